@@ -1,0 +1,193 @@
+"""Checks that answer with advice: who speaks, what was given, what would work."""
+import ast
+import difflib
+import math
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Optional
+
+__all__ = [
+    'UnknownNameError', 'did_you_mean', 'explain_unknown_name', 'check_number', 'check_choice', 'check_known_keys',
+    'check_file'
+]
+
+# Folders that hold no plugin of the user, however deep they are.
+_NOT_SEARCHED = {'.git', '.venv', 'venv', 'node_modules', '__pycache__', 'work_dirs', 'build', 'dist', 'data'}
+_MOST_FILES_SEARCHED = 5000
+
+
+class UnknownNameError(KeyError):
+    """A name that no registry knows. Its text is a sentence, where ``KeyError`` would print a quoted string."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ''
+
+
+def did_you_mean(name: str, options: Iterable[str], most: int = 3) -> str:
+    """Return `` Did you mean 'x'?`` for the options that are nearly ``name``, or an empty string.
+
+    Example:
+        >>> did_you_mean('AdaFaceHaed', ['AdaFaceHead', 'LinearHead'])
+        " Did you mean 'AdaFaceHead'?"
+        >>> did_you_mean('AdaFaceHaed', ['ResNet'])
+        ''
+    """
+    by_lower_case = {option.lower(): option for option in options}
+    near = difflib.get_close_matches(str(name).lower(), by_lower_case, n=most, cutoff=0.6)
+    if not near:
+        return ''
+    return ' Did you mean ' + ' or '.join(repr(by_lower_case[key]) for key in near) + '?'
+
+
+def check_number(who: str,
+                 name: str,
+                 value: Any,
+                 low: float = -math.inf,
+                 high: float = math.inf,
+                 *,
+                 low_open: bool = False,
+                 high_open: bool = False,
+                 integer: bool = False,
+                 advice: str = '') -> None:
+    """Raise unless ``value`` is a finite number between ``low`` and ``high``.
+
+    Args:
+        who (str): Who speaks, the class or function that the user configured.
+        name (str): The key that was given.
+        value: What was given.
+        low (float): The smallest value that works.
+        high (float): The largest value that works.
+        low_open (bool): ``low`` itself does not work.
+        high_open (bool): ``high`` itself does not work.
+        integer (bool): Only whole numbers work.
+        advice (str): A sentence to add: what to type instead.
+
+    Raises:
+        TypeError: If it is no number, or no whole number where one is wanted.
+        ValueError: If it is outside the interval or not finite.
+    """
+    advice = f' {advice}' if advice else ''
+    if isinstance(value, bool) or not isinstance(value, int if integer else (int, float)):
+        kind = 'a whole number' if integer else 'a number'
+        raise TypeError(f'{who}: {name}={value!r} is a {type(value).__name__}, where {kind} is wanted.{advice}')
+    too_low = value < low or (low_open and value == low)
+    too_high = value > high or (high_open and value == high)
+    if too_low or too_high or not math.isfinite(value):
+        left, right = '(' if low_open or low == -math.inf else '[', ')' if high_open or high == math.inf else ']'
+        raise ValueError(f'{who}: {name}={value} is outside {left}{low:g}, {high:g}{right}.{advice}')
+
+
+def check_choice(who: str, name: str, value: Any, choices: Iterable[Any]) -> None:
+    """Raise a ValueError that lists the choices unless ``value`` is one of them."""
+    choices = list(choices)
+    if value not in choices:
+        hint = did_you_mean(value, [c for c in choices if isinstance(c, str)]) if isinstance(value, str) else ''
+        raise ValueError(f'{who}: {name}={value!r} is not one of {choices}.{hint}')
+
+
+def check_known_keys(who: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Raise a TypeError that names the wrong key and the right ones."""
+    known = list(known)
+    for key in given:
+        if key not in known:
+            raise TypeError(f'{who}: unknown key {key!r}.{did_you_mean(key, known)} Known keys: {", ".join(known)}.')
+
+
+def check_file(who: str, name: str, path: str, advice: str = '') -> None:
+    """Raise a FileNotFoundError that says where a file was looked for and which key changes it."""
+    if not os.path.isfile(path):
+        what = 'is a folder, not a file' if os.path.isdir(path) else 'does not exist'
+        advice = f' {advice}' if advice else ''
+        raise FileNotFoundError(f'{who}: {name}={path!r} {what} (looked for {os.path.abspath(path)}).{advice}')
+
+
+def explain_unknown_name(key: str, registry: Any, registries: Iterable[Any], places: Iterable[Path]) -> str:
+    """Say why ``key`` was not found in ``registry``, and what would have worked.
+
+    Args:
+        key (str): The name that was asked for, with or without a scope (``hybridcls.X``).
+        registry (Registry): Where it was asked for.
+        registries (Iterable[Registry]): All registries, to see whether the name is of another kind.
+        places (Iterable[Path]): Folders in which a class of that name may wait for its import.
+
+    Returns:
+        str: Sentences: the miss, near names, the file that defines such a class and the import that is missing.
+    """
+    name = key.rsplit('.', 1)[-1]
+    parts = [f'{key} is not in the {registry.scope}::{registry.name} registry.']
+    known: set[str] = set()
+    node: Optional[Any] = registry
+    while node is not None:
+        known.update(node.module_dict)
+        node = node.parent
+    hint = did_you_mean(name, known)
+    if hint:
+        parts.append(hint.strip())
+    for other in registries:
+        if other is not registry and name in other.module_dict:
+            parts.append(f'{name} is a {other.name}, and was asked for as a {registry.name}: '
+                         'is it under the right key of the config?')
+    for path, line in _definitions_of(name, places):
+        module = _module_name(path)
+        advice = (f"add custom_imports = dict(imports=['{module}'], allow_failed_imports=False) to the config"
+                  if module else 'put it where Python can import it')
+        parts.append(f'A definition of {name} stands in {path}:{line}, but it is not registered here: {advice}, '
+                     'and see that its class carries the register_module() decorator of this registry.')
+    if len(parts) == 1:
+        parts.append(f'It knows {len(known)} names; a plugin of your own is found after custom_imports = '
+                     "dict(imports=['my_package.my_file'], allow_failed_imports=False) in the config.")
+    return ' '.join(parts)
+
+
+def _definitions_of(name: str, places: Iterable[Path]) -> Iterator[tuple[Path, int]]:
+    """Yield the file and line of each class or function ``name`` in the Python files of ``places``."""
+    if not name.isidentifier():
+        return
+    pattern = re.compile(rf'^\s*(?:class|def)\s+{name}\b', re.MULTILINE)
+    seen: set[Path] = set()
+    for place in places:
+        for path in _python_files(place):
+            path = path.resolve()
+            if path in seen:
+                continue
+            seen.add(path)
+            if len(seen) > _MOST_FILES_SEARCHED:
+                return
+            try:
+                text = path.read_text(encoding='utf8')
+            except (OSError, UnicodeDecodeError):
+                continue
+            match = pattern.search(text)
+            if match and _parses(text):
+                yield path, text.count('\n', 0, match.start() + len(match.group()) - len(match.group().lstrip())) + 1
+
+
+def _python_files(place: Path) -> Iterator[Path]:
+    for folder, subfolders, files in os.walk(place):
+        subfolders[:] = sorted(s for s in subfolders if s not in _NOT_SEARCHED and not s.startswith('.'))
+        for file in sorted(files):
+            if file.endswith('.py'):
+                yield Path(folder, file)
+
+
+def _parses(text: str) -> bool:
+    try:
+        ast.parse(text)
+    except SyntaxError:
+        return False
+    return True
+
+
+def _module_name(path: Path) -> Optional[str]:
+    """The dotted name under which ``path`` is imported from the working folder, if it can be."""
+    try:
+        relative = path.relative_to(Path.cwd().resolve())
+    except ValueError:
+        package = Path(__file__).resolve().parent
+        if package not in path.parents:
+            return None
+        relative = path.relative_to(package.parent)
+    parts = [*relative.parts[:-1], relative.stem]
+    return '.'.join(parts) if all(part.isidentifier() for part in parts) else None

@@ -1,0 +1,87 @@
+"""The registries of hybridcls: every plugin is found here by the name a config gives it.
+
+Each registry is a child of mmpretrain's registry of the same kind (and so a grandchild of mmengine's): a bare name
+means ours if we have it, else mmpretrain's, else mmengine's or mmcv's. ``hybridcls.X`` and ``mmpretrain.X`` say whose
+``X`` is meant, from any config of any OpenMMLab package.
+
+The locations are imported when a registry is first asked for a name, so importing this file loads no model code.
+"""
+from pathlib import Path
+
+import mmengine.registry as _mmengine
+import mmpretrain.registry as _mmpretrain
+from mmengine.registry import Registry
+
+from .checks import UnknownNameError, explain_unknown_name
+
+__all__ = [
+    'RUNNERS', 'RUNNER_CONSTRUCTORS', 'LOOPS', 'HOOKS', 'STRATEGIES', 'LOG_PROCESSORS', 'OPTIMIZERS', 'OPTIM_WRAPPERS',
+    'OPTIM_WRAPPER_CONSTRUCTORS', 'PARAM_SCHEDULERS', 'DATASETS', 'DATA_SAMPLERS', 'TRANSFORMS', 'MODELS',
+    'MODEL_WRAPPERS', 'WEIGHT_INITIALIZERS', 'BATCH_AUGMENTS', 'TASK_UTILS', 'METRICS', 'EVALUATORS', 'VISUALIZERS',
+    'VISBACKENDS', 'INFERENCERS', 'FUNCTIONS', 'OPTIM_STAGES'
+]
+
+
+class HintingRegistry(Registry):
+    """A registry that answers an unknown name with what would have worked.
+
+    Raises:
+        UnknownNameError: From :meth:`get` and :meth:`build` (a ``KeyError``), for a name that neither this registry
+            nor its parents know. ``name in registry`` stays a plain question.
+    """
+
+    def get(self, key: str) -> type:
+        """Return what is registered under ``key``, here or in a parent registry."""
+        found = super().get(key)
+        if found is None:
+            raise UnknownNameError(explain_unknown_name(key, self, _all_registries(), _places_of_plugins()))
+        return found
+
+    def __contains__(self, key: str) -> bool:
+        return super().get(key) is not None
+
+
+def _all_registries() -> list[Registry]:
+    return [globals()[name] for name in __all__ if name in globals()]
+
+
+def _places_of_plugins() -> list[Path]:
+    """Where a class that somebody forgot to import may lie: this package, and what the user works on."""
+    return [Path(__file__).parent, Path.cwd() / 'projects', Path.cwd()]
+
+
+def _child_of(name: str, place: str) -> Registry:
+    # An empty Registry is falsy, hence the explicit test.
+    parent = getattr(_mmpretrain, name) if hasattr(_mmpretrain, name) else getattr(_mmengine, name)
+    # A parent's own locations are not imported when a child falls back to it, so mmpretrain's stand here again.
+    mmpretrain_places = [] if place == 'apis' else [f'mmpretrain.{place}']
+    return HintingRegistry(
+        parent.name, parent=parent, scope='hybridcls', locations=[*mmpretrain_places, f'hybridcls.{place}'])
+
+
+RUNNERS = _child_of('RUNNERS', 'engine')
+RUNNER_CONSTRUCTORS = _child_of('RUNNER_CONSTRUCTORS', 'engine')
+LOOPS = _child_of('LOOPS', 'engine')
+HOOKS = _child_of('HOOKS', 'engine')
+STRATEGIES = _child_of('STRATEGIES', 'engine')
+LOG_PROCESSORS = _child_of('LOG_PROCESSORS', 'engine')
+OPTIMIZERS = _child_of('OPTIMIZERS', 'engine')
+OPTIM_WRAPPERS = _child_of('OPTIM_WRAPPERS', 'engine')
+OPTIM_WRAPPER_CONSTRUCTORS = _child_of('OPTIM_WRAPPER_CONSTRUCTORS', 'engine')
+PARAM_SCHEDULERS = _child_of('PARAM_SCHEDULERS', 'engine')
+DATASETS = _child_of('DATASETS', 'datasets')
+DATA_SAMPLERS = _child_of('DATA_SAMPLERS', 'datasets')
+TRANSFORMS = _child_of('TRANSFORMS', 'datasets')
+MODELS = _child_of('MODELS', 'models')
+MODEL_WRAPPERS = _child_of('MODEL_WRAPPERS', 'models')
+WEIGHT_INITIALIZERS = _child_of('WEIGHT_INITIALIZERS', 'models')
+BATCH_AUGMENTS = _child_of('BATCH_AUGMENTS', 'models')
+TASK_UTILS = _child_of('TASK_UTILS', 'models')
+METRICS = _child_of('METRICS', 'evaluation')
+EVALUATORS = _child_of('EVALUATORS', 'evaluation')
+VISUALIZERS = _child_of('VISUALIZERS', 'visualization')
+VISBACKENDS = _child_of('VISBACKENDS', 'visualization')
+INFERENCERS = _child_of('INFERENCERS', 'apis')
+FUNCTIONS = _child_of('FUNCTIONS', 'datasets')  # collate functions
+# Neither mmpretrain nor mmengine has these kinds.
+OPTIM_STAGES = HintingRegistry('optimization stage', scope='hybridcls', locations=['hybridcls.engine'])

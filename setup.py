@@ -1,0 +1,59 @@
+"""Install hybridcls, with its configs and tools inside the package as OpenMMLab packages keep them (``.mim``)."""
+import shutil
+from pathlib import Path
+
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+HERE = Path(__file__).parent
+
+
+def requirements(name: str) -> list[str]:
+    """Return the requirement lines of ``requirements/<name>.txt``."""
+    lines = (HERE / 'requirements' / f'{name}.txt').read_text(encoding='utf8').splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.strip().startswith('#')]
+
+
+def version() -> str:
+    """Return ``__version__`` without importing the package."""
+    scope: dict = {}
+    exec((HERE / 'hybridcls' / 'version.py').read_text(encoding='utf8'), scope)
+    return scope['__version__']
+
+
+class BuildWithConfigs(build_py):
+    """Also copy ``configs/`` and ``tools/`` to ``hybridcls/.mim/``, where ``hybridcls::`` config paths look."""
+
+    def run(self) -> None:
+        super().run()
+        package = HERE / 'hybridcls' if self.editable_mode else Path(self.build_lib) / 'hybridcls'
+        for name in ('configs', 'tools'):
+            target = package / '.mim' / name
+            if target.is_symlink():
+                target.unlink()
+            shutil.rmtree(target, ignore_errors=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if self.editable_mode:  # a link, so that an edited config is the config that runs
+                target.symlink_to(Path('..', '..', name), target_is_directory=True)
+            else:
+                shutil.copytree(HERE / name, target, ignore=shutil.ignore_patterns('__pycache__'))
+
+
+setup(
+    name='hybridcls',
+    version=version(),
+    description='Plugins for image classification and representation learning in the OpenMMLab style: '
+    'CNN + ViT hybrids, SupCon, AdaFace, SAM.',
+    long_description=(HERE / 'README.md').read_text(encoding='utf8') if (HERE / 'README.md').is_file() else '',
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    python_requires='>=3.10',
+    packages=find_packages(include=['hybridcls', 'hybridcls.*']),
+    install_requires=requirements('runtime'),
+    extras_require={
+        'tests': requirements('tests'),
+        'optional': requirements('optional'),
+        'docs': requirements('docs')
+    },
+    cmdclass={'build_py': BuildWithConfigs},
+    zip_safe=False)
