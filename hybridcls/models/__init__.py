@@ -1,1 +1,7 @@
-"""TODO"""
+"""Everything that computes: modules, losses, backbones, necks, heads, and the classifier that joins them."""
+from .backbones import *  # noqa: F403
+from .classifiers import *  # noqa: F403
+from .heads import *  # noqa: F403
+from .losses import *  # noqa: F403
+from .modules import *  # noqa: F403
+from .necks import *  # noqa: F403

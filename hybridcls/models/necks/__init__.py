@@ -1,1 +1,7 @@
-"""TODO"""
+"""Necks: what makes one embedding of the streams' features."""
+from .concat_fusion import ConcatFusion
+from .dha_fusion import DHAFusion
+from .fusion import FusionNeck
+from .sum_fusion import SumFusion
+
+__all__ = ['ConcatFusion', 'DHAFusion', 'FusionNeck', 'SumFusion']

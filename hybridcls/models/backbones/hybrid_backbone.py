@@ -1,0 +1,202 @@
+"""Two streams, a CNN and a vision transformer, that look at the same image."""
+from collections.abc import Sequence
+from typing import Any, Optional, Union
+
+from mmengine.model import BaseModule
+from timm.models import VisionTransformer
+from torch import Tensor, cat, nn
+
+from hybridcls.checks import check_number
+from hybridcls.registry import MODELS
+
+from ..modules import CBAM, TokenLearner
+from .registered_stream import RegisteredStream
+from .timm_stream import TimmStream
+
+# Keys of a stream that a registered backbone does not know: the stream itself takes them.
+_STREAM_KEYS = ('output', 'mean', 'std')
+
+
+@MODELS.register_module()
+class HybridBackbone(BaseModule):
+    """A CNN stream and a vision-transformer stream over the same images.
+
+    Args:
+        cnn (dict, optional): The CNN stream: ``model_name=`` for timm (see :class:`TimmStream` for its other keys),
+            or ``type=`` for any registered backbone (with ``mean``, ``std`` and ``output`` of
+            :class:`RegisteredStream`). None leaves the stream out. Defaults to None.
+        vit (dict, optional): The transformer stream, likewise; ``drop_path_rate`` defaults to 0.2 here.
+        img_size (int | Sequence[int], optional): Size (h, w) of the images, for both streams. Defaults to None: what
+            each timm model was pretrained with.
+        use_cbam (bool | dict): CBAM on the CNN's map; a dict sets ``reduction``, ``kernel_size`` and
+            ``identity_init``. Defaults to False.
+        token_learner_tokens (int | dict): K summary tokens of the transformer's tokens; 0 is off. A dict sets
+            ``num_tokens``, ``after_block`` (after that many blocks of a plain ViT, so that the other blocks see only
+            K tokens) and the other keys of :class:`TokenLearner`. Defaults to 0.
+        with_cp (bool): Activation checkpointing in both timm streams. Defaults to False.
+        init_cfg (dict, optional): mmengine's initialisation config.
+
+    Attributes:
+        out_channels (tuple[int, ...]): Channels of each stream's feature.
+        stream_names (tuple[str, ...]): ``('cnn', 'vit')``, or the one that is there.
+
+    Shape:
+        - x: float ``(B, 3, H, W)``, RGB in [0, 1]: each stream normalises it as it was pretrained.
+        - returns: one feature a stream, the CNN first: its map ``(B, Cc, h, w)`` (``output='vector'`` in the stream:
+          timm's pooled vector), and of the transformer timm's pooled vector ``(B, Cv)``, or with TokenLearner after
+          the last block the K tokens ``(B, K, Cv)``.
+
+    Raises:
+        ValueError: If no stream is given, or a module cannot sit where it is asked for.
+        TypeError: If a stream is no dict, or has neither ``model_name`` nor ``type``.
+
+    Example:
+        >>> import torch
+        >>> backbone = HybridBackbone(cnn=dict(model_name='test_resnet'), vit=dict(model_name='test_vit'), img_size=64)
+        >>> [tuple(feature.shape) for feature in backbone(torch.rand(2, 3, 64, 64))]
+        [(2, 96, 2, 2), (2, 64)]
+    """
+
+    def __init__(self,
+                 cnn: Optional[dict] = None,
+                 vit: Optional[dict] = None,
+                 img_size: Union[int, Sequence[int], None] = None,
+                 use_cbam: Union[bool, dict] = False,
+                 token_learner_tokens: Union[int, dict] = 0,
+                 with_cp: bool = False,
+                 init_cfg: Optional[dict] = None) -> None:
+        super().__init__(init_cfg)
+        if cnn is None and vit is None:
+            raise ValueError('HybridBackbone: neither cnn nor vit is given. Name at least one stream, for example '
+                             "cnn=dict(model_name='convnextv2_tiny').")
+        self.img_size = _check_img_size(img_size)
+        token_learner = _as_dict('token_learner_tokens', token_learner_tokens, 'num_tokens')
+        after_block = token_learner.pop('after_block', None) if token_learner else None
+        self.stream_names = tuple(name for name, cfg in (('cnn', cnn), ('vit', vit)) if cfg is not None)
+
+        self.cbam: Optional[CBAM] = None
+        if cnn is not None:
+            output = dict(cnn).get('output', 'map')
+            self.cnn = _build_stream('cnn', dict(cnn, output=output), self.img_size, 0., with_cp)
+            if use_cbam:
+                if output != 'map':
+                    raise ValueError(f"HybridBackbone: use_cbam needs the CNN's map, and cnn has output={output!r}. "
+                                     'Drop that key or use_cbam.')
+                self.cbam = CBAM(self.cnn.out_channels, **(dict(use_cbam) if isinstance(use_cbam, dict) else {}))
+        elif use_cbam:
+            raise ValueError('HybridBackbone: use_cbam works on the map of the CNN stream, and cnn is not given.')
+
+        self.token_learner: Optional[TokenLearner] = None
+        if vit is not None:
+            default = 'tokens' if token_learner and after_block is None else 'vector'
+            output = dict(vit).get('output', default)
+            if token_learner and after_block is None and output == 'vector':
+                raise ValueError("HybridBackbone: TokenLearner needs the tokens of the vit stream, and vit has "
+                                 "output='vector'. Drop that key, or place it earlier with "
+                                 'token_learner_tokens=dict(num_tokens=8, after_block=6).')
+            self.vit = _build_stream('vit', dict(vit, output=output), self.img_size, 0.2, with_cp)
+            if token_learner:
+                self.token_learner = TokenLearner(self.vit.out_channels, **token_learner)
+                if after_block is not None:
+                    self._place_token_learner(after_block)
+        elif token_learner:
+            raise ValueError('HybridBackbone: token_learner_tokens works on the vit stream, and vit is not given.')
+        self._token_learner_is_last = self.token_learner is not None and after_block is None
+        self.out_channels = tuple(getattr(self, name).out_channels for name in self.stream_names)
+
+    def _place_token_learner(self, after_block: int) -> None:
+        """Let the blocks after ``after_block`` see the prefix tokens and K summaries instead of all patch tokens."""
+        model = self.vit.model
+        if not isinstance(model, VisionTransformer) or getattr(model, 'rope', None) is not None:
+            raise ValueError('HybridBackbone: token_learner_tokens with after_block needs a plain ViT without relative '
+                             "positions (timm's VisionTransformer: vit_*, deit*), and the vit stream is a "
+                             f'{type(model).__name__}. Without after_block, TokenLearner works on any stream.')
+        depth = len(model.blocks)
+        check_number('HybridBackbone', 'token_learner_tokens.after_block', after_block, 1, depth - 1, integer=True,
+                     advice=f'The stream has {depth} blocks; to summarise after the last one leave after_block out.')
+        # A hook keeps the names of timm's parameters, so that its weights load, and works inside checkpointing; a
+        # method, not a closure, so that a deep copy of the model (EMA) calls its own TokenLearner.
+        model.blocks[after_block - 1].register_forward_hook(self._summarise)
+
+    def _summarise(self, block: nn.Module, inputs: Any, tokens: Tensor) -> Tensor:
+        prefix = self.vit.model.num_prefix_tokens
+        summaries = self.token_learner(tokens[:, prefix:])
+        return cat([tokens[:, :prefix], summaries.to(tokens.dtype)], dim=1)
+
+    def get_layer_depth(self, param_name: str, prefix: str = 'backbone.') -> tuple[int, int]:
+        """Return (depth, number of depths) of a parameter within its own stream, for layer-wise learning rates.
+
+        Args:
+            param_name (str): Full name of the parameter.
+            prefix (str): What stands before this backbone's own names. Defaults to ``'backbone.'``.
+
+        Returns:
+            tuple[int, int]: 0 is the stem. Modules added to a stream (CBAM, TokenLearner) are as deep as its end.
+        """
+        name = param_name.removeprefix(prefix)
+        for stream_name in self.stream_names:
+            stream = getattr(self, stream_name)
+            if name.startswith(f'{stream_name}.model.'):
+                return stream.get_layer_depth(name.removeprefix(f'{stream_name}.model.'))
+        if not name.startswith(('cbam.', 'token_learner.')):
+            raise ValueError(f'HybridBackbone: it has no parameter {param_name!r}.')
+        stream = self.cnn if name.startswith('cbam.') else self.vit
+        depths = stream.get_layer_depth(next(name for name, _ in stream.model.named_parameters()))[1]
+        return depths - 1, depths
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return the features of the streams, the CNN's first."""
+        features = []
+        if 'cnn' in self.stream_names:
+            feature = self.cnn(x)
+            features.append(feature if self.cbam is None else self.cbam(feature))
+        if 'vit' in self.stream_names:
+            feature = self.vit(x)
+            features.append(self.token_learner(feature) if self._token_learner_is_last else feature)
+        return tuple(features)
+
+
+def _check_img_size(img_size: Union[int, Sequence[int], None]) -> Union[int, tuple[int, int], None]:
+    sizes = [] if img_size is None else [img_size] if isinstance(img_size, int) else list(img_size)
+    if img_size is not None and len(sizes) not in (1, 2):
+        raise ValueError(f'HybridBackbone: img_size={img_size} is neither one number nor (height, width).')
+    for size in sizes:
+        check_number('HybridBackbone', 'img_size', size, 1, integer=True)
+    return None if not sizes else sizes[0] if len(sizes) == 1 else (sizes[0], sizes[1])
+
+
+def _as_dict(name: str, value: Union[int, dict], key: str) -> dict:
+    """A lever that is a number or a dict, as a dict; empty when it is off."""
+    if isinstance(value, dict):
+        if key not in value:
+            raise ValueError(f'HybridBackbone: {name}={dict(value)} lacks the key {key!r}.')
+        return dict(value) if value[key] else {}
+    check_number('HybridBackbone', name, value, 0, integer=True, advice='0 switches it off.')
+    return {key: value} if value else {}
+
+
+def _build_stream(name: str, cfg: dict, img_size: Union[int, tuple[int, int], None], drop_path_rate: float,
+                  with_cp: bool) -> nn.Module:
+    kind = cfg.get('type', TimmStream)
+    if kind in (TimmStream, 'TimmStream', 'hybridcls.TimmStream'):
+        cfg.pop('type', None)
+        if 'model_name' not in cfg:
+            raise TypeError(f"HybridBackbone: {name} needs model_name='...' (a timm model) or type='...' (a registered "
+                            f'backbone); it has {", ".join(sorted(cfg)) or "no keys"}.')
+        cfg.setdefault('img_size', img_size)
+        cfg.setdefault('with_cp', with_cp)
+        return _build_timm_stream(cfg, drop_path_rate)
+    stream_args = {key: cfg.pop(key) for key in _STREAM_KEYS if key in cfg}
+    return RegisteredStream(cfg, img_size=img_size, **stream_args)
+
+
+def _build_timm_stream(cfg: dict, drop_path_rate: float) -> TimmStream:
+    if 'drop_path_rate' in cfg or not drop_path_rate:
+        return TimmStream(**cfg)
+    try:
+        return TimmStream(**cfg, drop_path_rate=drop_path_rate)
+    except TypeError as error:
+        # The default of the slot must not keep a model out that has no stochastic depth; a given rate is an error.
+        if "'drop_path_rate'" not in str(error):
+            raise
+        return TimmStream(**cfg)

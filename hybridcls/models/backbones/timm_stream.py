@@ -1,0 +1,266 @@
+"""One stream of a hybrid backbone: a timm model without its classifier."""
+import re
+from collections.abc import Sequence
+from typing import Any, Optional, Union
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from hybridcls.checks import check_choice, check_file, check_number, did_you_mean
+from hybridcls.registry import MODELS
+
+OUTPUTS = ('map', 'tokens', 'vector')
+
+
+@MODELS.register_module()
+class TimmStream(nn.Module):
+    """A timm model that gives a feature map, patch tokens or its pooled vector.
+
+    Args:
+        model_name (str): Any name of ``timm.list_models()``, old names included.
+        output (str): ``'map'``: the last ``(B, C, h, w)`` map, with the final norm of the model (ConvNeXt's head norm
+            is applied at each position, before any pooling; timm applies it after its own); ``'tokens'``: the
+            normalised patch tokens, without class or register tokens; ``'vector'``: exactly what timm's model gives
+            with ``num_classes=0``. Defaults to ``'vector'``.
+        pretrained (bool): Load timm's weights (needs a network or a filled cache). Defaults to False.
+        checkpoint_path (str): Load weights from this file instead: ``.pth`` or ``.safetensors``, a state dict or a
+            dict with ``state_dict`` or ``model``; its classifier is dropped and position tables are resized.
+        drop_path_rate (float): Stochastic depth, in [0, 1). Defaults to 0.
+        img_size (int | tuple[int, int], optional): Size (h, w) of the images. Models of a fixed size (Swin, ViT) are
+            built for it; others take any. Defaults to None, the size of timm's ``pretrained_cfg``.
+        frozen_stages (int): -1: nothing is frozen; 0: the stem; n: the stem and the first n stages of a CNN or Swin,
+            or the first n blocks of a plain ViT. Frozen parts stay in eval mode. Defaults to -1.
+        with_cp (bool): Activation checkpointing: less memory, one more forward pass. Defaults to False.
+        mean (Sequence[float], optional): Mean of RGB in [0, 1]. Defaults to None, that of ``pretrained_cfg``.
+        std (Sequence[float], optional): Standard deviation, likewise.
+        **timm_args: Any other argument of the timm model (``depths``, ``window_size``, ``in_chans``, ...).
+
+    Attributes:
+        model (nn.Module): The timm model.
+        out_channels (int): C of the output.
+        img_size (tuple[int, int] | None): The only size (h, w) the model takes; None if it takes any.
+
+    Shape:
+        - x: float ``(B, 3, H, W)``, RGB in [0, 1]; normalised here.
+        - returns: ``(B, C, h, w)``, ``(B, N, C)`` or ``(B, C)``.
+
+    Raises:
+        ValueError: For an unknown model or an impossible size, or weights that do not fit.
+        TypeError: If the timm model does not take an argument.
+        FileNotFoundError: If the weights are neither here nor to be had from the network.
+
+    Example:
+        >>> stream = TimmStream('test_resnet', output='map')
+        >>> stream(torch.rand(2, 3, 64, 64)).shape, stream.out_channels
+        (torch.Size([2, 96, 2, 2]), 96)
+    """
+
+    def __init__(self,
+                 model_name: str,
+                 output: str = 'vector',
+                 pretrained: bool = False,
+                 checkpoint_path: str = '',
+                 drop_path_rate: float = 0.,
+                 img_size: Union[int, Sequence[int], None] = None,
+                 frozen_stages: int = -1,
+                 with_cp: bool = False,
+                 mean: Optional[Sequence[float]] = None,
+                 std: Optional[Sequence[float]] = None,
+                 **timm_args: Any) -> None:
+        super().__init__()
+        check_choice('TimmStream', 'output', output, OUTPUTS)
+        check_number('TimmStream', 'drop_path_rate', drop_path_rate, 0, 1, high_open=True)
+        check_number('TimmStream', 'frozen_stages', frozen_stages, -1, integer=True)
+        if not isinstance(pretrained, bool):
+            raise TypeError(f'TimmStream: pretrained={pretrained!r} must be True or False; for a file of your own use '
+                            'checkpoint_path=...')
+        self.model_name = model_name
+        self.frozen_stages = frozen_stages
+        self._frozen_modules: list[nn.Module] = []
+        self.output = output
+        self.model = _create_model(model_name, pretrained, checkpoint_path, drop_path_rate, img_size, timm_args)
+        self.img_size = _fixed_size(self.model)
+        if output != 'vector':
+            # Take off what only pooling uses, so that no parameter is left without a gradient.
+            self.model.reset_classifier(0, '')
+        self._set_normalisation(mean, std)
+        self.out_channels = self._find_channels(img_size)
+        if with_cp:
+            self.model.set_grad_checkpointing(True)
+        if frozen_stages >= 0:
+            self._freeze()
+
+    def _set_normalisation(self, mean: Optional[Sequence[float]], std: Optional[Sequence[float]]) -> None:
+        config = self.model.pretrained_cfg
+        channels = getattr(self.model, 'in_chans', None) or next(
+            (m.in_channels for m in self.model.modules() if isinstance(m, nn.Conv2d)), 3)
+        for name, given in (('mean', mean), ('std', std)):
+            values = list(given if given is not None else config[name])
+            if given is None and len(values) != channels:
+                values = [sum(values) / len(values)] * channels  # grey or many-band images: the mean over RGB
+            if len(values) != channels:
+                raise ValueError(f'TimmStream: {name}={tuple(values)} has {len(values)} values, and {self.model_name} '
+                                 f'was built for {channels} channels.')
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32)[:, None, None], persistent=False)
+
+    def _find_channels(self, img_size: Union[int, Sequence[int], None]) -> int:
+        """Let the model see the shape of an image: tells its channels, and an impossible size fails here and now."""
+        wanted = img_size or self.img_size or self.model.pretrained_cfg['input_size'][1:]
+        height, width = (wanted, wanted) if isinstance(wanted, int) else tuple(wanted)
+        patch = getattr(getattr(self.model, 'patch_embed', None), 'patch_size', None)
+        if patch is not None and self.img_size is not None and (height % patch[0] or width % patch[1]):
+            down, up = height // patch[0] * patch[0], -(-height // patch[0]) * patch[0]
+            raise ValueError(f'TimmStream: {self.model_name} cuts images into patches of {patch[0]} x {patch[1]}, which '
+                             f'do not divide img_size={height} x {width}: the border would be lost. Use {down} or {up}.')
+        # Tensors on the meta device have shapes and no values: this costs no arithmetic.
+        state = {name: value.to('meta') for name, value in [*self.named_parameters(), *self.named_buffers()]}
+        training = self.training
+        self.eval()
+        try:
+            image = torch.empty(1, len(self.mean), height, width, device='meta')
+            feature = torch.func.functional_call(self, state, image)
+        except NotImplementedError:  # an operation without a meta form
+            return self.model.num_features
+        except (AssertionError, RuntimeError) as error:
+            raise ValueError(f'TimmStream: {self.model_name} cannot take images of {height} x {width} ({error}). '
+                             'Choose an img_size that its strides and windows divide.') from error
+        finally:
+            self.train(training)
+        return int(feature.shape[-1] if feature.dim() == 3 else feature.shape[1])
+
+    def _groups(self, coarse: bool) -> list[list[str]]:
+        """Parameter names from the input to the output: the stem, then stages (coarse) or blocks."""
+        if not hasattr(self.model, 'group_matcher'):
+            raise ValueError(f'TimmStream: timm does not say in which order the parameters of {self.model_name} come '
+                             '(it has no group_matcher), so frozen_stages and layer-wise learning rates cannot be '
+                             'used with it.')
+        from timm.models import group_parameters
+        return list(group_parameters(self.model, self.model.group_matcher(coarse=coarse), reverse=False).values())
+
+    def get_layer_depth(self, param_name: str) -> tuple[int, int]:
+        """Return (depth, number of depths) of a parameter of ``self.model``: 0 is the stem, the last is the final norm.
+
+        Raises:
+            ValueError: If timm does not know the order, or the model has no such parameter.
+        """
+        groups = self._groups(coarse=False)
+        for depth, names in enumerate(groups):
+            if param_name in names:
+                return depth, len(groups)
+        raise ValueError(f'TimmStream: {self.model_name} has no parameter {param_name!r}.')
+
+    def _freeze(self) -> None:
+        groups = self._groups(coarse=True)
+        stages = len(groups) - 1
+        if self.frozen_stages > stages:
+            raise ValueError(f'TimmStream: frozen_stages={self.frozen_stages}, and {self.model_name} has {stages} '
+                             'stages after its stem.')
+        frozen = {name for names in groups[:self.frozen_stages + 1] for name in names}
+        for name, param in self.model.named_parameters():
+            if name in frozen:
+                param.requires_grad_(False)
+        for module in self.model.modules():
+            params = list(module.parameters())
+            if params and not any(p.requires_grad for p in params):
+                self._frozen_modules.append(module)
+
+    def train(self, mode: bool = True) -> 'TimmStream':
+        """Set the mode; what is frozen stays in eval mode (running statistics, stochastic depth)."""
+        super().train(mode)
+        for module in self._frozen_modules:
+            module.eval()
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise the images and return the feature of this stream."""
+        if self.img_size is not None and tuple(x.shape[-2:]) != self.img_size:
+            built, came = ' x '.join(map(str, self.img_size)), ' x '.join(map(str, x.shape[-2:]))
+            raise ValueError(f'TimmStream: {self.model_name} was built for {built} images and got {came}. Set img_size '
+                             'at the top level of the config, which reaches the pipeline and the streams.')
+        x = (x - self.mean) / self.std
+        if self.output == 'vector':
+            return self.model(x)
+        feature = self.model.forward_features(x)
+        if feature.dim() == 4:
+            feature = self.model.forward_head(feature, pre_logits=True)  # the pooling is off: what is left is norms
+            if getattr(self.model, 'output_fmt', 'NCHW') == 'NHWC':
+                feature = feature.permute(0, 3, 1, 2)
+            return feature if self.output == 'map' else feature.flatten(2).transpose(1, 2)
+        if hasattr(self.model, 'fc_norm'):
+            # Models that pool by averaging norm after it; here tokens are normalised one by one instead.
+            feature = self.model.fc_norm(feature)
+        tokens = feature[:, getattr(self.model, 'num_prefix_tokens', 0):]
+        if self.output == 'tokens':
+            return tokens
+        patch = self.model.patch_embed.patch_size
+        return tokens.transpose(1, 2).unflatten(2, (x.shape[-2] // patch[0], x.shape[-1] // patch[1]))
+
+
+def _create_model(model_name: str, pretrained: bool, checkpoint_path: str, drop_path_rate: float,
+                  img_size: Union[int, Sequence[int], None], timm_args: dict) -> nn.Module:
+    from_hub_or_folder = isinstance(model_name, str) and ':' in model_name  # 'local-dir:...', 'hf-hub:...'
+    if not from_hub_or_folder and not (isinstance(model_name, str) and timm.is_model(model_name)):
+        names = timm.list_models()
+        raise ValueError(f'TimmStream: timm has no model {model_name!r}.{did_you_mean(str(model_name), names)} '
+                         f'timm.list_models() lists its {len(names)} names.')
+    args = dict(timm_args)
+    if img_size is not None:
+        args['img_size'] = img_size if isinstance(img_size, int) else tuple(img_size)
+    if drop_path_rate:
+        args['drop_path_rate'] = drop_path_rate
+    if checkpoint_path:
+        check_file('TimmStream', 'checkpoint_path', checkpoint_path)
+        pretrained = True
+        args['pretrained_cfg_overlay'] = dict(args.get('pretrained_cfg_overlay') or {}, file=checkpoint_path)
+    try:
+        return _create_for_size(model_name, pretrained, args)
+    except TypeError as error:
+        wrong = _UNEXPECTED.search(str(error))
+        if wrong is None:
+            raise
+        raise TypeError(f'TimmStream: {model_name} takes no argument {wrong.group(1)!r}; it was given '
+                        f'{", ".join(sorted(args))}.') from error
+    except (AssertionError, ZeroDivisionError) as error:
+        raise ValueError(f'TimmStream: {model_name} cannot be built for img_size={img_size} with {timm_args} '
+                         f'({error or type(error).__name__}). Choose an img_size that its patches and windows divide.'
+                         ) from error
+    except RuntimeError as error:
+        if not pretrained:
+            raise
+        source = checkpoint_path or 'the pretrained weights of timm'
+        advice = ('The file must hold the weights of this timm model alone; a checkpoint of a hybridcls training is '
+                  'given to load_from=... in the config instead.'
+                  if checkpoint_path else 'Drop the arguments that change the architecture.')
+        raise ValueError(f'TimmStream: {source} do not fit {model_name} with {timm_args}. {advice} First differences: '
+                         f'{str(error)[:400]}') from error
+    except OSError as error:
+        raise FileNotFoundError(
+            f'TimmStream: the pretrained weights of {model_name} are not in the local cache and could not be fetched '
+            f'({type(error).__name__}). Go online once, or set pretrained=False, or give a local file with '
+            'checkpoint_path=...') from error
+
+
+_UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
+
+
+def _create_for_size(model_name: str, pretrained: bool, args: dict) -> nn.Module:
+    try:
+        return timm.create_model(model_name, pretrained=pretrained, num_classes=0, **args)
+    except TypeError as error:
+        # Models that take any size (ConvNeXt, ResNet) reject img_size; the architecture is known only here, since
+        # old names and local folders resolve inside timm. The constructor fails before any weight is loaded.
+        wrong = _UNEXPECTED.search(str(error))
+        if wrong is None or wrong.group(1) != 'img_size':
+            raise
+        args = {key: value for key, value in args.items() if key != 'img_size'}
+        return timm.create_model(model_name, pretrained=pretrained, num_classes=0, **args)
+
+
+def _fixed_size(model: nn.Module) -> Optional[tuple[int, int]]:
+    """The only image size (h, w) the model takes, or None if it takes any."""
+    embed = getattr(model, 'patch_embed', None)
+    size = getattr(embed, 'img_size', None)
+    if size is None or not getattr(embed, 'strict_img_size', True):
+        return None
+    return (int(size[0]), int(size[1]))

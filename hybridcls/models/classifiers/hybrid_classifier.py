@@ -1,0 +1,230 @@
+"""The model of every phase: backbone, neck and head, joined by the registry."""
+import inspect
+from collections.abc import Sequence
+from typing import Any, Optional, Union
+
+import torch
+from mmpretrain.models.classifiers import BaseClassifier
+from mmpretrain.structures import DataSample
+from torch import Tensor, nn
+
+from hybridcls.checks import check_choice, check_known_keys
+from hybridcls.registry import MODELS
+
+STAGES = ('backbone', 'neck', 'pre_logits')
+
+
+@MODELS.register_module()
+class HybridClassifier(BaseClassifier):
+    """Backbone, neck and head for SupCon pre-training and for classification alike: the head decides the task.
+
+    Checkpoints of two phases share every name but ``head.*``. Channel counts are typed once, in the backbone: a neck
+    or head whose ``in_channels`` is not given learns it from what stands before it. Parts may be ours, mmpretrain's,
+    or of any package whose registry is a child of mmengine's.
+
+    Args:
+        backbone (dict | nn.Module): Config of the backbone; gives a tuple of features.
+        neck (dict | nn.Module, optional): Config of the neck. Defaults to None: the head gets the backbone's last
+            feature, which a backbone of two streams must not do.
+        head (dict | nn.Module, optional): Config of the head. Defaults to None: only features can be extracted.
+        train_cfg (dict, optional): Batch augmentation, as mmpretrain's ``ImageClassifier`` has it: ``augments`` and
+            ``probs``. Defaults to None.
+        data_preprocessor (dict | nn.Module, optional): Defaults to ``HybridDataPreprocessor``: RGB in [0, 1].
+        init_cfg (dict, optional): mmengine's initialisation config.
+
+    Shape:
+        - inputs: what the data preprocessor gives, ``(V * B, 3, H, W)``: V views of B images, view by view.
+        - embedding: ``(V * B, D)``; in predictions the mean over the views, ``(B, D)``.
+
+    Raises:
+        ValueError: If two streams meet no neck.
+        TypeError: If a part does not know a key, or is neither a dict nor a module.
+
+    Example:
+        >>> model = HybridClassifier(
+        ...     backbone=dict(type='HybridBackbone', cnn=dict(model_name='test_resnet'),
+        ...                   vit=dict(model_name='test_vit'), img_size=64),
+        ...     neck=dict(type='DHAFusion', fusion_dim=16), head=dict(type='LinearHead', num_classes=3))
+        >>> model.eval()(torch.rand(2, 3, 64, 64)).shape
+        torch.Size([2, 3])
+    """
+
+    def __init__(self,
+                 backbone: Union[dict, nn.Module],
+                 neck: Union[dict, nn.Module, None] = None,
+                 head: Union[dict, nn.Module, None] = None,
+                 train_cfg: Optional[dict] = None,
+                 data_preprocessor: Union[dict, nn.Module, None] = None,
+                 init_cfg: Optional[dict] = None) -> None:
+        # The preprocessor needs the number of classes of the head, so the parts are built first and attached after
+        # the base class has been initialised.
+        built_backbone = _build('backbone', backbone)
+        channels = _channels_of(built_backbone)
+        built_neck = None if neck is None else _build('neck', neck, in_channels=channels)
+        if built_neck is not None:
+            channels = _channels_of(built_neck, default=channels)
+        elif isinstance(channels, tuple) and len(channels) > 1 and getattr(built_backbone, 'stream_names', None):
+            raise ValueError(f'HybridClassifier: the backbone has {len(channels)} streams and no neck joins them, so the '
+                             "head would see only the last. Add neck=dict(type='DHAFusion') or "
+                             "neck=dict(type='ConcatFusion').")
+        width = channels[-1] if isinstance(channels, tuple) else channels
+        built_head = None if head is None else _build('head', head, in_channels=width)
+
+        if not isinstance(data_preprocessor, nn.Module):
+            data_preprocessor = dict(data_preprocessor or {})
+            data_preprocessor.setdefault('type', 'HybridDataPreprocessor')
+            if train_cfg is not None:
+                data_preprocessor.setdefault('batch_augments', train_cfg)
+            data_preprocessor = _build(
+                'data_preprocessor', data_preprocessor, num_classes=getattr(built_head, 'num_classes', None))
+        super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+        self.backbone = built_backbone
+        self.neck = built_neck
+        self.head = built_head
+
+    def extract_feat(self, inputs: Tensor, stage: str = 'neck') -> Any:
+        """Return the features of a stage.
+
+        Args:
+            inputs (Tensor): ``(N, 3, H, W)`` from the data preprocessor.
+            stage (str): ``'backbone'``: the tuple of the streams' features; ``'neck'``: a tuple whose last entry is
+                the embedding; ``'pre_logits'``: what the head's last layer sees. Defaults to ``'neck'``.
+
+        Returns:
+            tuple | Tensor: A tuple of tensors, or a tensor for ``'pre_logits'``.
+        """
+        check_choice('HybridClassifier.extract_feat', 'stage', stage, STAGES)
+        features = self.backbone(inputs)
+        if stage == 'backbone':
+            return features
+        if self.neck is not None:
+            features = self.neck(features)
+        if stage == 'neck':
+            return features
+        if not hasattr(self.head, 'pre_logits'):
+            raise ValueError(f"HybridClassifier.extract_feat: the head ({type(self.head).__name__}) has no stage "
+                             "'pre_logits'. Use stage='neck'.")
+        return self.head.pre_logits(features)
+
+    def forward(self,
+                inputs: Tensor,
+                data_samples: Optional[list[DataSample]] = None,
+                mode: str = 'tensor') -> Any:
+        """Return logits (``'tensor'``), a dict of losses (``'loss'``) or DataSamples (``'predict'``)."""
+        if mode == 'tensor':
+            features = self.extract_feat(inputs)
+            return features if self.head is None else self.head(features)
+        check_choice('HybridClassifier', 'mode', mode, ('tensor', 'loss', 'predict'))
+        if self.head is None:
+            raise ValueError(f'HybridClassifier: mode={mode!r} needs a head, and the model has none. Use extract_feat, '
+                             "or add head=dict(type='LinearHead', num_classes=...).")
+        if mode == 'loss':
+            return self.loss(inputs, data_samples)
+        return self.predict(inputs, data_samples)
+
+    def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
+        """Return the named losses of a batch."""
+        return self.head.loss(self.extract_feat(inputs), data_samples)
+
+    def predict(self,
+                inputs: Tensor,
+                data_samples: Optional[list[DataSample]] = None,
+                **kwargs: Any) -> list[DataSample]:
+        """Return one DataSample an image; of several views the embeddings are averaged."""
+        return self._predict(self.extract_feat(inputs), data_samples, **kwargs)
+
+    def _predict(self, features: Any, data_samples: Optional[list[DataSample]], **kwargs: Any) -> list[DataSample]:
+        if data_samples is not None and len(features[-1]) != len(data_samples):
+            images = len(data_samples)
+            features = tuple(feature.unflatten(0, (-1, images)).mean(dim=0) for feature in features)
+        return self.head.predict(features, data_samples, **kwargs)
+
+    def val_step(self, data: Union[dict, tuple, list]) -> list[DataSample]:
+        """Predict a validation batch, and say what its losses would have been.
+
+        The losses are the head's, in eval mode, on the same forward pass; each sample carries those of its batch in
+        ``val_losses``, so that their mean over the samples (metric ``ValLoss``) is right with a smaller last batch.
+        Batches without labels carry none.
+        """
+        data = self.data_preprocessor(data, False)
+        samples = data.get('data_samples')
+        features = self.extract_feat(data['inputs'])
+        losses = {}
+        if samples is not None and ('gt_label' in samples[0] or 'gt_score' in samples[0]):
+            # First, because predictions overwrite nothing that a loss reads, but a loss may add to no sample.
+            losses = self.head.loss(features, samples)
+        predictions = self._predict(features, samples)
+        if losses:
+            values = {name: value.detach().float().mean().cpu() for name, value in losses.items()}
+            for sample in predictions:
+                sample.set_field(values, 'val_losses')
+        return predictions
+
+    def get_layer_depth(self, param_name: str) -> tuple[int, int]:
+        """Return (depth, number of depths) of a parameter of the backbone, for layer-wise learning rates."""
+        if not hasattr(self.backbone, 'get_layer_depth'):
+            raise ValueError(f'HybridClassifier: {type(self.backbone).__name__} does not tell in which order its '
+                             'parameters come (it has no get_layer_depth).')
+        return self.backbone.get_layer_depth(param_name, 'backbone.')
+
+
+def _build(name: str, part: Union[dict, nn.Module], **inferred: Any) -> nn.Module:
+    """Build a part; what it takes, its config leaves open and we know is filled in."""
+    if isinstance(part, nn.Module):
+        return part
+    if not isinstance(part, dict) or 'type' not in part:
+        raise TypeError(f"HybridClassifier: {name}={part!r} is neither a module nor a dict with a 'type'.")
+    cfg = dict(part)
+    kind = cfg['type']
+    with MODELS.switch_scope_and_registry(cfg.get('_scope_')) as registry:
+        cls = registry.get(kind) if isinstance(kind, str) else kind
+    known = _known_keys(cls)
+    for key, value in inferred.items():
+        if cfg.get(key) is None and value is not None and (known is None or key in known):
+            cfg[key] = value
+    if known is not None:
+        check_known_keys(f'HybridClassifier: {name} ({cls.__name__})',
+                         [key for key in cfg if key not in ('type', '_scope_')], known)
+    return MODELS.build(cfg)
+
+
+def _known_keys(cls: Any) -> Optional[list[str]]:
+    """Names of the arguments of a class, those of its bases included where it passes ``**kwargs`` on."""
+    keys: list[str] = []
+    for base in getattr(cls, '__mro__', [cls]):
+        if inspect.isclass(base) and '__init__' not in vars(base):
+            continue
+        parameters = inspect.signature(base).parameters.values()
+        keys += [p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+        if all(p.kind is not p.VAR_KEYWORD for p in parameters):
+            return keys
+    return None
+
+
+def _channels_of(part: nn.Module, default: Any = None) -> Union[int, tuple[int, ...], None]:
+    """The channels that a part says it gives; what came in (``default``) for parts that only pool."""
+    channels = getattr(part, 'out_channels', None)
+    if isinstance(channels, int):
+        return channels
+    if isinstance(channels, Sequence) and all(isinstance(c, int) for c in channels):
+        return tuple(channels)
+    if default is not None:
+        return default
+    return _probe(part)
+
+
+def _probe(backbone: nn.Module) -> Optional[tuple[int, ...]]:
+    """Find the channels of a backbone that does not tell them, from a forward pass without values."""
+    size = getattr(backbone, 'img_size', None) or 224
+    height, width = (size, size) if isinstance(size, int) else tuple(size)
+    state = {n: v.to('meta') for n, v in [*backbone.named_parameters(), *backbone.named_buffers()]}
+    training = backbone.training
+    backbone.eval()
+    try:
+        features = torch.func.functional_call(backbone, state, torch.empty(1, 3, height, width, device='meta'))
+    except Exception:  # any backbone of any package: then in_channels has to be given, and the neck or head says so
+        return None
+    finally:
+        backbone.train(training)
+    features = features if isinstance(features, (tuple, list)) else [features]
+    return tuple(f.shape[-1] if f.dim() == 3 else f.shape[1] for f in features if isinstance(f, Tensor))

@@ -1,0 +1,98 @@
+"""From a batch of the data loader to the batch of the model."""
+from collections.abc import Sequence
+from typing import Any, Optional
+
+import torch
+from mmpretrain.models.utils import ClsDataPreprocessor
+from torch import Tensor
+
+from hybridcls.registry import MODELS
+
+
+@MODELS.register_module()
+class HybridDataPreprocessor(ClsDataPreprocessor):
+    """Stack images, or several views of them, into one RGB batch in [0, 1]; each stream normalises it by itself.
+
+    It is mmpretrain's preprocessor (padding, mixup and cutmix included) with three differences: several views are one
+    bigger batch, nothing is normalised here (two pretrained streams may want two normalisations), and a label that
+    the head has no class for is an error that names the image.
+
+    Args:
+        to_rgb (bool): The pipeline gives BGR images, as mmcv reads them. Defaults to True.
+        num_classes (int, optional): Labels must lie in [0, num_classes). ``HybridClassifier`` fills it in from its
+            head. Defaults to None: not checked.
+        label_check (bool): Whether a label out of range is an error. Defaults to True.
+        pad_size_divisor (int), pad_value (int), to_onehot (bool), batch_augments (dict, optional): As in mmpretrain.
+
+    Shape:
+        - data['inputs']: ``(B, 3, H, W)`` or a list of B ``(3, H, W)`` images; or, with V views, a list of V such
+          batches. uint8 or float in [0, 255].
+        - returns: ``inputs`` float32 ``(V * B, 3, H, W)`` in [0, 1], the first view of all images, then the second,
+          ...; ``data_samples`` with B entries.
+
+    Raises:
+        ValueError: If a label is out of range, if views differ in size, or if mixup meets several views.
+    """
+
+    def __init__(self,
+                 to_rgb: bool = True,
+                 num_classes: Optional[int] = None,
+                 label_check: bool = True,
+                 pad_size_divisor: int = 1,
+                 pad_value: int = 0,
+                 to_onehot: bool = False,
+                 batch_augments: Optional[dict] = None) -> None:
+        super().__init__(
+            to_rgb=to_rgb,
+            num_classes=num_classes,
+            pad_size_divisor=pad_size_divisor,
+            pad_value=pad_value,
+            to_onehot=to_onehot,
+            batch_augments=batch_augments)
+        self.label_check = label_check
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """Return the batch on the device of the model."""
+        data_samples = data.get('data_samples')
+        if self.label_check and self.num_classes is not None and data_samples is not None:
+            _check_labels(data_samples, self.num_classes)
+        inputs = data['inputs']
+        if _is_multi_view(inputs):
+            if training and self.batch_augments is not None:
+                raise ValueError('HybridDataPreprocessor: batch_augments (mixup, cutmix) mix one view of an image with '
+                                 f'another image, and this pipeline gives {len(inputs)} views. Drop batch_augments '
+                                 'or MultiView.')
+            data = {**data, 'inputs': _stack_views(inputs)}
+        data = super().forward(data, training)
+        # Not in place: a float batch may be the loader's own tensor.
+        data['inputs'] = data['inputs'] / 255.
+        return data
+
+
+def _is_multi_view(inputs: Any) -> bool:
+    if isinstance(inputs, Tensor) or not isinstance(inputs, Sequence) or not len(inputs):
+        return False
+    return not isinstance(inputs[0], Tensor) or inputs[0].dim() == 4
+
+
+def _stack_views(views: Sequence) -> Tensor:
+    batches = [view if isinstance(view, Tensor) else torch.stack(list(view)) for view in views]
+    sizes = {tuple(batch.shape[1:]) for batch in batches}
+    if len(sizes) > 1:
+        raise ValueError(f'HybridDataPreprocessor: the views of a batch have different sizes, {sorted(sizes)}; all go '
+                         'through the streams as one batch. Give every view the same img_size.')
+    return torch.cat(batches)
+
+
+def _check_labels(data_samples: Sequence, num_classes: int) -> None:
+    # Here the labels are still on the CPU: the check costs no synchronisation with a GPU.
+    for sample in data_samples:
+        if 'gt_label' not in sample:
+            continue
+        for label in sample.gt_label.tolist():
+            if not 0 <= label < num_classes:
+                image = sample.get('img_path', None) or f"sample {sample.get('sample_idx', '?')}"
+                raise ValueError(
+                    f'{image} has the label {label}, and the head has num_classes={num_classes}: labels must lie in '
+                    f'[0, {num_classes - 1}]. Set num_classes in the config to the number of classes of the data set, '
+                    'or mend the annotation.')
