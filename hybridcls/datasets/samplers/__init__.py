@@ -1,1 +1,2 @@
-"""TODO"""
+"""Samplers: which images meet in a batch."""
+__all__: list[str] = []

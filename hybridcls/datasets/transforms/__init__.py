@@ -1,1 +1,8 @@
-"""TODO"""
+"""Transforms: what happens to one image between the file and the batch."""
+from .load_image import LoadImage, UnreadableImageError
+from .random_affine import RandomAffine
+from .resizing import CenterCropToSize, RandomCropToSize, ResizeToSize
+
+__all__ = [
+    'CenterCropToSize', 'LoadImage', 'RandomAffine', 'RandomCropToSize', 'ResizeToSize', 'UnreadableImageError'
+]

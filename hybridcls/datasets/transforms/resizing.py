@@ -1,0 +1,168 @@
+"""Transforms that bring an image to ``img_size``, the size that a config says once for pipelines and streams."""
+from collections.abc import Sequence
+from typing import Union
+
+from mmcv.transforms import BaseTransform, CenterCrop, Resize
+from mmpretrain.datasets.transforms import RandomResizedCrop, ResizeEdge
+
+from hybridcls.checks import check_choice, check_number
+from hybridcls.registry import TRANSFORMS
+
+__all__ = ['CenterCropToSize', 'RandomCropToSize', 'ResizeToSize']
+
+ImgSize = Union[int, Sequence[int]]
+
+
+def _height_and_width(who: str, img_size: ImgSize) -> tuple[int, int]:
+    """Return ``img_size`` as (height, width) in pixels, or raise a sentence."""
+    pair = (img_size, img_size) if isinstance(img_size, int) else img_size
+    if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
+        raise TypeError(f'{who}: img_size={img_size!r} is neither one number nor (height, width). '
+                        'It is the top-level img_size of the config, in pixels, such as 224 or (224, 160).')
+    for side in pair:
+        check_number(who, 'img_size', side, 1, integer=True, advice='Sizes are pixels.')
+    return int(pair[0]), int(pair[1])
+
+
+@TRANSFORMS.register_module()
+class RandomCropToSize(BaseTransform):
+    """Cut out a random part of the image and resize it: mmpretrain's ``RandomResizedCrop`` with the key ``img_size``.
+
+    Reads ``img`` (H, W, 3); writes ``img`` (height, width, 3) of the same dtype and ``img_shape``.
+
+    Args:
+        img_size (int | Sequence[int]): The size to produce, in pixels: one number, or (height, width).
+        scale (Sequence[float]): Smallest and largest share of the image's area. Defaults to (0.08, 1.0).
+        ratio (Sequence[float]): Smallest and largest width / height of the part. Defaults to (3/4, 4/3).
+        interpolation (str): ``'nearest'``, ``'bilinear'``, ``'bicubic'``, ``'area'`` or ``'lanczos'``.
+            Defaults to ``'bilinear'``.
+        backend (str): ``'cv2'`` or ``'pillow'`` (which smooths when it shrinks). Defaults to ``'cv2'``.
+
+    Raises:
+        TypeError: If ``img_size`` is no size.
+        ValueError: If a range is empty or not positive.
+
+    Example:
+        >>> import numpy as np
+        >>> crop = RandomCropToSize(img_size=(24, 32), scale=(0.5, 1.0))
+        >>> crop(dict(img=np.zeros((100, 80, 3), np.uint8)))['img'].shape
+        (24, 32, 3)
+    """
+
+    def __init__(self,
+                 img_size: ImgSize,
+                 scale: Sequence[float] = (0.08, 1.0),
+                 ratio: Sequence[float] = (3 / 4, 4 / 3),
+                 interpolation: str = 'bilinear',
+                 backend: str = 'cv2') -> None:
+        self.img_size = _height_and_width('RandomCropToSize', img_size)
+        for name, given, most in (('scale', scale, 1.0), ('ratio', ratio, float('inf'))):
+            if len(given) != 2 or not 0 < given[0] <= given[1] <= most:
+                raise ValueError(f'RandomCropToSize: {name}={given!r} is no range 0 < smallest <= largest <= {most:g}.')
+        self.crop = RandomResizedCrop(
+            scale=self.img_size, crop_ratio_range=tuple(scale), aspect_ratio_range=tuple(ratio),
+            interpolation=interpolation, backend=backend)
+
+    def transform(self, results: dict) -> dict:
+        """Cut and resize ``results['img']``."""
+        return self.crop.transform(results)
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(img_size={self.img_size}, crop={self.crop})'
+
+
+@TRANSFORMS.register_module()
+class CenterCropToSize(BaseTransform):
+    """Resize the image to a little more than ``img_size`` and cut out the middle, as ImageNet models are evaluated.
+
+    Reads ``img`` (H, W, 3); writes ``img`` (height, width, 3) of the same dtype, ``img_shape`` and the keys of
+    ``ResizeEdge`` (``scale``, ``scale_factor``).
+
+    Args:
+        img_size (int | Sequence[int]): The size to produce, in pixels: one number, or (height, width).
+        crop_pct (float): The share of the resized image's shorter edge that is kept, in (0, 1]: 0.875 resizes to
+            256 and cuts out 224. 1.0 cuts off only what exceeds the shape. Defaults to 0.875.
+        mode (str): ``'crop'`` keeps the proportions and cuts off what exceeds; ``'squash'`` resizes both edges
+            without keeping them, so that with ``crop_pct=1.0`` the whole image is seen. Defaults to ``'crop'``.
+        interpolation (str): As in :class:`RandomCropToSize`. Defaults to ``'bicubic'``.
+        backend (str): ``'cv2'`` or ``'pillow'``. Defaults to ``'pillow'``, which smooths when it shrinks, as the
+            pretrained models saw it.
+
+    Raises:
+        TypeError: If ``img_size`` is no size.
+        ValueError: If ``crop_pct`` or ``mode`` is out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> crop = CenterCropToSize(img_size=224)
+        >>> crop(dict(img=np.zeros((300, 500, 3), np.uint8)))['img'].shape
+        (224, 224, 3)
+    """
+
+    def __init__(self,
+                 img_size: ImgSize,
+                 crop_pct: float = 0.875,
+                 mode: str = 'crop',
+                 interpolation: str = 'bicubic',
+                 backend: str = 'pillow') -> None:
+        check_number('CenterCropToSize', 'crop_pct', crop_pct, 0, 1, low_open=True)
+        check_choice('CenterCropToSize', 'mode', mode, ('crop', 'squash'))
+        self.img_size = _height_and_width('CenterCropToSize', img_size)
+        self.crop_pct = crop_pct
+        self.mode = mode
+        height, width = self.img_size
+        # Rounded down as timm does, so that 224 at 0.9 is resized to 248 here as well.
+        self.resized = (int(height / crop_pct), int(width / crop_pct))
+        how = dict(interpolation=interpolation, backend=backend)
+        self.resize_height = ResizeEdge(self.resized[0], edge='height', **how)
+        self.resize_width = ResizeEdge(self.resized[1], edge='width', **how)
+        self.squash = Resize(self.resized[::-1], keep_ratio=False, **how)
+        self.crop = CenterCrop((width, height))
+
+    def transform(self, results: dict) -> dict:
+        """Resize ``results['img']`` and cut out its middle."""
+        if self.mode == 'squash':
+            resize = self.squash
+        else:
+            height, width = results['img'].shape[:2]
+            # The edge that is short in proportion decides, so that the other one exceeds what is cut out.
+            wide = width * self.resized[0] >= height * self.resized[1]
+            resize = self.resize_height if wide else self.resize_width
+        return self.crop.transform(resize.transform(results))
+
+    def __repr__(self) -> str:
+        return (f'{type(self).__name__}(img_size={self.img_size}, crop_pct={self.crop_pct}, mode={self.mode!r}, '
+                f'resized={self.resized})')
+
+
+@TRANSFORMS.register_module()
+class ResizeToSize(BaseTransform):
+    """Resize the whole image to ``img_size``, whatever its proportions.
+
+    Reads ``img`` (H, W, 3); writes ``img`` (height, width, 3) of the same dtype, ``img_shape`` and the keys of
+    mmcv's ``Resize``.
+
+    Args:
+        img_size (int | Sequence[int]): The size to produce, in pixels: one number, or (height, width).
+        interpolation (str): As in :class:`RandomCropToSize`. Defaults to ``'bilinear'``.
+        backend (str): ``'cv2'`` or ``'pillow'``. Defaults to ``'cv2'``.
+
+    Raises:
+        TypeError: If ``img_size`` is no size.
+
+    Example:
+        >>> import numpy as np
+        >>> ResizeToSize(img_size=32)(dict(img=np.zeros((8, 8, 3), np.uint8)))['img'].shape
+        (32, 32, 3)
+    """
+
+    def __init__(self, img_size: ImgSize, interpolation: str = 'bilinear', backend: str = 'cv2') -> None:
+        self.img_size = _height_and_width('ResizeToSize', img_size)
+        self.resize = Resize(self.img_size[::-1], keep_ratio=False, interpolation=interpolation, backend=backend)
+
+    def transform(self, results: dict) -> dict:
+        """Resize ``results['img']``."""
+        return self.resize.transform(results)
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(img_size={self.img_size})'

@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from hybridcls.datasets import Digits
+from hybridcls.registry import DATASETS
+
+
+def rows(dataset):
+    return {sample['img'].tobytes() for sample in dataset}
+
+
+def test_both_parts_together_are_the_bundled_images():
+    train, test = Digits(split='train'), Digits(split='test')
+    assert (len(train), len(test)) == (1437, 360)
+    original = load_digits()
+    everything = np.concatenate([[sample['img'] for sample in part] for part in (train, test)])
+    assert everything.dtype == np.uint8
+    assert everything.shape == (1797, 8, 8, 3)
+    # Sums over the set do not depend on the order; 0..16 became 0..255.
+    np.testing.assert_array_equal(np.unique(everything), np.rint(np.arange(17) * 255 / 16))
+    np.testing.assert_array_equal(
+        np.rint(everything[..., 0].astype(float) * 16 / 255).sum(0), original.images.sum(0))
+    labels = np.concatenate([train.get_gt_labels(), test.get_gt_labels()])
+    np.testing.assert_array_equal(np.bincount(labels), np.bincount(original.target))
+
+
+def test_an_image_keeps_its_label():
+    original = load_digits()
+    label_of = {image.tobytes(): label for image, label in zip(original.images, original.target, strict=True)}
+    for sample in Digits(split='test'):
+        image = np.rint(sample['img'][..., 0].astype(float) * 16 / 255)
+        assert label_of[image.tobytes()] == sample['gt_label']
+        assert sample['img_shape'] == sample['ori_shape'] == (8, 8)
+
+
+def test_the_split_is_stratified_disjoint_and_fixed():
+    train, test = Digits(split='train'), Digits(split='test')
+    share = np.bincount(test.get_gt_labels()) / np.bincount(load_digits().target)
+    assert abs(share - 0.2).max() < 0.01
+    assert not rows(train) & rows(test)
+    assert test.get_gt_labels().tolist()[:10] == [1, 4, 8, 6, 5, 9, 9, 1, 3, 2]
+    assert rows(Digits(split='test')) == rows(test)
+    assert rows(Digits(split='test', split_seed=1)) != rows(test)
+    assert len(Digits(split='test', test_ratio=0.5)) == 899
+
+
+def test_a_sample_can_be_changed_without_changing_the_set():
+    digits = Digits()
+    digits[3]['img'][:] = 7
+    assert not (digits[3]['img'] == 7).all()
+
+
+def test_it_is_built_from_a_config_and_ends_as_a_tensor():
+    digits = DATASETS.build(
+        dict(type='Digits', split='train', indices=20,
+             pipeline=[dict(type='hybridcls.ResizeToSize', img_size=32), dict(type='PackInputs')]))
+    assert len(digits) == 20
+    packed = digits[4]
+    assert packed['inputs'].shape == (3, 32, 32)
+    assert packed['data_samples'].sample_idx == 4
+    assert digits.metainfo['classes'] == tuple('0123456789')
+
+
+@pytest.mark.parametrize(('wrong', 'says'), [
+    (dict(split='tets'), "not one of .* Did you mean 'test'"),
+    (dict(test_ratio=1.0), r'test_ratio=1.0 is outside \(0, 1\)'),
+    (dict(split_seed=-1), 'split_seed=-1'),
+])
+def test_wrong_arguments_are_answered(wrong, says):
+    with pytest.raises(ValueError, match=says):
+        Digits(**wrong)
