@@ -1,1 +1,12 @@
-"""TODO"""
+"""Heads: what an embedding is trained for, and what is read from it."""
+from .adaface_head import AdaFaceHead
+from .arcface_head import ArcFaceHead
+from .classification_head import ClassificationHead
+from .embedding_head import EmbeddingHead
+from .linear_head import LinearHead
+from .margin_head import MarginHead
+from .supcon_head import SupConHead
+
+__all__ = [
+    'AdaFaceHead', 'ArcFaceHead', 'ClassificationHead', 'EmbeddingHead', 'LinearHead', 'MarginHead', 'SupConHead'
+]

@@ -1,1 +1,4 @@
-"""TODO"""
+"""Losses: settings around the formulas of ``hybridcls.functional``."""
+from .supcon_loss import SupConLoss
+
+__all__ = ['SupConLoss']

@@ -1,7 +1,12 @@
 """Modules that sit inside something: attention on maps, token summaries, projections, the data preprocessor."""
+from .adaface_margin import AdaFaceMargin
+from .arcface_margin import ArcFaceMargin
 from .cbam import CBAM
 from .data_preprocessor import HybridDataPreprocessor
 from .feature_pooling import pool_feature
+from .projection import ProjectionMLP
 from .token_learner import TokenLearner
 
-__all__ = ['CBAM', 'HybridDataPreprocessor', 'TokenLearner', 'pool_feature']
+__all__ = [
+    'AdaFaceMargin', 'ArcFaceMargin', 'CBAM', 'HybridDataPreprocessor', 'ProjectionMLP', 'TokenLearner', 'pool_feature'
+]

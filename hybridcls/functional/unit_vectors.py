@@ -1,0 +1,39 @@
+"""Rows of length one, and the lengths that they had."""
+import math
+
+import torch
+from torch import Tensor
+
+from .full_precision import at_least_float32
+
+__all__ = ['unit_rows']
+
+# Shorter rows have no direction that float32 could tell: their squares underflow.
+_SHORTEST = 1e-12
+
+
+def unit_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Divide each row by its Euclidean length.
+
+    ``torch.nn.functional.normalize`` answers a zero row with a gradient of 1e12 times the incoming one, which is
+    infinite in half precision. Here a row without a direction stays zero and gets the gradient zero.
+
+    Args:
+        rows (Tensor): Shape (..., D), any floating dtype.
+
+    Returns:
+        tuple[Tensor, Tensor]: The unit rows, shape (..., D), and the lengths, shape (...,), both float32 or, for a
+        float64 input, float64. Both carry gradients.
+
+    Example:
+        >>> unit, length = unit_rows(torch.tensor([[3., 4.], [0., 0.]]))
+        >>> unit
+        tensor([[0.6000, 0.8000],
+                [0.0000, 0.0000]])
+        >>> length
+        tensor([5., 0.])
+    """
+    rows = at_least_float32(rows)
+    lengths = torch.linalg.vector_norm(rows, dim=-1)
+    # x / inf is zero in the value and in both gradients; NaN rows stay NaN and are seen.
+    return rows / lengths.where(lengths > _SHORTEST, math.inf).unsqueeze(-1), lengths

@@ -1,0 +1,67 @@
+"""What all heads share: an embedding comes in, and predictions carry it."""
+from collections.abc import Sequence
+from typing import Optional, Union
+
+from mmengine.model import BaseModule
+from mmpretrain.structures import DataSample
+from torch import Tensor
+
+from hybridcls.checks import check_number
+from hybridcls.structures import count_views, write_predictions
+
+Features = Union[Tensor, Sequence[Tensor]]
+
+
+class EmbeddingHead(BaseModule):
+    """The base of heads: knows the width of its embedding, and predicts the embedding itself.
+
+    A head gets what the neck returned, a tuple whose last entry is the embedding, shape (V * B, D), for B images in V
+    views: all of the first view, then all of the second. It tells V from the number of data samples.
+
+    Subclasses write ``forward(feats)`` and ``loss(feats, data_samples)``; the latter returns a dictionary in which
+    entries named ``*loss*`` are added up and trained on, and all are logged.
+
+    Args:
+        in_channels (int, optional): D. ``HybridClassifier`` fills it in from the neck; None here is an error.
+        init_cfg (dict, optional): MMEngine's.
+
+    Raises:
+        ValueError: If ``in_channels`` is missing.
+    """
+
+    def __init__(self, in_channels: Optional[int] = None, init_cfg: Optional[dict] = None) -> None:
+        super().__init__(init_cfg)
+        if in_channels is None:
+            raise ValueError(
+                f"{self._name}: in_channels is missing. HybridClassifier fills it in from the neck's out_channels; "
+                'built by hand, or under another classifier, the head needs in_channels=<width of the embedding>.')
+        check_number(self._name, 'in_channels', in_channels, 1, integer=True)
+        self.in_channels = in_channels
+
+    @property
+    def _name(self) -> str:
+        return type(self).__name__
+
+    def pre_logits(self, feats: Features) -> Tensor:
+        """Return the embedding, shape (V * B, D), from what the neck returned.
+
+        Raises:
+            ValueError: If it is no matrix of width ``in_channels``.
+        """
+        embedding = feats if isinstance(feats, Tensor) else feats[-1]
+        if embedding.dim() != 2 or embedding.shape[1] != self.in_channels:
+            raise ValueError(f'{self._name}: an embedding of shape {tuple(embedding.shape)} came; '
+                             f'(N, {self.in_channels}) is wanted. A feature map or tokens need a neck that pools them '
+                             '(DHAFusion, ConcatFusion, GlobalAveragePooling); another width needs another '
+                             'in_channels.')
+        return embedding
+
+    def count_views(self, embedding: Tensor, data_samples: Sequence[DataSample]) -> int:
+        """Return V, the rows of ``embedding`` that each sample has."""
+        return count_views(self._name, len(embedding), len(data_samples))
+
+    def predict(self,
+                feats: Features,
+                data_samples: Optional[Sequence[Optional[DataSample]]] = None) -> list[DataSample]:
+        """Write ``embedding`` (D,), float32, onto each sample; views of an image are averaged."""
+        return write_predictions(self._name, data_samples, self.pre_logits(feats))

@@ -1,0 +1,94 @@
+"""A linear classifier."""
+from collections.abc import Sequence
+from typing import Optional, Union
+
+import torch
+import torch.nn.functional as F
+from mmpretrain.structures import DataSample
+from torch import Tensor, nn
+
+from hybridcls.checks import check_number
+from hybridcls.registry import MODELS
+from hybridcls.structures import read_targets
+
+from .classification_head import ClassificationHead
+from .embedding_head import Features
+
+
+@MODELS.register_module()
+class LinearHead(ClassificationHead):
+    """A linear layer and cross entropy.
+
+    Each view of an image is one more sample with the image's label. Soft labels (mixup, cutmix) are taken where the
+    samples have them.
+
+    Args:
+        num_classes (int): C.
+        in_channels (int, optional): Width of the embedding. ``HybridClassifier`` fills it in.
+        label_smoothing (float): Share of the target given to all classes alike, in [0, 1). Defaults to 0.
+        class_weight (Sequence[float], optional): A factor for the loss of each class, C numbers >= 0. The weighted
+            losses are divided by the number of samples, not by the sum of their weights, so that it does not matter how
+            a batch is spread over processes. Defaults to None.
+        topk (int | Sequence[int]): Log these accuracies, as ``accuracy_top-k`` in percent, when labels are hard.
+            Defaults to 1.
+        init_cfg (dict, optional): Defaults to weights from a normal distribution of standard deviation 0.01, bias 0.
+
+    Raises:
+        ValueError, TypeError: If a number is out of range, or a label is.
+
+    Example:
+        >>> head = MODELS.build(dict(type='LinearHead', num_classes=3, in_channels=8))
+        >>> losses = head.loss((torch.ones(2, 8),), [DataSample().set_gt_label(label) for label in (0, 2)])
+        >>> sorted(losses)
+        ['accuracy_top-1', 'loss']
+        >>> head.predict((torch.ones(2, 8),))[0].pred_score.shape
+        torch.Size([3])
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: Optional[int] = None,
+        label_smoothing: float = 0.,
+        class_weight: Optional[Sequence[float]] = None,
+        topk: Union[int, Sequence[int]] = 1,
+        init_cfg: Optional[Union[dict, list]] = dict(type='Normal', layer='Linear', std=0.01)  # noqa: B006
+    ) -> None:
+        super().__init__(num_classes, in_channels, label_smoothing, init_cfg)
+        self.topk = (topk, ) if isinstance(topk, int) else tuple(topk)
+        for k in self.topk:
+            check_number('LinearHead', 'topk', k, 1, num_classes, integer=True)
+        if class_weight is not None:
+            if len(class_weight) != num_classes:
+                raise ValueError(f'LinearHead: class_weight has {len(class_weight)} numbers for '
+                                 f'num_classes={num_classes}; one for each class is wanted.')
+            for weight in class_weight:
+                check_number('LinearHead', 'class_weight', weight, 0)
+        # From the config, so it is not in the checkpoint.
+        self.register_buffer(
+            'class_weight', None if class_weight is None else torch.tensor(class_weight, dtype=torch.float32), False)
+        self.fc = nn.Linear(self.in_channels, num_classes)
+
+    def forward(self, feats: Features) -> Tensor:
+        """Return logits, shape (N, C)."""
+        return self.fc(self.pre_logits(feats))
+
+    def loss(self, feats: Features, data_samples: Sequence[DataSample]) -> dict[str, Tensor]:
+        """Return ``loss`` and, with hard labels, ``accuracy_top-k`` in percent."""
+        logits = self(feats)
+        targets = read_targets('LinearHead', data_samples, logits.device, self.num_classes)
+        num_views = self.count_views(logits, data_samples)
+        targets = targets.repeat(num_views, *[1] * (targets.dim() - 1))
+        # float64 stays; half precision would lose the sum over classes.
+        logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+        if targets.is_floating_point():
+            targets = targets.to(logits.dtype)
+        weight = None if self.class_weight is None else self.class_weight.to(logits.dtype)
+        sample_losses = F.cross_entropy(
+            logits, targets, weight, reduction='none', label_smoothing=self.label_smoothing)
+        losses = dict(loss=sample_losses.mean())
+        if not targets.is_floating_point():
+            best = logits.detach().topk(max(self.topk), dim=1).indices
+            for k in self.topk:
+                losses[f'accuracy_top-{k}'] = self.accuracy(best[:, :k], targets)
+        return losses

@@ -1,0 +1,113 @@
+"""The engine of all heads with a margin between classes."""
+from collections.abc import Sequence
+from typing import Optional
+
+import torch
+from mmpretrain.structures import DataSample
+from torch import Tensor, nn
+
+from hybridcls.checks import check_number
+from hybridcls.functional import cosine_logits, margin_cross_entropy
+from hybridcls.registry import MODELS
+from hybridcls.structures import read_hard_labels
+
+from .classification_head import ClassificationHead
+from .embedding_head import Features
+
+
+@MODELS.register_module()
+class MarginHead(ClassificationHead):
+    r"""Cross entropy over scaled cosines to class centres, with a margin on the own class.
+
+    The margin is a registered module: ``margin(target_cosine, norms, labels)`` gets the cosines of the own classes, the
+    lengths of the embeddings and the labels, all of shape (N,), the first two in float32, and returns the target
+    logits before the scale, (N,). What its ``log_scalars()`` returns, if it has one, is logged beside the loss.
+
+    Cosines are computed in float32 outside of autocast, from centres and embeddings that are normalised there; the
+    parameter itself is never cast. Scores are the softmax of ``scale`` times the cosine *without* the margin, which
+    belongs to training: they rank classes rightly, but a scale of 64 makes them confident.
+
+    Each view of an image is one more sample with the image's label. Labels must be hard: with soft ones (mixup, cutmix)
+    there is no own class to give the margin to.
+
+    Args:
+        num_classes (int): C.
+        in_channels (int, optional): Width of the embedding, D. ``HybridClassifier`` fills it in.
+        margin (dict): The margin's config. Defaults to ``dict(type='ArcFace')``.
+        scale (float): Inverse temperature of the softmax, > 0. Defaults to 64.
+        label_smoothing (float): Share of the target given to all classes alike, in [0, 1). Defaults to 0.
+        cosine_clip (float, optional): Keep all cosines this far from +-1, without gradient beyond: 1e-3 and 1e-4 in the
+            AdaFace repository's AdaFace and ArcFace. Defaults to None.
+        init_cfg (dict, optional): Defaults to None. Class centres start from a normal distribution of standard
+            deviation 0.01, as in InsightFace; only their direction enters, but the shorter they start, the faster they
+            turn.
+
+    Attributes:
+        weight (Parameter): Class centres, any length, shape (C, D).
+        margin (float): The margin's own number, to read or to set (a warm-up).
+        scale (float): To read or to set.
+
+    Raises:
+        ValueError, TypeError: If a number is out of range, a label is, or labels are soft.
+
+    Example:
+        >>> head = MODELS.build(dict(type='MarginHead', num_classes=3, in_channels=8, margin=dict(type='ArcFace')))
+        >>> losses = head.loss((torch.ones(2, 8),), [DataSample().set_gt_label(label) for label in (0, 2)])
+        >>> sorted(losses)
+        ['accuracy_top-1', 'loss']
+        >>> head((torch.ones(2, 8),)).abs().max() <= 64  # cosines times scale
+        tensor(True)
+    """
+
+    def __init__(self,
+                 num_classes: int,
+                 in_channels: Optional[int] = None,
+                 margin: Optional[dict] = None,
+                 scale: float = 64.,
+                 label_smoothing: float = 0.,
+                 cosine_clip: Optional[float] = None,
+                 init_cfg: Optional[dict] = None) -> None:
+        super().__init__(num_classes, in_channels, label_smoothing, init_cfg)
+        check_number(self._name, 'scale', scale, 0, low_open=True)
+        if cosine_clip is not None:
+            check_number(self._name, 'cosine_clip', cosine_clip, 0, 1, high_open=True)
+        self.scale = scale
+        self.cosine_clip = cosine_clip
+        self.margin_function = MODELS.build(dict(type='ArcFace') if margin is None else margin)
+        self.weight = nn.Parameter(torch.empty(num_classes, self.in_channels))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new class centres."""
+        nn.init.normal_(self.weight, std=0.01)
+
+    @property
+    def margin(self) -> float:
+        """The number of the margin function."""
+        return self.margin_function.margin
+
+    @margin.setter
+    def margin(self, value: float) -> None:
+        self.margin_function.margin = value
+
+    def forward(self, feats: Features) -> Tensor:
+        """Return logits without margin, ``scale`` times the cosine to each class centre: float32, shape (N, C)."""
+        return self.scale * cosine_logits(self.pre_logits(feats), self.weight)
+
+    def loss(self, feats: Features, data_samples: Sequence[DataSample]) -> dict[str, Tensor]:
+        """Return ``loss``, ``accuracy_top-1`` in percent (without margin), and what the margin has to log."""
+        embedding = self.pre_logits(feats)
+        labels = read_hard_labels(self._name, data_samples, embedding.device, self.num_classes)
+        labels = labels.repeat(self.count_views(embedding, data_samples))
+        loss, predicted = margin_cross_entropy(
+            embedding,
+            self.weight,
+            labels,
+            lambda target_cosine, norms: self.margin_function(target_cosine, norms, labels),
+            scale=self.scale,
+            label_smoothing=self.label_smoothing,
+            cosine_clip=self.cosine_clip)
+        losses = {'loss': loss, 'accuracy_top-1': self.accuracy(predicted, labels)}
+        if hasattr(self.margin_function, 'log_scalars'):
+            losses.update(self.margin_function.log_scalars())
+        return losses

@@ -1,0 +1,61 @@
+"""What the model found, written onto mmpretrain's DataSample."""
+from collections.abc import Sequence
+from typing import Optional
+
+import torch
+from mmpretrain.structures import DataSample
+from torch import Tensor
+
+from .views import count_views
+
+__all__ = ['write_predictions']
+
+
+def write_predictions(who: str,
+                      data_samples: Optional[Sequence[Optional[DataSample]]],
+                      embeddings: Tensor,
+                      scores: Optional[Tensor] = None) -> list[DataSample]:
+    """Write embeddings and scores onto samples; several views of an image are averaged.
+
+    Fields, all float32 and detached, on the device of the tensors: ``embedding`` (D,); and, with scores, ``pred_score``
+    (C,) and ``pred_label`` (1,) int64, the class of the largest score.
+
+    Args:
+        who (str): Who speaks, for the error messages.
+        data_samples (Sequence[DataSample | None], optional): B samples, changed in place; for None new ones are made,
+            one a row.
+        embeddings (Tensor): Shape (V * B, D), view by view.
+        scores (Tensor, optional): Probabilities, shape (V * B, C).
+
+    Returns:
+        list[DataSample]: The B samples.
+
+    Raises:
+        ValueError: If the rows are no whole number of views, or a sample says another number of classes.
+
+    Example:
+        >>> sample, = write_predictions('LinearHead', None, torch.ones(1, 4), torch.tensor([[0.1, 0.7, 0.2]]))
+        >>> sample.pred_label, sample.embedding.shape
+        (tensor([1]), torch.Size([4]))
+    """
+    if data_samples is None:
+        data_samples = [None] * len(embeddings)
+    num_views = count_views(who, len(embeddings), len(data_samples))
+    samples = [DataSample() if sample is None else sample for sample in data_samples]
+    for sample, embedding in zip(samples, _mean_of_views(embeddings, num_views), strict=True):
+        sample.set_field(embedding, 'embedding', dtype=Tensor)
+    if scores is None:
+        return samples
+    scores = _mean_of_views(scores, num_views)
+    labels = scores.argmax(1, keepdim=True)
+    for sample, score, label in zip(samples, scores, labels, strict=True):
+        if sample.get('num_classes', len(score)) != len(score):
+            raise ValueError(f'{who}: num_classes={len(score)} here, and {sample.num_classes} in the data. Set '
+                             "model.head.num_classes to the data set's number of classes.")
+        sample.set_pred_score(score).set_pred_label(label)
+    return samples
+
+
+def _mean_of_views(rows: Tensor, num_views: int) -> Tensor:
+    rows = rows.detach().to(torch.float32)
+    return rows if num_views == 1 else rows.unflatten(0, (num_views, -1)).mean(0)
