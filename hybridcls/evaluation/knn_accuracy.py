@@ -1,0 +1,164 @@
+"""How well the nearest neighbours of an embedding tell its class: a validation number without a classifier."""
+import logging
+from collections.abc import Sequence
+from typing import Any, Optional, Union
+
+import numpy as np
+import torch
+from mmengine.device import get_device
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
+from torch import Tensor
+
+from hybridcls.checks import check_choice, check_number
+from hybridcls.functional.nearest_neighbours import nearest_neighbours, vote_ranks
+from hybridcls.registry import METRICS
+
+__all__ = ['KNNAccuracy']
+
+_VOTE_NUMBERS = 2**22  # booleans in one block of votes
+
+
+@METRICS.register_module()
+class KNNAccuracy(BaseMetric):
+    r"""Accuracy of a weighted vote of the ``k`` nearest embeddings, by cosine similarity.
+
+    With ``vote='softmax'`` a neighbour at similarity :math:`s` has the weight :math:`e^{s / \tau}`: Sec. 3.4 of
+    `InstDisc <https://arxiv.org/abs/1805.01978>`_, and the protocol of DINO, whose :math:`\tau = 0.07` and k = 20 are
+    the defaults here. With ``'uniform'`` all weights are equal.
+
+    The neighbours are looked for in a *bank*, by the protocol the embeddings of the training images, which
+    ``EmbeddingBankHook`` hands over before each evaluation (:meth:`set_bank`). Without a bank each image is
+    classified by the other images of the evaluated set (leave one out): comparable between epochs, but not with
+    numbers from a bank. A bank is used once and forgotten, so that one of older weights never answers.
+
+    Labels of several processes' padded images are dropped before anything is computed. The main process searches
+    alone, block by block, on the GPU if there is one; the memory there does not grow with the set.
+
+    An image whose embedding is not finite counts as wrong, and is nobody's neighbour: a model that has diverged
+    scores badly instead of by chance.
+
+    Samples are dicts with ``embedding`` (D,) of any floating dtype and ``gt_label`` (1,). Results are percentages:
+    ``knn/top1`` ..., so that ``save_best='knn/top1'`` knows that larger is better.
+
+    Args:
+        k (int): How many neighbours vote. More than there are is one warning, and all vote. Defaults to 20.
+        vote (str): ``'softmax'`` or ``'uniform'``. Defaults to ``'softmax'``.
+        temperature (float): :math:`\tau > 0` of the softmax vote, unitless. Defaults to 0.07.
+        topk (int | Sequence[int]): Which accuracies: the own class is among the ``topk`` classes with most votes.
+            Defaults to (1, ).
+        device (str, optional): Where to compute. Defaults to None: the GPU if there is one.
+        collect_device (str): As in mmengine's BaseMetric. Defaults to ``'cpu'``.
+        prefix (str, optional): In front of the names. Defaults to None, which means ``'knn'``.
+
+    Raises:
+        ValueError: If an argument is out of range, or the bank's embeddings have another length.
+        KeyError: If the samples carry no ``embedding`` or no single ``gt_label``.
+
+    Example:
+        >>> metric = KNNAccuracy(k=1)
+        >>> metric.set_bank(torch.eye(2), torch.tensor([4, 5]))
+        >>> metric.process(None, [dict(embedding=torch.tensor([0.1, 0.9]), gt_label=torch.tensor([5]))])
+        >>> metric.evaluate(size=1)
+        {'knn/top1': 100.0}
+    """
+
+    default_prefix = 'knn'
+
+    def __init__(self,
+                 k: int = 20,
+                 vote: str = 'softmax',
+                 temperature: float = 0.07,
+                 topk: Union[int, Sequence[int]] = (1, ),
+                 device: Optional[str] = None,
+                 collect_device: str = 'cpu',
+                 prefix: Optional[str] = None) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        check_number('KNNAccuracy', 'k', k, 1, integer=True)
+        check_choice('KNNAccuracy', 'vote', vote, ('softmax', 'uniform'))
+        check_number('KNNAccuracy', 'temperature', temperature, 0, low_open=True)
+        self.k = k
+        self.vote = vote
+        self.temperature = temperature
+        self.topk = (topk, ) if isinstance(topk, int) else tuple(topk)
+        for number in self.topk:
+            check_number('KNNAccuracy', 'topk', number, 1, integer=True)
+        self.device = device
+        self._bank: Optional[tuple[Tensor, Tensor]] = None
+        self._warned = False
+
+    def set_bank(self, embeddings: Tensor, labels: Tensor) -> None:
+        """Look for neighbours among these, in the next evaluation.
+
+        Args:
+            embeddings (Tensor): ``(M, D)``, of any length but zero; normalised here.
+            labels (Tensor): ``(M,)`` int64, in the numbering of the evaluated set's ``gt_label``.
+        """
+        if embeddings.dim() != 2 or labels.shape != embeddings.shape[:1] or not len(labels):
+            raise ValueError(f'KNNAccuracy.set_bank: embeddings {tuple(embeddings.shape)} and labels '
+                             f'{tuple(labels.shape)} are not (M, D) and (M,) with M >= 1.')
+        embeddings, labels = embeddings.detach().cpu(), labels.detach().cpu().long()
+        finite = embeddings.isfinite().all(dim=1)
+        self._bank = (embeddings[finite], labels[finite]) if not finite.all() else (embeddings, labels)
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Keep the embedding and the label of each sample."""
+        for sample in data_samples:
+            if 'embedding' not in sample:
+                raise KeyError('KNNAccuracy: the samples carry no embedding, only '
+                               f'{sorted(sample)}. Heads of hybridcls set it; with another head, set '
+                               'data_sample.embedding in its predict().')
+            label = sample.get('gt_label')
+            if label is None or torch.as_tensor(label).numel() != 1:
+                raise KeyError('KNNAccuracy: a sample has not exactly one gt_label, so no vote for it is right '
+                               f'or wrong: {label!r}.')
+        # Rows of one tensor would be pickled with the whole batch when processes collect their results; rows of an
+        # array are pickled alone.
+        rows = torch.stack([sample['embedding'].detach() for sample in data_samples]).float().cpu().numpy()
+        self.results += [(row, int(sample['gt_label'])) for row, sample in zip(rows, data_samples, strict=True)]
+
+    def compute_metrics(self, results: list[tuple[np.ndarray, int]]) -> dict[str, float]:
+        """Let the neighbours vote. Runs in the main process.
+
+        Returns:
+            dict[str, float]: Percentages ``top1`` ...; empty if nothing was evaluated.
+        """
+        if not results:
+            return {}
+        queries = torch.from_numpy(np.stack([row for row, _ in results]))
+        labels = torch.tensor([label for _, label in results])
+        finite = queries.isfinite().all(dim=1)
+        queries, labels = queries[finite], labels[finite]
+        bank, bank_labels = self._bank or (None, labels)
+        if bank is not None and bank.shape[1] != queries.shape[1]:
+            raise ValueError(f'KNNAccuracy: the bank holds embeddings of {bank.shape[1]} numbers, the evaluated ones '
+                             f'have {queries.shape[1]}.')
+        k = self._clamped_k(len(bank_labels) - (bank is None))
+        if k < 1 or not len(queries):  # nobody to ask, or nothing to ask for
+            return {f'top{number}': 0.0 for number in self.topk}
+        similarity, index = nearest_neighbours(queries, bank, k, torch.device(self.device or get_device()))
+        if self.vote == 'uniform':
+            weights = torch.ones_like(similarity)
+        else:
+            # Relative to the nearest one, so that a small temperature does not overflow; the ratios stay.
+            weights = ((similarity - similarity[:, :1]) / self.temperature).exp()
+        rows = max(1, _VOTE_NUMBERS // k**2)
+        ranks = torch.cat([
+            vote_ranks(bank_labels[part_index], part_weights, part_labels) for part_index, part_weights, part_labels in
+            zip(index.split(rows), weights.split(rows), labels.split(rows), strict=True)
+        ])
+        return {f'top{number}': 100 * (ranks < number).sum().item() / len(results) for number in self.topk}
+
+    def evaluate(self, size: int) -> dict[str, float]:
+        """Evaluate as mmengine's BaseMetric does, and forget the bank."""
+        try:
+            return super().evaluate(size)
+        finally:
+            self._bank = None
+
+    def _clamped_k(self, available: int) -> int:
+        if self.k > available and not self._warned:
+            self._warned = True
+            print_log(f'KNNAccuracy: k={self.k}, but there are only {available} candidates; all of them vote.',
+                      logger='current', level=logging.WARNING)
+        return min(self.k, available)

@@ -1,0 +1,174 @@
+import logging
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from mmengine.evaluator import Evaluator
+from mmengine.hooks import CheckpointHook
+from mmpretrain.structures import DataSample
+from sklearn.neighbors import KNeighborsClassifier
+
+from hybridcls.evaluation import KNNAccuracy
+from hybridcls.registry import METRICS
+
+
+def clouds(count, classes=5, width=8, seed=0, spread=1.0):
+    """Overlapping clouds on the sphere."""
+    generator = torch.Generator().manual_seed(seed)
+    centres = torch.randn(classes, width, generator=torch.Generator().manual_seed(99))
+    labels = torch.randint(0, classes, (count, ), generator=generator)
+    return centres[labels] + spread * torch.randn(count, width, generator=generator), labels
+
+
+def as_dicts(embeddings, labels):
+    return [dict(embedding=row, gt_label=label.view(1)) for row, label in zip(embeddings, labels, strict=True)]
+
+
+def evaluated(metric, embeddings, labels, batch=32):
+    samples = as_dicts(embeddings, labels)
+    for start in range(0, len(samples), batch):
+        metric.process(None, samples[start:start + batch])
+    return metric.evaluate(len(samples))
+
+
+@pytest.mark.parametrize('k', [1, 5, 20])
+@pytest.mark.parametrize('vote', ['softmax', 'uniform'])
+def test_it_is_scikit_learns_classifier(k, vote):
+    bank, bank_labels = clouds(300, seed=1)
+    rows, labels = clouds(170, seed=2)
+    weights = 'uniform' if vote == 'uniform' else lambda distance: np.exp((1 - distance) / 0.07)
+    oracle = KNeighborsClassifier(n_neighbors=k, metric='cosine', weights=weights).fit(bank, bank_labels)
+    metric = KNNAccuracy(k=k, vote=vote)
+    metric.set_bank(bank, bank_labels)
+    result = evaluated(metric, rows, labels)
+    assert result == {'knn/top1': pytest.approx(100 * oracle.score(rows, labels))}
+    assert 20 < result['knn/top1'] < 100
+
+
+def test_top_five_is_scikit_learns_too():
+    bank, bank_labels = clouds(300, classes=9, seed=1, spread=2.0)
+    rows, labels = clouds(170, classes=9, seed=2, spread=2.0)
+    oracle = KNeighborsClassifier(20, metric='cosine', weights=lambda distance: np.exp((1 - distance) / 0.07))
+    shares = oracle.fit(bank, bank_labels).predict_proba(rows)
+    order = np.argsort(-shares, axis=1)
+    metric = KNNAccuracy(topk=(1, 3))
+    metric.set_bank(bank, bank_labels)
+    result = evaluated(metric, rows, labels)
+    for number in (1, 3):
+        hits = [label in order[row, :number] and shares[row, label] > 0 for row, label in enumerate(labels.tolist())]
+        assert result[f'knn/top{number}'] == pytest.approx(100 * np.mean(hits))
+
+
+def test_without_a_bank_each_image_is_left_out_once():
+    rows, labels = clouds(60, seed=4)
+    hits = 0
+    for own in range(60):
+        others = [index for index in range(60) if index != own]
+        oracle = KNeighborsClassifier(3, metric='cosine').fit(rows[others], labels[others])
+        hits += oracle.predict(rows[own:own + 1])[0] == labels[own].item()
+    assert evaluated(KNNAccuracy(k=3, vote='uniform'), rows, labels)['knn/top1'] == pytest.approx(100 * hits / 60)
+
+
+def test_a_bank_answers_once():
+    rows, labels = clouds(40)
+    metric = KNNAccuracy(k=1)
+    metric.set_bank(rows, labels)
+    assert evaluated(metric, rows, labels) == {'knn/top1': 100.0}
+    assert evaluated(metric, rows, labels)['knn/top1'] < 100
+    assert metric.results == []
+
+
+def test_samples_go_through_mmengines_evaluator():
+    rows, labels = clouds(12)
+    samples = [DataSample().set_gt_label(int(label)) for label in labels]
+    for sample, row in zip(samples, rows, strict=True):
+        sample.embedding = row
+    evaluator = Evaluator(METRICS.build(dict(type='hybridcls.KNNAccuracy', k=1)))
+    evaluator.metrics[0].set_bank(rows, labels)
+    evaluator.process(samples)
+    assert evaluator.evaluate(12) == {'knn/top1': 100.0}
+
+
+def test_more_neighbours_than_there_are_is_one_warning(monkeypatch):
+    said = []
+    monkeypatch.setattr(
+        'hybridcls.evaluation.knn_accuracy.print_log', lambda text, **kwargs: said.append((text, kwargs)))
+    metric = KNNAccuracy(k=20)
+    for _ in range(2):
+        metric.set_bank(torch.eye(3), torch.tensor([0, 1, 2]))
+        assert evaluated(metric, torch.eye(3), torch.tensor([0, 1, 2])) == {'knn/top1': 100.0}
+    assert len(said) == 1
+    assert 'k=20, but there are only 3 candidates' in said[0][0]
+    assert said[0][1]['level'] == logging.WARNING
+
+
+def test_padded_samples_do_not_count():
+    metric = KNNAccuracy(k=1)
+    metric.set_bank(torch.eye(2), torch.tensor([0, 1]))
+    metric.process(None, as_dicts(torch.eye(2)[[0, 1, 0]], torch.tensor([0, 1, 1])))
+    assert metric.evaluate(size=2) == {'knn/top1': 100.0}
+
+
+def test_a_small_temperature_and_half_precision_stay_finite():
+    rows, labels = clouds(30, spread=0.01)
+    metric = KNNAccuracy(k=5, temperature=1e-4)
+    metric.set_bank(rows.half(), labels)
+    assert evaluated(metric, rows.bfloat16(), labels) == {'knn/top1': 100.0}
+
+
+@pytest.mark.parametrize('with_bank', [True, False])
+def test_a_model_that_has_diverged_scores_nothing(with_bank):
+    rows, labels = clouds(30)
+    metric = KNNAccuracy(k=5)
+    if with_bank:
+        metric.set_bank(rows, labels)
+    assert evaluated(metric, rows * torch.nan, labels) == {'knn/top1': 0.0}
+
+
+def test_a_row_that_is_not_finite_is_nobodys_neighbour():
+    bank = torch.tensor([[1.0, 0.0], [torch.nan, 0.0], [torch.inf, 0.0]])
+    metric = KNNAccuracy(k=1)
+    metric.set_bank(bank, torch.tensor([0, 1, 1]))
+    assert evaluated(metric, torch.tensor([[1.0, 0.1]]), torch.tensor([0])) == {'knn/top1': 100.0}
+
+
+def test_one_image_alone_and_none_at_all():
+    assert evaluated(KNNAccuracy(k=1), torch.ones(1, 2), torch.tensor([0])) == {'knn/top1': 0.0}
+    assert KNNAccuracy().evaluate(size=0) == {}
+
+
+def test_what_is_kept_does_not_drag_the_batch_along():
+    metric = KNNAccuracy()
+    metric.process(None, as_dicts(torch.randn(256, 64), torch.zeros(256, dtype=torch.int64)))
+    assert len(pickle.dumps(metric.results[0])) < 1000
+
+
+def test_save_best_knows_that_more_is_better():
+    hook = CheckpointHook(save_best='knn/top1')
+    assert hook.rules == ['greater']
+
+
+@pytest.mark.parametrize(('sample', 'says'), [
+    (dict(gt_label=torch.tensor([1])), 'no embedding'),
+    (dict(embedding=torch.ones(2)), 'exactly one gt_label'),
+    (dict(embedding=torch.ones(2), gt_label=torch.tensor([1, 2])), 'exactly one gt_label'),
+])
+def test_samples_that_lack_something_are_named(sample, says):
+    with pytest.raises(KeyError, match=says):
+        KNNAccuracy().process(None, [sample])
+
+
+@pytest.mark.parametrize('wrong', [dict(k=0), dict(vote='cosine'), dict(temperature=0), dict(topk=(1, 0))])
+def test_wrong_arguments_are_answered(wrong):
+    with pytest.raises(ValueError, match=f'KNNAccuracy: {next(iter(wrong))}='):
+        KNNAccuracy(**wrong)
+
+
+def test_a_bank_that_does_not_fit_is_answered():
+    metric = KNNAccuracy()
+    with pytest.raises(ValueError, match=r'are not \(M, D\)'):
+        metric.set_bank(torch.ones(3, 2), torch.tensor([1, 2]))
+    metric.set_bank(torch.ones(3, 2), torch.tensor([1, 2, 3]))
+    with pytest.raises(ValueError, match='holds embeddings of 2 numbers, the evaluated ones have 5'):
+        evaluated(metric, torch.ones(2, 5), torch.tensor([1, 2]))
