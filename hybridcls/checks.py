@@ -1,6 +1,7 @@
 """Checks that answer with advice: who speaks, what was given, what would work."""
 import ast
 import difflib
+import itertools
 import math
 import os
 import re
@@ -10,7 +11,7 @@ from typing import Any, Optional
 
 __all__ = [
     'UnknownNameError', 'did_you_mean', 'explain_unknown_name', 'check_number', 'check_choice', 'check_known_keys',
-    'check_file'
+    'check_file', 'near_files'
 ]
 
 # Folders that hold no plugin of the user, however deep they are.
@@ -96,11 +97,38 @@ def check_known_keys(who: str, given: Iterable[str], known: Iterable[str]) -> No
 
 
 def check_file(who: str, name: str, path: str, advice: str = '') -> None:
-    """Raise a FileNotFoundError that says where a file was looked for and which key changes it."""
+    """Raise a FileNotFoundError that says where a file was looked for, what is there, and which key changes it."""
     if not os.path.isfile(path):
         what = 'is a folder, not a file' if os.path.isdir(path) else 'does not exist'
         advice = f' {advice}' if advice else ''
-        raise FileNotFoundError(f'{who}: {name}={path!r} {what} (looked for {os.path.abspath(path)}).{advice}')
+        raise FileNotFoundError(
+            f'{who}: {name}={path!r} {what} (looked for {os.path.abspath(path)}).{near_files(path)}{advice}')
+
+
+def near_files(path: str) -> str:
+    """Return a sentence with files named nearly like ``path`` in its folder or below the nearest one that exists."""
+    wanted = Path(path)
+    folder = wanted if wanted.is_dir() else wanted.parent
+    while not folder.is_dir() and folder != folder.parent:
+        folder = folder.parent
+    if folder == wanted.parent or folder == wanted:
+        files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith('.'))
+    else:
+        files = list(itertools.islice(_files_below(folder, wanted.suffix), _MOST_FILES_SEARCHED))
+    names = {p.name: str(p) for p in reversed(files)}
+    near = difflib.get_close_matches(wanted.name, names, n=3, cutoff=0.5)
+    if near and folder != wanted:
+        return ' Did you mean ' + ' or '.join(repr(names[name]) for name in near) + '?'
+    listed = sorted(name for name in names if Path(name).suffix == (wanted.suffix or '.py'))[:10]
+    if listed and folder in (wanted, wanted.parent):
+        return f' In {folder} there are: {", ".join(listed)}.'
+    return ''
+
+
+def _files_below(folder: Path, suffix: str) -> Iterator[Path]:
+    for here, subfolders, files in os.walk(folder):
+        subfolders[:] = sorted(s for s in subfolders if s not in _NOT_SEARCHED and not s.startswith('.'))
+        yield from (Path(here, file) for file in sorted(files) if Path(file).suffix == suffix)
 
 
 def explain_unknown_name(key: str, registry: Any, registries: Iterable[Any], places: Iterable[Path]) -> str:
@@ -148,7 +176,7 @@ def _definitions_of(name: str, places: Iterable[Path]) -> Iterator[tuple[Path, i
     pattern = re.compile(rf'^\s*(?:class|def)\s+{name}\b', re.MULTILINE)
     seen: set[Path] = set()
     for place in places:
-        for path in _python_files(place):
+        for path in _files_below(place, '.py'):
             path = path.resolve()
             if path in seen:
                 continue
@@ -162,14 +190,6 @@ def _definitions_of(name: str, places: Iterable[Path]) -> Iterator[tuple[Path, i
             match = pattern.search(text)
             if match and _parses(text):
                 yield path, text.count('\n', 0, match.start() + len(match.group()) - len(match.group().lstrip())) + 1
-
-
-def _python_files(place: Path) -> Iterator[Path]:
-    for folder, subfolders, files in os.walk(place):
-        subfolders[:] = sorted(s for s in subfolders if s not in _NOT_SEARCHED and not s.startswith('.'))
-        for file in sorted(files):
-            if file.endswith('.py'):
-                yield Path(folder, file)
 
 
 def _parses(text: str) -> bool:

@@ -1,0 +1,90 @@
+"""How the tools speak: one sentence where the user can mend it, a traceback where we have to.
+
+Nothing heavy is imported here, so that ``--help`` and a mistyped path are answered at once.
+"""
+import inspect
+import linecache
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Optional
+
+from .checks import did_you_mean
+
+__all__ = ['run_tool', 'sentence_for']
+
+_PACKAGE = Path(__file__).resolve().parent
+TRACEBACK_VARIABLE = 'HYBRIDCLS_TRACEBACK'
+
+
+def run_tool(main: Callable[[], Any]) -> None:
+    """Run ``main`` and end the process: 0 when done, 2 for a mistake of the user, 130 when interrupted.
+
+    An exception that :func:`sentence_for` can explain is printed as that sentence, without traceback (the environment
+    variable ``HYBRIDCLS_TRACEBACK=1`` shows it). Every other one passes through, with its traceback and status 1.
+    Of several processes only the first prints at once: the others, which nearly always say the same, wait for the
+    launcher to end them.
+    """
+    # A plugin in the working folder is imported by name, as with `python -m`; last, so that it hides nothing.
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        main()
+    except KeyboardInterrupt:
+        print('\nInterrupted. The same command with --resume goes on from the last checkpoint.', file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        sentence = sentence_for(error)
+        if sentence is None or os.environ.get(TRACEBACK_VARIABLE, '0') not in ('', '0'):
+            raise
+        if os.environ.get('RANK', '0') != '0':
+            time.sleep(3)
+        print(f'\nerror: {sentence}\n({TRACEBACK_VARIABLE}=1 shows where it was raised.)', file=sys.stderr, flush=True)
+        sys.exit(2)
+
+
+def sentence_for(error: BaseException) -> Optional[str]:
+    """Return the sentence to print for a mistake that the user can mend, or None for a fault of the program.
+
+    Mendable is what hybridcls raised itself, by a ``raise`` of its own (such errors are sentences), a file that is
+    missing or may not be touched, and a config key that a class does not take.
+    """
+    frame = _innermost(error.__traceback__)
+    if frame is None:
+        return None
+    if _raised_by_us(frame):
+        return str(error)
+    if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)):
+        return str(error) or None
+    if isinstance(error, TypeError) and 'unexpected keyword argument' in str(error):
+        return _wrong_key(error, frame)
+    return None
+
+
+def _innermost(trace: Optional[TracebackType]) -> Optional[TracebackType]:
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace
+
+
+def _raised_by_us(frame: TracebackType) -> bool:
+    file = Path(frame.tb_frame.f_code.co_filename).resolve()
+    tool = getattr(sys.modules['__main__'], '__file__', None)
+    if _PACKAGE not in file.parents and (tool is None or file != Path(tool).resolve()):
+        return False
+    return linecache.getline(str(file), frame.tb_lineno).strip().startswith('raise ')
+
+
+def _wrong_key(error: TypeError, frame: TracebackType) -> Optional[str]:
+    """Explain a key that a class does not take, where the class was built from a config."""
+    cls = frame.tb_frame.f_locals.get('obj_cls')
+    if not frame.tb_frame.f_code.co_filename.endswith('build_functions.py') or cls is None:
+        return None
+    key = str(error).rsplit("argument '", 1)[-1].split("'", 1)[0]
+    known = [name for ancestor in inspect.getmro(cls) if '__init__' in ancestor.__dict__ and ancestor is not object
+             for name in inspect.signature(ancestor.__init__).parameters if name not in ('self', 'args', 'kwargs')]
+    known = list(dict.fromkeys(known))
+    return f'{cls.__name__} takes no key {key!r}.{did_you_mean(key, known)} Its keys: {", ".join(known)}.'

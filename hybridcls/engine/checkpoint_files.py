@@ -1,0 +1,154 @@
+"""Checkpoint files that are whole or not there at all."""
+import os
+import re
+import zipfile
+from pathlib import Path
+from typing import Optional, Union
+
+from mmengine.fileio import LocalBackend, register_backend
+from mmengine.logging import print_log
+
+__all__ = ['WholeFileBackend', 'check_writable', 'is_whole_checkpoint', 'newest_whole_checkpoint', 'write_whole']
+
+_UNFINISHED = '.unfinished'
+
+
+def write_whole(data: bytes, path: Union[str, Path]) -> None:
+    """Write a file so that at any moment its name holds the old content or the new, never a part of it.
+
+    The bytes go to ``.NAME.unfinished`` beside it, reach the disk, and take the name in one step. A process that is
+    killed leaves at most the unfinished file, which the next write replaces.
+
+    Args:
+        data (bytes): The whole content.
+        path (str | Path): Where to. Its folder is made if it is missing.
+
+    Raises:
+        OSError: If it cannot be written, for lack of room or rights; what was there before is untouched.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f'.{path.name}{_UNFINISHED}')
+    try:
+        with open(unfinished, 'wb') as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise OSError(error.errno, f'{path} could not be written ({error.strerror}); '
+                      'whatever stood there before is untouched') from error
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name itself reach the disk; some file systems cannot, and then it is written a little later."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass
+    finally:
+        os.close(handle)
+
+
+@register_backend('hybridcls_whole_file')
+class WholeFileBackend(LocalBackend):
+    """mmengine's local files, but written by :func:`write_whole`."""
+
+    def put(self, obj: bytes, filepath: Union[str, Path]) -> None:
+        """Write ``obj`` to ``filepath``, whole or not at all."""
+        write_whole(obj, filepath)
+
+
+def remove_unfinished(folder: Union[str, Path]) -> None:
+    """Remove what killed writes left in ``folder``."""
+    for path in Path(folder).glob(f'.*{_UNFINISHED}'):
+        path.unlink(missing_ok=True)
+
+
+def is_whole_checkpoint(path: Union[str, Path]) -> bool:
+    """Whether ``path`` is a checkpoint with all of its bytes.
+
+    torch writes zip files: one that is cut short lacks its table of contents, one with changed bytes has a wrong
+    checksum. A folder (DeepSpeed writes those) is taken as it is.
+    """
+    import torch
+    path = Path(path)
+    if path.is_dir():
+        return True
+    if not path.is_file() or not zipfile.is_zipfile(path):
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            if not any(name.endswith('data.pkl') for name in names):
+                return False
+            # Checksums may be switched off in torch; then the table of contents has to do.
+            checked = getattr(torch.serialization, 'get_crc32_options', lambda: True)()
+            return not checked or archive.testzip() is None
+    except (OSError, zipfile.BadZipFile, EOFError):
+        return False
+
+
+def newest_whole_checkpoint(work_dir: Union[str, Path]) -> Optional[str]:
+    """Find the checkpoint to go on from: the last one, or the newest before it that is whole.
+
+    Args:
+        work_dir (str | Path): Where ``last_checkpoint``, written by a CheckpointHook, names the last one. Folders that
+            were moved are no obstacle: a checkpoint is looked for in ``work_dir`` too.
+
+    Returns:
+        str or None: Its path, or None if there is no whole checkpoint. What was passed over is named in a warning.
+    """
+    work_dir = Path(work_dir)
+    candidates: list[Path] = []
+    note = work_dir / 'last_checkpoint'
+    folders = [work_dir]
+    if note.is_file():
+        last = Path(note.read_text(encoding='utf8').strip() or '.')
+        if last.name:
+            candidates += [last, work_dir / last.name]
+            folders.append(last.parent)
+    numbered = [(int(match.group(1)), path) for folder in folders if folder.is_dir() for path in folder.glob('*.pth')
+                if not path.name.startswith('best_') and (match := re.search(r'(\d+)\.pth$', path.name))]
+    candidates += [path for _, path in sorted(numbered, key=lambda entry: entry[0], reverse=True)]
+    damaged: list[str] = []
+    for path in dict.fromkeys(candidates):
+        if not path.exists():
+            continue
+        if is_whole_checkpoint(path):
+            missing = bool(candidates) and note.is_file() and path.name != candidates[0].name
+            if damaged or missing:
+                what = ', '.join(damaged) + ' is damaged' if damaged else f'{candidates[0]} is missing'
+                print_log(f'{what}; going on from {path}, the newest whole checkpoint.', 'current', level=30)
+            return str(path)
+        damaged.append(str(path))
+    if damaged:
+        print_log(f'No whole checkpoint in {work_dir} (damaged: {", ".join(damaged)}): starting anew.', 'current',
+                  level=30)
+    return None
+
+
+def check_writable(folder: Union[str, Path]) -> None:
+    """Make ``folder`` and see that files can be written in it, before anything is built for hours in vain.
+
+    Raises:
+        PermissionError: If it cannot be made or written; names the key that changes it.
+    """
+    folder = Path(folder)
+    advice = 'Choose another with --work-dir (or the key work_dir).'
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f'.writable_{os.getpid()}'
+        probe.write_bytes(b'')
+        probe.unlink()
+    except (FileExistsError, NotADirectoryError) as error:
+        raise NotADirectoryError(f'The work dir {str(folder)!r} cannot be used: {error.strerror} '
+                                 f'({error.filename}). {advice}') from error
+    except OSError as error:
+        raise PermissionError(f'The work dir {str(folder)!r} cannot be written ({error.strerror}). {advice}') from error

@@ -1,0 +1,43 @@
+"""What a dataloader is given when its config does not say: depends on the machine, so it is no config's business."""
+from collections.abc import Iterator
+from typing import Any
+
+from mmengine.config import Config
+
+__all__ = ['dataloaders_of', 'fill_dataloader_defaults']
+
+
+def dataloaders_of(node: Any, path: str = '') -> Iterator[tuple[str, dict]]:
+    """Yield the dotted key and the dict of each dataloader: ``train_dataloader`` and, say, a metric's own one."""
+    if isinstance(node, (Config, dict)):
+        for key, value in node.items():
+            here = f'{path}.{key}' if path else str(key)
+            if isinstance(value, dict) and (key == 'dataloader' or str(key).endswith('_dataloader')):
+                yield here, value
+            yield from dataloaders_of(value, here)
+    elif isinstance(node, (list, tuple)):
+        for index, value in enumerate(node):
+            yield from dataloaders_of(value, f'{path}.{index}')
+
+
+def fill_dataloader_defaults(cfg: Config) -> None:
+    """Complete every dataloader of ``cfg`` in place.
+
+    ``pin_memory`` is on only with CUDA (elsewhere torch warns and does nothing), ``persistent_workers`` only with
+    workers (with none torch refuses), batches are stacked by ``default_collate``. Training workers are seeded by
+    :func:`~hybridcls.engine.hooks.random_state_hook.seed_worker`.
+    """
+    import torch
+    for name, dataloader in dataloaders_of(cfg):
+        has_workers = (dataloader.get('num_workers') or 0) > 0
+        dataloader.setdefault('pin_memory', torch.cuda.is_available())
+        dataloader.setdefault('persistent_workers', has_workers)
+        dataloader.setdefault('collate_fn', dict(type='default_collate'))
+        if not has_workers:
+            # A base config may say True; `num_workers=0` on the command line then means "no workers", not "an error".
+            dataloader['persistent_workers'] = False
+            dataloader.pop('prefetch_factor', None)
+        if name == 'train_dataloader':
+            # mmengine's own function gives each worker the same seed in each epoch, so that with workers that are
+            # started anew every epoch sees the same random crops.
+            dataloader.setdefault('worker_init_fn', dict(type='hybridcls.seed_worker'))

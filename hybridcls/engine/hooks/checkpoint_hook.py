@@ -1,0 +1,132 @@
+"""Checkpoints that survive whatever happens while they are written."""
+import os
+from typing import Any
+
+from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.hooks import CheckpointHook as _CheckpointHook
+
+from hybridcls.checks import did_you_mean
+from hybridcls.registry import HOOKS
+
+from ..checkpoint_files import newest_whole_checkpoint, remove_unfinished, write_whole
+
+
+class _LaterRemovals:
+    """A file backend whose removals wait until what replaces the files is there."""
+
+    def __init__(self, backend: Any) -> None:
+        self._backend = backend
+        self._waiting: list[tuple[str, str]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    def remove(self, path: str) -> None:
+        self._waiting.append(('remove', str(path)))
+
+    def rmtree(self, path: str) -> None:
+        self._waiting.append(('rmtree', str(path)))
+
+    def remove_now(self, keep: set[str]) -> None:
+        """Remove what waits, but nothing of ``keep``: a name may have been written again since."""
+        waiting, self._waiting = self._waiting, []
+        for action, path in waiting:
+            if path not in keep and self._backend.exists(path):
+                getattr(self._backend, action)(path)
+
+
+@HOOKS.register_module()
+class CheckpointHook(_CheckpointHook):
+    """mmengine's CheckpointHook, with all of its options, for machines that stop when they like.
+
+    - A checkpoint, and the note ``last_checkpoint``, are written whole or not at all.
+    - An old one is removed only when the new one is complete. mmengine removes first: with ``max_keep_ckpts=1`` a
+      kill in that moment leaves nothing, and the same holds for the best checkpoint.
+    - A resume that finds the last checkpoint damaged or gone takes the newest whole one, with a warning.
+    - Just before a checkpoint that can be resumed is written, all processes are called at ``gather_for_checkpoint``:
+      hooks that must save something of each process collect it there, since only the first process writes.
+
+    For remote storage (``backend_args``, or an ``out_dir`` with a prefix such as ``s3://``) its own backend writes;
+    the order of removals holds there too.
+    """
+
+    def before_run(self, runner) -> None:
+        """Choose the checkpoint to resume from, where the config leaves the choice."""
+        if not runner._resume or runner._load_from is not None:
+            return
+        found = [newest_whole_checkpoint(runner.work_dir) if is_main_process() else None]
+        broadcast_object_list(found)
+        runner._load_from = found[0]
+        if found[0] is None:
+            runner._resume = False  # mmengine would look for itself, and end at the damaged one
+
+    def before_train(self, runner) -> None:
+        """Prepare the folder of the checkpoints."""
+        out_dir = str(self.out_dir or runner.work_dir)
+        if self.file_client_args is None and self.backend_args is None and '://' not in out_dir:
+            self.backend_args = dict(backend='hybridcls_whole_file')
+        super().before_train(runner)
+        self.file_backend = _LaterRemovals(self.file_backend)
+        if is_main_process() and os.path.isdir(self.out_dir):
+            remove_unfinished(self.out_dir)
+            self._remove_steps(runner.message_hub.runtime_info.get('outdated_ckpt_ids', []))
+            self.file_backend.remove_now(self._in_use())
+
+    def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
+        """Write the checkpoint of ``step``; only then name it the last one and remove those too many."""
+        name_of = self.filename_tmpl.format
+        outdated: list[int] = []
+        if self.max_keep_ckpts > 0:
+            kept = [number for number in self.keep_ckpt_ids if number != step] + [step]
+            outdated, kept = kept[:-self.max_keep_ckpts], kept[-self.max_keep_ckpts:]
+            self.keep_ckpt_ids.clear()
+            self.keep_ckpt_ids.extend(kept)
+            runner.message_hub.update_info('keep_ckpt_ids', kept)
+        # A kill before the removals leaves these files; the run that resumes removes them.
+        runner.message_hub.update_info('outdated_ckpt_ids', outdated)
+        self.last_ckpt = self.file_backend.join_path(self.out_dir, name_of(step))
+        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+
+        runner.call_hook('gather_for_checkpoint')
+        runner.save_checkpoint(
+            self.out_dir,
+            name_of(step),
+            self.file_client_args,
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+            meta=meta,
+            by_epoch=self.by_epoch,
+            backend_args=self.backend_args,
+            **self.args)
+        if is_main_process():
+            write_whole(self.last_ckpt.encode(), os.path.join(runner.work_dir, 'last_checkpoint'))
+            self._remove_steps(outdated)
+            self.file_backend.remove_now(self._in_use())
+
+    def _save_best_checkpoint(self, runner, metrics: dict) -> None:
+        """Write the best checkpoint if this is it; the one it replaces goes afterwards."""
+        wanted = self.key_indicators if self.save_best else []
+        missing = [key for key in wanted if key != 'auto' and key not in metrics]
+        if missing:
+            raise ValueError(f'CheckpointHook: save_best={missing[0]!r} is none of the metrics of this validation: '
+                             f'{", ".join(metrics)}.{did_you_mean(missing[0], metrics)}')
+        super()._save_best_checkpoint(runner, metrics)
+        if is_main_process():
+            self.file_backend.remove_now(self._in_use())
+
+    def _remove_steps(self, steps: list[int]) -> None:
+        for step in steps:
+            path = self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(step))
+            if self.file_backend.isdir(path):  # DeepSpeed's checkpoints are folders
+                self.file_backend.rmtree(path)
+            else:
+                self.file_backend.remove(path)
+
+    def _in_use(self) -> set[str]:
+        """The paths that must stay: the last checkpoint, those that are kept, the best."""
+        steps = getattr(self, 'keep_ckpt_ids', ()) if self.max_keep_ckpts > 0 else ()
+        used = {self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(step)) for step in steps}
+        best = getattr(self, 'best_ckpt_path_dict', None) or {'best': getattr(self, 'best_ckpt_path', None)}
+        used.update(best.values())
+        used.add(self.last_ckpt)
+        return {str(path) for path in used if path}

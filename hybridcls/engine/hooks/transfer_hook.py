@@ -1,0 +1,44 @@
+"""Take only some parts of the model from ``load_from``."""
+from collections.abc import Sequence
+from typing import Optional
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+
+from hybridcls.registry import HOOKS
+
+from ..transfer import PARTS, select_weights, state_dict_of
+
+
+@HOOKS.register_module()
+class TransferHook(Hook):
+    """Let a run start from another one's backbone and neck: ``load_from`` names the checkpoint, this hook the parts.
+
+    It acts when a checkpoint has been read and before anybody takes weights from it (``after_load_checkpoint``, first
+    of all hooks): what is not wanted or has another shape is replaced by the model's own initial weights. So the Runner
+    loads a dict that fits, and an EMAHook starts its average from the same weights as the model, also in the head.
+    A run that resumes is left alone.
+
+    Args:
+        parts (Sequence[str], optional): First names of the weights to take. None takes everything that fits.
+            Defaults to ``('backbone', 'neck')``.
+
+    Raises:
+        WeightMismatchError: While loading, if nothing of the checkpoint fits.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def __init__(self, parts: Optional[Sequence[str]] = PARTS) -> None:
+        self.parts = None if parts is None else tuple(parts)
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Replace the checkpoint's weights by those that the model shall start from."""
+        if runner._resume:
+            return
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        own = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+        report = select_weights(state_dict_of(checkpoint), own, self.parts)
+        checkpoint['state_dict'] = report.state
+        checkpoint.pop('ema_state_dict', None)
+        runner.logger.info(f'Weights from {runner._load_from}:\n  {report}')

@@ -1,0 +1,167 @@
+"""What a config says once, at the top level, is carried to every place that needs it."""
+import ast
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Optional
+
+from mmengine.config import Config
+from mmengine.logging import print_log
+
+__all__ = ['carry_said_once', 'takes_argument', 'SAID_ONCE']
+
+SAID_ONCE = ('img_size', 'num_classes', 'data_root')
+
+# Top-level keys whose dicts describe data: the keys named img_size below them are carried.
+_DATA_KEYS = ('pipeline', 'dataloader', 'dataset', 'evaluator', 'preprocessor')
+# Dicts below these keys are datasets.
+_DATASET_KEYS = ('dataset', 'datasets', 'bank')
+
+
+def carry_said_once(cfg: Config) -> None:
+    """Copy top-level ``img_size``, ``num_classes`` and ``data_root`` to their places in ``cfg``, in place.
+
+    - ``img_size`` (pixels; int or (height, width)): ``model.backbone.img_size`` of a HybridBackbone, and each key of
+      that name in the model, the pipelines (however nested), the dataloaders and the evaluators.
+    - ``num_classes``: each key of that name in the model, and the head if its class takes it.
+    - ``data_root``: each dataset, wrapped or not, that has the key or whose class takes it. A dataset that names a
+      root of its own, one that the top level never had (in the config or its bases), keeps it: images from
+      elsewhere, say to be rejected as unknown, live beside the others.
+
+    A key that the top level does not have, or has as None, is left alone everywhere.
+    """
+    if cfg.get('img_size') is not None:
+        _carry_img_size(cfg, cfg.img_size)
+    if cfg.get('num_classes') is not None:
+        _carry_num_classes(cfg, cfg.num_classes)
+    if cfg.get('data_root') is not None:
+        _carry_data_root(cfg, cfg.data_root)
+
+
+def takes_argument(cls: Any, name: str) -> bool:
+    """Whether the constructor of ``cls`` has an argument ``name``, itself or through ``**kwargs`` of its parents.
+
+    Example:
+        >>> class Head:
+        ...     def __init__(self, num_classes): ...
+        >>> class Linear(Head):
+        ...     def __init__(self, bias=True, **kwargs): ...
+        >>> takes_argument(Linear, 'num_classes'), takes_argument(Linear, 'classes')
+        (True, False)
+    """
+    for ancestor in inspect.getmro(cls):
+        constructor = ancestor.__dict__.get('__init__')
+        if constructor is None:
+            continue
+        try:
+            parameters = inspect.signature(constructor).parameters
+        except (TypeError, ValueError):
+            return False
+        if name in parameters:
+            return True
+        if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+            return False
+    return False
+
+
+def _carry_img_size(cfg: Config, size: Any) -> None:
+    backbone = (cfg.get('model') or {}).get('backbone') or {}
+    if str(backbone.get('type', '')).rsplit('.', 1)[-1] == 'HybridBackbone':
+        backbone['img_size'] = size
+    places = [cfg.get('model')] + [cfg[key] for key in cfg if any(name in key for name in _DATA_KEYS)]
+    places += [cfg.get('custom_hooks'), cfg.get('default_hooks')]
+    for place in places:
+        for node in _dicts_in(place):
+            if 'img_size' in node:
+                node['img_size'] = size
+
+
+def _carry_num_classes(cfg: Config, number: int) -> None:
+    model = cfg.get('model') or {}
+    for node in _dicts_in(model):
+        if 'num_classes' in node:
+            node['num_classes'] = number
+    head = classifying_head(cfg)
+    if head is not None:
+        head['num_classes'] = number
+
+
+def classifying_head(cfg: Config) -> Optional[dict]:
+    """Return ``model.head`` if it has a number of classes (SupConHead, for one, has none), else None."""
+    head = (cfg.get('model') or {}).get('head')
+    if not isinstance(head, dict) or 'type' not in head:
+        return None
+    return head if 'num_classes' in head or _class_takes('MODELS', head['type'], 'num_classes') else None
+
+
+def _carry_data_root(cfg: Config, root: str) -> None:
+    said = _values_along_bases(cfg.filename, 'data_root') | {root, None, ''}
+    for node in _datasets_in(cfg):
+        if node.get('data_root') not in said:
+            print_log(f"data_root={node['data_root']!r} of a {node.get('type')} stays its own; the config's data_root "
+                      f'is {root!r}.', logger='current')
+        elif 'data_root' in node or _class_takes('DATASETS', node.get('type'), 'data_root'):
+            node['data_root'] = root
+
+
+def _dicts_in(node: Any) -> Iterator[dict]:
+    """Yield ``node`` and every dict in it."""
+    if isinstance(node, dict):
+        yield node
+        for value in node.values():
+            yield from _dicts_in(value)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            yield from _dicts_in(value)
+
+
+def _datasets_in(node: Any) -> Iterator[dict]:
+    """Yield every dict below a key that holds a dataset or a list of them."""
+    if isinstance(node, (Config, dict)):
+        for key, value in node.items():
+            if str(key) in _DATASET_KEYS or str(key).endswith('_dataset'):
+                for entry in value if isinstance(value, (list, tuple)) else [value]:
+                    if isinstance(entry, dict) and 'type' in entry:
+                        yield entry
+            yield from _datasets_in(value)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            yield from _datasets_in(value)
+
+
+def _class_takes(registry: str, kind: Any, name: str) -> bool:
+    """Whether the class that ``kind`` names takes ``name``; a name that nobody knows is left to the build to report."""
+    if isinstance(kind, str):
+        from hybridcls import registry as registries
+        found = getattr(registries, registry)
+        try:
+            kind = found.get(kind)
+        except KeyError:
+            return False
+    return inspect.isclass(kind) and takes_argument(kind, name)
+
+
+def _values_along_bases(file: Optional[str], key: str) -> set:
+    """All literal values that a top-level ``key`` is given in a config file and its bases."""
+    values: set = set()
+    seen: set[str] = set()
+    todo = [file] if file else []
+    while todo:
+        path = todo.pop()
+        if path in seen or not Path(path).is_file() or Path(path).suffix != '.py':
+            continue
+        seen.add(path)
+        for line in ast.parse(Path(path).read_text(encoding='utf8')).body:
+            if not isinstance(line, ast.Assign) or not isinstance(line.targets[0], ast.Name):
+                continue
+            name = line.targets[0].id
+            try:
+                value = ast.literal_eval(line.value)
+            except ValueError:
+                continue
+            if name == key and isinstance(value, str):
+                values.add(value)
+            if name == '_base_':
+                bases = [value] if isinstance(value, str) else value
+                todo += [str(Path(path).parent / base) for base in bases if '::' not in base]
+    return values

@@ -1,0 +1,137 @@
+"""Start one phase from what another learned: weights go over by name, and what happened to each is told."""
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Optional
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ['TransferReport', 'WeightMismatchError', 'select_weights', 'transfer_weights', 'state_dict_of']
+
+PARTS = ('backbone', 'neck')
+
+
+class WeightMismatchError(ValueError):
+    """The weights of a checkpoint do not fit the model; the text says which keys and shapes."""
+
+
+@dataclass
+class TransferReport:
+    """What became of every weight, by name.
+
+    Args:
+        loaded (list[str]): In both, with equal shapes: taken from the checkpoint.
+        new (list[str]): Only in the model: they keep their initial values.
+        left_out (list[str]): Only in the checkpoint, or outside the parts that were asked for.
+        mismatched (list[tuple]): In both, with other shapes: (name, shape in the checkpoint, shape in the model).
+            They keep their initial values.
+        state (dict[str, Tensor]): The weights to load: complete, so that it fits the model strictly.
+    """
+    loaded: list[str] = field(default_factory=list)
+    new: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    mismatched: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
+    state: dict[str, Tensor] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        lines = [f'{len(self.loaded)} weights loaded{_of(self.loaded)}']
+        if self.new:
+            lines.append(f'{len(self.new)} new, with their initial values{_of(self.new)}')
+        if self.left_out:
+            lines.append(f'{len(self.left_out)} of the checkpoint left out{_of(self.left_out)}')
+        if self.mismatched:
+            shown = '; '.join(f'{name} is {old} in the checkpoint and {new} in the model'
+                              for name, old, new in self.mismatched[:5])
+            more = f'; and {len(self.mismatched) - 5} more' if len(self.mismatched) > 5 else ''
+            lines.append(f'{len(self.mismatched)} of another shape, with their initial values: {shown}{more}')
+        return '\n  '.join(lines)
+
+
+def select_weights(source: Mapping[str, Tensor],
+                   target: Mapping[str, Tensor],
+                   parts: Optional[Iterable[str]] = PARTS) -> TransferReport:
+    """Match two state dicts by name and shape; nothing is changed.
+
+    Args:
+        source (Mapping[str, Tensor]): Weights of a checkpoint. A prefix ``module.`` is ignored.
+        target (Mapping[str, Tensor]): Weights of the model.
+        parts (Iterable[str], optional): First names of what goes over, such as ``'backbone'``. None is everything.
+
+    Returns:
+        TransferReport: What would happen to each weight, and the complete state dict that does it.
+
+    Raises:
+        WeightMismatchError: If no weight of the model is found in the checkpoint with its shape.
+
+    Example:
+        >>> old = dict([('backbone.w', torch.ones(2)), ('head.w', torch.ones(3))])
+        >>> report = select_weights(old, {'backbone.w': torch.zeros(2), 'head.w': torch.zeros(4)})
+        >>> report.loaded, report.new, report.left_out
+        (['backbone.w'], ['head.w'], ['head.w'])
+    """
+    parts = None if parts is None else tuple(parts)
+    source = {name.removeprefix('module.'): value for name, value in source.items()}
+    report = TransferReport(state=dict(target))
+    for name, value in source.items():
+        wanted = parts is None or name.split('.', 1)[0] in parts
+        if not wanted or name not in target:
+            report.left_out.append(name)
+        elif tuple(value.shape) != tuple(target[name].shape):
+            report.mismatched.append((name, tuple(value.shape), tuple(target[name].shape)))
+        else:
+            report.loaded.append(name)
+            report.state[name] = value
+    taken = {*report.loaded, *(name for name, _, _ in report.mismatched)}
+    report.new = [name for name in target if name not in taken]
+    if not report.loaded:
+        what = 'any part' if parts is None else ' or '.join(parts)
+        detail = ''
+        if report.mismatched:
+            name, old, new = report.mismatched[0]
+            detail = f' For example {name} is {old} in the checkpoint and {new} in the model.'
+        raise WeightMismatchError(
+            f'None of the {len(source)} weights of the checkpoint fits the model in {what}.{detail} '
+            f'The checkpoint holds {_families(source)}; the model wants {_families(target)}. '
+            'Was it trained with the same backbone?')
+    return report
+
+
+def transfer_weights(model: nn.Module, checkpoint: str, parts: Optional[Iterable[str]] = PARTS) -> TransferReport:
+    """Load ``parts`` of a checkpoint into ``model`` by name, in place, and say what happened.
+
+    Of a run with an EMAHook the averaged weights are taken: they are the checkpoint's ``state_dict``. In a config the
+    same is ``load_from='...'`` with ``custom_hooks=[dict(type='TransferHook')]``.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        WeightMismatchError: If nothing fits.
+    """
+    from mmengine.runner import CheckpointLoader
+
+    from .training import check_checkpoint
+    check_checkpoint(checkpoint)
+    source = state_dict_of(CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu'))
+    report = select_weights(source, model.state_dict(), parts)
+    model.load_state_dict(report.state)
+    return report
+
+
+def state_dict_of(checkpoint: Mapping) -> Mapping[str, Tensor]:
+    """Return the weights of a loaded checkpoint: of a Runner (``state_dict``), of timm (``model``), or bare ones."""
+    for key in ('state_dict', 'model'):
+        if isinstance(checkpoint.get(key), Mapping):
+            return checkpoint[key]
+    return {name: value for name, value in checkpoint.items() if isinstance(value, torch.Tensor)}
+
+
+def _of(names: list[str]) -> str:
+    """Return `` (backbone 120, neck 6)``: how many of each first name."""
+    return f' ({_families(names)})' if names else ''
+
+
+def _families(names: Iterable[str]) -> str:
+    counts: dict[str, int] = {}
+    for name in names:
+        first = name.split('.', 1)[0]
+        counts[first] = counts.get(first, 0) + 1
+    return ', '.join(f'{first} {count}' for first, count in counts.items()) or 'nothing'

@@ -1,0 +1,112 @@
+"""Test a checkpoint with the model and the metrics of a config.
+
+    python tools/test.py configs/digits/adaface_hybrid.py work_dirs/adaface_hybrid/epoch_20.pth
+    bash tools/dist_test.sh CONFIG CHECKPOINT 8 --out predictions.pkl
+"""
+import argparse
+import os
+from copy import deepcopy
+from typing import TYPE_CHECKING
+
+from hybridcls.checks import check_file
+from hybridcls.command_line import TRACEBACK_VARIABLE, run_tool
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    from mmengine.config import DictAction
+    parser = argparse.ArgumentParser(description='Test a checkpoint.')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file; every weight of the model must be in it')
+    parser.add_argument('--work-dir', help='folder for the log and the metrics')
+    parser.add_argument('--out', metavar='FILE', help='write the results to FILE (.pkl; metrics also .json or .yml)')
+    parser.add_argument('--out-item', choices=['metrics', 'pred'],
+                        help='what to write to FILE: the metrics or, by default, the predictions')
+    parser.add_argument('--amp', action='store_true',
+                        help='mixed precision: float16 on CUDA, bfloat16 on the CPU')
+    parser.add_argument('--tta', action='store_true',
+                        help='average the scores of several views of each image: those of tta_pipeline and tta_model '
+                        'of the config, or without them the image and its mirror image')
+    parser.add_argument('--show', action='store_true', help='show the images with their predictions in a window')
+    parser.add_argument('--show-dir', metavar='FOLDER', help='write the images with their predictions to FOLDER')
+    parser.add_argument('--interval', type=int, default=1, help='show or write every n-th image')
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds that each window is shown')
+    parser.add_argument('--no-pin-memory', action='store_true', help='no pinned memory in dataloaders')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+                        help='override keys of the config: a.b.0.c=1, list=1,2 or "list=[(1,2),(3,4)]"')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
+                        help='who started the processes')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by some launchers')
+    parser.add_argument('--traceback', action='store_true', help='show where an error was raised')
+    args = parser.parse_args(arguments)
+    if args.out_item and not args.out:
+        parser.error('--out-item needs --out FILE.')
+    if args.out and args.out_item != 'metrics' and not args.out.endswith(('.pkl', '.pickle')):
+        parser.error(f'--out {args.out}: predictions are pickled, so the name must end in .pkl or .pickle '
+                     '(--out-item metrics can be written as .json).')
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if args.traceback:
+        os.environ[TRACEBACK_VARIABLE] = '1'
+    return args
+
+
+def use_tta(cfg: 'Config') -> None:
+    """Turn the model of ``cfg`` into one that averages over several views of each image."""
+    pipeline = cfg.test_dataloader.dataset.get('pipeline')
+    if pipeline is None:
+        raise ValueError('--tta: test_dataloader.dataset has no pipeline of its own; a wrapped dataset cannot be '
+                         'tested on several views.')
+    if cfg.get('tta_pipeline') is None:
+        views = [[dict(type='RandomFlip', prob=1.), dict(type='RandomFlip', prob=0.)], [deepcopy(pipeline[-1])]]
+        cfg.tta_pipeline = [*deepcopy(pipeline[:-1]), dict(type='TestTimeAug', transforms=views)]
+    if cfg.get('tta_model') is None:
+        cfg.tta_model = dict(type='AverageClsScoreTTA')
+    cfg.model = dict(**cfg.tta_model, module=cfg.model)
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+
+
+def show_predictions(cfg: 'Config', args: argparse.Namespace) -> None:
+    """Switch on the hook that draws predictions."""
+    hook = (cfg.get('default_hooks') or {}).get('visualization')
+    if hook is None:
+        raise ValueError("--show-dir: the config has no default_hooks.visualization; add "
+                         "default_hooks = dict(visualization=dict(type='VisualizationHook')).")
+    hook.update(enable=True, show=args.show, wait_time=args.wait_time, out_dir=args.show_dir, interval=args.interval)
+
+
+def main() -> None:
+    """Test."""
+    args = parse_args()
+    if '::' not in args.config:
+        check_file('test', 'config', args.config)  # before the imports that take seconds
+    if '://' not in args.checkpoint and not os.path.isdir(args.checkpoint):
+        check_file('test', 'checkpoint', args.checkpoint)
+    from hybridcls.engine import TrainOptions, build_runner, is_chain, load_config, prepare_testing
+    cfg = load_config(args.config, args.cfg_options)
+    if is_chain(cfg):
+        configs = ', '.join(str(phase.config) for phase in cfg.phases)
+        raise ValueError(f'{args.config} is a chain of phases; test a checkpoint with the config of its phase: '
+                         f'{configs}.')
+    options = TrainOptions(amp=args.amp, pin_memory=not args.no_pin_memory, launcher=args.launcher)
+    cfg = prepare_testing(cfg, args.checkpoint, options, args.work_dir)
+    if args.show or args.show_dir:
+        show_predictions(cfg, args)
+    if args.tta:
+        use_tta(cfg)
+    runner = build_runner(cfg)
+    if args.out and args.out_item != 'metrics':
+        from mmengine.evaluator import DumpResults
+        runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
+    metrics = runner.test()
+    if args.out and args.out_item == 'metrics':
+        from mmengine import dump
+        from mmengine.dist import is_main_process
+        if is_main_process():
+            dump(metrics, args.out)
+
+
+if __name__ == '__main__':
+    run_tool(main)
