@@ -60,7 +60,7 @@ def angular_margin_on_target(target_cosine: Tensor,
 
     Past :math:`\theta = \pi - m` the cosine would rise again with the angle. Public codes differ there:
 
-    - ``'linear'`` (default): :math:`\cos\theta - m \sin m`, InsightFace's choice. It falls all the way: at
+    - ``'linear'`` (default): :math:`\cos\theta - m \sin m`, the choice of InsightFace's class ``ArcFace``. It falls all the way: at
       :math:`\pi - m` it steps down by :math:`\cos m + m \sin m - 1` (0.117 for m = 0.5; a step down for any m < 2.33).
     - ``'easy'``: the margin acts only where :math:`\cos\theta > 0`, else :math:`\cos\theta` (InsightFace's
       ``easy_margin``).
@@ -69,8 +69,9 @@ def angular_margin_on_target(target_cosine: Tensor,
     - ``'wrap'``: :math:`\cos(\theta + m)` as it stands; past :math:`\pi` the analytic gradient has the wrong sign.
 
     The gradient is the derivative of that value (``'analytic'``, default): :math:`\sin(\theta + m) / \sin\theta` times
-    the incoming one. Codes that write the margin into the logits under ``no_grad`` (CVLFace; older InsightFace)
-    replace that factor by 1: ``'straight_through'``.
+    the incoming one, as in InsightFace's class ``ArcFace``. Codes that write the margin into the logits under
+    ``no_grad`` replace that factor by 1: ``'straight_through'``, which together with ``'wrap'`` is the
+    ``CombinedMarginLoss`` that InsightFace's training script uses.
 
     At :math:`\cos\theta = \pm 1` the analytic factor is infinite; where the sine is below the square root of the
     dtype's resolution (3e-4 in float32) it is :math:`\cos m` instead. Little is lost: the cosine's own derivative with

@@ -36,4 +36,4 @@ def unit_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
     rows = at_least_float32(rows)
     lengths = torch.linalg.vector_norm(rows, dim=-1)
     # x / inf is zero in the value and in both gradients; NaN rows stay NaN and are seen.
-    return rows / lengths.where(lengths > _SHORTEST, math.inf).unsqueeze(-1), lengths
+    return rows / lengths.masked_fill(lengths <= _SHORTEST, math.inf).unsqueeze(-1), lengths

@@ -19,7 +19,8 @@ class ArcFaceHead(MarginHead):
         margin (float): m in radians, in [0, pi). Defaults to 0.5.
         scale (float): s. Defaults to 64.
         beyond_pi (str): Past theta = pi - m: 'linear' (default), 'easy', 'clip' or 'wrap'.
-        gradient (str): 'analytic' (default) or 'straight_through', as older official codes have it.
+        gradient (str): 'analytic' (default) or 'straight_through'. The latter with ``beyond_pi='wrap'`` is what
+            InsightFace's training script computes.
         **kwargs: ``label_smoothing``, ``cosine_clip``, ``init_cfg`` of :class:`MarginHead`.
 
     Example:

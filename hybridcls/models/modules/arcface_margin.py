@@ -11,7 +11,7 @@ class ArcFaceMargin(nn.Module):
     r"""The additive angular margin, :math:`\cos\theta_y \to \cos(\theta_y + m)`.
 
     Eq. 3 of `ArcFace <https://arxiv.org/abs/1801.07698>`_. The switches are described at
-    :func:`hybridcls.functional.angular_margin_on_target`; InsightFace's current code is the default.
+    :func:`hybridcls.functional.angular_margin_on_target`; the defaults are those of InsightFace's class ``ArcFace``.
 
     Args:
         margin (float): m in radians, in [0, pi). Defaults to 0.5.

@@ -1,0 +1,196 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from hybridcls.functional.supervised_contrast import contrast_of_anchors, supervised_contrast
+
+LABELS = [0, 1, 0, 2, 1, 0]  # class 2 occurs once
+
+# HobbitLong/SupContrast, losses.py at 66a8fe53, run once in float32 on F.normalize(waves(6, V, 5), dim=-1):
+# views, contrast_mode, with LABELS?, temperature, base_temperature, loss, sum of |d loss / d waves|
+OFFICIAL = [
+    (1, 'all', True, 0.1, 0.07, 5.896726, 9.993742),
+    (1, 'all', True, 0.5, 0.5, 1.055163, 1.420666),
+    (1, 'all', False, 0.1, 0.07, 0.000000, 0.000000),
+    (1, 'one', True, 0.07, 0.07, 5.896694, 9.993799),
+    (2, 'all', True, 0.1, 0.07, 14.706134, 16.472832),
+    (2, 'all', True, 0.07, 0.07, 14.491505, 17.398453),
+    (2, 'all', False, 0.1, 0.07, 19.381254, 32.496803),
+    (2, 'one', True, 0.1, 0.07, 14.842067, 18.048054),
+    (2, 'one', True, 0.5, 0.5, 3.188683, 1.952339),
+    (2, 'one', False, 0.07, 0.07, 19.143509, 32.213634),
+    (3, 'all', True, 0.1, 0.07, 16.087151, 13.747568),
+    (3, 'all', False, 0.5, 0.5, 4.226870, 2.039938),
+    (3, 'one', True, 0.07, 0.07, 15.521431, 21.528990),
+    (3, 'one', False, 0.1, 0.07, 19.431683, 26.566814),
+]
+
+
+def waves(*shape):
+    """Numbers without a pattern, the same on every machine."""
+    i = torch.arange(math.prod(shape), dtype=torch.float64)
+    return (torch.sin(1.7 * i) + 0.5 * torch.cos(0.37 * i * i)).reshape(shape)
+
+
+def by_loops(embeddings, labels, temperature, mode='all', form='out', anchor_mean='with_positives'):
+    """Equations 2 and 3 of the paper, one anchor and one positive at a time."""
+    num_images, num_views = embeddings.shape[:2]
+    z = F.normalize(embeddings.double(), dim=-1)
+    rows = [(i, v) for v in range(num_views) for i in range(num_images)]
+    losses = []
+    for anchor in rows:
+        if mode == 'one' and anchor[1] != 0:
+            continue
+        others = [row for row in rows if row != anchor]
+        positives = [row for row in others if labels[row[0]] == labels[anchor[0]]]
+        if not positives:
+            losses += [0.] if anchor_mean == 'all' else []
+            continue
+        similarity = {row: math.exp(float(z[anchor] @ z[row]) / temperature) for row in others}
+        shares = [similarity[row] / sum(similarity.values()) for row in positives]
+        if form == 'out':
+            losses.append(-sum(math.log(share) for share in shares) / len(shares))
+        else:
+            losses.append(-math.log(sum(shares) / len(shares)))
+    return sum(losses) / max(1, len(losses))
+
+
+@pytest.mark.parametrize(('views', 'mode', 'labelled', 'temperature', 'base', 'loss', 'gradient'), OFFICIAL)
+def test_official_numbers(views, mode, labelled, temperature, base, loss, gradient):
+    embeddings = waves(6, views, 5).float().requires_grad_()
+    labels = torch.tensor(LABELS) if labelled else None
+    out = supervised_contrast(
+        embeddings, labels, temperature, contrast_mode=mode, base_temperature=base, anchor_mean='all')
+    out.backward()
+    torch.testing.assert_close(out.item(), loss, rtol=1e-5, atol=2e-6)
+    torch.testing.assert_close(embeddings.grad.abs().sum().item(), gradient, rtol=1e-4, atol=2e-6)
+
+
+@pytest.mark.parametrize('anchor_mean', ['with_positives', 'all'])
+@pytest.mark.parametrize('form', ['out', 'in'])
+@pytest.mark.parametrize('mode', ['all', 'one'])
+@pytest.mark.parametrize('views', [1, 2, 3])
+def test_formula(views, mode, form, anchor_mean):
+    embeddings = 7 * waves(6, views, 5)
+    switches = dict(contrast_mode=mode, form=form, anchor_mean=anchor_mean)
+    out = supervised_contrast(embeddings.float(), torch.tensor(LABELS), 0.2, **switches)
+    expected = by_loops(embeddings, LABELS, 0.2, mode, form, anchor_mean)
+    torch.testing.assert_close(out.item(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize('form', ['out', 'in'])
+@pytest.mark.parametrize('views', [1, 2])
+def test_gradient_is_the_derivative(views, form):
+    embeddings = waves(6, views, 4).requires_grad_()
+    temperature = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+    labels = torch.tensor(LABELS)
+    assert torch.autograd.gradcheck(lambda e, t: supervised_contrast(e, labels, t, form=form),
+                                    (embeddings, temperature))
+
+
+def test_without_labels_it_is_simclr():
+    first, second = waves(2, 4, 6).float().unbind()
+    z = F.normalize(torch.cat([first, second]), dim=1)
+    logits = (z @ z.t() / 0.1).fill_diagonal_(-math.inf)
+    nt_xent = F.cross_entropy(logits, torch.arange(8).roll(4))  # the other view is the class
+    torch.testing.assert_close(supervised_contrast(torch.stack([first, second], 1)), nt_xent)
+
+
+@pytest.mark.parametrize('form', ['out', 'in'])
+@pytest.mark.parametrize('labels', [[0, 1, 2], [0, 0, 1], [5, 5, 5], [-3, 2**40, -3]])
+def test_any_labels_are_finite(labels, form):
+    embeddings = waves(3, 1, 4).float().requires_grad_()
+    out = supervised_contrast(embeddings, torch.tensor(labels), form=form)
+    out.backward()
+    assert out.isfinite()
+    assert embeddings.grad.isfinite().all()
+    if labels == [0, 1, 2]:
+        assert out.item() == 0
+        assert embeddings.grad.abs().sum() == 0
+
+
+@pytest.mark.parametrize('form', ['out', 'in'])
+@pytest.mark.parametrize('shape', [(1, 1, 4), (1, 2, 4), (0, 2, 4)])
+def test_tiny_batches(shape, form):
+    embeddings = torch.ones(shape, requires_grad=True)
+    out = supervised_contrast(embeddings, torch.zeros(shape[0], dtype=torch.int64), form=form)
+    out.backward()
+    assert out.item() == 0
+    assert embeddings.grad.isfinite().all()
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize('temperature', [0.001, 0.07])
+def test_half_precision_and_low_temperature(temperature, dtype):
+    embeddings = waves(6, 2, 5).to(dtype).requires_grad_()
+    labels = torch.tensor(LABELS)
+    with torch.autocast('cpu', torch.bfloat16):
+        out = supervised_contrast(embeddings, labels, temperature)
+    out.backward()
+    assert out.dtype == torch.float32
+    assert embeddings.grad.isfinite().all()
+    torch.testing.assert_close(out.item(), by_loops_stable(embeddings.detach(), labels, temperature), rtol=1e-4, atol=0)
+
+
+def by_loops_stable(embeddings, labels, temperature):
+    z = F.normalize(embeddings.double(), dim=-1).transpose(0, 1).flatten(0, 1)
+    labels = labels.repeat(embeddings.shape[1])
+    same = (labels[:, None] == labels).fill_diagonal_(False)
+    log_share = (z @ z.t() / temperature).fill_diagonal_(-math.inf).log_softmax(1)
+    per_anchor = -log_share.masked_fill(~same, 0).sum(1)[same.any(1)] / same.sum(1)[same.any(1)]
+    return per_anchor.mean().item()
+
+
+def test_a_zero_embedding_is_finite():
+    embeddings = waves(4, 2, 3).float()
+    embeddings[0] = 0
+    embeddings.requires_grad_()
+    supervised_contrast(embeddings, torch.tensor([0, 0, 1, 1])).backward()
+    assert embeddings.grad.isfinite().all()
+
+
+@pytest.mark.parametrize('labelled', [True, False])
+@pytest.mark.parametrize('mode', ['all', 'one'])
+@pytest.mark.parametrize('views', [1, 2])
+def test_shares_of_a_larger_contrast_set_add_up(views, mode, labelled):
+    embeddings = waves(6, views, 5).requires_grad_()
+    labels = torch.tensor(LABELS) if labelled else None
+    whole = supervised_contrast(embeddings, labels, contrast_mode=mode)
+    shares = [
+        supervised_contrast(
+            embeddings[start:stop], None if labels is None else labels[start:stop], contrast_mode=mode,
+            contrast_embeddings=embeddings, contrast_labels=labels, first_anchor=start)
+        for start, stop in [(0, 1), (1, 4), (4, 6)]
+    ]
+    torch.testing.assert_close(sum(shares), whole)
+    torch.testing.assert_close(
+        torch.autograd.grad(sum(shares), embeddings), torch.autograd.grad(whole, embeddings))
+
+
+def test_anchors_come_one_by_one():
+    z = F.normalize(waves(3, 5), dim=1)
+    losses = contrast_of_anchors(z, z, torch.tensor([0, 1, 0]), torch.tensor([0, 1, 0]), torch.arange(3), 0.5)
+    similarity = (z @ z.t() / 0.5).exp()
+    torch.testing.assert_close(losses[0], -(similarity[0, 2] / (similarity[0, 1] + similarity[0, 2])).log())
+    assert losses[1] == 0
+
+
+def test_wrong_input_is_named():
+    labels = torch.tensor([0, 1])
+    with pytest.raises(ValueError, match=r'\(B, V, D\) is wanted'):
+        supervised_contrast(torch.ones(2, 4), labels)
+    with pytest.raises(ValueError, match='one label an image'):
+        supervised_contrast(torch.ones(3, 1, 4), labels)
+    with pytest.raises(TypeError, match='whole numbers'):
+        supervised_contrast(torch.ones(2, 1, 4), labels.float())
+    with pytest.raises(ValueError, match='temperature=-1'):
+        supervised_contrast(torch.ones(2, 1, 4), labels, -1)
+    with pytest.raises(ValueError, match="contrast_mode='any'"):
+        supervised_contrast(torch.ones(2, 1, 4), labels, contrast_mode='any')
+    with pytest.raises(ValueError, match='not a part'):
+        supervised_contrast(torch.ones(2, 1, 4), labels, contrast_embeddings=torch.ones(2, 1, 4),
+                            contrast_labels=labels, first_anchor=1)
+    with pytest.raises(ValueError, match='belong together'):
+        supervised_contrast(torch.ones(2, 1, 4), labels, contrast_embeddings=torch.ones(2, 1, 4))
