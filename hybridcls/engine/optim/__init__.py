@@ -1,1 +1,7 @@
-"""TODO"""
+"""The update: stages around any optimizer, for any training of mmengine's Runner."""
+from .bad_loss import BadLossError
+from .composed_optim_wrapper import ComposedOptimWrapper
+from .precision import Precision
+from .stages import Update, UpdateStage
+
+__all__ = ['BadLossError', 'ComposedOptimWrapper', 'Precision', 'Update', 'UpdateStage']

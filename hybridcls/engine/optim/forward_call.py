@@ -1,0 +1,195 @@
+"""The forward call that a training step made, remembered so that it can be made again."""
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Optional
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+__all__ = ['ForwardCall', 'WanderingTensors', 'losses_of', 'total_loss']
+
+
+class ForwardCall:
+    """Watches ``model`` while a training step calls it: with what, and what came out.
+
+    It works by temporary forward hooks, so it does not matter who calls the model (``train_step`` of a plain model, of
+    mmengine's wrappers, or a loop of your own), nor where the batch was preprocessed: what is remembered is what the
+    model got.
+
+    Args:
+        model (nn.Module): The model, or its DDP or FSDP wrapper.
+        remember_input (bool): Keep the arguments and the random state, so that :meth:`again` works.
+    """
+
+    def __init__(self, model: nn.Module, remember_input: bool) -> None:
+        self.model = model
+        self.remember_input = remember_input
+        self.calls = 0
+        self.output: Any = None
+        self._handles: list[Any] = []
+        self._args: tuple = ()
+        self._kwargs: dict = {}
+        self._versions: list[tuple[Tensor, int]] = []
+        self._device = torch.device('cpu')
+        self._random_state: dict[str, Any] = {}
+
+    def __enter__(self) -> 'ForwardCall':
+        # First of the hooks: what other hooks do to the input they will do again.
+        if self.remember_input:
+            self._handles.append(
+                self.model.register_forward_pre_hook(self._before, prepend=True, with_kwargs=True))
+        self._handles.append(self.model.register_forward_hook(self._after))
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def _before(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
+        self._args, self._kwargs = args, kwargs
+        self._versions = [(tensor, tensor._version) for tensor in _tensors_in((args, kwargs))]
+        self._device = next((param.device for param in module.parameters()), torch.device('cpu'))
+        self._random_state = _get_random_state(self._device)
+
+    def _after(self, module: nn.Module, args: tuple, output: Any) -> None:
+        self.calls += 1
+        self.output = output
+
+    def again(self, same_randomness: bool) -> Any:
+        """Call the model as it was called before, with the weights it has now.
+
+        Args:
+            same_randomness (bool): Draw the same random numbers (dropout, stochastic depth) as the first call did,
+                and leave the generators as they were found.
+
+        Raises:
+            RuntimeError: If the model was not called exactly once, or changed its input in place.
+        """
+        if self.calls != 1 or not self.remember_input:
+            what = 'was not called' if self.calls == 0 else f'was called {self.calls} times'
+            raise RuntimeError(
+                f'{type(self.model).__name__} {what} within optim_context, and a second pass (SAM) can repeat one '
+                'call only. Call the model once in `with optim_wrapper.optim_context(model)`, then '
+                'optim_wrapper.update_params(loss), as BaseModel.train_step does.')
+        for tensor, version in self._versions:
+            if tensor._version != version:
+                raise RuntimeError(
+                    f'{type(self.model).__name__} changed its input in place (a tensor of shape '
+                    f'{tuple(tensor.shape)}), so a second pass would see another batch. Make its forward work on a '
+                    'copy (x = x + 1 instead of x += 1).')
+        if not same_randomness:
+            return self.model(*self._args, **self._kwargs)
+        state_now = _get_random_state(self._device)
+        _set_random_state(self._random_state, self._device)
+        try:
+            return self.model(*self._args, **self._kwargs)
+        finally:
+            _set_random_state(state_now, self._device)
+
+
+class WanderingTensors:
+    """Tensors that a forward pass changes and no optimizer owns: a second pass must not change them again.
+
+    BatchNorm's running statistics and its count of batches, queues and prototypes in buffers, frozen copies of a
+    network that follow it. Which these are is seen from the first pass, by torch's count of in-place changes (and by
+    identity, for buffers that are replaced), not from a list of layer types.
+
+    Args:
+        model (nn.Module): Whose tensors to watch.
+        with_frozen (bool): Watch parameters that need no gradient too, not only buffers.
+    """
+
+    def __init__(self, model: nn.Module, with_frozen: bool = True) -> None:
+        self._places: list[tuple[dict, str]] = []
+        for module in model.modules():
+            self._places += [(module._buffers, name) for name, buffer in module._buffers.items() if buffer is not None]
+            if with_frozen:
+                self._places += [(module._parameters, name) for name, param in module._parameters.items()
+                                 if param is not None and not param.requires_grad]
+        self._marks: list[tuple[Optional[Tensor], int]] = []
+
+    def mark(self) -> None:
+        """Remember how things stand before the first pass."""
+        found = [holder.get(name) for holder, name in self._places]
+        self._marks = [(tensor, -1 if tensor is None else tensor._version) for tensor in found]
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Undo, at the end, what is done inside to the tensors that have moved since :meth:`mark`."""
+        moved: list[tuple[dict, str, Tensor, Tensor]] = []
+        for (holder, name), (tensor, version) in zip(self._places, self._marks, strict=True):
+            present = holder.get(name)
+            if present is not None and (present is not tensor or present._version != version):
+                moved.append((holder, name, present, present.detach().clone()))
+        try:
+            yield
+        finally:
+            for holder, name, tensor, _ in moved:
+                holder[name] = tensor
+            if moved:
+                with torch.no_grad():
+                    torch._foreach_copy_([entry[2] for entry in moved], [entry[3] for entry in moved])
+
+
+def losses_of(output: Any) -> dict[str, Tensor]:
+    """The named losses in what a model returned; each a scalar tensor."""
+    if isinstance(output, Tensor):
+        return {'loss': output}
+    if not isinstance(output, dict):
+        return {}
+    found = {}
+    for name, value in output.items():
+        parts = [part for part in (value if isinstance(value, (list, tuple)) else [value]) if isinstance(part, Tensor)]
+        if parts:
+            found[name] = sum(part.detach().float().mean() for part in parts)
+    return found
+
+
+def total_loss(model: nn.Module, output: Any) -> Tensor:
+    """The loss that the model's train step would pass on: by ``parse_losses`` of the model, or of the wrapped one.
+
+    Raises:
+        TypeError: If there is no way to a loss from the output.
+    """
+    if isinstance(output, Tensor) and output.numel() == 1:
+        return output
+    parse = getattr(model, 'parse_losses', None) or getattr(getattr(model, 'module', None), 'parse_losses', None)
+    if parse is not None and isinstance(output, dict):
+        return parse(output)[0]
+    if isinstance(output, dict) and any('loss' in name for name in output):
+        return sum(value.mean() for name, value in output.items() if 'loss' in name)
+    raise TypeError(
+        f'A second pass (SAM) got a {type(output).__name__} from {type(model).__name__}, and knows no loss in it. Let '
+        'its forward return a dict of losses (and give the model parse_losses, as mmengine.model.BaseModel has), or '
+        'the loss itself.')
+
+
+def _tensors_in(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from _tensors_in(part)
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _tensors_in(part)
+
+
+def _get_random_state(device: torch.device) -> dict[str, Any]:
+    """States of all generators that a forward pass may use. CUDA's is read on the host: no synchronisation."""
+    legacy = np.random.get_state()  # noqa: NPY002 (the generator that models and pipelines use)
+    state: dict[str, Any] = dict(python=random.getstate(), numpy=legacy, torch=torch.get_rng_state())
+    if device.type == 'cuda':
+        state['cuda'] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def _set_random_state(state: dict[str, Any], device: torch.device) -> None:
+    random.setstate(state['python'])
+    np.random.set_state(state['numpy'])  # noqa: NPY002
+    torch.set_rng_state(state['torch'])
+    if 'cuda' in state:
+        torch.cuda.set_rng_state(state['cuda'], device)

@@ -1,0 +1,147 @@
+"""What every stage of an update is: a small class with its own state, visited at four moments."""
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+import torch
+from mmengine.logging import MessageHub
+from torch import Tensor, nn
+
+from ..sharding import Shards, to_layout_of
+
+__all__ = ['Update', 'UpdateStage']
+
+
+@dataclass
+class Update:
+    """What a stage sees of the update that it takes part in.
+
+    Attributes:
+        optimizer (torch.optim.Optimizer): The optimizer that steps.
+        params (list[nn.Parameter]): All parameters of the optimizer, by position: the order of its groups. Those that
+            need no gradient keep their place, so that a position stays what it was.
+        names (list[str]): Their names in the model; ``''`` where no model was given.
+        owners (list[nn.Module | None]): The modules that hold them.
+        shards (Shards): How they are spread over processes, with norms that know it.
+        count (int): Updates done so far. One that was skipped (overflow, bad loss) is none.
+        is_last (bool): The micro-batch at hand completes the update (always True without gradient accumulation).
+        grad_scale (float): The gradients are this many times those of the mean loss of the micro-batch: the loss
+            scale over the number of micro-batches.
+        regrad (Callable): ``regrad(same_randomness, sync=...)`` repeats the forward call of this micro-batch with the
+            weights as they are, and adds the gradient to what the other micro-batches left. Returns the loss there,
+            a detached scalar. Only in ``probe``, where ``wants_regrad`` has said True.
+        log (Callable): ``log(name, value)`` shows a number next to the losses.
+    """
+    optimizer: torch.optim.Optimizer
+    params: list[nn.Parameter]
+    names: list[str]
+    owners: list[Optional[nn.Module]]
+    shards: Shards = field(default_factory=Shards)
+    count: int = 0
+    is_last: bool = True
+    grad_scale: float = 1.
+    regrad: Callable[..., Tensor] = lambda *_, **__: None
+    log: Callable[[str, Any], None] = lambda *_: None
+
+    def with_gradient(self) -> list[int]:
+        """Positions of the parameters that have a gradient now."""
+        return [i for i, param in enumerate(self.params) if param.grad is not None]
+
+    @property
+    def epoch(self) -> Optional[int]:
+        """The epoch, from 0, if somebody says it (mmengine's RuntimeInfoHook does)."""
+        return MessageHub.get_current_instance().runtime_info.get('epoch')
+
+
+class UpdateStage:
+    """Base of all stages; does nothing at any moment.
+
+    A stage of your own overrides the moments it needs, names what must survive a resume in ``tensor_state`` and
+    ``number_state``, and is registered in ``OPTIM_STAGES``.
+
+    - :meth:`start`: once, before the first update, when the weights are those that training starts from.
+    - :meth:`probe`: after each backward pass (under gradient accumulation: of each micro-batch).
+    - :meth:`transform`: once an update, on gradients that are complete, unscaled and clipped, before the step.
+    - :meth:`settle`: once an update, after a step that really happened.
+
+    Attributes:
+        kind (str): Two stages of one kind exclude each other. Defaults to the name of the class.
+        probes (bool): It uses :meth:`probe`; one such stage at most.
+        tensor_state (tuple[str, ...]): Attributes that map positions to tensors shaped like the parameters there.
+        number_state (tuple[str, ...]): Attributes that are plain numbers.
+
+    Example:
+        >>> class GradientNoise(UpdateStage):
+        ...     def __init__(self, std):
+        ...         self.std = std
+        ...
+        ...     def transform(self, update):
+        ...         for i in update.with_gradient():
+        ...             update.params[i].grad.add_(torch.randn_like(update.params[i].grad), alpha=self.std)
+        >>> GradientNoise(0.1).kind
+        'GradientNoise'
+    """
+    kind: str = ''
+    probes: bool = False
+    tensor_state: tuple[str, ...] = ()
+    number_state: tuple[str, ...] = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if 'kind' not in cls.__dict__ and not cls.kind:
+            cls.kind = cls.__name__
+
+    def start(self, update: Update) -> None:
+        """Look at the parameters, take copies. State that was loaded from a checkpoint is already there."""
+
+    def wants_regrad(self, update: Update) -> bool:
+        """Say, before the forward pass, whether ``probe`` will call ``update.regrad``.
+
+        If so, ``.grad`` holds the gradient of this micro-batch alone when ``probe`` comes.
+        """
+        return False
+
+    def wants_sync(self) -> bool:
+        """Say whether the first gradient is averaged over processes, where :meth:`wants_regrad` is True."""
+        return True
+
+    def probe(self, update: Update) -> None:
+        """Change the gradient, or look for another one."""
+
+    def transform(self, update: Update) -> None:
+        """Change the gradient that is stepped with."""
+
+    def settle(self, update: Update) -> None:
+        """Change the weights after the step."""
+
+    def state_dict(self) -> dict[str, dict]:
+        """Return ``dict(tensors={name: {position: Tensor}}, numbers={name: number})``."""
+        return dict(
+            tensors={name: dict(getattr(self, name)) for name in self.tensor_state},
+            numbers={name: getattr(self, name) for name in self.number_state})
+
+    def load_state_dict(self, state: dict[str, dict], params: list[nn.Parameter]) -> None:
+        """Take over what :meth:`state_dict` gave, onto the devices and shards of ``params``.
+
+        Raises:
+            ValueError: If a tensor does not fit the parameter at its position.
+        """
+        for name in self.tensor_state:
+            loaded = {}
+            for position, value in state.get('tensors', {}).get(name, {}).items():
+                try:
+                    loaded[int(position)] = to_layout_of(value, params[int(position)])
+                except (ValueError, IndexError) as error:
+                    raise ValueError(
+                        f'{type(self).__name__}: {name} of parameter {position} in the checkpoint does not fit this '
+                        f'model ({error}). Resume with the model and the parameter groups of the run that was '
+                        'stopped.') from error
+            setattr(self, name, loaded)
+        for name in self.number_state:
+            if name in state.get('numbers', {}):
+                setattr(self, name, state['numbers'][name])
+
+    def __repr__(self) -> str:
+        settings = {key: value for key, value in vars(self).items()
+                    if not key.startswith('_') and key not in self.tensor_state + self.number_state}
+        return f'{type(self).__name__}({", ".join(f"{key}={value!r}" for key, value in settings.items())})'
