@@ -116,7 +116,7 @@ def near_files(path: str) -> str:
     else:
         files = list(itertools.islice(_files_below(folder, wanted.suffix), _MOST_FILES_SEARCHED))
     names = {p.name: str(p) for p in reversed(files)}
-    near = difflib.get_close_matches(wanted.name, names, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(wanted.name, names, n=3, cutoff=0.6)
     if near and folder != wanted:
         return ' Did you mean ' + ' or '.join(repr(names[name]) for name in near) + '?'
     listed = sorted(name for name in names if Path(name).suffix == (wanted.suffix or '.py'))[:10]

@@ -1,4 +1,5 @@
 """Start several processes where mmengine alone cannot: on machines without a GPU."""
+import inspect
 import os
 from typing import Optional
 
@@ -67,8 +68,11 @@ def prepare_distributed(cfg: Config, launcher: str) -> None:
         os.environ.setdefault('MASTER_ADDR', '127.0.0.1')
         os.environ.setdefault('MASTER_PORT', '29500')
         dist.init_process_group('gloo')
-    wrapper = dict(type='MMDistributedDataParallel', broadcast_buffers=False,
-                   find_unused_parameters=cfg.get('find_unused_parameters', False))
-    wrapper.update(cfg.get('model_wrapper_cfg') or {})
-    wrapper['device_ids'] = None
-    cfg.model_wrapper_cfg = wrapper
+    given = dict(cfg.get('model_wrapper_cfg') or {})
+    wrapper = dict(type='MMDistributedDataParallel', find_unused_parameters=cfg.get('find_unused_parameters', False))
+    if not {'broadcast_buffers', 'forward_sync_buffers'} & set(given):
+        # As mmengine does it: each process has its own running statistics. The key has a new name in newer torch.
+        known = inspect.signature(torch.nn.parallel.DistributedDataParallel).parameters
+        wrapper['forward_sync_buffers' if 'forward_sync_buffers' in known else 'broadcast_buffers'] = False
+    cfg.model_wrapper_cfg = dict(wrapper, **given)
+    cfg.model_wrapper_cfg['device_ids'] = None

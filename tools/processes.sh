@@ -1,0 +1,62 @@
+# Sourced by dist_train.sh and dist_test.sh: start processes with torchrun, and say first what cannot work.
+
+PYTHON="${PYTHON:-python}"
+
+# Count the GPUs that this shell may use; asking the driver is much faster than asking torch.
+count_gpus() {
+    if [ -n "${CUDA_VISIBLE_DEVICES+set}" ]; then
+        case "$CUDA_VISIBLE_DEVICES" in
+            '' | -1*) echo 0 ;;
+            *) echo "$CUDA_VISIBLE_DEVICES" | tr ',' '\n' | grep -c . ;;
+        esac
+    elif command -v nvidia-smi > /dev/null; then
+        nvidia-smi -L 2> /dev/null | grep -c '^GPU' || true
+    else
+        echo 0
+    fi
+}
+
+check_processes() {
+    case "$1" in
+        '' | *[!0-9]* | 0)
+            echo "error: the number of processes is '$1'; it should be a whole number from 1." >&2
+            exit 2
+            ;;
+    esac
+    local gpus
+    gpus="$(count_gpus)"
+    if [ "$gpus" -gt 0 ] && [ "$1" -gt "$gpus" ]; then
+        echo "error: $1 processes were asked for, but this machine shows $gpus GPU(s): ask for at most $gpus" \
+            "(or set CUDA_VISIBLE_DEVICES=-1 to train on the CPU)." >&2
+        exit 2
+    fi
+}
+
+check_config() {
+    case "$1" in
+        *::*) ;;
+        *)
+            if [ ! -f "$1" ]; then # tools/train.py knows the near names, and answers without starting anything
+                exec "$PYTHON" "$HERE/train.py" "$1"
+            fi
+            ;;
+    esac
+}
+
+launch() {
+    local processes="$1"
+    shift
+    local nodes="${NNODES:-1}"
+    local rendezvous=(--nnodes "$nodes" --node_rank "${NODE_RANK:-0}" --master_addr "${MASTER_ADDR:-127.0.0.1}"
+        --master_port "${PORT:-29500}")
+    if [ "$nodes" = 1 ] && [ -z "${PORT:-}" ]; then
+        rendezvous=(--standalone) # finds a free port, so that two jobs on one machine do not meet
+    fi
+    # Without a limit each process would start as many threads as there are cores.
+    if [ -z "${OMP_NUM_THREADS:-}" ]; then
+        local threads=$(($(nproc 2> /dev/null || echo 1) / processes))
+        export OMP_NUM_THREADS=$((threads > 0 ? threads : 1))
+    fi
+    PYTHONPATH="$(dirname "$HERE")${PYTHONPATH:+:$PYTHONPATH}" \
+        exec "$PYTHON" -m torch.distributed.run "${rendezvous[@]}" --nproc_per_node "$processes" "$@"
+}
