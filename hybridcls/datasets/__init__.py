@@ -1,5 +1,7 @@
 """Datasets, the transforms of their images, and the samplers that make batches of them."""
 from . import samplers, transforms
+from .annotation_file import number_labels, read_annotations
 from .digits import Digits
+from .image_folder import ImageFolder
 
-__all__ = ['Digits', 'samplers', 'transforms']
+__all__ = ['Digits', 'ImageFolder', 'number_labels', 'read_annotations', 'samplers', 'transforms']

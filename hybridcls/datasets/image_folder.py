@@ -1,0 +1,256 @@
+"""Your own images: a folder of class folders, or a list of files."""
+import logging
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Optional, Union
+
+import torch
+from mmengine.fileio import LocalBackend, get_file_backend, isdir
+from mmengine.logging import print_log
+from mmpretrain.datasets import CustomDataset
+from mmpretrain.datasets.custom import find_folders, get_samples
+
+from hybridcls.checks import check_choice, check_file, did_you_mean
+from hybridcls.registry import DATASETS
+
+from .annotation_file import number_labels, read_annotations
+from .transforms.load_image import LoadImage, UnreadableImageError
+
+__all__ = ['ImageFolder']
+
+EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.ppm', '.pgm', '.tif', '.tiff')
+_MOST_NAMED = 20
+
+
+@DATASETS.register_module()
+class ImageFolder(CustomDataset):
+    """mmpretrain's ``CustomDataset``, with answers where a folder of real images goes wrong.
+
+    ::
+
+        data_root/data_prefix/        a folder for each class, images at any depth below
+            cat/1.jpg cat/2.png ...
+            dog/...
+
+    or, with ``ann_file``, a list of ``path label`` lines (``.csv``: ``path,label``), the paths below
+    ``data_root/data_prefix``. Labels are class names or numbers from 0. Hidden files and folders are left out.
+
+    Class numbers follow the alphabetical order of the folders. With ``classes=[...]`` in the order you like, folders
+    are numbered by *name*, so that a validation folder that lacks some classes still has the numbers of the training;
+    names of which none is a folder are taken as titles of the folders in alphabetical order.
+
+    Args:
+        data_root (str): The folder. In a config, the top-level ``data_root`` is copied here. Defaults to ``''``.
+        data_prefix (str | dict): The folder below ``data_root``, such as ``'train'``. Defaults to ``''``.
+        ann_file (str): The list, an absolute path or one below ``data_root``. Defaults to ``''``: class folders.
+        with_label (bool): False: all images below the folder (or in the list), without labels. Defaults to True.
+        extensions (Sequence[str]): Which files are images. Defaults to the usual ones.
+        empty_classes (str): What to do when a class has no image: ``'error'``, or ``'warn'`` and go on. It is named
+            either way. Defaults to ``'error'``.
+        on_unreadable (str): What to do with an image that cannot be read: ``'error'`` stops; ``'skip'`` names it once
+            and goes on. In training the next readable image of the same class takes its place, the same one each
+            time, so that batches keep their size and classes. With ``test_mode=True`` a stand-in would falsify
+            the score, so there ``'skip'`` reads all files at the start and leaves unreadable ones out of the set.
+            Defaults to ``'error'``.
+        verify (bool, optional): Whether to read every file at the start, in several threads: with ``'error'`` all
+            unreadable files are named at once, with ``'skip'`` they are left out, in training too. Defaults to None:
+            only with ``'skip'`` and ``test_mode=True``.
+        lazy_init (bool): Look for the images later. Defaults to False.
+        **kwargs: ``pipeline``, ``classes``, ``test_mode``, ``indices`` ... of mmpretrain's BaseDataset.
+
+    Raises:
+        FileNotFoundError: If the folder or the list is not there: where it was looked for, and which key changes it.
+        ValueError: If there is no image, an empty class, a label or folder that is no class, or a wrong choice.
+        UnreadableImageError: If an image cannot be read: its path, and why.
+    """
+
+    def __init__(self,
+                 data_root: str = '',
+                 data_prefix: Union[str, dict] = '',
+                 ann_file: str = '',
+                 with_label: bool = True,
+                 extensions: Sequence[str] = EXTENSIONS,
+                 empty_classes: str = 'error',
+                 on_unreadable: str = 'error',
+                 verify: Optional[bool] = None,
+                 lazy_init: bool = False,
+                 **kwargs: Any) -> None:
+        check_choice('ImageFolder', 'empty_classes', empty_classes, ('error', 'warn'))
+        check_choice('ImageFolder', 'on_unreadable', on_unreadable, ('error', 'skip'))
+        if not (data_root or data_prefix or ann_file):
+            raise ValueError('ImageFolder: no data_root is given. Set the top-level data_root of the config: '
+                             '--cfg-options data_root=/path/to/your/images')
+        self.empty_classes = empty_classes
+        self.on_unreadable = on_unreadable
+        self.verify = verify
+        self._given_prefix = data_prefix
+        super().__init__(
+            data_root=os.path.expanduser(data_root or ''), data_prefix=data_prefix, ann_file=ann_file,
+            with_label=with_label, extensions=extensions, lazy_init=lazy_init, **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        """Return ``img_path``, ``gt_label`` (with labels) and ``file_number`` of each image."""
+        self._check_folder()
+        data_list = self._from_list() if self.ann_file else super().load_data_list()
+        for number, info in enumerate(data_list):
+            info['file_number'] = number
+        # In shared memory: what one worker of a data loader finds, the others need not find (and report) again.
+        self._unreadable = torch.zeros(len(data_list), dtype=torch.bool).share_memory_()
+        return data_list
+
+    def is_valid_file(self, filename: str) -> bool:
+        """Whether a file below the folder is one of our images."""
+        hidden = any(part.startswith('.') or part == '__MACOSX' for part in filename.split(os.sep))
+        return not hidden and super().is_valid_file(filename)
+
+    def filter_data(self) -> list[dict]:
+        """Read every image, if that is asked for, and leave out (or raise for) those that cannot be read."""
+        skips = self.on_unreadable == 'skip'
+        if not (skips and self.test_mode if self.verify is None else self.verify):
+            return self.data_list
+        with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:  # decoding releases Python's lock
+            problems = list(pool.map(self._problem_with, (info['img_path'] for info in self.data_list)))
+        named = [f'{error.path}: {error.reason}' for error in problems if error is not None]
+        if named and (not skips or len(named) == len(self.data_list)):
+            more = f'\n  ... and {len(named) - _MOST_NAMED} more' if len(named) > _MOST_NAMED else ''
+            raise UnreadableImageError(
+                f'ImageFolder: {len(named)} of {len(self.data_list)} images cannot be read:\n  ' +
+                '\n  '.join(named[:_MOST_NAMED]) + more + '\nDelete or replace them' +
+                ("." if skips else ", or set on_unreadable='skip' to leave them out."))
+        if named:
+            print_log(f'ImageFolder: {len(named)} of {len(self.data_list)} images cannot be read and are left out:\n  '
+                      + '\n  '.join(named), logger='current', level=logging.WARNING)
+        kept = [info for info, error in zip(self.data_list, problems, strict=True) if error is None]
+        if self.with_label:
+            lost = {info['gt_label'] for info in self.data_list} - {info['gt_label'] for info in kept}
+            self._check_empty(sorted(lost), f'the readable files of {os.path.abspath(self.img_prefix)}')
+        return kept
+
+    def prepare_data(self, idx: int) -> Any:
+        """Run the pipeline for one image; for an unreadable one, do what ``on_unreadable`` says."""
+        readable, data = self._attempt(self.get_data_info(idx))
+        return data if readable else self._stand_in(idx)
+
+    def _attempt(self, info: dict) -> tuple[bool, Any]:
+        """Whether the image can be read, and what the pipeline makes of it."""
+        path, number = info['img_path'], info['file_number']
+        if self._unreadable[number]:
+            return False, None
+        try:
+            return True, self.pipeline(info)
+        except Exception as error:  # whatever transform loads the image: the file decides whether it is to blame
+            problem = error if isinstance(error, UnreadableImageError) else self._problem_with(path)
+            if problem is None:
+                raise
+            self._report(problem, number)
+            return False, None
+
+    def _report(self, problem: UnreadableImageError, number: int) -> None:
+        """Raise, or name the file once."""
+        said = f'ImageFolder: cannot read {problem.path}: {problem.reason}'
+        if self.on_unreadable == 'error':
+            raise UnreadableImageError(
+                f"{said} Delete or replace it, or set on_unreadable='skip' in this dataset.", problem.path,
+                problem.reason) from problem
+        if self.test_mode:
+            raise UnreadableImageError(
+                f'{said} A test cannot put another image in its place: leave verify at its default, so that '
+                'unreadable files are left out from the start.', problem.path, problem.reason) from problem
+        self._unreadable[number] = True
+        # An error of the data, and mmengine shows nothing less of processes other than the first.
+        print_log(f'{said} Another image of its class takes its place.', logger='current', level=logging.ERROR)
+
+    def _stand_in(self, idx: int) -> Any:
+        """Prepare the next readable image of the same class."""
+        label = self.get_data_info(idx).get('gt_label')
+        for step in range(1, len(self)):
+            info = self.get_data_info((idx + step) % len(self))
+            readable, data = self._attempt(info) if info.get('gt_label') == label else (False, None)
+            if readable:
+                return data
+        name = '' if label is None else f' of class {label} ({self.CLASSES[label]})' if self.CLASSES else f' of {label}'
+        raise UnreadableImageError(f'ImageFolder: no image{name} in {self.img_prefix} can be read.')
+
+    def _problem_with(self, path: str) -> Optional[UnreadableImageError]:
+        """Why a file cannot be read, or None if it can."""
+        loader = next((step for step in self.pipeline.transforms if isinstance(step, LoadImage)), None) or LoadImage()
+        try:
+            loader.read(path)
+        except UnreadableImageError as error:
+            return error
+        return None
+
+    def _check_folder(self) -> None:
+        if self.ann_file and isinstance(get_file_backend(self.ann_file), LocalBackend):
+            check_file('ImageFolder', 'ann_file', self.ann_file,
+                       "Set this dataset's ann_file, or the top-level data_root of the config if the list lies there.")
+        if isdir(self.img_prefix or '.'):
+            return
+        said = (f'ImageFolder: the folder {os.path.abspath(self.img_prefix)} does not exist '
+                f'(data_root={self.data_root!r}, data_prefix={self._given_prefix!r}).')
+        if self.data_root and isdir(self.data_root):
+            names = sorted(find_folders(self.data_root)[0])
+            holds = f'holds the folders {", ".join(names[:_MOST_NAMED])}' if names else 'holds no folder'
+            near = did_you_mean(os.path.basename(self.img_prefix), names)
+            raise FileNotFoundError(f"{said} {os.path.abspath(self.data_root)} is there and {holds}.{near} Set this "
+                                    "dataset's data_prefix to one of them, or the top-level data_root of the config to "
+                                    'another place.')
+        raise FileNotFoundError(f'{said} Set the top-level data_root of the config to where your images are: '
+                                '--cfg-options data_root=/path/to/your/images')
+
+    def _from_list(self) -> list[dict]:
+        entries = read_annotations('ImageFolder', self.ann_file, self.with_label)
+        backend = get_file_backend(self.img_prefix, enable_singleton=True)
+        data_list = [dict(img_path=backend.join_path(self.img_prefix, path)) for _, path, _ in entries]
+        if self.with_label:
+            labels, classes = number_labels('ImageFolder', self.ann_file, entries, self.CLASSES)
+            self._metainfo['classes'] = classes
+            for info, label in zip(data_list, labels, strict=True):
+                info['gt_label'] = label
+            self._check_empty(sorted(set(range(len(classes))) - set(labels)), os.path.abspath(self.ann_file))
+        return data_list
+
+    def _find_samples(self) -> list:
+        """Find the images of the class folders: (path below the folder, class number), or the path without labels."""
+        where = os.path.abspath(self.img_prefix)
+        if not self.with_label:
+            samples, _ = get_samples(self.img_prefix, None, self.is_valid_file)
+            advice = ''
+        else:
+            folders = [name for name in find_folders(self.img_prefix)[0]
+                       if not name.startswith('.') and name != '__MACOSX']
+            self.folder_to_idx = self._number_folders(folders)
+            samples, _ = get_samples(self.img_prefix, self.folder_to_idx, self.is_valid_file)
+            advice = '' if folders else (' It has no class folders; for images without labels set with_label=False, '
+                                         'for a list of images set ann_file.')
+        if not samples:
+            raise ValueError(f'ImageFolder: no image in {where}.{advice} Files count as images when they end in '
+                             f'{", ".join(sorted(self.extensions))}.')
+        if self.with_label:
+            filled = {label for _, label in samples}
+            self._check_empty([number for number in range(len(self.CLASSES)) if number not in filled], where)
+        return samples
+
+    def _number_folders(self, folders: Sequence[str]) -> dict[str, int]:
+        if self.CLASSES is None:
+            self._metainfo['classes'] = tuple(folders)
+        classes = list(self.CLASSES)
+        if set(folders) <= set(classes):
+            return {name: classes.index(name) for name in folders}
+        if len(folders) == len(classes) and not set(folders) & set(classes):
+            return {name: number for number, name in enumerate(folders)}
+        strange = sorted(set(folders) - set(classes))
+        raise ValueError(f'ImageFolder: {os.path.abspath(self.img_prefix)} has the folders {strange[:_MOST_NAMED]}, '
+                         f'which are not among the {len(classes)} classes.{did_you_mean(strange[0], classes)} '
+                         'Leave classes out to number the folders alphabetically.')
+
+    def _check_empty(self, numbers: Sequence[int], where: str) -> None:
+        if not numbers:
+            return
+        names = ', '.join(f'{number} ({self.CLASSES[number]})' for number in numbers[:_MOST_NAMED])
+        more = f' and {len(numbers) - _MOST_NAMED} more' if len(numbers) > _MOST_NAMED else ''
+        said = f'ImageFolder: no image for {len(numbers)} of {len(self.CLASSES)} classes in {where}: {names}{more}.'
+        if self.empty_classes == 'error':
+            raise ValueError(f"{said} Add images, take the class out, or set empty_classes='warn' in this dataset.")
+        print_log(said, logger='current', level=logging.WARNING)

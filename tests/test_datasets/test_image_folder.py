@@ -1,0 +1,308 @@
+import logging
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import MMLogger
+from torch.utils.data import DataLoader
+
+from hybridcls.datasets import ImageFolder
+from hybridcls.datasets.transforms import UnreadableImageError
+from hybridcls.registry import DATASETS
+
+LOAD = [dict(type='hybridcls.LoadImage')]
+
+
+def write_image(path, value):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.full((6, 5, 3), value, np.uint8))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three images of ants (values 0, 1, 2), two of bees (10, 11), one of cats (20)."""
+    for number, (name, count) in enumerate([('ant', 3), ('bee', 2), ('cat', 1)]):
+        for image in range(count):
+            write_image(tmp_path / 'train' / name / f'{image}.png', 10 * number + image)
+    return tmp_path
+
+
+@pytest.fixture
+def said(monkeypatch):
+    messages = []
+    monkeypatch.setattr('hybridcls.datasets.image_folder.print_log',
+                        lambda text, level, **kwargs: messages.append((level, text)))
+    return messages
+
+
+def values(dataset):
+    return [int(sample['img'][0, 0, 0]) for sample in (dataset[index] for index in range(len(dataset)))]
+
+
+def test_class_folders(folder):
+    dataset = DATASETS.build(dict(type='hybridcls.ImageFolder', data_root=str(folder), data_prefix='train',
+                                  pipeline=LOAD))
+    assert dataset.metainfo['classes'] == ('ant', 'bee', 'cat')
+    assert dataset.get_gt_labels().tolist() == [0, 0, 0, 1, 1, 2]
+    assert values(dataset) == [0, 1, 2, 10, 11, 20]
+    assert dataset[4]['ori_shape'] == (6, 5)
+    assert dataset.get_cat_ids(4) == [1]
+
+
+def test_images_may_lie_deeper_and_hidden_ones_are_left_out(folder):
+    write_image(folder / 'train' / 'cat' / 'a' / 'b' / 'deep.JPG', 30)
+    write_image(folder / 'train' / 'cat' / '.ipynb_checkpoints' / '0-checkpoint.png', 40)
+    write_image(folder / 'train' / '.hidden' / '0.png', 50)
+    write_image(folder / 'train' / '__MACOSX' / '0.png', 50)
+    (folder / 'train' / 'cat' / 'notes.txt').write_text('no image')
+    dataset = ImageFolder(data_root=str(folder / 'train'), pipeline=LOAD)
+    assert dataset.metainfo['classes'] == ('ant', 'bee', 'cat')
+    assert len(dataset) == 7
+
+
+def test_the_folder_may_be_said_in_three_ways(folder, monkeypatch):
+    monkeypatch.setenv('HOME', str(folder))
+    monkeypatch.chdir(folder)
+    for where in (dict(data_root='~/train'), dict(data_prefix='train'), dict(data_root='train'),
+                  dict(data_root=str(folder), data_prefix=dict(img_path='train'))):
+        assert len(ImageFolder(**where)) == 6
+
+
+class TestClasses:
+
+    def test_names_number_the_folders(self, folder):
+        dataset = ImageFolder(data_root=str(folder / 'train'), classes=['cat', 'bee', 'ant'])
+        assert dataset.get_gt_labels().tolist() == [2, 2, 2, 1, 1, 0]
+        assert dataset.CLASSES == ('cat', 'bee', 'ant')
+
+    def test_a_split_that_lacks_a_folder_keeps_the_numbers(self, folder, said):
+        write_image(folder / 'val' / 'cat' / '0.png', 7)
+        dataset = ImageFolder(data_root=str(folder), data_prefix='val', classes=['ant', 'bee', 'cat'],
+                              empty_classes='warn')
+        assert dataset.get_gt_labels().tolist() == [2]
+        assert 'no image for 2 of 3 classes' in said[0][1]
+        assert '0 (ant), 1 (bee)' in said[0][1]
+
+    def test_titles_follow_the_alphabet(self, folder):
+        dataset = ImageFolder(data_root=str(folder / 'train'), classes=['Ameise', 'Biene', 'Katze'])
+        assert dataset.get_gt_labels().tolist() == [0, 0, 0, 1, 1, 2]
+
+    def test_a_folder_that_is_no_class_is_named(self, folder):
+        with pytest.raises(ValueError, match=r"\['cat'\], which are not among the 3 classes. Did you mean 'cats'"):
+            ImageFolder(data_root=str(folder / 'train'), classes=['ant', 'bee', 'cats'])
+
+
+class TestNotThere:
+
+    def test_no_folder(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(FileNotFoundError) as caught:
+            ImageFolder(data_root='data/flowers', data_prefix='train')
+        assert f"the folder {tmp_path / 'data/flowers/train'} does not exist" in str(caught.value)
+        assert 'top-level data_root of the config' in str(caught.value)
+        assert '--cfg-options data_root=' in str(caught.value)
+
+    def test_no_subfolder_of_that_name(self, folder):
+        with pytest.raises(FileNotFoundError, match=r"holds the folders train\. Did you mean 'train'.*data_prefix"):
+            ImageFolder(data_root=str(folder), data_prefix='trian')
+
+    def test_it_is_not_looked_for_before_it_is_needed(self):
+        dataset = ImageFolder(data_root='/nowhere', lazy_init=True)
+        with pytest.raises(FileNotFoundError, match='/nowhere'):
+            dataset.full_init()
+
+    def test_no_list(self, folder):
+        with pytest.raises(FileNotFoundError, match=r"ann_file='.*/train.txt' does not exist .*data_root"):
+            ImageFolder(data_root=str(folder), ann_file='train.txt')
+
+    def test_nothing_given(self):
+        with pytest.raises(ValueError, match='no data_root is given'):
+            ImageFolder()
+
+    def test_no_images(self, tmp_path):
+        (tmp_path / 'a').mkdir()
+        (tmp_path / 'a' / 'x.gif').touch()
+        with pytest.raises(ValueError, match=r'no image in .*\.bmp, \.jpeg, \.jpg'):
+            ImageFolder(data_root=str(tmp_path))
+
+    def test_images_without_class_folders(self, tmp_path):
+        write_image(tmp_path / '0.png', 1)
+        with pytest.raises(ValueError, match=r'no class folders; .* with_label=False'):
+            ImageFolder(data_root=str(tmp_path))
+
+
+def test_an_empty_class_is_named(folder, said):
+    (folder / 'train' / 'dog').mkdir()
+    with pytest.raises(ValueError, match=r"no image for 1 of 4 classes in .*train: 3 \(dog\)\..* empty_classes='warn'"):
+        ImageFolder(data_root=str(folder / 'train'))
+    dataset = ImageFolder(data_root=str(folder / 'train'), empty_classes='warn')
+    assert dataset.CLASSES == ('ant', 'bee', 'cat', 'dog')
+    assert said[0][0] == logging.WARNING
+    assert '3 (dog)' in said[0][1]
+
+
+def test_without_labels(folder):
+    dataset = ImageFolder(data_root=str(folder), with_label=False, pipeline=LOAD)
+    assert values(dataset) == [0, 1, 2, 10, 11, 20]
+    assert 'gt_label' not in dataset[0]
+
+
+class TestList:
+
+    def build(self, folder, name, text, **kwargs):
+        (folder / name).write_text(text)
+        return ImageFolder(data_root=str(folder), data_prefix='train', ann_file=name, pipeline=LOAD, **kwargs)
+
+    def test_numbers_and_paths_with_spaces(self, folder):
+        write_image(folder / 'train' / 'cat' / 'a cat.png', 21)
+        dataset = self.build(folder, 'a.txt', 'ant/1.png 0\n\ncat/a cat.png 1\n')
+        assert values(dataset) == [1, 21]
+        assert dataset.get_gt_labels().tolist() == [0, 1]
+        assert dataset.CLASSES == ('0', '1')
+
+    def test_names(self, folder):
+        dataset = self.build(folder, 'a.txt', 'cat/0.png cat\nant/1.png ant\n')
+        assert dataset.get_gt_labels().tolist() == [1, 0]
+        assert dataset.CLASSES == ('ant', 'cat')
+
+    def test_csv_with_and_without_heading(self, folder):
+        for heading in ('', 'path,label\n'):
+            dataset = self.build(folder, 'a.csv', heading + '"cat/0.png",cat,extra\nant/1.png, ant\n')
+            assert values(dataset) == [20, 1]
+            assert dataset.get_gt_labels().tolist() == [1, 0]
+
+    def test_without_labels(self, folder):
+        dataset = self.build(folder, 'a.txt', 'cat/0.png\nant/1.png\n', with_label=False)
+        assert values(dataset) == [20, 1]
+
+    def test_classes_that_are_called_by_numbers(self, folder):
+        dataset = self.build(folder, 'a.txt', 'cat/0.png 7\nant/1.png 3\n', classes=['7', '3'])
+        assert dataset.get_gt_labels().tolist() == [0, 1]
+
+    @pytest.mark.parametrize(('text', 'says'), [
+        ('cat/0.png\n', "line 1 of .*a.txt has no label: 'cat/0.png'"),
+        ('ant/1.png ant\ncat/0.png cta\n', "line 2 of .* has the label 'cta'.* Did you mean 'cat'"),
+        ('ant/1.png 3\n', "has the label '3', .* nor a number from 0 to 2"),
+        ('ant/1.png -1\n', "has the label '-1'"),
+        ('\n', 'lists no image'),
+        ('ant/1.png ant\n', r'no image for 2 of 3 classes in .*a.txt: 1 \(bee\), 2 \(cat\)'),
+    ])
+    def test_what_is_wrong_is_named(self, folder, text, says):
+        with pytest.raises(ValueError, match=says):
+            self.build(folder, 'a.txt', text, classes=['ant', 'bee', 'cat'])
+
+    def test_a_listed_file_that_is_missing_is_named(self, folder):
+        dataset = self.build(folder, 'a.txt', 'ant/1.png 0\nant/nothing.png 0\n')
+        with pytest.raises(UnreadableImageError, match=r'ant/nothing\.png: No such file'):
+            dataset[1]
+
+
+class TestUnreadable:
+
+    @pytest.fixture(autouse=True)
+    def break_two(self, folder):
+        """The second ant is cut, the first bee is empty."""
+        path = folder / 'train' / 'ant' / '1.png'
+        path.write_bytes(path.read_bytes()[:40])
+        (folder / 'train' / 'bee' / '0.png').write_bytes(b'')
+
+    def build(self, folder, pipeline=LOAD, **kwargs):
+        return ImageFolder(data_root=str(folder), data_prefix='train', pipeline=pipeline, **kwargs)
+
+    @pytest.mark.parametrize('loader', ['hybridcls.LoadImage', 'LoadImageFromFile'])
+    @pytest.mark.parametrize('test_mode', [True, False])
+    def test_error_names_the_file_and_the_way_out(self, folder, loader, test_mode):
+        dataset = self.build(folder, [dict(type=loader)], test_mode=test_mode)
+        assert len(dataset) == 6
+        with pytest.raises(UnreadableImageError, match=r"train/ant/1\.png: .*on_unreadable='skip'"):
+            dataset[1]
+        with pytest.raises(UnreadableImageError, match=r'train/bee/0\.png: the file is empty'):
+            dataset[3]
+
+    @pytest.mark.parametrize('loader', ['hybridcls.LoadImage', 'LoadImageFromFile'])
+    def test_skip_takes_the_next_of_the_class_and_says_so_once(self, folder, said, loader):
+        dataset = self.build(folder, [dict(type=loader)], on_unreadable='skip')
+        for _ in range(3):
+            assert values(dataset) == [0, 2, 2, 11, 11, 20]
+            assert [dataset[index]['gt_label'] for index in range(6)] == [0, 0, 0, 1, 1, 2]
+        assert [level for level, _ in said] == [logging.ERROR] * 2
+        assert 'ant/1.png' in said[0][1]
+        assert 'the file is empty' in said[1][1]
+
+    @pytest.mark.parametrize('workers', [0, 2])
+    def test_skip_says_so_once_for_all_workers_and_epochs(self, folder, tmp_path, workers):
+        log = tmp_path / 'said.log'
+        logger = MMLogger.get_instance(f'test_image_folder_{workers}', log_file=str(log))
+        assert MMLogger.get_current_instance() is logger
+        dataset = self.build(folder, on_unreadable='skip')
+        loader = DataLoader(dataset, batch_size=None, num_workers=workers, collate_fn=lambda sample: sample['gt_label'])
+        for _ in range(3):  # without persistent workers: new processes each time
+            assert list(loader) == [0, 0, 0, 1, 1, 2]
+        assert log.read_text().count('ant/1.png') == 1
+        assert log.read_text().count('bee/0.png') == 1
+
+    def test_skip_in_a_test_leaves_them_out_from_the_start(self, folder, said):
+        dataset = self.build(folder, on_unreadable='skip', test_mode=True)
+        assert values(dataset) == [0, 2, 11, 20]
+        assert dataset.get_gt_labels().tolist() == [0, 0, 1, 2]
+        assert '2 of 6 images cannot be read and are left out' in said[0][1]
+        assert 'ant/1.png' in said[0][1]
+        assert 'bee/0.png' in said[0][1]
+
+    def test_a_file_that_breaks_later_stops_a_test(self, folder):
+        dataset = self.build(folder, on_unreadable='skip', test_mode=True)
+        (folder / 'train' / 'cat' / '0.png').write_bytes(b'')
+        with pytest.raises(UnreadableImageError, match='A test cannot put another image in its place'):
+            dataset[3]
+
+    def test_verify_names_all_of_them_at_once(self, folder):
+        with pytest.raises(UnreadableImageError, match=r'2 of 6 images cannot be read:(?s:.*)ant/1\.png(?s:.*)bee/0'):
+            self.build(folder, verify=True)
+
+    def test_verify_leaves_them_out_of_training_too(self, folder):
+        assert values(self.build(folder, on_unreadable='skip', verify=True)) == [0, 2, 11, 20]
+
+    def test_a_class_that_loses_its_last_image_is_named(self, folder):
+        (folder / 'train' / 'bee' / '1.png').write_bytes(b'')
+        with pytest.raises(ValueError, match=r'no image for 1 of 3 classes in the readable files .*1 \(bee\)'):
+            self.build(folder, on_unreadable='skip', verify=True)
+        with pytest.raises(UnreadableImageError, match=r'no image of class 1 \(bee\) in'):
+            self.build(folder, on_unreadable='skip')[3]
+
+    def test_another_error_of_the_pipeline_is_not_blamed_on_the_file(self, folder):
+        def fail(results):
+            raise RuntimeError('a bug in a transform')
+
+        with pytest.raises(RuntimeError, match='a bug in a transform'):
+            self.build(folder, [*LOAD, fail], on_unreadable='skip')[0]
+
+    def test_a_part_of_the_set_keeps_track_of_its_files(self, folder, said):
+        dataset = self.build(folder, on_unreadable='skip').get_subset([2, 1, 0])
+        assert values(dataset) == [2, 0, 0]
+        assert self.build(folder, on_unreadable='skip', indices=[5, 1, 2])[1]['img'][0, 0, 0] == 2
+
+
+def test_many_broken_files_in_a_row(tmp_path, said):
+    write_image(tmp_path / 'a' / '9999.png', 5)
+    for number in range(1200):
+        (tmp_path / 'a' / f'{number:04}.png').touch()
+    dataset = ImageFolder(data_root=str(tmp_path), pipeline=LOAD, on_unreadable='skip')
+    assert dataset[0]['img'][0, 0, 0] == 5
+    assert len(said) == 1200
+
+
+@pytest.mark.parametrize('wrong', [dict(empty_classes='ignore'), dict(on_unreadable='skipp')])
+def test_wrong_choices_are_answered(wrong):
+    with pytest.raises(ValueError, match=f'ImageFolder: {next(iter(wrong))}='):
+        ImageFolder(data_root='x', **wrong)
+
+
+def test_batches_come_out_of_a_pipeline(folder):
+    pipeline = [*LOAD, dict(type='hybridcls.CenterCropToSize', img_size=4), dict(type='PackInputs')]
+    dataset = ImageFolder(data_root=str(folder / 'train'), pipeline=pipeline)
+    packed = dataset[5]
+    assert packed['inputs'].dtype == torch.uint8
+    assert packed['inputs'].shape == (3, 4, 4)
+    assert packed['data_samples'].gt_label.tolist() == [2]
+    assert packed['data_samples'].img_path.endswith('train/cat/0.png')
