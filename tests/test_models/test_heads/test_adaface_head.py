@@ -1,0 +1,123 @@
+import math
+import subprocess
+import sys
+
+import pytest
+import torch
+from mmpretrain.structures import DataSample
+from torch import nn
+
+from hybridcls.registry import MODELS
+
+# mk-minchul/AdaFace, head.py at c60eaa78, AdaFace(m=0.4, h=0.333, s=64, t_alpha=0.2) and cross entropy, run once in
+# float32 over three batches: loss, running mean and std, length of the gradient of each embedding. The norms of the
+# first and last embeddings are beyond the clip.
+OFFICIAL = [
+    (47.627731, 21.952909, 87.484467, [21122.521484, 0.0, 0.010306, 0.211661, 0.165401, 0.059479]),
+    (91.258087, 24.923553, 78.068848, [83657.890625, 3.21014, 0.613259, 0.411611, 0.208141, 0.044533]),
+    (98.821144, 27.326529, 70.457542, [25412.800781, 2.296789, 0.315793, 0.259822, 0.261124, 0.080804]),
+]
+LABELS = [0, 1, 2, 3, 0, 1]
+
+
+def waves(*shape, phase):
+    """Numbers without a pattern, the same on every machine."""
+    i = torch.arange(math.prod(shape), dtype=torch.float64)
+    return (torch.sin(1.7 * i + phase) + 0.5 * torch.cos(0.37 * i * i + phase)).reshape(shape)
+
+
+def embeddings_of(step):
+    norms = torch.tensor([0.0001, 3., 9., 20., 40., 100.], dtype=torch.float64)
+    return (waves(6, 5, phase=1. + step) * norms[:, None]).float().requires_grad_()
+
+
+def samples(labels):
+    return [DataSample().set_gt_label(label) for label in labels]
+
+
+def build(**keys):
+    head = MODELS.build(dict(type='AdaFaceHead', num_classes=4, in_channels=5, **keys))
+    with torch.no_grad():
+        head.weight.copy_(waves(4, 5, phase=0.3))
+    return head
+
+
+def test_official_numbers_over_several_steps():
+    head = build(t_alpha=0.2, cosine_clip=1e-3)
+    for step, (loss, mean, std, gradients) in enumerate(OFFICIAL):
+        feats = embeddings_of(step)
+        losses = head.loss((feats, ), samples(LABELS))
+        losses['loss'].backward()
+        torch.testing.assert_close(losses['loss'].item(), loss, rtol=1e-5, atol=0)
+        torch.testing.assert_close(losses['norm_mean'].item(), mean, rtol=1e-6, atol=0)
+        torch.testing.assert_close(losses['norm_std'].item(), std, rtol=1e-6, atol=0)
+        torch.testing.assert_close(feats.grad.norm(dim=1), torch.tensor(gradients), rtol=2e-4, atol=2e-6)
+
+
+def test_without_the_code_s_clip_of_cosines_these_numbers_are_the_same():
+    head = build(t_alpha=0.2)
+    for step, (loss, *_) in enumerate(OFFICIAL):
+        torch.testing.assert_close(
+            head.loss((embeddings_of(step), ), samples(LABELS))['loss'].item(), loss, rtol=1e-5, atol=0)
+
+
+def test_flat_keys_reach_the_margin():
+    margin = build(margin=0.3, h=0.5, t_alpha=0.1, gradient='straight_through', clip_angle=False).margin_function
+    assert (margin.margin, margin.h, margin.t_alpha, margin.gradient, margin.clip_angle) == (
+        0.3, 0.5, 0.1, 'straight_through', False)
+
+
+def test_statistics_are_in_the_checkpoint():
+    assert set(build().state_dict()) == {'weight', 'margin_function.norm_mean', 'margin_function.norm_std'}
+
+
+def test_predictions_do_not_know_the_norm():
+    head = build().eval()
+    feats = embeddings_of(0).detach()
+    torch.testing.assert_close(head(feats), head(1000 * feats), rtol=1e-4, atol=1e-4)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed = nn.Linear(7, 5)
+        self.head = build(t_alpha=0.3, scale=8.)
+
+    def forward(self, images, labels):
+        return self.head.loss((10 * self.embed(images), ), samples(labels))['loss']
+
+
+def train_two_steps(model, net, part):
+    """Two steps on a part of each batch; the gradients of the first one, and the statistics after both."""
+    gradients = []
+    for phase in (0., 5.):
+        images = waves(6, 7, phase=phase).float()
+        model.zero_grad()
+        model(images[part], LABELS[part]).backward()
+        gradients.append({name: parameter.grad.clone() for name, parameter in net.named_parameters()})
+    return dict(gradients=gradients, statistics=dict(net.head.margin_function.named_buffers()))
+
+
+def work(rank, folder):
+    torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/init', rank=rank, world_size=2)
+    net = Net()
+    model = nn.parallel.DistributedDataParallel(net, broadcast_buffers=False)
+    torch.save(train_two_steps(model, net, slice(3 * rank, 3 * rank + 3)), f'{folder}/{rank}.pt')
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.dist
+def test_two_processes_equal_one(tmp_path):
+    processes = [subprocess.Popen([sys.executable, __file__, str(rank), str(tmp_path)]) for rank in range(2)]
+    net = Net()
+    whole = train_two_steps(net, net, slice(None))
+    assert [process.wait(timeout=300) for process in processes] == [0, 0]
+    first, second = (torch.load(tmp_path / f'{rank}.pt') for rank in range(2))
+    torch.testing.assert_close(first['statistics'], second['statistics'], rtol=0, atol=0)
+    torch.testing.assert_close(first['statistics'], whole['statistics'], rtol=1e-6, atol=0)
+    torch.testing.assert_close(first['gradients'], whole['gradients'], rtol=0, atol=1e-6)
+
+
+if __name__ == '__main__':  # one of the two processes
+    work(int(sys.argv[1]), sys.argv[2])

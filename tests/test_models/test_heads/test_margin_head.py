@@ -1,0 +1,94 @@
+import math
+
+import pytest
+import torch
+from mmpretrain.structures import DataSample
+from torch import nn
+
+from hybridcls.registry import MODELS
+
+
+class HalfMargin(nn.Module):
+    """A margin from outside: half the cosine, and nothing to log."""
+
+    def forward(self, target_cosine, norms, labels):
+        assert labels.tolist() == [0, 1]
+        return target_cosine / 2
+
+
+def build(**keys):
+    torch.manual_seed(0)
+    return MODELS.build(dict(type='MarginHead', num_classes=3, in_channels=5, **keys))
+
+
+def samples(*labels):
+    return [DataSample().set_gt_label(label) for label in labels]
+
+
+def test_a_margin_of_ones_own():
+    head = build(margin=dict(type=HalfMargin), scale=4.)
+    feats = torch.randn(2, 5)
+    losses = head.loss((feats, ), samples(0, 1))
+    cosine = torch.nn.functional.cosine_similarity(feats[:, None], head.weight[None], dim=2)
+    logits = 4 * cosine * torch.tensor([[0.5, 1, 1], [1, 0.5, 1]])
+    torch.testing.assert_close(losses['loss'], nn.functional.cross_entropy(logits, torch.tensor([0, 1])))
+    assert set(losses) == {'loss', 'accuracy_top-1'}
+    torch.testing.assert_close(head(feats), 4 * cosine)  # no margin where there is no loss
+
+
+def test_accuracy_is_that_of_the_prediction():
+    head = build(margin=dict(type='ArcFace', margin=1.5))
+    with torch.no_grad():
+        head.weight.copy_(torch.eye(3, 5))
+    feats = torch.tensor([[1., 0.9, 0., 0., 0.], [1., 0.9, 0., 0., 0.]])  # with the margin, both would be class 1
+    assert head.loss((feats, ), samples(0, 1))['accuracy_top-1'] == 50
+    assert head.predict(feats)[0].pred_label.tolist() == [0]
+
+
+def test_centres_start_small_and_init_weights_leaves_them():
+    head = MODELS.build(dict(type='MarginHead', num_classes=300, in_channels=100))
+    assert head.weight.shape == (300, 100)
+    assert head.weight.std().item() == pytest.approx(0.01, rel=0.05)
+    before = head.weight.detach().clone()
+    head.init_weights()
+    torch.testing.assert_close(head.weight, nn.Parameter(before), rtol=0, atol=0)
+
+
+def test_length_of_centres_does_not_matter():
+    head, feats = build(), torch.randn(2, 5)
+    before = head.loss((feats, ), samples(0, 1))['loss']
+    with torch.no_grad():
+        head.weight.mul_(1e4)
+    torch.testing.assert_close(head.loss((feats, ), samples(0, 1))['loss'], before)
+
+
+def test_half_precision_weights_predict_in_float32():
+    head = build().half()
+    assert head(torch.randn(2, 5, dtype=torch.float16)).dtype == torch.float32
+
+
+@pytest.mark.parametrize('sign', [1., -1.])
+def test_embedding_on_a_centre(sign):
+    head = build()
+    feats = (sign * 7 * head.weight.detach()).requires_grad_()
+    losses = head.loss((feats, ), samples(0, 1, 2))
+    losses['loss'].backward()
+    assert losses['loss'].isfinite()
+    assert feats.grad.isfinite().all()
+    assert head.weight.grad.isfinite().all()
+
+
+def test_margin_and_scale_can_be_set_while_training():
+    head = build(margin=dict(type='ArcFace', margin=0.5))
+    head.margin, head.scale = 0., 2.
+    assert head.margin_function.margin == head.margin == 0
+    feats = torch.randn(2, 5)
+    expected = nn.functional.cross_entropy(head(feats), torch.tensor([0, 1]))
+    torch.testing.assert_close(head.loss((feats, ), samples(0, 1))['loss'], expected)
+
+
+@pytest.mark.parametrize('keys', [dict(scale=0.), dict(scale=math.inf), dict(cosine_clip=1.), dict(label_smoothing=-1)])
+def test_wrong_settings_fail_when_built(keys):
+    name, = keys
+    with pytest.raises(ValueError, match=f'MarginHead: {name}'):
+        build(**keys)

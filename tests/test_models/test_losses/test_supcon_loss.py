@@ -1,0 +1,103 @@
+import math
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from hybridcls.functional import supervised_contrast
+from hybridcls.registry import MODELS
+
+# Eight images; the processes get five and three of them. Classes 3 to 5 occur once, all on the second process, and
+# class 0 is on both: with one view, the processes have different numbers of anchors with positives.
+LABELS = [0, 1, 0, 1, 2, 3, 0, 4]
+COUNTS = [5, 3]
+CASES = [dict(views=views, labelled=labelled, contrast_mode=mode, form=form, anchor_mean=anchor_mean)
+         for views in (1, 2) for labelled in (True, False) for mode in ('all', 'one')
+         for form, anchor_mean in (('out', 'with_positives'), ('in', 'all'))]
+
+
+def waves(*shape):
+    """Numbers without a pattern, the same on every machine."""
+    i = torch.arange(math.prod(shape), dtype=torch.float64)
+    return (torch.sin(1.7 * i) + 0.5 * torch.cos(0.37 * i * i)).reshape(shape).float()
+
+
+class Net(nn.Module):
+    def __init__(self, views, labelled, **loss):
+        super().__init__()
+        torch.manual_seed(0)
+        self.views, self.labelled = views, labelled
+        self.project = nn.Linear(6, 4)
+        self.loss = MODELS.build(dict(type='SupConLoss', temperature=0.3, **loss))
+
+    def forward(self, images, labels):
+        views = torch.stack([images, 0.5 - images.flip(1)], 1)[:, :self.views]
+        embeddings = self.project(views)
+        return self.loss(embeddings, labels if self.labelled else None)
+
+
+def losses_and_gradients(start, stop, wrap=lambda net: net):
+    results = []
+    for case in CASES:
+        net = Net(**case)
+        model = wrap(net)  # DDP must outlive the backward pass
+        loss = model(waves(8, 6)[start:stop], torch.tensor(LABELS)[start:stop])
+        loss.backward()
+        results.append((loss.detach(), net.project.weight.grad, net.project.bias.grad))
+    return results
+
+
+def work(rank, folder):
+    torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/init', rank=rank, world_size=2)
+    start = sum(COUNTS[:rank])
+    results = losses_and_gradients(start, start + COUNTS[rank], nn.parallel.DistributedDataParallel)
+
+    own = slice(start, start + COUNTS[rank])
+    local = Net(views=1, labelled=True, contrast_mode='all')
+    local.loss.gather = False
+    alone = [local(waves(8, 6)[own], torch.tensor(LABELS)[own]).item()]
+    local.loss.gather = True
+    local.eval()
+    alone.append(local(waves(8, 6)[own], torch.tensor(LABELS)[own]).item())
+    torch.save(dict(results=results, alone=alone), f'{folder}/{rank}.pt')
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.dist
+def test_two_processes_equal_one(tmp_path):
+    processes = [subprocess.Popen([sys.executable, __file__, str(rank), str(tmp_path)]) for rank in range(2)]
+    expected = losses_and_gradients(0, 8)
+    local = Net(views=1, labelled=True, contrast_mode='all')
+    halves = [local(images, labels).item() for images, labels in zip(
+        waves(8, 6).split(COUNTS), torch.tensor(LABELS).split(COUNTS), strict=True)]
+    assert [process.wait(timeout=300) for process in processes] == [0, 0]
+    for rank in range(2):
+        saved = torch.load(tmp_path / f'{rank}.pt')
+        for case, result, whole in zip(CASES, saved['results'], expected, strict=True):
+            torch.testing.assert_close(result, whole, rtol=0, atol=1e-6, msg=lambda text, case=case: f'{case}: {text}')
+        # gather=False, and evaluation: each process for itself.
+        torch.testing.assert_close(saved['alone'], [halves[rank]] * 2)
+
+
+def test_settings_reach_the_formula():
+    embeddings, labels = waves(8, 2, 4), torch.tensor(LABELS)
+    for keys in [dict(temperature=0.5), dict(contrast_mode='one'), dict(form='in'), dict(base_temperature=0.07),
+                 dict(anchor_mean='all')]:
+        loss = MODELS.build(dict(type='SupConLoss', **keys))(embeddings, labels)
+        torch.testing.assert_close(loss, supervised_contrast(embeddings, labels, **keys))
+    doubled = MODELS.build(dict(type='SupConLoss', loss_weight=2.))(embeddings, labels)
+    torch.testing.assert_close(doubled, 2 * supervised_contrast(embeddings, labels))
+
+
+@pytest.mark.parametrize('keys', [dict(temperature=0.), dict(temperature=-1), dict(contrast_mode='any'),
+                                  dict(form='middle'), dict(anchor_mean='some'), dict(base_temperature=0.)])
+def test_wrong_settings_fail_when_built(keys):
+    name, = keys
+    with pytest.raises(ValueError, match=f'{name}='):
+        MODELS.build(dict(type='SupConLoss', **keys))
+
+
+if __name__ == '__main__':  # one of the two processes
+    work(int(sys.argv[1]), sys.argv[2])

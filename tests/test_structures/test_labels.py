@@ -1,0 +1,46 @@
+import pytest
+import torch
+from mmpretrain.structures import DataSample
+
+from hybridcls.structures import read_hard_labels, read_targets
+
+
+def samples(*labels):
+    return [DataSample().set_gt_label(label) for label in labels]
+
+
+def test_hard_labels():
+    out = read_targets('head', samples(2, 0, 1), 'cpu', num_classes=3)
+    assert out.dtype == torch.int64
+    assert out.tolist() == [2, 0, 1]
+    assert read_hard_labels('head', samples(-5, 999), 'cpu').tolist() == [-5, 999]  # nobody asked for a check
+
+
+def test_soft_labels_win_over_hard_ones():
+    # Mixup leaves the unmixed gt_label on the sample.
+    mixed = [DataSample().set_gt_label(0).set_gt_score([0.3, 0.7]), DataSample().set_gt_label(1).set_gt_score([0., 1.])]
+    torch.testing.assert_close(read_targets('head', mixed, 'cpu', 2), torch.tensor([[0.3, 0.7], [0., 1.]]))
+    with pytest.raises(ValueError, match=r'ArcFaceHead: soft labels came \(mixup, cutmix\).*LinearHead'):
+        read_hard_labels('ArcFaceHead', mixed, 'cpu')
+
+
+def test_one_hot_scores_are_hard_labels():
+    one_hot = [DataSample().set_gt_score([0., 1., 0.]), DataSample().set_gt_score([1., 0., 0.])]
+    assert read_hard_labels('head', one_hot, 'cpu').tolist() == [1, 0]
+
+
+@pytest.mark.parametrize('label', [-1, 3])
+def test_labels_out_of_range(label):
+    with pytest.raises(ValueError, match=rf'head: label {label} is outside \[0, 2\] \(num_classes=3\)'):
+        read_targets('head', samples(0, label), 'cpu', num_classes=3)
+
+
+def test_other_wrong_labels():
+    with pytest.raises(ValueError, match=r'head: cat\.png has no gt_label'):
+        read_targets('head', [DataSample(metainfo=dict(img_path='cat.png'))], 'cpu')
+    with pytest.raises(ValueError, match=r'sample 0 of the batch has 2 labels, \[0, 1\]'):
+        read_targets('head', [DataSample().set_gt_label([0, 1])], 'cpu')
+    with pytest.raises(TypeError, match='whole numbers'):
+        read_targets('head', [DataSample().set_gt_label(torch.tensor([0.5]))], 'cpu')
+    with pytest.raises(ValueError, match=r'soft labels for 2 classes .* num_classes=3'):
+        read_targets('head', [DataSample().set_gt_score([0.5, 0.5])], 'cpu', num_classes=3)

@@ -1,0 +1,38 @@
+import pytest
+import torch
+from mmpretrain.structures import DataSample
+
+from hybridcls.structures import write_predictions
+
+
+def test_fields_and_types():
+    embeddings = torch.randn(2, 4, dtype=torch.bfloat16, requires_grad=True)
+    given = [DataSample().set_gt_label(0), None]
+    out = write_predictions('head', given, embeddings, torch.tensor([[0.2, 0.8], [0.6, 0.4]], dtype=torch.float64))
+    assert out[0] is given[0]
+    assert [sample.pred_label.tolist() for sample in out] == [[1], [0]]
+    for sample, embedding in zip(out, embeddings, strict=True):
+        assert sample.pred_score.dtype == sample.embedding.dtype == torch.float32
+        assert not sample.embedding.requires_grad
+        torch.testing.assert_close(sample.embedding, embedding.detach().float())
+
+
+def test_without_scores_there_is_only_the_embedding():
+    sample, = write_predictions('head', None, torch.ones(1, 4))
+    assert sample.keys() == ['embedding']
+
+
+def test_views_are_averaged():
+    embeddings = torch.tensor([[0.], [10.], [2.], [30.]])  # view 0 of both images, then view 1
+    scores = torch.tensor([[0.9, 0.1], [0.4, 0.6], [0.7, 0.3], [0.0, 1.0]])
+    out = write_predictions('head', [None, None], embeddings, scores)
+    assert [sample.embedding.tolist() for sample in out] == [[1.], [20.]]
+    torch.testing.assert_close(
+        torch.stack([sample.pred_score for sample in out]), torch.tensor([[0.8, 0.2], [0.2, 0.8]]))
+
+
+def test_rows_and_classes_that_do_not_fit():
+    with pytest.raises(ValueError, match='head: 3 embeddings came with 2 data samples'):
+        write_predictions('head', [None, None], torch.ones(3, 1))
+    with pytest.raises(ValueError, match='num_classes=2 here, and 3 in the data'):
+        write_predictions('head', [DataSample(metainfo=dict(num_classes=3))], torch.ones(1, 1), torch.ones(1, 2))

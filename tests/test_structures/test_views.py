@@ -1,0 +1,14 @@
+import pytest
+
+from hybridcls.structures import count_views
+
+
+def test_views():
+    assert count_views('head', 6, 2) == 3
+    assert count_views('head', 2, 2) == 1
+
+
+@pytest.mark.parametrize(('rows', 'samples'), [(5, 2), (0, 2), (2, 0), (1, 2)])
+def test_rows_that_are_no_whole_number_of_views(rows, samples):
+    with pytest.raises(ValueError, match=f'head: {rows} embeddings came with {samples} data samples'):
+        count_views('head', rows, samples)
