@@ -9,7 +9,7 @@ from mmengine.utils import get_installed_path
 from hybridcls.checks import near_files
 
 from .dataloader_defaults import fill_dataloader_defaults
-from .said_once import carry_said_once
+from .said_once import SAID_ONCE, carry_said_once
 
 __all__ = ['ConfigError', 'load_config', 'is_chain']
 
@@ -51,7 +51,8 @@ def load_config(path: Union[str, Path], cfg_options: Optional[dict[str, Any]] = 
     if is_chain(cfg):
         return cfg
     carry_said_once(cfg)
-    _merge(cfg, options, file)  # what was asked for at one place is not undone by what is said once
+    # What was asked for at one place is not undone by what is said once.
+    _merge(cfg, {key: value for key, value in options.items() if '.' in key and key.split('.')[-1] in SAID_ONCE}, file)
     fill_dataloader_defaults(cfg)
     return cfg
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-__all__ = ['dataloaders_of', 'fill_dataloader_defaults']
+__all__ = ['dataloaders_of', 'end_workers', 'fill_dataloader_defaults']
 
 
 def dataloaders_of(node: Any, path: str = '') -> Iterator[tuple[str, dict]]:
@@ -41,3 +41,14 @@ def fill_dataloader_defaults(cfg: Config) -> None:
             # mmengine's own function gives each worker the same seed in each epoch, so that with workers that are
             # started anew every epoch sees the same random crops.
             dataloader.setdefault('worker_init_fn', dict(type='hybridcls.seed_worker'))
+
+
+def end_workers(runner: Any) -> None:
+    """End the long-lived workers of a Runner's dataloaders.
+
+    Left to the garbage collector, which may take the queues first, each of them is waited for five seconds.
+    """
+    from mmengine.runner.base_loop import BaseLoop
+    for loop in (runner._train_loop, runner._val_loop, runner._test_loop):
+        if isinstance(loop, BaseLoop):
+            loop.dataloader._iterator = None

@@ -22,6 +22,7 @@ from hybridcls.checks import check_choice, check_known_keys
 
 from .checkpoint_files import check_writable, newest_whole_checkpoint
 from .config import ConfigError, load_config
+from .dataloader_defaults import end_workers
 from .distributed import prepare_distributed
 from .phase_record import PhaseRecord, config_facts, differing_keys, fingerprint
 from .phase_report import phase_table
@@ -171,7 +172,10 @@ def _run_phase(phase: Phase, cfg: Config, work_dir: Path, options: TrainOptions,
             whence = f'goes on from {cfg.load_from}' if cfg.resume else f'starts from {start or "the beginning"}'
             _say(f'{head}: {whence}; config {phase.config}, folder {folder}.')
             runner = build_runner(cfg)
-            runner.train()
+            try:
+                runner.train()
+            finally:
+                end_workers(runner)
             record.checkpoints, record.metrics = _outcome(runner, folder)
             del runner
         if phase.test and test_cfg.get('test_dataloader') is not None:
@@ -265,7 +269,9 @@ def _test(phase: Phase, cfg: Config, folder: Path, options: TrainOptions, record
     cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks') or [] if 'TransferHook' not in str(hook.get('type'))]
     with own_instances():
         prepare_testing(cfg, str(folder / record.checkpoints['last']), options, str(folder / 'test'))
-        metrics = build_runner(cfg).test()
+        runner = build_runner(cfg)
+        metrics = runner.test()
+        end_workers(runner)
     return {f'test/{name}': float(value) for name, value in metrics.items() if isinstance(value, (int, float))}
 
 

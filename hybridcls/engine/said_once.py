@@ -8,12 +8,13 @@ from typing import Any, Optional
 from mmengine.config import Config
 from mmengine.logging import print_log
 
+from .dataloader_defaults import dataloaders_of
+
 __all__ = ['carry_said_once', 'takes_argument', 'SAID_ONCE']
 
 SAID_ONCE = ('img_size', 'num_classes', 'data_root')
 
-# Top-level keys whose dicts describe data: the keys named img_size below them are carried.
-_DATA_KEYS = ('pipeline', 'dataloader', 'dataset', 'evaluator', 'preprocessor')
+_HOOK_KEYS = ('default_hooks', 'custom_hooks')
 # Dicts below these keys are datasets.
 _DATASET_KEYS = ('dataset', 'datasets', 'bank')
 
@@ -22,7 +23,7 @@ def carry_said_once(cfg: Config) -> None:
     """Copy top-level ``img_size``, ``num_classes`` and ``data_root`` to their places in ``cfg``, in place.
 
     - ``img_size`` (pixels; int or (height, width)): ``model.backbone.img_size`` of a HybridBackbone, and each key of
-      that name in the model, the pipelines (however nested), the dataloaders and the evaluators.
+      that name in the model, the pipelines (however nested), the dataloaders (also those of hooks) and the evaluators.
     - ``num_classes``: each key of that name in the model, and the head if its class takes it.
     - ``data_root``: each dataset, wrapped or not, that has the key or whose class takes it. A dataset that names a
       root of its own, one that the top level never had (in the config or its bases), keeps it: images from
@@ -68,8 +69,9 @@ def _carry_img_size(cfg: Config, size: Any) -> None:
     backbone = (cfg.get('model') or {}).get('backbone') or {}
     if str(backbone.get('type', '')).rsplit('.', 1)[-1] == 'HybridBackbone':
         backbone['img_size'] = size
-    places = [cfg.get('model')] + [cfg[key] for key in cfg if any(name in key for name in _DATA_KEYS)]
-    places += [cfg.get('custom_hooks'), cfg.get('default_hooks')]
+    places = [value for key, value in cfg.items() if key not in _HOOK_KEYS]
+    # A hook may hold another model (a teacher, say) with an image size of its own; only its data are meant.
+    places += [dataloader for key in _HOOK_KEYS for _, dataloader in dataloaders_of(cfg.get(key))]
     for place in places:
         for node in _dicts_in(place):
             if 'img_size' in node:

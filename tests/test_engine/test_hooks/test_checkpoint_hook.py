@@ -1,0 +1,176 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_training
+from hybridcls.engine.checkpoint_files import is_whole_checkpoint, newest_whole_checkpoint
+from hybridcls.engine.dataloader_defaults import end_workers
+from hybridcls.engine.hooks import CheckpointHook
+from hybridcls.engine.runner_instances import own_instances
+from hybridcls.registry import HOOKS
+
+
+def train(config, work_dir, go_on=None, **options):
+    with own_instances():
+        cfg = prepare_training(load_config(config, options), TrainOptions(resume=go_on), str(work_dir))
+        runner = build_runner(cfg)
+        try:
+            runner.train()
+        finally:
+            end_workers(runner)
+    return runner
+
+
+def files(folder):
+    return sorted(path.name for path in folder.iterdir() if path.suffix == '.pth' or path.name.startswith('.'))
+
+
+def test_the_bare_name_means_ours():
+    assert HOOKS.get('CheckpointHook') is CheckpointHook
+
+
+def test_as_many_are_kept_as_were_asked_for(toy_configs, tmp_path):
+    hook = dict(_delete_=True, type='CheckpointHook', interval=1, max_keep_ckpts=2)
+    train(toy_configs / 'toy.py', tmp_path / 'w', **{'default_hooks.checkpoint': hook, 'train_cfg.max_epochs': 4})
+    assert files(tmp_path / 'w') == ['epoch_3.pth', 'epoch_4.pth']
+    assert (tmp_path / 'w' / 'last_checkpoint').read_text() == str(tmp_path / 'w' / 'epoch_4.pth')
+
+
+def test_an_old_one_goes_only_when_the_new_one_is_whole(toy_configs, tmp_path, monkeypatch):
+    seen = []
+    original = CheckpointHook._remove_steps
+
+    def watch(self, steps):
+        seen.extend((step, newest_whole_checkpoint(tmp_path / 'w')) for step in steps)
+        original(self, steps)
+
+    monkeypatch.setattr(CheckpointHook, '_remove_steps', watch)
+    hook = dict(_delete_=True, type='CheckpointHook', interval=1, max_keep_ckpts=1)
+    train(toy_configs / 'toy.py', tmp_path / 'w', **{'default_hooks.checkpoint': hook})
+    assert seen == [(1, str(tmp_path / 'w' / 'epoch_2.pth')), (2, str(tmp_path / 'w' / 'epoch_3.pth'))]
+    assert files(tmp_path / 'w') == ['epoch_3.pth']
+
+
+class Rising:
+    """Scores for the toy metric: each validation is better than the one before."""
+
+    def __init__(self, *scores):
+        self.scores = list(scores)
+
+    def __call__(self, metric, results):
+        return dict(top1=self.scores.pop(0))
+
+
+@pytest.mark.parametrize(('scores', 'best'), [((10., 20., 30.), 3), ((30., 20., 10.), 1), ((10., 30., 20.), 2)])
+def test_the_best_one_is_kept_beside_the_last(toy_configs, tmp_path, monkeypatch, toy_plugin, scores, best):
+    rising = Rising(*scores)
+    monkeypatch.setattr(toy_plugin.ToyAccuracy, 'compute_metrics', lambda self, results: rising(self, results))
+    train(toy_configs / 'toy.py', tmp_path / 'w', **{'default_hooks.checkpoint.max_keep_ckpts': 1})
+    assert files(tmp_path / 'w') == [f'best_toy_top1_epoch_{best}.pth', 'epoch_3.pth']
+    info = torch.load(tmp_path / 'w' / 'epoch_3.pth', weights_only=False)['message_hub']['runtime_info']
+    assert info['best_score'] == max(scores)
+
+
+def test_a_resumed_run_replaces_the_best_of_the_first(toy_configs, tmp_path, monkeypatch, toy_plugin):
+    rising = Rising(10., 20., 30., 40.)
+    monkeypatch.setattr(toy_plugin.ToyAccuracy, 'compute_metrics', lambda self, results: rising(self, results))
+    train(toy_configs / 'toy.py', tmp_path / 'w', **{'train_cfg.max_epochs': 2})
+    train(toy_configs / 'toy.py', tmp_path / 'w', go_on='auto', **{'train_cfg.max_epochs': 4})
+    assert files(tmp_path / 'w') == ['best_toy_top1_epoch_4.pth', 'epoch_3.pth', 'epoch_4.pth']
+
+
+def test_several_best_ones(toy_configs, tmp_path, monkeypatch, toy_plugin):
+    rising = iter([dict(a=1., b=3.), dict(a=2., b=2.), dict(a=3., b=1.)])
+    monkeypatch.setattr(toy_plugin.ToyAccuracy, 'compute_metrics', lambda self, results: next(rising))
+    hook = {'default_hooks.checkpoint.save_best': ['toy/a', 'toy/b'], 'default_hooks.checkpoint.max_keep_ckpts': 1}
+    train(toy_configs / 'toy.py', tmp_path / 'w', **hook)
+    assert files(tmp_path / 'w') == ['best_toy_a_epoch_3.pth', 'best_toy_b_epoch_1.pth', 'epoch_3.pth']
+
+
+def test_a_best_score_that_no_metric_reports(toy_configs, tmp_path):
+    with pytest.raises(ValueError, match=r"save_best='toy/top5' is none of the metrics .* toy/top1\. Did you mean"):
+        train(toy_configs / 'toy.py', tmp_path / 'w', **{'default_hooks.checkpoint.save_best': 'toy/top5'})
+
+
+def test_by_iterations(toy_configs, tmp_path):
+    loop = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=7, val_interval=100)
+    hook = dict(_delete_=True, type='CheckpointHook', interval=2, by_epoch=False, max_keep_ckpts=1)
+    options = {'train_cfg': loop, 'default_hooks.checkpoint': hook, 'param_scheduler': [],
+               'train_dataloader.sampler.type': 'InfiniteSampler'}
+    train(toy_configs / 'toy.py', tmp_path / 'w', **options)
+    assert files(tmp_path / 'w') == ['iter_7.pth']
+
+
+@pytest.mark.parametrize('through_the_tool', [True, False])
+def test_a_resume_passes_over_a_damaged_one(toy_configs, tmp_path, through_the_tool):
+    train(toy_configs / 'toy.py', tmp_path / 'w', **{'train_cfg.max_epochs': 2})
+    last = tmp_path / 'w' / 'epoch_2.pth'
+    last.write_bytes(last.read_bytes()[:-100])
+    if through_the_tool:
+        runner = train(toy_configs / 'toy.py', tmp_path / 'w', go_on='auto')
+    else:  # `resume = True` in a config, whoever runs it
+        runner = train(toy_configs / 'toy.py', tmp_path / 'w', **{'resume': True, 'load_from': None})
+    assert runner._load_from == str(tmp_path / 'w' / 'epoch_1.pth')
+    assert is_whole_checkpoint(last)
+    assert runner.epoch == 3
+
+
+def test_a_resume_with_nothing_there_starts_anew(toy_configs, tmp_path):
+    assert train(toy_configs / 'toy.py', tmp_path / 'w', go_on='auto', **{'train_cfg.max_epochs': 1}).epoch == 1
+
+
+def test_what_a_kill_left_behind_is_removed_on_resume(toy_configs, tmp_path):
+    hook = {'default_hooks.checkpoint.max_keep_ckpts': 1, 'train_cfg.max_epochs': 2}
+    train(toy_configs / 'toy.py', tmp_path / 'w', **hook)
+    path = tmp_path / 'w' / 'epoch_2.pth'
+    checkpoint = torch.load(path, weights_only=False)
+    checkpoint['message_hub']['runtime_info']['outdated_ckpt_ids'] = [1]
+    torch.save(checkpoint, path)
+    (tmp_path / 'w' / 'epoch_1.pth').write_bytes(b'should have been removed')
+    (tmp_path / 'w' / '.epoch_3.pth.unfinished').write_bytes(b'half')
+    train(toy_configs / 'toy.py', tmp_path / 'w', go_on='auto', **{**hook, 'train_cfg.max_epochs': 3})
+    assert files(tmp_path / 'w') == [f'best_toy_top1_epoch_{best_epoch(tmp_path / "w")}.pth', 'epoch_3.pth']
+
+
+def best_epoch(folder):
+    return next(path for path in folder.glob('best_*')).stem.rsplit('_', 1)[-1]
+
+
+KILLED_WHILE_WRITING = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[3])
+from hybridcls.engine import *
+import hybridcls.engine.checkpoint_files as files
+count, fsync = [0], os.fsync
+def kill_at_the_third(handle):  # all bytes are written, but the name is not taken yet; the folder is synced too
+    count[0] += 1
+    if count[0] == int(sys.argv[4]):
+        os.truncate(handle, 1000) if os.path.isfile(f'/proc/self/fd/{handle}') else None
+        os.kill(os.getpid(), signal.SIGKILL)
+    fsync(handle)
+os.fsync = kill_at_the_third
+cfg = load_config(sys.argv[1], {'default_hooks.checkpoint.max_keep_ckpts': 1})
+build_runner(prepare_training(cfg, TrainOptions(resume='auto'), sys.argv[2])).train()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('at', [7, 8, 9, 10])
+def test_a_kill_at_any_moment_of_a_write_leaves_a_whole_checkpoint(toy_configs, tmp_path, at):
+    """The first epoch writes checkpoint, note, best, and both again: from the seventh sync on there is one."""
+    folder = Path(__file__).parent.parent
+    command = [sys.executable, '-c', KILLED_WHILE_WRITING, str(toy_configs / 'toy.py'), str(tmp_path / 'w'),
+               str(folder), str(at)]
+    result = subprocess.run(command, env={**os.environ, 'OMP_NUM_THREADS': '1'}, capture_output=True, text=True)
+    assert result.returncode == -signal.SIGKILL, result.stderr
+    assert newest_whole_checkpoint(tmp_path / 'w') is not None
+    runner = train(toy_configs / 'toy.py', tmp_path / 'w', go_on='auto',
+                   **{'default_hooks.checkpoint.max_keep_ckpts': 1})
+    assert runner.epoch == 3
+    assert 'epoch_3.pth' in files(tmp_path / 'w')
+    assert not [name for name in files(tmp_path / 'w') if name.startswith('.')]

@@ -1,0 +1,127 @@
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_training
+from hybridcls.engine.dataloader_defaults import end_workers
+from hybridcls.engine.hooks.random_state_hook import get_random_state, seed_worker, set_random_state
+from hybridcls.engine.runner_instances import own_instances
+
+
+def draw():
+    return random.random(), np.random.rand(), torch.rand(1).item(), random.gauss(0, 1), np.random.randn()  # noqa: NPY002
+
+
+def test_a_state_that_went_through_a_file_comes_back(tmp_path):
+    draw()
+    torch.save(get_random_state(), tmp_path / 'state.pth')
+    expected = draw()
+    draw()
+    set_random_state(torch.load(tmp_path / 'state.pth', weights_only=True))
+    assert draw() == expected
+
+
+def test_workers_are_seeded_by_epoch_and_by_process(monkeypatch):
+    drawn = set()
+    for rank in ('0', '1'):
+        monkeypatch.setenv('RANK', rank)
+        for base_seed in (5, 6):  # torch draws it anew in each epoch
+            torch.manual_seed(base_seed)
+            seed_worker(0)
+            first = draw()
+            torch.manual_seed(base_seed)
+            seed_worker(0)
+            assert draw() == first
+            drawn.add(first)
+    assert len(drawn) == 4
+    assert len({numbers[0] for numbers in drawn}) == len({numbers[1] for numbers in drawn}) == 4
+
+
+def train(config, work_dir, resume=None, **options):
+    with own_instances():
+        cfg = prepare_training(load_config(config, options), TrainOptions(resume=resume), str(work_dir))
+        runner = build_runner(cfg)
+        try:
+            runner.train()
+        finally:
+            end_workers(runner)
+    return runner
+
+
+def stop(config, work_dir, epoch=None, iteration=None, **options):
+    with pytest.raises(Exception) as caught:
+        train(config, work_dir, custom_hooks=[dict(type='StopHook', epoch=epoch, iteration=iteration)], **options)
+    assert caught.type.__name__ == 'Stopped'
+
+
+def assert_equal_runs(one, other):
+    """Weights, optimizer and the next random numbers, bit for bit."""
+    a, b = (torch.load(path, weights_only=False) for path in (one, other))
+    torch.testing.assert_close(a['state_dict'], b['state_dict'], rtol=0, atol=0)
+    torch.testing.assert_close(a['optimizer'], b['optimizer'], rtol=0, atol=0)
+    assert torch.equal(a['random_state']['states'][0]['torch'], b['random_state']['states'][0]['torch'])
+    assert torch.equal(a['random_state']['states'][0]['numpy'][1], b['random_state']['states'][0]['numpy'][1])
+
+
+WORKERS = {
+    'no workers': {},
+    'workers that live on': {'train_dataloader.num_workers': 2},
+    'workers for an epoch': {'train_dataloader.num_workers': 1, 'train_dataloader.persistent_workers': False},
+}
+
+
+@pytest.mark.parametrize('workers', WORKERS)
+def test_a_run_that_was_stopped_ends_in_the_same_bits(toy_configs, tmp_path, workers):
+    """Dropout, augmentation by all three generators, a validation that draws numbers too."""
+    options = WORKERS[workers]
+    train(toy_configs / 'toy.py', tmp_path / 'straight', **options)
+    stop(toy_configs / 'toy.py', tmp_path / 'stopped', epoch=2, **options)
+    train(toy_configs / 'toy.py', tmp_path / 'stopped', resume='auto', **options)
+    assert_equal_runs(tmp_path / 'straight' / 'epoch_3.pth', tmp_path / 'stopped' / 'epoch_3.pth')
+
+
+def test_training_does_not_depend_on_how_often_one_validates(toy_configs, tmp_path):
+    train(toy_configs / 'toy.py', tmp_path / 'often')
+    train(toy_configs / 'toy.py', tmp_path / 'never', val_cfg=None, val_dataloader=None, val_evaluator=None)
+    assert_equal_runs(tmp_path / 'often' / 'epoch_3.pth', tmp_path / 'never' / 'epoch_3.pth')
+
+
+def test_by_iterations(toy_configs, tmp_path):
+    options = {
+        'train_cfg': dict(_delete_=True, type='IterBasedTrainLoop', max_iters=8, val_interval=3),
+        'default_hooks.checkpoint': dict(_delete_=True, type='CheckpointHook', interval=4, by_epoch=False),
+        'param_scheduler': [],
+        'train_dataloader.sampler.type': 'InfiniteSampler',
+    }
+    train(toy_configs / 'toy.py', tmp_path / 'straight', **options)
+    stop(toy_configs / 'toy.py', tmp_path / 'stopped', iteration=5, **options)
+    train(toy_configs / 'toy.py', tmp_path / 'stopped', resume='auto', **options)
+    assert_equal_runs(tmp_path / 'straight' / 'iter_8.pth', tmp_path / 'stopped' / 'iter_8.pth')
+
+
+def test_without_the_hook_the_runs_differ(toy_configs, tmp_path, monkeypatch):
+    """The oracle of the tests above can fail."""
+    monkeypatch.setattr('hybridcls.engine.training._STANDING_HOOKS', ())
+    train(toy_configs / 'toy.py', tmp_path / 'straight')
+    stop(toy_configs / 'toy.py', tmp_path / 'stopped', epoch=2)
+    train(toy_configs / 'toy.py', tmp_path / 'stopped', resume='auto')
+    one, other = (torch.load(tmp_path / name / 'epoch_3.pth', weights_only=False)['state_dict']['head.weight']
+                  for name in ('straight', 'stopped'))
+    assert not torch.equal(one, other)
+
+
+def test_a_checkpoint_from_more_processes_is_used_without_its_states(toy_configs, tmp_path):
+    train(toy_configs / 'toy.py', tmp_path / 'w', **{'train_cfg.max_epochs': 1})
+    path = tmp_path / 'w' / 'epoch_1.pth'
+    checkpoint = torch.load(path, weights_only=False)
+    checkpoint['random_state'] = dict(world_size=4, states=checkpoint['random_state']['states'] * 4)
+    torch.save(checkpoint, path)
+    assert train(toy_configs / 'toy.py', tmp_path / 'w', resume='auto').epoch == 3
+
+
+def test_the_checkpoint_of_another_hook_has_the_states_too(toy_configs, tmp_path):
+    hook = dict(_delete_=True, type='mmengine.CheckpointHook', interval=1)
+    train(toy_configs / 'toy.py', tmp_path / 'w', **{'default_hooks.checkpoint': hook, 'train_cfg.max_epochs': 1})
+    assert torch.load(tmp_path / 'w' / 'epoch_1.pth', weights_only=False)['random_state']['world_size'] == 1
