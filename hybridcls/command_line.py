@@ -60,7 +60,7 @@ def sentence_for(error: BaseException) -> Optional[str]:
     if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)):
         return str(error) or None
     if isinstance(error, TypeError) and 'unexpected keyword argument' in str(error):
-        return _wrong_key(error, frame)
+        return _wrong_key(error)
     return None
 
 
@@ -78,12 +78,20 @@ def _raised_by_us(frame: TracebackType) -> bool:
     return linecache.getline(str(file), frame.tb_lineno).strip().startswith('raise ')
 
 
-def _wrong_key(error: TypeError, frame: TracebackType) -> Optional[str]:
-    """Explain a key that a class does not take, where the class was built from a config."""
-    cls = frame.tb_frame.f_locals.get('obj_cls')
-    if not frame.tb_frame.f_code.co_filename.endswith('build_functions.py') or cls is None:
-        return None
+def _wrong_key(error: TypeError) -> Optional[str]:
+    """Explain a key that a class, or one of its parents, does not take, where the class was built from a config."""
+    trace, building = error.__traceback__, None
+    while trace is not None:
+        code, local = trace.tb_frame.f_code, trace.tb_frame.f_locals
+        if code.co_filename.endswith('build_functions.py') and 'obj_cls' in local:
+            building = local
+        elif code.co_name != '__init__':
+            building = None  # something else went wrong after the constructor was called
+        trace = trace.tb_next
     key = str(error).rsplit("argument '", 1)[-1].split("'", 1)[0]
+    if building is None or key not in building.get('args', ()) or not inspect.isclass(building['obj_cls']):
+        return None
+    cls = building['obj_cls']
     known = [name for ancestor in inspect.getmro(cls) if '__init__' in ancestor.__dict__ and ancestor is not object
              for name in inspect.signature(ancestor.__init__).parameters if name not in ('self', 'args', 'kwargs')]
     known = list(dict.fromkeys(known))

@@ -24,7 +24,7 @@ def carry_said_once(cfg: Config) -> None:
 
     - ``img_size`` (pixels; int or (height, width)): ``model.backbone.img_size`` of a HybridBackbone, and each key of
       that name in the model, the pipelines (however nested), the dataloaders (also those of hooks) and the evaluators.
-    - ``num_classes``: each key of that name in the model, and the head if its class takes it.
+    - ``num_classes``: the head if its class takes it, and each key of that name in the model but for backbone and neck.
     - ``data_root``: each dataset, wrapped or not, that has the key or whose class takes it. A dataset that names a
       root of its own, one that the top level never had (in the config or its bases), keeps it: images from
       elsewhere, say to be rejected as unknown, live beside the others.
@@ -80,9 +80,11 @@ def _carry_img_size(cfg: Config, size: Any) -> None:
 
 def _carry_num_classes(cfg: Config, number: int) -> None:
     model = cfg.get('model') or {}
-    for node in _dicts_in(model):
-        if 'num_classes' in node:
-            node['num_classes'] = number
+    # Not the backbone: there the key asks for a classifier of its own (mmpretrain's `num_classes=-1`: for none).
+    for part in (value for key, value in model.items() if key not in ('backbone', 'neck')):
+        for node in _dicts_in(part):
+            if 'num_classes' in node:
+                node['num_classes'] = number
     head = classifying_head(cfg)
     if head is not None:
         head['num_classes'] = number

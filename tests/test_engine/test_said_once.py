@@ -78,6 +78,11 @@ def test_num_classes_reaches_the_head_and_the_augmentations(config):
     assert cfg.model.train_cfg.augments[0].num_classes == 5
 
 
+def test_a_backbone_without_classifier_keeps_none(config):
+    assert load_config(config, {'model.backbone.num_classes': -1}).model.backbone.num_classes == -1
+    assert load_config(config, {'model.backbone': dict(type='LeNet5', num_classes=-1)}).model.backbone.num_classes == -1
+
+
 def test_a_head_that_an_option_puts_in_place_of_another_gets_it_too(config):
     cfg = load_config(config, {'model.head': dict(_delete_=True, type='LinearClsHead')})
     assert cfg.model.head == dict(type='LinearClsHead', num_classes=7)

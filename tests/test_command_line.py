@@ -1,0 +1,92 @@
+import subprocess
+import sys
+
+import pytest
+
+from hybridcls.checks import check_file, check_number
+from hybridcls.command_line import run_tool, sentence_for
+
+
+def caught(function, *args, **kwargs):
+    try:
+        function(*args, **kwargs)
+    except Exception as error:
+        return error
+    raise AssertionError('nothing was raised')
+
+
+def test_what_we_raise_is_a_sentence_for_the_user():
+    assert 'rho=-1' in sentence_for(caught(check_number, 'SAM', 'rho', -1, low=0))
+    assert 'does not exist' in sentence_for(caught(check_file, 'train', 'config', 'none.py'))
+    assert 'none.txt' in sentence_for(caught(open, 'none.txt'))
+
+
+def test_a_fault_of_the_program_is_none():
+    assert sentence_for(caught(lambda: {}['x'])) is None
+    assert sentence_for(caught(lambda: 1 / 0)) is None
+    assert sentence_for(caught(check_number)) is None, 'we called ourselves wrongly'
+
+
+def test_a_key_that_a_class_does_not_take_is_answered_with_near_ones():
+    from mmengine.registry import Registry
+    registry = Registry('things')
+
+    @registry.register_module()
+    class Plain:
+
+        def __init__(self, fusion_dim, depth=3):
+            pass
+
+    @registry.register_module()
+    class Child(Plain):
+
+        def __init__(self, gate=True, **kwargs):
+            super().__init__(**kwargs)
+
+    @registry.register_module()
+    class Faulty:
+
+        def __init__(self, depth):
+            Plain(fusion_dim=1, width=depth)
+
+    sentence = sentence_for(caught(registry.build, dict(type='Plain', fusion_dm=3)))
+    assert sentence == "Plain takes no key 'fusion_dm'. Did you mean 'fusion_dim'? Its keys: fusion_dim, depth."
+    sentence = sentence_for(caught(registry.build, dict(type='Child', fusion_dm=3)))
+    assert sentence == "Child takes no key 'fusion_dm'. Did you mean 'fusion_dim'? Its keys: gate, fusion_dim, depth."
+    assert sentence_for(caught(registry.build, dict(type='Faulty', depth=3))) is None, 'its own fault'
+
+
+@pytest.mark.parametrize('variable', ['0', '1'])
+def test_a_mistake_ends_with_status_2_and_without_traceback(monkeypatch, capsys, variable):
+    monkeypatch.setenv('HYBRIDCLS_TRACEBACK', variable)
+    if variable == '1':
+        with pytest.raises(ValueError, match='rho'):
+            run_tool(lambda: check_number('SAM', 'rho', -1, low=0))
+        return
+    with pytest.raises(SystemExit) as end:
+        run_tool(lambda: check_number('SAM', 'rho', -1, low=0))
+    assert end.value.code == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith('\nerror: SAM: rho=-1 is outside')
+    assert 'Traceback' not in printed
+
+
+def test_an_interruption_says_how_to_go_on(capsys):
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as end:
+        run_tool(interrupt)
+    assert end.value.code == 130
+    assert '--resume' in capsys.readouterr().err
+
+
+def test_a_fault_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        run_tool(lambda: 1 / 0)
+
+
+def test_it_loads_nothing_heavy():
+    code = "import sys, hybridcls.command_line; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0

@@ -1,0 +1,98 @@
+import pytest
+
+from hybridcls.engine import TrainOptions, infer_num_classes, load_config, prepare_testing, prepare_training
+
+
+def prepare(toy_configs, tmp_path, options=None, **cfg_options):
+    return prepare_training(load_config(toy_configs / 'toy.py', cfg_options), options or TrainOptions(),
+                            str(tmp_path / 'w'))
+
+
+def test_a_work_dir_that_cannot_be_used_stops_before_anything_is_built(toy_configs, tmp_path, monkeypatch):
+    (tmp_path / 'w').write_text('a file')
+    monkeypatch.setattr('hybridcls.engine.training.infer_num_classes', lambda cfg: pytest.fail('built a dataset'))
+    with pytest.raises(NotADirectoryError, match='--work-dir'):
+        prepare(toy_configs, tmp_path)
+
+
+def test_the_work_dir_is_named_after_the_config(toy_configs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cfg = prepare_training(load_config(toy_configs / 'toy.py'), TrainOptions())
+    assert cfg.work_dir == 'work_dirs/toy'
+    cfg = prepare_training(load_config(toy_configs / 'toy.py', dict(work_dir='mine')), TrainOptions())
+    assert cfg.work_dir == 'mine'
+
+
+def test_a_config_that_does_not_train(toy_configs, tmp_path):
+    with pytest.raises(ValueError, match=r'toy\.py: the key optim_wrapper is missing'):
+        prepare(toy_configs, tmp_path, optim_wrapper=None)
+
+
+def test_options_of_the_command_line(toy_configs, tmp_path):
+    options = TrainOptions(validate=False, amp=True, auto_scale_lr=True, pin_memory=False, persistent_workers=False)
+    cfg = prepare(toy_configs, tmp_path, options,
+                  **{'auto_scale_lr': dict(base_batch_size=64), 'train_dataloader.num_workers': 2,
+                     'train_dataloader.pin_memory': True})
+    assert cfg.val_cfg is cfg.val_dataloader is cfg.val_evaluator is None
+    assert cfg.optim_wrapper.type == 'ComposedOptimWrapper'
+    assert cfg.auto_scale_lr == dict(base_batch_size=64, enable=True)
+    assert not cfg.train_dataloader.pin_memory
+    assert not cfg.train_dataloader.persistent_workers
+
+
+def test_scaling_of_an_unknown_batch_size(toy_configs, tmp_path):
+    with pytest.raises(ValueError, match='--auto-scale-lr: the config does not say for which batch size'):
+        prepare(toy_configs, tmp_path, TrainOptions(auto_scale_lr=True))
+
+
+def test_every_run_has_the_standing_hooks_once(toy_configs, tmp_path):
+    names = [hook.type for hook in prepare(toy_configs, tmp_path).custom_hooks]
+    assert names == ['hybridcls.CheckpointMatchHook', 'hybridcls.RandomStateHook']
+    own = [dict(type='RandomStateHook', restart_workers=False)]
+    names = [hook.type for hook in prepare(toy_configs, tmp_path, custom_hooks=own).custom_hooks]
+    assert names == ['RandomStateHook', 'hybridcls.CheckpointMatchHook']
+
+
+def test_a_first_start_with_resume_keeps_what_it_starts_from(toy_configs, tmp_path):
+    cfg = prepare(toy_configs, tmp_path, TrainOptions(resume='auto'), load_from='pretrained.pth')
+    assert (cfg.resume, cfg.load_from) == (False, 'pretrained.pth')
+
+
+@pytest.mark.parametrize('options', [TrainOptions(resume='none.pth'), TrainOptions()])
+def test_a_checkpoint_that_is_not_there(toy_configs, tmp_path, options):
+    with pytest.raises(FileNotFoundError, match=r"The checkpoint 'none\.pth' does not exist"):
+        prepare(toy_configs, tmp_path, options, load_from='none.pth')
+
+
+def test_a_damaged_checkpoint_is_not_resumed_from(toy_configs, tmp_path):
+    (tmp_path / 'cut.pth').write_bytes(b'PK\3\4')
+    with pytest.raises(ValueError, match='is damaged or is none'):
+        prepare(toy_configs, tmp_path, TrainOptions(resume=str(tmp_path / 'cut.pth')))
+
+
+def test_classes_are_counted_only_if_nobody_says_how_many(toy_configs, toy_plugin, monkeypatch):
+    cfg = load_config(toy_configs / 'toy.py', {'model.head.num_classes': None})
+    infer_num_classes(cfg)
+    assert cfg.model.head.num_classes == 3
+    monkeypatch.setattr(toy_plugin.ToyPoints, '__init__', None)  # building it would fail now
+    infer_num_classes(cfg)
+
+
+def test_classes_of_a_wrapped_dataset_are_counted(toy_configs):
+    wrapped = dict(_delete_=True, type='RepeatDataset', times=2, dataset=dict(type='ToyPoints'))
+    cfg = load_config(toy_configs / 'toy.py', {'model.head': dict(_delete_=True, type='ToyHead'),
+                                               'train_dataloader.dataset': wrapped})
+    infer_num_classes(cfg)
+    assert cfg.model.head.num_classes == 3
+
+
+def test_data_that_do_not_name_their_classes(toy_configs, toy_plugin, monkeypatch):
+    monkeypatch.setattr(toy_plugin.ToyPoints, 'METAINFO', {})
+    cfg = load_config(toy_configs / 'toy.py', {'model.head.num_classes': None})
+    with pytest.raises(ValueError, match=r'num_classes is not said, and the training data \(ToyPoints\) does not name'):
+        infer_num_classes(cfg)
+
+
+def test_testing_needs_something_to_test_on(toy_configs, tmp_path):
+    with pytest.raises(ValueError, match='the key test_dataloader is missing'):
+        prepare_testing(load_config(toy_configs / 'toy.py', dict(test_dataloader=None)), 'x.pth', TrainOptions())

@@ -1,0 +1,154 @@
+"""The shell tools: what they refuse, what they start."""
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOLS = ROOT / 'tools'
+
+
+def start(*command, **environment):
+    return subprocess.run(list(map(str, command)), env={**os.environ, **environment}, capture_output=True, text=True,
+                          timeout=120, check=False)
+
+
+def program(folder, name, text):
+    """Put a program into a folder that comes first in the PATH."""
+    folder.mkdir(exist_ok=True)
+    path = folder / name
+    path.write_text(text)
+    path.chmod(path.stat().st_mode | stat.S_IEXEC)
+    return f'{folder}:{os.environ["PATH"]}'
+
+
+@pytest.mark.parametrize('tool', [*sorted(path.name for path in TOOLS.glob('*.sh')), '../.ci/run'])
+def test_each_is_valid_bash(tool):
+    result = start('bash', '-n', TOOLS / tool)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize('tool', ['dist_train.sh', 'dist_test.sh'])
+def test_too_few_arguments(tool):
+    result = start('bash', TOOLS / tool, 'config.py')
+    assert result.returncode == 2
+    assert result.stderr.startswith(f'usage: bash tools/{tool}')
+
+
+@pytest.mark.parametrize('number', ['0', 'two', '-1'])
+def test_a_number_of_processes_that_is_none(number):
+    result = start('bash', TOOLS / 'dist_train.sh', 'x.py', number)
+    assert result.returncode == 2
+    assert f"the number of processes is '{number}'" in result.stderr
+
+
+@pytest.mark.parametrize('visible', [None, '0,3'])
+def test_more_processes_than_gpus_is_one_sentence(tmp_path, visible):
+    environment = dict(PATH=program(tmp_path / 'bin', 'nvidia-smi', '#!/bin/sh\necho "GPU 0: a"\necho "GPU 1: b"\n'))
+    if visible:
+        environment['CUDA_VISIBLE_DEVICES'] = visible
+    result = start('bash', TOOLS / 'dist_train.sh', 'x.py', 8, **environment)
+    assert result.returncode == 2
+    assert result.stderr.count('\n') == 1
+    assert '8 processes were asked for, but this machine shows 2 GPU(s): ask for at most 2' in result.stderr
+
+
+def test_a_config_that_is_not_there_starts_no_processes():
+    result = start('bash', TOOLS / 'dist_train.sh', 'none.py', 2, PYTHON=sys.executable, CUDA_VISIBLE_DEVICES='-1')
+    assert result.returncode == 2
+    assert "config='none.py' does not exist" in result.stderr
+    assert 'ChildFailedError' not in result.stderr
+
+
+def arguments_of(tmp_path, *command, **environment):
+    """What a shell tool would have started: Python is replaced by a program that prints its arguments."""
+    program(tmp_path / 'bin', 'python', '#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    config = tmp_path / 'my config.py'
+    config.write_text('')
+    result = start('bash', TOOLS / command[0], *[config if part == 'CONFIG' else part for part in command[1:]],
+                   PYTHON=str(tmp_path / 'bin' / 'python'), CUDA_VISIBLE_DEVICES='-1', **environment)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.splitlines()
+
+
+def test_one_machine_finds_a_free_port(tmp_path):
+    arguments = arguments_of(tmp_path, 'dist_train.sh', 'CONFIG', 2, '--cfg-options', 'a=[1, 2]')
+    assert arguments[:3] == ['-m', 'torch.distributed.run', '--standalone']
+    assert arguments[-5:] == [str(tmp_path / 'my config.py'), '--launcher', 'pytorch', '--cfg-options', 'a=[1, 2]']
+
+
+def test_several_machines_meet(tmp_path):
+    arguments = arguments_of(tmp_path, 'dist_train.sh', 'CONFIG', 8, NNODES='2', NODE_RANK='1', MASTER_ADDR='10.0.0.1',
+                             PORT='1234')
+    text = ' '.join(arguments)
+    assert '--nnodes 2 --node_rank 1 --master_addr 10.0.0.1 --master_port 1234 --nproc_per_node 8' in text
+
+
+def test_slurm_gets_its_arguments(tmp_path):
+    path = program(tmp_path / 'bin', 'srun', '#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    result = start('bash', TOOLS / 'slurm_train.sh', 'part', 'job', 'c.py', 'w', '--amp', PATH=path, GPUS='4',
+                   SRUN_ARGS='--qos high', PYTHON='python')
+    text = ' '.join(result.stdout.splitlines())
+    assert '--partition part --job-name job --gres gpu:4 --ntasks 4 --ntasks-per-node 4' in text
+    assert '--qos high python -u' in text
+    assert text.endswith('train.py c.py --work-dir w --launcher slurm --amp')
+
+
+def test_without_slurm(tmp_path):
+    result = start('/bin/bash', TOOLS / 'slurm_train.sh', 'p', 'j', 'c.py', 'w', PATH=str(tmp_path))
+    assert result.returncode == 2
+    assert 'no Slurm cluster; use tools/dist_train.sh' in result.stderr
+
+
+@pytest.mark.parametrize(('python', 'sentence'), [
+    ('#!/bin/sh\necho "$*" | grep -q python_version && echo 3.7.1\nexit 1\n', 'is Python 3.7.1, and hybridcls wants'),
+    ('#!/bin/sh\necho "$*" | grep -q ensurepip && exit 1\nexit 0\n', 'apt-get install python3-venv'),
+    (None, 'is not installed: apt-get install python3'),
+])
+def test_a_machine_that_lacks_something_is_told_what(tmp_path, python, sentence):
+    if python:
+        program(tmp_path / 'bin', 'python3', python)
+    for tool in ('quickstart.sh', 'run_tests.sh'):
+        result = start('bash', TOOLS / tool, VENV=str(tmp_path / 'venv'), PYTHON=str(tmp_path / 'bin' / 'python3'))
+        assert result.returncode == 2
+        assert sentence in result.stderr
+
+
+def test_what_is_installed_is_not_installed_again():
+    script = f'source {TOOLS}/environment.sh; make_environment; echo "$PYTHON"'
+    venv = Path(sys.prefix)
+    if not (venv / 'bin' / 'python').exists() or sys.prefix == sys.base_prefix:
+        pytest.skip('the tests do not run in a virtual environment')
+    result = start('bash', '-euc', script, VENV=str(venv))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == f'{venv}/bin/python\n'
+
+
+def test_desktop_libraries_that_are_missing_are_done_without(tmp_path):
+    """cv2 fails for lack of libGL until the other package is installed."""
+    log = tmp_path / 'log'
+    fake = f"""#!/bin/sh
+echo "$*" >> {log}
+case "$*" in
+    *"version("*) echo 4.9.0.80 ;;
+    *"import cv2"*) grep -q "headless==4.9.0.80" {log} && exit 0
+                    echo "ImportError: libGL.so.1: cannot open shared object file"; exit 1 ;;
+esac
+"""
+    program(tmp_path, 'python', fake)
+    result = start('bash', '-euc', f'source {TOOLS}/environment.sh; PYTHON={tmp_path}/python; fix_opencv')
+    assert result.returncode == 0, result.stderr
+    lines = log.read_text().splitlines()
+    uninstalled = next(index for index, line in enumerate(lines) if 'uninstall' in line)
+    installed = next(index for index, line in enumerate(lines) if '--force-reinstall --no-deps' in line)
+    assert uninstalled < installed
+
+
+def test_a_broken_opencv_is_not_covered_up(tmp_path):
+    program(tmp_path, 'python', '#!/bin/sh\necho "ImportError: numpy is odd"\nexit 1\n')
+    result = start('bash', '-euc', f'source {TOOLS}/environment.sh; PYTHON={tmp_path}/python; fix_opencv')
+    assert result.returncode == 2
+    assert 'import cv2 fails: ImportError: numpy is odd' in result.stderr

@@ -1,0 +1,171 @@
+"""tools/train.py and tools/test.py as a user starts them."""
+import importlib.util
+import json
+import os
+import pickle
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hybridcls.command_line import run_tool
+from hybridcls.engine.runner_instances import own_instances
+
+ROOT = Path(__file__).resolve().parents[2]
+
+CONFIG = """
+num_classes = 10
+model = dict(
+    type='ImageClassifier', backbone=dict(type='LeNet5', num_classes=-1), neck=dict(type='GlobalAveragePooling'),
+    head=dict(type='LinearClsHead', in_channels=120, loss=dict(type='CrossEntropyLoss')),
+    data_preprocessor=dict(mean=[127.], std=[64.]))
+pipeline = [dict(type='ToySquares'), dict(type='PackInputs')]
+train_dataloader = dict(batch_size=16, num_workers=0, dataset=dict(type='ToyIndices', pipeline=pipeline),
+                        sampler=dict(type='DefaultSampler', shuffle=True))
+val_dataloader = dict(batch_size=16, num_workers=0, dataset=dict(type='ToyIndices', pipeline=pipeline),
+                      sampler=dict(type='DefaultSampler', shuffle=False))
+test_dataloader = val_dataloader
+val_evaluator = test_evaluator = dict(type='Accuracy')
+train_cfg = dict(by_epoch=True, max_epochs=1)
+val_cfg = dict()
+test_cfg = dict()
+optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.01))
+default_hooks = dict(checkpoint=dict(type='CheckpointHook', interval=1, save_best='auto'),
+                     visualization=dict(type='VisualizationHook', enable=False))
+visualizer = dict(type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
+env_cfg = dict(mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0))
+custom_imports = dict(imports=['toy_images'], allow_failed_imports=False)
+"""
+
+PLUGIN = """
+import numpy as np
+from mmengine.dataset import BaseDataset
+from hybridcls.registry import DATASETS, TRANSFORMS
+
+@DATASETS.register_module()
+class ToyIndices(BaseDataset):
+    METAINFO = dict(classes=[str(n) for n in range(10)])
+    def load_data_list(self):
+        return [dict(gt_label=n % 10, img_path=f'{n}.png', sample_idx=n) for n in range(20)]
+
+@TRANSFORMS.register_module()
+class ToySquares:
+    def __call__(self, results):
+        results['img'] = np.full((32, 32, 1), 25 * results['gt_label'], np.uint8)
+        results['img_shape'] = results['ori_shape'] = (32, 32)
+        return results
+"""
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """A folder with a config and its plugin, which tools find because they are started in it."""
+    folder = tmp_path_factory.mktemp('user')
+    (folder / 'lenet.py').write_text(CONFIG)
+    (folder / 'toy_images.py').write_text(PLUGIN)
+    return folder
+
+
+def start(folder, tool, *arguments, **environment):
+    command = [sys.executable, str(ROOT / 'tools' / tool), *map(str, arguments)]
+    if tool.endswith('.sh'):
+        command[0] = 'bash'
+    environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHON': sys.executable, **environment}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
+
+
+@pytest.fixture(scope='module')
+def trained(folder):
+    """The checkpoint that tools/train.py wrote."""
+    result = start(folder, 'train.py', 'lenet.py', '--cfg-options', 'randomness.seed=1')
+    assert result.returncode == 0, result.stderr[-3000:]
+    return folder / 'work_dirs' / 'lenet' / 'epoch_1.pth'
+
+
+@pytest.mark.parametrize('tool', ['train.py', 'test.py'])
+def test_help_and_wrong_paths_are_answered_at_once(folder, tool):
+    began = time.monotonic()
+    assert start(folder, tool, '--help').returncode == 0
+    result = start(folder, tool, 'lenett.py', *(['x.pth'] if tool == 'test.py' else []))
+    assert time.monotonic() - began < 5, 'heavy imports: each took seconds'  # two processes, on a busy machine
+    assert result.returncode == 2
+    assert "config='lenett.py' does not exist" in result.stderr
+    assert "Did you mean 'lenet.py'?" in result.stderr
+    assert 'Traceback' not in result.stderr
+
+
+def test_training_writes_where_it_says(folder, trained):
+    assert trained.is_file()
+    assert (trained.parent / 'lenet.py').is_file()
+
+
+def test_going_on(folder, trained):
+    result = start(folder, 'train.py', 'lenet.py', '--resume', '--amp', '--no-validate', '--cfg-options',
+                   'train_cfg.max_epochs=2', 'default_hooks.checkpoint.save_best=None')
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert 'resumed epoch: 1' in result.stdout + result.stderr
+    assert (trained.parent / 'epoch_2.pth').is_file()
+
+
+def test_a_test_gives_metrics_and_predictions(folder, trained):
+    result = start(folder, 'test.py', 'lenet.py', trained, '--out', 'metrics.json', '--out-item', 'metrics', '--tta')
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert 'accuracy/top1' in json.loads((folder / 'metrics.json').read_text())
+    result = start(folder, 'test.py', 'lenet.py', trained, '--out', 'predictions.pkl', '--work-dir', 'tested', '--amp')
+    assert result.returncode == 0, result.stderr[-3000:]
+    predictions = pickle.loads((folder / 'predictions.pkl').read_bytes())
+    assert len(predictions) == 20
+    assert predictions[0]['pred_score'].shape == (10, )
+    assert (folder / 'tested').is_dir()
+
+
+def test_images_are_shown_with_their_predictions(folder, trained):
+    result = start(folder, 'test.py', 'lenet.py', trained, '--show-dir', 'shown', '--interval', '10')
+    assert result.returncode == 0, result.stderr[-3000:]
+
+
+def test_a_checkpoint_of_another_model_is_one_sentence(folder, trained):
+    result = start(folder, 'test.py', 'lenet.py', trained, '--cfg-options', 'num_classes=3')
+    assert result.returncode == 2
+    assert 'is not of this model: 2 have another shape (first: head.fc.weight' in result.stderr
+    assert 'Traceback' not in result.stderr
+
+
+@pytest.mark.parametrize(('options', 'sentence'), [
+    (['--cfg-options', 'model.head.type=LinearClsHed'], "Did you mean 'LinearClsHead'"),
+    (['--cfg-options', 'model.head.in_channles=3'], "takes no key 'in_channles'. Did you mean 'in_channels'?"),
+    (['--work-dir', 'lenet.py'], "The work dir 'lenet.py' cannot be used"),
+    (['--resume', 'none.pth'], "The checkpoint 'none.pth' does not exist"),
+    (['--launcher', 'slurm'], 'SLURM_NTASKS is not set'),
+    (['--auto-scale-lr'], 'add auto_scale_lr = dict(base_batch_size=...)'),
+])
+def test_mistakes_are_one_sentence(folder, options, sentence, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv('LOCAL_RANK', '0')
+    monkeypatch.setattr(sys, 'argv', ['train.py', 'lenet.py', '--work-dir', 'mistakes', *options])
+    specification = importlib.util.spec_from_file_location('train_tool', ROOT / 'tools' / 'train.py')
+    tool = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(tool)
+    with own_instances(), pytest.raises(SystemExit) as end:
+        run_tool(tool.main)
+    assert end.value.code == 2
+    printed = capsys.readouterr().err
+    assert sentence in printed
+    assert 'Traceback' not in printed
+
+
+def test_the_traceback_can_be_seen(folder):
+    result = start(folder, 'train.py', 'none.py', '--traceback')
+    assert result.returncode == 1
+    assert 'Traceback' in result.stderr
+
+
+@pytest.mark.dist
+@pytest.mark.slow
+def test_several_processes_test_what_one_tests(folder, trained):
+    result = start(folder, 'dist_test.sh', 'lenet.py', trained, 2, '--out', 'two.json', '--out-item', 'metrics')
+    assert result.returncode == 0, result.stderr[-3000:]
+    start(folder, 'test.py', 'lenet.py', trained, '--out', 'one.json', '--out-item', 'metrics')
+    assert json.loads((folder / 'two.json').read_text()) == json.loads((folder / 'one.json').read_text())
