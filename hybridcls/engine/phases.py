@@ -8,7 +8,6 @@ A chain is a config with the key ``phases``::
     ]
 """
 import os
-import re
 import time
 import uuid
 from copy import deepcopy
@@ -18,90 +17,17 @@ from typing import Any, Optional
 from mmengine.config import Config
 from mmengine.dist import barrier, broadcast_object_list, is_main_process
 
-from hybridcls.checks import check_choice, check_known_keys
-
 from .checkpoint_files import check_writable, newest_whole_checkpoint
-from .config import ConfigError, load_config
+from .config import load_config
 from .dataloader_defaults import end_workers
 from .distributed import prepare_distributed
+from .phase_plan import Phase, read_phases
 from .phase_record import PhaseRecord, config_facts, differing_keys, fingerprint
 from .phase_report import phase_table
 from .runner_instances import own_instances
-from .said_once import SAID_ONCE
 from .training import TrainOptions, build_runner, check_checkpoint, choose_work_dir, prepare_testing, prepare_training
-from .transfer import PARTS
 
-__all__ = ['Phase', 'read_phases', 'run_chain']
-
-_PHASE_KEYS = ('name', 'config', 'cfg_options', 'load', 'transfer', 'test')
-_CHAIN_KEYS = ('phases', 'cfg_options', 'work_dir', 'default_scope', *SAID_ONCE)
-
-
-class Phase:
-    """One entry of ``phases``, checked.
-
-    Args:
-        name (str): Names its folder, ``<work_dir>/<number>_<name>``.
-        config (str): Its config, relative to the file of the chain.
-        cfg_options (dict): What differs in it here: dotted keys, or nested dicts. Defaults to nothing.
-        load (str, optional): What it starts from: the ``'last'`` or the ``'best'`` checkpoint of the phase before, or
-            the path of a checkpoint from elsewhere. Defaults to ``'last'`` (the first phase: to nothing).
-        transfer (list[str], optional): The parts of the model that are taken from there; None takes all that fits.
-            Defaults to backbone and neck.
-        test (bool, optional): Test it when it is trained, if its config says how. Defaults to True for the last phase.
-    """
-
-    def __init__(self, number: int, entry: dict, chain: Config, is_last: bool) -> None:
-        who = f'phases.{number - 1}'
-        if not isinstance(entry, dict):
-            raise ConfigError(f'{who} is {entry!r}; an entry of phases is a dict with name and config.')
-        check_known_keys(who, entry, _PHASE_KEYS)
-        for key in ('name', 'config'):
-            if not isinstance(entry.get(key), str) or not entry[key]:
-                raise ConfigError(f'{who}: the key {key!r} is missing; write dict(name=..., config=...).')
-        self.number, self.name = number, entry['name']
-        if not re.fullmatch(r'[\w.-]+', self.name):
-            raise ConfigError(f'{who}: name={self.name!r} names a folder; use letters, digits, "_", "-" and ".".')
-        config = entry['config']
-        if '::' not in config and not os.path.isabs(config):
-            config = os.path.join(os.path.dirname(chain.filename or ''), config)
-        self.config = config
-        self.load = entry.get('load', 'last' if number > 1 else None)
-        if self.load is not None and not self.load.endswith('.pth') and '://' not in self.load:
-            check_choice(who, 'load', self.load, ['best', 'last'])
-            if number == 1:
-                raise ConfigError(f'{who}: load={self.load!r} asks for a checkpoint of the phase before, but this is '
-                                  'the first phase. Name the path of a checkpoint, or leave load out.')
-        self.transfer = entry.get('transfer', list(PARTS))
-        self.test = entry.get('test', is_last)
-        said = {key: chain[key] for key in SAID_ONCE if chain.get(key) is not None}
-        self.options = {**said, **_dotted(chain.get('cfg_options')), **_dotted(entry.get('cfg_options'))}
-
-    @property
-    def folder_name(self) -> str:
-        """``1_supcon``, so that folders sort in the order in which they ran."""
-        return f'{self.number}_{self.name}'
-
-
-def read_phases(chain: Config) -> list[Phase]:
-    """Check the key ``phases`` of a chain and return its phases.
-
-    Raises:
-        ConfigError, TypeError: If a key is unknown or missing, a name occurs twice, or there is no phase at all.
-    """
-    for key in chain:
-        if key not in _CHAIN_KEYS:
-            raise ConfigError(f'{chain.filename}: the key {key!r} has no meaning in a chain of phases. For one phase '
-                              f'say phases.0.cfg_options.{key}=..., for all of them cfg_options.{key}=.... '
-                              f'A chain knows: {", ".join(_CHAIN_KEYS)}.')
-    if not isinstance(chain.phases, (list, tuple)) or not chain.phases:
-        raise ConfigError(f'{chain.filename}: phases is {chain.phases!r}; it should list dicts with name and config.')
-    number = len(chain.phases)
-    phases = [Phase(index, entry, chain, index == number) for index, entry in enumerate(chain.phases, 1)]
-    names = [phase.name for phase in phases]
-    if len(set(names)) < len(names):
-        raise ConfigError(f'{chain.filename}: two phases have the same name ({", ".join(names)}).')
-    return phases
+__all__ = ['run_chain']
 
 
 def run_chain(chain: Config,
@@ -299,16 +225,6 @@ def _shared(decide: Any) -> Any:
         raise ValueError(answer[1])
     return answer[0]
 
-
-def _dotted(options: Optional[dict]) -> dict[str, Any]:
-    """Flatten nested dicts to dotted keys, so that later ones win key by key."""
-    flat: dict[str, Any] = {}
-    for key, value in (options or {}).items():
-        if isinstance(value, dict) and value and '_delete_' not in value and 'type' not in value:
-            flat.update({f'{key}.{inner}': entry for inner, entry in _dotted(value).items()})
-        else:
-            flat[key] = value
-    return flat
 
 
 def _say(text: str) -> None:

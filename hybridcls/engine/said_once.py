@@ -22,8 +22,9 @@ _DATASET_KEYS = ('dataset', 'datasets', 'bank')
 def carry_said_once(cfg: Config) -> None:
     """Copy top-level ``img_size``, ``num_classes`` and ``data_root`` to their places in ``cfg``, in place.
 
-    - ``img_size`` (pixels; int or (height, width)): ``model.backbone.img_size`` of a HybridBackbone, and each key of
-      that name in the model, the pipelines (however nested), the dataloaders (also those of hooks) and the evaluators.
+    - ``img_size`` (pixels; int or (height, width)): ``model.backbone.img_size`` of a HybridBackbone, each transform
+      (however nested) whose class takes it, and each key of that name in the model, the pipelines, the dataloaders
+      (also those of hooks) and the evaluators.
     - ``num_classes``: the head if its class takes it, and each key of that name in the model but for backbone and neck.
     - ``data_root``: each dataset, wrapped or not, that has the key or whose class takes it. A dataset that names a
       root of its own, one that the top level never had (in the config or its bases), keeps it: images from
@@ -76,6 +77,9 @@ def _carry_img_size(cfg: Config, size: Any) -> None:
         for node in _dicts_in(place):
             if 'img_size' in node:
                 node['img_size'] = size
+    for transform in _transforms_in(cfg):
+        if _class_takes('TRANSFORMS', transform['type'], 'img_size'):
+            transform['img_size'] = size
 
 
 def _carry_num_classes(cfg: Config, number: int) -> None:
@@ -131,6 +135,18 @@ def _datasets_in(node: Any) -> Iterator[dict]:
     elif isinstance(node, (list, tuple)):
         for value in node:
             yield from _datasets_in(value)
+
+
+def _transforms_in(node: Any, inside: bool = False) -> Iterator[dict]:
+    """Yield every dict with a type in a list that a pipeline, or a transform of transforms, holds."""
+    if isinstance(node, (Config, dict)):
+        if inside and 'type' in node:
+            yield node
+        for key, value in node.items():
+            yield from _transforms_in(value, str(key) == 'transforms' or str(key).endswith('pipeline'))
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            yield from _transforms_in(value, inside)
 
 
 def _class_takes(registry: str, kind: Any, name: str) -> bool:

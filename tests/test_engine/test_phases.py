@@ -11,8 +11,8 @@ from mmengine.visualization import Visualizer
 
 from hybridcls.engine import TrainOptions, load_config, run_chain
 from hybridcls.engine.config import ConfigError
+from hybridcls.engine.phase_plan import read_phases
 from hybridcls.engine.phase_record import PhaseRecord, config_facts, differing_keys
-from hybridcls.engine.phases import read_phases
 from hybridcls.engine.runner_instances import own_instances
 
 ROOT = Path(__file__).resolve().parents[2]

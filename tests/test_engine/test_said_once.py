@@ -14,7 +14,7 @@ model = dict(
     head=dict(type='LinearClsHead', in_channels=4),
     train_cfg=dict(augments=[dict(type='Mixup', alpha=1., num_classes=None)]))
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImageFromFile'), dict(type='ResizeToSize'),
     dict(type='MultiView', num_views=[1, 1], transforms=[views, [dict(type='Crop', img_size=224)]])]
 train_dataloader = dict(batch_size=2, num_workers=0, dataset=dict(
     type='RepeatDataset', times=2, dataset=dict(type='ClassBalancedDataset', oversample_thr=0.1, dataset=dict(
@@ -53,8 +53,9 @@ def test_img_size_reaches_every_place(config, options):
     found = [value for key, value in cfg.items() for value in sizes({key: value} if key != 'img_size' else {})]
     # the backbone; two views, one of them twice for the two ways to name it; three pipelines of validation; TTA
     assert cfg.model.backbone.img_size == options.get('img_size', 192)
-    assert cfg.train_dataloader.dataset.dataset.dataset.pipeline[1].transforms[1][0].img_size == options.get(
+    assert cfg.train_dataloader.dataset.dataset.dataset.pipeline[2].transforms[1][0].img_size == options.get(
         'img_size', 192)
+    assert cfg.train_dataloader.dataset.dataset.dataset.pipeline[1].img_size == options.get('img_size', 192)
     assert len(found) >= 7
     assert {value if isinstance(value, int) else tuple(value) for value in found} == {options.get('img_size', 192)}
 

@@ -147,22 +147,23 @@ sys.path.insert(0, sys.argv[3])
 from hybridcls.engine import *
 import hybridcls.engine.checkpoint_files as files
 count, fsync = [0], os.fsync
-def kill_at_the_third(handle):  # all bytes are written, but the name is not taken yet; the folder is synced too
+def kill(handle):  # some bytes are on the disk, and the name is not taken yet
     count[0] += 1
     if count[0] == int(sys.argv[4]):
         os.truncate(handle, 1000) if os.path.isfile(f'/proc/self/fd/{handle}') else None
         os.kill(os.getpid(), signal.SIGKILL)
     fsync(handle)
-os.fsync = kill_at_the_third
+os.fsync = kill
 cfg = load_config(sys.argv[1], {'default_hooks.checkpoint.max_keep_ckpts': 1})
 build_runner(prepare_training(cfg, TrainOptions(resume='auto'), sys.argv[2])).train()
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('at', [7, 8, 9, 10])
+@pytest.mark.parametrize('at', [7, 11])
 def test_a_kill_at_any_moment_of_a_write_leaves_a_whole_checkpoint(toy_configs, tmp_path, at):
-    """The first epoch writes checkpoint, note, best, and both again: from the seventh sync on there is one."""
+    """Each write syncs the file and its folder, and an epoch writes checkpoint, note, best, checkpoint, note: the
+    seventh sync is in the second checkpoint of that name, the eleventh in the one whose predecessor would go."""
     folder = Path(__file__).parent.parent
     command = [sys.executable, '-c', KILLED_WHILE_WRITING, str(toy_configs / 'toy.py'), str(tmp_path / 'w'),
                str(folder), str(at)]
