@@ -92,7 +92,8 @@ def _wrong_key(error: TypeError) -> Optional[str]:
     if building is None or key not in building.get('args', ()) or not inspect.isclass(building['obj_cls']):
         return None
     cls = building['obj_cls']
-    known = [name for ancestor in inspect.getmro(cls) if '__init__' in ancestor.__dict__ and ancestor is not object
-             for name in inspect.signature(ancestor.__init__).parameters if name not in ('self', 'args', 'kwargs')]
-    known = list(dict.fromkeys(known))
+    constructors = [ancestor.__dict__['__init__'] for ancestor in inspect.getmro(cls)[:-1]
+                    if '__init__' in ancestor.__dict__]
+    names = dict.fromkeys(name for constructor in constructors for name in inspect.signature(constructor).parameters)
+    known = [name for name in names if name not in ('self', 'args', 'kwargs')]
     return f'{cls.__name__} takes no key {key!r}.{did_you_mean(key, known)} Its keys: {", ".join(known)}.'

@@ -226,7 +226,6 @@ def _shared(decide: Any) -> Any:
     return answer[0]
 
 
-
 def _say(text: str) -> None:
     if is_main_process():
         print(text, flush=True)

@@ -50,6 +50,9 @@ class CheckpointHook(_CheckpointHook):
     the order of removals holds there too.
     """
 
+    backend_args: Any
+    file_backend: Any
+
     def before_run(self, runner) -> None:
         """Choose the checkpoint to resume from, where the config leaves the choice."""
         if not runner._resume or runner._load_from is not None:

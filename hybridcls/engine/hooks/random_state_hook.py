@@ -33,11 +33,11 @@ def seed_worker(worker_id: int) -> None:
 def get_random_state() -> dict[str, Any]:
     """Return the state of the generators of this process: Python, NumPy, torch on the CPU and on its CUDA device."""
     version, keys, gauss = random.getstate()
-    name, words, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
+    name, words, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
     # Tensors and plain numbers only, so that the checkpoint stays readable by torch.load(weights_only=True).
     state: dict[str, Any] = dict(
         python=(version, torch.tensor(keys, dtype=torch.int64), gauss),
-        numpy=(name, torch.from_numpy(words.astype(np.int64)), int(position), int(has_gauss), float(cached)),
+        numpy=(name, torch.from_numpy(np.asarray(words, np.int64)), int(position), int(has_gauss), float(cached)),
         torch=torch.get_rng_state())
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         state['cuda'] = torch.cuda.get_rng_state()
