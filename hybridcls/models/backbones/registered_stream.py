@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from hybridcls.checks import check_choice
 from hybridcls.registry import MODELS
 
+from ..modules.shape_probe import channels_of, probe_output
 from .timm_stream import OUTPUTS
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -27,7 +28,7 @@ class RegisteredStream(nn.Module):
 
     Attributes:
         model (nn.Module): The backbone.
-        out_channels (int): C of the output, found by one forward pass over a black image.
+        out_channels (int): C of the output, found when the stream is built.
 
     Shape:
         - x: float ``(B, 3, H, W)``, RGB in [0, 1]; normalised here.
@@ -54,12 +55,15 @@ class RegisteredStream(nn.Module):
         self.out_channels = self._find_channels(int(height), int(width))
 
     def _find_channels(self, height: int, width: int) -> int:
-        training = self.training
-        self.eval()
-        with torch.no_grad():
-            feature = self(torch.zeros(1, 3, height, width))
-        self.train(training)
-        return int(feature.shape[1] if feature.dim() == 4 else feature.shape[-1])
+        try:
+            return channels_of(probe_output(self, height, width))
+        except NotImplementedError:  # an operation without a meta form: look at a black image instead
+            training = self.training
+            self.eval()
+            with torch.no_grad():
+                feature = self(torch.zeros(1, 3, height, width))
+            self.train(training)
+            return channels_of(feature)
 
     def init_weights(self) -> None:
         """Initialise the backbone as its own config says (``init_cfg``, pretrained weights included)."""

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from hybridcls.checks import check_choice, check_file, check_number, did_you_mean
 from hybridcls.registry import MODELS
 
+from ..modules.shape_probe import channels_of, probe_output
+
 OUTPUTS = ('map', 'tokens', 'vector')
 
 
@@ -111,23 +113,16 @@ class TimmStream(nn.Module):
         patch = getattr(getattr(self.model, 'patch_embed', None), 'patch_size', None)
         if patch is not None and self.img_size is not None and (height % patch[0] or width % patch[1]):
             down, up = height // patch[0] * patch[0], -(-height // patch[0]) * patch[0]
-            raise ValueError(f'TimmStream: {self.model_name} cuts images into patches of {patch[0]} x {patch[1]}, which '
-                             f'do not divide img_size={height} x {width}: the border would be lost. Use {down} or {up}.')
-        # Tensors on the meta device have shapes and no values: this costs no arithmetic.
-        state = {name: value.to('meta') for name, value in [*self.named_parameters(), *self.named_buffers()]}
-        training = self.training
-        self.eval()
+            raise ValueError(f'TimmStream: {self.model_name} cuts images into patches of {patch[0]} x {patch[1]}, '
+                             f'which do not divide img_size={height} x {width}: the border would be lost. Use {down} '
+                             f'or {up}.')
         try:
-            image = torch.empty(1, len(self.mean), height, width, device='meta')
-            feature = torch.func.functional_call(self, state, image)
+            return channels_of(probe_output(self, height, width, channels=len(self.mean)))
         except NotImplementedError:  # an operation without a meta form
             return self.model.num_features
         except (AssertionError, RuntimeError) as error:
             raise ValueError(f'TimmStream: {self.model_name} cannot take images of {height} x {width} ({error}). '
                              'Choose an img_size that its strides and windows divide.') from error
-        finally:
-            self.train(training)
-        return int(feature.shape[-1] if feature.dim() == 3 else feature.shape[1])
 
     def _groups(self, coarse: bool) -> list[list[str]]:
         """Parameter names from the input to the output: the stem, then stages (coarse) or blocks."""

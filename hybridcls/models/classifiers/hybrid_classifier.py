@@ -3,13 +3,14 @@ import inspect
 from collections.abc import Sequence
 from typing import Any, Optional, Union
 
-import torch
 from mmpretrain.models.classifiers import BaseClassifier
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from hybridcls.checks import check_choice, check_known_keys
 from hybridcls.registry import MODELS
+
+from ..modules.shape_probe import channels_of, probe_output
 
 STAGES = ('backbone', 'neck', 'pre_logits')
 
@@ -45,6 +46,7 @@ class HybridClassifier(BaseClassifier):
         ...     backbone=dict(type='HybridBackbone', cnn=dict(model_name='test_resnet'),
         ...                   vit=dict(model_name='test_vit'), img_size=64),
         ...     neck=dict(type='DHAFusion', fusion_dim=16), head=dict(type='LinearHead', num_classes=3))
+        >>> import torch
         >>> model.eval()(torch.rand(2, 3, 64, 64)).shape
         torch.Size([2, 3])
     """
@@ -64,8 +66,8 @@ class HybridClassifier(BaseClassifier):
         if built_neck is not None:
             channels = _channels_of(built_neck, default=channels)
         elif isinstance(channels, tuple) and len(channels) > 1 and getattr(built_backbone, 'stream_names', None):
-            raise ValueError(f'HybridClassifier: the backbone has {len(channels)} streams and no neck joins them, so the '
-                             "head would see only the last. Add neck=dict(type='DHAFusion') or "
+            raise ValueError(f'HybridClassifier: the backbone has {len(channels)} streams and no neck joins them, so '
+                             "the head would see only the last. Add neck=dict(type='DHAFusion') or "
                              "neck=dict(type='ConcatFusion').")
         width = channels[-1] if isinstance(channels, tuple) else channels
         built_head = None if head is None else _build('head', head, in_channels=width)
@@ -217,14 +219,9 @@ def _probe(backbone: nn.Module) -> Optional[tuple[int, ...]]:
     """Find the channels of a backbone that does not tell them, from a forward pass without values."""
     size = getattr(backbone, 'img_size', None) or 224
     height, width = (size, size) if isinstance(size, int) else tuple(size)
-    state = {n: v.to('meta') for n, v in [*backbone.named_parameters(), *backbone.named_buffers()]}
-    training = backbone.training
-    backbone.eval()
     try:
-        features = torch.func.functional_call(backbone, state, torch.empty(1, 3, height, width, device='meta'))
-    except Exception:  # any backbone of any package: then in_channels has to be given, and the neck or head says so
+        features = probe_output(backbone, height, width)
+    except Exception:  # a backbone of any package: then in_channels has to be given, and the neck or head says so
         return None
-    finally:
-        backbone.train(training)
     features = features if isinstance(features, (tuple, list)) else [features]
-    return tuple(f.shape[-1] if f.dim() == 3 else f.shape[1] for f in features if isinstance(f, Tensor))
+    return tuple(channels_of(feature) for feature in features if isinstance(feature, Tensor))

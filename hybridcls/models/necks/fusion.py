@@ -32,8 +32,8 @@ class FusionNeck(BaseModule):
         super().__init__(init_cfg)
         who = type(self).__name__
         if in_channels is None:
-            raise ValueError(f'{who}: in_channels is not given. HybridClassifier fills it in from its backbone; outside '
-                             'of it give the channels of each feature, for example in_channels=(1024, 1024).')
+            raise ValueError(f'{who}: in_channels is not given. HybridClassifier fills it in from its backbone; '
+                             'outside of it give the channels of each feature, for example in_channels=(1024, 1024).')
         channels = (in_channels, ) if isinstance(in_channels, int) else tuple(in_channels)
         for count in channels:
             check_number(who, 'in_channels', count, 1, integer=True)
