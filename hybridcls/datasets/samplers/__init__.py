@@ -1,2 +1,5 @@
 """Samplers: which images meet in a batch."""
-__all__: list[str] = []
+from .labels import labels_of
+from .pk_sampler import PKSampler
+
+__all__ = ['PKSampler', 'labels_of']

@@ -1,0 +1,59 @@
+"""The class of every image of a dataset, through mmengine's wrappers, without loading an image."""
+from typing import Any
+
+import numpy as np
+from mmengine.dataset import ClassBalancedDataset, ConcatDataset, RepeatDataset
+from torch.utils.data import Subset
+
+__all__ = ['labels_of']
+
+
+def labels_of(dataset: Any) -> np.ndarray:
+    """Return the class number of each image.
+
+    Args:
+        dataset: Anything with ``get_gt_labels()`` or ``get_cat_ids(index)`` or ``get_data_info(index)['gt_label']``
+            (mmpretrain's datasets have all three), bare or inside RepeatDataset, ConcatDataset, ClassBalancedDataset
+            or torch's Subset.
+
+    Returns:
+        np.ndarray: ``(len(dataset),)`` int64.
+
+    Raises:
+        TypeError: If the dataset has no labels, or its images have several.
+
+    Example:
+        >>> from hybridcls.datasets import Digits
+        >>> labels_of(RepeatDataset(Digits(split='test', indices=3), times=2)).tolist()
+        [1, 4, 8, 1, 4, 8]
+    """
+    if hasattr(dataset, 'full_init'):
+        dataset.full_init()
+    if isinstance(dataset, RepeatDataset):
+        return np.tile(labels_of(dataset.dataset), dataset.times)
+    if isinstance(dataset, ConcatDataset):
+        return np.concatenate([labels_of(part) for part in dataset.datasets])
+    if isinstance(dataset, ClassBalancedDataset):
+        return labels_of(dataset.dataset)[dataset.repeat_indices]
+    if isinstance(dataset, Subset):
+        return labels_of(dataset.dataset)[np.asarray(dataset.indices, dtype=np.int64)]
+    name = type(dataset).__name__
+    try:
+        if hasattr(dataset, 'get_gt_labels'):
+            labels = list(dataset.get_gt_labels())
+        elif hasattr(dataset, 'get_cat_ids'):
+            labels = [dataset.get_cat_ids(index) for index in range(len(dataset))]
+        else:
+            labels = [dataset.get_data_info(index)['gt_label'] for index in range(len(dataset))]
+    except (AttributeError, KeyError, NotImplementedError) as error:
+        raise TypeError(f'labels_of: {name} has no labels ({type(error).__name__}: {error}). A dataset gives them by '
+                        "get_gt_labels(), or by get_data_info(index)['gt_label']; ImageFolder does with "
+                        'with_label=True.') from error
+    # One label may be written 3, [3] or array([3]).
+    flat = [np.ravel(label) for label in labels]
+    several = next((index for index, label in enumerate(flat) if label.size != 1), None)
+    if several is not None:
+        raise TypeError(f'labels_of: image {several} of {name} has {flat[several].size} labels, and one class each is '
+                        'wanted.')
+    # mmengine's `num_batch_per_epoch` shortens a dataset without telling its methods.
+    return np.asarray([label[0] for label in flat], dtype=np.int64)[:len(dataset)]
