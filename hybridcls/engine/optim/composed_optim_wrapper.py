@@ -1,4 +1,5 @@
 """The update of a training step: small stages around any optimizer, in any training that mmengine's Runner can run."""
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, Optional, Union
@@ -99,6 +100,7 @@ class ComposedOptimWrapper(OptimWrapper):
         self._wandering: Optional[WanderingTensors] = None
         self._call: Optional[ForwardCall] = None
         self._wants_regrad = False
+        self._aside: Optional[list[Optional[Tensor]]] = None
         self._spoiled = False  # a loss of this update was bad
         self._checked_loss = False
         self._updates = 0
@@ -148,7 +150,8 @@ class ComposedOptimWrapper(OptimWrapper):
 
     def _begin(self, model: Optional[nn.Module] = None) -> Update:
         """Start the stages at the first update, and describe the one at hand."""
-        if self._update is None:
+        if self._update is None or len(self._update.params) != sum(
+                len(group['params']) for group in self.optimizer.param_groups):
             params = self._params()
             _check_trainable(type(self).__name__, params)
             names, owners = _places_of(params, model)
@@ -162,7 +165,9 @@ class ComposedOptimWrapper(OptimWrapper):
                     stage.start(self._update)
         update = self._update
         update.optimizer, update.count = self.optimizer, self._updates
+        update.is_first = self._inner_count % self._accumulative_counts == 0
         update.is_last = self.should_sync()
+        update.may_overflow = self.precision.scaler is not None
         return update
 
     def _params(self) -> list[nn.Parameter]:
@@ -193,7 +198,7 @@ class ComposedOptimWrapper(OptimWrapper):
             BadLossError: If the loss is not finite and ``bad_loss`` says to stop.
         """
         aside = self._set_gradients_aside() if self._wants_regrad else None
-        scale = self.scale_loss(torch.ones(())).item() if self._prober is not None else 1.
+        scale = self.scale_loss(1.)
         self.backward(self.scale_loss(loss))
         try:
             self._guard(loss)
@@ -292,9 +297,11 @@ class ComposedOptimWrapper(OptimWrapper):
 
     def _probe(self, loss: Tensor, scale: float, aside: Optional[list[Optional[Tensor]]]) -> None:
         update = self._update
-        if update is None:  # update_params without optim_context
-            update = self._begin()
-        update.is_last = self.should_update()
+        if update is None or (aside is None and self._prober.wants_regrad(update)):
+            raise RuntimeError(
+                f'{type(self).__name__}: update_params was called without optim_context, and '
+                f'{type(self._prober).__name__} must know which call of the model to repeat. Call the model in '
+                '`with optim_wrapper.optim_context(model):`, as BaseModel.train_step does.')
         update.grad_scale = scale * (1. if self.precision.scaler is None else self.precision.scaler.get_scale())
         self._aside = aside
         if aside is not None and not self._checked_loss:
@@ -399,4 +406,5 @@ def _places_of(params: list[nn.Parameter], model: Optional[nn.Module]) -> tuple[
             if param is not None:
                 found.setdefault(id(param), (f'{prefix}.{name}' if prefix else name, module))
     places = [found.get(id(param), ('', None)) for param in params]
-    return [name.removeprefix('module.') for name, _ in places], [owner for _, owner in places]
+    names = [re.sub(r'(^|\.)(module|_fsdp_wrapped_module|_orig_mod)\.', r'\1', name) for name, _ in places]
+    return names, [owner for _, owner in places]

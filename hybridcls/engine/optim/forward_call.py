@@ -11,6 +11,9 @@ from torch import Tensor, nn
 __all__ = ['ForwardCall', 'WanderingTensors', 'losses_of', 'total_loss']
 
 
+_RUNNING_STATISTICS = ('running_mean', 'running_var')
+
+
 class ForwardCall:
     """Watches ``model`` while a training step calls it: with what, and what came out.
 
@@ -95,7 +98,8 @@ class WanderingTensors:
 
     BatchNorm's running statistics and its count of batches, queues and prototypes in buffers, frozen copies of a
     network that follow it. Which these are is seen from the first pass, by torch's count of in-place changes (and by
-    identity, for buffers that are replaced), not from a list of layer types.
+    identity, for buffers that are replaced); only running statistics go by their name, since torch's kernels write
+    them without counting.
 
     Args:
         model (nn.Module): Whose tensors to watch.
@@ -122,7 +126,8 @@ class WanderingTensors:
         moved: list[tuple[dict, str, Tensor, Tensor]] = []
         for (holder, name), (tensor, version) in zip(self._places, self._marks, strict=True):
             present = holder.get(name)
-            if present is not None and (present is not tensor or present._version != version):
+            if present is not None and (
+                    present is not tensor or present._version != version or name in _RUNNING_STATISTICS):
                 moved.append((holder, name, present, present.detach().clone()))
         try:
             yield

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmengine.logging import print_log
 
-from .sharding import to_layout_of
+from .sharding import is_dtensor, to_layout_of
 
 if TYPE_CHECKING:
     from .composed_optim_wrapper import ComposedOptimWrapper
@@ -73,10 +73,8 @@ def unpack_state(wrapper: 'ComposedOptimWrapper', state_dict: dict) -> dict:
                 tensors.setdefault(stage, {}).setdefault(name, {})[position] = value
             elif key == _GRADIENT:
                 gradients[position] = value
-            elif hasattr(value, 'shape') and position in range(len(params)) and value.shape == params[position].shape:
-                own[key] = to_layout_of(value, params[position])
             else:
-                own[key] = value
+                own[key] = _sharded(value, position, params)
         if own or not entry:
             rest['state'][position] = own
     _load_stages(wrapper, numbers.get('stages', {}), tensors, params)
@@ -89,6 +87,14 @@ def unpack_state(wrapper: 'ComposedOptimWrapper', state_dict: dict) -> dict:
     if wrapper.loss_scaler is not None and scaler_state:
         wrapper.loss_scaler.load_state_dict(scaler_state)
     return rest
+
+
+def _sharded(value: Any, position: Any, params: list) -> Any:
+    """A whole tensor of the optimizer's own state, sharded where its parameter is (FSDP2); all else as it is."""
+    if position not in range(len(params)) or not is_dtensor(params[position]):
+        return value
+    fits = hasattr(value, 'shape') and value.shape == params[position].shape and not is_dtensor(value)
+    return to_layout_of(value, params[position]) if fits else value
 
 
 def _load_stages(wrapper: 'ComposedOptimWrapper', saved: dict, tensors: dict, params: list) -> None:

@@ -1,4 +1,7 @@
 """Stages: what may happen to an update between the loss and the next one."""
+from .gradient_centralization import GradientCentralization
+from .lookahead import Lookahead
+from .sam import SAM
 from .update_stage import Update, UpdateStage
 
-__all__ = ['Update', 'UpdateStage']
+__all__ = ['SAM', 'GradientCentralization', 'Lookahead', 'Update', 'UpdateStage']

@@ -24,7 +24,9 @@ class Update:
         owners (list[nn.Module | None]): The modules that hold them.
         shards (Shards): How they are spread over processes, with norms that know it.
         count (int): Updates done so far. One that was skipped (overflow, bad loss) is none.
-        is_last (bool): The micro-batch at hand completes the update (always True without gradient accumulation).
+        is_first (bool): The micro-batch at hand begins the update (always True without gradient accumulation).
+        is_last (bool): It completes the update.
+        may_overflow (bool): A loss scaler is at work: gradients that are not finite are nothing unusual.
         grad_scale (float): The gradients are this many times those of the mean loss of the micro-batch: the loss
             scale over the number of micro-batches.
         regrad (Callable): ``regrad(same_randomness, sync=...)`` repeats the forward call of this micro-batch with the
@@ -38,7 +40,9 @@ class Update:
     owners: list[Optional[nn.Module]]
     shards: Shards = field(default_factory=Shards)
     count: int = 0
+    is_first: bool = True
     is_last: bool = True
+    may_overflow: bool = False
     grad_scale: float = 1.
     regrad: Callable[..., Tensor] = lambda *_, **__: None
     log: Callable[[str, Any], None] = lambda *_: None

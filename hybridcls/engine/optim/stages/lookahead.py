@@ -1,0 +1,119 @@
+"""Lookahead: slow weights that follow the fast ones, k steps at a time."""
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from hybridcls.checks import check_choice, check_number
+from hybridcls.registry import OPTIM_STAGES
+
+from .update_stage import Update, UpdateStage
+
+__all__ = ['Lookahead']
+
+_MOMENTA = ('momentum_buffer', 'exp_avg')  # of SGD and its kin; of Adam and its kin
+
+
+@OPTIM_STAGES.register_module()
+class Lookahead(UpdateStage):
+    r"""After every k steps of the optimizer, a step of the slow weights; then the fast ones go on from there.
+
+    .. math::
+        \phi \leftarrow \phi + \alpha \, (\theta - \phi), \qquad \theta \leftarrow \phi
+
+    Algorithm 1 of `Lookahead <https://arxiv.org/abs/1907.08610>`_. The slow weights are at first those that training
+    started from (some public versions take them from the fast weights at the first synchronisation, so that the first
+    k steps are lost to the method). Steps that a loss scaler skipped, and updates dropped for a bad loss, are none.
+
+    The paper evaluates the slow weights: ``custom_hooks=[dict(type='SlowWeightsHook')]`` does so, and puts them into
+    checkpoints. Costs one copy of the weights, one more of the momenta with ``momentum='pullback'``.
+
+    Args:
+        k (int): Steps of the optimizer to one slow step, >= 1. Defaults to 5.
+        alpha (float): Length of the slow step, in [0, 1]; 1 is the optimizer alone. Defaults to 0.5.
+        momentum (str): What becomes of the optimizer's momentum at a slow step (Section 2.1): ``'keep'``,
+            ``'reset'`` to zero, or ``'pullback'``, which averages it with that of the last slow step as it does
+            weights. Defaults to ``'keep'``.
+
+    Raises:
+        ValueError: For numbers out of range; at a slow step, if there is no momentum to reset or to pull back.
+
+    Example:
+        >>> Lookahead(k=10, alpha=0.8)
+        Lookahead(k=10, alpha=0.8, momentum='keep')
+    """
+    kind = 'averaging'
+    tensor_state = ('slow', 'slow_momentum')
+    number_state = ('steps_since',)
+
+    def __init__(self, k: int = 5, alpha: float = 0.5, momentum: str = 'keep') -> None:
+        check_number('Lookahead', 'k', k, 1, integer=True)
+        check_number('Lookahead', 'alpha', alpha, 0, 1)
+        check_choice('Lookahead', 'momentum', momentum, ['keep', 'reset', 'pullback'])
+        self.k = k
+        self.alpha = alpha
+        self.momentum = momentum
+        self.slow: dict[int, Tensor] = {}
+        self.slow_momentum: dict[int, Tensor] = {}
+        self.steps_since = 0
+
+    def start(self, update: Update) -> None:
+        """Copy the weights that training starts from."""
+        for position, param in enumerate(update.params):
+            if param.requires_grad and position not in self.slow:
+                self.slow[position] = param.detach().clone()
+
+    def transform(self, update: Update) -> None:
+        """Copy what has been frozen until now, before its first step."""
+        self.start(update)
+
+    def settle(self, update: Update) -> None:
+        """Count the step; after k of them, move the slow weights and put the fast ones there."""
+        self.steps_since += 1
+        if self.steps_since < self.k:
+            return
+        self.steps_since = 0
+        where = sorted(self.slow)
+        slow, fast = [self.slow[i] for i in where], [update.params[i] for i in where]
+        torch._foreach_lerp_(slow, fast, self.alpha)
+        torch._foreach_copy_(fast, slow)
+        if self.momentum != 'keep':
+            self._move_momentum(update, where)
+
+    def _move_momentum(self, update: Update, where: list[int]) -> None:
+        found = {}
+        for i in where:
+            state = update.optimizer.state.get(update.params[i], {})
+            momentum = next((state[name] for name in _MOMENTA if isinstance(state.get(name), Tensor)), None)
+            if momentum is not None:
+                found[i] = momentum
+        if not found:
+            raise ValueError(f"Lookahead: momentum={self.momentum!r}, and {type(update.optimizer).__name__} keeps no "
+                             f"momentum (looked for {' and '.join(_MOMENTA)}). Use momentum='keep', or give the "
+                             'optimizer a momentum.')
+        if self.momentum == 'reset':
+            torch._foreach_zero_(list(found.values()))
+            return
+        for i, momentum in found.items():
+            if i not in self.slow_momentum:
+                self.slow_momentum[i] = torch.zeros_like(momentum)  # training started without
+        slow = [self.slow_momentum[i] for i in found]
+        torch._foreach_lerp_(slow, list(found.values()), self.alpha)
+        torch._foreach_copy_(list(found.values()), slow)
+
+    @contextmanager
+    def slow_in_place(self, params: list[Tensor]) -> Iterator[None]:
+        """Let ``params`` (all of the optimizer, by position) hold the slow weights for a while."""
+        where = [i for i in sorted(self.slow) if i < len(params)]
+        fast, slow = [params[i] for i in where], [self.slow[i] for i in where]
+        with torch.no_grad():
+            kept = [param.detach().clone() for param in fast]
+            if fast:
+                torch._foreach_copy_(fast, slow)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                if fast:
+                    torch._foreach_copy_(fast, kept)

@@ -1,0 +1,225 @@
+"""Sharpness-aware minimization: step with the gradient of the worst point near by."""
+from typing import Any, Optional, Union
+
+import torch
+from torch import Tensor
+
+from hybridcls.checks import check_choice, check_number
+from hybridcls.registry import OPTIM_STAGES
+
+from .update_stage import Update, UpdateStage
+
+__all__ = ['SAM']
+
+
+@OPTIM_STAGES.register_module()
+class SAM(UpdateStage):
+    r"""SAM and its adaptive form ASAM, on all updates or on every n-th.
+
+    .. math::
+        \hat\epsilon = \rho \, \frac{T_w^2 \, g}{\lVert T_w \, g \rVert_2}, \qquad
+        g = \nabla L(w), \qquad \text{stepped with: } \nabla L(w + \hat\epsilon)
+
+    ``T_w`` is 1 for `SAM <https://arxiv.org/abs/2010.01412>`_ (Eq. 2 with p = 2), and ``abs(w) + eta`` for `ASAM
+    <https://arxiv.org/abs/2102.11600>`_ (Eq. 4 and Algorithm 1). The norm is one over all parameters. The loss, the
+    batch with whatever was mixed into it, and the running statistics are those of the first pass; only the gradient is
+    that of the second. The weights come back from a copy, to the same bits.
+
+    Under gradient accumulation each micro-batch climbs by its own gradient. Costs one more forward and backward pass
+    and one copy of the weights, two with ``reuse``.
+
+    Args:
+        rho (float): Radius of the neighbourhood, >= 0; ASAM wants about ten times as much. Defaults to 0.05.
+        adaptive (bool | str): True is ASAM on all parameters; ``'weights'`` only on those whose name contains
+            "weight", the others climbing as in SAM: the form of the authors' code. Defaults to False.
+        eta (float): Added to ``abs(w)``; 0 is the equation, the authors' code has 0.01. Defaults to 0.
+        every (int): Climb on updates 0, n, 2n, ... only. Defaults to 1.
+        reuse (bool | float): On the updates between, add the direction of the last climb: `LookSAM
+            <https://arxiv.org/abs/2203.02714>`_ (Algorithm 1). With :math:`g_v` the part of the last second gradient
+            that is orthogonal to its first one, they step with :math:`g + \alpha \lVert g \rVert / \lVert g_v \rVert
+            \cdot g_v`. The number is :math:`\alpha`, True is 0.7. Defaults to False: plain updates.
+        start_epoch (int): No climb before this epoch (counted from 0). Defaults to 0.
+        sync (bool): Under DDP, climb by the gradient of the whole batch, as one process would. False: each process
+            climbs by that of its own part (m-sharpness, Section 3 of the SAM paper), and the first pass needs no
+            communication. Defaults to True.
+        same_randomness (bool): Draw the same dropout masks in both passes. Defaults to True.
+        log (bool): Log ``sam/ascent_norm``, the norm of the first gradient (of ``T_w * g`` for ASAM), and
+            ``sam/loss_climbed``, the loss at the worst point. Defaults to False.
+
+    Raises:
+        ValueError: For numbers out of range, ``reuse`` without ``every``, or (at the start) ``sync=False`` where
+            processes hold only pieces of the weights.
+
+    Example:
+        >>> SAM(rho=0.1, every=5, reuse=True).reuse
+        0.7
+    """
+    kind = 'sharpness'
+    probes = True
+    tensor_state = ('first_gradient', 'direction')
+    number_state = ('direction_norm',)
+
+    def __init__(self,
+                 rho: float = 0.05,
+                 adaptive: Union[bool, str] = False,
+                 eta: float = 0.,
+                 every: int = 1,
+                 reuse: Union[bool, float] = False,
+                 start_epoch: int = 0,
+                 sync: bool = True,
+                 same_randomness: bool = True,
+                 log: bool = False) -> None:
+        check_number('SAM', 'rho', rho, 0, advice='The papers use 0.05 for SAM and 0.5 to 2 for ASAM.')
+        check_choice('SAM', 'adaptive', adaptive, [False, True, 'weights'])
+        check_number('SAM', 'eta', eta, 0)
+        check_number('SAM', 'every', every, 1, integer=True)
+        check_number('SAM', 'start_epoch', start_epoch, 0, integer=True)
+        alpha = 0.7 if reuse is True else 0. if reuse is False else reuse
+        check_number('SAM', 'reuse', alpha, 0)
+        if alpha and every == 1:
+            raise ValueError(f'SAM: reuse={reuse} has no update to act on, since every=1 climbs on each. '
+                             'Say every=5, or drop reuse.')
+        if alpha and not sync:
+            raise ValueError('SAM: reuse wants one direction for all processes, and sync=False makes each its own. '
+                             'Drop one of them.')
+        if eta and not adaptive:
+            raise ValueError(f"SAM: eta={eta} belongs to the adaptive form. Say adaptive='weights' (the authors' code) "
+                             'or adaptive=True, or drop eta.')
+        self.rho = rho
+        self.adaptive = adaptive
+        self.eta = eta
+        self.every = every
+        self.reuse = float(alpha)
+        self.start_epoch = start_epoch
+        self.sync = sync
+        self.same_randomness = same_randomness
+        self.log = log
+        self.first_gradient: dict[int, Tensor] = {}  # with reuse, while an update is being accumulated
+        self.direction: dict[int, Tensor] = {}
+        self.direction_norm = 0.
+        self._kept: dict[int, Tensor] = {}
+
+    def start(self, update: Update) -> None:
+        """See that this process can move its weights as it is told to."""
+        if not self.sync and not update.shards.can_climb_alone:
+            raise ValueError('SAM: sync=False lets each process climb by itself, and under FSDP or tensor parallelism '
+                             'each holds only pieces of the weights. Use sync=True, or DDP.')
+
+    def wants_regrad(self, update: Update) -> bool:
+        """Climb in this micro-batch?"""
+        return update.count % self.every == 0 and self._has_begun(update)
+
+    def wants_sync(self) -> bool:
+        """Climb by the gradient of all processes?"""
+        return self.sync
+
+    def probe(self, update: Update) -> None:
+        """Replace the gradient of a micro-batch by that at the worst point, or bend the one of the whole update."""
+        if self.wants_regrad(update):
+            self._climb_and_return(update)
+            if self.reuse and update.is_last:
+                self._keep_direction(update)
+        elif self.reuse and self.direction and update.is_last and self._has_begun(update):
+            self._bend(update)
+
+    def _has_begun(self, update: Update) -> bool:
+        if not self.start_epoch:
+            return True
+        if update.epoch is None:
+            raise ValueError(f'SAM: start_epoch={self.start_epoch}, and nobody says which epoch it is. mmengine\'s '
+                             "RuntimeInfoHook does; in a loop of your own call MessageHub.get_current_instance()"
+                             ".update_info('epoch', epoch).")
+        return update.epoch >= self.start_epoch
+
+    def _climb_and_return(self, update: Update) -> None:
+        where = update.with_gradient()
+        if not where:
+            update.regrad(self.same_randomness)
+            return
+        params = [update.params[i] for i in where]
+        grads = [param.grad for param in params]
+        if self.reuse:
+            self._add_first_gradient(update, where, grads)
+        kept = self._buffers(where, params)
+        norm = self._scale_by_size(update, where, params, grads, kept) if self.adaptive else update.shards.norm(grads)
+        factor = self._step_length(update, norm)
+        torch._foreach_copy_(kept, params)
+        try:
+            if factor is not None:
+                torch._foreach_addcmul_(params, grads, [factor.to(param.device, param.dtype) for param in params])
+            del grads
+            loss = update.regrad(self.same_randomness)
+        finally:
+            torch._foreach_copy_(params, kept)
+        if self.log:
+            update.log('sam/ascent_norm', norm / update.grad_scale)
+            update.log('sam/loss_climbed', loss)
+
+    def _scale_by_size(self, update: Update, where: list[int], params: list, grads: list, sizes: list) -> Tensor:
+        """Turn each gradient g into T^2 g, in place, and return the norm of all T g. ``sizes`` is room for T."""
+        own = [j for j, i in enumerate(where) if self.adaptive is True or 'weight' in update.names[i]]
+        chosen, sizes = [grads[j] for j in own], [sizes[j] for j in own]
+        if self.reuse:  # what was kept of the first gradient must not change with it
+            chosen = [grad.clone() for grad in chosen]
+            for j, grad in zip(own, chosen, strict=True):
+                grads[j] = grad
+        if own:
+            torch._foreach_copy_(sizes, [params[j] for j in own])
+            torch._foreach_abs_(sizes)
+            if self.eta:
+                torch._foreach_add_(sizes, self.eta)
+            torch._foreach_mul_(chosen, sizes)
+        norm = update.shards.norm(grads)
+        if own:
+            torch._foreach_mul_(chosen, sizes)
+        return norm
+
+    def _step_length(self, update: Update, norm: Tensor) -> Optional[Tensor]:
+        """What the gradient is multiplied by; None to stay where we are.
+
+        After an overflow the weights must not become NaN, which some models answer with a crash: the second pass
+        overflows again, and the loss scaler skips the update.
+        """
+        if update.may_overflow and not torch.isfinite(norm):
+            return None
+        return self.rho / ((norm / update.grad_scale + 1e-12) * update.grad_scale)
+
+    def _buffers(self, where: list[int], params: list) -> list[Tensor]:
+        for i, param in zip(where, params, strict=True):
+            if i not in self._kept or self._kept[i].shape != param.shape:
+                self._kept[i] = torch.empty_like(param)
+        return [self._kept[i] for i in where]
+
+    # ------------------------------------------------------------------ updates between climbs
+
+    def _add_first_gradient(self, update: Update, where: list[int], grads: list[Tensor]) -> None:
+        if update.is_first:  # what an update left that was dropped on its way
+            self.first_gradient = {}
+        for i, grad in zip(where, grads, strict=True):
+            if i in self.first_gradient:
+                self.first_gradient[i].add_(grad)
+            else:  # a view belongs to a bucket of DDP, which the second pass writes to
+                self.first_gradient[i] = grad if grad._base is None and not self.adaptive else grad.clone()
+
+    def _keep_direction(self, update: Update) -> None:
+        """Keep the part of the second gradient that is orthogonal to the first."""
+        both = [i for i in update.with_gradient() if i in self.first_gradient]
+        first, second = [self.first_gradient[i] for i in both], [update.params[i].grad for i in both]
+        along = update.shards.inner(first, second) / update.shards.inner(first, first).clamp(min=1e-30)
+        for one, other in zip(first, second, strict=True):
+            one.mul_(-along.to(one.device)).add_(other)
+        self.direction = dict(zip(both, first, strict=True))
+        self.direction_norm = float(update.shards.norm(first))
+        self.first_gradient = {}
+
+    def _bend(self, update: Update) -> None:
+        both = [i for i in update.with_gradient() if i in self.direction]
+        grads, direction = [update.params[i].grad for i in both], [self.direction[i] for i in both]
+        every = [update.params[i].grad for i in update.with_gradient()]
+        factor = self.reuse * update.shards.norm(every) / max(self.direction_norm, 1e-30)
+        torch._foreach_addcmul_(grads, direction, [factor.to(grad.device, grad.dtype) for grad in grads])
+
+    def load_state_dict(self, state: dict[str, dict], params: list[Any]) -> None:
+        """Take over the direction of the last climb."""
+        super().load_state_dict(state, params)
+        self.direction_norm = float(self.direction_norm)
