@@ -25,6 +25,7 @@ class BuildWithConfigs(build_py):
     """Also copy ``configs/`` and ``tools/`` to ``hybridcls/.mim/``, where ``hybridcls::`` config paths look."""
 
     def run(self) -> None:
+        """Build, then copy or link."""
         super().run()
         package = HERE / 'hybridcls' if self.editable_mode else Path(self.build_lib) / 'hybridcls'
         for name in ('configs', 'tools'):
