@@ -1,5 +1,5 @@
 """What the model found, written onto mmpretrain's DataSample."""
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Optional
 
 import torch
@@ -14,11 +14,15 @@ __all__ = ['write_predictions']
 def write_predictions(who: str,
                       data_samples: Optional[Sequence[Optional[DataSample]]],
                       embeddings: Tensor,
-                      scores: Optional[Tensor] = None) -> list[DataSample]:
+                      scores: Optional[Tensor] = None,
+                      uncertainties: Optional[Mapping[str, Tensor]] = None) -> list[DataSample]:
     """Write embeddings and scores onto samples; several views of an image are averaged.
 
-    Fields, all float32 and detached, on the device of the tensors: ``embedding`` (D,); and, with scores, ``pred_score``
-    (C,) and ``pred_label`` (1,) int64, the class of the largest score.
+    Fields, all float32 and detached, on the device of the tensors: ``embedding`` (D,); with scores, ``pred_score``
+    (C,) and ``pred_label`` (1,) int64, the class of the largest score; and each uncertainty, ().
+
+    The uncertainties have fixed names, whichever model knows them, so that they can be compared; each is large where
+    the doubt is large: ``total``, ``aleatoric`` and ``epistemic`` in nats, ``vacuity`` in (0, 1].
 
     Args:
         who (str): Who speaks, for the error messages.
@@ -26,6 +30,7 @@ def write_predictions(who: str,
             one a row.
         embeddings (Tensor): Shape (V * B, D), view by view.
         scores (Tensor, optional): Probabilities, shape (V * B, C).
+        uncertainties (Mapping[str, Tensor], optional): By name, shape (B,), of an image whatever its views.
 
     Returns:
         list[DataSample]: The B samples.
@@ -44,6 +49,9 @@ def write_predictions(who: str,
     samples = [DataSample() if sample is None else sample for sample in data_samples]
     for sample, embedding in zip(samples, _mean_of_views(embeddings, num_views), strict=True):
         sample.set_field(embedding, 'embedding', dtype=Tensor)
+    for name, values in (uncertainties or {}).items():
+        for sample, value in zip(samples, values.detach().to(torch.float32), strict=True):
+            sample.set_field(value, name, dtype=Tensor)
     if scores is None:
         return samples
     scores = _mean_of_views(scores, num_views)

@@ -3,10 +3,12 @@ from .adaface_head import AdaFaceHead
 from .arcface_head import ArcFaceHead
 from .classification_head import ClassificationHead
 from .embedding_head import EmbeddingHead
+from .evidential_head import EvidentialHead
 from .linear_head import LinearHead
 from .margin_head import MarginHead
 from .supcon_head import SupConHead
 
 __all__ = [
-    'AdaFaceHead', 'ArcFaceHead', 'ClassificationHead', 'EmbeddingHead', 'LinearHead', 'MarginHead', 'SupConHead'
+    'AdaFaceHead', 'ArcFaceHead', 'ClassificationHead', 'EmbeddingHead', 'EvidentialHead', 'LinearHead', 'MarginHead',
+    'SupConHead'
 ]

@@ -13,6 +13,7 @@ HEADS = {
     'MarginHead': dict(num_classes=3),
     'ArcFaceHead': dict(num_classes=3),
     'AdaFaceHead': dict(num_classes=3),
+    'EvidentialHead': dict(num_classes=3),
 }
 CLASSIFIERS = [name for name in HEADS if name != 'SupConHead']
 

@@ -1,0 +1,98 @@
+"""A classifier that knows how much it has seen."""
+from collections.abc import Sequence
+from typing import Optional, Union
+
+from mmpretrain.structures import DataSample
+from torch import Tensor, nn
+
+from hybridcls.functional import dirichlet_uncertainty
+from hybridcls.registry import MODELS
+from hybridcls.structures import read_targets, write_predictions
+
+from .classification_head import ClassificationHead
+from .embedding_head import Features
+
+
+@MODELS.register_module()
+class EvidentialHead(ClassificationHead):
+    r"""A linear layer whose outputs are evidence: a Dirichlet distribution :math:`Dir(e + 1)` over class probabilities.
+
+    Scores are its mean :math:`\alpha / S`, never the softmax of the layer's outputs, and each prediction says how
+    unsure it is, and of what kind its doubt is (:func:`hybridcls.functional.dirichlet_uncertainty`).
+
+    ``forward`` returns :math:`\log \alpha`, whose softmax *is* :math:`\alpha / S`: whatever takes a classifier's
+    outputs for logits (an exported model's user, a distillation) gets the right probabilities, and the exponential
+    gives the Dirichlet distribution back.
+
+    Each view of an image is one more sample with the image's label; in predictions the evidence of the views is
+    averaged. Soft labels (mixup, cutmix) are taken where the samples have them.
+
+    Args:
+        num_classes (int): K. With one class all is certain: every loss and every entropy is 0.
+        in_channels (int, optional): Width of the embedding. ``HybridClassifier`` fills it in.
+        loss (dict, optional): Keys of :class:`hybridcls.models.losses.EvidentialLoss`, which also knows what evidence
+            is. Defaults to None: its defaults.
+        init_cfg (dict, optional): Defaults to weights from a normal distribution of standard deviation 0.01, bias 0.
+
+    Raises:
+        ValueError, TypeError: If a number is out of range, or a label is.
+
+    Example:
+        >>> import torch
+        >>> head = MODELS.build(dict(type='EvidentialHead', num_classes=3, in_channels=8))
+        >>> losses = head.loss((torch.ones(2, 8),), [DataSample().set_gt_label(label) for label in (0, 2)])
+        >>> sorted(losses)
+        ['accuracy_top-1', 'kl', 'kl_weight', 'loss']
+        >>> sample = head.predict((torch.ones(2, 8),))[0]
+        >>> torch.isclose(sample.aleatoric + sample.epistemic, sample.total).item(), 0 < sample.vacuity.item() <= 1
+        (True, True)
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: Optional[int] = None,
+        loss: Optional[dict] = None,
+        init_cfg: Optional[Union[dict, list]] = dict(type='Normal', layer='Linear', std=0.01)  # noqa: B006
+    ) -> None:
+        super().__init__(num_classes, in_channels, init_cfg=init_cfg)
+        self.loss_module = MODELS.build({'type': 'EvidentialLoss', **(loss or {})})
+        self.fc = nn.Linear(self.in_channels, num_classes)
+
+    def evidence(self, feats: Features) -> Tensor:
+        """Return the evidence for each class, >= 0, shape (N, K), float32 whatever autocast is in force."""
+        return self.loss_module.evidence(self.fc(self.pre_logits(feats)))
+
+    def forward(self, feats: Features) -> Tensor:
+        r"""Return :math:`\log \alpha`, >= 0, shape (N, K), float32: logits of the Dirichlet distribution's mean."""
+        return self.evidence(feats).log1p()
+
+    def loss(self, feats: Features, data_samples: Sequence[DataSample]) -> dict[str, Tensor]:
+        """Return ``loss``; for the log ``kl`` and its weight ``kl_weight`` now; with hard labels ``accuracy_top-1``."""
+        evidence = self.evidence(feats)
+        targets = read_targets(self._name, data_samples, evidence.device, self.num_classes)
+        targets = targets.repeat(self.count_views(evidence, data_samples), *[1] * (targets.dim() - 1))
+        data, kl, kl_weight = self.loss_module.terms(evidence, targets)
+        losses = {'loss': self.loss_module.total(data, kl, kl_weight), 'kl': kl.detach(), 'kl_weight': kl_weight}
+        if not targets.is_floating_point():
+            losses['accuracy_top-1'] = self.accuracy(evidence.detach().argmax(1), targets)
+        return losses
+
+    def predict(self,
+                feats: Features,
+                data_samples: Optional[Sequence[Optional[DataSample]]] = None) -> list[DataSample]:
+        r"""Write ``pred_score`` :math:`\alpha / S` (K,), ``pred_label`` (1,), ``embedding`` (D,) and the uncertainties.
+
+        These are ``vacuity`` in (0, 1] and, in nats, ``aleatoric``, ``epistemic`` and ``total``: scalars, float32,
+        large where the doubt is large. Evidence and embeddings of several views of an image are averaged.
+        """
+        evidence = self.evidence(feats).detach()
+        if data_samples is not None:
+            num_views = self.count_views(evidence, data_samples)
+            evidence = evidence.unflatten(0, (num_views, len(data_samples))).mean(0)
+        alpha = evidence + 1
+        scores = alpha / alpha.sum(1, keepdim=True)
+        embeddings = self.pre_logits(feats)
+        return write_predictions(
+            self._name, data_samples, embeddings, scores.repeat(len(embeddings) // len(scores), 1),
+            dirichlet_uncertainty(evidence)._asdict())

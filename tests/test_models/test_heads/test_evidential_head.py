@@ -1,0 +1,103 @@
+import pytest
+import torch
+from mmengine.logging import MessageHub
+from mmpretrain.evaluation import Accuracy, SingleLabelMetric
+from mmpretrain.structures import DataSample
+
+from hybridcls.engine.runner_instances import own_instances
+from hybridcls.functional import dirichlet_uncertainty
+from hybridcls.registry import MODELS
+
+
+def build(**keys):
+    torch.manual_seed(0)
+    return MODELS.build(dict(type='EvidentialHead', num_classes=3, in_channels=5, **keys))
+
+
+def hard(*labels):
+    return [DataSample().set_gt_label(label) for label in labels]
+
+
+def embeddings(rows):
+    return 4 * torch.randn(rows, 5, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize('evidence', ['exp', 'softplus', 'relu'])
+def test_scores_are_the_mean_of_the_distribution(evidence):
+    head, feats = build(loss=dict(evidence=evidence)), embeddings(6)
+    outputs = (feats @ head.fc.weight.t() + head.fc.bias).detach()
+    alpha = {'exp': outputs.exp(), 'softplus': outputs.exp().log1p(), 'relu': outputs.clamp_min(0)}[evidence] + 1
+    out = head.predict((feats, ))
+    scores = torch.stack([sample.pred_score for sample in out])
+    torch.testing.assert_close(scores, alpha / alpha.sum(1, keepdim=True))
+    assert (scores - outputs.softmax(1)).abs().max() > 0.05
+    torch.testing.assert_close(head(feats).exp().detach(), alpha)
+    torch.testing.assert_close(head(feats).softmax(1).detach(), scores)
+    assert [sample.pred_label.item() for sample in out] == scores.argmax(1).tolist()
+
+
+def test_predictions_carry_their_doubt():
+    head, feats = build(), embeddings(6)
+    expected = dirichlet_uncertainty(head.evidence(feats).detach())
+    for name, values in expected._asdict().items():
+        found = torch.stack([sample.get(name) for sample in head.predict(feats)])
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, values)
+
+
+def test_evidence_of_views_is_averaged():
+    head, feats = build(), embeddings(6)
+    out = head.predict(feats, hard(0, 1))
+    alpha = head.evidence(feats).detach().reshape(3, 2, 3).mean(0) + 1
+    for row, sample in enumerate(out):
+        torch.testing.assert_close(sample.pred_score, alpha[row] / alpha[row].sum())
+        torch.testing.assert_close(sample.vacuity, 3 / alpha[row].sum())
+        torch.testing.assert_close(sample.aleatoric + sample.epistemic, sample.total)
+        torch.testing.assert_close(sample.embedding, feats.reshape(3, 2, 5)[:, row].mean(0))
+
+
+def test_soft_labels_of_several_views():
+    head, feats = build(), embeddings(4)
+    target = torch.tensor([[0.3, 0.7, 0.], [0., 0., 1.]])
+    losses = head.loss((feats, ), [DataSample().set_gt_score(score) for score in target])
+    expected = head.loss_module(head.fc(feats), target.repeat(2, 1))
+    torch.testing.assert_close(losses['loss'], expected)
+    assert 'accuracy_top-1' not in losses
+
+
+def test_what_is_logged():
+    with own_instances():
+        hub = MessageHub.get_instance('a run')
+        hub.update_info('epoch', 5)
+        losses = build().loss(embeddings(3), hard(0, 1, 2))
+    assert losses['kl_weight'] == 0.5
+    head = build()
+    terms = head.loss_module.terms(head.evidence(embeddings(3)), torch.tensor([0, 1, 2]), position=5)
+    torch.testing.assert_close(losses['kl'], terms.kl)
+    torch.testing.assert_close(losses['loss'], terms.data + 0.5 * terms.kl)
+    assert not losses['kl'].requires_grad
+
+
+def test_mmpretrains_metrics_read_the_predictions():
+    head, feats = build(), embeddings(8)
+    samples = head.predict(feats, hard(0, 1, 2, 0, 1, 2, 0, 1))
+    right = sum(sample.pred_label.item() == sample.gt_label.item() for sample in samples)
+    for metric in (Accuracy(), SingleLabelMetric(items=('precision', 'recall'))):
+        metric.process(None, [sample.to_dict() for sample in samples])
+        result = metric.evaluate(8)
+    assert set(result) == {'single-label/precision', 'single-label/recall'}
+    metric = Accuracy()
+    metric.process(None, [sample.to_dict() for sample in samples])
+    assert metric.evaluate(8)['accuracy/top1'] == pytest.approx(100 * right / 8)
+
+
+def test_one_class_is_certain():
+    sample, = MODELS.build(dict(type='EvidentialHead', num_classes=1, in_channels=5)).predict(embeddings(1))
+    assert [sample.get(name).item() for name in ('aleatoric', 'epistemic', 'total')] == [0., 0., 0.]
+    assert 0 < sample.vacuity.item() < 1
+    assert sample.pred_score.tolist() == [1.]
+
+
+def test_a_wrong_key_of_the_loss_is_named():
+    with pytest.raises((TypeError, ValueError), match='anealing'):
+        build(loss=dict(anealing=3))
