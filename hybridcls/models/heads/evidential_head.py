@@ -1,6 +1,6 @@
 """A classifier that knows how much it has seen."""
 from collections.abc import Sequence
-from typing import Optional, Union
+from typing import Optional
 
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
@@ -53,7 +53,7 @@ class EvidentialHead(ClassificationHead):
         num_classes: int,
         in_channels: Optional[int] = None,
         loss: Optional[dict] = None,
-        init_cfg: Optional[Union[dict, list]] = dict(type='Normal', layer='Linear', std=0.01)  # noqa: B006
+        init_cfg: Optional[dict] = dict(type='Normal', layer='Linear', std=0.01)  # noqa: B006
     ) -> None:
         super().__init__(num_classes, in_channels, init_cfg=init_cfg)
         self.loss_module = MODELS.build({'type': 'EvidentialLoss', **(loss or {})})
