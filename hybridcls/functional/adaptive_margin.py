@@ -1,5 +1,6 @@
 """The quality-adaptive margin of AdaFace, and the statistics of norms that it stands on."""
 import math
+from typing import Union
 
 import torch
 import torch.distributed as dist
@@ -7,7 +8,7 @@ from torch import Tensor
 
 from hybridcls.checks import check_choice, check_number
 
-from .angular_margin import GRADIENTS, sine_of, slope_of_choice
+from .angular_margin import GRADIENTS, one_margin_each, sine_of, slope_of_choice
 from .full_precision import at_least_float32
 from .gather import num_processes
 
@@ -19,7 +20,7 @@ _EPSILON = 1e-3  # the official code's, in the denominator and as the distance o
 
 def adaptive_margin_on_target(target_cosine: Tensor,
                               scaler: Tensor,
-                              margin: float = 0.4,
+                              margin: Union[float, Tensor] = 0.4,
                               gradient: str = 'analytic',
                               clip_angle: bool = True) -> Tensor:
     r"""Return AdaFace's target logit before the scale: :math:`\cos(\theta + g_{angle}) - g_{add}`.
@@ -38,7 +39,8 @@ def adaptive_margin_on_target(target_cosine: Tensor,
     Args:
         target_cosine (Tensor): Cosines of the own classes, shape (N,), any floating dtype.
         scaler (Tensor): :math:`\hat z` in [-1, 1], shape (N,), from :func:`norm_scaler`; taken as a constant.
-        margin (float): m in radians and in units of the cosine, in [0, pi / 2]. Defaults to 0.4.
+        margin (float | Tensor): m in radians and in units of the cosine, in [0, pi / 2]; one for all, or, as a tensor
+            whose values are not looked at, one for each cosine. Defaults to 0.4.
         gradient (str): 'analytic' (default) or 'straight_through'.
         clip_angle (bool): Keep the turned angle within [0.001, pi - 0.001], without gradient outside. Defaults to True.
 
@@ -56,7 +58,10 @@ def adaptive_margin_on_target(target_cosine: Tensor,
         >>> round(middling.item(), 4)  # CosFace
         0.1
     """
-    check_number('adaptive_margin', 'margin', margin, 0, math.pi / 2, advice='It is an angle in radians.')
+    if isinstance(margin, Tensor):
+        margin = one_margin_each('adaptive_margin', margin, target_cosine)
+    else:
+        check_number('adaptive_margin', 'margin', margin, 0, math.pi / 2, advice='It is an angle in radians.')
     check_choice('adaptive_margin', 'gradient', gradient, GRADIENTS)
     if scaler.shape != target_cosine.shape:
         raise ValueError(f'adaptive_margin: {tuple(target_cosine.shape)} cosines came with {tuple(scaler.shape)} norm '

@@ -1,6 +1,7 @@
 """The additive angular margin of ArcFace."""
 import math
 from collections.abc import Callable
+from typing import Union
 
 import torch
 from torch import Tensor
@@ -53,15 +54,16 @@ def additive_angular_margin(cosine: Tensor,
 
 
 def angular_margin_on_target(target_cosine: Tensor,
-                             margin: float = 0.5,
+                             margin: Union[float, Tensor] = 0.5,
                              beyond_pi: str = 'linear',
                              gradient: str = 'analytic') -> Tensor:
     r"""Return :math:`\cos(\theta + m)` for the cosines of the own classes.
 
     Past :math:`\theta = \pi - m` the cosine would rise again with the angle. Public codes differ there:
 
-    - ``'linear'`` (default): :math:`\cos\theta - m \sin m`, the choice of InsightFace's class ``ArcFace``. It falls all the way: at
-      :math:`\pi - m` it steps down by :math:`\cos m + m \sin m - 1` (0.117 for m = 0.5; a step down for any m < 2.33).
+    - ``'linear'`` (default): :math:`\cos\theta - m \sin m`, the choice of InsightFace's class ``ArcFace``. It falls all
+      the way: at :math:`\pi - m` it steps down by :math:`\cos m + m \sin m - 1` (0.117 for m = 0.5; a step down for
+      any m < 2.33).
     - ``'easy'``: the margin acts only where :math:`\cos\theta > 0`, else :math:`\cos\theta` (InsightFace's
       ``easy_margin``).
     - ``'clip'``: the angle stops at :math:`\pi`, so the value is -1 and the gradient 0 (the ArcFace in the AdaFace
@@ -79,7 +81,8 @@ def angular_margin_on_target(target_cosine: Tensor,
 
     Args:
         target_cosine (Tensor): Any shape and floating dtype. Values that rounding carried past +-1 are taken as +-1.
-        margin (float): m in radians, in [0, pi).
+        margin (float | Tensor): m in radians, in [0, pi). A tensor has one margin for each cosine; what is in it is
+            not looked at, which would wait for the device, and it gets no gradient.
         beyond_pi (str): One of ``BEYOND_PI``.
         gradient (str): One of ``GRADIENTS``.
 
@@ -87,17 +90,32 @@ def angular_margin_on_target(target_cosine: Tensor,
         Tensor: Same shape; float32, or float64 for a float64 input.
 
     Raises:
-        ValueError: If the margin is outside [0, pi) or a switch is unknown.
+        ValueError: If the margin is outside [0, pi), a switch is unknown, or the number of margins is wrong.
 
     Example:
         >>> angular_margin_on_target(torch.tensor([1.0, 0.0, -1.0]), margin=0.5)
         tensor([ 0.8776, -0.4794, -1.2397])
     """
-    check_number('additive_angular_margin', 'margin', margin, 0, math.pi, high_open=True,
-                 advice='Margins are radians: for 28.6 degrees pass math.radians(28.6).')
+    if isinstance(margin, Tensor):
+        margin = one_margin_each('additive_angular_margin', margin, target_cosine)
+    else:
+        check_number('additive_angular_margin', 'margin', margin, 0, math.pi, high_open=True,
+                     advice='Margins are radians: for 28.6 degrees pass math.radians(28.6).')
     check_choice('additive_angular_margin', 'beyond_pi', beyond_pi, BEYOND_PI)
     check_choice('additive_angular_margin', 'gradient', gradient, GRADIENTS)
     return slope_of_choice(at_least_float32(target_cosine), lambda cosine: _turned(cosine, margin, beyond_pi), gradient)
+
+
+def one_margin_each(who: str, margins: Tensor, target_cosine: Tensor) -> Tensor:
+    """Return ``margins`` in the dtype that the arithmetic has, without gradient.
+
+    Raises:
+        ValueError: If they are not as many as the cosines.
+    """
+    if margins.shape != target_cosine.shape:
+        raise ValueError(f'{who}: {tuple(target_cosine.shape)} cosines came with {tuple(margins.shape)} margins; one '
+                         'for each is wanted.')
+    return margins.detach().to(at_least_float32(target_cosine).dtype)
 
 
 def slope_of_choice(cosine: Tensor, function: Callable[[Tensor], Tensor], gradient: str) -> Tensor:
@@ -121,12 +139,16 @@ def sine_of(cosine: Tensor) -> Tensor:
     return torch.where(squared > smallest, squared.clamp(min=smallest).sqrt(), squared.detach().clamp(min=0).sqrt())
 
 
-def _turned(cosine: Tensor, margin: float, beyond_pi: str) -> Tensor:
-    turned = cosine * math.cos(margin) - sine_of(cosine) * math.sin(margin)
-    if beyond_pi == 'wrap' or margin == 0:
+def _turned(cosine: Tensor, margin: Union[float, Tensor], beyond_pi: str) -> Tensor:
+    if isinstance(margin, Tensor):
+        cos_margin, sin_margin = margin.cos(), margin.sin()
+    else:
+        cos_margin, sin_margin = math.cos(margin), math.sin(margin)
+    turned = cosine * cos_margin - sine_of(cosine) * sin_margin
+    if beyond_pi == 'wrap' or (not isinstance(margin, Tensor) and margin == 0):
         return turned
     if beyond_pi == 'easy':
         return torch.where(cosine > 0, turned, cosine)
-    past = cosine <= -math.cos(margin)  # theta >= pi - m
-    fallback = cosine - margin * math.sin(margin) if beyond_pi == 'linear' else torch.full_like(cosine, -1)
+    past = cosine <= -cos_margin  # theta >= pi - m
+    fallback = cosine - margin * sin_margin if beyond_pi == 'linear' else torch.full_like(cosine, -1)
     return torch.where(past, fallback, turned)

@@ -2,6 +2,7 @@
 from .adaface_head import AdaFaceHead
 from .arcface_head import ArcFaceHead
 from .classification_head import ClassificationHead
+from .cosface_head import CosFaceHead
 from .embedding_head import EmbeddingHead
 from .evidential_head import EvidentialHead
 from .linear_head import LinearHead
@@ -9,6 +10,6 @@ from .margin_head import MarginHead
 from .supcon_head import SupConHead
 
 __all__ = [
-    'AdaFaceHead', 'ArcFaceHead', 'ClassificationHead', 'EmbeddingHead', 'EvidentialHead', 'LinearHead', 'MarginHead',
-    'SupConHead'
+    'AdaFaceHead', 'ArcFaceHead', 'ClassificationHead', 'CosFaceHead', 'EmbeddingHead', 'EvidentialHead',
+    'LinearHead', 'MarginHead', 'SupConHead'
 ]

@@ -1,4 +1,5 @@
 """The engine of all heads with a margin between classes."""
+import inspect
 from collections.abc import Sequence
 from typing import Optional
 
@@ -33,7 +34,9 @@ class MarginHead(ClassificationHead):
     Args:
         num_classes (int): C.
         in_channels (int, optional): Width of the embedding, D. ``HybridClassifier`` fills it in.
-        margin (dict): The margin's config. Defaults to ``dict(type='ArcFace')``.
+        margin (dict): The margin's config: 'ArcFace', 'CosFace', 'AdaFace', 'CombinedMargin', 'ClassWise' (another one
+            with a number of its own for each class), or yours; ``num_classes`` is filled in where it takes that key.
+            Defaults to ``dict(type='ArcFace')``.
         scale (float): Inverse temperature of the softmax, > 0. Defaults to 64.
         label_smoothing (float): Share of the target given to all classes alike, in [0, 1). Defaults to 0.
         cosine_clip (float, optional): Keep all cosines this far from +-1, without gradient beyond: 1e-3 and 1e-4 in the
@@ -73,7 +76,7 @@ class MarginHead(ClassificationHead):
             check_number(self._name, 'cosine_clip', cosine_clip, 0, 1, high_open=True)
         self.scale = scale
         self.cosine_clip = cosine_clip
-        self.margin_function = MODELS.build(dict(type='ArcFace') if margin is None else margin)
+        self.margin_function = _build_margin(dict(type='ArcFace') if margin is None else margin, num_classes)
         self.weight = nn.Parameter(torch.empty(num_classes, self.in_channels))
         self.reset_parameters()
 
@@ -111,3 +114,11 @@ class MarginHead(ClassificationHead):
         if hasattr(self.margin_function, 'log_scalars'):
             losses.update(self.margin_function.log_scalars())
         return losses
+
+
+def _build_margin(cfg: dict, num_classes: int) -> nn.Module:
+    """Build a margin; one for each class needs to know how many there are."""
+    kind = MODELS.get(cfg['type']) if isinstance(cfg['type'], str) else cfg['type']
+    if kind is not None and 'num_classes' in inspect.signature(kind).parameters:
+        cfg = dict(dict(num_classes=num_classes), **cfg)
+    return MODELS.build(cfg)

@@ -2,11 +2,15 @@
 from .adaface_margin import AdaFaceMargin
 from .arcface_margin import ArcFaceMargin
 from .cbam import CBAM
+from .class_wise_margin import ClassWiseMargin
+from .combined_margin import CombinedMargin
+from .cosface_margin import CosFaceMargin
 from .data_preprocessor import HybridDataPreprocessor
 from .feature_pooling import pool_feature
 from .projection import ProjectionMLP
 from .token_learner import TokenLearner
 
 __all__ = [
-    'AdaFaceMargin', 'ArcFaceMargin', 'CBAM', 'HybridDataPreprocessor', 'ProjectionMLP', 'TokenLearner', 'pool_feature'
+    'AdaFaceMargin', 'ArcFaceMargin', 'CBAM', 'ClassWiseMargin', 'CombinedMargin', 'CosFaceMargin',
+    'HybridDataPreprocessor', 'ProjectionMLP', 'TokenLearner', 'pool_feature'
 ]

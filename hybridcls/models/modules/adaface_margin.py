@@ -1,4 +1,6 @@
 """AdaFace as a margin that a margin head can use."""
+from typing import Union
+
 import torch
 from torch import Tensor, nn
 
@@ -49,10 +51,14 @@ class AdaFaceMargin(nn.Module):
 
     def forward(self, target_cosine: Tensor, norms: Tensor, labels: Tensor) -> Tensor:
         """Return the target logits before the scale, (N,), from the own cosines and the embeddings' lengths, (N,)."""
+        return self.with_margin(target_cosine, norms, self.margin)
+
+    def with_margin(self, target_cosine: Tensor, norms: Tensor, margin: Union[float, Tensor]) -> Tensor:
+        """The same with another margin, or with one for each row: shape (N,)."""
         if self.training:
             move_norm_statistics(norms, self.norm_mean, self.norm_std, self.t_alpha)
         scaler = norm_scaler(norms, self.norm_mean, self.norm_std, self.h)
-        return adaptive_margin_on_target(target_cosine, scaler, self.margin, self.gradient, self.clip_angle)
+        return adaptive_margin_on_target(target_cosine, scaler, margin, self.gradient, self.clip_angle)
 
     def log_scalars(self) -> dict[str, Tensor]:
         """What is worth a curve beside the loss: the running statistics of the norms."""

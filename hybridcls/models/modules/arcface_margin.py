@@ -1,4 +1,6 @@
 """ArcFace as a margin that a margin head can use."""
+from typing import Union
+
 import torch
 from torch import Tensor, nn
 
@@ -29,7 +31,11 @@ class ArcFaceMargin(nn.Module):
 
     def forward(self, target_cosine: Tensor, norms: Tensor, labels: Tensor) -> Tensor:
         """Return the target logits before the scale, (N,), from the cosines of the own classes, (N,)."""
-        return angular_margin_on_target(target_cosine, self.margin, self.beyond_pi, self.gradient)
+        return self.with_margin(target_cosine, norms, self.margin)
+
+    def with_margin(self, target_cosine: Tensor, norms: Tensor, margin: Union[float, Tensor]) -> Tensor:
+        """The same with another margin, or with one for each row: shape (N,)."""
+        return angular_margin_on_target(target_cosine, margin, self.beyond_pi, self.gradient)
 
     def extra_repr(self) -> str:
         """The settings, for ``print(model)``."""

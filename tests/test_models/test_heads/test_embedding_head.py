@@ -14,6 +14,7 @@ HEADS = {
     'ArcFaceHead': dict(num_classes=3),
     'AdaFaceHead': dict(num_classes=3),
     'EvidentialHead': dict(num_classes=3),
+    'CosFaceHead': dict(num_classes=3),
 }
 CLASSIFIERS = [name for name in HEADS if name != 'SupConHead']
 

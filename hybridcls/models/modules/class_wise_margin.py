@@ -1,0 +1,103 @@
+"""A margin of its own for each class."""
+from collections.abc import Sequence
+from typing import Optional, Union
+
+import torch
+from torch import Tensor, nn
+
+from hybridcls.checks import check_number
+from hybridcls.functional import margins_from_counts
+from hybridcls.registry import MODELS
+
+
+@MODELS.register_module('ClassWise')
+class ClassWiseMargin(nn.Module):
+    r"""Another margin with another number for each class: given, or the larger the fewer images the class has.
+
+    The rules by counts are described at :func:`hybridcls.functional.margins_from_counts`. Counts come from the config,
+    or from the training data through ``custom_hooks = [dict(type='ClassMarginsHook')]``; until then every class has
+    the margin ``high``. The numbers are the buffer ``class_margins``, shape (C,), and are in the checkpoint.
+
+    Args:
+        num_classes (int): C. A margin head fills it in.
+        base (dict): The margin that gets the numbers: 'ArcFace' (default), 'CosFace', 'AdaFace', 'CombinedMargin' (its
+            ``m2``), or one of your own with a method ``with_margin(target_cosine, norms, margins)``.
+        margins (Sequence[float], optional): The C margins themselves. Defaults to None.
+        counts (Sequence[int], optional): Training images of each class. Defaults to None.
+        low (float): The smallest margin. Defaults to 0.05.
+        high (float): The largest. Defaults to 0.5.
+        power (float): Of the count, < 0. Defaults to -0.25.
+        rule (str): 'range' (default, mmpretrain's ``SetAdaptiveMarginsHook``) or 'proportional' (LDAM).
+
+    Attributes:
+        margin (float): The largest margin, to read or to set (a warm-up): all margins are scaled with it.
+
+    Raises:
+        ValueError: If a number is out of range, or there are not C of them.
+        TypeError: If the base takes no margin for each row.
+
+    Example:
+        >>> margin = MODELS.build(dict(type='ClassWise', num_classes=2, base=dict(type='CosFace'), margins=[0.1, 0.5]))
+        >>> margin(torch.tensor([0.5, 0.5]), torch.ones(2), torch.tensor([1, 0]))
+        tensor([0.0000, 0.4000])
+    """
+
+    def __init__(self,
+                 num_classes: int,
+                 base: Optional[dict] = None,
+                 margins: Optional[Sequence[float]] = None,
+                 counts: Optional[Sequence[int]] = None,
+                 low: float = 0.05,
+                 high: float = 0.5,
+                 power: float = -0.25,
+                 rule: str = 'range') -> None:
+        super().__init__()
+        check_number('ClassWise', 'num_classes', num_classes, 1, integer=True)
+        self.base = MODELS.build(dict(type='ArcFace') if base is None else base)
+        if not hasattr(self.base, 'with_margin'):
+            raise TypeError(f'ClassWise: base is {type(self.base).__name__}, which has no method with_margin('
+                            'target_cosine, norms, margins) that takes one margin for each row. ArcFace, CosFace, '
+                            'AdaFace and CombinedMargin have it.')
+        if margins is not None and counts is not None:
+            raise ValueError('ClassWise: margins and counts are both given, and margins follow from counts. Drop one.')
+        self.low, self.high, self.power, self.rule = low, high, power, rule
+        margins_from_counts(torch.ones(1), low, high, power, rule)  # complains now, not when the counts come
+        self.register_buffer('class_margins', torch.full((num_classes, ), float(high)))
+        if margins is not None:
+            self._check_length('margins', margins)
+            self.base.eval()  # so that AdaFace's statistics do not move
+            for value in margins:
+                check_number('ClassWise', 'margins', value, 0)
+                self.base.with_margin(torch.zeros(1), torch.ones(1), float(value))  # its own limits
+            self.base.train()
+            self.class_margins.copy_(torch.tensor(margins))
+            self.high = max(margins)
+        self.margin = self.high
+        if counts is not None:
+            self.set_counts(counts)
+
+    def set_counts(self, counts: Union[Sequence[int], Tensor]) -> None:
+        """Take the margins from the number of images of each class, C numbers."""
+        self._check_length('counts', counts)
+        self.class_margins.copy_(
+            margins_from_counts(torch.as_tensor(counts), self.low, self.high, self.power, self.rule))
+
+    def forward(self, target_cosine: Tensor, norms: Tensor, labels: Tensor) -> Tensor:
+        """Return the target logits before the scale, (N,), from own cosines, lengths and labels, (N,) each."""
+        margins = self.class_margins[labels]
+        if self.margin != self.high:
+            margins = margins * (self.margin / self.high)
+        return self.base.with_margin(target_cosine, norms, margins)
+
+    def log_scalars(self) -> dict[str, Tensor]:
+        """What the base has to log."""
+        return self.base.log_scalars() if hasattr(self.base, 'log_scalars') else {}
+
+    def _check_length(self, name: str, values: Union[Sequence, Tensor]) -> None:
+        if len(values) != len(self.class_margins):
+            raise ValueError(f'ClassWise: {name} has {len(values)} numbers for num_classes={len(self.class_margins)}; '
+                             'one for each class is wanted.')
+
+    def extra_repr(self) -> str:
+        """The settings, for ``print(model)``."""
+        return (f'margin={self.margin}, low={self.low}, high={self.high}, power={self.power}, rule={self.rule!r}')
