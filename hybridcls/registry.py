@@ -55,8 +55,13 @@ def _child_of(name: str, place: str) -> Registry:
     parent = getattr(_mmpretrain, name) if hasattr(_mmpretrain, name) else getattr(_mmengine, name)
     # A parent's own locations are not imported when a child falls back to it, so mmpretrain's stand here again.
     mmpretrain_places = [] if place == 'apis' else [f'mmpretrain.{place}']
-    return HintingRegistry(
+    registry = HintingRegistry(
         parent.name, parent=parent, scope='hybridcls', locations=[*mmpretrain_places, f'hybridcls.{place}'])
+    if parent.parent is not None:
+        # mmengine looks for a scope among the children of its root only; without this, ``hybridcls.X`` would be
+        # unknown in the configs of packages other than mmpretrain.
+        parent.parent._add_child(registry)
+    return registry
 
 
 RUNNERS = _child_of('RUNNERS', 'engine')
