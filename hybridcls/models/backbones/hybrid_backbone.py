@@ -123,26 +123,45 @@ class HybridBackbone(BaseModule):
         summaries = self.token_learner(tokens[:, prefix:])
         return cat([tokens[:, :prefix], summaries.to(tokens.dtype)], dim=1)
 
+    def stream_parts(self) -> dict[str, tuple[str, ...]]:
+        """Return the names of the submodules that make up each stream: the model, and what sits on it."""
+        sits_on = dict(cnn='cbam', vit='token_learner')
+        return {name: tuple(part for part in (name, sits_on[name]) if getattr(self, part) is not None)
+                for name in self.stream_names}
+
     def get_layer_depth(self, param_name: str, prefix: str = 'backbone.') -> tuple[int, int]:
         """Return (depth, number of depths) of a parameter within its own stream, for layer-wise learning rates.
+
+        It is what mmpretrain's and our constructors of parameter groups ask for: they scale a learning rate by
+        ``rate ** (number - depth - 1)``.
 
         Args:
             param_name (str): Full name of the parameter.
             prefix (str): What stands before this backbone's own names. Defaults to ``'backbone.'``.
 
         Returns:
-            tuple[int, int]: 0 is the stem. Modules added to a stream (CBAM, TokenLearner) are as deep as its end.
+            tuple[int, int]: 0 is the stem. What follows the streams (neck, head), and what is new on them (CBAM,
+            TokenLearner), is at the last depth.
+
+        Raises:
+            ValueError: If a stream does not tell the order, or has no such parameter.
         """
-        name = param_name.removeprefix(prefix)
-        for stream_name in self.stream_names:
+        for stream_name, parts in self.stream_parts().items():
             stream = getattr(self, stream_name)
-            if name.startswith(f'{stream_name}.model.'):
-                return stream.get_layer_depth(name.removeprefix(f'{stream_name}.model.'))
-        if not name.startswith(('cbam.', 'token_learner.')):
+            if param_name.startswith(f'{prefix}{stream_name}.'):
+                return stream.get_layer_depth(param_name, f'{prefix}{stream_name}.')
+            if any(param_name.startswith(f'{prefix}{part}.') for part in parts):
+                return self._after(stream)
+        if param_name.startswith(prefix) and prefix:
             raise ValueError(f'HybridBackbone: it has no parameter {param_name!r}.')
-        stream = self.cnn if name.startswith('cbam.') else self.vit
-        depths = stream.get_layer_depth(next(name for name, _ in stream.model.named_parameters()))[1]
-        return depths - 1, depths
+        return max(self._after(getattr(self, name)) for name in self.stream_names)
+
+    @staticmethod
+    def _after(stream: nn.Module) -> tuple[int, int]:
+        """The last depth of a stream."""
+        first = next(name for name, _ in stream.named_parameters())
+        count = stream.get_layer_depth(first, '')[1]
+        return count - 1, count
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the features of the streams, the CNN's first."""

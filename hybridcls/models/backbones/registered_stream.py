@@ -70,13 +70,13 @@ class RegisteredStream(nn.Module):
         if hasattr(self.model, 'init_weights'):
             self.model.init_weights()
 
-    def get_layer_depth(self, param_name: str) -> tuple[int, int]:
-        """Return (depth, number of depths) of a parameter of ``self.model``, if the backbone tells."""
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Return (depth, number of depths) of a parameter, if the backbone tells; see :class:`TimmStream`."""
         if not hasattr(self.model, 'get_layer_depth'):
             raise ValueError(f'RegisteredStream: {type(self.model).__name__} does not tell in which order its '
                              'parameters come (it has no get_layer_depth), so layer-wise learning rates cannot be '
                              'used with it.')
-        return self.model.get_layer_depth(param_name, prefix='')
+        return self.model.get_layer_depth(param_name, prefix=f'{prefix}model.')
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the images and return the last feature of the backbone."""

@@ -5,11 +5,13 @@ from typing import Any, Optional, Union
 
 import timm
 import torch
+from timm.models import group_parameters
 from torch import Tensor, nn
 
 from hybridcls.checks import check_choice, check_file, check_number, did_you_mean
 from hybridcls.registry import MODELS
 
+from ..modules.layer_depths import timm_layer_depths
 from ..modules.shape_probe import channels_of, probe_output
 
 OUTPUTS = ('map', 'tokens', 'vector')
@@ -80,6 +82,7 @@ class TimmStream(nn.Module):
         self.model_name = model_name
         self.frozen_stages = frozen_stages
         self._frozen_modules: list[nn.Module] = []
+        self._depths: tuple[dict[str, int], int] = ({}, 0)
         self.output = output
         self.model = _create_model(model_name, pretrained, checkpoint_path, drop_path_rate, img_size, timm_args)
         self.img_size = _fixed_size(self.model)
@@ -124,29 +127,32 @@ class TimmStream(nn.Module):
             raise ValueError(f'TimmStream: {self.model_name} cannot take images of {height} x {width} ({error}). '
                              'Choose an img_size that its strides and windows divide.') from error
 
-    def _groups(self, coarse: bool) -> list[list[str]]:
-        """Parameter names from the input to the output: the stem, then stages (coarse) or blocks."""
-        if not hasattr(self.model, 'group_matcher'):
-            raise ValueError(f'TimmStream: timm does not say in which order the parameters of {self.model_name} come '
-                             '(it has no group_matcher), so frozen_stages and layer-wise learning rates cannot be '
-                             'used with it.')
-        from timm.models import group_parameters
-        return list(group_parameters(self.model, self.model.group_matcher(coarse=coarse), reverse=False).values())
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Return (depth, number of depths) of a parameter, for layer-wise learning rates.
 
-    def get_layer_depth(self, param_name: str) -> tuple[int, int]:
-        """Return (depth, number of depths) of a parameter of ``self.model``: 0 is the stem, the last is the final norm.
+        Args:
+            param_name (str): Full name of the parameter.
+            prefix (str): What stands before this stream's own names. Defaults to none.
+
+        Returns:
+            tuple[int, int]: 0 is the stem; the last depth is that of what follows the stream, a head.
 
         Raises:
-            ValueError: If timm does not know the order, or the model has no such parameter.
+            ValueError: If timm does not know the order, or the stream has no such parameter.
         """
-        groups = self._groups(coarse=False)
-        for depth, names in enumerate(groups):
-            if param_name in names:
-                return depth, len(groups)
-        raise ValueError(f'TimmStream: {self.model_name} has no parameter {param_name!r}.')
+        name = param_name.removeprefix(f'{prefix}model.')
+        if name not in self._depths[0]:  # asked for the first time, or layers (LoRA) were added since
+            self._depths = timm_layer_depths(self.model)
+        depths, count = self._depths
+        if not param_name.startswith(f'{prefix}model.') or name not in depths:
+            raise ValueError(f'TimmStream: {self.model_name} has no parameter {param_name!r}.')
+        return depths[name], count
 
     def _freeze(self) -> None:
-        groups = self._groups(coarse=True)
+        if not hasattr(self.model, 'group_matcher'):
+            raise ValueError(f'TimmStream: timm does not say in which order the parameters of {self.model_name} come '
+                             '(it has no group_matcher), so frozen_stages cannot be used with it.')
+        groups = list(group_parameters(self.model, self.model.group_matcher(coarse=True)).values())
         stages = len(groups) - 1
         if self.frozen_stages > stages:
             raise ValueError(f'TimmStream: frozen_stages={self.frozen_stages}, and {self.model_name} has {stages} '

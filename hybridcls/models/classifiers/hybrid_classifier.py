@@ -163,7 +163,7 @@ class HybridClassifier(BaseClassifier):
         return predictions
 
     def get_layer_depth(self, param_name: str) -> tuple[int, int]:
-        """Return (depth, number of depths) of a parameter of the backbone, for layer-wise learning rates."""
+        """Return (depth, number of depths) of a parameter, for layer-wise learning rates; see HybridBackbone."""
         if not hasattr(self.backbone, 'get_layer_depth'):
             raise ValueError(f'HybridClassifier: {type(self.backbone).__name__} does not tell in which order its '
                              'parameters come (it has no get_layer_depth).')
