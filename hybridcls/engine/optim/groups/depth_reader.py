@@ -1,0 +1,85 @@
+"""How deep a parameter lies in any model, for layer-wise learning rates."""
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from hybridcls.models.modules.layer_depths import timm_layer_depths
+
+__all__ = ['DepthReader']
+
+
+class DepthReader:
+    """Asks the model, or else the module in it that knows: its ``get_layer_depth``, or timm's group matcher.
+
+    Args:
+        who (str): Who speaks in errors.
+        model (nn.Module): Any model.
+
+    Example:
+        >>> import timm
+        >>> model = nn.ModuleDict(dict(backbone=timm.create_model('test_vit', num_classes=0), head=nn.Linear(64, 3)))
+        >>> reader = DepthReader('me', model)
+        >>> reader.scale('backbone.pos_embed', 0.5), reader.scale('head.weight', 0.5)
+        (0.0078125, 1.0)
+    """
+
+    def __init__(self, who: str, model: nn.Module) -> None:
+        self._who = who
+        self._model: Any = model
+        self._inner: list[tuple[str, Callable[[str], tuple[int, int]]]] = []
+
+    def scale(self, param_name: str, rate: float) -> float:
+        """What a learning rate is multiplied by: ``rate`` to the number of depths that follow this one.
+
+        Raises:
+            ValueError: If nobody knows the depth.
+        """
+        if rate == 1:
+            return 1.
+        depth, count = self._depth_of(param_name)
+        return rate**(count - depth - 1)
+
+    def _depth_of(self, param_name: str) -> tuple[int, int]:
+        refused = ''
+        if hasattr(self._model, 'get_layer_depth'):
+            try:
+                return self._model.get_layer_depth(param_name)
+            except NotImplementedError as error:  # mmpretrain's classifiers, of a backbone that does not know
+                refused = f' ({error})' if str(error) else ''
+        for path, depth_of in self._readers():
+            if param_name.startswith(path):
+                try:
+                    return depth_of(param_name)
+                except NotImplementedError as error:
+                    raise ValueError(self._complaint(f' (in {path.rstrip(".")}: {type(error).__name__})')) from error
+        if not self._readers():
+            raise ValueError(self._complaint(refused))
+        return 0, 1  # beside what has an order: a neck, a head
+
+    def _readers(self) -> list[tuple[str, Callable[[str], tuple[int, int]]]]:
+        """The outermost modules that know an order, by what their parameters' names start with."""
+        if not self._inner:
+            for path, module in self._model.named_modules():
+                prefix = f'{path}.' if path else ''
+                if any(prefix.startswith(outer) for outer, _ in self._inner):
+                    continue
+                if path and hasattr(module, 'get_layer_depth'):
+                    self._inner.append((prefix, _asking(module, prefix)))
+                elif hasattr(module, 'group_matcher'):
+                    self._inner.append((prefix, _looking_up(module, prefix)))
+        return self._inner
+
+    def _complaint(self, detail: str) -> str:
+        return (f'{self._who}: layer_decay_rate needs the order of the layers, and {type(self._model).__name__} does '
+                f'not tell it{detail}. Give the model or its backbone get_layer_depth(param_name, prefix), which '
+                'returns (depth, number of depths), or drop layer_decay_rate; lr_mult gives factors to whole parts.')
+
+
+def _asking(module: Any, prefix: str) -> Callable[[str], tuple[int, int]]:
+    return lambda param_name: module.get_layer_depth(param_name, prefix)
+
+
+def _looking_up(module: nn.Module, prefix: str) -> Callable[[str], tuple[int, int]]:
+    depths, count = timm_layer_depths(module)
+    return lambda param_name: (depths[param_name.removeprefix(prefix)], count)

@@ -1,0 +1,62 @@
+"""The parts of a model that a config can give numbers to, by name."""
+from collections.abc import Iterable, Mapping
+
+from torch import nn
+
+from hybridcls.checks import did_you_mean
+
+__all__ = ['ModelParts']
+
+
+class ModelParts:
+    """Finds parts by their names: streams of a hybrid backbone, and submodules by their paths.
+
+    A stream holds what sits on it: ``'cnn'`` is ``backbone.cnn`` and ``backbone.cbam``.
+
+    Args:
+        model (nn.Module): Any model; streams are known where a module has ``stream_parts()``.
+
+    Example:
+        >>> parts = ModelParts(nn.ModuleDict(dict(backbone=nn.Linear(2, 2), head=nn.Linear(2, 2))))
+        >>> parts.value_of('head.weight', dict(backbone=0.1, head=2.0), default=1.0)
+        2.0
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._prefixes: dict[str, tuple[str, ...]] = {}
+        self._top = tuple(name for name, child in model.named_children() if any(True for _ in child.parameters()))
+        for path, module in model.named_modules():
+            self._prefixes.setdefault(path, (f'{path}.', ))
+            if hasattr(module, 'stream_parts'):
+                start = f'{path}.' if path else ''
+                for stream, names in module.stream_parts().items():
+                    self._prefixes[stream] = tuple(f'{start}{name}.' for name in names)
+                    self._top += (stream, )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parts that most people mean: those at the top of the model, and the streams."""
+        return self._top
+
+    def check(self, who: str, key: str, names: Iterable[str]) -> None:
+        """Raise a ValueError unless all names are parts of the model."""
+        for name in names:
+            if not name or name not in self._prefixes:
+                raise ValueError(f'{who}: {key} names {name!r}, which is no part of the model.'
+                                 f'{did_you_mean(name, self._top)} Its parts: {", ".join(self._top)}; the path of any '
+                                 'submodule does too.')
+
+    def value_of(self, param_name: str, values: Mapping[str, float], default: float) -> float:
+        """What ``values`` (by part) say of a parameter; the innermost part decides."""
+        found, longest = default, 0
+        for part, value in values.items():
+            for prefix in self._prefixes[part]:
+                if len(prefix) > longest and param_name.startswith(prefix):
+                    found, longest = value, len(prefix)
+        return found
+
+    def part_of(self, param_name: str) -> str:
+        """The innermost of :attr:`names` that a parameter is in; ``''`` if it is the model's own."""
+        inside = [(len(prefix), name) for name in self._top for prefix in self._prefixes[name]
+                  if param_name.startswith(prefix)]
+        return max(inside)[1] if inside else ''
