@@ -91,7 +91,7 @@ class ImageFolder(CustomDataset):
 
     def load_data_list(self) -> list[dict]:
         """Return ``img_path``, ``gt_label`` (with labels) and ``file_number`` of each image."""
-        self._check_folder()
+        self.check_folder()
         data_list = self._from_list() if self.ann_file else super().load_data_list()
         for number, info in enumerate(data_list):
             info['file_number'] = number
@@ -181,7 +181,8 @@ class ImageFolder(CustomDataset):
             return error
         return None
 
-    def _check_folder(self) -> None:
+    def check_folder(self) -> None:
+        """Raise a FileNotFoundError if the folder or the list is not there."""
         if self.ann_file and isinstance(get_file_backend(self.ann_file), LocalBackend):
             check_file('ImageFolder', 'ann_file', self.ann_file,
                        "Set this dataset's ann_file, or the top-level data_root of the config if the list lies there.")
@@ -198,6 +199,10 @@ class ImageFolder(CustomDataset):
                                     'another place.')
         raise FileNotFoundError(f'{said} Set the top-level data_root of the config to where your images are: '
                                 '--cfg-options data_root=/path/to/your/images')
+
+    def class_folders(self) -> list[str]:
+        """Return the names of the class folders, in alphabetical order."""
+        return [name for name in find_folders(self.img_prefix)[0] if not name.startswith('.') and name != '__MACOSX']
 
     def _from_list(self) -> list[dict]:
         entries = read_annotations('ImageFolder', self.ann_file, self.with_label)
@@ -218,8 +223,7 @@ class ImageFolder(CustomDataset):
             samples, _ = get_samples(self.img_prefix, None, self.is_valid_file)
             advice = ''
         else:
-            folders = [name for name in find_folders(self.img_prefix)[0]
-                       if not name.startswith('.') and name != '__MACOSX']
+            folders = self.class_folders()
             self.folder_to_idx = self._number_folders(folders)
             samples, _ = get_samples(self.img_prefix, self.folder_to_idx, self.is_valid_file)
             advice = '' if folders else (' It has no class folders; for images without labels set with_label=False, '

@@ -10,9 +10,9 @@ from mmengine.logging import print_log
 
 from .dataloader_defaults import dataloaders_of
 
-__all__ = ['carry_said_once', 'takes_argument', 'SAID_ONCE']
+__all__ = ['SAID_ONCE', 'carry_said_once', 'datasets_in', 'takes_argument']
 
-SAID_ONCE = ('img_size', 'num_classes', 'data_root')
+SAID_ONCE = ('img_size', 'num_classes', 'data_root', 'pretrained')
 
 _HOOK_KEYS = ('default_hooks', 'custom_hooks')
 # Dicts below these keys are datasets.
@@ -20,7 +20,7 @@ _DATASET_KEYS = ('dataset', 'datasets', 'bank')
 
 
 def carry_said_once(cfg: Config) -> None:
-    """Copy top-level ``img_size``, ``num_classes`` and ``data_root`` to their places in ``cfg``, in place.
+    """Copy top-level ``img_size``, ``num_classes``, ``data_root`` and ``pretrained`` to their places, in place.
 
     - ``img_size`` (pixels; int or (height, width)): ``model.backbone.img_size`` of a HybridBackbone, each transform
       (however nested) whose class takes it, and each key of that name in the model, the pipelines, the dataloaders
@@ -29,6 +29,7 @@ def carry_said_once(cfg: Config) -> None:
     - ``data_root``: each dataset, wrapped or not, that has the key or whose class takes it. A dataset that names a
       root of its own, one that the top level never had (in the config or its bases), keeps it: images from
       elsewhere, say to be rejected as unknown, live beside the others.
+    - ``pretrained`` (True or False): the timm streams of a HybridBackbone.
 
     A key that the top level does not have, or has as None, is left alone everywhere.
     """
@@ -38,6 +39,11 @@ def carry_said_once(cfg: Config) -> None:
         _carry_num_classes(cfg, cfg.num_classes)
     if cfg.get('data_root') is not None:
         _carry_data_root(cfg, cfg.data_root)
+    if cfg.get('pretrained') is not None:
+        for stream in ('cnn', 'vit'):
+            part = _hybrid_backbone(cfg).get(stream)
+            if isinstance(part, dict) and 'model_name' in part:
+                part['pretrained'] = cfg.pretrained
 
 
 def takes_argument(cls: Any, name: str) -> bool:
@@ -67,8 +73,8 @@ def takes_argument(cls: Any, name: str) -> bool:
 
 
 def _carry_img_size(cfg: Config, size: Any) -> None:
-    backbone = (cfg.get('model') or {}).get('backbone') or {}
-    if str(backbone.get('type', '')).rsplit('.', 1)[-1] == 'HybridBackbone':
+    backbone = _hybrid_backbone(cfg)
+    if backbone:
         backbone['img_size'] = size
     places = [value for key, value in cfg.items() if key not in _HOOK_KEYS]
     # A hook may hold another model (a teacher, say) with an image size of its own; only its data are meant.
@@ -80,6 +86,12 @@ def _carry_img_size(cfg: Config, size: Any) -> None:
     for transform in _transforms_in(cfg):
         if _class_takes('TRANSFORMS', transform['type'], 'img_size'):
             transform['img_size'] = size
+
+
+def _hybrid_backbone(cfg: Config) -> dict:
+    """``model.backbone`` if it is a HybridBackbone, else an empty dict."""
+    backbone = (cfg.get('model') or {}).get('backbone') or {}
+    return backbone if str(backbone.get('type', '')).rsplit('.', 1)[-1] == 'HybridBackbone' else {}
 
 
 def _carry_num_classes(cfg: Config, number: int) -> None:
@@ -104,7 +116,7 @@ def classifying_head(cfg: Config) -> Optional[dict]:
 
 def _carry_data_root(cfg: Config, root: str) -> None:
     said = _values_along_bases(cfg.filename, 'data_root') | {root, None, ''}
-    for node in _datasets_in(cfg):
+    for node in datasets_in(cfg):
         if node.get('data_root') not in said:
             print_log(f"data_root={node['data_root']!r} of a {node.get('type')} stays its own; the config's data_root "
                       f'is {root!r}.', logger='current')
@@ -123,7 +135,7 @@ def _dicts_in(node: Any) -> Iterator[dict]:
             yield from _dicts_in(value)
 
 
-def _datasets_in(node: Any) -> Iterator[dict]:
+def datasets_in(node: Any) -> Iterator[dict]:
     """Yield every dict below a key that holds a dataset or a list of them."""
     if isinstance(node, (Config, dict)):
         for key, value in node.items():
@@ -131,10 +143,10 @@ def _datasets_in(node: Any) -> Iterator[dict]:
                 for entry in value if isinstance(value, (list, tuple)) else [value]:
                     if isinstance(entry, dict) and 'type' in entry:
                         yield entry
-            yield from _datasets_in(value)
+            yield from datasets_in(value)
     elif isinstance(node, (list, tuple)):
         for value in node:
-            yield from _datasets_in(value)
+            yield from datasets_in(value)
 
 
 def _transforms_in(node: Any, inside: bool = False) -> Iterator[dict]:

@@ -7,6 +7,7 @@ from typing import Any, Optional
 from mmengine.config import Config
 
 from .checkpoint_files import check_writable, is_whole_checkpoint, newest_whole_checkpoint
+from .data_folders import check_data_folders, share_class_names
 from .dataloader_defaults import dataloaders_of
 from .distributed import prepare_distributed
 from .mixed_precision import use_mixed_precision
@@ -53,6 +54,7 @@ def prepare_training(cfg: Config, options: TrainOptions, work_dir: Optional[str]
 
     Raises:
         PermissionError: If the work dir cannot be written.
+        FileNotFoundError: If a folder of images is not there.
         ValueError: If an option does not fit the config.
     """
     for key in ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'):
@@ -75,6 +77,8 @@ def prepare_training(cfg: Config, options: TrainOptions, work_dir: Optional[str]
     _limit_dataloaders(cfg, options)
     _choose_start(cfg, options)
     add_standing_hooks(cfg)
+    check_data_folders(cfg)
+    share_class_names(cfg)
     infer_num_classes(cfg)
     return cfg
 
@@ -98,6 +102,8 @@ def prepare_testing(cfg: Config, checkpoint: str, options: TrainOptions, work_di
     _limit_dataloaders(cfg, options)
     cfg.load_from, cfg.resume = checkpoint, False
     add_standing_hooks(cfg)
+    check_data_folders(cfg, kinds=('test', ))
+    share_class_names(cfg)
     infer_num_classes(cfg)
     return cfg
 

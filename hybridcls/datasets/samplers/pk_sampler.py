@@ -49,7 +49,7 @@ class PKSampler(Sampler):
             ``shuffle=True``. Only its dataset, seed and epoch are used.
         batch_size (int): Filled in by mmengine from the dataloader's ``batch_size``: P x K.
         images_per_class (int): K, at least 1.
-        classes_per_batch (int, optional): P, to be checked against the batch size. Defaults to None: ``batch_size / K``.
+        classes_per_batch (int, optional): P, checked against the batch size. Defaults to None: ``batch_size / K``.
         batches_per_epoch (int, optional): End epochs after so many batches. If that is too few for all images, a
             random part of the groups is left out, another one in each epoch. Defaults to None: as many as needed.
 
