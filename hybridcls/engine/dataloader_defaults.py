@@ -4,7 +4,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-__all__ = ['dataloaders_of', 'end_workers', 'fill_dataloader_defaults']
+__all__ = ['dataloaders_of', 'end_workers', 'end_workers_of', 'fill_dataloader_defaults']
 
 
 def dataloaders_of(node: Any, path: str = '') -> Iterator[tuple[str, dict]]:
@@ -51,4 +51,10 @@ def end_workers(runner: Any) -> None:
     from mmengine.runner.base_loop import BaseLoop
     for loop in (runner._train_loop, runner._val_loop, runner._test_loop):
         if isinstance(loop, BaseLoop):
-            loop.dataloader._iterator = None
+            end_workers_of(loop.dataloader)
+
+
+def end_workers_of(dataloader: Any) -> None:
+    """The same for one dataloader; anything else, such as the config of one that was never built, is left alone."""
+    if hasattr(dataloader, '_iterator'):
+        dataloader._iterator = None

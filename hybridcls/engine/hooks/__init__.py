@@ -2,9 +2,12 @@
 from .checkpoint_hook import CheckpointHook
 from .checkpoint_match_hook import CheckpointMatchHook
 from .class_margins_hook import ClassMarginsHook
+from .embedding_bank_hook import EmbeddingBankHook
+from .learning_curves_hook import LearningCurvesHook
 from .random_state_hook import RandomStateHook, seed_worker
 from .transfer_hook import TransferHook
 
 __all__ = [
-    'CheckpointHook', 'CheckpointMatchHook', 'ClassMarginsHook', 'RandomStateHook', 'TransferHook', 'seed_worker'
+    'CheckpointHook', 'CheckpointMatchHook', 'ClassMarginsHook', 'EmbeddingBankHook', 'LearningCurvesHook',
+    'RandomStateHook', 'TransferHook', 'seed_worker'
 ]

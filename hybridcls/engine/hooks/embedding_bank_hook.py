@@ -1,0 +1,89 @@
+"""Before an evaluation, embed the images that the nearest-neighbour metric looks among."""
+from typing import Any, Union
+
+import torch
+from mmengine.dist import collect_results, is_main_process
+from mmengine.evaluator import Evaluator
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner, autocast
+from torch.utils.data import DataLoader
+
+from hybridcls.registry import HOOKS
+
+from ..dataloader_defaults import end_workers_of
+
+
+@HOOKS.register_module()
+class EmbeddingBankHook(Hook):
+    """Embed a data set with the weights that are about to be evaluated, and hand it to every ``KNNAccuracy``.
+
+    By the protocol of kNN evaluation the neighbours are the *training* images, under the pipeline of the validation.
+    The weights are those of the evaluation, an EMAHook's average included; the model is in eval mode; the random
+    numbers of the training stay what they were (RandomStateHook). With several processes each embeds its part.
+
+    It costs one forward pass over the data set at each evaluation: give it a part of a large one
+    (``dataset=dict(..., indices=50000)``). Without this hook the metric leaves one image out at a time.
+
+    Args:
+        dataloader (dict): Config of a dataloader with labels, in any order, without augmentation. ``img_size`` and
+            ``data_root`` reach it from the top level of the config.
+
+    Raises:
+        ValueError: If no metric of the evaluation takes a bank, or an image has no label or no embedding.
+    """
+
+    priority = 'LOW'  # after the hook that exchanges weights for their average
+
+    def __init__(self, dataloader: dict) -> None:
+        self.dataloader: Union[dict, DataLoader] = dataloader
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Fill the bank of the validation."""
+        self._fill(runner, runner.val_evaluator, runner.val_loop.fp16)
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        """Fill the bank of the test."""
+        self._fill(runner, runner.test_evaluator, runner.test_loop.fp16)
+
+    def after_run(self, runner: Runner) -> None:
+        """End the workers."""
+        end_workers_of(self.dataloader)
+
+    def _fill(self, runner: Runner, evaluator: Evaluator, mixed_precision: bool) -> None:
+        metrics = [metric for metric in evaluator.metrics if hasattr(metric, 'set_bank')]
+        if not metrics:
+            raise ValueError('EmbeddingBankHook: no metric of this evaluation takes a bank. Add '
+                             "dict(type='KNNAccuracy') to val_evaluator and test_evaluator, or drop the hook.")
+        if isinstance(self.dataloader, dict):
+            self.dataloader = runner.build_dataloader(self.dataloader)
+        embeddings, labels = self._embed(runner.model, self.dataloader, mixed_precision)
+        if is_main_process():
+            for metric in metrics:
+                metric.set_bank(embeddings, labels)
+
+    @staticmethod
+    @torch.no_grad()
+    def _embed(model: Any, dataloader: DataLoader, mixed_precision: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the embeddings and labels of all processes, in the main process."""
+        if is_model_wrapper(model):
+            model = model.module
+        was_training = model.training
+        model.eval()
+        rows: list[tuple[Any, int]] = []
+        with autocast(enabled=mixed_precision):
+            for data in dataloader:
+                samples = model.test_step(data)
+                for sample in samples:
+                    if 'embedding' not in sample or 'gt_label' not in sample:
+                        lacks = 'embedding' if 'embedding' not in sample else 'gt_label'
+                        raise ValueError(f'EmbeddingBankHook: the predictions for its dataloader have no {lacks}. The '
+                                         'data need labels, and the head must set the embedding (those of hybridcls '
+                                         'do).')
+                block = torch.stack([sample.embedding for sample in samples]).float().cpu().numpy()
+                rows += [(row, int(sample.gt_label)) for row, sample in zip(block, samples, strict=True)]
+        model.train(was_training)
+        collected = collect_results(rows, len(dataloader.dataset), device='cpu')
+        if not is_main_process():
+            return torch.empty(0), torch.empty(0)
+        return torch.stack([torch.from_numpy(row) for row, _ in collected]), torch.tensor([y for _, y in collected])

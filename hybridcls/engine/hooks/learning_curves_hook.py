@@ -1,0 +1,95 @@
+"""Keep a picture of the training's curves in the work dir."""
+import json
+import time
+from pathlib import Path
+from typing import Any, Optional
+
+from mmengine.hooks import Hook
+from mmengine.runner import EpochBasedTrainLoop, Runner
+
+from hybridcls.checks import check_number
+from hybridcls.registry import HOOKS
+from hybridcls.visualization.learning_curves import Curve, draw_learning_curves
+
+from ..checkpoint_files import write_whole
+
+
+@HOOKS.register_module()
+class LearningCurvesHook(Hook):
+    """Draw the losses of training and validation, the scores and the learning rate into ``learning_curves.png``.
+
+    The picture is drawn after validations, not more often than every ``seconds_between``, and at the end. What
+    contains ``loss`` is taken for a loss, every other validated number for a score. After a resume the curves are
+    whole: those of the training come from the message hub, which a checkpoint holds, and the validated numbers from
+    ``learning_curves.json`` beside the picture, since a checkpoint is written before the validation of its epoch.
+
+    Args:
+        seconds_between (float): So long the picture may be out of date; drawing takes about half a second.
+            Defaults to 60.
+        file_name (str): Within the work dir; a ``.png``. Defaults to ``'learning_curves.png'``.
+
+    Raises:
+        ValueError: If a number is negative or the file is no ``.png``.
+    """
+
+    priority = 'VERY_LOW'  # after the hooks that write the numbers of a training step down
+
+    def __init__(self, seconds_between: float = 60., file_name: str = 'learning_curves.png') -> None:
+        check_number('LearningCurvesHook', 'seconds_between', seconds_between, 0)
+        if not file_name.endswith('.png'):
+            raise ValueError(f'LearningCurvesHook: file_name={file_name!r} must end in .png.')
+        self.seconds_between = seconds_between
+        self.file_name = file_name
+        self._drawn = time.monotonic()
+        self._validations: list[dict[str, Any]] = []
+
+    def before_train(self, runner: Runner) -> None:
+        """Read the validations of the run that is resumed, up to its checkpoint."""
+        self._drawn = time.monotonic()
+        numbers = self._numbers_file(runner)
+        self._validations = []
+        if runner.iter > 0 and numbers.is_file():
+            self._validations = [one for one in json.loads(numbers.read_text()) if one['iter'] <= runner.iter]
+
+    def after_val_epoch(self, runner: Runner, metrics: Optional[dict] = None) -> None:
+        """Write the numbers of this validation down, and draw if the picture is old."""
+        if runner.iter == 0 or runner.rank != 0:  # runner.val() alone
+            return
+        values = {name: float(value) for name, value in (metrics or {}).items() if isinstance(value, (int, float))}
+        self._validations.append(dict(iter=runner.iter, metrics=values))
+        write_whole(json.dumps(self._validations).encode(), self._numbers_file(runner))
+        if time.monotonic() - self._drawn >= self.seconds_between:
+            self._draw(runner)
+
+    def after_train(self, runner: Runner) -> None:
+        """Draw the final picture."""
+        if runner.rank == 0:
+            self._draw(runner)
+
+    def _numbers_file(self, runner: Runner) -> Path:
+        return Path(runner.work_dir, self.file_name).with_suffix('.json')
+
+    def _draw(self, runner: Runner) -> None:
+        per_epoch = len(runner.train_dataloader) if isinstance(runner.train_loop, EpochBasedTrainLoop) else 1
+        losses: dict[str, Curve] = {}
+        scores: dict[str, Curve] = {}
+        learning_rate: Optional[Curve] = None
+        for name, buffer in runner.message_hub.log_scalars.items():
+            if name.startswith('train/') and ('loss' in name or name in ('train/lr', 'train/base_lr')):
+                values = [float(value) for value in buffer.data[0]]
+                # Logged once an iteration, the last of them now.
+                first = runner.iter - len(values) + 1
+                curve = ([(first + index) / per_epoch for index in range(len(values))], values)
+                if 'loss' in name:
+                    losses[name.replace('/', ' ', 1)] = curve
+                elif learning_rate is None or name == 'train/base_lr':
+                    learning_rate = curve
+        for name in dict.fromkeys(name for one in self._validations for name in one['metrics']):
+            those = [one for one in self._validations if name in one['metrics']]
+            curve = ([one['iter'] / per_epoch for one in those], [one['metrics'][name] for one in those])
+            (losses if 'loss' in name else scores)[f'val {name.removeprefix("val/")}'] = curve
+        if losses or scores:
+            axis = 'epoch' if per_epoch > 1 else 'iteration'
+            picture = draw_learning_curves(losses, scores, learning_rate, axis, runner.experiment_name)
+            write_whole(picture, Path(runner.work_dir, self.file_name))
+        self._drawn = time.monotonic()
