@@ -1,0 +1,22 @@
+default_scope = 'hybridcls'
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=50),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+    curves=dict(type='LearningCurvesHook'),  # learning_curves.png in the work dir
+    visualization=dict(type='VisualizationHook', enable=False),  # tools/test.py --show-dir switches it on
+)
+env_cfg = dict(
+    cudnn_benchmark=True,
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+    dist_cfg=dict(backend='nccl'),  # without a GPU it is gloo
+)
+visualizer = dict(type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
+# Validation losses are logged as they are: mmengine would average those of several epochs.
+log_processor = dict(mean_pattern=r'^(?!val/).*(loss|time|data_time|grad_norm).*')
+log_level = 'INFO'
+randomness = dict(seed=0, deterministic=False)
+load_from = None
+resume = False

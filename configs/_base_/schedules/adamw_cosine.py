@@ -1,0 +1,19 @@
+"""AdamW with a warm-up of 5 epochs and a cosine over 100, for batches of 1,024 images."""
+optim_wrapper = dict(
+    type='ComposedOptimWrapper',
+    optimizer=dict(type='AdamW', lr=5e-4, weight_decay=0.05, fused=True),
+    paramwise_cfg=dict(
+        norm_decay_mult=0.,
+        bias_decay_mult=0.,
+        flat_decay_mult=0.,
+        custom_keys={key: dict(decay_mult=0.) for key in ('pos_embed', 'relative_position_bias_table', 'cls_token')}),
+    amp='bfloat16',
+    clip_grad=dict(max_norm=5.0))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-3, by_epoch=True, begin=0, end=5, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=True, begin=5, convert_to_iter_based=True),
+]
+train_cfg = dict(by_epoch=True, max_epochs=100, val_interval=1)
+val_cfg = dict()
+test_cfg = dict()
+auto_scale_lr = dict(base_batch_size=1024)  # used with --auto-scale-lr

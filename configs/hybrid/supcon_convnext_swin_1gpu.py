@@ -1,0 +1,8 @@
+"""`supcon_convnext_swin.py` on one GPU: smaller batches, gradients of 16 of them for one update, as many images.
+
+    python tools/train.py configs/hybrid/supcon_convnext_swin_1gpu.py
+"""
+_base_ = './supcon_convnext_swin.py'
+model = dict(backbone=dict(with_cp=True))  # activations are computed again instead of kept
+train_dataloader = dict(batch_size=32)
+optim_wrapper = dict(accumulative_counts=16)
