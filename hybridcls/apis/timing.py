@@ -47,7 +47,8 @@ def interleaved_timings(functions: Mapping[str, Callable[[], Any]],
         dict[str, Timing]: By name, in the given order.
 
     Example:
-        >>> timings = interleaved_timings(dict(short=lambda: sum(range(10)), long=lambda: sum(range(100_000))), rounds=3)
+        >>> alternatives = dict(short=lambda: sum(range(10)), long=lambda: sum(range(100_000)))
+        >>> timings = interleaved_timings(alternatives, rounds=3)
         >>> timings['short'].ratio, timings['long'].ratio > 10
         (1.0, True)
     """

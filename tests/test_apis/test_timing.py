@@ -19,7 +19,8 @@ def test_ratio_is_that_of_the_same_round(monkeypatch):
     seconds = iter([1., 2., 20., 10., 10., 20.])
     monkeypatch.setattr(timing, '_seconds_of', lambda function: next(seconds))
     timings = interleaved_timings(dict(a=None, b=None), rounds=3, warmup=0)
-    assert timings['b'] == Timing(20., 2., (2., 2.)) and timings['a'].ratio == 1.
+    assert timings['b'] == Timing(20., 2., (2., 2.))
+    assert timings['a'].ratio == 1.
 
 
 def test_reference_may_be_any_and_the_table_names_all(monkeypatch):
@@ -27,7 +28,8 @@ def test_reference_may_be_any_and_the_table_names_all(monkeypatch):
     monkeypatch.setattr(timing, '_seconds_of', lambda function: next(seconds))
     timings = interleaved_timings(dict(ours=None, plain=None), reference='plain', rounds=1, warmup=0)
     assert timings['ours'].ratio == 0.25
-    assert 'ours' in timing_table(timings, 'form') and '0.250' in timing_table(timings)
+    assert 'ours' in timing_table(timings, 'form')
+    assert '0.250' in timing_table(timings)
 
 
 def test_no_round_is_an_error():
