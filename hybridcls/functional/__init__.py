@@ -2,22 +2,25 @@
 from .adaptive_margin import adaptive_margin_on_target, move_norm_statistics, norm_scaler
 from .angular_margin import additive_angular_margin, angular_margin_on_target
 from .class_margins import margins_from_counts
+from .class_statistics import ClassStatistics, class_statistics, merge_class_statistics
 from .dirichlet_uncertainty import DirichletUncertainty, dirichlet_entropy, dirichlet_uncertainty
 from .evidence import EVIDENCE_KINDS, evidence_from_logits
 from .evidential_losses import EVIDENTIAL_FORMS, dirichlet_kl_to_uniform, evidential_data_loss, misleading_evidence
 from .gather import gather_rows, num_processes
 from .margin_combination import additive_cosine_margin_on_target, combined_margin_on_target
-from .margin_softmax import cosine_logits, margin_cross_entropy
+from .margin_softmax import cosine_logits, margin_cross_entropy, predicted_classes, statistics_cross_entropy
 from .mixture_uncertainty import MixtureUncertainty, mixture_uncertainty
 from .nearest_neighbours import nearest_neighbours, vote_ranks
 from .supervised_contrast import supervised_contrast
 from .unit_vectors import unit_rows
 
 __all__ = [
-    'DirichletUncertainty', 'EVIDENCE_KINDS', 'EVIDENTIAL_FORMS', 'MixtureUncertainty', 'adaptive_margin_on_target',
-    'additive_angular_margin', 'additive_cosine_margin_on_target', 'angular_margin_on_target',
-    'combined_margin_on_target', 'cosine_logits', 'dirichlet_entropy', 'dirichlet_kl_to_uniform',
-    'dirichlet_uncertainty', 'evidence_from_logits', 'evidential_data_loss', 'gather_rows', 'margin_cross_entropy',
-    'margins_from_counts', 'misleading_evidence', 'mixture_uncertainty', 'move_norm_statistics',
-    'nearest_neighbours', 'norm_scaler', 'num_processes', 'supervised_contrast', 'unit_rows', 'vote_ranks'
+    'ClassStatistics', 'DirichletUncertainty', 'EVIDENCE_KINDS', 'EVIDENTIAL_FORMS', 'MixtureUncertainty',
+    'adaptive_margin_on_target', 'additive_angular_margin', 'additive_cosine_margin_on_target',
+    'angular_margin_on_target', 'class_statistics', 'combined_margin_on_target', 'cosine_logits',
+    'dirichlet_entropy', 'dirichlet_kl_to_uniform', 'dirichlet_uncertainty', 'evidence_from_logits',
+    'evidential_data_loss', 'gather_rows', 'margin_cross_entropy', 'margins_from_counts', 'merge_class_statistics',
+    'misleading_evidence', 'mixture_uncertainty', 'move_norm_statistics', 'nearest_neighbours', 'norm_scaler',
+    'num_processes', 'predicted_classes', 'statistics_cross_entropy', 'supervised_contrast', 'unit_rows',
+    'vote_ranks'
 ]

@@ -2,13 +2,22 @@
 from collections.abc import Callable
 from typing import Optional
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hybridcls.checks import check_choice
+
+from .class_statistics import ClassStatistics, class_statistics
 from .full_precision import outside_autocast
 from .unit_vectors import unit_rows
 
-__all__ = ['cosine_logits', 'margin_cross_entropy']
+__all__ = ['SOFTMAX_FORMS', 'cosine_logits', 'margin_cross_entropy', 'predicted_classes', 'statistics_cross_entropy']
+
+SOFTMAX_FORMS = ('auto', 'dense', 'streamed')
+
+# Logits, up to which ...
+_DENSE_IS_FASTER = 2**16
 
 
 def cosine_logits(embeddings: Tensor, centres: Tensor) -> Tensor:
@@ -36,15 +45,22 @@ def margin_cross_entropy(embeddings: Tensor,
                          margin: Callable[[Tensor, Tensor], Tensor],
                          scale: float = 64.,
                          label_smoothing: float = 0.,
-                         cosine_clip: Optional[float] = None) -> tuple[Tensor, Tensor]:
+                         cosine_clip: Optional[float] = None,
+                         softmax: str = 'auto',
+                         sub_centres: int = 1,
+                         memory: Optional[int] = None) -> tuple[Tensor, Tensor]:
     r"""Mean of :math:`-\log \frac{e^{s\,t_y}}{e^{s\,t_y} + \sum_{j \ne y} e^{s \cos\theta_j}}`, with t from ``margin``.
 
     ``margin`` sees no more than the N cosines of the own classes and the N lengths, so that how the softmax over the C
-    classes is computed stays this function's own affair. This is the dense form: it holds N x C logits.
+    classes is computed is this function's own affair:
+
+    - ``'dense'`` holds N x C logits, several times over with what autograd saves of them. It has second derivatives.
+    - ``'streamed'`` visits the classes block by block (:func:`class_statistics`), and needs memory linear in N and C.
+    - ``'auto'``: dense where few logits make it the faster one, streamed above.
 
     Args:
         embeddings (Tensor): Shape (N, D), any length and floating dtype.
-        centres (Tensor): Class centres, shape (C, D), any length and floating dtype.
+        centres (Tensor): Class centres, shape (C * K, D), any length and floating dtype, those of a class together.
         labels (Tensor): Own classes, int64 in [0, C), shape (N,).
         margin (Callable): From the own cosines, shape (N,), and the lengths of the embeddings, shape (N,), both
             float32 or float64, to the target logits before the scale, shape (N,).
@@ -52,10 +68,17 @@ def margin_cross_entropy(embeddings: Tensor,
         label_smoothing (float): Share of the target given to all classes alike, in [0, 1). Defaults to 0.
         cosine_clip (float, optional): Keep all cosines this far from +-1, without gradient beyond (1e-3 in AdaFace's
             repository). Defaults to None.
+        softmax (str): One of ``SOFTMAX_FORMS``. Defaults to 'auto'.
+        sub_centres (int): K; the cosine of a class is the largest of its K. Defaults to 1.
+        memory (int, optional): Bytes for the blocks of the streamed form. Defaults to None: see
+            :func:`class_statistics`.
 
     Returns:
         tuple[Tensor, Tensor]: The loss, a scalar, float32 or float64; and the predicted classes, int64, shape (N,),
-        those of the largest cosine without margin.
+        those of the largest cosine without margin, the first one of equals.
+
+    Raises:
+        ValueError: If ``softmax`` is unknown.
 
     Example:
         >>> import torch
@@ -64,9 +87,21 @@ def margin_cross_entropy(embeddings: Tensor,
         >>> bool(torch.isclose(loss, torch.tensor(-1.).exp().log1p())), predicted
         (True, tensor([0]))
     """
+    check_choice('margin_cross_entropy', 'softmax', softmax, SOFTMAX_FORMS)
+    if softmax == 'auto':
+        softmax = 'dense' if len(embeddings) * len(centres) <= _DENSE_IS_FASTER else 'streamed'
     with outside_autocast(embeddings):
         units, lengths = unit_rows(embeddings)
+        if softmax == 'streamed':
+            statistics = class_statistics(units, centres, labels, scale, cosine_clip, label_smoothing > 0, sub_centres,
+                                          memory)
+            losses = statistics_cross_entropy(statistics, len(centres) // sub_centres,
+                                              lambda cosine: margin(cosine, lengths), scale, label_smoothing,
+                                              cosine_clip)
+            return losses.mean(), predicted_classes(statistics, labels)
         cosine = units @ unit_rows(centres)[0].t()
+        if sub_centres > 1:
+            cosine = cosine.unflatten(1, (-1, sub_centres)).amax(2)
         predicted = cosine.detach().argmax(1)
         if cosine_clip is not None:
             cosine = cosine.clamp(-1 + cosine_clip, 1 - cosine_clip)
@@ -74,3 +109,38 @@ def margin_cross_entropy(embeddings: Tensor,
         target = margin(cosine.gather(1, own).squeeze(1), lengths)
         logits = scale * cosine.scatter(1, own, target.unsqueeze(1))
         return F.cross_entropy(logits, labels, label_smoothing=label_smoothing), predicted
+
+
+def statistics_cross_entropy(statistics: ClassStatistics,
+                             num_classes: int,
+                             margin: Callable[[Tensor], Tensor],
+                             scale: float = 64.,
+                             label_smoothing: float = 0.,
+                             cosine_clip: Optional[float] = None) -> Tensor:
+    """The loss of each embedding, from what it sees of all classes.
+
+    Args:
+        statistics (ClassStatistics): Over all classes; with ``cosine_sum`` if labels are smoothed.
+        num_classes (int): C.
+        margin (Callable): From the own cosines, shape (N,), to the target logits before the scale, shape (N,).
+        scale, label_smoothing, cosine_clip: As in :func:`margin_cross_entropy`, and as the statistics were made with.
+
+    Returns:
+        Tensor: Shape (N,), float32 or float64.
+    """
+    cosine = statistics.target_cosine
+    if cosine_clip is not None:
+        cosine = cosine.clamp(-1 + cosine_clip, 1 - cosine_clip)
+    target = scale * margin(cosine)
+    losses = -F.logsigmoid(target - statistics.log_sum_exp)
+    if label_smoothing:
+        mean_logit = (scale * (statistics.cosine_sum - cosine) + target) / num_classes
+        losses = losses + label_smoothing * (target - mean_logit)
+    return losses
+
+
+def predicted_classes(statistics: ClassStatistics, labels: Tensor) -> Tensor:
+    """The classes of the largest cosine without margin, int64, shape (N,); the first one of equals."""
+    own, other = statistics.target_cosine.detach(), statistics.best_cosine
+    is_own = (own > other) | ((own == other) & (labels < statistics.best_class))
+    return torch.where(is_own, labels, statistics.best_class)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from .full_precision import at_least_float32
 
-__all__ = ['unit_rows']
+__all__ = ['inverse_lengths', 'unit_rows']
 
 # Shorter rows have no direction that float32 could tell: their squares underflow.
 _SHORTEST = 1e-12
@@ -37,3 +37,20 @@ def unit_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
     lengths = torch.linalg.vector_norm(rows, dim=-1)
     # x / inf is zero in the value and in both gradients; NaN rows stay NaN and are seen.
     return rows / lengths.masked_fill(lengths <= _SHORTEST, math.inf).unsqueeze(-1), lengths
+
+
+def inverse_lengths(rows: Tensor) -> Tensor:
+    """What :func:`unit_rows` multiplies each row with: one over its length, 0 for a row without a direction.
+
+    Args:
+        rows (Tensor): Shape (..., D), float32 or float64.
+
+    Returns:
+        Tensor: Shape (...,), dtype of ``rows``.
+
+    Example:
+        >>> inverse_lengths(torch.tensor([[3., 4.], [0., 0.]]))
+        tensor([0.2000, 0.0000])
+    """
+    lengths = torch.linalg.vector_norm(rows, dim=-1)
+    return lengths.masked_fill_(lengths <= _SHORTEST, math.inf).reciprocal_()

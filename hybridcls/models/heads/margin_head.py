@@ -7,8 +7,9 @@ import torch
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
-from hybridcls.checks import check_number
+from hybridcls.checks import check_choice, check_number
 from hybridcls.functional import cosine_logits, margin_cross_entropy
+from hybridcls.functional.margin_softmax import SOFTMAX_FORMS
 from hybridcls.registry import MODELS
 from hybridcls.structures import read_hard_labels
 
@@ -28,6 +29,9 @@ class MarginHead(ClassificationHead):
     parameter itself is never cast. Scores are the softmax of ``scale`` times the cosine *without* the margin, which
     belongs to training: they rank classes rightly, but a scale of 64 makes them confident.
 
+    The softmax over the classes streams: no more than a block of the N x C logits is held at a time, forward and
+    backward, unless there are so few that the dense form is faster (key ``softmax``; the numbers are the same).
+
     Each view of an image is one more sample with the image's label. Labels must be hard: with soft ones (mixup, cutmix)
     there is no own class to give the margin to.
 
@@ -41,6 +45,10 @@ class MarginHead(ClassificationHead):
         label_smoothing (float): Share of the target given to all classes alike, in [0, 1). Defaults to 0.
         cosine_clip (float, optional): Keep all cosines this far from +-1, without gradient beyond: 1e-3 and 1e-4 in the
             AdaFace repository's AdaFace and ArcFace. Defaults to None.
+        softmax (str): 'dense', 'streamed', or 'auto', the faster one; see
+            :func:`hybridcls.functional.margin_cross_entropy`. Defaults to 'auto'.
+        softmax_memory (int, optional): Bytes for the blocks of logits when streamed. Defaults to None: 4 MiB on a CPU,
+            128 MiB elsewhere.
         init_cfg (dict, optional): Defaults to None. Class centres start from a normal distribution of standard
             deviation 0.01, as in InsightFace; only their direction enters, but the shorter they start, the faster they
             turn.
@@ -69,11 +77,18 @@ class MarginHead(ClassificationHead):
                  scale: float = 64.,
                  label_smoothing: float = 0.,
                  cosine_clip: Optional[float] = None,
+                 softmax: str = 'auto',
+                 softmax_memory: Optional[int] = None,
                  init_cfg: Optional[dict] = None) -> None:
         super().__init__(num_classes, in_channels, label_smoothing, init_cfg)
         check_number(self._name, 'scale', scale, 0, low_open=True)
         if cosine_clip is not None:
             check_number(self._name, 'cosine_clip', cosine_clip, 0, 1, high_open=True)
+        check_choice(self._name, 'softmax', softmax, SOFTMAX_FORMS)
+        if softmax_memory is not None:
+            check_number(self._name, 'softmax_memory', softmax_memory, 1, integer=True,
+                         advice='It is a number of bytes.')
+        self.softmax, self.softmax_memory = softmax, softmax_memory
         self.scale = scale
         self.cosine_clip = cosine_clip
         self.margin_function = _build_margin(dict(type='ArcFace') if margin is None else margin, num_classes)
@@ -109,7 +124,9 @@ class MarginHead(ClassificationHead):
             lambda target_cosine, norms: self.margin_function(target_cosine, norms, labels),
             scale=self.scale,
             label_smoothing=self.label_smoothing,
-            cosine_clip=self.cosine_clip)
+            cosine_clip=self.cosine_clip,
+            softmax=self.softmax,
+            memory=self.softmax_memory)
         losses = {'loss': loss, 'accuracy_top-1': self.accuracy(predicted, labels)}
         if hasattr(self.margin_function, 'log_scalars'):
             losses.update(self.margin_function.log_scalars())
