@@ -9,7 +9,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / 'hybridcls'
 
 # From the ground up; rooms on one floor do not import each other. A file belongs to the longest name that fits.
 FLOORS = [
-    ['hybridcls', 'hybridcls.version', 'hybridcls.checks', 'hybridcls.registry', 'hybridcls.command_line'],
+    ['hybridcls', 'hybridcls.version', 'hybridcls.checks', 'hybridcls.registry', 'hybridcls.command_line',
+     'hybridcls.signatures'],
     ['hybridcls.functional', 'hybridcls.structures'],
     ['hybridcls.models.modules', 'hybridcls.models.adapters', 'hybridcls.models.losses', 'hybridcls.datasets',
      'hybridcls.evaluation', 'hybridcls.visualization'],

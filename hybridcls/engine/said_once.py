@@ -8,9 +8,11 @@ from typing import Any, Optional
 from mmengine.config import Config
 from mmengine.logging import print_log
 
+from hybridcls.signatures import takes_argument
+
 from .dataloader_defaults import dataloaders_of
 
-__all__ = ['SAID_ONCE', 'carry_said_once', 'datasets_in', 'takes_argument']
+__all__ = ['SAID_ONCE', 'carry_said_once', 'datasets_in']
 
 SAID_ONCE = ('img_size', 'num_classes', 'data_root', 'pretrained')
 
@@ -44,32 +46,6 @@ def carry_said_once(cfg: Config) -> None:
             part = _hybrid_backbone(cfg).get(stream)
             if isinstance(part, dict) and 'model_name' in part:
                 part['pretrained'] = cfg.pretrained
-
-
-def takes_argument(cls: Any, name: str) -> bool:
-    """Whether the constructor of ``cls`` has an argument ``name``, itself or through ``**kwargs`` of its parents.
-
-    Example:
-        >>> class Head:
-        ...     def __init__(self, num_classes): ...
-        >>> class Linear(Head):
-        ...     def __init__(self, bias=True, **kwargs): ...
-        >>> takes_argument(Linear, 'num_classes'), takes_argument(Linear, 'classes')
-        (True, False)
-    """
-    for ancestor in inspect.getmro(cls):
-        constructor = ancestor.__dict__.get('__init__')
-        if constructor is None:
-            continue
-        try:
-            parameters = inspect.signature(constructor).parameters
-        except (TypeError, ValueError):
-            return False
-        if name in parameters:
-            return True
-        if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
-            return False
-    return False
 
 
 def _carry_img_size(cfg: Config, size: Any) -> None:

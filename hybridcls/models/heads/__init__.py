@@ -7,9 +7,10 @@ from .embedding_head import EmbeddingHead
 from .evidential_head import EvidentialHead
 from .linear_head import LinearHead
 from .margin_head import MarginHead
+from .multi_head import MultiHead
 from .supcon_head import SupConHead
 
 __all__ = [
     'AdaFaceHead', 'ArcFaceHead', 'ClassificationHead', 'CosFaceHead', 'EmbeddingHead', 'EvidentialHead',
-    'LinearHead', 'MarginHead', 'SupConHead'
+    'LinearHead', 'MarginHead', 'MultiHead', 'SupConHead'
 ]
