@@ -11,16 +11,19 @@ from .margin_combination import additive_cosine_margin_on_target, combined_margi
 from .margin_softmax import cosine_logits, margin_cross_entropy, predicted_classes, statistics_cross_entropy
 from .mixture_uncertainty import MixtureUncertainty, mixture_uncertainty
 from .nearest_neighbours import nearest_neighbours, vote_ranks
+from .rejection_scores import auroc, false_positive_rate
+from .selective_prediction import area_under_risk_coverage, least_area_under_risk_coverage, risk_coverage
 from .supervised_contrast import supervised_contrast
 from .unit_vectors import unit_rows
 
 __all__ = [
     'ClassStatistics', 'DirichletUncertainty', 'EVIDENCE_KINDS', 'EVIDENTIAL_FORMS', 'MixtureUncertainty',
     'adaptive_margin_on_target', 'additive_angular_margin', 'additive_cosine_margin_on_target',
-    'angular_margin_on_target', 'class_statistics', 'combined_margin_on_target', 'cosine_logits',
-    'dirichlet_entropy', 'dirichlet_kl_to_uniform', 'dirichlet_uncertainty', 'evidence_from_logits',
-    'evidential_data_loss', 'gather_rows', 'margin_cross_entropy', 'margins_from_counts', 'merge_class_statistics',
+    'angular_margin_on_target', 'area_under_risk_coverage', 'auroc', 'class_statistics',
+    'combined_margin_on_target', 'cosine_logits', 'dirichlet_entropy', 'dirichlet_kl_to_uniform',
+    'dirichlet_uncertainty', 'evidence_from_logits', 'evidential_data_loss', 'false_positive_rate', 'gather_rows',
+    'least_area_under_risk_coverage', 'margin_cross_entropy', 'margins_from_counts', 'merge_class_statistics',
     'misleading_evidence', 'mixture_uncertainty', 'move_norm_statistics', 'nearest_neighbours', 'norm_scaler',
-    'num_processes', 'predicted_classes', 'statistics_cross_entropy', 'supervised_contrast', 'unit_rows',
-    'vote_ranks'
+    'num_processes', 'predicted_classes', 'risk_coverage', 'statistics_cross_entropy', 'supervised_contrast',
+    'unit_rows', 'vote_ranks'
 ]

@@ -1,0 +1,84 @@
+"""Whether probabilities mean what they say."""
+import math
+from collections.abc import Sequence
+from typing import Any, Optional
+
+import torch
+from mmengine.evaluator import BaseMetric
+from torchmetrics.functional.classification import binary_calibration_error
+
+from hybridcls.checks import check_number
+from hybridcls.registry import METRICS
+
+from .prediction_fields import label_of
+
+__all__ = ['CalibrationMetric']
+
+_LEAST = torch.finfo(torch.float32).tiny
+
+
+@METRICS.register_module()
+class CalibrationMetric(BaseMetric):
+    """Calibration error, Brier score and log-likelihood of ``pred_score``; the lower each, the better.
+
+    - ``ece``: expected calibration error, percent: images are sorted into ``bins`` equally wide ones by their largest
+      probability (torchmetrics' ``binary_calibration_error`` of it against right or wrong), and the differences of
+      accuracy and mean confidence are averaged by the number of images.
+    - ``mce``: the largest of these differences, percent.
+    - ``brier``: mean squared distance of all probabilities from the one-hot label, summed over classes: from 0 to 2.
+    - ``nll``: mean -log of the own class's probability, nats; a probability of 0 counts as float32's smallest number.
+
+    Images of unknown categories (label -1, or one that the model has no class for) are left out. Four numbers are kept
+    of an image, however many classes there are.
+
+    Args:
+        bins (int): How many. Defaults to 15.
+        collect_device (str): As in mmengine's BaseMetric. Defaults to ``'cpu'``.
+        prefix (str, optional): In front of the names. Defaults to None, which means ``'calibration'``.
+
+    Raises:
+        ValueError: If ``bins`` is out of range, or scores are no probabilities.
+        KeyError: If samples lack a score or a label.
+
+    Example:
+        >>> metric = CalibrationMetric()
+        >>> metric.process(None, [dict(pred_score=torch.tensor([0.75, 0.25]), gt_label=torch.tensor([label]))
+        ...                       for label in (0, 0, 0, 1)])
+        >>> result = metric.evaluate(size=4)
+        >>> {name: round(value, 4) for name, value in result.items()}  # right in 3 of 4 cases, as it says
+        {'calibration/ece': 0.0, 'calibration/mce': 0.0, 'calibration/brier': 0.375, 'calibration/nll': 0.5623}
+    """
+
+    default_prefix = 'calibration'
+
+    def __init__(self, bins: int = 15, collect_device: str = 'cpu', prefix: Optional[str] = None) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        check_number('CalibrationMetric', 'bins', bins, 1, integer=True)
+        self.bins = bins
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Keep confidence, success, Brier score and -log p of each image; nothing of an unknown one."""
+        for sample in data_samples:
+            label = label_of('CalibrationMetric', sample)
+            if not label.known:
+                self.results.append(None)
+                continue
+            scores = sample['pred_score'].detach().double().cpu()
+            if not (scores.isfinite().all() and abs(scores.sum() - 1) < 1e-3 and (scores >= 0).all()):
+                raise ValueError(f'CalibrationMetric: pred_score sums to {scores.sum():g}, and its least entry is '
+                                 f'{scores.min():g}: these are no probabilities.')
+            confidence, predicted = scores.max(0)
+            own = float(scores[label.value])
+            brier = float(scores.square().sum()) - 2 * own + 1
+            self.results.append((min(float(confidence), 1.), int(predicted) == label.value, brier,
+                                 -math.log(max(own, _LEAST))))
+
+    def compute_metrics(self, results: list[Optional[tuple[float, bool, float, float]]]) -> dict[str, float]:
+        """Average. Runs in the main process, on every image once."""
+        rows = [row for row in results if row is not None]
+        if not rows:
+            return {}
+        confidence, right, brier, nll = torch.tensor(rows, dtype=torch.float64).unbind(1)
+        errors = {name: 100 * binary_calibration_error(confidence, right.int(), n_bins=self.bins, norm=norm).item()
+                  for name, norm in (('ece', 'l1'), ('mce', 'max'))}
+        return dict(**errors, brier=brier.mean().item(), nll=nll.mean().item())

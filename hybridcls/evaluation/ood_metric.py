@@ -1,0 +1,84 @@
+"""How well unknown categories are rejected."""
+from collections.abc import Sequence
+from typing import Any, Optional, Union
+
+import torch
+from mmengine.evaluator import BaseMetric
+
+from hybridcls.checks import check_number
+from hybridcls.functional import auroc, false_positive_rate
+from hybridcls.registry import METRICS
+
+from .prediction_fields import check_scores, label_of, read_scores
+
+__all__ = ['OODMetric']
+
+
+@METRICS.register_module()
+class OODMetric(BaseMetric):
+    """AUROC and FPR95 of scores that should be high for images of categories the model has not learned.
+
+    Unknown images are those with the label -1 (transform ``MarkUnknown``), or with a label that the model has no class
+    for. *Every score is high where an image looks unknown.* For each score there are, in percent:
+
+    - ``auroc_<score>``: how often an unknown image has the higher score of a random pair; ties count half, 50 is
+      chance. The higher the better.
+    - ``fpr95_<score>``: the share of unknown images that pass when the threshold lets 95 % of the known ones pass. The
+      lower the better. (See :func:`hybridcls.functional.false_positive_rate` for the side.)
+
+    A score that is not a number counts as the wrong answer: a model that has diverged scores badly, not by chance.
+    Without images of both kinds there is no result. For ``save_best='ood/auroc_epistemic'`` the checkpoint hook needs
+    ``rule='greater'``.
+
+    Args:
+        scores (str | Sequence[str]): ``'epistemic'``, ``'aleatoric'``, ``'total'``, ``'vacuity'``, ``'max_softmax'``
+            (1 - the largest probability, for every classifier) or ``'entropy'`` (likewise).
+            Defaults to ``('max_softmax', )``.
+        recall (float): The share of known images to accept, in (0, 1]; with another than 0.95 the name says it
+            (``fpr90_...``). Defaults to 0.95.
+        collect_device (str): As in mmengine's BaseMetric. Defaults to ``'cpu'``.
+        prefix (str, optional): In front of the names. Defaults to None, which means ``'ood'``.
+
+    Raises:
+        ValueError: If a score does not exist, or ``recall`` is out of range.
+        KeyError: If the predictions lack a score, or samples a label.
+
+    Example:
+        >>> metric = OODMetric()
+        >>> scores = [[0.9, 0.1], [0.2, 0.8], [0.5, 0.5]]
+        >>> metric.process(None, [dict(pred_score=torch.tensor(score), gt_label=torch.tensor([label]))
+        ...                       for score, label in zip(scores, [0, 1, -1])])
+        >>> metric.evaluate(size=3)
+        {'ood/auroc_max_softmax': 100.0, 'ood/fpr95_max_softmax': 0.0}
+    """
+
+    default_prefix = 'ood'
+
+    def __init__(self,
+                 scores: Union[str, Sequence[str]] = ('max_softmax', ),
+                 recall: float = 0.95,
+                 collect_device: str = 'cpu',
+                 prefix: Optional[str] = None) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        check_number('OODMetric', 'recall', recall, 0, 1, low_open=True)
+        self.scores = check_scores('OODMetric', scores)
+        self.recall = recall
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Keep the scores of each image, and whether it is known."""
+        for sample in data_samples:
+            scores = read_scores('OODMetric', sample, self.scores)
+            self.results.append((label_of('OODMetric', sample).known, scores))
+
+    def compute_metrics(self, results: list[tuple[bool, list[float]]]) -> dict[str, float]:
+        """Compare. Runs in the main process, on every image once."""
+        known = torch.tensor([is_known for is_known, _ in results], dtype=torch.bool)
+        if not known.any() or known.all():
+            return {}
+        metrics = {}
+        for name, values in zip(self.scores, torch.tensor([row for _, row in results]).double().unbind(1), strict=True):
+            inside = values[known].nan_to_num(torch.inf, torch.inf, -torch.inf)
+            outside = values[~known].nan_to_num(-torch.inf, torch.inf, -torch.inf)
+            metrics[f'auroc_{name}'] = 100 * auroc(inside, outside).item()
+            metrics[f'fpr{100 * self.recall:g}_{name}'] = 100 * false_positive_rate(inside, outside, self.recall).item()
+        return metrics

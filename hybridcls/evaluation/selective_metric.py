@@ -1,0 +1,92 @@
+"""What is gained by leaving unsure images unanswered."""
+from collections.abc import Sequence
+from typing import Any, Optional, Union
+
+import torch
+from mmengine.evaluator import BaseMetric
+
+from hybridcls.checks import check_number
+from hybridcls.functional import area_under_risk_coverage, least_area_under_risk_coverage, risk_coverage
+from hybridcls.registry import METRICS
+
+from .prediction_fields import check_scores, label_of, read_scores
+
+__all__ = ['SelectiveMetric']
+
+
+@METRICS.register_module()
+class SelectiveMetric(BaseMetric):
+    """Errors that remain when the images with the most doubt get no answer.
+
+    For each score, in percent, the lower the better (:mod:`hybridcls.functional.selective_prediction`; images of equal
+    doubt count with their mean error, so that their order does not matter):
+
+    - ``aurc_<score>``: the error averaged over all coverages; the literature gives it times 1000.
+    - ``eaurc_<score>``: what of it a score that knows the wrong answers would not have.
+    - ``risk80_<score>``: the error among the 80 % of the images with the least doubt, for each of ``coverages``.
+
+    An image of an unknown category (label -1, or one that the model has no class for) is left out: what it costs to
+    answer it is another question, for which there is ``OODMetric``. With ``unknown_is_error=True`` any answer to it is
+    wrong.
+
+    Args:
+        scores (str | Sequence[str]): As in ``OODMetric``. Defaults to ``('max_softmax', )``.
+        coverages (Sequence[float]): Shares of images to answer, in (0, 1]. Defaults to (0.8, 0.9).
+        unknown_is_error (bool): Whether images of unknown categories count. Defaults to False.
+        collect_device (str): As in mmengine's BaseMetric. Defaults to ``'cpu'``.
+        prefix (str, optional): In front of the names. Defaults to None, which means ``'selective'``.
+
+    Raises:
+        ValueError: If a score does not exist, or a coverage is out of range.
+        KeyError: If the predictions lack a score, or samples a label.
+
+    Example:
+        >>> metric = SelectiveMetric(coverages=(0.5, ))
+        >>> scores = [[0.9, 0.1], [0.6, 0.4]]
+        >>> metric.process(None, [dict(pred_score=torch.tensor(score), gt_label=torch.tensor([label]))
+        ...                       for score, label in zip(scores, [0, 1])])
+        >>> metric.evaluate(size=2)  # right where it is sure, wrong where it is not
+        {'selective/aurc_max_softmax': 25.0, 'selective/eaurc_max_softmax': 0.0, 'selective/risk50_max_softmax': 0.0}
+    """
+
+    default_prefix = 'selective'
+
+    def __init__(self,
+                 scores: Union[str, Sequence[str]] = ('max_softmax', ),
+                 coverages: Sequence[float] = (0.8, 0.9),
+                 unknown_is_error: bool = False,
+                 collect_device: str = 'cpu',
+                 prefix: Optional[str] = None) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        for coverage in coverages:
+            check_number('SelectiveMetric', 'coverages', coverage, 0, 1, low_open=True)
+        self.scores = check_scores('SelectiveMetric', scores)
+        self.coverages = tuple(coverages)
+        self.unknown_is_error = unknown_is_error
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Keep the scores of each image and whether it was answered wrongly."""
+        for sample in data_samples:
+            label = label_of('SelectiveMetric', sample)
+            if label.known or self.unknown_is_error:
+                wrong = int(sample['pred_score'].argmax()) != label.value
+                self.results.append((wrong, read_scores('SelectiveMetric', sample, self.scores)))
+            else:
+                self.results.append(None)
+
+    def compute_metrics(self, results: list[Optional[tuple[bool, list[float]]]]) -> dict[str, float]:
+        """Rank and average. Runs in the main process, on every image once."""
+        rows = [row for row in results if row is not None]
+        if not rows:
+            return {}
+        errors = torch.tensor([wrong for wrong, _ in rows]).double()
+        least = least_area_under_risk_coverage(errors)
+        metrics = {}
+        for name, values in zip(self.scores, torch.tensor([row for _, row in rows]).double().unbind(1), strict=True):
+            area, risks = area_under_risk_coverage(values, errors), risk_coverage(values, errors)
+            metrics[f'aurc_{name}'] = 100 * area.item()
+            metrics[f'eaurc_{name}'] = 100 * (area - least).clamp_min(0).item()
+            for coverage in self.coverages:
+                answered = max(1, round(coverage * len(errors)))
+                metrics[f'risk{100 * coverage:g}_{name}'] = 100 * risks[answered - 1].item()
+        return metrics

@@ -1,0 +1,64 @@
+"""What is gained by leaving unsure images unanswered."""
+import torch
+from torch import Tensor
+
+__all__ = ['area_under_risk_coverage', 'least_area_under_risk_coverage', 'risk_coverage']
+
+
+def risk_coverage(uncertainty: Tensor, errors: Tensor) -> Tensor:
+    r"""Return the risk at each coverage 1/N, 2/N, ..., 1: the mean error of the n images with the least uncertainty.
+
+    Where images are equally uncertain, which of them come first is chance; here each of them counts with the mean error
+    of them all, the expectation over every order. (Codes that sort give numbers that depend on the order of the files.)
+
+    Args:
+        uncertainty (Tensor): Shape (N,), higher is more unsure; NaN is most.
+        errors (Tensor): What an answer costs, such as 1 where it is wrong and 0 where it is right, shape (N,).
+
+    Returns:
+        Tensor: Shape (N,), float64.
+
+    Example:
+        >>> risk_coverage(torch.tensor([0.1, 0.5, 0.5, 0.9]), torch.tensor([0, 1, 0, 1]))
+        tensor([0.0000, 0.2500, 0.3333, 0.5000], dtype=torch.float64)
+    """
+    order = uncertainty.nan_to_num(torch.inf, torch.inf, -torch.inf).double().sort()
+    errors = errors.double()[order.indices]
+    _, group, counts = order.values.unique_consecutive(return_inverse=True, return_counts=True)
+    means = torch.zeros(len(counts), dtype=torch.float64, device=errors.device).index_add_(0, group, errors) / counts
+    return means[group].cumsum(0) / torch.arange(1, len(errors) + 1, device=errors.device)
+
+
+def area_under_risk_coverage(uncertainty: Tensor, errors: Tensor) -> Tensor:
+    r"""AURC: the mean risk over all coverages (`Geifman et al. <https://arxiv.org/abs/1805.08206>`_, eq. 3 and 4).
+
+    Without any information it is the error of all images; ties are averaged as in :func:`risk_coverage`.
+
+    Args:
+        uncertainty (Tensor): Shape (N,), higher is more unsure.
+        errors (Tensor): Shape (N,).
+
+    Returns:
+        Tensor: A scalar, float64.
+
+    Example:
+        >>> area_under_risk_coverage(torch.tensor([0.1, 0.2, 0.3, 0.4]), torch.tensor([0, 0, 0, 1]))
+        tensor(0.0625, dtype=torch.float64)
+    """
+    return risk_coverage(uncertainty, errors).mean()
+
+
+def least_area_under_risk_coverage(errors: Tensor) -> Tensor:
+    """Return the AURC of a score that knows which answers are wrong; E-AURC is what a real one has beyond it.
+
+    Args:
+        errors (Tensor): Shape (N,).
+
+    Returns:
+        Tensor: A scalar, float64.
+
+    Example:
+        >>> least_area_under_risk_coverage(torch.tensor([1, 0, 0, 0]))
+        tensor(0.0625, dtype=torch.float64)
+    """
+    return area_under_risk_coverage(errors, errors)

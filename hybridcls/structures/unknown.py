@@ -1,0 +1,20 @@
+"""Images of no known category, and how they are marked."""
+from collections.abc import Sequence
+
+from mmpretrain.structures import DataSample
+
+__all__ = ['UNKNOWN_LABEL', 'known_rows']
+
+UNKNOWN_LABEL = -1
+"""The ``gt_label`` of an image whose category is none of the model's classes: it is to be rejected, in tests."""
+
+
+def known_rows(data_samples: Sequence[DataSample]) -> list[int]:
+    """Return the positions of the samples that are not marked as unknown; those without any label are not.
+
+    Example:
+        >>> known_rows([DataSample().set_gt_label(label) for label in (3, -1, 0)])
+        [0, 2]
+    """
+    return [row for row, sample in enumerate(data_samples)
+            if 'gt_label' not in sample or sample.gt_label.tolist() != [UNKNOWN_LABEL]]

@@ -1,0 +1,73 @@
+import pytest
+import torch
+from sklearn.metrics import brier_score_loss, log_loss
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from hybridcls.evaluation import CalibrationMetric
+
+
+def predictions(count=300):
+    generator = torch.Generator().manual_seed(0)
+    scores = (2 * torch.randn(count, 4, generator=generator)).softmax(1)
+    labels = torch.multinomial(scores.sqrt(), 1, generator=generator).squeeze(1)  # overconfident
+    return scores, labels
+
+
+def evaluated(scores, labels, **keys):
+    metric = CalibrationMetric(**keys)
+    metric.process(None, [dict(pred_score=score, gt_label=label.view(1))
+                          for score, label in zip(scores, labels, strict=True)])
+    return metric.evaluate(len(labels))
+
+
+@pytest.mark.parametrize('bins', [1, 10, 15])
+def test_calibration_error_is_torchmetrics(bins):
+    scores, labels = predictions()
+    result = evaluated(scores, labels, bins=bins)
+    for name, norm in (('ece', 'l1'), ('mce', 'max')):
+        expected = multiclass_calibration_error(scores, labels, num_classes=4, n_bins=bins, norm=norm)
+        assert result[f'calibration/{name}'] == pytest.approx(100 * expected.item(), abs=1e-4)
+    assert result['calibration/ece'] > 5
+
+
+def test_brier_and_likelihood_are_scikit_learns():
+    scores, labels = predictions()
+    result = evaluated(scores, labels)
+    assert result['calibration/nll'] == pytest.approx(log_loss(labels, scores.double()), rel=1e-6)
+    assert result['calibration/brier'] == pytest.approx(
+        (scores - torch.eye(4)[labels]).square().sum(1).mean().item(), rel=1e-5)
+    two = torch.stack([scores[:, 0], 1 - scores[:, 0]], 1)
+    sklearns = brier_score_loss(labels != 0, two[:, 1])
+    assert evaluated(two, (labels != 0).long())['calibration/brier'] == pytest.approx(2 * sklearns, rel=1e-5)
+
+
+def test_unknown_images_are_left_out():
+    scores, labels = predictions(50)
+    expected = evaluated(scores, labels)
+    more = torch.cat([scores, scores[:9]]), torch.cat([labels, torch.tensor([-1, 4, 9] * 3)])
+    assert evaluated(*more) == pytest.approx(expected)
+    assert evaluated(scores[:2], torch.tensor([-1, -1])) == {}
+
+
+def test_certainty_right_and_wrong():
+    right = evaluated(torch.eye(3), torch.tensor([0, 1, 2]))
+    assert right == {'calibration/ece': 0., 'calibration/mce': 0., 'calibration/brier': 0., 'calibration/nll': 0.}
+    wrong = evaluated(torch.eye(2), torch.tensor([1, 0]))
+    assert wrong['calibration/ece'] == 100
+    assert wrong['calibration/brier'] == 2
+    assert wrong['calibration/nll'] == pytest.approx(87.3, abs=0.1)
+
+
+def test_padded_samples_do_not_count():
+    scores, labels = predictions(20)
+    metric = CalibrationMetric()
+    metric.process(None, [dict(pred_score=scores[i % 20], gt_label=labels[i % 20].view(1)) for i in range(24)])
+    assert metric.evaluate(20) == pytest.approx(evaluated(scores, labels))
+
+
+def test_what_is_no_probability_is_named():
+    for scores in (torch.tensor([[3., 1.]]), torch.tensor([[1.2, -0.2]]), torch.tensor([[torch.nan, 1.]])):
+        with pytest.raises(ValueError, match='these are no probabilities'):
+            evaluated(scores, torch.tensor([0]))
+    with pytest.raises(ValueError, match='CalibrationMetric: bins=0'):
+        CalibrationMetric(bins=0)

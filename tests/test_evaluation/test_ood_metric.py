@@ -1,0 +1,100 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+from mmengine.evaluator import Evaluator
+from mmpretrain.structures import DataSample
+from sklearn.metrics import roc_auc_score
+
+from hybridcls.evaluation import OODMetric
+from hybridcls.registry import METRICS
+
+
+def predictions(count=60, seed=0):
+    """Three classes and a fourth, unknown one; its doubt is higher, with overlap and ties."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(-1, 3, (count, ), generator=generator)
+    doubt = (torch.rand(count, generator=generator) + 0.5 * (labels < 0)).mul(10).round() / 10
+    scores = torch.randn(count, 3, generator=generator).softmax(1)
+    return [dict(gt_label=labels[i:i + 1], epistemic=doubt[i], pred_score=scores[i]) for i in range(count)]
+
+
+def evaluated(metric, samples, size=None):
+    for start in range(0, len(samples), 16):
+        metric.process(None, samples[start:start + 16])
+    return metric.evaluate(len(samples) if size is None else size)
+
+
+def test_auroc_of_several_scores_by_scikit_learn():
+    samples = predictions()
+    unknown = [int(sample['gt_label']) < 0 for sample in samples]
+    result = evaluated(OODMetric(scores=('epistemic', 'max_softmax')), samples)
+    assert list(result) == ['ood/auroc_epistemic', 'ood/fpr95_epistemic', 'ood/auroc_max_softmax',
+                            'ood/fpr95_max_softmax']
+    assert result['ood/auroc_epistemic'] == pytest.approx(
+        100 * roc_auc_score(unknown, [float(sample['epistemic']) for sample in samples]))
+    assert result['ood/auroc_max_softmax'] == pytest.approx(
+        100 * roc_auc_score(unknown, [1 - float(sample['pred_score'].double().max()) for sample in samples]))
+    assert result['ood/auroc_epistemic'] > 70
+
+
+def test_another_recall_is_in_the_name():
+    assert 'ood/fpr80_epistemic' in evaluated(OODMetric('epistemic', recall=0.8), predictions())
+
+
+def test_padded_samples_do_not_count():
+    samples = predictions()
+    assert evaluated(OODMetric('epistemic'), [*samples, *samples[:7]], size=60) == evaluated(
+        OODMetric('epistemic'), samples)
+
+
+def test_a_model_that_has_diverged_scores_worst():
+    samples = [{**sample, 'epistemic': torch.tensor(torch.nan)} for sample in predictions()]
+    assert evaluated(OODMetric('epistemic'), samples) == {'ood/auroc_epistemic': 0., 'ood/fpr95_epistemic': 100.}
+
+
+def test_one_side_alone_gives_nothing():
+    known = [sample for sample in predictions() if int(sample['gt_label']) >= 0]
+    assert evaluated(OODMetric('epistemic'), known) == {}
+    assert OODMetric().evaluate(size=0) == {}
+
+
+def test_samples_go_through_mmengines_evaluator():
+    samples = []
+    for entry in predictions():
+        sample = DataSample().set_gt_label(entry['gt_label']).set_pred_score(entry['pred_score'])
+        sample.set_field(entry['epistemic'], 'epistemic')
+        samples.append(sample)
+    evaluator = Evaluator(METRICS.build(dict(type='hybridcls.OODMetric', scores=['epistemic'])))
+    evaluator.process(samples)
+    assert evaluator.evaluate(60) == evaluated(OODMetric('epistemic'), predictions())
+
+
+@pytest.mark.parametrize('keys', [dict(scores='msp'), dict(recall=0.), dict(recall=1.5)])
+def test_wrong_arguments_are_answered(keys):
+    with pytest.raises(ValueError, match=r'OODMetric: (score|recall)='):
+        OODMetric(**keys)
+
+
+def work(rank, folder):
+    torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/init', rank=rank, world_size=2)
+    samples = predictions(61)
+    own = [samples[index % 61] for index in range(rank, 62, 2)]  # the sampler repeats one image
+    result = evaluated(OODMetric(('epistemic', 'entropy')), own, size=61)
+    torch.save(result, f'{folder}/{rank}.pt')
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.dist
+@pytest.mark.slow
+def test_two_processes_count_each_image_once(tmp_path):
+    processes = [subprocess.Popen([sys.executable, __file__, str(rank), str(tmp_path)]) for rank in range(2)]
+    assert [process.wait(timeout=300) for process in processes] == [0, 0]
+    expected = evaluated(OODMetric(('epistemic', 'entropy')), predictions(61))
+    for rank in range(2):
+        assert torch.load(tmp_path / f'{rank}.pt') == pytest.approx(expected)
+
+
+if __name__ == '__main__':  # one of the two processes
+    work(int(sys.argv[1]), sys.argv[2])

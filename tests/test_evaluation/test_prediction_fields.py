@@ -1,0 +1,44 @@
+import math
+
+import pytest
+import torch
+
+from hybridcls.evaluation.prediction_fields import check_scores, label_of, read_scores
+
+
+def sample(**fields):
+    return dict(pred_score=torch.tensor([0.7, 0.2, 0.1]), gt_label=torch.tensor([1]), **fields)
+
+
+def test_scores_of_any_classifier():
+    entropy = -sum(p * math.log(p) for p in (0.7, 0.2, 0.1))
+    assert read_scores('M', sample(), ('max_softmax', 'entropy')) == pytest.approx([0.3, entropy])
+    certain = dict(pred_score=torch.tensor([1., 0.]))
+    assert read_scores('M', certain, ('max_softmax', 'entropy')) == [0., 0.]
+
+
+def test_scores_that_a_model_writes():
+    assert read_scores('M', sample(epistemic=torch.tensor(0.25), vacuity=0.5), ('vacuity', 'epistemic')) == [0.5, 0.25]
+
+
+@pytest.mark.parametrize(('label', 'known'), [(0, True), (2, True), (3, False), (-1, False)])
+def test_labels_without_a_class_are_unknown(label, known):
+    assert label_of('M', {**sample(), 'gt_label': torch.tensor([label])}) == (label, known)
+
+
+def test_what_is_missing_is_named():
+    with pytest.raises(KeyError, match=r"M: the predictions carry no 'epistemic'.*EvidentialHead.*'max_softmax'"):
+        read_scores('M', sample(), ('epistemic', ))
+    with pytest.raises(KeyError, match='M: the predictions carry no pred_score'):
+        read_scores('M', {}, ('entropy', ))
+    for label in (None, torch.tensor([1, 2])):
+        with pytest.raises(KeyError, match=r'exactly one gt_label.*MarkUnknown'):
+            label_of('M', {**sample(), 'gt_label': label})
+
+
+def test_scores_are_checked():
+    assert check_scores('M', 'total') == ('total', )
+    with pytest.raises(ValueError, match=r"score='epistemi' is not one of .* Did you mean 'epistemic'"):
+        check_scores('M', ('total', 'epistemi'))
+    with pytest.raises(ValueError, match='no score was chosen'):
+        check_scores('M', ())
