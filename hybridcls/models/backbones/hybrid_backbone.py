@@ -69,6 +69,10 @@ class HybridBackbone(BaseModule):
         if cnn is None and vit is None:
             raise ValueError('HybridBackbone: neither cnn nor vit is given. Name at least one stream, for example '
                              "cnn=dict(model_name='convnextv2_tiny').")
+        for name, stream in (('cnn', cnn), ('vit', vit)):
+            if stream is not None and not isinstance(stream, dict):
+                raise TypeError(f'HybridBackbone: {name}={stream!r} is a {type(stream).__name__}, where a dict is '
+                                f"wanted: {name}=dict(model_name='...').")
         self.img_size = _check_img_size(img_size)
         token_learner = _as_dict('token_learner_tokens', token_learner_tokens, 'num_tokens')
         after_block = token_learner.pop('after_block', None) if token_learner else None

@@ -1,18 +1,17 @@
 """One stream of a hybrid backbone: a timm model without its classifier."""
-import re
 from collections.abc import Sequence
 from typing import Any, Optional, Union
 
-import timm
 import torch
 from timm.models import group_parameters
 from torch import Tensor, nn
 
-from hybridcls.checks import check_choice, check_file, check_number, did_you_mean
+from hybridcls.checks import check_choice, check_number
 from hybridcls.registry import MODELS
 
 from ..modules.layer_depths import timm_layer_depths
 from ..modules.shape_probe import channels_of, probe_output
+from .timm_model import create_timm_model, fixed_size, patch_size
 
 OUTPUTS = ('map', 'tokens', 'vector')
 
@@ -84,15 +83,15 @@ class TimmStream(nn.Module):
         self._frozen_modules: list[nn.Module] = []
         self._depths: tuple[dict[str, int], int] = ({}, 0)
         self.output = output
-        self.model = _create_model(model_name, pretrained, checkpoint_path, drop_path_rate, img_size, timm_args)
-        self.img_size = _fixed_size(self.model)
+        self.model = create_timm_model(model_name, pretrained, checkpoint_path, drop_path_rate, img_size, timm_args)
+        self.img_size = fixed_size(self.model)
         if output != 'vector':
             # Take off what only pooling uses, so that no parameter is left without a gradient.
             self.model.reset_classifier(0, '')
         self._set_normalisation(mean, std)
         self.out_channels = self._find_channels(img_size)
         if with_cp:
-            self.model.set_grad_checkpointing(True)
+            self._checkpoint_activations()
         if frozen_stages >= 0:
             self._freeze()
 
@@ -113,19 +112,41 @@ class TimmStream(nn.Module):
         """Let the model see the shape of an image: tells its channels, and an impossible size fails here and now."""
         wanted = img_size or self.img_size or self.model.pretrained_cfg['input_size'][1:]
         height, width = (wanted, wanted) if isinstance(wanted, int) else tuple(wanted)
-        patch = getattr(getattr(self.model, 'patch_embed', None), 'patch_size', None)
+        patch = patch_size(self.model)
         if patch is not None and self.img_size is not None and (height % patch[0] or width % patch[1]):
             down, up = height // patch[0] * patch[0], -(-height // patch[0]) * patch[0]
             raise ValueError(f'TimmStream: {self.model_name} cuts images into patches of {patch[0]} x {patch[1]}, '
                              f'which do not divide img_size={height} x {width}: the border would be lost. Use {down} '
                              f'or {up}.')
         try:
-            return channels_of(probe_output(self, height, width, channels=len(self.mean)))
+            feature = probe_output(self, height, width, channels=len(self.mean))
+            if self.output == 'tokens':
+                self._grid_of(feature.shape[1], height, width)  # that no class token is among them
+            return channels_of(feature)
         except NotImplementedError:  # an operation without a meta form
             return self.model.num_features
         except (AssertionError, RuntimeError) as error:
             raise ValueError(f'TimmStream: {self.model_name} cannot take images of {height} x {width} ({error}). '
                              'Choose an img_size that its strides and windows divide.') from error
+
+    def _checkpoint_activations(self) -> None:
+        try:
+            self.model.set_grad_checkpointing(True)
+        except (AssertionError, AttributeError) as error:
+            raise ValueError(f'TimmStream: with_cp=True, and {self.model_name} has no activation checkpointing in '
+                             'timm. Set with_cp=False for this stream.') from error
+
+    def _grid_of(self, num_tokens: int, height: int, width: int) -> tuple[int, int]:
+        """The grid (h, w) that so many patch tokens of an image come from."""
+        stride = round((height * width / num_tokens)**0.5)  # of models in stages
+        for step in (patch_size(self.model) or (stride, stride), (stride, stride)):
+            down = (height // step[0], width // step[1])
+            up = (-(-height // step[0]), -(-width // step[1]))  # models that pad the border
+            for grid in (down, up):
+                if grid[0] * grid[1] == num_tokens:
+                    return grid
+        raise ValueError(f'TimmStream: output={self.output!r}, and the {num_tokens} tokens of {self.model_name} for '
+                         f"{height} x {width} images form no grid. Use output='vector' with this model.")
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Return (depth, number of depths) of a parameter, for layer-wise learning rates.
@@ -188,80 +209,13 @@ class TimmStream(nn.Module):
             if getattr(self.model, 'output_fmt', 'NCHW') == 'NHWC':
                 feature = feature.permute(0, 3, 1, 2)
             return feature if self.output == 'map' else feature.flatten(2).transpose(1, 2)
+        prefix = getattr(self.model, 'num_prefix_tokens', 0)
         if hasattr(self.model, 'fc_norm'):
             # Models that pool by averaging norm after it; here tokens are normalised one by one instead.
             feature = self.model.fc_norm(feature)
-        tokens = feature[:, getattr(self.model, 'num_prefix_tokens', 0):]
+        elif not prefix:
+            feature = self.model.forward_head(feature, pre_logits=True)  # likewise, where the norm is in the head
+        tokens = feature[:, prefix:]
         if self.output == 'tokens':
             return tokens
-        patch = self.model.patch_embed.patch_size
-        return tokens.transpose(1, 2).unflatten(2, (x.shape[-2] // patch[0], x.shape[-1] // patch[1]))
-
-
-def _create_model(model_name: str, pretrained: bool, checkpoint_path: str, drop_path_rate: float,
-                  img_size: Union[int, Sequence[int], None], timm_args: dict) -> nn.Module:
-    from_hub_or_folder = isinstance(model_name, str) and ':' in model_name  # 'local-dir:...', 'hf-hub:...'
-    if not from_hub_or_folder and not (isinstance(model_name, str) and timm.is_model(model_name)):
-        names = timm.list_models()
-        raise ValueError(f'TimmStream: timm has no model {model_name!r}.{did_you_mean(str(model_name), names)} '
-                         f'timm.list_models() lists its {len(names)} names.')
-    args = dict(timm_args)
-    if img_size is not None:
-        args['img_size'] = img_size if isinstance(img_size, int) else tuple(img_size)
-    if drop_path_rate:
-        args['drop_path_rate'] = drop_path_rate
-    if checkpoint_path:
-        check_file('TimmStream', 'checkpoint_path', checkpoint_path)
-        pretrained = True
-        args['pretrained_cfg_overlay'] = dict(args.get('pretrained_cfg_overlay') or {}, file=checkpoint_path)
-    try:
-        return _create_for_size(model_name, pretrained, args)
-    except TypeError as error:
-        wrong = _UNEXPECTED.search(str(error))
-        if wrong is None:
-            raise
-        raise TypeError(f'TimmStream: {model_name} takes no argument {wrong.group(1)!r}; it was given '
-                        f'{", ".join(sorted(args))}.') from error
-    except (AssertionError, ZeroDivisionError) as error:
-        raise ValueError(f'TimmStream: {model_name} cannot be built for img_size={img_size} with {timm_args} '
-                         f'({error or type(error).__name__}). Choose an img_size that its patches and windows divide.'
-                         ) from error
-    except RuntimeError as error:
-        if not pretrained:
-            raise
-        source = checkpoint_path or 'the pretrained weights of timm'
-        advice = ('The file must hold the weights of this timm model alone; a checkpoint of a hybridcls training is '
-                  'given to load_from=... in the config instead.'
-                  if checkpoint_path else 'Drop the arguments that change the architecture.')
-        raise ValueError(f'TimmStream: {source} do not fit {model_name} with {timm_args}. {advice} First differences: '
-                         f'{str(error)[:400]}') from error
-    except OSError as error:
-        raise FileNotFoundError(
-            f'TimmStream: the pretrained weights of {model_name} are not in the local cache and could not be fetched '
-            f'({type(error).__name__}). Go online once, or set pretrained=False, or give a local file with '
-            'checkpoint_path=...') from error
-
-
-_UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
-
-
-def _create_for_size(model_name: str, pretrained: bool, args: dict) -> nn.Module:
-    try:
-        return timm.create_model(model_name, pretrained=pretrained, num_classes=0, **args)
-    except TypeError as error:
-        # Models that take any size (ConvNeXt, ResNet) reject img_size; the architecture is known only here, since
-        # old names and local folders resolve inside timm. The constructor fails before any weight is loaded.
-        wrong = _UNEXPECTED.search(str(error))
-        if wrong is None or wrong.group(1) != 'img_size':
-            raise
-        args = {key: value for key, value in args.items() if key != 'img_size'}
-        return timm.create_model(model_name, pretrained=pretrained, num_classes=0, **args)
-
-
-def _fixed_size(model: nn.Module) -> Optional[tuple[int, int]]:
-    """The only image size (h, w) the model takes, or None if it takes any."""
-    embed = getattr(model, 'patch_embed', None)
-    size = getattr(embed, 'img_size', None)
-    if size is None or not getattr(embed, 'strict_img_size', True):
-        return None
-    return (int(size[0]), int(size[1]))
+        return tokens.transpose(1, 2).unflatten(2, self._grid_of(tokens.shape[1], *x.shape[-2:]))

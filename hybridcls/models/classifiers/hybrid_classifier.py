@@ -65,9 +65,10 @@ class HybridClassifier(BaseClassifier):
         built_neck = None if neck is None else _build('neck', neck, in_channels=channels)
         if built_neck is not None:
             channels = _channels_of(built_neck, default=channels)
-        elif isinstance(channels, tuple) and len(channels) > 1 and getattr(built_backbone, 'stream_names', None):
-            raise ValueError(f'HybridClassifier: the backbone has {len(channels)} streams and no neck joins them, so '
-                             "the head would see only the last. Add neck=dict(type='DHAFusion') or "
+        if isinstance(channels, tuple) and len(channels) > 1 and getattr(built_backbone, 'stream_names', None):
+            what = 'no neck joins them' if built_neck is None else f'{type(built_neck).__name__} does not join them'
+            raise ValueError(f'HybridClassifier: the backbone has {len(channels)} streams and {what}, so the head '
+                             "would see only the last. Set neck=dict(type='DHAFusion') or "
                              "neck=dict(type='ConcatFusion').")
         width = channels[-1] if isinstance(channels, tuple) else channels
         built_head = None if head is None else _build('head', head, in_channels=width)

@@ -1,0 +1,163 @@
+"""Create a timm model without its classifier, or say in a sentence why that cannot be."""
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pickle import UnpicklingError
+from typing import Any, Optional, Union
+
+import timm
+from safetensors import SafetensorError
+from torch import nn
+
+from hybridcls.checks import check_file, did_you_mean
+
+__all__ = ['create_timm_model', 'fixed_size', 'patch_size']
+
+# What a stream decides by itself, and what it can be told.
+_OWN_TO_THE_STREAM = {'num_classes', 'features_only', 'out_indices'}
+_KEYS = ('model_name', 'output', 'pretrained', 'checkpoint_path', 'drop_path_rate', 'img_size', 'frozen_stages',
+         'with_cp', 'mean', 'std')
+_UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
+
+
+def create_timm_model(model_name: str, pretrained: bool, checkpoint_path: str, drop_path_rate: float,
+                      img_size: Union[int, Sequence[int], None], timm_args: dict) -> nn.Module:
+    """Create a timm model with ``num_classes=0``.
+
+    Args:
+        model_name (str), pretrained (bool), checkpoint_path (str), drop_path_rate (float), img_size: As
+            :class:`~hybridcls.models.backbones.TimmStream` takes them. Models of any image size are not given one,
+            and models without stochastic depth no rate of 0.
+        timm_args (dict): Other arguments of the model.
+
+    Raises:
+        ValueError: For an unknown model or an impossible size, or weights that do not fit or do not exist.
+        TypeError: If the model does not take an argument.
+        FileNotFoundError: If the weights are neither here nor to be had from the network.
+    """
+    from_hub_or_folder = isinstance(model_name, str) and ':' in model_name  # 'local-dir:...', 'hf-hub:...'
+    if not from_hub_or_folder and not (isinstance(model_name, str) and timm.is_model(model_name)):
+        names = timm.list_models()
+        raise ValueError(f'TimmStream: timm has no model {model_name!r}.{did_you_mean(str(model_name), names)} '
+                         f'timm.list_models() lists its {len(names)} names.')
+    for key in _OWN_TO_THE_STREAM & timm_args.keys():
+        raise TypeError(f'TimmStream: {key}={timm_args[key]!r} cannot be set: a stream is the whole model without its '
+                        "classifier. Its form is set by output='map', 'tokens' or 'vector'.")
+    args = dict(timm_args, drop_path_rate=drop_path_rate)
+    if img_size is not None:
+        args['img_size'] = img_size if isinstance(img_size, int) else tuple(img_size)
+    if checkpoint_path:
+        check_file('TimmStream', 'checkpoint_path', checkpoint_path)
+        pretrained = True
+        args['pretrained_cfg_overlay'] = dict(args.get('pretrained_cfg_overlay') or {}, file=checkpoint_path)
+    # What a model may do without: those that take any size reject img_size, some have no stochastic depth. (Others
+    # have some by default, so that a rate of 0 must be said.)
+    optional = {'img_size'} if drop_path_rate else {'img_size', 'drop_path_rate'}
+    try:
+        with _watched_loading() as loadings:
+            model = _create_without(optional, model_name, pretrained, args)
+        _check_loaded(model, loadings)
+        return model
+    except TypeError as error:
+        wrong = _UNEXPECTED.search(str(error))
+        if wrong is None:
+            raise
+        key = wrong.group(1)
+        hint = '' if key in _KEYS else did_you_mean(key, _KEYS)
+        raise TypeError(f'TimmStream: {model_name} takes no argument {key!r}.{hint} A stream takes {", ".join(_KEYS)}, '
+                        'and the arguments of its timm model.') from error
+    except (AssertionError, ZeroDivisionError) as error:
+        raise ValueError(f'TimmStream: {model_name} cannot be built for img_size={img_size} with {timm_args} '
+                         f'({error or type(error).__name__}). Choose an img_size that its patches and windows divide.'
+                         ) from error
+    except RuntimeError as error:
+        if not pretrained:
+            raise
+        if 'No pretrained weights exist' in str(error):
+            raise ValueError(f'TimmStream: timm has no pretrained weights for {model_name}. Set pretrained=False, or '
+                             'choose a model of timm.list_models(pretrained=True).') from error
+        if 'weights_only' in str(error):
+            raise _unreadable(checkpoint_path, error) from error
+        source = checkpoint_path or 'the pretrained weights of timm'
+        advice = ('The file must hold the weights of this timm model alone; a checkpoint of a hybridcls training is '
+                  'given to load_from=... in the config instead.'
+                  if checkpoint_path else 'Drop the arguments that change the architecture.')
+        raise ValueError(f'TimmStream: {source} do not fit {model_name} with {timm_args}. {advice} First differences: '
+                         f'{str(error)[:400]}') from error
+    except (UnpicklingError, EOFError, SafetensorError) as error:
+        raise _unreadable(checkpoint_path, error) from error
+    except OSError as error:
+        if str(model_name).startswith('local-dir:'):
+            raise FileNotFoundError(f'TimmStream: {model_name} is no folder with a config.json that timm wrote '
+                                    f'({error}).') from error
+        raise FileNotFoundError(
+            f'TimmStream: the pretrained weights of {model_name} are not in the local cache and could not be fetched '
+            f'({type(error).__name__}). Go online once, or set pretrained=False, or give a local file with '
+            'checkpoint_path=...') from error
+
+
+def _unreadable(checkpoint_path: str, error: Exception) -> ValueError:
+    return ValueError(f'TimmStream: checkpoint_path={checkpoint_path!r} cannot be read as a file of weights alone '
+                      f'({type(error).__name__}: {str(error)[:200]}). A checkpoint of a hybridcls training is given to '
+                      'load_from=... in the config instead.')
+
+
+@contextmanager
+def _watched_loading() -> Iterator[list]:
+    """Collect what torch says of every state dict that is loaded.
+
+    A model without its classifier is one that timm loads without being strict, and only logs what was missing: a
+    checkpoint of another architecture would leave the stream at random, in silence.
+    """
+    results: list = []
+    plain = nn.Module.load_state_dict
+
+    def watched(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        results.append(plain(module, *args, **kwargs))
+        return results[-1]
+
+    nn.Module.load_state_dict = watched  # type: ignore[method-assign]
+    try:
+        yield results
+    finally:
+        nn.Module.load_state_dict = plain  # type: ignore[method-assign]
+
+
+def _check_loaded(model: nn.Module, loadings: list) -> None:
+    classifier = model.pretrained_cfg.get('classifier') or ()
+    names = (classifier, ) if isinstance(classifier, str) else tuple(classifier)
+    heads = {name.split('.')[0] for name in names}
+    for missing, unexpected in loadings:
+        strange = [key for key in unexpected if key.split('.')[0] not in heads]
+        if missing or strange:
+            raise RuntimeError(f'missing: {", ".join(missing[:4]) or "nothing"}; too many: '
+                               f'{", ".join(strange[:4]) or "nothing"}')
+
+
+def _create_without(optional: set[str], model_name: str, pretrained: bool, args: dict) -> nn.Module:
+    """Create the model, without those of the optional arguments that it rejects."""
+    try:
+        return timm.create_model(model_name, pretrained=pretrained, num_classes=0, **args)
+    except TypeError as error:
+        # The architecture is known only here, since old names and local folders resolve inside timm. The constructor
+        # fails before any weight is loaded.
+        wrong = _UNEXPECTED.search(str(error))
+        if wrong is None or wrong.group(1) not in optional & args.keys():
+            raise
+        rest = {key: value for key, value in args.items() if key != wrong.group(1)}
+        return _create_without(optional, model_name, pretrained, rest)
+
+
+def patch_size(model: nn.Module) -> Optional[tuple[int, int]]:
+    """Height and width of the patches of a model that cuts its images into such."""
+    patch = getattr(getattr(model, 'patch_embed', None), 'patch_size', None)
+    return None if patch is None else (patch, patch) if isinstance(patch, int) else tuple(patch)
+
+
+def fixed_size(model: nn.Module) -> Optional[tuple[int, int]]:
+    """The only image size (h, w) the model takes, or None if it takes any."""
+    embed = getattr(model, 'patch_embed', None)
+    size = getattr(embed, 'img_size', None)
+    if size is None or not getattr(embed, 'strict_img_size', True):
+        return None
+    return (int(size[0]), int(size[1]))
