@@ -3,6 +3,8 @@ from .adaptive_margin import adaptive_margin_on_target, move_norm_statistics, no
 from .angular_margin import additive_angular_margin, angular_margin_on_target
 from .class_margins import margins_from_counts
 from .class_statistics import ClassStatistics, class_statistics, merge_class_statistics
+from .contrast_log_sums import contrast_log_sums
+from .contrast_of_anchors import contrast_of_anchors
 from .dirichlet_uncertainty import DirichletUncertainty, dirichlet_entropy, dirichlet_uncertainty
 from .evidence import EVIDENCE_KINDS, evidence_from_logits
 from .evidential_losses import EVIDENTIAL_FORMS, dirichlet_kl_to_uniform, evidential_data_loss, misleading_evidence
@@ -19,8 +21,8 @@ from .unit_vectors import unit_rows
 __all__ = [
     'ClassStatistics', 'DirichletUncertainty', 'EVIDENCE_KINDS', 'EVIDENTIAL_FORMS', 'MixtureUncertainty',
     'adaptive_margin_on_target', 'additive_angular_margin', 'additive_cosine_margin_on_target',
-    'angular_margin_on_target', 'area_under_risk_coverage', 'auroc', 'class_statistics',
-    'combined_margin_on_target', 'cosine_logits', 'dirichlet_entropy', 'dirichlet_kl_to_uniform',
+    'angular_margin_on_target', 'area_under_risk_coverage', 'auroc', 'class_statistics', 'combined_margin_on_target',
+    'contrast_log_sums', 'contrast_of_anchors', 'cosine_logits', 'dirichlet_entropy', 'dirichlet_kl_to_uniform',
     'dirichlet_uncertainty', 'evidence_from_logits', 'evidential_data_loss', 'false_positive_rate', 'gather_rows',
     'least_area_under_risk_coverage', 'margin_cross_entropy', 'margins_from_counts', 'merge_class_statistics',
     'misleading_evidence', 'mixture_uncertainty', 'move_norm_statistics', 'nearest_neighbours', 'norm_scaler',

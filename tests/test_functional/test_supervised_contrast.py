@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hybridcls.functional.supervised_contrast import contrast_of_anchors, supervised_contrast
+from hybridcls.functional.supervised_contrast import supervised_contrast
 
 LABELS = [0, 1, 0, 2, 1, 0]  # class 2 occurs once
 
@@ -57,12 +57,18 @@ def by_loops(embeddings, labels, temperature, mode='all', form='out', anchor_mea
     return sum(losses) / max(1, len(losses))
 
 
+@pytest.fixture(params=[True, False], ids=['streamed', 'dense'])
+def streamed(request):
+    return request.param
+
+
 @pytest.mark.parametrize(('views', 'mode', 'labelled', 'temperature', 'base', 'loss', 'gradient'), OFFICIAL)
-def test_official_numbers(views, mode, labelled, temperature, base, loss, gradient):
+def test_official_numbers(views, mode, labelled, temperature, base, loss, gradient, streamed):
     embeddings = waves(6, views, 5).float().requires_grad_()
     labels = torch.tensor(LABELS) if labelled else None
     out = supervised_contrast(
-        embeddings, labels, temperature, contrast_mode=mode, base_temperature=base, anchor_mean='all')
+        embeddings, labels, temperature, contrast_mode=mode, base_temperature=base, anchor_mean='all',
+        streamed=streamed)
     out.backward()
     torch.testing.assert_close(out.item(), loss, rtol=1e-5, atol=2e-6)
     torch.testing.assert_close(embeddings.grad.abs().sum().item(), gradient, rtol=1e-4, atol=2e-6)
@@ -72,9 +78,9 @@ def test_official_numbers(views, mode, labelled, temperature, base, loss, gradie
 @pytest.mark.parametrize('form', ['out', 'in'])
 @pytest.mark.parametrize('mode', ['all', 'one'])
 @pytest.mark.parametrize('views', [1, 2, 3])
-def test_formula(views, mode, form, anchor_mean):
+def test_formula(views, mode, form, anchor_mean, streamed):
     embeddings = 7 * waves(6, views, 5)
-    switches = dict(contrast_mode=mode, form=form, anchor_mean=anchor_mean)
+    switches = dict(contrast_mode=mode, form=form, anchor_mean=anchor_mean, streamed=streamed)
     out = supervised_contrast(embeddings.float(), torch.tensor(LABELS), 0.2, **switches)
     expected = by_loops(embeddings, LABELS, 0.2, mode, form, anchor_mean)
     torch.testing.assert_close(out.item(), expected, rtol=1e-5, atol=1e-6)
@@ -82,11 +88,11 @@ def test_formula(views, mode, form, anchor_mean):
 
 @pytest.mark.parametrize('form', ['out', 'in'])
 @pytest.mark.parametrize('views', [1, 2])
-def test_gradient_is_the_derivative(views, form):
+def test_gradient_is_the_derivative(views, form, streamed):
     embeddings = waves(6, views, 4).requires_grad_()
     temperature = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
     labels = torch.tensor(LABELS)
-    assert torch.autograd.gradcheck(lambda e, t: supervised_contrast(e, labels, t, form=form),
+    assert torch.autograd.gradcheck(lambda e, t: supervised_contrast(e, labels, t, form=form, streamed=streamed),
                                     (embeddings, temperature))
 
 
@@ -100,9 +106,9 @@ def test_without_labels_it_is_simclr():
 
 @pytest.mark.parametrize('form', ['out', 'in'])
 @pytest.mark.parametrize('labels', [[0, 1, 2], [0, 0, 1], [5, 5, 5], [-3, 2**40, -3]])
-def test_any_labels_are_finite(labels, form):
+def test_any_labels_are_finite(labels, form, streamed):
     embeddings = waves(3, 1, 4).float().requires_grad_()
-    out = supervised_contrast(embeddings, torch.tensor(labels), form=form)
+    out = supervised_contrast(embeddings, torch.tensor(labels), form=form, streamed=streamed)
     out.backward()
     assert out.isfinite()
     assert embeddings.grad.isfinite().all()
@@ -113,9 +119,9 @@ def test_any_labels_are_finite(labels, form):
 
 @pytest.mark.parametrize('form', ['out', 'in'])
 @pytest.mark.parametrize('shape', [(1, 1, 4), (1, 2, 4), (0, 2, 4)])
-def test_tiny_batches(shape, form):
+def test_tiny_batches(shape, form, streamed):
     embeddings = torch.ones(shape, requires_grad=True)
-    out = supervised_contrast(embeddings, torch.zeros(shape[0], dtype=torch.int64), form=form)
+    out = supervised_contrast(embeddings, torch.zeros(shape[0], dtype=torch.int64), form=form, streamed=streamed)
     out.backward()
     assert out.item() == 0
     assert embeddings.grad.isfinite().all()
@@ -123,11 +129,11 @@ def test_tiny_batches(shape, form):
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize('temperature', [0.001, 0.07])
-def test_half_precision_and_low_temperature(temperature, dtype):
+def test_half_precision_and_low_temperature(temperature, dtype, streamed):
     embeddings = waves(6, 2, 5).to(dtype).requires_grad_()
     labels = torch.tensor(LABELS)
     with torch.autocast('cpu', torch.bfloat16):
-        out = supervised_contrast(embeddings, labels, temperature)
+        out = supervised_contrast(embeddings, labels, temperature, streamed=streamed)
     out.backward()
     assert out.dtype == torch.float32
     assert embeddings.grad.isfinite().all()
@@ -143,25 +149,25 @@ def by_loops_stable(embeddings, labels, temperature):
     return per_anchor.mean().item()
 
 
-def test_a_zero_embedding_is_finite():
+def test_a_zero_embedding_is_finite(streamed):
     embeddings = waves(4, 2, 3).float()
     embeddings[0] = 0
     embeddings.requires_grad_()
-    supervised_contrast(embeddings, torch.tensor([0, 0, 1, 1])).backward()
+    supervised_contrast(embeddings, torch.tensor([0, 0, 1, 1]), streamed=streamed).backward()
     assert embeddings.grad.isfinite().all()
 
 
 @pytest.mark.parametrize('labelled', [True, False])
 @pytest.mark.parametrize('mode', ['all', 'one'])
 @pytest.mark.parametrize('views', [1, 2])
-def test_shares_of_a_larger_contrast_set_add_up(views, mode, labelled):
+def test_shares_of_a_larger_contrast_set_add_up(views, mode, labelled, streamed):
     embeddings = waves(6, views, 5).requires_grad_()
     labels = torch.tensor(LABELS) if labelled else None
     whole = supervised_contrast(embeddings, labels, contrast_mode=mode)
     shares = [
         supervised_contrast(
             embeddings[start:stop], None if labels is None else labels[start:stop], contrast_mode=mode,
-            contrast_embeddings=embeddings, contrast_labels=labels, first_anchor=start)
+            contrast_embeddings=embeddings, contrast_labels=labels, first_anchor=start, streamed=streamed)
         for start, stop in [(0, 1), (1, 4), (4, 6)]
     ]
     torch.testing.assert_close(sum(shares), whole)
@@ -169,12 +175,51 @@ def test_shares_of_a_larger_contrast_set_add_up(views, mode, labelled):
         torch.autograd.grad(sum(shares), embeddings), torch.autograd.grad(whole, embeddings))
 
 
-def test_anchors_come_one_by_one():
-    z = F.normalize(waves(3, 5), dim=1)
-    losses = contrast_of_anchors(z, z, torch.tensor([0, 1, 0]), torch.tensor([0, 1, 0]), torch.arange(3), 0.5)
-    similarity = (z @ z.t() / 0.5).exp()
-    torch.testing.assert_close(losses[0], -(similarity[0, 2] / (similarity[0, 1] + similarity[0, 2])).log())
-    assert losses[1] == 0
+@pytest.mark.parametrize('labelled', [True, False])
+@pytest.mark.parametrize('form', ['out', 'in'])
+@pytest.mark.parametrize('mode', ['all', 'one'])
+@pytest.mark.parametrize('views', [1, 2])
+def test_a_queue_is_contrasted_with_and_is_no_anchor(views, mode, form, labelled, streamed):
+    embeddings, queue = waves(6, views, 5).requires_grad_(), 3 * waves(7, 5).flip(0)
+    queue_labels = [2, 9, 0, 0, 8, 8, 1]  # class 2, single in the batch, finds a positive here
+    labels = torch.tensor(LABELS) if labelled else None
+    out = supervised_contrast(
+        embeddings, labels, 0.3, contrast_mode=mode, form=form, streamed=streamed, queue_embeddings=queue,
+        queue_labels=torch.tensor(queue_labels) if labelled else None)
+
+    z, past = F.normalize(embeddings, dim=-1), F.normalize(queue, dim=-1)
+    rows = [(i, v) for i in range(6) for v in range(views)]
+    own_labels = LABELS if labelled else range(6)
+    losses = []
+    for i, v in rows:
+        if mode == 'one' and v > 0:
+            continue
+        others = [(z[j, w], own_labels[j]) for j, w in rows if (j, w) != (i, v)]
+        others += [(past[j], label if labelled else -1) for j, label in enumerate(queue_labels)]
+        similar = torch.stack([(z[i, v] @ other / 0.3).exp() for other, _ in others])
+        is_positive = torch.tensor([label == own_labels[i] for _, label in others])
+        if is_positive.any():
+            shares = similar[is_positive] / similar.sum()
+            losses.append(-(shares.log().mean() if form == 'out' else shares.mean().log()))
+    expected = sum(losses) / max(1, len(losses))
+    torch.testing.assert_close(out, torch.as_tensor(expected, dtype=torch.float64))
+    if losses:
+        torch.testing.assert_close(torch.autograd.grad(out, embeddings), torch.autograd.grad(expected, embeddings))
+
+
+def test_many_rows_are_streamed_and_few_are_not():
+    few, many = (waves(count, 2, 4).requires_grad_() for count in (96, 97))
+    labels = torch.arange(97) % 10
+    for embeddings, streamed in ((few, False), (many, True)):
+        out = supervised_contrast(embeddings, labels[:len(embeddings)])
+        same = supervised_contrast(embeddings, labels[:len(embeddings)], streamed=streamed)
+        torch.testing.assert_close(out, same, rtol=0, atol=0)
+        first, = torch.autograd.grad(out, embeddings, create_graph=True)
+        if streamed:
+            with pytest.raises(RuntimeError, match='once_differentiable'):
+                torch.autograd.grad(first.sum(), embeddings)
+        else:
+            assert torch.autograd.grad(first.square().sum(), embeddings)[0].abs().sum() > 0
 
 
 def test_wrong_input_is_named():
@@ -185,8 +230,19 @@ def test_wrong_input_is_named():
         supervised_contrast(torch.ones(3, 1, 4), labels)
     with pytest.raises(TypeError, match='whole numbers'):
         supervised_contrast(torch.ones(2, 1, 4), labels.float())
-    with pytest.raises(ValueError, match='temperature=-1'):
-        supervised_contrast(torch.ones(2, 1, 4), labels, -1)
+    with pytest.raises(TypeError, match='labels are torch[.]bool'):
+        supervised_contrast(torch.ones(2, 1, 4), labels.bool())
+    with pytest.raises(TypeError, match='labels are a list'):
+        supervised_contrast(torch.ones(2, 1, 4), [0, 1])
+    for temperature in (-1, torch.tensor(-1)):
+        with pytest.raises(ValueError, match='temperature=-1'):
+            supervised_contrast(torch.ones(2, 1, 4), labels, temperature)
+    with pytest.raises(ValueError, match='one number'):
+        supervised_contrast(torch.ones(2, 1, 4), labels, torch.ones(2))
+    with pytest.raises(ValueError, match=r'\(M, 4\) is wanted'):
+        supervised_contrast(torch.ones(2, 1, 4), labels, queue_embeddings=torch.ones(2, 3), queue_labels=labels)
+    with pytest.raises(ValueError, match='labels and queue_labels belong together'):
+        supervised_contrast(torch.ones(2, 1, 4), labels, queue_embeddings=torch.ones(2, 4))
     with pytest.raises(ValueError, match="contrast_mode='any'"):
         supervised_contrast(torch.ones(2, 1, 4), labels, contrast_mode='any')
     with pytest.raises(ValueError, match='not a part'):
