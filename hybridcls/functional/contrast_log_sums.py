@@ -5,7 +5,6 @@ from typing import Any, NamedTuple, Optional, Union
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from .full_precision import outside_autocast
 
@@ -164,8 +163,16 @@ class _LogSums(torch.autograd.Function):
         return results
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor, grad_of_class: Optional[Tensor]) -> tuple[Optional[Tensor], ...]:
+        with torch.no_grad():
+            found = _LogSums._gradients(ctx, grad, grad_of_class)
+        if not torch.is_grad_enabled():
+            return found
+        # With create_graph; once_differentiable would not see that the anchors themselves need a gradient.
+        return tuple(None if tensor is None else _OnlyOnce.apply(tensor, ctx.saved_tensors[0]) for tensor in found)
+
+    @staticmethod
+    def _gradients(ctx: Any, grad: Tensor, grad_of_class: Optional[Tensor]) -> tuple[Optional[Tensor], ...]:
         anchors, temperature, only_block, log_sums, of_class, *others = ctx.saved_tensors
         temperature = ctx.temperature if temperature is None else temperature
         plan = ctx.plan
@@ -194,6 +201,19 @@ class _LogSums(torch.autograd.Function):
                 if tensor is not None:
                     tensor /= temperature
         return found, grad_temperature, None, *found_others
+
+
+class _OnlyOnce(torch.autograd.Function):
+    """A gradient that says so when it is to be differentiated, where a wrong zero would go unnoticed."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, of: Tensor) -> Tensor:
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def backward(ctx: Any, _: Tensor) -> None:
+        raise RuntimeError('contrast_log_sums: a second derivative was asked for, and blocks have only the first. '
+                           'supervised_contrast(..., streamed=False), or SupConLoss(streamed=False), has both.')
 
 
 def _parts(others: Sequence[Tensor], plan: _Plan) -> Iterator[tuple[Optional[Tensor], Optional[Tensor]]]:

@@ -216,7 +216,7 @@ def test_many_rows_are_streamed_and_few_are_not():
         torch.testing.assert_close(out, same, rtol=0, atol=0)
         first, = torch.autograd.grad(out, embeddings, create_graph=True)
         if streamed:
-            with pytest.raises(RuntimeError, match='once_differentiable'):
+            with pytest.raises(RuntimeError, match='streamed=False'):
                 torch.autograd.grad(first.sum(), embeddings)
         else:
             assert torch.autograd.grad(first.square().sum(), embeddings)[0].abs().sum() > 0
@@ -230,7 +230,7 @@ def test_wrong_input_is_named():
         supervised_contrast(torch.ones(3, 1, 4), labels)
     with pytest.raises(TypeError, match='whole numbers'):
         supervised_contrast(torch.ones(2, 1, 4), labels.float())
-    with pytest.raises(TypeError, match='labels are torch[.]bool'):
+    with pytest.raises(TypeError, match='whole numbers'):
         supervised_contrast(torch.ones(2, 1, 4), labels.bool())
     with pytest.raises(TypeError, match='labels are a list'):
         supervised_contrast(torch.ones(2, 1, 4), [0, 1])
