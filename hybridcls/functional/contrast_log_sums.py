@@ -152,8 +152,7 @@ class _LogSums(torch.autograd.Function):
                     entries = _entries(block, plan.plain)
                     totals.add(entries, block, other is None)
                     if of_class is not None:
-                        nothing = 0. if plan.plain else -math.inf
-                        of_class.add(entries.masked_fill(~block.same_class, nothing), block, other is None)
+                        of_class.add(_entries_of_class(entries, block, plan.plain), block, other is None)
                     if len(anchors) <= plan.side and not others:
                         only_block = entries
         results = totals.log(), None if of_class is None else of_class.log()
@@ -179,10 +178,10 @@ class _LogSums(torch.autograd.Function):
         found = torch.zeros_like(anchors)
         found_others = [torch.zeros_like(other) if needed else None
                         for other, needed in zip(others, ctx.needs_input_grad[3:], strict=True)]
-        symmetric_share = None
+        symmetric_share: Union[float, Tensor] = 0.
         with outside_autocast(anchors):
             weights = [_Weights(grad, log_sums, plan.plain)]
-            if plan.classes is not None:
+            if grad_of_class is not None and of_class is not None:
                 weights.append(_Weights(grad_of_class, of_class, plan.plain))
             for (other, classes), found_other in zip(_parts(others, plan), [None, *found_others], strict=True):
                 for block in _blocks(anchors, temperature, other, plan, classes) if only_block is None else (
@@ -237,6 +236,11 @@ def _entries(block: _Block, plain: bool) -> Tensor:
     return entries.fill_diagonal_(0. if plain else -math.inf) if block.is_own else entries
 
 
+def _entries_of_class(entries: Tensor, block: _Block, plain: bool) -> Tensor:
+    """The entries between rows of one class; the others add nothing."""
+    return entries if block.same_class is None else entries.masked_fill(~block.same_class, 0. if plain else -math.inf)
+
+
 class _Weights:
     """The derivative to a similarity: the anchor's incoming gradient times the share of that similarity in its sum."""
 
@@ -260,8 +264,7 @@ class _Weights:
 def _pull(entries: Tensor, block: _Block, weights: Sequence[_Weights], symmetric: bool) -> Tensor:
     found = weights[0].of(entries, block, symmetric)
     if len(weights) > 1:
-        nothing = 0. if weights[1].plain else -math.inf
-        found += weights[1].of(entries.masked_fill(~block.same_class, nothing), block, symmetric)
+        found += weights[1].of(_entries_of_class(entries, block, weights[1].plain), block, symmetric)
     return found
 
 
