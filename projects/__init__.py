@@ -1,0 +1,1 @@
+"""Plugins that live outside the package; each folder is one."""
