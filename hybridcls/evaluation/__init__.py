@@ -1,4 +1,5 @@
 """Metrics: what a validation reports."""
+from .accuracy import Accuracy
 from .calibration_metric import CalibrationMetric
 from .knn_accuracy import KNNAccuracy
 from .metric_of import MetricOf
@@ -6,4 +7,4 @@ from .ood_metric import OODMetric
 from .selective_metric import SelectiveMetric
 from .val_loss import ValLoss
 
-__all__ = ['CalibrationMetric', 'KNNAccuracy', 'MetricOf', 'OODMetric', 'SelectiveMetric', 'ValLoss']
+__all__ = ['Accuracy', 'CalibrationMetric', 'KNNAccuracy', 'MetricOf', 'OODMetric', 'SelectiveMetric', 'ValLoss']

@@ -1,4 +1,5 @@
 """Hooks: what happens when, around the training loop."""
+from .batch_check_hook import BatchCheckHook
 from .checkpoint_hook import CheckpointHook
 from .checkpoint_match_hook import CheckpointMatchHook
 from .class_margins_hook import ClassMarginsHook
@@ -8,6 +9,6 @@ from .random_state_hook import RandomStateHook, seed_worker
 from .transfer_hook import TransferHook
 
 __all__ = [
-    'CheckpointHook', 'CheckpointMatchHook', 'ClassMarginsHook', 'EmbeddingBankHook', 'LearningCurvesHook',
-    'RandomStateHook', 'TransferHook', 'seed_worker'
+    'BatchCheckHook', 'CheckpointHook', 'CheckpointMatchHook', 'ClassMarginsHook', 'EmbeddingBankHook',
+    'LearningCurvesHook', 'RandomStateHook', 'TransferHook', 'seed_worker'
 ]

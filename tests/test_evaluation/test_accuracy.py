@@ -1,0 +1,36 @@
+"""Accuracy with fewer classes than k."""
+import pytest
+import torch
+
+from hybridcls.evaluation import Accuracy
+from hybridcls.registry import METRICS
+
+
+def samples(classes):
+    generator = torch.Generator().manual_seed(0)
+    return [dict(pred_score=torch.rand(classes, generator=generator), gt_label=torch.tensor([i % classes]))
+            for i in range(40)]
+
+
+def score(metric, of):
+    metric.process(None, of)
+    return metric.evaluate(len(of))
+
+
+def test_the_bare_name_means_ours():
+    assert METRICS.get('Accuracy') is Accuracy
+
+
+@pytest.mark.parametrize('classes', [5, 12])
+def test_with_enough_classes_it_is_mmpretrains(classes):
+    theirs = METRICS.get('mmpretrain.Accuracy')(topk=(1, 5))
+    assert score(Accuracy(topk=(1, 5)), samples(classes)) == score(theirs, samples(classes))
+
+
+def test_what_there_are_no_classes_for_is_left_out():
+    metric, first = Accuracy(topk=(1, 3, 5)), Accuracy(topk=1)
+    four = samples(4)
+    result = score(metric, four)
+    assert set(result) == {'accuracy/top1', 'accuracy/top3'}
+    assert result['accuracy/top1'] == score(first, four)['accuracy/top1']
+    assert score(Accuracy(topk=5), four) == {}
