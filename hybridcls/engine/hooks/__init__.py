@@ -6,9 +6,10 @@ from .class_margins_hook import ClassMarginsHook
 from .embedding_bank_hook import EmbeddingBankHook
 from .learning_curves_hook import LearningCurvesHook
 from .random_state_hook import RandomStateHook, seed_worker
+from .slow_weights_hook import SlowWeightsHook
 from .transfer_hook import TransferHook
 
 __all__ = [
     'BatchCheckHook', 'CheckpointHook', 'CheckpointMatchHook', 'ClassMarginsHook', 'EmbeddingBankHook',
-    'LearningCurvesHook', 'RandomStateHook', 'TransferHook', 'seed_worker'
+    'LearningCurvesHook', 'RandomStateHook', 'SlowWeightsHook', 'TransferHook', 'seed_worker'
 ]

@@ -91,6 +91,8 @@ class CheckpointHook(_CheckpointHook):
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
 
         runner.call_hook('gather_for_checkpoint')
+        if hasattr(runner.optim_wrapper, 'gather_for_checkpoint'):  # our wrapper: half-accumulated gradients
+            runner.optim_wrapper.gather_for_checkpoint()
         runner.save_checkpoint(
             self.out_dir,
             name_of(step),

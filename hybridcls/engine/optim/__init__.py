@@ -3,8 +3,11 @@ from .bad_loss import BadLossError
 from .composed_optim_wrapper import ComposedOptimWrapper
 from .hybrid_optim_wrapper_constructor import HybridOptimWrapperConstructor
 from .precision import Precision
-from .stages import Update, UpdateStage
+from .single_stage_wrappers import GCOptimWrapper, LookaheadOptimWrapper, SAMOptimWrapper
+from .stages import SAM, GradientCentralization, Lookahead, Update, UpdateStage
 
 __all__ = [
-    'BadLossError', 'ComposedOptimWrapper', 'HybridOptimWrapperConstructor', 'Precision', 'Update', 'UpdateStage'
+    'SAM', 'BadLossError', 'ComposedOptimWrapper', 'GCOptimWrapper', 'GradientCentralization',
+    'HybridOptimWrapperConstructor', 'Lookahead', 'LookaheadOptimWrapper', 'Precision', 'SAMOptimWrapper', 'Update',
+    'UpdateStage'
 ]

@@ -1,6 +1,7 @@
 """What happens when a loss is not a number."""
 import logging
-from typing import Optional
+import math
+from typing import Any, Optional
 
 import torch
 from mmengine.logging import print_log
@@ -18,6 +19,9 @@ class BadLossError(FloatingPointError):
 class BadLossGuard:
     """Looks at each loss, before anything is done to the weights.
 
+    Looking and asking are two calls: a GPU is asked only after it has been given the backward pass, and then answers
+    as soon as the forward pass is done, so that it never stands idle for the question.
+
     Args:
         who (str): Who speaks in errors.
         action (str): ``'stop'``: raise; ``'skip'``: drop the update that the loss belongs to, and go on; ``'ignore'``:
@@ -32,36 +36,60 @@ class BadLossGuard:
         self.action = action
         self.most = most
         self.dropped_in_a_row = 0
+        self._seen: Any = None
+        self._event: Any = None
 
-    def is_bad(self, loss: Tensor) -> bool:
-        """Whether the loss of any process is not finite; all processes get the same answer."""
+    @property
+    def skips(self) -> bool:
+        """Bad updates are dropped, not the end."""
+        return self.action == 'skip'
+
+    def look(self, loss: Tensor) -> None:
+        """Note whether the loss of any process is not finite; all processes must come here together."""
         if self.action == 'ignore':
-            return False
-        bad = ~torch.isfinite(loss.detach()).all()
-        if torch.distributed.is_available() and torch.distributed.is_initialized() \
-                and torch.distributed.get_world_size() > 1:
+            return
+        loss = loss.detach()
+        alone = not (torch.distributed.is_available() and torch.distributed.is_initialized()
+                     and torch.distributed.get_world_size() > 1)
+        if alone and not loss.is_cuda:
+            self._seen = loss
+            return
+        bad = (~torch.isfinite(loss)).any().to(torch.int32)
+        if not alone:
             # One process must not leave the others waiting in the next collective call.
-            bad = bad.to(torch.int32)
             torch.distributed.all_reduce(bad, torch.distributed.ReduceOp.MAX)
-        return bool(bad)
+        if bad.is_cuda:
+            self._seen = torch.empty_like(bad, device='cpu', pin_memory=True).copy_(bad, non_blocking=True)
+            self._event = torch.cuda.Event()
+            self._event.record()
+        else:
+            self._seen = bad
 
-    def handle(self, loss: Tensor, losses: dict[str, Tensor], iteration: int, place: str = '') -> None:
+    def found_bad(self) -> bool:
+        """The answer for the loss that :meth:`look` saw last; the same in all processes."""
+        seen, self._seen = self._seen, None
+        if seen is None:
+            return False
+        if self._event is not None:
+            self._event.synchronize()
+            self._event = None
+        if seen.is_floating_point():
+            return not (math.isfinite(seen.item()) if seen.numel() == 1 else bool(torch.isfinite(seen).all()))
+        return bool(seen.item())
+
+    def handle(self, losses: dict[str, Tensor], loss: Tensor, iteration: int, place: str = '') -> None:
         """Raise, or say that the update is dropped.
 
         Args:
-            loss (Tensor): The total loss.
-            losses (dict[str, Tensor]): The losses it is made of, by name, as far as they are known.
+            losses (dict[str, Tensor]): The losses that the total is made of, by name, as far as they are known.
+            loss (Tensor): The total loss of this process.
             iteration (int): Iteration, from 1 as logs count.
             place (str): Where it happened, if not at the weights themselves.
 
         Raises:
             BadLossError: If the action is to stop, or too many updates in a row were dropped.
         """
-        wrong = [f'{name} = {float(value):g}' for name, value in losses.items() if not torch.isfinite(value).all()]
-        finite = [f'{name} = {float(value):g}' for name, value in losses.items() if torch.isfinite(value).all()]
-        named = ', '.join(wrong) if wrong else f'loss = {float(loss.detach()):g} on this process'
-        rest = f' (finite: {", ".join(finite)})' if finite else ''
-        text = f'{self.who}: iteration {iteration}: {named}{place}{rest}.'
+        text = f'{self.who}: iteration {iteration}: {_describe(losses, loss)}{place}.'
         if self.action == 'stop':
             raise BadLossError(
                 f'{text} The weights are those before this update. Look at the learning rate and the data; '
@@ -77,6 +105,16 @@ class BadLossGuard:
         """An update was good: count anew."""
         self.dropped_in_a_row = 0
 
-    def forget(self, count: Optional[int]) -> None:
+    def resume(self, count: Optional[int]) -> None:
         """Take the count over from a checkpoint."""
         self.dropped_in_a_row = int(count or 0)
+
+
+def _describe(losses: dict[str, Tensor], loss: Tensor) -> str:
+    values = {name: float(value) for name, value in losses.items() if 'loss' in name} or dict(loss=float(loss.detach()))
+    wrong = [f'{name} = {value:g}' for name, value in values.items() if not math.isfinite(value)]
+    finite = [f'{name} = {value:g}' for name, value in values.items() if math.isfinite(value)]
+    if not wrong and math.isfinite(float(loss.detach())):
+        return f'a loss of another process is not finite (here {", ".join(finite)})'
+    wrong = wrong or [f'loss = {float(loss.detach()):g}']
+    return ', '.join(wrong) + (f' (finite: {", ".join(finite)})' if finite else '')

@@ -1,5 +1,4 @@
 """The update of a training step: small stages around any optimizer, in any training that mmengine's Runner can run."""
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, Optional, Union
@@ -8,16 +7,18 @@ import torch
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
-from hybridcls.checks import check_known_keys, check_number
+from hybridcls.checks import check_number
 from hybridcls.registry import OPTIM_WRAPPERS
 
 from .bad_loss import BadLossError, BadLossGuard
-from .forward_call import ForwardCall, WanderingTensors, losses_of, total_loss
+from .clipping import check_clip_grad, clip_pieces
+from .parameter_places import check_trainable, parameters_of, places_of
 from .precision import read_precision
+from .second_pass import SecondPass
 from .sharding import Shards
 from .stage_list import build_stages
 from .stages.update_stage import Update, UpdateStage
-from .wrapper_state import pack_state, unpack_state
+from .wrapper_state import gather_gradients, pack_state, unpack_state
 
 __all__ = ['ComposedOptimWrapper']
 
@@ -88,23 +89,20 @@ class ComposedOptimWrapper(OptimWrapper):
                  most_bad_losses: int = 20) -> None:
         who = type(self).__name__
         check_number(who, 'accumulative_counts', accumulative_counts, 1, integer=True)
-        super().__init__(optimizer, accumulative_counts, _check_clip_grad(who, clip_grad))
+        super().__init__(optimizer, accumulative_counts, check_clip_grad(who, clip_grad))
         self.stages: dict[str, UpdateStage] = build_stages(who, stages)
         self._prober = next((stage for stage in self.stages.values() if stage.probes), None)
-        params = [param for group in optimizer.param_groups for param in group['params']]
+        params = parameters_of(optimizer)
         device_type = params[0].device.type if params else 'cpu'
         self.precision = read_precision(who, amp, dtype, loss_scale, use_fsdp, device_type)
-        self._bad_losses = BadLossGuard(who, bad_loss, most_bad_losses)
-        self._update: Optional[Update] = None
+        self.bad_losses = BadLossGuard(who, bad_loss, most_bad_losses)
+        self._second_pass = SecondPass(self)
         self._shards = Shards()
-        self._wandering: Optional[WanderingTensors] = None
-        self._call: Optional[ForwardCall] = None
-        self._wants_regrad = False
-        self._aside: Optional[list[Optional[Tensor]]] = None
-        self._spoiled = False  # a loss of this update was bad
-        self._checked_loss = False
+        self._update: Optional[Update] = None
         self._updates = 0
+        self._spoiled = False  # a loss of the update at hand was bad
         self._has_loaded_gradients = False
+        self.gathered_gradients: Optional[list[dict[int, Tensor]]] = None
 
     @property
     def loss_scaler(self) -> Any:
@@ -128,10 +126,11 @@ class ComposedOptimWrapper(OptimWrapper):
         Stages take their copies of the weights only at the first update: the Runner loads weights before it calls
         this, FlexibleRunner may do so after it.
         """
-        _check_trainable(type(self).__name__, self._params())
+        check_trainable(type(self).__name__, parameters_of(self.optimizer))
         if self._has_loaded_gradients:  # nothing is lost in the middle of an accumulation: no warning of mmengine's
             self._inner_count, self._max_counts = init_counts, max_counts
             self._remainder_counts = max_counts % self._accumulative_counts
+            self._has_loaded_gradients = False
         else:
             super().initialize_count_status(model, init_counts, max_counts)
         self._update = None  # parameters may have been wrapped, frozen or added since
@@ -140,40 +139,37 @@ class ComposedOptimWrapper(OptimWrapper):
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Preprocess and call the model in here: mixed precision, no needless synchronisation, the call remembered."""
         update = self._begin(model)
-        self._wants_regrad = self._prober is not None and not self._spoiled and self._prober.wants_regrad(update)
-        if self._wants_regrad and self._wandering is not None:
-            self._wandering.mark()
-        sync = self._prober.wants_sync() if self._wants_regrad else None
-        self._call = ForwardCall(model, remember_input=self._wants_regrad)
-        with self._sync_context(model, sync), self.precision.autocast(), self._call:
+        update.is_first = self._inner_count % self._accumulative_counts == 0
+        update.is_last = self.should_sync()
+        wanted = self._prober is not None and not self._spoiled and self._prober.wants_regrad(update)
+        call = self._second_pass.begin(model, wanted, may_be_undone=self.bad_losses.skips)
+        with self.sync_context(model, self._prober.wants_sync() if wanted else None), self.precision.autocast(), call:
             yield
 
     def _begin(self, model: Optional[nn.Module] = None) -> Update:
         """Start the stages at the first update, and describe the one at hand."""
-        if self._update is None or len(self._update.params) != sum(
-                len(group['params']) for group in self.optimizer.param_groups):
-            params = self._params()
-            _check_trainable(type(self).__name__, params)
-            names, owners = _places_of(params, model)
-            self._shards = Shards(model)
-            if self._prober is not None and model is not None:
-                self._wandering = WanderingTensors(model, with_frozen=not self._shards.is_fsdp1)
-            self._update = Update(self.optimizer, params, names, owners, self._shards, self._updates,
-                                  regrad=self._regrad, log=self._log)
-            with torch.no_grad():
-                for stage in self.stages.values():
-                    stage.start(self._update)
         update = self._update
+        if update is None or len(update.params) != sum([len(group['params']) for group in self.optimizer.param_groups]):
+            update = self._start(model)
         update.optimizer, update.count = self.optimizer, self._updates
-        update.is_first = self._inner_count % self._accumulative_counts == 0
-        update.is_last = self.should_sync()
-        update.may_overflow = self.precision.scaler is not None
         return update
 
-    def _params(self) -> list[nn.Parameter]:
-        return [param for group in self.optimizer.param_groups for param in group['params']]
+    def _start(self, model: Optional[nn.Module]) -> Update:
+        params = parameters_of(self.optimizer)
+        check_trainable(type(self).__name__, params)
+        names, owners = places_of(params, model)
+        self._shards = Shards(model)
+        if model is not None and (self._prober is not None or self.bad_losses.skips):
+            self._second_pass.watch(model, with_frozen=not self._shards.is_fsdp1)
+        update = self._update = Update(self.optimizer, params, names, owners, self._shards, self._updates,
+                                       regrad=self._second_pass.regrad, log=self._log)
+        update.may_overflow = self.precision.scaler is not None
+        with torch.no_grad():
+            for stage in self.stages.values():
+                stage.start(update)
+        return update
 
-    def _sync_context(self, model: nn.Module, sync: Optional[bool]) -> Any:
+    def sync_context(self, model: nn.Module, sync: Optional[bool] = None) -> Any:
         """Average gradients over processes or not; None asks mmengine's rule: only where the update is due."""
         if sync is None:
             sync = self.should_sync()
@@ -197,18 +193,23 @@ class ComposedOptimWrapper(OptimWrapper):
         Raises:
             BadLossError: If the loss is not finite and ``bad_loss`` says to stop.
         """
-        aside = self._set_gradients_aside() if self._wants_regrad else None
+        if self._second_pass.wanted:
+            self._second_pass.set_gradients_aside(self._inner_count % self._accumulative_counts == 0)
+        self.bad_losses.look(loss)
         scale = self.scale_loss(1.)
         self.backward(self.scale_loss(loss))
         try:
-            self._guard(loss)
+            if self.bad_losses.found_bad():
+                self._second_pass.undo_first()
+                if not self._spoiled:
+                    self.drop_update(self._second_pass.losses, loss)
             if self._prober is not None and not self._spoiled:
-                self._probe(loss, scale, aside)
+                self._probe(loss, scale)
         except BadLossError:
             self.optimizer.zero_grad()
             raise
         finally:
-            self._call, self._wants_regrad = None, False
+            self._second_pass.end()
         if self.should_update():
             if self._spoiled:
                 self._spoiled = False
@@ -218,145 +219,89 @@ class ComposedOptimWrapper(OptimWrapper):
 
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
         """Backward pass of the scaled loss; counts the micro-batch."""
-        scaler = self.precision.scaler
-        (loss if scaler is None else scaler.scale(loss)).backward(**kwargs)
+        self.precision.scaled(loss).backward(**kwargs)
         self._inner_count += 1
+
+    def drop_update(self, losses: dict[str, Tensor], loss: Tensor, place: str = '') -> None:
+        """A loss of the update at hand was bad: do without it, or stop, as ``bad_loss`` says.
+
+        Args:
+            losses (dict[str, Tensor]): The losses by name.
+            loss (Tensor): Their total.
+            place (str): Where it happened, if not at the weights themselves.
+
+        Raises:
+            BadLossError: If the run stops here.
+        """
+        self._spoiled = True
+        self.bad_losses.handle(losses, loss, self._inner_count, place)
+
+    def _probe(self, loss: Tensor, scale: float) -> None:
+        update = self._update
+        if update is None or (not self._second_pass.wanted and self._prober.wants_regrad(update)):
+            raise RuntimeError(
+                f'{type(self).__name__}: update_params was called without optim_context, and '
+                f'{type(self._prober).__name__} must know which call of the model to repeat. Call the model in '
+                '`with optim_wrapper.optim_context(model):`, as BaseModel.train_step does.')
+        update.grad_scale = self.precision.scale_on(loss.device) * scale
+        try:
+            with self._second_pass.held(loss), torch.no_grad():
+                self._prober.probe(update)
+        except BadLossError as error:
+            if str(error) != 'dropped':
+                raise
+
+    @contextmanager
+    def same_micro_batch_again(self) -> Iterator[None]:
+        """Make the passes in here count as those of the micro-batch before, not as another one."""
+        count = self._inner_count
+        self._inner_count = count - 1
+        # Weights change under the cache of an autocast that somebody may have entered further out.
+        torch.clear_autocast_cache()
+        try:
+            yield
+        finally:
+            self._inner_count = count
+            torch.clear_autocast_cache()
 
     def step(self, **kwargs: Any) -> None:
         """Unscale, clip, transform, step, settle. A step that the loss scaler skips counts as none."""
         update = self._begin()
-        scaler = self.precision.scaler
-        if scaler is not None:
-            scaler.unscale_(self.optimizer)
+        update.is_first, update.is_last = self._accumulative_counts == 1, True
+        self.precision.unscale(self.optimizer)
         if self.clip_grad_kwargs:
             self._clip_grad()
         with torch.no_grad():
             for stage in self.stages.values():
                 stage.transform(update)
-        if not self._step_optimizer(**kwargs):
+        if not self.precision.step(self.optimizer, **kwargs):
             return
         self._updates += 1
-        self._bad_losses.relax()
+        self.bad_losses.relax()
         update.count = self._updates
         with torch.no_grad():
             for stage in self.stages.values():
                 stage.settle(update)
 
-    def _step_optimizer(self, **kwargs: Any) -> bool:
-        """Step; False if the loss scaler found an overflow and skipped it."""
-        scaler = self.precision.scaler
-        if scaler is None:
-            self.optimizer.step(**kwargs)
-            return True
-        calls: list[int] = []
-        counter = self.optimizer.register_step_post_hook(lambda *_: calls.append(1))
-        try:
-            scaler.step(self.optimizer, **kwargs)
-        finally:
-            counter.remove()
-        stepped = bool(calls)
-        if stepped and getattr(self.optimizer, '_step_supports_amp_scaling', False):
-            # Fused optimizers are always called, and look at the overflow flag on the device.
-            stepped = not any(flag.item() for flag in scaler._found_inf_per_device(self.optimizer).values())
-        scaler.update(self.precision.constant_scale)
-        return stepped
-
     def _clip_grad(self) -> None:
-        if self.clip_grad_kwargs.keys() <= {'max_norm', 'norm_type', 'error_if_nonfinite'} and self._shards.is_fsdp1:
+        if self._shards.is_fsdp1 and self.grad_name == 'grad_norm':
             # Each process sees pieces of the gradient; torch's own function would clip by the norm of its pieces.
-            options = dict(self.clip_grad_kwargs)
-            grads = [param.grad for param in self._params() if param.grad is not None]
-            norm = self._shards.norm(grads, float(options.get('norm_type', 2.)))
-            if options.get('error_if_nonfinite') and not torch.isfinite(norm):
-                raise RuntimeError(f'{type(self).__name__}: clip_grad: the norm of the gradient is {float(norm)}.')
-            factor = (options['max_norm'] / (norm + 1e-6)).clamp(max=1.)
-            if grads:
-                torch._foreach_mul_(grads, factor.to(grads[0].device))
-            self.message_hub.update_scalar(f'train/{self.grad_name}', float(norm))
-            return
-        super()._clip_grad()
-
-    def _guard(self, loss: Tensor) -> None:
-        if self._spoiled or not self._bad_losses.is_bad(loss):
-            return
-        output = None if self._call is None else self._call.output
-        self._spoiled = True
-        self._bad_losses.handle(loss, losses_of(output), self._inner_count)
-
-    # ------------------------------------------------------------------ a second gradient
-
-    def _set_gradients_aside(self) -> list[Optional[Tensor]]:
-        """Leave ``.grad`` empty for the gradient of this micro-batch alone; return what earlier ones left."""
-        params = self._params()
-        aside = [param.grad for param in params]
-        if self._inner_count % self._accumulative_counts == 0:
-            aside = [None] * len(params)  # zeros at most
-        for param in params:
-            param.grad = None
-        return aside
-
-    def _probe(self, loss: Tensor, scale: float, aside: Optional[list[Optional[Tensor]]]) -> None:
-        update = self._update
-        if update is None or (aside is None and self._prober.wants_regrad(update)):
-            raise RuntimeError(
-                f'{type(self).__name__}: update_params was called without optim_context, and '
-                f'{type(self._prober).__name__} must know which call of the model to repeat. Call the model in '
-                '`with optim_wrapper.optim_context(model):`, as BaseModel.train_step does.')
-        update.grad_scale = scale * (1. if self.precision.scaler is None else self.precision.scaler.get_scale())
-        self._aside = aside
-        if aside is not None and not self._checked_loss:
-            self._check_loss(loss)
-        held = self._wandering.held() if aside is not None and self._wandering is not None else nullcontext()
-        try:
-            with held, torch.no_grad():
-                self._prober.probe(update)
-        except BadLossError:
-            if self._bad_losses.action == 'stop' or self._bad_losses.dropped_in_a_row > self._bad_losses.most:
-                raise
-        finally:
-            self._aside = None
-
-    def _check_loss(self, loss: Tensor) -> None:
-        """See once that the loss of a second pass will mean what the loss of the first one does."""
-        found = total_loss(self._call.model, self._call.output).detach()
-        if not torch.allclose(found.float(), loss.detach().float(), rtol=1e-3, atol=1e-6, equal_nan=True):
-            raise ValueError(
-                f'{type(self).__name__}: update_params got the loss {float(loss.detach()):g}, and the losses that '
-                f'{type(self._call.model).__name__} returned amount to {float(found):g}: a second pass would follow '
-                'another loss. Do all weighting of losses in forward or parse_losses.')
-        self._checked_loss = True
-
-    def _regrad(self, same_randomness: bool = True) -> Tensor:
-        """Gradient of this micro-batch at the weights as they are now, added to what earlier ones left."""
-        call, aside = self._call, self._aside
-        if aside is None or call is None:
-            raise RuntimeError(f'{type(self).__name__}: a stage asked for another gradient, and its wants_regrad had '
-                               'not said so before the forward pass.')
-        for param, grad in zip(self._params(), aside, strict=True):
-            param.grad = grad
-        self._inner_count -= 1  # the same micro-batch again
-        counted = self._inner_count + 1
-        try:
-            # Weights have changed under the cache of an autocast that somebody may have entered further out.
-            torch.clear_autocast_cache()
-            with torch.enable_grad():
-                with self._sync_context(call.model, None), self.precision.autocast():
-                    output = call.again(same_randomness)
-                loss = total_loss(call.model, output)
-                self.backward(self.scale_loss(loss))
-        finally:
-            self._inner_count = counted
-            torch.clear_autocast_cache()
-        if self._bad_losses.is_bad(loss):
-            self._spoiled = True
-            self._bad_losses.handle(loss, losses_of(output), counted, ' at the weights of the second pass')
-            raise BadLossError('dropped')
-        return loss.detach()
+            grads = [param.grad for param in parameters_of(self.optimizer) if param.grad is not None]
+            self._log(self.grad_name, float(clip_pieces(grads, self._shards, **self.clip_grad_kwargs)))
+        else:
+            super()._clip_grad()
 
     def _log(self, name: str, value: Any) -> None:
         self.message_hub.update_scalar(f'train/{name}', value)
 
     # ------------------------------------------------------------------ state
+
+    def gather_for_checkpoint(self) -> None:
+        """Collect what only this process has of a half-accumulated gradient; all processes must come here together.
+
+        hybridcls' CheckpointHook calls it. Without it such gradients are not in a checkpoint of several processes.
+        """
+        self.gathered_gradients = gather_gradients(self)
 
     def state_dict(self) -> dict:
         """The optimizer's state, with that of the stages, the loss scaler and a half-done update.
@@ -373,38 +318,3 @@ class ComposedOptimWrapper(OptimWrapper):
     def __repr__(self) -> str:
         stages = ''.join(f'  {name}: {stage!r}\n' for name, stage in self.stages.items()) or '  none\n'
         return f'{super().__repr__()}precision: {self.precision!r}\nstages:\n{stages}'
-
-
-def _check_clip_grad(who: str, clip_grad: Optional[dict]) -> Optional[dict]:
-    if clip_grad is None:
-        return None
-    if not isinstance(clip_grad, dict) or not clip_grad:
-        raise TypeError(f'{who}: clip_grad={clip_grad!r} must be a dict such as dict(max_norm=5.0), or None.')
-    kind = clip_grad.get('type', 'norm')
-    if kind not in ('norm', 'value'):
-        raise ValueError(f"{who}: clip_grad.type={kind!r} must be 'norm' or 'value'.")
-    known = ['clip_value', 'foreach'] if kind == 'value' else ['max_norm', 'norm_type', 'error_if_nonfinite', 'foreach']
-    check_known_keys(f'{who} (clip_grad)', clip_grad, ['type', *known])
-    if known[0] not in clip_grad:
-        raise ValueError(f'{who}: clip_grad={dict(clip_grad)} lacks {known[0]}.')
-    check_number(who, f'clip_grad.{known[0]}', clip_grad[known[0]], 0)
-    return dict(clip_grad)  # mmengine takes `type` out of it
-
-
-def _check_trainable(who: str, params: list[nn.Parameter]) -> None:
-    if not any(param.requires_grad for param in params):
-        raise ValueError(f'{who}: none of the {len(params)} parameters of the optimizer needs a gradient, so no stage '
-                         'and no optimizer has anything to do. Unfreeze a part of the model (requires_grad, '
-                         'frozen_stages, lora_rank).')
-
-
-def _places_of(params: list[nn.Parameter], model: Optional[nn.Module]) -> tuple[list[str], list[Optional[nn.Module]]]:
-    """Names and owners of parameters; of a shared one, the first."""
-    found: dict[int, tuple[str, nn.Module]] = {}
-    for prefix, module in () if model is None else model.named_modules():
-        for name, param in module._parameters.items():
-            if param is not None:
-                found.setdefault(id(param), (f'{prefix}.{name}' if prefix else name, module))
-    places = [found.get(id(param), ('', None)) for param in params]
-    names = [re.sub(r'(^|\.)(module|_fsdp_wrapped_module|_orig_mod)\.', r'\1', name) for name, _ in places]
-    return names, [owner for _, owner in places]

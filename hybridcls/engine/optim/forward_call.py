@@ -54,6 +54,7 @@ class ForwardCall:
     def _before(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         self._args, self._kwargs = args, kwargs
         self._versions = [(tensor, tensor._version) for tensor in _tensors_in((args, kwargs))]
+        # The device is the model's: what is drawn elsewhere (a queue on the CPU) comes from the CPU's generator.
         self._device = next((param.device for param in module.parameters()), torch.device('cpu'))
         self._random_state = _get_random_state(self._device)
 
@@ -114,6 +115,7 @@ class WanderingTensors:
                 self._places += [(module._parameters, name) for name, param in module._parameters.items()
                                  if param is not None and not param.requires_grad]
         self._marks: list[tuple[Optional[Tensor], int]] = []
+        self._kept: list[tuple[dict, str, Tensor, Tensor]] = []
 
     def mark(self) -> None:
         """Remember how things stand before the first pass."""
@@ -132,11 +134,25 @@ class WanderingTensors:
         try:
             yield
         finally:
-            for holder, name, tensor, _ in moved:
-                holder[name] = tensor
-            if moved:
-                with torch.no_grad():
-                    torch._foreach_copy_([entry[2] for entry in moved], [entry[3] for entry in moved])
+            _put_back(moved)
+
+    def keep(self) -> None:
+        """Copy all of them before a first pass that may have to be undone (its input may be bad)."""
+        self._kept = [(holder, name, holder[name], holder[name].detach().clone()) for holder, name in self._places
+                      if holder.get(name) is not None]
+
+    def put_back(self) -> None:
+        """Undo what has been done to them since :meth:`keep`."""
+        _put_back(self._kept)
+        self._kept = []
+
+
+def _put_back(moved: list[tuple[dict, str, Tensor, Tensor]]) -> None:
+    for holder, name, tensor, _ in moved:
+        holder[name] = tensor
+    if moved:
+        with torch.no_grad():
+            torch._foreach_copy_([entry[2] for entry in moved], [entry[3] for entry in moved])
 
 
 def losses_of(output: Any) -> dict[str, Tensor]:

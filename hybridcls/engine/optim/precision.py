@@ -4,6 +4,7 @@ from contextlib import contextmanager
 from typing import Any, Optional, Union
 
 import torch
+from torch import Tensor
 
 from hybridcls.checks import did_you_mean
 
@@ -43,6 +44,37 @@ class Precision:
             return
         with torch.autocast(self.device_type, dtype=self.dtype):
             yield
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        """The loss to go backward from."""
+        return loss if self.scaler is None else self.scaler.scale(loss)
+
+    def scale_on(self, device: torch.device) -> Union[float, Tensor]:
+        """What the scaler multiplies losses by; where there is one, a tensor, so that no device is waited for."""
+        return 1. if self.scaler is None else self.scaler.scale(torch.ones((), device=device))
+
+    def unscale(self, optimizer: torch.optim.Optimizer) -> None:
+        """Bring gradients back to their own size."""
+        if self.scaler is not None:
+            self.scaler.unscale_(optimizer)
+
+    def step(self, optimizer: torch.optim.Optimizer, **kwargs: Any) -> bool:
+        """Step; False if the scaler found an overflow and skipped it."""
+        if self.scaler is None:
+            optimizer.step(**kwargs)
+            return True
+        calls: list[int] = []
+        counter = optimizer.register_step_post_hook(lambda *_: calls.append(1))
+        try:
+            self.scaler.step(optimizer, **kwargs)
+        finally:
+            counter.remove()
+        stepped = bool(calls)
+        if stepped and getattr(optimizer, '_step_supports_amp_scaling', False):
+            # Fused optimizers are always called, and look at the overflow flag on the device.
+            stepped = not any(flag.item() for flag in self.scaler._found_inf_per_device(optimizer).values())
+        self.scaler.update(self.constant_scale)
+        return stepped
 
     def __repr__(self) -> str:
         name = 'off' if self.dtype is None else str(self.dtype).removeprefix('torch.')

@@ -40,15 +40,16 @@ class Shards:
 
     def norm(self, tensors: Sequence[Tensor], norm_type: float = 2.) -> Tensor:
         """Norm of all tensors as one vector, over all processes that share them; a scalar on the first one's device."""
-        tensors = [tensor for tensor in tensors if tensor.numel()]
-        if tensors and is_dtensor(tensors[0]):
-            return torch.nn.utils.get_total_norm(tensors, norm_type).full_tensor()
-        if tensors:
-            device = tensors[0].device
-            norms = torch.stack([norm.to(device) for norm in torch._foreach_norm(tensors, norm_type)])
-            total = torch.linalg.vector_norm(norms, norm_type)
-        else:
+        sharded = [tensor for tensor in tensors if is_dtensor(tensor)]
+        plain = [tensor for tensor in tensors if tensor.numel() and not is_dtensor(tensor)]
+        norms = [torch.nn.utils.get_total_norm(sharded, norm_type).full_tensor()] if sharded else []
+        if plain:
+            norms += torch._foreach_norm(plain, norm_type, _at_least_float32(plain[0].dtype))
+        if not norms:
             total = torch.zeros((), device=self._device())
+        else:
+            device, dtype = norms[0].device, _at_least_float32(norms[0].dtype)
+            total = torch.linalg.vector_norm(torch.stack([norm.to(device, dtype) for norm in norms]), norm_type)
         if self._group is None:
             return total
         if math.isinf(norm_type):
@@ -71,6 +72,10 @@ class Shards:
     @staticmethod
     def _device() -> torch.device:
         return torch.device('cuda', torch.cuda.current_device()) if torch.cuda.is_available() else torch.device('cpu')
+
+
+def _at_least_float32(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
 
 
 def to_layout_of(value: Tensor, like: Tensor) -> Tensor:

@@ -1,15 +1,18 @@
 """The state of a ComposedOptimWrapper in a checkpoint: one layout for plain, DDP and FSDP training."""
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
+from mmengine.dist import gather_object, get_rank, get_world_size
 from mmengine.logging import print_log
+from torch import Tensor
 
+from .parameter_places import parameters_of
 from .sharding import is_dtensor, to_layout_of
 
 if TYPE_CHECKING:
     from .composed_optim_wrapper import ComposedOptimWrapper
 
-__all__ = ['pack_state', 'unpack_state']
+__all__ = ['gather_gradients', 'pack_state', 'unpack_state']
 
 # In the first group, because FSDP.optim_state_dict keeps the keys of groups and drops those at the top level.
 _NUMBERS = 'composed_update'
@@ -28,28 +31,78 @@ def pack_state(wrapper: 'ComposedOptimWrapper', state_dict: dict) -> dict:
     state = {position: dict(entry) if isinstance(entry, dict) else entry
              for position, entry in state_dict['state'].items()}
     numbers: dict[str, Any] = dict(
-        updates=wrapper._updates, spoiled=wrapper._spoiled, dropped=wrapper._bad_losses.dropped_in_a_row, stages={})
+        updates=wrapper._updates, spoiled=wrapper._spoiled, dropped=wrapper.bad_losses.dropped_in_a_row, stages={})
     for name, stage in wrapper.stages.items():
         own = stage.state_dict()
         numbers['stages'][name] = dict(type=type(stage).__name__, numbers=own['numbers'])
         for key, tensors in own['tensors'].items():
             for position, tensor in tensors.items():
                 state.setdefault(position, {})[f'{name}/{key}'] = tensor
-    if wrapper._inner_count % wrapper._accumulative_counts:
-        for position, param in enumerate(wrapper._params()):
-            if param.grad is None:
-                continue
-            if param.grad.shape != param.shape:
-                print_log('ComposedOptimWrapper: this checkpoint is written in the middle of an accumulation whose '
-                          'gradients FSDP holds unsharded; they are not saved. Let the interval of checkpoints be a '
-                          'multiple of accumulative_counts.', 'current', level=logging.WARNING)
-                break
-            state.setdefault(position, {})[_GRADIENT] = param.grad
+    for rank, gradients in enumerate(_half_accumulated(wrapper)):
+        for position, gradient in gradients.items():
+            state.setdefault(position, {})[f'{_GRADIENT}_{rank}'] = gradient
     packed = dict(state_dict, state=state, param_groups=[dict(group) for group in state_dict['param_groups']])
     if wrapper.loss_scaler is not None:
         numbers['loss_scaler'] = packed['loss_scaler'] = wrapper.loss_scaler.state_dict()
     packed['param_groups'][0][_NUMBERS] = numbers
     return packed
+
+
+def gather_gradients(wrapper: 'ComposedOptimWrapper') -> Optional[list[dict[int, Tensor]]]:
+    """Collect the half-accumulated gradients of all processes at the first; all must come here together.
+
+    Returns:
+        list[dict[int, Tensor]] | None: By process and position, on the CPU; None where there is nothing to collect:
+        between updates, in a single process, and where processes share one gradient (FSDP).
+    """
+    if not _is_half_done(wrapper) or not _has_gradients_of_its_own(wrapper):
+        return None
+    own = {position: param.grad.cpu() for position, param in enumerate(parameters_of(wrapper.optimizer))
+           if param.grad is not None}
+    return gather_object(own)
+
+
+def _is_half_done(wrapper: 'ComposedOptimWrapper') -> bool:
+    return bool(wrapper._inner_count % wrapper._accumulative_counts)
+
+
+def _has_gradients_of_its_own(wrapper: 'ComposedOptimWrapper') -> bool:
+    return get_world_size() > 1 and wrapper._shards.can_climb_alone
+
+
+def _half_accumulated(wrapper: 'ComposedOptimWrapper') -> list[dict[int, Tensor]]:
+    """What has been accumulated for the update at hand, by process and position."""
+    if not _is_half_done(wrapper):
+        return []
+    if _has_gradients_of_its_own(wrapper):
+        gathered, wrapper.gathered_gradients = wrapper.gathered_gradients, None
+        if gathered is None:
+            _warn('this checkpoint is written in the middle of an accumulation, and the gradients of the other '
+                  "processes were not collected; none are saved. Use hybridcls' CheckpointHook, or let the interval of "
+                  'checkpoints be a multiple of accumulative_counts.')
+        return gathered or []
+    own = {}
+    for position, param in enumerate(parameters_of(wrapper.optimizer)):
+        if param.grad is not None and param.grad.shape != param.shape:
+            _warn('this checkpoint is written in the middle of an accumulation whose gradients FSDP holds unsharded; '
+                  'they are not saved. Let the interval of checkpoints be a multiple of accumulative_counts.')
+            return []
+        if param.grad is not None:
+            own[position] = param.grad
+    return [own]
+
+
+def _own_gradients(gradients: dict[int, dict[int, Any]]) -> dict[int, Any]:
+    """Those that this process left; of another number of processes, which will be averaged again, the mean."""
+    if len(gradients) in (0, get_world_size()) and get_rank() in gradients:
+        return gradients[get_rank()]
+    positions = {position for of_process in gradients.values() for position in of_process}
+    return {position: sum(of_process[position] for of_process in gradients.values() if position in of_process) /
+            len(gradients) for position in positions}
+
+
+def _warn(text: str) -> None:
+    print_log(f'ComposedOptimWrapper: {text}', 'current', level=logging.WARNING)
 
 
 def unpack_state(wrapper: 'ComposedOptimWrapper', state_dict: dict) -> dict:
@@ -61,9 +114,9 @@ def unpack_state(wrapper: 'ComposedOptimWrapper', state_dict: dict) -> dict:
     rest = dict(state_dict, param_groups=[dict(group) for group in state_dict['param_groups']])
     numbers = next((found for found in [group.pop(_NUMBERS, None) for group in rest['param_groups']] if found), {})
     scaler_state = rest.pop('loss_scaler', None) or numbers.get('loss_scaler')
-    params = wrapper._params()
+    params = parameters_of(wrapper.optimizer)
     tensors: dict[str, dict[str, dict[int, Any]]] = {}
-    gradients: dict[int, Any] = {}
+    gradients: dict[int, dict[int, Any]] = {}  # by process and position
     rest['state'] = {}
     for position, entry in state_dict['state'].items():
         own = {}
@@ -71,8 +124,8 @@ def unpack_state(wrapper: 'ComposedOptimWrapper', state_dict: dict) -> dict:
             stage, slash, name = str(key).partition('/')
             if slash:
                 tensors.setdefault(stage, {}).setdefault(name, {})[position] = value
-            elif key == _GRADIENT:
-                gradients[position] = value
+            elif str(key).startswith(f'{_GRADIENT}_'):
+                gradients.setdefault(int(key.removeprefix(f'{_GRADIENT}_')), {})[position] = value
             else:
                 own[key] = _sharded(value, position, params)
         if own or not entry:
@@ -80,8 +133,8 @@ def unpack_state(wrapper: 'ComposedOptimWrapper', state_dict: dict) -> dict:
     _load_stages(wrapper, numbers.get('stages', {}), tensors, params)
     wrapper._updates = int(numbers.get('updates', 0))
     wrapper._spoiled = bool(numbers.get('spoiled', False))
-    wrapper._bad_losses.forget(numbers.get('dropped'))
-    for position, gradient in gradients.items():
+    wrapper.bad_losses.resume(numbers.get('dropped'))
+    for position, gradient in _own_gradients(gradients).items():
         params[position].grad = to_layout_of(gradient, params[position])
     wrapper._has_loaded_gradients = bool(gradients) or wrapper._spoiled
     if wrapper.loss_scaler is not None and scaler_state:
@@ -102,10 +155,9 @@ def _load_stages(wrapper: 'ComposedOptimWrapper', saved: dict, tensors: dict, pa
         if saved.get(name, {}).get('type') == type(stage).__name__:
             stage.load_state_dict(dict(numbers=saved[name]['numbers'], tensors=tensors.get(name, {})), params)
         elif stage.tensor_state or stage.number_state:
-            print_log(f'ComposedOptimWrapper: the checkpoint has no state of stages.{name} '
-                      f'({type(stage).__name__}); the stage starts here, with the weights as they are.', 'current',
-                      level=logging.WARNING)
+            _warn(f'the checkpoint has no state of stages.{name} ({type(stage).__name__}); the stage starts here, with '
+                  'the weights as they are.')
     for name in saved:
         if name not in wrapper.stages and (saved[name]['numbers'] or name in tensors):
-            print_log(f'ComposedOptimWrapper: the checkpoint has a state of stages.{name} ({saved[name]["type"]}), '
-                      'which this run does not have; it is left out.', 'current', level=logging.WARNING)
+            _warn(f'the checkpoint has a state of stages.{name} ({saved[name]["type"]}), which this run does not have; '
+                  'it is left out.')

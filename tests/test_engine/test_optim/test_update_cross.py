@@ -6,13 +6,12 @@ import math
 import pytest
 import torch
 from mmengine.model import BaseModel
-from hybridcls.registry import OPTIMIZERS
 from torch import nn
 
-import hybridcls.engine.optim  # noqa: F401 (registers)
 from hybridcls.engine.optim import ComposedOptimWrapper
+from hybridcls.registry import OPTIMIZERS
 
-STEPS = 12  # updates
+STEPS = 10  # updates
 LR, DECAY, RHO, K, ALPHA, MAX_NORM = 0.02, 0.1, 0.1, 5, 0.5, 0.3
 
 
@@ -75,30 +74,31 @@ def reference(dtype, optimizer_name, sharpness, lookahead, gc, accumulation, cli
                 weights = [p.detach().clone() for p in params]
                 statistics = {k: v.clone() for k, v in model.named_buffers()}
                 size = [w.abs() if sharpness == 'asam' else torch.ones_like(w) for w in weights]
-                norm = math.sqrt(sum(((t * g)**2).sum().item() for t, g in zip(size, grads) if g is not None))
+                norm = math.sqrt(sum(((t * g)**2).sum().item() for t, g in zip(size, grads, strict=True)
+                                     if g is not None))
                 with torch.no_grad():
-                    for p, t, g in zip(params, size, grads):
+                    for p, t, g in zip(params, size, grads, strict=True):
                         if g is not None:
                             p.add_(RHO * t * t * g / (norm + 1e-12))
                 grads, _ = gradient(batch)
                 with torch.no_grad():
-                    for p, w in zip(params, weights):
+                    for p, w in zip(params, weights, strict=True):
                         p.copy_(w)
                     for k, v in model.named_buffers():
                         v.copy_(statistics[k])
-            total = [t if g is None else g if t is None else t + g for t, g in zip(total, grads)]
+            total = [t if g is None else g if t is None else t + g for t, g in zip(total, grads, strict=True)]
         if clip:
             norm = math.sqrt(sum((g**2).sum().item() for g in total if g is not None))
             total = [None if g is None else g * min(1., MAX_NORM / (norm + 1e-6)) for g in total]
         if gc:
             total = [g - g.flatten(1).mean(1).view(-1, *[1] * (g.dim() - 1)) if g is not None and g.dim() > 1 else g
                      for g in total]
-        for p, g in zip(params, total):
+        for p, g in zip(params, total, strict=True):
             p.grad = g
         optimizer.step()
         if lookahead and (step + 1) % K == 0:
             with torch.no_grad():
-                for p, s in zip(params, slow):
+                for p, s in zip(params, slow, strict=True):
                     s.add_(ALPHA * (p - s))
                     p.copy_(s)
     return model, losses

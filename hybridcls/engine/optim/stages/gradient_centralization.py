@@ -128,7 +128,7 @@ class GradientCentralization(UpdateStage):
             return False
         if owner is None or isinstance(owner, (_ConvNd, nn.Linear)):
             return True
-        if isinstance(owner, (nn.Embedding, nn.EmbeddingBag)):
+        if isinstance(owner, (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm)):  # a norm over several axes is no matrix
             return False
         return name.endswith('weight')  # nn.MultiheadAttention.in_proj_weight, hand-made layers
 

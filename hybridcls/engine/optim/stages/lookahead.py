@@ -1,7 +1,4 @@
 """Lookahead: slow weights that follow the fast ones, k steps at a time."""
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor
 
@@ -27,14 +24,16 @@ class Lookahead(UpdateStage):
     k steps are lost to the method). Steps that a loss scaler skipped, and updates dropped for a bad loss, are none.
 
     The paper evaluates the slow weights: ``custom_hooks=[dict(type='SlowWeightsHook')]`` does so, and puts them into
-    checkpoints. Costs one copy of the weights, one more of the momenta with ``momentum='pullback'``.
+    checkpoints. Buffers such as BatchNorm's statistics have no slow form. Costs one copy of the weights, one more of
+    the momenta with ``momentum='pullback'``.
 
     Args:
         k (int): Steps of the optimizer to one slow step, >= 1. Defaults to 5.
         alpha (float): Length of the slow step, in [0, 1]; 1 is the optimizer alone. Defaults to 0.5.
         momentum (str): What becomes of the optimizer's momentum at a slow step (Section 2.1): ``'keep'``,
             ``'reset'`` to zero, or ``'pullback'``, which averages it with that of the last slow step as it does
-            weights. Defaults to ``'keep'``.
+            weights (from zero, which training starts with). Of Adam's kin it is the first moment; the second stays.
+            Defaults to ``'keep'``.
 
     Raises:
         ValueError: For numbers out of range; at a slow step, if there is no momentum to reset or to pull back.
@@ -74,7 +73,7 @@ class Lookahead(UpdateStage):
         if self.steps_since < self.k:
             return
         self.steps_since = 0
-        where = sorted(self.slow)
+        where = [i for i in sorted(self.slow) if update.params[i].requires_grad]  # what was frozen since stays
         slow, fast = [self.slow[i] for i in where], [update.params[i] for i in where]
         torch._foreach_lerp_(slow, fast, self.alpha)
         torch._foreach_copy_(fast, slow)
@@ -101,19 +100,3 @@ class Lookahead(UpdateStage):
         slow = [self.slow_momentum[i] for i in found]
         torch._foreach_lerp_(slow, list(found.values()), self.alpha)
         torch._foreach_copy_(list(found.values()), slow)
-
-    @contextmanager
-    def slow_in_place(self, params: list[Tensor]) -> Iterator[None]:
-        """Let ``params`` (all of the optimizer, by position) hold the slow weights for a while."""
-        where = [i for i in sorted(self.slow) if i < len(params)]
-        fast, slow = [params[i] for i in where], [self.slow[i] for i in where]
-        with torch.no_grad():
-            kept = [param.detach().clone() for param in fast]
-            if fast:
-                torch._foreach_copy_(fast, slow)
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                if fast:
-                    torch._foreach_copy_(fast, kept)

@@ -1,7 +1,8 @@
 """Sharpness-aware minimization: step with the gradient of the worst point near by."""
-from typing import Any, Optional, Union
+from typing import Optional, Union
 
 import torch
+from mmengine.logging import MessageHub
 from torch import Tensor
 
 from hybridcls.checks import check_choice, check_number
@@ -47,8 +48,8 @@ class SAM(UpdateStage):
             ``sam/loss_climbed``, the loss at the worst point. Defaults to False.
 
     Raises:
-        ValueError: For numbers out of range, ``reuse`` without ``every``, or (at the start) ``sync=False`` where
-            processes hold only pieces of the weights.
+        ValueError: For numbers out of range, ``reuse`` without ``every``, or (at the start) a ``start_epoch`` that
+            never comes, or ``sync=False`` where processes hold only pieces of the weights.
 
     Example:
         >>> SAM(rho=0.1, every=5, reuse=True).reuse
@@ -57,7 +58,6 @@ class SAM(UpdateStage):
     kind = 'sharpness'
     probes = True
     tensor_state = ('first_gradient', 'direction')
-    number_state = ('direction_norm',)
 
     def __init__(self,
                  rho: float = 0.05,
@@ -95,12 +95,15 @@ class SAM(UpdateStage):
         self.same_randomness = same_randomness
         self.log = log
         self.first_gradient: dict[int, Tensor] = {}  # with reuse, while an update is being accumulated
-        self.direction: dict[int, Tensor] = {}
-        self.direction_norm = 0.
+        self.direction: dict[int, Tensor] = {}  # of length 1
         self._kept: dict[int, Tensor] = {}
 
     def start(self, update: Update) -> None:
-        """See that this process can move its weights as it is told to."""
+        """See that there will be a climb, and that this process can move its weights as it is told to."""
+        last = MessageHub.get_current_instance().runtime_info.get('max_epochs')
+        if self.start_epoch and last is not None and self.start_epoch >= last:
+            raise ValueError(f'SAM: start_epoch={self.start_epoch}, and the last epoch is number {last - 1} (counted '
+                             'from 0; training by iterations is one epoch), so it would never climb.')
         if not self.sync and not update.shards.can_climb_alone:
             raise ValueError('SAM: sync=False lets each process climb by itself, and under FSDP or tensor parallelism '
                              'each holds only pieces of the weights. Use sync=True, or DDP.')
@@ -159,10 +162,6 @@ class SAM(UpdateStage):
         """Turn each gradient g into T^2 g, in place, and return the norm of all T g. ``sizes`` is room for T."""
         own = [j for j, i in enumerate(where) if self.adaptive is True or 'weight' in update.names[i]]
         chosen, sizes = [grads[j] for j in own], [sizes[j] for j in own]
-        if self.reuse:  # what was kept of the first gradient must not change with it
-            chosen = [grad.clone() for grad in chosen]
-            for j, grad in zip(own, chosen, strict=True):
-                grads[j] = grad
         if own:
             torch._foreach_copy_(sizes, [params[j] for j in own])
             torch._foreach_abs_(sizes)
@@ -198,28 +197,25 @@ class SAM(UpdateStage):
         for i, grad in zip(where, grads, strict=True):
             if i in self.first_gradient:
                 self.first_gradient[i].add_(grad)
-            else:  # a view belongs to a bucket of DDP, which the second pass writes to
+            else:  # ASAM goes on to scale it; a view belongs to a bucket of DDP, which the second pass writes to
                 self.first_gradient[i] = grad if grad._base is None and not self.adaptive else grad.clone()
 
     def _keep_direction(self, update: Update) -> None:
-        """Keep the part of the second gradient that is orthogonal to the first."""
+        """Keep the direction of the part of the second gradient that is orthogonal to the first."""
         both = [i for i in update.with_gradient() if i in self.first_gradient]
         first, second = [self.first_gradient[i] for i in both], [update.params[i].grad for i in both]
         along = update.shards.inner(first, second) / update.shards.inner(first, first).clamp(min=1e-30)
         for one, other in zip(first, second, strict=True):
             one.mul_(-along.to(one.device)).add_(other)
+        length = update.shards.norm(first).clamp(min=1e-30)
+        for one in first:
+            one.div_(length.to(one.device))
         self.direction = dict(zip(both, first, strict=True))
-        self.direction_norm = float(update.shards.norm(first))
         self.first_gradient = {}
 
     def _bend(self, update: Update) -> None:
         both = [i for i in update.with_gradient() if i in self.direction]
         grads, direction = [update.params[i].grad for i in both], [self.direction[i] for i in both]
         every = [update.params[i].grad for i in update.with_gradient()]
-        factor = self.reuse * update.shards.norm(every) / max(self.direction_norm, 1e-30)
+        factor = self.reuse * update.shards.norm(every)
         torch._foreach_addcmul_(grads, direction, [factor.to(grad.device, grad.dtype) for grad in grads])
-
-    def load_state_dict(self, state: dict[str, dict], params: list[Any]) -> None:
-        """Take over the direction of the last climb."""
-        super().load_state_dict(state, params)
-        self.direction_norm = float(self.direction_norm)

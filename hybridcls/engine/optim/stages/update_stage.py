@@ -1,7 +1,7 @@
 """What every stage of an update is: a small class with its own state, visited at four moments."""
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import torch
 from mmengine.logging import MessageHub
@@ -27,9 +27,9 @@ class Update:
         is_first (bool): The micro-batch at hand begins the update (always True without gradient accumulation).
         is_last (bool): It completes the update.
         may_overflow (bool): A loss scaler is at work: gradients that are not finite are nothing unusual.
-        grad_scale (float): The gradients are this many times those of the mean loss of the micro-batch: the loss
-            scale over the number of micro-batches.
-        regrad (Callable): ``regrad(same_randomness, sync=...)`` repeats the forward call of this micro-batch with the
+        grad_scale (float | Tensor): The gradients are this many times those of the mean loss of the micro-batch: the
+            loss scale over the number of micro-batches.
+        regrad (Callable): ``regrad(same_randomness)`` repeats the forward call of this micro-batch with the
             weights as they are, and adds the gradient to what the other micro-batches left. Returns the loss there,
             a detached scalar. Only in ``probe``, where ``wants_regrad`` has said True.
         log (Callable): ``log(name, value)`` shows a number next to the losses.
@@ -43,7 +43,7 @@ class Update:
     is_first: bool = True
     is_last: bool = True
     may_overflow: bool = False
-    grad_scale: float = 1.
+    grad_scale: Union[float, Tensor] = 1.
     regrad: Callable[..., Tensor] = lambda *_, **__: None
     log: Callable[[str, Any], None] = lambda *_: None
 

@@ -1,0 +1,94 @@
+"""ComposedOptimWrapper with one stage, whose settings are keys of the wrapper itself."""
+import inspect
+from typing import Any, ClassVar
+
+import torch
+
+from hybridcls.checks import check_known_keys
+from hybridcls.registry import OPTIM_WRAPPERS
+
+from .composed_optim_wrapper import ComposedOptimWrapper
+from .stages import SAM, GradientCentralization, Lookahead, UpdateStage
+
+__all__ = ['GCOptimWrapper', 'LookaheadOptimWrapper', 'SAMOptimWrapper']
+
+
+class _SingleStageWrapper(ComposedOptimWrapper):
+    """Sorts keys into those of the stage and those of the wrapper."""
+
+    stage_name: ClassVar[str]
+    stage_type: ClassVar[type[UpdateStage]]
+
+    def __init__(self, optimizer: torch.optim.Optimizer, **kwargs: Any) -> None:
+        of_stage = list(inspect.signature(self.stage_type).parameters)
+        of_wrapper = [key for key in inspect.signature(ComposedOptimWrapper).parameters
+                      if key not in ('optimizer', 'stages')]
+        if 'stages' in kwargs:
+            raise TypeError(
+                f"{type(self).__name__}: stages={kwargs['stages']!r} is a key of ComposedOptimWrapper; this wrapper "
+                f'has the stage {self.stage_type.__name__}, with the keys {", ".join(of_stage)}.')
+        check_known_keys(type(self).__name__, kwargs, [*of_stage, *of_wrapper])
+        stage = self.stage_type(**{key: kwargs.pop(key) for key in of_stage if key in kwargs})
+        super().__init__(optimizer, stages={self.stage_name: stage}, **kwargs)
+
+
+@OPTIM_WRAPPERS.register_module()
+class SAMOptimWrapper(_SingleStageWrapper):
+    """ComposedOptimWrapper with the stage :class:`SAM`: ``dict(type='SAMOptimWrapper', rho=0.05, optimizer=...)``.
+
+    Args:
+        optimizer (torch.optim.Optimizer): The optimizer; in a config, a dict.
+        **kwargs: Keys of :class:`SAM` and of :class:`ComposedOptimWrapper`. A checkpoint of one fits the other, if
+            the stage is called ``sam`` there.
+
+    Raises:
+        TypeError: For keys that neither has.
+
+    Example:
+        >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=0.1)
+        >>> SAMOptimWrapper(optimizer, rho=0.1, accumulative_counts=2).stages['sam'].rho
+        0.1
+    """
+    stage_name = 'sam'
+    stage_type = SAM
+
+
+@OPTIM_WRAPPERS.register_module()
+class LookaheadOptimWrapper(_SingleStageWrapper):
+    """ComposedOptimWrapper with :class:`Lookahead`: ``dict(type='LookaheadOptimWrapper', k=5, alpha=0.5, ...)``.
+
+    Args:
+        optimizer (torch.optim.Optimizer): The optimizer; in a config, a dict.
+        **kwargs: Keys of :class:`Lookahead` and of :class:`ComposedOptimWrapper`; the stage is called ``lookahead``.
+
+    Raises:
+        TypeError: For keys that neither has.
+
+    Example:
+        >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=0.1)
+        >>> LookaheadOptimWrapper(optimizer, k=6).stages
+        {'lookahead': Lookahead(k=6, alpha=0.5, momentum='keep')}
+    """
+    stage_name = 'lookahead'
+    stage_type = Lookahead
+
+
+@OPTIM_WRAPPERS.register_module()
+class GCOptimWrapper(_SingleStageWrapper):
+    """ComposedOptimWrapper with :class:`GradientCentralization`: ``dict(type='GCOptimWrapper', layers='conv', ...)``.
+
+    Args:
+        optimizer (torch.optim.Optimizer): The optimizer; in a config, a dict.
+        **kwargs: Keys of :class:`GradientCentralization` and of :class:`ComposedOptimWrapper`; the stage is called
+            ``gc``.
+
+    Raises:
+        TypeError: For keys that neither has.
+
+    Example:
+        >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=0.1)
+        >>> GCOptimWrapper(optimizer, layers='conv').stages['gc'].layers
+        'conv'
+    """
+    stage_name = 'gc'
+    stage_type = GradientCentralization

@@ -1,0 +1,47 @@
+import math
+
+import pytest
+import torch
+
+from hybridcls.engine.optim.clipping import check_clip_grad, clip_pieces
+from hybridcls.engine.optim.sharding import Shards
+
+
+@pytest.mark.parametrize('norm_type', [2., 1., math.inf])
+@pytest.mark.parametrize('max_norm', [0.5, 100.])
+def test_in_one_process_it_is_the_function_of_torch(norm_type, max_norm):
+    params = [torch.nn.Parameter(torch.zeros(shape)) for shape in ((3, 2), (4, ))]
+    for i, param in enumerate(params):
+        param.grad = torch.linspace(-1, 2, param.numel()).view(param.shape) * (i + 1)
+    grads = [*(param.grad.clone() for param in params), torch.zeros(0)]  # a process may hold nothing of a parameter
+    expected = torch.nn.utils.clip_grad_norm_(params, max_norm, norm_type)
+    torch.testing.assert_close(clip_pieces(grads, Shards(), max_norm, norm_type), expected)
+    torch.testing.assert_close(grads[:2], [param.grad for param in params])
+
+
+def test_a_norm_that_is_not_finite_is_an_error_on_request():
+    grads = [torch.tensor([1., math.inf])]
+    clip_pieces(grads, Shards(), 1.)
+    with pytest.raises(RuntimeError, match='the norm of the gradient is'):
+        clip_pieces(grads, Shards(), 1., error_if_nonfinite=True)
+    assert clip_pieces([], Shards(), 1.) == 0
+
+
+@pytest.mark.parametrize(('clip_grad', 'error', 'text'), [
+    (5., TypeError, r'clip_grad=5.0 must be a dict such as dict\(max_norm=5.0\)'),
+    ({}, TypeError, 'must be a dict'),
+    (dict(type='mean', max_norm=1.), ValueError, "clip_grad.type='mean' must be 'norm' or 'value'"),
+    (dict(type='value', max_norm=1.), TypeError, "unknown key 'max_norm'"),
+    (dict(norm_type=2.), ValueError, 'lacks max_norm'),
+    (dict(max_norm=-1.), ValueError, r'clip_grad.max_norm=-1.0 is outside \[0, inf\)'),
+], ids=str)  # yapf: disable
+def test_settings_that_cannot_be(clip_grad, error, text):
+    with pytest.raises(error, match=text):
+        check_clip_grad('me', clip_grad)
+
+
+def test_the_settings_are_copied():
+    given = dict(type='value', clip_value=1.)
+    assert check_clip_grad('me', given) == given
+    assert check_clip_grad('me', given) is not given
+    assert check_clip_grad('me', None) is None

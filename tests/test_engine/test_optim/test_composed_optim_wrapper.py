@@ -1,0 +1,294 @@
+import copy
+import importlib
+import math
+import sys
+import textwrap
+
+import pytest
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.logging import MessageHub
+from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapper, build_optim_wrapper
+from mmengine.registry import DefaultScope
+from torch import nn
+from update_toys import assert_same, make_batches, make_net, sgd, train
+
+from hybridcls.engine.optim import BadLossError, ComposedOptimWrapper, UpdateStage
+
+CLIP = dict(max_norm=0.1)
+
+
+@pytest.mark.parametrize('options', [
+    dict(), dict(clip_grad=CLIP), dict(accumulative_counts=3), dict(clip_grad=dict(type='value', clip_value=0.01)),
+    dict(clip_grad=dict(max_norm=0.1, norm_type=float('inf')), accumulative_counts=2)
+], ids=str)
+def test_without_stages_it_is_the_wrapper_of_mmengine(options):
+    """Eight batches are no multiple of three: the last update has two."""
+    plain, own = make_net(), make_net()
+    torch.manual_seed(0)
+    expected = train(plain, OptimWrapper(sgd(plain), **copy.deepcopy(options)), make_batches(8))
+    torch.manual_seed(0)
+    found = train(own, ComposedOptimWrapper(sgd(own), **options), make_batches(8))
+    assert found == expected
+    assert_same(own, plain)
+
+
+def test_the_norm_of_the_gradient_is_logged():
+    net = make_net(dropout=0.)
+    batch = make_batches(1)[0]
+    loss = net.parse_losses(net(**batch))[0]
+    grads = torch.autograd.grad(loss, [p for p in net.parameters() if p.requires_grad], allow_unused=True)
+    expected = math.sqrt(sum(grad.square().sum().item() for grad in grads if grad is not None))
+    net = make_net(dropout=0.)
+    train(net, ComposedOptimWrapper(sgd(net), clip_grad=CLIP), [batch])
+    logged = MessageHub.get_current_instance().get_scalar('train/grad_norm').current()
+    assert logged == pytest.approx(expected, rel=1e-5)
+
+
+def test_it_is_built_from_a_config_whose_child_switches_a_stage_off_and_changes_a_number(tmp_path):
+    (tmp_path / 'base.py').write_text(textwrap.dedent('''
+        optim_wrapper = dict(
+            type='ComposedOptimWrapper', optimizer=dict(type='AdamW', lr=5e-4, weight_decay=0.05),
+            stages=dict(sam=dict(type='SAM', rho=0.05), gc=dict(type='GradientCentralization'),
+                        lookahead=dict(type='Lookahead', k=5, alpha=0.5)),
+            amp='bfloat16', clip_grad=dict(max_norm=5.0), accumulative_counts=2)
+        '''))
+    (tmp_path / 'child.py').write_text(
+        "_base_ = 'base.py'\noptim_wrapper = dict(stages=dict(sam=None, lookahead=dict(k=7)))\n")
+    net = make_net()
+    wrappers = []
+    for name in ('base', 'child'):
+        with DefaultScope.overwrite_default_scope('hybridcls'):
+            wrappers.append(build_optim_wrapper(net, Config.fromfile(tmp_path / f'{name}.py').optim_wrapper))
+    base, child = wrappers
+    assert list(base.stages) == ['sam', 'gc', 'lookahead']
+    assert list(child.stages) == ['gc', 'lookahead']
+    assert (base.stages['lookahead'].k, child.stages['lookahead'].k, child.stages['lookahead'].alpha) == (5, 7, 0.5)
+    assert 'Lookahead(k=7' in repr(child)
+    assert 'bfloat16' in repr(child)
+
+
+@pytest.mark.parametrize(('scope', 'kind'), [
+    ('mmpretrain', 'hybridcls.ComposedOptimWrapper'), ('mmengine', 'hybridcls.engine.optim.ComposedOptimWrapper'),
+    (None, 'hybridcls.engine.optim.ComposedOptimWrapper')])
+def test_configs_of_other_packages_name_it(scope, kind):
+    cfg = ConfigDict(type=kind, optimizer=dict(type='SGD', lr=0.1), stages=dict(sam=dict(type='SAM')))
+    with DefaultScope.overwrite_default_scope(scope):
+        assert build_optim_wrapper(make_net(), cfg).stages['sam'].rho == 0.05
+
+
+PLUGIN = '''
+    import torch
+    from hybridcls.engine.optim import UpdateStage
+    from hybridcls.registry import OPTIM_STAGES
+
+    @OPTIM_STAGES.register_module(force=True)
+    class SignMomentum(UpdateStage):
+        """A momentum of signs, kept in the checkpoint."""
+        tensor_state = ('average', )
+
+        def __init__(self, beta):
+            self.beta = beta
+            self.average = {}
+
+        def transform(self, update):
+            for i in update.with_gradient():
+                grad = update.params[i].grad
+                average = self.average.setdefault(i, torch.zeros_like(grad))
+                average.lerp_(grad.sign(), 1 - self.beta)
+                grad.copy_(average)
+    '''
+
+
+def test_a_stage_of_ones_own_takes_twenty_lines(tmp_path, monkeypatch):
+    (tmp_path / 'sign_momentum_plugin.py').write_text(textwrap.dedent(PLUGIN))
+    assert len(textwrap.dedent(PLUGIN).strip().splitlines()) <= 20
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.import_module('sign_momentum_plugin')
+    sys.modules.pop('sign_momentum_plugin')
+
+    def make():
+        net = make_net(dropout=0.)
+        return net, ComposedOptimWrapper(sgd(net), stages=dict(mine=dict(type='SignMomentum', beta=0.9)))
+
+    straight, wrapper = make()
+    train(straight, wrapper, make_batches(4))
+    net, wrapper = make()
+    train(net, wrapper, make_batches(4)[:2], total=4)
+    resumed, other = make()
+    resumed.load_state_dict(net.state_dict())
+    other.load_state_dict(copy.deepcopy(wrapper.state_dict()))
+    train(resumed, other, make_batches(4)[2:], start=2, total=4)
+    assert_same(resumed, straight)
+    with pytest.raises(TypeError, match=r"SignMomentum \(stages.mine\): unknown key 'betta'.*beta"):
+        ComposedOptimWrapper(sgd(net), stages=dict(mine=dict(type='SignMomentum', betta=0.9)))
+
+
+def test_a_stage_learns_which_micro_batch_it_sees():
+    seen = []
+
+    class Spy(UpdateStage):
+        probes = True
+
+        def probe(self, update):
+            seen.append(('probe', update.is_first, update.is_last, update.count))
+
+        def transform(self, update):
+            seen.append(('transform', update.is_last, update.count))
+
+        def settle(self, update):
+            seen.append(('settle', update.is_last, update.count))
+
+    net = make_net()
+    train(net, ComposedOptimWrapper(sgd(net), stages=[Spy()], accumulative_counts=2), make_batches(3))
+    assert seen == [('probe', True, False, 0), ('probe', False, True, 0), ('transform', True, 0), ('settle', True, 1),
+                    ('probe', True, True, 1), ('transform', True, 1), ('settle', True, 2)]
+
+
+def test_names_and_owners_of_parameters_reach_the_stages():
+    class Spy(UpdateStage):
+        def start(self, update):
+            self.names, self.owners = update.names, update.owners
+
+    net, spy = make_net(), Spy()
+    train(net, ComposedOptimWrapper(sgd(net), stages=[spy]), make_batches(1))
+    assert spy.names == [name for name, _ in net.named_parameters()]
+    assert spy.owners[spy.names.index('conv.weight')] is net.conv
+
+
+def test_without_optim_context_there_is_no_second_pass():
+    net = make_net()
+    wrapper = ComposedOptimWrapper(sgd(net), stages=dict(sam=dict(type='SAM')))
+    with pytest.raises(RuntimeError, match='update_params was called without optim_context, and SAM must know'):
+        wrapper.update_params(net.parse_losses(net(**make_batches(1)[0]))[0])
+    # stages that need no second pass do without it
+    wrapper = ComposedOptimWrapper(sgd(net), stages=dict(gc=dict(type='GradientCentralization')))
+    wrapper.update_params(net.parse_losses(net(**make_batches(1)[0]))[0])
+    assert wrapper.updates == 1
+
+
+@pytest.mark.parametrize(('options', 'error', 'text'), [
+    (dict(accumulative_counts=0), ValueError, r'accumulative_counts=0 is outside \[1, inf\)'),
+    (dict(stages=dict(sam=dict(type='SAM', rho=-0.1))), ValueError, r'SAM: rho=-0.1 is outside \[0, inf\)'),
+    (dict(stages=dict(l=dict(type='Lookahead', k=0))), ValueError, r'Lookahead: k=0 is outside \[1, inf\)'),
+    (dict(stages=dict(l=dict(type='Lookahead', alpha=1.5))), ValueError, r'Lookahead: alpha=1.5 is outside \[0, 1\]'),
+    (dict(stages=dict(l=dict(type='Lookahead', alpha=-0.5))), ValueError, r'alpha=-0.5 is outside \[0, 1\]'),
+    (dict(stages=dict(a=dict(type='SAM'), b=dict(type='SAM', adaptive=True))), ValueError,
+     r"stages.a \(SAM\) and stages.b \(SAM\) are both of the kind 'sharpness'.*stages=dict\(b=None\)"),
+    (dict(stages=dict(sam=dict(type='SAM', radius=0.1))), TypeError, r"SAM \(stages.sam\): unknown key 'radius'.*rho"),
+    (dict(stages=dict(type='SAM')), TypeError, 'is one stage, where a dict of named stages is wanted'),
+    (dict(stages=dict(sam=dict(type='Sam'))), KeyError, "Did you mean 'SAM'"),
+    (dict(bad_loss='halt'), ValueError, r"bad_loss='halt' is not one of \['stop', 'skip', 'ignore'\]"),
+    (dict(clip_grad=dict(norm=1.)), TypeError, r"unknown key 'norm'"),
+    (dict(amp='float17'), ValueError, "amp='float17' is not one of 'float16'"),
+], ids=str)  # yapf: disable
+def test_bad_input_is_answered_when_the_wrapper_is_built(options, error, text):
+    with pytest.raises(error, match=text):
+        ComposedOptimWrapper(sgd(make_net()), **options)
+
+
+def test_an_unknown_key_of_the_wrapper():
+    with pytest.raises(TypeError, match='stage'):
+        ComposedOptimWrapper(sgd(make_net()), stage=dict())
+
+
+def test_a_model_that_learns_nothing():
+    net = make_net()
+    wrapper = ComposedOptimWrapper(sgd(net), stages=dict(sam=dict(type='SAM')))
+    for param in net.parameters():
+        param.requires_grad_(False)
+    with pytest.raises(ValueError, match=r'none of the \d+ parameters of the optimizer needs a gradient.*Unfreeze'):
+        wrapper.initialize_count_status(net, 0, 1)
+
+
+def test_a_bad_loss_stops_before_anything_happens_to_the_weights():
+    net = make_net()
+    wrapper = ComposedOptimWrapper(sgd(net), stages=dict(sam=dict(type='SAM'), gc=dict(type='GradientCentralization')))
+    batches = make_batches(3)
+    train(net, wrapper, batches[:2], total=3)
+    before = copy.deepcopy([param.detach().clone() for param in net.parameters()])
+    batches[2]['inputs'][0, 0, 0, 0] = math.nan
+    with pytest.raises(BadLossError, match=r'iteration 3: loss_class = nan, loss_size = nan'):
+        train(net, wrapper, batches[2:], start=2, total=3)
+    assert all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
+    assert all(param.grad is None for param in net.parameters())
+
+
+@pytest.mark.parametrize('accumulation', [1, 2])
+def test_a_bad_loss_can_be_skipped_with_all_it_has_done(accumulation):
+    """Weights and running statistics go on as if the update with the bad batch had not been."""
+    stages = dict(sam=dict(type='SAM'), lookahead=dict(type='Lookahead', k=2))
+    batches = make_batches(4 * accumulation)
+    bad = copy.deepcopy(batches[accumulation:2 * accumulation])
+    for batch in bad:
+        batch['inputs'][0] = math.inf
+    with_bad, without = make_net(dropout=0.), make_net(dropout=0.)
+    wrapper = ComposedOptimWrapper(sgd(with_bad), stages=stages, bad_loss='skip', accumulative_counts=accumulation)
+    train(with_bad, wrapper, batches[:accumulation] + bad + batches[accumulation:])
+    assert wrapper.updates == 4
+    train(without, ComposedOptimWrapper(sgd(without), stages=stages, accumulative_counts=accumulation), batches)
+    assert_same(with_bad, without)
+
+
+def test_too_many_bad_losses_in_a_row_stop():
+    net = make_net()
+    wrapper = ComposedOptimWrapper(sgd(net), bad_loss='skip', most_bad_losses=2)
+    batches = make_batches(3)
+    for batch in batches:
+        batch['inputs'][0] = math.nan
+    with pytest.raises(BadLossError, match='number 3 in a row, and most_bad_losses=2'):
+        train(net, wrapper, batches)
+    assert wrapper.updates == 0
+
+
+def test_a_bad_loss_at_the_climbed_weights_leaves_the_weights_alone():
+    class Cliff(type(make_net())):
+        def forward(self, inputs, data_samples=None, mode='tensor'):
+            losses = super().forward(inputs, data_samples, mode)
+            if len(self.seen) == 2:
+                losses['loss_size'] = losses['loss_size'] / 0.
+            return losses
+
+    torch.manual_seed(3)
+    net = Cliff()
+    before = [param.detach().clone() for param in net.parameters()]
+    wrapper = ComposedOptimWrapper(sgd(net), stages=dict(sam=dict(type='SAM')))
+    with pytest.raises(BadLossError, match=r'iteration 1: loss_size = inf .* at the weights of the second pass'):
+        train(net, wrapper, make_batches(1))
+    assert all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
+    net.seen.clear()
+    wrapper = ComposedOptimWrapper(sgd(net), stages=dict(sam=dict(type='SAM')), bad_loss='skip')
+    train(net, wrapper, make_batches(2))
+    assert wrapper.updates == 1
+
+
+class PlainNet(BaseModel):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(3)
+        self.net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        return dict(loss=self.net(inputs).square().mean())
+
+
+@pytest.mark.slow
+def test_it_trains_a_model_compiled_by_the_runner():
+    net, compiled = PlainNet(), PlainNet()
+    stages = dict(sam=dict(type='SAM'), lookahead=dict(type='Lookahead', k=2))
+    batches = [dict(inputs=torch.randn(5, 3)) for _ in range(3)]
+    train(net, ComposedOptimWrapper(sgd(net), stages=stages), batches)
+    compiled.train_step = torch.compile(compiled.train_step, backend='eager')  # as mmengine's Runner does
+    train(compiled, ComposedOptimWrapper(sgd(compiled), stages=stages), batches)
+    assert_same(compiled, net, atol=1e-6)
+
+
+def test_parameters_that_are_added_later_get_a_place():
+    net = make_net()
+    wrapper = ComposedOptimWrapper(sgd(net), stages=dict(lookahead=dict(type='Lookahead', k=1)))
+    train(net, wrapper, make_batches(1))
+    net.extra = nn.Parameter(torch.ones(2))
+    wrapper.optimizer.add_param_group(dict(params=[net.extra]))
+    train(net, wrapper, make_batches(1))
+    assert torch.equal(wrapper.stages['lookahead'].slow[len(list(net.parameters())) - 1], net.extra)
