@@ -20,7 +20,8 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     from mmengine.config import DictAction
     parser = argparse.ArgumentParser(description='Test a checkpoint.')
     parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint file; every weight of the model must be in it')
+    parser.add_argument('checkpoint', nargs='?', help='checkpoint file; every weight of the model must be in it. (An '
+                        'EnsembleClassifier whose members name theirs needs none.)')
     parser.add_argument('--work-dir', help='folder for the log and the metrics')
     parser.add_argument('--out', metavar='FILE', help='write the results to FILE (.pkl; metrics also .json or .yml)')
     parser.add_argument('--out-item', choices=['metrics', 'pred'],
@@ -82,7 +83,7 @@ def main() -> None:
     args = parse_args()
     if '::' not in args.config:
         check_file('test', 'config', args.config)  # before the imports that take seconds
-    if '://' not in args.checkpoint and not os.path.isdir(args.checkpoint):
+    if args.checkpoint is not None and '://' not in args.checkpoint and not os.path.isdir(args.checkpoint):
         check_file('test', 'checkpoint', args.checkpoint)
     from hybridcls.engine import TrainOptions, build_runner, is_chain, load_config, prepare_testing
     cfg = load_config(args.config, args.cfg_options)

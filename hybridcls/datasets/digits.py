@@ -1,6 +1,7 @@
 """The handwritten digits that scikit-learn bundles: real images that need no download."""
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 from mmpretrain.datasets import BaseDataset
@@ -29,6 +30,8 @@ class Digits(BaseDataset):
         test_ratio (float): The share of each class that is kept for the test, in (0, 1). Defaults to 0.2.
         split_seed (int): Seed of the split. Another seed mixes train and test images of the old one.
             Defaults to 0.
+        digits (Sequence[int], optional): Only these, in the order of their labels: ``digits=(3, 7)`` has the classes 0
+            (a three) and 1. The split is that of all digits. Defaults to None: all ten.
         **kwargs: ``pipeline``, ``test_mode``, ``indices`` ... of mmpretrain's BaseDataset.
 
     Raises:
@@ -42,10 +45,22 @@ class Digits(BaseDataset):
 
     METAINFO = {'classes': tuple(str(digit) for digit in range(10))}
 
-    def __init__(self, split: str = 'train', test_ratio: float = 0.2, split_seed: int = 0, **kwargs: Any) -> None:
+    def __init__(self,
+                 split: str = 'train',
+                 test_ratio: float = 0.2,
+                 split_seed: int = 0,
+                 digits: Optional[Sequence[int]] = None,
+                 **kwargs: Any) -> None:
         check_choice('Digits', 'split', split, ('train', 'test'))
         check_number('Digits', 'test_ratio', test_ratio, 0, 1, low_open=True, high_open=True)
         check_number('Digits', 'split_seed', split_seed, 0, integer=True)
+        self.digits = tuple(range(10)) if digits is None else tuple(digits)
+        for digit in self.digits:
+            check_number('Digits', 'digits', digit, 0, 9, integer=True)
+        if not self.digits or len(set(self.digits)) != len(self.digits):
+            raise ValueError(f'Digits: digits={self.digits} names no digit, or one twice.')
+        if digits is not None:
+            kwargs['metainfo'] = {'classes': tuple(map(str, self.digits)), **(kwargs.get('metainfo') or {})}
         self.split = split
         self.test_ratio = test_ratio
         self.split_seed = split_seed
@@ -59,8 +74,8 @@ class Digits(BaseDataset):
             np.arange(len(labels)), test_size=self.test_ratio, random_state=self.split_seed, stratify=labels)
         chosen = np.sort(train if self.split == 'train' else test)
         return [
-            dict(img=images[index], img_shape=(8, 8), ori_shape=(8, 8), gt_label=int(labels[index]))
-            for index in chosen
+            dict(img=images[index], img_shape=(8, 8), ori_shape=(8, 8), gt_label=self.digits.index(labels[index]))
+            for index in chosen if labels[index] in self.digits
         ]
 
     def extra_repr(self) -> list[str]:

@@ -83,17 +83,24 @@ def prepare_training(cfg: Config, options: TrainOptions, work_dir: Optional[str]
     return cfg
 
 
-def prepare_testing(cfg: Config, checkpoint: str, options: TrainOptions, work_dir: Optional[str] = None) -> Config:
-    """The same for a test of ``checkpoint``.
+def prepare_testing(cfg: Config,
+                    checkpoint: Optional[str],
+                    options: TrainOptions,
+                    work_dir: Optional[str] = None) -> Config:
+    """The same for a test of ``checkpoint``; None is for a model whose ``members`` name their checkpoints.
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.
-        ValueError: If the file is no checkpoint, or the config has nothing to test on.
+        ValueError: If the file is no checkpoint or missing, or the config has nothing to test on.
     """
     for key in ('model', 'test_dataloader', 'test_cfg', 'test_evaluator'):
         if cfg.get(key) is None:
             raise ValueError(f'{cfg.filename}: the key {key} is missing, so there is nothing to test.')
-    check_checkpoint(checkpoint)
+    if checkpoint is not None:
+        check_checkpoint(checkpoint)
+    elif not cfg.model.get('members'):
+        raise ValueError('test: no checkpoint was given. Name one after the config; only an EnsembleClassifier, whose '
+                         'members name theirs, needs none.')
     choose_work_dir(cfg, work_dir)
     check_writable(cfg.work_dir)
     prepare_distributed(cfg, options.launcher)

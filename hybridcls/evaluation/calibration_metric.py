@@ -79,6 +79,8 @@ class CalibrationMetric(BaseMetric):
         if not rows:
             return {}
         confidence, right, brier, nll = torch.tensor(rows, dtype=torch.float64).unbind(1)
-        errors = {name: 100 * binary_calibration_error(confidence, right.int(), n_bins=self.bins, norm=norm).item()
-                  for name, norm in (('ece', 'l1'), ('mce', 'max'))}
-        return dict(**errors, brier=brier.mean().item(), nll=nll.mean().item())
+        return dict(
+            ece=100 * binary_calibration_error(confidence, right.int(), n_bins=self.bins, norm='l1').item(),
+            mce=100 * binary_calibration_error(confidence, right.int(), n_bins=self.bins, norm='max').item(),
+            brier=brier.mean().item(),
+            nll=nll.mean().item())

@@ -1,6 +1,7 @@
 """Images of no known category, and how they are marked."""
 from collections.abc import Sequence
 
+import torch
 from mmpretrain.structures import DataSample
 
 __all__ = ['UNKNOWN_LABEL', 'known_rows']
@@ -16,5 +17,9 @@ def known_rows(data_samples: Sequence[DataSample]) -> list[int]:
         >>> known_rows([DataSample().set_gt_label(label) for label in (3, -1, 0)])
         [0, 2]
     """
-    return [row for row, sample in enumerate(data_samples)
-            if 'gt_label' not in sample or sample.gt_label.tolist() != [UNKNOWN_LABEL]]
+    single = [row for row, sample in enumerate(data_samples) if 'gt_label' in sample and sample.gt_label.numel() == 1]
+    if not single:
+        return list(range(len(data_samples)))
+    labels = torch.cat([data_samples[row].gt_label.reshape(1) for row in single]).tolist()  # waits for a GPU once
+    unknown = {row for row, label in zip(single, labels, strict=True) if label == UNKNOWN_LABEL}
+    return [row for row in range(len(data_samples)) if row not in unknown]

@@ -70,3 +70,15 @@ def test_it_is_built_from_a_config_and_ends_as_a_tensor():
 def test_wrong_arguments_are_answered(wrong, says):
     with pytest.raises(ValueError, match=says):
         Digits(**wrong)
+
+
+def test_some_digits_with_labels_of_their_own():
+    some, everything = Digits(split='test', digits=(7, 3)), Digits(split='test')
+    assert some.metainfo['classes'] == ('7', '3')
+    assert [(7, 3)[entry['gt_label']] for entry in some] == [
+        entry['gt_label'] for entry in everything if entry['gt_label'] in (3, 7)]
+    assert [int(entry['img'].sum()) for entry in some] == [
+        int(entry['img'].sum()) for entry in everything if entry['gt_label'] in (3, 7)]
+    for wrong in ((), (3, 3), (10, )):
+        with pytest.raises(ValueError, match='Digits: digits='):
+            Digits(digits=wrong)

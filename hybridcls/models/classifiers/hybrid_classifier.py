@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from hybridcls.checks import check_choice, check_known_keys
 from hybridcls.registry import MODELS
+from hybridcls.structures import known_rows
 
 from ..modules.shape_probe import channels_of, probe_output
 
@@ -134,9 +135,11 @@ class HybridClassifier(BaseClassifier):
                 data_samples: Optional[list[DataSample]] = None,
                 **kwargs: Any) -> list[DataSample]:
         """Return one DataSample an image; of several views the embeddings are averaged."""
-        return self._predict(self.extract_feat(inputs), data_samples, **kwargs)
+        return self._predict(inputs, self.extract_feat(inputs), data_samples, **kwargs)
 
-    def _predict(self, features: Any, data_samples: Optional[list[DataSample]], **kwargs: Any) -> list[DataSample]:
+    def _predict(self, inputs: Tensor, features: Any, data_samples: Optional[list[DataSample]],
+                 **kwargs: Any) -> list[DataSample]:
+        """Predict from the features of the inputs. (The inputs themselves are for classifiers that look again.)"""
         if data_samples is not None and len(features[-1]) != len(data_samples):
             images = len(data_samples)
             features = tuple(feature.unflatten(0, (-1, images)).mean(dim=0) for feature in features)
@@ -147,20 +150,22 @@ class HybridClassifier(BaseClassifier):
 
         The losses are the head's, in eval mode, on the same forward pass; each sample carries those of its batch in
         ``val_losses``, so that their mean over the samples (metric ``ValLoss``) is right with a smaller last batch.
-        Batches without labels carry none.
+        Images without labels, or of unknown categories (label -1), carry none and take no part in them.
         """
         data = self.data_preprocessor(data, False)
         samples = data.get('data_samples')
         features = self.extract_feat(data['inputs'])
-        losses = {}
-        if samples is not None and ('gt_label' in samples[0] or 'gt_score' in samples[0]):
+        losses, rows = {}, []
+        if samples and ('gt_label' in samples[0] or 'gt_score' in samples[0]):
+            rows = known_rows(samples)
+        if rows:
             # First, because predictions overwrite nothing that a loss reads, but a loss may add to no sample.
-            losses = self.head.loss(features, samples)
-        predictions = self._predict(features, samples)
+            losses = self.head.loss(_rows_of(features, rows, len(samples)), [samples[row] for row in rows])
+        predictions = self._predict(data['inputs'], features, samples)
         if losses:
             values = {name: value.detach().float().mean().cpu() for name, value in losses.items()}
-            for sample in predictions:
-                sample.set_field(values, 'val_losses')
+            for row in rows:
+                predictions[row].set_field(values, 'val_losses')
         return predictions
 
     def get_layer_depth(self, param_name: str) -> tuple[int, int]:
@@ -169,6 +174,13 @@ class HybridClassifier(BaseClassifier):
             raise ValueError(f'HybridClassifier: {type(self.backbone).__name__} does not tell in which order its '
                              'parameters come (it has no get_layer_depth).')
         return self.backbone.get_layer_depth(param_name, 'backbone.')
+
+
+def _rows_of(features: Any, rows: list[int], num_samples: int) -> Any:
+    """The features of some of the samples, in all of their views."""
+    if len(rows) == num_samples:
+        return features
+    return tuple(feature.unflatten(0, (-1, num_samples))[:, rows].flatten(0, 1) for feature in features)
 
 
 def _build(name: str, part: Union[dict, nn.Module], **inferred: Any) -> nn.Module:

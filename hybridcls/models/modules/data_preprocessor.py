@@ -7,6 +7,7 @@ from mmpretrain.models.utils import ClsDataPreprocessor
 from torch import Tensor
 
 from hybridcls.registry import MODELS
+from hybridcls.structures import UNKNOWN_LABEL
 
 
 @MODELS.register_module()
@@ -15,7 +16,7 @@ class HybridDataPreprocessor(ClsDataPreprocessor):
 
     It is mmpretrain's preprocessor (padding, mixup and cutmix included) with three differences: several views are one
     bigger batch, nothing is normalised here (two pretrained streams may want two normalisations), and a label that
-    the head has no class for is an error that names the image.
+    the head has no class for is an error that names the image (in a test, -1 marks an image of no known class).
 
     Args:
         to_rgb (bool): The pipeline gives BGR images, as mmcv reads them. Defaults to True.
@@ -55,7 +56,7 @@ class HybridDataPreprocessor(ClsDataPreprocessor):
         """Return the batch on the device of the model."""
         data_samples = data.get('data_samples')
         if self.label_check and self.num_classes is not None and data_samples is not None:
-            _check_labels(data_samples, self.num_classes)
+            _check_labels(data_samples, self.num_classes, training)
         inputs = data['inputs']
         if _is_multi_view(inputs):
             if training and self.batch_augments is not None:
@@ -84,15 +85,15 @@ def _stack_views(views: Sequence) -> Tensor:
     return torch.cat(batches)
 
 
-def _check_labels(data_samples: Sequence, num_classes: int) -> None:
+def _check_labels(data_samples: Sequence, num_classes: int, training: bool) -> None:
     # Here the labels are still on the CPU: the check costs no synchronisation with a GPU.
     for sample in data_samples:
         if 'gt_label' not in sample:
             continue
         for label in sample.gt_label.tolist():
-            if not 0 <= label < num_classes:
+            if not 0 <= label < num_classes and (training or label != UNKNOWN_LABEL):
                 image = sample.get('img_path', None) or f"sample {sample.get('sample_idx', '?')}"
                 raise ValueError(
                     f'{image} has the label {label}, and the head has num_classes={num_classes}: labels must lie in '
                     f'[0, {num_classes - 1}]. Set num_classes in the config to the number of classes of the data set, '
-                    'or mend the annotation.')
+                    f'or mend the annotation. ({UNKNOWN_LABEL}, for an image to be rejected, is for tests only.)')

@@ -1,0 +1,118 @@
+"""Several trained classifiers that answer together."""
+from collections.abc import Mapping, Sequence
+from typing import Any, Optional, Union
+
+import torch
+from mmengine.runner.checkpoint import load_checkpoint
+from mmpretrain.models.classifiers import BaseClassifier
+from mmpretrain.structures import DataSample
+from torch import Tensor, nn
+
+from hybridcls.checks import check_file, check_known_keys
+from hybridcls.registry import MODELS
+
+from .hybrid_classifier import HybridClassifier
+from .mixture_predictions import join_predictions
+
+_PARTS = ('backbone', 'neck', 'head', 'train_cfg', 'data_preprocessor')
+
+
+@MODELS.register_module()
+class EnsembleClassifier(BaseClassifier):
+    """Average the scores of trained ``HybridClassifier`` members, and report how much they disagree.
+
+    `Deep ensembles <https://arxiv.org/abs/1612.01474>`_: one config, trained from several seeds. A child of that config
+    tests them together; it needs no checkpoint on the command line (``python tools/test.py CONFIG``)::
+
+        _base_ = 'adaface_hybrid.py'
+        model = dict(type='EnsembleClassifier', members=['seed0/epoch_20.pth', 'seed1/epoch_20.pth'])
+
+    Predictions carry the mean score and, in nats, ``total`` = ``aleatoric`` + ``epistemic``; with evidential members
+    what these do not know themselves is epistemic, too, and ``vacuity`` is the mean. ``embedding`` is the first
+    member's, since different networks' embeddings have nothing to do with each other. ``forward`` returns the
+    logarithm of the mean score, whose softmax it is.
+
+    Args:
+        members (Sequence[str | dict]): A checkpoint each; or a dict with ``checkpoint`` (may be missing: the weights
+            then come with the ensemble's own) and whatever of the keys below differs from the common ones. All members
+            must have the same classes, and images as the first member's data preprocessor makes them.
+        backbone, neck, head, train_cfg, data_preprocessor: As for ``HybridClassifier``, common to the members.
+        init_cfg (dict, optional): mmengine's initialisation config.
+
+    Raises:
+        ValueError: If there is no member, the numbers of classes differ, or a loss is asked for: members are trained
+            one by one.
+        FileNotFoundError: If a checkpoint is missing.
+        RuntimeError: If a checkpoint is not of the member's model.
+
+    Example:
+        >>> model = EnsembleClassifier([{}, {}, {}], backbone=dict(type='LeNet5', num_classes=-1), neck=dict(
+        ...     type='GlobalAveragePooling'), head=dict(type='LinearHead', num_classes=3, in_channels=120))
+        >>> sample = model.eval().predict(torch.rand(2, 1, 32, 32))[0]
+        >>> sample.pred_score.shape, bool(sample.epistemic > 0)
+        (torch.Size([3]), True)
+    """
+
+    def __init__(self,
+                 members: Sequence[Union[str, Mapping[str, Any]]],
+                 backbone: Optional[dict] = None,
+                 neck: Optional[dict] = None,
+                 head: Optional[dict] = None,
+                 train_cfg: Optional[dict] = None,
+                 data_preprocessor: Optional[dict] = None,
+                 init_cfg: Optional[dict] = None) -> None:
+        if not members or isinstance(members, str):
+            raise ValueError(f'EnsembleClassifier: members={members!r}; a list of checkpoints is wanted.')
+        common = dict(backbone=backbone, neck=neck, head=head, train_cfg=train_cfg, data_preprocessor=data_preprocessor)
+        chosen = [dict(checkpoint=member) if isinstance(member, str) else dict(member) for member in members]
+        built = [_build(number, member, common) for number, member in enumerate(chosen)]
+        classes = [getattr(member.head, 'num_classes', None) for member in built]
+        if len(set(classes)) > 1:
+            raise ValueError(f'EnsembleClassifier: the members have {classes} classes; scores of different ones have '
+                             'no mean.')
+        super().__init__(data_preprocessor=built[0].data_preprocessor, init_cfg=init_cfg)
+        self.members = nn.ModuleList(built)
+
+    def extract_feat(self, inputs: Tensor) -> list[Any]:
+        """Return the features of each member, as its ``extract_feat`` does."""
+        return [member.extract_feat(inputs) for member in self.members]
+
+    def forward(self,
+                inputs: Tensor,
+                data_samples: Optional[list[DataSample]] = None,
+                mode: str = 'tensor') -> Any:
+        """Return the logarithm of the mean score (``'tensor'``) or DataSamples (``'predict'``)."""
+        if mode == 'tensor':
+            scores = torch.stack([member(inputs).float().softmax(1) for member in self.members]).mean(0)
+            return scores.clamp_min(torch.finfo(scores.dtype).tiny).log()
+        if mode == 'loss':
+            raise ValueError('EnsembleClassifier: an ensemble is not trained as one. Train its members one by one, '
+                             'with one config and several seeds (--cfg-options randomness.seed=1).')
+        return self.predict(inputs, data_samples)
+
+    def predict(self,
+                inputs: Tensor,
+                data_samples: Optional[list[DataSample]] = None,
+                **kwargs: Any) -> list[DataSample]:
+        """Return one DataSample an image."""
+        images = len(inputs) if data_samples is None else len(data_samples)
+        opinions = [member.predict(inputs, [DataSample() for _ in range(images)], **kwargs) for member in self.members]
+        samples = [DataSample() for _ in range(images)] if data_samples is None else data_samples
+        for sample, first in zip(samples, opinions[0], strict=True):
+            for name, value in first.items():
+                sample.set_field(value, name)
+        return join_predictions('EnsembleClassifier', samples, opinions)
+
+
+def _build(number: int, member: dict, common: dict) -> HybridClassifier:
+    check_known_keys(f'EnsembleClassifier: members[{number}]', member, ('checkpoint', *_PARTS))
+    checkpoint = member.get('checkpoint')
+    if checkpoint is not None and '://' not in checkpoint:
+        check_file('EnsembleClassifier', f'members[{number}]', checkpoint)
+    parts = {**common, **{key: value for key, value in member.items() if key != 'checkpoint'}}
+    if parts['backbone'] is None:
+        raise ValueError(f'EnsembleClassifier: members[{number}] has no backbone, neither of its own nor in common.')
+    model = HybridClassifier(**parts)
+    if checkpoint is not None:
+        load_checkpoint(model, checkpoint, map_location='cpu', strict=True)
+    return model
