@@ -61,7 +61,8 @@ def test_the_reference_chain_trains_in_two_processes_and_is_tested_in_one(digit_
     record = json.loads((tmp_path / '2_adaface' / 'phase.json').read_text())
     assert 'best' in record['checkpoints']
 
-    cfg = load_config(ROOT / 'configs' / 'hybrid' / 'adaface_convnext_swin.py', {'data_root': str(digit_folder), **SMALL})
+    config = ROOT / 'configs' / 'hybrid' / 'adaface_convnext_swin.py'
+    cfg = load_config(config, {'data_root': str(digit_folder), **SMALL})
     with own_instances():
         checkpoint = str(tmp_path / '2_adaface' / record['checkpoints']['last'])
         metrics = build_runner(prepare_testing(cfg, checkpoint, TrainOptions(), str(tmp_path / 'test'))).test()
