@@ -5,7 +5,7 @@ from typing import Optional
 
 from mmengine.config import Config
 
-__all__ = ['prepare_distributed', 'local_process_count']
+__all__ = ['local_process_count', 'prepare_distributed']
 
 # Where each launcher says: number of processes, own rank, own rank on this machine, processes on this machine.
 _VARIABLES = {
@@ -54,6 +54,7 @@ def prepare_distributed(cfg: Config, launcher: str) -> None:
                            f'was not started by it. Start it with {_HOW_TO_START[launcher]}, or leave --launcher out.')
     import torch
     import torch.distributed as dist
+    _synchronise_batchnorm(cfg, torch.cuda.is_available())
     if torch.cuda.is_available():
         count, gpus = local_process_count(launcher), torch.cuda.device_count()
         if count is not None and count > gpus:
@@ -76,3 +77,15 @@ def prepare_distributed(cfg: Config, launcher: str) -> None:
         wrapper['forward_sync_buffers' if 'forward_sync_buffers' in known else 'broadcast_buffers'] = False
     cfg.model_wrapper_cfg = dict(wrapper, **given)
     cfg.model_wrapper_cfg['device_ids'] = None
+
+
+def _synchronise_batchnorm(cfg: Config, has_gpus: bool) -> None:
+    """Let HybridClassifier do what ``sync_bn = 'torch'`` asks for: mmengine drops activations of timm's models."""
+    if cfg.get('sync_bn') is None:
+        return
+    if not has_gpus:
+        raise RuntimeError(f"sync_bn={cfg.sync_bn!r}: torch synchronises BatchNorm only on GPUs, and there is none. "
+                           'Leave it out: --cfg-options sync_bn=None.')
+    model = cfg.get('model') or {}
+    if str(model.get('type')).rsplit('.', 1)[-1] == 'HybridClassifier' and cfg.sync_bn == 'torch':
+        model['sync_bn'], cfg.sync_bn = True, None

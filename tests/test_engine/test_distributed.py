@@ -65,3 +65,25 @@ def test_without_a_gpu_the_wrapper_has_no_device(monkeypatch):
 def test_a_launcher_that_does_not_say_how_many(monkeypatch):
     monkeypatch.setenv('SLURM_NTASKS_PER_NODE', '4(x2)')
     assert local_process_count('slurm') is None
+
+
+def test_synchronised_batchnorm_is_the_classifiers_own_affair_on_gpus(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    for name, value in dict(WORLD_SIZE='2', RANK='0', LOCAL_WORLD_SIZE='2').items():
+        monkeypatch.setenv(name, value)
+    cfg = Config(dict(sync_bn='torch', model=dict(type='HybridClassifier')))
+    prepare_distributed(cfg, 'pytorch')
+    assert cfg.model.sync_bn
+    assert cfg.sync_bn is None
+    other = Config(dict(sync_bn='torch', model=dict(type='ImageClassifier')))
+    prepare_distributed(other, 'pytorch')
+    assert other.sync_bn == 'torch'
+
+
+def test_synchronised_batchnorm_without_gpus_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    for name, value in dict(WORLD_SIZE='2', RANK='0').items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RuntimeError, match="sync_bn='torch': torch synchronises BatchNorm only on GPUs"):
+        prepare_distributed(Config(dict(sync_bn='torch')), 'pytorch')

@@ -5,6 +5,7 @@ from typing import Any, Optional, Union
 
 from mmpretrain.models.classifiers import BaseClassifier
 from mmpretrain.structures import DataSample
+from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 
 from hybridcls.checks import check_choice, check_known_keys
@@ -32,6 +33,8 @@ class HybridClassifier(BaseClassifier):
         train_cfg (dict, optional): Batch augmentation, as mmpretrain's ``ImageClassifier`` has it: ``augments`` and
             ``probs``. Defaults to None.
         data_preprocessor (dict | nn.Module, optional): Defaults to ``HybridDataPreprocessor``: RGB in [0, 1].
+        sync_bn (bool): Let BatchNorm take its statistics over all processes (GPUs only). The top-level
+            ``sync_bn = 'torch'`` of a config sets it. Defaults to False.
         init_cfg (dict, optional): mmengine's initialisation config.
 
     Shape:
@@ -58,6 +61,7 @@ class HybridClassifier(BaseClassifier):
                  head: Union[dict, nn.Module, None] = None,
                  train_cfg: Optional[dict] = None,
                  data_preprocessor: Union[dict, nn.Module, None] = None,
+                 sync_bn: bool = False,
                  init_cfg: Optional[dict] = None) -> None:
         # The preprocessor needs the number of classes of the head, so the parts are built first and attached after
         # the base class has been initialised.
@@ -85,6 +89,9 @@ class HybridClassifier(BaseClassifier):
         self.backbone = built_backbone
         self.neck = built_neck
         self.head = built_head
+        if sync_bn:
+            # Not torch's converter, which mmengine uses: it drops the activation that timm's BatchNormAct2d holds.
+            convert_sync_batchnorm(self)
 
     def extract_feat(self, inputs: Tensor, stage: str = 'neck') -> Any:
         """Return the features of a stage.
