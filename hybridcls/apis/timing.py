@@ -31,7 +31,8 @@ class Timing:
 def interleaved_timings(functions: Mapping[str, Callable[[], Any]],
                         reference: Optional[str] = None,
                         rounds: int = 11,
-                        warmup: int = 2) -> dict[str, Timing]:
+                        warmup: int = 2,
+                        clock: Callable[[], float] = time.perf_counter) -> dict[str, Timing]:
     """Call the functions in turn, round by round, and compare each with the reference of the same round.
 
     Every second round goes through them backwards, so that none always follows the same other one. Work that a GPU
@@ -42,6 +43,8 @@ def interleaved_timings(functions: Mapping[str, Callable[[], Any]],
         reference (str, optional): What ratios are taken to. Defaults to None, the first.
         rounds (int): Rounds that count. Defaults to 11.
         warmup (int): Rounds before them that do not. Defaults to 2.
+        clock (Callable): Tells the time in seconds. ``time.process_time`` counts only what this process computes (the
+            sum over its threads), for a CPU that others use too. Defaults to ``time.perf_counter``.
 
     Returns:
         dict[str, Timing]: By name, in the given order.
@@ -62,7 +65,7 @@ def interleaved_timings(functions: Mapping[str, Callable[[], Any]],
     try:
         for round_number in range(-warmup, rounds):
             for name in names if round_number % 2 == 0 else reversed(names):
-                elapsed = _seconds_of(functions[name])
+                elapsed = _seconds_of(functions[name], clock)
                 if round_number >= 0:
                     seconds[name].append(elapsed)
             gc.collect()
@@ -86,12 +89,12 @@ def timing_table(timings: Mapping[str, Timing], what: str = '') -> str:
     return '\n'.join(lines)
 
 
-def _seconds_of(function: Callable[[], Any]) -> float:
+def _seconds_of(function: Callable[[], Any], clock: Callable[[], float]) -> float:
     _wait_for_device()
-    began = time.perf_counter()
+    began = clock()
     function()
     _wait_for_device()
-    return time.perf_counter() - began
+    return clock() - began
 
 
 def _wait_for_device() -> None:
