@@ -9,6 +9,7 @@ from torch import Tensor, cat, nn
 from hybridcls.checks import check_number
 from hybridcls.registry import MODELS
 
+from ..adapters import MergingRatio, add_token_merging
 from ..modules import CBAM, TokenLearner
 from .registered_stream import RegisteredStream
 from .timm_stream import TimmStream
@@ -33,6 +34,9 @@ class HybridBackbone(BaseModule):
         token_learner_tokens (int | dict): K summary tokens of the transformer's tokens; 0 is off. A dict sets
             ``num_tokens``, ``after_block`` (after that many blocks of a plain ViT, so that the other blocks see only
             K tokens) and the other keys of :class:`TokenLearner`. Defaults to 0.
+        token_merging_ratio (float | Sequence[float] | dict): Share in [0, 0.5] of its tokens that each block of a plain
+            vision transformer merges, or one share a block, or ``dict(r=13)`` tokens a block; the other forms are those
+            of :class:`MergingSchedule`. Blocks after a TokenLearner merge nothing. 0 is off. Defaults to 0.
         with_cp (bool): Activation checkpointing in both timm streams. Defaults to False.
         init_cfg (dict, optional): mmengine's initialisation config.
 
@@ -63,6 +67,7 @@ class HybridBackbone(BaseModule):
                  img_size: Union[int, Sequence[int], None] = None,
                  use_cbam: Union[bool, dict] = False,
                  token_learner_tokens: Union[int, dict] = 0,
+                 token_merging_ratio: MergingRatio = 0.,
                  with_cp: bool = False,
                  init_cfg: Optional[dict] = None) -> None:
         super().__init__(init_cfg)
@@ -103,8 +108,12 @@ class HybridBackbone(BaseModule):
                 self.token_learner = TokenLearner(self.vit.out_channels, **token_learner)
                 if after_block is not None:
                     self._place_token_learner(after_block)
+            if token_merging_ratio != 0:
+                add_token_merging(self.vit, token_merging_ratio, stop_after=after_block)
         elif token_learner:
             raise ValueError('HybridBackbone: token_learner_tokens works on the vit stream, and vit is not given.')
+        elif token_merging_ratio != 0:
+            raise ValueError('HybridBackbone: token_merging_ratio works on the vit stream, and vit is not given.')
         self._token_learner_is_last = self.token_learner is not None and after_block is None
         self.out_channels = tuple(getattr(self, name).out_channels for name in self.stream_names)
 
@@ -120,9 +129,11 @@ class HybridBackbone(BaseModule):
                      advice=f'The stream has {depth} blocks; to summarise after the last one leave after_block out.')
         # A hook keeps the names of timm's parameters, so that its weights load, and works inside checkpointing; a
         # method, not a closure, so that a deep copy of the model (EMA) calls its own TokenLearner.
-        model.blocks[after_block - 1].register_forward_hook(self._summarise)
+        model.blocks[after_block - 1].register_forward_hook(self._summarise, with_kwargs=True)
 
-    def _summarise(self, block: nn.Module, inputs: Any, tokens: Tensor) -> Tensor:
+    def _summarise(self, block: nn.Module, inputs: Any, keywords: dict[str, Any], tokens: Tensor) -> Tensor:
+        if keywords.get('merging') is not None:
+            tokens = keywords['merging'].undo(tokens)  # a token of many patches counts as often as it has patches
         prefix = self.vit.model.num_prefix_tokens
         summaries = self.token_learner(tokens[:, prefix:])
         return cat([tokens[:, :prefix], summaries.to(tokens.dtype)], dim=1)

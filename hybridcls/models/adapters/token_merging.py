@@ -1,0 +1,186 @@
+"""Token merging on a built model, and off it again."""
+from collections.abc import Iterator
+from typing import Any, Optional
+
+import torch
+from torch import Tensor, nn
+
+from .merging_blocks import MERGING_ATTENTIONS, MERGING_BLOCKS
+from .merging_schedule import MergingRatio, MergingSchedule
+from .merging_transformers import MERGING_TRANSFORMERS, MergedTokens, MergingSettings, MergingTransformer
+
+__all__ = ['TokenMerging', 'add_token_merging', 'merged_tokens', 'remove_token_merging']
+
+_CLASSES = {**MERGING_TRANSFORMERS, **MERGING_BLOCKS, **MERGING_ATTENTIONS}
+_PLAIN = {merging: plain for plain, merging in _CLASSES.items()}
+_WHAT_WORKS = ("It works on timm's plain transformers, where every token attends to every other: vit_*, deit_*, "
+               'deit3_*, eva02_*, beit_* and the DINOv2, CLIP and SigLIP variants of vit_*.')
+
+
+class TokenMerging:
+    """What :func:`add_token_merging` did to a model, and the way back.
+
+    Args:
+        transformers (dict[str, MergingTransformer]): The transformers that merge now, by their names in the model.
+        before (dict[str, MergingSettings | None]): What each of them was set to before; None: plain.
+
+    Attributes:
+        names (tuple[str, ...]): Their names.
+    """
+
+    def __init__(self, transformers: dict[str, Any], before: dict[str, Optional[MergingSettings]]) -> None:
+        self._transformers = transformers
+        self._before = before
+        self.names = tuple(transformers)
+
+    def undo(self) -> None:
+        """Make the transformers again what they were before, to the last bit."""
+        for name, transformer in self._transformers.items():
+            settings = self._before[name]
+            if settings is None:
+                _make_plain(transformer)
+            else:
+                transformer.token_merging = settings
+
+    def __str__(self) -> str:
+        lines = []
+        for name, transformer in self._transformers.items():
+            schedule, proportional = transformer.token_merging
+            patches = transformer.patch_embed.num_patches
+            counts = [patches]
+            for block in range(len(transformer.blocks)):
+                counts.append(counts[-1] - schedule.tokens(block, counts[-1]))
+            kind = _PLAIN[type(transformer)].__name__
+            lines.append(f'token merging ({schedule}) in {name or "the model"} ({kind}, {len(counts) - 1} blocks): '
+                         f'{patches} patch tokens become {counts[-1]}, {sum(counts[1:]) / len(counts[1:]):.1f} a block '
+                         f'on average, {"" if proportional else "no "}proportional attention')
+        return '\n'.join(lines)
+
+
+def add_token_merging(model: nn.Module,
+                      ratio: MergingRatio,
+                      proportional_attention: bool = True,
+                      stop_after: Optional[int] = None,
+                      name: str = 'token_merging_ratio') -> TokenMerging:
+    """Let the plain transformers in a model merge tokens that are alike, from now on, in place.
+
+    `Token Merging <https://arxiv.org/abs/2210.09461>`_ (Bolya et al., 2023): between attention and MLP of each block
+    the most similar tokens become one, their size-weighted mean. No parameter is added, changed or renamed:
+    checkpoints, optimizers, LoRA, deep copies (EMA) and DDP see the same model. Class token, distillation token and
+    registers are never merged. With a ratio of 0 the output is the model's own to the last bit.
+
+    The similarity is that of the mean of the keys over the heads: those after a key norm and before a rotation, since
+    like patches in different places may merge. Two things the paper does not have: a merged token *stands at the
+    place* of the token that the others joined, where rotary embeddings (EVA-02) or a relative position bias (BEiT) ask
+    for one; and features leave the transformer *unmerged*, every patch with the value of its token, so that whatever
+    pools them weighs sizes, and maps keep their grid.
+
+    Args:
+        model (nn.Module): A transformer of timm, or a model that has some anywhere in it.
+        ratio (float | Sequence[float] | dict): See :class:`MergingSchedule`.
+        proportional_attention (bool): Attend to a token as often as it has patches. The paper switches it off for
+            models that are trained with merging from the start and for MAE. Defaults to True.
+        stop_after (int, optional): Merge in the first so many blocks only. Defaults to None, all.
+        name (str): The key that the user typed, for error messages.
+
+    Returns:
+        TokenMerging: Prints what was done; its ``undo()`` restores what was there before.
+
+    Raises:
+        ValueError: If there is no transformer that can merge (windowed attention, for one), or the ratio is impossible.
+
+    Example:
+        >>> import timm, torch
+        >>> model = timm.create_model('test_vit', img_size=64).eval()
+        >>> merging = add_token_merging(model, dict(r=2))
+        >>> print(merging)
+        token merging ({'r': 2}) in the model (VisionTransformer, 6 blocks): 16 patch tokens become 4, ...
+        >>> model(torch.rand(1, 3, 64, 64)).shape
+        torch.Size([1, 1000])
+        >>> merging.undo()
+    """
+    transformers = dict(_plain_transformers(model))
+    if not transformers:
+        raise ValueError(f'TokenMerging: {name}={ratio} finds no transformer that can merge tokens in '
+                         f'{type(model).__name__}{_why_not(model)}. {_WHAT_WORKS}')
+    plans = {}
+    for where, transformer in transformers.items():
+        schedule = MergingSchedule(ratio, len(transformer.blocks), name)
+        if stop_after is not None:
+            schedule.stop_after(stop_after)
+        _check_parts(transformer)
+        plans[where] = MergingSettings(schedule, proportional_attention)
+    before = {where: getattr(transformer, 'token_merging', None) for where, transformer in transformers.items()}
+    for where, transformer in transformers.items():
+        for part in _parts(transformer):
+            part.__class__ = _CLASSES.get(type(part), type(part))
+        transformer.token_merging = plans[where]
+    return TokenMerging(transformers, before)
+
+
+def remove_token_merging(model: nn.Module) -> None:
+    """Take token merging off everything in a model, copies included, which know nothing of the original's handle."""
+    for module in list(model.modules()):
+        if isinstance(module, MergingTransformer):
+            _make_plain(module)
+
+
+@torch.no_grad()
+def merged_tokens(transformer: nn.Module, images: Tensor) -> list[MergedTokens]:
+    """Return the tokens after each block with their sizes and which patches are in them, to look at or to draw.
+
+    Args:
+        transformer (nn.Module): A timm transformer to which :func:`add_token_merging` was applied (in a HybridBackbone,
+            ``backbone.vit.model``).
+        images (Tensor): ``(B, 3, H, W)``, normalised as that transformer wants them.
+
+    Raises:
+        TypeError: If it merges no tokens.
+    """
+    if not isinstance(transformer, MergingTransformer):
+        raise TypeError(f'merged_tokens: {type(transformer).__name__} merges no tokens. Call add_token_merging on it '
+                        'first, and give the timm transformer itself, not a model around it.')
+    return list(transformer.merged_tokens(images))
+
+
+def _plain_transformers(model: nn.Module) -> Iterator[tuple[str, Any]]:
+    for name, module in model.named_modules():
+        if type(module) in MERGING_TRANSFORMERS or isinstance(module, MergingTransformer):
+            yield name, module
+
+
+def _parts(transformer: Any) -> Iterator[nn.Module]:
+    yield transformer
+    for block in transformer.blocks:
+        yield block
+        yield block.attn
+
+
+def _make_plain(transformer: Any) -> None:
+    for part in _parts(transformer):
+        part.__class__ = _PLAIN.get(type(part), type(part))
+    del transformer.token_merging
+
+
+def _check_parts(transformer: Any) -> None:
+    """Raise unless attention and MLP of every block follow each other, in a form that is known."""
+    for number, block in enumerate(transformer.blocks):
+        for part, kind in ((block, 'block'), (getattr(block, 'attn', None), 'attention')):
+            known = MERGING_BLOCKS if kind == 'block' else MERGING_ATTENTIONS
+            if type(part) not in known and type(part) not in known.values():
+                raise ValueError(f'TokenMerging: blocks.{number} has the {kind} {type(part).__name__}, in which there '
+                                 f'is no known place between attention and MLP to merge at. Known are '
+                                 f'{", ".join(sorted({cls.__name__ for cls in known}))}.')
+
+
+def _why_not(model: nn.Module) -> str:
+    """Name what looks like a transformer and is none of the plain ones."""
+    for name, module in model.named_modules():
+        if hasattr(module, 'forward_features'):
+            kind = type(module).__name__
+            where = f' ({name})' if name else ''
+            if any('Window' in type(part).__name__ for part in module.modules()):
+                return (f': {kind}{where} attends within windows of fixed numbers of tokens, which merged tokens do '
+                        'not fill')
+            return f': {kind}{where} is none of them'
+    return ''
