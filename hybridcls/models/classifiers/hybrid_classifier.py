@@ -70,7 +70,8 @@ class HybridClassifier(BaseClassifier):
         built_neck = None if neck is None else _build('neck', neck, in_channels=channels)
         if built_neck is not None:
             channels = _channels_of(built_neck, default=channels)
-        if isinstance(channels, tuple) and len(channels) > 1 and getattr(built_backbone, 'stream_names', None):
+        apart = isinstance(channels, tuple) and len(channels) > 1 and getattr(built_backbone, 'stream_names', None)
+        if apart and head is not None:
             what = 'no neck joins them' if built_neck is None else f'{type(built_neck).__name__} does not join them'
             raise ValueError(f'HybridClassifier: the backbone has {len(channels)} streams and {what}, so the head '
                              "would see only the last. Set neck=dict(type='DHAFusion') or "
@@ -105,11 +106,11 @@ class HybridClassifier(BaseClassifier):
             tuple | Tensor: A tuple of tensors, or a tensor for ``'pre_logits'``.
         """
         check_choice('HybridClassifier.extract_feat', 'stage', stage, STAGES)
-        features = self.backbone(inputs)
+        features = _as_tuple(self.backbone(inputs))
         if stage == 'backbone':
             return features
         if self.neck is not None:
-            features = self.neck(features)
+            features = _as_tuple(self.neck(features))
         if stage == 'neck':
             return features
         if not hasattr(self.head, 'pre_logits'):
@@ -135,7 +136,13 @@ class HybridClassifier(BaseClassifier):
 
     def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
         """Return the named losses of a batch."""
-        return self.head.loss(self.extract_feat(inputs), data_samples)
+        return self._loss(self.extract_feat(inputs), data_samples)
+
+    def _loss(self, features: Any, data_samples: list[DataSample]) -> dict[str, Tensor]:
+        if not hasattr(self.head, 'count_views') and isinstance(features[-1], Tensor):
+            # A head of another package takes each view for a sample of its own.
+            data_samples = [*data_samples] * (len(features[-1]) // max(1, len(data_samples)))
+        return self.head.loss(features, data_samples)
 
     def predict(self,
                 inputs: Tensor,
@@ -167,7 +174,7 @@ class HybridClassifier(BaseClassifier):
             rows = known_rows(samples)
         if rows:
             # First, because predictions overwrite nothing that a loss reads, but a loss may add to no sample.
-            losses = self.head.loss(_rows_of(features, rows, len(samples)), [samples[row] for row in rows])
+            losses = self._loss(_rows_of(features, rows, len(samples)), [samples[row] for row in rows])
         predictions = self._predict(data['inputs'], features, samples)
         if losses:
             values = {name: value.detach().float().mean().cpu() for name, value in losses.items()}
@@ -188,6 +195,10 @@ def _rows_of(features: Any, rows: list[int], num_samples: int) -> Any:
     if len(rows) == num_samples:
         return features
     return tuple(feature.unflatten(0, (-1, num_samples))[:, rows].flatten(0, 1) for feature in features)
+
+
+def _as_tuple(features: Any) -> Any:
+    return (features, ) if isinstance(features, Tensor) else features
 
 
 def _build(name: str, part: Union[dict, nn.Module], **inferred: Any) -> nn.Module:

@@ -77,12 +77,11 @@ def _is_multi_view(inputs: Any) -> bool:
 
 
 def _stack_views(views: Sequence) -> Tensor:
-    batches = [view if isinstance(view, Tensor) else torch.stack(list(view)) for view in views]
-    sizes = {tuple(batch.shape[1:]) for batch in batches}
+    sizes = {tuple(image.shape[-3:]) for view in views for image in ([view] if isinstance(view, Tensor) else view)}
     if len(sizes) > 1:
         raise ValueError(f'HybridDataPreprocessor: the views of a batch have different sizes, {sorted(sizes)}; all go '
                          'through the streams as one batch. Give every view the same img_size.')
-    return torch.cat(batches)
+    return torch.cat([view if isinstance(view, Tensor) else torch.stack(list(view)) for view in views])
 
 
 def _check_labels(data_samples: Sequence, num_classes: int, training: bool) -> None:

@@ -212,15 +212,13 @@ def test_layer_depths_and_mmpretrains_layer_wise_decay():
     assert groups['backbone.cbam.spatial_gate.conv.weight'] == 1
 
 
-def test_half_precision_and_compile_give_nearly_the_same():
+def test_half_precision_gives_nearly_the_same():
     backbone = build(use_cbam=True, token_learner_tokens=3).eval()
     with torch.no_grad():
         wanted = backbone(IMAGES)
         with torch.autocast('cpu', torch.bfloat16):
             for feature, reference in zip(backbone(IMAGES), wanted, strict=True):
                 torch.testing.assert_close(feature.float(), reference, rtol=0.05, atol=0.1)
-        compiled = torch.compile(backbone, backend='eager')(IMAGES)
-    torch.testing.assert_close(compiled, wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_modules_are_where_others_look_for_them():
