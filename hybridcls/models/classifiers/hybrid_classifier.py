@@ -12,6 +12,7 @@ from hybridcls.checks import check_choice, check_known_keys
 from hybridcls.registry import MODELS
 from hybridcls.structures import known_rows
 
+from ..modules.gradient_cache import GradientCache
 from ..modules.shape_probe import channels_of, probe_output
 
 STAGES = ('backbone', 'neck', 'pre_logits')
@@ -35,6 +36,9 @@ class HybridClassifier(BaseClassifier):
         data_preprocessor (dict | nn.Module, optional): Defaults to ``HybridDataPreprocessor``: RGB in [0, 1].
         sync_bn (bool): Let BatchNorm take its statistics over all processes (GPUs only). The top-level
             ``sync_bn = 'torch'`` of a config sets it. Defaults to False.
+        grad_cache (dict, optional): ``dict(micro_batch=64)``: in training, embed so many views at a time and keep the
+            activations of none, for the gradient of the whole batch in the memory of a small one, at the cost of
+            another forward pass; see :class:`hybridcls.models.modules.GradientCache`. Defaults to None.
         init_cfg (dict, optional): mmengine's initialisation config.
 
     Shape:
@@ -62,6 +66,7 @@ class HybridClassifier(BaseClassifier):
                  train_cfg: Optional[dict] = None,
                  data_preprocessor: Union[dict, nn.Module, None] = None,
                  sync_bn: bool = False,
+                 grad_cache: Optional[dict] = None,
                  init_cfg: Optional[dict] = None) -> None:
         # The preprocessor needs the number of classes of the head, so the parts are built first and attached after
         # the base class has been initialised.
@@ -93,6 +98,7 @@ class HybridClassifier(BaseClassifier):
         if sync_bn:
             # Not torch's converter, which mmengine uses: it drops the activation that timm's BatchNormAct2d holds.
             convert_sync_batchnorm(self)
+        self.grad_cache = _build_grad_cache(grad_cache)
 
     def extract_feat(self, inputs: Tensor, stage: str = 'neck') -> Any:
         """Return the features of a stage.
@@ -136,7 +142,10 @@ class HybridClassifier(BaseClassifier):
 
     def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
         """Return the named losses of a batch."""
-        return self._loss(self.extract_feat(inputs), data_samples)
+        if self.grad_cache is None or not self.training:
+            return self._loss(self.extract_feat(inputs), data_samples)
+        parts = [part for part in (self.backbone, self.neck) if part is not None]
+        return self._loss(self.grad_cache(self.extract_feat, inputs, parts), data_samples)
 
     def _loss(self, features: Any, data_samples: list[DataSample]) -> dict[str, Tensor]:
         if not hasattr(self.head, 'count_views') and isinstance(features[-1], Tensor):
@@ -219,6 +228,15 @@ def _build(name: str, part: Union[dict, nn.Module], **inferred: Any) -> nn.Modul
         check_known_keys(f'HybridClassifier: {name} ({cls.__name__})',
                          [key for key in cfg if key not in ('type', '_scope_')], known)
     return MODELS.build(cfg)
+
+
+def _build_grad_cache(grad_cache: Optional[dict]) -> Optional[GradientCache]:
+    if grad_cache is None:
+        return None
+    if not isinstance(grad_cache, dict) or not grad_cache:
+        raise TypeError(f'HybridClassifier: grad_cache={grad_cache!r} must be a dict, dict(micro_batch=64), or None.')
+    check_known_keys('HybridClassifier: grad_cache', grad_cache, ['micro_batch'])
+    return GradientCache(**grad_cache)
 
 
 def _known_keys(cls: Any) -> Optional[list[str]]:

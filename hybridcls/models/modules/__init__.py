@@ -7,10 +7,11 @@ from .combined_margin import CombinedMargin
 from .cosface_margin import CosFaceMargin
 from .data_preprocessor import HybridDataPreprocessor
 from .feature_pooling import pool_feature
+from .gradient_cache import GradientCache
 from .projection import ProjectionMLP
 from .token_learner import TokenLearner
 
 __all__ = [
-    'AdaFaceMargin', 'ArcFaceMargin', 'CBAM', 'ClassWiseMargin', 'CombinedMargin', 'CosFaceMargin',
+    'AdaFaceMargin', 'ArcFaceMargin', 'CBAM', 'ClassWiseMargin', 'CombinedMargin', 'CosFaceMargin', 'GradientCache',
     'HybridDataPreprocessor', 'ProjectionMLP', 'TokenLearner', 'pool_feature'
 ]

@@ -1,0 +1,140 @@
+"""A large batch in small pieces, with the gradient of the whole."""
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Optional
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from hybridcls.checks import check_number
+
+__all__ = ['GradientCache']
+
+# What torch's kernels write without counting it as an in-place change.
+_RUNNING_STATISTICS = ('running_mean', 'running_var')
+
+
+class GradientCache:
+    """Embed a batch in micro-batches whose activations are not kept, but computed again in the backward pass.
+
+    A contrastive loss needs all embeddings of its batch at once, but not all activations: `GradCache
+    <https://arxiv.org/abs/2101.06983>`_ embeds micro-batch by micro-batch without a graph, takes the loss and its
+    gradient at the embeddings, and then embeds each micro-batch again, with a graph, to hand that gradient on. Here
+    the second embedding is a recomputation within ``backward()`` (``torch.utils.checkpoint`` around each micro-batch),
+    so that nothing else of a training step has to know: mixed precision, a loss scaler, DDP (which still averages
+    once), gradient accumulation, SAM and clipping work as without it. The activations that are held at a time are
+    those of one micro-batch; the cost is one more forward pass.
+
+    The gradient is that of the batch in one piece. The recomputation draws the same random numbers (dropout, drop
+    path; torch's, NumPy's and Python's generators) and moves no buffer, so running statistics and counters move once.
+    The exception is BatchNorm, here as in any micro-batching: it normalises with the statistics of a micro-batch.
+    Layers without batch statistics (LayerNorm, GroupNorm) or ``frozen_stages`` have no such dependence.
+
+    Args:
+        micro_batch (int): Rows at a time; the views of an image are rows of their own. Batches are cut into equal
+            parts of at most so many rows.
+
+    Raises:
+        ValueError, TypeError: If ``micro_batch`` is no whole number above 0.
+
+    Example:
+        >>> layer, cache = nn.Linear(3, 2), GradientCache(micro_batch=4)
+        >>> embedding = cache(layer, torch.ones(10, 3), [layer])
+        >>> embedding.shape
+        torch.Size([10, 2])
+        >>> embedding.sum().backward()
+        >>> layer.bias.grad
+        tensor([10., 10.])
+    """
+
+    def __init__(self, micro_batch: int) -> None:
+        check_number('GradientCache', 'micro_batch', micro_batch, 1, integer=True,
+                     advice='It is the number of rows that are embedded at a time: grad_cache=dict(micro_batch=64).')
+        self.micro_batch = micro_batch
+
+    def __call__(self, embed: Callable[[Tensor], Any], inputs: Tensor, modules: Sequence[nn.Module]) -> Any:
+        """Return what ``embed(inputs)`` would.
+
+        Args:
+            embed (Callable): Gives tensors, or nested tuples and lists of them, with one row for each row of its
+                input.
+            inputs (Tensor): N rows.
+            modules (Sequence[nn.Module]): What ``embed`` calls; their buffers are looked after.
+        """
+        num_pieces = -(-len(inputs) // self.micro_batch)
+        if num_pieces <= 1 or not torch.is_grad_enabled():
+            return embed(inputs)
+        places = [(part._buffers, name) for module in modules for part in module.modules()
+                  for name, buffer in part._buffers.items() if buffer is not None]
+        embedded = []
+        for piece in inputs.tensor_split(num_pieces):
+            # Each piece casts the weights for itself: through a shared cast, gradients would add up in half precision.
+            torch.clear_autocast_cache()
+            passes = _TwoPasses(places)
+            embedded.append(checkpoint(embed, piece, use_reentrant=False, context_fn=passes.contexts))
+        torch.clear_autocast_cache()
+        return _concatenate(embedded)
+
+    def __repr__(self) -> str:
+        return f'GradientCache(micro_batch={self.micro_batch})'
+
+
+class _TwoPasses:
+    """Lets the second pass over a micro-batch repeat the first one, and leave no trace."""
+
+    def __init__(self, places: list[tuple[dict, str]]) -> None:
+        self._places = places
+        self._moving: list[tuple[dict, str]] = []
+        self._random_state: Optional[tuple[Any, Any]] = None
+
+    def contexts(self) -> tuple[AbstractContextManager, AbstractContextManager]:
+        return self._first(), self._second()
+
+    @contextmanager
+    def _first(self) -> Iterator[None]:
+        self._random_state = _random_state()
+        before = [(holder[name], holder[name]._version) for holder, name in self._places]
+        yield
+        self._moving = [
+            (holder, name) for (holder, name), (buffer, version) in zip(self._places, before, strict=True)
+            if holder[name] is not buffer or buffer._version != version or name in _RUNNING_STATISTICS
+        ]
+
+    @contextmanager
+    def _second(self) -> Iterator[None]:
+        """On copies of the buffers that the first pass moved; autograd may hold these copies, so they stay as left."""
+        state_now, kept = _random_state(), [holder[name] for holder, name in self._moving]
+        _set_random_state(self._random_state)
+        try:
+            for (holder, name), buffer in zip(self._moving, kept, strict=True):
+                holder[name] = buffer.clone()
+            yield
+        finally:
+            for (holder, name), buffer in zip(self._moving, kept, strict=True):
+                holder[name] = buffer
+            _set_random_state(state_now)
+
+
+def _random_state() -> tuple[Any, Any]:
+    """The generators that torch's checkpoint does not look after."""
+    return random.getstate(), np.random.get_state()  # noqa: NPY002 (the one that models use)
+
+
+def _set_random_state(state: Optional[tuple[Any, Any]]) -> None:
+    if state is not None:
+        random.setstate(state[0])
+        np.random.set_state(state[1])  # noqa: NPY002
+
+
+def _concatenate(parts: Sequence[Any]) -> Any:
+    first = parts[0]
+    if isinstance(first, Tensor):
+        return torch.cat(list(parts))
+    if not isinstance(first, (tuple, list)):
+        raise TypeError(f'grad_cache: the features hold a {type(first).__name__}, and only tensors, in tuples or '
+                        'lists, can be joined over micro-batches. Use a backbone and a neck that return tensors, or '
+                        'drop grad_cache.')
+    return type(first)(_concatenate(entries) for entries in zip(*parts, strict=True))
