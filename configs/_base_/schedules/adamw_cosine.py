@@ -2,16 +2,12 @@
 optim_wrapper = dict(
     type='ComposedOptimWrapper',
     optimizer=dict(type='AdamW', lr=5e-4, weight_decay=0.05, fused=True),
-    paramwise_cfg=dict(
-        norm_decay_mult=0.,
-        bias_decay_mult=0.,
-        flat_decay_mult=0.,
-        custom_keys={key: dict(decay_mult=0.) for key in ('pos_embed', 'relative_position_bias_table', 'cls_token')}),
+    constructor='HybridOptimWrapperConstructor',  # no decay of norms, biases, tables; paramwise_cfg: rates by depth
     amp='bfloat16',
     clip_grad=dict(max_norm=5.0))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=True, begin=0, end=5, convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=True, begin=5, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min_ratio=2e-3, by_epoch=True, begin=5, convert_to_iter_based=True),
 ]
 train_cfg = dict(by_epoch=True, max_epochs=100, val_interval=1)
 val_cfg = dict()

@@ -2,11 +2,11 @@
 optim_wrapper = dict(
     type='ComposedOptimWrapper',
     optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05, fused=True),
-    paramwise_cfg=dict(norm_decay_mult=0., bias_decay_mult=0., flat_decay_mult=0.),
+    constructor='HybridOptimWrapperConstructor',  # no decay of norms, biases, tables; paramwise_cfg: rates by depth
     clip_grad=dict(max_norm=5.0))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.05, by_epoch=True, begin=0, end=2, convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=2, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min_ratio=5e-3, by_epoch=True, begin=2, convert_to_iter_based=True),
 ]
 train_cfg = dict(by_epoch=True, max_epochs=20, val_interval=1)
 val_cfg = dict()
