@@ -22,22 +22,24 @@ def version() -> str:
 
 
 class BuildWithConfigs(build_py):
-    """Also copy ``configs/`` and ``tools/`` to ``hybridcls/.mim/``, where ``hybridcls::`` config paths look."""
+    """Also copy configs, tools and the model index to ``hybridcls/.mim/``, where ``hybridcls::`` config paths look."""
 
     def run(self) -> None:
         """Build, then copy or link."""
         super().run()
         package = HERE / 'hybridcls' if self.editable_mode else Path(self.build_lib) / 'hybridcls'
-        for name in ('configs', 'tools'):
-            target = package / '.mim' / name
-            if target.is_symlink():
+        for name in ('configs', 'tools', 'model-index.yml'):
+            source, target = HERE / name, package / '.mim' / name
+            if target.is_symlink() or target.is_file():
                 target.unlink()
             shutil.rmtree(target, ignore_errors=True)
             target.parent.mkdir(parents=True, exist_ok=True)
             if self.editable_mode:  # a link, so that an edited config is the config that runs
-                target.symlink_to(Path('..', '..', name), target_is_directory=True)
+                target.symlink_to(Path('..', '..', name), target_is_directory=source.is_dir())
+            elif source.is_dir():
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns('__pycache__'))
             else:
-                shutil.copytree(HERE / name, target, ignore=shutil.ignore_patterns('__pycache__'))
+                shutil.copy(source, target)
 
 
 setup(

@@ -6,11 +6,15 @@ means ours if we have it, else mmpretrain's, else mmengine's or mmcv's. ``hybrid
 
 The locations are imported when a registry is first asked for a name, so importing this file loads no model code.
 """
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import mmengine.registry as _mmengine
 import mmpretrain.registry as _mmpretrain
-from mmengine.registry import Registry
+from mmengine.config import Config
+from mmengine.registry import DefaultScope, Registry
 
 from .checks import UnknownNameError, explain_unknown_name
 
@@ -25,6 +29,9 @@ __all__ = [
 class HintingRegistry(Registry):
     """A registry that answers an unknown name with what would have worked.
 
+    What the configs of another package (``default_scope='mmpretrain'``) build from here is looked up in that package
+    first and here then: the parts that our classes build by default have bare names, which only we know.
+
     Raises:
         UnknownNameError: From :meth:`get` and :meth:`build` (a ``KeyError``), for a name that neither this registry
             nor its parents know. ``name in registry`` stays a plain question.
@@ -36,6 +43,31 @@ class HintingRegistry(Registry):
         if found is None:
             raise UnknownNameError(explain_unknown_name(key, self, _all_registries(), _places_of_plugins()))
         return found
+
+    def build(self, cfg: Any, *args: Any, **kwargs: Any) -> Any:
+        """Build what a config says."""
+        with self._scope_of(cfg):
+            return super().build(cfg, *args, **kwargs)
+
+    def class_of(self, cfg: dict) -> Any:
+        """Return the class (or function) that :meth:`build` would call."""
+        kind = cfg['type']
+        if not isinstance(kind, str):
+            return kind
+        with self._scope_of(cfg), self.switch_scope_and_registry(cfg.get('_scope_')) as registry:
+            return registry.get(kind)
+
+    @contextmanager
+    def _scope_of(self, cfg: Any) -> Iterator[None]:
+        kind = cfg.get('type') if isinstance(cfg, (dict, Config)) and cfg.get('_scope_') is None else None
+        if isinstance(kind, str):
+            with self.switch_scope_and_registry(None) as registry:
+                known = Registry.get(registry, kind) is not None
+            if not known:
+                with DefaultScope.overwrite_default_scope(self.scope):
+                    yield
+                return
+        yield
 
     def __contains__(self, key: str) -> bool:
         return super().get(key) is not None

@@ -1,7 +1,7 @@
 """Names are found from the configs of any package."""
 import mmengine.registry
 import pytest
-from mmengine.registry import Registry
+from mmengine.registry import DefaultScope, Registry
 
 from hybridcls import registry
 from hybridcls.engine.optim import ComposedOptimWrapper
@@ -25,3 +25,68 @@ def test_another_package_finds_ours_by_its_scope():
 
 def test_bare_names_of_mmpretrain_are_still_found():
     assert registry.MODELS.get('ImageClassifier') is registry.MODELS.get('mmpretrain.ImageClassifier')
+
+
+@pytest.mark.parametrize(('kind', 'ours', 'mmpretrains', 'mmengines'), [
+    ('MODELS', 'DHAFusion', 'ImageClassifier', 'BaseTTAModel'),
+    ('DATASETS', 'Digits', 'CustomDataset', 'RepeatDataset'),
+    ('TRANSFORMS', 'ResizeToSize', 'ResizeEdge', 'RandomFlip'),
+    ('HOOKS', 'TransferHook', 'SetAdaptiveMarginsHook', 'IterTimerHook'),
+    ('METRICS', 'KNNAccuracy', 'SingleLabelMetric', None),
+    ('OPTIM_WRAPPERS', 'ComposedOptimWrapper', None, 'OptimWrapper'),
+    ('DATA_SAMPLERS', 'PKSampler', 'RepeatAugSampler', 'DefaultSampler'),
+    ('OPTIMIZERS', None, 'Lamb', 'AdamW'),
+])
+def test_bare_names_are_ours_then_mmpretrains_then_mmengines(kind, ours, mmpretrains, mmengines):
+    known = getattr(registry, kind)
+    for name, package in ((ours, 'hybridcls'), (mmpretrains, 'mmpretrain'), (mmengines, ('mmengine', 'mmcv', 'torch'))):
+        if name is not None:
+            assert known.get(name).__module__.split('.')[0] in package
+            assert name in known
+
+
+def test_an_own_class_of_the_same_name_wins():
+    assert registry.HOOKS.get('CheckpointHook').__module__.startswith('hybridcls.')
+    assert registry.HOOKS.get('mmengine.CheckpointHook').__module__.startswith('mmengine.')
+
+
+@pytest.mark.parametrize(('kind', 'name', 'message'), [
+    ('MODELS', 'DHAFusoin', "DHAFusoin is not in the hybridcls::model registry. Did you mean 'DHAFusion'"),
+    ('MODELS', 'hybridcls.DHAFusoin', "Did you mean 'DHAFusion'"),
+    ('MODELS', 'imageclassifier', "Did you mean 'ImageClassifier'"),  # of a parent
+    ('MODELS', 'PKSampler', 'PKSampler is a data sampler, and was asked for as a model: is it under the right key'),
+    ('OPTIM_STAGES', 'Lookahed', "Did you mean 'Lookahead'"),
+    ('HOOKS', 'Quux', 'It knows .* names; a plugin of your own is found after custom_imports'),
+])
+def test_unknown_names(kind, name, message):
+    for ask in (lambda known: known.get(name), lambda known: known.build(dict(type=name))):
+        with pytest.raises(KeyError, match=message) as error:
+            ask(getattr(registry, kind))
+        assert '\\n' not in str(error.value)  # a sentence, not a quoted string
+    assert name not in getattr(registry, kind)
+
+
+def test_the_missing_import_of_a_plugin_of_ones_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / 'projects' / 'mine'
+    folder.mkdir(parents=True)
+    (folder / 'neck.py').write_text('import torch\n\n\nclass NeckOfMine(torch.nn.Module):\n    pass\n')
+    with pytest.raises(KeyError, match=r"A definition of NeckOfMine stands in .*neck.py:4, but it is not registered "
+                       r"here: add custom_imports = dict\(imports=\['projects.mine.neck'\]"):
+        registry.MODELS.build(dict(type='NeckOfMine'))
+
+
+def test_defaults_of_our_classes_are_found_from_a_config_of_another_package():
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        head = mmengine.registry.MODELS.build(dict(type='hybridcls.ArcFaceHead', num_classes=2, in_channels=4))
+        assert type(head.margin_function) is registry.MODELS.get('hybridcls.ArcFace')
+        # What that config writes bare is mmpretrain's first.
+        assert registry.HOOKS.class_of(dict(type='EMAHook')) is registry.HOOKS.get('mmpretrain.EMAHook')
+        assert registry.MODELS.class_of(dict(type='LinearHead')).__module__.startswith('hybridcls.')
+        assert DefaultScope.get_current_instance().scope_name == 'mmpretrain'
+    assert registry.MODELS.class_of(dict(type=dict)) is dict
+
+
+def test_unknown_names_from_another_scope():
+    with DefaultScope.overwrite_default_scope('mmpretrain'), pytest.raises(KeyError, match="Did you mean 'DHAFusion'"):
+        registry.MODELS.build(dict(type='DHAFusoin'))

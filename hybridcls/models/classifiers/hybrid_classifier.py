@@ -217,9 +217,7 @@ def _build(name: str, part: Union[dict, nn.Module], **inferred: Any) -> nn.Modul
     if not isinstance(part, dict) or 'type' not in part:
         raise TypeError(f"HybridClassifier: {name}={part!r} is neither a module nor a dict with a 'type'.")
     cfg = dict(part)
-    kind = cfg['type']
-    with MODELS.switch_scope_and_registry(cfg.get('_scope_')) as registry:
-        cls = registry.get(kind) if isinstance(kind, str) else kind
+    cls = MODELS.class_of(cfg)
     known = _known_keys(cls)
     for key, value in inferred.items():
         if cfg.get(key) is None and value is not None and (known is None or key in known):

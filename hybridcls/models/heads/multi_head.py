@@ -127,8 +127,7 @@ class MultiHead(EmbeddingHead):
 
 def _build(cfg: dict, inferred: dict[str, Any]) -> EmbeddingHead:
     """Build a head; what it takes, its config leaves open and we know is filled in."""
-    with MODELS.switch_scope_and_registry(cfg.get('_scope_')) as registry:
-        cls = registry.get(cfg['type']) if isinstance(cfg['type'], str) else cfg['type']
+    cls = MODELS.class_of(cfg)
     known = {key: value for key, value in inferred.items()
              if value is not None and cfg.get(key) is None and takes_argument(cls, key)}
     return MODELS.build({**cfg, **known})

@@ -1,0 +1,110 @@
+import math
+
+import pytest
+
+from hybridcls.checks import (
+    UnknownNameError,
+    check_choice,
+    check_file,
+    check_known_keys,
+    check_number,
+    did_you_mean,
+    explain_unknown_name,
+    near_files,
+)
+from hybridcls.registry import MODELS
+
+
+@pytest.mark.parametrize(('value', 'keys'), [
+    (0.5, dict(low=0, high=1)), (0, dict(low=0)), (1, dict(high=1)), (3, dict(integer=True)), (-1e9, {})])
+def test_numbers_that_pass(value, keys):
+    check_number('Who', 'key', value, **keys)
+
+
+@pytest.mark.parametrize(('value', 'keys', 'error', 'message'), [
+    (1.5, dict(low=0, high=1), ValueError, r'Who: key=1.5 is outside \[0, 1\]\.'),
+    (0, dict(low=0, low_open=True), ValueError, r'key=0 is outside \(0, inf\)'),
+    (1, dict(low=0, high=1, high_open=True), ValueError, r'outside \[0, 1\)'),
+    (math.nan, {}, ValueError, r'key=nan is outside \(-inf, inf\)'),
+    (math.inf, dict(low=0), ValueError, r'key=inf is outside \[0, inf\)'),
+    ('3', {}, TypeError, "Who: key='3' is a str, where a number is wanted"),
+    (True, dict(integer=True), TypeError, 'key=True is a bool, where a whole number is wanted'),
+    (2.0, dict(integer=True), TypeError, 'key=2.0 is a float, where a whole number is wanted'),
+    (None, {}, TypeError, 'NoneType'),
+    (9, dict(high=1, advice='Type 1.'), ValueError, r'\]\. Type 1\.$'),
+])
+def test_numbers_that_do_not(value, keys, error, message):
+    with pytest.raises(error, match=message):
+        check_number('Who', 'key', value, **keys)
+
+
+def test_choices():
+    check_choice('Who', 'form', 'out', ['out', 'in'])
+    with pytest.raises(ValueError, match=r"Who: form='outt' is not one of \['out', 'in'\]. Did you mean 'out'\?"):
+        check_choice('Who', 'form', 'outt', ['out', 'in'])
+    with pytest.raises(ValueError, match=r'form=3 is not one of \[1, 2\]\.$'):
+        check_choice('Who', 'form', 3, [1, 2])
+
+
+def test_known_keys():
+    check_known_keys('Who', ['rho'], ['rho', 'eta'])
+    with pytest.raises(TypeError, match=r"Who: unknown key 'rhoo'. Did you mean 'rho'\? Known keys: rho, eta\."):
+        check_known_keys('Who', ['rho', 'rhoo'], iter(['rho', 'eta']))
+
+
+def test_near_names():
+    assert did_you_mean('adafacehead', ['AdaFaceHead']) == " Did you mean 'AdaFaceHead'?"
+    assert did_you_mean('resnet51', ['resnet50', 'resnet18', 'vit']) == " Did you mean 'resnet50' or 'resnet18'?"
+    assert len(did_you_mean('ab1', [f'ab{n}' for n in range(9)]).split(' or ')) == 3
+    assert did_you_mean('x', []) == ''
+
+
+def test_files(tmp_path):
+    (tmp_path / 'weights.pth').touch()
+    (tmp_path / 'other.pth').touch()
+    check_file('Who', 'path', str(tmp_path / 'weights.pth'))
+    with pytest.raises(FileNotFoundError, match=r"Who: path='.*weight.pth' does not exist \(looked for /.*\)\. Did you "
+                       r"mean '.*weights.pth'\? Set path\."):
+        check_file('Who', 'path', str(tmp_path / 'weight.pth'), 'Set path.')
+    with pytest.raises(FileNotFoundError, match='is a folder, not a file'):
+        check_file('Who', 'path', str(tmp_path))
+
+
+def test_files_near_by(tmp_path):
+    (tmp_path / 'configs' / 'digits').mkdir(parents=True)
+    (tmp_path / 'configs' / 'digits' / 'two_phase.py').touch()
+    (tmp_path / 'configs' / '.hidden.py').touch()
+    assert near_files(str(tmp_path / 'configs/hybrid/two_phase.py')).endswith("digits/two_phase.py'?")  # another folder
+    assert near_files(str(tmp_path / 'configs/digits/abc.py')).endswith('there are: two_phase.py.')
+    assert near_files(str(tmp_path / 'configs/digits/abc.yml')) == ''
+
+
+def test_where_a_class_lies(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    package = tmp_path / 'mine'
+    package.mkdir()
+    (package / 'broken.py').write_text('class Wanted(:\n')  # no Python
+    (package / 'latin.py').write_bytes(b'# \xe9\nclass Wanted: pass\n')  # no UTF-8
+    (package / 'good.py').write_text('\n\nclass Wanted:\n    pass\n\n\nclass WantedToo:\n    pass\n')
+    (tmp_path / 'data').mkdir()
+    (tmp_path / 'data' / 'found.py').write_text('class Wanted: pass\n')  # not searched: it may be large
+    answer = explain_unknown_name('Wanted', MODELS, [], [tmp_path, package])
+    assert answer.count('stands in') == 1  # once, though the places overlap
+    assert f'{package / "good.py"}:3' in answer
+    assert "custom_imports = dict(imports=['mine.good']" in answer
+    assert 'stands in' not in explain_unknown_name('NotThere', MODELS, [], [tmp_path])
+    assert 'stands in' not in explain_unknown_name('no identifier', MODELS, [], [tmp_path])
+
+
+def test_a_class_that_cannot_be_imported_from_here(tmp_path, monkeypatch):
+    elsewhere = tmp_path / 'else-where'
+    elsewhere.mkdir()
+    (elsewhere / 'part.py').write_text('class Wanted: pass\n')
+    monkeypatch.chdir(tmp_path)
+    assert 'put it where Python can import it' in explain_unknown_name('Wanted', MODELS, [], [elsewhere])
+
+
+def test_the_error_prints_a_sentence():
+    assert str(UnknownNameError("it's\nhere")) == "it's\nhere"
+    assert str(KeyError('a\nb')) == "'a\\nb'"  # what it would have been
+    assert str(UnknownNameError()) == ''
