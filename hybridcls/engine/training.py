@@ -16,7 +16,7 @@ from .said_once import classifying_head
 __all__ = ['TrainOptions', 'prepare_training', 'prepare_testing', 'infer_num_classes', 'build_runner']
 
 # Hooks that every run gets unless its config has its own of that kind.
-_STANDING_HOOKS = ('BatchCheckHook', 'CheckpointMatchHook', 'RandomStateHook')
+_STANDING_HOOKS = ('BatchCheckHook', 'CheckpointMatchHook', 'RandomStateHook', 'ShardedRowsHook')
 
 
 @dataclass

@@ -2,30 +2,34 @@
 from .adaptive_margin import adaptive_margin_on_target, move_norm_statistics, norm_scaler
 from .angular_margin import additive_angular_margin, angular_margin_on_target
 from .class_margins import margins_from_counts
+from .class_sampling import sample_classes
 from .class_statistics import ClassStatistics, class_statistics, merge_class_statistics
 from .contrast_log_sums import contrast_log_sums
 from .contrast_of_anchors import contrast_of_anchors
 from .dirichlet_uncertainty import DirichletUncertainty, dirichlet_entropy, dirichlet_uncertainty
 from .evidence import EVIDENCE_KINDS, evidence_from_logits
 from .evidential_losses import EVIDENTIAL_FORMS, dirichlet_kl_to_uniform, evidential_data_loss, misleading_evidence
-from .gather import gather_rows, num_processes
+from .gather import gather_rows, has_process_group, num_processes
 from .margin_combination import additive_cosine_margin_on_target, combined_margin_on_target
 from .margin_softmax import cosine_logits, margin_cross_entropy, predicted_classes, statistics_cross_entropy
 from .mixture_uncertainty import MixtureUncertainty, mixture_uncertainty
 from .nearest_neighbours import nearest_neighbours, vote_ranks
 from .rejection_scores import auroc, false_positive_rate
+from .row_shard import RowShard
 from .selective_prediction import area_under_risk_coverage, least_area_under_risk_coverage, risk_coverage
+from .sharded_softmax import sharded_cosine_logits, sharded_margin_cross_entropy
 from .supervised_contrast import supervised_contrast
 from .unit_vectors import unit_rows
 
 __all__ = [
     'ClassStatistics', 'DirichletUncertainty', 'EVIDENCE_KINDS', 'EVIDENTIAL_FORMS', 'MixtureUncertainty',
-    'adaptive_margin_on_target', 'additive_angular_margin', 'additive_cosine_margin_on_target',
-    'angular_margin_on_target', 'area_under_risk_coverage', 'auroc', 'class_statistics', 'combined_margin_on_target',
-    'contrast_log_sums', 'contrast_of_anchors', 'cosine_logits', 'dirichlet_entropy', 'dirichlet_kl_to_uniform',
-    'dirichlet_uncertainty', 'evidence_from_logits', 'evidential_data_loss', 'false_positive_rate', 'gather_rows',
-    'least_area_under_risk_coverage', 'margin_cross_entropy', 'margins_from_counts', 'merge_class_statistics',
-    'misleading_evidence', 'mixture_uncertainty', 'move_norm_statistics', 'nearest_neighbours', 'norm_scaler',
-    'num_processes', 'predicted_classes', 'risk_coverage', 'statistics_cross_entropy', 'supervised_contrast',
-    'unit_rows', 'vote_ranks'
+    'RowShard', 'adaptive_margin_on_target', 'additive_angular_margin', 'additive_cosine_margin_on_target',
+    'angular_margin_on_target', 'area_under_risk_coverage', 'auroc', 'class_statistics',
+    'combined_margin_on_target', 'contrast_log_sums', 'contrast_of_anchors', 'cosine_logits', 'dirichlet_entropy',
+    'dirichlet_kl_to_uniform', 'dirichlet_uncertainty', 'evidence_from_logits', 'evidential_data_loss',
+    'false_positive_rate', 'gather_rows', 'has_process_group', 'least_area_under_risk_coverage',
+    'margin_cross_entropy', 'margins_from_counts', 'merge_class_statistics', 'misleading_evidence',
+    'mixture_uncertainty', 'move_norm_statistics', 'nearest_neighbours', 'norm_scaler', 'num_processes',
+    'predicted_classes', 'risk_coverage', 'sample_classes', 'sharded_cosine_logits', 'sharded_margin_cross_entropy',
+    'statistics_cross_entropy', 'supervised_contrast', 'unit_rows', 'vote_ranks'
 ]

@@ -1,20 +1,25 @@
 """Rows of all processes on each process, with gradients that find their way back."""
-from typing import Any
+from typing import Any, Optional
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ['gather_rows', 'num_processes']
+__all__ = ['gather_rows', 'has_process_group', 'num_processes', 'row_counts']
+
+
+def has_process_group() -> bool:
+    """Whether this process was started as one of several that know each other, perhaps the only one."""
+    return dist.is_available() and dist.is_initialized()
 
 
 def num_processes() -> int:
     """How many processes train together; 1 without an initialised process group."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    return dist.get_world_size() if has_process_group() else 1
 
 
-def gather_rows(*tensors: Tensor) -> tuple[tuple[Tensor, ...], int]:
+def gather_rows(*tensors: Tensor, counts: Optional[list[int]] = None) -> tuple[tuple[Tensor, ...], int]:
     r"""Concatenate the rows of every process, in the order of the ranks.
 
     The gradient of an own row is the sum over all processes of the gradients of that row. So if process r computes
@@ -28,6 +33,7 @@ def gather_rows(*tensors: Tensor) -> tuple[tuple[Tensor, ...], int]:
     Args:
         *tensors (Tensor): Shape (B, ...) each, with the same number of rows B, which may differ between processes.
             Only tensors that require gradients get them, so whole-number labels may be among them.
+        counts (list[int], optional): The numbers of rows, if :func:`row_counts` has exchanged them before.
 
     Returns:
         tuple[tuple[Tensor, ...], int]: The gathered tensors, shape (sum of B, ...), on every process the same; and the
@@ -47,14 +53,31 @@ def gather_rows(*tensors: Tensor) -> tuple[tuple[Tensor, ...], int]:
                          'rows, so all need the same first dimension.')
     if num_processes() == 1:
         return tensors, 0
-    counts = _row_counts(tensors)
+    if counts is None:
+        counts = row_counts(*tensors)
     gathered = tuple(
         _GatherRows.apply(tensor, counts) if tensor.requires_grad else _gather(tensor, counts) for tensor in tensors)
     return gathered, sum(counts[:dist.get_rank()])
 
 
-def _row_counts(tensors: tuple[Tensor, ...]) -> list[int]:
-    """The number of rows on each process."""
+def row_counts(*tensors: Tensor) -> list[int]:
+    """Exchange the numbers of rows, and see that rows are of one size everywhere; waits for the device.
+
+    Args:
+        *tensors (Tensor): With the same number of rows each, which may differ between processes.
+
+    Returns:
+        list[int]: The number of rows on each process, by rank.
+
+    Raises:
+        ValueError: If rows are of different sizes on different processes.
+
+    Example:
+        >>> row_counts(torch.ones(2, 3))
+        [2]
+    """
+    if num_processes() == 1:
+        return [len(tensors[0])]
     own = [len(tensors[0]), *(tensor[:0].new_empty((1, *tensor.shape[1:])).numel() for tensor in tensors)]
     own_shape = torch.tensor(own, device=tensors[0].device)
     shapes = [torch.empty_like(own_shape) for _ in range(num_processes())]

@@ -20,12 +20,13 @@ SOFTMAX_FORMS = ('auto', 'dense', 'streamed')
 _DENSE_IS_FASTER = 2**16
 
 
-def cosine_logits(embeddings: Tensor, centres: Tensor) -> Tensor:
+def cosine_logits(embeddings: Tensor, centres: Tensor, sub_centres: int = 1) -> Tensor:
     """Cosines between all embeddings and all class centres, in float32 whatever autocast is in force.
 
     Args:
         embeddings (Tensor): Shape (N, D), any length and floating dtype.
-        centres (Tensor): Shape (C, D), likewise.
+        centres (Tensor): Shape (C * K, D), likewise, those of a class together.
+        sub_centres (int): K; the cosine of a class is the largest of its K. Defaults to 1.
 
     Returns:
         Tensor: Shape (N, C), float32 or float64, within [-1, 1] up to rounding.
@@ -36,7 +37,8 @@ def cosine_logits(embeddings: Tensor, centres: Tensor) -> Tensor:
         tensor([[ 1.,  0., -1.]])
     """
     with outside_autocast(embeddings):
-        return unit_rows(embeddings)[0] @ unit_rows(centres)[0].t()
+        cosines = unit_rows(embeddings)[0] @ unit_rows(centres)[0].t()
+        return cosines if sub_centres == 1 else cosines.unflatten(1, (-1, sub_centres)).amax(2)
 
 
 def margin_cross_entropy(embeddings: Tensor,

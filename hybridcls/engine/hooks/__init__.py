@@ -11,5 +11,5 @@ from .transfer_hook import TransferHook
 
 __all__ = [
     'BatchCheckHook', 'CheckpointHook', 'CheckpointMatchHook', 'ClassMarginsHook', 'EmbeddingBankHook',
-    'LearningCurvesHook', 'RandomStateHook', 'SlowWeightsHook', 'TransferHook', 'seed_worker'
+    'LearningCurvesHook', 'RandomStateHook', 'ShardedRowsHook', 'SlowWeightsHook', 'TransferHook', 'seed_worker'
 ]

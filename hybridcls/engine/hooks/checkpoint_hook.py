@@ -44,7 +44,9 @@ class CheckpointHook(_CheckpointHook):
       kill in that moment leaves nothing, and the same holds for the best checkpoint.
     - A resume that finds the last checkpoint damaged or gone takes the newest whole one, with a warning.
     - Just before a checkpoint that can be resumed is written, all processes are called at ``gather_for_checkpoint``:
-      hooks that must save something of each process collect it there, since only the first process writes.
+      hooks that must save something of each process collect it there, since only the first process writes. Before
+      the best checkpoint, which holds weights alone, it is ``gather_weights_for_checkpoint``, and afterwards,
+      written or not, ``release_after_checkpoint``.
 
     For remote storage (``backend_args``, or an ``out_dir`` with a prefix such as ``s3://``) its own backend writes;
     the order of removals holds there too.
@@ -115,7 +117,10 @@ class CheckpointHook(_CheckpointHook):
         if missing:
             raise ValueError(f'CheckpointHook: save_best={missing[0]!r} is none of the metrics of this validation: '
                              f'{", ".join(metrics)}.{did_you_mean(missing[0], metrics)}')
+        if wanted:
+            runner.call_hook('gather_weights_for_checkpoint')
         super()._save_best_checkpoint(runner, metrics)
+        runner.call_hook('release_after_checkpoint')
         if is_main_process():
             self.file_backend.remove_now(self._in_use())
 

@@ -14,6 +14,7 @@ from hybridcls.structures import known_rows
 
 from ..modules.gradient_cache import GradientCache
 from ..modules.shape_probe import channels_of, probe_output
+from ..modules.sharded_rows import leave_to_processes
 
 STAGES = ('backbone', 'neck', 'pre_logits')
 
@@ -99,6 +100,7 @@ class HybridClassifier(BaseClassifier):
             # Not torch's converter, which mmengine uses: it drops the activation that timm's BatchNormAct2d holds.
             convert_sync_batchnorm(self)
         self.grad_cache = _build_grad_cache(grad_cache)
+        leave_to_processes(self)
 
     def extract_feat(self, inputs: Tensor, stage: str = 'neck') -> Any:
         """Return the features of a stage.

@@ -8,11 +8,13 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from hybridcls.checks import check_choice, check_number
-from hybridcls.functional import cosine_logits, margin_cross_entropy
+from hybridcls.functional import (RowShard, cosine_logits, has_process_group, margin_cross_entropy,
+                                  sharded_cosine_logits, sharded_margin_cross_entropy)
 from hybridcls.functional.margin_softmax import SOFTMAX_FORMS
 from hybridcls.registry import MODELS
 from hybridcls.structures import read_hard_labels
 
+from ..modules.sharded_rows import draw_rows, shard_rows
 from .classification_head import ClassificationHead
 from .embedding_head import Features
 
@@ -32,6 +34,13 @@ class MarginHead(ClassificationHead):
     The softmax over the classes streams: no more than a block of the N x C logits is held at a time, forward and
     backward, unless there are so few that the dense form is faster (key ``softmax``; the numbers are the same).
 
+    With ``shard_classes=True`` each of W processes holds ``ceil(C / W)`` centres (the last ones fewer, or none), their
+    gradients and their part of the optimizer's state; loss and gradients are those of one process with the whole
+    batch, see :func:`hybridcls.functional.sharded_margin_cross_entropy`. Checkpoints hold the whole matrix and fit any
+    number of processes, or a head that is not sharded. In several processes ``forward`` and ``predict`` are calls that
+    all of them must make; one process alone, to test or to export, holds everything. To train without a process group
+    is an error.
+
     Each view of an image is one more sample with the image's label. Labels must be hard: with soft ones (mixup, cutmix)
     there is no own class to give the margin to.
 
@@ -49,17 +58,28 @@ class MarginHead(ClassificationHead):
             :func:`hybridcls.functional.margin_cross_entropy`. Defaults to 'auto'.
         softmax_memory (int, optional): Bytes for the blocks of logits when streamed. Defaults to None: 4 MiB on a CPU,
             128 MiB elsewhere.
+        sub_centres (int): K centres a class; the cosine of a class is that of the nearest one, which alone gets the
+            gradient: `Sub-center ArcFace <https://doi.org/10.1007/978-3-030-58621-8_43>`_. Defaults to 1.
+        shard_classes (bool): Spread the classes over the processes. Defaults to False.
+        sample_rate (float): With ``shard_classes``: the share of its classes that a process takes into a training step,
+            in (0, 1]; those of the batch are always in, the others drawn anew in each step (`Partial FC
+            <https://arxiv.org/abs/2203.15565>`_). The loss and the accuracy in the log are then among the drawn ones.
+            Centres that were not drawn have the gradient 0, as in InsightFace's ``PartialFC_V2``: weight decay and
+            momentum go on for them. Defaults to 1.
         init_cfg (dict, optional): Defaults to None. Class centres start from a normal distribution of standard
             deviation 0.01, as in InsightFace; only their direction enters, but the shorter they start, the faster they
             turn.
 
     Attributes:
-        weight (Parameter): Class centres, any length, shape (C, D).
+        weight (Parameter): Class centres, any length, shape (C, D), or (C, K, D) with K sub-centres. When sharded,
+            those of the classes of this process.
+        class_shard (RowShard): Which classes these are.
         margin (float): The margin's own number, to read or to set (a warm-up).
         scale (float): To read or to set.
 
     Raises:
         ValueError, TypeError: If a number is out of range, a label is, or labels are soft.
+        RuntimeError: If classes are sharded and there is no process group to train in.
 
     Example:
         >>> head = MODELS.build(dict(type='MarginHead', num_classes=3, in_channels=8, margin=dict(type='ArcFace')))
@@ -79,6 +99,9 @@ class MarginHead(ClassificationHead):
                  cosine_clip: Optional[float] = None,
                  softmax: str = 'auto',
                  softmax_memory: Optional[int] = None,
+                 sub_centres: int = 1,
+                 shard_classes: bool = False,
+                 sample_rate: float = 1.,
                  init_cfg: Optional[dict] = None) -> None:
         super().__init__(num_classes, in_channels, label_smoothing, init_cfg)
         check_number(self._name, 'scale', scale, 0, low_open=True)
@@ -92,12 +115,26 @@ class MarginHead(ClassificationHead):
         self.scale = scale
         self.cosine_clip = cosine_clip
         self.margin_function = _build_margin(dict(type='ArcFace') if margin is None else margin, num_classes)
-        self.weight = nn.Parameter(torch.empty(num_classes, self.in_channels))
+        check_number(self._name, 'sub_centres', sub_centres, 1, integer=True)
+        check_number(self._name, 'sample_rate', sample_rate, 0, 1, low_open=True)
+        if sample_rate < 1 and not shard_classes:
+            raise ValueError(f'{self._name}: sample_rate={sample_rate} draws among the classes of each process. Add '
+                             'shard_classes=True, or drop it.')
+        if shard_classes and softmax == 'dense':
+            raise ValueError(f"{self._name}: softmax='dense' holds the logits of all classes, and with "
+                             "shard_classes=True nobody has them. Drop one of the two.")
+        self.sub_centres, self.shard_classes, self.sample_rate = sub_centres, shard_classes, sample_rate
+        self.class_shard = RowShard.of_this_process(num_classes) if shard_classes else RowShard(
+            0, num_classes, num_classes)
+        centres = (sub_centres, self.in_channels) if sub_centres > 1 else (self.in_channels, )
+        self.weight = nn.Parameter(torch.empty(self.class_shard.count, *centres))
+        if shard_classes:
+            shard_rows(self, 'weight', self.class_shard)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw new class centres."""
-        nn.init.normal_(self.weight, std=0.01)
+        """Draw new class centres: the same ones for any number of processes that start from the same random state."""
+        draw_rows(self.weight, self.class_shard, std=0.01)
 
     @property
     def margin(self) -> float:
@@ -110,27 +147,42 @@ class MarginHead(ClassificationHead):
 
     def forward(self, feats: Features) -> Tensor:
         """Return logits without margin, ``scale`` times the cosine to each class centre: float32, shape (N, C)."""
-        return self.scale * cosine_logits(self.pre_logits(feats), self.weight)
+        embedding, centres = self.pre_logits(feats), self._centres()
+        if self.shard_classes:
+            return self.scale * sharded_cosine_logits(embedding, centres, self.class_shard, self.sub_centres)
+        return self.scale * cosine_logits(embedding, centres, self.sub_centres)
+
+    def _centres(self) -> Tensor:
+        return self.weight if self.sub_centres == 1 else self.weight.flatten(0, 1)
 
     def loss(self, feats: Features, data_samples: Sequence[DataSample]) -> dict[str, Tensor]:
         """Return ``loss``, ``accuracy_top-1`` in percent (without margin), and what the margin has to log."""
         embedding = self.pre_logits(feats)
         labels = read_hard_labels(self._name, data_samples, embedding.device, self.num_classes)
         labels = labels.repeat(self.count_views(embedding, data_samples))
-        loss, predicted = margin_cross_entropy(
-            embedding,
-            self.weight,
-            labels,
-            lambda target_cosine, norms: self.margin_function(target_cosine, norms, labels),
-            scale=self.scale,
-            label_smoothing=self.label_smoothing,
-            cosine_clip=self.cosine_clip,
-            softmax=self.softmax,
-            memory=self.softmax_memory)
+        loss, predicted = self._cross_entropy(embedding, labels)
         losses = {'loss': loss, 'accuracy_top-1': self.accuracy(predicted, labels)}
         if hasattr(self.margin_function, 'log_scalars'):
             losses.update(self.margin_function.log_scalars())
         return losses
+
+    def _cross_entropy(self, embedding: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+
+        def margin(target_cosine: Tensor, norms: Tensor) -> Tensor:
+            return self.margin_function(target_cosine, norms, labels)
+
+        settings = dict(scale=self.scale, label_smoothing=self.label_smoothing, cosine_clip=self.cosine_clip,
+                        sub_centres=self.sub_centres, memory=self.softmax_memory)
+        if not self.shard_classes:
+            return margin_cross_entropy(embedding, self._centres(), labels, margin, softmax=self.softmax, **settings)
+        if self.training and not has_process_group():
+            raise RuntimeError(
+                f'{self._name}: shard_classes=True spreads the classes over processes, and there is no process group. '
+                'Start the training with `bash tools/dist_train.sh CONFIG NUMBER_OF_PROCESSES` (torchrun, one process '
+                'is enough), or set model.head.shard_classes=False.')
+        sample_rate = self.sample_rate if self.training else 1.
+        return sharded_margin_cross_entropy(embedding, self._centres(), labels, margin, self.class_shard,
+                                            sample_rate=sample_rate, **settings)
 
 
 def _build_margin(cfg: dict, num_classes: int) -> nn.Module:

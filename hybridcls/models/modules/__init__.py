@@ -9,9 +9,11 @@ from .data_preprocessor import HybridDataPreprocessor
 from .feature_pooling import pool_feature
 from .gradient_cache import GradientCache
 from .projection import ProjectionMLP
+from .sharded_rows import gather_whole, leave_to_processes, shard_rows, sharded_parameters
 from .token_learner import TokenLearner
 
 __all__ = [
     'AdaFaceMargin', 'ArcFaceMargin', 'CBAM', 'ClassWiseMargin', 'CombinedMargin', 'CosFaceMargin', 'GradientCache',
-    'HybridDataPreprocessor', 'ProjectionMLP', 'TokenLearner', 'pool_feature'
+    'HybridDataPreprocessor', 'ProjectionMLP', 'TokenLearner', 'gather_whole', 'leave_to_processes', 'pool_feature',
+    'shard_rows', 'sharded_parameters'
 ]
