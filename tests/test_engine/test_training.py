@@ -47,10 +47,12 @@ def test_scaling_of_an_unknown_batch_size(toy_configs, tmp_path):
 
 def test_every_run_has_the_standing_hooks_once(toy_configs, tmp_path):
     names = [hook.type for hook in prepare(toy_configs, tmp_path).custom_hooks]
-    assert names == ['hybridcls.CheckpointMatchHook', 'hybridcls.RandomStateHook']
+    standing = ['BatchCheckHook', 'CheckpointMatchHook', 'RandomStateHook', 'ShardedRowsHook']
+    assert names == [f'hybridcls.{name}' for name in standing]
     own = [dict(type='RandomStateHook', restart_workers=False)]
     names = [hook.type for hook in prepare(toy_configs, tmp_path, custom_hooks=own).custom_hooks]
-    assert names == ['RandomStateHook', 'hybridcls.CheckpointMatchHook']
+    standing.remove('RandomStateHook')
+    assert names == ['RandomStateHook', *(f'hybridcls.{name}' for name in standing)]
 
 
 def test_a_first_start_with_resume_keeps_what_it_starts_from(toy_configs, tmp_path):

@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from hybridcls.functional import (RowShard, cosine_logits, margin_cross_entropy, sample_classes, sharded_cosine_logits,
-                                  sharded_margin_cross_entropy)
+from hybridcls.functional import RowShard, cosine_logits, margin_cross_entropy, sample_classes
+from hybridcls.functional.sharded_softmax import sharded_cosine_logits, sharded_margin_cross_entropy
 
 COUNTS = [3, 1, 4]  # images of the processes
 CASES = {

@@ -6,6 +6,7 @@ from .class_margins_hook import ClassMarginsHook
 from .embedding_bank_hook import EmbeddingBankHook
 from .learning_curves_hook import LearningCurvesHook
 from .random_state_hook import RandomStateHook, seed_worker
+from .sharded_rows_hook import ShardedRowsHook
 from .slow_weights_hook import SlowWeightsHook
 from .transfer_hook import TransferHook
 

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 from typing import Optional
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hybridcls.checks import check_known_keys, check_number
 
@@ -40,7 +40,7 @@ def check_clip_grad(who: str, clip_grad: Optional[dict]) -> Optional[dict]:
     return dict(clip_grad)
 
 
-def clip_pieces(grads: Sequence[Tensor],
+def clip_pieces(params: Sequence[nn.Parameter],
                 shards: Shards,
                 max_norm: float,
                 norm_type: float = 2.,
@@ -49,7 +49,7 @@ def clip_pieces(grads: Sequence[Tensor],
     """``torch.nn.utils.clip_grad_norm_`` for gradients of which each process holds a piece.
 
     Args:
-        grads (Sequence[Tensor]): Pieces of gradients; clipped in place.
+        params (Sequence[nn.Parameter]): Whose ``.grad`` is clipped in place; there may be none.
         shards (Shards): Who else holds pieces.
         max_norm (float): Norm of the whole gradient afterwards, at most.
         norm_type (float): p of the norm; ``inf`` works.
@@ -63,10 +63,12 @@ def clip_pieces(grads: Sequence[Tensor],
         RuntimeError: If the norm is not finite and that is an error.
     """
     del foreach
-    norm = shards.norm(grads, float(norm_type))
+    params = [param for param in params if param.grad is not None]
+    grads = [param.grad for param in params]
+    norm = shards.norm(grads, params, float(norm_type))
     if error_if_nonfinite and not torch.isfinite(norm):
         raise RuntimeError(f'clip_grad: the norm of the gradient is {float(norm)}.')
     if grads:
         factor = (max_norm / (norm + 1e-6)).clamp(max=1.)
-        torch._foreach_mul_(list(grads), factor.to(grads[0].device, grads[0].dtype))
+        torch._foreach_mul_(grads, factor.to(grads[0].device, grads[0].dtype))
     return norm

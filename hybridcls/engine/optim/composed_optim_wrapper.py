@@ -15,7 +15,7 @@ from .clipping import check_clip_grad, clip_pieces
 from .parameter_places import check_trainable, parameters_of, places_of
 from .precision import read_precision
 from .second_pass import SecondPass
-from .sharding import Shards
+from .sharding import Shards, is_row_shard
 from .stage_list import build_stages
 from .stages.update_stage import Update, UpdateStage
 from .wrapper_state import gather_gradients, pack_state, unpack_state
@@ -94,7 +94,9 @@ class ComposedOptimWrapper(OptimWrapper):
         self._prober = next((stage for stage in self.stages.values() if stage.probes), None)
         params = parameters_of(optimizer)
         device_type = params[0].device.type if params else 'cpu'
-        self.precision = read_precision(who, amp, dtype, loss_scale, use_fsdp, device_type)
+        # An overflow in a piece of the gradient concerns all processes.
+        use_sharded_scaler = use_fsdp or any(is_row_shard(param) for param in params)
+        self.precision = read_precision(who, amp, dtype, loss_scale, use_sharded_scaler, device_type)
         self.bad_losses = BadLossGuard(who, bad_loss, most_bad_losses)
         self._second_pass = SecondPass(self)
         self._shards = Shards()
@@ -284,10 +286,10 @@ class ComposedOptimWrapper(OptimWrapper):
                 stage.settle(update)
 
     def _clip_grad(self) -> None:
-        if self._shards.is_fsdp1 and self.grad_name == 'grad_norm':
+        if (self._shards.is_fsdp1 or self._shards.has_row_shards) and self.grad_name == 'grad_norm':
             # Each process sees pieces of the gradient; torch's own function would clip by the norm of its pieces.
-            grads = [param.grad for param in parameters_of(self.optimizer) if param.grad is not None]
-            self._log(self.grad_name, float(clip_pieces(grads, self._shards, **self.clip_grad_kwargs)))
+            norm = clip_pieces(parameters_of(self.optimizer), self._shards, **self.clip_grad_kwargs)
+            self._log(self.grad_name, float(norm))
         else:
             super()._clip_grad()
 

@@ -6,13 +6,18 @@ from typing import Any, Optional
 import torch
 from torch import Tensor, nn
 
-__all__ = ['Shards', 'is_dtensor', 'to_layout_of']
+__all__ = ['Shards', 'is_dtensor', 'is_row_shard', 'to_layout_of']
 
 
 def is_dtensor(value: Any) -> bool:
     """Whether ``value`` is a ``torch.distributed.tensor.DTensor`` (FSDP2, tensor parallelism)."""
     # DTensor is not imported before somebody has made one: the import is slow.
     return type(value).__name__ == 'DTensor' or type(getattr(value, 'data', None)).__name__ == 'DTensor'
+
+
+def is_row_shard(param: Tensor) -> bool:
+    """Whether this process holds some rows of ``param``, a matrix, and other processes hold the others."""
+    return getattr(param, 'row_shard', None) is not None and not param.row_shard.is_whole
 
 
 class Shards:
@@ -23,6 +28,7 @@ class Shards:
 
     Attributes:
         is_fsdp1 (bool): It is wrapped by ``FullyShardedDataParallel``: each process holds flat pieces.
+        has_row_shards (bool): Of some parameters each process holds some rows (class centres).
         can_climb_alone (bool): Each process holds all weights, so it may move them by itself for a moment.
     """
 
@@ -35,39 +41,58 @@ class Shards:
             # With NO_SHARD every process holds everything, as under DDP.
             if model.sharding_strategy.name != 'NO_SHARD':
                 self._group = model.process_group
-        self.can_climb_alone = not self.is_fsdp1 and not (
-            model is not None and any(is_dtensor(param) for param in model.parameters()))
+        params = [] if model is None else list(model.parameters())
+        self.has_row_shards = any(is_row_shard(param) for param in params)
+        self.can_climb_alone = not (self.is_fsdp1 or self.has_row_shards or any(is_dtensor(param) for param in params))
 
-    def norm(self, tensors: Sequence[Tensor], norm_type: float = 2.) -> Tensor:
-        """Norm of all tensors as one vector, over all processes that share them; a scalar on the first one's device."""
+    def norm(self, tensors: Sequence[Tensor], params: Sequence[nn.Parameter], norm_type: float = 2.) -> Tensor:
+        """Norm of all tensors as one vector, over all processes that share them; a scalar on the first one's device.
+
+        Args:
+            tensors (Sequence[Tensor]): Gradients, say.
+            params (Sequence[nn.Parameter]): The parameters that they belong to, one each: where each process holds
+                some rows of one, its tensors are pieces, and those of the others are copies.
+            norm_type (float): p of the norm; ``inf`` works.
+        """
+        rows = [tensor for tensor, param in zip(tensors, params, strict=True) if is_row_shard(param)]
+        total = self._norm_of([tensor for tensor, param in zip(tensors, params, strict=True)
+                               if not is_row_shard(param)], norm_type)
+        if self._group is not None:
+            total = _norm_over(total, norm_type, self._group)
+        if rows:
+            of_rows = _norm_over(self._norm_of(rows, norm_type), norm_type, None)
+            total = torch.linalg.vector_norm(torch.stack([total, of_rows.to(total.device, total.dtype)]), norm_type)
+        return total
+
+    def inner(self, left: Sequence[Tensor], right: Sequence[Tensor], params: Sequence[nn.Parameter]) -> Tensor:
+        """Inner product of two lists of tensors, each taken as one vector; a scalar. ``params`` as for the norm."""
+        total = torch.zeros((), device=left[0].device if left and not is_dtensor(left[0]) else self._device())
+        of_rows = torch.zeros_like(total)
+        for one, other, param in zip(left, right, params, strict=True):
+            product = (one * other).sum()
+            product = (product.full_tensor() if is_dtensor(product) else product).to(total.device)
+            if is_row_shard(param):
+                of_rows = of_rows + product
+            else:
+                total = total + product
+        if self._group is not None:
+            torch.distributed.all_reduce(total, group=self._group)
+        if any(is_row_shard(param) for param in params):
+            torch.distributed.all_reduce(of_rows)
+            total = total + of_rows
+        return total
+
+    def _norm_of(self, tensors: Sequence[Tensor], norm_type: float) -> Tensor:
+        """Norm of what is on this process, and of whole DTensors."""
         sharded = [tensor for tensor in tensors if is_dtensor(tensor)]
         plain = [tensor for tensor in tensors if tensor.numel() and not is_dtensor(tensor)]
         norms = [torch.nn.utils.get_total_norm(sharded, norm_type).full_tensor()] if sharded else []
         if plain:
             norms += torch._foreach_norm(plain, norm_type, _at_least_float32(plain[0].dtype))
         if not norms:
-            total = torch.zeros((), device=self._device())
-        else:
-            device, dtype = norms[0].device, _at_least_float32(norms[0].dtype)
-            total = torch.linalg.vector_norm(torch.stack([norm.to(device, dtype) for norm in norms]), norm_type)
-        if self._group is None:
-            return total
-        if math.isinf(norm_type):
-            torch.distributed.all_reduce(total, torch.distributed.ReduceOp.MAX, group=self._group)
-            return total
-        total = total**norm_type
-        torch.distributed.all_reduce(total, group=self._group)
-        return total**(1. / norm_type)
-
-    def inner(self, left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
-        """Inner product of two lists of tensors, each taken as one vector; a scalar."""
-        total = torch.zeros((), device=left[0].device if left and not is_dtensor(left[0]) else self._device())
-        for one, other in zip(left, right, strict=True):
-            product = (one * other).sum()
-            total = total + (product.full_tensor() if is_dtensor(product) else product).to(total.device)
-        if self._group is not None:
-            torch.distributed.all_reduce(total, group=self._group)
-        return total
+            return torch.zeros((), device=tensors[0].device if tensors else self._device())
+        device, dtype = norms[0].device, _at_least_float32(norms[0].dtype)
+        return torch.linalg.vector_norm(torch.stack([norm.to(device, dtype) for norm in norms]), norm_type)
 
     @staticmethod
     def _device() -> torch.device:
@@ -78,12 +103,24 @@ def _at_least_float32(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
+def _norm_over(norm: Tensor, norm_type: float, group: Any) -> Tensor:
+    """The norm of all processes' parts from that of the own part."""
+    if math.isinf(norm_type):
+        torch.distributed.all_reduce(norm, torch.distributed.ReduceOp.MAX, group=group)
+        return norm
+    total = norm**norm_type
+    torch.distributed.all_reduce(total, group=group)
+    return total**(1. / norm_type)
+
+
 def to_layout_of(value: Tensor, like: Tensor) -> Tensor:
-    """Bring a loaded tensor to the device, dtype and (for DTensors) the sharding of ``like``.
+    """Bring a loaded tensor to the device, dtype and the sharding of ``like``, a DTensor or rows of a matrix.
 
     Raises:
         ValueError: If the shapes differ.
     """
+    if is_row_shard(like) and value.shape == (like.row_shard.total, *like.shape[1:]):
+        value = value[like.row_shard.first:like.row_shard.first + like.row_shard.count]
     if value.shape != like.shape:
         raise ValueError(f'shape {tuple(value.shape)} was saved, and {tuple(like.shape)} is wanted')
     if is_dtensor(like) and not is_dtensor(value):

@@ -25,8 +25,7 @@ class AdaFaceHead(MarginHead):
         t_alpha (float): Weight of the new batch in the running statistics. Defaults to 0.01.
         gradient (str): 'analytic' (default) or 'straight_through'.
         clip_angle (bool): Keep the turned angle within [0, pi], up to 0.001. Defaults to True.
-        **kwargs: ``label_smoothing``, ``cosine_clip``, ``softmax``, ``softmax_memory``, ``init_cfg`` of
-            :class:`MarginHead`.
+        **kwargs: The other keys of :class:`MarginHead`.
 
     Example:
         >>> head = MODELS.build(dict(type='AdaFaceHead', num_classes=10, in_channels=4))

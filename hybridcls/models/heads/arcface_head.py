@@ -21,8 +21,7 @@ class ArcFaceHead(MarginHead):
         beyond_pi (str): Past theta = pi - m: 'linear' (default), 'easy', 'clip' or 'wrap'.
         gradient (str): 'analytic' (default) or 'straight_through'. The latter with ``beyond_pi='wrap'`` is what
             InsightFace's training script computes.
-        **kwargs: ``label_smoothing``, ``cosine_clip``, ``softmax``, ``softmax_memory``, ``init_cfg`` of
-            :class:`MarginHead`.
+        **kwargs: The other keys of :class:`MarginHead`.
 
     Example:
         >>> MODELS.build(dict(type='ArcFaceHead', num_classes=10, in_channels=4, margin=0.3)).margin

@@ -8,9 +8,9 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from hybridcls.checks import check_choice, check_number
-from hybridcls.functional import (RowShard, cosine_logits, has_process_group, margin_cross_entropy,
-                                  sharded_cosine_logits, sharded_margin_cross_entropy)
+from hybridcls.functional import RowShard, cosine_logits, has_process_group, margin_cross_entropy
 from hybridcls.functional.margin_softmax import SOFTMAX_FORMS
+from hybridcls.functional.sharded_softmax import sharded_cosine_logits, sharded_margin_cross_entropy
 from hybridcls.registry import MODELS
 from hybridcls.structures import read_hard_labels
 

@@ -75,7 +75,7 @@ def run(folder, epochs, processes, shard, **changes):
         train_cfg=dict(by_epoch=True, max_epochs=epochs, val_interval=1),
         optim_wrapper=dict(
             type='ComposedOptimWrapper', optimizer=dict(type='AdamW', lr=0.05, weight_decay=0.1),
-            stages=dict(la=dict(type='Lookahead', k=4))),
+            clip_grad=dict(max_norm=0.5), stages=dict(sam=dict(type='SAM', rho=0.5), la=dict(type='Lookahead', k=4))),
         default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1, save_best='accuracy/top1')),
         custom_hooks=[dict(type='EMAHook', momentum=0.1), dict(type='ShardedRowsHook')],
         default_scope='hybridcls', randomness=dict(seed=3), log_level='ERROR', work_dir=str(folder),

@@ -7,24 +7,31 @@ from hybridcls.engine.optim.clipping import check_clip_grad, clip_pieces
 from hybridcls.engine.optim.sharding import Shards
 
 
+def with_gradient(gradient):
+    param = torch.nn.Parameter(torch.zeros_like(gradient))
+    param.grad = gradient
+    return param
+
+
 @pytest.mark.parametrize('norm_type', [2., 1., math.inf])
 @pytest.mark.parametrize('max_norm', [0.5, 100.])
 def test_in_one_process_it_is_the_function_of_torch(norm_type, max_norm):
     params = [torch.nn.Parameter(torch.zeros(shape)) for shape in ((3, 2), (4, ))]
     for i, param in enumerate(params):
         param.grad = torch.linspace(-1, 2, param.numel()).view(param.shape) * (i + 1)
-    grads = [*(param.grad.clone() for param in params), torch.zeros(0)]  # a process may hold nothing of a parameter
+    # A process may hold nothing of a parameter.
+    pieces = [with_gradient(gradient) for gradient in [*(param.grad.clone() for param in params), torch.zeros(0)]]
     expected = torch.nn.utils.clip_grad_norm_(params, max_norm, norm_type)
-    torch.testing.assert_close(clip_pieces(grads, Shards(), max_norm, norm_type), expected)
-    torch.testing.assert_close(grads[:2], [param.grad for param in params])
+    torch.testing.assert_close(clip_pieces(pieces, Shards(), max_norm, norm_type), expected)
+    torch.testing.assert_close([piece.grad for piece in pieces[:2]], [param.grad for param in params])
 
 
 def test_a_norm_that_is_not_finite_is_an_error_on_request():
-    grads = [torch.tensor([1., math.inf])]
-    clip_pieces(grads, Shards(), 1.)
+    params = [with_gradient(torch.tensor([1., math.inf]))]
+    clip_pieces(params, Shards(), 1.)
     with pytest.raises(RuntimeError, match='the norm of the gradient is'):
-        clip_pieces(grads, Shards(), 1., error_if_nonfinite=True)
-    assert clip_pieces([], Shards(), 1.) == 0
+        clip_pieces(params, Shards(), 1., error_if_nonfinite=True)
+    assert clip_pieces([torch.nn.Parameter(torch.ones(1))], Shards(), 1.) == 0  # without gradient
 
 
 @pytest.mark.parametrize(('clip_grad', 'error', 'text'), [

@@ -92,3 +92,60 @@ def test_wrong_settings_fail_when_built(keys):
     name, = keys
     with pytest.raises(ValueError, match=f'MarginHead: {name}'):
         build(**keys)
+
+
+@pytest.mark.parametrize('softmax', ['dense', 'streamed'])
+def test_of_sub_centres_the_nearest_counts_and_learns(softmax):
+    head = build(sub_centres=2, scale=4., softmax=softmax, margin=dict(type='CosFace', margin=0.2))
+    assert head.weight.shape == (3, 2, 5)
+    feats, labels = torch.randn(2, 5), [0, 1]
+    cosine = nn.functional.cosine_similarity(feats[:, None, None], head.weight[None], dim=3)
+    torch.testing.assert_close(head(feats), 4 * cosine.amax(2))
+    logits = 4 * (cosine.amax(2) - 0.2 * torch.eye(2, 3))
+    loss = head.loss((feats, ), samples(*labels))['loss']
+    torch.testing.assert_close(loss, nn.functional.cross_entropy(logits, torch.tensor(labels)))
+    loss.backward()
+    nearest = cosine.argmax(2)  # (images, classes)
+    for label in range(3):
+        for centre in range(2):
+            moved = head.weight.grad[label, centre].abs().sum() > 0
+            assert moved == (centre in nearest[:, label])
+
+
+def test_sharded_classes_alone():
+    feats = torch.randn(2, 5)
+    expected, head = build(), build(shard_classes=True)
+    torch.testing.assert_close(head.weight, expected.weight, rtol=0, atol=0)
+    torch.testing.assert_close(head(feats), expected(feats))  # to test and to export
+    head.load_state_dict(expected.state_dict())
+    with pytest.raises(RuntimeError, match=r'MarginHead: shard_classes=True .* no process group.*dist_train.sh'):
+        head.loss((feats, ), samples(0, 1))
+    torch.testing.assert_close(head.eval().loss((feats, ), samples(0, 1)), expected.loss((feats, ), samples(0, 1)))
+
+
+def test_classes_are_sampled_while_training_and_not_after(tmp_path):
+    torch.distributed.init_process_group('gloo', init_method=f'file://{tmp_path}/init', rank=0, world_size=1)
+    try:
+        keys = dict(type='ArcFaceHead', num_classes=100, in_channels=5)
+        head = MODELS.build(dict(shard_classes=True, sample_rate=0.1, **keys))
+        feats = torch.randn(2, 5)
+        head.loss((feats, ), samples(3, 50))['loss'].backward()
+        moved = head.weight.grad.abs().sum(1) > 0
+        assert moved.sum() == 10
+        assert moved[[3, 50]].all()
+        whole = MODELS.build(keys)
+        whole.load_state_dict(head.state_dict())
+        torch.testing.assert_close(head.eval().loss((feats, ), samples(3, 50)), whole.loss((feats, ), samples(3, 50)))
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize(('keys', 'message'), [
+    (dict(sample_rate=0.1), 'sample_rate=0.1 draws among .* Add shard_classes=True'),
+    (dict(sample_rate=0., shard_classes=True), 'sample_rate=0.0 is outside'),
+    (dict(sub_centres=0), 'sub_centres=0 is outside'),
+    (dict(softmax='dense', shard_classes=True), "softmax='dense' holds the logits of all classes"),
+])
+def test_wrong_ways_to_share_classes(keys, message):
+    with pytest.raises(ValueError, match=f'MarginHead: {message}'):
+        build(**keys)

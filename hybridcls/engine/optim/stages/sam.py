@@ -144,7 +144,10 @@ class SAM(UpdateStage):
         if self.reuse:
             self._add_first_gradient(update, where, grads)
         kept = self._buffers(where, params)
-        norm = self._scale_by_size(update, where, params, grads, kept) if self.adaptive else update.shards.norm(grads)
+        if self.adaptive:
+            norm = self._scale_by_size(update, where, params, grads, kept)
+        else:
+            norm = update.shards.norm(grads, params)
         factor = self._step_length(update, norm)
         torch._foreach_copy_(kept, params)
         try:
@@ -168,7 +171,7 @@ class SAM(UpdateStage):
             if self.eta:
                 torch._foreach_add_(sizes, self.eta)
             torch._foreach_mul_(chosen, sizes)
-        norm = update.shards.norm(grads)
+        norm = update.shards.norm(grads, params)
         if own:
             torch._foreach_mul_(chosen, sizes)
         return norm
@@ -204,10 +207,11 @@ class SAM(UpdateStage):
         """Keep the direction of the part of the second gradient that is orthogonal to the first."""
         both = [i for i in update.with_gradient() if i in self.first_gradient]
         first, second = [self.first_gradient[i] for i in both], [update.params[i].grad for i in both]
-        along = update.shards.inner(first, second) / update.shards.inner(first, first).clamp(min=1e-30)
+        params = [update.params[i] for i in both]
+        along = update.shards.inner(first, second, params) / update.shards.inner(first, first, params).clamp(min=1e-30)
         for one, other in zip(first, second, strict=True):
             one.mul_(-along.to(one.device)).add_(other)
-        length = update.shards.norm(first).clamp(min=1e-30)
+        length = update.shards.norm(first, params).clamp(min=1e-30)
         for one in first:
             one.div_(length.to(one.device))
         self.direction = dict(zip(both, first, strict=True))
@@ -216,6 +220,6 @@ class SAM(UpdateStage):
     def _bend(self, update: Update) -> None:
         both = [i for i in update.with_gradient() if i in self.direction]
         grads, direction = [update.params[i].grad for i in both], [self.direction[i] for i in both]
-        every = [update.params[i].grad for i in update.with_gradient()]
-        factor = self.reuse * update.shards.norm(every)
+        every = [update.params[i] for i in update.with_gradient()]
+        factor = self.reuse * update.shards.norm([param.grad for param in every], every)
         torch._foreach_addcmul_(grads, direction, [factor.to(grad.device, grad.dtype) for grad in grads])
