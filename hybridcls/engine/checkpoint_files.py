@@ -8,7 +8,10 @@ from typing import Optional, Union
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging import print_log
 
-__all__ = ['WholeFileBackend', 'check_writable', 'is_whole_checkpoint', 'newest_whole_checkpoint', 'write_whole']
+__all__ = [
+    'WholeFileBackend', 'check_checkpoint', 'check_writable', 'is_whole_checkpoint', 'newest_whole_checkpoint',
+    'write_whole'
+]
 
 _UNFINISHED = '.unfinished'
 
@@ -152,3 +155,17 @@ def check_writable(folder: Union[str, Path]) -> None:
                                  f'({error.filename}). {advice}') from error
     except OSError as error:
         raise PermissionError(f'The work dir {str(folder)!r} cannot be written ({error.strerror}). {advice}') from error
+
+
+def check_checkpoint(path: str) -> None:
+    """Raise unless ``path`` is a whole checkpoint (an address such as ``https://`` is left to its loader)."""
+    if '://' in path:
+        return
+    if not os.path.exists(path):
+        folder = Path(path).parent
+        there = sorted(p.name for p in folder.glob('*.pth'))[:10] if folder.is_dir() else []
+        hint = f' In {folder} there are: {", ".join(there)}.' if there else ''
+        raise FileNotFoundError(f'The checkpoint {path!r} does not exist.{hint}')
+    if path.endswith('.pth') and not is_whole_checkpoint(path):
+        raise ValueError(f'The checkpoint {path!r} is damaged or is none: torch cannot have written it whole. '
+                         'Take another one, or train again.')

@@ -17,7 +17,7 @@ from typing import Any, Optional
 from mmengine.config import Config
 from mmengine.dist import barrier, broadcast_object_list, is_main_process
 
-from .checkpoint_files import check_writable, newest_whole_checkpoint
+from .checkpoint_files import check_checkpoint, check_writable, newest_whole_checkpoint
 from .config import load_config
 from .dataloader_defaults import end_workers
 from .distributed import prepare_distributed
@@ -25,7 +25,7 @@ from .phase_plan import Phase, read_phases
 from .phase_record import PhaseRecord, config_facts, differing_keys, fingerprint
 from .phase_report import phase_table
 from .runner_instances import own_instances
-from .training import TrainOptions, build_runner, check_checkpoint, choose_work_dir, prepare_testing, prepare_training
+from .training import TrainOptions, build_runner, choose_work_dir, prepare_testing, prepare_training
 
 __all__ = ['run_chain']
 

@@ -6,12 +6,13 @@ from typing import Any, Optional
 
 from mmengine.config import Config
 
-from .checkpoint_files import check_writable, is_whole_checkpoint, newest_whole_checkpoint
+from .checkpoint_files import check_checkpoint, check_writable, newest_whole_checkpoint
 from .data_folders import check_data_folders, share_class_names
 from .dataloader_defaults import dataloaders_of
 from .distributed import prepare_distributed
 from .mixed_precision import use_mixed_precision
 from .said_once import classifying_head
+from .teacher_model import add_distillation_projection
 
 __all__ = ['TrainOptions', 'prepare_training', 'prepare_testing', 'infer_num_classes', 'build_runner']
 
@@ -80,6 +81,7 @@ def prepare_training(cfg: Config, options: TrainOptions, work_dir: Optional[str]
     check_data_folders(cfg)
     share_class_names(cfg)
     infer_num_classes(cfg)
+    add_distillation_projection(cfg)
     return cfg
 
 
@@ -112,6 +114,7 @@ def prepare_testing(cfg: Config,
     check_data_folders(cfg, kinds=('test', ))
     share_class_names(cfg)
     infer_num_classes(cfg)
+    add_distillation_projection(cfg)
     return cfg
 
 
@@ -121,20 +124,6 @@ def choose_work_dir(cfg: Config, work_dir: Optional[str]) -> str:
         work_dir = cfg.get('work_dir') or os.path.join('work_dirs', Path(cfg.filename or 'config').stem)
     cfg.work_dir = str(work_dir)
     return cfg.work_dir
-
-
-def check_checkpoint(path: str) -> None:
-    """Raise unless ``path`` is a whole checkpoint (an address such as ``https://`` is left to its loader)."""
-    if '://' in path:
-        return
-    if not os.path.exists(path):
-        folder = Path(path).parent
-        there = sorted(p.name for p in folder.glob('*.pth'))[:10] if folder.is_dir() else []
-        hint = f' In {folder} there are: {", ".join(there)}.' if there else ''
-        raise FileNotFoundError(f'The checkpoint {path!r} does not exist.{hint}')
-    if path.endswith('.pth') and not is_whole_checkpoint(path):
-        raise ValueError(f'The checkpoint {path!r} is damaged or is none: torch cannot have written it whole. '
-                         'Take another one, or train again.')
 
 
 def infer_num_classes(cfg: Config) -> None:

@@ -6,6 +6,8 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
+from .checkpoint_files import check_checkpoint
+
 __all__ = ['TransferReport', 'WeightMismatchError', 'select_weights', 'transfer_weights', 'state_dict_of']
 
 PARTS = ('backbone', 'neck')
@@ -107,8 +109,6 @@ def transfer_weights(model: nn.Module, checkpoint: str, parts: Optional[Iterable
         WeightMismatchError: If nothing fits.
     """
     from mmengine.runner import CheckpointLoader
-
-    from .training import check_checkpoint
     check_checkpoint(checkpoint)
     source = state_dict_of(CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu'))
     report = select_weights(source, model.state_dict(), parts)

@@ -3,6 +3,7 @@ from .batch_check_hook import BatchCheckHook
 from .checkpoint_hook import CheckpointHook
 from .checkpoint_match_hook import CheckpointMatchHook
 from .class_margins_hook import ClassMarginsHook
+from .distillation_hook import DistillationHook
 from .embedding_bank_hook import EmbeddingBankHook
 from .learning_curves_hook import LearningCurvesHook
 from .random_state_hook import RandomStateHook, seed_worker
@@ -11,6 +12,7 @@ from .slow_weights_hook import SlowWeightsHook
 from .transfer_hook import TransferHook
 
 __all__ = [
-    'BatchCheckHook', 'CheckpointHook', 'CheckpointMatchHook', 'ClassMarginsHook', 'EmbeddingBankHook',
-    'LearningCurvesHook', 'RandomStateHook', 'ShardedRowsHook', 'SlowWeightsHook', 'TransferHook', 'seed_worker'
+    'BatchCheckHook', 'CheckpointHook', 'CheckpointMatchHook', 'ClassMarginsHook', 'DistillationHook',
+    'EmbeddingBankHook', 'LearningCurvesHook', 'RandomStateHook', 'ShardedRowsHook', 'SlowWeightsHook', 'TransferHook',
+    'seed_worker'
 ]

@@ -1,6 +1,8 @@
 """Classifiers: what joins backbone, neck and head, and is what the Runner trains."""
+from .distillation import Distillation
 from .ensemble_classifier import EnsembleClassifier
 from .hybrid_classifier import HybridClassifier
 from .mc_dropout_classifier import MCDropoutClassifier
+from .teacher import Teacher
 
-__all__ = ['EnsembleClassifier', 'HybridClassifier', 'MCDropoutClassifier']
+__all__ = ['Distillation', 'EnsembleClassifier', 'HybridClassifier', 'MCDropoutClassifier', 'Teacher']

@@ -1,20 +1,23 @@
 """The model of every phase: backbone, neck and head, joined by the registry."""
 import inspect
 from collections.abc import Sequence
-from typing import Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 from mmpretrain.models.classifiers import BaseClassifier
 from mmpretrain.structures import DataSample
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 
-from hybridcls.checks import check_choice, check_known_keys
+from hybridcls.checks import check_choice, check_known_keys, check_number
 from hybridcls.registry import MODELS
 from hybridcls.structures import known_rows
 
 from ..modules.gradient_cache import GradientCache
 from ..modules.shape_probe import channels_of, probe_output
 from ..modules.sharded_rows import leave_to_processes
+
+if TYPE_CHECKING:
+    from .distillation import Distillation
 
 STAGES = ('backbone', 'neck', 'pre_logits')
 
@@ -40,7 +43,12 @@ class HybridClassifier(BaseClassifier):
         grad_cache (dict, optional): ``dict(micro_batch=64)``: in training, embed so many views at a time and keep the
             activations of none, for the gradient of the whole batch in the memory of a small one, at the cost of
             another forward pass; see :class:`hybridcls.models.modules.GradientCache`. Defaults to None.
+        distill_projection (int, optional): Width of a teacher's embedding; adds the linear projection that feature
+            distillation learns. ``DistillationHook(feature_weight=...)`` in a config sets it. Defaults to None.
         init_cfg (dict, optional): mmengine's initialisation config.
+
+    Attributes:
+        distillation (Distillation, optional): The terms of a teacher, while one is attached.
 
     Shape:
         - inputs: what the data preprocessor gives, ``(V * B, 3, H, W)``: V views of B images, view by view.
@@ -68,6 +76,7 @@ class HybridClassifier(BaseClassifier):
                  data_preprocessor: Union[dict, nn.Module, None] = None,
                  sync_bn: bool = False,
                  grad_cache: Optional[dict] = None,
+                 distill_projection: Optional[int] = None,
                  init_cfg: Optional[dict] = None) -> None:
         # The preprocessor needs the number of classes of the head, so the parts are built first and attached after
         # the base class has been initialised.
@@ -96,6 +105,12 @@ class HybridClassifier(BaseClassifier):
         self.backbone = built_backbone
         self.neck = built_neck
         self.head = built_head
+        self.distillation: Optional[Distillation] = None
+        if distill_projection is not None:
+            check_number('HybridClassifier', 'distill_projection', distill_projection, 1, integer=True)
+            if not isinstance(width, int):
+                raise ValueError('HybridClassifier: distill_projection needs a neck that gives one embedding.')
+            self.distill_projection = nn.Linear(width, distill_projection)
         if sync_bn:
             # Not torch's converter, which mmengine uses: it drops the activation that timm's BatchNormAct2d holds.
             convert_sync_batchnorm(self)
@@ -143,11 +158,14 @@ class HybridClassifier(BaseClassifier):
         return self.predict(inputs, data_samples)
 
     def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
-        """Return the named losses of a batch."""
+        """Return the named losses of a batch: the head's, and those of a teacher if one is attached."""
         if self.grad_cache is None or not self.training:
-            return self._loss(self.extract_feat(inputs), data_samples)
-        parts = [part for part in (self.backbone, self.neck) if part is not None]
-        return self._loss(self.grad_cache(self.extract_feat, inputs, parts), data_samples)
+            features = self.extract_feat(inputs)
+        else:
+            parts = [part for part in (self.backbone, self.neck) if part is not None]
+            features = self.grad_cache(self.extract_feat, inputs, parts)
+        losses = self._loss(features, data_samples)
+        return losses if self.distillation is None else self.distillation.add_to(losses, self, inputs, features)
 
     def _loss(self, features: Any, data_samples: list[DataSample]) -> dict[str, Tensor]:
         if not hasattr(self.head, 'count_views') and isinstance(features[-1], Tensor):

@@ -1,0 +1,149 @@
+"""A trained classifier that another one learns from: frozen, in eval mode, fed in its own way."""
+import weakref
+from collections.abc import Callable
+from typing import Any, Optional, Union
+
+import torch
+import torch.nn.functional as F
+from mmpretrain.models.classifiers import ImageClassifier
+from mmpretrain.models.heads import ArcFaceClsHead
+from torch import Tensor, nn
+
+from ..modules.feature_pooling import pool_feature
+from ..modules.shape_probe import probe_output
+from .hybrid_classifier import HybridClassifier
+
+__all__ = ['Teacher']
+
+
+class Teacher:
+    """A classifier that answers for a batch of images in the student's form, RGB in [0, 1].
+
+    No ``nn.Module``, so that a student which holds one has nothing of it among its parameters, buffers, checkpoints or
+    DDP buckets, and ``student.train()`` does not reach it. A copy of the student (EMA) shares it.
+
+    It is normalised as it was trained: our classifiers do it inside, mmpretrain's by the mean, standard deviation and
+    channel order of their data preprocessor, timm's by their ``pretrained_cfg``. Images of another size than its own
+    are resized (bicubic, antialiased).
+
+    Args:
+        model (nn.Module): A ``HybridClassifier``, mmpretrain's ``ImageClassifier``, or a timm model with its
+            classifier. It is frozen and set to eval mode here.
+        img_size (int | tuple[int, int], optional): Size (h, w) that it sees. Defaults to None: the only size it
+            takes, if that is so, else that of the student's images.
+        compile (bool | dict): Whether to compile it, or arguments of ``torch.compile``. Defaults to False.
+
+    Raises:
+        TypeError: If it is none of these.
+    """
+
+    def __init__(self,
+                 model: nn.Module,
+                 img_size: Union[int, tuple[int, int], None] = None,
+                 compile: Union[bool, dict] = False) -> None:
+        self.model = _TeacherNetwork(model.requires_grad_(False).eval())
+        self.img_size = (img_size, img_size) if isinstance(img_size, int) else img_size or self.model.only_size
+        self._answer: Callable = torch.compile(self.model, **(compile if isinstance(compile, dict) else {})) \
+            if compile else self.model
+        self._seen: Optional[weakref.ref] = None
+        self._answers: Optional[tuple[Tensor, Tensor]] = None
+
+    def __deepcopy__(self, memo: dict) -> 'Teacher':
+        return self
+
+    @property
+    def num_classes(self) -> Optional[int]:
+        """C, if the model says it."""
+        return self.model.num_classes
+
+    def embedding_width(self, height: int, width: int) -> int:
+        """Return D of its embeddings, without computing anything."""
+        height, width = self.img_size or (height, width)
+        return int(probe_output(self.model, height, width)[1].shape[1])
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits ``(N, C)`` (of margin heads cosines times scale, without margin) and embeddings ``(N, D)``.
+
+        The answers for the batch that was seen last are kept: a second pass over the *same tensor* (SAM's) costs
+        nothing.
+
+        Args:
+            images (Tensor): RGB in [0, 1], ``(N, 3, H, W)``.
+        """
+        if self._seen is None or self._seen() is not images or self._answers is None:
+            if next(self.model.parameters()).device != images.device:
+                self.model.to(images.device)
+            with torch.inference_mode():
+                resized = images
+                if self.img_size is not None and tuple(images.shape[-2:]) != tuple(self.img_size):
+                    resized = F.interpolate(images, self.img_size, mode='bicubic', antialias=True).clamp(0, 1)
+                logits, embedding = self._answer(resized)
+            # Copies made outside of inference mode are ordinary tensors, which autograd may keep.
+            self._answers = logits.clone(), embedding.clone()
+            self._seen = weakref.ref(images)
+        return self._answers
+
+
+class _TeacherNetwork(nn.Module):
+    """From RGB in [0, 1] to (logits, embedding)."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.network = model
+        self.only_size: Optional[tuple[int, int]] = None
+        self._forward = self._kind_of(model)
+        head = getattr(model, 'head', None)
+        self.num_classes: Optional[int] = getattr(model, 'num_classes', None) or getattr(head, 'num_classes', None)
+
+    def _kind_of(self, model: nn.Module) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        head = getattr(model, 'head', None)
+        if isinstance(model, HybridClassifier):
+            if getattr(head, 'num_classes', None) is None:
+                raise TypeError(f'Teacher: its head is a {type(head).__name__}, which gives no logits. A teacher is a '
+                                'classifier; give it a head with classes.')
+            size = getattr(model.backbone, 'img_size', None)
+            self.only_size = (size, size) if isinstance(size, int) else size
+            return self._ours
+        if isinstance(model, ImageClassifier):
+            return self._mmpretrains
+        if hasattr(model, 'pretrained_cfg') and hasattr(model, 'forward_head'):
+            for name in ('mean', 'std'):
+                value = torch.tensor(model.pretrained_cfg[name])[:, None, None]
+                self.register_buffer(name, value, persistent=False)
+            embed = getattr(model, 'patch_embed', None)
+            if getattr(embed, 'strict_img_size', False):
+                self.only_size = tuple(embed.img_size)
+            return self._timms
+        raise TypeError(f'Teacher: {type(model).__name__} is neither a HybridClassifier, nor an ImageClassifier of '
+                        'mmpretrain, nor a timm model.')
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self._forward(images)
+
+    def _ours(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.network.extract_feat(images)
+        return self.network.head(features), _embedding_of(features)
+
+    def _mmpretrains(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        preprocessor = self.network.data_preprocessor
+        images = images * 255
+        if not preprocessor.to_rgb:  # it was trained on what mmcv reads: blue first
+            images = images.flip(1)
+        if preprocessor._enable_normalize:
+            images = (images - preprocessor.mean) / preprocessor.std
+        features = self.network.extract_feat(images)
+        logits = self.network.head(features)
+        if isinstance(self.network.head, ArcFaceClsHead):  # its forward leaves the scale to its loss
+            logits = logits * self.network.head.scale
+        return logits, _embedding_of(features)
+
+    def _timms(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.network.forward_features((images - self.mean) / self.std)
+        return self.network.forward_head(features), self.network.forward_head(features, pre_logits=True)
+
+
+def _embedding_of(features: Any) -> Tensor:
+    feature = features if isinstance(features, Tensor) else features[-1]
+    if isinstance(feature, (tuple, list)):  # mmpretrain's vision transformers: (patch tokens, class token)
+        feature = feature[-1]
+    return pool_feature(feature)
