@@ -12,6 +12,7 @@ from mmengine.optim import (
     OptimWrapper,
     build_optim_wrapper,
 )
+from mmengine.registry import DefaultScope
 from mmpretrain.engine.optimizers import LearningRateDecayOptimWrapperConstructor
 from timm.optim import param_groups_layer_decay
 from torch import nn
@@ -261,6 +262,18 @@ def test_works_with_any_wrapper():
     assert type(wrapper) is OptimWrapper
     assert wrapper.clip_grad_kwargs
     assert isinstance(make_wrapper(plain()), ComposedOptimWrapper)
+
+
+def test_works_in_a_config_of_mmpretrain():
+    """In its scope, with its ResNet, which tells its layers, and an optimizer of its own."""
+    model = MODELS.build(dict(type='mmpretrain.ImageClassifier', backbone=dict(type='mmpretrain.ResNet', depth=50)))
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        wrapper = make_wrapper(model, dict(type='Lamb', lr=1.), layer_decay_rate=0.5)
+    found = settings(model, wrapper, 'lr', 'weight_decay')
+    depth, count = model.get_layer_depth('backbone.layer2.0.conv1.weight')
+    assert 0 < depth < count - 1
+    assert found['backbone.layer2.0.conv1.weight'] == (0.5**(count - depth - 1), 0.01)
+    assert found['backbone.conv1.weight'] == (0.5**(count - 1), 0.01)
 
 
 @pytest.mark.parametrize(('keys', 'error', 'text'), [

@@ -44,7 +44,8 @@ def train(config, work_dir, average, resume=None, stop_at=None, accumulation=1, 
         **changes,
     }
     with own_instances():
-        runner = build_runner(prepare_training(load_config(config, options), TrainOptions(resume=resume), str(work_dir)))
+        cfg = prepare_training(load_config(config, options), TrainOptions(resume=resume), str(work_dir))
+        runner = build_runner(cfg)
         runner.train()
     return runner
 
