@@ -124,13 +124,21 @@ class WanderingTensors:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Undo, at the end, what is done inside to the tensors that have moved since :meth:`mark`."""
+        """Undo, at the end, what is done inside to the tensors that have moved since :meth:`mark`.
+
+        Buffers that the first pass replaced, and did not write to (a queue of embeddings, say), are inside what they
+        were at :meth:`mark`: a second pass sees what the first one saw.
+        """
         moved: list[tuple[dict, str, Tensor, Tensor]] = []
         for (holder, name), (tensor, version) in zip(self._places, self._marks, strict=True):
             present = holder.get(name)
-            if present is not None and (
-                    present is not tensor or present._version != version or name in _RUNNING_STATISTICS):
-                moved.append((holder, name, present, present.detach().clone()))
+            if present is None:
+                continue
+            if present is tensor and present._version == version and name not in _RUNNING_STATISTICS:
+                continue
+            moved.append((holder, name, present, present.detach().clone()))
+            if tensor is not None and present is not tensor and tensor._version == version:
+                holder[name] = tensor
         try:
             yield
         finally:

@@ -23,7 +23,8 @@ class SupConHead(EmbeddingHead):
         in_channels (int, optional): Width of the embedding. ``HybridClassifier`` fills it in.
         projection (dict, optional): Keys of :class:`hybridcls.models.modules.ProjectionMLP` (``hidden``, ``out``,
             ``layers``, ``norm``), or another module's config with its ``type``. Defaults to None: two layers to 128.
-        loss (dict, optional): Defaults to ``dict(type='SupConLoss')``.
+        loss (dict, optional): Defaults to ``dict(type='SupConLoss')``. Of its ``queue`` the width is filled in; a
+            temperature that it learns is logged.
         use_labels (bool): Whether images of one class attract each other. False is SimCLR: only views of one image do,
             and labels are not looked at. Defaults to True.
         init_cfg (dict, optional): MMEngine's.
@@ -48,7 +49,7 @@ class SupConHead(EmbeddingHead):
                  init_cfg: Optional[dict] = None) -> None:
         super().__init__(in_channels, init_cfg)
         self.projection = MODELS.build({'type': 'ProjectionMLP', 'in_channels': self.in_channels, **(projection or {})})
-        self.loss_module = MODELS.build(dict(type='SupConLoss') if loss is None else loss)
+        self.loss_module = MODELS.build(_with_dim(loss, getattr(self.projection, 'out_channels', None)))
         self.use_labels = use_labels
         self._warned = False
 
@@ -57,7 +58,7 @@ class SupConHead(EmbeddingHead):
         return self.projection(self.pre_logits(feats))
 
     def loss(self, feats: Features, data_samples: Sequence[DataSample]) -> dict[str, Tensor]:
-        """Return ``loss``."""
+        """Return ``loss``, and ``temperature`` where it is learned."""
         projections = self(feats)
         num_views = self.count_views(projections, data_samples)
         labels = None
@@ -70,4 +71,15 @@ class SupConHead(EmbeddingHead):
                 "views: dict(type='MultiView', num_views=[2], transforms=[...]) in the training pipeline.",
                 stacklevel=2)
         views = projections.unflatten(0, (num_views, len(data_samples))).transpose(0, 1)  # (B, V, out)
-        return dict(loss=self.loss_module(views, labels))
+        losses = dict(loss=self.loss_module(views, labels))
+        if getattr(self.loss_module, 'learned_temperature', None) is not None:
+            losses['temperature'] = self.loss_module.temperature.detach()
+        return losses
+
+
+def _with_dim(loss: Optional[dict], dim: Optional[int]) -> dict:
+    """The loss's config, with the width of its queue where it has one."""
+    loss = dict(type='SupConLoss') if loss is None else dict(loss)
+    if isinstance(loss.get('queue'), dict) and loss['queue'].get('dim') is None and dim is not None:
+        loss['queue'] = {**loss['queue'], 'dim': dim}
+    return loss

@@ -1,13 +1,16 @@
 """The supervised contrastive loss."""
-from typing import Optional
+from typing import Any, Optional
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from hybridcls.checks import check_number
+from hybridcls.checks import check_known_keys, check_number
 from hybridcls.functional import gather_rows, num_processes, supervised_contrast, unit_rows
 from hybridcls.registry import MODELS
+
+from .embedding_queue import EmbeddingQueue
+from .learned_temperature import LearnedTemperature
 
 
 @MODELS.register_module()
@@ -27,14 +30,25 @@ class SupConLoss(nn.Module):
     where processes have different numbers of images or of anchors with positives. The returned value is the loss of
     the whole batch, on every process the same. In evaluation mode each process contrasts its own batch.
 
+    Memory is linear in the batch: similarities are streamed through blocks, not held.
+
     Args:
         temperature (float): :math:`\tau > 0`, unitless. Defaults to 0.1.
+        learn_temperature (bool): Train :math:`\tau`, from ``temperature`` on; see :class:`LearnedTemperature`.
+            Defaults to False.
+        temperature_range (tuple[float, float]): The bounds of a learned temperature. Defaults to (0.01, 1).
         contrast_mode (str): 'all': every view is an anchor. 'one': the first view of each image is. Defaults to 'all'.
         form (str): 'out' (eq. 2, default) or 'in' (eq. 3).
         anchor_mean (str): 'with_positives' (default): anchors without positives are left out; without any, the loss is
             0. 'all': they count as zeros.
         base_temperature (float, optional): Multiply the loss by :math:`\tau` over this. Defaults to None, no factor.
         gather (bool): Whether to contrast with the embeddings of the other processes. Defaults to True.
+        queue (dict, optional): ``dict(size=4096)``: in training, contrast with so many embeddings of past batches too,
+            without gradient: positives by their labels, negatives else (all of them, without labels). They come from
+            the model itself, not from a slower copy of it; all processes hold the same. ``dim``, their width, is
+            filled in by ``SupConHead``. See :class:`EmbeddingQueue`. Defaults to None.
+        streamed (bool, optional): False holds all similarities, which costs time and memory, and can be differentiated
+            twice. Defaults to None: True but for small batches, where holding them is faster.
         loss_weight (float): A factor. Defaults to 1.
 
     Shape:
@@ -43,7 +57,9 @@ class SupConLoss(nn.Module):
         - returns: scalar, float32 even under mixed precision.
 
     Raises:
-        ValueError: If the temperature, a switch or a shape is out of range.
+        ValueError: If the temperature, a switch or a shape is out of range; if embeddings on a CPU are NaN or infinite
+            (on a GPU the loss is NaN, and the optimizer wrapper says so: nothing waits for the GPU here); if several
+            processes are to have a queue and do not gather.
         TypeError: If labels are not whole numbers.
 
     Example:
@@ -60,28 +76,61 @@ class SupConLoss(nn.Module):
                  anchor_mean: str = 'with_positives',
                  base_temperature: Optional[float] = None,
                  gather: bool = True,
-                 loss_weight: float = 1.) -> None:
+                 loss_weight: float = 1.,
+                 learn_temperature: bool = False,
+                 temperature_range: tuple[float, float] = (0.01, 1.),
+                 queue: Optional[dict] = None,
+                 streamed: Optional[bool] = None) -> None:
         super().__init__()
         check_number('SupConLoss', 'temperature', temperature, 0, low_open=True)
         check_number('SupConLoss', 'loss_weight', loss_weight, 0)
-        self.temperature = temperature
+        self.start_temperature = temperature
         self.contrast_mode = contrast_mode
         self.form = form
         self.anchor_mean = anchor_mean
         self.base_temperature = base_temperature
         self.gather = gather
         self.loss_weight = loss_weight
+        self.streamed = streamed
+        self.learned_temperature = LearnedTemperature(temperature, *temperature_range) if learn_temperature else None
+        self.queue = _build_queue(queue)
         self._contrast(torch.zeros(1, 1, 1), None)  # complains about a switch now, not at the first batch
+
+    @property
+    def temperature(self) -> Any:
+        """What similarities are divided by: a number, or a tensor that is trained."""
+        return self.start_temperature if self.learned_temperature is None else self.learned_temperature()
 
     def forward(self, embeddings: Tensor, labels: Optional[Tensor] = None) -> Tensor:
         """Return the loss of V views of B images, shape ``(B, V, D)``, with labels ``(B,)`` or without."""
         world_size = num_processes()
-        if not self.gather or not self.training or world_size == 1:
-            return self._contrast(embeddings, labels) * self.loss_weight
+        if not self.training:
+            loss = self._contrast(embeddings, labels)
+            everywhere, labels_everywhere = embeddings, labels
+        elif world_size == 1 or not self.gather:
+            if world_size > 1 and self.queue is not None:
+                raise ValueError('SupConLoss: queue=dict(...) with gather=False on several processes: each would have '
+                                 'a queue of its own, and a checkpoint holds one. Use gather=True, or drop the queue.')
+            loss = self._contrast(embeddings, labels, **self._past(labels))
+            everywhere, labels_everywhere = embeddings, labels
+        else:
+            loss, everywhere, labels_everywhere = self._gathered(embeddings, labels, world_size)
+        if loss.device.type == 'cpu' and not torch.isfinite(loss.detach()):
+            _name_bad_rows(everywhere)
+        if self.training and self.queue is not None:
+            rows = unit_rows(everywhere.detach())[0]
+            if labels_everywhere is None:
+                labels_everywhere = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
+            self.queue.add(rows.flatten(0, 1), labels_everywhere.repeat_interleave(rows.shape[1]))
+        return loss * self.loss_weight
+
+    def _gathered(self, embeddings: Tensor, labels: Optional[Tensor],
+                  world_size: int) -> tuple[Tensor, Tensor, Optional[Tensor]]:
+        """The loss over all processes, and their embeddings and labels."""
         embeddings = unit_rows(embeddings)[0]  # float32 before it travels
+        labels_everywhere = None
         if labels is None:
             (everywhere,), start = gather_rows(embeddings)
-            labels_everywhere = None
         else:
             (everywhere, labels_everywhere), start = gather_rows(embeddings, labels)
         share = self._contrast(
@@ -89,13 +138,21 @@ class SupConLoss(nn.Module):
             labels,
             contrast_embeddings=everywhere,
             contrast_labels=labels_everywhere,
-            first_anchor=start)
+            first_anchor=start,
+            **self._past(labels))
         whole = share.detach().clone()
         dist.all_reduce(whole)
         # The value is the sum of the shares; the gradient is the share's, times the processes that DDP divides by.
-        return (whole + world_size * (share - share.detach())) * self.loss_weight
+        return whole + world_size * (share - share.detach()), everywhere, labels_everywhere
 
-    def _contrast(self, embeddings: Tensor, labels: Optional[Tensor], **contrast_set: object) -> Tensor:
+    def _past(self, labels: Optional[Tensor]) -> dict[str, Optional[Tensor]]:
+        """The queue, as arguments of the formula."""
+        if self.queue is None:
+            return {}
+        embeddings, queue_labels = self.queue.contents()
+        return dict(queue_embeddings=embeddings, queue_labels=None if labels is None else queue_labels)
+
+    def _contrast(self, embeddings: Tensor, labels: Optional[Tensor], **contrast_set: Any) -> Tensor:
         return supervised_contrast(
             embeddings,
             labels,
@@ -104,9 +161,35 @@ class SupConLoss(nn.Module):
             form=self.form,
             anchor_mean=self.anchor_mean,
             base_temperature=self.base_temperature,
+            streamed=self.streamed,
             **contrast_set)
 
     def extra_repr(self) -> str:
         """The settings, for ``print(model)``."""
-        return (f'temperature={self.temperature}, contrast_mode={self.contrast_mode!r}, form={self.form!r}, '
+        start = 'temperature' if self.learned_temperature is None else 'start_temperature'
+        return (f'{start}={self.start_temperature}, contrast_mode={self.contrast_mode!r}, form={self.form!r}, '
                 f'anchor_mean={self.anchor_mean!r}, base_temperature={self.base_temperature}, gather={self.gather}')
+
+
+def _build_queue(queue: Optional[dict]) -> Optional[EmbeddingQueue]:
+    if queue is None:
+        return None
+    if not isinstance(queue, dict) or 'size' not in queue:
+        raise TypeError(f'SupConLoss: queue={queue!r} must be a dict such as dict(size=4096), or None.')
+    check_known_keys('SupConLoss: queue', queue, ['size', 'dim'])
+    if queue.get('dim') is None:
+        raise ValueError(f"SupConLoss: queue={dict(queue)} lacks dim, the width of the embeddings that the loss gets. "
+                         'SupConHead fills it in from a projection that has out_channels; else give '
+                         f"queue=dict(size={queue['size']}, dim=128).")
+    return EmbeddingQueue(**queue)
+
+
+def _name_bad_rows(embeddings: Tensor) -> None:
+    """Raise an error that says where embeddings are not finite, if they are not here."""
+    bad = (~embeddings.detach().isfinite().all(2)).nonzero().tolist()
+    if bad:
+        image, view = bad[0]
+        raise ValueError(f'SupConLoss: {len(bad)} of {embeddings.shape[:2].numel()} embeddings are NaN or infinite, '
+                         f'the first of them view {view} of image {image} of the batch (of all processes, in the order '
+                         'of their ranks). Look at that image, at the learning rate, and at the weights: a NaN there '
+                         "makes all embeddings NaN; amp='float16' overflows where 'bfloat16' does not.")

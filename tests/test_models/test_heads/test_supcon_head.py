@@ -72,3 +72,20 @@ def test_default_projection_and_another_one():
 def test_a_wrong_key_of_the_projection_is_named():
     with pytest.raises(TypeError, match='hiden'):
         MODELS.build(dict(type='SupConHead', in_channels=5, projection=dict(hiden=3)))
+
+
+def test_a_learned_temperature_is_logged():
+    head = build(loss=dict(type='SupConLoss', learn_temperature=True, temperature=0.2))
+    losses = head.loss((torch.randn(4, 5), ), samples(0, 1, 0, 1))
+    assert set(losses) == {'loss', 'temperature'}
+    torch.testing.assert_close(losses['temperature'].item(), 0.2)
+    assert not losses['temperature'].requires_grad
+
+
+def test_the_width_of_the_queue_is_filled_in():
+    config = dict(type='SupConLoss', queue=dict(size=6))
+    head = build(loss=config)
+    assert head.loss_module.queue.embeddings.shape == (6, 4)
+    assert config == dict(type='SupConLoss', queue=dict(size=6))
+    head.loss((torch.randn(4, 5), ), samples(0, 1))
+    assert head.loss_module.queue.contents()[1].tolist() == [0, 0, 1, 1]

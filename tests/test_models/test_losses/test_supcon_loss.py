@@ -16,6 +16,12 @@ COUNTS = [5, 3]
 CASES = [dict(views=views, labelled=labelled, contrast_mode=mode, form=form, anchor_mean=anchor_mean)
          for views in (1, 2) for labelled in (True, False) for mode in ('all', 'one')
          for form, anchor_mean in (('out', 'with_positives'), ('in', 'all'))]
+# Streamed, a temperature that is learned, and a queue: two steps, so that the second has something to look back to.
+CASES += [dict(views=2, labelled=True, streamed=True),
+          dict(views=1, labelled=False, contrast_mode='one', streamed=True),
+          dict(views=2, labelled=True, learn_temperature=True, base_temperature=0.07),
+          dict(views=2, labelled=True, learn_temperature=True, streamed=True, steps=2, queue=dict(size=11, dim=4)),
+          dict(views=1, labelled=False, form='in', steps=2, queue=dict(size=100, dim=4))]
 
 
 def waves(*shape):
@@ -25,7 +31,7 @@ def waves(*shape):
 
 
 class Net(nn.Module):
-    def __init__(self, views, labelled, **loss):
+    def __init__(self, views, labelled, steps=1, **loss):
         super().__init__()
         torch.manual_seed(0)
         self.views, self.labelled = views, labelled
@@ -43,9 +49,10 @@ def losses_and_gradients(start, stop, wrap=lambda net: net):
     for case in CASES:
         net = Net(**case)
         model = wrap(net)  # DDP must outlive the backward pass
-        loss = model(waves(8, 6)[start:stop], torch.tensor(LABELS)[start:stop])
-        loss.backward()
-        results.append((loss.detach(), net.project.weight.grad, net.project.bias.grad))
+        for _ in range(case.get('steps', 1)):
+            loss = model(waves(8, 6)[start:stop], torch.tensor(LABELS)[start:stop])
+            loss.backward()
+        results.append((loss.detach(), *(param.grad for param in net.parameters()), *net.buffers()))
     return results
 
 
@@ -61,7 +68,13 @@ def work(rank, folder):
     local.loss.gather = True
     local.eval()
     alone.append(local(waves(8, 6)[own], torch.tensor(LABELS)[own]).item())
-    torch.save(dict(results=results, alone=alone), f'{folder}/{rank}.pt')
+    message = ''
+    local.loss = MODELS.build(dict(type='SupConLoss', queue=dict(size=3, dim=4), gather=False))
+    try:
+        local(waves(8, 6)[own], torch.tensor(LABELS)[own])
+    except ValueError as error:
+        message = str(error)
+    torch.save(dict(results=results, alone=alone, message=message), f'{folder}/{rank}.pt')
     torch.distributed.destroy_process_group()
 
 
@@ -76,7 +89,9 @@ def test_two_processes_equal_one(tmp_path):
     for rank in range(2):
         saved = torch.load(tmp_path / f'{rank}.pt')
         for case, result, whole in zip(CASES, saved['results'], expected, strict=True):
-            torch.testing.assert_close(result, whole, rtol=0, atol=1e-6, msg=lambda text, case=case: f'{case}: {text}')
+            torch.testing.assert_close(result, whole, rtol=1e-6, atol=1e-6,
+                                       msg=lambda text, case=case: f'{case}: {text}')
+        assert 'gather=True, or drop the queue' in saved['message']
         # gather=False, and evaluation: each process for itself.
         torch.testing.assert_close(saved['alone'], [halves[rank]] * 2)
 
@@ -97,6 +112,59 @@ def test_wrong_settings_fail_when_built(keys):
     name, = keys
     with pytest.raises(ValueError, match=f'{name}='):
         MODELS.build(dict(type='SupConLoss', **keys))
+
+
+def test_a_learned_temperature():
+    embeddings, labels = waves(8, 2, 4), torch.tensor(LABELS)
+    loss = MODELS.build(dict(type='SupConLoss', temperature=0.2, learn_temperature=True))
+    tau = torch.tensor(0.2, requires_grad=True)
+    expected = supervised_contrast(embeddings, labels, tau)
+    found = loss(embeddings, labels)
+    torch.testing.assert_close(found, expected)
+    found.backward()
+    expected.backward()
+    torch.testing.assert_close(loss.learned_temperature.log_temperature.grad, tau.grad * 0.2)
+    assert list(loss.state_dict()) == ['learned_temperature.log_temperature']
+    assert [*MODELS.build(dict(type='SupConLoss')).parameters()] == []
+
+
+def test_the_queue_holds_past_batches_in_training_only():
+    loss = MODELS.build(dict(type='SupConLoss', queue=dict(size=7, dim=4)))
+    batches = waves(3, 2, 2, 4)  # two images in two views each
+    labels = torch.tensor([[0, 1], [1, 2], [0, 0]])
+    past, past_labels = torch.empty(0, 4), torch.empty(0, dtype=torch.int64)
+    for embeddings, own in zip(batches, labels, strict=True):
+        embeddings = embeddings.clone().requires_grad_()
+        found = loss(embeddings, own)
+        expected = supervised_contrast(embeddings, own, queue_embeddings=past[:7], queue_labels=past_labels[:7])
+        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(torch.autograd.grad(found, embeddings), torch.autograd.grad(expected, embeddings))
+        past = torch.cat([embeddings.detach().flatten(0, 1), past])
+        past_labels = torch.cat([own.repeat_interleave(2), past_labels])
+        assert len(loss.queue.contents()[0]) == min(7, len(past))
+
+    before = {name: value.clone() for name, value in loss.state_dict().items()}
+    loss.eval()
+    torch.testing.assert_close(loss(batches[0], labels[0]), supervised_contrast(batches[0], labels[0]))
+    torch.testing.assert_close(loss.state_dict(), before, rtol=0, atol=0)
+    assert set(before) == {'queue.embeddings', 'queue.labels', 'queue.filled'}
+
+
+def test_bad_embeddings_are_named_and_stay_out_of_the_queue():
+    loss = MODELS.build(dict(type='SupConLoss', queue=dict(size=7, dim=4)))
+    embeddings = waves(8, 2, 4)
+    embeddings[5, 1, 2] = torch.nan
+    embeddings[6, 0, 0] = torch.inf
+    with pytest.raises(ValueError, match='2 of 16 embeddings are NaN or infinite, the first of them view 1 of image 5'):
+        loss(embeddings, torch.tensor(LABELS))
+    assert loss.queue.filled == 0
+
+
+def test_a_wrong_queue_is_named():
+    for queue, error, message in [(100, TypeError, 'must be a dict'), (dict(size=9), ValueError, 'dim=128'),
+                                  (dict(size=9, dim=4, momentum=1), TypeError, "unknown key 'momentum'")]:
+        with pytest.raises(error, match=message):
+            MODELS.build(dict(type='SupConLoss', queue=queue))
 
 
 if __name__ == '__main__':  # one of the two processes
