@@ -132,9 +132,8 @@ class WanderingTensors:
         moved: list[tuple[dict, str, Tensor, Tensor]] = []
         for (holder, name), (tensor, version) in zip(self._places, self._marks, strict=True):
             present = holder.get(name)
-            if present is None:
-                continue
-            if present is tensor and present._version == version and name not in _RUNNING_STATISTICS:
+            if present is None or (
+                    present is tensor and tensor._version == version and name not in _RUNNING_STATISTICS):
                 continue
             moved.append((holder, name, present, present.detach().clone()))
             if tensor is not None and present is not tensor and tensor._version == version:
