@@ -37,6 +37,9 @@ def fill_dataloader_defaults(cfg: Config) -> None:
             # A base config may say True; `num_workers=0` on the command line then means "no workers", not "an error".
             dataloader['persistent_workers'] = False
             dataloader.pop('prefetch_factor', None)
+        if dataloader.get('batch_sampler') is not None:
+            # It decides about incomplete batches itself, and torch refuses both keys; a base config may say drop_last.
+            dataloader.pop('drop_last', None)
         if name == 'train_dataloader':
             # mmengine's own function gives each worker the same seed in each epoch, so that with workers that are
             # started anew every epoch sees the same random crops.

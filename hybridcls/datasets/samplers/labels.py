@@ -1,4 +1,5 @@
 """The class of every image of a dataset, through mmengine's wrappers, without loading an image."""
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -39,13 +40,8 @@ def labels_of(dataset: Any) -> np.ndarray:
         return labels_of(dataset.dataset)[np.asarray(dataset.indices, dtype=np.int64)]
     name = type(dataset).__name__
     try:
-        if hasattr(dataset, 'get_gt_labels'):
-            labels = list(dataset.get_gt_labels())
-        elif hasattr(dataset, 'get_cat_ids'):
-            labels = [dataset.get_cat_ids(index) for index in range(len(dataset))]
-        else:
-            labels = [dataset.get_data_info(index)['gt_label'] for index in range(len(dataset))]
-    except (AttributeError, KeyError, NotImplementedError) as error:
+        labels = _read_labels(dataset)
+    except (AttributeError, KeyError) as error:
         raise TypeError(f'labels_of: {name} has no labels ({type(error).__name__}: {error}). A dataset gives them by '
                         "get_gt_labels(), or by get_data_info(index)['gt_label']; ImageFolder does with "
                         'with_label=True.') from error
@@ -57,3 +53,13 @@ def labels_of(dataset: Any) -> np.ndarray:
                         'wanted.')
     # mmengine's `num_batch_per_epoch` shortens a dataset without telling its methods.
     return np.asarray([label[0] for label in flat], dtype=np.int64)[:len(dataset)]
+
+
+def _read_labels(dataset: Any) -> list:
+    if hasattr(dataset, 'get_gt_labels'):
+        return list(dataset.get_gt_labels())
+    indices = range(len(dataset))
+    if hasattr(dataset, 'get_cat_ids'):
+        with suppress(NotImplementedError):  # mmengine's BaseDataset has the method, without a body
+            return [dataset.get_cat_ids(index) for index in indices]
+    return [dataset.get_data_info(index)['gt_label'] for index in indices]

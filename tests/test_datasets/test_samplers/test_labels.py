@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+import torch
+from mmengine.dataset import BaseDataset, ClassBalancedDataset, ConcatDataset, RepeatDataset
+from torch.utils.data import Dataset, Subset, TensorDataset
+
+from hybridcls.datasets import Digits, ImageFolder
+from hybridcls.datasets.samplers import labels_of
+
+
+class Listed(BaseDataset):
+    """Labels as given, reached through get_data_info only."""
+
+    def __init__(self, labels, **keys):
+        self.labels = labels
+        super().__init__(**keys)
+
+    def load_data_list(self):
+        return [dict(gt_label=label) for label in self.labels]
+
+
+class WithCatIds(Dataset):
+
+    def __len__(self):
+        return 2
+
+    def get_cat_ids(self, index):
+        return [index + 5]
+
+
+def test_our_datasets(digit_folder):
+    digits = Digits(indices=50)
+    assert labels_of(digits).tolist() == [digits.get_data_info(index)['gt_label'] for index in range(50)]
+    folder = ImageFolder(data_root=str(digit_folder), data_prefix='train')
+    assert np.bincount(labels_of(folder)).tolist() == [12] * 4
+
+
+@pytest.mark.parametrize('labels', [[2, 0, 1], [[2], [0], [1]], [np.array([2]), np.array(0), np.int64(1)]])
+def test_ways_to_write_a_label(labels):
+    out = labels_of(Listed(labels, serialize_data=False))
+    assert out.tolist() == [2, 0, 1]
+    assert out.dtype == np.int64
+
+
+def test_wrappers_number_their_images_as_they_are_loaded():
+    inner = Listed([0, 0, 0, 0, 0, 0, 1, 2, 2])
+    inner.get_cat_ids = lambda index: [inner.get_data_info(index)['gt_label']]
+    other = Listed([7, 8])
+    for dataset in [
+            RepeatDataset(inner, times=2), ConcatDataset([inner, other]), ClassBalancedDataset(inner, 0.9),
+            Subset(inner, [8, 0, 6]), Subset(RepeatDataset(inner, times=2), [17, 9, 3])]:
+        wanted = [dataset[index]['gt_label'] for index in range(len(dataset))]
+        assert labels_of(dataset).tolist() == wanted
+    assert len(ClassBalancedDataset(inner, 0.9)) > 9
+    lazy = Listed([4, 5], lazy_init=True)
+    assert labels_of(RepeatDataset(lazy, times=1, lazy_init=True)).tolist() == [4, 5]
+    assert labels_of(WithCatIds()).tolist() == [5, 6]
+
+
+def test_no_labels_or_several(tmp_path):
+    with pytest.raises(TypeError, match='labels_of: TensorDataset has no labels'):
+        labels_of(TensorDataset(torch.zeros(2)))
+    unlabelled = Listed([1, 2])
+    unlabelled.get_data_info = lambda index: dict(img_path='a')
+    with pytest.raises(TypeError, match=r'labels_of: Listed has no labels.*KeyError'):
+        labels_of(unlabelled)
+    with pytest.raises(TypeError, match='labels_of: image 1 of Listed has 2 labels'):
+        labels_of(Listed([[1], [1, 2]]))
