@@ -16,8 +16,8 @@ __all__ = ['SOFTMAX_FORMS', 'cosine_logits', 'margin_cross_entropy', 'predicted_
 
 SOFTMAX_FORMS = ('auto', 'dense', 'streamed')
 
-# Logits, up to which ...
-_DENSE_IS_FASTER = 2**16
+# Logits up to which dense was the faster form on a CPU: beyond, their memory is fetched anew from the system each time.
+_DENSE_IS_FASTER = 2**22
 
 
 def cosine_logits(embeddings: Tensor, centres: Tensor, sub_centres: int = 1) -> Tensor:

@@ -115,8 +115,8 @@ def test_which_form_is_chosen():
 
     assert form_of(8, 10) == 'dense'
     assert form_of(8, 10, softmax='streamed') == 'streamed'
-    assert form_of(64, 50_000) == 'streamed'
-    assert form_of(64, 50_000, softmax='dense') == 'dense'
+    assert form_of(64, 70_000) == 'streamed'
+    assert form_of(64, 70_000, softmax='dense') == 'dense'
     with pytest.raises(ValueError, match="softmax='stream' is not one of"):
         form_of(8, 10, softmax='stream')
 

@@ -1,0 +1,183 @@
+"""Margin heads: time and memory of the streamed softmax against a lean dense form and the forms of the official codes.
+
+    python tools/benchmark.py margins [--classes 10000 100000 300000 1000000] [--batch 256] [--dim 512]
+                                      [--forms streamed dense auto lean_dense ...] [--rounds 7] [--device cpu]
+    python tools/benchmark.py margins --cpu-time --threads 1     # on a machine that others use too
+
+Each form gets the same embeddings, centres and labels, and computes loss, top-1 accuracy and both gradients; before
+it is timed, its numbers are held against the lean dense form's. Memory is the peak of what is allocated meanwhile,
+beyond the two gradients. Dense forms are left out above ``--dense-up-to`` classes: at a million they take 9 to 14 GB.
+"""
+import argparse
+import math
+import time
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch.profiler import ProfilerActivity, profile
+
+from hybridcls.apis.timing import interleaved_timings, timing_table
+from hybridcls.functional import (
+    adaptive_margin_on_target,
+    angular_margin_on_target,
+    margin_cross_entropy,
+    norm_scaler,
+)
+
+SCALE, ARC_MARGIN, ADA_MARGIN, CLIP = 64., 0.5, 0.4, 1e-3
+NORM_MEAN, NORM_STD = torch.tensor(20.), torch.tensor(10.)
+
+
+def arc_margin(cosine, norms):
+    """ArcFace as InsightFace's CombinedMarginLoss computes it."""
+    return angular_margin_on_target(cosine, ARC_MARGIN, 'wrap', 'straight_through')
+
+
+def ada_margin(cosine, norms):
+    """AdaFace, with running statistics that stand still."""
+    return adaptive_margin_on_target(cosine, norm_scaler(norms, NORM_MEAN.to(norms.device), NORM_STD.to(norms.device)),
+                                     ADA_MARGIN)
+
+
+def ours(embeddings, centres, labels, margin=arc_margin, **keys):
+    """The loss as MarginHead computes it."""
+    loss, predicted = margin_cross_entropy(embeddings, centres, labels, margin, SCALE, **keys)
+    return loss, (predicted == labels).float().mean()
+
+
+def lean_dense(embeddings, centres, labels):
+    """Cross entropy over scaled cosines, as a careful author writes it for autograd; the margin on N numbers."""
+    cosine = F.normalize(embeddings) @ F.normalize(centres).t()
+    own = labels.unsqueeze(1)
+    target = arc_margin(cosine.gather(1, own), None)
+    accuracy = (cosine.argmax(1) == labels).float().mean()
+    return F.cross_entropy(cosine.scatter(1, own, target) * SCALE, labels), accuracy
+
+
+def arcface_form(embeddings, centres, labels):
+    """The steps of InsightFace's arcface_torch: to angles of all classes, the margin, and back, under no_grad."""
+    logits = F.linear(F.normalize(embeddings), F.normalize(centres)).clamp(-1, 1)
+    accuracy = (logits.argmax(1) == labels).float().mean()
+    turn = torch.zeros_like(labels, dtype=logits.dtype).unsqueeze(1) + ARC_MARGIN
+    with torch.no_grad():
+        logits.acos_()
+        logits.scatter_add_(1, labels.unsqueeze(1), turn)
+        logits.cos_()
+    return F.cross_entropy(logits * SCALE, labels), accuracy
+
+
+def adaface_form(embeddings, centres, labels):
+    """The steps of mk-minchul/AdaFace: two B x C matrices of margins, and the angles of all classes differentiated."""
+    norms = embeddings.norm(dim=1, keepdim=True)
+    cosine = ((embeddings / norms) @ (centres / centres.norm(dim=1, keepdim=True)).t()).clamp(-1 + CLIP, 1 - CLIP)
+    accuracy = (cosine.argmax(1) == labels).float().mean()
+    quality = norms.detach().clamp(1e-3, 100)
+    quality = ((quality - NORM_MEAN.to(norms.device)) / (NORM_STD.to(norms.device) + 1e-3) * 0.333).clamp(-1, 1)
+    own = labels.unsqueeze(1)
+    turn = torch.zeros_like(cosine).scatter_(1, own, 1.) * (-ADA_MARGIN * quality)
+    cosine = (cosine.acos() + turn).clamp(1e-3, math.pi - 1e-3).cos()
+    off = torch.zeros_like(cosine).scatter_(1, own, 1.) * (ADA_MARGIN + ADA_MARGIN * quality)
+    return F.cross_entropy((cosine - off) * SCALE, labels), accuracy
+
+
+FORMS = {
+    'lean_dense': lean_dense,
+    'streamed': partial(ours, softmax='streamed'),
+    'dense': partial(ours, softmax='dense'),
+    'auto': ours,
+    'arcface_form': arcface_form,
+    'adaface': partial(ours, margin=ada_margin, cosine_clip=CLIP),
+    'adaface_form': adaface_form,
+}
+HOLD_ALL_LOGITS = ('lean_dense', 'dense', 'arcface_form', 'adaface_form')
+SAME_NUMBERS = {name: 'adaface_form' if 'adaface' in name else 'lean_dense' for name in FORMS}
+
+
+def peak_memory(function, device):
+    """Bytes that are allocated at most while ``function`` runs, beyond what was before."""
+    if device.type == 'cuda':
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        function()
+        return torch.cuda.max_memory_allocated() - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
+        function()
+    held = most = 0
+    for event in watched.profiler.kineto_results.events():
+        if event.name() == '[memory]':
+            held += event.nbytes()
+            most = max(most, held)
+    return most
+
+
+def check(outcomes):
+    """Hold each form against another one that computes the same."""
+    for name, outcome in outcomes.items():
+        other = outcomes.get(SAME_NUMBERS[name], outcome)
+        for found, expected in zip(outcome, other, strict=True):
+            # Half of the tolerance is the angles' of the official forms, which acos and cos round.
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=2e-5 * float(expected.abs().max()),
+                                       msg=lambda text, name=name: f'{name}: {text}')
+
+
+def measure(num_classes, args):
+    """Print the times and the memory of all forms at one number of classes."""
+    device = torch.device(args.device)
+    torch.manual_seed(0)
+    labels = torch.randint(num_classes, (args.batch, ), device=device)
+    centres = (0.01 * torch.randn(num_classes, args.dim, device=device)).requires_grad_()
+    with torch.no_grad():  # as in the middle of a training: cosines to the own classes around 0.5, lengths around 20
+        embeddings = centres[labels] * 100 + 1.7 * torch.randn(args.batch, args.dim, device=device)
+        embeddings *= 0.5 + torch.rand(args.batch, 1, device=device)
+    embeddings.requires_grad_()
+
+    def step(form):
+        embeddings.grad = centres.grad = None
+        loss, accuracy = form(embeddings, centres, labels)
+        loss.backward()
+        return loss.detach(), accuracy
+
+    names = [name for name in args.forms if num_classes <= args.dense_up_to or name not in HOLD_ALL_LOGITS]
+    if num_classes <= args.check_up_to:
+        outcomes = {}
+        for name in names:
+            outcomes[name] = (*step(FORMS[name]), embeddings.grad, centres.grad)
+        check(outcomes)
+        del outcomes
+    gradients = 4 * (embeddings.numel() + centres.numel())
+    memory = {}
+    for name in names:
+        embeddings.grad = centres.grad = None
+        memory[name] = (peak_memory(lambda name=name: step(FORMS[name]), device) - gradients) / 2**20
+    timings = interleaved_timings({name: lambda name=name: step(FORMS[name]) for name in names}, rounds=args.rounds,
+                                  warmup=1, clock=time.process_time if args.cpu_time else time.perf_counter)
+    print(timing_table(timings, f'C = {num_classes:,}'))
+    print('MiB beyond the gradients: ' + ', '.join(f'{name} {memory[name]:,.1f}' for name in names) + '\n', flush=True)
+
+
+def main():
+    """Measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--classes', type=int, nargs='+', default=[10_000, 100_000, 300_000, 1_000_000])
+    parser.add_argument('--batch', type=int, default=256)
+    parser.add_argument('--dim', type=int, default=512)
+    parser.add_argument('--forms', nargs='+', choices=list(FORMS), default=list(FORMS))
+    parser.add_argument('--dense-up-to', type=int, default=300_000, help='leave dense forms out above so many classes')
+    parser.add_argument('--check-up-to', type=int, default=100_000, help='compare numbers up to so many classes')
+    parser.add_argument('--rounds', type=int, default=7)
+    parser.add_argument('--threads', type=int, default=torch.get_num_threads())
+    parser.add_argument('--cpu-time', action='store_true', help='count what this process computes, not the wall clock')
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    args = parser.parse_args()
+    if args.cpu_time and (args.threads != 1 or args.device != 'cpu'):
+        parser.error('--cpu-time adds up the threads and sees no GPU: it needs --threads 1 --device cpu.')
+    torch.set_num_threads(args.threads)
+    print(f'{args.device}, {args.threads} threads, B = {args.batch}, D = {args.dim}, loss, top-1 and both gradients, '
+          f'{"CPU" if args.cpu_time else "wall"} time\n')
+    for num_classes in args.classes:
+        measure(num_classes, args)
+
+
+if __name__ == '__main__':
+    main()
