@@ -1,7 +1,9 @@
 """What all heads share: an embedding comes in, and predictions carry it."""
+import logging
 from collections.abc import Sequence
 from typing import Optional, Union
 
+from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from mmpretrain.structures import DataSample
 from torch import Tensor
@@ -59,6 +61,19 @@ class EmbeddingHead(BaseModule):
     def count_views(self, embedding: Tensor, data_samples: Sequence[DataSample]) -> int:
         """Return V, the rows of ``embedding`` that each sample has."""
         return count_views(self._name, len(embedding), len(data_samples))
+
+    def warn_of_bad_embeddings(self, embedding: Tensor, data_samples: Sequence[DataSample]) -> None:
+        """Name the images whose embedding is NaN or infinite, on a CPU; on a GPU to look would wait for it.
+
+        A warning, no error: whether a bad loss ends the training is for the optimizer wrapper's ``bad_loss`` to say.
+        """
+        if embedding.device.type != 'cpu' or bool(embedding.detach().isfinite().all()):
+            return
+        rows = (~embedding.detach().isfinite().all(1)).nonzero().flatten().tolist()
+        first = data_samples[rows[0] % len(data_samples)].get('img_path', None) or f'row {rows[0]}'
+        print_log(f'{self._name}: {len(rows)} of {len(embedding)} embeddings are NaN or infinite, first that of '
+                  f'{first}. The loss of this batch will be so as well. Look at the image, the learning rate, and half '
+                  'precision.', 'current', level=logging.WARNING)
 
     def predict(self,
                 feats: Features,

@@ -158,6 +158,7 @@ class MarginHead(ClassificationHead):
     def loss(self, feats: Features, data_samples: Sequence[DataSample]) -> dict[str, Tensor]:
         """Return ``loss``, ``accuracy_top-1`` in percent (without margin), and what the margin has to log."""
         embedding = self.pre_logits(feats)
+        self.warn_of_bad_embeddings(embedding, data_samples)
         labels = read_hard_labels(self._name, data_samples, embedding.device, self.num_classes)
         labels = labels.repeat(self.count_views(embedding, data_samples))
         loss, predicted = self._cross_entropy(embedding, labels)

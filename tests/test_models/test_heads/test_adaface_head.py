@@ -42,8 +42,9 @@ def build(**keys):
     return head
 
 
-def test_official_numbers_over_several_steps():
-    head = build(t_alpha=0.2, cosine_clip=1e-3)
+@pytest.mark.parametrize('form', [dict(softmax='dense'), dict(softmax='streamed', softmax_memory=1)])
+def test_official_numbers_over_several_steps(form):
+    head = build(t_alpha=0.2, cosine_clip=1e-3, **form)
     for step, (loss, mean, std, gradients) in enumerate(OFFICIAL):
         feats = embeddings_of(step)
         losses = head.loss((feats, ), samples(LABELS))
@@ -78,11 +79,11 @@ def test_predictions_do_not_know_the_norm():
 
 
 class Net(nn.Module):
-    def __init__(self):
+    def __init__(self, softmax='dense'):
         super().__init__()
         torch.manual_seed(0)
         self.embed = nn.Linear(7, 5)
-        self.head = build(t_alpha=0.3, scale=8.)
+        self.head = build(t_alpha=0.3, scale=8., softmax=softmax)
 
     def forward(self, images, labels):
         return self.head.loss((10 * self.embed(images), ), samples(labels))['loss']
@@ -101,7 +102,7 @@ def train_two_steps(model, net, part):
 
 def work(rank, folder):
     torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/init', rank=rank, world_size=2)
-    net = Net()
+    net = Net('streamed')
     model = nn.parallel.DistributedDataParallel(net, broadcast_buffers=False)
     torch.save(train_two_steps(model, net, slice(3 * rank, 3 * rank + 3)), f'{folder}/{rank}.pt')
     torch.distributed.destroy_process_group()

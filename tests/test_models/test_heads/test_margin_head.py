@@ -1,11 +1,12 @@
 import math
+from unittest import mock
 
 import pytest
 import torch
 from mmpretrain.structures import DataSample
 from torch import nn
 
-from hybridcls.registry import MODELS
+from hybridcls.registry import MODELS, OPTIM_WRAPPERS
 
 
 class HalfMargin(nn.Module):
@@ -87,7 +88,8 @@ def test_margin_and_scale_can_be_set_while_training():
     torch.testing.assert_close(head.loss((feats, ), samples(0, 1))['loss'], expected)
 
 
-@pytest.mark.parametrize('keys', [dict(scale=0.), dict(scale=math.inf), dict(cosine_clip=1.), dict(label_smoothing=-1)])
+@pytest.mark.parametrize('keys', [dict(scale=0.), dict(scale=math.inf), dict(cosine_clip=1.), dict(label_smoothing=-1),
+                                  dict(softmax='stream'), dict(softmax_memory=0)])
 def test_wrong_settings_fail_when_built(keys):
     name, = keys
     with pytest.raises(ValueError, match=f'MarginHead: {name}'):
@@ -149,3 +151,56 @@ def test_classes_are_sampled_while_training_and_not_after(tmp_path):
 def test_wrong_ways_to_share_classes(keys, message):
     with pytest.raises(ValueError, match=f'MarginHead: {message}'):
         build(**keys)
+
+
+def train(amp=None, **keys):
+    """Weights after three updates of a layer and a head, by the composed wrapper."""
+    head = build(scale=8., **keys)
+    layer = nn.Linear(4, 5)
+    model = nn.ModuleList([layer, head])
+    wrapper = OPTIM_WRAPPERS.build(dict(
+        type='ComposedOptimWrapper', amp=amp, optimizer=torch.optim.SGD(model.parameters(), lr=0.5)))
+    images = torch.randn(6, 4)
+    for _ in range(3):
+        with wrapper.optim_context(model):
+            feats = layer(images)
+            loss = head.loss((feats, ), samples(0, 1, 2, 0, 1, 2))['loss']
+        assert loss.dtype == torch.float32
+        wrapper.update_params(loss)
+    return feats.dtype, dict(model.state_dict())
+
+
+@pytest.mark.parametrize('amp', [None, 'bfloat16'])
+@pytest.mark.parametrize('keys', [dict(), dict(label_smoothing=0.1), dict(cosine_clip=1e-3)])
+def test_streamed_trains_as_dense_does(amp, keys):
+    dtype, dense = train(amp, softmax='dense', **keys)
+    assert dtype == (torch.bfloat16 if amp else torch.float32)
+    _, streamed = train(amp, softmax='streamed', softmax_memory=1, **keys)
+    tolerances = dict(rtol=0, atol=1e-2) if amp else {}  # gradients of bfloat16 embeddings are rounded to bfloat16
+    torch.testing.assert_close(streamed, dense, **tolerances)
+
+
+def test_what_a_loss_needs_follows_the_softmax():
+    held = {}
+    for softmax in ('dense', 'streamed'):
+        head = MODELS.build(dict(type='MarginHead', num_classes=5000, in_channels=4, softmax=softmax))
+        saved = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, saved=saved: saved.append(t.numel()) or t, lambda t: t):
+            head.loss((torch.randn(20, 4, requires_grad=True), ), samples(*range(20)))['loss'].backward()
+        held[softmax] = max(saved)
+    assert held['dense'] >= 20 * 5000
+    assert held['streamed'] <= 4 * 5000
+
+
+def test_bad_embeddings_are_named_and_left_to_the_guard():
+    head, feats = build(), torch.randn(4, 5)  # two views of two images
+    feats[3, 1] = math.nan
+    data_samples = samples(0, 1)
+    with mock.patch('hybridcls.models.heads.embedding_head.print_log') as log:
+        assert head.loss((feats, ), data_samples)['loss'].isnan()
+        data_samples[1].set_metainfo(dict(img_path='cats/7.png'))
+        head.loss((feats, ), data_samples)
+        head.loss((feats[:2], ), data_samples)
+    first, second = (call.args[0] for call in log.mock_calls)
+    assert '1 of 4 embeddings are NaN or infinite, first that of row 3' in first
+    assert 'first that of cats/7.png' in second
