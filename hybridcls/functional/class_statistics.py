@@ -239,7 +239,7 @@ class _ClassStatistics(torch.autograd.Function):
                 if grad_sum is not None and not linear:
                     grad += sign * grad_sum
                 if limit is not None:
-                    grad.masked_fill_(values.abs() > limit, 0)
+                    grad.masked_fill_(values > limit, 0).masked_fill_(values < -limit, 0)
                 grad.scatter_(0, own, grad.gather(0, own).add_(torch.where(here, own_grad, 0)))
                 if sub_centres > 1:
                     grad = torch.zeros_like(logits).unflatten(0, (-1, sub_centres)).scatter_(
