@@ -9,10 +9,11 @@ from .learning_curves_hook import LearningCurvesHook
 from .random_state_hook import RandomStateHook, seed_worker
 from .sharded_rows_hook import ShardedRowsHook
 from .slow_weights_hook import SlowWeightsHook
+from .token_merging_hook import TokenMergingHook
 from .transfer_hook import TransferHook
 
 __all__ = [
     'BatchCheckHook', 'CheckpointHook', 'CheckpointMatchHook', 'ClassMarginsHook', 'DistillationHook',
-    'EmbeddingBankHook', 'LearningCurvesHook', 'RandomStateHook', 'ShardedRowsHook', 'SlowWeightsHook', 'TransferHook',
-    'seed_worker'
+    'EmbeddingBankHook', 'LearningCurvesHook', 'RandomStateHook', 'ShardedRowsHook', 'SlowWeightsHook',
+    'TokenMergingHook', 'TransferHook', 'seed_worker'
 ]
