@@ -1,0 +1,65 @@
+"""Choose how many tokens to merge for a wanted speed on this machine, and print what it costs in accuracy.
+
+    python tools/choose_token_merging.py CONFIG CHECKPOINT --speedup 1.3
+    python tools/choose_token_merging.py CONFIG CHECKPOINT --target-ms 40 --batch-size 8
+
+The model of the config must have a plain vision transformer. It is timed on a batch of its test set and tested twice
+with the test set and the metrics of the config: whole, and with the number that was found.
+"""
+import argparse
+
+from hybridcls.checks import check_file
+from hybridcls.command_line import run_tool
+
+
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    from mmengine.config import DictAction
+    parser = argparse.ArgumentParser(description='Choose how many tokens to merge.')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    wish = parser.add_mutually_exclusive_group(required=True)
+    wish.add_argument('--speedup', type=float, help='time without merging over time with it, 1.3 for example')
+    wish.add_argument('--target-ms', type=float, help='milliseconds that a batch may take')
+    parser.add_argument('--batch-size', type=int, default=8, help='images in the batch that is timed')
+    parser.add_argument('--rounds', type=int, default=9, help='timings of each candidate')
+    parser.add_argument('--work-dir', help='folder for the log and the metrics')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+                        help='override keys of the config')
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    """Choose."""
+    args = parse_args()
+    if '::' not in args.config:
+        check_file('choose_token_merging', 'config', args.config)
+    check_file('choose_token_merging', 'checkpoint', args.checkpoint)
+    from hybridcls.apis.merging_choice import choose_merging
+    from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_testing
+    from hybridcls.models.adapters import add_token_merging
+    cfg = prepare_testing(load_config(args.config, args.cfg_options), args.checkpoint, TrainOptions(), args.work_dir)
+    runner = build_runner(cfg)
+    add_token_merging(runner.model, 0).undo()  # says at once if it cannot be
+    whole = runner.test()
+    data = runner.model.data_preprocessor(next(iter(runner.test_loop.dataloader)), False)
+    images = data['inputs']
+    images = images.repeat(-(-args.batch_size // len(images)), 1, 1, 1)[:args.batch_size]
+    target = None if args.target_ms is None else args.target_ms / 1e3
+    choice = choose_merging(runner.model, images, args.speedup, target, args.rounds)
+    merging = add_token_merging(runner.model, dict(r=choice.r))
+    merged = runner.test()
+
+    print(f'\n{merging}')
+    print(f'r = {choice.r}: {choice.seconds * 1e3:.1f} ms for {len(images)} images, {choice.speedup:.2f} times as fast '
+          f'as without merging ({choice.whole_seconds * 1e3:.1f} ms)')
+    print(f'{"":<24}{"r = 0":>12}{f"r = {choice.r}":>12}{"difference":>12}')
+    for name, value in whole.items():
+        if name in merged and isinstance(value, (int, float)) and not name.endswith('time'):
+            print(f'{name:<24}{value:>12.4f}{merged[name]:>12.4f}{merged[name] - value:>+12.4f}')
+    print(f"\nmodel = dict(backbone=dict(token_merging_ratio=dict(r={choice.r})))  # or, in an evaluation only:\n"
+          f"custom_hooks = [dict(type='TokenMergingHook', token_merging_ratio=dict(r={choice.r}))]")
+
+
+if __name__ == '__main__':
+    run_tool(main)
