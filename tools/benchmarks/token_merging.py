@@ -68,7 +68,8 @@ def main():
                                     f'{torch.get_num_threads()} threads'))
         for name, r in names.items():
             promised, measured = whole / multiplications(model, images[:1], r), 1 / timings[name].ratio
-            print(f'{name}: {measured:.2f} times as fast; FLOPs promise {promised:.2f}, reached {measured / promised:.0%}')
+            print(f'{name}: {measured:.2f} times as fast; FLOPs promise {promised:.2f}, reached '
+                  f'{measured / promised:.0%}')
 
 
 if __name__ == '__main__':
