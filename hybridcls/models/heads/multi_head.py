@@ -101,8 +101,11 @@ class MultiHead(EmbeddingHead):
     def loss(self, feats: Features, data_samples: Sequence[DataSample]) -> dict[str, Tensor]:
         """Return ``<head>.<name>`` of all that the heads return; the losses are weighted."""
         losses = {}
+        num_views = self.count_views(self.pre_logits(feats), data_samples)
         for name, head in self.heads.items():
-            for key, value in head.loss(feats, data_samples).items():
+            # A head of another package takes each view for a sample of its own.
+            samples = data_samples if hasattr(head, 'count_views') else [*data_samples] * num_views
+            for key, value in head.loss(feats, samples).items():
                 losses[f'{name}.{key}'] = value * self.weights[name] if 'loss' in key else value
         return losses
 
@@ -110,8 +113,13 @@ class MultiHead(EmbeddingHead):
                 feats: Features,
                 data_samples: Optional[Sequence[Optional[DataSample]]] = None) -> list[DataSample]:
         """Write ``embedding``, what the main head predicts, and all predictions below ``heads`` onto each sample."""
-        samples = write_predictions(self._name, data_samples, self.pre_logits(feats))
-        by_head = {name: head.predict(feats, [DataSample() for _ in samples]) for name, head in self.heads.items()}
+        embedding = self.pre_logits(feats)
+        samples = write_predictions(self._name, data_samples, embedding)
+        mean = embedding.unflatten(0, (-1, len(samples))).mean(0)
+        by_head = {
+            name: head.predict(feats if hasattr(head, 'count_views') else (mean, ), [DataSample() for _ in samples])
+            for name, head in self.heads.items()
+        }
         for index, sample in enumerate(samples):
             predictions = DataSample()
             for name, predicted in by_head.items():

@@ -125,6 +125,17 @@ def test_heads_of_mmpretrain_take_part():
     assert sample.embedding.shape == (5, )
 
 
+def test_heads_of_mmpretrain_see_each_view_as_a_sample():
+    head, feats = build(heads=dict(plain=dict(type='LinearClsHead'), own=dict(type='LinearHead'))), embeddings(6)
+    head.heads['own'].fc.load_state_dict(head.heads['plain'].fc.state_dict())
+    losses = head.loss((feats, ), samples(0, 1, 2))
+    torch.testing.assert_close(losses['plain.loss'], losses['own.loss'])
+    out = head.predict((feats, ), samples(0, 1, 2))
+    assert len(out) == 3
+    expected = head.heads['plain'].fc(feats.reshape(2, 3, 5).mean(0)).softmax(1)
+    torch.testing.assert_close(torch.stack([sample.heads.plain.pred_score for sample in out]), expected.detach())
+
+
 def test_mixed_labels_need_heads_that_all_take_them():
     mixed = [DataSample().set_gt_score([0.5, 0.5, 0.]) for _ in range(2)]
     both = build(heads=dict(plain=dict(type='LinearHead'), doubt=dict(type='EvidentialHead')))
