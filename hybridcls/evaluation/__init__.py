@@ -4,7 +4,11 @@ from .calibration_metric import CalibrationMetric
 from .knn_accuracy import KNNAccuracy
 from .metric_of import MetricOf
 from .ood_metric import OODMetric
+from .retrieval_metric import RetrievalMetric
 from .selective_metric import SelectiveMetric
 from .val_loss import ValLoss
 
-__all__ = ['Accuracy', 'CalibrationMetric', 'KNNAccuracy', 'MetricOf', 'OODMetric', 'SelectiveMetric', 'ValLoss']
+__all__ = [
+    'Accuracy', 'CalibrationMetric', 'KNNAccuracy', 'MetricOf', 'OODMetric', 'RetrievalMetric', 'SelectiveMetric',
+    'ValLoss'
+]

@@ -1,0 +1,91 @@
+"""Whether an image finds the others of its class: also for classes that were never trained on."""
+from collections.abc import Sequence
+from typing import Any, Optional, Union
+
+import numpy as np
+import torch
+from mmengine.device import get_device
+from mmengine.evaluator import BaseMetric
+
+from hybridcls.checks import check_number
+from hybridcls.functional import map_at_r, nearest_neighbours, precision_at_r, recall_at
+from hybridcls.registry import METRICS
+
+__all__ = ['RetrievalMetric']
+
+
+@METRICS.register_module()
+class RetrievalMetric(BaseMetric):
+    """Recall@k, R-precision and MAP@R of the evaluated images among themselves, by cosine similarity of ``embedding``.
+
+    Each image asks for its neighbours among all others. No classifier is needed, so that the classes may be others than
+    those of the training. Results are percentages, the higher the better: ``recall@1``, ..., ``precision@r``,
+    ``map@r`` (:mod:`hybridcls.functional.retrieval_scores`). (mmpretrain's RetrievalRecall takes lists that a retriever
+    with a gallery of its own has made.)
+
+    An image whose class occurs once has nothing to find, and does not ask; it can be found, wrongly. An image whose
+    embedding is not finite finds nothing and is found by nobody. The search goes block by block, on the GPU if there is
+    one, and keeps the best max(k, R) of each image: no matrix of all pairs.
+
+    Args:
+        topk (int | Sequence[int]): Which recalls. Defaults to (1, 2, 4, 8).
+        device (str, optional): Where to compute. Defaults to None: the GPU if there is one.
+        collect_device (str): As in mmengine's BaseMetric. Defaults to ``'cpu'``.
+        prefix (str, optional): In front of the names. Defaults to None, which means ``'retrieval'``.
+
+    Raises:
+        ValueError: If a ``topk`` is out of range.
+        KeyError: If the samples carry no ``embedding`` or no single ``gt_label``.
+
+    Example:
+        >>> metric = RetrievalMetric(topk=1)
+        >>> rows = torch.tensor([[1., 0.], [1., 0.1], [0., 1.], [0.1, 1.]])
+        >>> metric.process(None, [dict(embedding=row, gt_label=torch.tensor([label]))
+        ...                       for row, label in zip(rows, [5, 5, 7, 7])])
+        >>> metric.evaluate(size=4)
+        {'retrieval/recall@1': 100.0, 'retrieval/precision@r': 100.0, 'retrieval/map@r': 100.0}
+    """
+
+    default_prefix = 'retrieval'
+
+    def __init__(self,
+                 topk: Union[int, Sequence[int]] = (1, 2, 4, 8),
+                 device: Optional[str] = None,
+                 collect_device: str = 'cpu',
+                 prefix: Optional[str] = None) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        self.topk = (topk, ) if isinstance(topk, int) else tuple(topk)
+        for k in self.topk:
+            check_number('RetrievalMetric', 'topk', k, 1, integer=True)
+        self.device = device
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Keep the embedding and the label of each sample."""
+        for sample in data_samples:
+            label = sample.get('gt_label')
+            if 'embedding' not in sample or label is None or torch.as_tensor(label).numel() != 1:
+                raise KeyError('RetrievalMetric: a sample needs an embedding and exactly one gt_label; this one has '
+                               f'{sorted(sample)}. Heads of hybridcls set the embedding.')
+            # A row of an array is pickled alone, one of a tensor with the whole batch.
+            self.results.append((sample['embedding'].detach().float().cpu().numpy(), int(label)))
+
+    def compute_metrics(self, results: list[tuple[np.ndarray, int]]) -> dict[str, float]:
+        """Search and compare. Runs in the main process, on every image once."""
+        labels = torch.tensor([label for _, label in results])
+        _, own, counts = labels.unique(return_inverse=True, return_counts=True)
+        matches = counts[own] - 1
+        asking = matches > 0
+        if not asking.any():
+            return {}
+        embeddings = torch.from_numpy(np.stack([row for row, _ in results]))
+        finite = embeddings.isfinite().all(1)
+        most = int(max(matches.max(), *self.topk))
+        hits = torch.zeros(len(results), most, dtype=torch.bool)
+        k = min(most, int(finite.sum()) - 1)
+        if k >= 1:
+            _, index = nearest_neighbours(embeddings[finite], None, k, torch.device(self.device or get_device()))
+            hits[finite, :k] = labels[finite][index] == labels[finite].unsqueeze(1)
+        hits, matches = hits[asking], matches[asking]
+        scores = {f'recall@{number}': recall_at(hits, number).double() for number in self.topk}
+        scores.update({'precision@r': precision_at_r(hits, matches), 'map@r': map_at_r(hits, matches)})
+        return {name: 100 * values.mean().item() for name, values in scores.items()}

@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import pairwise_distances
+
+from hybridcls.evaluation import RetrievalMetric
+
+
+def clouds(count=90, classes=6):
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, classes, (count, ), generator=generator)
+    labels[0] = classes  # occurs once
+    centres = torch.randn(classes + 1, 5, generator=generator)
+    return centres[labels] + torch.randn(count, 5, generator=generator), labels
+
+
+def evaluated(rows, labels, size=None, **keys):
+    metric = RetrievalMetric(**keys)
+    metric.process(None, [dict(embedding=row, gt_label=label.view(1)) for row, label in zip(rows, labels, strict=True)])
+    return metric.evaluate(len(labels) if size is None else size)
+
+
+def by_loops(rows, labels, topk):
+    distances = pairwise_distances(rows.double().numpy(), metric='cosine')
+    np.fill_diagonal(distances, np.inf)
+    scores = {f'retrieval/recall@{k}': [] for k in topk}
+    scores.update({'retrieval/precision@r': [], 'retrieval/map@r': []})
+    for query, label in enumerate(labels.tolist()):
+        count = (labels == label).sum().item() - 1
+        if count == 0:
+            continue
+        own = [labels[index].item() == label for index in np.argsort(distances[query])[:-1]]
+        for k in topk:
+            scores[f'retrieval/recall@{k}'].append(any(own[:k]))
+        scores['retrieval/precision@r'].append(sum(own[:count]) / count)
+        scores['retrieval/map@r'].append(
+            sum(sum(own[:rank]) / rank for rank in range(1, count + 1) if own[rank - 1]) / count)
+    return {name: 100 * np.mean(values) for name, values in scores.items()}
+
+
+@pytest.mark.parametrize('topk', [(1, 4), (1, 50)])
+def test_by_the_full_matrix(topk):
+    rows, labels = clouds()
+    result = evaluated(rows, labels, topk=topk)
+    assert result == pytest.approx(by_loops(rows, labels, topk))
+    assert 10 < result['retrieval/map@r'] < 90
+
+
+def test_padded_samples_do_not_find_themselves():
+    rows, labels = clouds()
+    more = torch.cat([rows, rows[:5]]), torch.cat([labels, labels[:5]])
+    assert evaluated(*more, size=90) == evaluated(rows, labels)
+
+
+def test_a_model_that_has_diverged_finds_nothing():
+    rows, labels = clouds(20)
+    assert set(evaluated(rows * torch.nan, labels).values()) == {0.}
+    rows[3] = torch.inf
+    assert evaluated(rows, labels)['retrieval/recall@8'] > 0
+
+
+def test_more_neighbours_than_images_and_nothing_to_find():
+    assert evaluated(torch.eye(2), torch.tensor([1, 1]), topk=8)['retrieval/recall@8'] == 100
+    assert evaluated(torch.eye(2), torch.tensor([1, 2])) == {}
+    assert RetrievalMetric().evaluate(size=0) == {}
+
+
+def test_mistakes_are_answered():
+    with pytest.raises(ValueError, match='RetrievalMetric: topk=0'):
+        RetrievalMetric(topk=(1, 0))
+    for sample in (dict(embedding=torch.ones(2)), dict(gt_label=torch.tensor([1]))):
+        with pytest.raises(KeyError, match='needs an embedding and exactly one gt_label'):
+            RetrievalMetric().process(None, [sample])
