@@ -9,7 +9,7 @@ from torch import Tensor, cat, nn
 from hybridcls.checks import check_number
 from hybridcls.registry import MODELS
 
-from ..adapters import MergingRatio, add_token_merging
+from ..adapters import LoRASettings, MergingRatio, add_lora, add_token_merging, frozen_batchnorms
 from ..modules import CBAM, TokenLearner
 from .registered_stream import RegisteredStream
 from .timm_stream import TimmStream
@@ -37,6 +37,11 @@ class HybridBackbone(BaseModule):
         token_merging_ratio (float | Sequence[float] | dict): Share in [0, 0.5] of its tokens that each block of a plain
             vision transformer merges, or one share a block, or ``dict(r=13)`` tokens a block; the other forms are those
             of :class:`MergingSchedule`. Blocks after a TokenLearner merge nothing. 0 is off. Defaults to 0.
+        lora_rank (int | dict): Rank r of LoRA on the linear layers and 1 x 1 convolutions in the blocks of both
+            streams, whose own weights are frozen then; CBAM and TokenLearner stay trainable. A dict sets ``rank`` and
+            the other keys of :class:`LoRASettings` (``targets``, ``dropout``, ``use_dora``, ...), and under ``cnn`` or
+            ``vit`` those of one stream; ``cnn=None`` leaves that stream as it is. 0 is off. Defaults to 0.
+        lora_alpha (float, optional): The update is scaled by alpha / r. Defaults to None: alpha = r.
         with_cp (bool): Activation checkpointing in both timm streams. Defaults to False.
         init_cfg (dict, optional): mmengine's initialisation config.
 
@@ -68,6 +73,8 @@ class HybridBackbone(BaseModule):
                  use_cbam: Union[bool, dict] = False,
                  token_learner_tokens: Union[int, dict] = 0,
                  token_merging_ratio: MergingRatio = 0.,
+                 lora_rank: Union[int, dict] = 0,
+                 lora_alpha: Optional[float] = None,
                  with_cp: bool = False,
                  init_cfg: Optional[dict] = None) -> None:
         super().__init__(init_cfg)
@@ -114,8 +121,32 @@ class HybridBackbone(BaseModule):
             raise ValueError('HybridBackbone: token_learner_tokens works on the vit stream, and vit is not given.')
         elif token_merging_ratio != 0:
             raise ValueError('HybridBackbone: token_merging_ratio works on the vit stream, and vit is not given.')
+        self._frozen_batchnorms: list[nn.Module] = []
+        for name in self.stream_names:
+            settings = LoRASettings.read(lora_rank, lora_alpha, name)
+            if settings is not None:  # last, so that what the others change is seen
+                self._adapt(name, settings)
         self._token_learner_is_last = self.token_learner is not None and after_block is None
         self.out_channels = tuple(getattr(self, name).out_channels for name in self.stream_names)
+
+    def _adapt(self, name: str, settings: LoRASettings) -> None:
+        """Put LoRA on a stream."""
+        stream = getattr(self, name)
+        if settings.checkpoint == 'adapters' and not getattr(stream, 'has_weights', False):
+            raise ValueError(f"HybridBackbone: lora_rank.checkpoint='adapters' leaves the weights of the {name} stream "
+                             'out of checkpoints, and it starts from random ones, which would be lost. Set '
+                             f"{name}.pretrained=True or {name}.checkpoint_path, or checkpoint='all'.")
+        size = self.img_size or getattr(stream, 'img_size', None) or 224
+        height, width = (size, size) if isinstance(size, int) else size
+        add_lora(stream.model, settings, f'the {name} stream', image=(len(stream.mean), height, width))
+        self._frozen_batchnorms += frozen_batchnorms(stream.model)
+
+    def train(self, mode: bool = True) -> 'HybridBackbone':
+        """Set the mode; BatchNorm that LoRA has frozen stays in eval mode."""
+        super().train(mode)
+        for module in self._frozen_batchnorms:
+            module.eval()
+        return self
 
     def _place_token_learner(self, after_block: int) -> None:
         """Let the blocks after ``after_block`` see the prefix tokens and K summaries instead of all patch tokens."""

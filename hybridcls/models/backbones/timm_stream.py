@@ -41,6 +41,7 @@ class TimmStream(nn.Module):
 
     Attributes:
         model (nn.Module): The timm model.
+        has_weights (bool): It was given weights: timm's, or those of a file.
         out_channels (int): C of the output.
         img_size (tuple[int, int] | None): The only size (h, w) the model takes; None if it takes any.
 
@@ -84,6 +85,7 @@ class TimmStream(nn.Module):
         self._depths: tuple[dict[str, int], int] = ({}, 0)
         self.output = output
         self.model = create_timm_model(model_name, pretrained, checkpoint_path, drop_path_rate, img_size, timm_args)
+        self.has_weights = bool(pretrained or checkpoint_path)
         self.img_size = fixed_size(self.model)
         if output != 'vector':
             # Take off what only pooling uses, so that no parameter is left without a gradient.

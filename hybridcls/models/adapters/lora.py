@@ -1,0 +1,242 @@
+"""Low-rank adaptation of a built model, through PEFT."""
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Optional, Union
+
+import torch
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from hybridcls.checks import check_choice, check_known_keys, check_number
+
+from ..modules.shape_probe import probe_output
+from .lora_names import keep_plain_names
+from .lora_targets import QKV_SLICES, Targets, choose_layers
+
+__all__ = ['LoRA', 'LoRASettings', 'add_lora', 'frozen_batchnorms', 'lora_layers']
+
+_ADAPTER = 'default'  # PEFT's own name for the only adapter
+CHECKPOINTS = ('all', 'adapters')
+
+
+@dataclass
+class LoRASettings:
+    """How a stream is adapted.
+
+    Args:
+        rank (int): r, from 1 to the smaller side of each layer.
+        alpha (float, optional): The update is scaled by alpha / r. Defaults to None: alpha = r, a scale of 1.
+        dropout (float): Dropout before A, in [0, 1). Defaults to 0.
+        targets (str | Sequence[str], optional): Which layers; see :func:`choose_layers`. Defaults to None: all linear
+            layers and 1 x 1 convolutions of the blocks.
+        use_dora (bool): Weight-decomposed adaptation (`Liu et al. <https://arxiv.org/abs/2402.09353>`_).
+            Defaults to False.
+        use_rslora (bool): Scale by alpha / sqrt(r) instead (`Kalajdzievski <https://arxiv.org/abs/2312.03732>`_).
+            Defaults to False.
+        train_norms (bool): Leave the normalisation layers trainable. Defaults to False.
+        checkpoint (str): ``'all'``: the weights of the stream are in checkpoints too. ``'adapters'``: only what is
+            trained, so that a checkpoint has megabytes; the stream then must start from the same weights again, so it
+            needs ``pretrained=True`` or ``checkpoint_path``. Defaults to ``'all'``.
+    """
+    rank: int
+    alpha: Optional[float] = None
+    dropout: float = 0.
+    targets: Targets = None
+    use_dora: bool = False
+    use_rslora: bool = False
+    train_norms: bool = False
+    checkpoint: str = 'all'
+
+    def __post_init__(self) -> None:
+        check_number('LoRA', 'lora_rank', self.rank, 1, integer=True, advice='0 switches LoRA off.')
+        if self.alpha is not None:
+            check_number('LoRA', 'lora_alpha', self.alpha, 0, low_open=True)
+        check_number('LoRA', 'dropout', self.dropout, 0, 1, high_open=True)
+        check_choice('LoRA', 'checkpoint', self.checkpoint, CHECKPOINTS)
+
+    @classmethod
+    def read(cls, rank: Union[int, dict], alpha: Optional[float], stream: str) -> Optional['LoRASettings']:
+        """Read ``lora_rank`` (a number or a dict) and ``lora_alpha`` for one stream; None where it is off."""
+        if not isinstance(rank, dict):
+            check_number('LoRA', 'lora_rank', rank, 0, integer=True, advice='0 switches LoRA off.')
+            return cls(rank, alpha) if rank else None
+        known = (*cls.__dataclass_fields__, 'cnn', 'vit')
+        check_known_keys('LoRA: lora_rank', rank, known)
+        settings = {key: value for key, value in rank.items() if key not in ('cnn', 'vit')}
+        own = rank.get(stream, {})
+        if own is None:  # this stream is left as it is
+            return None
+        check_known_keys(f'LoRA: lora_rank.{stream}', own, cls.__dataclass_fields__)
+        settings.update(own)
+        if 'rank' not in settings:
+            raise ValueError(f'LoRA: lora_rank={dict(rank)} lacks the key rank for the stream {stream}. '
+                             f'To leave that stream as it is, add {stream}=None.')
+        settings.setdefault('alpha', alpha)
+        return cls(**settings) if settings['rank'] else None
+
+
+class LoRA:
+    """What :func:`add_lora` did to a model.
+
+    Attributes:
+        names (tuple[str, ...]): The adapted layers, by their names in the model.
+        trained (int): Numbers that are trained in the model.
+        total (int): Numbers in it, those of the adapters included.
+    """
+
+    def __init__(self, names: tuple[str, ...], trained: int, total: int, settings: LoRASettings) -> None:
+        self.names = names
+        self.trained = trained
+        self.total = total
+        self.settings = settings
+
+    def __str__(self) -> str:
+        kind = 'DoRA' if self.settings.use_dora else 'LoRA'
+        ends: dict[str, int] = {}
+        for name in self.names:
+            end = name.rsplit('.', 1)[-1]
+            ends[end] = ends.get(end, 0) + 1
+        layers = ', '.join(f'{count} {end}' for end, count in ends.items())
+        return (f'{kind} of rank {self.settings.rank} on {len(self.names)} layers ({layers}): {self.trained:,} of '
+                f'{self.total:,} numbers are trained, {100 * self.trained / self.total:.2f} %')
+
+
+def add_lora(model: nn.Module,
+             settings: LoRASettings,
+             name: str = 'the model',
+             image: Optional[tuple[int, int, int]] = None) -> LoRA:
+    r"""Adapt layers of ``model`` by low-rank updates, in place, and freeze everything else in it.
+
+    A layer :math:`W x` becomes :math:`W x + \frac{\alpha}{r} B A x` (`Hu et al. <https://arxiv.org/abs/2106.09685>`_),
+    with B = 0 at the start, so the model computes what it computed before. PEFT's layers do it. What differs from a
+    plain use of PEFT:
+
+    - timm's Swin V2, BEiT and EVA multiply by ``qkv.weight`` without calling the layer, so an adapter there would do
+      nothing, in silence. They have a switch for that (``qkv_bias_separate``), which is set here.
+    - ``'q'``, ``'k'`` and ``'v'`` adapt a slice of a fused ``qkv``: the rows of B that belong to the others stay 0. A
+      is shared by the slices of a layer.
+    - State dicts keep the names that the weights had before (``qkv.weight``), with ``qkv.lora_A.weight`` beside them:
+      checkpoints of a model with and without LoRA fit each other.
+    - BatchNorm that is frozen stays in eval mode.
+
+    Args:
+        model (nn.Module): With its pretrained weights.
+        settings (LoRASettings): How.
+        name (str): What the log calls it.
+        image (tuple[int, int, int], optional): Channels, height and width of an image that the model takes: then each
+            adapted layer is seen to act, without computing anything. Defaults to None: not checked.
+
+    Returns:
+        LoRA: What was done.
+
+    Raises:
+        ImportError: If PEFT is not installed.
+        ValueError: If no layer matches, a rank exceeds a layer, or an adapted layer is never called.
+        TypeError: If a layer that matches cannot be adapted.
+    """
+    who = f'LoRA on {name}'
+    chosen = choose_layers(who, model, settings.targets)
+    layers = dict(model.named_modules())
+    for layer_name, slices in chosen.items():
+        layer = layers[layer_name]
+        sides = (layer.in_features, layer.out_features) if isinstance(layer, nn.Linear) else \
+            (layer.in_channels, layer.out_channels)
+        if settings.rank > min(sides):
+            raise ValueError(f'{who}: lora_rank={settings.rank} exceeds the smaller side of {layer_name} ({sides[0]} '
+                             f'to {sides[1]}). Use at most {min(sides)}, or other targets.')
+        if slices and settings.use_dora:
+            raise ValueError(f'{who}: use_dora learns the length of each row of {layer_name}, which weight decay would '
+                             "shrink for the rows of slices that are left out. Give targets=['qkv'], or drop use_dora.")
+        if slices and sides[1] % 3:
+            raise ValueError(f'{who}: {layer_name} has {sides[1]} outputs, which are no three equal slices of q, k '
+                             "and v. Give targets=['qkv'].")
+    for module in layers.values():
+        if hasattr(module, 'qkv_bias_separate'):
+            module.qkv_bias_separate = True
+    _inject(model, settings, list(chosen))
+    adapted = lora_layers(model)
+    untrained = sum(_keep_slices(adapted[name], slices) for name, slices in chosen.items() if slices)
+    if settings.train_norms:
+        for module in model.modules():
+            if _is_norm(module):
+                module.requires_grad_(True)
+    if image is not None:
+        _check_that_they_act(who, model, adapted, image)
+    keep_plain_names(model, only_trained=settings.checkpoint == 'adapters')
+    params = list(model.parameters())
+    trained = sum(param.numel() for param in params if param.requires_grad) - untrained
+    done = LoRA(tuple(chosen), trained, sum(param.numel() for param in params), settings)
+    print_log(f'{name}: {done}', logger='current')
+    return done
+
+
+def lora_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Return the adapted layers of a model, by name."""
+    return {name: layer for name, layer in model.named_modules() if hasattr(layer, 'lora_A')}
+
+
+def frozen_batchnorms(model: nn.Module) -> list[nn.Module]:
+    """Return the BatchNorm layers that are not trained; in training mode their running statistics would still move."""
+    return [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)
+            and not any(param.requires_grad for param in module.parameters())]
+
+
+def _inject(model: nn.Module, settings: LoRASettings, names: list[str]) -> None:
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as error:
+        raise ImportError('LoRA needs PEFT: pip install peft') from error
+    inject_adapter_in_model(
+        LoraConfig(
+            r=settings.rank,
+            lora_alpha=settings.rank if settings.alpha is None else settings.alpha,
+            lora_dropout=settings.dropout,
+            target_modules=names,
+            use_dora=settings.use_dora,
+            use_rslora=settings.use_rslora), model, adapter_name=_ADAPTER)
+
+
+def _keep_slices(layer: Any, slices: tuple[str, ...]) -> int:
+    """Let only some of q, k and v of an adapted qkv learn; return how many numbers that leaves untrained."""
+    weight = layer.lora_B[_ADAPTER].weight
+    rows = len(weight) // 3
+    left_out = [slice(i * rows, (i + 1) * rows) for i, part in enumerate(QKV_SLICES) if part not in slices]
+    # B is 0 at the start, and rows without gradient stay 0: weight decay, momentum and SAM's climb leave 0 at 0.
+    weight.register_hook(_without_rows(left_out))
+    return sum(weight[part].numel() for part in left_out)
+
+
+def _without_rows(left_out: list[slice]) -> Callable[[Tensor], Tensor]:
+
+    def clear(gradient: Tensor) -> Tensor:
+        gradient = gradient.clone()
+        for rows in left_out:
+            gradient[rows] = 0
+        return gradient
+
+    return clear
+
+
+def _is_norm(module: nn.Module) -> bool:
+    return isinstance(module, (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)) or \
+        type(module).__name__.endswith(('Norm', 'Norm2d', 'NormAct', 'NormAct2d'))
+
+
+def _check_that_they_act(who: str, model: nn.Module, adapted: dict[str, nn.Module],
+                         image: tuple[int, int, int]) -> None:
+    called: set[str] = set()
+    handles = [layer.register_forward_pre_hook(lambda module, inputs, name=name: called.add(name))
+               for name, layer in adapted.items()]
+    try:
+        with torch.no_grad():
+            probe_output(model, image[1], image[2], channels=image[0])
+    except NotImplementedError:  # an operation without a meta form
+        return
+    finally:
+        for handle in handles:
+            handle.remove()
+    idle = [name for name in adapted if name not in called]
+    if idle:
+        raise ValueError(f'{who}: {len(idle)} adapted layers are never called by the model, which uses their weights '
+                         f'directly, so their adapters would learn nothing: {", ".join(idle[:6])}. Leave them out of '
+                         'targets.')

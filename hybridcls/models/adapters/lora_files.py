@@ -1,0 +1,99 @@
+"""Adapters as files: megabytes that PEFT can read without us."""
+import json
+from pathlib import Path
+from typing import Union
+
+from torch import Tensor, nn
+
+from .lora import lora_layers
+from .lora_names import plain_name
+
+__all__ = ['load_adapters', 'save_adapters']
+
+_ADAPTERS, _CONFIG, _REST = 'adapter_model.safetensors', 'adapter_config.json', 'trained_beside_adapters.safetensors'
+_PEFT_PREFIX = 'base_model.model.'
+
+
+def save_adapters(model: nn.Module, folder: Union[str, Path]) -> list[Path]:
+    """Write what was trained of a model with LoRA, without the frozen weights.
+
+    Args:
+        model (nn.Module): A classifier or backbone whose streams are adapted.
+        folder (str | Path): One folder a stream in it, named as in the model (``backbone.vit``), in PEFT's form:
+            ``PeftModel.from_pretrained(timm.create_model(name, pretrained=True, num_classes=0), folder)`` reads it. (Of
+            Swin V2, BEiT and EVA set ``qkv_bias_separate = True`` in the attentions first.) Beside them
+            ``trained_beside_adapters.safetensors``: everything outside the adapted streams, and norms that were
+            trained in them.
+
+    Returns:
+        list[Path]: The files.
+
+    Raises:
+        ValueError: If nothing is adapted.
+    """
+    from safetensors.torch import save_file
+    folder = Path(folder)
+    streams = _adapted_streams(model)
+    if not streams:
+        raise ValueError('save_adapters: no layer of the model is adapted; set lora_rank in its backbone.')
+    files = []
+    rest = {name: value.detach().contiguous().cpu() for name, value in model.state_dict().items()}
+    for stream_name, stream in streams.items():
+        prefix = f'{stream_name}.model.' if stream_name else 'model.'
+        trained = {plain_name(name) for name, param in stream.named_parameters() if param.requires_grad}
+        adapters: dict[str, Tensor] = {}
+        for name in [name for name in rest if name.startswith(prefix)]:
+            short = name[len(prefix):]
+            if '.lora_' in short:
+                # DoRA's magnitude is a parameter of a module in the layer, and a bare one in PEFT's files.
+                adapters[_PEFT_PREFIX + short.replace('lora_magnitude_vector.weight', 'lora_magnitude_vector')] = \
+                    rest.pop(name)
+            elif short not in trained:
+                del rest[name]
+        target = folder / (stream_name or 'backbone')
+        target.mkdir(parents=True, exist_ok=True)
+        save_file(adapters, target / _ADAPTERS)
+        config = next(iter(stream.peft_config.values())).to_dict()
+        config = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
+        (target / _CONFIG).write_text(json.dumps(config, indent=1, default=str))
+        files += [target / _ADAPTERS, target / _CONFIG]
+    save_file(rest, folder / _REST)
+    return [*files, folder / _REST]
+
+
+def load_adapters(model: nn.Module, folder: Union[str, Path]) -> None:
+    """Read what :func:`save_adapters` wrote into a model with the same adapters and the same frozen weights, in place.
+
+    Raises:
+        FileNotFoundError: If the folder is no such folder.
+        ValueError: If the adapters are not those of this model.
+    """
+    from safetensors.torch import load_file
+    folder = Path(folder)
+    if not (folder / _REST).is_file():
+        raise FileNotFoundError(f'load_adapters: {folder} holds no {_REST}, so save_adapters did not write it.')
+    state = dict(load_file(folder / _REST))
+    for stream_name in _adapted_streams(model):
+        prefix = f'{stream_name}.model.' if stream_name else 'model.'
+        path = folder / (stream_name or 'backbone') / _ADAPTERS
+        if not path.is_file():
+            raise FileNotFoundError(f'load_adapters: {path} does not exist; the saved model had no adapters there.')
+        for name, value in load_file(path).items():
+            short = name.removeprefix(_PEFT_PREFIX)
+            if short.endswith('lora_magnitude_vector'):
+                short += '.weight'
+            state[prefix + short] = value
+    own = model.state_dict()
+    wrong = [name for name, value in state.items() if name not in own or own[name].shape != value.shape]
+    lacking = [name for name in own if '.lora_' in name and name not in state]
+    if wrong or lacking:
+        what = f'{wrong[0]} is not in it, or has another shape' if wrong else f'{lacking[0]} is missing'
+        raise ValueError(f'load_adapters: {folder} is not of this model: {what}. Build it with the lora_rank and '
+                         'targets of the saved one.')
+    model.load_state_dict({**own, **state})
+
+
+def _adapted_streams(model: nn.Module) -> dict[str, nn.Module]:
+    """The timm (or other) models that hold adapters, by the names of their streams."""
+    return {name.removesuffix('model').removesuffix('.'): part for name, part in model.named_modules()
+            if name.rpartition('.')[2] == 'model' and hasattr(part, 'peft_config') and lora_layers(part)}

@@ -1,0 +1,65 @@
+"""State dicts of adapted models with the names that the weights had before."""
+import re
+from typing import Any
+
+from torch import nn
+
+__all__ = ['keep_plain_names', 'plain_name']
+
+_BASE = '.base_layer.'
+_PARTS = re.compile(r'\.(lora_A|lora_B|lora_magnitude_vector)\.default(?=\.|$)')
+
+
+def plain_name(name: str) -> str:
+    """Return the name of a parameter of an adapted model in its state dicts.
+
+    Example:
+        >>> plain_name('blocks.0.attn.qkv.base_layer.weight'), plain_name('blocks.0.attn.qkv.lora_A.default.weight')
+        ('blocks.0.attn.qkv.weight', 'blocks.0.attn.qkv.lora_A.weight')
+    """
+    return _PARTS.sub(r'.\1', name.replace(_BASE, '.'))
+
+
+def keep_plain_names(model: nn.Module, only_trained: bool = False) -> None:
+    """Let ``state_dict`` and ``load_state_dict`` of an adapted model, or of one it is a part of, use plain names.
+
+    So the weights of phase 1 go over to a phase 2 with adapters by name, a checkpoint with adapters tells the same
+    names as one without, and the adapters' own are those of PEFT. Names of PEFT's layers are understood when loading.
+
+    Args:
+        model (nn.Module): Adapted.
+        only_trained (bool): Leave out of state dicts what is frozen, buffers included. Defaults to False.
+    """
+    model.register_state_dict_post_hook(_drop_and_rename if only_trained else _rename)
+    model.register_load_state_dict_pre_hook(_fill_and_name_back if only_trained else _name_back)
+
+
+def _rename(module: nn.Module, state: dict, prefix: str, metadata: Any) -> None:
+    for name in [name for name in state if name.startswith(prefix)]:
+        # All of them are put in anew, so that the order stays.
+        value = state.pop(name)
+        state[prefix + plain_name(name[len(prefix):])] = value
+
+
+def _drop_and_rename(module: nn.Module, state: dict, prefix: str, metadata: Any) -> None:
+    trained = {name for name, param in module.named_parameters() if param.requires_grad}
+    for name in [name for name in state if name.startswith(prefix) and name[len(prefix):] not in trained]:
+        del state[name]
+    _rename(module, state, prefix, metadata)
+
+
+def _name_back(module: nn.Module, state: dict, prefix: str, *args: Any) -> None:
+    """Give the entries of a state dict the names of PEFT's layers."""
+    own = {plain_name(name): name for name in [*dict(module.named_parameters()), *dict(module.named_buffers())]}
+    for name in [name for name in state if name.startswith(prefix)]:
+        real = own.get(plain_name(name[len(prefix):]))
+        if real is not None and prefix + real != name:
+            state[prefix + real] = state.pop(name)
+
+
+def _fill_and_name_back(module: nn.Module, state: dict, prefix: str, *args: Any) -> None:
+    """The same; what a checkpoint of adapters alone leaves out is there already, and is not missing."""
+    _name_back(module, state, prefix)
+    for name, value in [*module.named_parameters(), *module.named_buffers()]:
+        if not value.requires_grad:
+            state.setdefault(prefix + name, value.detach())

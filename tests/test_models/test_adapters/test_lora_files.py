@@ -1,0 +1,87 @@
+"""Adapters as files: small, whole, and readable by PEFT alone."""
+import pytest
+import timm
+import torch
+from peft import PeftModel
+
+from hybridcls.models.adapters import load_adapters, lora_layers, save_adapters
+from hybridcls.registry import MODELS
+
+CFG = dict(
+    type='hybridcls.HybridClassifier',
+    backbone=dict(type='HybridBackbone', cnn=dict(model_name='test_convnext'),
+                  vit=dict(model_name='test_vit', img_size=32, dynamic_img_size=False), img_size=32, use_cbam=True),
+    neck=dict(type='DHAFusion', fusion_dim=8), head=dict(type='LinearHead', num_classes=3))
+
+
+def build(**lora):
+    torch.manual_seed(0)
+    return MODELS.build(dict(CFG, backbone=dict(CFG['backbone'], **lora)))
+
+
+def trained(**lora):
+    """A model whose every trained number differs from the start."""
+    model = build(**lora)
+    torch.manual_seed(1)
+    for param in model.parameters():
+        if param.requires_grad:
+            param.data += 0.1 * torch.randn_like(param)
+    return model.eval()
+
+
+@pytest.mark.parametrize('use_dora', [False, True])
+def test_what_was_saved_is_read_back(tmp_path, use_dora):
+    lora = dict(lora_rank=dict(rank=2, train_norms=True, use_dora=use_dora))
+    model, other = trained(**lora), build(**lora).eval()
+    save_adapters(model, tmp_path)
+    load_adapters(other, tmp_path)
+    x = torch.rand(2, 3, 32, 32)
+    assert torch.equal(other(x), model(x))
+    assert not torch.equal(build(**lora).eval()(x), model(x))
+    whole = sum(value.numel() * 4 for value in model.state_dict().values())
+    assert sum(path.stat().st_size for path in tmp_path.rglob('*.safetensors')) < whole / 2
+
+
+@pytest.mark.parametrize('use_dora', [False, True])
+def test_peft_reads_the_adapters_without_us(tmp_path, use_dora):
+    model = trained(lora_rank=dict(rank=2, use_dora=use_dora))
+    save_adapters(model, tmp_path)
+    plain = timm.create_model('test_vit', num_classes=0, img_size=32)
+    plain.load_state_dict(build().backbone.vit.model.state_dict())
+    theirs = PeftModel.from_pretrained(plain, tmp_path / 'backbone.vit').eval()
+    x = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(theirs(x), model.backbone.vit.model(x))
+    assert (build().backbone.vit.model.eval()(x) - theirs(x)).abs().max() > 1e-3
+
+
+def test_a_checkpoint_of_adapters_alone(tmp_path):
+    base = timm.create_model('test_vit', num_classes=0, img_size=32)
+    torch.save(base.state_dict(), tmp_path / 'vit.pth')
+    backbone = dict(CFG['backbone'], vit=dict(CFG['backbone']['vit'], checkpoint_path=str(tmp_path / 'vit.pth')),
+                    lora_rank=dict(rank=2, checkpoint='adapters', cnn=None))
+    torch.manual_seed(0)
+    model, other = (MODELS.build(dict(CFG, backbone=backbone)).eval() for _ in range(2))
+    for param in model.parameters():
+        if param.requires_grad:
+            param.data += 0.1 * torch.randn_like(param)
+    state = model.state_dict()
+    vit = [name for name in state if name.startswith('backbone.vit.')]
+    assert len(vit) == 2 * len(lora_layers(model))
+    assert all('.lora_' in name for name in vit)
+    assert any(name.startswith('backbone.cnn.model.stages') for name in state)
+    other.load_state_dict(state)  # strict: nothing is missing
+    x = torch.rand(2, 3, 32, 32)
+    assert torch.equal(other(x), model(x))
+
+
+def test_what_is_no_such_folder_or_of_another_model(tmp_path):
+    with pytest.raises(ValueError, match='no layer of the model is adapted'):
+        save_adapters(build(), tmp_path)
+    with pytest.raises(FileNotFoundError, match='save_adapters did not write it'):
+        load_adapters(build(lora_rank=2), tmp_path)
+    save_adapters(build(lora_rank=2), tmp_path)
+    with pytest.raises(ValueError, match=r'is not of this model: .*another shape'):
+        load_adapters(build(lora_rank=4), tmp_path)
+    save_adapters(build(lora_rank=dict(rank=2, targets=['qkv'], cnn=None)), tmp_path / 'b')
+    with pytest.raises(ValueError, match=r'is not of this model: .* is missing'):
+        load_adapters(build(lora_rank=dict(rank=2, targets=['qkv', 'fc1'], cnn=None)), tmp_path / 'b')
