@@ -261,6 +261,6 @@ class _ClassStatistics(torch.autograd.Function):
                     to_centres[rows] = out
             if to_units is not None:
                 to_units *= sign.unsqueeze(1)
-                if alike is not None:
-                    to_units.addr_(grad_sum, sums)
+                if alike is not None and grad_sum is not None:
+                    to_units += torch.outer(grad_sum, sums)
         return (to_units, to_centres, *[None] * 6)

@@ -129,6 +129,15 @@ def statistics_cross_entropy(statistics: ClassStatistics,
 
     Returns:
         Tensor: Shape (N,), float32 or float64.
+
+    Raises:
+        ValueError: If labels are smoothed and the statistics have no sum.
+
+    Example:
+        >>> statistics = class_statistics(torch.tensor([[0., 1.]]), torch.eye(2), torch.tensor([1]), scale=2.)
+        >>> loss = statistics_cross_entropy(statistics, 2, lambda cosine: cosine - 0.5, scale=2.)
+        >>> bool(torch.isclose(loss, torch.tensor([-1.]).exp().log1p()))
+        True
     """
     cosine = statistics.target_cosine
     if cosine_clip is not None:
@@ -136,6 +145,9 @@ def statistics_cross_entropy(statistics: ClassStatistics,
     target = scale * margin(cosine)
     losses = -F.logsigmoid(target - statistics.log_sum_exp)
     if label_smoothing:
+        if statistics.cosine_sum is None:
+            raise ValueError(f'statistics_cross_entropy: label_smoothing={label_smoothing} needs the sum of all '
+                             'cosines, and the statistics came without. Take them with_sum=True.')
         mean_logit = (scale * (statistics.cosine_sum - cosine) + target) / num_classes
         losses = losses + label_smoothing * (target - mean_logit)
     return losses

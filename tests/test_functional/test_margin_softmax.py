@@ -5,7 +5,13 @@ import pytest
 import torch
 
 import hybridcls.functional.margin_softmax as margin_softmax
-from hybridcls.functional import angular_margin_on_target, class_statistics, cosine_logits, margin_cross_entropy
+from hybridcls.functional import (
+    angular_margin_on_target,
+    class_statistics,
+    cosine_logits,
+    margin_cross_entropy,
+    statistics_cross_entropy,
+)
 
 
 def plain(embeddings, centres, labels, margin, scale, smoothing=0.):
@@ -135,6 +141,12 @@ def test_it_can_stand_in_a_compiled_function():
         loss.backward()
         outcomes.append((loss.detach(), *(tensor.grad for tensor in given)))
     torch.testing.assert_close(*outcomes)
+
+
+def test_smoothing_needs_the_sum():
+    statistics = class_statistics(torch.eye(2), torch.eye(2), torch.tensor([0, 1]))
+    with pytest.raises(ValueError, match=r'label_smoothing=0\.1 needs the sum .* with_sum=True'):
+        statistics_cross_entropy(statistics, 2, lambda cosine: cosine, label_smoothing=0.1)
 
 
 def test_margin_sees_the_cosines_and_the_norms():
