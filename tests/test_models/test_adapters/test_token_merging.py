@@ -360,3 +360,17 @@ def test_token_learner_sees_every_patch_of_a_merged_token(form, with_cp):
     assert all(param.grad is not None for param in backbone.parameters())
     twin = copy.deepcopy(backbone)
     torch.testing.assert_close(twin(images)[0], out)
+
+
+@pytest.mark.parametrize('name', ['vit_tiny_patch16_224', 'eva02_base_patch14_224', 'beit_base_patch16_224'])
+def test_lora_acts_under_merging(name):
+    patch = 14 if '14' in name else 16
+    backbone = HybridBackbone(
+        vit=dict(model_name=name, embed_dim=24, depth=2, num_heads=2, drop_path_rate=0.), img_size=4 * patch,
+        lora_rank=2, token_merging_ratio=0.25)
+    images = torch.rand(2, 3, 4 * patch, 4 * patch)
+    assert merged_tokens(backbone.vit.model, images)[-1].tokens.shape[1] == 1 + 9
+    backbone(images)[0].square().sum().backward()
+    adapters = {name: param for name, param in backbone.named_parameters() if 'lora_B' in name}
+    assert len(adapters) >= 8
+    assert all(param.grad.abs().max() > 0 for param in adapters.values())
