@@ -75,7 +75,7 @@ def class_statistics(units: Tensor,
         ClassStatistics: Of each embedding.
 
     Raises:
-        ValueError, TypeError: If the memory is no positive number, or centres cannot be K a class.
+        ValueError, TypeError: If the memory is no positive number, centres cannot be K a class, or shapes do not fit.
 
     Example:
         >>> statistics = class_statistics(torch.tensor([[0., 1.]]), torch.eye(2), torch.tensor([0]), scale=2.)
@@ -84,6 +84,9 @@ def class_statistics(units: Tensor,
     """
     if sub_centres > 1 and len(centres) % sub_centres:
         raise ValueError(f'class_statistics: {len(centres)} centres cannot be sub_centres={sub_centres} a class.')
+    if labels.shape != units.shape[:1] or centres.dim() != 2 or units.shape[1:] != centres.shape[1:]:
+        raise ValueError(f'class_statistics: embeddings {tuple(units.shape)}, centres {tuple(centres.shape)} and '
+                         f'labels {tuple(labels.shape)} do not fit; (N, D), (C * K, D) and (N,) are wanted.')
     if memory is None:
         memory = _MEMORY.get(units.device.type, _MEMORY_OF_DEVICES)
     check_number('class_statistics', 'memory', memory, 1, integer=True, advice='It is a number of bytes.')

@@ -80,7 +80,8 @@ def margin_cross_entropy(embeddings: Tensor,
         those of the largest cosine without margin, the first one of equals.
 
     Raises:
-        ValueError: If ``softmax`` is unknown.
+        ValueError: If ``softmax`` is unknown; if labels on a CPU are out of range (elsewhere to look would wait for
+            the device).
 
     Example:
         >>> import torch
@@ -90,6 +91,10 @@ def margin_cross_entropy(embeddings: Tensor,
         (True, tensor([0]))
     """
     check_choice('margin_cross_entropy', 'softmax', softmax, SOFTMAX_FORMS)
+    num_classes = len(centres) // sub_centres
+    if labels.device.type == 'cpu' and bool(((labels < 0) | (labels >= num_classes)).any()):
+        raise ValueError(f'margin_cross_entropy: labels from {int(labels.min())} to {int(labels.max())} came with '
+                         f'centres of {num_classes} classes; they must lie in [0, {num_classes - 1}].')
     if softmax == 'auto':
         softmax = 'dense' if len(embeddings) * len(centres) <= _DENSE_IS_FASTER else 'streamed'
     with outside_autocast(embeddings):
@@ -97,9 +102,8 @@ def margin_cross_entropy(embeddings: Tensor,
         if softmax == 'streamed':
             statistics = class_statistics(units, centres, labels, scale, cosine_clip, label_smoothing > 0, sub_centres,
                                           memory)
-            losses = statistics_cross_entropy(statistics, len(centres) // sub_centres,
-                                              lambda cosine: margin(cosine, lengths), scale, label_smoothing,
-                                              cosine_clip)
+            losses = statistics_cross_entropy(statistics, num_classes, lambda cosine: margin(cosine, lengths), scale,
+                                              label_smoothing, cosine_clip)
             return losses.mean(), predicted_classes(statistics, labels)
         cosine = units @ unit_rows(centres)[0].t()
         if sub_centres > 1:

@@ -232,3 +232,10 @@ def test_the_blocks_keep_to_their_memory():
 def test_wrong_settings(keys, words):
     with pytest.raises(ValueError, match=words):
         class_statistics(*batch(), **keys)
+
+
+@pytest.mark.parametrize(('rows', 'width', 'num_labels'), [(5, 4, 4), (5, 3, 5), (5, 4, 1)])
+def test_shapes_that_do_not_fit(rows, width, num_labels):
+    _, centres, _ = batch()
+    with pytest.raises(ValueError, match='do not fit'):
+        class_statistics(torch.ones(rows, width), centres, torch.zeros(num_labels, dtype=torch.int64))

@@ -143,6 +143,26 @@ def test_it_can_stand_in_a_compiled_function():
     torch.testing.assert_close(*outcomes)
 
 
+@pytest.mark.parametrize('form', FORMS)
+@pytest.mark.parametrize('label', [-1, 3])
+def test_labels_out_of_range(form, label):
+    with pytest.raises(ValueError, match=rf'labels from .*{label}.* came with centres of 3 classes; .* in \[0, 2\]'):
+        margin_cross_entropy(torch.ones(2, 4), torch.ones(3, 4), torch.tensor([1, label]), lambda cosine, norm: cosine,
+                             **form)
+
+
+def test_deterministic_algorithms_have_all_that_is_needed():
+    *inputs, labels = trained(50, 8, 0.3)
+    given = [tensor.requires_grad_() for tensor in inputs]
+    torch.use_deterministic_algorithms(True)
+    try:
+        margin_cross_entropy(*given, labels, lambda cosine, norm: cosine, 16., 0.1, softmax='streamed',
+                             memory=1000)[0].backward()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert given[1].grad.isfinite().all()
+
+
 def test_smoothing_needs_the_sum():
     statistics = class_statistics(torch.eye(2), torch.eye(2), torch.tensor([0, 1]))
     with pytest.raises(ValueError, match=r'label_smoothing=0\.1 needs the sum .* with_sum=True'):

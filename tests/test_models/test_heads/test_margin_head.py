@@ -68,9 +68,10 @@ def test_half_precision_weights_predict_in_float32():
     assert head(torch.randn(2, 5, dtype=torch.float16)).dtype == torch.float32
 
 
+@pytest.mark.parametrize('softmax', ['dense', 'streamed'])
 @pytest.mark.parametrize('sign', [1., -1.])
-def test_embedding_on_a_centre(sign):
-    head = build()
+def test_embedding_on_a_centre(sign, softmax):
+    head = build(softmax=softmax)
     feats = (sign * 7 * head.weight.detach()).requires_grad_()
     losses = head.loss((feats, ), samples(0, 1, 2))
     losses['loss'].backward()
