@@ -16,8 +16,10 @@ __all__ = ['SOFTMAX_FORMS', 'cosine_logits', 'margin_cross_entropy', 'predicted_
 
 SOFTMAX_FORMS = ('auto', 'dense', 'streamed')
 
-# Logits up to which dense was the faster form on a CPU: beyond, their memory is fetched anew from the system each time.
-_DENSE_IS_FASTER = 2**22
+# Numbers in the logits and in the normalised centres together, up to which dense is the faster form: measured on a CPU,
+# where larger tensors are fetched anew from the system in each step. On a GPU a block costs launches, not pages.
+_DENSE_IS_FASTER = dict(cpu=2**20)
+_DENSE_IS_FASTER_ON_DEVICES = 2**24
 
 
 def cosine_logits(embeddings: Tensor, centres: Tensor, sub_centres: int = 1) -> Tensor:
@@ -58,7 +60,7 @@ def margin_cross_entropy(embeddings: Tensor,
 
     - ``'dense'`` holds N x C logits, several times over with what autograd saves of them. It has second derivatives.
     - ``'streamed'`` visits the classes block by block (:func:`class_statistics`), and needs memory linear in N and C.
-    - ``'auto'``: dense where few logits make it the faster one, streamed above.
+    - ``'auto'``: dense where few classes make it the faster one (on a CPU up to (N + D) C = 2^20), streamed above.
 
     Args:
         embeddings (Tensor): Shape (N, D), any length and floating dtype.
@@ -96,7 +98,9 @@ def margin_cross_entropy(embeddings: Tensor,
         raise ValueError(f'margin_cross_entropy: labels from {int(labels.min())} to {int(labels.max())} came with '
                          f'centres of {num_classes} classes; they must lie in [0, {num_classes - 1}].')
     if softmax == 'auto':
-        softmax = 'dense' if len(embeddings) * len(centres) <= _DENSE_IS_FASTER else 'streamed'
+        size = (len(embeddings) + embeddings.shape[1]) * len(centres)
+        most = _DENSE_IS_FASTER.get(embeddings.device.type, _DENSE_IS_FASTER_ON_DEVICES)
+        softmax = 'dense' if size <= most else 'streamed'
     with outside_autocast(embeddings):
         units, lengths = unit_rows(embeddings)
         if softmax == 'streamed':

@@ -121,6 +121,9 @@ def test_which_form_is_chosen():
 
     assert form_of(8, 10) == 'dense'
     assert form_of(8, 10, softmax='streamed') == 'streamed'
+    assert form_of(62, 2**14) == 'dense'
+    assert form_of(62, 2**14 + 1) == 'streamed'
+    assert form_of(1, 70_000) == 'dense'
     assert form_of(64, 70_000) == 'streamed'
     assert form_of(64, 70_000, softmax='dense') == 'dense'
     with pytest.raises(ValueError, match="softmax='stream' is not one of"):
