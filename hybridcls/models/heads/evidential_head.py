@@ -69,6 +69,7 @@ class EvidentialHead(ClassificationHead):
 
     def loss(self, feats: Features, data_samples: Sequence[DataSample]) -> dict[str, Tensor]:
         """Return ``loss``; for the log ``kl`` and its weight ``kl_weight`` now; with hard labels ``accuracy_top-1``."""
+        self.warn_of_bad_embeddings(self.pre_logits(feats), data_samples)
         evidence = self.evidence(feats)
         targets = read_targets(self._name, data_samples, evidence.device, self.num_classes)
         targets = targets.repeat(self.count_views(evidence, data_samples), *[1] * (targets.dim() - 1))

@@ -75,6 +75,7 @@ class LinearHead(ClassificationHead):
 
     def loss(self, feats: Features, data_samples: Sequence[DataSample]) -> dict[str, Tensor]:
         """Return ``loss`` and, with hard labels, ``accuracy_top-k`` in percent."""
+        self.warn_of_bad_embeddings(self.pre_logits(feats), data_samples)
         logits = self(feats)
         targets = read_targets('LinearHead', data_samples, logits.device, self.num_classes)
         num_views = self.count_views(logits, data_samples)

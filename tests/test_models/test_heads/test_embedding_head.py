@@ -161,3 +161,15 @@ def test_works_in_mmpretrains_classifier(name):
     losses['loss'].backward()
     assert model(torch.randn(2, 3, 8, 8), samples(0, 1), mode='predict')[0].embedding.shape == (32, )
     assert model(torch.randn(2, 3, 8, 8)).shape[0] == 2
+
+
+@pytest.mark.parametrize('head_name', ['LinearHead', 'ArcFaceHead', 'AdaFaceHead', 'EvidentialHead'])
+def test_an_embedding_that_is_not_finite_is_named_and_spoils_the_loss(head_name, monkeypatch):
+    said = []
+    monkeypatch.setattr('hybridcls.models.heads.embedding_head.print_log', lambda text, *_, **__: said.append(text))
+    head, feats, given = build(head_name), embeddings(4).detach(), samples(0, 1, 2, 0)
+    feats[2, 1] = torch.nan
+    given[2].set_metainfo(dict(img_path='cat/7.jpg'))
+    assert not head.loss((feats, ), given)['loss'].isfinite()
+    assert len(said) == 1
+    assert f'{head_name}: 1 of 4 embeddings are NaN or infinite, first that of cat/7.jpg' in said[0]
