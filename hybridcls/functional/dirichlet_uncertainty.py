@@ -1,4 +1,5 @@
 """How unsure a Dirichlet distribution over class probabilities is, and of what kind its doubt is."""
+import math
 from typing import NamedTuple
 
 import torch
@@ -80,8 +81,7 @@ def dirichlet_entropy(evidence: Tensor) -> Tensor:
         >>> dirichlet_entropy(torch.tensor([[0., 0., 0.], [9., 0., 0.]]))  # the uniform density on a triangle is 2
         tensor([-0.6931, -2.9823], dtype=torch.float64)
     """
-    uniform = torch.lgamma(torch.tensor(float(evidence.shape[1]), dtype=torch.float64, device=evidence.device))
-    return -dirichlet_kl_to_uniform(evidence) - uniform
+    return -dirichlet_kl_to_uniform(evidence) - math.lgamma(evidence.shape[1])
 
 
 def _digamma_above_log(x: Tensor) -> Tensor:

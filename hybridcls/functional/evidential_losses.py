@@ -1,4 +1,5 @@
 """The losses of evidential classification: a Dirichlet distribution against labels, hard or soft."""
+import math
 from typing import Any
 
 import torch
@@ -126,8 +127,7 @@ class _KLToUniform(torch.autograd.Function):
         total = evidence.sum(1)
         strength = total + num_classes
         each = torch.digamma(alpha).mul_(evidence).sub_(torch.lgamma(alpha))
-        uniform = torch.lgamma(strength.new_tensor(float(num_classes)))
-        return each.sum(1) + (torch.lgamma(strength) - uniform - total * torch.digamma(strength))
+        return each.sum(1) + (torch.lgamma(strength) - math.lgamma(num_classes) - total * torch.digamma(strength))
 
     @staticmethod
     @once_differentiable

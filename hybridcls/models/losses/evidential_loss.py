@@ -122,7 +122,7 @@ class EvidentialLoss(nn.Module):
         dtype = torch.float64 if evidence.dtype == torch.float64 else torch.float32
         data = evidential_data_loss(evidence, targets, self.form).mean().to(dtype)
         kl = dirichlet_kl_to_uniform(misleading_evidence(evidence, targets)).mean().to(dtype)
-        return EvidentialTerms(data, kl, kl.new_tensor(self.kl_weight_now(evidence.shape[1], position)))
+        return EvidentialTerms(data, kl, torch.full_like(kl, self.kl_weight_now(evidence.shape[1], position)).detach())
 
     def total(self, data: Tensor, kl: Tensor, kl_weight: Tensor) -> Tensor:
         """Put the terms together."""
