@@ -113,8 +113,6 @@ class HybridBackbone(BaseModule):
             self.vit = _build_stream('vit', dict(vit, output=output), self.img_size, 0.2, with_cp)
             if token_learner:
                 self.token_learner = TokenLearner(self.vit.out_channels, **token_learner)
-                if after_block is not None:
-                    self._place_token_learner(after_block)
             if token_merging_ratio != 0:
                 add_token_merging(self.vit, token_merging_ratio, stop_after=after_block)
         elif token_learner:
@@ -126,6 +124,9 @@ class HybridBackbone(BaseModule):
             settings = LoRASettings.read(lora_rank, lora_alpha, name)
             if settings is not None:  # last, so that what the others change is seen
                 self._adapt(name, settings)
+        if self.token_learner is not None and after_block is not None:
+            # Not before LoRA, which looks at the shapes inside the stream alone.
+            self._place_token_learner(after_block)
         self._token_learner_is_last = self.token_learner is not None and after_block is None
         self.out_channels = tuple(getattr(self, name).out_channels for name in self.stream_names)
 

@@ -219,3 +219,13 @@ def test_an_adapter_that_would_never_act_is_an_error():
 
     with pytest.raises(ValueError, match=r'1 adapted layers are never called .*: used\. Leave them out'):
         add_lora(Direct(), LoRASettings(rank=1), image=(3, 4, 4))
+
+
+def test_a_token_learner_inside_of_the_stream_is_left_alone():
+    backbone = HybridBackbone(vit=dict(MODELS['vit'], drop_path_rate=0.), img_size=32, lora_rank=2,
+                              token_learner_tokens=dict(num_tokens=2, after_block=3))
+    backbone(images('vit'))[0].square().sum().backward()
+    trained = {name for name, param in backbone.named_parameters() if param.requires_grad}
+    assert {name for name in trained if 'lora_' not in name} == {
+        f'token_learner.{name}' for name, _ in backbone.token_learner.named_parameters()}
+    assert all(backbone.get_parameter(name).grad is not None for name in trained)
