@@ -2,7 +2,7 @@
 import itertools
 import math
 from collections.abc import Iterator
-from typing import Optional
+from typing import Any, Optional
 
 import numpy as np
 from mmengine.dist import get_dist_info
@@ -68,7 +68,7 @@ class PKSampler(Sampler):
     """
 
     def __init__(self,
-                 sampler: Sampler,
+                 sampler: Any,
                  batch_size: int,
                  images_per_class: int,
                  classes_per_batch: Optional[int] = None,

@@ -66,6 +66,9 @@ class HybridBackbone(BaseModule):
         [(2, 96, 2, 2), (2, 64)]
     """
 
+    cnn: Any  # TimmStream or RegisteredStream
+    vit: Any
+
     def __init__(self,
                  cnn: Optional[dict] = None,
                  vit: Optional[dict] = None,
@@ -90,7 +93,7 @@ class HybridBackbone(BaseModule):
         after_block = token_learner.pop('after_block', None) if token_learner else None
         self.stream_names = tuple(name for name, cfg in (('cnn', cnn), ('vit', vit)) if cfg is not None)
 
-        self.cbam: Optional[CBAM] = None
+        self.cbam: Any = None
         if cnn is not None:
             output = dict(cnn).get('output', 'map')
             self.cnn = _build_stream('cnn', dict(cnn, output=output), self.img_size, 0., with_cp)
@@ -102,7 +105,7 @@ class HybridBackbone(BaseModule):
         elif use_cbam:
             raise ValueError('HybridBackbone: use_cbam works on the map of the CNN stream, and cnn is not given.')
 
-        self.token_learner: Optional[TokenLearner] = None
+        self.token_learner: Any = None
         if vit is not None:
             default = 'tokens' if token_learner and after_block is None else 'vector'
             output = dict(vit).get('output', default)
@@ -204,7 +207,7 @@ class HybridBackbone(BaseModule):
         return max(self._after(getattr(self, name)) for name in self.stream_names)
 
     @staticmethod
-    def _after(stream: nn.Module) -> tuple[int, int]:
+    def _after(stream: Any) -> tuple[int, int]:
         """The last depth of a stream."""
         first = next(name for name, _ in stream.named_parameters())
         count = stream.get_layer_depth(first, '')[1]

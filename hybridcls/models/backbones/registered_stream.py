@@ -38,6 +38,10 @@ class RegisteredStream(nn.Module):
         ValueError: If the backbone gives no feature of the wanted form.
     """
 
+    model: Any
+    mean: Tensor
+    std: Tensor
+
     def __init__(self,
                  backbone: dict,
                  output: str = 'map',

@@ -116,14 +116,14 @@ def _watched_loading() -> Iterator[list]:
         results.append(plain(module, *args, **kwargs))
         return results[-1]
 
-    nn.Module.load_state_dict = watched  # type: ignore[method-assign]
+    nn.Module.load_state_dict = watched  # type: ignore[method-assign, assignment]
     try:
         yield results
     finally:
         nn.Module.load_state_dict = plain  # type: ignore[method-assign]
 
 
-def _check_loaded(model: nn.Module, loadings: list) -> None:
+def _check_loaded(model: Any, loadings: list) -> None:
     classifier = model.pretrained_cfg.get('classifier') or ()
     names = (classifier, ) if isinstance(classifier, str) else tuple(classifier)
     heads = {name.split('.')[0] for name in names}

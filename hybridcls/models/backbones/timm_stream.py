@@ -60,6 +60,10 @@ class TimmStream(nn.Module):
         (torch.Size([2, 96, 2, 2]), 96)
     """
 
+    model: Any  # timm's models have more than nn.Module declares
+    mean: Tensor
+    std: Tensor
+
     def __init__(self,
                  model_name: str,
                  output: str = 'vector',

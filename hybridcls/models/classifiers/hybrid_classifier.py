@@ -68,6 +68,10 @@ class HybridClassifier(BaseClassifier):
         torch.Size([2, 3])
     """
 
+    backbone: Any
+    neck: Any
+    head: Any
+
     def __init__(self,
                  backbone: Union[dict, nn.Module],
                  neck: Union[dict, nn.Module, None] = None,
@@ -85,10 +89,10 @@ class HybridClassifier(BaseClassifier):
         built_neck = None if neck is None else _build('neck', neck, in_channels=channels)
         if built_neck is not None:
             channels = _channels_of(built_neck, default=channels)
-        apart = isinstance(channels, tuple) and len(channels) > 1 and getattr(built_backbone, 'stream_names', None)
-        if apart and head is not None:
+        streams = getattr(built_backbone, 'stream_names', ())
+        if head is not None and len(streams) > 1 and isinstance(channels, tuple) and len(channels) > 1:
             what = 'no neck joins them' if built_neck is None else f'{type(built_neck).__name__} does not join them'
-            raise ValueError(f'HybridClassifier: the backbone has {len(channels)} streams and {what}, so the head '
+            raise ValueError(f'HybridClassifier: the backbone has {len(streams)} streams and {what}, so the head '
                              "would see only the last. Set neck=dict(type='DHAFusion') or "
                              "neck=dict(type='ConcatFusion').")
         width = channels[-1] if isinstance(channels, tuple) else channels
@@ -157,7 +161,7 @@ class HybridClassifier(BaseClassifier):
             return self.loss(inputs, data_samples)
         return self.predict(inputs, data_samples)
 
-    def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
+    def loss(self, inputs: Tensor, data_samples: Any) -> dict[str, Tensor]:
         """Return the named losses of a batch: the head's, and those of a teacher if one is attached."""
         if self.grad_cache is None or not self.training:
             features = self.extract_feat(inputs)
@@ -195,16 +199,16 @@ class HybridClassifier(BaseClassifier):
         ``val_losses``, so that their mean over the samples (metric ``ValLoss``) is right with a smaller last batch.
         Images without labels, or of unknown categories (label -1), carry none and take no part in them.
         """
-        data = self.data_preprocessor(data, False)
-        samples = data.get('data_samples')
-        features = self.extract_feat(data['inputs'])
+        batch: Any = self.data_preprocessor(data, False)
+        samples = batch.get('data_samples')
+        features = self.extract_feat(batch['inputs'])
         losses, rows = {}, []
         if samples and ('gt_label' in samples[0] or 'gt_score' in samples[0]):
             rows = known_rows(samples)
         if rows:
             # First, because predictions overwrite nothing that a loss reads, but a loss may add to no sample.
             losses = self._loss(_rows_of(features, rows, len(samples)), [samples[row] for row in rows])
-        predictions = self._predict(data['inputs'], features, samples)
+        predictions = self._predict(batch['inputs'], features, samples)
         if losses:
             values = {name: value.detach().float().mean().cpu() for name, value in losses.items()}
             for row in rows:
