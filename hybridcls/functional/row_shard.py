@@ -17,17 +17,17 @@ class RowShard(NamedTuple):
 
     Args:
         first (int): The first row of this process.
-        count (int): Its number of rows, perhaps 0.
+        size (int): Its number of rows, perhaps 0.
         total (int): Rows on all processes.
 
     Example:
         >>> [RowShard.cut(5, rank, 4) for rank in (0, 2, 3)]
-        [RowShard(first=0, count=2, total=5), RowShard(first=4, count=1, total=5), RowShard(first=5, count=0, total=5)]
+        [RowShard(first=0, size=2, total=5), RowShard(first=4, size=1, total=5), RowShard(first=5, size=0, total=5)]
         >>> RowShard.of_this_process(5)  # alone
-        RowShard(first=0, count=5, total=5)
+        RowShard(first=0, size=5, total=5)
     """
     first: int
-    count: int
+    size: int
     total: int
 
     @classmethod
@@ -49,4 +49,4 @@ class RowShard(NamedTuple):
     @property
     def is_whole(self) -> bool:
         """Whether this process holds everything."""
-        return self.count == self.total and num_processes() == 1
+        return self.size == self.total and num_processes() == 1

@@ -70,7 +70,7 @@ def sharded_margin_cross_entropy(embeddings: Tensor,
         own_labels, first = all_labels - shard.first, shard.first
         classes = None
         if sample_rate < 1:
-            classes, own_labels = sample_classes(own_labels, shard.count, sample_rate)
+            classes, own_labels = sample_classes(own_labels, shard.size, sample_rate)
             centres = _ChosenRows.apply(centres, _rows_of(classes, sub_centres))
         own = class_statistics(everyones, centres, own_labels, scale, cosine_clip, label_smoothing > 0, sub_centres,
                                memory)
@@ -106,8 +106,8 @@ def sharded_cosine_logits(embeddings: Tensor, centres: Tensor, shard: RowShard, 
         everyones, _, counts = _gather(unit_rows(embeddings)[0])
         cosines = everyones @ unit_rows(centres)[0].t()
         if sub_centres > 1:  # not -1, which an empty share leaves open
-            cosines = cosines.unflatten(1, (shard.count, sub_centres)).amax(2)
-        return _ToOwners.apply(cosines, counts, [other.count for other in shard.of_all_processes()])
+            cosines = cosines.unflatten(1, (shard.size, sub_centres)).amax(2)
+        return _ToOwners.apply(cosines, counts, [other.size for other in shard.of_all_processes()])
 
 
 def _gather(units: Tensor, labels: Optional[Tensor] = None) -> tuple[Tensor, Optional[Tensor], list[int]]:

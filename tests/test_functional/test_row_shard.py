@@ -10,7 +10,7 @@ def test_rows_are_cut_as_torch_chunk_cuts_them(total, processes):
     shards = [RowShard.cut(total, rank, processes) for rank in range(processes)]
     chunks = torch.arange(total).chunk(processes)
     for rank, shard in enumerate(shards):
-        rows = list(range(shard.first, shard.first + shard.count))
+        rows = list(range(shard.first, shard.first + shard.size))
         assert rows == (chunks[rank].tolist() if rank < len(chunks) else [])
         assert shard.total == total
 

@@ -41,13 +41,13 @@ def one_case(rank, case):
     embeddings, centres, labels = batch(**case)
     shard = RowShard.of_this_process(case['classes'])
     embeddings = embeddings.split(COUNTS)[rank].clone().requires_grad_()
-    own = centres[shard.first:shard.first + shard.count].clone().requires_grad_()
+    own = centres[shard.first:shard.first + shard.size].clone().requires_grad_()
     own_labels = labels.split(COUNTS)[rank]
     rate = case.get('sample_rate', 1.)
     torch.manual_seed(10 + rank)
-    drawn = torch.arange(shard.count)
+    drawn = torch.arange(shard.size)
     if rate < 1:
-        drawn, _ = sample_classes(labels - shard.first, shard.count, rate)
+        drawn, _ = sample_classes(labels - shard.first, shard.size, rate)
     torch.manual_seed(10 + rank)
     loss, predicted = sharded_margin_cross_entropy(
         embeddings, own.flatten(0, 1), own_labels, margin, shard, 8., sample_rate=rate, **settings(case))

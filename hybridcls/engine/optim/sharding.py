@@ -120,7 +120,7 @@ def to_layout_of(value: Tensor, like: Tensor) -> Tensor:
         ValueError: If the shapes differ.
     """
     if is_row_shard(like) and value.shape == (like.row_shard.total, *like.shape[1:]):
-        value = value[like.row_shard.first:like.row_shard.first + like.row_shard.count]
+        value = value[like.row_shard.first:like.row_shard.first + like.row_shard.size]
     if value.shape != like.shape:
         raise ValueError(f'shape {tuple(value.shape)} was saved, and {tuple(like.shape)} is wanted')
     if is_dtensor(like) and not is_dtensor(value):

@@ -127,7 +127,7 @@ class MarginHead(ClassificationHead):
         self.class_shard = RowShard.of_this_process(num_classes) if shard_classes else RowShard(
             0, num_classes, num_classes)
         centres = (sub_centres, self.in_channels) if sub_centres > 1 else (self.in_channels, )
-        self.weight = nn.Parameter(torch.empty(self.class_shard.count, *centres))
+        self.weight = nn.Parameter(torch.empty(self.class_shard.size, *centres))
         if shard_classes:
             shard_rows(self, 'weight', self.class_shard)
         self.reset_parameters()

@@ -68,8 +68,8 @@ def draw_rows(rows: Tensor, shard: RowShard, std: float) -> None:
     if rows.is_meta:
         return
     seed = int(torch.randint(2**62, (), device='cpu'))
-    last = shard.first + shard.count
-    for block in range(shard.first // _BLOCK, math.ceil(last / _BLOCK) if shard.count else 0):
+    last = shard.first + shard.size
+    for block in range(shard.first // _BLOCK, math.ceil(last / _BLOCK) if shard.size else 0):
         start = block * _BLOCK
         generator = torch.Generator().manual_seed(seed + block)
         drawn = torch.empty((min(_BLOCK, shard.total - start), *rows.shape[1:]), device='cpu').normal_(
@@ -112,8 +112,8 @@ def gather_whole(rows: Tensor, shard: RowShard, most: int = 64 * 2**20) -> Tenso
     whole = torch.empty((shard.total if is_first else 0, *rows.shape[1:]), dtype=rows.dtype)
     step = max(1, most // max(1, rows.element_size() * math.prod(rows.shape[1:])))
     for rank, other in enumerate(shard.of_all_processes()):
-        for first in range(0, other.count, step):
-            last = min(first + step, other.count)
+        for first in range(0, other.size, step):
+            last = min(first + step, other.size)
             if is_first:
                 part = rows[first:last] if rank == 0 else rows.new_empty((last - first, *rows.shape[1:]))
                 if rank:
@@ -126,7 +126,7 @@ def gather_whole(rows: Tensor, shard: RowShard, most: int = 64 * 2**20) -> Tenso
 
 def own_rows(whole: Tensor, shard: RowShard) -> Tensor:
     """The rows of this process of a whole matrix, a view."""
-    return whole[shard.first:shard.first + shard.count]
+    return whole[shard.first:shard.first + shard.size]
 
 
 def _show_whole(module: nn.Module, state_dict: dict, prefix: str, local_metadata: Any) -> None:

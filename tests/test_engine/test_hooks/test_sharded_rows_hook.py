@@ -121,7 +121,7 @@ def test_two_processes_then_one_then_two_equal_one(tmp_path):
 
 def sharded_model(ignored=True):
     model = nn.Linear(3, 2)
-    shard_rows(model, 'weight', RowShard(first=0, count=2, total=4))
+    shard_rows(model, 'weight', RowShard(first=0, size=2, total=4))
     if ignored:
         leave_to_processes(model)
     return model

@@ -20,7 +20,7 @@ def group(tmp_path):
 def parameters():
     """A plain one, and two of three rows of another."""
     plain, rows = nn.Parameter(torch.ones(2)), nn.Parameter(torch.zeros(2, 3))
-    rows.row_shard = RowShard(first=1, count=2, total=3)
+    rows.row_shard = RowShard(first=1, size=2, total=3)
     return [plain, rows]
 
 
