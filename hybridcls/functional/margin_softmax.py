@@ -1,6 +1,6 @@
 """Cross entropy over scaled cosines, with a margin on the own class."""
 from collections.abc import Callable
-from typing import Optional
+from typing import Optional, Union
 
 import torch
 import torch.nn.functional as F
@@ -122,7 +122,7 @@ def margin_cross_entropy(embeddings: Tensor,
 
 
 def statistics_cross_entropy(statistics: ClassStatistics,
-                             num_classes: int,
+                             num_classes: Union[int, Tensor],
                              margin: Callable[[Tensor], Tensor],
                              scale: float = 64.,
                              label_smoothing: float = 0.,
@@ -131,7 +131,7 @@ def statistics_cross_entropy(statistics: ClassStatistics,
 
     Args:
         statistics (ClassStatistics): Over all classes; with ``cosine_sum`` if labels are smoothed.
-        num_classes (int): C.
+        num_classes (int | Tensor): C; or, where it is not known without waiting for the device, once an embedding.
         margin (Callable): From the own cosines, shape (N,), to the target logits before the scale, shape (N,).
         scale, label_smoothing, cosine_clip: As in :func:`margin_cross_entropy`, and as the statistics were made with.
 

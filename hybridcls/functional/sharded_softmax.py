@@ -66,9 +66,10 @@ def sharded_margin_cross_entropy(embeddings: Tensor,
     """
     with outside_autocast(embeddings):
         units, lengths = unit_rows(embeddings)
-        everyones, all_labels, counts = _gather(units, labels)
-        own_labels, first = all_labels - shard.first, shard.first
-        classes = None
+        everyones, counts = _gather(units)
+        (all_labels, ), _ = gather_rows(labels, counts=counts)
+        own_labels = all_labels - shard.first
+        classes: Optional[Tensor] = None
         if sample_rate < 1:
             classes, own_labels = sample_classes(own_labels, shard.size, sample_rate)
             centres = _ChosenRows.apply(centres, _rows_of(classes, sub_centres))
@@ -76,10 +77,11 @@ def sharded_margin_cross_entropy(embeddings: Tensor,
                                memory)
         if classes is not None and len(classes):
             own = own._replace(best_class=classes[own.best_class])
-        own = own._replace(best_class=own.best_class + first)
+        own = own._replace(best_class=own.best_class + shard.first)
         statistics, drawn = _exchange(own, len(centres) // sub_centres, counts)
-        losses = statistics_cross_entropy(statistics, shard.total if classes is None else drawn,
-                                          lambda cosine: margin(cosine, lengths), scale, label_smoothing, cosine_clip)
+        num_classes = shard.total if classes is None else drawn
+        losses = statistics_cross_entropy(statistics, num_classes, lambda cosine: margin(cosine, lengths), scale,
+                                          label_smoothing, cosine_clip)
         return losses.sum() * (len(counts) / max(1, sum(counts))), predicted_classes(statistics, labels)
 
 
@@ -103,18 +105,18 @@ def sharded_cosine_logits(embeddings: Tensor, centres: Tensor, shard: RowShard, 
         tensor([[1., 0.]])
     """
     with outside_autocast(embeddings):
-        everyones, _, counts = _gather(unit_rows(embeddings)[0])
+        everyones, counts = _gather(unit_rows(embeddings)[0])
         cosines = everyones @ unit_rows(centres)[0].t()
         if sub_centres > 1:  # not -1, which an empty share leaves open
             cosines = cosines.unflatten(1, (shard.size, sub_centres)).amax(2)
         return _ToOwners.apply(cosines, counts, [other.size for other in shard.of_all_processes()])
 
 
-def _gather(units: Tensor, labels: Optional[Tensor] = None) -> tuple[Tensor, Optional[Tensor], list[int]]:
-    """Return everybody's units, with a gradient that DDP may average, everybody's labels, and rows a process."""
+def _gather(units: Tensor) -> tuple[Tensor, list[int]]:
+    """Return everybody's units, with a gradient that DDP may average, and the number of rows of each process."""
     counts = row_counts(units)
-    everyones = gather_rows(_Scaled.apply(units, num_processes()), counts=counts)[0][0]
-    return everyones, None if labels is None else gather_rows(labels, counts=counts)[0][0], counts
+    (everyones, ), _ = gather_rows(_Scaled.apply(units, num_processes()), counts=counts)
+    return everyones, counts
 
 
 def _exchange(own: ClassStatistics, num_classes: int, counts: list[int]) -> tuple[ClassStatistics, Tensor]:

@@ -73,7 +73,8 @@ def work(rank: int, args: argparse.Namespace, folder: str) -> None:
         steps[number]()
 
     if rank == 0:
-        names = ['one process', f'{args.processes} processes', f'{args.processes} processes, {args.sample_rate:g} drawn']
+        sharded = f'{args.processes} processes'
+        names = ['one process', sharded, f'{sharded}, {args.sample_rate:g} drawn']
         timings = interleaved_timings(
             {name: (lambda number=number: do(number)) for number, name in enumerate(names)}, rounds=args.rounds,
             clock=time.process_time if args.clock == 'cpu' else time.perf_counter)

@@ -103,7 +103,8 @@ class ShardedRowsHook(Hook):
             for entry in sharded_parameters(model):
                 whole = gather_whole(entry.param.detach(), entry.shard)
                 if is_main_process():
-                    entry.module.gathered_rows = {**getattr(entry.module, 'gathered_rows', {}), entry.own_name: whole}
+                    gathered = getattr(entry.module, 'gathered_rows', {})
+                    vars(entry.module)['gathered_rows'] = {**gathered, entry.own_name: whole}
                     self._holders.append(entry.module)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
@@ -134,11 +135,11 @@ class ShardedRowsHook(Hook):
                     state[key] = own_rows(value, shard).clone()  # the whole can be freed
 
 
-def _bare(model: nn.Module) -> nn.Module:
+def _bare(model: Any) -> Any:
     return model.module if is_model_wrapper(model) else model
 
 
-def _draw_weights(model: nn.Module, names: set[str]) -> None:
+def _draw_weights(model: Any, names: set[str]) -> None:
     if hasattr(model, 'init_weights'):
         model.init_weights()
         for name, value in model.state_dict().items():

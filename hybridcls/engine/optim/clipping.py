@@ -63,9 +63,8 @@ def clip_pieces(params: Sequence[nn.Parameter],
         RuntimeError: If the norm is not finite and that is an error.
     """
     del foreach
-    params = [param for param in params if param.grad is not None]
-    grads = [param.grad for param in params]
-    norm = shards.norm(grads, params, float(norm_type))
+    grads = [param.grad for param in params if param.grad is not None]
+    norm = shards.norm(grads, [param for param in params if param.grad is not None], float(norm_type))
     if error_if_nonfinite and not torch.isfinite(norm):
         raise RuntimeError(f'clip_grad: the norm of the gradient is {float(norm)}.')
     if grads:

@@ -15,7 +15,7 @@ def is_dtensor(value: Any) -> bool:
     return type(value).__name__ == 'DTensor' or type(getattr(value, 'data', None)).__name__ == 'DTensor'
 
 
-def is_row_shard(param: Tensor) -> bool:
+def is_row_shard(param: Any) -> bool:
     """Whether this process holds some rows of ``param``, a matrix, and other processes hold the others."""
     return getattr(param, 'row_shard', None) is not None and not param.row_shard.is_whole
 
@@ -39,8 +39,9 @@ class Shards:
         if 'FullyShardedDataParallel' in kinds:
             self.is_fsdp1 = True
             # With NO_SHARD every process holds everything, as under DDP.
-            if model.sharding_strategy.name != 'NO_SHARD':
-                self._group = model.process_group
+            fsdp: Any = model
+            if fsdp.sharding_strategy.name != 'NO_SHARD':
+                self._group = fsdp.process_group
         params = [] if model is None else list(model.parameters())
         self.has_row_shards = any(is_row_shard(param) for param in params)
         self.can_climb_alone = not (self.is_fsdp1 or self.has_row_shards or any(is_dtensor(param) for param in params))
@@ -69,7 +70,7 @@ class Shards:
         total = torch.zeros((), device=left[0].device if left and not is_dtensor(left[0]) else self._device())
         of_rows = torch.zeros_like(total)
         for one, other, param in zip(left, right, params, strict=True):
-            product = (one * other).sum()
+            product: Any = (one * other).sum()
             product = (product.full_tensor() if is_dtensor(product) else product).to(total.device)
             if is_row_shard(param):
                 of_rows = of_rows + product
@@ -86,7 +87,8 @@ class Shards:
         """Norm of what is on this process, and of whole DTensors."""
         sharded = [tensor for tensor in tensors if is_dtensor(tensor)]
         plain = [tensor for tensor in tensors if tensor.numel() and not is_dtensor(tensor)]
-        norms = [torch.nn.utils.get_total_norm(sharded, norm_type).full_tensor()] if sharded else []
+        norms: list[Any] = [torch.nn.utils.get_total_norm(sharded, norm_type)] if sharded else []
+        norms = [norm.full_tensor() for norm in norms]
         if plain:
             norms += torch._foreach_norm(plain, norm_type, _at_least_float32(plain[0].dtype))
         if not norms:
@@ -113,7 +115,7 @@ def _norm_over(norm: Tensor, norm_type: float, group: Any) -> Tensor:
     return total**(1. / norm_type)
 
 
-def to_layout_of(value: Tensor, like: Tensor) -> Tensor:
+def to_layout_of(value: Tensor, like: Any) -> Tensor:
     """Bring a loaded tensor to the device, dtype and the sharding of ``like``, a DTensor or rows of a matrix.
 
     Raises:

@@ -1,7 +1,7 @@
 """The engine of all heads with a margin between classes."""
 import inspect
 from collections.abc import Sequence
-from typing import Optional
+from typing import Any, Optional
 
 import torch
 from mmpretrain.structures import DataSample
@@ -172,8 +172,9 @@ class MarginHead(ClassificationHead):
         def margin(target_cosine: Tensor, norms: Tensor) -> Tensor:
             return self.margin_function(target_cosine, norms, labels)
 
-        settings = dict(scale=self.scale, label_smoothing=self.label_smoothing, cosine_clip=self.cosine_clip,
-                        sub_centres=self.sub_centres, memory=self.softmax_memory)
+        settings: dict[str, Any] = dict(
+            scale=self.scale, label_smoothing=self.label_smoothing, cosine_clip=self.cosine_clip,
+            sub_centres=self.sub_centres, memory=self.softmax_memory)
         if not self.shard_classes:
             return margin_cross_entropy(embedding, self._centres(), labels, margin, softmax=self.softmax, **settings)
         if self.training and not has_process_group():
@@ -186,7 +187,7 @@ class MarginHead(ClassificationHead):
                                             sample_rate=sample_rate, **settings)
 
 
-def _build_margin(cfg: dict, num_classes: int) -> nn.Module:
+def _build_margin(cfg: dict, num_classes: int) -> Any:
     """Build a margin; one for each class needs to know how many there are."""
     kind = MODELS.get(cfg['type']) if isinstance(cfg['type'], str) else cfg['type']
     if kind is not None and 'num_classes' in inspect.signature(kind).parameters:

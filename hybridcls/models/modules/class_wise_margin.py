@@ -1,6 +1,6 @@
 """A margin of its own for each class."""
 from collections.abc import Sequence
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +52,8 @@ class ClassWiseMargin(nn.Module):
                  power: float = -0.25,
                  rule: str = 'range') -> None:
         super().__init__()
+        self.base: Any
+        self.class_margins: Tensor
         check_number('ClassWise', 'num_classes', num_classes, 1, integer=True)
         self.base = MODELS.build(dict(type='ArcFace') if base is None else base)
         if not hasattr(self.base, 'with_margin'):

@@ -46,7 +46,7 @@ def shard_rows(module: nn.Module, name: str, shard: RowShard) -> None:
         name (str): Its name there. Its rows must be those of ``shard``.
         shard (RowShard): Which rows these are.
     """
-    module.sharded_rows = {**getattr(module, 'sharded_rows', {}), name: shard}
+    vars(module)['sharded_rows'] = {**getattr(module, 'sharded_rows', {}), name: shard}
     getattr(module, name).row_shard = shard
     module.register_state_dict_post_hook(_show_whole)
     module.register_load_state_dict_pre_hook(_take_own_rows)
@@ -91,7 +91,7 @@ def leave_to_processes(model: nn.Module) -> None:
     names = [entry.name for entry in sharded_parameters(model)]
     if names:
         known = getattr(model, '_ddp_params_and_buffers_to_ignore', [])
-        model._ddp_params_and_buffers_to_ignore = [*known, *names]
+        vars(model)['_ddp_params_and_buffers_to_ignore'] = [*known, *names]
 
 
 @torch.no_grad()
@@ -129,7 +129,7 @@ def own_rows(whole: Tensor, shard: RowShard) -> Tensor:
     return whole[shard.first:shard.first + shard.size]
 
 
-def _show_whole(module: nn.Module, state_dict: dict, prefix: str, local_metadata: Any) -> None:
+def _show_whole(module: Any, state_dict: dict, prefix: str, local_metadata: Any) -> None:
     for name, shard in module.sharded_rows.items():
         if shard.is_whole:
             continue
@@ -148,7 +148,7 @@ def _as_dtensor(rows: Tensor, shard: RowShard) -> Tensor:
     return DTensor.from_local(rows.detach(), mesh, [Shard(0)], run_check=False, shape=shape, stride=rows.stride())
 
 
-def _take_own_rows(module: nn.Module, state_dict: dict, prefix: str, local_metadata: Any, strict: bool,
+def _take_own_rows(module: Any, state_dict: dict, prefix: str, local_metadata: Any, strict: bool,
                    missing_keys: list, unexpected_keys: list, error_msgs: list) -> None:
     for name, shard in module.sharded_rows.items():
         value = state_dict.get(prefix + name)
