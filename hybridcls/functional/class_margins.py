@@ -22,7 +22,7 @@ def margins_from_counts(counts: Tensor,
       frequent class gets ``low`` and the rarest ``high``. The `third place of Google Landmark Recognition 2020
       <https://arxiv.org/abs/2010.05350>`_ and mmpretrain's ``SetAdaptiveMarginsHook``. Where all classes have as many
       images (0 / 0 there), all get ``high``.
-    - ``'proportional'``: :math:`m = high \cdot n^p / \max n^p`, Eq. 13 and the code of `LDAM
+    - ``'proportional'``: :math:`m = high \cdot n^p / \max n^p`, the margins of `LDAM
       <https://arxiv.org/abs/1906.07413>`_ (p = -1/4); ``low`` plays no part.
 
     A class without images counts as if it had one.

@@ -7,6 +7,7 @@ import torch
 from mmpretrain.structures import DataSample
 from torch import nn
 
+from hybridcls.models.modules import gather_whole, leave_to_processes, sharded_parameters
 from hybridcls.registry import MODELS
 
 # mk-minchul/AdaFace, head.py at c60eaa78, AdaFace(m=0.4, h=0.333, s=64, t_alpha=0.2) and cross entropy, run once in
@@ -37,8 +38,7 @@ def samples(labels):
 
 def build(**keys):
     head = MODELS.build(dict(type='AdaFaceHead', num_classes=4, in_channels=5, **keys))
-    with torch.no_grad():
-        head.weight.copy_(waves(4, 5, phase=0.3))
+    head.load_state_dict(dict(weight=waves(4, 5, phase=0.3)), strict=False)
     return head
 
 
@@ -78,12 +78,16 @@ def test_predictions_do_not_know_the_norm():
     torch.testing.assert_close(head(feats), head(1000 * feats), rtol=1e-4, atol=1e-4)
 
 
+FORMS = dict(streamed=dict(softmax='streamed'), sharded=dict(shard_classes=True))
+
+
 class Net(nn.Module):
-    def __init__(self, softmax='dense'):
+    def __init__(self, **keys):
         super().__init__()
         torch.manual_seed(0)
         self.embed = nn.Linear(7, 5)
-        self.head = build(t_alpha=0.3, scale=8., softmax=softmax)
+        self.head = build(t_alpha=0.3, scale=8., **keys)
+        leave_to_processes(self)
 
     def forward(self, images, labels):
         return self.head.loss((10 * self.embed(images), ), samples(labels))['loss']
@@ -97,27 +101,32 @@ def train_two_steps(model, net, part):
         model.zero_grad()
         model(images[part], LABELS[part]).backward()
         gradients.append({name: parameter.grad.clone() for name, parameter in net.named_parameters()})
+    for entry in sharded_parameters(net):
+        for found in gradients:
+            found[entry.name] = gather_whole(found[entry.name], entry.shard)
     return dict(gradients=gradients, statistics=dict(net.head.margin_function.named_buffers()))
 
 
 def work(rank, folder):
     torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/init', rank=rank, world_size=2)
-    net = Net('streamed')
-    model = nn.parallel.DistributedDataParallel(net, broadcast_buffers=False)
-    torch.save(train_two_steps(model, net, slice(3 * rank, 3 * rank + 3)), f'{folder}/{rank}.pt')
+    for form, keys in FORMS.items():
+        net = Net(**keys)
+        model = nn.parallel.DistributedDataParallel(net, broadcast_buffers=False)
+        torch.save(train_two_steps(model, net, slice(3 * rank, 3 * rank + 3)), f'{folder}/{form}{rank}.pt')
     torch.distributed.destroy_process_group()
 
 
 @pytest.mark.dist
 def test_two_processes_equal_one(tmp_path):
     processes = [subprocess.Popen([sys.executable, __file__, str(rank), str(tmp_path)]) for rank in range(2)]
-    net = Net()
+    net = Net(softmax='dense')
     whole = train_two_steps(net, net, slice(None))
     assert [process.wait(timeout=300) for process in processes] == [0, 0]
-    first, second = (torch.load(tmp_path / f'{rank}.pt') for rank in range(2))
-    torch.testing.assert_close(first['statistics'], second['statistics'], rtol=0, atol=0)
-    torch.testing.assert_close(first['statistics'], whole['statistics'], rtol=1e-6, atol=0)
-    torch.testing.assert_close(first['gradients'], whole['gradients'], rtol=0, atol=1e-6)
+    for form in FORMS:
+        first, second = (torch.load(tmp_path / f'{form}{rank}.pt') for rank in range(2))
+        torch.testing.assert_close(first['statistics'], second['statistics'], rtol=0, atol=0)
+        torch.testing.assert_close(first['statistics'], whole['statistics'], rtol=1e-6, atol=0)
+        torch.testing.assert_close(first['gradients'], whole['gradients'], rtol=0, atol=1e-6)
 
 
 if __name__ == '__main__':  # one of the two processes
