@@ -59,6 +59,7 @@ class SupConHead(EmbeddingHead):
 
     def loss(self, feats: Features, data_samples: Sequence[DataSample]) -> dict[str, Tensor]:
         """Return ``loss``, and ``temperature`` where it is learned."""
+        self.warn_of_bad_embeddings(self.pre_logits(feats), data_samples)
         projections = self(feats)
         num_views = self.count_views(projections, data_samples)
         labels = None

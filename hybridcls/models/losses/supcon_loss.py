@@ -57,9 +57,8 @@ class SupConLoss(nn.Module):
         - returns: scalar, float32 even under mixed precision.
 
     Raises:
-        ValueError: If the temperature, a switch or a shape is out of range; if embeddings on a CPU are NaN or infinite
-            (on a GPU the loss is NaN, and the optimizer wrapper says so: nothing waits for the GPU here); if several
-            processes are to have a queue and do not gather.
+        ValueError: If the temperature, a switch or a shape is out of range, or if several processes are to have a queue
+            and do not gather.
         TypeError: If labels are not whole numbers.
 
     Example:
@@ -115,8 +114,6 @@ class SupConLoss(nn.Module):
             everywhere, labels_everywhere = embeddings, labels
         else:
             loss, everywhere, labels_everywhere = self._gathered(embeddings, labels, world_size)
-        if loss.device.type == 'cpu' and not torch.isfinite(loss.detach()):
-            _name_bad_rows(everywhere)
         if self.training and self.queue is not None:
             rows = unit_rows(everywhere.detach())[0]
             if labels_everywhere is None:
@@ -182,14 +179,3 @@ def _build_queue(queue: Optional[dict]) -> Optional[EmbeddingQueue]:
                          'SupConHead fills it in from a projection that has out_channels; else give '
                          f"queue=dict(size={queue['size']}, dim=128).")
     return EmbeddingQueue(**queue)
-
-
-def _name_bad_rows(embeddings: Tensor) -> None:
-    """Raise an error that says where embeddings are not finite, if they are not here."""
-    bad = (~embeddings.detach().isfinite().all(2)).nonzero().tolist()
-    if bad:
-        image, view = bad[0]
-        raise ValueError(f'SupConLoss: {len(bad)} of {embeddings.shape[:2].numel()} embeddings are NaN or infinite, '
-                         f'the first of them view {view} of image {image} of the batch (of all processes, in the order '
-                         'of their ranks). Look at that image, at the learning rate, and at the weights: a NaN there '
-                         "makes all embeddings NaN; amp='float16' overflows where 'bfloat16' does not.")

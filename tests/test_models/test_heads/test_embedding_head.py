@@ -163,7 +163,7 @@ def test_works_in_mmpretrains_classifier(name):
     assert model(torch.randn(2, 3, 8, 8)).shape[0] == 2
 
 
-@pytest.mark.parametrize('head_name', ['LinearHead', 'ArcFaceHead', 'AdaFaceHead', 'EvidentialHead'])
+@pytest.mark.parametrize('head_name', ['SupConHead', 'LinearHead', 'ArcFaceHead', 'AdaFaceHead', 'EvidentialHead'])
 def test_an_embedding_that_is_not_finite_is_named_and_spoils_the_loss(head_name, monkeypatch):
     said = []
     monkeypatch.setattr('hybridcls.models.heads.embedding_head.print_log', lambda text, *_, **__: said.append(text))
