@@ -60,7 +60,6 @@ class TokenMerging:
 def add_token_merging(model: nn.Module,
                       ratio: MergingRatio,
                       proportional_attention: bool = True,
-                      stop_after: Optional[int] = None,
                       name: str = 'token_merging_ratio') -> TokenMerging:
     """Let the plain transformers in a model merge tokens that are alike, from now on, in place.
 
@@ -75,12 +74,14 @@ def add_token_merging(model: nn.Module,
     for one; and features leave the transformer *unmerged*, every patch with the value of its token, so that whatever
     pools them weighs sizes, and maps keep their grid.
 
+    A transformer with an attribute ``merging_ends_after = n`` merges in its first n blocks only: HybridBackbone sets it
+    where a TokenLearner follows block n, whose summaries are not to be merged.
+
     Args:
         model (nn.Module): A transformer of timm, or a model that has some anywhere in it.
         ratio (float | Sequence[float] | dict): See :class:`MergingSchedule`.
         proportional_attention (bool): Attend to a token as often as it has patches. The paper switches it off for
             models that are trained with merging from the start and for MAE. Defaults to True.
-        stop_after (int, optional): Merge in the first so many blocks only. Defaults to None, all.
         name (str): The key that the user typed, for error messages.
 
     Returns:
@@ -106,8 +107,7 @@ def add_token_merging(model: nn.Module,
     plans = {}
     for where, transformer in transformers.items():
         schedule = MergingSchedule(ratio, len(transformer.blocks), name)
-        if stop_after is not None:
-            schedule.stop_after(stop_after)
+        schedule.stop_after(getattr(transformer, 'merging_ends_after', len(transformer.blocks)))
         _check_parts(transformer)
         plans[where] = MergingSettings(schedule, proportional_attention)
     before = {where: getattr(transformer, 'token_merging', None) for where, transformer in transformers.items()}

@@ -117,7 +117,7 @@ class HybridBackbone(BaseModule):
             if token_learner:
                 self.token_learner = TokenLearner(self.vit.out_channels, **token_learner)
             if token_merging_ratio != 0:
-                add_token_merging(self.vit, token_merging_ratio, stop_after=after_block)
+                add_token_merging(self.vit, token_merging_ratio)
         elif token_learner:
             raise ValueError('HybridBackbone: token_learner_tokens works on the vit stream, and vit is not given.')
         elif token_merging_ratio != 0:
@@ -162,6 +162,7 @@ class HybridBackbone(BaseModule):
         depth = len(model.blocks)
         check_number('HybridBackbone', 'token_learner_tokens.after_block', after_block, 1, depth - 1, integer=True,
                      advice=f'The stream has {depth} blocks; to summarise after the last one leave after_block out.')
+        model.merging_ends_after = after_block  # for token merging, whoever puts it on: summaries are not to be merged
         # A hook keeps the names of timm's parameters, so that its weights load, and works inside checkpointing; a
         # method, not a closure, so that a deep copy of the model (EMA) calls its own TokenLearner.
         model.blocks[after_block - 1].register_forward_hook(self._summarise, with_kwargs=True)

@@ -360,6 +360,12 @@ def test_token_learner_sees_every_patch_of_a_merged_token(form, with_cp):
     assert all(param.grad is not None for param in backbone.parameters())
     twin = copy.deepcopy(backbone)
     torch.testing.assert_close(twin(images)[0], out)
+    lengths.clear()
+    merging = add_token_merging(backbone, 0.5)  # as TokenMergingHook does
+    backbone(images)
+    assert lengths == [9, 5, 16, 4, 4, 4, 4]
+    merging.undo()
+    torch.testing.assert_close(backbone(images)[0], out)
 
 
 @pytest.mark.parametrize('name', ['vit_tiny_patch16_224', 'eva02_base_patch14_224', 'beit_base_patch16_224'])
