@@ -33,6 +33,7 @@ ARGUMENTS = {
     'ConcatFusion': dict(in_channels=(4, 4)),
     'CosFaceHead': dict(num_classes=2, in_channels=4),
     'DHAFusion': dict(in_channels=(4, 4)),
+    'DistillationHook': dict(teacher='configs/digits/ce_hybrid.py'),
     'EmbeddingBankHook': dict(dataloader=dict(batch_size=2, dataset=dict(type='Digits'))),
     'EnsembleClassifier': dict(members=[PARTS, PARTS]),
     'EvidentialHead': dict(num_classes=2, in_channels=4),
@@ -56,6 +57,7 @@ ARGUMENTS = {
     'SupConHead': dict(in_channels=4),
     'TimmStream': dict(model_name='test_resnet'),
     'TokenLearner': dict(channels=4),
+    'TokenMergingHook': dict(token_merging_ratio=0.5),
 }
 
 

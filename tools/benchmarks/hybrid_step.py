@@ -8,6 +8,10 @@ The timm models get a float batch that is normalised already, and learn by cross
 the data loader and does all that it does in a Runner (``train_step``: preprocessing, both normalisations, fusion, head,
 losses for the log). Demanded is a ratio of at most 1.05. ``--cpu-clock`` counts CPU seconds instead, on a machine that
 others use too.
+
+On a CPU a part of what is measured may be glibc giving memory back to the system and asking for it again in each step,
+the more so the more a step holds, and a hybrid step holds the activations of both streams. With
+MALLOC_TRIM_THRESHOLD_=4000000000 MALLOC_MMAP_THRESHOLD_=4000000000 in the environment it keeps it.
 """
 import argparse
 import ast
