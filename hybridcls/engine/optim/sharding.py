@@ -1,12 +1,12 @@
 """Tensors that are spread over processes: their common norm, and state that fits their shards."""
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Optional
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ['Shards', 'is_dtensor', 'is_row_shard', 'to_layout_of']
+__all__ = ['Shards', 'is_dtensor', 'is_row_shard', 'local_parts', 'to_layout_of']
 
 
 def is_dtensor(value: Any) -> bool:
@@ -18,6 +18,14 @@ def is_dtensor(value: Any) -> bool:
 def is_row_shard(param: Any) -> bool:
     """Whether this process holds some rows of ``param``, a matrix, and other processes hold the others."""
     return getattr(param, 'row_shard', None) is not None and not param.row_shard.is_whole
+
+
+def local_parts(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """What this process holds of each tensor, for work on elements: not all foreach operations know DTensors.
+
+    Without gradients; writing to a part writes to the tensor.
+    """
+    return [tensor.detach().to_local() if is_dtensor(tensor) else tensor for tensor in tensors]
 
 
 class Shards:

@@ -5,6 +5,7 @@ from torch import Tensor
 from hybridcls.checks import check_choice, check_number
 from hybridcls.registry import OPTIM_STAGES
 
+from ..sharding import local_parts
 from .update_stage import Update, UpdateStage
 
 __all__ = ['Lookahead']
@@ -74,7 +75,7 @@ class Lookahead(UpdateStage):
             return
         self.steps_since = 0
         where = [i for i in sorted(self.slow) if update.params[i].requires_grad]  # what was frozen since stays
-        slow, fast = [self.slow[i] for i in where], [update.params[i] for i in where]
+        slow, fast = local_parts(self.slow[i] for i in where), local_parts(update.params[i] for i in where)
         torch._foreach_lerp_(slow, fast, self.alpha)
         torch._foreach_copy_(fast, slow)
         if self.momentum != 'keep':
@@ -92,11 +93,11 @@ class Lookahead(UpdateStage):
                              f"momentum (looked for {' and '.join(_MOMENTA)}). Use momentum='keep', or give the "
                              'optimizer a momentum.')
         if self.momentum == 'reset':
-            torch._foreach_zero_(list(found.values()))
+            torch._foreach_zero_(local_parts(found.values()))
             return
         for i, momentum in found.items():
             if i not in self.slow_momentum:
                 self.slow_momentum[i] = torch.zeros_like(momentum)  # training started without
-        slow = [self.slow_momentum[i] for i in found]
-        torch._foreach_lerp_(slow, list(found.values()), self.alpha)
-        torch._foreach_copy_(list(found.values()), slow)
+        slow, fast = local_parts(self.slow_momentum[i] for i in found), local_parts(found.values())
+        torch._foreach_lerp_(slow, fast, self.alpha)
+        torch._foreach_copy_(fast, slow)

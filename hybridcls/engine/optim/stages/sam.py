@@ -8,6 +8,7 @@ from torch import Tensor
 from hybridcls.checks import check_choice, check_number
 from hybridcls.registry import OPTIM_STAGES
 
+from ..sharding import local_parts
 from .update_stage import Update, UpdateStage
 
 __all__ = ['SAM']
@@ -139,21 +140,18 @@ class SAM(UpdateStage):
         if not where:
             update.regrad(self.same_randomness)
             return
-        params = [update.params[i] for i in where]
-        grads = [param.grad for param in params]
+        params = local_parts(update.params[i] for i in where)
         if self.reuse:
-            self._add_first_gradient(update, where, grads)
+            self._add_first_gradient(update, where)
         kept = self._buffers(where, params)
-        if self.adaptive:
-            norm = self._scale_by_size(update, where, params, grads, kept)
-        else:
-            norm = update.shards.norm(grads, params)
+        norm = self._scale_by_size(update, where, params, kept) if self.adaptive else self._norm(update, where)
         factor = self._step_length(update, norm)
         torch._foreach_copy_(kept, params)
         try:
             if factor is not None:
+                grads = local_parts(update.params[i].grad for i in where)
                 torch._foreach_addcmul_(params, grads, [factor.to(param.device, param.dtype) for param in params])
-            del grads
+                del grads
             loss = update.regrad(self.same_randomness)
         finally:
             torch._foreach_copy_(params, kept)
@@ -161,19 +159,24 @@ class SAM(UpdateStage):
             update.log('sam/ascent_norm', norm / update.grad_scale)
             update.log('sam/loss_climbed', loss)
 
-    def _scale_by_size(self, update: Update, where: list[int], params: list, grads: list, sizes: list) -> Tensor:
+    @staticmethod
+    def _norm(update: Update, where: list[int]) -> Tensor:
+        params = [update.params[i] for i in where]
+        return update.shards.norm([param.grad for param in params], params)
+
+    def _scale_by_size(self, update: Update, where: list[int], params: list[Tensor], sizes: list[Tensor]) -> Tensor:
         """Turn each gradient g into T^2 g, in place, and return the norm of all T g. ``sizes`` is room for T."""
         own = [j for j, i in enumerate(where) if self.adaptive is True or 'weight' in update.names[i]]
-        chosen, sizes = [grads[j] for j in own], [sizes[j] for j in own]
+        grads, sizes = local_parts(update.params[where[j]].grad for j in own), [sizes[j] for j in own]
         if own:
             torch._foreach_copy_(sizes, [params[j] for j in own])
             torch._foreach_abs_(sizes)
             if self.eta:
                 torch._foreach_add_(sizes, self.eta)
-            torch._foreach_mul_(chosen, sizes)
-        norm = update.shards.norm(grads, params)
+            torch._foreach_mul_(grads, sizes)
+        norm = self._norm(update, where)
         if own:
-            torch._foreach_mul_(chosen, sizes)
+            torch._foreach_mul_(grads, sizes)
         return norm
 
     def _step_length(self, update: Update, norm: Tensor) -> Optional[Tensor]:
@@ -194,10 +197,11 @@ class SAM(UpdateStage):
 
     # ------------------------------------------------------------------ updates between climbs
 
-    def _add_first_gradient(self, update: Update, where: list[int], grads: list[Tensor]) -> None:
+    def _add_first_gradient(self, update: Update, where: list[int]) -> None:
         if update.is_first:  # what an update left that was dropped on its way
             self.first_gradient = {}
-        for i, grad in zip(where, grads, strict=True):
+        for i in where:
+            grad = update.params[i].grad
             if i in self.first_gradient:
                 self.first_gradient[i].add_(grad)
             else:  # ASAM goes on to scale it; a view belongs to a bucket of DDP, which the second pass writes to
@@ -209,17 +213,17 @@ class SAM(UpdateStage):
         first, second = [self.first_gradient[i] for i in both], [update.params[i].grad for i in both]
         params = [update.params[i] for i in both]
         along = update.shards.inner(first, second, params) / update.shards.inner(first, first, params).clamp(min=1e-30)
-        for one, other in zip(first, second, strict=True):
+        for one, other in zip(local_parts(first), local_parts(second), strict=True):
             one.mul_(-along.to(one.device)).add_(other)
         length = update.shards.norm(first, params).clamp(min=1e-30)
-        for one in first:
+        for one in local_parts(first):
             one.div_(length.to(one.device))
         self.direction = dict(zip(both, first, strict=True))
         self.first_gradient = {}
 
     def _bend(self, update: Update) -> None:
         both = [i for i in update.with_gradient() if i in self.direction]
-        grads, direction = [update.params[i].grad for i in both], [self.direction[i] for i in both]
-        every = [update.params[i] for i in update.with_gradient()]
-        factor = self.reuse * update.shards.norm([param.grad for param in every], every)
+        grads = local_parts(update.params[i].grad for i in both)
+        direction = local_parts(self.direction[i] for i in both)
+        factor = self.reuse * self._norm(update, update.with_gradient())
         torch._foreach_addcmul_(grads, direction, [factor.to(grad.device, grad.dtype) for grad in grads])
