@@ -1,12 +1,13 @@
 """How it is trained: hooks, the update, and from a config file to a run of one or several phases."""
 from . import hooks, optim
 from .config import ConfigError, is_chain, load_config
+from .fsdp_strategy import FSDPStrategy
 from .phases import run_chain
 from .training import TrainOptions, build_runner, infer_num_classes, prepare_testing, prepare_training
 from .transfer import TransferReport, WeightMismatchError, transfer_weights
 
 __all__ = [
-    'ConfigError', 'TrainOptions', 'TransferReport', 'WeightMismatchError', 'build_runner', 'hooks',
+    'ConfigError', 'FSDPStrategy', 'TrainOptions', 'TransferReport', 'WeightMismatchError', 'build_runner', 'hooks',
     'infer_num_classes', 'is_chain', 'load_config', 'optim', 'prepare_testing', 'prepare_training', 'run_chain',
     'transfer_weights'
 ]

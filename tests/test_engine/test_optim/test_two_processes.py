@@ -1,5 +1,6 @@
 """Two processes over gloo: DDP, FSDP and FSDP2; each process of a test runs this file with the name of its work."""
 import copy
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,9 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parent))
 from update_toys import sgd, train
 
+import hybridcls.engine  # noqa: F401 (registers)
 from hybridcls.engine.optim import ComposedOptimWrapper
-from hybridcls.engine.optim.sharding import Shards, is_dtensor, to_layout_of
+from hybridcls.engine.optim.sharding import is_dtensor
 
 STEPS = 6
 
@@ -86,7 +88,7 @@ def ddp(net, **kwargs):
     return MMDistributedDataParallel(net, device_ids=None, **kwargs)
 
 
-def work_ddp(rank):
+def work_ddp(rank, folder):
     """All settings; per-process climbs; a stop within an accumulation; a bad loss on one process."""
     result = {}
     for name, setting in SETTINGS.items():
@@ -194,7 +196,7 @@ def gathered(value):
     return value
 
 
-def work_fsdp2(rank):
+def work_fsdp2(rank, folder):
     result = {}
     for name, setting in SETTINGS.items():
         net = fsdp2(Net())
@@ -243,37 +245,93 @@ def test_fsdp2(results):
             torch.testing.assert_close(value, own[key], rtol=0, atol=1e-10, msg=lambda text, key=key: f'{key}: {text}')
 
 
-# ---------------------------------------------------------------------- one process
+# ---------------------------------------------------------------------- FSDP through FlexibleRunner
 
 
-def test_norms_of_half_precision_are_taken_in_float32():
-    parts = [torch.full((1000, ), 100., dtype=torch.float16), torch.full((7, ), 3., dtype=torch.bfloat16)]
-    expected = (1000 * 100.**2 + 7 * 9.)**0.5
-    norm = Shards().norm(parts)
-    assert norm.dtype is torch.float32
-    assert norm.item() == pytest.approx(expected, rel=1e-3)
-    assert Shards().norm([]) == 0
-    assert Shards().norm([torch.zeros(0), torch.ones(4)]) == 2
+class Points(torch.utils.data.Dataset):
+    """The batches above, point by point."""
+
+    def __len__(self):
+        return 8 * STEPS
+
+    def __getitem__(self, index):
+        return {name: value[index % 8] for name, value in batches()[index // 8].items()}
 
 
-def test_the_inner_product_of_lists():
-    left, right = [torch.tensor([1., 2.]), torch.tensor(3.)], [torch.tensor([4., 5.]), torch.tensor(6.)]
-    assert Shards().inner(left, right) == 32
-    assert Shards().inner([], []) == 0
+def copy_what_is_gathered(monkey):
+    """torch gathers each kind of state into one and the same buffer, and moves it to the CPU before the next one
+    comes; of a model that is on the CPU already, all kinds would be views of the last."""
+    from torch.distributed.fsdp import _optim_utils
+    unflatten = _optim_utils._unflatten_orig_param_states
+
+    def with_copies(info, output_states, state_name, *args):
+        unflatten(info, output_states, state_name, *args)
+        for states in output_states.values():
+            if state_name in states:
+                states[state_name] = states[state_name].clone()
+
+    monkey.setattr(_optim_utils, '_unflatten_orig_param_states', with_copies)
 
 
-def test_loaded_tensors_take_the_type_of_what_is_there():
-    loaded = to_layout_of(torch.ones(2, dtype=torch.float64), torch.zeros(2))
-    assert loaded.dtype is torch.float32
-    with pytest.raises(ValueError, match=r'shape \(3,\) was saved, and \(2,\) is wanted'):
-        to_layout_of(torch.ones(3), torch.zeros(2))
+def flexible_run(setting, folder, resume=None):
+    from mmengine.runner import FlexibleRunner
+    wrap = dict(type='torch.distributed.fsdp.wrap.size_based_auto_wrap_policy', min_num_params=20)
+    runner = FlexibleRunner(
+        model=Net(), work_dir=folder, experiment_name=folder.replace('/', '_'), log_level='ERROR',
+        strategy=dict(type='hybridcls.FSDPStrategy', state_dict_cfg='full', model_wrapper=dict(
+            type='MMFullyShardedDataParallel', use_orig_params=True, device_id=torch.device('cpu'),
+            auto_wrap_policy=wrap)),
+        train_dataloader=dict(batch_size=4, num_workers=0, dataset=Points(), collate_fn=dict(type='default_collate'),
+                              sampler=dict(type='InfiniteSampler', shuffle=False)),
+        train_cfg=dict(type='IterBasedTrainLoop', max_iters=STEPS, val_interval=100),
+        optim_wrapper=dict(type='hybridcls.ComposedOptimWrapper', optimizer=dict(type='SGD', lr=0.05, momentum=0.9),
+                           **copy.deepcopy(SETTINGS[setting])),
+        default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=3, by_epoch=False)),
+        resume=resume is not None, load_from=resume)
+    runner.train()
+    dist.barrier()
+    return torch.load(f'{folder}/iter_{STEPS}.pth', weights_only=False), runner
 
 
-WORKS = dict(ddp=work_ddp, fsdp2=work_fsdp2)
+def work_fsdp(rank, folder):
+    os.environ['LOCAL_RANK'] = str(rank)
+    result = {}
+    with pytest.MonkeyPatch.context() as monkey:
+        copy_what_is_gathered(monkey)
+        for setting in ('asam', 'reuse'):
+            checkpoint, runner = flexible_run(setting, f'{folder}/{setting}')
+            resumed, _ = flexible_run(setting, f'{folder}/{setting}_resumed', f'{folder}/{setting}/iter_3.pth')
+            result[setting] = checkpoint['state_dict'], checkpoint['optimizer']
+            result[f'{setting}_resumed'] = resumed['state_dict'], resumed['optimizer']
+    result['local'] = sum(value.numel() for value in runner.optim_wrapper.stages['lookahead'].slow.values())
+    return result
+
+
+@pytest.mark.dist
+@pytest.mark.slow
+def test_fsdp(results):
+    """FlexibleRunner: norms are global, state is sharded, gathered into the checkpoint and sharded again."""
+    results = results['fsdp']
+    for name in ('asam', 'reuse'):
+        weights_of, optimizer = results[0][name]
+        assert_close(weights_of, one_process(name))
+        resumed, optimizer_resumed = results[0][f'{name}_resumed']
+        assert all(torch.equal(resumed[key], value) for key, value in weights_of.items())
+        for key, states in optimizer['state'].items():
+            assert all(torch.equal(optimizer_resumed['state'][key][kind], value) for kind, value in states.items())
+    state = results[0]['reuse'][1]['state']['second.weight']
+    assert {kind: tuple(value.shape) for kind, value in state.items()} == {
+        kind: (4, 6) for kind in ('momentum_buffer', 'lookahead/slow', 'lookahead/slow_momentum', 'sam/direction')}
+    whole = sum(param.numel() for param in Net().parameters() if param.requires_grad)
+    assert results[0]['local'] + results[1]['local'] == whole
+    assert 0 < results[0]['local'] < whole
+
+
+WORKS = dict(ddp=work_ddp, fsdp2=work_fsdp2, fsdp=work_fsdp)
 
 if __name__ == '__main__':  # one of two processes
     own_rank, own_folder = int(sys.argv[1]), sys.argv[2]
     dist.init_process_group('gloo', init_method=f'file://{own_folder}/init', rank=own_rank, world_size=2)
     for own_name, own_work in WORKS.items():
-        torch.save(own_work(own_rank), f'{own_folder}/{own_name}_{own_rank}.pt')
+        torch.save(own_work(own_rank, own_folder), f'{own_folder}/{own_name}_{own_rank}.pt')
     dist.destroy_process_group()

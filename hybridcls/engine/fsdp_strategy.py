@@ -1,0 +1,23 @@
+"""mmengine's FSDPStrategy, so that it can resume with today's torch."""
+from mmengine._strategy import FSDPStrategy as _FSDPStrategy
+from torch.distributed.fsdp import FullyShardedDataParallel
+
+from hybridcls.registry import STRATEGIES
+
+__all__ = ['FSDPStrategy']
+
+
+@STRATEGIES.register_module()
+class FSDPStrategy(_FSDPStrategy):
+    """Train with FullyShardedDataParallel through FlexibleRunner: ``strategy=dict(type='FSDPStrategy', ...)``.
+
+    The state of a ComposedOptimWrapper (slow weights, directions) is sharded like the weights, gathered into
+    checkpoints (``state_dict_cfg='full'``) and sharded again on resume. mmengine's own strategy gives torch >= 2.1 its
+    arguments in another order and cannot resume. Arguments are those of mmengine's; give ``model_wrapper`` the key
+    ``use_orig_params=True``, so that parameters keep their names and groups.
+    """
+
+    def load_optim_state_dict(self, state_dict: dict) -> None:
+        """Shard a state that was gathered, and load it."""
+        self.optim_wrapper.load_state_dict(
+            FullyShardedDataParallel.optim_state_dict_to_load(self.model, self.optim_wrapper.optimizer, state_dict))
