@@ -60,3 +60,22 @@ def test_an_overflow_in_rows_is_told_to_all_processes():
     assert type(ComposedOptimWrapper(optimizer, amp='float16').loss_scaler).__name__ == 'ShardedGradScaler'
     plain = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1)
     assert type(ComposedOptimWrapper(plain, amp='float16').loss_scaler).__name__ == 'GradScaler'
+
+
+def test_norms_of_half_precision_are_taken_in_float32():
+    parts = [torch.full((1000, ), 100., dtype=torch.float16), torch.full((7, ), 3., dtype=torch.bfloat16)]
+    norm = Shards().norm(parts, parts)
+    assert norm.dtype is torch.float32
+    assert norm.item() == pytest.approx((1000 * 100.**2 + 7 * 9.)**0.5, rel=1e-3)
+
+
+def test_a_process_may_hold_nothing():
+    assert Shards().norm([], []) == 0
+    assert Shards().norm([torch.zeros(0), torch.ones(4)], [torch.zeros(0), torch.ones(4)]) == 2
+    assert Shards().inner([], [], []) == 0
+
+
+def test_loaded_tensors_take_the_type_of_what_is_there():
+    assert to_layout_of(torch.ones(2, dtype=torch.float64), torch.zeros(2)).dtype is torch.float32
+    with pytest.raises(ValueError, match=r'shape \(3,\) was saved, and \(2,\) is wanted'):
+        to_layout_of(torch.ones(3), torch.zeros(2))
