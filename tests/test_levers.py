@@ -1,0 +1,193 @@
+"""Every lever with every other, from configs, through the Runner: finite, and the same when it is run again."""
+import itertools
+import os
+import subprocess
+import sys
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from hybridcls.engine import TrainOptions, build_runner, prepare_training
+from hybridcls.engine.config import load_config
+from hybridcls.engine.runner_instances import own_instances
+
+CONFIG = """
+default_scope = 'hybridcls'
+img_size = 32
+num_classes = 10
+model = dict(
+    type='HybridClassifier',
+    backbone=dict(type='HybridBackbone', cnn=dict(model_name='test_convnext'), vit=dict(model_name='test_vit')),
+    neck=dict(type='DHAFusion', fusion_dim=8), head=dict(type='LinearHead'))
+train_dataloader = dict(
+    batch_size=8, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=True), drop_last=True,
+    dataset=dict(type='Digits', indices=32, pipeline=[
+        dict(type='ResizeToSize', img_size=32), dict(type='RandomAffine', degrees=9), dict(type='PackInputs')]))
+train_cfg = dict(by_epoch=True, max_epochs=1)
+optim_wrapper = dict(type='ComposedOptimWrapper', optimizer=dict(type='AdamW', lr=1e-3), stages=dict())
+default_hooks = dict(checkpoint=dict(type='CheckpointHook', interval=1, save_optimizer=True))
+custom_hooks = []
+randomness = dict(seed=0)
+log_level = 'ERROR'
+env_cfg = dict(dist_cfg=dict(backend='gloo'))
+"""
+TEACHER = CONFIG + "\nmodel['backbone'].pop('vit')\nmodel['backbone']['cnn'] = dict(model_name='test_resnet')\n"
+
+
+def hook(**settings):
+    return lambda cfg: cfg.custom_hooks.append(settings)
+
+
+def key(path, value):
+    return lambda cfg: cfg.merge_from_dict({path: value})
+
+
+def distil(cfg):
+    cfg.custom_hooks.append(
+        dict(type='DistillationHook', teacher=cfg.teacher, teacher_checkpoint=cfg.teacher_checkpoint))
+
+
+LEVERS = {
+    'cbam': key('model.backbone.use_cbam', True),
+    'token learner': key('model.backbone.token_learner_tokens', dict(num_tokens=4, after_block=3)),
+    'token merging': key('model.backbone.token_merging_ratio', 0.2),
+    'lora': key('model.backbone.lora_rank', 2),
+    'sam': key('optim_wrapper.stages.sam', dict(type='SAM', rho=0.05)),
+    'gc': key('optim_wrapper.stages.gc', dict(type='GradientCentralization')),
+    'lookahead': key('optim_wrapper.stages.lookahead', dict(type='Lookahead', k=2)),
+    'distillation': distil,
+    'ema': hook(type='EMAHook', momentum=0.1),
+    'bfloat16': key('optim_wrapper.amp', 'bfloat16'),
+    'accumulation': key('optim_wrapper.accumulative_counts', 2),
+    'clipping': key('optim_wrapper.clip_grad', dict(max_norm=1.)),
+    'grad cache': key('model.grad_cache', dict(micro_batch=3)),
+    'adaface': key('model.head', dict(type='AdaFaceHead', scale=16.)),
+    'evidential': key('model.head', dict(type='EvidentialHead')),
+    'mixup': key('model.train_cfg', dict(augments=[dict(type='Mixup', alpha=1.)])),
+}
+# Margins need the one class of an image; two heads are MultiHead's affair.
+IMPOSSIBLE = {('adaface', 'evidential'), ('adaface', 'mixup')}
+PAIRS = {pair for pair in itertools.combinations(LEVERS, 2) if pair not in IMPOSSIBLE}
+SIZE = 5  # levers at once; a run for each single pair would take minutes
+
+
+def covering_groups():
+    """Groups of levers in which every possible pair occurs at least once; the greedy choice, always the same."""
+    left, groups = set(PAIRS), []
+    while left:
+        group = list(min(left))
+        while len(group) < SIZE:
+            gains = {lever: sum(tuple(sorted((lever, other), key=list(LEVERS).index)) in left for other in group)
+                     for lever in LEVERS if lever not in group
+                     and not any(set(bad) <= {lever, *group} for bad in IMPOSSIBLE)}
+            group.append(max(gains, key=gains.get))
+        group.sort(key=list(LEVERS).index)
+        left -= set(itertools.combinations(group, 2))
+        groups.append(tuple(group))
+    return groups
+
+
+GROUPS = covering_groups()
+
+
+@pytest.fixture(scope='module')
+def configs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('levers')
+    (folder / 'student.py').write_text(CONFIG)
+    (folder / 'teacher.py').write_text(TEACHER)
+    from hybridcls.engine.teacher_model import build_teacher
+    torch.save(dict(state_dict=build_teacher(str(folder / 'teacher.py'), with_weights=False).state_dict()),
+               folder / 'teacher.pth')
+    return folder
+
+
+@pytest.fixture(scope='module')
+def plain(configs):
+    return load_config(configs / 'student.py')
+
+
+def with_levers(plain, configs, levers):
+    cfg = Config(deepcopy(plain._cfg_dict), filename=plain.filename)
+    cfg.teacher, cfg.teacher_checkpoint = str(configs / 'teacher.py'), str(configs / 'teacher.pth')
+    for lever in levers:
+        LEVERS[lever](cfg)
+    cfg.pop('teacher')
+    cfg.pop('teacher_checkpoint')
+    if 'num_classes' not in cfg.model.head:
+        cfg.model.head.num_classes = 10
+    return cfg
+
+
+def train(cfg, work_dir, go_on=None, epochs=1, stop=None):
+    with own_instances():
+        cfg.train_cfg.max_epochs = epochs
+        if stop is not None:
+            cfg.custom_hooks.append(dict(type='StopHook', epoch=stop))
+        runner = build_runner(prepare_training(cfg, TrainOptions(resume=go_on), str(work_dir)))
+        runner.train()
+    return runner
+
+
+def test_every_pair_is_walked():
+    assert {pair for group in GROUPS for pair in itertools.combinations(group, 2)} == PAIRS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('group', GROUPS, ids=' + '.join)
+def test_levers_together(group, plain, configs, tmp_path):
+    cfg = with_levers(plain, configs, group)
+    cfg.default_hooks.checkpoint.interval = -1
+    states = []
+    for attempt in range(2):
+        runner = train(deepcopy(cfg), tmp_path / str(attempt))
+        assert runner.message_hub.get_scalar('train/loss').current() < 1e3
+        states.append(runner.model.state_dict())
+    for (name, value), other in zip(states[0].items(), states[1].values(), strict=True):
+        assert value.isfinite().all(), name
+        assert torch.equal(value, other), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('levers', [
+    ('lora', 'token merging', 'sam', 'gc', 'lookahead', 'distillation', 'ema', 'clipping', 'cbam', 'adaface'),
+    ('token learner', 'grad cache', 'evidential', 'mixup', 'bfloat16', 'accumulation', 'sam', 'lookahead'),
+], ids=['ten', 'eight'])
+def test_many_at_once_stopped_and_resumed_end_in_the_same_bits(levers, plain, configs, tmp_path, toy_plugin_of_engine):
+    cfg = with_levers(plain, configs, levers)
+    train(deepcopy(cfg), tmp_path / 'straight', epochs=3)
+    with pytest.raises(toy_plugin_of_engine.Stopped):
+        train(deepcopy(cfg), tmp_path / 'w', epochs=3, stop=2)
+    train(deepcopy(cfg), tmp_path / 'w', go_on='auto', epochs=3)
+    straight, resumed = (torch.load(tmp_path / name / 'epoch_3.pth', weights_only=False) for name in ('straight', 'w'))
+    for part in ('state_dict', 'ema_state_dict'):
+        for name, value in straight.get(part, {}).items():
+            assert torch.equal(value, resumed[part][name]), f'{part}: {name}'
+
+
+@pytest.fixture
+def toy_plugin_of_engine(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent / 'test_engine'))
+    import toy_plugin
+    return toy_plugin
+
+
+@pytest.mark.slow
+@pytest.mark.dist
+def test_many_at_once_in_two_processes(plain, configs, tmp_path):
+    """Without find_unused_parameters; both processes end with the same weights (DDP would stop at a difference)."""
+    levers = ('lora', 'token merging', 'sam', 'gc', 'lookahead', 'distillation', 'cbam', 'adaface')
+    cfg = with_levers(plain, configs, levers)
+    cfg.optim_wrapper.optimizer = dict(type='SGD', lr=0.01)
+    cfg.dump(str(tmp_path / 'many.py'))
+    root = Path(__file__).resolve().parents[1]
+    environment = {**os.environ, 'PYTHON': sys.executable, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '-1'}
+    command = ['bash', root / 'tools' / 'dist_train.sh', tmp_path / 'many.py', '2', '--work-dir', tmp_path / 'w']
+    result = subprocess.run([str(part) for part in command], env=environment, capture_output=True, text=True,
+                            timeout=300)
+    assert result.returncode == 0, (result.stdout + result.stderr)[-3000:]
+    state = torch.load(tmp_path / 'w' / 'epoch_1.pth', weights_only=False)['state_dict']
+    assert all(value.isfinite().all() for value in state.values())
+    assert any('.lora_B.' in name and value.abs().sum() > 0 for name, value in state.items())
