@@ -1,8 +1,10 @@
-"""`supcon_convnext_swin.py` on one GPU: smaller batches, gradients of 16 of them for one update, as many images.
+"""`supcon_convnext_swin.py` on one GPU: the same 512 images contrasted at once, embedded 32 views at a time.
 
     python tools/train.py configs/hybrid/supcon_convnext_swin_1gpu.py
+
+Gradient caching has the gradient of the whole batch in the memory of a small one, for one more forward pass; gradient
+accumulation would contrast only the images of each small batch.
 """
 _base_ = './supcon_convnext_swin.py'
-model = dict(backbone=dict(with_cp=True))  # activations are computed again instead of kept
-train_dataloader = dict(batch_size=32)
-optim_wrapper = dict(accumulative_counts=16)
+model = dict(grad_cache=dict(micro_batch=32))
+train_dataloader = dict(batch_size=512)

@@ -94,7 +94,7 @@ def test_slurm_gets_its_arguments(tmp_path):
     text = ' '.join(result.stdout.splitlines())
     assert '--partition part --job-name job --gres gpu:4 --ntasks 4 --ntasks-per-node 4' in text
     assert '--qos high python -u' in text
-    assert text.endswith('train.py c.py --work-dir w --launcher slurm --amp')
+    assert text.endswith('train.py c.py --work-dir w --amp --launcher slurm')
 
 
 def test_without_slurm(tmp_path):

@@ -3,7 +3,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Optional, Union
 
-import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
@@ -13,7 +12,7 @@ from ..modules.shape_probe import probe_output
 from .lora_names import keep_plain_names
 from .lora_targets import QKV_SLICES, Targets, choose_layers
 
-__all__ = ['LoRA', 'LoRASettings', 'add_lora', 'frozen_batchnorms', 'lora_layers']
+__all__ = ['LoRA', 'LoRASettings', 'add_lora', 'check_adapters_act', 'frozen_batchnorms', 'lora_layers']
 
 _ADAPTER = 'default'  # PEFT's own name for the only adapter
 CHECKPOINTS = ('all', 'adapters')
@@ -101,10 +100,7 @@ class LoRA:
                 f'{self.total:,} numbers are trained, {100 * self.trained / self.total:.2f} %')
 
 
-def add_lora(model: nn.Module,
-             settings: LoRASettings,
-             name: str = 'the model',
-             image: Optional[tuple[int, int, int]] = None) -> LoRA:
+def add_lora(model: nn.Module, settings: LoRASettings, name: str = 'the model') -> LoRA:
     r"""Adapt layers of ``model`` by low-rank updates, in place, and freeze everything else in it.
 
     A layer :math:`W x` becomes :math:`W x + \frac{\alpha}{r} B A x` (`Hu et al. <https://arxiv.org/abs/2106.09685>`_),
@@ -123,15 +119,13 @@ def add_lora(model: nn.Module,
         model (nn.Module): With its pretrained weights.
         settings (LoRASettings): How.
         name (str): What the log calls it.
-        image (tuple[int, int, int], optional): Channels, height and width of an image that the model takes: then each
-            adapted layer is seen to act, without computing anything. Defaults to None: not checked.
 
     Returns:
         LoRA: What was done.
 
     Raises:
         ImportError: If PEFT is not installed.
-        ValueError: If no layer matches, a rank exceeds a layer, or an adapted layer is never called.
+        ValueError: If no layer matches, or a rank exceeds a layer.
         TypeError: If a layer that matches cannot be adapted.
     """
     who = f'LoRA on {name}'
@@ -160,8 +154,6 @@ def add_lora(model: nn.Module,
         for module in model.modules():
             if _is_norm(module):
                 module.requires_grad_(True)
-    if image is not None:
-        _check_that_they_act(who, model, adapted, image)
     keep_plain_names(model, only_trained=settings.checkpoint == 'adapters')
     params = list(model.parameters())
     trained = sum(param.numel() for param in params if param.requires_grad) - untrained
@@ -222,14 +214,21 @@ def _is_norm(module: nn.Module) -> bool:
         type(module).__name__.endswith(('Norm', 'Norm2d', 'NormAct', 'NormAct2d'))
 
 
-def _check_that_they_act(who: str, model: nn.Module, adapted: dict[str, nn.Module],
-                         image: tuple[int, int, int]) -> None:
-    called: set[str] = set()
+def check_adapters_act(who: str, model: nn.Module, image: tuple[int, int, int]) -> None:
+    """Let the model see the shape of an image, and raise a ValueError that names adapted layers it never calls.
+
+    Args:
+        who (str): Who speaks.
+        model (nn.Module): A model with adapted layers at any depth.
+        image (tuple[int, int, int]): Channels, height and width of an image that it takes.
+    """
+    adapted, called = lora_layers(model), set[str]()
+    if not adapted:
+        return
     handles = [layer.register_forward_pre_hook(lambda module, inputs, name=name: called.add(name))
                for name, layer in adapted.items()]
     try:
-        with torch.no_grad():
-            probe_output(model, image[1], image[2], channels=image[0])
+        probe_output(model, image[1], image[2], channels=image[0])
     except NotImplementedError:  # an operation without a meta form
         return
     finally:

@@ -9,7 +9,14 @@ from torch import Tensor, cat, nn
 from hybridcls.checks import check_number
 from hybridcls.registry import MODELS
 
-from ..adapters import LoRASettings, MergingRatio, add_lora, add_token_merging, frozen_batchnorms
+from ..adapters import (
+    LoRASettings,
+    MergingRatio,
+    add_lora,
+    add_token_merging,
+    check_adapters_act,
+    frozen_batchnorms,
+)
 from ..modules import CBAM, TokenLearner
 from .registered_stream import RegisteredStream
 from .timm_stream import TimmStream
@@ -122,28 +129,30 @@ class HybridBackbone(BaseModule):
             raise ValueError('HybridBackbone: token_learner_tokens works on the vit stream, and vit is not given.')
         elif token_merging_ratio != 0:
             raise ValueError('HybridBackbone: token_merging_ratio works on the vit stream, and vit is not given.')
-        self._frozen_batchnorms: list[nn.Module] = []
-        for name in self.stream_names:
-            settings = LoRASettings.read(lora_rank, lora_alpha, name)
-            if settings is not None:  # last, so that what the others change is seen
-                self._adapt(name, settings)
         if self.token_learner is not None and after_block is not None:
-            # Not before LoRA, which looks at the shapes inside the stream alone.
             self._place_token_learner(after_block)
         self._token_learner_is_last = self.token_learner is not None and after_block is None
         self.out_channels = tuple(getattr(self, name).out_channels for name in self.stream_names)
+        self._frozen_batchnorms: list[nn.Module] = []
+        self._adapt(lora_rank, lora_alpha)
 
-    def _adapt(self, name: str, settings: LoRASettings) -> None:
-        """Put LoRA on a stream."""
-        stream = getattr(self, name)
-        if settings.checkpoint == 'adapters' and not getattr(stream, 'has_weights', False):
-            raise ValueError(f"HybridBackbone: lora_rank.checkpoint='adapters' leaves the weights of the {name} stream "
-                             'out of checkpoints, and it starts from random ones, which would be lost. Set '
-                             f"{name}.pretrained=True or {name}.checkpoint_path, or checkpoint='all'.")
-        size = self.img_size or getattr(stream, 'img_size', None) or 224
+    def _adapt(self, rank: Union[int, dict], alpha: Optional[float]) -> None:
+        """Put LoRA on the streams; last, so that what the other levers change is seen."""
+        for name in self.stream_names:
+            settings = LoRASettings.read(rank, alpha, name)
+            if settings is None:
+                continue
+            stream = getattr(self, name)
+            if settings.checkpoint == 'adapters' and not getattr(stream, 'has_weights', False):
+                raise ValueError(f"HybridBackbone: lora_rank.checkpoint='adapters' leaves the weights of the {name} "
+                                 'stream out of checkpoints, and it starts from random ones, which would be lost. Set '
+                                 f"{name}.pretrained=True or {name}.checkpoint_path, or checkpoint='all'.")
+            add_lora(stream.model, settings, f'the {name} stream')
+            self._frozen_batchnorms += frozen_batchnorms(stream.model)
+        streams = [getattr(self, name) for name in self.stream_names]
+        size = self.img_size or next((stream.img_size for stream in streams if stream.img_size), 224)
         height, width = (size, size) if isinstance(size, int) else size
-        add_lora(stream.model, settings, f'the {name} stream', image=(len(stream.mean), height, width))
-        self._frozen_batchnorms += frozen_batchnorms(stream.model)
+        check_adapters_act('HybridBackbone: lora_rank', self, (len(streams[0].mean), height, width))
 
     def train(self, mode: bool = True) -> 'HybridBackbone':
         """Set the mode; BatchNorm that LoRA has frozen stays in eval mode."""

@@ -6,7 +6,7 @@ import timm
 import torch
 from torch import nn
 
-from hybridcls.models.adapters import LoRASettings, add_lora, fold_lora, lora_layers
+from hybridcls.models.adapters import LoRASettings, add_lora, check_adapters_act, fold_lora, lora_layers
 from hybridcls.models.backbones import HybridBackbone
 
 SWIN = dict(model_name='swinv2_tiny_window8_256', img_size=32, window_size=4, embed_dim=24, depths=(1, 1),
@@ -47,7 +47,8 @@ def test_it_starts_as_the_model_and_every_adapter_acts(name):
     model, x = make(name), images(name)
     before = model(x)
     side = x.shape[-1]
-    done = add_lora(model, LoRASettings(rank=2), image=(3, side, side))
+    done = add_lora(model, LoRASettings(rank=2))
+    check_adapters_act('me', model, (3, side, side))
     torch.testing.assert_close(model(x), before, rtol=0, atol=1e-6)
     model.train(False)
     model(x).square().sum().backward()
@@ -217,8 +218,10 @@ def test_an_adapter_that_would_never_act_is_an_error():
         def forward(self, x):
             return nn.functional.linear(self.called(x.mean((2, 3))), self.used.weight)
 
+    model = Direct()
+    add_lora(model, LoRASettings(rank=1))
     with pytest.raises(ValueError, match=r'1 adapted layers are never called .*: used\. Leave them out'):
-        add_lora(Direct(), LoRASettings(rank=1), image=(3, 4, 4))
+        check_adapters_act('me', model, (3, 4, 4))
 
 
 def test_a_token_learner_inside_of_the_stream_is_left_alone():
