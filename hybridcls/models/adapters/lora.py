@@ -8,11 +8,10 @@ from torch import Tensor, nn
 
 from hybridcls.checks import check_choice, check_known_keys, check_number
 
-from ..modules.shape_probe import probe_output
 from .lora_names import keep_plain_names
 from .lora_targets import QKV_SLICES, Targets, choose_layers
 
-__all__ = ['LoRA', 'LoRASettings', 'add_lora', 'check_adapters_act', 'frozen_batchnorms', 'lora_layers']
+__all__ = ['LoRA', 'LoRASettings', 'add_lora', 'frozen_batchnorms', 'lora_layers']
 
 _ADAPTER = 'default'  # PEFT's own name for the only adapter
 CHECKPOINTS = ('all', 'adapters')
@@ -212,30 +211,3 @@ def _without_rows(left_out: list[slice]) -> Callable[[Tensor], Tensor]:
 def _is_norm(module: nn.Module) -> bool:
     return isinstance(module, (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)) or \
         type(module).__name__.endswith(('Norm', 'Norm2d', 'NormAct', 'NormAct2d'))
-
-
-def check_adapters_act(who: str, model: nn.Module, image: tuple[int, int, int]) -> None:
-    """Let the model see the shape of an image, and raise a ValueError that names adapted layers it never calls.
-
-    Args:
-        who (str): Who speaks.
-        model (nn.Module): A model with adapted layers at any depth.
-        image (tuple[int, int, int]): Channels, height and width of an image that it takes.
-    """
-    adapted, called = lora_layers(model), set[str]()
-    if not adapted:
-        return
-    handles = [layer.register_forward_pre_hook(lambda module, inputs, name=name: called.add(name))
-               for name, layer in adapted.items()]
-    try:
-        probe_output(model, image[1], image[2], channels=image[0])
-    except NotImplementedError:  # an operation without a meta form
-        return
-    finally:
-        for handle in handles:
-            handle.remove()
-    idle = [name for name in adapted if name not in called]
-    if idle:
-        raise ValueError(f'{who}: {len(idle)} adapted layers are never called by the model, which uses their weights '
-                         f'directly, so their adapters would learn nothing: {", ".join(idle[:6])}. Leave them out of '
-                         'targets.')

@@ -14,10 +14,10 @@ from ..adapters import (
     MergingRatio,
     add_lora,
     add_token_merging,
-    check_adapters_act,
     frozen_batchnorms,
 )
 from ..modules import CBAM, TokenLearner
+from .idle_adapters import check_adapters_act
 from .registered_stream import RegisteredStream
 from .timm_stream import TimmStream
 
