@@ -20,7 +20,7 @@ def is_row_shard(param: Any) -> bool:
     return getattr(param, 'row_shard', None) is not None and not param.row_shard.is_whole
 
 
-def local_parts(tensors: Iterable[Tensor]) -> list[Tensor]:
+def local_parts(tensors: Iterable[Any]) -> list[Tensor]:
     """What this process holds of each tensor, for work on elements: not all foreach operations know DTensors.
 
     Without gradients; writing to a part writes to the tensor.

@@ -135,7 +135,7 @@ class GradientCentralization(UpdateStage):
     def transform(self, update: Update) -> None:
         """Subtract the means."""
         chosen = [(position, axes) for position, axes in self._axes if update.params[position].grad is not None]
-        grads = [update.params[position].grad for position, _ in chosen]
+        grads = update.gradients(position for position, _ in chosen)
         if not grads:
             return
         means = [grad.mean(axes, keepdim=True) for grad, (_, axes) in zip(grads, chosen, strict=True)]

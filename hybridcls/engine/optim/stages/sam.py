@@ -149,7 +149,7 @@ class SAM(UpdateStage):
         torch._foreach_copy_(kept, params)
         try:
             if factor is not None:
-                grads = local_parts(update.params[i].grad for i in where)
+                grads = local_parts(update.gradients(where))
                 torch._foreach_addcmul_(params, grads, [factor.to(param.device, param.dtype) for param in params])
                 del grads
             loss = update.regrad(self.same_randomness)
@@ -162,12 +162,12 @@ class SAM(UpdateStage):
     @staticmethod
     def _norm(update: Update, where: list[int]) -> Tensor:
         params = [update.params[i] for i in where]
-        return update.shards.norm([param.grad for param in params], params)
+        return update.shards.norm(update.gradients(where), params)
 
     def _scale_by_size(self, update: Update, where: list[int], params: list[Tensor], sizes: list[Tensor]) -> Tensor:
         """Turn each gradient g into T^2 g, in place, and return the norm of all T g. ``sizes`` is room for T."""
         own = [j for j, i in enumerate(where) if self.adaptive is True or 'weight' in update.names[i]]
-        grads, sizes = local_parts(update.params[where[j]].grad for j in own), [sizes[j] for j in own]
+        grads, sizes = local_parts(update.gradients(where[j] for j in own)), [sizes[j] for j in own]
         if own:
             torch._foreach_copy_(sizes, [params[j] for j in own])
             torch._foreach_abs_(sizes)
@@ -200,8 +200,7 @@ class SAM(UpdateStage):
     def _add_first_gradient(self, update: Update, where: list[int]) -> None:
         if update.is_first:  # what an update left that was dropped on its way
             self.first_gradient = {}
-        for i in where:
-            grad = update.params[i].grad
+        for i, grad in zip(where, update.gradients(where), strict=True):
             if i in self.first_gradient:
                 self.first_gradient[i].add_(grad)
             else:  # ASAM goes on to scale it; a view belongs to a bucket of DDP, which the second pass writes to
@@ -210,7 +209,7 @@ class SAM(UpdateStage):
     def _keep_direction(self, update: Update) -> None:
         """Keep the direction of the part of the second gradient that is orthogonal to the first."""
         both = [i for i in update.with_gradient() if i in self.first_gradient]
-        first, second = [self.first_gradient[i] for i in both], [update.params[i].grad for i in both]
+        first, second = [self.first_gradient[i] for i in both], update.gradients(both)
         params = [update.params[i] for i in both]
         along = update.shards.inner(first, second, params) / update.shards.inner(first, first, params).clamp(min=1e-30)
         for one, other in zip(local_parts(first), local_parts(second), strict=True):
@@ -223,7 +222,7 @@ class SAM(UpdateStage):
 
     def _bend(self, update: Update) -> None:
         both = [i for i in update.with_gradient() if i in self.direction]
-        grads = local_parts(update.params[i].grad for i in both)
+        grads = local_parts(update.gradients(both))
         direction = local_parts(self.direction[i] for i in both)
         factor = self.reuse * self._norm(update, update.with_gradient())
         torch._foreach_addcmul_(grads, direction, [factor.to(grad.device, grad.dtype) for grad in grads])

@@ -1,7 +1,7 @@
 """What every stage of an update is: a small class with its own state, visited at four moments."""
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Optional, Union
+from typing import Any, Optional, Union, cast
 
 import torch
 from mmengine.logging import MessageHub
@@ -50,6 +50,10 @@ class Update:
     def with_gradient(self) -> list[int]:
         """Positions of the parameters that have a gradient now."""
         return [i for i, param in enumerate(self.params) if param.grad is not None]
+
+    def gradients(self, positions: Iterable[int]) -> list[Tensor]:
+        """The gradients of the parameters there, all of which must have one."""
+        return [cast(Tensor, self.params[i].grad) for i in positions]
 
     @property
     def epoch(self) -> Optional[int]:
