@@ -12,6 +12,7 @@ from .dataloader_defaults import dataloaders_of
 from .distributed import prepare_distributed
 from .mixed_precision import use_mixed_precision
 from .said_once import classifying_head
+from .schedule_fit import fit_schedules
 from .teacher_model import add_distillation_projection
 
 __all__ = ['TrainOptions', 'prepare_training', 'prepare_testing', 'infer_num_classes', 'build_runner']
@@ -76,6 +77,7 @@ def prepare_training(cfg: Config, options: TrainOptions, work_dir: Optional[str]
                              'meant; add auto_scale_lr = dict(base_batch_size=...).')
         scale['enable'] = True
     _limit_dataloaders(cfg, options)
+    fit_schedules(cfg)
     _choose_start(cfg, options)
     add_standing_hooks(cfg)
     check_data_folders(cfg)
