@@ -125,7 +125,8 @@ def add_distillation_projection(cfg: Config) -> None:
         if str(hook.get('type')).rsplit('.', 1)[-1] != 'DistillationHook' or not hook.get('feature_weight'):
             continue
         model = cfg.get('model') or {}
-        if str(model.get('type')).rsplit('.', 1)[-1] != 'HybridClassifier' or model.get('distill_projection'):
+        kind = str(model.get('type')).rsplit('.', 1)[-1]
+        if kind not in ('HybridClassifier', 'MCDropoutClassifier') or model.get('distill_projection'):
             return
         from hybridcls.models.classifiers import Teacher
         head = classifying_head(cfg)

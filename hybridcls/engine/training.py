@@ -116,7 +116,6 @@ def prepare_testing(cfg: Config,
     check_data_folders(cfg, kinds=('test', ))
     share_class_names(cfg)
     infer_num_classes(cfg)
-    add_distillation_projection(cfg)
     return cfg
 
 

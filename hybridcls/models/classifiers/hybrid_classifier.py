@@ -44,7 +44,8 @@ class HybridClassifier(BaseClassifier):
             activations of none, for the gradient of the whole batch in the memory of a small one, at the cost of
             another forward pass; see :class:`hybridcls.models.modules.GradientCache`. Defaults to None.
         distill_projection (int, optional): Width of a teacher's embedding; adds the linear projection that feature
-            distillation learns. ``DistillationHook(feature_weight=...)`` in a config sets it. Defaults to None.
+            distillation learns. ``DistillationHook(feature_weight=...)`` in a config sets it for the training; a model
+            without one leaves that of a checkpoint aside. Defaults to None.
         init_cfg (dict, optional): mmengine's initialisation config.
 
     Attributes:
@@ -115,6 +116,8 @@ class HybridClassifier(BaseClassifier):
             if not isinstance(width, int):
                 raise ValueError('HybridClassifier: distill_projection needs a neck that gives one embedding.')
             self.distill_projection = nn.Linear(width, distill_projection)
+        else:
+            self.register_load_state_dict_pre_hook(_without_projection)
         if sync_bn:
             # Not torch's converter, which mmengine uses: it drops the activation that timm's BatchNormAct2d holds.
             convert_sync_batchnorm(self)
@@ -221,6 +224,12 @@ class HybridClassifier(BaseClassifier):
             raise ValueError(f'HybridClassifier: {type(self.backbone).__name__} does not tell in which order its '
                              'parameters come (it has no get_layer_depth).')
         return self.backbone.get_layer_depth(param_name, 'backbone.')
+
+
+def _without_projection(module: nn.Module, state: dict, prefix: str, *args: Any) -> None:
+    """Leave out of a state dict what only the training with a teacher needed."""
+    for name in [name for name in state if name.startswith(f'{prefix}distill_projection.')]:
+        del state[name]
 
 
 def _rows_of(features: Any, rows: list[int], num_samples: int) -> Any:

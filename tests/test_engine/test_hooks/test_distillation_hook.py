@@ -7,7 +7,7 @@ from mmengine.registry import DefaultScope
 from mmpretrain.structures import DataSample
 from torch import nn
 
-from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_training
+from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_testing, prepare_training
 from hybridcls.engine.hooks import DistillationHook
 from hybridcls.engine.runner_instances import own_instances
 from hybridcls.engine.teacher_model import build_teacher
@@ -120,6 +120,32 @@ def test_feature_matching_learns_a_projection_that_is_sized_by_the_teacher(confi
     assert runner.model.distill_projection.weight.shape == (12, 8)
     fresh = runner_of(configs, 'w2', hook(configs, distill_weight=0.2, feature_weight=1.))
     assert not torch.equal(runner.model.distill_projection.weight, fresh.model.distill_projection.weight)
+
+
+TESTING = """
+test_dataloader = val_dataloader = dict(
+    batch_size=16, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(type='Digits', split='test', indices=16, pipeline=pipeline[::2]))
+test_evaluator = val_evaluator = dict(type='Accuracy')
+test_cfg = val_cfg = dict()
+"""
+
+
+@pytest.mark.parametrize('weights', [dict(), dict(feature_weight=1.)])
+def test_a_student_is_tested_without_any_file_of_its_teacher(configs, weights):
+    (configs / 'student.py').write_text(CONFIG + TESTING)
+    taught = train(configs, 'w', hook(configs, **weights))
+    for file in configs.glob('teacher.*'):
+        file.unlink()
+    cfg = load_config(configs / 'student.py', dict(custom_hooks=[hook(configs, **weights)]))
+    with own_instances():
+        runner = build_runner(prepare_testing(cfg, str(configs / 'w' / 'epoch_2.pth'), TrainOptions(),
+                                              str(configs / 'w')))
+        assert 0 <= runner.test()['accuracy/top1'] <= 100
+    state = taught.model.state_dict()
+    for name, value in runner.model.state_dict().items():  # without the projection, which only the training needed
+        assert torch.equal(value, state.pop(name)), name
+    assert set(state) <= {'distill_projection.weight', 'distill_projection.bias'}
 
 
 def test_resumed_in_the_middle_it_ends_in_the_same_bits(configs, toy_plugin):
