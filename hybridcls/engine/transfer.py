@@ -8,9 +8,11 @@ from torch import Tensor, nn
 
 from .checkpoint_files import check_checkpoint
 
-__all__ = ['TransferReport', 'WeightMismatchError', 'select_weights', 'transfer_weights', 'state_dict_of']
+__all__ = ['TransferReport', 'WeightMismatchError', 'adapters_in', 'select_weights', 'transfer_weights', 'state_dict_of']
 
 PARTS = ('backbone', 'neck')
+FOLD_FIRST = ('Fold them into a checkpoint of its own first (python tools/adapters.py fold CONFIG CHECKPOINT OUT.pth), or '
+              'give the backbone the lora_rank that they were trained with.')
 
 
 class WeightMismatchError(ValueError):
@@ -41,6 +43,10 @@ class TransferReport:
             lines.append(f'{len(self.new)} new, with their initial values{_of(self.new)}')
         if self.left_out:
             lines.append(f'{len(self.left_out)} of the checkpoint left out{_of(self.left_out)}')
+            adapters = adapters_in(self.left_out)
+            if adapters:
+                lines.append(f'{len(adapters)} of these are LoRA adapters, without which the loaded weights are not '
+                             f'what was trained. {FOLD_FIRST}')
         if self.mismatched:
             shown = '; '.join(f'{name} is {old} in the checkpoint and {new} in the model'
                               for name, old, new in self.mismatched[:5])
@@ -122,6 +128,11 @@ def state_dict_of(checkpoint: Mapping) -> Mapping[str, Tensor]:
         if isinstance(checkpoint.get(key), Mapping):
             return checkpoint[key]
     return {name: value for name, value in checkpoint.items() if isinstance(value, torch.Tensor)}
+
+
+def adapters_in(names: Iterable[str]) -> list[str]:
+    """Return the names that are those of LoRA adapters."""
+    return [name for name in names if '.lora_' in name]
 
 
 def _of(names: list[str]) -> str:

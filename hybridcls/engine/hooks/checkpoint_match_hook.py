@@ -7,7 +7,7 @@ from mmengine.runner.base_loop import BaseLoop
 
 from hybridcls.registry import HOOKS
 
-from ..transfer import TransferReport, WeightMismatchError, select_weights, state_dict_of
+from ..transfer import FOLD_FIRST, TransferReport, WeightMismatchError, adapters_in, select_weights, state_dict_of
 
 
 @HOOKS.register_module()
@@ -77,6 +77,8 @@ def _sentence(runner, missing: list, unexpected: list, mismatched: list) -> str:
         parts.append(f'{len(missing)} of the model are not in it (first: {missing[0]})')
     if unexpected:
         parts.append(f'{len(unexpected)} of it are not in the model (first: {unexpected[0]})')
+    if adapters_in(unexpected):
+        return f'The checkpoint {runner._load_from} holds LoRA adapters: {"; ".join(parts)}. {FOLD_FIRST}'
     return (f'The checkpoint {runner._load_from} is not of this model: {"; ".join(parts)}. Use the config it was '
             'trained with (its work dir holds a copy); to start a new training from a part of it, use load_from '
             "without resume, with custom_hooks=[dict(type='TransferHook')].")

@@ -5,9 +5,10 @@ from typing import Optional
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
+from hybridcls.models.adapters import plain_name
 from hybridcls.registry import HOOKS
 
-from ..transfer import PARTS, select_weights, state_dict_of
+from ..transfer import PARTS, WeightMismatchError, select_weights, state_dict_of
 
 
 @HOOKS.register_module()
@@ -24,7 +25,8 @@ class TransferHook(Hook):
             Defaults to ``('backbone', 'neck')``.
 
     Raises:
-        WeightMismatchError: While loading, if nothing of the checkpoint fits.
+        WeightMismatchError: While loading, if nothing of the checkpoint fits, or what fits would be lost: a stream whose
+            checkpoints hold its adapters alone must start from other weights.
     """
 
     priority = 'VERY_HIGH'
@@ -39,6 +41,12 @@ class TransferHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         own = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
         report = select_weights(state_dict_of(checkpoint), own, self.parts)
+        frozen = {plain_name(name) for name, _ in model.named_parameters()} - own.keys()
+        lost = [name for name in report.left_out if name in frozen and name.split('.')[0] in (self.parts or PARTS)]
+        if lost:
+            raise WeightMismatchError(f"TransferHook: with lora_rank.checkpoint='adapters' {lost[0]} and "
+                                      f'{len(lost) - 1} other weights of {runner._load_from} would not be in any '
+                                      "checkpoint of this run. Use checkpoint='all'.")
         checkpoint['state_dict'] = report.state
         checkpoint.pop('ema_state_dict', None)
         runner.logger.info(f'Weights from {runner._load_from}:\n  {report}')

@@ -1,8 +1,8 @@
 """Low-rank adaptation of a built model, through PEFT."""
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Optional, Union
 
+import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
@@ -189,23 +189,23 @@ def _inject(model: nn.Module, settings: LoRASettings, names: list[str]) -> None:
 
 def _keep_slices(layer: Any, slices: tuple[str, ...]) -> int:
     """Let only some of q, k and v of an adapted qkv learn; return how many numbers that leaves untrained."""
-    weight = layer.lora_B[_ADAPTER].weight
-    rows = len(weight) // 3
-    left_out = [slice(i * rows, (i + 1) * rows) for i, part in enumerate(QKV_SLICES) if part not in slices]
-    # B is 0 at the start, and rows without gradient stay 0: weight decay, momentum and SAM's climb leave 0 at 0.
-    weight.register_hook(_without_rows(left_out))
-    return sum(weight[part].numel() for part in left_out)
+    up = layer.lora_B[_ADAPTER]
+    # B is 0 at the start, and rows without gradient stay 0: weight decay, momentum and SAM's climb leave 0 at 0. A hook
+    # of the module, not of the tensor, so that a deep copy of the model has it too.
+    up.register_forward_hook(_LearnSlices(slices, 1 if isinstance(up, nn.Conv2d) else -1))
+    return up.weight.numel() // 3 * (3 - len(slices))
 
 
-def _without_rows(left_out: list[slice]) -> Callable[[Tensor], Tensor]:
+class _LearnSlices:
+    """Pass the output on as it is, and gradients through some of its thirds only."""
 
-    def clear(gradient: Tensor) -> Tensor:
-        gradient = gradient.clone()
-        for rows in left_out:
-            gradient[rows] = 0
-        return gradient
+    def __init__(self, slices: tuple[str, ...], dim: int) -> None:
+        self.learn = [part in slices for part in QKV_SLICES]
+        self.dim = dim
 
-    return clear
+    def __call__(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        parts = zip(output.chunk(3, self.dim), self.learn, strict=True)
+        return torch.cat([part if learn else part.detach() for part, learn in parts], self.dim)
 
 
 def _is_norm(module: nn.Module) -> bool:

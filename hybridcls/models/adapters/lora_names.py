@@ -2,6 +2,7 @@
 import re
 from typing import Any
 
+import torch
 from torch import nn
 
 __all__ = ['keep_plain_names', 'plain_name']
@@ -42,6 +43,8 @@ def _rename(module: nn.Module, state: dict, prefix: str, metadata: Any) -> None:
 
 
 def _drop_and_rename(module: nn.Module, state: dict, prefix: str, metadata: Any) -> None:
+    if not _is_adapted(module):  # folded: what was trained is in the weights now
+        return
     trained = {name for name, param in module.named_parameters() if param.requires_grad}
     for name in [name for name in state if name.startswith(prefix) and name[len(prefix):] not in trained]:
         del state[name]
@@ -58,8 +61,24 @@ def _name_back(module: nn.Module, state: dict, prefix: str, *args: Any) -> None:
 
 
 def _fill_and_name_back(module: nn.Module, state: dict, prefix: str, *args: Any) -> None:
-    """The same; what a checkpoint of adapters alone leaves out is there already, and is not missing."""
+    """The same; what a checkpoint of adapters alone leaves out is there already, and is not missing.
+
+    Raises:
+        ValueError: If a checkpoint holds another value of it, which the next checkpoint would leave out again.
+    """
     _name_back(module, state, prefix)
+    if not _is_adapted(module):
+        return
     for name, value in [*module.named_parameters(), *module.named_buffers()]:
-        if not value.requires_grad:
-            state.setdefault(prefix + name, value.detach())
+        if value.requires_grad:
+            continue
+        given = state.setdefault(prefix + name, value.detach())
+        if given.shape == value.shape and not torch.equal(given.to(value), value):
+            raise ValueError(f"LoRA: with checkpoint='adapters' checkpoints leave {prefix}{plain_name(name)} out, since "
+                             'it is what the stream starts from; the one that is loaded holds another value of it, '
+                             "which would be lost. Use lora_rank=dict(..., checkpoint='all'), or give these weights to "
+                             'the stream by checkpoint_path.')
+
+
+def _is_adapted(module: nn.Module) -> bool:
+    return any(hasattr(layer, 'lora_A') for layer in module.modules())

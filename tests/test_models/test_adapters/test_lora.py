@@ -4,6 +4,7 @@ import copy
 import pytest
 import timm
 import torch
+from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from hybridcls.models.adapters import LoRASettings, add_lora, fold_lora, lora_layers
@@ -92,6 +93,41 @@ def test_the_formula_and_folding(name, kind):
     folded.undo()
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert torch.equal(model(x), adapted)
+
+
+@pytest.mark.parametrize('name', ['vit', 'swin', 'convnext v2, convolutions'])
+@pytest.mark.parametrize('kind', [{}, dict(use_dora=True), dict(use_rslora=True)], ids=str)
+def test_it_is_what_peft_makes_of_the_timm_model(name, kind):
+    """Outputs, gradients and the choice of who learns, against PEFT's own get_peft_model with the same numbers."""
+    ours, x = make(name), images(name)
+    plain = make(name)
+    for module in plain.modules():
+        if hasattr(module, 'qkv_bias_separate'):  # else PEFT's adapter there would do nothing
+            module.qkv_bias_separate = True
+    names = add_lora(ours, LoRASettings(rank=2, alpha=6., **kind)).names
+    theirs = get_peft_model(plain, LoraConfig(r=2, lora_alpha=6., target_modules=list(names), **kind))
+    their_params = {name.removeprefix('base_model.model.'): param for name, param in theirs.named_parameters()}
+    torch.manual_seed(1)
+    for param_name, param in ours.named_parameters():
+        assert param.requires_grad == their_params[param_name].requires_grad, param_name
+        if param.requires_grad:
+            param.data += 0.1 * torch.randn_like(param)
+        their_params[param_name].data.copy_(param)
+    output, expected = ours(x), theirs(x)
+    torch.testing.assert_close(output, expected, rtol=0, atol=0)
+    output.square().sum().backward()
+    expected.square().sum().backward()
+    for param_name, param in ours.named_parameters():
+        torch.testing.assert_close(param.grad, their_params[param_name].grad, rtol=0, atol=0, msg=param_name)
+
+
+def test_slices_of_a_deep_copy_stay():
+    model = make('vit')
+    layer_name = add_lora(model, LoRASettings(rank=2, targets=['q', 'v'])).names[0]
+    copied = copy.deepcopy(model)
+    copied(images('vit')).square().sum().backward()
+    parts = copied.get_submodule(layer_name).lora_B['default'].weight.grad.chunk(3)
+    assert [bool(part.abs().sum() > 0) for part in parts] == [True, False, True]
 
 
 def test_slices_of_a_fused_qkv():

@@ -4,7 +4,7 @@ import timm
 import torch
 from peft import PeftModel
 
-from hybridcls.models.adapters import load_adapters, lora_layers, save_adapters
+from hybridcls.models.adapters import fold_lora, load_adapters, lora_layers, save_adapters
 from hybridcls.registry import MODELS
 
 CFG = dict(
@@ -71,7 +71,14 @@ def test_a_checkpoint_of_adapters_alone(tmp_path):
     assert any(name.startswith('backbone.cnn.model.stages') for name in state)
     other.load_state_dict(state)  # strict: nothing is missing
     x = torch.rand(2, 3, 32, 32)
-    assert torch.equal(other(x), model(x))
+    expected = model(x)
+    assert torch.equal(other(x), expected)
+    folded = fold_lora(model)  # nothing is left out of the state dict any more: the weights are trained ones
+    plain = build().eval()
+    plain.load_state_dict(model.state_dict())
+    torch.testing.assert_close(plain(x), expected)
+    folded.undo()
+    assert model.state_dict().keys() == state.keys()
 
 
 def test_what_is_no_such_folder_or_of_another_model(tmp_path):
