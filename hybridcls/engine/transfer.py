@@ -8,11 +8,13 @@ from torch import Tensor, nn
 
 from .checkpoint_files import check_checkpoint
 
-__all__ = ['TransferReport', 'WeightMismatchError', 'adapters_in', 'select_weights', 'transfer_weights', 'state_dict_of']
+__all__ = [
+    'TransferReport', 'WeightMismatchError', 'adapters_in', 'select_weights', 'state_dict_of', 'transfer_weights'
+]
 
 PARTS = ('backbone', 'neck')
-FOLD_FIRST = ('Fold them into a checkpoint of its own first (python tools/adapters.py fold CONFIG CHECKPOINT OUT.pth), or '
-              'give the backbone the lora_rank that they were trained with.')
+FOLD_FIRST = ('Fold them into a checkpoint of its own first (python tools/adapters.py fold CONFIG CHECKPOINT OUT.pth), '
+              'or give the backbone the lora_rank that they were trained with.')
 
 
 class WeightMismatchError(ValueError):

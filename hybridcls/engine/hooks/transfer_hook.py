@@ -25,8 +25,8 @@ class TransferHook(Hook):
             Defaults to ``('backbone', 'neck')``.
 
     Raises:
-        WeightMismatchError: While loading, if nothing of the checkpoint fits, or what fits would be lost: a stream whose
-            checkpoints hold its adapters alone must start from other weights.
+        WeightMismatchError: While loading, if nothing of the checkpoint fits, or what fits would be lost: a stream
+            whose checkpoints hold its adapters alone must start from other weights.
     """
 
     priority = 'VERY_HIGH'

@@ -74,8 +74,8 @@ def _fill_and_name_back(module: nn.Module, state: dict, prefix: str, *args: Any)
             continue
         given = state.setdefault(prefix + name, value.detach())
         if given.shape == value.shape and not torch.equal(given.to(value), value):
-            raise ValueError(f"LoRA: with checkpoint='adapters' checkpoints leave {prefix}{plain_name(name)} out, since "
-                             'it is what the stream starts from; the one that is loaded holds another value of it, '
+            raise ValueError(f"LoRA: with checkpoint='adapters' checkpoints leave {prefix}{plain_name(name)} out, "
+                             'since it is what the stream starts from; the one that is loaded holds another value, '
                              "which would be lost. Use lora_rank=dict(..., checkpoint='all'), or give these weights to "
                              'the stream by checkpoint_path.')
 
