@@ -31,7 +31,7 @@ def read_annotations(who: str, path: str, with_label: bool) -> list[tuple[int, s
         ValueError: If a line has no label, or the file lists nothing.
     """
     lines = get_text(path).splitlines()
-    entries = []
+    entries: list[tuple[int, str, str]] = []
     if path.lower().endswith('.csv'):
         rows = ((number, [cell.strip() for cell in row]) for number, row in enumerate(csv.reader(lines), 1))
     else:
@@ -74,10 +74,11 @@ def number_labels(who: str, path: str, entries: Sequence[tuple[int, str, str]],
     written = [label for _, _, label in entries]
     numbers = [int(label) if label.lstrip('-').isdigit() else None for label in written]
     if classes is None:
-        if None in numbers:
+        whole = [number for number in numbers if number is not None]
+        if len(whole) < len(numbers):
             classes = tuple(sorted(set(written)))
         else:
-            classes = tuple(str(number) for number in range(max(numbers) + 1))  # type: ignore[type-var]
+            classes = tuple(str(number) for number in range(max(whole) + 1))
     # Classes may be called '7', '8', ...: a name goes before a number.
     number_of = {name: number for number, name in enumerate(classes)}
     found = []

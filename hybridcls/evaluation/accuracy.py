@@ -32,6 +32,8 @@ class Accuracy(_Accuracy):
         {'accuracy/top1': 100.0}
     """
 
+    topk: tuple[int, ...]
+
     def compute_metrics(self, results: list[dict]) -> dict[str, Union[float, Any]]:
         """Score those k that there are classes for."""
         if results and 'pred_score' in results[0]:

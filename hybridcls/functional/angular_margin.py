@@ -140,6 +140,8 @@ def sine_of(cosine: Tensor) -> Tensor:
 
 
 def _turned(cosine: Tensor, margin: Union[float, Tensor], beyond_pi: str) -> Tensor:
+    cos_margin: Union[float, Tensor]
+    sin_margin: Union[float, Tensor]
     if isinstance(margin, Tensor):
         cos_margin, sin_margin = margin.cos(), margin.sin()
     else:

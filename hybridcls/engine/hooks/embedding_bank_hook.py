@@ -1,5 +1,5 @@
 """Before an evaluation, embed the images that the nearest-neighbour metric looks among."""
-from typing import Any, Union
+from typing import Any
 
 import torch
 from mmengine.dist import collect_results, is_main_process
@@ -36,7 +36,7 @@ class EmbeddingBankHook(Hook):
     priority = 'LOW'  # after the hook that exchanges weights for their average
 
     def __init__(self, dataloader: dict) -> None:
-        self.dataloader: Union[dict, DataLoader] = dataloader
+        self.dataloader: Any = dataloader  # once it is built, a DataLoader
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Fill the bank of the validation."""
@@ -83,7 +83,8 @@ class EmbeddingBankHook(Hook):
                 block = torch.stack([sample.embedding for sample in samples]).float().cpu().numpy()
                 rows += [(row, int(sample.gt_label)) for row, sample in zip(block, samples, strict=True)]
         model.train(was_training)
-        collected = collect_results(rows, len(dataloader.dataset), device='cpu')
+        dataset: Any = dataloader.dataset
+        collected = collect_results(rows, len(dataset), device='cpu')
         if not is_main_process():
             return torch.empty(0), torch.empty(0)
         return torch.stack([torch.from_numpy(row) for row, _ in collected]), torch.tensor([y for _, y in collected])

@@ -2,7 +2,7 @@
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Optional
+from typing import Any, Optional, cast
 
 import numpy as np
 import torch
@@ -168,11 +168,11 @@ def losses_of(output: Any) -> dict[str, Tensor]:
         return {'loss': output}
     if not isinstance(output, dict):
         return {}
-    found = {}
+    found: dict[str, Tensor] = {}
     for name, value in output.items():
         parts = [part for part in (value if isinstance(value, (list, tuple)) else [value]) if isinstance(part, Tensor)]
         if parts:
-            found[name] = sum(part.detach().float().mean() for part in parts)
+            found[name] = cast(Tensor, sum(part.detach().float().mean() for part in parts))
     return found
 
 

@@ -111,7 +111,7 @@ def read_precision(who: str, amp: Union[bool, str, torch.dtype, None], dtype: Un
             key = 'dtype' if dtype is not None else 'loss_scale'
             raise ValueError(f"{who}: amp=False, yet {key} is given. Drop one of them.")
         return Precision(device_type=device_type)
-    from_amp = None if amp in (None, True) else _to_dtype(who, 'amp', amp)
+    from_amp = None if amp is None or amp is True else _to_dtype(who, 'amp', amp)
     from_dtype = None if dtype is None else _to_dtype(who, 'dtype', dtype)
     if from_amp is not None and from_dtype is not None and from_amp != from_dtype:
         raise ValueError(f'{who}: amp={amp!r} and dtype={dtype!r} contradict each other. Give one of them.')
@@ -140,15 +140,15 @@ def _to_dtype(who: str, key: str, value: Union[str, torch.dtype]) -> torch.dtype
 
 def _make_scaler(who: str, loss_scale: Union[str, float, dict], use_fsdp: bool,
                  device_type: str) -> tuple[Any, Optional[float]]:
+    scaler_class: type[torch.amp.GradScaler] = torch.amp.GradScaler
     if use_fsdp:
-        from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler as GradScaler
-    else:
-        from torch.amp import GradScaler
+        from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
+        scaler_class = ShardedGradScaler
     if loss_scale == 'dynamic':
-        return GradScaler(device=device_type), None
+        return scaler_class(device=device_type), None
     if isinstance(loss_scale, (int, float)) and not isinstance(loss_scale, bool):
-        return GradScaler(device=device_type, init_scale=float(loss_scale)), float(loss_scale)
+        return scaler_class(device=device_type, init_scale=float(loss_scale)), float(loss_scale)
     if isinstance(loss_scale, dict):
-        return GradScaler(**{'device': device_type, **loss_scale}), None
+        return scaler_class(**{'device': device_type, **loss_scale}), None
     raise TypeError(f"{who}: loss_scale={loss_scale!r} must be 'dynamic', a number, or a dict of arguments of "
                     'torch.amp.GradScaler.')

@@ -1,6 +1,6 @@
 """What all heads with classes share: probabilities from logits, and the accuracy for the log."""
 from collections.abc import Sequence
-from typing import Optional
+from typing import Optional, Union
 
 from mmpretrain.structures import DataSample
 from torch import Tensor
@@ -18,7 +18,7 @@ class ClassificationHead(EmbeddingHead):
         num_classes (int): C, at least 1.
         in_channels (int, optional): D, see :class:`EmbeddingHead`.
         label_smoothing (float): Share of the target given to all classes alike, in [0, 1). Defaults to 0.
-        init_cfg (dict, optional): MMEngine's.
+        init_cfg (dict | list[dict], optional): MMEngine's.
 
     Raises:
         ValueError, TypeError: If a number is out of range.
@@ -28,7 +28,7 @@ class ClassificationHead(EmbeddingHead):
                  num_classes: int,
                  in_channels: Optional[int] = None,
                  label_smoothing: float = 0.,
-                 init_cfg: Optional[dict] = None) -> None:
+                 init_cfg: Optional[Union[dict, list]] = None) -> None:
         super().__init__(in_channels, init_cfg)
         check_number(self._name, 'num_classes', num_classes, 1, integer=True)
         check_number(self._name, 'label_smoothing', label_smoothing, 0, 1, high_open=True)

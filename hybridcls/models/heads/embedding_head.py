@@ -25,13 +25,13 @@ class EmbeddingHead(BaseModule):
 
     Args:
         in_channels (int, optional): D. ``HybridClassifier`` fills it in from the neck; None here is an error.
-        init_cfg (dict, optional): MMEngine's.
+        init_cfg (dict | list[dict], optional): MMEngine's.
 
     Raises:
         ValueError: If ``in_channels`` is missing.
     """
 
-    def __init__(self, in_channels: Optional[int] = None, init_cfg: Optional[dict] = None) -> None:
+    def __init__(self, in_channels: Optional[int] = None, init_cfg: Optional[Union[dict, list]] = None) -> None:
         super().__init__(init_cfg)
         if in_channels is None:
             raise ValueError(

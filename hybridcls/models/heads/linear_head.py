@@ -31,7 +31,8 @@ class LinearHead(ClassificationHead):
             a batch is spread over processes. Defaults to None.
         topk (int | Sequence[int]): Log these accuracies, as ``accuracy_top-k`` in percent, when labels are hard.
             Defaults to 1.
-        init_cfg (dict, optional): Defaults to weights from a normal distribution of standard deviation 0.01, bias 0.
+        init_cfg (dict | list[dict], optional): Defaults to weights from a normal distribution of standard deviation
+            0.01, bias 0.
 
     Raises:
         ValueError, TypeError: If a number is out of range, or a label is.

@@ -1,4 +1,6 @@
 """Convolutional Block Attention Module."""
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -106,8 +108,9 @@ class CBAM(nn.Module):
         self.spatial_gate = SpatialGate(kernel_size)
         self.gain = 2.0 if identity_init else 1.0
         if identity_init:
-            nn.init.zeros_(self.channel_gate.mlp[-1].weight)
-            nn.init.zeros_(self.channel_gate.mlp[-1].bias)
+            last: Any = self.channel_gate.mlp[-1]
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
             nn.init.zeros_(self.spatial_gate.bn.weight)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -74,7 +74,7 @@ class TokenLearner(nn.Module):
 
     def weights(self, x: Tensor) -> Tensor:
         """Return what each summary takes of each position: ``(B, N, C)`` or ``(B, C, H, W)`` -> ``(B, K, N)``."""
-        grid = x.shape[2:] if x.dim() == 4 else None
+        grid: tuple[int, ...] | None = x.shape[2:] if x.dim() == 4 else None
         tokens = x.flatten(2).transpose(1, 2) if x.dim() == 4 else x
         normed = self.norm(tokens)
         if self.form == 'v1.1':

@@ -1,6 +1,6 @@
 """Gradient centralization: gradients of weight matrices without their mean."""
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Optional
 
 import torch
@@ -152,7 +152,7 @@ def _count(shape: torch.Size, axes: tuple[int, ...]) -> int:
     return torch.Size(shape[axis] for axis in axes).numel()
 
 
-def _check_patterns(key: str, patterns: Sequence[str]) -> None:
+def _check_patterns(key: str, patterns: Iterable[str]) -> None:
     if isinstance(patterns, str):
         raise TypeError(f'GradientCentralization: {key}={patterns!r} must be a list: [{patterns!r}].')
     for pattern in patterns:

@@ -44,7 +44,7 @@ class Update:
     is_last: bool = True
     may_overflow: bool = False
     grad_scale: Union[float, Tensor] = 1.
-    regrad: Callable[..., Tensor] = lambda *_, **__: None
+    regrad: Callable[..., Any] = lambda *_, **__: None
     log: Callable[[str, Any], None] = lambda *_: None
 
     def with_gradient(self) -> list[int]:
