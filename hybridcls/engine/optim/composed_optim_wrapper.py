@@ -145,7 +145,8 @@ class ComposedOptimWrapper(OptimWrapper):
         update.is_last = self.should_sync()
         wanted = self._prober is not None and not self._spoiled and self._prober.wants_regrad(update)
         call = self._second_pass.begin(model, wanted, may_be_undone=self.bad_losses.skips)
-        with self.sync_context(model, self._prober.wants_sync() if wanted else None), self.precision.autocast(), call:
+        sync = self._prober.wants_sync() if self._prober is not None and wanted else None
+        with self.sync_context(model, sync), self.precision.autocast(), call:
             yield
 
     def _begin(self, model: Optional[nn.Module] = None) -> Update:
@@ -171,7 +172,7 @@ class ComposedOptimWrapper(OptimWrapper):
                 stage.start(update)
         return update
 
-    def sync_context(self, model: nn.Module, sync: Optional[bool] = None) -> Any:
+    def sync_context(self, model: Any, sync: Optional[bool] = None) -> Any:
         """Average gradients over processes or not; None asks mmengine's rule: only where the update is due."""
         if sync is None:
             sync = self.should_sync()
@@ -206,7 +207,7 @@ class ComposedOptimWrapper(OptimWrapper):
                 if not self._spoiled:
                     self.drop_update(self._second_pass.losses, loss)
             if self._prober is not None and not self._spoiled:
-                self._probe(loss, scale)
+                self._probe(self._prober, loss, scale)
         except BadLossError:
             self.optimizer.zero_grad()
             raise
@@ -238,17 +239,17 @@ class ComposedOptimWrapper(OptimWrapper):
         self._spoiled = True
         self.bad_losses.handle(losses, loss, self._inner_count, place)
 
-    def _probe(self, loss: Tensor, scale: float) -> None:
+    def _probe(self, prober: UpdateStage, loss: Tensor, scale: float) -> None:
         update = self._update
-        if update is None or (not self._second_pass.wanted and self._prober.wants_regrad(update)):
+        if update is None or (not self._second_pass.wanted and prober.wants_regrad(update)):
             raise RuntimeError(
                 f'{type(self).__name__}: update_params was called without optim_context, and '
-                f'{type(self._prober).__name__} must know which call of the model to repeat. Call the model in '
+                f'{type(prober).__name__} must know which call of the model to repeat. Call the model in '
                 '`with optim_wrapper.optim_context(model):`, as BaseModel.train_step does.')
         update.grad_scale = self.precision.scale_on(loss.device) * scale
         try:
             with self._second_pass.held(loss), torch.no_grad():
-                self._prober.probe(update)
+                prober.probe(update)
         except BadLossError as error:
             if str(error) != 'dropped':
                 raise

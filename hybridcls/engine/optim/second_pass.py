@@ -90,17 +90,17 @@ class SecondPass:
             yield
             return
         if not self._checked_loss:
-            self._check_loss(loss)
+            self._check_loss(self.call, loss)
         with nullcontext() if self._wandering is None else self._wandering.held():
             yield
 
-    def _check_loss(self, loss: Tensor) -> None:
+    def _check_loss(self, call: ForwardCall, loss: Tensor) -> None:
         """See once that the loss of a second pass will mean what the loss of the first one does."""
-        found = total_loss(self.call.model, self.call.output).detach()
+        found = total_loss(call.model, call.output).detach()
         if not torch.allclose(found.float(), loss.detach().float(), rtol=1e-3, atol=1e-6, equal_nan=True):
             raise ValueError(
                 f'{type(self._wrapper).__name__}: update_params got the loss {float(loss.detach()):g}, and the losses '
-                f'that {type(self.call.model).__name__} returned amount to {float(found):g}: a second pass would '
+                f'that {type(call.model).__name__} returned amount to {float(found):g}: a second pass would '
                 'follow another loss. Do all weighting of losses in forward or parse_losses.')
         self._checked_loss = True
 

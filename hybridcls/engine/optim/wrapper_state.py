@@ -112,7 +112,8 @@ def unpack_state(wrapper: 'ComposedOptimWrapper', state_dict: dict) -> dict:
         ValueError: If a tensor does not fit the parameter at its position.
     """
     rest = dict(state_dict, param_groups=[dict(group) for group in state_dict['param_groups']])
-    numbers = next((found for found in [group.pop(_NUMBERS, None) for group in rest['param_groups']] if found), {})
+    found_numbers = [group.pop(_NUMBERS, None) for group in rest['param_groups']]
+    numbers: dict[str, Any] = next((found for found in found_numbers if found), {})
     scaler_state = rest.pop('loss_scaler', None) or numbers.get('loss_scaler')
     params = parameters_of(wrapper.optimizer)
     tensors: dict[str, dict[str, dict[int, Any]]] = {}

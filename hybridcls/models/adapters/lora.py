@@ -180,7 +180,7 @@ def _inject(model: nn.Module, settings: LoRASettings, names: list[str]) -> None:
     inject_adapter_in_model(
         LoraConfig(
             r=settings.rank,
-            lora_alpha=settings.rank if settings.alpha is None else settings.alpha,
+            lora_alpha=settings.rank if settings.alpha is None else settings.alpha,  # type: ignore[arg-type]
             lora_dropout=settings.dropout,
             target_modules=names,
             use_dora=settings.use_dora,

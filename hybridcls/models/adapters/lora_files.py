@@ -1,7 +1,7 @@
 """Adapters as files: megabytes that PEFT can read without us."""
 import json
 from pathlib import Path
-from typing import Union
+from typing import Any, Union
 
 from torch import Tensor, nn
 
@@ -33,7 +33,7 @@ def save_adapters(model: nn.Module, folder: Union[str, Path]) -> list[Path]:
     """
     from safetensors.torch import save_file
     folder = Path(folder)
-    streams = _adapted_streams(model)
+    streams: dict[str, Any] = _adapted_streams(model)
     if not streams:
         raise ValueError('save_adapters: no layer of the model is adapted; set lora_rank in its backbone.')
     files = []

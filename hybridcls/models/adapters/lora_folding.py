@@ -1,4 +1,6 @@
 """Fold low-rank updates into the weights, for export, and take them out again."""
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +16,7 @@ class FoldedLoRA:
         places (list[tuple[nn.Module, str, nn.Module, Tensor]]): Parent, name, adapted layer and original weight.
     """
 
-    def __init__(self, places: list[tuple[nn.Module, str, nn.Module, Tensor]]) -> None:
+    def __init__(self, places: list[tuple[nn.Module, str, Any, Tensor]]) -> None:
         self._places = places
 
     def __len__(self) -> int:
@@ -45,7 +47,7 @@ def fold_lora(model: nn.Module) -> FoldedLoRA:
     Raises:
         ValueError: If an update is not finite; nothing is changed then.
     """
-    adapted = lora_layers(model)
+    adapted: dict[str, Any] = lora_layers(model)  # PEFT's layers
     broken = [name for name, layer in adapted.items()
               if not all(param.isfinite().all() for param in layer.parameters())]
     if broken:

@@ -171,7 +171,8 @@ class HybridBackbone(BaseModule):
         depth = len(model.blocks)
         check_number('HybridBackbone', 'token_learner_tokens.after_block', after_block, 1, depth - 1, integer=True,
                      advice=f'The stream has {depth} blocks; to summarise after the last one leave after_block out.')
-        model.merging_ends_after = after_block  # for token merging, whoever puts it on: summaries are not to be merged
+        # For token merging, whoever puts it on: summaries are not to be merged.
+        self.vit.model.merging_ends_after = after_block
         # A hook keeps the names of timm's parameters, so that its weights load, and works inside checkpointing; a
         # method, not a closure, so that a deep copy of the model (EMA) calls its own TokenLearner.
         model.blocks[after_block - 1].register_forward_hook(self._summarise, with_kwargs=True)

@@ -1,7 +1,7 @@
 """The terms that a teacher adds to the losses of a classifier."""
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from hybridcls.functional import cosine_feature_loss, distance_relation_loss, softened_divergence
 
@@ -39,12 +39,12 @@ class Distillation:
     def __deepcopy__(self, memo: dict) -> 'Distillation':
         return self
 
-    def add_to(self, losses: dict[str, Any], student: nn.Module, images: Tensor, features: Any) -> dict[str, Any]:
+    def add_to(self, losses: dict[str, Any], student: Any, images: Tensor, features: Any) -> dict[str, Any]:
         """Weigh the losses of the task, and add the terms.
 
         Args:
             losses (dict[str, Tensor | list[Tensor]]): The head's; entries whose name contains ``loss`` are its task.
-            student (nn.Module): The classifier.
+            student (HybridClassifier): The classifier.
             images (Tensor): What it saw, RGB in [0, 1], all views.
             features (tuple[Tensor, ...]): Its embedding, as the head gets it.
 

@@ -53,6 +53,8 @@ class EnsembleClassifier(BaseClassifier):
         (torch.Size([3]), True)
     """
 
+    members: Any  # a ModuleList of HybridClassifier
+
     def __init__(self,
                  members: Sequence[Union[str, Mapping[str, Any]]],
                  backbone: Optional[dict] = None,

@@ -87,6 +87,10 @@ class Teacher:
 class _TeacherNetwork(nn.Module):
     """From RGB in [0, 1] to (logits, embedding)."""
 
+    network: Any
+    mean: Tensor  # a timm model's
+    std: Tensor
+
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.network = model
@@ -95,7 +99,7 @@ class _TeacherNetwork(nn.Module):
         head = getattr(model, 'head', None)
         self.num_classes: Optional[int] = getattr(model, 'num_classes', None) or getattr(head, 'num_classes', None)
 
-    def _kind_of(self, model: nn.Module) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    def _kind_of(self, model: Any) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         head = getattr(model, 'head', None)
         if isinstance(model, HybridClassifier):
             if getattr(head, 'num_classes', None) is None:
@@ -110,7 +114,7 @@ class _TeacherNetwork(nn.Module):
             for name in ('mean', 'std'):
                 value = torch.tensor(model.pretrained_cfg[name])[:, None, None]
                 self.register_buffer(name, value, persistent=False)
-            embed = getattr(model, 'patch_embed', None)
+            embed: Any = getattr(model, 'patch_embed', None)
             if getattr(embed, 'strict_img_size', False):
                 self.only_size = tuple(embed.img_size)
             return self._timms

@@ -35,6 +35,9 @@ class AdaFaceMargin(nn.Module):
         ValueError: If a number is out of range or a switch is unknown.
     """
 
+    norm_mean: Tensor
+    norm_std: Tensor
+
     def __init__(self,
                  margin: float = 0.4,
                  h: float = 0.333,
