@@ -3,7 +3,8 @@
 #
 #   bash tools/run_tests.sh [options of pytest, or the tests to run]
 #
-# VENV (.venv) and PYTHON (python3) are read from the environment.
+# VENV (.venv), PYTHON (python3) and TEST_PROCESSES (as many as there are processors, at most 4) are read from the
+# environment.
 set -euo pipefail
 
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
@@ -13,4 +14,9 @@ cd "$ROOT"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 # No test needs the internet; with this a model that would be fetched fails at once instead of after many retries.
 export HF_HUB_OFFLINE="${HF_HUB_OFFLINE:-1}"
-exec "$PYTHON" -m pytest "$@"
+processes="${TEST_PROCESSES:-$(nproc 2> /dev/null || echo 1)}"
+if [ -z "${TEST_PROCESSES:-}" ] && [ "$processes" -gt 4 ]; then
+    processes=4
+fi
+# A file's tests stay together: they share what they have built.
+exec "$PYTHON" -m pytest --numprocesses "$processes" --dist loadfile "$@"
