@@ -48,7 +48,15 @@ def main() -> None:
     args = parse_args()
     if '::' not in args.config:
         check_file('train', 'config', args.config)  # before the imports that take seconds
-    from hybridcls.engine import TrainOptions, build_runner, is_chain, load_config, prepare_training, run_chain
+    from hybridcls.engine import (
+        TrainOptions,
+        build_runner,
+        is_chain,
+        load_config,
+        prepare_training,
+        run_chain,
+        run_training,
+    )
     cfg = load_config(args.config, args.cfg_options)
     options = TrainOptions(
         resume=args.resume,
@@ -61,7 +69,7 @@ def main() -> None:
     if is_chain(cfg):
         run_chain(cfg, options, args.work_dir)
         return
-    build_runner(prepare_training(cfg, options, args.work_dir)).train()
+    run_training(build_runner(prepare_training(cfg, options, args.work_dir)))
 
 
 if __name__ == '__main__':

@@ -3,11 +3,12 @@ from . import hooks, optim
 from .config import ConfigError, is_chain, load_config
 from .fsdp_strategy import FSDPStrategy
 from .phases import run_chain
+from .short_training import run_training
 from .training import TrainOptions, build_runner, infer_num_classes, prepare_testing, prepare_training
 from .transfer import TransferReport, WeightMismatchError, transfer_weights
 
 __all__ = [
     'ConfigError', 'FSDPStrategy', 'TrainOptions', 'TransferReport', 'WeightMismatchError', 'build_runner', 'hooks',
     'infer_num_classes', 'is_chain', 'load_config', 'optim', 'prepare_testing', 'prepare_training', 'run_chain',
-    'transfer_weights'
+    'run_training', 'transfer_weights'
 ]

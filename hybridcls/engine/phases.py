@@ -25,6 +25,7 @@ from .phase_plan import Phase, read_phases
 from .phase_record import PhaseRecord, config_facts, differing_keys, fingerprint
 from .phase_report import phase_table
 from .runner_instances import own_instances
+from .short_training import run_training
 from .training import TrainOptions, build_runner, choose_work_dir, prepare_testing, prepare_training
 
 __all__ = ['run_chain']
@@ -99,7 +100,7 @@ def _run_phase(phase: Phase, cfg: Config, work_dir: Path, options: TrainOptions,
             _say(f'{head}: {whence}; config {phase.config}, folder {folder}.')
             runner = build_runner(cfg)
             try:
-                runner.train()
+                run_training(runner)
             finally:
                 end_workers(runner)
             record.checkpoints, record.metrics = _outcome(runner, folder)

@@ -1,4 +1,6 @@
 """Say that an epoch has no batch before a training of nothing begins."""
+from typing import Any
+
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -20,12 +22,18 @@ class BatchCheckHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Look at the dataloader."""
         loader = runner.train_dataloader
-        if not hasattr(loader, '__len__') or len(loader) > 0:
-            return
-        images, processes = len(loader.dataset), get_world_size()
-        share = images // processes
-        advice = (f'Set train_dataloader.batch_size to at most {share}, or train_dataloader.drop_last=False.'
-                  if share else f'Use at most {images} processes.' if images else 'The data set is empty.')
-        raise ValueError(f'train_dataloader: {images} images on {processes} '
-                         f'{"processes" if processes > 1 else "process"} do not fill one batch of '
-                         f'{loader.batch_size}, and drop_last=True drops it, so there is nothing to train on. {advice}')
+        if hasattr(loader, '__len__'):
+            check_batches(loader)
+
+
+def check_batches(loader: Any) -> None:
+    """Raise a ValueError, as described above, if there is no batch in ``loader``."""
+    if len(loader) > 0:
+        return
+    images, processes = len(loader.dataset), get_world_size()
+    share = images // processes
+    advice = (f'Set train_dataloader.batch_size to at most {share}, or train_dataloader.drop_last=False.'
+              if share else f'Use at most {images} processes.' if images else 'The data set is empty.')
+    raise ValueError(f'train_dataloader: {images} images on {processes} '
+                     f'{"processes" if processes > 1 else "process"} do not fill one batch of '
+                     f'{loader.batch_size}, and drop_last=True drops it, so there is nothing to train on. {advice}')

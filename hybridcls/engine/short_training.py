@@ -1,0 +1,45 @@
+"""Start a training, with what can only be known when its data are there: how many batches an epoch has."""
+from typing import Any
+
+from .hooks.batch_check_hook import check_batches
+
+__all__ = ['run_training']
+
+_FEWEST_STEPS = 2  # of a schedule that is to change anything
+
+
+def run_training(runner: Any) -> None:
+    """Train with a Runner of :func:`~hybridcls.engine.training.build_runner`, however few images there are.
+
+    ``runner.train()`` alone ends in an error of mmengine's schedulers where an epoch has no batch at all, or so few
+    that the part of an epoch in which the learning rate warms up has none; with one, it stays at its smallest.
+
+    Raises:
+        ValueError: If an epoch has no batch; says how many images there are and which batch size works.
+    """
+    loader = runner.train_dataloader
+    if hasattr(loader, '__len__'):
+        check_batches(loader)
+        schedulers = runner.param_schedulers
+        if isinstance(schedulers, dict) and 'type' not in schedulers:  # of several optimizers
+            runner.param_schedulers = {name: _fit(group, len(loader)) for name, group in schedulers.items()}
+        elif schedulers is not None:
+            runner.param_schedulers = _fit(schedulers, len(loader))
+    runner.train()
+
+
+def _fit(schedulers: Any, batches: int) -> list:
+    """Leave out what ends within the first two batches, and begin there what comes after it.
+
+    A warm-up of mmengine reaches its end only by a second step: one of a single step would keep its small rate.
+    """
+    fitted = []
+    for scheduler in schedulers if isinstance(schedulers, (list, tuple)) else [schedulers]:
+        if isinstance(scheduler, dict) and scheduler.get('convert_to_iter_based') and scheduler.get('by_epoch', True):
+            begin, end = scheduler.get('begin', 0), scheduler.get('end')
+            if end is not None and end > 0 and end * batches < _FEWEST_STEPS:
+                continue
+            if begin > 0 and begin * batches < _FEWEST_STEPS:
+                scheduler = {**scheduler, 'begin': 0}
+        fitted.append(scheduler)
+    return fitted
