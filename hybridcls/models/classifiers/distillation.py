@@ -3,7 +3,7 @@ from typing import Any
 
 from torch import Tensor
 
-from hybridcls.functional import cosine_feature_loss, distance_relation_loss, softened_divergence
+from hybridcls.functional import cosine_feature_loss, distance_relation_loss, gather_rows, softened_divergence
 
 from ..modules.feature_pooling import pool_feature
 from .teacher import Teacher
@@ -25,7 +25,7 @@ class Distillation:
         distill_weight (float): w in [0, 1].
         temperature (float): T > 0.
         feature_weight (float): :math:`w_f`; P is the student's ``distill_projection``.
-        relation_weight (float): :math:`w_r`.
+        relation_weight (float): :math:`w_r`. Its pairs are those of the batch of all processes.
     """
 
     def __init__(self, teacher: Teacher, distill_weight: float, temperature: float, feature_weight: float = 0.,
@@ -65,5 +65,7 @@ class Distillation:
             projected = student.distill_projection(own)
             result['loss_feature'] = self.feature_weight * cosine_feature_loss(projected, embedding)
         if self.relation_weight > 0:
+            # Over all processes: half as many images each have other pairs, and another mean distance.
+            (own, embedding), _ = gather_rows(own, embedding)
             result['loss_relation'] = self.relation_weight * distance_relation_loss(own, embedding)
         return result
