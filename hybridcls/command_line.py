@@ -7,7 +7,7 @@ import linecache
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Optional
@@ -60,7 +60,9 @@ def sentence_for(error: BaseException) -> Optional[str]:
     if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)):
         return str(error) or None
     if isinstance(error, TypeError) and 'unexpected keyword argument' in str(error):
-        return _wrong_key(error)
+        return _wrong_key(error) or _wrong_key_somewhere(error)
+    if isinstance(error, KeyError) and 'must contain the key "type"' in str(error):
+        return _no_type(error)
     return None
 
 
@@ -97,3 +99,67 @@ def _wrong_key(error: TypeError) -> Optional[str]:
     names = dict.fromkeys(name for constructor in constructors for name in inspect.signature(constructor).parameters)
     known = [name for name in names if name not in ('self', 'args', 'kwargs')]
     return f'{cls.__name__} takes no key {key!r}.{did_you_mean(key, known)} Its keys: {", ".join(known)}.'
+
+
+def _wrong_key_somewhere(error: TypeError) -> Optional[str]:
+    """Explain a key that is in the config, where what takes its keys was not built by a registry (a dataloader)."""
+    taker, _, rest = str(error).partition('() got an unexpected keyword argument ')
+    key = rest.split("'")[1] if rest.count("'") > 1 else ''
+    config = _config_of(error)
+    places = [path for path, _ in _nodes(config) if path.rsplit('.', 1)[-1] == key]
+    if not key or not places:
+        return None
+    name = taker.removesuffix('.__init__').rsplit('.', 1)[-1]
+    known = _arguments_of(taker, _innermost(error.__traceback__))
+    keys = f' Its keys: {", ".join(known)}.' if known else ''
+    return f'{" or ".join(places)}: {name} takes no key {key!r}.{did_you_mean(key, known)}{keys}'
+
+
+def _no_type(error: KeyError) -> Optional[str]:
+    """Explain a dict of the config that should say what it is, and does not: often its name is mistyped."""
+    frame = _innermost(error.__traceback__)
+    built = frame.tb_frame.f_locals.get('cfg') if frame is not None else None
+    nodes = dict(_nodes(_config_of(error)))
+    path = next((path for path, node in nodes.items() if isinstance(node, dict) and node == built), None)
+    if path is None:
+        return None
+    above, _, own = path.rpartition('.')
+    siblings = [key for key, node in (nodes.get(above) or {}).items() if key != own and 'type' in (node or ())] \
+        if isinstance(nodes.get(above), dict) else []
+    return f"{path} = {dict(built)} has no 'type', so nothing can be built from it.{did_you_mean(own, siblings)}"
+
+
+def _config_of(error: BaseException) -> Any:
+    """The config that was worked on when ``error`` was raised, the innermost if there are several."""
+    found, trace = None, error.__traceback__
+    while trace is not None:
+        local = trace.tb_frame.f_locals.get('cfg')
+        if type(local).__name__ == 'Config':
+            found = local
+        trace = trace.tb_next
+    return found
+
+
+def _nodes(node: Any, path: str = '') -> Iterator[tuple[str, Any]]:
+    """Yield the dotted path of every value in a config, and the value."""
+    entries = node.items() if hasattr(node, 'items') else enumerate(node) if isinstance(node, (list, tuple)) else ()
+    for key, value in entries:
+        here = f'{path}.{key}' if path else str(key)
+        yield here, value
+        yield from _nodes(value, here)
+
+
+def _arguments_of(taker: str, frame: Optional[TracebackType]) -> list[str]:
+    """The arguments of ``Class.__init__``, ``Class.method`` or a function, as a frame that calls it sees them."""
+    if frame is None:
+        return []
+    first, *others = taker.split('.')
+    code = frame.tb_frame
+    mine = code.f_locals.get('self', code.f_locals.get('cls'))
+    ancestors = {cls.__name__: cls for cls in inspect.getmro(mine if inspect.isclass(mine) else type(mine))}
+    found = ancestors.get(first) or code.f_globals.get(first)
+    for name in others:
+        found = getattr(found, name, None)
+    if not callable(found):
+        return []
+    return [name for name in inspect.signature(found).parameters if name not in ('self', 'args', 'kwargs')]

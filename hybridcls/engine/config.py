@@ -10,6 +10,7 @@ from hybridcls.checks import near_files
 
 from .dataloader_defaults import fill_dataloader_defaults
 from .said_once import SAID_ONCE, carry_said_once
+from .top_level_keys import unread_key, unread_option
 
 __all__ = ['ConfigError', 'load_config', 'is_chain']
 
@@ -40,16 +41,23 @@ def load_config(path: Union[str, Path], cfg_options: Optional[dict[str, Any]] = 
 
     Raises:
         FileNotFoundError: If there is no such file; the sentence names files with a similar name.
-        ConfigError: If the file or one of its bases cannot be read, or an option does not fit the config.
+        ConfigError: If the file or one of its bases cannot be read, an option does not fit the config, or a key of
+            the top level is mistyped.
     """
     file = _find(str(path))
     cfg = _read(file)
     options = dict(cfg_options or {})
+    wrong = '' if is_chain(cfg) else unread_option(cfg, options)
+    if wrong:
+        raise ConfigError(wrong)
     _merge(cfg, options, file)
     if cfg.get('default_scope') is None:
         cfg.default_scope = _SCOPE
     if is_chain(cfg):
         return cfg
+    wrong = unread_key(cfg)
+    if wrong:
+        raise ConfigError(f'{file}: {wrong}')
     carry_said_once(cfg)
     # What was asked for at one place is not undone by what is said once.
     _merge(cfg, {key: value for key, value in options.items() if '.' in key and key.split('.')[-1] in SAID_ONCE}, file)
