@@ -63,6 +63,10 @@ def sentence_for(error: BaseException) -> Optional[str]:
         return _wrong_key(error) or _wrong_key_somewhere(error)
     if isinstance(error, KeyError) and 'must contain the key "type"' in str(error):
         return _no_type(error)
+    code = frame.tb_frame.f_code
+    in_runner = Path(code.co_filename).parts[-3:-1] == ('mmengine', 'runner')
+    if in_runner and code.co_name.startswith('build_') and _raises(code.co_filename, frame.tb_lineno):
+        return f'mmengine ({code.co_name}): {error}'
     return None
 
 
@@ -77,7 +81,11 @@ def _raised_by_us(frame: TracebackType) -> bool:
     tool = getattr(sys.modules['__main__'], '__file__', None)
     if _PACKAGE not in file.parents and (tool is None or file != Path(tool).resolve()):
         return False
-    return linecache.getline(str(file), frame.tb_lineno).strip().startswith('raise ')
+    return _raises(str(file), frame.tb_lineno)
+
+
+def _raises(file: str, line: int) -> bool:
+    return linecache.getline(file, line).strip().startswith('raise ')
 
 
 def _wrong_key(error: TypeError) -> Optional[str]:
@@ -98,7 +106,7 @@ def _wrong_key(error: TypeError) -> Optional[str]:
                     if '__init__' in ancestor.__dict__]
     names = dict.fromkeys(name for constructor in constructors for name in inspect.signature(constructor).parameters)
     known = [name for name in names if name not in ('self', 'args', 'kwargs')]
-    return f'{cls.__name__} takes no key {key!r}.{did_you_mean(key, known)} Its keys: {", ".join(known)}.'
+    return f'{cls.__name__} takes no key {key!r}.{did_you_mean(key, known)} Its keys: {", ".join(known) or "none"}.'
 
 
 def _wrong_key_somewhere(error: TypeError) -> Optional[str]:
@@ -153,7 +161,7 @@ def _arguments_of(taker: str, frame: Optional[TracebackType]) -> list[str]:
     """The arguments of ``Class.__init__``, ``Class.method`` or a function, as a frame that calls it sees them."""
     if frame is None:
         return []
-    first, *others = taker.split('.')
+    first, *others = taker.rsplit('<locals>.', 1)[-1].split('.')
     code = frame.tb_frame
     mine = code.f_locals.get('self', code.f_locals.get('cls'))
     ancestors = {cls.__name__: cls for cls in inspect.getmro(mine if inspect.isclass(mine) else type(mine))}

@@ -56,6 +56,39 @@ def test_a_key_that_a_class_does_not_take_is_answered_with_near_ones():
     assert sentence_for(caught(registry.build, dict(type='Faulty', depth=3))) is None, 'its own fault'
 
 
+class Config(dict):
+    """Stands for mmengine's, which is known by its name."""
+
+
+def test_a_key_of_what_no_registry_builds_is_found_in_the_config():
+
+    class Loader:
+
+        def __init__(self, dataset, batch_size=1):
+            pass
+
+    class Runner(Loader):
+
+        def __init__(self, cfg):
+            super().__init__(**cfg['train_dataloader'])
+
+    sentence = sentence_for(caught(Runner, Config(train_dataloader=dict(dataset=1, batchsize=2))))
+    assert sentence == (
+        "train_dataloader.batchsize: Loader takes no key 'batchsize'. Did you mean 'batch_size'? "
+        'Its keys: dataset, batch_size.')
+
+
+def test_a_dict_without_type_is_found_in_the_config():
+    from mmengine.registry import Registry
+
+    def build(cfg):
+        Registry('hooks').build(cfg['hooks']['chekpoint'])
+
+    sentence = sentence_for(caught(build, Config(hooks=dict(chekpoint=dict(interval=2), checkpoint=dict(type='A')))))
+    assert sentence == ("hooks.chekpoint = {'interval': 2} has no 'type', so nothing can be built from it. "
+                        "Did you mean 'checkpoint'?")
+
+
 @pytest.mark.parametrize('variable', ['0', '1'])
 def test_a_mistake_ends_with_status_2_and_without_traceback(monkeypatch, capsys, variable):
     monkeypatch.setenv('HYBRIDCLS_TRACEBACK', variable)

@@ -166,6 +166,12 @@ def check_checkpoint(path: str) -> None:
         there = sorted(p.name for p in folder.glob('*.pth'))[:10] if folder.is_dir() else []
         hint = f' In {folder} there are: {", ".join(there)}.' if there else ''
         raise FileNotFoundError(f'The checkpoint {path!r} does not exist.{hint}')
-    if path.endswith('.pth') and not is_whole_checkpoint(path):
+    if not is_whole_checkpoint(path) and (path.endswith('.pth') or not _may_be_pickled(path)):
         raise ValueError(f'The checkpoint {path!r} is damaged or is none: torch cannot have written it whole. '
                          'Take another one, or train again.')
+
+
+def _may_be_pickled(path: str) -> bool:
+    """Whether a file begins as torch's checkpoints did before they were zip files."""
+    with open(path, 'rb') as file:
+        return file.read(1) == b'\x80'

@@ -135,5 +135,16 @@ def _merge(cfg: Config, options: dict[str, Any], file: str) -> None:
         cfg.merge_from_dict(deepcopy(options))  # mmengine takes `_delete_` out of what it merges
     except (KeyError, TypeError, IndexError, ValueError) as error:
         text = str(error.args[0]) if error.args else str(error)
-        raise ConfigError(f'--cfg-options {", ".join(options)}: does not fit {file}: {text}. A dotted key goes down '
+        raise ConfigError(f'--cfg-options {_misfit(cfg, options)}: does not fit {file}: {text}. A dotted key goes down '
                           'one dict or list (by number) a dot, and a dict is replaced by a dict.') from error
+
+
+def _misfit(cfg: Config, options: dict[str, Any]) -> str:
+    """Name the options that do not fit, each on its own; all of them if it is only together that they do not."""
+    misfits = []
+    for key, value in options.items():
+        try:
+            deepcopy(cfg).merge_from_dict({key: deepcopy(value)})
+        except (KeyError, TypeError, IndexError, ValueError):
+            misfits.append(key)
+    return ', '.join(misfits or options)

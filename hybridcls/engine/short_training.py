@@ -35,11 +35,15 @@ def _fit(schedulers: Any, batches: int) -> list:
     """
     fitted = []
     for scheduler in schedulers if isinstance(schedulers, (list, tuple)) else [schedulers]:
-        if isinstance(scheduler, dict) and scheduler.get('convert_to_iter_based') and scheduler.get('by_epoch', True):
-            begin, end = scheduler.get('begin', 0), scheduler.get('end')
-            if end is not None and end > 0 and end * batches < _FEWEST_STEPS:
-                continue
-            if begin > 0 and begin * batches < _FEWEST_STEPS:
-                scheduler = {**scheduler, 'begin': 0}
-        fitted.append(scheduler)
+        if not isinstance(scheduler, dict):
+            fitted.append(scheduler)
+            continue
+        by_epoch = scheduler.get('by_epoch', True)
+        if by_epoch and not scheduler.get('convert_to_iter_based'):
+            fitted.append(scheduler)
+            continue
+        steps = batches if by_epoch else 1  # in one of the units that it counts
+        begin, end = scheduler.get('begin', 0), scheduler.get('end')
+        if end is None or end * steps >= _FEWEST_STEPS:
+            fitted.append({**scheduler, 'begin': 0} if 0 < begin * steps < _FEWEST_STEPS else scheduler)
     return fitted

@@ -6,10 +6,13 @@ from typing import Any, Optional
 
 from mmengine.config import Config
 
+from hybridcls.checks import check_number
+
 from .checkpoint_files import check_checkpoint, check_writable, newest_whole_checkpoint
 from .data_folders import check_data_folders, share_class_names
 from .dataloader_defaults import dataloaders_of
 from .distributed import prepare_distributed
+from .iteration_training import count_iterations
 from .mixed_precision import use_mixed_precision
 from .said_once import classifying_head
 from .schedule_fit import fit_schedules
@@ -77,6 +80,7 @@ def prepare_training(cfg: Config, options: TrainOptions, work_dir: Optional[str]
                              'meant; add auto_scale_lr = dict(base_batch_size=...).')
         scale['enable'] = True
     _limit_dataloaders(cfg, options)
+    count_iterations(cfg)
     fit_schedules(cfg)
     _choose_start(cfg, options)
     add_standing_hooks(cfg)
@@ -170,7 +174,9 @@ def add_standing_hooks(cfg: Config) -> None:
 
 
 def _limit_dataloaders(cfg: Config, options: TrainOptions) -> None:
-    for _, dataloader in dataloaders_of(cfg):
+    for name, dataloader in dataloaders_of(cfg):
+        if dataloader.get('batch_size') is not None:
+            check_number(name, 'batch_size', dataloader['batch_size'], 1, integer=True)
         if not options.pin_memory:
             dataloader['pin_memory'] = False
         if not options.persistent_workers:

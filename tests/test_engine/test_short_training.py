@@ -29,6 +29,12 @@ def test_a_warm_up_of_less_than_a_batch_is_left_out(tmp_path, batches):
     assert rates.max() == pytest.approx(2e-3)
 
 
+def test_few_iterations_are_no_other_than_few_batches(tmp_path):
+    rates = train(tmp_path, 64, **{'train_cfg.by_epoch': False, 'train_cfg.max_iters': 4})
+    assert len(rates) == 4
+    assert rates[0] == pytest.approx(2e-3)
+
+
 def test_no_batch_is_explained_before_the_schedule_stumbles(tmp_path):
     with pytest.raises(ValueError, match=r'5 images on 1 process do not fill one batch of 8.*batch_size to at most 5'):
         train(tmp_path, 5)

@@ -4,7 +4,7 @@ import pytest
 from hybridcls.engine import ConfigError, load_config
 
 
-@pytest.mark.parametrize('option, near', [
+@pytest.mark.parametrize(('option', 'near'), [
     ('img_sise', 'img_size'), ('modle.head.type', 'model'), ('train_dataloder.batch_size', 'train_dataloader'),
     ('pretraned', 'pretrained')])
 def test_an_option_that_nobody_reads(toy_configs, option, near):
@@ -12,7 +12,7 @@ def test_an_option_that_nobody_reads(toy_configs, option, near):
         load_config(toy_configs / 'toy.py', {option: 3})
 
 
-@pytest.mark.parametrize('line, message', [
+@pytest.mark.parametrize(('line', 'message'), [
     ('img_sise = 3', "'img_sise'. Did you mean 'img_size'"),
     ('train_dataloder = dict(batch_size=3)', "'train_dataloder'. Did you mean 'train_dataloader'"),
     ('env_cfg = dict(cudnn_benchmrk=True)', "env_cfg.cudnn_benchmrk. Did you mean 'cudnn_benchmark'"),

@@ -1,11 +1,12 @@
 """Checkpoints that survive whatever happens while they are written."""
 import os
+from inspect import signature
 from typing import Any
 
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import CheckpointHook as _CheckpointHook
 
-from hybridcls.checks import did_you_mean
+from hybridcls.checks import check_known_keys, did_you_mean
 from hybridcls.registry import HOOKS
 
 from ..checkpoint_files import newest_whole_checkpoint, remove_unfinished, write_whole
@@ -54,6 +55,12 @@ class CheckpointHook(_CheckpointHook):
 
     backend_args: Any
     file_backend: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # What mmengine's hook does not take it hands to the Runner, after the first epoch.
+        own = [name for name in signature(_CheckpointHook).parameters if name != 'kwargs']
+        check_known_keys('CheckpointHook', self.args, [*own, 'meta'])
 
     def before_run(self, runner) -> None:
         """Choose the checkpoint to resume from, where the config leaves the choice."""

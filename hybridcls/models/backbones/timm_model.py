@@ -40,6 +40,12 @@ def create_timm_model(model_name: str, pretrained: bool, checkpoint_path: str, d
         names = timm.list_models()
         raise ValueError(f'TimmStream: timm has no model {model_name!r}.{did_you_mean(str(model_name), names)} '
                          f'timm.list_models() lists its {len(names)} names.')
+    architecture, _, tag = model_name.partition('.')
+    if tag and not from_hub_or_folder:
+        tags = [name.partition('.')[2] for name in timm.list_models(f'{architecture}.*', pretrained=True)]
+        if tag not in tags:
+            raise ValueError(f'TimmStream: timm has no weights {tag!r} of {architecture}.{did_you_mean(tag, tags)} '
+                             f'It has: {", ".join(tags) or "none"}.')
     for key in _OWN_TO_THE_STREAM & timm_args.keys():
         raise TypeError(f'TimmStream: {key}={timm_args[key]!r} cannot be set: a stream is the whole model without its '
                         "classifier. Its form is set by output='map', 'tokens' or 'vector'.")
