@@ -64,7 +64,7 @@ class PKSampler(Sampler):
         >>> batches = PKSampler(DefaultSampler(digits, seed=0), batch_size=32, images_per_class=8)
         >>> labels = digits.get_gt_labels()
         >>> [len(set(labels[batch])) for batch in batches][:3], len(batches)
-        ([4, 4, 4], 46)
+        ([4, 4, 4], 47)
     """
 
     def __init__(self,
