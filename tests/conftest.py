@@ -1,7 +1,60 @@
-"""Fixtures of all tests: a folder of real images."""
+"""Fixtures of all tests: a folder of real images, and toy configs with the plugin they import."""
+import importlib
+import os
+from pathlib import Path
+
 import cv2
 import pytest
 from sklearn.datasets import load_digits
+
+TOYS = Path(__file__).parent / 'test_engine'  # where toy_plugin.py lies
+
+TOY = """
+default_scope = 'hybridcls'
+custom_imports = dict(imports=['toy_plugin'], allow_failed_imports=False)
+model = dict(type='ToyModel', backbone=dict(width=8), head=dict(type='ToyHead', num_classes=3))
+train_dataloader = dict(
+    batch_size=8, num_workers=0, dataset=dict(type='ToyPoints'), sampler=dict(type='DefaultSampler', shuffle=True))
+val_dataloader = dict(
+    batch_size=8, num_workers=0, dataset=dict(type='ToyPoints', test_mode=True),
+    sampler=dict(type='DefaultSampler', shuffle=False))
+test_dataloader = val_dataloader
+val_evaluator = dict(type='ToyAccuracy')
+test_evaluator = val_evaluator
+train_cfg = dict(by_epoch=True, max_epochs=3, val_interval=1)
+val_cfg = dict()
+test_cfg = dict()
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.05, momentum=0.9))
+param_scheduler = [dict(type='CosineAnnealingLR', T_max=3, by_epoch=True)]
+default_hooks = dict(
+    logger=dict(type='LoggerHook', interval=1),
+    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2, save_best='toy/top1', rule='greater'))
+randomness = dict(seed=3)
+log_level = 'WARNING'
+visualizer = dict(type='Visualizer', name='visualizer', vis_backends=[dict(type='LocalVisBackend')])
+env_cfg = dict(mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0), dist_cfg=dict(backend='gloo'))
+"""
+
+
+@pytest.fixture
+def toy_plugin(monkeypatch):
+    """The plugin, importable here and in processes started from here."""
+    monkeypatch.syspath_prepend(str(TOYS))
+    monkeypatch.setenv('PYTHONPATH', os.pathsep.join([str(TOYS), os.environ.get('PYTHONPATH', '')]))
+    return importlib.import_module('toy_plugin')
+
+
+@pytest.fixture
+def toy_configs(tmp_path, toy_plugin):
+    """A folder with ``toy.py``, ``second.py`` (another head) and the chain of both, ``chain.py``."""
+    folder = tmp_path / 'configs'
+    folder.mkdir()
+    (folder / 'toy.py').write_text(TOY)
+    (folder / 'second.py').write_text(
+        "_base_ = 'toy.py'\nmodel = dict(head=dict(num_classes=2))\ntrain_cfg = dict(max_epochs=2)\n")
+    (folder / 'chain.py').write_text(
+        "phases = [dict(name='one', config='toy.py'), dict(name='two', config='second.py', load='best')]\n")
+    return folder
 
 
 @pytest.fixture(scope='session')

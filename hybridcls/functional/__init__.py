@@ -7,7 +7,7 @@ from .class_statistics import ClassStatistics, class_statistics, merge_class_sta
 from .contrast_log_sums import contrast_log_sums
 from .contrast_of_anchors import contrast_of_anchors
 from .dirichlet_uncertainty import DirichletUncertainty, dirichlet_entropy, dirichlet_uncertainty
-from .distillation import cosine_feature_loss, distance_relation_loss, softened_divergence
+from .distillation_losses import cosine_feature_loss, distance_relation_loss, softened_divergence
 from .evidence import EVIDENCE_KINDS, evidence_from_logits
 from .evidential_losses import EVIDENTIAL_FORMS, dirichlet_kl_to_uniform, evidential_data_loss, misleading_evidence
 from .gather import gather_rows, has_process_group, num_processes
@@ -24,15 +24,15 @@ from .supervised_contrast import supervised_contrast
 from .unit_vectors import unit_rows
 
 __all__ = [
-    'ClassStatistics', 'DirichletUncertainty', 'EVIDENCE_KINDS', 'EVIDENTIAL_FORMS', 'MixtureUncertainty',
-    'RowShard', 'adaptive_margin_on_target', 'additive_angular_margin', 'additive_cosine_margin_on_target',
-    'angular_margin_on_target', 'area_under_risk_coverage', 'auroc', 'class_statistics',
-    'combined_margin_on_target', 'contrast_log_sums', 'contrast_of_anchors', 'cosine_feature_loss', 'cosine_logits',
-    'dirichlet_entropy', 'dirichlet_kl_to_uniform', 'dirichlet_uncertainty', 'distance_relation_loss',
-    'evidence_from_logits', 'evidential_data_loss', 'false_positive_rate', 'gather_rows', 'has_process_group',
-    'least_area_under_risk_coverage', 'map_at_r', 'margin_cross_entropy', 'margins_from_counts',
-    'merge_class_statistics', 'misleading_evidence', 'mixture_uncertainty', 'move_norm_statistics',
-    'nearest_neighbours', 'norm_scaler', 'num_processes', 'precision_at_r', 'predicted_classes', 'recall_at',
-    'risk_coverage', 'sample_classes', 'sharded_cosine_logits', 'sharded_margin_cross_entropy',
-    'softened_divergence', 'statistics_cross_entropy', 'supervised_contrast', 'unit_rows', 'vote_ranks'
+    'ClassStatistics', 'DirichletUncertainty', 'EVIDENCE_KINDS', 'EVIDENTIAL_FORMS', 'MixtureUncertainty', 'RowShard',
+    'adaptive_margin_on_target', 'additive_angular_margin', 'additive_cosine_margin_on_target',
+    'angular_margin_on_target', 'area_under_risk_coverage', 'auroc', 'class_statistics', 'combined_margin_on_target',
+    'contrast_log_sums', 'contrast_of_anchors', 'cosine_feature_loss', 'cosine_logits', 'dirichlet_entropy',
+    'dirichlet_kl_to_uniform', 'dirichlet_uncertainty', 'distance_relation_loss', 'evidence_from_logits',
+    'evidential_data_loss', 'false_positive_rate', 'gather_rows', 'has_process_group', 'least_area_under_risk_coverage',
+    'map_at_r', 'margin_cross_entropy', 'margins_from_counts', 'merge_class_statistics', 'misleading_evidence',
+    'mixture_uncertainty', 'move_norm_statistics', 'nearest_neighbours', 'norm_scaler', 'num_processes',
+    'precision_at_r', 'predicted_classes', 'recall_at', 'risk_coverage', 'sample_classes', 'sharded_cosine_logits',
+    'sharded_margin_cross_entropy', 'softened_divergence', 'statistics_cross_entropy', 'supervised_contrast',
+    'unit_rows', 'vote_ranks'
 ]

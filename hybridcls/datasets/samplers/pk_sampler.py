@@ -11,7 +11,7 @@ from torch.utils.data import Sampler
 from hybridcls.checks import check_number
 from hybridcls.registry import DATA_SAMPLERS
 
-from .labels import labels_of
+from .dataset_labels import labels_of
 
 __all__ = ['PKSampler']
 

@@ -3,7 +3,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
-from hybridcls.datasets.samplers.labels import labels_of
+from hybridcls.datasets.samplers.dataset_labels import labels_of
 from hybridcls.models.modules import ClassWiseMargin
 from hybridcls.registry import HOOKS
 
