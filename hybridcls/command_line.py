@@ -129,7 +129,7 @@ def _no_type(error: KeyError) -> Optional[str]:
     built = frame.tb_frame.f_locals.get('cfg') if frame is not None else None
     nodes = dict(_nodes(_config_of(error)))
     path = next((path for path, node in nodes.items() if isinstance(node, dict) and node == built), None)
-    if path is None:
+    if path is None or built is None:
         return None
     above, _, own = path.rpartition('.')
     siblings = [key for key, node in (nodes.get(above) or {}).items() if key != own and 'type' in (node or ())] \
