@@ -22,11 +22,11 @@ def phase_table(work_dir: Union[str, Path], records: Sequence[PhaseRecord]) -> s
 
     Example:
         >>> record = PhaseRecord('supcon', '', {}, {'last': 'epoch_1.pth'}, {'val/knn/top1': 97.5}, 61.2)
-        >>> print(phase_table('/tmp/nowhere', [record]))
+        >>> print(phase_table('work_dirs/nowhere', [record]))
         phase     seconds  result
         1 supcon     61.2  knn/top1 97.50 (validation)
-        checkpoint of supcon: /tmp/nowhere/1_supcon/epoch_1.pth
-        logs: /tmp/nowhere/1_supcon
+        checkpoint of supcon: work_dirs/nowhere/1_supcon/epoch_1.pth
+        logs: work_dirs/nowhere/1_supcon
     """
     work_dir = Path(work_dir)
     rows = [('phase', 'seconds', 'result')]

@@ -155,9 +155,8 @@ def _look_up(phase: Phase, cfg: Config, folder: Path, options: TrainOptions,
 
 def _start_of(phase: Phase, work_dir: Path, before: Optional[PhaseRecord]) -> Optional[str]:
     """Return the checkpoint that a phase starts from."""
-    if phase.load is None or phase.load not in ('best', 'last'):
+    if before is None or phase.load not in ('best', 'last'):  # the plan gives the first phase no such `load`
         return phase.load
-    assert before is not None  # the first phase has no such `load`
     folder = work_dir / f'{phase.number - 1}_{before.name}'
     if phase.load not in before.checkpoints:
         advice = ('Set default_hooks.checkpoint.save_best in its config, or load=\'last\' here.'

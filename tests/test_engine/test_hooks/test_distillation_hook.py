@@ -185,7 +185,9 @@ def test_the_teacher_runs_once_a_batch_also_under_sam(configs):
 
 
 def test_an_averaged_copy_shares_the_teacher(configs):
-    train(configs, 'w', hook(configs), dict(type='EMAHook', momentum=0.1))
+    runner = train(configs, 'w', hook(configs), dict(type='EMAHook', momentum=0.1))
+    averaged = next(hook for hook in runner.hooks if type(hook).__name__ == 'EMAHook').ema_model
+    assert not [name for name in averaged.state_dict() if 'teacher' in name or 'distill' in name]
 
 
 @pytest.mark.parametrize('wide', [True, False])
