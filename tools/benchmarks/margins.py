@@ -17,8 +17,8 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from torch.profiler import ProfilerActivity, profile
 
+from hybridcls.apis.memory import peak_memory
 from hybridcls.apis.timing import interleaved_timings, timing_table
 from hybridcls.functional import (
     RowShard,
@@ -105,23 +105,6 @@ FORMS = {
 }
 HOLD_ALL_LOGITS = ('lean_dense', 'dense', 'arcface_form', 'adaface_form')
 SAME_NUMBERS = {name: 'adaface_form' if 'adaface' in name else 'lean_dense' for name in FORMS if name != 'sampled'}
-
-
-def peak_memory(function, device):
-    """Bytes that are allocated at most while ``function`` runs, beyond what was before."""
-    if device.type == 'cuda':
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        function()
-        return torch.cuda.max_memory_allocated() - before
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
-        function()
-    held = most = 0
-    for event in watched.profiler.kineto_results.events():
-        if event.name() == '[memory]':
-            held += event.nbytes()
-            most = max(most, held)
-    return most
 
 
 def check(outcomes):

@@ -11,8 +11,8 @@ import time
 
 import torch
 import torch.nn.functional as F
-from torch.profiler import ProfilerActivity, profile
 
+from hybridcls.apis.memory import peak_memory
 from hybridcls.apis.timing import interleaved_timings, timing_table
 from hybridcls.functional import supervised_contrast
 
@@ -47,23 +47,6 @@ def official_form(embeddings, labels):
     return -((mask * log_share).sum(1) / mask.sum(1)).mean()
 
 
-def peak_memory(function):
-    """Bytes that are allocated at most while ``function`` runs, beyond what was before."""
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        function()
-        return torch.cuda.max_memory_allocated() - before
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
-        function()
-    held = most = 0
-    for event in watched.profiler.kineto_results.events():
-        if event.name() == '[memory]':
-            held += event.nbytes()
-            most = max(most, held)
-    return most
-
-
 def main():
     """Measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -95,8 +78,8 @@ def main():
                                       reference='lean_dense', rounds=rounds,
                                       clock=time.process_time if args.cpu_time else time.perf_counter)
         print(timing_table(timings, f'{images} images'))
-        print('peak MiB: ' + ', '.join(
-            f'{name} {peak_memory(lambda form=form: step(form)) / 2**20:.1f}' for name, form in forms.items()) + '\n')
+        peaks = {name: peak_memory(lambda form=form: step(form), args.device) for name, form in forms.items()}
+        print('peak MiB: ' + ', '.join(f'{name} {peak / 2**20:.1f}' for name, peak in peaks.items()) + '\n')
 
 
 if __name__ == '__main__':

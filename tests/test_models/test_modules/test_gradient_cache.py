@@ -12,8 +12,8 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.runner import Runner
 from mmpretrain.structures import DataSample
 from torch import nn
-from torch.profiler import ProfilerActivity, profile
 
+from hybridcls.apis.memory import peak_memory
 from hybridcls.engine.optim import ComposedOptimWrapper
 from hybridcls.models import HybridClassifier
 from hybridcls.models.modules import GradientCache
@@ -142,22 +142,11 @@ def test_a_whole_model_in_half_precision():
     assert errors[1] < 1.5 * errors[0]
 
 
-def peak_bytes(model, inputs, samples):
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
-        gradients(model, inputs, samples)
-    held = most = 0
-    for event in watched.profiler.kineto_results.events():
-        if event.name() == '[memory]':
-            held += event.nbytes()
-            most = max(most, held)
-    return most
-
-
 def test_activations_of_one_micro_batch_are_held():
     inputs, samples = waves(64, 3, 34, 34), make_samples([i % 9 for i in range(32)])
     one_activation = 64 * 8 * 32 * 32 * 4
-    whole = peak_bytes(make_model(), inputs, samples)
-    cached = peak_bytes(make_model(dict(micro_batch=4)), inputs, samples)
+    whole = peak_memory(lambda: gradients(make_model(), inputs, samples))
+    cached = peak_memory(lambda: gradients(make_model(dict(micro_batch=4)), inputs, samples))
     assert whole > 2 * one_activation
     assert cached < whole / 8
 
