@@ -5,6 +5,7 @@
 """
 import argparse
 import os
+from collections.abc import Iterator
 from copy import deepcopy
 from typing import TYPE_CHECKING
 
@@ -29,8 +30,8 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--amp', action='store_true',
                         help='mixed precision: float16 on CUDA, bfloat16 on the CPU')
     parser.add_argument('--tta', action='store_true',
-                        help='average the scores of several views of each image: those of tta_pipeline and tta_model '
-                        'of the config, or without them the image and its mirror image')
+                        help='join the predictions of several views of each image: those of tta_pipeline and tta_model '
+                        'of the config, or without them the image and its mirror image, by MixtureTTA')
     parser.add_argument('--show', action='store_true', help='show the images with their predictions in a window')
     parser.add_argument('--show-dir', metavar='FOLDER', help='write the images with their predictions to FOLDER')
     parser.add_argument('--interval', type=int, default=1, help='show or write every n-th image')
@@ -55,18 +56,30 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def use_tta(cfg: 'Config') -> None:
-    """Turn the model of ``cfg`` into one that averages over several views of each image."""
-    pipeline = cfg.test_dataloader.dataset.get('pipeline')
-    if pipeline is None:
-        raise ValueError('--tta: test_dataloader.dataset has no pipeline of its own; a wrapped dataset cannot be '
-                         'tested on several views.')
-    if cfg.get('tta_pipeline') is None:
+    """Turn the model of ``cfg`` into one that joins what it predicts of several views of each image."""
+    found = list(datasets_with_pipeline(cfg.test_dataloader.dataset))
+    if not found:
+        raise ValueError('--tta: test_dataloader.dataset has no pipeline, so that there is nothing to make views with.')
+    own = cfg.get('tta_pipeline')
+    if own is not None and len(found) > 1:
+        raise ValueError(f'--tta: test_dataloader.dataset joins {len(found)} datasets, and tta_pipeline cannot stand '
+                         'for the pipelines of all. Leave it out: each image and its mirror image are the views then.')
+    for dataset in found:
+        pipeline = dataset.pipeline
         views = [[dict(type='RandomFlip', prob=1.), dict(type='RandomFlip', prob=0.)], [deepcopy(pipeline[-1])]]
-        cfg.tta_pipeline = [*deepcopy(pipeline[:-1]), dict(type='TestTimeAug', transforms=views)]
+        dataset.pipeline = own or [*deepcopy(pipeline[:-1]), dict(type='TestTimeAug', transforms=views)]
     if cfg.get('tta_model') is None:
-        cfg.tta_model = dict(type='AverageClsScoreTTA')
+        cfg.tta_model = dict(type='MixtureTTA')
     cfg.model = dict(**cfg.tta_model, module=cfg.model)
-    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+
+
+def datasets_with_pipeline(dataset: dict) -> Iterator[dict]:
+    """Yield the configs of the datasets, below wrappers, that have a pipeline."""
+    if dataset.get('pipeline'):
+        yield dataset
+    for inside in [*dataset.get('datasets', []), dataset.get('dataset')]:
+        if inside is not None:
+            yield from datasets_with_pipeline(inside)
 
 
 def show_predictions(cfg: 'Config', args: argparse.Namespace) -> None:

@@ -1,10 +1,12 @@
 """tools/test.py with the models that answer several times."""
 import importlib.util
 import json
+import pickle
 import sys
 from pathlib import Path
 
 import pytest
+import scipy.stats
 import torch
 
 from hybridcls.command_line import run_tool
@@ -27,6 +29,10 @@ test_evaluator = [dict(type='OODMetric', scores=('epistemic', 'max_softmax')), d
 test_cfg = dict()
 log_level = 'ERROR'
 """
+
+EVIDENTIAL = dict(type='EvidentialHead', in_channels=32)
+MULTI = dict(type='MultiHead', in_channels=32, main='doubt', heads=dict(
+    face=dict(type='ArcFaceHead', scale=4.), doubt=dict(type='EvidentialHead')))
 
 
 @pytest.fixture
@@ -71,6 +77,59 @@ def test_metrics_of_doubt(folder, monkeypatch, arguments):
         results.append(json.loads((folder / name).read_text()))
     assert results[0] == results[1]  # deterministic
     assert {'ood/auroc_epistemic', 'ood/fpr95_max_softmax', 'calibration/ece'} <= set(results[0])
+
+
+@pytest.mark.parametrize('head', [MULTI, EVIDENTIAL], ids=['multi', 'evidential'])
+def test_what_heads_say_survives_several_views(folder, monkeypatch, head):
+    torch.manual_seed(0)
+    (folder / 'doubt.py').write_text(f"_base_ = 'base.py'\nmodel = dict(head=dict(_delete_=True, **{head}))\n"
+                                     "test_evaluator = [dict(type='OODMetric', scores=('epistemic', 'vacuity'))]\n")
+    (folder / 'mirrored.py').write_text(
+        "_base_ = 'doubt.py'\nflip = [dict(type='RandomFlip', prob=1.), *_base_.pipeline]\n"
+        "marked = [dict(type='MarkUnknown'), *flip]\ntest_dataloader = dict(dataset=dict(datasets=["
+        "dict(_base_.test_dataloader.dataset.datasets[0], pipeline=flip),"
+        "dict(_base_.test_dataloader.dataset.datasets[1], pipeline=marked)]))\n")
+    parts = {}
+    exec(BASE, parts)
+    model = MODELS.build(dict(parts['model'], head=dict(head, num_classes=8)))
+    for parameter in model.head.parameters():
+        torch.nn.init.normal_(parameter)  # opinions that differ
+    torch.save(dict(state_dict=model.state_dict(), meta={}), folder / 'doubt.pth')
+    found = {}
+    for name, arguments in dict(doubt=['doubt.py'], mirrored=['mirrored.py'], joined=['doubt.py', '--tta']).items():
+        config, *options = arguments
+        assert start(folder, monkeypatch, config, 'doubt.pth', '--out', f'{name}.pkl', *options) in (0, None)
+        found[name] = pickle.loads((folder / f'{name}.pkl').read_bytes())
+    assert len(found['joined']) == 70
+    for joined, *views in zip(*(found[name] for name in ('joined', 'doubt', 'mirrored')), strict=True):
+        assert joined['gt_label'].tolist() == views[0]['gt_label'].tolist()
+        check_joined(joined, views)
+        assert set(joined.get('heads', ())) == set(head.get('heads', ()))
+        for name in joined.get('heads', ()):
+            check_joined(joined['heads'][name], [view['heads'][name] for view in views])
+    assert any(abs(sample['epistemic'] - view['epistemic']) > 1e-3
+               for sample, view in zip(found['joined'], found['doubt'], strict=True))
+
+
+def test_one_pipeline_of_views_cannot_stand_for_several(folder, monkeypatch, capsys):
+    (folder / 'views.py').write_text("_base_ = 'base.py'\ntta_pipeline = [dict(type='PackInputs')]\n")
+    assert start(folder, monkeypatch, 'views.py', '0.pth', '--tta') == 2
+    assert 'joins 2 datasets, and tta_pipeline cannot stand for the pipelines of all' in capsys.readouterr().err
+
+
+def check_joined(joined, views):
+    """The mean opinion, and doubt that adds up to its entropy."""
+    mean = (views[0]['pred_score'] + views[1]['pred_score']) / 2
+    torch.testing.assert_close(joined['pred_score'], mean)
+    assert joined['pred_label'].item() == mean.argmax()
+    assert joined['total'].item() == pytest.approx(scipy.stats.entropy(mean), rel=1e-5, abs=1e-6)
+    assert joined['total'].item() == pytest.approx(joined['aleatoric'].item() + joined['epistemic'].item(), rel=1e-5)
+    torch.testing.assert_close(joined['embedding'], (views[0]['embedding'] + views[1]['embedding']) / 2)
+    own = [view.get('aleatoric', scipy.stats.entropy(view['pred_score'])) for view in views]
+    assert joined['aleatoric'].item() == pytest.approx(float(own[0] + own[1]) / 2, rel=1e-5, abs=1e-6)
+    assert ('vacuity' in joined) == ('vacuity' in views[0])
+    if 'vacuity' in joined:
+        torch.testing.assert_close(joined['vacuity'], (views[0]['vacuity'] + views[1]['vacuity']) / 2)
 
 
 def test_other_models_need_their_checkpoint(folder, monkeypatch, capsys):

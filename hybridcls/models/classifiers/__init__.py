@@ -3,6 +3,7 @@ from .distillation import Distillation
 from .ensemble_classifier import EnsembleClassifier
 from .hybrid_classifier import HybridClassifier
 from .mc_dropout_classifier import MCDropoutClassifier
+from .mixture_tta import MixtureTTA
 from .teacher import Teacher
 
-__all__ = ['Distillation', 'EnsembleClassifier', 'HybridClassifier', 'MCDropoutClassifier', 'Teacher']
+__all__ = ['Distillation', 'EnsembleClassifier', 'HybridClassifier', 'MCDropoutClassifier', 'MixtureTTA', 'Teacher']
