@@ -65,7 +65,7 @@ def _join(views: list[list[DataSample]], samples: list[DataSample]) -> list[Data
             sample.set_field(embedding, 'embedding', dtype=Tensor)
     if 'heads' in first:
         by_head = {}
-        for name in first.heads.keys():
+        for name, _ in first.heads.items():
             of_views = [[sample.heads.get(name) for sample in view] for view in views]
             by_head[name] = _join(of_views, [sample.new() for sample in of_views[0]])
         for row, sample in enumerate(samples):
