@@ -111,10 +111,10 @@ def test_what_heads_say_survives_several_views(folder, monkeypatch, head):
                for sample, view in zip(found['joined'], found['doubt'], strict=True))
 
 
-def test_one_pipeline_of_views_cannot_stand_for_several(folder, monkeypatch, capsys):
+def test_one_pipeline_of_views_cannot_stand_for_several(folder, monkeypatch):
     (folder / 'views.py').write_text("_base_ = 'base.py'\ntta_pipeline = [dict(type='PackInputs')]\n")
-    assert start(folder, monkeypatch, 'views.py', '0.pth', '--tta') == 2
-    assert 'joins 2 datasets, and tta_pipeline cannot stand for the pipelines of all' in capsys.readouterr().err
+    with pytest.raises(ValueError, match='joins 2 datasets, and tta_pipeline cannot stand for the pipelines of all'):
+        start(folder, monkeypatch, 'views.py', '0.pth', '--tta')
 
 
 def check_joined(joined, views):
