@@ -1,10 +1,9 @@
-import subprocess
-import sys
 
 import pytest
 import torch
 from mmengine.evaluator import Evaluator
 from mmpretrain.structures import DataSample
+from processes import run_processes
 from sklearn.metrics import roc_auc_score
 
 from hybridcls.evaluation import OODMetric
@@ -89,12 +88,7 @@ def work(rank, folder):
 @pytest.mark.dist
 @pytest.mark.slow
 def test_two_processes_count_each_image_once(tmp_path):
-    processes = [subprocess.Popen([sys.executable, __file__, str(rank), str(tmp_path)]) for rank in range(2)]
-    assert [process.wait(timeout=300) for process in processes] == [0, 0]
+    run_processes(work, tmp_path)
     expected = evaluated(OODMetric(('epistemic', 'entropy')), predictions(61))
     for rank in range(2):
         assert torch.load(tmp_path / f'{rank}.pt') == pytest.approx(expected)
-
-
-if __name__ == '__main__':  # one of the two processes
-    work(int(sys.argv[1]), sys.argv[2])

@@ -1,9 +1,8 @@
-import subprocess
-import sys
 
 import pytest
 import torch
 import torch.distributed as dist
+from processes import run_processes
 
 from hybridcls.functional.gather import gather_rows, num_processes
 
@@ -36,8 +35,7 @@ def work(rank, folder):
 
 @pytest.mark.dist
 def test_two_processes_with_unequal_rows(tmp_path):
-    processes = [subprocess.Popen([sys.executable, __file__, str(rank), str(tmp_path)]) for rank in range(2)]
-    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    run_processes(work, tmp_path)
     results = [torch.load(tmp_path / f'{rank}.pt') for rank in range(2)]
 
     rows = ROWS.clone().requires_grad_()
@@ -64,7 +62,3 @@ def test_one_process_gets_its_own_tensors():
 def test_rows_that_do_not_belong_together():
     with pytest.raises(ValueError, match=r'tensors of \[2, 3\] rows'):
         gather_rows(torch.ones(2, 3), torch.ones(3))
-
-
-if __name__ == '__main__':  # one of the two processes
-    work(int(sys.argv[1]), sys.argv[2])

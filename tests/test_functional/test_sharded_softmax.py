@@ -1,10 +1,9 @@
 """Three processes that share the classes against one that has them all."""
-import subprocess
-import sys
 
 import pytest
 import torch
 import torch.distributed as dist
+from processes import run_processes
 
 from hybridcls.functional import RowShard, cosine_logits, margin_cross_entropy, sample_classes
 from hybridcls.functional.sharded_softmax import sharded_cosine_logits, sharded_margin_cross_entropy
@@ -66,8 +65,7 @@ def work(rank, folder):
 @pytest.fixture(scope='module')
 def of_three(tmp_path_factory):
     folder = tmp_path_factory.mktemp('sharded')
-    processes = [subprocess.Popen([sys.executable, __file__, str(rank), str(folder)]) for rank in range(3)]
-    assert [process.wait(timeout=300) for process in processes] == [0, 0, 0]
+    run_processes(work, folder, count=3)
     return [torch.load(folder / f'{rank}.pt') for rank in range(3)]
 
 
@@ -123,7 +121,3 @@ def test_half_precision_is_computed_in_float32(dtype):
     assert loss.dtype == torch.float32
     assert centres.grad.dtype == dtype
     torch.testing.assert_close(loss, expected)
-
-
-if __name__ == '__main__':  # one of the processes
-    work(int(sys.argv[1]), sys.argv[2])

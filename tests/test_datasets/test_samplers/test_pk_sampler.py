@@ -1,7 +1,5 @@
 import contextlib
 import itertools
-import subprocess
-import sys
 from collections import Counter
 from unittest import mock
 
@@ -13,6 +11,7 @@ from mmengine.dataset import DefaultSampler
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from processes import run_processes
 
 from hybridcls.datasets.samplers import PKSampler, pk_sampler
 from hybridcls.engine.dataloader_defaults import fill_dataloader_defaults
@@ -289,8 +288,7 @@ def work(rank, folder):
 
 @pytest.mark.dist
 def test_two_processes_share_the_work_without_talking(tmp_path):
-    processes = [subprocess.Popen([sys.executable, __file__, str(rank), str(tmp_path)]) for rank in range(2)]
-    assert [process.wait(timeout=200) for process in processes] == [0, 0]
+    run_processes(work, tmp_path)
     first, second = (torch.load(tmp_path / f'{rank}.pt') for rank in range(2))
     assert first[0] != first[1]
     for epoch in range(2):
@@ -298,7 +296,3 @@ def test_two_processes_share_the_work_without_talking(tmp_path):
         for a, b in zip(first[epoch], second[epoch], strict=True):
             assert {image % 4 for image in a} | {image % 4 for image in b} == {0, 1, 2, 3}  # no class twice
         assert {image for batch in first[epoch] + second[epoch] for image in batch} == set(range(30))
-
-
-if __name__ == '__main__':  # one of the two processes
-    work(int(sys.argv[1]), sys.argv[2])

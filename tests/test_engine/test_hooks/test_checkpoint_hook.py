@@ -1,11 +1,9 @@
 import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from processes import run_process
 
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_training
 from hybridcls.engine.checkpoint_files import is_whole_checkpoint, newest_whole_checkpoint
@@ -141,22 +139,19 @@ def best_epoch(folder):
     return next(path for path in folder.glob('best_*')).stem.rsplit('_', 1)[-1]
 
 
-KILLED_WHILE_WRITING = """
-import os, signal, sys
-sys.path.insert(0, sys.argv[3])
-from hybridcls.engine import *
-import hybridcls.engine.checkpoint_files as files
-count, fsync = [0], os.fsync
-def kill(handle):  # some bytes are on the disk, and the name is not taken yet
-    count[0] += 1
-    if count[0] == int(sys.argv[4]):
-        os.truncate(handle, 1000) if os.path.isfile(f'/proc/self/fd/{handle}') else None
-        os.kill(os.getpid(), signal.SIGKILL)
-    fsync(handle)
-os.fsync = kill
-cfg = load_config(sys.argv[1], {'default_hooks.checkpoint.max_keep_ckpts': 1})
-build_runner(prepare_training(cfg, TrainOptions(resume='auto'), sys.argv[2])).train()
-"""
+def killed_while_writing(config, work_dir, at):
+    count, fsync = [0], os.fsync
+
+    def kill(handle):  # some bytes are on the disk, and the name is not taken yet
+        count[0] += 1
+        if count[0] == at:
+            if os.path.isfile(f'/proc/self/fd/{handle}'):
+                os.truncate(handle, 1000)
+            os.kill(os.getpid(), signal.SIGKILL)
+        fsync(handle)
+
+    os.fsync = kill
+    train(config, work_dir, **{'default_hooks.checkpoint.max_keep_ckpts': 1})
 
 
 @pytest.mark.slow
@@ -164,11 +159,8 @@ build_runner(prepare_training(cfg, TrainOptions(resume='auto'), sys.argv[2])).tr
 def test_a_kill_at_any_moment_of_a_write_leaves_a_whole_checkpoint(toy_configs, tmp_path, at):
     """Each write syncs the file and its folder, and an epoch writes checkpoint, note, best, checkpoint, note: the
     seventh sync is in the second checkpoint of that name, the eleventh in the one whose predecessor would go."""
-    folder = Path(__file__).parent.parent
-    command = [sys.executable, '-c', KILLED_WHILE_WRITING, str(toy_configs / 'toy.py'), str(tmp_path / 'w'),
-               str(folder), str(at)]
-    result = subprocess.run(command, env={**os.environ, 'OMP_NUM_THREADS': '1'}, capture_output=True, text=True)
-    assert result.returncode == -signal.SIGKILL, result.stderr
+    ended = run_process(killed_while_writing, toy_configs / 'toy.py', tmp_path / 'w', at)
+    assert ended.status == -signal.SIGKILL, ended.output
     assert newest_whole_checkpoint(tmp_path / 'w') is not None
     runner = train(toy_configs / 'toy.py', tmp_path / 'w', go_on='auto',
                    **{'default_hooks.checkpoint.max_keep_ckpts': 1})

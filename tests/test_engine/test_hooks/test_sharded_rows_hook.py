@@ -1,6 +1,4 @@
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +12,7 @@ from mmengine.model import BaseModule
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from mmpretrain.structures import DataSample
+from processes import run_processes
 from torch import nn
 
 from hybridcls.engine.hooks import ShardedRowsHook
@@ -106,9 +105,8 @@ def work(rank, folder):
 @pytest.mark.dist
 @pytest.mark.slow
 def test_two_processes_then_one_then_two_equal_one(tmp_path):
-    processes = [subprocess.Popen([sys.executable, __file__, str(rank), str(tmp_path)]) for rank in range(2)]
+    run_processes(work, tmp_path)
     run(tmp_path / 'one', 3, 1, shard=False)
-    assert [process.wait(timeout=300) for process in processes] == [0, 0]
     for name in ['epoch_1.pth', 'epoch_2.pth', 'epoch_3.pth', *(p.name for p in (tmp_path / 'one').glob('best*'))]:
         shared, one = (torch.load(tmp_path / folder / name, weights_only=False) for folder in ('shared', 'one'))
         assert type(shared['state_dict']['head.weight']) is torch.Tensor
@@ -146,7 +144,3 @@ def test_what_would_spoil_shards_is_named(tmp_path):
             before_train(sharded_model(ignored=False), wrap=wrap)
     finally:
         dist.destroy_process_group()
-
-
-if __name__ == '__main__':  # one of the two processes
-    work(int(sys.argv[1]), sys.argv[2])

@@ -1,9 +1,8 @@
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from processes import run_processes
 
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_testing, prepare_training
 from hybridcls.engine.hooks import TokenMergingHook
@@ -128,20 +127,17 @@ def test_a_phase_that_does_not_exist():
         TokenMergingHook(0.1, when=())
 
 
+def work(rank, config, work_dir):
+    cfg = load_config(config, {})
+    cfg.custom_hooks = [dict(type='TokenMergingHook', token_merging_ratio=dict(r=1), when='train')]
+    runner = build_runner(prepare_training(cfg, TrainOptions(launcher='pytorch'), str(work_dir)))
+    seen = lengths_seen(runner)
+    runner.train()
+    (work_dir / f'{rank}.txt').write_text(str(seen))
+
+
 @pytest.mark.dist
 def test_two_processes_merge_in_validation_and_in_training(config, tmp_path):
-    launch = ['-m', 'torch.distributed.run', '--nproc_per_node=2', '--master_port=29641', __file__, str(config)]
-    done = subprocess.run([sys.executable, *launch, str(tmp_path / 'w')], capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_processes(work, config, tmp_path / 'w')
     assert [Path(tmp_path / 'w' / f'{rank}.txt').read_text() for rank in range(2)] == [
         str([(True, MERGED), (False, WHOLE)] * 2)] * 2
-
-
-if __name__ == '__main__':  # one of the two processes
-    with own_instances():
-        two = load_config(sys.argv[1], {})
-        two.custom_hooks = [dict(type='TokenMergingHook', token_merging_ratio=dict(r=1), when='train')]
-        one = build_runner(prepare_training(two, TrainOptions(launcher='pytorch'), sys.argv[2]))
-        noted = lengths_seen(one)
-        one.train()
-        Path(sys.argv[2], f'{torch.distributed.get_rank()}.txt').write_text(str(noted))

@@ -1,7 +1,6 @@
-"""Two processes over gloo: DDP, FSDP and FSDP2; each process of a test runs this file with the name of its work."""
+"""Two processes over gloo: DDP, FSDP and FSDP2; one pair of processes does all the works of this file."""
 import copy
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from mmengine.model import BaseModel, MMDistributedDataParallel
+from processes import run_processes
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -71,8 +71,7 @@ def one_process(setting):
 def results(tmp_path_factory):
     """What the works below gave, by work and process: all in two processes, whose start costs more than the work."""
     folder = tmp_path_factory.mktemp('two_processes')
-    processes = [subprocess.Popen([sys.executable, __file__, str(rank), str(folder)]) for rank in range(2)]
-    assert [process.wait(timeout=300) for process in processes] == [0, 0]
+    run_processes(all_works, folder)
     return {work: [torch.load(folder / f'{work}_{rank}.pt', weights_only=False) for rank in range(2)] for work in WORKS}
 
 
@@ -329,9 +328,9 @@ def test_fsdp(results):
 
 WORKS = dict(ddp=work_ddp, fsdp2=work_fsdp2, fsdp=work_fsdp)
 
-if __name__ == '__main__':  # one of two processes
-    own_rank, own_folder = int(sys.argv[1]), sys.argv[2]
-    dist.init_process_group('gloo', init_method=f'file://{own_folder}/init', rank=own_rank, world_size=2)
-    for own_name, own_work in WORKS.items():
-        torch.save(own_work(own_rank, own_folder), f'{own_folder}/{own_name}_{own_rank}.pt')
+
+def all_works(rank, folder):
+    dist.init_process_group('gloo', init_method=f'file://{folder}/init', rank=rank, world_size=2)
+    for name, work in WORKS.items():
+        torch.save(work(rank, folder), f'{folder}/{name}_{rank}.pt')
     dist.destroy_process_group()

@@ -2,12 +2,11 @@
 import copy
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 
 import pytest
 import torch
+from mmengine.hooks import Hook
+from processes import run_process
 from update_toys import assert_same, make_batches, make_net, sgd, train
 
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_training
@@ -87,26 +86,23 @@ def test_epochs_that_end_in_the_middle_of_an_update(toy_configs, tmp_path):
     assert_equal_checkpoints(tmp_path / 'straight' / 'epoch_3.pth', tmp_path / 'resumed' / 'epoch_3.pth')
 
 
+class Killer(Hook):
+    """The power fails."""
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def run_to_its_death(config, work_dir):
+    run(config, work_dir, custom_hooks=[dict(type=Killer)], **BY_ITERATION)
+
+
 @pytest.mark.slow
 def test_a_run_that_was_killed_ends_in_the_same_bits(toy_configs, tmp_path):
     run(toy_configs / 'toy.py', tmp_path / 'straight', **BY_ITERATION)
-    script = textwrap.dedent(f'''
-        import os, signal, sys
-        sys.path.insert(0, {os.path.dirname(__file__)!r})
-        from mmengine.hooks import Hook
-        from test_wrapper_state import BY_ITERATION, run
-
-        class Killer(Hook):
-            def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-                if runner.iter == 5:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-        run(sys.argv[1], sys.argv[2], custom_hooks=[dict(type=Killer)], **BY_ITERATION)
-        ''')
-    (tmp_path / 'killed.py').write_text(script)
-    process = subprocess.run([sys.executable, str(tmp_path / 'killed.py'), str(toy_configs / 'toy.py'),
-                              str(tmp_path / 'killed')], check=False, capture_output=True, text=True)
-    assert process.returncode == -signal.SIGKILL, process.stderr
+    ended = run_process(run_to_its_death, toy_configs / 'toy.py', tmp_path / 'killed')
+    assert ended.status == -signal.SIGKILL, ended.output
     last = f'iter_{ITERATIONS}.pth'
     assert not (tmp_path / 'killed' / last).exists()
     run(toy_configs / 'toy.py', tmp_path / 'killed', resume='auto', **BY_ITERATION)

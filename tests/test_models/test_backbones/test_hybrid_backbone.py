@@ -1,11 +1,10 @@
 import copy
-import subprocess
-import sys
 
 import pytest
 import timm
 import torch
 from mmpretrain.engine.optimizers import LearningRateDecayOptimWrapperConstructor
+from processes import run_processes
 from torch import nn
 
 from hybridcls.models.backbones import HybridBackbone
@@ -250,8 +249,7 @@ def work(rank, folder):
 @pytest.mark.dist
 @pytest.mark.slow
 def test_two_processes_with_frozen_parts(tmp_path):
-    processes = [subprocess.Popen([sys.executable, __file__, str(rank), str(tmp_path)]) for rank in range(2)]
-    assert [process.wait(timeout=200) for process in processes] == [0, 0]
+    run_processes(work, tmp_path)
     first, second = (torch.load(tmp_path / f'{rank}.pt') for rank in range(2))
     frozen = {name for name, grad in first.items() if grad is None}
     assert any(name.startswith('cnn.model.layer1') for name in frozen)
@@ -259,7 +257,3 @@ def test_two_processes_with_frozen_parts(tmp_path):
     assert len(frozen) < len(first) / 2
     torch.testing.assert_close(
         {n: g for n, g in first.items() if g is not None}, {n: g for n, g in second.items() if g is not None})
-
-
-if __name__ == '__main__':  # one of the two processes
-    work(int(sys.argv[1]), sys.argv[2])

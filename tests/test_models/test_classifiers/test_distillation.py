@@ -1,12 +1,10 @@
 """The terms of a teacher over several processes, and over a batch that is embedded piece by piece."""
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
 import torch.distributed as dist
 from mmpretrain.structures import DataSample
+from processes import run_processes
 
 from hybridcls.models.classifiers import Distillation, Teacher
 from hybridcls.registry import MODELS
@@ -55,11 +53,8 @@ def assert_equal_gradients(found, expected):
 @pytest.mark.dist
 def test_two_processes_are_one_with_the_whole_batch(tmp_path):
     """All four terms, the distances within a batch too; the teacher is in no bucket."""
-    environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
-    processes = [subprocess.Popen([sys.executable, __file__, str(rank), str(tmp_path)], env=environment)
-                 for rank in range(2)]
+    run_processes(work, tmp_path)
     expected = gradients(make_student(), 0, len(LABELS))
-    assert [process.wait(timeout=200) for process in processes] == [0, 0]
     for rank in range(2):
         found, own, in_buckets = torch.load(tmp_path / f'{rank}.pt')
         assert own == in_buckets == sum(grad.numel() for grad in expected.values())
@@ -69,7 +64,3 @@ def test_two_processes_are_one_with_the_whole_batch(tmp_path):
 def test_a_batch_that_is_embedded_piece_by_piece_has_the_same_gradients():
     pieces = gradients(make_student(grad_cache=dict(micro_batch=4)), 0, len(LABELS))
     assert_equal_gradients(pieces, gradients(make_student(), 0, len(LABELS)))
-
-
-if __name__ == '__main__':
-    work(int(sys.argv[1]), sys.argv[2])

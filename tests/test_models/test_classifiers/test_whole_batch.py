@@ -1,13 +1,11 @@
 """Two processes under DDP have the gradients of one process with the whole batch, through backbone, neck and head."""
 import copy
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
 import torch.distributed as dist
 from mmpretrain.structures import DataSample
+from processes import run_processes
 
 from hybridcls.models.modules import gather_whole, sharded_parameters
 from hybridcls.registry import MODELS
@@ -89,10 +87,7 @@ def work(rank, folder):
 def two_processes(tmp_path_factory):
     """The folder in which two processes have left their losses and gradients of all cases."""
     folder = tmp_path_factory.mktemp('two')
-    environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
-    processes = [subprocess.Popen([sys.executable, __file__, str(rank), str(folder)], env=environment)
-                 for rank in range(2)]
-    assert [process.wait(timeout=200) for process in processes] == [0, 0]
+    run_processes(work, folder)
     return folder
 
 
@@ -128,7 +123,3 @@ def test_synchronised_batchnorm_keeps_the_activations_of_timm():
     assert before
     assert before == after
     assert list(plain.state_dict()) == list(synchronised.state_dict())
-
-
-if __name__ == '__main__':
-    work(int(sys.argv[1]), sys.argv[2])

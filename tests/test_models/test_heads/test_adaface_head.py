@@ -1,10 +1,9 @@
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
 from mmpretrain.structures import DataSample
+from processes import run_processes
 from torch import nn
 
 from hybridcls.models.modules import gather_whole, leave_to_processes, sharded_parameters
@@ -118,16 +117,11 @@ def work(rank, folder):
 
 @pytest.mark.dist
 def test_two_processes_equal_one(tmp_path):
-    processes = [subprocess.Popen([sys.executable, __file__, str(rank), str(tmp_path)]) for rank in range(2)]
+    run_processes(work, tmp_path)
     net = Net(softmax='dense')
     whole = train_two_steps(net, net, slice(None))
-    assert [process.wait(timeout=300) for process in processes] == [0, 0]
     for form in FORMS:
         first, second = (torch.load(tmp_path / f'{form}{rank}.pt') for rank in range(2))
         torch.testing.assert_close(first['statistics'], second['statistics'], rtol=0, atol=0)
         torch.testing.assert_close(first['statistics'], whole['statistics'], rtol=1e-6, atol=0)
         torch.testing.assert_close(first['gradients'], whole['gradients'], rtol=0, atol=1e-6)
-
-
-if __name__ == '__main__':  # one of the two processes
-    work(int(sys.argv[1]), sys.argv[2])

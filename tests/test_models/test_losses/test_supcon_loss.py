@@ -1,9 +1,8 @@
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
+from processes import run_processes
 from torch import nn
 
 from hybridcls.functional import supervised_contrast
@@ -80,12 +79,11 @@ def work(rank, folder):
 
 @pytest.mark.dist
 def test_two_processes_equal_one(tmp_path):
-    processes = [subprocess.Popen([sys.executable, __file__, str(rank), str(tmp_path)]) for rank in range(2)]
+    run_processes(work, tmp_path)
     expected = losses_and_gradients(0, 8)
     local = Net(views=1, labelled=True, contrast_mode='all')
     halves = [local(images, labels).item() for images, labels in zip(
         waves(8, 6).split(COUNTS), torch.tensor(LABELS).split(COUNTS), strict=True)]
-    assert [process.wait(timeout=300) for process in processes] == [0, 0]
     for rank in range(2):
         saved = torch.load(tmp_path / f'{rank}.pt')
         for case, result, whole in zip(CASES, saved['results'], expected, strict=True):
@@ -164,7 +162,3 @@ def test_a_wrong_queue_is_named():
                                   (dict(size=9, dim=4, momentum=1), TypeError, "unknown key 'momentum'")]:
         with pytest.raises(error, match=message):
             MODELS.build(dict(type='SupConLoss', queue=queue))
-
-
-if __name__ == '__main__':  # one of the two processes
-    work(int(sys.argv[1]), sys.argv[2])

@@ -1,8 +1,6 @@
 import copy
 import math
 import random
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -11,6 +9,7 @@ from mmengine.config import ConfigDict
 from mmengine.model import MMDistributedDataParallel
 from mmengine.runner import Runner
 from mmpretrain.structures import DataSample
+from processes import run_processes
 from torch import nn
 
 from hybridcls.apis.memory import peak_memory
@@ -219,9 +218,8 @@ def work(rank, folder):
 
 @pytest.mark.dist
 def test_two_processes_equal_one(tmp_path):
-    processes = [subprocess.Popen([sys.executable, __file__, str(rank), str(tmp_path)]) for rank in range(2)]
+    run_processes(work, tmp_path)
     expected = gradients(make_model(), waves(14, 3, 6, 6), make_samples())
-    assert [process.wait(timeout=300) for process in processes] == [0, 0]
     for rank in range(2):
         torch.testing.assert_close(torch.load(tmp_path / f'{rank}.pt'), expected, rtol=0, atol=1e-6)
 
@@ -238,7 +236,3 @@ def test_wrong_keys_fail_when_built():
 def test_features_that_cannot_be_joined_are_named():
     with pytest.raises(TypeError, match='hold a dict'):
         GradientCache(2)(lambda x: dict(x=x), torch.ones(4, 2), [])
-
-
-if __name__ == '__main__':  # one of the two processes
-    work(int(sys.argv[1]), sys.argv[2])
