@@ -33,10 +33,14 @@ def run_process(work, *arguments, timeout=240):
     return _ended(1, timeout, _without_rank, (work, *arguments))[0]
 
 
-def run_tool_processes(tool, *arguments, count=2, timeout=240):
-    """Run ``tools/<tool> --launcher pytorch`` in so many processes, as torchrun starts them; return all they wrote."""
-    command = [str(TOOLS / tool), *map(str, arguments), '--launcher', 'pytorch']
-    return _all_of(_ended(count, timeout, _run_tool, (command, )))
+def run_tool(tool, *arguments, count=1, folder='.', timeout=240):
+    """Run ``tools/<tool>`` in a folder, in several processes with ``--launcher pytorch``, as torchrun starts them.
+
+    Returns all they wrote, and fails with it unless all end with status 0.
+    """
+    launcher = ['--launcher', 'pytorch'] if count > 1 else []
+    command = [str(TOOLS / tool), *map(str, arguments), *launcher]
+    return _all_of(_ended(count, timeout, _run_tool, (os.path.abspath(folder), command)))
 
 
 class Ended(NamedTuple):
@@ -100,7 +104,8 @@ def _free_port():
         return free.getsockname()[1]
 
 
-def _run_tool(rank, command):
+def _run_tool(rank, folder, command):
+    os.chdir(folder)
     sys.argv = command
     sys.path.insert(0, str(TOOLS))
     runpy.run_path(command[0], run_name='__main__')

@@ -1,14 +1,12 @@
 """Every lever with every other, from configs, through the Runner: finite, and the same when it is run again."""
 import itertools
-import os
-import subprocess
-import sys
 from copy import deepcopy
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
+from processes import run_tool
 
 from hybridcls.engine import TrainOptions, build_runner, prepare_training
 from hybridcls.engine.config import load_config
@@ -182,12 +180,7 @@ def test_many_at_once_in_two_processes(plain, configs, tmp_path):
     cfg = with_levers(plain, configs, levers)
     cfg.optim_wrapper.optimizer = dict(type='SGD', lr=0.01)
     cfg.dump(str(tmp_path / 'many.py'))
-    root = Path(__file__).resolve().parents[1]
-    environment = {**os.environ, 'PYTHON': sys.executable, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '-1'}
-    command = ['bash', root / 'tools' / 'dist_train.sh', tmp_path / 'many.py', '2', '--work-dir', tmp_path / 'w']
-    result = subprocess.run([str(part) for part in command], env=environment, capture_output=True, text=True,
-                            timeout=300)
-    assert result.returncode == 0, (result.stdout + result.stderr)[-3000:]
+    run_tool('train.py', tmp_path / 'many.py', '--work-dir', tmp_path / 'w', count=2)
     state = torch.load(tmp_path / 'w' / 'epoch_1.pth', weights_only=False)['state_dict']
     assert all(value.isfinite().all() for value in state.values())
     assert any('.lora_B.' in name and value.abs().sum() > 0 for name, value in state.items())

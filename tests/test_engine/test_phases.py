@@ -1,21 +1,17 @@
 import json
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.visualization import Visualizer
+from processes import run_tool
 
 from hybridcls.engine import TrainOptions, load_config, run_chain
 from hybridcls.engine.config import ConfigError
 from hybridcls.engine.phase_plan import read_phases
 from hybridcls.engine.phase_record import PhaseRecord, config_facts, differing_keys
 from hybridcls.engine.runner_instances import own_instances
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(toy_configs, tmp_path, resume=None, **options):
@@ -210,15 +206,9 @@ def test_many_differences_are_counted():
 @pytest.mark.dist
 @pytest.mark.slow
 def test_two_processes(toy_configs, tmp_path):
-    command = ['bash', str(ROOT / 'tools' / 'dist_train.sh'), str(toy_configs / 'chain.py'), '2', '--work-dir',
-               str(tmp_path / 'w')]
-    environment = {**os.environ, 'PYTHON': sys.executable, 'OMP_NUM_THREADS': '1'}
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert result.stdout.count('1 one') == 1, 'one process prints the table'
+    command = ['train.py', toy_configs / 'chain.py', '--work-dir', tmp_path / 'w']
+    assert run_tool(*command, count=2).count('1 one') == 1, 'one process prints the table'
     record = PhaseRecord.read(tmp_path / 'w/2_two')
     states = torch.load(tmp_path / 'w/2_two' / record.checkpoints['last'], weights_only=False)['random_state']
     assert states['world_size'] == len(states['states']) == 2
-    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
-    assert again.returncode == 0, again.stderr[-3000:]
-    assert again.stdout.count('finished before') == 2
+    assert run_tool(*command, count=2).count('finished before') == 2

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import processes
 import pytest
 
 from hybridcls.command_line import run_tool
@@ -118,16 +119,15 @@ def test_training_writes_where_it_says(folder, trained):
 
 
 def test_going_on(folder, trained):
-    result = start(folder, 'train.py', 'lenet.py', '--resume', '--amp', '--no-validate', '--cfg-options',
-                   'train_cfg.max_epochs=2', 'default_hooks.checkpoint.save_best=None')
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert 'resumed epoch: 1' in result.stdout + result.stderr
+    said = processes.run_tool('train.py', 'lenet.py', '--resume', '--amp', '--no-validate', '--cfg-options',
+                              'train_cfg.max_epochs=2', 'default_hooks.checkpoint.save_best=None', folder=folder)
+    assert 'resumed epoch: 1' in said
     assert (trained.parent / 'epoch_2.pth').is_file()
 
 
 def test_a_test_gives_metrics_and_predictions(folder, trained, monkeypatch):
-    result = start(folder, 'test.py', 'lenet.py', trained, '--out', 'metrics.json', '--out-item', 'metrics', '--tta')
-    assert result.returncode == 0, result.stderr[-3000:]
+    arguments = ['lenet.py', trained, '--out', 'metrics.json', '--out-item', 'metrics', '--tta']
+    processes.run_tool('test.py', *arguments, folder=folder)
     assert 'accuracy/top1' in json.loads((folder / 'metrics.json').read_text())
     arguments = ['lenet.py', trained, '--out', 'predictions.pkl', '--work-dir', 'tested', '--amp']
     assert start_here(folder, monkeypatch, 'test.py', *arguments) == 0
