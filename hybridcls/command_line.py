@@ -33,6 +33,7 @@ def run_tool(main: Callable[[], Any]) -> None:
         sys.path.append(os.getcwd())
     try:
         main()
+        _leave_the_other_processes()
     except KeyboardInterrupt:
         print('\nInterrupted. The same command with --resume goes on from the last checkpoint.', file=sys.stderr)
         sys.exit(130)
@@ -44,6 +45,13 @@ def run_tool(main: Callable[[], Any]) -> None:
             time.sleep(3)
         print(f'\nerror: {sentence}\n({TRACEBACK_VARIABLE}=1 shows where it was raised.)', file=sys.stderr, flush=True)
         sys.exit(2)
+
+
+def _leave_the_other_processes() -> None:
+    """End the process group, if there is one: gloo's threads abort a process that ends with them, now and then."""
+    distributed = sys.modules.get('torch.distributed')
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def sentence_for(error: BaseException) -> Optional[str]:

@@ -2,6 +2,7 @@ import subprocess
 import sys
 
 import pytest
+import torch.distributed as dist
 
 from hybridcls.checks import check_file, check_number
 from hybridcls.command_line import run_tool, sentence_for
@@ -123,3 +124,13 @@ def test_a_fault_keeps_its_traceback():
 def test_it_loads_nothing_heavy():
     code = "import sys, hybridcls.command_line; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0
+
+
+def test_a_process_leaves_its_group_when_the_work_is_done(tmp_path):
+    dist.init_process_group('gloo', init_method=f'file://{tmp_path}/init', rank=0, world_size=1)
+    try:
+        run_tool(lambda: None)
+        assert not dist.is_initialized()
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
