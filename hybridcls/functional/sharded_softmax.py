@@ -89,7 +89,7 @@ def sharded_cosine_logits(embeddings: Tensor, centres: Tensor, shard: RowShard, 
     """:func:`cosine_logits` where each process has its embeddings and its share of the classes.
 
     Each process computes the cosines of everybody's embeddings to its own classes and sends them home. All processes
-    must call this.
+    must call this; only shapes (tensors on the meta device) each finds alone.
 
     Args:
         embeddings (Tensor): Of this process, shape (B, D).
@@ -105,7 +105,10 @@ def sharded_cosine_logits(embeddings: Tensor, centres: Tensor, shard: RowShard, 
         tensor([[1., 0.]])
     """
     with outside_autocast(embeddings):
-        everyones, counts = _gather(unit_rows(embeddings)[0])
+        units = unit_rows(embeddings)[0]
+        if units.is_meta:
+            return units.new_empty(len(units), shard.total)
+        everyones, counts = _gather(units)
         cosines = everyones @ unit_rows(centres)[0].t()
         if sub_centres > 1:  # not -1, which an empty share leaves open
             cosines = cosines.unflatten(1, (shard.size, sub_centres)).amax(2)
