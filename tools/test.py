@@ -13,7 +13,7 @@ from hybridcls.checks import check_file
 from hybridcls.command_line import TRACEBACK_VARIABLE, run_tool
 
 if TYPE_CHECKING:
-    from mmengine.config import Config
+    from mmengine.config import Config, ConfigDict
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -73,7 +73,7 @@ def use_tta(cfg: 'Config') -> None:
     cfg.model = dict(**cfg.tta_model, module=cfg.model)
 
 
-def datasets_with_pipeline(dataset: dict) -> Iterator[dict]:
+def datasets_with_pipeline(dataset: 'ConfigDict') -> Iterator['ConfigDict']:
     """Yield the configs of the datasets, below wrappers, that have a pipeline."""
     if dataset.get('pipeline'):
         yield dataset

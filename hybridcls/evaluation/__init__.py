@@ -7,8 +7,9 @@ from .ood_metric import OODMetric
 from .retrieval_metric import RetrievalMetric
 from .selective_metric import SelectiveMetric
 from .val_loss import ValLoss
+from .verification_metric import VerificationMetric
 
 __all__ = [
     'Accuracy', 'CalibrationMetric', 'KNNAccuracy', 'MetricOf', 'OODMetric', 'RetrievalMetric', 'SelectiveMetric',
-    'ValLoss'
+    'ValLoss', 'VerificationMetric'
 ]

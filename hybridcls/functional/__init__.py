@@ -15,6 +15,7 @@ from .margin_combination import additive_cosine_margin_on_target, combined_margi
 from .margin_softmax import cosine_logits, margin_cross_entropy, predicted_classes, statistics_cross_entropy
 from .mixture_uncertainty import MixtureUncertainty, mixture_uncertainty
 from .nearest_neighbours import nearest_neighbours, vote_ranks
+from .pairs_of_all import PairRates, accept_rates_of_all_pairs
 from .rejection_scores import auroc, false_positive_rate
 from .retrieval_scores import map_at_r, precision_at_r, recall_at
 from .row_shard import RowShard
@@ -22,17 +23,19 @@ from .selective_prediction import area_under_risk_coverage, least_area_under_ris
 from .sharded_softmax import sharded_cosine_logits, sharded_margin_cross_entropy
 from .supervised_contrast import supervised_contrast
 from .unit_vectors import unit_rows
+from .verification_scores import fold_accuracies, most_false_accepts, true_accept_rates
 
 __all__ = [
-    'ClassStatistics', 'DirichletUncertainty', 'EVIDENCE_KINDS', 'EVIDENTIAL_FORMS', 'MixtureUncertainty', 'RowShard',
-    'adaptive_margin_on_target', 'additive_angular_margin', 'additive_cosine_margin_on_target',
-    'angular_margin_on_target', 'area_under_risk_coverage', 'auroc', 'class_statistics', 'combined_margin_on_target',
-    'contrast_log_sums', 'contrast_of_anchors', 'cosine_feature_loss', 'cosine_logits', 'dirichlet_entropy',
-    'dirichlet_kl_to_uniform', 'dirichlet_uncertainty', 'distance_relation_loss', 'evidence_from_logits',
-    'evidential_data_loss', 'false_positive_rate', 'gather_rows', 'has_process_group', 'least_area_under_risk_coverage',
-    'map_at_r', 'margin_cross_entropy', 'margins_from_counts', 'merge_class_statistics', 'misleading_evidence',
-    'mixture_uncertainty', 'move_norm_statistics', 'nearest_neighbours', 'norm_scaler', 'num_processes',
-    'precision_at_r', 'predicted_classes', 'recall_at', 'risk_coverage', 'sample_classes', 'sharded_cosine_logits',
-    'sharded_margin_cross_entropy', 'softened_divergence', 'statistics_cross_entropy', 'supervised_contrast',
-    'unit_rows', 'vote_ranks'
+    'ClassStatistics', 'DirichletUncertainty', 'EVIDENCE_KINDS', 'EVIDENTIAL_FORMS', 'MixtureUncertainty', 'PairRates',
+    'RowShard', 'accept_rates_of_all_pairs', 'adaptive_margin_on_target', 'additive_angular_margin',
+    'additive_cosine_margin_on_target', 'angular_margin_on_target', 'area_under_risk_coverage', 'auroc',
+    'class_statistics', 'combined_margin_on_target', 'contrast_log_sums', 'contrast_of_anchors', 'cosine_feature_loss',
+    'cosine_logits', 'dirichlet_entropy', 'dirichlet_kl_to_uniform', 'dirichlet_uncertainty', 'distance_relation_loss',
+    'evidence_from_logits', 'evidential_data_loss', 'false_positive_rate', 'fold_accuracies', 'gather_rows',
+    'has_process_group', 'least_area_under_risk_coverage', 'map_at_r', 'margin_cross_entropy', 'margins_from_counts',
+    'merge_class_statistics', 'misleading_evidence', 'mixture_uncertainty', 'most_false_accepts',
+    'move_norm_statistics', 'nearest_neighbours', 'norm_scaler', 'num_processes', 'precision_at_r', 'predicted_classes',
+    'recall_at', 'risk_coverage', 'sample_classes', 'sharded_cosine_logits', 'sharded_margin_cross_entropy',
+    'softened_divergence', 'statistics_cross_entropy', 'supervised_contrast', 'true_accept_rates', 'unit_rows',
+    'vote_ranks'
 ]

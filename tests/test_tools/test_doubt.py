@@ -25,12 +25,12 @@ test_dataloader = dict(batch_size=64, num_workers=0, sampler=dict(type='DefaultS
     type='ConcatDataset', ignore_keys=['classes'], datasets=[
         dict(type='Digits', split='test', digits=range(8), pipeline=pipeline, indices=50),
         dict(type='Digits', split='test', digits=(8, 9), pipeline=[dict(type='MarkUnknown'), *pipeline], indices=20)]))
-test_evaluator = [dict(type='OODMetric', scores=('epistemic', 'max_softmax')), dict(type='CalibrationMetric')]
+test_evaluator = [dict(type='OODMetric', scores=('epistemic', 'max_softmax')), dict(type='CalibrationMetric'),
+                  dict(type='VerificationMetric')]
 test_cfg = dict()
 log_level = 'ERROR'
 """
 
-EVIDENTIAL = dict(type='EvidentialHead', in_channels=32)
 MULTI = dict(type='MultiHead', in_channels=32, main='doubt', heads=dict(
     face=dict(type='ArcFaceHead', scale=4.), doubt=dict(type='EvidentialHead')))
 
@@ -76,13 +76,25 @@ def test_metrics_of_doubt(folder, monkeypatch, arguments):
         assert start(folder, monkeypatch, *arguments, '--out', name, '--out-item', 'metrics') in (0, None)
         results.append(json.loads((folder / name).read_text()))
     assert results[0] == results[1]  # deterministic
-    assert {'ood/auroc_epistemic', 'ood/fpr95_max_softmax', 'calibration/ece'} <= set(results[0])
+    assert {'ood/auroc_epistemic', 'ood/fpr95_max_softmax', 'calibration/ece', 'verification/tar@0.001'} <= set(
+        results[0])
+    assert 'verification/tar@0.0001' not in results[0]  # 2,415 pairs
 
 
-@pytest.mark.parametrize('head', [MULTI, EVIDENTIAL], ids=['multi', 'evidential'])
-def test_what_heads_say_survives_several_views(folder, monkeypatch, head):
+def test_a_file_of_pairs(folder, monkeypatch):
+    (folder / 'pairs.txt').write_text(''.join(f'{n} {(7 * n + 3) % 50} {n % 2}\n' for n in range(50)))
+    (folder / 'pairs.py').write_text(
+        "_base_ = 'base.py'\ntest_dataloader = dict(dataset=dict(_delete_=True, type='Digits', split='test', "
+        "digits=range(8), pipeline=_base_.pipeline, indices=50))\n"
+        "test_evaluator = [dict(type='VerificationMetric', pairs='pairs.txt', far=0.1)]\n")
+    assert start(folder, monkeypatch, 'pairs.py', '0.pth', '--out', 'out.json', '--out-item', 'metrics') in (0, None)
+    assert set(json.loads((folder / 'out.json').read_text())) == {
+        'verification/tar@0.1', 'verification/accuracy', 'verification/accuracy_std'}
+
+
+def test_what_heads_say_survives_several_views(folder, monkeypatch):
     torch.manual_seed(0)
-    (folder / 'doubt.py').write_text(f"_base_ = 'base.py'\nmodel = dict(head=dict(_delete_=True, **{head}))\n"
+    (folder / 'doubt.py').write_text(f"_base_ = 'base.py'\nmodel = dict(head=dict(_delete_=True, **{MULTI}))\n"
                                      "test_evaluator = [dict(type='OODMetric', scores=('epistemic', 'vacuity'))]\n")
     (folder / 'mirrored.py').write_text(
         "_base_ = 'doubt.py'\nflip = [dict(type='RandomFlip', prob=1.), *_base_.pipeline]\n"
@@ -91,7 +103,7 @@ def test_what_heads_say_survives_several_views(folder, monkeypatch, head):
         "dict(_base_.test_dataloader.dataset.datasets[1], pipeline=marked)]))\n")
     parts = {}
     exec(BASE, parts)
-    model = MODELS.build(dict(parts['model'], head=dict(head, num_classes=8)))
+    model = MODELS.build(dict(parts['model'], head=dict(MULTI, num_classes=8)))
     for parameter in model.head.parameters():
         torch.nn.init.normal_(parameter)  # opinions that differ
     torch.save(dict(state_dict=model.state_dict(), meta={}), folder / 'doubt.pth')
@@ -104,8 +116,7 @@ def test_what_heads_say_survives_several_views(folder, monkeypatch, head):
     for joined, *views in zip(*(found[name] for name in ('joined', 'doubt', 'mirrored')), strict=True):
         assert joined['gt_label'].tolist() == views[0]['gt_label'].tolist()
         check_joined(joined, views)
-        assert set(joined.get('heads', ())) == set(head.get('heads', ()))
-        for name in joined.get('heads', ()):
+        for name in MULTI['heads']:
             check_joined(joined['heads'][name], [view['heads'][name] for view in views])
     assert any(abs(sample['epistemic'] - view['epistemic']) > 1e-3
                for sample, view in zip(found['joined'], found['doubt'], strict=True))

@@ -47,6 +47,19 @@ def test_the_label_is_that_of_the_mean_score():
     assert build(type='LinearHead', num_classes=2).merge_preds([samples])[0].pred_label.tolist() == [1]
 
 
+def test_views_of_an_evidential_head_keep_their_own_doubt():
+    model = build(type='EvidentialHead', num_classes=3, loss=dict(evidence='softplus'))
+    torch.nn.init.normal_(model.module.head.fc.weight, std=10.)
+    opinions = alone(model, views())
+    for row, sample in enumerate(model.test_step(views())):
+        mean = torch.stack([view[row].pred_score for view in opinions]).mean(0)
+        for field in ('aleatoric', 'vacuity'):
+            torch.testing.assert_close(sample.get(field), sum(view[row].get(field) for view in opinions) / 3)
+        assert sample.total.item() == pytest.approx(scipy.stats.entropy(mean), rel=1e-5)
+        torch.testing.assert_close(sample.epistemic, sample.total - sample.aleatoric)
+        assert sample.epistemic > 1.001 * sum(view[row].epistemic for view in opinions) / 3  # they disagree, too
+
+
 def test_views_that_agree_change_nothing():
     model = build(type='EvidentialHead', num_classes=3)
     batch = views(1)

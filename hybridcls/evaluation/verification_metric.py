@@ -1,0 +1,153 @@
+"""Whether two images show the same: the scores of face recognition."""
+import logging
+from collections.abc import Sequence
+from typing import Any, Optional, Union
+
+import numpy as np
+import torch
+from mmengine.device import get_device
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
+from torch import Tensor
+
+from hybridcls.checks import check_choice, check_number
+from hybridcls.functional import accept_rates_of_all_pairs, fold_accuracies, true_accept_rates, unit_rows
+from hybridcls.registry import METRICS
+
+from .verification_pairs import VerificationPairs, positions_of, read_pairs
+
+__all__ = ['VerificationMetric']
+
+_BLOCK_PAIRS = 2**16
+
+
+@METRICS.register_module()
+class VerificationMetric(BaseMetric):
+    """TAR at FAR, and with a list of pairs the accuracy over folds, by cosine similarity of ``embedding``.
+
+    Results are percentages, the higher the better:
+
+    - ``tar@0.001`` (TAR at FAR 1e-3, say): the largest share of pairs of one identity that a threshold accepts while it
+      accepts at most this share of the pairs of two (:func:`hybridcls.functional.true_accept_rates`).
+    - ``accuracy`` and ``accuracy_std``, with ``pairs`` alone: mean and (population) standard deviation over ten folds,
+      the threshold of each chosen on the nine others (:func:`hybridcls.functional.fold_accuracies`).
+
+    Without ``pairs``, all pairs of the evaluated images are looked at, genuine where the labels are equal; the classes
+    may be others than those of the training. They are streamed twice and never held: exact, with memory that does not
+    grow with their number (:func:`hybridcls.functional.accept_rates_of_all_pairs`). With ``pairs`` labels are not
+    looked at.
+
+    Of a false accept rate at which not one impostor pair may be accepted (1e-4 of fewer than 10,000) there is no score;
+    a warning says so, once. An image whose embedding is not finite is wrong in each of its pairs.
+
+    Official codes embed the image and its mirror image, and add the two: ``python tools/test.py ... --tta`` does. IJB's
+    templates, sets of images that are compared as one, are not formed here.
+
+    Args:
+        far (float | Sequence[float]): False accept rates, in (0, 1). Defaults to (1e-4, 1e-3, 1e-2, 1e-1).
+        pairs (str, optional): A file of pairs, see :func:`hybridcls.evaluation.verification_pairs.read_pairs`. Defaults
+            to None: all pairs.
+        folds (int): How many, in the order of the file. Defaults to 10.
+        thresholds (str): ``'exact'``, or ``'grid'``, the official codes' steps of 0.01 of the squared distance.
+            Defaults to ``'exact'``.
+        device (str, optional): Where to compute. Defaults to None: the GPU if there is one.
+        collect_device (str): As in mmengine's BaseMetric. Defaults to ``'cpu'``.
+        prefix (str, optional): In front of the names. Defaults to None, which means ``'verification'``.
+
+    Raises:
+        ValueError: If a number is out of range, or a pair names an image that was not evaluated.
+        KeyError: If samples lack ``embedding``, or a single ``gt_label`` (``img_path`` or ``sample_idx`` for pairs).
+
+    Example:
+        >>> metric = VerificationMetric(far=0.5)
+        >>> rows = torch.tensor([[1., 0.], [1., 0.1], [0., 1.], [0.1, 1.]])
+        >>> metric.process(None, [dict(embedding=row, gt_label=torch.tensor([label]))
+        ...                       for row, label in zip(rows, [5, 5, 7, 7])])
+        >>> metric.evaluate(size=4)
+        {'verification/tar@0.5': 100.0}
+    """
+
+    default_prefix = 'verification'
+
+    def __init__(self,
+                 far: Union[float, Sequence[float]] = (1e-4, 1e-3, 1e-2, 1e-1),
+                 pairs: Optional[str] = None,
+                 folds: int = 10,
+                 thresholds: str = 'exact',
+                 device: Optional[str] = None,
+                 collect_device: str = 'cpu',
+                 prefix: Optional[str] = None) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        self.far = (far, ) if isinstance(far, (int, float)) else tuple(far)
+        for rate in self.far:
+            check_number('VerificationMetric', 'far', rate, 0, 1, low_open=True, high_open=True)
+        check_choice('VerificationMetric', 'thresholds', thresholds, ('exact', 'grid'))
+        self.pairs = None if pairs is None else read_pairs('VerificationMetric', pairs)
+        check_number('VerificationMetric', 'folds', folds, 2, integer=True)
+        if self.pairs is not None and len(self.pairs.same) < folds:
+            raise ValueError(f'VerificationMetric: folds={folds}, and there are {len(self.pairs.same)} pairs in '
+                             f'{pairs!r}.')
+        self.folds = folds
+        self.thresholds = thresholds
+        self.device = device
+        self._warned = False
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Keep the embedding of each sample, and its label or its name."""
+        for sample in data_samples:
+            if self.pairs:
+                key = sample.get('img_path') or sample.get('sample_idx')
+            else:
+                label = sample.get('gt_label')
+                key = None if label is None or torch.as_tensor(label).numel() != 1 else int(label)
+            if 'embedding' not in sample or key is None:
+                other = 'an img_path or a sample_idx, for its pairs' if self.pairs else 'exactly one gt_label'
+                raise KeyError(f'VerificationMetric: a sample needs an embedding and {other}; this one has '
+                               f'{sorted(sample)}. Heads of hybridcls set the embedding.')
+            # A row of an array is pickled alone, one of a tensor with the whole batch.
+            row = sample['embedding'].detach().float().cpu().numpy()
+            self.results.append((row, str(key) if self.pairs else key))
+
+    def compute_metrics(self, results: list[tuple[np.ndarray, Union[int, str]]]) -> dict[str, float]:
+        """Compare. Runs in the main process, on every image once."""
+        if not results:
+            return {}
+        embeddings = torch.from_numpy(np.stack([row for row, _ in results]))
+        device = torch.device(self.device or get_device())
+        if self.pairs is None:
+            labels = torch.tensor([label for _, label in results])
+            rates, genuine, impostors = accept_rates_of_all_pairs(embeddings, labels, self.far, device)
+            scores = self._named(rates, genuine, impostors)
+        else:
+            same = self.pairs.same
+            similarity = _of_pairs(self.pairs, embeddings, [str(name) for _, name in results], device)
+            rates = true_accept_rates(similarity[same], similarity[~same], self.far)
+            accuracies = fold_accuracies(similarity, same, self.folds, self.thresholds)
+            scores = self._named(rates, int(same.sum()), int((~same).sum()))
+            scores.update(accuracy=accuracies.mean().item(), accuracy_std=accuracies.std(unbiased=False).item())
+        return {name: 100 * value for name, value in scores.items()}
+
+    def _named(self, rates: Tensor, genuine: int, impostors: int) -> dict[str, float]:
+        """The rates that so many pairs can tell, by name."""
+        enough = [bool(genuine) and rate * impostors + 1e-9 >= 1 for rate in self.far]
+        if not all(enough) and not self._warned:
+            self._warned = True
+            missing = [rate for rate, fits in zip(self.far, enough, strict=True) if not fits]
+            print_log(
+                f'VerificationMetric: no TAR at FAR {", ".join(f"{rate:g}" for rate in missing)}: there are {genuine} '
+                f'pairs of one identity and {impostors} of two, and at least 1 and '
+                f'{int(np.ceil(1 / min(missing) - 1e-6))} are needed.', 'current', logging.WARNING)
+        return {f'tar@{rate:g}': value
+                for rate, value, fits in zip(self.far, rates.tolist(), enough, strict=True) if fits}
+
+
+def _of_pairs(pairs: VerificationPairs, embeddings: Tensor, names: list[str], device: torch.device) -> Tensor:
+    """The similarity of each pair, float64; beyond +-1 on the wrong side where an embedding is not finite."""
+    first, second = positions_of('VerificationMetric', [*pairs.first, *pairs.second], names).chunk(2)
+    units = unit_rows(embeddings.to(device))[0]
+    similarity = torch.cat([
+        (units[one.to(device)].double() * units[other.to(device)].double()).sum(1).cpu()
+        for one, other in zip(first.split(_BLOCK_PAIRS), second.split(_BLOCK_PAIRS), strict=True)])
+    wrong = torch.where(pairs.same, -2., 2.).double()
+    finite = embeddings.isfinite().all(1)
+    return torch.where(finite[first] & finite[second], similarity, wrong)

@@ -1,0 +1,145 @@
+import pytest
+import torch
+from processes import run_processes
+
+from hybridcls.evaluation import VerificationMetric
+from hybridcls.functional import fold_accuracies, true_accept_rates
+from hybridcls.registry import METRICS
+
+
+def clouds(count=90, classes=6):
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, classes, (count, ), generator=generator)
+    return torch.randn(classes, 5, generator=generator)[labels] + torch.randn(count, 5, generator=generator), labels
+
+
+def evaluated(rows, labels, size=None, **keys):
+    metric = METRICS.build(dict(type='VerificationMetric', **keys))
+    metric.process(None, [dict(embedding=row, gt_label=label.view(1), img_path=f'/data/{number // 10}/{number}.png')
+                          for number, (row, label) in enumerate(zip(rows, labels, strict=True))])
+    return metric.evaluate(len(labels) if size is None else size)
+
+
+def cosines(rows, first, second):
+    return torch.nn.functional.cosine_similarity(rows[first].double(), rows[second].double())
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """A file of 240 pairs, and what stands in it."""
+    _, labels = clouds()
+    first, second = torch.randint(0, 90, (2, 240), generator=torch.Generator().manual_seed(1))
+    same = labels[first] == labels[second]
+    path = tmp_path / 'pairs.txt'
+    listed = zip(first.tolist(), second.tolist(), same.tolist(), strict=True)
+    path.write_text(''.join(f'{one // 10}/{one}.png {other // 10}/{other}.png {int(flag)}\n'
+                            for one, other, flag in listed))
+    return str(path), first, second, same
+
+
+def test_all_pairs():
+    rows, labels = clouds()
+    first, second = torch.triu_indices(90, 90, 1)
+    same = labels[first] == labels[second]
+    similarity = cosines(rows, first, second)
+    expected = 100 * true_accept_rates(similarity[same], similarity[~same], (1e-3, 0.1))
+    assert evaluated(rows, labels, far=(1e-3, 0.1)) == dict(
+        zip(('verification/tar@0.001', 'verification/tar@0.1'), expected.tolist(), strict=True))
+    assert 10 < expected[1] < 90
+
+
+@pytest.mark.parametrize('thresholds', ['exact', 'grid'])
+def test_a_file_of_pairs(pairs, thresholds):
+    path, first, second, same = pairs
+    rows, labels = clouds()
+    similarity = cosines(rows, first, second)
+    result = evaluated(rows, -labels, pairs=path, far=0.1, thresholds=thresholds)  # labels are not asked
+    folds = fold_accuracies(similarity, same, 10, thresholds)
+    assert result == pytest.approx({
+        'verification/tar@0.1': 100 * true_accept_rates(similarity[same], similarity[~same], [0.1]).item(),
+        'verification/accuracy': 100 * folds.mean().item(),
+        'verification/accuracy_std': 100 * folds.std(unbiased=False).item()})
+    assert 60 < result['verification/accuracy'] < 99
+
+
+def test_padded_samples_do_not_count(pairs):
+    rows, labels = clouds()
+    more = torch.cat([rows, rows[:5]]), torch.cat([labels, labels[:5]])
+    for keys in (dict(far=0.1), dict(far=0.1, pairs=pairs[0])):
+        assert evaluated(*more, size=90, **keys) == evaluated(rows, labels, **keys)
+
+
+def test_a_rate_that_the_pairs_cannot_tell_is_left_out_and_said(monkeypatch):
+    said = []
+    monkeypatch.setattr('hybridcls.evaluation.verification_metric.print_log',
+                        lambda text, logger, level: said.append(text))
+    rows, labels = clouds()
+    metric = VerificationMetric(far=(1e-4, 0.1))
+    for _ in range(2):
+        metric.process(None, [dict(embedding=row, gt_label=label) for row, label in zip(rows, labels, strict=True)])
+        assert list(metric.evaluate(90)) == ['verification/tar@0.1']
+    first, second = torch.triu_indices(90, 90, 1)
+    genuine = int((labels[first] == labels[second]).sum())
+    assert said == [f'VerificationMetric: no TAR at FAR 0.0001: there are {genuine} pairs of one identity and '
+                    f'{4005 - genuine} of two, and at least 1 and 10000 are needed.']
+    assert evaluated(torch.eye(2), torch.tensor([1, 2])) == {}
+    assert VerificationMetric().evaluate(size=0) == {}
+
+
+def test_an_image_that_is_not_finite_is_wrong(pairs):
+    path, first, second, same = pairs
+    rows, labels = clouds()
+    result = evaluated(rows * torch.nan, labels, pairs=path, far=0.1)
+    assert result['verification/tar@0.1'] == 0
+    rows[7] = torch.nan
+    bad = (first == 7) | (second == 7)
+    assert bad.any()
+    similarity = torch.where(bad, torch.where(same, -2., 2.), cosines(rows, first, second))
+    assert evaluated(rows, labels, pairs=path, far=0.1)['verification/accuracy'] == pytest.approx(
+        100 * fold_accuracies(similarity, same).mean().item())
+
+
+def test_images_without_a_path_go_by_their_number(tmp_path):
+    (tmp_path / 'pairs.txt').write_text('0 1 1\n2 0 0\n')
+    metric = VerificationMetric(pairs=str(tmp_path / 'pairs.txt'), folds=2, far=0.5)
+    metric.process(None, [dict(embedding=torch.eye(2)[number // 2], sample_idx=number) for number in range(3)])
+    assert metric.evaluate(3)['verification/accuracy_std'] == 0
+
+
+def test_mistakes_are_answered(pairs):
+    with pytest.raises(ValueError, match='VerificationMetric: far=1'):
+        VerificationMetric(far=(0.1, 1))
+    with pytest.raises(ValueError, match="thresholds='gird' is not one of"):
+        VerificationMetric(thresholds='gird')
+    with pytest.raises(ValueError, match='folds=241, and there are 240 pairs in'):
+        VerificationMetric(pairs=pairs[0], folds=241)
+    for sample in (dict(embedding=torch.ones(2)), dict(gt_label=torch.tensor([1]))):
+        with pytest.raises(KeyError, match='needs an embedding and exactly one gt_label'):
+            VerificationMetric().process(None, [sample])
+    with pytest.raises(KeyError, match='needs an embedding and an img_path or a sample_idx'):
+        VerificationMetric(pairs=pairs[0]).process(None, [dict(embedding=torch.ones(2), gt_label=torch.tensor([1]))])
+    with pytest.raises(ValueError, match='is none of the 3 evaluated images'):
+        evaluated(torch.eye(3), torch.arange(3), pairs=pairs[0])
+
+
+def work(rank, folder, path):
+    torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/init', rank=rank, world_size=2)
+    numbers = [number % 90 for number in range(rank, 92, 2)]  # the sampler repeats two images
+    rows, labels = clouds()
+    results = []
+    for pairs in (None, path):
+        metric = VerificationMetric(far=(0.01, 0.1), pairs=pairs)
+        metric.process(None, [dict(embedding=rows[number], gt_label=labels[number],
+                                   img_path=f'/data/{number // 10}/{number}.png') for number in numbers])
+        results.append(metric.evaluate(90))
+    torch.save(results, f'{folder}/{rank}.pt')
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.dist
+@pytest.mark.slow
+def test_two_processes_count_each_pair_once(pairs, tmp_path):
+    run_processes(work, tmp_path, pairs[0])
+    expected = [evaluated(*clouds(), far=(0.01, 0.1), pairs=path) for path in (None, pairs[0])]
+    for rank in range(2):
+        assert torch.load(tmp_path / f'{rank}.pt') == [pytest.approx(result) for result in expected]

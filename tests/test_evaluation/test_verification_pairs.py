@@ -1,0 +1,56 @@
+import pytest
+
+from hybridcls.evaluation.verification_pairs import positions_of, read_pairs
+
+
+def written(tmp_path, text):
+    path = tmp_path / 'pairs.txt'
+    path.write_text(text)
+    return str(path)
+
+
+def test_one_pair_a_line(tmp_path):
+    pairs = read_pairs('Metric', written(tmp_path, 'a/1.png a/2.png 1\n\na/1.png,b/1.png,0\nb/1.png\ta/2.png\t0\n'))
+    assert pairs.first == ['a/1.png', 'a/1.png', 'b/1.png']
+    assert pairs.second == ['a/2.png', 'b/1.png', 'a/2.png']
+    assert pairs.same.tolist() == [True, False, False]
+
+
+def test_the_file_of_lfw(tmp_path):
+    pairs = read_pairs('Metric', written(tmp_path, '10\t300\nAbel_Pacheco\t1\t4\nAbdel_Madi\t5\tDean_Barker\t11\n'))
+    assert pairs.first == ['Abel_Pacheco/Abel_Pacheco_0001', 'Abdel_Madi/Abdel_Madi_0005']
+    assert pairs.second == ['Abel_Pacheco/Abel_Pacheco_0004', 'Dean_Barker/Dean_Barker_0011']
+    assert pairs.same.tolist() == [True, False]
+
+
+def test_images_are_found_by_the_end_of_their_path():
+    names = ['/data/a/1.png', '/data/b/1.png', '/data/b/b_0001.jpg', '/data/b/c\\2.png']
+    wanted = ['b/1.png', 'a/1.png', 'b_0001.jpg', 'b/b_0001', 'b/c/2.png', '/data/b/1.png']
+    assert positions_of('Metric', wanted, names).tolist() == [1, 0, 2, 2, 3, 1]
+    assert positions_of('Metric', ['1', '0'], ['0', '1', '10']).tolist() == [1, 0]
+
+
+def test_a_name_must_be_of_one_image():
+    names = ['/data/a/1.png', '/data/b/1.png']
+    with pytest.raises(ValueError, match=r"'1.png' of the pairs stands for /data/a/1.png and /data/b/1.png; write"):
+        positions_of('Metric', ['1.png'], names)
+    with pytest.raises(ValueError, match=r"'c/1.png' of the pairs is none of the 2 evaluated .* '/data/a/1.png'"):
+        positions_of('Metric', ['c/1.png'], names)
+
+
+@pytest.mark.parametrize(('text', 'says'), [
+    ('a b 1\na b\n', r"line 2 of pairs='.*' is 'a b', where 'first second 1' or 'first second 0' is wanted"),
+    ('a b 1\nc d 2\n', "line 2 of .* is 'c d 2'"),
+    ('10 300\na 1 b\n', "line 2 of .* is 'a 1 b', where 'name 1 4' or 'name 1 other 2' is wanted"),
+    ('a b 1\nc d 1\n', 'has 2 pairs of one identity and 0 of two; both kinds are wanted'),
+    ('', 'has 0 pairs of one identity and 0 of two'),
+])
+def test_mistakes_are_answered(tmp_path, text, says):
+    with pytest.raises(ValueError, match=says):
+        read_pairs('Metric', written(tmp_path, text))
+
+
+def test_a_missing_file_is_answered(tmp_path):
+    written(tmp_path, '')
+    with pytest.raises(FileNotFoundError, match=r"Did you mean '.*pairs.txt'"):
+        read_pairs('Metric', str(tmp_path / 'pair.txt'))

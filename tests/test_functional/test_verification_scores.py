@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_curve
+from sklearn.model_selection import KFold
+
+from hybridcls.functional import fold_accuracies, true_accept_rates
+
+# mk-minchul/CVLface, evaluations/verifications/verification.py at d3d09c93, calculate_roc with its thresholds
+# np.arange(0, 4, 0.01), run once on unit vectors at these cosines: the accuracy of each of the ten folds.
+OFFICIAL = [right / 60 for right in (45, 46, 46, 42, 53, 42, 46, 46, 42, 44)]
+
+
+def pairs(count=203, levels=None, seed=0):
+    """Cosines of overlapping kinds; on few levels there are ties."""
+    generator = torch.Generator().manual_seed(seed)
+    same = torch.rand(count, generator=generator) < 0.5
+    cosines = (0.2 + 0.3 * same + 0.25 * torch.randn(count, generator=generator)).clamp(-1, 1).double()
+    return (cosines if levels is None else (cosines * levels).round() / levels), same
+
+
+def official_pairs():
+    """Cosines without a pattern, the same on every machine."""
+    i = np.arange(600, dtype=np.float64)
+    same = np.sin(1.7 * i + 0.3) > 0
+    return 0.25 + 0.3 * same + 0.2 * np.sin(2.9 * i) + 0.2 * np.cos(0.37 * i * i), same
+
+
+@pytest.mark.parametrize('levels', [None, 8])
+def test_accept_rates_by_trying_all_thresholds(levels):
+    cosines, same = pairs(levels=levels)
+    genuine, impostor = cosines[same], cosines[~same]
+    rates = [0., 0.01, 0.1, 0.25, 0.5, 1.]
+    for rate, found in zip(rates, true_accept_rates(genuine, impostor, rates), strict=True):
+        best = 0.
+        for threshold in [-2., *cosines.tolist()]:
+            if (impostor > threshold).double().mean() <= rate:
+                best = max(best, (genuine > threshold).double().mean().item())
+        assert found.item() == best
+
+
+def test_accept_rates_are_points_of_scikit_learns_curve():
+    cosines, same = pairs(2000)
+    far, tar, _ = roc_curve(same, cosines, drop_intermediate=False)
+    for rate in (0.001, 0.01, 0.1):
+        assert true_accept_rates(cosines[same], cosines[~same], [rate]).item() == tar[far <= rate].max()
+
+
+def test_a_rate_that_is_no_binary_fraction_is_met():
+    assert true_accept_rates(torch.tensor([0.5]), torch.arange(1000) / 1000. - 0.4, [0.1]).item() == 1
+    assert true_accept_rates(torch.tensor([0.5]), torch.arange(1000) / 1000. - 0.399, [0.1]).item() == 0
+
+
+def test_without_pairs_of_one_kind_there_is_no_rate():
+    assert true_accept_rates(torch.ones(3), torch.ones(0), [0.1]).isnan().all()
+    assert true_accept_rates(torch.ones(0), torch.ones(3), [0.1]).isnan().all()
+
+
+@pytest.mark.parametrize('levels', [None, 8])
+@pytest.mark.parametrize('folds', [2, 10])
+def test_accuracy_by_trying_all_thresholds(levels, folds):
+    cosines, same = (values.numpy() for values in pairs(levels=levels))
+    expected = []
+    for train, test in KFold(folds).split(cosines):
+        values = np.unique(cosines[train])[::-1]
+        thresholds = [np.inf, *(values[:-1] + values[1:]) / 2, -np.inf]  # strictest first
+        right = [np.sum((cosines[train] > threshold) == same[train]) for threshold in thresholds]
+        expected.append(np.mean((cosines[test] > thresholds[np.argmax(right)]) == same[test]))
+    found = fold_accuracies(torch.from_numpy(cosines), torch.from_numpy(same), folds)
+    assert found.tolist() == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_grid_of_the_official_code():
+    cosines, same = (torch.from_numpy(values) for values in official_pairs())
+    grid = fold_accuracies(cosines, same, thresholds='grid')
+    assert grid.tolist() == pytest.approx(OFFICIAL, abs=1e-9)
+    assert fold_accuracies(cosines, same).tolist() != grid.tolist()
+
+
+def test_pairs_that_are_all_right():
+    same = torch.arange(20) % 2 == 0
+    assert fold_accuracies(same.float(), same).tolist() == [1.] * 10
+    assert fold_accuracies(same.float(), same, thresholds='grid').tolist() == [1.] * 10
+
+
+def test_mistakes_are_answered():
+    with pytest.raises(ValueError, match=r'folds=10 is outside \[2, 3\]. There are 3 pairs'):
+        fold_accuracies(torch.ones(3), torch.ones(3, dtype=torch.bool))
+    with pytest.raises(ValueError, match="thresholds='gird' is not one of"):
+        fold_accuracies(torch.ones(30), torch.ones(30, dtype=torch.bool), thresholds='gird')
+    with pytest.raises(ValueError, match='rate=2 is outside'):
+        true_accept_rates(torch.ones(3), torch.ones(3), [2])
