@@ -4,6 +4,7 @@ An interpreter that imports PyTorch, mmpretrain and hybridcls costs 7 seconds of
 server of ``multiprocessing``'s start method *forkserver* has done so and nothing else: its children are as clean as a
 new interpreter, and start in milliseconds.
 """
+import gc
 import multiprocessing
 import os
 import runpy
@@ -83,6 +84,7 @@ def _ended(count, timeout, work, arguments):
 
 
 def _child(work, rank, arguments, environment, output):
+    gc.freeze()  # what the server has imported
     with open(output, 'w') as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)

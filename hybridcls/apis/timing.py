@@ -51,7 +51,7 @@ def interleaved_timings(functions: Mapping[str, Callable[[], Any]],
 
     Example:
         >>> alternatives = dict(short=lambda: sum(range(10)), long=lambda: sum(range(100_000)))
-        >>> timings = interleaved_timings(alternatives, rounds=3)
+        >>> timings = interleaved_timings(alternatives, rounds=1, warmup=1)
         >>> timings['short'].ratio, timings['long'].ratio > 10
         (1.0, True)
     """
