@@ -99,9 +99,9 @@ class CheckpointHook(_CheckpointHook):
         self.last_ckpt = self.file_backend.join_path(self.out_dir, name_of(step))
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
 
-        runner.call_hook('gather_for_checkpoint')
         if hasattr(runner.optim_wrapper, 'gather_for_checkpoint'):  # our wrapper: half-accumulated gradients
-            runner.optim_wrapper.gather_for_checkpoint()
+            runner.optim_wrapper.gather_for_checkpoint()  # first, since hooks look at its state
+        runner.call_hook('gather_for_checkpoint')
         runner.save_checkpoint(
             self.out_dir,
             name_of(step),

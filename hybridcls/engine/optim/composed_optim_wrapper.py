@@ -18,7 +18,7 @@ from .second_pass import SecondPass
 from .sharding import Shards, is_row_shard
 from .stage_list import build_stages
 from .stages.update_stage import Update, UpdateStage
-from .wrapper_state import gather_gradients, pack_state, unpack_state
+from .wrapper_state import Gradients, gather_gradients, pack_state, unpack_state
 
 __all__ = ['ComposedOptimWrapper']
 
@@ -104,7 +104,7 @@ class ComposedOptimWrapper(OptimWrapper):
         self._updates = 0
         self._spoiled = False  # a loss of the update at hand was bad
         self._has_loaded_gradients = False
-        self.gathered_gradients: Optional[list[dict[int, Tensor]]] = None
+        self.gathered_gradients: Optional[Gradients] = None
 
     @property
     def loss_scaler(self) -> Any:
@@ -224,6 +224,7 @@ class ComposedOptimWrapper(OptimWrapper):
         """Backward pass of the scaled loss; counts the micro-batch."""
         self.precision.scaled(loss).backward(**kwargs)
         self._inner_count += 1
+        self.gathered_gradients = None  # those of a checkpoint before
 
     def drop_update(self, losses: dict[str, Tensor], loss: Tensor, place: str = '') -> None:
         """A loss of the update at hand was bad: do without it, or stop, as ``bad_loss`` says.

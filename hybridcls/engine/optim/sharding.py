@@ -38,6 +38,8 @@ class Shards:
         is_fsdp1 (bool): It is wrapped by ``FullyShardedDataParallel``: each process holds flat pieces.
         has_row_shards (bool): Of some parameters each process holds some rows (class centres).
         can_climb_alone (bool): Each process holds all weights, so it may move them by itself for a moment.
+        accumulates_alone (bool): Each process accumulates a gradient of its own until an update is due (DDP; class
+            centres of which it holds rows are its own anyway).
     """
 
     def __init__(self, model: Optional[nn.Module] = None) -> None:
@@ -52,7 +54,8 @@ class Shards:
                 self._group = fsdp.process_group
         params = [] if model is None else list(model.parameters())
         self.has_row_shards = any(is_row_shard(param) for param in params)
-        self.can_climb_alone = not (self.is_fsdp1 or self.has_row_shards or any(is_dtensor(param) for param in params))
+        self.accumulates_alone = not (self.is_fsdp1 or any(is_dtensor(param) for param in params))
+        self.can_climb_alone = self.accumulates_alone and not self.has_row_shards
 
     def norm(self, tensors: Sequence[Tensor], params: Sequence[nn.Parameter], norm_type: float = 2.) -> Tensor:
         """Norm of all tensors as one vector, over all processes that share them; a scalar on the first one's device.

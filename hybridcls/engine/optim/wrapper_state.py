@@ -1,22 +1,28 @@
 """The state of a ComposedOptimWrapper in a checkpoint: one layout for plain, DDP and FSDP training."""
 import logging
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Optional, Union
 
-from mmengine.dist import gather_object, get_rank, get_world_size
+import torch
+from mmengine.dist import all_gather_object, gather_object, get_rank, get_world_size
 from mmengine.logging import print_log
 from torch import Tensor
 
+from hybridcls.models.modules.sharded_rows import gather_whole
+
 from .parameter_places import parameters_of
-from .sharding import is_dtensor, to_layout_of
+from .sharding import is_dtensor, is_row_shard, to_layout_of
 
 if TYPE_CHECKING:
     from .composed_optim_wrapper import ComposedOptimWrapper
 
-__all__ = ['gather_gradients', 'pack_state', 'unpack_state']
+__all__ = ['Gradients', 'gather_gradients', 'pack_state', 'unpack_state']
+
+Gradients = dict[Union[int, str], dict[int, Tensor]]  # by process, or 'whole', and position
 
 # In the first group, because FSDP.optim_state_dict keeps the keys of groups and drops those at the top level.
 _NUMBERS = 'composed_update'
-_GRADIENT = 'accumulated'
+_GRADIENT = 'accumulated'  # with the number of the process whose it is
+_WHOLE = 'whole'  # in place of the number: the rows of all processes, of a matrix that is spread over them
 
 
 def pack_state(wrapper: 'ComposedOptimWrapper', state_dict: dict) -> dict:
@@ -38,9 +44,9 @@ def pack_state(wrapper: 'ComposedOptimWrapper', state_dict: dict) -> dict:
         for key, tensors in own['tensors'].items():
             for position, tensor in tensors.items():
                 state.setdefault(position, {})[f'{name}/{key}'] = tensor
-    for rank, gradients in enumerate(_half_accumulated(wrapper)):
+    for owner, gradients in _half_accumulated(wrapper).items():
         for position, gradient in gradients.items():
-            state.setdefault(position, {})[f'{_GRADIENT}_{rank}'] = gradient
+            state.setdefault(position, {})[f'{_GRADIENT}_{owner}'] = gradient
     packed = dict(state_dict, state=state, param_groups=[dict(group) for group in state_dict['param_groups']])
     if wrapper.loss_scaler is not None:
         numbers['loss_scaler'] = packed['loss_scaler'] = wrapper.loss_scaler.state_dict()
@@ -48,18 +54,28 @@ def pack_state(wrapper: 'ComposedOptimWrapper', state_dict: dict) -> dict:
     return packed
 
 
-def gather_gradients(wrapper: 'ComposedOptimWrapper') -> Optional[list[dict[int, Tensor]]]:
+def gather_gradients(wrapper: 'ComposedOptimWrapper') -> Optional[Gradients]:
     """Collect the half-accumulated gradients of all processes at the first; all must come here together.
 
     Returns:
-        list[dict[int, Tensor]] | None: By process and position, on the CPU; None where there is nothing to collect:
+        dict[int | str, dict[int, Tensor]] | None: By process and position, on the CPU, empty but on the first process;
+        under ``'whole'`` those of matrices of which each process has some rows. None where there is nothing to collect:
         between updates, in a single process, and where processes share one gradient (FSDP).
     """
     if not _is_half_done(wrapper) or not _has_gradients_of_its_own(wrapper):
         return None
-    own = {position: param.grad.cpu() for position, param in enumerate(parameters_of(wrapper.optimizer))
-           if param.grad is not None}
-    return gather_object(own)
+    params = parameters_of(wrapper.optimizer)
+    own = {position: param.grad.cpu() for position, param in enumerate(params)
+           if param.grad is not None and not is_row_shard(param)}
+    gathered: Gradients = dict(enumerate(gather_object(own) or ()))
+    sharded = [(position, param) for position, param in enumerate(params) if is_row_shard(param)]
+    have_gradients = all_gather_object([param.grad is not None for _, param in sharded])
+    whole = {}
+    for (position, param), *have in zip(sharded, *have_gradients, strict=True):
+        if any(have):
+            rows = torch.zeros_like(param) if param.grad is None else param.grad
+            whole[position] = gather_whole(rows, param.row_shard)
+    return {**gathered, _WHOLE: whole} if get_rank() == 0 else {}
 
 
 def _is_half_done(wrapper: 'ComposedOptimWrapper') -> bool:
@@ -67,38 +83,43 @@ def _is_half_done(wrapper: 'ComposedOptimWrapper') -> bool:
 
 
 def _has_gradients_of_its_own(wrapper: 'ComposedOptimWrapper') -> bool:
-    return get_world_size() > 1 and wrapper._shards.can_climb_alone
+    return get_world_size() > 1 and wrapper._shards.accumulates_alone
 
 
-def _half_accumulated(wrapper: 'ComposedOptimWrapper') -> list[dict[int, Tensor]]:
+def _half_accumulated(wrapper: 'ComposedOptimWrapper') -> Gradients:
     """What has been accumulated for the update at hand, by process and position."""
     if not _is_half_done(wrapper):
-        return []
+        return {}
     if _has_gradients_of_its_own(wrapper):
-        gathered, wrapper.gathered_gradients = wrapper.gathered_gradients, None
-        if gathered is None:
+        if wrapper.gathered_gradients is None:
             _warn('this checkpoint is written in the middle of an accumulation, and the gradients of the other '
                   "processes were not collected; none are saved. Use hybridcls' CheckpointHook, or let the interval of "
                   'checkpoints be a multiple of accumulative_counts.')
-        return gathered or []
+        return wrapper.gathered_gradients or {}
     own = {}
     for position, param in enumerate(parameters_of(wrapper.optimizer)):
         if param.grad is not None and param.grad.shape != param.shape:
             _warn('this checkpoint is written in the middle of an accumulation whose gradients FSDP holds unsharded; '
                   'they are not saved. Let the interval of checkpoints be a multiple of accumulative_counts.')
-            return []
+            return {}
         if param.grad is not None:
             own[position] = param.grad
-    return [own]
+    return {0: own}
 
 
-def _own_gradients(gradients: dict[int, dict[int, Any]]) -> dict[int, Any]:
-    """Those that this process left; of another number of processes, which will be averaged again, the mean."""
-    if len(gradients) in (0, get_world_size()) and get_rank() in gradients:
-        return gradients[get_rank()]
-    positions = {position for of_process in gradients.values() for position in of_process}
-    return {position: sum(of_process[position] for of_process in gradients.values() if position in of_process) /
-            len(gradients) for position in positions}
+def _own_gradients(gradients: Gradients) -> dict[int, Any]:
+    """Those that this process left; of another number of processes, which will be averaged again, the mean.
+
+    Of a matrix that is spread over processes nothing is averaged: the whole is there for everybody.
+    """
+    whole = gradients.get(_WHOLE, {})
+    by_process = [gradients[rank] for rank in gradients if rank != _WHOLE]
+    if len(by_process) == get_world_size() and get_rank() in gradients:
+        return {**gradients[get_rank()], **whole}
+    positions = {position for of_process in by_process for position in of_process}
+    mean = {position: sum(of_process[position] for of_process in by_process if position in of_process) /
+            len(by_process) for position in positions}
+    return {**mean, **whole}
 
 
 def _warn(text: str) -> None:
@@ -117,7 +138,7 @@ def unpack_state(wrapper: 'ComposedOptimWrapper', state_dict: dict) -> dict:
     scaler_state = rest.pop('loss_scaler', None) or numbers.get('loss_scaler')
     params = parameters_of(wrapper.optimizer)
     tensors: dict[str, dict[str, dict[int, Any]]] = {}
-    gradients: dict[int, dict[int, Any]] = {}  # by process and position
+    gradients: Gradients = {}  # by process and position
     rest['state'] = {}
     for position, entry in state_dict['state'].items():
         own = {}
@@ -126,7 +147,8 @@ def unpack_state(wrapper: 'ComposedOptimWrapper', state_dict: dict) -> dict:
             if slash:
                 tensors.setdefault(stage, {}).setdefault(name, {})[position] = value
             elif str(key).startswith(f'{_GRADIENT}_'):
-                gradients.setdefault(int(key.removeprefix(f'{_GRADIENT}_')), {})[position] = value
+                owner = key.removeprefix(f'{_GRADIENT}_')
+                gradients.setdefault(owner if owner == _WHOLE else int(owner), {})[position] = value
             else:
                 own[key] = _sharded(value, position, params)
         if own or not entry:

@@ -1,5 +1,7 @@
 import os
 import time
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,6 +10,7 @@ import torch
 import torch.distributed as dist
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
+from mmengine.hooks import Hook
 from mmengine.model import BaseModule
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
@@ -19,7 +22,7 @@ from hybridcls.engine.hooks import ShardedRowsHook
 from hybridcls.engine.optim import ComposedOptimWrapper
 from hybridcls.functional import RowShard
 from hybridcls.models.modules import leave_to_processes, shard_rows
-from hybridcls.registry import DATASETS, MODELS
+from hybridcls.registry import DATASETS, HOOKS, MODELS
 
 CLASSES, SUB_CENTRES = 5, 2
 
@@ -88,27 +91,77 @@ def run(folder, epochs, processes, shard, **changes):
     return runner
 
 
+class Killed(Exception):
+    """Stands for a machine that went away."""
+
+
+@HOOKS.register_module(force=True)
+class KillAtEpochHook(Hook):
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def before_train_epoch(self, runner):
+        if runner.epoch == self.epoch:
+            raise Killed
+
+
+def run_accumulating(folder, epochs, processes, shard, stages):
+    """Train for three epochs of three micro-batches, four of which are an update, but for being killed before."""
+    with suppress(Killed):
+        return run(folder, 3, processes, shard, optim_wrapper=dict(
+            type='ComposedOptimWrapper', optimizer=dict(type='AdamW', lr=0.05), accumulative_counts=4, stages=stages),
+            custom_hooks=[dict(type='ShardedRowsHook'), dict(type='KillAtEpochHook', epoch=epochs)])
+
+
+ACCUMULATING = dict(plain=None, sam=dict(sam=dict(type='SAM', rho=0.5)))
+RUNS = dict(shared=run, **{name: partial(run_accumulating, stages=stages) for name, stages in ACCUMULATING.items()})
+
+
 def work(rank, folder):
+    """Each run goes on for one epoch in two processes, for another in one, and to its end in two."""
     folder, os.environ['LOCAL_RANK'] = Path(folder), str(rank)
-    for number, epochs in enumerate([1, 3]):
-        dist.init_process_group('gloo', init_method=f'file://{folder}/init{number}', rank=rank, world_size=2)
-        head = run(folder / 'shared', epochs, 2, shard=True).model.module.head
-        assert len(head.weight) == [3, 2][rank]
-        dist.destroy_process_group()
-        if number == 0 and rank == 0:
-            run(folder / 'shared', 2, 1, shard=False)
-            (folder / 'alone').touch()
-        while not (folder / 'alone').exists():
-            time.sleep(0.05)
+    for name, start in RUNS.items():
+        for epochs in (1, 3):
+            dist.init_process_group('gloo', init_method=f'file://{folder}/{name}{epochs}', rank=rank, world_size=2)
+            runner = start(folder / name, epochs, 2, shard=True)
+            assert runner is None or len(runner.model.module.head.weight) == [3, 2][rank]
+            dist.destroy_process_group()
+            alone = folder / f'{name}_alone'
+            if epochs == 1 and rank == 0:
+                start(folder / name, 2, 1, shard=False)
+                alone.touch()
+            while not alone.exists():
+                time.sleep(0.05)
+
+
+@pytest.fixture(scope='module')
+def runs(tmp_path_factory):
+    """The folder of all runs of :func:`work`."""
+    folder = tmp_path_factory.mktemp('runs')
+    run_processes(work, folder)
+    return folder
 
 
 @pytest.mark.dist
 @pytest.mark.slow
-def test_two_processes_then_one_then_two_equal_one(tmp_path):
-    run_processes(work, tmp_path)
+@pytest.mark.parametrize('name', ACCUMULATING)
+def test_half_accumulated_gradients_go_to_another_number_of_processes(name, runs, tmp_path):
+    RUNS[name](tmp_path, 3, 1, shard=False)
+    for epoch in (1, 2, 3):
+        shared, one = (torch.load(folder / f'epoch_{epoch}.pth', weights_only=False)
+                       for folder in (runs / name, tmp_path))
+        torch.testing.assert_close(dict(shared['state_dict']), dict(one['state_dict']), rtol=1e-4, atol=1e-6)
+        half = {key for entry in one['optimizer']['state'].values() for key in entry if 'accumulated' in key}
+        assert bool(half) == (epoch < 3)
+
+
+@pytest.mark.dist
+@pytest.mark.slow
+def test_two_processes_then_one_then_two_equal_one(runs, tmp_path):
     run(tmp_path / 'one', 3, 1, shard=False)
     for name in ['epoch_1.pth', 'epoch_2.pth', 'epoch_3.pth', *(p.name for p in (tmp_path / 'one').glob('best*'))]:
-        shared, one = (torch.load(tmp_path / folder / name, weights_only=False) for folder in ('shared', 'one'))
+        shared, one = (torch.load(folder / name, weights_only=False)
+                       for folder in (runs / 'shared', tmp_path / 'one'))
         assert type(shared['state_dict']['head.weight']) is torch.Tensor
         assert shared['state_dict']['head.weight'].shape == (CLASSES, SUB_CENTRES, 6)
         for key in ['state_dict', 'ema_state_dict']:

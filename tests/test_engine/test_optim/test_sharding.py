@@ -43,6 +43,7 @@ def test_a_model_with_rows_is_known():
     shards = Shards(model)
     assert [is_row_shard(param) for param in model] == [False, True]
     assert (shards.has_row_shards, shards.can_climb_alone, shards.is_fsdp1) == (True, False, False)
+    assert shards.accumulates_alone
     assert Shards(nn.Linear(2, 2)).can_climb_alone
 
 

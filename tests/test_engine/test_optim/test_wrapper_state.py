@@ -155,5 +155,7 @@ def test_gradients_of_another_number_of_processes_become_their_mean():
     weight = net.conv.weight
     position = [name for name, _ in net.named_parameters()].index('conv.weight')
     state['state'][position] = dict(accumulated_0=torch.ones_like(weight), accumulated_1=3 * torch.ones_like(weight))
+    state['state'][position + 1] = dict(accumulated_whole=5 * torch.ones_like(net.conv.bias))  # of rows of both
     wrapper.load_state_dict(state)
     assert torch.equal(weight.grad, 2 * torch.ones_like(weight))
+    assert torch.equal(net.conv.bias.grad, 5 * torch.ones_like(net.conv.bias))
