@@ -50,9 +50,12 @@ def _whole(epochs):
     return cfg
 
 
-def test_without_schedulers_there_is_nothing_to_fit():
-    fit_schedules(Config(dict(train_cfg=dict(by_epoch=True, max_epochs=1))))
-    fit_schedules(Config(dict(train_cfg=dict(by_epoch=True, max_epochs=1), param_scheduler=None)))
+@pytest.mark.parametrize('schedulers', [dict(), dict(param_scheduler=None), dict(param_scheduler=[])])
+def test_without_schedulers_there_is_nothing_to_fit(schedulers):
+    before = dict(train_cfg=dict(by_epoch=True, max_epochs=1), **schedulers)
+    cfg = Config(before)
+    fit_schedules(cfg)
+    assert cfg.to_dict() == before
 
 
 def test_one_epoch_of_a_shipped_config(tmp_path):

@@ -88,7 +88,9 @@ def test_epochs_that_never_pass_are_warned_of_once(runner_says):
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         loss(logits(), LABELS)
-        build(annealing_by='iter')(logits(), LABELS)
+        build(annealing=0)(logits(), LABELS)
+        assert loss.kl_weight_now(10) == 0.
+        assert build(annealing_by='iter').kl_weight_now(10) == 0.7
 
 
 @pytest.mark.parametrize('form', ['sum_of_squares', 'log', 'digamma'])

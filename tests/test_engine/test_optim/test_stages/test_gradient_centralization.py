@@ -148,12 +148,17 @@ def test_it_comes_after_clipping():
 
 def test_parameters_without_gradient_are_passed_over():
     zoo = Zoo()
-    update = make_update(zoo)
-    for param in zoo.parameters():
-        param.grad = None
-    stage = GradientCentralization()
+    stage, update = GradientCentralization(), make_update(zoo)
     stage.start(update)
+    zoo.conv.weight.grad = None  # the first of those it chose, so that all others are one place further
+    before = zoo.fc.weight.grad.clone()
+    with torch.no_grad():
+        stage.transform(update)
+    assert zoo.conv.weight.grad is None
+    torch.testing.assert_close(zoo.fc.weight.grad, before - before.mean(1, keepdim=True))
+    zoo.zero_grad()
     stage.transform(update)
+    assert all(param.grad is None for param in zoo.parameters())
 
 
 def test_patterns_that_cannot_be():
