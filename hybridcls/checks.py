@@ -1,6 +1,7 @@
 """Checks that answer with advice: who speaks, what was given, what would work."""
 import ast
 import difflib
+import importlib.util
 import itertools
 import math
 import os
@@ -141,15 +142,23 @@ def explain_unknown_name(key: str, registry: Any, registries: Iterable[Any], pla
         places (Iterable[Path]): Folders in which a class of that name may wait for its import.
 
     Returns:
-        str: Sentences: the miss, near names, the file that defines such a class and the import that is missing.
+        str: Sentences: the miss, a package that is not installed, near names, the file that defines such a class and
+        the import that is missing.
     """
     name = key.rsplit('.', 1)[-1]
     parts = [f'{key} is not in the {registry.scope}::{registry.name} registry.']
     known: set[str] = set()
+    root = registry
     node: Optional[Any] = registry
     while node is not None:
         known.update(node.module_dict)
-        node = node.parent
+        root, node = node, node.parent
+    scope = key.partition('.')[0] if '.' in key else registry.scope
+    scopes = [root.scope, *root.children]
+    if scope and scope not in scopes and importlib.util.find_spec(scope) is None:
+        near = did_you_mean(scope, scopes) or f' pip install {scope} may bring it; without a scope, {name} would be ' \
+            'looked for here.'
+        return f'{parts[0]} The package {scope!r}, which is to define it, is not installed.{near}'
     hint = did_you_mean(name, known)
     if hint:
         parts.append(hint.strip())

@@ -1,4 +1,5 @@
 import math
+import re
 
 import pytest
 
@@ -94,6 +95,23 @@ def test_where_a_class_lies(tmp_path, monkeypatch):
     assert "custom_imports = dict(imports=['mine.good']" in answer
     assert 'stands in' not in explain_unknown_name('NotThere', MODELS, [], [tmp_path])
     assert 'stands in' not in explain_unknown_name('no identifier', MODELS, [], [tmp_path])
+
+
+@pytest.mark.parametrize(('key', 'says'), [
+    ('nosuchpackage.Wanted', r"The package 'nosuchpackage', which is to define it, is not installed\. pip install "
+     'nosuchpackage may bring it; without a scope, Wanted would be looked for here'),
+    ('mmpretrian.ImageClassifier', r"The package 'mmpretrian', .* is not installed\. Did you mean 'mmpretrain'\?"),
+])
+def test_a_scope_whose_package_is_not_installed(key, says, tmp_path):
+    (tmp_path / 'mine.py').write_text('class Wanted: pass\n')
+    answer = explain_unknown_name(key, MODELS, [], [tmp_path])
+    assert re.search(says, answer)
+    assert 'stands in' not in answer
+
+
+@pytest.mark.parametrize('key', ['mmpretrain.ImageClasifier', 'torch.nn.Linaer', '.Wanted'])
+def test_a_scope_that_is_known_or_installed_is_not_blamed(key):
+    assert 'not installed' not in explain_unknown_name(key, MODELS, [], [])
 
 
 def test_a_class_that_cannot_be_imported_from_here(tmp_path, monkeypatch):

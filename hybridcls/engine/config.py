@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from mmengine.config import Config
-from mmengine.utils import get_installed_path
+from mmengine.utils import get_installed_path, import_modules_from_strings
 
-from hybridcls.checks import near_files
+from hybridcls.checks import check_known_keys, near_files
 
 from .dataloader_defaults import fill_dataloader_defaults
 from .said_once import SAID_ONCE, carry_said_once
@@ -41,8 +41,8 @@ def load_config(path: Union[str, Path], cfg_options: Optional[dict[str, Any]] = 
 
     Raises:
         FileNotFoundError: If there is no such file; the sentence names files with a similar name.
-        ConfigError: If the file or one of its bases cannot be read, an option does not fit the config, or a key of
-            the top level is mistyped.
+        ConfigError: If the file or one of its bases cannot be read, an option does not fit the config, a key of the
+            top level is mistyped, or ``custom_imports`` that an option names cannot be imported.
     """
     file = _find(str(path))
     cfg = _read(file)
@@ -51,6 +51,8 @@ def load_config(path: Union[str, Path], cfg_options: Optional[dict[str, Any]] = 
     if wrong:
         raise ConfigError(wrong)
     _merge(cfg, options, file)
+    if any(key.split('.')[0] == 'custom_imports' for key in options):  # those of the file are imported
+        _import_custom(cfg)
     if cfg.get('default_scope') is None:
         cfg.default_scope = _SCOPE
     if is_chain(cfg):
@@ -137,6 +139,22 @@ def _merge(cfg: Config, options: dict[str, Any], file: str) -> None:
         text = str(error.args[0]) if error.args else str(error)
         raise ConfigError(f'--cfg-options {_misfit(cfg, options)}: does not fit {file}: {text}. A dotted key goes down '
                           'one dict or list (by number) a dot, and a dict is replaced by a dict.') from error
+
+
+def _import_custom(cfg: Config) -> None:
+    wanted = cfg.get('custom_imports')
+    if not wanted:
+        return
+    if not isinstance(wanted, dict) or 'imports' not in wanted:
+        raise ConfigError(f'--cfg-options custom_imports={wanted!r} should be a dict of imports: '
+                          'custom_imports.imports=my_package.my_file')
+    check_known_keys('custom_imports', wanted, ('imports', 'allow_failed_imports'))
+    try:
+        import_modules_from_strings(**wanted)
+    except (ImportError, TypeError) as error:
+        raise ConfigError(f'--cfg-options custom_imports.imports={wanted["imports"]!r} cannot be imported: {error}. '
+                          'Modules are looked for in the folder that the tool is started in, and in those of '
+                          'PYTHONPATH.') from error
 
 
 def _misfit(cfg: Config, options: dict[str, Any]) -> str:

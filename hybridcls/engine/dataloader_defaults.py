@@ -4,7 +4,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-__all__ = ['dataloaders_of', 'end_workers', 'end_workers_of', 'fill_dataloader_defaults']
+__all__ = ['check_functions', 'dataloaders_of', 'end_workers', 'end_workers_of', 'fill_dataloader_defaults']
 
 
 def dataloaders_of(node: Any, path: str = '') -> Iterator[tuple[str, dict]]:
@@ -44,6 +44,33 @@ def fill_dataloader_defaults(cfg: Config) -> None:
             # mmengine's own function gives each worker the same seed in each epoch, so that with workers that are
             # started anew every epoch sees the same random crops.
             dataloader.setdefault('worker_init_fn', dict(type='hybridcls.seed_worker'))
+
+
+def check_functions(name: str, dataloader: dict) -> None:
+    """Raise unless mmengine will find the functions that a dataloader names.
+
+    Args:
+        name (str): Its dotted key.
+        dataloader (dict): Its config. ``collate_fn`` and ``worker_init_fn`` may each be a dict with a ``type``.
+
+    Raises:
+        ValueError: If there is no ``type``, or only a scope in front of it would find the function.
+        UnknownNameError: If nobody knows it.
+    """
+    from mmengine.registry import FUNCTIONS as MMENGINES
+
+    from hybridcls.registry import FUNCTIONS
+    for key in ('collate_fn', 'worker_init_fn'):
+        function = dataloader.get(key)
+        if not isinstance(function, dict):
+            continue
+        if 'type' not in function:
+            raise ValueError(f"{name}.{key} = {dict(function)} has no 'type', so there is no function to call.")
+        kind = function['type']
+        if isinstance(kind, str) and MMENGINES.get(kind) is None:
+            FUNCTIONS.get(kind)  # says what is near, if there is none
+            raise ValueError(f'{name}.{key}.type={kind!r} is a function of hybridcls, and mmengine looks for functions '
+                             f"of other packages under their scope only. Write 'hybridcls.{kind}'.")
 
 
 def end_workers(runner: Any) -> None:

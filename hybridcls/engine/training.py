@@ -10,7 +10,7 @@ from hybridcls.checks import check_number
 
 from .checkpoint_files import check_checkpoint, check_writable, newest_whole_checkpoint
 from .data_folders import check_data_folders, share_class_names
-from .dataloader_defaults import dataloaders_of
+from .dataloader_defaults import check_functions, dataloaders_of
 from .distributed import prepare_distributed
 from .iteration_training import count_iterations
 from .mixed_precision import use_mixed_precision
@@ -175,6 +175,7 @@ def add_standing_hooks(cfg: Config) -> None:
 
 def _limit_dataloaders(cfg: Config, options: TrainOptions) -> None:
     for name, dataloader in dataloaders_of(cfg):
+        check_functions(name, dataloader)
         if dataloader.get('batch_size') is not None:
             check_number(name, 'batch_size', dataloader['batch_size'], 1, integer=True)
         if not options.pin_memory:

@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import torch
 
@@ -50,6 +52,32 @@ def test_a_missing_import_is_explained(toy_configs):
     (toy_configs / 'plugin.py').write_text("_base_='toy.py'\ncustom_imports = dict(imports=['no_such_plugin'])\n")
     with pytest.raises(ConfigError, match='needs a module that cannot be imported'):
         load_config(toy_configs / 'plugin.py')
+
+
+@pytest.mark.parametrize('options', [
+    {'custom_imports': dict(imports=['named_late'])}, {'custom_imports.imports': 'named_late'}])
+def test_what_an_option_imports_is_imported(toy_configs, tmp_path, monkeypatch, options):
+    (tmp_path / 'named_late.py').write_text('')
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, 'named_late', raising=False)
+    load_config(toy_configs / 'toy.py', options)
+    assert sys.modules['named_late'].__file__ == str(tmp_path / 'named_late.py')
+
+
+@pytest.mark.parametrize(('options', 'sentence'), [
+    ({'custom_imports.imports': 'no_such_plugin'}, "imports='no_such_plugin' cannot be imported: .* PYTHONPATH"),
+    ({'custom_imports.imports': 3}, 'imports=3 cannot be imported: '),
+    ({'custom_imports': 'no_such_plugin'}, "custom_imports='no_such_plugin' should be a dict of imports: .*imports="),
+    ({'custom_imports': dict(_delete_=True, allow_failed_imports=True)}, 'should be a dict of imports'),
+    ({'custom_imports.import': ['x']}, r"custom_imports: unknown key 'import'\. Did you mean 'imports'"),
+])
+def test_an_option_whose_import_fails_is_explained(toy_configs, options, sentence):
+    with pytest.raises((ConfigError, TypeError), match=sentence):
+        load_config(toy_configs / 'toy.py', options)
+
+
+def test_no_imports_are_none(toy_configs):
+    assert load_config(toy_configs / 'toy.py', {'custom_imports': None}).custom_imports is None
 
 
 def test_a_package_that_is_not_installed(toy_configs):

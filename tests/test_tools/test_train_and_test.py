@@ -153,6 +153,9 @@ def test_a_checkpoint_of_another_model_is_one_sentence(folder, trained, monkeypa
 @pytest.mark.parametrize(('options', 'sentence'), [
     (['--cfg-options', 'model.head.type=LinearClsHed'], "Did you mean 'LinearClsHead'"),
     (['--cfg-options', 'model.head.in_channles=3'], "takes no key 'in_channles'. Did you mean 'in_channels'?"),
+    (['--cfg-options', 'train_dataloader.collate_fn.type=default_colate'], "Did you mean 'default_collate'"),
+    (['--cfg-options', 'model.head.type=mmdet.FCOSHead'], "The package 'mmdet', which is to define it, is not inst"),
+    (['--cfg-options', 'custom_imports.imports=no_plugin'], "custom_imports.imports='no_plugin' cannot be imported"),
     (['--work-dir', 'lenet.py'], "The work dir 'lenet.py' cannot be used"),
     (['--resume', 'none.pth'], "The checkpoint 'none.pth' does not exist"),
     (['--launcher', 'slurm'], 'SLURM_NTASKS is not set'),
