@@ -1,10 +1,15 @@
 """A teacher through the Runner: what it adds, what it leaves alone, and what cannot teach."""
+import json
 import math
+import re
+from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 from mmengine.registry import DefaultScope
 from mmpretrain.structures import DataSample
+from processes import run_tool
 from torch import nn
 
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_testing, prepare_training
@@ -146,6 +151,42 @@ def test_a_student_is_tested_without_any_file_of_its_teacher(configs, weights):
     for name, value in runner.model.state_dict().items():  # without the projection, which only the training needed
         assert torch.equal(value, state.pop(name)), name
     assert set(state) <= {'distill_projection.weight', 'distill_projection.bias'}
+
+
+@pytest.mark.slow
+def test_a_student_needs_no_word_of_its_teacher_in_its_config(configs):
+    """tools/test.py and mmpretrain's inferencer, from a config without hook: all weights are read, nothing is said."""
+    (configs / 'student.py').write_text(CONFIG + TESTING)
+    taught = train(configs, 'w', hook(configs, feature_weight=1.))
+    checkpoint = str(configs / 'w' / 'epoch_2.pth')
+    assert 'distill_projection.weight' in torch.load(checkpoint, weights_only=False)['state_dict']
+    for file in configs.glob('teacher.*'):
+        file.unlink()
+    said = run_tool('test.py', 'student.py', checkpoint, '--out', 'out.json', '--out-item', 'metrics',
+                    '--cfg-options', 'log_level=WARNING', folder=configs)
+    expected = taught.message_hub.get_scalar('val/accuracy/top1').current()
+    assert json.loads((configs / 'out.json').read_text())['accuracy/top1'] == pytest.approx(expected)
+    assert not re.search('unexpected key|missing key|do not match|distill_projection', said)
+
+    from mmpretrain import ImageClassificationInferencer
+    cfg = load_config(configs / 'student.py')
+    cfg.model.type = 'hybridcls.HybridClassifier'  # the inferencer looks in mmpretrain's registries
+    for transform in cfg.test_dataloader.dataset.pipeline:
+        transform.type = f'hybridcls.{transform.type}'
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    with mock.patch('mmengine.runner.checkpoint.print_log') as log:
+        inferencer = ImageClassificationInferencer(cfg, checkpoint, device='cpu')
+    assert not [call for call in log.mock_calls if 'key' in call.args[0]]
+    scores = torch.from_numpy(inferencer(image)[0]['pred_scores'])
+    inputs = taught.model.data_preprocessor(dict(inputs=[torch.from_numpy(image).permute(2, 0, 1)]))['inputs']
+    torch.testing.assert_close(scores, taught.model.eval()(inputs).softmax(1)[0])
+
+    state = torch.load(checkpoint, weights_only=False)
+    state['state_dict']['other.weight'] = torch.ones(1)
+    torch.save(state, checkpoint)
+    with mock.patch('mmengine.runner.checkpoint.print_log') as log:
+        ImageClassificationInferencer(cfg, checkpoint, device='cpu')
+    assert 'unexpected key in source state_dict: other.weight' in log.call_args.args[0]
 
 
 def test_resumed_in_the_middle_it_ends_in_the_same_bits(configs, toy_plugin):
