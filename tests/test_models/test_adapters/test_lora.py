@@ -95,6 +95,36 @@ def test_the_formula_and_folding(name, kind):
     assert torch.equal(model(x), adapted)
 
 
+@pytest.mark.parametrize('kind', [{}, dict(use_dora=True)], ids=str)
+@pytest.mark.parametrize('adapters', [torch.bfloat16, torch.float32], ids=str)
+@pytest.mark.parametrize(('dtype', 'bits'), [(torch.bfloat16, 8), (torch.float16, 11)], ids=str)
+def test_folding_rounds_once_and_gives_the_same_bits_back(dtype, bits, adapters, kind):
+    """Against the sum in float64: half a unit in the last place of each weight, and not the sum of two roundings."""
+    model = make('convnext v2, convolutions')
+    add_lora(model, LoRASettings(rank=2, alpha=6., **kind))
+    torch.manual_seed(3)
+    for layer in lora_layers(model).values():
+        nn.init.normal_(layer.lora_B['default'].weight, std=0.1)
+    model.to(dtype)
+    for key, param in model.named_parameters():
+        if '.lora_' in key and adapters != dtype:  # PEFT keeps adapters in float32
+            param.data = param.data.float() * (1 + 1e-4)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    exact = copy.deepcopy(model).double()
+    fold_lora(exact)
+    folded = fold_lora(model)
+    for key, value in exact.state_dict().items():
+        found = model.state_dict()[key]
+        assert found.dtype == dtype
+        tiny = torch.finfo(dtype).smallest_normal * 2.**-bits
+        limit = value.abs() * 2.**-bits * 1.001 + tiny + 1e-6 * value.abs().max()
+        assert ((found.double() - value).abs() <= limit).all(), key
+    folded.undo()
+    for key, value in model.state_dict().items():
+        assert value.dtype == before[key].dtype, key
+        assert torch.equal(value, before[key]), key
+
+
 @pytest.mark.parametrize('name', ['vit', 'swin', 'convnext v2, convolutions'])
 @pytest.mark.parametrize('kind', [{}, dict(use_dora=True), dict(use_rslora=True)], ids=str)
 def test_it_is_what_peft_makes_of_the_timm_model(name, kind):
