@@ -28,7 +28,8 @@ class SAM(UpdateStage):
     that of the second. The weights come back from a copy, to the same bits.
 
     Under gradient accumulation each micro-batch climbs by its own gradient. Costs one more forward and backward pass
-    and one copy of the weights, two with ``reuse``.
+    and one copy of the weights. With ``every`` it is there during the climb only, and with ``reuse`` the direction
+    takes its room between climbs.
 
     Args:
         rho (float): Radius of the neighbourhood, >= 0; ASAM wants about ten times as much. Defaults to 0.05.
@@ -120,7 +121,10 @@ class SAM(UpdateStage):
     def probe(self, update: Update) -> None:
         """Replace the gradient of a micro-batch by that at the worst point, or bend the one of the whole update."""
         if self.wants_regrad(update):
+            self.direction = {}  # a climb that fails is followed by another one, and never by an update without
             self._climb_and_return(update)
+            if self.every > 1 and update.is_last:
+                self._kept = {}
             if self.reuse and update.is_last:
                 self._keep_direction(update)
         elif self.reuse and self.direction and update.is_last and self._has_begun(update):

@@ -169,6 +169,22 @@ def test_it_keeps_one_copy_of_the_weights():
     assert not sam.direction
 
 
+def test_with_reuse_it_keeps_one_copy_too(monkeypatch):
+    held, step_length = [], SAM._step_length
+
+    def look(sam, update, norm):
+        held.append((len(sam._kept) > 0, len(sam.direction)))
+        return step_length(sam, update, norm)
+
+    monkeypatch.setattr(SAM, '_step_length', look)
+    _, wrapper, _ = run(4, rho=0.1, every=2, reuse=True)
+    assert held == [(True, 0)] * 2  # in a climb: where to come back to, and no direction any more
+    sam = wrapper.stages['sam']
+    assert sam.direction
+    assert not sam._kept
+    assert not sam.first_gradient
+
+
 @pytest.mark.parametrize(('options', 'text'), [
     (dict(rho=math.nan), 'rho=nan'), (dict(every=0), r'every=0 is outside \[1, inf\)'),
     (dict(adaptive='weight'), "adaptive='weight' is not one of"), (dict(eta=0.1), 'eta=0.1 belongs to the adaptive'),
