@@ -255,19 +255,6 @@ class ComposedOptimWrapper(OptimWrapper):
             if str(error) != 'dropped':
                 raise
 
-    @contextmanager
-    def same_micro_batch_again(self) -> Iterator[None]:
-        """Make the passes in here count as those of the micro-batch before, not as another one."""
-        count = self._inner_count
-        self._inner_count = count - 1
-        # Weights change under the cache of an autocast that somebody may have entered further out.
-        torch.clear_autocast_cache()
-        try:
-            yield
-        finally:
-            self._inner_count = count
-            torch.clear_autocast_cache()
-
     def step(self, **kwargs: Any) -> None:
         """Unscale, clip, transform, step, settle. A step that the loss scaler skips counts as none."""
         update = self._begin()

@@ -123,7 +123,7 @@ class SecondPass:
                                'had not said so before the forward pass.')
         for param, grad in zip(parameters_of(wrapper.optimizer), self._aside, strict=True):
             param.grad = grad
-        with wrapper.same_micro_batch_again(), torch.enable_grad():
+        with self._same_micro_batch_again(), torch.enable_grad():
             with wrapper.sync_context(call.model), wrapper.precision.autocast():
                 output = call.again(same_randomness)
             loss = total_loss(call.model, output)
@@ -133,3 +133,17 @@ class SecondPass:
             wrapper.drop_update(losses_of(output), loss, ' at the weights of the second pass')
             raise BadLossError('dropped')
         return loss.detach()
+
+    @contextmanager
+    def _same_micro_batch_again(self) -> Iterator[None]:
+        """Make the passes in here count as those of the micro-batch before, not as another one."""
+        wrapper = self._wrapper
+        count = wrapper._inner_count
+        wrapper._inner_count = count - 1
+        # Weights change under the cache of an autocast that somebody may have entered further out.
+        torch.clear_autocast_cache()
+        try:
+            yield
+        finally:
+            wrapper._inner_count = count
+            torch.clear_autocast_cache()
