@@ -35,9 +35,9 @@ class FoldedLoRA:
 
 @torch.no_grad()
 def fold_lora(model: nn.Module) -> FoldedLoRA:
-    """Replace each adapted layer of ``model`` by a plain one that computes the same, in place.
+    r"""Replace each adapted layer of ``model`` by a plain one that computes the same, in place.
 
-    The sum :math:`W + \\frac{\\alpha}{r} B A` is taken in float32 at least, whatever the dtypes of weights and adapters,
+    The sum :math:`W + \frac{\alpha}{r} B A` is taken in float32 at least, whatever the dtypes of weights and adapters,
     and rounded once, to the dtype of the weight: in bfloat16 each folded weight is off by at most :math:`2^{-8}` of its
     size (float16: :math:`2^{-11}`), and an update of less than that is lost. No folding into such weights can be
     nearer; a model in float32 folds to the last few bits. The model has no trace of PEFT afterwards: its state dict
