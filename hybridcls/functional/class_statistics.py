@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 from hybridcls.checks import check_number
 
 from .full_precision import at_least_float32, outside_autocast
+from .new_zeros import new_zeros
 from .unit_vectors import inverse_lengths
 
 __all__ = ['ClassStatistics', 'class_statistics', 'merge_class_statistics']
@@ -49,7 +50,8 @@ def class_statistics(units: Tensor,
                      cosine_clip: Optional[float] = None,
                      with_sum: bool = False,
                      sub_centres: int = 1,
-                     memory: Optional[int] = None) -> ClassStatistics:
+                     memory: Optional[int] = None,
+                     chosen: Optional[Tensor] = None) -> ClassStatistics:
     r"""Visit the classes block by block, and keep N numbers of each kind.
 
     The N x C cosines never exist, neither here nor in the backward pass, which computes each block again and writes
@@ -70,6 +72,9 @@ def class_statistics(units: Tensor,
         with_sum (bool): Whether ``cosine_sum`` is wanted. Defaults to False.
         sub_centres (int): K; the cosine of a class is the largest of its K. Defaults to 1.
         memory (int, optional): Bytes for the blocks. Defaults to None: 4 MiB on a CPU, 128 MiB elsewhere.
+        chosen (Tensor, optional): Rows of ``centres`` that make up the set, int64, shape (C * K,), no one twice: C is
+            then the number of the chosen classes, and labels and ``best_class`` count among them. The others get the
+            gradient zero. Defaults to None: all.
 
     Returns:
         ClassStatistics: Of each embedding.
@@ -82,15 +87,17 @@ def class_statistics(units: Tensor,
         >>> statistics.target_cosine, statistics.log_sum_exp, statistics.best_class
         (tensor([0.]), tensor([2.]), tensor([1]))
     """
-    if sub_centres > 1 and len(centres) % sub_centres:
-        raise ValueError(f'class_statistics: {len(centres)} centres cannot be sub_centres={sub_centres} a class.')
+    num_centres = len(centres if chosen is None else chosen)
+    if sub_centres > 1 and num_centres % sub_centres:
+        raise ValueError(f'class_statistics: {num_centres} centres cannot be sub_centres={sub_centres} a class.')
     if labels.shape != units.shape[:1] or centres.dim() != 2 or units.shape[1:] != centres.shape[1:]:
         raise ValueError(f'class_statistics: embeddings {tuple(units.shape)}, centres {tuple(centres.shape)} and '
                          f'labels {tuple(labels.shape)} do not fit; (N, D), (C * K, D) and (N,) are wanted.')
     if memory is None:
         memory = _MEMORY.get(units.device.type, _MEMORY_OF_DEVICES)
     check_number('class_statistics', 'memory', memory, 1, integer=True, advice='It is a number of bytes.')
-    statistics = _ClassStatistics.apply(units, centres, labels, scale, cosine_clip, with_sum, sub_centres, memory)
+    statistics = _ClassStatistics.apply(units, centres, labels, scale, cosine_clip, with_sum, sub_centres, memory,
+                                        chosen)
     return ClassStatistics(*statistics)
 
 
@@ -126,12 +133,13 @@ class _Blocks:
     """The classes in blocks, whose logits are computed when they are asked for. Classes run down, embeddings across."""
 
     def __init__(self, units: Tensor, centres: Tensor, labels: Tensor, scale: float, sub_centres: int, memory: int,
-                 factors: Tensor) -> None:
+                 chosen: Optional[Tensor], factors: Tensor) -> None:
         self.units_t, self.centres, self.labels = units.t(), centres, labels
-        self.sub_centres, self.factors = sub_centres, factors
-        self.num_classes = len(centres) // sub_centres
-        # Two buffers of logits, and where centres are no float32, a block of them and one of their gradients.
-        width = 2 * len(units) + (0 if centres.dtype == units.dtype else 2 * units.shape[1])
+        self.sub_centres, self.chosen, self.factors = sub_centres, chosen, factors
+        self.num_classes = len(factors) // sub_centres
+        self.in_place = chosen is None and centres.dtype == units.dtype  # blocks are views, and so are their gradients
+        # Two buffers of logits, and where blocks are no views, a block of centres and one of their gradients.
+        width = 2 * len(units) + (0 if self.in_place else 2 * units.shape[1])
         if sub_centres > 1:
             width += 2 * len(units)
         largest = max(1, memory // (units.element_size() * max(1, width) * sub_centres))
@@ -145,7 +153,18 @@ class _Blocks:
             yield first, slice(first * self.sub_centres, last * self.sub_centres)
 
     def centres_of(self, rows: slice) -> Tensor:
-        return self.centres[rows].to(self.units_t.dtype)
+        block = self.centres[rows] if self.chosen is None else self.centres.index_select(0, self.chosen[rows])
+        return block.to(self.units_t.dtype)
+
+    def new_gradient(self) -> Tensor:
+        """Return what :meth:`write` fills."""
+        return torch.empty_like(self.centres) if self.chosen is None else new_zeros(self.centres)
+
+    def write(self, gradient: Tensor, rows: slice, block: Tensor) -> None:
+        if self.chosen is None:
+            gradient[rows] = block
+        else:
+            gradient.index_copy_(0, self.chosen[rows], block.to(gradient.dtype))
 
     def logits(self, centres: Tensor, rows: slice) -> Tensor:
         """Return ``scale * cosine``, shape (rows, N), in a buffer that the next call overwrites."""
@@ -165,12 +184,13 @@ class _ClassStatistics(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, units: Tensor, centres: Tensor, labels: Tensor, scale: float, cosine_clip: Optional[float],
-                with_sum: bool, sub_centres: int, memory: int) -> tuple[Optional[Tensor], ...]:
+                with_sum: bool, sub_centres: int, memory: int,
+                chosen: Optional[Tensor]) -> tuple[Optional[Tensor], ...]:
         num = len(units)
         units = at_least_float32(units)
         with outside_autocast(units):
-            factors = units.new_empty(len(centres))
-            blocks = _Blocks(units, centres, labels, scale, sub_centres, memory, factors)
+            factors = units.new_empty(len(centres if chosen is None else chosen))
+            blocks = _Blocks(units, centres, labels, scale, sub_centres, memory, chosen, factors)
             largest, total = units.new_full((num,), torch.finfo(units.dtype).min / 4), units.new_zeros(num)
             target, best = units.new_zeros(num), torch.zeros_like(labels)
             linear = sub_centres == 1 and cosine_clip is None
@@ -201,7 +221,7 @@ class _ClassStatistics(torch.autograd.Function):
             if sums is not None:
                 sums /= scale
             log_sum = largest + total.clamp(min=torch.finfo(units.dtype).tiny).log()
-            ctx.save_for_backward(units, centres, labels, factors, log_sum, sums)
+            ctx.save_for_backward(units, centres, labels, factors, log_sum, sums, chosen)
             ctx.settings = (scale, limit, linear, sub_centres, memory)
             cosine_sum = units @ sums if sums is not None and linear else sums
             best_cosine = largest / scale
@@ -216,16 +236,16 @@ class _ClassStatistics(torch.autograd.Function):
         #   du = sum_j A v,    dw = (sum_n A u - v sum_n A cos) / |w|
         # Of the others A = scale * g * exp(logit - log_sum). The factor goes into the exponent, and its sign into the
         # embeddings, which saves a visit of each block. What a row of the sum adds is the same in all rows of A.
-        units, centres, labels, factors, log_sum, sums = ctx.saved_tensors
+        units, centres, labels, factors, log_sum, sums, chosen = ctx.saved_tensors
         scale, limit, linear, sub_centres, memory = ctx.settings
         with outside_autocast(units):
-            blocks = _Blocks(units, centres, labels, scale, sub_centres, memory, factors)
+            blocks = _Blocks(units, centres, labels, scale, sub_centres, memory, chosen, factors)
             sign = torch.where(grad_log_sum < 0, -1., 1.).to(units.dtype)
             shift = log_sum - (scale * grad_log_sum.abs()).log()
             signed_units = sign.unsqueeze(1) * units
             own_grad = sign * grad_target
             to_units = torch.zeros_like(units) if ctx.needs_input_grad[0] else None
-            to_centres = torch.empty_like(centres) if ctx.needs_input_grad[1] else None
+            to_centres = blocks.new_gradient() if ctx.needs_input_grad[1] else None
             alike = None if grad_sum is None or not linear else grad_sum @ units
             buffer = units.new_empty((blocks.size, len(units)))
             for first, rows in blocks:
@@ -254,16 +274,16 @@ class _ClassStatistics(torch.autograd.Function):
                     to_units.addmm_(grad.t(), block)
                 if to_centres is None:
                     continue
-                out = to_centres[rows] if centres.dtype == units.dtype else torch.empty_like(block)
+                out = to_centres[rows] if blocks.in_place else torch.empty_like(block)
                 torch.mm(grad, signed_units, out=out)
                 if alike is not None:
                     along.addcmul_(inverse, block @ alike)
                     out.addr_(inverse, alike)
                 out.addcmul_(block, (along * inverse.square()).unsqueeze(1), value=-1)
-                if out.dtype != centres.dtype:
-                    to_centres[rows] = out
+                if not blocks.in_place:
+                    blocks.write(to_centres, rows, out)
             if to_units is not None:
                 to_units *= sign.unsqueeze(1)
                 if alike is not None and grad_sum is not None:
                     to_units += torch.outer(grad_sum, sums)
-        return (to_units, to_centres, *[None] * 6)
+        return (to_units, to_centres, *[None] * 7)

@@ -72,13 +72,12 @@ def sharded_margin_cross_entropy(embeddings: Tensor,
         classes: Optional[Tensor] = None
         if sample_rate < 1:
             classes, own_labels = sample_classes(own_labels, shard.size, sample_rate)
-            centres = _ChosenRows.apply(centres, _rows_of(classes, sub_centres))
         own = class_statistics(everyones, centres, own_labels, scale, cosine_clip, label_smoothing > 0, sub_centres,
-                               memory)
+                               memory, None if classes is None else _rows_of(classes, sub_centres))
         if classes is not None and len(classes):
             own = own._replace(best_class=classes[own.best_class])
         own = own._replace(best_class=own.best_class + shard.first)
-        statistics, drawn = _exchange(own, len(centres) // sub_centres, counts)
+        statistics, drawn = _exchange(own, shard.size if classes is None else len(classes), counts)
         num_classes = shard.total if classes is None else drawn
         losses = statistics_cross_entropy(statistics, num_classes, lambda cosine: margin(cosine, lengths), scale,
                                           label_smoothing, cosine_clip)
@@ -158,22 +157,6 @@ class _Scaled(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return grad * ctx.factor, None
-
-
-class _ChosenRows(torch.autograd.Function):
-    """Rows at different places: their gradients are written, where those of indexing would be sorted and added."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, places: Tensor) -> Tensor:
-        ctx.save_for_backward(places)
-        ctx.shape = rows.shape
-        return rows.index_select(0, places)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        places, = ctx.saved_tensors
-        return grad.new_zeros(ctx.shape).index_copy_(0, places, grad), None
 
 
 class _ToOwners(torch.autograd.Function):

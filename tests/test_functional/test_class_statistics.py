@@ -227,6 +227,36 @@ def test_the_blocks_keep_to_their_memory():
     assert len(products.mock_calls) == math.ceil(1000 / (2**15 // (2 * 4 * 64)))
 
 
+@pytest.mark.parametrize('memory', MEMORY)
+@pytest.mark.parametrize(('clip', 'sub_centres'), [(None, 1), (0.3, 3)])
+def test_chosen_rows_are_a_set_of_their_own(memory, clip, sub_centres):
+    units, centres, labels = batch(5, 9, 4, sub_centres)
+    classes = torch.tensor([6, 0, 8, 5])
+    rows = (classes.unsqueeze(1) * sub_centres + torch.arange(sub_centres)).flatten()
+    labels %= 4
+    everything = []
+    for chosen in (rows, None):
+        u, c = units.clone().requires_grad_(), centres.clone().requires_grad_()
+        found = class_statistics(u, c if chosen is not None else c[rows], labels, 9., clip, True, sub_centres, memory,
+                                 chosen)
+        (found.target_cosine.sum() + found.log_sum_exp.square().sum() - found.cosine_sum.sum()).backward()
+        everything.append((*found, u.grad, c.grad))
+    for own, other in zip(*everything, strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-12, atol=1e-12)
+    assert everything[0][-1][sub_centres:2 * sub_centres].count_nonzero() == 0
+
+
+def test_chosen_rows_of_half_precision():
+    units, centres, labels = batch(5, 9, 4, dtype=torch.float32)
+    half = centres.bfloat16().requires_grad_()
+    rows = torch.tensor([6, 0, 8])
+    class_statistics(units, half, labels % 3, 9., memory=300, chosen=rows).log_sum_exp.sum().backward()
+    full = half.detach().float().requires_grad_()
+    class_statistics(units, full[rows], labels % 3, 9.).log_sum_exp.sum().backward()
+    assert half.grad.dtype == torch.bfloat16
+    torch.testing.assert_close(half.grad, full.grad.bfloat16())
+
+
 @pytest.mark.parametrize(('keys', 'words'), [
     (dict(memory=0), 'memory=0'), (dict(sub_centres=2), '7 centres cannot be sub_centres=2')])
 def test_wrong_settings(keys, words):
