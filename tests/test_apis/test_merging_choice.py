@@ -50,15 +50,26 @@ def test_the_smallest_r_that_is_fast_enough(model, clock, wish, r):
     assert len(clock) <= 6
 
 
+# r=1 falling: 2 1 1 0 0 0 are merged, so 14 13 12 12 12 12 = 75 are left; r=2: 4 3 2 1 0 0, so 12 9 7 6 6 6 = 46.
+@pytest.mark.parametrize(('speedup', 'r'), [(1.28, 1), (1.3, 2), (2.08, 2), (2.09, 3)])
+def test_a_number_that_falls_through_the_depth(model, clock, speedup, r):
+    choice = choose_merging(model, torch.rand(2, 3, 64, 64), speedup=speedup, inflection=-1)
+    assert choice.r == r
+    assert choice.ratio == dict(r=r, inflection=-1)
+
+
 def test_what_cannot_be_reached(model, clock):
-    with pytest.raises(ValueError, match=r'half of the tokens .*r=8.* 5.65 times as fast .* 10.00 times was wanted'):
+    with pytest.raises(ValueError, match=r'half of the tokens .*r=8.* 1 images, 5.65 times as fast .* 10.00 times was '
+                                         'wanted.*larger batches'):
         choose_merging(model, torch.rand(1, 3, 64, 64), speedup=10.)
     assert not hasattr(model, 'token_merging')
 
 
 @pytest.mark.parametrize(('wish', 'error', 'says'), [
     ({}, ValueError, 'one of them'), (dict(speedup=2., target_seconds=1.), ValueError, 'one of them'),
-    (dict(speedup=0.5), ValueError, 'speedup=0.5'), (dict(target_seconds=0), ValueError, 'target_seconds=0')])
+    (dict(speedup=0.5), ValueError, 'speedup=0.5'),
+    (dict(speedup=2., inflection=-2), ValueError, 'inflection=-2'),
+    (dict(target_seconds=0), ValueError, 'target_seconds=0')])
 def test_a_wish_that_makes_no_sense(model, wish, error, says):
     with pytest.raises(error, match=says):
         choose_merging(model, torch.rand(1, 3, 64, 64), **wish)
