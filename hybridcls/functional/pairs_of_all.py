@@ -103,7 +103,7 @@ def _pairs(rows: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     for begin in range(0, len(rows), _ROWS):
         block, own = rows[begin:begin + _ROWS], labels[begin:begin + _ROWS]
         for start in range(begin, len(rows), _ROWS):
-            similarity = block @ rows[start:start + _ROWS].T + 0.  # -0 and 0 are equal
+            similarity = block @ rows[start:start + _ROWS].T
             same = own.unsqueeze(1) == labels[start:start + _ROWS]
             if start == begin:
                 upper = torch.ones_like(same).triu_(1)

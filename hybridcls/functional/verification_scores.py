@@ -19,7 +19,7 @@ def most_false_accepts(rate: float, impostors: int) -> int:
         >>> most_false_accepts(0.1, 1000), most_false_accepts(0.001, 999)
         (100, 0)
     """
-    return int(rate * impostors + 1e-9)  # 0.1 * 1000 need not be 100 in binary
+    return int(rate * impostors + 1e-9)  # 0.29 * 100 is less than 29 in binary
 
 
 def true_accept_rates(genuine: Tensor, impostor: Tensor, rates: Sequence[float]) -> Tensor:

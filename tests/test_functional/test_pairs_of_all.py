@@ -7,7 +7,7 @@ from hybridcls.functional import accept_rates_of_all_pairs, true_accept_rates
 
 module = importlib.import_module('hybridcls.functional.pairs_of_all')
 
-RATES = [0., 1e-3, 1e-2, 0.1, 0.5, 1.]
+RATES = [0., 1e-3, 1e-2, 0.1, 0.5, 0.8, 0.95, 1.]  # thresholds on both sides of 0
 
 
 def clouds(count=150, classes=9, width=6, seed=0):
@@ -37,7 +37,7 @@ def test_streaming_counts_what_a_list_of_all_pairs_holds(monkeypatch, rows):
 
 @pytest.mark.parametrize('sign', [1., -1.])
 def test_ties_and_zeros_are_accepted_together(sign):
-    # Four directions: cosines of -1, 0, -0 and 1 alone.
+    # Four directions: cosines of -1, 0 and 1 alone.
     generator = torch.Generator().manual_seed(1)
     axes = sign * torch.tensor([[1., 0.], [0., 1.], [-1., 0.], [0., -1.]])
     embeddings = axes[torch.randint(0, 4, (60, ), generator=generator)]

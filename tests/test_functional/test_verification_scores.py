@@ -47,8 +47,10 @@ def test_accept_rates_are_points_of_scikit_learns_curve():
 
 
 def test_a_rate_that_is_no_binary_fraction_is_met():
-    assert true_accept_rates(torch.tensor([0.5]), torch.arange(1000) / 1000. - 0.4, [0.1]).item() == 1
-    assert true_accept_rates(torch.tensor([0.5]), torch.arange(1000) / 1000. - 0.399, [0.1]).item() == 0
+    impostor = torch.arange(100) / 100.
+    assert 0.29 * len(impostor) < 29
+    assert true_accept_rates(torch.tensor([0.705]), impostor, [0.29]).item() == 1  # 29 are above 0.70
+    assert true_accept_rates(torch.tensor([0.695]), impostor, [0.29]).item() == 0
 
 
 def test_without_pairs_of_one_kind_there_is_no_rate():
