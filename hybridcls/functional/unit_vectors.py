@@ -35,8 +35,9 @@ def unit_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
     """
     rows = at_least_float32(rows)
     lengths = torch.linalg.vector_norm(rows, dim=-1)
-    # x / inf is zero in the value and in both gradients; NaN rows stay NaN and are seen.
-    return rows / lengths.masked_fill(lengths <= _SHORTEST, math.inf).unsqueeze(-1), lengths
+    # 1 / inf is zero in the value and in the gradient; NaN rows stay NaN and are seen. The gradient of a product needs
+    # fewer tensors of the size of the rows than that of a quotient.
+    return rows * lengths.masked_fill(lengths <= _SHORTEST, math.inf).reciprocal().unsqueeze(-1), lengths
 
 
 def inverse_lengths(rows: Tensor) -> Tensor:

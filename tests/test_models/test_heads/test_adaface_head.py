@@ -166,4 +166,4 @@ def test_two_processes_equal_one(tmp_path):
         first, second = (torch.load(tmp_path / f'{form}{rank}.pt') for rank in range(2))
         torch.testing.assert_close(first['statistics'], second['statistics'], rtol=0, atol=0)
         torch.testing.assert_close(first['statistics'], whole['statistics'], rtol=1e-6, atol=0)
-        torch.testing.assert_close(first['gradients'], whole['gradients'], rtol=0, atol=1e-6)
+        torch.testing.assert_close(first['gradients'], whole['gradients'], rtol=1e-5, atol=3e-6)  # logits reach 64
