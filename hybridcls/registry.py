@@ -1,8 +1,8 @@
 """The registries of hybridcls: every plugin is found here by the name a config gives it.
 
 Each registry is a child of mmpretrain's registry of the same kind (and so a grandchild of mmengine's): a bare name
-means ours if we have it, else mmpretrain's, else mmengine's or mmcv's. ``hybridcls.X`` and ``mmpretrain.X`` say whose
-``X`` is meant, from any config of any OpenMMLab package.
+means ours if we have it, else mmpretrain's, else mmengine's or mmcv's. ``hybridcls.X`` means the same from any config
+of any OpenMMLab package, and ``mmpretrain.X`` passes ours by.
 
 The locations are imported when a registry is first asked for a name, so importing this file loads no model code.
 """
@@ -39,7 +39,7 @@ class HintingRegistry(Registry):
 
     def get(self, key: str) -> type:
         """Return what is registered under ``key``, here or in a parent registry."""
-        found = super().get(key)
+        found = self._find(key)
         if found is None:
             raise UnknownNameError(explain_unknown_name(key, self, _all_registries(), _places_of_plugins()))
         return found
@@ -70,7 +70,12 @@ class HintingRegistry(Registry):
         yield
 
     def __contains__(self, key: str) -> bool:
-        return super().get(key) is not None
+        return self._find(key) is not None
+
+    def _find(self, key: str) -> Any:
+        # mmengine answers ``hybridcls.X`` with a parent's X if it is asked in the scope of another package. In our own
+        # scope it would look no further than here, and the same name would work in one config and not in the next.
+        return super().get(key.removeprefix(f'{self.scope}.') if isinstance(key, str) else key)
 
 
 def _all_registries() -> list[Registry]:

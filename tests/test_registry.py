@@ -7,6 +7,15 @@ from hybridcls import registry
 from hybridcls.engine.optim import ComposedOptimWrapper
 
 
+@pytest.mark.parametrize('scope', ['hybridcls', 'mmpretrain', 'mmengine'])
+def test_our_prefix_means_the_same_in_any_scope(scope):
+    with DefaultScope.overwrite_default_scope(scope):
+        for name in ('PackInputs', 'ResizeToSize', 'RandomFlip'):  # of mmpretrain, ours, of mmcv
+            assert registry.TRANSFORMS.get(f'hybridcls.{name}') is registry.TRANSFORMS.get(name)
+            assert f'hybridcls.{name}' in registry.TRANSFORMS
+        assert 'hybridcls.hybridcls.PackInputs' not in registry.TRANSFORMS
+
+
 @pytest.mark.parametrize('kind', ['OPTIM_WRAPPERS', 'MODELS', 'HOOKS', 'OPTIM_WRAPPER_CONSTRUCTORS', 'STRATEGIES'])
 def test_our_scope_is_known_to_mmengines_root(kind):
     root = getattr(mmengine.registry, kind)
