@@ -1,4 +1,4 @@
-"""A plain vision transformer on the digits by cross entropy, alone: 16 tokens, which can merge.
+"""A plain vision transformer on the digits by cross entropy, alone: 64 tokens, which can merge.
 
     python tools/train.py configs/digits/ce_vit.py
 """
@@ -7,12 +7,13 @@ model = dict(
     backbone=dict(
         cnn=None,
         vit=dict(
-            _delete_=True,
-            model_name='vit_tiny_patch16_224',
-            patch_size=8,
-            embed_dim=64,
-            depth=6,
-            num_heads=2,
-            drop_path_rate=0.1)),
-    neck=dict(_delete_=True, type='ConcatFusion', fusion_dim=64))
+            _delete_=True, model_name='vit_tiny_patch16_224', patch_size=4, embed_dim=96, depth=4, num_heads=3)),
+    neck=dict(_delete_=True, type='ConcatFusion', fusion_dim=96))
+train_dataloader = dict(batch_size=32)
+optim_wrapper = dict(optimizer=dict(lr=1e-3))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.05, by_epoch=True, begin=0, end=6, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min_ratio=5e-3, by_epoch=True, begin=6, convert_to_iter_based=True),
+]
 train_cfg = dict(max_epochs=60, val_interval=5)
+auto_scale_lr = dict(base_batch_size=32)

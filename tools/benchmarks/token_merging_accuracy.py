@@ -46,8 +46,9 @@ def candidates(patches: int, depth: int) -> dict[str, Any]:
     for share in (0.15, 0.2, 0.25, 0.3):
         found[f'share {share}'] = share
     for share, places in ((1 / 4, slice(0, 1)), (3 / 8, slice(0, 1)), (1 / 2, slice(0, 1)), (1 / 8, slice(0, 2)),
-                          (3 / 16, slice(0, 2)), (1 / 4, slice(0, 2)), (1 / 8, slice(2, None)),
-                          (3 / 16, slice(2, None)), (1 / 4, slice(2, None))):
+                          (3 / 16, slice(0, 2)), (1 / 4, slice(0, 2)), (1 / 4, slice(1, 3)),
+                          (3 / 8, slice(1, 3)), (1 / 8, slice(2, None)), (3 / 16, slice(2, None)),
+                          (1 / 4, slice(2, None))):
         numbers = [0] * depth
         numbers[places] = [round(share * patches)] * len(numbers[places])
         found[f'r = {numbers}'] = dict(r=numbers)
