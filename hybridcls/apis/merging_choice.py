@@ -69,11 +69,11 @@ def choose_merging(model: nn.Module,
         check_number('choose_merging', 'speedup', speedup, 1)
     else:
         check_number('choose_merging', 'target_seconds', target_seconds, 0, low_open=True)
+    check_number('choose_merging', 'inflection', inflection, -1, 1)
 
     def fast_enough(choice: MergingChoice) -> bool:
         return choice.speedup >= speedup if speedup is not None else choice.seconds <= (target_seconds or 0)
 
-    check_number('choose_merging', 'inflection', inflection, -1, 1)
     training = model.training
     model.eval()
     try:

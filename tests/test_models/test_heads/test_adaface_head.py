@@ -57,17 +57,20 @@ def build(**keys):
     return head
 
 
+def check_numbers(head, batches, official, loss_rtol, gradient_rtol):
+    for feats, (loss, mean, std, gradients) in zip(batches, official, strict=True):
+        losses = head.loss((feats, ), samples(LABELS))
+        losses['loss'].backward()
+        torch.testing.assert_close(losses['loss'].item(), loss, rtol=loss_rtol, atol=0)
+        torch.testing.assert_close(losses['norm_mean'].item(), mean, rtol=1e-6, atol=0)
+        torch.testing.assert_close(losses['norm_std'].item(), std, rtol=1e-6, atol=0)
+        torch.testing.assert_close(feats.grad.norm(dim=1), torch.tensor(gradients), rtol=gradient_rtol, atol=2e-6)
+
+
 @pytest.mark.parametrize('form', [dict(softmax='dense'), dict(softmax='streamed', softmax_memory=1)])
 def test_official_numbers_over_several_steps(form):
     head = build(t_alpha=0.2, cosine_clip=1e-3, **form)
-    for step, (loss, mean, std, gradients) in enumerate(OFFICIAL):
-        feats = embeddings_of(step)
-        losses = head.loss((feats, ), samples(LABELS))
-        losses['loss'].backward()
-        torch.testing.assert_close(losses['loss'].item(), loss, rtol=1e-5, atol=0)
-        torch.testing.assert_close(losses['norm_mean'].item(), mean, rtol=1e-6, atol=0)
-        torch.testing.assert_close(losses['norm_std'].item(), std, rtol=1e-6, atol=0)
-        torch.testing.assert_close(feats.grad.norm(dim=1), torch.tensor(gradients), rtol=2e-4, atol=2e-6)
+    check_numbers(head, map(embeddings_of, range(len(OFFICIAL))), OFFICIAL, loss_rtol=1e-5, gradient_rtol=2e-4)
 
 
 def test_without_the_code_s_clip_of_cosines_these_numbers_are_the_same():
@@ -81,13 +84,7 @@ def test_without_the_code_s_clip_of_cosines_these_numbers_are_the_same():
 def test_numbers_of_the_newer_official_code(form):
     head = build(t_alpha=0.2, gradient='straight_through', clip_angle=False, **form)
     batches = [*(embeddings_of(step) for step in range(3)), beside_centres()]
-    for feats, (loss, mean, std, gradients) in zip(batches, CVLFACE, strict=True):
-        losses = head.loss((feats, ), samples(LABELS))
-        losses['loss'].backward()
-        torch.testing.assert_close(losses['loss'].item(), loss, rtol=1e-6, atol=0)
-        torch.testing.assert_close(losses['norm_mean'].item(), mean, rtol=1e-6, atol=0)
-        torch.testing.assert_close(losses['norm_std'].item(), std, rtol=1e-6, atol=0)
-        torch.testing.assert_close(feats.grad.norm(dim=1), torch.tensor(gradients), rtol=1e-4, atol=2e-6)
+    check_numbers(head, batches, CVLFACE, loss_rtol=1e-6, gradient_rtol=1e-4)
 
 
 @pytest.mark.parametrize('other', [dict(clip_angle=True), dict(gradient='analytic')])
