@@ -1,4 +1,5 @@
 """Install hybridcls, with its configs and tools inside the package as OpenMMLab packages keep them (``.mim``)."""
+
 import shutil
 from pathlib import Path
 
@@ -53,10 +54,7 @@ setup(
     python_requires='>=3.10',
     packages=find_packages(include=['hybridcls', 'hybridcls.*']),
     install_requires=requirements('runtime'),
-    extras_require={
-        'tests': requirements('tests'),
-        'optional': requirements('optional'),
-        'docs': requirements('docs')
-    },
+    extras_require={'tests': requirements('tests'), 'optional': requirements('optional'), 'docs': requirements('docs')},
     cmdclass={'build_py': BuildWithConfigs},
-    zip_safe=False)
+    zip_safe=False,
+)

@@ -1,4 +1,5 @@
 """hybridcls: a laboratory of plugins for image classification and representation learning, in the OpenMMLab style."""
+
 from mmengine.config.utils import MODULE2PACKAGE
 
 from .version import __version__

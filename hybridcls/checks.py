@@ -1,4 +1,5 @@
 """Checks that answer with advice: who speaks, what was given, what would work."""
+
 import ast
 import difflib
 import importlib.util
@@ -11,8 +12,14 @@ from pathlib import Path
 from typing import Any, Optional
 
 __all__ = [
-    'UnknownNameError', 'did_you_mean', 'explain_unknown_name', 'check_number', 'check_choice', 'check_known_keys',
-    'check_file', 'near_files'
+    'UnknownNameError',
+    'did_you_mean',
+    'explain_unknown_name',
+    'check_number',
+    'check_choice',
+    'check_known_keys',
+    'check_file',
+    'near_files',
 ]
 
 # Folders that hold no plugin of the user, however deep they are.
@@ -43,16 +50,18 @@ def did_you_mean(name: str, options: Iterable[str], most: int = 3) -> str:
     return ' Did you mean ' + ' or '.join(repr(by_lower_case[key]) for key in near) + '?'
 
 
-def check_number(who: str,
-                 name: str,
-                 value: Any,
-                 low: float = -math.inf,
-                 high: float = math.inf,
-                 *,
-                 low_open: bool = False,
-                 high_open: bool = False,
-                 integer: bool = False,
-                 advice: str = '') -> None:
+def check_number(
+    who: str,
+    name: str,
+    value: Any,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    low_open: bool = False,
+    high_open: bool = False,
+    integer: bool = False,
+    advice: str = '',
+) -> None:
     """Raise unless ``value`` is a finite number between ``low`` and ``high``.
 
     Args:
@@ -103,7 +112,8 @@ def check_file(who: str, name: str, path: str, advice: str = '') -> None:
         what = 'is a folder, not a file' if os.path.isdir(path) else 'does not exist'
         advice = f' {advice}' if advice else ''
         raise FileNotFoundError(
-            f'{who}: {name}={path!r} {what} (looked for {os.path.abspath(path)}).{near_files(path)}{advice}')
+            f'{who}: {name}={path!r} {what} (looked for {os.path.abspath(path)}).{near_files(path)}{advice}'
+        )
 
 
 def near_files(path: str) -> str:
@@ -156,25 +166,36 @@ def explain_unknown_name(key: str, registry: Any, registries: Iterable[Any], pla
     scope = key.partition('.')[0] if '.' in key else registry.scope
     scopes = [root.scope, *root.children]
     if scope and scope not in scopes and importlib.util.find_spec(scope) is None:
-        near = did_you_mean(scope, scopes) or f' pip install {scope} may bring it; without a scope, {name} would be ' \
-            'looked for here.'
+        near = (
+            did_you_mean(scope, scopes)
+            or f' pip install {scope} may bring it; without a scope, {name} would be looked for here.'
+        )
         return f'{parts[0]} The package {scope!r}, which is to define it, is not installed.{near}'
     hint = did_you_mean(name, known)
     if hint:
         parts.append(hint.strip())
     for other in registries:
         if other is not registry and name in other.module_dict:
-            parts.append(f'{name} is a {other.name}, and was asked for as a {registry.name}: '
-                         'is it under the right key of the config?')
+            parts.append(
+                f'{name} is a {other.name}, and was asked for as a {registry.name}: '
+                'is it under the right key of the config?'
+            )
     for path, line in _definitions_of(name, places):
         module = _module_name(path)
-        advice = (f"add custom_imports = dict(imports=['{module}'], allow_failed_imports=False) to the config"
-                  if module else 'put it where Python can import it')
-        parts.append(f'A definition of {name} stands in {path}:{line}, but it is not registered here: {advice}, '
-                     'and see that its class carries the register_module() decorator of this registry.')
+        advice = (
+            f"add custom_imports = dict(imports=['{module}'], allow_failed_imports=False) to the config"
+            if module
+            else 'put it where Python can import it'
+        )
+        parts.append(
+            f'A definition of {name} stands in {path}:{line}, but it is not registered here: {advice}, '
+            'and see that its class carries the register_module() decorator of this registry.'
+        )
     if len(parts) == 1:
-        parts.append(f'It knows {len(known)} names; a plugin of your own is found after custom_imports = '
-                     "dict(imports=['my_package.my_file'], allow_failed_imports=False) in the config.")
+        parts.append(
+            f'It knows {len(known)} names; a plugin of your own is found after custom_imports = '
+            "dict(imports=['my_package.my_file'], allow_failed_imports=False) in the config."
+        )
     return ' '.join(parts)
 
 

@@ -2,6 +2,7 @@
 
 Nothing heavy is imported here, so that ``--help`` and a mistyped path are answered at once.
 """
+
 import inspect
 import linecache
 import os
@@ -110,8 +111,9 @@ def _wrong_key(error: TypeError) -> Optional[str]:
     if building is None or key not in building.get('args', ()) or not inspect.isclass(building['obj_cls']):
         return None
     cls = building['obj_cls']
-    constructors = [ancestor.__dict__['__init__'] for ancestor in inspect.getmro(cls)[:-1]
-                    if '__init__' in ancestor.__dict__]
+    constructors = [
+        ancestor.__dict__['__init__'] for ancestor in inspect.getmro(cls)[:-1] if '__init__' in ancestor.__dict__
+    ]
     names = dict.fromkeys(name for constructor in constructors for name in inspect.signature(constructor).parameters)
     known = [name for name in names if name not in ('self', 'args', 'kwargs')]
     return f'{cls.__name__} takes no key {key!r}.{did_you_mean(key, known)} Its keys: {", ".join(known) or "none"}.'
@@ -140,8 +142,11 @@ def _no_type(error: KeyError) -> Optional[str]:
     if path is None or built is None:
         return None
     above, _, own = path.rpartition('.')
-    siblings = [key for key, node in (nodes.get(above) or {}).items() if key != own and 'type' in (node or ())] \
-        if isinstance(nodes.get(above), dict) else []
+    siblings = (
+        [key for key, node in (nodes.get(above) or {}).items() if key != own and 'type' in (node or ())]
+        if isinstance(nodes.get(above), dict)
+        else []
+    )
     return f"{path} = {dict(built)} has no 'type', so nothing can be built from it.{did_you_mean(own, siblings)}"
 
 

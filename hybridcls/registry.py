@@ -6,6 +6,7 @@ of any OpenMMLab package, and ``mmpretrain.X`` passes ours by.
 
 The locations are imported when a registry is first asked for a name, so importing this file loads no model code.
 """
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,10 +20,31 @@ from mmengine.registry import DefaultScope, Registry
 from .checks import UnknownNameError, explain_unknown_name
 
 __all__ = [
-    'RUNNERS', 'RUNNER_CONSTRUCTORS', 'LOOPS', 'HOOKS', 'STRATEGIES', 'LOG_PROCESSORS', 'OPTIMIZERS', 'OPTIM_WRAPPERS',
-    'OPTIM_WRAPPER_CONSTRUCTORS', 'PARAM_SCHEDULERS', 'DATASETS', 'DATA_SAMPLERS', 'TRANSFORMS', 'MODELS',
-    'MODEL_WRAPPERS', 'WEIGHT_INITIALIZERS', 'BATCH_AUGMENTS', 'TASK_UTILS', 'METRICS', 'EVALUATORS', 'VISUALIZERS',
-    'VISBACKENDS', 'INFERENCERS', 'FUNCTIONS', 'OPTIM_STAGES'
+    'RUNNERS',
+    'RUNNER_CONSTRUCTORS',
+    'LOOPS',
+    'HOOKS',
+    'STRATEGIES',
+    'LOG_PROCESSORS',
+    'OPTIMIZERS',
+    'OPTIM_WRAPPERS',
+    'OPTIM_WRAPPER_CONSTRUCTORS',
+    'PARAM_SCHEDULERS',
+    'DATASETS',
+    'DATA_SAMPLERS',
+    'TRANSFORMS',
+    'MODELS',
+    'MODEL_WRAPPERS',
+    'WEIGHT_INITIALIZERS',
+    'BATCH_AUGMENTS',
+    'TASK_UTILS',
+    'METRICS',
+    'EVALUATORS',
+    'VISUALIZERS',
+    'VISBACKENDS',
+    'INFERENCERS',
+    'FUNCTIONS',
+    'OPTIM_STAGES',
 ]
 
 
@@ -93,7 +115,8 @@ def _child_of(name: str, place: str) -> Registry:
     # A parent's own locations are not imported when a child falls back to it, so mmpretrain's stand here again.
     mmpretrain_places = [] if place == 'apis' else [f'mmpretrain.{place}']
     registry = HintingRegistry(
-        parent.name, parent=parent, scope='hybridcls', locations=[*mmpretrain_places, f'hybridcls.{place}'])
+        parent.name, parent=parent, scope='hybridcls', locations=[*mmpretrain_places, f'hybridcls.{place}']
+    )
     if parent.parent is not None:
         # mmengine looks for a scope among the children of its root only; without this, ``hybridcls.X`` would be
         # unknown in the configs of packages other than mmpretrain.

@@ -1,4 +1,5 @@
 """What the constructor of a class can be given."""
+
 import inspect
 from typing import Any
 

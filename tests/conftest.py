@@ -1,4 +1,5 @@
 """Fixtures of all tests: a folder of real images, and toy configs with the plugin they import."""
+
 import gc
 import importlib
 import os
@@ -76,9 +77,11 @@ def toy_configs(tmp_path, toy_plugin):
     folder.mkdir()
     (folder / 'toy.py').write_text(TOY)
     (folder / 'second.py').write_text(
-        "_base_ = 'toy.py'\nmodel = dict(head=dict(num_classes=2))\ntrain_cfg = dict(max_epochs=2)\n")
+        "_base_ = 'toy.py'\nmodel = dict(head=dict(num_classes=2))\ntrain_cfg = dict(max_epochs=2)\n"
+    )
     (folder / 'chain.py').write_text(
-        "phases = [dict(name='one', config='toy.py'), dict(name='two', config='second.py', load='best')]\n")
+        "phases = [dict(name='one', config='toy.py'), dict(name='two', config='second.py', load='best')]\n"
+    )
     return folder
 
 

@@ -4,6 +4,7 @@ An interpreter that imports PyTorch, mmpretrain and hybridcls costs 7 seconds of
 server of ``multiprocessing``'s start method *forkserver* has done so and nothing else: its children are as clean as a
 new interpreter, and start in milliseconds.
 """
+
 import gc
 import multiprocessing
 import os
@@ -17,11 +18,23 @@ from typing import NamedTuple
 
 TOOLS = Path(__file__).resolve().parents[1] / 'tools'
 PROCESSES = multiprocessing.get_context('forkserver')
-PROCESSES.set_forkserver_preload([
-    'pytest', 'sklearn.datasets', 'torch.distributed', 'mmpretrain.datasets', 'mmpretrain.engine',
-    'mmpretrain.evaluation', 'mmpretrain.models', 'mmpretrain.visualization', 'hybridcls.datasets',
-    'hybridcls.evaluation', 'hybridcls.models', 'hybridcls.visualization', 'hybridcls.engine',
-])  # yapf: disable
+PROCESSES.set_forkserver_preload(
+    [
+        'pytest',
+        'sklearn.datasets',
+        'torch.distributed',
+        'mmpretrain.datasets',
+        'mmpretrain.engine',
+        'mmpretrain.evaluation',
+        'mmpretrain.models',
+        'mmpretrain.visualization',
+        'hybridcls.datasets',
+        'hybridcls.evaluation',
+        'hybridcls.models',
+        'hybridcls.visualization',
+        'hybridcls.engine',
+    ]
+)
 
 
 def run_processes(work, *arguments, count=2, timeout=240):
@@ -53,8 +66,11 @@ class Ended(NamedTuple):
 
 def _all_of(ended):
     """The outputs in one, if all went well."""
-    bad = [f'process {rank} of {len(ended)} ended with {one.status}:\n{one.output[-3000:]}'
-           for rank, one in enumerate(ended) if one.status]
+    bad = [
+        f'process {rank} of {len(ended)} ended with {one.status}:\n{one.output[-3000:]}'
+        for rank, one in enumerate(ended)
+        if one.status
+    ]
     assert not bad, '\n'.join(bad)
     return '\n'.join(one.output for one in ended)
 
@@ -64,12 +80,15 @@ def _ended(count, timeout, work, arguments):
     # The server keeps the environment that it was started with, and is no launcher.
     environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '-1'}
     if count > 1:
-        environment.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(_free_port()), WORLD_SIZE=str(count),
-                           LOCAL_WORLD_SIZE=str(count))
+        environment.update(
+            MASTER_ADDR='127.0.0.1', MASTER_PORT=str(_free_port()), WORLD_SIZE=str(count), LOCAL_WORLD_SIZE=str(count)
+        )
     with tempfile.TemporaryDirectory() as folder:
         outputs = [Path(folder, str(rank)) for rank in range(count)]
-        processes = [PROCESSES.Process(target=_child, args=(work, rank, arguments, environment, str(output)))
-                     for rank, output in enumerate(outputs)]
+        processes = [
+            PROCESSES.Process(target=_child, args=(work, rank, arguments, environment, str(output)))
+            for rank, output in enumerate(outputs)
+        ]
         for process in processes:
             process.start()
         end = time.monotonic() + timeout
@@ -79,8 +98,10 @@ def _ended(count, timeout, work, arguments):
                 for process in processes:
                     process.kill()
             time.sleep(0.01)
-        return [Ended(process.exitcode, output.read_text() if output.exists() else '')
-                for process, output in zip(processes, outputs, strict=True)]
+        return [
+            Ended(process.exitcode, output.read_text() if output.exists() else '')
+            for process, output in zip(processes, outputs, strict=True)
+        ]
 
 
 def _child(work, rank, arguments, environment, output):

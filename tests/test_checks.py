@@ -16,24 +16,29 @@ from hybridcls.checks import (
 from hybridcls.registry import MODELS
 
 
-@pytest.mark.parametrize(('value', 'keys'), [
-    (0.5, dict(low=0, high=1)), (0, dict(low=0)), (1, dict(high=1)), (3, dict(integer=True)), (-1e9, {})])
+@pytest.mark.parametrize(
+    ('value', 'keys'),
+    [(0.5, dict(low=0, high=1)), (0, dict(low=0)), (1, dict(high=1)), (3, dict(integer=True)), (-1e9, {})],
+)
 def test_numbers_that_pass(value, keys):
     check_number('Who', 'key', value, **keys)
 
 
-@pytest.mark.parametrize(('value', 'keys', 'error', 'message'), [
-    (1.5, dict(low=0, high=1), ValueError, r'Who: key=1.5 is outside \[0, 1\]\.'),
-    (0, dict(low=0, low_open=True), ValueError, r'key=0 is outside \(0, inf\)'),
-    (1, dict(low=0, high=1, high_open=True), ValueError, r'outside \[0, 1\)'),
-    (math.nan, {}, ValueError, r'key=nan is outside \(-inf, inf\)'),
-    (math.inf, dict(low=0), ValueError, r'key=inf is outside \[0, inf\)'),
-    ('3', {}, TypeError, "Who: key='3' is a str, where a number is wanted"),
-    (True, dict(integer=True), TypeError, 'key=True is a bool, where a whole number is wanted'),
-    (2.0, dict(integer=True), TypeError, 'key=2.0 is a float, where a whole number is wanted'),
-    (None, {}, TypeError, 'NoneType'),
-    (9, dict(high=1, advice='Type 1.'), ValueError, r'\]\. Type 1\.$'),
-])
+@pytest.mark.parametrize(
+    ('value', 'keys', 'error', 'message'),
+    [
+        (1.5, dict(low=0, high=1), ValueError, r'Who: key=1.5 is outside \[0, 1\]\.'),
+        (0, dict(low=0, low_open=True), ValueError, r'key=0 is outside \(0, inf\)'),
+        (1, dict(low=0, high=1, high_open=True), ValueError, r'outside \[0, 1\)'),
+        (math.nan, {}, ValueError, r'key=nan is outside \(-inf, inf\)'),
+        (math.inf, dict(low=0), ValueError, r'key=inf is outside \[0, inf\)'),
+        ('3', {}, TypeError, "Who: key='3' is a str, where a number is wanted"),
+        (True, dict(integer=True), TypeError, 'key=True is a bool, where a whole number is wanted'),
+        (2.0, dict(integer=True), TypeError, 'key=2.0 is a float, where a whole number is wanted'),
+        (None, {}, TypeError, 'NoneType'),
+        (9, dict(high=1, advice='Type 1.'), ValueError, r'\]\. Type 1\.$'),
+    ],
+)
 def test_numbers_that_do_not(value, keys, error, message):
     with pytest.raises(error, match=message):
         check_number('Who', 'key', value, **keys)
@@ -64,8 +69,11 @@ def test_files(tmp_path):
     (tmp_path / 'weights.pth').touch()
     (tmp_path / 'other.pth').touch()
     check_file('Who', 'path', str(tmp_path / 'weights.pth'))
-    with pytest.raises(FileNotFoundError, match=r"Who: path='.*weight.pth' does not exist \(looked for /.*\)\. Did you "
-                       r"mean '.*weights.pth'\? Set path\."):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"Who: path='.*weight.pth' does not exist \(looked for /.*\)\. Did you "
+        r"mean '.*weights.pth'\? Set path\.",
+    ):
         check_file('Who', 'path', str(tmp_path / 'weight.pth'), 'Set path.')
     with pytest.raises(FileNotFoundError, match='is a folder, not a file'):
         check_file('Who', 'path', str(tmp_path))
@@ -97,11 +105,17 @@ def test_where_a_class_lies(tmp_path, monkeypatch):
     assert 'stands in' not in explain_unknown_name('no identifier', MODELS, [], [tmp_path])
 
 
-@pytest.mark.parametrize(('key', 'says'), [
-    ('nosuchpackage.Wanted', r"The package 'nosuchpackage', which is to define it, is not installed\. pip install "
-     'nosuchpackage may bring it; without a scope, Wanted would be looked for here'),
-    ('mmpretrian.ImageClassifier', r"The package 'mmpretrian', .* is not installed\. Did you mean 'mmpretrain'\?"),
-])
+@pytest.mark.parametrize(
+    ('key', 'says'),
+    [
+        (
+            'nosuchpackage.Wanted',
+            r"The package 'nosuchpackage', which is to define it, is not installed\. pip install "
+            'nosuchpackage may bring it; without a scope, Wanted would be looked for here',
+        ),
+        ('mmpretrian.ImageClassifier', r"The package 'mmpretrian', .* is not installed\. Did you mean 'mmpretrain'\?"),
+    ],
+)
 def test_a_scope_whose_package_is_not_installed(key, says, tmp_path):
     (tmp_path / 'mine.py').write_text('class Wanted: pass\n')
     answer = explain_unknown_name(key, MODELS, [], [tmp_path])

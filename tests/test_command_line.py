@@ -30,23 +30,21 @@ def test_a_fault_of_the_program_is_none():
 
 def test_a_key_that_a_class_does_not_take_is_answered_with_near_ones():
     from mmengine.registry import Registry
+
     registry = Registry('things')
 
     @registry.register_module()
     class Plain:
-
         def __init__(self, fusion_dim, depth=3):
             pass
 
     @registry.register_module()
     class Child(Plain):
-
         def __init__(self, gate=True, **kwargs):
             super().__init__(**kwargs)
 
     @registry.register_module()
     class Faulty:
-
         def __init__(self, depth):
             Plain(fusion_dim=1, width=depth)
 
@@ -64,19 +62,18 @@ class Config(dict):
 def test_a_key_of_what_no_registry_builds_is_found_in_the_config():
 
     class Loader:
-
         def __init__(self, dataset, batch_size=1):
             pass
 
     class Runner(Loader):
-
         def __init__(self, cfg):
             super().__init__(**cfg['train_dataloader'])
 
     sentence = sentence_for(caught(Runner, Config(train_dataloader=dict(dataset=1, batchsize=2))))
     assert sentence == (
         "train_dataloader.batchsize: Loader takes no key 'batchsize'. Did you mean 'batch_size'? "
-        'Its keys: dataset, batch_size.')
+        'Its keys: dataset, batch_size.'
+    )
 
 
 def test_a_dict_without_type_is_found_in_the_config():
@@ -86,8 +83,9 @@ def test_a_dict_without_type_is_found_in_the_config():
         Registry('hooks').build(cfg['hooks']['chekpoint'])
 
     sentence = sentence_for(caught(build, Config(hooks=dict(chekpoint=dict(interval=2), checkpoint=dict(type='A')))))
-    assert sentence == ("hooks.chekpoint = {'interval': 2} has no 'type', so nothing can be built from it. "
-                        "Did you mean 'checkpoint'?")
+    assert sentence == (
+        "hooks.chekpoint = {'interval': 2} has no 'type', so nothing can be built from it. Did you mean 'checkpoint'?"
+    )
 
 
 @pytest.mark.parametrize('variable', ['0', '1'])

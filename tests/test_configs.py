@@ -1,4 +1,5 @@
 """Every config that is shipped: it loads, its model builds, its pipelines take images, its chain can be planned."""
+
 from copy import deepcopy
 from pathlib import Path
 
@@ -54,8 +55,12 @@ def prepare(digit_folder, tmp_path_factory):
 
 def test_the_named_ones_are_there():
     names = {name_of(path) for path in ALL}
-    assert {'hybrid/supcon_convnext_swin.py', 'hybrid/adaface_convnext_swin.py', 'hybrid/ce_convnext_swin.py',
-            'digits/two_phase.py'} <= names
+    assert {
+        'hybrid/supcon_convnext_swin.py',
+        'hybrid/adaface_convnext_swin.py',
+        'hybrid/ce_convnext_swin.py',
+        'digits/two_phase.py',
+    } <= names
 
 
 @pytest.mark.parametrize('path', SINGLE, ids=name_of)
@@ -89,16 +94,20 @@ def test_images_go_through_the_pipelines(path, prepare):
     assert (len(views) == 2 and isinstance(views, list)) == ('supcon' in name_of(path))
 
 
-@pytest.mark.parametrize('path', [path for path in SINGLE if 'hybrid/' in name_of(path) and '1gpu' not in path.name],
-                         ids=name_of)
+@pytest.mark.parametrize(
+    'path', [path for path in SINGLE if 'hybrid/' in name_of(path) and '1gpu' not in path.name], ids=name_of
+)
 def test_a_step_trains_every_parameter(path, prepare):
     """What a config switches on is really in the computation: no parameter is left without a gradient."""
     cfg = prepare(path, **SMALL)
     model = MODELS.build(cfg.model).train()
     samples = [DATASETS.build(cfg.train_dataloader.dataset)[index] for index in (0, 1, 12, 24)]
     views = samples[0]['inputs']
-    inputs = ([torch.stack([s['inputs'][v] for s in samples]) for v in range(len(views))]
-              if isinstance(views, list) else torch.stack([s['inputs'] for s in samples]))
+    inputs = (
+        [torch.stack([s['inputs'][v] for s in samples]) for v in range(len(views))]
+        if isinstance(views, list)
+        else torch.stack([s['inputs'] for s in samples])
+    )
     data = model.data_preprocessor(dict(inputs=inputs, data_samples=[s['data_samples'] for s in samples]), True)
     losses = model(**data, mode='loss')
     loss, _ = model.parse_losses(losses)
@@ -119,8 +128,9 @@ def test_pretrained_is_said_once():
     cfg = load_config(ROOT / 'hybrid' / 'supcon_convnext_swin.py', dict(pretrained=True))
     assert cfg.model.backbone.cnn.pretrained is True
     assert cfg.model.backbone.vit.pretrained is True
-    cfg = load_config(ROOT / 'hybrid' / 'supcon_convnext_swin.py',
-                      {'pretrained': True, 'model.backbone.vit.pretrained': False})
+    cfg = load_config(
+        ROOT / 'hybrid' / 'supcon_convnext_swin.py', {'pretrained': True, 'model.backbone.vit.pretrained': False}
+    )
     assert cfg.model.backbone.vit.pretrained is False
 
 
@@ -133,6 +143,8 @@ def test_a_backbone_is_swapped_by_one_word(prepare):
 
 def test_a_missing_folder_is_told_before_a_model_is_built(tmp_path, monkeypatch):
     cfg = load_config(ROOT / 'hybrid' / 'supcon_convnext_swin.py', dict(data_root=str(tmp_path / 'nowhere')))
-    with pytest.raises(FileNotFoundError, match=r'nowhere/train does not exist .* --cfg-options data_root='), \
-            own_instances():
+    with (
+        pytest.raises(FileNotFoundError, match=r'nowhere/train does not exist .* --cfg-options data_root='),
+        own_instances(),
+    ):
         prepare_training(cfg, TrainOptions(), str(tmp_path / 'w'))

@@ -1,4 +1,5 @@
 """The main job: two phases from the shipped configs, on real images, in one process and in two."""
+
 import json
 import os
 import re
@@ -30,8 +31,11 @@ SMALL = {
 
 @pytest.mark.slow
 def test_the_digits_are_learned_in_two_phases(tmp_path, capsys):
-    options = {'cfg_options': {'img_size': 32}, 'phases.0.cfg_options': {'train_cfg.max_epochs': 3},
-               'phases.1.cfg_options.train_cfg.max_epochs': 3}
+    options = {
+        'cfg_options': {'img_size': 32},
+        'phases.0.cfg_options': {'train_cfg.max_epochs': 3},
+        'phases.1.cfg_options.train_cfg.max_epochs': 3,
+    }
     chain = load_config(ROOT / 'configs' / 'digits' / 'two_phase.py', options)
     first, second = run_chain(chain, TrainOptions(), str(tmp_path))
     assert first.metrics['val/knn/top1'] > 93
@@ -40,8 +44,9 @@ def test_the_digits_are_learned_in_two_phases(tmp_path, capsys):
     assert re.search(r'2 adaface +[\d.]+ +accuracy/top1 9[\d.]+ \(test\)', printed)
     assert str(tmp_path / '1_supcon' / 'learning_curves.png') in printed
     log = next((tmp_path / '2_adaface').glob('*/*.log')).read_text()
-    assert re.search(r'Weights from .*1_supcon.*:\n +\d+ weights loaded \(backbone \d+, neck \d+\)\n +\d+ new.*\(head',
-                     log)
+    assert re.search(
+        r'Weights from .*1_supcon.*:\n +\d+ weights loaded \(backbone \d+, neck \d+\)\n +\d+ new.*\(head', log
+    )
 
     again = run_chain(load_config(ROOT / 'configs' / 'digits' / 'two_phase.py', options), TrainOptions(), str(tmp_path))
     assert [record.metrics for record in again] == [first.metrics, second.metrics]
@@ -55,8 +60,21 @@ def test_the_reference_chain_trains_in_two_processes_and_is_tested_in_one(digit_
     environment = {**os.environ, 'PYTHON': sys.executable, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '-1'}
     config = ROOT / 'configs' / 'hybrid' / 'two_phase_convnext_swin.py'
     result = subprocess.run(
-        ['bash', str(ROOT / 'tools' / 'dist_train.sh'), str(config), '2', '--work-dir', str(tmp_path), '--cfg-options',
-         *options], env=environment, capture_output=True, text=True, timeout=400)
+        [
+            'bash',
+            str(ROOT / 'tools' / 'dist_train.sh'),
+            str(config),
+            '2',
+            '--work-dir',
+            str(tmp_path),
+            '--cfg-options',
+            *options,
+        ],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
     assert result.returncode == 0, (result.stdout + result.stderr)[-3000:]
     record = json.loads((tmp_path / '2_adaface' / 'phase.json').read_text())
     assert 'best' in record['checkpoints']

@@ -1,4 +1,5 @@
 """The house of hybridcls stands on floors, and imports run downward only: DESIGN, "The house"."""
+
 import ast
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,11 +10,23 @@ PACKAGE = Path(__file__).resolve().parents[1] / 'hybridcls'
 
 # From the ground up; rooms on one floor do not import each other. A file belongs to the longest name that fits.
 FLOORS = [
-    ['hybridcls', 'hybridcls.version', 'hybridcls.checks', 'hybridcls.registry', 'hybridcls.command_line',
-     'hybridcls.signatures'],
+    [
+        'hybridcls',
+        'hybridcls.version',
+        'hybridcls.checks',
+        'hybridcls.registry',
+        'hybridcls.command_line',
+        'hybridcls.signatures',
+    ],
     ['hybridcls.functional', 'hybridcls.structures'],
-    ['hybridcls.models.modules', 'hybridcls.models.adapters', 'hybridcls.models.losses', 'hybridcls.datasets',
-     'hybridcls.evaluation', 'hybridcls.visualization'],
+    [
+        'hybridcls.models.modules',
+        'hybridcls.models.adapters',
+        'hybridcls.models.losses',
+        'hybridcls.datasets',
+        'hybridcls.evaluation',
+        'hybridcls.visualization',
+    ],
     ['hybridcls.models.backbones', 'hybridcls.models.necks', 'hybridcls.models.heads'],
     ['hybridcls.models.classifiers'],
     ['hybridcls.models'],
@@ -43,12 +56,16 @@ def imports_of(source: str, module: str, is_package: bool) -> Iterator[tuple[int
             for alias in node.names:
                 yield node.lineno, alias.name
         elif isinstance(node, ast.ImportFrom):
-            base = package[:len(package) - node.level + 1] if node.level else []
+            base = package[: len(package) - node.level + 1] if node.level else []
             start = '.'.join([*base, *([node.module] if node.module else [])])
             for alias in node.names:
                 yield node.lineno, f'{start}.{alias.name}'
-        elif (isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant)
-              and getattr(node.func, 'attr', getattr(node.func, 'id', '')) in ('import_module', '__import__')):
+        elif (
+            isinstance(node, ast.Call)
+            and node.args
+            and isinstance(node.args[0], ast.Constant)
+            and getattr(node.func, 'attr', getattr(node.func, 'id', '')) in ('import_module', '__import__')
+        ):
             yield node.lineno, str(node.args[0].value)
 
 
@@ -61,8 +78,9 @@ def complaint(importer: str, imported: str) -> str:
         return ''
     if here != 'hybridcls' and there.startswith(f'{here}.') and importer == here:
         return ''  # a package that imports its own parts, so that they register
-    beside = ((here in BESIDE_MODELS and there.startswith('hybridcls.models'))
-              or (there in BESIDE_MODELS and here.startswith('hybridcls.models')))
+    beside = (here in BESIDE_MODELS and there.startswith('hybridcls.models')) or (
+        there in BESIDE_MODELS and here.startswith('hybridcls.models')
+    )
     if beside or (FLOOR_OF[here] == FLOOR_OF[there] and here not in GROUND):
         return f'{here} and {there} are neighbours on one floor, and neighbours do not import each other'
     if here in GROUND and there in GROUND:
@@ -75,8 +93,9 @@ def complaint(importer: str, imported: str) -> str:
 def _room_of_name(name: str) -> str:
     """The room of something imported, which may be a module or a name in it (``hybridcls.checks.check_file``)."""
     parts = name.split('.')
-    if len(parts) > 1 and not any(room == f'hybridcls.{parts[1]}' or room.startswith(f'hybridcls.{parts[1]}.')
-                                  for room in FLOOR_OF):
+    if len(parts) > 1 and not any(
+        room == f'hybridcls.{parts[1]}' or room.startswith(f'hybridcls.{parts[1]}.') for room in FLOOR_OF
+    ):
         return 'hybridcls'  # `from hybridcls import __version__`
     return room_of(name)
 
@@ -98,43 +117,51 @@ def test_imports_run_downward():
         for line, name in imports_of(path.read_text(encoding='utf8'), module, path.name == '__init__.py'):
             why = complaint(module, name)
             if why:
-                wrong.append(f'{path.relative_to(PACKAGE.parent)}:{line} imports {name}: {why}. Move the shared part '
-                             'to a floor below both, or let the registry join them.')
+                wrong.append(
+                    f'{path.relative_to(PACKAGE.parent)}:{line} imports {name}: {why}. Move the shared part '
+                    'to a floor below both, or let the registry join them.'
+                )
     assert not wrong, '\n'.join(wrong)
 
 
-@pytest.mark.parametrize(('importer', 'source'), [
-    ('hybridcls.functional.margins', 'from hybridcls.models.heads import LinearHead'),
-    ('hybridcls.functional.margins', 'from ..structures import labels'),
-    ('hybridcls.models.heads.linear_head', 'from ..necks.dha_fusion import DHAFusion'),
-    ('hybridcls.models.heads.linear_head', 'from .. import backbones'),
-    ('hybridcls.models.losses.supcon_loss', 'from ...engine import load_config'),
-    ('hybridcls.datasets.digits', 'def load():\n    from ..models.modules.cbam import CBAM'),
-    ('hybridcls.models.modules.cbam', 'from ..backbones import HybridBackbone'),
-    ('hybridcls.checks', 'import hybridcls.functional.gather'),
-    ('hybridcls', 'from hybridcls import models'),
-    ('hybridcls.evaluation.knn', "importlib.import_module('hybridcls.visualization')"),
-    ('hybridcls.models.modules.cbam', 'from hybridcls import datasets'),
-])
+@pytest.mark.parametrize(
+    ('importer', 'source'),
+    [
+        ('hybridcls.functional.margins', 'from hybridcls.models.heads import LinearHead'),
+        ('hybridcls.functional.margins', 'from ..structures import labels'),
+        ('hybridcls.models.heads.linear_head', 'from ..necks.dha_fusion import DHAFusion'),
+        ('hybridcls.models.heads.linear_head', 'from .. import backbones'),
+        ('hybridcls.models.losses.supcon_loss', 'from ...engine import load_config'),
+        ('hybridcls.datasets.digits', 'def load():\n    from ..models.modules.cbam import CBAM'),
+        ('hybridcls.models.modules.cbam', 'from ..backbones import HybridBackbone'),
+        ('hybridcls.checks', 'import hybridcls.functional.gather'),
+        ('hybridcls', 'from hybridcls import models'),
+        ('hybridcls.evaluation.knn', "importlib.import_module('hybridcls.visualization')"),
+        ('hybridcls.models.modules.cbam', 'from hybridcls import datasets'),
+    ],
+)
 def test_an_import_that_runs_upward_is_found(importer, source):
-    (_, name), = imports_of(source, importer, is_package=False)
+    ((_, name),) = imports_of(source, importer, is_package=False)
     assert complaint(importer, name)
 
 
-@pytest.mark.parametrize(('importer', 'source'), [
-    ('hybridcls.models.heads.linear_head', 'from ..losses import SupConLoss'),
-    ('hybridcls.models.heads.linear_head', 'from .classification_head import ClassificationHead'),
-    ('hybridcls.models.heads.linear_head', 'from hybridcls.registry import MODELS'),
-    ('hybridcls.engine.hooks.knn_hook', 'from hybridcls.functional import gather'),
-    ('hybridcls.engine.training', 'from hybridcls import __version__'),
-    ('hybridcls.engine.training', 'import torch'),
-])
+@pytest.mark.parametrize(
+    ('importer', 'source'),
+    [
+        ('hybridcls.models.heads.linear_head', 'from ..losses import SupConLoss'),
+        ('hybridcls.models.heads.linear_head', 'from .classification_head import ClassificationHead'),
+        ('hybridcls.models.heads.linear_head', 'from hybridcls.registry import MODELS'),
+        ('hybridcls.engine.hooks.knn_hook', 'from hybridcls.functional import gather'),
+        ('hybridcls.engine.training', 'from hybridcls import __version__'),
+        ('hybridcls.engine.training', 'import torch'),
+    ],
+)
 def test_an_import_that_runs_downward_is_allowed(importer, source):
-    (_, name), = imports_of(source, importer, is_package=False)
+    ((_, name),) = imports_of(source, importer, is_package=False)
     assert not complaint(importer, name)
 
 
 def test_a_package_may_import_its_parts():
-    (_, name), = imports_of('from . import heads', 'hybridcls.models', is_package=True)
+    ((_, name),) = imports_of('from . import heads', 'hybridcls.models', is_package=True)
     assert name == 'hybridcls.models.heads'
     assert not complaint('hybridcls.models', name)

@@ -1,4 +1,5 @@
 """Every lever with every other, from configs, through the Runner: finite, and the same when it is run again."""
+
 import itertools
 from copy import deepcopy
 from pathlib import Path
@@ -45,7 +46,8 @@ def key(path, value):
 
 def distil(cfg):
     cfg.custom_hooks.append(
-        dict(type='DistillationHook', teacher=cfg.teacher, teacher_checkpoint=cfg.teacher_checkpoint))
+        dict(type='DistillationHook', teacher=cfg.teacher, teacher_checkpoint=cfg.teacher_checkpoint)
+    )
 
 
 LEVERS = {
@@ -60,11 +62,11 @@ LEVERS = {
     'ema': hook(type='EMAHook', momentum=0.1),
     'bfloat16': key('optim_wrapper.amp', 'bfloat16'),
     'accumulation': key('optim_wrapper.accumulative_counts', 2),
-    'clipping': key('optim_wrapper.clip_grad', dict(max_norm=1.)),
+    'clipping': key('optim_wrapper.clip_grad', dict(max_norm=1.0)),
     'grad cache': key('model.grad_cache', dict(micro_batch=3)),
-    'adaface': key('model.head', dict(type='AdaFaceHead', scale=16.)),
+    'adaface': key('model.head', dict(type='AdaFaceHead', scale=16.0)),
     'evidential': key('model.head', dict(type='EvidentialHead')),
-    'mixup': key('model.train_cfg', dict(augments=[dict(type='Mixup', alpha=1.)])),
+    'mixup': key('model.train_cfg', dict(augments=[dict(type='Mixup', alpha=1.0)])),
 }
 # Margins need the one class of an image; two heads are MultiHead's affair.
 IMPOSSIBLE = {('adaface', 'evidential'), ('adaface', 'mixup')}
@@ -78,9 +80,11 @@ def covering_groups():
     while left:
         group = list(min(left))
         while len(group) < SIZE:
-            gains = {lever: sum(tuple(sorted((lever, other), key=list(LEVERS).index)) in left for other in group)
-                     for lever in LEVERS if lever not in group
-                     and not any(set(bad) <= {lever, *group} for bad in IMPOSSIBLE)}
+            gains = {
+                lever: sum(tuple(sorted((lever, other), key=list(LEVERS).index)) in left for other in group)
+                for lever in LEVERS
+                if lever not in group and not any(set(bad) <= {lever, *group} for bad in IMPOSSIBLE)
+            }
             group.append(max(gains, key=gains.get))
         group.sort(key=list(LEVERS).index)
         left -= set(itertools.combinations(group, 2))
@@ -97,8 +101,11 @@ def configs(tmp_path_factory):
     (folder / 'student.py').write_text(CONFIG)
     (folder / 'teacher.py').write_text(TEACHER)
     from hybridcls.engine.teacher_model import build_teacher
-    torch.save(dict(state_dict=build_teacher(str(folder / 'teacher.py'), with_weights=False).state_dict()),
-               folder / 'teacher.pth')
+
+    torch.save(
+        dict(state_dict=build_teacher(str(folder / 'teacher.py'), with_weights=False).state_dict()),
+        folder / 'teacher.pth',
+    )
     return folder
 
 
@@ -149,10 +156,14 @@ def test_levers_together(group, plain, configs, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('levers', [
-    ('lora', 'token merging', 'sam', 'gc', 'lookahead', 'distillation', 'ema', 'clipping', 'cbam', 'adaface'),
-    ('token learner', 'grad cache', 'evidential', 'mixup', 'bfloat16', 'accumulation', 'sam', 'lookahead'),
-], ids=['ten', 'eight'])
+@pytest.mark.parametrize(
+    'levers',
+    [
+        ('lora', 'token merging', 'sam', 'gc', 'lookahead', 'distillation', 'ema', 'clipping', 'cbam', 'adaface'),
+        ('token learner', 'grad cache', 'evidential', 'mixup', 'bfloat16', 'accumulation', 'sam', 'lookahead'),
+    ],
+    ids=['ten', 'eight'],
+)
 def test_many_at_once_stopped_and_resumed_end_in_the_same_bits(levers, plain, configs, tmp_path, toy_plugin_of_engine):
     cfg = with_levers(plain, configs, levers)
     train(deepcopy(cfg), tmp_path / 'straight', epochs=3)
@@ -169,6 +180,7 @@ def test_many_at_once_stopped_and_resumed_end_in_the_same_bits(levers, plain, co
 def toy_plugin_of_engine(monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parent / 'test_engine'))
     import toy_plugin
+
     return toy_plugin
 
 

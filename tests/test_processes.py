@@ -1,4 +1,5 @@
 """What starts processes for tests tells how they end."""
+
 import os
 import signal
 import time
@@ -14,13 +15,12 @@ def fail_in_one(rank):
 
 
 def note(rank, folder):
-    (folder / str(rank)).write_text(f"{os.environ['RANK']} of {os.environ['WORLD_SIZE']}")
+    (folder / str(rank)).write_text(f'{os.environ["RANK"]} of {os.environ["WORLD_SIZE"]}')
 
 
 def kill_oneself():
     print('about to')
     os.kill(os.getpid(), signal.SIGKILL)
-
 
 
 @pytest.mark.dist

@@ -1,4 +1,5 @@
 """Names are found from the configs of any package."""
+
 import mmengine.registry
 import pytest
 from mmengine.registry import DefaultScope, Registry
@@ -36,16 +37,19 @@ def test_bare_names_of_mmpretrain_are_still_found():
     assert registry.MODELS.get('ImageClassifier') is registry.MODELS.get('mmpretrain.ImageClassifier')
 
 
-@pytest.mark.parametrize(('kind', 'ours', 'mmpretrains', 'mmengines'), [
-    ('MODELS', 'DHAFusion', 'ImageClassifier', 'BaseTTAModel'),
-    ('DATASETS', 'Digits', 'CustomDataset', 'RepeatDataset'),
-    ('TRANSFORMS', 'ResizeToSize', 'ResizeEdge', 'RandomFlip'),
-    ('HOOKS', 'TransferHook', 'SetAdaptiveMarginsHook', 'IterTimerHook'),
-    ('METRICS', 'KNNAccuracy', 'SingleLabelMetric', None),
-    ('OPTIM_WRAPPERS', 'ComposedOptimWrapper', None, 'OptimWrapper'),
-    ('DATA_SAMPLERS', 'PKSampler', 'RepeatAugSampler', 'DefaultSampler'),
-    ('OPTIMIZERS', None, 'Lamb', 'AdamW'),
-])
+@pytest.mark.parametrize(
+    ('kind', 'ours', 'mmpretrains', 'mmengines'),
+    [
+        ('MODELS', 'DHAFusion', 'ImageClassifier', 'BaseTTAModel'),
+        ('DATASETS', 'Digits', 'CustomDataset', 'RepeatDataset'),
+        ('TRANSFORMS', 'ResizeToSize', 'ResizeEdge', 'RandomFlip'),
+        ('HOOKS', 'TransferHook', 'SetAdaptiveMarginsHook', 'IterTimerHook'),
+        ('METRICS', 'KNNAccuracy', 'SingleLabelMetric', None),
+        ('OPTIM_WRAPPERS', 'ComposedOptimWrapper', None, 'OptimWrapper'),
+        ('DATA_SAMPLERS', 'PKSampler', 'RepeatAugSampler', 'DefaultSampler'),
+        ('OPTIMIZERS', None, 'Lamb', 'AdamW'),
+    ],
+)
 def test_bare_names_are_ours_then_mmpretrains_then_mmengines(kind, ours, mmpretrains, mmengines):
     known = getattr(registry, kind)
     for name, package in ((ours, 'hybridcls'), (mmpretrains, 'mmpretrain'), (mmengines, ('mmengine', 'mmcv', 'torch'))):
@@ -59,14 +63,17 @@ def test_an_own_class_of_the_same_name_wins():
     assert registry.HOOKS.get('mmengine.CheckpointHook').__module__.startswith('mmengine.')
 
 
-@pytest.mark.parametrize(('kind', 'name', 'message'), [
-    ('MODELS', 'DHAFusoin', "DHAFusoin is not in the hybridcls::model registry. Did you mean 'DHAFusion'"),
-    ('MODELS', 'hybridcls.DHAFusoin', "Did you mean 'DHAFusion'"),
-    ('MODELS', 'imageclassifier', "Did you mean 'ImageClassifier'"),  # of a parent
-    ('MODELS', 'PKSampler', 'PKSampler is a data sampler, and was asked for as a model: is it under the right key'),
-    ('OPTIM_STAGES', 'Lookahed', "Did you mean 'Lookahead'"),
-    ('HOOKS', 'Quux', 'It knows .* names; a plugin of your own is found after custom_imports'),
-])
+@pytest.mark.parametrize(
+    ('kind', 'name', 'message'),
+    [
+        ('MODELS', 'DHAFusoin', "DHAFusoin is not in the hybridcls::model registry. Did you mean 'DHAFusion'"),
+        ('MODELS', 'hybridcls.DHAFusoin', "Did you mean 'DHAFusion'"),
+        ('MODELS', 'imageclassifier', "Did you mean 'ImageClassifier'"),  # of a parent
+        ('MODELS', 'PKSampler', 'PKSampler is a data sampler, and was asked for as a model: is it under the right key'),
+        ('OPTIM_STAGES', 'Lookahed', "Did you mean 'Lookahead'"),
+        ('HOOKS', 'Quux', 'It knows .* names; a plugin of your own is found after custom_imports'),
+    ],
+)
 def test_unknown_names(kind, name, message):
     for ask in (lambda known: known.get(name), lambda known: known.build(dict(type=name))):
         with pytest.raises(KeyError, match=message) as error:
@@ -80,8 +87,11 @@ def test_the_missing_import_of_a_plugin_of_ones_own(tmp_path, monkeypatch):
     folder = tmp_path / 'projects' / 'mine'
     folder.mkdir(parents=True)
     (folder / 'neck.py').write_text('import torch\n\n\nclass NeckOfMine(torch.nn.Module):\n    pass\n')
-    with pytest.raises(KeyError, match=r"A definition of NeckOfMine stands in .*neck.py:4, but it is not registered "
-                       r"here: add custom_imports = dict\(imports=\['projects.mine.neck'\]"):
+    with pytest.raises(
+        KeyError,
+        match=r'A definition of NeckOfMine stands in .*neck.py:4, but it is not registered '
+        r"here: add custom_imports = dict\(imports=\['projects.mine.neck'\]",
+    ):
         registry.MODELS.build(dict(type='NeckOfMine'))
 
 

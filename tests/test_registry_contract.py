@@ -1,4 +1,5 @@
 """What every plugin of ours must do: one table over all registries."""
+
 import inspect
 
 import pytest
@@ -68,8 +69,11 @@ def plugins():
     for constant in registries.__all__:
         registry = getattr(registries, constant)
         registry.import_from_location()
-        found += [(constant, name, cls) for name, cls in registry.module_dict.items()
-                  if cls.__module__.split('.')[0] == 'hybridcls']
+        found += [
+            (constant, name, cls)
+            for name, cls in registry.module_dict.items()
+            if cls.__module__.split('.')[0] == 'hybridcls'
+        ]
     return found
 
 

@@ -6,6 +6,7 @@
 ``save`` writes megabytes that PEFT reads, and what was trained beside the adapters. ``fold`` writes a checkpoint
 without LoRA, for the same config with ``model.backbone.lora_rank=0``. CONFIG is the one of the training.
 """
+
 import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,16 +21,20 @@ if TYPE_CHECKING:
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     from mmengine.config import DictAction
+
     parser = argparse.ArgumentParser(description='Save or fold the LoRA adapters of a checkpoint.')
     commands = parser.add_subparsers(dest='command', required=True)
-    for name, target, what in (('save', 'folder', 'folder for the adapters, one folder a stream in it'),
-                               ('fold', 'out', 'checkpoint to write, without adapters')):
+    for name, target, what in (
+        ('save', 'folder', 'folder for the adapters, one folder a stream in it'),
+        ('fold', 'out', 'checkpoint to write, without adapters'),
+    ):
         command = commands.add_parser(name)
         command.add_argument('config', help='config file of the training, with its lora_rank')
         command.add_argument('checkpoint', help='checkpoint file')
         command.add_argument(target, help=what)
-        command.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-                             help='override keys of the config')
+        command.add_argument(
+            '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='override keys of the config'
+        )
     return parser.parse_args(arguments)
 
 
@@ -43,6 +48,7 @@ def load(args: argparse.Namespace) -> tuple['nn.Module', dict[str, Any]]:
     from hybridcls.engine.transfer import state_dict_of
     from hybridcls.models.adapters import lora_layers
     from hybridcls.registry import MODELS
+
     cfg = load_config(args.config, args.cfg_options)
     if cfg.get('model') is None:
         raise ValueError(f'{args.config} has no model. Of a chain of phases take the config of the phase.')
@@ -50,15 +56,18 @@ def load(args: argparse.Namespace) -> tuple['nn.Module', dict[str, Any]]:
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         model = MODELS.build(cfg.model).eval()
     if not lora_layers(model):
-        raise ValueError(f'{args.config}: no layer of the model is adapted. Give the config of the training, with its '
-                         'lora_rank (--cfg-options model.backbone.lora_rank=8).')
+        raise ValueError(
+            f'{args.config}: no layer of the model is adapted. Give the config of the training, with its '
+            'lora_rank (--cfg-options model.backbone.lora_rank=8).'
+        )
     checkpoint = CheckpointLoader.load_checkpoint(args.checkpoint, map_location='cpu')
     state = {name.removeprefix('module.'): value for name, value in state_dict_of(checkpoint).items()}
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        raise WeightMismatchError(f'{args.checkpoint} is not of the model of {args.config}: '
-                                  f'{str(error)[:600]}') from error
+        raise WeightMismatchError(
+            f'{args.checkpoint} is not of the model of {args.config}: {str(error)[:600]}'
+        ) from error
     return model, dict(checkpoint.get('meta') or {})
 
 
@@ -70,6 +79,7 @@ def main() -> None:
     check_file('adapters', 'checkpoint', args.checkpoint)
     model, meta = load(args)
     from hybridcls.models.adapters import fold_lora, save_adapters
+
     if args.command == 'save':
         for file in save_adapters(model, args.folder):
             print(f'{file}: {file.stat().st_size / 2**20:.2f} MiB')
@@ -79,12 +89,15 @@ def main() -> None:
     import torch
 
     from hybridcls.engine.checkpoint_files import write_whole
+
     folded = fold_lora(model)
     data = BytesIO()
     torch.save(dict(meta=meta, state_dict=model.state_dict()), data)
     write_whole(data.getvalue(), args.out)
-    print(f'{args.out}: the updates of {len(folded)} layers are in the weights, '
-          f'{Path(args.out).stat().st_size / 2**20:.2f} MiB. Use it with model.backbone.lora_rank=0.')
+    print(
+        f'{args.out}: the updates of {len(folded)} layers are in the weights, '
+        f'{Path(args.out).stat().st_size / 2**20:.2f} MiB. Use it with model.backbone.lora_rank=0.'
+    )
 
 
 if __name__ == '__main__':

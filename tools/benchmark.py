@@ -1,8 +1,9 @@
 """Measure what the parts of hybridcls cost, each against the plain alternative, interleaved, on this machine.
 
-    python tools/benchmark.py                 # lists the benchmarks
-    python tools/benchmark.py NAME [options]  # runs tools/benchmarks/NAME.py; --help shows its options
+python tools/benchmark.py                 # lists the benchmarks
+python tools/benchmark.py NAME [options]  # runs tools/benchmarks/NAME.py; --help shows its options
 """
+
 import ast
 import runpy
 import sys

@@ -7,6 +7,7 @@ The model of the config must have a plain vision transformer. It is timed on a b
 with the test set and the metrics of the config: whole, and with the number that was found. Where the config merges
 tokens itself, that is left out.
 """
+
 import argparse
 
 from hybridcls.checks import check_file, check_number
@@ -16,20 +17,27 @@ from hybridcls.command_line import run_tool
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     from mmengine.config import DictAction
+
     parser = argparse.ArgumentParser(description='Choose how many tokens to merge.')
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     wish = parser.add_mutually_exclusive_group(required=True)
     wish.add_argument('--speedup', type=float, help='time without merging over time with it, 1.3 for example')
     wish.add_argument('--target-ms', type=float, help='milliseconds that a batch may take')
-    parser.add_argument('--batch-size', type=int, default=8,
-                        help='images in the batch that is timed: as many as will come at a time')
-    parser.add_argument('--inflection', type=float, default=0.,
-                        help='-1: fall from 2 r tokens in the first block to 0 in the last; 1: rise; 0: r in each')
+    parser.add_argument(
+        '--batch-size', type=int, default=8, help='images in the batch that is timed: as many as will come at a time'
+    )
+    parser.add_argument(
+        '--inflection',
+        type=float,
+        default=0.0,
+        help='-1: fall from 2 r tokens in the first block to 0 in the last; 1: rise; 0: r in each',
+    )
     parser.add_argument('--rounds', type=int, default=9, help='timings of each candidate')
     parser.add_argument('--work-dir', help='folder for the log and the metrics')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-                        help='override keys of the config')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='override keys of the config'
+    )
     return parser.parse_args(arguments)
 
 
@@ -44,6 +52,7 @@ def main() -> None:
     from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_testing
     from hybridcls.models.adapters import add_token_merging, remove_token_merging
     from hybridcls.models.backbones import HybridBackbone
+
     cfg = prepare_testing(load_config(args.config, args.cfg_options), args.checkpoint, TrainOptions(), args.work_dir)
     # It would replace what is chosen here whenever a test begins.
     cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook.type.rsplit('.', 1)[-1] != 'TokenMergingHook']
@@ -52,7 +61,7 @@ def main() -> None:
     # Before the weights are loaded, as a test does it: the time depends on none, and a wish may be out of reach.
     data = runner.model.data_preprocessor(next(iter(runner.build_dataloader(cfg.test_dataloader))), False)
     images = data['inputs']
-    images = images.repeat(-(-args.batch_size // len(images)), 1, 1, 1)[:args.batch_size]
+    images = images.repeat(-(-args.batch_size // len(images)), 1, 1, 1)[: args.batch_size]
     target = None if args.target_ms is None else args.target_ms / 1e3
     choice = choose_merging(runner.model, images, args.speedup, target, args.rounds, args.inflection)
     whole = runner.test()
@@ -60,8 +69,10 @@ def main() -> None:
     merged = runner.test()
 
     print(f'\n{merging}')
-    print(f'r = {choice.r}: {choice.seconds * 1e3:.1f} ms for {len(images)} images, {choice.speedup:.2f} times as fast '
-          f'as without merging ({choice.whole_seconds * 1e3:.1f} ms)')
+    print(
+        f'r = {choice.r}: {choice.seconds * 1e3:.1f} ms for {len(images)} images, {choice.speedup:.2f} times as fast '
+        f'as without merging ({choice.whole_seconds * 1e3:.1f} ms)'
+    )
     print(f'{"":<24}{"r = 0":>12}{f"r = {choice.r}":>12}{"difference":>12}')
     for name, value in whole.items():
         if name in merged and isinstance(value, (int, float)) and not name.endswith('time'):
@@ -70,11 +81,15 @@ def main() -> None:
         print('\nIt is fast enough without merging: nothing to add to the config.')
         return
     ratio = f'dict({", ".join(f"{key}={value:g}" for key, value in choice.ratio.items())})'
-    print('\nTo merge in tests and validations only, on the weights as they are, add to the config\n'
-          f"  custom_hooks = [dict(type='TokenMergingHook', token_merging_ratio={ratio})]")
+    print(
+        '\nTo merge in tests and validations only, on the weights as they are, add to the config\n'
+        f"  custom_hooks = [dict(type='TokenMergingHook', token_merging_ratio={ratio})]"
+    )
     if isinstance(getattr(runner.model, 'backbone', None), HybridBackbone):
-        print('or, to merge always, in training and export too\n'
-              f'  model = dict(backbone=dict(token_merging_ratio={ratio}))')
+        print(
+            'or, to merge always, in training and export too\n'
+            f'  model = dict(backbone=dict(token_merging_ratio={ratio}))'
+        )
 
 
 if __name__ == '__main__':

@@ -1,8 +1,9 @@
 """Test a checkpoint with the model and the metrics of a config.
 
-    python tools/test.py configs/digits/adaface_hybrid.py work_dirs/adaface_hybrid/epoch_20.pth
-    bash tools/dist_test.sh CONFIG CHECKPOINT 8 --out predictions.pkl
+python tools/test.py configs/digits/adaface_hybrid.py work_dirs/adaface_hybrid/epoch_20.pth
+bash tools/dist_test.sh CONFIG CHECKPOINT 8 --out predictions.pkl
 """
+
 import argparse
 import os
 from collections.abc import Iterator
@@ -19,36 +20,54 @@ if TYPE_CHECKING:
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     from mmengine.config import DictAction
+
     parser = argparse.ArgumentParser(description='Test a checkpoint.')
     parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', nargs='?', help='checkpoint file; every weight of the model must be in it. (An '
-                        'EnsembleClassifier whose members name theirs needs none.)')
+    parser.add_argument(
+        'checkpoint',
+        nargs='?',
+        help='checkpoint file; every weight of the model must be in it. (An '
+        'EnsembleClassifier whose members name theirs needs none.)',
+    )
     parser.add_argument('--work-dir', help='folder for the log and the metrics')
     parser.add_argument('--out', metavar='FILE', help='write the results to FILE (.pkl; metrics also .json or .yml)')
-    parser.add_argument('--out-item', choices=['metrics', 'pred'],
-                        help='what to write to FILE: the metrics or, by default, the predictions')
-    parser.add_argument('--amp', action='store_true',
-                        help='mixed precision: float16 on CUDA, bfloat16 on the CPU')
-    parser.add_argument('--tta', action='store_true',
-                        help='join the predictions of several views of each image: those of tta_pipeline and tta_model '
-                        'of the config, or without them the image and its mirror image, by MixtureTTA')
+    parser.add_argument(
+        '--out-item',
+        choices=['metrics', 'pred'],
+        help='what to write to FILE: the metrics or, by default, the predictions',
+    )
+    parser.add_argument('--amp', action='store_true', help='mixed precision: float16 on CUDA, bfloat16 on the CPU')
+    parser.add_argument(
+        '--tta',
+        action='store_true',
+        help='join the predictions of several views of each image: those of tta_pipeline and tta_model '
+        'of the config, or without them the image and its mirror image, by MixtureTTA',
+    )
     parser.add_argument('--show', action='store_true', help='show the images with their predictions in a window')
     parser.add_argument('--show-dir', metavar='FOLDER', help='write the images with their predictions to FOLDER')
     parser.add_argument('--interval', type=int, default=1, help='show or write every n-th image')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds that each window is shown')
     parser.add_argument('--no-pin-memory', action='store_true', help='no pinned memory in dataloaders')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-                        help='override keys of the config: a.b.0.c=1, list=1,2 or "list=[(1,2),(3,4)]"')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
-                        help='who started the processes')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override keys of the config: a.b.0.c=1, list=1,2 or "list=[(1,2),(3,4)]"',
+    )
+    parser.add_argument(
+        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='who started the processes'
+    )
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by some launchers')
     parser.add_argument('--traceback', action='store_true', help='show where an error was raised')
     args = parser.parse_args(arguments)
     if args.out_item and not args.out:
         parser.error('--out-item needs --out FILE.')
     if args.out and args.out_item != 'metrics' and not args.out.endswith(('.pkl', '.pickle')):
-        parser.error(f'--out {args.out}: predictions are pickled, so the name must end in .pkl or .pickle '
-                     '(--out-item metrics can be written as .json).')
+        parser.error(
+            f'--out {args.out}: predictions are pickled, so the name must end in .pkl or .pickle '
+            '(--out-item metrics can be written as .json).'
+        )
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if args.traceback:
         os.environ[TRACEBACK_VARIABLE] = '1'
@@ -62,11 +81,13 @@ def use_tta(cfg: 'Config') -> None:
         raise ValueError('--tta: test_dataloader.dataset has no pipeline, so that there is nothing to make views with.')
     own = cfg.get('tta_pipeline')
     if own is not None and len(found) > 1:
-        raise ValueError(f'--tta: test_dataloader.dataset joins {len(found)} datasets, and tta_pipeline cannot stand '
-                         'for the pipelines of all. Leave it out: each image and its mirror image are the views then.')
+        raise ValueError(
+            f'--tta: test_dataloader.dataset joins {len(found)} datasets, and tta_pipeline cannot stand '
+            'for the pipelines of all. Leave it out: each image and its mirror image are the views then.'
+        )
     for dataset in found:
         pipeline = dataset.pipeline
-        views = [[dict(type='RandomFlip', prob=1.), dict(type='RandomFlip', prob=0.)], [deepcopy(pipeline[-1])]]
+        views = [[dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)], [deepcopy(pipeline[-1])]]
         dataset.pipeline = own or [*deepcopy(pipeline[:-1]), dict(type='TestTimeAug', transforms=views)]
     if cfg.get('tta_model') is None:
         cfg.tta_model = dict(type='MixtureTTA')
@@ -86,8 +107,10 @@ def show_predictions(cfg: 'Config', args: argparse.Namespace) -> None:
     """Switch on the hook that draws predictions."""
     hook = (cfg.get('default_hooks') or {}).get('visualization')
     if hook is None:
-        raise ValueError("--show-dir: the config has no default_hooks.visualization; add "
-                         "default_hooks = dict(visualization=dict(type='VisualizationHook')).")
+        raise ValueError(
+            '--show-dir: the config has no default_hooks.visualization; add '
+            "default_hooks = dict(visualization=dict(type='VisualizationHook'))."
+        )
     hook.update(enable=True, show=args.show, wait_time=args.wait_time, out_dir=args.show_dir, interval=args.interval)
 
 
@@ -99,11 +122,13 @@ def main() -> None:
     if args.checkpoint is not None and '://' not in args.checkpoint and not os.path.isdir(args.checkpoint):
         check_file('test', 'checkpoint', args.checkpoint)
     from hybridcls.engine import TrainOptions, build_runner, is_chain, load_config, prepare_testing
+
     cfg = load_config(args.config, args.cfg_options)
     if is_chain(cfg):
         configs = ', '.join(str(phase.config) for phase in cfg.phases)
-        raise ValueError(f'{args.config} is a chain of phases; test a checkpoint with the config of its phase: '
-                         f'{configs}.')
+        raise ValueError(
+            f'{args.config} is a chain of phases; test a checkpoint with the config of its phase: {configs}.'
+        )
     options = TrainOptions(amp=args.amp, pin_memory=not args.no_pin_memory, launcher=args.launcher)
     cfg = prepare_testing(cfg, args.checkpoint, options, args.work_dir)
     if args.show or args.show_dir:
@@ -113,11 +138,13 @@ def main() -> None:
     runner = build_runner(cfg)
     if args.out and args.out_item != 'metrics':
         from mmengine.evaluator import DumpResults
+
         runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
     metrics = runner.test()
     if args.out and args.out_item == 'metrics':
         from mmengine import dump
         from mmengine.dist import is_main_process
+
         if is_main_process():
             dump(metrics, args.out)
 

@@ -1,9 +1,10 @@
 """Train the model of a config, or one after another the phases of a chain.
 
-    python tools/train.py configs/digits/two_phase.py
-    python tools/train.py configs/hybrid/supcon_convnext_swin.py --amp --cfg-options img_size=256
-    bash tools/dist_train.sh configs/hybrid/supcon_convnext_swin.py 8
+python tools/train.py configs/digits/two_phase.py
+python tools/train.py configs/hybrid/supcon_convnext_swin.py --amp --cfg-options img_size=256
+bash tools/dist_train.sh configs/hybrid/supcon_convnext_swin.py 8
 """
+
 import argparse
 import os
 
@@ -14,26 +15,41 @@ from hybridcls.command_line import TRACEBACK_VARIABLE, run_tool
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     from mmengine.config import DictAction
+
     parser = argparse.ArgumentParser(description='Train a model, or the phases of a chain of configs.')
     parser.add_argument('config', help='config file; one that names `phases` runs them one after another')
     parser.add_argument('--work-dir', help='folder for checkpoints and logs; default: work_dirs/<name of the config>')
-    parser.add_argument('--resume', nargs='?', const='auto', metavar='CHECKPOINT',
-                        help='go on from the given checkpoint, or without one from the last whole checkpoint of the '
-                        'work dir if there is any. A chain goes on by itself; there it allows a phase that was '
-                        'interrupted to go on with a changed config')
-    parser.add_argument('--amp', action='store_true',
-                        help='mixed precision: float16 on CUDA, bfloat16 on the CPU')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='go on from the given checkpoint, or without one from the last whole checkpoint of the '
+        'work dir if there is any. A chain goes on by itself; there it allows a phase that was '
+        'interrupted to go on with a changed config',
+    )
+    parser.add_argument('--amp', action='store_true', help='mixed precision: float16 on CUDA, bfloat16 on the CPU')
     parser.add_argument('--no-validate', action='store_true', help='do not evaluate while training')
-    parser.add_argument('--auto-scale-lr', action='store_true',
-                        help='scale the learning rate by real batch size / auto_scale_lr.base_batch_size')
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate by real batch size / auto_scale_lr.base_batch_size',
+    )
     parser.add_argument('--no-pin-memory', action='store_true', help='no pinned memory in dataloaders')
-    parser.add_argument('--no-persistent-workers', action='store_true',
-                        help='end the workers of dataloaders after each epoch')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-                        help='override keys of the config: a.b.0.c=1, list=1,2 or "list=[(1,2),(3,4)]". For one phase '
-                        'of a chain phases.0.cfg_options.KEY=VALUE, for all cfg_options.KEY=VALUE')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
-                        help='who started the processes')
+    parser.add_argument(
+        '--no-persistent-workers', action='store_true', help='end the workers of dataloaders after each epoch'
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override keys of the config: a.b.0.c=1, list=1,2 or "list=[(1,2),(3,4)]". For one phase '
+        'of a chain phases.0.cfg_options.KEY=VALUE, for all cfg_options.KEY=VALUE',
+    )
+    parser.add_argument(
+        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='who started the processes'
+    )
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by some launchers')
     parser.add_argument('--traceback', action='store_true', help='show where an error was raised')
     args = parser.parse_args(arguments)
@@ -57,6 +73,7 @@ def main() -> None:
         run_chain,
         run_training,
     )
+
     cfg = load_config(args.config, args.cfg_options)
     options = TrainOptions(
         resume=args.resume,
@@ -65,7 +82,8 @@ def main() -> None:
         auto_scale_lr=args.auto_scale_lr,
         pin_memory=not args.no_pin_memory,
         persistent_workers=not args.no_persistent_workers,
-        launcher=args.launcher)
+        launcher=args.launcher,
+    )
     if is_chain(cfg):
         run_chain(cfg, options, args.work_dir)
         return

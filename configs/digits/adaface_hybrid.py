@@ -1,10 +1,13 @@
 """Phase 2 on the digits: an AdaFace head. Alone it starts from scratch; two_phase.py gives it the weights of phase 1.
 
-    python tools/train.py configs/digits/adaface_hybrid.py
+python tools/train.py configs/digits/adaface_hybrid.py
 """
+
 _base_ = [
-    '../_base_/models/hybrid_digits.py', '../_base_/datasets/digits.py', '../_base_/schedules/adamw_cosine_digits.py',
-    '../_base_/default_runtime.py'
+    '../_base_/models/hybrid_digits.py',
+    '../_base_/datasets/digits.py',
+    '../_base_/schedules/adamw_cosine_digits.py',
+    '../_base_/default_runtime.py',
 ]
 num_classes = 10
 model = dict(head=dict(type='AdaFaceHead', scale=16.0))  # 64 is meant for thousands of classes

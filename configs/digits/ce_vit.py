@@ -1,14 +1,16 @@
 """A plain vision transformer on the digits by cross entropy, alone: 64 tokens, which can merge.
 
-    python tools/train.py configs/digits/ce_vit.py
+python tools/train.py configs/digits/ce_vit.py
 """
+
 _base_ = './ce_hybrid.py'
 model = dict(
     backbone=dict(
         cnn=None,
-        vit=dict(
-            _delete_=True, model_name='vit_tiny_patch16_224', patch_size=4, embed_dim=96, depth=4, num_heads=3)),
-    neck=dict(_delete_=True, type='ConcatFusion', fusion_dim=96))
+        vit=dict(_delete_=True, model_name='vit_tiny_patch16_224', patch_size=4, embed_dim=96, depth=4, num_heads=3),
+    ),
+    neck=dict(_delete_=True, type='ConcatFusion', fusion_dim=96),
+)
 train_dataloader = dict(batch_size=32)
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
 param_scheduler = [

@@ -1,7 +1,8 @@
 """Both phases on the digits, one after the other: what tools/quickstart.sh runs.
 
-    python tools/train.py configs/digits/two_phase.py
+python tools/train.py configs/digits/two_phase.py
 """
+
 phases = [
     dict(name='supcon', config='supcon_hybrid.py'),
     dict(name='adaface', config='adaface_hybrid.py', cfg_options={'optim_wrapper.optimizer.lr': 1e-3}),

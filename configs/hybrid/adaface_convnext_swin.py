@@ -4,13 +4,17 @@
 Alone it starts from scratch; two_phase_convnext_swin.py gives it the weights of phase 1.
 Not trained yet: it awaits GPUs and a data set of its size.
 """
+
 _base_ = [
-    '../_base_/models/hybrid_convnext_swin.py', '../_base_/datasets/imagefolder.py',
-    '../_base_/schedules/adamw_cosine.py', '../_base_/default_runtime.py'
+    '../_base_/models/hybrid_convnext_swin.py',
+    '../_base_/datasets/imagefolder.py',
+    '../_base_/schedules/adamw_cosine.py',
+    '../_base_/default_runtime.py',
 ]
 model = dict(
     backbone=dict(use_cbam=True, token_learner_tokens=8),
-    head=dict(type='AdaFaceHead', margin=0.4, scale=64.0, h=0.333, t_alpha=0.01))
+    head=dict(type='AdaFaceHead', margin=0.4, scale=64.0, h=0.333, t_alpha=0.01),
+)
 optim_wrapper = dict(optimizer=dict(lr=2e-4))
 train_cfg = dict(max_epochs=30)
 default_hooks = dict(checkpoint=dict(save_best='accuracy/top1'))

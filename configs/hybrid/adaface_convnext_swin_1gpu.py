@@ -1,7 +1,8 @@
 """`adaface_convnext_swin.py` on one GPU: smaller batches, gradients of 32 of them for one update, as many images.
 
-    python tools/train.py configs/hybrid/adaface_convnext_swin_1gpu.py
+python tools/train.py configs/hybrid/adaface_convnext_swin_1gpu.py
 """
+
 _base_ = './adaface_convnext_swin.py'
 model = dict(backbone=dict(with_cp=True))  # activations are computed again instead of kept
 train_dataloader = dict(batch_size=32)

@@ -3,12 +3,16 @@
     bash tools/dist_train.sh configs/hybrid/ce_convnext_swin.py 8
 Not trained yet: it awaits GPUs and a data set of its size.
 """
+
 _base_ = [
-    '../_base_/models/hybrid_convnext_swin.py', '../_base_/datasets/imagefolder.py',
-    '../_base_/schedules/adamw_cosine.py', '../_base_/default_runtime.py'
+    '../_base_/models/hybrid_convnext_swin.py',
+    '../_base_/datasets/imagefolder.py',
+    '../_base_/schedules/adamw_cosine.py',
+    '../_base_/default_runtime.py',
 ]
 model = dict(
     backbone=dict(use_cbam=True, token_learner_tokens=8),
     head=dict(type='LinearHead', label_smoothing=0.1),
-    train_cfg=dict(augments=[dict(type='Mixup', alpha=0.8), dict(type='CutMix', alpha=1.0)]))
+    train_cfg=dict(augments=[dict(type='Mixup', alpha=0.8), dict(type='CutMix', alpha=1.0)]),
+)
 default_hooks = dict(checkpoint=dict(save_best='accuracy/top1'))

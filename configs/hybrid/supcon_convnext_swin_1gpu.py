@@ -5,6 +5,7 @@
 Gradient caching has the gradient of the whole batch in the memory of a small one, for one more forward pass; gradient
 accumulation would contrast only the images of each small batch.
 """
+
 _base_ = './supcon_convnext_swin.py'
 model = dict(grad_cache=dict(micro_batch=32))
 train_dataloader = dict(batch_size=512)

@@ -4,6 +4,7 @@
 Run it again after an interruption: finished phases are skipped, the other goes on. Options for all phases stand in
 cfg_options: --cfg-options cfg_options.data_root=/path/to/images.
 """
+
 phases = [
     dict(name='supcon', config='supcon_convnext_swin.py'),
     dict(name='adaface', config='adaface_convnext_swin.py', load='best'),

@@ -1,4 +1,5 @@
 """How the library is used from outside training: inference, export, benchmarks."""
+
 from .memory import peak_memory
 from .merging_choice import MergingChoice, choose_merging
 from .timing import Timing, interleaved_timings, timing_table

@@ -1,4 +1,5 @@
 """How much memory a computation takes at most."""
+
 from collections.abc import Callable
 from typing import Any, Optional, Union
 

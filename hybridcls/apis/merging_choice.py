@@ -1,4 +1,5 @@
 """How many tokens to merge for a wanted speed, on the machine that asks."""
+
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -24,11 +25,12 @@ class MergingChoice:
         speedup (float): Their ratio, the median over the rounds.
         inflection (float): Whether r rises or falls through the depth, as it was asked for.
     """
+
     r: int
     seconds: float
     whole_seconds: float
     speedup: float
-    inflection: float = 0.
+    inflection: float = 0.0
 
     @property
     def ratio(self) -> dict[str, Any]:
@@ -36,12 +38,14 @@ class MergingChoice:
         return dict(r=self.r, inflection=self.inflection) if self.inflection else dict(r=self.r)
 
 
-def choose_merging(model: nn.Module,
-                   images: Tensor,
-                   speedup: Optional[float] = None,
-                   target_seconds: Optional[float] = None,
-                   rounds: int = 9,
-                   inflection: float = 0.) -> MergingChoice:
+def choose_merging(
+    model: nn.Module,
+    images: Tensor,
+    speedup: Optional[float] = None,
+    target_seconds: Optional[float] = None,
+    rounds: int = 9,
+    inflection: float = 0.0,
+) -> MergingChoice:
     """Find the smallest number of merged tokens a block that makes a model as fast as wanted, here and now.
 
     Each candidate is timed against the model without merging, interleaved, in eval mode without gradients; of the
@@ -63,8 +67,9 @@ def choose_merging(model: nn.Module,
         ValueError: If not exactly one of the wishes is given, or merging as much as can be is not enough.
     """
     if (speedup is None) == (target_seconds is None):
-        raise ValueError(f'choose_merging: give speedup or target_seconds, one of them; they are {speedup} and '
-                         f'{target_seconds}.')
+        raise ValueError(
+            f'choose_merging: give speedup or target_seconds, one of them; they are {speedup} and {target_seconds}.'
+        )
     if speedup is not None:
         check_number('choose_merging', 'speedup', speedup, 1)
     else:
@@ -90,7 +95,8 @@ def choose_merging(model: nn.Module,
                     'fast as none at all, and '
                     f'{f"{speedup:.2f} times" if speedup is not None else f"{(target_seconds or 0) * 1e3:.1f} ms"} was '
                     'wanted. Wish for less, or take a smaller model or larger batches (in small ones finding alike '
-                    'tokens weighs more).')
+                    'tokens weighs more).'
+                )
             while high - low > 1:
                 middle = (low + high) // 2
                 timed[middle] = _time(model, images, middle, rounds, inflection)
@@ -118,7 +124,7 @@ def _time(model: Any, images: Tensor, r: int, rounds: int, inflection: float) ->
             merging.undo()
 
     timings: dict[str, Timing] = interleaved_timings(
-        dict(merged=merged, whole=lambda: model(images)), rounds=rounds, warmup=1)
+        dict(merged=merged, whole=lambda: model(images)), rounds=rounds, warmup=1
+    )
     # `whole` is measured relative to `merged`, round by round: its ratio is the speed-up.
-    return MergingChoice(r, timings['merged'].seconds, timings['whole'].seconds, timings['whole'].ratio,
-                         inflection)
+    return MergingChoice(r, timings['merged'].seconds, timings['whole'].seconds, timings['whole'].ratio, inflection)

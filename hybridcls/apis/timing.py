@@ -1,4 +1,5 @@
 """Time alternatives against each other on a machine that is not quiet: in turn, many times, by their medians."""
+
 import gc
 import statistics
 import time
@@ -23,16 +24,19 @@ class Timing:
             machine whose speed drifts disturbs less than the ratio of two medians.
         spread (tuple[float, float]): Lower and upper quartile of those ratios.
     """
+
     seconds: float
     ratio: float
     spread: tuple[float, float]
 
 
-def interleaved_timings(functions: Mapping[str, Callable[[], Any]],
-                        reference: Optional[str] = None,
-                        rounds: int = 11,
-                        warmup: int = 2,
-                        clock: Callable[[], float] = time.perf_counter) -> dict[str, Timing]:
+def interleaved_timings(
+    functions: Mapping[str, Callable[[], Any]],
+    reference: Optional[str] = None,
+    rounds: int = 11,
+    warmup: int = 2,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, Timing]:
     """Call the functions in turn, round by round, and compare each with the reference of the same round.
 
     Every second round goes through them backwards, so that none always follows the same other one. Work that a GPU
@@ -84,8 +88,10 @@ def timing_table(timings: Mapping[str, Timing], what: str = '') -> str:
     """Draw a table: name, median milliseconds, ratio to the reference and its quartiles."""
     width = max(len(name) for name in [*timings, what])
     lines = [f'{what:<{width}}  {"ms":>10}  {"ratio":>6}  quartiles']
-    lines += [f'{name:<{width}}  {t.seconds * 1e3:>10.2f}  {t.ratio:>6.3f}  {t.spread[0]:.3f} to {t.spread[1]:.3f}'
-              for name, t in timings.items()]
+    lines += [
+        f'{name:<{width}}  {t.seconds * 1e3:>10.2f}  {t.ratio:>6.3f}  {t.spread[0]:.3f} to {t.spread[1]:.3f}'
+        for name, t in timings.items()
+    ]
     return '\n'.join(lines)
 
 

@@ -1,4 +1,5 @@
 """Datasets, the transforms of their images, and the samplers that make batches of them."""
+
 from . import samplers, transforms
 from .annotation_file import number_labels, read_annotations
 from .digits import Digits

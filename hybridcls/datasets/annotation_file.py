@@ -1,4 +1,5 @@
 """Lists of images and labels: one image a line."""
+
 import csv
 import os
 from collections.abc import Sequence
@@ -35,23 +36,28 @@ def read_annotations(who: str, path: str, with_label: bool) -> list[tuple[int, s
     if path.lower().endswith('.csv'):
         rows = ((number, [cell.strip() for cell in row]) for number, row in enumerate(csv.reader(lines), 1))
     else:
-        rows = ((number, line.strip().rsplit(None, 1) if with_label else [line.strip()])
-                for number, line in enumerate(lines, 1))
+        rows = (
+            (number, line.strip().rsplit(None, 1) if with_label else [line.strip()])
+            for number, line in enumerate(lines, 1)
+        )
     for number, cells in rows:
         if not cells or not any(cells) or (not entries and path.endswith('.csv') and cells[0].lower() in _HEADINGS):
             continue
         if with_label and len(cells) < 2:
-            raise ValueError(f'{who}: line {number} of {os.path.abspath(path)} has no label: {cells[0]!r}. A line is '
-                             '"path label" ("path,label" in a .csv file); for images without labels set '
-                             'with_label=False.')
+            raise ValueError(
+                f'{who}: line {number} of {os.path.abspath(path)} has no label: {cells[0]!r}. A line is '
+                '"path label" ("path,label" in a .csv file); for images without labels set '
+                'with_label=False.'
+            )
         entries.append((number, cells[0], cells[1] if with_label else ''))
     if not entries:
         raise ValueError(f'{who}: {os.path.abspath(path)} lists no image.')
     return entries
 
 
-def number_labels(who: str, path: str, entries: Sequence[tuple[int, str, str]],
-                  classes: Optional[Sequence[str]]) -> tuple[list[int], tuple[str, ...]]:
+def number_labels(
+    who: str, path: str, entries: Sequence[tuple[int, str, str]], classes: Optional[Sequence[str]]
+) -> tuple[list[int], tuple[str, ...]]:
     """Turn the labels of a list into class numbers.
 
     Args:
@@ -85,8 +91,10 @@ def number_labels(who: str, path: str, entries: Sequence[tuple[int, str, str]],
     for (line, _, label), number in zip(entries, numbers, strict=True):
         label_number = number_of.get(label, number)
         if label_number is None or not 0 <= label_number < len(classes):
-            raise ValueError(f'{who}: line {line} of {os.path.abspath(path)} has the label {label!r}, which is neither '
-                             f'one of the {len(classes)} classes nor a number from 0 to {len(classes) - 1}.'
-                             f'{did_you_mean(label, classes)}')
+            raise ValueError(
+                f'{who}: line {line} of {os.path.abspath(path)} has the label {label!r}, which is neither '
+                f'one of the {len(classes)} classes nor a number from 0 to {len(classes) - 1}.'
+                f'{did_you_mean(label, classes)}'
+            )
         found.append(label_number)
     return found, tuple(classes)

@@ -1,4 +1,5 @@
 """The handwritten digits that scikit-learn bundles: real images that need no download."""
+
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Optional
@@ -45,12 +46,14 @@ class Digits(BaseDataset):
 
     METAINFO = {'classes': tuple(str(digit) for digit in range(10))}
 
-    def __init__(self,
-                 split: str = 'train',
-                 test_ratio: float = 0.2,
-                 split_seed: int = 0,
-                 digits: Optional[Sequence[int]] = None,
-                 **kwargs: Any) -> None:
+    def __init__(
+        self,
+        split: str = 'train',
+        test_ratio: float = 0.2,
+        split_seed: int = 0,
+        digits: Optional[Sequence[int]] = None,
+        **kwargs: Any,
+    ) -> None:
         check_choice('Digits', 'split', split, ('train', 'test'))
         check_number('Digits', 'test_ratio', test_ratio, 0, 1, low_open=True, high_open=True)
         check_number('Digits', 'split_seed', split_seed, 0, integer=True)
@@ -69,13 +72,16 @@ class Digits(BaseDataset):
     def load_data_list(self) -> list[dict]:
         """Return one dict per image of the split, in the order of the original file."""
         from sklearn.model_selection import train_test_split
+
         images, labels = _images_and_labels()
         train, test = train_test_split(
-            np.arange(len(labels)), test_size=self.test_ratio, random_state=self.split_seed, stratify=labels)
+            np.arange(len(labels)), test_size=self.test_ratio, random_state=self.split_seed, stratify=labels
+        )
         chosen = np.sort(train if self.split == 'train' else test)
         return [
             dict(img=images[index], img_shape=(8, 8), ori_shape=(8, 8), gt_label=self.digits.index(labels[index]))
-            for index in chosen if labels[index] in self.digits
+            for index in chosen
+            if labels[index] in self.digits
         ]
 
     def extra_repr(self) -> list[str]:
@@ -87,6 +93,7 @@ class Digits(BaseDataset):
 def _images_and_labels() -> tuple[np.ndarray, np.ndarray]:
     """All images, (1797, 8, 8, 3) uint8, and their labels, (1797,) int64. Parsing the file takes 0.1 s, so once."""
     from sklearn.datasets import load_digits
+
     data = load_digits()
     gray = np.rint(data.images * (255 / _BRIGHTEST)).astype(np.uint8)
     return np.repeat(gray[..., None], 3, axis=-1), data.target

@@ -1,4 +1,5 @@
 """Your own images: a folder of class folders, or a list of files."""
+
 import logging
 import os
 from collections.abc import Sequence
@@ -65,29 +66,39 @@ class ImageFolder(CustomDataset):
         UnreadableImageError: If an image cannot be read: its path, and why.
     """
 
-    def __init__(self,
-                 data_root: str = '',
-                 data_prefix: Union[str, dict] = '',
-                 ann_file: str = '',
-                 with_label: bool = True,
-                 extensions: Sequence[str] = EXTENSIONS,
-                 empty_classes: str = 'error',
-                 on_unreadable: str = 'error',
-                 verify: Optional[bool] = None,
-                 lazy_init: bool = False,
-                 **kwargs: Any) -> None:
+    def __init__(
+        self,
+        data_root: str = '',
+        data_prefix: Union[str, dict] = '',
+        ann_file: str = '',
+        with_label: bool = True,
+        extensions: Sequence[str] = EXTENSIONS,
+        empty_classes: str = 'error',
+        on_unreadable: str = 'error',
+        verify: Optional[bool] = None,
+        lazy_init: bool = False,
+        **kwargs: Any,
+    ) -> None:
         check_choice('ImageFolder', 'empty_classes', empty_classes, ('error', 'warn'))
         check_choice('ImageFolder', 'on_unreadable', on_unreadable, ('error', 'skip'))
         if not (data_root or data_prefix or ann_file):
-            raise ValueError('ImageFolder: no data_root is given. Set the top-level data_root of the config: '
-                             '--cfg-options data_root=/path/to/your/images')
+            raise ValueError(
+                'ImageFolder: no data_root is given. Set the top-level data_root of the config: '
+                '--cfg-options data_root=/path/to/your/images'
+            )
         self.empty_classes = empty_classes
         self.on_unreadable = on_unreadable
         self.verify = verify
         self._given_prefix = data_prefix
         super().__init__(
-            data_root=os.path.expanduser(data_root or ''), data_prefix=data_prefix, ann_file=ann_file,
-            with_label=with_label, extensions=extensions, lazy_init=lazy_init, **kwargs)
+            data_root=os.path.expanduser(data_root or ''),
+            data_prefix=data_prefix,
+            ann_file=ann_file,
+            with_label=with_label,
+            extensions=extensions,
+            lazy_init=lazy_init,
+            **kwargs,
+        )
 
     def load_data_list(self) -> list[dict]:
         """Return ``img_path``, ``gt_label`` (with labels) and ``file_number`` of each image."""
@@ -115,12 +126,19 @@ class ImageFolder(CustomDataset):
         if named and (not skips or len(named) == len(self.data_list)):
             more = f'\n  ... and {len(named) - _MOST_NAMED} more' if len(named) > _MOST_NAMED else ''
             raise UnreadableImageError(
-                f'ImageFolder: {len(named)} of {len(self.data_list)} images cannot be read:\n  ' +
-                '\n  '.join(named[:_MOST_NAMED]) + more + '\nDelete or replace them' +
-                ("." if skips else ", or set on_unreadable='skip' to leave them out."))
+                f'ImageFolder: {len(named)} of {len(self.data_list)} images cannot be read:\n  '
+                + '\n  '.join(named[:_MOST_NAMED])
+                + more
+                + '\nDelete or replace them'
+                + ('.' if skips else ", or set on_unreadable='skip' to leave them out.")
+            )
         if named:
-            print_log(f'ImageFolder: {len(named)} of {len(self.data_list)} images cannot be read and are left out:\n  '
-                      + '\n  '.join(named), logger='current', level=logging.WARNING)
+            print_log(
+                f'ImageFolder: {len(named)} of {len(self.data_list)} images cannot be read and are left out:\n  '
+                + '\n  '.join(named),
+                logger='current',
+                level=logging.WARNING,
+            )
         kept = [info for info, error in zip(self.data_list, problems, strict=True) if error is None]
         if self.with_label:
             lost = {info['gt_label'] for info in self.data_list} - {info['gt_label'] for info in kept}
@@ -151,12 +169,17 @@ class ImageFolder(CustomDataset):
         said = f'ImageFolder: cannot read {problem.path}: {problem.reason}'
         if self.on_unreadable == 'error':
             raise UnreadableImageError(
-                f"{said} Delete or replace it, or set on_unreadable='skip' in this dataset.", problem.path,
-                problem.reason) from problem
+                f"{said} Delete or replace it, or set on_unreadable='skip' in this dataset.",
+                problem.path,
+                problem.reason,
+            ) from problem
         if self.test_mode:
             raise UnreadableImageError(
                 f'{said} A test cannot put another image in its place: leave verify at its default, so that '
-                'unreadable files are left out from the start.', problem.path, problem.reason) from problem
+                'unreadable files are left out from the start.',
+                problem.path,
+                problem.reason,
+            ) from problem
         self._unreadable[number] = True
         # An error of the data, and mmengine shows nothing less of processes other than the first.
         print_log(f'{said} Another image of its class takes its place.', logger='current', level=logging.ERROR)
@@ -184,21 +207,31 @@ class ImageFolder(CustomDataset):
     def check_folder(self) -> None:
         """Raise a FileNotFoundError if the folder or the list is not there."""
         if self.ann_file and isinstance(get_file_backend(self.ann_file), LocalBackend):
-            check_file('ImageFolder', 'ann_file', self.ann_file,
-                       "Set this dataset's ann_file, or the top-level data_root of the config if the list lies there.")
+            check_file(
+                'ImageFolder',
+                'ann_file',
+                self.ann_file,
+                "Set this dataset's ann_file, or the top-level data_root of the config if the list lies there.",
+            )
         if isdir(self.img_prefix or '.'):
             return
-        said = (f'ImageFolder: the folder {os.path.abspath(self.img_prefix)} does not exist '
-                f'(data_root={self.data_root!r}, data_prefix={self._given_prefix!r}).')
+        said = (
+            f'ImageFolder: the folder {os.path.abspath(self.img_prefix)} does not exist '
+            f'(data_root={self.data_root!r}, data_prefix={self._given_prefix!r}).'
+        )
         if self.data_root and isdir(self.data_root):
             names = sorted(find_folders(self.data_root)[0])
             holds = f'holds the folders {", ".join(names[:_MOST_NAMED])}' if names else 'holds no folder'
             near = did_you_mean(os.path.basename(self.img_prefix), names)
-            raise FileNotFoundError(f"{said} {os.path.abspath(self.data_root)} is there and {holds}.{near} Set this "
-                                    "dataset's data_prefix to one of them, or the top-level data_root of the config to "
-                                    'another place.')
-        raise FileNotFoundError(f'{said} Set the top-level data_root of the config to where your images are: '
-                                '--cfg-options data_root=/path/to/your/images')
+            raise FileNotFoundError(
+                f'{said} {os.path.abspath(self.data_root)} is there and {holds}.{near} Set this '
+                "dataset's data_prefix to one of them, or the top-level data_root of the config to "
+                'another place.'
+            )
+        raise FileNotFoundError(
+            f'{said} Set the top-level data_root of the config to where your images are: '
+            '--cfg-options data_root=/path/to/your/images'
+        )
 
     def class_folders(self) -> list[str]:
         """Return the names of the class folders, in alphabetical order."""
@@ -226,11 +259,19 @@ class ImageFolder(CustomDataset):
             folders = self.class_folders()
             self.folder_to_idx = self._number_folders(folders)
             samples, _ = get_samples(self.img_prefix, self.folder_to_idx, self.is_valid_file)
-            advice = '' if folders else (' It has no class folders; for images without labels set with_label=False, '
-                                         'for a list of images set ann_file.')
+            advice = (
+                ''
+                if folders
+                else (
+                    ' It has no class folders; for images without labels set with_label=False, '
+                    'for a list of images set ann_file.'
+                )
+            )
         if not samples:
-            raise ValueError(f'ImageFolder: no image in {where}.{advice} Files count as images when they end in '
-                             f'{", ".join(sorted(self.extensions))}.')
+            raise ValueError(
+                f'ImageFolder: no image in {where}.{advice} Files count as images when they end in '
+                f'{", ".join(sorted(self.extensions))}.'
+            )
         if self.with_label:
             filled = {label for _, label in samples}
             self._check_empty([number for number in range(len(self.CLASSES)) if number not in filled], where)
@@ -245,9 +286,11 @@ class ImageFolder(CustomDataset):
         if len(folders) == len(classes) and not set(folders) & set(classes):
             return {name: number for number, name in enumerate(folders)}
         strange = sorted(set(folders) - set(classes))
-        raise ValueError(f'ImageFolder: {os.path.abspath(self.img_prefix)} has the folders {strange[:_MOST_NAMED]}, '
-                         f'which are not among the {len(classes)} classes.{did_you_mean(strange[0], classes)} '
-                         'Leave classes out to number the folders alphabetically.')
+        raise ValueError(
+            f'ImageFolder: {os.path.abspath(self.img_prefix)} has the folders {strange[:_MOST_NAMED]}, '
+            f'which are not among the {len(classes)} classes.{did_you_mean(strange[0], classes)} '
+            'Leave classes out to number the folders alphabetically.'
+        )
 
     def _check_empty(self, numbers: Sequence[int], where: str) -> None:
         if not numbers:

@@ -1,4 +1,5 @@
 """How it is trained: hooks, the update, and from a config file to a run of one or several phases."""
+
 from . import hooks, optim
 from .config import ConfigError, is_chain, load_config
 from .fsdp_strategy import FSDPStrategy
@@ -8,7 +9,20 @@ from .training import TrainOptions, build_runner, infer_num_classes, prepare_tes
 from .transfer import TransferReport, WeightMismatchError, transfer_weights
 
 __all__ = [
-    'ConfigError', 'FSDPStrategy', 'TrainOptions', 'TransferReport', 'WeightMismatchError', 'build_runner', 'hooks',
-    'infer_num_classes', 'is_chain', 'load_config', 'optim', 'prepare_testing', 'prepare_training', 'run_chain',
-    'run_training', 'transfer_weights'
+    'ConfigError',
+    'FSDPStrategy',
+    'TrainOptions',
+    'TransferReport',
+    'WeightMismatchError',
+    'build_runner',
+    'hooks',
+    'infer_num_classes',
+    'is_chain',
+    'load_config',
+    'optim',
+    'prepare_testing',
+    'prepare_training',
+    'run_chain',
+    'run_training',
+    'transfer_weights',
 ]

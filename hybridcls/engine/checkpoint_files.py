@@ -1,4 +1,5 @@
 """Checkpoint files that are whole or not there at all."""
+
 import os
 import re
 import zipfile
@@ -9,8 +10,12 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging import print_log
 
 __all__ = [
-    'WholeFileBackend', 'check_checkpoint', 'check_writable', 'is_whole_checkpoint', 'newest_whole_checkpoint',
-    'write_whole'
+    'WholeFileBackend',
+    'check_checkpoint',
+    'check_writable',
+    'is_whole_checkpoint',
+    'newest_whole_checkpoint',
+    'write_whole',
 ]
 
 _UNFINISHED = '.unfinished'
@@ -40,8 +45,9 @@ def write_whole(data: bytes, path: Union[str, Path]) -> None:
         os.replace(unfinished, path)
     except OSError as error:
         unfinished.unlink(missing_ok=True)
-        raise OSError(error.errno, f'{path} could not be written ({error.strerror}); '
-                      'whatever stood there before is untouched') from error
+        raise OSError(
+            error.errno, f'{path} could not be written ({error.strerror}); whatever stood there before is untouched'
+        ) from error
     _sync_folder(path.parent)
 
 
@@ -81,6 +87,7 @@ def is_whole_checkpoint(path: Union[str, Path]) -> bool:
     checksum. A folder (DeepSpeed writes those) is taken as it is.
     """
     import torch
+
     path = Path(path)
     if path.is_dir():
         return True
@@ -117,8 +124,13 @@ def newest_whole_checkpoint(work_dir: Union[str, Path]) -> Optional[str]:
         if last.name:
             candidates += [last, work_dir / last.name]
             folders.append(last.parent)
-    numbered = [(int(match.group(1)), path) for folder in folders if folder.is_dir() for path in folder.glob('*.pth')
-                if not path.name.startswith('best_') and (match := re.search(r'(\d+)\.pth$', path.name))]
+    numbered = [
+        (int(match.group(1)), path)
+        for folder in folders
+        if folder.is_dir()
+        for path in folder.glob('*.pth')
+        if not path.name.startswith('best_') and (match := re.search(r'(\d+)\.pth$', path.name))
+    ]
     candidates += [path for _, path in sorted(numbered, key=lambda entry: entry[0], reverse=True)]
     damaged: list[str] = []
     for path in dict.fromkeys(candidates):
@@ -132,8 +144,9 @@ def newest_whole_checkpoint(work_dir: Union[str, Path]) -> Optional[str]:
             return str(path)
         damaged.append(str(path))
     if damaged:
-        print_log(f'No whole checkpoint in {work_dir} (damaged: {", ".join(damaged)}): starting anew.', 'current',
-                  level=30)
+        print_log(
+            f'No whole checkpoint in {work_dir} (damaged: {", ".join(damaged)}): starting anew.', 'current', level=30
+        )
     return None
 
 
@@ -151,8 +164,9 @@ def check_writable(folder: Union[str, Path]) -> None:
         probe.write_bytes(b'')
         probe.unlink()
     except (FileExistsError, NotADirectoryError) as error:
-        raise NotADirectoryError(f'The work dir {str(folder)!r} cannot be used: {error.strerror} '
-                                 f'({error.filename}). {advice}') from error
+        raise NotADirectoryError(
+            f'The work dir {str(folder)!r} cannot be used: {error.strerror} ({error.filename}). {advice}'
+        ) from error
     except OSError as error:
         raise PermissionError(f'The work dir {str(folder)!r} cannot be written ({error.strerror}). {advice}') from error
 
@@ -167,8 +181,10 @@ def check_checkpoint(path: str) -> None:
         hint = f' In {folder} there are: {", ".join(there)}.' if there else ''
         raise FileNotFoundError(f'The checkpoint {path!r} does not exist.{hint}')
     if not is_whole_checkpoint(path) and (path.endswith('.pth') or not _may_be_pickled(path)):
-        raise ValueError(f'The checkpoint {path!r} is damaged or is none: torch cannot have written it whole. '
-                         'Take another one, or train again.')
+        raise ValueError(
+            f'The checkpoint {path!r} is damaged or is none: torch cannot have written it whole. '
+            'Take another one, or train again.'
+        )
 
 
 def _may_be_pickled(path: str) -> bool:

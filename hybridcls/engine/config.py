@@ -1,4 +1,5 @@
 """Read a config file: clear answers to what is wrong with it, and what is said once carried to every place."""
+
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -79,13 +80,15 @@ def _find(path: str) -> str:
         try:
             path = str(Path(get_installed_path(package), '.mim', 'configs', inside))
         except Exception as error:
-            raise FileNotFoundError(f'load_config: {path!r} asks for a config of the package {package!r}, '
-                                    'which is not installed.') from error
+            raise FileNotFoundError(
+                f'load_config: {path!r} asks for a config of the package {package!r}, which is not installed.'
+            ) from error
     if Path(path).is_dir():
         raise FileNotFoundError(f'load_config: {path!r} is a folder; name one config file in it.{near_files(path)}')
     if not Path(path).is_file():
-        raise FileNotFoundError(f'load_config: the config {path!r} does not exist '
-                                f'(looked for {Path(path).resolve()}).{near_files(path)}')
+        raise FileNotFoundError(
+            f'load_config: the config {path!r} does not exist (looked for {Path(path).resolve()}).{near_files(path)}'
+        )
     if Path(path).suffix not in _SUFFIXES:
         raise ConfigError(f'load_config: {path!r} is no config: its name should end in .py, .yml, .yaml or .json.')
     return path
@@ -102,8 +105,10 @@ def _read(file: str) -> Config:
         if base is None:
             raise ConfigError(f'load_config: {file} names a file that does not exist: {error}') from error
         names, missing = base
-        raise ConfigError(f'load_config: {names} names the base {str(missing)!r}, which does not exist '
-                          f'(looked for {missing.resolve()}).{near_files(str(missing))}') from error
+        raise ConfigError(
+            f'load_config: {names} names the base {str(missing)!r}, which does not exist '
+            f'(looked for {missing.resolve()}).{near_files(str(missing))}'
+        ) from error
     except ImportError as error:
         raise ConfigError(f'load_config: {file} needs a module that cannot be imported: {error}') from error
     except Exception as error:  # a config is code: whatever its lines raise ends here, with the file's name
@@ -137,8 +142,10 @@ def _merge(cfg: Config, options: dict[str, Any], file: str) -> None:
         cfg.merge_from_dict(deepcopy(options))  # mmengine takes `_delete_` out of what it merges
     except (KeyError, TypeError, IndexError, ValueError) as error:
         text = str(error.args[0]) if error.args else str(error)
-        raise ConfigError(f'--cfg-options {_misfit(cfg, options)}: does not fit {file}: {text}. A dotted key goes down '
-                          'one dict or list (by number) a dot, and a dict is replaced by a dict.') from error
+        raise ConfigError(
+            f'--cfg-options {_misfit(cfg, options)}: does not fit {file}: {text}. A dotted key goes down '
+            'one dict or list (by number) a dot, and a dict is replaced by a dict.'
+        ) from error
 
 
 def _import_custom(cfg: Config) -> None:
@@ -146,15 +153,19 @@ def _import_custom(cfg: Config) -> None:
     if not wanted:
         return
     if not isinstance(wanted, dict) or 'imports' not in wanted:
-        raise ConfigError(f'--cfg-options custom_imports={wanted!r} should be a dict of imports: '
-                          'custom_imports.imports=my_package.my_file')
+        raise ConfigError(
+            f'--cfg-options custom_imports={wanted!r} should be a dict of imports: '
+            'custom_imports.imports=my_package.my_file'
+        )
     check_known_keys('custom_imports', wanted, ('imports', 'allow_failed_imports'))
     try:
         import_modules_from_strings(**wanted)
     except (ImportError, TypeError) as error:
-        raise ConfigError(f'--cfg-options custom_imports.imports={wanted["imports"]!r} cannot be imported: {error}. '
-                          'Modules are looked for in the folder that the tool is started in, and in those of '
-                          'PYTHONPATH.') from error
+        raise ConfigError(
+            f'--cfg-options custom_imports.imports={wanted["imports"]!r} cannot be imported: {error}. '
+            'Modules are looked for in the folder that the tool is started in, and in those of '
+            'PYTHONPATH.'
+        ) from error
 
 
 def _misfit(cfg: Config, options: dict[str, Any]) -> str:

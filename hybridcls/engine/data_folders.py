@@ -1,4 +1,5 @@
 """Folders of images: found missing before anything is built, and numbered alike in training, validation and test."""
+
 from collections.abc import Iterator
 from typing import Any, Optional
 
@@ -44,8 +45,13 @@ def share_class_names(cfg: Config) -> None:
     if names is None:
         return
     for name, folder in folders:
-        if name != 'train_dataloader' and not folder.get('ann_file') and folder.get('with_label', True) \
-                and folder.get('classes') is None and 'classes' not in (folder.get('metainfo') or {}):
+        if (
+            name != 'train_dataloader'
+            and not folder.get('ann_file')
+            and folder.get('with_label', True)
+            and folder.get('classes') is None
+            and 'classes' not in (folder.get('metainfo') or {})
+        ):
             own = _class_folders(folder)
             if own is not None and own != names:
                 folder['classes'] = names
@@ -72,5 +78,6 @@ def _class_folders(folder: dict) -> Optional[list[str]]:
 def _look_at(folder: dict) -> Any:
     """Build the data set without its pipeline and without looking for images."""
     from hybridcls.datasets import ImageFolder
+
     settings = {key: value for key, value in folder.items() if key not in ('type', '_scope_', 'pipeline', 'indices')}
     return ImageFolder(**{**settings, 'lazy_init': True})

@@ -1,4 +1,5 @@
 """What a dataloader is given when its config does not say: depends on the machine, so it is no config's business."""
+
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,6 +29,7 @@ def fill_dataloader_defaults(cfg: Config) -> None:
     :func:`~hybridcls.engine.hooks.random_state_hook.seed_worker`.
     """
     import torch
+
     for name, dataloader in dataloaders_of(cfg):
         has_workers = (dataloader.get('num_workers') or 0) > 0
         dataloader.setdefault('pin_memory', torch.cuda.is_available())
@@ -60,6 +62,7 @@ def check_functions(name: str, dataloader: dict) -> None:
     from mmengine.registry import FUNCTIONS as MMENGINES
 
     from hybridcls.registry import FUNCTIONS
+
     for key in ('collate_fn', 'worker_init_fn'):
         function = dataloader.get(key)
         if not isinstance(function, dict):
@@ -69,8 +72,10 @@ def check_functions(name: str, dataloader: dict) -> None:
         kind = function['type']
         if isinstance(kind, str) and MMENGINES.get(kind) is None:
             FUNCTIONS.get(kind)  # says what is near, if there is none
-            raise ValueError(f'{name}.{key}.type={kind!r} is a function of hybridcls, and mmengine looks for functions '
-                             f"of other packages under their scope only. Write 'hybridcls.{kind}'.")
+            raise ValueError(
+                f'{name}.{key}.type={kind!r} is a function of hybridcls, and mmengine looks for functions '
+                f"of other packages under their scope only. Write 'hybridcls.{kind}'."
+            )
 
 
 def end_workers(runner: Any) -> None:
@@ -79,6 +84,7 @@ def end_workers(runner: Any) -> None:
     Left to the garbage collector, which may take the queues first, each of them is waited for five seconds.
     """
     from mmengine.runner.base_loop import BaseLoop
+
     for loop in (runner._train_loop, runner._val_loop, runner._test_loop):
         if isinstance(loop, BaseLoop):
             end_workers_of(loop.dataloader)

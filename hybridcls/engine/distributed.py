@@ -1,4 +1,5 @@
 """Start several processes where mmengine alone cannot: on machines without a GPU."""
+
 import inspect
 import os
 from typing import Optional
@@ -11,8 +12,7 @@ __all__ = ['local_process_count', 'prepare_distributed']
 _VARIABLES = {
     'pytorch': ('WORLD_SIZE', 'RANK', 'LOCAL_RANK', 'LOCAL_WORLD_SIZE'),
     'slurm': ('SLURM_NTASKS', 'SLURM_PROCID', 'SLURM_LOCALID', 'SLURM_NTASKS_PER_NODE'),
-    'mpi': ('OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_LOCAL_RANK',
-            'OMPI_COMM_WORLD_LOCAL_SIZE'),
+    'mpi': ('OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_LOCAL_RANK', 'OMPI_COMM_WORLD_LOCAL_SIZE'),
 }
 _HOW_TO_START = {
     'pytorch': 'bash tools/dist_train.sh CONFIG NUMBER_OF_PROCESSES (or torchrun)',
@@ -44,23 +44,30 @@ def prepare_distributed(cfg: Config, launcher: str) -> None:
     cfg.launcher = launcher
     if launcher == 'none':
         if os.environ.get('TORCHELASTIC_RUN_ID') and int(os.environ.get('WORLD_SIZE', '1')) > 1:
-            raise RuntimeError(f'torchrun started {os.environ["WORLD_SIZE"]} processes, and each would train alone '
-                               'into the same folder: add --launcher pytorch.')
+            raise RuntimeError(
+                f'torchrun started {os.environ["WORLD_SIZE"]} processes, and each would train alone '
+                'into the same folder: add --launcher pytorch.'
+            )
         return
     world, rank, local_rank, _ = _VARIABLES[launcher]
     missing = [name for name in (world, rank) if name not in os.environ]
     if missing:
-        raise RuntimeError(f'--launcher {launcher}: the environment variable {missing[0]} is not set, so this process '
-                           f'was not started by it. Start it with {_HOW_TO_START[launcher]}, or leave --launcher out.')
+        raise RuntimeError(
+            f'--launcher {launcher}: the environment variable {missing[0]} is not set, so this process '
+            f'was not started by it. Start it with {_HOW_TO_START[launcher]}, or leave --launcher out.'
+        )
     import torch
     import torch.distributed as dist
+
     _synchronise_batchnorm(cfg, torch.cuda.is_available())
     if torch.cuda.is_available():
         count, gpus = local_process_count(launcher), torch.cuda.device_count()
         if count is not None and count > gpus:
-            raise RuntimeError(f'{count} processes were asked for, but this machine shows {gpus} '
-                               f'GPU{"s" if gpus != 1 else ""} (CUDA_VISIBLE_DEVICES='
-                               f'{os.environ.get("CUDA_VISIBLE_DEVICES", "not set")}): ask for at most {gpus}.')
+            raise RuntimeError(
+                f'{count} processes were asked for, but this machine shows {gpus} '
+                f'GPU{"s" if gpus != 1 else ""} (CUDA_VISIBLE_DEVICES='
+                f'{os.environ.get("CUDA_VISIBLE_DEVICES", "not set")}): ask for at most {gpus}.'
+            )
         return
     if not dist.is_initialized():
         os.environ.setdefault('WORLD_SIZE', os.environ[world])
@@ -84,8 +91,10 @@ def _synchronise_batchnorm(cfg: Config, has_gpus: bool) -> None:
     if cfg.get('sync_bn') is None:
         return
     if not has_gpus:
-        raise RuntimeError(f"sync_bn={cfg.sync_bn!r}: torch synchronises BatchNorm only on GPUs, and there is none. "
-                           'Leave it out: --cfg-options sync_bn=None.')
+        raise RuntimeError(
+            f'sync_bn={cfg.sync_bn!r}: torch synchronises BatchNorm only on GPUs, and there is none. '
+            'Leave it out: --cfg-options sync_bn=None.'
+        )
     model = cfg.get('model') or {}
     if str(model.get('type')).rsplit('.', 1)[-1] == 'HybridClassifier' and cfg.sync_bn == 'torch':
         model['sync_bn'], cfg.sync_bn = True, None

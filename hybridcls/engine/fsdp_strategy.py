@@ -1,4 +1,5 @@
 """mmengine's FSDPStrategy, so that it can resume with today's torch."""
+
 from mmengine._strategy import FSDPStrategy as _FSDPStrategy
 from torch.distributed.fsdp import FullyShardedDataParallel
 
@@ -20,4 +21,5 @@ class FSDPStrategy(_FSDPStrategy):
     def load_optim_state_dict(self, state_dict: dict) -> None:
         """Shard a state that was gathered, and load it."""
         self.optim_wrapper.load_state_dict(
-            FullyShardedDataParallel.optim_state_dict_to_load(self.model, self.optim_wrapper.optimizer, state_dict))
+            FullyShardedDataParallel.optim_state_dict_to_load(self.model, self.optim_wrapper.optimizer, state_dict)
+        )

@@ -1,4 +1,5 @@
 """A config that counts epochs, of which somebody asks for iterations: ``train_cfg.by_epoch=False``."""
+
 import logging
 from typing import Any
 
@@ -28,8 +29,10 @@ def count_iterations(cfg: Config) -> None:
     by_epoch = loop.get('by_epoch', 'max_iters' not in loop or 'max_epochs' in loop)
     total = 'max_epochs' if by_epoch else 'max_iters'
     if loop.get('type') is None and loop.get(total) is None:
-        raise ConfigError(f'train_cfg: by_epoch={by_epoch}, and {total} is not said: --cfg-options '
-                          f'train_cfg.{total}={100 if by_epoch else 10000}')
+        raise ConfigError(
+            f'train_cfg: by_epoch={by_epoch}, and {total} is not said: --cfg-options '
+            f'train_cfg.{total}={100 if by_epoch else 10000}'
+        )
     if loop.get(total) is not None:
         check_number('train_cfg', total, loop[total], 1, integer=True)
     if by_epoch or loop.get('type') is not None:
@@ -42,9 +45,12 @@ def count_iterations(cfg: Config) -> None:
     if 'logger' in hooks:
         hooks['logger'].setdefault('log_metric_by_epoch', False)
     cfg.log_processor = {**(cfg.get('log_processor') or {}), 'by_epoch': False}
-    print_log(f'The training counts iterations ({loop["max_iters"]}): schedules in epochs are stretched to them, and '
-              f'every {loop.get("val_interval", 1000)} (train_cfg.val_interval) it validates and saves.',
-              logger='current', level=logging.WARNING)
+    print_log(
+        f'The training counts iterations ({loop["max_iters"]}): schedules in epochs are stretched to them, and '
+        f'every {loop.get("val_interval", 1000)} (train_cfg.val_interval) it validates and saves.',
+        logger='current',
+        level=logging.WARNING,
+    )
 
 
 def _rescale(schedulers: Any, epochs: Any, iterations: int) -> None:
@@ -56,8 +62,10 @@ def _rescale(schedulers: Any, epochs: Any, iterations: int) -> None:
         if not isinstance(scheduler, dict) or not scheduler.get('by_epoch', True):
             continue
         if not epochs:
-            raise ConfigError(f'param_scheduler.{number} counts epochs, and the training counts iterations. Give it '
-                              'by_epoch=False, with begin and end in iterations.')
+            raise ConfigError(
+                f'param_scheduler.{number} counts epochs, and the training counts iterations. Give it '
+                'by_epoch=False, with begin and end in iterations.'
+            )
         scheduler.pop('convert_to_iter_based', None)
         scheduler['by_epoch'] = False
         for key in ('begin', 'end', 'T_max'):

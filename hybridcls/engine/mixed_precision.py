@@ -1,4 +1,5 @@
 """``--amp``: mixed precision for whichever optimizer wrapper a config has, on CUDA and on the CPU."""
+
 from mmengine.config import Config
 
 __all__ = ['use_mixed_precision']
@@ -18,6 +19,7 @@ def use_mixed_precision(cfg: Config) -> None:
         ValueError: If the config does not train, or its wrapper is one whose precision we do not know how to set.
     """
     import torch
+
     wrapper = cfg.get('optim_wrapper')
     if wrapper is None:
         raise ValueError('--amp: the config has no optim_wrapper, so there is nothing to train in mixed precision.')
@@ -35,5 +37,7 @@ def use_mixed_precision(cfg: Config) -> None:
         wrapper['type'] = 'ComposedOptimWrapper'
         wrapper['amp'] = amp
     else:
-        raise ValueError(f'--amp: optim_wrapper.type={name!r} is not one whose precision this option can set. '
-                         f'It knows OptimWrapper, AmpOptimWrapper and {", ".join(_WITH_AMP)}.')
+        raise ValueError(
+            f'--amp: optim_wrapper.type={name!r} is not one whose precision this option can set. '
+            f'It knows OptimWrapper, AmpOptimWrapper and {", ".join(_WITH_AMP)}.'
+        )

@@ -1,4 +1,5 @@
 """What a chain of phases asks for: its entries, checked, with the options that reach each of them."""
+
 import os
 import re
 from typing import Any, Optional
@@ -50,8 +51,10 @@ class Phase:
         if self.load is not None and not self.load.endswith('.pth') and '://' not in self.load:
             check_choice(who, 'load', self.load, ['best', 'last'])
             if number == 1:
-                raise ConfigError(f'{who}: load={self.load!r} asks for a checkpoint of the phase before, but this is '
-                                  'the first phase. Name the path of a checkpoint, or leave load out.')
+                raise ConfigError(
+                    f'{who}: load={self.load!r} asks for a checkpoint of the phase before, but this is '
+                    'the first phase. Name the path of a checkpoint, or leave load out.'
+                )
         self.transfer = entry.get('transfer', list(PARTS))
         self.test = entry.get('test', is_last)
         said = {key: chain[key] for key in SAID_ONCE if chain.get(key) is not None}
@@ -71,9 +74,11 @@ def read_phases(chain: Config) -> list[Phase]:
     """
     for key in chain:
         if key not in _CHAIN_KEYS:
-            raise ConfigError(f'{chain.filename}: the key {key!r} has no meaning in a chain of phases. For one phase '
-                              f'say phases.0.cfg_options.{key}=..., for all of them cfg_options.{key}=.... '
-                              f'A chain knows: {", ".join(_CHAIN_KEYS)}.')
+            raise ConfigError(
+                f'{chain.filename}: the key {key!r} has no meaning in a chain of phases. For one phase '
+                f'say phases.0.cfg_options.{key}=..., for all of them cfg_options.{key}=.... '
+                f'A chain knows: {", ".join(_CHAIN_KEYS)}.'
+            )
     if not isinstance(chain.phases, (list, tuple)) or not chain.phases:
         raise ConfigError(f'{chain.filename}: phases is {chain.phases!r}; it should list dicts with name and config.')
     number = len(chain.phases)

@@ -1,4 +1,5 @@
 """What a phase leaves behind: with which config it ran, and once it is finished, what came out."""
+
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
@@ -15,8 +16,19 @@ FINISHED, RUNNING = 'phase.json', 'phase.running.json'
 
 # They say where and on what machine a phase runs, not what it learns.
 _MACHINE_KEYS = {
-    'work_dir', 'launcher', 'load_from', 'resume', 'log_level', 'env_cfg', 'model_wrapper_cfg', 'visualizer',
-    'vis_backends', 'log_processor', 'experiment_name', 'phases', 'filename'
+    'work_dir',
+    'launcher',
+    'load_from',
+    'resume',
+    'log_level',
+    'env_cfg',
+    'model_wrapper_cfg',
+    'visualizer',
+    'vis_backends',
+    'log_processor',
+    'experiment_name',
+    'phases',
+    'filename',
 }
 _MACHINE_KEYS_ANYWHERE = {'pin_memory', 'persistent_workers', 'num_workers', 'prefetch_factor', 'worker_init_fn'}
 
@@ -37,12 +49,13 @@ class PhaseRecord:
         after (str, optional): Identity of the record of the phase before: what this one started from.
         identity (str): Tells this training from another one with the same config.
     """
+
     name: str
     fingerprint: str
     facts: dict[str, str]
     checkpoints: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
-    seconds: float = 0.
+    seconds: float = 0.0
     after: Optional[str] = None
     identity: str = ''
 
@@ -66,8 +79,10 @@ class PhaseRecord:
         try:
             return cls(**json.loads(path.read_text(encoding='utf8')))
         except (ValueError, TypeError) as error:
-            raise ValueError(f'{path} is not a record of a phase ({error}). If the phase shall be trained anew, remove '
-                             f'the folder {folder}.') from error
+            raise ValueError(
+                f'{path} is not a record of a phase ({error}). If the phase shall be trained anew, remove '
+                f'the folder {folder}.'
+            ) from error
 
 
 def config_facts(cfg: Config) -> dict[str, str]:

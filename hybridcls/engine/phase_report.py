@@ -1,4 +1,5 @@
 """The short table at the end of a chain: what each phase reached, how long it took, and where things are."""
+
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Union
@@ -30,8 +31,10 @@ def phase_table(work_dir: Union[str, Path], records: Sequence[PhaseRecord]) -> s
     """
     work_dir = Path(work_dir)
     rows = [('phase', 'seconds', 'result')]
-    rows += [(f'{number} {record.name}', f'{record.seconds:.1f}', _result(record.metrics))
-             for number, record in enumerate(records, 1)]
+    rows += [
+        (f'{number} {record.name}', f'{record.seconds:.1f}', _result(record.metrics))
+        for number, record in enumerate(records, 1)
+    ]
     if len(records) > 1:
         rows.append(('together', f'{sum(record.seconds for record in records):.1f}', ''))
     first, second = max(len(row[0]) for row in rows), max(len(row[1]) for row in rows)
@@ -53,7 +56,8 @@ def _result(metrics: dict[str, float]) -> str:
         names = [name for name in metrics if name.startswith(kind) and 'time' not in name]
         names.sort(key=lambda name: 'loss' in name)
         if names:
-            shown = [f'{name.removeprefix(kind)} {metrics[name]:.{2 if "loss" not in name else 4}f}'
-                     for name in names[:4]]
+            shown = [
+                f'{name.removeprefix(kind)} {metrics[name]:.{2 if "loss" not in name else 4}f}' for name in names[:4]
+            ]
             return f'{", ".join(shown)} ({label})'
     return 'not validated'

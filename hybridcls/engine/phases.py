@@ -7,6 +7,7 @@ A chain is a config with the key ``phases``::
         dict(name='adaface', config='adaface_convnext_swin.py', load='best', cfg_options=dict(img_size=192)),
     ]
 """
+
 import os
 import time
 import uuid
@@ -31,9 +32,9 @@ from .training import TrainOptions, build_runner, choose_work_dir, prepare_testi
 __all__ = ['run_chain']
 
 
-def run_chain(chain: Config,
-              options: Optional[TrainOptions] = None,
-              work_dir: Optional[str] = None) -> list[PhaseRecord]:
+def run_chain(
+    chain: Config, options: Optional[TrainOptions] = None, work_dir: Optional[str] = None
+) -> list[PhaseRecord]:
     """Run the phases of a chain, each in its own folder below the work dir, and print what came out.
 
     A phase that is finished is not run again, one that was interrupted goes on from its last checkpoint. All phases
@@ -54,8 +55,10 @@ def run_chain(chain: Config,
     """
     options = options or TrainOptions()
     if options.resume not in (None, 'auto'):
-        raise ValueError(f'--resume {options.resume}: a chain goes on by itself from the phase that was interrupted. '
-                         "To start a phase from a checkpoint, set phases.N.load='PATH'.")
+        raise ValueError(
+            f'--resume {options.resume}: a chain goes on by itself from the phase that was interrupted. '
+            "To start a phase from a checkpoint, set phases.N.load='PATH'."
+        )
     phases = read_phases(chain)
     cfgs = [load_config(phase.config, phase.options) for phase in phases]  # all mistakes come to light before hour one
     for phase in phases:
@@ -74,8 +77,14 @@ def run_chain(chain: Config,
     return records
 
 
-def _run_phase(phase: Phase, cfg: Config, work_dir: Path, options: TrainOptions, before: Optional[PhaseRecord],
-               number_of_phases: int) -> PhaseRecord:
+def _run_phase(
+    phase: Phase,
+    cfg: Config,
+    work_dir: Path,
+    options: TrainOptions,
+    before: Optional[PhaseRecord],
+    number_of_phases: int,
+) -> PhaseRecord:
     folder = work_dir / phase.folder_name
     record, finished = _shared(lambda: _look_up(phase, cfg, folder, options, before))
     head = f'Phase {phase.number} of {number_of_phases}, {phase.name}'
@@ -116,14 +125,22 @@ def _run_phase(phase: Phase, cfg: Config, work_dir: Path, options: TrainOptions,
     return record
 
 
-def _look_up(phase: Phase, cfg: Config, folder: Path, options: TrainOptions,
-             before: Optional[PhaseRecord]) -> tuple[PhaseRecord, bool]:
+def _look_up(
+    phase: Phase, cfg: Config, folder: Path, options: TrainOptions, before: Optional[PhaseRecord]
+) -> tuple[PhaseRecord, bool]:
     """Return the phase's record and whether it is finished; refuse a folder that belongs to another config."""
     facts = config_facts(cfg)
-    facts.update({'phase.transfer': repr(phase.transfer), 'phase.load': repr(phase.load),
-                  'phase.amp': repr(options.amp), 'phase.auto_scale_lr': repr(options.auto_scale_lr)})
-    new = PhaseRecord(phase.name, fingerprint(facts), facts, after=before.identity if before else None,
-                      identity=uuid.uuid4().hex[:12])
+    facts.update(
+        {
+            'phase.transfer': repr(phase.transfer),
+            'phase.load': repr(phase.load),
+            'phase.amp': repr(options.amp),
+            'phase.auto_scale_lr': repr(options.auto_scale_lr),
+        }
+    )
+    new = PhaseRecord(
+        phase.name, fingerprint(facts), facts, after=before.identity if before else None, identity=uuid.uuid4().hex[:12]
+    )
     anew = f'remove the folder {folder} to train it anew, or choose another --work-dir'
     for finished in (True, False):
         old = PhaseRecord.read(folder, finished)
@@ -131,14 +148,18 @@ def _look_up(phase: Phase, cfg: Config, folder: Path, options: TrainOptions,
             continue
         state = 'finished' if finished else 'begun'
         if old.after != new.after:
-            raise ValueError(f'Phase {phase.name} was {state} after another training of the phase before it, which has '
-                             f'been run again since: {anew}.')
+            raise ValueError(
+                f'Phase {phase.name} was {state} after another training of the phase before it, which has '
+                f'been run again since: {anew}.'
+            )
         if old.fingerprint != new.fingerprint:
             change = differing_keys(old.facts, facts)
             if finished or options.resume is None:
                 also = '' if finished else ', or add --resume to let it go on with the new config'
-                raise ValueError(f'Phase {phase.name} was {state} with another config. What differs: {change}. '
-                                 f'Take the old values back, {anew}{also}.')
+                raise ValueError(
+                    f'Phase {phase.name} was {state} with another config. What differs: {change}. '
+                    f'Take the old values back, {anew}{also}.'
+                )
             _say(f'Phase {phase.name} goes on with a changed config: {change}.')
         if finished:
             return old, True
@@ -146,8 +167,9 @@ def _look_up(phase: Phase, cfg: Config, folder: Path, options: TrainOptions,
         new.write(folder, finished=False)
         return new, False
     if newest_whole_checkpoint(folder) is not None:
-        raise ValueError(f'{folder} holds checkpoints, but no record of phase {phase.name}: they are of another '
-                         f'training; {anew}.')
+        raise ValueError(
+            f'{folder} holds checkpoints, but no record of phase {phase.name}: they are of another training; {anew}.'
+        )
     folder.mkdir(parents=True, exist_ok=True)
     new.write(folder, finished=False)
     return new, False
@@ -159,10 +181,14 @@ def _start_of(phase: Phase, work_dir: Path, before: Optional[PhaseRecord]) -> Op
         return phase.load
     folder = work_dir / f'{phase.number - 1}_{before.name}'
     if phase.load not in before.checkpoints:
-        advice = ('Set default_hooks.checkpoint.save_best in its config, or load=\'last\' here.'
-                  if phase.load == 'best' else 'Its CheckpointHook saves none: set default_hooks.checkpoint.interval.')
-        raise ValueError(f'Phase {phase.name}: load={phase.load!r}, but phase {before.name} kept no such checkpoint. '
-                         f'{advice}')
+        advice = (
+            "Set default_hooks.checkpoint.save_best in its config, or load='last' here."
+            if phase.load == 'best'
+            else 'Its CheckpointHook saves none: set default_hooks.checkpoint.interval.'
+        )
+        raise ValueError(
+            f'Phase {phase.name}: load={phase.load!r}, but phase {before.name} kept no such checkpoint. {advice}'
+        )
     path = str(folder / before.checkpoints[phase.load])
     check_checkpoint(path)
     return path
@@ -176,8 +202,11 @@ def _outcome(runner: Any, folder: Path) -> tuple[dict[str, str], dict[str, float
         path = info.get(f'{kind}_ckpt')
         if path:
             checkpoints[kind] = os.path.relpath(path, folder)
-    metrics = {name: float(buffer.current()) for name, buffer in runner.message_hub.log_scalars.items()
-               if name.startswith('val/') and 'time' not in name}
+    metrics = {
+        name: float(buffer.current())
+        for name, buffer in runner.message_hub.log_scalars.items()
+        if name.startswith('val/') and 'time' not in name
+    }
     if 'best_score' in info:
         metrics['best/score'] = float(info['best_score'])
     return checkpoints, metrics
@@ -205,6 +234,7 @@ def _start_group(cfg: Config, launcher: str) -> None:
     """Start the group of processes now, where mmengine's first Runner would: decisions are shared before that."""
     from mmengine.dist import init_dist, is_distributed
     from mmengine.utils.dl_utils import set_multi_processing
+
     if launcher == 'none' or is_distributed():
         return
     env = cfg.get('env_cfg') or {}

@@ -1,4 +1,5 @@
 """Several Runners one after another in one process, without one finding the other's logger or message hub."""
+
 import gc
 import logging
 from collections.abc import Iterator
@@ -62,5 +63,6 @@ def _close(instance: ManagerMixin) -> None:
 
 def _free_device_memory() -> None:
     import torch
+
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

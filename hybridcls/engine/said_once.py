@@ -1,4 +1,5 @@
 """What a config says once, at the top level, is carried to every place that needs it."""
+
 import ast
 import inspect
 from collections.abc import Iterator
@@ -94,8 +95,11 @@ def _carry_data_root(cfg: Config, root: str) -> None:
     said = _values_along_bases(cfg.filename, 'data_root') | {root, None, ''}
     for node in datasets_in(cfg):
         if node.get('data_root') not in said:
-            print_log(f"data_root={node['data_root']!r} of a {node.get('type')} stays its own; the config's data_root "
-                      f'is {root!r}.', logger='current')
+            print_log(
+                f"data_root={node['data_root']!r} of a {node.get('type')} stays its own; the config's data_root "
+                f'is {root!r}.',
+                logger='current',
+            )
         elif 'data_root' in node or _class_takes('DATASETS', node.get('type'), 'data_root'):
             node['data_root'] = root
 
@@ -141,6 +145,7 @@ def _class_takes(registry: str, kind: Any, name: str) -> bool:
     """Whether the class that ``kind`` names takes ``name``; a name that nobody knows is left to the build to report."""
     if isinstance(kind, str):
         from hybridcls import registry as registries
+
         found = getattr(registries, registry)
         try:
             kind = found.get(kind)

@@ -1,4 +1,5 @@
 """Let a schedule fit into a training that was made shorter than its warm-up."""
+
 import logging
 import math
 from typing import Any
@@ -46,11 +47,17 @@ def _fit(cfg: Config, who: str, scheduler: dict, group: Any) -> None:
         return
     unit = 'epochs' if by_epoch else 'iterations'
     if by_epoch and not scheduler.get('convert_to_iter_based', False):
-        raise ConfigError(f'{who} begins after {begin} epochs, and the training ends after {total}. Give it '
-                          f'convert_to_iter_based=True, or a smaller begin: --cfg-options {who}.begin={total - 1}')
+        raise ConfigError(
+            f'{who} begins after {begin} epochs, and the training ends after {total}. Give it '
+            f'convert_to_iter_based=True, or a smaller begin: --cfg-options {who}.begin={total - 1}'
+        )
     shortened = _SHARE * total if by_epoch else max(1, math.floor(_SHARE * total))
-    print_log(f'{who} ({scheduler["type"]}) begins after {begin} {unit}, and the training ends after {total}: what '
-              f'comes before it is shortened to {shortened:g} {unit}.', logger='current', level=logging.WARNING)
+    print_log(
+        f'{who} ({scheduler["type"]}) begins after {begin} {unit}, and the training ends after {total}: what '
+        f'comes before it is shortened to {shortened:g} {unit}.',
+        logger='current',
+        level=logging.WARNING,
+    )
     scheduler['begin'] = shortened
     for other in group if isinstance(group, (list, tuple)) else [group]:
         if isinstance(other, dict) and other.get('by_epoch', True) == by_epoch and other.get('end') == begin:

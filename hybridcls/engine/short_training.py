@@ -1,4 +1,5 @@
 """Start a training, with what can only be known when its data are there: how many batches an epoch has."""
+
 from typing import Any
 
 from .hooks.batch_check_hook import check_batches

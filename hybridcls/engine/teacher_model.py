@@ -1,4 +1,5 @@
 """Build the teacher of a distillation from what a config says about it."""
+
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -18,10 +19,12 @@ from .transfer import WeightMismatchError, select_weights, state_dict_of
 __all__ = ['add_distillation_projection', 'build_teacher', 'teacher_image_size']
 
 
-def build_teacher(teacher: Union[str, Path, dict, nn.Module],
-                  checkpoint: Optional[str] = None,
-                  num_classes: Optional[int] = None,
-                  with_weights: bool = True) -> nn.Module:
+def build_teacher(
+    teacher: Union[str, Path, dict, nn.Module],
+    checkpoint: Optional[str] = None,
+    num_classes: Optional[int] = None,
+    with_weights: bool = True,
+) -> nn.Module:
     """Return the model that a config names, with its weights.
 
     Args:
@@ -51,8 +54,10 @@ def build_teacher(teacher: Union[str, Path, dict, nn.Module],
         return model
     if checkpoint is None:
         if not has_weights:
-            raise ValueError('DistillationHook: the teacher has no weights, so there is nothing to learn from it. Give '
-                             "teacher_checkpoint='path/to/epoch_N.pth' (or pretrained=True to a timm model).")
+            raise ValueError(
+                'DistillationHook: the teacher has no weights, so there is nothing to learn from it. Give '
+                "teacher_checkpoint='path/to/epoch_N.pth' (or pretrained=True to a timm model)."
+            )
         return model
     check_checkpoint(checkpoint)
     state = state_dict_of(CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu'))
@@ -61,12 +66,14 @@ def build_teacher(teacher: Union[str, Path, dict, nn.Module],
     try:
         report = select_weights(state, model.state_dict(), parts=None)
     except WeightMismatchError as error:
-        raise WeightMismatchError(f'DistillationHook: teacher_checkpoint={checkpoint!r} is not of this teacher. '
-                                  f'{error}') from error
+        raise WeightMismatchError(
+            f'DistillationHook: teacher_checkpoint={checkpoint!r} is not of this teacher. {error}'
+        ) from error
     missing = [name for name in report.new if not name.endswith('num_batches_tracked')]
     if missing or report.mismatched:
-        raise WeightMismatchError(f'DistillationHook: teacher_checkpoint={checkpoint!r} is not of this teacher:\n  '
-                                  f'{report}')
+        raise WeightMismatchError(
+            f'DistillationHook: teacher_checkpoint={checkpoint!r} is not of this teacher:\n  {report}'
+        )
     model.load_state_dict(report.state)
     return model
 
@@ -86,8 +93,10 @@ def _registered_model(teacher: Any, num_classes: Optional[int]) -> tuple[nn.Modu
     elif isinstance(teacher, dict) and 'type' in teacher:
         cfg = Config(dict(model=dict(teacher), default_scope='hybridcls'))
     else:
-        raise TypeError(f"DistillationHook: teacher={teacher!r} is neither the path of a config, nor a dict with "
-                        "'type' or 'model_name', nor a model.")
+        raise TypeError(
+            f'DistillationHook: teacher={teacher!r} is neither the path of a config, nor a dict with '
+            "'type' or 'model_name', nor a model."
+        )
     head = classifying_head(cfg)
     if head is not None and head.get('num_classes') is None:
         head['num_classes'] = num_classes
@@ -102,6 +111,7 @@ def _registered_model(teacher: Any, num_classes: Optional[int]) -> tuple[nn.Modu
 def _timm_model(args: dict, num_classes: Optional[int], with_weights: bool) -> tuple[nn.Module, bool]:
     """Create a timm model with its classifier; and whether timm has given it weights."""
     import timm
+
     name, pretrained = args.pop('model_name'), bool(args.pop('pretrained', False)) and with_weights
     if not timm.is_model(name):
         raise ValueError(f'DistillationHook: timm has no model {name!r}.{did_you_mean(str(name), timm.list_models())}')
@@ -112,7 +122,8 @@ def _timm_model(args: dict, num_classes: Optional[int], with_weights: bool) -> t
     except OSError as error:
         raise FileNotFoundError(
             f'DistillationHook: the pretrained weights of {name} are not in the local cache and could not be fetched '
-            f'({type(error).__name__}). Go online once, or give a local file with teacher_checkpoint=...') from error
+            f'({type(error).__name__}). Go online once, or give a local file with teacher_checkpoint=...'
+        ) from error
 
 
 def add_distillation_projection(cfg: Config) -> None:
@@ -129,9 +140,11 @@ def add_distillation_projection(cfg: Config) -> None:
         if kind not in ('HybridClassifier', 'MCDropoutClassifier') or model.get('distill_projection'):
             return
         from hybridcls.models.classifiers import Teacher
+
         head = classifying_head(cfg)
-        teacher = build_teacher(hook['teacher'], num_classes=head.get('num_classes') if head else None,
-                                with_weights=False)
+        teacher = build_teacher(
+            hook['teacher'], num_classes=head.get('num_classes') if head else None, with_weights=False
+        )
         size = cfg.get('img_size') or 224
         height, width = (size, size) if isinstance(size, int) else size
         own_size = hook.get('teacher_img_size') or teacher_image_size(hook['teacher'])

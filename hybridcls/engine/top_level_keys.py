@@ -1,4 +1,5 @@
 """Keys that nobody would read: mistyped ones, which would change nothing and say nothing."""
+
 import difflib
 import re
 from collections.abc import Iterable
@@ -14,15 +15,50 @@ __all__ = ['unread_option', 'unread_key']
 
 # What mmengine's Runner and hybridcls read at the top level of a config.
 _READ = (
-    'model', 'work_dir', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg', 'val_cfg', 'test_cfg',
-    'auto_scale_lr', 'optim_wrapper', 'param_scheduler', 'val_evaluator', 'test_evaluator', 'default_hooks',
-    'custom_hooks', 'data_preprocessor', 'load_from', 'resume', 'launcher', 'env_cfg', 'log_processor', 'log_level',
-    'visualizer', 'default_scope', 'randomness', 'experiment_name', 'runner_type', 'strategy', 'custom_imports',
-    'model_wrapper_cfg', 'find_unused_parameters', 'sync_bn', 'tta_model', 'tta_pipeline', 'compile',
-    'activation_checkpointing', 'efficient_conv_bn_eval', 'phases', *SAID_ONCE)
+    'model',
+    'work_dir',
+    'train_dataloader',
+    'val_dataloader',
+    'test_dataloader',
+    'train_cfg',
+    'val_cfg',
+    'test_cfg',
+    'auto_scale_lr',
+    'optim_wrapper',
+    'param_scheduler',
+    'val_evaluator',
+    'test_evaluator',
+    'default_hooks',
+    'custom_hooks',
+    'data_preprocessor',
+    'load_from',
+    'resume',
+    'launcher',
+    'env_cfg',
+    'log_processor',
+    'log_level',
+    'visualizer',
+    'default_scope',
+    'randomness',
+    'experiment_name',
+    'runner_type',
+    'strategy',
+    'custom_imports',
+    'model_wrapper_cfg',
+    'find_unused_parameters',
+    'sync_bn',
+    'tta_model',
+    'tta_pipeline',
+    'compile',
+    'activation_checkpointing',
+    'efficient_conv_bn_eval',
+    'phases',
+    *SAID_ONCE,
+)
 # Of these dicts mmengine takes what it knows and passes over the rest.
 _READ_IN = dict(
-    env_cfg=('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'), auto_scale_lr=('enable', 'base_batch_size'))
+    env_cfg=('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'), auto_scale_lr=('enable', 'base_batch_size')
+)
 _NEARLY = 0.85  # likeness of two names: a typo, hardly a variable of the user's own
 
 
@@ -32,8 +68,10 @@ def unread_option(cfg: Config, options: Iterable[str]) -> str:
         key = option.split('.', 1)[0]
         if key not in cfg and key not in _READ:
             known = [*_READ, *cfg]
-            return (f'--cfg-options {option}: nothing reads the top-level key {key!r}, which is not in the config '
-                    f'either.{did_you_mean(key, known)}')
+            return (
+                f'--cfg-options {option}: nothing reads the top-level key {key!r}, which is not in the config '
+                f'either.{did_you_mean(key, known)}'
+            )
     return ''
 
 
@@ -50,6 +88,5 @@ def unread_key(cfg: Config) -> str:
         inner: Any = cfg.get(name) or {}
         for key in inner:
             if key not in read:
-                return (f'nothing reads the key {name}.{key}.{did_you_mean(key, read)} Known keys: '
-                        f'{", ".join(read)}.')
+                return f'nothing reads the key {name}.{key}.{did_you_mean(key, read)} Known keys: {", ".join(read)}.'
     return ''

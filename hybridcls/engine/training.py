@@ -1,4 +1,5 @@
 """From a config and the options of the command line to a Runner that is ready to train or test."""
+
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,7 @@ class TrainOptions:
         persistent_workers (bool): Allow workers to live for several epochs.
         launcher (str): Who starts the processes.
     """
+
     resume: Optional[str] = None
     amp: bool = False
     validate: bool = True
@@ -64,8 +66,10 @@ def prepare_training(cfg: Config, options: TrainOptions, work_dir: Optional[str]
     """
     for key in ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'):
         if cfg.get(key) is None:
-            raise ValueError(f'{cfg.filename}: the key {key} is missing, so there is nothing to train. Take it from a '
-                             'base config, as configs/hybrid/ does.')
+            raise ValueError(
+                f'{cfg.filename}: the key {key} is missing, so there is nothing to train. Take it from a '
+                'base config, as configs/hybrid/ does.'
+            )
     choose_work_dir(cfg, work_dir)
     check_writable(cfg.work_dir)
     prepare_distributed(cfg, options.launcher)
@@ -76,8 +80,10 @@ def prepare_training(cfg: Config, options: TrainOptions, work_dir: Optional[str]
     if options.auto_scale_lr:
         scale = cfg.get('auto_scale_lr')
         if not scale or 'base_batch_size' not in scale:
-            raise ValueError('--auto-scale-lr: the config does not say for which batch size its learning rate is '
-                             'meant; add auto_scale_lr = dict(base_batch_size=...).')
+            raise ValueError(
+                '--auto-scale-lr: the config does not say for which batch size its learning rate is '
+                'meant; add auto_scale_lr = dict(base_batch_size=...).'
+            )
         scale['enable'] = True
     _limit_dataloaders(cfg, options)
     count_iterations(cfg)
@@ -91,10 +97,9 @@ def prepare_training(cfg: Config, options: TrainOptions, work_dir: Optional[str]
     return cfg
 
 
-def prepare_testing(cfg: Config,
-                    checkpoint: Optional[str],
-                    options: TrainOptions,
-                    work_dir: Optional[str] = None) -> Config:
+def prepare_testing(
+    cfg: Config, checkpoint: Optional[str], options: TrainOptions, work_dir: Optional[str] = None
+) -> Config:
     """The same for a test of ``checkpoint``; None is for a model whose ``members`` name their checkpoints.
 
     Raises:
@@ -107,8 +112,10 @@ def prepare_testing(cfg: Config,
     if checkpoint is not None:
         check_checkpoint(checkpoint)
     elif not cfg.model.get('members'):
-        raise ValueError('test: no checkpoint was given. Name one after the config; only an EnsembleClassifier, whose '
-                         'members name theirs, needs none.')
+        raise ValueError(
+            'test: no checkpoint was given. Name one after the config; only an EnsembleClassifier, whose '
+            'members name theirs, needs none.'
+        )
     choose_work_dir(cfg, work_dir)
     check_writable(cfg.work_dir)
     prepare_distributed(cfg, options.launcher)
@@ -117,7 +124,7 @@ def prepare_testing(cfg: Config,
     _limit_dataloaders(cfg, options)
     cfg.load_from, cfg.resume = checkpoint, False
     add_standing_hooks(cfg)
-    check_data_folders(cfg, kinds=('test', ))
+    check_data_folders(cfg, kinds=('test',))
     share_class_names(cfg)
     infer_num_classes(cfg)
     return cfg
@@ -147,14 +154,17 @@ def infer_num_classes(cfg: Config) -> None:
     if dataset_cfg is None:
         raise ValueError(f'{head["type"]}: num_classes is not said, and there is no training data to count. {advice}')
     from hybridcls.registry import DATASETS
+
     with DATASETS.switch_scope_and_registry('hybridcls') as registry:  # transforms in it are found in this scope too
         dataset = registry.build(dataset_cfg)
         if hasattr(dataset, 'full_init'):
             dataset.full_init()
     classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
     if not classes:
-        raise ValueError(f'{head["type"]}: num_classes is not said, and the training data ({dataset_cfg["type"]}) does '
-                         f'not name its classes. {advice}')
+        raise ValueError(
+            f'{head["type"]}: num_classes is not said, and the training data ({dataset_cfg["type"]}) does '
+            f'not name its classes. {advice}'
+        )
     head['num_classes'] = len(classes)
 
 
@@ -162,6 +172,7 @@ def build_runner(cfg: Config) -> Any:
     """Build the Runner of a prepared config: mmengine's, or the one that ``runner_type`` names."""
     from mmengine.registry import RUNNERS
     from mmengine.runner import Runner
+
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 

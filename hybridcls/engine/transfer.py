@@ -1,4 +1,5 @@
 """Start one phase from what another learned: weights go over by name, and what happened to each is told."""
+
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Optional
@@ -9,12 +10,19 @@ from torch import Tensor, nn
 from .checkpoint_files import check_checkpoint
 
 __all__ = [
-    'TransferReport', 'WeightMismatchError', 'adapters_in', 'select_weights', 'state_dict_of', 'transfer_weights'
+    'TransferReport',
+    'WeightMismatchError',
+    'adapters_in',
+    'select_weights',
+    'state_dict_of',
+    'transfer_weights',
 ]
 
 PARTS = ('backbone', 'neck')
-FOLD_FIRST = ('Fold them into a checkpoint of its own first (python tools/adapters.py fold CONFIG CHECKPOINT OUT.pth), '
-              'or give the backbone the lora_rank that they were trained with.')
+FOLD_FIRST = (
+    'Fold them into a checkpoint of its own first (python tools/adapters.py fold CONFIG CHECKPOINT OUT.pth), '
+    'or give the backbone the lora_rank that they were trained with.'
+)
 
 
 class WeightMismatchError(ValueError):
@@ -33,6 +41,7 @@ class TransferReport:
             They keep their initial values.
         state (dict[str, Tensor]): The weights to load: complete, so that it fits the model strictly.
     """
+
     loaded: list[str] = field(default_factory=list)
     new: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
@@ -47,19 +56,22 @@ class TransferReport:
             lines.append(f'{len(self.left_out)} of the checkpoint left out{_of(self.left_out)}')
             adapters = adapters_in(self.left_out)
             if adapters:
-                lines.append(f'{len(adapters)} of these are LoRA adapters, without which the loaded weights are not '
-                             f'what was trained. {FOLD_FIRST}')
+                lines.append(
+                    f'{len(adapters)} of these are LoRA adapters, without which the loaded weights are not '
+                    f'what was trained. {FOLD_FIRST}'
+                )
         if self.mismatched:
-            shown = '; '.join(f'{name} is {old} in the checkpoint and {new} in the model'
-                              for name, old, new in self.mismatched[:5])
+            shown = '; '.join(
+                f'{name} is {old} in the checkpoint and {new} in the model' for name, old, new in self.mismatched[:5]
+            )
             more = f'; and {len(self.mismatched) - 5} more' if len(self.mismatched) > 5 else ''
             lines.append(f'{len(self.mismatched)} of another shape, with their initial values: {shown}{more}')
         return '\n  '.join(lines)
 
 
-def select_weights(source: Mapping[str, Tensor],
-                   target: Mapping[str, Tensor],
-                   parts: Optional[Iterable[str]] = PARTS) -> TransferReport:
+def select_weights(
+    source: Mapping[str, Tensor], target: Mapping[str, Tensor], parts: Optional[Iterable[str]] = PARTS
+) -> TransferReport:
     """Match two state dicts by name and shape; nothing is changed.
 
     Args:
@@ -102,7 +114,8 @@ def select_weights(source: Mapping[str, Tensor],
         raise WeightMismatchError(
             f'None of the {len(source)} weights of the checkpoint fits the model in {what}.{detail} '
             f'The checkpoint holds {_families(source)}; the model wants {_families(target)}. '
-            'Was it trained with the same backbone?')
+            'Was it trained with the same backbone?'
+        )
     return report
 
 
@@ -117,6 +130,7 @@ def transfer_weights(model: nn.Module, checkpoint: str, parts: Optional[Iterable
         WeightMismatchError: If nothing fits.
     """
     from mmengine.runner import CheckpointLoader
+
     check_checkpoint(checkpoint)
     source = state_dict_of(CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu'))
     report = select_weights(source, model.state_dict(), parts)

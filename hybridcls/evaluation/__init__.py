@@ -1,4 +1,5 @@
 """Metrics: what a validation reports."""
+
 from .accuracy import Accuracy
 from .calibration_metric import CalibrationMetric
 from .knn_accuracy import KNNAccuracy
@@ -10,6 +11,13 @@ from .val_loss import ValLoss
 from .verification_metric import VerificationMetric
 
 __all__ = [
-    'Accuracy', 'CalibrationMetric', 'KNNAccuracy', 'MetricOf', 'OODMetric', 'RetrievalMetric', 'SelectiveMetric',
-    'ValLoss', 'VerificationMetric'
+    'Accuracy',
+    'CalibrationMetric',
+    'KNNAccuracy',
+    'MetricOf',
+    'OODMetric',
+    'RetrievalMetric',
+    'SelectiveMetric',
+    'ValLoss',
+    'VerificationMetric',
 ]

@@ -1,4 +1,5 @@
 """Top-k accuracy that also works with fewer than k classes."""
+
 import logging
 from typing import Any, Union
 
@@ -41,7 +42,10 @@ class Accuracy(_Accuracy):
             possible = tuple(k for k in self.topk if k <= classes)
             if possible != self.topk:
                 left_out = ', '.join(f'top-{k}' for k in self.topk if k > classes)
-                print_log(f'Accuracy: there are {classes} classes, so {left_out} is left out.', logger='current',
-                          level=logging.WARNING)
+                print_log(
+                    f'Accuracy: there are {classes} classes, so {left_out} is left out.',
+                    logger='current',
+                    level=logging.WARNING,
+                )
                 self.topk = possible
         return super().compute_metrics(results) if self.topk else {}

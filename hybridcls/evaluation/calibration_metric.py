@@ -1,4 +1,5 @@
 """Whether probabilities mean what they say."""
+
 import math
 from collections.abc import Sequence
 from typing import Any, Optional
@@ -65,13 +66,16 @@ class CalibrationMetric(BaseMetric):
                 continue
             scores = sample['pred_score'].detach().double().cpu()
             if not (scores.isfinite().all() and abs(scores.sum() - 1) < 1e-3 and (scores >= 0).all()):
-                raise ValueError(f'CalibrationMetric: pred_score sums to {scores.sum():g}, and its least entry is '
-                                 f'{scores.min():g}: these are no probabilities.')
+                raise ValueError(
+                    f'CalibrationMetric: pred_score sums to {scores.sum():g}, and its least entry is '
+                    f'{scores.min():g}: these are no probabilities.'
+                )
             confidence, predicted = scores.max(0)
             own = float(scores[label.value])
             brier = float(scores.square().sum()) - 2 * own + 1
-            self.results.append((min(float(confidence), 1.), int(predicted) == label.value, brier,
-                                 -math.log(max(own, _LEAST))))
+            self.results.append(
+                (min(float(confidence), 1.0), int(predicted) == label.value, brier, -math.log(max(own, _LEAST)))
+            )
 
     def compute_metrics(self, results: list[Optional[tuple[float, bool, float, float]]]) -> dict[str, float]:
         """Average. Runs in the main process, on every image once."""
@@ -83,4 +87,5 @@ class CalibrationMetric(BaseMetric):
             ece=100 * binary_calibration_error(confidence, right.int(), n_bins=self.bins, norm='l1').item(),
             mce=100 * binary_calibration_error(confidence, right.int(), n_bins=self.bins, norm='max').item(),
             brier=brier.mean().item(),
-            nll=nll.mean().item())
+            nll=nll.mean().item(),
+        )

@@ -1,4 +1,5 @@
 """How well the nearest neighbours of an embedding tell its class: a validation number without a classifier."""
+
 import logging
 from collections.abc import Sequence
 from typing import Any, Optional, Union
@@ -65,14 +66,16 @@ class KNNAccuracy(BaseMetric):
 
     default_prefix = 'knn'
 
-    def __init__(self,
-                 k: int = 20,
-                 vote: str = 'softmax',
-                 temperature: float = 0.07,
-                 topk: Union[int, Sequence[int]] = (1, ),
-                 device: Optional[str] = None,
-                 collect_device: str = 'cpu',
-                 prefix: Optional[str] = None) -> None:
+    def __init__(
+        self,
+        k: int = 20,
+        vote: str = 'softmax',
+        temperature: float = 0.07,
+        topk: Union[int, Sequence[int]] = (1,),
+        device: Optional[str] = None,
+        collect_device: str = 'cpu',
+        prefix: Optional[str] = None,
+    ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         check_number('KNNAccuracy', 'k', k, 1, integer=True)
         check_choice('KNNAccuracy', 'vote', vote, ('softmax', 'uniform'))
@@ -80,7 +83,7 @@ class KNNAccuracy(BaseMetric):
         self.k = k
         self.vote = vote
         self.temperature = temperature
-        self.topk = (topk, ) if isinstance(topk, int) else tuple(topk)
+        self.topk = (topk,) if isinstance(topk, int) else tuple(topk)
         for number in self.topk:
             check_number('KNNAccuracy', 'topk', number, 1, integer=True)
         self.device = device
@@ -95,8 +98,10 @@ class KNNAccuracy(BaseMetric):
             labels (Tensor): ``(M,)`` int64, in the numbering of the evaluated set's ``gt_label``.
         """
         if embeddings.dim() != 2 or labels.shape != embeddings.shape[:1] or not len(labels):
-            raise ValueError(f'KNNAccuracy.set_bank: embeddings {tuple(embeddings.shape)} and labels '
-                             f'{tuple(labels.shape)} are not (M, D) and (M,) with M >= 1.')
+            raise ValueError(
+                f'KNNAccuracy.set_bank: embeddings {tuple(embeddings.shape)} and labels '
+                f'{tuple(labels.shape)} are not (M, D) and (M,) with M >= 1.'
+            )
         embeddings, labels = embeddings.detach().cpu(), labels.detach().cpu().long()
         finite = embeddings.isfinite().all(dim=1)
         self._bank = (embeddings[finite], labels[finite]) if not finite.all() else (embeddings, labels)
@@ -105,13 +110,17 @@ class KNNAccuracy(BaseMetric):
         """Keep the embedding and the label of each sample."""
         for sample in data_samples:
             if 'embedding' not in sample:
-                raise KeyError('KNNAccuracy: the samples carry no embedding, only '
-                               f'{sorted(sample)}. Heads of hybridcls set it; with another head, set '
-                               'data_sample.embedding in its predict().')
+                raise KeyError(
+                    'KNNAccuracy: the samples carry no embedding, only '
+                    f'{sorted(sample)}. Heads of hybridcls set it; with another head, set '
+                    'data_sample.embedding in its predict().'
+                )
             label = sample.get('gt_label')
             if label is None or torch.as_tensor(label).numel() != 1:
-                raise KeyError('KNNAccuracy: a sample has not exactly one gt_label, so no vote for it is right '
-                               f'or wrong: {label!r}.')
+                raise KeyError(
+                    'KNNAccuracy: a sample has not exactly one gt_label, so no vote for it is right '
+                    f'or wrong: {label!r}.'
+                )
         # Rows of one tensor would be pickled with the whole batch when processes collect their results; rows of an
         # array are pickled alone.
         rows = torch.stack([sample['embedding'].detach() for sample in data_samples]).float().cpu().numpy()
@@ -131,8 +140,10 @@ class KNNAccuracy(BaseMetric):
         queries, labels = queries[finite], labels[finite]
         bank, bank_labels = self._bank or (None, labels)
         if bank is not None and bank.shape[1] != queries.shape[1]:
-            raise ValueError(f'KNNAccuracy: the bank holds embeddings of {bank.shape[1]} numbers, the evaluated ones '
-                             f'have {queries.shape[1]}.')
+            raise ValueError(
+                f'KNNAccuracy: the bank holds embeddings of {bank.shape[1]} numbers, the evaluated ones '
+                f'have {queries.shape[1]}.'
+            )
         k = self._clamped_k(len(bank_labels) - (bank is None))
         if k < 1 or not len(queries):  # nobody to ask, or nothing to ask for
             return {f'top{number}': 0.0 for number in self.topk}
@@ -143,10 +154,14 @@ class KNNAccuracy(BaseMetric):
             # Relative to the nearest one, so that a small temperature does not overflow; the ratios stay.
             weights = ((similarity - similarity[:, :1]) / self.temperature).exp()
         rows = max(1, _VOTE_NUMBERS // k**2)
-        ranks = torch.cat([
-            vote_ranks(bank_labels[part_index], part_weights, part_labels) for part_index, part_weights, part_labels in
-            zip(index.split(rows), weights.split(rows), labels.split(rows), strict=True)
-        ])
+        ranks = torch.cat(
+            [
+                vote_ranks(bank_labels[part_index], part_weights, part_labels)
+                for part_index, part_weights, part_labels in zip(
+                    index.split(rows), weights.split(rows), labels.split(rows), strict=True
+                )
+            ]
+        )
         return {f'top{number}': 100 * (ranks < number).sum().item() / len(results) for number in self.topk}
 
     def evaluate(self, size: int) -> dict[str, float]:
@@ -159,6 +174,9 @@ class KNNAccuracy(BaseMetric):
     def _clamped_k(self, available: int) -> int:
         if self.k > available and not self._warned:
             self._warned = True
-            print_log(f'KNNAccuracy: k={self.k}, but there are only {available} candidates; all of them vote.',
-                      logger='current', level=logging.WARNING)
+            print_log(
+                f'KNNAccuracy: k={self.k}, but there are only {available} candidates; all of them vote.',
+                logger='current',
+                level=logging.WARNING,
+            )
         return min(self.k, available)

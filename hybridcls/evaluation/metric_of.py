@@ -1,4 +1,5 @@
 """Any metric, of one head's predictions or of the known images alone."""
+
 from collections.abc import Sequence
 from typing import Any, Optional
 
@@ -43,12 +44,14 @@ class MetricOf(BaseMetric):
         {'accuracy/top1': 50.0}
     """
 
-    def __init__(self,
-                 metric: dict,
-                 head: Optional[str] = None,
-                 known_only: bool = False,
-                 collect_device: str = 'cpu',
-                 prefix: Optional[str] = None) -> None:
+    def __init__(
+        self,
+        metric: dict,
+        head: Optional[str] = None,
+        known_only: bool = False,
+        collect_device: str = 'cpu',
+        prefix: Optional[str] = None,
+    ) -> None:
         inside = METRICS.build(metric)
         super().__init__(collect_device, '/'.join(filter(None, [head if prefix is None else prefix, inside.prefix])))
         self.metric = inside
@@ -84,6 +87,8 @@ class MetricOf(BaseMetric):
             return sample
         heads = sample.get('heads') or {}
         if self.head not in heads:
-            raise KeyError(f'MetricOf: head={self.head!r}, and the predictions are of '
-                           f'{", ".join(sorted(heads)) if heads else "no MultiHead"}.')
+            raise KeyError(
+                f'MetricOf: head={self.head!r}, and the predictions are of '
+                f'{", ".join(sorted(heads)) if heads else "no MultiHead"}.'
+            )
         return {**sample, **heads[self.head]}

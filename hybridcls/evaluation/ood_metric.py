@@ -1,4 +1,5 @@
 """How well unknown categories are rejected."""
+
 from collections.abc import Sequence
 from typing import Any, Optional, Union
 
@@ -54,11 +55,13 @@ class OODMetric(BaseMetric):
 
     default_prefix = 'ood'
 
-    def __init__(self,
-                 scores: Union[str, Sequence[str]] = ('max_softmax', ),
-                 recall: float = 0.95,
-                 collect_device: str = 'cpu',
-                 prefix: Optional[str] = None) -> None:
+    def __init__(
+        self,
+        scores: Union[str, Sequence[str]] = ('max_softmax',),
+        recall: float = 0.95,
+        collect_device: str = 'cpu',
+        prefix: Optional[str] = None,
+    ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         check_number('OODMetric', 'recall', recall, 0, 1, low_open=True)
         self.scores = check_scores('OODMetric', scores)

@@ -1,4 +1,5 @@
 """What metrics of doubt read from a prediction."""
+
 from collections.abc import Sequence
 from typing import NamedTuple, Union
 
@@ -14,13 +15,14 @@ SCORES = ('epistemic', 'aleatoric', 'total', 'vacuity', 'max_softmax', 'entropy'
 
 class Label(NamedTuple):
     """The class of an image, and whether it is one of the model's."""
+
     value: int
     known: bool
 
 
 def check_scores(who: str, scores: Union[str, Sequence[str]]) -> tuple[str, ...]:
     """Return the scores as a tuple, or raise for one that does not exist."""
-    chosen = (scores, ) if isinstance(scores, str) else tuple(scores)
+    chosen = (scores,) if isinstance(scores, str) else tuple(scores)
     for score in chosen:
         check_choice(who, 'score', score, SCORES)
     if not chosen:
@@ -48,8 +50,10 @@ def label_of(who: str, sample: dict) -> Label:
     """
     label = sample.get('gt_label')
     if label is None or torch.as_tensor(label).numel() != 1:
-        raise KeyError(f'{who}: a sample has not exactly one gt_label: {label!r}. Images of unknown categories have '
-                       f'the label {UNKNOWN_LABEL}: the transform MarkUnknown sets it.')
+        raise KeyError(
+            f'{who}: a sample has not exactly one gt_label: {label!r}. Images of unknown categories have '
+            f'the label {UNKNOWN_LABEL}: the transform MarkUnknown sets it.'
+        )
     value = int(label)
     return Label(value, 0 <= value < len(_pred_score(who, sample)))
 
@@ -61,16 +65,17 @@ def _read_score(who: str, sample: dict, score: str) -> float:
         probabilities = _pred_score(who, sample).double()
         return float(-torch.xlogy(probabilities, probabilities).sum())
     if sample.get(score) is None:
-        raise KeyError(f'{who}: the predictions carry no {score!r}, only {sorted(sample)}. EvidentialHead, '
-                       'MCDropoutClassifier and EnsembleClassifier write it (vacuity: the first); of any other '
-                       "classifier there are 'max_softmax' and 'entropy'.")
+        raise KeyError(
+            f'{who}: the predictions carry no {score!r}, only {sorted(sample)}. EvidentialHead, '
+            'MCDropoutClassifier and EnsembleClassifier write it (vacuity: the first); of any other '
+            "classifier there are 'max_softmax' and 'entropy'."
+        )
     return float(sample[score])
 
 
 def _pred_score(who: str, sample: dict) -> torch.Tensor:
     if sample.get('pred_score') is None:
-        raise KeyError(f'{who}: the predictions carry no pred_score, only {sorted(sample)}. Is the head one that '
-                       'classifies?')
+        raise KeyError(
+            f'{who}: the predictions carry no pred_score, only {sorted(sample)}. Is the head one that classifies?'
+        )
     return sample['pred_score']
-
-

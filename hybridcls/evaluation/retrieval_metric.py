@@ -1,4 +1,5 @@
 """Whether an image finds the others of its class: also for classes that were never trained on."""
+
 from collections.abc import Sequence
 from typing import Any, Optional, Union
 
@@ -48,13 +49,15 @@ class RetrievalMetric(BaseMetric):
 
     default_prefix = 'retrieval'
 
-    def __init__(self,
-                 topk: Union[int, Sequence[int]] = (1, 2, 4, 8),
-                 device: Optional[str] = None,
-                 collect_device: str = 'cpu',
-                 prefix: Optional[str] = None) -> None:
+    def __init__(
+        self,
+        topk: Union[int, Sequence[int]] = (1, 2, 4, 8),
+        device: Optional[str] = None,
+        collect_device: str = 'cpu',
+        prefix: Optional[str] = None,
+    ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        self.topk = (topk, ) if isinstance(topk, int) else tuple(topk)
+        self.topk = (topk,) if isinstance(topk, int) else tuple(topk)
         for k in self.topk:
             check_number('RetrievalMetric', 'topk', k, 1, integer=True)
         self.device = device
@@ -64,8 +67,10 @@ class RetrievalMetric(BaseMetric):
         for sample in data_samples:
             label = sample.get('gt_label')
             if 'embedding' not in sample or label is None or torch.as_tensor(label).numel() != 1:
-                raise KeyError('RetrievalMetric: a sample needs an embedding and exactly one gt_label; this one has '
-                               f'{sorted(sample)}. Heads of hybridcls set the embedding.')
+                raise KeyError(
+                    'RetrievalMetric: a sample needs an embedding and exactly one gt_label; this one has '
+                    f'{sorted(sample)}. Heads of hybridcls set the embedding.'
+                )
             # A row of an array is pickled alone, one of a tensor with the whole batch.
             self.results.append((sample['embedding'].detach().float().cpu().numpy(), int(label)))
 

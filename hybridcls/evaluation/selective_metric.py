@@ -1,4 +1,5 @@
 """What is gained by leaving unsure images unanswered."""
+
 from collections.abc import Sequence
 from typing import Any, Optional, Union
 
@@ -51,12 +52,14 @@ class SelectiveMetric(BaseMetric):
 
     default_prefix = 'selective'
 
-    def __init__(self,
-                 scores: Union[str, Sequence[str]] = ('max_softmax', ),
-                 coverages: Sequence[float] = (0.8, 0.9),
-                 unknown_is_error: bool = False,
-                 collect_device: str = 'cpu',
-                 prefix: Optional[str] = None) -> None:
+    def __init__(
+        self,
+        scores: Union[str, Sequence[str]] = ('max_softmax',),
+        coverages: Sequence[float] = (0.8, 0.9),
+        unknown_is_error: bool = False,
+        collect_device: str = 'cpu',
+        prefix: Optional[str] = None,
+    ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         for coverage in coverages:
             check_number('SelectiveMetric', 'coverages', coverage, 0, 1, low_open=True)

@@ -1,4 +1,5 @@
 """The validation loss, so that it can be seen beside the training loss."""
+
 from collections.abc import Sequence
 from typing import Any, Optional
 

@@ -1,4 +1,5 @@
 """Whether two images show the same: the scores of face recognition."""
+
 import logging
 from collections.abc import Sequence
 from typing import Any, Optional, Union
@@ -69,24 +70,27 @@ class VerificationMetric(BaseMetric):
 
     default_prefix = 'verification'
 
-    def __init__(self,
-                 far: Union[float, Sequence[float]] = (1e-4, 1e-3, 1e-2, 1e-1),
-                 pairs: Optional[str] = None,
-                 folds: int = 10,
-                 thresholds: str = 'exact',
-                 device: Optional[str] = None,
-                 collect_device: str = 'cpu',
-                 prefix: Optional[str] = None) -> None:
+    def __init__(
+        self,
+        far: Union[float, Sequence[float]] = (1e-4, 1e-3, 1e-2, 1e-1),
+        pairs: Optional[str] = None,
+        folds: int = 10,
+        thresholds: str = 'exact',
+        device: Optional[str] = None,
+        collect_device: str = 'cpu',
+        prefix: Optional[str] = None,
+    ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        self.far = (far, ) if isinstance(far, (int, float)) else tuple(far)
+        self.far = (far,) if isinstance(far, (int, float)) else tuple(far)
         for rate in self.far:
             check_number('VerificationMetric', 'far', rate, 0, 1, low_open=True, high_open=True)
         check_choice('VerificationMetric', 'thresholds', thresholds, ('exact', 'grid'))
         self.pairs = None if pairs is None else read_pairs('VerificationMetric', pairs)
         check_number('VerificationMetric', 'folds', folds, 2, integer=True)
         if self.pairs is not None and len(self.pairs.same) < folds:
-            raise ValueError(f'VerificationMetric: folds={folds}, and there are {len(self.pairs.same)} pairs in '
-                             f'{pairs!r}.')
+            raise ValueError(
+                f'VerificationMetric: folds={folds}, and there are {len(self.pairs.same)} pairs in {pairs!r}.'
+            )
         self.folds = folds
         self.thresholds = thresholds
         self.device = device
@@ -102,8 +106,10 @@ class VerificationMetric(BaseMetric):
                 key = None if label is None or torch.as_tensor(label).numel() != 1 else int(label)
             if 'embedding' not in sample or key is None:
                 other = 'an img_path or a sample_idx, for its pairs' if self.pairs else 'exactly one gt_label'
-                raise KeyError(f'VerificationMetric: a sample needs an embedding and {other}; this one has '
-                               f'{sorted(sample)}. Heads of hybridcls set the embedding.')
+                raise KeyError(
+                    f'VerificationMetric: a sample needs an embedding and {other}; this one has '
+                    f'{sorted(sample)}. Heads of hybridcls set the embedding.'
+                )
             # A row of an array is pickled alone, one of a tensor with the whole batch.
             row = sample['embedding'].detach().float().cpu().numpy()
             self.results.append((row, str(key) if self.pairs else key))
@@ -136,18 +142,25 @@ class VerificationMetric(BaseMetric):
             print_log(
                 f'VerificationMetric: no TAR at FAR {", ".join(f"{rate:g}" for rate in missing)}: there are {genuine} '
                 f'pairs of one identity and {impostors} of two, and at least 1 and '
-                f'{int(np.ceil(1 / min(missing) - 1e-6))} are needed.', 'current', logging.WARNING)
-        return {f'tar@{rate:g}': value
-                for rate, value, fits in zip(self.far, rates.tolist(), enough, strict=True) if fits}
+                f'{int(np.ceil(1 / min(missing) - 1e-6))} are needed.',
+                'current',
+                logging.WARNING,
+            )
+        return {
+            f'tar@{rate:g}': value for rate, value, fits in zip(self.far, rates.tolist(), enough, strict=True) if fits
+        }
 
 
 def _of_pairs(pairs: VerificationPairs, embeddings: Tensor, names: list[str], device: torch.device) -> Tensor:
     """The similarity of each pair, float64; beyond +-1 on the wrong side where an embedding is not finite."""
     first, second = positions_of('VerificationMetric', [*pairs.first, *pairs.second], names).chunk(2)
     units = unit_rows(embeddings.to(device))[0]
-    similarity = torch.cat([
-        (units[one.to(device)].double() * units[other.to(device)].double()).sum(1).cpu()
-        for one, other in zip(first.split(_BLOCK_PAIRS), second.split(_BLOCK_PAIRS), strict=True)])
-    wrong = torch.where(pairs.same, -2., 2.).double()
+    similarity = torch.cat(
+        [
+            (units[one.to(device)].double() * units[other.to(device)].double()).sum(1).cpu()
+            for one, other in zip(first.split(_BLOCK_PAIRS), second.split(_BLOCK_PAIRS), strict=True)
+        ]
+    )
+    wrong = torch.where(pairs.same, -2.0, 2.0).double()
     finite = embeddings.isfinite().all(1)
     return torch.where(finite[first] & finite[second], similarity, wrong)

@@ -1,4 +1,5 @@
 """Lists of pairs of images that show the same, or not."""
+
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
@@ -19,6 +20,7 @@ class VerificationPairs(NamedTuple):
         second (list[str]): The other.
         same (Tensor): Whether they show the same identity, bool (P,).
     """
+
     first: list[str]
     second: list[str]
     same: Tensor
@@ -52,11 +54,14 @@ def read_pairs(who: str, path: str) -> VerificationPairs:
             same.append(words[2] == '1')
         else:
             wanted = "'name 1 4' or 'name 1 other 2'" if is_lfw else "'first second 1' or 'first second 0'"
-            raise ValueError(f'{who}: line {number} of pairs={path!r} is {" ".join(words)!r}, where {wanted} is '
-                             'wanted.')
+            raise ValueError(
+                f'{who}: line {number} of pairs={path!r} is {" ".join(words)!r}, where {wanted} is wanted.'
+            )
     if len({*same}) < 2:
-        raise ValueError(f'{who}: pairs={path!r} has {sum(same)} pairs of one identity and {len(same) - sum(same)} of '
-                         'two; both kinds are wanted.')
+        raise ValueError(
+            f'{who}: pairs={path!r} has {sum(same)} pairs of one identity and {len(same) - sum(same)} of '
+            'two; both kinds are wanted.'
+        )
     return VerificationPairs(first, second, torch.tensor(same))
 
 
@@ -88,9 +93,12 @@ def positions_of(who: str, wanted: Sequence[str], names: Sequence[str]) -> Tenso
         found = known[kind].get(own, [])
         if len(found) != 1:
             several = ' and '.join(names[position] for position in found[:2])
-            hint = f' stands for {several}; write more of the path' if found else \
-                f' is none of the {len(names)} evaluated images.{did_you_mean(name, names[:5000])}' \
+            hint = (
+                f' stands for {several}; write more of the path'
+                if found
+                else f' is none of the {len(names)} evaluated images.{did_you_mean(name, names[:5000])}'
                 f' The first of them is {names[0] if names else None!r}'
+            )
             raise ValueError(f'{who}: {name!r} of the pairs{hint}.')
         positions.append(found[0])
     return torch.tensor(positions)

@@ -1,4 +1,5 @@
 """The quality-adaptive margin of AdaFace, and the statistics of norms that it stands on."""
+
 import math
 from typing import Union
 
@@ -14,15 +15,17 @@ from .gather import num_processes
 
 __all__ = ['NORM_RANGE', 'adaptive_margin_on_target', 'move_norm_statistics', 'norm_scaler']
 
-NORM_RANGE = (1e-3, 100.)  # the official code's clip
+NORM_RANGE = (1e-3, 100.0)  # the official code's clip
 _EPSILON = 1e-3  # the official code's, in the denominator and as the distance of angles from 0 and pi
 
 
-def adaptive_margin_on_target(target_cosine: Tensor,
-                              scaler: Tensor,
-                              margin: Union[float, Tensor] = 0.4,
-                              gradient: str = 'analytic',
-                              clip_angle: bool = True) -> Tensor:
+def adaptive_margin_on_target(
+    target_cosine: Tensor,
+    scaler: Tensor,
+    margin: Union[float, Tensor] = 0.4,
+    gradient: str = 'analytic',
+    clip_angle: bool = True,
+) -> Tensor:
     r"""Return AdaFace's target logit before the scale: :math:`\cos(\theta + g_{angle}) - g_{add}`.
 
     Section 3.3 of `AdaFace <https://arxiv.org/abs/2204.00964>`_, with :math:`g_{angle} = -m \hat z` and
@@ -64,8 +67,10 @@ def adaptive_margin_on_target(target_cosine: Tensor,
         check_number('adaptive_margin', 'margin', margin, 0, math.pi / 2, advice='It is an angle in radians.')
     check_choice('adaptive_margin', 'gradient', gradient, GRADIENTS)
     if scaler.shape != target_cosine.shape:
-        raise ValueError(f'adaptive_margin: {tuple(target_cosine.shape)} cosines came with {tuple(scaler.shape)} norm '
-                         'scalers; one for each is wanted.')
+        raise ValueError(
+            f'adaptive_margin: {tuple(target_cosine.shape)} cosines came with {tuple(scaler.shape)} norm '
+            'scalers; one for each is wanted.'
+        )
     target_cosine = at_least_float32(target_cosine)
     scaler = scaler.detach().to(target_cosine.dtype)
 

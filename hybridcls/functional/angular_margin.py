@@ -1,4 +1,5 @@
 """The additive angular margin of ArcFace."""
+
 import math
 from collections.abc import Callable
 from typing import Union
@@ -16,11 +17,9 @@ BEYOND_PI = ('linear', 'easy', 'clip', 'wrap')
 GRADIENTS = ('analytic', 'straight_through')
 
 
-def additive_angular_margin(cosine: Tensor,
-                            labels: Tensor,
-                            margin: float = 0.5,
-                            beyond_pi: str = 'linear',
-                            gradient: str = 'analytic') -> Tensor:
+def additive_angular_margin(
+    cosine: Tensor, labels: Tensor, margin: float = 0.5, beyond_pi: str = 'linear', gradient: str = 'analytic'
+) -> Tensor:
     r"""Turn the angle to the own class by ``margin``: :math:`\cos\theta_y` becomes :math:`\cos(\theta_y + m)`.
 
     Eq. 3 of `ArcFace <https://arxiv.org/abs/1801.07698>`_, without the scale. The other classes keep their cosines.
@@ -46,17 +45,18 @@ def additive_angular_margin(cosine: Tensor,
         (1.5, True)
     """
     if cosine.dim() != 2 or labels.shape != cosine.shape[:1]:
-        raise ValueError(f'additive_angular_margin: cosine {tuple(cosine.shape)} and labels {tuple(labels.shape)} do '
-                         'not fit; (B, C) and (B,) are wanted.')
+        raise ValueError(
+            f'additive_angular_margin: cosine {tuple(cosine.shape)} and labels {tuple(labels.shape)} do '
+            'not fit; (B, C) and (B,) are wanted.'
+        )
     own = labels.unsqueeze(1)
     target = angular_margin_on_target(cosine.gather(1, own).squeeze(1), margin, beyond_pi, gradient)
     return cosine.scatter(1, own, target.to(cosine.dtype).unsqueeze(1))
 
 
-def angular_margin_on_target(target_cosine: Tensor,
-                             margin: Union[float, Tensor] = 0.5,
-                             beyond_pi: str = 'linear',
-                             gradient: str = 'analytic') -> Tensor:
+def angular_margin_on_target(
+    target_cosine: Tensor, margin: Union[float, Tensor] = 0.5, beyond_pi: str = 'linear', gradient: str = 'analytic'
+) -> Tensor:
     r"""Return :math:`\cos(\theta + m)` for the cosines of the own classes.
 
     Past :math:`\theta = \pi - m` the cosine would rise again with the angle. Public codes differ there:
@@ -99,8 +99,15 @@ def angular_margin_on_target(target_cosine: Tensor,
     if isinstance(margin, Tensor):
         margin = one_margin_each('additive_angular_margin', margin, target_cosine)
     else:
-        check_number('additive_angular_margin', 'margin', margin, 0, math.pi, high_open=True,
-                     advice='Margins are radians: for 28.6 degrees pass math.radians(28.6).')
+        check_number(
+            'additive_angular_margin',
+            'margin',
+            margin,
+            0,
+            math.pi,
+            high_open=True,
+            advice='Margins are radians: for 28.6 degrees pass math.radians(28.6).',
+        )
     check_choice('additive_angular_margin', 'beyond_pi', beyond_pi, BEYOND_PI)
     check_choice('additive_angular_margin', 'gradient', gradient, GRADIENTS)
     return slope_of_choice(at_least_float32(target_cosine), lambda cosine: _turned(cosine, margin, beyond_pi), gradient)
@@ -113,8 +120,10 @@ def one_margin_each(who: str, margins: Tensor, target_cosine: Tensor) -> Tensor:
         ValueError: If they are not as many as the cosines.
     """
     if margins.shape != target_cosine.shape:
-        raise ValueError(f'{who}: {tuple(target_cosine.shape)} cosines came with {tuple(margins.shape)} margins; one '
-                         'for each is wanted.')
+        raise ValueError(
+            f'{who}: {tuple(target_cosine.shape)} cosines came with {tuple(margins.shape)} margins; one '
+            'for each is wanted.'
+        )
     return margins.detach().to(at_least_float32(target_cosine).dtype)
 
 

@@ -1,4 +1,5 @@
 """Margins that are larger for classes with fewer images."""
+
 import math
 
 import torch
@@ -11,11 +12,9 @@ __all__ = ['MARGIN_RULES', 'margins_from_counts']
 MARGIN_RULES = ('range', 'proportional')
 
 
-def margins_from_counts(counts: Tensor,
-                        low: float = 0.05,
-                        high: float = 0.5,
-                        power: float = -0.25,
-                        rule: str = 'range') -> Tensor:
+def margins_from_counts(
+    counts: Tensor, low: float = 0.05, high: float = 0.5, power: float = -0.25, rule: str = 'range'
+) -> Tensor:
     r"""Give each class a margin by the number n of its images: the rarer, the larger.
 
     - ``'range'`` (default): :math:`m = low + (high - low) \frac{n^p - \min n^p}{\max n^p - \min n^p}`, so that the most
@@ -47,11 +46,18 @@ def margins_from_counts(counts: Tensor,
     check_choice('class margins', 'rule', rule, MARGIN_RULES)
     check_number('class margins', 'high', high, 0, math.pi, high_open=True, advice='It is an angle in radians.')
     check_number('class margins', 'low', low, 0, high)
-    check_number('class margins', 'power', power, high=0, high_open=True,
-                 advice='A power below 0 gives rare classes the larger margins.')
+    check_number(
+        'class margins',
+        'power',
+        power,
+        high=0,
+        high_open=True,
+        advice='A power below 0 gives rare classes the larger margins.',
+    )
     if counts.dim() != 1 or not len(counts) or bool((counts < 0).any()):
-        raise ValueError(f'class margins: counts of shape {tuple(counts.shape)} came; one number >= 0 for each class '
-                         'is wanted.')
+        raise ValueError(
+            f'class margins: counts of shape {tuple(counts.shape)} came; one number >= 0 for each class is wanted.'
+        )
     weight = counts.to(torch.float64).clamp(min=1).pow(power)
     if rule == 'proportional':
         return (high * weight / weight.max()).float()

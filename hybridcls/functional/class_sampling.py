@@ -1,4 +1,5 @@
 """A random part of the classes, with those that are needed among them."""
+
 import torch
 from torch import Tensor
 
@@ -28,9 +29,9 @@ def sample_classes(labels: Tensor, num_classes: int, rate: float) -> tuple[Tenso
     """
     here = (labels >= 0) & (labels < num_classes)
     priority = torch.rand(num_classes, device=labels.device)  # below 1
-    priority[labels[here]] = 2.
+    priority[labels[here]] = 2.0
     wanted = min(num_classes, max(1, int(rate * num_classes)))
-    number = max(wanted, int((priority == 2.).sum()))
+    number = max(wanted, int((priority == 2.0).sum()))
     classes = priority.topk(number, sorted=False).indices.sort().values
     if number == 0:
         return classes, torch.full_like(labels, -1)

@@ -1,4 +1,5 @@
 """What a softmax over many classes needs to know of each embedding, without a matrix of logits."""
+
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Optional
@@ -35,6 +36,7 @@ class ClassStatistics(NamedTuple):
 
     The first three carry gradients; all are float32, or float64.
     """
+
     target_cosine: Tensor
     log_sum_exp: Tensor
     cosine_sum: Optional[Tensor]
@@ -43,15 +45,17 @@ class ClassStatistics(NamedTuple):
 
 
 @torch.compiler.disable
-def class_statistics(units: Tensor,
-                     centres: Tensor,
-                     labels: Tensor,
-                     scale: float = 64.,
-                     cosine_clip: Optional[float] = None,
-                     with_sum: bool = False,
-                     sub_centres: int = 1,
-                     memory: Optional[int] = None,
-                     chosen: Optional[Tensor] = None) -> ClassStatistics:
+def class_statistics(
+    units: Tensor,
+    centres: Tensor,
+    labels: Tensor,
+    scale: float = 64.0,
+    cosine_clip: Optional[float] = None,
+    with_sum: bool = False,
+    sub_centres: int = 1,
+    memory: Optional[int] = None,
+    chosen: Optional[Tensor] = None,
+) -> ClassStatistics:
     r"""Visit the classes block by block, and keep N numbers of each kind.
 
     The N x C cosines never exist, neither here nor in the backward pass, which computes each block again and writes
@@ -91,13 +95,16 @@ def class_statistics(units: Tensor,
     if sub_centres > 1 and num_centres % sub_centres:
         raise ValueError(f'class_statistics: {num_centres} centres cannot be sub_centres={sub_centres} a class.')
     if labels.shape != units.shape[:1] or centres.dim() != 2 or units.shape[1:] != centres.shape[1:]:
-        raise ValueError(f'class_statistics: embeddings {tuple(units.shape)}, centres {tuple(centres.shape)} and '
-                         f'labels {tuple(labels.shape)} do not fit; (N, D), (C * K, D) and (N,) are wanted.')
+        raise ValueError(
+            f'class_statistics: embeddings {tuple(units.shape)}, centres {tuple(centres.shape)} and '
+            f'labels {tuple(labels.shape)} do not fit; (N, D), (C * K, D) and (N,) are wanted.'
+        )
     if memory is None:
         memory = _MEMORY.get(units.device.type, _MEMORY_OF_DEVICES)
     check_number('class_statistics', 'memory', memory, 1, integer=True, advice='It is a number of bytes.')
-    statistics = _ClassStatistics.apply(units, centres, labels, scale, cosine_clip, with_sum, sub_centres, memory,
-                                        chosen)
+    statistics = _ClassStatistics.apply(
+        units, centres, labels, scale, cosine_clip, with_sum, sub_centres, memory, chosen
+    )
     return ClassStatistics(*statistics)
 
 
@@ -126,14 +133,24 @@ def merge_class_statistics(parts: Sequence[ClassStatistics], first_classes: Sequ
         torch.stack(log_sums).logsumexp(0),
         None if sums[0] is None else torch.stack(sums).sum(0),
         best_cosine,
-        torch.stack(moved).gather(0, best_part.unsqueeze(0)).squeeze(0))
+        torch.stack(moved).gather(0, best_part.unsqueeze(0)).squeeze(0),
+    )
 
 
 class _Blocks:
     """The classes in blocks, whose logits are computed when they are asked for. Classes run down, embeddings across."""
 
-    def __init__(self, units: Tensor, centres: Tensor, labels: Tensor, scale: float, sub_centres: int, memory: int,
-                 chosen: Optional[Tensor], factors: Tensor) -> None:
+    def __init__(
+        self,
+        units: Tensor,
+        centres: Tensor,
+        labels: Tensor,
+        scale: float,
+        sub_centres: int,
+        memory: int,
+        chosen: Optional[Tensor],
+        factors: Tensor,
+    ) -> None:
         self.units_t, self.centres, self.labels = units.t(), centres, labels
         self.sub_centres, self.chosen, self.factors = sub_centres, chosen, factors
         self.num_classes = len(factors) // sub_centres
@@ -170,7 +187,7 @@ class _Blocks:
         """Return ``scale * cosine``, shape (rows, N), in a buffer that the next call overwrites."""
         if self._buffer is None:
             self._buffer = self.units_t.new_empty((self.size * self.sub_centres, self.units_t.shape[1]))
-        out = torch.mm(centres, self.units_t, out=self._buffer[:len(centres)])
+        out = torch.mm(centres, self.units_t, out=self._buffer[: len(centres)])
         return out.mul_(self.factors[rows].unsqueeze(1))  # cheaper than to normalise the block of centres
 
     def own(self, first: int, num_classes: int) -> tuple[Tensor, Tensor]:
@@ -181,11 +198,19 @@ class _Blocks:
 
 
 class _ClassStatistics(torch.autograd.Function):
-
     @staticmethod
-    def forward(ctx: Any, units: Tensor, centres: Tensor, labels: Tensor, scale: float, cosine_clip: Optional[float],
-                with_sum: bool, sub_centres: int, memory: int,
-                chosen: Optional[Tensor]) -> tuple[Optional[Tensor], ...]:
+    def forward(
+        ctx: Any,
+        units: Tensor,
+        centres: Tensor,
+        labels: Tensor,
+        scale: float,
+        cosine_clip: Optional[float],
+        with_sum: bool,
+        sub_centres: int,
+        memory: int,
+        chosen: Optional[Tensor],
+    ) -> tuple[Optional[Tensor], ...]:
         num = len(units)
         units = at_least_float32(units)
         with outside_autocast(units):
@@ -230,8 +255,9 @@ class _ClassStatistics(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_target: Tensor, grad_log_sum: Tensor, grad_sum: Optional[Tensor],
-                 *unused: Any) -> tuple[Optional[Tensor], ...]:
+    def backward(
+        ctx: Any, grad_target: Tensor, grad_log_sum: Tensor, grad_sum: Optional[Tensor], *unused: Any
+    ) -> tuple[Optional[Tensor], ...]:
         # With A the gradient of the cosines, class by embedding, v = w / |w| a centre and u an embedding:
         #   du = sum_j A v,    dw = (sum_n A u - v sum_n A cos) / |w|
         # Of the others A = scale * g * exp(logit - log_sum). The factor goes into the exponent, and its sign into the
@@ -240,7 +266,7 @@ class _ClassStatistics(torch.autograd.Function):
         scale, limit, linear, sub_centres, memory = ctx.settings
         with outside_autocast(units):
             blocks = _Blocks(units, centres, labels, scale, sub_centres, memory, chosen, factors)
-            sign = torch.where(grad_log_sum < 0, -1., 1.).to(units.dtype)
+            sign = torch.where(grad_log_sum < 0, -1.0, 1.0).to(units.dtype)
             shift = log_sum - (scale * grad_log_sum.abs()).log()
             signed_units = sign.unsqueeze(1) * units
             own_grad = sign * grad_target
@@ -256,7 +282,7 @@ class _ClassStatistics(torch.autograd.Function):
                     values = values.squeeze(1)
                 else:
                     values = logits
-                grad = torch.sub(values, shift, out=buffer[:len(values)]).exp_()
+                grad = torch.sub(values, shift, out=buffer[: len(values)]).exp_()
                 own, here = blocks.own(first, len(grad))
                 grad.scatter_(0, own, grad.gather(0, own).masked_fill_(here, 0))
                 if grad_sum is not None and not linear:
@@ -265,8 +291,12 @@ class _ClassStatistics(torch.autograd.Function):
                     grad.masked_fill_(values > limit, 0).masked_fill_(values < -limit, 0)
                 grad.scatter_(0, own, grad.gather(0, own).add_(torch.where(here, own_grad, 0)))
                 if sub_centres > 1:
-                    grad = torch.zeros_like(logits).unflatten(0, (-1, sub_centres)).scatter_(
-                        1, nearest, grad.unsqueeze(1)).flatten(0, 1)
+                    grad = (
+                        torch.zeros_like(logits)
+                        .unflatten(0, (-1, sub_centres))
+                        .scatter_(1, nearest, grad.unsqueeze(1))
+                        .flatten(0, 1)
+                    )
                 inverse = factors[rows] / scale
                 along = logits.mul_(grad) @ (sign / scale)  # how far the gradient of v points along v
                 grad.mul_(inverse.unsqueeze(1))

@@ -1,4 +1,5 @@
 """How close each embedding is to all others, by blocks: the denominators of contrastive losses in linear memory."""
+
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Optional, Union
@@ -17,12 +18,14 @@ _LOWEST_PLAIN_TEMPERATURE = 0.02
 _ONE_BLOCK = 512
 
 
-def contrast_log_sums(anchors: Tensor,
-                      temperature: Union[float, Tensor],
-                      others: Sequence[Tensor] = (),
-                      classes: Optional[Tensor] = None,
-                      other_classes: Sequence[Tensor] = (),
-                      block: Optional[int] = None) -> tuple[Tensor, Optional[Tensor]]:
+def contrast_log_sums(
+    anchors: Tensor,
+    temperature: Union[float, Tensor],
+    others: Sequence[Tensor] = (),
+    classes: Optional[Tensor] = None,
+    other_classes: Sequence[Tensor] = (),
+    block: Optional[int] = None,
+) -> tuple[Tensor, Optional[Tensor]]:
     r"""For each anchor i, :math:`\log \sum_{j \ne i} e^{z_i \cdot z_j / \tau}` over all anchors and all ``others``.
 
     The similarities are never held together: blocks of them are made, used and dropped, in the forward and again in
@@ -57,7 +60,8 @@ def contrast_log_sums(anchors: Tensor,
         side=_block_side(anchors) if block is None else block,
         plain=_is_plain(temperature),
         classes=classes,
-        other_classes=tuple(other_classes))
+        other_classes=tuple(other_classes),
+    )
     log_sums, of_class = _LogSums.apply(anchors, temperature, plan, *others)
     return log_sums, of_class if classes is not None else None
 
@@ -71,6 +75,7 @@ class _Plan(NamedTuple):
 
 class _Block(NamedTuple):
     """Similarities of some anchors (rows) to some anchors or others (columns)."""
+
     rows: slice
     columns: slice
     similarity: Tensor
@@ -94,8 +99,9 @@ def _block_side(anchors: Tensor) -> int:
     return 384 if torch.get_num_threads() <= 4 else 1024  # half of one core's second cache, measured
 
 
-def _blocks(anchors: Tensor, temperature: Union[float, Tensor], other: Optional[Tensor], plan: _Plan,
-            classes: Optional[Tensor]) -> Iterator[_Block]:
+def _blocks(
+    anchors: Tensor, temperature: Union[float, Tensor], other: Optional[Tensor], plan: _Plan, classes: Optional[Tensor]
+) -> Iterator[_Block]:
     """The blocks of anchors against ``other``, whose classes are given; None: against themselves, upper half."""
     columns_of = anchors if other is None else other
     for row in range(0, len(anchors), plan.side):
@@ -117,7 +123,7 @@ class _Totals:
 
     def __init__(self, anchors: Tensor, plain: bool) -> None:
         self.plain = plain
-        self.values = anchors.new_full((len(anchors), ), 0. if plain else -math.inf)
+        self.values = anchors.new_full((len(anchors),), 0.0 if plain else -math.inf)
 
     def add(self, entries: Tensor, block: _Block, symmetric: bool) -> None:
         """Add a block, of exponentials if plain, else of similarities, to its rows and, if symmetric, its columns."""
@@ -139,10 +145,10 @@ class _Totals:
 
 
 class _LogSums(torch.autograd.Function):
-
     @staticmethod
-    def forward(ctx: Any, anchors: Tensor, temperature: Union[float, Tensor], plan: _Plan,
-                *others: Tensor) -> tuple[Tensor, Optional[Tensor]]:
+    def forward(
+        ctx: Any, anchors: Tensor, temperature: Union[float, Tensor], plan: _Plan, *others: Tensor
+    ) -> tuple[Tensor, Optional[Tensor]]:
         totals = _Totals(anchors, plan.plain)
         of_class = None if plan.classes is None else _Totals(anchors, plan.plain)
         only_block = None
@@ -176,16 +182,21 @@ class _LogSums(torch.autograd.Function):
         temperature = ctx.temperature if temperature is None else temperature
         plan = ctx.plan
         found = torch.zeros_like(anchors)
-        found_others = [torch.zeros_like(other) if needed else None
-                        for other, needed in zip(others, ctx.needs_input_grad[3:], strict=True)]
-        symmetric_share: Union[float, Tensor] = 0.
+        found_others = [
+            torch.zeros_like(other) if needed else None
+            for other, needed in zip(others, ctx.needs_input_grad[3:], strict=True)
+        ]
+        symmetric_share: Union[float, Tensor] = 0.0
         with outside_autocast(anchors):
             weights = [_Weights(grad, log_sums, plan.plain)]
             if grad_of_class is not None and of_class is not None:
                 weights.append(_Weights(grad_of_class, of_class, plan.plain))
             for (other, classes), found_other in zip(_parts(others, plan), [None, *found_others], strict=True):
-                for block in _blocks(anchors, temperature, other, plan, classes) if only_block is None else (
-                        _only_block(anchors, only_block, plan), ):
+                for block in (
+                    _blocks(anchors, temperature, other, plan, classes)
+                    if only_block is None
+                    else (_only_block(anchors, only_block, plan),)
+                ):
                     entries = _entries(block, plan.plain) if only_block is None else block.similarity
                     pull = _pull(entries, block, weights, other is None)
                     _pull_rows(found, anchors, block, pull, other, found_other)
@@ -211,14 +222,16 @@ class _OnlyOnce(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, _: Tensor) -> None:
-        raise RuntimeError('contrast_log_sums: a second derivative was asked for, and blocks have only the first. '
-                           'supervised_contrast(..., streamed=False), or SupConLoss(streamed=False), has both.')
+        raise RuntimeError(
+            'contrast_log_sums: a second derivative was asked for, and blocks have only the first. '
+            'supervised_contrast(..., streamed=False), or SupConLoss(streamed=False), has both.'
+        )
 
 
 def _parts(others: Sequence[Tensor], plan: _Plan) -> Iterator[tuple[Optional[Tensor], Optional[Tensor]]]:
     """What the anchors are compared with, and its classes: None for the anchors themselves, then the others."""
     yield None, plan.classes
-    classes = plan.other_classes if plan.classes is not None else (None, ) * len(others)
+    classes = plan.other_classes if plan.classes is not None else (None,) * len(others)
     yield from zip(others, classes, strict=True)
 
 
@@ -233,12 +246,12 @@ def _only_block(anchors: Tensor, entries: Tensor, plan: _Plan) -> _Block:
 def _entries(block: _Block, plain: bool) -> Tensor:
     """Exponentials (plain) or similarities, without the anchor itself."""
     entries = block.similarity.exp_() if plain else block.similarity
-    return entries.fill_diagonal_(0. if plain else -math.inf) if block.is_own else entries
+    return entries.fill_diagonal_(0.0 if plain else -math.inf) if block.is_own else entries
 
 
 def _entries_of_class(entries: Tensor, block: _Block, plain: bool) -> Tensor:
     """The entries between rows of one class; the others add nothing."""
-    return entries if block.same_class is None else entries.masked_fill(~block.same_class, 0. if plain else -math.inf)
+    return entries if block.same_class is None else entries.masked_fill(~block.same_class, 0.0 if plain else -math.inf)
 
 
 class _Weights:
@@ -248,7 +261,7 @@ class _Weights:
         self.plain = plain
         self.grad, self.log_sums = grad, log_sums
         # An anchor that is left out, or that has nothing to add up, has no share, rather than 0 * inf.
-        self.by_sum = torch.where(grad == 0, 0., grad * (-log_sums).exp()) if plain else grad
+        self.by_sum = torch.where(grad == 0, 0.0, grad * (-log_sums).exp()) if plain else grad
 
     def of(self, entries: Tensor, block: _Block, symmetric: bool) -> Tensor:
         """Derivative to each entry of a block; where that stands for two anchors, to both."""
@@ -268,8 +281,9 @@ def _pull(entries: Tensor, block: _Block, weights: Sequence[_Weights], symmetric
     return found
 
 
-def _pull_rows(found: Tensor, anchors: Tensor, block: _Block, pull: Tensor, other: Optional[Tensor],
-               found_other: Optional[Tensor]) -> None:
+def _pull_rows(
+    found: Tensor, anchors: Tensor, block: _Block, pull: Tensor, other: Optional[Tensor], found_other: Optional[Tensor]
+) -> None:
     """Add what a block does to its rows and, where these want it, its columns; times the temperature."""
     columns = (anchors if other is None else other)[block.columns]
     found[block.rows].addmm_(pull, columns)

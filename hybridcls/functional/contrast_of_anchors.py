@@ -1,4 +1,5 @@
 """Supervised contrast of each anchor, with all its similarities at hand."""
+
 from typing import Union
 
 import torch
@@ -9,13 +10,15 @@ from .full_precision import outside_autocast
 __all__ = ['contrast_of_anchors']
 
 
-def contrast_of_anchors(anchors: Tensor,
-                        contrasts: Tensor,
-                        anchor_labels: Tensor,
-                        contrast_labels: Tensor,
-                        own_rows: Tensor,
-                        temperature: Union[float, Tensor],
-                        form: str = 'out') -> Tensor:
+def contrast_of_anchors(
+    anchors: Tensor,
+    contrasts: Tensor,
+    anchor_labels: Tensor,
+    contrast_labels: Tensor,
+    own_rows: Tensor,
+    temperature: Union[float, Tensor],
+    form: str = 'out',
+) -> Tensor:
     """The loss of each anchor against all contrasts but itself; 0 for an anchor without positives.
 
     This is the dense form: it holds several A x N matrices, and can be differentiated twice.

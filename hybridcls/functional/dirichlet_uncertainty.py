@@ -1,4 +1,5 @@
 """How unsure a Dirichlet distribution over class probabilities is, and of what kind its doubt is."""
+
 import math
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ from .evidential_losses import dirichlet_kl_to_uniform
 
 __all__ = ['DirichletUncertainty', 'dirichlet_entropy', 'dirichlet_uncertainty']
 
-_SERIES_FROM = 64.  # from here on the series below is exact to float64
+_SERIES_FROM = 64.0  # from here on the series below is exact to float64
 
 
 class DirichletUncertainty(NamedTuple):
@@ -21,6 +22,7 @@ class DirichletUncertainty(NamedTuple):
         epistemic (Tensor): Mutual information of label and distribution, nats, >= 0: the network has not seen such.
         total (Tensor): Entropy of the mean, nats: the sum of the two.
     """
+
     vacuity: Tensor
     aleatoric: Tensor
     epistemic: Tensor

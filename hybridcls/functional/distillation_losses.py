@@ -1,4 +1,5 @@
 """What a student takes from a teacher: its softened scores, the direction of its embeddings, their distances."""
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,7 +11,7 @@ from .full_precision import at_least_float32, outside_autocast
 __all__ = ['cosine_feature_loss', 'distance_relation_loss', 'softened_divergence']
 
 
-def softened_divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 2.) -> Tensor:
+def softened_divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 2.0) -> Tensor:
     r"""Return :math:`T^2 \, \mathrm{KL}(p_T \,\|\, p_S)` of the scores softened by T, averaged over the samples.
 
     Section 2 of `Distilling the Knowledge in a Neural Network <https://arxiv.org/abs/1503.02531>`_:
@@ -35,8 +36,10 @@ def softened_divergence(student_logits: Tensor, teacher_logits: Tensor, temperat
     """
     check_number('softened_divergence', 'temperature', temperature, 0, low_open=True)
     if student_logits.shape != teacher_logits.shape or student_logits.dim() != 2:
-        raise ValueError(f'softened_divergence: the student gives logits {tuple(student_logits.shape)} and the teacher '
-                         f'{tuple(teacher_logits.shape)}; both must be (N, C), with the same classes.')
+        raise ValueError(
+            f'softened_divergence: the student gives logits {tuple(student_logits.shape)} and the teacher '
+            f'{tuple(teacher_logits.shape)}; both must be (N, C), with the same classes.'
+        )
     with outside_autocast(student_logits):
         student = F.log_softmax(at_least_float32(student_logits) / temperature, dim=1)
         teacher = F.log_softmax(at_least_float32(teacher_logits.detach()) / temperature, dim=1).to(student.dtype)

@@ -1,4 +1,5 @@
 """Evidence for classes from a network's outputs: how much, never below zero."""
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,7 +13,7 @@ __all__ = ['EVIDENCE_KINDS', 'evidence_from_logits']
 EVIDENCE_KINDS = ('exp', 'softplus', 'relu')
 
 
-def evidence_from_logits(logits: Tensor, kind: str = 'exp', clamp: float = 10.) -> Tensor:
+def evidence_from_logits(logits: Tensor, kind: str = 'exp', clamp: float = 10.0) -> Tensor:
     r"""Return the evidence :math:`e \ge 0`; the concentration of the Dirichlet distribution is :math:`\alpha = e + 1`.
 
     - ``'exp'``: :math:`e^z` with z kept in [-clamp, clamp]. Without the bound :math:`e^{12}` is infinite in float16.

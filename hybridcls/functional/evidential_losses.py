@@ -1,4 +1,5 @@
 """The losses of evidential classification: a Dirichlet distribution against labels, hard or soft."""
+
 import math
 from typing import Any
 
@@ -88,7 +89,7 @@ def misleading_evidence(evidence: Tensor, targets: Tensor) -> Tensor:
     _check_targets('misleading_evidence', evidence, targets)
     if targets.is_floating_point():
         return (1 - targets.to(evidence.dtype)) * evidence
-    return evidence.scatter(1, targets.long().unsqueeze(1), 0.)
+    return evidence.scatter(1, targets.long().unsqueeze(1), 0.0)
 
 
 def dirichlet_kl_to_uniform(evidence: Tensor) -> Tensor:
@@ -132,7 +133,7 @@ class _KLToUniform(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        own, = ctx.saved_tensors
+        (own,) = ctx.saved_tensors
         evidence = own.double()
         total = evidence.sum(1, keepdim=True)
         slope = torch.polygamma(1, evidence + 1).mul_(evidence)
@@ -146,8 +147,12 @@ def _own(values: Tensor, classes: Tensor) -> Tensor:
 
 def _check_targets(who: str, evidence: Tensor, targets: Tensor) -> None:
     if evidence.dim() != 2 or targets.shape not in (evidence.shape, evidence.shape[:1]):
-        raise ValueError(f'{who}: evidence {tuple(evidence.shape)} and targets {tuple(targets.shape)} do not fit: '
-                         '(N, K) wants classes (N,) or probabilities (N, K).')
+        raise ValueError(
+            f'{who}: evidence {tuple(evidence.shape)} and targets {tuple(targets.shape)} do not fit: '
+            '(N, K) wants classes (N,) or probabilities (N, K).'
+        )
     if targets.is_floating_point() != (targets.dim() == 2) or targets.dtype == torch.bool:
-        raise TypeError(f'{who}: targets of shape {tuple(targets.shape)} are {targets.dtype}; classes (N,) are whole '
-                        'numbers, probabilities (N, K) are floating.')
+        raise TypeError(
+            f'{who}: targets of shape {tuple(targets.shape)} are {targets.dtype}; classes (N,) are whole '
+            'numbers, probabilities (N, K) are floating.'
+        )

@@ -1,4 +1,5 @@
 """Float32 where half precision would lose what a loss needs: cosines, norms, sums over many classes."""
+
 from contextlib import AbstractContextManager, nullcontext
 
 import torch

@@ -1,4 +1,5 @@
 """Rows of all processes on each process, with gradients that find their way back."""
+
 from typing import Any, Optional
 
 import torch
@@ -49,15 +50,18 @@ def gather_rows(*tensors: Tensor, counts: Optional[list[int]] = None) -> tuple[t
     """
     num_rows = {len(tensor) for tensor in tensors}
     if len(num_rows) != 1:
-        raise ValueError(f'gather_rows: tensors of {sorted(num_rows)} rows were given together. They describe the same '
-                         'rows, so all need the same first dimension.')
+        raise ValueError(
+            f'gather_rows: tensors of {sorted(num_rows)} rows were given together. They describe the same '
+            'rows, so all need the same first dimension.'
+        )
     if num_processes() == 1:
         return tensors, 0
     if counts is None:
         counts = row_counts(*tensors)
     gathered = tuple(
-        _GatherRows.apply(tensor, counts) if tensor.requires_grad else _gather(tensor, counts) for tensor in tensors)
-    return gathered, sum(counts[:dist.get_rank()])
+        _GatherRows.apply(tensor, counts) if tensor.requires_grad else _gather(tensor, counts) for tensor in tensors
+    )
+    return gathered, sum(counts[: dist.get_rank()])
 
 
 def row_counts(*tensors: Tensor) -> list[int]:
@@ -85,8 +89,10 @@ def row_counts(*tensors: Tensor) -> list[int]:
     counts, *row_sizes = torch.stack(shapes).t().tolist()
     for sizes in row_sizes:
         if len(set(sizes)) != 1:
-            raise ValueError(f'gather_rows: a row has {sizes} numbers on ranks 0 to {len(sizes) - 1}. All processes '
-                             'need the same embedding width and number of views: do they run the same config?')
+            raise ValueError(
+                f'gather_rows: a row has {sizes} numbers on ranks 0 to {len(sizes) - 1}. All processes '
+                'need the same embedding width and number of views: do they run the same config?'
+            )
     return counts
 
 
@@ -101,7 +107,6 @@ def _gather(rows: Tensor, counts: list[int]) -> Tensor:
 
 
 class _GatherRows(torch.autograd.Function):
-
     @staticmethod
     def forward(ctx: Any, rows: Tensor, counts: list[int]) -> Tensor:
         ctx.counts = counts

@@ -1,4 +1,5 @@
 """Margins on the own class's cosine that are not ArcFace's alone: CosFace's, and all three in one."""
+
 import math
 from typing import Union
 
@@ -40,12 +41,14 @@ def additive_cosine_margin_on_target(target_cosine: Tensor, margin: Union[float,
     return at_least_float32(target_cosine) - margin
 
 
-def combined_margin_on_target(target_cosine: Tensor,
-                              m1: float = 1.,
-                              m2: Union[float, Tensor] = 0.3,
-                              m3: float = 0.2,
-                              beyond_pi: str = 'linear',
-                              gradient: str = 'analytic') -> Tensor:
+def combined_margin_on_target(
+    target_cosine: Tensor,
+    m1: float = 1.0,
+    m2: Union[float, Tensor] = 0.3,
+    m3: float = 0.2,
+    beyond_pi: str = 'linear',
+    gradient: str = 'analytic',
+) -> Tensor:
     r"""Return :math:`\cos(m_1 \theta + m_2) - m_3` for the cosines of the own classes.
 
     Eq. 4 of `ArcFace <https://arxiv.org/abs/1801.07698>`_, without the scale: SphereFace's, ArcFace's and CosFace's
@@ -95,7 +98,8 @@ def combined_margin_on_target(target_cosine: Tensor,
     if m1 == 1:
         return angular_margin_on_target(target_cosine, m2, beyond_pi, gradient) - m3
     turned = slope_of_choice(
-        at_least_float32(target_cosine), lambda cosine: _multiplied(cosine, m1, m2, beyond_pi), gradient)
+        at_least_float32(target_cosine), lambda cosine: _multiplied(cosine, m1, m2, beyond_pi), gradient
+    )
     return turned - m3
 
 

@@ -1,4 +1,5 @@
 """Cross entropy over scaled cosines, with a margin on the own class."""
+
 from collections.abc import Callable
 from typing import Optional, Union
 
@@ -43,16 +44,18 @@ def cosine_logits(embeddings: Tensor, centres: Tensor, sub_centres: int = 1) -> 
         return cosines if sub_centres == 1 else cosines.unflatten(1, (-1, sub_centres)).amax(2)
 
 
-def margin_cross_entropy(embeddings: Tensor,
-                         centres: Tensor,
-                         labels: Tensor,
-                         margin: Callable[[Tensor, Tensor], Tensor],
-                         scale: float = 64.,
-                         label_smoothing: float = 0.,
-                         cosine_clip: Optional[float] = None,
-                         softmax: str = 'auto',
-                         sub_centres: int = 1,
-                         memory: Optional[int] = None) -> tuple[Tensor, Tensor]:
+def margin_cross_entropy(
+    embeddings: Tensor,
+    centres: Tensor,
+    labels: Tensor,
+    margin: Callable[[Tensor, Tensor], Tensor],
+    scale: float = 64.0,
+    label_smoothing: float = 0.0,
+    cosine_clip: Optional[float] = None,
+    softmax: str = 'auto',
+    sub_centres: int = 1,
+    memory: Optional[int] = None,
+) -> tuple[Tensor, Tensor]:
     r"""Mean of :math:`-\log \frac{e^{s\,t_y}}{e^{s\,t_y} + \sum_{j \ne y} e^{s \cos\theta_j}}`, with t from ``margin``.
 
     ``margin`` sees no more than the N cosines of the own classes and the N lengths, so that how the softmax over the C
@@ -95,8 +98,10 @@ def margin_cross_entropy(embeddings: Tensor,
     check_choice('margin_cross_entropy', 'softmax', softmax, SOFTMAX_FORMS)
     num_classes = len(centres) // sub_centres
     if labels.device.type == 'cpu' and bool(((labels < 0) | (labels >= num_classes)).any()):
-        raise ValueError(f'margin_cross_entropy: labels from {int(labels.min())} to {int(labels.max())} came with '
-                         f'centres of {num_classes} classes; they must lie in [0, {num_classes - 1}].')
+        raise ValueError(
+            f'margin_cross_entropy: labels from {int(labels.min())} to {int(labels.max())} came with '
+            f'centres of {num_classes} classes; they must lie in [0, {num_classes - 1}].'
+        )
     if softmax == 'auto':
         size = (len(embeddings) + embeddings.shape[1]) * len(centres)
         most = _DENSE_IS_FASTER.get(embeddings.device.type, _DENSE_IS_FASTER_ON_DEVICES)
@@ -104,10 +109,12 @@ def margin_cross_entropy(embeddings: Tensor,
     with outside_autocast(embeddings):
         units, lengths = unit_rows(embeddings)
         if softmax == 'streamed':
-            statistics = class_statistics(units, centres, labels, scale, cosine_clip, label_smoothing > 0, sub_centres,
-                                          memory)
-            losses = statistics_cross_entropy(statistics, num_classes, lambda cosine: margin(cosine, lengths), scale,
-                                              label_smoothing, cosine_clip)
+            statistics = class_statistics(
+                units, centres, labels, scale, cosine_clip, label_smoothing > 0, sub_centres, memory
+            )
+            losses = statistics_cross_entropy(
+                statistics, num_classes, lambda cosine: margin(cosine, lengths), scale, label_smoothing, cosine_clip
+            )
             return losses.mean(), predicted_classes(statistics, labels)
         cosine = units @ unit_rows(centres)[0].t()
         if sub_centres > 1:
@@ -121,12 +128,14 @@ def margin_cross_entropy(embeddings: Tensor,
         return F.cross_entropy(logits, labels, label_smoothing=label_smoothing), predicted
 
 
-def statistics_cross_entropy(statistics: ClassStatistics,
-                             num_classes: Union[int, Tensor],
-                             margin: Callable[[Tensor], Tensor],
-                             scale: float = 64.,
-                             label_smoothing: float = 0.,
-                             cosine_clip: Optional[float] = None) -> Tensor:
+def statistics_cross_entropy(
+    statistics: ClassStatistics,
+    num_classes: Union[int, Tensor],
+    margin: Callable[[Tensor], Tensor],
+    scale: float = 64.0,
+    label_smoothing: float = 0.0,
+    cosine_clip: Optional[float] = None,
+) -> Tensor:
     """The loss of each embedding, from what it sees of all classes.
 
     Args:
@@ -154,8 +163,10 @@ def statistics_cross_entropy(statistics: ClassStatistics,
     losses = -F.logsigmoid(target - statistics.log_sum_exp)
     if label_smoothing:
         if statistics.cosine_sum is None:
-            raise ValueError(f'statistics_cross_entropy: label_smoothing={label_smoothing} needs the sum of all '
-                             'cosines, and the statistics came without. Take them with_sum=True.')
+            raise ValueError(
+                f'statistics_cross_entropy: label_smoothing={label_smoothing} needs the sum of all '
+                'cosines, and the statistics came without. Take them with_sum=True.'
+            )
         mean_logit = (scale * (statistics.cosine_sum - cosine) + target) / num_classes
         losses = losses + label_smoothing * (target - mean_logit)
     return losses

@@ -1,4 +1,5 @@
 """How unsure several opinions are together: the members of an ensemble, or draws of one network."""
+
 from typing import NamedTuple, Optional
 
 import torch
@@ -15,6 +16,7 @@ class MixtureUncertainty(NamedTuple):
         epistemic (Tensor): What they disagree about: mutual information of label and opinion.
         total (Tensor): Entropy of the mean opinion: the sum of the two.
     """
+
     aleatoric: Tensor
     epistemic: Tensor
     total: Tensor

@@ -1,4 +1,5 @@
 """Nearest neighbours by cosine similarity, and what they vote for; no matrix of all pairs."""
+
 from typing import Optional
 
 import torch
@@ -13,10 +14,9 @@ _BLOCK_NUMBERS = 2**24
 _MOST_QUERIES = 1024
 
 
-def nearest_neighbours(queries: Tensor,
-                       bank: Optional[Tensor],
-                       k: int,
-                       device: Optional[torch.device] = None) -> tuple[Tensor, Tensor]:
+def nearest_neighbours(
+    queries: Tensor, bank: Optional[Tensor], k: int, device: Optional[torch.device] = None
+) -> tuple[Tensor, Tensor]:
     """Find the ``k`` entries of ``bank`` with the largest cosine similarity to each query.
 
     Blocks of queries meet blocks of the bank and only the best ``k`` so far are kept, so that the memory on ``device``
@@ -44,8 +44,10 @@ def nearest_neighbours(queries: Tensor,
     if bank is None:
         bank = queries
     if queries.dim() != 2 or bank.dim() != 2 or queries.shape[1] != bank.shape[1]:
-        raise ValueError(f'nearest_neighbours: queries {tuple(queries.shape)} and bank {tuple(bank.shape)} '
-                         'are not (N, D) and (M, D).')
+        raise ValueError(
+            f'nearest_neighbours: queries {tuple(queries.shape)} and bank {tuple(bank.shape)} '
+            'are not (N, D) and (M, D).'
+        )
     available = len(bank) - among_themselves
     if not 1 <= k <= available:
         raise ValueError(f'nearest_neighbours: k={k} is outside [1, {available}], the number of candidates.')
@@ -53,11 +55,11 @@ def nearest_neighbours(queries: Tensor,
     bank_rows = max(k, _BLOCK_NUMBERS // _MOST_QUERIES)
     similarities, positions = [], []
     for begin in range(0, len(queries), _MOST_QUERIES):
-        block = unit_rows(queries[begin:begin + _MOST_QUERIES].to(device).float())[0]
+        block = unit_rows(queries[begin : begin + _MOST_QUERIES].to(device).float())[0]
         best = block.new_empty(len(block), 0)
         where = torch.empty(len(block), 0, dtype=torch.int64, device=device)
         for start in range(0, len(bank), bank_rows):
-            part = unit_rows(bank[start:start + bank_rows].to(device).float())[0]
+            part = unit_rows(bank[start : start + bank_rows].to(device).float())[0]
             similarity = block @ part.T  # (queries in block, bank in block)
             if among_themselves:
                 own = torch.arange(begin, begin + len(block), device=device) - start

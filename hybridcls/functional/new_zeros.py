@@ -1,4 +1,5 @@
 """Zeros that the system has ready."""
+
 import mmap
 
 import torch

@@ -1,4 +1,5 @@
 """True accept rates over all pairs of a set, exactly, without a list of the pairs."""
+
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Optional
 
@@ -25,15 +26,15 @@ class PairRates(NamedTuple):
         genuine (int): How many pairs are of one label.
         impostor (int): How many are of two.
     """
+
     rates: Tensor
     genuine: int
     impostor: int
 
 
-def accept_rates_of_all_pairs(embeddings: Tensor,
-                              labels: Tensor,
-                              rates: Sequence[float],
-                              device: Optional[torch.device] = None) -> PairRates:
+def accept_rates_of_all_pairs(
+    embeddings: Tensor, labels: Tensor, rates: Sequence[float], device: Optional[torch.device] = None
+) -> PairRates:
     """TAR at FAR of the N (N - 1) / 2 pairs of a set, by cosine similarity: :func:`true_accept_rates` of all of them.
 
     The pairs are looked at twice, in blocks, and never held: the first time the similarities are counted by the upper
@@ -60,7 +61,7 @@ def accept_rates_of_all_pairs(embeddings: Tensor,
     finite = embeddings.isfinite().all(1)
     genuine, impostor = _count_pairs(labels)
     if not genuine or not impostor:
-        return PairRates(torch.full((len(rates), ), torch.nan, dtype=torch.float64), genuine, impostor)
+        return PairRates(torch.full((len(rates),), torch.nan, dtype=torch.float64), genuine, impostor)
     seen_impostor = _count_pairs(labels[finite])[1]
     device = embeddings.device if device is None else torch.device(device)
     rows = unit_rows(embeddings[finite].to(device).float())[0]
@@ -85,9 +86,9 @@ def accept_rates_of_all_pairs(embeddings: Tensor,
             found.append(genuine if most >= seen_impostor else 0)
             continue
         within = lower[number].cpu()
-        above = upper[:, number + 1:].sum(1)
+        above = upper[:, number + 1 :].sum(1)
         threshold = _bin_of(within[0], most - int(above[0]))
-        found.append(int(above[1]) + int(within[1, threshold + 1:].sum()))
+        found.append(int(above[1]) + int(within[1, threshold + 1 :].sum()))
     return PairRates(torch.tensor(found, dtype=torch.float64) / genuine, genuine, impostor)
 
 
@@ -101,10 +102,10 @@ def _count_pairs(labels: Tensor) -> tuple[int, int]:
 def _pairs(rows: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield, block by block, int32 numbers that rise with the similarity of a pair, and which pairs are genuine."""
     for begin in range(0, len(rows), _ROWS):
-        block, own = rows[begin:begin + _ROWS], labels[begin:begin + _ROWS]
+        block, own = rows[begin : begin + _ROWS], labels[begin : begin + _ROWS]
         for start in range(begin, len(rows), _ROWS):
-            similarity = block @ rows[start:start + _ROWS].T
-            same = own.unsqueeze(1) == labels[start:start + _ROWS]
+            similarity = block @ rows[start : start + _ROWS].T
+            same = own.unsqueeze(1) == labels[start : start + _ROWS]
             if start == begin:
                 upper = torch.ones_like(same).triu_(1)
                 similarity, same = similarity[upper], same[upper]

@@ -1,4 +1,5 @@
 """How well a score tells images of unknown categories from those of known ones."""
+
 import torch
 from torch import Tensor
 

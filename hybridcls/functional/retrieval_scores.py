@@ -1,4 +1,5 @@
 """How good a ranked list of neighbours is, from which of them are of the own class."""
+
 import torch
 from torch import Tensor
 

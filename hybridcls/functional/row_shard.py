@@ -1,4 +1,5 @@
 """Which rows of a matrix a process holds, where several processes share it."""
+
 import math
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ class RowShard(NamedTuple):
         >>> RowShard.of_this_process(5)  # alone
         RowShard(first=0, size=5, total=5)
     """
+
     first: int
     size: int
     total: int

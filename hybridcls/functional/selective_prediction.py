@@ -1,4 +1,5 @@
 """What is gained by leaving unsure images unanswered."""
+
 import torch
 from torch import Tensor
 

@@ -1,4 +1,5 @@
 """Cross entropy over class centres that are spread over processes, all of them or a random part."""
+
 from collections.abc import Callable
 from typing import Any, Optional
 
@@ -18,17 +19,19 @@ from .unit_vectors import unit_rows
 __all__ = ['sharded_cosine_logits', 'sharded_margin_cross_entropy']
 
 
-def sharded_margin_cross_entropy(embeddings: Tensor,
-                                 centres: Tensor,
-                                 labels: Tensor,
-                                 margin: Callable[[Tensor, Tensor], Tensor],
-                                 shard: RowShard,
-                                 scale: float = 64.,
-                                 label_smoothing: float = 0.,
-                                 cosine_clip: Optional[float] = None,
-                                 sub_centres: int = 1,
-                                 memory: Optional[int] = None,
-                                 sample_rate: float = 1.) -> tuple[Tensor, Tensor]:
+def sharded_margin_cross_entropy(
+    embeddings: Tensor,
+    centres: Tensor,
+    labels: Tensor,
+    margin: Callable[[Tensor, Tensor], Tensor],
+    shard: RowShard,
+    scale: float = 64.0,
+    label_smoothing: float = 0.0,
+    cosine_clip: Optional[float] = None,
+    sub_centres: int = 1,
+    memory: Optional[int] = None,
+    sample_rate: float = 1.0,
+) -> tuple[Tensor, Tensor]:
     r""":func:`margin_cross_entropy` where each process brings its images and holds its share of the classes.
 
     Each process sees the embeddings of all, and takes the statistics of its own classes
@@ -67,20 +70,30 @@ def sharded_margin_cross_entropy(embeddings: Tensor,
     with outside_autocast(embeddings):
         units, lengths = unit_rows(embeddings)
         everyones, counts = _gather(units)
-        (all_labels, ), _ = gather_rows(labels, counts=counts)
+        (all_labels,), _ = gather_rows(labels, counts=counts)
         own_labels = all_labels - shard.first
         classes: Optional[Tensor] = None
         if sample_rate < 1:
             classes, own_labels = sample_classes(own_labels, shard.size, sample_rate)
-        own = class_statistics(everyones, centres, own_labels, scale, cosine_clip, label_smoothing > 0, sub_centres,
-                               memory, None if classes is None else _rows_of(classes, sub_centres))
+        own = class_statistics(
+            everyones,
+            centres,
+            own_labels,
+            scale,
+            cosine_clip,
+            label_smoothing > 0,
+            sub_centres,
+            memory,
+            None if classes is None else _rows_of(classes, sub_centres),
+        )
         if classes is not None and len(classes):
             own = own._replace(best_class=classes[own.best_class])
         own = own._replace(best_class=own.best_class + shard.first)
         statistics, drawn = _exchange(own, shard.size if classes is None else len(classes), counts)
         num_classes = shard.total if classes is None else drawn
-        losses = statistics_cross_entropy(statistics, num_classes, lambda cosine: margin(cosine, lengths), scale,
-                                          label_smoothing, cosine_clip)
+        losses = statistics_cross_entropy(
+            statistics, num_classes, lambda cosine: margin(cosine, lengths), scale, label_smoothing, cosine_clip
+        )
         return losses.sum() * (len(counts) / max(1, sum(counts))), predicted_classes(statistics, labels)
 
 
@@ -117,7 +130,7 @@ def sharded_cosine_logits(embeddings: Tensor, centres: Tensor, shard: RowShard, 
 def _gather(units: Tensor) -> tuple[Tensor, list[int]]:
     """Return everybody's units, with a gradient that DDP may average, and the number of rows of each process."""
     counts = row_counts(units)
-    (everyones, ), _ = gather_rows(_Scaled.apply(units, num_processes()), counts=counts)
+    (everyones,), _ = gather_rows(_Scaled.apply(units, num_processes()), counts=counts)
     return everyones, counts
 
 
@@ -134,8 +147,14 @@ def _exchange(own: ClassStatistics, num_classes: int, counts: list[int]) -> tupl
     whole = torch.stack([own.best_class, torch.full_like(own.best_class, num_classes)], 1)
     whole = _ToOwners.apply(whole, counts, [2] * world).unflatten(1, (world, 2))
     found = [
-        ClassStatistics(numbers[:, rank, 0], numbers[:, rank, 1], numbers[:, rank, 3] if width == 4 else None,
-                        numbers[:, rank, 2].detach(), whole[:, rank, 0]) for rank in range(world)
+        ClassStatistics(
+            numbers[:, rank, 0],
+            numbers[:, rank, 1],
+            numbers[:, rank, 3] if width == 4 else None,
+            numbers[:, rank, 2].detach(),
+            whole[:, rank, 0],
+        )
+        for rank in range(world)
     ]
     return merge_class_statistics(found, [0] * world), whole[:, :, 1].sum(1)
 
@@ -174,10 +193,19 @@ class _ToOwners(torch.autograd.Function):
         rank = dist.get_rank()
         own = counts[rank]
         parts = numbers.new_empty(own * sum(widths))
-        dist.all_to_all_single(parts, numbers.detach().contiguous().flatten(), [own * width for width in widths],
-                               [count * widths[rank] for count in counts])
-        return torch.cat([part.view(own, -1) if own else part.view(0, width)
-                          for part, width in zip(parts.split([own * w for w in widths]), widths, strict=True)], 1)
+        dist.all_to_all_single(
+            parts,
+            numbers.detach().contiguous().flatten(),
+            [own * width for width in widths],
+            [count * widths[rank] for count in counts],
+        )
+        return torch.cat(
+            [
+                part.view(own, -1) if own else part.view(0, width)
+                for part, width in zip(parts.split([own * w for w in widths]), widths, strict=True)
+            ],
+            1,
+        )
 
     @staticmethod
     @once_differentiable

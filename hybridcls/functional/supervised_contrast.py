@@ -1,4 +1,5 @@
 """Supervised contrast: embeddings of one class attract each other, all others repel."""
+
 from typing import NamedTuple, Optional, Union
 
 import torch
@@ -21,20 +22,22 @@ ANCHOR_MEANS = ('with_positives', 'all')
 _FEW_ROWS = 192
 
 
-def supervised_contrast(embeddings: Tensor,
-                        labels: Optional[Tensor] = None,
-                        temperature: Union[float, Tensor] = 0.1,
-                        *,
-                        contrast_mode: str = 'all',
-                        form: str = 'out',
-                        anchor_mean: str = 'with_positives',
-                        base_temperature: Optional[float] = None,
-                        contrast_embeddings: Optional[Tensor] = None,
-                        contrast_labels: Optional[Tensor] = None,
-                        first_anchor: int = 0,
-                        queue_embeddings: Optional[Tensor] = None,
-                        queue_labels: Optional[Tensor] = None,
-                        streamed: Optional[bool] = None) -> Tensor:
+def supervised_contrast(
+    embeddings: Tensor,
+    labels: Optional[Tensor] = None,
+    temperature: Union[float, Tensor] = 0.1,
+    *,
+    contrast_mode: str = 'all',
+    form: str = 'out',
+    anchor_mean: str = 'with_positives',
+    base_temperature: Optional[float] = None,
+    contrast_embeddings: Optional[Tensor] = None,
+    contrast_labels: Optional[Tensor] = None,
+    first_anchor: int = 0,
+    queue_embeddings: Optional[Tensor] = None,
+    queue_labels: Optional[Tensor] = None,
+    streamed: Optional[bool] = None,
+) -> Tensor:
     r"""The supervised contrastive loss.
 
     .. math::
@@ -100,8 +103,10 @@ def supervised_contrast(embeddings: Tensor,
     num_images, num_views = contrast_embeddings.shape[:2]
     last_anchor = first_anchor + len(embeddings)
     if embeddings.shape[1:] != contrast_embeddings.shape[1:] or not 0 <= first_anchor <= last_anchor <= num_images:
-        raise ValueError(f'supervised_contrast: embeddings {tuple(embeddings.shape)} from image {first_anchor} on are '
-                         f'not a part of contrast_embeddings {tuple(contrast_embeddings.shape)}.')
+        raise ValueError(
+            f'supervised_contrast: embeddings {tuple(embeddings.shape)} from image {first_anchor} on are '
+            f'not a part of contrast_embeddings {tuple(contrast_embeddings.shape)}.'
+        )
     if (labels is None) != (contrast_labels is None):
         raise ValueError('supervised_contrast: labels and contrast_labels belong together; one of them is None.')
     if queue_embeddings is not None:
@@ -136,6 +141,7 @@ def supervised_contrast(embeddings: Tensor,
 
 class _Rows(NamedTuple):
     """Unit rows of images in views, (B, V, D), and the class number of each image, (B,)."""
+
     embeddings: Tensor
     classes: Tensor
 
@@ -151,8 +157,9 @@ class _Rows(NamedTuple):
         return over_views.new_zeros((num_classes, over_views.shape[1])).index_add(0, self.classes, over_views)
 
 
-def _dense_total(anchors: _Rows, others: list[_Rows], sizes: Tensor, temperature: Union[float, Tensor],
-                 form: str) -> Tensor:
+def _dense_total(
+    anchors: _Rows, others: list[_Rows], sizes: Tensor, temperature: Union[float, Tensor], form: str
+) -> Tensor:
     """The sum of the anchors' losses, from all similarities at once."""
     rows, classes = anchors.flat(), anchors.flat_classes()
     contrasts, contrast_classes = rows, classes
@@ -163,15 +170,20 @@ def _dense_total(anchors: _Rows, others: list[_Rows], sizes: Tensor, temperature
     return contrast_of_anchors(rows, contrasts, classes, contrast_classes, own_rows, temperature, form).sum()
 
 
-def _streamed_total(anchors: _Rows, others: list[_Rows], sizes: Tensor, temperature: Union[float, Tensor],
-                    form: str) -> Tensor:
+def _streamed_total(
+    anchors: _Rows, others: list[_Rows], sizes: Tensor, temperature: Union[float, Tensor], form: str
+) -> Tensor:
     """The same, without a matrix of similarities."""
     by_class = form == 'in'
     rows, classes = anchors.flat(), anchors.flat_classes()
     with outside_autocast(rows):
         log_sums, of_class = contrast_log_sums(
-            rows, temperature, [other.flat() for other in others], classes if by_class else None,
-            [other.flat_classes() for other in others] if by_class else ())
+            rows,
+            temperature,
+            [other.flat() for other in others],
+            classes if by_class else None,
+            [other.flat_classes() for other in others] if by_class else (),
+        )
         num_positives = sizes[classes] - 1
         counts = (num_positives > 0).to(rows.dtype)
         if of_class is not None:
@@ -187,8 +199,13 @@ def _streamed_total(anchors: _Rows, others: list[_Rows], sizes: Tensor, temperat
         return log_sums @ counts - attraction / temperature
 
 
-def _class_numbers(labels: Optional[Tensor], num_images: int, queue: Optional[Tensor], queue_labels: Optional[Tensor],
-                   device: torch.device) -> Tensor:
+def _class_numbers(
+    labels: Optional[Tensor],
+    num_images: int,
+    queue: Optional[Tensor],
+    queue_labels: Optional[Tensor],
+    device: torch.device,
+) -> Tensor:
     """Number the classes of the images, and after them of the queue, from 0; fewer than there are rows."""
     queue_size = 0 if queue is None else len(queue)
     if labels is None:  # each image is a class, and all of the queue another one
@@ -209,14 +226,21 @@ def _class_sizes(classes: Tensor, num_images: int, num_views: int) -> Tensor:
     return torch.zeros(room, dtype=torch.int64, device=classes.device).index_add_(0, classes, weights)
 
 
-def _check_switches(temperature: Union[float, Tensor], contrast_mode: str, form: str, anchor_mean: str,
-                    base_temperature: Optional[float]) -> None:
+def _check_switches(
+    temperature: Union[float, Tensor],
+    contrast_mode: str,
+    form: str,
+    anchor_mean: str,
+    base_temperature: Optional[float],
+) -> None:
     check_choice('supervised_contrast', 'contrast_mode', contrast_mode, CONTRAST_MODES)
     check_choice('supervised_contrast', 'form', form, FORMS)
     check_choice('supervised_contrast', 'anchor_mean', anchor_mean, ANCHOR_MEANS)
     if isinstance(temperature, Tensor) and temperature.numel() != 1:
-        raise ValueError(f'supervised_contrast: temperature of shape {tuple(temperature.shape)} was given; one number '
-                         'for all anchors is wanted.')
+        raise ValueError(
+            f'supervised_contrast: temperature of shape {tuple(temperature.shape)} was given; one number '
+            'for all anchors is wanted.'
+        )
     if not isinstance(temperature, Tensor) or temperature.device.type == 'cpu':  # a GPU would be waited for
         temperature = temperature.item() if isinstance(temperature, Tensor) else temperature
         check_number('supervised_contrast', 'temperature', temperature, 0, low_open=True)
@@ -226,25 +250,35 @@ def _check_switches(temperature: Union[float, Tensor], contrast_mode: str, form:
 
 def _check_shapes(embeddings: Tensor, labels: Optional[Tensor]) -> None:
     if embeddings.dim() != 3:
-        raise ValueError(f'supervised_contrast: embeddings of shape {tuple(embeddings.shape)} were given; (B, V, D) is '
-                         'wanted. For one view of each image write embeddings.unsqueeze(1).')
+        raise ValueError(
+            f'supervised_contrast: embeddings of shape {tuple(embeddings.shape)} were given; (B, V, D) is '
+            'wanted. For one view of each image write embeddings.unsqueeze(1).'
+        )
     if labels is None:
         return
     if not isinstance(labels, Tensor):
-        raise TypeError(f'supervised_contrast: labels are a {type(labels).__name__}; a tensor of whole numbers, shape '
-                        '(B,), is wanted: torch.as_tensor(labels).')
+        raise TypeError(
+            f'supervised_contrast: labels are a {type(labels).__name__}; a tensor of whole numbers, shape '
+            '(B,), is wanted: torch.as_tensor(labels).'
+        )
     if labels.shape != embeddings.shape[:1]:
-        raise ValueError(f'supervised_contrast: labels of shape {tuple(labels.shape)} came with '
-                         f'{len(embeddings)} images; one label an image, shape (B,), is wanted.')
+        raise ValueError(
+            f'supervised_contrast: labels of shape {tuple(labels.shape)} came with '
+            f'{len(embeddings)} images; one label an image, shape (B,), is wanted.'
+        )
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise TypeError(f'supervised_contrast: labels are {labels.dtype}; whole numbers are wanted, e.g. torch.int64. '
-                        'Mixed labels (mixup, cutmix) have no positives: switch those augmentations off.')
+        raise TypeError(
+            f'supervised_contrast: labels are {labels.dtype}; whole numbers are wanted, e.g. torch.int64. '
+            'Mixed labels (mixup, cutmix) have no positives: switch those augmentations off.'
+        )
 
 
 def _check_queue(queue: Tensor, queue_labels: Optional[Tensor], embeddings: Tensor, labels: Optional[Tensor]) -> None:
     if queue.dim() != 2 or queue.shape[1] != embeddings.shape[2]:
-        raise ValueError(f'supervised_contrast: queue_embeddings of shape {tuple(queue.shape)} were given; (M, '
-                         f'{embeddings.shape[2]}) is wanted, the width of the embeddings.')
+        raise ValueError(
+            f'supervised_contrast: queue_embeddings of shape {tuple(queue.shape)} were given; (M, '
+            f'{embeddings.shape[2]}) is wanted, the width of the embeddings.'
+        )
     if (labels is None) != (queue_labels is None):
         raise ValueError('supervised_contrast: labels and queue_labels belong together; one of them is None.')
     _check_shapes(queue.unsqueeze(1), queue_labels)

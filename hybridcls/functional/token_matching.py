@@ -3,6 +3,7 @@
 First a plan (:func:`match_tokens`), then what applies it: :func:`merge_tokens`, :func:`positions_after`,
 :func:`unmerge_tokens`. Written from `Token Merging <https://arxiv.org/abs/2210.09461>`_ (Bolya et al., 2023).
 """
+
 from typing import NamedTuple, Optional
 
 import torch
@@ -23,6 +24,7 @@ class TokenMatching(NamedTuple):
         merged (Tensor): ``(B, r)``, where the tokens stood that join another one.
         target (Tensor): ``(B, r)``, the *new* positions of the tokens that they join.
     """
+
     kept: Tensor
     merged: Tensor
     target: Tensor
@@ -72,8 +74,9 @@ def match_tokens(metric: Tensor, r: int, protected: int = 0) -> TokenMatching:
     left_in_a = best.shape[1] - r
     merged, stay = order[:, :r], order[:, r:].sort(dim=-1).values
     target = partner.gather(1, merged) + (protected + left_in_a)
-    kept = torch.cat([positions[:protected].expand(batch, -1), stay * 2 + start_a,
-                      positions[start_b::2].expand(batch, -1)], dim=1)
+    kept = torch.cat(
+        [positions[:protected].expand(batch, -1), stay * 2 + start_a, positions[start_b::2].expand(batch, -1)], dim=1
+    )
     return TokenMatching(kept, merged * 2 + start_a, target)
 
 

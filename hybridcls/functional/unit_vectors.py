@@ -1,4 +1,5 @@
 """Rows of length one, and the lengths that they had."""
+
 import math
 
 import torch

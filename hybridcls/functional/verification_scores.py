@@ -1,4 +1,5 @@
 """How well similarities tell pairs of one identity from pairs of two."""
+
 from collections.abc import Sequence
 
 import torch
@@ -45,7 +46,7 @@ def true_accept_rates(genuine: Tensor, impostor: Tensor, rates: Sequence[float])
     for rate in rates:
         check_number('true_accept_rates', 'rate', rate, 0, 1)
     if not len(genuine) or not len(impostor):
-        return torch.full((len(rates), ), torch.nan, dtype=torch.float64)
+        return torch.full((len(rates),), torch.nan, dtype=torch.float64)
     falling = impostor.double().sort(descending=True).values
     accepted = []
     for rate in rates:
@@ -79,8 +80,15 @@ def fold_accuracies(similarity: Tensor, same: Tensor, folds: int = 10, threshold
         >>> fold_accuracies(similarity, torch.tensor([True, False, True, False]), folds=2)
         tensor([0.5000, 0.5000], dtype=torch.float64)
     """
-    check_number('fold_accuracies', 'folds', folds, 2, len(similarity), integer=True,
-                 advice=f'There are {len(similarity)} pairs.')
+    check_number(
+        'fold_accuracies',
+        'folds',
+        folds,
+        2,
+        len(similarity),
+        integer=True,
+        advice=f'There are {len(similarity)} pairs.',
+    )
     if thresholds not in ('exact', 'grid'):
         raise ValueError(f"fold_accuracies: thresholds={thresholds!r} is not one of ['exact', 'grid'].")
     similarity, same = similarity.double().cpu(), same.bool().cpu()
@@ -112,6 +120,6 @@ def _best_on_grid(similarity: Tensor, same: Tensor, tested: Tensor) -> Tensor:
     """Whether the tested pairs are nearer than the best distance of the grid."""
     grid = torch.arange(_GRID, dtype=torch.float64) * _STEP
     from_here_on = torch.searchsorted(grid, 2 - 2 * similarity, right=True)  # accepted by the first threshold above
-    gain = torch.bincount(from_here_on, weights=2. * same - 1, minlength=_GRID + 1)[:_GRID].cumsum(0)
+    gain = torch.bincount(from_here_on, weights=2.0 * same - 1, minlength=_GRID + 1)[:_GRID].cumsum(0)
     first = int((gain == gain.max()).nonzero()[0])
     return 2 - 2 * tested < grid[first]

@@ -1,4 +1,5 @@
 """Everything that computes: modules, losses, backbones, necks, heads, and the classifier that joins them."""
+
 from .backbones import *  # noqa: F403
 from .classifiers import *  # noqa: F403
 from .heads import *  # noqa: F403

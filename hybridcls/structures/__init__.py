@@ -1,4 +1,5 @@
 """What travels between the parts: labels read from samples, predictions written onto them."""
+
 from .labels import read_hard_labels, read_targets
 from .predictions import write_predictions
 from .unknown import UNKNOWN_LABEL, known_rows

@@ -1,4 +1,5 @@
 """What the samples of a batch are labelled with."""
+
 from collections.abc import Sequence
 from typing import Optional, Union
 
@@ -9,10 +10,9 @@ from torch import Tensor
 __all__ = ['read_hard_labels', 'read_targets']
 
 
-def read_targets(who: str,
-                 data_samples: Sequence[DataSample],
-                 device: Union[str, torch.device],
-                 num_classes: Optional[int] = None) -> Tensor:
+def read_targets(
+    who: str, data_samples: Sequence[DataSample], device: Union[str, torch.device], num_classes: Optional[int] = None
+) -> Tensor:
     """Return the batch's soft labels where it has them (mixup, cutmix), else its hard labels.
 
     Args:
@@ -39,15 +39,16 @@ def read_targets(who: str,
         return read_hard_labels(who, data_samples, device, num_classes)
     scores = _stack_scores(data_samples)
     if num_classes is not None and scores.shape[1] != num_classes:
-        raise ValueError(f'{who}: soft labels for {scores.shape[1]} classes came to a head with '
-                         f'num_classes={num_classes}. Give the data preprocessor and the head the same number.')
+        raise ValueError(
+            f'{who}: soft labels for {scores.shape[1]} classes came to a head with '
+            f'num_classes={num_classes}. Give the data preprocessor and the head the same number.'
+        )
     return scores.to(device, non_blocking=True)
 
 
-def read_hard_labels(who: str,
-                     data_samples: Sequence[DataSample],
-                     device: Union[str, torch.device],
-                     num_classes: Optional[int] = None) -> Tensor:
+def read_hard_labels(
+    who: str, data_samples: Sequence[DataSample], device: Union[str, torch.device], num_classes: Optional[int] = None
+) -> Tensor:
     """Return one class an image, int64 (B,); see :func:`read_targets`.
 
     Raises:
@@ -66,18 +67,23 @@ def read_hard_labels(who: str,
             raise ValueError(
                 f'{who}: soft labels came (mixup, cutmix), and this head needs one class an image: a margin or a '
                 'positive belongs to one class. Drop batch_augments (Mixup, CutMix, ResizeMix) from '
-                'model.data_preprocessor or model.train_cfg, or train with LinearHead, which takes soft labels.')
+                'model.data_preprocessor or model.train_cfg, or train with LinearHead, which takes soft labels.'
+            )
         return scores.argmax(1).to(device, non_blocking=True)
     parts = []
     for index, sample in enumerate(data_samples):
         if 'gt_label' not in sample:
             name = sample.get('img_path', None) or f'sample {index} of the batch'
-            raise ValueError(f'{who}: {name} has no gt_label. The loss needs labelled images: does the data set give '
-                             'gt_label, and does PackInputs pack it?')
+            raise ValueError(
+                f'{who}: {name} has no gt_label. The loss needs labelled images: does the data set give '
+                'gt_label, and does PackInputs pack it?'
+            )
         if sample.gt_label.numel() != 1:
             name = sample.get('img_path', None) or f'sample {index} of the batch'
-            raise ValueError(f'{who}: {name} has {sample.gt_label.numel()} labels, {sample.gt_label.tolist()}; one '
-                             'class an image is wanted.')
+            raise ValueError(
+                f'{who}: {name} has {sample.gt_label.numel()} labels, {sample.gt_label.tolist()}; one '
+                'class an image is wanted.'
+            )
         parts.append(sample.gt_label.reshape(1))
     labels = torch.cat(parts)
     if labels.is_floating_point():
@@ -98,5 +104,7 @@ def _stack_scores(data_samples: Sequence[DataSample]) -> Tensor:
 def _check_range(who: str, labels: Tensor, num_classes: int) -> None:
     wrong = labels[(labels < 0) | (labels >= num_classes)]
     if len(wrong):
-        raise ValueError(f'{who}: label {int(wrong[0])} is outside [0, {num_classes - 1}] (num_classes={num_classes}). '
-                         'Set num_classes to the number of classes of the data set, or mend the annotation.')
+        raise ValueError(
+            f'{who}: label {int(wrong[0])} is outside [0, {num_classes - 1}] (num_classes={num_classes}). '
+            'Set num_classes to the number of classes of the data set, or mend the annotation.'
+        )

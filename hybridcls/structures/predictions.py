@@ -1,4 +1,5 @@
 """What the model found, written onto mmpretrain's DataSample."""
+
 from collections.abc import Mapping, Sequence
 from typing import Optional
 
@@ -11,11 +12,13 @@ from .views import count_views
 __all__ = ['write_predictions']
 
 
-def write_predictions(who: str,
-                      data_samples: Optional[Sequence[Optional[DataSample]]],
-                      embeddings: Tensor,
-                      scores: Optional[Tensor] = None,
-                      uncertainties: Optional[Mapping[str, Tensor]] = None) -> list[DataSample]:
+def write_predictions(
+    who: str,
+    data_samples: Optional[Sequence[Optional[DataSample]]],
+    embeddings: Tensor,
+    scores: Optional[Tensor] = None,
+    uncertainties: Optional[Mapping[str, Tensor]] = None,
+) -> list[DataSample]:
     """Write embeddings and scores onto samples; several views of an image are averaged.
 
     Fields, all float32 and detached, on the device of the tensors: ``embedding`` (D,); with scores, ``pred_score``
@@ -58,8 +61,10 @@ def write_predictions(who: str,
     labels = scores.argmax(1, keepdim=True)
     for sample, score, label in zip(samples, scores, labels, strict=True):
         if sample.get('num_classes', len(score)) != len(score):
-            raise ValueError(f'{who}: num_classes={len(score)} here, and {sample.num_classes} in the data. Set '
-                             "model.head.num_classes to the data set's number of classes.")
+            raise ValueError(
+                f'{who}: num_classes={len(score)} here, and {sample.num_classes} in the data. Set '
+                "model.head.num_classes to the data set's number of classes."
+            )
         sample.set_pred_score(score).set_pred_label(label)
     return samples
 

@@ -1,4 +1,5 @@
 """Images of no known category, and how they are marked."""
+
 from collections.abc import Sequence
 
 import torch

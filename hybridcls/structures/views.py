@@ -19,6 +19,8 @@ def count_views(who: str, num_rows: int, num_samples: int) -> int:
         2
     """
     if num_samples == 0 or num_rows % num_samples or num_rows == 0:
-        raise ValueError(f'{who}: {num_rows} embeddings came with {num_samples} data samples. Each sample needs the '
-                         'same number of rows, its views: all of the first view, then all of the second, and so on.')
+        raise ValueError(
+            f'{who}: {num_rows} embeddings came with {num_samples} data samples. Each sample needs the '
+            'same number of rows, its views: all of the first view, then all of the second, and so on.'
+        )
     return num_rows // num_samples

@@ -1,4 +1,5 @@
 """Draw how a training went: losses, scores and the learning rate over the epochs."""
+
 import io
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
@@ -14,11 +15,13 @@ _HEIGHT, _WIDTH = 2.6, 7.2  # inches of a panel
 _RUNNING_MEAN = 1 / 50  # of all points
 
 
-def draw_learning_curves(losses: Mapping[str, Curve],
-                         scores: Mapping[str, Curve],
-                         learning_rate: Optional[Curve] = None,
-                         axis: str = 'epoch',
-                         title: str = '') -> bytes:
+def draw_learning_curves(
+    losses: Mapping[str, Curve],
+    scores: Mapping[str, Curve],
+    learning_rate: Optional[Curve] = None,
+    axis: str = 'epoch',
+    title: str = '',
+) -> bytes:
     """Draw one panel for the losses, one for the scores and one for the learning rate, below each other.
 
     A loss or score of more than 100 points is drawn pale, with its running mean over it. The best point of each score
@@ -40,6 +43,7 @@ def draw_learning_curves(losses: Mapping[str, Curve],
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+
     panels = [(name, curves) for name, curves in (('loss', losses), ('score', scores)) if curves]
     if learning_rate is not None and len(learning_rate[0]):
         panels.append(('learning rate', {'learning rate': learning_rate}))
@@ -74,8 +78,15 @@ def _draw_curve(axes: Any, label: str, curve: Curve, colour: str, mark_best: boo
     if mark_best and len(finite):
         best = finite[np.argmax(values[finite])]
         axes.plot(positions[best], values[best], 'o', color=colour, markersize=7, fillstyle='none')
-        axes.annotate(f'{values[best]:.2f}', (positions[best], values[best]), xytext=(0, -14),
-                      textcoords='offset points', ha='center', fontsize='small', color=colour)
+        axes.annotate(
+            f'{values[best]:.2f}',
+            (positions[best], values[best]),
+            xytext=(0, -14),
+            textcoords='offset points',
+            ha='center',
+            fontsize='small',
+            color=colour,
+        )
 
 
 def _running_mean(values: np.ndarray, width: int) -> np.ndarray:

@@ -1,4 +1,5 @@
 """Draw which patches of an image have become one token."""
+
 import torch
 from torch import Tensor
 
@@ -39,5 +40,5 @@ def draw_token_groups(image: Tensor, groups: Tensor, border: bool = True) -> Ten
         edge = torch.zeros_like(of_pixel, dtype=torch.bool)
         edge[1:] |= of_pixel[1:] != of_pixel[:-1]
         edge[:, 1:] |= of_pixel[:, 1:] != of_pixel[:, :-1]
-        painted = painted.masked_fill(edge, 0.)
+        painted = painted.masked_fill(edge, 0.0)
     return painted

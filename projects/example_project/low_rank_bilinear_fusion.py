@@ -1,4 +1,5 @@
 """Bilinear fusion: the product of what two streams see, instead of a gate over both."""
+
 from collections.abc import Sequence
 from typing import Optional, Union
 
@@ -34,11 +35,13 @@ class LowRankBilinearFusion(FusionNeck):
         ValueError: If a number is not positive or the features are not those it was built for.
     """
 
-    def __init__(self,
-                 in_channels: Union[int, Sequence[int], None] = None,
-                 fusion_dim: int = 1024,
-                 rank: int = 1024,
-                 init_cfg: Optional[dict] = None) -> None:
+    def __init__(
+        self,
+        in_channels: Union[int, Sequence[int], None] = None,
+        fusion_dim: int = 1024,
+        rank: int = 1024,
+        init_cfg: Optional[dict] = None,
+    ) -> None:
         super().__init__(in_channels, init_cfg)
         check_number('LowRankBilinearFusion', 'fusion_dim', fusion_dim, 1, integer=True)
         check_number('LowRankBilinearFusion', 'rank', rank, 1, integer=True)
@@ -49,4 +52,4 @@ class LowRankBilinearFusion(FusionNeck):
     def forward(self, features: Union[Tensor, Sequence[Tensor]]) -> tuple[Tensor]:
         """Return the fused embedding."""
         factors = [factor(vector).tanh() for factor, vector in zip(self.factors, self.pool(features), strict=True)]
-        return (self.project(torch.stack(factors).prod(dim=0)), )
+        return (self.project(torch.stack(factors).prod(dim=0)),)

@@ -1,4 +1,5 @@
 """Peak memory: what is alive at the same time, not what was ever allocated."""
+
 import pytest
 import torch
 from torch import nn

@@ -19,8 +19,10 @@ def clock(monkeypatch, model):
 
     def timings(functions, rounds, warmup):
         lengths = {}
-        handles = [block.mlp.register_forward_hook(lambda module, inputs, out: seen.append(inputs[0].shape[1] - 1))
-                   for block in model.blocks]
+        handles = [
+            block.mlp.register_forward_hook(lambda module, inputs, out: seen.append(inputs[0].shape[1] - 1))
+            for block in model.blocks
+        ]
         for name, function in functions.items():
             seen = []
             function()
@@ -29,17 +31,25 @@ def clock(monkeypatch, model):
             handle.remove()
         tried.append(lengths['merged'])
         merged, whole = lengths['merged'], lengths['whole']
-        return dict(merged=Timing(merged / 1e3, 1., (1., 1.)), whole=Timing(whole / 1e3, whole / merged, (1., 1.)))
+        return dict(merged=Timing(merged / 1e3, 1.0, (1.0, 1.0)), whole=Timing(whole / 1e3, whole / merged, (1.0, 1.0)))
 
     monkeypatch.setattr(merging_choice, 'interleaved_timings', timings)
     return tried
 
 
 # Patches in the six MLPs: r=0: 96; r=1: 15 14 13 12 11 10 = 75; r=2: 14 12 10 8 6 4 = 54; r=8: 8 4 2 1 1 1 = 17.
-@pytest.mark.parametrize(('wish', 'r'), [
-    (dict(speedup=1), 0), (dict(speedup=1.2), 1), (dict(speedup=1.28), 1), (dict(speedup=1.3), 2),
-    (dict(target_seconds=0.096), 0), (dict(target_seconds=0.0751), 1), (dict(target_seconds=0.0749), 2),
-])
+@pytest.mark.parametrize(
+    ('wish', 'r'),
+    [
+        (dict(speedup=1), 0),
+        (dict(speedup=1.2), 1),
+        (dict(speedup=1.28), 1),
+        (dict(speedup=1.3), 2),
+        (dict(target_seconds=0.096), 0),
+        (dict(target_seconds=0.0751), 1),
+        (dict(target_seconds=0.0749), 2),
+    ],
+)
 def test_the_smallest_r_that_is_fast_enough(model, clock, wish, r):
     images = torch.rand(2, 3, 64, 64)
     choice = choose_merging(model.train(), images, **wish)
@@ -59,23 +69,31 @@ def test_a_number_that_falls_through_the_depth(model, clock, speedup, r):
 
 
 def test_what_cannot_be_reached(model, clock):
-    with pytest.raises(ValueError, match=r'half of the tokens .*r=8.* 1 images, 5.65 times as fast .* 10.00 times was '
-                                         'wanted.*larger batches'):
-        choose_merging(model, torch.rand(1, 3, 64, 64), speedup=10.)
+    with pytest.raises(
+        ValueError,
+        match=r'half of the tokens .*r=8.* 1 images, 5.65 times as fast .* 10.00 times was '
+        'wanted.*larger batches',
+    ):
+        choose_merging(model, torch.rand(1, 3, 64, 64), speedup=10.0)
     assert not hasattr(model, 'token_merging')
 
 
-@pytest.mark.parametrize(('wish', 'error', 'says'), [
-    ({}, ValueError, 'one of them'), (dict(speedup=2., target_seconds=1.), ValueError, 'one of them'),
-    (dict(speedup=0.5), ValueError, 'speedup=0.5'),
-    (dict(speedup=2., inflection=-2), ValueError, 'inflection=-2'),
-    (dict(target_seconds=0), ValueError, 'target_seconds=0')])
+@pytest.mark.parametrize(
+    ('wish', 'error', 'says'),
+    [
+        ({}, ValueError, 'one of them'),
+        (dict(speedup=2.0, target_seconds=1.0), ValueError, 'one of them'),
+        (dict(speedup=0.5), ValueError, 'speedup=0.5'),
+        (dict(speedup=2.0, inflection=-2), ValueError, 'inflection=-2'),
+        (dict(target_seconds=0), ValueError, 'target_seconds=0'),
+    ],
+)
 def test_a_wish_that_makes_no_sense(model, wish, error, says):
     with pytest.raises(error, match=says):
         choose_merging(model, torch.rand(1, 3, 64, 64), **wish)
 
 
 def test_a_real_clock(model):
-    choice = choose_merging(model, torch.rand(4, 3, 64, 64), target_seconds=60., rounds=1)
+    choice = choose_merging(model, torch.rand(4, 3, 64, 64), target_seconds=60.0, rounds=1)
     assert choice.r == 0
     assert 0 < choice.seconds < 60

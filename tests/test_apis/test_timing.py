@@ -1,4 +1,5 @@
 """Timings: order, ratios within a round, and that nothing of the interpreter is left changed."""
+
 import gc
 import time
 
@@ -17,15 +18,15 @@ def test_every_second_round_goes_backwards():
 
 def test_ratio_is_that_of_the_same_round(monkeypatch):
     # The machine slows down tenfold after the first round; b always takes twice as long as a.
-    seconds = iter([1., 2., 20., 10., 10., 20.])
+    seconds = iter([1.0, 2.0, 20.0, 10.0, 10.0, 20.0])
     monkeypatch.setattr(timing, '_seconds_of', lambda function, clock: next(seconds))
     timings = interleaved_timings(dict(a=None, b=None), rounds=3, warmup=0)
-    assert timings['b'] == Timing(20., 2., (2., 2.))
-    assert timings['a'].ratio == 1.
+    assert timings['b'] == Timing(20.0, 2.0, (2.0, 2.0))
+    assert timings['a'].ratio == 1.0
 
 
 def test_reference_may_be_any_and_the_table_names_all(monkeypatch):
-    seconds = iter([1., 4.])
+    seconds = iter([1.0, 4.0])
     monkeypatch.setattr(timing, '_seconds_of', lambda function, clock: next(seconds))
     timings = interleaved_timings(dict(ours=None, plain=None), reference='plain', rounds=1, warmup=0)
     assert timings['ours'].ratio == 0.25
@@ -39,6 +40,10 @@ def test_no_round_is_an_error():
 
 
 def test_the_clock_may_be_that_of_the_process_alone():
-    timings = interleaved_timings(dict(busy=lambda: sum(range(300_000)), idle=lambda: time.sleep(0.02)), rounds=3,
-                                  warmup=0, clock=time.process_time)
+    timings = interleaved_timings(
+        dict(busy=lambda: sum(range(300_000)), idle=lambda: time.sleep(0.02)),
+        rounds=3,
+        warmup=0,
+        clock=time.process_time,
+    )
     assert timings['idle'].ratio < 0.5

@@ -19,8 +19,7 @@ def test_both_parts_together_are_the_bundled_images():
     assert everything.shape == (1797, 8, 8, 3)
     # Sums over the set do not depend on the order; 0..16 became 0..255.
     np.testing.assert_array_equal(np.unique(everything), np.rint(np.arange(17) * 255 / 16))
-    np.testing.assert_array_equal(
-        np.rint(everything[..., 0].astype(float) * 16 / 255).sum(0), original.images.sum(0))
+    np.testing.assert_array_equal(np.rint(everything[..., 0].astype(float) * 16 / 255).sum(0), original.images.sum(0))
     labels = np.concatenate([train.get_gt_labels(), test.get_gt_labels()])
     np.testing.assert_array_equal(np.bincount(labels), np.bincount(original.target))
 
@@ -53,8 +52,13 @@ def test_a_sample_can_be_changed_without_changing_the_set():
 
 def test_it_is_built_from_a_config_and_ends_as_a_tensor():
     digits = DATASETS.build(
-        dict(type='Digits', split='train', indices=20,
-             pipeline=[dict(type='hybridcls.ResizeToSize', img_size=32), dict(type='PackInputs')]))
+        dict(
+            type='Digits',
+            split='train',
+            indices=20,
+            pipeline=[dict(type='hybridcls.ResizeToSize', img_size=32), dict(type='PackInputs')],
+        )
+    )
     assert len(digits) == 20
     packed = digits[4]
     assert packed['inputs'].shape == (3, 32, 32)
@@ -62,11 +66,14 @@ def test_it_is_built_from_a_config_and_ends_as_a_tensor():
     assert digits.metainfo['classes'] == tuple('0123456789')
 
 
-@pytest.mark.parametrize(('wrong', 'says'), [
-    (dict(split='tets'), "not one of .* Did you mean 'test'"),
-    (dict(test_ratio=1.0), r'test_ratio=1.0 is outside \(0, 1\)'),
-    (dict(split_seed=-1), 'split_seed=-1'),
-])
+@pytest.mark.parametrize(
+    ('wrong', 'says'),
+    [
+        (dict(split='tets'), "not one of .* Did you mean 'test'"),
+        (dict(test_ratio=1.0), r'test_ratio=1.0 is outside \(0, 1\)'),
+        (dict(split_seed=-1), 'split_seed=-1'),
+    ],
+)
 def test_wrong_arguments_are_answered(wrong, says):
     with pytest.raises(ValueError, match=says):
         Digits(**wrong)
@@ -76,9 +83,11 @@ def test_some_digits_with_labels_of_their_own():
     some, everything = Digits(split='test', digits=(7, 3)), Digits(split='test')
     assert some.metainfo['classes'] == ('7', '3')
     assert [(7, 3)[entry['gt_label']] for entry in some] == [
-        entry['gt_label'] for entry in everything if entry['gt_label'] in (3, 7)]
+        entry['gt_label'] for entry in everything if entry['gt_label'] in (3, 7)
+    ]
     assert [int(entry['img'].sum()) for entry in some] == [
-        int(entry['img'].sum()) for entry in everything if entry['gt_label'] in (3, 7)]
-    for wrong in ((), (3, 3), (10, )):
+        int(entry['img'].sum()) for entry in everything if entry['gt_label'] in (3, 7)
+    ]
+    for wrong in ((), (3, 3), (10,)):
         with pytest.raises(ValueError, match='Digits: digits='):
             Digits(digits=wrong)

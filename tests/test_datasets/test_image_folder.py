@@ -31,8 +31,9 @@ def folder(tmp_path):
 @pytest.fixture
 def said(monkeypatch):
     messages = []
-    monkeypatch.setattr('hybridcls.datasets.image_folder.print_log',
-                        lambda text, level, **kwargs: messages.append((level, text)))
+    monkeypatch.setattr(
+        'hybridcls.datasets.image_folder.print_log', lambda text, level, **kwargs: messages.append((level, text))
+    )
     return messages
 
 
@@ -41,8 +42,9 @@ def values(dataset):
 
 
 def test_class_folders(folder):
-    dataset = DATASETS.build(dict(type='hybridcls.ImageFolder', data_root=str(folder), data_prefix='train',
-                                  pipeline=LOAD))
+    dataset = DATASETS.build(
+        dict(type='hybridcls.ImageFolder', data_root=str(folder), data_prefix='train', pipeline=LOAD)
+    )
     assert dataset.metainfo['classes'] == ('ant', 'bee', 'cat')
     assert dataset.get_gt_labels().tolist() == [0, 0, 0, 1, 1, 2]
     assert values(dataset) == [0, 1, 2, 10, 11, 20]
@@ -64,13 +66,16 @@ def test_images_may_lie_deeper_and_hidden_ones_are_left_out(folder):
 def test_the_folder_may_be_said_in_three_ways(folder, monkeypatch):
     monkeypatch.setenv('HOME', str(folder))
     monkeypatch.chdir(folder)
-    for where in (dict(data_root='~/train'), dict(data_prefix='train'), dict(data_root='train'),
-                  dict(data_root=str(folder), data_prefix=dict(img_path='train'))):
+    for where in (
+        dict(data_root='~/train'),
+        dict(data_prefix='train'),
+        dict(data_root='train'),
+        dict(data_root=str(folder), data_prefix=dict(img_path='train')),
+    ):
         assert len(ImageFolder(**where)) == 6
 
 
 class TestClasses:
-
     def test_names_number_the_folders(self, folder):
         dataset = ImageFolder(data_root=str(folder / 'train'), classes=['cat', 'bee', 'ant'])
         assert dataset.get_gt_labels().tolist() == [2, 2, 2, 1, 1, 0]
@@ -78,8 +83,9 @@ class TestClasses:
 
     def test_a_split_that_lacks_a_folder_keeps_the_numbers(self, folder, said):
         write_image(folder / 'val' / 'cat' / '0.png', 7)
-        dataset = ImageFolder(data_root=str(folder), data_prefix='val', classes=['ant', 'bee', 'cat'],
-                              empty_classes='warn')
+        dataset = ImageFolder(
+            data_root=str(folder), data_prefix='val', classes=['ant', 'bee', 'cat'], empty_classes='warn'
+        )
         assert dataset.get_gt_labels().tolist() == [2]
         assert 'no image for 2 of 3 classes' in said[0][1]
         assert '0 (ant), 1 (bee)' in said[0][1]
@@ -94,12 +100,11 @@ class TestClasses:
 
 
 class TestNotThere:
-
     def test_no_folder(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         with pytest.raises(FileNotFoundError) as caught:
             ImageFolder(data_root='data/flowers', data_prefix='train')
-        assert f"the folder {tmp_path / 'data/flowers/train'} does not exist" in str(caught.value)
+        assert f'the folder {tmp_path / "data/flowers/train"} does not exist' in str(caught.value)
         assert 'top-level data_root of the config' in str(caught.value)
         assert '--cfg-options data_root=' in str(caught.value)
 
@@ -149,7 +154,6 @@ def test_without_labels(folder):
 
 
 class TestList:
-
     def build(self, folder, name, text, **kwargs):
         (folder / name).write_text(text)
         return ImageFolder(data_root=str(folder), data_prefix='train', ann_file=name, pipeline=LOAD, **kwargs)
@@ -180,14 +184,17 @@ class TestList:
         dataset = self.build(folder, 'a.txt', 'cat/0.png 7\nant/1.png 3\n', classes=['7', '3'])
         assert dataset.get_gt_labels().tolist() == [0, 1]
 
-    @pytest.mark.parametrize(('text', 'says'), [
-        ('cat/0.png\n', "line 1 of .*a.txt has no label: 'cat/0.png'"),
-        ('ant/1.png ant\ncat/0.png cta\n', "line 2 of .* has the label 'cta'.* Did you mean 'cat'"),
-        ('ant/1.png 3\n', "has the label '3', .* nor a number from 0 to 2"),
-        ('ant/1.png -1\n', "has the label '-1'"),
-        ('\n', 'lists no image'),
-        ('ant/1.png ant\n', r'no image for 2 of 3 classes in .*a.txt: 1 \(bee\), 2 \(cat\)'),
-    ])
+    @pytest.mark.parametrize(
+        ('text', 'says'),
+        [
+            ('cat/0.png\n', "line 1 of .*a.txt has no label: 'cat/0.png'"),
+            ('ant/1.png ant\ncat/0.png cta\n', "line 2 of .* has the label 'cta'.* Did you mean 'cat'"),
+            ('ant/1.png 3\n', "has the label '3', .* nor a number from 0 to 2"),
+            ('ant/1.png -1\n', "has the label '-1'"),
+            ('\n', 'lists no image'),
+            ('ant/1.png ant\n', r'no image for 2 of 3 classes in .*a.txt: 1 \(bee\), 2 \(cat\)'),
+        ],
+    )
     def test_what_is_wrong_is_named(self, folder, text, says):
         with pytest.raises(ValueError, match=says):
             self.build(folder, 'a.txt', text, classes=['ant', 'bee', 'cat'])
@@ -199,7 +206,6 @@ class TestList:
 
 
 class TestUnreadable:
-
     @pytest.fixture(autouse=True)
     def break_two(self, folder):
         """The second ant is cut, the first bee is empty."""

@@ -8,13 +8,13 @@ from hybridcls.engine import checkpoint_files
 from hybridcls.engine.checkpoint_files import check_writable, is_whole_checkpoint, newest_whole_checkpoint, write_whole
 
 
-def save(path, value=0.):
-    torch.save(dict(state_dict=dict(weight=torch.full((1000, ), value))), path)
+def save(path, value=0.0):
+    torch.save(dict(state_dict=dict(weight=torch.full((1000,), value))), path)
 
 
 def cut(path):
     data = path.read_bytes()
-    path.write_bytes(data[:len(data) // 2])
+    path.write_bytes(data[: len(data) // 2])
 
 
 def test_a_write_that_fails_leaves_the_old_content(tmp_path, monkeypatch):

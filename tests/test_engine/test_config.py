@@ -54,8 +54,9 @@ def test_a_missing_import_is_explained(toy_configs):
         load_config(toy_configs / 'plugin.py')
 
 
-@pytest.mark.parametrize('options', [
-    {'custom_imports': dict(imports=['named_late'])}, {'custom_imports.imports': 'named_late'}])
+@pytest.mark.parametrize(
+    'options', [{'custom_imports': dict(imports=['named_late'])}, {'custom_imports.imports': 'named_late'}]
+)
 def test_what_an_option_imports_is_imported(toy_configs, tmp_path, monkeypatch, options):
     (tmp_path / 'named_late.py').write_text('')
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -64,13 +65,19 @@ def test_what_an_option_imports_is_imported(toy_configs, tmp_path, monkeypatch, 
     assert sys.modules['named_late'].__file__ == str(tmp_path / 'named_late.py')
 
 
-@pytest.mark.parametrize(('options', 'sentence'), [
-    ({'custom_imports.imports': 'no_such_plugin'}, "imports='no_such_plugin' cannot be imported: .* PYTHONPATH"),
-    ({'custom_imports.imports': 3}, 'imports=3 cannot be imported: '),
-    ({'custom_imports': 'no_such_plugin'}, "custom_imports='no_such_plugin' should be a dict of imports: .*imports="),
-    ({'custom_imports': dict(_delete_=True, allow_failed_imports=True)}, 'should be a dict of imports'),
-    ({'custom_imports.import': ['x']}, r"custom_imports: unknown key 'import'\. Did you mean 'imports'"),
-])
+@pytest.mark.parametrize(
+    ('options', 'sentence'),
+    [
+        ({'custom_imports.imports': 'no_such_plugin'}, "imports='no_such_plugin' cannot be imported: .* PYTHONPATH"),
+        ({'custom_imports.imports': 3}, 'imports=3 cannot be imported: '),
+        (
+            {'custom_imports': 'no_such_plugin'},
+            "custom_imports='no_such_plugin' should be a dict of imports: .*imports=",
+        ),
+        ({'custom_imports': dict(_delete_=True, allow_failed_imports=True)}, 'should be a dict of imports'),
+        ({'custom_imports.import': ['x']}, r"custom_imports: unknown key 'import'\. Did you mean 'imports'"),
+    ],
+)
 def test_an_option_whose_import_fails_is_explained(toy_configs, options, sentence):
     with pytest.raises((ConfigError, TypeError), match=sentence):
         load_config(toy_configs / 'toy.py', options)
@@ -98,8 +105,11 @@ def test_the_scope_is_ours_unless_the_config_says_another(toy_configs):
 
 
 def test_options_reach_dicts_and_lists_and_may_delete(toy_configs):
-    options = {'param_scheduler.0.T_max': 7, 'train_cfg.max_epochs': 1,
-               'optim_wrapper.optimizer': dict(_delete_=True, type='AdamW', lr=1e-3)}
+    options = {
+        'param_scheduler.0.T_max': 7,
+        'train_cfg.max_epochs': 1,
+        'optim_wrapper.optimizer': dict(_delete_=True, type='AdamW', lr=1e-3),
+    }
     cfg = load_config(toy_configs / 'toy.py', options)
     assert cfg.param_scheduler[0].T_max == 7
     assert cfg.optim_wrapper.optimizer == dict(type='AdamW', lr=1e-3)
@@ -117,8 +127,10 @@ def test_dataloaders_get_what_fits_the_machine(toy_configs):
 
 
 def test_no_workers_switch_off_what_needs_workers(toy_configs):
-    (toy_configs / 'workers.py').write_text("_base_='toy.py'\ntrain_dataloader=dict(num_workers=4, "
-                                            "persistent_workers=True, prefetch_factor=4, pin_memory=False)\n")
+    (toy_configs / 'workers.py').write_text(
+        "_base_='toy.py'\ntrain_dataloader=dict(num_workers=4, "
+        'persistent_workers=True, prefetch_factor=4, pin_memory=False)\n'
+    )
     cfg = load_config(toy_configs / 'workers.py', {'train_dataloader.num_workers': 0})
     assert cfg.train_dataloader.persistent_workers is False
     assert 'prefetch_factor' not in cfg.train_dataloader

@@ -1,4 +1,5 @@
 """Folders of images: what is missing comes to light at once, and numbers mean the same class everywhere."""
+
 import shutil
 
 import pytest
@@ -11,8 +12,17 @@ def config(root, **more):
     def loader(prefix):
         return dict(dataset=dict(type='ImageFolder', data_root=str(root), data_prefix=prefix, pipeline=[]))
 
-    return Config(dict(train_dataloader=loader('train'), val_dataloader=loader('val'), test_dataloader=loader('val'),
-                       train_cfg=dict(), val_cfg=dict(), test_cfg=dict(), **more))
+    return Config(
+        dict(
+            train_dataloader=loader('train'),
+            val_dataloader=loader('val'),
+            test_dataloader=loader('val'),
+            train_cfg=dict(),
+            val_cfg=dict(),
+            test_cfg=dict(),
+            **more,
+        )
+    )
 
 
 @pytest.mark.parametrize('name', ['train', 'val', 'test'])
@@ -27,8 +37,10 @@ def test_each_dataloader_is_looked_at_if_it_is_used(digit_folder, name):
 
 def test_wrapped_data_sets_and_those_of_hooks_are_found(digit_folder):
     missing = dict(type='ImageFolder', data_root=str(digit_folder), data_prefix='none', pipeline=[])
-    for more in (dict(custom_hooks=[dict(type='EmbeddingBankHook', dataloader=dict(dataset=missing))]),
-                 dict(other_dataloader=dict(dataset=dict(type='RepeatDataset', times=2, dataset=missing)))):
+    for more in (
+        dict(custom_hooks=[dict(type='EmbeddingBankHook', dataloader=dict(dataset=missing))]),
+        dict(other_dataloader=dict(dataset=dict(type='RepeatDataset', times=2, dataset=missing))),
+    ):
         with pytest.raises(FileNotFoundError, match='none does not exist'):
             check_data_folders(config(digit_folder, **more))
 
@@ -43,6 +55,7 @@ def test_a_validation_that_lacks_a_class_keeps_the_numbers_of_the_training(digit
     cfg = config(tmp_path / 'data')
     share_class_names(cfg)
     from hybridcls.datasets import ImageFolder
+
     settings = {k: v for k, v in cfg.val_dataloader.dataset.items() if k != 'type'}
     val = ImageFolder(**settings)
     assert {val.CLASSES[label] for label in val.get_gt_labels()} == {'three', 'two', 'zero'}
@@ -64,6 +77,7 @@ def test_a_validation_with_a_class_of_its_own_is_an_error_when_it_is_read(digit_
     cfg = config(tmp_path / 'data')
     share_class_names(cfg)
     from hybridcls.datasets import ImageFolder
+
     settings = {k: v for k, v in cfg.val_dataloader.dataset.items() if k != 'type'}
     with pytest.raises(ValueError, match=r"\['onee'\], which are not among the 4 classes. Did you mean 'one'"):
         ImageFolder(**settings)

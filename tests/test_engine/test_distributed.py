@@ -24,8 +24,9 @@ def test_a_forgotten_launcher_is_noticed(monkeypatch):
         prepare_distributed(Config(dict()), 'none')
 
 
-@pytest.mark.parametrize(('launcher', 'name'), [('pytorch', 'WORLD_SIZE'), ('slurm', 'SLURM_NTASKS'),
-                                                ('mpi', 'OMPI_COMM_WORLD_SIZE')])
+@pytest.mark.parametrize(
+    ('launcher', 'name'), [('pytorch', 'WORLD_SIZE'), ('slurm', 'SLURM_NTASKS'), ('mpi', 'OMPI_COMM_WORLD_SIZE')]
+)
 def test_processes_that_nobody_started(launcher, name):
     with pytest.raises(RuntimeError, match=f'--launcher {launcher}: the environment variable {name} is not set'):
         prepare_distributed(Config(dict()), launcher)

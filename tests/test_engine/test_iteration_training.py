@@ -1,4 +1,5 @@
 """A config that counts epochs, trained by iterations."""
+
 import pytest
 from mmengine.config import Config
 
@@ -7,11 +8,16 @@ from hybridcls.engine.iteration_training import count_iterations
 
 
 def config(**train_cfg):
-    return Config(dict(
-        train_cfg={'by_epoch': True, 'max_epochs': 100, 'val_interval': 50, **train_cfg},
-        param_scheduler=[dict(type='LinearLR', begin=0, end=5, convert_to_iter_based=True),
-                         dict(type='CosineAnnealingLR', begin=5, convert_to_iter_based=True)],
-        default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1), logger=dict(type='LoggerHook'))))
+    return Config(
+        dict(
+            train_cfg={'by_epoch': True, 'max_epochs': 100, 'val_interval': 50, **train_cfg},
+            param_scheduler=[
+                dict(type='LinearLR', begin=0, end=5, convert_to_iter_based=True),
+                dict(type='CosineAnnealingLR', begin=5, convert_to_iter_based=True),
+            ],
+            default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1), logger=dict(type='LoggerHook')),
+        )
+    )
 
 
 def test_epochs_stay_epochs():
@@ -40,8 +46,10 @@ def test_what_a_hook_says_itself_stays():
     assert cfg.default_hooks.checkpoint.interval == 7
 
 
-@pytest.mark.parametrize(('train_cfg', 'message'), [
-    (dict(by_epoch=False), 'train_cfg.max_iters=10000'), (dict(max_epochs=None), 'train_cfg.max_epochs=100')])
+@pytest.mark.parametrize(
+    ('train_cfg', 'message'),
+    [(dict(by_epoch=False), 'train_cfg.max_iters=10000'), (dict(max_epochs=None), 'train_cfg.max_epochs=100')],
+)
 def test_a_length_that_nobody_says(train_cfg, message):
     with pytest.raises(ConfigError, match=message):
         count_iterations(config(**train_cfg))

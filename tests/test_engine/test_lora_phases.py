@@ -1,4 +1,5 @@
 """LoRA through the Runner: over the weights of phase 1, back, and with checkpoints of the adapters alone."""
+
 import pytest
 import timm
 import torch
@@ -48,8 +49,9 @@ def train(folder, name, *hooks, go_on=None, **options):
 
 def run_test(folder, checkpoint, **options):
     with own_instances():
-        cfg = prepare_testing(load_config(folder / 'config.py', options), str(checkpoint), TrainOptions(),
-                              str(folder / 'test'))
+        cfg = prepare_testing(
+            load_config(folder / 'config.py', options), str(checkpoint), TrainOptions(), str(folder / 'test')
+        )
         runner = build_runner(cfg)
         runner.test()
     return runner
@@ -63,8 +65,13 @@ def weights(path):
 def test_phase_two_adapts_all_weights_of_phase_one(folder, constructor):
     train(folder, 'one')
     first = folder / 'one' / 'epoch_1.pth'
-    runner = train(folder, 'two', dict(type='TransferHook'), load_from=str(first),
-                   **{'model.backbone.lora_rank': 2, 'optim_wrapper.constructor': constructor})
+    runner = train(
+        folder,
+        'two',
+        dict(type='TransferHook'),
+        load_from=str(first),
+        **{'model.backbone.lora_rank': 2, 'optim_wrapper.constructor': constructor},
+    )
     before, after = weights(first), weights(folder / 'two' / 'epoch_1.pth')
     for name, value in before.items():  # frozen since, so they are still those of phase 1: no weight decay either
         if name.startswith('backbone.'):
@@ -83,8 +90,13 @@ def test_phase_two_adapts_all_weights_of_phase_one(folder, constructor):
 
 def test_transfer_to_a_model_without_adapters_is_told(folder, caplog):
     from hybridcls.engine.transfer import select_weights
-    said = str(select_weights({'backbone.a.weight': torch.zeros(1), 'backbone.a.lora_A.weight': torch.zeros(1)},
-                              {'backbone.a.weight': torch.zeros(1)}))
+
+    said = str(
+        select_weights(
+            {'backbone.a.weight': torch.zeros(1), 'backbone.a.lora_A.weight': torch.zeros(1)},
+            {'backbone.a.weight': torch.zeros(1)},
+        )
+    )
     assert '1 of these are LoRA adapters' in said
     assert 'tools/adapters.py fold' in said
 
@@ -94,8 +106,10 @@ def adapters_alone(folder):
     torch.manual_seed(7)
     vit = timm.create_model('test_vit', num_heads=1, depth=2, embed_dim=16, num_classes=0, img_size=32)
     torch.save(vit.state_dict(), folder / 'vit.pth')
-    return {'model.backbone.vit.checkpoint_path': str(folder / 'vit.pth'),
-            'model.backbone.lora_rank': dict(rank=2, checkpoint='adapters', cnn=None)}
+    return {
+        'model.backbone.vit.checkpoint_path': str(folder / 'vit.pth'),
+        'model.backbone.lora_rank': dict(rank=2, checkpoint='adapters', cnn=None),
+    }
 
 
 def test_checkpoints_of_adapters_alone_are_resumed_and_tested(folder, adapters_alone):
@@ -105,12 +119,19 @@ def test_checkpoints_of_adapters_alone_are_resumed_and_tested(folder, adapters_a
     vit = [name for name in saved['state_dict'] if name.startswith('backbone.vit.')]
     assert len(vit) == 2 * len(lora_layers(straight.model.backbone.vit))
     assert all('.lora_' in name for name in vit)
-    resumed = train(folder, 'resumed', ema, go_on=str(folder / 'straight' / 'epoch_1.pth'), **adapters_alone,
-                    **{'train_cfg.max_epochs': 2})
+    resumed = train(
+        folder,
+        'resumed',
+        ema,
+        go_on=str(folder / 'straight' / 'epoch_1.pth'),
+        **adapters_alone,
+        **{'train_cfg.max_epochs': 2},
+    )
     tested = run_test(folder, folder / 'straight' / 'epoch_2.pth', **adapters_alone)
     averaged = weights(folder / 'straight' / 'epoch_2.pth')
-    for (name, value), other, third in zip(straight.model.named_parameters(), resumed.model.parameters(),
-                                           tested.model.parameters(), strict=True):
+    for (name, value), other, third in zip(
+        straight.model.named_parameters(), resumed.model.parameters(), tested.model.parameters(), strict=True
+    ):
         assert torch.equal(value, other), name
         assert value.requires_grad or torch.equal(value, third), name
     for name, value in tested.model.state_dict().items():

@@ -21,9 +21,9 @@ def test_our_wrappers_are_told(monkeypatch, name):
 
 
 def test_the_plain_wrapper_becomes_ours(monkeypatch):
-    expected = dict(type='ComposedOptimWrapper', amp='bfloat16', clip_grad=dict(max_norm=1.))
-    assert wrapper_after(False, monkeypatch, type='OptimWrapper', clip_grad=dict(max_norm=1.)) == expected
-    assert wrapper_after(False, monkeypatch, clip_grad=dict(max_norm=1.)) == expected
+    expected = dict(type='ComposedOptimWrapper', amp='bfloat16', clip_grad=dict(max_norm=1.0))
+    assert wrapper_after(False, monkeypatch, type='OptimWrapper', clip_grad=dict(max_norm=1.0)) == expected
+    assert wrapper_after(False, monkeypatch, clip_grad=dict(max_norm=1.0)) == expected
 
 
 def test_mmengines_own_stays_on_cuda_and_becomes_ours_on_the_cpu(monkeypatch):

@@ -23,7 +23,7 @@ def weights(path):
 
 
 def test_two_phases_run_and_the_second_starts_from_the_first(toy_configs, tmp_path, capsys):
-    still = {'phases.1.cfg_options.optim_wrapper.optimizer.lr': 0., 'phases.1.load': 'last'}
+    still = {'phases.1.cfg_options.optim_wrapper.optimizer.lr': 0.0, 'phases.1.load': 'last'}
     first, second = run(toy_configs, tmp_path, **still)
     one, two = weights(tmp_path / 'w/1_one/epoch_3.pth'), weights(tmp_path / 'w/2_two/epoch_2.pth')
     for name in ('backbone.0.weight', 'neck.weight', 'neck.bias'):  # by a learning rate of zero they stay
@@ -71,16 +71,20 @@ def test_an_interrupted_phase_goes_on_and_ends_in_the_same_bits(toy_configs, tmp
         run(toy_configs, tmp_path)
     first, _ = run(toy_configs, tmp_path, resume='auto')
     assert first == PhaseRecord.read(tmp_path / 'w/1_one')
-    torch.testing.assert_close(weights(tmp_path / 'w/2_two/epoch_2.pth'),
-                               weights(tmp_path / 'straight/w/2_two/epoch_2.pth'), rtol=0, atol=0)
+    torch.testing.assert_close(
+        weights(tmp_path / 'w/2_two/epoch_2.pth'), weights(tmp_path / 'straight/w/2_two/epoch_2.pth'), rtol=0, atol=0
+    )
 
 
 def test_a_phase_that_was_finished_with_another_config_is_an_error(toy_configs, tmp_path):
     run(toy_configs, tmp_path)
     stamp = (tmp_path / 'w/1_one/epoch_3.pth').stat().st_mtime_ns
     for resume in (None, 'auto'):
-        with pytest.raises(ValueError, match=r'Phase one was finished with another config\. What differs: '
-                           r'randomness\.seed \(3, now 4\)\..*remove the folder .*1_one'):
+        with pytest.raises(
+            ValueError,
+            match=r'Phase one was finished with another config\. What differs: '
+            r'randomness\.seed \(3, now 4\)\..*remove the folder .*1_one',
+        ):
             run(toy_configs, tmp_path, resume, **{'phases.0.cfg_options.randomness.seed': 4})
     assert (tmp_path / 'w/1_one/epoch_3.pth').stat().st_mtime_ns == stamp
 
@@ -107,26 +111,39 @@ def test_checkpoints_without_a_record_are_not_overwritten(toy_configs, tmp_path)
 
 
 def test_options_reach_their_phases_and_win_in_order(toy_configs):
-    chain = load_config(toy_configs / 'chain.py', {
-        'num_classes': 9, 'cfg_options.randomness.seed': 1, 'cfg_options.train_cfg.max_epochs': 7,
-        'phases.1.cfg_options.train_cfg.max_epochs': 8, 'phases.1.cfg_options.num_classes': 4})
+    chain = load_config(
+        toy_configs / 'chain.py',
+        {
+            'num_classes': 9,
+            'cfg_options.randomness.seed': 1,
+            'cfg_options.train_cfg.max_epochs': 7,
+            'phases.1.cfg_options.train_cfg.max_epochs': 8,
+            'phases.1.cfg_options.num_classes': 4,
+        },
+    )
     one, two = [load_config(phase.config, phase.options) for phase in read_phases(chain)]
     assert (one.randomness.seed, one.train_cfg.max_epochs, one.model.head.num_classes) == (1, 7, 9)
     assert (two.randomness.seed, two.train_cfg.max_epochs, two.model.head.num_classes) == (1, 8, 4)
 
 
-@pytest.mark.parametrize(('options', 'sentence'), [
-    ({'train_cfg': dict(max_epochs=1)}, r"'train_cfg' has no meaning in a chain.*phases\.0\.cfg_options\.train_cfg"),
-    ({'phases.0.lod': 'x'}, r"phases\.0: unknown key 'lod'\. Did you mean 'load'"),
-    ({'phases': []}, 'phases is '),
-    ({'phases': [dict(config='toy.py')]}, r"phases\.0: the key 'name' is missing"),
-    ({'phases': [dict(name='a/b', config='toy.py')]}, "name='a/b' names a folder"),
-    ({'phases.1.name': 'one'}, 'two phases have the same name'),
-    ({'phases.1.load': 'bst'}, r"load='bst' is not one of .* Did you mean 'best'"),
-    ({'phases.0.load': 'last'}, 'this is the first phase'),
-    ({'phases.0.config': 'ty.py'}, r"ty\.py' does not exist.*Did you mean '.*toy\.py'"),
-    ({'phases.1.load': 'no.pth'}, r"The checkpoint 'no\.pth' does not exist"),
-])
+@pytest.mark.parametrize(
+    ('options', 'sentence'),
+    [
+        (
+            {'train_cfg': dict(max_epochs=1)},
+            r"'train_cfg' has no meaning in a chain.*phases\.0\.cfg_options\.train_cfg",
+        ),
+        ({'phases.0.lod': 'x'}, r"phases\.0: unknown key 'lod'\. Did you mean 'load'"),
+        ({'phases': []}, 'phases is '),
+        ({'phases': [dict(config='toy.py')]}, r"phases\.0: the key 'name' is missing"),
+        ({'phases': [dict(name='a/b', config='toy.py')]}, "name='a/b' names a folder"),
+        ({'phases.1.name': 'one'}, 'two phases have the same name'),
+        ({'phases.1.load': 'bst'}, r"load='bst' is not one of .* Did you mean 'best'"),
+        ({'phases.0.load': 'last'}, 'this is the first phase'),
+        ({'phases.0.config': 'ty.py'}, r"ty\.py' does not exist.*Did you mean '.*toy\.py'"),
+        ({'phases.1.load': 'no.pth'}, r"The checkpoint 'no\.pth' does not exist"),
+    ],
+)
 def test_mistakes_in_a_chain_are_told_before_anything_runs(toy_configs, tmp_path, options, sentence):
     with pytest.raises((ConfigError, TypeError, ValueError, FileNotFoundError), match=sentence):
         run(toy_configs, tmp_path, **options)
@@ -147,16 +164,18 @@ def test_a_phase_can_start_from_a_checkpoint_of_elsewhere(toy_configs, tmp_path)
     run(toy_configs, tmp_path / 'other')
     path = str(tmp_path / 'other/w/1_one/epoch_1.pth')
     path = path if os.path.exists(path) else str(tmp_path / 'other/w/1_one/epoch_3.pth')
-    still = {'phases.0.load': path, 'phases.0.transfer': None, 'cfg_options.optim_wrapper.optimizer.lr': 0.}
+    still = {'phases.0.load': path, 'phases.0.transfer': None, 'cfg_options.optim_wrapper.optimizer.lr': 0.0}
     run(toy_configs, tmp_path, **still)
-    torch.testing.assert_close(weights(tmp_path / 'w/1_one/epoch_3.pth')['head.weight'], weights(path)['head.weight'],
-                               rtol=0, atol=0)
+    torch.testing.assert_close(
+        weights(tmp_path / 'w/1_one/epoch_3.pth')['head.weight'], weights(path)['head.weight'], rtol=0, atol=0
+    )
 
 
 def test_phases_with_an_average_hand_on_the_average(toy_configs, tmp_path):
-    (toy_configs / 'toy.py').write_text((toy_configs / 'toy.py').read_text() +
-                                        "custom_hooks = [dict(type='EMAHook', momentum=0.1)]\n")
-    still = {'phases.1.cfg_options.optim_wrapper.optimizer.lr': 0., 'phases.1.load': 'last'}
+    (toy_configs / 'toy.py').write_text(
+        (toy_configs / 'toy.py').read_text() + "custom_hooks = [dict(type='EMAHook', momentum=0.1)]\n"
+    )
+    still = {'phases.1.cfg_options.optim_wrapper.optimizer.lr': 0.0, 'phases.1.load': 'last'}
     run(toy_configs, tmp_path, **still)
     one, two = weights(tmp_path / 'w/1_one/epoch_3.pth'), weights(tmp_path / 'w/2_two/epoch_2.pth')
     torch.testing.assert_close(two['neck.weight'], one['neck.weight'])
@@ -193,8 +212,11 @@ def test_a_record_that_is_none(tmp_path):
 
 def test_facts_leave_out_the_machine(toy_configs):
     plain = config_facts(load_config(toy_configs / 'toy.py'))
-    moved = config_facts(load_config(toy_configs / 'toy.py', {
-        'work_dir': '/elsewhere', 'train_dataloader.num_workers': 3, 'launcher': 'pytorch'}))
+    moved = config_facts(
+        load_config(
+            toy_configs / 'toy.py', {'work_dir': '/elsewhere', 'train_dataloader.num_workers': 3, 'launcher': 'pytorch'}
+        )
+    )
     assert plain == moved
     assert plain['optim_wrapper.optimizer.lr'] == '0.05'
 

@@ -1,4 +1,5 @@
 """img_size, num_classes and data_root are said at the top and reach every place."""
+
 import pytest
 
 from hybridcls.engine.config import load_config
@@ -54,7 +55,8 @@ def test_img_size_reaches_every_place(config, options):
     # the backbone; two views, one of them twice for the two ways to name it; three pipelines of validation; TTA
     assert cfg.model.backbone.img_size == options.get('img_size', 192)
     assert cfg.train_dataloader.dataset.dataset.dataset.pipeline[2].transforms[1][0].img_size == options.get(
-        'img_size', 192)
+        'img_size', 192
+    )
     assert cfg.train_dataloader.dataset.dataset.dataset.pipeline[1].img_size == options.get('img_size', 192)
     assert len(found) >= 7
     assert {value if isinstance(value, int) else tuple(value) for value in found} == {options.get('img_size', 192)}

@@ -1,4 +1,5 @@
 """A training that is shorter than its warm-up."""
+
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,15 @@ from hybridcls.engine.schedule_fit import fit_schedules
 
 
 def config(epochs, **more):
-    return Config(dict(
-        train_cfg=dict(by_epoch=True, max_epochs=epochs),
-        param_scheduler=[dict(type='LinearLR', begin=0, end=5, convert_to_iter_based=True),
-                         dict(type='CosineAnnealingLR', begin=5, convert_to_iter_based=True, **more)]))
+    return Config(
+        dict(
+            train_cfg=dict(by_epoch=True, max_epochs=epochs),
+            param_scheduler=[
+                dict(type='LinearLR', begin=0, end=5, convert_to_iter_based=True),
+                dict(type='CosineAnnealingLR', begin=5, convert_to_iter_based=True, **more),
+            ],
+        )
+    )
 
 
 @pytest.mark.parametrize('epochs', [6, 100])
@@ -32,9 +38,15 @@ def test_what_does_not_fit_takes_a_fifth(epochs):
 
 
 def test_iterations():
-    cfg = Config(dict(train_cfg=dict(by_epoch=False, max_iters=7),
-                      param_scheduler=[dict(type='LinearLR', by_epoch=False, end=500),
-                                       dict(type='CosineAnnealingLR', by_epoch=False, begin=500)]))
+    cfg = Config(
+        dict(
+            train_cfg=dict(by_epoch=False, max_iters=7),
+            param_scheduler=[
+                dict(type='LinearLR', by_epoch=False, end=500),
+                dict(type='CosineAnnealingLR', by_epoch=False, begin=500),
+            ],
+        )
+    )
     fit_schedules(cfg)
     assert cfg.param_scheduler[0].end == cfg.param_scheduler[1].begin == 1
 
@@ -60,8 +72,14 @@ def test_without_schedulers_there_is_nothing_to_fit(schedulers):
 
 def test_one_epoch_of_a_shipped_config(tmp_path):
     path = Path(__file__).resolve().parents[2] / 'configs' / 'digits' / 'ce_hybrid.py'
-    options = {'train_cfg.max_epochs': 1, 'train_dataloader.dataset.indices': 640, 'val_cfg': None,
-               'val_dataloader': None, 'val_evaluator': None, 'default_hooks.checkpoint.save_best': None}
+    options = {
+        'train_cfg.max_epochs': 1,
+        'train_dataloader.dataset.indices': 640,
+        'val_cfg': None,
+        'val_dataloader': None,
+        'val_evaluator': None,
+        'default_hooks.checkpoint.save_best': None,
+    }
     with own_instances():
         runner = build_runner(prepare_training(load_config(path, options), TrainOptions(), str(tmp_path)))
         runner.train()

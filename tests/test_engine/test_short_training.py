@@ -1,4 +1,5 @@
 """A training with fewer batches than its schedule was made for."""
+
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,18 @@ CONFIG = Path(__file__).resolve().parents[2] / 'configs' / 'digits' / 'ce_hybrid
 
 
 def train(tmp_path, images, **more):
-    options = {'train_cfg.max_epochs': 1, 'train_dataloader.dataset.indices': images, 'val_cfg': None,
-               'val_dataloader': None, 'val_evaluator': None, 'default_hooks.checkpoint.save_best': None,
-               'train_dataloader.batch_size': 8, 'train_dataloader.drop_last': True,
-               'train_dataloader.num_workers': 0, **more}
+    options = {
+        'train_cfg.max_epochs': 1,
+        'train_dataloader.dataset.indices': images,
+        'val_cfg': None,
+        'val_dataloader': None,
+        'val_evaluator': None,
+        'default_hooks.checkpoint.save_best': None,
+        'train_dataloader.batch_size': 8,
+        'train_dataloader.drop_last': True,
+        'train_dataloader.num_workers': 0,
+        **more,
+    }
     with own_instances():
         runner = build_runner(prepare_training(load_config(CONFIG, options), TrainOptions(), str(tmp_path)))
         run_training(runner)

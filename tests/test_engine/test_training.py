@@ -4,8 +4,9 @@ from hybridcls.engine import TrainOptions, infer_num_classes, load_config, prepa
 
 
 def prepare(toy_configs, tmp_path, options=None, **cfg_options):
-    return prepare_training(load_config(toy_configs / 'toy.py', cfg_options), options or TrainOptions(),
-                            str(tmp_path / 'w'))
+    return prepare_training(
+        load_config(toy_configs / 'toy.py', cfg_options), options or TrainOptions(), str(tmp_path / 'w')
+    )
 
 
 def test_a_work_dir_that_cannot_be_used_stops_before_anything_is_built(toy_configs, tmp_path, monkeypatch):
@@ -30,9 +31,16 @@ def test_a_config_that_does_not_train(toy_configs, tmp_path):
 
 def test_options_of_the_command_line(toy_configs, tmp_path):
     options = TrainOptions(validate=False, amp=True, auto_scale_lr=True, pin_memory=False, persistent_workers=False)
-    cfg = prepare(toy_configs, tmp_path, options,
-                  **{'auto_scale_lr': dict(base_batch_size=64), 'train_dataloader.num_workers': 2,
-                     'train_dataloader.pin_memory': True})
+    cfg = prepare(
+        toy_configs,
+        tmp_path,
+        options,
+        **{
+            'auto_scale_lr': dict(base_batch_size=64),
+            'train_dataloader.num_workers': 2,
+            'train_dataloader.pin_memory': True,
+        },
+    )
     assert cfg.val_cfg is cfg.val_dataloader is cfg.val_evaluator is None
     assert cfg.optim_wrapper.type == 'ComposedOptimWrapper'
     assert cfg.auto_scale_lr == dict(base_batch_size=64, enable=True)
@@ -82,8 +90,9 @@ def test_classes_are_counted_only_if_nobody_says_how_many(toy_configs, toy_plugi
 
 def test_classes_of_a_wrapped_dataset_are_counted(toy_configs):
     wrapped = dict(_delete_=True, type='RepeatDataset', times=2, dataset=dict(type='ToyPoints'))
-    cfg = load_config(toy_configs / 'toy.py', {'model.head': dict(_delete_=True, type='ToyHead'),
-                                               'train_dataloader.dataset': wrapped})
+    cfg = load_config(
+        toy_configs / 'toy.py', {'model.head': dict(_delete_=True, type='ToyHead'), 'train_dataloader.dataset': wrapped}
+    )
     infer_num_classes(cfg)
     assert cfg.model.head.num_classes == 3
 

@@ -50,8 +50,11 @@ def test_all_parts():
 
 
 def test_nothing_that_fits_is_an_error_that_says_what_there_is():
-    with pytest.raises(WeightMismatchError, match=r'None of the 2 weights .* The checkpoint holds layers 2; the model '
-                       r'wants backbone 7, neck 2, head 2'):
+    with pytest.raises(
+        WeightMismatchError,
+        match=r'None of the 2 weights .* The checkpoint holds layers 2; the model '
+        r'wants backbone 7, neck 2, head 2',
+    ):
         select_weights({'layers.0': torch.zeros(1), 'layers.1': torch.zeros(1)}, Net().state_dict())
 
 
@@ -86,18 +89,24 @@ def trained(toy_configs, tmp_path):
 
 
 def test_load_from_with_the_hook_starts_from_the_named_parts(toy_configs, tmp_path, trained):
-    still = {'optim_wrapper.optimizer.lr': 0., 'train_cfg.max_epochs': 1, 'load_from': trained}
-    runner = train(toy_configs, 'second.py', tmp_path / 'second', **still,
-                   custom_hooks=[dict(type='TransferHook', parts=['neck'])])
+    still = {'optim_wrapper.optimizer.lr': 0.0, 'train_cfg.max_epochs': 1, 'load_from': trained}
+    runner = train(
+        toy_configs, 'second.py', tmp_path / 'second', **still, custom_hooks=[dict(type='TransferHook', parts=['neck'])]
+    )
     weights = torch.load(trained, weights_only=False)['state_dict']
     torch.testing.assert_close(runner.model.neck.weight.data, weights['neck.weight'], rtol=0, atol=0)
     assert not torch.equal(runner.model.backbone[0].weight, weights['backbone.0.weight'])
 
 
 def test_an_average_of_weights_starts_from_the_same_weights(toy_configs, tmp_path, trained):
-    still = {'optim_wrapper.optimizer.lr': 0., 'train_cfg.max_epochs': 1, 'load_from': trained}
-    runner = train(toy_configs, 'second.py', tmp_path / 'second', **still,
-                   custom_hooks=[dict(type='TransferHook'), dict(type='EMAHook')])
+    still = {'optim_wrapper.optimizer.lr': 0.0, 'train_cfg.max_epochs': 1, 'load_from': trained}
+    runner = train(
+        toy_configs,
+        'second.py',
+        tmp_path / 'second',
+        **still,
+        custom_hooks=[dict(type='TransferHook'), dict(type='EMAHook')],
+    )
     ema = next(hook for hook in runner.hooks if type(hook).__name__ == 'EMAHook').ema_model.module
     torch.testing.assert_close(ema.head.weight, runner.model.head.weight)
     torch.testing.assert_close(ema.neck.weight, runner.model.neck.weight)
@@ -110,15 +119,18 @@ def test_load_from_of_another_architecture_is_an_error(toy_configs, tmp_path):
 
 
 def test_load_from_with_another_head_is_allowed(toy_configs, tmp_path, trained):
-    still = {'optim_wrapper.optimizer.lr': 0., 'train_cfg.max_epochs': 1, 'load_from': trained}
+    still = {'optim_wrapper.optimizer.lr': 0.0, 'train_cfg.max_epochs': 1, 'load_from': trained}
     runner = train(toy_configs, 'second.py', tmp_path / 'second', **still)
     weights = torch.load(trained, weights_only=False)['state_dict']
     torch.testing.assert_close(runner.model.backbone[0].weight.data, weights['backbone.0.weight'], rtol=0, atol=0)
 
 
 def test_testing_wants_every_weight(toy_configs, tmp_path, trained):
-    with pytest.raises(WeightMismatchError, match=r'2 have another shape \(first: head\.weight, \(3, 6\) in the '
-                       r'checkpoint, \(2, 6\) in the model\)'):
+    with pytest.raises(
+        WeightMismatchError,
+        match=r'2 have another shape \(first: head\.weight, \(3, 6\) in the '
+        r'checkpoint, \(2, 6\) in the model\)',
+    ):
         run_test(toy_configs / 'second.py', trained, tmp_path / 'test')
     assert run_test(toy_configs / 'toy.py', trained, tmp_path / 'test')['toy/top1'] > 0
 

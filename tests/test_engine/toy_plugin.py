@@ -1,4 +1,5 @@
 """A model and data that train in milliseconds, with randomness in both; imported by the configs of these tests."""
+
 import random
 
 import numpy as np

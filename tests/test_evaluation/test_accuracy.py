@@ -1,4 +1,5 @@
 """Accuracy with fewer classes than k."""
+
 import pytest
 import torch
 
@@ -8,8 +9,10 @@ from hybridcls.registry import METRICS
 
 def samples(classes):
     generator = torch.Generator().manual_seed(0)
-    return [dict(pred_score=torch.rand(classes, generator=generator), gt_label=torch.tensor([i % classes]))
-            for i in range(40)]
+    return [
+        dict(pred_score=torch.rand(classes, generator=generator), gt_label=torch.tensor([i % classes]))
+        for i in range(40)
+    ]
 
 
 def score(metric, of):

@@ -15,8 +15,9 @@ def predictions(count=300):
 
 def evaluated(scores, labels, **keys):
     metric = CalibrationMetric(**keys)
-    metric.process(None, [dict(pred_score=score, gt_label=label.view(1))
-                          for score, label in zip(scores, labels, strict=True)])
+    metric.process(
+        None, [dict(pred_score=score, gt_label=label.view(1)) for score, label in zip(scores, labels, strict=True)]
+    )
     return metric.evaluate(len(labels))
 
 
@@ -35,7 +36,8 @@ def test_brier_and_likelihood_are_scikit_learns():
     result = evaluated(scores, labels)
     assert result['calibration/nll'] == pytest.approx(log_loss(labels, scores.double()), rel=1e-6)
     assert result['calibration/brier'] == pytest.approx(
-        (scores - torch.eye(4)[labels]).square().sum(1).mean().item(), rel=1e-5)
+        (scores - torch.eye(4)[labels]).square().sum(1).mean().item(), rel=1e-5
+    )
     two = torch.stack([scores[:, 0], 1 - scores[:, 0]], 1)
     sklearns = brier_score_loss(labels != 0, two[:, 1])
     assert evaluated(two, (labels != 0).long())['calibration/brier'] == pytest.approx(2 * sklearns, rel=1e-5)
@@ -51,7 +53,7 @@ def test_unknown_images_are_left_out():
 
 def test_certainty_right_and_wrong():
     right = evaluated(torch.eye(3), torch.tensor([0, 1, 2]))
-    assert right == {'calibration/ece': 0., 'calibration/mce': 0., 'calibration/brier': 0., 'calibration/nll': 0.}
+    assert right == {'calibration/ece': 0.0, 'calibration/mce': 0.0, 'calibration/brier': 0.0, 'calibration/nll': 0.0}
     wrong = evaluated(torch.eye(2), torch.tensor([1, 0]))
     assert wrong['calibration/ece'] == 100
     assert wrong['calibration/brier'] == 2
@@ -66,7 +68,7 @@ def test_padded_samples_do_not_count():
 
 
 def test_what_is_no_probability_is_named():
-    for scores in (torch.tensor([[3., 1.]]), torch.tensor([[1.2, -0.2]]), torch.tensor([[torch.nan, 1.]])):
+    for scores in (torch.tensor([[3.0, 1.0]]), torch.tensor([[1.2, -0.2]]), torch.tensor([[torch.nan, 1.0]])):
         with pytest.raises(ValueError, match='these are no probabilities'):
             evaluated(scores, torch.tensor([0]))
     with pytest.raises(ValueError, match='CalibrationMetric: bins=0'):

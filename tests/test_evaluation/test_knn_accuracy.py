@@ -17,7 +17,7 @@ def clouds(count, classes=5, width=8, seed=0, spread=1.0):
     """Overlapping clouds on the sphere."""
     generator = torch.Generator().manual_seed(seed)
     centres = torch.randn(classes, width, generator=torch.Generator().manual_seed(99))
-    labels = torch.randint(0, classes, (count, ), generator=generator)
+    labels = torch.randint(0, classes, (count,), generator=generator)
     return centres[labels] + spread * torch.randn(count, width, generator=generator), labels
 
 
@@ -28,7 +28,7 @@ def as_dicts(embeddings, labels):
 def evaluated(metric, embeddings, labels, batch=32):
     samples = as_dicts(embeddings, labels)
     for start in range(0, len(samples), batch):
-        metric.process(None, samples[start:start + batch])
+        metric.process(None, samples[start : start + batch])
     return metric.evaluate(len(samples))
 
 
@@ -66,7 +66,7 @@ def test_without_a_bank_each_image_is_left_out_once():
     for own in range(60):
         others = [index for index in range(60) if index != own]
         oracle = KNeighborsClassifier(3, metric='cosine').fit(rows[others], labels[others])
-        hits += oracle.predict(rows[own:own + 1])[0] == labels[own].item()
+        hits += oracle.predict(rows[own : own + 1])[0] == labels[own].item()
     assert evaluated(KNNAccuracy(k=3, vote='uniform'), rows, labels)['knn/top1'] == pytest.approx(100 * hits / 60)
 
 
@@ -93,7 +93,8 @@ def test_samples_go_through_mmengines_evaluator():
 def test_more_neighbours_than_there_are_is_one_warning(monkeypatch):
     said = []
     monkeypatch.setattr(
-        'hybridcls.evaluation.knn_accuracy.print_log', lambda text, **kwargs: said.append((text, kwargs)))
+        'hybridcls.evaluation.knn_accuracy.print_log', lambda text, **kwargs: said.append((text, kwargs))
+    )
     metric = KNNAccuracy(k=20)
     for _ in range(2):
         metric.set_bank(torch.eye(3), torch.tensor([0, 1, 2]))
@@ -149,11 +150,14 @@ def test_save_best_knows_that_more_is_better():
     assert hook.rules == ['greater']
 
 
-@pytest.mark.parametrize(('sample', 'says'), [
-    (dict(gt_label=torch.tensor([1])), 'no embedding'),
-    (dict(embedding=torch.ones(2)), 'exactly one gt_label'),
-    (dict(embedding=torch.ones(2), gt_label=torch.tensor([1, 2])), 'exactly one gt_label'),
-])
+@pytest.mark.parametrize(
+    ('sample', 'says'),
+    [
+        (dict(gt_label=torch.tensor([1])), 'no embedding'),
+        (dict(embedding=torch.ones(2)), 'exactly one gt_label'),
+        (dict(embedding=torch.ones(2), gt_label=torch.tensor([1, 2])), 'exactly one gt_label'),
+    ],
+)
 def test_samples_that_lack_something_are_named(sample, says):
     with pytest.raises(KeyError, match=says):
         KNNAccuracy().process(None, [sample])

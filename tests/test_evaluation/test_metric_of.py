@@ -23,10 +23,16 @@ def accuracy(samples, head):
 
 
 def test_each_head_has_its_own_numbers(predictions):
-    evaluator = Evaluator([METRICS.build(cfg) for cfg in (
-        dict(type='Accuracy'),
-        dict(type='MetricOf', metric=dict(type='Accuracy'), head='doubt', known_only=True),
-        dict(type='MetricOf', metric=dict(type='OODMetric', scores='epistemic'), head='doubt'))])
+    evaluator = Evaluator(
+        [
+            METRICS.build(cfg)
+            for cfg in (
+                dict(type='Accuracy'),
+                dict(type='MetricOf', metric=dict(type='Accuracy'), head='doubt', known_only=True),
+                dict(type='MetricOf', metric=dict(type='OODMetric', scores='epistemic'), head='doubt'),
+            )
+        ]
+    )
     evaluator.process(predictions)
     result = evaluator.evaluate(8)
     assert result['accuracy/top1'] == pytest.approx(accuracy(predictions, 'face'))
@@ -35,9 +41,9 @@ def test_each_head_has_its_own_numbers(predictions):
 
 
 def test_mmpretrains_metrics_do_not_stumble_over_unknown_images(predictions):
-    metric = MetricOf(dict(type='SingleLabelMetric', items=('recall', )), known_only=True)
+    metric = MetricOf(dict(type='SingleLabelMetric', items=('recall',)), known_only=True)
     metric.process(None, [sample.to_dict() for sample in predictions])
-    alone = METRICS.build(dict(type='SingleLabelMetric', items=('recall', )))
+    alone = METRICS.build(dict(type='SingleLabelMetric', items=('recall',)))
     alone.process(None, [sample.to_dict() for sample in predictions[:6]])
     assert metric.evaluate(8) == alone.evaluate(6)
 

@@ -1,4 +1,3 @@
-
 import pytest
 import torch
 from mmengine.evaluator import Evaluator
@@ -13,15 +12,15 @@ from hybridcls.registry import METRICS
 def predictions(count=60, seed=0):
     """Three classes and a fourth, unknown one; its doubt is higher, with overlap and ties."""
     generator = torch.Generator().manual_seed(seed)
-    labels = torch.randint(-1, 3, (count, ), generator=generator)
+    labels = torch.randint(-1, 3, (count,), generator=generator)
     doubt = (torch.rand(count, generator=generator) + 0.5 * (labels < 0)).mul(10).round() / 10
     scores = torch.randn(count, 3, generator=generator).softmax(1)
-    return [dict(gt_label=labels[i:i + 1], epistemic=doubt[i], pred_score=scores[i]) for i in range(count)]
+    return [dict(gt_label=labels[i : i + 1], epistemic=doubt[i], pred_score=scores[i]) for i in range(count)]
 
 
 def evaluated(metric, samples, size=None):
     for start in range(0, len(samples), 16):
-        metric.process(None, samples[start:start + 16])
+        metric.process(None, samples[start : start + 16])
     return metric.evaluate(len(samples) if size is None else size)
 
 
@@ -29,12 +28,18 @@ def test_auroc_of_several_scores_by_scikit_learn():
     samples = predictions()
     unknown = [int(sample['gt_label']) < 0 for sample in samples]
     result = evaluated(OODMetric(scores=('epistemic', 'max_softmax')), samples)
-    assert list(result) == ['ood/auroc_epistemic', 'ood/fpr95_epistemic', 'ood/auroc_max_softmax',
-                            'ood/fpr95_max_softmax']
+    assert list(result) == [
+        'ood/auroc_epistemic',
+        'ood/fpr95_epistemic',
+        'ood/auroc_max_softmax',
+        'ood/fpr95_max_softmax',
+    ]
     assert result['ood/auroc_epistemic'] == pytest.approx(
-        100 * roc_auc_score(unknown, [float(sample['epistemic']) for sample in samples]))
+        100 * roc_auc_score(unknown, [float(sample['epistemic']) for sample in samples])
+    )
     assert result['ood/auroc_max_softmax'] == pytest.approx(
-        100 * roc_auc_score(unknown, [1 - float(sample['pred_score'].double().max()) for sample in samples]))
+        100 * roc_auc_score(unknown, [1 - float(sample['pred_score'].double().max()) for sample in samples])
+    )
     assert result['ood/auroc_epistemic'] > 70
 
 
@@ -45,12 +50,13 @@ def test_another_recall_is_in_the_name():
 def test_padded_samples_do_not_count():
     samples = predictions()
     assert evaluated(OODMetric('epistemic'), [*samples, *samples[:7]], size=60) == evaluated(
-        OODMetric('epistemic'), samples)
+        OODMetric('epistemic'), samples
+    )
 
 
 def test_a_model_that_has_diverged_scores_worst():
     samples = [{**sample, 'epistemic': torch.tensor(torch.nan)} for sample in predictions()]
-    assert evaluated(OODMetric('epistemic'), samples) == {'ood/auroc_epistemic': 0., 'ood/fpr95_epistemic': 100.}
+    assert evaluated(OODMetric('epistemic'), samples) == {'ood/auroc_epistemic': 0.0, 'ood/fpr95_epistemic': 100.0}
 
 
 def test_one_side_alone_gives_nothing():
@@ -70,7 +76,7 @@ def test_samples_go_through_mmengines_evaluator():
     assert evaluator.evaluate(60) == evaluated(OODMetric('epistemic'), predictions())
 
 
-@pytest.mark.parametrize('keys', [dict(scores='msp'), dict(recall=0.), dict(recall=1.5)])
+@pytest.mark.parametrize('keys', [dict(scores='msp'), dict(recall=0.0), dict(recall=1.5)])
 def test_wrong_arguments_are_answered(keys):
     with pytest.raises(ValueError, match=r'OODMetric: (score|recall)='):
         OODMetric(**keys)

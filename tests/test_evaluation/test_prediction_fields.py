@@ -13,8 +13,8 @@ def sample(**fields):
 def test_scores_of_any_classifier():
     entropy = -sum(p * math.log(p) for p in (0.7, 0.2, 0.1))
     assert read_scores('M', sample(), ('max_softmax', 'entropy')) == pytest.approx([0.3, entropy])
-    certain = dict(pred_score=torch.tensor([1., 0.]))
-    assert read_scores('M', certain, ('max_softmax', 'entropy')) == [0., 0.]
+    certain = dict(pred_score=torch.tensor([1.0, 0.0]))
+    assert read_scores('M', certain, ('max_softmax', 'entropy')) == [0.0, 0.0]
 
 
 def test_scores_that_a_model_writes():
@@ -28,16 +28,16 @@ def test_labels_without_a_class_are_unknown(label, known):
 
 def test_what_is_missing_is_named():
     with pytest.raises(KeyError, match=r"M: the predictions carry no 'epistemic'.*EvidentialHead.*'max_softmax'"):
-        read_scores('M', sample(), ('epistemic', ))
+        read_scores('M', sample(), ('epistemic',))
     with pytest.raises(KeyError, match='M: the predictions carry no pred_score'):
-        read_scores('M', {}, ('entropy', ))
+        read_scores('M', {}, ('entropy',))
     for label in (None, torch.tensor([1, 2])):
         with pytest.raises(KeyError, match=r'exactly one gt_label.*MarkUnknown'):
             label_of('M', {**sample(), 'gt_label': label})
 
 
 def test_scores_are_checked():
-    assert check_scores('M', 'total') == ('total', )
+    assert check_scores('M', 'total') == ('total',)
     with pytest.raises(ValueError, match=r"score='epistemi' is not one of .* Did you mean 'epistemic'"):
         check_scores('M', ('total', 'epistemi'))
     with pytest.raises(ValueError, match='no score was chosen'):

@@ -8,7 +8,7 @@ from hybridcls.evaluation import RetrievalMetric
 
 def clouds(count=90, classes=6):
     generator = torch.Generator().manual_seed(0)
-    labels = torch.randint(0, classes, (count, ), generator=generator)
+    labels = torch.randint(0, classes, (count,), generator=generator)
     labels[0] = classes  # occurs once
     centres = torch.randn(classes + 1, 5, generator=generator)
     return centres[labels] + torch.randn(count, 5, generator=generator), labels
@@ -34,7 +34,8 @@ def by_loops(rows, labels, topk):
             scores[f'retrieval/recall@{k}'].append(any(own[:k]))
         scores['retrieval/precision@r'].append(sum(own[:count]) / count)
         scores['retrieval/map@r'].append(
-            sum(sum(own[:rank]) / rank for rank in range(1, count + 1) if own[rank - 1]) / count)
+            sum(sum(own[:rank]) / rank for rank in range(1, count + 1) if own[rank - 1]) / count
+        )
     return {name: 100 * np.mean(values) for name, values in scores.items()}
 
 
@@ -54,7 +55,7 @@ def test_padded_samples_do_not_find_themselves():
 
 def test_a_model_that_has_diverged_finds_nothing():
     rows, labels = clouds(20)
-    assert set(evaluated(rows * torch.nan, labels).values()) == {0.}
+    assert set(evaluated(rows * torch.nan, labels).values()) == {0.0}
     rows[3] = torch.inf
     assert evaluated(rows, labels)['retrieval/recall@8'] > 0
 

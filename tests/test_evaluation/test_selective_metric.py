@@ -8,9 +8,11 @@ from hybridcls.functional import area_under_risk_coverage, risk_coverage
 def predictions(count=50):
     generator = torch.Generator().manual_seed(0)
     scores = torch.randn(count, 3, generator=generator).softmax(1)
-    labels = torch.randint(0, 3, (count, ), generator=generator)
-    return [dict(pred_score=score, gt_label=label.view(1), total=doubt)
-            for score, label, doubt in zip(scores, labels, torch.rand(count, generator=generator), strict=True)]
+    labels = torch.randint(0, 3, (count,), generator=generator)
+    return [
+        dict(pred_score=score, gt_label=label.view(1), total=doubt)
+        for score, label, doubt in zip(scores, labels, torch.rand(count, generator=generator), strict=True)
+    ]
 
 
 def evaluated(samples, size=None, **keys):
@@ -22,9 +24,11 @@ def evaluated(samples, size=None, **keys):
 def test_numbers_by_the_formulas():
     samples = predictions()
     wrong = torch.tensor([int(s['pred_score'].argmax()) != int(s['gt_label']) for s in samples]).double()
-    result = evaluated(samples, scores=('max_softmax', 'total'), coverages=(0.5, 1.))
-    for name, doubt in (('total', torch.stack([s['total'] for s in samples])),
-                        ('max_softmax', torch.stack([1 - s['pred_score'].double().max() for s in samples]))):
+    result = evaluated(samples, scores=('max_softmax', 'total'), coverages=(0.5, 1.0))
+    for name, doubt in (
+        ('total', torch.stack([s['total'] for s in samples])),
+        ('max_softmax', torch.stack([1 - s['pred_score'].double().max() for s in samples])),
+    ):
         assert result[f'selective/aurc_{name}'] == pytest.approx(100 * area_under_risk_coverage(doubt, wrong).item())
         assert result[f'selective/risk50_{name}'] == pytest.approx(100 * risk_coverage(doubt, wrong)[24].item())
         assert result[f'selective/risk100_{name}'] == pytest.approx(100 * wrong.mean().item())
@@ -35,10 +39,11 @@ def test_unknown_images_are_left_out_or_are_errors():
     samples = predictions()
     unknown = [{**sample, 'gt_label': torch.tensor([-1])} for sample in samples[:10]]
     assert evaluated([*samples, *unknown]) == evaluated(samples)
-    counted = evaluated([*samples, *unknown], coverages=(1., ), unknown_is_error=True)
-    known = evaluated(samples, coverages=(1., ))
+    counted = evaluated([*samples, *unknown], coverages=(1.0,), unknown_is_error=True)
+    known = evaluated(samples, coverages=(1.0,))
     assert counted['selective/risk100_max_softmax'] == pytest.approx(
-        (known['selective/risk100_max_softmax'] * 50 + 100 * 10) / 60)
+        (known['selective/risk100_max_softmax'] * 50 + 100 * 10) / 60
+    )
 
 
 def test_padded_samples_do_not_count():
@@ -49,6 +54,6 @@ def test_padded_samples_do_not_count():
 def test_nothing_gives_nothing_and_mistakes_are_answered():
     assert SelectiveMetric().evaluate(size=0) == {}
     with pytest.raises(ValueError, match=r'SelectiveMetric: coverages=1.5 is outside \(0, 1\]'):
-        SelectiveMetric(coverages=(1.5, ))
+        SelectiveMetric(coverages=(1.5,))
     with pytest.raises(ValueError, match="SelectiveMetric: score='doubt'"):
         SelectiveMetric(scores='doubt')

@@ -9,14 +9,19 @@ from hybridcls.registry import METRICS
 
 def clouds(count=90, classes=6):
     generator = torch.Generator().manual_seed(0)
-    labels = torch.randint(0, classes, (count, ), generator=generator)
+    labels = torch.randint(0, classes, (count,), generator=generator)
     return torch.randn(classes, 5, generator=generator)[labels] + torch.randn(count, 5, generator=generator), labels
 
 
 def evaluated(rows, labels, size=None, **keys):
     metric = METRICS.build(dict(type='VerificationMetric', **keys))
-    metric.process(None, [dict(embedding=row, gt_label=label.view(1), img_path=f'/data/{number // 10}/{number}.png')
-                          for number, (row, label) in enumerate(zip(rows, labels, strict=True))])
+    metric.process(
+        None,
+        [
+            dict(embedding=row, gt_label=label.view(1), img_path=f'/data/{number // 10}/{number}.png')
+            for number, (row, label) in enumerate(zip(rows, labels, strict=True))
+        ],
+    )
     return metric.evaluate(len(labels) if size is None else size)
 
 
@@ -32,8 +37,9 @@ def pairs(tmp_path):
     same = labels[first] == labels[second]
     path = tmp_path / 'pairs.txt'
     listed = zip(first.tolist(), second.tolist(), same.tolist(), strict=True)
-    path.write_text(''.join(f'{one // 10}/{one}.png {other // 10}/{other}.png {int(flag)}\n'
-                            for one, other, flag in listed))
+    path.write_text(
+        ''.join(f'{one // 10}/{one}.png {other // 10}/{other}.png {int(flag)}\n' for one, other, flag in listed)
+    )
     return str(path), first, second, same
 
 
@@ -44,7 +50,8 @@ def test_all_pairs():
     similarity = cosines(rows, first, second)
     expected = 100 * true_accept_rates(similarity[same], similarity[~same], (1e-3, 0.1))
     assert evaluated(rows, labels, far=(1e-3, 0.1)) == dict(
-        zip(('verification/tar@0.001', 'verification/tar@0.1'), expected.tolist(), strict=True))
+        zip(('verification/tar@0.001', 'verification/tar@0.1'), expected.tolist(), strict=True)
+    )
     assert 10 < expected[1] < 90
 
 
@@ -55,10 +62,13 @@ def test_a_file_of_pairs(pairs, thresholds):
     similarity = cosines(rows, first, second)
     result = evaluated(rows, -labels, pairs=path, far=0.1, thresholds=thresholds)  # labels are not asked
     folds = fold_accuracies(similarity, same, 10, thresholds)
-    assert result == pytest.approx({
-        'verification/tar@0.1': 100 * true_accept_rates(similarity[same], similarity[~same], [0.1]).item(),
-        'verification/accuracy': 100 * folds.mean().item(),
-        'verification/accuracy_std': 100 * folds.std(unbiased=False).item()})
+    assert result == pytest.approx(
+        {
+            'verification/tar@0.1': 100 * true_accept_rates(similarity[same], similarity[~same], [0.1]).item(),
+            'verification/accuracy': 100 * folds.mean().item(),
+            'verification/accuracy_std': 100 * folds.std(unbiased=False).item(),
+        }
+    )
     assert 60 < result['verification/accuracy'] < 99
 
 
@@ -71,8 +81,9 @@ def test_padded_samples_do_not_count(pairs):
 
 def test_a_rate_that_the_pairs_cannot_tell_is_left_out_and_said(monkeypatch):
     said = []
-    monkeypatch.setattr('hybridcls.evaluation.verification_metric.print_log',
-                        lambda text, logger, level: said.append(text))
+    monkeypatch.setattr(
+        'hybridcls.evaluation.verification_metric.print_log', lambda text, logger, level: said.append(text)
+    )
     rows, labels = clouds()
     metric = VerificationMetric(far=(1e-4, 0.1))
     for _ in range(2):
@@ -80,8 +91,10 @@ def test_a_rate_that_the_pairs_cannot_tell_is_left_out_and_said(monkeypatch):
         assert list(metric.evaluate(90)) == ['verification/tar@0.1']
     first, second = torch.triu_indices(90, 90, 1)
     genuine = int((labels[first] == labels[second]).sum())
-    assert said == [f'VerificationMetric: no TAR at FAR 0.0001: there are {genuine} pairs of one identity and '
-                    f'{4005 - genuine} of two, and at least 1 and 10000 are needed.']
+    assert said == [
+        f'VerificationMetric: no TAR at FAR 0.0001: there are {genuine} pairs of one identity and '
+        f'{4005 - genuine} of two, and at least 1 and 10000 are needed.'
+    ]
     assert evaluated(torch.eye(2), torch.tensor([1, 2])) == {}
     assert VerificationMetric().evaluate(size=0) == {}
 
@@ -94,9 +107,10 @@ def test_an_image_that_is_not_finite_is_wrong(pairs):
     rows[7] = torch.nan
     bad = (first == 7) | (second == 7)
     assert bad.any()
-    similarity = torch.where(bad, torch.where(same, -2., 2.), cosines(rows, first, second))
+    similarity = torch.where(bad, torch.where(same, -2.0, 2.0), cosines(rows, first, second))
     assert evaluated(rows, labels, pairs=path, far=0.1)['verification/accuracy'] == pytest.approx(
-        100 * fold_accuracies(similarity, same).mean().item())
+        100 * fold_accuracies(similarity, same).mean().item()
+    )
 
 
 def test_images_without_a_path_go_by_their_number(tmp_path):
@@ -129,8 +143,13 @@ def work(rank, folder, path):
     results = []
     for pairs in (None, path):
         metric = VerificationMetric(far=(0.01, 0.1), pairs=pairs)
-        metric.process(None, [dict(embedding=rows[number], gt_label=labels[number],
-                                   img_path=f'/data/{number // 10}/{number}.png') for number in numbers])
+        metric.process(
+            None,
+            [
+                dict(embedding=rows[number], gt_label=labels[number], img_path=f'/data/{number // 10}/{number}.png')
+                for number in numbers
+            ],
+        )
         results.append(metric.evaluate(90))
     torch.save(results, f'{folder}/{rank}.pt')
     torch.distributed.destroy_process_group()

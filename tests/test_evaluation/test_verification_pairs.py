@@ -38,13 +38,16 @@ def test_a_name_must_be_of_one_image():
         positions_of('Metric', ['c/1.png'], names)
 
 
-@pytest.mark.parametrize(('text', 'says'), [
-    ('a b 1\na b\n', r"line 2 of pairs='.*' is 'a b', where 'first second 1' or 'first second 0' is wanted"),
-    ('a b 1\nc d 2\n', "line 2 of .* is 'c d 2'"),
-    ('10 300\na 1 b\n', "line 2 of .* is 'a 1 b', where 'name 1 4' or 'name 1 other 2' is wanted"),
-    ('a b 1\nc d 1\n', 'has 2 pairs of one identity and 0 of two; both kinds are wanted'),
-    ('', 'has 0 pairs of one identity and 0 of two'),
-])
+@pytest.mark.parametrize(
+    ('text', 'says'),
+    [
+        ('a b 1\na b\n', r"line 2 of pairs='.*' is 'a b', where 'first second 1' or 'first second 0' is wanted"),
+        ('a b 1\nc d 2\n', "line 2 of .* is 'c d 2'"),
+        ('10 300\na 1 b\n', "line 2 of .* is 'a 1 b', where 'name 1 4' or 'name 1 other 2' is wanted"),
+        ('a b 1\nc d 1\n', 'has 2 pairs of one identity and 0 of two; both kinds are wanted'),
+        ('', 'has 0 pairs of one identity and 0 of two'),
+    ],
+)
 def test_mistakes_are_answered(tmp_path, text, says):
     with pytest.raises(ValueError, match=says):
         read_pairs('Metric', written(tmp_path, text))

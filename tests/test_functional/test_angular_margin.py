@@ -9,10 +9,14 @@ from hybridcls.functional.angular_margin import BEYOND_PI, GRADIENTS, additive_a
 # margin 0.5) and their derivative, run once in float32 on these angles.
 ANGLES = [0.05, 0.8, 1.5, 2.0, 2.6, 2.7, 3.1]
 OFFICIAL = {
-    'linear': ([54.56157, 17.11992, -26.6334, -51.27319, -63.94465, -73.20224, -79.28627],
-               [669.3193, 85.9653, 58.3412, 42.1229, 5.1623, 64.0, 64.0]),
-    'easy': ([54.56157, 17.11992, -26.6334, -26.6334, -54.84088, -57.86062, -63.94465],
-             [669.3193, 85.9653, 58.3412, 64.0, 64.0, 64.0, 64.0]),
+    'linear': (
+        [54.56157, 17.11992, -26.6334, -51.27319, -63.94465, -73.20224, -79.28627],
+        [669.3193, 85.9653, 58.3412, 42.1229, 5.1623, 64.0, 64.0],
+    ),
+    'easy': (
+        [54.56157, 17.11992, -26.6334, -26.6334, -54.84088, -57.86062, -63.94465],
+        [669.3193, 85.9653, 58.3412, 64.0, 64.0, 64.0, 64.0],
+    ),
 }
 
 
@@ -41,12 +45,15 @@ def test_insightface_numbers(beyond_pi):
     torch.testing.assert_close(cosine.grad, torch.tensor(slopes), rtol=1e-5, atol=1e-3)
 
 
-@pytest.mark.parametrize(('beyond_pi', 'expected'), [
-    ('linear', lambda theta, m: math.cos(theta) - m * math.sin(m)),
-    ('easy', lambda theta, m: math.cos(theta)),
-    ('clip', lambda theta, m: -1.),
-    ('wrap', rotated_cosine),
-])
+@pytest.mark.parametrize(
+    ('beyond_pi', 'expected'),
+    [
+        ('linear', lambda theta, m: math.cos(theta) - m * math.sin(m)),
+        ('easy', lambda theta, m: math.cos(theta)),
+        ('clip', lambda theta, m: -1.0),
+        ('wrap', rotated_cosine),
+    ],
+)
 @pytest.mark.parametrize('theta', [2.7, 3.1])
 def test_past_pi_each_convention_does_what_its_name_says(beyond_pi, expected, theta):
     cosine = torch.tensor([math.cos(theta)], dtype=torch.float64)
@@ -90,7 +97,7 @@ def test_value_and_gradient_are_finite_where_acos_is_not(edge, beyond_pi, gradie
 
 
 def test_values_at_the_edges_are_exact():
-    out = angular_margin_on_target(torch.tensor([1., -1.]), 0.5)
+    out = angular_margin_on_target(torch.tensor([1.0, -1.0]), 0.5)
     torch.testing.assert_close(out, torch.tensor([math.cos(0.5), -1 - 0.5 * math.sin(0.5)]))
 
 
@@ -112,7 +119,7 @@ def test_half_precision_is_rounded_once(dtype):
 
 def test_margin_zero_changes_nothing():
     cosine = torch.linspace(-1, 1, 11)
-    torch.testing.assert_close(angular_margin_on_target(cosine, 0.), cosine, rtol=0, atol=0)
+    torch.testing.assert_close(angular_margin_on_target(cosine, 0.0), cosine, rtol=0, atol=0)
 
 
 def test_one_class_and_no_rows():

@@ -20,7 +20,8 @@ def test_proportional_is_that_of_ldam():
     margins = 1.0 / np.sqrt(np.sqrt(counts))
     expected = margins * (0.5 / margins.max())
     torch.testing.assert_close(
-        margins_from_counts(torch.tensor(COUNTS), rule='proportional'), torch.from_numpy(expected).float())
+        margins_from_counts(torch.tensor(COUNTS), rule='proportional'), torch.from_numpy(expected).float()
+    )
 
 
 def test_equal_counts_and_one_class():
@@ -28,9 +29,9 @@ def test_equal_counts_and_one_class():
     assert margins_from_counts(torch.tensor([3])).tolist() == [0.5]
 
 
-@pytest.mark.parametrize('keys', [dict(low=-1), dict(low=0.6), dict(high=4.), dict(power=0.), dict(rule='ldam')])
+@pytest.mark.parametrize('keys', [dict(low=-1), dict(low=0.6), dict(high=4.0), dict(power=0.0), dict(rule='ldam')])
 def test_wrong_settings_are_named(keys):
-    name, = keys
+    (name,) = keys
     with pytest.raises(ValueError, match=f'class margins: {name}='):
         margins_from_counts(torch.ones(2), **keys)
 

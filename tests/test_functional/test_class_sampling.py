@@ -22,7 +22,7 @@ def test_negatives_are_equally_likely():
         times[sample_classes(torch.tensor([4]), 11, 0.4)[0]] += 1
     assert times[4] == 3000
     others = times[torch.arange(11) != 4] / 3000  # 3 of 10
-    assert (others - 0.3).abs().max() < 4 * (0.3 * 0.7 / 3000)**0.5
+    assert (others - 0.3).abs().max() < 4 * (0.3 * 0.7 / 3000) ** 0.5
 
 
 def test_the_random_state_decides():
@@ -34,8 +34,10 @@ def test_the_random_state_decides():
     assert not torch.equal(first, second)
 
 
-@pytest.mark.parametrize(('labels', 'classes', 'rate', 'number'), [
-    ([0, 1, 2, 3], 10, 0.2, 4), ([], 10, 0.01, 1), ([5], 3, 1., 3), ([], 0, 0.5, 0), ([7], 0, 0.5, 0)])
+@pytest.mark.parametrize(
+    ('labels', 'classes', 'rate', 'number'),
+    [([0, 1, 2, 3], 10, 0.2, 4), ([], 10, 0.01, 1), ([5], 3, 1.0, 3), ([], 0, 0.5, 0), ([7], 0, 0.5, 0)],
+)
 def test_edges(labels, classes, rate, number):
     labels = torch.tensor(labels, dtype=torch.int64)
     drawn, places = sample_classes(labels, classes, rate)

@@ -22,8 +22,9 @@ def by_matrix(anchors, temperature, others, classes, other_classes):
 
 
 # Blocks of 3 and 5 leave a rest of 11 rows; 100 is one block. 0.01 goes the way of low temperatures.
-@pytest.mark.parametrize(('temperature', 'block', 'sizes'),
-                         list(itertools.product([0.3, 0.01], [3, 5, 100], [(), (7, ), (1, 0, 4)])))
+@pytest.mark.parametrize(
+    ('temperature', 'block', 'sizes'), list(itertools.product([0.3, 0.01], [3, 5, 100], [(), (7,), (1, 0, 4)]))
+)
 def test_blocks_give_the_matrix(temperature, block, sizes):
     anchors = rows(11).requires_grad_()
     others = [rows(size, seed=size + 1).requires_grad_() for size in sizes]
@@ -39,8 +40,10 @@ def test_blocks_give_the_matrix(temperature, block, sizes):
 
     weights = torch.linspace(-1, 2, 11, dtype=torch.float64)
     inputs = [anchors, tau, *others]
-    losses = [(weights * (log_sums - 2 * weights * log_sums_of_class))[has_positive].sum()
-              for log_sums, log_sums_of_class in (found, expected)]
+    losses = [
+        (weights * (log_sums - 2 * weights * log_sums_of_class))[has_positive].sum()
+        for log_sums, log_sums_of_class in (found, expected)
+    ]
     for own, reference in zip(*(torch.autograd.grad(loss, inputs) for loss in losses), strict=True):
         torch.testing.assert_close(own, reference, rtol=1e-9, atol=1e-9)
 
@@ -51,8 +54,14 @@ def test_gradcheck(temperature, by_class):
     classes, other_classes = (torch.tensor([0, 1, 0, 1, 1]), torch.tensor([0, 1])) if by_class else (None, None)
 
     def both(anchors, tau, other):
-        found = contrast_log_sums(F.normalize(anchors, dim=1), tau, [F.normalize(other, dim=1)], classes,
-                                  [other_classes] if by_class else (), block=2)
+        found = contrast_log_sums(
+            F.normalize(anchors, dim=1),
+            tau,
+            [F.normalize(other, dim=1)],
+            classes,
+            [other_classes] if by_class else (),
+            block=2,
+        )
         return found if by_class else found[0]
 
     tau = torch.tensor(temperature, dtype=torch.float64, requires_grad=True)
@@ -62,7 +71,7 @@ def test_gradcheck(temperature, by_class):
 
 
 @pytest.mark.parametrize('temperature', [0.5, 0.07, 0.02, 0.0199, 0.001])
-@pytest.mark.parametrize('spread', [0., 1e-3, 1.])
+@pytest.mark.parametrize('spread', [0.0, 1e-3, 1.0])
 def test_float32_at_all_temperatures(temperature, spread):
     # spread 0 is a collapsed batch, all cosines 1; and one opposite row
     anchors = F.normalize(torch.ones(9, 4) + spread * rows(9, torch.float32), dim=1)
@@ -77,7 +86,8 @@ def test_float32_at_all_temperatures(temperature, spread):
     if spread:
         z = anchors.double()
         torch.testing.assert_close(
-            expected[0], by_matrix(z, temperature, [], torch.zeros(9), [])[0], rtol=1e-12, atol=1e-12)
+            expected[0], by_matrix(z, temperature, [], torch.zeros(9), [])[0], rtol=1e-12, atol=1e-12
+        )
 
 
 @pytest.mark.parametrize('temperature', [0.3, 0.01])
@@ -87,7 +97,7 @@ def test_nothing_to_add_up(temperature):
     for log_sums in contrast_log_sums(anchor, temperature, classes=classes):
         assert log_sums.item() == torch.finfo(torch.float64).min
         assert torch.autograd.grad(log_sums.sum() * 0, anchor, retain_graph=True)[0].eq(0).all()
-    assert contrast_log_sums(rows(0), temperature)[0].shape == (0, )
+    assert contrast_log_sums(rows(0), temperature)[0].shape == (0,)
 
 
 def test_no_matrix_is_held():
@@ -96,8 +106,11 @@ def test_no_matrix_is_held():
     class Watch(torch.utils._python_dispatch.TorchDispatchMode):
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
             out = func(*args, **(kwargs or {}))
-            made.extend(tensor.numel() for tensor in (out if isinstance(out, (tuple, list)) else [out])
-                        if isinstance(tensor, torch.Tensor))
+            made.extend(
+                tensor.numel()
+                for tensor in (out if isinstance(out, (tuple, list)) else [out])
+                if isinstance(tensor, torch.Tensor)
+            )
             return out
 
     embeddings = torch.randn(1500, 2, 8, requires_grad=True)
@@ -110,7 +123,7 @@ def test_no_matrix_is_held():
 
 def test_the_backward_pass_stays_in_float32_under_autocast():
     z = rows(700, torch.float32).requires_grad_()
-    expected, = torch.autograd.grad(contrast_log_sums(z, 0.1)[0].mean(), z)
+    (expected,) = torch.autograd.grad(contrast_log_sums(z, 0.1)[0].mean(), z)
     with torch.autocast('cpu', torch.bfloat16):
-        found, = torch.autograd.grad(contrast_log_sums(z, 0.1)[0].mean(), z)
+        (found,) = torch.autograd.grad(contrast_log_sums(z, 0.1)[0].mean(), z)
     torch.testing.assert_close(found, expected, rtol=0, atol=0)

@@ -26,4 +26,5 @@ def test_it_can_be_differentiated_twice(form):
     z = F.normalize(waves(4, 3), dim=1).requires_grad_()
     labels = torch.tensor([0, 1, 0, 1])
     assert torch.autograd.gradgradcheck(
-        lambda z: contrast_of_anchors(z, z, labels, labels, torch.arange(4), 0.5, form), (z, ))
+        lambda z: contrast_of_anchors(z, z, labels, labels, torch.arange(4), 0.5, form), (z,)
+    )

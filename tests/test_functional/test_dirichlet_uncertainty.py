@@ -6,7 +6,7 @@ import torch
 
 from hybridcls.functional import dirichlet_entropy, dirichlet_uncertainty
 
-EVIDENCE = torch.tensor([[2., 0.5, 0.1], [0., 0., 0.], [7., 30., 1e-3], [0.2, 5., 400.]])
+EVIDENCE = torch.tensor([[2.0, 0.5, 0.1], [0.0, 0.0, 0.0], [7.0, 30.0, 1e-3], [0.2, 5.0, 400.0]])
 
 
 def to_sixty_digits(evidence):
@@ -17,7 +17,8 @@ def to_sixty_digits(evidence):
         mean = [a / strength for a in alpha]
         total = -mpmath.fsum(p * mpmath.log(p) for p in mean)
         expected = mpmath.fsum(
-            p * (mpmath.digamma(strength + 1) - mpmath.digamma(a + 1)) for p, a in zip(mean, alpha, strict=True))
+            p * (mpmath.digamma(strength + 1) - mpmath.digamma(a + 1)) for p, a in zip(mean, alpha, strict=True)
+        )
         return [float(value) for value in (len(alpha) / strength, expected, total - expected, total)]
 
 
@@ -32,15 +33,28 @@ def test_draws_from_the_distribution():
         # Mutual information is the mean divergence of a draw from the mean.
         divergence = scipy.stats.entropy(draws, np.broadcast_to(draws.mean(0), draws.shape), axis=1)
         assert values.epistemic[row].item() == pytest.approx(
-            divergence.mean(), abs=5 * divergence.std() / 400_000**0.5 + 1e-5)
+            divergence.mean(), abs=5 * divergence.std() / 400_000**0.5 + 1e-5
+        )
         assert values.total[row].item() == pytest.approx(scipy.stats.entropy(draws.mean(0)), abs=2e-3)
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
-@pytest.mark.parametrize('evidence', [
-    [0., 0.], [1e-6, 0.], [63., 62.9, 0.], [62.5, 64.], [1e6, 1e6, 1e6], [1e6, 0., 0.], [22026.] * 10, [1e9, 3e8],
-    [1e12, 1e12], [5.], [0.] * 1000
-])
+@pytest.mark.parametrize(
+    'evidence',
+    [
+        [0.0, 0.0],
+        [1e-6, 0.0],
+        [63.0, 62.9, 0.0],
+        [62.5, 64.0],
+        [1e6, 1e6, 1e6],
+        [1e6, 0.0, 0.0],
+        [22026.0] * 10,
+        [1e9, 3e8],
+        [1e12, 1e12],
+        [5.0],
+        [0.0] * 1000,
+    ],
+)
 def test_to_sixty_digits(evidence, dtype):
     evidence = torch.tensor([evidence], dtype=dtype)
     values = dirichlet_uncertainty(evidence)
@@ -63,15 +77,16 @@ def test_mutual_information_falls_with_evidence_at_any_size():
 def test_differential_entropy_is_scipys():
     for row, evidence in enumerate(EVIDENCE.double().numpy()):
         assert dirichlet_entropy(EVIDENCE)[row].item() == pytest.approx(
-            scipy.stats.dirichlet(evidence + 1).entropy(), abs=1e-12)
+            scipy.stats.dirichlet(evidence + 1).entropy(), abs=1e-12
+        )
 
 
 def test_half_precision_and_nothing():
-    values = dirichlet_uncertainty(torch.full((2, 3), 60000., dtype=torch.float16))
+    values = dirichlet_uncertainty(torch.full((2, 3), 60000.0, dtype=torch.float16))
     assert all(value.dtype == torch.float32 and value.isfinite().all() for value in values)
-    assert all(value.shape == (0, ) for value in dirichlet_uncertainty(torch.empty(0, 3)))
+    assert all(value.shape == (0,) for value in dirichlet_uncertainty(torch.empty(0, 3)))
 
 
 def test_what_is_not_a_number_stays_visible():
-    values = dirichlet_uncertainty(torch.tensor([[torch.nan, 1.]]))
+    values = dirichlet_uncertainty(torch.tensor([[torch.nan, 1.0]]))
     assert all(value.isnan().all() for value in values)

@@ -1,4 +1,5 @@
 """The terms of distillation against their equations, written with loops in float64."""
+
 import math
 
 import pytest
@@ -13,11 +14,11 @@ def softmax(row, temperature):
     return [power / sum(powers) for power in powers]
 
 
-@pytest.mark.parametrize('temperature', [0.5, 1., 2., 7.])
+@pytest.mark.parametrize('temperature', [0.5, 1.0, 2.0, 7.0])
 def test_the_divergence_is_hintons(temperature):
     torch.manual_seed(0)
     student, teacher = torch.randn(5, 4, dtype=torch.float64) * 3, torch.randn(5, 4, dtype=torch.float64) * 3
-    expected = 0.
+    expected = 0.0
     for s_row, t_row in zip(student.tolist(), teacher.tolist(), strict=True):
         q, p = softmax(s_row, temperature), softmax(t_row, temperature)
         expected += sum(a * (math.log(a) - math.log(b)) for a, b in zip(p, q, strict=True))
@@ -26,23 +27,23 @@ def test_the_divergence_is_hintons(temperature):
 
 
 def test_it_is_not_symmetric_and_only_the_student_learns():
-    student = torch.tensor([[2., 0., 0.]], requires_grad=True)
-    teacher = torch.tensor([[0., 1., 0.]], requires_grad=True)
+    student = torch.tensor([[2.0, 0.0, 0.0]], requires_grad=True)
+    teacher = torch.tensor([[0.0, 1.0, 0.0]], requires_grad=True)
     assert not torch.isclose(softened_divergence(student, teacher), softened_divergence(teacher, student))
     softened_divergence(student, teacher).backward()
     assert student.grad.abs().sum() > 0
     assert teacher.grad is None
     # For soft targets the gradient is T (q - p): the T squared cancels one 1 / T of the softmax.
-    q, p = torch.tensor(softmax([2., 0., 0.], 2.)), torch.tensor(softmax([0., 1., 0.], 2.))
-    torch.testing.assert_close(student.grad[0], 2. * (q - p))
+    q, p = torch.tensor(softmax([2.0, 0.0, 0.0], 2.0)), torch.tensor(softmax([0.0, 1.0, 0.0], 2.0))
+    torch.testing.assert_close(student.grad[0], 2.0 * (q - p))
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float32])
 def test_extreme_logits_are_finite(dtype):
-    student = torch.tensor([[6e4, -6e4, 0.], [0., 0., 0.]], dtype=dtype, requires_grad=True)
-    teacher = torch.tensor([[-6e4, 6e4, 0.], [6e4, 6e4, -6e4]], dtype=dtype)
+    student = torch.tensor([[6e4, -6e4, 0.0], [0.0, 0.0, 0.0]], dtype=dtype, requires_grad=True)
+    teacher = torch.tensor([[-6e4, 6e4, 0.0], [6e4, 6e4, -6e4]], dtype=dtype)
     with torch.autocast('cpu', torch.bfloat16):
-        loss = softened_divergence(student, teacher, 1.)
+        loss = softened_divergence(student, teacher, 1.0)
     loss.backward()
     assert loss.dtype == torch.float32
     assert loss.isfinite()

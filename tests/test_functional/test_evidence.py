@@ -7,11 +7,11 @@ from hybridcls.functional import EVIDENCE_KINDS, evidence_from_logits
 
 
 def test_three_kinds_by_hand():
-    logits = [-30., -1., 0., 2., 9.]
+    logits = [-30.0, -1.0, 0.0, 2.0, 9.0]
     by_hand = {
-        'exp': [math.exp(-10), math.exp(-1), 1., math.exp(2), math.exp(9)],
+        'exp': [math.exp(-10), math.exp(-1), 1.0, math.exp(2), math.exp(9)],
         'softplus': [math.exp(-30), math.log1p(math.exp(-1)), math.log(2), math.log1p(math.exp(2)), 9.000123402],
-        'relu': [0., 0., 0., 2., 9.],
+        'relu': [0.0, 0.0, 0.0, 2.0, 9.0],
     }
     for kind, expected in by_hand.items():
         torch.testing.assert_close(evidence_from_logits(torch.tensor(logits), kind), torch.tensor(expected))
@@ -20,7 +20,7 @@ def test_three_kinds_by_hand():
 @pytest.mark.parametrize('kind', EVIDENCE_KINDS)
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_half_precision_does_not_overflow(kind, dtype):
-    logits = torch.tensor([12., -12., 1000.], dtype=dtype, requires_grad=True)
+    logits = torch.tensor([12.0, -12.0, 1000.0], dtype=dtype, requires_grad=True)
     with torch.autocast('cpu', dtype):
         evidence = evidence_from_logits(logits, kind)
     assert evidence.dtype == torch.float32
@@ -32,7 +32,7 @@ def test_half_precision_does_not_overflow(kind, dtype):
 
 @pytest.mark.parametrize('kind', EVIDENCE_KINDS)
 def test_gradients(kind):
-    logits = torch.tensor([-3., -0.4, 0.3, 5.], dtype=torch.float64, requires_grad=True)
+    logits = torch.tensor([-3.0, -0.4, 0.3, 5.0], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda z: evidence_from_logits(z, kind), logits)
 
 

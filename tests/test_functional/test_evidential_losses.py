@@ -1,4 +1,5 @@
 """Against the paper's integrals: draws from the Dirichlet distribution, SciPy, and mpmath with 60 digits."""
+
 import mpmath
 import numpy as np
 import pytest
@@ -7,9 +8,9 @@ import torch
 
 from hybridcls.functional import EVIDENTIAL_FORMS, dirichlet_kl_to_uniform, evidential_data_loss, misleading_evidence
 
-EVIDENCE = torch.tensor([[2., 0.5, 0.1], [0., 0., 0.], [7., 30., 1e-3], [0.2, 5., 400.]])
+EVIDENCE = torch.tensor([[2.0, 0.5, 0.1], [0.0, 0.0, 0.0], [7.0, 30.0, 1e-3], [0.2, 5.0, 400.0]])
 HARD = torch.tensor([0, 2, 1, 0])
-SOFT = torch.tensor([[0.3, 0.7, 0.], [1 / 3, 1 / 3, 1 / 3], [0., 1., 0.], [0.1, 0.2, 0.7]])
+SOFT = torch.tensor([[0.3, 0.7, 0.0], [1 / 3, 1 / 3, 1 / 3], [0.0, 1.0, 0.0], [0.1, 0.2, 0.7]])
 
 
 def one_hot(labels, classes=3):
@@ -67,7 +68,7 @@ def test_kl_is_minus_scipys_entropy_but_for_the_uniform_ones():
         assert kl[row].item() == pytest.approx(uniform - scipy.stats.dirichlet(evidence + 1).entropy(), abs=1e-12)
 
 
-@pytest.mark.parametrize('size', [0., 1e-7, 1e-4, 0.01, 1., 22026.])
+@pytest.mark.parametrize('size', [0.0, 1e-7, 1e-4, 0.01, 1.0, 22026.0])
 @pytest.mark.parametrize('classes', [1, 2, 100, 10_000])
 def test_kl_to_sixty_digits(classes, size):
     """One evidence for all classes, so that many of them cost one digamma function. Float32 gives -0.0071 somewhere."""
@@ -77,8 +78,12 @@ def test_kl_to_sixty_digits(classes, size):
     with mpmath.workdps(60):
         e = mpmath.mpf(evidence[0, 0].item())
         alpha, strength = e + 1, classes * (e + 1)
-        expected = (mpmath.loggamma(strength) - mpmath.loggamma(classes) - classes * mpmath.loggamma(alpha)
-                    + classes * e * (mpmath.digamma(alpha) - mpmath.digamma(strength)))
+        expected = (
+            mpmath.loggamma(strength)
+            - mpmath.loggamma(classes)
+            - classes * mpmath.loggamma(alpha)
+            + classes * e * (mpmath.digamma(alpha) - mpmath.digamma(strength))
+        )
         slope = e * mpmath.polygamma(1, alpha) - classes * e * mpmath.polygamma(1, strength)
     assert kl.item() == pytest.approx(float(expected), rel=1e-9, abs=1e-10)
     assert evidence.grad[0, 0].item() == pytest.approx(float(slope), rel=1e-6, abs=1e-12)
@@ -101,14 +106,15 @@ def test_many_classes_in_float32(form):
     for dtype in (torch.float32, torch.float64):
         evidence = logits.exp().to(dtype).requires_grad_()
         loss = evidential_data_loss(evidence, labels, form) + dirichlet_kl_to_uniform(
-            misleading_evidence(evidence, labels))
+            misleading_evidence(evidence, labels)
+        )
         loss.sum().backward()
         gradients.append(evidence.grad)
     torch.testing.assert_close(gradients[0], gradients[1].float())
 
 
 def test_one_class_is_certain():
-    evidence, labels = torch.tensor([[3.], [0.]]), torch.tensor([0, 0])
+    evidence, labels = torch.tensor([[3.0], [0.0]]), torch.tensor([0, 0])
     for form in EVIDENTIAL_FORMS:
         torch.testing.assert_close(evidential_data_loss(evidence, labels, form), torch.zeros(2).double())
     torch.testing.assert_close(dirichlet_kl_to_uniform(evidence), torch.zeros(2).double(), atol=1e-12, rtol=0)
@@ -116,7 +122,7 @@ def test_one_class_is_certain():
 
 def test_no_samples():
     for form in EVIDENTIAL_FORMS:
-        assert evidential_data_loss(torch.empty(0, 3), torch.empty(0, dtype=torch.int64), form).shape == (0, )
+        assert evidential_data_loss(torch.empty(0, 3), torch.empty(0, dtype=torch.int64), form).shape == (0,)
 
 
 def test_what_does_not_fit_is_answered():

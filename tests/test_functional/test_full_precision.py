@@ -15,6 +15,10 @@ def test_products_stay_float32_under_autocast():
 
 
 def test_only_lower_precision_is_raised():
-    for dtype, expected in [(torch.float16, torch.float32), (torch.bfloat16, torch.float32),
-                            (torch.float32, torch.float32), (torch.float64, torch.float64)]:
+    for dtype, expected in [
+        (torch.float16, torch.float32),
+        (torch.bfloat16, torch.float32),
+        (torch.float32, torch.float32),
+        (torch.float64, torch.float64),
+    ]:
         assert at_least_float32(torch.ones(1, dtype=dtype)).dtype == expected

@@ -1,4 +1,3 @@
-
 import pytest
 import torch
 import torch.distributed as dist
@@ -27,8 +26,15 @@ def work(rank, folder):
         gather_rows(torch.ones(1, 2 + rank))
     except ValueError as error:
         message = str(error)
-    result = dict(everywhere=everywhere.detach(), labels=labels_everywhere, start=start, share=share.detach(),
-                  grad=own.grad, world=num_processes(), message=message)
+    result = dict(
+        everywhere=everywhere.detach(),
+        labels=labels_everywhere,
+        start=start,
+        share=share.detach(),
+        grad=own.grad,
+        world=num_processes(),
+        message=message,
+    )
     torch.save(result, f'{folder}/{rank}.pt')
     dist.destroy_process_group()
 
@@ -53,7 +59,7 @@ def test_two_processes_with_unequal_rows(tmp_path):
 
 def test_one_process_gets_its_own_tensors():
     rows = torch.ones(2, 3, requires_grad=True)
-    (everywhere, ), start = gather_rows(rows)
+    (everywhere,), start = gather_rows(rows)
     assert everywhere is rows
     assert start == 0
     assert num_processes() == 1

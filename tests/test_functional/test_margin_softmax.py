@@ -14,7 +14,7 @@ from hybridcls.functional import (
 )
 
 
-def plain(embeddings, centres, labels, margin, scale, smoothing=0.):
+def plain(embeddings, centres, labels, margin, scale, smoothing=0.0):
     """The loss over explicit angles, one row at a time, in float64."""
     embeddings, centres = embeddings.double(), centres.double()
     losses = []
@@ -31,13 +31,14 @@ FORMS = [dict(softmax='dense'), dict(softmax='streamed'), dict(softmax='streamed
 
 
 @pytest.mark.parametrize('form', FORMS)
-@pytest.mark.parametrize('smoothing', [0., 0.1])
+@pytest.mark.parametrize('smoothing', [0.0, 0.1])
 def test_loss_and_prediction(smoothing, form):
     torch.manual_seed(0)
     embeddings, centres, labels = 5 * torch.randn(6, 4), torch.randn(3, 4), torch.tensor([0, 1, 2, 0, 1, 2])
     loss, predicted = margin_cross_entropy(
-        embeddings, centres, labels, lambda cosine, norm: cosine - 0.2, 16., smoothing, **form)
-    assert loss.item() == pytest.approx(plain(embeddings, centres, labels, 0.2, 16., smoothing), rel=1e-5)
+        embeddings, centres, labels, lambda cosine, norm: cosine - 0.2, 16.0, smoothing, **form
+    )
+    assert loss.item() == pytest.approx(plain(embeddings, centres, labels, 0.2, 16.0, smoothing), rel=1e-5)
     assert predicted.tolist() == cosine_logits(embeddings, centres).argmax(1).tolist()
 
 
@@ -49,22 +50,24 @@ def test_gradients(form, keys):
     centres = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
     labels = torch.tensor([0, 4, 2, 2])
     assert torch.autograd.gradcheck(
-        lambda e, c: margin_cross_entropy(e, c, labels, lambda cosine, norm: cosine * 0.9 - 0.1 * norm, 4.,
-                                          **keys, **form)[0],
-        (embeddings, centres))
+        lambda e, c: margin_cross_entropy(
+            e, c, labels, lambda cosine, norm: cosine * 0.9 - 0.1 * norm, 4.0, **keys, **form
+        )[0],
+        (embeddings, centres),
+    )
 
 
 def trained(num_classes, width, noise):
     """Embeddings near their centres, as they are late in training; lengths far from 1."""
     torch.manual_seed(0)
     centres = 0.01 * torch.randn(num_classes, width)
-    labels = torch.randint(num_classes, (32, ))
+    labels = torch.randint(num_classes, (32,))
     return 20 * (centres[labels] * 100 + noise * torch.randn(32, width)), centres, labels
 
 
 @pytest.mark.parametrize('memory', [10_000, 10**7])
-@pytest.mark.parametrize('smoothing', [0., 0.1])
-@pytest.mark.parametrize('noise', [0.3, 100.])
+@pytest.mark.parametrize('smoothing', [0.0, 0.1])
+@pytest.mark.parametrize('noise', [0.3, 100.0])
 def test_float32_equals_the_dense_formula(memory, smoothing, noise):
     """To 1e-5 of the largest entry, in value and in gradients; the dense formula in float64 is the measure."""
     *inputs, labels = trained(1000, 64, noise)
@@ -73,7 +76,8 @@ def test_float32_equals_the_dense_formula(memory, smoothing, noise):
     for dtype, form in forms.items():
         given = [tensor.to(dtype).requires_grad_() for tensor in inputs]
         loss, predicted = margin_cross_entropy(
-            *given, labels, lambda cosine, norm: angular_margin_on_target(cosine, 0.5), 64., smoothing, **form)
+            *given, labels, lambda cosine, norm: angular_margin_on_target(cosine, 0.5), 64.0, smoothing, **form
+        )
         loss.backward()
         outcomes.append((loss.detach(), predicted, *(tensor.grad for tensor in given)))
     for exact, found in zip(*outcomes, strict=True):
@@ -91,7 +95,8 @@ def test_small_batches_and_few_classes(form, num, num_classes, sub_centres):
     for keys in (dict(softmax='dense'), form):
         given = [tensor.clone().requires_grad_() for tensor in inputs]
         loss, predicted = margin_cross_entropy(
-            *given, labels, lambda cosine, norm: cosine - 0.3, 16., 0.1, sub_centres=sub_centres, **keys)
+            *given, labels, lambda cosine, norm: cosine - 0.3, 16.0, 0.1, sub_centres=sub_centres, **keys
+        )
         (-3 * loss).backward()
         outcomes.append((loss.detach(), predicted, *(tensor.grad for tensor in given)))
     torch.testing.assert_close(*outcomes)
@@ -115,8 +120,13 @@ def test_half_precision_inputs_are_summed_in_float32(dtype):
 def test_which_form_is_chosen():
     def form_of(num, num_classes, **keys):
         with mock.patch.object(margin_softmax, 'class_statistics', wraps=class_statistics) as streamed:
-            margin_cross_entropy(torch.ones(num, 2), torch.ones(num_classes, 2), torch.zeros(num, dtype=torch.int64),
-                                 lambda cosine, norm: cosine, **keys)
+            margin_cross_entropy(
+                torch.ones(num, 2),
+                torch.ones(num_classes, 2),
+                torch.zeros(num, dtype=torch.int64),
+                lambda cosine, norm: cosine,
+                **keys,
+            )
         return 'streamed' if streamed.called else 'dense'
 
     assert form_of(8, 10) == 'dense'
@@ -134,8 +144,9 @@ def test_it_can_stand_in_a_compiled_function():
     *inputs, labels = trained(50, 8, 0.3)
 
     def loss_of(embeddings, centres):
-        return margin_cross_entropy(2 * embeddings, centres, labels, lambda cosine, norm: cosine - 0.1,
-                                    softmax='streamed')[0]
+        return margin_cross_entropy(
+            2 * embeddings, centres, labels, lambda cosine, norm: cosine - 0.1, softmax='streamed'
+        )[0]
 
     outcomes = []
     for function in (loss_of, torch.compile(loss_of, backend='aot_eager')):
@@ -150,8 +161,9 @@ def test_it_can_stand_in_a_compiled_function():
 @pytest.mark.parametrize('label', [-1, 3])
 def test_labels_out_of_range(form, label):
     with pytest.raises(ValueError, match=rf'labels from .*{label}.* came with centres of 3 classes; .* in \[0, 2\]'):
-        margin_cross_entropy(torch.ones(2, 4), torch.ones(3, 4), torch.tensor([1, label]), lambda cosine, norm: cosine,
-                             **form)
+        margin_cross_entropy(
+            torch.ones(2, 4), torch.ones(3, 4), torch.tensor([1, label]), lambda cosine, norm: cosine, **form
+        )
 
 
 def test_deterministic_algorithms_have_all_that_is_needed():
@@ -159,8 +171,9 @@ def test_deterministic_algorithms_have_all_that_is_needed():
     given = [tensor.requires_grad_() for tensor in inputs]
     torch.use_deterministic_algorithms(True)
     try:
-        margin_cross_entropy(*given, labels, lambda cosine, norm: cosine, 16., 0.1, softmax='streamed',
-                             memory=1000)[0].backward()
+        margin_cross_entropy(*given, labels, lambda cosine, norm: cosine, 16.0, 0.1, softmax='streamed', memory=1000)[
+            0
+        ].backward()
     finally:
         torch.use_deterministic_algorithms(False)
     assert given[1].grad.isfinite().all()
@@ -173,23 +186,29 @@ def test_smoothing_needs_the_sum():
 
 
 def test_margin_sees_the_cosines_and_the_norms():
-    embeddings, seen = torch.tensor([[3., 4.], [0., 2.]]), []
+    embeddings, seen = torch.tensor([[3.0, 4.0], [0.0, 2.0]]), []
 
     def margin(cosine, norms):
         seen.extend([cosine, norms])
         return cosine
 
     margin_cross_entropy(embeddings, torch.eye(2), torch.tensor([0, 1]), margin)
-    torch.testing.assert_close(seen[0], torch.tensor([0.6, 1.]))
-    torch.testing.assert_close(seen[1], torch.tensor([5., 2.]))
+    torch.testing.assert_close(seen[0], torch.tensor([0.6, 1.0]))
+    torch.testing.assert_close(seen[1], torch.tensor([5.0, 2.0]))
 
 
 @pytest.mark.parametrize('form', FORMS)
 def test_cosine_clip_is_felt_by_all_classes(form):
-    embeddings = torch.tensor([[1., 0.]], requires_grad=True)
+    embeddings = torch.tensor([[1.0, 0.0]], requires_grad=True)
     seen = []
-    margin_cross_entropy(embeddings, torch.tensor([[1., 0.], [-1., 0.]]), torch.tensor([0]),
-                         lambda cosine, norm: seen.append(cosine) or cosine, cosine_clip=1e-3, **form)[0].backward()
+    margin_cross_entropy(
+        embeddings,
+        torch.tensor([[1.0, 0.0], [-1.0, 0.0]]),
+        torch.tensor([0]),
+        lambda cosine, norm: seen.append(cosine) or cosine,
+        cosine_clip=1e-3,
+        **form,
+    )[0].backward()
     torch.testing.assert_close(seen[0], torch.tensor([0.999]))
     assert embeddings.grad.abs().sum() == 0
 
@@ -208,6 +227,7 @@ def test_autocast_does_not_touch_the_cosines(dtype, form):
 @pytest.mark.parametrize('form', FORMS)
 def test_one_class_costs_nothing(form):
     loss, predicted = margin_cross_entropy(
-        torch.ones(2, 3), torch.ones(1, 3), torch.tensor([0, 0]), lambda cosine, norm: cosine - 0.5, **form)
+        torch.ones(2, 3), torch.ones(1, 3), torch.tensor([0, 0]), lambda cosine, norm: cosine - 0.5, **form
+    )
     assert loss.item() == 0
     assert predicted.tolist() == [0, 0]

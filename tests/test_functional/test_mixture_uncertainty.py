@@ -6,7 +6,7 @@ import torch
 from hybridcls.functional import dirichlet_uncertainty, mixture_uncertainty
 
 
-def opinions(count, samples=6, classes=5, sharpness=3.):
+def opinions(count, samples=6, classes=5, sharpness=3.0):
     logits = sharpness * torch.randn(count, samples, classes, generator=torch.Generator().manual_seed(count))
     return logits.double().softmax(-1)
 
@@ -18,14 +18,15 @@ def test_the_decomposition_by_scipy(count):
     mean = probabilities.mean(0).numpy()
     torch.testing.assert_close(values.total, torch.from_numpy(scipy.stats.entropy(mean, axis=1)))
     torch.testing.assert_close(
-        values.aleatoric, torch.from_numpy(scipy.stats.entropy(probabilities.numpy(), axis=2).mean(0)))
+        values.aleatoric, torch.from_numpy(scipy.stats.entropy(probabilities.numpy(), axis=2).mean(0))
+    )
     divergence = scipy.stats.entropy(probabilities.numpy(), np.broadcast_to(mean, probabilities.shape), axis=2)
     torch.testing.assert_close(values.epistemic, torch.from_numpy(divergence.mean(0)))
 
 
 def test_two_opinions_disagree_by_the_jensen_shannon_divergence():
     one, other = opinions(2)
-    expected = scipy.spatial.distance.jensenshannon(one.numpy(), other.numpy(), axis=1)**2
+    expected = scipy.spatial.distance.jensenshannon(one.numpy(), other.numpy(), axis=1) ** 2
     torch.testing.assert_close(mixture_uncertainty(torch.stack([one, other])).epistemic, torch.from_numpy(expected))
 
 
@@ -38,8 +39,8 @@ def test_equal_opinions_never_disagree():
 
 
 def test_certain_opinions():
-    values = mixture_uncertainty(torch.tensor([[[1., 0.]], [[0., 1.]]], dtype=torch.float16))
-    torch.testing.assert_close(torch.cat(values), torch.tensor([0., 1., 1.]) * np.log(2).astype(np.float32))
+    values = mixture_uncertainty(torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]], dtype=torch.float16))
+    torch.testing.assert_close(torch.cat(values), torch.tensor([0.0, 1.0, 1.0]) * np.log(2).astype(np.float32))
 
 
 def test_opinions_that_doubt_themselves():

@@ -51,10 +51,15 @@ def test_a_row_without_direction_is_similar_to_nobody():
     assert similarity.tolist() == [[0, 0, 0]]
 
 
-@pytest.mark.parametrize(('bank', 'k', 'says'), [
-    (torch.ones(3, 5), 1, 'are not'), (torch.ones(3, 4), 4, r'k=4 is outside \[1, 3\]'), (None, 2, r'\[1, 1\]'),
-    (torch.ones(3, 4), 0, 'k=0'),
-])
+@pytest.mark.parametrize(
+    ('bank', 'k', 'says'),
+    [
+        (torch.ones(3, 5), 1, 'are not'),
+        (torch.ones(3, 4), 4, r'k=4 is outside \[1, 3\]'),
+        (None, 2, r'\[1, 1\]'),
+        (torch.ones(3, 4), 0, 'k=0'),
+    ],
+)
 def test_what_does_not_fit_is_answered(bank, k, says):
     with pytest.raises(ValueError, match=says):
         nearest_neighbours(torch.ones(2, 4), bank, k)
@@ -65,7 +70,7 @@ def test_ranks_by_counting_the_votes_of_every_class():
     labels_of_neighbours = torch.randint(0, 6, (400, 9), generator=generator)
     weights = torch.rand(400, 9, generator=generator)
     weights[200:] = 1.0  # ties
-    labels = torch.randint(0, 6, (400, ), generator=generator)
+    labels = torch.randint(0, 6, (400,), generator=generator)
     ranks = vote_ranks(labels_of_neighbours, weights, labels)
     for row, own in enumerate(labels.tolist()):
         votes = {}

@@ -1,4 +1,5 @@
 """Zeros: shape, dtype, that they can be written, and that their memory comes when it is written and goes with them."""
+
 import os
 import resource
 
@@ -30,16 +31,15 @@ def resident_pages():
         return int(numbers.read().split()[1])
 
 
-@pytest.mark.skipif(not os.path.exists('/proc/self/statm'),
-                    reason='the pages of a process are counted in Linux')
+@pytest.mark.skipif(not os.path.exists('/proc/self/statm'), reason='the pages of a process are counted in Linux')
 def test_pages_come_when_they_are_written():
     like = torch.empty(2**28)  # 1 GiB that nobody touches
     before, page = resident_pages(), resource.getpagesize()
     zeros = new_zeros(like)
-    zeros[::2**26] = 1.
+    zeros[:: 2**26] = 1.0
     assert (resident_pages() - before) * page < 2**27
     assert zeros[2**26] == 1
-    written = new_zeros(like[:2**24]).fill_(1.)  # 64 MiB
+    written = new_zeros(like[: 2**24]).fill_(1.0)  # 64 MiB
     assert (resident_pages() - before) * page > 2**25
     del written, zeros
     assert (resident_pages() - before) * page < 2**25

@@ -7,12 +7,12 @@ from hybridcls.functional import accept_rates_of_all_pairs, true_accept_rates
 
 module = importlib.import_module('hybridcls.functional.pairs_of_all')
 
-RATES = [0., 1e-3, 1e-2, 0.1, 0.5, 0.8, 0.95, 1.]  # thresholds on both sides of 0
+RATES = [0.0, 1e-3, 1e-2, 0.1, 0.5, 0.8, 0.95, 1.0]  # thresholds on both sides of 0
 
 
 def clouds(count=150, classes=9, width=6, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    labels = torch.randint(0, classes, (count, ), generator=generator)
+    labels = torch.randint(0, classes, (count,), generator=generator)
     centres = torch.randn(classes, width, generator=generator)
     return centres[labels] + torch.randn(count, width, generator=generator), labels
 
@@ -35,22 +35,24 @@ def test_streaming_counts_what_a_list_of_all_pairs_holds(monkeypatch, rows):
     assert 0.05 < found.rates[2] < found.rates[3] < 1
 
 
-@pytest.mark.parametrize('sign', [1., -1.])
+@pytest.mark.parametrize('sign', [1.0, -1.0])
 def test_ties_and_zeros_are_accepted_together(sign):
     # Four directions: cosines of -1, 0 and 1 alone.
     generator = torch.Generator().manual_seed(1)
-    axes = sign * torch.tensor([[1., 0.], [0., 1.], [-1., 0.], [0., -1.]])
-    embeddings = axes[torch.randint(0, 4, (60, ), generator=generator)]
-    labels = torch.randint(0, 3, (60, ), generator=generator)
+    axes = sign * torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
+    embeddings = axes[torch.randint(0, 4, (60,), generator=generator)]
+    labels = torch.randint(0, 3, (60,), generator=generator)
     cosines, same = all_of_them(embeddings, labels)
-    assert accept_rates_of_all_pairs(embeddings, labels, RATES).rates.tolist() == true_accept_rates(
-        cosines[same], cosines[~same], RATES).tolist()
+    assert (
+        accept_rates_of_all_pairs(embeddings, labels, RATES).rates.tolist()
+        == true_accept_rates(cosines[same], cosines[~same], RATES).tolist()
+    )
 
 
 def test_cosines_that_differ_in_the_last_bit_are_told_apart():
     # Cosines to the first row are 1 - n * 2^-23 or so: one bin of the first pass.
-    angles = torch.arange(1., 200.).double().mul(2.**-24).sqrt()
-    embeddings = torch.cat([torch.tensor([[1., 0.]]), torch.stack([angles.cos(), angles.sin()], 1).float()])
+    angles = torch.arange(1.0, 200.0).double().mul(2.0**-24).sqrt()
+    embeddings = torch.cat([torch.tensor([[1.0, 0.0]]), torch.stack([angles.cos(), angles.sin()], 1).float()])
     labels = torch.arange(200) // 2
     unit = torch.nn.functional.normalize(embeddings)
     first, second = torch.triu_indices(200, 200, 1)
@@ -65,11 +67,13 @@ def test_rows_that_are_not_finite_are_wrong_in_all_their_pairs():
     first, second = torch.triu_indices(150, 150, 1)
     cosines, same = all_of_them(embeddings.double(), labels)
     bad = torch.isin(first, torch.tensor([3, 40])) | torch.isin(second, torch.tensor([3, 40]))
-    cosines = torch.where(bad, torch.where(same, -2., 2.), cosines)
-    assert accept_rates_of_all_pairs(embeddings, labels, RATES).rates.tolist() == true_accept_rates(
-        cosines[same], cosines[~same], RATES).tolist()
+    cosines = torch.where(bad, torch.where(same, -2.0, 2.0), cosines)
+    assert (
+        accept_rates_of_all_pairs(embeddings, labels, RATES).rates.tolist()
+        == true_accept_rates(cosines[same], cosines[~same], RATES).tolist()
+    )
     everything = accept_rates_of_all_pairs(embeddings * torch.nan, labels, [0.1])
-    assert everything.rates.tolist() == [0.]
+    assert everything.rates.tolist() == [0.0]
 
 
 @pytest.mark.parametrize('labels', [[1, 1, 1], [1, 2, 3], [1], []])

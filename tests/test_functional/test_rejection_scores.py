@@ -21,7 +21,7 @@ def test_auroc_is_scikit_learns(ties):
 
 
 @pytest.mark.parametrize('ties', [False, True])
-@pytest.mark.parametrize('at', [0.5, 0.8, 0.95, 1.])
+@pytest.mark.parametrize('at', [0.5, 0.8, 0.95, 1.0])
 def test_the_side_of_the_false_positive_rate(ties, at):
     """Known is positive: scikit-learn's curve of minus the score, first point with enough true positives."""
     known, unknown = scores(ties)
@@ -31,18 +31,18 @@ def test_the_side_of_the_false_positive_rate(ties, at):
 
 
 def test_twenty_images_at_95_percent_accept_nineteen():
-    known = torch.arange(20.)
-    assert false_positive_rate(known, torch.tensor([18., 18.5])).item() == 0.5
+    known = torch.arange(20.0)
+    assert false_positive_rate(known, torch.tensor([18.0, 18.5])).item() == 0.5
 
 
 def test_perfect_chance_and_the_wrong_way_round():
     low, high = torch.zeros(5), torch.ones(3)
-    assert [auroc(low, high).item(), auroc(low, low).item(), auroc(high, low).item()] == [1., 0.5, 0.]
-    assert [false_positive_rate(low, high).item(), false_positive_rate(high, low).item()] == [0., 1.]
+    assert [auroc(low, high).item(), auroc(low, low).item(), auroc(high, low).item()] == [1.0, 0.5, 0.0]
+    assert [false_positive_rate(low, high).item(), false_positive_rate(high, low).item()] == [0.0, 1.0]
 
 
 def test_infinite_scores_and_empty_sides():
-    assert auroc(torch.tensor([torch.inf, 0.]), torch.tensor([torch.inf])).item() == 0.75
+    assert auroc(torch.tensor([torch.inf, 0.0]), torch.tensor([torch.inf])).item() == 0.75
     nothing = torch.empty(0)
     for function in (auroc, false_positive_rate):
         assert function(nothing, torch.ones(2)).isnan()

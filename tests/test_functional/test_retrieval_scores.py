@@ -7,7 +7,7 @@ from hybridcls.functional import map_at_r, precision_at_r, recall_at
 def test_by_plain_loops():
     generator = torch.Generator().manual_seed(0)
     hits = torch.rand(40, 12, generator=generator) < 0.4
-    matches = torch.randint(1, 13, (40, ), generator=generator)
+    matches = torch.randint(1, 13, (40,), generator=generator)
     for row in range(40):
         own, count = hits[row].tolist(), matches[row].item()
         precisions = [sum(own[:rank]) / rank for rank in range(1, count + 1) if own[rank - 1]]

@@ -8,7 +8,7 @@ from hybridcls.functional import area_under_risk_coverage, least_area_under_risk
 
 
 def test_ties_are_the_mean_over_every_order():
-    uncertainty, errors = [0.1, 0.5, 0.5, 0.5, 0.9, 0.9], [1., 0., 1., 0., 1., 0.]
+    uncertainty, errors = [0.1, 0.5, 0.5, 0.5, 0.9, 0.9], [1.0, 0.0, 1.0, 0.0, 1.0, 0.0]
     curves = []
     for order in itertools.permutations(range(6)):
         if [uncertainty[index] for index in order] == sorted(uncertainty):
@@ -26,11 +26,12 @@ def test_without_ties_by_a_plain_loop():
     risks = [errors[order[:count]].mean() for count in range(1, 151)]
     np.testing.assert_allclose(risk_coverage(torch.from_numpy(uncertainty), torch.from_numpy(errors)), risks)
     assert area_under_risk_coverage(torch.from_numpy(uncertainty), torch.from_numpy(errors)).item() == pytest.approx(
-        np.mean(risks))
+        np.mean(risks)
+    )
 
 
 def test_without_information_it_is_the_error():
-    errors = torch.tensor([1., 0., 0., 1., 0.])
+    errors = torch.tensor([1.0, 0.0, 0.0, 1.0, 0.0])
     assert area_under_risk_coverage(torch.zeros(5), errors).item() == pytest.approx(0.4)
 
 
@@ -45,4 +46,5 @@ def test_the_least_area_is_the_formula_of_the_paper():
 
 def test_what_is_not_a_number_is_most_unsure():
     torch.testing.assert_close(
-        risk_coverage(torch.tensor([torch.nan, 0.3]), torch.tensor([1, 0])), torch.tensor([0., 0.5]).double())
+        risk_coverage(torch.tensor([torch.nan, 0.3]), torch.tensor([1, 0])), torch.tensor([0.0, 0.5]).double()
+    )

@@ -40,20 +40,27 @@ def one_case(rank, case):
     embeddings, centres, labels = batch(**case)
     shard = RowShard.of_this_process(case['classes'])
     embeddings = embeddings.split(COUNTS)[rank].clone().requires_grad_()
-    own = centres[shard.first:shard.first + shard.size].clone().requires_grad_()
+    own = centres[shard.first : shard.first + shard.size].clone().requires_grad_()
     own_labels = labels.split(COUNTS)[rank]
-    rate = case.get('sample_rate', 1.)
+    rate = case.get('sample_rate', 1.0)
     torch.manual_seed(10 + rank)
     drawn = torch.arange(shard.size)
     if rate < 1:
         drawn, _ = sample_classes(labels - shard.first, shard.size, rate)
     torch.manual_seed(10 + rank)
     loss, predicted = sharded_margin_cross_entropy(
-        embeddings, own.flatten(0, 1), own_labels, margin, shard, 8., sample_rate=rate, **settings(case))
+        embeddings, own.flatten(0, 1), own_labels, margin, shard, 8.0, sample_rate=rate, **settings(case)
+    )
     loss.backward()
     logits = sharded_cosine_logits(embeddings.detach(), own.detach().flatten(0, 1), shard, case.get('sub_centres', 1))
-    return dict(loss=loss.detach(), predicted=predicted, to_embeddings=embeddings.grad, to_centres=own.grad,
-                drawn=drawn + shard.first, logits=logits)
+    return dict(
+        loss=loss.detach(),
+        predicted=predicted,
+        to_embeddings=embeddings.grad,
+        to_centres=own.grad,
+        drawn=drawn + shard.first,
+        logits=logits,
+    )
 
 
 def work(rank, folder):
@@ -76,7 +83,8 @@ def test_three_processes_equal_one(of_three, name):
     embeddings, centres, labels = batch(**case)
     sub_centres = case.get('sub_centres', 1)
     torch.testing.assert_close(
-        torch.cat([part['logits'] for part in found]), cosine_logits(embeddings, centres.flatten(0, 1), sub_centres))
+        torch.cat([part['logits'] for part in found]), cosine_logits(embeddings, centres.flatten(0, 1), sub_centres)
+    )
 
     drawn = torch.cat([part['drawn'] for part in found])
     assert set(labels.tolist()) <= set(drawn.tolist())
@@ -84,7 +92,8 @@ def test_three_processes_equal_one(of_three, name):
     centres.requires_grad_()
     places = torch.searchsorted(drawn, labels)
     loss, predicted = margin_cross_entropy(
-        embeddings, centres[drawn].flatten(0, 1), places, margin, 8., softmax='dense', **settings(case))
+        embeddings, centres[drawn].flatten(0, 1), places, margin, 8.0, softmax='dense', **settings(case)
+    )
     loss.backward()
     torch.testing.assert_close(sum(part['loss'] for part in found) / 3, loss.detach())
     torch.testing.assert_close(torch.cat([part['predicted'] for part in found]), drawn[predicted])
@@ -105,8 +114,8 @@ def test_the_cases_are_what_their_names_say(of_three):
 
 def test_one_process_without_a_group():
     embeddings, centres, labels = batch(7)
-    expected = margin_cross_entropy(embeddings, centres.flatten(0, 1), labels, margin, 8., softmax='dense')
-    found = sharded_margin_cross_entropy(embeddings, centres.flatten(0, 1), labels, margin, RowShard(0, 7, 7), 8.)
+    expected = margin_cross_entropy(embeddings, centres.flatten(0, 1), labels, margin, 8.0, softmax='dense')
+    found = sharded_margin_cross_entropy(embeddings, centres.flatten(0, 1), labels, margin, RowShard(0, 7, 7), 8.0)
     torch.testing.assert_close(found, expected)
 
 
@@ -114,9 +123,9 @@ def test_one_process_without_a_group():
 def test_half_precision_is_computed_in_float32(dtype):
     embeddings, centres, labels = batch(7)
     embeddings, centres = embeddings.to(dtype), centres.flatten(0, 1).to(dtype).requires_grad_()
-    expected = margin_cross_entropy(embeddings.float(), centres.float(), labels, margin, 64., softmax='dense')[0]
+    expected = margin_cross_entropy(embeddings.float(), centres.float(), labels, margin, 64.0, softmax='dense')[0]
     with torch.autocast('cpu', dtype):
-        loss, _ = sharded_margin_cross_entropy(embeddings, centres, labels, margin, RowShard(0, 7, 7), 64.)
+        loss, _ = sharded_margin_cross_entropy(embeddings, centres, labels, margin, RowShard(0, 7, 7), 64.0)
     loss.backward()
     assert loss.dtype == torch.float32
     assert centres.grad.dtype == dtype

@@ -46,7 +46,7 @@ def by_loops(embeddings, labels, temperature, mode='all', form='out', anchor_mea
         others = [row for row in rows if row != anchor]
         positives = [row for row in others if labels[row[0]] == labels[anchor[0]]]
         if not positives:
-            losses += [0.] if anchor_mean == 'all' else []
+            losses += [0.0] if anchor_mean == 'all' else []
             continue
         similarity = {row: math.exp(float(z[anchor] @ z[row]) / temperature) for row in others}
         shares = [similarity[row] / sum(similarity.values()) for row in positives]
@@ -67,8 +67,8 @@ def test_official_numbers(views, mode, labelled, temperature, base, loss, gradie
     embeddings = waves(6, views, 5).float().requires_grad_()
     labels = torch.tensor(LABELS) if labelled else None
     out = supervised_contrast(
-        embeddings, labels, temperature, contrast_mode=mode, base_temperature=base, anchor_mean='all',
-        streamed=streamed)
+        embeddings, labels, temperature, contrast_mode=mode, base_temperature=base, anchor_mean='all', streamed=streamed
+    )
     out.backward()
     torch.testing.assert_close(out.item(), loss, rtol=1e-5, atol=2e-6)
     torch.testing.assert_close(embeddings.grad.abs().sum().item(), gradient, rtol=1e-4, atol=2e-6)
@@ -92,8 +92,9 @@ def test_gradient_is_the_derivative(views, form, streamed):
     embeddings = waves(6, views, 4).requires_grad_()
     temperature = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
     labels = torch.tensor(LABELS)
-    assert torch.autograd.gradcheck(lambda e, t: supervised_contrast(e, labels, t, form=form, streamed=streamed),
-                                    (embeddings, temperature))
+    assert torch.autograd.gradcheck(
+        lambda e, t: supervised_contrast(e, labels, t, form=form, streamed=streamed), (embeddings, temperature)
+    )
 
 
 def test_without_labels_it_is_simclr():
@@ -166,13 +167,18 @@ def test_shares_of_a_larger_contrast_set_add_up(views, mode, labelled, streamed)
     whole = supervised_contrast(embeddings, labels, contrast_mode=mode)
     shares = [
         supervised_contrast(
-            embeddings[start:stop], None if labels is None else labels[start:stop], contrast_mode=mode,
-            contrast_embeddings=embeddings, contrast_labels=labels, first_anchor=start, streamed=streamed)
+            embeddings[start:stop],
+            None if labels is None else labels[start:stop],
+            contrast_mode=mode,
+            contrast_embeddings=embeddings,
+            contrast_labels=labels,
+            first_anchor=start,
+            streamed=streamed,
+        )
         for start, stop in [(0, 1), (1, 4), (4, 6)]
     ]
     torch.testing.assert_close(sum(shares), whole)
-    torch.testing.assert_close(
-        torch.autograd.grad(sum(shares), embeddings), torch.autograd.grad(whole, embeddings))
+    torch.testing.assert_close(torch.autograd.grad(sum(shares), embeddings), torch.autograd.grad(whole, embeddings))
 
 
 @pytest.mark.parametrize('labelled', [True, False])
@@ -184,8 +190,15 @@ def test_a_queue_is_contrasted_with_and_is_no_anchor(views, mode, form, labelled
     queue_labels = [2, 9, 0, 0, 8, 8, 1]  # class 2, single in the batch, finds a positive here
     labels = torch.tensor(LABELS) if labelled else None
     out = supervised_contrast(
-        embeddings, labels, 0.3, contrast_mode=mode, form=form, streamed=streamed, queue_embeddings=queue,
-        queue_labels=torch.tensor(queue_labels) if labelled else None)
+        embeddings,
+        labels,
+        0.3,
+        contrast_mode=mode,
+        form=form,
+        streamed=streamed,
+        queue_embeddings=queue,
+        queue_labels=torch.tensor(queue_labels) if labelled else None,
+    )
 
     z, past = F.normalize(embeddings, dim=-1), F.normalize(queue, dim=-1)
     rows = [(i, v) for i in range(6) for v in range(views)]
@@ -211,10 +224,10 @@ def test_many_rows_are_streamed_and_few_are_not():
     few, many = (waves(count, 2, 4).requires_grad_() for count in (96, 97))
     labels = torch.arange(97) % 10
     for embeddings, streamed in ((few, False), (many, True)):
-        out = supervised_contrast(embeddings, labels[:len(embeddings)])
-        same = supervised_contrast(embeddings, labels[:len(embeddings)], streamed=streamed)
+        out = supervised_contrast(embeddings, labels[: len(embeddings)])
+        same = supervised_contrast(embeddings, labels[: len(embeddings)], streamed=streamed)
         torch.testing.assert_close(out, same, rtol=0, atol=0)
-        first, = torch.autograd.grad(out, embeddings, create_graph=True)
+        (first,) = torch.autograd.grad(out, embeddings, create_graph=True)
         if streamed:
             with pytest.raises(RuntimeError, match='streamed=False'):
                 torch.autograd.grad(first.sum(), embeddings)
@@ -246,7 +259,8 @@ def test_wrong_input_is_named():
     with pytest.raises(ValueError, match="contrast_mode='any'"):
         supervised_contrast(torch.ones(2, 1, 4), labels, contrast_mode='any')
     with pytest.raises(ValueError, match='not a part'):
-        supervised_contrast(torch.ones(2, 1, 4), labels, contrast_embeddings=torch.ones(2, 1, 4),
-                            contrast_labels=labels, first_anchor=1)
+        supervised_contrast(
+            torch.ones(2, 1, 4), labels, contrast_embeddings=torch.ones(2, 1, 4), contrast_labels=labels, first_anchor=1
+        )
     with pytest.raises(ValueError, match='belong together'):
         supervised_contrast(torch.ones(2, 1, 4), labels, contrast_embeddings=torch.ones(2, 1, 4))

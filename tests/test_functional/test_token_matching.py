@@ -29,8 +29,10 @@ def by_hand(metric, tokens, sizes, r, protected):
     stay = [*range(protected), *(a for a in set_a if a not in joined), *set_b]
     groups = [[n, *(a for a, b in joined.items() if b == n)] for n in stay]
     new_sizes = [sum(sizes[n] for n in group) for group in groups]
-    means = [[sum(sizes[n] * tokens[n][c] for n in group) / size for c in range(len(tokens[0]))]
-             for group, size in zip(groups, new_sizes, strict=True)]
+    means = [
+        [sum(sizes[n] * tokens[n][c] for n in group) / size for c in range(len(tokens[0]))]
+        for group, size in zip(groups, new_sizes, strict=True)
+    ]
     return groups, means, new_sizes
 
 
@@ -45,11 +47,13 @@ def test_equals_the_paper_in_plain_python(length, r, protected):
     positions = positions_after(plan)
     for image in range(3):
         groups, means, sizes = by_hand(
-            metric[image].tolist(), tokens[image].tolist(), size[image].tolist(), r, protected)
+            metric[image].tolist(), tokens[image].tolist(), size[image].tolist(), r, protected
+        )
         torch.testing.assert_close(merged[image], torch.tensor(means, dtype=torch.float64), rtol=1e-6, atol=1e-6)
         assert new_size[image].tolist() == sizes
         assert [[n for n in range(length) if positions[image, n] == place] for place in range(length - r)] == [
-            sorted(group) for group in groups]
+            sorted(group) for group in groups
+        ]
 
 
 @pytest.mark.parametrize('protected', [0, 1, 2, 3])
@@ -78,11 +82,11 @@ def test_negative_numbers_are_answered(numbers):
 
 
 def test_several_may_join_the_same():
-    metric = torch.tensor([[[1., 0.], [1., 0.], [1., .1], [0., 1.], [1., .2], [-1., 0.]]])
-    tokens = torch.tensor([[[1.], [3.], [8.], [100.], [60.], [200.]]])
+    metric = torch.tensor([[[1.0, 0.0], [1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [1.0, 0.2], [-1.0, 0.0]]])
+    tokens = torch.tensor([[[1.0], [3.0], [8.0], [100.0], [60.0], [200.0]]])
     merged, size = merge_tokens(tokens, match_tokens(metric, 3))
-    assert merged.tolist() == [[[18.], [100.], [200.]]]
-    assert size.tolist() == [[4., 1., 1.]]
+    assert merged.tolist() == [[[18.0], [100.0], [200.0]]]
+    assert size.tolist() == [[4.0, 1.0, 1.0]]
 
 
 def test_merging_twice_is_the_mean_over_all_patches():
@@ -108,7 +112,7 @@ def test_merging_twice_is_the_mean_over_all_patches():
 def test_attention_with_the_bias_is_attention_over_the_copies():
     generator = torch.Generator().manual_seed(2)
     keys, values, query = (torch.randn(1, 3, 4, generator=generator, dtype=torch.float64) for _ in range(3))
-    size = torch.tensor([[1., 4., 2.]])
+    size = torch.tensor([[1.0, 4.0, 2.0]])
     copies = torch.tensor([0, 1, 1, 1, 1, 2, 2])
     expected = (query @ keys[:, copies].transpose(1, 2)).softmax(-1) @ values[:, copies]
     bias = proportional_bias(size.double(), torch.float64)[:, 0]
@@ -117,7 +121,7 @@ def test_attention_with_the_bias_is_attention_over_the_copies():
 
 def test_gradients_are_the_shares():
     tokens = torch.randn(2, 7, 3, dtype=torch.float64, requires_grad=True, generator=torch.Generator().manual_seed(3))
-    size = torch.tensor([[1., 2., 3., 1., 1., 2., 5.]] * 2)
+    size = torch.tensor([[1.0, 2.0, 3.0, 1.0, 1.0, 2.0, 5.0]] * 2)
     plan = match_tokens(tokens.detach(), 3, 1)
     assert torch.autograd.gradcheck(lambda rows: merge_tokens(rows, plan, size)[0], tokens)
 

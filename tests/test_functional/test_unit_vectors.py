@@ -14,12 +14,12 @@ def test_rows_have_length_one_and_lengths_are_told():
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float32])
 def test_a_zero_row_stays_zero_with_gradient_zero(dtype):
-    rows = torch.tensor([[0., 0.], [3., 4.]], dtype=dtype, requires_grad=True)
+    rows = torch.tensor([[0.0, 0.0], [3.0, 4.0]], dtype=dtype, requires_grad=True)
     unit, lengths = unit_rows(rows)
     (unit[:, 0].sum() + lengths.sum()).backward()
     assert unit.dtype == torch.float32
-    assert unit[0].tolist() == [0., 0.]
-    assert rows.grad[0].tolist() == [0., 0.]
+    assert unit[0].tolist() == [0.0, 0.0]
+    assert rows.grad[0].tolist() == [0.0, 0.0]
     assert rows.grad.isfinite().all()
 
 
@@ -30,4 +30,4 @@ def test_half_precision_that_would_overflow_when_squared():
 
 
 def test_nan_is_not_hidden():
-    assert unit_rows(torch.tensor([[float('nan'), 1.]]))[0].isnan().all()
+    assert unit_rows(torch.tensor([[float('nan'), 1.0]]))[0].isnan().all()

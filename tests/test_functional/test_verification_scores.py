@@ -30,10 +30,10 @@ def official_pairs():
 def test_accept_rates_by_trying_all_thresholds(levels):
     cosines, same = pairs(levels=levels)
     genuine, impostor = cosines[same], cosines[~same]
-    rates = [0., 0.01, 0.1, 0.25, 0.5, 1.]
+    rates = [0.0, 0.01, 0.1, 0.25, 0.5, 1.0]
     for rate, found in zip(rates, true_accept_rates(genuine, impostor, rates), strict=True):
-        best = 0.
-        for threshold in [-2., *cosines.tolist()]:
+        best = 0.0
+        for threshold in [-2.0, *cosines.tolist()]:
             if (impostor > threshold).double().mean() <= rate:
                 best = max(best, (genuine > threshold).double().mean().item())
         assert found.item() == best
@@ -47,7 +47,7 @@ def test_accept_rates_are_points_of_scikit_learns_curve():
 
 
 def test_a_rate_that_is_no_binary_fraction_is_met():
-    impostor = torch.arange(100) / 100.
+    impostor = torch.arange(100) / 100.0
     assert 0.29 * len(impostor) < 29
     assert true_accept_rates(torch.tensor([0.705]), impostor, [0.29]).item() == 1  # 29 are above 0.70
     assert true_accept_rates(torch.tensor([0.695]), impostor, [0.29]).item() == 0
@@ -81,8 +81,8 @@ def test_the_grid_of_the_official_code():
 
 def test_pairs_that_are_all_right():
     same = torch.arange(20) % 2 == 0
-    assert fold_accuracies(same.float(), same).tolist() == [1.] * 10
-    assert fold_accuracies(same.float(), same, thresholds='grid').tolist() == [1.] * 10
+    assert fold_accuracies(same.float(), same).tolist() == [1.0] * 10
+    assert fold_accuracies(same.float(), same, thresholds='grid').tolist() == [1.0] * 10
 
 
 def test_mistakes_are_answered():

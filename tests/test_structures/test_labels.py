@@ -18,14 +18,17 @@ def test_hard_labels():
 
 def test_soft_labels_win_over_hard_ones():
     # Mixup leaves the unmixed gt_label on the sample.
-    mixed = [DataSample().set_gt_label(0).set_gt_score([0.3, 0.7]), DataSample().set_gt_label(1).set_gt_score([0., 1.])]
-    torch.testing.assert_close(read_targets('head', mixed, 'cpu', 2), torch.tensor([[0.3, 0.7], [0., 1.]]))
+    mixed = [
+        DataSample().set_gt_label(0).set_gt_score([0.3, 0.7]),
+        DataSample().set_gt_label(1).set_gt_score([0.0, 1.0]),
+    ]
+    torch.testing.assert_close(read_targets('head', mixed, 'cpu', 2), torch.tensor([[0.3, 0.7], [0.0, 1.0]]))
     with pytest.raises(ValueError, match=r'ArcFaceHead: soft labels came \(mixup, cutmix\).*LinearHead'):
         read_hard_labels('ArcFaceHead', mixed, 'cpu')
 
 
 def test_one_hot_scores_are_hard_labels():
-    one_hot = [DataSample().set_gt_score([0., 1., 0.]), DataSample().set_gt_score([1., 0., 0.])]
+    one_hot = [DataSample().set_gt_score([0.0, 1.0, 0.0]), DataSample().set_gt_score([1.0, 0.0, 0.0])]
     assert read_hard_labels('head', one_hot, 'cpu').tolist() == [1, 0]
 
 

@@ -18,17 +18,18 @@ def test_fields_and_types():
 
 
 def test_without_scores_there_is_only_the_embedding():
-    sample, = write_predictions('head', None, torch.ones(1, 4))
+    (sample,) = write_predictions('head', None, torch.ones(1, 4))
     assert sample.keys() == ['embedding']
 
 
 def test_views_are_averaged():
-    embeddings = torch.tensor([[0.], [10.], [2.], [30.]])  # view 0 of both images, then view 1
+    embeddings = torch.tensor([[0.0], [10.0], [2.0], [30.0]])  # view 0 of both images, then view 1
     scores = torch.tensor([[0.9, 0.1], [0.4, 0.6], [0.7, 0.3], [0.0, 1.0]])
     out = write_predictions('head', [None, None], embeddings, scores)
-    assert [sample.embedding.tolist() for sample in out] == [[1.], [20.]]
+    assert [sample.embedding.tolist() for sample in out] == [[1.0], [20.0]]
     torch.testing.assert_close(
-        torch.stack([sample.pred_score for sample in out]), torch.tensor([[0.8, 0.2], [0.2, 0.8]]))
+        torch.stack([sample.pred_score for sample in out]), torch.tensor([[0.8, 0.2], [0.2, 0.8]])
+    )
 
 
 def test_rows_and_classes_that_do_not_fit():

@@ -1,4 +1,5 @@
 """tools/adapters.py as a user starts it."""
+
 import importlib.util
 import sys
 from pathlib import Path
@@ -65,7 +66,7 @@ def test_folded_it_is_a_checkpoint_of_the_config_without_lora(tool, trained, tmp
     plain.load_state_dict(folded['state_dict'])
     x = torch.rand(2, 3, 32, 32)
     torch.testing.assert_close(plain(x), model(x), rtol=0, atol=1e-5)
-    exported = torch.export.export(plain, (x, )).module()
+    exported = torch.export.export(plain, (x,)).module()
     torch.testing.assert_close(exported(x), model(x), rtol=0, atol=1e-5)
 
 

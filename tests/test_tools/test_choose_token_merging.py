@@ -1,4 +1,5 @@
 """tools/choose_token_merging.py as a user starts it."""
+
 import importlib.util
 import sys
 from pathlib import Path
@@ -84,7 +85,7 @@ def clock(monkeypatch):
             handle.remove()
             lengths[name] = sum(seen) / 1e3
         merged, whole = lengths['merged'], lengths['whole']
-        return dict(merged=Timing(merged, 1., (1., 1.)), whole=Timing(whole, whole / merged, (1., 1.)))
+        return dict(merged=Timing(merged, 1.0, (1.0, 1.0)), whole=Timing(whole, whole / merged, (1.0, 1.0)))
 
     monkeypatch.setattr(merging_choice, 'interleaved_timings', timings)
 
@@ -108,22 +109,38 @@ def accuracy(model, ratio):
 def test_what_is_chosen_is_what_is_tested_and_what_is_to_be_typed(tool, clock, tmp_path, capsys):
     """Also where the config merges tokens itself, twice: that would hide what was chosen."""
     config = tmp_path / 'vit.py'
-    config.write_text(CONFIG + "custom_hooks = [dict(type='TokenMergingHook', token_merging_ratio=0.5)]\n"
-                      "model['backbone']['token_merging_ratio'] = 0.5\n")
+    config.write_text(
+        CONFIG + "custom_hooks = [dict(type='TokenMergingHook', token_merging_ratio=0.5)]\n"
+        "model['backbone']['token_merging_ratio'] = 0.5\n"
+    )
     torch.manual_seed(5)
     model = MODELS.build(load_config(config, {}).model)
     remove_token_merging(model)
     with torch.no_grad():  # the nearest mean: a random head gives all images the same class
         images, labels = images_and_labels()
         features = model.eval().extract_feat(images)[-1]
-        means = torch.stack([features[labels == digit].mean(0) if (labels == digit).any() else features.mean(0) - 9
-                             for digit in range(10)])
+        means = torch.stack(
+            [
+                features[labels == digit].mean(0) if (labels == digit).any() else features.mean(0) - 9
+                for digit in range(10)
+            ]
+        )
         model.head.fc.weight.copy_(means)
         model.head.fc.bias.copy_(-means.square().sum(1) / 2)
     torch.save(dict(state_dict=model.state_dict(), meta={}), tmp_path / 'vit.pth')
     # Six blocks of 16 patches are 96; r = 1 falling leaves 75 (1.28 times as fast), r = 2 leaves 46 (2.09), 3 too few.
-    tool(config, tmp_path / 'vit.pth', '--speedup', 1.5, '--inflection', -1, '--batch-size', 20, '--work-dir',
-         tmp_path / 'w')
+    tool(
+        config,
+        tmp_path / 'vit.pth',
+        '--speedup',
+        1.5,
+        '--inflection',
+        -1,
+        '--batch-size',
+        20,
+        '--work-dir',
+        tmp_path / 'w',
+    )
     said = capsys.readouterr().out
     assert 'r = 2: 46.0 ms for 20 images, 2.09 times as fast as without merging (96.0 ms)' in said
     assert '16 patch tokens become 6' in said

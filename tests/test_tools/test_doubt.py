@@ -1,4 +1,5 @@
 """tools/test.py with the models that answer several times."""
+
 import importlib.util
 import json
 import pickle
@@ -31,8 +32,12 @@ test_cfg = dict()
 log_level = 'ERROR'
 """
 
-MULTI = dict(type='MultiHead', in_channels=32, main='doubt', heads=dict(
-    face=dict(type='ArcFaceHead', scale=4.), doubt=dict(type='EvidentialHead')))
+MULTI = dict(
+    type='MultiHead',
+    in_channels=32,
+    main='doubt',
+    heads=dict(face=dict(type='ArcFaceHead', scale=4.0), doubt=dict(type='EvidentialHead')),
+)
 
 
 @pytest.fixture
@@ -40,9 +45,11 @@ def folder(tmp_path):
     """Configs of a Monte-Carlo dropout model and of an ensemble, and two checkpoints of the plain one."""
     (tmp_path / 'base.py').write_text(BASE)
     (tmp_path / 'dropout.py').write_text(
-        "_base_ = 'base.py'\nmodel = dict(type='MCDropoutClassifier', dropout=0.3, samples=4)\n")
+        "_base_ = 'base.py'\nmodel = dict(type='MCDropoutClassifier', dropout=0.3, samples=4)\n"
+    )
     (tmp_path / 'ensemble.py').write_text(
-        "_base_ = 'base.py'\nmodel = dict(type='EnsembleClassifier', members=['0.pth', '1.pth'])\n")
+        "_base_ = 'base.py'\nmodel = dict(type='EnsembleClassifier', members=['0.pth', '1.pth'])\n"
+    )
     parts = {}
     exec(BASE, parts)
     head = dict(parts['model']['head'], num_classes=8)
@@ -69,7 +76,7 @@ def start(folder, monkeypatch, *arguments):
     return 0
 
 
-@pytest.mark.parametrize('arguments', [('dropout.py', '0.pth'), ('ensemble.py', )], ids=str)
+@pytest.mark.parametrize('arguments', [('dropout.py', '0.pth'), ('ensemble.py',)], ids=str)
 def test_metrics_of_doubt(folder, monkeypatch, arguments):
     results = []
     for name in ('first.json', 'second.json'):
@@ -77,7 +84,8 @@ def test_metrics_of_doubt(folder, monkeypatch, arguments):
         results.append(json.loads((folder / name).read_text()))
     assert results[0] == results[1]  # deterministic
     assert {'ood/auroc_epistemic', 'ood/fpr95_max_softmax', 'calibration/ece', 'verification/tar@0.001'} <= set(
-        results[0])
+        results[0]
+    )
     assert 'verification/tar@0.0001' not in results[0]  # 2,415 pairs
 
 
@@ -85,22 +93,29 @@ def test_a_file_of_pairs(folder, monkeypatch):
     (folder / 'pairs.txt').write_text(''.join(f'{n} {(7 * n + 3) % 50} {n % 2}\n' for n in range(50)))
     (folder / 'pairs.py').write_text(
         "_base_ = 'base.py'\ntest_dataloader = dict(dataset=dict(_delete_=True, type='Digits', split='test', "
-        "digits=range(8), pipeline=_base_.pipeline, indices=50))\n"
-        "test_evaluator = [dict(type='VerificationMetric', pairs='pairs.txt', far=0.1)]\n")
+        'digits=range(8), pipeline=_base_.pipeline, indices=50))\n'
+        "test_evaluator = [dict(type='VerificationMetric', pairs='pairs.txt', far=0.1)]\n"
+    )
     assert start(folder, monkeypatch, 'pairs.py', '0.pth', '--out', 'out.json', '--out-item', 'metrics') in (0, None)
     assert set(json.loads((folder / 'out.json').read_text())) == {
-        'verification/tar@0.1', 'verification/accuracy', 'verification/accuracy_std'}
+        'verification/tar@0.1',
+        'verification/accuracy',
+        'verification/accuracy_std',
+    }
 
 
 def test_what_heads_say_survives_several_views(folder, monkeypatch):
     torch.manual_seed(0)
-    (folder / 'doubt.py').write_text(f"_base_ = 'base.py'\nmodel = dict(head=dict(_delete_=True, **{MULTI}))\n"
-                                     "test_evaluator = [dict(type='OODMetric', scores=('epistemic', 'vacuity'))]\n")
+    (folder / 'doubt.py').write_text(
+        f"_base_ = 'base.py'\nmodel = dict(head=dict(_delete_=True, **{MULTI}))\n"
+        "test_evaluator = [dict(type='OODMetric', scores=('epistemic', 'vacuity'))]\n"
+    )
     (folder / 'mirrored.py').write_text(
         "_base_ = 'doubt.py'\nflip = [dict(type='RandomFlip', prob=1.), *_base_.pipeline]\n"
         "marked = [dict(type='MarkUnknown'), *flip]\ntest_dataloader = dict(dataset=dict(datasets=["
-        "dict(_base_.test_dataloader.dataset.datasets[0], pipeline=flip),"
-        "dict(_base_.test_dataloader.dataset.datasets[1], pipeline=marked)]))\n")
+        'dict(_base_.test_dataloader.dataset.datasets[0], pipeline=flip),'
+        'dict(_base_.test_dataloader.dataset.datasets[1], pipeline=marked)]))\n'
+    )
     parts = {}
     exec(BASE, parts)
     model = MODELS.build(dict(parts['model'], head=dict(MULTI, num_classes=8)))
@@ -118,8 +133,10 @@ def test_what_heads_say_survives_several_views(folder, monkeypatch):
         check_joined(joined, views)
         for name in MULTI['heads']:
             check_joined(joined['heads'][name], [view['heads'][name] for view in views])
-    assert any(abs(sample['epistemic'] - view['epistemic']) > 1e-3
-               for sample, view in zip(found['joined'], found['doubt'], strict=True))
+    assert any(
+        abs(sample['epistemic'] - view['epistemic']) > 1e-3
+        for sample, view in zip(found['joined'], found['doubt'], strict=True)
+    )
 
 
 def test_one_pipeline_of_views_cannot_stand_for_several(folder, monkeypatch):

@@ -1,4 +1,5 @@
 """The shell tools: what they refuse, what they start."""
+
 import os
 import stat
 import subprocess
@@ -12,8 +13,14 @@ TOOLS = ROOT / 'tools'
 
 
 def start(*command, **environment):
-    return subprocess.run(list(map(str, command)), env={**os.environ, **environment}, capture_output=True, text=True,
-                          timeout=120, check=False)
+    return subprocess.run(
+        list(map(str, command)),
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
 
 def program(folder, name, text):
@@ -68,8 +75,14 @@ def arguments_of(tmp_path, *command, **environment):
     program(tmp_path / 'bin', 'python', '#!/bin/sh\nprintf "%s\\n" "$@"\n')
     config = tmp_path / 'my config.py'
     config.write_text('')
-    result = start('bash', TOOLS / command[0], *[config if part == 'CONFIG' else part for part in command[1:]],
-                   PYTHON=str(tmp_path / 'bin' / 'python'), CUDA_VISIBLE_DEVICES='-1', **environment)
+    result = start(
+        'bash',
+        TOOLS / command[0],
+        *[config if part == 'CONFIG' else part for part in command[1:]],
+        PYTHON=str(tmp_path / 'bin' / 'python'),
+        CUDA_VISIBLE_DEVICES='-1',
+        **environment,
+    )
     assert result.returncode == 0, result.stderr
     return result.stdout.splitlines()
 
@@ -81,16 +94,28 @@ def test_one_machine_finds_a_free_port(tmp_path):
 
 
 def test_several_machines_meet(tmp_path):
-    arguments = arguments_of(tmp_path, 'dist_train.sh', 'CONFIG', 8, NNODES='2', NODE_RANK='1', MASTER_ADDR='10.0.0.1',
-                             PORT='1234')
+    arguments = arguments_of(
+        tmp_path, 'dist_train.sh', 'CONFIG', 8, NNODES='2', NODE_RANK='1', MASTER_ADDR='10.0.0.1', PORT='1234'
+    )
     text = ' '.join(arguments)
     assert '--nnodes 2 --node_rank 1 --master_addr 10.0.0.1 --master_port 1234 --nproc_per_node 8' in text
 
 
 def test_slurm_gets_its_arguments(tmp_path):
     path = program(tmp_path / 'bin', 'srun', '#!/bin/sh\nprintf "%s\\n" "$@"\n')
-    result = start('bash', TOOLS / 'slurm_train.sh', 'part', 'job', 'c.py', 'w', '--amp', PATH=path, GPUS='4',
-                   SRUN_ARGS='--qos high', PYTHON='python')
+    result = start(
+        'bash',
+        TOOLS / 'slurm_train.sh',
+        'part',
+        'job',
+        'c.py',
+        'w',
+        '--amp',
+        PATH=path,
+        GPUS='4',
+        SRUN_ARGS='--qos high',
+        PYTHON='python',
+    )
     text = ' '.join(result.stdout.splitlines())
     assert '--partition part --job-name job --gres gpu:4 --ntasks 4 --ntasks-per-node 4' in text
     assert '--qos high python -u' in text
@@ -103,11 +128,17 @@ def test_without_slurm(tmp_path):
     assert 'no Slurm cluster; use tools/dist_train.sh' in result.stderr
 
 
-@pytest.mark.parametrize(('python', 'sentence'), [
-    ('#!/bin/sh\necho "$*" | grep -q python_version && echo 3.7.1\nexit 1\n', 'is Python 3.7.1, and hybridcls wants'),
-    ('#!/bin/sh\necho "$*" | grep -q ensurepip && exit 1\nexit 0\n', 'apt-get install python3-venv'),
-    (None, 'is not installed: apt-get install python3'),
-])
+@pytest.mark.parametrize(
+    ('python', 'sentence'),
+    [
+        (
+            '#!/bin/sh\necho "$*" | grep -q python_version && echo 3.7.1\nexit 1\n',
+            'is Python 3.7.1, and hybridcls wants',
+        ),
+        ('#!/bin/sh\necho "$*" | grep -q ensurepip && exit 1\nexit 0\n', 'apt-get install python3-venv'),
+        (None, 'is not installed: apt-get install python3'),
+    ],
+)
 def test_a_machine_that_lacks_something_is_told_what(tmp_path, python, sentence):
     if python:
         program(tmp_path / 'bin', 'python3', python)

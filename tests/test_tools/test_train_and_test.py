@@ -1,4 +1,5 @@
 """tools/train.py and tools/test.py as a user starts them."""
+
 import importlib.util
 import json
 import os
@@ -119,8 +120,17 @@ def test_training_writes_where_it_says(folder, trained):
 
 
 def test_going_on(folder, trained):
-    said = processes.run_tool('train.py', 'lenet.py', '--resume', '--amp', '--no-validate', '--cfg-options',
-                              'train_cfg.max_epochs=2', 'default_hooks.checkpoint.save_best=None', folder=folder)
+    said = processes.run_tool(
+        'train.py',
+        'lenet.py',
+        '--resume',
+        '--amp',
+        '--no-validate',
+        '--cfg-options',
+        'train_cfg.max_epochs=2',
+        'default_hooks.checkpoint.save_best=None',
+        folder=folder,
+    )
     assert 'resumed epoch: 1' in said
     assert (trained.parent / 'epoch_2.pth').is_file()
 
@@ -133,7 +143,7 @@ def test_a_test_gives_metrics_and_predictions(folder, trained, monkeypatch):
     assert start_here(folder, monkeypatch, 'test.py', *arguments) == 0
     predictions = pickle.loads((folder / 'predictions.pkl').read_bytes())
     assert len(predictions) == 20
-    assert predictions[0]['pred_score'].shape == (10, )
+    assert predictions[0]['pred_score'].shape == (10,)
     assert (folder / 'tested').is_dir()
 
 
@@ -150,17 +160,26 @@ def test_a_checkpoint_of_another_model_is_one_sentence(folder, trained, monkeypa
     assert 'Traceback' not in printed
 
 
-@pytest.mark.parametrize(('options', 'sentence'), [
-    (['--cfg-options', 'model.head.type=LinearClsHed'], "Did you mean 'LinearClsHead'"),
-    (['--cfg-options', 'model.head.in_channles=3'], "takes no key 'in_channles'. Did you mean 'in_channels'?"),
-    (['--cfg-options', 'train_dataloader.collate_fn.type=default_colate'], "Did you mean 'default_collate'"),
-    (['--cfg-options', 'model.head.type=mmdet.FCOSHead'], "The package 'mmdet', which is to define it, is not inst"),
-    (['--cfg-options', 'custom_imports.imports=no_plugin'], "custom_imports.imports='no_plugin' cannot be imported"),
-    (['--work-dir', 'lenet.py'], "The work dir 'lenet.py' cannot be used"),
-    (['--resume', 'none.pth'], "The checkpoint 'none.pth' does not exist"),
-    (['--launcher', 'slurm'], 'SLURM_NTASKS is not set'),
-    (['--auto-scale-lr'], 'add auto_scale_lr = dict(base_batch_size=...)'),
-])
+@pytest.mark.parametrize(
+    ('options', 'sentence'),
+    [
+        (['--cfg-options', 'model.head.type=LinearClsHed'], "Did you mean 'LinearClsHead'"),
+        (['--cfg-options', 'model.head.in_channles=3'], "takes no key 'in_channles'. Did you mean 'in_channels'?"),
+        (['--cfg-options', 'train_dataloader.collate_fn.type=default_colate'], "Did you mean 'default_collate'"),
+        (
+            ['--cfg-options', 'model.head.type=mmdet.FCOSHead'],
+            "The package 'mmdet', which is to define it, is not inst",
+        ),
+        (
+            ['--cfg-options', 'custom_imports.imports=no_plugin'],
+            "custom_imports.imports='no_plugin' cannot be imported",
+        ),
+        (['--work-dir', 'lenet.py'], "The work dir 'lenet.py' cannot be used"),
+        (['--resume', 'none.pth'], "The checkpoint 'none.pth' does not exist"),
+        (['--launcher', 'slurm'], 'SLURM_NTASKS is not set'),
+        (['--auto-scale-lr'], 'add auto_scale_lr = dict(base_batch_size=...)'),
+    ],
+)
 def test_mistakes_are_one_sentence(folder, options, sentence, monkeypatch, capsys):
     assert start_here(folder, monkeypatch, 'train.py', 'lenet.py', '--work-dir', 'mistakes', *options) == 2
     printed = capsys.readouterr().err

@@ -1,4 +1,5 @@
 """The picture of a training: which panels there are, and what values do that are no numbers."""
+
 import io
 import math
 
@@ -15,18 +16,18 @@ def size_of(picture):
 
 
 def test_a_panel_for_each_kind_that_is_there():
-    curve = ([1., 2.], [3., 2.])
+    curve = ([1.0, 2.0], [3.0, 2.0])
     one, width = size_of(draw_learning_curves({'train': curve}, {}))
     assert size_of(draw_learning_curves({'train': curve}, {'val top1': curve}, curve)) == (3 * one, width)
     assert size_of(draw_learning_curves({}, {'val top1': curve}, ([], []))) == (one, width)
 
 
-@pytest.mark.parametrize('values', [[math.nan] * 200, [math.inf, 1., math.nan], []])
+@pytest.mark.parametrize('values', [[math.nan] * 200, [math.inf, 1.0, math.nan], []])
 def test_values_that_are_no_numbers_leave_gaps(values):
     positions = list(range(len(values)))
     assert draw_learning_curves({'train': (positions, values)}, {'val': (positions, values)})[1:4] == b'PNG'
 
 
 def test_the_running_mean_sees_no_future():
-    values = np.array([1., 3., math.nan, 5., 7.])
-    np.testing.assert_allclose(_running_mean(values.copy(), 2), [1., 2., 3., 5., 6.])
+    values = np.array([1.0, 3.0, math.nan, 5.0, 7.0])
+    np.testing.assert_allclose(_running_mean(values.copy(), 2), [1.0, 2.0, 3.0, 5.0, 6.0])

@@ -14,7 +14,7 @@ def test_groups_have_their_mean_colour_and_a_line_between_them():
         torch.testing.assert_close(plain[:, mask], image[:, mask].mean(1, keepdim=True).expand(3, int(mask.sum())))
     lines = torch.zeros(6, 9, dtype=torch.bool)
     lines[:3, 3], lines[3, :3], lines[3:, 6], lines[3, 6:] = True, True, True, True
-    assert torch.equal(painted, plain.masked_fill(lines, 0.))
+    assert torch.equal(painted, plain.masked_fill(lines, 0.0))
 
 
 def test_patches_that_do_not_fit():

@@ -5,6 +5,7 @@
 The student is a small CNN that sees a tenth of the training images; the teacher is the hybrid of configs/digits,
 trained on all of them by cross entropy, so that what it knows is more than the labels of those images.
 """
+
 import argparse
 import statistics
 import tempfile
@@ -35,32 +36,42 @@ def main() -> None:
     parser.add_argument('--images', type=int, default=144, help='training images of the student')
     parser.add_argument('--epochs', type=int, default=40, help='of the student')
     parser.add_argument('--weight', type=float, default=0.7)
-    parser.add_argument('--temperature', type=float, default=4.)
+    parser.add_argument('--temperature', type=float, default=4.0)
     args = parser.parse_args()
     student = {
-        'model.backbone.vit': None, 'model.backbone.cnn': dict(_delete_=True, model_name='test_resnet'),
-        'train_dataloader.dataset.indices': args.images, 'train_dataloader.batch_size': 32,
-        'train_cfg.max_epochs': args.epochs, 'train_cfg.val_interval': args.epochs,
+        'model.backbone.vit': None,
+        'model.backbone.cnn': dict(_delete_=True, model_name='test_resnet'),
+        'train_dataloader.dataset.indices': args.images,
+        'train_dataloader.batch_size': 32,
+        'train_cfg.max_epochs': args.epochs,
+        'train_cfg.val_interval': args.epochs,
         'default_hooks.checkpoint.interval': -1,
     }
     with tempfile.TemporaryDirectory() as folder:
         teacher_dir = Path(folder, 'teacher')
         known = train({'train_cfg.val_interval': 20}, teacher_dir)
         print(f'teacher: {known:.2f} %', flush=True)
-        hook = dict(type='DistillationHook', teacher=str(CONFIGS / 'ce_hybrid.py'),
-                    teacher_checkpoint=str(teacher_dir / 'epoch_20.pth'), distill_weight=args.weight,
-                    temperature=args.temperature)
+        hook = dict(
+            type='DistillationHook',
+            teacher=str(CONFIGS / 'ce_hybrid.py'),
+            teacher_checkpoint=str(teacher_dir / 'epoch_20.pth'),
+            distill_weight=args.weight,
+            temperature=args.temperature,
+        )
         scores: dict[str, list[float]] = {'alone': [], 'taught': []}
         for seed in range(args.seeds):
             for name, hooks in (('alone', []), ('taught', [hook])):
-                scores[name].append(train({**student, 'randomness.seed': seed, 'custom_hooks': hooks},
-                                          Path(folder, f'{name}{seed}')))
+                scores[name].append(
+                    train({**student, 'randomness.seed': seed, 'custom_hooks': hooks}, Path(folder, f'{name}{seed}'))
+                )
             print(f'seed {seed}: alone {scores["alone"][-1]:.2f} %, taught {scores["taught"][-1]:.2f} %', flush=True)
     gains = [taught - alone for alone, taught in zip(scores['alone'], scores['taught'], strict=True)]
     for name, values in (*scores.items(), ('gain', gains)):
-        spread = statistics.stdev(values) if len(values) > 1 else 0.
-        print(f'{name}: mean {statistics.mean(values):.2f}, standard deviation {spread:.2f}, '
-              f'from {min(values):.2f} to {max(values):.2f}')
+        spread = statistics.stdev(values) if len(values) > 1 else 0.0
+        print(
+            f'{name}: mean {statistics.mean(values):.2f}, standard deviation {spread:.2f}, '
+            f'from {min(values):.2f} to {max(values):.2f}'
+        )
 
 
 if __name__ == '__main__':

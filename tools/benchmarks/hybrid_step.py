@@ -13,6 +13,7 @@ On a CPU a part of what is measured may be glibc giving memory back to the syste
 the more so the more a step holds, and a hybrid step holds the activations of both streams. With
 MALLOC_TRIM_THRESHOLD_=4000000000 MALLOC_MMAP_THRESHOLD_=4000000000 in the environment it keeps it.
 """
+
 import argparse
 import ast
 import time
@@ -32,7 +33,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--cnn', default='convnextv2_atto')
     parser.add_argument('--vit', default='vit_tiny_patch16_224')
-    parser.add_argument('--cnn-args', default='{}', help="more arguments of the model: \"{'depths': (1, 1, 2, 1)}\"")
+    parser.add_argument('--cnn-args', default='{}', help='more arguments of the model: "{\'depths\': (1, 1, 2, 1)}"')
     parser.add_argument('--vit-args', default='{}', help='likewise')
     parser.add_argument('--img-size', type=int, default=96)
     parser.add_argument('--batch-size', type=int, default=16)
@@ -67,10 +68,15 @@ def timm_step(name, options, args, images, labels, **keys):
 
 def hybrid_step(args, cnn, vit, data, **keys):
     """The train step that a Runner makes."""
-    model = HybridClassifier(
-        backbone=dict(type='HybridBackbone', cnn=cnn, vit=vit, img_size=args.img_size, **keys),
-        neck=dict(type='DHAFusion'),
-        head=dict(type='LinearHead', num_classes=args.num_classes)).to(args.device).train()
+    model = (
+        HybridClassifier(
+            backbone=dict(type='HybridBackbone', cnn=cnn, vit=vit, img_size=args.img_size, **keys),
+            neck=dict(type='DHAFusion'),
+            head=dict(type='LinearHead', num_classes=args.num_classes),
+        )
+        .to(args.device)
+        .train()
+    )
     wrapper = OptimWrapper(optimizer_of(model))
 
     def step():
@@ -92,9 +98,9 @@ def main():
     torch.manual_seed(0)
     cnn_args, vit_args = ast.literal_eval(args.cnn_args), ast.literal_eval(args.vit_args)
     pixels = torch.randint(0, 256, (args.batch_size, 3, args.img_size, args.img_size), dtype=torch.uint8)
-    labels = torch.randint(args.num_classes, (args.batch_size, ))
+    labels = torch.randint(args.num_classes, (args.batch_size,))
     data = dict(inputs=pixels, data_samples=[DataSample().set_gt_label(int(label)) for label in labels])
-    images = ((pixels / 255. - 0.5) / 0.25).to(args.device)
+    images = ((pixels / 255.0 - 0.5) / 0.25).to(args.device)
     labels = labels.to(args.device)
     cnn = timm_step(args.cnn, cnn_args, args, images, labels)
     vit = timm_step(args.vit, vit_args, args, images, labels, img_size=args.img_size, drop_path_rate=0.2)
@@ -107,9 +113,11 @@ def main():
     alternatives = {'the two models': both, 'hybrid': hybrid_step(args, *streams, data)}
     if args.levers:
         alternatives['hybrid, CBAM, TokenLearner'] = hybrid_step(
-            args, *streams, data, use_cbam=True, token_learner_tokens=8)
+            args, *streams, data, use_cbam=True, token_learner_tokens=8
+        )
     timings = interleaved_timings(
-        alternatives, rounds=args.rounds, clock=time.process_time if args.cpu_clock else time.perf_counter)
+        alternatives, rounds=args.rounds, clock=time.process_time if args.cpu_clock else time.perf_counter
+    )
     where = torch.cuda.get_device_name() if args.device.startswith('cuda') else f'{torch.get_num_threads()} CPU threads'
     print(f'{args.cnn} + {args.vit}, {args.img_size} px, batch {args.batch_size}, {args.amp or "float32"}, {where}')
     print(timing_table(timings))

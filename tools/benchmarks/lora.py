@@ -6,6 +6,7 @@
 Time is interleaved; memory is what torch's allocator held at most during a step, beyond the weights of the model, on a
 GPU, and on a CPU the bytes that autograd keeps for the backward pass, gradients and optimizer states.
 """
+
 import argparse
 
 import torch
@@ -22,11 +23,20 @@ def build(args: argparse.Namespace, rank: int) -> nn.Module:
     """Return the hybrid with LoRA of a rank, or without at 0."""
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope('hybridcls'):
-        model = MODELS.build(dict(
-            type='HybridClassifier',
-            backbone=dict(type='HybridBackbone', cnn=dict(model_name=args.cnn), vit=dict(model_name=args.vit),
-                          img_size=args.img_size, lora_rank=rank),
-            neck=dict(type='DHAFusion', fusion_dim=256), head=dict(type='LinearHead', num_classes=100)))
+        model = MODELS.build(
+            dict(
+                type='HybridClassifier',
+                backbone=dict(
+                    type='HybridBackbone',
+                    cnn=dict(model_name=args.cnn),
+                    vit=dict(model_name=args.vit),
+                    img_size=args.img_size,
+                    lora_rank=rank,
+                ),
+                neck=dict(type='DHAFusion', fusion_dim=256),
+                head=dict(type='LinearHead', num_classes=100),
+            )
+        )
     return model.to(args.device).train()
 
 
@@ -68,8 +78,10 @@ def main() -> None:
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     args = parser.parse_args()
     inputs = torch.randint(0, 256, (args.batch, 3, args.img_size, args.img_size), dtype=torch.uint8)
-    data = dict(inputs=inputs.to(args.device),
-                data_samples=[DataSample().set_gt_label(i % 100).to(args.device) for i in range(args.batch)])
+    data = dict(
+        inputs=inputs.to(args.device),
+        data_samples=[DataSample().set_gt_label(i % 100).to(args.device) for i in range(args.batch)],
+    )
     steps, lines = {}, []
     for name, rank in (('everything', 0), (f'LoRA, r = {args.rank}', args.rank)):
         model = build(args, rank)
@@ -77,8 +89,10 @@ def main() -> None:
         wrapper = ComposedOptimWrapper(torch.optim.AdamW(params, lr=1e-4, fused=True))
         steps[name] = lambda model=model, wrapper=wrapper: model.train_step(data, wrapper)
         trained, total = sum(p.numel() for p in params), sum(p.numel() for p in model.parameters())
-        lines.append(f'{name}: {trained:,} of {total:,} numbers trained ({100 * trained / total:.2f} %), '
-                     f'{kept_bytes(model, wrapper, data) / 2**20:.0f} MiB beyond the weights')
+        lines.append(
+            f'{name}: {trained:,} of {total:,} numbers trained ({100 * trained / total:.2f} %), '
+            f'{kept_bytes(model, wrapper, data) / 2**20:.0f} MiB beyond the weights'
+        )
     print(timing_table(interleaved_timings(steps, rounds=args.rounds), 'step'))
     print('\n'.join(lines))
 

@@ -10,6 +10,7 @@ two gradients. Dense forms are left out above ``--dense-up-to`` classes: at a mi
 takes a tenth of the classes into each step. On a GPU ten million classes are tried as well; classes that are spread
 over processes have a benchmark of their own (``sharded_margins``).
 """
+
 import argparse
 import math
 import time
@@ -29,9 +30,9 @@ from hybridcls.functional import (
     sharded_margin_cross_entropy,
 )
 
-SCALE, ARC_MARGIN, ADA_MARGIN, CLIP = 64., 0.5, 0.4, 1e-3
+SCALE, ARC_MARGIN, ADA_MARGIN, CLIP = 64.0, 0.5, 0.4, 1e-3
 CLASSES = [10_000, 100_000, 300_000, 1_000_000, *([10_000_000] if torch.cuda.is_available() else [])]
-NORM_MEAN, NORM_STD = torch.tensor(20.), torch.tensor(10.)
+NORM_MEAN, NORM_STD = torch.tensor(20.0), torch.tensor(10.0)
 
 
 def arc_margin(cosine, norms):
@@ -41,8 +42,9 @@ def arc_margin(cosine, norms):
 
 def ada_margin(cosine, norms):
     """AdaFace, with running statistics that stand still."""
-    return adaptive_margin_on_target(cosine, norm_scaler(norms, NORM_MEAN.to(norms.device), NORM_STD.to(norms.device)),
-                                     ADA_MARGIN)
+    return adaptive_margin_on_target(
+        cosine, norm_scaler(norms, NORM_MEAN.to(norms.device), NORM_STD.to(norms.device)), ADA_MARGIN
+    )
 
 
 def ours(embeddings, centres, labels, margin=arc_margin, **keys):
@@ -53,8 +55,9 @@ def ours(embeddings, centres, labels, margin=arc_margin, **keys):
 
 def sampled(embeddings, centres, labels):
     """Partial FC in one process: a tenth of the classes, those of the batch among them."""
-    loss, predicted = sharded_margin_cross_entropy(embeddings, centres, labels, arc_margin,
-                                                   RowShard.of_this_process(len(centres)), SCALE, sample_rate=0.1)
+    loss, predicted = sharded_margin_cross_entropy(
+        embeddings, centres, labels, arc_margin, RowShard.of_this_process(len(centres)), SCALE, sample_rate=0.1
+    )
     return loss, (predicted == labels).float().mean()
 
 
@@ -87,9 +90,9 @@ def adaface_form(embeddings, centres, labels):
     quality = norms.detach().clamp(1e-3, 100)
     quality = ((quality - NORM_MEAN.to(norms.device)) / (NORM_STD.to(norms.device) + 1e-3) * 0.333).clamp(-1, 1)
     own = labels.unsqueeze(1)
-    turn = torch.zeros_like(cosine).scatter_(1, own, 1.) * (-ADA_MARGIN * quality)
+    turn = torch.zeros_like(cosine).scatter_(1, own, 1.0) * (-ADA_MARGIN * quality)
     cosine = (cosine.acos() + turn).clamp(1e-3, math.pi - 1e-3).cos()
-    off = torch.zeros_like(cosine).scatter_(1, own, 1.) * (ADA_MARGIN + ADA_MARGIN * quality)
+    off = torch.zeros_like(cosine).scatter_(1, own, 1.0) * (ADA_MARGIN + ADA_MARGIN * quality)
     return F.cross_entropy((cosine - off) * SCALE, labels), accuracy
 
 
@@ -113,15 +116,20 @@ def check(outcomes):
         other = outcomes.get(SAME_NUMBERS.get(name), outcome)
         for found, expected in zip(outcome, other, strict=True):
             # Half of the tolerance is the angles' of the official forms, which acos and cos round.
-            torch.testing.assert_close(found, expected, rtol=1e-4, atol=2e-5 * float(expected.abs().max()),
-                                       msg=lambda text, name=name: f'{name}: {text}')
+            torch.testing.assert_close(
+                found,
+                expected,
+                rtol=1e-4,
+                atol=2e-5 * float(expected.abs().max()),
+                msg=lambda text, name=name: f'{name}: {text}',
+            )
 
 
 def measure(num_classes, args):
     """Print the times and the memory of all forms at one number of classes."""
     device = torch.device(args.device)
     torch.manual_seed(0)
-    labels = torch.randint(num_classes, (args.batch, ), device=device)
+    labels = torch.randint(num_classes, (args.batch,), device=device)
     centres = (0.01 * torch.randn(num_classes, args.dim, device=device)).requires_grad_()
     with torch.no_grad():  # as in the middle of a training: cosines to the own classes around 0.5, lengths around 20
         embeddings = centres[labels] * 100 + 1.7 * torch.randn(args.batch, args.dim, device=device)
@@ -148,8 +156,12 @@ def measure(num_classes, args):
         counted = [embeddings] if name == 'sampled' and device.type == 'cpu' else [embeddings, centres]
         peak = peak_memory(lambda name=name: step(FORMS[name]), device)
         memory[name] = (peak - sum(4 * tensor.numel() for tensor in counted)) / 2**20
-    timings = interleaved_timings({name: lambda name=name: step(FORMS[name]) for name in names}, rounds=args.rounds,
-                                  warmup=1, clock=time.process_time if args.cpu_time else time.perf_counter)
+    timings = interleaved_timings(
+        {name: lambda name=name: step(FORMS[name]) for name in names},
+        rounds=args.rounds,
+        warmup=1,
+        clock=time.process_time if args.cpu_time else time.perf_counter,
+    )
     print(timing_table(timings, f'C = {num_classes:,}'))
     print('MiB beyond the gradients: ' + ', '.join(f'{name} {memory[name]:,.1f}' for name in names) + '\n', flush=True)
 
@@ -171,8 +183,10 @@ def main():
     if args.cpu_time and (args.threads != 1 or args.device != 'cpu'):
         parser.error('--cpu-time adds up the threads and sees no GPU: it needs --threads 1 --device cpu.')
     torch.set_num_threads(args.threads)
-    print(f'{args.device}, {args.threads} threads, B = {args.batch}, D = {args.dim}, loss, top-1 and both gradients, '
-          f'{"CPU" if args.cpu_time else "wall"} time\n')
+    print(
+        f'{args.device}, {args.threads} threads, B = {args.batch}, D = {args.dim}, loss, top-1 and both gradients, '
+        f'{"CPU" if args.cpu_time else "wall"} time\n'
+    )
     for num_classes in args.classes:
         measure(num_classes, args)
 

@@ -7,6 +7,7 @@ images; it is then shown their test images and all images of the two. Everything
 AUROC, FPR95 (unknown against known), AURC, accuracy and ECE (of the known ones) are in percent; mean and standard
 deviation over the seeds.
 """
+
 import argparse
 import statistics
 import tempfile
@@ -32,8 +33,10 @@ def methods(members):
     return {
         'ce': (dict(head=dict(type='LinearHead')), SCORES_OF_ANY),
         'mc_dropout': (dict(type='MCDropoutClassifier', dropout=0.3, head=dict(type='LinearHead')), SCORES_OF_MIXTURES),
-        'ensemble': (dict(type='EnsembleClassifier', head=dict(type='LinearHead'), members=members),
-                     SCORES_OF_MIXTURES),
+        'ensemble': (
+            dict(type='EnsembleClassifier', head=dict(type='LinearHead'), members=members),
+            SCORES_OF_MIXTURES,
+        ),
         'evidential': (evidential(), ALL_SCORES),
         'evidential_squares': (evidential(form='sum_of_squares'), ALL_SCORES),
         'evidential_softplus': (evidential(evidence='softplus'), ALL_SCORES),
@@ -47,31 +50,52 @@ def config(seed, epochs, keys, scores, work_dir):
     resize, pack = dict(type='ResizeToSize', img_size=16), dict(type='PackInputs')
     augment = dict(type='RandomAffine', degrees=12, translate=0.08, scale=(0.9, 1.1), shear=8)
     tested = [dict(type='Digits', split='test', digits=known, pipeline=[resize, pack])]
-    tested += [dict(type='Digits', split=split, digits=unknown, pipeline=[resize, dict(type='MarkUnknown'), pack])
-               for split in ('train', 'test')]
+    tested += [
+        dict(type='Digits', split=split, digits=unknown, pipeline=[resize, dict(type='MarkUnknown'), pack])
+        for split in ('train', 'test')
+    ]
     model = dict(
         type='HybridClassifier',
         backbone=dict(type='ResNet_CIFAR', depth=18, stem_channels=8, base_channels=8),
-        neck=dict(type='GlobalAveragePooling'))
+        neck=dict(type='GlobalAveragePooling'),
+    )
     model.update(keys)
     model['head'] = dict(num_classes=8, in_channels=64, **model['head'])
-    return Config(dict(
-        default_scope='hybridcls', model=model, work_dir=str(work_dir), log_level='WARNING',
-        randomness=dict(seed=seed + 100 * int(str(work_dir)[-1])),
-        train_dataloader=dict(
-            batch_size=64, num_workers=0, drop_last=True, sampler=dict(type='DefaultSampler', shuffle=True),
-            dataset=dict(type='Digits', split='train', digits=known, pipeline=[resize, augment, pack])),
-        test_dataloader=dict(
-            batch_size=256, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
-            dataset=dict(type='ConcatDataset', datasets=tested, ignore_keys=['classes'])),
-        test_evaluator=[dict(type='MetricOf', known_only=True, metric=dict(type='Accuracy')),
-                        dict(type='OODMetric', scores=scores), dict(type='CalibrationMetric'),
-                        dict(type='SelectiveMetric', scores=scores)],
-        train_cfg=dict(by_epoch=True, max_epochs=epochs), test_cfg=dict(),
-        optim_wrapper=dict(type='ComposedOptimWrapper', optimizer=dict(type='AdamW', lr=5e-3, weight_decay=0.05)),
-        param_scheduler=[dict(type='OneCycleLR', eta_max=5e-3, by_epoch=True, convert_to_iter_based=True,
-                              total_steps=epochs)],
-        default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=epochs, save_optimizer=False))))
+    return Config(
+        dict(
+            default_scope='hybridcls',
+            model=model,
+            work_dir=str(work_dir),
+            log_level='WARNING',
+            randomness=dict(seed=seed + 100 * int(str(work_dir)[-1])),
+            train_dataloader=dict(
+                batch_size=64,
+                num_workers=0,
+                drop_last=True,
+                sampler=dict(type='DefaultSampler', shuffle=True),
+                dataset=dict(type='Digits', split='train', digits=known, pipeline=[resize, augment, pack]),
+            ),
+            test_dataloader=dict(
+                batch_size=256,
+                num_workers=0,
+                sampler=dict(type='DefaultSampler', shuffle=False),
+                dataset=dict(type='ConcatDataset', datasets=tested, ignore_keys=['classes']),
+            ),
+            test_evaluator=[
+                dict(type='MetricOf', known_only=True, metric=dict(type='Accuracy')),
+                dict(type='OODMetric', scores=scores),
+                dict(type='CalibrationMetric'),
+                dict(type='SelectiveMetric', scores=scores),
+            ],
+            train_cfg=dict(by_epoch=True, max_epochs=epochs),
+            test_cfg=dict(),
+            optim_wrapper=dict(type='ComposedOptimWrapper', optimizer=dict(type='AdamW', lr=5e-3, weight_decay=0.05)),
+            param_scheduler=[
+                dict(type='OneCycleLR', eta_max=5e-3, by_epoch=True, convert_to_iter_based=True, total_steps=epochs)
+            ],
+            default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=epochs, save_optimizer=False)),
+        )
+    )
 
 
 def run(seed, epochs, keys, scores, work_dir, train=True):
@@ -100,7 +124,8 @@ def table(results):
             line += cell(runs, f'selective/aurc_{score}')
             if score == 'max_softmax':
                 line += '   ' + ', '.join(
-                    cell(runs, name) for name in ('accuracy/top1', 'calibration/ece', 'calibration/nll'))
+                    cell(runs, name) for name in ('accuracy/top1', 'calibration/ece', 'calibration/nll')
+                )
             lines.append(line)
     return '\n'.join(lines)
 

@@ -8,6 +8,7 @@ process has as many threads as the one (``--threads``), so with W processes 1 / 
 without sampling, and ``sample rate / W`` with it. On a machine that others use too, ``--clock cpu`` counts what the
 first process computes, which leaves out what it waits for.
 """
+
 import argparse
 import os
 import tempfile
@@ -35,7 +36,7 @@ def steps_of(args: argparse.Namespace, rank: int, device: torch.device) -> list[
     """What this process does for each alternative: nothing while the first one works alone."""
     generator = torch.Generator().manual_seed(0)
     embeddings = torch.randn(args.batch, args.width, generator=generator).to(device)
-    labels = torch.randint(args.classes, (args.batch, ), generator=generator).to(device)
+    labels = torch.randint(args.classes, (args.batch,), generator=generator).to(device)
     shard = RowShard.of_this_process(args.classes)
     own = nn.Parameter(0.01 * torch.randn(shard.size, args.width, device=device))
     own_embeddings = embeddings.chunk(args.processes)[rank].clone().requires_grad_()
@@ -53,7 +54,7 @@ def steps_of(args: argparse.Namespace, rank: int, device: torch.device) -> list[
         loss, _ = sharded_margin_cross_entropy(own_embeddings, own, own_labels, arcface, shard, sample_rate=sample_rate)
         loss.backward()
 
-    return [alone, lambda: together(1.), lambda: together(args.sample_rate)]
+    return [alone, lambda: together(1.0), lambda: together(args.sample_rate)]
 
 
 def work(rank: int, args: argparse.Namespace, folder: str) -> None:
@@ -63,8 +64,9 @@ def work(rank: int, args: argparse.Namespace, folder: str) -> None:
     device = torch.device('cuda', rank) if on_gpus else torch.device('cpu')
     if on_gpus:
         torch.cuda.set_device(device)
-    dist.init_process_group('nccl' if on_gpus else 'gloo', init_method=f'file://{folder}/init', rank=rank,
-                            world_size=args.processes)
+    dist.init_process_group(
+        'nccl' if on_gpus else 'gloo', init_method=f'file://{folder}/init', rank=rank, world_size=args.processes
+    )
     steps = steps_of(args, rank, device)
     order = torch.zeros((), dtype=torch.int64, device=device)
 
@@ -76,11 +78,15 @@ def work(rank: int, args: argparse.Namespace, folder: str) -> None:
         sharded = f'{args.processes} processes'
         names = ['one process', sharded, f'{sharded}, {args.sample_rate:g} drawn']
         timings = interleaved_timings(
-            {name: (lambda number=number: do(number)) for number, name in enumerate(names)}, rounds=args.rounds,
-            clock=time.process_time if args.clock == 'cpu' else time.perf_counter)
+            {name: (lambda number=number: do(number)) for number, name in enumerate(names)},
+            rounds=args.rounds,
+            clock=time.process_time if args.clock == 'cpu' else time.perf_counter,
+        )
         dist.broadcast(order.fill_(STOP), 0)
-        print(f'B = {args.batch}, D = {args.width}, C = {args.classes:,}, {device.type}, threads a process: '
-              f'{args.threads}, clock: {args.clock}')
+        print(
+            f'B = {args.batch}, D = {args.width}, C = {args.classes:,}, {device.type}, threads a process: '
+            f'{args.threads}, clock: {args.clock}'
+        )
         print(timing_table(timings, 'loss and gradients'))
     else:
         while True:

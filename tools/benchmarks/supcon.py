@@ -6,6 +6,7 @@
 Each form gets the same embeddings and labels and computes loss and gradient. Memory is the peak of what is allocated
 meanwhile, the gradient of the embeddings included.
 """
+
 import argparse
 import time
 
@@ -58,12 +59,14 @@ def main():
     parser.add_argument('--cpu-time', action='store_true', help='count what this process computes, not what it waits')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     args = parser.parse_args()
-    print(f'{args.device}, {torch.get_num_threads()} threads, D = {args.dim}, {args.views} views, loss and gradient'
-          + (', CPU time' if args.cpu_time else ''))
+    print(
+        f'{args.device}, {torch.get_num_threads()} threads, D = {args.dim}, {args.views} views, loss and gradient'
+        + (', CPU time' if args.cpu_time else '')
+    )
     for images in args.images:
         torch.manual_seed(0)
         embeddings = torch.randn(images, args.views, args.dim, device=args.device, requires_grad=True)
-        labels = torch.randint(0, args.classes, (images, ), device=args.device)
+        labels = torch.randint(0, args.classes, (images,), device=args.device)
 
         def step(form, embeddings=embeddings, labels=labels):
             return torch.autograd.grad(form(embeddings, labels), embeddings)[0]
@@ -71,12 +74,20 @@ def main():
         forms = dict(lean_dense=lean_dense, official_form=official_form, streamed=streamed)
         expected = step(lean_dense)
         for name, form in forms.items():
-            torch.testing.assert_close(step(form), expected, rtol=1e-3, atol=1e-5 * float(expected.abs().max()),
-                                       msg=lambda text, name=name: f'{name}: {text}')
+            torch.testing.assert_close(
+                step(form),
+                expected,
+                rtol=1e-3,
+                atol=1e-5 * float(expected.abs().max()),
+                msg=lambda text, name=name: f'{name}: {text}',
+            )
         rounds = args.rounds if images > 512 else 5 * args.rounds
-        timings = interleaved_timings({name: lambda form=form: step(form) for name, form in forms.items()},
-                                      reference='lean_dense', rounds=rounds,
-                                      clock=time.process_time if args.cpu_time else time.perf_counter)
+        timings = interleaved_timings(
+            {name: lambda form=form: step(form) for name, form in forms.items()},
+            reference='lean_dense',
+            rounds=rounds,
+            clock=time.process_time if args.cpu_time else time.perf_counter,
+        )
         print(timing_table(timings, f'{images} images'))
         peaks = {name: peak_memory(lambda form=form: step(form), args.device) for name, form in forms.items()}
         print('peak MiB: ' + ', '.join(f'{name} {peak / 2**20:.1f}' for name, peak in peaks.items()) + '\n')

@@ -1,7 +1,8 @@
 """TokenLearner in the middle: throughput of a plain ViT with K summaries after 1/4, 1/2 or 3/4 of its blocks.
 
-    python tools/benchmark.py token_learner [--model vit_small_patch16_224] [--tokens 8 16] [--images 8] [--rounds 11]
+python tools/benchmark.py token_learner [--model vit_small_patch16_224] [--tokens 8 16] [--images 8] [--rounds 11]
 """
+
 import argparse
 import time
 
@@ -19,9 +20,10 @@ def parse_args():
     parser.add_argument('--images', type=int, default=8)
     parser.add_argument('--rounds', type=int, default=11)
     parser.add_argument('--threads', type=int, help="defaults to torch's own choice")
-    parser.add_argument('--merging', type=float, default=0., help='token_merging_ratio of the blocks before it')
-    parser.add_argument('--cpu-time', action='store_true',
-                        help="count this process's own time, for a machine that others use too")
+    parser.add_argument('--merging', type=float, default=0.0, help='token_merging_ratio of the blocks before it')
+    parser.add_argument(
+        '--cpu-time', action='store_true', help="count this process's own time, for a machine that others use too"
+    )
     parser.add_argument('--device', default='cpu')
     return parser.parse_args()
 
@@ -43,11 +45,14 @@ def main():
         for tokens in args.tokens:
             place = dict(num_tokens=tokens, after_block=depth * quarters // 4)
             models[f'K = {tokens:<3} after block {depth * quarters // 4} of {depth}'] = backbone(
-                token_learner_tokens=place, token_merging_ratio=args.merging)
+                token_learner_tokens=place, token_merging_ratio=args.merging
+            )
     with torch.no_grad():
         timings = interleaved_timings(
-            {name: (lambda model=model: model(images)) for name, model in models.items()}, rounds=args.rounds,
-            clock=time.process_time if args.cpu_time else time.perf_counter)
+            {name: (lambda model=model: model(images)) for name, model in models.items()},
+            rounds=args.rounds,
+            clock=time.process_time if args.cpu_time else time.perf_counter,
+        )
     print(f'{args.model}, {args.images} images, {torch.get_num_threads()} threads')
     print(f'{"":<28}{"images/s":>10}{"speed-up":>10}  quartiles')
     for name, timing in timings.items():

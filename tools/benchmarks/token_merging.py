@@ -5,6 +5,7 @@
 A ratio of 0 is timed too: it must cost nothing. The promise is the ratio of the multiplications, those of the matching
 and the merging not counted; "reached" is the measured speed-up over it.
 """
+
 import argparse
 import time
 
@@ -23,8 +24,9 @@ def parse_args():
     parser.add_argument('--images', type=int, default=8)
     parser.add_argument('--rounds', type=int, default=11)
     parser.add_argument('--threads', type=int, help="defaults to torch's own choice")
-    parser.add_argument('--cpu-time', action='store_true',
-                        help="count this process's own time, for a machine that others use too")
+    parser.add_argument(
+        '--cpu-time', action='store_true', help="count this process's own time, for a machine that others use too"
+    )
     parser.add_argument('--device', default='cpu')
     return parser.parse_args()
 
@@ -63,17 +65,27 @@ def main():
     images = torch.randn(args.images, 3, *size, device=args.device)
     names = {f'r = {r}': r for r in args.r}
     with torch.no_grad():
-        timings = interleaved_timings({
-            'without': lambda: model(images), 'r = 0': merging(model, images, 0),
-            **{name: merging(model, images, r) for name, r in names.items()}}, rounds=args.rounds,
-            clock=time.process_time if args.cpu_time else time.perf_counter)
+        timings = interleaved_timings(
+            {
+                'without': lambda: model(images),
+                'r = 0': merging(model, images, 0),
+                **{name: merging(model, images, r) for name, r in names.items()},
+            },
+            rounds=args.rounds,
+            clock=time.process_time if args.cpu_time else time.perf_counter,
+        )
         whole = multiplications(model, images[:1], 0)
-        print(timing_table(timings, f'{args.model}, {args.images} images of {size[0]} x {size[1]}, '
-                                    f'{torch.get_num_threads()} threads'))
+        print(
+            timing_table(
+                timings,
+                f'{args.model}, {args.images} images of {size[0]} x {size[1]}, {torch.get_num_threads()} threads',
+            )
+        )
         for name, r in names.items():
             promised, measured = whole / multiplications(model, images[:1], r), 1 / timings[name].ratio
-            print(f'{name}: {measured:.2f} times as fast; FLOPs promise {promised:.2f}, reached '
-                  f'{measured / promised:.0%}')
+            print(
+                f'{name}: {measured:.2f} times as fast; FLOPs promise {promised:.2f}, reached {measured / promised:.0%}'
+            )
 
 
 if __name__ == '__main__':

@@ -15,6 +15,7 @@ The rule, fixed before anything is measured:
 With ``--trained`` the models of 3 are trained a second time with the schedule on. Trained models are kept in
 ``--work-dir`` and not trained again.
 """
+
 import argparse
 import statistics
 import tempfile
@@ -45,10 +46,19 @@ def candidates(patches: int, depth: int) -> dict[str, Any]:
         found[f'constant, r = {r}'] = dict(r=r)
     for share in (0.15, 0.2, 0.25, 0.3):
         found[f'share {share}'] = share
-    for share, places in ((1 / 4, slice(0, 1)), (3 / 8, slice(0, 1)), (1 / 2, slice(0, 1)), (1 / 8, slice(0, 2)),
-                          (3 / 16, slice(0, 2)), (1 / 4, slice(0, 2)), (1 / 4, slice(1, 3)),
-                          (3 / 8, slice(1, 3)), (1 / 8, slice(2, None)), (3 / 16, slice(2, None)),
-                          (1 / 4, slice(2, None))):
+    for share, places in (
+        (1 / 4, slice(0, 1)),
+        (3 / 8, slice(0, 1)),
+        (1 / 2, slice(0, 1)),
+        (1 / 8, slice(0, 2)),
+        (3 / 16, slice(0, 2)),
+        (1 / 4, slice(0, 2)),
+        (1 / 4, slice(1, 3)),
+        (3 / 8, slice(1, 3)),
+        (1 / 8, slice(2, None)),
+        (3 / 16, slice(2, None)),
+        (1 / 4, slice(2, None)),
+    ):
         numbers = [0] * depth
         numbers[places] = [round(share * patches)] * len(numbers[places])
         found[f'r = {numbers}'] = dict(r=numbers)
@@ -66,9 +76,15 @@ class Trained:
 
     def __init__(self, config: Path, options: dict[str, Any], work_dir: Path) -> None:
         with own_instances():
-            cfg = load_config(config, {
-                'log_level': 'ERROR', 'default_hooks.checkpoint.save_best': None,
-                'default_hooks.checkpoint.interval': -1, **options})
+            cfg = load_config(
+                config,
+                {
+                    'log_level': 'ERROR',
+                    'default_hooks.checkpoint.save_best': None,
+                    'default_hooks.checkpoint.interval': -1,
+                    **options,
+                },
+            )
             cfg.default_hooks.pop('curves')
             cfg.train_cfg.val_interval = cfg.train_cfg.max_epochs
             checkpoint = work_dir / f'epoch_{cfg.train_cfg.max_epochs}.pth'
@@ -106,7 +122,9 @@ def saved(model: Any, images: Tensor, schedules: dict[str, Any], rounds: int) ->
     with torch.no_grad():
         timings = interleaved_timings(
             dict(whole=lambda: model(images), **{name: with_ratio(ratio) for name, ratio in schedules.items()}),
-            rounds=rounds, clock=time.process_time)
+            rounds=rounds,
+            clock=time.process_time,
+        )
     return {name: 1 - timings[name].ratio for name in schedules}
 
 
@@ -119,8 +137,10 @@ def choose(models: list[Trained], saving: float, rounds: int) -> Optional[tuple[
     for name, ratio in [('whole', 0), *schedules.items()]:
         answers = [model.asked(ratio) for model in models]
         found[name] = statistics.mean(a[0] for a in answers), statistics.mean(a[1] for a in answers)
-        print(f'{name:<28}{found[name][0]:>9.2f} %  cross entropy {found[name][1]:.4f}  '
-              f'saves {savings.get(name, 0):.1%}', flush=True)
+        print(
+            f'{name:<28}{found[name][0]:>9.2f} %  cross entropy {found[name][1]:.4f}  saves {savings.get(name, 0):.1%}',
+            flush=True,
+        )
     fast = [name for name in schedules if savings[name] >= saving]
     best = max(fast, key=lambda name: (round(found[name][0], 6), -found[name][1]), default=None)
     return None if best is None else (best, schedules[best])
@@ -131,15 +151,18 @@ def held_out(fold: int) -> dict[str, Any]:
     images = range(TRAINING_IMAGES)
     return {
         'train_dataloader.dataset.indices': [i for i in images if i % FOLDS != fold],
-        'val_dataloader.dataset.split': 'train', 'val_dataloader.dataset.indices': [*images[fold::FOLDS]],
+        'val_dataloader.dataset.split': 'train',
+        'val_dataloader.dataset.indices': [*images[fold::FOLDS]],
     }
 
 
 def told(name: str, values: list[float], unit: str = '%') -> None:
     """Print a mean and its spread."""
-    spread = statistics.stdev(values) if len(values) > 1 else 0.
-    print(f'{name}: mean {statistics.mean(values):.2f} {unit}, standard deviation {spread:.2f}, '
-          f'from {min(values):.2f} to {max(values):.2f}')
+    spread = statistics.stdev(values) if len(values) > 1 else 0.0
+    print(
+        f'{name}: mean {statistics.mean(values):.2f} {unit}, standard deviation {spread:.2f}, '
+        f'from {min(values):.2f} to {max(values):.2f}'
+    )
 
 
 def main() -> None:
@@ -155,9 +178,18 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         work_dir = Path(args.work_dir or folder, args.config.stem)
-        chosen = choose([Trained(args.config, {**held_out(seed % FOLDS), 'randomness.seed': 100 + seed},
-                                 work_dir / f'held_out_{seed}') for seed in range(args.seeds)],
-                        args.saving, args.rounds)
+        chosen = choose(
+            [
+                Trained(
+                    args.config,
+                    {**held_out(seed % FOLDS), 'randomness.seed': 100 + seed},
+                    work_dir / f'held_out_{seed}',
+                )
+                for seed in range(args.seeds)
+            ],
+            args.saving,
+            args.rounds,
+        )
         if chosen is None:
             print(f'No schedule saves {args.saving:.0%} of the time.')
             return
@@ -169,17 +201,25 @@ def main() -> None:
             scores['whole'].append(model.asked(0)[0])
             scores['merged'].append(model.asked(ratio)[0])
             if args.trained:
-                trained = Trained(args.config, {'randomness.seed': seed, 'model.backbone.token_merging_ratio': ratio},
-                                  work_dir / f'trained_{seed}')
+                trained = Trained(
+                    args.config,
+                    {'randomness.seed': seed, 'model.backbone.token_merging_ratio': ratio},
+                    work_dir / f'trained_{seed}',
+                )
                 scores['trained'].append(trained.asked(ratio)[0])
-            print(f'seed {seed}: ' + ', '.join(f'{kind} {values[-1]:.2f} %' for kind, values in scores.items()
-                                               if values), flush=True)
+            print(
+                f'seed {seed}: ' + ', '.join(f'{kind} {values[-1]:.2f} %' for kind, values in scores.items() if values),
+                flush=True,
+            )
         for kind, values in scores.items():
             if values:
                 told(kind, values)
                 if kind != 'whole':
-                    told(f'{kind} - whole', [own - base for own, base in zip(values, scores['whole'], strict=True)],
-                         'points')
+                    told(
+                        f'{kind} - whole',
+                        [own - base for own, base in zip(values, scores['whole'], strict=True)],
+                        'points',
+                    )
         for what, part in (('model', model.model), ('transformer', model.model.backbone.vit)):
             share = saved(part, model.images[:64], {name: ratio}, 3 * args.rounds)[name]
             print(f'time of the {what} saved: {share:.1%}')

@@ -5,6 +5,7 @@
 Every alternative trains the same model on the same batch, five updates a round, in turn. Prints ratios with their
 quartiles, the target where there is one, and the memory that stages keep.
 """
+
 import argparse
 import time
 from collections.abc import Callable, Iterator
@@ -40,8 +41,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--img-size', type=int, default=64)
     parser.add_argument('--batch-size', type=int, default=16)
     parser.add_argument('--rounds', type=int, default=11)
-    parser.add_argument('--cpu-time', action='store_true',
-                        help='count what this process computes, not the wall clock: for a machine that others use too')
+    parser.add_argument(
+        '--cpu-time',
+        action='store_true',
+        help='count what this process computes, not the wall clock: for a machine that others use too',
+    )
     parser.add_argument('--threads', type=int, default=torch.get_num_threads())
     parser.add_argument('--device', default='cpu')
     args = parser.parse_args()
@@ -52,11 +56,19 @@ def parse_args() -> argparse.Namespace:
 
 def build_model(args: argparse.Namespace) -> BaseModel:
     """Build the hybrid model that all alternatives share."""
-    return MODELS.build(dict(
-        type='HybridClassifier',
-        backbone=dict(type='HybridBackbone', cnn=dict(model_name=args.cnn), vit=dict(model_name=args.vit),
-                      img_size=args.img_size),
-        neck=dict(type='DHAFusion', fusion_dim=256), head=dict(type='LinearHead', num_classes=10))).to(args.device)
+    return MODELS.build(
+        dict(
+            type='HybridClassifier',
+            backbone=dict(
+                type='HybridBackbone',
+                cnn=dict(model_name=args.cnn),
+                vit=dict(model_name=args.vit),
+                img_size=args.img_size,
+            ),
+            neck=dict(type='DHAFusion', fusion_dim=256),
+            head=dict(type='LinearHead', num_classes=10),
+        )
+    ).to(args.device)
 
 
 def make_batch(args: argparse.Namespace) -> dict:
@@ -72,6 +84,7 @@ def adamw(model: nn.Module, **kwargs: Any) -> torch.optim.Optimizer:
 
 def trainer(model: BaseModel, batch: dict, wrapper: OptimWrapper, updates: int = UPDATES) -> Callable[[], None]:
     """Return a function that does some updates."""
+
     def train() -> None:
         for _ in range(updates):
             model.train_step(batch, wrapper)
@@ -127,8 +140,10 @@ def megabytes(tensors: Iterator[Tensor]) -> float:
 def line(what: str, timing: Timing, target: Optional[float] = None) -> str:
     """Draw one line of a table."""
     aim = '' if target is None else f'  <= {target:.2f}  {"met" if timing.ratio <= target else "missed"}'
-    return (f'  {what:<46} {timing.seconds * 1e3:>9.2f} ms  {timing.ratio:>6.3f}  '
-            f'({timing.spread[0]:.3f} to {timing.spread[1]:.3f}){aim}')
+    return (
+        f'  {what:<46} {timing.seconds * 1e3:>9.2f} ms  {timing.ratio:>6.3f}  '
+        f'({timing.spread[0]:.3f} to {timing.spread[1]:.3f}){aim}'
+    )
 
 
 def compare_stages(model: BaseModel, batch: dict, timing: dict) -> None:
@@ -137,16 +152,16 @@ def compare_stages(model: BaseModel, batch: dict, timing: dict) -> None:
     plain = trainer(model, batch, OptimWrapper(adamw(model, fused=True)))
     train = {name: trainer(model, batch, wrapper) for name, wrapper in composed.items()}
     off = trainer(model, batch, ComposedOptimWrapper(adamw(model, fused=True)))
-    print(f'{UPDATES} updates, against {UPDATES} plain ones (mmengine\'s OptimWrapper):')
+    print(f"{UPDATES} updates, against {UPDATES} plain ones (mmengine's OptimWrapper):")
     timings = interleaved_timings(
-        dict(plain=plain, off=off, lookahead_gc=train['lookahead_gc'], every=train['every']), **timing)
+        dict(plain=plain, off=off, lookahead_gc=train['lookahead_gc'], every=train['every']), **timing
+    )
     print(line('plain', timings['plain']))
     print(line('stages off', timings['off'], 1.01))
     print(line('Lookahead k=5 + GradientCentralization', timings['lookahead_gc'], 1.02))
     print(line('SAM every=5, reuse', timings['every'], 1.27))
     print(f'{UPDATES} updates, against two bare forward and backward passes and a step each:')
-    timings = interleaved_timings(
-        dict(two=two_passes(model, batch), sam=train['sam'], asam=train['asam']), **timing)
+    timings = interleaved_timings(dict(two=two_passes(model, batch), sam=train['sam'], asam=train['asam']), **timing)
     print(line('two passes', timings['two']))
     print(line('SAM', timings['sam'], 1.03))
     print(line('ASAM', timings['asam']))
@@ -165,12 +180,18 @@ def compare_bookkeeping(tensors: int, device: str, timing: dict) -> None:
     updates = 100
     kinds = {'OptimWrapper': OptimWrapper, 'ComposedOptimWrapper': ComposedOptimWrapper}
     timings = interleaved_timings(
-        {name: trainer(model, batch, kind(torch.optim.SGD(model.parameters(), lr=0.)), updates)
-         for name, kind in kinds.items()}, **timing)
+        {
+            name: trainer(model, batch, kind(torch.optim.SGD(model.parameters(), lr=0.0)), updates)
+            for name, kind in kinds.items()
+        },
+        **timing,
+    )
     each = {name: found.seconds / updates * 1e3 for name, found in timings.items()}
     extra = each['ComposedOptimWrapper'] - each['OptimWrapper']
-    print(f'Bookkeeping of an update with {tensors} parameters: {each["OptimWrapper"]:.3f} ms in OptimWrapper, '
-          f'{extra:+.3f} ms in ComposedOptimWrapper  <= 0.10  {"met" if extra <= 0.1 else "missed"}')
+    print(
+        f'Bookkeeping of an update with {tensors} parameters: {each["OptimWrapper"]:.3f} ms in OptimWrapper, '
+        f'{extra:+.3f} ms in ComposedOptimWrapper  <= 0.10  {"met" if extra <= 0.1 else "missed"}'
+    )
 
 
 def compare_optimizers(model: BaseModel, timing: dict) -> None:
@@ -178,9 +199,15 @@ def compare_optimizers(model: BaseModel, timing: dict) -> None:
     base = dict(type='AdamW', lr=1e-7, weight_decay=0.05)
 
     def grouped(constructor: str, **optimizer: Any) -> torch.optim.Optimizer:
-        return build_optim_wrapper(model, dict(
-            type='OptimWrapper', optimizer=dict(base, **optimizer), constructor=constructor,
-            paramwise_cfg=dict(layer_decay_rate=0.75))).optimizer
+        return build_optim_wrapper(
+            model,
+            dict(
+                type='OptimWrapper',
+                optimizer=dict(base, **optimizer),
+                constructor=constructor,
+                paramwise_cfg=dict(layer_decay_rate=0.75),
+            ),
+        ).optimizer
 
     ours, theirs = 'HybridOptimWrapperConstructor', 'LearningRateDecayOptimWrapperConstructor'
     optimizers = {
@@ -195,7 +222,7 @@ def compare_optimizers(model: BaseModel, timing: dict) -> None:
     timings = interleaved_timings({name: optimizer.step for name, optimizer in optimizers.items()}, **timing)
     model.zero_grad()
     few, many = (len(optimizers[f'fused=True, {name}'].param_groups) for name in ('our groups', 'one group a tensor'))
-    print(f'The step of AdamW alone, layer-wise rates in {few} groups of ours, {many} of mmpretrain\'s constructor:')
+    print(f"The step of AdamW alone, layer-wise rates in {few} groups of ours, {many} of mmpretrain's constructor:")
     for name, found in timings.items():
         print(line(name, found))
 
@@ -209,9 +236,11 @@ def main() -> None:
     DefaultScope.get_instance('benchmark', scope_name='hybridcls')
     model, batch = build_model(args), make_batch(args)
     tensors, parameters = len(list(model.parameters())), sum(param.numel() for param in model.parameters())
-    print(f'{args.cnn} + {args.vit}, {parameters / 1e6:.1f} M parameters in {tensors} tensors, batch {args.batch_size} '
-          f'at {args.img_size} px, {args.device}, {args.threads} threads, torch {torch.__version__}, '
-          f'{"CPU" if args.cpu_time else "wall"} time')
+    print(
+        f'{args.cnn} + {args.vit}, {parameters / 1e6:.1f} M parameters in {tensors} tensors, batch {args.batch_size} '
+        f'at {args.img_size} px, {args.device}, {args.threads} threads, torch {torch.__version__}, '
+        f'{"CPU" if args.cpu_time else "wall"} time'
+    )
     timing = dict(rounds=args.rounds, clock=time.process_time if args.cpu_time else time.perf_counter)
     compare_stages(model, batch, timing)
     compare_bookkeeping(tensors, args.device, dict(timing, rounds=3 * args.rounds))

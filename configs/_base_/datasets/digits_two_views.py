@@ -1,4 +1,5 @@
 """The digits, each image twice; what is learned is judged by the nearest neighbours among the training images."""
+
 _base_ = './digits.py'
 view_pipeline = [
     dict(type='ResizeToSize', img_size=32),
@@ -12,5 +13,6 @@ bank_dataloader = dict(
     batch_size=128,
     num_workers=0,
     sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(type='Digits', split='train', pipeline={{_base_.val_pipeline}}))
+    dataset=dict(type='Digits', split='train', pipeline={{_base_.val_pipeline}}),
+)
 custom_hooks = [dict(type='EmbeddingBankHook', dataloader=bank_dataloader)]

@@ -1,4 +1,5 @@
 """A folder of class folders, `train/<class>/*` and `val/<class>/*`; the number of classes is counted."""
+
 data_root = 'data/imagenet'  # said once: reaches every dataset
 train_pipeline = [
     dict(type='LoadImage'),
@@ -11,7 +12,8 @@ train_pipeline = [
         total_level=10,
         magnitude_level=9,
         magnitude_std=0.5,
-        hparams=dict(pad_val=[104, 116, 124], interpolation='bicubic')),
+        hparams=dict(pad_val=[104, 116, 124], interpolation='bicubic'),
+    ),
     dict(
         type='RandomErasing',
         erase_prob=0.25,
@@ -19,7 +21,8 @@ train_pipeline = [
         min_area_ratio=0.02,
         max_area_ratio=1 / 3,
         fill_color=[104, 116, 124],
-        fill_std=[57, 57, 58]),
+        fill_std=[57, 57, 58],
+    ),
     dict(type='PackInputs'),
 ]
 val_pipeline = [
@@ -32,12 +35,14 @@ train_dataloader = dict(
     num_workers=8,
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(type='ImageFolder', data_root=data_root, data_prefix='train', pipeline=train_pipeline))
+    dataset=dict(type='ImageFolder', data_root=data_root, data_prefix='train', pipeline=train_pipeline),
+)
 val_dataloader = dict(
     batch_size=128,
     num_workers=8,
     sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(type='ImageFolder', data_root=data_root, data_prefix='val', test_mode=True, pipeline=val_pipeline))
+    dataset=dict(type='ImageFolder', data_root=data_root, data_prefix='val', test_mode=True, pipeline=val_pipeline),
+)
 val_evaluator = [dict(type='Accuracy', topk=(1, 5)), dict(type='ValLoss')]
 test_dataloader = val_dataloader
 test_evaluator = [dict(type='Accuracy', topk=(1, 5))]

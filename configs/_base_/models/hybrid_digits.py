@@ -1,4 +1,5 @@
 """The reference pair, cut down until it trains on a laptop's CPU: 1.5 million parameters at 32 pixels."""
+
 img_size = 32
 model = dict(
     type='HybridClassifier',
@@ -11,5 +12,8 @@ model = dict(
             embed_dim=24,
             depths=(1, 1, 2, 1),
             num_heads=(1, 2, 4, 8),
-            drop_path_rate=0.1)),
-    neck=dict(type='DHAFusion', fusion_dim=128))
+            drop_path_rate=0.1,
+        ),
+    ),
+    neck=dict(type='DHAFusion', fusion_dim=128),
+)

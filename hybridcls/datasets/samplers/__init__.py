@@ -1,4 +1,5 @@
 """Samplers: which images meet in a batch."""
+
 from .dataset_labels import labels_of
 from .pk_sampler import PKSampler
 

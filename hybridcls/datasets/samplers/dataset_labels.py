@@ -1,4 +1,5 @@
 """The class of every image of a dataset, through mmengine's wrappers, without loading an image."""
+
 from contextlib import suppress
 from typing import Any
 
@@ -42,17 +43,20 @@ def labels_of(dataset: Any) -> np.ndarray:
     try:
         labels = _read_labels(dataset)
     except (AttributeError, KeyError) as error:
-        raise TypeError(f'labels_of: {name} has no labels ({type(error).__name__}: {error}). A dataset gives them by '
-                        "get_gt_labels(), or by get_data_info(index)['gt_label']; ImageFolder does with "
-                        'with_label=True.') from error
+        raise TypeError(
+            f'labels_of: {name} has no labels ({type(error).__name__}: {error}). A dataset gives them by '
+            "get_gt_labels(), or by get_data_info(index)['gt_label']; ImageFolder does with "
+            'with_label=True.'
+        ) from error
     # One label may be written 3, [3] or array([3]).
     flat = [np.ravel(label) for label in labels]
     several = next((index for index, label in enumerate(flat) if label.size != 1), None)
     if several is not None:
-        raise TypeError(f'labels_of: image {several} of {name} has {flat[several].size} labels, and one class each is '
-                        'wanted.')
+        raise TypeError(
+            f'labels_of: image {several} of {name} has {flat[several].size} labels, and one class each is wanted.'
+        )
     # mmengine's `num_batch_per_epoch` shortens a dataset without telling its methods.
-    return np.asarray([label[0] for label in flat], dtype=np.int64)[:len(dataset)]
+    return np.asarray([label[0] for label in flat], dtype=np.int64)[: len(dataset)]
 
 
 def _read_labels(dataset: Any) -> list:

@@ -1,4 +1,5 @@
 """Batches of P classes with K images each."""
+
 import itertools
 import math
 from collections.abc import Iterator
@@ -67,27 +68,41 @@ class PKSampler(Sampler):
         ([4, 4, 4], 47)
     """
 
-    def __init__(self,
-                 sampler: Any,
-                 batch_size: int,
-                 images_per_class: int,
-                 classes_per_batch: Optional[int] = None,
-                 batches_per_epoch: Optional[int] = None) -> None:
+    def __init__(
+        self,
+        sampler: Any,
+        batch_size: int,
+        images_per_class: int,
+        classes_per_batch: Optional[int] = None,
+        batches_per_epoch: Optional[int] = None,
+    ) -> None:
         check_number('PKSampler', 'images_per_class', images_per_class, 1, integer=True)
         if classes_per_batch is None:
             classes_per_batch = batch_size // images_per_class
-        check_number('PKSampler', 'classes_per_batch', classes_per_batch, 1, integer=True,
-                     advice=f'It is batch_size={batch_size} divided by images_per_class={images_per_class}.')
+        check_number(
+            'PKSampler',
+            'classes_per_batch',
+            classes_per_batch,
+            1,
+            integer=True,
+            advice=f'It is batch_size={batch_size} divided by images_per_class={images_per_class}.',
+        )
         if classes_per_batch * images_per_class != batch_size:
-            raise ValueError(f'PKSampler: {classes_per_batch} classes of images_per_class={images_per_class} images '
-                             f'are {classes_per_batch * images_per_class} images, but batch_size={batch_size} (of one '
-                             'process).')
+            raise ValueError(
+                f'PKSampler: {classes_per_batch} classes of images_per_class={images_per_class} images '
+                f'are {classes_per_batch * images_per_class} images, but batch_size={batch_size} (of one '
+                'process).'
+            )
         if not all(hasattr(sampler, name) for name in ('dataset', 'seed', 'epoch')):
-            raise TypeError(f'PKSampler: {type(sampler).__name__} has no dataset, seed and epoch to go by. Use '
-                            "sampler=dict(type='DefaultSampler', shuffle=True), also for training by iterations.")
+            raise TypeError(
+                f'PKSampler: {type(sampler).__name__} has no dataset, seed and epoch to go by. Use '
+                "sampler=dict(type='DefaultSampler', shuffle=True), also for training by iterations."
+            )
         if not getattr(sampler, 'shuffle', True):
-            raise ValueError('PKSampler: it draws classes and images at random, so sampler.shuffle=False cannot be '
-                             'followed. Set shuffle=True, or leave the batch_sampler out.')
+            raise ValueError(
+                'PKSampler: it draws classes and images at random, so sampler.shuffle=False cannot be '
+                'followed. Set shuffle=True, or leave the batch_sampler out.'
+            )
         # Under this name DistSamplerSeedHook looks for the object that wants to know the epoch.
         self.sampler = sampler
         self.batch_size = batch_size
@@ -101,17 +116,20 @@ class PKSampler(Sampler):
         starts = np.unique(labels[order], return_index=True)[1]
         self._images = np.split(order, starts[1:])  # of each class that has some
         if classes_per_batch > len(self._images):
-            raise ValueError(f'PKSampler: a batch of {batch_size} with images_per_class={images_per_class} needs '
-                             f'{classes_per_batch} classes, but the dataset has {len(self._images)}. Use at least '
-                             f'images_per_class={math.ceil(batch_size / len(self._images))} or a smaller batch_size.')
+            raise ValueError(
+                f'PKSampler: a batch of {batch_size} with images_per_class={images_per_class} needs '
+                f'{classes_per_batch} classes, but the dataset has {len(self._images)}. Use at least '
+                f'images_per_class={math.ceil(batch_size / len(self._images))} or a smaller batch_size.'
+            )
         self._slots = classes_per_batch * self.world_size  # groups in one step of all processes
         # Most groups of one class in one step; 1 unless the processes have to share classes.
         self._most = math.ceil(self._slots / len(self._images))
         self._sizes = np.array([len(images) for images in self._images])
         self._needed = -(-self._sizes // images_per_class)  # groups that hold every image
         if batches_per_epoch is None:
-            self._num_batches = max(math.ceil(self._needed.sum() / self._slots),
-                                    math.ceil(self._needed.max() / self._most))
+            self._num_batches = max(
+                math.ceil(self._needed.sum() / self._slots), math.ceil(self._needed.max() / self._most)
+            )
         else:
             check_number('PKSampler', 'batches_per_epoch', batches_per_epoch, 1, integer=True)
             self._num_batches = batches_per_epoch
@@ -150,7 +168,7 @@ class PKSampler(Sampler):
                 groups += [deck.draw(self.images_per_class) for _ in range(counts[number])]
             # Groups of one class are neighbours, and not more than there are processes: dealt in turn, no process
             # gets a class twice.
-            yield [image for group in groups[self.rank::self.world_size] for image in group]
+            yield [image for group in groups[self.rank :: self.world_size] for image in group]
 
     def _groups_of_an_epoch(self, rng: np.random.Generator) -> np.ndarray:
         """How many groups each class has in this epoch; their sum fills all batches, and no class exceeds its place."""
@@ -170,7 +188,7 @@ class PKSampler(Sampler):
         groups = filled_up(low)
         while groups.sum() < wanted:  # less than one group a class: those go first that are seen least
             seen = np.where(groups < most, (groups + 1) * self.images_per_class / self._sizes, np.inf)
-            chosen = np.argsort(seen, kind='stable')[:min(wanted - groups.sum(), np.isfinite(seen).sum())]
+            chosen = np.argsort(seen, kind='stable')[: min(wanted - groups.sum(), np.isfinite(seen).sum())]
             groups[chosen] += 1
         return groups
 

@@ -1,4 +1,5 @@
 """Read an image file, and name the file when that fails."""
+
 import io
 from typing import Optional
 
@@ -48,10 +49,9 @@ class LoadImage(BaseTransform):
         UnreadableImageError: If the file is missing, empty, truncated or no image.
     """
 
-    def __init__(self,
-                 color_type: str = 'color',
-                 imdecode_backend: str = 'cv2',
-                 backend_args: Optional[dict] = None) -> None:
+    def __init__(
+        self, color_type: str = 'color', imdecode_backend: str = 'cv2', backend_args: Optional[dict] = None
+    ) -> None:
         self.color_type = color_type
         self.imdecode_backend = imdecode_backend
         self.backend_args = backend_args
@@ -82,8 +82,10 @@ class LoadImage(BaseTransform):
         return image
 
     def __repr__(self) -> str:
-        return (f'{type(self).__name__}(color_type={self.color_type!r}, imdecode_backend={self.imdecode_backend!r}, '
-                f'backend_args={self.backend_args})')
+        return (
+            f'{type(self).__name__}(color_type={self.color_type!r}, imdecode_backend={self.imdecode_backend!r}, '
+            f'backend_args={self.backend_args})'
+        )
 
 
 def _why_not(content: bytes, cause: Optional[Exception]) -> str:
@@ -93,6 +95,7 @@ def _why_not(content: bytes, cause: Optional[Exception]) -> str:
     if not content:
         return 'the file is empty.' if cause is None else f'{cause} ({type(cause).__name__}).'
     from PIL import Image, UnidentifiedImageError
+
     try:
         with Image.open(io.BytesIO(content)) as image:
             kind = f'{image.format} image of mode {image.mode}'

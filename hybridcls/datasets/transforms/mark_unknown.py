@@ -1,4 +1,5 @@
 """Images of categories that the model has no class for."""
+
 from mmcv.transforms import BaseTransform
 
 from hybridcls.registry import TRANSFORMS

@@ -1,4 +1,5 @@
 """A small random rotation, shift, zoom and slant, in one warp."""
+
 import math
 from collections.abc import Sequence
 from typing import Union
@@ -45,13 +46,15 @@ class RandomAffine(BaseTransform):
         (32, 32, 3)
     """
 
-    def __init__(self,
-                 degrees: float = 0,
-                 translate: float = 0,
-                 scale: Sequence[float] = (1.0, 1.0),
-                 shear: float = 0,
-                 fill: Union[int, Sequence[int]] = 0,
-                 interpolation: str = 'bilinear') -> None:
+    def __init__(
+        self,
+        degrees: float = 0,
+        translate: float = 0,
+        scale: Sequence[float] = (1.0, 1.0),
+        shear: float = 0,
+        fill: Union[int, Sequence[int]] = 0,
+        interpolation: str = 'bilinear',
+    ) -> None:
         check_number('RandomAffine', 'degrees', degrees, 0, 180)
         check_number('RandomAffine', 'translate', translate, 0, 1)
         check_number('RandomAffine', 'shear', shear, 0, 90, high_open=True, advice='Shears are degrees.')
@@ -62,7 +65,7 @@ class RandomAffine(BaseTransform):
         self.translate = translate
         self.scale = (float(scale[0]), float(scale[1]))
         self.shear = shear
-        self.fill = (fill, ) * 3 if isinstance(fill, int) else tuple(fill)
+        self.fill = (fill,) * 3 if isinstance(fill, int) else tuple(fill)
         self.interpolation = interpolation
 
     @cache_randomness
@@ -72,8 +75,13 @@ class RandomAffine(BaseTransform):
         # generator because that is the one which mmengine seeds in each worker.
         angle, slant, zoom, down, right = np.random.uniform(-1.0, 1.0, 5)  # noqa: NPY002
         smallest, largest = self.scale
-        return (math.radians(angle * self.degrees), math.radians(slant * self.shear),
-                smallest + (largest - smallest) * (zoom + 1) / 2, down * self.translate, right * self.translate)
+        return (
+            math.radians(angle * self.degrees),
+            math.radians(slant * self.shear),
+            smallest + (largest - smallest) * (zoom + 1) / 2,
+            down * self.translate,
+            right * self.translate,
+        )
 
     def transform(self, results: dict) -> dict:
         """Warp ``results['img']``, (H, W, 3) uint8 or float32."""
@@ -85,9 +93,12 @@ class RandomAffine(BaseTransform):
         x, y = (width - 1) / 2, (height - 1) / 2
         matrix = np.array([[a, b, x - a * x - b * y + right * width], [c, d, y - c * x - d * y + down * height]])
         results['img'] = cv2.warpAffine(
-            image, matrix, (width, height), flags=_INTERPOLATIONS[self.interpolation], borderValue=self.fill)
+            image, matrix, (width, height), flags=_INTERPOLATIONS[self.interpolation], borderValue=self.fill
+        )
         return results
 
     def __repr__(self) -> str:
-        return (f'{type(self).__name__}(degrees={self.degrees}, translate={self.translate}, scale={self.scale}, '
-                f'shear={self.shear}, fill={self.fill}, interpolation={self.interpolation!r})')
+        return (
+            f'{type(self).__name__}(degrees={self.degrees}, translate={self.translate}, scale={self.scale}, '
+            f'shear={self.shear}, fill={self.fill}, interpolation={self.interpolation!r})'
+        )

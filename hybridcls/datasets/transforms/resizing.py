@@ -1,4 +1,5 @@
 """Transforms that bring an image to ``img_size``, the size that a config says once for pipelines and streams."""
+
 from collections.abc import Sequence
 from typing import Union
 
@@ -17,8 +18,10 @@ def _height_and_width(who: str, img_size: ImgSize) -> tuple[int, int]:
     """Return ``img_size`` as (height, width) in pixels, or raise a sentence."""
     pair = (img_size, img_size) if isinstance(img_size, int) else img_size
     if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
-        raise TypeError(f'{who}: img_size={img_size!r} is neither one number nor (height, width). '
-                        'It is the top-level img_size of the config, in pixels, such as 224 or (224, 160).')
+        raise TypeError(
+            f'{who}: img_size={img_size!r} is neither one number nor (height, width). '
+            'It is the top-level img_size of the config, in pixels, such as 224 or (224, 160).'
+        )
     for side in pair:
         check_number(who, 'img_size', side, 1, integer=True, advice='Sizes are pixels.')
     return int(pair[0]), int(pair[1])
@@ -49,19 +52,25 @@ class RandomCropToSize(BaseTransform):
         (24, 32, 3)
     """
 
-    def __init__(self,
-                 img_size: ImgSize,
-                 scale: Sequence[float] = (0.08, 1.0),
-                 ratio: Sequence[float] = (3 / 4, 4 / 3),
-                 interpolation: str = 'bilinear',
-                 backend: str = 'cv2') -> None:
+    def __init__(
+        self,
+        img_size: ImgSize,
+        scale: Sequence[float] = (0.08, 1.0),
+        ratio: Sequence[float] = (3 / 4, 4 / 3),
+        interpolation: str = 'bilinear',
+        backend: str = 'cv2',
+    ) -> None:
         self.img_size = _height_and_width('RandomCropToSize', img_size)
         for name, given, most in (('scale', scale, 1.0), ('ratio', ratio, float('inf'))):
             if len(given) != 2 or not 0 < given[0] <= given[1] <= most:
                 raise ValueError(f'RandomCropToSize: {name}={given!r} is no range 0 < smallest <= largest <= {most:g}.')
         self.crop = RandomResizedCrop(
-            scale=self.img_size, crop_ratio_range=tuple(scale), aspect_ratio_range=tuple(ratio),
-            interpolation=interpolation, backend=backend)
+            scale=self.img_size,
+            crop_ratio_range=tuple(scale),
+            aspect_ratio_range=tuple(ratio),
+            interpolation=interpolation,
+            backend=backend,
+        )
 
     def transform(self, results: dict) -> dict:
         """Cut and resize ``results['img']``."""
@@ -99,12 +108,14 @@ class CenterCropToSize(BaseTransform):
         (224, 224, 3)
     """
 
-    def __init__(self,
-                 img_size: ImgSize,
-                 crop_pct: float = 0.875,
-                 mode: str = 'crop',
-                 interpolation: str = 'bicubic',
-                 backend: str = 'pillow') -> None:
+    def __init__(
+        self,
+        img_size: ImgSize,
+        crop_pct: float = 0.875,
+        mode: str = 'crop',
+        interpolation: str = 'bicubic',
+        backend: str = 'pillow',
+    ) -> None:
         check_number('CenterCropToSize', 'crop_pct', crop_pct, 0, 1, low_open=True)
         check_choice('CenterCropToSize', 'mode', mode, ('crop', 'squash'))
         self.img_size = _height_and_width('CenterCropToSize', img_size)
@@ -131,8 +142,10 @@ class CenterCropToSize(BaseTransform):
         return self.crop.transform(resize.transform(results))
 
     def __repr__(self) -> str:
-        return (f'{type(self).__name__}(img_size={self.img_size}, crop_pct={self.crop_pct}, mode={self.mode!r}, '
-                f'resized={self.resized})')
+        return (
+            f'{type(self).__name__}(img_size={self.img_size}, crop_pct={self.crop_pct}, mode={self.mode!r}, '
+            f'resized={self.resized})'
+        )
 
 
 @TRANSFORMS.register_module()

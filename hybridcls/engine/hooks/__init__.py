@@ -1,4 +1,5 @@
 """Hooks: what happens when, around the training loop."""
+
 from .batch_check_hook import BatchCheckHook
 from .checkpoint_hook import CheckpointHook
 from .checkpoint_match_hook import CheckpointMatchHook
@@ -13,7 +14,17 @@ from .token_merging_hook import TokenMergingHook
 from .transfer_hook import TransferHook
 
 __all__ = [
-    'BatchCheckHook', 'CheckpointHook', 'CheckpointMatchHook', 'ClassMarginsHook', 'DistillationHook',
-    'EmbeddingBankHook', 'LearningCurvesHook', 'RandomStateHook', 'ShardedRowsHook', 'SlowWeightsHook',
-    'TokenMergingHook', 'TransferHook', 'seed_worker'
+    'BatchCheckHook',
+    'CheckpointHook',
+    'CheckpointMatchHook',
+    'ClassMarginsHook',
+    'DistillationHook',
+    'EmbeddingBankHook',
+    'LearningCurvesHook',
+    'RandomStateHook',
+    'ShardedRowsHook',
+    'SlowWeightsHook',
+    'TokenMergingHook',
+    'TransferHook',
+    'seed_worker',
 ]

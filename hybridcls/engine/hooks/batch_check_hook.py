@@ -1,4 +1,5 @@
 """Say that an epoch has no batch before a training of nothing begins."""
+
 from typing import Any
 
 from mmengine.dist import get_world_size
@@ -32,8 +33,15 @@ def check_batches(loader: Any) -> None:
         return
     images, processes = len(loader.dataset), get_world_size()
     share = images // processes
-    advice = (f'Set train_dataloader.batch_size to at most {share}, or train_dataloader.drop_last=False.'
-              if share else f'Use at most {images} processes.' if images else 'The data set is empty.')
-    raise ValueError(f'train_dataloader: {images} images on {processes} '
-                     f'{"processes" if processes > 1 else "process"} do not fill one batch of '
-                     f'{loader.batch_size}, and drop_last=True drops it, so there is nothing to train on. {advice}')
+    advice = (
+        f'Set train_dataloader.batch_size to at most {share}, or train_dataloader.drop_last=False.'
+        if share
+        else f'Use at most {images} processes.'
+        if images
+        else 'The data set is empty.'
+    )
+    raise ValueError(
+        f'train_dataloader: {images} images on {processes} '
+        f'{"processes" if processes > 1 else "process"} do not fill one batch of '
+        f'{loader.batch_size}, and drop_last=True drops it, so there is nothing to train on. {advice}'
+    )

@@ -1,4 +1,5 @@
 """Checkpoints that survive whatever happens while they are written."""
+
 import os
 from inspect import signature
 from typing import Any
@@ -90,7 +91,7 @@ class CheckpointHook(_CheckpointHook):
         outdated: list[int] = []
         if self.max_keep_ckpts > 0:
             kept = [number for number in self.keep_ckpt_ids if number != step] + [step]
-            outdated, kept = kept[:-self.max_keep_ckpts], kept[-self.max_keep_ckpts:]
+            outdated, kept = kept[: -self.max_keep_ckpts], kept[-self.max_keep_ckpts :]
             self.keep_ckpt_ids.clear()
             self.keep_ckpt_ids.extend(kept)
             runner.message_hub.update_info('keep_ckpt_ids', kept)
@@ -111,7 +112,8 @@ class CheckpointHook(_CheckpointHook):
             meta=meta,
             by_epoch=self.by_epoch,
             backend_args=self.backend_args,
-            **self.args)
+            **self.args,
+        )
         if is_main_process():
             write_whole(self.last_ckpt.encode(), os.path.join(runner.work_dir, 'last_checkpoint'))
             self._remove_steps(outdated)
@@ -122,8 +124,10 @@ class CheckpointHook(_CheckpointHook):
         wanted = self.key_indicators if self.save_best else []
         missing = [key for key in wanted if key != 'auto' and key not in metrics]
         if missing:
-            raise ValueError(f'CheckpointHook: save_best={missing[0]!r} is none of the metrics of this validation: '
-                             f'{", ".join(metrics)}.{did_you_mean(missing[0], metrics)}')
+            raise ValueError(
+                f'CheckpointHook: save_best={missing[0]!r} is none of the metrics of this validation: '
+                f'{", ".join(metrics)}.{did_you_mean(missing[0], metrics)}'
+            )
         if wanted:
             runner.call_hook('gather_weights_for_checkpoint')
         super()._save_best_checkpoint(runner, metrics)

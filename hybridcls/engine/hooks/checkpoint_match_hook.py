@@ -1,4 +1,5 @@
 """A checkpoint of another architecture is an error, not a silently half-loaded model."""
+
 from typing import Optional
 
 from mmengine.hooks import Hook
@@ -71,14 +72,17 @@ def _sentence(runner, missing: list, unexpected: list, mismatched: list) -> str:
     parts = []
     if mismatched:
         name, old, new = mismatched[0]
-        parts.append(f'{len(mismatched)} have another shape (first: {name}, {old} in the checkpoint, '
-                     f'{new} in the model)')
+        parts.append(
+            f'{len(mismatched)} have another shape (first: {name}, {old} in the checkpoint, {new} in the model)'
+        )
     if missing:
         parts.append(f'{len(missing)} of the model are not in it (first: {missing[0]})')
     if unexpected:
         parts.append(f'{len(unexpected)} of it are not in the model (first: {unexpected[0]})')
     if adapters_in(unexpected):
         return f'The checkpoint {runner._load_from} holds LoRA adapters: {"; ".join(parts)}. {FOLD_FIRST}'
-    return (f'The checkpoint {runner._load_from} is not of this model: {"; ".join(parts)}. Use the config it was '
-            'trained with (its work dir holds a copy); to start a new training from a part of it, use load_from '
-            "without resume, with custom_hooks=[dict(type='TransferHook')].")
+    return (
+        f'The checkpoint {runner._load_from} is not of this model: {"; ".join(parts)}. Use the config it was '
+        'trained with (its work dir holds a copy); to start a new training from a part of it, use load_from '
+        "without resume, with custom_hooks=[dict(type='TransferHook')]."
+    )

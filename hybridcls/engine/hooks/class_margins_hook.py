@@ -1,4 +1,5 @@
 """Tell a margin head how many training images each class has."""
+
 import torch
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -26,14 +27,18 @@ class ClassMarginsHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         margins = [module for module in model.modules() if isinstance(module, ClassWiseMargin)]
         if not margins:
-            raise TypeError("ClassMarginsHook: the model has no class-wise margin. Use head=dict(type='MarginHead', "
-                            "margin=dict(type='ClassWise', base=dict(type='ArcFace'))), or drop this hook from "
-                            'custom_hooks.')
+            raise TypeError(
+                "ClassMarginsHook: the model has no class-wise margin. Use head=dict(type='MarginHead', "
+                "margin=dict(type='ClassWise', base=dict(type='ArcFace'))), or drop this hook from "
+                'custom_hooks.'
+            )
         labels = torch.from_numpy(labels_of(runner.train_dataloader.dataset))
         for margin in margins:
             num_classes = len(margin.class_margins)
             if len(labels) and (labels.min() < 0 or labels.max() >= num_classes):
                 wrong = int(labels.max() if labels.max() >= num_classes else labels.min())
-                raise ValueError(f'ClassMarginsHook: the training data has the label {wrong}, outside [0, '
-                                 f'{num_classes - 1}] (num_classes={num_classes} in the head).')
+                raise ValueError(
+                    f'ClassMarginsHook: the training data has the label {wrong}, outside [0, '
+                    f'{num_classes - 1}] (num_classes={num_classes} in the head).'
+                )
             margin.set_counts(torch.bincount(labels, minlength=num_classes))

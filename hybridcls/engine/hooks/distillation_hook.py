@@ -1,4 +1,5 @@
 """Let a classifier learn from another one."""
+
 import math
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -58,23 +59,28 @@ class DistillationHook(Hook):
         TypeError: If the student is no ``HybridClassifier``, or a model is none that can teach.
     """
 
-    def __init__(self,
-                 teacher: Union[str, Path, dict, nn.Module],
-                 teacher_checkpoint: Optional[str] = None,
-                 distill_weight: Scheduled = 0.3,
-                 temperature: Scheduled = 2.,
-                 feature_weight: float = 0.,
-                 relation_weight: float = 0.,
-                 teacher_img_size: Any = None,
-                 compile: Union[bool, dict] = False) -> None:
+    def __init__(
+        self,
+        teacher: Union[str, Path, dict, nn.Module],
+        teacher_checkpoint: Optional[str] = None,
+        distill_weight: Scheduled = 0.3,
+        temperature: Scheduled = 2.0,
+        feature_weight: float = 0.0,
+        relation_weight: float = 0.0,
+        teacher_img_size: Any = None,
+        compile: Union[bool, dict] = False,
+    ) -> None:
         self._schedules = dict(
-            distill_weight=_read_schedule('distill_weight', distill_weight, 0., 1.),
-            temperature=_read_schedule('temperature', temperature, 0., math.inf, low_open=True))
+            distill_weight=_read_schedule('distill_weight', distill_weight, 0.0, 1.0),
+            temperature=_read_schedule('temperature', temperature, 0.0, math.inf, low_open=True),
+        )
         check_number('DistillationHook', 'feature_weight', feature_weight, 0)
         check_number('DistillationHook', 'relation_weight', relation_weight, 0)
         if not any((feature_weight, relation_weight, *self._schedules['distill_weight'][:2])):
-            raise ValueError('DistillationHook: distill_weight, feature_weight and relation_weight are all 0, so '
-                             'nothing is distilled. Drop the hook, or give one of them a weight.')
+            raise ValueError(
+                'DistillationHook: distill_weight, feature_weight and relation_weight are all 0, so '
+                'nothing is distilled. Drop the hook, or give one of them a weight.'
+            )
         self.teacher = teacher
         self.teacher_checkpoint = teacher_checkpoint
         self.feature_weight = feature_weight
@@ -91,9 +97,11 @@ class DistillationHook(Hook):
         needs_logits = any(self._schedules['distill_weight'][:2])
         classes = getattr(student.head, 'num_classes', None)
         if needs_logits and classes is None:
-            raise ValueError(f'DistillationHook: the head of the student, {type(student.head).__name__}, gives no '
-                             'logits. Set distill_weight=0 and feature_weight or relation_weight, or take a head with '
-                             'classes.')
+            raise ValueError(
+                f'DistillationHook: the head of the student, {type(student.head).__name__}, gives no '
+                'logits. Set distill_weight=0 and feature_weight or relation_weight, or take a head with '
+                'classes.'
+            )
         state = get_random_state()
         try:
             model = build_teacher(self.teacher, self.teacher_checkpoint, classes)
@@ -101,13 +109,17 @@ class DistillationHook(Hook):
             set_random_state(state)
         teacher = Teacher(model, self.teacher_img_size or teacher_image_size(self.teacher), self.compile)
         if needs_logits and teacher.num_classes != classes:
-            raise ValueError(f'DistillationHook: the teacher knows {teacher.num_classes} classes and the student '
-                             f'{classes}; their logits cannot be compared. Take a teacher of the same classes, or set '
-                             'distill_weight=0 and feature_weight or relation_weight.')
+            raise ValueError(
+                f'DistillationHook: the teacher knows {teacher.num_classes} classes and the student '
+                f'{classes}; their logits cannot be compared. Take a teacher of the same classes, or set '
+                'distill_weight=0 and feature_weight or relation_weight.'
+            )
         if self.feature_weight > 0 and not hasattr(student, 'distill_projection'):
             width = teacher.embedding_width(224, 224)
-            raise ValueError('DistillationHook: feature_weight needs a projection that is learned with the student: '
-                             f'model=dict(distill_projection={width}). (tools/train.py sets it by itself.)')
+            raise ValueError(
+                'DistillationHook: feature_weight needs a projection that is learned with the student: '
+                f'model=dict(distill_projection={width}). (tools/train.py sets it by itself.)'
+            )
         weight, temperature = self._values(0, 1)
         self._term = Distillation(teacher, weight, temperature, self.feature_weight, self.relation_weight)
 
@@ -157,9 +169,13 @@ def _at(schedule: tuple[float, float, str], done: float) -> float:
 def _student_of(runner: Runner) -> HybridClassifier:
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     if not isinstance(model, HybridClassifier):
-        raise TypeError(f'DistillationHook: the student is a {type(model).__name__}. It must be a HybridClassifier, '
-                        'which takes backbones, necks and heads of mmpretrain too.')
+        raise TypeError(
+            f'DistillationHook: the student is a {type(model).__name__}. It must be a HybridClassifier, '
+            'which takes backbones, necks and heads of mmpretrain too.'
+        )
     if not isinstance(model.data_preprocessor, HybridDataPreprocessor):
-        raise TypeError(f'DistillationHook: the student has a {type(model.data_preprocessor).__name__}, whose images a '
-                        "teacher cannot read. Use data_preprocessor=dict(type='HybridDataPreprocessor').")
+        raise TypeError(
+            f'DistillationHook: the student has a {type(model.data_preprocessor).__name__}, whose images a '
+            "teacher cannot read. Use data_preprocessor=dict(type='HybridDataPreprocessor')."
+        )
     return model

@@ -1,4 +1,5 @@
 """Before an evaluation, embed the images that the nearest-neighbour metric looks among."""
+
 from typing import Any
 
 import torch
@@ -53,8 +54,10 @@ class EmbeddingBankHook(Hook):
     def _fill(self, runner: Runner, evaluator: Evaluator, mixed_precision: bool) -> None:
         metrics = [metric for metric in evaluator.metrics if hasattr(metric, 'set_bank')]
         if not metrics:
-            raise ValueError('EmbeddingBankHook: no metric of this evaluation takes a bank. Add '
-                             "dict(type='KNNAccuracy') to val_evaluator and test_evaluator, or drop the hook.")
+            raise ValueError(
+                'EmbeddingBankHook: no metric of this evaluation takes a bank. Add '
+                "dict(type='KNNAccuracy') to val_evaluator and test_evaluator, or drop the hook."
+            )
         if isinstance(self.dataloader, dict):
             self.dataloader = runner.build_dataloader(self.dataloader)
         embeddings, labels = self._embed(runner.model, self.dataloader, mixed_precision)
@@ -77,9 +80,11 @@ class EmbeddingBankHook(Hook):
                 for sample in samples:
                     if 'embedding' not in sample or 'gt_label' not in sample:
                         lacks = 'embedding' if 'embedding' not in sample else 'gt_label'
-                        raise ValueError(f'EmbeddingBankHook: the predictions for its dataloader have no {lacks}. The '
-                                         'data need labels, and the head must set the embedding (those of hybridcls '
-                                         'do).')
+                        raise ValueError(
+                            f'EmbeddingBankHook: the predictions for its dataloader have no {lacks}. The '
+                            'data need labels, and the head must set the embedding (those of hybridcls '
+                            'do).'
+                        )
                 block = torch.stack([sample.embedding for sample in samples]).float().cpu().numpy()
                 rows += [(row, int(sample.gt_label)) for row, sample in zip(block, samples, strict=True)]
         model.train(was_training)

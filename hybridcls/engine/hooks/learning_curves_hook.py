@@ -1,4 +1,5 @@
 """Keep a picture of the training's curves in the work dir."""
+
 import json
 import time
 from pathlib import Path
@@ -34,7 +35,7 @@ class LearningCurvesHook(Hook):
 
     priority = 'VERY_LOW'  # after the hooks that write the numbers of a training step down
 
-    def __init__(self, seconds_between: float = 60., file_name: str = 'learning_curves.png') -> None:
+    def __init__(self, seconds_between: float = 60.0, file_name: str = 'learning_curves.png') -> None:
         check_number('LearningCurvesHook', 'seconds_between', seconds_between, 0)
         if not file_name.endswith('.png'):
             raise ValueError(f'LearningCurvesHook: file_name={file_name!r} must end in .png.')

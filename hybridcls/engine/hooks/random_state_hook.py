@@ -1,4 +1,5 @@
 """Runs that are stopped and resumed draw the same random numbers as runs that were not."""
+
 import os
 import random
 from typing import Any, Optional
@@ -38,7 +39,8 @@ def get_random_state() -> dict[str, Any]:
     state: dict[str, Any] = dict(
         python=(version, torch.tensor(keys, dtype=torch.int64), gauss),
         numpy=(name, torch.from_numpy(np.asarray(words, np.int64)), int(position), int(has_gauss), float(cached)),
-        torch=torch.get_rng_state())
+        torch=torch.get_rng_state(),
+    )
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         state['cuda'] = torch.cuda.get_rng_state()
     return state
@@ -131,11 +133,15 @@ class RandomStateHook(Hook):
             return
         rank, world_size = get_dist_info()
         if saved is None:
-            runner.logger.warning('RandomStateHook: the checkpoint has no random states, so this run will not draw the '
-                                  'numbers that an uninterrupted one would have drawn.')
+            runner.logger.warning(
+                'RandomStateHook: the checkpoint has no random states, so this run will not draw the '
+                'numbers that an uninterrupted one would have drawn.'
+            )
         elif saved['world_size'] != world_size:
-            runner.logger.warning(f'RandomStateHook: the checkpoint is from {saved["world_size"]} processes and this '
-                                  f'run has {world_size}: its random numbers start anew.')
+            runner.logger.warning(
+                f'RandomStateHook: the checkpoint is from {saved["world_size"]} processes and this '
+                f'run has {world_size}: its random numbers start anew.'
+            )
         else:
             self._loaded = saved['states'][rank]
 
@@ -152,8 +158,12 @@ class RandomStateHook(Hook):
     def before_train_epoch(self, runner) -> None:
         """Start long-lived workers anew if the last epoch saved a checkpoint."""
         loader = runner.train_dataloader
-        if (self._saved_since_epoch_began and self.restart_workers and isinstance(loader, DataLoader)
-                and loader.persistent_workers):
+        if (
+            self._saved_since_epoch_began
+            and self.restart_workers
+            and isinstance(loader, DataLoader)
+            and loader.persistent_workers
+        ):
             loader._iterator = None
         self._saved_since_epoch_began = False
 

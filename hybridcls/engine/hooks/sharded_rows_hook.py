@@ -1,4 +1,5 @@
 """Checkpoints that hold whole matrices, where in training each process holds some of their rows."""
+
 from collections.abc import Iterator
 from typing import Any
 
@@ -59,22 +60,28 @@ class ShardedRowsHook(Hook):
         if not names:
             return
         if wrapped and not isinstance(runner.model, nn.parallel.DistributedDataParallel):
-            raise TypeError(f'ShardedRowsHook: {names[0]} is sharded over processes by its head, and '
-                            f'{type(runner.model).__name__} would shard or average it too. Train with '
-                            'MMDistributedDataParallel, or set shard_classes=False.')
+            raise TypeError(
+                f'ShardedRowsHook: {names[0]} is sharded over processes by its head, and '
+                f'{type(runner.model).__name__} would shard or average it too. Train with '
+                'MMDistributedDataParallel, or set shard_classes=False.'
+            )
         averaged = [name for name in names if wrapped and name not in runner.model.parameters_to_ignore]
         if averaged:
-            raise ValueError(f'ShardedRowsHook: {averaged[0]} is sharded over processes, and '
-                             f'{type(runner.model).__name__} averages it over them. Use HybridClassifier, or call '
-                             'hybridcls.models.modules.leave_to_processes(model) before the model is wrapped.')
+            raise ValueError(
+                f'ShardedRowsHook: {averaged[0]} is sharded over processes, and '
+                f'{type(runner.model).__name__} averages it over them. Use HybridClassifier, or call '
+                'hybridcls.models.modules.leave_to_processes(model) before the model is wrapped.'
+            )
         for _, wrapper in _named_wrappers(runner.optim_wrapper):
             clips = wrapper.clip_grad_kwargs and wrapper.grad_name == 'grad_norm'
             scales = getattr(wrapper, 'loss_scaler', None) is not None
             if (clips or scales) and not isinstance(wrapper, ComposedOptimWrapper):
                 what = 'clip_grad' if clips else 'a loss scaler'
-                raise ValueError(f'ShardedRowsHook: {names[0]} is sharded over processes, and {what} of '
-                                 f'{type(wrapper).__name__} would see the part of one process only, each another one. '
-                                 "Use optim_wrapper=dict(type='ComposedOptimWrapper', ...), which takes the same keys.")
+                raise ValueError(
+                    f'ShardedRowsHook: {names[0]} is sharded over processes, and {what} of '
+                    f'{type(wrapper).__name__} would see the part of one process only, each another one. '
+                    "Use optim_wrapper=dict(type='ComposedOptimWrapper', ...), which takes the same keys."
+                )
 
     def gather_for_checkpoint(self, runner) -> None:
         """Collect weights and the state of the optimizer; each process must come here."""
@@ -82,8 +89,11 @@ class ShardedRowsHook(Hook):
         self._states = {}
         for name, wrapper, position, shard, param in _sharded_positions(runner):
             state = wrapper.state_dict()['state'].get(position, {})
-            own = {key: value for key, value in state.items()
-                   if isinstance(value, Tensor) and value.shape == param.shape and value.dim()}
+            own = {
+                key: value
+                for key, value in state.items()
+                if isinstance(value, Tensor) and value.shape == param.shape and value.dim()
+            }
             known: dict[str, torch.dtype] = {}
             for others in all_gather_object({key: value.dtype for key, value in own.items()}):
                 known.update(others)

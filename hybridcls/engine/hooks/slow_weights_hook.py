@@ -1,4 +1,5 @@
 """Validate, test and save the slow weights of Lookahead."""
+
 from typing import Optional
 
 import torch
@@ -38,15 +39,22 @@ class SlowWeightsHook(Hook):
         """See that there is one set of slow weights, and nothing else to evaluate."""
         stage = _lookahead_of(runner)
         if stage is None:
-            raise ValueError('SlowWeightsHook: the optim_wrapper has no Lookahead, so there are no slow weights. Add '
-                             "stages=dict(lookahead=dict(type='Lookahead', k=5, alpha=0.5)) to it, or drop the hook.")
+            raise ValueError(
+                'SlowWeightsHook: the optim_wrapper has no Lookahead, so there are no slow weights. Add '
+                "stages=dict(lookahead=dict(type='Lookahead', k=5, alpha=0.5)) to it, or drop the hook."
+            )
         if any(isinstance(hook, EMAHook) for hook in runner.hooks):
-            raise ValueError('SlowWeightsHook: the EMAHook evaluates and saves its average of the fast weights, and '
-                             'this hook the slow weights: drop one of them. (Lookahead itself goes well with EMAHook.)')
+            raise ValueError(
+                'SlowWeightsHook: the EMAHook evaluates and saves its average of the fast weights, and '
+                'this hook the slow weights: drop one of them. (Lookahead itself goes well with EMAHook.)'
+            )
         if any(type(param.data).__name__ == 'DTensor' for param in runner.model.parameters()) or any(
-                kind.__name__ == 'FullyShardedDataParallel' for kind in type(runner.model).__mro__):
-            raise ValueError('SlowWeightsHook: the model is sharded over processes, which this hook cannot gather. '
-                             'Drop it, and validate after a multiple of k updates: there fast and slow are the same.')
+            kind.__name__ == 'FullyShardedDataParallel' for kind in type(runner.model).__mro__
+        ):
+            raise ValueError(
+                'SlowWeightsHook: the model is sharded over processes, which this hook cannot gather. '
+                'Drop it, and validate after a multiple of k updates: there fast and slow are the same.'
+            )
 
     def before_val_epoch(self, runner) -> None:
         """Put the slow weights in place."""

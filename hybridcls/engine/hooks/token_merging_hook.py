@@ -1,4 +1,5 @@
 """Merge tokens in some phases of a run only."""
+
 from collections.abc import Sequence
 from typing import Any, Optional, Union
 
@@ -35,14 +36,17 @@ class TokenMergingHook(Hook):
         ('test',)
     """
 
-    def __init__(self,
-                 token_merging_ratio: MergingRatio,
-                 when: Union[str, Sequence[str]] = ('val', 'test'),
-                 proportional_attention: bool = True) -> None:
-        self.when = (when, ) if isinstance(when, str) else tuple(when)
+    def __init__(
+        self,
+        token_merging_ratio: MergingRatio,
+        when: Union[str, Sequence[str]] = ('val', 'test'),
+        proportional_attention: bool = True,
+    ) -> None:
+        self.when = (when,) if isinstance(when, str) else tuple(when)
         if not self.when:
-            raise ValueError('TokenMergingHook: when is empty, so tokens would never merge. Name phases, or drop the '
-                             'hook.')
+            raise ValueError(
+                'TokenMergingHook: when is empty, so tokens would never merge. Name phases, or drop the hook.'
+            )
         for phase in self.when:
             check_choice('TokenMergingHook', 'when', phase, _PHASES)
         self.token_merging_ratio = token_merging_ratio

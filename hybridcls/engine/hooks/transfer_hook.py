@@ -1,4 +1,5 @@
 """Take only some parts of the model from ``load_from``."""
+
 from collections.abc import Sequence
 from typing import Optional
 
@@ -44,9 +45,11 @@ class TransferHook(Hook):
         frozen = {plain_name(name) for name, _ in model.named_parameters()} - own.keys()
         lost = [name for name in report.left_out if name in frozen and name.split('.')[0] in (self.parts or PARTS)]
         if lost:
-            raise WeightMismatchError(f"TransferHook: with lora_rank.checkpoint='adapters' {lost[0]} and "
-                                      f'{len(lost) - 1} other weights of {runner._load_from} would not be in any '
-                                      "checkpoint of this run. Use checkpoint='all'.")
+            raise WeightMismatchError(
+                f"TransferHook: with lora_rank.checkpoint='adapters' {lost[0]} and "
+                f'{len(lost) - 1} other weights of {runner._load_from} would not be in any '
+                "checkpoint of this run. Use checkpoint='all'."
+            )
         checkpoint['state_dict'] = report.state
         checkpoint.pop('ema_state_dict', None)
         runner.logger.info(f'Weights from {runner._load_from}:\n  {report}')

@@ -1,4 +1,5 @@
 """The update: stages around any optimizer, for any training of mmengine's Runner."""
+
 from .bad_loss import BadLossError
 from .composed_optim_wrapper import ComposedOptimWrapper
 from .hybrid_optim_wrapper_constructor import HybridOptimWrapperConstructor
@@ -7,7 +8,16 @@ from .single_stage_wrappers import GCOptimWrapper, LookaheadOptimWrapper, SAMOpt
 from .stages import SAM, GradientCentralization, Lookahead, Update, UpdateStage
 
 __all__ = [
-    'SAM', 'BadLossError', 'ComposedOptimWrapper', 'GCOptimWrapper', 'GradientCentralization',
-    'HybridOptimWrapperConstructor', 'Lookahead', 'LookaheadOptimWrapper', 'Precision', 'SAMOptimWrapper', 'Update',
-    'UpdateStage'
+    'SAM',
+    'BadLossError',
+    'ComposedOptimWrapper',
+    'GCOptimWrapper',
+    'GradientCentralization',
+    'HybridOptimWrapperConstructor',
+    'Lookahead',
+    'LookaheadOptimWrapper',
+    'Precision',
+    'SAMOptimWrapper',
+    'Update',
+    'UpdateStage',
 ]

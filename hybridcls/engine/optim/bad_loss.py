@@ -1,4 +1,5 @@
 """What happens when a loss is not a number."""
+
 import logging
 import math
 from typing import Any, Optional
@@ -49,8 +50,11 @@ class BadLossGuard:
         if self.action == 'ignore':
             return
         loss = loss.detach()
-        alone = not (torch.distributed.is_available() and torch.distributed.is_initialized()
-                     and torch.distributed.get_world_size() > 1)
+        alone = not (
+            torch.distributed.is_available()
+            and torch.distributed.is_initialized()
+            and torch.distributed.get_world_size() > 1
+        )
         if alone and not loss.is_cuda:
             self._seen = loss
             return
@@ -93,12 +97,15 @@ class BadLossGuard:
         if self.action == 'stop':
             raise BadLossError(
                 f'{text} The weights are those before this update. Look at the learning rate and the data; '
-                "amp='float16' overflows where 'bfloat16' does not. bad_loss='skip' drops such updates and goes on.")
+                "amp='float16' overflows where 'bfloat16' does not. bad_loss='skip' drops such updates and goes on."
+            )
         self.dropped_in_a_row += 1
         if self.dropped_in_a_row > self.most:
-            raise BadLossError(f'{text} It is number {self.dropped_in_a_row} in a row, and most_bad_losses='
-                               f'{self.most}: dropping updates does not help here. The weights are those of the last '
-                               'good update.')
+            raise BadLossError(
+                f'{text} It is number {self.dropped_in_a_row} in a row, and most_bad_losses='
+                f'{self.most}: dropping updates does not help here. The weights are those of the last '
+                'good update.'
+            )
         print_log(f'{text} The update is dropped ({self.dropped_in_a_row} in a row).', 'current', level=logging.WARNING)
 
     def relax(self) -> None:

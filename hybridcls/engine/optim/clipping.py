@@ -1,4 +1,5 @@
 """Clipping of the gradient that is stepped with."""
+
 from collections.abc import Sequence
 from typing import Optional
 
@@ -40,12 +41,14 @@ def check_clip_grad(who: str, clip_grad: Optional[dict]) -> Optional[dict]:
     return dict(clip_grad)
 
 
-def clip_pieces(params: Sequence[nn.Parameter],
-                shards: Shards,
-                max_norm: float,
-                norm_type: float = 2.,
-                error_if_nonfinite: bool = False,
-                foreach: Optional[bool] = None) -> Tensor:
+def clip_pieces(
+    params: Sequence[nn.Parameter],
+    shards: Shards,
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+    foreach: Optional[bool] = None,
+) -> Tensor:
     """``torch.nn.utils.clip_grad_norm_`` for gradients of which each process holds a piece.
 
     Args:
@@ -68,6 +71,6 @@ def clip_pieces(params: Sequence[nn.Parameter],
     if error_if_nonfinite and not torch.isfinite(norm):
         raise RuntimeError(f'clip_grad: the norm of the gradient is {float(norm)}.')
     if grads:
-        factor = (max_norm / (norm + 1e-6)).clamp(max=1.)
+        factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
         torch._foreach_mul_(grads, factor.to(grads[0].device, grads[0].dtype))
     return norm

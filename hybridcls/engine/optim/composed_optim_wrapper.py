@@ -1,4 +1,5 @@
 """The update of a training step: small stages around any optimizer, in any training that mmengine's Runner can run."""
+
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, Optional, Union
@@ -76,17 +77,19 @@ class ComposedOptimWrapper(OptimWrapper):
         (['loss', 'loss_square'], 1)
     """
 
-    def __init__(self,
-                 optimizer: torch.optim.Optimizer,
-                 stages: Union[dict, Sequence, None] = None,
-                 amp: Union[bool, str, torch.dtype, None] = None,
-                 clip_grad: Optional[dict] = None,
-                 accumulative_counts: int = 1,
-                 dtype: Union[str, torch.dtype, None] = None,
-                 loss_scale: Union[str, float, dict, None] = None,
-                 use_fsdp: bool = False,
-                 bad_loss: str = 'stop',
-                 most_bad_losses: int = 20) -> None:
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        stages: Union[dict, Sequence, None] = None,
+        amp: Union[bool, str, torch.dtype, None] = None,
+        clip_grad: Optional[dict] = None,
+        accumulative_counts: int = 1,
+        dtype: Union[str, torch.dtype, None] = None,
+        loss_scale: Union[str, float, dict, None] = None,
+        use_fsdp: bool = False,
+        bad_loss: str = 'stop',
+        most_bad_losses: int = 20,
+    ) -> None:
         who = type(self).__name__
         check_number(who, 'accumulative_counts', accumulative_counts, 1, integer=True)
         super().__init__(optimizer, accumulative_counts, check_clip_grad(who, clip_grad))
@@ -164,8 +167,16 @@ class ComposedOptimWrapper(OptimWrapper):
         self._shards = Shards(model)
         if model is not None and (self._prober is not None or self.bad_losses.skips):
             self._second_pass.watch(model, with_frozen=not self._shards.is_fsdp1)
-        update = self._update = Update(self.optimizer, params, names, owners, self._shards, self._updates,
-                                       regrad=self._second_pass.regrad, log=self._log)
+        update = self._update = Update(
+            self.optimizer,
+            params,
+            names,
+            owners,
+            self._shards,
+            self._updates,
+            regrad=self._second_pass.regrad,
+            log=self._log,
+        )
         update.may_overflow = self.precision.scaler is not None
         with torch.no_grad():
             for stage in self.stages.values():
@@ -182,10 +193,9 @@ class ComposedOptimWrapper(OptimWrapper):
 
     # ------------------------------------------------------------------ after the forward pass
 
-    def update_params(self,
-                      loss: Tensor,
-                      step_kwargs: Optional[dict] = None,
-                      zero_kwargs: Optional[dict] = None) -> None:
+    def update_params(
+        self, loss: Tensor, step_kwargs: Optional[dict] = None, zero_kwargs: Optional[dict] = None
+    ) -> None:
         """Take the gradient of ``loss`` and, with the last micro-batch of an update, step.
 
         Args:
@@ -199,7 +209,7 @@ class ComposedOptimWrapper(OptimWrapper):
         if self._second_pass.wanted:
             self._second_pass.set_gradients_aside(self._inner_count % self._accumulative_counts == 0)
         self.bad_losses.look(loss)
-        scale = self.scale_loss(1.)
+        scale = self.scale_loss(1.0)
         self.backward(self.scale_loss(loss))
         try:
             if self.bad_losses.found_bad():
@@ -246,7 +256,8 @@ class ComposedOptimWrapper(OptimWrapper):
             raise RuntimeError(
                 f'{type(self).__name__}: update_params was called without optim_context, and '
                 f'{type(prober).__name__} must know which call of the model to repeat. Call the model in '
-                '`with optim_wrapper.optim_context(model):`, as BaseModel.train_step does.')
+                '`with optim_wrapper.optim_context(model):`, as BaseModel.train_step does.'
+            )
         update.grad_scale = self.precision.scale_on(loss.device) * scale
         try:
             with self._second_pass.held(loss), torch.no_grad():

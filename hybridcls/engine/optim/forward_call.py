@@ -1,4 +1,5 @@
 """The forward call that a training step made, remembered so that it can be made again."""
+
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,8 +42,7 @@ class ForwardCall:
     def __enter__(self) -> 'ForwardCall':
         # First of the hooks: what other hooks do to the input they will do again.
         if self.remember_input:
-            self._handles.append(
-                self.model.register_forward_pre_hook(self._before, prepend=True, with_kwargs=True))
+            self._handles.append(self.model.register_forward_pre_hook(self._before, prepend=True, with_kwargs=True))
         self._handles.append(self.model.register_forward_hook(self._after))
         return self
 
@@ -77,13 +77,15 @@ class ForwardCall:
             raise RuntimeError(
                 f'{type(self.model).__name__} {what} within optim_context, and a second pass (SAM) can repeat one '
                 'call only. Call the model once in `with optim_wrapper.optim_context(model)`, then '
-                'optim_wrapper.update_params(loss), as BaseModel.train_step does.')
+                'optim_wrapper.update_params(loss), as BaseModel.train_step does.'
+            )
         for tensor, version in self._versions:
             if tensor._version != version:
                 raise RuntimeError(
                     f'{type(self.model).__name__} changed its input in place (a tensor of shape '
                     f'{tuple(tensor.shape)}), so a second pass would see another batch. Make its forward work on a '
-                    'copy (x = x + 1 instead of x += 1).')
+                    'copy (x = x + 1 instead of x += 1).'
+                )
         if not same_randomness:
             return self.model(*self._args, **self._kwargs)
         state_now = _get_random_state(self._device)
@@ -112,8 +114,11 @@ class WanderingTensors:
         for module in model.modules():
             self._places += [(module._buffers, name) for name, buffer in module._buffers.items() if buffer is not None]
             if with_frozen:
-                self._places += [(module._parameters, name) for name, param in module._parameters.items()
-                                 if param is not None and not param.requires_grad]
+                self._places += [
+                    (module._parameters, name)
+                    for name, param in module._parameters.items()
+                    if param is not None and not param.requires_grad
+                ]
         self._marks: list[tuple[Optional[Tensor], int]] = []
         self._kept: list[tuple[dict, str, Tensor, Tensor]] = []
 
@@ -133,7 +138,8 @@ class WanderingTensors:
         for (holder, name), (tensor, version) in zip(self._places, self._marks, strict=True):
             present = holder.get(name)
             if present is None or (
-                    present is tensor and tensor._version == version and name not in _RUNNING_STATISTICS):
+                present is tensor and tensor._version == version and name not in _RUNNING_STATISTICS
+            ):
                 continue
             moved.append((holder, name, present, present.detach().clone()))
             if tensor is not None and present is not tensor and tensor._version == version:
@@ -145,8 +151,11 @@ class WanderingTensors:
 
     def keep(self) -> None:
         """Copy all of them before a first pass that may have to be undone (its input may be bad)."""
-        self._kept = [(holder, name, holder[name], holder[name].detach().clone()) for holder, name in self._places
-                      if holder.get(name) is not None]
+        self._kept = [
+            (holder, name, holder[name], holder[name].detach().clone())
+            for holder, name in self._places
+            if holder.get(name) is not None
+        ]
 
     def put_back(self) -> None:
         """Undo what has been done to them since :meth:`keep`."""
@@ -192,7 +201,8 @@ def total_loss(model: nn.Module, output: Any) -> Tensor:
     raise TypeError(
         f'A second pass (SAM) got a {type(output).__name__} from {type(model).__name__}, and knows no loss in it. Let '
         'its forward return a dict of losses (and give the model parse_losses, as mmengine.model.BaseModel has), or '
-        'the loss itself.')
+        'the loss itself.'
+    )
 
 
 def _tensors_in(value: Any) -> Iterator[Tensor]:

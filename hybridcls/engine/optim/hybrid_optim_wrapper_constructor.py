@@ -1,4 +1,5 @@
 """Groups of parameters: a learning rate by depth and part, a weight decay by kind."""
+
 import copy
 import inspect
 import logging
@@ -18,8 +19,9 @@ __all__ = ['HybridOptimWrapperConstructor']
 
 _WHO = 'HybridOptimWrapperConstructor'
 # What weight decay is multiplied by for each kind of parameter; see DecayRules.
-_DECAY_MULTS = dict(special_decay_mult=0., norm_decay_mult=0., bias_decay_mult=0., dwconv_decay_mult=None,
-                    flat_decay_mult=0.)
+_DECAY_MULTS = dict(
+    special_decay_mult=0.0, norm_decay_mult=0.0, bias_decay_mult=0.0, dwconv_decay_mult=None, flat_decay_mult=0.0
+)
 _KEYS = ['layer_decay_rate', 'lr_mult', 'bias_lr_mult', *_DECAY_MULTS, 'custom_keys', 'bypass_duplicate', 'keep_frozen']
 
 
@@ -87,8 +89,17 @@ class HybridOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         self.base_lr = self._setting('lr')
         self.base_wd = self._setting('weight_decay')
         self.paramwise_cfg: dict[str, Any] = dict(
-            dict(layer_decay_rate=1., lr_mult={}, bias_lr_mult=1., custom_keys={}, bypass_duplicate=True,
-                 keep_frozen=False, **_DECAY_MULTS), **given)
+            dict(
+                layer_decay_rate=1.0,
+                lr_mult={},
+                bias_lr_mult=1.0,
+                custom_keys={},
+                bypass_duplicate=True,
+                keep_frozen=False,
+                **_DECAY_MULTS,
+            ),
+            **given,
+        )
         self._check(given)
 
     def _setting(self, name: str) -> Optional[float]:
@@ -106,10 +117,17 @@ class HybridOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         cfg = self.paramwise_cfg
         _check_factors('lr_mult', cfg['lr_mult'])
         if isinstance(cfg['layer_decay_rate'], dict):
-            _check_factors('layer_decay_rate', cfg['layer_decay_rate'], 1., low_open=True)
+            _check_factors('layer_decay_rate', cfg['layer_decay_rate'], 1.0, low_open=True)
         else:
-            check_number(_WHO, 'layer_decay_rate', cfg['layer_decay_rate'], 0, 1, low_open=True,
-                         advice='1 switches it off; a dict sets it by part.')
+            check_number(
+                _WHO,
+                'layer_decay_rate',
+                cfg['layer_decay_rate'],
+                0,
+                1,
+                low_open=True,
+                advice='1 switches it off; a dict sets it by part.',
+            )
         check_number(_WHO, 'bias_lr_mult', cfg['bias_lr_mult'], 0)
         for key in _DECAY_MULTS:
             if cfg[key] is not None:
@@ -119,25 +137,34 @@ class HybridOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 raise TypeError(f'{_WHO}: {key}={cfg[key]!r} must be True or False.')
         self._check_custom_keys(cfg['custom_keys'])
         uses_decay = [key for key in _DECAY_MULTS if given.get(key) is not None] + [
-            f'custom_keys[{key!r}].decay_mult' for key, value in cfg['custom_keys'].items() if 'decay_mult' in value]
+            f'custom_keys[{key!r}].decay_mult' for key, value in cfg['custom_keys'].items() if 'decay_mult' in value
+        ]
         if uses_decay and self.base_wd is None:
-            raise ValueError(f'{_WHO}: {uses_decay[0]} is a factor to the weight decay of the optimizer, and '
-                             f'{self.optimizer_cfg["type"]} has none. Add optimizer=dict(weight_decay=...).')
+            raise ValueError(
+                f'{_WHO}: {uses_decay[0]} is a factor to the weight decay of the optimizer, and '
+                f'{self.optimizer_cfg["type"]} has none. Add optimizer=dict(weight_decay=...).'
+            )
         if self.base_lr is None:
-            raise ValueError(f'{_WHO}: learning rates of groups are factors to that of the optimizer, and '
-                             f'{self.optimizer_cfg["type"]} has none. Add optimizer=dict(lr=...).')
+            raise ValueError(
+                f'{_WHO}: learning rates of groups are factors to that of the optimizer, and '
+                f'{self.optimizer_cfg["type"]} has none. Add optimizer=dict(lr=...).'
+            )
 
     def _check_custom_keys(self, custom_keys: Any) -> None:
         if not isinstance(custom_keys, dict) or not all(isinstance(value, dict) for value in custom_keys.values()):
-            raise TypeError(f"{_WHO}: custom_keys={custom_keys!r} must be a dict of dicts, such as "
-                            "{'backbone.cnn': dict(lr_mult=0.1)}.")
+            raise TypeError(
+                f'{_WHO}: custom_keys={custom_keys!r} must be a dict of dicts, such as '
+                "{'backbone.cnn': dict(lr_mult=0.1)}."
+            )
         open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in self._settings.values())
         known = ['lr_mult', 'decay_mult', *list(self._settings)[1:]]
         for key, value in custom_keys.items():
             for name in value:
                 if name not in known and not open_ended:
-                    raise TypeError(f'{_WHO}: custom_keys[{key!r}] has the unknown key {name!r}.'
-                                    f'{did_you_mean(name, known)} Known keys: {", ".join(known)}.')
+                    raise TypeError(
+                        f'{_WHO}: custom_keys[{key!r}] has the unknown key {name!r}.'
+                        f'{did_you_mean(name, known)} Known keys: {", ".join(known)}.'
+                    )
             for name in ('lr_mult', 'decay_mult'):
                 if name in value:
                     check_number(_WHO, f'custom_keys[{key!r}].{name}', value[name], 0)
@@ -152,16 +179,19 @@ class HybridOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             **kwargs: Nothing; mmengine's own signature.
         """
         if any(type(part).__name__ == 'FullyShardedDataParallel' for part in module.modules()):
-            raise ValueError(f'{_WHO}: FullyShardedDataParallel has made flat pieces of the parameters, which have no '
-                             'kinds or depths any more. Use FSDP2 (torch.distributed.fsdp.fully_shard) or DDP.')
+            raise ValueError(
+                f'{_WHO}: FullyShardedDataParallel has made flat pieces of the parameters, which have no '
+                'kinds or depths any more. Use FSDP2 (torch.distributed.fsdp.fully_shard) or DDP.'
+            )
         cfg = self.paramwise_cfg
         parts, depths = ModelParts(module), DepthReader(_WHO, module)
         parts.check(_WHO, 'lr_mult', cfg['lr_mult'])
         rates = cfg['layer_decay_rate']
         if isinstance(rates, dict):
             parts.check(_WHO, 'layer_decay_rate', rates)
-        rules = DecayRules(module, {key.removesuffix('_decay_mult'): cfg[key] for key in _DECAY_MULTS
-                                    if cfg[key] is not None})
+        rules = DecayRules(
+            module, {key.removesuffix('_decay_mult'): cfg[key] for key in _DECAY_MULTS if cfg[key] is not None}
+        )
         groups: dict[tuple, dict] = {}
         names: dict[int, str] = {}
         frozen: list[nn.Parameter] = []
@@ -172,22 +202,26 @@ class HybridOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 continue
             custom = self._custom_key_of(prefix + name)
             used.add(custom)
-            rate = parts.value_of(name, rates, 1.) if isinstance(rates, dict) else rates
-            factor = depths.scale(name, rate) * parts.value_of(name, cfg['lr_mult'], 1.)
+            rate = parts.value_of(name, rates, 1.0) if isinstance(rates, dict) else rates
+            factor = depths.scale(name, rate) * parts.value_of(name, cfg['lr_mult'], 1.0)
             settings = self._settings_of(name, owner, param, factor, custom, rules)
-            group = groups.setdefault(tuple((key, repr(value)) for key, value in settings.items()),
-                                      dict(params=[], **settings))
+            group = groups.setdefault(
+                tuple((key, repr(value)) for key, value in settings.items()), dict(params=[], **settings)
+            )
             group['params'].append(param)
             names[id(param)] = prefix + name
         if not groups:
-            raise ValueError(f'{_WHO}: none of the {len(frozen)} parameters of {type(module).__name__} needs a '
-                             'gradient. Unfreeze a part of the model (frozen_stages, lora_rank, requires_grad).')
+            raise ValueError(
+                f'{_WHO}: none of the {len(frozen)} parameters of {type(module).__name__} needs a '
+                'gradient. Unfreeze a part of the model (frozen_stages, lora_rank, requires_grad).'
+            )
         for key in cfg['custom_keys']:
             if key not in used:
                 print_log(f'{_WHO}: custom_keys[{key!r}] decides for no parameter.', 'current', level=logging.WARNING)
         params.extend(groups.values())
-        print_log(f'Groups of parameters:\n{group_table(list(groups.values()), names, parts.part_of, frozen)}',
-                  'current')
+        print_log(
+            f'Groups of parameters:\n{group_table(list(groups.values()), names, parts.part_of, frozen)}', 'current'
+        )
 
     def _named(self, model: nn.Module) -> Iterator[tuple[str, nn.Module, nn.Parameter]]:
         """Name, owner and parameter, each parameter once."""
@@ -199,19 +233,22 @@ class HybridOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                     seen[id(param)] = name
                     yield name, module, param
                 elif not self.paramwise_cfg['bypass_duplicate']:
-                    raise ValueError(f'{_WHO}: {name} is the same parameter as {seen[id(param)]}. '
-                                     'bypass_duplicate=True trains it once, under its first name.')
+                    raise ValueError(
+                        f'{_WHO}: {name} is the same parameter as {seen[id(param)]}. '
+                        'bypass_duplicate=True trains it once, under its first name.'
+                    )
 
     def _custom_key_of(self, name: str) -> Optional[str]:
         full = name if '.' in name else f'.{name}'  # as mmengine spells the parameters of the model itself
         keys = sorted(sorted(self.paramwise_cfg['custom_keys']), key=len, reverse=True)
         return next((key for key in keys if key in full), None)
 
-    def _settings_of(self, name: str, owner: nn.Module, param: Tensor, lr_factor: float, custom: Optional[str],
-                     rules: DecayRules) -> dict[str, Any]:
+    def _settings_of(
+        self, name: str, owner: nn.Module, param: Tensor, lr_factor: float, custom: Optional[str], rules: DecayRules
+    ) -> dict[str, Any]:
         own: Mapping[str, Any] = {} if custom is None else self.paramwise_cfg['custom_keys'][custom]
         is_bias = name.rsplit('.', 1)[-1] == 'bias' and not rules.is_norm(owner)
-        lr_mult = own.get('lr_mult', self.paramwise_cfg['bias_lr_mult'] if is_bias else 1.)
+        lr_mult = own.get('lr_mult', self.paramwise_cfg['bias_lr_mult'] if is_bias else 1.0)
         settings = dict(lr=self.base_lr * (lr_factor * lr_mult))
         if self.base_wd is not None:
             decay_mult = own['decay_mult'] if 'decay_mult' in own else rules.factor(name, owner, param)

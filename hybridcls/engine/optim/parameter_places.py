@@ -1,4 +1,5 @@
 """Where in a model the parameters of an optimizer are."""
+
 import re
 from collections.abc import Sequence
 from typing import Optional
@@ -18,13 +19,16 @@ def parameters_of(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
 def check_trainable(who: str, params: Sequence[nn.Parameter]) -> None:
     """Raise a ValueError if no parameter needs a gradient."""
     if not any(param.requires_grad for param in params):
-        raise ValueError(f'{who}: none of the {len(params)} parameters of the optimizer needs a gradient, so no stage '
-                         'and no optimizer has anything to do. Unfreeze a part of the model (requires_grad, '
-                         'frozen_stages, lora_rank).')
+        raise ValueError(
+            f'{who}: none of the {len(params)} parameters of the optimizer needs a gradient, so no stage '
+            'and no optimizer has anything to do. Unfreeze a part of the model (requires_grad, '
+            'frozen_stages, lora_rank).'
+        )
 
 
-def places_of(params: Sequence[nn.Parameter],
-              model: Optional[nn.Module]) -> tuple[list[str], list[Optional[nn.Module]]]:
+def places_of(
+    params: Sequence[nn.Parameter], model: Optional[nn.Module]
+) -> tuple[list[str], list[Optional[nn.Module]]]:
     """Names and owners of parameters; of a shared one, the first.
 
     Args:

@@ -1,4 +1,5 @@
 """The number types a model is run in: autocast, and the loss scaler that float16 needs."""
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Optional, Union
@@ -11,9 +12,13 @@ from hybridcls.checks import did_you_mean
 __all__ = ['Precision', 'read_precision']
 
 _TYPES = {
-    'float16': torch.float16, 'fp16': torch.float16, 'bfloat16': torch.bfloat16, 'bf16': torch.bfloat16,
-    'float32': torch.float32, 'float64': torch.float64
-}  # yapf: disable
+    'float16': torch.float16,
+    'fp16': torch.float16,
+    'bfloat16': torch.bfloat16,
+    'bf16': torch.bfloat16,
+    'float32': torch.float32,
+    'float64': torch.float64,
+}
 
 
 class Precision:
@@ -26,11 +31,13 @@ class Precision:
         constant_scale (float, optional): Keep the scale at this number instead of letting it grow and shrink.
     """
 
-    def __init__(self,
-                 dtype: Optional[torch.dtype] = None,
-                 device_type: str = 'cpu',
-                 scaler: Optional[Any] = None,
-                 constant_scale: Optional[float] = None) -> None:
+    def __init__(
+        self,
+        dtype: Optional[torch.dtype] = None,
+        device_type: str = 'cpu',
+        scaler: Optional[Any] = None,
+        constant_scale: Optional[float] = None,
+    ) -> None:
         self.dtype = dtype
         self.device_type = device_type
         self.scaler = scaler
@@ -51,7 +58,7 @@ class Precision:
 
     def scale_on(self, device: torch.device) -> Union[float, Tensor]:
         """What the scaler multiplies losses by; where there is one, a tensor, so that no device is waited for."""
-        return 1. if self.scaler is None else self.scaler.scale(torch.ones((), device=device))
+        return 1.0 if self.scaler is None else self.scaler.scale(torch.ones((), device=device))
 
     def unscale(self, optimizer: torch.optim.Optimizer) -> None:
         """Bring gradients back to their own size."""
@@ -81,8 +88,14 @@ class Precision:
         return name + (' with a loss scaler' if self.scaler is not None else '')
 
 
-def read_precision(who: str, amp: Union[bool, str, torch.dtype, None], dtype: Union[str, torch.dtype, None],
-                   loss_scale: Union[str, float, dict, None], use_fsdp: bool, device_type: str) -> Precision:
+def read_precision(
+    who: str,
+    amp: Union[bool, str, torch.dtype, None],
+    dtype: Union[str, torch.dtype, None],
+    loss_scale: Union[str, float, dict, None],
+    use_fsdp: bool,
+    device_type: str,
+) -> Precision:
     """Turn the keys of a config into a :class:`Precision`.
 
     Args:
@@ -109,7 +122,7 @@ def read_precision(who: str, amp: Union[bool, str, torch.dtype, None], dtype: Un
     if amp is False:
         if dtype is not None or loss_scale is not None:
             key = 'dtype' if dtype is not None else 'loss_scale'
-            raise ValueError(f"{who}: amp=False, yet {key} is given. Drop one of them.")
+            raise ValueError(f'{who}: amp=False, yet {key} is given. Drop one of them.')
         return Precision(device_type=device_type)
     from_amp = None if amp is None or amp is True else _to_dtype(who, 'amp', amp)
     from_dtype = None if dtype is None else _to_dtype(who, 'dtype', dtype)
@@ -138,11 +151,13 @@ def _to_dtype(who: str, key: str, value: Union[str, torch.dtype]) -> torch.dtype
     raise ValueError(f'{who}: {key}={value!r} is not one of {", ".join(map(repr, _TYPES))}.{hint}')
 
 
-def _make_scaler(who: str, loss_scale: Union[str, float, dict], use_fsdp: bool,
-                 device_type: str) -> tuple[Any, Optional[float]]:
+def _make_scaler(
+    who: str, loss_scale: Union[str, float, dict], use_fsdp: bool, device_type: str
+) -> tuple[Any, Optional[float]]:
     scaler_class: type[torch.amp.GradScaler] = torch.amp.GradScaler
     if use_fsdp:
         from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
+
         scaler_class = ShardedGradScaler
     if loss_scale == 'dynamic':
         return scaler_class(device=device_type), None
@@ -150,5 +165,6 @@ def _make_scaler(who: str, loss_scale: Union[str, float, dict], use_fsdp: bool,
         return scaler_class(device=device_type, init_scale=float(loss_scale)), float(loss_scale)
     if isinstance(loss_scale, dict):
         return scaler_class(**{'device': device_type, **loss_scale}), None
-    raise TypeError(f"{who}: loss_scale={loss_scale!r} must be 'dynamic', a number, or a dict of arguments of "
-                    'torch.amp.GradScaler.')
+    raise TypeError(
+        f"{who}: loss_scale={loss_scale!r} must be 'dynamic', a number, or a dict of arguments of torch.amp.GradScaler."
+    )

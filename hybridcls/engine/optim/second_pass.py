@@ -1,4 +1,5 @@
 """Another gradient of the micro-batch at hand, at other weights, by the same call of the model."""
+
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Optional
@@ -101,7 +102,8 @@ class SecondPass:
             raise ValueError(
                 f'{type(self._wrapper).__name__}: update_params got the loss {float(loss.detach()):g}, and the losses '
                 f'that {type(call.model).__name__} returned amount to {float(found):g}: a second pass would '
-                'follow another loss. Do all weighting of losses in forward or parse_losses.')
+                'follow another loss. Do all weighting of losses in forward or parse_losses.'
+            )
         self._checked_loss = True
 
     def regrad(self, same_randomness: bool = True) -> Tensor:
@@ -119,8 +121,10 @@ class SecondPass:
         """
         wrapper, call = self._wrapper, self.call
         if self._aside is None or call is None:
-            raise RuntimeError(f'{type(wrapper).__name__}: a stage asked for another gradient, and its wants_regrad '
-                               'had not said so before the forward pass.')
+            raise RuntimeError(
+                f'{type(wrapper).__name__}: a stage asked for another gradient, and its wants_regrad '
+                'had not said so before the forward pass.'
+            )
         for param, grad in zip(parameters_of(wrapper.optimizer), self._aside, strict=True):
             param.grad = grad
         with self._same_micro_batch_again(), torch.enable_grad():

@@ -1,4 +1,5 @@
 """Tensors that are spread over processes: their common norm, and state that fits their shards."""
+
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Optional
@@ -57,7 +58,7 @@ class Shards:
         self.accumulates_alone = not (self.is_fsdp1 or any(is_dtensor(param) for param in params))
         self.can_climb_alone = self.accumulates_alone and not self.has_row_shards
 
-    def norm(self, tensors: Sequence[Tensor], params: Sequence[nn.Parameter], norm_type: float = 2.) -> Tensor:
+    def norm(self, tensors: Sequence[Tensor], params: Sequence[nn.Parameter], norm_type: float = 2.0) -> Tensor:
         """Norm of all tensors as one vector, over all processes that share them; a scalar on the first one's device.
 
         Args:
@@ -67,8 +68,9 @@ class Shards:
             norm_type (float): p of the norm; ``inf`` works.
         """
         rows = [tensor for tensor, param in zip(tensors, params, strict=True) if is_row_shard(param)]
-        total = self._norm_of([tensor for tensor, param in zip(tensors, params, strict=True)
-                               if not is_row_shard(param)], norm_type)
+        total = self._norm_of(
+            [tensor for tensor, param in zip(tensors, params, strict=True) if not is_row_shard(param)], norm_type
+        )
         if self._group is not None:
             total = _norm_over(total, norm_type, self._group)
         if rows:
@@ -123,7 +125,7 @@ def _norm_over(norm: Tensor, norm_type: float, group: Any) -> Tensor:
         return norm
     total = norm**norm_type
     torch.distributed.all_reduce(total, group=group)
-    return total**(1. / norm_type)
+    return total ** (1.0 / norm_type)
 
 
 def to_layout_of(value: Tensor, like: Any) -> Tensor:
@@ -133,10 +135,11 @@ def to_layout_of(value: Tensor, like: Any) -> Tensor:
         ValueError: If the shapes differ.
     """
     if is_row_shard(like) and value.shape == (like.row_shard.total, *like.shape[1:]):
-        value = value[like.row_shard.first:like.row_shard.first + like.row_shard.size]
+        value = value[like.row_shard.first : like.row_shard.first + like.row_shard.size]
     if value.shape != like.shape:
         raise ValueError(f'shape {tuple(value.shape)} was saved, and {tuple(like.shape)} is wanted')
     if is_dtensor(like) and not is_dtensor(value):
         from torch.distributed.tensor import distribute_tensor
+
         return distribute_tensor(value.to(like.device, like.dtype), like.device_mesh, like.placements)
     return value.to(like.device, like.dtype).clone()

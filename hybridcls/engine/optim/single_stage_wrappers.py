@@ -1,4 +1,5 @@
 """ComposedOptimWrapper with one stage, whose settings are keys of the wrapper itself."""
+
 import inspect
 from typing import Any, ClassVar
 
@@ -21,12 +22,14 @@ class _SingleStageWrapper(ComposedOptimWrapper):
 
     def __init__(self, optimizer: torch.optim.Optimizer, **kwargs: Any) -> None:
         of_stage = list(inspect.signature(self.stage_type).parameters)
-        of_wrapper = [key for key in inspect.signature(ComposedOptimWrapper).parameters
-                      if key not in ('optimizer', 'stages')]
+        of_wrapper = [
+            key for key in inspect.signature(ComposedOptimWrapper).parameters if key not in ('optimizer', 'stages')
+        ]
         if 'stages' in kwargs:
             raise TypeError(
-                f"{type(self).__name__}: stages={kwargs['stages']!r} is a key of ComposedOptimWrapper; this wrapper "
-                f'has the stage {self.stage_type.__name__}, with the keys {", ".join(of_stage)}.')
+                f'{type(self).__name__}: stages={kwargs["stages"]!r} is a key of ComposedOptimWrapper; this wrapper '
+                f'has the stage {self.stage_type.__name__}, with the keys {", ".join(of_stage)}.'
+            )
         check_known_keys(type(self).__name__, kwargs, [*of_stage, *of_wrapper])
         stage = self.stage_type(**{key: kwargs.pop(key) for key in of_stage if key in kwargs})
         super().__init__(optimizer, stages={self.stage_name: stage}, **kwargs)
@@ -49,6 +52,7 @@ class SAMOptimWrapper(_SingleStageWrapper):
         >>> SAMOptimWrapper(optimizer, rho=0.1, accumulative_counts=2).stages['sam'].rho
         0.1
     """
+
     stage_name = 'sam'
     stage_type = SAM
 
@@ -69,6 +73,7 @@ class LookaheadOptimWrapper(_SingleStageWrapper):
         >>> LookaheadOptimWrapper(optimizer, k=6).stages
         {'lookahead': Lookahead(k=6, alpha=0.5, momentum='keep')}
     """
+
     stage_name = 'lookahead'
     stage_type = Lookahead
 
@@ -90,5 +95,6 @@ class GCOptimWrapper(_SingleStageWrapper):
         >>> GCOptimWrapper(optimizer, layers='conv').stages['gc'].layers
         'conv'
     """
+
     stage_name = 'gc'
     stage_type = GradientCentralization

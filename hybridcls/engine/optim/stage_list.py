@@ -1,4 +1,5 @@
 """From the ``stages`` of a config to a checked list of stages."""
+
 import inspect
 from collections.abc import Sequence
 from typing import Any, Optional, Union
@@ -34,14 +35,18 @@ def build_stages(who: str, stages: Union[dict, Sequence, None]) -> dict[str, Upd
         return {}
     if isinstance(stages, dict):
         if isinstance(stages.get('type'), str):
-            raise TypeError(f"{who}: stages={dict(stages)} is one stage, where a dict of named stages is wanted: "
-                            f"stages=dict(mine=dict(type='{stages['type']}', ...)).")
+            raise TypeError(
+                f'{who}: stages={dict(stages)} is one stage, where a dict of named stages is wanted: '
+                f"stages=dict(mine=dict(type='{stages['type']}', ...))."
+            )
         named = dict(stages)
     elif isinstance(stages, (list, tuple)):
         named = {f'stage{i}': stage for i, stage in enumerate(stages)}
     else:
-        raise TypeError(f"{who}: stages={stages!r} must be a dict of named stages, "
-                        "such as dict(sam=dict(type='SAM', rho=0.05)), or a list of stages.")
+        raise TypeError(
+            f'{who}: stages={stages!r} must be a dict of named stages, '
+            "such as dict(sam=dict(type='SAM', rho=0.05)), or a list of stages."
+        )
     built = {name: _build_stage(who, name, stage) for name, stage in named.items() if stage is not None}
     _check_kinds(who, built)
     return built
@@ -51,8 +56,9 @@ def _build_stage(who: str, name: str, stage: Any) -> UpdateStage:
     if isinstance(stage, UpdateStage):
         return stage
     if not isinstance(stage, dict) or 'type' not in stage:
-        raise TypeError(f"{who}: stages.{name}={stage!r} must be a dict with a type, an UpdateStage, or None "
-                        'to switch it off.')
+        raise TypeError(
+            f'{who}: stages.{name}={stage!r} must be a dict with a type, an UpdateStage, or None to switch it off.'
+        )
     cfg = dict(stage)
     kind = cfg.pop('type')
     # Asked for by hand: Registry.build would look in the scope of the config first, and warn that it has no stages.
@@ -62,8 +68,10 @@ def _build_stage(who: str, name: str, stage: Any) -> UpdateStage:
         check_known_keys(f'{cls.__name__} (stages.{name})', cfg, known)
     built = cls(**cfg)
     if not isinstance(built, UpdateStage):
-        raise TypeError(f'{who}: stages.{name} is a {cls.__name__}, which is no stage of an update. Derive it from '
-                        'hybridcls.engine.optim.UpdateStage.')
+        raise TypeError(
+            f'{who}: stages.{name} is a {cls.__name__}, which is no stage of an update. Derive it from '
+            'hybridcls.engine.optim.UpdateStage.'
+        )
     return built
 
 
@@ -75,9 +83,12 @@ def _check_kinds(who: str, stages: dict[str, UpdateStage]) -> None:
             raise ValueError(
                 f'{who}: stages.{first_of[stage.kind]} ({type(stages[first_of[stage.kind]]).__name__}) and '
                 f'stages.{name} ({type(stage).__name__}) are both of the kind {stage.kind!r}; an update has room for '
-                f'one of them. Switch one off: stages=dict({name}=None).')
+                f'one of them. Switch one off: stages=dict({name}=None).'
+            )
         first_of[stage.kind] = name
         if stage.probes and probing is not None:
-            raise ValueError(f'{who}: stages.{probing} and stages.{name} both look for another gradient; an update has '
-                             f'room for one of them. Switch one off: stages=dict({name}=None).')
+            raise ValueError(
+                f'{who}: stages.{probing} and stages.{name} both look for another gradient; an update has '
+                f'room for one of them. Switch one off: stages=dict({name}=None).'
+            )
         probing = name if stage.probes else probing

@@ -1,4 +1,5 @@
 """The state of a ComposedOptimWrapper in a checkpoint: one layout for plain, DDP and FSDP training."""
+
 import logging
 from typing import TYPE_CHECKING, Any, Optional, Union
 
@@ -34,10 +35,12 @@ def pack_state(wrapper: 'ComposedOptimWrapper', state_dict: dict) -> dict:
         wrapper (ComposedOptimWrapper): Whose state.
         state_dict (dict): Of mmengine's OptimWrapper. Its containers are not shared with the optimizer.
     """
-    state = {position: dict(entry) if isinstance(entry, dict) else entry
-             for position, entry in state_dict['state'].items()}
+    state = {
+        position: dict(entry) if isinstance(entry, dict) else entry for position, entry in state_dict['state'].items()
+    }
     numbers: dict[str, Any] = dict(
-        updates=wrapper._updates, spoiled=wrapper._spoiled, dropped=wrapper.bad_losses.dropped_in_a_row, stages={})
+        updates=wrapper._updates, spoiled=wrapper._spoiled, dropped=wrapper.bad_losses.dropped_in_a_row, stages={}
+    )
     for name, stage in wrapper.stages.items():
         own = stage.state_dict()
         numbers['stages'][name] = dict(type=type(stage).__name__, numbers=own['numbers'])
@@ -65,8 +68,11 @@ def gather_gradients(wrapper: 'ComposedOptimWrapper') -> Optional[Gradients]:
     if not _is_half_done(wrapper) or not _has_gradients_of_its_own(wrapper):
         return None
     params = parameters_of(wrapper.optimizer)
-    own = {position: param.grad.cpu() for position, param in enumerate(params)
-           if param.grad is not None and not is_row_shard(param)}
+    own = {
+        position: param.grad.cpu()
+        for position, param in enumerate(params)
+        if param.grad is not None and not is_row_shard(param)
+    }
     gathered: Gradients = dict(enumerate(gather_object(own) or ()))
     sharded = [(position, param) for position, param in enumerate(params) if is_row_shard(param)]
     have_gradients = all_gather_object([param.grad is not None for _, param in sharded])
@@ -92,15 +98,19 @@ def _half_accumulated(wrapper: 'ComposedOptimWrapper') -> Gradients:
         return {}
     if _has_gradients_of_its_own(wrapper):
         if wrapper.gathered_gradients is None:
-            _warn('this checkpoint is written in the middle of an accumulation, and the gradients of the other '
-                  "processes were not collected; none are saved. Use hybridcls' CheckpointHook, or let the interval of "
-                  'checkpoints be a multiple of accumulative_counts.')
+            _warn(
+                'this checkpoint is written in the middle of an accumulation, and the gradients of the other '
+                "processes were not collected; none are saved. Use hybridcls' CheckpointHook, or let the interval of "
+                'checkpoints be a multiple of accumulative_counts.'
+            )
         return wrapper.gathered_gradients or {}
     own = {}
     for position, param in enumerate(parameters_of(wrapper.optimizer)):
         if param.grad is not None and param.grad.shape != param.shape:
-            _warn('this checkpoint is written in the middle of an accumulation whose gradients FSDP holds unsharded; '
-                  'they are not saved. Let the interval of checkpoints be a multiple of accumulative_counts.')
+            _warn(
+                'this checkpoint is written in the middle of an accumulation whose gradients FSDP holds unsharded; '
+                'they are not saved. Let the interval of checkpoints be a multiple of accumulative_counts.'
+            )
             return {}
         if param.grad is not None:
             own[position] = param.grad
@@ -117,8 +127,10 @@ def _own_gradients(gradients: Gradients) -> dict[int, Any]:
     if len(by_process) == get_world_size() and get_rank() in gradients:
         return {**gradients[get_rank()], **whole}
     positions = {position for of_process in by_process for position in of_process}
-    mean = {position: sum(of_process[position] for of_process in by_process if position in of_process) /
-            len(by_process) for position in positions}
+    mean = {
+        position: sum(of_process[position] for of_process in by_process if position in of_process) / len(by_process)
+        for position in positions
+    }
     return {**mean, **whole}
 
 
@@ -178,9 +190,13 @@ def _load_stages(wrapper: 'ComposedOptimWrapper', saved: dict, tensors: dict, pa
         if saved.get(name, {}).get('type') == type(stage).__name__:
             stage.load_state_dict(dict(numbers=saved[name]['numbers'], tensors=tensors.get(name, {})), params)
         elif stage.tensor_state or stage.number_state:
-            _warn(f'the checkpoint has no state of stages.{name} ({type(stage).__name__}); the stage starts here, with '
-                  'the weights as they are.')
+            _warn(
+                f'the checkpoint has no state of stages.{name} ({type(stage).__name__}); the stage starts here, with '
+                'the weights as they are.'
+            )
     for name in saved:
         if name not in wrapper.stages and (saved[name]['numbers'] or name in tensors):
-            _warn(f'the checkpoint has a state of stages.{name} ({saved[name]["type"]}), which this run does not have; '
-                  'it is left out.')
+            _warn(
+                f'the checkpoint has a state of stages.{name} ({saved[name]["type"]}), which this run does not have; '
+                'it is left out.'
+            )

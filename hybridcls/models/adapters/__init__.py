@@ -1,4 +1,5 @@
 """Adapters: they change a built model in place, say what they touched, and can be undone."""
+
 from .lora import LoRA, LoRASettings, add_lora, frozen_batchnorms, lora_layers
 from .lora_files import load_adapters, save_adapters
 from .lora_folding import FoldedLoRA, fold_lora
@@ -7,7 +8,20 @@ from .merging_schedule import MergingRatio, MergingSchedule
 from .token_merging import TokenMerging, add_token_merging, merged_tokens, remove_token_merging
 
 __all__ = [
-    'FoldedLoRA', 'LoRA', 'LoRASettings', 'MergingRatio', 'MergingSchedule', 'TokenMerging', 'add_lora',
-    'add_token_merging', 'fold_lora', 'frozen_batchnorms', 'load_adapters', 'lora_layers', 'merged_tokens',
-    'plain_name', 'remove_token_merging', 'save_adapters'
+    'FoldedLoRA',
+    'LoRA',
+    'LoRASettings',
+    'MergingRatio',
+    'MergingSchedule',
+    'TokenMerging',
+    'add_lora',
+    'add_token_merging',
+    'fold_lora',
+    'frozen_batchnorms',
+    'load_adapters',
+    'lora_layers',
+    'merged_tokens',
+    'plain_name',
+    'remove_token_merging',
+    'save_adapters',
 ]

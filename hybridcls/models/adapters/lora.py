@@ -1,4 +1,5 @@
 """Low-rank adaptation of a built model, through PEFT."""
+
 from dataclasses import dataclass
 from typing import Any, Optional, Union
 
@@ -36,9 +37,10 @@ class LoRASettings:
             trained, so that a checkpoint has megabytes; the stream then must start from the same weights again, so it
             needs ``pretrained=True`` or ``checkpoint_path``. Defaults to ``'all'``.
     """
+
     rank: int
     alpha: Optional[float] = None
-    dropout: float = 0.
+    dropout: float = 0.0
     targets: Targets = None
     use_dora: bool = False
     use_rslora: bool = False
@@ -67,8 +69,10 @@ class LoRASettings:
         check_known_keys(f'LoRA: lora_rank.{stream}', own, cls.__dataclass_fields__)
         settings.update(own)
         if 'rank' not in settings:
-            raise ValueError(f'LoRA: lora_rank={dict(rank)} lacks the key rank for the stream {stream}. '
-                             f'To leave that stream as it is, add {stream}=None.')
+            raise ValueError(
+                f'LoRA: lora_rank={dict(rank)} lacks the key rank for the stream {stream}. '
+                f'To leave that stream as it is, add {stream}=None.'
+            )
         settings.setdefault('alpha', alpha)
         return cls(**settings) if settings['rank'] else None
 
@@ -95,8 +99,10 @@ class LoRA:
             end = name.rsplit('.', 1)[-1]
             ends[end] = ends.get(end, 0) + 1
         layers = ', '.join(f'{count} {end}' for end, count in ends.items())
-        return (f'{kind} of rank {self.settings.rank} on {len(self.names)} layers ({layers}): {self.trained:,} of '
-                f'{self.total:,} numbers are trained, {100 * self.trained / self.total:.2f} %')
+        return (
+            f'{kind} of rank {self.settings.rank} on {len(self.names)} layers ({layers}): {self.trained:,} of '
+            f'{self.total:,} numbers are trained, {100 * self.trained / self.total:.2f} %'
+        )
 
 
 def add_lora(model: nn.Module, settings: LoRASettings, name: str = 'the model') -> LoRA:
@@ -132,17 +138,26 @@ def add_lora(model: nn.Module, settings: LoRASettings, name: str = 'the model') 
     layers = dict(model.named_modules())
     for layer_name, slices in chosen.items():
         layer = layers[layer_name]
-        sides = (layer.in_features, layer.out_features) if isinstance(layer, nn.Linear) else \
-            (layer.in_channels, layer.out_channels)
+        sides = (
+            (layer.in_features, layer.out_features)
+            if isinstance(layer, nn.Linear)
+            else (layer.in_channels, layer.out_channels)
+        )
         if settings.rank > min(sides):
-            raise ValueError(f'{who}: lora_rank={settings.rank} exceeds the smaller side of {layer_name} ({sides[0]} '
-                             f'to {sides[1]}). Use at most {min(sides)}, or other targets.')
+            raise ValueError(
+                f'{who}: lora_rank={settings.rank} exceeds the smaller side of {layer_name} ({sides[0]} '
+                f'to {sides[1]}). Use at most {min(sides)}, or other targets.'
+            )
         if slices and settings.use_dora:
-            raise ValueError(f'{who}: use_dora learns the length of each row of {layer_name}, which weight decay would '
-                             "shrink for the rows of slices that are left out. Give targets=['qkv'], or drop use_dora.")
+            raise ValueError(
+                f'{who}: use_dora learns the length of each row of {layer_name}, which weight decay would '
+                "shrink for the rows of slices that are left out. Give targets=['qkv'], or drop use_dora."
+            )
         if slices and sides[1] % 3:
-            raise ValueError(f'{who}: {layer_name} has {sides[1]} outputs, which are no three equal slices of q, k '
-                             "and v. Give targets=['qkv'].")
+            raise ValueError(
+                f'{who}: {layer_name} has {sides[1]} outputs, which are no three equal slices of q, k '
+                "and v. Give targets=['qkv']."
+            )
     for module in layers.values():
         if hasattr(module, 'qkv_bias_separate'):
             module.qkv_bias_separate = True
@@ -168,8 +183,12 @@ def lora_layers(model: nn.Module) -> dict[str, nn.Module]:
 
 def frozen_batchnorms(model: nn.Module) -> list[nn.Module]:
     """Return the BatchNorm layers that are not trained; in training mode their running statistics would still move."""
-    return [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)
-            and not any(param.requires_grad for param in module.parameters())]
+    return [
+        module
+        for module in model.modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm)
+        and not any(param.requires_grad for param in module.parameters())
+    ]
 
 
 def _inject(model: nn.Module, settings: LoRASettings, names: list[str]) -> None:
@@ -184,7 +203,11 @@ def _inject(model: nn.Module, settings: LoRASettings, names: list[str]) -> None:
             lora_dropout=settings.dropout,
             target_modules=names,
             use_dora=settings.use_dora,
-            use_rslora=settings.use_rslora), model, adapter_name=_ADAPTER)
+            use_rslora=settings.use_rslora,
+        ),
+        model,
+        adapter_name=_ADAPTER,
+    )
 
 
 def _keep_slices(layer: Any, slices: tuple[str, ...]) -> int:
@@ -209,5 +232,6 @@ class _LearnSlices:
 
 
 def _is_norm(module: nn.Module) -> bool:
-    return isinstance(module, (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)) or \
-        type(module).__name__.endswith(('Norm', 'Norm2d', 'NormAct', 'NormAct2d'))
+    return isinstance(module, (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)) or type(
+        module
+    ).__name__.endswith(('Norm', 'Norm2d', 'NormAct', 'NormAct2d'))

@@ -1,4 +1,5 @@
 """Adapters as files: megabytes that PEFT can read without us."""
+
 import json
 from pathlib import Path
 from typing import Any, Union
@@ -32,6 +33,7 @@ def save_adapters(model: nn.Module, folder: Union[str, Path]) -> list[Path]:
         ValueError: If nothing is adapted.
     """
     from safetensors.torch import save_file
+
     folder = Path(folder)
     streams: dict[str, Any] = _adapted_streams(model)
     if not streams:
@@ -43,11 +45,12 @@ def save_adapters(model: nn.Module, folder: Union[str, Path]) -> list[Path]:
         trained = {plain_name(name) for name, param in stream.named_parameters() if param.requires_grad}
         adapters: dict[str, Tensor] = {}
         for name in [name for name in rest if name.startswith(prefix)]:
-            short = name[len(prefix):]
+            short = name[len(prefix) :]
             if '.lora_' in short:
                 # DoRA's magnitude is a parameter of a module in the layer, and a bare one in PEFT's files.
-                adapters[_PEFT_PREFIX + short.replace('lora_magnitude_vector.weight', 'lora_magnitude_vector')] = \
+                adapters[_PEFT_PREFIX + short.replace('lora_magnitude_vector.weight', 'lora_magnitude_vector')] = (
                     rest.pop(name)
+                )
             elif short not in trained:
                 del rest[name]
         target = folder / (stream_name or 'backbone')
@@ -69,6 +72,7 @@ def load_adapters(model: nn.Module, folder: Union[str, Path]) -> None:
         ValueError: If the adapters are not those of this model.
     """
     from safetensors.torch import load_file
+
     folder = Path(folder)
     if not (folder / _REST).is_file():
         raise FileNotFoundError(f'load_adapters: {folder} holds no {_REST}, so save_adapters did not write it.')
@@ -88,12 +92,17 @@ def load_adapters(model: nn.Module, folder: Union[str, Path]) -> None:
     lacking = [name for name in own if '.lora_' in name and name not in state]
     if wrong or lacking:
         what = f'{wrong[0]} is not in it, or has another shape' if wrong else f'{lacking[0]} is missing'
-        raise ValueError(f'load_adapters: {folder} is not of this model: {what}. Build it with the lora_rank and '
-                         'targets of the saved one.')
+        raise ValueError(
+            f'load_adapters: {folder} is not of this model: {what}. Build it with the lora_rank and '
+            'targets of the saved one.'
+        )
     model.load_state_dict({**own, **state})
 
 
 def _adapted_streams(model: nn.Module) -> dict[str, nn.Module]:
     """The timm (or other) models that hold adapters, by the names of their streams."""
-    return {name.removesuffix('model').removesuffix('.'): part for name, part in model.named_modules()
-            if name.rpartition('.')[2] == 'model' and hasattr(part, 'peft_config') and lora_layers(part)}
+    return {
+        name.removesuffix('model').removesuffix('.'): part
+        for name, part in model.named_modules()
+        if name.rpartition('.')[2] == 'model' and hasattr(part, 'peft_config') and lora_layers(part)
+    }

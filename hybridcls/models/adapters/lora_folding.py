@@ -1,4 +1,5 @@
 """Fold low-rank updates into the weights, for export, and take them out again."""
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -53,8 +54,9 @@ def fold_lora(model: nn.Module) -> FoldedLoRA:
         ValueError: If an update is not finite; nothing is changed then.
     """
     adapted: dict[str, Any] = lora_layers(model)  # PEFT's layers
-    broken = [name for name, layer in adapted.items()
-              if not all(param.isfinite().all() for param in layer.parameters())]
+    broken = [
+        name for name, layer in adapted.items() if not all(param.isfinite().all() for param in layer.parameters())
+    ]
     if broken:
         raise ValueError(f'fold_lora: weights or adapters of {broken[0]} are not finite.')
     places = []

@@ -1,4 +1,5 @@
 """State dicts of adapted models with the names that the weights had before."""
+
 import re
 from typing import Any
 
@@ -39,14 +40,14 @@ def _rename(module: nn.Module, state: dict, prefix: str, metadata: Any) -> None:
     for name in [name for name in state if name.startswith(prefix)]:
         # All of them are put in anew, so that the order stays.
         value = state.pop(name)
-        state[prefix + plain_name(name[len(prefix):])] = value
+        state[prefix + plain_name(name[len(prefix) :])] = value
 
 
 def _drop_and_rename(module: nn.Module, state: dict, prefix: str, metadata: Any) -> None:
     if not _is_adapted(module):  # folded: what was trained is in the weights now
         return
     trained = {name for name, param in module.named_parameters() if param.requires_grad}
-    for name in [name for name in state if name.startswith(prefix) and name[len(prefix):] not in trained]:
+    for name in [name for name in state if name.startswith(prefix) and name[len(prefix) :] not in trained]:
         del state[name]
     _rename(module, state, prefix, metadata)
 
@@ -55,7 +56,7 @@ def _name_back(module: nn.Module, state: dict, prefix: str, *args: Any) -> None:
     """Give the entries of a state dict the names of PEFT's layers."""
     own = {plain_name(name): name for name in [*dict(module.named_parameters()), *dict(module.named_buffers())]}
     for name in [name for name in state if name.startswith(prefix)]:
-        real = own.get(plain_name(name[len(prefix):]))
+        real = own.get(plain_name(name[len(prefix) :]))
         if real is not None and prefix + real != name:
             state[prefix + real] = state.pop(name)
 
@@ -74,10 +75,12 @@ def _fill_and_name_back(module: nn.Module, state: dict, prefix: str, *args: Any)
             continue
         given = state.setdefault(prefix + name, value.detach())
         if given.shape == value.shape and not torch.equal(given.to(value), value):
-            raise ValueError(f"LoRA: with checkpoint='adapters' checkpoints leave {prefix}{plain_name(name)} out, "
-                             'since it is what the stream starts from; the one that is loaded holds another value, '
-                             "which would be lost. Use lora_rank=dict(..., checkpoint='all'), or give these weights to "
-                             'the stream by checkpoint_path.')
+            raise ValueError(
+                f"LoRA: with checkpoint='adapters' checkpoints leave {prefix}{plain_name(name)} out, "
+                'since it is what the stream starts from; the one that is loaded holds another value, '
+                "which would be lost. Use lora_rank=dict(..., checkpoint='all'), or give these weights to "
+                'the stream by checkpoint_path.'
+            )
 
 
 def _is_adapted(module: nn.Module) -> bool:

@@ -1,4 +1,5 @@
 """Which layers of a stream LoRA adapts."""
+
 import re
 from collections.abc import Sequence
 from typing import Union
@@ -22,8 +23,11 @@ def adaptable_layers(model: nn.Module) -> dict[str, nn.Module]:
 
     ConvNeXt's MLPs are the one or the other, depending on the variant.
     """
-    return {name: layer for name, layer in model.named_modules()
-            if not _NEVER.search(name) and (isinstance(layer, nn.Linear) or _is_pointwise(layer))}
+    return {
+        name: layer
+        for name, layer in model.named_modules()
+        if not _NEVER.search(name) and (isinstance(layer, nn.Linear) or _is_pointwise(layer))
+    }
 
 
 def choose_layers(who: str, model: nn.Module, targets: Targets) -> dict[str, tuple[str, ...]]:
@@ -55,10 +59,14 @@ def choose_layers(who: str, model: nn.Module, targets: Targets) -> dict[str, tup
         try:
             pattern = re.compile(targets)
         except re.error as error:
-            raise ValueError(f'{who}: targets={targets!r} is no regular expression ({error}); for ends of names give '
-                             'a list.') from error
-        chosen = {name: () for name, layer in model.named_modules()
-                  if name and pattern.fullmatch(name) and not list(layer.children())}
+            raise ValueError(
+                f'{who}: targets={targets!r} is no regular expression ({error}); for ends of names give a list.'
+            ) from error
+        chosen = {
+            name: ()
+            for name, layer in model.named_modules()
+            if name and pattern.fullmatch(name) and not list(layer.children())
+        }
     else:
         chosen = {}
         for name, layer in model.named_modules():
@@ -75,9 +83,11 @@ def choose_layers(who: str, model: nn.Module, targets: Targets) -> dict[str, tup
     for name in chosen:
         layer = layers[name]
         if not isinstance(layer, (nn.Linear, nn.Conv2d)) or (isinstance(layer, nn.Conv2d) and layer.groups > 1):
-            raise TypeError(f'{who}: {name} is a {type(layer).__name__}'
-                            f'{" with groups" if isinstance(layer, nn.Conv2d) else ""}, which LoRA cannot adapt; '
-                            f'linear layers and convolutions without groups it can. {_what_there_is(model)}')
+            raise TypeError(
+                f'{who}: {name} is a {type(layer).__name__}'
+                f'{" with groups" if isinstance(layer, nn.Conv2d) else ""}, which LoRA cannot adapt; '
+                f'linear layers and convolutions without groups it can. {_what_there_is(model)}'
+            )
     return chosen
 
 
@@ -87,8 +97,10 @@ def _check_ends(who: str, model: nn.Module, targets: Sequence[str], chosen: dict
         found = any(name == end or name.endswith(f'.{end}') or end in slices for name, slices in chosen.items())
         if not found:
             ends = {name.rsplit('.', 1)[-1] for name in adaptable_layers(model)}
-            raise ValueError(f'{who}: no layer matches {end!r} of targets={list(targets)}.{did_you_mean(end, ends)} '
-                             f'{_what_there_is(model)}')
+            raise ValueError(
+                f'{who}: no layer matches {end!r} of targets={list(targets)}.{did_you_mean(end, ends)} '
+                f'{_what_there_is(model)}'
+            )
 
 
 def _what_there_is(model: nn.Module) -> str:

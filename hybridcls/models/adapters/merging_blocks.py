@@ -3,6 +3,7 @@
 Each class is timm's own with one keyword more, ``merging``; called without it, it is timm's own. So an existing block
 becomes one of these by its class alone: parameters, hooks and names stay what they are.
 """
+
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -38,6 +39,7 @@ class Merging:
             matter: the one that the others have joined.
         metric (Tensor, optional): ``(B, N, D)``, the mean of the keys over the heads, left by this block's attention.
     """
+
     r: int
     prefix: int
     proportional: bool
@@ -76,8 +78,9 @@ class _MergingAttention:
         return _attend(self, x, merging, **kwargs)
 
 
-def _attend(attn: Any, x: Tensor, merging: Merging, rope: Optional[Tensor] = None,
-            shared_rel_pos_bias: Optional[Tensor] = None) -> Tensor:
+def _attend(
+    attn: Any, x: Tensor, merging: Merging, rope: Optional[Tensor] = None, shared_rel_pos_bias: Optional[Tensor] = None
+) -> Tensor:
     """What the four attentions of timm compute, in one function: a part that one of them lacks is skipped.
 
     No ``attn_mask``: the transformer above refuses masks.
@@ -98,7 +101,7 @@ def _attend(attn: Any, x: Tensor, merging: Merging, rope: Optional[Tensor] = Non
     if merging.proportional and merging.size is not None:
         log_size = proportional_bias(merging.size, queries.dtype)
         bias = log_size if bias is None else bias + log_size
-    dropout = attn.attn_drop.p if attn.training else 0.
+    dropout = attn.attn_drop.p if attn.training else 0.0
     out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias, dropout_p=dropout)
     out = out.transpose(1, 2).flatten(2)
     if hasattr(attn, 'norm'):
@@ -111,9 +114,14 @@ def _attend(attn: Any, x: Tensor, merging: Merging, rope: Optional[Tensor] = Non
 def _queries_keys_values(attn: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return three ``(B, heads, N, D)``."""
     if attn.qkv is None:
-        return tuple(layer(x).unflatten(-1, (heads, -1)).transpose(1, 2) for layer, heads in (
-            (attn.q_proj, attn.num_heads), (attn.k_proj, getattr(attn, 'num_kv_heads', attn.num_heads)),
-            (attn.v_proj, getattr(attn, 'num_kv_heads', attn.num_heads))))  # type: ignore[return-value]
+        return tuple(
+            layer(x).unflatten(-1, (heads, -1)).transpose(1, 2)
+            for layer, heads in (
+                (attn.q_proj, attn.num_heads),
+                (attn.k_proj, getattr(attn, 'num_kv_heads', attn.num_heads)),
+                (attn.v_proj, getattr(attn, 'num_kv_heads', attn.num_heads)),
+            )
+        )  # type: ignore[return-value]
     if getattr(attn, 'q_bias', None) is None:
         qkv = attn.qkv(x)
     else:
@@ -156,6 +164,7 @@ def _relative_bias(attn: Any, shared: Optional[Tensor], places: Optional[Tensor]
 
 class _MergingBlock:
     """Attention, merge, MLP."""
+
     drop_path1: Any
     drop_path2: Any
     _attention_branch: Any
@@ -171,7 +180,6 @@ class _MergingBlock:
 
 
 class _MergingVitBlock(_MergingBlock, vision_transformer.Block):
-
     def _attention_branch(self, x: Tensor, **kwargs: Any) -> Tensor:
         return self.ls1(self.attn(self.norm1(x), **kwargs))
 
@@ -180,7 +188,6 @@ class _MergingVitBlock(_MergingBlock, vision_transformer.Block):
 
 
 class _MergingResPostBlock(_MergingBlock, vision_transformer.ResPostBlock):
-
     def _attention_branch(self, x: Tensor, **kwargs: Any) -> Tensor:
         return self.norm1(self.attn(x, **kwargs))
 
@@ -189,7 +196,6 @@ class _MergingResPostBlock(_MergingBlock, vision_transformer.ResPostBlock):
 
 
 class _MergingEvaBlock(_MergingBlock, eva.EvaBlock):
-
     def _attention_branch(self, x: Tensor, **kwargs: Any) -> Tensor:
         return _scaled(self.gamma_1, self.attn(self.norm1(x), **kwargs))
 
@@ -198,7 +204,6 @@ class _MergingEvaBlock(_MergingBlock, eva.EvaBlock):
 
 
 class _MergingEvaBlockPostNorm(_MergingBlock, eva.EvaBlockPostNorm):
-
     def _attention_branch(self, x: Tensor, **kwargs: Any) -> Tensor:
         return self.norm1(self.attn(x, **kwargs))
 
@@ -207,7 +212,6 @@ class _MergingEvaBlockPostNorm(_MergingBlock, eva.EvaBlockPostNorm):
 
 
 class _MergingBeitBlock(_MergingBlock, beit.Block):
-
     def _attention_branch(self, x: Tensor, **kwargs: Any) -> Tensor:
         return _scaled(self.gamma_1, self.attn(self.norm1(x), **kwargs))
 
@@ -236,8 +240,15 @@ class _MergingBeitAttention(_MergingAttention, beit.Attention):
 
 
 MERGING_BLOCKS: dict[type[nn.Module], type[nn.Module]] = {
-    vision_transformer.Block: _MergingVitBlock, vision_transformer.ResPostBlock: _MergingResPostBlock,
-    eva.EvaBlock: _MergingEvaBlock, eva.EvaBlockPostNorm: _MergingEvaBlockPostNorm, beit.Block: _MergingBeitBlock}
+    vision_transformer.Block: _MergingVitBlock,
+    vision_transformer.ResPostBlock: _MergingResPostBlock,
+    eva.EvaBlock: _MergingEvaBlock,
+    eva.EvaBlockPostNorm: _MergingEvaBlockPostNorm,
+    beit.Block: _MergingBeitBlock,
+}
 MERGING_ATTENTIONS: dict[type[nn.Module], type[nn.Module]] = {
-    Attention: _MergingVitAttention, AttentionRope: _MergingAttentionRope, eva.EvaAttention: _MergingEvaAttention,
-    beit.Attention: _MergingBeitAttention}
+    Attention: _MergingVitAttention,
+    AttentionRope: _MergingAttentionRope,
+    eva.EvaAttention: _MergingEvaAttention,
+    beit.Attention: _MergingBeitAttention,
+}

@@ -1,4 +1,5 @@
 """How many tokens each block merges."""
+
 from collections.abc import Sequence
 from typing import Any, Union
 
@@ -8,8 +9,10 @@ __all__ = ['MergingSchedule', 'MergingRatio']
 
 MergingRatio = Union[float, Sequence[float], dict]
 
-_WAYS = ('0.1 is the share of its tokens that each block merges, [0.2, 0.1, ...] one share a block, dict(r=13) the '
-         'number of tokens, dict(r=13, inflection=-1) more of them in the first blocks than in the last.')
+_WAYS = (
+    '0.1 is the share of its tokens that each block merges, [0.2, 0.1, ...] one share a block, dict(r=13) the '
+    'number of tokens, dict(r=13, inflection=-1) more of them in the first blocks than in the last.'
+)
 
 
 class MergingSchedule:
@@ -37,7 +40,7 @@ class MergingSchedule:
 
     def __init__(self, ratio: MergingRatio, depth: int, name: str = 'token_merging_ratio') -> None:
         self.ratio = ratio
-        self.shares: list[float] = [0.] * depth
+        self.shares: list[float] = [0.0] * depth
         self.numbers: list[int] = [0] * depth
         if isinstance(ratio, dict):
             self.numbers = _numbers(ratio, depth, name)
@@ -81,8 +84,10 @@ def _numbers(ratio: dict, depth: int, name: str) -> list[int]:
     if not inflection:
         return each
     if isinstance(r, Sequence):
-        raise ValueError(f'MergingSchedule: {name}={dict(ratio)} says the number of every block, so there is nothing '
-                         'left for inflection. Drop it, or give one number.')
+        raise ValueError(
+            f'MergingSchedule: {name}={dict(ratio)} says the number of every block, so there is nothing '
+            'left for inflection. Drop it, or give one number.'
+        )
     first = int(r * (1 - inflection))
     step = 2 * (r - first) / max(depth - 1, 1)
     return [int(first + step * block) for block in range(depth)]
@@ -90,5 +95,7 @@ def _numbers(ratio: dict, depth: int, name: str) -> list[int]:
 
 def _check_length(name: str, values: Sequence, depth: int) -> None:
     if len(values) != depth:
-        raise ValueError(f'MergingSchedule: {name} has {len(values)} values, and the transformer has {depth} blocks. '
-                         'Give one a block, or one for all.')
+        raise ValueError(
+            f'MergingSchedule: {name} has {len(values)} values, and the transformer has {depth} blocks. '
+            'Give one a block, or one for all.'
+        )

@@ -1,4 +1,5 @@
 """timm's plain vision transformers, whose blocks merge tokens; what leaves them has all tokens again."""
+
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Optional
 
@@ -19,6 +20,7 @@ __all__ = ['MERGING_TRANSFORMERS', 'MergedTokens', 'MergingSettings', 'MergingTr
 
 class MergingSettings(NamedTuple):
     """What a transformer has to know: how many tokens each block merges, and whether sizes weigh in attention."""
+
     schedule: MergingSchedule
     proportional: bool
 
@@ -32,6 +34,7 @@ class MergedTokens(NamedTuple):
         positions (Tensor, optional): ``(B, N)`` int64 in [0, M): in which of them each token of the start is, prefix
             tokens included; None: where it was.
     """
+
     tokens: Tensor
     size: Optional[Tensor] = None
     positions: Optional[Tensor] = None
@@ -49,6 +52,7 @@ class MergingTransformer:
     of the token that it is in, so that a mean over them (or a maximum, or a pooling by attention) is the size-weighted
     one, and maps have their grid.
     """
+
     token_merging: MergingSettings
     blocks: Any
     norm: Any
@@ -73,7 +77,7 @@ class MergingTransformer:
             r = schedule.tokens(number, x.shape[1] - self.num_prefix_tokens)
             if r == 0 and size is None:
                 run: Any = block
-                inputs: tuple = (x, )
+                inputs: tuple = (x,)
             else:
                 run = _run_block
                 inputs = (block, x, r, self.num_prefix_tokens, proportional, size, positions, places)
@@ -93,21 +97,24 @@ class MergingTransformer:
             last = merged
         return last.unmerged(self.norm(last.tokens))
 
-    def forward_intermediates(self,
-                              x: Tensor,
-                              indices: Any = None,
-                              return_prefix_tokens: bool = False,
-                              norm: bool = False,
-                              stop_early: bool = False,
-                              output_fmt: str = 'NCHW',
-                              intermediates_only: bool = False,
-                              output_dict: bool = False,
-                              **masks: Any) -> Any:
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: Any = None,
+        return_prefix_tokens: bool = False,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = 'NCHW',
+        intermediates_only: bool = False,
+        output_dict: bool = False,
+        **masks: Any,
+    ) -> Any:
         """Return the tokens after several blocks, unmerged; arguments and forms are timm's."""
         options = dict(masks, output_dict=True) if output_dict else masks
         if not self.token_merging.schedule.merges:
             return super().forward_intermediates(  # type: ignore[misc]
-                x, indices, return_prefix_tokens, norm, stop_early, output_fmt, intermediates_only, **options)
+                x, indices, return_prefix_tokens, norm, stop_early, output_fmt, intermediates_only, **options
+            )
         _refuse(masks)
         check_choice(type(self).__name__, 'output_fmt', output_fmt, ('NCHW', 'NLC'))
         taken, last_taken = feature_take_indices(len(self.blocks), indices)
@@ -115,8 +122,8 @@ class MergingTransformer:
         for number, merged in enumerate(self.merged_tokens(x)):
             if number in taken:
                 tokens = merged.unmerged(self.norm(merged.tokens) if norm else None)
-                prefix.append(tokens[:, :self.num_prefix_tokens])
-                maps.append(tokens[:, self.num_prefix_tokens:])
+                prefix.append(tokens[:, : self.num_prefix_tokens])
+                maps.append(tokens[:, self.num_prefix_tokens :])
             if stop_early and number == last_taken:
                 break
         if output_fmt == 'NCHW':
@@ -168,8 +175,17 @@ class MergingBeit(MergingTransformer, beit.Beit):
         return x, [dict(shared_rel_pos_bias=bias)] * len(self.blocks)
 
 
-def _run_block(block: nn.Module, x: Tensor, r: int, prefix: int, proportional: bool, size: Optional[Tensor],
-               positions: Optional[Tensor], places: Optional[Tensor], **keywords: Any) -> tuple[Optional[Tensor], ...]:
+def _run_block(
+    block: nn.Module,
+    x: Tensor,
+    r: int,
+    prefix: int,
+    proportional: bool,
+    size: Optional[Tensor],
+    positions: Optional[Tensor],
+    places: Optional[Tensor],
+    **keywords: Any,
+) -> tuple[Optional[Tensor], ...]:
     """Run one block with a state of its own, so that checkpointing can run it again from the same start."""
     merging = Merging(r, prefix, proportional, size, positions, places)
     x = block(x, merging=merging, **keywords)
@@ -179,10 +195,15 @@ def _run_block(block: nn.Module, x: Tensor, r: int, prefix: int, proportional: b
 def _refuse(masks: dict[str, Any]) -> None:
     given = [name for name, value in masks.items() if value is not None and value is not False]
     if given:
-        raise ValueError(f'TokenMerging: {", ".join(given)} does not work with merged tokens, since a mask speaks of '
-                         'the tokens of the start. Take token merging off for this call.')
+        raise ValueError(
+            f'TokenMerging: {", ".join(given)} does not work with merged tokens, since a mask speaks of '
+            'the tokens of the start. Take token merging off for this call.'
+        )
 
 
 MERGING_TRANSFORMERS: dict[type[nn.Module], type[nn.Module]] = {
     vision_transformer.VisionTransformer: MergingVisionTransformer,
-    deit.VisionTransformerDistilled: MergingVisionTransformerDistilled, eva.Eva: MergingEva, beit.Beit: MergingBeit}
+    deit.VisionTransformerDistilled: MergingVisionTransformerDistilled,
+    eva.Eva: MergingEva,
+    beit.Beit: MergingBeit,
+}

@@ -1,4 +1,5 @@
 """Token merging on a built model, and off it again."""
+
 from collections.abc import Iterator
 from typing import Any, Optional
 
@@ -13,8 +14,10 @@ __all__ = ['TokenMerging', 'add_token_merging', 'merged_tokens', 'remove_token_m
 
 _CLASSES = {**MERGING_TRANSFORMERS, **MERGING_BLOCKS, **MERGING_ATTENTIONS}
 _PLAIN = {merging: plain for plain, merging in _CLASSES.items()}
-_WHAT_WORKS = ("It works on timm's plain transformers, where every token attends to every other: vit_*, deit_*, "
-               'deit3_*, eva02_*, beit_* and the DINOv2, CLIP and SigLIP variants of vit_*.')
+_WHAT_WORKS = (
+    "It works on timm's plain transformers, where every token attends to every other: vit_*, deit_*, "
+    'deit3_*, eva02_*, beit_* and the DINOv2, CLIP and SigLIP variants of vit_*.'
+)
 
 
 class TokenMerging:
@@ -51,16 +54,17 @@ class TokenMerging:
             for block in range(len(transformer.blocks)):
                 counts.append(counts[-1] - schedule.tokens(block, counts[-1]))
             kind = _PLAIN[type(transformer)].__name__
-            lines.append(f'token merging ({schedule}) in {name or "the model"} ({kind}, {len(counts) - 1} blocks): '
-                         f'{patches} patch tokens become {counts[-1]}, {sum(counts[1:]) / len(counts[1:]):.1f} a block '
-                         f'on average, {"" if proportional else "no "}proportional attention')
+            lines.append(
+                f'token merging ({schedule}) in {name or "the model"} ({kind}, {len(counts) - 1} blocks): '
+                f'{patches} patch tokens become {counts[-1]}, {sum(counts[1:]) / len(counts[1:]):.1f} a block '
+                f'on average, {"" if proportional else "no "}proportional attention'
+            )
         return '\n'.join(lines)
 
 
-def add_token_merging(model: nn.Module,
-                      ratio: MergingRatio,
-                      proportional_attention: bool = True,
-                      name: str = 'token_merging_ratio') -> TokenMerging:
+def add_token_merging(
+    model: nn.Module, ratio: MergingRatio, proportional_attention: bool = True, name: str = 'token_merging_ratio'
+) -> TokenMerging:
     """Let the plain transformers in a model merge tokens that are alike, from now on, in place.
 
     `Token Merging <https://arxiv.org/abs/2210.09461>`_ (Bolya et al., 2023): between attention and MLP of each block
@@ -102,8 +106,10 @@ def add_token_merging(model: nn.Module,
     """
     transformers = dict(_plain_transformers(model))
     if not transformers:
-        raise ValueError(f'TokenMerging: {name}={ratio} finds no transformer that can merge tokens in '
-                         f'{type(model).__name__}{_why_not(model)}. {_WHAT_WORKS}')
+        raise ValueError(
+            f'TokenMerging: {name}={ratio} finds no transformer that can merge tokens in '
+            f'{type(model).__name__}{_why_not(model)}. {_WHAT_WORKS}'
+        )
     plans = {}
     for where, transformer in transformers.items():
         schedule = MergingSchedule(ratio, len(transformer.blocks), name)
@@ -138,8 +144,10 @@ def merged_tokens(transformer: nn.Module, images: Tensor) -> list[MergedTokens]:
         TypeError: If it merges no tokens.
     """
     if not isinstance(transformer, MergingTransformer):
-        raise TypeError(f'merged_tokens: {type(transformer).__name__} merges no tokens. Call add_token_merging on it '
-                        'first, and give the timm transformer itself, not a model around it.')
+        raise TypeError(
+            f'merged_tokens: {type(transformer).__name__} merges no tokens. Call add_token_merging on it '
+            'first, and give the timm transformer itself, not a model around it.'
+        )
     return list(transformer.merged_tokens(images))
 
 
@@ -168,9 +176,11 @@ def _check_parts(transformer: Any) -> None:
         for part, kind in ((block, 'block'), (getattr(block, 'attn', None), 'attention')):
             known = MERGING_BLOCKS if kind == 'block' else MERGING_ATTENTIONS
             if type(part) not in known and type(part) not in known.values():
-                raise ValueError(f'TokenMerging: blocks.{number} has the {kind} {type(part).__name__}, in which there '
-                                 f'is no known place between attention and MLP to merge at. Known are '
-                                 f'{", ".join(sorted({cls.__name__ for cls in known}))}.')
+                raise ValueError(
+                    f'TokenMerging: blocks.{number} has the {kind} {type(part).__name__}, in which there '
+                    f'is no known place between attention and MLP to merge at. Known are '
+                    f'{", ".join(sorted({cls.__name__ for cls in known}))}.'
+                )
 
 
 def _why_not(model: nn.Module) -> str:
@@ -180,7 +190,9 @@ def _why_not(model: nn.Module) -> str:
             kind = type(module).__name__
             where = f' ({name})' if name else ''
             if any('Window' in type(part).__name__ for part in module.modules()):
-                return (f': {kind}{where} attends within windows of fixed numbers of tokens, which merged tokens do '
-                        'not fill')
+                return (
+                    f': {kind}{where} attends within windows of fixed numbers of tokens, which merged tokens do '
+                    'not fill'
+                )
             return f': {kind}{where} is none of them'
     return ''

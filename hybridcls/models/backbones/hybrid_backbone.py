@@ -1,4 +1,5 @@
 """Two streams, a CNN and a vision transformer, that look at the same image."""
+
 from collections.abc import Sequence
 from typing import Any, Optional, Union
 
@@ -76,25 +77,31 @@ class HybridBackbone(BaseModule):
     cnn: Any  # TimmStream or RegisteredStream
     vit: Any
 
-    def __init__(self,
-                 cnn: Optional[dict] = None,
-                 vit: Optional[dict] = None,
-                 img_size: Union[int, Sequence[int], None] = None,
-                 use_cbam: Union[bool, dict] = False,
-                 token_learner_tokens: Union[int, dict] = 0,
-                 token_merging_ratio: MergingRatio = 0.,
-                 lora_rank: Union[int, dict] = 0,
-                 lora_alpha: Optional[float] = None,
-                 with_cp: bool = False,
-                 init_cfg: Optional[dict] = None) -> None:
+    def __init__(
+        self,
+        cnn: Optional[dict] = None,
+        vit: Optional[dict] = None,
+        img_size: Union[int, Sequence[int], None] = None,
+        use_cbam: Union[bool, dict] = False,
+        token_learner_tokens: Union[int, dict] = 0,
+        token_merging_ratio: MergingRatio = 0.0,
+        lora_rank: Union[int, dict] = 0,
+        lora_alpha: Optional[float] = None,
+        with_cp: bool = False,
+        init_cfg: Optional[dict] = None,
+    ) -> None:
         super().__init__(init_cfg)
         if cnn is None and vit is None:
-            raise ValueError('HybridBackbone: neither cnn nor vit is given. Name at least one stream, for example '
-                             "cnn=dict(model_name='convnextv2_tiny').")
+            raise ValueError(
+                'HybridBackbone: neither cnn nor vit is given. Name at least one stream, for example '
+                "cnn=dict(model_name='convnextv2_tiny')."
+            )
         for name, stream in (('cnn', cnn), ('vit', vit)):
             if stream is not None and not isinstance(stream, dict):
-                raise TypeError(f'HybridBackbone: {name}={stream!r} is a {type(stream).__name__}, where a dict is '
-                                f"wanted: {name}=dict(model_name='...').")
+                raise TypeError(
+                    f'HybridBackbone: {name}={stream!r} is a {type(stream).__name__}, where a dict is '
+                    f"wanted: {name}=dict(model_name='...')."
+                )
         self.img_size = _check_img_size(img_size)
         token_learner = _as_dict('token_learner_tokens', token_learner_tokens, 'num_tokens')
         after_block = token_learner.pop('after_block', None) if token_learner else None
@@ -103,11 +110,13 @@ class HybridBackbone(BaseModule):
         self.cbam: Any = None
         if cnn is not None:
             output = dict(cnn).get('output', 'map')
-            self.cnn = _build_stream('cnn', dict(cnn, output=output), self.img_size, 0., with_cp)
+            self.cnn = _build_stream('cnn', dict(cnn, output=output), self.img_size, 0.0, with_cp)
             if use_cbam:
                 if output != 'map':
-                    raise ValueError(f"HybridBackbone: use_cbam needs the CNN's map, and cnn has output={output!r}. "
-                                     'Drop that key or use_cbam.')
+                    raise ValueError(
+                        f"HybridBackbone: use_cbam needs the CNN's map, and cnn has output={output!r}. "
+                        'Drop that key or use_cbam.'
+                    )
                 self.cbam = CBAM(self.cnn.out_channels, **(dict(use_cbam) if isinstance(use_cbam, dict) else {}))
         elif use_cbam:
             raise ValueError('HybridBackbone: use_cbam works on the map of the CNN stream, and cnn is not given.')
@@ -117,9 +126,11 @@ class HybridBackbone(BaseModule):
             default = 'tokens' if token_learner and after_block is None else 'vector'
             output = dict(vit).get('output', default)
             if token_learner and after_block is None and output == 'vector':
-                raise ValueError("HybridBackbone: TokenLearner needs the tokens of the vit stream, and vit has "
-                                 "output='vector'. Drop that key, or place it earlier with "
-                                 'token_learner_tokens=dict(num_tokens=8, after_block=6).')
+                raise ValueError(
+                    'HybridBackbone: TokenLearner needs the tokens of the vit stream, and vit has '
+                    "output='vector'. Drop that key, or place it earlier with "
+                    'token_learner_tokens=dict(num_tokens=8, after_block=6).'
+                )
             self.vit = _build_stream('vit', dict(vit, output=output), self.img_size, 0.2, with_cp)
             if token_learner:
                 self.token_learner = TokenLearner(self.vit.out_channels, **token_learner)
@@ -144,9 +155,11 @@ class HybridBackbone(BaseModule):
                 continue
             stream = getattr(self, name)
             if settings.checkpoint == 'adapters' and not getattr(stream, 'has_weights', False):
-                raise ValueError(f"HybridBackbone: lora_rank.checkpoint='adapters' leaves the weights of the {name} "
-                                 'stream out of checkpoints, and it starts from random ones, which would be lost. Set '
-                                 f"{name}.pretrained=True or {name}.checkpoint_path, or checkpoint='all'.")
+                raise ValueError(
+                    f"HybridBackbone: lora_rank.checkpoint='adapters' leaves the weights of the {name} "
+                    'stream out of checkpoints, and it starts from random ones, which would be lost. Set '
+                    f"{name}.pretrained=True or {name}.checkpoint_path, or checkpoint='all'."
+                )
             add_lora(stream.model, settings, f'the {name} stream')
             self._frozen_batchnorms += frozen_batchnorms(stream.model)
         streams = [getattr(self, name) for name in self.stream_names]
@@ -165,12 +178,21 @@ class HybridBackbone(BaseModule):
         """Let the blocks after ``after_block`` see the prefix tokens and K summaries instead of all patch tokens."""
         model = self.vit.model
         if not isinstance(model, VisionTransformer) or getattr(model, 'rope', None) is not None:
-            raise ValueError('HybridBackbone: token_learner_tokens with after_block needs a plain ViT without relative '
-                             "positions (timm's VisionTransformer: vit_*, deit*), and the vit stream is a "
-                             f'{type(model).__name__}. Without after_block, TokenLearner works on any stream.')
+            raise ValueError(
+                'HybridBackbone: token_learner_tokens with after_block needs a plain ViT without relative '
+                "positions (timm's VisionTransformer: vit_*, deit*), and the vit stream is a "
+                f'{type(model).__name__}. Without after_block, TokenLearner works on any stream.'
+            )
         depth = len(model.blocks)
-        check_number('HybridBackbone', 'token_learner_tokens.after_block', after_block, 1, depth - 1, integer=True,
-                     advice=f'The stream has {depth} blocks; to summarise after the last one leave after_block out.')
+        check_number(
+            'HybridBackbone',
+            'token_learner_tokens.after_block',
+            after_block,
+            1,
+            depth - 1,
+            integer=True,
+            advice=f'The stream has {depth} blocks; to summarise after the last one leave after_block out.',
+        )
         # For token merging, whoever puts it on: summaries are not to be merged.
         self.vit.model.merging_ends_after = after_block
         # A hook keeps the names of timm's parameters, so that its weights load, and works inside checkpointing; a
@@ -187,8 +209,10 @@ class HybridBackbone(BaseModule):
     def stream_parts(self) -> dict[str, tuple[str, ...]]:
         """Return the names of the submodules that make up each stream: the model, and what sits on it."""
         sits_on = dict(cnn='cbam', vit='token_learner')
-        return {name: tuple(part for part in (name, sits_on[name]) if getattr(self, part) is not None)
-                for name in self.stream_names}
+        return {
+            name: tuple(part for part in (name, sits_on[name]) if getattr(self, part) is not None)
+            for name in self.stream_names
+        }
 
     def get_layer_depth(self, param_name: str, prefix: str = 'backbone.') -> tuple[int, int]:
         """Return (depth, number of depths) of a parameter within its own stream, for layer-wise learning rates.
@@ -255,14 +279,17 @@ def _as_dict(name: str, value: Union[int, dict], key: str) -> dict:
     return {key: value} if value else {}
 
 
-def _build_stream(name: str, cfg: dict, img_size: Union[int, tuple[int, int], None], drop_path_rate: float,
-                  with_cp: bool) -> nn.Module:
+def _build_stream(
+    name: str, cfg: dict, img_size: Union[int, tuple[int, int], None], drop_path_rate: float, with_cp: bool
+) -> nn.Module:
     kind = cfg.get('type', TimmStream)
     if kind in (TimmStream, 'TimmStream', 'hybridcls.TimmStream'):
         cfg.pop('type', None)
         if 'model_name' not in cfg:
-            raise TypeError(f"HybridBackbone: {name} needs model_name='...' (a timm model) or type='...' (a registered "
-                            f'backbone); it has {", ".join(sorted(cfg)) or "no keys"}.')
+            raise TypeError(
+                f"HybridBackbone: {name} needs model_name='...' (a timm model) or type='...' (a registered "
+                f'backbone); it has {", ".join(sorted(cfg)) or "no keys"}.'
+            )
         cfg.setdefault('img_size', img_size)
         cfg.setdefault('with_cp', with_cp)
         return _build_timm_stream(cfg, drop_path_rate)

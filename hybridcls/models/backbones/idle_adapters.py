@@ -1,4 +1,5 @@
 """Find adapters that would never act."""
+
 from torch import nn
 
 from ..adapters import lora_layers
@@ -18,8 +19,10 @@ def check_adapters_act(who: str, model: nn.Module, image: tuple[int, int, int]) 
     adapted, called = lora_layers(model), set[str]()
     if not adapted:
         return
-    handles = [layer.register_forward_pre_hook(lambda module, inputs, name=name: called.add(name))
-               for name, layer in adapted.items()]
+    handles = [
+        layer.register_forward_pre_hook(lambda module, inputs, name=name: called.add(name))
+        for name, layer in adapted.items()
+    ]
     try:
         probe_output(model, image[1], image[2], channels=image[0])
     except NotImplementedError:  # an operation without a meta form
@@ -29,6 +32,8 @@ def check_adapters_act(who: str, model: nn.Module, image: tuple[int, int, int]) 
             handle.remove()
     idle = [name for name in adapted if name not in called]
     if idle:
-        raise ValueError(f'{who}: {len(idle)} adapted layers are never called by the model, which uses their weights '
-                         f'directly, so their adapters would learn nothing: {", ".join(idle[:6])}. Leave them out of '
-                         'targets.')
+        raise ValueError(
+            f'{who}: {len(idle)} adapted layers are never called by the model, which uses their weights '
+            f'directly, so their adapters would learn nothing: {", ".join(idle[:6])}. Leave them out of '
+            'targets.'
+        )

@@ -1,4 +1,5 @@
 """One stream of a hybrid backbone: any backbone of the registry (mmpretrain's, or your own)."""
+
 from collections.abc import Sequence
 from typing import Any, Optional, Union
 
@@ -42,12 +43,14 @@ class RegisteredStream(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self,
-                 backbone: dict,
-                 output: str = 'map',
-                 img_size: Union[int, Sequence[int], None] = None,
-                 mean: Sequence[float] = _IMAGENET_MEAN,
-                 std: Sequence[float] = _IMAGENET_STD) -> None:
+    def __init__(
+        self,
+        backbone: dict,
+        output: str = 'map',
+        img_size: Union[int, Sequence[int], None] = None,
+        mean: Sequence[float] = _IMAGENET_MEAN,
+        std: Sequence[float] = _IMAGENET_STD,
+    ) -> None:
         super().__init__()
         check_choice('RegisteredStream', 'output', output, OUTPUTS)
         self.output = output
@@ -77,9 +80,11 @@ class RegisteredStream(nn.Module):
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Return (depth, number of depths) of a parameter, if the backbone tells; see :class:`TimmStream`."""
         if not hasattr(self.model, 'get_layer_depth'):
-            raise ValueError(f'RegisteredStream: {type(self.model).__name__} does not tell in which order its '
-                             'parameters come (it has no get_layer_depth), so layer-wise learning rates cannot be '
-                             'used with it.')
+            raise ValueError(
+                f'RegisteredStream: {type(self.model).__name__} does not tell in which order its '
+                'parameters come (it has no get_layer_depth), so layer-wise learning rates cannot be '
+                'used with it.'
+            )
         return self.model.get_layer_depth(param_name, prefix=f'{prefix}model.')
 
     def forward(self, x: Tensor) -> Tensor:
@@ -88,12 +93,17 @@ class RegisteredStream(nn.Module):
         while isinstance(feature, (tuple, list)):
             feature = feature[-1]
         if self.output == 'vector':
-            return feature.flatten(2).mean(-1) if feature.dim() == 4 else (
-                feature.mean(1) if feature.dim() == 3 else feature)
+            return (
+                feature.flatten(2).mean(-1)
+                if feature.dim() == 4
+                else (feature.mean(1) if feature.dim() == 3 else feature)
+            )
         if self.output == 'map' and feature.dim() == 4:
             return feature
         if self.output == 'tokens' and feature.dim() in (3, 4):
             return feature.flatten(2).transpose(1, 2) if feature.dim() == 4 else feature
-        raise ValueError(f'RegisteredStream: {type(self.model).__name__} gives a feature of shape '
-                         f"{tuple(feature.shape)}, which is no {self.output}. Set output='vector' for this stream, or "
-                         'let the backbone give its map or tokens (out_type in mmpretrain).')
+        raise ValueError(
+            f'RegisteredStream: {type(self.model).__name__} gives a feature of shape '
+            f"{tuple(feature.shape)}, which is no {self.output}. Set output='vector' for this stream, or "
+            'let the backbone give its map or tokens (out_type in mmpretrain).'
+        )

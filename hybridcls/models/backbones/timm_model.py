@@ -1,4 +1,5 @@
 """Create a timm model without its classifier, or say in a sentence why that cannot be."""
+
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,13 +16,29 @@ __all__ = ['create_timm_model', 'fixed_size', 'patch_size']
 
 # What a stream decides by itself, and what it can be told.
 _OWN_TO_THE_STREAM = {'num_classes', 'features_only', 'out_indices'}
-_KEYS = ('model_name', 'output', 'pretrained', 'checkpoint_path', 'drop_path_rate', 'img_size', 'frozen_stages',
-         'with_cp', 'mean', 'std')
+_KEYS = (
+    'model_name',
+    'output',
+    'pretrained',
+    'checkpoint_path',
+    'drop_path_rate',
+    'img_size',
+    'frozen_stages',
+    'with_cp',
+    'mean',
+    'std',
+)
 _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 
 
-def create_timm_model(model_name: str, pretrained: bool, checkpoint_path: str, drop_path_rate: float,
-                      img_size: Union[int, Sequence[int], None], timm_args: dict) -> nn.Module:
+def create_timm_model(
+    model_name: str,
+    pretrained: bool,
+    checkpoint_path: str,
+    drop_path_rate: float,
+    img_size: Union[int, Sequence[int], None],
+    timm_args: dict,
+) -> nn.Module:
     """Create a timm model with ``num_classes=0``.
 
     Args:
@@ -38,17 +55,23 @@ def create_timm_model(model_name: str, pretrained: bool, checkpoint_path: str, d
     from_hub_or_folder = isinstance(model_name, str) and ':' in model_name  # 'local-dir:...', 'hf-hub:...'
     if not from_hub_or_folder and not (isinstance(model_name, str) and timm.is_model(model_name)):
         names = timm.list_models()
-        raise ValueError(f'TimmStream: timm has no model {model_name!r}.{did_you_mean(str(model_name), names)} '
-                         f'timm.list_models() lists its {len(names)} names.')
+        raise ValueError(
+            f'TimmStream: timm has no model {model_name!r}.{did_you_mean(str(model_name), names)} '
+            f'timm.list_models() lists its {len(names)} names.'
+        )
     architecture, _, tag = model_name.partition('.')
     if tag and not from_hub_or_folder:
         tags = [name.partition('.')[2] for name in timm.list_models(f'{architecture}.*', pretrained=True)]
         if tag not in tags:
-            raise ValueError(f'TimmStream: timm has no weights {tag!r} of {architecture}.{did_you_mean(tag, tags)} '
-                             f'It has: {", ".join(tags) or "none"}.')
+            raise ValueError(
+                f'TimmStream: timm has no weights {tag!r} of {architecture}.{did_you_mean(tag, tags)} '
+                f'It has: {", ".join(tags) or "none"}.'
+            )
     for key in _OWN_TO_THE_STREAM & timm_args.keys():
-        raise TypeError(f'TimmStream: {key}={timm_args[key]!r} cannot be set: a stream is the whole model without its '
-                        "classifier. Its form is set by output='map', 'tokens' or 'vector'.")
+        raise TypeError(
+            f'TimmStream: {key}={timm_args[key]!r} cannot be set: a stream is the whole model without its '
+            "classifier. Its form is set by output='map', 'tokens' or 'vector'."
+        )
     args = dict(timm_args, drop_path_rate=drop_path_rate)
     if img_size is not None:
         args['img_size'] = img_size if isinstance(img_size, int) else tuple(img_size)
@@ -70,42 +93,56 @@ def create_timm_model(model_name: str, pretrained: bool, checkpoint_path: str, d
             raise
         key = wrong.group(1)
         hint = '' if key in _KEYS else did_you_mean(key, _KEYS)
-        raise TypeError(f'TimmStream: {model_name} takes no argument {key!r}.{hint} A stream takes {", ".join(_KEYS)}, '
-                        'and the arguments of its timm model.') from error
+        raise TypeError(
+            f'TimmStream: {model_name} takes no argument {key!r}.{hint} A stream takes {", ".join(_KEYS)}, '
+            'and the arguments of its timm model.'
+        ) from error
     except (AssertionError, ZeroDivisionError) as error:
-        raise ValueError(f'TimmStream: {model_name} cannot be built for img_size={img_size} with {timm_args} '
-                         f'({error or type(error).__name__}). Choose an img_size that its patches and windows divide.'
-                         ) from error
+        raise ValueError(
+            f'TimmStream: {model_name} cannot be built for img_size={img_size} with {timm_args} '
+            f'({error or type(error).__name__}). Choose an img_size that its patches and windows divide.'
+        ) from error
     except RuntimeError as error:
         if not pretrained:
             raise
         if 'No pretrained weights exist' in str(error):
-            raise ValueError(f'TimmStream: timm has no pretrained weights for {model_name}. Set pretrained=False, or '
-                             'choose a model of timm.list_models(pretrained=True).') from error
+            raise ValueError(
+                f'TimmStream: timm has no pretrained weights for {model_name}. Set pretrained=False, or '
+                'choose a model of timm.list_models(pretrained=True).'
+            ) from error
         if 'weights_only' in str(error):
             raise _unreadable(checkpoint_path, error) from error
         source = checkpoint_path or 'the pretrained weights of timm'
-        advice = ('The file must hold the weights of this timm model alone; a checkpoint of a hybridcls training is '
-                  'given to load_from=... in the config instead.'
-                  if checkpoint_path else 'Drop the arguments that change the architecture.')
-        raise ValueError(f'TimmStream: {source} do not fit {model_name} with {timm_args}. {advice} First differences: '
-                         f'{str(error)[:400]}') from error
+        advice = (
+            'The file must hold the weights of this timm model alone; a checkpoint of a hybridcls training is '
+            'given to load_from=... in the config instead.'
+            if checkpoint_path
+            else 'Drop the arguments that change the architecture.'
+        )
+        raise ValueError(
+            f'TimmStream: {source} do not fit {model_name} with {timm_args}. {advice} First differences: '
+            f'{str(error)[:400]}'
+        ) from error
     except (UnpicklingError, EOFError, SafetensorError) as error:
         raise _unreadable(checkpoint_path, error) from error
     except OSError as error:
         if str(model_name).startswith('local-dir:'):
-            raise FileNotFoundError(f'TimmStream: {model_name} is no folder with a config.json that timm wrote '
-                                    f'({error}).') from error
+            raise FileNotFoundError(
+                f'TimmStream: {model_name} is no folder with a config.json that timm wrote ({error}).'
+            ) from error
         raise FileNotFoundError(
             f'TimmStream: the pretrained weights of {model_name} are not in the local cache and could not be fetched '
             f'({type(error).__name__}). Go online once, or set pretrained=False, or give a local file with '
-            'checkpoint_path=...') from error
+            'checkpoint_path=...'
+        ) from error
 
 
 def _unreadable(checkpoint_path: str, error: Exception) -> ValueError:
-    return ValueError(f'TimmStream: checkpoint_path={checkpoint_path!r} cannot be read as a file of weights alone '
-                      f'({type(error).__name__}: {str(error)[:200]}). A checkpoint of a hybridcls training is given to '
-                      'load_from=... in the config instead.')
+    return ValueError(
+        f'TimmStream: checkpoint_path={checkpoint_path!r} cannot be read as a file of weights alone '
+        f'({type(error).__name__}: {str(error)[:200]}). A checkpoint of a hybridcls training is given to '
+        'load_from=... in the config instead.'
+    )
 
 
 @contextmanager
@@ -131,13 +168,14 @@ def _watched_loading() -> Iterator[list]:
 
 def _check_loaded(model: Any, loadings: list) -> None:
     classifier = model.pretrained_cfg.get('classifier') or ()
-    names = (classifier, ) if isinstance(classifier, str) else tuple(classifier)
+    names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
     heads = {name.split('.')[0] for name in names}
     for missing, unexpected in loadings:
         strange = [key for key in unexpected if key.split('.')[0] not in heads]
         if missing or strange:
-            raise RuntimeError(f'missing: {", ".join(missing[:4]) or "nothing"}; too many: '
-                               f'{", ".join(strange[:4]) or "nothing"}')
+            raise RuntimeError(
+                f'missing: {", ".join(missing[:4]) or "nothing"}; too many: {", ".join(strange[:4]) or "nothing"}'
+            )
 
 
 def _create_without(optional: set[str], model_name: str, pretrained: bool, args: dict) -> nn.Module:

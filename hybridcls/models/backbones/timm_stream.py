@@ -1,4 +1,5 @@
 """One stream of a hybrid backbone: a timm model without its classifier."""
+
 from collections.abc import Sequence
 from typing import Any, Optional, Union
 
@@ -64,25 +65,29 @@ class TimmStream(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self,
-                 model_name: str,
-                 output: str = 'vector',
-                 pretrained: bool = False,
-                 checkpoint_path: str = '',
-                 drop_path_rate: float = 0.,
-                 img_size: Union[int, Sequence[int], None] = None,
-                 frozen_stages: int = -1,
-                 with_cp: bool = False,
-                 mean: Optional[Sequence[float]] = None,
-                 std: Optional[Sequence[float]] = None,
-                 **timm_args: Any) -> None:
+    def __init__(
+        self,
+        model_name: str,
+        output: str = 'vector',
+        pretrained: bool = False,
+        checkpoint_path: str = '',
+        drop_path_rate: float = 0.0,
+        img_size: Union[int, Sequence[int], None] = None,
+        frozen_stages: int = -1,
+        with_cp: bool = False,
+        mean: Optional[Sequence[float]] = None,
+        std: Optional[Sequence[float]] = None,
+        **timm_args: Any,
+    ) -> None:
         super().__init__()
         check_choice('TimmStream', 'output', output, OUTPUTS)
         check_number('TimmStream', 'drop_path_rate', drop_path_rate, 0, 1, high_open=True)
         check_number('TimmStream', 'frozen_stages', frozen_stages, -1, integer=True)
         if not isinstance(pretrained, bool):
-            raise TypeError(f'TimmStream: pretrained={pretrained!r} must be True or False; for a file of your own use '
-                            'checkpoint_path=...')
+            raise TypeError(
+                f'TimmStream: pretrained={pretrained!r} must be True or False; for a file of your own use '
+                'checkpoint_path=...'
+            )
         self.model_name = model_name
         self.frozen_stages = frozen_stages
         self._frozen_modules: list[nn.Module] = []
@@ -104,14 +109,17 @@ class TimmStream(nn.Module):
     def _set_normalisation(self, mean: Optional[Sequence[float]], std: Optional[Sequence[float]]) -> None:
         config = self.model.pretrained_cfg
         channels = getattr(self.model, 'in_chans', None) or next(
-            (m.in_channels for m in self.model.modules() if isinstance(m, nn.Conv2d)), 3)
+            (m.in_channels for m in self.model.modules() if isinstance(m, nn.Conv2d)), 3
+        )
         for name, given in (('mean', mean), ('std', std)):
             values = list(given if given is not None else config[name])
             if given is None and len(values) != channels:
                 values = [sum(values) / len(values)] * channels  # grey or many-band images: the mean over RGB
             if len(values) != channels:
-                raise ValueError(f'TimmStream: {name}={tuple(values)} has {len(values)} values, and {self.model_name} '
-                                 f'was built for {channels} channels.')
+                raise ValueError(
+                    f'TimmStream: {name}={tuple(values)} has {len(values)} values, and {self.model_name} '
+                    f'was built for {channels} channels.'
+                )
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32)[:, None, None], persistent=False)
 
     def _find_channels(self, img_size: Union[int, Sequence[int], None]) -> int:
@@ -121,9 +129,11 @@ class TimmStream(nn.Module):
         patch = patch_size(self.model)
         if patch is not None and self.img_size is not None and (height % patch[0] or width % patch[1]):
             down, up = height // patch[0] * patch[0], -(-height // patch[0]) * patch[0]
-            raise ValueError(f'TimmStream: {self.model_name} cuts images into patches of {patch[0]} x {patch[1]}, '
-                             f'which do not divide img_size={height} x {width}: the border would be lost. Use {down} '
-                             f'or {up}.')
+            raise ValueError(
+                f'TimmStream: {self.model_name} cuts images into patches of {patch[0]} x {patch[1]}, '
+                f'which do not divide img_size={height} x {width}: the border would be lost. Use {down} '
+                f'or {up}.'
+            )
         try:
             feature = probe_output(self, height, width, channels=len(self.mean))
             if self.output == 'tokens':
@@ -132,27 +142,33 @@ class TimmStream(nn.Module):
         except NotImplementedError:  # an operation without a meta form
             return self.model.num_features
         except (AssertionError, RuntimeError) as error:
-            raise ValueError(f'TimmStream: {self.model_name} cannot take images of {height} x {width} ({error}). '
-                             'Choose an img_size that its strides and windows divide.') from error
+            raise ValueError(
+                f'TimmStream: {self.model_name} cannot take images of {height} x {width} ({error}). '
+                'Choose an img_size that its strides and windows divide.'
+            ) from error
 
     def _checkpoint_activations(self) -> None:
         try:
             self.model.set_grad_checkpointing(True)
         except (AssertionError, AttributeError) as error:
-            raise ValueError(f'TimmStream: with_cp=True, and {self.model_name} has no activation checkpointing in '
-                             'timm. Set with_cp=False for this stream.') from error
+            raise ValueError(
+                f'TimmStream: with_cp=True, and {self.model_name} has no activation checkpointing in '
+                'timm. Set with_cp=False for this stream.'
+            ) from error
 
     def _grid_of(self, num_tokens: int, height: int, width: int) -> tuple[int, int]:
         """The grid (h, w) that so many patch tokens of an image come from."""
-        stride = round((height * width / num_tokens)**0.5)  # of models in stages
+        stride = round((height * width / num_tokens) ** 0.5)  # of models in stages
         for step in (patch_size(self.model) or (stride, stride), (stride, stride)):
             down = (height // step[0], width // step[1])
             up = (-(-height // step[0]), -(-width // step[1]))  # models that pad the border
             for grid in (down, up):
                 if grid[0] * grid[1] == num_tokens:
                     return grid
-        raise ValueError(f'TimmStream: output={self.output!r}, and the {num_tokens} tokens of {self.model_name} for '
-                         f"{height} x {width} images form no grid. Use output='vector' with this model.")
+        raise ValueError(
+            f'TimmStream: output={self.output!r}, and the {num_tokens} tokens of {self.model_name} for '
+            f"{height} x {width} images form no grid. Use output='vector' with this model."
+        )
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Return (depth, number of depths) of a parameter, for layer-wise learning rates.
@@ -177,14 +193,18 @@ class TimmStream(nn.Module):
 
     def _freeze(self) -> None:
         if not hasattr(self.model, 'group_matcher'):
-            raise ValueError(f'TimmStream: timm does not say in which order the parameters of {self.model_name} come '
-                             '(it has no group_matcher), so frozen_stages cannot be used with it.')
+            raise ValueError(
+                f'TimmStream: timm does not say in which order the parameters of {self.model_name} come '
+                '(it has no group_matcher), so frozen_stages cannot be used with it.'
+            )
         groups = list(group_parameters(self.model, self.model.group_matcher(coarse=True)).values())
         stages = len(groups) - 1
         if self.frozen_stages > stages:
-            raise ValueError(f'TimmStream: frozen_stages={self.frozen_stages}, and {self.model_name} has {stages} '
-                             'stages after its stem.')
-        frozen = {name for names in groups[:self.frozen_stages + 1] for name in names}
+            raise ValueError(
+                f'TimmStream: frozen_stages={self.frozen_stages}, and {self.model_name} has {stages} '
+                'stages after its stem.'
+            )
+        frozen = {name for names in groups[: self.frozen_stages + 1] for name in names}
         for name, param in self.model.named_parameters():
             if name in frozen:
                 param.requires_grad_(False)
@@ -204,8 +224,10 @@ class TimmStream(nn.Module):
         """Normalise the images and return the feature of this stream."""
         if self.img_size is not None and tuple(x.shape[-2:]) != self.img_size:
             built, came = ' x '.join(map(str, self.img_size)), ' x '.join(map(str, x.shape[-2:]))
-            raise ValueError(f'TimmStream: {self.model_name} was built for {built} images and got {came}. Set img_size '
-                             'at the top level of the config, which reaches the pipeline and the streams.')
+            raise ValueError(
+                f'TimmStream: {self.model_name} was built for {built} images and got {came}. Set img_size '
+                'at the top level of the config, which reaches the pipeline and the streams.'
+            )
         x = (x - self.mean) / self.std
         if self.output == 'vector':
             return self.model(x)

@@ -1,4 +1,5 @@
 """Classifiers: what joins backbone, neck and head, and is what the Runner trains."""
+
 from .distillation import Distillation
 from .ensemble_classifier import EnsembleClassifier
 from .hybrid_classifier import HybridClassifier

@@ -1,4 +1,5 @@
 """The terms that a teacher adds to the losses of a classifier."""
+
 from typing import Any
 
 from torch import Tensor
@@ -28,8 +29,14 @@ class Distillation:
         relation_weight (float): :math:`w_r`. Its pairs are those of the batch of all processes.
     """
 
-    def __init__(self, teacher: Teacher, distill_weight: float, temperature: float, feature_weight: float = 0.,
-                 relation_weight: float = 0.) -> None:
+    def __init__(
+        self,
+        teacher: Teacher,
+        distill_weight: float,
+        temperature: float,
+        feature_weight: float = 0.0,
+        relation_weight: float = 0.0,
+    ) -> None:
         self.teacher = teacher
         self.distill_weight = distill_weight
         self.temperature = temperature

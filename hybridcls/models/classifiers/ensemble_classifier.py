@@ -1,4 +1,5 @@
 """Several trained classifiers that answer together."""
+
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional, Union
 
@@ -55,14 +56,16 @@ class EnsembleClassifier(BaseClassifier):
 
     members: Any  # a ModuleList of HybridClassifier
 
-    def __init__(self,
-                 members: Sequence[Union[str, Mapping[str, Any]]],
-                 backbone: Optional[dict] = None,
-                 neck: Optional[dict] = None,
-                 head: Optional[dict] = None,
-                 train_cfg: Optional[dict] = None,
-                 data_preprocessor: Optional[dict] = None,
-                 init_cfg: Optional[dict] = None) -> None:
+    def __init__(
+        self,
+        members: Sequence[Union[str, Mapping[str, Any]]],
+        backbone: Optional[dict] = None,
+        neck: Optional[dict] = None,
+        head: Optional[dict] = None,
+        train_cfg: Optional[dict] = None,
+        data_preprocessor: Optional[dict] = None,
+        init_cfg: Optional[dict] = None,
+    ) -> None:
         if not members or isinstance(members, str):
             raise ValueError(f'EnsembleClassifier: members={members!r}; a list of checkpoints is wanted.')
         common = dict(backbone=backbone, neck=neck, head=head, train_cfg=train_cfg, data_preprocessor=data_preprocessor)
@@ -70,8 +73,9 @@ class EnsembleClassifier(BaseClassifier):
         built = [_build(number, member, common) for number, member in enumerate(chosen)]
         classes = [getattr(member.head, 'num_classes', None) for member in built]
         if len(set(classes)) > 1:
-            raise ValueError(f'EnsembleClassifier: the members have {classes} classes; scores of different ones have '
-                             'no mean.')
+            raise ValueError(
+                f'EnsembleClassifier: the members have {classes} classes; scores of different ones have no mean.'
+            )
         super().__init__(data_preprocessor=built[0].data_preprocessor, init_cfg=init_cfg)
         self.members = nn.ModuleList(built)
 
@@ -79,23 +83,21 @@ class EnsembleClassifier(BaseClassifier):
         """Return the features of each member, as its ``extract_feat`` does."""
         return [member.extract_feat(inputs) for member in self.members]
 
-    def forward(self,
-                inputs: Tensor,
-                data_samples: Optional[list[DataSample]] = None,
-                mode: str = 'tensor') -> Any:
+    def forward(self, inputs: Tensor, data_samples: Optional[list[DataSample]] = None, mode: str = 'tensor') -> Any:
         """Return the logarithm of the mean score (``'tensor'``) or DataSamples (``'predict'``)."""
         if mode == 'tensor':
             scores = torch.stack([member(inputs).float().softmax(1) for member in self.members]).mean(0)
             return scores.clamp_min(torch.finfo(scores.dtype).tiny).log()
         if mode == 'loss':
-            raise ValueError('EnsembleClassifier: an ensemble is not trained as one. Train its members one by one, '
-                             'with one config and several seeds (--cfg-options randomness.seed=1).')
+            raise ValueError(
+                'EnsembleClassifier: an ensemble is not trained as one. Train its members one by one, '
+                'with one config and several seeds (--cfg-options randomness.seed=1).'
+            )
         return self.predict(inputs, data_samples)
 
-    def predict(self,
-                inputs: Tensor,
-                data_samples: Optional[list[DataSample]] = None,
-                **kwargs: Any) -> list[DataSample]:
+    def predict(
+        self, inputs: Tensor, data_samples: Optional[list[DataSample]] = None, **kwargs: Any
+    ) -> list[DataSample]:
         """Return one DataSample an image."""
         images = len(inputs) if data_samples is None else len(data_samples)
         opinions = [member.predict(inputs, [DataSample() for _ in range(images)], **kwargs) for member in self.members]

@@ -1,4 +1,5 @@
 """The model of every phase: backbone, neck and head, joined by the registry."""
+
 import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Optional, Union
@@ -73,16 +74,18 @@ class HybridClassifier(BaseClassifier):
     neck: Any
     head: Any
 
-    def __init__(self,
-                 backbone: Union[dict, nn.Module],
-                 neck: Union[dict, nn.Module, None] = None,
-                 head: Union[dict, nn.Module, None] = None,
-                 train_cfg: Optional[dict] = None,
-                 data_preprocessor: Union[dict, nn.Module, None] = None,
-                 sync_bn: bool = False,
-                 grad_cache: Optional[dict] = None,
-                 distill_projection: Optional[int] = None,
-                 init_cfg: Optional[dict] = None) -> None:
+    def __init__(
+        self,
+        backbone: Union[dict, nn.Module],
+        neck: Union[dict, nn.Module, None] = None,
+        head: Union[dict, nn.Module, None] = None,
+        train_cfg: Optional[dict] = None,
+        data_preprocessor: Union[dict, nn.Module, None] = None,
+        sync_bn: bool = False,
+        grad_cache: Optional[dict] = None,
+        distill_projection: Optional[int] = None,
+        init_cfg: Optional[dict] = None,
+    ) -> None:
         # The preprocessor needs the number of classes of the head, so the parts are built first and attached after
         # the base class has been initialised.
         built_backbone = _build('backbone', backbone)
@@ -93,9 +96,11 @@ class HybridClassifier(BaseClassifier):
         streams = getattr(built_backbone, 'stream_names', ())
         if head is not None and len(streams) > 1 and isinstance(channels, tuple) and len(channels) > 1:
             what = 'no neck joins them' if built_neck is None else f'{type(built_neck).__name__} does not join them'
-            raise ValueError(f'HybridClassifier: the backbone has {len(streams)} streams and {what}, so the head '
-                             "would see only the last. Set neck=dict(type='DHAFusion') or "
-                             "neck=dict(type='ConcatFusion').")
+            raise ValueError(
+                f'HybridClassifier: the backbone has {len(streams)} streams and {what}, so the head '
+                "would see only the last. Set neck=dict(type='DHAFusion') or "
+                "neck=dict(type='ConcatFusion')."
+            )
         width = channels[-1] if isinstance(channels, tuple) else channels
         built_head = None if head is None else _build('head', head, in_channels=width)
 
@@ -105,7 +110,8 @@ class HybridClassifier(BaseClassifier):
             if train_cfg is not None:
                 data_preprocessor.setdefault('batch_augments', train_cfg)
             data_preprocessor = _build(
-                'data_preprocessor', data_preprocessor, num_classes=getattr(built_head, 'num_classes', None))
+                'data_preprocessor', data_preprocessor, num_classes=getattr(built_head, 'num_classes', None)
+            )
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         self.backbone = built_backbone
         self.neck = built_neck
@@ -144,22 +150,23 @@ class HybridClassifier(BaseClassifier):
         if stage == 'neck':
             return features
         if not hasattr(self.head, 'pre_logits'):
-            raise ValueError(f"HybridClassifier.extract_feat: the head ({type(self.head).__name__}) has no stage "
-                             "'pre_logits'. Use stage='neck'.")
+            raise ValueError(
+                f'HybridClassifier.extract_feat: the head ({type(self.head).__name__}) has no stage '
+                "'pre_logits'. Use stage='neck'."
+            )
         return self.head.pre_logits(features)
 
-    def forward(self,
-                inputs: Tensor,
-                data_samples: Optional[list[DataSample]] = None,
-                mode: str = 'tensor') -> Any:
+    def forward(self, inputs: Tensor, data_samples: Optional[list[DataSample]] = None, mode: str = 'tensor') -> Any:
         """Return logits (``'tensor'``), a dict of losses (``'loss'``) or DataSamples (``'predict'``)."""
         if mode == 'tensor':
             features = self.extract_feat(inputs)
             return features if self.head is None else self.head(features)
         check_choice('HybridClassifier', 'mode', mode, ('tensor', 'loss', 'predict'))
         if self.head is None:
-            raise ValueError(f'HybridClassifier: mode={mode!r} needs a head, and the model has none. Use extract_feat, '
-                             "or add head=dict(type='LinearHead', num_classes=...).")
+            raise ValueError(
+                f'HybridClassifier: mode={mode!r} needs a head, and the model has none. Use extract_feat, '
+                "or add head=dict(type='LinearHead', num_classes=...)."
+            )
         if mode == 'loss':
             return self.loss(inputs, data_samples)
         return self.predict(inputs, data_samples)
@@ -180,15 +187,15 @@ class HybridClassifier(BaseClassifier):
             data_samples = [*data_samples] * (len(features[-1]) // max(1, len(data_samples)))
         return self.head.loss(features, data_samples)
 
-    def predict(self,
-                inputs: Tensor,
-                data_samples: Optional[list[DataSample]] = None,
-                **kwargs: Any) -> list[DataSample]:
+    def predict(
+        self, inputs: Tensor, data_samples: Optional[list[DataSample]] = None, **kwargs: Any
+    ) -> list[DataSample]:
         """Return one DataSample an image; of several views the embeddings are averaged."""
         return self._predict(inputs, self.extract_feat(inputs), data_samples, **kwargs)
 
-    def _predict(self, inputs: Tensor, features: Any, data_samples: Optional[list[DataSample]],
-                 **kwargs: Any) -> list[DataSample]:
+    def _predict(
+        self, inputs: Tensor, features: Any, data_samples: Optional[list[DataSample]], **kwargs: Any
+    ) -> list[DataSample]:
         """Predict from the features of the inputs. (The inputs themselves are for classifiers that look again.)"""
         if data_samples is not None and len(features[-1]) != len(data_samples):
             images = len(data_samples)
@@ -221,8 +228,10 @@ class HybridClassifier(BaseClassifier):
     def get_layer_depth(self, param_name: str) -> tuple[int, int]:
         """Return (depth, number of depths) of a parameter, for layer-wise learning rates; see HybridBackbone."""
         if not hasattr(self.backbone, 'get_layer_depth'):
-            raise ValueError(f'HybridClassifier: {type(self.backbone).__name__} does not tell in which order its '
-                             'parameters come (it has no get_layer_depth).')
+            raise ValueError(
+                f'HybridClassifier: {type(self.backbone).__name__} does not tell in which order its '
+                'parameters come (it has no get_layer_depth).'
+            )
         return self.backbone.get_layer_depth(param_name, 'backbone.')
 
 
@@ -240,7 +249,7 @@ def _rows_of(features: Any, rows: list[int], num_samples: int) -> Any:
 
 
 def _as_tuple(features: Any) -> Any:
-    return (features, ) if isinstance(features, Tensor) else features
+    return (features,) if isinstance(features, Tensor) else features
 
 
 def _build(name: str, part: Union[dict, nn.Module], **inferred: Any) -> nn.Module:
@@ -256,8 +265,9 @@ def _build(name: str, part: Union[dict, nn.Module], **inferred: Any) -> nn.Modul
         if cfg.get(key) is None and value is not None and (known is None or key in known):
             cfg[key] = value
     if known is not None:
-        check_known_keys(f'HybridClassifier: {name} ({cls.__name__})',
-                         [key for key in cfg if key not in ('type', '_scope_')], known)
+        check_known_keys(
+            f'HybridClassifier: {name} ({cls.__name__})', [key for key in cfg if key not in ('type', '_scope_')], known
+        )
     return MODELS.build(cfg)
 
 

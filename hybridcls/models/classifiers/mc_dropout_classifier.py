@@ -1,4 +1,5 @@
 """Doubt from dropout that stays active while predicting."""
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Optional
@@ -52,12 +53,9 @@ class MCDropoutClassifier(HybridClassifier):
         (torch.Size([3]), True)
     """
 
-    def __init__(self,
-                 samples: int = 20,
-                 dropout: float = 0.,
-                 drop_path: bool = False,
-                 seed: int = 0,
-                 **kwargs: Any) -> None:
+    def __init__(
+        self, samples: int = 20, dropout: float = 0.0, drop_path: bool = False, seed: int = 0, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         check_number('MCDropoutClassifier', 'samples', samples, 1, integer=True)
         check_number('MCDropoutClassifier', 'dropout', dropout, 0, 1, high_open=True)
@@ -67,9 +65,11 @@ class MCDropoutClassifier(HybridClassifier):
         self.seed = seed
         self.embedding_dropout = nn.Dropout(dropout)
         if not self._dropping(self):
-            raise ValueError('MCDropoutClassifier: no layer of the model drops anything, so that all draws would be '
-                             "equal. Set dropout=0.2, the streams' drop_rate, or drop_path=True for a model with "
-                             'stochastic depth.')
+            raise ValueError(
+                'MCDropoutClassifier: no layer of the model drops anything, so that all draws would be '
+                "equal. Set dropout=0.2, the streams' drop_rate, or drop_path=True for a model with "
+                'stochastic depth.'
+            )
 
     def extract_feat(self, inputs: Tensor, stage: str = 'neck') -> Any:
         """As the parent's; the embedding, after the neck, goes through the dropout."""
@@ -79,8 +79,9 @@ class MCDropoutClassifier(HybridClassifier):
             return self._drop_embedding(super().extract_feat(inputs, stage))
         return self.head.pre_logits(self.extract_feat(inputs))
 
-    def _predict(self, inputs: Tensor, features: Any, data_samples: Optional[list[DataSample]],
-                 **kwargs: Any) -> list[DataSample]:
+    def _predict(
+        self, inputs: Tensor, features: Any, data_samples: Optional[list[DataSample]], **kwargs: Any
+    ) -> list[DataSample]:
         samples = super()._predict(inputs, features, data_samples, **kwargs)
         looks_again = any(self._dropping(part) for part in (self.backbone, self.neck) if part is not None)
         opinions = []
@@ -100,7 +101,7 @@ class MCDropoutClassifier(HybridClassifier):
             if isinstance(module, _DropoutNd):
                 rate = module.p
             elif self.drop_path and type(module).__name__ in _STOCHASTIC_DEPTH:
-                rate = getattr(module, 'drop_prob', None) or getattr(module, 'p', None) or 0.
+                rate = getattr(module, 'drop_prob', None) or getattr(module, 'p', None) or 0.0
             else:
                 continue
             if rate > 0:

@@ -1,4 +1,5 @@
 """Several predictions of the same images, joined into one that knows how much they agree."""
+
 from collections.abc import Sequence
 
 import torch
@@ -29,8 +30,10 @@ def join_predictions(who: str, samples: list[DataSample], opinions: Sequence[Seq
         ValueError: If the opinions have no scores.
     """
     if samples and 'pred_score' not in opinions[0][0]:
-        raise ValueError(f'{who}: the head predicts no scores, so there is nothing to average. It takes a head with '
-                         'classes, such as LinearHead or EvidentialHead.')
+        raise ValueError(
+            f'{who}: the head predicts no scores, so there is nothing to average. It takes a head with '
+            'classes, such as LinearHead or EvidentialHead.'
+        )
     scores = _stack(opinions, 'pred_score')
     evidential = samples and 'aleatoric' in opinions[0][0]
     fields = mixture_uncertainty(scores, _stack(opinions, 'aleatoric') if evidential else None)._asdict()

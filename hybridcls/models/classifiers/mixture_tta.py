@@ -1,4 +1,5 @@
 """Test-time augmentation that knows how much the views of an image agree."""
+
 from collections.abc import Sequence
 from typing import Union
 

@@ -1,4 +1,5 @@
 """A trained classifier that another one learns from: frozen, in eval mode, fed in its own way."""
+
 import weakref
 from collections.abc import Callable
 from typing import Any, Optional, Union
@@ -37,14 +38,14 @@ class Teacher:
         TypeError: If it is none of these.
     """
 
-    def __init__(self,
-                 model: nn.Module,
-                 img_size: Union[int, tuple[int, int], None] = None,
-                 compile: Union[bool, dict] = False) -> None:
+    def __init__(
+        self, model: nn.Module, img_size: Union[int, tuple[int, int], None] = None, compile: Union[bool, dict] = False
+    ) -> None:
         self.model = _TeacherNetwork(model.requires_grad_(False).eval())
         self.img_size = (img_size, img_size) if isinstance(img_size, int) else img_size or self.model.only_size
-        self._answer: Callable = torch.compile(self.model, **(compile if isinstance(compile, dict) else {})) \
-            if compile else self.model
+        self._answer: Callable = (
+            torch.compile(self.model, **(compile if isinstance(compile, dict) else {})) if compile else self.model
+        )
         self._seen: Optional[weakref.ref] = None
         self._answers: Optional[tuple[Tensor, Tensor]] = None
 
@@ -103,8 +104,10 @@ class _TeacherNetwork(nn.Module):
         head = getattr(model, 'head', None)
         if isinstance(model, HybridClassifier):
             if getattr(head, 'num_classes', None) is None:
-                raise TypeError(f'Teacher: its head is a {type(head).__name__}, which gives no logits. A teacher is a '
-                                'classifier; give it a head with classes.')
+                raise TypeError(
+                    f'Teacher: its head is a {type(head).__name__}, which gives no logits. A teacher is a '
+                    'classifier; give it a head with classes.'
+                )
             size = getattr(model.backbone, 'img_size', None)
             self.only_size = (size, size) if isinstance(size, int) else size
             return self._ours
@@ -118,8 +121,10 @@ class _TeacherNetwork(nn.Module):
             if getattr(embed, 'strict_img_size', False):
                 self.only_size = tuple(embed.img_size)
             return self._timms
-        raise TypeError(f'Teacher: {type(model).__name__} is neither a HybridClassifier, nor an ImageClassifier of '
-                        'mmpretrain, nor a timm model.')
+        raise TypeError(
+            f'Teacher: {type(model).__name__} is neither a HybridClassifier, nor an ImageClassifier of '
+            'mmpretrain, nor a timm model.'
+        )
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         return self._forward(images)

@@ -1,4 +1,5 @@
 """Heads: what an embedding is trained for, and what is read from it."""
+
 from .adaface_head import AdaFaceHead
 from .arcface_head import ArcFaceHead
 from .classification_head import ClassificationHead
@@ -11,6 +12,14 @@ from .multi_head import MultiHead
 from .supcon_head import SupConHead
 
 __all__ = [
-    'AdaFaceHead', 'ArcFaceHead', 'ClassificationHead', 'CosFaceHead', 'EmbeddingHead', 'EvidentialHead',
-    'LinearHead', 'MarginHead', 'MultiHead', 'SupConHead'
+    'AdaFaceHead',
+    'ArcFaceHead',
+    'ClassificationHead',
+    'CosFaceHead',
+    'EmbeddingHead',
+    'EvidentialHead',
+    'LinearHead',
+    'MarginHead',
+    'MultiHead',
+    'SupConHead',
 ]

@@ -1,4 +1,5 @@
 """AdaFace."""
+
 from typing import Any, Optional
 
 from hybridcls.registry import MODELS
@@ -33,16 +34,17 @@ class AdaFaceHead(MarginHead):
         (0.4, tensor(20.))
     """
 
-    def __init__(self,
-                 num_classes: int,
-                 in_channels: Optional[int] = None,
-                 margin: float = 0.4,
-                 scale: float = 64.,
-                 h: float = 0.333,
-                 t_alpha: float = 0.01,
-                 gradient: str = 'analytic',
-                 clip_angle: bool = True,
-                 **kwargs: Any) -> None:
-        margin_cfg = dict(
-            type='AdaFace', margin=margin, h=h, t_alpha=t_alpha, gradient=gradient, clip_angle=clip_angle)
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: Optional[int] = None,
+        margin: float = 0.4,
+        scale: float = 64.0,
+        h: float = 0.333,
+        t_alpha: float = 0.01,
+        gradient: str = 'analytic',
+        clip_angle: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        margin_cfg = dict(type='AdaFace', margin=margin, h=h, t_alpha=t_alpha, gradient=gradient, clip_angle=clip_angle)
         super().__init__(num_classes, in_channels, margin_cfg, scale, **kwargs)

@@ -1,4 +1,5 @@
 """ArcFace."""
+
 from typing import Any, Optional
 
 from hybridcls.registry import MODELS
@@ -28,13 +29,15 @@ class ArcFaceHead(MarginHead):
         0.3
     """
 
-    def __init__(self,
-                 num_classes: int,
-                 in_channels: Optional[int] = None,
-                 margin: float = 0.5,
-                 scale: float = 64.,
-                 beyond_pi: str = 'linear',
-                 gradient: str = 'analytic',
-                 **kwargs: Any) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: Optional[int] = None,
+        margin: float = 0.5,
+        scale: float = 64.0,
+        beyond_pi: str = 'linear',
+        gradient: str = 'analytic',
+        **kwargs: Any,
+    ) -> None:
         margin_cfg = dict(type='ArcFace', margin=margin, beyond_pi=beyond_pi, gradient=gradient)
         super().__init__(num_classes, in_channels, margin_cfg, scale, **kwargs)

@@ -1,4 +1,5 @@
 """What all heads with classes share: probabilities from logits, and the accuracy for the log."""
+
 from collections.abc import Sequence
 from typing import Optional, Union
 
@@ -24,20 +25,22 @@ class ClassificationHead(EmbeddingHead):
         ValueError, TypeError: If a number is out of range.
     """
 
-    def __init__(self,
-                 num_classes: int,
-                 in_channels: Optional[int] = None,
-                 label_smoothing: float = 0.,
-                 init_cfg: Optional[Union[dict, list]] = None) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: Optional[int] = None,
+        label_smoothing: float = 0.0,
+        init_cfg: Optional[Union[dict, list]] = None,
+    ) -> None:
         super().__init__(in_channels, init_cfg)
         check_number(self._name, 'num_classes', num_classes, 1, integer=True)
         check_number(self._name, 'label_smoothing', label_smoothing, 0, 1, high_open=True)
         self.num_classes = num_classes
         self.label_smoothing = label_smoothing
 
-    def predict(self,
-                feats: Features,
-                data_samples: Optional[Sequence[Optional[DataSample]]] = None) -> list[DataSample]:
+    def predict(
+        self, feats: Features, data_samples: Optional[Sequence[Optional[DataSample]]] = None
+    ) -> list[DataSample]:
         """Write ``pred_score`` (C,), ``pred_label`` (1,) and ``embedding`` (D,) onto each sample.
 
         Scores are probabilities, float32. Scores and embeddings of several views of an image are averaged.

@@ -1,4 +1,5 @@
 """CosFace."""
+
 from typing import Any, Optional
 
 from hybridcls.registry import MODELS
@@ -25,10 +26,12 @@ class CosFaceHead(MarginHead):
         0.35
     """
 
-    def __init__(self,
-                 num_classes: int,
-                 in_channels: Optional[int] = None,
-                 margin: float = 0.35,
-                 scale: float = 64.,
-                 **kwargs: Any) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: Optional[int] = None,
+        margin: float = 0.35,
+        scale: float = 64.0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(num_classes, in_channels, dict(type='CosFace', margin=margin), scale, **kwargs)

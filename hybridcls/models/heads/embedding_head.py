@@ -1,4 +1,5 @@
 """What all heads share: an embedding comes in, and predictions carry it."""
+
 import logging
 from collections.abc import Sequence
 from typing import Optional, Union
@@ -36,7 +37,8 @@ class EmbeddingHead(BaseModule):
         if in_channels is None:
             raise ValueError(
                 f"{self._name}: in_channels is missing. HybridClassifier fills it in from the neck's out_channels; "
-                'built by hand, or under another classifier, the head needs in_channels=<width of the embedding>.')
+                'built by hand, or under another classifier, the head needs in_channels=<width of the embedding>.'
+            )
         check_number(self._name, 'in_channels', in_channels, 1, integer=True)
         self.in_channels = in_channels
 
@@ -52,10 +54,12 @@ class EmbeddingHead(BaseModule):
         """
         embedding = feats if isinstance(feats, Tensor) else feats[-1]
         if embedding.dim() != 2 or embedding.shape[1] != self.in_channels:
-            raise ValueError(f'{self._name}: an embedding of shape {tuple(embedding.shape)} came; '
-                             f'(N, {self.in_channels}) is wanted. A feature map or tokens need a neck that pools them '
-                             '(DHAFusion, ConcatFusion, GlobalAveragePooling); another width needs another '
-                             'in_channels.')
+            raise ValueError(
+                f'{self._name}: an embedding of shape {tuple(embedding.shape)} came; '
+                f'(N, {self.in_channels}) is wanted. A feature map or tokens need a neck that pools them '
+                '(DHAFusion, ConcatFusion, GlobalAveragePooling); another width needs another '
+                'in_channels.'
+            )
         return embedding
 
     def count_views(self, embedding: Tensor, data_samples: Sequence[DataSample]) -> int:
@@ -71,12 +75,16 @@ class EmbeddingHead(BaseModule):
             return
         rows = (~embedding.detach().isfinite().all(1)).nonzero().flatten().tolist()
         first = data_samples[rows[0] % len(data_samples)].get('img_path', None) or f'row {rows[0]}'
-        print_log(f'{self._name}: {len(rows)} of {len(embedding)} embeddings are NaN or infinite, first that of '
-                  f'{first}. The loss of this batch will be so as well. Look at the image, the learning rate, and half '
-                  'precision.', 'current', level=logging.WARNING)
+        print_log(
+            f'{self._name}: {len(rows)} of {len(embedding)} embeddings are NaN or infinite, first that of '
+            f'{first}. The loss of this batch will be so as well. Look at the image, the learning rate, and half '
+            'precision.',
+            'current',
+            level=logging.WARNING,
+        )
 
-    def predict(self,
-                feats: Features,
-                data_samples: Optional[Sequence[Optional[DataSample]]] = None) -> list[DataSample]:
+    def predict(
+        self, feats: Features, data_samples: Optional[Sequence[Optional[DataSample]]] = None
+    ) -> list[DataSample]:
         """Write ``embedding`` (D,), float32, onto each sample; views of an image are averaged."""
         return write_predictions(self._name, data_samples, self.pre_logits(feats))

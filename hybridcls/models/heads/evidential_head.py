@@ -1,4 +1,5 @@
 """A classifier that knows how much it has seen."""
+
 from collections.abc import Sequence
 from typing import Optional
 
@@ -53,7 +54,7 @@ class EvidentialHead(ClassificationHead):
         num_classes: int,
         in_channels: Optional[int] = None,
         loss: Optional[dict] = None,
-        init_cfg: Optional[dict] = dict(type='Normal', layer='Linear', std=0.01)  # noqa: B006
+        init_cfg: Optional[dict] = dict(type='Normal', layer='Linear', std=0.01),  # noqa: B006
     ) -> None:
         super().__init__(num_classes, in_channels, init_cfg=init_cfg)
         self.loss_module = MODELS.build({'type': 'EvidentialLoss', **(loss or {})})
@@ -79,9 +80,9 @@ class EvidentialHead(ClassificationHead):
             losses['accuracy_top-1'] = self.accuracy(evidence.detach().argmax(1), targets)
         return losses
 
-    def predict(self,
-                feats: Features,
-                data_samples: Optional[Sequence[Optional[DataSample]]] = None) -> list[DataSample]:
+    def predict(
+        self, feats: Features, data_samples: Optional[Sequence[Optional[DataSample]]] = None
+    ) -> list[DataSample]:
         r"""Write ``pred_score`` :math:`\alpha / S` (K,), ``pred_label`` (1,), ``embedding`` (D,) and the uncertainties.
 
         These are ``vacuity`` in (0, 1] and, in nats, ``aleatoric``, ``epistemic`` and ``total``: scalars, float32,
@@ -95,5 +96,9 @@ class EvidentialHead(ClassificationHead):
         scores = alpha / alpha.sum(1, keepdim=True)
         embeddings = self.pre_logits(feats)
         return write_predictions(
-            self._name, data_samples, embeddings, scores.repeat(len(embeddings) // len(scores), 1),
-            dirichlet_uncertainty(evidence)._asdict())
+            self._name,
+            data_samples,
+            embeddings,
+            scores.repeat(len(embeddings) // len(scores), 1),
+            dirichlet_uncertainty(evidence)._asdict(),
+        )

@@ -1,4 +1,5 @@
 """A linear classifier."""
+
 from collections.abc import Sequence
 from typing import Optional, Union
 
@@ -50,24 +51,27 @@ class LinearHead(ClassificationHead):
         self,
         num_classes: int,
         in_channels: Optional[int] = None,
-        label_smoothing: float = 0.,
+        label_smoothing: float = 0.0,
         class_weight: Optional[Sequence[float]] = None,
         topk: Union[int, Sequence[int]] = 1,
-        init_cfg: Optional[Union[dict, list]] = dict(type='Normal', layer='Linear', std=0.01)  # noqa: B006
+        init_cfg: Optional[Union[dict, list]] = dict(type='Normal', layer='Linear', std=0.01),  # noqa: B006
     ) -> None:
         super().__init__(num_classes, in_channels, label_smoothing, init_cfg)
-        self.topk = (topk, ) if isinstance(topk, int) else tuple(topk)
+        self.topk = (topk,) if isinstance(topk, int) else tuple(topk)
         for k in self.topk:
             check_number('LinearHead', 'topk', k, 1, num_classes, integer=True)
         if class_weight is not None:
             if len(class_weight) != num_classes:
-                raise ValueError(f'LinearHead: class_weight has {len(class_weight)} numbers for '
-                                 f'num_classes={num_classes}; one for each class is wanted.')
+                raise ValueError(
+                    f'LinearHead: class_weight has {len(class_weight)} numbers for '
+                    f'num_classes={num_classes}; one for each class is wanted.'
+                )
             for weight in class_weight:
                 check_number('LinearHead', 'class_weight', weight, 0)
         # From the config, so it is not in the checkpoint.
         self.register_buffer(
-            'class_weight', None if class_weight is None else torch.tensor(class_weight, dtype=torch.float32), False)
+            'class_weight', None if class_weight is None else torch.tensor(class_weight, dtype=torch.float32), False
+        )
         self.fc = nn.Linear(self.in_channels, num_classes)
 
     def forward(self, feats: Features) -> Tensor:
@@ -86,8 +90,7 @@ class LinearHead(ClassificationHead):
         if targets.is_floating_point():
             targets = targets.to(logits.dtype)
         weight = None if self.class_weight is None else self.class_weight.to(logits.dtype)
-        sample_losses = F.cross_entropy(
-            logits, targets, weight, reduction='none', label_smoothing=self.label_smoothing)
+        sample_losses = F.cross_entropy(logits, targets, weight, reduction='none', label_smoothing=self.label_smoothing)
         losses = dict(loss=sample_losses.mean())
         if not targets.is_floating_point():
             best = logits.detach().topk(max(self.topk), dim=1).indices

@@ -1,4 +1,5 @@
 """The engine of all heads with a margin between classes."""
+
 import inspect
 from collections.abc import Sequence
 from typing import Any, Optional
@@ -90,27 +91,30 @@ class MarginHead(ClassificationHead):
         tensor(True)
     """
 
-    def __init__(self,
-                 num_classes: int,
-                 in_channels: Optional[int] = None,
-                 margin: Optional[dict] = None,
-                 scale: float = 64.,
-                 label_smoothing: float = 0.,
-                 cosine_clip: Optional[float] = None,
-                 softmax: str = 'auto',
-                 softmax_memory: Optional[int] = None,
-                 sub_centres: int = 1,
-                 shard_classes: bool = False,
-                 sample_rate: float = 1.,
-                 init_cfg: Optional[dict] = None) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: Optional[int] = None,
+        margin: Optional[dict] = None,
+        scale: float = 64.0,
+        label_smoothing: float = 0.0,
+        cosine_clip: Optional[float] = None,
+        softmax: str = 'auto',
+        softmax_memory: Optional[int] = None,
+        sub_centres: int = 1,
+        shard_classes: bool = False,
+        sample_rate: float = 1.0,
+        init_cfg: Optional[dict] = None,
+    ) -> None:
         super().__init__(num_classes, in_channels, label_smoothing, init_cfg)
         check_number(self._name, 'scale', scale, 0, low_open=True)
         if cosine_clip is not None:
             check_number(self._name, 'cosine_clip', cosine_clip, 0, 1, high_open=True)
         check_choice(self._name, 'softmax', softmax, SOFTMAX_FORMS)
         if softmax_memory is not None:
-            check_number(self._name, 'softmax_memory', softmax_memory, 1, integer=True,
-                         advice='It is a number of bytes.')
+            check_number(
+                self._name, 'softmax_memory', softmax_memory, 1, integer=True, advice='It is a number of bytes.'
+            )
         self.softmax, self.softmax_memory = softmax, softmax_memory
         self.scale = scale
         self.cosine_clip = cosine_clip
@@ -118,15 +122,20 @@ class MarginHead(ClassificationHead):
         check_number(self._name, 'sub_centres', sub_centres, 1, integer=True)
         check_number(self._name, 'sample_rate', sample_rate, 0, 1, low_open=True)
         if sample_rate < 1 and not shard_classes:
-            raise ValueError(f'{self._name}: sample_rate={sample_rate} draws among the classes of each process. Add '
-                             'shard_classes=True, or drop it.')
+            raise ValueError(
+                f'{self._name}: sample_rate={sample_rate} draws among the classes of each process. Add '
+                'shard_classes=True, or drop it.'
+            )
         if shard_classes and softmax == 'dense':
-            raise ValueError(f"{self._name}: softmax='dense' holds the logits of all classes, and with "
-                             "shard_classes=True nobody has them. Drop one of the two.")
+            raise ValueError(
+                f"{self._name}: softmax='dense' holds the logits of all classes, and with "
+                'shard_classes=True nobody has them. Drop one of the two.'
+            )
         self.sub_centres, self.shard_classes, self.sample_rate = sub_centres, shard_classes, sample_rate
-        self.class_shard = RowShard.of_this_process(num_classes) if shard_classes else RowShard(
-            0, num_classes, num_classes)
-        centres = (sub_centres, self.in_channels) if sub_centres > 1 else (self.in_channels, )
+        self.class_shard = (
+            RowShard.of_this_process(num_classes) if shard_classes else RowShard(0, num_classes, num_classes)
+        )
+        centres = (sub_centres, self.in_channels) if sub_centres > 1 else (self.in_channels,)
         self.weight = nn.Parameter(torch.empty(self.class_shard.size, *centres))
         if shard_classes:
             shard_rows(self, 'weight', self.class_shard)
@@ -173,18 +182,24 @@ class MarginHead(ClassificationHead):
             return self.margin_function(target_cosine, norms, labels)
 
         settings: dict[str, Any] = dict(
-            scale=self.scale, label_smoothing=self.label_smoothing, cosine_clip=self.cosine_clip,
-            sub_centres=self.sub_centres, memory=self.softmax_memory)
+            scale=self.scale,
+            label_smoothing=self.label_smoothing,
+            cosine_clip=self.cosine_clip,
+            sub_centres=self.sub_centres,
+            memory=self.softmax_memory,
+        )
         if not self.shard_classes:
             return margin_cross_entropy(embedding, self._centres(), labels, margin, softmax=self.softmax, **settings)
         if self.training and not has_process_group():
             raise RuntimeError(
                 f'{self._name}: shard_classes=True spreads the classes over processes, and there is no process group. '
                 'Start the training with `bash tools/dist_train.sh CONFIG NUMBER_OF_PROCESSES` (torchrun, one process '
-                'is enough), or set model.head.shard_classes=False.')
-        sample_rate = self.sample_rate if self.training else 1.
-        return sharded_margin_cross_entropy(embedding, self._centres(), labels, margin, self.class_shard,
-                                            sample_rate=sample_rate, **settings)
+                'is enough), or set model.head.shard_classes=False.'
+            )
+        sample_rate = self.sample_rate if self.training else 1.0
+        return sharded_margin_cross_entropy(
+            embedding, self._centres(), labels, margin, self.class_shard, sample_rate=sample_rate, **settings
+        )
 
 
 def _build_margin(cfg: dict, num_classes: int) -> Any:

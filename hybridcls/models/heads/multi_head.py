@@ -1,4 +1,5 @@
 """Several heads on one embedding."""
+
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
@@ -63,25 +64,29 @@ class MultiHead(EmbeddingHead):
         (True, torch.Size([]))
     """
 
-    def __init__(self,
-                 heads: Mapping[str, Optional[dict]],
-                 weights: Optional[Mapping[str, float]] = None,
-                 main: Optional[str] = None,
-                 num_classes: Optional[int] = None,
-                 in_channels: Optional[int] = None,
-                 init_cfg: Optional[dict] = None) -> None:
+    def __init__(
+        self,
+        heads: Mapping[str, Optional[dict]],
+        weights: Optional[Mapping[str, float]] = None,
+        main: Optional[str] = None,
+        num_classes: Optional[int] = None,
+        in_channels: Optional[int] = None,
+        init_cfg: Optional[dict] = None,
+    ) -> None:
         super().__init__(in_channels, init_cfg)
         chosen = {name: cfg for name, cfg in heads.items() if cfg is not None}
         if not chosen:
-            raise ValueError("MultiHead: heads has no head. Give it some by name: heads=dict(face=dict(type="
-                             "'AdaFaceHead'), doubt=dict(type='EvidentialHead')).")
+            raise ValueError(
+                'MultiHead: heads has no head. Give it some by name: heads=dict(face=dict(type='
+                "'AdaFaceHead'), doubt=dict(type='EvidentialHead'))."
+            )
         for name in chosen:
             _check_name(name)
         inferred = dict(in_channels=self.in_channels, num_classes=num_classes)
         self.heads = ModuleDict({name: _build(cfg, inferred) for name, cfg in chosen.items()})
         # A weight may outlive a head that a child config has dropped.
         check_known_keys('MultiHead: weights', weights or {}, heads)
-        self.weights = {name: (weights or {}).get(name, 1.) for name in chosen}
+        self.weights = {name: (weights or {}).get(name, 1.0) for name in chosen}
         for name, weight in self.weights.items():
             check_number('MultiHead', f'weights[{name!r}]', weight, 0)
         if main is None:
@@ -109,15 +114,15 @@ class MultiHead(EmbeddingHead):
                 losses[f'{name}.{key}'] = value * self.weights[name] if 'loss' in key else value
         return losses
 
-    def predict(self,
-                feats: Features,
-                data_samples: Optional[Sequence[Optional[DataSample]]] = None) -> list[DataSample]:
+    def predict(
+        self, feats: Features, data_samples: Optional[Sequence[Optional[DataSample]]] = None
+    ) -> list[DataSample]:
         """Write ``embedding``, what the main head predicts, and all predictions below ``heads`` onto each sample."""
         embedding = self.pre_logits(feats)
         samples = write_predictions(self._name, data_samples, embedding)
         mean = embedding.unflatten(0, (-1, len(samples))).mean(0)
         by_head = {
-            name: head.predict(feats if hasattr(head, 'count_views') else (mean, ), [DataSample() for _ in samples])
+            name: head.predict(feats if hasattr(head, 'count_views') else (mean,), [DataSample() for _ in samples])
             for name, head in self.heads.items()
         }
         for index, sample in enumerate(samples):
@@ -136,14 +141,22 @@ class MultiHead(EmbeddingHead):
 def _build(cfg: dict, inferred: dict[str, Any]) -> EmbeddingHead:
     """Build a head; what it takes, its config leaves open and we know is filled in."""
     cls = MODELS.class_of(cfg)
-    known = {key: value for key, value in inferred.items()
-             if value is not None and cfg.get(key) is None and takes_argument(cls, key)}
+    known = {
+        key: value
+        for key, value in inferred.items()
+        if value is not None and cfg.get(key) is None and takes_argument(cls, key)
+    }
     return MODELS.build({**cfg, **known})
 
 
 def _check_name(name: str) -> None:
     taken = hasattr(DataSample, name) or hasattr(ModuleDict, name)
     if not name.isidentifier() or 'loss' in name or taken:
-        why = ('is taken' if taken else "contains 'loss', so that all it logs would be added to the loss"
-               if 'loss' in name else 'is no identifier')
+        why = (
+            'is taken'
+            if taken
+            else "contains 'loss', so that all it logs would be added to the loss"
+            if 'loss' in name
+            else 'is no identifier'
+        )
         raise ValueError(f"MultiHead: the name {name!r} of a head {why}. Choose another, such as 'face' or 'doubt'.")

@@ -1,4 +1,5 @@
 """The head of the representation-learning phase."""
+
 import warnings
 from collections.abc import Sequence
 from typing import Optional
@@ -41,12 +42,14 @@ class SupConHead(EmbeddingHead):
         (['loss'], torch.Size([6, 4]))
     """
 
-    def __init__(self,
-                 in_channels: Optional[int] = None,
-                 projection: Optional[dict] = None,
-                 loss: Optional[dict] = None,
-                 use_labels: bool = True,
-                 init_cfg: Optional[dict] = None) -> None:
+    def __init__(
+        self,
+        in_channels: Optional[int] = None,
+        projection: Optional[dict] = None,
+        loss: Optional[dict] = None,
+        use_labels: bool = True,
+        init_cfg: Optional[dict] = None,
+    ) -> None:
         super().__init__(in_channels, init_cfg)
         self.projection = MODELS.build({'type': 'ProjectionMLP', 'in_channels': self.in_channels, **(projection or {})})
         self.loss_module = MODELS.build(_with_dim(loss, getattr(self.projection, 'out_channels', None)))
@@ -70,7 +73,8 @@ class SupConHead(EmbeddingHead):
             warnings.warn(
                 'SupConHead: use_labels=False with one view an image: nothing attracts, and the loss is 0. Give two '
                 "views: dict(type='MultiView', num_views=[2], transforms=[...]) in the training pipeline.",
-                stacklevel=2)
+                stacklevel=2,
+            )
         views = projections.unflatten(0, (num_views, len(data_samples))).transpose(0, 1)  # (B, V, out)
         losses = dict(loss=self.loss_module(views, labels))
         if getattr(self.loss_module, 'learned_temperature', None) is not None:

@@ -1,4 +1,5 @@
 """Embeddings of past batches."""
+
 import torch
 from torch import Tensor, nn
 
@@ -31,6 +32,7 @@ class EmbeddingQueue(nn.Module):
         >>> labels
         tensor([6, 7, 4])
     """
+
     embeddings: Tensor
     labels: Tensor
     filled: Tensor
@@ -64,13 +66,15 @@ class EmbeddingQueue(nn.Module):
             ValueError: If the embeddings are not D wide.
         """
         if embeddings.shape[1:] != self.embeddings.shape[1:]:
-            raise ValueError(f'EmbeddingQueue: embeddings of shape {tuple(embeddings.shape)} came to a queue with '
-                             f'dim={self.embeddings.shape[1]}. Set dim to the width of what the loss gets: '
-                             f'queue=dict(size={self.size}, dim={embeddings.shape[-1]}).')
+            raise ValueError(
+                f'EmbeddingQueue: embeddings of shape {tuple(embeddings.shape)} came to a queue with '
+                f'dim={self.embeddings.shape[1]}. Set dim to the width of what the loss gets: '
+                f'queue=dict(size={self.size}, dim={embeddings.shape[-1]}).'
+            )
         finite = embeddings.isfinite().all(1, keepdim=True)
         embeddings = embeddings.masked_fill(~finite, 0).to(self.embeddings.dtype)
-        self.embeddings = torch.cat([embeddings, self.embeddings])[:self.size].contiguous()
-        self.labels = torch.cat([labels.to(torch.int64), self.labels])[:self.size].contiguous()
+        self.embeddings = torch.cat([embeddings, self.embeddings])[: self.size].contiguous()
+        self.labels = torch.cat([labels.to(torch.int64), self.labels])[: self.size].contiguous()
         self.filled = (self.filled + len(embeddings)).clamp(max=self.size)
 
     def _load_from_state_dict(self, *args: object, **kwargs: object) -> None:

@@ -1,4 +1,5 @@
 """The loss of evidential classification, with its annealed penalty on evidence for other classes."""
+
 import warnings
 from typing import NamedTuple, Optional
 
@@ -20,6 +21,7 @@ from hybridcls.registry import MODELS
 
 class EvidentialTerms(NamedTuple):
     """The parts of the loss, each a scalar in float32 (or float64): ``data + kl_weight * kl`` is the whole."""
+
     data: Tensor
     kl: Tensor
     kl_weight: Tensor
@@ -79,15 +81,17 @@ class EvidentialLoss(nn.Module):
         tensor(True)
     """
 
-    def __init__(self,
-                 form: str = 'digamma',
-                 evidence: str = 'exp',
-                 clamp: float = 10.,
-                 kl_weight: float = 1.,
-                 annealing: int = 10,
-                 annealing_by: str = 'epoch',
-                 kl_reference_classes: Optional[int] = 10,
-                 loss_weight: float = 1.) -> None:
+    def __init__(
+        self,
+        form: str = 'digamma',
+        evidence: str = 'exp',
+        clamp: float = 10.0,
+        kl_weight: float = 1.0,
+        annealing: int = 10,
+        annealing_by: str = 'epoch',
+        kl_reference_classes: Optional[int] = 10,
+        loss_weight: float = 1.0,
+    ) -> None:
         super().__init__()
         check_choice('EvidentialLoss', 'form', form, EVIDENTIAL_FORMS)
         check_choice('EvidentialLoss', 'evidence', evidence, EVIDENCE_KINDS)
@@ -132,8 +136,8 @@ class EvidentialLoss(nn.Module):
         """Return the weight of the KL at a position (the Runner's, for None) with so many classes."""
         if position is None:
             position = self._position_of_runner()
-        annealed = 1. if position is None or self.annealing == 0 else min(1., position / self.annealing)
-        share = 1. if self.kl_reference_classes is None else min(1., self.kl_reference_classes / num_classes)
+        annealed = 1.0 if position is None or self.annealing == 0 else min(1.0, position / self.annealing)
+        share = 1.0 if self.kl_reference_classes is None else min(1.0, self.kl_reference_classes / num_classes)
         return self.kl_weight * annealed * share
 
     def _position_of_runner(self) -> Optional[float]:
@@ -143,11 +147,15 @@ class EvidentialLoss(nn.Module):
             warnings.warn(
                 f'EvidentialLoss: the penalty rises in annealing={self.annealing} epochs, and this training has one '
                 "(or counts iterations): its weight stays 0. Set annealing_by='iter' and annealing to a number of "
-                'iterations.', stacklevel=2)
+                'iterations.',
+                stacklevel=2,
+            )
         return hub.get_info(self.annealing_by)
 
     def extra_repr(self) -> str:
         """The settings, for ``print(model)``."""
-        return (f'form={self.form!r}, evidence={self.evidence_kind!r}, clamp={self.clamp}, kl_weight={self.kl_weight}, '
-                f'annealing={self.annealing}, annealing_by={self.annealing_by!r}, '
-                f'kl_reference_classes={self.kl_reference_classes}')
+        return (
+            f'form={self.form!r}, evidence={self.evidence_kind!r}, clamp={self.clamp}, kl_weight={self.kl_weight}, '
+            f'annealing={self.annealing}, annealing_by={self.annealing_by!r}, '
+            f'kl_reference_classes={self.kl_reference_classes}'
+        )

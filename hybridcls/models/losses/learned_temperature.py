@@ -1,4 +1,5 @@
 """A temperature that is trained with everything else."""
+
 import math
 from typing import Any
 
@@ -35,12 +36,18 @@ class LearnedTemperature(nn.Module):
         tensor(0.1000, grad_fn=<ExpBackward0>)
     """
 
-    def __init__(self, start: float, low: float = 0.01, high: float = 1.) -> None:
+    def __init__(self, start: float, low: float = 0.01, high: float = 1.0) -> None:
         super().__init__()
         check_number('LearnedTemperature', 'low', low, 0, low_open=True)
         check_number('LearnedTemperature', 'high', high, low, low_open=True)
-        check_number('LearnedTemperature', 'temperature', start, low, high,
-                     advice='Widen temperature_range=(low, high), or start within it.')
+        check_number(
+            'LearnedTemperature',
+            'temperature',
+            start,
+            low,
+            high,
+            advice='Widen temperature_range=(low, high), or start within it.',
+        )
         self.low, self.high = low, high
         self.log_temperature = nn.Parameter(torch.tensor(math.log(start)))
 
@@ -63,5 +70,5 @@ class _Cut(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        side, = ctx.saved_tensors  # 1 below, -1 above; a step goes against the gradient
+        (side,) = ctx.saved_tensors  # 1 below, -1 above; a step goes against the gradient
         return grad.masked_fill(side * grad > 0, 0), None, None

@@ -1,4 +1,5 @@
 """The supervised contrastive loss."""
+
 from typing import Any, Optional
 
 import torch
@@ -68,18 +69,20 @@ class SupConLoss(nn.Module):
         True
     """
 
-    def __init__(self,
-                 temperature: float = 0.1,
-                 contrast_mode: str = 'all',
-                 form: str = 'out',
-                 anchor_mean: str = 'with_positives',
-                 base_temperature: Optional[float] = None,
-                 gather: bool = True,
-                 loss_weight: float = 1.,
-                 learn_temperature: bool = False,
-                 temperature_range: tuple[float, float] = (0.01, 1.),
-                 queue: Optional[dict] = None,
-                 streamed: Optional[bool] = None) -> None:
+    def __init__(
+        self,
+        temperature: float = 0.1,
+        contrast_mode: str = 'all',
+        form: str = 'out',
+        anchor_mean: str = 'with_positives',
+        base_temperature: Optional[float] = None,
+        gather: bool = True,
+        loss_weight: float = 1.0,
+        learn_temperature: bool = False,
+        temperature_range: tuple[float, float] = (0.01, 1.0),
+        queue: Optional[dict] = None,
+        streamed: Optional[bool] = None,
+    ) -> None:
         super().__init__()
         check_number('SupConLoss', 'temperature', temperature, 0, low_open=True)
         check_number('SupConLoss', 'loss_weight', loss_weight, 0)
@@ -108,8 +111,10 @@ class SupConLoss(nn.Module):
             everywhere, labels_everywhere = embeddings, labels
         elif world_size == 1 or not self.gather:
             if world_size > 1 and self.queue is not None:
-                raise ValueError('SupConLoss: queue=dict(...) with gather=False on several processes: each would have '
-                                 'a queue of its own, and a checkpoint holds one. Use gather=True, or drop the queue.')
+                raise ValueError(
+                    'SupConLoss: queue=dict(...) with gather=False on several processes: each would have '
+                    'a queue of its own, and a checkpoint holds one. Use gather=True, or drop the queue.'
+                )
             loss = self._contrast(embeddings, labels, **self._past(labels))
             everywhere, labels_everywhere = embeddings, labels
         else:
@@ -121,8 +126,9 @@ class SupConLoss(nn.Module):
             self.queue.add(rows.flatten(0, 1), labels_everywhere.repeat_interleave(rows.shape[1]))
         return loss * self.loss_weight
 
-    def _gathered(self, embeddings: Tensor, labels: Optional[Tensor],
-                  world_size: int) -> tuple[Tensor, Tensor, Optional[Tensor]]:
+    def _gathered(
+        self, embeddings: Tensor, labels: Optional[Tensor], world_size: int
+    ) -> tuple[Tensor, Tensor, Optional[Tensor]]:
         """The loss over all processes, and their embeddings and labels."""
         embeddings = unit_rows(embeddings)[0]  # float32 before it travels
         labels_everywhere = None
@@ -136,7 +142,8 @@ class SupConLoss(nn.Module):
             contrast_embeddings=everywhere,
             contrast_labels=labels_everywhere,
             first_anchor=start,
-            **self._past(labels))
+            **self._past(labels),
+        )
         whole = share.detach().clone()
         dist.all_reduce(whole)
         # The value is the sum of the shares; the gradient is the share's, times the processes that DDP divides by.
@@ -159,13 +166,16 @@ class SupConLoss(nn.Module):
             anchor_mean=self.anchor_mean,
             base_temperature=self.base_temperature,
             streamed=self.streamed,
-            **contrast_set)
+            **contrast_set,
+        )
 
     def extra_repr(self) -> str:
         """The settings, for ``print(model)``."""
         start = 'temperature' if self.learned_temperature is None else 'start_temperature'
-        return (f'{start}={self.start_temperature}, contrast_mode={self.contrast_mode!r}, form={self.form!r}, '
-                f'anchor_mean={self.anchor_mean!r}, base_temperature={self.base_temperature}, gather={self.gather}')
+        return (
+            f'{start}={self.start_temperature}, contrast_mode={self.contrast_mode!r}, form={self.form!r}, '
+            f'anchor_mean={self.anchor_mean!r}, base_temperature={self.base_temperature}, gather={self.gather}'
+        )
 
 
 def _build_queue(queue: Optional[dict]) -> Optional[EmbeddingQueue]:
@@ -175,7 +185,9 @@ def _build_queue(queue: Optional[dict]) -> Optional[EmbeddingQueue]:
         raise TypeError(f'SupConLoss: queue={queue!r} must be a dict such as dict(size=4096), or None.')
     check_known_keys('SupConLoss: queue', queue, ['size', 'dim'])
     if queue.get('dim') is None:
-        raise ValueError(f"SupConLoss: queue={dict(queue)} lacks dim, the width of the embeddings that the loss gets. "
-                         'SupConHead fills it in from a projection that has out_channels; else give '
-                         f"queue=dict(size={queue['size']}, dim=128).")
+        raise ValueError(
+            f'SupConLoss: queue={dict(queue)} lacks dim, the width of the embeddings that the loss gets. '
+            'SupConHead fills it in from a projection that has out_channels; else give '
+            f'queue=dict(size={queue["size"]}, dim=128).'
+        )
     return EmbeddingQueue(**queue)

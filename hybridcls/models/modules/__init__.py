@@ -1,4 +1,5 @@
 """Modules that sit inside something: attention on maps, token summaries, projections, the data preprocessor."""
+
 from .adaface_margin import AdaFaceMargin
 from .arcface_margin import ArcFaceMargin
 from .cbam import CBAM
@@ -13,7 +14,19 @@ from .sharded_rows import gather_whole, leave_to_processes, shard_rows, sharded_
 from .token_learner import TokenLearner
 
 __all__ = [
-    'AdaFaceMargin', 'ArcFaceMargin', 'CBAM', 'ClassWiseMargin', 'CombinedMargin', 'CosFaceMargin', 'GradientCache',
-    'HybridDataPreprocessor', 'ProjectionMLP', 'TokenLearner', 'gather_whole', 'leave_to_processes', 'pool_feature',
-    'shard_rows', 'sharded_parameters'
+    'AdaFaceMargin',
+    'ArcFaceMargin',
+    'CBAM',
+    'ClassWiseMargin',
+    'CombinedMargin',
+    'CosFaceMargin',
+    'GradientCache',
+    'HybridDataPreprocessor',
+    'ProjectionMLP',
+    'TokenLearner',
+    'gather_whole',
+    'leave_to_processes',
+    'pool_feature',
+    'shard_rows',
+    'sharded_parameters',
 ]

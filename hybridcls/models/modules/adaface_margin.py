@@ -1,4 +1,5 @@
 """AdaFace as a margin that a margin head can use."""
+
 from typing import Union
 
 import torch
@@ -38,19 +39,21 @@ class AdaFaceMargin(nn.Module):
     norm_mean: Tensor
     norm_std: Tensor
 
-    def __init__(self,
-                 margin: float = 0.4,
-                 h: float = 0.333,
-                 t_alpha: float = 0.01,
-                 gradient: str = 'analytic',
-                 clip_angle: bool = True) -> None:
+    def __init__(
+        self,
+        margin: float = 0.4,
+        h: float = 0.333,
+        t_alpha: float = 0.01,
+        gradient: str = 'analytic',
+        clip_angle: bool = True,
+    ) -> None:
         super().__init__()
         check_number('AdaFace', 'h', h, 0)
         check_number('AdaFace', 't_alpha', t_alpha, 0, 1)
         self.margin, self.h, self.t_alpha, self.gradient, self.clip_angle = margin, h, t_alpha, gradient, clip_angle
         adaptive_margin_on_target(torch.zeros(1), torch.zeros(1), margin, gradient)  # complains now, not later
-        self.register_buffer('norm_mean', torch.tensor(20.))
-        self.register_buffer('norm_std', torch.tensor(100.))
+        self.register_buffer('norm_mean', torch.tensor(20.0))
+        self.register_buffer('norm_std', torch.tensor(100.0))
 
     def forward(self, target_cosine: Tensor, norms: Tensor, labels: Tensor) -> Tensor:
         """Return the target logits before the scale, (N,), from the own cosines and the embeddings' lengths, (N,)."""
@@ -69,5 +72,7 @@ class AdaFaceMargin(nn.Module):
 
     def extra_repr(self) -> str:
         """The settings, for ``print(model)``."""
-        return (f'margin={self.margin}, h={self.h}, t_alpha={self.t_alpha}, gradient={self.gradient!r}, '
-                f'clip_angle={self.clip_angle}')
+        return (
+            f'margin={self.margin}, h={self.h}, t_alpha={self.t_alpha}, gradient={self.gradient!r}, '
+            f'clip_angle={self.clip_angle}'
+        )

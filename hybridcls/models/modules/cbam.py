@@ -1,4 +1,5 @@
 """Convolutional Block Attention Module."""
+
 from typing import Any
 
 import torch
@@ -60,8 +61,15 @@ class SpatialGate(nn.Module):
         logits = self.conv(summary)
         if self.bn.training and logits.numel() == 1:
             # One value has no variance: a batch of one on a 1 x 1 map is normalised with the running statistics.
-            return F.batch_norm(logits, self.bn.running_mean, self.bn.running_var, self.bn.weight, self.bn.bias,
-                                training=False, eps=self.bn.eps)
+            return F.batch_norm(
+                logits,
+                self.bn.running_mean,
+                self.bn.running_var,
+                self.bn.weight,
+                self.bn.bias,
+                training=False,
+                eps=self.bn.eps,
+            )
         return self.bn(logits)
 
 
@@ -102,8 +110,10 @@ class CBAM(nn.Module):
         check_number('CBAM', 'reduction', reduction, 1, integer=True)
         check_number('CBAM', 'kernel_size', kernel_size, 1, integer=True)
         if kernel_size % 2 == 0:
-            raise ValueError(f'CBAM: kernel_size={kernel_size} is even, and an even kernel shifts the map by half a '
-                             f'position. Use {kernel_size - 1} or {kernel_size + 1}.')
+            raise ValueError(
+                f'CBAM: kernel_size={kernel_size} is even, and an even kernel shifts the map by half a '
+                f'position. Use {kernel_size - 1} or {kernel_size + 1}.'
+            )
         self.channel_gate = ChannelGate(channels, reduction)
         self.spatial_gate = SpatialGate(kernel_size)
         self.gain = 2.0 if identity_init else 1.0

@@ -1,4 +1,5 @@
 """A margin of its own for each class."""
+
 from collections.abc import Sequence
 from typing import Any, Optional, Union
 
@@ -42,29 +43,33 @@ class ClassWiseMargin(nn.Module):
         tensor([0.0000, 0.4000])
     """
 
-    def __init__(self,
-                 num_classes: int,
-                 base: Optional[dict] = None,
-                 margins: Optional[Sequence[float]] = None,
-                 counts: Optional[Sequence[int]] = None,
-                 low: float = 0.05,
-                 high: float = 0.5,
-                 power: float = -0.25,
-                 rule: str = 'range') -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        base: Optional[dict] = None,
+        margins: Optional[Sequence[float]] = None,
+        counts: Optional[Sequence[int]] = None,
+        low: float = 0.05,
+        high: float = 0.5,
+        power: float = -0.25,
+        rule: str = 'range',
+    ) -> None:
         super().__init__()
         self.base: Any
         self.class_margins: Tensor
         check_number('ClassWise', 'num_classes', num_classes, 1, integer=True)
         self.base = MODELS.build(dict(type='ArcFace') if base is None else base)
         if not hasattr(self.base, 'with_margin'):
-            raise TypeError(f'ClassWise: base is {type(self.base).__name__}, which has no method with_margin('
-                            'target_cosine, norms, margins) that takes one margin for each row. ArcFace, CosFace, '
-                            'AdaFace and CombinedMargin have it.')
+            raise TypeError(
+                f'ClassWise: base is {type(self.base).__name__}, which has no method with_margin('
+                'target_cosine, norms, margins) that takes one margin for each row. ArcFace, CosFace, '
+                'AdaFace and CombinedMargin have it.'
+            )
         if margins is not None and counts is not None:
             raise ValueError('ClassWise: margins and counts are both given, and margins follow from counts. Drop one.')
         self.low, self.high, self.power, self.rule = low, high, power, rule
         margins_from_counts(torch.ones(1), low, high, power, rule)  # complains now, not when the counts come
-        self.register_buffer('class_margins', torch.full((num_classes, ), float(high)))
+        self.register_buffer('class_margins', torch.full((num_classes,), float(high)))
         if margins is not None:
             self._check_length('margins', margins)
             self.base.eval()  # so that AdaFace's statistics do not move
@@ -82,7 +87,8 @@ class ClassWiseMargin(nn.Module):
         """Take the margins from the number of images of each class, C numbers."""
         self._check_length('counts', counts)
         self.class_margins.copy_(
-            margins_from_counts(torch.as_tensor(counts), self.low, self.high, self.power, self.rule))
+            margins_from_counts(torch.as_tensor(counts), self.low, self.high, self.power, self.rule)
+        )
 
     def forward(self, target_cosine: Tensor, norms: Tensor, labels: Tensor) -> Tensor:
         """Return the target logits before the scale, (N,), from own cosines, lengths and labels, (N,) each."""
@@ -97,9 +103,11 @@ class ClassWiseMargin(nn.Module):
 
     def _check_length(self, name: str, values: Union[Sequence, Tensor]) -> None:
         if len(values) != len(self.class_margins):
-            raise ValueError(f'ClassWise: {name} has {len(values)} numbers for num_classes={len(self.class_margins)}; '
-                             'one for each class is wanted.')
+            raise ValueError(
+                f'ClassWise: {name} has {len(values)} numbers for num_classes={len(self.class_margins)}; '
+                'one for each class is wanted.'
+            )
 
     def extra_repr(self) -> str:
         """The settings, for ``print(model)``."""
-        return (f'margin={self.margin}, low={self.low}, high={self.high}, power={self.power}, rule={self.rule!r}')
+        return f'margin={self.margin}, low={self.low}, high={self.high}, power={self.power}, rule={self.rule!r}'

@@ -1,4 +1,5 @@
 """Three margins in one, as a margin that a margin head can use."""
+
 from typing import Union
 
 import torch
@@ -30,12 +31,9 @@ class CombinedMargin(nn.Module):
         ValueError: If a margin is out of range or a switch is unknown.
     """
 
-    def __init__(self,
-                 m1: float = 1.,
-                 m2: float = 0.3,
-                 m3: float = 0.2,
-                 beyond_pi: str = 'linear',
-                 gradient: str = 'analytic') -> None:
+    def __init__(
+        self, m1: float = 1.0, m2: float = 0.3, m3: float = 0.2, beyond_pi: str = 'linear', gradient: str = 'analytic'
+    ) -> None:
         super().__init__()
         self.m1, self.margin, self.m3, self.beyond_pi, self.gradient = m1, m2, m3, beyond_pi, gradient
         combined_margin_on_target(torch.zeros(1), m1, m2, m3, beyond_pi, gradient)  # complains now, not later
@@ -50,5 +48,4 @@ class CombinedMargin(nn.Module):
 
     def extra_repr(self) -> str:
         """The settings, for ``print(model)``."""
-        return (f'm1={self.m1}, m2={self.margin}, m3={self.m3}, beyond_pi={self.beyond_pi!r}, '
-                f'gradient={self.gradient!r}')
+        return f'm1={self.m1}, m2={self.margin}, m3={self.m3}, beyond_pi={self.beyond_pi!r}, gradient={self.gradient!r}'

@@ -1,4 +1,5 @@
 """CosFace as a margin that a margin head can use."""
+
 from typing import Union
 
 import torch

@@ -1,4 +1,5 @@
 """From a batch of the data loader to the batch of the model."""
+
 from collections.abc import Sequence
 from typing import Any, Optional
 
@@ -35,21 +36,24 @@ class HybridDataPreprocessor(ClsDataPreprocessor):
         ValueError: If a label is out of range, if views differ in size, or if mixup meets several views.
     """
 
-    def __init__(self,
-                 to_rgb: bool = True,
-                 num_classes: Optional[int] = None,
-                 label_check: bool = True,
-                 pad_size_divisor: int = 1,
-                 pad_value: int = 0,
-                 to_onehot: bool = False,
-                 batch_augments: Optional[dict] = None) -> None:
+    def __init__(
+        self,
+        to_rgb: bool = True,
+        num_classes: Optional[int] = None,
+        label_check: bool = True,
+        pad_size_divisor: int = 1,
+        pad_value: int = 0,
+        to_onehot: bool = False,
+        batch_augments: Optional[dict] = None,
+    ) -> None:
         super().__init__(
             to_rgb=to_rgb,
             num_classes=num_classes,
             pad_size_divisor=pad_size_divisor,
             pad_value=pad_value,
             to_onehot=to_onehot,
-            batch_augments=batch_augments)
+            batch_augments=batch_augments,
+        )
         self.label_check = label_check
 
     def forward(self, data: dict, training: bool = False) -> dict:
@@ -60,13 +64,15 @@ class HybridDataPreprocessor(ClsDataPreprocessor):
         inputs = data['inputs']
         if _is_multi_view(inputs):
             if training and self.batch_augments is not None:
-                raise ValueError('HybridDataPreprocessor: batch_augments (mixup, cutmix) mix one view of an image with '
-                                 f'another image, and this pipeline gives {len(inputs)} views. Drop batch_augments '
-                                 'or MultiView.')
+                raise ValueError(
+                    'HybridDataPreprocessor: batch_augments (mixup, cutmix) mix one view of an image with '
+                    f'another image, and this pipeline gives {len(inputs)} views. Drop batch_augments '
+                    'or MultiView.'
+                )
             data = {**data, 'inputs': _stack_views(inputs)}
         data = super().forward(data, training)
         # Not in place: a float batch may be the loader's own tensor.
-        data['inputs'] = data['inputs'] / 255.
+        data['inputs'] = data['inputs'] / 255.0
         return data
 
 
@@ -79,8 +85,10 @@ def _is_multi_view(inputs: Any) -> bool:
 def _stack_views(views: Sequence) -> Tensor:
     sizes = {tuple(image.shape[-3:]) for view in views for image in ([view] if isinstance(view, Tensor) else view)}
     if len(sizes) > 1:
-        raise ValueError(f'HybridDataPreprocessor: the views of a batch have different sizes, {sorted(sizes)}; all go '
-                         'through the streams as one batch. Give every view the same img_size.')
+        raise ValueError(
+            f'HybridDataPreprocessor: the views of a batch have different sizes, {sorted(sizes)}; all go '
+            'through the streams as one batch. Give every view the same img_size.'
+        )
     return torch.cat([view if isinstance(view, Tensor) else torch.stack(list(view)) for view in views])
 
 
@@ -91,8 +99,9 @@ def _check_labels(data_samples: Sequence, num_classes: int, training: bool) -> N
             continue
         for label in sample.gt_label.tolist():
             if not 0 <= label < num_classes and (training or label != UNKNOWN_LABEL):
-                image = sample.get('img_path', None) or f"sample {sample.get('sample_idx', '?')}"
+                image = sample.get('img_path', None) or f'sample {sample.get("sample_idx", "?")}'
                 raise ValueError(
                     f'{image} has the label {label}, and the head has num_classes={num_classes}: labels must lie in '
                     f'[0, {num_classes - 1}]. Set num_classes in the config to the number of classes of the data set, '
-                    f'or mend the annotation. ({UNKNOWN_LABEL}, for an image to be rejected, is for tests only.)')
+                    f'or mend the annotation. ({UNKNOWN_LABEL}, for an image to be rejected, is for tests only.)'
+                )

@@ -1,4 +1,5 @@
 """From what a stream gives (a map, tokens or a vector) to one vector an image."""
+
 from torch import Tensor
 
 
@@ -20,5 +21,7 @@ def pool_feature(feature: Tensor) -> Tensor:
         return feature.mean(dim=1)
     if feature.dim() == 2:
         return feature
-    raise ValueError(f'pool_feature: a feature of shape {tuple(feature.shape)} is neither a (B, C, H, W) map, nor '
-                     '(B, N, C) tokens, nor (B, C) vectors.')
+    raise ValueError(
+        f'pool_feature: a feature of shape {tuple(feature.shape)} is neither a (B, C, H, W) map, nor '
+        '(B, N, C) tokens, nor (B, C) vectors.'
+    )

@@ -1,4 +1,5 @@
 """A large batch in small pieces, with the gradient of the whole."""
+
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -51,8 +52,14 @@ class GradientCache:
     """
 
     def __init__(self, micro_batch: int) -> None:
-        check_number('GradientCache', 'micro_batch', micro_batch, 1, integer=True,
-                     advice='It is the number of rows that are embedded at a time: grad_cache=dict(micro_batch=64).')
+        check_number(
+            'GradientCache',
+            'micro_batch',
+            micro_batch,
+            1,
+            integer=True,
+            advice='It is the number of rows that are embedded at a time: grad_cache=dict(micro_batch=64).',
+        )
         self.micro_batch = micro_batch
 
     def __call__(self, embed: Callable[[Tensor], Any], inputs: Tensor, modules: Sequence[nn.Module]) -> Any:
@@ -67,8 +74,13 @@ class GradientCache:
         num_pieces = -(-len(inputs) // self.micro_batch)
         if num_pieces <= 1 or not torch.is_grad_enabled():
             return embed(inputs)
-        places = [(part._buffers, name) for module in modules for part in module.modules()
-                  for name, buffer in part._buffers.items() if buffer is not None]
+        places = [
+            (part._buffers, name)
+            for module in modules
+            for part in module.modules()
+            for name, buffer in part._buffers.items()
+            if buffer is not None
+        ]
         embedded = []
         for piece in inputs.tensor_split(num_pieces):
             # Each piece casts the weights for itself: through a shared cast, gradients would add up in half precision.
@@ -99,7 +111,8 @@ class _TwoPasses:
         before = [(holder[name], holder[name]._version) for holder, name in self._places]
         yield
         self._moving = [
-            (holder, name) for (holder, name), (buffer, version) in zip(self._places, before, strict=True)
+            (holder, name)
+            for (holder, name), (buffer, version) in zip(self._places, before, strict=True)
             if holder[name] is not buffer or buffer._version != version or name in _RUNNING_STATISTICS
         ]
 
@@ -134,7 +147,9 @@ def _concatenate(parts: Sequence[Any]) -> Any:
     if isinstance(first, Tensor):
         return torch.cat(list(parts))
     if not isinstance(first, (tuple, list)):
-        raise TypeError(f'grad_cache: the features hold a {type(first).__name__}, and only tensors, in tuples or '
-                        'lists, can be joined over micro-batches. Use a backbone and a neck that return tensors, or '
-                        'drop grad_cache.')
+        raise TypeError(
+            f'grad_cache: the features hold a {type(first).__name__}, and only tensors, in tuples or '
+            'lists, can be joined over micro-batches. Use a backbone and a neck that return tensors, or '
+            'drop grad_cache.'
+        )
     return type(first)(_concatenate(entries) for entries in zip(*parts, strict=True))

@@ -1,4 +1,5 @@
 """How deep the parameters of a timm model lie, from timm's own rules."""
+
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,8 +31,10 @@ def timm_layer_depths(model: Any) -> tuple[dict[str, int], int]:
         (0, 6, 8)
     """
     if not hasattr(model, 'group_matcher'):
-        raise ValueError(f'timm does not say in which order the parameters of {type(model).__name__} come (it has no '
-                         'group_matcher), so frozen_stages and layer-wise learning rates cannot be used with it.')
+        raise ValueError(
+            f'timm does not say in which order the parameters of {type(model).__name__} come (it has no '
+            'group_matcher), so frozen_stages and layer-wise learning rates cannot be used with it.'
+        )
     classifier = (getattr(model, 'pretrained_cfg', None) or {}).get('classifier') or 'head'
     classifier = classifier if isinstance(classifier, str) else classifier[0]
     # Streams have no classifier; a name without a tensor stands for it, so that scales are those of the whole model.

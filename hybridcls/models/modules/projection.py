@@ -1,4 +1,5 @@
 """The projection that stands between an embedding and a contrastive loss."""
+
 import itertools
 from typing import Optional
 
@@ -39,13 +40,15 @@ class ProjectionMLP(BaseModule):
         torch.Size([2, 4])
     """
 
-    def __init__(self,
-                 in_channels: int,
-                 hidden: Optional[int] = None,
-                 out: int = 128,
-                 layers: int = 2,
-                 norm: Optional[dict] = None,
-                 init_cfg: Optional[dict] = None) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        hidden: Optional[int] = None,
+        out: int = 128,
+        layers: int = 2,
+        norm: Optional[dict] = None,
+        init_cfg: Optional[dict] = None,
+    ) -> None:
         super().__init__(init_cfg)
         hidden = in_channels if hidden is None else hidden
         for name, value in dict(in_channels=in_channels, hidden=hidden, out=out, layers=layers).items():

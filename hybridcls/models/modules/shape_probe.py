@@ -1,4 +1,5 @@
 """What a module gives for an image of some size, without computing it."""
+
 from typing import Any
 
 import torch

@@ -1,4 +1,5 @@
 """A parameter of which each process holds some rows, and everybody else sees the whole."""
+
 import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ class ShardedParameter(NamedTuple):
         own_name (str): Its name there.
         shard (RowShard): Which rows this process has.
     """
+
     name: str
     module: nn.Module
     own_name: str
@@ -73,9 +75,10 @@ def draw_rows(rows: Tensor, shard: RowShard, std: float) -> None:
         start = block * _BLOCK
         generator = torch.Generator().manual_seed(seed + block)
         drawn = torch.empty((min(_BLOCK, shard.total - start), *rows.shape[1:]), device='cpu').normal_(
-            0, std, generator=generator)
+            0, std, generator=generator
+        )
         low, high = max(start, shard.first), min(start + len(drawn), last)
-        rows[low - shard.first:high - shard.first] = drawn[low - start:high - start].to(rows.dtype)
+        rows[low - shard.first : high - shard.first] = drawn[low - start : high - start].to(rows.dtype)
 
 
 def sharded_parameters(model: nn.Module) -> Iterator[ShardedParameter]:
@@ -118,7 +121,7 @@ def gather_whole(rows: Tensor, shard: RowShard, most: int = 64 * 2**20) -> Tenso
                 part = rows[first:last] if rank == 0 else rows.new_empty((last - first, *rows.shape[1:]))
                 if rank:
                     dist.recv(part, rank)
-                whole[other.first + first:other.first + last] = part
+                whole[other.first + first : other.first + last] = part
             elif dist.get_rank() == rank:
                 dist.send(rows[first:last].contiguous(), 0)
     return whole
@@ -126,7 +129,7 @@ def gather_whole(rows: Tensor, shard: RowShard, most: int = 64 * 2**20) -> Tenso
 
 def own_rows(whole: Tensor, shard: RowShard) -> Tensor:
     """The rows of this process of a whole matrix, a view."""
-    return whole[shard.first:shard.first + shard.size]
+    return whole[shard.first : shard.first + shard.size]
 
 
 def _show_whole(module: Any, state_dict: dict, prefix: str, local_metadata: Any) -> None:
@@ -143,13 +146,22 @@ def _show_whole(module: Any, state_dict: dict, prefix: str, local_metadata: Any)
 def _as_dtensor(rows: Tensor, shard: RowShard) -> Tensor:
     from torch.distributed.device_mesh import DeviceMesh  # slow imports, for those who shard
     from torch.distributed.tensor import DTensor, Shard
+
     mesh = DeviceMesh(rows.device.type, torch.arange(num_processes()))
     shape = torch.Size([shard.total, *rows.shape[1:]])
     return DTensor.from_local(rows.detach(), mesh, [Shard(0)], run_check=False, shape=shape, stride=rows.stride())
 
 
-def _take_own_rows(module: Any, state_dict: dict, prefix: str, local_metadata: Any, strict: bool,
-                   missing_keys: list, unexpected_keys: list, error_msgs: list) -> None:
+def _take_own_rows(
+    module: Any,
+    state_dict: dict,
+    prefix: str,
+    local_metadata: Any,
+    strict: bool,
+    missing_keys: list,
+    unexpected_keys: list,
+    error_msgs: list,
+) -> None:
     for name, shard in module.sharded_rows.items():
         value = state_dict.get(prefix + name)
         if value is None or shard.is_whole:
@@ -157,9 +169,11 @@ def _take_own_rows(module: Any, state_dict: dict, prefix: str, local_metadata: A
         shape = (shard.total, *getattr(module, name).shape[1:])
         if tuple(value.shape) != shape:
             # torch would compare with the shape of the rows here, which says little to the reader.
-            error_msgs.append(f'size mismatch for {prefix}{name}: copying a param with shape {tuple(value.shape)} from '
-                              f'checkpoint, the shape in current model is {shape}, spread over {num_processes()} '
-                              'processes.')
+            error_msgs.append(
+                f'size mismatch for {prefix}{name}: copying a param with shape {tuple(value.shape)} from '
+                f'checkpoint, the shape in current model is {shape}, spread over {num_processes()} '
+                'processes.'
+            )
             state_dict[prefix + name] = getattr(module, name).detach()
         elif type(value).__name__ == 'DTensor':
             state_dict[prefix + name] = value.to_local()

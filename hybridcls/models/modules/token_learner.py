@@ -1,4 +1,5 @@
 """TokenLearner: a few learned summaries in the place of many tokens."""
+
 import torch
 from torch import Tensor, nn
 
@@ -41,13 +42,15 @@ class TokenLearner(nn.Module):
         torch.Size([2, 4, 32])
     """
 
-    def __init__(self,
-                 channels: int,
-                 num_tokens: int = 8,
-                 form: str = 'v1.1',
-                 hidden: int = 64,
-                 dropout: float = 0.,
-                 output_norm: bool | None = None) -> None:
+    def __init__(
+        self,
+        channels: int,
+        num_tokens: int = 8,
+        form: str = 'v1.1',
+        hidden: int = 64,
+        dropout: float = 0.0,
+        output_norm: bool | None = None,
+    ) -> None:
         super().__init__()
         check_number('TokenLearner', 'channels', channels, 1, integer=True)
         check_number('TokenLearner', 'num_tokens', num_tokens, 1, integer=True)
@@ -59,13 +62,18 @@ class TokenLearner(nn.Module):
         self.norm = nn.LayerNorm(channels, eps=1e-6)
         if form == 'v1.1':
             self.attention = nn.Sequential(
-                nn.Linear(channels, hidden), nn.GELU(approximate='tanh'), nn.Dropout(dropout),
-                nn.Linear(hidden, num_tokens), nn.Dropout(dropout))
+                nn.Linear(channels, hidden),
+                nn.GELU(approximate='tanh'),
+                nn.Dropout(dropout),
+                nn.Linear(hidden, num_tokens),
+                nn.Dropout(dropout),
+            )
         else:
             convolutions: list[nn.Module] = []
             for layer in range(4):
                 convolutions.append(
-                    nn.Conv2d(channels if layer == 0 else num_tokens, num_tokens, 3, padding=1, bias=False))
+                    nn.Conv2d(channels if layer == 0 else num_tokens, num_tokens, 3, padding=1, bias=False)
+                )
                 convolutions.append(nn.GELU(approximate='tanh') if layer < 3 else nn.Sigmoid())
             self.attention = nn.Sequential(*convolutions)
         if output_norm is None:
@@ -80,10 +88,12 @@ class TokenLearner(nn.Module):
         if self.form == 'v1.1':
             return self.attention(normed).transpose(1, 2).softmax(dim=-1)
         if grid is None:
-            side = round(tokens.shape[1]**0.5)
+            side = round(tokens.shape[1] ** 0.5)
             if side * side != tokens.shape[1]:
-                raise ValueError(f"TokenLearner: form='v1' convolves over a grid, and {tokens.shape[1]} tokens form no "
-                                 "square. Give it a (B, C, H, W) map, or use form='v1.1'.")
+                raise ValueError(
+                    f"TokenLearner: form='v1' convolves over a grid, and {tokens.shape[1]} tokens form no "
+                    "square. Give it a (B, C, H, W) map, or use form='v1.1'."
+                )
             grid = (side, side)
         return self.attention(normed.transpose(1, 2).unflatten(2, grid)).flatten(2)
 

@@ -1,4 +1,5 @@
 """Necks: what makes one embedding of the streams' features."""
+
 from .concat_fusion import ConcatFusion
 from .dha_fusion import DHAFusion
 from .fusion import FusionNeck

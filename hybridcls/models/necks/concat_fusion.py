@@ -1,4 +1,5 @@
 """The plainest fusion: the streams' vectors side by side."""
+
 from collections.abc import Sequence
 from typing import Optional, Union
 
@@ -31,10 +32,12 @@ class ConcatFusion(FusionNeck):
         torch.Size([2, 12])
     """
 
-    def __init__(self,
-                 in_channels: Union[int, Sequence[int], None] = None,
-                 fusion_dim: Optional[int] = 1024,
-                 init_cfg: Optional[dict] = None) -> None:
+    def __init__(
+        self,
+        in_channels: Union[int, Sequence[int], None] = None,
+        fusion_dim: Optional[int] = 1024,
+        init_cfg: Optional[dict] = None,
+    ) -> None:
         super().__init__(in_channels, init_cfg)
         width = sum(self.in_channels)
         if fusion_dim is not None:
@@ -44,4 +47,4 @@ class ConcatFusion(FusionNeck):
 
     def forward(self, features: Union[Tensor, Sequence[Tensor]]) -> tuple[Tensor]:
         """Return the embedding."""
-        return (self.project(torch.cat(self.pool(features), dim=1)), )
+        return (self.project(torch.cat(self.pool(features), dim=1)),)

@@ -1,4 +1,5 @@
 """Dynamic hybrid attention: a gate that decides, channel by channel, which stream to believe."""
+
 from collections.abc import Sequence
 from typing import Optional, Union
 
@@ -45,18 +46,21 @@ class DHAFusion(FusionNeck):
         torch.Size([2, 16])
     """
 
-    def __init__(self,
-                 in_channels: Union[int, Sequence[int], None] = None,
-                 fusion_dim: int = 1024,
-                 reduction: int = 4,
-                 init_cfg: Optional[dict] = None) -> None:
+    def __init__(
+        self,
+        in_channels: Union[int, Sequence[int], None] = None,
+        fusion_dim: int = 1024,
+        reduction: int = 4,
+        init_cfg: Optional[dict] = None,
+    ) -> None:
         super().__init__(in_channels, init_cfg)
         check_number('DHAFusion', 'fusion_dim', fusion_dim, 1, integer=True)
         check_number('DHAFusion', 'reduction', reduction, 1, integer=True)
         width = sum(self.in_channels)
         hidden = max(1, width // reduction)
         self.gate = nn.Sequential(
-            nn.Linear(width, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, width), nn.Sigmoid())
+            nn.Linear(width, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, width), nn.Sigmoid()
+        )
         self.project = nn.Linear(width, fusion_dim)
         self.out_channels = fusion_dim
 
@@ -67,4 +71,4 @@ class DHAFusion(FusionNeck):
     def forward(self, features: Union[Tensor, Sequence[Tensor]]) -> tuple[Tensor]:
         """Return the fused embedding."""
         joined = torch.cat(self.pool(features), dim=1)
-        return (self.project(joined * self.gate(joined)), )
+        return (self.project(joined * self.gate(joined)),)

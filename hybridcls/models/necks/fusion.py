@@ -1,4 +1,5 @@
 """What all necks share: the channels of the streams, and one vector of each."""
+
 from collections.abc import Sequence
 from typing import Optional, Union
 
@@ -32,9 +33,11 @@ class FusionNeck(BaseModule):
         super().__init__(init_cfg)
         who = type(self).__name__
         if in_channels is None:
-            raise ValueError(f'{who}: in_channels is not given. HybridClassifier fills it in from its backbone; '
-                             'outside of it give the channels of each feature, for example in_channels=(1024, 1024).')
-        channels = (in_channels, ) if isinstance(in_channels, int) else tuple(in_channels)
+            raise ValueError(
+                f'{who}: in_channels is not given. HybridClassifier fills it in from its backbone; '
+                'outside of it give the channels of each feature, for example in_channels=(1024, 1024).'
+            )
+        channels = (in_channels,) if isinstance(in_channels, int) else tuple(in_channels)
         for count in channels:
             check_number(who, 'in_channels', count, 1, integer=True)
         self.in_channels = channels
@@ -45,6 +48,8 @@ class FusionNeck(BaseModule):
         vectors = [pool_feature(feature) for feature in features]
         came = tuple(vector.shape[1] for vector in vectors)
         if came != self.in_channels:
-            raise ValueError(f'{type(self).__name__}: built for features of {self.in_channels} channels, and features '
-                             f'of {came} channels came.')
+            raise ValueError(
+                f'{type(self).__name__}: built for features of {self.in_channels} channels, and features '
+                f'of {came} channels came.'
+            )
         return vectors

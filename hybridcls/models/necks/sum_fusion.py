@@ -1,4 +1,5 @@
 """Fusion by addition: each stream in a space of its own width, then their sum."""
+
 from collections.abc import Sequence
 from typing import Optional, Union
 
@@ -29,10 +30,12 @@ class SumFusion(FusionNeck):
         torch.Size([2, 6])
     """
 
-    def __init__(self,
-                 in_channels: Union[int, Sequence[int], None] = None,
-                 fusion_dim: int = 1024,
-                 init_cfg: Optional[dict] = None) -> None:
+    def __init__(
+        self,
+        in_channels: Union[int, Sequence[int], None] = None,
+        fusion_dim: int = 1024,
+        init_cfg: Optional[dict] = None,
+    ) -> None:
         super().__init__(in_channels, init_cfg)
         check_number('SumFusion', 'fusion_dim', fusion_dim, 1, integer=True)
         self.project = nn.ModuleList(nn.Linear(channels, fusion_dim) for channels in self.in_channels)
@@ -44,4 +47,4 @@ class SumFusion(FusionNeck):
         embedding = self.project[0](vectors[0])
         for project, vector in zip(self.project[1:], vectors[1:], strict=True):
             embedding = embedding + project(vector)
-        return (embedding, )
+        return (embedding,)

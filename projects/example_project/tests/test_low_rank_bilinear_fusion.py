@@ -1,4 +1,5 @@
 """The plugin against its equation, and through a config as a user starts it."""
+
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ def test_the_equation():
     torch.manual_seed(0)
     neck = LowRankBilinearFusion(in_channels=(3, 2), fusion_dim=4, rank=5).double()
     image, tokens = torch.randn(2, 3, 2, 2).double(), torch.randn(2, 6, 2).double()
-    (embedding, ) = neck((image, tokens))
+    (embedding,) = neck((image, tokens))
     for b in range(2):
         pooled = [image[b].flatten(1).mean(1), tokens[b].mean(0)]
         product = torch.ones(5).double()

@@ -20,7 +20,6 @@ class Listed(BaseDataset):
 
 
 class WithCatIds(Dataset):
-
     def __len__(self):
         return 2
 
@@ -47,8 +46,12 @@ def test_wrappers_number_their_images_as_they_are_loaded():
     inner.get_cat_ids = lambda index: [inner.get_data_info(index)['gt_label']]
     other = Listed([7, 8])
     for dataset in [
-            RepeatDataset(inner, times=2), ConcatDataset([inner, other]), ClassBalancedDataset(inner, 0.9),
-            Subset(inner, [8, 0, 6]), Subset(RepeatDataset(inner, times=2), [17, 9, 3])]:
+        RepeatDataset(inner, times=2),
+        ConcatDataset([inner, other]),
+        ClassBalancedDataset(inner, 0.9),
+        Subset(inner, [8, 0, 6]),
+        Subset(RepeatDataset(inner, times=2), [17, 9, 3]),
+    ]:
         wanted = [dataset[index]['gt_label'] for index in range(len(dataset))]
         assert labels_of(dataset).tolist() == wanted
     assert len(ClassBalancedDataset(inner, 0.9)) > 9

@@ -171,16 +171,25 @@ def test_many_classes_are_fast():
     assert all(len(set(labels[batch])) == 128 for batch in drawn)
 
 
-@pytest.mark.parametrize(('keys', 'error', 'message'), [
-    (dict(batch_size=10, images_per_class=4), ValueError, '2 classes of images_per_class=4 images are 8 images, but '
-     'batch_size=10'),
-    (dict(batch_size=8, images_per_class=4, classes_per_batch=3), ValueError, '3 classes of .* are 12 images'),
-    (dict(batch_size=4, images_per_class=8), ValueError, r'classes_per_batch=0 .*batch_size=4 divided by'),
-    (dict(batch_size=8, images_per_class=0), ValueError, 'images_per_class=0'),
-    (dict(batch_size=8, images_per_class=2), ValueError, 'needs 4 classes, but the dataset has 3. Use at least '
-     'images_per_class=3 or a smaller batch_size'),
-    (dict(batch_size=8, images_per_class=4, batches_per_epoch=0), ValueError, 'batches_per_epoch=0'),
-])
+@pytest.mark.parametrize(
+    ('keys', 'error', 'message'),
+    [
+        (
+            dict(batch_size=10, images_per_class=4),
+            ValueError,
+            '2 classes of images_per_class=4 images are 8 images, but batch_size=10',
+        ),
+        (dict(batch_size=8, images_per_class=4, classes_per_batch=3), ValueError, '3 classes of .* are 12 images'),
+        (dict(batch_size=4, images_per_class=8), ValueError, r'classes_per_batch=0 .*batch_size=4 divided by'),
+        (dict(batch_size=8, images_per_class=0), ValueError, 'images_per_class=0'),
+        (
+            dict(batch_size=8, images_per_class=2),
+            ValueError,
+            'needs 4 classes, but the dataset has 3. Use at least images_per_class=3 or a smaller batch_size',
+        ),
+        (dict(batch_size=8, images_per_class=4, batches_per_epoch=0), ValueError, 'batches_per_epoch=0'),
+    ],
+)
 def test_numbers_that_do_not_fit(keys, error, message):
     with pytest.raises(error, match=message):
         build(labels_of_sizes(4, 4, 4), **keys)
@@ -200,7 +209,6 @@ def test_samplers_and_datasets_it_cannot_go_by():
 
 @DATASETS.register_module(force=True)
 class PKPoints(torch.utils.data.Dataset):
-
     def __init__(self):
         self.metainfo = dict(classes=list('abcd'))
 
@@ -231,7 +239,6 @@ class PKModel(torch.nn.Module):
 
 @HOOKS.register_module(force=True)
 class StopAfterEpoch(Hook):
-
     def __init__(self, epoch):
         self.epoch = epoch
 
@@ -242,20 +249,38 @@ class StopAfterEpoch(Hook):
 
 def run(folder, stop=None, resume=False):
     model = PKModel()
-    cfg = Config(dict(
-        work_dir=str(folder), default_scope='hybridcls', log_level='ERROR', randomness=dict(seed=5), resume=resume,
-        train_dataloader=dict(
-            batch_size=6, num_workers=0, dataset=dict(type='PKPoints'), drop_last=True,  # as in our base configs
-            sampler=dict(type='DefaultSampler', shuffle=True),
-            batch_sampler=dict(type='PKSampler', images_per_class=3)),
-        train_cfg=dict(by_epoch=True, max_epochs=3),
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.)),
-        default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1), logger=None, sampler_seed=dict(
-            type='DistSamplerSeedHook')),
-        custom_hooks=[dict(type='StopAfterEpoch', epoch=stop)] if stop else []))
+    cfg = Config(
+        dict(
+            work_dir=str(folder),
+            default_scope='hybridcls',
+            log_level='ERROR',
+            randomness=dict(seed=5),
+            resume=resume,
+            train_dataloader=dict(
+                batch_size=6,
+                num_workers=0,
+                dataset=dict(type='PKPoints'),
+                drop_last=True,  # as in our base configs
+                sampler=dict(type='DefaultSampler', shuffle=True),
+                batch_sampler=dict(type='PKSampler', images_per_class=3),
+            ),
+            train_cfg=dict(by_epoch=True, max_epochs=3),
+            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.0)),
+            default_hooks=dict(
+                checkpoint=dict(type='CheckpointHook', interval=1),
+                logger=None,
+                sampler_seed=dict(type='DistSamplerSeedHook'),
+            ),
+            custom_hooks=[dict(type='StopAfterEpoch', epoch=stop)] if stop else [],
+        )
+    )
     fill_dataloader_defaults(cfg)
-    runner = Runner(model=model, cfg=cfg, experiment_name=f'{folder.name}-{stop}-{resume}',
-                    **{key: value for key, value in cfg.items()})
+    runner = Runner(
+        model=model,
+        cfg=cfg,
+        experiment_name=f'{folder.name}-{stop}-{resume}',
+        **{key: value for key, value in cfg.items()},
+    )
     with contextlib.suppress(KeyboardInterrupt):
         runner.train()
     return model.seen.reshape(-1, 6).int()
@@ -275,9 +300,15 @@ def test_through_the_runner_and_resumed(tmp_path):
 def work(rank, folder):
     torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/init', rank=rank, world_size=2)
     dataset = PKPoints()
-    loader = Runner.build_dataloader(dict(
-        batch_size=4, num_workers=0, dataset=dataset, sampler=dict(type='DefaultSampler', shuffle=True),
-        batch_sampler=dict(type='hybridcls.PKSampler', images_per_class=2)))
+    loader = Runner.build_dataloader(
+        dict(
+            batch_size=4,
+            num_workers=0,
+            dataset=dataset,
+            sampler=dict(type='DefaultSampler', shuffle=True),
+            batch_sampler=dict(type='hybridcls.PKSampler', images_per_class=2),
+        )
+    )
     epochs = []
     for epoch in range(2):
         loader.batch_sampler.sampler.set_epoch(epoch)

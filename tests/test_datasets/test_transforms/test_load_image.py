@@ -21,10 +21,24 @@ def encoded(mode, kind, size=64, **options):
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize(('mode', 'kind'), [
-    ('RGB', 'PNG'), ('RGB', 'JPEG'), ('RGB', 'BMP'), ('RGB', 'WEBP'), ('RGB', 'TIFF'), ('RGB', 'PPM'), ('L', 'PNG'),
-    ('L', 'JPEG'), ('RGBA', 'PNG'), ('LA', 'PNG'), ('P', 'PNG'), ('1', 'PNG'), ('CMYK', 'JPEG'),
-])
+@pytest.mark.parametrize(
+    ('mode', 'kind'),
+    [
+        ('RGB', 'PNG'),
+        ('RGB', 'JPEG'),
+        ('RGB', 'BMP'),
+        ('RGB', 'WEBP'),
+        ('RGB', 'TIFF'),
+        ('RGB', 'PPM'),
+        ('L', 'PNG'),
+        ('L', 'JPEG'),
+        ('RGBA', 'PNG'),
+        ('LA', 'PNG'),
+        ('P', 'PNG'),
+        ('1', 'PNG'),
+        ('CMYK', 'JPEG'),
+    ],
+)
 def test_every_kind_becomes_three_channels_as_pillow_sees_them(tmp_path, mode, kind):
     path = tmp_path / f'image.{kind.lower()}'
     path.write_bytes(encoded(mode, kind))
@@ -44,16 +58,19 @@ def test_sixteen_bits_become_eight(tmp_path):
     np.testing.assert_array_equal(image, np.repeat(gray[..., None], 3, -1))
 
 
-@pytest.mark.parametrize(('name', 'content', 'says'), [
-    ('empty.jpg', b'', 'the file is empty'),
-    ('text.png', b'no image at all, only words', 'no known kind of image'),
-    ('cut.jpg', encoded('RGB', 'JPEG', 640)[:-2000], 'the image is broken'),
-    ('cut_progressive.jpg', encoded('RGB', 'JPEG', 640, progressive=True)[:-2000], 'the image is broken'),
-    ('cut.png', encoded('RGB', 'PNG', 640)[:-2000], 'the image is broken'),
-    ('cut.bmp', encoded('RGB', 'BMP')[:-2000], 'the image is broken'),
-    ('header.png', encoded('RGB', 'PNG')[:20], 'broken|no known kind'),
-    ('float.tif', cv2.imencode('.tiff', np.ones((8, 8), np.float32))[1].tobytes(), 'TIFF image of mode F'),
-])
+@pytest.mark.parametrize(
+    ('name', 'content', 'says'),
+    [
+        ('empty.jpg', b'', 'the file is empty'),
+        ('text.png', b'no image at all, only words', 'no known kind of image'),
+        ('cut.jpg', encoded('RGB', 'JPEG', 640)[:-2000], 'the image is broken'),
+        ('cut_progressive.jpg', encoded('RGB', 'JPEG', 640, progressive=True)[:-2000], 'the image is broken'),
+        ('cut.png', encoded('RGB', 'PNG', 640)[:-2000], 'the image is broken'),
+        ('cut.bmp', encoded('RGB', 'BMP')[:-2000], 'the image is broken'),
+        ('header.png', encoded('RGB', 'PNG')[:20], 'broken|no known kind'),
+        ('float.tif', cv2.imencode('.tiff', np.ones((8, 8), np.float32))[1].tobytes(), 'TIFF image of mode F'),
+    ],
+)
 @pytest.mark.parametrize('backend', ['cv2', 'pillow'])
 def test_a_file_that_is_no_image_is_named_with_the_reason(tmp_path, name, content, says, backend):
     if (name, backend) == ('float.tif', 'pillow'):

@@ -7,9 +7,16 @@ from hybridcls.structures import known_rows
 def test_known_and_unknown_images_in_one_set():
     pack = dict(type='PackInputs')
     with DATASETS.switch_scope_and_registry('hybridcls') as registry:  # as in a config's run
-        dataset = registry.build(dict(type='ConcatDataset', ignore_keys=['classes'], datasets=[
-            dict(type='Digits', split='test', digits=range(8), pipeline=[pack]),
-            dict(type='Digits', split='test', digits=(8, 9), pipeline=[dict(type='MarkUnknown'), pack])]))
+        dataset = registry.build(
+            dict(
+                type='ConcatDataset',
+                ignore_keys=['classes'],
+                datasets=[
+                    dict(type='Digits', split='test', digits=range(8), pipeline=[pack]),
+                    dict(type='Digits', split='test', digits=(8, 9), pipeline=[dict(type='MarkUnknown'), pack]),
+                ],
+            )
+        )
     samples = [dataset[row]['data_samples'] for row in range(len(dataset))]
     assert len(samples) == 360
     first_unknown = len(known_rows(samples))

@@ -16,17 +16,29 @@ def a_square(size=33):
     return image
 
 
-@pytest.mark.parametrize(('angle', 'slant', 'zoom', 'down', 'right'), [
-    (0, 0, 1, 0, 0), (30, 0, 1, 0, 0), (-20, 0, 1.2, 0.1, -0.2), (0, 15, 1, 0, 0), (25, -10, 0.8, 0.06, 0.12),
-])
+@pytest.mark.parametrize(
+    ('angle', 'slant', 'zoom', 'down', 'right'),
+    [
+        (0, 0, 1, 0, 0),
+        (30, 0, 1, 0, 0),
+        (-20, 0, 1.2, 0.1, -0.2),
+        (0, 15, 1, 0, 0),
+        (25, -10, 0.8, 0.06, 0.12),
+    ],
+)
 def test_the_warp_is_the_one_of_torchvision(monkeypatch, angle, slant, zoom, down, right):
     transform = RandomAffine()
     monkeypatch.setattr(transform, '_draw', lambda: (math.radians(angle), math.radians(slant), zoom, down, right))
     image = a_square()
     ours = transform(dict(img=image))['img']
     theirs = affine(
-        torch.from_numpy(image).permute(2, 0, 1).float(), angle=angle, translate=[right * 33, down * 33], scale=zoom,
-        shear=[-slant, 0.0], interpolation=InterpolationMode.BILINEAR)
+        torch.from_numpy(image).permute(2, 0, 1).float(),
+        angle=angle,
+        translate=[right * 33, down * 33],
+        scale=zoom,
+        shear=[-slant, 0.0],
+        interpolation=InterpolationMode.BILINEAR,
+    )
     error = np.abs(ours.astype(float) - theirs.permute(1, 2, 0).numpy())
     assert error.mean() < 1.0  # edges are resampled with 5 bits in OpenCV
     assert error.max() < 40
@@ -65,8 +77,9 @@ def test_the_gap_is_filled(monkeypatch):
     assert transform(dict(img=a_square()))['img'][0, 0].tolist() == [1, 2, 3]
 
 
-@pytest.mark.parametrize('wrong', [dict(degrees=-1), dict(translate=2), dict(scale=(1.1, 0.9)), dict(shear=90),
-                                   dict(interpolation='cubic')])
+@pytest.mark.parametrize(
+    'wrong', [dict(degrees=-1), dict(translate=2), dict(scale=(1.1, 0.9)), dict(shear=90), dict(interpolation='cubic')]
+)
 def test_wrong_arguments_are_answered(wrong):
     with pytest.raises(ValueError, match=f'RandomAffine: {next(iter(wrong))}='):
         RandomAffine(**wrong)

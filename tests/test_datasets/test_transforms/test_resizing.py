@@ -33,8 +33,14 @@ def test_center_crop_sees_what_timm_sees(shape, crop_pct, mode):
     image = smooth_image(*shape)
     ours = CenterCropToSize(img_size=224, crop_pct=crop_pct, mode=mode)(dict(img=image))['img']
     timms = create_transform(
-        224, is_training=False, interpolation='bicubic', crop_pct=crop_pct,
-        crop_mode='squash' if mode == 'squash' else 'center', mean=(0, 0, 0), std=(1, 1, 1))
+        224,
+        is_training=False,
+        interpolation='bicubic',
+        crop_pct=crop_pct,
+        crop_mode='squash' if mode == 'squash' else 'center',
+        mean=(0, 0, 0),
+        std=(1, 1, 1),
+    )
     theirs = timms(Image.fromarray(image)).permute(1, 2, 0) * 255
     # Half a pixel of the crop may be rounded to the other side.
     assert (torch.from_numpy(ours).float() - theirs).abs().mean() < 1.0
@@ -44,7 +50,8 @@ def test_squash_with_everything_kept_is_a_plain_resize():
     image = smooth_image(30, 61)
     squashed = CenterCropToSize(img_size=16, crop_pct=1.0, mode='squash', backend='cv2', interpolation='bilinear')
     np.testing.assert_array_equal(
-        squashed(dict(img=image))['img'], cv2.resize(image, (16, 16), interpolation=cv2.INTER_LINEAR))
+        squashed(dict(img=image))['img'], cv2.resize(image, (16, 16), interpolation=cv2.INTER_LINEAR)
+    )
 
 
 def test_random_crop_is_the_wrapped_one():
@@ -53,25 +60,39 @@ def test_random_crop_is_the_wrapped_one():
     ours = RandomCropToSize(img_size=(20, 24), scale=(0.2, 0.6), ratio=(0.9, 1.1))(dict(img=image))['img']
     np.random.seed(3)  # noqa: NPY002
     theirs = TRANSFORMS.build(
-        dict(type='RandomResizedCrop', scale=(20, 24), crop_ratio_range=(0.2, 0.6), aspect_ratio_range=(0.9, 1.1)))
+        dict(type='RandomResizedCrop', scale=(20, 24), crop_ratio_range=(0.2, 0.6), aspect_ratio_range=(0.9, 1.1))
+    )
     np.testing.assert_array_equal(ours, theirs(dict(img=image))['img'])
 
 
 @pytest.mark.parametrize('kind', ALL)
-@pytest.mark.parametrize(('size', 'error'), [(0, ValueError), (-3, ValueError), ('224', TypeError), (22.4, TypeError),
-                                             ((3, 4, 5), TypeError), ((8, 0), ValueError), (None, TypeError)])
+@pytest.mark.parametrize(
+    ('size', 'error'),
+    [
+        (0, ValueError),
+        (-3, ValueError),
+        ('224', TypeError),
+        (22.4, TypeError),
+        ((3, 4, 5), TypeError),
+        ((8, 0), ValueError),
+        (None, TypeError),
+    ],
+)
 def test_a_size_that_is_none_is_named(kind, size, error):
     with pytest.raises(error, match=f'{kind.__name__}: img_size='):
         kind(img_size=size)
 
 
-@pytest.mark.parametrize(('kind', 'wrong', 'says'), [
-    (RandomCropToSize, dict(scale=(0.9, 0.1)), r'scale=\(0.9, 0.1\)'),
-    (RandomCropToSize, dict(scale=(0.5, 1.5)), 'scale='),
-    (RandomCropToSize, dict(ratio=(0, 1)), 'ratio='),
-    (CenterCropToSize, dict(crop_pct=0), 'crop_pct=0'),
-    (CenterCropToSize, dict(mode='squeeze'), "mode='squeeze'"),
-])
+@pytest.mark.parametrize(
+    ('kind', 'wrong', 'says'),
+    [
+        (RandomCropToSize, dict(scale=(0.9, 0.1)), r'scale=\(0.9, 0.1\)'),
+        (RandomCropToSize, dict(scale=(0.5, 1.5)), 'scale='),
+        (RandomCropToSize, dict(ratio=(0, 1)), 'ratio='),
+        (CenterCropToSize, dict(crop_pct=0), 'crop_pct=0'),
+        (CenterCropToSize, dict(mode='squeeze'), "mode='squeeze'"),
+    ],
+)
 def test_wrong_arguments_are_answered(kind, wrong, says):
     with pytest.raises(ValueError, match=says):
         kind(img_size=8, **wrong)

@@ -64,7 +64,9 @@ class Rising:
         return dict(top1=self.scores.pop(0))
 
 
-@pytest.mark.parametrize(('scores', 'best'), [((10., 20., 30.), 3), ((30., 20., 10.), 1), ((10., 30., 20.), 2)])
+@pytest.mark.parametrize(
+    ('scores', 'best'), [((10.0, 20.0, 30.0), 3), ((30.0, 20.0, 10.0), 1), ((10.0, 30.0, 20.0), 2)]
+)
 def test_the_best_one_is_kept_beside_the_last(toy_configs, tmp_path, monkeypatch, toy_plugin, scores, best):
     rising = Rising(*scores)
     monkeypatch.setattr(toy_plugin.ToyAccuracy, 'compute_metrics', lambda self, results: rising(self, results))
@@ -75,7 +77,7 @@ def test_the_best_one_is_kept_beside_the_last(toy_configs, tmp_path, monkeypatch
 
 
 def test_a_resumed_run_replaces_the_best_of_the_first(toy_configs, tmp_path, monkeypatch, toy_plugin):
-    rising = Rising(10., 20., 30., 40.)
+    rising = Rising(10.0, 20.0, 30.0, 40.0)
     monkeypatch.setattr(toy_plugin.ToyAccuracy, 'compute_metrics', lambda self, results: rising(self, results))
     train(toy_configs / 'toy.py', tmp_path / 'w', **{'train_cfg.max_epochs': 2})
     train(toy_configs / 'toy.py', tmp_path / 'w', go_on='auto', **{'train_cfg.max_epochs': 4})
@@ -83,7 +85,7 @@ def test_a_resumed_run_replaces_the_best_of_the_first(toy_configs, tmp_path, mon
 
 
 def test_several_best_ones(toy_configs, tmp_path, monkeypatch, toy_plugin):
-    rising = iter([dict(a=1., b=3.), dict(a=2., b=2.), dict(a=3., b=1.)])
+    rising = iter([dict(a=1.0, b=3.0), dict(a=2.0, b=2.0), dict(a=3.0, b=1.0)])
     monkeypatch.setattr(toy_plugin.ToyAccuracy, 'compute_metrics', lambda self, results: next(rising))
     hook = {'default_hooks.checkpoint.save_best': ['toy/a', 'toy/b'], 'default_hooks.checkpoint.max_keep_ckpts': 1}
     train(toy_configs / 'toy.py', tmp_path / 'w', **hook)
@@ -98,8 +100,12 @@ def test_a_best_score_that_no_metric_reports(toy_configs, tmp_path):
 def test_by_iterations(toy_configs, tmp_path):
     loop = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=7, val_interval=100)
     hook = dict(_delete_=True, type='CheckpointHook', interval=2, by_epoch=False, max_keep_ckpts=1)
-    options = {'train_cfg': loop, 'default_hooks.checkpoint': hook, 'param_scheduler': [],
-               'train_dataloader.sampler.type': 'InfiniteSampler'}
+    options = {
+        'train_cfg': loop,
+        'default_hooks.checkpoint': hook,
+        'param_scheduler': [],
+        'train_dataloader.sampler.type': 'InfiniteSampler',
+    }
     train(toy_configs / 'toy.py', tmp_path / 'w', **options)
     assert files(tmp_path / 'w') == ['iter_7.pth']
 
@@ -162,8 +168,9 @@ def test_a_kill_at_any_moment_of_a_write_leaves_a_whole_checkpoint(toy_configs, 
     ended = run_process(killed_while_writing, toy_configs / 'toy.py', tmp_path / 'w', at)
     assert ended.status == -signal.SIGKILL, ended.output
     assert newest_whole_checkpoint(tmp_path / 'w') is not None
-    runner = train(toy_configs / 'toy.py', tmp_path / 'w', go_on='auto',
-                   **{'default_hooks.checkpoint.max_keep_ckpts': 1})
+    runner = train(
+        toy_configs / 'toy.py', tmp_path / 'w', go_on='auto', **{'default_hooks.checkpoint.max_keep_ckpts': 1}
+    )
     assert runner.epoch == 3
     assert 'epoch_3.pth' in files(tmp_path / 'w')
     assert not [name for name in files(tmp_path / 'w') if name.startswith('.')]

@@ -30,8 +30,9 @@ def runner_of(labels, margin='ClassWise'):
 def test_counts_of_the_training_data_become_margins():
     runner = runner_of([0] * 8 + [2] * 2)
     HOOKS.build(dict(type='ClassMarginsHook')).before_train(runner)
-    torch.testing.assert_close(runner.model.head.margin_function.class_margins,
-                               margins_from_counts(torch.tensor([8, 0, 2])))
+    torch.testing.assert_close(
+        runner.model.head.margin_function.class_margins, margins_from_counts(torch.tensor([8, 0, 2]))
+    )
     assert 'head.margin_function.class_margins' in runner.model.state_dict()
 
 

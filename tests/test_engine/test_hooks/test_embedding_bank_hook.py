@@ -1,4 +1,5 @@
 """The bank of the nearest-neighbour metric: whose images, whose weights, and that training does not notice."""
+
 import pytest
 import torch
 from mmengine.model import BaseModel
@@ -79,11 +80,12 @@ def test_neighbours_are_the_images_of_the_bank_with_the_weights_of_the_moment(co
     runner, score = train(config, tmp_path / 'w')
     assert [tuple(embeddings.shape) for embeddings, _ in BANKS] == [(100, 192)] * 2
     from hybridcls.datasets import Digits
+
     labels = Digits(indices=100).get_gt_labels()
     assert BANKS[1][1].tolist() == list(labels)
     digits = Digits(indices=100)
     images = torch.stack([torch.from_numpy(digits[i]['img']).permute(2, 0, 1).flatten() for i in range(100)])
-    torch.testing.assert_close(BANKS[1][0], images / 255. * runner.model.weight.item(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(BANKS[1][0], images / 255.0 * runner.model.weight.item(), rtol=1e-5, atol=1e-6)
     assert not torch.equal(BANKS[0][0], BANKS[1][0])
     assert score > 70  # one neighbour among 100 digits, by the raw pixels
 
@@ -111,10 +113,13 @@ def test_a_test_has_a_bank_too(config, tmp_path):
     assert len(BANKS) == 3
 
 
-@pytest.mark.parametrize(('options', 'sentence'), [
-    ({'val_evaluator': dict(_delete_=True, type='ValLoss')}, 'no metric of this evaluation takes a bank'),
-    ({'model.type': 'BankModelWithoutEmbedding'}, 'have no embedding'),
-])
+@pytest.mark.parametrize(
+    ('options', 'sentence'),
+    [
+        ({'val_evaluator': dict(_delete_=True, type='ValLoss')}, 'no metric of this evaluation takes a bank'),
+        ({'model.type': 'BankModelWithoutEmbedding'}, 'have no embedding'),
+    ],
+)
 def test_what_cannot_work_is_told(config, tmp_path, options, sentence):
     @MODELS.register_module(force=True)
     class BankModelWithoutEmbedding(BankModel):

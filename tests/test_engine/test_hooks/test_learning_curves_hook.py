@@ -1,4 +1,5 @@
 """The curves' file is there after a training, whole after a resume, and shows each value where it was measured."""
+
 import contextlib
 
 import pytest
@@ -33,13 +34,13 @@ def drawn(monkeypatch):
 def test_values_stand_where_they_were_measured(toy_configs, drawn, tmp_path):
     runner = train(toy_configs / 'toy.py', tmp_path / 'w', dict(type='LearningCurvesHook'))
     assert (tmp_path / 'w' / 'learning_curves.png').read_bytes() == b'picture'
-    (call, ) = drawn
+    (call,) = drawn
     per_epoch = len(runner.train_dataloader)
     positions, values = call['losses']['train loss']
     assert len(values) == 3 * per_epoch
     assert positions[0] == pytest.approx(1 / per_epoch)
     assert positions[-1] == 3
-    assert call['scores']['val toy/top1'][0] == [1., 2., 3.]
+    assert call['scores']['val toy/top1'][0] == [1.0, 2.0, 3.0]
     assert len(call['learning_rate'][1]) == 3 * per_epoch
     assert call['axis'] == 'epoch'
 
@@ -60,10 +61,13 @@ def test_it_is_drawn_between_when_the_picture_is_old(toy_configs, drawn, tmp_pat
     assert len(drawn) == 3 + 1
 
 
-@pytest.mark.parametrize(('arguments', 'sentence'), [
-    (dict(seconds_between=-1), 'seconds_between=-1 is outside'),
-    (dict(file_name='curves.jpg'), r'must end in \.png'),
-])
+@pytest.mark.parametrize(
+    ('arguments', 'sentence'),
+    [
+        (dict(seconds_between=-1), 'seconds_between=-1 is outside'),
+        (dict(file_name='curves.jpg'), r'must end in \.png'),
+    ],
+)
 def test_bad_settings(arguments, sentence):
     with pytest.raises(ValueError, match=sentence):
         LearningCurvesHook(**arguments)

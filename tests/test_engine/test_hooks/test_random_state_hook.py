@@ -107,8 +107,10 @@ def test_without_the_hook_the_runs_differ(toy_configs, tmp_path, monkeypatch):
     train(toy_configs / 'toy.py', tmp_path / 'straight')
     stop(toy_configs / 'toy.py', tmp_path / 'stopped', epoch=2)
     train(toy_configs / 'toy.py', tmp_path / 'stopped', resume='auto')
-    one, other = (torch.load(tmp_path / name / 'epoch_3.pth', weights_only=False)['state_dict']['head.weight']
-                  for name in ('straight', 'stopped'))
+    one, other = (
+        torch.load(tmp_path / name / 'epoch_3.pth', weights_only=False)['state_dict']['head.weight']
+        for name in ('straight', 'stopped')
+    )
     assert not torch.equal(one, other)
 
 

@@ -37,7 +37,7 @@ class ShardedPoints(BaseDataset):
         return [dict(label=index * 7 % CLASSES) for index in range(24)]
 
     def prepare_data(self, idx):
-        numbers = torch.arange(4.) + 5 * idx
+        numbers = torch.arange(4.0) + 5 * idx
         return dict(inputs=numbers.sin(), data_samples=DataSample().set_gt_label(self.data_list[idx]['label']))
 
 
@@ -50,7 +50,7 @@ class LinearBackbone(BaseModule):
         self.linear = nn.Linear(4, 6)
 
     def forward(self, inputs):
-        return (self.linear(inputs), )
+        return (self.linear(inputs),)
 
 
 @MODELS.register_module(force=True)
@@ -63,26 +63,45 @@ def run(folder, epochs, processes, shard, **changes):
     """Train up to so many epochs, from where the last run in the folder ended."""
     config = dict(
         model=dict(
-            type='hybridcls.HybridClassifier', backbone=dict(type='LinearBackbone'),
+            type='hybridcls.HybridClassifier',
+            backbone=dict(type='LinearBackbone'),
             data_preprocessor=dict(type='StackOnly'),
-            head=dict(type='ArcFaceHead', num_classes=CLASSES, scale=8., sub_centres=SUB_CENTRES,
-                      shard_classes=shard)),
+            head=dict(type='ArcFaceHead', num_classes=CLASSES, scale=8.0, sub_centres=SUB_CENTRES, shard_classes=shard),
+        ),
         train_dataloader=dict(
-            batch_size=8 // processes, num_workers=0, dataset=dict(type='ShardedPoints', serialize_data=False),
-            sampler=dict(type='DefaultSampler', shuffle=True), collate_fn=dict(type='pseudo_collate')),
+            batch_size=8 // processes,
+            num_workers=0,
+            dataset=dict(type='ShardedPoints', serialize_data=False),
+            sampler=dict(type='DefaultSampler', shuffle=True),
+            collate_fn=dict(type='pseudo_collate'),
+        ),
         val_dataloader=dict(
-            batch_size=4, num_workers=0, dataset=dict(type='ShardedPoints', serialize_data=False, test_mode=True),
-            sampler=dict(type='DefaultSampler', shuffle=False), collate_fn=dict(type='pseudo_collate')),
-        val_evaluator=dict(type='Accuracy'), val_cfg=dict(),
+            batch_size=4,
+            num_workers=0,
+            dataset=dict(type='ShardedPoints', serialize_data=False, test_mode=True),
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            collate_fn=dict(type='pseudo_collate'),
+        ),
+        val_evaluator=dict(type='Accuracy'),
+        val_cfg=dict(),
         train_cfg=dict(by_epoch=True, max_epochs=epochs, val_interval=1),
         optim_wrapper=dict(
-            type='ComposedOptimWrapper', optimizer=dict(type='AdamW', lr=0.05, weight_decay=0.1),
-            clip_grad=dict(max_norm=0.5), stages=dict(sam=dict(type='SAM', rho=0.5), la=dict(type='Lookahead', k=4))),
+            type='ComposedOptimWrapper',
+            optimizer=dict(type='AdamW', lr=0.05, weight_decay=0.1),
+            clip_grad=dict(max_norm=0.5),
+            stages=dict(sam=dict(type='SAM', rho=0.5), la=dict(type='Lookahead', k=4)),
+        ),
         default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1, save_best='accuracy/top1')),
         custom_hooks=[dict(type='EMAHook', momentum=0.1), dict(type='ShardedRowsHook')],
-        default_scope='hybridcls', randomness=dict(seed=3), log_level='ERROR', work_dir=str(folder),
-        experiment_name=f'{epochs}_{processes}_{time.time_ns()}', resume=True,
-        launcher='pytorch' if processes > 1 else 'none', env_cfg=dict(dist_cfg=dict(backend='gloo')))
+        default_scope='hybridcls',
+        randomness=dict(seed=3),
+        log_level='ERROR',
+        work_dir=str(folder),
+        experiment_name=f'{epochs}_{processes}_{time.time_ns()}',
+        resume=True,
+        launcher='pytorch' if processes > 1 else 'none',
+        env_cfg=dict(dist_cfg=dict(backend='gloo')),
+    )
     if processes > 1:
         config['model_wrapper_cfg'] = dict(type='MMDistributedDataParallel', device_ids=None)
     config.update(changes)
@@ -108,9 +127,16 @@ class KillAtEpochHook(Hook):
 def run_accumulating(folder, epochs, processes, shard, stages):
     """Train for three epochs of three micro-batches, four of which are an update, but for being killed before."""
     with suppress(Killed):
-        return run(folder, 3, processes, shard, optim_wrapper=dict(
-            type='ComposedOptimWrapper', optimizer=dict(type='AdamW', lr=0.05), accumulative_counts=4, stages=stages),
-            custom_hooks=[dict(type='ShardedRowsHook'), dict(type='KillAtEpochHook', epoch=epochs)])
+        return run(
+            folder,
+            3,
+            processes,
+            shard,
+            optim_wrapper=dict(
+                type='ComposedOptimWrapper', optimizer=dict(type='AdamW', lr=0.05), accumulative_counts=4, stages=stages
+            ),
+            custom_hooks=[dict(type='ShardedRowsHook'), dict(type='KillAtEpochHook', epoch=epochs)],
+        )
 
 
 ACCUMULATING = dict(plain=None, sam=dict(sam=dict(type='SAM', rho=0.5)))
@@ -148,8 +174,9 @@ def runs(tmp_path_factory):
 def test_half_accumulated_gradients_go_to_another_number_of_processes(name, runs, tmp_path):
     RUNS[name](tmp_path, 3, 1, shard=False)
     for epoch in (1, 2, 3):
-        shared, one = (torch.load(folder / f'epoch_{epoch}.pth', weights_only=False)
-                       for folder in (runs / name, tmp_path))
+        shared, one = (
+            torch.load(folder / f'epoch_{epoch}.pth', weights_only=False) for folder in (runs / name, tmp_path)
+        )
         torch.testing.assert_close(dict(shared['state_dict']), dict(one['state_dict']), rtol=1e-4, atol=1e-6)
         half = {key for entry in one['optimizer']['state'].values() for key in entry if 'accumulated' in key}
         assert bool(half) == (epoch < 3)
@@ -160,8 +187,7 @@ def test_half_accumulated_gradients_go_to_another_number_of_processes(name, runs
 def test_two_processes_then_one_then_two_equal_one(runs, tmp_path):
     run(tmp_path / 'one', 3, 1, shard=False)
     for name in ['epoch_1.pth', 'epoch_2.pth', 'epoch_3.pth', *(p.name for p in (tmp_path / 'one').glob('best*'))]:
-        shared, one = (torch.load(folder / name, weights_only=False)
-                       for folder in (runs / 'shared', tmp_path / 'one'))
+        shared, one = (torch.load(folder / name, weights_only=False) for folder in (runs / 'shared', tmp_path / 'one'))
         assert type(shared['state_dict']['head.weight']) is torch.Tensor
         assert shared['state_dict']['head.weight'].shape == (CLASSES, SUB_CENTRES, 6)
         for key in ['state_dict', 'ema_state_dict']:
@@ -184,11 +210,11 @@ def before_train(model, wrapper=OptimWrapper, wrap=lambda model: model, **keys):
 
 
 def test_what_would_spoil_shards_is_named(tmp_path):
-    before_train(nn.Linear(3, 2), clip_grad=dict(max_norm=1.))  # nothing is sharded
+    before_train(nn.Linear(3, 2), clip_grad=dict(max_norm=1.0))  # nothing is sharded
     before_train(sharded_model())
-    before_train(sharded_model(), ComposedOptimWrapper, clip_grad=dict(max_norm=1.), amp='float16')
+    before_train(sharded_model(), ComposedOptimWrapper, clip_grad=dict(max_norm=1.0), amp='float16')
     with pytest.raises(ValueError, match='clip_grad of OptimWrapper would see the part of one process only'):
-        before_train(sharded_model(), clip_grad=dict(max_norm=1.))
+        before_train(sharded_model(), clip_grad=dict(max_norm=1.0))
     dist.init_process_group('gloo', init_method=f'file://{tmp_path}/init', rank=0, world_size=1)
     try:
         wrap = nn.parallel.DistributedDataParallel

@@ -6,8 +6,13 @@ from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_tr
 from hybridcls.engine.runner_instances import own_instances
 from hybridcls.registry import HOOKS
 
-UPDATE = dict(_delete_=True, type='LookaheadOptimWrapper', k=2, alpha=0.5,  # three updates an epoch
-              optimizer=dict(type='SGD', lr=0.05, momentum=0.9))
+UPDATE = dict(
+    _delete_=True,
+    type='LookaheadOptimWrapper',
+    k=2,
+    alpha=0.5,  # three updates an epoch
+    optimizer=dict(type='SGD', lr=0.05, momentum=0.9),
+)
 HOOK = dict(type='SlowWeightsHook')
 
 
@@ -32,11 +37,14 @@ def copies(runner):
     return {name: param.detach().clone() for name, param in runner.model.named_parameters()}
 
 
-def run(config, work_dir, resume=None, hooks=(HOOK, ), **options):
+def run(config, work_dir, resume=None, hooks=(HOOK,), **options):
     Watcher.seen = []
     with own_instances():
-        cfg = prepare_training(load_config(config, {'optim_wrapper': UPDATE, 'custom_hooks': list(hooks), **options}),
-                               TrainOptions(resume=resume), str(work_dir))
+        cfg = prepare_training(
+            load_config(config, {'optim_wrapper': UPDATE, 'custom_hooks': list(hooks), **options}),
+            TrainOptions(resume=resume),
+            str(work_dir),
+        )
         runner = build_runner(cfg)
         runner.train()
     return runner
@@ -72,28 +80,48 @@ def test_validation_and_checkpoints_have_the_slow_weights_and_training_the_fast(
     resumed = torch.load(tmp_path / 'resumed' / 'epoch_3.pth', weights_only=False)
     assert same(own['state_dict'], resumed['state_dict'])
     assert same(own['fast_state_dict'], resumed['fast_state_dict'])
-    run(toy_configs / 'toy.py', tmp_path / 'other', hooks=[HOOK, dict(type='Watcher')],
-        load_from=str(tmp_path / 'slow' / 'epoch_1.pth'), **{'train_cfg.max_epochs': 1})
+    run(
+        toy_configs / 'toy.py',
+        tmp_path / 'other',
+        hooks=[HOOK, dict(type='Watcher')],
+        load_from=str(tmp_path / 'slow' / 'epoch_1.pth'),
+        **{'train_cfg.max_epochs': 1},
+    )
     assert same(Watcher.seen[0][1], slow)
 
     # And a test after the training, in the same Runner, sees the slow ones too.
-    assert same(copies(runner), {name: own['fast_state_dict'].get(name, value) for name, value in
-                                 own['state_dict'].items() if name in dict(runner.model.named_parameters())})
+    assert same(
+        copies(runner),
+        {
+            name: own['fast_state_dict'].get(name, value)
+            for name, value in own['state_dict'].items()
+            if name in dict(runner.model.named_parameters())
+        },
+    )
 
 
 def test_lookahead_alone_goes_well_with_ema(toy_configs, tmp_path):
-    run(toy_configs / 'toy.py', tmp_path / 'w', hooks=[dict(type='EMAHook', momentum=0.1)],
-        **{'train_cfg.max_epochs': 1})
+    run(
+        toy_configs / 'toy.py',
+        tmp_path / 'w',
+        hooks=[dict(type='EMAHook', momentum=0.1)],
+        **{'train_cfg.max_epochs': 1},
+    )
     checkpoint = torch.load(tmp_path / 'w' / 'epoch_1.pth', weights_only=False)
     assert 'ema_state_dict' in checkpoint
-    assert not same({'head.weight': checkpoint['state_dict']['head.weight']},
-                    {'head.weight': checkpoint['ema_state_dict']['module.head.weight']})
+    assert not same(
+        {'head.weight': checkpoint['state_dict']['head.weight']},
+        {'head.weight': checkpoint['ema_state_dict']['module.head.weight']},
+    )
 
 
-@pytest.mark.parametrize(('hooks', 'wrapper', 'text'), [
-    ([HOOK], dict(_delete_=True, type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1)), 'has no Lookahead'),
-    ([HOOK, dict(type='EMAHook')], UPDATE, 'the EMAHook evaluates and saves its average'),
-])  # yapf: disable
+@pytest.mark.parametrize(
+    ('hooks', 'wrapper', 'text'),
+    [
+        ([HOOK], dict(_delete_=True, type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1)), 'has no Lookahead'),
+        ([HOOK, dict(type='EMAHook')], UPDATE, 'the EMAHook evaluates and saves its average'),
+    ],
+)
 def test_what_it_does_not_go_with(toy_configs, tmp_path, hooks, wrapper, text):
     with pytest.raises(ValueError, match=f'SlowWeightsHook: .*{text}'):
         run(toy_configs / 'toy.py', tmp_path / 'w', hooks=hooks, optim_wrapper=wrapper)

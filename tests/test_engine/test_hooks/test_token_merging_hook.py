@@ -61,8 +61,10 @@ def run(config, work_dir, hooks, **options):
 WHOLE, MERGED = 17, 17 - 6  # one of 16 patches in each of six blocks
 
 
-@pytest.mark.parametrize(('when', 'in_training', 'in_validation'), [
-    (('val', 'test'), WHOLE, MERGED), ('train', MERGED, WHOLE), (['train', 'val'], MERGED, MERGED)])
+@pytest.mark.parametrize(
+    ('when', 'in_training', 'in_validation'),
+    [(('val', 'test'), WHOLE, MERGED), ('train', MERGED, WHOLE), (['train', 'val'], MERGED, MERGED)],
+)
 def test_tokens_merge_in_the_phases_that_are_named(config, tmp_path, when, in_training, in_validation):
     hook = dict(type='TokenMergingHook', token_merging_ratio=dict(r=1), when=when)
     runner, seen = run(config, tmp_path / 'w', [hook])
@@ -71,7 +73,7 @@ def test_tokens_merge_in_the_phases_that_are_named(config, tmp_path, when, in_tr
 
 
 def test_a_model_that_merges_can_be_evaluated_whole(config, tmp_path):
-    hook = dict(type='TokenMergingHook', token_merging_ratio=0.)
+    hook = dict(type='TokenMergingHook', token_merging_ratio=0.0)
     runner, seen = run(config, tmp_path / 'w', [hook], **{'model.backbone.token_merging_ratio': dict(r=1)})
     assert seen == [*[(True, MERGED)] * 2, *[(False, WHOLE)] * 2] * 2
     assert runner.model.backbone.vit.model.token_merging.schedule.tokens(0, 16) == 1
@@ -88,8 +90,10 @@ def test_training_does_not_notice_a_validation_with_merging(config, tmp_path):
 
 def test_the_average_is_what_is_evaluated(config, tmp_path):
     """An average that hardly moves is evaluated alike after both epochs; the weights themselves have moved."""
-    hooks = [dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=1e-9),
-             dict(type='TokenMergingHook', token_merging_ratio=dict(r=1))]
+    hooks = [
+        dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=1e-9),
+        dict(type='TokenMergingHook', token_merging_ratio=dict(r=1)),
+    ]
     runner, seen = run(config, tmp_path / 'w', hooks, **{'optim_wrapper.optimizer.lr': 0.1})
     first, second = runner.message_hub.get_scalar('val/val/loss').data[0]
     assert second == pytest.approx(first, rel=1e-5)
@@ -105,16 +109,21 @@ def test_a_test_of_a_checkpoint(config, tmp_path):
     with own_instances():
         cfg = load_config(config, {})
         cfg.custom_hooks = [dict(type='TokenMergingHook', token_merging_ratio=dict(r=1))]
-        runner = build_runner(prepare_testing(
-            cfg, str(tmp_path / 'w' / 'epoch_2.pth'), TrainOptions(), str(tmp_path / 't')))
+        runner = build_runner(
+            prepare_testing(cfg, str(tmp_path / 'w' / 'epoch_2.pth'), TrainOptions(), str(tmp_path / 't'))
+        )
         seen = lengths_seen(runner)
         runner.test()
     assert seen == [(False, MERGED)] * 2
 
 
-@pytest.mark.parametrize(('options', 'says'), [
-    (dict(token_merging_ratio=0.7), r'token_merging_ratio=0.7 is outside \[0, 0.5\]'),
-    (dict(token_merging_ratio=[0.1]), 'has 1 values, and the transformer has 6 blocks')])
+@pytest.mark.parametrize(
+    ('options', 'says'),
+    [
+        (dict(token_merging_ratio=0.7), r'token_merging_ratio=0.7 is outside \[0, 0.5\]'),
+        (dict(token_merging_ratio=[0.1]), 'has 1 values, and the transformer has 6 blocks'),
+    ],
+)
 def test_what_is_impossible_is_said_before_the_run(config, tmp_path, options, says):
     with pytest.raises(ValueError, match=says):
         run(config, tmp_path / 'w', [dict(type='TokenMergingHook', **options)])
@@ -140,4 +149,5 @@ def work(rank, config, work_dir):
 def test_two_processes_merge_in_validation_and_in_training(config, tmp_path):
     run_processes(work, config, tmp_path / 'w')
     assert [Path(tmp_path / 'w' / f'{rank}.txt').read_text() for rank in range(2)] == [
-        str([(True, MERGED), (False, WHOLE)] * 2)] * 2
+        str([(True, MERGED), (False, WHOLE)] * 2)
+    ] * 2

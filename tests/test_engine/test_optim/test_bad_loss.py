@@ -12,8 +12,11 @@ def found(loss, action='stop'):
     return guard.found_bad()
 
 
-@pytest.mark.parametrize(('loss', 'bad'), [(1., False), (math.nan, True), (math.inf, True), (-math.inf, True),
-                                           ([1., math.nan], True), ([1., 2.], False)], ids=str)  # yapf: disable
+@pytest.mark.parametrize(
+    ('loss', 'bad'),
+    [(1.0, False), (math.nan, True), (math.inf, True), (-math.inf, True), ([1.0, math.nan], True), ([1.0, 2.0], False)],
+    ids=str,
+)
 def test_what_is_bad(loss, bad):
     assert found(loss) is bad
     assert found(loss, 'ignore') is False
@@ -22,13 +25,13 @@ def test_what_is_bad(loss, bad):
 
 def test_the_bad_ones_are_named_with_the_iteration():
     guard = BadLossGuard('me', 'stop', 20)
-    losses = dict(loss_a=torch.tensor(math.nan), loss_b=torch.tensor(2.), accuracy=torch.tensor(math.nan))
+    losses = dict(loss_a=torch.tensor(math.nan), loss_b=torch.tensor(2.0), accuracy=torch.tensor(math.nan))
     with pytest.raises(BadLossError, match=r'^me: iteration 7: loss_a = nan \(finite: loss_b = 2\)\. The weights are'):
         guard.handle(losses, torch.tensor(math.nan), 7)
     with pytest.raises(BadLossError, match=r'^me: iteration 7: loss = inf\.'):
         guard.handle({}, torch.tensor(math.inf), 7)
     with pytest.raises(BadLossError, match=r'a loss of another process is not finite \(here loss_b = 2\)'):
-        guard.handle(dict(loss_b=torch.tensor(2.)), torch.tensor(2.), 7)
+        guard.handle(dict(loss_b=torch.tensor(2.0)), torch.tensor(2.0), 7)
 
 
 def test_the_count_of_dropped_updates_begins_anew_after_a_good_one():

@@ -13,10 +13,10 @@ def with_gradient(gradient):
     return param
 
 
-@pytest.mark.parametrize('norm_type', [2., 1., math.inf])
-@pytest.mark.parametrize('max_norm', [0.5, 100.])
+@pytest.mark.parametrize('norm_type', [2.0, 1.0, math.inf])
+@pytest.mark.parametrize('max_norm', [0.5, 100.0])
 def test_in_one_process_it_is_the_function_of_torch(norm_type, max_norm):
-    params = [torch.nn.Parameter(torch.zeros(shape)) for shape in ((3, 2), (4, ))]
+    params = [torch.nn.Parameter(torch.zeros(shape)) for shape in ((3, 2), (4,))]
     for i, param in enumerate(params):
         param.grad = torch.linspace(-1, 2, param.numel()).view(param.shape) * (i + 1)
     # A process may hold nothing of a parameter.
@@ -27,28 +27,32 @@ def test_in_one_process_it_is_the_function_of_torch(norm_type, max_norm):
 
 
 def test_a_norm_that_is_not_finite_is_an_error_on_request():
-    params = [with_gradient(torch.tensor([1., math.inf]))]
-    clip_pieces(params, Shards(), 1.)
+    params = [with_gradient(torch.tensor([1.0, math.inf]))]
+    clip_pieces(params, Shards(), 1.0)
     with pytest.raises(RuntimeError, match='the norm of the gradient is'):
-        clip_pieces(params, Shards(), 1., error_if_nonfinite=True)
-    assert clip_pieces([torch.nn.Parameter(torch.ones(1))], Shards(), 1.) == 0  # without gradient
+        clip_pieces(params, Shards(), 1.0, error_if_nonfinite=True)
+    assert clip_pieces([torch.nn.Parameter(torch.ones(1))], Shards(), 1.0) == 0  # without gradient
 
 
-@pytest.mark.parametrize(('clip_grad', 'error', 'text'), [
-    (5., TypeError, r'clip_grad=5.0 must be a dict such as dict\(max_norm=5.0\)'),
-    ({}, TypeError, 'must be a dict'),
-    (dict(type='mean', max_norm=1.), ValueError, "clip_grad.type='mean' must be 'norm' or 'value'"),
-    (dict(type='value', max_norm=1.), TypeError, "unknown key 'max_norm'"),
-    (dict(norm_type=2.), ValueError, 'lacks max_norm'),
-    (dict(max_norm=-1.), ValueError, r'clip_grad.max_norm=-1.0 is outside \[0, inf\)'),
-], ids=str)  # yapf: disable
+@pytest.mark.parametrize(
+    ('clip_grad', 'error', 'text'),
+    [
+        (5.0, TypeError, r'clip_grad=5.0 must be a dict such as dict\(max_norm=5.0\)'),
+        ({}, TypeError, 'must be a dict'),
+        (dict(type='mean', max_norm=1.0), ValueError, "clip_grad.type='mean' must be 'norm' or 'value'"),
+        (dict(type='value', max_norm=1.0), TypeError, "unknown key 'max_norm'"),
+        (dict(norm_type=2.0), ValueError, 'lacks max_norm'),
+        (dict(max_norm=-1.0), ValueError, r'clip_grad.max_norm=-1.0 is outside \[0, inf\)'),
+    ],
+    ids=str,
+)
 def test_settings_that_cannot_be(clip_grad, error, text):
     with pytest.raises(error, match=text):
         check_clip_grad('me', clip_grad)
 
 
 def test_the_settings_are_copied():
-    given = dict(type='value', clip_value=1.)
+    given = dict(type='value', clip_value=1.0)
     assert check_clip_grad('me', given) == given
     assert check_clip_grad('me', given) is not given
     assert check_clip_grad('me', None) is None

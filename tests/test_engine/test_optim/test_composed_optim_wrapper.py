@@ -19,10 +19,17 @@ from hybridcls.engine.optim import BadLossError, ComposedOptimWrapper, UpdateSta
 CLIP = dict(max_norm=0.1)
 
 
-@pytest.mark.parametrize('options', [
-    dict(), dict(clip_grad=CLIP), dict(accumulative_counts=3), dict(clip_grad=dict(type='value', clip_value=0.01)),
-    dict(clip_grad=dict(max_norm=0.1, norm_type=float('inf')), accumulative_counts=2)
-], ids=str)
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(),
+        dict(clip_grad=CLIP),
+        dict(accumulative_counts=3),
+        dict(clip_grad=dict(type='value', clip_value=0.01)),
+        dict(clip_grad=dict(max_norm=0.1, norm_type=float('inf')), accumulative_counts=2),
+    ],
+    ids=str,
+)
 def test_without_stages_it_is_the_wrapper_of_mmengine(options):
     """Eight batches are no multiple of three: the last update has two."""
     plain, own = make_net(), make_net()
@@ -35,27 +42,30 @@ def test_without_stages_it_is_the_wrapper_of_mmengine(options):
 
 
 def test_the_norm_of_the_gradient_is_logged():
-    net = make_net(dropout=0.)
+    net = make_net(dropout=0.0)
     batch = make_batches(1)[0]
     loss = net.parse_losses(net(**batch))[0]
     grads = torch.autograd.grad(loss, [p for p in net.parameters() if p.requires_grad], allow_unused=True)
     expected = math.sqrt(sum(grad.square().sum().item() for grad in grads if grad is not None))
-    net = make_net(dropout=0.)
+    net = make_net(dropout=0.0)
     train(net, ComposedOptimWrapper(sgd(net), clip_grad=CLIP), [batch])
     logged = MessageHub.get_current_instance().get_scalar('train/grad_norm').current()
     assert logged == pytest.approx(expected, rel=1e-5)
 
 
 def test_it_is_built_from_a_config_whose_child_switches_a_stage_off_and_changes_a_number(tmp_path):
-    (tmp_path / 'base.py').write_text(textwrap.dedent('''
+    (tmp_path / 'base.py').write_text(
+        textwrap.dedent("""
         optim_wrapper = dict(
             type='ComposedOptimWrapper', optimizer=dict(type='AdamW', lr=5e-4, weight_decay=0.05),
             stages=dict(sam=dict(type='SAM', rho=0.05), gc=dict(type='GradientCentralization'),
                         lookahead=dict(type='Lookahead', k=5, alpha=0.5)),
             amp='bfloat16', clip_grad=dict(max_norm=5.0), accumulative_counts=2)
-        '''))
+        """)
+    )
     (tmp_path / 'child.py').write_text(
-        "_base_ = 'base.py'\noptim_wrapper = dict(stages=dict(sam=None, lookahead=dict(k=7)))\n")
+        "_base_ = 'base.py'\noptim_wrapper = dict(stages=dict(sam=None, lookahead=dict(k=7)))\n"
+    )
     net = make_net()
     wrappers = []
     for name in ('base', 'child'):
@@ -71,8 +81,9 @@ def test_it_is_built_from_a_config_whose_child_switches_a_stage_off_and_changes_
 
 @pytest.mark.parametrize('scope', ['mmpretrain', 'mmengine', None])
 def test_configs_of_other_packages_name_it(scope):
-    cfg = ConfigDict(type='hybridcls.ComposedOptimWrapper', optimizer=dict(type='SGD', lr=0.1),
-                     stages=dict(sam=dict(type='SAM')))
+    cfg = ConfigDict(
+        type='hybridcls.ComposedOptimWrapper', optimizer=dict(type='SGD', lr=0.1), stages=dict(sam=dict(type='SAM'))
+    )
     with DefaultScope.overwrite_default_scope(scope):
         assert build_optim_wrapper(make_net(), cfg).stages['sam'].rho == 0.05
 
@@ -108,7 +119,7 @@ def test_a_stage_of_ones_own_takes_twenty_lines(tmp_path, monkeypatch):
     sys.modules.pop('sign_momentum_plugin')
 
     def make():
-        net = make_net(dropout=0.)
+        net = make_net(dropout=0.0)
         return net, ComposedOptimWrapper(sgd(net), stages=dict(mine=dict(type='SignMomentum', beta=0.9)))
 
     straight, wrapper = make()
@@ -141,8 +152,15 @@ def test_a_stage_learns_which_micro_batch_it_sees():
 
     net = make_net()
     train(net, ComposedOptimWrapper(sgd(net), stages=[Spy()], accumulative_counts=2), make_batches(3))
-    assert seen == [('probe', True, False, 0), ('probe', False, True, 0), ('transform', True, 0), ('settle', True, 1),
-                    ('probe', True, True, 1), ('transform', True, 1), ('settle', True, 2)]
+    assert seen == [
+        ('probe', True, False, 0),
+        ('probe', False, True, 0),
+        ('transform', True, 0),
+        ('settle', True, 1),
+        ('probe', True, True, 1),
+        ('transform', True, 1),
+        ('settle', True, 2),
+    ]
 
 
 def test_names_and_owners_of_parameters_reach_the_stages():
@@ -167,21 +185,36 @@ def test_without_optim_context_there_is_no_second_pass():
     assert wrapper.updates == 1
 
 
-@pytest.mark.parametrize(('options', 'error', 'text'), [
-    (dict(accumulative_counts=0), ValueError, r'accumulative_counts=0 is outside \[1, inf\)'),
-    (dict(stages=dict(sam=dict(type='SAM', rho=-0.1))), ValueError, r'SAM: rho=-0.1 is outside \[0, inf\)'),
-    (dict(stages=dict(l=dict(type='Lookahead', k=0))), ValueError, r'Lookahead: k=0 is outside \[1, inf\)'),
-    (dict(stages=dict(l=dict(type='Lookahead', alpha=1.5))), ValueError, r'Lookahead: alpha=1.5 is outside \[0, 1\]'),
-    (dict(stages=dict(l=dict(type='Lookahead', alpha=-0.5))), ValueError, r'alpha=-0.5 is outside \[0, 1\]'),
-    (dict(stages=dict(a=dict(type='SAM'), b=dict(type='SAM', adaptive=True))), ValueError,
-     r"stages.a \(SAM\) and stages.b \(SAM\) are both of the kind 'sharpness'.*stages=dict\(b=None\)"),
-    (dict(stages=dict(sam=dict(type='SAM', radius=0.1))), TypeError, r"SAM \(stages.sam\): unknown key 'radius'.*rho"),
-    (dict(stages=dict(type='SAM')), TypeError, 'is one stage, where a dict of named stages is wanted'),
-    (dict(stages=dict(sam=dict(type='Sam'))), KeyError, "Did you mean 'SAM'"),
-    (dict(bad_loss='halt'), ValueError, r"bad_loss='halt' is not one of \['stop', 'skip', 'ignore'\]"),
-    (dict(clip_grad=dict(norm=1.)), TypeError, r"unknown key 'norm'"),
-    (dict(amp='float17'), ValueError, "amp='float17' is not one of 'float16'"),
-], ids=str)  # yapf: disable
+@pytest.mark.parametrize(
+    ('options', 'error', 'text'),
+    [
+        (dict(accumulative_counts=0), ValueError, r'accumulative_counts=0 is outside \[1, inf\)'),
+        (dict(stages=dict(sam=dict(type='SAM', rho=-0.1))), ValueError, r'SAM: rho=-0.1 is outside \[0, inf\)'),
+        (dict(stages=dict(l=dict(type='Lookahead', k=0))), ValueError, r'Lookahead: k=0 is outside \[1, inf\)'),
+        (
+            dict(stages=dict(l=dict(type='Lookahead', alpha=1.5))),
+            ValueError,
+            r'Lookahead: alpha=1.5 is outside \[0, 1\]',
+        ),
+        (dict(stages=dict(l=dict(type='Lookahead', alpha=-0.5))), ValueError, r'alpha=-0.5 is outside \[0, 1\]'),
+        (
+            dict(stages=dict(a=dict(type='SAM'), b=dict(type='SAM', adaptive=True))),
+            ValueError,
+            r"stages.a \(SAM\) and stages.b \(SAM\) are both of the kind 'sharpness'.*stages=dict\(b=None\)",
+        ),
+        (
+            dict(stages=dict(sam=dict(type='SAM', radius=0.1))),
+            TypeError,
+            r"SAM \(stages.sam\): unknown key 'radius'.*rho",
+        ),
+        (dict(stages=dict(type='SAM')), TypeError, 'is one stage, where a dict of named stages is wanted'),
+        (dict(stages=dict(sam=dict(type='Sam'))), KeyError, "Did you mean 'SAM'"),
+        (dict(bad_loss='halt'), ValueError, r"bad_loss='halt' is not one of \['stop', 'skip', 'ignore'\]"),
+        (dict(clip_grad=dict(norm=1.0)), TypeError, r"unknown key 'norm'"),
+        (dict(amp='float17'), ValueError, "amp='float17' is not one of 'float16'"),
+    ],
+    ids=str,
+)
 def test_bad_input_is_answered_when_the_wrapper_is_built(options, error, text):
     with pytest.raises(error, match=text):
         ComposedOptimWrapper(sgd(make_net()), **options)
@@ -219,10 +252,10 @@ def test_a_bad_loss_can_be_skipped_with_all_it_has_done(accumulation):
     """Weights and running statistics go on as if the update with the bad batch had not been."""
     stages = dict(sam=dict(type='SAM'), lookahead=dict(type='Lookahead', k=2))
     batches = make_batches(4 * accumulation)
-    bad = copy.deepcopy(batches[accumulation:2 * accumulation])
+    bad = copy.deepcopy(batches[accumulation : 2 * accumulation])
     for batch in bad:
         batch['inputs'][0] = math.inf
-    with_bad, without = make_net(dropout=0.), make_net(dropout=0.)
+    with_bad, without = make_net(dropout=0.0), make_net(dropout=0.0)
     wrapper = ComposedOptimWrapper(sgd(with_bad), stages=stages, bad_loss='skip', accumulative_counts=accumulation)
     train(with_bad, wrapper, batches[:accumulation] + bad + batches[accumulation:])
     assert wrapper.updates == 4
@@ -246,7 +279,7 @@ def test_a_bad_loss_at_the_climbed_weights_leaves_the_weights_alone():
         def forward(self, inputs, data_samples=None, mode='tensor'):
             losses = super().forward(inputs, data_samples, mode)
             if len(self.seen) == 2:
-                losses['loss_size'] = losses['loss_size'] / 0.
+                losses['loss_size'] = losses['loss_size'] / 0.0
             return losses
 
     torch.manual_seed(3)

@@ -29,8 +29,10 @@ class Contrast(BaseModel):
 
 def batches(count):
     generator = torch.Generator().manual_seed(1)
-    return [dict(inputs=torch.randn(6, 5, generator=generator),
-                 data_samples=torch.randint(0, 3, (6, ), generator=generator)) for _ in range(count)]
+    return [
+        dict(inputs=torch.randn(6, 5, generator=generator), data_samples=torch.randint(0, 3, (6,), generator=generator))
+        for _ in range(count)
+    ]
 
 
 def test_a_second_pass_of_sam_sees_the_queue_of_the_first_and_fills_it_once():
@@ -86,18 +88,29 @@ class Rows(torch.utils.data.Dataset):
         return 18
 
     def __getitem__(self, index):
-        return dict(inputs=torch.arange(5.) * (index + 1) % 7 - 3, data_samples=index % 3)
+        return dict(inputs=torch.arange(5.0) * (index + 1) % 7 - 3, data_samples=index % 3)
 
 
 def run(folder, iterations, resume=False):
     model = Contrast()
     runner = Runner(
-        model, str(folder), train_cfg=dict(by_epoch=False, max_iters=iterations), log_level='ERROR', resume=resume,
+        model,
+        str(folder),
+        train_cfg=dict(by_epoch=False, max_iters=iterations),
+        log_level='ERROR',
+        resume=resume,
         optim_wrapper=ComposedOptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1), stages=[dict(type='SAM')]),
-        train_dataloader=dict(batch_size=6, dataset=Rows(), sampler=dict(type='DefaultSampler', shuffle=False),
-                              collate_fn=dict(type='default_collate')),
+        train_dataloader=dict(
+            batch_size=6,
+            dataset=Rows(),
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            collate_fn=dict(type='default_collate'),
+        ),
         default_hooks=dict(logger=None, checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=1)),
-        experiment_name=f'queue_{iterations}_{resume}', cfg=ConfigDict(), default_scope='hybridcls')
+        experiment_name=f'queue_{iterations}_{resume}',
+        cfg=ConfigDict(),
+        default_scope='hybridcls',
+    )
     runner.train()
     return model.state_dict()
 

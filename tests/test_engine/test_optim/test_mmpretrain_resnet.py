@@ -1,4 +1,5 @@
 """A config of mmpretrain, unchanged but for its optim_wrapper (and what this small machine needs), on real images."""
+
 import numpy as np
 import pytest
 import torch
@@ -27,19 +28,33 @@ def digits(tmp_path_factory):
 def test_it_trains_a_resnet_of_mmpretrain(digits, tmp_path):
     cfg = Config.fromfile(str(_config_folder() / 'resnet' / 'resnet18_8xb16_cifar10.py'))
     cfg.optim_wrapper = dict(
-        type='hybridcls.ComposedOptimWrapper', optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=0.0001),
-        stages=dict(sam=dict(type='SAM', rho=0.05), gc=dict(type='GradientCentralization'),
-                    lookahead=dict(type='Lookahead', k=5)),
-        clip_grad=dict(max_norm=5.))
+        type='hybridcls.ComposedOptimWrapper',
+        optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=0.0001),
+        stages=dict(
+            sam=dict(type='SAM', rho=0.05),
+            gc=dict(type='GradientCentralization'),
+            lookahead=dict(type='Lookahead', k=5),
+        ),
+        clip_grad=dict(max_norm=5.0),
+    )
     for loader, part in ((cfg.train_dataloader, 'train'), (cfg.val_dataloader, 'val')):  # images that are here
-        loader.dataset = dict(type='CustomDataset', data_root=str(digits / part), pipeline=[
-            dict(type='LoadImageFromFile'), *loader.dataset.pipeline])
+        loader.dataset = dict(
+            type='CustomDataset',
+            data_root=str(digits / part),
+            pipeline=[dict(type='LoadImageFromFile'), *loader.dataset.pipeline],
+        )
         loader.update(num_workers=0, persistent_workers=False)
     cfg.model.backbone.update(stem_channels=8, base_channels=8)  # and a computer of this size
     cfg.model.head.in_channels = 64
     cfg.train_cfg.update(max_epochs=5, val_interval=5)
-    cfg.merge_from_dict(dict(work_dir=str(tmp_path), log_level='ERROR', randomness=dict(seed=1),
-                             custom_imports=dict(imports=['hybridcls.engine'], allow_failed_imports=False)))
+    cfg.merge_from_dict(
+        dict(
+            work_dir=str(tmp_path),
+            log_level='ERROR',
+            randomness=dict(seed=1),
+            custom_imports=dict(imports=['hybridcls.engine'], allow_failed_imports=False),
+        )
+    )
     with own_instances():
         runner = Runner.from_cfg(cfg)
         runner.train()
@@ -56,4 +71,5 @@ def _config_folder():
     from pathlib import Path
 
     import mmpretrain
+
     return Path(mmpretrain.__file__).parent / '.mim' / 'configs'

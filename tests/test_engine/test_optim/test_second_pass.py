@@ -64,7 +64,7 @@ def test_other_dropout_masks_on_request():
 
 
 def test_gradients_of_earlier_micro_batches_wait_aside():
-    net = make_net(dropout=0.)
+    net = make_net(dropout=0.0)
     stage, _, _ = look_twice(net, make_batches(2), accumulation=2)
     for i, total in stage.second[1].items():
         torch.testing.assert_close(total, stage.second[0][i] + stage.first[1][i])
@@ -74,8 +74,14 @@ class Classifier(BaseModel):
     """As mmpretrain's classifiers are trained: mixup in the preprocessor, soft labels in the samples."""
 
     def __init__(self):
-        super().__init__(data_preprocessor=ClsDataPreprocessor(
-            mean=[0.] * 3, std=[1.] * 3, num_classes=4, batch_augments=dict(augments=dict(type='Mixup', alpha=0.8))))
+        super().__init__(
+            data_preprocessor=ClsDataPreprocessor(
+                mean=[0.0] * 3,
+                std=[1.0] * 3,
+                num_classes=4,
+                batch_augments=dict(augments=dict(type='Mixup', alpha=0.8)),
+            )
+        )
         self.fc = nn.Linear(12, 4)
         self.seen = []
 
@@ -87,8 +93,16 @@ class Classifier(BaseModel):
 
 def test_mixup_is_drawn_once():
     net = Classifier()
-    look_twice(net, [dict(inputs=[torch.randint(0, 255, (3, 2, 2)) for _ in range(4)],
-                          data_samples=[DataSample().set_gt_label(i) for i in range(4)]) for _ in range(2)])
+    look_twice(
+        net,
+        [
+            dict(
+                inputs=[torch.randint(0, 255, (3, 2, 2)) for _ in range(4)],
+                data_samples=[DataSample().set_gt_label(i) for i in range(4)],
+            )
+            for _ in range(2)
+        ],
+    )
     for first, second in zip(net.seen[::2], net.seen[1::2], strict=True):
         assert torch.equal(first[0], second[0])
         assert torch.equal(first[1], second[1])
@@ -96,7 +110,7 @@ def test_mixup_is_drawn_once():
 
 
 def test_losses_that_hooks_add_are_in_both_passes():
-    net, direct = make_net(dropout=0.), make_net(dropout=0.)
+    net, direct = make_net(dropout=0.0), make_net(dropout=0.0)
 
     def add(module, args, kwargs, output):
         return dict(output, loss_extra=module.fc.weight.square().sum())
@@ -106,8 +120,9 @@ def test_losses_that_hooks_add_are_in_both_passes():
     assert 'loss_extra' in logged[0]
     position = [name for name, _ in direct.named_parameters()].index('fc.weight')
     stage_without, _, _ = look_twice(direct, make_batches(1))
-    torch.testing.assert_close(stage.second[0][position] - stage_without.second[0][position],
-                               2 * make_net(dropout=0.).fc.weight.detach())
+    torch.testing.assert_close(
+        stage.second[0][position] - stage_without.second[0][position], 2 * make_net(dropout=0.0).fc.weight.detach()
+    )
 
 
 def test_a_loss_that_is_changed_outside_the_model_is_refused():

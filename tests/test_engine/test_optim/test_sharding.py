@@ -24,9 +24,9 @@ def parameters():
     return [plain, rows]
 
 
-@pytest.mark.parametrize('norm_type', [2., 1., math.inf])
+@pytest.mark.parametrize('norm_type', [2.0, 1.0, math.inf])
 def test_norm_of_copies_and_rows_is_one(group, norm_type):
-    tensors = [torch.tensor([1., -4.]), torch.arange(6.).view(2, 3)]
+    tensors = [torch.tensor([1.0, -4.0]), torch.arange(6.0).view(2, 3)]
     expected = torch.linalg.vector_norm(torch.cat([tensor.flatten() for tensor in tensors]), norm_type)
     torch.testing.assert_close(Shards().norm(tensors, parameters(), norm_type), expected)
     plain = [nn.Parameter(tensor) for tensor in tensors]
@@ -34,7 +34,7 @@ def test_norm_of_copies_and_rows_is_one(group, norm_type):
 
 
 def test_inner_product_of_copies_and_rows(group):
-    left, right = [torch.tensor([1., -4.]), torch.arange(6.).view(2, 3)], [torch.ones(2), torch.ones(2, 3)]
+    left, right = [torch.tensor([1.0, -4.0]), torch.arange(6.0).view(2, 3)], [torch.ones(2), torch.ones(2, 3)]
     assert Shards().inner(left, right, parameters()) == -3 + 15
 
 
@@ -49,7 +49,7 @@ def test_a_model_with_rows_is_known():
 
 def test_a_whole_matrix_is_cut_and_rows_stay():
     _, rows = parameters()
-    whole = torch.arange(9.).view(3, 3)
+    whole = torch.arange(9.0).view(3, 3)
     torch.testing.assert_close(to_layout_of(whole, rows), whole[1:])
     torch.testing.assert_close(to_layout_of(whole[1:], rows), whole[1:])
     with pytest.raises(ValueError, match=r'shape \(4, 3\) was saved'):
@@ -64,10 +64,10 @@ def test_an_overflow_in_rows_is_told_to_all_processes():
 
 
 def test_norms_of_half_precision_are_taken_in_float32():
-    parts = [torch.full((1000, ), 100., dtype=torch.float16), torch.full((7, ), 3., dtype=torch.bfloat16)]
+    parts = [torch.full((1000,), 100.0, dtype=torch.float16), torch.full((7,), 3.0, dtype=torch.bfloat16)]
     norm = Shards().norm(parts, parts)
     assert norm.dtype is torch.float32
-    assert norm.item() == pytest.approx((1000 * 100.**2 + 7 * 9.)**0.5, rel=1e-3)
+    assert norm.item() == pytest.approx((1000 * 100.0**2 + 7 * 9.0) ** 0.5, rel=1e-3)
 
 
 def test_a_process_may_hold_nothing():

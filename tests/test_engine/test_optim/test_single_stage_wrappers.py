@@ -16,12 +16,13 @@ CASES = [
 
 @pytest.mark.parametrize(('kind', 'settings', 'stages'), CASES)
 def test_it_is_the_composed_wrapper_with_one_stage(kind, settings, stages):
-    others = dict(clip_grad=dict(max_norm=1.), accumulative_counts=2, amp='bfloat16')
-    ((name, stage), ) = stages.items()
-    one, other = make_net(dropout=0.), make_net(dropout=0.)
+    others = dict(clip_grad=dict(max_norm=1.0), accumulative_counts=2, amp='bfloat16')
+    ((name, stage),) = stages.items()
+    one, other = make_net(dropout=0.0), make_net(dropout=0.0)
     with DefaultScope.overwrite_default_scope('hybridcls'):
-        wrapper = build_optim_wrapper(one, dict(
-            type=kind.__name__, optimizer=dict(type='SGD', lr=0.05, momentum=0.9), **settings, **others))
+        wrapper = build_optim_wrapper(
+            one, dict(type=kind.__name__, optimizer=dict(type='SGD', lr=0.05, momentum=0.9), **settings, **others)
+        )
     assert type(wrapper) is kind
     composed = ComposedOptimWrapper(sgd(other), stages={name: dict(stage, **settings)}, **others)
     train(one, wrapper, make_batches(6))
@@ -30,9 +31,14 @@ def test_it_is_the_composed_wrapper_with_one_stage(kind, settings, stages):
     composed.load_state_dict(copy.deepcopy(wrapper.state_dict()))  # and their checkpoints are the same
 
 
-@pytest.mark.parametrize(('kind', 'key', 'hint'), [
-    (SAMOptimWrapper, 'roh', "Did you mean 'rho'"), (LookaheadOptimWrapper, 'alhpa', "Did you mean 'alpha'"),
-    (GCOptimWrapper, 'clip_gard', "Did you mean 'clip_grad'")])
+@pytest.mark.parametrize(
+    ('kind', 'key', 'hint'),
+    [
+        (SAMOptimWrapper, 'roh', "Did you mean 'rho'"),
+        (LookaheadOptimWrapper, 'alhpa', "Did you mean 'alpha'"),
+        (GCOptimWrapper, 'clip_gard', "Did you mean 'clip_grad'"),
+    ],
+)
 def test_unknown_keys(kind, key, hint):
     with pytest.raises(TypeError, match=f"{kind.__name__}: unknown key '{key}'.*{hint}"):
         kind(sgd(make_net()), **{key: 1})

@@ -27,14 +27,18 @@ class Unrelated:
     pass
 
 
-@pytest.mark.parametrize(('stages', 'error', 'text'), [
-    (dict(a=Lookahead(), b=Lookahead(k=2)), ValueError, r"both of the kind 'averaging'.*stages=dict\(b=None\)"),
-    ('SAM', TypeError, "stages='SAM' must be a dict of named stages"),
-    (dict(a='SAM'), TypeError, "stages.a='SAM' must be a dict with a type, an UpdateStage, or None"),
-    (dict(a=dict(rho=1.)), TypeError, 'must be a dict with a type'),
-    (dict(a=dict(type=Unrelated)), TypeError, 'stages.a is a Unrelated, which is no stage of an update'),
-    (dict(a=SAM(), b=Other()), ValueError, 'stages.a and stages.b both look for another gradient'),
-], ids=str)  # yapf: disable
+@pytest.mark.parametrize(
+    ('stages', 'error', 'text'),
+    [
+        (dict(a=Lookahead(), b=Lookahead(k=2)), ValueError, r"both of the kind 'averaging'.*stages=dict\(b=None\)"),
+        ('SAM', TypeError, "stages='SAM' must be a dict of named stages"),
+        (dict(a='SAM'), TypeError, "stages.a='SAM' must be a dict with a type, an UpdateStage, or None"),
+        (dict(a=dict(rho=1.0)), TypeError, 'must be a dict with a type'),
+        (dict(a=dict(type=Unrelated)), TypeError, 'stages.a is a Unrelated, which is no stage of an update'),
+        (dict(a=SAM(), b=Other()), ValueError, 'stages.a and stages.b both look for another gradient'),
+    ],
+    ids=str,
+)
 def test_stages_that_cannot_be(stages, error, text):
     with pytest.raises(error, match=text):
         build_stages('me', stages)

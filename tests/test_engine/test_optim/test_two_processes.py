@@ -1,4 +1,5 @@
 """Two processes over gloo: DDP, FSDP and FSDP2; one pair of processes does all the works of this file."""
+
 import copy
 import os
 import sys
@@ -38,8 +39,13 @@ class Net(BaseModel):
 
 def batches(count=STEPS, size=8):
     generator = torch.Generator().manual_seed(11)
-    return [dict(inputs=torch.randn(size, 3, generator=generator, dtype=torch.float64),
-                 data_samples=torch.randint(0, 4, (size, ), generator=generator)) for _ in range(count)]
+    return [
+        dict(
+            inputs=torch.randn(size, 3, generator=generator, dtype=torch.float64),
+            data_samples=torch.randint(0, 4, (size,), generator=generator),
+        )
+        for _ in range(count)
+    ]
 
 
 def shares(rank, count=STEPS):
@@ -50,11 +56,21 @@ SETTINGS = dict(
     plain=dict(),
     sam=dict(stages=dict(sam=dict(type='SAM', rho=0.5))),
     asam=dict(stages=dict(sam=dict(type='SAM', rho=0.5, adaptive=True)), clip_grad=dict(max_norm=0.1)),
-    reuse=dict(stages=dict(sam=dict(type='SAM', rho=0.5, every=2, reuse=True),
-                           lookahead=dict(type='Lookahead', k=2, momentum='pullback')), clip_grad=dict(max_norm=0.1)),
-    all=dict(stages=dict(sam=dict(type='SAM', rho=0.5), gc=dict(type='GradientCentralization'),
-                         lookahead=dict(type='Lookahead', k=2)), accumulative_counts=2, clip_grad=dict(max_norm=0.1)),
-)  # yapf: disable
+    reuse=dict(
+        stages=dict(
+            sam=dict(type='SAM', rho=0.5, every=2, reuse=True),
+            lookahead=dict(type='Lookahead', k=2, momentum='pullback'),
+        ),
+        clip_grad=dict(max_norm=0.1),
+    ),
+    all=dict(
+        stages=dict(
+            sam=dict(type='SAM', rho=0.5), gc=dict(type='GradientCentralization'), lookahead=dict(type='Lookahead', k=2)
+        ),
+        accumulative_counts=2,
+        clip_grad=dict(max_norm=0.1),
+    ),
+)
 
 
 def weights(net):
@@ -181,7 +197,8 @@ def test_ddp(results):
 def fsdp2(net):
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
-    mesh = init_device_mesh('cpu', (2, ))
+
+    mesh = init_device_mesh('cpu', (2,))
     for part in (net.first, net.second):
         fully_shard(part, mesh=mesh)
     return fully_shard(net, mesh=mesh)
@@ -261,6 +278,7 @@ def copy_what_is_gathered(monkey):
     """torch gathers each kind of state into one and the same buffer, and moves it to the CPU before the next one
     comes; of a model that is on the CPU already, all kinds would be views of the last."""
     from torch.distributed.fsdp import _optim_utils
+
     unflatten = _optim_utils._unflatten_orig_param_states
 
     def with_copies(info, output_states, state_name, *args):
@@ -274,19 +292,40 @@ def copy_what_is_gathered(monkey):
 
 def flexible_run(setting, folder, resume=None):
     from mmengine.runner import FlexibleRunner
+
     wrap = dict(type='torch.distributed.fsdp.wrap.size_based_auto_wrap_policy', min_num_params=20)
     runner = FlexibleRunner(
-        model=Net(), work_dir=folder, experiment_name=folder.replace('/', '_'), log_level='ERROR',
-        strategy=dict(type='hybridcls.FSDPStrategy', state_dict_cfg='full', model_wrapper=dict(
-            type='MMFullyShardedDataParallel', use_orig_params=True, device_id=torch.device('cpu'),
-            auto_wrap_policy=wrap)),
-        train_dataloader=dict(batch_size=4, num_workers=0, dataset=Points(), collate_fn=dict(type='default_collate'),
-                              sampler=dict(type='InfiniteSampler', shuffle=False)),
+        model=Net(),
+        work_dir=folder,
+        experiment_name=folder.replace('/', '_'),
+        log_level='ERROR',
+        strategy=dict(
+            type='hybridcls.FSDPStrategy',
+            state_dict_cfg='full',
+            model_wrapper=dict(
+                type='MMFullyShardedDataParallel',
+                use_orig_params=True,
+                device_id=torch.device('cpu'),
+                auto_wrap_policy=wrap,
+            ),
+        ),
+        train_dataloader=dict(
+            batch_size=4,
+            num_workers=0,
+            dataset=Points(),
+            collate_fn=dict(type='default_collate'),
+            sampler=dict(type='InfiniteSampler', shuffle=False),
+        ),
         train_cfg=dict(type='IterBasedTrainLoop', max_iters=STEPS, val_interval=100),
-        optim_wrapper=dict(type='hybridcls.ComposedOptimWrapper', optimizer=dict(type='SGD', lr=0.05, momentum=0.9),
-                           **copy.deepcopy(SETTINGS[setting])),
+        optim_wrapper=dict(
+            type='hybridcls.ComposedOptimWrapper',
+            optimizer=dict(type='SGD', lr=0.05, momentum=0.9),
+            **copy.deepcopy(SETTINGS[setting]),
+        ),
         default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=3, by_epoch=False)),
-        resume=resume is not None, load_from=resume)
+        resume=resume is not None,
+        load_from=resume,
+    )
     runner.train()
     dist.barrier()
     return torch.load(f'{folder}/iter_{STEPS}.pth', weights_only=False), runner
@@ -320,7 +359,8 @@ def test_fsdp(results):
             assert all(torch.equal(optimizer_resumed['state'][key][kind], value) for kind, value in states.items())
     state = results[0]['reuse'][1]['state']['second.weight']
     assert {kind: tuple(value.shape) for kind, value in state.items()} == {
-        kind: (4, 6) for kind in ('momentum_buffer', 'lookahead/slow', 'lookahead/slow_momentum', 'sam/direction')}
+        kind: (4, 6) for kind in ('momentum_buffer', 'lookahead/slow', 'lookahead/slow_momentum', 'sam/direction')
+    }
     whole = sum(param.numel() for param in Net().parameters() if param.requires_grad)
     assert results[0]['local'] + results[1]['local'] == whole
     assert 0 < results[0]['local'] < whole

@@ -1,4 +1,5 @@
 """The full cross of levers against loops written with nothing but torch, following the published algorithms."""
+
 import contextlib
 import itertools
 import math
@@ -38,8 +39,11 @@ def make_model(dtype):
 def make_batches(dtype, count):
     generator = torch.Generator().manual_seed(5)
     return [
-        dict(inputs=torch.randn(6, 2, 3, 3, generator=generator, dtype=torch.float64).to(dtype),
-             data_samples=torch.randint(0, 4, (6, ), generator=generator)) for _ in range(count)
+        dict(
+            inputs=torch.randn(6, 2, 3, 3, generator=generator, dtype=torch.float64).to(dtype),
+            data_samples=torch.randint(0, 4, (6,), generator=generator),
+        )
+        for _ in range(count)
     ]
 
 
@@ -67,15 +71,16 @@ def reference(dtype, optimizer_name, sharpness, lookahead, gc, accumulation, cli
     losses, batches = [], make_batches(dtype, STEPS * accumulation)
     for step in range(STEPS):
         total = [None] * len(params)
-        for batch in batches[step * accumulation:(step + 1) * accumulation]:
+        for batch in batches[step * accumulation : (step + 1) * accumulation]:
             grads, loss = gradient(batch)
             losses.append(loss)
             if sharpness:
                 weights = [p.detach().clone() for p in params]
                 statistics = {k: v.clone() for k, v in model.named_buffers()}
                 size = [w.abs() if sharpness == 'asam' else torch.ones_like(w) for w in weights]
-                norm = math.sqrt(sum(((t * g)**2).sum().item() for t, g in zip(size, grads, strict=True)
-                                     if g is not None))
+                norm = math.sqrt(
+                    sum(((t * g) ** 2).sum().item() for t, g in zip(size, grads, strict=True) if g is not None)
+                )
                 with torch.no_grad():
                     for p, t, g in zip(params, size, grads, strict=True):
                         if g is not None:
@@ -89,10 +94,12 @@ def reference(dtype, optimizer_name, sharpness, lookahead, gc, accumulation, cli
             total = [t if g is None else g if t is None else t + g for t, g in zip(total, grads, strict=True)]
         if clip:
             norm = math.sqrt(sum((g**2).sum().item() for g in total if g is not None))
-            total = [None if g is None else g * min(1., MAX_NORM / (norm + 1e-6)) for g in total]
+            total = [None if g is None else g * min(1.0, MAX_NORM / (norm + 1e-6)) for g in total]
         if gc:
-            total = [g - g.flatten(1).mean(1).view(-1, *[1] * (g.dim() - 1)) if g is not None and g.dim() > 1 else g
-                     for g in total]
+            total = [
+                g - g.flatten(1).mean(1).view(-1, *[1] * (g.dim() - 1)) if g is not None and g.dim() > 1 else g
+                for g in total
+            ]
         for p, g in zip(params, total, strict=True):
             p.grad = g
         optimizer.step()
@@ -109,10 +116,15 @@ def composed(dtype, optimizer_name, sharpness, lookahead, gc, accumulation, clip
     stages = dict(
         sam=dict(type='SAM', rho=RHO, adaptive=sharpness == 'asam') if sharpness else None,
         gc=dict(type='GradientCentralization') if gc else None,
-        lookahead=dict(type='Lookahead', k=K, alpha=ALPHA) if lookahead else None)
+        lookahead=dict(type='Lookahead', k=K, alpha=ALPHA) if lookahead else None,
+    )
     wrapper = ComposedOptimWrapper(
-        make_optimizer(optimizer_name, model), stages=stages, amp='bfloat16' if bf16 else None,
-        clip_grad=dict(max_norm=MAX_NORM) if clip else None, accumulative_counts=accumulation)
+        make_optimizer(optimizer_name, model),
+        stages=stages,
+        amp='bfloat16' if bf16 else None,
+        clip_grad=dict(max_norm=MAX_NORM) if clip else None,
+        accumulative_counts=accumulation,
+    )
     batches = make_batches(dtype, STEPS * accumulation)
     wrapper.initialize_count_status(model, 0, len(batches))
     losses = [model.train_step(batch, wrapper)['loss'].item() for batch in batches]
@@ -120,8 +132,11 @@ def composed(dtype, optimizer_name, sharpness, lookahead, gc, accumulation, clip
     return model, losses
 
 
-CROSS = list(itertools.product(['sgd', 'adamw', 'lamb'], [None, 'sam', 'asam'], [False, True], [False, True], [1, 3],
-                               [False, True]))
+CROSS = list(
+    itertools.product(
+        ['sgd', 'adamw', 'lamb'], [None, 'sam', 'asam'], [False, True], [False, True], [1, 3], [False, True]
+    )
+)
 
 
 @pytest.mark.parametrize('sharpness', [None, 'sam', 'asam'])
@@ -137,6 +152,11 @@ def test_every_combination_is_the_plain_loop(optimizer_name, sharpness, precisio
         expected, expected_losses = reference(*setting)
         found, losses = composed(*setting)
         for key, value in expected.state_dict().items():
-            torch.testing.assert_close(found.state_dict()[key], value, rtol=0, atol=tolerance,
-                                       msg=lambda text, key=key, setting=setting: f'{setting}, {key}: {text}')
+            torch.testing.assert_close(
+                found.state_dict()[key],
+                value,
+                rtol=0,
+                atol=tolerance,
+                msg=lambda text, key=key, setting=setting: f'{setting}, {key}: {text}',
+            )
         torch.testing.assert_close(losses, expected_losses, rtol=0, atol=10 * tolerance)

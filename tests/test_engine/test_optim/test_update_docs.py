@@ -1,4 +1,5 @@
 """What docs/update.md tells people to type works."""
+
 import re
 from pathlib import Path
 
@@ -14,7 +15,7 @@ BLOCKS = re.findall(r'```python\n(.*?)```', TEXT, re.DOTALL)
 
 
 def block_with(text):
-    found, = [block for block in BLOCKS if text in block]
+    (found,) = [block for block in BLOCKS if text in block]
     return found
 
 
@@ -26,14 +27,14 @@ def test_the_stage_of_your_own_trains_and_is_saved():
     stages = Config.fromstring(config, '.py').optim_wrapper.stages
     model = nn.Linear(2, 1, bias=False)
     start = model.weight.detach().clone()
-    wrapper = ComposedOptimWrapper(torch.optim.SGD(model.parameters(), lr=1.), stages=stages)
-    grads = torch.tensor([[[1., 2.]], [[3., -2.]]])
+    wrapper = ComposedOptimWrapper(torch.optim.SGD(model.parameters(), lr=1.0), stages=stages)
+    grads = torch.tensor([[[1.0, 2.0]], [[3.0, -2.0]]])
     for grad in grads:
         model.weight.grad = grad.clone()
         wrapper.step()
     slow = 0.9 * grads[0] + 0.1 * grads[1]
     torch.testing.assert_close(model.weight.detach(), start - 3 * grads[0] - grads[1] - 2 * slow)
-    again = ComposedOptimWrapper(torch.optim.SGD(model.parameters(), lr=1.), stages=stages)
+    again = ComposedOptimWrapper(torch.optim.SGD(model.parameters(), lr=1.0), stages=stages)
     again.load_state_dict(wrapper.state_dict())
     torch.testing.assert_close(again.stages['grokfast'].slow, {0: slow})
 

@@ -1,4 +1,5 @@
 """Averages of weights (EMA, SWA) beside SAM and Lookahead, in runs of mmengine's Runner."""
+
 import pytest
 import torch
 from mmengine.hooks import Hook
@@ -34,9 +35,13 @@ def train(config, work_dir, average, resume=None, stop_at=None, accumulation=1, 
     options = {
         'custom_hooks': hooks,
         'optim_wrapper': dict(
-            _delete_=True, type='ComposedOptimWrapper', optimizer=dict(type='AdamW', lr=0.05),
-            constructor='HybridOptimWrapperConstructor', accumulative_counts=accumulation,
-            stages=dict(sam=dict(type='SAM', rho=0.1), lookahead=dict(type='Lookahead', k=3))),
+            _delete_=True,
+            type='ComposedOptimWrapper',
+            optimizer=dict(type='AdamW', lr=0.05),
+            constructor='HybridOptimWrapperConstructor',
+            accumulative_counts=accumulation,
+            stages=dict(sam=dict(type='SAM', rho=0.1), lookahead=dict(type='Lookahead', k=3)),
+        ),
         'train_cfg': dict(_delete_=True, type='IterBasedTrainLoop', max_iters=ITERATIONS, val_interval=3),
         'default_hooks.checkpoint': dict(_delete_=True, type='CheckpointHook', interval=4, by_epoch=False),
         'param_scheduler': [],

@@ -1,4 +1,5 @@
 """Runs of mmengine's Runner that are stopped at any moment and go on end in the same bits as runs that are not."""
+
 import copy
 import os
 import signal
@@ -15,11 +16,17 @@ from hybridcls.engine.runner_instances import own_instances
 
 ITERATIONS = 7
 UPDATE = dict(
-    type='ComposedOptimWrapper', optimizer=dict(type='AdamW', lr=0.02), accumulative_counts=2,
-    clip_grad=dict(max_norm=1.), bad_loss='skip',
-    stages=dict(sam=dict(type='SAM', rho=0.1, every=2, reuse=True, log=True),
-                gc=dict(type='GradientCentralization'),
-                lookahead=dict(type='Lookahead', k=3, momentum='pullback')))
+    type='ComposedOptimWrapper',
+    optimizer=dict(type='AdamW', lr=0.02),
+    accumulative_counts=2,
+    clip_grad=dict(max_norm=1.0),
+    bad_loss='skip',
+    stages=dict(
+        sam=dict(type='SAM', rho=0.1, every=2, reuse=True, log=True),
+        gc=dict(type='GradientCentralization'),
+        lookahead=dict(type='Lookahead', k=3, momentum='pullback'),
+    ),
+)
 BY_ITERATION = {
     'optim_wrapper': dict(UPDATE, _delete_=True),
     'train_cfg': dict(_delete_=True, type='IterBasedTrainLoop', max_iters=ITERATIONS, val_interval=100),
@@ -43,12 +50,16 @@ def differences(one, other, place=''):
         return [] if torch.equal(one, other) else [place]
     if isinstance(one, dict):
         missing = [f'{place}/{key}' for key in one.keys() ^ other.keys()]
-        return missing + [found for key in one.keys() & other.keys()
-                          for found in differences(one[key], other[key], f'{place}/{key}')]
+        return missing + [
+            found for key in one.keys() & other.keys() for found in differences(one[key], other[key], f'{place}/{key}')
+        ]
     if isinstance(one, (list, tuple)):
         assert len(one) == len(other), place
-        return [found for i, (a, b) in enumerate(zip(one, other, strict=True))
-                for found in differences(a, b, f'{place}/{i}')]
+        return [
+            found
+            for i, (a, b) in enumerate(zip(one, other, strict=True))
+            for found in differences(a, b, f'{place}/{i}')
+        ]
     return [] if one == other else [place]
 
 
@@ -65,8 +76,12 @@ def test_a_run_that_stops_at_any_iteration_ends_in_the_same_bits(toy_configs, tm
     run(toy_configs / 'toy.py', tmp_path / 'straight', **BY_ITERATION)
     last = f'iter_{ITERATIONS}.pth'
     for iteration in range(1, ITERATIONS):
-        run(toy_configs / 'toy.py', tmp_path / 'resumed', resume=str(tmp_path / 'straight' / f'iter_{iteration}.pth'),
-            **BY_ITERATION)
+        run(
+            toy_configs / 'toy.py',
+            tmp_path / 'resumed',
+            resume=str(tmp_path / 'straight' / f'iter_{iteration}.pth'),
+            **BY_ITERATION,
+        )
         assert_equal_checkpoints(tmp_path / 'straight' / last, tmp_path / 'resumed' / last)
         os.remove(tmp_path / 'resumed' / last)
     checkpoint = torch.load(tmp_path / 'straight' / last, weights_only=False)
@@ -131,7 +146,7 @@ def test_stages_that_come_and_go_are_told(monkeypatch):
 
 def test_an_update_that_was_spoiled_stays_so_over_a_resume():
     def make():
-        net = make_net(dropout=0.)
+        net = make_net(dropout=0.0)
         return net, ComposedOptimWrapper(sgd(net), bad_loss='skip', accumulative_counts=2)
 
     batches = make_batches(4)

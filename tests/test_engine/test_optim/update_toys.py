@@ -1,4 +1,5 @@
 """A model with everything that makes a second pass hard, batches, and a run of a wrapper over them."""
+
 import torch
 from mmengine.model import BaseModel
 from torch import nn
@@ -23,10 +24,13 @@ class HardNet(BaseModel):
         logits = self.fc(features.flatten(1))
         self.queue = torch.cat([self.queue[1:], logits.detach().mean()[None]])  # replaced, not changed in place
         self.seen.append(
-            dict(inputs=inputs.clone(), zeros=(features == 0).clone(), weight=self.fc.weight.detach().clone()))
-        return dict(loss_class=nn.functional.cross_entropy(logits, data_samples),
-                    loss_size=logits.square().mean() * 0.1,
-                    accuracy=(logits.argmax(1) == data_samples).float().mean())
+            dict(inputs=inputs.clone(), zeros=(features == 0).clone(), weight=self.fc.weight.detach().clone())
+        )
+        return dict(
+            loss_class=nn.functional.cross_entropy(logits, data_samples),
+            loss_size=logits.square().mean() * 0.1,
+            accuracy=(logits.argmax(1) == data_samples).float().mean(),
+        )
 
 
 def make_net(seed=3, **kwargs):
@@ -36,8 +40,13 @@ def make_net(seed=3, **kwargs):
 
 def make_batches(count, size=6, seed=5):
     generator = torch.Generator().manual_seed(seed)
-    return [dict(inputs=torch.randn(size, 2, 3, 3, generator=generator),
-                 data_samples=torch.randint(0, 4, (size, ), generator=generator)) for _ in range(count)]
+    return [
+        dict(
+            inputs=torch.randn(size, 2, 3, 3, generator=generator),
+            data_samples=torch.randint(0, 4, (size,), generator=generator),
+        )
+        for _ in range(count)
+    ]
 
 
 def sgd(model, **kwargs):
@@ -54,5 +63,6 @@ def assert_same(one, other, **tolerance):
     """Two models have the same weights and buffers; to the bit, unless told otherwise."""
     expected = other.state_dict()
     for name, value in one.state_dict().items():
-        torch.testing.assert_close(value, expected[name], **{'rtol': 0, 'atol': 0, **tolerance},
-                                   msg=lambda text, name=name: f'{name}: {text}')
+        torch.testing.assert_close(
+            value, expected[name], **{'rtol': 0, 'atol': 0, **tolerance}, msg=lambda text, name=name: f'{name}: {text}'
+        )

@@ -1,4 +1,5 @@
 """LoRA on streams: the formula, who learns, what stays, and that every adapter really acts."""
+
 import copy
 
 import pytest
@@ -11,14 +12,21 @@ from hybridcls.models.adapters import LoRASettings, add_lora, fold_lora, lora_la
 from hybridcls.models.backbones import HybridBackbone
 from hybridcls.models.backbones.idle_adapters import check_adapters_act
 
-SWIN = dict(model_name='swinv2_tiny_window8_256', img_size=32, window_size=4, embed_dim=24, depths=(1, 1),
-            num_heads=(1, 2))
+SWIN = dict(
+    model_name='swinv2_tiny_window8_256', img_size=32, window_size=4, embed_dim=24, depths=(1, 1), num_heads=(1, 2)
+)
 MODELS = {
     'vit': dict(model_name='test_vit', img_size=32),
     'deit': dict(model_name='deit_tiny_distilled_patch16_224', img_size=32, depth=2, embed_dim=24, num_heads=2),
     'swin': SWIN,
-    'swin v1': dict(model_name='swin_tiny_patch4_window7_224', img_size=32, window_size=4, embed_dim=24, depths=(1, 1),
-                    num_heads=(1, 2)),
+    'swin v1': dict(
+        model_name='swin_tiny_patch4_window7_224',
+        img_size=32,
+        window_size=4,
+        embed_dim=24,
+        depths=(1, 1),
+        num_heads=(1, 2),
+    ),
     'beit': dict(model_name='beit_base_patch16_224', img_size=32, depth=2, embed_dim=24, num_heads=2),
     'eva': dict(model_name='eva02_tiny_patch14_224', img_size=28, depth=2, embed_dim=24, num_heads=2),
     'convnext': dict(model_name='test_convnext'),
@@ -69,11 +77,11 @@ def test_the_formula_and_folding(name, kind):
     """W x + alpha / r B A x, written with the weights alone, is what the adapted and the folded model compute."""
     model, x = make(name), images(name)
     reference = copy.deepcopy(model)
-    add_lora(model, LoRASettings(rank=2, alpha=6., use_dora=kind == 'dora', use_rslora=kind == 'rslora'))
+    add_lora(model, LoRASettings(rank=2, alpha=6.0, use_dora=kind == 'dora', use_rslora=kind == 'rslora'))
     torch.manual_seed(3)
     for layer in lora_layers(model).values():
         nn.init.normal_(layer.lora_B['default'].weight, std=0.1)
-    scale = 6. / (2**0.5 if kind == 'rslora' else 2)
+    scale = 6.0 / (2**0.5 if kind == 'rslora' else 2)
     for layer_name, layer in lora_layers(model).items():
         a, b = layer.lora_A['default'].weight.flatten(1), layer.lora_B['default'].weight.flatten(1)
         weight = reference.get_submodule(layer_name).weight
@@ -101,7 +109,7 @@ def test_the_formula_and_folding(name, kind):
 def test_folding_rounds_once_and_gives_the_same_bits_back(dtype, bits, adapters, kind):
     """Against the sum in float64: half a unit in the last place of each weight, and not the sum of two roundings."""
     model = make('convnext v2, convolutions')
-    add_lora(model, LoRASettings(rank=2, alpha=6., **kind))
+    add_lora(model, LoRASettings(rank=2, alpha=6.0, **kind))
     torch.manual_seed(3)
     for layer in lora_layers(model).values():
         nn.init.normal_(layer.lora_B['default'].weight, std=0.1)
@@ -116,8 +124,8 @@ def test_folding_rounds_once_and_gives_the_same_bits_back(dtype, bits, adapters,
     for key, value in exact.state_dict().items():
         found = model.state_dict()[key]
         assert found.dtype == dtype
-        tiny = torch.finfo(dtype).smallest_normal * 2.**-bits
-        limit = value.abs() * 2.**-bits * 1.001 + tiny + 1e-6 * value.abs().max()
+        tiny = torch.finfo(dtype).smallest_normal * 2.0**-bits
+        limit = value.abs() * 2.0**-bits * 1.001 + tiny + 1e-6 * value.abs().max()
         assert ((found.double() - value).abs() <= limit).all(), key
     folded.undo()
     for key, value in model.state_dict().items():
@@ -134,8 +142,8 @@ def test_it_is_what_peft_makes_of_the_timm_model(name, kind):
     for module in plain.modules():
         if hasattr(module, 'qkv_bias_separate'):  # else PEFT's adapter there would do nothing
             module.qkv_bias_separate = True
-    names = add_lora(ours, LoRASettings(rank=2, alpha=6., **kind)).names
-    theirs = get_peft_model(plain, LoraConfig(r=2, lora_alpha=6., target_modules=list(names), **kind))
+    names = add_lora(ours, LoRASettings(rank=2, alpha=6.0, **kind)).names
+    theirs = get_peft_model(plain, LoraConfig(r=2, lora_alpha=6.0, target_modules=list(names), **kind))
     their_params = {name.removeprefix('base_model.model.'): param for name, param in theirs.named_parameters()}
     torch.manual_seed(1)
     for param_name, param in ours.named_parameters():
@@ -174,7 +182,9 @@ def test_slices_of_a_fused_qkv():
     for layer_name in done.names:
         after, before = model.get_submodule(layer_name).weight, base.get_submodule(layer_name).weight
         third = len(before) // 3
-        changed = [(after[i * third:(i + 1) * third] - before[i * third:(i + 1) * third]).abs().max() for i in range(3)]
+        changed = [
+            (after[i * third : (i + 1) * third] - before[i * third : (i + 1) * third]).abs().max() for i in range(3)
+        ]
         assert changed[0] > 1e-4
         assert changed[1] == 0
         assert changed[2] > 1e-4
@@ -203,8 +213,14 @@ def test_state_dicts_have_the_names_of_before():
 
 
 def test_what_is_frozen_is_frozen():
-    backbone = HybridBackbone(cnn=dict(model_name='test_efficientnet'), vit=MODELS['vit'], img_size=32, use_cbam=True,
-                              token_learner_tokens=2, lora_rank=2)
+    backbone = HybridBackbone(
+        cnn=dict(model_name='test_efficientnet'),
+        vit=MODELS['vit'],
+        img_size=32,
+        use_cbam=True,
+        token_learner_tokens=2,
+        lora_rank=2,
+    )
     before = {key: value.clone() for key, value in backbone.state_dict().items()}
     optimizer = torch.optim.SGD(backbone.parameters(), lr=0.1, weight_decay=0.5)
     backbone.train()
@@ -220,23 +236,32 @@ def test_what_is_frozen_is_frozen():
 
 def test_norms_may_be_trained_and_streams_differ():
     backbone = HybridBackbone(
-        cnn=dict(model_name='test_convnext'), vit=MODELS['vit'], img_size=32,
-        lora_rank=dict(rank=2, train_norms=True, vit=dict(rank=4, targets=r'blocks\.0\.mlp\.fc\d')), lora_alpha=8.)
+        cnn=dict(model_name='test_convnext'),
+        vit=MODELS['vit'],
+        img_size=32,
+        lora_rank=dict(rank=2, train_norms=True, vit=dict(rank=4, targets=r'blocks\.0\.mlp\.fc\d')),
+        lora_alpha=8.0,
+    )
     cnn, vit = lora_layers(backbone.cnn.model), lora_layers(backbone.vit.model)
     assert {len(layer.lora_A['default'].weight) for layer in cnn.values()} == {2}
     assert list(vit) == ['blocks.0.mlp.fc1', 'blocks.0.mlp.fc2']
-    assert {layer.scaling['default'] for layer in vit.values()} == {2.}
+    assert {layer.scaling['default'] for layer in vit.values()} == {2.0}
     assert backbone.vit.model.norm.weight.requires_grad
     assert not backbone.vit.model.blocks[1].attn.qkv.weight.requires_grad
-    alone = HybridBackbone(cnn=dict(model_name='test_convnext'), vit=MODELS['vit'], img_size=32,
-                           lora_rank=dict(rank=2, cnn=None))
+    alone = HybridBackbone(
+        cnn=dict(model_name='test_convnext'), vit=MODELS['vit'], img_size=32, lora_rank=dict(rank=2, cnn=None)
+    )
     assert all(param.requires_grad for param in alone.cnn.parameters())
 
 
 def test_the_reference_pair_trains_under_two_percent():
     with torch.device('meta'):
-        backbone = HybridBackbone(cnn=dict(model_name='convnextv2_base'),
-                                  vit=dict(model_name='swinv2_base_window12_192'), img_size=192, lora_rank=8)
+        backbone = HybridBackbone(
+            cnn=dict(model_name='convnextv2_base'),
+            vit=dict(model_name='swinv2_base_window12_192'),
+            img_size=192,
+            lora_rank=8,
+        )
     trained = sum(param.numel() for param in backbone.parameters() if param.requires_grad)
     assert 0 < trained / sum(param.numel() for param in backbone.parameters()) < 0.02
 
@@ -245,7 +270,9 @@ def test_checkpointed_activations_give_the_same_gradients():
     grads = []
     for with_cp in (False, True):
         torch.manual_seed(0)
-        backbone = HybridBackbone(vit=dict(MODELS['vit'], drop_path_rate=0.), img_size=32, lora_rank=2, with_cp=with_cp)
+        backbone = HybridBackbone(
+            vit=dict(MODELS['vit'], drop_path_rate=0.0), img_size=32, lora_rank=2, with_cp=with_cp
+        )
         backbone.train()
         backbone(images('vit'))[0].square().sum().backward()
         grads.append({key: param.grad for key, param in backbone.named_parameters() if param.grad is not None})
@@ -254,20 +281,26 @@ def test_checkpointed_activations_give_the_same_gradients():
         torch.testing.assert_close(grads[1][key], grad)
 
 
-@pytest.mark.parametrize(('keys', 'sentence'), [
-    (dict(lora_rank=-1), 'lora_rank=-1 is outside'),
-    (dict(lora_rank=1000), 'lora_rank=1000 exceeds the smaller side of'),
-    (dict(lora_rank=dict(rank=2, targets=['qvk'])), r"no layer matches 'qvk'.*Did you mean 'qkv'.*attn.qkv \(\d+\)"),
-    (dict(lora_rank=dict(rank=2, targets='nothing')), 'no layer matches targets'),
-    (dict(lora_rank=dict(rank=2, targets='(')), 'no regular expression'),
-    (dict(lora_rank=dict(rank=2, dropout=1.)), 'dropout=1.0 is outside'),
-    (dict(lora_rank=dict(rank=2, rnk=2)), "unknown key 'rnk'"),
-    (dict(lora_rank=dict(vit=dict(alpha=2.))), 'lacks the key rank'),
-    (dict(lora_rank=2, lora_alpha=0.), 'lora_alpha=0.0 is outside'),
-    (dict(lora_rank=dict(rank=2, checkpoint='adapters')), 'starts from random ones, which would be lost'),
-    (dict(lora_rank=dict(rank=2, targets=['q', 'v'], use_dora=True)), "Give targets=..qkv.., or drop use_dora"),
-    (dict(lora_rank=dict(rank=2, targets=r'blocks\.0\.norm1')), 'is a LayerNorm, which LoRA cannot adapt'),
-])
+@pytest.mark.parametrize(
+    ('keys', 'sentence'),
+    [
+        (dict(lora_rank=-1), 'lora_rank=-1 is outside'),
+        (dict(lora_rank=1000), 'lora_rank=1000 exceeds the smaller side of'),
+        (
+            dict(lora_rank=dict(rank=2, targets=['qvk'])),
+            r"no layer matches 'qvk'.*Did you mean 'qkv'.*attn.qkv \(\d+\)",
+        ),
+        (dict(lora_rank=dict(rank=2, targets='nothing')), 'no layer matches targets'),
+        (dict(lora_rank=dict(rank=2, targets='(')), 'no regular expression'),
+        (dict(lora_rank=dict(rank=2, dropout=1.0)), 'dropout=1.0 is outside'),
+        (dict(lora_rank=dict(rank=2, rnk=2)), "unknown key 'rnk'"),
+        (dict(lora_rank=dict(vit=dict(alpha=2.0))), 'lacks the key rank'),
+        (dict(lora_rank=2, lora_alpha=0.0), 'lora_alpha=0.0 is outside'),
+        (dict(lora_rank=dict(rank=2, checkpoint='adapters')), 'starts from random ones, which would be lost'),
+        (dict(lora_rank=dict(rank=2, targets=['q', 'v'], use_dora=True)), 'Give targets=..qkv.., or drop use_dora'),
+        (dict(lora_rank=dict(rank=2, targets=r'blocks\.0\.norm1')), 'is a LayerNorm, which LoRA cannot adapt'),
+    ],
+)
 def test_what_cannot_be_adapted(keys, sentence):
     with pytest.raises((ValueError, TypeError), match=sentence):
         HybridBackbone(vit=MODELS['vit'], img_size=32, **keys)
@@ -292,10 +325,15 @@ def test_an_adapter_that_would_never_act_is_an_error():
 
 
 def test_a_token_learner_inside_of_the_stream_is_left_alone():
-    backbone = HybridBackbone(vit=dict(MODELS['vit'], drop_path_rate=0.), img_size=32, lora_rank=2,
-                              token_learner_tokens=dict(num_tokens=2, after_block=3))
+    backbone = HybridBackbone(
+        vit=dict(MODELS['vit'], drop_path_rate=0.0),
+        img_size=32,
+        lora_rank=2,
+        token_learner_tokens=dict(num_tokens=2, after_block=3),
+    )
     backbone(images('vit'))[0].square().sum().backward()
     trained = {name for name, param in backbone.named_parameters() if param.requires_grad}
     assert {name for name in trained if 'lora_' not in name} == {
-        f'token_learner.{name}' for name, _ in backbone.token_learner.named_parameters()}
+        f'token_learner.{name}' for name, _ in backbone.token_learner.named_parameters()
+    }
     assert all(backbone.get_parameter(name).grad is not None for name in trained)

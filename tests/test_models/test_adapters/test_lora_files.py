@@ -1,4 +1,5 @@
 """Adapters as files: small, whole, and readable by PEFT alone."""
+
 import pytest
 import timm
 import torch
@@ -9,9 +10,16 @@ from hybridcls.registry import MODELS
 
 CFG = dict(
     type='hybridcls.HybridClassifier',
-    backbone=dict(type='HybridBackbone', cnn=dict(model_name='test_convnext'),
-                  vit=dict(model_name='test_vit', img_size=32, dynamic_img_size=False), img_size=32, use_cbam=True),
-    neck=dict(type='DHAFusion', fusion_dim=8), head=dict(type='LinearHead', num_classes=3))
+    backbone=dict(
+        type='HybridBackbone',
+        cnn=dict(model_name='test_convnext'),
+        vit=dict(model_name='test_vit', img_size=32, dynamic_img_size=False),
+        img_size=32,
+        use_cbam=True,
+    ),
+    neck=dict(type='DHAFusion', fusion_dim=8),
+    head=dict(type='LinearHead', num_classes=3),
+)
 
 
 def build(**lora):
@@ -57,8 +65,11 @@ def test_peft_reads_the_adapters_without_us(tmp_path, use_dora):
 def test_a_checkpoint_of_adapters_alone(tmp_path):
     base = timm.create_model('test_vit', num_classes=0, img_size=32)
     torch.save(base.state_dict(), tmp_path / 'vit.pth')
-    backbone = dict(CFG['backbone'], vit=dict(CFG['backbone']['vit'], checkpoint_path=str(tmp_path / 'vit.pth')),
-                    lora_rank=dict(rank=2, checkpoint='adapters', cnn=None))
+    backbone = dict(
+        CFG['backbone'],
+        vit=dict(CFG['backbone']['vit'], checkpoint_path=str(tmp_path / 'vit.pth')),
+        lora_rank=dict(rank=2, checkpoint='adapters', cnn=None),
+    )
     torch.manual_seed(0)
     model, other = (MODELS.build(dict(CFG, backbone=backbone)).eval() for _ in range(2))
     for param in model.parameters():

@@ -12,12 +12,22 @@ def through(ratio, depth, patches):
     return merged
 
 
-@pytest.mark.parametrize(('ratio', 'merged'), [
-    (0, [0, 0, 0, 0]), (0.25, [9, 6, 5, 4]), (0.5, [18, 9, 4, 2]), ([0., 0.5, 0., 0.1], [0, 18, 0, 1]),
-    (dict(r=5), [5, 5, 5, 5]), (dict(r=15), [15, 10, 5, 3]), (dict(r=[3, 0, 40, 1]), [3, 0, 16, 1]),
-    (dict(r=6, inflection=-1), [12, 8, 4, 0]), (dict(r=6, inflection=1.0), [0, 4, 8, 12]),
-    (dict(r=6, inflection=0.5), [3, 5, 7, 9]), (dict(r=0, inflection=1), [0, 0, 0, 0]),
-])
+@pytest.mark.parametrize(
+    ('ratio', 'merged'),
+    [
+        (0, [0, 0, 0, 0]),
+        (0.25, [9, 6, 5, 4]),
+        (0.5, [18, 9, 4, 2]),
+        ([0.0, 0.5, 0.0, 0.1], [0, 18, 0, 1]),
+        (dict(r=5), [5, 5, 5, 5]),
+        (dict(r=15), [15, 10, 5, 3]),
+        (dict(r=[3, 0, 40, 1]), [3, 0, 16, 1]),
+        (dict(r=6, inflection=-1), [12, 8, 4, 0]),
+        (dict(r=6, inflection=1.0), [0, 4, 8, 12]),
+        (dict(r=6, inflection=0.5), [3, 5, 7, 9]),
+        (dict(r=0, inflection=1), [0, 0, 0, 0]),
+    ],
+)
 def test_tokens_of_each_block(ratio, merged):
     assert through(ratio, 4, 36) == merged
     assert MergingSchedule(ratio, 4).merges == any(merged)
@@ -35,17 +45,27 @@ def test_stop_after():
     assert [schedule.tokens(block, 10) for block in range(4)] == [5, 5, 0, 0]
 
 
-@pytest.mark.parametrize(('ratio', 'error', 'says'), [
-    (0.51, ValueError, r'token_merging_ratio=0.51 is outside \[0, 0.5\]'), (-0.1, ValueError, 'outside'),
-    (13, ValueError, r'dict\(r=13\)'), ('half', TypeError, "'half' is a str"), (True, TypeError, 'bool'),
-    ([0.1, 0.2], ValueError, 'has 2 values, and the transformer has 4 blocks'),
-    ([0.1, 0.7, 0, 0], ValueError, r'\[1\]'),
-    (dict(r=-1), ValueError, r'\.r=-1'), (dict(r=2.5), TypeError, 'whole number'),
-    (dict(inflection=1), ValueError, "'r'"),
-    (dict(r=3, inflexion=1), TypeError, "'inflection'"), (dict(r=3, inflection=1.1), ValueError, r'\[-1, 1\]'),
-    (dict(r=[1, 2, 3, 4], inflection=1), ValueError, 'nothing left for inflection'), (float('nan'), ValueError, 'nan'),
-    (dict(r=[1, 2]), ValueError, r'\.r has 2 values'), (None, TypeError, 'NoneType'),
-])
+@pytest.mark.parametrize(
+    ('ratio', 'error', 'says'),
+    [
+        (0.51, ValueError, r'token_merging_ratio=0.51 is outside \[0, 0.5\]'),
+        (-0.1, ValueError, 'outside'),
+        (13, ValueError, r'dict\(r=13\)'),
+        ('half', TypeError, "'half' is a str"),
+        (True, TypeError, 'bool'),
+        ([0.1, 0.2], ValueError, 'has 2 values, and the transformer has 4 blocks'),
+        ([0.1, 0.7, 0, 0], ValueError, r'\[1\]'),
+        (dict(r=-1), ValueError, r'\.r=-1'),
+        (dict(r=2.5), TypeError, 'whole number'),
+        (dict(inflection=1), ValueError, "'r'"),
+        (dict(r=3, inflexion=1), TypeError, "'inflection'"),
+        (dict(r=3, inflection=1.1), ValueError, r'\[-1, 1\]'),
+        (dict(r=[1, 2, 3, 4], inflection=1), ValueError, 'nothing left for inflection'),
+        (float('nan'), ValueError, 'nan'),
+        (dict(r=[1, 2]), ValueError, r'\.r has 2 values'),
+        (None, TypeError, 'NoneType'),
+    ],
+)
 def test_what_is_impossible_is_answered(ratio, error, says):
     with pytest.raises(error, match=says):
         MergingSchedule(ratio, 4)

@@ -1,4 +1,5 @@
 """Token merging on timm's plain transformers."""
+
 import copy
 import io
 import threading
@@ -73,8 +74,9 @@ def test_the_blocks_compute_what_timm_computes_until_something_is_merged(name):
     add_token_merging(model, 0.1)
     tokens, keywords = model._embed(images)
     for block, words in zip(model.blocks, keywords, strict=True):
-        assert torch.equal(block(tokens, merging=Merging(0, model.num_prefix_tokens, True), **words),
-                           block(tokens, **words))
+        assert torch.equal(
+            block(tokens, merging=Merging(0, model.num_prefix_tokens, True), **words), block(tokens, **words)
+        )
 
 
 @pytest.mark.parametrize('name', FAMILIES)
@@ -107,7 +109,7 @@ def test_equal_tokens_merge_without_a_trace(name):
 @torch.no_grad()
 def test_sizes_and_positions_belong_together(name):
     model, images = family(name)
-    add_token_merging(model, [0.5, 0., 0.4])
+    add_token_merging(model, [0.5, 0.0, 0.4])
     prefix = FAMILIES[name]
     states = merged_tokens(model, images)
     assert [state.tokens.shape[1] - prefix for state in states] == [18, 18, 11]
@@ -126,14 +128,16 @@ def test_sizes_and_positions_belong_together(name):
 OFFICIAL = {
     (VisionTransformer, 7, True): [[-1.364307, 1.20316, -0.482156], [-0.898444, 0.05295, 0.443725]],
     (VisionTransformer, 7, False): [[-1.34752, 1.240279, -0.469324], [-0.818918, 0.143717, 0.563318]],
-    (VisionTransformer, (8, -1.), True): [[-1.509931, 1.174436, -0.47167], [-0.643105, 0.16889, 0.675845]],
-    (VisionTransformer, (8, .5), True): [[-1.3637, 1.205609, -0.504669], [-0.763979, 0.08209, 0.685842]],
+    (VisionTransformer, (8, -1.0), True): [[-1.509931, 1.174436, -0.47167], [-0.643105, 0.16889, 0.675845]],
+    (VisionTransformer, (8, 0.5), True): [[-1.3637, 1.205609, -0.504669], [-0.763979, 0.08209, 0.685842]],
     (VisionTransformer, (40, 0, 20, 3), True): [[-0.510149, 1.363396, -0.092336], [-0.73591, 0.129484, 0.398789]],
     (VisionTransformer, 60, True): [[-0.754921, 0.535125, -0.076797], [-0.832682, 0.451139, 1.018445]],
     (VisionTransformerDistilled, 7, True): [[-0.558137, 0.435163, 1.219007], [-0.00724, 0.119401, 0.29831]],
-    (VisionTransformerDistilled, (8, -1.), False): [[-0.582087, 0.427309, 1.210434], [-0.053166, 0.042557, 0.353796]],
+    (VisionTransformerDistilled, (8, -1.0), False): [[-0.582087, 0.427309, 1.210434], [-0.053166, 0.042557, 0.353796]],
     (VisionTransformerDistilled, (40, 0, 20, 3), True): [
-        [-0.577074, 0.405771, 1.157535], [-0.406036, 0.316867, 0.5783]],
+        [-0.577074, 0.405771, 1.157535],
+        [-0.406036, 0.316867, 0.5783],
+    ],
     (VisionTransformerDistilled, 60, True): [[-0.816686, 0.253658, 0.973121], [-0.287199, 0.282472, 0.080921]],
 }
 
@@ -181,14 +185,14 @@ def test_checkpointing_changes_neither_values_nor_gradients(name):
 def test_intermediates_have_their_grid(name):
     model, images = family(name)
     plain = model.forward_intermediates(images, indices=[0, 2], return_prefix_tokens=True, norm=True)
-    add_token_merging(model, [0., 0., 0.5])
+    add_token_merging(model, [0.0, 0.0, 0.5])
     final, found = model.forward_intermediates(images, indices=[0, 2], return_prefix_tokens=True, norm=True)
     for (grid, prefix), (grid_before, prefix_before) in zip(found, plain[1], strict=True):
         assert grid.shape == grid_before.shape == (3, 24, 6, 6)
         assert prefix.shape == prefix_before.shape
     assert torch.equal(found[0][0], plain[1][0][0])  # nothing is merged in the first block
     torch.testing.assert_close(final, model.forward_features(images))
-    assert torch.equal(found[1][0].flatten(2).transpose(1, 2), final[:, model.num_prefix_tokens:])
+    assert torch.equal(found[1][0].flatten(2).transpose(1, 2), final[:, model.num_prefix_tokens :])
     early = model.forward_intermediates(images, 1, stop_early=True, intermediates_only=True, output_fmt='NLC')
     assert early[0].shape == (3, 36, 24)
 
@@ -246,7 +250,7 @@ def test_threads_do_not_meet():
             for _ in range(5):
                 found[number] = model(batches[number])
 
-    threads = [threading.Thread(target=work, args=(number, )) for number in range(len(batches))]
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(len(batches))]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -277,7 +281,7 @@ def test_copies_and_pickles_merge_and_can_stop():
 def test_exports_with_any_number_of_images(name):
     model, images = family(name)
     add_token_merging(model, dict(r=4))
-    program = torch.export.export(model, (images, ), dynamic_shapes=({0: torch.export.Dim('images', min=1)}, ))
+    program = torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim('images', min=1)},))
     for batch in (images, images[:1], images.repeat(3, 1, 1, 1)):
         torch.testing.assert_close(program.module()(batch), model(batch))
 
@@ -299,11 +303,16 @@ def test_hooks_on_blocks_and_attentions_see_tensors():
     assert seen == [(33, 33), (33, 29)]
 
 
-@pytest.mark.parametrize(('name', 'says'), [
-    ('test_efficientnet', r'EfficientNet.*vit_\*, deit_\*'), ('swinv2_cr_tiny_ns_224', 'attends within windows'),
-    ('swin_tiny_patch4_window7_224', r'windows of fixed numbers.*It works on'),
-    ('vit_small_patch16_18x2_224', 'ParallelThingsBlock'), ('vit_dpwee_patch16_reg1_gap_256', 'no known place'),
-])
+@pytest.mark.parametrize(
+    ('name', 'says'),
+    [
+        ('test_efficientnet', r'EfficientNet.*vit_\*, deit_\*'),
+        ('swinv2_cr_tiny_ns_224', 'attends within windows'),
+        ('swin_tiny_patch4_window7_224', r'windows of fixed numbers.*It works on'),
+        ('vit_small_patch16_18x2_224', 'ParallelThingsBlock'),
+        ('vit_dpwee_patch16_reg1_gap_256', 'no known place'),
+    ],
+)
 def test_what_cannot_merge_says_what_can(name, says):
     with torch.device('meta'):
         model = timm.create_model(name)
@@ -320,16 +329,20 @@ def test_only_a_merging_transformer_shows_its_tokens():
 def test_it_says_what_it_did():
     stream = TimmStream('test_vit', img_size=64)
     text = str(add_token_merging(stream, dict(r=2)))
-    assert text == ("token merging ({'r': 2}) in model (VisionTransformer, 6 blocks): 16 patch tokens become 4, "
-                    '9.0 a block on average, proportional attention')
+    assert text == (
+        "token merging ({'r': 2}) in model (VisionTransformer, 6 blocks): 16 patch tokens become 4, "
+        '9.0 a block on average, proportional attention'
+    )
 
 
 @pytest.mark.parametrize('output', ['vector', 'tokens', 'map'])
 @torch.no_grad()
 def test_in_a_stream_shapes_stay(output):
     images = torch.rand(2, 3, 64, 64)
-    plain, merging = (HybridBackbone(vit=dict(model_name='test_vit', output=output), img_size=64,
-                                     token_merging_ratio=ratio).eval() for ratio in (0., 0.3))
+    plain, merging = (
+        HybridBackbone(vit=dict(model_name='test_vit', output=output), img_size=64, token_merging_ratio=ratio).eval()
+        for ratio in (0.0, 0.3)
+    )
     merging.load_state_dict(plain.state_dict())
     assert merging(images)[0].shape == plain(images)[0].shape
     assert not torch.equal(merging(images)[0], plain(images)[0])
@@ -348,8 +361,12 @@ def test_a_backbone_without_a_transformer_that_merges():
 @pytest.mark.parametrize('form', ['v1', 'v1.1'])
 def test_token_learner_sees_every_patch_of_a_merged_token(form, with_cp):
     backbone = HybridBackbone(
-        vit=dict(model_name='test_vit', drop_path_rate=0.), img_size=64, token_merging_ratio=0.25, with_cp=with_cp,
-        token_learner_tokens=dict(num_tokens=3, after_block=2, form=form))
+        vit=dict(model_name='test_vit', drop_path_rate=0.0),
+        img_size=64,
+        token_merging_ratio=0.25,
+        with_cp=with_cp,
+        token_learner_tokens=dict(num_tokens=3, after_block=2, form=form),
+    )
     images, lengths = torch.rand(2, 3, 64, 64), []
     backbone.token_learner.register_forward_hook(lambda module, inputs, output: lengths.append(inputs[0].shape[1]))
     for block in backbone.vit.model.blocks:
@@ -372,8 +389,11 @@ def test_token_learner_sees_every_patch_of_a_merged_token(form, with_cp):
 def test_lora_acts_under_merging(name):
     patch = 14 if '14' in name else 16
     backbone = HybridBackbone(
-        vit=dict(model_name=name, embed_dim=24, depth=2, num_heads=2, drop_path_rate=0.), img_size=4 * patch,
-        lora_rank=2, token_merging_ratio=0.25)
+        vit=dict(model_name=name, embed_dim=24, depth=2, num_heads=2, drop_path_rate=0.0),
+        img_size=4 * patch,
+        lora_rank=2,
+        token_merging_ratio=0.25,
+    )
     images = torch.rand(2, 3, 4 * patch, 4 * patch)
     assert merged_tokens(backbone.vit.model, images)[-1].tokens.shape[1] == 1 + 9
     backbone(images)[0].square().sum().backward()

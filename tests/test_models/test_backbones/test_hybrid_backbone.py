@@ -28,18 +28,21 @@ def shapes(backbone, images=IMAGES):
         return [tuple(feature.shape) for feature in backbone.eval()(images)]
 
 
-@pytest.mark.parametrize(('keys', 'wanted'), [
-    (dict(), [(2, 96, 2, 2), (2, 64)]),
-    (dict(cnn=None), [(2, 64)]),
-    (dict(vit=None), [(2, 96, 2, 2)]),
-    (dict(cnn=dict(CNN, output='vector')), [(2, 96), (2, 64)]),
-    (dict(vit=dict(VIT, output='map')), [(2, 96, 2, 2), (2, 64, 4, 4)]),
-    (dict(token_learner_tokens=5), [(2, 96, 2, 2), (2, 5, 64)]),
-    (dict(token_learner_tokens=dict(num_tokens=3, form='v1')), [(2, 96, 2, 2), (2, 3, 64)]),
-    (dict(token_learner_tokens=5, vit=dict(VIT, output='map')), [(2, 96, 2, 2), (2, 5, 64)]),
-    (dict(token_learner_tokens=dict(num_tokens=4, after_block=2)), [(2, 96, 2, 2), (2, 64)]),
-    (dict(token_learner_tokens=4, vit=SWIN, use_cbam=True), [(2, 96, 2, 2), (2, 4, 192)]),
-])
+@pytest.mark.parametrize(
+    ('keys', 'wanted'),
+    [
+        (dict(), [(2, 96, 2, 2), (2, 64)]),
+        (dict(cnn=None), [(2, 64)]),
+        (dict(vit=None), [(2, 96, 2, 2)]),
+        (dict(cnn=dict(CNN, output='vector')), [(2, 96), (2, 64)]),
+        (dict(vit=dict(VIT, output='map')), [(2, 96, 2, 2), (2, 64, 4, 4)]),
+        (dict(token_learner_tokens=5), [(2, 96, 2, 2), (2, 5, 64)]),
+        (dict(token_learner_tokens=dict(num_tokens=3, form='v1')), [(2, 96, 2, 2), (2, 3, 64)]),
+        (dict(token_learner_tokens=5, vit=dict(VIT, output='map')), [(2, 96, 2, 2), (2, 5, 64)]),
+        (dict(token_learner_tokens=dict(num_tokens=4, after_block=2)), [(2, 96, 2, 2), (2, 64)]),
+        (dict(token_learner_tokens=4, vit=SWIN, use_cbam=True), [(2, 96, 2, 2), (2, 4, 192)]),
+    ],
+)
 def test_features_channels_and_gradients(keys, wanted):
     backbone = build(**keys)
     assert shapes(backbone) == wanted
@@ -51,12 +54,15 @@ def test_features_channels_and_gradients(keys, wanted):
 
 
 def test_streams_are_timms_models_with_their_own_normalisation():
-    backbone = build(cnn=dict(model_name='regnety_002'), vit=dict(model_name='beit_base_patch16_224', depth=2,
-                                                                   embed_dim=48, num_heads=3)).eval()
+    backbone = build(
+        cnn=dict(model_name='regnety_002'),
+        vit=dict(model_name='beit_base_patch16_224', depth=2, embed_dim=48, num_heads=3),
+    ).eval()
     cnn = timm.create_model('regnety_002', num_classes=0).eval()
     cnn.load_state_dict(backbone.cnn.model.state_dict())
     vit = timm.create_model(
-        'beit_base_patch16_224', num_classes=0, depth=2, embed_dim=48, num_heads=3, img_size=64).eval()
+        'beit_base_patch16_224', num_classes=0, depth=2, embed_dim=48, num_heads=3, img_size=64
+    ).eval()
     vit.load_state_dict(backbone.vit.model.state_dict())
     assert cnn.pretrained_cfg['mean'] != vit.pretrained_cfg['mean']
     expected = []
@@ -69,8 +75,7 @@ def test_streams_are_timms_models_with_their_own_normalisation():
     # timm's pooled vector is the mean of the map.
     with torch.no_grad():
         mean, std = (torch.tensor(cnn.pretrained_cfg[key])[:, None, None] for key in ('mean', 'std'))
-        torch.testing.assert_close(
-            backbone(IMAGES)[0].mean((2, 3)), cnn((IMAGES - mean) / std), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(backbone(IMAGES)[0].mean((2, 3)), cnn((IMAGES - mean) / std), rtol=1e-5, atol=1e-5)
 
 
 def drop_rate(stream):
@@ -81,11 +86,11 @@ def test_drop_path_is_the_transformers_by_default():
     backbone = build(cnn=dict(model_name='test_convnext'), vit=SWIN)
     assert drop_rate(backbone.cnn) == 0
     assert drop_rate(backbone.vit) == pytest.approx(0.2)
-    backbone = build(cnn=dict(model_name='test_convnext', drop_path_rate=0.1), vit=dict(SWIN, drop_path_rate=0.))
+    backbone = build(cnn=dict(model_name='test_convnext', drop_path_rate=0.1), vit=dict(SWIN, drop_path_rate=0.0))
     assert drop_rate(backbone.cnn) == pytest.approx(0.1)
     assert drop_rate(backbone.vit) == 0
     # The default does not keep a transformer out that has no stochastic depth.
-    assert build(cnn=None, vit=dict(model_name='levit_128s')).out_channels == (384, )
+    assert build(cnn=None, vit=dict(model_name='levit_128s')).out_channels == (384,)
 
 
 @pytest.mark.parametrize('vit', [VIT, SWIN])
@@ -97,10 +102,20 @@ def test_init_weights_leaves_loaded_weights_alone(tmp_path, vit):
     for parameter in source.parameters():
         nn.init.normal_(parameter)
     torch.save(source.state_dict(), tmp_path / 'w.pth')
-    model = MODELS.build(dict(
-        type='HybridClassifier', backbone=dict(type='HybridBackbone', cnn=CNN, img_size=64, use_cbam=True,
-                                               vit=dict(vit, checkpoint_path=str(tmp_path / 'w.pth'))),
-        neck=dict(type='DHAFusion', fusion_dim=8), head=dict(type='LinearHead', num_classes=2)))
+    model = MODELS.build(
+        dict(
+            type='HybridClassifier',
+            backbone=dict(
+                type='HybridBackbone',
+                cnn=CNN,
+                img_size=64,
+                use_cbam=True,
+                vit=dict(vit, checkpoint_path=str(tmp_path / 'w.pth')),
+            ),
+            neck=dict(type='DHAFusion', fusion_dim=8),
+            head=dict(type='LinearHead', num_classes=2),
+        )
+    )
     before = copy.deepcopy(model.backbone.state_dict())
     model.init_weights()
     torch.testing.assert_close(model.backbone.state_dict(), before, rtol=0, atol=0)
@@ -116,7 +131,7 @@ def test_later_blocks_see_k_summaries(with_cp):
     model, seen = backbone.vit.model, []
     for block in model.blocks:
         block.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape[1]))
-    feature, = backbone.train()(IMAGES)
+    (feature,) = backbone.train()(IMAGES)
     assert seen == [17, 17, 5]  # the class token and 16 patches, then the class token and 4 summaries
     feature.square().sum().backward()
     assert all(p.grad is not None for p in backbone.parameters())
@@ -155,27 +170,40 @@ def test_a_deep_copy_summarises_with_its_own_token_learner():
         torch.testing.assert_close(twin(IMAGES)[0], moved, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(('keys', 'error', 'message'), [
-    (dict(cnn=None, vit=None), ValueError, 'neither cnn nor vit is given'),
-    (dict(cnn=None, use_cbam=True), ValueError, 'use_cbam works on the map of the CNN stream, and cnn is not given'),
-    (dict(cnn=dict(CNN, output='vector'), use_cbam=True), ValueError, "cnn has output='vector'"),
-    (dict(use_cbam=dict(reduktion=4)), TypeError, 'reduktion'),
-    (dict(vit=None, token_learner_tokens=4), ValueError, 'works on the vit stream, and vit is not given'),
-    (dict(token_learner_tokens=-1), ValueError, r'token_learner_tokens=-1 is outside \[0, inf\)'),
-    (dict(token_learner_tokens=dict(after_block=2)), ValueError, "lacks the key 'num_tokens'"),
-    (dict(token_learner_tokens=dict(num_tokens=4, tokens=2)), TypeError, 'tokens'),
-    (dict(token_learner_tokens=4, vit=dict(VIT, output='vector')), ValueError, "vit has output='vector'. Drop"),
-    (dict(vit=SWIN, token_learner_tokens=dict(num_tokens=4, after_block=1)), ValueError,
-     'needs a plain ViT .* and the vit stream is a SwinTransformerV2'),
-    (dict(vit=PLAIN, token_learner_tokens=dict(num_tokens=4, after_block=3)), ValueError,
-     r'after_block=3 is outside \[1, 2\]. The stream has 3 blocks'),
-    (dict(img_size=(64, 64, 3)), ValueError, 'neither one number nor'),
-    (dict(img_size=0), ValueError, r'img_size=0 is outside \[1, inf\)'),
-    (dict(cnn=dict(name='test_resnet')), TypeError, r"cnn needs model_name='...'.*it has name, output"),
-    (dict(cnn='test_resnet'), TypeError, "cnn='test_resnet' is a str, where a dict is wanted"),
-    (dict(cnn=dict(CNN, drop_path=0.1)), TypeError, "test_resnet takes no argument 'drop_path'. Did you mean"),
-    (dict(img_size=65), ValueError, 'test_vit cannot take images of 65 x 65'),
-])
+@pytest.mark.parametrize(
+    ('keys', 'error', 'message'),
+    [
+        (dict(cnn=None, vit=None), ValueError, 'neither cnn nor vit is given'),
+        (
+            dict(cnn=None, use_cbam=True),
+            ValueError,
+            'use_cbam works on the map of the CNN stream, and cnn is not given',
+        ),
+        (dict(cnn=dict(CNN, output='vector'), use_cbam=True), ValueError, "cnn has output='vector'"),
+        (dict(use_cbam=dict(reduktion=4)), TypeError, 'reduktion'),
+        (dict(vit=None, token_learner_tokens=4), ValueError, 'works on the vit stream, and vit is not given'),
+        (dict(token_learner_tokens=-1), ValueError, r'token_learner_tokens=-1 is outside \[0, inf\)'),
+        (dict(token_learner_tokens=dict(after_block=2)), ValueError, "lacks the key 'num_tokens'"),
+        (dict(token_learner_tokens=dict(num_tokens=4, tokens=2)), TypeError, 'tokens'),
+        (dict(token_learner_tokens=4, vit=dict(VIT, output='vector')), ValueError, "vit has output='vector'. Drop"),
+        (
+            dict(vit=SWIN, token_learner_tokens=dict(num_tokens=4, after_block=1)),
+            ValueError,
+            'needs a plain ViT .* and the vit stream is a SwinTransformerV2',
+        ),
+        (
+            dict(vit=PLAIN, token_learner_tokens=dict(num_tokens=4, after_block=3)),
+            ValueError,
+            r'after_block=3 is outside \[1, 2\]. The stream has 3 blocks',
+        ),
+        (dict(img_size=(64, 64, 3)), ValueError, 'neither one number nor'),
+        (dict(img_size=0), ValueError, r'img_size=0 is outside \[1, inf\)'),
+        (dict(cnn=dict(name='test_resnet')), TypeError, r"cnn needs model_name='...'.*it has name, output"),
+        (dict(cnn='test_resnet'), TypeError, "cnn='test_resnet' is a str, where a dict is wanted"),
+        (dict(cnn=dict(CNN, drop_path=0.1)), TypeError, "test_resnet takes no argument 'drop_path'. Did you mean"),
+        (dict(img_size=65), ValueError, 'test_vit cannot take images of 65 x 65'),
+    ],
+)
 def test_what_cannot_be_built(keys, error, message):
     with pytest.raises(error, match=message):
         build(**keys)
@@ -188,12 +216,17 @@ def test_with_cp_of_one_stream_overrides_that_of_both():
 
 
 def test_layer_depths_and_mmpretrains_layer_wise_decay():
-    model = MODELS.build(dict(
-        type='HybridClassifier',
-        backbone=dict(type='HybridBackbone', cnn=CNN, vit=VIT, img_size=64, use_cbam=True, token_learner_tokens=2),
-        neck=dict(type='DHAFusion', fusion_dim=8), head=dict(type='LinearHead', num_classes=2)))
+    model = MODELS.build(
+        dict(
+            type='HybridClassifier',
+            backbone=dict(type='HybridBackbone', cnn=CNN, vit=VIT, img_size=64, use_cbam=True, token_learner_tokens=2),
+            neck=dict(type='DHAFusion', fusion_dim=8),
+            head=dict(type='LinearHead', num_classes=2),
+        )
+    )
     (cnn_last, cnn_depths), (vit_last, vit_depths) = (
-        model.get_layer_depth(f'backbone.{name}.weight') for name in ('cbam.spatial_gate.conv', 'token_learner.norm'))
+        model.get_layer_depth(f'backbone.{name}.weight') for name in ('cbam.spatial_gate.conv', 'token_learner.norm')
+    )
     assert (cnn_last, vit_last) == (cnn_depths - 1, vit_depths - 1)
     assert model.get_layer_depth('backbone.vit.model.cls_token') == (0, vit_depths)
     assert model.get_layer_depth('backbone.vit.model.blocks.0.attn.qkv.weight') == (1, vit_depths)
@@ -204,10 +237,11 @@ def test_layer_depths_and_mmpretrains_layer_wise_decay():
     with pytest.raises(ValueError, match=r"it has no parameter 'backbone.mlp.weight'"):
         model.get_layer_depth('backbone.mlp.weight')
     constructor = LearningRateDecayOptimWrapperConstructor(
-        dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=1., weight_decay=0.)), dict(layer_decay_rate=0.5))
+        dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=1.0, weight_decay=0.0)), dict(layer_decay_rate=0.5)
+    )
     groups = {group['param_name']: group['lr'] for group in constructor(model).optimizer.param_groups}
     assert groups['head.fc.weight'] == groups['neck.project.weight'] == 1
-    assert groups['backbone.vit.model.cls_token'] == 0.5**(vit_depths - 1)
+    assert groups['backbone.vit.model.cls_token'] == 0.5 ** (vit_depths - 1)
     assert groups['backbone.cbam.spatial_gate.conv.weight'] == 1
 
 
@@ -235,8 +269,12 @@ def work(rank, folder):
     """Two steps of DDP that does not look for unused parameters: it fails at the second if there is one."""
     torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/init', rank=rank, world_size=2)
     backbone = build(
-        cnn=dict(CNN, frozen_stages=1), vit=dict(PLAIN, frozen_stages=0), use_cbam=True, with_cp=True,
-        token_learner_tokens=dict(num_tokens=4, after_block=2))
+        cnn=dict(CNN, frozen_stages=1),
+        vit=dict(PLAIN, frozen_stages=0),
+        use_cbam=True,
+        with_cp=True,
+        token_learner_tokens=dict(num_tokens=4, after_block=2),
+    )
     wrapped = nn.parallel.DistributedDataParallel(backbone)
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(rank))
     for _ in range(2):
@@ -256,4 +294,5 @@ def test_two_processes_with_frozen_parts(tmp_path):
     assert 'vit.model.cls_token' in frozen
     assert len(frozen) < len(first) / 2
     torch.testing.assert_close(
-        {n: g for n, g in first.items() if g is not None}, {n: g for n, g in second.items() if g is not None})
+        {n: g for n, g in first.items() if g is not None}, {n: g for n, g in second.items() if g is not None}
+    )

@@ -7,8 +7,12 @@ from hybridcls.models.backbones.registered_stream import RegisteredStream
 from hybridcls.registry import MODELS
 
 RESNET = dict(type='ResNet_CIFAR', depth=18, base_channels=4, stem_channels=4)
-VIT = dict(type='VisionTransformer', img_size=32, patch_size=8,
-           arch=dict(embed_dims=24, num_layers=2, num_heads=2, feedforward_channels=48))
+VIT = dict(
+    type='VisionTransformer',
+    img_size=32,
+    patch_size=8,
+    arch=dict(embed_dims=24, num_layers=2, num_heads=2, feedforward_channels=48),
+)
 
 
 @MODELS.register_module()
@@ -31,14 +35,21 @@ def test_an_mmpretrain_backbone_sees_normalised_images():
     by_hand = ((images.permute(0, 2, 3, 1) - mean) / std).permute(0, 3, 1, 2)
     with torch.no_grad():
         torch.testing.assert_close(stream(images), stream.model(by_hand)[-1])
-        own = RegisteredStream(dict(RESNET), output='vector', mean=(0., 0., 0.), std=(1., 1., 1.)).eval()
+        own = RegisteredStream(dict(RESNET), output='vector', mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)).eval()
         own.load_state_dict(stream.state_dict())
         torch.testing.assert_close(own(by_hand), stream(images).mean((2, 3)))
 
 
-@pytest.mark.parametrize(('out_type', 'output', 'shape'), [
-    ('featmap', 'map', (2, 24, 4, 4)), ('featmap', 'tokens', (2, 16, 24)), ('featmap', 'vector', (2, 24)),
-    ('raw', 'tokens', (2, 17, 24)), ('cls_token', 'vector', (2, 24))])
+@pytest.mark.parametrize(
+    ('out_type', 'output', 'shape'),
+    [
+        ('featmap', 'map', (2, 24, 4, 4)),
+        ('featmap', 'tokens', (2, 16, 24)),
+        ('featmap', 'vector', (2, 24)),
+        ('raw', 'tokens', (2, 17, 24)),
+        ('cls_token', 'vector', (2, 24)),
+    ],
+)
 def test_outputs_of_a_transformer(out_type, output, shape):
     stream = RegisteredStream(dict(VIT, out_type=out_type), output=output, img_size=32).eval()
     assert stream(torch.rand(2, 3, 32, 32)).shape == shape
@@ -48,8 +59,11 @@ def test_outputs_of_a_transformer(out_type, output, shape):
 
 
 def test_a_feature_of_another_form():
-    with pytest.raises(ValueError, match=r"VisionTransformer gives a feature of shape \(1, 24\), which is no map. "
-                       "Set output='vector'"):
+    with pytest.raises(
+        ValueError,
+        match=r'VisionTransformer gives a feature of shape \(1, 24\), which is no map. '
+        "Set output='vector'",
+    ):
         RegisteredStream(dict(VIT, out_type='cls_token'), img_size=32)
 
 
@@ -73,8 +87,12 @@ def test_init_weights_reaches_the_backbone():
 
 def test_both_streams_registered_train():
     backbone = HybridBackbone(
-        cnn=dict(RESNET, mean=(0.5, 0.5, 0.5)), vit=dict(VIT, out_type='featmap', output='tokens'), img_size=32,
-        use_cbam=True, token_learner_tokens=4)
+        cnn=dict(RESNET, mean=(0.5, 0.5, 0.5)),
+        vit=dict(VIT, out_type='featmap', output='tokens'),
+        img_size=32,
+        use_cbam=True,
+        token_learner_tokens=4,
+    )
     assert backbone.cnn.mean.flatten().tolist() == [0.5, 0.5, 0.5]
     features = backbone(torch.rand(2, 3, 32, 32))
     assert [tuple(feature.shape) for feature in features] == [(2, 32, 4, 4), (2, 4, 24)]

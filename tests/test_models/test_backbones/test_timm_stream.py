@@ -1,4 +1,5 @@
 """Every family of timm models that a stream may be, against the bare timm model."""
+
 import copy
 
 import pytest
@@ -90,7 +91,7 @@ def test_map_and_tokens_are_timms_features(name):
     with torch.no_grad():
         feature = model.forward_features(normalised(model, images(size)))
         if feature.dim() == 3:
-            feature = feature[:, getattr(model, 'num_prefix_tokens', 0):]
+            feature = feature[:, getattr(model, 'num_prefix_tokens', 0) :]
             feature = model.fc_norm(feature) if hasattr(model, 'fc_norm') else feature
             feature = feature.reshape(2, size // stride, size // stride, -1)
         elif 'convnext' in name:
@@ -98,8 +99,7 @@ def test_map_and_tokens_are_timms_features(name):
         if feature.shape[1] != stream.out_channels:
             feature = feature.permute(0, 3, 1, 2)
         torch.testing.assert_close(stream(images(size)), feature, rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(
-            tokens(images(size)), feature.flatten(2).transpose(1, 2), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(tokens(images(size)), feature.flatten(2).transpose(1, 2), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize('name', FAMILIES)
@@ -109,7 +109,7 @@ def test_every_parameter_has_a_gradient_and_a_depth(name, output):
     stream(images(FAMILIES[name][1][0])).square().sum().backward()
     assert [n for n, p in stream.named_parameters() if p.grad is None] == []
     depths = [stream.get_layer_depth(n) for n, _ in stream.named_parameters()]
-    (total, ) = {number for _, number in depths}
+    (total,) = {number for _, number in depths}
     assert {depth for depth, _ in depths} | {total - 1} == set(range(total))  # the last is the classifier's
     first = next(n for n, m in stream.named_modules() if isinstance(m, torch.nn.Conv2d))
     assert stream.get_layer_depth(f'{first}.weight')[0] == 0
@@ -135,7 +135,7 @@ def test_each_stream_has_the_normalisation_of_its_pretraining():
     torch.testing.assert_close(resnet.mean.flatten(), torch.tensor([0.485, 0.456, 0.406]))
     torch.testing.assert_close(resnet.std.flatten(), torch.tensor([0.229, 0.224, 0.225]))
     assert not {'mean', 'std'} & set(resnet.state_dict())  # checkpoints hold what was learned
-    own = build('regnety_002', mean=(0., 0., 0.), std=(1., 1., 1.)).eval()
+    own = build('regnety_002', mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)).eval()
     own.load_state_dict(resnet.state_dict())
     with torch.no_grad():
         torch.testing.assert_close(own(normalised(own.model, images(64))), resnet.eval()(images(64)))
@@ -166,8 +166,10 @@ def test_models_without_stochastic_depth():
 
 
 @pytest.mark.parametrize('container', ['bare', 'state_dict', 'model', 'safetensors'])
-@pytest.mark.parametrize(('name', 'head'), [('vit_tiny_patch16_224', 'head'), ('test_resnet', 'fc'),
-                                           ('swinv2_base_window12_192_22k', 'head.fc')])
+@pytest.mark.parametrize(
+    ('name', 'head'),
+    [('vit_tiny_patch16_224', 'head'), ('test_resnet', 'fc'), ('swinv2_base_window12_192_22k', 'head.fc')],
+)
 def test_checkpoint_path(tmp_path, container, name, head):
     arguments, (size, _), _, _ = FAMILIES[name]
     torch.manual_seed(5)
@@ -189,8 +191,16 @@ def build_from(name, path, size):
     return TimmStream(name, img_size=size, checkpoint_path=str(path), **FAMILIES[name][0])
 
 
-@pytest.mark.parametrize('name', ['vit_tiny_patch16_224', 'beit_base_patch16_224', 'eva02_tiny_patch14_224',
-                                  'swin_tiny_patch4_window7_224', 'swinv2_base_window12_192_22k'])
+@pytest.mark.parametrize(
+    'name',
+    [
+        'vit_tiny_patch16_224',
+        'beit_base_patch16_224',
+        'eva02_tiny_patch14_224',
+        'swin_tiny_patch4_window7_224',
+        'swinv2_base_window12_192_22k',
+    ],
+)
 def test_checkpoint_of_another_image_size(tmp_path, name):
     _, (small, large), _, _ = FAMILIES[name]
     source = build(name, small)
@@ -226,8 +236,11 @@ def test_wrong_checkpoints(tmp_path):
 
 def test_no_network_and_no_weights(monkeypatch):
     monkeypatch.setenv('HF_HUB_OFFLINE', '1')
-    with pytest.raises(FileNotFoundError, match='weights of test_vit are not in the local cache and could not be '
-                       r'fetched.*Go online once, or set pretrained=False, or .*checkpoint_path'):
+    with pytest.raises(
+        FileNotFoundError,
+        match='weights of test_vit are not in the local cache and could not be '
+        r'fetched.*Go online once, or set pretrained=False, or .*checkpoint_path',
+    ):
         timm_offline('test_vit')
     with pytest.raises(ValueError, match='timm has no pretrained weights for swinv2_cr_tiny_384'):
         TimmStream('swinv2_cr_tiny_384', pretrained=True)
@@ -237,6 +250,7 @@ def test_no_network_and_no_weights(monkeypatch):
 
 def timm_offline(name):
     from huggingface_hub import constants
+
     patch = pytest.MonkeyPatch()
     patch.setattr(constants, 'HF_HUB_OFFLINE', True)  # read from the environment when it was imported
     try:
@@ -245,8 +259,17 @@ def timm_offline(name):
         patch.undo()
 
 
-@pytest.mark.parametrize('name', ['test_convnext', 'test_resnet', 'test_efficientnet', 'eva02_tiny_patch14_224',
-                                  'deit_tiny_distilled_patch16_224', 'swinv2_base_window12_192_22k'])
+@pytest.mark.parametrize(
+    'name',
+    [
+        'test_convnext',
+        'test_resnet',
+        'test_efficientnet',
+        'eva02_tiny_patch14_224',
+        'deit_tiny_distilled_patch16_224',
+        'swinv2_base_window12_192_22k',
+    ],
+)
 @pytest.mark.parametrize('frozen_stages', [0, 1])
 def test_frozen_stages(name, frozen_stages):
     stream = build(name, frozen_stages=frozen_stages, drop_path_rate=0.5).train()
@@ -286,20 +309,23 @@ def test_a_frozen_copy_stays_frozen():
     assert all(not module.training for module in frozen)
 
 
-@pytest.mark.parametrize(('keys', 'error', 'message'), [
-    (dict(model_name='convnextv2_bas'), ValueError, "no model 'convnextv2_bas'. Did you mean 'convnextv2_base'"),
-    (dict(model_name=None), ValueError, 'timm has no model None'),
-    (dict(model_name='test_vit', frozen_stage=1), TypeError, "'frozen_stage'. Did you mean 'frozen_stages'"),
-    (dict(model_name='test_vit', num_classes=3), TypeError, 'num_classes=3 cannot be set'),
-    (dict(model_name='test_vit', output='maps'), ValueError, "output='maps' is not one of.*Did you mean 'map'"),
-    (dict(model_name='test_vit', pretrained='w.pth'), TypeError, 'for a file of your own use checkpoint_path'),
-    (dict(model_name='test_vit', drop_path_rate=1.), ValueError, r'drop_path_rate=1.0 is outside \[0, 1\)'),
-    (dict(model_name='test_vit', img_size=65), ValueError, 'test_vit cannot take images of 65 x 65'),
-    (dict(model_name='test_convnext', img_size=8), ValueError, 'test_convnext cannot take images of 8 x 8'),
-    (dict(model_name='swin_tiny_patch4_window7_224', img_size=70), ValueError, 'Use 68 or 72'),
-    (dict(model_name='dla46_c', with_cp=True), ValueError, 'dla46_c has no activation checkpointing'),
-    (dict(model_name='volo_d1_224', output='tokens', img_size=64), ValueError, '17 tokens of volo.* form no grid'),
-])
+@pytest.mark.parametrize(
+    ('keys', 'error', 'message'),
+    [
+        (dict(model_name='convnextv2_bas'), ValueError, "no model 'convnextv2_bas'. Did you mean 'convnextv2_base'"),
+        (dict(model_name=None), ValueError, 'timm has no model None'),
+        (dict(model_name='test_vit', frozen_stage=1), TypeError, "'frozen_stage'. Did you mean 'frozen_stages'"),
+        (dict(model_name='test_vit', num_classes=3), TypeError, 'num_classes=3 cannot be set'),
+        (dict(model_name='test_vit', output='maps'), ValueError, "output='maps' is not one of.*Did you mean 'map'"),
+        (dict(model_name='test_vit', pretrained='w.pth'), TypeError, 'for a file of your own use checkpoint_path'),
+        (dict(model_name='test_vit', drop_path_rate=1.0), ValueError, r'drop_path_rate=1.0 is outside \[0, 1\)'),
+        (dict(model_name='test_vit', img_size=65), ValueError, 'test_vit cannot take images of 65 x 65'),
+        (dict(model_name='test_convnext', img_size=8), ValueError, 'test_convnext cannot take images of 8 x 8'),
+        (dict(model_name='swin_tiny_patch4_window7_224', img_size=70), ValueError, 'Use 68 or 72'),
+        (dict(model_name='dla46_c', with_cp=True), ValueError, 'dla46_c has no activation checkpointing'),
+        (dict(model_name='volo_d1_224', output='tokens', img_size=64), ValueError, '17 tokens of volo.* form no grid'),
+    ],
+)
 def test_what_cannot_be_built(keys, error, message):
     with pytest.raises(error, match=message):
         TimmStream(**keys)

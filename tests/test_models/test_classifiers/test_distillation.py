@@ -11,15 +11,20 @@ from hybridcls.models.classifiers import Distillation, Teacher
 from hybridcls.registry import MODELS
 
 LABELS = [0, 1, 0, 2, 2, 1]
-MARGIN = dict(type='ArcFaceHead', scale=8.)
+MARGIN = dict(type='ArcFaceHead', scale=8.0)
 
 
 def build(seed, name, head=None, **more):
     torch.manual_seed(seed)
-    return MODELS.build(dict(
-        type='hybridcls.HybridClassifier', backbone=dict(type='HybridBackbone', cnn=dict(model_name=name), img_size=32),
-        neck=dict(type='ConcatFusion', fusion_dim=8), head=dict(head or dict(type='LinearHead'), num_classes=3),
-        **more))
+    return MODELS.build(
+        dict(
+            type='hybridcls.HybridClassifier',
+            backbone=dict(type='HybridBackbone', cnn=dict(model_name=name), img_size=32),
+            neck=dict(type='ConcatFusion', fusion_dim=8),
+            head=dict(head or dict(type='LinearHead'), num_classes=3),
+            **more,
+        )
+    )
 
 
 def make_student(head=None, teacher_head=None, teacher_checkpoint=None, **more):
@@ -28,7 +33,7 @@ def make_student(head=None, teacher_head=None, teacher_checkpoint=None, **more):
     if teacher_checkpoint is not None:
         teacher.load_state_dict({name: torch.zeros_like(value) for name, value in teacher.state_dict().items()})
         build_teacher(teacher, teacher_checkpoint)
-    student.distillation = Distillation(Teacher(teacher), 0.4, 3., feature_weight=0.5, relation_weight=2.)
+    student.distillation = Distillation(Teacher(teacher), 0.4, 3.0, feature_weight=0.5, relation_weight=2.0)
     return student
 
 
@@ -43,8 +48,9 @@ def work(rank, folder):
     dist.init_process_group('gloo', init_method=f'file://{folder}/init', rank=rank, world_size=2)
     sharded = dict(MARGIN, shard_classes=True)
     for name, student in (
-            ('plain', make_student()),
-            ('sharded', make_student(dict(sharded, sub_centres=2), sharded, f'{folder}/teacher.pth'))):
+        ('plain', make_student()),
+        ('sharded', make_student(dict(sharded, sub_centres=2), sharded, f'{folder}/teacher.pth')),
+    ):
         if rank == 0:  # shapes are found alone: a collective would never end
             assert student.distillation.teacher.embedding_width(32, 32) == 8
         own = sum(param.numel() for param in student.parameters())
@@ -57,7 +63,7 @@ def work(rank, folder):
 def assert_equal_gradients(found, expected):
     largest = float(max(grad.abs().max() for grad in expected.values()))
     for name, grad in expected.items():
-        torch.testing.assert_close(found[name], grad, rtol=1e-4, atol=1e-6 * max(largest, 1.), msg=name)
+        torch.testing.assert_close(found[name], grad, rtol=1e-4, atol=1e-6 * max(largest, 1.0), msg=name)
 
 
 @pytest.mark.slow
@@ -73,7 +79,7 @@ def test_two_processes_are_one_with_the_whole_batch(tmp_path):
     plain = gradients(make_student(), 0, len(LABELS))
     whole = gradients(make_student(dict(MARGIN, sub_centres=2), MARGIN), 0, len(LABELS))
     for rank in range(2):
-        sharded = {**whole, 'head.weight': whole['head.weight'][2 * rank:2 * rank + 2]}
+        sharded = {**whole, 'head.weight': whole['head.weight'][2 * rank : 2 * rank + 2]}
         for name, expected in (('plain', plain), ('sharded', sharded)):
             found, own, in_buckets = torch.load(tmp_path / f'{name}{rank}.pt')
             assert own == in_buckets == sum(grad.numel() for grad in expected.values())

@@ -6,8 +6,10 @@ from mmpretrain.structures import DataSample
 from hybridcls.registry import MODELS
 
 PARTS = dict(
-    backbone=dict(type='LeNet5', num_classes=-1), neck=dict(type='GlobalAveragePooling'),
-    head=dict(type='LinearHead', num_classes=3, in_channels=120))
+    backbone=dict(type='LeNet5', num_classes=-1),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(type='LinearHead', num_classes=3, in_channels=120),
+)
 
 
 def images(count=4):
@@ -62,7 +64,8 @@ def test_members_may_differ(trained):
     sample = ensemble.predict(images())[0]
     second = ensemble.members[1].predict(images())[0]
     torch.testing.assert_close(
-        sample.pred_score, (trained[0][0].predict(images())[0].pred_score + second.pred_score) / 2)
+        sample.pred_score, (trained[0][0].predict(images())[0].pred_score + second.pred_score) / 2
+    )
     torch.testing.assert_close(sample.aleatoric + sample.epistemic, sample.total)
 
 

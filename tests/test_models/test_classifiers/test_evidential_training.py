@@ -1,4 +1,5 @@
 """Evidential classifiers in mmengine's Runner: annealing over a resume, mixup, precision, learning and rejection."""
+
 import contextlib
 
 import pytest
@@ -28,28 +29,45 @@ class StopAfterTwoEpochs(Hook):
 
 def config(work_dir, epochs, head=None, **keys):
     resize, pack = dict(type='ResizeToSize', img_size=16), dict(type='PackInputs')
-    tested = [dict(type='Digits', split='test', digits=KNOWN, pipeline=[resize, pack]),
-              dict(type='Digits', split='test', digits=UNKNOWN, pipeline=[resize, dict(type='MarkUnknown'), pack])]
+    tested = [
+        dict(type='Digits', split='test', digits=KNOWN, pipeline=[resize, pack]),
+        dict(type='Digits', split='test', digits=UNKNOWN, pipeline=[resize, dict(type='MarkUnknown'), pack]),
+    ]
     loader = dict(batch_size=64, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False))
     cfg = dict(
-        default_scope='hybridcls', work_dir=str(work_dir), log_level='ERROR', randomness=dict(seed=0),
+        default_scope='hybridcls',
+        work_dir=str(work_dir),
+        log_level='ERROR',
+        randomness=dict(seed=0),
         model=dict(
-            type='HybridClassifier', backbone=dict(type='ResNet_CIFAR', depth=18, stem_channels=8, base_channels=8),
+            type='HybridClassifier',
+            backbone=dict(type='ResNet_CIFAR', depth=18, stem_channels=8, base_channels=8),
             neck=dict(type='GlobalAveragePooling'),
-            head=dict(type='EvidentialHead', num_classes=8, in_channels=64, **(head or {}))),
-        train_dataloader={**loader, 'drop_last': True, 'sampler': dict(type='DefaultSampler', shuffle=True),
-                          'dataset': dict(type='Digits', split='train', digits=KNOWN, pipeline=[resize, pack])},
+            head=dict(type='EvidentialHead', num_classes=8, in_channels=64, **(head or {})),
+        ),
+        train_dataloader={
+            **loader,
+            'drop_last': True,
+            'sampler': dict(type='DefaultSampler', shuffle=True),
+            'dataset': dict(type='Digits', split='train', digits=KNOWN, pipeline=[resize, pack]),
+        },
         val_dataloader={**loader, 'dataset': dict(type='ConcatDataset', datasets=tested, ignore_keys=['classes'])},
-        val_evaluator=[dict(type='MetricOf', known_only=True, metric=dict(type='Accuracy')), dict(type='ValLoss'),
-                       dict(type='OODMetric', scores=('epistemic', 'max_softmax')), dict(type='CalibrationMetric')],
-        val_cfg=dict(), train_cfg=dict(by_epoch=True, max_epochs=epochs, val_interval=epochs),
+        val_evaluator=[
+            dict(type='MetricOf', known_only=True, metric=dict(type='Accuracy')),
+            dict(type='ValLoss'),
+            dict(type='OODMetric', scores=('epistemic', 'max_softmax')),
+            dict(type='CalibrationMetric'),
+        ],
+        val_cfg=dict(),
+        train_cfg=dict(by_epoch=True, max_epochs=epochs, val_interval=epochs),
         optim_wrapper=dict(type='ComposedOptimWrapper', optimizer=dict(type='AdamW', lr=5e-3)),
-        default_hooks=dict(logger=dict(type='LoggerHook', interval=1000)))
+        default_hooks=dict(logger=dict(type='LoggerHook', interval=1000)),
+    )
     cfg.update(keys)
     return Config(cfg)
 
 
-def trained(cfg, logged=('kl_weight', )):
+def trained(cfg, logged=('kl_weight',)):
     """Train and return the weights, the metrics and what was logged in each iteration."""
     with own_instances():
         runner = Runner.from_cfg(cfg)
@@ -69,9 +87,11 @@ def few(cfg):
 @pytest.mark.slow
 def test_annealing_goes_on_after_a_resume(tmp_path):
     """Of two heads, one that counts epochs and one that counts iterations."""
-    expected = dict(epochs=[0, 0, .25, .25, .5, .5], iterations=[0, .25, .5, .75, 1, 1])
-    heads = {name: dict(type='EvidentialHead', loss=dict(annealing=4, annealing_by=by))
-             for name, by in (('epochs', 'epoch'), ('iterations', 'iter'))}
+    expected = dict(epochs=[0, 0, 0.25, 0.25, 0.5, 0.5], iterations=[0, 0.25, 0.5, 0.75, 1, 1])
+    heads = {
+        name: dict(type='EvidentialHead', loss=dict(annealing=4, annealing_by=by))
+        for name, by in (('epochs', 'epoch'), ('iterations', 'iter'))
+    }
     hooks = [dict(type='RandomStateHook')]
 
     def run(folder, **keys):
@@ -88,19 +108,20 @@ def test_annealing_goes_on_after_a_resume(tmp_path):
     assert all(torch.equal(value, resumed[name]) for name, value in straight.items())
 
 
-@pytest.mark.parametrize('keys', [
-    dict(amp='bfloat16'), dict(accumulative_counts=2), dict(stages=dict(sam=dict(type='SAM')))], ids=str)
+@pytest.mark.parametrize(
+    'keys', [dict(amp='bfloat16'), dict(accumulative_counts=2), dict(stages=dict(sam=dict(type='SAM')))], ids=str
+)
 def test_precision_accumulation_and_sam(tmp_path, keys):
     cfg = few(config(tmp_path, 2, dict(loss=dict(annealing=2))))
     cfg.optim_wrapper.update(keys)
     weights, _, logged = trained(cfg)
-    assert logged == [0., 0., 0.5, 0.5]  # SAM's second pass is no second iteration
+    assert logged == [0.0, 0.0, 0.5, 0.5]  # SAM's second pass is no second iteration
     assert all(value.isfinite().all() for value in weights.values())
 
 
 def test_mixup(tmp_path):
     cfg = few(config(tmp_path, 1))
-    cfg.model.train_cfg = dict(augments=dict(type='Mixup', alpha=1.))
+    cfg.model.train_cfg = dict(augments=dict(type='Mixup', alpha=1.0))
     weights, _, _ = trained(cfg)
     assert all(value.isfinite().all() for value in weights.values())
 

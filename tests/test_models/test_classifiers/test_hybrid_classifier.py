@@ -40,11 +40,14 @@ def batch(labels=(0, 1), views=1, size=64):
     return default_collate(items)
 
 
-@pytest.mark.parametrize(('cnn', 'vit', 'channels'), [
-    (dict(model_name='test_resnet'), dict(model_name='test_vit'), (96, 64)),
-    (dict(model_name='test_convnext2'), SWIN, (128, 192)),
-    (dict(model_name='test_convnext'), dict(model_name='test_vit3'), (64, 96)),
-])
+@pytest.mark.parametrize(
+    ('cnn', 'vit', 'channels'),
+    [
+        (dict(model_name='test_resnet'), dict(model_name='test_vit'), (96, 64)),
+        (dict(model_name='test_convnext2'), SWIN, (128, 192)),
+        (dict(model_name='test_convnext'), dict(model_name='test_vit3'), (64, 96)),
+    ],
+)
 def test_another_stream_is_a_change_of_one_word(cnn, vit, channels):
     model = build(backbone=dict(HYBRID, cnn=cnn, vit=vit))
     assert model.neck.in_channels == channels
@@ -53,22 +56,27 @@ def test_another_stream_is_a_change_of_one_word(cnn, vit, channels):
     assert model.eval()(torch.rand(2, 3, 64, 64)).shape == (2, 3)
 
 
-@pytest.mark.parametrize('keys', [
-    dict(neck=dict(type='ConcatFusion', fusion_dim=None)),
-    dict(neck=dict(type='SumFusion', fusion_dim=8)),
-    dict(backbone=dict(HYBRID, token_learner_tokens=4, use_cbam=True)),
-    dict(backbone=dict(type='HybridBackbone', vit=dict(model_name='test_vit'), img_size=64), neck=None),  # one stream
-    dict(backbone=dict(type='TimmStream', model_name='test_resnet'), neck=None),
-    dict(backbone=CIFAR, neck=dict(type='GlobalAveragePooling')),  # mmpretrain's backbone and neck, our head
-    dict(backbone=CIFAR),  # ... our neck, from a probe of the channels
-    dict(backbone=dict(HYBRID, cnn=CIFAR)),  # a registered backbone as a stream
-    dict(head=dict(type='LinearClsHead', num_classes=3)),  # mmpretrain's head
-    dict(head=dict(type='mmpretrain.LinearClsHead', num_classes=3)),
-    dict(head=dict(type='LinearClsHead', num_classes=3, _scope_='mmpretrain')),
-    dict(head=dict(type='mmpretrain.ArcFaceClsHead', num_classes=3)),
-    dict(head=dict(type='AdaFaceHead', num_classes=3)),
-    dict(head=dict(type='SupConHead')),
-])
+@pytest.mark.parametrize(
+    'keys',
+    [
+        dict(neck=dict(type='ConcatFusion', fusion_dim=None)),
+        dict(neck=dict(type='SumFusion', fusion_dim=8)),
+        dict(backbone=dict(HYBRID, token_learner_tokens=4, use_cbam=True)),
+        dict(
+            backbone=dict(type='HybridBackbone', vit=dict(model_name='test_vit'), img_size=64), neck=None
+        ),  # one stream
+        dict(backbone=dict(type='TimmStream', model_name='test_resnet'), neck=None),
+        dict(backbone=CIFAR, neck=dict(type='GlobalAveragePooling')),  # mmpretrain's backbone and neck, our head
+        dict(backbone=CIFAR),  # ... our neck, from a probe of the channels
+        dict(backbone=dict(HYBRID, cnn=CIFAR)),  # a registered backbone as a stream
+        dict(head=dict(type='LinearClsHead', num_classes=3)),  # mmpretrain's head
+        dict(head=dict(type='mmpretrain.LinearClsHead', num_classes=3)),
+        dict(head=dict(type='LinearClsHead', num_classes=3, _scope_='mmpretrain')),
+        dict(head=dict(type='mmpretrain.ArcFaceClsHead', num_classes=3)),
+        dict(head=dict(type='AdaFaceHead', num_classes=3)),
+        dict(head=dict(type='SupConHead')),
+    ],
+)
 def test_parts_of_both_packages_train_and_predict(keys):
     model = build(**keys)
     losses = model.train()(**model.data_preprocessor(batch()), mode='loss')
@@ -81,8 +89,9 @@ def test_parts_of_both_packages_train_and_predict(keys):
 
 def test_built_modules_are_taken_as_they_are():
     parts = build()
-    model = HybridClassifier(backbone=parts.backbone, neck=parts.neck, head=parts.head,
-                             data_preprocessor=parts.data_preprocessor)
+    model = HybridClassifier(
+        backbone=parts.backbone, neck=parts.neck, head=parts.head, data_preprocessor=parts.data_preprocessor
+    )
     images = torch.rand(2, 3, 64, 64)
     torch.testing.assert_close(model.eval()(images), parts.eval()(images), rtol=0, atol=0)
 
@@ -110,7 +119,7 @@ def test_val_step_tells_the_losses_of_its_batch():
         assert not prediction.val_losses['loss'].requires_grad
     unlabelled = model.val_step(batch((None, None)))
     assert 'val_losses' not in unlabelled[0]
-    assert unlabelled[0].pred_score.shape == (3, )
+    assert unlabelled[0].pred_score.shape == (3,)
     assert [s.pred_label.item() for s in model.test_step(batch((0, 1)))]  # testing needs no losses
 
 
@@ -125,7 +134,7 @@ def test_several_views_of_an_image_are_one_prediction(head):
         if 'embedding' in predictions[0]:
             torch.testing.assert_close(torch.stack([p.embedding for p in predictions]), embedding)
         if 'pred_score' in predictions[0]:
-            scores = model.head((embedding, )).softmax(1)
+            scores = model.head((embedding,)).softmax(1)
             torch.testing.assert_close(torch.stack([p.pred_score for p in predictions]), scores)
 
 
@@ -161,9 +170,9 @@ def test_trains_under_autocast():
 
 
 def test_train_cfg_is_the_preprocessors_mixup():
-    model = build(train_cfg=dict(augments=dict(type='Mixup', alpha=1.)))
+    model = build(train_cfg=dict(augments=dict(type='Mixup', alpha=1.0)))
     data = model.data_preprocessor(batch(), training=True)
-    assert data['data_samples'][0].gt_score.shape == (3, )
+    assert data['data_samples'][0].gt_score.shape == (3,)
     assert model(**data, mode='loss')['loss'].isfinite()
 
 
@@ -185,7 +194,7 @@ def test_a_moving_average_has_its_own_weights():
 def test_export_with_any_batch_size(vit):
     model = build(backbone=dict(small(vit), token_learner_tokens=3)).eval()
     rows = torch.export.Dim('rows', min=1, max=64)
-    program = torch.export.export(model, (torch.rand(2, 3, 64, 64), ), dynamic_shapes=({0: rows}, ))
+    program = torch.export.export(model, (torch.rand(2, 3, 64, 64),), dynamic_shapes=({0: rows},))
     images = torch.rand(5, 3, 64, 64)
     torch.testing.assert_close(program.module()(images), model(images), rtol=1e-5, atol=1e-5)
 
@@ -199,19 +208,34 @@ def test_compiled():
         torch.testing.assert_close(compiled(**data, mode='loss')['loss'], model(**data, mode='loss')['loss'])
 
 
-@pytest.mark.parametrize(('keys', 'error', 'message'), [
-    (dict(neck=None), ValueError, r'has 2 streams and no neck joins them.*DHAFusion'),
-    (dict(neck=dict(type='GlobalAveragePooling')), ValueError, '2 streams and GlobalAveragePooling does not join them'),
-    (dict(neck=dict(NECK, fusion_dims=8)), TypeError, "neck.*unknown key 'fusion_dims'. Did you mean 'fusion_dim'"),
-    (dict(head=dict(LINEAR, num_class=3)), TypeError, "head.*unknown key 'num_class'. Did you mean 'num_classes'"),
-    (dict(backbone=dict(HYBRID, use_cbm=True)), TypeError, "backbone.*unknown key 'use_cbm'. Did you mean 'use_cbam'"),
-    (dict(head=dict(type='LinearHed', num_classes=3)), KeyError, "LinearHed is not in the .*Did you mean 'LinearHead'"),
-    (dict(head='LinearHead'), TypeError, "head='LinearHead' is neither a module nor a dict with a 'type'"),
-    (dict(head=dict(num_classes=3)), TypeError, "head=.* is neither a module nor a dict with a 'type'"),
-    (dict(bakbone=HYBRID), TypeError, 'bakbone'),
-    (dict(data_preprocessor=dict(to_rbg=True)), TypeError, "unknown key 'to_rbg'. Did you mean 'to_rgb'"),
-    (dict(backbone=dict(HYBRID, cnn=dict(model_name='resnet_18'))), ValueError, "no model 'resnet_18'.*'resnet18'"),
-])
+@pytest.mark.parametrize(
+    ('keys', 'error', 'message'),
+    [
+        (dict(neck=None), ValueError, r'has 2 streams and no neck joins them.*DHAFusion'),
+        (
+            dict(neck=dict(type='GlobalAveragePooling')),
+            ValueError,
+            '2 streams and GlobalAveragePooling does not join them',
+        ),
+        (dict(neck=dict(NECK, fusion_dims=8)), TypeError, "neck.*unknown key 'fusion_dims'. Did you mean 'fusion_dim'"),
+        (dict(head=dict(LINEAR, num_class=3)), TypeError, "head.*unknown key 'num_class'. Did you mean 'num_classes'"),
+        (
+            dict(backbone=dict(HYBRID, use_cbm=True)),
+            TypeError,
+            "backbone.*unknown key 'use_cbm'. Did you mean 'use_cbam'",
+        ),
+        (
+            dict(head=dict(type='LinearHed', num_classes=3)),
+            KeyError,
+            "LinearHed is not in the .*Did you mean 'LinearHead'",
+        ),
+        (dict(head='LinearHead'), TypeError, "head='LinearHead' is neither a module nor a dict with a 'type'"),
+        (dict(head=dict(num_classes=3)), TypeError, "head=.* is neither a module nor a dict with a 'type'"),
+        (dict(bakbone=HYBRID), TypeError, 'bakbone'),
+        (dict(data_preprocessor=dict(to_rbg=True)), TypeError, "unknown key 'to_rbg'. Did you mean 'to_rgb'"),
+        (dict(backbone=dict(HYBRID, cnn=dict(model_name='resnet_18'))), ValueError, "no model 'resnet_18'.*'resnet18'"),
+    ],
+)
 def test_what_cannot_be_built(keys, error, message):
     with pytest.raises(error, match=message):
         build(**keys)

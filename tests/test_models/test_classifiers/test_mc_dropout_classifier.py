@@ -7,8 +7,10 @@ from torch import nn
 from hybridcls.registry import MODELS
 
 PARTS = dict(
-    backbone=dict(type='LeNet5', num_classes=-1), neck=dict(type='GlobalAveragePooling'),
-    head=dict(type='LinearHead', num_classes=3, in_channels=120))
+    backbone=dict(type='LeNet5', num_classes=-1),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(type='LinearHead', num_classes=3, in_channels=120),
+)
 
 
 def build(kind='MCDropoutClassifier', **keys):
@@ -29,6 +31,7 @@ def samples(*labels):
 
 class DropInside(nn.Module):
     """A backbone with dropout and batch statistics of its own."""
+
     out_channels = 120
 
     def __init__(self):
@@ -38,7 +41,7 @@ class DropInside(nn.Module):
 
     def forward(self, inputs):
         self.calls += 1
-        return (self.layers(inputs), )
+        return (self.layers(inputs),)
 
 
 def test_the_draws_are_dropout_of_the_embedding():
@@ -135,7 +138,7 @@ def test_stochastic_depth_is_drawn_when_asked_for():
 def test_mistakes_are_answered():
     with pytest.raises(ValueError, match=r'no layer of the model drops anything.*dropout=0\.2'):
         build()
-    for keys in (dict(samples=0), dict(dropout=1.), dict(seed=-1)):
+    for keys in (dict(samples=0), dict(dropout=1.0), dict(seed=-1)):
         with pytest.raises(ValueError, match=f'MCDropoutClassifier: {next(iter(keys))}='):
             build(**{'dropout': 0.5, **keys})
     with pytest.raises(ValueError, match='MCDropoutClassifier: the head predicts no scores'):

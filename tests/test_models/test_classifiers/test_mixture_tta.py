@@ -5,8 +5,9 @@ from mmpretrain.structures import DataSample
 
 from hybridcls.registry import MODELS
 
-PARTS = dict(type='HybridClassifier', backbone=dict(type='LeNet5', num_classes=-1),
-             neck=dict(type='GlobalAveragePooling'))
+PARTS = dict(
+    type='HybridClassifier', backbone=dict(type='LeNet5', num_classes=-1), neck=dict(type='GlobalAveragePooling')
+)
 
 
 def build(**head):
@@ -17,14 +18,23 @@ def build(**head):
 def views(count=3):
     """A batch of two images in so many views each, as a loader with TestTimeAug gives it."""
     images = 255 * torch.rand(count, 2, 1, 32, 32, generator=torch.Generator().manual_seed(1))
-    return dict(inputs=[list(view) for view in images],
-                data_samples=[[DataSample(metainfo=dict(view=number, img_path=name)).set_gt_label(label)
-                               for name, label in (('a.png', 2), ('b.png', 0))] for number in range(count)])
+    return dict(
+        inputs=[list(view) for view in images],
+        data_samples=[
+            [
+                DataSample(metainfo=dict(view=number, img_path=name)).set_gt_label(label)
+                for name, label in (('a.png', 2), ('b.png', 0))
+            ]
+            for number in range(count)
+        ],
+    )
 
 
 def alone(model, batch):
-    return [model.module.test_step({key: values[number] for key, values in batch.items()})
-            for number in range(len(batch['inputs']))]
+    return [
+        model.module.test_step({key: values[number] for key, values in batch.items()})
+        for number in range(len(batch['inputs']))
+    ]
 
 
 def test_views_of_a_plain_classifier_are_opinions():
@@ -42,14 +52,15 @@ def test_views_of_a_plain_classifier_are_opinions():
 
 
 def test_the_label_is_that_of_the_mean_score():
-    samples = [DataSample().set_pred_score(score).set_pred_label(label)
-               for score, label in (([0.6, 0.4], 0), ([0., 1.], 1))]
+    samples = [
+        DataSample().set_pred_score(score).set_pred_label(label) for score, label in (([0.6, 0.4], 0), ([0.0, 1.0], 1))
+    ]
     assert build(type='LinearHead', num_classes=2).merge_preds([samples])[0].pred_label.tolist() == [1]
 
 
 def test_views_of_an_evidential_head_keep_their_own_doubt():
     model = build(type='EvidentialHead', num_classes=3, loss=dict(evidence='softplus'))
-    torch.nn.init.normal_(model.module.head.fc.weight, std=10.)
+    torch.nn.init.normal_(model.module.head.fc.weight, std=10.0)
     opinions = alone(model, views())
     for row, sample in enumerate(model.test_step(views())):
         mean = torch.stack([view[row].pred_score for view in opinions]).mean(0)
@@ -63,7 +74,7 @@ def test_views_of_an_evidential_head_keep_their_own_doubt():
 def test_views_that_agree_change_nothing():
     model = build(type='EvidentialHead', num_classes=3)
     batch = views(1)
-    expected, = alone(model, batch)
+    (expected,) = alone(model, batch)
     joined = model.test_step({key: values * 3 for key, values in batch.items()})
     for sample, view in zip(joined, expected, strict=True):
         for field in ('pred_score', 'vacuity', 'aleatoric', 'epistemic', 'total', 'embedding'):
@@ -90,7 +101,12 @@ def test_members_and_views_are_opinions_together():
     ensemble = MODELS.build({**parts, 'type': 'EnsembleClassifier', 'members': [{}, {}]}).eval()
     model = MODELS.build(dict(type='MixtureTTA', module=ensemble))
     sample = model.test_step(views(2))[0]
-    scores = torch.stack([member.test_step({key: values[number] for key, values in views(2).items()})[0].pred_score
-                          for member in ensemble.members for number in range(2)])
+    scores = torch.stack(
+        [
+            member.test_step({key: values[number] for key, values in views(2).items()})[0].pred_score
+            for member in ensemble.members
+            for number in range(2)
+        ]
+    )
     assert sample.total.item() == pytest.approx(scipy.stats.entropy(scores.mean(0)), rel=1e-5)
     assert sample.aleatoric.item() == pytest.approx(scipy.stats.entropy(scores, axis=1).mean(), rel=1e-5)

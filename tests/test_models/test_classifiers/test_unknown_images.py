@@ -1,4 +1,5 @@
 """Images of no known class, from the data preprocessor through a validation step."""
+
 import pytest
 import torch
 from mmpretrain.structures import DataSample
@@ -10,24 +11,32 @@ from hybridcls.registry import MODELS
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    return MODELS.build(dict(
-        type='HybridClassifier', backbone=dict(type='LeNet5', num_classes=-1), neck=dict(type='GlobalAveragePooling'),
-        head=dict(type='EvidentialHead', num_classes=3, in_channels=120))).eval()
+    return MODELS.build(
+        dict(
+            type='HybridClassifier',
+            backbone=dict(type='LeNet5', num_classes=-1),
+            neck=dict(type='GlobalAveragePooling'),
+            head=dict(type='EvidentialHead', num_classes=3, in_channels=120),
+        )
+    ).eval()
 
 
 def batch(*labels, views=1):
     generator = torch.Generator().manual_seed(1)
     inputs = [255 * torch.rand(len(labels), 1, 32, 32, generator=generator) for _ in range(views)]
-    return dict(inputs=inputs if views > 1 else inputs[0],
-                data_samples=[DataSample().set_gt_label(label) for label in labels])
+    return dict(
+        inputs=inputs if views > 1 else inputs[0], data_samples=[DataSample().set_gt_label(label) for label in labels]
+    )
 
 
 @pytest.mark.parametrize('views', [1, 2])
 def test_validation_losses_are_those_of_the_known_ones(model, views):
     mixed = model.val_step(batch(0, -1, 2, -1, views=views))
     whole = batch(0, 1, 2, 0, views=views)
-    known = dict(inputs=[view[[0, 2]] for view in whole['inputs']] if views > 1 else whole['inputs'][[0, 2]],
-                 data_samples=[whole['data_samples'][row] for row in (0, 2)])
+    known = dict(
+        inputs=[view[[0, 2]] for view in whole['inputs']] if views > 1 else whole['inputs'][[0, 2]],
+        data_samples=[whole['data_samples'][row] for row in (0, 2)],
+    )
     expected = model.val_step(known)
     for row, other in ((0, 0), (2, 1)):
         torch.testing.assert_close(mixed[row].val_losses, expected[other].val_losses)

@@ -1,4 +1,5 @@
 """Two processes under DDP have the gradients of one process with the whole batch, through backbone, neck and head."""
+
 import copy
 
 import pytest
@@ -12,7 +13,7 @@ from hybridcls.registry import MODELS
 
 LABELS = [0, 1, 0, 2, 2, 1]
 SUPCON = dict(type='SupConHead', projection=dict(out=8))
-ADAFACE = dict(type='AdaFaceHead', num_classes=3, scale=16.)
+ADAFACE = dict(type='AdaFaceHead', num_classes=3, scale=16.0)
 EVIDENTIAL = dict(type='EvidentialHead', num_classes=3, loss=dict(annealing=0))
 # The head, and how many images each of the two processes has. A mean over images: DDP's mean over processes is that of
 # the whole batch where the parts are equally large. SupCon contrasts over both processes, and a sharded head sees the
@@ -22,19 +23,34 @@ CASES = {
     'adaface': (ADAFACE, [3, 3]),
     'evidential': (EVIDENTIAL, [3, 3]),
     'multi': (dict(type='MultiHead', heads=dict(face=ADAFACE, doubt=EVIDENTIAL), weights=dict(doubt=0.5)), [3, 3]),
-    'multi_sharded': (dict(type='MultiHead', weights=dict(face=2., doubt=0.5), heads=dict(
-        contrast=SUPCON, face=dict(ADAFACE, shard_classes=True), doubt=EVIDENTIAL)), [2, 4]),
+    'multi_sharded': (
+        dict(
+            type='MultiHead',
+            weights=dict(face=2.0, doubt=0.5),
+            heads=dict(contrast=SUPCON, face=dict(ADAFACE, shard_classes=True), doubt=EVIDENTIAL),
+        ),
+        [2, 4],
+    ),
 }
 
 
 def make_model(case):
     torch.manual_seed(1)
     # No CBAM: its BatchNorm looks at the images of one process, and torch synchronises it on GPUs only.
-    model = MODELS.build(dict(
-        type='hybridcls.HybridClassifier',
-        backbone=dict(type='HybridBackbone', cnn=dict(model_name='test_convnext'),
-                      vit=dict(model_name='test_vit', drop_path_rate=0.), img_size=32, token_learner_tokens=4),
-        neck=dict(type='DHAFusion', fusion_dim=16), head=copy.deepcopy(CASES[case][0])))
+    model = MODELS.build(
+        dict(
+            type='hybridcls.HybridClassifier',
+            backbone=dict(
+                type='HybridBackbone',
+                cnn=dict(model_name='test_convnext'),
+                vit=dict(model_name='test_vit', drop_path_rate=0.0),
+                img_size=32,
+                token_learner_tokens=4,
+            ),
+            neck=dict(type='DHAFusion', fusion_dim=16),
+            head=copy.deepcopy(CASES[case][0]),
+        )
+    )
     return model.train()
 
 
@@ -68,7 +84,8 @@ def whole_batch(case):
     losses = model.head.loss(features, samples)
     losses['doubt.loss'] = 0.5 * sum(
         0.5 * model.head.heads['doubt'].loss(by_view[:, part].flatten(0, 1), samples[part])['loss']
-        for part in (slice(0, 2), slice(2, 6)))
+        for part in (slice(0, 2), slice(2, 6))
+    )
     return backward(losses, model)
 
 
@@ -107,16 +124,23 @@ def test_two_processes_are_one_with_the_whole_batch(case, two_processes):
         for name, grad in expected.items():
             if len(found[name]) == 0 and rank == 1:
                 continue  # the first process has the whole of what is sharded
-            torch.testing.assert_close(found[name], grad, rtol=1e-4, atol=1e-6 * float(largest.clamp(min=1)),
-                                       msg=lambda text, name=name: f'{name}: {text}')
+            torch.testing.assert_close(
+                found[name],
+                grad,
+                rtol=1e-4,
+                atol=1e-6 * float(largest.clamp(min=1)),
+                msg=lambda text, name=name: f'{name}: {text}',
+            )
 
 
 def test_synchronised_batchnorm_keeps_the_activations_of_timm():
     from timm.layers import BatchNormAct2d, SyncBatchNormAct
+
     cfg = dict(
         type='hybridcls.HybridClassifier',
         backbone=dict(type='HybridBackbone', cnn=dict(model_name='test_efficientnet'), img_size=32),
-        head=dict(type='LinearHead', num_classes=2))
+        head=dict(type='LinearHead', num_classes=2),
+    )
     plain, synchronised = MODELS.build(cfg), MODELS.build(dict(cfg, sync_bn=True))
     before = [type(m.act) for m in plain.modules() if isinstance(m, BatchNormAct2d)]
     after = [type(m.act) for m in synchronised.modules() if isinstance(m, SyncBatchNormAct)]

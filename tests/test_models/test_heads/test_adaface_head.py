@@ -35,16 +35,16 @@ def waves(*shape, phase):
 
 
 def embeddings_of(step):
-    norms = torch.tensor([0.0001, 3., 9., 20., 40., 100.], dtype=torch.float64)
-    return (waves(6, 5, phase=1. + step) * norms[:, None]).float().requires_grad_()
+    norms = torch.tensor([0.0001, 3.0, 9.0, 20.0, 40.0, 100.0], dtype=torch.float64)
+    return (waves(6, 5, phase=1.0 + step) * norms[:, None]).float().requires_grad_()
 
 
 def beside_centres():
     """Embeddings nearly at their own centres, or opposite of them, short and long: angles that turn past 0 and pi."""
     own = nn.functional.normalize(waves(4, 5, phase=0.3))[LABELS]
-    signs = torch.tensor([1., -1., 1., -1., 1., -1.], dtype=torch.float64)
-    norms = torch.tensor([0.5, 2., 15., 30., 60., 90.], dtype=torch.float64)
-    return ((signs[:, None] * own + 0.02 * waves(6, 5, phase=9.)) * norms[:, None]).float().requires_grad_()
+    signs = torch.tensor([1.0, -1.0, 1.0, -1.0, 1.0, -1.0], dtype=torch.float64)
+    norms = torch.tensor([0.5, 2.0, 15.0, 30.0, 60.0, 90.0], dtype=torch.float64)
+    return ((signs[:, None] * own + 0.02 * waves(6, 5, phase=9.0)) * norms[:, None]).float().requires_grad_()
 
 
 def samples(labels):
@@ -59,7 +59,7 @@ def build(**keys):
 
 def check_numbers(head, batches, official, loss_rtol, gradient_rtol):
     for feats, (loss, mean, std, gradients) in zip(batches, official, strict=True):
-        losses = head.loss((feats, ), samples(LABELS))
+        losses = head.loss((feats,), samples(LABELS))
         losses['loss'].backward()
         torch.testing.assert_close(losses['loss'].item(), loss, rtol=loss_rtol, atol=0)
         torch.testing.assert_close(losses['norm_mean'].item(), mean, rtol=1e-6, atol=0)
@@ -77,7 +77,8 @@ def test_without_the_code_s_clip_of_cosines_these_numbers_are_the_same():
     head = build(t_alpha=0.2)
     for step, (loss, *_) in enumerate(OFFICIAL):
         torch.testing.assert_close(
-            head.loss((embeddings_of(step), ), samples(LABELS))['loss'].item(), loss, rtol=1e-5, atol=0)
+            head.loss((embeddings_of(step),), samples(LABELS))['loss'].item(), loss, rtol=1e-5, atol=0
+        )
 
 
 @pytest.mark.parametrize('form', [dict(softmax='dense'), dict(softmax='streamed', softmax_memory=1)])
@@ -91,7 +92,7 @@ def test_numbers_of_the_newer_official_code(form):
 def test_the_two_official_codes_differ(other):
     def trained(**keys):
         head, feats = build(t_alpha=0.2, **keys), beside_centres()
-        loss = head.loss((feats, ), samples(LABELS))['loss']
+        loss = head.loss((feats,), samples(LABELS))['loss']
         loss.backward()
         return torch.cat([loss.detach().reshape(1), feats.grad.norm(dim=1)])
 
@@ -103,7 +104,12 @@ def test_the_two_official_codes_differ(other):
 def test_flat_keys_reach_the_margin():
     margin = build(margin=0.3, h=0.5, t_alpha=0.1, gradient='straight_through', clip_angle=False).margin_function
     assert (margin.margin, margin.h, margin.t_alpha, margin.gradient, margin.clip_angle) == (
-        0.3, 0.5, 0.1, 'straight_through', False)
+        0.3,
+        0.5,
+        0.1,
+        'straight_through',
+        False,
+    )
 
 
 def test_statistics_are_in_the_checkpoint():
@@ -124,17 +130,17 @@ class Net(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.embed = nn.Linear(7, 5)
-        self.head = build(t_alpha=0.3, scale=8., **keys)
+        self.head = build(t_alpha=0.3, scale=8.0, **keys)
         leave_to_processes(self)
 
     def forward(self, images, labels):
-        return self.head.loss((10 * self.embed(images), ), samples(labels))['loss']
+        return self.head.loss((10 * self.embed(images),), samples(labels))['loss']
 
 
 def train_two_steps(model, net, part):
     """Two steps on a part of each batch; the gradients of the first one, and the statistics after both."""
     gradients = []
-    for phase in (0., 5.):
+    for phase in (0.0, 5.0):
         images = waves(6, 7, phase=phase).float()
         model.zero_grad()
         model(images[part], LABELS[part]).backward()

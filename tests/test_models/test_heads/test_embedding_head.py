@@ -1,4 +1,5 @@
 """What every head does, whichever it is."""
+
 import copy
 
 import pytest
@@ -40,7 +41,7 @@ def name(request):
 @pytest.mark.parametrize('views', [1, 2, 3])
 def test_loss_trains_everything(name, views):
     head, feats = build(name), embeddings(4 * views)
-    losses = head.loss((feats, ), samples(0, 1, 1, 0))
+    losses = head.loss((feats,), samples(0, 1, 1, 0))
     assert [key for key in losses if 'loss' in key] == ['loss']
     assert losses['loss'].dtype == torch.float32
     assert losses['loss'].shape == ()
@@ -52,16 +53,16 @@ def test_loss_trains_everything(name, views):
 
 def test_a_bare_tensor_is_as_good_as_the_tuple(name):
     head, feats = build(name).eval(), embeddings(4)
-    torch.testing.assert_close(head(feats), head((feats, )), rtol=0, atol=0)
-    torch.testing.assert_close(head.loss(feats, samples(0, 1, 1, 0)), head.loss((feats, ), samples(0, 1, 1, 0)))
+    torch.testing.assert_close(head(feats), head((feats,)), rtol=0, atol=0)
+    torch.testing.assert_close(head.loss(feats, samples(0, 1, 1, 0)), head.loss((feats,), samples(0, 1, 1, 0)))
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_finite_under_autocast(name, dtype):
     head, feats = build(name), embeddings(4, dtype)
     with torch.autocast('cpu', dtype):
-        losses = head.loss((feats, ), samples(0, 1, 1, 0))
-        predictions = head.predict((feats, ), samples(0, 1, 1, 0))
+        losses = head.loss((feats,), samples(0, 1, 1, 0))
+        predictions = head.predict((feats,), samples(0, 1, 1, 0))
     losses['loss'].backward()
     assert losses['loss'].dtype == torch.float32
     assert all(tensor.grad.isfinite().all() for tensor in [feats, *head.parameters()])
@@ -72,7 +73,7 @@ def test_finite_under_autocast(name, dtype):
 def test_batch_of_one_and_zero_embeddings(name):
     for feats in [embeddings(1), torch.zeros(1, 5, requires_grad=True)]:
         head = build(name)
-        losses = head.loss((feats, ), samples(0))
+        losses = head.loss((feats,), samples(0))
         losses['loss'].backward()
         assert losses['loss'].isfinite()
         assert feats.grad.isfinite().all()
@@ -83,54 +84,53 @@ def test_batch_of_one_and_zero_embeddings(name):
 def test_predictions_are_the_softmax_of_forward(head_name):
     head, feats = build(head_name).eval(), embeddings(2)
     given = samples(0, 1)
-    out = head.predict((feats, ), given)
+    out = head.predict((feats,), given)
     assert out[0] is given[0]
     scores = torch.stack([sample.pred_score for sample in out])
     torch.testing.assert_close(scores, head(feats).softmax(1).detach())
     assert [sample.pred_label.tolist() for sample in out] == scores.argmax(1, keepdim=True).tolist()
     torch.testing.assert_close(torch.stack([sample.embedding for sample in out]), feats.detach())
-    assert len(head.predict((feats, ))) == 2
+    assert len(head.predict((feats,))) == 2
 
 
 @pytest.mark.parametrize('head_name', CLASSIFIERS)
 def test_views_are_more_samples_of_the_same_label(head_name):
     feats, head = embeddings(6), build(head_name)
-    as_views = copy.deepcopy(head).loss((feats, ), samples(0, 1, 2))
-    as_samples = copy.deepcopy(head).loss((feats, ), samples(0, 1, 2, 0, 1, 2))
+    as_views = copy.deepcopy(head).loss((feats,), samples(0, 1, 2))
+    as_samples = copy.deepcopy(head).loss((feats,), samples(0, 1, 2, 0, 1, 2))
     torch.testing.assert_close(as_views, as_samples)
 
 
 @pytest.mark.parametrize('head_name', CLASSIFIERS)
 def test_one_class(head_name):
     head = MODELS.build(dict(type=head_name, num_classes=1, in_channels=5))
-    losses = head.loss((embeddings(2), ), samples(0, 0))
+    losses = head.loss((embeddings(2),), samples(0, 0))
     assert losses['loss'].isfinite()
     assert losses['accuracy_top-1'] == 100
-    assert head.predict(embeddings(2))[0].pred_score.tolist() == [1.]
+    assert head.predict(embeddings(2))[0].pred_score.tolist() == [1.0]
 
 
 @pytest.mark.parametrize('head_name', CLASSIFIERS)
 def test_labels_out_of_range(head_name):
     with pytest.raises(ValueError, match=rf'{head_name}: label 3 is outside \[0, 2\]'):
-        build(head_name).loss((embeddings(2), ), samples(0, 3))
+        build(head_name).loss((embeddings(2),), samples(0, 3))
 
 
 @pytest.mark.parametrize('head_name', ['SupConHead', 'ArcFaceHead', 'AdaFaceHead'])
 def test_soft_labels_name_mixup(head_name):
-    mixed = [DataSample().set_gt_score([0.5, 0.5, 0.]) for _ in range(2)]
+    mixed = [DataSample().set_gt_score([0.5, 0.5, 0.0]) for _ in range(2)]
     with pytest.raises(ValueError, match=f'{head_name}: soft labels came.*mixup'):
-        build(head_name).loss((embeddings(2), ), mixed)
+        build(head_name).loss((embeddings(2),), mixed)
 
 
 def test_state_is_saved(name):
     head = build(name)
-    head.loss((embeddings(4), ), samples(0, 1, 1, 0))
+    head.loss((embeddings(4),), samples(0, 1, 1, 0))
     other = MODELS.build(dict(type=name, in_channels=5, **HEADS[name]))
     other.load_state_dict(head.state_dict())
     feats = embeddings(3)
     torch.testing.assert_close(other.eval()(feats), head.eval()(feats), rtol=0, atol=0)
-    torch.testing.assert_close(
-        other.loss(feats, samples(0, 1, 1)), head.loss(feats, samples(0, 1, 1)), rtol=0, atol=0)
+    torch.testing.assert_close(other.loss(feats, samples(0, 1, 1)), head.loss(feats, samples(0, 1, 1)), rtol=0, atol=0)
 
 
 def test_missing_in_channels_says_who_fills_it_in(name):
@@ -140,26 +140,29 @@ def test_missing_in_channels_says_who_fills_it_in(name):
 
 def test_embeddings_of_another_shape(name):
     with pytest.raises(ValueError, match=rf'{name}: an embedding of shape \(2, 5, 3, 3\) came; \(N, 5\) is wanted'):
-        build(name).predict((torch.ones(2, 5, 3, 3), ))
+        build(name).predict((torch.ones(2, 5, 3, 3),))
     with pytest.raises(ValueError, match=f'{name}: an embedding of shape'):
-        build(name)((torch.ones(2, 6), ))
+        build(name)((torch.ones(2, 6),))
 
 
 def test_rows_that_do_not_fit_the_samples(name):
     with pytest.raises(ValueError, match=f'{name}: 5 embeddings came with 2 data samples'):
-        build(name).loss((embeddings(5), ), samples(0, 1))
+        build(name).loss((embeddings(5),), samples(0, 1))
 
 
 def test_works_in_mmpretrains_classifier(name):
-    model = MODELS.build(dict(
-        type='ImageClassifier',
-        backbone=dict(type='ResNet_CIFAR', depth=18, base_channels=4, stem_channels=4),
-        neck=dict(type='GlobalAveragePooling'),
-        head=dict(type=f'hybridcls.{name}', in_channels=32, **HEADS[name])))
+    model = MODELS.build(
+        dict(
+            type='ImageClassifier',
+            backbone=dict(type='ResNet_CIFAR', depth=18, base_channels=4, stem_channels=4),
+            neck=dict(type='GlobalAveragePooling'),
+            head=dict(type=f'hybridcls.{name}', in_channels=32, **HEADS[name]),
+        )
+    )
     model.init_weights()
     losses = model(torch.randn(4, 3, 8, 8), samples(0, 1, 0, 1), mode='loss')
     losses['loss'].backward()
-    assert model(torch.randn(2, 3, 8, 8), samples(0, 1), mode='predict')[0].embedding.shape == (32, )
+    assert model(torch.randn(2, 3, 8, 8), samples(0, 1), mode='predict')[0].embedding.shape == (32,)
     assert model(torch.randn(2, 3, 8, 8)).shape[0] == 2
 
 
@@ -170,6 +173,6 @@ def test_an_embedding_that_is_not_finite_is_named_and_spoils_the_loss(head_name,
     head, feats, given = build(head_name), embeddings(4).detach(), samples(0, 1, 2, 0)
     feats[2, 1] = torch.nan
     given[2].set_metainfo(dict(img_path='cat/7.jpg'))
-    assert not head.loss((feats, ), given)['loss'].isfinite()
+    assert not head.loss((feats,), given)['loss'].isfinite()
     assert len(said) == 1
     assert f'{head_name}: 1 of 4 embeddings are NaN or infinite, first that of cat/7.jpg' in said[0]

@@ -27,7 +27,7 @@ def test_scores_are_the_mean_of_the_distribution(evidence):
     head, feats = build(loss=dict(evidence=evidence)), embeddings(6)
     outputs = (feats @ head.fc.weight.t() + head.fc.bias).detach()
     alpha = {'exp': outputs.exp(), 'softplus': outputs.exp().log1p(), 'relu': outputs.clamp_min(0)}[evidence] + 1
-    out = head.predict((feats, ))
+    out = head.predict((feats,))
     scores = torch.stack([sample.pred_score for sample in out])
     torch.testing.assert_close(scores, alpha / alpha.sum(1, keepdim=True))
     assert (scores - outputs.softmax(1)).abs().max() > 0.05
@@ -58,8 +58,8 @@ def test_evidence_of_views_is_averaged():
 
 def test_soft_labels_of_several_views():
     head, feats = build(), embeddings(4)
-    target = torch.tensor([[0.3, 0.7, 0.], [0., 0., 1.]])
-    losses = head.loss((feats, ), [DataSample().set_gt_score(score) for score in target])
+    target = torch.tensor([[0.3, 0.7, 0.0], [0.0, 0.0, 1.0]])
+    losses = head.loss((feats,), [DataSample().set_gt_score(score) for score in target])
     expected = head.loss_module(head.fc(feats), target.repeat(2, 1))
     torch.testing.assert_close(losses['loss'], expected)
     assert 'accuracy_top-1' not in losses
@@ -92,10 +92,10 @@ def test_mmpretrains_metrics_read_the_predictions():
 
 
 def test_one_class_is_certain():
-    sample, = MODELS.build(dict(type='EvidentialHead', num_classes=1, in_channels=5)).predict(embeddings(1))
-    assert [sample.get(name).item() for name in ('aleatoric', 'epistemic', 'total')] == [0., 0., 0.]
+    (sample,) = MODELS.build(dict(type='EvidentialHead', num_classes=1, in_channels=5)).predict(embeddings(1))
+    assert [sample.get(name).item() for name in ('aleatoric', 'epistemic', 'total')] == [0.0, 0.0, 0.0]
     assert 0 < sample.vacuity.item() < 1
-    assert sample.pred_score.tolist() == [1.]
+    assert sample.pred_score.tolist() == [1.0]
 
 
 def test_a_wrong_key_of_the_loss_is_named():

@@ -20,27 +20,27 @@ def log_probabilities(head, feats):
     return (feats @ head.fc.weight.t() + head.fc.bias).log_softmax(1)
 
 
-@pytest.mark.parametrize('smoothing', [0., 0.2])
+@pytest.mark.parametrize('smoothing', [0.0, 0.2])
 def test_cross_entropy_with_smoothing(smoothing):
     head, feats, labels = build(label_smoothing=smoothing), torch.randn(4, 5), torch.tensor([0, 2, 1, 2])
     target = F.one_hot(labels, 3) * (1 - smoothing) + smoothing / 3
     expected = -(target * log_probabilities(head, feats)).sum(1).mean()
-    torch.testing.assert_close(head.loss((feats, ), hard(0, 2, 1, 2))['loss'], expected)
+    torch.testing.assert_close(head.loss((feats,), hard(0, 2, 1, 2))['loss'], expected)
 
 
 def test_soft_labels_of_several_views():
     head, feats = build(), torch.randn(4, 5)
-    target = torch.tensor([[0.3, 0.7, 0.], [0., 0., 1.]])
-    losses = head.loss((feats, ), [DataSample().set_gt_score(score) for score in target])
+    target = torch.tensor([[0.3, 0.7, 0.0], [0.0, 0.0, 1.0]])
+    losses = head.loss((feats,), [DataSample().set_gt_score(score) for score in target])
     torch.testing.assert_close(losses['loss'], -(target.repeat(2, 1) * log_probabilities(head, feats)).sum(1).mean())
     assert list(losses) == ['loss']  # no accuracy of mixed labels
 
 
 def test_class_weight_divides_by_the_samples():
-    head, feats = build(class_weight=[1., 0., 5.]), torch.randn(3, 5)
+    head, feats = build(class_weight=[1.0, 0.0, 5.0]), torch.randn(3, 5)
     log_p = log_probabilities(head, feats)
     expected = -(log_p[0, 0] + 0 * log_p[1, 1] + 5 * log_p[2, 2]) / 3
-    torch.testing.assert_close(head.loss((feats, ), hard(0, 1, 2))['loss'], expected)
+    torch.testing.assert_close(head.loss((feats,), hard(0, 1, 2))['loss'], expected)
     assert set(head.state_dict()) == {'fc.weight', 'fc.bias'}
 
 
@@ -49,8 +49,8 @@ def test_accuracies_in_percent():
     with torch.no_grad():
         head.fc.weight.copy_(torch.eye(3, 5))
         head.fc.bias.zero_()
-    feats = torch.tensor([[3., 2., 1., 0., 0.]]).repeat(4, 1)
-    losses = head.loss((feats, ), hard(0, 1, 2, 2))
+    feats = torch.tensor([[3.0, 2.0, 1.0, 0.0, 0.0]]).repeat(4, 1)
+    losses = head.loss((feats,), hard(0, 1, 2, 2))
     assert losses['accuracy_top-1'] == 25
     assert losses['accuracy_top-2'] == 50
 
@@ -63,10 +63,12 @@ def test_init_weights_draws_small_normal_numbers():
     assert isinstance(head.fc, nn.Linear)
 
 
-@pytest.mark.parametrize('keys', [dict(label_smoothing=1.), dict(topk=4), dict(class_weight=[1., 2.]),
-                                  dict(class_weight=[1., 1., -1.])])
+@pytest.mark.parametrize(
+    'keys',
+    [dict(label_smoothing=1.0), dict(topk=4), dict(class_weight=[1.0, 2.0]), dict(class_weight=[1.0, 1.0, -1.0])],
+)
 def test_wrong_settings_fail_when_built(keys):
-    name, = keys
+    (name,) = keys
     with pytest.raises(ValueError, match=f'LinearHead: {name}'):
         build(**keys)
 

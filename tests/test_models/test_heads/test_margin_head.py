@@ -27,9 +27,9 @@ def samples(*labels):
 
 
 def test_a_margin_of_ones_own():
-    head = build(margin=dict(type=HalfMargin), scale=4.)
+    head = build(margin=dict(type=HalfMargin), scale=4.0)
     feats = torch.randn(2, 5)
-    losses = head.loss((feats, ), samples(0, 1))
+    losses = head.loss((feats,), samples(0, 1))
     cosine = torch.nn.functional.cosine_similarity(feats[:, None], head.weight[None], dim=2)
     logits = 4 * cosine * torch.tensor([[0.5, 1, 1], [1, 0.5, 1]])
     torch.testing.assert_close(losses['loss'], nn.functional.cross_entropy(logits, torch.tensor([0, 1])))
@@ -41,8 +41,10 @@ def test_accuracy_is_that_of_the_prediction():
     head = build(margin=dict(type='ArcFace', margin=1.5))
     with torch.no_grad():
         head.weight.copy_(torch.eye(3, 5))
-    feats = torch.tensor([[1., 0.9, 0., 0., 0.], [1., 0.9, 0., 0., 0.]])  # with the margin, both would be class 1
-    assert head.loss((feats, ), samples(0, 1))['accuracy_top-1'] == 50
+    feats = torch.tensor(
+        [[1.0, 0.9, 0.0, 0.0, 0.0], [1.0, 0.9, 0.0, 0.0, 0.0]]
+    )  # with the margin, both would be class 1
+    assert head.loss((feats,), samples(0, 1))['accuracy_top-1'] == 50
     assert head.predict(feats)[0].pred_label.tolist() == [0]
 
 
@@ -57,10 +59,10 @@ def test_centres_start_small_and_init_weights_leaves_them():
 
 def test_length_of_centres_does_not_matter():
     head, feats = build(), torch.randn(2, 5)
-    before = head.loss((feats, ), samples(0, 1))['loss']
+    before = head.loss((feats,), samples(0, 1))['loss']
     with torch.no_grad():
         head.weight.mul_(1e4)
-    torch.testing.assert_close(head.loss((feats, ), samples(0, 1))['loss'], before)
+    torch.testing.assert_close(head.loss((feats,), samples(0, 1))['loss'], before)
 
 
 def test_half_precision_weights_predict_in_float32():
@@ -69,11 +71,11 @@ def test_half_precision_weights_predict_in_float32():
 
 
 @pytest.mark.parametrize('softmax', ['dense', 'streamed'])
-@pytest.mark.parametrize('sign', [1., -1.])
+@pytest.mark.parametrize('sign', [1.0, -1.0])
 def test_embedding_on_a_centre(sign, softmax):
     head = build(softmax=softmax)
     feats = (sign * 7 * head.weight.detach()).requires_grad_()
-    losses = head.loss((feats, ), samples(0, 1, 2))
+    losses = head.loss((feats,), samples(0, 1, 2))
     losses['loss'].backward()
     assert losses['loss'].isfinite()
     assert feats.grad.isfinite().all()
@@ -82,30 +84,39 @@ def test_embedding_on_a_centre(sign, softmax):
 
 def test_margin_and_scale_can_be_set_while_training():
     head = build(margin=dict(type='ArcFace', margin=0.5))
-    head.margin, head.scale = 0., 2.
+    head.margin, head.scale = 0.0, 2.0
     assert head.margin_function.margin == head.margin == 0
     feats = torch.randn(2, 5)
     expected = nn.functional.cross_entropy(head(feats), torch.tensor([0, 1]))
-    torch.testing.assert_close(head.loss((feats, ), samples(0, 1))['loss'], expected)
+    torch.testing.assert_close(head.loss((feats,), samples(0, 1))['loss'], expected)
 
 
-@pytest.mark.parametrize('keys', [dict(scale=0.), dict(scale=math.inf), dict(cosine_clip=1.), dict(label_smoothing=-1),
-                                  dict(softmax='stream'), dict(softmax_memory=0)])
+@pytest.mark.parametrize(
+    'keys',
+    [
+        dict(scale=0.0),
+        dict(scale=math.inf),
+        dict(cosine_clip=1.0),
+        dict(label_smoothing=-1),
+        dict(softmax='stream'),
+        dict(softmax_memory=0),
+    ],
+)
 def test_wrong_settings_fail_when_built(keys):
-    name, = keys
+    (name,) = keys
     with pytest.raises(ValueError, match=f'MarginHead: {name}'):
         build(**keys)
 
 
 @pytest.mark.parametrize('softmax', ['dense', 'streamed'])
 def test_of_sub_centres_the_nearest_counts_and_learns(softmax):
-    head = build(sub_centres=2, scale=4., softmax=softmax, margin=dict(type='CosFace', margin=0.2))
+    head = build(sub_centres=2, scale=4.0, softmax=softmax, margin=dict(type='CosFace', margin=0.2))
     assert head.weight.shape == (3, 2, 5)
     feats, labels = torch.randn(2, 5), [0, 1]
     cosine = nn.functional.cosine_similarity(feats[:, None, None], head.weight[None], dim=3)
     torch.testing.assert_close(head(feats), 4 * cosine.amax(2))
     logits = 4 * (cosine.amax(2) - 0.2 * torch.eye(2, 3))
-    loss = head.loss((feats, ), samples(*labels))['loss']
+    loss = head.loss((feats,), samples(*labels))['loss']
     torch.testing.assert_close(loss, nn.functional.cross_entropy(logits, torch.tensor(labels)))
     loss.backward()
     nearest = cosine.argmax(2)  # (images, classes)
@@ -122,8 +133,8 @@ def test_sharded_classes_alone():
     torch.testing.assert_close(head(feats), expected(feats))  # to test and to export
     head.load_state_dict(expected.state_dict())
     with pytest.raises(RuntimeError, match=r'MarginHead: shard_classes=True .* no process group.*dist_train.sh'):
-        head.loss((feats, ), samples(0, 1))
-    torch.testing.assert_close(head.eval().loss((feats, ), samples(0, 1)), expected.loss((feats, ), samples(0, 1)))
+        head.loss((feats,), samples(0, 1))
+    torch.testing.assert_close(head.eval().loss((feats,), samples(0, 1)), expected.loss((feats,), samples(0, 1)))
 
 
 def test_classes_are_sampled_while_training_and_not_after(tmp_path):
@@ -132,23 +143,26 @@ def test_classes_are_sampled_while_training_and_not_after(tmp_path):
         keys = dict(type='ArcFaceHead', num_classes=100, in_channels=5)
         head = MODELS.build(dict(shard_classes=True, sample_rate=0.1, **keys))
         feats = torch.randn(2, 5)
-        head.loss((feats, ), samples(3, 50))['loss'].backward()
+        head.loss((feats,), samples(3, 50))['loss'].backward()
         moved = head.weight.grad.abs().sum(1) > 0
         assert moved.sum() == 10
         assert moved[[3, 50]].all()
         whole = MODELS.build(keys)
         whole.load_state_dict(head.state_dict())
-        torch.testing.assert_close(head.eval().loss((feats, ), samples(3, 50)), whole.loss((feats, ), samples(3, 50)))
+        torch.testing.assert_close(head.eval().loss((feats,), samples(3, 50)), whole.loss((feats,), samples(3, 50)))
     finally:
         torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize(('keys', 'message'), [
-    (dict(sample_rate=0.1), 'sample_rate=0.1 draws among .* Add shard_classes=True'),
-    (dict(sample_rate=0., shard_classes=True), 'sample_rate=0.0 is outside'),
-    (dict(sub_centres=0), 'sub_centres=0 is outside'),
-    (dict(softmax='dense', shard_classes=True), "softmax='dense' holds the logits of all classes"),
-])
+@pytest.mark.parametrize(
+    ('keys', 'message'),
+    [
+        (dict(sample_rate=0.1), 'sample_rate=0.1 draws among .* Add shard_classes=True'),
+        (dict(sample_rate=0.0, shard_classes=True), 'sample_rate=0.0 is outside'),
+        (dict(sub_centres=0), 'sub_centres=0 is outside'),
+        (dict(softmax='dense', shard_classes=True), "softmax='dense' holds the logits of all classes"),
+    ],
+)
 def test_wrong_ways_to_share_classes(keys, message):
     with pytest.raises(ValueError, match=f'MarginHead: {message}'):
         build(**keys)
@@ -156,16 +170,17 @@ def test_wrong_ways_to_share_classes(keys, message):
 
 def train(amp=None, **keys):
     """Weights after three updates of a layer and a head, by the composed wrapper."""
-    head = build(scale=8., **keys)
+    head = build(scale=8.0, **keys)
     layer = nn.Linear(4, 5)
     model = nn.ModuleList([layer, head])
-    wrapper = OPTIM_WRAPPERS.build(dict(
-        type='ComposedOptimWrapper', amp=amp, optimizer=torch.optim.SGD(model.parameters(), lr=0.5)))
+    wrapper = OPTIM_WRAPPERS.build(
+        dict(type='ComposedOptimWrapper', amp=amp, optimizer=torch.optim.SGD(model.parameters(), lr=0.5))
+    )
     images = torch.randn(6, 4)
     for _ in range(3):
         with wrapper.optim_context(model):
             feats = layer(images)
-            loss = head.loss((feats, ), samples(0, 1, 2, 0, 1, 2))['loss']
+            loss = head.loss((feats,), samples(0, 1, 2, 0, 1, 2))['loss']
         assert loss.dtype == torch.float32
         wrapper.update_params(loss)
     return feats.dtype, dict(model.state_dict())
@@ -187,7 +202,7 @@ def test_what_a_loss_needs_follows_the_softmax():
         head = MODELS.build(dict(type='MarginHead', num_classes=5000, in_channels=4, softmax=softmax))
         saved = []
         with torch.autograd.graph.saved_tensors_hooks(lambda t, saved=saved: saved.append(t.numel()) or t, lambda t: t):
-            head.loss((torch.randn(20, 4, requires_grad=True), ), samples(*range(20)))['loss'].backward()
+            head.loss((torch.randn(20, 4, requires_grad=True),), samples(*range(20)))['loss'].backward()
         held[softmax] = max(saved)
     assert held['dense'] >= 20 * 5000
     assert held['streamed'] <= 4 * 5000
@@ -198,10 +213,10 @@ def test_bad_embeddings_are_named_and_left_to_the_guard():
     feats[3, 1] = math.nan
     data_samples = samples(0, 1)
     with mock.patch('hybridcls.models.heads.embedding_head.print_log') as log:
-        assert head.loss((feats, ), data_samples)['loss'].isnan()
+        assert head.loss((feats,), data_samples)['loss'].isnan()
         data_samples[1].set_metainfo(dict(img_path='cats/7.png'))
-        head.loss((feats, ), data_samples)
-        head.loss((feats[:2], ), data_samples)
+        head.loss((feats,), data_samples)
+        head.loss((feats[:2],), data_samples)
     first, second = (call.args[0] for call in log.mock_calls)
     assert '1 of 4 embeddings are NaN or infinite, first that of row 3' in first
     assert 'first that of cats/7.png' in second

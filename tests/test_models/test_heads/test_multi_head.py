@@ -9,11 +9,14 @@ from hybridcls.registry import MODELS
 
 HEADS = dict(
     contrast=dict(type='SupConHead', projection=dict(hidden=6, out=4)),
-    face=dict(type='ArcFaceHead', scale=8.),
-    doubt=dict(type='EvidentialHead'))
+    face=dict(type='ArcFaceHead', scale=8.0),
+    doubt=dict(type='EvidentialHead'),
+)
 LENET = dict(
-    backbone=dict(type='LeNet5', num_classes=-1), neck=dict(type='GlobalAveragePooling'),
-    head=dict(type='MultiHead', num_classes=3, in_channels=120, heads=HEADS, weights=dict(doubt=0.5)))
+    backbone=dict(type='LeNet5', num_classes=-1),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(type='MultiHead', num_classes=3, in_channels=120, heads=HEADS, weights=dict(doubt=0.5)),
+)
 
 
 def build(**keys):
@@ -31,12 +34,19 @@ def embeddings(rows):
 
 
 def test_losses_are_those_of_each_head_times_its_weight():
-    head, feats = build(weights=dict(face=2., contrast=0.)), embeddings(6)
-    losses = head.loss((feats, ), samples(0, 1, 1))
-    assert list(losses) == ['contrast.loss', 'face.loss', 'face.accuracy_top-1', 'doubt.loss', 'doubt.kl',
-                            'doubt.kl_weight', 'doubt.accuracy_top-1']
-    for name, weight in dict(contrast=0., face=2., doubt=1.).items():
-        alone = head.heads[name].loss((feats, ), samples(0, 1, 1))
+    head, feats = build(weights=dict(face=2.0, contrast=0.0)), embeddings(6)
+    losses = head.loss((feats,), samples(0, 1, 1))
+    assert list(losses) == [
+        'contrast.loss',
+        'face.loss',
+        'face.accuracy_top-1',
+        'doubt.loss',
+        'doubt.kl',
+        'doubt.kl_weight',
+        'doubt.accuracy_top-1',
+    ]
+    for name, weight in dict(contrast=0.0, face=2.0, doubt=1.0).items():
+        alone = head.heads[name].loss((feats,), samples(0, 1, 1))
         torch.testing.assert_close(losses[f'{name}.loss'], weight * alone['loss'])
         for key in set(alone) - {'loss'}:  # no weight for what is no loss
             torch.testing.assert_close(losses[f'{name}.{key}'], alone[key])
@@ -60,16 +70,16 @@ def test_validation_names_the_losses_alike():
     batch = dict(inputs=torch.randint(0, 255, (4, 1, 32, 32)).float(), data_samples=samples(0, 1, 1, 2))
     predictions = model.val_step(batch)
     assert {'contrast.loss', 'face.loss', 'doubt.loss'} <= set(predictions[0].val_losses)
-    assert predictions[0].embedding.shape == (120, )
+    assert predictions[0].embedding.shape == (120,)
 
 
 def test_predictions_say_whose_they_are():
     head, feats = build(main='doubt').eval(), embeddings(4)
     given = samples(0, 1)  # two views each
-    out = head.predict((feats, ), given)
+    out = head.predict((feats,), given)
     assert out[0] is given[0]
     for name in HEADS:
-        alone = head.heads[name].predict((feats, ), samples(0, 1))
+        alone = head.heads[name].predict((feats,), samples(0, 1))
         for sample, expected in zip(out, alone, strict=True):
             for key, value in expected.items():
                 if key != 'gt_label':
@@ -77,9 +87,9 @@ def test_predictions_say_whose_they_are():
                     if name == 'doubt':
                         torch.testing.assert_close(sample.get(key), value)
     assert out[0].gt_label.tolist() == [0]
-    assert out[0].to_dict()['heads']['face']['pred_score'].shape == (3, )
+    assert out[0].to_dict()['heads']['face']['pred_score'].shape == (3,)
     torch.testing.assert_close(out[1].embedding, feats.detach()[[1, 3]].mean(0))
-    torch.testing.assert_close(head((feats, )), head.heads['doubt']((feats, )))
+    torch.testing.assert_close(head((feats,)), head.heads['doubt']((feats,)))
     assert head.to('cpu').predict(feats)[0].to('cpu').heads.doubt.vacuity.dim() == 0
 
 
@@ -103,7 +113,8 @@ def test_widths_and_classes_are_said_once():
 def test_num_classes_of_a_config_reaches_the_heads(tmp_path):
     (tmp_path / 'multi.py').write_text(
         "num_classes = 4\nmodel = dict(type='HybridClassifier', backbone=dict(type='LeNet5'), head=dict("
-        "type='MultiHead', heads=dict(face=dict(type='ArcFaceHead'), doubt=dict(type='EvidentialHead'))))\n")
+        "type='MultiHead', heads=dict(face=dict(type='ArcFaceHead'), doubt=dict(type='EvidentialHead'))))\n"
+    )
     cfg = load_config(tmp_path / 'multi.py')
     assert cfg.model.head.num_classes == 4
     head = MODELS.build(dict(**cfg.model.head, in_channels=5))
@@ -111,33 +122,33 @@ def test_num_classes_of_a_config_reaches_the_heads(tmp_path):
 
 
 def test_a_child_config_drops_a_head():
-    head = build(heads={**HEADS, 'face': None}, weights=dict(face=2., doubt=3.))
+    head = build(heads={**HEADS, 'face': None}, weights=dict(face=2.0, doubt=3.0))
     assert list(head.heads) == ['contrast', 'doubt']
-    assert head.weights == dict(contrast=1., doubt=3.)
+    assert head.weights == dict(contrast=1.0, doubt=3.0)
 
 
 def test_heads_of_mmpretrain_take_part():
     head = build(heads=dict(plain=dict(type='LinearClsHead'), doubt=dict(type='EvidentialHead')))
-    losses = head.loss((embeddings(3), ), samples(0, 1, 2))
+    losses = head.loss((embeddings(3),), samples(0, 1, 2))
     assert {'plain.loss', 'doubt.loss'} <= set(losses)
-    sample = head.predict((embeddings(3), ), samples(0, 1, 2))[0]
+    sample = head.predict((embeddings(3),), samples(0, 1, 2))[0]
     torch.testing.assert_close(sample.pred_score, sample.heads.plain.pred_score)
-    assert sample.embedding.shape == (5, )
+    assert sample.embedding.shape == (5,)
 
 
 def test_heads_of_mmpretrain_see_each_view_as_a_sample():
     head, feats = build(heads=dict(plain=dict(type='LinearClsHead'), own=dict(type='LinearHead'))), embeddings(6)
     head.heads['own'].fc.load_state_dict(head.heads['plain'].fc.state_dict())
-    losses = head.loss((feats, ), samples(0, 1, 2))
+    losses = head.loss((feats,), samples(0, 1, 2))
     torch.testing.assert_close(losses['plain.loss'], losses['own.loss'])
-    out = head.predict((feats, ), samples(0, 1, 2))
+    out = head.predict((feats,), samples(0, 1, 2))
     assert len(out) == 3
     expected = head.heads['plain'].fc(feats.reshape(2, 3, 5).mean(0)).softmax(1)
     torch.testing.assert_close(torch.stack([sample.heads.plain.pred_score for sample in out]), expected.detach())
 
 
 def test_mixed_labels_need_heads_that_all_take_them():
-    mixed = [DataSample().set_gt_score([0.5, 0.5, 0.]) for _ in range(2)]
+    mixed = [DataSample().set_gt_score([0.5, 0.5, 0.0]) for _ in range(2)]
     both = build(heads=dict(plain=dict(type='LinearHead'), doubt=dict(type='EvidentialHead')))
     assert {'plain.loss', 'doubt.loss'} <= set(both.loss(embeddings(2), mixed))
     with pytest.raises(ValueError, match='ArcFaceHead: soft labels came'):
@@ -148,21 +159,24 @@ def test_mixed_labels_need_heads_that_all_take_them():
 def test_finite_under_autocast(dtype):
     head, feats = build(), embeddings(4)
     with torch.autocast('cpu', dtype):
-        losses = head.loss((feats.to(dtype), ), samples(0, 1, 1, 0))
+        losses = head.loss((feats.to(dtype),), samples(0, 1, 1, 0))
     sum(value for name, value in losses.items() if 'loss' in name).backward()
     assert all(parameter.grad.isfinite().all() for parameter in head.parameters())
 
 
-@pytest.mark.parametrize(('keys', 'error', 'says'), [
-    (dict(heads={}), ValueError, 'heads has no head'),
-    (dict(heads=dict(face=None)), ValueError, 'heads has no head'),
-    (dict(heads={'lossy': dict(type='ArcFaceHead')}), ValueError, "'lossy' of a head contains 'loss'"),
-    (dict(heads={'a.b': dict(type='ArcFaceHead')}), ValueError, "'a.b' of a head is no identifier"),
-    (dict(heads={'keys': dict(type='ArcFaceHead')}), ValueError, "'keys' of a head is taken"),
-    (dict(weights=dict(face=-1.)), ValueError, r"weights\['face'\]=-1.0 is outside \[0, inf\)"),
-    (dict(weights=dict(fase=1.)), TypeError, "unknown key 'fase'. Did you mean 'face'"),
-    (dict(main='faces'), ValueError, "main='faces' is not one of .* Did you mean 'face'"),
-])
+@pytest.mark.parametrize(
+    ('keys', 'error', 'says'),
+    [
+        (dict(heads={}), ValueError, 'heads has no head'),
+        (dict(heads=dict(face=None)), ValueError, 'heads has no head'),
+        (dict(heads={'lossy': dict(type='ArcFaceHead')}), ValueError, "'lossy' of a head contains 'loss'"),
+        (dict(heads={'a.b': dict(type='ArcFaceHead')}), ValueError, "'a.b' of a head is no identifier"),
+        (dict(heads={'keys': dict(type='ArcFaceHead')}), ValueError, "'keys' of a head is taken"),
+        (dict(weights=dict(face=-1.0)), ValueError, r"weights\['face'\]=-1.0 is outside \[0, inf\)"),
+        (dict(weights=dict(fase=1.0)), TypeError, "unknown key 'fase'. Did you mean 'face'"),
+        (dict(main='faces'), ValueError, "main='faces' is not one of .* Did you mean 'face'"),
+    ],
+)
 def test_mistakes_are_answered(keys, error, says):
     with pytest.raises(error, match=says):
         build(**keys)

@@ -24,12 +24,12 @@ def test_views_come_view_by_view(mode):
     feats, labels = torch.randn(8, 5), [0, 1, 1, 7]
     views = torch.stack([head(feats[:4]), head(feats[4:])], dim=1)  # (B, V, out)
     expected = supervised_contrast(views, torch.tensor(labels), 0.2, contrast_mode=mode)
-    torch.testing.assert_close(head.loss((feats, ), samples(*labels))['loss'], expected)
+    torch.testing.assert_close(head.loss((feats,), samples(*labels))['loss'], expected)
 
 
 def test_predictions_carry_the_embedding_before_the_projection():
     head, feats = build(), torch.randn(2, 5)
-    out = head.predict((feats, ), samples(0, 1))
+    out = head.predict((feats,), samples(0, 1))
     torch.testing.assert_close(torch.stack([sample.embedding for sample in out]), feats)
     assert 'pred_score' not in out[0]
     assert not hasattr(head, 'num_classes')
@@ -39,23 +39,23 @@ def test_predictions_carry_the_embedding_before_the_projection():
 def test_without_labels_it_is_simclr():
     head, feats = build(use_labels=False), torch.randn(6, 5)
     views = head(feats).unflatten(0, (2, 3)).transpose(0, 1)
-    losses = head.loss((feats, ), [DataSample() for _ in range(3)])
+    losses = head.loss((feats,), [DataSample() for _ in range(3)])
     torch.testing.assert_close(losses['loss'], supervised_contrast(views))
 
 
 def test_one_view_without_labels_is_worth_a_warning_once():
     head = build(use_labels=False)
     with pytest.warns(UserWarning, match='MultiView'):
-        assert head.loss((torch.randn(3, 5), ), samples(0, 1, 2))['loss'].item() == 0
+        assert head.loss((torch.randn(3, 5),), samples(0, 1, 2))['loss'].item() == 0
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        head.loss((torch.randn(3, 5), ), samples(0, 1, 2))
-        build(use_labels=False).eval().loss((torch.randn(3, 5), ), samples(0, 1, 2))
+        head.loss((torch.randn(3, 5),), samples(0, 1, 2))
+        build(use_labels=False).eval().loss((torch.randn(3, 5),), samples(0, 1, 2))
 
 
 def test_missing_labels_are_named():
     with pytest.raises(ValueError, match='SupConHead: sample 0 of the batch has no gt_label'):
-        build().loss((torch.randn(2, 5), ), [DataSample(), DataSample()])
+        build().loss((torch.randn(2, 5),), [DataSample(), DataSample()])
 
 
 def test_default_projection_and_another_one():
@@ -76,7 +76,7 @@ def test_a_wrong_key_of_the_projection_is_named():
 
 def test_a_learned_temperature_is_logged():
     head = build(loss=dict(type='SupConLoss', learn_temperature=True, temperature=0.2))
-    losses = head.loss((torch.randn(4, 5), ), samples(0, 1, 0, 1))
+    losses = head.loss((torch.randn(4, 5),), samples(0, 1, 0, 1))
     assert set(losses) == {'loss', 'temperature'}
     torch.testing.assert_close(losses['temperature'].item(), 0.2)
     assert not losses['temperature'].requires_grad
@@ -87,5 +87,5 @@ def test_the_width_of_the_queue_is_filled_in():
     head = build(loss=config)
     assert head.loss_module.queue.embeddings.shape == (6, 4)
     assert config == dict(type='SupConLoss', queue=dict(size=6))
-    head.loss((torch.randn(4, 5), ), samples(0, 1))
+    head.loss((torch.randn(4, 5),), samples(0, 1))
     assert head.loss_module.queue.contents()[1].tolist() == [0, 0, 1, 1]

@@ -48,7 +48,7 @@ def test_what_a_backward_pass_holds_stays_as_it_was():
 
 def test_rows_that_are_not_finite_come_in_as_zeros():
     queue = EmbeddingQueue(size=3, dim=2)
-    queue.add(torch.tensor([[1., 2.], [torch.nan, 1.], [torch.inf, 1.]]), torch.arange(3))
+    queue.add(torch.tensor([[1.0, 2.0], [torch.nan, 1.0], [torch.inf, 1.0]]), torch.arange(3))
     assert queue.contents()[0].tolist() == [[1, 2], [0, 0], [0, 0]]
 
 

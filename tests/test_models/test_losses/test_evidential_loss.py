@@ -14,7 +14,7 @@ from hybridcls.functional import (
 from hybridcls.registry import MODELS
 
 LABELS = torch.tensor([0, 2, 1, 0])
-SOFT = torch.tensor([[0.3, 0.7, 0.], [0.2, 0.3, 0.5], [0., 1., 0.], [0.1, 0.2, 0.7]])
+SOFT = torch.tensor([[0.3, 0.7, 0.0], [0.2, 0.3, 0.5], [0.0, 1.0, 0.0], [0.1, 0.2, 0.7]])
 
 
 def logits(dtype=torch.float32):
@@ -34,34 +34,41 @@ def runner_says():
 
 
 @pytest.mark.parametrize('targets', [LABELS, SOFT], ids=['hard', 'soft'])
-@pytest.mark.parametrize('keys', [
-    dict(), dict(form='log'), dict(form='sum_of_squares', evidence='softplus'), dict(evidence='relu', kl_weight=0.3),
-    dict(clamp=1.5, loss_weight=2.)])
+@pytest.mark.parametrize(
+    'keys',
+    [
+        dict(),
+        dict(form='log'),
+        dict(form='sum_of_squares', evidence='softplus'),
+        dict(evidence='relu', kl_weight=0.3),
+        dict(clamp=1.5, loss_weight=2.0),
+    ],
+)
 def test_settings_reach_the_formula(keys, targets):
-    evidence = evidence_from_logits(logits(), keys.get('evidence', 'exp'), keys.get('clamp', 10.))
+    evidence = evidence_from_logits(logits(), keys.get('evidence', 'exp'), keys.get('clamp', 10.0))
     data = evidential_data_loss(evidence, targets, keys.get('form', 'digamma')).mean()
     kl = dirichlet_kl_to_uniform(misleading_evidence(evidence, targets)).mean()
-    expected = (data + keys.get('kl_weight', 1.) * 0.4 * kl) * keys.get('loss_weight', 1.)
+    expected = (data + keys.get('kl_weight', 1.0) * 0.4 * kl) * keys.get('loss_weight', 1.0)
     torch.testing.assert_close(build(**keys)(logits(), targets, position=4), expected.float())
 
 
 def test_annealing_by_hand():
     loss = build(kl_weight=0.5, annealing=8)
-    assert [loss.kl_weight_now(10, position) for position in (0, 2, 8, 100)] == [0., 0.125, 0.5, 0.5]
-    assert build(annealing=0).kl_weight_now(10, 0) == 1.
+    assert [loss.kl_weight_now(10, position) for position in (0, 2, 8, 100)] == [0.0, 0.125, 0.5, 0.5]
+    assert build(annealing=0).kl_weight_now(10, 0) == 1.0
 
 
 def test_the_weight_falls_with_the_number_of_classes():
     weights = [build().kl_weight_now(classes, 10) for classes in (1, 2, 10, 100, 1000)]
-    assert weights == pytest.approx([1., 1., 1., 0.1, 0.01])
-    assert build(kl_reference_classes=None).kl_weight_now(1000, 10) == 1.
+    assert weights == pytest.approx([1.0, 1.0, 1.0, 0.1, 0.01])
+    assert build(kl_reference_classes=None).kl_weight_now(1000, 10) == 1.0
 
 
 @pytest.mark.parametrize('classes', [10, 100, 1000])
 def test_random_outputs_are_penalised_alike_with_any_number_of_classes(classes):
     loss, generator = build(), torch.Generator().manual_seed(0)
     outputs = torch.randn(200, classes, generator=generator)
-    terms = loss.terms(loss.evidence(outputs), torch.randint(classes, (200, ), generator=generator))
+    terms = loss.terms(loss.evidence(outputs), torch.randint(classes, (200,), generator=generator))
     assert (terms.kl * terms.kl_weight).item() == pytest.approx(3.2, abs=0.35)
 
 
@@ -77,7 +84,7 @@ def test_it_follows_the_runners_epoch_or_iteration(runner_says):
 def test_without_a_runner_the_weight_is_the_full_one():
     with own_instances():
         MessageHub.get_instance('nobody runs')
-        assert build().kl_weight_now(10) == 1.
+        assert build().kl_weight_now(10) == 1.0
 
 
 def test_epochs_that_never_pass_are_warned_of_once(runner_says):
@@ -89,7 +96,7 @@ def test_epochs_that_never_pass_are_warned_of_once(runner_says):
         warnings.simplefilter('error')
         loss(logits(), LABELS)
         build(annealing=0)(logits(), LABELS)
-        assert loss.kl_weight_now(10) == 0.
+        assert loss.kl_weight_now(10) == 0.0
         assert build(annealing_by='iter').kl_weight_now(10) == 0.7
 
 
@@ -125,11 +132,21 @@ def test_what_is_not_a_number_stays_visible():
     assert build()(torch.full((2, 3), torch.nan), LABELS[:2]).isnan()
 
 
-@pytest.mark.parametrize('keys', [
-    dict(form='mse'), dict(evidence='exponential'), dict(clamp=0.), dict(kl_weight=-1.), dict(annealing=-1),
-    dict(annealing_by='step'), dict(kl_reference_classes=0), dict(loss_weight=-0.5)])
+@pytest.mark.parametrize(
+    'keys',
+    [
+        dict(form='mse'),
+        dict(evidence='exponential'),
+        dict(clamp=0.0),
+        dict(kl_weight=-1.0),
+        dict(annealing=-1),
+        dict(annealing_by='step'),
+        dict(kl_reference_classes=0),
+        dict(loss_weight=-0.5),
+    ],
+)
 def test_wrong_settings_fail_when_built(keys):
-    name, = keys
+    (name,) = keys
     with pytest.raises(ValueError, match=f'EvidentialLoss: {name}='):
         build(**keys)
 

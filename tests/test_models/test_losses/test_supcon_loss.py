@@ -12,15 +12,21 @@ from hybridcls.registry import MODELS
 # class 0 is on both: with one view, the processes have different numbers of anchors with positives.
 LABELS = [0, 1, 0, 1, 2, 3, 0, 4]
 COUNTS = [5, 3]
-CASES = [dict(views=views, labelled=labelled, contrast_mode=mode, form=form, anchor_mean=anchor_mean)
-         for views in (1, 2) for labelled in (True, False) for mode in ('all', 'one')
-         for form, anchor_mean in (('out', 'with_positives'), ('in', 'all'))]
+CASES = [
+    dict(views=views, labelled=labelled, contrast_mode=mode, form=form, anchor_mean=anchor_mean)
+    for views in (1, 2)
+    for labelled in (True, False)
+    for mode in ('all', 'one')
+    for form, anchor_mean in (('out', 'with_positives'), ('in', 'all'))
+]
 # Streamed, a temperature that is learned, and a queue: two steps, so that the second has something to look back to.
-CASES += [dict(views=2, labelled=True, streamed=True),
-          dict(views=1, labelled=False, contrast_mode='one', streamed=True),
-          dict(views=2, labelled=True, learn_temperature=True, base_temperature=0.07),
-          dict(views=2, labelled=True, learn_temperature=True, streamed=True, steps=2, queue=dict(size=11, dim=4)),
-          dict(views=1, labelled=False, form='in', steps=2, queue=dict(size=100, dim=4))]
+CASES += [
+    dict(views=2, labelled=True, streamed=True),
+    dict(views=1, labelled=False, contrast_mode='one', streamed=True),
+    dict(views=2, labelled=True, learn_temperature=True, base_temperature=0.07),
+    dict(views=2, labelled=True, learn_temperature=True, streamed=True, steps=2, queue=dict(size=11, dim=4)),
+    dict(views=1, labelled=False, form='in', steps=2, queue=dict(size=100, dim=4)),
+]
 
 
 def waves(*shape):
@@ -38,7 +44,7 @@ class Net(nn.Module):
         self.loss = MODELS.build(dict(type='SupConLoss', temperature=0.3, **loss))
 
     def forward(self, images, labels):
-        views = torch.stack([images, 0.5 - images.flip(1)], 1)[:, :self.views]
+        views = torch.stack([images, 0.5 - images.flip(1)], 1)[:, : self.views]
         embeddings = self.project(views)
         return self.loss(embeddings, labels if self.labelled else None)
 
@@ -82,13 +88,16 @@ def test_two_processes_equal_one(tmp_path):
     run_processes(work, tmp_path)
     expected = losses_and_gradients(0, 8)
     local = Net(views=1, labelled=True, contrast_mode='all')
-    halves = [local(images, labels).item() for images, labels in zip(
-        waves(8, 6).split(COUNTS), torch.tensor(LABELS).split(COUNTS), strict=True)]
+    halves = [
+        local(images, labels).item()
+        for images, labels in zip(waves(8, 6).split(COUNTS), torch.tensor(LABELS).split(COUNTS), strict=True)
+    ]
     for rank in range(2):
         saved = torch.load(tmp_path / f'{rank}.pt')
         for case, result, whole in zip(CASES, saved['results'], expected, strict=True):
-            torch.testing.assert_close(result, whole, rtol=1e-6, atol=1e-6,
-                                       msg=lambda text, case=case: f'{case}: {text}')
+            torch.testing.assert_close(
+                result, whole, rtol=1e-6, atol=1e-6, msg=lambda text, case=case: f'{case}: {text}'
+            )
         assert 'gather=True, or drop the queue' in saved['message']
         # gather=False, and evaluation: each process for itself.
         torch.testing.assert_close(saved['alone'], [halves[rank]] * 2)
@@ -96,18 +105,32 @@ def test_two_processes_equal_one(tmp_path):
 
 def test_settings_reach_the_formula():
     embeddings, labels = waves(8, 2, 4), torch.tensor(LABELS)
-    for keys in [dict(temperature=0.5), dict(contrast_mode='one'), dict(form='in'), dict(base_temperature=0.07),
-                 dict(anchor_mean='all')]:
+    for keys in [
+        dict(temperature=0.5),
+        dict(contrast_mode='one'),
+        dict(form='in'),
+        dict(base_temperature=0.07),
+        dict(anchor_mean='all'),
+    ]:
         loss = MODELS.build(dict(type='SupConLoss', **keys))(embeddings, labels)
         torch.testing.assert_close(loss, supervised_contrast(embeddings, labels, **keys))
-    doubled = MODELS.build(dict(type='SupConLoss', loss_weight=2.))(embeddings, labels)
+    doubled = MODELS.build(dict(type='SupConLoss', loss_weight=2.0))(embeddings, labels)
     torch.testing.assert_close(doubled, 2 * supervised_contrast(embeddings, labels))
 
 
-@pytest.mark.parametrize('keys', [dict(temperature=0.), dict(temperature=-1), dict(contrast_mode='any'),
-                                  dict(form='middle'), dict(anchor_mean='some'), dict(base_temperature=0.)])
+@pytest.mark.parametrize(
+    'keys',
+    [
+        dict(temperature=0.0),
+        dict(temperature=-1),
+        dict(contrast_mode='any'),
+        dict(form='middle'),
+        dict(anchor_mean='some'),
+        dict(base_temperature=0.0),
+    ],
+)
 def test_wrong_settings_fail_when_built(keys):
-    name, = keys
+    (name,) = keys
     with pytest.raises(ValueError, match=f'{name}='):
         MODELS.build(dict(type='SupConLoss', **keys))
 
@@ -158,7 +181,10 @@ def test_bad_embeddings_do_not_spoil_the_queue():
 
 
 def test_a_wrong_queue_is_named():
-    for queue, error, message in [(100, TypeError, 'must be a dict'), (dict(size=9), ValueError, 'dim=128'),
-                                  (dict(size=9, dim=4, momentum=1), TypeError, "unknown key 'momentum'")]:
+    for queue, error, message in [
+        (100, TypeError, 'must be a dict'),
+        (dict(size=9), ValueError, 'dim=128'),
+        (dict(size=9, dim=4, momentum=1), TypeError, "unknown key 'momentum'"),
+    ]:
         with pytest.raises(error, match=message):
             MODELS.build(dict(type='SupConLoss', queue=queue))

@@ -17,6 +17,6 @@ def test_switches_reach_the_formula():
 
 @pytest.mark.parametrize('keys', [dict(margin=28.6), dict(beyond_pi='round'), dict(gradient='official')])
 def test_wrong_settings_fail_when_built(keys):
-    name, = keys
+    (name,) = keys
     with pytest.raises(ValueError, match=name):
         MODELS.build(dict(type='ArcFace', **keys))

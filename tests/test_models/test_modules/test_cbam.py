@@ -1,4 +1,5 @@
 """CBAM against its equations in plain float64 (numpy), with the authors' batch normalisation."""
+
 import numpy as np
 import pytest
 import torch
@@ -31,13 +32,13 @@ def spatial_logits(module, x, training):
     logits = np.zeros((len(x), *x.shape[2:]))
     for row in range(x.shape[2]):
         for column in range(x.shape[3]):
-            logits[:, row, column] = (padded[:, :, row:row + size, column:column + size] * kernel).sum((1, 2, 3))
+            logits[:, row, column] = (padded[:, :, row : row + size, column : column + size] * kernel).sum((1, 2, 3))
     bn = module.spatial_gate.bn
     mean, var = (logits.mean(), logits.var()) if training else (bn.running_mean.item(), bn.running_var.item())
     return logits, (logits - mean) / np.sqrt(var + 1e-5) * bn.weight.item() + bn.bias.item()
 
 
-def by_hand(module, x, training, gain=1.):
+def by_hand(module, x, training, gain=1.0):
     x = x.double().numpy()
     x = x * gain * sigmoid(channel_logits(module, x))[:, :, None, None]
     raw, logits = spatial_logits(module, x, training)
@@ -53,7 +54,7 @@ def random_cbam(**keys):
 
 
 @pytest.mark.parametrize('kernel_size', [3, 7])
-@pytest.mark.parametrize(('identity_init', 'gain'), [(False, 1.), (True, 2.)])
+@pytest.mark.parametrize(('identity_init', 'gain'), [(False, 1.0), (True, 2.0)])
 def test_formula(kernel_size, identity_init, gain):
     module = random_cbam(kernel_size=kernel_size, identity_init=identity_init)
     module.spatial_gate.bn.running_mean.fill_(0.3)
@@ -81,7 +82,7 @@ def test_starts_as_the_identity(training):
 def test_leaves_the_identity_by_training():
     torch.manual_seed(0)
     module = CBAM(8, reduction=4)
-    optimizer = torch.optim.SGD(module.parameters(), lr=1.)
+    optimizer = torch.optim.SGD(module.parameters(), lr=1.0)
     before = {name: value.clone() for name, value in module.named_parameters()}
     target = MAP.roll(1, dims=0)
     for _ in range(2):  # only the last layers have a gradient in the first step
@@ -117,10 +118,15 @@ def test_keeps_the_type_under_autocast(dtype):
     torch.testing.assert_close(out.float(), module(MAP), rtol=0.1, atol=0.05)
 
 
-@pytest.mark.parametrize(('keys', 'message'), [
-    (dict(channels=0), 'channels=0'), (dict(channels=8, reduction=0), 'reduction=0'),
-    (dict(channels=8, kernel_size=4), 'kernel_size=4 is even.*Use 3 or 5'),
-    (dict(channels=8, kernel_size=0), 'kernel_size=0')])
+@pytest.mark.parametrize(
+    ('keys', 'message'),
+    [
+        (dict(channels=0), 'channels=0'),
+        (dict(channels=8, reduction=0), 'reduction=0'),
+        (dict(channels=8, kernel_size=4), 'kernel_size=4 is even.*Use 3 or 5'),
+        (dict(channels=8, kernel_size=0), 'kernel_size=0'),
+    ],
+)
 def test_numbers_out_of_range(keys, message):
     with pytest.raises(ValueError, match=message):
         CBAM(**keys)

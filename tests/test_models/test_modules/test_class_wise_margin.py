@@ -14,13 +14,13 @@ def build(**keys):
 
 @pytest.mark.parametrize('base', BASES)
 def test_each_row_has_the_margin_of_its_class(base):
-    cosine, norms, labels = torch.tensor([0.9, -0.95, 0.2, 0.3]), torch.tensor([5., 9., 20., 30.]), [2, 1, 0, 2]
+    cosine, norms, labels = torch.tensor([0.9, -0.95, 0.2, 0.3]), torch.tensor([5.0, 9.0, 20.0, 30.0]), [2, 1, 0, 2]
     out = build(base=dict(type=base), margins=MARGINS).eval()(cosine, norms, torch.tensor(labels))
     for row, label in enumerate(labels):
         single = MODELS.build(dict(type=base)).eval()
         single.margin = MARGINS[label]
-        expected = single(cosine[row:row + 1], norms[row:row + 1], torch.tensor([label]))
-        torch.testing.assert_close(out[row:row + 1], expected)
+        expected = single(cosine[row : row + 1], norms[row : row + 1], torch.tensor([label]))
+        torch.testing.assert_close(out[row : row + 1], expected)
 
 
 def test_margins_from_counts_and_in_the_checkpoint():
@@ -36,7 +36,7 @@ def test_margins_from_counts_and_in_the_checkpoint():
 def test_a_warm_up_scales_all_margins_and_can_come_back():
     margin, cosine, labels = build(base=dict(type='CosFace'), margins=MARGINS), torch.zeros(3), torch.arange(3)
     assert margin.margin == 0.5
-    margin.margin = 0.
+    margin.margin = 0.0
     assert margin(cosine, cosine, labels).tolist() == [0, 0, 0]
     margin.margin = 0.25
     torch.testing.assert_close(margin(cosine, cosine, labels), -torch.tensor(MARGINS) / 2)
@@ -45,19 +45,22 @@ def test_a_warm_up_scales_all_margins_and_can_come_back():
 
 
 def test_adaface_keeps_its_statistics_and_its_log():
-    margin = build(base=dict(type='AdaFace', t_alpha=1.), margins=MARGINS)
-    margin(torch.zeros(2), torch.tensor([1., 3.]), torch.tensor([0, 1]))
+    margin = build(base=dict(type='AdaFace', t_alpha=1.0), margins=MARGINS)
+    margin(torch.zeros(2), torch.tensor([1.0, 3.0]), torch.tensor([0, 1]))
     assert margin.log_scalars()['norm_mean'].item() == 2
     assert build().log_scalars() == {}
 
 
-@pytest.mark.parametrize(('keys', 'message'), [
-    (dict(margins=[0.1]), 'margins has 1 numbers for num_classes=3'),
-    (dict(counts=[1, 2]), 'counts has 2 numbers for num_classes=3'),
-    (dict(margins=MARGINS, counts=[1, 2, 3]), 'Drop one'),
-    (dict(margins=[0.1, 0.2, 4.]), 'margin=4.0 is outside'),
-    (dict(rule='ldam'), 'rule='),
-])
+@pytest.mark.parametrize(
+    ('keys', 'message'),
+    [
+        (dict(margins=[0.1]), 'margins has 1 numbers for num_classes=3'),
+        (dict(counts=[1, 2]), 'counts has 2 numbers for num_classes=3'),
+        (dict(margins=MARGINS, counts=[1, 2, 3]), 'Drop one'),
+        (dict(margins=[0.1, 0.2, 4.0]), 'margin=4.0 is outside'),
+        (dict(rule='ldam'), 'rule='),
+    ],
+)
 def test_wrong_settings_fail_when_built(keys, message):
     with pytest.raises(ValueError, match=message):
         build(**keys)

@@ -39,12 +39,12 @@ def test_bgr_bytes_become_rgb_in_0_1(collate):
 def test_views_become_one_batch_view_by_view(collate, views):
     out = HybridDataPreprocessor()(batch(0, 1, views=views, collate=collate), training=True)
     expected = torch.stack([image(10 * number + view) for view in range(views) for number in range(2)])
-    torch.testing.assert_close(out['inputs'], expected.flip(1) / 255.)
+    torch.testing.assert_close(out['inputs'], expected.flip(1) / 255.0)
     assert len(out['data_samples']) == 2
 
 
 def test_the_loaders_tensors_stay_as_they_are():
-    data = dict(inputs=torch.full((1, 3, 2, 2), 255.), data_samples=[sample(0)])
+    data = dict(inputs=torch.full((1, 3, 2, 2), 255.0), data_samples=[sample(0)])
     HybridDataPreprocessor(to_rgb=False)(data)
     assert (data['inputs'] == 255).all()
 
@@ -59,8 +59,11 @@ def test_a_batch_without_labels():
 @pytest.mark.parametrize('label', [-1, 3])
 def test_a_label_out_of_range_names_the_image_when_it_trains(label):
     data = dict(inputs=image(0)[None], data_samples=[sample(label, img_path='folder/a.png')])
-    with pytest.raises(ValueError, match=rf'folder/a.png has the label {label}, and the head has num_classes=3: labels '
-                       r'must lie in \[0, 2\]'):
+    with pytest.raises(
+        ValueError,
+        match=rf'folder/a.png has the label {label}, and the head has num_classes=3: labels '
+        r'must lie in \[0, 2\]',
+    ):
         HybridDataPreprocessor(num_classes=3)(data, training=True)
     assert HybridDataPreprocessor(num_classes=3, label_check=False)(data)['inputs'].shape == (1, 3, 8, 8)
     assert HybridDataPreprocessor()(data)['inputs'].shape == (1, 3, 8, 8)
@@ -86,7 +89,8 @@ def test_images_of_different_sizes_are_padded_as_in_mmpretrain():
 def test_mixup_gives_soft_labels_and_only_while_training():
     torch.manual_seed(0)
     preprocessor = HybridDataPreprocessor(
-        num_classes=3, batch_augments=dict(augments=dict(type='Mixup', alpha=1.), probs=1.))
+        num_classes=3, batch_augments=dict(augments=dict(type='Mixup', alpha=1.0), probs=1.0)
+    )
     plain = HybridDataPreprocessor()(batch(0, 2))['inputs']
     mixed = preprocessor(batch(0, 2), training=True)
     first, second = (s.gt_score for s in mixed['data_samples'])

@@ -5,9 +5,11 @@ from hybridcls.models.modules import pool_feature
 
 
 def test_one_vector_an_image():
-    rows = torch.arange(24.).reshape(1, 2, 3, 4)
+    rows = torch.arange(24.0).reshape(1, 2, 3, 4)
     torch.testing.assert_close(pool_feature(rows), torch.tensor([[5.5, 17.5]]))  # a map: over its positions
-    torch.testing.assert_close(pool_feature(rows[0]), torch.tensor([[4., 5., 6., 7.], [16., 17., 18., 19.]]))  # tokens
+    torch.testing.assert_close(
+        pool_feature(rows[0]), torch.tensor([[4.0, 5.0, 6.0, 7.0], [16.0, 17.0, 18.0, 19.0]])
+    )  # tokens
     assert pool_feature(rows[0, 0]) is not None
     torch.testing.assert_close(pool_feature(rows[0, 0]), rows[0, 0])
 

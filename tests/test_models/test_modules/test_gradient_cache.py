@@ -31,7 +31,7 @@ class Backbone(nn.Module):
 
     out_channels = 8
 
-    def __init__(self, dropout=0.):
+    def __init__(self, dropout=0.0):
         super().__init__()
         self.conv = nn.Conv2d(3, 8, 3)
         self.norm = nn.GroupNorm(2, 8)
@@ -44,15 +44,21 @@ class Backbone(nn.Module):
         if self.dropout:
             x = nn.functional.dropout(x, self.dropout)
             x = x * (1 + random.random()) * float(1 + np.random.rand())  # noqa: NPY002
-        return (x.mean((2, 3)) + x.amax((2, 3)), )
+        return (x.mean((2, 3)) + x.amax((2, 3)),)
 
 
 def make_model(grad_cache=None, backbone=None, **loss):
     torch.manual_seed(0)
     return HybridClassifier(
-        backbone=Backbone() if backbone is None else backbone, grad_cache=grad_cache,
-        head=dict(type='SupConHead', in_channels=8, projection=dict(hidden=6, out=5),
-                  loss=dict(type='SupConLoss', temperature=0.3, **loss)))
+        backbone=Backbone() if backbone is None else backbone,
+        grad_cache=grad_cache,
+        head=dict(
+            type='SupConHead',
+            in_channels=8,
+            projection=dict(hidden=6, out=5),
+            loss=dict(type='SupConLoss', temperature=0.3, **loss),
+        ),
+    )
 
 
 def make_samples(labels=LABELS):
@@ -168,22 +174,36 @@ class Images(torch.utils.data.Dataset):
 
 
 def collate(samples):
-    return dict(inputs=[torch.stack(view) for view in zip(*(s['inputs'] for s in samples), strict=True)],
-                data_samples=[s['data_samples'] for s in samples])
+    return dict(
+        inputs=[torch.stack(view) for view in zip(*(s['inputs'] for s in samples), strict=True)],
+        data_samples=[s['data_samples'] for s in samples],
+    )
 
 
 def run(tmp_path, start, grad_cache):
     model = make_model(grad_cache)
     model.load_state_dict(start)
     wrapper = ComposedOptimWrapper(
-        torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), clip_grad=dict(max_norm=1.), accumulative_counts=2,
-        stages=[dict(type='SAM', rho=0.1), dict(type='GradientCentralization'), dict(type='Lookahead')])
+        torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9),
+        clip_grad=dict(max_norm=1.0),
+        accumulative_counts=2,
+        stages=[dict(type='SAM', rho=0.1), dict(type='GradientCentralization'), dict(type='Lookahead')],
+    )
     runner = Runner(
-        model, str(tmp_path), optim_wrapper=wrapper, train_cfg=dict(by_epoch=False, max_iters=6), log_level='ERROR',
-        train_dataloader=dict(batch_size=7, dataset=Images(), collate_fn=collate,
-                              sampler=dict(type='DefaultSampler', shuffle=False)),
-        default_hooks=dict(logger=None, checkpoint=None), experiment_name=f'cache{random.random()}',
-        randomness=dict(seed=3), cfg=ConfigDict(), default_scope='hybridcls')
+        model,
+        str(tmp_path),
+        optim_wrapper=wrapper,
+        train_cfg=dict(by_epoch=False, max_iters=6),
+        log_level='ERROR',
+        train_dataloader=dict(
+            batch_size=7, dataset=Images(), collate_fn=collate, sampler=dict(type='DefaultSampler', shuffle=False)
+        ),
+        default_hooks=dict(logger=None, checkpoint=None),
+        experiment_name=f'cache{random.random()}',
+        randomness=dict(seed=3),
+        cfg=ConfigDict(),
+        default_scope='hybridcls',
+    )
     runner.train()
     return model
 
@@ -211,8 +231,9 @@ def work(rank, folder):
     wrapped = MMDistributedDataParallel(model, device_ids=None)
     loss = wrapped(*share_of(rank), mode='loss')['loss']
     loss.backward()
-    torch.save({'loss': loss.detach(), **{name: param.grad for name, param in model.named_parameters()}},
-               f'{folder}/{rank}.pt')
+    torch.save(
+        {'loss': loss.detach(), **{name: param.grad for name, param in model.named_parameters()}}, f'{folder}/{rank}.pt'
+    )
     torch.distributed.destroy_process_group()
 
 

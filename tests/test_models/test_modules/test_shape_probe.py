@@ -6,7 +6,6 @@ from hybridcls.models.modules.shape_probe import channels_of, probe_output
 
 
 class Two(nn.Module):
-
     def __init__(self):
         super().__init__()
         self.conv = nn.Conv2d(3, 8, 2, stride=2)

@@ -9,14 +9,14 @@ from hybridcls.functional import RowShard
 from hybridcls.models.modules import gather_whole, leave_to_processes, shard_rows, sharded_parameters
 from hybridcls.models.modules.sharded_rows import draw_rows
 
-WHOLE = torch.arange(3000.).view(1500, 2)
+WHOLE = torch.arange(3000.0).view(1500, 2)
 
 
 def holder(shard):
     """A model whose part holds the rows of one of several processes; no process is needed for that."""
     model = nn.Module()
     model.part = nn.Module()
-    model.part.centres = nn.Parameter(WHOLE[shard.first:shard.first + shard.size].clone())
+    model.part.centres = nn.Parameter(WHOLE[shard.first : shard.first + shard.size].clone())
     shard_rows(model.part, 'centres', shard)
     return model
 
@@ -44,16 +44,19 @@ def test_any_number_of_processes_draws_the_same_matrix():
     assert whole.std().item() == pytest.approx(0.5, rel=0.05)
     assert len(whole.unique()) > 2900
     for shard, part in [entry for parts in matrices for entry in parts]:
-        torch.testing.assert_close(part, whole[shard.first:shard.first + shard.size], rtol=0, atol=0)
+        torch.testing.assert_close(part, whole[shard.first : shard.first + shard.size], rtol=0, atol=0)
 
 
 def test_each_process_takes_its_rows_of_a_whole_matrix(shard):
     model = holder(shard)
     assert model.part.centres.row_shard == shard
     model.load_state_dict({'part.centres': -WHOLE})
-    torch.testing.assert_close(model.part.centres.detach(), -WHOLE[shard.first:shard.first + shard.size])
-    with pytest.raises(RuntimeError, match=r'part.centres: copying a param with shape \(500, 2\) from checkpoint, the '
-                       r'shape in current model is \(1500, 2\), spread over'):
+    torch.testing.assert_close(model.part.centres.detach(), -WHOLE[shard.first : shard.first + shard.size])
+    with pytest.raises(
+        RuntimeError,
+        match=r'part.centres: copying a param with shape \(500, 2\) from checkpoint, the '
+        r'shape in current model is \(1500, 2\), spread over',
+    ):
         model.load_state_dict({'part.centres': WHOLE[:500]})  # as many as one process has
 
 

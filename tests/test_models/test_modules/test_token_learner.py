@@ -1,4 +1,5 @@
 """TokenLearner against the authors' formulas (scenic, projects/token_learner/model.py), written in plain float64."""
+
 import math
 
 import numpy as np
@@ -39,7 +40,7 @@ def convolve(x, weight):
     out = 0
     for row in range(3):
         for column in range(3):
-            window = padded[:, row:row + x.shape[1], column:column + x.shape[2]]
+            window = padded[:, row : row + x.shape[1], column : column + x.shape[2]]
             out = out + window @ weight[:, :, row, column].T
     return out
 
@@ -64,7 +65,8 @@ def build(**keys):
 def test_version_11():
     module = build(hidden=5)
     np.testing.assert_allclose(
-        module(TOKENS).detach().numpy(), by_hand_v11(module, double(TOKENS)), rtol=1e-4, atol=1e-5)
+        module(TOKENS).detach().numpy(), by_hand_v11(module, double(TOKENS)), rtol=1e-4, atol=1e-5
+    )
     assert isinstance(module.output_norm, torch.nn.Identity)
     torch.testing.assert_close(module.weights(TOKENS).sum(-1), torch.ones(2, 4))  # over positions, not over tokens
 
@@ -72,7 +74,8 @@ def test_version_11():
 def test_version_1():
     module = build(form='v1', output_norm=False)
     np.testing.assert_allclose(
-        module(TOKENS).detach().numpy(), by_hand_v1(module, double(TOKENS), 3, 3), rtol=1e-4, atol=1e-5)
+        module(TOKENS).detach().numpy(), by_hand_v1(module, double(TOKENS), 3, 3), rtol=1e-4, atol=1e-5
+    )
     assert all(layer.bias is None for layer in module.attention if isinstance(layer, torch.nn.Conv2d))
 
 
@@ -93,7 +96,8 @@ def test_maps_that_are_not_square():
     module, wide = build(form='v1', output_norm=False), TOKENS[:, :8]
     expected = by_hand_v1(module, double(wide), 2, 4)
     np.testing.assert_allclose(
-        module(wide.transpose(1, 2).unflatten(2, (2, 4))).detach().numpy(), expected, rtol=1e-4, atol=1e-5)
+        module(wide.transpose(1, 2).unflatten(2, (2, 4))).detach().numpy(), expected, rtol=1e-4, atol=1e-5
+    )
     with pytest.raises(ValueError, match="form='v1' convolves over a grid, and 8 tokens form no square"):
         module(wide)
     assert build()(wide).shape == (2, 4, 6)
@@ -116,9 +120,15 @@ def test_half_precision_and_gradients(form):
     assert all(p.grad.abs().sum() > 0 for name, p in module.named_parameters())
 
 
-@pytest.mark.parametrize(('keys', 'message'), [
-    (dict(num_tokens=0), 'num_tokens=0'), (dict(form='v2'), "form='v2' is not one of"), (dict(dropout=1.), 'dropout=1'),
-    (dict(hidden=0), 'hidden=0')])
+@pytest.mark.parametrize(
+    ('keys', 'message'),
+    [
+        (dict(num_tokens=0), 'num_tokens=0'),
+        (dict(form='v2'), "form='v2' is not one of"),
+        (dict(dropout=1.0), 'dropout=1'),
+        (dict(hidden=0), 'hidden=0'),
+    ],
+)
 def test_numbers_out_of_range(keys, message):
     with pytest.raises(ValueError, match=message):
         TokenLearner(6, **keys)

@@ -1,4 +1,5 @@
 """DHAFusion against its equations in plain float64 (numpy)."""
+
 import numpy as np
 import pytest
 import torch
@@ -19,19 +20,24 @@ def by_hand(neck, features):
     vectors = [f.double().numpy() for f in features]
     vectors = [v.mean((2, 3)) if v.ndim == 4 else v.mean(1) if v.ndim == 3 else v for v in vectors]
     joined = np.concatenate(vectors, 1)
-    w1, b1, w2, b2, w, b = (t.detach().double().numpy() for layer in (neck.gate[0], neck.gate[2], neck.project)
-                            for t in (layer.weight, layer.bias))
+    w1, b1, w2, b2, w, b = (
+        t.detach().double().numpy()
+        for layer in (neck.gate[0], neck.gate[2], neck.project)
+        for t in (layer.weight, layer.bias)
+    )
     gate = 1 / (1 + np.exp(-(np.maximum(joined @ w1.T + b1, 0) @ w2.T + b2)))
     return (joined * gate) @ w.T + b, gate
 
 
-@pytest.mark.parametrize('features', [
-    (MAP, VECTOR), (MAP, VECTOR[:, None].repeat(1, 5, 1)), (MAP.mean((2, 3)), VECTOR)],
-    ids=['map', 'tokens', 'vectors'])
+@pytest.mark.parametrize(
+    'features',
+    [(MAP, VECTOR), (MAP, VECTOR[:, None].repeat(1, 5, 1)), (MAP.mean((2, 3)), VECTOR)],
+    ids=['map', 'tokens', 'vectors'],
+)
 def test_formula(features):
     neck = build()
     expected, gate = by_hand(neck, features)
-    embedding, = neck(features)
+    (embedding,) = neck(features)
     np.testing.assert_allclose(embedding.detach().numpy(), expected, rtol=1e-5, atol=1e-6)
     gates = neck.gates(features)
     assert [tuple(g.shape) for g in gates] == [(3, 8), (3, 4)]
@@ -62,7 +68,7 @@ def test_size_of_the_gate():
 def test_everything_learns_and_autocast_is_finite():
     neck = build()
     with torch.autocast('cpu', torch.bfloat16):
-        embedding, = neck((MAP, VECTOR))
+        (embedding,) = neck((MAP, VECTOR))
     torch.testing.assert_close(embedding.float(), neck((MAP, VECTOR))[0], rtol=0.05, atol=0.05)
     embedding.float().square().sum().backward()
     assert all(p.grad.isfinite().all() and p.grad.abs().sum() > 0 for p in neck.parameters())

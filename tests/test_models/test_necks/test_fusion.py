@@ -1,4 +1,5 @@
 """What every neck of ours does."""
+
 import pytest
 import torch
 
@@ -18,7 +19,7 @@ def test_channels_are_missing_or_wrong(neck):
 @pytest.mark.parametrize('neck', NECKS)
 def test_other_features_than_it_was_built_for(neck):
     built = neck(in_channels=(8, 4))
-    for features in [(torch.ones(2, 8), torch.ones(2, 5)), torch.ones(2, 8), (torch.ones(2, 8), ) * 3]:
+    for features in [(torch.ones(2, 8), torch.ones(2, 5)), torch.ones(2, 8), (torch.ones(2, 8),) * 3]:
         with pytest.raises(ValueError, match=rf'{neck.__name__}: built for features of \(8, 4\) channels, and'):
             built(features)
 
@@ -26,7 +27,7 @@ def test_other_features_than_it_was_built_for(neck):
 @pytest.mark.parametrize('neck', NECKS)
 def test_default_width_and_a_batch_of_one(neck):
     built = neck(in_channels=(8, 4))
-    embedding, = built((torch.randn(1, 8, 1, 1), torch.randn(1, 4)))
+    (embedding,) = built((torch.randn(1, 8, 1, 1), torch.randn(1, 4)))
     assert embedding.shape == (1, 1024)
     assert built.out_channels == 1024
     embedding.sum().backward()
@@ -37,5 +38,5 @@ def test_default_width_and_a_batch_of_one(neck):
 def test_exports(neck):
     built = neck(in_channels=(8, 4), fusion_dim=3).eval()
     features = (torch.randn(2, 8, 2, 2), torch.randn(2, 4))
-    program = torch.export.export(built, (features, ))
+    program = torch.export.export(built, (features,))
     torch.testing.assert_close(program.module()(features), built(features))

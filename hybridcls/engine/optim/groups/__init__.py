@@ -1,4 +1,5 @@
 """Which learning rate and which weight decay each parameter gets."""
+
 from .decay_rules import DecayRules
 from .depth_reader import DepthReader
 from .group_table import group_table

@@ -1,4 +1,5 @@
 """Which parameters weight decay leaves alone."""
+
 import fnmatch
 import re
 from collections.abc import Mapping
@@ -10,8 +11,10 @@ __all__ = ['DecayRules']
 
 # LayerNorm2d, BatchNormAct2d, RmsNorm, GlobalResponseNorm, ...; not NormLinear, which holds a matrix.
 _NORM_CLASS = re.compile(r'Norm(Act)?(\d[dD]?)?(Fp32)?$')
-_POSITIONS = re.compile(r'(^|_)(pos(ition)?_?emb(ed(ding)?)?s?(_win)?|rel(ative)?_pos\w*|attention_biases)$|'
-                        r'^relative_position_bias\w*$')
+_POSITIONS = re.compile(
+    r'(^|_)(pos(ition)?_?emb(ed(ding)?)?s?(_win)?|rel(ative)?_pos\w*|attention_biases)$|'
+    r'^relative_position_bias\w*$'
+)
 _TOKENS = re.compile(r'(^|_)tokens?$|^class_embedding$')
 _SCALES = re.compile(r'^gamma(_?\d)?$|layer_?scale')
 
@@ -48,14 +51,18 @@ class DecayRules:
         for kind in self._kinds_of(name, owner, param):
             if kind in self._factors:
                 return self._factors[kind]
-        return 1.
+        return 1.0
 
     def _kinds_of(self, name: str, owner: nn.Module, param: Tensor) -> list[str]:
         leaf = name.rsplit('.', 1)[-1]
         table = name.rsplit('.', 2)[-2] if isinstance(owner, nn.Embedding) and '.' in name else leaf
         kinds = []
-        if (name in self._exact or _POSITIONS.search(table) or _TOKENS.search(leaf)
-                or any(fnmatch.fnmatchcase(name, pattern) for pattern in self._patterns)):
+        if (
+            name in self._exact
+            or _POSITIONS.search(table)
+            or _TOKENS.search(leaf)
+            or any(fnmatch.fnmatchcase(name, pattern) for pattern in self._patterns)
+        ):
             kinds.append('special')
         if self.is_norm(owner):
             kinds.append('norm')
@@ -71,4 +78,5 @@ class DecayRules:
     def is_norm(module: nn.Module) -> bool:
         """Whether a module is a norm, by its class or the name of one of its classes."""
         return isinstance(module, (_NormBase, nn.GroupNorm, nn.LayerNorm)) or any(
-            _NORM_CLASS.search(base.__name__) for base in type(module).__mro__)
+            _NORM_CLASS.search(base.__name__) for base in type(module).__mro__
+        )

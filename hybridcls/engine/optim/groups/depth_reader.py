@@ -1,4 +1,5 @@
 """How deep a parameter lies in any model, for layer-wise learning rates."""
+
 from collections.abc import Callable
 from typing import Any
 
@@ -36,9 +37,9 @@ class DepthReader:
             ValueError: If nobody knows the depth.
         """
         if rate == 1:
-            return 1.
+            return 1.0
         depth, count = self._depth_of(param_name)
-        return rate**(count - depth - 1)
+        return rate ** (count - depth - 1)
 
     def _depth_of(self, param_name: str) -> tuple[int, int]:
         refused = ''
@@ -71,9 +72,11 @@ class DepthReader:
         return self._inner
 
     def _complaint(self, detail: str) -> str:
-        return (f'{self._who}: layer_decay_rate needs the order of the layers, and {type(self._model).__name__} does '
-                f'not tell it{detail}. Give the model or its backbone get_layer_depth(param_name, prefix), which '
-                'returns (depth, number of depths), or drop layer_decay_rate; lr_mult gives factors to whole parts.')
+        return (
+            f'{self._who}: layer_decay_rate needs the order of the layers, and {type(self._model).__name__} does '
+            f'not tell it{detail}. Give the model or its backbone get_layer_depth(param_name, prefix), which '
+            'returns (depth, number of depths), or drop layer_decay_rate; lr_mult gives factors to whole parts.'
+        )
 
 
 def _asking(module: Any, prefix: str) -> Callable[[str], tuple[int, int]]:

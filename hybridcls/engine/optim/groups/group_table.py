@@ -1,4 +1,5 @@
 """What each group of parameters got, as a table to log."""
+
 import itertools
 from collections.abc import Callable, Sequence
 
@@ -7,8 +8,9 @@ from torch import nn
 __all__ = ['group_table']
 
 
-def group_table(groups: Sequence[dict], names: dict[int, str], part_of: Callable[[str], str],
-                frozen: Sequence[nn.Parameter] = ()) -> str:
+def group_table(
+    groups: Sequence[dict], names: dict[int, str], part_of: Callable[[str], str], frozen: Sequence[nn.Parameter] = ()
+) -> str:
     """Draw the table.
 
     Args:
@@ -31,15 +33,17 @@ def group_table(groups: Sequence[dict], names: dict[int, str], part_of: Callable
     lines = [f'{"group":>5}  {"tensors":>7}  {"parameters":>10}  {"lr":>9}  {"weight decay":>12}  names']
     for i, group in enumerate(groups):
         params = group['params']
-        others = ', '.join(f'{key}={value}' for key, value in group.items()
-                           if key not in ('params', 'lr', 'weight_decay'))
+        others = ', '.join(
+            f'{key}={value}' for key, value in group.items() if key not in ('params', 'lr', 'weight_decay')
+        )
         decay = f'{group["weight_decay"]:.4g}' if 'weight_decay' in group else '-'
         pattern = ', '.join(_patterns([names[id(param)] for param in params], part_of))
-        lines.append(f'{i:>5}  {len(params):>7}  {_count(params):>10,}  {group["lr"]:>9.4g}  {decay:>12}  '
-                     f'{pattern}{f"  ({others})" if others else ""}')
+        lines.append(
+            f'{i:>5}  {len(params):>7}  {_count(params):>10,}  {group["lr"]:>9.4g}  {decay:>12}  '
+            f'{pattern}{f"  ({others})" if others else ""}'
+        )
     everything = [param for group in groups for param in group['params']]
-    total = (f'{_plural(len(groups), "group")}, {_plural(len(everything), "tensor")}, '
-             f'{_count(everything):,} parameters.')
+    total = f'{_plural(len(groups), "group")}, {_plural(len(everything), "tensor")}, {_count(everything):,} parameters.'
     if frozen:
         total += f' Left out: {_plural(len(frozen), "tensor")}, {_count(frozen):,} parameters that need no gradient.'
     return '\n'.join([*lines, total])
@@ -56,8 +60,9 @@ def _patterns(names: Sequence[str], part_of: Callable[[str], str]) -> list[str]:
             found.append(own[0])
             continue
         split = [name.split('.') for name in own]
-        start = [words[0] for words in itertools.takewhile(lambda words: len(set(words)) == 1,
-                                                           zip(*split, strict=False))]
+        start = [
+            words[0] for words in itertools.takewhile(lambda words: len(set(words)) == 1, zip(*split, strict=False))
+        ]
         ends = {parts[-1] for parts in split}
         same_end = len(ends) == 1 and len(start) < min(map(len, split)) - 1
         found.append('.'.join([*start, '*', *(ends if same_end else ())]))

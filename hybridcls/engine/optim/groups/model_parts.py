@@ -1,4 +1,5 @@
 """The parts of a model that a config can give numbers to, by name."""
+
 from collections.abc import Iterable, Mapping
 
 from torch import nn
@@ -26,12 +27,12 @@ class ModelParts:
         self._prefixes: dict[str, tuple[str, ...]] = {}
         self._top = tuple(name for name, child in model.named_children() if any(True for _ in child.parameters()))
         for path, module in model.named_modules():
-            self._prefixes.setdefault(path, (f'{path}.', ))
+            self._prefixes.setdefault(path, (f'{path}.',))
             if hasattr(module, 'stream_parts'):
                 start = f'{path}.' if path else ''
                 for stream, names in module.stream_parts().items():
                     self._prefixes[stream] = tuple(f'{start}{name}.' for name in names)
-                    self._top += (stream, )
+                    self._top += (stream,)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -42,9 +43,11 @@ class ModelParts:
         """Raise a ValueError unless all names are parts of the model."""
         for name in names:
             if not name or name not in self._prefixes:
-                raise ValueError(f'{who}: {key} names {name!r}, which is no part of the model.'
-                                 f'{did_you_mean(name, self._top)} Its parts: {", ".join(self._top)}; the path of any '
-                                 'submodule does too.')
+                raise ValueError(
+                    f'{who}: {key} names {name!r}, which is no part of the model.'
+                    f'{did_you_mean(name, self._top)} Its parts: {", ".join(self._top)}; the path of any '
+                    'submodule does too.'
+                )
 
     def value_of(self, param_name: str, values: Mapping[str, float], default: float) -> float:
         """What ``values`` (by part) say of a parameter; the innermost part decides."""
@@ -57,6 +60,10 @@ class ModelParts:
 
     def part_of(self, param_name: str) -> str:
         """The innermost of :attr:`names` that a parameter is in; ``''`` if it is the model's own."""
-        inside = [(len(prefix), name) for name in self._top for prefix in self._prefixes[name]
-                  if param_name.startswith(prefix)]
+        inside = [
+            (len(prefix), name)
+            for name in self._top
+            for prefix in self._prefixes[name]
+            if param_name.startswith(prefix)
+        ]
         return max(inside)[1] if inside else ''

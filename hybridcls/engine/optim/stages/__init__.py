@@ -1,4 +1,5 @@
 """Stages: what may happen to an update between the loss and the next one."""
+
 from .gradient_centralization import GradientCentralization
 from .lookahead import Lookahead
 from .sam import SAM

@@ -1,4 +1,5 @@
 """Gradient centralization: gradients of weight matrices without their mean."""
+
 import re
 from collections.abc import Iterable, Sequence
 from typing import Optional
@@ -18,7 +19,8 @@ _LORA = re.compile(r'(^|[._])lora_', re.IGNORECASE)
 # Heads whose weight holds one vector a class: its rows are points on a sphere, not units of a layer.
 _CENTRES = re.compile(r'(^|[._])(cent(er|re)s?|prototypes?|proxies)([._]|$)', re.IGNORECASE)
 _CENTRE_OWNERS = re.compile(
-    r'MarginHead|ArcFace|AdaFace|CosFace|NormLinear|NormProduct|Cosine|Prototype|Cent(er|re)s?$|Proxy')
+    r'MarginHead|ArcFace|AdaFace|CosFace|NormLinear|NormProduct|Cosine|Prototype|Cent(er|re)s?$|Proxy'
+)
 # A step adds weight_decay * w to the gradient itself in these; others shrink the weights apart from it.
 _COUPLED_DECAY = ('SGD', 'Adam', 'RMSprop', 'Adagrad', 'NAdam', 'RAdam', 'Adadelta', 'Adamax', 'ASGD')
 
@@ -56,14 +58,17 @@ class GradientCentralization(UpdateStage):
         >>> GradientCentralization(layers='conv').layers
         'conv'
     """
+
     kind = 'centralization'
 
-    def __init__(self,
-                 layers: str = 'all',
-                 include: Sequence[str] = (),
-                 exclude: Sequence[str] = (),
-                 output_axis: Optional[dict[str, int]] = None,
-                 with_weight_decay: bool = False) -> None:
+    def __init__(
+        self,
+        layers: str = 'all',
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        output_axis: Optional[dict[str, int]] = None,
+        with_weight_decay: bool = False,
+    ) -> None:
         check_choice('GradientCentralization', 'layers', layers, ['all', 'conv'])
         for key, patterns in (('include', include), ('exclude', exclude), ('output_axis', output_axis or {})):
             _check_patterns(key, patterns)
@@ -80,18 +85,23 @@ class GradientCentralization(UpdateStage):
         """Choose the parameters, once."""
         if update.shards.is_fsdp1:
             raise ValueError(
-                "GradientCentralization: FullyShardedDataParallel holds the parameters as flat pieces, which have no "
+                'GradientCentralization: FullyShardedDataParallel holds the parameters as flat pieces, which have no '
                 'output units any more. Use FSDP2 (torch.distributed.fsdp.fully_shard), or switch the stage off: '
-                'stages=dict(gc=None).')
+                'stages=dict(gc=None).'
+            )
         name = type(update.optimizer).__name__
         decoupled = any(group.get('decoupled_weight_decay') for group in update.optimizer.param_groups)
         if self.with_weight_decay and (name not in _COUPLED_DECAY or decoupled):
-            raise ValueError(f'GradientCentralization: with_weight_decay=True, and {name} does not add the decay to '
-                             f'the gradient. It works with {", ".join(_COUPLED_DECAY)}.')
+            raise ValueError(
+                f'GradientCentralization: with_weight_decay=True, and {name} does not add the decay to '
+                f'the gradient. It works with {", ".join(_COUPLED_DECAY)}.'
+            )
         for pattern in [*self.include, *self.exclude, *self.output_axis]:
             if any(update.names) and not any(re.search(pattern, name) for name in update.names):
-                raise ValueError(f'GradientCentralization: the pattern {pattern!r} matches no parameter. Names look '
-                                 f'like {", ".join(map(repr, update.names[:3]))}.')
+                raise ValueError(
+                    f'GradientCentralization: the pattern {pattern!r} matches no parameter. Names look '
+                    f'like {", ".join(map(repr, update.names[:3]))}.'
+                )
         self._axes = []
         for position, param in enumerate(update.params):
             axes = self._axes_of(update.names[position], param, update.owners[position])
@@ -105,8 +115,9 @@ class GradientCentralization(UpdateStage):
         output = next((axis for pattern, axis in self.output_axis.items() if re.search(pattern, name)), None)
         if output is not None:
             if output >= param.dim():
-                raise ValueError(f'GradientCentralization: output_axis {output} is given for {name}, which has '
-                                 f'{param.dim()} axes.')
+                raise ValueError(
+                    f'GradientCentralization: output_axis {output} is given for {name}, which has {param.dim()} axes.'
+                )
         elif isinstance(owner, _ConvTransposeNd):
             if owner.groups > 1:
                 return ()  # axis 0 mixes the inputs of several groups
@@ -141,7 +152,7 @@ class GradientCentralization(UpdateStage):
         means = [grad.mean(axes, keepdim=True) for grad, (_, axes) in zip(grads, chosen, strict=True)]
         torch._foreach_sub_(grads, means)
         if self.with_weight_decay:
-            decay = [group.get('weight_decay', 0.) for group in update.optimizer.param_groups for _ in group['params']]
+            decay = [group.get('weight_decay', 0.0) for group in update.optimizer.param_groups for _ in group['params']]
             for grad, (position, axes) in zip(grads, chosen, strict=True):
                 # The optimizer adds decay * w, mean included; so take the mean's share out of the gradient.
                 if decay[position]:
@@ -160,4 +171,5 @@ def _check_patterns(key: str, patterns: Iterable[str]) -> None:
             re.compile(pattern)
         except re.error as error:
             raise ValueError(
-                f'GradientCentralization: {key}: {pattern!r} is no regular expression ({error}).') from error
+                f'GradientCentralization: {key}: {pattern!r} is no regular expression ({error}).'
+            ) from error

@@ -1,4 +1,5 @@
 """Lookahead: slow weights that follow the fast ones, k steps at a time."""
+
 import torch
 from torch import Tensor
 
@@ -43,6 +44,7 @@ class Lookahead(UpdateStage):
         >>> Lookahead(k=10, alpha=0.8)
         Lookahead(k=10, alpha=0.8, momentum='keep')
     """
+
     kind = 'averaging'
     tensor_state = ('slow', 'slow_momentum')
     number_state = ('steps_since',)
@@ -89,9 +91,11 @@ class Lookahead(UpdateStage):
             if momentum is not None:
                 found[i] = momentum
         if not found:
-            raise ValueError(f"Lookahead: momentum={self.momentum!r}, and {type(update.optimizer).__name__} keeps no "
-                             f"momentum (looked for {' and '.join(_MOMENTA)}). Use momentum='keep', or give the "
-                             'optimizer a momentum.')
+            raise ValueError(
+                f'Lookahead: momentum={self.momentum!r}, and {type(update.optimizer).__name__} keeps no '
+                f"momentum (looked for {' and '.join(_MOMENTA)}). Use momentum='keep', or give the "
+                'optimizer a momentum.'
+            )
         if self.momentum == 'reset':
             torch._foreach_zero_(local_parts(found.values()))
             return

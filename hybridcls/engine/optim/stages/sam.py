@@ -1,4 +1,5 @@
 """Sharpness-aware minimization: step with the gradient of the worst point near by."""
+
 from typing import Optional, Union
 
 import torch
@@ -57,36 +58,43 @@ class SAM(UpdateStage):
         >>> SAM(rho=0.1, every=5, reuse=True).reuse
         0.7
     """
+
     kind = 'sharpness'
     probes = True
     tensor_state = ('first_gradient', 'direction')
 
-    def __init__(self,
-                 rho: float = 0.05,
-                 adaptive: Union[bool, str] = False,
-                 eta: float = 0.,
-                 every: int = 1,
-                 reuse: Union[bool, float] = False,
-                 start_epoch: int = 0,
-                 sync: bool = True,
-                 same_randomness: bool = True,
-                 log: bool = False) -> None:
+    def __init__(
+        self,
+        rho: float = 0.05,
+        adaptive: Union[bool, str] = False,
+        eta: float = 0.0,
+        every: int = 1,
+        reuse: Union[bool, float] = False,
+        start_epoch: int = 0,
+        sync: bool = True,
+        same_randomness: bool = True,
+        log: bool = False,
+    ) -> None:
         check_number('SAM', 'rho', rho, 0, advice='The papers use 0.05 for SAM and 0.5 to 2 for ASAM.')
         check_choice('SAM', 'adaptive', adaptive, [False, True, 'weights'])
         check_number('SAM', 'eta', eta, 0)
         check_number('SAM', 'every', every, 1, integer=True)
         check_number('SAM', 'start_epoch', start_epoch, 0, integer=True)
-        alpha = 0.7 if reuse is True else 0. if reuse is False else reuse
+        alpha = 0.7 if reuse is True else 0.0 if reuse is False else reuse
         check_number('SAM', 'reuse', alpha, 0)
         if alpha and every == 1:
-            raise ValueError(f'SAM: reuse={reuse} has no update to act on, since every=1 climbs on each. '
-                             'Say every=5, or drop reuse.')
+            raise ValueError(
+                f'SAM: reuse={reuse} has no update to act on, since every=1 climbs on each. Say every=5, or drop reuse.'
+            )
         if alpha and not sync:
-            raise ValueError('SAM: reuse wants one direction for all processes, and sync=False makes each its own. '
-                             'Drop one of them.')
+            raise ValueError(
+                'SAM: reuse wants one direction for all processes, and sync=False makes each its own. Drop one of them.'
+            )
         if eta and not adaptive:
-            raise ValueError(f"SAM: eta={eta} belongs to the adaptive form. Say adaptive='weights' (the authors' code) "
-                             'or adaptive=True, or drop eta.')
+            raise ValueError(
+                f"SAM: eta={eta} belongs to the adaptive form. Say adaptive='weights' (the authors' code) "
+                'or adaptive=True, or drop eta.'
+            )
         self.rho = rho
         self.adaptive = adaptive
         self.eta = eta
@@ -104,11 +112,15 @@ class SAM(UpdateStage):
         """See that there will be a climb, and that this process can move its weights as it is told to."""
         last = MessageHub.get_current_instance().runtime_info.get('max_epochs')
         if self.start_epoch and last is not None and self.start_epoch >= last:
-            raise ValueError(f'SAM: start_epoch={self.start_epoch}, and the last epoch is number {last - 1} (counted '
-                             'from 0; training by iterations is one epoch), so it would never climb.')
+            raise ValueError(
+                f'SAM: start_epoch={self.start_epoch}, and the last epoch is number {last - 1} (counted '
+                'from 0; training by iterations is one epoch), so it would never climb.'
+            )
         if not self.sync and not update.shards.can_climb_alone:
-            raise ValueError('SAM: sync=False lets each process climb by itself, and under FSDP or tensor parallelism '
-                             'each holds only pieces of the weights. Use sync=True, or DDP.')
+            raise ValueError(
+                'SAM: sync=False lets each process climb by itself, and under FSDP or tensor parallelism '
+                'each holds only pieces of the weights. Use sync=True, or DDP.'
+            )
 
     def wants_regrad(self, update: Update) -> bool:
         """Climb in this micro-batch?"""
@@ -134,9 +146,11 @@ class SAM(UpdateStage):
         if not self.start_epoch:
             return True
         if update.epoch is None:
-            raise ValueError(f'SAM: start_epoch={self.start_epoch}, and nobody says which epoch it is. mmengine\'s '
-                             "RuntimeInfoHook does; in a loop of your own call MessageHub.get_current_instance()"
-                             ".update_info('epoch', epoch).")
+            raise ValueError(
+                f"SAM: start_epoch={self.start_epoch}, and nobody says which epoch it is. mmengine's "
+                'RuntimeInfoHook does; in a loop of your own call MessageHub.get_current_instance()'
+                ".update_info('epoch', epoch)."
+            )
         return update.epoch >= self.start_epoch
 
     def _climb_and_return(self, update: Update) -> None:

@@ -1,4 +1,5 @@
 """What every stage of an update is: a small class with its own state, visited at four moments."""
+
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Optional, Union, cast
@@ -34,6 +35,7 @@ class Update:
             a detached scalar. Only in ``probe``, where ``wants_regrad`` has said True.
         log (Callable): ``log(name, value)`` shows a number next to the losses.
     """
+
     optimizer: torch.optim.Optimizer
     params: list[nn.Parameter]
     names: list[str]
@@ -43,7 +45,7 @@ class Update:
     is_first: bool = True
     is_last: bool = True
     may_overflow: bool = False
-    grad_scale: Union[float, Tensor] = 1.
+    grad_scale: Union[float, Tensor] = 1.0
     regrad: Callable[..., Any] = lambda *_, **__: None
     log: Callable[[str, Any], None] = lambda *_: None
 
@@ -89,6 +91,7 @@ class UpdateStage:
         >>> GradientNoise(0.1).kind
         'GradientNoise'
     """
+
     kind: str = ''
     probes: bool = False
     tensor_state: tuple[str, ...] = ()
@@ -126,7 +129,8 @@ class UpdateStage:
         """Return ``dict(tensors={name: {position: Tensor}}, numbers={name: number})``."""
         return dict(
             tensors={name: dict(getattr(self, name)) for name in self.tensor_state},
-            numbers={name: getattr(self, name) for name in self.number_state})
+            numbers={name: getattr(self, name) for name in self.number_state},
+        )
 
     def load_state_dict(self, state: dict[str, dict], params: list[nn.Parameter]) -> None:
         """Take over what :meth:`state_dict` gave, onto the devices and shards of ``params``.
@@ -143,13 +147,17 @@ class UpdateStage:
                     raise ValueError(
                         f'{type(self).__name__}: {name} of parameter {position} in the checkpoint does not fit this '
                         f'model ({error}). Resume with the model and the parameter groups of the run that was '
-                        'stopped.') from error
+                        'stopped.'
+                    ) from error
             setattr(self, name, loaded)
         for name in self.number_state:
             if name in state.get('numbers', {}):
                 setattr(self, name, state['numbers'][name])
 
     def __repr__(self) -> str:
-        settings = {key: value for key, value in vars(self).items()
-                    if not key.startswith('_') and key not in self.tensor_state + self.number_state}
+        settings = {
+            key: value
+            for key, value in vars(self).items()
+            if not key.startswith('_') and key not in self.tensor_state + self.number_state
+        }
         return f'{type(self).__name__}({", ".join(f"{key}={value!r}" for key, value in settings.items())})'

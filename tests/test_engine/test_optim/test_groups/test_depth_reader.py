@@ -19,28 +19,40 @@ def test_the_model_itself_is_asked_first():
 def test_a_backbone_that_knows_is_found_in_a_model_that_does_not():
     reader = DepthReader('me', nn.ModuleDict(dict(backbone=Ordered(), head=nn.Linear(2, 2))))
     assert [reader.scale(name, 0.5) for name in ('backbone.0.weight', 'backbone.3.weight', 'head.weight')] == [
-        0.125, 1., 1.]
+        0.125,
+        1.0,
+        1.0,
+    ]
 
 
 def test_mmpretrains_classifier_over_a_timm_backbone():
     """mmpretrain's own constructor stops here: its TIMMBackbone has no get_layer_depth."""
-    model = MODELS.build(dict(type='mmpretrain.ImageClassifier',
-                              backbone=dict(type='mmpretrain.TIMMBackbone', model_name='test_vit', img_size=32),
-                              head=dict(type='mmpretrain.LinearClsHead', num_classes=3, in_channels=64)))
+    model = MODELS.build(
+        dict(
+            type='mmpretrain.ImageClassifier',
+            backbone=dict(type='mmpretrain.TIMMBackbone', model_name='test_vit', img_size=32),
+            head=dict(type='mmpretrain.LinearClsHead', num_classes=3, in_channels=64),
+        )
+    )
     reader = DepthReader('me', model)
     assert reader.scale('backbone.timm_model.pos_embed', 0.5) == 0.5**7
     assert reader.scale('head.fc.weight', 0.5) == 1
 
 
 def test_a_rate_of_one_asks_nobody():
-    assert DepthReader('me', nn.Linear(2, 2)).scale('weight', 1.) == 1
+    assert DepthReader('me', nn.Linear(2, 2)).scale('weight', 1.0) == 1
 
 
-@pytest.mark.parametrize('build', [
-    lambda: nn.Linear(2, 2),
-    lambda: MODELS.build(dict(type='mmpretrain.ImageClassifier', backbone=dict(type='mmpretrain.ResNet', depth=18))),
-    lambda: MODELS.build(dict(type='mmpretrain.ImageClassifier', backbone=dict(type='mmpretrain.LeNet5'))),
-])
+@pytest.mark.parametrize(
+    'build',
+    [
+        lambda: nn.Linear(2, 2),
+        lambda: MODELS.build(
+            dict(type='mmpretrain.ImageClassifier', backbone=dict(type='mmpretrain.ResNet', depth=18))
+        ),
+        lambda: MODELS.build(dict(type='mmpretrain.ImageClassifier', backbone=dict(type='mmpretrain.LeNet5'))),
+    ],
+)
 def test_a_model_that_does_not_tell_is_refused_with_advice(build):
     model = build()
     with pytest.raises(ValueError, match=r'me: layer_decay_rate needs the order of the layers.*get_layer_depth'):

@@ -43,13 +43,13 @@ class Zoo(nn.Module):
         self.matmul = nn.Parameter(torch.zeros(4, 6))  # used as x @ matmul: outputs on axis 1
 
 
-def make_update(zoo, weight_decay=0., optimizer=None):
+def make_update(zoo, weight_decay=0.0, optimizer=None):
     generator = torch.Generator().manual_seed(0)
     for param in zoo.parameters():
         param.data = torch.randn(param.shape, generator=generator, dtype=torch.float64)
         param.grad = torch.randn(param.shape, generator=generator, dtype=torch.float64)
     if optimizer is None:
-        optimizer = torch.optim.SGD(zoo.parameters(), lr=1., weight_decay=weight_decay)
+        optimizer = torch.optim.SGD(zoo.parameters(), lr=1.0, weight_decay=weight_decay)
     params = list(zoo.parameters())
     names, owners = places_of(params, zoo)
     return Update(optimizer, params, names, owners)
@@ -66,8 +66,11 @@ def changed(**options):
     found = {}
     for name, param in zoo.named_parameters():
         if not torch.equal(param.grad, before[name]):
-            zero = [axis for axis, size in enumerate(param.shape) if (size > 1 or axis == 0)
-                    and param.grad.transpose(0, axis).flatten(1).mean(1).abs().max() < 1e-12]
+            zero = [
+                axis
+                for axis, size in enumerate(param.shape)
+                if (size > 1 or axis == 0) and param.grad.transpose(0, axis).flatten(1).mean(1).abs().max() < 1e-12
+            ]
             found[name] = zero
             assert len(zero) == 1, name
             axes = [axis for axis in range(param.dim()) if axis != zero[0]]
@@ -89,13 +92,20 @@ def test_convolutions_only():
 
 def test_what_is_left_out_is_centralised_when_asked():
     assert changed(include=['lora_', 'head', 'pos_embed', 'embedding']) == {
-        **CONVS, **LINEARS, 'attention.lora_A.weight': 0, 'attention.lora_B.weight': 0, 'head.weight': 0,
-        'embedding.weight': 0, 'pos_embed': 0}
+        **CONVS,
+        **LINEARS,
+        'attention.lora_A.weight': 0,
+        'attention.lora_B.weight': 0,
+        'head.weight': 0,
+        'embedding.weight': 0,
+        'pos_embed': 0,
+    }
 
 
 def test_more_is_left_out_when_asked():
     assert changed(exclude=['attention', r'^fc\.']) == {
-        name: axis for name, axis in {**CONVS, **LINEARS}.items() if 'attention' not in name and name != 'fc.weight'}
+        name: axis for name, axis in {**CONVS, **LINEARS}.items() if 'attention' not in name and name != 'fc.weight'
+    }
 
 
 def test_another_output_axis_can_be_told():
@@ -124,9 +134,13 @@ def test_the_official_sgd_centralises_the_decay_too():
         torch.testing.assert_close(dict(zoo.named_parameters())[name].detach(), expected[name])
 
 
-@pytest.mark.parametrize('make', [
-    lambda params: torch.optim.AdamW(params, weight_decay=0.1),
-    lambda params: torch.optim.Adam(params, weight_decay=0.1, decoupled_weight_decay=True)])
+@pytest.mark.parametrize(
+    'make',
+    [
+        lambda params: torch.optim.AdamW(params, weight_decay=0.1),
+        lambda params: torch.optim.Adam(params, weight_decay=0.1, decoupled_weight_decay=True),
+    ],
+)
 def test_decoupled_decay_is_not_part_of_the_gradient(make):
     zoo = Zoo()
     update = make_update(zoo, optimizer=make(zoo.parameters()))
@@ -138,9 +152,12 @@ def test_it_comes_after_clipping():
     """The gradient that is clipped is the whole one; what is stepped with has no mean."""
     layer = nn.Linear(3, 2, bias=False)
     weight = layer.weight.detach().clone()
-    wrapper = ComposedOptimWrapper(torch.optim.SGD(layer.parameters(), lr=1.), clip_grad=dict(max_norm=1.),
-                                   stages=dict(gc=dict(type='GradientCentralization')))
-    grad = torch.tensor([[3., 0., 0.], [0., 4., 0.]])
+    wrapper = ComposedOptimWrapper(
+        torch.optim.SGD(layer.parameters(), lr=1.0),
+        clip_grad=dict(max_norm=1.0),
+        stages=dict(gc=dict(type='GradientCentralization')),
+    )
+    grad = torch.tensor([[3.0, 0.0, 0.0], [0.0, 4.0, 0.0]])
     wrapper.update_params((layer.weight * grad).sum())
     expected = grad / 5 - (grad / 5).mean(1, keepdim=True)
     torch.testing.assert_close(weight - layer.weight.detach(), expected, rtol=1e-5, atol=1e-6)

@@ -11,10 +11,11 @@ from hybridcls.registry import OPTIMIZERS
 OPTIMIZER = dict(
     sgd=lambda params: torch.optim.SGD(params, lr=0.1, momentum=0.9),
     adam=lambda params: torch.optim.Adam(params, lr=0.1),
-    lamb=lambda params: OPTIMIZERS.get('Lamb')(params, lr=0.1))
+    lamb=lambda params: OPTIMIZERS.get('Lamb')(params, lr=0.1),
+)
 
 
-def walk(stage, steps, optimizer='sgd', target=3.):
+def walk(stage, steps, optimizer='sgd', target=3.0):
     """Steps on ``(w - target)^2`` from w = 0; returns all that w and the momentum were."""
     weight = torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))
     optimizer = OPTIMIZER[optimizer]([weight])
@@ -34,9 +35,9 @@ def walk(stage, steps, optimizer='sgd', target=3.):
     return trace
 
 
-def by_hand(steps, k, alpha, momentum, lr=0.1, beta=0.9, target=3.):
+def by_hand(steps, k, alpha, momentum, lr=0.1, beta=0.9, target=3.0):
     """The same with numbers: Algorithm 1, SGD with momentum inside."""
-    fast = slow = velocity = slow_velocity = 0.
+    fast = slow = velocity = slow_velocity = 0.0
     trace = []
     for step in range(1, steps + 1):
         velocity = beta * velocity + 2 * (fast - target)
@@ -45,7 +46,7 @@ def by_hand(steps, k, alpha, momentum, lr=0.1, beta=0.9, target=3.):
             slow += alpha * (fast - slow)
             fast = slow
             if momentum == 'reset':
-                velocity = 0.
+                velocity = 0.0
             elif momentum == 'pullback':
                 velocity = slow_velocity = slow_velocity + alpha * (velocity - slow_velocity)
         trace.append((fast, velocity))
@@ -53,16 +54,17 @@ def by_hand(steps, k, alpha, momentum, lr=0.1, beta=0.9, target=3.):
 
 
 @pytest.mark.parametrize('momentum', ['keep', 'reset', 'pullback'])
-@pytest.mark.parametrize(('k', 'alpha'), [(5, 0.5), (1, 0.8), (3, 1.), (2, 0.)])
+@pytest.mark.parametrize(('k', 'alpha'), [(5, 0.5), (1, 0.8), (3, 1.0), (2, 0.0)])
 def test_algorithm_1_by_hand(k, alpha, momentum):
-    torch.testing.assert_close(walk(Lookahead(k, alpha, momentum), 13), by_hand(13, k, alpha, momentum),
-                               rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        walk(Lookahead(k, alpha, momentum), 13), by_hand(13, k, alpha, momentum), rtol=0, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize('optimizer', ['adam', 'lamb'])
 def test_the_first_moment_of_adam_and_its_kin_is_moved(optimizer):
     kept = walk(Lookahead(3, 0.5), 3, optimizer)
-    assert walk(Lookahead(3, 0.5, 'reset'), 3, optimizer)[-1] == (kept[-1][0], 0.)
+    assert walk(Lookahead(3, 0.5, 'reset'), 3, optimizer)[-1] == (kept[-1][0], 0.0)
     pulled = walk(Lookahead(3, 0.5, 'pullback'), 3, optimizer)[-1]
     assert pulled[1] == pytest.approx(0.5 * kept[-1][1])  # the slow momentum was 0
 
@@ -81,8 +83,8 @@ def test_slow_weights_start_where_training_started():
 
 
 def test_with_alpha_one_it_is_the_optimizer_alone():
-    net, plain = make_net(dropout=0.), make_net(dropout=0.)
-    train(net, ComposedOptimWrapper(sgd(net), stages=dict(l=dict(type='Lookahead', k=2, alpha=1.))), make_batches(5))
+    net, plain = make_net(dropout=0.0), make_net(dropout=0.0)
+    train(net, ComposedOptimWrapper(sgd(net), stages=dict(l=dict(type='Lookahead', k=2, alpha=1.0))), make_batches(5))
     train(plain, OptimWrapper(sgd(plain)), make_batches(5))
     assert_same(net, plain)
 
@@ -111,7 +113,7 @@ def test_it_keeps_one_copy():
 
 def test_an_optimizer_without_momentum_has_none_to_move():
     net = make_net()
-    wrapper = ComposedOptimWrapper(sgd(net, momentum=0.), stages=dict(l=dict(type='Lookahead', k=1, momentum='reset')))
+    wrapper = ComposedOptimWrapper(sgd(net, momentum=0.0), stages=dict(l=dict(type='Lookahead', k=1, momentum='reset')))
     with pytest.raises(ValueError, match="momentum='reset', and SGD keeps no momentum"):
         train(net, wrapper, make_batches(1))
 

@@ -7,7 +7,7 @@ from update_toys import assert_same, make_batches, make_net, sgd, train
 
 from hybridcls.engine.optim import SAM, ComposedOptimWrapper
 
-DRY = dict(dropout=0.)
+DRY = dict(dropout=0.0)
 
 
 def run(count=1, options=None, net=None, **stage):
@@ -22,8 +22,11 @@ def first_gradient(net):
     loss = net.parse_losses(net(**make_batches(1)[0]))[0]
     names = [name for name, param in net.named_parameters() if param.requires_grad]
     grads = torch.autograd.grad(loss, params, allow_unused=True)
-    return {name: (param.detach().clone(), grad)
-            for name, param, grad in zip(names, params, grads, strict=True) if grad is not None}
+    return {
+        name: (param.detach().clone(), grad)
+        for name, param, grad in zip(names, params, grads, strict=True)
+        if grad is not None
+    }
 
 
 def climbed_weight(**stage):
@@ -32,26 +35,32 @@ def climbed_weight(**stage):
     return net.seen[1]['weight']
 
 
-@pytest.mark.parametrize(('adaptive', 'eta'), [(False, 0.), (True, 0.), (True, 0.1), ('weights', 0.01)])
+@pytest.mark.parametrize(('adaptive', 'eta'), [(False, 0.0), (True, 0.0), (True, 0.1), ('weights', 0.01)])
 def test_it_climbs_where_the_papers_say(adaptive, eta):
     """One norm over all parameters; ``'weights'`` is the authors' ASAM, where biases climb as in SAM."""
     own = first_gradient(make_net(**DRY))
-    size = {name: torch.ones_like(weight) if adaptive is False or (adaptive == 'weights' and 'weight' not in name)
-            else weight.abs() + eta for name, (weight, _) in own.items()}
-    norm = math.sqrt(sum((size[name].double() * grad.double()).square().sum().item()
-                         for name, (_, grad) in own.items()))
+    size = {
+        name: torch.ones_like(weight)
+        if adaptive is False or (adaptive == 'weights' and 'weight' not in name)
+        else weight.abs() + eta
+        for name, (weight, _) in own.items()
+    }
+    norm = math.sqrt(
+        sum((size[name].double() * grad.double()).square().sum().item() for name, (_, grad) in own.items())
+    )
     weight, grad = own['fc.weight']
-    expected = weight + 0.3 * size['fc.weight']**2 * grad / norm
+    expected = weight + 0.3 * size['fc.weight'] ** 2 * grad / norm
     torch.testing.assert_close(climbed_weight(rho=0.3, adaptive=adaptive, eta=eta), expected, rtol=1e-5, atol=1e-7)
 
 
 def test_the_two_public_forms_of_asam_differ():
-    assert not torch.allclose(climbed_weight(rho=0.3, adaptive=True),
-                              climbed_weight(rho=0.3, adaptive='weights', eta=0.01), atol=1e-4)
+    assert not torch.allclose(
+        climbed_weight(rho=0.3, adaptive=True), climbed_weight(rho=0.3, adaptive='weights', eta=0.01), atol=1e-4
+    )
 
 
 def test_with_rho_zero_it_is_the_optimizer_alone():
-    net, _, _ = run(4, rho=0.)
+    net, _, _ = run(4, rho=0.0)
     plain = make_net(**DRY)
     train(plain, ComposedOptimWrapper(sgd(plain)), make_batches(4))
     assert_same(net, plain)
@@ -82,12 +91,16 @@ def test_it_climbs_on_every_third_update_only():
 def test_reuse_is_algorithm_1_of_looksam(accumulation, adaptive):
     """Against the algorithm written out, on flat vectors in float64."""
     every, alpha, rho, lr, updates = 3, 0.6, 0.2, 0.05, 7
-    batches = [dict(inputs=batch['inputs'].double(), data_samples=batch['data_samples'])
-               for batch in make_batches(updates * accumulation)]
+    batches = [
+        dict(inputs=batch['inputs'].double(), data_samples=batch['data_samples'])
+        for batch in make_batches(updates * accumulation)
+    ]
     net = make_net(**DRY).double()
     wrapper = ComposedOptimWrapper(
-        sgd(net, lr=lr, momentum=0.), accumulative_counts=accumulation,
-        stages=dict(sam=dict(type='SAM', rho=rho, every=every, reuse=alpha, adaptive=adaptive)))
+        sgd(net, lr=lr, momentum=0.0),
+        accumulative_counts=accumulation,
+        stages=dict(sam=dict(type='SAM', rho=rho, every=every, reuse=alpha, adaptive=adaptive)),
+    )
     train(net, wrapper, batches)
 
     other = make_net(**DRY).double()
@@ -102,7 +115,7 @@ def test_reuse_is_algorithm_1_of_looksam(accumulation, adaptive):
     weights = flat(params).detach().clone()
     for update in range(updates):
         first, second = torch.zeros_like(weights), torch.zeros_like(weights)
-        for batch in batches[update * accumulation:(update + 1) * accumulation]:
+        for batch in batches[update * accumulation : (update + 1) * accumulation]:
             grad = gradient(batch, weights)
             first += grad / accumulation
             if update % every == 0:
@@ -155,7 +168,7 @@ def test_its_numbers_are_logged_on_request():
 
 
 def test_the_losses_that_are_logged_are_those_of_the_first_pass():
-    _, _, logged = run(1, rho=5.)
+    _, _, logged = run(1, rho=5.0)
     plain = make_net(**DRY)
     assert logged == train(plain, ComposedOptimWrapper(sgd(plain)), make_batches(1))
 
@@ -186,12 +199,20 @@ def test_with_reuse_it_keeps_one_copy_too(monkeypatch):
     assert not sam.first_gradient
 
 
-@pytest.mark.parametrize(('options', 'text'), [
-    (dict(rho=math.nan), 'rho=nan'), (dict(every=0), r'every=0 is outside \[1, inf\)'),
-    (dict(adaptive='weight'), "adaptive='weight' is not one of"), (dict(eta=0.1), 'eta=0.1 belongs to the adaptive'),
-    (dict(reuse=True), 'since every=1 climbs on each'), (dict(every=5, reuse=True, sync=False), 'Drop one of them'),
-    (dict(every=5, reuse=-1.), 'reuse=-1.0 is outside'), (dict(start_epoch=-1), 'start_epoch=-1 is outside'),
-], ids=str)  # yapf: disable
+@pytest.mark.parametrize(
+    ('options', 'text'),
+    [
+        (dict(rho=math.nan), 'rho=nan'),
+        (dict(every=0), r'every=0 is outside \[1, inf\)'),
+        (dict(adaptive='weight'), "adaptive='weight' is not one of"),
+        (dict(eta=0.1), 'eta=0.1 belongs to the adaptive'),
+        (dict(reuse=True), 'since every=1 climbs on each'),
+        (dict(every=5, reuse=True, sync=False), 'Drop one of them'),
+        (dict(every=5, reuse=-1.0), 'reuse=-1.0 is outside'),
+        (dict(start_epoch=-1), 'start_epoch=-1 is outside'),
+    ],
+    ids=str,
+)
 def test_numbers_that_cannot_be(options, text):
     with pytest.raises(ValueError, match=text):
         SAM(**options)
