@@ -8,7 +8,8 @@ The locations are imported when a registry is first asked for a name, so importi
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,11 @@ class HintingRegistry(Registry):
         UnknownNameError: From :meth:`get` and :meth:`build` (a ``KeyError``), for a name that neither this registry
             nor its parents know. ``name in registry`` stays a plain question.
     """
+
+    def import_from_location(self) -> None:
+        """Import what registers itself here, without what mmpretrain prints of packages that it could not import."""
+        with redirect_stdout(StringIO()):
+            super().import_from_location()
 
     def get(self, key: str) -> type:
         """Return what is registered under ``key``, here or in a parent registry."""

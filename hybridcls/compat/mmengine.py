@@ -10,7 +10,16 @@ from typing import Any, NamedTuple, Optional
 from mmengine.config import Config, ConfigDict
 from mmengine.fileio import load
 
-__all__ = ['ConfigSource', 'is_lazy_config', 'lazy_bases', 'merge', 'read_lazy_config', 'read_source', 'run_source']
+__all__ = [
+    'ConfigSource',
+    'is_training',
+    'is_lazy_config',
+    'lazy_bases',
+    'merge',
+    'read_lazy_config',
+    'read_source',
+    'run_source',
+]
 
 
 class ConfigSource(NamedTuple):
@@ -49,7 +58,7 @@ def run_source(source: ConfigSource, bases: dict) -> dict:
     if source.file.endswith('.py'):
         tree = ast.parse(source.text)
         tree.body = [node for node in tree.body if not _assigns(node, '_base_')]
-        names: dict[str, Any] = {'_base_': bases}
+        names: dict[str, Any] = {'_base_': ConfigDict(bases)}
         exec(compile(tree, source.file, 'exec'), names)
     else:
         with TemporaryDirectory() as folder:
@@ -107,3 +116,10 @@ def merge(own: dict, base: dict, allow_list_keys: bool = False) -> dict:
 def with_scope(values: dict, scope: Optional[str]) -> dict:
     """Return the values of a base as mmengine's dicts, which remember the package that they come from."""
     return Config._dict_to_config_dict(values, scope) if values else ConfigDict()
+
+
+def is_training(runner: Any) -> bool:
+    """Whether a Runner trains: asking for its loop would build one."""
+    from mmengine.runner.base_loop import BaseLoop  # imports torch, which reading a config does without
+
+    return isinstance(runner._train_loop, BaseLoop)

@@ -1,5 +1,7 @@
 """Datasets, the transforms of their images, and the samplers that make batches of them."""
 
+import hybridcls.compat.mmpretrain  # noqa: F401
+
 from . import samplers, transforms
 from .annotation_file import number_labels, read_annotations
 from .digits import Digits

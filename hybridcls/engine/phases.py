@@ -22,7 +22,7 @@ from mmengine.dist import barrier, broadcast_object_list, is_main_process
 
 from .checkpoint_files import check_checkpoint, check_writable, newest_whole_checkpoint
 from .config import Change, apply, load_config
-from .config.tree import ABSENT
+from .config.tree import ABSENT, value_at
 from .distributed import start_processes
 from .phase_plan import Phase, read_phases
 from .phase_record import PhaseRecord, config_facts, differing_keys, fingerprint
@@ -75,7 +75,8 @@ def run_chain(
     records: list[PhaseRecord] = []
     for phase, cfg in zip(phases, cfgs, strict=True):
         before = records[-1] if records else None
-        records.append(_run_phase(phase, cfg, folder, options, before, len(phases)))
+        later = [one.get('train_cfg', {}).get('max_epochs') or 0 for one in cfgs[phase.number :]]
+        records.append(_run_phase(phase, cfg, folder, options, before, len(phases), sum(later)))
     if is_main_process():
         print(phase_table(folder, records), flush=True)
     return records
@@ -88,6 +89,7 @@ def _run_phase(
     options: TrainOptions,
     before: Optional[PhaseRecord],
     number_of_phases: int,
+    epochs_after: int,
 ) -> PhaseRecord:
     folder = work_dir / phase.folder_name
     record, finished = _shared(lambda: _look_up(phase, cfg, folder, options, before))
@@ -97,7 +99,8 @@ def _run_phase(
         return record
     start = _start_of(phase, work_dir, before)
     options = replace(options, resume='auto')
-    apply(cfg, _begin, phase, start)
+    position = f'{phase.number} of {number_of_phases}, {phase.name}'
+    apply(cfg, _begin, phase, start, position, epochs_after)
     test_cfg = deepcopy(cfg)
     seconds_before, began = record.seconds, time.monotonic()
     finished = False
@@ -125,7 +128,7 @@ def _run_phase(
     return record
 
 
-def _begin(cfg: Config, phase: Phase, start: Optional[str]) -> Iterator[Change]:
+def _begin(cfg: Config, phase: Phase, start: Optional[str], position: str, epochs_after: int) -> Iterator[Change]:
     """Plan what a phase starts from, and its name."""
     if start is not None:
         yield Change(('load_from',), cfg.get('load_from', ABSENT), start, f'start of phase {phase.name}', 'phase')
@@ -134,6 +137,9 @@ def _begin(cfg: Config, phase: Phase, start: Optional[str]) -> Iterator[Change]:
         yield Change(('custom_hooks',), old, new, f'start of phase {phase.name}', 'phase')
     if cfg.get('resume'):
         yield Change(('resume',), cfg.resume, False, 'a chain decides itself what goes on', 'phase')
+    old = value_at(cfg, ('custom_hooks',)) or []
+    console = dict(type='hybridcls.ConsoleHook', phase=position, epochs_after=epochs_after)
+    yield Change(('custom_hooks',), cfg.get('custom_hooks', ABSENT), [*old, console], 'phase', 'phase', False)
     yield Change(('experiment_name',), cfg.get('experiment_name', ABSENT), phase.folder_name, 'phase', 'phase', False)
 
 

@@ -19,6 +19,7 @@ from .config.num_classes import num_classes
 from .config.portable import portable_types
 from .config.schedules import check_length, fit_to_batches, fitted_schedules, iterations, scaled_lr
 from .config.tree import ABSENT, class_of
+from .console import ConsoleRunner
 from .distributed import process_count, start_processes
 from .hooks.batch_check_hook import check_batches
 from .teacher_model import distillation_width
@@ -26,7 +27,7 @@ from .teacher_model import distillation_width
 __all__ = ['TrainOptions', 'build_runner', 'choose_work_dir', 'prepare_testing', 'prepare_training', 'run_training']
 
 # Hooks that every run gets unless its config has its own of that kind.
-_DEFAULT_HOOKS = ('BatchCheckHook', 'CheckpointMatchHook', 'RandomStateHook', 'ShardedRowsHook')
+_DEFAULT_HOOKS = ('BatchCheckHook', 'CheckpointMatchHook', 'ConsoleHook', 'RandomStateHook', 'ShardedRowsHook')
 
 
 @dataclass
@@ -166,9 +167,8 @@ def default_hooks(cfg: Config) -> Iterator[Change]:
 def build_runner(cfg: Config) -> Any:
     """Build the Runner of a prepared config: mmengine's, or the one that ``runner_type`` names."""
     from mmengine.registry import RUNNERS
-    from mmengine.runner import Runner
 
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else ConsoleRunner.from_cfg(cfg)
 
 
 def run_training(runner: Any) -> None:

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from hybridcls.registry import HOOKS
 
+from ..console import track
 from ..workers import end_workers_of
 
 
@@ -75,7 +76,7 @@ class EmbeddingBankHook(Hook):
         model.eval()
         rows: list[tuple[Any, int]] = []
         with autocast(enabled=mixed_precision):
-            for data in dataloader:
+            for data in track(dataloader, 'embedding the bank'):
                 samples = model.test_step(data)
                 for sample in samples:
                     if 'embedding' not in sample or 'gt_label' not in sample:

@@ -103,7 +103,7 @@ def test_by_iterations(toy_configs, tmp_path):
 
 def test_without_the_hook_the_runs_differ(toy_configs, tmp_path, monkeypatch):
     """The oracle of the tests above can fail."""
-    monkeypatch.setattr('hybridcls.engine.training._STANDING_HOOKS', ())
+    monkeypatch.setattr('hybridcls.engine.training._DEFAULT_HOOKS', ())
     train(toy_configs / 'toy.py', tmp_path / 'straight')
     stop(toy_configs / 'toy.py', tmp_path / 'stopped', epoch=2)
     train(toy_configs / 'toy.py', tmp_path / 'stopped', resume='auto')
