@@ -5,13 +5,17 @@ from .checkpoint_hook import CheckpointHook
 from .checkpoint_match_hook import CheckpointMatchHook
 from .class_margins_hook import ClassMarginsHook
 from .distillation_hook import DistillationHook
+from .early_stopping_hook import EarlyStoppingHook
 from .embedding_bank_hook import EmbeddingBankHook
 from .learning_curves_hook import LearningCurvesHook
+from .logger_hook import LoggerHook
+from .param_scheduler_hook import ParamSchedulerHook
 from .random_state_hook import RandomStateHook, seed_worker
 from .sharded_rows_hook import ShardedRowsHook
 from .slow_weights_hook import SlowWeightsHook
 from .token_merging_hook import TokenMergingHook
 from .transfer_hook import TransferHook
+from .visualization_hook import VisualizationHook
 
 __all__ = [
     'BatchCheckHook',
@@ -19,12 +23,16 @@ __all__ = [
     'CheckpointMatchHook',
     'ClassMarginsHook',
     'DistillationHook',
+    'EarlyStoppingHook',
     'EmbeddingBankHook',
     'LearningCurvesHook',
+    'LoggerHook',
+    'ParamSchedulerHook',
     'RandomStateHook',
     'ShardedRowsHook',
     'SlowWeightsHook',
     'TokenMergingHook',
     'TransferHook',
+    'VisualizationHook',
     'seed_worker',
 ]
