@@ -46,8 +46,8 @@ class ValLoss(BaseMetric):
     """
 
     default_prefix = 'val'
-    directions = {'loss': 'less', '*loss*': 'less', '*': None}
-    units = {'*loss*': 'nats'}
+    directions = {'loss': 'less', '*loss*': 'less', '*accuracy*': 'greater', '*': None}
+    units = {'*loss*': 'nats', 'kl': 'nats', '*.kl': 'nats', '*accuracy*': '%'}
 
     def __init__(self, collect_device: str = 'cpu', prefix: Optional[str] = None) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
