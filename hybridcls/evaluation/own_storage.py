@@ -41,7 +41,7 @@ def own_storage(data: Any) -> Any:
         return data.clone() if shares else data
     if isinstance(data, BaseDataElement):
         meta, fields = dict(data.metainfo_items()), dict(data.items())
-        return data.new(metainfo=own_storage(meta), data=own_storage(fields))
+        return data.new(metainfo=own_storage(meta), **own_storage(fields))
     if isinstance(data, dict):
         return {key: own_storage(value) for key, value in data.items()}
     if isinstance(data, tuple) and hasattr(data, '_fields'):

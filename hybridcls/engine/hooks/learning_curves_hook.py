@@ -29,8 +29,9 @@ class LearningCurvesHook(Hook):
     say (``units``); the best point of a curve is marked where its metric says which way is better (``directions``, both
     in :mod:`hybridcls.evaluation.result_names`). Of other metrics, what contains ``loss`` is taken for a loss.
 
-    After a resume the curves are whole: those of the training come from the message hub, which a checkpoint holds, and the validated numbers from
-    ``learning_curves.json`` beside the picture, since a checkpoint is written before the validation of its epoch.
+    After a resume the curves are whole: those of the training come from the message hub, which a checkpoint holds, and
+    the results of validations from ``learning_curves.json`` beside the picture, since a checkpoint is written before
+    the validation of its epoch.
 
     Args:
         seconds_between (float): So long the picture may be out of date; drawing takes about half a second.
