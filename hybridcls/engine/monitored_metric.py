@@ -95,5 +95,5 @@ def monitored_result(caller: str, name: str, runner: Any, results: Mapping[str, 
 def _unknown(caller: str, name: str, names: list[str]) -> ValueError:
     there = ', '.join(names) or 'none'
     return ValueError(
-        f'{caller}={name!r} is none of the results of the validation: {there}.{did_you_mean(name, names)}'
+        f'{caller}={name!r} is none of the metrics of the validation: {there}.{did_you_mean(name, names)}'
     )

@@ -98,7 +98,7 @@ class LearningCurvesHook(Hook):
             those = [one for one in self._validations if name in one['metrics']]
             curve = ([one['iter'] / per_epoch for one in those], [one['metrics'][name] for one in those])
             panel = panels[_panel_of(name, metrics)]
-            if isinstance(metric_of(name, metrics), ValLoss) and 'loss' not in name and _is_drawn(curve, panel):
+            if isinstance(metric_of(name, metrics), ValLoss) and panel.name == 'percent' and _is_drawn(curve, panel):
                 continue  # the head's own accuracy, which Accuracy reports too
             label = f'val {name.removeprefix("val/")}'
             panel.curves[label] = curve

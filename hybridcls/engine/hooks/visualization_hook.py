@@ -6,20 +6,21 @@ from pathlib import PurePosixPath
 from typing import Any, Optional
 
 from mmengine.fileio import join_path
+from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop
 from mmengine.visualization import Visualizer
-from mmpretrain.engine.hooks import VisualizationHook as _VisualizationHook
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
+from hybridcls.checks import check_number
 from hybridcls.registry import HOOKS
 from hybridcls.visualization.prediction_image import ClassNames, enlarge, fitting_text_size, to_rgb_image
 
 
 @HOOKS.register_module()
-class VisualizationHook(_VisualizationHook):
-    """mmpretrain's ``VisualizationHook``, with all of its options; ``tools/test.py --show-dir`` switches it on.
+class VisualizationHook(Hook):
+    """Draw what is predicted, in place of mmpretrain's hook and with its options; ``tools/test.py --show-dir`` uses it.
 
     The pictures show what the network gets, of several views the first:
 
@@ -29,19 +30,33 @@ class VisualizationHook(_VisualizationHook):
     - Small images are enlarged by a whole factor, so that the text can be read; the text is as large as fits.
     - In ``out_dir`` a picture has the path of its image below the data set's common folder, ``cat/1.jpg_0.png``, where
       0 is the epoch of a validation; without paths, the number of the image in the data set.
-    - Every ``interval``-th image is drawn. Labels outside the classes, and -1, are called *unknown*; images without
+    - Labels outside the classes, and -1, are called *unknown*; images without
       labels show the prediction alone.
 
     Of several processes the first draws its share of the images.
 
     Args:
-        enable (bool), interval (int), show (bool), out_dir (str, optional): As in mmpretrain.
+        enable (bool): Whether to draw. Defaults to False.
+        interval (int): Every n-th image is drawn. Defaults to 5000.
+        show (bool): Show them in a window. Defaults to False.
+        out_dir (str, optional): Where to write them. Defaults to None: the visualizer's backends.
         **kwargs: For the visualizer's ``visualize_cls``, such as ``resize``, ``rescale_factor`` (nothing is enlarged
             then), ``text_cfg``, ``classes``, ``draw_score``, ``wait_time``.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        enable: bool = False,
+        interval: int = 5000,
+        show: bool = False,
+        out_dir: Optional[str] = None,
+        **kwargs: Any,
+    ) -> None:
+        check_number('VisualizationHook', 'interval', interval, 1, integer=True)
+        self.enable = enable
+        self.interval = interval
+        self.out_dir = out_dir
+        self.draw_args = {**kwargs, 'show': show}
         self._seen = 0
         self._root: Optional[str] = None
 
@@ -82,7 +97,7 @@ class VisualizationHook(_VisualizationHook):
             if not {'resize', 'rescale_factor'} & {*options}:
                 image = enlarge(image)
                 size = fitting_text_size(image.shape[1], sample, classes)
-                options['text_cfg'] = dict(size=size, **(options.get('text_cfg') or {}))
+                options['text_cfg'] = {'size': size, **(options.get('text_cfg') or {})}
             name = str(number) if path is None else picture_name(path, self._root)
             if self.out_dir is not None:
                 options['out_file'] = join_path(self.out_dir, f'{name}_{step}.png')
