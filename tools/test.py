@@ -88,7 +88,7 @@ def use_tta(cfg: 'Config') -> None:
         )
     for dataset in found:
         pipeline = dataset.pipeline
-        views = [[dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)], [deepcopy(pipeline[-1])]]
+        views = [[dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)], [deepcopy(pipeline[-1])]]
         dataset.pipeline = own or [*deepcopy(pipeline[:-1]), dict(type='TestTimeAug', transforms=views)]
     if cfg.get('tta_model') is None:
         cfg.tta_model = dict(type='MixtureTTA')

@@ -9,10 +9,19 @@ __all__ = ['check_functions', 'dataloaders_of', 'end_workers', 'end_workers_of',
 
 
 def dataloaders_of(node: Any, path: str = '') -> Iterator[tuple[str, dict]]:
-    """Yield the dotted key and the dict of each dataloader: ``train_dataloader`` and, say, a metric's own one."""
+    """Yield the dotted key and the dict of each dataloader: ``train_dataloader`` and, say, a metric's own one.
+
+    Raises:
+        ValueError: If there is a list where one dataloader belongs.
+    """
     if isinstance(node, (Config, dict)):
         for key, value in node.items():
             here = f'{path}.{key}' if path else str(key)
+            if here in ('train_dataloader', 'val_dataloader', 'test_dataloader') and isinstance(value, (list, tuple)):
+                raise ValueError(
+                    f'{here}: expected one dataloader (a dict), got a list of {len(value)}. Join the data sets with '
+                    "dataset=dict(type='ConcatDataset', datasets=[...]), or test each with its own dataloader."
+                )
             if isinstance(value, dict) and (key == 'dataloader' or str(key).endswith('_dataloader')):
                 yield here, value
             yield from dataloaders_of(value, here)
