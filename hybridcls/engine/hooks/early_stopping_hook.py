@@ -1,6 +1,6 @@
 """End a training that has stopped to improve."""
 
-from math import inf
+from math import inf, isinf
 from typing import Any, Optional
 
 from mmengine.hooks import EarlyStoppingHook as _EarlyStoppingHook
@@ -43,7 +43,8 @@ class EarlyStoppingHook(_EarlyStoppingHook):
             if rule != self.rule:
                 self.rule = rule
                 self.min_delta = self._min_delta if rule == 'greater' else -self._min_delta
-                self.best_score = -inf if rule == 'greater' else inf
+                if isinf(self.best_score):  # else a resumed one
+                    self.best_score = -inf if rule == 'greater' else inf
 
     def after_val_epoch(self, runner: Any, metrics: Optional[dict] = None) -> None:
         """Decide whether to stop."""

@@ -61,6 +61,12 @@ def test_what_it_knows_from_before_is_kept():
     assert epochs_until_stop(hook, runner, [8.0]) == 1
 
 
+def test_a_score_that_a_resume_has_given_back_is_kept():
+    hook = EarlyStoppingHook('calibration/ece', patience=2)
+    hook.best_score, hook.wait_count = 6.0, 1
+    assert epochs_until_stop(hook, runner_with(CalibrationMetric()), [7.0]) == 1
+
+
 def test_a_wrong_name_is_an_error():
     with pytest.raises(ValueError, match=r"EarlyStoppingHook: monitor='calibration/eec' is none of .* Did you mean"):
         EarlyStoppingHook('calibration/eec').before_train(runner_with(CalibrationMetric()))
