@@ -16,7 +16,7 @@ PARTS = dict(backbone=BACKBONE, head=dict(type='LinearHead', num_classes=2))
 
 
 def optimizer():
-    return torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    return torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)
 
 
 def sampler():
@@ -35,6 +35,8 @@ ARGUMENTS = {
     'CosFaceHead': dict(num_classes=2, in_channels=4),
     'DHAFusion': dict(in_channels=(4, 4)),
     'DistillationHook': dict(teacher='configs/digits/ce_hybrid.py'),
+    'DumpResults': dict(out_file_path='predictions.pkl'),
+    'EarlyStoppingHook': dict(monitor='accuracy/top1'),
     'EmbeddingBankHook': dict(dataloader=dict(batch_size=2, dataset=dict(type='Digits'))),
     'EnsembleClassifier': dict(members=[PARTS, PARTS]),
     'EvidentialHead': dict(num_classes=2, in_channels=4),
@@ -53,6 +55,9 @@ ARGUMENTS = {
     'PKSampler': dict(sampler=sampler, batch_size=4, images_per_class=2),
     'ProjectionMLP': dict(in_channels=4),
     'RandomCropToSize': dict(img_size=32),
+    'ReduceOnPlateauLR': dict(optimizer=optimizer),
+    'ReduceOnPlateauMomentum': dict(optimizer=optimizer),
+    'ReduceOnPlateauParamScheduler': dict(optimizer=optimizer, param_name='lr'),
     'ResizeToSize': dict(img_size=32),
     'SAMOptimWrapper': dict(optimizer=optimizer),
     'SumFusion': dict(in_channels=(4, 4)),

@@ -115,7 +115,7 @@ def _run_phase(
                 run_training(runner)
             finally:
                 end_workers(runner)
-            record.checkpoints, record.metrics = _outcome(runner, folder)
+            record.checkpoints, record.metrics, record.no_best = _outcome(runner, folder)
             del runner
         if phase.test and test_cfg.get('test_dataloader') is not None:
             record.metrics.update(_test(phase, test_cfg, folder, options, record))
@@ -184,6 +184,7 @@ def _look_up(
         new.seconds, new.identity = old.seconds, old.identity
         new.write(folder, finished=False)
         return new, False
+    _start_of(phase, folder.parent, before)  # a start that is not there shall not leave a record that it has begun
     if newest_whole_checkpoint(folder) is not None:
         raise ValueError(
             f'{folder} holds checkpoints, but no record of phase {phase.name}: they are of another training; {anew}.'
@@ -199,11 +200,10 @@ def _start_of(phase: Phase, work_dir: Path, before: Optional[PhaseRecord]) -> Op
         return phase.load
     folder = work_dir / f'{phase.number - 1}_{before.name}'
     if phase.load not in before.checkpoints:
-        advice = (
-            "Set default_hooks.checkpoint.save_best in its config, or load='last' here."
-            if phase.load == 'best'
-            else 'Its CheckpointHook saves none: set default_hooks.checkpoint.interval.'
-        )
+        advice = 'Its CheckpointHook saves none: set default_hooks.checkpoint.interval.'
+        if phase.load == 'best':
+            set_it = 'Set default_hooks.checkpoint.save_best in its config'
+            advice = f"{before.no_best or set_it + ','} {'Set' if before.no_best else 'or'} load='last' here."
         raise ValueError(
             f'Phase {phase.name}: load={phase.load!r}, but phase {before.name} kept no such checkpoint. {advice}'
         )
@@ -212,8 +212,8 @@ def _start_of(phase: Phase, work_dir: Path, before: Optional[PhaseRecord]) -> Op
     return path
 
 
-def _outcome(runner: Any, folder: Path) -> tuple[dict[str, str], dict[str, float]]:
-    """Read the checkpoints and the last validation of a Runner that has trained."""
+def _outcome(runner: Any, folder: Path) -> tuple[dict[str, str], dict[str, float], str]:
+    """Read the checkpoints, the last validation and why there is no best one, of a Runner that has trained."""
     info = runner.message_hub.runtime_info
     checkpoints = {}
     for kind in ('last', 'best'):
@@ -227,7 +227,7 @@ def _outcome(runner: Any, folder: Path) -> tuple[dict[str, str], dict[str, float
     }
     if 'best_score' in info:
         metrics['best/score'] = float(info['best_score'])
-    return checkpoints, metrics
+    return checkpoints, metrics, '' if 'best' in checkpoints else info.get('no_best_checkpoint', '')
 
 
 def _test(phase: Phase, cfg: Config, folder: Path, options: TrainOptions, record: PhaseRecord) -> dict[str, float]:

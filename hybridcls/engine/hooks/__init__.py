@@ -6,13 +6,17 @@ from .checkpoint_match_hook import CheckpointMatchHook
 from .class_margins_hook import ClassMarginsHook
 from .console_hook import ConsoleHook
 from .distillation_hook import DistillationHook
+from .early_stopping_hook import EarlyStoppingHook
 from .embedding_bank_hook import EmbeddingBankHook
 from .learning_curves_hook import LearningCurvesHook
+from .logger_hook import LoggerHook
+from .param_scheduler_hook import ParamSchedulerHook
 from .random_state_hook import RandomStateHook, seed_worker
 from .sharded_rows_hook import ShardedRowsHook
 from .slow_weights_hook import SlowWeightsHook
 from .token_merging_hook import TokenMergingHook
 from .transfer_hook import TransferHook
+from .visualization_hook import VisualizationHook
 
 __all__ = [
     'BatchCheckHook',
@@ -21,12 +25,16 @@ __all__ = [
     'ClassMarginsHook',
     'ConsoleHook',
     'DistillationHook',
+    'EarlyStoppingHook',
     'EmbeddingBankHook',
     'LearningCurvesHook',
+    'LoggerHook',
+    'ParamSchedulerHook',
     'RandomStateHook',
     'ShardedRowsHook',
     'SlowWeightsHook',
     'TokenMergingHook',
     'TransferHook',
+    'VisualizationHook',
     'seed_worker',
 ]
