@@ -12,7 +12,6 @@ from torch import nn
 
 from hybridcls.checks import check_choice, check_known_keys, check_number
 from hybridcls.models.classifiers import Distillation, HybridClassifier, Teacher
-from hybridcls.models.modules import HybridDataPreprocessor
 from hybridcls.registry import HOOKS
 
 from ..teacher_model import build_teacher, teacher_image_size
@@ -173,9 +172,9 @@ def _student_of(runner: Runner) -> HybridClassifier:
             f'DistillationHook: the student is a {type(model).__name__}. It must be a HybridClassifier, '
             'which takes backbones, necks and heads of mmpretrain too.'
         )
-    if not isinstance(model.data_preprocessor, HybridDataPreprocessor):
+    if not getattr(model.data_preprocessor, 'gives_unit_range', False):
         raise TypeError(
             f'DistillationHook: the student has a {type(model.data_preprocessor).__name__}, whose images a '
-            "teacher cannot read. Use data_preprocessor=dict(type='HybridDataPreprocessor')."
+            "teacher cannot read. Use data_preprocessor=dict(type='HybridDataPreprocessor') without mean and std."
         )
     return model

@@ -5,7 +5,7 @@ from typing import Any, Optional, Union
 
 from mmengine.model import BaseModule
 from timm.models import VisionTransformer
-from torch import Tensor, cat, nn
+from torch import Tensor, cat, compiler, nn
 
 from hybridcls.checks import check_number
 from hybridcls.registry import MODELS
@@ -18,6 +18,7 @@ from ..adapters import (
     frozen_batchnorms,
 )
 from ..modules import CBAM, TokenLearner
+from ..modules.image_range import check_unit_range, range_of
 from .idle_adapters import check_adapters_act
 from .registered_stream import RegisteredStream
 from .timm_stream import TimmStream
@@ -108,6 +109,7 @@ class HybridBackbone(BaseModule):
         if vit is not None:
             self._build_vit(dict(vit), token_learner, token_merging_ratio, with_cp)
         self.out_channels = tuple(getattr(self, name).out_channels for name in self.stream_names)
+        self._check_next_images = False
         self._frozen_batchnorms: list[nn.Module] = []
         self._adapt(lora_rank, lora_alpha)
 
@@ -159,6 +161,16 @@ class HybridBackbone(BaseModule):
         size = self.img_size or next((stream.img_size for stream in streams if stream.img_size), 224)
         height, width = (size, size) if isinstance(size, int) else size
         check_adapters_act('HybridBackbone: lora_rank', self, (len(streams[0].mean), height, width))
+
+    @property
+    def takes_unit_range(self) -> bool:
+        """Whether images must be RGB in [0, 1], since a stream normalizes them."""
+        return any(getattr(self, name).takes_unit_range for name in self.stream_names)
+
+    def init_weights(self) -> None:
+        """Initialise what has an ``init_cfg``. A training begins: the first images are checked to be in [0, 1]."""
+        super().init_weights()
+        self._check_next_images = self.takes_unit_range
 
     def train(self, mode: bool = True) -> 'HybridBackbone':
         """Set the mode; BatchNorm that LoRA has frozen stays in eval mode."""
@@ -247,6 +259,9 @@ class HybridBackbone(BaseModule):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the features of the streams, the CNN's first."""
+        if self._check_next_images and not compiler.is_compiling():
+            self._check_next_images = False  # one look costs a wait for the device; every step would be too many
+            check_unit_range('HybridBackbone', *range_of(x))
         features = []
         if 'cnn' in self.stream_names:
             feature = self.cnn(x)

@@ -9,11 +9,9 @@ from torch import Tensor, nn
 from hybridcls.checks import check_choice
 from hybridcls.registry import MODELS
 
+from ..modules.image_range import IMAGENET_MEAN, IMAGENET_STD, is_for_unit_range
 from ..modules.shape_probe import channels_of, probe_output
 from .timm_stream import OUTPUTS
-
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class RegisteredStream(nn.Module):
@@ -48,8 +46,8 @@ class RegisteredStream(nn.Module):
         backbone: dict,
         output: str = 'map',
         img_size: Union[int, Sequence[int], None] = None,
-        mean: Sequence[float] = _IMAGENET_MEAN,
-        std: Sequence[float] = _IMAGENET_STD,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
     ) -> None:
         super().__init__()
         check_choice('RegisteredStream', 'output', output, OUTPUTS)
@@ -60,6 +58,11 @@ class RegisteredStream(nn.Module):
         self.img_size: Optional[tuple[int, int]] = None  # only the backbone knows what it takes
         height, width = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size or (224, 224))
         self.out_channels = self._find_channels(int(height), int(width))
+
+    @property
+    def takes_unit_range(self) -> bool:
+        """Whether images must be RGB in [0, 1], since they are normalized here."""
+        return is_for_unit_range(self.mean, self.std)
 
     def _find_channels(self, height: int, width: int) -> int:
         try:

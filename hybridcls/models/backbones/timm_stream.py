@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from hybridcls.checks import check_choice, check_number
 from hybridcls.registry import MODELS
 
+from ..modules.image_range import for_channels, input_channels, is_for_unit_range
 from ..modules.layer_depths import timm_layer_depths
 from ..modules.shape_probe import channels_of, probe_output
 from .timm_model import create_timm_model, fixed_size, patch_size
@@ -108,19 +109,20 @@ class TimmStream(nn.Module):
 
     def _set_normalisation(self, mean: Optional[Sequence[float]], std: Optional[Sequence[float]]) -> None:
         config = self.model.pretrained_cfg
-        channels = getattr(self.model, 'in_chans', None) or next(
-            (m.in_channels for m in self.model.modules() if isinstance(m, nn.Conv2d)), 3
-        )
+        channels = input_channels(self.model)
         for name, given in (('mean', mean), ('std', std)):
-            values = list(given if given is not None else config[name])
-            if given is None and len(values) != channels:
-                values = [sum(values) / len(values)] * channels  # grey or many-band images: the mean over RGB
+            values = list(given) if given is not None else for_channels(config[name], channels)
             if len(values) != channels:
                 raise ValueError(
                     f'TimmStream: {name}={tuple(values)} has {len(values)} values, and {self.model_name} '
                     f'was built for {channels} channels.'
                 )
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32)[:, None, None], persistent=False)
+
+    @property
+    def takes_unit_range(self) -> bool:
+        """Whether images must be RGB in [0, 1], since they are normalized here."""
+        return is_for_unit_range(self.mean, self.std)
 
     def _find_channels(self, img_size: Union[int, Sequence[int], None]) -> int:
         """Let the model see the shape of an image: tells its channels, and an impossible size fails here and now."""

@@ -4,6 +4,8 @@ import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Optional, Union
 
+import torch
+from mmengine.logging import print_log
 from mmpretrain.models.classifiers import BaseClassifier
 from mmpretrain.structures import DataSample
 from timm.layers import convert_sync_batchnorm
@@ -14,6 +16,7 @@ from hybridcls.registry import MODELS
 from hybridcls.structures import known_rows
 
 from ..modules.gradient_cache import GradientCache
+from ..modules.image_range import check_unit_range, normalization_of, range_after
 from ..modules.shape_probe import channels_of, probe_output
 from ..modules.sharded_rows import leave_to_processes
 
@@ -38,7 +41,9 @@ class HybridClassifier(BaseClassifier):
         head (dict | nn.Module, optional): Config of the head. Defaults to None: only features can be extracted.
         train_cfg (dict, optional): Batch augmentation, as mmpretrain's ``ImageClassifier`` has it: ``augments`` and
             ``probs``. Defaults to None.
-        data_preprocessor (dict | nn.Module, optional): Defaults to ``HybridDataPreprocessor``: RGB in [0, 1].
+        data_preprocessor (dict | nn.Module, optional): Defaults to ``HybridDataPreprocessor``: RGB in [0, 1]. Our
+            streams normalize these by themselves; for a bare backbone of mmpretrain they are normalized here, as the
+            log says, unless ``data_preprocessor`` has ``mean`` and ``std``.
         sync_bn (bool): Let BatchNorm take its statistics over all processes (GPUs only). The top-level
             ``sync_bn = 'torch'`` of a config sets it. Defaults to False.
         grad_cache (dict, optional): ``dict(micro_batch=64)``: in training, embed so many views at a time and keep the
@@ -57,7 +62,7 @@ class HybridClassifier(BaseClassifier):
         - embedding: ``(V * B, D)``; in predictions the mean over the views, ``(B, D)``.
 
     Raises:
-        ValueError: If two streams meet no neck.
+        ValueError: If two streams meet no neck, or images would be normalized twice or not at all.
         TypeError: If a part does not know a key, or is neither a dict nor a module.
 
     Example:
@@ -73,6 +78,8 @@ class HybridClassifier(BaseClassifier):
     backbone: Any
     neck: Any
     head: Any
+    image_mean: Optional[Tensor]  # of [0, 1], for a bare backbone of mmpretrain; None: others normalize
+    image_std: Optional[Tensor]
 
     def __init__(
         self,
@@ -104,11 +111,20 @@ class HybridClassifier(BaseClassifier):
         width = channels[-1] if isinstance(channels, tuple) else channels
         built_head = None if head is None else _build('head', head, in_channels=width)
 
-        if not isinstance(data_preprocessor, nn.Module):
+        if isinstance(data_preprocessor, nn.Module):
+            if train_cfg is not None:
+                raise ValueError(
+                    'HybridClassifier: train_cfg is for the data preprocessor, and data_preprocessor is built already. '
+                    'Build it with batch_augments=..., and drop train_cfg.'
+                )
+        else:
             data_preprocessor = dict(data_preprocessor or {})
             data_preprocessor.setdefault('type', 'HybridDataPreprocessor')
-            if train_cfg is not None:
-                data_preprocessor.setdefault('batch_augments', train_cfg)
+            if train_cfg is not None and data_preprocessor.setdefault('batch_augments', train_cfg) != train_cfg:
+                raise ValueError(
+                    'HybridClassifier: train_cfg and data_preprocessor.batch_augments name different batch '
+                    'augmentations. Drop one of them.'
+                )
             data_preprocessor = _build(
                 'data_preprocessor', data_preprocessor, num_classes=getattr(built_head, 'num_classes', None)
             )
@@ -116,6 +132,7 @@ class HybridClassifier(BaseClassifier):
         self.backbone = built_backbone
         self.neck = built_neck
         self.head = built_head
+        self._normalize_for_backbone()
         self.distillation: Optional[Distillation] = None
         if distill_projection is not None:
             check_number('HybridClassifier', 'distill_projection', distill_projection, 1, integer=True)
@@ -130,6 +147,24 @@ class HybridClassifier(BaseClassifier):
         self.grad_cache = _build_grad_cache(grad_cache)
         leave_to_processes(self)
 
+    def _normalize_for_backbone(self) -> None:
+        """See that images are normalized once: by the streams, by the data preprocessor, or here."""
+        given = range_after(self.data_preprocessor)
+        if getattr(self.backbone, 'takes_unit_range', False) and given is not None:
+            check_unit_range(f'HybridClassifier: {type(self.data_preprocessor).__name__}', *given)
+        by_mmpretrain = normalization_of(self.backbone) if given == (0.0, 1.0) else None
+        for name, values in zip(('image_mean', 'image_std'), by_mmpretrain or (None, None), strict=True):
+            value = None if values is None else torch.tensor(values)[:, None, None]
+            self.register_buffer(name, value, persistent=False)
+        if by_mmpretrain is not None:
+            mean, std = by_mmpretrain
+            print_log(
+                f'HybridClassifier: images in [0, 1] are normalized for {type(self.backbone).__name__}: mean={mean}, '
+                f'std={std}. For another normalization set data_preprocessor=dict(mean=[...], std=[...]), of values '
+                'in [0, 255].',
+                logger='current',
+            )
+
     def extract_feat(self, inputs: Tensor, stage: str = 'neck') -> Any:
         """Return the features of a stage.
 
@@ -142,6 +177,8 @@ class HybridClassifier(BaseClassifier):
             tuple | Tensor: A tuple of tensors, or a tensor for ``'pre_logits'``.
         """
         check_choice('HybridClassifier.extract_feat', 'stage', stage, STAGES)
+        if self.image_mean is not None:
+            inputs = (inputs - self.image_mean) / self.image_std
         features = _as_tuple(self.backbone(inputs))
         if stage == 'backbone':
             return features

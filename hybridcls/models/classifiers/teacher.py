@@ -130,17 +130,22 @@ class _TeacherNetwork(nn.Module):
         return self._forward(images)
 
     def _ours(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.network.extract_feat(images)
+        features = self.network.extract_feat(self._preprocessed(images))
         return self.network.head(features), _embedding_of(features)
 
-    def _mmpretrains(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def _preprocessed(self, images: Tensor) -> Tensor:
+        """What the network's own data preprocessor would have made of the images."""
         preprocessor = self.network.data_preprocessor
+        if getattr(preprocessor, 'gives_unit_range', False):
+            return images
         images = images * 255
         if not preprocessor.to_rgb:  # it was trained on what mmcv reads: blue first
             images = images.flip(1)
-        if preprocessor._enable_normalize:
-            images = (images - preprocessor.mean) / preprocessor.std
-        features = self.network.extract_feat(images)
+        mean = getattr(preprocessor, 'mean', None)
+        return images if mean is None else (images - mean) / preprocessor.std
+
+    def _mmpretrains(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.network.extract_feat(self._preprocessed(images))
         logits = self.network.head(features)
         if isinstance(self.network.head, ArcFaceClsHead):  # its forward leaves the scale to its loss
             logits = logits * self.network.head.scale

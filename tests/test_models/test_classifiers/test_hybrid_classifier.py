@@ -241,6 +241,14 @@ def test_what_cannot_be_built(keys, error, message):
         build(**keys)
 
 
+def test_train_cfg_is_never_ignored():
+    mixup, cutmix = (dict(augments=[dict(type=name, alpha=1.0)]) for name in ('Mixup', 'CutMix'))
+    with pytest.raises(ValueError, match=r'train_cfg and data_preprocessor\.batch_augments name different'):
+        build(train_cfg=mixup, data_preprocessor=dict(batch_augments=cutmix))
+    with pytest.raises(ValueError, match='train_cfg is for the data preprocessor'):
+        build(train_cfg=mixup, data_preprocessor=build().data_preprocessor)
+
+
 def test_a_feature_map_that_meets_the_head():
     model = build(backbone=dict(type='HybridBackbone', cnn=dict(model_name='test_resnet')), neck=None)
     with pytest.raises(ValueError, match=r'LinearHead: an embedding of shape \(1, 96, 2, 2\).*need a neck that pools'):
