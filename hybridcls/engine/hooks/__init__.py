@@ -10,6 +10,7 @@ from .learning_curves_hook import LearningCurvesHook
 from .random_state_hook import RandomStateHook, seed_worker
 from .sharded_rows_hook import ShardedRowsHook
 from .slow_weights_hook import SlowWeightsHook
+from .switch_recipe_hook import SwitchRecipeHook
 from .token_merging_hook import TokenMergingHook
 from .transfer_hook import TransferHook
 
@@ -24,6 +25,7 @@ __all__ = [
     'RandomStateHook',
     'ShardedRowsHook',
     'SlowWeightsHook',
+    'SwitchRecipeHook',
     'TokenMergingHook',
     'TransferHook',
     'seed_worker',
