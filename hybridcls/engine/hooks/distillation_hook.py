@@ -40,7 +40,8 @@ class DistillationHook(Hook):
 
     Args:
         teacher (str | dict | nn.Module): The path of a config, ours or mmpretrain's (``'mmpretrain::resnet/...py'``);
-            the model of such a config; ``dict(model_name=...)`` for any timm model; or a model.
+            the model of such a config; ``dict(model_name=...)`` for any timm model, with ``checkpoint_path=`` for its
+            weights; or a model.
         teacher_checkpoint (str, optional): Its weights. Only a timm model with ``pretrained=True``, a config with an
             ``init_cfg`` or a model given as it is can do without.
         distill_weight (float | dict): w in [0, 1]; 0 leaves the logits out, and the task with its full weight.

@@ -141,8 +141,6 @@ class TimmStream(nn.Module):
             if self.output == 'tokens':
                 self._grid_of(feature.shape[1], height, width)  # that no class token is among them
             return channels_of(feature)
-        except NotImplementedError:  # an operation without a meta form
-            return self.model.num_features
         except (AssertionError, RuntimeError) as error:
             raise ValueError(
                 f'TimmStream: {self.model_name} cannot take images of {height} x {width} ({error}). '

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 __all__ = [
     'IMAGENET_MEAN',
     'IMAGENET_STD',
+    'input_channels',
     'check_unit_range',
     'for_channels',
     'is_for_unit_range',
