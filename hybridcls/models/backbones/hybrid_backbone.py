@@ -7,8 +7,9 @@ from mmengine.model import BaseModule
 from timm.models import VisionTransformer
 from torch import Tensor, cat, compiler, nn
 
-from hybridcls.checks import check_number
+from hybridcls.checks import check_known_keys, check_number
 from hybridcls.registry import MODELS
+from hybridcls.signatures import arguments_of
 
 from ..adapters import (
     LoRASettings,
@@ -34,7 +35,8 @@ class HybridBackbone(BaseModule):
     Args:
         cnn (dict, optional): The CNN stream: ``model_name=`` for timm (see :class:`TimmStream` for its other keys),
             or ``type=`` for any registered backbone (with ``mean``, ``std`` and ``output`` of
-            :class:`RegisteredStream`). None leaves the stream out. Defaults to None.
+            :class:`RegisteredStream`). None leaves the stream out. Defaults to None. What a stream leaves open of
+            ``img_size`` and ``with_cp`` is filled in where its class takes it.
         vit (dict, optional): The transformer stream, likewise; ``drop_path_rate`` defaults to 0.2 here.
         img_size (int | Sequence[int], optional): Size (h, w) of the images, for both streams. Defaults to None: what
             each timm model was pretrained with.
@@ -51,7 +53,7 @@ class HybridBackbone(BaseModule):
             the other keys of :class:`LoRASettings` (``targets``, ``dropout``, ``use_dora``, ...), and under ``cnn`` or
             ``vit`` those of one stream; ``cnn=None`` leaves that stream as it is. 0 is off. Defaults to 0.
         lora_alpha (float, optional): The update is scaled by alpha / r. Defaults to None: alpha = r.
-        with_cp (bool): Activation checkpointing in both timm streams. Defaults to False.
+        with_cp (bool): Activation checkpointing in both streams. Defaults to False.
         init_cfg (dict, optional): mmengine's initialisation config.
 
     Attributes:
@@ -315,28 +317,28 @@ def _as_dict(name: str, value: Union[int, dict], key: str) -> dict:
 def _build_stream(
     name: str, cfg: dict, img_size: Union[int, tuple[int, int], None], drop_path_rate: float, with_cp: bool
 ) -> nn.Module:
-    kind = cfg.get('type', TimmStream)
-    if kind in (TimmStream, 'TimmStream', 'hybridcls.TimmStream'):
+    cls = MODELS.class_of(cfg) if 'type' in cfg else TimmStream
+    if isinstance(cls, type) and issubclass(cls, TimmStream):
         cfg.pop('type', None)
         if 'model_name' not in cfg:
             raise TypeError(
                 f"HybridBackbone: {name} needs model_name='...' (a timm model) or type='...' (a registered "
                 f'backbone); it has {", ".join(sorted(cfg)) or "no keys"}.'
             )
-        cfg.setdefault('img_size', img_size)
-        cfg.setdefault('with_cp', with_cp)
-        return _build_timm_stream(cfg, drop_path_rate)
-    stream_args = {key: cfg.pop(key) for key in _STREAM_KEYS if key in cfg}
-    return RegisteredStream(cfg, img_size=img_size, **stream_args)
-
-
-def _build_timm_stream(cfg: dict, drop_path_rate: float) -> TimmStream:
-    if 'drop_path_rate' in cfg or not drop_path_rate:
-        return TimmStream(**cfg)
-    try:
-        return TimmStream(**cfg, drop_path_rate=drop_path_rate)
-    except TypeError as error:
-        # The default of the slot must not keep a model out that has no stochastic depth; a given rate is an error.
-        if "'drop_path_rate'" not in str(error):
-            raise
-        return TimmStream(**cfg)
+        for key, value in dict(img_size=img_size, with_cp=with_cp, default_drop_path_rate=drop_path_rate).items():
+            if cfg.get(key) is None:
+                cfg[key] = value
+        return cls(**cfg)
+    of_stream = {key: cfg.pop(key) for key in _STREAM_KEYS if key in cfg}
+    known, are_all = arguments_of(cls)
+    if are_all:
+        check_known_keys(f'HybridBackbone: {name} ({cls.__name__})', cfg, ['type', '_scope_', *known, *_STREAM_KEYS])
+    if with_cp and 'with_cp' not in known:
+        raise ValueError(
+            f'HybridBackbone: with_cp=True, and {cls.__name__}, the {name} stream, takes no with_cp. Set it to False, '
+            'and with_cp=True in the stream that has it.'
+        )
+    for key, value in dict(img_size=img_size, with_cp=with_cp or None).items():
+        if key in known and value is not None and cfg.get(key) is None:
+            cfg[key] = value
+    return RegisteredStream(cfg, img_size=img_size, **of_stream)

@@ -31,7 +31,8 @@ class TimmStream(nn.Module):
         pretrained (bool): Load timm's weights (needs a network or a filled cache). Defaults to False.
         checkpoint_path (str): Load weights from this file instead: ``.pth`` or ``.safetensors``, a state dict or a
             dict with ``state_dict`` or ``model``; its classifier is dropped and position tables are resized.
-        drop_path_rate (float): Stochastic depth, in [0, 1). Defaults to 0.
+        drop_path_rate (float, optional): Stochastic depth, in [0, 1). Defaults to None: ``default_drop_path_rate``,
+            where the model has stochastic depth.
         img_size (int | tuple[int, int], optional): Size (h, w) of the images. Models of a fixed size (Swin, ViT) are
             built for it; others take any. Defaults to None, the size of timm's ``pretrained_cfg``.
         frozen_stages (int): -1: nothing is frozen; 0: the stem; n: the stem and the first n stages of a CNN or Swin,
@@ -39,6 +40,7 @@ class TimmStream(nn.Module):
         with_cp (bool): Activation checkpointing: less memory, one more forward pass. Defaults to False.
         mean (Sequence[float], optional): Mean of RGB in [0, 1]. Defaults to None, that of ``pretrained_cfg``.
         std (Sequence[float], optional): Standard deviation, likewise.
+        default_drop_path_rate (float): That of a stream that does not set its own. Defaults to 0.
         **timm_args: Any other argument of the timm model (``depths``, ``window_size``, ``in_chans``, ...).
 
     Attributes:
@@ -72,17 +74,19 @@ class TimmStream(nn.Module):
         output: str = 'vector',
         pretrained: bool = False,
         checkpoint_path: str = '',
-        drop_path_rate: float = 0.0,
+        drop_path_rate: Optional[float] = None,
         img_size: Union[int, Sequence[int], None] = None,
         frozen_stages: int = -1,
         with_cp: bool = False,
         mean: Optional[Sequence[float]] = None,
         std: Optional[Sequence[float]] = None,
+        default_drop_path_rate: float = 0.0,
         **timm_args: Any,
     ) -> None:
         super().__init__()
         check_choice('TimmStream', 'output', output, OUTPUTS)
-        check_number('TimmStream', 'drop_path_rate', drop_path_rate, 0, 1, high_open=True)
+        if drop_path_rate is not None:
+            check_number('TimmStream', 'drop_path_rate', drop_path_rate, 0, 1, high_open=True)
         check_number('TimmStream', 'frozen_stages', frozen_stages, -1, integer=True)
         if not isinstance(pretrained, bool):
             raise TypeError(
@@ -94,7 +98,9 @@ class TimmStream(nn.Module):
         self._frozen_modules: list[nn.Module] = []
         self._depths: tuple[dict[str, int], int] = ({}, 0)
         self.output = output
-        self.model = create_timm_model(model_name, pretrained, checkpoint_path, drop_path_rate, img_size, timm_args)
+        self.model = create_timm_model(
+            model_name, pretrained, checkpoint_path, drop_path_rate, img_size, timm_args, default_drop_path_rate
+        )
         self.has_weights = bool(pretrained or checkpoint_path)
         self.img_size = fixed_size(self.model)
         if output != 'vector':

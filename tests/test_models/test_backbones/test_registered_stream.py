@@ -153,6 +153,19 @@ def test_both_streams_registered_train():
     assert {n for n, p in backbone.named_parameters() if p.grad is None} <= {'vit.model.cls_token'}
 
 
+def test_what_a_stream_leaves_open_is_filled_where_its_class_takes_it():
+    backbone = HybridBackbone(
+        cnn=dict(type='ResNet', depth=18), vit=dict(VIT, img_size=None, out_type='featmap'), img_size=48
+    )
+    assert backbone.vit.model.patch_embed.init_out_size == (6, 6)
+    assert not backbone.cnn.model.layer1[0].with_cp
+    own = HybridBackbone(vit=dict(VIT, out_type='featmap'), img_size=48)
+    assert own.vit.model.patch_embed.init_out_size == (4, 4)
+    assert HybridBackbone(cnn=dict(type='ResNet', depth=18), img_size=64, with_cp=True).cnn.model.layer1[0].with_cp
+    with pytest.raises(ValueError, match='with_cp=True, and LeNet5, the cnn stream, takes no with_cp'):
+        HybridBackbone(cnn=dict(type='LeNet5', num_classes=-1), img_size=32, with_cp=True)
+
+
 def test_unknown_and_wrong_keys():
     with pytest.raises(KeyError, match=r'ResNet_CIFR is not in the .* registry. Did you mean .*ResNet_CIFAR'):
         HybridBackbone(cnn=dict(RESNET, type='ResNet_CIFR'))
