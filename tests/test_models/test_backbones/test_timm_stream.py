@@ -379,7 +379,8 @@ def test_rejected_arguments_are_dropped_if_filled_and_named_if_written():
         (dict(drop_path_rate=0.1), "ghostnet_050 takes no argument 'drop_path_rate'"),
         (dict(wrong=1, depths=2), "ghostnet_050 takes no argument 'wrong'"),
         (dict(drop_path_rat=0.1), "takes no argument 'drop_path_rat'. Did you mean 'drop_path_rate'"),
-        (dict(width='wide'), r"ghostnet_050 cannot be built with width='wide' \(no\)"),
     ):
         with pytest.raises(TypeError, match=says):
             TimmStream('ghostnet_050', **arguments)
+    with pytest.raises(TypeError, match=r"test_vit cannot be built with num_heads='3' \(no\)"):
+        TimmStream('test_vit', num_heads='3', img_size=64)
