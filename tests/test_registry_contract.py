@@ -62,6 +62,7 @@ ARGUMENTS = {
     'SAMOptimWrapper': dict(optimizer=optimizer),
     'SumFusion': dict(in_channels=(4, 4)),
     'SupConHead': dict(in_channels=4),
+    'SwitchRecipeHook': dict(schedule=[dict(action_epoch=2)]),
     'TimmStream': dict(model_name='test_resnet'),
     'TokenLearner': dict(channels=4),
     'TokenMergingHook': dict(token_merging_ratio=0.5),

@@ -14,6 +14,7 @@ from .param_scheduler_hook import ParamSchedulerHook
 from .random_state_hook import RandomStateHook, seed_worker
 from .sharded_rows_hook import ShardedRowsHook
 from .slow_weights_hook import SlowWeightsHook
+from .switch_recipe_hook import SwitchRecipeHook
 from .token_merging_hook import TokenMergingHook
 from .transfer_hook import TransferHook
 from .visualization_hook import VisualizationHook
@@ -33,6 +34,7 @@ __all__ = [
     'RandomStateHook',
     'ShardedRowsHook',
     'SlowWeightsHook',
+    'SwitchRecipeHook',
     'TokenMergingHook',
     'TransferHook',
     'VisualizationHook',

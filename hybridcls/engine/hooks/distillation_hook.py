@@ -12,7 +12,6 @@ from torch import nn
 
 from hybridcls.checks import check_choice, check_known_keys, check_number
 from hybridcls.models.classifiers import Distillation, HybridClassifier, Teacher
-from hybridcls.models.modules import HybridDataPreprocessor
 from hybridcls.registry import HOOKS
 
 from ..teacher_model import build_teacher, teacher_image_size
@@ -41,7 +40,8 @@ class DistillationHook(Hook):
 
     Args:
         teacher (str | dict | nn.Module): The path of a config, ours or mmpretrain's (``'mmpretrain::resnet/...py'``);
-            the model of such a config; ``dict(model_name=...)`` for any timm model; or a model.
+            the model of such a config; ``dict(model_name=...)`` for any timm model, with ``checkpoint_path=`` for its
+            weights; or a model.
         teacher_checkpoint (str, optional): Its weights. Only a timm model with ``pretrained=True``, a config with an
             ``init_cfg`` or a model given as it is can do without.
         distill_weight (float | dict): w in [0, 1]; 0 leaves the logits out, and the task with its full weight.
@@ -173,9 +173,9 @@ def _student_of(runner: Runner) -> HybridClassifier:
             f'DistillationHook: the student is a {type(model).__name__}. It must be a HybridClassifier, '
             'which takes backbones, necks and heads of mmpretrain too.'
         )
-    if not isinstance(model.data_preprocessor, HybridDataPreprocessor):
+    if not getattr(model.data_preprocessor, 'gives_unit_range', False):
         raise TypeError(
             f'DistillationHook: the student has a {type(model.data_preprocessor).__name__}, whose images a '
-            "teacher cannot read. Use data_preprocessor=dict(type='HybridDataPreprocessor')."
+            "teacher cannot read. Use data_preprocessor=dict(type='HybridDataPreprocessor') without mean and std."
         )
     return model

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from hybridcls.checks import check_file, check_known_keys
 from hybridcls.registry import MODELS
 
+from ..modules.image_range import range_after
 from .hybrid_classifier import HybridClassifier
 from .mixture_predictions import join_predictions
 
@@ -75,6 +76,12 @@ class EnsembleClassifier(BaseClassifier):
         if len(set(classes)) > 1:
             raise ValueError(
                 f'EnsembleClassifier: the members have {classes} classes; scores of different ones have no mean.'
+            )
+        ranges = {range_after(member.data_preprocessor) for member in built}
+        if len(ranges) > 1:
+            raise ValueError(
+                'EnsembleClassifier: the data preprocessors of the members differ in mean and std, and the members '
+                "see what the first one's makes. Give them one data_preprocessor."
             )
         super().__init__(data_preprocessor=built[0].data_preprocessor, init_cfg=init_cfg)
         self.members = nn.ModuleList(built)

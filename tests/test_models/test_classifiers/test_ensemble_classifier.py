@@ -99,3 +99,9 @@ def test_mistakes_are_answered(trained, tmp_path):
         build(members=[{}])(images(), [], mode='loss')
     with pytest.raises(ValueError, match='EnsembleClassifier: the head predicts no scores'):
         build(members=[{}], head=dict(type='SupConHead', in_channels=120)).predict(images())
+
+
+def test_members_that_want_other_images():
+    other = dict(data_preprocessor=dict(mean=[33.0], std=[79.0]))
+    with pytest.raises(ValueError, match='the data preprocessors of the members differ in mean and std'):
+        MODELS.build(dict(type='EnsembleClassifier', members=[{}, other], **PARTS))
