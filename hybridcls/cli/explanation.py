@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path as FilePath
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 from mmengine.config import Config
 
@@ -11,12 +11,24 @@ from hybridcls.engine.config.change import Change, layers_of, provenance_of
 from hybridcls.engine.config.layers import OPTION, RUNNER_KEYS, Layer
 from hybridcls.engine.config.references import line_of
 from hybridcls.engine.config.shared_keys import SHARED_KEYS
-from hybridcls.engine.config.takers import INSIDE, READ, UNKNOWN, UNREAD, Takers
+from hybridcls.engine.config.takers import UNREAD, Takers
 from hybridcls.engine.config.tree import ABSENT, Path, dotted, leaves_in, split, value_at
 
-__all__ = ['PASSED_OVER', 'VARIABLE', 'Explanation', 'explain_config']
+__all__ = ['PASSED_OVER', 'VARIABLE', 'Explanation', 'InChain', 'explain_config']
 
 VARIABLE, PASSED_OVER = 'variable', 'passed over'
+
+
+class InChain(NamedTuple):
+    """A phase, which gets its options from the config of its chain.
+
+    Args:
+        chain (Config): That config.
+        position (int): The place in ``phases``, from 0.
+    """
+
+    chain: Config
+    position: int
 
 
 @dataclass
@@ -27,7 +39,7 @@ class Explanation:
         path (Path): The key. A list of plain values is one.
         value: What stands there at last.
         source (str): ``'file'``, ``'option'``, ``'filled'``, ``'adapted'`` or ``'code'``.
-        file (str, optional): Who wrote it, or wrote what it was filled from.
+        file (str, optional): Who wrote it, or wrote what it was filled from: a file, or ``'--cfg-options'``.
         line (int): Where in it; 0 if that is not known.
         why (str): The reason of a change; the option or the variable that it comes from.
         old: What stood there before a change; ``ABSENT`` if nothing did.
@@ -47,9 +59,15 @@ class Explanation:
     status: str
 
 
-def explain_config(cfg: Config, takers: Takers) -> list[Explanation]:
-    """Explain each key of a completed config, in its order."""
-    return [_explain(cfg, takers, path) for path in _keys_in(cfg)]
+def explain_config(cfg: Config, takers: Takers, phase: Optional[InChain] = None) -> list[Explanation]:
+    """Explain each key of a completed config, in its order.
+
+    Args:
+        cfg (Config): Read.
+        takers (Takers): Of this config.
+        phase (InChain, optional): Where its options come from, if not from the command line. Defaults to None.
+    """
+    return [_explain(cfg, takers, path, phase) for path in _keys_in(cfg)]
 
 
 def _keys_in(cfg: Config) -> Iterator[Path]:
@@ -75,7 +93,7 @@ def _flat(values: Iterable[Any]) -> Iterator[Any]:
             yield value
 
 
-def _explain(cfg: Config, takers: Takers, path: Path) -> Explanation:
+def _explain(cfg: Config, takers: Takers, path: Path, phase: Optional[InChain]) -> Explanation:
     known = provenance_of(cfg)
     layer = max(layers_of(cfg, path).values())
     why, old, source = '', ABSENT, 'option' if layer == OPTION else 'file' if layer.rank < OPTION.rank else 'code'
@@ -86,14 +104,12 @@ def _explain(cfg: Config, takers: Takers, path: Path) -> Explanation:
         if old != value_at(cfg, path):
             source = 'filled' if old is ABSENT or old is None else 'adapted'
             why = change.why
-            if isinstance(change.by, tuple):
-                place = change.by
-            else:
-                layer = Layer(layer.rank, '')
+            place = change.by if isinstance(change.by, tuple) else ()
+            layer = max(layers_of(cfg, place).values()) if place else layer
     variable = _follow(path, known.references)
     if source in ('file', 'option') and variable != path and _same(cfg, variable, path):
-        why = f'repeats {dotted(variable)}'
-    file, line = _where(layer, place, known.references) if source != 'code' else (None, 0)
+        why = f'repeats {dotted(_shared_start(path, variable))}'
+    file, line = _where(layer, place, known.references, phase) if place and source != 'code' else (None, 0)
     taker = takers.at(path)
     name, status = (taker.name, taker.status) if taker is not None else _of_variable(cfg, path)
     return Explanation(path, value_at(cfg, path), source, file, line, why, old, name, status)
@@ -117,21 +133,41 @@ def _follow(path: Path, references: dict[Path, Path]) -> Path:
     return path
 
 
+def _shared_start(path: Path, variable: Path) -> Path:
+    """Of a place in a variable: what its user wrote for it, without the keys below that are the same in both."""
+    while len(variable) > 1 and variable[-1] == path[-1]:
+        path, variable = path[:-1], variable[:-1]
+    return variable
+
+
 def _same(cfg: Config, one: Path, other: Path) -> bool:
     """Whether two places hold the same by the same hand."""
     values = [value_at(cfg, path) for path in (one, other)]
     return values[0] == values[1] and max(layers_of(cfg, one).values()) == max(layers_of(cfg, other).values())
 
 
-def _where(layer: Layer, path: Path, references: dict[Path, Path]) -> tuple[Optional[str], int]:
+def _where(
+    layer: Layer, path: Path, references: dict[Path, Path], phase: Optional[InChain] = None
+) -> tuple[Optional[str], int]:
     """The file of a layer, and the line in which it writes a place or the variable that the place repeats."""
+    if layer == OPTION:
+        return (_in_chain(*phase, path) if phase else None) or (layer.name, 0)
     file = FilePath(layer.name)
-    if not layer.name or not file.is_file():
+    if not file.is_file():
         return None, 0
     if file.suffix != '.py':
         return str(file), 0
-    text = file.read_text(encoding='utf8')
-    return str(file), line_of(text, path, _follow(path, references))
+    return str(file), line_of(file.read_text(encoding='utf8'), path, _follow(path, references))
+
+
+def _in_chain(chain: Config, position: int, path: Path) -> Optional[tuple[Optional[str], int]]:
+    """Where a chain sets an option of one of its phases: for this phase, for all, or as a key of its own."""
+    for start in (('phases', position, 'cfg_options'), ('cfg_options',), (path[0],)):
+        for place, layer in layers_of(chain, start).items():
+            key = place if len(start) == 1 and start[0] == path[0] else split(dotted(place[len(start) :]) or '-')
+            if path[: len(key)] == key:
+                return _where(layer, place, provenance_of(chain).references)
+    return None
 
 
 def _of_variable(cfg: Config, path: Path) -> tuple[str, str]:

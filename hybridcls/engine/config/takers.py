@@ -50,7 +50,9 @@ class Takers:
             taker = self.found.get(path[:length])
             if taker is not None:
                 is_deeper = any(isinstance(key, str) for key in path[length:])
-                return taker._replace(status=INSIDE) if is_deeper and taker.status == READ else taker
+                if not is_deeper or taker.status != READ:
+                    return taker
+                return Taker(f'{taker.name}, in {path[length - 1]}', INSIDE)
         return None
 
 
@@ -192,7 +194,7 @@ class _Walk:
                 self.part((*path, number), one, registry, default, also, is_certain)
         elif isinstance(node, dict) and ('type' in node or default is not None):
             kind = class_of(registry, node if 'type' in node else {**node, 'type': default})
-            name = f'{registry}: {kind.__module__.split(".")[0]}.{_label(kind)}' if kind is not None else registry
+            name = f'{kind.__module__.split(".")[0]}.{_label(kind)}' if kind is not None else registry
             self.found.update({(*path, key): Taker(name) for key in ('type', '_scope_') if key in node})
             self.call(path, node, kind, registry, also or {}, is_certain)
         elif isinstance(node, dict):

@@ -1,6 +1,5 @@
 """The model of every phase: backbone, neck and head, joined by the registry."""
 
-import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Optional, Union
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from hybridcls.checks import check_choice, check_known_keys, check_number
 from hybridcls.registry import MODELS
+from hybridcls.signatures import arguments_of
 from hybridcls.structures import known_rows
 
 from ..modules.gradient_cache import GradientCache
@@ -260,11 +260,11 @@ def _build(name: str, part: Union[dict, nn.Module], **inferred: Any) -> nn.Modul
         raise TypeError(f"HybridClassifier: {name}={part!r} is neither a module nor a dict with a 'type'.")
     cfg = dict(part)
     cls = MODELS.class_of(cfg)
-    known = _known_keys(cls)
+    known, are_all = arguments_of(cls)
     for key, value in inferred.items():
-        if cfg.get(key) is None and value is not None and (known is None or key in known):
+        if cfg.get(key) is None and value is not None and key in known:
             cfg[key] = value
-    if known is not None:
+    if are_all:
         check_known_keys(
             f'HybridClassifier: {name} ({cls.__name__})', [key for key in cfg if key not in ('type', '_scope_')], known
         )
@@ -278,19 +278,6 @@ def _build_grad_cache(grad_cache: Optional[dict]) -> Optional[GradientCache]:
         raise TypeError(f'HybridClassifier: grad_cache={grad_cache!r} must be a dict, dict(micro_batch=64), or None.')
     check_known_keys('HybridClassifier: grad_cache', grad_cache, ['micro_batch'])
     return GradientCache(**grad_cache)
-
-
-def _known_keys(cls: Any) -> Optional[list[str]]:
-    """Names of the arguments of a class, those of its bases included where it passes ``**kwargs`` on."""
-    keys: list[str] = []
-    for base in getattr(cls, '__mro__', [cls]):
-        if inspect.isclass(base) and '__init__' not in vars(base):
-            continue
-        parameters = inspect.signature(base).parameters.values()
-        keys += [p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
-        if all(p.kind is not p.VAR_KEYWORD for p in parameters):
-            return keys
-    return None
 
 
 def _channels_of(part: nn.Module, default: Any = None) -> Union[int, tuple[int, ...], None]:
