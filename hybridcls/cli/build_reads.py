@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
 
-from hybridcls.engine.config.layers import RUNNER_KEYS
+from hybridcls.engine.config.origins import RUNNER_KEYS
 from hybridcls.engine.config.shared_keys import classifying_head
 from hybridcls.engine.config.takers import INSIDE, READ, UNKNOWN, UNREAD, Taker, Takers
 from hybridcls.engine.config.tree import Path, datasets_in, dotted, is_a, leaves_in, takes, value_at, walk

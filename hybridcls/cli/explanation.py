@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Optional
 from mmengine.config import Config
 
 from hybridcls.engine.config.change import Change, layers_of, provenance_of
-from hybridcls.engine.config.layers import OPTION, RUNNER_KEYS, Layer
+from hybridcls.engine.config.origins import OPTION, RUNNER_KEYS, Layer
 from hybridcls.engine.config.references import line_of
 from hybridcls.engine.config.shared_keys import SHARED_KEYS
 from hybridcls.engine.config.takers import UNREAD, Takers

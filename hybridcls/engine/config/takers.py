@@ -11,7 +11,7 @@ from mmengine.config import Config
 from hybridcls.checks import did_you_mean
 from hybridcls.signatures import owners_of, takes_argument
 
-from .layers import RUNNER_KEYS
+from .origins import RUNNER_KEYS
 from .tree import Path, class_of, holds_datasets, is_a
 
 __all__ = ['INSIDE', 'READ', 'UNKNOWN', 'UNREAD', 'Taker', 'Takers', 'takers_of']
