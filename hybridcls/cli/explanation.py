@@ -173,19 +173,16 @@ def _in_chain(chain: Config, position: int, path: Path) -> Optional[tuple[Option
 def _of_variable(cfg: Config, path: Path) -> tuple[str, str]:
     """Say what a top-level key that no class takes is for."""
     known, key = provenance_of(cfg), path[0]
-    if key in SHARED_KEYS:
-        filled = [change.path for change in known.changes if change.by == (key,)]
-        if filled:
-            return f'fills {_and_more(filled)}', VARIABLE
-        nothing = 'every place keeps its own'
-    else:
-        repeated = [place for place in known.references if _follow(place, known.references)[0] == key]
-        repeated.sort(key=lambda place: place[0] not in RUNNER_KEYS)
-        if repeated:
-            return f'variable of {_and_more(repeated)}', VARIABLE
-        if key in known.used:
-            return 'variable of an expression', VARIABLE
-        nothing = 'nothing reads it'
+    filled = [change.path for change in known.changes if change.by == (key,)]
+    if filled:
+        return f'fills {_and_more(filled)}', VARIABLE
+    repeated = [place for place in known.references if _follow(place, known.references)[0] == key]
+    repeated.sort(key=lambda place: place[0] not in RUNNER_KEYS)
+    if repeated:
+        return f'variable of {_and_more(repeated)}', VARIABLE
+    if key in known.used:
+        return 'variable of an expression', VARIABLE
+    nothing = 'every place keeps its own' if key in SHARED_KEYS else 'nothing reads it'
     # A base's is there for those that want it.
     is_own = max(layers_of(cfg, (key,)).values()).rank >= 0
     return nothing, UNREAD if is_own else PASSED_OVER

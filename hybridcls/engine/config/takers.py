@@ -79,6 +79,8 @@ _DICT_ARGUMENTS = {
 _DEFAULT_TYPES = {
     ('hybridcls.models.classifiers.HybridClassifier', 'data_preprocessor'): 'HybridDataPreprocessor',
     ('mmpretrain.models.ImageClassifier', 'data_preprocessor'): 'ClsDataPreprocessor',
+    ('mmpretrain.models.ImageToImageRetriever', 'data_preprocessor'): 'ClsDataPreprocessor',
+    ('mmpretrain.models.BaseSelfSupervisor', 'data_preprocessor'): 'SelfSupDataPreprocessor',
     ('hybridcls.models.heads.SupConHead', 'projection'): 'ProjectionMLP',
     ('hybridcls.models.heads.SupConHead', 'loss'): 'SupConLoss',
     ('hybridcls.models.heads.EvidentialHead', 'loss'): 'EvidentialLoss',
@@ -155,8 +157,10 @@ class _Walk:
         elif key in ('model', 'tta_model'):
             self.part(place, value, 'MODELS')
         elif key == 'data_preprocessor':
-            default = self._default_type(class_of('MODELS', cfg.get('model')), key) or 'BaseDataPreprocessor'
-            self.part(place, value, 'MODELS', default)
+            model = class_of('MODELS', cfg.get('model'))
+            self.part(place, value, 'MODELS', _entry(_DEFAULT_TYPES, model, key))
+            if isinstance(value, dict) and place not in self.takers.parts:
+                self._all(place, value, Taker(f'data_preprocessor of {_label(model)}', UNKNOWN))
         elif key == 'tta_pipeline':
             self.part(place, value, 'TRANSFORMS')
         elif key == 'visualizer':
@@ -197,9 +201,11 @@ class _Walk:
             name = f'{kind.__module__.split(".")[0]}.{_label(kind)}' if kind is not None else registry
             self.found.update({(*path, key): Taker(name) for key in ('type', '_scope_') if key in node})
             self.call(path, node, kind, registry, also or {}, is_certain)
+        elif isinstance(node, dict) and 'dataset' in node:
+            self.dataloader(path, node)
         elif isinstance(node, dict):
             for name, one in node.items():
-                self.part((*path, name), one, registry, default, also, is_certain)
+                self._value((*path, name), one, registry, also, is_certain)
 
     def call(
         self, path: Path, node: dict, kind: Any, registry: str, also: dict[str, str], is_certain: bool = True
@@ -233,7 +239,7 @@ class _Walk:
         """Go into the value of an argument, if something is built from it."""
         key = str(place[-1])
         called = _entry(_DICT_ARGUMENTS, kind, key)
-        default = self._default_type(kind, key)
+        default = _entry(_DEFAULT_TYPES, kind, key)
         if called is not None:
             if isinstance(value, dict):
                 self.call(place, value, _load(called[0]), registry, dict.fromkeys(called[1], _label(kind)))
@@ -243,7 +249,16 @@ class _Walk:
             self._stream(place, value)
         elif key == 'teacher' and isinstance(value, dict) and 'model_name' in value:
             self._timm(place, value, [], 'timm')
-        elif key == 'dataloader' or key.endswith('_dataloader'):
+        elif registry != 'FUNCTIONS':
+            # Builders of layers (`norm_cfg`) take keys of their own out of such a dict.
+            self._value(place, value, registry, is_certain=not key.endswith('_cfg') and key != 'norm')
+
+    def _value(
+        self, place: Path, value: Any, registry: str, also: Optional[dict[str, str]] = None, is_certain: bool = True
+    ) -> None:
+        """Note what a value is built from: by the name of its key, or else by the kind of what it belongs to."""
+        key = str(place[-1])
+        if key == 'dataloader' or key.endswith('_dataloader'):
             self.dataloader(place, value)
         elif holds_datasets(key):
             self.part(place, value, 'DATASETS')
@@ -251,12 +266,8 @@ class _Walk:
             self.part(place, value, 'TRANSFORMS')
         elif key in _REGISTRIES:
             self.part(place, value, _REGISTRIES[key])
-        elif registry != 'FUNCTIONS':
-            # Builders of layers (`norm_cfg`) take keys of their own out of such a dict.
-            self.part(place, value, registry, is_certain=not key.endswith('_cfg') and key != 'norm')
-
-    def _default_type(self, kind: Any, key: str) -> Optional[str]:
-        return _entry(_DEFAULT_TYPES, kind, key)
+        else:
+            self.part(place, value, registry, also=also, is_certain=is_certain)
 
     def _all(self, path: Path, node: dict, taker: Taker) -> None:
         for key in node:
