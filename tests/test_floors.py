@@ -17,6 +17,7 @@ FLOORS = [
         'hybridcls.registry',
         'hybridcls.command_line',
         'hybridcls.signatures',
+        'hybridcls.compat',
     ],
     ['hybridcls.functional', 'hybridcls.structures'],
     [
@@ -31,6 +32,8 @@ FLOORS = [
     ['hybridcls.models.classifiers'],
     ['hybridcls.models'],
     ['hybridcls.engine', 'hybridcls.apis'],
+    ['hybridcls.cli'],
+    ['hybridcls.__main__'],
 ]
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # datasets, evaluation and visualization are beside the whole of models, not below its upper rooms.
