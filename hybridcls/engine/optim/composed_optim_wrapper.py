@@ -1,7 +1,7 @@
 """The update of a training step: small stages around any optimizer, in any training that mmengine's Runner can run."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Optional, Union
 
 import torch
@@ -140,9 +140,13 @@ class ComposedOptimWrapper(OptimWrapper):
             super().initialize_count_status(model, init_counts, max_counts)
         self._update = None  # parameters may have been wrapped, frozen or added since
 
-    @contextmanager
-    def optim_context(self, model: nn.Module) -> Iterator[None]:
+    @torch.compiler.disable
+    def optim_context(self, model: nn.Module) -> '_Uncompiled':
         """Preprocess and call the model in here: mixed precision, no needless synchronisation, the call remembered."""
+        return _Uncompiled(self._micro_batch(model))
+
+    @contextmanager
+    def _micro_batch(self, model: nn.Module) -> Iterator[None]:
         update = self._begin(model)
         update.is_first = self._inner_count % self._accumulative_counts == 0
         update.is_last = self.should_sync()
@@ -193,6 +197,7 @@ class ComposedOptimWrapper(OptimWrapper):
 
     # ------------------------------------------------------------------ after the forward pass
 
+    @torch.compiler.disable
     def update_params(
         self, loss: Tensor, step_kwargs: Optional[dict] = None, zero_kwargs: Optional[dict] = None
     ) -> None:
@@ -320,3 +325,18 @@ class ComposedOptimWrapper(OptimWrapper):
     def __repr__(self) -> str:
         stages = ''.join(f'  {name}: {stage!r}\n' for name, stage in self.stages.items()) or '  none\n'
         return f'{super().__repr__()}precision: {self.precision!r}\nstages:\n{stages}'
+
+
+class _Uncompiled:
+    """A context that is entered and left outside of torch.compile; what is called in it is compiled."""
+
+    def __init__(self, context: AbstractContextManager) -> None:
+        self._context = context
+
+    @torch.compiler.disable
+    def __enter__(self) -> None:
+        self._context.__enter__()
+
+    @torch.compiler.disable
+    def __exit__(self, *error: Any) -> Optional[bool]:
+        return self._context.__exit__(*error)
