@@ -19,7 +19,7 @@ from .second_pass import SecondPass
 from .sharding import Shards, is_row_shard
 from .stage_list import build_stages
 from .stages.update_stage import Update, UpdateStage
-from .wrapper_state import Gradients, gather_gradients, pack_state, unpack_state
+from .wrapper_state import Gradients, LoadedState, gather_gradients, pack_state, restart_stale_stages, unpack_state
 
 __all__ = ['ComposedOptimWrapper']
 
@@ -94,6 +94,7 @@ class ComposedOptimWrapper(OptimWrapper):
         check_number(who, 'accumulative_counts', accumulative_counts, 1, integer=True)
         super().__init__(optimizer, accumulative_counts, check_clip_grad(who, clip_grad))
         self.stages: dict[str, UpdateStage] = build_stages(who, stages)
+        self.initial_state = {name: stage.state_dict() for name, stage in self.stages.items()}
         self._prober = next((stage for stage in self.stages.values() if stage.probes), None)
         params = parameters_of(optimizer)
         device_type = params[0].device.type if params else 'cpu'
@@ -106,7 +107,8 @@ class ComposedOptimWrapper(OptimWrapper):
         self._update: Optional[Update] = None
         self._updates = 0
         self._spoiled = False  # a loss of the update at hand was bad
-        self._has_loaded_gradients = False
+        self._is_state_checked = False
+        self._loaded: Optional[LoadedState] = None
         self.gathered_gradients: Optional[Gradients] = None
 
     @property
@@ -132,10 +134,9 @@ class ComposedOptimWrapper(OptimWrapper):
         this, FlexibleRunner may do so after it.
         """
         check_trainable(type(self).__name__, parameters_of(self.optimizer))
-        if self._has_loaded_gradients:  # nothing is lost in the middle of an accumulation: no warning of mmengine's
+        if self._loaded is not None and self._loaded.is_half_done:  # nothing is lost: no warning of mmengine's
             self._inner_count, self._max_counts = init_counts, max_counts
             self._remainder_counts = max_counts % self._accumulative_counts
-            self._has_loaded_gradients = False
         else:
             super().initialize_count_status(model, init_counts, max_counts)
         self._update = None  # parameters may have been wrapped, frozen or added since
@@ -182,9 +183,11 @@ class ComposedOptimWrapper(OptimWrapper):
             log=self._log,
         )
         update.may_overflow = self.precision.scaler is not None
+        restart_stale_stages(self)
         with torch.no_grad():
             for stage in self.stages.values():
                 stage.start(update)
+                stage.check_state(update)
         return update
 
     def sync_context(self, model: Any, sync: Optional[bool] = None) -> Any:
@@ -289,6 +292,9 @@ class ComposedOptimWrapper(OptimWrapper):
         with torch.no_grad():
             for stage in self.stages.values():
                 stage.settle(update)
+                if not self._is_state_checked:
+                    stage.check_state(update)
+        self._is_state_checked = True
 
     def _clip_grad(self) -> None:
         if (self._shards.is_fsdp1 or self._shards.has_row_shards) and self.grad_name == 'grad_norm':
@@ -321,6 +327,7 @@ class ComposedOptimWrapper(OptimWrapper):
     def load_state_dict(self, state_dict: dict) -> None:
         """Take over a state of this wrapper, or of mmengine's OptimWrapper or AmpOptimWrapper."""
         super().load_state_dict(unpack_state(self, state_dict))
+        self._update = None  # stages start again, with what was loaded
 
     def __repr__(self) -> str:
         stages = ''.join(f'  {name}: {stage!r}\n' for name, stage in self.stages.items()) or '  none\n'

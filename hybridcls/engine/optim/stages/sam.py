@@ -60,7 +60,6 @@ class SAM(UpdateStage):
     """
 
     kind = 'sharpness'
-    probes = True
     tensor_state = ('first_gradient', 'direction')
 
     def __init__(
