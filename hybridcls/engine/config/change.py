@@ -8,19 +8,13 @@ from typing import Any, NamedTuple, Optional, Union
 
 from mmengine.config import Config
 
-from .layers import CODE, ConfigError, Layer
-from .tree import ABSENT, Path, delete_at, dotted, leaves_in, put_at, split, value_at
+from .dumps import RECORD
+from .origins import CODE, FILLED, ConfigError, Layer
+from .tree import ABSENT, Path, delete_at, dotted, leaves_in, put_at, value_at
 
 __all__ = [
     'RECORD', 'Change', 'Provenance', 'apply', 'layer_of', 'note_layer', 'provenance_of', 'record_of', 'table_of',
-    'undo',
 ]  # fmt: skip
-
-RECORD = 'filled'
-"""The top-level key under which a completed config and its dump keep what was filled in."""
-
-
-FILLED = Layer(-1000, 'a default')
 
 
 class Change(NamedTuple):
@@ -54,12 +48,14 @@ class Provenance:
         values (dict[Path, Any]): The leaves then: one that differs now was set by code.
         changes (list[Change]): What steps did, in order.
         notes (list[str]): Sentences for the table: places that keep their own value.
+        references (dict[Path, Path]): Places that repeat a variable of the files, to the variable.
     """
 
     origins: dict[Path, Layer] = field(default_factory=dict)
     values: dict[Path, Any] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    references: dict[Path, Path] = field(default_factory=dict)
 
 
 def provenance_of(cfg: Config) -> Provenance:
@@ -92,10 +88,13 @@ def apply(cfg: Config, step: Callable[..., Iterable[Union[Change, str]]], *args:
         if isinstance(change, str):
             known.notes.append(change)
             continue
+        steps = {one.path for one in known.changes}
         is_open = change.old is ABSENT or change.old is None
         layer = layer_of(cfg, change.by) if isinstance(change.by, tuple) else FILLED if change.by is None else CODE
         written = FILLED if is_open else layer_of(cfg, change.path)
-        if not is_open and layer.rank <= written.rank and not isinstance(change.by, str):
+        # What a step has set before is nobody's own word.
+        nearer = layer.rank >= written.rank if change.path in steps else layer.rank > written.rank
+        if not is_open and not nearer and not isinstance(change.by, str):
             _refuse(cfg, change, layer, written)
         old = deepcopy(change.old)
         if change.new is ABSENT:
@@ -136,7 +135,8 @@ def _put(cfg: Config, path: Path, value: Any) -> None:
 def record_of(cfg: Config) -> list[dict]:
     """Return the changes as a config can hold them; ``old`` is missing where nothing stood.
 
-    Types that only got our scope in front of their names are one entry, ``scoped``.
+    Types that only got our scope in front of their names are one entry, ``scoped``; ``repeats`` tells which places
+    repeat which variable, so that a change of the variable still reaches them.
     """
     rows: list[dict] = []
     scoped = []
@@ -148,36 +148,8 @@ def record_of(cfg: Config) -> list[dict]:
         if change.old is not ABSENT:
             row['old'] = change.old
         rows.append(row)
-    return [*rows, dict(scoped=scoped)] if scoped else rows
-
-
-def undo(values: dict, origins: dict[Path, Layer]) -> None:
-    """Take out of a config that was dumped what had been filled in, so that it is filled anew; in place.
-
-    What a nearer file has written since stays. Values that had been adapted get their old ones back, as those of a
-    further layer, so that they are adapted again.
-    """
-    rows = values.pop(RECORD, None) or []
-    layer = next((origins[leaf] for leaf in origins if leaf[0] == RECORD), FILLED)
-    for leaf in [leaf for leaf in origins if leaf[0] == RECORD]:
-        del origins[leaf]
-    for row in reversed(rows):
-        for path in map(split, row.get('scoped', ())):
-            name = value_at(values, path)
-            if isinstance(name, str):
-                put_at(values, path, name.removeprefix('hybridcls.'))
-        path = split(row['path']) if 'path' in row else ()
-        leaves = [leaf for leaf in origins if leaf[: len(path)] == path]
-        if not path or any(origins[leaf] != layer for leaf in leaves if origins[leaf].rank > FILLED.rank):
-            continue
-        for leaf in leaves:
-            del origins[leaf]
-        if 'old' not in row:
-            delete_at(values, path)
-        elif value_at(values, path[:-1]) is not ABSENT:
-            put_at(values, path, row['old'])
-            further = Layer(layer.rank - 1, layer.name)
-            origins.update({leaf: further for leaf, _ in leaves_in(row['old'], path)})
+    repeats = {dotted(path): dotted(variable) for path, variable in provenance_of(cfg).references.items()}
+    return [*rows, *([dict(scoped=scoped)] if scoped else []), *([dict(repeats=repeats)] if repeats else [])]
 
 
 def table_of(cfg: Config) -> str:

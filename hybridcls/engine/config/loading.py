@@ -9,7 +9,7 @@ from mmengine.utils import get_installed_path, import_modules_from_strings
 
 from hybridcls.checks import check_known_keys, near_files
 
-from .change import Change, Provenance, apply, note_layer, provenance_of, undo
+from .change import Change, Provenance, apply, note_layer, provenance_of
 from .dataloaders import dataloaders
 from .layers import OPTION, ConfigError, Layers, read_layers
 from .shared_keys import shared_keys
@@ -48,7 +48,6 @@ def load_config(path: Union[str, FilePath], cfg_options: Optional[dict[str, Any]
     """
     file = _find(str(path))
     layers = _read(file)
-    undo(layers.values, layers.origins)
     options = dict(cfg_options or {})
     is_one = layers.values.get('phases') is None and 'phases' not in options
     wrong = unread_option(layers.values, layers, options) if is_one else ''
@@ -126,7 +125,7 @@ def _read(file: str) -> Layers:
 
 def _note(cfg: Config, layers: Layers) -> None:
     """Give a config its provenance."""
-    known = Provenance()
+    known = Provenance(references=layers.references)
     for path, layer in layers.origins.items():
         if value_at(cfg, path) is not ABSENT:
             note_layer(known, cfg, path, layer)

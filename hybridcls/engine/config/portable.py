@@ -21,7 +21,9 @@ def portable_types(cfg: Config) -> Iterator[Change]:
         return
     from hybridcls import registry as registries
 
-    kinds = [getattr(registries, name) for name in registries.__all__]
+    kinds = [getattr(registries, name) for name in registries.__all__ if name != 'INFERENCERS']
+    for kind in kinds:
+        kind.import_from_location()
     read = {key: value for key, value in cfg.items() if key in RUNNER_KEYS}
     for path, node in walk(read):
         name = node.get('type') if isinstance(node, dict) else None
