@@ -274,6 +274,16 @@ def test_too_many_bad_losses_in_a_row_stop():
     assert wrapper.updates == 0
 
 
+def test_a_good_update_ends_what_is_in_a_row():
+    net = make_net()
+    wrapper = ComposedOptimWrapper(sgd(net), bad_loss='skip', most_bad_losses=1)
+    batches = make_batches(6)
+    for batch in batches[::2]:
+        batch['inputs'][0] = math.nan
+    train(net, wrapper, batches)
+    assert wrapper.updates == 3
+
+
 def test_a_bad_loss_at_the_climbed_weights_leaves_the_weights_alone():
     class Cliff(type(make_net())):
         def forward(self, inputs, data_samples=None, mode='tensor'):
@@ -355,6 +365,16 @@ def test_both_passes_of_a_compiled_model_are_compiled_once_and_nothing_else_is()
     assert compiled.count(True) == 1
     assert calls.count(True) == 12
     assert len(compiled) <= 3  # beside the model, the sum of its losses
+
+
+def test_a_part_that_is_replaced_before_training_goes_on_is_watched():
+    """The second pass of SAM must not move the statistics of a BatchNorm that was not there in the first training."""
+    net = make_net()
+    wrapper = ComposedOptimWrapper(sgd(net), stages=dict(sam=dict(type='SAM')))
+    train(net, wrapper, make_batches(1))
+    net.bn = nn.BatchNorm2d(3, affine=False)
+    train(net, wrapper, make_batches(1))
+    assert net.bn.num_batches_tracked == 1
 
 
 def test_parameters_that_are_added_later_get_a_place():
