@@ -13,6 +13,7 @@ from hybridcls.registry import OPTIM_WRAPPERS
 
 from .bad_loss import BadLossError, BadLossGuard
 from .clipping import check_clip_grad, clip_pieces
+from .forward_call import losses_of, total_loss
 from .parameter_places import check_trainable, parameters_of, places_of
 from .precision import read_precision
 from .second_pass import SecondPass
@@ -102,7 +103,7 @@ class ComposedOptimWrapper(OptimWrapper):
         use_sharded_scaler = use_fsdp or any(is_row_shard(param) for param in params)
         self.precision = read_precision(who, amp, dtype, loss_scale, use_sharded_scaler, device_type)
         self.bad_losses = BadLossGuard(who, bad_loss, most_bad_losses)
-        self._second_pass = SecondPass(self)
+        self._second_pass = SecondPass(who, optimizer)
         self._shards = Shards()
         self._update: Optional[Update] = None
         self._updates = 0
@@ -179,7 +180,7 @@ class ComposedOptimWrapper(OptimWrapper):
             owners,
             self._shards,
             self._updates,
-            regrad=self._second_pass.regrad,
+            regrad=self._regrad,
             log=self._log,
         )
         update.may_overflow = self.precision.scaler is not None
@@ -256,6 +257,8 @@ class ComposedOptimWrapper(OptimWrapper):
             BadLossError: If the run stops here.
         """
         self._spoiled = True
+        if self._update is not None:
+            self._update.is_dropped = True
         self.bad_losses.handle(losses, loss, self._inner_count, place)
 
     def _probe(self, prober: UpdateStage, loss: Tensor, scale: float) -> None:
@@ -266,13 +269,28 @@ class ComposedOptimWrapper(OptimWrapper):
                 f'{type(prober).__name__} must know which call of the model to repeat. Call the model in '
                 '`with optim_wrapper.optim_context(model):`, as BaseModel.train_step does.'
             )
+        update.is_dropped = False
         update.grad_scale = self.precision.scale_on(loss.device) * scale
-        try:
-            with self._second_pass.held(loss), torch.no_grad():
-                prober.probe(update)
-        except BadLossError as error:
-            if str(error) != 'dropped':
-                raise
+        with self._second_pass.held(loss), torch.no_grad():
+            prober.probe(update)
+
+    def _regrad(self, same_randomness: bool = True) -> Tensor:
+        """What stages know as ``update.regrad``."""
+        count = self._inner_count
+        with self._second_pass.again() as call:
+            self._inner_count = count - 1  # it is the micro-batch before, not another one
+            try:
+                with self.sync_context(call.model), self.precision.autocast():
+                    output = call.again(same_randomness)
+                loss = total_loss(call.model, output)
+                self.bad_losses.look(loss)
+                self.backward(self.scale_loss(loss))
+            finally:
+                self._inner_count = count
+        if self.bad_losses.found_bad():
+            self.drop_update(losses_of(output), loss, ' at the weights of the second pass')
+            self.optimizer.zero_grad()
+        return loss.detach()
 
     def step(self, **kwargs: Any) -> None:
         """Unscale, clip, transform, step, settle. A step that the loss scaler skips counts as none."""

@@ -12,7 +12,7 @@ from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import DefaultScope
 from torch import nn
-from update_toys import assert_same, make_batches, make_net, sgd, train
+from update_toys import HardNet, assert_same, make_batches, make_net, sgd, train
 
 from hybridcls.engine.optim import BadLossError, ComposedOptimWrapper, UpdateStage
 
@@ -284,14 +284,17 @@ def test_a_good_update_ends_what_is_in_a_row():
     assert wrapper.updates == 3
 
 
-def test_a_bad_loss_at_the_climbed_weights_leaves_the_weights_alone():
-    class Cliff(type(make_net())):
-        def forward(self, inputs, data_samples=None, mode='tensor'):
-            losses = super().forward(inputs, data_samples, mode)
-            if len(self.seen) == 2:
-                losses['loss_size'] = losses['loss_size'] / 0.0
-            return losses
+class Cliff(HardNet):
+    """The second call of the model gives an infinite loss."""
 
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        losses = super().forward(inputs, data_samples, mode)
+        if len(self.seen) == 2:
+            losses['loss_size'] = losses['loss_size'] / 0.0
+        return losses
+
+
+def test_a_bad_loss_at_the_climbed_weights_leaves_the_weights_alone():
     torch.manual_seed(3)
     net = Cliff()
     before = [param.detach().clone() for param in net.parameters()]
@@ -303,6 +306,36 @@ def test_a_bad_loss_at_the_climbed_weights_leaves_the_weights_alone():
     wrapper = ComposedOptimWrapper(sgd(net), stages=dict(sam=dict(type='SAM')), bad_loss='skip')
     train(net, wrapper, make_batches(2))
     assert wrapper.updates == 1
+
+
+def test_a_stage_learns_that_its_second_loss_was_bad_and_takes_no_state_from_it():
+    class Look(UpdateStage):
+        def __init__(self):
+            self.seen = []
+
+        def wants_regrad(self, update):
+            return True
+
+        def probe(self, update):
+            loss = update.regrad()
+            self.seen.append((update.is_dropped, bool(loss.isfinite()), len(update.with_gradient())))
+
+    torch.manual_seed(3)
+    net, look = Cliff(), Look()
+    train(net, ComposedOptimWrapper(sgd(net), stages=[look], bad_loss='skip'), make_batches(2))
+    assert look.seen == [(True, False, 0), (False, True, 6)]
+
+    net.seen.clear()
+    hub = MessageHub.get_current_instance()
+    hub.log_scalars.pop('train/sam/loss_climbed', None)
+    stages = dict(sam=dict(type='SAM', every=2, reuse=True, log=True))
+    wrapper = ComposedOptimWrapper(sgd(net), stages=stages, bad_loss='skip')
+    train(net, wrapper, make_batches(1))
+    assert not wrapper.stages['sam'].direction
+    assert 'train/sam/loss_climbed' not in hub.log_scalars
+    train(net, wrapper, make_batches(2))
+    assert wrapper.updates == 2
+    assert all(param.isfinite().all() for param in net.parameters())
 
 
 class PlainNet(BaseModel):

@@ -27,12 +27,14 @@ class Update:
         count (int): Updates done so far. One that was skipped (overflow, bad loss) is none.
         is_first (bool): The micro-batch at hand begins the update (always True without gradient accumulation).
         is_last (bool): It completes the update.
+        is_dropped (bool): A loss of the update was not finite, at the weights or where ``regrad`` was called, and
+            ``bad_loss='skip'`` goes on without it: there are no gradients, and no state should be taken from it.
         may_overflow (bool): A loss scaler is at work: gradients that are not finite are nothing unusual.
         grad_scale (float | Tensor): The gradients are this many times those of the mean loss of the micro-batch: the
             loss scale over the number of micro-batches.
         regrad (Callable): ``regrad(same_randomness)`` repeats the forward call of this micro-batch with the
             weights as they are, and adds the gradient to what the other micro-batches left. Returns the loss there,
-            a detached scalar. Only in ``probe``, where ``wants_regrad`` has said True.
+            a detached scalar; see ``is_dropped``. Only in ``probe``, where ``wants_regrad`` has said True.
         log (Callable): ``log(name, value)`` shows a number next to the losses.
     """
 
@@ -44,6 +46,7 @@ class Update:
     count: int = 0
     is_first: bool = True
     is_last: bool = True
+    is_dropped: bool = False
     may_overflow: bool = False
     grad_scale: Union[float, Tensor] = 1.0
     regrad: Callable[..., Any] = lambda *_, **__: None
