@@ -19,6 +19,7 @@ from .config.num_classes import num_classes
 from .config.portable import portable_types
 from .config.schedules import check_length, fit_to_batches, fitted_schedules, iterations, scaled_lr
 from .config.tree import ABSENT, class_of
+from .config.vis_backends import check_vis_backends
 from .console import ConsoleRunner
 from .distributed import process_count, start_processes
 from .hooks.batch_check_hook import check_batches
@@ -69,6 +70,7 @@ def complete(cfg: Config, options: TrainOptions) -> TrainOptions:
     """
     _check_keys(cfg, TRAINING_KEYS, 'train')
     check_dataloaders(cfg)
+    check_vis_backends(cfg)
     check_length(cfg)
     options = replace(options, launcher=options.launcher or cfg.get('launcher') or 'none')
     for step, told in STEPS:
@@ -124,6 +126,7 @@ def prepare_testing(
     choose_work_dir(cfg, work_dir)
     check_writable(cfg.work_dir)
     check_dataloaders(cfg)
+    check_vis_backends(cfg)
     apply(cfg, distributed, launcher)
     start_processes(launcher)
     apply(cfg, _test_of, checkpoint, options)
