@@ -10,6 +10,7 @@ from torch import nn
 
 from hybridcls.checks import did_you_mean
 from hybridcls.registry import MODELS
+from hybridcls.structures import ClassNames
 
 from .checkpoint_files import check_checkpoint
 from .config import load_config
@@ -36,7 +37,7 @@ def build_teacher(
         with_weights (bool): False builds it only, to look at its shapes. Defaults to True.
 
     Returns:
-        nn.Module: Not yet frozen.
+        nn.Module: Not yet frozen; ``class_names`` are those that the checkpoint was trained with, if it tells.
 
     Raises:
         TypeError: If ``teacher`` is none of these.
@@ -60,7 +61,8 @@ def build_teacher(
             )
         return model
     check_checkpoint(checkpoint)
-    state = state_dict_of(CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu'))
+    loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
+    state = state_dict_of(loaded)
     # What a student of another teacher learned beside its own weights is no part of the model.
     state = {name: value for name, value in state.items() if not name.startswith('distill_projection.')}
     try:
@@ -75,6 +77,7 @@ def build_teacher(
             f'DistillationHook: teacher_checkpoint={checkpoint!r} is not of this teacher:\n  {report}'
         )
     model.load_state_dict(report.state)
+    model.class_names = ClassNames.of_checkpoint(loaded)  # type: ignore[assignment]
     return model
 
 

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from hybridcls.checks import check_number
 
 from .checkpoint_files import check_checkpoint, check_writable, newest_whole_checkpoint
-from .data_folders import check_data_folders, share_class_names
+from .data_folders import check_data_folders
 from .dataloader_defaults import check_functions, dataloaders_of
 from .distributed import prepare_distributed
 from .iteration_training import count_iterations
@@ -22,7 +22,7 @@ from .teacher_model import add_distillation_projection
 __all__ = ['TrainOptions', 'prepare_training', 'prepare_testing', 'infer_num_classes', 'build_runner']
 
 # Hooks that every run gets unless its config has its own of that kind.
-_STANDING_HOOKS = ('BatchCheckHook', 'CheckpointMatchHook', 'RandomStateHook', 'ShardedRowsHook')
+_STANDING_HOOKS = ('BatchCheckHook', 'CheckpointMatchHook', 'ClassNamesHook', 'RandomStateHook', 'ShardedRowsHook')
 
 
 @dataclass
@@ -91,7 +91,6 @@ def prepare_training(cfg: Config, options: TrainOptions, work_dir: Optional[str]
     _choose_start(cfg, options)
     add_standing_hooks(cfg)
     check_data_folders(cfg)
-    share_class_names(cfg)
     infer_num_classes(cfg)
     add_distillation_projection(cfg)
     return cfg
@@ -125,8 +124,7 @@ def prepare_testing(
     cfg.load_from, cfg.resume = checkpoint, False
     add_standing_hooks(cfg)
     check_data_folders(cfg, kinds=('test',))
-    share_class_names(cfg)
-    infer_num_classes(cfg)
+    infer_num_classes(cfg, checkpoint)
     return cfg
 
 
@@ -138,34 +136,31 @@ def choose_work_dir(cfg: Config, work_dir: Optional[str]) -> str:
     return cfg.work_dir
 
 
-def infer_num_classes(cfg: Config) -> None:
-    """Count the classes of the training data for a classifying head whose ``num_classes`` nobody said.
+def infer_num_classes(cfg: Config, checkpoint: Optional[str] = None) -> None:
+    """Fill ``num_classes`` of a classifying head that leaves it open: as many as the training data have.
 
-    The dataset is built only then: with a said number nothing is read here.
+    The dataset is built only then. With a checkpoint, which names the classes it was trained with, it is not needed.
 
     Raises:
-        ValueError: If the dataset does not know its classes either.
+        ValueError: If neither names the classes.
     """
     head = classifying_head(cfg)
     if head is None or head.get('num_classes') is not None:
         return
-    advice = 'Say it once: num_classes = ... at the top level of the config.'
-    dataset_cfg = (cfg.get('train_dataloader') or {}).get('dataset')
-    if dataset_cfg is None:
-        raise ValueError(f'{head["type"]}: num_classes is not said, and there is no training data to count. {advice}')
-    from hybridcls.registry import DATASETS
+    from .class_names import checkpoint_class_names, training_class_names
 
-    with DATASETS.switch_scope_and_registry('hybridcls') as registry:  # transforms in it are found in this scope too
-        dataset = registry.build(dataset_cfg)
-        if hasattr(dataset, 'full_init'):
-            dataset.full_init()
-    classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
-    if not classes:
-        raise ValueError(
-            f'{head["type"]}: num_classes is not said, and the training data ({dataset_cfg["type"]}) does '
-            f'not name its classes. {advice}'
+    names = None if checkpoint is None else checkpoint_class_names(checkpoint)
+    names = names or training_class_names(cfg)
+    if names is None:
+        kind = ((cfg.get('train_dataloader') or {}).get('dataset') or {}).get('type')
+        found = (
+            f'the training data ({kind}) does not name its classes' if kind else 'there is no training data to count'
         )
-    head['num_classes'] = len(classes)
+        raise ValueError(
+            f'{head["type"]}: num_classes is not set in the config, and {found}. Set num_classes = ... at the top '
+            'level of the config.'
+        )
+    head['num_classes'] = len(names.names)
 
 
 def build_runner(cfg: Config) -> Any:

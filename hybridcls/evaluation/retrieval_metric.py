@@ -11,6 +11,7 @@ from mmengine.evaluator import BaseMetric
 from hybridcls.checks import check_number
 from hybridcls.functional import map_at_r, nearest_neighbours, precision_at_r, recall_at
 from hybridcls.registry import METRICS
+from hybridcls.structures import UNKNOWN_LABEL
 
 __all__ = ['RetrievalMetric']
 
@@ -24,8 +25,8 @@ class RetrievalMetric(BaseMetric):
     ``map@r`` (:mod:`hybridcls.functional.retrieval_scores`). (mmpretrain's RetrievalRecall takes lists that a retriever
     with a gallery of its own has made.)
 
-    An image whose class occurs once has nothing to find, and does not ask; it can be found, wrongly. An image whose
-    embedding is not finite finds nothing and is found by nobody. The search goes block by block, on the GPU if there is
+    An image whose class occurs once, or that is marked as unknown (label -1, of whatever class), has nothing to find
+    and does not ask; it can be found, wrongly. An image whose embedding is not finite finds nothing and is found by nobody. The search goes block by block, on the GPU if there is
     one, and keeps the best max(k, R) of each image: no matrix of all pairs.
 
     Args:
@@ -78,7 +79,7 @@ class RetrievalMetric(BaseMetric):
         """Search and compare. Runs in the main process, on every image once."""
         labels = torch.tensor([label for _, label in results])
         _, own, counts = labels.unique(return_inverse=True, return_counts=True)
-        matches = counts[own] - 1
+        matches = (counts[own] - 1).masked_fill(labels == UNKNOWN_LABEL, 0)
         asking = matches > 0
         if not asking.any():
             return {}

@@ -4,6 +4,7 @@ from .batch_check_hook import BatchCheckHook
 from .checkpoint_hook import CheckpointHook
 from .checkpoint_match_hook import CheckpointMatchHook
 from .class_margins_hook import ClassMarginsHook
+from .class_names_hook import ClassNamesHook
 from .distillation_hook import DistillationHook
 from .embedding_bank_hook import EmbeddingBankHook
 from .learning_curves_hook import LearningCurvesHook
@@ -18,6 +19,7 @@ __all__ = [
     'CheckpointHook',
     'CheckpointMatchHook',
     'ClassMarginsHook',
+    'ClassNamesHook',
     'DistillationHook',
     'EmbeddingBankHook',
     'LearningCurvesHook',
