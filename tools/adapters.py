@@ -52,7 +52,7 @@ def load(args: argparse.Namespace) -> tuple['nn.Module', dict[str, Any]]:
     cfg = load_config(args.config, args.cfg_options)
     if cfg.get('model') is None:
         raise ValueError(f'{args.config} has no model. Of a chain of phases take the config of the phase.')
-    infer_num_classes(cfg)
+    infer_num_classes(cfg, args.checkpoint)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         model = MODELS.build(cfg.model).eval()
     if not lora_layers(model):

@@ -149,8 +149,11 @@ def infer_num_classes(cfg: Config, checkpoint: Optional[str] = None) -> None:
         return
     from .class_names import checkpoint_class_names, training_class_names
 
-    names = None if checkpoint is None else checkpoint_class_names(checkpoint)
-    names = names or training_class_names(cfg)
+    members = [
+        member if isinstance(member, str) else member.get('checkpoint') for member in cfg.model.get('members', [])
+    ]
+    checkpoint = checkpoint or next(filter(None, members), None)
+    names = (checkpoint_class_names(checkpoint) if checkpoint else None) or training_class_names(cfg)
     if names is None:
         kind = ((cfg.get('train_dataloader') or {}).get('dataset') or {}).get('type')
         found = (

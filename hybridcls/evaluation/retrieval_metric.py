@@ -26,8 +26,9 @@ class RetrievalMetric(BaseMetric):
     with a gallery of its own has made.)
 
     An image whose class occurs once, or that is marked as unknown (label -1, of whatever class), has nothing to find
-    and does not ask; it can be found, wrongly. An image whose embedding is not finite finds nothing and is found by nobody. The search goes block by block, on the GPU if there is
-    one, and keeps the best max(k, R) of each image: no matrix of all pairs.
+    and does not ask; it can be found, wrongly. An image whose embedding is not finite finds nothing and is found by
+    nobody. The search goes block by block, on the GPU if there is one, and keeps the best max(k, R) of each image: no
+    matrix of all pairs.
 
     Args:
         topk (int | Sequence[int]): Which recalls. Defaults to (1, 2, 4, 8).

@@ -35,9 +35,9 @@ class VerificationMetric(BaseMetric):
       the threshold of each chosen on the nine others (:func:`hybridcls.functional.fold_accuracies`).
 
     Without ``pairs``, all pairs of the evaluated images are looked at, genuine where the labels are equal; the classes
-    may be others than those of the training, and an image that is marked as unknown (label -1) is left out, since it may
-    show what another shows. They are streamed twice and never held: exact, with memory that does not grow with their
-    number (:func:`hybridcls.functional.accept_rates_of_all_pairs`). With ``pairs`` labels are not looked at.
+    may be others than those of the training. An image that is marked as unknown (label -1) is left out, since it may
+    show what another shows. The pairs are streamed twice and never held: exact, with memory that does not grow with
+    their number (:func:`hybridcls.functional.accept_rates_of_all_pairs`). With ``pairs`` labels are not looked at.
 
     Of a false accept rate at which not one impostor pair may be accepted (1e-4 of fewer than 10,000) there is no score;
     a warning says so, once. An image whose embedding is not finite is wrong in each of its pairs.

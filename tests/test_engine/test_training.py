@@ -55,7 +55,7 @@ def test_scaling_of_an_unknown_batch_size(toy_configs, tmp_path):
 
 def test_every_run_has_the_standing_hooks_once(toy_configs, tmp_path):
     names = [hook.type for hook in prepare(toy_configs, tmp_path).custom_hooks]
-    standing = ['BatchCheckHook', 'CheckpointMatchHook', 'RandomStateHook', 'ShardedRowsHook']
+    standing = ['BatchCheckHook', 'CheckpointMatchHook', 'ClassNamesHook', 'RandomStateHook', 'ShardedRowsHook']
     assert names == [f'hybridcls.{name}' for name in standing]
     own = [dict(type='RandomStateHook', restart_workers=False)]
     names = [hook.type for hook in prepare(toy_configs, tmp_path, custom_hooks=own).custom_hooks]
@@ -100,7 +100,9 @@ def test_classes_of_a_wrapped_dataset_are_counted(toy_configs):
 def test_data_that_do_not_name_their_classes(toy_configs, toy_plugin, monkeypatch):
     monkeypatch.setattr(toy_plugin.ToyPoints, 'METAINFO', {})
     cfg = load_config(toy_configs / 'toy.py', {'model.head.num_classes': None})
-    with pytest.raises(ValueError, match=r'num_classes is not said, and the training data \(ToyPoints\) does not name'):
+    with pytest.raises(
+        ValueError, match=r'num_classes is not set in the config, and the training data \(ToyPoints\) does not name'
+    ):
         infer_num_classes(cfg)
 
 
