@@ -2,7 +2,7 @@
 
 from . import samplers, transforms
 from .annotation_file import number_labels, read_annotations
-from .class_names import ClassNumbering, class_names_of
+from .class_numbering import ClassNumbering, class_names_of
 from .concat_dataset import ConcatDataset
 from .digits import Digits
 from .image_folder import ImageFolder

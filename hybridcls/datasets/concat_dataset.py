@@ -8,7 +8,7 @@ from mmengine.dataset import ConcatDataset as _ConcatDataset
 from hybridcls.compat.mmengine import update_metainfo
 from hybridcls.registry import DATASETS
 
-from .class_names import join_classes
+from .class_numbering import join_classes
 
 __all__ = ['ConcatDataset']
 

@@ -72,3 +72,12 @@ def test_mistakes_are_answered():
     for sample in (dict(embedding=torch.ones(2)), dict(gt_label=torch.tensor([1]))):
         with pytest.raises(KeyError, match='needs an embedding and exactly one gt_label'):
             RetrievalMetric().process(None, [sample])
+
+
+def test_images_marked_as_unknown_are_no_class():
+    rows, labels = clouds()
+    marked = labels.clone()
+    marked[labels == 2] = -1
+    alone = torch.where(marked == -1, 100 + torch.arange(len(labels)), marked)
+    assert evaluated(rows, marked) == evaluated(rows, alone)
+    assert evaluated(rows, marked) != evaluated(rows, labels)

@@ -9,11 +9,11 @@ from mmengine.runner import Runner
 from mmpretrain.evaluation import ConfusionMatrix, SingleLabelMetric
 
 from hybridcls.compat.mmengine import built_loop, resumes
-from hybridcls.datasets.class_names import ClassNumbering, class_names_of
+from hybridcls.datasets.class_numbering import ClassNumbering, class_names_of
 from hybridcls.registry import HOOKS
 from hybridcls.structures import ClassNames
 
-from ..class_names import training_class_names
+from ..model_classes import training_class_names
 
 
 @HOOKS.register_module()

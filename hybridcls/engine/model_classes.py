@@ -5,7 +5,7 @@ from typing import Optional, Union
 from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
 
-from hybridcls.datasets.class_names import class_names_of
+from hybridcls.datasets.class_numbering import class_names_of
 from hybridcls.registry import DATASETS
 from hybridcls.structures import ClassNames
 
