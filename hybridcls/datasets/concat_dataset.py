@@ -45,7 +45,9 @@ class ConcatDataset(_ConcatDataset):
     ) -> None:
         self._joined = False
         ignored = [ignore_keys] if isinstance(ignore_keys, str) else list(ignore_keys or [])
-        super().__init__(datasets, lazy_init, [*ignored, 'classes', 'class_folders', 'classes_are_numbers'])
+        # Built by our registry, which knows our names in the configs of other packages, too.
+        parts = [dict(type=DATASETS.build, cfg=part) if isinstance(part, dict) else part for part in datasets]
+        super().__init__(parts, lazy_init, [*ignored, 'classes', 'class_folders', 'classes_are_numbers'])
 
     def full_init(self) -> None:
         """Look for the images of all parts, and renumber their classes."""
