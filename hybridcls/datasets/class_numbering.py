@@ -157,12 +157,13 @@ class ClassNumbering:
             unknown = [
                 n for n, found in enumerate(self.all.find(names)) if found is None or found >= self.first_unknown
             ]
-            counts = Counter(labels_of(leaf).tolist()) if unknown else Counter()
+            counts = Counter(_labels_in(leaf)) if unknown else Counter()
             with_images = [number for number in unknown if counts[number]]
             for number in with_images:
                 images[names.names[number]] = images.get(names.names[number], 0) + counts[number]
-            new.append(ClassNames(*zip(*map(names.name_and_folder, with_images), strict=True)) if with_images else None)
-        self.all = join_class_names(self.all, filter(None, new))
+            pairs = [names.name_and_folder(number) for number in with_images]
+            new.append(ClassNames(tuple(name for name, _ in pairs), tuple(folder for _, folder in pairs)))
+        self.all = join_class_names(self.all, new)
         for leaf, names in leaves:
             _write(leaf, dict(enumerate(self.all.find(names))), what)
         if nameless and not images:
@@ -206,14 +207,9 @@ class ClassNumbering:
         )
 
     def _renumber_numbers(self, leaf: Any, what: str) -> Optional[Remark]:
-        try:
-            labels = np.unique(labels_of(leaf))
-        except TypeError:  # no labels, or several an image: there is no class number to compare
+        numbers = sorted({*_labels_in(leaf)} - {UNKNOWN_LABEL})
+        if not numbers:
             return None
-        labels = labels[labels != UNKNOWN_LABEL]
-        if not len(labels):
-            return None
-        numbers = [int(label) for label in labels]
         written = ClassNames(tuple(map(str, numbers)))
         found = self.all.find(written)
         other = [n for n, number in zip(numbers, found, strict=True) if number is not None and number != n]
@@ -271,6 +267,8 @@ def _write(leaf: Any, number_of: Mapping[int, Optional[int]], what: str) -> None
         )
 
     def renumbered(info: dict) -> dict:
+        if 'gt_label' not in info:
+            return info
         label = info['gt_label']
         if isinstance(label, np.ndarray) and label.ndim:
             return {**info, 'gt_label': np.asarray([new_label(one) for one in label], dtype=label.dtype)}
@@ -313,6 +311,13 @@ def _initialize(dataset: Any) -> None:
     for node in [*_nodes_of(dataset)]:  # torch's Subset passes nothing on
         if hasattr(node, 'full_init'):
             node.full_init()
+
+
+def _labels_in(leaf: Any) -> list[int]:
+    try:
+        return labels_of(leaf).tolist()
+    except TypeError:  # no labels, or several an image: there is no class to count or to compare
+        return []
 
 
 def _metainfo_of(dataset: Any) -> Optional[Mapping]:

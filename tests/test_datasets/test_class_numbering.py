@@ -224,6 +224,9 @@ def test_unlabelled_images_are_left_alone():
 
     remark = ClassNumbering(MODEL).renumber(Unlabelled([]), 'test')
     assert remark.level == logging.DEBUG
+    named = Unlabelled([], ('emu', 'bee'))
+    assert not ClassNumbering(MODEL).renumber(named, 'test').has_unknown
+    assert 'gt_label' not in named[0]
 
 
 def test_a_data_set_of_another_kind_that_disagrees_is_an_error():

@@ -117,8 +117,7 @@ class DistillationHook(Hook):
             )
         names = class_names_of(runner.train_dataloader.dataset)
         theirs = getattr(model, 'class_names', None)
-        moved = theirs.moved(names) if needs_logits and names and theirs else []
-        if moved:
+        if needs_logits and names is not None and theirs is not None and (moved := theirs.moved(names)):
             raise ValueError(
                 f'DistillationHook: expected a teacher whose classes have the numbers of the training data, got '
                 f'{theirs.names[:10]}, where {moved[0]!r} has another number. Set classes=[...] in '

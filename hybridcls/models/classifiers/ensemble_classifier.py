@@ -79,9 +79,10 @@ class EnsembleClassifier(BaseClassifier):
             )
         super().__init__(data_preprocessor=built[0].data_preprocessor, init_cfg=init_cfg)
         self.members = nn.ModuleList(built)
-        self.class_names = next(filter(None, names), None)
+        self.class_names: Optional[ClassNames] = None
         for number, other in enumerate(names):
-            if other is not None and self.class_names.moved(other):
+            self.class_names = self.class_names or other
+            if other is not None and self.class_names is not None and self.class_names.moved(other):
                 raise ValueError(
                     f'EnsembleClassifier: expected members with the same classes in one order, got {other.names[:10]} '
                     f'of members[{number}] and {self.class_names.names[:10]} of another.'
