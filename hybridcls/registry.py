@@ -16,6 +16,7 @@ import mmengine.registry as _mmengine
 import mmpretrain.registry as _mmpretrain
 from mmengine.config import Config
 from mmengine.registry import DefaultScope, Registry
+from mmengine.utils import get_object_from_string
 
 from .checks import UnknownNameError, explain_unknown_name
 
@@ -97,7 +98,10 @@ class HintingRegistry(Registry):
     def _find(self, key: str) -> Any:
         # mmengine answers ``hybridcls.X`` with a parent's X if it is asked in the scope of another package. In our own
         # scope it would look no further than here, and the same name would work in one config and not in the next.
-        return super().get(key.removeprefix(f'{self.scope}.') if isinstance(key, str) else key)
+        name = key.removeprefix(f'{self.scope}.') if isinstance(key, str) else key
+        found = super().get(name)
+        # A class that a config of the lazy style imports is named by its module.
+        return get_object_from_string(key) if found is None and name != key and '.' in name else found
 
 
 def _all_registries() -> list[Registry]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    from mmengine.config import DictAction
+    from hybridcls.cli.config_options import ConfigOptions
 
     parser = argparse.ArgumentParser(description='Test a checkpoint.')
     parser.add_argument('config', help='config file')
@@ -36,7 +36,11 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         choices=['metrics', 'pred'],
         help='what to write to FILE: the metrics or, by default, the predictions',
     )
-    parser.add_argument('--amp', action='store_true', help='mixed precision: float16 on CUDA, bfloat16 on the CPU')
+    parser.add_argument(
+        '--amp',
+        action='store_true',
+        help='mixed precision: bfloat16 where the device has it, else float16 with a loss scaler',
+    )
     parser.add_argument(
         '--tta',
         action='store_true',
@@ -51,12 +55,14 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=ConfigOptions,
         metavar='KEY=VALUE',
         help='override keys of the config: a.b.0.c=1, list=1,2 or "list=[(1,2),(3,4)]"',
     )
     parser.add_argument(
-        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='who started the processes'
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        help="who started the processes; default: what the config says, 'none' if it says nothing",
     )
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by some launchers')
     parser.add_argument('--traceback', action='store_true', help='show where an error was raised')

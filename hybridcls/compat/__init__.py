@@ -1,1 +1,1 @@
-"""The only files that know private names of a dependency, one a dependency."""
+"""Private names of dependencies are known here alone: one file a dependency, each with the range it was run with."""

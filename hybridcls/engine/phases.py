@@ -11,7 +11,9 @@ A chain is a config with the key ``phases``::
 import os
 import time
 import uuid
+from collections.abc import Iterator
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -19,15 +21,15 @@ from mmengine.config import Config
 from mmengine.dist import barrier, broadcast_object_list, is_main_process
 
 from .checkpoint_files import check_checkpoint, check_writable, newest_whole_checkpoint
-from .config import load_config
-from .dataloader_defaults import end_workers
-from .distributed import prepare_distributed
+from .config import Change, apply, load_config
+from .config.tree import ABSENT
+from .distributed import start_processes
 from .phase_plan import Phase, read_phases
 from .phase_record import PhaseRecord, config_facts, differing_keys, fingerprint
 from .phase_report import phase_table
 from .runner_instances import own_instances
-from .short_training import run_training
-from .training import TrainOptions, build_runner, choose_work_dir, prepare_testing, prepare_training
+from .training import TrainOptions, build_runner, choose_work_dir, prepare_testing, prepare_training, run_training
+from .workers import end_workers
 
 __all__ = ['run_chain']
 
@@ -66,8 +68,10 @@ def run_chain(
             check_checkpoint(phase.load)
     folder = Path(choose_work_dir(chain, work_dir))
     check_writable(folder)
-    prepare_distributed(chain, options.launcher)
-    _start_group(cfgs[0], options.launcher)
+    launcher = options.launcher or chain.get('launcher') or 'none'
+    options = replace(options, launcher=launcher)
+    start_processes(launcher)
+    _start_group(cfgs[0], launcher)
     records: list[PhaseRecord] = []
     for phase, cfg in zip(phases, cfgs, strict=True):
         before = records[-1] if records else None
@@ -92,12 +96,8 @@ def _run_phase(
         _say(f'{head}: finished before, in {folder}. Kept as it is.')
         return record
     start = _start_of(phase, work_dir, before)
-    options = deepcopy(options)
-    options.resume = 'auto'
-    cfg.load_from, cfg.resume = start or cfg.get('load_from'), False
-    cfg.experiment_name = phase.folder_name
-    if start is not None:
-        cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='hybridcls.TransferHook', parts=phase.transfer)]
+    options = replace(options, resume='auto')
+    apply(cfg, _begin, phase, start)
     test_cfg = deepcopy(cfg)
     seconds_before, began = record.seconds, time.monotonic()
     finished = False
@@ -105,7 +105,7 @@ def _run_phase(
         with own_instances():
             prepare_training(cfg, options, str(folder))
             test_cfg.model = deepcopy(cfg.model)  # with the number of classes, if that was counted
-            whence = f'goes on from {cfg.load_from}' if cfg.resume else f'starts from {start or "the beginning"}'
+            whence = f'goes on from {cfg.load_from}' if cfg.get('resume') else f'starts from {start or "the beginning"}'
             _say(f'{head}: {whence}; config {phase.config}, folder {folder}.')
             runner = build_runner(cfg)
             try:
@@ -123,6 +123,18 @@ def _run_phase(
             record.write(folder, finished)
     barrier()
     return record
+
+
+def _begin(cfg: Config, phase: Phase, start: Optional[str]) -> Iterator[Change]:
+    """Plan what a phase starts from, and its name."""
+    if start is not None:
+        yield Change(('load_from',), cfg.get('load_from', ABSENT), start, f'start of phase {phase.name}', 'phase')
+        old = cfg.get('custom_hooks', ABSENT)
+        new = [*(old or []), dict(type='hybridcls.TransferHook', parts=phase.transfer)]
+        yield Change(('custom_hooks',), old, new, f'start of phase {phase.name}', 'phase')
+    if cfg.get('resume'):
+        yield Change(('resume',), cfg.resume, False, 'a chain decides itself what goes on', 'phase')
+    yield Change(('experiment_name',), cfg.get('experiment_name', ABSENT), phase.folder_name, 'phase', 'phase', False)
 
 
 def _look_up(

@@ -1,5 +1,6 @@
 """Build the teacher of a distillation from what a config says about it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -13,11 +14,11 @@ from hybridcls.registry import MODELS
 from hybridcls.structures import ClassNames
 
 from .checkpoint_files import check_checkpoint
-from .config import load_config
-from .said_once import classifying_head
+from .config import Change, classifying_head, load_config
+from .config.tree import ABSENT, is_a
 from .transfer import WeightMismatchError, select_weights, state_dict_of
 
-__all__ = ['add_distillation_projection', 'build_teacher', 'teacher_image_size']
+__all__ = ['build_teacher', 'distillation_width', 'teacher_image_size']
 
 
 def build_teacher(
@@ -129,26 +130,27 @@ def _timm_model(args: dict, num_classes: Optional[int], with_weights: bool) -> t
         ) from error
 
 
-def add_distillation_projection(cfg: Config) -> None:
-    """Give the model of a config the projection that its ``DistillationHook(feature_weight=...)`` learns, in place.
+def distillation_width(cfg: Config) -> Iterator[Change]:
+    """Give the model of a config the projection that its ``DistillationHook(feature_weight=...)`` learns.
 
     It is a part of the model, so that optimizer, DDP, EMA and checkpoints treat it like any other; its width is that of
-    the teacher's embedding. A width that the config says itself stays.
+    the teacher's embedding. A width that is written stays.
     """
-    for hook in cfg.get('custom_hooks') or []:
-        if str(hook.get('type')).rsplit('.', 1)[-1] != 'DistillationHook' or not hook.get('feature_weight'):
-            continue
-        model = cfg.get('model') or {}
-        kind = str(model.get('type')).rsplit('.', 1)[-1]
-        if kind not in ('HybridClassifier', 'MCDropoutClassifier') or model.get('distill_projection'):
-            return
-        from hybridcls.models.classifiers import Teacher
+    from hybridcls.models.classifiers import HybridClassifier, Teacher
 
-        head = classifying_head(cfg)
-        teacher = build_teacher(
-            hook['teacher'], num_classes=head.get('num_classes') if head else None, with_weights=False
-        )
-        size = cfg.get('img_size') or 224
-        height, width = (size, size) if isinstance(size, int) else size
-        own_size = hook.get('teacher_img_size') or teacher_image_size(hook['teacher'])
-        model['distill_projection'] = Teacher(teacher, own_size).embedding_width(height, width)
+    from .hooks import DistillationHook
+
+    model = cfg.get('model') or {}
+    hook = next((hook for hook in cfg.get('custom_hooks') or [] if is_a('HOOKS', hook, DistillationHook)), None)
+    if hook is None or not hook.get('feature_weight'):
+        return
+    if not is_a('MODELS', model, HybridClassifier) or model.get('distill_projection'):
+        return
+    head = classifying_head(cfg)
+    teacher = build_teacher(hook['teacher'], num_classes=head.get('num_classes') if head else None, with_weights=False)
+    size = cfg.get('img_size') or 224
+    height, width = (size, size) if isinstance(size, int) else size
+    own_size = hook.get('teacher_img_size') or teacher_image_size(hook['teacher'])
+    path = ('model', 'distill_projection')
+    found = Teacher(teacher, own_size).embedding_width(height, width)
+    yield Change(path, model.get('distill_projection', ABSENT), found, "width of the teacher's embedding")

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from config_helpers import applied
 
-from hybridcls.engine import infer_num_classes, load_config
+from hybridcls.engine import load_config
+from hybridcls.engine.config.num_classes import num_classes
 from hybridcls.engine.model_classes import checkpoint_class_names, training_class_names
 
 
@@ -29,13 +31,11 @@ def test_of_the_training_data(toy_configs):
 def test_a_checkpoint_counts_the_classes_of_a_test(toy_configs, toy_plugin, monkeypatch, checkpoint, tmp_path):
     monkeypatch.setattr(toy_plugin.ToyPoints, '__init__', None)  # building it would fail
     cfg = load_config(toy_configs / 'toy.py', {'model.head.num_classes': None})
-    infer_num_classes(cfg, checkpoint)
+    applied(cfg, num_classes, checkpoint)
     assert cfg.model.head.num_classes == 2
     cfg = load_config(toy_configs / 'toy.py', {'model.head.num_classes': None, 'model.members': [checkpoint]})
-    infer_num_classes(cfg)
+    applied(cfg, num_classes)
     assert cfg.model.head.num_classes == 2
     cfg = load_config(toy_configs / 'toy.py', {'model.head.num_classes': None, 'train_dataloader': None})
-    with pytest.raises(
-        ValueError, match='num_classes is not set in the config, and there is no training data to count'
-    ):
-        infer_num_classes(cfg, str(tmp_path / 'bare.pth'))
+    with pytest.raises(ValueError, match='num_classes is not set, and there is no training data to count'):
+        applied(cfg, num_classes, str(tmp_path / 'bare.pth'))

@@ -114,11 +114,11 @@ def test_options_reach_their_phases_and_win_in_order(toy_configs):
     chain = load_config(
         toy_configs / 'chain.py',
         {
-            'num_classes': 9,
+            'model.head.num_classes': 9,
             'cfg_options.randomness.seed': 1,
             'cfg_options.train_cfg.max_epochs': 7,
             'phases.1.cfg_options.train_cfg.max_epochs': 8,
-            'phases.1.cfg_options.num_classes': 4,
+            'phases.1.cfg_options.model.head.num_classes': 4,
         },
     )
     one, two = [load_config(phase.config, phase.options) for phase in read_phases(chain)]
@@ -130,8 +130,8 @@ def test_options_reach_their_phases_and_win_in_order(toy_configs):
     ('options', 'sentence'),
     [
         (
-            {'train_cfg': dict(max_epochs=1)},
-            r"'train_cfg' has no meaning in a chain.*phases\.0\.cfg_options\.train_cfg",
+            {'trian_cfg': dict(max_epochs=1)},
+            r"nothing reads the key 'trian_cfg' of a chain.*mean 'train_cfg'.*phases\.0\.cfg_options\.trian_cfg",
         ),
         ({'phases.0.lod': 'x'}, r"phases\.0: unknown key 'lod'\. Did you mean 'load'"),
         ({'phases': []}, 'phases is '),

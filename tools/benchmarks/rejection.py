@@ -73,7 +73,7 @@ def config(seed, epochs, keys, scores, work_dir):
                 num_workers=0,
                 drop_last=True,
                 sampler=dict(type='DefaultSampler', shuffle=True),
-                dataset=dict(type='Digits', split='train', digits=known, pipeline=[resize, augment, pack]),
+                dataset=dict(type='Digits', split='train+val', digits=known, pipeline=[resize, augment, pack]),
             ),
             test_dataloader=dict(
                 batch_size=256,

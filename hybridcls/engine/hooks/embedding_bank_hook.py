@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from hybridcls.registry import HOOKS
 
-from ..dataloader_defaults import end_workers_of
+from ..workers import end_workers_of
 from .class_names_hook import ClassNamesHook
 
 

@@ -23,13 +23,13 @@ VALUES = dict(ant=0, bee=60, cat=120, dog=180)
 
 CONFIG = """
 default_scope = 'hybridcls'
-data_root = ''
+data_root = None
 pipeline = [dict(type='LoadImage'), dict(type='PackInputs')]
 model = dict(type='ByBrightness', head=dict(type='BrightnessHead'))
 train_dataloader = dict(batch_size=8, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
-                        dataset=dict(type='ImageFolder', data_root='', data_prefix='train', pipeline=pipeline))
+                        dataset=dict(type='ImageFolder', data_prefix='train', pipeline=pipeline))
 val_dataloader = dict(batch_size=8, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
-                      dataset=dict(type='ImageFolder', data_root='', data_prefix='val', test_mode=True,
+                      dataset=dict(type='ImageFolder', data_prefix='val', test_mode=True,
                                    pipeline=pipeline))
 test_dataloader = val_dataloader
 val_evaluator = test_evaluator = [dict(type='Accuracy')]

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_training
-from hybridcls.engine.dataloader_defaults import end_workers
 from hybridcls.engine.hooks.random_state_hook import get_random_state, seed_worker, set_random_state
 from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.workers import end_workers
 
 
 def draw():

@@ -3,7 +3,7 @@
 import pytest
 from mmengine.config import Config
 
-from hybridcls.engine.data_folders import check_data_folders
+from hybridcls.engine.config.image_folders import check_image_folders
 
 
 def config(root, **more):
@@ -28,9 +28,9 @@ def test_each_dataloader_is_looked_at_if_it_is_used(digit_folder, name):
     cfg = config(digit_folder)
     cfg[f'{name}_dataloader'].dataset.data_prefix = 'vall'
     with pytest.raises(FileNotFoundError, match=r"vall does not exist.*Did you mean 'val'"):
-        check_data_folders(cfg)
+        check_image_folders(cfg)
     cfg[f'{name}_cfg'] = None
-    check_data_folders(cfg)
+    check_image_folders(cfg)
 
 
 def test_wrapped_data_sets_and_those_of_hooks_are_found(digit_folder):
@@ -40,8 +40,8 @@ def test_wrapped_data_sets_and_those_of_hooks_are_found(digit_folder):
         dict(other_dataloader=dict(dataset=dict(type='RepeatDataset', times=2, dataset=missing))),
     ):
         with pytest.raises(FileNotFoundError, match='none does not exist'):
-            check_data_folders(config(digit_folder, **more))
+            check_image_folders(config(digit_folder, **more))
 
 
 def test_other_data_sets_are_left_alone():
-    check_data_folders(Config(dict(train_dataloader=dict(dataset=dict(type='Digits')), train_cfg=dict())))
+    check_image_folders(Config(dict(train_dataloader=dict(dataset=dict(type='Digits')), train_cfg=dict())))

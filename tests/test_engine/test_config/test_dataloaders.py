@@ -1,8 +1,9 @@
 """What a dataloader names is looked for before anything is built."""
 
 import pytest
+from mmengine.config import Config
 
-from hybridcls.engine.dataloader_defaults import check_functions
+from hybridcls.engine.config.dataloaders import check_dataloaders
 
 
 @pytest.mark.parametrize(
@@ -17,7 +18,7 @@ from hybridcls.engine.dataloader_defaults import check_functions
     ],
 )
 def test_what_mmengine_finds_passes(dataloader):
-    check_functions('train_dataloader', dataloader)
+    check_dataloaders(Config(dict(train_dataloader=dataloader)))
 
 
 @pytest.mark.parametrize(
@@ -35,4 +36,4 @@ def test_what_mmengine_finds_passes(dataloader):
 )
 def test_what_it_does_not_find_is_told(dataloader, sentence):
     with pytest.raises((ValueError, KeyError), match=sentence):
-        check_functions('val_dataloader', dataloader)
+        check_dataloaders(Config(dict(val_dataloader=dataloader)))
