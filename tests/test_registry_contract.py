@@ -32,6 +32,7 @@ ARGUMENTS = {
     'ClassWise': dict(num_classes=2, base=dict(type='CosFace'), margins=[0.1, 0.2]),
     'ComposedOptimWrapper': dict(optimizer=optimizer),
     'ConcatFusion': dict(in_channels=(4, 4)),
+    'ConcatDataset': dict(datasets=[dict(type='Digits', indices=3)]),
     'CosFaceHead': dict(num_classes=2, in_channels=4),
     'DHAFusion': dict(in_channels=(4, 4)),
     'DistillationHook': dict(teacher='configs/digits/ce_hybrid.py'),

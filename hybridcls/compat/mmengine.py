@@ -3,22 +3,32 @@
 import ast
 import os
 import types
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 from mmengine.config import Config, ConfigDict
 from mmengine.fileio import load
 
+if TYPE_CHECKING:
+    from mmengine.dataset import BaseDataset
+    from mmengine.runner import Runner
+    from mmengine.runner.base_loop import BaseLoop
+
 __all__ = [
     'ConfigSource',
-    'is_training',
+    'built_loop',
     'is_lazy_config',
     'lazy_bases',
     'merge',
     'read_lazy_config',
     'read_source',
+    'resumes',
+    'rewrite_data',
     'run_source',
+    'update_metainfo',
+    'whole_dataset',
 ]
 
 
@@ -118,8 +128,46 @@ def with_scope(values: dict, scope: Optional[str]) -> dict:
     return Config._dict_to_config_dict(values, scope) if values else ConfigDict()
 
 
-def is_training(runner: Any) -> bool:
-    """Whether a Runner trains: asking for its loop would build one."""
-    from mmengine.runner.base_loop import BaseLoop  # imports torch, which reading a config does without
+def rewrite_data(dataset: 'BaseDataset', change: Callable[[dict], dict]) -> None:
+    """Replace the information of each image, in place; the order and the number of images stay.
 
-    return isinstance(runner._train_loop, BaseLoop)
+    Whoever reads the dataset afterwards, workers that start later included, sees the new information.
+
+    Args:
+        dataset (BaseDataset): It is fully initialized if it is not yet.
+        change: Takes and returns the dict of an image.
+    """
+    dataset.full_init()
+    data = [change(dataset.get_data_info(index)) for index in range(len(dataset))]
+    dataset.data_list = data
+    if dataset.serialize_data and data:  # it is held as bytes, and empties data_list
+        dataset.data_bytes, dataset.data_address = dataset._serialize_data()
+
+
+def update_metainfo(dataset: Any, values: dict) -> None:
+    """Set entries of a dataset's or wrapper's ``metainfo`` (which returns a copy); None takes one out."""
+    metainfo = getattr(dataset, '_metainfo', None)
+    if isinstance(metainfo, dict):
+        metainfo.update(values)
+        for key in [key for key, value in values.items() if value is None]:
+            del metainfo[key]
+
+
+def whole_dataset(dataset: Any) -> Any:
+    """Return the dataset that a dataloader's ``num_batch_per_epoch`` cuts short, or ``dataset`` itself."""
+    from mmengine.runner.runner import _SlicedDataset
+
+    return dataset._dataset if isinstance(dataset, _SlicedDataset) else dataset
+
+
+def built_loop(runner: 'Runner', kind: str) -> Optional['BaseLoop']:
+    """Return the loop ``'train'``, ``'val'`` or ``'test'`` if it is built; ``runner.train_loop`` would build it."""
+    from mmengine.runner.base_loop import BaseLoop
+
+    loop = getattr(runner, f'_{kind}_loop')
+    return loop if isinstance(loop, BaseLoop) else None
+
+
+def resumes(runner: 'Runner') -> bool:
+    """Whether the run goes on from a checkpoint, its state included."""
+    return bool(runner._resume)

@@ -11,6 +11,7 @@ from torch import nn
 
 from hybridcls.checks import did_you_mean
 from hybridcls.registry import MODELS
+from hybridcls.structures import ClassNames
 
 from .checkpoint_files import check_checkpoint
 from .config import Change, classifying_head, load_config
@@ -37,7 +38,7 @@ def build_teacher(
         with_weights (bool): False builds it only, to look at its shapes. Defaults to True.
 
     Returns:
-        nn.Module: Not yet frozen.
+        nn.Module: Not yet frozen; ``class_names`` are those that the checkpoint was trained with, if it tells.
 
     Raises:
         TypeError: If ``teacher`` is none of these.
@@ -69,7 +70,8 @@ def build_teacher(
             )
         return model
     check_checkpoint(checkpoint)
-    state = state_dict_of(CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu'))
+    loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
+    state = state_dict_of(loaded)
     # What a student of another teacher learned beside its own weights is no part of the model.
     state = {name: value for name, value in state.items() if not name.startswith('distill_projection.')}
     try:
@@ -84,6 +86,7 @@ def build_teacher(
             f'DistillationHook: teacher_checkpoint={checkpoint!r} is not of this teacher:\n  {report}'
         )
     model.load_state_dict(report.state)
+    model.class_names = ClassNames.of_checkpoint(loaded)  # type: ignore[assignment]
     return model
 
 

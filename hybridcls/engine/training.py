@@ -33,7 +33,9 @@ __all__ = [
 # What a training cannot do without.
 TRAINING_KEYS = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
 # Hooks that every run gets unless its config has its own of that kind.
-_DEFAULT_HOOKS = ('BatchCheckHook', 'CheckpointMatchHook', 'ConsoleHook', 'RandomStateHook', 'ShardedRowsHook')
+_DEFAULT_HOOKS = (
+    'BatchCheckHook', 'CheckpointMatchHook', 'ClassNamesHook', 'ConsoleHook', 'RandomStateHook', 'ShardedRowsHook',
+)  # fmt: skip
 
 
 @dataclass
@@ -133,7 +135,7 @@ def prepare_testing(
     apply(cfg, limit_dataloaders, options.pin_memory, options.persistent_workers)
     apply(cfg, default_hooks)
     check_image_folders(cfg, kinds=('test',))
-    apply(cfg, num_classes)
+    apply(cfg, num_classes, checkpoint)
     return _finish(cfg)
 
 

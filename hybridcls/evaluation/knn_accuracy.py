@@ -14,6 +14,7 @@ from torch import Tensor
 from hybridcls.checks import check_choice, check_number
 from hybridcls.functional.nearest_neighbours import nearest_neighbours, vote_ranks
 from hybridcls.registry import METRICS
+from hybridcls.structures import UNKNOWN_LABEL
 
 from .prediction_fields import NO_IMAGE, class_label, embeddings_of
 from .result_names import without_result
@@ -38,6 +39,8 @@ class KNNAccuracy(BaseMetric):
 
     Labels of several processes' padded images are dropped before anything is computed. The main process searches
     alone, block by block, on the GPU if there is one; the memory there does not grow with the set.
+
+    An image that is marked as unknown (label -1) counts as wrong, as in ``Accuracy``.
 
     An image whose embedding is not finite counts as wrong, and is nobody's neighbour: a model that has diverged
     scores badly instead of by chance.
@@ -154,6 +157,7 @@ class KNNAccuracy(BaseMetric):
                 )
             ]
         )
+        ranks = ranks.masked_fill(labels == UNKNOWN_LABEL, len(bank_labels))  # others marked so are no neighbours of it
         return {f'top{number}': 100 * (ranks < number).sum().item() / len(results) for number in self.topk}
 
     def evaluate(self, size: int) -> dict[str, float]:

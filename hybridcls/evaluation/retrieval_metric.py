@@ -11,6 +11,7 @@ from mmengine.evaluator import BaseMetric
 from hybridcls.checks import check_number
 from hybridcls.functional import map_at_r, nearest_neighbours, precision_at_r, recall_at
 from hybridcls.registry import METRICS
+from hybridcls.structures import UNKNOWN_LABEL
 
 from .prediction_fields import NO_IMAGE, class_label, embeddings_of
 from .result_names import without_result
@@ -27,9 +28,10 @@ class RetrievalMetric(BaseMetric):
     ``map@r`` (:mod:`hybridcls.functional.retrieval_scores`). (mmpretrain's RetrievalRecall takes lists that a retriever
     with a gallery of its own has made.)
 
-    An image whose class occurs once has nothing to find, and does not ask; it can be found, wrongly. An image whose
-    embedding is not finite finds nothing and is found by nobody. The search goes block by block, on the GPU if there is
-    one, and keeps the best max(k, R) of each image: no matrix of all pairs.
+    An image whose class occurs once, or that is marked as unknown (label -1, of whatever class), has nothing to find
+    and does not ask; it can be found, wrongly. An image whose embedding is not finite finds nothing and is found by
+    nobody. The search goes block by block, on the GPU if there is one, and keeps the best max(k, R) of each image: no
+    matrix of all pairs.
 
     Args:
         topk (int | Sequence[int]): Which recalls. Defaults to (1, 2, 4, 8).
@@ -77,7 +79,7 @@ class RetrievalMetric(BaseMetric):
         """Search and compare. Runs in the main process, on every image once."""
         labels = torch.tensor([label for _, label in results])
         _, own, counts = labels.unique(return_inverse=True, return_counts=True)
-        matches = counts[own] - 1
+        matches = (counts[own] - 1).masked_fill(labels == UNKNOWN_LABEL, 0)
         asking = matches > 0
         if not asking.any():
             no_pair = f'None of the {len(results)} images has another one of its class to find.'

@@ -12,6 +12,7 @@ from torch import Tensor
 from hybridcls.checks import check_choice, check_number
 from hybridcls.functional import accept_rates_of_all_pairs, fold_accuracies, true_accept_rates, unit_rows
 from hybridcls.registry import METRICS
+from hybridcls.structures import UNKNOWN_LABEL
 
 from .prediction_fields import NO_IMAGE, MissingFieldError, class_label, embeddings_of
 from .result_names import without_result
@@ -34,9 +35,9 @@ class VerificationMetric(BaseMetric):
       the threshold of each chosen on the nine others (:func:`hybridcls.functional.fold_accuracies`).
 
     Without ``pairs``, all pairs of the evaluated images are looked at, genuine where the labels are equal; the classes
-    may be others than those of the training. They are streamed twice and never held: exact, with memory that does not
-    grow with their number (:func:`hybridcls.functional.accept_rates_of_all_pairs`). With ``pairs`` labels are not
-    looked at.
+    may be others than those of the training. An image that is marked as unknown (label -1) is left out, since it may
+    show what another shows. The pairs are streamed twice and never held: exact, with memory that does not grow with
+    their number (:func:`hybridcls.functional.accept_rates_of_all_pairs`). With ``pairs`` labels are not looked at.
 
     Of a false accept rate at which not one impostor pair may be accepted (1e-4 of fewer than 10,000) there is no score;
     a warning says so, once. An image whose embedding is not finite is wrong in each of its pairs.
@@ -110,6 +111,8 @@ class VerificationMetric(BaseMetric):
 
     def compute_metrics(self, results: list[tuple[np.ndarray, Union[int, str]]]) -> dict[str, float]:
         """Compare. Runs in the main process, on every image once."""
+        if self.pairs is None:
+            results = [(row, label) for row, label in results if label != UNKNOWN_LABEL]
         if not results:
             return without_result(self, NO_IMAGE)
         embeddings = torch.from_numpy(np.stack([row for row, _ in results]))

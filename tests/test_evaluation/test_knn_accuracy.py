@@ -170,3 +170,12 @@ def test_a_bank_that_does_not_fit_is_answered():
     metric.set_bank(torch.ones(3, 2), torch.tensor([1, 2, 3]))
     with pytest.raises(ValueError, match='holds embeddings of 2 numbers, the evaluated ones have 5'):
         evaluated(metric, torch.ones(2, 5), torch.tensor([1, 2]))
+
+
+@pytest.mark.parametrize('with_bank', [True, False])
+def test_images_marked_as_unknown_are_wrong(with_bank):
+    rows = torch.eye(3)[[0, 0, 1, 1]]
+    metric = KNNAccuracy(k=1)
+    if with_bank:
+        metric.set_bank(rows, torch.tensor([4, 4, -1, -1]))
+    assert evaluated(metric, rows, torch.tensor([4, 4, -1, -1])) == {'knn/top1': 50.0}

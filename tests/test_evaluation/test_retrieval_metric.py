@@ -72,3 +72,12 @@ def test_mistakes_are_answered():
     for sample, field in ((dict(embedding=torch.ones(2)), 'gt_label'), (dict(gt_label=torch.tensor([1])), 'embedding')):
         with pytest.raises(MissingFieldError, match=f'^RetrievalMetric: expected an? {field}'):
             RetrievalMetric().process(None, [sample])
+
+
+def test_images_marked_as_unknown_are_no_class():
+    rows, labels = clouds()
+    marked = labels.clone()
+    marked[labels == 2] = -1
+    alone = torch.where(marked == -1, 100 + torch.arange(len(labels)), marked)
+    assert evaluated(rows, marked) == evaluated(rows, alone)
+    assert evaluated(rows, marked) != evaluated(rows, labels)

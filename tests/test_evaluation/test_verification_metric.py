@@ -160,3 +160,11 @@ def test_two_processes_count_each_pair_once(pairs, tmp_path):
     expected = [evaluated(*clouds(), far=(0.01, 0.1), pairs=path) for path in (None, pairs[0])]
     for rank in range(2):
         assert torch.load(tmp_path / f'{rank}.pt') == [pytest.approx(result) for result in expected]
+
+
+def test_images_marked_as_unknown_are_left_out():
+    rows, labels = clouds()
+    marked = labels.masked_fill(labels == 2, -1)
+    keep = marked != -1
+    assert evaluated(rows, marked, far=0.1) == evaluated(rows[keep], labels[keep], far=0.1)
+    assert evaluated(rows, labels.fill_(-1), far=0.1) == {}

@@ -4,6 +4,7 @@ from .batch_check_hook import BatchCheckHook
 from .checkpoint_hook import CheckpointHook
 from .checkpoint_match_hook import CheckpointMatchHook
 from .class_margins_hook import ClassMarginsHook
+from .class_names_hook import ClassNamesHook
 from .console_hook import ConsoleHook
 from .distillation_hook import DistillationHook
 from .early_stopping_hook import EarlyStoppingHook
@@ -25,6 +26,7 @@ __all__ = [
     'CheckpointMatchHook',
     'ClassMarginsHook',
     'ConsoleHook',
+    'ClassNamesHook',
     'DistillationHook',
     'EarlyStoppingHook',
     'EmbeddingBankHook',

@@ -12,7 +12,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapperDict
 
 import hybridcls
-from hybridcls.compat.mmengine import is_training
+from hybridcls.compat.mmengine import built_loop
 from hybridcls.registry import HOOKS
 
 from ..config.change import table_of
@@ -102,7 +102,7 @@ class ConsoleHook(Hook):
 
     def after_val_epoch(self, runner: Any, metrics: Optional[dict] = None) -> None:
         """Tell the results of a validation."""
-        when = f' after {_position(runner)}' if is_training(runner) else ''
+        when = f' after {_position(runner)}' if built_loop(runner, 'train') is not None else ''
         self._results(runner, f'Validation{when}', metrics)
 
     def before_test_epoch(self, runner: Any) -> None:

@@ -11,6 +11,7 @@ from mmengine.runner.base_loop import BaseLoop
 from torch import nn
 
 from hybridcls.checks import check_choice, check_known_keys, check_number
+from hybridcls.datasets import class_names_of
 from hybridcls.models.classifiers import Distillation, HybridClassifier, Teacher
 from hybridcls.registry import HOOKS
 
@@ -113,6 +114,14 @@ class DistillationHook(Hook):
                 f'DistillationHook: the teacher knows {teacher.num_classes} classes and the student '
                 f'{classes}; their logits cannot be compared. Take a teacher of the same classes, or set '
                 'distill_weight=0 and feature_weight or relation_weight.'
+            )
+        names = class_names_of(runner.train_dataloader.dataset)
+        theirs = getattr(model, 'class_names', None)
+        if needs_logits and names is not None and theirs is not None and (moved := theirs.moved(names)):
+            raise ValueError(
+                f'DistillationHook: expected a teacher whose classes have the numbers of the training data, got '
+                f'{theirs.names[:10]}, where {moved[0]!r} has another number. Set classes=[...] in '
+                'train_dataloader.dataset to the order of the teacher.'
             )
         if self.feature_weight > 0 and not hasattr(student, 'distill_projection'):
             width = teacher.embedding_width(224, 224)

@@ -248,14 +248,15 @@ class HybridClassifier(BaseClassifier):
 
         The losses are the head's, in eval mode, on the same forward pass; each sample carries those of its batch in
         ``val_losses``, so that their mean over the samples (metric ``ValLoss``) is right with a smaller last batch.
-        Images without labels, or of unknown categories (label -1), carry none and take no part in them.
+        Images without labels, or of classes that the head does not have (label -1, or from ``num_classes`` on),
+        carry none and take no part in them.
         """
         batch: Any = self.data_preprocessor(data, False)
         samples = batch.get('data_samples')
         features = self.extract_feat(batch['inputs'])
         losses, rows = {}, []
         if samples and ('gt_label' in samples[0] or 'gt_score' in samples[0]):
-            rows = known_rows(samples)
+            rows = known_rows(samples, getattr(self.head, 'num_classes', None))
         if rows:
             # First, because predictions overwrite nothing that a loss reads, but a loss may add to no sample.
             losses = self._loss(_rows_of(features, rows, len(samples)), [samples[row] for row in rows])

@@ -24,7 +24,8 @@ class HybridDataPreprocessor(ClsDataPreprocessor):
 
     Args:
         to_rgb (bool): The pipeline gives BGR images, as mmcv reads them. Defaults to True.
-        num_classes (int, optional): Labels must lie in [0, num_classes). ``HybridClassifier`` fills it in from its
+        num_classes (int, optional): Labels must lie in [0, num_classes), in an evaluation above -2: -1 and labels from
+            num_classes on are those of classes that the model does not have. ``HybridClassifier`` fills it in from its
             head. Defaults to None: not checked.
         mean (Sequence[float], optional), std (Sequence[float], optional): As in mmpretrain, of R, G, B in [0, 255]:
             ``(x - mean) / std`` instead of ``x / 255``, for a backbone that does not normalize by itself. Defaults to
@@ -145,7 +146,8 @@ def _check_labels(data_samples: Sequence, num_classes: int, training: bool) -> N
         if 'gt_label' not in sample:
             continue
         for label in sample.gt_label.tolist():
-            if not 0 <= label < num_classes and (training or label != UNKNOWN_LABEL):
+            # In an evaluation a label from num_classes on is that of a class that the model does not have.
+            if (label < 0 and (training or label != UNKNOWN_LABEL)) or (training and label >= num_classes):
                 image = sample.get('img_path', None) or f'sample {sample.get("sample_idx", "?")}'
                 raise ValueError(
                     f'{image} has the label {label}, and the head has num_classes={num_classes}: labels must lie in '

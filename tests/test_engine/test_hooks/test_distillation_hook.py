@@ -396,3 +396,18 @@ def test_a_student_of_another_class(configs):
     lenet = dict(_delete_=True, type='ImageClassifier', backbone=dict(type='LeNet5', num_classes=10))
     with own_instances(), pytest.raises(TypeError, match=r'the student is a ImageClassifier\. It must be a Hybrid'):
         runner_of(configs, 'w', hook(configs), model=lenet).train()
+
+
+def test_a_teacher_of_the_same_classes_in_another_order(configs):
+    checkpoint = torch.load(configs / 'teacher.pth')
+    digits = [str(digit) for digit in range(10)]
+    for classes in (digits, [f'digit {digit}' for digit in range(10)]):  # other names cannot be compared
+        torch.save({**checkpoint, 'meta': dict(dataset_meta=dict(classes=classes))}, configs / 'teacher.pth')
+        with own_instances():
+            runner_of(configs, 'w', hook(configs))  # it builds
+    torch.save({**checkpoint, 'meta': dict(dataset_meta=dict(classes=digits[::-1]))}, configs / 'teacher.pth')
+    with pytest.raises(
+        ValueError, match=r"the numbers of the training data, got \('9', '8', .*'9' has another number|'0'"
+    ):
+        train(configs, 'w', hook(configs))
+    train(configs, 'w', hook(configs, distill_weight=0, relation_weight=1.0))  # without logits numbers do not matter

@@ -342,7 +342,7 @@ def test_a_feature_map_that_meets_the_head():
 
 def test_a_label_out_of_range_names_the_number_of_classes():
     with pytest.raises(ValueError, match='has the label 3, and the head has num_classes=3'):
-        build().val_step(batch((0, 3)))
+        build().data_preprocessor(batch((0, 3)), training=True)
 
 
 def test_a_backbone_that_does_not_tell_its_order():
