@@ -14,6 +14,7 @@ FLOORS = [
         'hybridcls',
         'hybridcls.version',
         'hybridcls.checks',
+        'hybridcls.compat',
         'hybridcls.registry',
         'hybridcls.command_line',
         'hybridcls.signatures',

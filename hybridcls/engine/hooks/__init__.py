@@ -4,9 +4,11 @@ from .batch_check_hook import BatchCheckHook
 from .checkpoint_hook import CheckpointHook
 from .checkpoint_match_hook import CheckpointMatchHook
 from .class_margins_hook import ClassMarginsHook
+from .data_report_hook import DataReportHook
 from .distillation_hook import DistillationHook
 from .embedding_bank_hook import EmbeddingBankHook
 from .learning_curves_hook import LearningCurvesHook
+from .preprocessing_version_hook import PreprocessingVersionHook
 from .random_state_hook import RandomStateHook, seed_worker
 from .sharded_rows_hook import ShardedRowsHook
 from .slow_weights_hook import SlowWeightsHook
@@ -18,9 +20,11 @@ __all__ = [
     'CheckpointHook',
     'CheckpointMatchHook',
     'ClassMarginsHook',
+    'DataReportHook',
     'DistillationHook',
     'EmbeddingBankHook',
     'LearningCurvesHook',
+    'PreprocessingVersionHook',
     'RandomStateHook',
     'ShardedRowsHook',
     'SlowWeightsHook',

@@ -1,0 +1,74 @@
+"""Read images as they were read when the checkpoint was trained."""
+
+from typing import Any, Optional
+
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from hybridcls.datasets.dataset_parts import loaders_of, parts_of
+from hybridcls.datasets.transforms import PREPROCESSING_VERSION
+from hybridcls.registry import HOOKS
+
+_KEY = 'preprocessing_version'
+
+
+@HOOKS.register_module()
+class PreprocessingVersionHook(Hook):
+    """Record the preprocessing version in checkpoints and keep to it in tests and resumed runs; every run has it.
+
+    A checkpoint holds ``meta['preprocessing_version']``, the ``version`` of the training's ``LoadImage``. One that
+    holds none was trained before versions were recorded, with version 1. A test of it, or a run that resumes it, reads
+    images the same way, so that its predictions stay what they were; the log says so. A ``version`` that is written in
+    a pipeline stays. A training that only starts from a checkpoint's weights is new, and reads images as now.
+    """
+
+    def __init__(self) -> None:
+        self._recorded: Optional[int] = None  # of the checkpoint that was loaded
+        self._trained_with: Optional[int] = None
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Note the version of a checkpoint."""
+        self._recorded = (checkpoint.get('meta') or {}).get(_KEY, 1)
+
+    def before_train(self, runner: Runner) -> None:
+        """Go on as the checkpoint was trained."""
+        if runner.iter == 0:  # not resumed
+            self._recorded = None
+        self._keep_to_it(runner, runner.train_loop.dataloader)
+        versions = [loader.version for loader in _loaders(runner.train_loop.dataloader)]
+        self._trained_with = next((version for version in versions if version), PREPROCESSING_VERSION)
+
+    def before_val(self, runner: Runner) -> None:
+        """Read the validation's images alike."""
+        self._keep_to_it(runner, runner.val_loop.dataloader)
+
+    def before_test(self, runner: Runner) -> None:
+        """Read the test's images alike."""
+        self._keep_to_it(runner, runner.test_loop.dataloader)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Record the version of the training."""
+        version = self._trained_with or self._recorded or PREPROCESSING_VERSION
+        checkpoint.setdefault('meta', {})[_KEY] = version
+
+    def _keep_to_it(self, runner: Runner, dataloader: Any) -> None:
+        if self._recorded in (None, PREPROCESSING_VERSION):
+            return
+        for loader in _loaders(dataloader):
+            if loader.version is None and self._recorded > PREPROCESSING_VERSION:
+                raise ValueError(
+                    f'LoadImage: expected a checkpoint of preprocessing version {PREPROCESSING_VERSION} or earlier, got '
+                    f'{self._recorded}. Update hybridcls, or set version={PREPROCESSING_VERSION} in LoadImage.'
+                )
+            if loader.version is None:
+                loader.version = self._recorded  # before the workers start, each with its copy
+                runner.logger.info(
+                    f'LoadImage: the checkpoint was trained with preprocessing version {self._recorded}, which is kept '
+                    '(1: transparency dropped, the upper 8 of 16 bits). Set '
+                    f'version={PREPROCESSING_VERSION} in LoadImage to read images as they are read now.'
+                )
+
+
+def _loaders(dataloader: Any) -> list:
+    parts = parts_of(getattr(dataloader, 'dataset', None))
+    return [loader for part in parts for loader in loaders_of(getattr(part, 'pipeline', None))]
