@@ -20,7 +20,7 @@ def carry_sentences_out_of_workers(explain: Callable[[BaseException], Optional[s
         explain: Returns the sentence to show for an error, or None: then torch goes on as ever.
     """
     _SentenceWrapper.explain = staticmethod(explain)
-    worker.ExceptionWrapper = _SentenceWrapper
+    worker.ExceptionWrapper = _SentenceWrapper  # type: ignore[misc]
 
 
 class _SentenceWrapper(ExceptionWrapper):

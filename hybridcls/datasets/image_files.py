@@ -39,7 +39,8 @@ def files_below(folder: str, extensions: Sequence[str]) -> FilesBelow:
         found = _walk(folder)
     else:
         found = ((path, True) for path in backend.list_dir_or_file(folder, list_dir=False, recursive=True))
-    images, left_out = [], Counter()
+    images: list[str] = []
+    left_out: Counter[str] = Counter()
     for path, is_there in found:
         # The whole path: remote backends list what lies in hidden folders.
         if any(is_hidden(part) for part in path.split(os.sep)):

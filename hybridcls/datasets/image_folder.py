@@ -120,7 +120,7 @@ class ImageFolder(CustomDataset):
         self.check_folder()
         self._left_out: Counter[str] = Counter()
         data_list = self._from_list() if self.ann_file else super().load_data_list()
-        self._images_of = Counter(info.get('gt_label') for info in data_list)
+        self._images_of: Counter[Any] = Counter(info.get('gt_label') for info in data_list)
         for number, info in enumerate(data_list):
             info['file_number'] = number
         # In shared memory: what one worker of a data loader finds, the others need not find (and report) again.
@@ -175,9 +175,9 @@ class ImageFolder(CustomDataset):
             )
             self._left_out['unreadable'] += len(named)
         kept = [info for info, error in zip(self.data_list, problems, strict=True) if error is None]
-        images_of, self._images_of = self._images_of, Counter(info.get('gt_label') for info in kept)
+        self._images_of = Counter(info.get('gt_label') for info in kept)
         if self.with_label:
-            lost = set(images_of) - set(self._images_of)
+            lost = {info['gt_label'] for info in self.data_list} - set(self._images_of)
             self._check_empty(sorted(lost), f'the readable files of {os.path.abspath(self.img_prefix)}')
         return kept
 
@@ -321,7 +321,7 @@ class ImageFolder(CustomDataset):
         """Raise, or warn, if the folders look as if the classes were one level below them."""
         where = os.path.abspath(self.img_prefix)
         given = self._given_prefix if isinstance(self._given_prefix, str) else self._given_prefix.get('img_path', '')
-        below = {folder: set() for folder in folders}
+        below: dict[str, set] = {folder: set() for folder in folders}
         for path in images:
             folder, *deeper = path.split(os.sep)[:-1]
             below[folder].add(deeper[0] if deeper else None)

@@ -7,6 +7,7 @@ from typing import NamedTuple, Optional
 
 import cv2
 from PIL import Image, features
+from PIL.TiffImagePlugin import TiffImageFile
 
 __all__ = ['ImageHeader', 'image_header', 'missing_decoder', 'readable_extensions', 'register_decoders']
 
@@ -105,7 +106,7 @@ def image_header(image: Image.Image, start: bytes) -> ImageHeader:
         bits = 32
     if image.format == 'PNG':
         bits = max(8, start[24])
-    elif image.format == 'TIFF':
+    elif isinstance(image, TiffImageFile):
         bits = max(bits, *image.tag_v2.get(258, (8,)))  # BitsPerSample
     return ImageHeader(
         image.format or '', 'grey' if mode.startswith('I;') else colors.get(mode, mode), transparent, bits

@@ -1,6 +1,5 @@
 """Transforms: what happens to one image between the file and the batch."""
 
-from .albumentations import Albumentations
 from .decoding import ImageDepthError
 from .load_image import PREPROCESSING_VERSION, LoadImage, UnreadableImageError
 from .mark_unknown import MarkUnknown
@@ -9,7 +8,6 @@ from .resizing import CenterCropToSize, RandomCropToSize, ResizeToSize
 
 __all__ = [
     'PREPROCESSING_VERSION',
-    'Albumentations',
     'CenterCropToSize',
     'ImageDepthError',
     'LoadImage',

@@ -96,16 +96,17 @@ def from_pillow(
             )
         image = Image.fromarray(to_eight_bits(values.astype(np.uint16), depth))
     grey = color_type.startswith('grayscale')
-    mask = None
     if image.mode in ('LA', 'La', 'PA', 'RGBA', 'RGBa') or 'transparency' in image.info:
         image = image.convert('RGBA')
         mask = image.getchannel('A')
-    if mask is not None and transparency != 'drop' and mask.getextrema()[0] < 255:
-        blue, green, red = BACKGROUNDS[transparency] if isinstance(transparency, str) else transparency
-        canvas = Image.new('RGB', image.size, (red, green, blue))
-        canvas.paste(image, mask=mask)
-        emptied = mask.getextrema()[1] > 0 and all(low == high for low, high in canvas.getextrema())
-        return Decoded(_array(canvas, grey), blended=True, emptied=emptied, reduced=deep)
+        opacity = np.asarray(mask)
+        if transparency != 'drop' and opacity.min(initial=255) < 255:
+            blue, green, red = BACKGROUNDS[transparency] if isinstance(transparency, str) else transparency
+            canvas = Image.new('RGB', image.size, (red, green, blue))
+            canvas.paste(image, mask=mask)
+            array = _array(canvas, grey)
+            emptied = bool(opacity.any() and (array == array[0, 0]).all())
+            return Decoded(array, blended=True, emptied=emptied, reduced=deep)
     return Decoded(_array(image, grey), reduced=deep)
 
 

@@ -137,13 +137,13 @@ class LoadImage(BaseTransform):
         try:
             content = fileio.get(path, backend_args=self.backend_args)
             with _naming(path):
-                decoded = self._decode(content) if content else Decoded(None)
+                decoded = self._decode(content) if content else None
             cause = None
         except ImageDepthError:
             raise
         except Exception as error:  # each backend and decoder has its own kinds
-            decoded, cause = Decoded(None), error
-        if decoded.image is None:
+            decoded, cause = None, error
+        if decoded is None or decoded.image is None:  # OpenCV returns None
             reason = _why_not(content, cause)
             raise UnreadableImageError(f'LoadImage: cannot read {path}: {reason}', path, reason) from cause
         self._say(decoded, path)

@@ -23,20 +23,19 @@ class PreprocessingVersionHook(Hook):
     """
 
     def __init__(self) -> None:
-        self._recorded: Optional[int] = None  # of the checkpoint that was loaded
-        self._trained_with: Optional[int] = None
+        self._version: Optional[int] = None  # of the checkpoint that was loaded, or of the training
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Note the version of a checkpoint."""
-        self._recorded = (checkpoint.get('meta') or {}).get(_KEY, 1)
+        self._version = (checkpoint.get('meta') or {}).get(_KEY, 1)
 
     def before_train(self, runner: Runner) -> None:
         """Go on as the checkpoint was trained."""
         if runner.iter == 0:  # not resumed
-            self._recorded = None
+            self._version = None
         self._keep_to_it(runner, runner.train_loop.dataloader)
-        versions = [loader.version for loader in _loaders(runner.train_loop.dataloader)]
-        self._trained_with = next((version for version in versions if version), PREPROCESSING_VERSION)
+        written = [loader.version for loader in _loaders(runner.train_loop.dataloader) if loader.version]
+        self._version = written[0] if written else PREPROCESSING_VERSION
 
     def before_val(self, runner: Runner) -> None:
         """Read the validation's images alike."""
@@ -48,22 +47,21 @@ class PreprocessingVersionHook(Hook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Record the version of the training."""
-        version = self._trained_with or self._recorded or PREPROCESSING_VERSION
-        checkpoint.setdefault('meta', {})[_KEY] = version
+        checkpoint.setdefault('meta', {})[_KEY] = self._version or PREPROCESSING_VERSION
 
     def _keep_to_it(self, runner: Runner, dataloader: Any) -> None:
-        if self._recorded in (None, PREPROCESSING_VERSION):
+        if self._version in (None, PREPROCESSING_VERSION):
             return
         for loader in _loaders(dataloader):
-            if loader.version is None and self._recorded > PREPROCESSING_VERSION:
+            if loader.version is None and self._version > PREPROCESSING_VERSION:
                 raise ValueError(
-                    f'LoadImage: expected a checkpoint of preprocessing version {PREPROCESSING_VERSION} or earlier, got '
-                    f'{self._recorded}. Update hybridcls, or set version={PREPROCESSING_VERSION} in LoadImage.'
+                    f'LoadImage: expected preprocessing version {PREPROCESSING_VERSION} or earlier of a checkpoint, '
+                    f'got {self._version}. Update hybridcls, or set version={PREPROCESSING_VERSION} in LoadImage.'
                 )
             if loader.version is None:
-                loader.version = self._recorded  # before the workers start, each with its copy
+                loader.version = self._version  # before the workers start, each with its copy
                 runner.logger.info(
-                    f'LoadImage: the checkpoint was trained with preprocessing version {self._recorded}, which is kept '
+                    f'LoadImage: the model is trained with preprocessing version {self._version}, which is kept '
                     '(1: transparency dropped, the upper 8 of 16 bits). Set '
                     f'version={PREPROCESSING_VERSION} in LoadImage to read images as they are read now.'
                 )
