@@ -179,8 +179,8 @@ def _find_columns(
     names = 'path and label' if with_label else 'path'
     raise ValueError(
         f'{who}: expected a column for the {what} in {where}, got {", ".join(map(repr, first))}. Call the columns '
-        f'{names} in the first line, or set ann_format=dict(columns={"(0, 1)" if with_label else "(0,)"}) in this data '
-        'set, with their names or numbers from 0.'
+        f'{names} in the first line, or set ann_format=dict(columns=({"..., ..." if with_label else "...,"})) in this '
+        f'data set, with the {"two names" if with_label else "name"} as they are, or numbers from 0.'
     )
 
 

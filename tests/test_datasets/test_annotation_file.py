@@ -64,7 +64,7 @@ def test_what_cannot_be_seen_can_be_said(tmp_path, text, options, expected):
             'a.csv',
             '0,a.jpg,cat\n1,b.jpg,dog\n',
             {},
-            r"column for the path in .*, got '0', 'a\.jpg', 'cat'\. .*columns=\(0, 1\)",
+            r"column for the path in .*, got '0', 'a\.jpg', 'cat'\. .*ann_format=dict\(columns=\(\.\.\., \.\.\.\)\)",
         ),
         ('a.csv', 'Bild,Klasse\na.jpg,cat\n', {}, "column for the path in .*, got 'Bild', 'Klasse'"),
         ('a.csv', 'image,diagnosis\na.jpg,cat\n', {}, "column for the label in .*, got 'image', 'diagnosis'"),

@@ -16,13 +16,11 @@ from PIL import Image, UnidentifiedImageError
 
 from hybridcls.checks import check_choice, check_number
 from hybridcls.registry import TRANSFORMS
+from hybridcls.structures import PREPROCESSING_VERSION
 
 from .decoding import BACKGROUNDS, Decoded, ImageDepthError, decode, from_pillow, to_eight_bits
 
-__all__ = ['PREPROCESSING_VERSION', 'LoadImage', 'UnreadableImageError']
-
-PREPROCESSING_VERSION = 2
-"""How images are read now. Checkpoints record it; those that record none were trained with version 1."""
+__all__ = ['LoadImage', 'UnreadableImageError']
 
 
 class UnreadableImageError(ValueError):

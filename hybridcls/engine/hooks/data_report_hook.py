@@ -21,17 +21,18 @@ class DataReportHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Describe the training data."""
-        self._describe(runner, runner.train_loop.dataloader)
+        self.after_build_dataloader(runner, runner.train_loop.dataloader)
 
     def before_val(self, runner: Runner) -> None:
         """Describe the validation data."""
-        self._describe(runner, runner.val_loop.dataloader)
+        self.after_build_dataloader(runner, runner.val_loop.dataloader)
 
     def before_test(self, runner: Runner) -> None:
         """Describe the test data."""
-        self._describe(runner, runner.test_loop.dataloader)
+        self.after_build_dataloader(runner, runner.test_loop.dataloader)
 
-    def _describe(self, runner: Runner, dataloader: Any) -> None:
+    def after_build_dataloader(self, runner: Runner, dataloader: Any) -> None:
+        """Describe other data; hooks with a dataloader of their own call it by ``runner.call_hook``."""
         for part in parts_of(getattr(dataloader, 'dataset', None)):
             said = part.describe() if hasattr(part, 'describe') else ''
             if said and said not in self._described:

@@ -60,6 +60,7 @@ class EmbeddingBankHook(Hook):
             )
         if isinstance(self.dataloader, dict):
             self.dataloader = runner.build_dataloader(self.dataloader)
+            runner.call_hook('after_build_dataloader', dataloader=self.dataloader)
         embeddings, labels = self._embed(runner.model, self.dataloader, mixed_precision)
         if is_main_process():
             for metric in metrics:

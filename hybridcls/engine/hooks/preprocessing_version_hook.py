@@ -6,10 +6,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from hybridcls.datasets.dataset_parts import loaders_of, parts_of
-from hybridcls.datasets.transforms import PREPROCESSING_VERSION
 from hybridcls.registry import HOOKS
-
-_KEY = 'preprocessing_version'
+from hybridcls.structures import PREPROCESSING_VERSION, record_version, recorded_version
 
 
 @HOOKS.register_module()
@@ -27,29 +25,35 @@ class PreprocessingVersionHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Note the version of a checkpoint."""
-        self._version = (checkpoint.get('meta') or {}).get(_KEY, 1)
+        self._version = recorded_version(checkpoint)
 
     def before_train(self, runner: Runner) -> None:
         """Go on as the checkpoint was trained."""
         if runner.iter == 0:  # not resumed
             self._version = None
-        self._keep_to_it(runner, runner.train_loop.dataloader)
+        self.after_build_dataloader(runner, runner.train_loop.dataloader)
         written = [loader.version for loader in _loaders(runner.train_loop.dataloader) if loader.version]
         self._version = written[0] if written else PREPROCESSING_VERSION
 
     def before_val(self, runner: Runner) -> None:
         """Read the validation's images alike."""
-        self._keep_to_it(runner, runner.val_loop.dataloader)
+        self.after_build_dataloader(runner, runner.val_loop.dataloader)
 
     def before_test(self, runner: Runner) -> None:
         """Read the test's images alike."""
-        self._keep_to_it(runner, runner.test_loop.dataloader)
+        self.after_build_dataloader(runner, runner.test_loop.dataloader)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Record the version of the training."""
-        checkpoint.setdefault('meta', {})[_KEY] = self._version or PREPROCESSING_VERSION
+        record_version(checkpoint, self._version or PREPROCESSING_VERSION)
 
-    def _keep_to_it(self, runner: Runner, dataloader: Any) -> None:
+    def after_build_dataloader(self, runner: Runner, dataloader: Any) -> None:
+        """Read the images of a dataloader alike; hooks with one of their own call it by ``runner.call_hook``."""
+        if self._version is None:  # no checkpoint of the Runner's: those of an ensemble's members, if it is one
+            model = runner.model
+            while hasattr(model, 'module'):
+                model = model.module
+            self._version = getattr(model, 'preprocessing_version', None)
         if self._version in (None, PREPROCESSING_VERSION):
             return
         for loader in _loaders(dataloader):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hybridcls.checks import check_file, check_known_keys
 from hybridcls.registry import MODELS
+from hybridcls.structures import recorded_version
 
 from .hybrid_classifier import HybridClassifier
 from .mixture_predictions import join_predictions
@@ -76,8 +77,15 @@ class EnsembleClassifier(BaseClassifier):
             raise ValueError(
                 f'EnsembleClassifier: the members have {classes} classes; scores of different ones have no mean.'
             )
+        versions = {number: getattr(member, 'preprocessing_version', None) for number, member in enumerate(built)}
+        if len({*versions.values()} - {None}) > 1:
+            raise ValueError(
+                f'EnsembleClassifier: expected members of one preprocessing version, got {versions}: LoadImage cannot '
+                'read an image both ways. Train the members of version 1 again.'
+            )
         super().__init__(data_preprocessor=built[0].data_preprocessor, init_cfg=init_cfg)
         self.members = nn.ModuleList(built)
+        self.preprocessing_version = next((version for version in versions.values() if version), None)
 
     def extract_feat(self, inputs: Tensor) -> list[Any]:
         """Return the features of each member, as its ``extract_feat`` does."""
@@ -118,5 +126,7 @@ def _build(number: int, member: dict, common: dict) -> HybridClassifier:
         raise ValueError(f'EnsembleClassifier: members[{number}] has no backbone, neither of its own nor in common.')
     model = HybridClassifier(**parts)
     if checkpoint is not None:
-        load_checkpoint(model, checkpoint, map_location='cpu', strict=True)
+        model.preprocessing_version = recorded_version(
+            load_checkpoint(model, checkpoint, map_location='cpu', strict=True)
+        )
     return model

@@ -1,12 +1,16 @@
 """Old checkpoints read images as they were trained."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from mmcv.transforms import BaseTransform
 from PIL import Image
 
+from hybridcls.datasets.transforms import LoadImage
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_testing, prepare_training
+from hybridcls.engine.hooks import PreprocessingVersionHook
 from hybridcls.engine.runner_instances import own_instances
 from hybridcls.registry import TRANSFORMS
 
@@ -109,3 +113,14 @@ def test_a_later_version_is_refused(settings, tmp_path):
     torch.save(checkpoint, tmp_path / 'later.pth')
     with pytest.raises(ValueError, match='expected preprocessing version 2 or earlier of a checkpoint, got 3'):
         run(settings, tmp_path / 'test', tmp_path / 'later.pth')
+
+
+@pytest.mark.parametrize(('of_the_model', 'expected'), [(1, 1), (2, None), (None, None)])
+def test_an_ensemble_has_the_version_of_its_members(of_the_model, expected):
+    """Below the wrappers; there is no checkpoint of the Runner's."""
+    model = SimpleNamespace(module=SimpleNamespace(preprocessing_version=of_the_model))
+    runner = SimpleNamespace(model=model, logger=SimpleNamespace(info=lambda text: None))
+    loader = LoadImage()
+    dataset = SimpleNamespace(pipeline=SimpleNamespace(transforms=[loader]))
+    PreprocessingVersionHook().after_build_dataloader(runner, SimpleNamespace(dataset=dataset))
+    assert loader.version == expected

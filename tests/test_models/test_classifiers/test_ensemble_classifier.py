@@ -99,3 +99,15 @@ def test_mistakes_are_answered(trained, tmp_path):
         build(members=[{}])(images(), [], mode='loss')
     with pytest.raises(ValueError, match='EnsembleClassifier: the head predicts no scores'):
         build(members=[{}], head=dict(type='SupConHead', in_channels=120)).predict(images())
+
+
+def test_members_tell_how_their_images_were_read(trained):
+    _, checkpoints = trained
+    assert MODELS.build(dict(type='EnsembleClassifier', members=[{}], **PARTS)).preprocessing_version is None
+    assert MODELS.build(dict(type='EnsembleClassifier', members=checkpoints, **PARTS)).preprocessing_version == 1
+    checkpoint = torch.load(checkpoints[1])
+    checkpoint['meta']['preprocessing_version'] = 2
+    torch.save(checkpoint, checkpoints[1])
+    with pytest.raises(ValueError, match=r'members of one preprocessing version, got \{0: 1, 1: 2, 2: 1\}'):
+        MODELS.build(dict(type='EnsembleClassifier', members=checkpoints, **PARTS))
+    assert MODELS.build(dict(type='EnsembleClassifier', members=checkpoints[1:2], **PARTS)).preprocessing_version == 2
