@@ -34,7 +34,8 @@ __all__ = [
 TRAINING_KEYS = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
 # Hooks that every run gets unless its config has its own of that kind.
 _DEFAULT_HOOKS = (
-    'BatchCheckHook', 'CheckpointMatchHook', 'ClassNamesHook', 'ConsoleHook', 'RandomStateHook', 'ShardedRowsHook',
+    'BatchCheckHook', 'CheckpointMatchHook', 'ClassNamesHook', 'ConsoleHook', 'DataReportHook',
+    'PreprocessingVersionHook', 'RandomStateHook', 'ShardedRowsHook',
 )  # fmt: skip
 
 

@@ -92,7 +92,8 @@ class VerificationMetric(BaseMetric):
         check_number('VerificationMetric', 'folds', folds, 2, integer=True)
         if self.pairs is not None and len(self.pairs.same) < folds:
             raise ValueError(
-                f'VerificationMetric: folds={folds}, and there are {len(self.pairs.same)} pairs in {pairs!r}.'
+                f'VerificationMetric: expected at least folds={folds} pairs in {pairs!r}, got '
+                f'{len(self.pairs.same)}. Set folds to at most {len(self.pairs.same)}.'
             )
         self.folds = folds
         self.thresholds = thresholds

@@ -70,6 +70,7 @@ class EmbeddingBankHook(Hook):
                 hook = ClassNamesHook()
                 hook.renumber(runner, loop.dataloader.dataset, 'evaluated set')
             hook.renumber(runner, self.dataloader.dataset, 'bank')
+            runner.call_hook('after_build_dataloader', dataloader=self.dataloader)
         embeddings, labels = self._embed(runner.model, self.dataloader, loop.fp16)
         if is_main_process():
             for metric in metrics:

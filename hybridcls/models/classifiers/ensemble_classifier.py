@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hybridcls.checks import check_file, check_known_keys
 from hybridcls.registry import MODELS
-from hybridcls.structures import ClassNames
+from hybridcls.structures import ClassNames, recorded_version
 
 from ..modules.image_range import range_after
 from .hybrid_classifier import HybridClassifier
@@ -84,6 +84,12 @@ class EnsembleClassifier(BaseClassifier):
                 'EnsembleClassifier: the data preprocessors of the members differ in mean and std, and the members '
                 "see what the first one's makes. Give them one data_preprocessor."
             )
+        versions = {number: getattr(member, 'preprocessing_version', None) for number, member in enumerate(built)}
+        if len({*versions.values()} - {None}) > 1:
+            raise ValueError(
+                f'EnsembleClassifier: expected members of one preprocessing version, got {versions}: LoadImage cannot '
+                'read an image both ways. Train the members of version 1 again.'
+            )
         super().__init__(data_preprocessor=built[0].data_preprocessor, init_cfg=init_cfg)
         self.members = nn.ModuleList(built)
         self.class_names: Optional[ClassNames] = None
@@ -94,6 +100,7 @@ class EnsembleClassifier(BaseClassifier):
                     f'EnsembleClassifier: expected members with the same classes in one order, got {other.names[:10]} '
                     f'of members[{number}] and {self.class_names.names[:10]} of another.'
                 )
+        self.preprocessing_version = next((version for version in versions.values() if version), None)
 
     def extract_feat(self, inputs: Tensor) -> list[Any]:
         """Return the features of each member, as its ``extract_feat`` does."""
@@ -136,4 +143,6 @@ def _build(number: int, member: dict, common: dict) -> tuple[HybridClassifier, O
     model = HybridClassifier(**parts)
     if checkpoint is None:
         return model, None
-    return model, ClassNames.of_checkpoint(load_checkpoint(model, checkpoint, map_location='cpu', strict=True))
+    loaded = load_checkpoint(model, checkpoint, map_location='cpu', strict=True)
+    model.preprocessing_version = recorded_version(loaded)
+    return model, ClassNames.of_checkpoint(loaded)

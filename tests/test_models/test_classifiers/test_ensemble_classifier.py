@@ -123,3 +123,15 @@ def test_members_have_their_classes_in_one_order(trained):
     name(2, ('bee', 'ant', 'cat'))
     with pytest.raises(ValueError, match=r"classes in one order, got \('bee', 'ant', 'cat'\) of members\[2\]"):
         MODELS.build(build)
+
+
+def test_members_tell_how_their_images_were_read(trained):
+    _, checkpoints = trained
+    assert MODELS.build(dict(type='EnsembleClassifier', members=[{}], **PARTS)).preprocessing_version is None
+    assert MODELS.build(dict(type='EnsembleClassifier', members=checkpoints, **PARTS)).preprocessing_version == 1
+    checkpoint = torch.load(checkpoints[1])
+    checkpoint['meta']['preprocessing_version'] = 2
+    torch.save(checkpoint, checkpoints[1])
+    with pytest.raises(ValueError, match=r'members of one preprocessing version, got \{0: 1, 1: 2, 2: 1\}'):
+        MODELS.build(dict(type='EnsembleClassifier', members=checkpoints, **PARTS))
+    assert MODELS.build(dict(type='EnsembleClassifier', members=checkpoints[1:2], **PARTS)).preprocessing_version == 2
