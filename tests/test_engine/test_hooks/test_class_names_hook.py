@@ -82,7 +82,7 @@ class Listener(Hook):
 
     def after_test_epoch(self, runner, metrics=None):
         for holder in (runner.test_evaluator, runner.visualizer, runner.test_evaluator.metrics[0]):
-            assert holder.dataset_meta['classes'][:3] == ('ant', 'bee', 'cat')
+            assert holder.dataset_meta == runner.test_dataloader.dataset.metainfo
 
 
 class Keeping(logging.Handler):
