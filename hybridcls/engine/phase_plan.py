@@ -8,9 +8,9 @@ from mmengine.config import Config
 
 from hybridcls.checks import check_choice, check_known_keys
 
+from .checkpoints.weight_transfer import PARTS
 from .config import ConfigError
 from .said_once import SAID_ONCE
-from .transfer import PARTS
 
 __all__ = ['Phase', 'read_phases']
 

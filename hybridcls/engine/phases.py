@@ -18,7 +18,7 @@ from typing import Any, Optional
 from mmengine.config import Config
 from mmengine.dist import barrier, broadcast_object_list, is_main_process
 
-from .checkpoint_files import check_checkpoint, check_writable, newest_whole_checkpoint
+from .checkpoints.files import check_checkpoint, check_writable, newest_whole_checkpoint
 from .config import load_config
 from .dataloader_defaults import end_workers
 from .distributed import prepare_distributed

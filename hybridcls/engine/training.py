@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 from hybridcls.checks import check_number
 
-from .checkpoint_files import check_checkpoint, check_writable, newest_whole_checkpoint
+from .checkpoints.files import check_checkpoint, check_writable, newest_whole_checkpoint
 from .data_folders import check_data_folders, share_class_names
 from .dataloader_defaults import check_functions, dataloaders_of
 from .distributed import prepare_distributed

@@ -12,7 +12,7 @@ from hybridcls.checks import check_number
 from hybridcls.registry import HOOKS
 from hybridcls.visualization.learning_curves import Curve, draw_learning_curves
 
-from ..checkpoint_files import write_whole
+from ..checkpoints.files import write_whole
 
 
 @HOOKS.register_module()

@@ -4,14 +4,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Optional, Union
 
 import torch
-from mmengine.runner.checkpoint import load_checkpoint
+from mmengine.logging import print_log
+from mmengine.runner.checkpoint import load_state_dict
 from mmpretrain.models.classifiers import BaseClassifier
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
+from hybridcls.checkpoint_reading import read_weights
 from hybridcls.checks import check_file, check_known_keys
 from hybridcls.registry import MODELS
 
+from ..modules.loaded_weights import differing_weights
+from ..modules.timm_weights import fit_timm_weights
 from .hybrid_classifier import HybridClassifier
 from .mixture_predictions import join_predictions
 
@@ -118,5 +122,16 @@ def _build(number: int, member: dict, common: dict) -> HybridClassifier:
         raise ValueError(f'EnsembleClassifier: members[{number}] has no backbone, neither of its own nor in common.')
     model = HybridClassifier(**parts)
     if checkpoint is not None:
-        load_checkpoint(model, checkpoint, map_location='cpu', strict=True)
+        weights, resized = fit_timm_weights(model, read_weights(checkpoint))
+        for name, old, new in resized:
+            print_log(
+                f'EnsembleClassifier: members[{number}] {checkpoint}: resized {name} from {old} to {new}', 'current'
+            )
+        load_state_dict(model, weights, strict=True)
+        different = differing_weights(model, weights)
+        if different:
+            raise RuntimeError(
+                f'EnsembleClassifier: members[{number}] has other values than {checkpoint} after loading (first: '
+                f'{different[0]}).'
+            )
     return model

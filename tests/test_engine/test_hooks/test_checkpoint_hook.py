@@ -6,7 +6,7 @@ import torch
 from processes import run_process
 
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_training
-from hybridcls.engine.checkpoint_files import is_whole_checkpoint, newest_whole_checkpoint
+from hybridcls.engine.checkpoints.files import is_whole_checkpoint, newest_whole_checkpoint
 from hybridcls.engine.dataloader_defaults import end_workers
 from hybridcls.engine.hooks import CheckpointHook
 from hybridcls.engine.runner_instances import own_instances

@@ -4,8 +4,8 @@ import zipfile
 import pytest
 import torch
 
-from hybridcls.engine import checkpoint_files
-from hybridcls.engine.checkpoint_files import check_writable, is_whole_checkpoint, newest_whole_checkpoint, write_whole
+from hybridcls.engine.checkpoints import files as checkpoint_files
+from hybridcls.engine.checkpoints.files import check_writable, is_whole_checkpoint, newest_whole_checkpoint, write_whole
 
 
 def save(path, value=0.0):

@@ -3,9 +3,9 @@ import torch
 from torch import nn
 
 from hybridcls.engine import TransferReport, WeightMismatchError, load_config, transfer_weights
+from hybridcls.engine.checkpoints.weight_transfer import select_weights
 from hybridcls.engine.runner_instances import own_instances
 from hybridcls.engine.training import TrainOptions, build_runner, prepare_testing, prepare_training
-from hybridcls.engine.transfer import select_weights
 
 
 class Net(nn.Module):
