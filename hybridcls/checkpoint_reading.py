@@ -152,7 +152,7 @@ def _read(file: BinaryIO, path: str, map_location: Any) -> dict[str, Any]:
         content = from_plain(content)
     except RunsCodeError as error:
         raise CheckpointError(f'{path}: expected tensors and plain containers, got {error}. {_ADVICE}') from error
-    except (MemoryError, OSError):
+    except MemoryError:
         raise
     except Exception as error:  # torch, pickle, zip and safetensors have one each for every kind of damage
         raise CheckpointError(
@@ -175,6 +175,8 @@ def _read(file: BinaryIO, path: str, map_location: Any) -> dict[str, Any]:
         if len(found) > 1:
             print_log(f'{path}: weights below {" and ".join(found)}; those of {found[0]} are taken.', 'current')
         content['state_dict'] = weights_of(content, path)
+    elif content and all(isinstance(value, torch.Tensor) for value in content.values()):
+        content = weights_of(content, path)
     return content
 
 

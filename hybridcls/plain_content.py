@@ -66,7 +66,8 @@ def to_plain(value: Any, path: str, left_out: Optional[Callable[[str, Any], None
         if isinstance(value, (set, frozenset)):
             return {_KIND: type(value).__name__, 'value': plain(list(value), path)}
         if isinstance(value, (int, float, str)):  # a number or string of a class of its own: an Enum, torch's versions
-            return next(kind(value) for kind in (int, float, str) if isinstance(value, kind))
+            kind = next(kind for kind in (str, int, float) if isinstance(value, kind))
+            return str.__str__(value) if kind is str else kind(value)
         if left_out is None:
             raise TypeError(
                 f'CheckpointHook: expected tensors, numbers, strings, lists and dicts in a checkpoint, got a '

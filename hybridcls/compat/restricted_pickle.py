@@ -101,6 +101,12 @@ def _bytes(text: Any = '', encoding: Any = 'latin1') -> bytes:
     return text.encode('latin1')
 
 
+def _no_bytes(*arguments: Any) -> bytes:
+    if arguments:
+        raise RefusedError('a call of bytes')
+    return b''  # how protocol 2 writes none
+
+
 def _size(values: Any = ()) -> torch.Size:
     return torch.Size(int(value) for value in values)
 
@@ -119,6 +125,7 @@ _CALLED: dict[str, Any] = {
     'builtins.complex': complex,
     'builtins.bytearray': lambda *arguments: bytearray(_bytes(*arguments)),
     'builtins.slice': slice,
+    'builtins.bytes': _no_bytes,
     '_codecs.encode': _bytes,
     'torch.Size': _size,
     'torch.device': _device,
@@ -129,11 +136,8 @@ _CALLED: dict[str, Any] = {
     'torch._utils._rebuild_parameter_with_state': _parameter,
     'torch._tensor._rebuild_from_type_v2': _tensor_with_attributes,
 }
-_CALLED['__builtin__.set'] = _CALLED['builtins.set']  # protocol 2 writes Python 2's names
-_CALLED['__builtin__.frozenset'] = _CALLED['builtins.frozenset']
-_CALLED['__builtin__.complex'] = _CALLED['builtins.complex']
-_CALLED['__builtin__.bytearray'] = _CALLED['builtins.bytearray']
-_CALLED['__builtin__.slice'] = _CALLED['builtins.slice']
+# Protocol 2 writes Python 2's names.
+_CALLED |= {name.replace('builtins', '__builtin__'): value for name, value in _CALLED.items()}
 
 # What may be named, and is never called.
 _NAMED: dict[str, Any] = {
