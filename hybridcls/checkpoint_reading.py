@@ -138,6 +138,7 @@ _ADVICE = (
 
 def _read(file: BinaryIO, path: str, map_location: Any) -> dict[str, Any]:
     """Read an open file, with its weights under ``state_dict``."""
+    content: Any
     try:
         if path.endswith('.safetensors'):
             from safetensors.torch import load
@@ -163,11 +164,13 @@ def _read(file: BinaryIO, path: str, map_location: Any) -> dict[str, Any]:
         content = dict(state_dict=content.state_dict())
     if not isinstance(content, dict):
         _refuse(path, content, 'a dict')
-    unbuilt = sorted({value.wanted for value in placeholders_in(content)})
+    unbuilt = {value.wanted: value for value in placeholders_in(content)}
     if unbuilt:
+        names = sorted(unbuilt)
         print_log(
-            f'{path}: not built, since that may run code of the file: objects of {", ".join(unbuilt[:8])}'
-            f'{f" and {len(unbuilt) - 8} more" if len(unbuilt) > 8 else ""}. Nothing of them is used.',
+            f'{path}: not built, since that may run code of the file: objects of {", ".join(names[:8])}'
+            f'{f" and {len(names) - 8} more" if len(names) > 8 else ""}. Nothing of them is used; --trust-checkpoint '
+            'builds them, and lets the file run any command.',
             'current',
         )
     found = [key for key in WEIGHT_KEYS if isinstance(content.get(key), (Mapping, nn.Module, Placeholder))]
@@ -175,6 +178,8 @@ def _read(file: BinaryIO, path: str, map_location: Any) -> dict[str, Any]:
         if len(found) > 1:
             print_log(f'{path}: weights below {" and ".join(found)}; those of {found[0]} are taken.', 'current')
         content['state_dict'] = weights_of(content, path)
+        if unbuilt and not content['state_dict']:
+            _refuse(path, unbuilt[min(unbuilt)], f'weights below {found[0]}')
     elif content and all(isinstance(value, torch.Tensor) for value in content.values()):
         content = weights_of(content, path)
     return content

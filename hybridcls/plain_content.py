@@ -106,7 +106,7 @@ def _rebuilt(parts: dict) -> Any:
     if kind in ('set', 'frozenset') and isinstance(value, list):
         return set(value) if kind == 'set' else frozenset(value)
     logs, counts, most = (parts.get(name) for name in ('logs', 'counts', 'max_length'))
-    arrays = isinstance(logs, np.ndarray) and isinstance(counts, np.ndarray)
-    if kind == 'HistoryBuffer' and arrays and logs.shape == counts.shape and isinstance(most, int):
+    both = isinstance(logs, np.ndarray) and isinstance(counts, np.ndarray) and logs.shape == counts.shape
+    if kind == 'HistoryBuffer' and both and isinstance(most, int):
         return HistoryBuffer(logs, counts, most)  # type: ignore[arg-type]
     return parts  # somebody's own dict

@@ -84,9 +84,18 @@ def test_code_is_not_run_and_is_named(tmp_path, zipped, monkeypatch):
     assert dict(read_weights(tmp_path / 'm.pth')).keys() == WEIGHTS.keys()
     assert not (tmp_path / 'canary').exists()
     assert 'not built, since that may run code of the file: objects of posix.system' in lines[0]
+    assert '--trust-checkpoint' in lines[0]
 
 
-@pytest.mark.parametrize('content', [Net(2, 2), dict(model=Net(2, 2)), dict(state_dict=dict(weight=Touch('canary')))])
+@pytest.mark.parametrize(
+    'content',
+    [
+        Net(2, 2),
+        dict(model=Net(2, 2)),
+        dict(state_dict=dict(weight=Touch('canary'))),
+        dict(state_dict={}, meta=Touch('canary')),
+    ],
+)
 def test_weights_that_only_code_can_build_are_refused_with_the_flag(tmp_path, content):
     torch.save(content, tmp_path / 'm.pth')
     with pytest.raises(CheckpointError, match=r'm\.pth: expected .* got an object of .*--trust-checkpoint: then'):

@@ -149,7 +149,10 @@ _NAMED: dict[str, Any] = {
 }
 
 
-class Unpickler(pickle._Unpickler):  # type: ignore[name-defined]  # in Python: C's cannot be told what to call
+_InPython: Any = pickle._Unpickler  # type: ignore[attr-defined]  # C's cannot be told what to call
+
+
+class Unpickler(_InPython):
     """Reads a pickle without calling anything but the functions of ``_CALLED``.
 
     Raises:
@@ -277,7 +280,7 @@ class Unpickler(pickle._Unpickler):  # type: ignore[name-defined]  # in Python: 
             raise RefusedError(f'an element of a {type(target).__name__}')
 
     dispatch = {
-        **pickle._Unpickler.dispatch,  # type: ignore[attr-defined]
+        **_InPython.dispatch,
         pickle.REDUCE[0]: load_reduce,
         pickle.NEWOBJ[0]: load_newobj,
         pickle.NEWOBJ_EX[0]: load_newobj_ex,

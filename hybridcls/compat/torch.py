@@ -1,4 +1,4 @@
-"""What we need of torch beyond its public names. Run with torch 2.15."""
+"""What we need of torch beyond its public names. Run with torch 2.14."""
 
 import argparse
 import re

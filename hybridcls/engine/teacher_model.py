@@ -64,7 +64,7 @@ def build_teacher(
     check_checkpoint(checkpoint)
     weights = read_weights(checkpoint)
     # What a student of another teacher learned beside its own weights is no part of the model.
-    state = {name: value for name, value in weights.items() if not name.startswith('distill_projection.')}
+    state: Any = {name: value for name, value in weights.items() if not name.startswith('distill_projection.')}
     state, resized = fit_timm_weights(model, state)
     if resized:
         print_log(f'Teacher {checkpoint}: {shown_resized(resized)}', 'current')
