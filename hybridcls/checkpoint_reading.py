@@ -84,8 +84,7 @@ def weights_of(content: Any, path: str = 'the checkpoint') -> 'OrderedDict[str, 
     """
     holder, keys = content, []
     while isinstance(holder, Mapping):
-        found = [key for key in WEIGHT_KEYS if isinstance(holder.get(key), (Mapping, nn.Module))]
-        found = found or [key for key in WEIGHT_KEYS if isinstance(holder.get(key), Placeholder)]
+        found = _keys_of_weights(holder)
         if not found:
             break
         keys += found[:1]
@@ -109,6 +108,21 @@ def weights_of(content: Any, path: str = 'the checkpoint') -> 'OrderedDict[str, 
     if hasattr(holder, '_metadata'):  # the versions of the modules, by which torch converts old weights
         weights._metadata = holder._metadata  # type: ignore[attr-defined]
     return weights
+
+
+def _keys_of_weights(content: Mapping) -> list[str]:
+    """The keys that weights are below: of tensors if there are such, else of an empty dict or what was not built."""
+    there = {key: content[key] for key in WEIGHT_KEYS if key in content}
+    full = [key for key, value in there.items() if _holds_weights(value)]
+    dicts = [key for key, value in there.items() if isinstance(value, Mapping)]
+    return full or dicts or [key for key, value in there.items() if isinstance(value, Placeholder)]
+
+
+def _holds_weights(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        weights = any(isinstance(entry, (torch.Tensor, np.ndarray)) for entry in value.values())
+        return weights or any(_holds_weights(value.get(key)) for key in WEIGHT_KEYS)
+    return isinstance(value, nn.Module)
 
 
 def check_built(content: Any, path: str, what: str) -> None:
@@ -156,6 +170,10 @@ def _read(file: BinaryIO, path: str, map_location: Any) -> dict[str, Any]:
     except MemoryError:
         raise
     except Exception as error:  # torch, pickle, zip and safetensors have one each for every kind of damage
+        if _trusted and isinstance(error, (ImportError, AttributeError)):
+            raise CheckpointError(
+                f'{path}: the code that it names is not here ({error}). Make it importable, or take another file.'
+            ) from error
         raise CheckpointError(
             f'{path}: expected a checkpoint, got a file that is damaged or none ({type(error).__name__}: '
             f'{str(error)[:200]}). Take another one, or train again.'
@@ -173,7 +191,7 @@ def _read(file: BinaryIO, path: str, map_location: Any) -> dict[str, Any]:
             'builds them, and lets the file run any command.',
             'current',
         )
-    found = [key for key in WEIGHT_KEYS if isinstance(content.get(key), (Mapping, nn.Module, Placeholder))]
+    found = _keys_of_weights(content)
     if found:
         if len(found) > 1:
             print_log(f'{path}: weights below {" and ".join(found)}; those of {found[0]} are taken.', 'current')

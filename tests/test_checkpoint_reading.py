@@ -63,10 +63,20 @@ def test_safetensors(tmp_path):
     torch.testing.assert_close(dict(read_weights(tmp_path / 'm.safetensors')), WEIGHTS)
 
 
-def test_the_average_of_timm_is_taken_and_said(tmp_path, caplog):
+def test_the_average_of_timm_is_taken_and_said(tmp_path, monkeypatch):
+    lines = []
+    monkeypatch.setattr(checkpoint_reading, 'print_log', lambda text, *_: lines.append(text))
     other = {name: value + 1 for name, value in WEIGHTS.items()}
-    found = weights_of(dict(state_dict=other, state_dict_ema=WEIGHTS))
+    torch.save(dict(state_dict=other, state_dict_ema=WEIGHTS), tmp_path / 'm.pth')
+    torch.testing.assert_close(dict(read_weights(tmp_path / 'm.pth')), WEIGHTS)
+    assert 'weights below state_dict_ema and state_dict; those of state_dict_ema are taken' in lines[0]
+
+
+def test_a_dict_of_settings_under_such_a_key_is_no_weights():
+    found = weights_of(dict(state_dict=dict(note='see net'), net=WEIGHTS, model=dict(type='Net', width=3)))
     torch.testing.assert_close(dict(found), WEIGHTS)
+    nested = weights_of(dict(model=dict(state_dict=WEIGHTS, name='Net')))
+    torch.testing.assert_close(dict(nested), WEIGHTS)
 
 
 def test_versions_of_modules_stay():
@@ -115,6 +125,14 @@ def test_trust(tmp_path, trusting):
     assert (tmp_path / 'canary').exists()
     torch.save(net, tmp_path / 'm.pth')
     torch.testing.assert_close(read_weights(tmp_path / 'm.pth')['weight'], net.weight.detach())
+
+
+def test_trust_in_code_that_is_not_here(tmp_path, trusting):
+    torch.save(dict(state_dict=WEIGHTS, meta=Touch('x')), tmp_path / 'm.pth')
+    data = (tmp_path / 'm.pth').read_bytes().replace(b'cposix\nsystem', b'cposix\nsystek')
+    (tmp_path / 'm.pth').write_bytes(data)
+    with pytest.raises(CheckpointError, match=r'the code that it names is not here .*systek'):
+        read_checkpoint(tmp_path / 'm.pth')
 
 
 @pytest.mark.parametrize('zipped', [True, False])

@@ -168,6 +168,8 @@ class Unpickler(_InPython):
     def find_class(self, module: str, name: str) -> Any:
         """Return what a name stands for here; nothing is imported."""
         wanted = f'{module}.{name}'
+        if not wanted.isprintable():  # it will stand in messages, and could make up lines of its own there
+            wanted = ascii(wanted)
         if wanted in _CALLED:
             return _CALLED[wanted]
         if wanted in _NAMED:

@@ -116,6 +116,11 @@ def test_what_was_wanted_is_noted():
     assert again.wanted == 'posix.system'
 
 
+def test_names_cannot_make_up_lines_of_a_message():
+    data = b'\x80\x04\x8c\x01m\x8c\x0aa\nAll well\x93.'
+    assert '\n' not in load(io.BytesIO(data)).wanted
+
+
 @pytest.mark.parametrize(
     'data',
     [

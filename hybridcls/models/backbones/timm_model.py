@@ -177,7 +177,9 @@ def _weights(checkpoint_path: str) -> dict:
 
 
 def _shown(args: dict) -> dict:
-    return {key: value for key, value in args.items() if key not in ('drop_path_rate', 'img_size')}
+    return {
+        key: value for key, value in args.items() if key not in ('drop_path_rate', 'img_size', 'pretrained_cfg_overlay')
+    }
 
 
 def _create_without(optional: set[str], model_name: str, args: dict) -> nn.Module:
