@@ -5,7 +5,7 @@ from typing import Any, Optional
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner.base_loop import BaseLoop
-from torch import Tensor, nn
+from torch import nn
 
 from hybridcls.checkpoint_reading import check_built, weights_of
 from hybridcls.models.modules.timm_weights import fit_timm_weights
@@ -61,9 +61,7 @@ class CheckpointMatchHook(Hook):
             source, resized = fit_timm_weights(model, source)
             if resized:
                 runner.logger.info(f'Weights from {path}:\n  {shown_resized(resized)}')
-        own = model.state_dict()
-        report = select_weights(source, own, parts=None)
-        before = {name: own[name].detach().clone() for name, _, _ in report.mismatched}
+        report = select_weights(source, model.state_dict(), parts=None)
         strict = self.strict
         if strict is None:
             strict = resumes or not isinstance(runner._train_loop, BaseLoop)
@@ -76,7 +74,7 @@ class CheckpointMatchHook(Hook):
 
         def compare(_: nn.Module, __: Any) -> None:
             self._stop_waiting()
-            runner.logger.info(_compared(model, checkpoint['state_dict'], None if resumes else source, before, path))
+            runner.logger.info(_compared(model, checkpoint['state_dict'], None if resumes else source, path))
 
         self._handle = model.register_load_state_dict_post_hook(compare)
 
@@ -92,20 +90,19 @@ class CheckpointMatchHook(Hook):
         self._handle = None
 
 
-def _compared(model: nn.Module, loaded: dict, source: Optional[dict], before: dict[str, Tensor], path: str) -> str:
+def _compared(model: nn.Module, loaded: dict, source: Optional[dict], path: str) -> str:
     """Compare the model with what was loaded, and return what to say.
 
     Args:
         model: After loading.
         loaded: What hooks made of the checkpoint, and the Runner loaded.
         source: What was in the checkpoint, to tell it from what hooks put in; None if all of it was.
-        before: The weights of another shape before loading: a model may resize some by itself.
         path: The file.
     """
     own = model.state_dict()
     report = select_weights(loaded, own, parts=None)
     check_taken(model, loaded, report.loaded, path)
-    by_model = [name for name, value in before.items() if not own[name].equal(value)]
+    by_model = [name for name, _, _ in report.mismatched if _takes(model, name, loaded[name])]
     report.loaded = [name for name in report.loaded if source is None or loaded[name] is source.get(name)] + by_model
     report.mismatched = [entry for entry in report.mismatched if entry[0] not in by_model]
     told = {*report.loaded, *(entry[0] for entry in report.mismatched)}
@@ -113,6 +110,15 @@ def _compared(model: nn.Module, loaded: dict, source: Optional[dict], before: di
     if _fits(report):
         return f'All {len(report.loaded)} weights of the model come from {path}.'
     return f'Weights from {path}:\n  {report}'
+
+
+def _takes(model: nn.Module, name: str, value: Any) -> bool:
+    """Whether a model resizes a weight by itself while it is loaded, as some of mmpretrain do."""
+    try:
+        model.load_state_dict({name: value}, strict=False)
+    except RuntimeError:
+        return False
+    return True
 
 
 def _fits(report: TransferReport) -> bool:

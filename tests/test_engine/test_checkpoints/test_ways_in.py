@@ -189,3 +189,18 @@ def test_the_report_counts_what_is_new(toy_configs, tmp_path, trained):
     text = Told(tmp_path / 'w').text
     assert 'All ' not in text
     assert '7 weights loaded (backbone 7)\n  4 new, with their initial values (neck 2, head 2)' in text
+
+
+def test_what_a_model_resizes_by_itself_counts_as_loaded(sized):
+    folder, _, _ = sized
+    vit = dict(type='mmpretrain.VisionTransformer', arch='deit-tiny', patch_size=16, out_type='cls_token')
+    head = dict(type='LinearClsHead', num_classes=10, in_channels=192)
+    for size in (64, 96):
+        model = dict(_delete_=True, type='ImageClassifier', backbone=dict(vit, img_size=size), head=head)
+        norm = dict(num_classes=10, mean=[0.0] * 3, std=[255.0] * 3)
+        text = f"_base_ = 's{size}.py'\nmodel = {model}\ndata_preprocessor = {norm}\n"
+        (folder / f'm{size}.py').write_text(text)
+    state = build(load_config(folder / 'm64.py').model).state_dict()
+    torch.save(dict(state_dict=state), folder / 'm.pth')
+    run_test(folder / 'm96.py', str(folder / 'm.pth'), folder / 'test')
+    assert f'All {len(state)} weights of the model come from' in Told(folder / 'test').text
