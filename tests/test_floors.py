@@ -15,6 +15,8 @@ FLOORS = [
         'hybridcls.version',
         'hybridcls.checks',
         'hybridcls.compat',
+        'hybridcls.checkpoint_reading',
+        'hybridcls.plain_content',
         'hybridcls.registry',
         'hybridcls.command_line',
         'hybridcls.signatures',

@@ -65,6 +65,12 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         help="who started the processes; default: what the config says, 'none' if it says nothing",
     )
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by some launchers')
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='run the code in checkpoints that hold some: it may run any command with your rights. Covers all that '
+        'the config names (load_from, teachers, phases, members)',
+    )
     parser.add_argument('--traceback', action='store_true', help='show where an error was raised')
     args = parser.parse_args(arguments)
     if args.out_item and not args.out:
@@ -128,8 +134,11 @@ def main() -> None:
         check_file('test', 'config', args.config)  # before the imports that take seconds
     if args.checkpoint is not None and '://' not in args.checkpoint and not os.path.isdir(args.checkpoint):
         check_file('test', 'checkpoint', args.checkpoint)
+    from hybridcls.checkpoint_reading import trust_checkpoints
     from hybridcls.engine import TrainOptions, build_runner, is_chain, load_config, prepare_testing
 
+    if args.trust_checkpoint:
+        trust_checkpoints()
     cfg = load_config(args.config, args.cfg_options)
     if is_chain(cfg):
         configs = ', '.join(str(phase.config) for phase in cfg.phases)
@@ -151,7 +160,7 @@ def main() -> None:
     if args.out and args.out_item == 'metrics':
         from mmengine.dist import is_main_process
 
-        from hybridcls.engine.checkpoint_files import write_whole
+        from hybridcls.engine.checkpoints.files import write_whole
         from hybridcls.evaluation.result_file import results_as_bytes
 
         if is_main_process():

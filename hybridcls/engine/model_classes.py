@@ -3,8 +3,8 @@
 from typing import Optional, Union
 
 from mmengine.config import Config
-from mmengine.runner import CheckpointLoader
 
+from hybridcls.checkpoint_reading import read_checkpoint
 from hybridcls.datasets.class_numbering import class_names_of
 from hybridcls.registry import DATASETS
 from hybridcls.structures import ClassNames
@@ -14,7 +14,7 @@ __all__ = ['checkpoint_class_names', 'training_class_names']
 
 def checkpoint_class_names(path: str) -> Optional[ClassNames]:
     """Read the classes of the training data from a checkpoint file; None if it names none (bare weights)."""
-    return ClassNames.of_checkpoint(CheckpointLoader.load_checkpoint(path, map_location='cpu'))
+    return ClassNames.of_checkpoint(read_checkpoint(path))
 
 
 def training_class_names(cfg: Union[Config, dict]) -> Optional[ClassNames]:

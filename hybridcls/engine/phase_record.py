@@ -8,7 +8,7 @@ from typing import Any, Optional, Union
 
 from mmengine.config import Config
 
-from .checkpoint_files import write_whole
+from .checkpoints.files import write_whole
 
 __all__ = ['PhaseRecord', 'config_facts', 'differing_keys', 'fingerprint']
 

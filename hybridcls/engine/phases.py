@@ -20,7 +20,7 @@ from typing import Any, Optional
 from mmengine.config import Config
 from mmengine.dist import barrier, broadcast_object_list, is_main_process
 
-from .checkpoint_files import check_checkpoint, check_writable, newest_whole_checkpoint
+from .checkpoints.files import check_checkpoint, check_writable, newest_whole_checkpoint
 from .config import Change, apply, load_config
 from .config.tree import ABSENT, value_at
 from .distributed import start_processes

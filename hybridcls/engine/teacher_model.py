@@ -5,18 +5,20 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from mmengine.config import Config
+from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
-from mmengine.runner import CheckpointLoader
 from torch import nn
 
+from hybridcls.checkpoint_reading import read_checkpoint, weights_of
 from hybridcls.checks import did_you_mean
+from hybridcls.models.modules.timm_weights import fit_timm_weights
 from hybridcls.registry import MODELS
 from hybridcls.structures import ClassNames
 
-from .checkpoint_files import check_checkpoint
+from .checkpoints.files import check_checkpoint
+from .checkpoints.weight_transfer import WeightMismatchError, check_taken, select_weights, shown_resized
 from .config import Change, classifying_head, load_config
 from .config.tree import ABSENT, is_a
-from .transfer import WeightMismatchError, select_weights, state_dict_of
 
 __all__ = ['build_teacher', 'distillation_width', 'teacher_image_size']
 
@@ -70,10 +72,13 @@ def build_teacher(
             )
         return model
     check_checkpoint(checkpoint)
-    loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
-    state = state_dict_of(loaded)
+    loaded = read_checkpoint(checkpoint)
+    weights = weights_of(loaded, checkpoint)
     # What a student of another teacher learned beside its own weights is no part of the model.
-    state = {name: value for name, value in state.items() if not name.startswith('distill_projection.')}
+    state: Any = {name: value for name, value in weights.items() if not name.startswith('distill_projection.')}
+    state, resized = fit_timm_weights(model, state)
+    if resized:
+        print_log(f'Teacher {checkpoint}: {shown_resized(resized)}', 'current')
     try:
         report = select_weights(state, model.state_dict(), parts=None)
     except WeightMismatchError as error:
@@ -86,6 +91,7 @@ def build_teacher(
             f'DistillationHook: teacher_checkpoint={checkpoint!r} is not of this teacher:\n  {report}'
         )
     model.load_state_dict(report.state)
+    check_taken(model, report.state, report.loaded, checkpoint)
     model.class_names = ClassNames.of_checkpoint(loaded)  # type: ignore[assignment]
     return model
 

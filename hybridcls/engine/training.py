@@ -8,7 +8,7 @@ from typing import Any, Optional, Union
 
 from mmengine.config import Config
 
-from .checkpoint_files import check_checkpoint, check_writable, newest_whole_checkpoint
+from .checkpoints.files import check_checkpoint, check_writable, newest_whole_checkpoint
 from .config.change import RECORD, Change, apply, provenance_of, record_of
 from .config.dataloaders import check_dataloaders, limit_dataloaders
 from .config.distributed import distributed

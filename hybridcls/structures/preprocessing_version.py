@@ -18,7 +18,8 @@ def recorded_version(checkpoint: Mapping[str, Any]) -> int:
         >>> recorded_version({'state_dict': {}}), recorded_version({'meta': {'preprocessing_version': 2}})
         (1, 2)
     """
-    return (checkpoint.get('meta') or {}).get(_KEY, 1)
+    meta = checkpoint.get('meta')
+    return meta.get(_KEY, 1) if isinstance(meta, Mapping) else 1
 
 
 def record_version(checkpoint: dict, version: int) -> None:

@@ -8,9 +8,10 @@ from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import CheckpointHook as _CheckpointHook
 
 from hybridcls.checks import check_known_keys
+from hybridcls.plain_content import to_plain
 from hybridcls.registry import HOOKS
 
-from ..checkpoint_files import newest_whole_checkpoint, remove_unfinished, write_whole
+from ..checkpoints.files import newest_whole_checkpoint, remove_unfinished, write_whole
 from ..monitored_metric import check_monitor, guessed_rule, monitored_result, rule_for
 
 _SAVE_BEST = 'CheckpointHook: save_best'
@@ -48,6 +49,9 @@ class CheckpointHook(_CheckpointHook):
     - An old one is removed only when the new one is complete. mmengine removes first: with ``max_keep_ckpts=1`` a
       kill in that moment leaves nothing, and the same holds for the best checkpoint.
     - A resume that finds the last checkpoint damaged or gone takes the newest whole one, with a warning.
+    - It holds tensors, numbers, strings, lists and dicts only, so that ``torch.load(weights_only=True)`` reads it: the
+      histories of the message hub are taken apart, and put together by the one reader of checkpoints. Of the message
+      hub and of ``meta``, what has no such form is left out, with a warning; elsewhere it is an error.
     - Just before a checkpoint that can be resumed is written, all processes are called at ``gather_for_checkpoint``:
       hooks that must save something of each process collect it there, since only the first process writes. Before
       the best checkpoint, which holds weights alone, it is ``gather_weights_for_checkpoint``, and afterwards,
@@ -103,6 +107,15 @@ class CheckpointHook(_CheckpointHook):
             remove_unfinished(self.out_dir)
             self._remove_steps(runner.message_hub.runtime_info.get('outdated_ckpt_ids', []))
             self.file_backend.remove_now(self._in_use())
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Make everything that this and other hooks save plain."""
+
+        def warn(path: str, value: Any) -> None:
+            runner.logger.warning(f'CheckpointHook: {path} is a {type(value).__name__} and is not in the checkpoint.')
+
+        for key, value in checkpoint.items():
+            checkpoint[key] = to_plain(value, key, warn if key in ('meta', 'message_hub') else None)
 
     def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
         """Write the checkpoint of ``step``; only then name it the last one and remove those too many."""

@@ -16,7 +16,7 @@ from hybridcls.evaluation.result_names import direction_of, metric_of, unit_of
 from hybridcls.registry import HOOKS
 from hybridcls.visualization.learning_curves import Curve, Panel, draw_learning_curves
 
-from ..checkpoint_files import write_whole
+from ..checkpoints.files import write_whole
 from ..monitored_metric import guessed_rule, validation_metrics
 
 

@@ -30,7 +30,7 @@ class TimmStream(nn.Module):
             with ``num_classes=0``. Defaults to ``'vector'``.
         pretrained (bool): Load timm's weights (needs a network or a filled cache). Defaults to False.
         checkpoint_path (str): Load weights from this file instead: ``.pth`` or ``.safetensors``, a state dict or a
-            dict with ``state_dict`` or ``model``; its classifier is dropped and position tables are resized.
+            dict with one; its classifier is dropped and position tables are resized.
         drop_path_rate (float, optional): Stochastic depth, in [0, 1). Defaults to None: ``default_drop_path_rate``,
             where the model has stochastic depth.
         img_size (int | tuple[int, int], optional): Size (h, w) of the images. Models of a fixed size (Swin, ViT) are

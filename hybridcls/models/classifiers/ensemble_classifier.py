@@ -4,16 +4,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Optional, Union
 
 import torch
-from mmengine.runner.checkpoint import load_checkpoint
+from mmengine.logging import print_log
+from mmengine.runner.checkpoint import load_state_dict
 from mmpretrain.models.classifiers import BaseClassifier
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
+from hybridcls.checkpoint_reading import read_checkpoint, weights_of
 from hybridcls.checks import check_file, check_known_keys
 from hybridcls.registry import MODELS
 from hybridcls.structures import ClassNames, recorded_version
 
 from ..modules.image_range import range_after
+from ..modules.loaded_weights import differing_weights
+from ..modules.timm_weights import fit_timm_weights
 from .hybrid_classifier import HybridClassifier
 from .mixture_predictions import join_predictions
 
@@ -143,6 +147,16 @@ def _build(number: int, member: dict, common: dict) -> tuple[HybridClassifier, O
     model = HybridClassifier(**parts)
     if checkpoint is None:
         return model, None
-    loaded = load_checkpoint(model, checkpoint, map_location='cpu', strict=True)
+    loaded = read_checkpoint(checkpoint)
+    weights, resized = fit_timm_weights(model, weights_of(loaded, str(checkpoint)))
+    for name, old, new in resized:
+        print_log(f'EnsembleClassifier: members[{number}] {checkpoint}: resized {name} from {old} to {new}', 'current')
+    load_state_dict(model, weights, strict=True)
+    different = differing_weights(model, weights)
+    if different:
+        raise RuntimeError(
+            f'EnsembleClassifier: members[{number}] has other values than {checkpoint} after loading (first: '
+            f'{different[0]}).'
+        )
     model.preprocessing_version = recorded_version(loaded)
     return model, ClassNames.of_checkpoint(loaded)

@@ -1,12 +1,17 @@
 import os
 import signal
+from collections import OrderedDict
 
+import numpy as np
 import pytest
 import torch
+from mmengine.hooks import Hook
+from mmengine.runner import CheckpointLoader
+from mmengine.runner.checkpoint import load_from_local
 from processes import run_process
 
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_training
-from hybridcls.engine.checkpoint_files import is_whole_checkpoint, newest_whole_checkpoint
+from hybridcls.engine.checkpoints.files import is_whole_checkpoint, newest_whole_checkpoint
 from hybridcls.engine.hooks import CheckpointHook
 from hybridcls.engine.runner_instances import own_instances
 from hybridcls.engine.workers import end_workers
@@ -223,3 +228,95 @@ def test_a_kill_at_any_moment_of_a_write_leaves_a_whole_checkpoint(toy_configs, 
     assert runner.epoch == 3
     assert 'epoch_3.pth' in files(tmp_path / 'w')
     assert not [name for name in files(tmp_path / 'w') if name.startswith('.')]
+
+
+def contents(value):
+    """Every value in a checkpoint."""
+    yield value
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, (list, tuple)):
+        for entry in value:
+            yield from contents(entry)
+
+
+def test_every_checkpoint_is_plain(toy_configs, tmp_path):
+    """Read by torch's strictest reader, and then by mmengine's Runner without our reader."""
+    changes = {
+        'optim_wrapper': dict(
+            type='ComposedOptimWrapper',
+            optimizer=dict(type='AdamW', lr=1e-3),
+            stages=dict(sam=dict(type='SAM'), lookahead=dict(type='Lookahead', k=2)),
+            amp='bfloat16',
+            _delete_=True,
+        ),
+        'custom_hooks': [dict(type='EMAHook')],
+    }
+    train(toy_configs / 'toy.py', tmp_path / 'w', **changes)
+    files = sorted((tmp_path / 'w').glob('*.pth'))
+    assert len(files) == 3  # two last ones, and the best
+    for file in files:
+        checkpoint = torch.load(file, weights_only=True)
+        kinds = {type(value) for value in contents(checkpoint)}
+        assert kinds <= {dict, OrderedDict, list, tuple, str, int, float, bool, type(None), torch.Tensor}, kinds
+        assert {'message_hub', 'ema_state_dict', 'meta'} <= checkpoint.keys()
+    loaders = dict(CheckpointLoader._schemes, **{'': load_from_local})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CheckpointLoader, '_schemes', loaders)
+        resume = str(tmp_path / 'w' / 'epoch_2.pth')
+        train(toy_configs / 'toy.py', tmp_path / 'mmengine', resume, **changes)
+    train(toy_configs / 'toy.py', tmp_path / 'ours', resume, **changes)
+    for name in ('mmengine', 'ours'):
+        again = torch.load(tmp_path / name / 'epoch_3.pth', weights_only=True)
+        for key in ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers'):
+            assert same(again[key], checkpoint_of(tmp_path / 'w')[key]), key
+    again, straight = checkpoint_of(tmp_path / 'ours'), checkpoint_of(tmp_path / 'w')
+    for name, history in straight['message_hub']['log_scalars'].items():
+        if name in ('train/loss', 'train/lr'):  # no times, and epoch 2 is not validated again
+            assert same(again['message_hub']['log_scalars'][name], history), name
+
+
+def same(one, other):
+    """Whether two contents are equal to the bit."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(same(a, b) for a, b in zip(one, other, strict=True))
+    return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
+
+
+def checkpoint_of(work_dir):
+    return torch.load(work_dir / 'epoch_3.pth', weights_only=True)
+
+
+def test_a_checkpoint_with_pickled_histories_is_resumed_to_the_same_bits(toy_configs, tmp_path):
+    """mmengine's own hook writes what ours wrote before: its histories hold functions, by ``getattr``."""
+    old = {'default_hooks.checkpoint.type': 'mmengine.CheckpointHook'}
+    train(toy_configs / 'toy.py', tmp_path / 'straight', **old)
+    file = tmp_path / 'straight' / 'epoch_2.pth'
+    assert 'builtins.getattr' in torch.serialization.get_unsafe_globals_in_checkpoint(str(file))
+    train(toy_configs / 'toy.py', tmp_path / 'resumed', str(file))
+    straight = torch.load(tmp_path / 'straight' / 'epoch_3.pth', weights_only=False)
+    resumed = checkpoint_of(tmp_path / 'resumed')
+    for key in ('state_dict', 'optimizer', 'param_schedulers'):
+        assert same(resumed[key], straight[key]), key
+    histories = resumed['message_hub']['log_scalars']
+    for name, history in straight['message_hub']['log_scalars'].items():
+        if name in ('train/loss', 'train/lr'):  # no times, and epoch 2 is not validated again
+            np.testing.assert_array_equal(histories[name]['logs']['value'].numpy(), history.data[0])
+
+
+def test_what_cannot_be_plain_is_named(toy_configs, tmp_path):
+    train(toy_configs / 'toy.py', tmp_path / 'w', **{'custom_hooks': [dict(type='KeepsAnObject')]})
+    info = torch.load(tmp_path / 'w' / 'epoch_3.pth', weights_only=True)['message_hub']['runtime_info']
+    assert 'toy_object' not in info
+    log = '\n'.join(path.read_text() for path in (tmp_path / 'w').rglob('*.log'))
+    assert 'message_hub.runtime_info.toy_object is a object and is not in the checkpoint' in log
+
+
+@HOOKS.register_module(force=True)
+class KeepsAnObject(Hook):
+    """Puts into the message hub what has no plain form."""
+
+    def before_train(self, runner):
+        runner.message_hub.update_info('toy_object', object())

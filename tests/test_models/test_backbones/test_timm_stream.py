@@ -234,6 +234,16 @@ def test_wrong_checkpoints(tmp_path):
             TimmStream('test_vit', checkpoint_path=str(tmp_path / name))
 
 
+def test_pretrained_weights_are_compared_too():
+    """timm itself loads a model without its classifier by halves, and logs it."""
+    weights = timm.create_model('test_vit').state_dict()
+    whole = TimmStream('test_vit', pretrained=True, pretrained_cfg_overlay=dict(state_dict=dict(weights)))
+    torch.testing.assert_close(whole.model.state_dict()['pos_embed'], weights['pos_embed'])
+    del weights['norm.weight']
+    with pytest.raises(ValueError, match=r'the pretrained weights of timm do not fit test_vit.*missing: norm\.weight'):
+        TimmStream('test_vit', pretrained=True, pretrained_cfg_overlay=dict(state_dict=weights))
+
+
 def test_no_network_and_no_weights(monkeypatch):
     monkeypatch.setenv('HF_HUB_OFFLINE', '1')
     with pytest.raises(
