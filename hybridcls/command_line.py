@@ -8,6 +8,7 @@ import linecache
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +33,8 @@ def run_tool(main: Callable[[], Any]) -> None:
     # A plugin in the working folder is imported by name, as with `python -m`; last, so that it hides nothing.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
+    # Of compiled operations that are not installed, which nothing here uses.
+    warnings.filterwarnings('ignore', category=UserWarning, module=r'mmcv\.')
     try:
         main()
         _leave_the_other_processes()
@@ -58,8 +61,9 @@ def _leave_the_other_processes() -> None:
 def sentence_for(error: BaseException) -> Optional[str]:
     """Return the sentence to print for a mistake that the user can mend, or None for a fault of the program.
 
-    Mendable is what hybridcls raised itself, by a ``raise`` of its own (such errors are sentences), a file that is
-    missing or may not be touched, and a config key that a class does not take.
+    Mendable is what hybridcls raised itself, by a ``raise`` of its own (such errors are sentences), what the
+    constructor of a part of the config raised (a package that is missing, a value that it does not take), a file that
+    is missing or may not be touched, and a config key that a class does not take.
     """
     frame = _innermost(error.__traceback__)
     if frame is None:
@@ -73,6 +77,9 @@ def sentence_for(error: BaseException) -> Optional[str]:
     if isinstance(error, KeyError) and 'must contain the key "type"' in str(error):
         return _no_type(error)
     code = frame.tb_frame.f_code
+    built, _ = _being_built(error)
+    if built is not None and code.co_name == '__init__' and _raises(code.co_filename, frame.tb_lineno):
+        return f'{built.__name__}: {error}'
     in_runner = Path(code.co_filename).parts[-3:-1] == ('mmengine', 'runner')
     if in_runner and code.co_name.startswith('build_') and _raises(code.co_filename, frame.tb_lineno):
         return f'mmengine ({code.co_name}): {error}'
@@ -99,6 +106,20 @@ def _raises(file: str, line: int) -> bool:
 
 def _wrong_key(error: TypeError) -> Optional[str]:
     """Explain a key that a class, or one of its parents, does not take, where the class was built from a config."""
+    cls, arguments = _being_built(error)
+    key = str(error).rsplit("argument '", 1)[-1].split("'", 1)[0]
+    if cls is None or key not in arguments:
+        return None
+    constructors = [
+        ancestor.__dict__['__init__'] for ancestor in inspect.getmro(cls)[:-1] if '__init__' in ancestor.__dict__
+    ]
+    names = dict.fromkeys(name for constructor in constructors for name in inspect.signature(constructor).parameters)
+    known = [name for name in names if name not in ('self', 'args', 'kwargs')]
+    return f'{cls.__name__} takes no key {key!r}.{did_you_mean(key, known)} Its keys: {", ".join(known) or "none"}.'
+
+
+def _being_built(error: BaseException) -> tuple[Optional[type], dict]:
+    """Return the class whose constructor, called by a registry, raised the error, and the arguments it got."""
     trace, building = error.__traceback__, None
     while trace is not None:
         code, local = trace.tb_frame.f_code, trace.tb_frame.f_locals
@@ -107,16 +128,9 @@ def _wrong_key(error: TypeError) -> Optional[str]:
         elif code.co_name != '__init__':
             building = None  # something else went wrong after the constructor was called
         trace = trace.tb_next
-    key = str(error).rsplit("argument '", 1)[-1].split("'", 1)[0]
-    if building is None or key not in building.get('args', ()) or not inspect.isclass(building['obj_cls']):
-        return None
-    cls = building['obj_cls']
-    constructors = [
-        ancestor.__dict__['__init__'] for ancestor in inspect.getmro(cls)[:-1] if '__init__' in ancestor.__dict__
-    ]
-    names = dict.fromkeys(name for constructor in constructors for name in inspect.signature(constructor).parameters)
-    known = [name for name in names if name not in ('self', 'args', 'kwargs')]
-    return f'{cls.__name__} takes no key {key!r}.{did_you_mean(key, known)} Its keys: {", ".join(known) or "none"}.'
+    if building is None or not inspect.isclass(building['obj_cls']):
+        return None, {}
+    return building['obj_cls'], building.get('args', {})
 
 
 def _wrong_key_somewhere(error: TypeError) -> Optional[str]:

@@ -53,7 +53,7 @@ def load(args: argparse.Namespace) -> tuple['nn.Module', dict[str, Any]]:
     cfg = load_config(args.config, args.cfg_options)
     if cfg.get('model') is None:
         raise ValueError(f'{args.config} has no model. Of a chain of phases take the config of the phase.')
-    apply(cfg, num_classes)
+    apply(cfg, num_classes, args.checkpoint)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         model = MODELS.build(cfg.model).eval()
     if not lora_layers(model):

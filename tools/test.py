@@ -69,10 +69,11 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(arguments)
     if args.out_item and not args.out:
         parser.error('--out-item needs --out FILE.')
-    if args.out and args.out_item != 'metrics' and not args.out.endswith(('.pkl', '.pickle')):
+    kinds = ('.pkl', '.pickle') if args.out_item != 'metrics' else ('.json', '.yml', '.yaml', '.pkl', '.pickle')
+    if args.out and not args.out.endswith(kinds):
         parser.error(
             f'--out {args.out}: predictions are pickled, so the name must end in .pkl or .pickle '
-            '(--out-item metrics can be written as .json).'
+            '(--out-item metrics can be written as .json or .yml).'
         )
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if args.traceback:
@@ -93,7 +94,7 @@ def use_tta(cfg: 'Config') -> None:
         )
     for dataset in found:
         pipeline = dataset.pipeline
-        views = [[dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)], [deepcopy(pipeline[-1])]]
+        views = [[dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)], [deepcopy(pipeline[-1])]]
         dataset.pipeline = own or [*deepcopy(pipeline[:-1]), dict(type='TestTimeAug', transforms=views)]
     if cfg.get('tta_model') is None:
         cfg.tta_model = dict(type='MixtureTTA')
@@ -143,16 +144,18 @@ def main() -> None:
         use_tta(cfg)
     runner = build_runner(cfg)
     if args.out and args.out_item != 'metrics':
-        from mmengine.evaluator import DumpResults
+        from hybridcls.evaluation import DumpResults
 
         runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
     metrics = runner.test()
     if args.out and args.out_item == 'metrics':
-        from mmengine import dump
         from mmengine.dist import is_main_process
 
+        from hybridcls.engine.checkpoint_files import write_whole
+        from hybridcls.evaluation.result_file import results_as_bytes
+
         if is_main_process():
-            dump(metrics, args.out)
+            write_whole(results_as_bytes(metrics, args.out), args.out)
 
 
 if __name__ == '__main__':

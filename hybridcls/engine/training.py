@@ -1,10 +1,10 @@
 """From a config and the options of the command line to a Runner that is ready to train or test."""
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from mmengine.config import Config
 
@@ -20,14 +20,23 @@ from .config.portable import portable_types
 from .config.schedules import check_length, fit_to_batches, fitted_schedules, iterations, scaled_lr
 from .config.tree import ABSENT, class_of
 from .config.vis_backends import check_vis_backends
+from .console import ConsoleRunner
 from .distributed import process_count, start_processes
 from .hooks.batch_check_hook import check_batches
 from .teacher_model import distillation_width
 
-__all__ = ['TrainOptions', 'build_runner', 'choose_work_dir', 'prepare_testing', 'prepare_training', 'run_training']
+__all__ = [
+    'STEPS', 'TRAINING_KEYS', 'TrainOptions', 'build_runner', 'choose_work_dir', 'complete', 'prepare_testing',
+    'prepare_training', 'run_training',
+]  # fmt: skip
 
+# What a training cannot do without.
+TRAINING_KEYS = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
 # Hooks that every run gets unless its config has its own of that kind.
-_DEFAULT_HOOKS = ('BatchCheckHook', 'CheckpointMatchHook', 'RandomStateHook', 'ShardedRowsHook')
+_DEFAULT_HOOKS = (
+    'BatchCheckHook', 'CheckpointMatchHook', 'ClassNamesHook', 'ConsoleHook', 'DataReportHook',
+    'PreprocessingVersionHook', 'RandomStateHook', 'ShardedRowsHook',
+)  # fmt: skip
 
 
 @dataclass
@@ -53,6 +62,25 @@ class TrainOptions:
     launcher: Optional[str] = None
 
 
+def complete(cfg: Config, options: TrainOptions) -> TrainOptions:
+    """Check a config for a training and apply ``STEPS``, in place: no data, weights, GPU or work dir are looked at.
+
+    Returns:
+        TrainOptions: ``options`` with a launcher: theirs, or the config's.
+
+    Raises:
+        ConfigError: If an option does not fit the config, or two of its values do not fit together.
+    """
+    _check_keys(cfg, TRAINING_KEYS, 'train')
+    check_dataloaders(cfg)
+    check_vis_backends(cfg)
+    check_length(cfg)
+    options = replace(options, launcher=options.launcher or cfg.get('launcher') or 'none')
+    for step, told in STEPS:
+        apply(cfg, step, *told(options))
+    return options
+
+
 def prepare_training(cfg: Config, options: TrainOptions, work_dir: Optional[str] = None) -> Config:
     """Complete a config from :func:`~hybridcls.engine.config.load_config` for a training, in place.
 
@@ -69,23 +97,11 @@ def prepare_training(cfg: Config, options: TrainOptions, work_dir: Optional[str]
         FileNotFoundError: If a folder of images is not there.
         ConfigError: If an option does not fit the config, or two of its values do not fit together.
     """
-    _check_keys(cfg, ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'), 'train')
-    launcher = options.launcher or cfg.get('launcher') or 'none'
+    options = complete(cfg, options)
     choose_work_dir(cfg, work_dir)
     check_writable(cfg.work_dir)
-    check_dataloaders(cfg)
-    check_vis_backends(cfg)
-    check_length(cfg)
-    apply(cfg, distributed, launcher)
-    start_processes(launcher)
-    apply(cfg, _validation, options)
-    apply(cfg, mixed_precision, options.amp)
-    apply(cfg, scaled_lr, process_count(launcher), options.auto_scale_lr)
-    apply(cfg, limit_dataloaders, options.pin_memory, options.persistent_workers)
-    apply(cfg, iterations)
-    apply(cfg, fitted_schedules)
+    start_processes(options.launcher)
     apply(cfg, start_from, options.resume)
-    apply(cfg, default_hooks)
     check_image_folders(cfg)
     apply(cfg, num_classes)
     apply(cfg, distillation_width)
@@ -120,7 +136,7 @@ def prepare_testing(
     apply(cfg, limit_dataloaders, options.pin_memory, options.persistent_workers)
     apply(cfg, default_hooks)
     check_image_folders(cfg, kinds=('test',))
-    apply(cfg, num_classes)
+    apply(cfg, num_classes, checkpoint)
     return _finish(cfg)
 
 
@@ -166,12 +182,34 @@ def default_hooks(cfg: Config) -> Iterator[Change]:
         yield Change(('custom_hooks',), old, [*(old or []), *missing], 'hooks of every run', 'every run', False)
 
 
+def _validation(cfg: Config, options: TrainOptions) -> Iterator[Change]:
+    for key in ('val_cfg', 'val_dataloader', 'val_evaluator'):
+        if not options.validate and cfg.get(key) is not None:
+            yield Change((key,), cfg[key], None, '--no-validate', '--no-validate')
+
+
+Step = Callable[..., Iterable[Union[Change, str]]]
+STEPS: tuple[tuple[Step, Callable[[Any], tuple]], ...] = (
+    (distributed, lambda options: (options.launcher,)),
+    (_validation, lambda options: (options,)),
+    (mixed_precision, lambda options: (options.amp,)),
+    (scaled_lr, lambda options: (process_count(options.launcher), options.auto_scale_lr)),
+    (limit_dataloaders, lambda options: (options.pin_memory, options.persistent_workers)),
+    (iterations, lambda options: ()),
+    (fitted_schedules, lambda options: ()),
+    (default_hooks, lambda options: ()),
+)
+"""What completes a config for a training, in order, each step with what it is told of the options.
+
+Steps that look at the work dir, at images or at a teacher follow in :func:`prepare_training`.
+"""
+
+
 def build_runner(cfg: Config) -> Any:
     """Build the Runner of a prepared config: mmengine's, or the one that ``runner_type`` names."""
     from mmengine.registry import RUNNERS
-    from mmengine.runner import Runner
 
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else ConsoleRunner.from_cfg(cfg)
 
 
 def run_training(runner: Any) -> None:
@@ -198,12 +236,6 @@ def _check_keys(cfg: Config, keys: tuple[str, ...], what: str) -> None:
                 f'{cfg.filename}: the key {key} is missing, so there is nothing to {what}. Take it from a base config, '
                 'as configs/hybrid/ does.'
             )
-
-
-def _validation(cfg: Config, options: TrainOptions) -> Iterator[Change]:
-    for key in ('val_cfg', 'val_dataloader', 'val_evaluator'):
-        if not options.validate and cfg.get(key) is not None:
-            yield Change((key,), cfg[key], None, '--no-validate', '--no-validate')
 
 
 def _test_of(cfg: Config, checkpoint: Optional[str], options: TrainOptions) -> Iterator[Change]:

@@ -12,6 +12,7 @@ from hybridcls.engine.config import ConfigError
 from hybridcls.engine.phase_plan import read_phases
 from hybridcls.engine.phase_record import PhaseRecord, config_facts, differing_keys
 from hybridcls.engine.runner_instances import own_instances
+from hybridcls.evaluation.result_names import without_result
 
 
 def run(toy_configs, tmp_path, resume=None, **options):
@@ -74,6 +75,25 @@ def test_an_interrupted_phase_goes_on_and_ends_in_the_same_bits(toy_configs, tmp
     torch.testing.assert_close(
         weights(tmp_path / 'w/2_two/epoch_2.pth'), weights(tmp_path / 'straight/w/2_two/epoch_2.pth'), rtol=0, atol=0
     )
+
+
+def test_no_best_checkpoint_because_its_metric_had_no_result(toy_configs, tmp_path, monkeypatch, toy_plugin):
+    """The chain says that, and goes on with the last one as it advises."""
+
+    def compute(self, results):
+        return without_result(self, 'It has seen no square.')
+
+    monkeypatch.setattr(toy_plugin.ToyAccuracy, 'compute_metrics', compute)
+    monkeypatch.setattr(toy_plugin.ToyAccuracy, 'directions', {'top1': 'greater'}, raising=False)
+    with pytest.raises(ValueError) as caught:
+        run(toy_configs, tmp_path)
+    assert str(caught.value) == (
+        "Phase two: load='best', but phase one kept no such checkpoint. CheckpointHook: save_best='toy/top1' had no "
+        "result in the validation. ToyAccuracy: It has seen no square. Set load='last' here."
+    )
+    first, second = run(toy_configs, tmp_path, **{'phases.1.load': 'last'})
+    assert first.no_best
+    assert second.checkpoints['last'] == 'epoch_2.pth'
 
 
 def test_a_phase_that_was_finished_with_another_config_is_an_error(toy_configs, tmp_path):

@@ -13,7 +13,8 @@ from .origins import CODE, FILLED, ConfigError, Layer
 from .tree import ABSENT, Path, delete_at, dotted, leaves_in, put_at, value_at
 
 __all__ = [
-    'RECORD', 'Change', 'Provenance', 'apply', 'layer_of', 'note_layer', 'provenance_of', 'record_of', 'table_of',
+    'RECORD', 'Change', 'Provenance', 'apply', 'layer_of', 'layers_of', 'note_layer', 'provenance_of', 'record_of',
+    'table_of',
 ]  # fmt: skip
 
 
@@ -49,6 +50,7 @@ class Provenance:
         changes (list[Change]): What steps did, in order.
         notes (list[str]): Sentences for the table: places that keep their own value.
         references (dict[Path, Path]): Places that repeat a variable of the files, to the variable.
+        used (set[str]): The names that some expression in the files asks for.
     """
 
     origins: dict[Path, Layer] = field(default_factory=dict)
@@ -56,6 +58,7 @@ class Provenance:
     changes: list[Change] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     references: dict[Path, Path] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
 
 
 def provenance_of(cfg: Config) -> Provenance:
@@ -65,12 +68,16 @@ def provenance_of(cfg: Config) -> Provenance:
 
 def layer_of(cfg: Config, path: Path) -> Layer:
     """Return the layer that wrote the value at a path: of a dict or list, the nearest one of its leaves."""
+    return max(layers_of(cfg, path).values(), default=CODE)
+
+
+def layers_of(cfg: Config, path: Path) -> dict[Path, Layer]:
+    """Return the layer of each leaf at a path."""
     known = provenance_of(cfg)
-    leaves = [
-        known.origins.get(leaf, CODE) if leaf in known.values and known.values[leaf] == value else CODE
+    return {
+        leaf: known.origins.get(leaf, CODE) if leaf in known.values and known.values[leaf] == value else CODE
         for leaf, value in leaves_in(value_at(cfg, path), path)
-    ]
-    return max(leaves, default=CODE)
+    }
 
 
 def apply(cfg: Config, step: Callable[..., Iterable[Union[Change, str]]], *args: Any) -> None:
@@ -96,7 +103,7 @@ def apply(cfg: Config, step: Callable[..., Iterable[Union[Change, str]]], *args:
         nearer = layer.rank >= written.rank if change.path in steps else layer.rank > written.rank
         if not is_open and not nearer and not isinstance(change.by, str):
             _refuse(cfg, change, layer, written)
-        old = deepcopy(change.old)
+        old, further = deepcopy(change.old), layers_of(cfg, change.path)
         if change.new is ABSENT:
             delete_at(cfg, change.path)
         else:
@@ -105,6 +112,9 @@ def apply(cfg: Config, step: Callable[..., Iterable[Union[Change, str]]], *args:
             del known.values[leaf], known.origins[leaf]
         if change.new is not ABSENT:
             note_layer(known, cfg, change.path, layer)
+        for leaf in further.keys() & known.values.keys():  # what a longer list keeps is still who wrote it
+            if known.values[leaf] == value_at(old, leaf[len(change.path) :]):
+                known.origins[leaf] = further[leaf]
         known.changes.append(change._replace(old=old))
 
 

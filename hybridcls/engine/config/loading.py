@@ -125,7 +125,7 @@ def _read(file: str) -> Layers:
 
 def _note(cfg: Config, layers: Layers) -> None:
     """Give a config its provenance."""
-    known = Provenance(references=layers.references)
+    known = Provenance(references=layers.references, used=set().union(*layers.used.values()))
     for path, layer in layers.origins.items():
         if value_at(cfg, path) is not ABSENT:
             note_layer(known, cfg, path, layer)

@@ -50,12 +50,15 @@ def read_references(text: str, own: Mapping[str, Any], placeholders: Mapping[str
                 references[path] = (value.id,)
             elif isinstance(value, ast.Constant) and value.value in placeholders:
                 references[path] = split(placeholders[value.value])
+            elif isinstance(value, ast.Attribute) and ast.unparse(value).startswith('_base_.'):
+                references[path] = split(ast.unparse(value).removeprefix('_base_.'))
         assigned.add(name)
     # What repeats a dataloader repeats the variables in it: `test_dataloader = val_dataloader`.
     for path, variable in list(references.items()):
         inside = {place: v for place, v in references.items() if place[: len(variable)] == variable}
         references.update({(*path, *place[len(variable) :]): v for place, v in inside.items()})
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    used |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}  # of `_base_.x`
     return Reading(references, used | {name.split('.')[0] for name in placeholders.values()})
 
 
@@ -75,11 +78,46 @@ def _places(node: ast.expr, path: Path) -> Iterator[tuple[Path, ast.expr]]:
             yield from _places(value, (*path, number))
 
 
-def line_of(text: str, path: Path) -> int:
-    """Return the line in which a ``.py`` file writes the value at a path, or the nearest one above; 0 if none does."""
-    line = 0
-    for node in ast.parse(text).body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == path[0]:
-            inside = [value for place, value in _places(node.value, path[:1]) if place == path[: len(place)]]
-            line = inside[-1].lineno if len(inside) > 1 else node.lineno
-    return line
+def line_of(text: str, *paths: Path) -> int:
+    """Return the line in which a ``.py`` file writes the value at the first of some paths that it writes out.
+
+    A place that repeats a variable of the same file has the line of the variable's. If the file writes none of them out
+    (it computes them), it is the line of the nearest place above; 0 if there is none.
+
+    Example:
+        >>> line_of("views = [\\n    dict(size=2)]\\nloader = dict(pipeline=views)", ('loader', 'pipeline', 0, 'size'))
+        2
+    """
+    assignments = _assignments(ast.parse(text))
+    found = [(path, *_line_of(assignments, path, frozenset())) for path in paths]
+    exact = [line for path, length, line in found if length == len(path)]
+    return next((line for line in (*exact, *(line for _, _, line in found)) if line), 0)
+
+
+def _assignments(tree: ast.Module) -> list[tuple[Path, ast.expr]]:
+    """What a file assigns to names, and to places in them (``model['head']['scale'] = 16``)."""
+    found = []
+    for node in tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, 'target', None)]
+        path: Path = ()
+        target, value = targets[0], getattr(node, 'value', None)
+        while isinstance(target, ast.Subscript) and isinstance(target.slice, ast.Constant):
+            target, path = target.value, (target.slice.value, *path)
+        if isinstance(target, ast.Name) and isinstance(value, ast.expr):
+            found.append(((target.id, *path), value))
+    return found
+
+
+def _line_of(assignments: list[tuple[Path, ast.expr]], path: Path, seen: frozenset[str]) -> tuple[int, int]:
+    """Return how many keys of a path are written out, and where."""
+    best = (0, 0)
+    for start, expression in assignments:
+        for place, value in _places(expression, start):
+            if place != path[: len(place)] or len(place) < best[0]:
+                continue
+            best = len(place), value.lineno
+            if isinstance(value, ast.Name) and value.id not in seen:
+                length, line = _line_of(assignments, (value.id, *path[len(place) :]), seen | {value.id})
+                if line:
+                    best = len(place) + length - 1, line
+    return best

@@ -9,8 +9,8 @@ from mmengine.config import Config
 from hybridcls.signatures import takes_argument
 
 __all__ = [
-    'ABSENT', 'Path', 'class_of', 'dataloaders_in', 'datasets_in', 'delete_at', 'dotted', 'is_a', 'leaves_in',
-    'put_at', 'split', 'takes', 'transforms_in', 'value_at', 'walk',
+    'ABSENT', 'Path', 'class_of', 'dataloaders_in', 'datasets_in', 'delete_at', 'dotted', 'holds_datasets', 'is_a',
+    'leaves_in', 'put_at', 'split', 'takes', 'transforms_in', 'value_at', 'walk',
 ]  # fmt: skip
 
 Path = tuple[Union[str, int], ...]
@@ -110,12 +110,17 @@ def dataloaders_in(node: Any) -> Iterator[tuple[Path, dict]]:
                 yield path, value
 
 
+def holds_datasets(key: str) -> bool:
+    """Whether what stands below a key is a dataset or a list of them."""
+    return key in _DATASET_KEYS or key.endswith('_dataset')
+
+
 def datasets_in(node: Any) -> Iterator[tuple[Path, dict]]:
     """Yield each dict with a type below a key that holds a dataset or a list of them."""
     for path, value in walk(node):
         if isinstance(value, dict) and 'type' in value and path:
             key = str(path[-2] if isinstance(path[-1], int) and len(path) > 1 else path[-1])
-            if key in _DATASET_KEYS or key.endswith('_dataset'):
+            if holds_datasets(key):
                 yield path, value
 
 
