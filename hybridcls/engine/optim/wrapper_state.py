@@ -32,12 +32,12 @@ class LoadedState(NamedTuple):
 
     Attributes:
         weights (int | None): :func:`fingerprint` of the weights that it was saved beside.
-        count (int | None): Micro-batches that training had done.
+        done (int | None): Micro-batches that training had done.
         is_half_done (bool): Gradients of an update that is not complete came with it.
     """
 
     weights: Optional[int]
-    count: Optional[int]
+    done: Optional[int]
     is_half_done: bool
 
 
@@ -72,7 +72,7 @@ def restart_stale_stages(wrapper: 'ComposedOptimWrapper') -> None:
     if weights is not None and loaded.weights is not None:
         is_stale = weights != loaded.weights
     else:
-        is_stale = loaded.count is not None and loaded.count != wrapper._inner_count and wrapper._max_counts >= 0
+        is_stale = loaded.done is not None and loaded.done != wrapper._inner_count and wrapper._max_counts >= 0
     if not is_stale:
         return
     wrapper._spoiled = False
@@ -108,7 +108,7 @@ def pack_state(wrapper: 'ComposedOptimWrapper', state_dict: dict) -> dict:
         numbers['count'] = wrapper._inner_count
         numbers['weights'] = None if update.shards.is_fsdp1 else fingerprint(update.params)
     elif wrapper._loaded is not None:
-        numbers['count'], numbers['weights'] = wrapper._loaded.count, wrapper._loaded.weights
+        numbers['count'], numbers['weights'] = wrapper._loaded.done, wrapper._loaded.weights
     for name, stage in wrapper.stages.items():
         if update is not None:
             stage.check_state(update)
