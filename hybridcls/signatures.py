@@ -1,6 +1,9 @@
 """What the constructor of a class, or a function, can be given."""
 
+import ast
 import inspect
+import textwrap
+from collections.abc import Callable
 from typing import Any
 
 __all__ = ['arguments_of', 'owners_of', 'takes_argument']
@@ -9,8 +12,8 @@ __all__ = ['arguments_of', 'owners_of', 'takes_argument']
 def owners_of(kind: Any) -> tuple[dict[str, Any], bool]:
     """Return who names each argument of a class or function, and whether these are all that it takes.
 
-    Arguments of parents are included where ``**kwargs`` may be passed on to them; they are not all where the last
-    ``**kwargs`` ends nowhere known.
+    Arguments of parents are included where ``**kwargs`` may be passed on to them; they are not all where a
+    ``**kwargs`` is used otherwise, or the last one ends nowhere known.
 
     Example:
         >>> class Head:
@@ -22,20 +25,40 @@ def owners_of(kind: Any) -> tuple[dict[str, Any], bool]:
         ({'bias': 'Linear', 'num_classes': 'Head'}, True)
     """
     owners: dict[str, Any] = {}
-    constructors = (
-        [cls for cls in inspect.getmro(kind)[:-1] if '__init__' in vars(cls)] if inspect.isclass(kind) else []
-    )
+    ancestors = inspect.getmro(kind)[:-1] if inspect.isclass(kind) else ()  # without object, which takes nothing
+    constructors = [cls for cls in ancestors if '__init__' in vars(cls)]
+    are_all = True
     for owner in constructors or [kind]:
+        function = vars(owner)['__init__'] if constructors else owner
         try:
-            parameters = list(inspect.signature(vars(owner)['__init__'] if constructors else owner).parameters.values())
+            parameters = list(inspect.signature(function).parameters.values())
         except (TypeError, ValueError):  # written in C
             return owners, False
         for parameter in parameters[1:] if constructors else parameters:
             if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
                 owners.setdefault(parameter.name, owner)
-        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-            return owners, True
+        rest = next((parameter.name for parameter in parameters if parameter.kind is parameter.VAR_KEYWORD), None)
+        if rest is None:
+            return owners, are_all
+        are_all = are_all and _only_passes_on(function, rest)
     return owners, False
+
+
+def _only_passes_on(constructor: Callable, keywords: str) -> bool:
+    """Whether all that a constructor does with its ``**kwargs`` is to hand them to a parent's."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(constructor))))
+    except (OSError, TypeError, SyntaxError):
+        return False
+    uses = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == keywords]
+    passed = [
+        word.value
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call) and getattr(call.func, 'attr', '') == '__init__'
+        for word in call.keywords
+        if word.arg is None
+    ]
+    return all(use in passed for use in uses)
 
 
 def arguments_of(kind: Any) -> tuple[list[str], bool]:

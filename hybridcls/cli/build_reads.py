@@ -15,7 +15,7 @@ from mmengine.visualization import Visualizer
 from hybridcls.engine.config.origins import RUNNER_KEYS
 from hybridcls.engine.config.shared_keys import classifying_head
 from hybridcls.engine.config.takers import INSIDE, READ, UNKNOWN, UNREAD, Taker, Takers
-from hybridcls.engine.config.tree import Path, datasets_in, dotted, is_a, leaves_in, takes, value_at, walk
+from hybridcls.engine.config.tree import Path, datasets_in, dotted, is_a, leaves_in, put_at, takes, value_at, walk
 from hybridcls.engine.runner_instances import own_instances
 
 __all__ = ['build_and_record']
@@ -129,7 +129,28 @@ def _without_weights(cfg: Config) -> Config:
         if isinstance(node, dict) and 'model_name' in node:
             node.update(pretrained=False)
             node.pop('checkpoint_path', None)
+    for path, value in list(leaves_in(cfg)):
+        put_at(cfg, path, _fresh(value))
     return cfg
+
+
+def _fresh(value: Any) -> Any:
+    """Return an equal object that nobody else has, where there can be one."""
+    if isinstance(value, str) and len(value) > 1:
+        return ''.join(list(value))
+    return float(repr(value)) if type(value) is float else value
+
+
+def _is_fresh(value: Any) -> bool:
+    values = value if isinstance(value, (list, tuple)) else [value]
+    return any(type(one) is float or (isinstance(one, str) and len(one) > 1) for one in values)
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two equal values are one object, or lists of the same objects."""
+    if isinstance(one, (list, tuple)):
+        return all(map(_is_same, one, other))
+    return one is other
 
 
 def _model(cfg: Config) -> Any:
@@ -271,6 +292,8 @@ def _was_given(frame: FrameType, key: _Wanted) -> bool:
     default = _default(frame, key.name)
     if default is inspect.Parameter.empty or not _equal(default, key.value):
         return True
+    if _is_fresh(key.value):
+        return _is_same(frame.f_locals[key.name], key.value)
     caller = frame.f_back
     held = caller.f_locals.values() if caller is not None else ()
     return any(_holds(one, key) for one in held)

@@ -101,11 +101,10 @@ def _explain(cfg: Config, takers: Takers, path: Path, phase: Optional[InChain]) 
     change = _change_of(known.changes, path)
     if change is not None:
         old = value_at(change.old, path[len(change.path) :])
-        if old != value_at(cfg, path):
-            source = 'filled' if old is ABSENT or old is None else 'adapted'
-            why = change.why
-            place = change.by if isinstance(change.by, tuple) else ()
-            layer = max(layers_of(cfg, place).values()) if place else layer
+        source = 'filled' if old is ABSENT or old is None else 'adapted'
+        why = change.why
+        place = change.by if isinstance(change.by, tuple) else ()
+        layer = max(layers_of(cfg, place).values()) if place else layer
     variable = _follow(path, known.references)
     if source in ('file', 'option') and variable != path and _same(cfg, variable, path):
         why = f'repeats {dotted(_shared_start(path, variable))}'
@@ -116,9 +115,13 @@ def _explain(cfg: Config, takers: Takers, path: Path, phase: Optional[InChain]) 
 
 
 def _change_of(changes: Iterable[Change], path: Path) -> Optional[Change]:
-    """The last change that set a place or something around it."""
-    found = [one for one in changes if one.path == path[: len(one.path)] and one.new is not ABSENT]
-    return found[-1] if found else None
+    """The last change that made a place what it is; one around it may have left it alone."""
+    for change in reversed(list(changes)):
+        inside = path[len(change.path) :]
+        made_it = value_at(change.old, inside) != value_at(change.new, inside)
+        if change.path == path[: len(change.path)] and change.new is not ABSENT and made_it:
+            return change
+    return None
 
 
 def _follow(path: Path, references: dict[Path, Path]) -> Path:
@@ -177,7 +180,7 @@ def _of_variable(cfg: Config, path: Path) -> tuple[str, str]:
     if filled:
         return f'fills {_and_more(filled)}', VARIABLE
     repeated = [place for place in known.references if _follow(place, known.references)[0] == key]
-    repeated.sort(key=lambda place: place[0] not in RUNNER_KEYS)
+    repeated.sort(key=lambda place: (place[0] not in RUNNER_KEYS, list(cfg).index(place[0])))
     if repeated:
         return f'variable of {_and_more(repeated)}', VARIABLE
     if key in known.used:

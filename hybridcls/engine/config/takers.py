@@ -365,6 +365,9 @@ class _Walk:
             'OPTIM_WRAPPER_CONSTRUCTORS', dict(type=node.get('constructor', 'DefaultOptimWrapperConstructor'))
         )
         also['paramwise_cfg'] = _label(constructor) if constructor else also['paramwise_cfg']
+        kind = class_of('OPTIM_WRAPPERS', node)
+        if hasattr(kind, 'stage_type'):  # SAMOptimWrapper: its stage's keys are its own
+            also.update(dict.fromkeys(owners_of(kind.stage_type)[0], _label(kind.stage_type)))
         several = [key for key, value in node.items() if isinstance(value, dict) and 'optimizer' in value]
         for key in several:
             also[key] = also['paramwise_cfg']

@@ -1,0 +1,327 @@
+"""`hybridcls explain`: where each value comes from, and who takes it."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from config_helpers import write
+
+import hybridcls
+from hybridcls.cli import explain
+from hybridcls.cli.main import parse_args
+from hybridcls.engine import TrainOptions, load_config, prepare_training
+from hybridcls.engine.config.tree import leaves_in, value_at
+
+ROOT = Path(__file__).resolve().parents[2] / 'configs'
+SHIPPED = sorted(ROOT.rglob('*.py'))
+DIGITS = ROOT / 'digits' / 'ce_hybrid.py'
+# Dicts that a class takes whole; of which keys in them it reads, no signature tells.
+WHOLE = {'RandAugment, in hparams'}
+
+
+def run(capsys, *arguments):
+    """Run the subcommand; return the exit code and its output."""
+    code = explain.run(parse_args(['explain', *map(str, arguments)]))
+    return code, capsys.readouterr().out
+
+
+def rows(capsys, *arguments):
+    """Return the exit code and the keys of the (first) report, by name."""
+    code, out = run(capsys, *arguments, '--json')
+    return code, {row['key']: row for row in json.loads(out)['reports'][0]['keys']}
+
+
+def place(row):
+    return Path(row['file']).name, row['line']
+
+
+@pytest.fixture
+def family(tmp_path):
+    """A child of a base, on the digits."""
+    write(
+        tmp_path,
+        'base.py',
+        f"""_base_ = {str(DIGITS)!r}
+lr = 0.5
+val_pipeline = [dict(type='ResizeToSize'), dict(type='PackInputs')]
+val_dataloader = dict(
+    dataset=dict(pipeline=val_pipeline))
+model = dict(
+    head=dict(type='LinearHead',
+              label_smoothing=0.1),
+    neck={{'fusion_dim': 8}})
+""",
+    )
+    return write(
+        tmp_path,
+        'child.py',
+        """_base_ = 'base.py'
+model = dict(head=dict(label_smoothing=0.2))
+val_pipeline = [
+    dict(type='ResizeToSize'),
+    dict(type='PackInputs', meta_keys=('label',))]
+""",
+    )
+
+
+@pytest.mark.parametrize('path', SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_key_of_every_shipped_config(path):
+    args = parse_args(['explain', str(path)])
+    for report in explain.reports_of(args):
+        for one in report.keys:
+            name = f'{report.title}: {one.path} = {one.value}'
+            if one.status == 'inside':
+                assert one.taker in WHOLE, name
+            else:
+                assert one.status in ('read', 'variable', 'passed over'), f'{name}: {one.taker}'
+            assert one.taker, name
+            if one.source in ('file', 'option'):  # the line holds the key; an option is one of a chain's
+                line = Path(one.file).read_text().splitlines()[one.line - 1]
+                assert re.search(rf'\b{one.path[-1]}\s*=', line), f'{name}: {one.file}:{one.line}: {line}'
+            else:
+                assert one.source in ('filled', 'adapted'), name
+                assert one.why, name
+
+
+def test_nothing_is_left_out():
+    (report,) = explain.reports_of(parse_args(['explain', str(DIGITS)]))
+    cfg, _ = explain.final_config(parse_args(['explain', str(DIGITS)]))
+    said = [one.path for one in report.keys]
+    assert len(said) == len(set(said))
+    for leaf, _ in leaves_in(cfg):
+        assert any(leaf[: len(path)] == path for path in said), leaf
+
+
+@pytest.mark.parametrize('option', [None, '--amp', '--auto-scale-lr', '--no-validate'])
+def test_the_final_config_is_the_one_that_is_trained(tmp_path, option):
+    """Steps that look at data, weights or the work dir apart."""
+    options = TrainOptions(
+        amp=option == '--amp', auto_scale_lr=option == '--auto-scale-lr', validate=option != '--no-validate'
+    )
+    trained = prepare_training(load_config(DIGITS), options, str(tmp_path))
+    said, _ = explain.final_config(parse_args(['explain', str(DIGITS), *([option] if option else [])]))
+    for key in ('work_dir', 'filled'):
+        trained.pop(key)
+    assert set(trained) == set(said)
+    for leaf, value in leaves_in(trained):
+        if leaf[-1] == 'type':
+            value = value.removeprefix('hybridcls.')
+            assert value_at(said, leaf).removeprefix('hybridcls.') == value
+        else:
+            assert value_at(said, leaf) == value, leaf
+
+
+def test_option_over_child_over_base(capsys, family):
+    _, keys = rows(capsys, family)
+    assert keys['model.head.label_smoothing']['value'] == 0.2
+    assert place(keys['model.head.label_smoothing']) == ('child.py', 2)
+    assert place(keys['model.head.type']) == ('base.py', 7)
+    assert place(keys['model.neck.fusion_dim']) == ('base.py', 9)
+    assert place(keys['model.neck.type']) == ('hybrid_digits.py', 18)
+    _, keys = rows(capsys, family, '--cfg-options', 'model.head.label_smoothing=0.3')
+    row = keys['model.head.label_smoothing']
+    assert (row['value'], row['source'], row['file']) == (0.3, 'option', '--cfg-options')
+
+
+def test_what_is_filled_says_from_where(capsys, family):
+    _, keys = rows(capsys, family)
+    row = keys['optim_wrapper.optimizer.lr']
+    assert (row['value'], row['source'], row['why'], place(row)) == (0.5, 'filled', 'top-level lr', ('base.py', 2))
+    assert keys['lr']['taker'] == 'fills optim_wrapper.optimizer.lr'
+    _, keys = rows(capsys, family, '--cfg-options', 'lr=0.25')
+    row = keys['optim_wrapper.optimizer.lr']
+    assert (row['value'], row['source'], row['file']) == (0.25, 'filled', '--cfg-options')
+
+
+def test_what_is_adapted_says_what_it_was(capsys, family):
+    _, keys = rows(capsys, family, '--cfg-options', 'max_epochs=1')
+    row = keys['param_scheduler.0.end']
+    assert (row['value'], row['old'], row['source']) == (0.2, 2, 'adapted')
+    assert 'the training ends after 1 epochs' in row['why']
+    _, out = run(capsys, family, 'param_scheduler.0.end', '--cfg-options', 'max_epochs=1')
+    assert 'param_scheduler.0.end = 0.2' in out
+    assert 'was 2: the training ends' in out
+
+
+def test_a_place_that_follows_a_variable_shows_the_variable(capsys, family):
+    _, keys = rows(capsys, family)
+    row = keys['val_dataloader.dataset.pipeline.1.meta_keys']
+    assert (row['why'], place(row)) == ('repeats val_pipeline', ('child.py', 5))
+    assert keys['val_pipeline.1.meta_keys']['taker'].startswith('variable of val_dataloader.dataset.pipeline')
+
+
+def test_hooks_of_the_config_keep_their_place_beside_those_of_every_run(capsys):
+    _, keys = rows(capsys, ROOT / 'digits' / 'supcon_hybrid.py', 'custom_hooks')
+    assert place(keys['custom_hooks.0.type']) == ('digits_two_views.py', 33)
+    assert keys['custom_hooks.1.type']['why'] == 'hooks of every run'
+
+
+@pytest.mark.parametrize('key', ['model.head', 'model.head.type'])
+def test_a_key_or_what_is_below_it(capsys, key):
+    code, keys = rows(capsys, DIGITS, key)
+    assert code == 0
+    assert 'model.head.type' in keys
+    assert all(name.startswith(key) for name in keys)
+    assert 'model.header' not in keys
+
+
+def test_an_unknown_key_is_a_mistake_of_the_user(capsys):
+    with pytest.raises(ValueError, match=r"no key 'model.haed' .* Did you mean 'model.head'"):
+        run(capsys, DIGITS, 'model.haed')
+
+
+def test_it_works_from_another_folder(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    is_installed = Path(hybridcls.__file__).with_name('.mim').exists()
+    for name in [DIGITS, *(['hybridcls::digits/ce_hybrid.py'] if is_installed else [])]:
+        code, out = run(capsys, name)
+        assert code == 0
+        assert 'hybrid_digits.py:3' in out
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_table_is_readable(capsys):
+    _, out = run(capsys, ROOT / 'hybrid' / 'ce_convnext_swin_1gpu.py')
+    lines = out.splitlines()
+    assert sum(len(line) > 120 for line in lines if not line.startswith('  configs')) < 10
+    assert any(
+        re.fullmatch(r'  backbone.with_cp = True +# ce_convnext_swin_1gpu.py:7 -> HybridBackbone', x) for x in lines
+    )
+    assert re.fullmatch(r'\d+ keys: .*', lines[-1])
+
+
+def test_a_base_alone_is_explained_as_far_as_it_goes(capsys):
+    code, out = run(capsys, ROOT / '_base_' / 'models' / 'hybrid_digits.py')
+    assert code == 0
+    assert 'Not completed for a training: train_dataloader, train_cfg, optim_wrapper is not in it.' in out
+
+
+def test_the_phases_of_a_chain(capsys):
+    chain = ROOT / 'digits' / 'two_phase.py'
+    code, out = run(capsys, chain, '--json')
+    reports = json.loads(out)['reports']
+    assert code == 0
+    assert [report['phase'] for report in reports] == [None, 'supcon', 'adaface']
+    assert reports[0]['keys'][0]['taker'] == 'run_chain'
+    lr = {row['key']: row for row in reports[2]['keys']}['optim_wrapper.optimizer.lr']
+    assert (lr['value'], lr['why'], place(lr)) == (1e-3, 'top-level lr', ('two_phase.py', 8))
+    assert "It starts from load='last', in place of load_from." in reports[2]['notes']
+    _, out = run(capsys, chain, 'adaface.model.head', '--json')
+    (report,) = json.loads(out)['reports']
+    assert {row['key'] for row in report['keys']} == {'model.head.type', 'model.head.scale', 'model.head.num_classes'}
+    assert len(json.loads(run(capsys, chain, 'model.head.type', '--json')[1])['reports']) == 2
+    assert [x['phase'] for x in json.loads(run(capsys, chain, 'supcon', '--json')[1])['reports']] == ['supcon']
+
+
+def test_options_of_a_chain(capsys):
+    options = ['--cfg-options', 'cfg_options.lr=0.125', 'phases.0.cfg_options.model.neck.fusion_dim=8']
+    _, out = run(capsys, ROOT / 'digits' / 'two_phase.py', 'supcon', *options, '--json')
+    keys = {row['key']: row for row in json.loads(out)['reports'][0]['keys']}
+    assert [keys[name]['value'] for name in ('lr', 'model.neck.fusion_dim')] == [0.125, 8]
+    assert {keys[name]['file'] for name in ('lr', 'model.neck.fusion_dim')} == {'--cfg-options'}
+
+
+@pytest.mark.parametrize(
+    ('line', 'key', 'taker'),
+    [
+        ('model = dict(head=dict(label_smoothng=0.1))', 'model.head.label_smoothng', "Did you mean 'label_smoothing'?"),
+        ('train_dataloader = dict(shufle=True)', 'train_dataloader.shufle', "Did you mean 'shuffle'?"),
+        ('optim_wrapper = dict(optimizer=dict(momentum=0.9))', 'optim_wrapper.optimizer.momentum', 'AdamW takes no'),
+        ('my_variable = 3', 'my_variable', 'nothing reads it'),
+        ('default_hooks = dict(mine=None)', 'default_hooks.mine', 'no default hook'),
+        ('val_cfg = dict(fp32=True)', 'val_cfg.fp32', 'ValLoop takes no such key'),
+    ],
+)
+def test_what_nothing_reads_is_flagged(capsys, tmp_path, line, key, taker):
+    child = write(tmp_path, 'child.py', f'_base_ = {str(DIGITS)!r}\n{line}\n')
+    code, out = run(capsys, child)
+    assert code == 1
+    assert f'! {key.split(".", 1)[-1]} = ' in out
+    assert 'READ BY NOTHING' in out
+    code, keys = rows(capsys, child, key)
+    assert (code, keys[key]['status']) == (1, 'unread')
+    assert taker in keys[key]['taker']
+    assert json.loads(run(capsys, child, '--json')[1])['unread'] == [key]
+
+
+def test_a_variable_that_only_a_base_has_is_passed_over(capsys, tmp_path):
+    write(tmp_path, 'base.py', f'_base_ = {str(DIGITS)!r}\nmy_variable = 3\n')
+    code, keys = rows(capsys, write(tmp_path, 'child.py', "_base_ = 'base.py'\n"), 'my_variable')
+    assert (code, keys['my_variable']['status']) == (0, 'passed over')
+
+
+def test_a_variable_of_an_expression(capsys, tmp_path):
+    child = write(tmp_path, 'child.py', f'_base_ = {str(DIGITS)!r}\nepochs_ = 3\nmax_epochs = 2 * epochs_\n')
+    code, keys = rows(capsys, child)
+    assert (code, keys['epochs_']['taker']) == (0, 'variable of an expression')
+
+
+PLUGIN = """
+from torch import nn
+from hybridcls.registry import MODELS
+
+KEY = 'width'
+
+class Inner(nn.Module):
+    def __init__(self, width, slope=0.5):
+        super().__init__()
+
+@MODELS.register_module(force=True)
+class Swallowing(nn.Module):
+    def __init__(self, in_channels, **kwargs):
+        super().__init__()
+        self.tag = kwargs.pop('tag')
+        self.inner = Inner(**{key: value for key, value in kwargs.items() if key == KEY})
+        self.settings = {key: value for key, value in kwargs.items() if key.startswith('lat')}
+        self.out_channels = in_channels
+"""
+
+
+@pytest.fixture
+def swallowing(monkeypatch, tmp_path):
+    write(tmp_path, 'swallowing_plugin.py', PLUGIN)
+    monkeypatch.syspath_prepend(tmp_path)
+    neck = "dict(_delete_=True, type='Swallowing', in_channels=8, width=3, tag='a', later=5, gone=7, slope=0.5)"
+    text = (
+        f"_base_ = {str(DIGITS)!r}\ncustom_imports = dict(imports=['swallowing_plugin'])\nmodel = dict(neck={neck})\n"
+    )
+    return write(tmp_path, 'child.py', text)
+
+
+def test_what_disappears_in_kwargs_is_unknown(capsys, swallowing):
+    code, keys = rows(capsys, swallowing, 'model.neck')
+    status = {name.split('.')[-1]: row['status'] for name, row in keys.items()}
+    swallowed = dict.fromkeys(('width', 'tag', 'later', 'gone', 'slope'), 'unknown')
+    assert status == dict(type='read', in_channels='read', **swallowed)
+    assert code == 0
+    assert '? model.neck.gone = 7' in run(capsys, swallowing, 'model.neck')[1]
+
+
+def test_a_build_tells_who_got_it(capsys, swallowing):
+    """`slope` has the value of a default that nobody handed it to."""
+    code, keys = rows(capsys, swallowing, 'model', '--build')
+    found = {name.split('.')[-1]: (row['status'], row['taker']) for name, row in keys.items() if 'neck' in name}
+    assert found['width'] == ('read', 'Inner (seen while building)')
+    assert found['tag'] == ('read', 'Swallowing (seen while building)')
+    assert found['later'] == ('unknown', 'Swallowing.settings keeps it, read later if at all')
+    assert found['gone'] == found['slope'] == ('unread', 'Swallowing was built, and nothing got it')
+    assert code == 1
+
+
+def test_what_cannot_be_built_stays_unknown(capsys, tmp_path):
+    line = 'model = dict(backbone=dict(vit=dict(mlp_ratio=2.0, no_argument=3)))'
+    child = write(tmp_path, 'child.py', f'_base_ = {str(DIGITS)!r}\n{line}\n')
+    code, out = run(capsys, child, '--build', '--json')
+    (report,) = json.loads(out)['reports']
+    keys = {row['key']: row for row in report['keys']}
+    assert (code, keys['model.backbone.vit.no_argument']['status']) == (0, 'unknown')
+    assert keys['model.backbone.vit.mlp_ratio']['taker'] == 'SwinTransformerV2'
+    assert any(note.startswith('model was not built: TypeError: TimmStream') for note in report['notes'])
+
+
+def test_a_build_of_a_shipped_config_needs_no_data(capsys):
+    code, out = run(capsys, ROOT / 'hybrid' / 'ce_convnext_swin_1gpu.py', '--build', '--json')
+    (report,) = json.loads(out)['reports']
+    assert code == 0
+    assert not [note for note in report['notes'] if 'was not built' in note]

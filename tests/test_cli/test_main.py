@@ -1,0 +1,100 @@
+"""The command: its exit codes, and what it imports."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from hybridcls.cli import main as command
+from hybridcls.command_line import TRACEBACK_VARIABLE
+
+
+def run_main(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, 'argv', ['hybridcls', *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        command.main()
+    return ended.value.code
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    """Let `explain` do what a test says."""
+
+    def set_run(run):
+        monkeypatch.setattr(command.SUBCOMMANDS['explain'], 'run', run)
+
+    monkeypatch.setenv(TRACEBACK_VARIABLE, '0')
+    return set_run
+
+
+def raising(error):
+    def run(args):
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize('arguments', [['--help'], *([name, '--help'] for name in command.SUBCOMMANDS)])
+def test_help_imports_no_torch(arguments):
+    code = (
+        'import sys\n'
+        f'sys.argv = ["hybridcls", *{arguments!r}]\n'
+        'from hybridcls.cli.main import main\n'
+        'try:\n'
+        '    main()\n'
+        'except SystemExit as ended:\n'
+        '    assert ended.code == 0\n'
+        'assert "torch" not in sys.modules and "mmpretrain" not in sys.modules\n'
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith('usage: hybridcls')
+
+
+def test_it_is_a_module_too():
+    done = subprocess.run([sys.executable, '-m', 'hybridcls', '--version'], capture_output=True, text=True)
+    assert (done.returncode, done.stdout[:10]) == (0, 'hybridcls ')
+
+
+@pytest.mark.parametrize('found', [0, 1])
+def test_what_a_subcommand_returns_is_the_exit_code(monkeypatch, fake, found):
+    fake(lambda args: found)
+    assert run_main(monkeypatch, 'explain', 'x.py') == found
+
+
+def test_a_mistake_of_the_user_is_2_and_a_sentence(monkeypatch, capsys, tmp_path):
+    assert run_main(monkeypatch, 'explain', tmp_path / 'no.py') == 2
+    assert 'does not exist' in capsys.readouterr().err
+    assert run_main(monkeypatch, 'explian', 'x.py') == 2
+    assert run_main(monkeypatch) == 2
+
+
+def test_a_traceback_leaves_the_exit_code(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv(TRACEBACK_VARIABLE, '0')
+    assert run_main(monkeypatch, 'explain', tmp_path / 'no.py', '--traceback') == 2
+    assert 'Traceback' in capsys.readouterr().err
+
+
+def test_a_fault_of_the_program_is_3(monkeypatch, fake, capsys):
+    fake(raising(RuntimeError('broken')))
+    assert run_main(monkeypatch, 'explain', 'x.py') == 3
+    assert 'RuntimeError: broken' in capsys.readouterr().err
+
+
+def test_an_interruption_is_130(monkeypatch, fake):
+    fake(raising(KeyboardInterrupt()))
+    assert run_main(monkeypatch, 'explain', 'x.py') == 130
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
+    code = 'from hybridcls.cli import main as m\nm.explain.run = lambda args: print("x\\n" * 10 ** 6) or 0\nm.main()\n'
+    ends = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, '-c', code, 'explain', 'x.py'], stdout=ends[1], stderr=subprocess.PIPE, text=True
+    )
+    os.close(ends[1])
+    os.read(ends[0], 10)
+    os.close(ends[0])
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, '')
