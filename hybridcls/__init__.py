@@ -1,5 +1,7 @@
 """hybridcls: a laboratory of plugins for image classification and representation learning, in the OpenMMLab style."""
 
+from pathlib import Path
+
 from mmengine.config.utils import MODULE2PACKAGE
 
 from .version import __version__
@@ -7,4 +9,29 @@ from .version import __version__
 # So that `_base_ = 'hybridcls::digits/...'` finds the configs of this package.
 MODULE2PACKAGE['hybridcls'] = 'hybridcls'
 
-__all__ = ['__version__']
+__all__ = ['__version__', 'config_path']
+
+
+def config_path(name: str) -> str:
+    """Return the path of a shipped config, for tools that do not know this package.
+
+    mmengine reads a base behind ``hybridcls::`` only after ``import hybridcls``. A config that any tool can read names
+    it by an expression: ``_base_ = [__import__('hybridcls').config_path('hybrid/ce_convnext_swin_1gpu.py')]``.
+
+    Args:
+        name (str): As behind ``hybridcls::``; ``''`` is the folder of all.
+
+    Returns:
+        str: Absolute.
+
+    Raises:
+        FileNotFoundError: If there is no such config.
+    """
+    package = Path(__file__).resolve().parent
+    folders = [package / '.mim' / 'configs', package.parent / 'configs']
+    found = next((folder / name for folder in folders if (folder / name).exists()), None)
+    if found is None:
+        from .checks import near_files
+
+        raise FileNotFoundError(f'config_path: there is no config {name!r}.{near_files(str(folders[0] / name))}')
+    return str(found)

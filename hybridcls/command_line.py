@@ -8,6 +8,7 @@ import linecache
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +33,8 @@ def run_tool(main: Callable[[], Any]) -> None:
     # A plugin in the working folder is imported by name, as with `python -m`; last, so that it hides nothing.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
+    # Of compiled operations that are not installed, which nothing here uses.
+    warnings.filterwarnings('ignore', category=UserWarning, module=r'mmcv\.')
     try:
         main()
         _leave_the_other_processes()

@@ -18,6 +18,7 @@ FLOORS = [
         'hybridcls.registry',
         'hybridcls.command_line',
         'hybridcls.signatures',
+        'hybridcls.compat',
     ],
     ['hybridcls.functional', 'hybridcls.structures'],
     [
@@ -32,6 +33,8 @@ FLOORS = [
     ['hybridcls.models.classifiers'],
     ['hybridcls.models'],
     ['hybridcls.engine', 'hybridcls.apis'],
+    ['hybridcls.cli'],
+    ['hybridcls.__main__'],
 ]
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # datasets, evaluation and visualization are beside the whole of models, not below its upper rooms.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    from mmengine.config import DictAction
+    from hybridcls.cli.config_options import ConfigOptions
 
     parser = argparse.ArgumentParser(description='Save or fold the LoRA adapters of a checkpoint.')
     commands = parser.add_subparsers(dest='command', required=True)
@@ -33,7 +33,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         command.add_argument('checkpoint', help='checkpoint file')
         command.add_argument(target, help=what)
         command.add_argument(
-            '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='override keys of the config'
+            '--cfg-options', nargs='+', action=ConfigOptions, metavar='KEY=VALUE', help='override keys of the config'
         )
     return parser.parse_args(arguments)
 
@@ -44,7 +44,8 @@ def load(args: argparse.Namespace) -> tuple['nn.Module', dict[str, Any]]:
     from mmengine.runner import CheckpointLoader
 
     from hybridcls.engine import WeightMismatchError, load_config
-    from hybridcls.engine.training import infer_num_classes
+    from hybridcls.engine.config import apply
+    from hybridcls.engine.config.num_classes import num_classes
     from hybridcls.engine.transfer import state_dict_of
     from hybridcls.models.adapters import lora_layers
     from hybridcls.registry import MODELS
@@ -52,7 +53,7 @@ def load(args: argparse.Namespace) -> tuple['nn.Module', dict[str, Any]]:
     cfg = load_config(args.config, args.cfg_options)
     if cfg.get('model') is None:
         raise ValueError(f'{args.config} has no model. Of a chain of phases take the config of the phase.')
-    infer_num_classes(cfg)
+    apply(cfg, num_classes, args.checkpoint)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         model = MODELS.build(cfg.model).eval()
     if not lora_layers(model):

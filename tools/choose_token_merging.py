@@ -16,7 +16,7 @@ from hybridcls.command_line import run_tool
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    from mmengine.config import DictAction
+    from hybridcls.cli.config_options import ConfigOptions
 
     parser = argparse.ArgumentParser(description='Choose how many tokens to merge.')
     parser.add_argument('config', help='config file')
@@ -36,7 +36,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--rounds', type=int, default=9, help='timings of each candidate')
     parser.add_argument('--work-dir', help='folder for the log and the metrics')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='override keys of the config'
+        '--cfg-options', nargs='+', action=ConfigOptions, metavar='KEY=VALUE', help='override keys of the config'
     )
     return parser.parse_args(arguments)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    from mmengine.config import DictAction
+    from hybridcls.cli.config_options import ConfigOptions
 
     parser = argparse.ArgumentParser(description='Test a checkpoint.')
     parser.add_argument('config', help='config file')
@@ -36,7 +36,11 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         choices=['metrics', 'pred'],
         help='what to write to FILE: the metrics or, by default, the predictions',
     )
-    parser.add_argument('--amp', action='store_true', help='mixed precision: float16 on CUDA, bfloat16 on the CPU')
+    parser.add_argument(
+        '--amp',
+        action='store_true',
+        help='mixed precision: bfloat16 where the device has it, else float16 with a loss scaler',
+    )
     parser.add_argument(
         '--tta',
         action='store_true',
@@ -51,22 +55,25 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=ConfigOptions,
         metavar='KEY=VALUE',
         help='override keys of the config: a.b.0.c=1, list=1,2 or "list=[(1,2),(3,4)]"',
     )
     parser.add_argument(
-        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='who started the processes'
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        help="who started the processes; default: what the config says, 'none' if it says nothing",
     )
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by some launchers')
     parser.add_argument('--traceback', action='store_true', help='show where an error was raised')
     args = parser.parse_args(arguments)
     if args.out_item and not args.out:
         parser.error('--out-item needs --out FILE.')
-    if args.out and args.out_item != 'metrics' and not args.out.endswith(('.pkl', '.pickle')):
+    kinds = ('.pkl', '.pickle') if args.out_item != 'metrics' else ('.json', '.yml', '.yaml', '.pkl', '.pickle')
+    if args.out and not args.out.endswith(kinds):
         parser.error(
             f'--out {args.out}: predictions are pickled, so the name must end in .pkl or .pickle '
-            '(--out-item metrics can be written as .json).'
+            '(--out-item metrics can be written as .json or .yml).'
         )
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if args.traceback:
@@ -87,7 +94,7 @@ def use_tta(cfg: 'Config') -> None:
         )
     for dataset in found:
         pipeline = dataset.pipeline
-        views = [[dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)], [deepcopy(pipeline[-1])]]
+        views = [[dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)], [deepcopy(pipeline[-1])]]
         dataset.pipeline = own or [*deepcopy(pipeline[:-1]), dict(type='TestTimeAug', transforms=views)]
     if cfg.get('tta_model') is None:
         cfg.tta_model = dict(type='MixtureTTA')
@@ -137,16 +144,18 @@ def main() -> None:
         use_tta(cfg)
     runner = build_runner(cfg)
     if args.out and args.out_item != 'metrics':
-        from mmengine.evaluator import DumpResults
+        from hybridcls.evaluation import DumpResults
 
         runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
     metrics = runner.test()
     if args.out and args.out_item == 'metrics':
-        from mmengine import dump
         from mmengine.dist import is_main_process
 
+        from hybridcls.engine.checkpoint_files import write_whole
+        from hybridcls.evaluation.result_file import results_as_bytes
+
         if is_main_process():
-            dump(metrics, args.out)
+            write_whole(results_as_bytes(metrics, args.out), args.out)
 
 
 if __name__ == '__main__':

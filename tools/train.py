@@ -14,7 +14,7 @@ from hybridcls.command_line import TRACEBACK_VARIABLE, run_tool
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    from mmengine.config import DictAction
+    from hybridcls.cli.config_options import ConfigOptions
 
     parser = argparse.ArgumentParser(description='Train a model, or the phases of a chain of configs.')
     parser.add_argument('config', help='config file; one that names `phases` runs them one after another')
@@ -28,7 +28,11 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         'work dir if there is any. A chain goes on by itself; there it allows a phase that was '
         'interrupted to go on with a changed config',
     )
-    parser.add_argument('--amp', action='store_true', help='mixed precision: float16 on CUDA, bfloat16 on the CPU')
+    parser.add_argument(
+        '--amp',
+        action='store_true',
+        help='mixed precision: bfloat16 where the device has it, else float16 with a loss scaler',
+    )
     parser.add_argument('--no-validate', action='store_true', help='do not evaluate while training')
     parser.add_argument(
         '--auto-scale-lr',
@@ -42,13 +46,15 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=ConfigOptions,
         metavar='KEY=VALUE',
         help='override keys of the config: a.b.0.c=1, list=1,2 or "list=[(1,2),(3,4)]". For one phase '
         'of a chain phases.0.cfg_options.KEY=VALUE, for all cfg_options.KEY=VALUE',
     )
     parser.add_argument(
-        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='who started the processes'
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        help="who started the processes; default: what the config says, 'none' if it says nothing",
     )
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by some launchers')
     parser.add_argument('--traceback', action='store_true', help='show where an error was raised')

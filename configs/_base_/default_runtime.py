@@ -13,10 +13,12 @@ env_cfg = dict(
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     dist_cfg=dict(backend='nccl'),  # without a GPU it is gloo
 )
-visualizer = dict(type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
+vis_backends = [dict(type='LocalVisBackend')]
+visualizer = dict(type='UniversalVisualizer', vis_backends=vis_backends)
 # Validation losses are logged as they are: mmengine would average those of several epochs.
-log_processor = dict(mean_pattern=r'^(?!val/).*(loss|time|data_time|grad_norm).*')
+log_processor = dict(mean_pattern=r'^(?!val/).*(loss|time|data_time|grad_norm|accuracy).*')
 log_level = 'INFO'
-randomness = dict(seed=0, deterministic=False)
+seed = 0
+randomness = dict(deterministic=False)
 load_from = None
 resume = False

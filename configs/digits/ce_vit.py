@@ -11,11 +11,12 @@ model = dict(
     ),
     neck=dict(_delete_=True, type='ConcatFusion', fusion_dim=96),
 )
-train_dataloader = dict(batch_size=32)
-optim_wrapper = dict(optimizer=dict(lr=1e-3))
+batch_size = 32
+lr = 1e-3
+max_epochs = 60
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.05, by_epoch=True, begin=0, end=6, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', eta_min_ratio=5e-3, by_epoch=True, begin=6, convert_to_iter_based=True),
 ]
-train_cfg = dict(max_epochs=60, val_interval=5)
+train_cfg = dict(val_interval=5)
 auto_scale_lr = dict(base_batch_size=32)

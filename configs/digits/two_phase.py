@@ -5,5 +5,5 @@ python tools/train.py configs/digits/two_phase.py
 
 phases = [
     dict(name='supcon', config='supcon_hybrid.py'),
-    dict(name='adaface', config='adaface_hybrid.py', cfg_options={'optim_wrapper.optimizer.lr': 1e-3}),
+    dict(name='adaface', config='adaface_hybrid.py', cfg_options=dict(lr=1e-3)),
 ]

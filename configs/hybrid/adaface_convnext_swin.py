@@ -15,6 +15,6 @@ model = dict(
     backbone=dict(use_cbam=True, token_learner_tokens=8),
     head=dict(type='AdaFaceHead', margin=0.4, scale=64.0, h=0.333, t_alpha=0.01),
 )
-optim_wrapper = dict(optimizer=dict(lr=2e-4))
-train_cfg = dict(max_epochs=30)
+lr = 2e-4
+max_epochs = 30
 default_hooks = dict(checkpoint=dict(save_best='accuracy/top1'))

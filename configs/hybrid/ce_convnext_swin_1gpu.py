@@ -5,5 +5,5 @@ python tools/train.py configs/hybrid/ce_convnext_swin_1gpu.py
 
 _base_ = './ce_convnext_swin.py'
 model = dict(backbone=dict(with_cp=True))  # activations are computed again instead of kept
-train_dataloader = dict(batch_size=32)
+batch_size = 32
 optim_wrapper = dict(accumulative_counts=32)

@@ -1,1 +1,1 @@
-"""Private names of the libraries below, one file a library, with the range of versions that each was run with."""
+"""Private names of dependencies are known here alone: one file a dependency, each with the range it was run with."""

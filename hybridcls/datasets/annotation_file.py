@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 from collections.abc import Sequence
 from typing import Optional, Union
 
@@ -201,8 +202,8 @@ def number_labels(
         who (str): Who speaks when a label is wrong.
         path (str): The file, for the message.
         entries: From :func:`read_annotations`.
-        classes (Sequence[str], optional): The names of the classes. Without, labels that are all whole numbers are
-            taken as they are, and others are numbered in alphabetical order.
+        classes (Sequence[str], optional): The names of the classes; labels are all names, or all numbers. Without,
+            labels that are all integers are taken as they are, and others are numbered in alphabetical order.
 
     Returns:
         tuple[list[int], tuple[str, ...]]: A number in [0, C) for each entry, and the C names.
@@ -215,22 +216,24 @@ def number_labels(
         ([1, 0], ('cat', 'dog'))
     """
     written = [label for _, _, label in entries]
-    numbers = [int(label) if label.lstrip('-').isdigit() else None for label in written]
+    # '007' is a name: a number would be written 7.
+    numbers = {label: int(label) for label in set(written) if re.fullmatch('0|-?[1-9][0-9]*', label)}
     if classes is None:
-        whole = [number for number in numbers if number is not None]
-        if len(whole) < len(numbers):
+        if len(numbers) < len(set(written)):
             classes = tuple(sorted(set(written)))
         else:
-            classes = tuple(str(number) for number in range(max(whole) + 1))
-    # Classes may be called '7', '8', ...: a name goes before a number.
-    number_of = {name: number for number, name in enumerate(classes)}
+            classes = tuple(str(number) for number in range(max(numbers.values()) + 1))
+    # Classes may be called '7', '8', ...: labels are names if all of them are, else numbers.
+    number_of: dict[str, int] = {name: number for number, name in enumerate(classes)}
+    if not number_of.keys() >= numbers.keys() and len(numbers) == len(set(written)):
+        number_of = numbers
     found = []
-    for (line, _, label), number in zip(entries, numbers, strict=True):
-        label_number = number_of.get(label, number)
+    for line, _, label in entries:
+        label_number = number_of.get(label)
         if label_number is None or not 0 <= label_number < len(classes):
             raise ValueError(
                 f'{who}: line {line} of {os.path.abspath(path)} has the label {label!r}, which is neither '
-                f'one of the {len(classes)} classes nor a number from 0 to {len(classes) - 1}.'
+                f'one of the {len(classes)} classes nor a number from 0 to {len(classes) - 1} in a list of numbers.'
                 f'{did_you_mean(label, classes)}'
             )
         found.append(label_number)

@@ -24,11 +24,13 @@ class Digits(BaseDataset):
     ``img`` (8, 8, 3) uint8 BGR with three equal channels in [0, 255], ``img_shape`` and ``ori_shape`` (8, 8),
     ``gt_label`` in 0..9 and ``sample_idx``; the pipeline loads no file and does the resizing.
 
-    The split is stratified by class and depends on ``test_ratio`` and ``split_seed`` alone.
+    The splits are stratified by class and depend on the two ratios and ``split_seed`` alone.
 
     Args:
-        split (str): ``'train'`` (1,437 images by default) or ``'test'`` (360). Defaults to ``'train'``.
+        split (str): ``'train'`` (1,149 images by default), ``'val'`` (288), on which checkpoints and settings are
+            chosen, ``'test'`` (360), which is looked at once, or ``'train+val'`` (1,437). Defaults to ``'train'``.
         test_ratio (float): The share of each class that is kept for the test, in (0, 1). Defaults to 0.2.
+        val_ratio (float): The share of the other images that is kept for the validation, in (0, 1). Defaults to 0.2.
         split_seed (int): Seed of the split. Another seed mixes train and test images of the old one.
             Defaults to 0.
         digits (Sequence[int], optional): Only these, in the order of their labels: ``digits=(3, 7)`` has the classes 0
@@ -36,7 +38,7 @@ class Digits(BaseDataset):
         **kwargs: ``pipeline``, ``test_mode``, ``indices`` ... of mmpretrain's BaseDataset.
 
     Raises:
-        ValueError: If ``split`` is another word, or ``test_ratio`` leaves a side empty.
+        ValueError: If ``split`` is another word, or a ratio leaves a side empty.
 
     Example:
         >>> digits = Digits(split='test')
@@ -50,12 +52,14 @@ class Digits(BaseDataset):
         self,
         split: str = 'train',
         test_ratio: float = 0.2,
+        val_ratio: float = 0.2,
         split_seed: int = 0,
         digits: Optional[Sequence[int]] = None,
         **kwargs: Any,
     ) -> None:
-        check_choice('Digits', 'split', split, ('train', 'test'))
-        check_number('Digits', 'test_ratio', test_ratio, 0, 1, low_open=True, high_open=True)
+        check_choice('Digits', 'split', split, ('train', 'val', 'test', 'train+val'))
+        for name, ratio in (('test_ratio', test_ratio), ('val_ratio', val_ratio)):
+            check_number('Digits', name, ratio, 0, 1, low_open=True, high_open=True)
         check_number('Digits', 'split_seed', split_seed, 0, integer=True)
         self.digits = tuple(range(10)) if digits is None else tuple(digits)
         for digit in self.digits:
@@ -66,6 +70,7 @@ class Digits(BaseDataset):
             kwargs['metainfo'] = {'classes': tuple(map(str, self.digits)), **(kwargs.get('metainfo') or {})}
         self.split = split
         self.test_ratio = test_ratio
+        self.val_ratio = val_ratio
         self.split_seed = split_seed
         super().__init__(ann_file='', **kwargs)
 
@@ -74,10 +79,16 @@ class Digits(BaseDataset):
         from sklearn.model_selection import train_test_split
 
         images, labels = _images_and_labels()
-        train, test = train_test_split(
-            np.arange(len(labels)), test_size=self.test_ratio, random_state=self.split_seed, stratify=labels
-        )
-        chosen = np.sort(train if self.split == 'train' else test)
+
+        def halves(of: np.ndarray, ratio: float) -> list[np.ndarray]:
+            return train_test_split(of, test_size=ratio, random_state=self.split_seed, stratify=labels[of])
+
+        rest, test = halves(np.arange(len(labels)), self.test_ratio)
+        if self.split == 'test':
+            rest = test
+        elif self.split != 'train+val':
+            rest = halves(rest, self.val_ratio)[self.split == 'val']
+        chosen = np.sort(rest)
         return [
             dict(img=images[index], img_shape=(8, 8), ori_shape=(8, 8), gt_label=self.digits.index(labels[index]))
             for index in chosen
@@ -86,7 +97,8 @@ class Digits(BaseDataset):
 
     def extra_repr(self) -> list[str]:
         """Say which part of the data this is."""
-        return [f'Split: \t{self.split} (test_ratio={self.test_ratio}, split_seed={self.split_seed})']
+        ratios = f'test_ratio={self.test_ratio}, val_ratio={self.val_ratio}'
+        return [f'Split: \t{self.split} ({ratios}, split_seed={self.split_seed})']
 
 
 @lru_cache(maxsize=1)

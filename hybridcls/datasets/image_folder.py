@@ -45,9 +45,11 @@ class ImageFolder(CustomDataset):
     paths below ``data_root/data_prefix``. Labels are class names or numbers from 0. Hidden files and folders are left
     out, and what else is no image is counted: :meth:`describe`.
 
-    Class numbers follow the alphabetical order of the folders. With ``classes=[...]`` in the order you like, folders
-    are numbered by *name*, so that a validation folder that lacks some classes still has the numbers of the training;
-    names of which none is a folder are taken as titles of the folders in alphabetical order.
+    Class numbers follow the alphabetical order of the folders, or of the names in the list. With ``classes=[...]`` in
+    the order you like, folders are numbered by *name*; names of which none is a folder are taken as titles of the
+    folders in alphabetical order (``metainfo['class_folders']`` keeps the folders' names). In a run, what the training
+    data name decides: the labels of validation, test and bank are matched by name (ClassNamesHook), so that those
+    need no ``classes``.
 
     Args:
         data_root (str): The folder. In a config, the top-level ``data_root`` is copied here. Defaults to ``''``.
@@ -58,8 +60,8 @@ class ImageFolder(CustomDataset):
         with_label (bool): False: all images below the folder (or in the list), without labels. Defaults to True.
         extensions (Sequence[str], optional): How the names of images end. Defaults to None: all that the installed
             decoders can read (:func:`~hybridcls.datasets.image_formats.readable_extensions`).
-        empty_classes (str): What to do when a class has no image: ``'error'``, or ``'warn'`` and go on. It is named
-            either way. Defaults to ``'error'``.
+        empty_classes (str): What to do when a class that the folder or ``classes`` names has no image: ``'error'``, or
+            ``'warn'`` and go on. It is named either way. Defaults to ``'error'``.
         on_unreadable (str): What to do with an image that cannot be read: ``'error'`` stops; ``'skip'`` names it once
             and goes on. In training the next readable image of the same class takes its place, the same one each
             time, so that batches keep their size and classes. With ``test_mode=True`` a stand-in would falsify
@@ -278,11 +280,16 @@ class ImageFolder(CustomDataset):
         backend = get_file_backend(self.img_prefix, enable_singleton=True)
         data_list = [dict(img_path=backend.join_path(self.img_prefix, path)) for _, path, _ in entries]
         if self.with_label:
+            named = self.CLASSES is not None
             labels, classes = number_labels('ImageFolder', self.ann_file, entries, self.CLASSES)
             self._metainfo['classes'] = classes
+            if not named and classes == tuple(map(str, range(len(classes)))):
+                self._metainfo['classes_are_numbers'] = True
             for info, label in zip(data_list, labels, strict=True):
                 info['gt_label'] = label
-            self._check_empty(sorted(set(range(len(classes))) - set(labels)), os.path.abspath(self.ann_file))
+            # Numbers without names leave open which classes a test is about.
+            if not (self.test_mode and 'classes_are_numbers' in self._metainfo):
+                self._check_empty(sorted(set(range(len(classes))) - set(labels)), os.path.abspath(self.ann_file))
         return data_list
 
     def _find_samples(self) -> list:
@@ -363,12 +370,14 @@ class ImageFolder(CustomDataset):
         if set(folders) <= set(classes):
             return {name: classes.index(name) for name in folders}
         if len(folders) == len(classes) and not set(folders) & set(classes):
+            self._metainfo['class_folders'] = tuple(folders)
             return {name: number for number, name in enumerate(folders)}
         strange = sorted(set(folders) - set(classes))
         raise ValueError(
             f'ImageFolder: {os.path.abspath(self.img_prefix)} has the folders {strange[:_MOST_NAMED]}, '
             f'which are not among the {len(classes)} classes.{did_you_mean(strange[0], classes)} '
-            'Leave classes out to number the folders alphabetically.'
+            'classes are names of folders, or as many titles as there are folders; a validation or test folder needs '
+            'none, since it is matched with the training by the names of its folders.'
         )
 
     def _check_empty(self, numbers: Sequence[int], where: str) -> None:

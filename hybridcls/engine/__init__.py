@@ -4,8 +4,7 @@ from . import hooks, optim
 from .config import ConfigError, is_chain, load_config
 from .fsdp_strategy import FSDPStrategy
 from .phases import run_chain
-from .short_training import run_training
-from .training import TrainOptions, build_runner, infer_num_classes, prepare_testing, prepare_training
+from .training import TrainOptions, build_runner, prepare_testing, prepare_training, run_training
 from .transfer import TransferReport, WeightMismatchError, transfer_weights
 
 __all__ = [
@@ -16,7 +15,6 @@ __all__ = [
     'WeightMismatchError',
     'build_runner',
     'hooks',
-    'infer_num_classes',
     'is_chain',
     'load_config',
     'optim',

@@ -1,12 +1,11 @@
 """Start several processes where mmengine alone cannot: on machines without a GPU."""
 
-import inspect
 import os
 from typing import Optional
 
-from mmengine.config import Config
+from hybridcls.checks import check_choice
 
-__all__ = ['local_process_count', 'prepare_distributed']
+__all__ = ['local_process_count', 'process_count', 'start_processes']
 
 # Where each launcher says: number of processes, own rank, own rank on this machine, processes on this machine.
 _VARIABLES = {
@@ -21,27 +20,29 @@ _HOW_TO_START = {
 }
 
 
+def process_count(launcher: str) -> int:
+    """Return how many processes train together."""
+    return 1 if launcher == 'none' else int(os.environ.get(_VARIABLES[launcher][0], '1'))
+
+
 def local_process_count(launcher: str) -> Optional[int]:
     """Return how many processes the launcher started on this machine, or None if it does not say."""
     value = os.environ.get(_VARIABLES[launcher][3], '')
     return int(value) if value.isdigit() else None
 
 
-def prepare_distributed(cfg: Config, launcher: str) -> None:
-    """Set ``cfg.launcher``, and make it work without a GPU, before a Runner is built.
+def start_processes(launcher: str) -> None:
+    """Check that a launcher started this process, and without a GPU start the group over gloo.
 
-    With GPUs mmengine's Runner starts NCCL itself. Without, it would still ask for CUDA (whatever backend the config
-    names), so here the group is started over gloo, and the wrapper of the model is told that it has no device.
-    Calling it again in the same process changes nothing more, so several runs can follow each other.
+    It comes before a Runner is built. With GPUs mmengine's Runner starts NCCL itself. Calling it again in
+    the same process changes nothing more, so several runs can follow each other.
 
     Args:
-        cfg (Config): Changed in place: ``launcher``, and without GPU ``model_wrapper_cfg``.
         launcher (str): ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
 
     Raises:
         RuntimeError: If the processes were not started by that launcher, or are more than there are GPUs.
     """
-    cfg.launcher = launcher
     if launcher == 'none':
         if os.environ.get('TORCHELASTIC_RUN_ID') and int(os.environ.get('WORLD_SIZE', '1')) > 1:
             raise RuntimeError(
@@ -49,6 +50,7 @@ def prepare_distributed(cfg: Config, launcher: str) -> None:
                 'into the same folder: add --launcher pytorch.'
             )
         return
+    check_choice('start_processes', 'launcher', launcher, [*_VARIABLES, 'none'])
     world, rank, local_rank, _ = _VARIABLES[launcher]
     missing = [name for name in (world, rank) if name not in os.environ]
     if missing:
@@ -59,7 +61,6 @@ def prepare_distributed(cfg: Config, launcher: str) -> None:
     import torch
     import torch.distributed as dist
 
-    _synchronise_batchnorm(cfg, torch.cuda.is_available())
     if torch.cuda.is_available():
         count, gpus = local_process_count(launcher), torch.cuda.device_count()
         if count is not None and count > gpus:
@@ -76,25 +77,3 @@ def prepare_distributed(cfg: Config, launcher: str) -> None:
         os.environ.setdefault('MASTER_ADDR', '127.0.0.1')
         os.environ.setdefault('MASTER_PORT', '29500')
         dist.init_process_group('gloo')
-    given = dict(cfg.get('model_wrapper_cfg') or {})
-    wrapper = dict(type='MMDistributedDataParallel', find_unused_parameters=cfg.get('find_unused_parameters', False))
-    if not {'broadcast_buffers', 'forward_sync_buffers'} & set(given):
-        # As mmengine does it: each process has its own running statistics. The key has a new name in newer torch.
-        known = inspect.signature(torch.nn.parallel.DistributedDataParallel).parameters
-        wrapper['forward_sync_buffers' if 'forward_sync_buffers' in known else 'broadcast_buffers'] = False
-    cfg.model_wrapper_cfg = dict(wrapper, **given)
-    cfg.model_wrapper_cfg['device_ids'] = None
-
-
-def _synchronise_batchnorm(cfg: Config, has_gpus: bool) -> None:
-    """Let HybridClassifier do what ``sync_bn = 'torch'`` asks for: mmengine drops activations of timm's models."""
-    if cfg.get('sync_bn') is None:
-        return
-    if not has_gpus:
-        raise RuntimeError(
-            f'sync_bn={cfg.sync_bn!r}: torch synchronises BatchNorm only on GPUs, and there is none. '
-            'Leave it out: --cfg-options sync_bn=None.'
-        )
-    model = cfg.get('model') or {}
-    if str(model.get('type')).rsplit('.', 1)[-1] == 'HybridClassifier' and cfg.sync_bn == 'torch':
-        model['sync_bn'], cfg.sync_bn = True, None

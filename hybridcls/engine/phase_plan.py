@@ -6,16 +6,18 @@ from typing import Any, Optional
 
 from mmengine.config import Config
 
-from hybridcls.checks import check_choice, check_known_keys
+from hybridcls.checks import check_choice, check_known_keys, did_you_mean
 
-from .config import ConfigError
-from .said_once import SAID_ONCE
+from .config import SHARED_KEYS, ConfigError
+from .config.layers import RUNNER_KEYS
 from .transfer import PARTS
 
 __all__ = ['Phase', 'read_phases']
 
 _PHASE_KEYS = ('name', 'config', 'cfg_options', 'load', 'transfer', 'test')
-_CHAIN_KEYS = ('phases', 'cfg_options', 'work_dir', 'default_scope', *SAID_ONCE)
+# At the top level of a chain these are its own; everything else that a config reads there is said for all phases.
+_CHAIN_KEYS = ('phases', 'cfg_options', 'work_dir', 'default_scope', 'launcher', 'custom_imports')
+_FOR_ALL = tuple(key for key in (*SHARED_KEYS, *RUNNER_KEYS) if key not in _CHAIN_KEYS)
 
 
 class Phase:
@@ -57,8 +59,8 @@ class Phase:
                 )
         self.transfer = entry.get('transfer', list(PARTS))
         self.test = entry.get('test', is_last)
-        said = {key: chain[key] for key in SAID_ONCE if chain.get(key) is not None}
-        self.options = {**said, **_dotted(chain.get('cfg_options')), **_dotted(entry.get('cfg_options'))}
+        of_all = {key: chain[key] for key in _FOR_ALL if key in chain}
+        self.options = {**_dotted(of_all), **_dotted(chain.get('cfg_options')), **_dotted(entry.get('cfg_options'))}
 
     @property
     def folder_name(self) -> str:
@@ -73,11 +75,11 @@ def read_phases(chain: Config) -> list[Phase]:
         ConfigError, TypeError: If a key is unknown or missing, a name occurs twice, or there is no phase at all.
     """
     for key in chain:
-        if key not in _CHAIN_KEYS:
+        if key not in (*_CHAIN_KEYS, *_FOR_ALL):
             raise ConfigError(
-                f'{chain.filename}: the key {key!r} has no meaning in a chain of phases. For one phase '
-                f'say phases.0.cfg_options.{key}=..., for all of them cfg_options.{key}=.... '
-                f'A chain knows: {", ".join(_CHAIN_KEYS)}.'
+                f'{chain.filename}: nothing reads the key {key!r} of a chain of phases.'
+                f'{did_you_mean(key, (*_CHAIN_KEYS, *_FOR_ALL))} For one phase write '
+                f'phases.0.cfg_options.{key}=..., for all of them cfg_options.{key}=....'
             )
     if not isinstance(chain.phases, (list, tuple)) or not chain.phases:
         raise ConfigError(f'{chain.filename}: phases is {chain.phases!r}; it should list dicts with name and config.')

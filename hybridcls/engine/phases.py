@@ -11,7 +11,9 @@ A chain is a config with the key ``phases``::
 import os
 import time
 import uuid
+from collections.abc import Iterator
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -19,15 +21,15 @@ from mmengine.config import Config
 from mmengine.dist import barrier, broadcast_object_list, is_main_process
 
 from .checkpoint_files import check_checkpoint, check_writable, newest_whole_checkpoint
-from .config import load_config
-from .dataloader_defaults import end_workers
-from .distributed import prepare_distributed
+from .config import Change, apply, load_config
+from .config.tree import ABSENT, value_at
+from .distributed import start_processes
 from .phase_plan import Phase, read_phases
 from .phase_record import PhaseRecord, config_facts, differing_keys, fingerprint
 from .phase_report import phase_table
 from .runner_instances import own_instances
-from .short_training import run_training
-from .training import TrainOptions, build_runner, choose_work_dir, prepare_testing, prepare_training
+from .training import TrainOptions, build_runner, choose_work_dir, prepare_testing, prepare_training, run_training
+from .workers import end_workers
 
 __all__ = ['run_chain']
 
@@ -66,12 +68,15 @@ def run_chain(
             check_checkpoint(phase.load)
     folder = Path(choose_work_dir(chain, work_dir))
     check_writable(folder)
-    prepare_distributed(chain, options.launcher)
-    _start_group(cfgs[0], options.launcher)
+    launcher = options.launcher or chain.get('launcher') or 'none'
+    options = replace(options, launcher=launcher)
+    start_processes(launcher)
+    _start_group(cfgs[0], launcher)
     records: list[PhaseRecord] = []
     for phase, cfg in zip(phases, cfgs, strict=True):
         before = records[-1] if records else None
-        records.append(_run_phase(phase, cfg, folder, options, before, len(phases)))
+        later = [one.get('train_cfg', {}).get('max_epochs') or 0 for one in cfgs[phase.number :]]
+        records.append(_run_phase(phase, cfg, folder, options, before, len(phases), sum(later)))
     if is_main_process():
         print(phase_table(folder, records), flush=True)
     return records
@@ -84,6 +89,7 @@ def _run_phase(
     options: TrainOptions,
     before: Optional[PhaseRecord],
     number_of_phases: int,
+    epochs_after: int,
 ) -> PhaseRecord:
     folder = work_dir / phase.folder_name
     record, finished = _shared(lambda: _look_up(phase, cfg, folder, options, before))
@@ -92,12 +98,9 @@ def _run_phase(
         _say(f'{head}: finished before, in {folder}. Kept as it is.')
         return record
     start = _start_of(phase, work_dir, before)
-    options = deepcopy(options)
-    options.resume = 'auto'
-    cfg.load_from, cfg.resume = start or cfg.get('load_from'), False
-    cfg.experiment_name = phase.folder_name
-    if start is not None:
-        cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='hybridcls.TransferHook', parts=phase.transfer)]
+    options = replace(options, resume='auto')
+    position = f'{phase.number} of {number_of_phases}, {phase.name}'
+    apply(cfg, _begin, phase, start, position, epochs_after)
     test_cfg = deepcopy(cfg)
     seconds_before, began = record.seconds, time.monotonic()
     finished = False
@@ -105,14 +108,14 @@ def _run_phase(
         with own_instances():
             prepare_training(cfg, options, str(folder))
             test_cfg.model = deepcopy(cfg.model)  # with the number of classes, if that was counted
-            whence = f'goes on from {cfg.load_from}' if cfg.resume else f'starts from {start or "the beginning"}'
+            whence = f'goes on from {cfg.load_from}' if cfg.get('resume') else f'starts from {start or "the beginning"}'
             _say(f'{head}: {whence}; config {phase.config}, folder {folder}.')
             runner = build_runner(cfg)
             try:
                 run_training(runner)
             finally:
                 end_workers(runner)
-            record.checkpoints, record.metrics = _outcome(runner, folder)
+            record.checkpoints, record.metrics, record.no_best = _outcome(runner, folder)
             del runner
         if phase.test and test_cfg.get('test_dataloader') is not None:
             record.metrics.update(_test(phase, test_cfg, folder, options, record))
@@ -123,6 +126,21 @@ def _run_phase(
             record.write(folder, finished)
     barrier()
     return record
+
+
+def _begin(cfg: Config, phase: Phase, start: Optional[str], position: str, epochs_after: int) -> Iterator[Change]:
+    """Plan what a phase starts from, and its name."""
+    if start is not None:
+        yield Change(('load_from',), cfg.get('load_from', ABSENT), start, f'start of phase {phase.name}', 'phase')
+        old = cfg.get('custom_hooks', ABSENT)
+        new = [*(old or []), dict(type='hybridcls.TransferHook', parts=phase.transfer)]
+        yield Change(('custom_hooks',), old, new, f'start of phase {phase.name}', 'phase')
+    if cfg.get('resume'):
+        yield Change(('resume',), cfg.resume, False, 'a chain decides itself what goes on', 'phase')
+    old = value_at(cfg, ('custom_hooks',)) or []
+    console = dict(type='hybridcls.ConsoleHook', phase=position, epochs_after=epochs_after)
+    yield Change(('custom_hooks',), cfg.get('custom_hooks', ABSENT), [*old, console], 'phase', 'phase', False)
+    yield Change(('experiment_name',), cfg.get('experiment_name', ABSENT), phase.folder_name, 'phase', 'phase', False)
 
 
 def _look_up(
@@ -166,6 +184,7 @@ def _look_up(
         new.seconds, new.identity = old.seconds, old.identity
         new.write(folder, finished=False)
         return new, False
+    _start_of(phase, folder.parent, before)  # a start that is not there shall not leave a record that it has begun
     if newest_whole_checkpoint(folder) is not None:
         raise ValueError(
             f'{folder} holds checkpoints, but no record of phase {phase.name}: they are of another training; {anew}.'
@@ -181,11 +200,10 @@ def _start_of(phase: Phase, work_dir: Path, before: Optional[PhaseRecord]) -> Op
         return phase.load
     folder = work_dir / f'{phase.number - 1}_{before.name}'
     if phase.load not in before.checkpoints:
-        advice = (
-            "Set default_hooks.checkpoint.save_best in its config, or load='last' here."
-            if phase.load == 'best'
-            else 'Its CheckpointHook saves none: set default_hooks.checkpoint.interval.'
-        )
+        advice = 'Its CheckpointHook saves none: set default_hooks.checkpoint.interval.'
+        if phase.load == 'best':
+            set_it = 'Set default_hooks.checkpoint.save_best in its config'
+            advice = f"{before.no_best or set_it + ','} {'Set' if before.no_best else 'or'} load='last' here."
         raise ValueError(
             f'Phase {phase.name}: load={phase.load!r}, but phase {before.name} kept no such checkpoint. {advice}'
         )
@@ -194,8 +212,8 @@ def _start_of(phase: Phase, work_dir: Path, before: Optional[PhaseRecord]) -> Op
     return path
 
 
-def _outcome(runner: Any, folder: Path) -> tuple[dict[str, str], dict[str, float]]:
-    """Read the checkpoints and the last validation of a Runner that has trained."""
+def _outcome(runner: Any, folder: Path) -> tuple[dict[str, str], dict[str, float], str]:
+    """Read the checkpoints, the last validation and why there is no best one, of a Runner that has trained."""
     info = runner.message_hub.runtime_info
     checkpoints = {}
     for kind in ('last', 'best'):
@@ -209,7 +227,7 @@ def _outcome(runner: Any, folder: Path) -> tuple[dict[str, str], dict[str, float
     }
     if 'best_score' in info:
         metrics['best/score'] = float(info['best_score'])
-    return checkpoints, metrics
+    return checkpoints, metrics, '' if 'best' in checkpoints else info.get('no_best_checkpoint', '')
 
 
 def _test(phase: Phase, cfg: Config, folder: Path, options: TrainOptions, record: PhaseRecord) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Build the teacher of a distillation from what a config says about it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -10,13 +11,14 @@ from torch import nn
 
 from hybridcls.checks import did_you_mean
 from hybridcls.registry import MODELS
+from hybridcls.structures import ClassNames
 
 from .checkpoint_files import check_checkpoint
-from .config import load_config
-from .said_once import classifying_head
+from .config import Change, classifying_head, load_config
+from .config.tree import ABSENT, is_a
 from .transfer import WeightMismatchError, select_weights, state_dict_of
 
-__all__ = ['add_distillation_projection', 'build_teacher', 'teacher_image_size']
+__all__ = ['build_teacher', 'distillation_width', 'teacher_image_size']
 
 
 def build_teacher(
@@ -30,13 +32,13 @@ def build_teacher(
     Args:
         teacher (str | Path | dict | nn.Module): The path of a config (ours or mmpretrain's, ``mmpretrain::...`` too);
             a dict with ``type``, the model of such a config; a dict with ``model_name``, any model of timm with its
-            other arguments; or a model.
+            other arguments, and perhaps ``checkpoint_path``; or a model.
         checkpoint (str, optional): Weights: of a Runner, of timm, or bare ones.
         num_classes (int, optional): For a teacher that does not say its own: the student's.
         with_weights (bool): False builds it only, to look at its shapes. Defaults to True.
 
     Returns:
-        nn.Module: Not yet frozen.
+        nn.Module: Not yet frozen; ``class_names`` are those that the checkpoint was trained with, if it tells.
 
     Raises:
         TypeError: If ``teacher`` is none of these.
@@ -47,7 +49,15 @@ def build_teacher(
     if isinstance(teacher, nn.Module):
         model, has_weights = teacher, True
     elif isinstance(teacher, dict) and 'model_name' in teacher:
-        model, has_weights = _timm_model(dict(teacher), num_classes, with_weights)
+        settings = dict(teacher)
+        own = settings.pop('checkpoint_path', None)
+        if own and checkpoint:
+            raise ValueError(
+                f'DistillationHook: expected one file of weights, got teacher_checkpoint={checkpoint!r} and '
+                f'teacher.checkpoint_path={own!r}. Drop one of them.'
+            )
+        checkpoint = checkpoint or own or None
+        model, has_weights = _timm_model(settings, num_classes, with_weights)
     else:
         model, has_weights = _registered_model(teacher, num_classes)
     if not with_weights:
@@ -60,7 +70,8 @@ def build_teacher(
             )
         return model
     check_checkpoint(checkpoint)
-    state = state_dict_of(CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu'))
+    loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
+    state = state_dict_of(loaded)
     # What a student of another teacher learned beside its own weights is no part of the model.
     state = {name: value for name, value in state.items() if not name.startswith('distill_projection.')}
     try:
@@ -75,12 +86,14 @@ def build_teacher(
             f'DistillationHook: teacher_checkpoint={checkpoint!r} is not of this teacher:\n  {report}'
         )
     model.load_state_dict(report.state)
+    model.class_names = ClassNames.of_checkpoint(loaded)  # type: ignore[assignment]
     return model
 
 
 def teacher_image_size(teacher: Any) -> Optional[Union[int, tuple[int, int]]]:
     """Return the image size that the teacher's config says at its top level, if there is one."""
     if isinstance(teacher, (str, Path)):
+        _check_is_no_timm_name(str(teacher))
         size = load_config(teacher).get('img_size')
         return size if size is None or isinstance(size, int) else (size[0], size[1])
     return None
@@ -89,6 +102,7 @@ def teacher_image_size(teacher: Any) -> Optional[Union[int, tuple[int, int]]]:
 def _registered_model(teacher: Any, num_classes: Optional[int]) -> tuple[nn.Module, bool]:
     """Build a model of the registry; and whether its config names weights for all of it."""
     if isinstance(teacher, (str, Path)):
+        _check_is_no_timm_name(str(teacher))
         cfg = load_config(teacher)
     elif isinstance(teacher, dict) and 'type' in teacher:
         cfg = Config(dict(model=dict(teacher), default_scope='hybridcls'))
@@ -106,6 +120,19 @@ def _registered_model(teacher: Any, num_classes: Optional[int]) -> tuple[nn.Modu
     if has_weights:
         model.init_weights()
     return model, has_weights
+
+
+def _check_is_no_timm_name(teacher: str) -> None:
+    """Raise a ValueError for the bare name of a timm model where the path of a config is expected."""
+    if teacher.endswith('.py') or Path(teacher).exists():
+        return
+    import timm
+
+    if timm.is_model(teacher):
+        raise ValueError(
+            f'DistillationHook: expected the path of a config, got teacher={teacher!r}, which is a timm model. Write '
+            f'teacher=dict(model_name={teacher!r}), with pretrained=True or checkpoint_path=...'
+        )
 
 
 def _timm_model(args: dict, num_classes: Optional[int], with_weights: bool) -> tuple[nn.Module, bool]:
@@ -126,26 +153,27 @@ def _timm_model(args: dict, num_classes: Optional[int], with_weights: bool) -> t
         ) from error
 
 
-def add_distillation_projection(cfg: Config) -> None:
-    """Give the model of a config the projection that its ``DistillationHook(feature_weight=...)`` learns, in place.
+def distillation_width(cfg: Config) -> Iterator[Change]:
+    """Give the model of a config the projection that its ``DistillationHook(feature_weight=...)`` learns.
 
     It is a part of the model, so that optimizer, DDP, EMA and checkpoints treat it like any other; its width is that of
-    the teacher's embedding. A width that the config says itself stays.
+    the teacher's embedding. A width that is written stays.
     """
-    for hook in cfg.get('custom_hooks') or []:
-        if str(hook.get('type')).rsplit('.', 1)[-1] != 'DistillationHook' or not hook.get('feature_weight'):
-            continue
-        model = cfg.get('model') or {}
-        kind = str(model.get('type')).rsplit('.', 1)[-1]
-        if kind not in ('HybridClassifier', 'MCDropoutClassifier') or model.get('distill_projection'):
-            return
-        from hybridcls.models.classifiers import Teacher
+    from hybridcls.models.classifiers import HybridClassifier, Teacher
 
-        head = classifying_head(cfg)
-        teacher = build_teacher(
-            hook['teacher'], num_classes=head.get('num_classes') if head else None, with_weights=False
-        )
-        size = cfg.get('img_size') or 224
-        height, width = (size, size) if isinstance(size, int) else size
-        own_size = hook.get('teacher_img_size') or teacher_image_size(hook['teacher'])
-        model['distill_projection'] = Teacher(teacher, own_size).embedding_width(height, width)
+    from .hooks import DistillationHook
+
+    model = cfg.get('model') or {}
+    hook = next((hook for hook in cfg.get('custom_hooks') or [] if is_a('HOOKS', hook, DistillationHook)), None)
+    if hook is None or not hook.get('feature_weight'):
+        return
+    if not is_a('MODELS', model, HybridClassifier) or model.get('distill_projection'):
+        return
+    head = classifying_head(cfg)
+    teacher = build_teacher(hook['teacher'], num_classes=head.get('num_classes') if head else None, with_weights=False)
+    size = cfg.get('img_size') or 224
+    height, width = (size, size) if isinstance(size, int) else size
+    own_size = hook.get('teacher_img_size') or teacher_image_size(hook['teacher'])
+    path = ('model', 'distill_projection')
+    found = Teacher(teacher, own_size).embedding_width(height, width)
+    yield Change(path, model.get('distill_projection', ABSENT), found, "width of the teacher's embedding")

@@ -1,35 +1,42 @@
 """From a config and the options of the command line to a Runner that is ready to train or test."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from mmengine.config import Config
 
-from hybridcls.checks import check_number
-
 from .checkpoint_files import check_checkpoint, check_writable, newest_whole_checkpoint
-from .data_folders import check_data_folders, share_class_names
-from .dataloader_defaults import check_functions, dataloaders_of
-from .distributed import prepare_distributed
-from .iteration_training import count_iterations
-from .mixed_precision import use_mixed_precision
-from .said_once import classifying_head
-from .schedule_fit import fit_schedules
-from .teacher_model import add_distillation_projection
+from .config.change import RECORD, Change, apply, provenance_of, record_of
+from .config.dataloaders import check_dataloaders, limit_dataloaders
+from .config.distributed import distributed
+from .config.image_folders import check_image_folders
+from .config.layers import ConfigError
+from .config.mixed_precision import mixed_precision
+from .config.num_classes import num_classes
+from .config.portable import portable_types
+from .config.schedules import check_length, fit_to_batches, fitted_schedules, iterations, scaled_lr
+from .config.tree import ABSENT, class_of
+from .config.vis_backends import check_vis_backends
+from .console import ConsoleRunner
+from .distributed import process_count, start_processes
+from .hooks.batch_check_hook import check_batches
+from .teacher_model import distillation_width
 
-__all__ = ['TrainOptions', 'prepare_training', 'prepare_testing', 'infer_num_classes', 'build_runner']
+__all__ = [
+    'STEPS', 'TRAINING_KEYS', 'TrainOptions', 'build_runner', 'choose_work_dir', 'complete', 'prepare_testing',
+    'prepare_training', 'run_training',
+]  # fmt: skip
 
+# What a training cannot do without.
+TRAINING_KEYS = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
 # Hooks that every run gets unless its config has its own of that kind.
-_STANDING_HOOKS = (
-    'BatchCheckHook',
-    'CheckpointMatchHook',
-    'DataReportHook',
-    'PreprocessingVersionHook',
-    'RandomStateHook',
-    'ShardedRowsHook',
-)
+_DEFAULT_HOOKS = (
+    'BatchCheckHook', 'CheckpointMatchHook', 'ClassNamesHook', 'ConsoleHook', 'DataReportHook',
+    'PreprocessingVersionHook', 'RandomStateHook', 'ShardedRowsHook',
+)  # fmt: skip
 
 
 @dataclass
@@ -43,7 +50,7 @@ class TrainOptions:
         auto_scale_lr (bool): Scale the learning rate with the real batch size (key ``auto_scale_lr.base_batch_size``).
         pin_memory (bool): Allow pinned memory in dataloaders.
         persistent_workers (bool): Allow workers to live for several epochs.
-        launcher (str): Who starts the processes.
+        launcher (str, optional): Who starts the processes. None leaves it to the config, and there to ``'none'``.
     """
 
     resume: Optional[str] = None
@@ -52,11 +59,30 @@ class TrainOptions:
     auto_scale_lr: bool = False
     pin_memory: bool = True
     persistent_workers: bool = True
-    launcher: str = 'none'
+    launcher: Optional[str] = None
+
+
+def complete(cfg: Config, options: TrainOptions) -> TrainOptions:
+    """Check a config for a training and apply ``STEPS``, in place: no data, weights, GPU or work dir are looked at.
+
+    Returns:
+        TrainOptions: ``options`` with a launcher: theirs, or the config's.
+
+    Raises:
+        ConfigError: If an option does not fit the config, or two of its values do not fit together.
+    """
+    _check_keys(cfg, TRAINING_KEYS, 'train')
+    check_dataloaders(cfg)
+    check_vis_backends(cfg)
+    check_length(cfg)
+    options = replace(options, launcher=options.launcher or cfg.get('launcher') or 'none')
+    for step, told in STEPS:
+        apply(cfg, step, *told(options))
+    return options
 
 
 def prepare_training(cfg: Config, options: TrainOptions, work_dir: Optional[str] = None) -> Config:
-    """Apply the options to a config from :func:`~hybridcls.engine.config.load_config`, in place.
+    """Complete a config from :func:`~hybridcls.engine.config.load_config` for a training, in place.
 
     Args:
         cfg (Config): What to train.
@@ -69,53 +95,29 @@ def prepare_training(cfg: Config, options: TrainOptions, work_dir: Optional[str]
     Raises:
         PermissionError: If the work dir cannot be written.
         FileNotFoundError: If a folder of images is not there.
-        ValueError: If an option does not fit the config.
+        ConfigError: If an option does not fit the config, or two of its values do not fit together.
     """
-    for key in ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'):
-        if cfg.get(key) is None:
-            raise ValueError(
-                f'{cfg.filename}: the key {key} is missing, so there is nothing to train. Take it from a '
-                'base config, as configs/hybrid/ does.'
-            )
+    options = complete(cfg, options)
     choose_work_dir(cfg, work_dir)
     check_writable(cfg.work_dir)
-    prepare_distributed(cfg, options.launcher)
-    if not options.validate:
-        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
-    if options.amp:
-        use_mixed_precision(cfg)
-    if options.auto_scale_lr:
-        scale = cfg.get('auto_scale_lr')
-        if not scale or 'base_batch_size' not in scale:
-            raise ValueError(
-                '--auto-scale-lr: the config does not say for which batch size its learning rate is '
-                'meant; add auto_scale_lr = dict(base_batch_size=...).'
-            )
-        scale['enable'] = True
-    _limit_dataloaders(cfg, options)
-    count_iterations(cfg)
-    fit_schedules(cfg)
-    _choose_start(cfg, options)
-    add_standing_hooks(cfg)
-    check_data_folders(cfg)
-    share_class_names(cfg)
-    infer_num_classes(cfg)
-    add_distillation_projection(cfg)
-    return cfg
+    start_processes(options.launcher)
+    apply(cfg, start_from, options.resume)
+    check_image_folders(cfg)
+    apply(cfg, num_classes)
+    apply(cfg, distillation_width)
+    return _finish(cfg)
 
 
 def prepare_testing(
     cfg: Config, checkpoint: Optional[str], options: TrainOptions, work_dir: Optional[str] = None
 ) -> Config:
-    """The same for a test of ``checkpoint``; None is for a model whose ``members`` name their checkpoints.
+    """Complete it for a test of ``checkpoint``; None is for a model whose ``members`` name their checkpoints.
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.
         ValueError: If the file is no checkpoint or missing, or the config has nothing to test on.
     """
-    for key in ('model', 'test_dataloader', 'test_cfg', 'test_evaluator'):
-        if cfg.get(key) is None:
-            raise ValueError(f'{cfg.filename}: the key {key} is missing, so there is nothing to test.')
+    _check_keys(cfg, ('model', 'test_dataloader', 'test_cfg', 'test_evaluator'), 'test')
     if checkpoint is not None:
         check_checkpoint(checkpoint)
     elif not cfg.model.get('members'):
@@ -123,95 +125,130 @@ def prepare_testing(
             'test: no checkpoint was given. Name one after the config; only an EnsembleClassifier, whose '
             'members name theirs, needs none.'
         )
+    launcher = options.launcher or cfg.get('launcher') or 'none'
     choose_work_dir(cfg, work_dir)
     check_writable(cfg.work_dir)
-    prepare_distributed(cfg, options.launcher)
-    if options.amp:
-        cfg.test_cfg.fp16 = True
-    _limit_dataloaders(cfg, options)
-    cfg.load_from, cfg.resume = checkpoint, False
-    add_standing_hooks(cfg)
-    check_data_folders(cfg, kinds=('test',))
-    share_class_names(cfg)
-    infer_num_classes(cfg)
-    return cfg
+    check_dataloaders(cfg)
+    check_vis_backends(cfg)
+    apply(cfg, distributed, launcher)
+    start_processes(launcher)
+    apply(cfg, _test_of, checkpoint, options)
+    apply(cfg, limit_dataloaders, options.pin_memory, options.persistent_workers)
+    apply(cfg, default_hooks)
+    check_image_folders(cfg, kinds=('test',))
+    apply(cfg, num_classes, checkpoint)
+    return _finish(cfg)
 
 
 def choose_work_dir(cfg: Config, work_dir: Optional[str]) -> str:
     """Set ``cfg.work_dir``: as given, else as the config says, else after the config's file; and return it."""
-    if work_dir is None:
-        work_dir = cfg.get('work_dir') or os.path.join('work_dirs', Path(cfg.filename or 'config').stem)
-    cfg.work_dir = str(work_dir)
-    return cfg.work_dir
+    given = cfg.get('work_dir', ABSENT)
+    chosen = str(work_dir or given or os.path.join('work_dirs', Path(cfg.filename or 'config').stem))
+    if given != chosen:
+        why = '--work-dir' if work_dir else 'named after the config'
+        apply(cfg, lambda _: [Change(('work_dir',), given, chosen, why, '--work-dir', False)])
+    return chosen
 
 
-def infer_num_classes(cfg: Config) -> None:
-    """Count the classes of the training data for a classifying head whose ``num_classes`` nobody said.
+def start_from(cfg: Config, resume: Optional[str]) -> Iterator[Change]:
+    """Plan what a training starts from: ``--resume``, with or without a checkpoint, or the config's ``load_from``."""
+    found = newest_whole_checkpoint(cfg.work_dir) if resume == 'auto' else resume
+    if resume is not None:
+        if resume != 'auto':
+            check_checkpoint(resume)
+        # With 'auto' and nothing to go on from this is the first start, and `load_from` holds. (A launcher that
+        # restarts a job passes --resume from the beginning.)
+        if bool(cfg.get('resume')) != (found is not None):
+            yield Change(('resume',), cfg.get('resume', ABSENT), found is not None, '--resume', '--resume', False)
+        if found is not None:
+            yield Change(('load_from',), cfg.get('load_from', ABSENT), found, '--resume', '--resume')
+    elif cfg.get('load_from') and not cfg.get('resume'):
+        check_checkpoint(cfg.load_from)
 
-    The dataset is built only then: with a said number nothing is read here.
 
-    Raises:
-        ValueError: If the dataset does not know its classes either.
-    """
-    head = classifying_head(cfg)
-    if head is None or head.get('num_classes') is not None:
-        return
-    advice = 'Say it once: num_classes = ... at the top level of the config.'
-    dataset_cfg = (cfg.get('train_dataloader') or {}).get('dataset')
-    if dataset_cfg is None:
-        raise ValueError(f'{head["type"]}: num_classes is not said, and there is no training data to count. {advice}')
-    from hybridcls.registry import DATASETS
+def default_hooks(cfg: Config) -> Iterator[Change]:
+    """Append the hooks that every run has, unless the config already has one of that type."""
+    from hybridcls.registry import HOOKS
 
-    with DATASETS.switch_scope_and_registry('hybridcls') as registry:  # transforms in it are found in this scope too
-        dataset = registry.build(dataset_cfg)
-        if hasattr(dataset, 'full_init'):
-            dataset.full_init()
-    classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
-    if not classes:
-        raise ValueError(
-            f'{head["type"]}: num_classes is not said, and the training data ({dataset_cfg["type"]}) does '
-            f'not name its classes. {advice}'
-        )
-    head['num_classes'] = len(classes)
+    given = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
+    kinds = [kind for kind in (class_of('HOOKS', hook) for hook in given) if isinstance(kind, type)]
+    missing = [
+        dict(type=f'hybridcls.{name}')
+        for name in _DEFAULT_HOOKS
+        if not any(issubclass(kind, HOOKS.get(name)) for kind in kinds)
+    ]
+    if missing:
+        old = cfg.get('custom_hooks', ABSENT)
+        yield Change(('custom_hooks',), old, [*(old or []), *missing], 'hooks of every run', 'every run', False)
+
+
+def _validation(cfg: Config, options: TrainOptions) -> Iterator[Change]:
+    for key in ('val_cfg', 'val_dataloader', 'val_evaluator'):
+        if not options.validate and cfg.get(key) is not None:
+            yield Change((key,), cfg[key], None, '--no-validate', '--no-validate')
+
+
+Step = Callable[..., Iterable[Union[Change, str]]]
+STEPS: tuple[tuple[Step, Callable[[Any], tuple]], ...] = (
+    (distributed, lambda options: (options.launcher,)),
+    (_validation, lambda options: (options,)),
+    (mixed_precision, lambda options: (options.amp,)),
+    (scaled_lr, lambda options: (process_count(options.launcher), options.auto_scale_lr)),
+    (limit_dataloaders, lambda options: (options.pin_memory, options.persistent_workers)),
+    (iterations, lambda options: ()),
+    (fitted_schedules, lambda options: ()),
+    (default_hooks, lambda options: ()),
+)
+"""What completes a config for a training, in order, each step with what it is told of the options.
+
+Steps that look at the work dir, at images or at a teacher follow in :func:`prepare_training`.
+"""
 
 
 def build_runner(cfg: Config) -> Any:
     """Build the Runner of a prepared config: mmengine's, or the one that ``runner_type`` names."""
     from mmengine.registry import RUNNERS
-    from mmengine.runner import Runner
 
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-
-
-def add_standing_hooks(cfg: Config) -> None:
-    """Append the hooks that every run has, unless the config already has one of that type."""
-    given = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
-    types = {str(hook.get('type')).rsplit('.', 1)[-1] for hook in given if isinstance(hook, dict)}
-    missing = [dict(type=f'hybridcls.{name}') for name in _STANDING_HOOKS if name not in types]
-    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), *missing]
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else ConsoleRunner.from_cfg(cfg)
 
 
-def _limit_dataloaders(cfg: Config, options: TrainOptions) -> None:
-    for name, dataloader in dataloaders_of(cfg):
-        check_functions(name, dataloader)
-        if dataloader.get('batch_size') is not None:
-            check_number(name, 'batch_size', dataloader['batch_size'], 1, integer=True)
-        if not options.pin_memory:
-            dataloader['pin_memory'] = False
-        if not options.persistent_workers:
-            dataloader['persistent_workers'] = False
+def run_training(runner: Any) -> None:
+    """Train with a Runner of :func:`build_runner`, however few images there are.
+
+    ``runner.train()`` alone ends in an error of mmengine's schedulers where an epoch has no batch at all, or so few
+    that the part of an epoch in which the learning rate warms up has none; with one, it stays at its smallest.
+
+    Raises:
+        ValueError: If an epoch has no batch; says how many images there are and which batch size works.
+    """
+    loader = runner.train_dataloader
+    if hasattr(loader, '__len__'):
+        check_batches(loader)
+        if runner.param_schedulers is not None:
+            runner.param_schedulers = fit_to_batches(runner.param_schedulers, len(loader))
+    runner.train()
 
 
-def _choose_start(cfg: Config, options: TrainOptions) -> None:
-    if options.resume == 'auto':
-        found = newest_whole_checkpoint(cfg.work_dir)
-        # Nothing to go on from: this is the first start, and `load_from` holds. (A launcher that restarts a job passes
-        # --resume from the beginning.)
-        cfg.resume = found is not None
-        if found is not None:
-            cfg.load_from = found
-    elif options.resume is not None:
-        check_checkpoint(options.resume)
-        cfg.resume, cfg.load_from = True, options.resume
-    elif cfg.get('load_from') and not cfg.get('resume'):
-        check_checkpoint(cfg.load_from)
+def _check_keys(cfg: Config, keys: tuple[str, ...], what: str) -> None:
+    for key in keys:
+        if cfg.get(key) is None:
+            raise ConfigError(
+                f'{cfg.filename}: the key {key} is missing, so there is nothing to {what}. Take it from a base config, '
+                'as configs/hybrid/ does.'
+            )
+
+
+def _test_of(cfg: Config, checkpoint: Optional[str], options: TrainOptions) -> Iterator[Change]:
+    if options.amp and not cfg.test_cfg.get('fp16'):
+        yield Change(('test_cfg', 'fp16'), cfg.test_cfg.get('fp16', ABSENT), True, '--amp', '--amp')
+    for key, value in (('load_from', checkpoint), ('resume', False)):
+        if cfg.get(key, ABSENT) != value:
+            yield Change((key,), cfg.get(key, ABSENT), value, 'the checkpoint to test', 'test', False)
+
+
+def _finish(cfg: Config) -> Config:
+    """Let the config, its dump and its checkpoints say what was filled, in names that other tools find too."""
+    apply(cfg, portable_types)
+    cfg[RECORD] = record_of(cfg)
+    provenance_of(cfg).origins.pop((RECORD,), None)
+    return cfg

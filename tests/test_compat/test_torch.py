@@ -1,14 +1,16 @@
-"""Errors of workers arrive as they were raised."""
+"""What is compiled, and errors of workers."""
 
 import pickle
 
 import pytest
+import torch
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data._utils import worker
 
 import hybridcls.datasets  # noqa: F401  (it lets sentences out of workers)
 from hybridcls.checks import check_number
 from hybridcls.command_line import run_tool, sentence_for
+from hybridcls.compat.torch import call_compiled_by, compiler_in_use
 
 
 class PickyError(ValueError):
@@ -87,3 +89,28 @@ def test_a_tool_ends_with_status_2_and_one_sentence(capsys):
         run_tool(lambda: next(iter(loader)))
     assert end.value.code == 2
     assert capsys.readouterr().err.startswith('\nerror: Me: rho=-1 is outside [0, inf).\n')
+
+
+def test_code_is_compiled_as_it_was_elsewhere():
+    compiled, compilers = [], []
+
+    def backend(graph, inputs):
+        compiled.append(graph)
+        return graph
+
+    @torch.compiler.disable(recursive=False)
+    def note(x):
+        compilers.append(compiler_in_use())
+        return x
+
+    def double(x):
+        return x * 2
+
+    torch.compile(note, backend=backend)(torch.ones(2))
+    compilers.append(compiler_in_use())
+    for compiler, count in zip(compilers[::-1], (0, 1), strict=True):
+        assert torch.equal(call_compiled_by(compiler, double, torch.ones(2)), torch.full((2,), 2.0))
+        assert len(compiled) == count
+    double(torch.ones(2))
+    assert compiler_in_use() is None
+    assert len(compiled) == 1

@@ -10,17 +10,18 @@ def rows(dataset):
     return {sample['img'].tobytes() for sample in dataset}
 
 
-def test_both_parts_together_are_the_bundled_images():
-    train, test = Digits(split='train'), Digits(split='test')
-    assert (len(train), len(test)) == (1437, 360)
+def test_all_parts_together_are_the_bundled_images():
+    train, val, test = (Digits(split=split) for split in ('train', 'val', 'test'))
+    assert (len(train), len(val), len(test)) == (1149, 288, 360)
+    assert rows(Digits(split='train+val')) == rows(train) | rows(val)
     original = load_digits()
-    everything = np.concatenate([[sample['img'] for sample in part] for part in (train, test)])
+    everything = np.concatenate([[sample['img'] for sample in part] for part in (train, val, test)])
     assert everything.dtype == np.uint8
     assert everything.shape == (1797, 8, 8, 3)
     # Sums over the set do not depend on the order; 0..16 became 0..255.
     np.testing.assert_array_equal(np.unique(everything), np.rint(np.arange(17) * 255 / 16))
     np.testing.assert_array_equal(np.rint(everything[..., 0].astype(float) * 16 / 255).sum(0), original.images.sum(0))
-    labels = np.concatenate([train.get_gt_labels(), test.get_gt_labels()])
+    labels = np.concatenate([part.get_gt_labels() for part in (train, val, test)])
     np.testing.assert_array_equal(np.bincount(labels), np.bincount(original.target))
 
 
@@ -34,10 +35,14 @@ def test_an_image_keeps_its_label():
 
 
 def test_the_split_is_stratified_disjoint_and_fixed():
-    train, test = Digits(split='train'), Digits(split='test')
+    train, val, test = (Digits(split=split) for split in ('train', 'val', 'test'))
+    share_of_rest = np.bincount(val.get_gt_labels()) / np.bincount(Digits(split='train+val').get_gt_labels())
+    assert abs(share_of_rest - 0.2).max() < 0.01
     share = np.bincount(test.get_gt_labels()) / np.bincount(load_digits().target)
     assert abs(share - 0.2).max() < 0.01
     assert not rows(train) & rows(test)
+    assert not rows(train) & rows(val)
+    assert not rows(val) & rows(test)
     assert test.get_gt_labels().tolist()[:10] == [1, 4, 8, 6, 5, 9, 9, 1, 3, 2]
     assert rows(Digits(split='test')) == rows(test)
     assert rows(Digits(split='test', split_seed=1)) != rows(test)

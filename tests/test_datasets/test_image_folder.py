@@ -93,6 +93,7 @@ class TestClasses:
     def test_titles_follow_the_alphabet(self, folder):
         dataset = ImageFolder(data_root=str(folder / 'train'), classes=['Ameise', 'Biene', 'Katze'])
         assert dataset.get_gt_labels().tolist() == [0, 0, 0, 1, 1, 2]
+        assert dataset.metainfo == dict(classes=('Ameise', 'Biene', 'Katze'), class_folders=('ant', 'bee', 'cat'))
 
     def test_a_folder_that_is_no_class_is_named(self, folder):
         with pytest.raises(ValueError, match=r"\['cat'\], which are not among the 3 classes. Did you mean 'cats'"):
@@ -271,6 +272,24 @@ class TestList:
     def test_classes_that_are_called_by_numbers(self, folder):
         dataset = self.build(folder, 'a.txt', 'cat/0.png 7\nant/1.png 3\n', classes=['7', '3'])
         assert dataset.get_gt_labels().tolist() == [0, 1]
+        assert dataset.metainfo == dict(classes=('7', '3'))
+
+    def test_labels_are_all_names_or_all_numbers(self, folder):
+        dataset = self.build(folder, 'a.txt', 'cat/0.png 0\nant/1.png 1\n', classes=['1', '2'])
+        assert dataset.get_gt_labels().tolist() == [0, 1]
+        with pytest.raises(ValueError, match=r"line 2 of .* has the label '1', .* in a list of numbers"):
+            self.build(folder, 'a.txt', 'cat/0.png cat\nant/1.png 1\n', classes=['ant', 'cat'])
+
+    def test_numbers_with_zeros_in_front_are_names(self, folder):
+        dataset = self.build(folder, 'a.txt', 'cat/0.png 007\nant/1.png 003\n')
+        assert dataset.get_gt_labels().tolist() == [1, 0]
+        assert dataset.metainfo == dict(classes=('003', '007'))
+
+    def test_a_test_need_not_have_every_number(self, folder):
+        dataset = self.build(folder, 'a.txt', 'cat/0.png 2\n', test_mode=True)
+        assert dataset.metainfo == dict(classes=('0', '1', '2'), classes_are_numbers=True)
+        with pytest.raises(ValueError, match=r'no image for 2 of 3 classes in .*: 0 \(0\), 1 \(1\)'):
+            self.build(folder, 'a.txt', 'cat/0.png 2\n')
 
     @pytest.mark.parametrize(
         ('text', 'says'),

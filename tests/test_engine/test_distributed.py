@@ -1,8 +1,11 @@
 import pytest
 import torch
+from config_helpers import applied
 from mmengine.config import Config
 
-from hybridcls.engine.distributed import local_process_count, prepare_distributed
+from hybridcls.engine.config import ConfigError
+from hybridcls.engine.config.distributed import distributed
+from hybridcls.engine.distributed import local_process_count, process_count, start_processes
 
 
 @pytest.fixture(autouse=True)
@@ -13,15 +16,16 @@ def _clean(monkeypatch):
 
 def test_one_process_needs_nothing():
     cfg = Config(dict())
-    prepare_distributed(cfg, 'none')
-    assert cfg.to_dict() == dict(launcher='none')
+    start_processes('none')
+    assert applied(cfg, distributed, 'none').to_dict() == dict(launcher='none')
+    assert process_count('none') == 1
 
 
 def test_a_forgotten_launcher_is_noticed(monkeypatch):
     monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'x')
     monkeypatch.setenv('WORLD_SIZE', '2')
     with pytest.raises(RuntimeError, match='add --launcher pytorch'):
-        prepare_distributed(Config(dict()), 'none')
+        start_processes('none')
 
 
 @pytest.mark.parametrize(
@@ -29,7 +33,7 @@ def test_a_forgotten_launcher_is_noticed(monkeypatch):
 )
 def test_processes_that_nobody_started(launcher, name):
     with pytest.raises(RuntimeError, match=f'--launcher {launcher}: the environment variable {name} is not set'):
-        prepare_distributed(Config(dict()), launcher)
+        start_processes(launcher)
 
 
 def test_more_processes_than_gpus_is_one_sentence(monkeypatch):
@@ -38,10 +42,11 @@ def test_more_processes_than_gpus_is_one_sentence(monkeypatch):
     for name, value in dict(WORLD_SIZE='16', RANK='0', LOCAL_WORLD_SIZE='8').items():
         monkeypatch.setenv(name, value)
     with pytest.raises(RuntimeError, match=r'8 processes were asked for, but this machine shows 2 GPUs .*at most 2\.'):
-        prepare_distributed(Config(dict()), 'pytorch')
+        start_processes('pytorch')
     monkeypatch.setenv('LOCAL_WORLD_SIZE', '2')
     cfg = Config(dict())
-    prepare_distributed(cfg, 'pytorch')
+    start_processes('pytorch')
+    applied(cfg, distributed, 'pytorch')
     assert 'model_wrapper_cfg' not in cfg, 'with GPUs mmengine does it all'
 
 
@@ -55,8 +60,10 @@ def test_without_a_gpu_the_wrapper_has_no_device(monkeypatch):
         monkeypatch.setenv(name, 'placeholder')  # so that what is set below is undone
         monkeypatch.delenv(name)
     cfg = Config(dict(find_unused_parameters=True, model_wrapper_cfg=dict(static_graph=True)))
-    prepare_distributed(cfg, 'mpi')
+    start_processes('mpi')
+    applied(cfg, distributed, 'mpi')
     assert started == ['gloo']
+    assert process_count('mpi') == 2
     assert cfg.launcher == 'mpi'
     assert cfg.model_wrapper_cfg.device_ids is None
     assert cfg.model_wrapper_cfg.find_unused_parameters
@@ -74,11 +81,11 @@ def test_synchronised_batchnorm_is_the_classifiers_own_affair_on_gpus(monkeypatc
     for name, value in dict(WORLD_SIZE='2', RANK='0', LOCAL_WORLD_SIZE='2').items():
         monkeypatch.setenv(name, value)
     cfg = Config(dict(sync_bn='torch', model=dict(type='HybridClassifier')))
-    prepare_distributed(cfg, 'pytorch')
+    applied(cfg, distributed, 'pytorch')
     assert cfg.model.sync_bn
     assert cfg.sync_bn is None
     other = Config(dict(sync_bn='torch', model=dict(type='ImageClassifier')))
-    prepare_distributed(other, 'pytorch')
+    applied(other, distributed, 'pytorch')
     assert other.sync_bn == 'torch'
 
 
@@ -86,5 +93,5 @@ def test_synchronised_batchnorm_without_gpus_is_one_sentence(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     for name, value in dict(WORLD_SIZE='2', RANK='0').items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(RuntimeError, match="sync_bn='torch': torch synchronises BatchNorm only on GPUs"):
-        prepare_distributed(Config(dict(sync_bn='torch')), 'pytorch')
+    with pytest.raises(ConfigError, match="sync_bn='torch': torch synchronises BatchNorm only on GPUs"):
+        applied(Config(dict(sync_bn='torch')), distributed, 'pytorch')

@@ -12,6 +12,7 @@ from hybridcls.engine.config import ConfigError
 from hybridcls.engine.phase_plan import read_phases
 from hybridcls.engine.phase_record import PhaseRecord, config_facts, differing_keys
 from hybridcls.engine.runner_instances import own_instances
+from hybridcls.evaluation.result_names import without_result
 
 
 def run(toy_configs, tmp_path, resume=None, **options):
@@ -76,6 +77,25 @@ def test_an_interrupted_phase_goes_on_and_ends_in_the_same_bits(toy_configs, tmp
     )
 
 
+def test_no_best_checkpoint_because_its_metric_had_no_result(toy_configs, tmp_path, monkeypatch, toy_plugin):
+    """The chain says that, and goes on with the last one as it advises."""
+
+    def compute(self, results):
+        return without_result(self, 'It has seen no square.')
+
+    monkeypatch.setattr(toy_plugin.ToyAccuracy, 'compute_metrics', compute)
+    monkeypatch.setattr(toy_plugin.ToyAccuracy, 'directions', {'top1': 'greater'}, raising=False)
+    with pytest.raises(ValueError) as caught:
+        run(toy_configs, tmp_path)
+    assert str(caught.value) == (
+        "Phase two: load='best', but phase one kept no such checkpoint. CheckpointHook: save_best='toy/top1' had no "
+        "result in the validation. ToyAccuracy: It has seen no square. Set load='last' here."
+    )
+    first, second = run(toy_configs, tmp_path, **{'phases.1.load': 'last'})
+    assert first.no_best
+    assert second.checkpoints['last'] == 'epoch_2.pth'
+
+
 def test_a_phase_that_was_finished_with_another_config_is_an_error(toy_configs, tmp_path):
     run(toy_configs, tmp_path)
     stamp = (tmp_path / 'w/1_one/epoch_3.pth').stat().st_mtime_ns
@@ -114,11 +134,11 @@ def test_options_reach_their_phases_and_win_in_order(toy_configs):
     chain = load_config(
         toy_configs / 'chain.py',
         {
-            'num_classes': 9,
+            'model.head.num_classes': 9,
             'cfg_options.randomness.seed': 1,
             'cfg_options.train_cfg.max_epochs': 7,
             'phases.1.cfg_options.train_cfg.max_epochs': 8,
-            'phases.1.cfg_options.num_classes': 4,
+            'phases.1.cfg_options.model.head.num_classes': 4,
         },
     )
     one, two = [load_config(phase.config, phase.options) for phase in read_phases(chain)]
@@ -130,8 +150,8 @@ def test_options_reach_their_phases_and_win_in_order(toy_configs):
     ('options', 'sentence'),
     [
         (
-            {'train_cfg': dict(max_epochs=1)},
-            r"'train_cfg' has no meaning in a chain.*phases\.0\.cfg_options\.train_cfg",
+            {'trian_cfg': dict(max_epochs=1)},
+            r"nothing reads the key 'trian_cfg' of a chain.*mean 'train_cfg'.*phases\.0\.cfg_options\.trian_cfg",
         ),
         ({'phases.0.lod': 'x'}, r"phases\.0: unknown key 'lod'\. Did you mean 'load'"),
         ({'phases': []}, 'phases is '),

@@ -1,6 +1,9 @@
 import pytest
+from config_helpers import applied
 
-from hybridcls.engine import TrainOptions, infer_num_classes, load_config, prepare_testing, prepare_training
+from hybridcls.engine import TrainOptions, load_config, prepare_testing, prepare_training
+from hybridcls.engine.config.num_classes import num_classes
+from hybridcls.engine.training import _DEFAULT_HOOKS
 
 
 def prepare(toy_configs, tmp_path, options=None, **cfg_options):
@@ -11,7 +14,7 @@ def prepare(toy_configs, tmp_path, options=None, **cfg_options):
 
 def test_a_work_dir_that_cannot_be_used_stops_before_anything_is_built(toy_configs, tmp_path, monkeypatch):
     (tmp_path / 'w').write_text('a file')
-    monkeypatch.setattr('hybridcls.engine.training.infer_num_classes', lambda cfg: pytest.fail('built a dataset'))
+    monkeypatch.setattr('hybridcls.engine.training.num_classes', lambda cfg: pytest.fail('built a dataset'))
     with pytest.raises(NotADirectoryError, match='--work-dir'):
         prepare(toy_configs, tmp_path)
 
@@ -42,8 +45,8 @@ def test_options_of_the_command_line(toy_configs, tmp_path):
         },
     )
     assert cfg.val_cfg is cfg.val_dataloader is cfg.val_evaluator is None
-    assert cfg.optim_wrapper.type == 'ComposedOptimWrapper'
-    assert cfg.auto_scale_lr == dict(base_batch_size=64, enable=True)
+    assert cfg.optim_wrapper.type == 'hybridcls.ComposedOptimWrapper'
+    assert cfg.optim_wrapper.optimizer.lr == pytest.approx(0.05 * 8 / 64)
     assert not cfg.train_dataloader.pin_memory
     assert not cfg.train_dataloader.persistent_workers
 
@@ -55,18 +58,17 @@ def test_scaling_of_an_unknown_batch_size(toy_configs, tmp_path):
 
 def test_every_run_has_the_standing_hooks_once(toy_configs, tmp_path):
     names = [hook.type for hook in prepare(toy_configs, tmp_path).custom_hooks]
-    standing = ['BatchCheckHook', 'CheckpointMatchHook', 'DataReportHook', 'PreprocessingVersionHook']
-    standing += ['RandomStateHook', 'ShardedRowsHook']
+    standing = list(_DEFAULT_HOOKS)
     assert names == [f'hybridcls.{name}' for name in standing]
     own = [dict(type='RandomStateHook', restart_workers=False)]
     names = [hook.type for hook in prepare(toy_configs, tmp_path, custom_hooks=own).custom_hooks]
     standing.remove('RandomStateHook')
-    assert names == ['RandomStateHook', *(f'hybridcls.{name}' for name in standing)]
+    assert names == ['hybridcls.RandomStateHook', *(f'hybridcls.{name}' for name in standing)]
 
 
 def test_a_first_start_with_resume_keeps_what_it_starts_from(toy_configs, tmp_path):
     cfg = prepare(toy_configs, tmp_path, TrainOptions(resume='auto'), load_from='pretrained.pth')
-    assert (cfg.resume, cfg.load_from) == (False, 'pretrained.pth')
+    assert (cfg.get('resume', False), cfg.load_from) == (False, 'pretrained.pth')
 
 
 @pytest.mark.parametrize('options', [TrainOptions(resume='none.pth'), TrainOptions()])
@@ -83,10 +85,10 @@ def test_a_damaged_checkpoint_is_not_resumed_from(toy_configs, tmp_path):
 
 def test_classes_are_counted_only_if_nobody_says_how_many(toy_configs, toy_plugin, monkeypatch):
     cfg = load_config(toy_configs / 'toy.py', {'model.head.num_classes': None})
-    infer_num_classes(cfg)
+    applied(cfg, num_classes)
     assert cfg.model.head.num_classes == 3
     monkeypatch.setattr(toy_plugin.ToyPoints, '__init__', None)  # building it would fail now
-    infer_num_classes(cfg)
+    applied(cfg, num_classes)
 
 
 def test_classes_of_a_wrapped_dataset_are_counted(toy_configs):
@@ -94,15 +96,15 @@ def test_classes_of_a_wrapped_dataset_are_counted(toy_configs):
     cfg = load_config(
         toy_configs / 'toy.py', {'model.head': dict(_delete_=True, type='ToyHead'), 'train_dataloader.dataset': wrapped}
     )
-    infer_num_classes(cfg)
+    applied(cfg, num_classes)
     assert cfg.model.head.num_classes == 3
 
 
 def test_data_that_do_not_name_their_classes(toy_configs, toy_plugin, monkeypatch):
     monkeypatch.setattr(toy_plugin.ToyPoints, 'METAINFO', {})
     cfg = load_config(toy_configs / 'toy.py', {'model.head.num_classes': None})
-    with pytest.raises(ValueError, match=r'num_classes is not said, and the training data \(ToyPoints\) does not name'):
-        infer_num_classes(cfg)
+    with pytest.raises(ValueError, match=r'num_classes is not set, and the training data \(ToyPoints\) does not name'):
+        applied(cfg, num_classes)
 
 
 def test_testing_needs_something_to_test_on(toy_configs, tmp_path):

@@ -131,7 +131,7 @@ def test_going_on(folder, trained):
         'default_hooks.checkpoint.save_best=None',
         folder=folder,
     )
-    assert 'resumed epoch: 1' in said
+    assert 'goes on at epoch 2' in said
     assert (trained.parent / 'epoch_2.pth').is_file()
 
 

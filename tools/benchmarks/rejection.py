@@ -73,13 +73,13 @@ def config(seed, epochs, keys, scores, work_dir):
                 num_workers=0,
                 drop_last=True,
                 sampler=dict(type='DefaultSampler', shuffle=True),
-                dataset=dict(type='Digits', split='train', digits=known, pipeline=[resize, augment, pack]),
+                dataset=dict(type='Digits', split='train+val', digits=known, pipeline=[resize, augment, pack]),
             ),
             test_dataloader=dict(
                 batch_size=256,
                 num_workers=0,
                 sampler=dict(type='DefaultSampler', shuffle=False),
-                dataset=dict(type='ConcatDataset', datasets=tested, ignore_keys=['classes']),
+                dataset=dict(type='ConcatDataset', datasets=tested),
             ),
             test_evaluator=[
                 dict(type='MetricOf', known_only=True, metric=dict(type='Accuracy')),

@@ -151,7 +151,8 @@ def held_out(fold: int) -> dict[str, Any]:
     images = range(TRAINING_IMAGES)
     return {
         'train_dataloader.dataset.indices': [i for i in images if i % FOLDS != fold],
-        'val_dataloader.dataset.split': 'train',
+        'train_dataloader.dataset.split': 'train+val',
+        'val_dataloader.dataset.split': 'train+val',
         'val_dataloader.dataset.indices': [*images[fold::FOLDS]],
     }
 

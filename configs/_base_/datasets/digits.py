@@ -1,24 +1,27 @@
-"""The 1,797 handwritten digits that scikit-learn bundles: 1,437 to train on, 360 to test on (stratified, seed 0)."""
+"""The 1,797 handwritten digits that scikit-learn bundles: to train on, to choose on, 360 to test on (stratified)."""
 
+batch_size = 64
 train_pipeline = [
-    dict(type='ResizeToSize', img_size=32),
+    dict(type='ResizeToSize'),
     dict(type='RandomAffine', degrees=12, translate=0.08, scale=(0.9, 1.1), shear=8),
     dict(type='PackInputs'),
 ]
-val_pipeline = [dict(type='ResizeToSize', img_size=32), dict(type='PackInputs')]
+val_pipeline = [dict(type='ResizeToSize'), dict(type='PackInputs')]
 train_dataloader = dict(
-    batch_size=64,
     num_workers=0,
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(type='Digits', split='train', pipeline=train_pipeline),
 )
 val_dataloader = dict(
-    batch_size=128,
+    num_workers=0,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(type='Digits', split='val', pipeline=val_pipeline),
+)
+val_evaluator = [dict(type='Accuracy', topk=(1,)), dict(type='ValLoss')]
+test_dataloader = dict(
     num_workers=0,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(type='Digits', split='test', pipeline=val_pipeline),
 )
-val_evaluator = [dict(type='Accuracy', topk=(1,)), dict(type='ValLoss')]
-test_dataloader = val_dataloader
 test_evaluator = [dict(type='Accuracy', topk=(1,))]

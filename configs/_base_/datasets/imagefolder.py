@@ -1,9 +1,10 @@
 """A folder of class folders, `train/<class>/*` and `val/<class>/*`; the number of classes is counted."""
 
-data_root = 'data/imagenet'  # said once: reaches every dataset
+data_root = 'data/imagenet'  # fills every dataset that names none
+batch_size = 128  # of one process; fills every dataloader that names none
 train_pipeline = [
     dict(type='LoadImage'),
-    dict(type='RandomCropToSize', img_size=192, interpolation='bicubic', backend='pillow'),
+    dict(type='RandomCropToSize', interpolation='bicubic', backend='pillow'),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(
         type='RandAugment',
@@ -25,23 +26,17 @@ train_pipeline = [
     ),
     dict(type='PackInputs'),
 ]
-val_pipeline = [
-    dict(type='LoadImage'),
-    dict(type='CenterCropToSize', img_size=192, crop_pct=0.9),
-    dict(type='PackInputs'),
-]
+val_pipeline = [dict(type='LoadImage'), dict(type='CenterCropToSize', crop_pct=0.9), dict(type='PackInputs')]
 train_dataloader = dict(
-    batch_size=128,  # of one process
     num_workers=8,
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(type='ImageFolder', data_root=data_root, data_prefix='train', pipeline=train_pipeline),
+    dataset=dict(type='ImageFolder', data_prefix='train', pipeline=train_pipeline),
 )
 val_dataloader = dict(
-    batch_size=128,
     num_workers=8,
     sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(type='ImageFolder', data_root=data_root, data_prefix='val', test_mode=True, pipeline=val_pipeline),
+    dataset=dict(type='ImageFolder', data_prefix='val', test_mode=True, pipeline=val_pipeline),
 )
 val_evaluator = [dict(type='Accuracy', topk=(1, 5)), dict(type='ValLoss')]
 test_dataloader = val_dataloader

@@ -1,8 +1,9 @@
 """The same folder, each image twice under SimCLR's augmentations; what is learned is judged by nearest neighbours."""
 
-_base_ = './imagefolder.py'
+data_root = 'data/imagenet'  # fills every dataset that names none
+batch_size = 64  # images of one process, so 128 views; fills every dataloader that names none
 view_pipeline = [
-    dict(type='RandomCropToSize', img_size=192, scale=(0.2, 1.0), interpolation='bicubic', backend='pillow'),
+    dict(type='RandomCropToSize', scale=(0.2, 1.0), interpolation='bicubic', backend='pillow'),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(
         type='RandomApply',
@@ -16,10 +17,19 @@ train_pipeline = [
     dict(type='MultiView', num_views=2, transforms=[view_pipeline]),
     dict(type='PackInputs'),
 ]
+val_pipeline = [dict(type='LoadImage'), dict(type='CenterCropToSize', crop_pct=0.9), dict(type='PackInputs')]
 train_dataloader = dict(
-    batch_size=64,  # images of one process, so 128 views
-    dataset=dict(pipeline=train_pipeline),
+    num_workers=8,
+    drop_last=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(type='ImageFolder', data_prefix='train', pipeline=train_pipeline),
+)
+val_dataloader = dict(
+    num_workers=8,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(type='ImageFolder', data_prefix='val', test_mode=True, pipeline=val_pipeline),
 )
 # Each image is classified by the others of its set; EmbeddingBankHook would ask those of the training set instead.
 val_evaluator = [dict(type='KNNAccuracy', k=20), dict(type='ValLoss')]
+test_dataloader = val_dataloader
 test_evaluator = [dict(type='KNNAccuracy', k=20)]

@@ -1,6 +1,6 @@
 """The reference pair: ConvNeXt-V2 base and Swin-V2 base at 192 pixels, 176 million parameters."""
 
-img_size = 192  # said once: reaches the pipelines and both streams
+img_size = 192  # fills the pipelines and both streams
 pretrained = False  # True: both streams start from timm's weights (needs the network once; README has their licences)
 model = dict(
     type='HybridClassifier',

@@ -2,15 +2,18 @@
 
 import os
 from inspect import signature
-from typing import Any
+from typing import Any, Optional
 
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import CheckpointHook as _CheckpointHook
 
-from hybridcls.checks import check_known_keys, did_you_mean
+from hybridcls.checks import check_known_keys
 from hybridcls.registry import HOOKS
 
 from ..checkpoint_files import newest_whole_checkpoint, remove_unfinished, write_whole
+from ..monitored_metric import check_monitor, guessed_rule, monitored_result, rule_for
+
+_SAVE_BEST = 'CheckpointHook: save_best'
 
 
 class _LaterRemovals:
@@ -49,6 +52,9 @@ class CheckpointHook(_CheckpointHook):
       hooks that must save something of each process collect it there, since only the first process writes. Before
       the best checkpoint, which holds weights alone, it is ``gather_weights_for_checkpoint``, and afterwards,
       written or not, ``release_after_checkpoint``.
+    - ``save_best`` takes any result of the validation (``'calibration/ece'``) without ``rule``: its metric says which
+      way is better. A name that no metric gives is an error before the first step, or at the first validation.
+      A metric that had nothing to compute is a warning: there is no best checkpoint then.
 
     For remote storage (``backend_args``, or an ``out_dir`` with a prefix such as ``s3://``) its own backend writes;
     the order of removals holds there too.
@@ -58,7 +64,15 @@ class CheckpointHook(_CheckpointHook):
     file_backend: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        given = signature(_CheckpointHook).bind(*args, **kwargs).arguments
+        extra = given.pop('kwargs', {})
+        keys, rules = given.get('save_best'), given.get('rule')
+        keys = [keys] if isinstance(keys, str) else keys
+        said = rules is not None or 'greater_keys' in given or 'less_keys' in given
+        self._rules_are_open = bool(keys) and not said
+        if self._rules_are_open and keys != ['auto']:  # the metrics are asked before the training
+            given['rule'] = [guessed_rule(key) or 'greater' for key in keys]
+        super().__init__(**given, **extra)
         # What mmengine's hook does not take it hands to the Runner, after the first epoch.
         own = [name for name in signature(_CheckpointHook).parameters if name != 'kwargs']
         check_known_keys('CheckpointHook', self.args, [*own, 'meta'])
@@ -74,7 +88,12 @@ class CheckpointHook(_CheckpointHook):
             runner._resume = False  # mmengine would look for itself, and end at the damaged one
 
     def before_train(self, runner) -> None:
-        """Prepare the folder of the checkpoints."""
+        """Prepare the folder of the checkpoints, and choose the rules of ``save_best`` that the config leaves open."""
+        if self.save_best and self.save_best != ['auto'] and runner.val_loop is not None:
+            for position, key in enumerate(self.key_indicators):
+                check_monitor(_SAVE_BEST, key, runner)
+                if self._rules_are_open:
+                    self._set_rule(position, rule_for(_SAVE_BEST, key, runner))
         out_dir = str(self.out_dir or runner.work_dir)
         if self.file_client_args is None and self.backend_args is None and '://' not in out_dir:
             self.backend_args = dict(backend='hybridcls_whole_file')
@@ -119,21 +138,30 @@ class CheckpointHook(_CheckpointHook):
             self._remove_steps(outdated)
             self.file_backend.remove_now(self._in_use())
 
+    def after_val_epoch(self, runner, metrics: Optional[dict] = None) -> None:
+        """Save the best checkpoint, if there is one; note why not where the metric had nothing to compute."""
+        metrics = dict(metrics or {})
+        if self.save_best:
+            if self.key_indicators == ['auto'] and metrics:
+                self.key_indicators = [next(iter(metrics))]
+                self._set_rule(0, self.rules[0] or rule_for(_SAVE_BEST, self.key_indicators[0], runner))
+            found = [monitored_result(_SAVE_BEST, key, runner, metrics) for key in self.key_indicators]
+            metrics.update(zip(self.key_indicators, (result for result, _ in found), strict=True))
+            runner.message_hub.update_info('no_best_checkpoint', ' '.join(filter(None, (why for _, why in found))))
+        super().after_val_epoch(runner, metrics)
+
     def _save_best_checkpoint(self, runner, metrics: dict) -> None:
         """Write the best checkpoint if this is it; the one it replaces goes afterwards."""
-        wanted = self.key_indicators if self.save_best else []
-        missing = [key for key in wanted if key != 'auto' and key not in metrics]
-        if missing:
-            raise ValueError(
-                f'CheckpointHook: save_best={missing[0]!r} is none of the metrics of this validation: '
-                f'{", ".join(metrics)}.{did_you_mean(missing[0], metrics)}'
-            )
-        if wanted:
+        if self.save_best:
             runner.call_hook('gather_weights_for_checkpoint')
         super()._save_best_checkpoint(runner, metrics)
         runner.call_hook('release_after_checkpoint')
         if is_main_process():
             self.file_backend.remove_now(self._in_use())
+
+    def _set_rule(self, position: int, rule: str) -> None:
+        key = self.key_indicators[position]
+        self.rules[position], self.is_better_than[key] = rule, self.rule_map[rule]
 
     def _remove_steps(self, steps: list[int]) -> None:
         for step in steps:

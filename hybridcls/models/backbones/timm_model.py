@@ -1,6 +1,6 @@
 """Create a timm model without its classifier, or say in a sentence why that cannot be."""
 
-import re
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pickle import UnpicklingError
@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from hybridcls.checks import check_file, did_you_mean
+from hybridcls.signatures import takes_argument
 
 __all__ = ['create_timm_model', 'fixed_size', 'patch_size']
 
@@ -28,23 +29,23 @@ _KEYS = (
     'mean',
     'std',
 )
-_UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 
 
 def create_timm_model(
     model_name: str,
     pretrained: bool,
     checkpoint_path: str,
-    drop_path_rate: float,
+    drop_path_rate: Optional[float],
     img_size: Union[int, Sequence[int], None],
     timm_args: dict,
+    default_drop_path_rate: float = 0.0,
 ) -> nn.Module:
     """Create a timm model with ``num_classes=0``.
 
     Args:
-        model_name (str), pretrained (bool), checkpoint_path (str), drop_path_rate (float), img_size: As
-            :class:`~hybridcls.models.backbones.TimmStream` takes them. Models of any image size are not given one,
-            and models without stochastic depth no rate of 0.
+        model_name (str), pretrained (bool), checkpoint_path (str), drop_path_rate (float, optional), img_size,
+            default_drop_path_rate (float): As :class:`~hybridcls.models.backbones.TimmStream` takes them. Models of
+            any image size are not given one, and models without stochastic depth no rate that was not written, or 0.
         timm_args (dict): Other arguments of the model.
 
     Raises:
@@ -72,31 +73,22 @@ def create_timm_model(
             f'TimmStream: {key}={timm_args[key]!r} cannot be set: a stream is the whole model without its '
             "classifier. Its form is set by output='map', 'tokens' or 'vector'."
         )
-    args = dict(timm_args, drop_path_rate=drop_path_rate)
+    # (Some models have stochastic depth by default, so that a rate of 0 must be said.)
+    args = dict(timm_args, drop_path_rate=default_drop_path_rate if drop_path_rate is None else drop_path_rate)
     if img_size is not None:
         args['img_size'] = img_size if isinstance(img_size, int) else tuple(img_size)
     if checkpoint_path:
         check_file('TimmStream', 'checkpoint_path', checkpoint_path)
         pretrained = True
         args['pretrained_cfg_overlay'] = dict(args.get('pretrained_cfg_overlay') or {}, file=checkpoint_path)
-    # What a model may do without: those that take any size reject img_size, some have no stochastic depth. (Others
-    # have some by default, so that a rate of 0 must be said.)
-    optional = {'img_size'} if drop_path_rate else {'img_size', 'drop_path_rate'}
+    optional = {'img_size', 'drop_path_rate'} if not drop_path_rate else {'img_size'}
     try:
         with _watched_loading() as loadings:
-            model = _create_without(optional, model_name, pretrained, args)
+            model = _create_with_most(optional, model_name, pretrained, args)
         _check_loaded(model, loadings)
         return model
     except TypeError as error:
-        wrong = _UNEXPECTED.search(str(error))
-        if wrong is None:
-            raise
-        key = wrong.group(1)
-        hint = '' if key in _KEYS else did_you_mean(key, _KEYS)
-        raise TypeError(
-            f'TimmStream: {model_name} takes no argument {key!r}.{hint} A stream takes {", ".join(_KEYS)}, '
-            'and the arguments of its timm model.'
-        ) from error
+        raise _explained(error, model_name, {key: args[key] for key in args if key not in optional}) from error
     except (AssertionError, ZeroDivisionError) as error:
         raise ValueError(
             f'TimmStream: {model_name} cannot be built for img_size={img_size} with {timm_args} '
@@ -178,18 +170,41 @@ def _check_loaded(model: Any, loadings: list) -> None:
             )
 
 
-def _create_without(optional: set[str], model_name: str, pretrained: bool, args: dict) -> nn.Module:
-    """Create the model, without those of the optional arguments that it rejects."""
-    try:
-        return timm.create_model(model_name, pretrained=pretrained, num_classes=0, **args)
-    except TypeError as error:
-        # The architecture is known only here, since old names and local folders resolve inside timm. The constructor
-        # fails before any weight is loaded.
-        wrong = _UNEXPECTED.search(str(error))
-        if wrong is None or wrong.group(1) not in optional & args.keys():
-            raise
-        rest = {key: value for key, value in args.items() if key != wrong.group(1)}
-        return _create_without(optional, model_name, pretrained, rest)
+def _create_with_most(optional: set[str], model_name: str, pretrained: bool, args: dict) -> nn.Module:
+    """Create the model with as many of the optional arguments as it takes.
+
+    By trying: what an architecture takes is known to its constructor alone, since timm's functions pass ``**kwargs`` on
+    and resolve old names and local folders; it fails before any weight is loaded.
+    """
+    given, failures = sorted(optional & args.keys(), reverse=True), []  # img_size first, which most convnets reject
+    for number in range(len(given) + 1):
+        for without in itertools.combinations(given, number):
+            taken = {key: value for key, value in args.items() if key not in without}
+            try:
+                return timm.create_model(model_name, pretrained=pretrained, num_classes=0, **taken)
+            except TypeError as error:
+                failures.append(error)
+    raise failures[-1]
+
+
+def _explained(error: TypeError, model_name: str, written: dict) -> TypeError:
+    """Name the argument that the model does not take, or whose value it cannot use: the one that fails alone."""
+    for key, value in written.items():
+        if key == 'pretrained_cfg_overlay':
+            continue
+        try:
+            timm.create_model(model_name, num_classes=0, **{key: value})
+        except TypeError as alone:
+            if takes_argument(type(timm.create_model(model_name, num_classes=0)), key):
+                return TypeError(f'TimmStream: {model_name} cannot be built with {key}={value!r} ({alone}).')
+            hint = '' if key in _KEYS else did_you_mean(key, _KEYS)
+            return TypeError(
+                f'TimmStream: {model_name} takes no argument {key!r}.{hint} A stream takes {", ".join(_KEYS)}, '
+                'and the arguments of its timm model.'
+            )
+        except Exception:  # it may need the others
+            continue
+    return TypeError(f'TimmStream: {model_name} cannot be built with {written} ({error}).')
 
 
 def patch_size(model: nn.Module) -> Optional[tuple[int, int]]:

@@ -179,7 +179,14 @@ class MarginHead(ClassificationHead):
     def _cross_entropy(self, embedding: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
         def margin(target_cosine: Tensor, norms: Tensor) -> Tensor:
-            return self.margin_function(target_cosine, norms, labels)
+            target = self.margin_function(target_cosine, norms, labels)
+            if not isinstance(target, Tensor) or target.shape != target_cosine.shape:
+                got = f'shape {tuple(target.shape)}' if isinstance(target, Tensor) else type(target).__name__
+                raise ValueError(
+                    f'{self._name}: expected target logits of shape {tuple(target_cosine.shape)}, one for each image, '
+                    f'from the margin {type(self.margin_function).__name__}, got {got}.'
+                )
+            return target.to(target_cosine.dtype)
 
         settings: dict[str, Any] = dict(
             scale=self.scale,

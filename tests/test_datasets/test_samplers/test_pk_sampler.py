@@ -14,7 +14,8 @@ from mmengine.runner import Runner
 from processes import run_processes
 
 from hybridcls.datasets.samplers import PKSampler, pk_sampler
-from hybridcls.engine.dataloader_defaults import fill_dataloader_defaults
+from hybridcls.engine.config import apply
+from hybridcls.engine.config.dataloaders import dataloaders
 from hybridcls.registry import DATASETS, MODELS
 
 
@@ -274,7 +275,7 @@ def run(folder, stop=None, resume=False):
             custom_hooks=[dict(type='StopAfterEpoch', epoch=stop)] if stop else [],
         )
     )
-    fill_dataloader_defaults(cfg)
+    apply(cfg, dataloaders)
     runner = Runner(
         model=model,
         cfg=cfg,

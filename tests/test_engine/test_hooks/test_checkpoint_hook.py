@@ -7,9 +7,10 @@ from processes import run_process
 
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_training
 from hybridcls.engine.checkpoint_files import is_whole_checkpoint, newest_whole_checkpoint
-from hybridcls.engine.dataloader_defaults import end_workers
 from hybridcls.engine.hooks import CheckpointHook
 from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.workers import end_workers
+from hybridcls.evaluation.result_names import without_result
 from hybridcls.registry import HOOKS
 
 
@@ -95,6 +96,54 @@ def test_several_best_ones(toy_configs, tmp_path, monkeypatch, toy_plugin):
 def test_a_best_score_that_no_metric_reports(toy_configs, tmp_path):
     with pytest.raises(ValueError, match=r"save_best='toy/top5' is none of the metrics .* toy/top1\. Did you mean"):
         train(toy_configs / 'toy.py', tmp_path / 'w', **{'default_hooks.checkpoint.save_best': 'toy/top5'})
+
+
+OPEN = {'default_hooks.checkpoint.rule': None, 'default_hooks.checkpoint.max_keep_ckpts': 1}
+
+
+@pytest.mark.parametrize('save_best', ['toy/top1', ['toy/top1'], 'auto'])
+@pytest.mark.parametrize(('rule', 'best'), [('less', 2), ('greater', 1)])
+def test_the_metric_says_which_way_is_better(toy_configs, tmp_path, monkeypatch, toy_plugin, save_best, rule, best):
+    """mmengine takes ``top`` in a name for greater."""
+    falling = Rising(30.0, 10.0, 20.0)
+    monkeypatch.setattr(toy_plugin.ToyAccuracy, 'compute_metrics', lambda self, results: falling(self, results))
+    monkeypatch.setattr(toy_plugin.ToyAccuracy, 'directions', {'top1': rule}, raising=False)
+    train(toy_configs / 'toy.py', tmp_path / 'w', **OPEN, **{'default_hooks.checkpoint.save_best': save_best})
+    assert files(tmp_path / 'w') == [f'best_toy_top1_epoch_{best}.pth', 'epoch_3.pth']
+
+
+def test_a_written_rule_wins_over_the_metrics(toy_configs, tmp_path, monkeypatch, toy_plugin):
+    falling = Rising(30.0, 10.0, 20.0)
+    monkeypatch.setattr(toy_plugin.ToyAccuracy, 'compute_metrics', lambda self, results: falling(self, results))
+    monkeypatch.setattr(toy_plugin.ToyAccuracy, 'directions', {'top1': 'less'}, raising=False)
+    train(toy_configs / 'toy.py', tmp_path / 'w')
+    assert 'best_toy_top1_epoch_1.pth' in files(tmp_path / 'w')
+
+
+def test_a_wrong_name_is_answered_before_the_first_step(toy_configs, tmp_path, monkeypatch, toy_plugin):
+    monkeypatch.setattr(toy_plugin.ToyAccuracy, 'directions', {'top1': 'less'}, raising=False)
+    with pytest.raises(ValueError, match=r"save_best='toy/top5' is none of the metrics .* toy/top1\. Did you mean"):
+        train(toy_configs / 'toy.py', tmp_path / 'w', **{'default_hooks.checkpoint.save_best': 'toy/top5'})
+    assert files(tmp_path / 'w') == []
+
+
+@pytest.mark.parametrize('other', [{}, {'a': 1.0}])
+@pytest.mark.parametrize('save_best', ['toy/top1', ['toy/top1', 'toy/a']])
+def test_a_metric_with_nothing_to_compute(toy_configs, tmp_path, monkeypatch, toy_plugin, other, save_best):
+    """There is no best checkpoint by it, and the last one is there."""
+
+    def compute(self, results):
+        without_result(self, 'It has seen no square.', ['top1'])
+        return other
+
+    monkeypatch.setattr(toy_plugin.ToyAccuracy, 'compute_metrics', compute)
+    monkeypatch.setattr(toy_plugin.ToyAccuracy, 'directions', {'top1': 'greater', 'a': 'less'}, raising=False)
+    runner = train(toy_configs / 'toy.py', tmp_path / 'w', **OPEN, **{'default_hooks.checkpoint.save_best': save_best})
+    best = ['best_toy_a_epoch_1.pth'] if other and 'toy/a' in save_best else []
+    assert files(tmp_path / 'w') == [*best, 'epoch_3.pth']
+    assert runner.message_hub.get_info('no_best_checkpoint').startswith(
+        "CheckpointHook: save_best='toy/top1' had no result in the validation. ToyAccuracy: It has seen no square."
+    )
 
 
 def test_by_iterations(toy_configs, tmp_path):

@@ -3,11 +3,12 @@ import random
 import numpy as np
 import pytest
 import torch
+from mmengine.hooks import Hook
 
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_training
-from hybridcls.engine.dataloader_defaults import end_workers
 from hybridcls.engine.hooks.random_state_hook import get_random_state, seed_worker, set_random_state
 from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.workers import end_workers
 
 
 def draw():
@@ -82,6 +83,40 @@ def test_a_run_that_was_stopped_ends_in_the_same_bits(toy_configs, tmp_path, wor
     assert_equal_runs(tmp_path / 'straight' / 'epoch_3.pth', tmp_path / 'stopped' / 'epoch_3.pth')
 
 
+class Draw(Hook):
+    """Draws random numbers as training begins, as one that samples batches to look at would."""
+
+    priority = 'LOW'
+
+    def before_train(self, runner):
+        draw()
+
+
+def test_it_restores_after_hooks_that_draw_numbers_as_training_begins(toy_configs, tmp_path):
+    hooks = [dict(type='RandomStateHook'), dict(type=Draw)]
+    train(toy_configs / 'toy.py', tmp_path / 'straight', custom_hooks=hooks)
+    with pytest.raises(Exception) as caught:
+        train(toy_configs / 'toy.py', tmp_path / 'stopped', custom_hooks=[*hooks, dict(type='StopHook', epoch=2)])
+    assert caught.type.__name__ == 'Stopped'
+    train(toy_configs / 'toy.py', tmp_path / 'stopped', resume='auto', custom_hooks=hooks)
+    assert_equal_runs(tmp_path / 'straight' / 'epoch_3.pth', tmp_path / 'stopped' / 'epoch_3.pth')
+
+
+def test_checkpoints_written_after_a_validation_have_the_state_from_before_it(toy_configs, tmp_path):
+    """The best one, and that of the epoch, which mmengine writes again to tell it of the best one."""
+    options = {'train_cfg.max_epochs': 1}
+    train(toy_configs / 'toy.py', tmp_path / 'with', **options)
+    train(
+        toy_configs / 'toy.py', tmp_path / 'without', val_cfg=None, val_dataloader=None, val_evaluator=None, **options
+    )
+    expected, epoch, best = (
+        torch.load(tmp_path / name, weights_only=False)['random_state']['states'][0]['torch']
+        for name in ('without/epoch_1.pth', 'with/epoch_1.pth', 'with/best_toy_top1_epoch_1.pth')
+    )
+    assert torch.equal(epoch, expected)
+    assert torch.equal(best, expected)
+
+
 def test_training_does_not_depend_on_how_often_one_validates(toy_configs, tmp_path):
     train(toy_configs / 'toy.py', tmp_path / 'often')
     train(toy_configs / 'toy.py', tmp_path / 'never', val_cfg=None, val_dataloader=None, val_evaluator=None)
@@ -103,7 +138,7 @@ def test_by_iterations(toy_configs, tmp_path):
 
 def test_without_the_hook_the_runs_differ(toy_configs, tmp_path, monkeypatch):
     """The oracle of the tests above can fail."""
-    monkeypatch.setattr('hybridcls.engine.training._STANDING_HOOKS', ())
+    monkeypatch.setattr('hybridcls.engine.training._DEFAULT_HOOKS', ())
     train(toy_configs / 'toy.py', tmp_path / 'straight')
     stop(toy_configs / 'toy.py', tmp_path / 'stopped', epoch=2)
     train(toy_configs / 'toy.py', tmp_path / 'stopped', resume='auto')

@@ -199,7 +199,7 @@ def test_a_deep_copy_summarises_with_its_own_token_learner():
         (dict(img_size=(64, 64, 3)), ValueError, 'neither one number nor'),
         (dict(img_size=0), ValueError, r'img_size=0 is outside \[1, inf\)'),
         (dict(cnn=dict(name='test_resnet')), TypeError, r"cnn needs model_name='...'.*it has name, output"),
-        (dict(cnn='test_resnet'), TypeError, "cnn='test_resnet' is a str, where a dict is wanted"),
+        (dict(cnn='test_resnet'), TypeError, r"expected cnn=dict\(model_name='...'\), got cnn='test_resnet'"),
         (dict(cnn=dict(CNN, drop_path=0.1)), TypeError, "test_resnet takes no argument 'drop_path'. Did you mean"),
         (dict(img_size=65), ValueError, 'test_vit cannot take images of 65 x 65'),
     ],

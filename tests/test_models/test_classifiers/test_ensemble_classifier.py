@@ -101,6 +101,30 @@ def test_mistakes_are_answered(trained, tmp_path):
         build(members=[{}], head=dict(type='SupConHead', in_channels=120)).predict(images())
 
 
+def test_members_that_want_other_images():
+    other = dict(data_preprocessor=dict(mean=[33.0], std=[79.0]))
+    with pytest.raises(ValueError, match='the data preprocessors of the members differ in mean and std'):
+        MODELS.build(dict(type='EnsembleClassifier', members=[{}, other], **PARTS))
+
+
+def test_members_have_their_classes_in_one_order(trained):
+    _, checkpoints = trained
+
+    def name(number, classes):
+        torch.save(
+            {**torch.load(checkpoints[number]), 'meta': dict(dataset_meta=dict(classes=classes))}, checkpoints[number]
+        )
+
+    build = dict(type='EnsembleClassifier', members=checkpoints, **PARTS)
+    assert MODELS.build(build).class_names is None
+    name(1, ('ant', 'bee', 'cat'))
+    name(2, ('ant', 'bee', 'cat'))
+    assert MODELS.build(build).class_names.names == ('ant', 'bee', 'cat')
+    name(2, ('bee', 'ant', 'cat'))
+    with pytest.raises(ValueError, match=r"classes in one order, got \('bee', 'ant', 'cat'\) of members\[2\]"):
+        MODELS.build(build)
+
+
 def test_members_tell_how_their_images_were_read(trained):
     _, checkpoints = trained
     assert MODELS.build(dict(type='EnsembleClassifier', members=[{}], **PARTS)).preprocessing_version is None

@@ -1,0 +1,1 @@
+"""The command ``hybridcls``: one file a subcommand."""

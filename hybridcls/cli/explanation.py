@@ -1,0 +1,192 @@
+"""What can be said of each key of a config: its value, who wrote it and where, who takes it."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import Any, NamedTuple, Optional
+
+from mmengine.config import Config
+
+from hybridcls.engine.config.change import Change, layers_of, provenance_of
+from hybridcls.engine.config.origins import OPTION, RUNNER_KEYS, Layer
+from hybridcls.engine.config.references import line_of
+from hybridcls.engine.config.shared_keys import SHARED_KEYS
+from hybridcls.engine.config.takers import UNREAD, Takers
+from hybridcls.engine.config.tree import ABSENT, Path, dotted, leaves_in, split, value_at
+
+__all__ = ['PASSED_OVER', 'VARIABLE', 'Explanation', 'InChain', 'explain_config']
+
+VARIABLE, PASSED_OVER = 'variable', 'passed over'
+
+
+class InChain(NamedTuple):
+    """A phase, which gets its options from the config of its chain.
+
+    Args:
+        chain (Config): That config.
+        position (int): The place in ``phases``, from 0.
+    """
+
+    chain: Config
+    position: int
+
+
+@dataclass
+class Explanation:
+    """What is said of one key.
+
+    Args:
+        path (Path): The key. A list of plain values is one.
+        value: What stands there at last.
+        source (str): ``'file'``, ``'option'``, ``'filled'``, ``'adapted'`` or ``'code'``.
+        file (str, optional): Who wrote it, or wrote what it was filled from: a file, or ``'--cfg-options'``.
+        line (int): Where in it; 0 if that is not known.
+        why (str): The reason of a change; the option or the variable that it comes from.
+        old: What stood there before a change; ``ABSENT`` if nothing did.
+        taker (str): Who takes it.
+        status (str): That of :class:`~hybridcls.engine.config.takers.Taker`; ``'variable'`` for what other places
+            repeat or fill from; ``'passed over'`` for a variable of a base of which nothing is left.
+    """
+
+    path: Path
+    value: Any
+    source: str
+    file: Optional[str]
+    line: int
+    why: str
+    old: Any
+    taker: str
+    status: str
+
+
+def explain_config(cfg: Config, takers: Takers, phase: Optional[InChain] = None) -> list[Explanation]:
+    """Explain each key of a completed config, in its order.
+
+    Args:
+        cfg (Config): Read.
+        takers (Takers): Of this config.
+        phase (InChain, optional): Where its options come from, if not from the command line. Defaults to None.
+    """
+    return [_explain(cfg, takers, path, phase) for path in _keys_in(cfg)]
+
+
+def _keys_in(cfg: Config) -> Iterator[Path]:
+    """Yield the paths of leaves, one for a list of plain values."""
+    done: Path = ()
+    for path, _ in leaves_in(cfg):
+        if done and path[: len(done)] == done:
+            continue
+        done = path
+        while isinstance(done[-1], int) and len(done) > 1:
+            above = value_at(cfg, done[:-1])
+            if any(isinstance(one, dict) for one in _flat(above)):
+                break
+            done = done[:-1]
+        yield done
+
+
+def _flat(values: Iterable[Any]) -> Iterator[Any]:
+    for value in values:
+        if isinstance(value, (list, tuple)):
+            yield from _flat(value)
+        else:
+            yield value
+
+
+def _explain(cfg: Config, takers: Takers, path: Path, phase: Optional[InChain]) -> Explanation:
+    known = provenance_of(cfg)
+    layer = max(layers_of(cfg, path).values())
+    why, old, source = '', ABSENT, 'option' if layer == OPTION else 'file' if layer.rank < OPTION.rank else 'code'
+    place: Path = path
+    change = _change_of(known.changes, path)
+    if change is not None:
+        old = value_at(change.old, path[len(change.path) :])
+        if old != value_at(cfg, path):
+            source = 'filled' if old is ABSENT or old is None else 'adapted'
+            why = change.why
+            place = change.by if isinstance(change.by, tuple) else ()
+            layer = max(layers_of(cfg, place).values()) if place else layer
+    variable = _follow(path, known.references)
+    if source in ('file', 'option') and variable != path and _same(cfg, variable, path):
+        why = f'repeats {dotted(_shared_start(path, variable))}'
+    file, line = _where(layer, place, known.references, phase) if place and source != 'code' else (None, 0)
+    taker = takers.at(path)
+    name, status = (taker.name, taker.status) if taker is not None else _of_variable(cfg, path)
+    return Explanation(path, value_at(cfg, path), source, file, line, why, old, name, status)
+
+
+def _change_of(changes: Iterable[Change], path: Path) -> Optional[Change]:
+    """The last change that set a place or something around it."""
+    found = [one for one in changes if one.path == path[: len(one.path)] and one.new is not ABSENT]
+    return found[-1] if found else None
+
+
+def _follow(path: Path, references: dict[Path, Path]) -> Path:
+    """Go from a place to the variable that it repeats, and on from there."""
+    seen = set()
+    while path not in seen:
+        seen.add(path)
+        for length in range(len(path), 0, -1):
+            if path[:length] in references:
+                path = (*references[path[:length]], *path[length:])
+                break
+    return path
+
+
+def _shared_start(path: Path, variable: Path) -> Path:
+    """Of a place in a variable: what its user wrote for it, without the keys below that are the same in both."""
+    while len(variable) > 1 and variable[-1] == path[-1]:
+        path, variable = path[:-1], variable[:-1]
+    return variable
+
+
+def _same(cfg: Config, one: Path, other: Path) -> bool:
+    """Whether two places hold the same by the same hand."""
+    values = [value_at(cfg, path) for path in (one, other)]
+    return values[0] == values[1] and max(layers_of(cfg, one).values()) == max(layers_of(cfg, other).values())
+
+
+def _where(
+    layer: Layer, path: Path, references: dict[Path, Path], phase: Optional[InChain] = None
+) -> tuple[Optional[str], int]:
+    """The file of a layer, and the line in which it writes a place or the variable that the place repeats."""
+    if layer == OPTION:
+        return (_in_chain(*phase, path) if phase else None) or (layer.name, 0)
+    file = FilePath(layer.name)
+    if not file.is_file():
+        return None, 0
+    if file.suffix != '.py':
+        return str(file), 0
+    return str(file), line_of(file.read_text(encoding='utf8'), path, _follow(path, references))
+
+
+def _in_chain(chain: Config, position: int, path: Path) -> Optional[tuple[Optional[str], int]]:
+    """Where a chain sets an option of one of its phases: for this phase, for all, or as a key of its own."""
+    for start in (('phases', position, 'cfg_options'), ('cfg_options',), (path[0],)):
+        for place, layer in layers_of(chain, start).items():
+            key = place if len(start) == 1 and start[0] == path[0] else split(dotted(place[len(start) :]) or '-')
+            if path[: len(key)] == key:
+                return _where(layer, place, provenance_of(chain).references)
+    return None
+
+
+def _of_variable(cfg: Config, path: Path) -> tuple[str, str]:
+    """Say what a top-level key that no class takes is for."""
+    known, key = provenance_of(cfg), path[0]
+    filled = [change.path for change in known.changes if change.by == (key,)]
+    if filled:
+        return f'fills {_and_more(filled)}', VARIABLE
+    repeated = [place for place in known.references if _follow(place, known.references)[0] == key]
+    repeated.sort(key=lambda place: place[0] not in RUNNER_KEYS)
+    if repeated:
+        return f'variable of {_and_more(repeated)}', VARIABLE
+    if key in known.used:
+        return 'variable of an expression', VARIABLE
+    nothing = 'every place keeps its own' if key in SHARED_KEYS else 'nothing reads it'
+    # A base's is there for those that want it.
+    is_own = max(layers_of(cfg, (key,)).values()).rank >= 0
+    return nothing, UNREAD if is_own else PASSED_OVER
+
+
+def _and_more(places: list[Path]) -> str:
+    return dotted(places[0]) + (f' and {len(places) - 1} more' if len(places) > 1 else '')

@@ -1,0 +1,52 @@
+"""The command ``hybridcls``, also ``python -m hybridcls``: reads the command line and runs a subcommand.
+
+Exit codes: 0 done, 1 a problem was found, 2 a mistake of the user (one sentence), 3 a fault of the program (a
+traceback), 130 interrupted. Nothing heavy is imported before a subcommand runs.
+"""
+
+import os
+import sys
+import traceback
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from typing import Optional
+
+from hybridcls.command_line import TRACEBACK_VARIABLE, run_tool, sentence_for
+from hybridcls.version import __version__
+
+from . import explain
+
+__all__ = ['SUBCOMMANDS', 'main', 'parse_args']
+
+SUBCOMMANDS = {'explain': explain}
+"""Each a module with ``HELP``, ``add_arguments(parser)`` and ``run(args)``, which returns the exit code."""
+
+
+def parse_args(arguments: Optional[Sequence[str]] = None) -> Namespace:
+    """Read the command line."""
+    parser = ArgumentParser(prog='hybridcls', description='Train and look at image classifiers, from a config.')
+    parser.add_argument('--version', action='version', version=f'hybridcls {__version__}')
+    commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
+    for name, command in SUBCOMMANDS.items():
+        own = commands.add_parser(name, help=command.HELP, description=command.__doc__.split('\n')[0])
+        command.add_arguments(own)
+        own.add_argument('--json', action='store_true', help='one JSON object on stdout; everything else on stderr')
+        own.add_argument('--traceback', action='store_true', help='show where an error was raised')
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    """Run the subcommand, and end the process with its exit code."""
+    args = parse_args()
+    if args.traceback:
+        os.environ[TRACEBACK_VARIABLE] = '1'
+    codes = []
+    try:
+        run_tool(lambda: codes.append(SUBCOMMANDS[args.command].run(args)))
+    except BrokenPipeError:  # the reader of stdout, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        codes = [0]
+    except Exception as error:
+        traceback.print_exc()
+        codes = [3 if sentence_for(error) is None else 2]
+    sys.exit(codes[0])

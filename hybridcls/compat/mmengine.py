@@ -1,0 +1,173 @@
+"""What hybridcls knows of the inside of mmengine. Run with onedl-mmengine 0.10.12."""
+
+import ast
+import os
+import types
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional
+
+from mmengine.config import Config, ConfigDict
+from mmengine.fileio import load
+
+if TYPE_CHECKING:
+    from mmengine.dataset import BaseDataset
+    from mmengine.runner import Runner
+    from mmengine.runner.base_loop import BaseLoop
+
+__all__ = [
+    'ConfigSource',
+    'built_loop',
+    'is_lazy_config',
+    'lazy_bases',
+    'merge',
+    'read_lazy_config',
+    'read_source',
+    'resumes',
+    'rewrite_data',
+    'run_source',
+    'update_metainfo',
+    'whole_dataset',
+]
+
+
+class ConfigSource(NamedTuple):
+    """One config file before it is run.
+
+    Args:
+        file (str): Its absolute path.
+        text (str): What it holds, with mmengine's ``{{ fileBasename }}`` and ``{{$VARIABLE:default}}`` put in.
+        bases (list[tuple[str, str | None]]): Path and scope of each file that ``_base_`` names.
+        placeholders (dict[str, str]): The string that stands in ``text`` for each ``{{_base_.x.y}}``, to ``'x.y'``.
+        env_variables (dict[str, str]): Environment variables that were put in.
+    """
+
+    file: str
+    text: str
+    bases: list[tuple[str, Optional[str]]]
+    placeholders: dict[str, str]
+    env_variables: dict[str, str]
+
+
+def read_source(file: str) -> ConfigSource:
+    """Read a config file of the text style, without running it."""
+    file = os.path.abspath(os.path.expanduser(file))
+    with TemporaryDirectory() as folder:
+        copy = str(Path(folder, f'config{Path(file).suffix}'))
+        Config._substitute_predefined_vars(file, copy)
+        env_variables = Config._substitute_env_variables(copy, copy)
+        placeholders = Config._pre_substitute_base_vars(copy, copy)
+        text = Path(copy).read_text(encoding='utf8')
+        bases = [Config._get_cfg_path(base, file) for base in Config._get_base_files(copy)]
+    return ConfigSource(file, text, bases, placeholders, env_variables or {})
+
+
+def run_source(source: ConfigSource, bases: dict) -> dict:
+    """Return what a file itself writes: its top-level names, with the values of its bases where it asks for them."""
+    if source.file.endswith('.py'):
+        tree = ast.parse(source.text)
+        tree.body = [node for node in tree.body if not _assigns(node, '_base_')]
+        names: dict[str, Any] = {'_base_': ConfigDict(bases)}
+        exec(compile(tree, source.file, 'exec'), names)
+    else:
+        with TemporaryDirectory() as folder:
+            copy = Path(folder, f'config{Path(source.file).suffix}')
+            copy.write_text(source.text, encoding='utf8')
+            names = load(copy)
+    own = {
+        name: value
+        for name, value in names.items()
+        if name not in ('_base_', '_deprecation_')
+        and not name.startswith('__')
+        and not isinstance(value, (types.FunctionType, types.ModuleType))
+    }
+    Config._parse_scope(own)
+    return Config._substitute_base_vars(own, source.placeholders, bases)
+
+
+def _assigns(node: ast.stmt, name: str) -> bool:
+    return isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == name
+
+
+def is_lazy_config(file: str) -> bool:
+    """Whether a file is of mmengine's other style: ``with read_base(): ...``, or classes that it imports."""
+    return Config._is_lazy_import(file)
+
+
+def lazy_bases(file: str) -> list[str]:
+    """Return the paths of the files that ``with read_base():`` imports."""
+    tree = ast.parse(Path(file).read_text(encoding='utf8'))
+    paths = []
+    for name in Config._get_base_modules(tree.body):
+        inside = name.lstrip('.')
+        level = len(name) - len(inside)
+        if level:
+            folder = Path(file).parent.joinpath(*['..'] * (level - 1))
+        else:
+            from mmengine.utils import get_installed_path
+
+            package, _, inside = inside.partition('.')
+            folder = Path(get_installed_path(package))
+        paths.append(os.path.normpath(folder / f'{inside.replace(".", "/")}.py'))
+    return paths
+
+
+def read_lazy_config(file: str) -> dict:
+    """Read a file of the lazy style with its bases: plain dicts, with dotted names in place of imported objects."""
+    return Config.fromfile(file, lazy_import=True, import_custom_modules=False).to_dict()
+
+
+def merge(own: dict, base: dict, allow_list_keys: bool = False) -> dict:
+    """Return ``base`` with ``own`` merged into it by mmengine's rules; ``_delete_`` keys leave ``own``."""
+    return Config._merge_a_into_b(own, base, allow_list_keys=allow_list_keys)
+
+
+def with_scope(values: dict, scope: Optional[str]) -> dict:
+    """Return the values of a base as mmengine's dicts, which remember the package that they come from."""
+    return Config._dict_to_config_dict(values, scope) if values else ConfigDict()
+
+
+def rewrite_data(dataset: 'BaseDataset', change: Callable[[dict], dict]) -> None:
+    """Replace the information of each image, in place; the order and the number of images stay.
+
+    Whoever reads the dataset afterwards, workers that start later included, sees the new information.
+
+    Args:
+        dataset (BaseDataset): It is fully initialized if it is not yet.
+        change: Takes and returns the dict of an image.
+    """
+    dataset.full_init()
+    data = [change(dataset.get_data_info(index)) for index in range(len(dataset))]
+    dataset.data_list = data
+    if dataset.serialize_data and data:  # it is held as bytes, and empties data_list
+        dataset.data_bytes, dataset.data_address = dataset._serialize_data()
+
+
+def update_metainfo(dataset: Any, values: dict) -> None:
+    """Set entries of a dataset's or wrapper's ``metainfo`` (which returns a copy); None takes one out."""
+    metainfo = getattr(dataset, '_metainfo', None)
+    if isinstance(metainfo, dict):
+        metainfo.update(values)
+        for key in [key for key, value in values.items() if value is None]:
+            del metainfo[key]
+
+
+def whole_dataset(dataset: Any) -> Any:
+    """Return the dataset that a dataloader's ``num_batch_per_epoch`` cuts short, or ``dataset`` itself."""
+    from mmengine.runner.runner import _SlicedDataset
+
+    return dataset._dataset if isinstance(dataset, _SlicedDataset) else dataset
+
+
+def built_loop(runner: 'Runner', kind: str) -> Optional['BaseLoop']:
+    """Return the loop ``'train'``, ``'val'`` or ``'test'`` if it is built; ``runner.train_loop`` would build it."""
+    from mmengine.runner.base_loop import BaseLoop
+
+    loop = getattr(runner, f'_{kind}_loop')
+    return loop if isinstance(loop, BaseLoop) else None
+
+
+def resumes(runner: 'Runner') -> bool:
+    """Whether the run goes on from a checkpoint, its state included."""
+    return bool(runner._resume)

@@ -1,0 +1,99 @@
+"""What a dataloader is given when its config does not say: depends on the machine, so it is no config's business."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from mmengine.config import Config
+
+from hybridcls.checks import check_number
+
+from .change import Change
+from .layers import ConfigError
+from .tree import ABSENT, dataloaders_in, dotted
+
+__all__ = ['check_dataloaders', 'dataloaders', 'limit_dataloaders']
+
+
+def dataloaders(cfg: Config) -> Iterator[Change]:
+    """Fill every dataloader, and drop what torch refuses.
+
+    ``pin_memory`` is on only with CUDA (elsewhere torch warns and does nothing), ``persistent_workers`` only with
+    workers, batches are stacked by ``default_collate``. Training workers are seeded by
+    :func:`~hybridcls.engine.hooks.random_state_hook.seed_worker`: mmengine's own function gives each worker the same
+    seed in each epoch, so that workers which are started again would draw the same random crops. Without workers torch
+    refuses ``persistent_workers`` and ``prefetch_factor``; beside a ``batch_sampler``, which decides about incomplete
+    batches itself, ``drop_last`` and ``shuffle``.
+    """
+    import torch
+
+    for path, loader in dataloaders_in(cfg):
+        has_workers = (loader.get('num_workers') or 0) > 0
+        defaults: dict[str, Any] = dict(
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=has_workers,
+            collate_fn=dict(type='default_collate'),
+        )
+        if path == ('train_dataloader',):
+            defaults['worker_init_fn'] = dict(type='hybridcls.seed_worker')
+        for key, value in defaults.items():
+            if loader.get(key) is None:
+                yield Change((*path, key), loader.get(key, ABSENT), value, 'default of dataloaders', told=False)
+        refused = []
+        if not has_workers:
+            if loader.get('persistent_workers'):
+                yield Change(
+                    (*path, 'persistent_workers'), True, False, 'there are no workers (num_workers=0)', 'torch'
+                )
+            refused.append(('prefetch_factor', 'there are no workers (num_workers=0)'))
+        if loader.get('batch_sampler') is not None:
+            refused += [(key, 'torch refuses it beside a batch_sampler') for key in ('drop_last', 'shuffle')]
+        for key, why in refused:
+            if loader.get(key):
+                yield Change((*path, key), loader[key], ABSENT, why, 'torch')
+
+
+def limit_dataloaders(cfg: Config, pin_memory: bool, persistent_workers: bool) -> Iterator[Change]:
+    """Obey ``--no-pin-memory`` and ``--no-persistent-workers``."""
+    for path, loader in dataloaders_in(cfg):
+        for key, allowed in (('pin_memory', pin_memory), ('persistent_workers', persistent_workers)):
+            if not allowed and loader.get(key):
+                option = f'--no-{key.replace("_", "-")}'
+                yield Change((*path, key), loader[key], False, option, option)
+
+
+def check_dataloaders(cfg: Config) -> None:
+    """Raise unless every dataloader is one dict with a batch size that works and functions that mmengine will find.
+
+    Raises:
+        ConfigError: If it is a list, a function has no ``type``, or only a scope in front of it would find it.
+        ValueError: If its batch size is no positive integer.
+        UnknownNameError: If no registry knows a function.
+    """
+    from mmengine.registry import FUNCTIONS as MMENGINES
+
+    from hybridcls.registry import FUNCTIONS
+
+    for kind in ('train', 'val', 'test'):
+        loader = cfg.get(f'{kind}_dataloader')
+        if loader is not None and not isinstance(loader, dict):
+            raise ConfigError(
+                f'{kind}_dataloader: expected a dict, got a {type(loader).__name__}. Join several data sets in one: '
+                "dataset=dict(type='ConcatDataset', datasets=[...])."
+            )
+    for path, loader in dataloaders_in(cfg):
+        name = dotted(path)
+        if loader.get('batch_size') is not None:
+            check_number(name, 'batch_size', loader['batch_size'], 1, integer=True)
+        for key in ('collate_fn', 'worker_init_fn'):
+            function = loader.get(key)
+            if not isinstance(function, dict):
+                continue
+            if 'type' not in function:
+                raise ConfigError(f"{name}.{key} = {dict(function)} has no 'type', so there is no function to call.")
+            function_name = function['type']
+            if isinstance(function_name, str) and MMENGINES.get(function_name) is None:
+                FUNCTIONS.get(function_name)  # says what is near, if there is none
+                raise ConfigError(
+                    f'{name}.{key}.type={function_name!r} is a function of hybridcls, and mmengine looks for functions '
+                    f"of other packages under their scope only. Write 'hybridcls.{function_name}'."
+                )

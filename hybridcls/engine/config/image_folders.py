@@ -1,0 +1,47 @@
+"""Folders of images, found missing before anything is built."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from mmengine.config import Config
+
+from .tree import dataloaders_in, datasets_in, is_a
+
+__all__ = ['check_image_folders', 'image_folders_in']
+
+
+def check_image_folders(cfg: Config, kinds: tuple[str, ...] = ('train', 'val', 'test')) -> None:
+    """Look whether the folders and lists of all :class:`~hybridcls.datasets.ImageFolder` data sets are there.
+
+    Nothing is read. A model of some hundred million parameters is built before the Runner asks for its data; a mistyped
+    path should not take so long to come to light.
+
+    Args:
+        cfg (Config): Not changed.
+        kinds (tuple[str, ...]): Which dataloaders to look at; those of hooks and metrics always.
+
+    Raises:
+        FileNotFoundError: Where it was looked for, and which key changes it.
+    """
+    for name, folder in image_folders_in(cfg):
+        kind = name.split('_', 1)[0]
+        if kind not in ('train', 'val', 'test') or (kind in kinds and cfg.get(f'{kind}_cfg') is not None):
+            _look_at(folder).check_folder()
+
+
+def image_folders_in(cfg: Config) -> Iterator[tuple[str, dict]]:
+    """Yield the top-level key (of a hook's: the key of its dataloader) and the dict of each ImageFolder."""
+    from hybridcls.datasets import ImageFolder
+
+    for path, loader in dataloaders_in(cfg):
+        for _, dataset in datasets_in(loader):
+            if is_a('DATASETS', dataset, ImageFolder):
+                yield str(path[0] if len(path) == 1 else path[-1]), dataset
+
+
+def _look_at(folder: dict) -> Any:
+    """Build the data set without its pipeline and without looking for images."""
+    from hybridcls.registry import DATASETS
+
+    settings = {key: value for key, value in folder.items() if key not in ('pipeline', 'indices')}
+    return DATASETS.build({**settings, 'lazy_init': True})

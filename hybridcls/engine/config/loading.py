@@ -1,0 +1,181 @@
+"""Read a config file: every value with the file that wrote it, clear answers to what is wrong, open places filled."""
+
+from copy import deepcopy
+from pathlib import Path as FilePath
+from typing import Any, Optional, Union
+
+from mmengine.config import Config
+from mmengine.utils import get_installed_path, import_modules_from_strings
+
+from hybridcls.checks import check_known_keys, near_files
+
+from .change import Change, Provenance, apply, note_layer, provenance_of
+from .dataloaders import dataloaders
+from .layers import OPTION, ConfigError, Layers, read_layers
+from .shared_keys import shared_keys
+from .tree import ABSENT, Path, value_at
+from .unread_keys import unread_key, unread_option, unread_variables
+
+__all__ = ['is_chain', 'load_config']
+
+_SCOPE = 'hybridcls'
+_SUFFIXES = {'.py', '.yml', '.yaml', '.json'}
+
+
+def load_config(path: Union[str, FilePath], cfg_options: Optional[dict[str, Any]] = None) -> Config:
+    """Read a config, apply options, and fill what it leaves open.
+
+    Of two values of one key an option wins over the file, the file over its bases, a nearer base over a further one. A
+    variable (``train_pipeline``) that is changed is followed by the places that repeat it. Shared keys of the top level
+    fill open places alone (:func:`~hybridcls.engine.config.shared_keys.shared_keys`); dataloaders get the defaults that
+    fit the machine; ``default_scope`` is ``'hybridcls'`` where the config names none. What was filled, and why, is in
+    :func:`~hybridcls.engine.config.change.provenance_of`. A config that a run has dumped is read as it was before it
+    was completed.
+
+    Args:
+        path (str | Path): A ``.py``, ``.yml`` or ``.json`` config, or one of an installed package, as in
+            ``'hybridcls::digits/adaface_hybrid.py'``.
+        cfg_options (dict, optional): Dotted keys to values, as ``--cfg-options`` gives them. Defaults to None.
+
+    Returns:
+        Config: The completed config. One that names ``phases`` (see :func:`is_chain`) is only read, since each of its
+        phases is completed when its turn comes.
+
+    Raises:
+        FileNotFoundError: If there is no such file; the sentence names files with a similar name.
+        ConfigError: If the file or one of its bases cannot be read, an option does not fit the config, a key of the
+            top level is mistyped, or ``custom_imports`` that an option names cannot be imported.
+    """
+    file = _find(str(path))
+    layers = _read(file)
+    options = dict(cfg_options or {})
+    is_one = layers.values.get('phases') is None and 'phases' not in options
+    wrong = unread_option(layers.values, layers, options) if is_one else ''
+    if wrong:
+        raise ConfigError(wrong)
+    _merge(layers, options, file)
+    cfg = Config(
+        layers.values,
+        cfg_text='\n'.join(f'{name}\n{text}' for name, text in layers.texts.items()),
+        filename=file,
+        env_variables=layers.env_variables,
+    )
+    _note(cfg, layers)
+    if cfg.get('custom_imports'):
+        _import_custom(cfg, any(key.split('.')[0] == 'custom_imports' for key in options))
+    if is_chain(cfg):
+        return cfg
+    wrong = unread_key(cfg, layers)
+    if wrong:
+        raise ConfigError(f'{file}: {wrong}')
+    provenance_of(cfg).notes += unread_variables(cfg, layers)
+    for step in (_default_scope, shared_keys, dataloaders):
+        apply(cfg, step)
+    return cfg
+
+
+def is_chain(cfg: Config) -> bool:
+    """Whether a config names an ordered list of configs, ``phases``, to be run as one job."""
+    return cfg.get('phases') is not None
+
+
+def _default_scope(cfg: Config) -> list[Change]:
+    given = cfg.get('default_scope', ABSENT)
+    return [Change(('default_scope',), given, _SCOPE, 'default', told=False)] if given in (ABSENT, None) else []
+
+
+def _find(path: str) -> str:
+    """Return the path of an existing file, also for ``package::path``."""
+    if '::' in path:
+        package, _, inside = path.partition('::')
+        try:
+            path = str(FilePath(get_installed_path(package), '.mim', 'configs', inside))
+        except Exception as error:
+            raise FileNotFoundError(
+                f'load_config: {path!r} asks for a config of the package {package!r}, which is not installed.'
+            ) from error
+    if FilePath(path).is_dir():
+        raise FileNotFoundError(f'load_config: {path!r} is a folder; name one config file in it.{near_files(path)}')
+    if not FilePath(path).is_file():
+        raise FileNotFoundError(
+            f'load_config: the config {path!r} does not exist (looked for {FilePath(path).resolve()}).'
+            f'{near_files(path)}'
+        )
+    if FilePath(path).suffix not in _SUFFIXES:
+        raise ConfigError(f'load_config: {path!r} is no config: its name should end in .py, .yml, .yaml or .json.')
+    return path
+
+
+def _read(file: str) -> Layers:
+    try:
+        return read_layers(file)
+    except ConfigError:
+        raise
+    except SyntaxError as error:
+        place = f' (line {error.lineno})' if error.lineno else ''
+        raise ConfigError(f'load_config: {file} or one of its bases is not valid Python: {error}{place}') from error
+    except FileNotFoundError as error:
+        raise ConfigError(f'load_config: {file} names a file that does not exist: {error}') from error
+    except ImportError as error:
+        raise ConfigError(f'load_config: {file} needs a module that cannot be imported: {error}') from error
+    except Exception as error:  # a config is code: whatever its lines raise ends here, with the file's name
+        text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+        raise ConfigError(f'load_config: {file} cannot be read: {type(error).__name__}: {text}.') from error
+
+
+def _note(cfg: Config, layers: Layers) -> None:
+    """Give a config its provenance."""
+    known = Provenance(references=layers.references, used=set().union(*layers.used.values()))
+    for path, layer in layers.origins.items():
+        if value_at(cfg, path) is not ABSENT:
+            note_layer(known, cfg, path, layer)
+    for one in layers.followed:
+        why = f'{".".join(map(str, one.variable))} ({FilePath(one.layer.name).name})'
+        known.notes.append(f'{".".join(map(str, one.path))} follows {why}.')
+    vars(cfg)['hybridcls_provenance'] = known
+
+
+def _merge(layers: Layers, options: dict[str, Any], file: str) -> None:
+    for key, value in options.items():
+        try:
+            layers.write(_nested(layers.values, key, deepcopy(value)), OPTION, options=True)
+        except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
+            text = str(error.args[0]) if error.args else str(error)
+            raise ConfigError(
+                f'--cfg-options {key}: does not fit {file}: {text}. A dotted key goes down one dict or list (by '
+                'number) a dot, and a dict is replaced by a dict.'
+            ) from error
+
+
+def _nested(values: dict, key: str, value: Any) -> dict:
+    """Write a dotted key as nested dicts. A list item that is no dict is put into a copy of its list."""
+    parts = key.split('.')
+    nested: Any = value
+    for depth in range(len(parts) - 1, -1, -1):
+        above: Path = tuple(int(part) if part.isdigit() else part for part in parts[:depth])
+        there = value_at(values, above) if depth else values
+        if isinstance(there, (list, tuple)) and not isinstance(nested, dict):
+            number = int(parts[depth])
+            if number >= len(there):
+                raise KeyError(f'position {number} is beyond the end of the list, which has {len(there)} entries')
+            nested = [*there[:number], nested, *there[number + 1 :]]
+        else:
+            nested = {parts[depth]: nested}
+    return nested
+
+
+def _import_custom(cfg: Config, by_option: bool) -> None:
+    wanted = cfg.custom_imports
+    source = '--cfg-options' if by_option else f'{cfg.filename}:'
+    if not isinstance(wanted, dict) or 'imports' not in wanted:
+        raise ConfigError(
+            f'{source} custom_imports={wanted!r} should be a dict of imports: custom_imports.imports=my_package.my_file'
+        )
+    check_known_keys('custom_imports', wanted, ('imports', 'allow_failed_imports'))
+    try:
+        import_modules_from_strings(**wanted)
+    except (ImportError, TypeError) as error:
+        raise ConfigError(
+            f'{source} custom_imports.imports={wanted["imports"]!r} cannot be imported: {error}. Modules are looked '
+            'for in the folder that the tool is started in, and in those of PYTHONPATH.'
+        ) from error

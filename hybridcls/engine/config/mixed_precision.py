@@ -1,0 +1,83 @@
+"""Mixed precision for whichever optimizer wrapper a config has, on any device: ``--amp``, and what a base asks for."""
+
+from collections.abc import Iterator
+from pathlib import Path as FilePath
+from typing import Union
+
+from mmengine.config import Config
+
+from .change import Change, layer_of
+from .layers import ConfigError
+from .tree import ABSENT, class_of
+
+__all__ = ['mixed_precision']
+
+_AMP = ('optim_wrapper', 'amp')
+
+
+def mixed_precision(cfg: Config, wanted: bool) -> Iterator[Union[Change, str]]:
+    """Switch mixed precision on, or fit what a base asks for to the device.
+
+    bfloat16, which needs no scaler, where the device computes with it (CPU, NVIDIA Ampere and newer), else float16 with
+    a loss scaler. A type that the config writes stays. mmengine's OptimWrapper becomes ComposedOptimWrapper, which
+    without stages does the same; its AmpOptimWrapper, which works on no CPU, keeps ``dtype`` and ``loss_scale`` on the
+    way.
+
+    Args:
+        cfg (Config): Read.
+        wanted (bool): Whether ``--amp`` was given.
+
+    Raises:
+        ConfigError: If the wrapper is one whose precision we do not know how to set, or bfloat16 is written in the
+            user's own config and the device has none.
+    """
+    import torch
+    from mmengine.device import get_device
+    from mmengine.optim import AmpOptimWrapper, OptimWrapper
+
+    from hybridcls.engine.optim import ComposedOptimWrapper
+
+    wrapper = cfg.optim_wrapper
+    has_bfloat16 = not torch.cuda.is_available() or torch.cuda.is_bf16_supported(including_emulation=False)
+    best = 'bfloat16' if has_bfloat16 else 'float16'
+    kind = class_of('OPTIM_WRAPPERS', dict(wrapper, type=wrapper.get('type', 'OptimWrapper')))
+    is_ours = isinstance(kind, type) and issubclass(kind, ComposedOptimWrapper)
+    if is_ours and wrapper.get('amp') == 'bfloat16' and not has_bfloat16:
+        layer = layer_of(cfg, _AMP)
+        if not _is_shipped(layer.name):
+            raise ConfigError(
+                "optim_wrapper.amp='bfloat16': this device computes with float16 only. Set "
+                "optim_wrapper.amp='float16', which scales the loss by itself."
+            )
+        yield Change(_AMP, 'bfloat16', 'float16', 'this device has no bfloat16; with a loss scaler', 'device')
+    if not wanted:
+        if isinstance(kind, type) and issubclass(kind, AmpOptimWrapper) and get_device() in ('cpu', 'mps'):
+            raise ConfigError(
+                f'optim_wrapper.type={kind.__name__!r} works on a GPU only, and there is none. '
+                "Set optim_wrapper.type='ComposedOptimWrapper' and optim_wrapper.amp='bfloat16', or add --amp."
+            )
+        return
+    if is_ours:
+        if wrapper.get('amp') is None:
+            yield Change(_AMP, wrapper.get('amp', ABSENT), best, '--amp')
+        else:
+            yield f'--amp: optim_wrapper.amp={wrapper["amp"]!r} is written, and stays.'
+    elif kind is AmpOptimWrapper and torch.cuda.is_available():
+        if wrapper.get('loss_scale') is None:
+            yield Change(('optim_wrapper', 'loss_scale'), wrapper.get('loss_scale', ABSENT), 'dynamic', '--amp')
+    elif kind in (OptimWrapper, AmpOptimWrapper):
+        yield Change(('optim_wrapper', 'type'), wrapper.get('type', ABSENT), 'ComposedOptimWrapper', '--amp', '--amp')
+        if wrapper.get('dtype') is None:  # the other name of the same key, which AmpOptimWrapper has
+            yield Change(_AMP, ABSENT, best, '--amp')
+    else:
+        name = getattr(kind, '__name__', wrapper.get('type'))
+        raise ConfigError(
+            f'--amp: expected optim_wrapper.type to be OptimWrapper, AmpOptimWrapper or ComposedOptimWrapper (or a '
+            f'class of these), got {name!r}. Set its precision in the config.'
+        )
+
+
+def _is_shipped(file: str) -> bool:
+    from hybridcls import config_path
+
+    return FilePath(config_path('')).resolve() in FilePath(file).resolve().parents

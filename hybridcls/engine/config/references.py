@@ -1,0 +1,123 @@
+"""Where a config file repeats a variable of its own or of its bases, so that a change of the variable can follow."""
+
+import ast
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from .tree import ABSENT, Path, split, value_at
+
+__all__ = ['Reading', 'line_of', 'read_references']
+
+
+class Reading(NamedTuple):
+    """What the text of one file says about names.
+
+    Args:
+        references (dict[Path, Path]): The place of each value that is nothing but a variable, to that variable.
+        used (set[str]): Every top-level name that some expression of the file asks for.
+    """
+
+    references: dict[Path, Path]
+    used: set[str]
+
+
+def read_references(text: str, own: Mapping[str, Any], placeholders: Mapping[str, str]) -> Reading:
+    """Find them in the text of a ``.py`` file.
+
+    Args:
+        text (str): The file.
+        own (Mapping): What it wrote when it was run: a place that was changed afterwards repeats nothing.
+        placeholders (Mapping[str, str]): The strings that stand for ``{{_base_.x.y}}``, to ``'x.y'``.
+
+    Example:
+        >>> text = "views = [1]\\nloader = dict(pipeline=views, size=2)"
+        >>> read_references(text, dict(views=[1], loader=dict(pipeline=[1], size=2)), {}).references
+        {('loader', 'pipeline'): ('views',)}
+    """
+    tree = ast.parse(text)
+    references: dict[Path, Path] = {}
+    assigned: set[str] = set()
+    for node in tree.body:
+        if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
+            continue
+        name = node.targets[0].id
+        for path, value in _places(node.value, (name,)):
+            if (
+                isinstance(value, ast.Name)
+                and value.id in assigned
+                and value_at(own, path) == own.get(value.id, ABSENT)
+            ):
+                references[path] = (value.id,)
+            elif isinstance(value, ast.Constant) and value.value in placeholders:
+                references[path] = split(placeholders[value.value])
+            elif isinstance(value, ast.Attribute) and ast.unparse(value).startswith('_base_.'):
+                references[path] = split(ast.unparse(value).removeprefix('_base_.'))
+        assigned.add(name)
+    # What repeats a dataloader repeats the variables in it: `test_dataloader = val_dataloader`.
+    for path, variable in list(references.items()):
+        inside = {place: v for place, v in references.items() if place[: len(variable)] == variable}
+        references.update({(*path, *place[len(variable) :]): v for place, v in inside.items()})
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    used |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}  # of `_base_.x`
+    return Reading(references, used | {name.split('.')[0] for name in placeholders.values()})
+
+
+def _places(node: ast.expr, path: Path) -> Iterator[tuple[Path, ast.expr]]:
+    """Yield each place in nested dicts and lists that are written out, with the expression that stands there."""
+    yield path, node
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict' and not node.args:
+        for word in node.keywords:
+            if word.arg is not None:
+                yield from _places(word.value, (*path, word.arg))
+    elif isinstance(node, ast.Dict):
+        for key, value in zip(node.keys, node.values, strict=True):
+            if isinstance(key, ast.Constant):
+                yield from _places(value, (*path, key.value))
+    elif isinstance(node, (ast.List, ast.Tuple)) and not any(isinstance(one, ast.Starred) for one in node.elts):
+        for number, value in enumerate(node.elts):
+            yield from _places(value, (*path, number))
+
+
+def line_of(text: str, *paths: Path) -> int:
+    """Return the line in which a ``.py`` file writes the value at the first of some paths that it writes out.
+
+    A place that repeats a variable of the same file has the line of the variable's. If the file writes none of them out
+    (it computes them), it is the line of the nearest place above; 0 if there is none.
+
+    Example:
+        >>> line_of("views = [\\n    dict(size=2)]\\nloader = dict(pipeline=views)", ('loader', 'pipeline', 0, 'size'))
+        2
+    """
+    assignments = _assignments(ast.parse(text))
+    found = [(path, *_line_of(assignments, path, frozenset())) for path in paths]
+    exact = [line for path, length, line in found if length == len(path)]
+    return next((line for line in (*exact, *(line for _, _, line in found)) if line), 0)
+
+
+def _assignments(tree: ast.Module) -> list[tuple[Path, ast.expr]]:
+    """What a file assigns to names, and to places in them (``model['head']['scale'] = 16``)."""
+    found = []
+    for node in tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, 'target', None)]
+        path: Path = ()
+        target, value = targets[0], getattr(node, 'value', None)
+        while isinstance(target, ast.Subscript) and isinstance(target.slice, ast.Constant):
+            target, path = target.value, (target.slice.value, *path)
+        if isinstance(target, ast.Name) and isinstance(value, ast.expr):
+            found.append(((target.id, *path), value))
+    return found
+
+
+def _line_of(assignments: list[tuple[Path, ast.expr]], path: Path, seen: frozenset[str]) -> tuple[int, int]:
+    """Return how many keys of a path are written out, and where."""
+    best = (0, 0)
+    for start, expression in assignments:
+        for place, value in _places(expression, start):
+            if place != path[: len(place)] or len(place) < best[0]:
+                continue
+            best = len(place), value.lineno
+            if isinstance(value, ast.Name) and value.id not in seen:
+                length, line = _line_of(assignments, (value.id, *path[len(place) :]), seen | {value.id})
+                if line:
+                    best = len(place) + length - 1, line
+    return best

@@ -1,0 +1,223 @@
+"""Schedules of a training that is shorter, counted otherwise or in other batches than its config was written for."""
+
+import math
+from collections.abc import Iterator
+from typing import Any, Optional, Union
+
+from mmengine.config import Config
+
+from hybridcls.checks import check_number
+
+from .change import Change, layer_of
+from .layers import ConfigError
+from .tree import ABSENT, Path, dotted, value_at
+
+__all__ = ['check_length', 'fit_to_batches', 'fitted_schedules', 'iterations', 'scaled_lr', 'scheduler_groups']
+
+_SHARE = 0.2  # of a training, for a warm-up that does not fit
+_FEWEST_STEPS = 2  # of a schedule that is to change anything
+
+
+def scheduler_groups(schedulers: Any, path: Path = ('param_scheduler',)) -> Iterator[list[tuple[Path, dict]]]:
+    """Yield the schedulers that act on the same optimizer, each with its place; built ones are left out."""
+    if isinstance(schedulers, dict) and 'type' not in schedulers:  # of several optimizers
+        for name, group in schedulers.items():
+            yield from scheduler_groups(group, (*path, name))
+    elif isinstance(schedulers, dict):
+        yield [(path, schedulers)]
+    elif isinstance(schedulers, (list, tuple)):
+        yield [((*path, number), one) for number, one in enumerate(schedulers) if isinstance(one, dict)]
+
+
+def _counts_epochs(loop: dict) -> bool:
+    if loop.get('type') is not None:
+        return 'Iter' not in getattr(loop['type'], '__name__', str(loop['type']))
+    return loop.get('by_epoch', 'max_iters' not in loop or 'max_epochs' in loop)
+
+
+def check_length(cfg: Config) -> None:
+    """Raise unless ``train_cfg`` says how long to train, by a positive integer.
+
+    Raises:
+        ConfigError: If it does not say.
+        TypeError, ValueError: If it is no positive integer.
+    """
+    loop: Any = cfg.train_cfg
+    total = 'max_epochs' if _counts_epochs(loop) else 'max_iters'
+    if loop.get('type') is None and loop.get(total) is None:
+        raise ConfigError(
+            f'train_cfg: by_epoch={_counts_epochs(loop)}, and {total} is not set: --cfg-options '
+            f'train_cfg.{total}={100 if total == "max_epochs" else 10000}'
+        )
+    if loop.get(total) is not None:
+        check_number('train_cfg', total, loop[total], 1, integer=True)
+
+
+def iterations(cfg: Config) -> Iterator[Change]:
+    """Let a training by iterations have everything else count them too, where a base counts epochs.
+
+    ``--cfg-options train_cfg.by_epoch=False train_cfg.max_iters=5000`` inherits a number of epochs, schedules in
+    epochs, and a CheckpointHook that waits for the end of an epoch that never comes. The epochs are taken out;
+    schedules keep their shape (a warm-up of a twentieth stays a twentieth); checkpoints are written with each
+    validation and the log counts iterations, unless these hooks say themselves what they count.
+    """
+    loop: Any = cfg.train_cfg
+    if _counts_epochs(loop) or loop.get('max_iters') is None:
+        return
+    by: Path = ('train_cfg', 'max_iters')
+    why = f'the training counts {loop["max_iters"]} iterations'
+    epochs = loop.get('max_epochs') or cfg.get('max_epochs')
+    if loop.get('max_epochs') is not None:
+        yield Change(('train_cfg', 'max_epochs'), loop['max_epochs'], ABSENT, why, by)
+    for group in scheduler_groups(cfg.get('param_scheduler')):
+        for path, scheduler in group:
+            if scheduler.get('by_epoch', True):
+                yield from _stretched(path, scheduler, epochs, loop['max_iters'], why, by)
+    checkpoint = value_at(cfg, ('default_hooks', 'checkpoint'))
+    if isinstance(checkpoint, dict) and checkpoint.get('by_epoch') is None:
+        place: Path = ('default_hooks', 'checkpoint')
+        yield Change((*place, 'by_epoch'), checkpoint.get('by_epoch', ABSENT), False, why)
+        interval = checkpoint.get('interval', ABSENT)
+        # One that stands as near as the iterations was meant to count them.
+        if interval is ABSENT or layer_of(cfg, (*place, 'interval')).rank < layer_of(cfg, by).rank:
+            yield Change((*place, 'interval'), interval, loop.get('val_interval', 1000), why, by)
+    logger = value_at(cfg, ('default_hooks', 'logger'))
+    if isinstance(logger, dict) and 'log_metric_by_epoch' not in logger:
+        yield Change(('default_hooks', 'logger', 'log_metric_by_epoch'), ABSENT, False, why)
+    processor = value_at(cfg, ('log_processor', 'by_epoch'))
+    if processor in (ABSENT, None, True):
+        yield Change(('log_processor', 'by_epoch'), processor, False, why, by)
+
+
+def _stretched(path: Path, scheduler: dict, epochs: Optional[int], total: int, why: str, by: Path) -> Iterator[Change]:
+    if not epochs:
+        raise ConfigError(
+            f'{dotted(path)} counts epochs, and the training counts iterations. Give it by_epoch=False, with begin and '
+            'end in iterations.'
+        )
+    factor = total / epochs
+
+    def stretch(value: Any) -> Any:
+        return type(value)(map(stretch, value)) if isinstance(value, (list, tuple)) else max(1, round(value * factor))
+
+    if 'convert_to_iter_based' in scheduler:
+        yield Change((*path, 'convert_to_iter_based'), scheduler['convert_to_iter_based'], ABSENT, why, by)
+    yield Change((*path, 'by_epoch'), scheduler.get('by_epoch', ABSENT), False, why, by)
+    for key in (
+        'begin',
+        'end',
+        'T_max',
+        'milestones',
+        'step_size',
+        'periods',
+        'total_steps',
+        'total_iters',
+        'patience',
+    ):
+        if scheduler.get(key):
+            yield Change((*path, key), scheduler[key], stretch(scheduler[key]), why, by)
+    name = getattr(scheduler['type'], '__name__', str(scheduler['type'])).rsplit('.', 1)[-1]
+    if name.startswith('Exponential') and scheduler.get('gamma'):  # once an epoch; now once an iteration
+        yield Change((*path, 'gamma'), scheduler['gamma'], scheduler['gamma'] ** (1 / factor), why, by)
+
+
+def fitted_schedules(cfg: Config) -> Iterator[Change]:
+    """Shorten a warm-up of a base that is longer than the training.
+
+    ``max_epochs=2`` in a config whose base has a cosine that begins after 5 epochs of warm-up would end in an error of
+    mmengine's scheduler. What begins at or after the end begins, and what ends there ends, after a fifth of the
+    training.
+
+    Raises:
+        ConfigError: If such a scheduler counts whole epochs (no ``convert_to_iter_based=True``), so that there is no
+            fifth; names it, and what would work.
+    """
+    for group in scheduler_groups(cfg.get('param_scheduler')):
+        for path, scheduler in group:
+            by_epoch = scheduler.get('by_epoch', True)
+            key = 'max_epochs' if by_epoch else 'max_iters'
+            total, begin = cfg.train_cfg.get(key), scheduler.get('begin', 0)
+            if not total or begin < total:
+                continue
+            unit = 'epochs' if by_epoch else 'iterations'
+            if by_epoch and not scheduler.get('convert_to_iter_based', False):
+                raise ConfigError(
+                    f'{dotted(path)} begins after {begin} epochs, and the training ends after {total}. Give it '
+                    f'convert_to_iter_based=True, or a smaller begin: --cfg-options {dotted(path)}.begin={total - 1}'
+                )
+            shortened = _SHARE * total if by_epoch else max(1, math.floor(_SHARE * total))
+            why = f'the training ends after {total} {unit}, before this schedule began'
+            yield Change((*path, 'begin'), begin, shortened, why, ('train_cfg', key))
+            for place, other in group:
+                if other.get('by_epoch', True) == by_epoch and other.get('end') == begin:
+                    yield Change((*place, 'end'), begin, shortened, why, ('train_cfg', key))
+
+
+def fit_to_batches(schedulers: Any, batches: int) -> Any:
+    """Return the schedulers of a config for epochs of so few batches that a warm-up has no step.
+
+    What ends within the first two batches is left out, and what comes after it begins at once: a warm-up of mmengine
+    reaches its end only by a second step; one of a single step would keep its small rate.
+    """
+    if isinstance(schedulers, dict) and 'type' not in schedulers:  # of several optimizers
+        return {name: fit_to_batches(group, batches) for name, group in schedulers.items()}
+    fitted = []
+    for scheduler in schedulers if isinstance(schedulers, (list, tuple)) else [schedulers]:
+        by_epoch = isinstance(scheduler, dict) and scheduler.get('by_epoch', True)
+        if not isinstance(scheduler, dict) or (by_epoch and not scheduler.get('convert_to_iter_based')):
+            fitted.append(scheduler)
+            continue
+        steps = batches if by_epoch else 1  # in one of the units that it counts
+        begin, end = scheduler.get('begin', 0), scheduler.get('end')
+        if end is None or end * steps >= _FEWEST_STEPS:
+            fitted.append({**scheduler, 'begin': 0} if 0 < begin * steps < _FEWEST_STEPS else scheduler)
+    return fitted
+
+
+def scaled_lr(cfg: Config, processes: int, wanted: bool) -> Iterator[Union[Change, str]]:
+    """Scale the learning rate, and absolute ends of its schedules, with the images of an update.
+
+    The factor is batch size x accumulated batches x processes / ``auto_scale_lr.base_batch_size``. ``enable`` is set to
+    False, so that mmengine does not scale again.
+
+    Args:
+        cfg (Config): Read.
+        processes (int): How many train.
+        wanted (bool): Whether ``--auto-scale-lr`` was given; ``auto_scale_lr.enable=True`` asks for the same.
+
+    Raises:
+        ConfigError: If the config does not say for which batch its rate is meant, or which batch or rate it has.
+    """
+    scale = cfg.get('auto_scale_lr') or {}
+    if not (wanted or scale.get('enable')):
+        return
+    if not scale.get('base_batch_size'):
+        raise ConfigError(
+            '--auto-scale-lr: the config does not say for which batch size its learning rate is meant; add '
+            'auto_scale_lr = dict(base_batch_size=...).'
+        )
+    wrapper: Any = cfg.optim_wrapper
+    rate = value_at(wrapper, ('optimizer', 'lr'))
+    if rate in (ABSENT, None):
+        raise ConfigError(
+            '--auto-scale-lr: expected one optimizer with a learning rate, optim_wrapper.optimizer.lr, got none. Set '
+            'it, or scale the rates of several optimizers by hand.'
+        )
+    batch = cfg.train_dataloader.get('batch_size')
+    if batch is None:
+        raise ConfigError('--auto-scale-lr: train_dataloader.batch_size is not set. Set it, or leave the option out.')
+    accumulated = wrapper.get('accumulative_counts') or 1
+    factor = batch * accumulated * processes / scale['base_batch_size']
+    why = (
+        f'--auto-scale-lr: {batch} images x {accumulated} accumulated x {processes} '
+        f'process{"es" if processes > 1 else ""} / base_batch_size {scale["base_batch_size"]}'
+    )
+    yield Change(('optim_wrapper', 'optimizer', 'lr'), rate, rate * factor, why, '--auto-scale-lr')
+    for group in scheduler_groups(cfg.get('param_scheduler')):
+        for path, scheduler in group:
+            for key in ('eta_min', 'eta_max', 'min_value'):
+                if isinstance(scheduler.get(key), (int, float)) and scheduler[key]:
+                    yield Change((*path, key), scheduler[key], scheduler[key] * factor, why, '--auto-scale-lr')
+    yield Change(
+        ('auto_scale_lr', 'enable'), scale.get('enable', ABSENT), False, 'the rate is scaled', '--auto-scale-lr', False
+    )

@@ -1,0 +1,136 @@
+"""Top-level keys that fill every place that leaves them open: ``img_size``, ``num_classes``, ``data_root``, ..."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Optional, Union
+
+from mmengine.config import Config
+
+from .change import Change, layer_of
+from .layers import RUNNER_KEYS
+from .tree import ABSENT, Path, dataloaders_in, datasets_in, dotted, is_a, takes, transforms_in, value_at, walk
+
+__all__ = ['SHARED_KEYS', 'classifying_head', 'shared_keys']
+
+_HOOK_KEYS = ('default_hooks', 'custom_hooks')
+
+
+def shared_keys(cfg: Config) -> Iterator[Union[Change, str]]:
+    """Fill what is open (absent or None) from the top level; what is written there stays.
+
+    - ``img_size`` (pixels; int or (height, width)): each HybridBackbone, each transform whose class takes it, and each
+      key of that name that is None.
+    - ``num_classes``: the head if its class takes it, and each key of that name in the model that is None.
+    - ``data_root``: each dataset, wrapped or not, whose class takes it.
+    - ``pretrained`` (True or False), ``checkpoint_path``, ``model_name``: the timm streams of each HybridBackbone.
+    - ``max_epochs``: ``train_cfg``, unless it counts iterations.
+    - ``batch_size`` (of one process): each dataloader. ``lr``: the optimizer. ``seed``: ``randomness``.
+
+    A sentence names the places that keep their own value, where a config or an option sets a shared key.
+    """
+    # Variables of the files are no places: what they are used for is.
+    read = Config({key: value for key, value in cfg.items() if key in RUNNER_KEYS})
+    for key, places in _PLACES.items():
+        value = cfg.get(key)
+        if value is None:
+            continue
+        keep = []
+        for path in dict.fromkeys(places(read)):
+            there = value_at(cfg, path)
+            if there is ABSENT or there is None:
+                yield Change(path, there, value, f'top-level {key}', (key,))
+            elif there != value:
+                keep.append(f'{dotted(path)}={there!r}')
+        if keep and layer_of(cfg, (key,)).rank >= 0:
+            yield f'{key}={value!r} does not reach {", ".join(keep)}: what is written there stays.'
+
+
+def classifying_head(cfg: Config) -> Optional[dict]:
+    """Return ``model.head`` if it has a number of classes (SupConHead, for one, has none), else None."""
+    head = value_at(cfg, ('model', 'head'))
+    if not isinstance(head, dict) or 'type' not in head:
+        return None
+    return head if 'num_classes' in head or takes('MODELS', head, 'num_classes') else None
+
+
+def _backbones(cfg: Config) -> Iterator[Path]:
+    from hybridcls.models.backbones import HybridBackbone
+
+    for path, node in walk(cfg.get('model') or {}, ('model',)):
+        if isinstance(node, dict) and path[-1] == 'backbone' and is_a('MODELS', node, HybridBackbone):
+            yield path
+
+
+def _timm_streams(cfg: Config) -> Iterator[Path]:
+    from hybridcls.models.backbones import TimmStream
+
+    for path in _backbones(cfg):
+        for name in ('cnn', 'vit'):
+            stream = value_at(cfg, (*path, name))
+            if isinstance(stream, dict) and ('type' not in stream or is_a('MODELS', stream, TimmStream)):
+                yield (*path, name)
+
+
+def _named(node: Any, key: str, path: Path) -> Iterator[Path]:
+    for place, value in walk(node, path):
+        if isinstance(value, dict) and key in value:
+            yield (*place, key)
+
+
+def _img_size(cfg: Config) -> Iterator[Path]:
+    yield from ((*path, 'img_size') for path in _backbones(cfg))
+    # A hook may hold another model (a teacher, say) with an image size of its own; only its data are meant.
+    for key, value in cfg.items():
+        if key not in _HOOK_KEYS:
+            yield from (path for path in _named(value, 'img_size', (key,)))
+    for path, loader in dataloaders_in({key: cfg.get(key) for key in _HOOK_KEYS}):
+        yield from _named(loader, 'img_size', path)
+    for path, transform in transforms_in(cfg):
+        if takes('TRANSFORMS', transform, 'img_size'):
+            yield (*path, 'img_size')
+
+
+def _num_classes(cfg: Config) -> Iterator[Path]:
+    if classifying_head(cfg) is not None:
+        yield ('model', 'head', 'num_classes')
+    # Not the backbone: there the key asks for a classifier of its own (mmpretrain's `num_classes=-1`: for none).
+    for key, part in (cfg.get('model') or {}).items():
+        if key not in ('backbone', 'neck'):
+            yield from _named(part, 'num_classes', ('model', key))
+
+
+def _data_root(cfg: Config) -> Iterator[Path]:
+    for path, dataset in datasets_in(cfg):
+        if 'data_root' in dataset or takes('DATASETS', dataset, 'data_root'):
+            yield (*path, 'data_root')
+
+
+def _checkpoint_path(cfg: Config) -> Iterator[Path]:
+    for path in _timm_streams(cfg):
+        if not value_at(cfg, (*path, 'pretrained')):  # a stream with weights of its own needs no others
+            yield (*path, 'checkpoint_path')
+
+
+def _max_epochs(cfg: Config) -> Iterator[Path]:
+    loop = cfg.get('train_cfg')
+    if isinstance(loop, dict) and loop.get('by_epoch', 'max_iters' not in loop) and not loop.get('max_iters'):
+        yield ('train_cfg', 'max_epochs')
+
+
+def _lr(cfg: Config) -> Iterator[Path]:
+    if isinstance(value_at(cfg, ('optim_wrapper', 'optimizer')), dict):
+        yield ('optim_wrapper', 'optimizer', 'lr')
+
+
+_PLACES: dict[str, Callable[[Config], Iterator[Path]]] = {
+    'img_size': _img_size,
+    'num_classes': _num_classes,
+    'data_root': _data_root,
+    'pretrained': lambda cfg: ((*path, 'pretrained') for path in _timm_streams(cfg)),
+    'checkpoint_path': _checkpoint_path,
+    'model_name': lambda cfg: ((*path, 'model_name') for path in _timm_streams(cfg)),
+    'max_epochs': _max_epochs,
+    'batch_size': lambda cfg: ((*path, 'batch_size') for path, _ in dataloaders_in(cfg)),
+    'lr': _lr,
+    'seed': lambda cfg: iter([('randomness', 'seed')]),
+}
+SHARED_KEYS = tuple(_PLACES)

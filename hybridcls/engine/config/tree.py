@@ -1,0 +1,166 @@
+"""Walk over a config: the places of its values, and the dicts in it that are datasets, dataloaders or transforms."""
+
+import inspect
+from collections.abc import Iterator
+from typing import Any, Union
+
+from mmengine.config import Config
+
+from hybridcls.signatures import takes_argument
+
+__all__ = [
+    'ABSENT', 'Path', 'class_of', 'dataloaders_in', 'datasets_in', 'delete_at', 'dotted', 'holds_datasets', 'is_a',
+    'leaves_in', 'put_at', 'split', 'takes', 'transforms_in', 'value_at', 'walk',
+]  # fmt: skip
+
+Path = tuple[Union[str, int], ...]
+"""Where a value stands in a config: keys of dicts and positions in lists."""
+
+
+class _Absent:
+    def __repr__(self) -> str:
+        return 'not there'
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __copy__(self) -> '_Absent':
+        return self
+
+    def __deepcopy__(self, memo: dict) -> '_Absent':
+        return self
+
+
+ABSENT: Any = _Absent()
+"""The value of a place that is not in a config."""
+
+# Dicts below these keys are datasets.
+_DATASET_KEYS = ('dataset', 'datasets', 'bank')
+
+
+def dotted(path: Path) -> str:
+    """Write a path as an option of the command line does.
+
+    Example:
+        >>> dotted(('param_scheduler', 0, 'end'))
+        'param_scheduler.0.end'
+    """
+    return '.'.join(map(str, path))
+
+
+def split(key: str) -> Path:
+    """Read a dotted key; numbers are positions in lists."""
+    return tuple(int(part) if part.isdigit() else part for part in key.split('.'))
+
+
+def walk(node: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """Yield the path and the value of ``node`` and of everything in it, the outer before the inner."""
+    yield path, node
+    if isinstance(node, (dict, Config)):
+        for key, value in list(node.items()):
+            yield from walk(value, (*path, key))
+    elif isinstance(node, (list, tuple)):
+        for number, value in enumerate(node):
+            yield from walk(value, (*path, number))
+
+
+def leaves_in(node: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """Yield what :func:`walk` does, but only values that hold no others; an empty dict or list is one."""
+    for place, value in walk(node, path):
+        if not isinstance(value, (dict, Config, list, tuple)) or not value:
+            yield place, value
+
+
+def value_at(node: Any, path: Path) -> Any:
+    """Return the value at a path, or ``ABSENT``."""
+    for key in path:
+        if isinstance(node, (dict, Config)):
+            node = node.get(key if key in node else str(key), ABSENT)
+        elif isinstance(node, (list, tuple)) and isinstance(key, int) and key < len(node):
+            node = node[key]
+        else:
+            return ABSENT
+    return node
+
+
+def put_at(node: Any, path: Path, value: Any) -> None:
+    """Set the value at a path, in place; what is on the way to it must be there."""
+    above = value_at(node, path[:-1])
+    key: Any = path[-1]
+    if isinstance(above, tuple):
+        put_at(node, path[:-1], (*above[:key], value, *above[key + 1 :]))
+    elif isinstance(above, dict) and str(key) in above:
+        above[str(key)] = value
+    else:
+        above[key] = value
+
+
+def delete_at(node: Any, path: Path) -> None:
+    """Take the key at a path out, in place, if it is there."""
+    if value_at(node, path) is not ABSENT:
+        value_at(node, path[:-1]).pop(path[-1])
+
+
+def dataloaders_in(node: Any) -> Iterator[tuple[Path, dict]]:
+    """Yield each dataloader: ``train_dataloader`` and, say, that of a hook or a metric."""
+    for path, value in walk(node):
+        if path and isinstance(value, dict):
+            key = str(path[-1])
+            if key == 'dataloader' or key.endswith('_dataloader'):
+                yield path, value
+
+
+def holds_datasets(key: str) -> bool:
+    """Whether what stands below a key is a dataset or a list of them."""
+    return key in _DATASET_KEYS or key.endswith('_dataset')
+
+
+def datasets_in(node: Any) -> Iterator[tuple[Path, dict]]:
+    """Yield each dict with a type below a key that holds a dataset or a list of them."""
+    for path, value in walk(node):
+        if isinstance(value, dict) and 'type' in value and path:
+            key = str(path[-2] if isinstance(path[-1], int) and len(path) > 1 else path[-1])
+            if holds_datasets(key):
+                yield path, value
+
+
+def transforms_in(node: Any) -> Iterator[tuple[Path, dict]]:
+    """Yield each dict with a type in a list that a pipeline, or a transform of transforms, holds."""
+    for path, value in walk(node):
+        if isinstance(value, dict) and 'type' in value:
+            outer = [key for key in path if not isinstance(key, int)]
+            if outer and isinstance(path[-1], int) and (outer[-1] == 'transforms' or outer[-1].endswith('pipeline')):
+                yield path, value
+
+
+def class_of(registry: str, node: Any) -> Any:
+    """Return the class (or function) that a dict of a config names, or None where it names none that is known.
+
+    Args:
+        registry (str): Its kind, a name in :mod:`hybridcls.registry`, such as ``'MODELS'``.
+        node: A dict with ``type``: a name or a class. Anything else is no part.
+    """
+    kind = node.get('type') if isinstance(node, dict) else None
+    if not isinstance(kind, str):
+        return kind
+    from hybridcls import registry as registries
+
+    found = getattr(registries, registry)
+    if node.get('_scope_') is None:  # as in our own scope, whatever is the default now
+        return found.get(kind) if kind in found else None
+    try:
+        return found.class_of(node)
+    except KeyError:  # left to the build to report
+        return None
+
+
+def is_a(registry: str, node: Any, cls: type) -> bool:
+    """Whether a dict of a config names ``cls`` or a class derived from it."""
+    kind = class_of(registry, node)
+    return inspect.isclass(kind) and issubclass(kind, cls)
+
+
+def takes(registry: str, node: Any, key: str) -> bool:
+    """Whether the class that a dict of a config names takes the argument ``key``."""
+    kind = class_of(registry, node)
+    return inspect.isclass(kind) and takes_argument(kind, key)

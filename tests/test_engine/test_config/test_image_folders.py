@@ -1,0 +1,47 @@
+"""Folders of images: what is missing comes to light at once."""
+
+import pytest
+from mmengine.config import Config
+
+from hybridcls.engine.config.image_folders import check_image_folders
+
+
+def config(root, **more):
+    def loader(prefix):
+        return dict(dataset=dict(type='ImageFolder', data_root=str(root), data_prefix=prefix, pipeline=[]))
+
+    return Config(
+        dict(
+            train_dataloader=loader('train'),
+            val_dataloader=loader('val'),
+            test_dataloader=loader('val'),
+            train_cfg=dict(),
+            val_cfg=dict(),
+            test_cfg=dict(),
+            **more,
+        )
+    )
+
+
+@pytest.mark.parametrize('name', ['train', 'val', 'test'])
+def test_each_dataloader_is_looked_at_if_it_is_used(digit_folder, name):
+    cfg = config(digit_folder)
+    cfg[f'{name}_dataloader'].dataset.data_prefix = 'vall'
+    with pytest.raises(FileNotFoundError, match=r"vall does not exist.*Did you mean 'val'"):
+        check_image_folders(cfg)
+    cfg[f'{name}_cfg'] = None
+    check_image_folders(cfg)
+
+
+def test_wrapped_data_sets_and_those_of_hooks_are_found(digit_folder):
+    missing = dict(type='ImageFolder', data_root=str(digit_folder), data_prefix='none', pipeline=[])
+    for more in (
+        dict(custom_hooks=[dict(type='EmbeddingBankHook', dataloader=dict(dataset=missing))]),
+        dict(other_dataloader=dict(dataset=dict(type='RepeatDataset', times=2, dataset=missing))),
+    ):
+        with pytest.raises(FileNotFoundError, match='none does not exist'):
+            check_image_folders(config(digit_folder, **more))
+
+
+def test_other_data_sets_are_left_alone():
+    check_image_folders(Config(dict(train_dataloader=dict(dataset=dict(type='Digits')), train_cfg=dict())))

@@ -1,0 +1,146 @@
+import sys
+
+import pytest
+import torch
+
+from hybridcls.engine.config import ConfigError, is_chain, load_config
+
+
+def test_a_missing_file_is_answered_with_near_names(toy_configs):
+    with pytest.raises(FileNotFoundError, match=r"tooy\.py.* does not exist .*Did you mean '.*/toy\.py'"):
+        load_config(toy_configs / 'tooy.py')
+
+
+def test_a_missing_folder_is_answered_with_files_nearby(toy_configs):
+    with pytest.raises(FileNotFoundError, match=r"Did you mean '.*/configs/second\.py'"):
+        load_config(toy_configs / 'no_such' / 'second.py')
+
+
+def test_a_folder_is_not_a_config(toy_configs):
+    with pytest.raises(FileNotFoundError, match=r'is a folder; .*chain\.py, second\.py, toy\.py'):
+        load_config(toy_configs)
+
+
+def test_a_syntax_error_names_the_file(toy_configs):
+    (toy_configs / 'broken.py').write_text('model = dict(\n')
+    with pytest.raises(ConfigError, match=r'broken\.py or one of its bases is not valid Python'):
+        load_config(toy_configs / 'broken.py')
+
+
+def test_an_unknown_base_is_named_with_the_file_that_names_it(toy_configs):
+    (toy_configs / 'middle.py').write_text("_base_ = ['toyy.py']\n")
+    (toy_configs / 'leaf.py').write_text("_base_ = 'middle.py'\n")
+    with pytest.raises(ConfigError, match=r"middle\.py names the base '.*toyy\.py', which does not exist .*toy\.py"):
+        load_config(toy_configs / 'leaf.py')
+
+
+def test_bases_that_set_the_same_key_are_explained(toy_configs):
+    (toy_configs / 'a.py').write_text('x = 1\n')
+    (toy_configs / 'b.py').write_text('x = 2\n')
+    (toy_configs / 'c.py').write_text("_base_ = ['a.py', 'b.py']\n")
+    with pytest.raises(ConfigError, match=r"two bases set the top-level key 'x': .*a\.py and .*b\.py"):
+        load_config(toy_configs / 'c.py')
+
+
+def test_what_a_config_raises_carries_the_name_of_the_file(toy_configs):
+    (toy_configs / 'wrong.py').write_text('x = 1 / 0\n')
+    with pytest.raises(ConfigError, match=r'wrong\.py cannot be read: ZeroDivisionError'):
+        load_config(toy_configs / 'wrong.py')
+
+
+def test_a_missing_import_is_explained(toy_configs):
+    (toy_configs / 'plugin.py').write_text("_base_='toy.py'\ncustom_imports = dict(imports=['no_such_plugin'])\n")
+    with pytest.raises(
+        ConfigError, match=r"plugin\.py: custom_imports\.imports=\['no_such_plugin'\] cannot be imported"
+    ):
+        load_config(toy_configs / 'plugin.py')
+
+
+@pytest.mark.parametrize(
+    'options', [{'custom_imports': dict(imports=['named_late'])}, {'custom_imports.imports': 'named_late'}]
+)
+def test_what_an_option_imports_is_imported(toy_configs, tmp_path, monkeypatch, options):
+    (tmp_path / 'named_late.py').write_text('')
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, 'named_late', raising=False)
+    load_config(toy_configs / 'toy.py', options)
+    assert sys.modules['named_late'].__file__ == str(tmp_path / 'named_late.py')
+
+
+@pytest.mark.parametrize(
+    ('options', 'sentence'),
+    [
+        ({'custom_imports.imports': 'no_such_plugin'}, "imports='no_such_plugin' cannot be imported: .* PYTHONPATH"),
+        ({'custom_imports.imports': 3}, 'imports=3 cannot be imported: '),
+        (
+            {'custom_imports': 'no_such_plugin'},
+            "custom_imports='no_such_plugin' should be a dict of imports: .*imports=",
+        ),
+        ({'custom_imports': dict(_delete_=True, allow_failed_imports=True)}, 'should be a dict of imports'),
+        ({'custom_imports.import': ['x']}, r"custom_imports: unknown key 'import'\. Did you mean 'imports'"),
+    ],
+)
+def test_an_option_whose_import_fails_is_explained(toy_configs, options, sentence):
+    with pytest.raises((ConfigError, TypeError), match=sentence):
+        load_config(toy_configs / 'toy.py', options)
+
+
+def test_no_imports_are_none(toy_configs):
+    assert load_config(toy_configs / 'toy.py', {'custom_imports': None}).custom_imports is None
+
+
+def test_a_package_that_is_not_installed(toy_configs):
+    with pytest.raises(FileNotFoundError, match="the package 'nobody', which is not installed"):
+        load_config('nobody::a/b.py')
+
+
+def test_options_that_do_not_fit_are_explained(toy_configs):
+    with pytest.raises(ConfigError, match=r'--cfg-options param_scheduler\.7\.T_max: does not fit'):
+        load_config(toy_configs / 'toy.py', {'param_scheduler.7.T_max': 3})
+
+
+def test_the_scope_is_ours_unless_the_config_says_another(toy_configs):
+    text = (toy_configs / 'toy.py').read_text()
+    (toy_configs / 'bare.py').write_text(text.replace("default_scope = 'hybridcls'", ''))
+    assert load_config(toy_configs / 'bare.py').default_scope == 'hybridcls'
+    assert load_config(toy_configs / 'bare.py', {'default_scope': 'mmpretrain'}).default_scope == 'mmpretrain'
+
+
+def test_options_reach_dicts_and_lists_and_may_delete(toy_configs):
+    options = {
+        'param_scheduler.0.T_max': 7,
+        'train_cfg.max_epochs': 1,
+        'optim_wrapper.optimizer': dict(_delete_=True, type='AdamW', lr=1e-3),
+    }
+    cfg = load_config(toy_configs / 'toy.py', options)
+    assert cfg.param_scheduler[0].T_max == 7
+    assert cfg.optim_wrapper.optimizer == dict(type='AdamW', lr=1e-3)
+    assert options['optim_wrapper.optimizer']['_delete_'], 'the options of the caller must stay as they were'
+
+
+def test_dataloaders_get_what_fits_the_machine(toy_configs):
+    cfg = load_config(toy_configs / 'toy.py', {'val_dataloader.num_workers': 2})
+    assert cfg.train_dataloader.pin_memory is torch.cuda.is_available()
+    assert cfg.train_dataloader.persistent_workers is False
+    assert cfg.val_dataloader.persistent_workers is True
+    assert cfg.train_dataloader.collate_fn.type == 'default_collate'
+    assert cfg.train_dataloader.worker_init_fn.type == 'hybridcls.seed_worker'
+    assert 'worker_init_fn' not in cfg.val_dataloader
+
+
+def test_no_workers_switch_off_what_needs_workers(toy_configs):
+    (toy_configs / 'workers.py').write_text(
+        "_base_='toy.py'\ntrain_dataloader=dict(num_workers=4, "
+        'persistent_workers=True, prefetch_factor=4, pin_memory=False)\n'
+    )
+    cfg = load_config(toy_configs / 'workers.py', {'train_dataloader.num_workers': 0})
+    assert cfg.train_dataloader.persistent_workers is False
+    assert 'prefetch_factor' not in cfg.train_dataloader
+    assert load_config(toy_configs / 'workers.py').train_dataloader.prefetch_factor == 4
+
+
+def test_a_chain_is_read_and_nothing_more(toy_configs):
+    cfg = load_config(toy_configs / 'chain.py', {'phases.0.cfg_options.train_cfg.max_epochs': 1})
+    assert is_chain(cfg)
+    assert cfg.phases[0].cfg_options.train_cfg.max_epochs == 1
+    assert 'train_dataloader' not in cfg

@@ -1,0 +1,29 @@
+"""Print the final config as Python; with --explain what `hybridcls explain` says of it.
+
+python tools/print_config.py configs/digits/ce_hybrid.py --cfg-options batch_size=32
+python tools/print_config.py configs/digits/ce_hybrid.py --explain model.head
+"""
+
+import argparse
+import sys
+from contextlib import redirect_stdout
+
+from hybridcls.cli import explain
+from hybridcls.command_line import run_tool
+
+
+def main() -> None:
+    """Print."""
+    parser = argparse.ArgumentParser(description='Print the final config of a training.')
+    explain.add_arguments(parser)
+    parser.add_argument('--explain', action='store_true', help='each key with where it comes from and who takes it')
+    args = argparse.Namespace(**vars(parser.parse_args()), json=False)
+    if args.explain:
+        sys.exit(explain.run(args))
+    with redirect_stdout(sys.stderr):
+        cfg, note = explain.final_config(args)
+    print(f'Config:\n{cfg.pretty_text}{note}')
+
+
+if __name__ == '__main__':
+    run_tool(main)
