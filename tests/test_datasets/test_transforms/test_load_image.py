@@ -1,4 +1,5 @@
 import io
+import struct
 import zlib
 
 import cv2
@@ -233,21 +234,43 @@ def test_the_orientation_of_the_camera_is_applied(tmp_path, mode, kind, orientat
             assert (value < 30) == ((row, column) == corner)
 
 
-@pytest.mark.parametrize('orientation', [1, 6])
-def test_sixteen_transparent_bits_are_turned_too(tmp_path, orientation):
-    image = np.full((2, 3, 4), 65535, np.uint16)
-    image[0, 0, :3] = 0
-    content = cv2.imencode('.png', image)[1].tobytes()
+def png_with(orientation, image):
     exif = Image.Exif()
     exif[0x0112] = orientation
     tag = exif.tobytes().removeprefix(b'Exif\x00\x00')
     chunk = b'eXIf' + tag
     chunk = len(tag).to_bytes(4, 'big') + chunk + zlib.crc32(chunk).to_bytes(4, 'big')
-    (tmp_path / 'a.png').write_bytes(content[:33] + chunk + content[33:])  # after the header
-    read = LoadImage().read(str(tmp_path / 'a.png'))[..., 0]
-    assert read.tolist() == (
-        [[0, 255, 255], [255, 255, 255]] if orientation == 1 else [[255, 0], [255, 255], [255, 255]]
+    content = cv2.imencode('.png', image)[1].tobytes()
+    return content[:33] + chunk + content[33:]  # after the header
+
+
+def tiff_with(orientation, image):
+    """Uncompressed, 16 bits, RGB and alpha."""
+    height, width, _ = image.shape
+    pixels = image[..., [2, 1, 0, 3]].tobytes()
+    # Of TIFF 6: width, height, bits (below), compression, RGB, place of the pixels, orientation, samples, rows, bytes.
+    tags = {256: width, 257: height, 258: 0, 259: 1, 262: 2, 273: 0, 274: orientation, 277: 4, 278: height}
+    tags |= {279: len(pixels), 338: 2}  # the fourth is alpha
+    after = 8 + 2 + 12 * len(tags) + 4
+    tags |= {258: after, 273: after + 8}
+    entries = b''.join(
+        struct.pack('<HHII', tag, 4 if tag in (273, 279) else 3, 4 if tag == 258 else 1, value)
+        for tag, value in tags.items()
     )
+    head = struct.pack('<2sHIH', b'II', 42, 8, len(tags))
+    return head + entries + bytes(4) + struct.pack('<4H', 16, 16, 16, 16) + pixels
+
+
+@pytest.mark.parametrize('encode', [png_with, tiff_with])
+@pytest.mark.parametrize('orientation', [1, 6])
+def test_sixteen_transparent_bits_are_turned_too(tmp_path, encode, orientation):
+    image = np.full((2, 3, 4), 65535, np.uint16)
+    image[0, 0, :3] = 0
+    image[1, 0, 3] = 0
+    (tmp_path / 'image').write_bytes(encode(orientation, image))
+    read = LoadImage(transparency=(7, 7, 7)).read(str(tmp_path / 'image'))[..., 0]
+    upright = [[0, 255, 255], [7, 255, 255]]
+    assert read.tolist() == (upright if orientation == 1 else [[7, 0], [255, 255], [255, 255]])
 
 
 class TestMemory:

@@ -18,10 +18,12 @@ class Described(Digits):
 
 def test_each_part_is_described_once():
     said = []
-    train = ConcatDataset([Described(split='train'), Described(split='test'), Digits()])
+    train = ConcatDataset([Described(split='train', indices=5), Described(split='test', indices=4), Digits()])
     loops = dict(
         train_loop=SimpleNamespace(dataloader=SimpleNamespace(dataset=train)),
-        val_loop=SimpleNamespace(dataloader=SimpleNamespace(dataset=RepeatDataset(Described(split='test'), 2))),
+        val_loop=SimpleNamespace(
+            dataloader=SimpleNamespace(dataset=RepeatDataset(Described(split='test', indices=4), 2))
+        ),
         test_loop=SimpleNamespace(dataloader=SimpleNamespace(dataset=Described(split='test', indices=3))),
     )
     runner = SimpleNamespace(**loops, logger=SimpleNamespace(info=said.append))
@@ -30,4 +32,4 @@ def test_each_part_is_described_once():
     for _ in range(2):
         hook.before_val(runner)
     hook.before_test(runner)
-    assert said == ['1437 of train', '360 of test', '3 of test']
+    assert said == ['5 of train', '4 of test', '3 of test']
