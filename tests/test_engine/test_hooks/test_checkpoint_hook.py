@@ -9,8 +9,8 @@ from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_tr
 from hybridcls.engine.checkpoint_files import is_whole_checkpoint, newest_whole_checkpoint
 from hybridcls.engine.hooks import CheckpointHook
 from hybridcls.engine.runner_instances import own_instances
-from hybridcls.evaluation.result_names import without_result
 from hybridcls.engine.workers import end_workers
+from hybridcls.evaluation.result_names import without_result
 from hybridcls.registry import HOOKS
 
 
