@@ -1,6 +1,5 @@
 """Schedules that wait for a result of the validation, and ask its metric which way is better."""
 
-from collections.abc import Callable
 from math import inf
 from typing import Any, Optional
 
@@ -16,6 +15,7 @@ __all__ = ['PlateauRule', 'ReduceOnPlateauLR', 'ReduceOnPlateauMomentum', 'Reduc
 class PlateauRule:
     """What is added to mmengine's schedules: ``rule`` may be left open. (mmengine's default is ``'less'``.)"""
 
+    monitor: str
     rule: str
     rule_worse: float
     best: float
@@ -24,9 +24,9 @@ class PlateauRule:
         super().__init__(*args, rule=rule or 'less', **kwargs)  # type: ignore[call-arg]
         self.rule_is_open = rule is None
 
-    def fill_rule(self, rule_of_metric: Callable[[], str]) -> None:
-        """Take the metric's rule if the config leaves it open; ``best`` is kept unless the rule changes."""
-        if self.rule_is_open and (rule := rule_of_metric()) != self.rule:
+    def fill_rule(self, rule: str) -> None:
+        """Take the metric's rule; ``best`` is kept unless the rule changes."""
+        if rule != self.rule:
             self.rule = rule
             self.rule_worse = self.best = -inf if rule == 'greater' else inf
 

@@ -96,7 +96,7 @@ class SelectiveMetric(BaseMetric):
             metrics[f'aurc_{name}'] = 100 * area.item()
             metrics[f'eaurc_{name}'] = 100 * (area - least).clamp_min(0).item()
             for coverage in self.coverages:
-                # 0.8 * 15 is a little more than 12 in binary.
+                # 0.07 * 100 is a little more than 7 in binary.
                 answered = max(1, math.ceil(coverage * len(errors) - 1e-9))
                 metrics[f'risk{100 * coverage:g}_{name}'] = 100 * risks[answered - 1].item()
         return metrics

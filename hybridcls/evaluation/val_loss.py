@@ -28,11 +28,6 @@ class ValLoss(BaseMetric):
 
     Where no sample has ``val_losses`` (a test, images without labels) there is no result, and a warning says so.
 
-    Note:
-        mmengine's LogProcessor smooths every value with ``loss`` in its name over its last 10 entries, for a
-        validation loss ten epochs. The logs show the values themselves with
-        ``log_processor=dict(mean_pattern=r'^(?!val/).*(loss|time|data_time|grad_norm).*')``.
-
     Args:
         collect_device (str): As in mmengine's BaseMetric. Defaults to ``'cpu'``.
         prefix (str, optional): In front of the names. Defaults to None, which means ``'val'``.

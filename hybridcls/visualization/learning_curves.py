@@ -22,16 +22,16 @@ class Panel(NamedTuple):
 
     Args:
         name (str): What the axis shows, with its unit.
-        curves (Mapping[str, Curve]): By name. Values that are not finite leave a gap.
-        directions (Mapping[str, str | None]): ``'greater'`` or ``'less'``, whichever is better, by name: the best point
+        curves (dict[str, Curve]): By name. Values that are not finite leave a gap.
+        directions (dict[str, str | None]): ``'greater'`` or ``'less'``, whichever is better, by name: the best point
             of these curves is marked, and its value stands in the legend. Others have no best point.
         is_schedule (bool): The numbers were set, not measured: no running mean is drawn, and the axis is logarithmic if
             they span more than a factor of 10.
     """
 
     name: str
-    curves: Mapping[str, Curve]
-    directions: Mapping[str, Optional[str]] = {}
+    curves: dict[str, Curve]
+    directions: dict[str, Optional[str]] = {}
     is_schedule: bool = False
 
 

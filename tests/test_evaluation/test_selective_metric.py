@@ -61,7 +61,7 @@ def test_nothing_gives_nothing_and_mistakes_are_answered():
 
 @pytest.mark.parametrize(
     ('images', 'coverage', 'answered'),
-    [(5, 0.5, 3), (15, 0.8, 12), (10, 0.7, 7), (3, 0.1, 1), (10, 0.71, 8), (4, 1.0, 4)],
+    [(5, 0.5, 3), (15, 0.8, 12), (10, 0.7, 7), (3, 0.1, 1), (100, 0.07, 7), (10, 0.71, 8), (4, 1.0, 4)],
 )
 def test_a_coverage_is_reached_by_the_least_number_of_images(images, coverage, answered):
     """All are right but the one that is the last to be answered at this coverage."""

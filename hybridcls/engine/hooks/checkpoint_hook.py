@@ -66,13 +66,14 @@ class CheckpointHook(_CheckpointHook):
 
     backend_args: Any
     file_backend: Any
+    key_indicators: list[str]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         given = signature(_CheckpointHook).bind(*args, **kwargs).arguments
         extra = given.pop('kwargs', {})
-        keys, rules = given.get('save_best'), given.get('rule')
+        keys = given.get('save_best') or []
         keys = [keys] if isinstance(keys, str) else keys
-        said = rules is not None or 'greater_keys' in given or 'less_keys' in given
+        said = given.get('rule') is not None or 'greater_keys' in given or 'less_keys' in given
         self._rules_are_open = bool(keys) and not said
         if self._rules_are_open and keys != ['auto']:  # the metrics are asked before the training
             given['rule'] = [guessed_rule(key) or 'greater' for key in keys]

@@ -30,6 +30,9 @@ class EarlyStoppingHook(_EarlyStoppingHook):
         ValueError: Before or at the first validation: the result is unknown, or which way is better.
     """
 
+    rule: str
+    best_score: float
+
     def __init__(self, monitor: str, rule: Optional[str] = None, min_delta: float = 0.1, **kwargs: Any) -> None:
         super().__init__(monitor, rule or 'greater', min_delta, **kwargs)
         self._rule_is_open = rule is None

@@ -24,8 +24,8 @@ class ParamSchedulerHook(_ParamSchedulerHook):
         """Check the names, and choose the rules that the config leaves open."""
         for scheduler, caller in _waiting(runner):
             check_monitor(caller, scheduler.monitor, runner)
-            if isinstance(scheduler, PlateauRule) and runner.val_loop is not None:
-                scheduler.fill_rule(lambda caller=caller, name=scheduler.monitor: rule_for(caller, name, runner))
+            if isinstance(scheduler, PlateauRule) and scheduler.rule_is_open and runner.val_loop is not None:
+                scheduler.fill_rule(rule_for(caller, scheduler.monitor, runner))
 
     def after_val_epoch(self, runner: Any, metrics: Optional[dict] = None) -> None:
         """Step the schedules that wait for a result; not where the metric had nothing to compute."""
