@@ -61,7 +61,7 @@ class EvidentialHead(ClassificationHead):
         if not hasattr(self.loss_module, 'terms'):
             raise TypeError(
                 f'EvidentialHead: expected an EvidentialLoss, got loss={loss} ({type(self.loss_module).__name__}), '
-                'which is no loss of evidence. Leave its type out, or train with LinearHead, which takes any loss of logits.'
+                'no loss of evidence. Leave its type out, or train with LinearHead, which takes any loss of logits.'
             )
         self.fc = nn.Linear(self.in_channels, num_classes)
 
