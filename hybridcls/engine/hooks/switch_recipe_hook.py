@@ -22,7 +22,7 @@ class SwitchRecipeHook(_SwitchRecipeHook):
             ``loss``.
 
     Raises:
-        TypeError: Before the run, if the head cannot take a loss of the schedule.
+        ValueError: Before the run, if the head cannot take a loss of the schedule.
     """
 
     def before_run(self, runner: Runner) -> None:
@@ -35,7 +35,7 @@ class SwitchRecipeHook(_SwitchRecipeHook):
                 continue
             if own is None or not isinstance(loss, type(own)):
                 kind = f'a {type(own).__name__}' if own is not None else 'no loss of its own, which can be exchanged'
-                raise TypeError(
+                raise ValueError(
                     f'SwitchRecipeHook: at epoch {epoch} expected a loss for {type(head).__name__} ({kind}), got '
                     f'{type(loss).__name__}. Drop that loss from the schedule, or train with LinearHead, which takes '
                     'any loss of logits.'

@@ -103,6 +103,10 @@ class HybridBackbone(BaseModule):
             cnn=dict(use_cbam=use_cbam),
             vit=dict(token_learner_tokens=token_learner, token_merging_ratio=token_merging_ratio != 0),
         )
+        if not isinstance(use_cbam, (bool, dict)):
+            raise TypeError(
+                f'HybridBackbone: expected use_cbam=True, False or dict(reduction=...), got use_cbam={use_cbam!r}.'
+            )
         self.cbam: Any = None
         self.token_learner: Any = None
         self._summarised_after: Optional[int] = None  # a block of the vit; None: after the last one, or not at all

@@ -31,6 +31,7 @@ class RegisteredStream(nn.Module):
 
     Attributes:
         model (nn.Module): The backbone.
+        takes_unit_range (bool): Images must be RGB in [0, 1], since they are normalized here (the mean is not 0).
         out_channels (int): C of the output, found when the stream is built.
 
     Shape:
@@ -62,14 +63,11 @@ class RegisteredStream(nn.Module):
         for name, given, imagenets in (('mean', mean, IMAGENET_MEAN), ('std', std, IMAGENET_STD)):
             values = for_channels(imagenets, channels) if given is None else given
             self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
+            if name == 'mean':
+                self.takes_unit_range = is_for_unit_range(values)
         self.img_size: Optional[tuple[int, int]] = None  # only the backbone knows what it takes
         height, width = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size or (224, 224))
         self.out_channels = self._find_channels(int(height), int(width))
-
-    @property
-    def takes_unit_range(self) -> bool:
-        """Whether images must be RGB in [0, 1], since they are normalized here."""
-        return is_for_unit_range(self.mean, self.std)
 
     def _find_channels(self, height: int, width: int) -> int:
         self._channels_last = self._gives_channels_last(height, width)

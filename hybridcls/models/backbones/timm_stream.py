@@ -46,6 +46,7 @@ class TimmStream(nn.Module):
     Attributes:
         model (nn.Module): The timm model.
         has_weights (bool): It was given weights: timm's, or those of a file.
+        takes_unit_range (bool): Images must be RGB in [0, 1], since they are normalized here (the mean is not 0).
         out_channels (int): C of the output.
         img_size (tuple[int, int] | None): The only size (h, w) the model takes; None if it takes any.
 
@@ -124,11 +125,8 @@ class TimmStream(nn.Module):
                     f'was built for {channels} channels.'
                 )
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32)[:, None, None], persistent=False)
-
-    @property
-    def takes_unit_range(self) -> bool:
-        """Whether images must be RGB in [0, 1], since they are normalized here."""
-        return is_for_unit_range(self.mean, self.std)
+            if name == 'mean':
+                self.takes_unit_range = is_for_unit_range(values)
 
     def _find_channels(self, img_size: Union[int, Sequence[int], None]) -> int:
         """Let the model see the shape of an image: tells its channels, and an impossible size fails here and now."""

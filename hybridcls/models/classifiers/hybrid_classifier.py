@@ -78,8 +78,8 @@ class HybridClassifier(BaseClassifier):
     backbone: Any
     neck: Any
     head: Any
-    image_mean: Optional[Tensor]  # of [0, 1], for a bare backbone of mmpretrain; None: others normalize
-    image_std: Optional[Tensor]
+    image_mean: Any  # Tensors of [0, 1], for a bare backbone of mmpretrain; None: others normalize
+    image_std: Any
 
     def __init__(
         self,

@@ -31,9 +31,9 @@ _ONE_OF_TWO = (
 )
 
 
-def is_for_unit_range(mean: Tensor, std: Tensor) -> bool:
-    """Whether ``(x - mean) / std`` is a normalization of values in [0, 1], rather than none or one of other units."""
-    return bool((mean != 0).any() and (mean <= 1).all())
+def is_for_unit_range(mean: Sequence[float]) -> bool:
+    """Whether this is the mean of values in [0, 1], rather than 0 (no normalization) or that of other units."""
+    return any(mean) and max(mean) <= 1
 
 
 def range_after(preprocessor: nn.Module) -> Optional[tuple[float, float]]:
@@ -50,6 +50,8 @@ def range_after(preprocessor: nn.Module) -> Optional[tuple[float, float]]:
     mean, std = getattr(preprocessor, 'mean', None), getattr(preprocessor, 'std', None)
     if mean is None or std is None:
         return 0.0, 255.0
+    if mean.is_meta:  # a model that is built for its shapes alone
+        return None
     if divides is False and bool((mean == 0).all() and (std == 1).all()):
         return None  # "leave my values alone": only the data set knows them
     return float((-mean / std).min()), float(((255.0 - mean) / std).max())

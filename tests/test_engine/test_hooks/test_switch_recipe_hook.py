@@ -40,7 +40,7 @@ def test_linear_head_takes_the_loss_of_its_epoch():
 
 @pytest.mark.parametrize('head', [dict(type='ArcFaceHead'), dict(type='EvidentialHead')])
 def test_heads_that_cannot_take_it_say_so_before_the_run(head):
-    with pytest.raises(TypeError, match=rf'at epoch 2 expected a loss for {head["type"]} .*, got LabelSmoothLoss'):
+    with pytest.raises(ValueError, match=rf'at epoch 2 expected a loss for {head["type"]} .*, got LabelSmoothLoss'):
         hook(SMOOTH).before_run(runner_of(**head))
     hook(dict(type='hybridcls.EvidentialLoss')).before_run(runner_of(type='EvidentialHead'))
     hook(SMOOTH).before_run(runner_of(type='LinearClsHead'))

@@ -249,3 +249,9 @@ def test_what_a_margin_may_return(softmax):
             ValueError, match=rf'expected target logits of shape \(2,\).*MarginOfAnotherForm, got {got}'
         ):
             head(change).loss(feats, samples)
+
+
+@pytest.mark.parametrize('margin', [dict(margin=0.3), 0.3])
+def test_a_margin_without_a_type(margin):
+    with pytest.raises(TypeError, match=r"MarginHead: expected margin=dict\(type='ArcFace', ...\) with a type"):
+        MODELS.build(dict(type='MarginHead', num_classes=3, in_channels=4, margin=margin))
