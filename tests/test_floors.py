@@ -16,6 +16,7 @@ FLOORS = [
         'hybridcls.checks',
         'hybridcls.registry',
         'hybridcls.command_line',
+        'hybridcls.compat',
         'hybridcls.signatures',
     ],
     ['hybridcls.functional', 'hybridcls.structures'],

@@ -6,7 +6,8 @@ import torch
 
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_training
 from hybridcls.engine.dataloader_defaults import end_workers
-from hybridcls.engine.hooks.random_state_hook import get_random_state, seed_worker, set_random_state
+from hybridcls.engine.hooks.random_state_hook import seed_worker
+from hybridcls.engine.random_state import get_random_state, set_random_state
 from hybridcls.engine.runner_instances import own_instances
 
 
