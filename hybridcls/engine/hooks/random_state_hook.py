@@ -149,6 +149,8 @@ class RandomStateHook(Hook):
         if loaded.get('epoch_began') is not None:  # the order may be drawn from the state of the process
             set_random_state(loaded['epoch_began'])
         self._epoch_began = get_random_state()
+        if loader.generator is None:  # torch draws a seed for workers, which there are not, before the order
+            torch.empty((), dtype=torch.int64).random_()
         self._batches.skip(done)
         if 'state' in loaded:
             self._batches.restore_at_next(loaded['state'])
