@@ -108,10 +108,7 @@ def _run_phase(
             whence = f'goes on from {cfg.load_from}' if cfg.resume else f'starts from {start or "the beginning"}'
             _say(f'{head}: {whence}; config {phase.config}, folder {folder}.')
             runner = build_runner(cfg)
-            try:
-                run_training(runner)
-            finally:
-                end_workers(runner)
+            run_training(runner)
             record.checkpoints, record.metrics = _outcome(runner, folder)
             del runner
         if phase.test and test_cfg.get('test_dataloader') is not None:

@@ -2,7 +2,9 @@
 
 from typing import Any
 
+from .dataloader_defaults import end_workers
 from .hooks.batch_check_hook import check_batches
+from .hooks.preemption_hook import PreemptionHook
 
 __all__ = ['run_training']
 
@@ -26,7 +28,13 @@ def run_training(runner: Any) -> None:
             runner.param_schedulers = {name: _fit(group, len(loader)) for name, group in schedulers.items()}
         elif schedulers is not None:
             runner.param_schedulers = _fit(schedulers, len(loader))
-    runner.train()
+    try:
+        runner.train()
+    finally:
+        for hook in runner.hooks:
+            if isinstance(hook, PreemptionHook):
+                hook.release()
+        end_workers(runner)
 
 
 def _fit(schedulers: Any, batches: int) -> list:

@@ -7,6 +7,7 @@ from .class_margins_hook import ClassMarginsHook
 from .distillation_hook import DistillationHook
 from .embedding_bank_hook import EmbeddingBankHook
 from .learning_curves_hook import LearningCurvesHook
+from .preemption_hook import PreemptionHook
 from .random_state_hook import RandomStateHook, seed_worker
 from .sharded_rows_hook import ShardedRowsHook
 from .slow_weights_hook import SlowWeightsHook
@@ -21,6 +22,7 @@ __all__ = [
     'DistillationHook',
     'EmbeddingBankHook',
     'LearningCurvesHook',
+    'PreemptionHook',
     'RandomStateHook',
     'ShardedRowsHook',
     'SlowWeightsHook',
