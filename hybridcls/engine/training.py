@@ -22,7 +22,14 @@ from .teacher_model import add_distillation_projection
 __all__ = ['TrainOptions', 'prepare_training', 'prepare_testing', 'infer_num_classes', 'build_runner']
 
 # Hooks that every run gets unless its config has its own of that kind.
-_STANDING_HOOKS = ('BatchCheckHook', 'CheckpointMatchHook', 'PreemptionHook', 'RandomStateHook', 'ShardedRowsHook')
+_STANDING_HOOKS = (
+    'BatchCheckHook',
+    'CheckpointMatchHook',
+    'PreemptionHook',
+    'RandomStateHook',
+    'ResumeHook',
+    'ShardedRowsHook',
+)
 
 
 @dataclass

@@ -9,6 +9,7 @@ from .embedding_bank_hook import EmbeddingBankHook
 from .learning_curves_hook import LearningCurvesHook
 from .preemption_hook import PreemptionHook
 from .random_state_hook import RandomStateHook, seed_worker
+from .resume_hook import ResumeHook
 from .sharded_rows_hook import ShardedRowsHook
 from .slow_weights_hook import SlowWeightsHook
 from .token_merging_hook import TokenMergingHook
@@ -24,6 +25,7 @@ __all__ = [
     'LearningCurvesHook',
     'PreemptionHook',
     'RandomStateHook',
+    'ResumeHook',
     'ShardedRowsHook',
     'SlowWeightsHook',
     'TokenMergingHook',

@@ -61,6 +61,8 @@ class CheckpointHook(_CheckpointHook):
     file_backend: Any
     last_ckpt: Any
     _saved_at: Any = None  # epochs and iterations that were done
+    _is_saving_best = False
+    _again: Any = None  # step and meta
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -94,6 +96,9 @@ class CheckpointHook(_CheckpointHook):
 
     def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
         """Write the checkpoint of ``step``; only then name it the last one and remove those too many."""
+        if self._is_saving_best:  # again, with the best score: when all hooks have seen this validation
+            self._again = step, meta
+            return
         name_of = self.filename_tmpl.format
         outdated: list[int] = []
         if self.max_keep_ckpts > 0:
@@ -105,8 +110,7 @@ class CheckpointHook(_CheckpointHook):
         # A kill before the removals leaves these files; the run that resumes removes them.
         runner.message_hub.update_info('outdated_ckpt_ids', outdated)
         preempted = runner.message_hub.runtime_info.get('preempted_ckpt')
-        if preempted is not None:
-            runner.message_hub.pop_info('preempted_ckpt')
+        runner.message_hub.update_info('preempted_ckpt', None)
         self._write(runner, name_of(step), meta, self.save_optimizer)
         self._remove_files([*map(name_of, outdated), *([preempted] if preempted else [])])
 
@@ -164,30 +168,39 @@ class CheckpointHook(_CheckpointHook):
             )
         if wanted:
             runner.call_hook('gather_weights_for_checkpoint')
-        super()._save_best_checkpoint(runner, metrics)
+        self._is_saving_best = True
+        try:
+            super()._save_best_checkpoint(runner, metrics)
+        finally:
+            self._is_saving_best = False
         runner.call_hook('release_after_checkpoint')
         self._remove_files([])
+
+    def after_val(self, runner) -> None:
+        """Write the last checkpoint again, if it knows nothing of the best one yet."""
+        again, self._again = self._again, None
+        if again is not None:
+            self._save_checkpoint_with_step(runner, *again)
 
     def _leave_other_folders(self, runner, folder: str) -> None:
         """Correct what the checkpoint says of files: those of another run are not ours, and folders may be moved."""
         hub, ours = runner.message_hub, _is_in(str(runner._load_from), folder)
         for key in [key for key in hub.runtime_info if key == 'last_ckpt' or key.startswith('best_ckpt')]:
-            path = str(hub.get_info(key))
-            moved = os.path.join(folder, os.path.basename(path))
-            if _is_in(path, folder):
+            path = hub.get_info(key)
+            if path is None or _is_in(path, folder):
                 continue
+            moved = os.path.join(folder, os.path.basename(path))
             if ours and os.path.exists(moved):
                 hub.update_info(key, moved)
                 continue
-            hub.pop_info(key)
+            hub.update_info(key, None)
             if key != 'last_ckpt' and is_main_process():
                 runner.logger.warning(
-                    f'CheckpointHook: the best checkpoint so far, {path}, is of another work dir and stays as it is. Its '
-                    'score is kept: the next best checkpoint is the first that is better.'
+                    f'CheckpointHook: the best checkpoint so far, {path}, is of another work dir and stays as it is. '
+                    'Its score is kept: the next best checkpoint is the first that is better.'
                 )
         if not ours:
-            for key in {'keep_ckpt_ids', 'outdated_ckpt_ids', 'preempted_ckpt'} & set(hub.runtime_info):
-                hub.pop_info(key)
+            hub.update_info_dict(dict(keep_ckpt_ids=[], outdated_ckpt_ids=[], preempted_ckpt=None))
 
     def _remove_files(self, names: list[str]) -> None:
         """Remove checkpoints of this folder, and what else waits for it, but nothing that is in use."""
@@ -212,7 +225,7 @@ class CheckpointHook(_CheckpointHook):
 
 
 def _folder_of_run(out_dir: str, work_dir: str) -> str:
-    """Where the checkpoints go: as mmengine has it, an ``out_dir`` of its own gets a folder named after the work dir."""
+    """Where mmengine puts the checkpoints: into a folder named after the work dir, below an ``out_dir``."""
     return out_dir if out_dir == work_dir else os.path.join(out_dir, os.path.basename(work_dir.rstrip(os.sep)))
 
 
