@@ -31,6 +31,8 @@ _STANDING_HOOKS = (
     'ShardedRowsHook',
 )
 
+_RESTARTS = ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT')
+
 
 @dataclass
 class TrainOptions:
@@ -38,6 +40,7 @@ class TrainOptions:
 
     Args:
         resume (str, optional): ``'auto'`` for the last whole checkpoint of the work dir, or the path of a checkpoint.
+            Where a launcher starts the command again, the last one of the work dir comes first.
         amp (bool): Train in mixed precision.
         validate (bool): Evaluate while training.
         auto_scale_lr (bool): Scale the learning rate with the real batch size (key ``auto_scale_lr.base_batch_size``).
@@ -203,15 +206,23 @@ def _limit_dataloaders(cfg: Config, options: TrainOptions) -> None:
 
 
 def _choose_start(cfg: Config, options: TrainOptions) -> None:
-    if options.resume == 'auto':
+    resume = options.resume
+    if resume not in (None, 'auto') and _was_restarted() and newest_whole_checkpoint(cfg.work_dir) is not None:
+        resume = 'auto'  # the named checkpoint was the start of the first attempt
+    if resume == 'auto':
         found = newest_whole_checkpoint(cfg.work_dir)
         # Nothing to go on from: this is the first start, and `load_from` holds. (A launcher that restarts a job passes
         # --resume from the beginning.)
         cfg.resume = found is not None
         if found is not None:
             cfg.load_from = found
-    elif options.resume is not None:
-        check_checkpoint(options.resume)
-        cfg.resume, cfg.load_from = True, options.resume
+    elif resume is not None:
+        check_checkpoint(resume)
+        cfg.resume, cfg.load_from = True, resume
     elif cfg.get('load_from') and not cfg.get('resume'):
         check_checkpoint(cfg.load_from)
+
+
+def _was_restarted() -> bool:
+    """Whether torchrun (``--max-restarts``) or Slurm (a requeue) has started this command before."""
+    return any(os.environ.get(name, '0') not in ('', '0') for name in _RESTARTS)

@@ -1,12 +1,13 @@
 """A machine that is wanted back: save, end, and be started again."""
 
+import time
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any, Optional
 
 import torch
 import torch.distributed as dist
-from mmengine.dist import get_world_size
+from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import EMAHook, Hook
 from mmengine.runner.base_loop import BaseLoop
 from torch import Tensor
@@ -21,6 +22,7 @@ from .random_state_hook import RandomStateHook
 from .slow_weights_hook import SlowWeightsHook
 
 _SIGNALS = ('SIGTERM', 'SIGUSR1')
+_FIRST_PROCESS_LAST = 5.0  # seconds
 
 
 @HOOKS.register_module()
@@ -38,7 +40,8 @@ class PreemptionHook(Hook):
 
     Args:
         signals (Sequence[str]): Which ones. Defaults to ``('SIGTERM', 'SIGUSR1')``.
-        exit_status (int): Of the process, in 1 .. 255. Defaults to 75, ``EX_TEMPFAIL`` of sysexits: "try again later".
+        exit_status (int): Of the process, in 1 .. 255 (under Slurm that of the first of several, 0 of the others).
+            Defaults to 75, ``EX_TEMPFAIL`` of sysexits: "try again later".
     """
 
     priority = 'LOWEST'  # after everything else that belongs to an update
@@ -139,10 +142,17 @@ class PreemptionHook(Hook):
         runner.logger.warning(
             f'{name}: {what}, and end with status {self.exit_status}. The same command with --resume goes on.'
         )
+        status, launcher = self.exit_status, runner.launcher
+        if self._group is not None:  # whoever ends first lets the launcher end the others: not before all is written
+            dist.barrier(self._group)
         self._leave_group()
         self.release()
         end_workers(runner)
-        raise Preempted(self.exit_status)
+        if launcher == 'slurm' and get_world_size() > 1:
+            # srun ends all at the first bad status, and reports the worst: the first process, the last, speaks for all.
+            status = status if get_rank() == 0 else 0
+            time.sleep(_FIRST_PROCESS_LAST if status else 0)
+        raise Preempted(status)
 
 
 def _is_between_updates(optim_wrapper: Any) -> bool:
