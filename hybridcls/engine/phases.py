@@ -92,11 +92,15 @@ def _run_phase(
         _say(f'{head}: finished before, in {folder}. Kept as it is.')
         return record
     start = _start_of(phase, work_dir, before)
+    transferred = start is not None
     options = deepcopy(options)
     options.resume = 'auto'
-    cfg.load_from, cfg.resume = start or cfg.get('load_from'), False
+    if start and cfg.get('load_from'):
+        _say(f'{head}: its start replaces the load_from of its config, {cfg.load_from}.')
+    start = start or cfg.get('load_from')
+    cfg.load_from, cfg.resume = start, False
     cfg.experiment_name = phase.folder_name
-    if start is not None:
+    if transferred:
         cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='hybridcls.TransferHook', parts=phase.transfer)]
     test_cfg = deepcopy(cfg)
     seconds_before, began = record.seconds, time.monotonic()

@@ -1,5 +1,6 @@
 """A training with fewer batches than its schedule was made for."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,13 @@ def test_few_iterations_are_no_other_than_few_batches(tmp_path):
 def test_no_batch_is_explained_before_the_schedule_stumbles(tmp_path):
     with pytest.raises(ValueError, match=r'5 images on 1 process do not fill one batch of 8.*batch_size to at most 5'):
         train(tmp_path, 5)
+
+
+def test_what_follows_a_warm_up_that_is_left_out_begins_at_once(tmp_path):
+    """One batch an epoch: the cosine takes the whole training, not what is left after its own begin."""
+    warm_up = [
+        dict(type='LinearLR', start_factor=0.1, end=1, convert_to_iter_based=True),
+        dict(type='CosineAnnealingLR', begin=1, convert_to_iter_based=True),
+    ]
+    rates = train(tmp_path, 8, **{'train_cfg.max_epochs': 4, 'param_scheduler': warm_up})
+    assert rates.tolist() == pytest.approx([2e-3 * (1 + math.cos(math.pi * step / 4)) / 2 for step in range(4)])

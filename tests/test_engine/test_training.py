@@ -55,7 +55,8 @@ def test_scaling_of_an_unknown_batch_size(toy_configs, tmp_path):
 
 def test_every_run_has_the_standing_hooks_once(toy_configs, tmp_path):
     names = [hook.type for hook in prepare(toy_configs, tmp_path).custom_hooks]
-    standing = ['BatchCheckHook', 'CheckpointMatchHook', 'RandomStateHook', 'ShardedRowsHook']
+    standing = ['BatchCheckHook', 'CheckpointMatchHook', 'PreemptionHook', 'RandomStateHook', 'ResumeHook']
+    standing.append('ShardedRowsHook')
     assert names == [f'hybridcls.{name}' for name in standing]
     own = [dict(type='RandomStateHook', restart_workers=False)]
     names = [hook.type for hook in prepare(toy_configs, tmp_path, custom_hooks=own).custom_hooks]
