@@ -140,13 +140,14 @@ def number_batches(loader: Any, seed: tuple[int, ...]) -> Optional[NumberedBatch
     if loader.num_workers > 0:
         if loader.generator is None:  # else a start of workers, which live on, draws from the state of the process
             loader.generator = torch.Generator().manual_seed(seed[0])
-        loader.dataset.__getitems__ = SeededItems(loader.dataset)
+        vars(loader.dataset)['__getitems__'] = SeededItems(loader.dataset)
     return batches
 
 
 def set_sampler_epoch(loader: DataLoader, epoch: int) -> None:
     """Tell the sampler, or that of the batch sampler, the number of the pass over the data."""
-    for sampler in (loader.sampler, getattr(loader.batch_sampler, 'sampler', None)):
+    candidates: tuple[Any, ...] = (loader.sampler, getattr(loader.batch_sampler, 'sampler', None))
+    for sampler in candidates:
         if hasattr(sampler, 'set_epoch'):
             sampler.set_epoch(epoch)
             return

@@ -12,7 +12,7 @@ from test_random_state_hook import assert_equal_runs
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_training, run_chain, run_training
 from hybridcls.engine.hooks import PreemptionHook
 from hybridcls.engine.runner_instances import own_instances
-from hybridcls.engine.signals import Preempted, SignalFlag
+from hybridcls.engine.signals import Preempted
 
 
 def train(config, work_dir, resume=None, launcher='none', **options):
@@ -138,38 +138,6 @@ def test_signals_come_back_when_a_training_fails(toy_configs, tmp_path, toy_plug
     with pytest.raises(toy_plugin.Stopped):
         train(toy_configs / 'stop.py', tmp_path / 'w')
     assert signal.getsignal(signal.SIGTERM) is before
-
-
-def two_signals(seconds):
-    flag = SignalFlag(['SIGTERM'])
-    assert flag.install()
-    os.kill(os.getpid(), signal.SIGTERM)
-    flag._since -= seconds
-    os.kill(os.getpid(), signal.SIGTERM)
-    assert flag.received == signal.SIGTERM
-
-
-def test_a_second_signal_ends_at_once_but_an_echo_does_not():
-    assert run_process(two_signals, 6).status == -signal.SIGTERM
-    assert run_process(two_signals, 1).status == 0
-
-
-def forked():
-    flag = SignalFlag(['SIGTERM'])
-    flag.install()
-    here, there = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.write(there, b'.')
-        time.sleep(60)
-        os._exit(0)
-    os.read(here, 1)
-    os.kill(child, signal.SIGTERM)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
-
-
-def test_a_forked_process_ends_as_ever():
-    assert run_process(forked).status == 0
 
 
 def train_tool(folder, *arguments):

@@ -8,22 +8,12 @@ from mmengine.runner import EpochBasedTrainLoop
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_training
 from hybridcls.engine.dataloader_defaults import end_workers
 from hybridcls.engine.hooks.random_state_hook import seed_worker
-from hybridcls.engine.random_state import get_random_state, set_random_state
 from hybridcls.engine.runner_instances import own_instances
 from hybridcls.registry import DATA_SAMPLERS
 
 
 def draw():
     return random.random(), np.random.rand(), torch.rand(1).item(), random.gauss(0, 1), np.random.randn()  # noqa: NPY002
-
-
-def test_a_state_that_went_through_a_file_comes_back(tmp_path):
-    draw()
-    torch.save(get_random_state(), tmp_path / 'state.pth')
-    expected = draw()
-    draw()
-    set_random_state(torch.load(tmp_path / 'state.pth', weights_only=True))
-    assert draw() == expected
 
 
 def test_workers_are_seeded_by_epoch_and_by_process(monkeypatch):
