@@ -3,6 +3,7 @@
 Nothing heavy is imported here, so that ``--help`` and a mistyped path are answered at once.
 """
 
+import gc
 import inspect
 import linecache
 import os
@@ -25,6 +26,8 @@ TRACEBACK_VARIABLE = 'HYBRIDCLS_TRACEBACK'
 def run_tool(main: Callable[[], Any]) -> None:
     """Run ``main`` and end the process: 0 when done, 2 for a mistake of the user, 130 when interrupted.
 
+    75 is a training that was asked to end by a signal, and has saved (PreemptionHook): start it again.
+
     An exception that :func:`sentence_for` can explain is printed as that sentence, without traceback (the environment
     variable ``HYBRIDCLS_TRACEBACK=1`` shows it). Every other one passes through, with its traceback and status 1.
     Of several processes only the first prints at once: the others, which nearly always say the same, wait for the
@@ -35,9 +38,11 @@ def run_tool(main: Callable[[], Any]) -> None:
         sys.path.append(os.getcwd())
     # Of compiled operations that are not installed, which nothing here uses.
     warnings.filterwarnings('ignore', category=UserWarning, module=r'mmcv\.')
+    status: Any = 0
     try:
         main()
-        _leave_the_other_processes()
+    except SystemExit as end:
+        status = end.code
     except KeyboardInterrupt:
         print('\nInterrupted. The same command with --resume goes on from the last checkpoint.', file=sys.stderr)
         sys.exit(130)
@@ -49,12 +54,19 @@ def run_tool(main: Callable[[], Any]) -> None:
             time.sleep(3)
         print(f'\nerror: {sentence}\n({TRACEBACK_VARIABLE}=1 shows where it was raised.)', file=sys.stderr, flush=True)
         sys.exit(2)
+    _leave_the_other_processes()  # here, where no exception keeps the frames of the training alive
+    if status:
+        sys.exit(status)
 
 
 def _leave_the_other_processes() -> None:
-    """End the process group, if there is one: gloo's threads abort a process that ends with them, now and then."""
+    """End the process group, if there is one: gloo's threads abort a process that ends with them, now and then.
+
+    They also abort one whose DDP model outlives the group: a Runner is a circle of references, collected first.
+    """
     distributed = sys.modules.get('torch.distributed')
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        gc.collect()
         distributed.destroy_process_group()
 
 

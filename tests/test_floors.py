@@ -19,6 +19,7 @@ FLOORS = [
         'hybridcls.plain_content',
         'hybridcls.registry',
         'hybridcls.command_line',
+        'hybridcls.compat',
         'hybridcls.signatures',
         'hybridcls.compat',
     ],

@@ -13,6 +13,7 @@ import torch
 from mmengine.logging import HistoryBuffer
 from torch._C._dynamo.eval_frame import set_eval_frame
 from torch._utils import ExceptionWrapper
+from torch.utils.data import DataLoader
 from torch.utils.data._utils import worker
 
 from . import restricted_pickle
@@ -20,7 +21,7 @@ from .restricted_pickle import Placeholder, RefusedError
 
 __all__ = [
     'Placeholder', 'RunsCodeError', 'call_compiled_by', 'carry_sentences_out_of_workers', 'compiler_in_use',
-    'placeholders_in', 'read_torch_file',
+    'placeholders_in', 'read_torch_file', 'set_batch_sampler',
 ]  # fmt: skip
 
 _NUMERIC = re.compile(r'[<>=|]?[biufc]\d{1,2}|[<>=|]?[US]\d{1,6}')
@@ -220,3 +221,16 @@ class _SentenceWrapper(ExceptionWrapper):
         except Exception:  # its constructor takes something else
             error = RuntimeError(self.sentence)
         raise error from RuntimeError(f'{self.where}:\n{self.exc_msg}')
+
+
+def set_batch_sampler(loader: DataLoader, batch_sampler: Any) -> None:
+    """Exchange the batch sampler of a dataloader that has not been iterated over yet.
+
+    torch refuses the assignment once the dataloader is built, since an iterator that exists would not notice.
+
+    Raises:
+        RuntimeError: If the dataloader keeps an iterator (``persistent_workers``) already.
+    """
+    if loader._iterator is not None:
+        raise RuntimeError('set_batch_sampler: expected a dataloader without an iterator. Exchange it before the run.')
+    vars(loader)['batch_sampler'] = batch_sampler

@@ -101,6 +101,7 @@ def _run_phase(
     options = replace(options, resume='auto')
     position = f'{phase.number} of {number_of_phases}, {phase.name}'
     apply(cfg, _begin, phase, start, position, epochs_after)
+    start = start or cfg.get('load_from')
     test_cfg = deepcopy(cfg)
     seconds_before, began = record.seconds, time.monotonic()
     finished = False
@@ -111,10 +112,7 @@ def _run_phase(
             whence = f'goes on from {cfg.load_from}' if cfg.get('resume') else f'starts from {start or "the beginning"}'
             _say(f'{head}: {whence}; config {phase.config}, folder {folder}.')
             runner = build_runner(cfg)
-            try:
-                run_training(runner)
-            finally:
-                end_workers(runner)
+            run_training(runner)
             record.checkpoints, record.metrics, record.no_best = _outcome(runner, folder)
             del runner
         if phase.test and test_cfg.get('test_dataloader') is not None:

@@ -23,7 +23,9 @@ from .config.vis_backends import check_vis_backends
 from .console import ConsoleRunner
 from .distributed import process_count, start_processes
 from .hooks.batch_check_hook import check_batches
+from .hooks.preemption_hook import PreemptionHook
 from .teacher_model import distillation_width
+from .workers import end_workers
 
 __all__ = [
     'STEPS', 'TRAINING_KEYS', 'TrainOptions', 'build_runner', 'choose_work_dir', 'complete', 'prepare_testing',
@@ -35,8 +37,10 @@ TRAINING_KEYS = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
 # Hooks that every run gets unless its config has its own of that kind.
 _DEFAULT_HOOKS = (
     'BatchCheckHook', 'CheckpointMatchHook', 'ClassNamesHook', 'ConsoleHook', 'DataReportHook',
-    'PreprocessingVersionHook', 'RandomStateHook', 'ShardedRowsHook',
+    'PreemptionHook', 'PreprocessingVersionHook', 'RandomStateHook', 'ResumeHook', 'ShardedRowsHook',
 )  # fmt: skip
+
+_RESTARTS = ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT')
 
 
 @dataclass
@@ -45,6 +49,7 @@ class TrainOptions:
 
     Args:
         resume (str, optional): ``'auto'`` for the last whole checkpoint of the work dir, or the path of a checkpoint.
+            Where a launcher starts the command again, the last one of the work dir comes first.
         amp (bool): Train in mixed precision.
         validate (bool): Evaluate while training.
         auto_scale_lr (bool): Scale the learning rate with the real batch size (key ``auto_scale_lr.base_batch_size``).
@@ -152,6 +157,8 @@ def choose_work_dir(cfg: Config, work_dir: Optional[str]) -> str:
 
 def start_from(cfg: Config, resume: Optional[str]) -> Iterator[Change]:
     """Plan what a training starts from: ``--resume``, with or without a checkpoint, or the config's ``load_from``."""
+    if resume not in (None, 'auto') and _was_restarted() and newest_whole_checkpoint(cfg.work_dir) is not None:
+        resume = 'auto'  # the named checkpoint was the start of the first attempt
     found = newest_whole_checkpoint(cfg.work_dir) if resume == 'auto' else resume
     if resume is not None:
         if resume != 'auto':
@@ -226,7 +233,13 @@ def run_training(runner: Any) -> None:
         check_batches(loader)
         if runner.param_schedulers is not None:
             runner.param_schedulers = fit_to_batches(runner.param_schedulers, len(loader))
-    runner.train()
+    try:
+        runner.train()
+    finally:
+        for hook in runner.hooks:
+            if isinstance(hook, PreemptionHook):
+                hook.release()
+        end_workers(runner)
 
 
 def _check_keys(cfg: Config, keys: tuple[str, ...], what: str) -> None:
@@ -252,3 +265,8 @@ def _finish(cfg: Config) -> Config:
     cfg[RECORD] = record_of(cfg)
     provenance_of(cfg).origins.pop((RECORD,), None)
     return cfg
+
+
+def _was_restarted() -> bool:
+    """Whether torchrun (``--max-restarts``) or Slurm (a requeue) has started this command before."""
+    return any(os.environ.get(name, '0') not in ('', '0') for name in _RESTARTS)

@@ -1,4 +1,5 @@
 import pytest
+import torch
 from config_helpers import applied
 
 from hybridcls.engine import TrainOptions, load_config, prepare_testing, prepare_training
@@ -54,6 +55,21 @@ def test_options_of_the_command_line(toy_configs, tmp_path):
 def test_scaling_of_an_unknown_batch_size(toy_configs, tmp_path):
     with pytest.raises(ValueError, match='--auto-scale-lr: the config does not say for which batch size'):
         prepare(toy_configs, tmp_path, TrainOptions(auto_scale_lr=True))
+
+
+@pytest.mark.parametrize('restarts', ['TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT'])
+def test_a_launcher_that_starts_it_again_goes_on_from_the_last_checkpoint(toy_configs, tmp_path, monkeypatch, restarts):
+    """And not once more from the one that the first attempt began with."""
+    first, last = tmp_path / 'epoch_9.pth', tmp_path / 'w' / 'epoch_2.pth'
+    last.parent.mkdir()
+    torch.save({}, first)
+    monkeypatch.setenv(restarts, '0')
+    assert prepare(toy_configs, tmp_path, TrainOptions(resume=str(first))).load_from == str(first)
+    monkeypatch.setenv(restarts, '1')
+    assert prepare(toy_configs, tmp_path, TrainOptions(resume=str(first))).load_from == str(first), 'it did not get far'
+    torch.save({}, last)
+    assert prepare(toy_configs, tmp_path, TrainOptions(resume=str(first))).load_from == str(last)
+    assert prepare(toy_configs, tmp_path).get('load_from') is None
 
 
 def test_every_run_has_the_standing_hooks_once(toy_configs, tmp_path):

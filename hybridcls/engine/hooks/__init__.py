@@ -13,8 +13,10 @@ from .embedding_bank_hook import EmbeddingBankHook
 from .learning_curves_hook import LearningCurvesHook
 from .logger_hook import LoggerHook
 from .param_scheduler_hook import ParamSchedulerHook
+from .preemption_hook import PreemptionHook
 from .preprocessing_version_hook import PreprocessingVersionHook
 from .random_state_hook import RandomStateHook, seed_worker
+from .resume_hook import ResumeHook
 from .sharded_rows_hook import ShardedRowsHook
 from .slow_weights_hook import SlowWeightsHook
 from .switch_recipe_hook import SwitchRecipeHook
@@ -37,7 +39,9 @@ __all__ = [
     'LoggerHook',
     'ParamSchedulerHook',
     'PreprocessingVersionHook',
+    'PreemptionHook',
     'RandomStateHook',
+    'ResumeHook',
     'ShardedRowsHook',
     'SlowWeightsHook',
     'SwitchRecipeHook',

@@ -15,8 +15,8 @@ from hybridcls.datasets import class_names_of
 from hybridcls.models.classifiers import Distillation, HybridClassifier, Teacher
 from hybridcls.registry import HOOKS
 
+from ..random_state import get_random_state, set_random_state
 from ..teacher_model import build_teacher, teacher_image_size
-from .random_state_hook import get_random_state, set_random_state
 
 Scheduled = Union[float, dict]
 

@@ -30,8 +30,7 @@ class LearningCurvesHook(Hook):
     in :mod:`hybridcls.evaluation.result_names`). Of other metrics, what contains ``loss`` is taken for a loss.
 
     After a resume the curves are whole: those of the training come from the message hub, which a checkpoint holds, and
-    the results of validations from ``learning_curves.json`` beside the picture, since a checkpoint is written before
-    the validation of its epoch.
+    the results of validations from the checkpoint (ResumeHook) and from ``learning_curves.json`` beside the picture.
 
     Args:
         seconds_between (float): So long the picture may be out of date; drawing takes about half a second.
@@ -57,15 +56,24 @@ class LearningCurvesHook(Hook):
         """Read the validations of the run that is resumed, up to its checkpoint."""
         self._drawn = time.monotonic()
         numbers = self._numbers_file(runner)
-        self._validations = []
-        if runner.iter > 0 and numbers.is_file():
-            self._validations = [one for one in json.loads(numbers.read_text()) if one['iter'] <= runner.iter]
+        known = [*self._validations, *(json.loads(numbers.read_text()) if numbers.is_file() else [])]
+        by_iteration = {one['iter']: one for one in known if one['iter'] <= runner.iter}
+        self._validations = [by_iteration[iteration] for iteration in sorted(by_iteration)]
+
+    def state_dict(self) -> dict:
+        """The validated numbers so far; ResumeHook saves them."""
+        return dict(validations=self._validations)
+
+    def load_state_dict(self, state: dict) -> None:
+        """Take them back."""
+        self._validations = state['validations']
 
     def after_val_epoch(self, runner: Runner, metrics: Optional[dict] = None) -> None:
         """Write the numbers of this validation down, and draw if the picture is old."""
         if runner.iter == 0 or runner.rank != 0:  # runner.val() alone
             return
         values = {name: float(value) for name, value in (metrics or {}).items() if isinstance(value, (int, float))}
+        self._validations = [one for one in self._validations if one['iter'] < runner.iter]  # not the same one twice
         self._validations.append(dict(iter=runner.iter, metrics=values))
         write_whole(json.dumps(self._validations).encode(), self._numbers_file(runner))
         if time.monotonic() - self._drawn >= self.seconds_between:

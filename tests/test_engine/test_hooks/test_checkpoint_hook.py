@@ -5,6 +5,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
+from mmengine.fileio import LocalBackend
 from mmengine.hooks import Hook
 from mmengine.runner import CheckpointLoader
 from mmengine.runner.checkpoint import load_from_local
@@ -13,6 +14,7 @@ from processes import run_process
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_training
 from hybridcls.engine.checkpoints.files import is_whole_checkpoint, newest_whole_checkpoint
 from hybridcls.engine.hooks import CheckpointHook
+from hybridcls.engine.hooks.checkpoint_hook import _LaterRemovals
 from hybridcls.engine.runner_instances import own_instances
 from hybridcls.engine.workers import end_workers
 from hybridcls.evaluation.result_names import without_result
@@ -47,16 +49,17 @@ def test_as_many_are_kept_as_were_asked_for(toy_configs, tmp_path):
 
 def test_an_old_one_goes_only_when_the_new_one_is_whole(toy_configs, tmp_path, monkeypatch):
     seen = []
-    original = CheckpointHook._remove_steps
+    original = CheckpointHook._remove_files
 
-    def watch(self, steps):
-        seen.extend((step, newest_whole_checkpoint(tmp_path / 'w')) for step in steps)
-        original(self, steps)
+    def watch(self, names):
+        seen.extend((name, newest_whole_checkpoint(tmp_path / 'w')) for name in names)
+        original(self, names)
 
-    monkeypatch.setattr(CheckpointHook, '_remove_steps', watch)
+    monkeypatch.setattr(CheckpointHook, '_remove_files', watch)
     hook = dict(_delete_=True, type='CheckpointHook', interval=1, max_keep_ckpts=1)
     train(toy_configs / 'toy.py', tmp_path / 'w', **{'default_hooks.checkpoint': hook})
-    assert seen == [(1, str(tmp_path / 'w' / 'epoch_2.pth')), (2, str(tmp_path / 'w' / 'epoch_3.pth'))]
+    last = [str(tmp_path / 'w' / f'epoch_{epoch}.pth') for epoch in (2, 3)]
+    assert seen == [('epoch_1.pth', last[0]), ('epoch_2.pth', last[1])]
     assert files(tmp_path / 'w') == ['epoch_3.pth']
 
 
@@ -88,6 +91,44 @@ def test_a_resumed_run_replaces_the_best_of_the_first(toy_configs, tmp_path, mon
     train(toy_configs / 'toy.py', tmp_path / 'w', **{'train_cfg.max_epochs': 2})
     train(toy_configs / 'toy.py', tmp_path / 'w', go_on='auto', **{'train_cfg.max_epochs': 4})
     assert files(tmp_path / 'w') == ['best_toy_top1_epoch_4.pth', 'epoch_3.pth', 'epoch_4.pth']
+
+
+def test_a_resume_in_another_work_dir_leaves_the_first_alone(toy_configs, tmp_path, monkeypatch, toy_plugin):
+    """The best of A is neither removed nor claimed in B, and its score is what a new best one has to beat."""
+    rising = Rising(10.0, 20.0, 15.0, 15.0, 30.0)  # the third validation is not in its checkpoint, and done again
+    monkeypatch.setattr(toy_plugin.ToyAccuracy, 'compute_metrics', lambda self, results: rising(self, results))
+    train(toy_configs / 'toy.py', tmp_path / 'a', **{'train_cfg.max_epochs': 2})
+    before = files(tmp_path / 'a')
+    (tmp_path / 'b').mkdir()
+    (tmp_path / 'b' / 'epoch_1.pth').write_bytes(b'of somebody else')  # the checkpoint says: 1 and 2 are kept
+    runner = train(
+        toy_configs / 'toy.py', tmp_path / 'b', go_on=str(tmp_path / 'a/epoch_2.pth'), **{'train_cfg.max_epochs': 3}
+    )
+    assert runner.message_hub.get_info('best_ckpt') is None
+    assert runner.message_hub.get_info('best_score') == 20.0
+    assert files(tmp_path / 'b') == ['epoch_1.pth', 'epoch_3.pth']
+    train(toy_configs / 'toy.py', tmp_path / 'b', go_on='auto', **{'train_cfg.max_epochs': 4})
+    assert files(tmp_path / 'a') == before
+    assert files(tmp_path / 'b') == ['best_toy_top1_epoch_4.pth', 'epoch_1.pth', 'epoch_3.pth', 'epoch_4.pth']
+
+
+def test_a_work_dir_that_was_moved_is_the_same(toy_configs, tmp_path, monkeypatch, toy_plugin):
+    rising = Rising(10.0, 20.0, 30.0)
+    monkeypatch.setattr(toy_plugin.ToyAccuracy, 'compute_metrics', lambda self, results: rising(self, results))
+    train(toy_configs / 'toy.py', tmp_path / 'a', **{'train_cfg.max_epochs': 2})
+    (tmp_path / 'a').rename(tmp_path / 'b')
+    train(toy_configs / 'toy.py', tmp_path / 'b', go_on='auto', **{'train_cfg.max_epochs': 3})
+    assert files(tmp_path / 'b') == ['best_toy_top1_epoch_3.pth', 'epoch_2.pth', 'epoch_3.pth']
+
+
+def test_nothing_outside_the_folder_is_removed(tmp_path):
+    backend = _LaterRemovals(LocalBackend(), str(tmp_path / 'own'))
+    for folder in ('own', 'other', 'own/deeper'):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / 'a.pth').touch()
+        backend.remove(str(tmp_path / folder / 'a.pth'))
+    backend.remove_now(set())
+    assert sorted(path.parent.name for path in tmp_path.rglob('a.pth')) == ['deeper', 'other']
 
 
 def test_several_best_ones(toy_configs, tmp_path, monkeypatch, toy_plugin):
