@@ -95,6 +95,8 @@ def sentence_for(error: BaseException) -> Optional[str]:
     in_runner = Path(code.co_filename).parts[-3:-1] == ('mmengine', 'runner')
     if in_runner and code.co_name.startswith('build_') and _raises(code.co_filename, frame.tb_lineno):
         return f'mmengine ({code.co_name}): {error}'
+    if code.co_name == 'call_hook' and error.__context__ is not None:  # a TypeError of a hook, raised again
+        return sentence_for(error.__context__)
     return None
 
 

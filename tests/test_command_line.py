@@ -143,3 +143,20 @@ def test_a_process_leaves_its_group_when_the_work_is_done(tmp_path):
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def test_a_type_error_that_a_hook_raises_is_its_sentence():
+    """mmengine raises it again, with another text."""
+    from mmengine.runner import Runner
+
+    from hybridcls.checks import check_known_keys
+
+    class Wrong:
+        def before_run(self, runner):
+            check_known_keys('Hook', ['x'], ['y'])
+
+    runner = Runner.__new__(Runner)
+    runner._hooks = [Wrong()]
+    with pytest.raises(TypeError) as raised:
+        runner.call_hook('before_run')
+    assert sentence_for(raised.value) == "Hook: unknown key 'x'. Known keys: y."

@@ -54,6 +54,8 @@ def main() -> None:
     from hybridcls.apis.merging_choice import choose_merging
     from hybridcls.checkpoint_reading import trust_checkpoints
     from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_testing
+    from hybridcls.engine.config.tree import is_a
+    from hybridcls.engine.hooks import TokenMergingHook
     from hybridcls.models.adapters import add_token_merging, remove_token_merging
     from hybridcls.models.backbones import HybridBackbone
 
@@ -61,7 +63,7 @@ def main() -> None:
         trust_checkpoints()
     cfg = prepare_testing(load_config(args.config, args.cfg_options), args.checkpoint, TrainOptions(), args.work_dir)
     # It would replace what is chosen here whenever a test begins.
-    cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook.type.rsplit('.', 1)[-1] != 'TokenMergingHook']
+    cfg.custom_hooks = [hook for hook in cfg.custom_hooks if not is_a('HOOKS', hook, TokenMergingHook)]
     runner = build_runner(cfg)
     remove_token_merging(runner.model)
     # Before the weights are loaded, as a test does it: the time depends on none, and a wish may be out of reach.

@@ -22,8 +22,9 @@ from mmengine.dist import barrier, broadcast_object_list, is_main_process
 
 from .checkpoints.files import check_checkpoint, check_writable, newest_whole_checkpoint
 from .config import Change, apply, load_config
-from .config.tree import ABSENT, value_at
+from .config.tree import ABSENT, is_a, value_at
 from .distributed import start_processes
+from .hooks import TransferHook
 from .phase_plan import Phase, read_phases
 from .phase_record import PhaseRecord, config_facts, differing_keys, fingerprint
 from .phase_report import phase_table
@@ -237,7 +238,7 @@ def _test(phase: Phase, cfg: Config, folder: Path, options: TrainOptions, record
     if 'last' not in record.checkpoints:
         return {}
     cfg.experiment_name = f'{phase.folder_name}_test'
-    cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks') or [] if 'TransferHook' not in str(hook.get('type'))]
+    cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks') or [] if not is_a('HOOKS', hook, TransferHook)]
     with own_instances():
         prepare_testing(cfg, str(folder / record.checkpoints['last']), options, str(folder / 'test'))
         runner = build_runner(cfg)

@@ -10,7 +10,7 @@ from hybridcls.checks import check_number
 
 from .change import Change, layer_of
 from .layers import ConfigError
-from .tree import ABSENT, Path, dotted, value_at
+from .tree import ABSENT, Path, dotted, is_a, value_at
 
 __all__ = ['check_length', 'fit_to_batches', 'fitted_schedules', 'iterations', 'scaled_lr', 'scheduler_groups']
 
@@ -31,7 +31,9 @@ def scheduler_groups(schedulers: Any, path: Path = ('param_scheduler',)) -> Iter
 
 def _counts_epochs(loop: dict) -> bool:
     if loop.get('type') is not None:
-        return 'Iter' not in getattr(loop['type'], '__name__', str(loop['type']))
+        from mmengine.runner import IterBasedTrainLoop
+
+        return not is_a('LOOPS', loop, IterBasedTrainLoop)
     return loop.get('by_epoch', 'max_iters' not in loop or 'max_epochs' in loop)
 
 
@@ -95,6 +97,8 @@ def _stretched(path: Path, scheduler: dict, epochs: Optional[int], total: int, w
             f'{dotted(path)} counts epochs, and the training counts iterations. Give it by_epoch=False, with begin and '
             'end in iterations.'
         )
+    from mmengine.optim import ExponentialParamScheduler
+
     factor = total / epochs
 
     def stretch(value: Any) -> Any:
@@ -116,8 +120,8 @@ def _stretched(path: Path, scheduler: dict, epochs: Optional[int], total: int, w
     ):
         if scheduler.get(key):
             yield Change((*path, key), scheduler[key], stretch(scheduler[key]), why, by)
-    name = getattr(scheduler['type'], '__name__', str(scheduler['type'])).rsplit('.', 1)[-1]
-    if name.startswith('Exponential') and scheduler.get('gamma'):  # once an epoch; now once an iteration
+    exponential = is_a('PARAM_SCHEDULERS', scheduler, ExponentialParamScheduler)
+    if exponential and scheduler.get('gamma'):  # once an epoch; now once an iteration
         yield Change((*path, 'gamma'), scheduler['gamma'], scheduler['gamma'] ** (1 / factor), why, by)
 
 
