@@ -1,6 +1,7 @@
 """Checks that answer with advice: who speaks, what was given, what would work."""
 
 import ast
+import codecs
 import difflib
 import importlib.util
 import itertools
@@ -19,6 +20,7 @@ __all__ = [
     'check_choice',
     'check_known_keys',
     'check_file',
+    'decode_text',
     'near_files',
 ]
 
@@ -114,6 +116,33 @@ def check_file(who: str, name: str, path: str, advice: str = '') -> None:
         raise FileNotFoundError(
             f'{who}: {name}={path!r} {what} (looked for {os.path.abspath(path)}).{near_files(path)}{advice}'
         )
+
+
+def decode_text(who: str, path: str, content: bytes, encoding: str = 'utf-8', other: str = '') -> str:
+    """Return the text of a file; a byte order mark (UTF-8, UTF-16) goes before ``encoding``.
+
+    Args:
+        who (str): Who speaks when it is no such text.
+        path (str): The file, for the message.
+        content (bytes): Its bytes.
+        encoding (str): How it is written.
+        other (str): How another encoding is set.
+
+    Raises:
+        ValueError: If the bytes are no text in this encoding, or Python knows no such encoding: names the line.
+    """
+    marks = {codecs.BOM_UTF8: 'utf-8-sig', codecs.BOM_UTF16_LE: 'utf-16', codecs.BOM_UTF16_BE: 'utf-16'}
+    encoding = next((name for mark, name in marks.items() if content.startswith(mark)), encoding)
+    try:
+        return content.decode(encoding)
+    except LookupError:
+        raise ValueError(f'{who}: expected the name of an encoding, got {encoding!r}.') from None
+    except UnicodeDecodeError as error:
+        line = content.count(b'\n', 0, error.start) + 1
+        raise ValueError(
+            f'{who}: expected {path} as {encoding} text, got the byte 0x{content[error.start]:02x} in line {line}. '
+            f'Save it as UTF-8{f", or set {other} if it is such text" if other else ""}.'
+        ) from None
 
 
 def near_files(path: str) -> str:

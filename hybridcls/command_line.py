@@ -3,11 +3,13 @@
 Nothing heavy is imported here, so that ``--help`` and a mistyped path are answered at once.
 """
 
+import gc
 import inspect
 import linecache
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +26,8 @@ TRACEBACK_VARIABLE = 'HYBRIDCLS_TRACEBACK'
 def run_tool(main: Callable[[], Any]) -> None:
     """Run ``main`` and end the process: 0 when done, 2 for a mistake of the user, 130 when interrupted.
 
+    75 is a training that was asked to end by a signal, and has saved (PreemptionHook): start it again.
+
     An exception that :func:`sentence_for` can explain is printed as that sentence, without traceback (the environment
     variable ``HYBRIDCLS_TRACEBACK=1`` shows it). Every other one passes through, with its traceback and status 1.
     Of several processes only the first prints at once: the others, which nearly always say the same, wait for the
@@ -32,9 +36,13 @@ def run_tool(main: Callable[[], Any]) -> None:
     # A plugin in the working folder is imported by name, as with `python -m`; last, so that it hides nothing.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
+    # Of compiled operations that are not installed, which nothing here uses.
+    warnings.filterwarnings('ignore', category=UserWarning, module=r'mmcv\.')
+    status: Any = 0
     try:
         main()
-        _leave_the_other_processes()
+    except SystemExit as end:
+        status = end.code
     except KeyboardInterrupt:
         print('\nInterrupted. The same command with --resume goes on from the last checkpoint.', file=sys.stderr)
         sys.exit(130)
@@ -46,20 +54,28 @@ def run_tool(main: Callable[[], Any]) -> None:
             time.sleep(3)
         print(f'\nerror: {sentence}\n({TRACEBACK_VARIABLE}=1 shows where it was raised.)', file=sys.stderr, flush=True)
         sys.exit(2)
+    _leave_the_other_processes()  # here, where no exception keeps the frames of the training alive
+    if status:
+        sys.exit(status)
 
 
 def _leave_the_other_processes() -> None:
-    """End the process group, if there is one: gloo's threads abort a process that ends with them, now and then."""
+    """End the process group, if there is one: gloo's threads abort a process that ends with them, now and then.
+
+    They also abort one whose DDP model outlives the group: a Runner is a circle of references, collected first.
+    """
     distributed = sys.modules.get('torch.distributed')
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        gc.collect()
         distributed.destroy_process_group()
 
 
 def sentence_for(error: BaseException) -> Optional[str]:
     """Return the sentence to print for a mistake that the user can mend, or None for a fault of the program.
 
-    Mendable is what hybridcls raised itself, by a ``raise`` of its own (such errors are sentences), a file that is
-    missing or may not be touched, and a config key that a class does not take.
+    Mendable is what hybridcls raised itself, by a ``raise`` of its own (such errors are sentences), what the
+    constructor of a part of the config raised (a package that is missing, a value that it does not take), a file that
+    is missing or may not be touched, and a config key that a class does not take.
     """
     frame = _innermost(error.__traceback__)
     if frame is None:
@@ -73,6 +89,9 @@ def sentence_for(error: BaseException) -> Optional[str]:
     if isinstance(error, KeyError) and 'must contain the key "type"' in str(error):
         return _no_type(error)
     code = frame.tb_frame.f_code
+    built, _ = _being_built(error)
+    if built is not None and code.co_name == '__init__' and _raises(code.co_filename, frame.tb_lineno):
+        return f'{built.__name__}: {error}'
     in_runner = Path(code.co_filename).parts[-3:-1] == ('mmengine', 'runner')
     if in_runner and code.co_name.startswith('build_') and _raises(code.co_filename, frame.tb_lineno):
         return f'mmengine ({code.co_name}): {error}'
@@ -99,6 +118,20 @@ def _raises(file: str, line: int) -> bool:
 
 def _wrong_key(error: TypeError) -> Optional[str]:
     """Explain a key that a class, or one of its parents, does not take, where the class was built from a config."""
+    cls, arguments = _being_built(error)
+    key = str(error).rsplit("argument '", 1)[-1].split("'", 1)[0]
+    if cls is None or key not in arguments:
+        return None
+    constructors = [
+        ancestor.__dict__['__init__'] for ancestor in inspect.getmro(cls)[:-1] if '__init__' in ancestor.__dict__
+    ]
+    names = dict.fromkeys(name for constructor in constructors for name in inspect.signature(constructor).parameters)
+    known = [name for name in names if name not in ('self', 'args', 'kwargs')]
+    return f'{cls.__name__} takes no key {key!r}.{did_you_mean(key, known)} Its keys: {", ".join(known) or "none"}.'
+
+
+def _being_built(error: BaseException) -> tuple[Optional[type], dict]:
+    """Return the class whose constructor, called by a registry, raised the error, and the arguments it got."""
     trace, building = error.__traceback__, None
     while trace is not None:
         code, local = trace.tb_frame.f_code, trace.tb_frame.f_locals
@@ -107,16 +140,9 @@ def _wrong_key(error: TypeError) -> Optional[str]:
         elif code.co_name != '__init__':
             building = None  # something else went wrong after the constructor was called
         trace = trace.tb_next
-    key = str(error).rsplit("argument '", 1)[-1].split("'", 1)[0]
-    if building is None or key not in building.get('args', ()) or not inspect.isclass(building['obj_cls']):
-        return None
-    cls = building['obj_cls']
-    constructors = [
-        ancestor.__dict__['__init__'] for ancestor in inspect.getmro(cls)[:-1] if '__init__' in ancestor.__dict__
-    ]
-    names = dict.fromkeys(name for constructor in constructors for name in inspect.signature(constructor).parameters)
-    known = [name for name in names if name not in ('self', 'args', 'kwargs')]
-    return f'{cls.__name__} takes no key {key!r}.{did_you_mean(key, known)} Its keys: {", ".join(known) or "none"}.'
+    if building is None or not inspect.isclass(building['obj_cls']):
+        return None, {}
+    return building['obj_cls'], building.get('args', {})
 
 
 def _wrong_key_somewhere(error: TypeError) -> Optional[str]:

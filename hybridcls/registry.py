@@ -8,7 +8,8 @@ The locations are imported when a registry is first asked for a name, so importi
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from mmengine.registry import DefaultScope, Registry
 from mmengine.utils import get_object_from_string
 
 from .checks import UnknownNameError, explain_unknown_name
+from .signatures import arguments_of
 
 __all__ = [
     'RUNNERS',
@@ -60,6 +62,11 @@ class HintingRegistry(Registry):
             nor its parents know. ``name in registry`` stays a plain question.
     """
 
+    def import_from_location(self) -> None:
+        """Import what registers itself here, without what mmpretrain prints of packages that it could not import."""
+        with redirect_stdout(StringIO()):
+            super().import_from_location()
+
     def get(self, key: str) -> type:
         """Return what is registered under ``key``, here or in a parent registry."""
         found = self._find(key)
@@ -71,6 +78,28 @@ class HintingRegistry(Registry):
         """Build what a config says."""
         with self._scope_of(cfg):
             return super().build(cfg, *args, **kwargs)
+
+    def build_filled(self, cfg: dict, **known: Any) -> Any:
+        """Build what a config says, with what its class takes, the config leaves open, and is known here.
+
+        What was filled or given under these names is an attribute of the object, if only because it is set here.
+
+        Args:
+            cfg (dict): With ``type``.
+            **known: By argument; None: not known here.
+        """
+        names, are_all = arguments_of(self.class_of(cfg))
+        filled = {
+            key: value
+            for key, value in known.items()
+            if value is not None and cfg.get(key) is None and (key in names or not are_all)
+        }
+        part = self.build({**cfg, **filled})
+        for key in known:
+            value = filled.get(key, cfg.get(key))
+            if value is not None and not hasattr(part, key):
+                setattr(part, key, value)
+        return part
 
     def class_of(self, cfg: dict) -> Any:
         """Return the class (or function) that :meth:`build` would call."""

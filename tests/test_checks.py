@@ -9,6 +9,7 @@ from hybridcls.checks import (
     check_file,
     check_known_keys,
     check_number,
+    decode_text,
     did_you_mean,
     explain_unknown_name,
     near_files,
@@ -140,3 +141,21 @@ def test_the_error_prints_a_sentence():
     assert str(UnknownNameError("it's\nhere")) == "it's\nhere"
     assert str(KeyError('a\nb')) == "'a\\nb'"  # what it would have been
     assert str(UnknownNameError()) == ''
+
+
+@pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16'])
+def test_text_of_several_encodings(encoding):
+    assert decode_text('Me', 'a.txt', 'Küken\n'.encode(encoding)) == 'Küken\n'
+
+
+def test_text_in_another_encoding_is_named_with_its_line():
+    content = 'a\nKüken\n'.encode('cp1252')
+    assert decode_text('Me', 'a.txt', content, 'cp1252') == 'a\nKüken\n'
+    with pytest.raises(
+        ValueError, match=r'^Me: expected a\.txt as utf-8 text, got the byte 0xfc in line 2\. .*UTF-8\.$'
+    ):
+        decode_text('Me', 'a.txt', content)
+    with pytest.raises(ValueError, match=r'Save it as UTF-8, or set encoding=1 if it is such text\.$'):
+        decode_text('Me', 'a.txt', content, other='encoding=1')
+    with pytest.raises(ValueError, match=r"expected the name of an encoding, got 'utf9'\."):
+        decode_text('Me', 'a.txt', content, 'utf9')

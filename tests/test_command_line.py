@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 import torch.distributed as dist
@@ -53,6 +54,16 @@ def test_a_key_that_a_class_does_not_take_is_answered_with_near_ones():
     sentence = sentence_for(caught(registry.build, dict(type='Child', fusion_dm=3)))
     assert sentence == "Child takes no key 'fusion_dm'. Did you mean 'fusion_dim'? Its keys: gate, fusion_dim, depth."
     assert sentence_for(caught(registry.build, dict(type='Faulty', depth=3))) is None, 'its own fault'
+
+
+def test_what_a_constructor_refuses_is_a_sentence_with_its_name():
+    from hybridcls.registry import TRANSFORMS
+
+    if find_spec('albumentations') is None:
+        error = caught(TRANSFORMS.build, dict(type='Albu', transforms=[]))
+        assert sentence_for(error) == 'Albumentations: albumentations is not installed'
+    error = caught(TRANSFORMS.build, dict(type='RandomErasing', mode='random'))
+    assert sentence_for(error) is None, 'a bare assertion says nothing to a user'
 
 
 class Config(dict):

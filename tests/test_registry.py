@@ -109,3 +109,16 @@ def test_defaults_of_our_classes_are_found_from_a_config_of_another_package():
 def test_unknown_names_from_another_scope():
     with DefaultScope.overwrite_default_scope('mmpretrain'), pytest.raises(KeyError, match="Did you mean 'DHAFusion'"):
         registry.MODELS.build(dict(type='DHAFusoin'))
+
+
+class Filled:
+    def __init__(self, num_classes, in_channels=None, depth=1):
+        self.seen = (num_classes, in_channels, depth)
+
+
+def test_what_is_filled_or_given_is_kept():
+    part = registry.MODELS.build_filled(dict(type=Filled, num_classes=3), in_channels=8, num_classes=5, width=2)
+    assert part.seen == (3, 8, 1)  # what is given stays, what the class does not take is left out
+    assert (part.num_classes, part.in_channels) == (3, 8)
+    assert not hasattr(part, 'width')
+    assert registry.MODELS.build_filled(dict(type=Filled, num_classes=None), num_classes=5).num_classes == 5

@@ -16,7 +16,7 @@ PARTS = dict(backbone=BACKBONE, head=dict(type='LinearHead', num_classes=2))
 
 
 def optimizer():
-    return torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    return torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)
 
 
 def sampler():
@@ -32,9 +32,12 @@ ARGUMENTS = {
     'ClassWise': dict(num_classes=2, base=dict(type='CosFace'), margins=[0.1, 0.2]),
     'ComposedOptimWrapper': dict(optimizer=optimizer),
     'ConcatFusion': dict(in_channels=(4, 4)),
+    'ConcatDataset': dict(datasets=[dict(type='Digits', indices=3)]),
     'CosFaceHead': dict(num_classes=2, in_channels=4),
     'DHAFusion': dict(in_channels=(4, 4)),
     'DistillationHook': dict(teacher='configs/digits/ce_hybrid.py'),
+    'DumpResults': dict(out_file_path='predictions.pkl'),
+    'EarlyStoppingHook': dict(monitor='accuracy/top1'),
     'EmbeddingBankHook': dict(dataloader=dict(batch_size=2, dataset=dict(type='Digits'))),
     'EnsembleClassifier': dict(members=[PARTS, PARTS]),
     'EvidentialHead': dict(num_classes=2, in_channels=4),
@@ -53,10 +56,14 @@ ARGUMENTS = {
     'PKSampler': dict(sampler=sampler, batch_size=4, images_per_class=2),
     'ProjectionMLP': dict(in_channels=4),
     'RandomCropToSize': dict(img_size=32),
+    'ReduceOnPlateauLR': dict(optimizer=optimizer),
+    'ReduceOnPlateauMomentum': dict(optimizer=optimizer),
+    'ReduceOnPlateauParamScheduler': dict(optimizer=optimizer, param_name='lr'),
     'ResizeToSize': dict(img_size=32),
     'SAMOptimWrapper': dict(optimizer=optimizer),
     'SumFusion': dict(in_channels=(4, 4)),
     'SupConHead': dict(in_channels=4),
+    'SwitchRecipeHook': dict(schedule=[dict(action_epoch=2)]),
     'TimmStream': dict(model_name='test_resnet'),
     'TokenLearner': dict(channels=4),
     'TokenMergingHook': dict(token_merging_ratio=0.5),

@@ -33,6 +33,9 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         command.add_argument('checkpoint', help='checkpoint file')
         command.add_argument(target, help=what)
         command.add_argument(
+            '--trust-checkpoint', action='store_true', help='run code in the checkpoint; it may run any command'
+        )
+        command.add_argument(
             '--cfg-options', nargs='+', action=ConfigOptions, metavar='KEY=VALUE', help='override keys of the config'
         )
     return parser.parse_args(arguments)
@@ -41,19 +44,19 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 def load(args: argparse.Namespace) -> tuple['nn.Module', dict[str, Any]]:
     """Return the model with all weights of the checkpoint, and the checkpoint's ``meta``."""
     from mmengine.registry import DefaultScope
-    from mmengine.runner import CheckpointLoader
 
+    from hybridcls.checkpoint_reading import read_checkpoint, trust_checkpoints, weights_of
     from hybridcls.engine import WeightMismatchError, load_config
     from hybridcls.engine.config import apply
     from hybridcls.engine.config.num_classes import num_classes
-    from hybridcls.engine.transfer import state_dict_of
     from hybridcls.models.adapters import lora_layers
+    from hybridcls.plain_content import to_plain
     from hybridcls.registry import MODELS
 
     cfg = load_config(args.config, args.cfg_options)
     if cfg.get('model') is None:
         raise ValueError(f'{args.config} has no model. Of a chain of phases take the config of the phase.')
-    apply(cfg, num_classes)
+    apply(cfg, num_classes, args.checkpoint)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         model = MODELS.build(cfg.model).eval()
     if not lora_layers(model):
@@ -61,15 +64,17 @@ def load(args: argparse.Namespace) -> tuple['nn.Module', dict[str, Any]]:
             f'{args.config}: no layer of the model is adapted. Give the config of the training, with its '
             'lora_rank (--cfg-options model.backbone.lora_rank=8).'
         )
-    checkpoint = CheckpointLoader.load_checkpoint(args.checkpoint, map_location='cpu')
-    state = {name.removeprefix('module.'): value for name, value in state_dict_of(checkpoint).items()}
+    if args.trust_checkpoint:
+        trust_checkpoints()
+    checkpoint = read_checkpoint(args.checkpoint)
     try:
-        model.load_state_dict(state)
+        model.load_state_dict(weights_of(checkpoint, args.checkpoint))
     except RuntimeError as error:
         raise WeightMismatchError(
             f'{args.checkpoint} is not of the model of {args.config}: {str(error)[:600]}'
         ) from error
-    return model, dict(checkpoint.get('meta') or {})
+    meta = checkpoint.get('meta')
+    return model, to_plain(meta, 'meta', lambda path, value: None) if isinstance(meta, dict) else {}
 
 
 def main() -> None:
@@ -89,7 +94,7 @@ def main() -> None:
 
     import torch
 
-    from hybridcls.engine.checkpoint_files import write_whole
+    from hybridcls.engine.checkpoints.files import write_whole
 
     folded = fold_lora(model)
     data = BytesIO()

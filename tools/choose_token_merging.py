@@ -34,6 +34,9 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         help='-1: fall from 2 r tokens in the first block to 0 in the last; 1: rise; 0: r in each',
     )
     parser.add_argument('--rounds', type=int, default=9, help='timings of each candidate')
+    parser.add_argument(
+        '--trust-checkpoint', action='store_true', help='run code in the checkpoint; it may run any command'
+    )
     parser.add_argument('--work-dir', help='folder for the log and the metrics')
     parser.add_argument(
         '--cfg-options', nargs='+', action=ConfigOptions, metavar='KEY=VALUE', help='override keys of the config'
@@ -49,10 +52,13 @@ def main() -> None:
     check_file('choose_token_merging', 'checkpoint', args.checkpoint)
     check_number('choose_token_merging', '--batch-size', args.batch_size, 1)
     from hybridcls.apis.merging_choice import choose_merging
+    from hybridcls.checkpoint_reading import trust_checkpoints
     from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_testing
     from hybridcls.models.adapters import add_token_merging, remove_token_merging
     from hybridcls.models.backbones import HybridBackbone
 
+    if args.trust_checkpoint:
+        trust_checkpoints()
     cfg = prepare_testing(load_config(args.config, args.cfg_options), args.checkpoint, TrainOptions(), args.work_dir)
     # It would replace what is chosen here whenever a test begins.
     cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook.type.rsplit('.', 1)[-1] != 'TokenMergingHook']

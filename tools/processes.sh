@@ -46,7 +46,7 @@ check_config() {
 launch() {
     local processes="$1"
     shift
-    local nodes="${NNODES:-1}"
+    local nodes="${NNODES:-1}" more
     local rendezvous=(--nnodes "$nodes" --node_rank "${NODE_RANK:-0}" --master_addr "${MASTER_ADDR:-127.0.0.1}"
         --master_port "${PORT:-29500}")
     if [ "$nodes" = 1 ] && [ -z "${PORT:-}" ]; then
@@ -57,6 +57,12 @@ launch() {
         local threads=$(($(nproc 2> /dev/null || echo 1) / processes))
         export OMP_NUM_THREADS=$((threads > 0 ? threads : 1))
     fi
+    # torchrun passes these on to its processes, which save; without the last, SIGUSR1 would end it alone.
+    export TORCHELASTIC_SIGNALS_TO_HANDLE="${TORCHELASTIC_SIGNALS_TO_HANDLE:-SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1}"
+    # With the store of torchrun itself, processes that it restarts (--max-restarts) find the addresses of the old ones.
+    export TORCH_DISABLE_SHARE_RDZV_TCP_STORE="${TORCH_DISABLE_SHARE_RDZV_TCP_STORE:-1}"
+    read -r -a more <<< "${TORCHRUN_ARGS:-}"
     PYTHONPATH="$(dirname "$HERE")${PYTHONPATH:+:$PYTHONPATH}" \
-        exec "$PYTHON" -m torch.distributed.run "${rendezvous[@]}" --nproc_per_node "$processes" "$@"
+        exec "$PYTHON" -m torch.distributed.run "${rendezvous[@]}" --nproc_per_node "$processes" \
+        ${more[@]+"${more[@]}"} "$@"
 }

@@ -3,7 +3,8 @@
 #
 #   bash tools/slurm_train.sh PARTITION JOB_NAME CONFIG WORK_DIR [options of tools/train.py]
 #
-# GPUS (all of them together, 8), GPUS_PER_NODE (8), CPUS_PER_TASK (5) and SRUN_ARGS are read from the environment.
+# GPUS (all of them together, 8), GPUS_PER_NODE (8), CPUS_PER_TASK (5), SIGNAL_SECONDS (120) and SRUN_ARGS are read from
+# the environment. Within a batch job (sbatch) a training whose time is up saves, is queued again, and goes on.
 set -euo pipefail
 
 if [ $# -lt 4 ]; then
@@ -16,4 +17,7 @@ if ! command -v srun > /dev/null; then
 fi
 HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 source "$HERE/slurm_job.sh"
+if [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ] && [[ " ${*:5} " != *" --resume"[\ =]* ]]; then
+    set -- "$@" --resume # this job was queued again: never from the beginning
+fi
 run_under_slurm "$1" "$2" train.py "$3" --work-dir "$4" "${@:5}"

@@ -65,14 +65,21 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         help="who started the processes; default: what the config says, 'none' if it says nothing",
     )
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by some launchers')
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='run the code in checkpoints that hold some: it may run any command with your rights. Covers all that '
+        'the config names (load_from, teachers, phases, members)',
+    )
     parser.add_argument('--traceback', action='store_true', help='show where an error was raised')
     args = parser.parse_args(arguments)
     if args.out_item and not args.out:
         parser.error('--out-item needs --out FILE.')
-    if args.out and args.out_item != 'metrics' and not args.out.endswith(('.pkl', '.pickle')):
+    kinds = ('.pkl', '.pickle') if args.out_item != 'metrics' else ('.json', '.yml', '.yaml', '.pkl', '.pickle')
+    if args.out and not args.out.endswith(kinds):
         parser.error(
             f'--out {args.out}: predictions are pickled, so the name must end in .pkl or .pickle '
-            '(--out-item metrics can be written as .json).'
+            '(--out-item metrics can be written as .json or .yml).'
         )
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if args.traceback:
@@ -93,7 +100,7 @@ def use_tta(cfg: 'Config') -> None:
         )
     for dataset in found:
         pipeline = dataset.pipeline
-        views = [[dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)], [deepcopy(pipeline[-1])]]
+        views = [[dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)], [deepcopy(pipeline[-1])]]
         dataset.pipeline = own or [*deepcopy(pipeline[:-1]), dict(type='TestTimeAug', transforms=views)]
     if cfg.get('tta_model') is None:
         cfg.tta_model = dict(type='MixtureTTA')
@@ -127,8 +134,11 @@ def main() -> None:
         check_file('test', 'config', args.config)  # before the imports that take seconds
     if args.checkpoint is not None and '://' not in args.checkpoint and not os.path.isdir(args.checkpoint):
         check_file('test', 'checkpoint', args.checkpoint)
+    from hybridcls.checkpoint_reading import trust_checkpoints
     from hybridcls.engine import TrainOptions, build_runner, is_chain, load_config, prepare_testing
 
+    if args.trust_checkpoint:
+        trust_checkpoints()
     cfg = load_config(args.config, args.cfg_options)
     if is_chain(cfg):
         configs = ', '.join(str(phase.config) for phase in cfg.phases)
@@ -143,16 +153,18 @@ def main() -> None:
         use_tta(cfg)
     runner = build_runner(cfg)
     if args.out and args.out_item != 'metrics':
-        from mmengine.evaluator import DumpResults
+        from hybridcls.evaluation import DumpResults
 
         runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
     metrics = runner.test()
     if args.out and args.out_item == 'metrics':
-        from mmengine import dump
         from mmengine.dist import is_main_process
 
+        from hybridcls.engine.checkpoints.files import write_whole
+        from hybridcls.evaluation.result_file import results_as_bytes
+
         if is_main_process():
-            dump(metrics, args.out)
+            write_whole(results_as_bytes(metrics, args.out), args.out)
 
 
 if __name__ == '__main__':

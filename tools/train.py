@@ -57,6 +57,12 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         help="who started the processes; default: what the config says, 'none' if it says nothing",
     )
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by some launchers')
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='run the code in checkpoints that hold some: it may run any command with your rights. Covers all that '
+        'the config names (load_from, teachers, phases, members)',
+    )
     parser.add_argument('--traceback', action='store_true', help='show where an error was raised')
     args = parser.parse_args(arguments)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
@@ -70,6 +76,7 @@ def main() -> None:
     args = parse_args()
     if '::' not in args.config:
         check_file('train', 'config', args.config)  # before the imports that take seconds
+    from hybridcls.checkpoint_reading import trust_checkpoints
     from hybridcls.engine import (
         TrainOptions,
         build_runner,
@@ -80,6 +87,8 @@ def main() -> None:
         run_training,
     )
 
+    if args.trust_checkpoint:
+        trust_checkpoints()
     cfg = load_config(args.config, args.cfg_options)
     options = TrainOptions(
         resume=args.resume,

@@ -16,7 +16,7 @@ env_cfg = dict(
 vis_backends = [dict(type='LocalVisBackend')]
 visualizer = dict(type='UniversalVisualizer', vis_backends=vis_backends)
 # Validation losses are logged as they are: mmengine would average those of several epochs.
-log_processor = dict(mean_pattern=r'^(?!val/).*(loss|time|data_time|grad_norm).*')
+log_processor = dict(mean_pattern=r'^(?!val/).*(loss|time|data_time|grad_norm|accuracy).*')
 log_level = 'INFO'
 seed = 0
 randomness = dict(deterministic=False)

@@ -3,14 +3,33 @@
 import ast
 import os
 import types
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 from mmengine.config import Config, ConfigDict
 from mmengine.fileio import load
 
-__all__ = ['ConfigSource', 'is_lazy_config', 'lazy_bases', 'merge', 'read_lazy_config', 'read_source', 'run_source']
+if TYPE_CHECKING:
+    from mmengine.dataset import BaseDataset
+    from mmengine.runner import Runner
+    from mmengine.runner.base_loop import BaseLoop
+
+__all__ = [
+    'ConfigSource',
+    'built_loop',
+    'is_lazy_config',
+    'lazy_bases',
+    'merge',
+    'read_lazy_config',
+    'read_source',
+    'resumes',
+    'rewrite_data',
+    'run_source',
+    'update_metainfo',
+    'whole_dataset',
+]
 
 
 class ConfigSource(NamedTuple):
@@ -49,7 +68,7 @@ def run_source(source: ConfigSource, bases: dict) -> dict:
     if source.file.endswith('.py'):
         tree = ast.parse(source.text)
         tree.body = [node for node in tree.body if not _assigns(node, '_base_')]
-        names: dict[str, Any] = {'_base_': bases}
+        names: dict[str, Any] = {'_base_': ConfigDict(bases)}
         exec(compile(tree, source.file, 'exec'), names)
     else:
         with TemporaryDirectory() as folder:
@@ -107,3 +126,48 @@ def merge(own: dict, base: dict, allow_list_keys: bool = False) -> dict:
 def with_scope(values: dict, scope: Optional[str]) -> dict:
     """Return the values of a base as mmengine's dicts, which remember the package that they come from."""
     return Config._dict_to_config_dict(values, scope) if values else ConfigDict()
+
+
+def rewrite_data(dataset: 'BaseDataset', change: Callable[[dict], dict]) -> None:
+    """Replace the information of each image, in place; the order and the number of images stay.
+
+    Whoever reads the dataset afterwards, workers that start later included, sees the new information.
+
+    Args:
+        dataset (BaseDataset): It is fully initialized if it is not yet.
+        change: Takes and returns the dict of an image.
+    """
+    dataset.full_init()
+    data = [change(dataset.get_data_info(index)) for index in range(len(dataset))]
+    dataset.data_list = data
+    if dataset.serialize_data and data:  # it is held as bytes, and empties data_list
+        dataset.data_bytes, dataset.data_address = dataset._serialize_data()
+
+
+def update_metainfo(dataset: Any, values: dict) -> None:
+    """Set entries of a dataset's or wrapper's ``metainfo`` (which returns a copy); None takes one out."""
+    metainfo = getattr(dataset, '_metainfo', None)
+    if isinstance(metainfo, dict):
+        metainfo.update(values)
+        for key in [key for key, value in values.items() if value is None]:
+            del metainfo[key]
+
+
+def whole_dataset(dataset: Any) -> Any:
+    """Return the dataset that a dataloader's ``num_batch_per_epoch`` cuts short, or ``dataset`` itself."""
+    from mmengine.runner.runner import _SlicedDataset
+
+    return dataset._dataset if isinstance(dataset, _SlicedDataset) else dataset
+
+
+def built_loop(runner: 'Runner', kind: str) -> Optional['BaseLoop']:
+    """Return the loop ``'train'``, ``'val'`` or ``'test'`` if it is built; ``runner.train_loop`` would build it."""
+    from mmengine.runner.base_loop import BaseLoop
+
+    loop = getattr(runner, f'_{kind}_loop')
+    return loop if isinstance(loop, BaseLoop) else None
+
+
+def resumes(runner: 'Runner') -> bool:
+    """Whether the run goes on from a checkpoint, its state included."""
+    return bool(runner._resume)

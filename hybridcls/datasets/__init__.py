@@ -1,8 +1,27 @@
 """Datasets, the transforms of their images, and the samplers that make batches of them."""
 
+import hybridcls.compat.mmpretrain  # noqa: F401
+from hybridcls.command_line import sentence_for
+from hybridcls.compat.torch import carry_sentences_out_of_workers
+
 from . import samplers, transforms
 from .annotation_file import number_labels, read_annotations
+from .class_numbering import ClassNumbering, class_names_of
+from .concat_dataset import ConcatDataset
 from .digits import Digits
 from .image_folder import ImageFolder
 
-__all__ = ['Digits', 'ImageFolder', 'number_labels', 'read_annotations', 'samplers', 'transforms']
+# Here, since a worker that is started anew imports this package to build its data set.
+carry_sentences_out_of_workers(sentence_for)
+
+__all__ = [
+    'ClassNumbering',
+    'ConcatDataset',
+    'Digits',
+    'ImageFolder',
+    'class_names_of',
+    'number_labels',
+    'read_annotations',
+    'samplers',
+    'transforms',
+]

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Optional, Union
@@ -10,18 +11,24 @@ import torch
 from mmengine.fileio import LocalBackend, get_file_backend, isdir
 from mmengine.logging import print_log
 from mmpretrain.datasets import CustomDataset
-from mmpretrain.datasets.custom import find_folders, get_samples
+from mmpretrain.datasets.custom import find_folders
+from PIL import Image
 
-from hybridcls.checks import check_choice, check_file, did_you_mean
+from hybridcls.checks import check_choice, check_file, check_known_keys, did_you_mean
 from hybridcls.registry import DATASETS
 
 from .annotation_file import number_labels, read_annotations
+from .dataset_parts import loaders_of
+from .image_files import files_below, is_hidden
+from .image_formats import image_header, readable_extensions, register_decoders
 from .transforms.load_image import LoadImage, UnreadableImageError
 
 __all__ = ['ImageFolder']
 
-EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.ppm', '.pgm', '.tif', '.tiff')
 _MOST_NAMED = 20
+_HEADERS_READ = 64
+# Folders of these names are the parts of a data set, not its classes.
+_PARTS = {'train', 'training', 'val', 'valid', 'validation', 'dev', 'test', 'testing'}
 
 
 @DATASETS.register_module()
@@ -34,21 +41,27 @@ class ImageFolder(CustomDataset):
             cat/1.jpg cat/2.png ...
             dog/...
 
-    or, with ``ann_file``, a list of ``path label`` lines (``.csv``: ``path,label``), the paths below
-    ``data_root/data_prefix``. Labels are class names or numbers from 0. Hidden files and folders are left out.
+    or, with ``ann_file``, a list of ``path label`` lines or a table (:func:`~hybridcls.datasets.read_annotations`), the
+    paths below ``data_root/data_prefix``. Labels are class names or numbers from 0. Hidden files and folders are left
+    out, and what else is no image is counted: :meth:`describe`.
 
-    Class numbers follow the alphabetical order of the folders. With ``classes=[...]`` in the order you like, folders
-    are numbered by *name*, so that a validation folder that lacks some classes still has the numbers of the training;
-    names of which none is a folder are taken as titles of the folders in alphabetical order.
+    Class numbers follow the alphabetical order of the folders, or of the names in the list. With ``classes=[...]`` in
+    the order you like, folders are numbered by *name*; names of which none is a folder are taken as titles of the
+    folders in alphabetical order (``metainfo['class_folders']`` keeps the folders' names). In a run, what the training
+    data name decides: the labels of validation, test and bank are matched by name (ClassNamesHook), so that those
+    need no ``classes``.
 
     Args:
         data_root (str): The folder. In a config, the top-level ``data_root`` is copied here. Defaults to ``''``.
         data_prefix (str | dict): The folder below ``data_root``, such as ``'train'``. Defaults to ``''``.
         ann_file (str): The list, an absolute path or one below ``data_root``. Defaults to ``''``: class folders.
+        ann_format (dict, optional): How the list is written where that cannot be seen: ``encoding``, ``delimiter`` and
+            ``columns`` of :func:`~hybridcls.datasets.read_annotations`. Defaults to None.
         with_label (bool): False: all images below the folder (or in the list), without labels. Defaults to True.
-        extensions (Sequence[str]): Which files are images. Defaults to the usual ones.
-        empty_classes (str): What to do when a class has no image: ``'error'``, or ``'warn'`` and go on. It is named
-            either way. Defaults to ``'error'``.
+        extensions (Sequence[str], optional): How the names of images end. Defaults to None: all that the installed
+            decoders can read (:func:`~hybridcls.datasets.image_formats.readable_extensions`).
+        empty_classes (str): What to do when a class that the folder or ``classes`` names has no image: ``'error'``, or
+            ``'warn'`` and go on. It is named either way. Defaults to ``'error'``.
         on_unreadable (str): What to do with an image that cannot be read: ``'error'`` stops; ``'skip'`` names it once
             and goes on. In training the next readable image of the same class takes its place, the same one each
             time, so that batches keep their size and classes. With ``test_mode=True`` a stand-in would falsify
@@ -62,7 +75,8 @@ class ImageFolder(CustomDataset):
 
     Raises:
         FileNotFoundError: If the folder or the list is not there: where it was looked for, and which key changes it.
-        ValueError: If there is no image, an empty class, a label or folder that is no class, or a wrong choice.
+        ValueError: If there is no image, an empty class, a label or folder that is no class, a wrong choice, or if the
+            folders are ``train`` and ``val``, or one that holds folders: then ``data_prefix`` is one level too high.
         UnreadableImageError: If an image cannot be read: its path, and why.
     """
 
@@ -71,8 +85,9 @@ class ImageFolder(CustomDataset):
         data_root: str = '',
         data_prefix: Union[str, dict] = '',
         ann_file: str = '',
+        ann_format: Optional[dict] = None,
         with_label: bool = True,
-        extensions: Sequence[str] = EXTENSIONS,
+        extensions: Optional[Sequence[str]] = None,
         empty_classes: str = 'error',
         on_unreadable: str = 'error',
         verify: Optional[bool] = None,
@@ -86,6 +101,8 @@ class ImageFolder(CustomDataset):
                 'ImageFolder: no data_root is given. Set the top-level data_root of the config: '
                 '--cfg-options data_root=/path/to/your/images'
             )
+        self.ann_format = dict(ann_format or {})
+        check_known_keys('ImageFolder.ann_format', self.ann_format, ('encoding', 'delimiter', 'columns'))
         self.empty_classes = empty_classes
         self.on_unreadable = on_unreadable
         self.verify = verify
@@ -95,7 +112,7 @@ class ImageFolder(CustomDataset):
             data_prefix=data_prefix,
             ann_file=ann_file,
             with_label=with_label,
-            extensions=extensions,
+            extensions=readable_extensions() if extensions is None else extensions,
             lazy_init=lazy_init,
             **kwargs,
         )
@@ -103,17 +120,36 @@ class ImageFolder(CustomDataset):
     def load_data_list(self) -> list[dict]:
         """Return ``img_path``, ``gt_label`` (with labels) and ``file_number`` of each image."""
         self.check_folder()
+        self._left_out: Counter[str] = Counter()
         data_list = self._from_list() if self.ann_file else super().load_data_list()
+        self._images_of: Counter[Any] = Counter(info.get('gt_label') for info in data_list)
         for number, info in enumerate(data_list):
             info['file_number'] = number
         # In shared memory: what one worker of a data loader finds, the others need not find (and report) again.
         self._unreadable = torch.zeros(len(data_list), dtype=torch.bool).share_memory_()
         return data_list
 
-    def is_valid_file(self, filename: str) -> bool:
-        """Whether a file below the folder is one of our images."""
-        hidden = any(part.startswith('.') or part == '__MACOSX' for part in filename.split(os.sep))
-        return not hidden and super().is_valid_file(filename)
+    def describe(self) -> str:
+        """Say what was found: images, classes, what was left out and why, and of which kinds the images are.
+
+        The kinds are read from the headers of a sample of the files, on a local disk.
+        """
+        self.full_init()
+        found = self._images_of.total()
+        said = f'ImageFolder {os.path.abspath(self.ann_file or self.img_prefix)}: {found} images'
+        if self.with_label:
+            fewest, most = min(self._images_of.values()), max(self._images_of.values())
+            each = f'{fewest}' if fewest == most else f'{fewest} to {most}'
+            said += f' of {len(self._images_of)} classes ({each} each)'
+        said += '.' if len(self) == found else f', of which indices keeps {len(self)}.'
+        if self._left_out:
+            said += f' Left out: {_listed(self._left_out)}.'
+        if isinstance(get_file_backend(self.img_prefix), LocalBackend) and len(self):
+            sample = sorted({number * len(self) // _HEADERS_READ for number in range(_HEADERS_READ)})
+            kinds = Counter(_kind_of(self.get_data_info(index)['img_path']) for index in sample)
+            share = 'all' if len(sample) == len(self) else f'a sample of {len(sample)}'
+            said += f' Headers of {share}: {_listed(kinds)}.'
+        return said
 
     def filter_data(self) -> list[dict]:
         """Read every image, if that is asked for, and leave out (or raise for) those that cannot be read."""
@@ -139,9 +175,11 @@ class ImageFolder(CustomDataset):
                 logger='current',
                 level=logging.WARNING,
             )
+            self._left_out['unreadable'] += len(named)
         kept = [info for info, error in zip(self.data_list, problems, strict=True) if error is None]
+        self._images_of = Counter(info.get('gt_label') for info in kept)
         if self.with_label:
-            lost = {info['gt_label'] for info in self.data_list} - {info['gt_label'] for info in kept}
+            lost = {info['gt_label'] for info in self.data_list} - set(self._images_of)
             self._check_empty(sorted(lost), f'the readable files of {os.path.abspath(self.img_prefix)}')
         return kept
 
@@ -197,7 +235,7 @@ class ImageFolder(CustomDataset):
 
     def _problem_with(self, path: str) -> Optional[UnreadableImageError]:
         """Why a file cannot be read, or None if it can."""
-        loader = next((step for step in self.pipeline.transforms if isinstance(step, LoadImage)), None) or LoadImage()
+        loader = next(loaders_of(self.pipeline), None) or LoadImage()
         try:
             loader.read(path)
         except UnreadableImageError as error:
@@ -235,47 +273,95 @@ class ImageFolder(CustomDataset):
 
     def class_folders(self) -> list[str]:
         """Return the names of the class folders, in alphabetical order."""
-        return [name for name in find_folders(self.img_prefix)[0] if not name.startswith('.') and name != '__MACOSX']
+        return [name for name in find_folders(self.img_prefix)[0] if not is_hidden(name)]
 
     def _from_list(self) -> list[dict]:
-        entries = read_annotations('ImageFolder', self.ann_file, self.with_label)
+        entries = read_annotations('ImageFolder', self.ann_file, self.with_label, **self.ann_format)
         backend = get_file_backend(self.img_prefix, enable_singleton=True)
         data_list = [dict(img_path=backend.join_path(self.img_prefix, path)) for _, path, _ in entries]
         if self.with_label:
+            named = self.CLASSES is not None
             labels, classes = number_labels('ImageFolder', self.ann_file, entries, self.CLASSES)
             self._metainfo['classes'] = classes
+            if not named and classes == tuple(map(str, range(len(classes)))):
+                self._metainfo['classes_are_numbers'] = True
             for info, label in zip(data_list, labels, strict=True):
                 info['gt_label'] = label
-            self._check_empty(sorted(set(range(len(classes))) - set(labels)), os.path.abspath(self.ann_file))
+            # Numbers without names leave open which classes a test is about.
+            if not (self.test_mode and 'classes_are_numbers' in self._metainfo):
+                self._check_empty(sorted(set(range(len(classes))) - set(labels)), os.path.abspath(self.ann_file))
         return data_list
 
     def _find_samples(self) -> list:
         """Find the images of the class folders: (path below the folder, class number), or the path without labels."""
         where = os.path.abspath(self.img_prefix)
-        if not self.with_label:
-            samples, _ = get_samples(self.img_prefix, None, self.is_valid_file)
-            advice = ''
-        else:
+        images, self._left_out = files_below(self.img_prefix, self.extensions)
+        samples: list = images
+        advice = ''
+        if self.with_label:
+            inside = [path for path in images if os.sep in path]
+            if len(inside) < len(images):
+                self._left_out['images beside the class folders'] = len(images) - len(inside)
             folders = self.class_folders()
+            if self.CLASSES is None:
+                self._check_level(folders, inside)
             self.folder_to_idx = self._number_folders(folders)
-            samples, _ = get_samples(self.img_prefix, self.folder_to_idx, self.is_valid_file)
-            advice = (
-                ''
-                if folders
-                else (
-                    ' It has no class folders; for images without labels set with_label=False, '
-                    'for a list of images set ann_file.'
+            split = sorted(path.split(os.sep, 1) for path in inside)  # by class, then by name
+            samples = [(os.path.join(folder, name), self.folder_to_idx[folder]) for folder, name in split]
+            if not folders:
+                advice = (
+                    ' It has no class folders; for images without labels set with_label=False, for a list of images '
+                    'set ann_file.'
                 )
-            )
         if not samples:
+            left_out = f' Left out: {_listed(self._left_out)}.' if self._left_out else ''
             raise ValueError(
-                f'ImageFolder: no image in {where}.{advice} Files count as images when they end in '
+                f'ImageFolder: no image in {where}.{advice}{left_out} Files count as images when they end in '
                 f'{", ".join(sorted(self.extensions))}.'
             )
         if self.with_label:
             filled = {label for _, label in samples}
             self._check_empty([number for number in range(len(self.CLASSES)) if number not in filled], where)
         return samples
+
+    def _check_level(self, folders: Sequence[str], images: Sequence[str]) -> None:
+        """Raise, or warn, if the folders look as if the classes were one level below them."""
+        where = os.path.abspath(self.img_prefix)
+        given = self._given_prefix if isinstance(self._given_prefix, str) else self._given_prefix.get('img_path', '')
+        below: dict[str, set] = {folder: set() for folder in folders}
+        for path in images:
+            folder, *deeper = path.split(os.sep)[:-1]
+            below[folder].add(deeper[0] if deeper else None)
+        nested = bool(images) and all(names and None not in names for names in below.values())
+        if folders and {folder.lower() for folder in folders} <= _PARTS:
+            problem = f'{", ".join(folders)}: parts of a data set'
+        elif len(folders) == 1 and nested:
+            held = sorted(below[folders[0]])
+            problem = f'only {folders[0]}, which holds no image itself but the folders {", ".join(held[:_MOST_NAMED])}'
+        else:
+            if len(folders) == 1:
+                print_log(
+                    f'ImageFolder: {where} has one class folder, {folders[0]}: with one class there is nothing to '
+                    "learn, and a top-1 of 100 % means nothing. Set data_prefix, or this data set's data_root, to the "
+                    'folder that holds the class folders.',
+                    logger='current',
+                    level=logging.WARNING,
+                )
+            elif nested and len(set(map(frozenset, below.values()))) == 1:
+                held = sorted(below[folders[0]])
+                print_log(
+                    f'ImageFolder: the class folders {", ".join(folders[:_MOST_NAMED])} of {where} all hold the '
+                    f'folders {", ".join(held[:_MOST_NAMED])}. If those are the classes, set '
+                    f'data_prefix={os.path.join(given, folders[0])!r}.',
+                    logger='current',
+                    level=logging.WARNING,
+                )
+            return
+        raise ValueError(
+            f'ImageFolder: expected class folders in {where}, got {problem}. Set '
+            f'data_prefix={os.path.join(given, folders[0])!r} in this data set, or classes={list(folders)} if these '
+            'are the classes.'
+        )
 
     def _number_folders(self, folders: Sequence[str]) -> dict[str, int]:
         if self.CLASSES is None:
@@ -284,12 +370,14 @@ class ImageFolder(CustomDataset):
         if set(folders) <= set(classes):
             return {name: classes.index(name) for name in folders}
         if len(folders) == len(classes) and not set(folders) & set(classes):
+            self._metainfo['class_folders'] = tuple(folders)
             return {name: number for number, name in enumerate(folders)}
         strange = sorted(set(folders) - set(classes))
         raise ValueError(
             f'ImageFolder: {os.path.abspath(self.img_prefix)} has the folders {strange[:_MOST_NAMED]}, '
             f'which are not among the {len(classes)} classes.{did_you_mean(strange[0], classes)} '
-            'Leave classes out to number the folders alphabetically.'
+            'classes are names of folders, or as many titles as there are folders; a validation or test folder needs '
+            'none, since it is matched with the training by the names of its folders.'
         )
 
     def _check_empty(self, numbers: Sequence[int], where: str) -> None:
@@ -301,3 +389,18 @@ class ImageFolder(CustomDataset):
         if self.empty_classes == 'error':
             raise ValueError(f"{said} Add images, take the class out, or set empty_classes='warn' in this dataset.")
         print_log(said, logger='current', level=logging.WARNING)
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ', '.join(f'{what} ({count})' for what, count in counts.most_common())
+
+
+def _kind_of(path: str) -> str:
+    register_decoders()
+    try:
+        with open(path, 'rb') as file:
+            start = file.read(25)
+            file.seek(0)
+            return str(image_header(Image.open(file), start))
+    except Exception:  # no such file, or Pillow does not know it: whoever reads the image says more
+        return 'without a known header'

@@ -1,11 +1,11 @@
 """How it is trained: hooks, the update, and from a config file to a run of one or several phases."""
 
 from . import hooks, optim
+from .checkpoints.weight_transfer import TransferReport, WeightMismatchError, transfer_weights
 from .config import ConfigError, is_chain, load_config
 from .fsdp_strategy import FSDPStrategy
 from .phases import run_chain
 from .training import TrainOptions, build_runner, prepare_testing, prepare_training, run_training
-from .transfer import TransferReport, WeightMismatchError, transfer_weights
 
 __all__ = [
     'ConfigError',

@@ -8,9 +8,9 @@ from mmengine.config import Config
 
 from hybridcls.checks import check_choice, check_known_keys, did_you_mean
 
+from .checkpoints.weight_transfer import PARTS
 from .config import SHARED_KEYS, ConfigError
 from .config.layers import RUNNER_KEYS
-from .transfer import PARTS
 
 __all__ = ['Phase', 'read_phases']
 

@@ -8,7 +8,7 @@ from typing import Any, Optional, Union
 
 from mmengine.config import Config
 
-from .checkpoint_files import write_whole
+from .checkpoints.files import write_whole
 
 __all__ = ['PhaseRecord', 'config_facts', 'differing_keys', 'fingerprint']
 
@@ -47,6 +47,7 @@ class PhaseRecord:
             ``best/...``, the one the best checkpoint was chosen by.
         seconds (float): Wall-clock time of all the attempts that led here (less one that was killed without notice).
         after (str, optional): Identity of the record of the phase before: what this one started from.
+        no_best (str): Why no best checkpoint was kept, though one was asked for: a sentence, or empty.
         identity (str): Tells this training from another one with the same config.
     """
 
@@ -58,6 +59,7 @@ class PhaseRecord:
     seconds: float = 0.0
     after: Optional[str] = None
     identity: str = ''
+    no_best: str = ''
 
     def write(self, folder: Union[str, Path], finished: bool) -> None:
         """Write ``phase.json``, or the note that the phase has begun."""

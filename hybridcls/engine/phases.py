@@ -20,9 +20,9 @@ from typing import Any, Optional
 from mmengine.config import Config
 from mmengine.dist import barrier, broadcast_object_list, is_main_process
 
-from .checkpoint_files import check_checkpoint, check_writable, newest_whole_checkpoint
+from .checkpoints.files import check_checkpoint, check_writable, newest_whole_checkpoint
 from .config import Change, apply, load_config
-from .config.tree import ABSENT
+from .config.tree import ABSENT, value_at
 from .distributed import start_processes
 from .phase_plan import Phase, read_phases
 from .phase_record import PhaseRecord, config_facts, differing_keys, fingerprint
@@ -75,7 +75,8 @@ def run_chain(
     records: list[PhaseRecord] = []
     for phase, cfg in zip(phases, cfgs, strict=True):
         before = records[-1] if records else None
-        records.append(_run_phase(phase, cfg, folder, options, before, len(phases)))
+        later = [one.get('train_cfg', {}).get('max_epochs') or 0 for one in cfgs[phase.number :]]
+        records.append(_run_phase(phase, cfg, folder, options, before, len(phases), sum(later)))
     if is_main_process():
         print(phase_table(folder, records), flush=True)
     return records
@@ -88,6 +89,7 @@ def _run_phase(
     options: TrainOptions,
     before: Optional[PhaseRecord],
     number_of_phases: int,
+    epochs_after: int,
 ) -> PhaseRecord:
     folder = work_dir / phase.folder_name
     record, finished = _shared(lambda: _look_up(phase, cfg, folder, options, before))
@@ -97,7 +99,9 @@ def _run_phase(
         return record
     start = _start_of(phase, work_dir, before)
     options = replace(options, resume='auto')
-    apply(cfg, _begin, phase, start)
+    position = f'{phase.number} of {number_of_phases}, {phase.name}'
+    apply(cfg, _begin, phase, start, position, epochs_after)
+    start = start or cfg.get('load_from')
     test_cfg = deepcopy(cfg)
     seconds_before, began = record.seconds, time.monotonic()
     finished = False
@@ -108,11 +112,8 @@ def _run_phase(
             whence = f'goes on from {cfg.load_from}' if cfg.get('resume') else f'starts from {start or "the beginning"}'
             _say(f'{head}: {whence}; config {phase.config}, folder {folder}.')
             runner = build_runner(cfg)
-            try:
-                run_training(runner)
-            finally:
-                end_workers(runner)
-            record.checkpoints, record.metrics = _outcome(runner, folder)
+            run_training(runner)
+            record.checkpoints, record.metrics, record.no_best = _outcome(runner, folder)
             del runner
         if phase.test and test_cfg.get('test_dataloader') is not None:
             record.metrics.update(_test(phase, test_cfg, folder, options, record))
@@ -125,7 +126,7 @@ def _run_phase(
     return record
 
 
-def _begin(cfg: Config, phase: Phase, start: Optional[str]) -> Iterator[Change]:
+def _begin(cfg: Config, phase: Phase, start: Optional[str], position: str, epochs_after: int) -> Iterator[Change]:
     """Plan what a phase starts from, and its name."""
     if start is not None:
         yield Change(('load_from',), cfg.get('load_from', ABSENT), start, f'start of phase {phase.name}', 'phase')
@@ -134,6 +135,9 @@ def _begin(cfg: Config, phase: Phase, start: Optional[str]) -> Iterator[Change]:
         yield Change(('custom_hooks',), old, new, f'start of phase {phase.name}', 'phase')
     if cfg.get('resume'):
         yield Change(('resume',), cfg.resume, False, 'a chain decides itself what goes on', 'phase')
+    old = value_at(cfg, ('custom_hooks',)) or []
+    console = dict(type='hybridcls.ConsoleHook', phase=position, epochs_after=epochs_after)
+    yield Change(('custom_hooks',), cfg.get('custom_hooks', ABSENT), [*old, console], 'phase', 'phase', False)
     yield Change(('experiment_name',), cfg.get('experiment_name', ABSENT), phase.folder_name, 'phase', 'phase', False)
 
 
@@ -178,6 +182,7 @@ def _look_up(
         new.seconds, new.identity = old.seconds, old.identity
         new.write(folder, finished=False)
         return new, False
+    _start_of(phase, folder.parent, before)  # a start that is not there shall not leave a record that it has begun
     if newest_whole_checkpoint(folder) is not None:
         raise ValueError(
             f'{folder} holds checkpoints, but no record of phase {phase.name}: they are of another training; {anew}.'
@@ -193,11 +198,10 @@ def _start_of(phase: Phase, work_dir: Path, before: Optional[PhaseRecord]) -> Op
         return phase.load
     folder = work_dir / f'{phase.number - 1}_{before.name}'
     if phase.load not in before.checkpoints:
-        advice = (
-            "Set default_hooks.checkpoint.save_best in its config, or load='last' here."
-            if phase.load == 'best'
-            else 'Its CheckpointHook saves none: set default_hooks.checkpoint.interval.'
-        )
+        advice = 'Its CheckpointHook saves none: set default_hooks.checkpoint.interval.'
+        if phase.load == 'best':
+            set_it = 'Set default_hooks.checkpoint.save_best in its config'
+            advice = f"{before.no_best or set_it + ','} {'Set' if before.no_best else 'or'} load='last' here."
         raise ValueError(
             f'Phase {phase.name}: load={phase.load!r}, but phase {before.name} kept no such checkpoint. {advice}'
         )
@@ -206,8 +210,8 @@ def _start_of(phase: Phase, work_dir: Path, before: Optional[PhaseRecord]) -> Op
     return path
 
 
-def _outcome(runner: Any, folder: Path) -> tuple[dict[str, str], dict[str, float]]:
-    """Read the checkpoints and the last validation of a Runner that has trained."""
+def _outcome(runner: Any, folder: Path) -> tuple[dict[str, str], dict[str, float], str]:
+    """Read the checkpoints, the last validation and why there is no best one, of a Runner that has trained."""
     info = runner.message_hub.runtime_info
     checkpoints = {}
     for kind in ('last', 'best'):
@@ -221,7 +225,7 @@ def _outcome(runner: Any, folder: Path) -> tuple[dict[str, str], dict[str, float
     }
     if 'best_score' in info:
         metrics['best/score'] = float(info['best_score'])
-    return checkpoints, metrics
+    return checkpoints, metrics, '' if 'best' in checkpoints else info.get('no_best_checkpoint', '')
 
 
 def _test(phase: Phase, cfg: Config, folder: Path, options: TrainOptions, record: PhaseRecord) -> dict[str, float]:

@@ -5,17 +5,20 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from mmengine.config import Config
+from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
-from mmengine.runner import CheckpointLoader
 from torch import nn
 
+from hybridcls.checkpoint_reading import read_checkpoint, weights_of
 from hybridcls.checks import did_you_mean
+from hybridcls.models.modules.timm_weights import fit_timm_weights
 from hybridcls.registry import MODELS
+from hybridcls.structures import ClassNames
 
-from .checkpoint_files import check_checkpoint
+from .checkpoints.files import check_checkpoint
+from .checkpoints.weight_transfer import WeightMismatchError, check_taken, select_weights, shown_resized
 from .config import Change, classifying_head, load_config
 from .config.tree import ABSENT, is_a
-from .transfer import WeightMismatchError, select_weights, state_dict_of
 
 __all__ = ['build_teacher', 'distillation_width', 'teacher_image_size']
 
@@ -31,13 +34,13 @@ def build_teacher(
     Args:
         teacher (str | Path | dict | nn.Module): The path of a config (ours or mmpretrain's, ``mmpretrain::...`` too);
             a dict with ``type``, the model of such a config; a dict with ``model_name``, any model of timm with its
-            other arguments; or a model.
+            other arguments, and perhaps ``checkpoint_path``; or a model.
         checkpoint (str, optional): Weights: of a Runner, of timm, or bare ones.
         num_classes (int, optional): For a teacher that does not say its own: the student's.
         with_weights (bool): False builds it only, to look at its shapes. Defaults to True.
 
     Returns:
-        nn.Module: Not yet frozen.
+        nn.Module: Not yet frozen; ``class_names`` are those that the checkpoint was trained with, if it tells.
 
     Raises:
         TypeError: If ``teacher`` is none of these.
@@ -48,7 +51,15 @@ def build_teacher(
     if isinstance(teacher, nn.Module):
         model, has_weights = teacher, True
     elif isinstance(teacher, dict) and 'model_name' in teacher:
-        model, has_weights = _timm_model(dict(teacher), num_classes, with_weights)
+        settings = dict(teacher)
+        own = settings.pop('checkpoint_path', None)
+        if own and checkpoint:
+            raise ValueError(
+                f'DistillationHook: expected one file of weights, got teacher_checkpoint={checkpoint!r} and '
+                f'teacher.checkpoint_path={own!r}. Drop one of them.'
+            )
+        checkpoint = checkpoint or own or None
+        model, has_weights = _timm_model(settings, num_classes, with_weights)
     else:
         model, has_weights = _registered_model(teacher, num_classes)
     if not with_weights:
@@ -61,9 +72,13 @@ def build_teacher(
             )
         return model
     check_checkpoint(checkpoint)
-    state = state_dict_of(CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu'))
+    loaded = read_checkpoint(checkpoint)
+    weights = weights_of(loaded, checkpoint)
     # What a student of another teacher learned beside its own weights is no part of the model.
-    state = {name: value for name, value in state.items() if not name.startswith('distill_projection.')}
+    state: Any = {name: value for name, value in weights.items() if not name.startswith('distill_projection.')}
+    state, resized = fit_timm_weights(model, state)
+    if resized:
+        print_log(f'Teacher {checkpoint}: {shown_resized(resized)}', 'current')
     try:
         report = select_weights(state, model.state_dict(), parts=None)
     except WeightMismatchError as error:
@@ -76,12 +91,15 @@ def build_teacher(
             f'DistillationHook: teacher_checkpoint={checkpoint!r} is not of this teacher:\n  {report}'
         )
     model.load_state_dict(report.state)
+    check_taken(model, report.state, report.loaded, checkpoint)
+    model.class_names = ClassNames.of_checkpoint(loaded)  # type: ignore[assignment]
     return model
 
 
 def teacher_image_size(teacher: Any) -> Optional[Union[int, tuple[int, int]]]:
     """Return the image size that the teacher's config says at its top level, if there is one."""
     if isinstance(teacher, (str, Path)):
+        _check_is_no_timm_name(str(teacher))
         size = load_config(teacher).get('img_size')
         return size if size is None or isinstance(size, int) else (size[0], size[1])
     return None
@@ -90,6 +108,7 @@ def teacher_image_size(teacher: Any) -> Optional[Union[int, tuple[int, int]]]:
 def _registered_model(teacher: Any, num_classes: Optional[int]) -> tuple[nn.Module, bool]:
     """Build a model of the registry; and whether its config names weights for all of it."""
     if isinstance(teacher, (str, Path)):
+        _check_is_no_timm_name(str(teacher))
         cfg = load_config(teacher)
     elif isinstance(teacher, dict) and 'type' in teacher:
         cfg = Config(dict(model=dict(teacher), default_scope='hybridcls'))
@@ -107,6 +126,19 @@ def _registered_model(teacher: Any, num_classes: Optional[int]) -> tuple[nn.Modu
     if has_weights:
         model.init_weights()
     return model, has_weights
+
+
+def _check_is_no_timm_name(teacher: str) -> None:
+    """Raise a ValueError for the bare name of a timm model where the path of a config is expected."""
+    if teacher.endswith('.py') or Path(teacher).exists():
+        return
+    import timm
+
+    if timm.is_model(teacher):
+        raise ValueError(
+            f'DistillationHook: expected the path of a config, got teacher={teacher!r}, which is a timm model. Write '
+            f'teacher=dict(model_name={teacher!r}), with pretrained=True or checkpoint_path=...'
+        )
 
 
 def _timm_model(args: dict, num_classes: Optional[int], with_weights: bool) -> tuple[nn.Module, bool]:

@@ -8,7 +8,7 @@ from typing import Any, Optional, Union
 
 from mmengine.config import Config
 
-from .checkpoint_files import check_checkpoint, check_writable, newest_whole_checkpoint
+from .checkpoints.files import check_checkpoint, check_writable, newest_whole_checkpoint
 from .config.change import RECORD, Change, apply, provenance_of, record_of
 from .config.dataloaders import check_dataloaders, limit_dataloaders
 from .config.distributed import distributed
@@ -19,9 +19,13 @@ from .config.num_classes import num_classes
 from .config.portable import portable_types
 from .config.schedules import check_length, fit_to_batches, fitted_schedules, iterations, scaled_lr
 from .config.tree import ABSENT, class_of
+from .config.vis_backends import check_vis_backends
+from .console import ConsoleRunner
 from .distributed import process_count, start_processes
 from .hooks.batch_check_hook import check_batches
+from .hooks.preemption_hook import PreemptionHook
 from .teacher_model import distillation_width
+from .workers import end_workers
 
 __all__ = [
     'STEPS', 'TRAINING_KEYS', 'TrainOptions', 'build_runner', 'choose_work_dir', 'complete', 'prepare_testing',
@@ -31,7 +35,12 @@ __all__ = [
 # What a training cannot do without.
 TRAINING_KEYS = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
 # Hooks that every run gets unless its config has its own of that kind.
-_DEFAULT_HOOKS = ('BatchCheckHook', 'CheckpointMatchHook', 'RandomStateHook', 'ShardedRowsHook')
+_DEFAULT_HOOKS = (
+    'BatchCheckHook', 'CheckpointMatchHook', 'ClassNamesHook', 'ConsoleHook', 'DataReportHook',
+    'PreemptionHook', 'PreprocessingVersionHook', 'RandomStateHook', 'ResumeHook', 'ShardedRowsHook',
+)  # fmt: skip
+
+_RESTARTS = ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT')
 
 
 @dataclass
@@ -40,6 +49,7 @@ class TrainOptions:
 
     Args:
         resume (str, optional): ``'auto'`` for the last whole checkpoint of the work dir, or the path of a checkpoint.
+            Where a launcher starts the command again, the last one of the work dir comes first.
         amp (bool): Train in mixed precision.
         validate (bool): Evaluate while training.
         auto_scale_lr (bool): Scale the learning rate with the real batch size (key ``auto_scale_lr.base_batch_size``).
@@ -68,6 +78,7 @@ def complete(cfg: Config, options: TrainOptions) -> TrainOptions:
     """
     _check_keys(cfg, TRAINING_KEYS, 'train')
     check_dataloaders(cfg)
+    check_vis_backends(cfg)
     check_length(cfg)
     options = replace(options, launcher=options.launcher or cfg.get('launcher') or 'none')
     for step, told in STEPS:
@@ -123,13 +134,14 @@ def prepare_testing(
     choose_work_dir(cfg, work_dir)
     check_writable(cfg.work_dir)
     check_dataloaders(cfg)
+    check_vis_backends(cfg)
     apply(cfg, distributed, launcher)
     start_processes(launcher)
     apply(cfg, _test_of, checkpoint, options)
     apply(cfg, limit_dataloaders, options.pin_memory, options.persistent_workers)
     apply(cfg, default_hooks)
     check_image_folders(cfg, kinds=('test',))
-    apply(cfg, num_classes)
+    apply(cfg, num_classes, checkpoint)
     return _finish(cfg)
 
 
@@ -145,6 +157,8 @@ def choose_work_dir(cfg: Config, work_dir: Optional[str]) -> str:
 
 def start_from(cfg: Config, resume: Optional[str]) -> Iterator[Change]:
     """Plan what a training starts from: ``--resume``, with or without a checkpoint, or the config's ``load_from``."""
+    if resume not in (None, 'auto') and _was_restarted() and newest_whole_checkpoint(cfg.work_dir) is not None:
+        resume = 'auto'  # the named checkpoint was the start of the first attempt
     found = newest_whole_checkpoint(cfg.work_dir) if resume == 'auto' else resume
     if resume is not None:
         if resume != 'auto':
@@ -201,9 +215,8 @@ Steps that look at the work dir, at images or at a teacher follow in :func:`prep
 def build_runner(cfg: Config) -> Any:
     """Build the Runner of a prepared config: mmengine's, or the one that ``runner_type`` names."""
     from mmengine.registry import RUNNERS
-    from mmengine.runner import Runner
 
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else ConsoleRunner.from_cfg(cfg)
 
 
 def run_training(runner: Any) -> None:
@@ -220,7 +233,13 @@ def run_training(runner: Any) -> None:
         check_batches(loader)
         if runner.param_schedulers is not None:
             runner.param_schedulers = fit_to_batches(runner.param_schedulers, len(loader))
-    runner.train()
+    try:
+        runner.train()
+    finally:
+        for hook in runner.hooks:
+            if isinstance(hook, PreemptionHook):
+                hook.release()
+        end_workers(runner)
 
 
 def _check_keys(cfg: Config, keys: tuple[str, ...], what: str) -> None:
@@ -246,3 +265,8 @@ def _finish(cfg: Config) -> Config:
     cfg[RECORD] = record_of(cfg)
     provenance_of(cfg).origins.pop((RECORD,), None)
     return cfg
+
+
+def _was_restarted() -> bool:
+    """Whether torchrun (``--max-restarts``) or Slurm (a requeue) has started this command before."""
+    return any(os.environ.get(name, '0') not in ('', '0') for name in _RESTARTS)

@@ -15,6 +15,8 @@ def end_workers(runner: Any) -> None:
     for loop in (runner._train_loop, runner._val_loop, runner._test_loop):
         if isinstance(loop, BaseLoop):
             end_workers_of(loop.dataloader)
+            if hasattr(loop, 'dataloader_iterator'):  # by iterations
+                loop.dataloader_iterator = None
 
 
 def end_workers_of(dataloader: Any) -> None:

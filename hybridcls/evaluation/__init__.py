@@ -2,9 +2,12 @@
 
 from .accuracy import Accuracy
 from .calibration_metric import CalibrationMetric
+from .dump_results import DumpResults
 from .knn_accuracy import KNNAccuracy
 from .metric_of import MetricOf
+from .mmpretrain_metrics import AveragePrecision, ConfusionMatrix, MultiLabelMetric, SingleLabelMetric
 from .ood_metric import OODMetric
+from .prediction_fields import MissingFieldError
 from .retrieval_metric import RetrievalMetric
 from .selective_metric import SelectiveMetric
 from .val_loss import ValLoss
@@ -12,12 +15,18 @@ from .verification_metric import VerificationMetric
 
 __all__ = [
     'Accuracy',
+    'AveragePrecision',
     'CalibrationMetric',
+    'ConfusionMatrix',
+    'DumpResults',
     'KNNAccuracy',
     'MetricOf',
+    'MissingFieldError',
+    'MultiLabelMetric',
     'OODMetric',
     'RetrievalMetric',
     'SelectiveMetric',
+    'SingleLabelMetric',
     'ValLoss',
     'VerificationMetric',
 ]

@@ -1,18 +1,20 @@
 """Top-k accuracy that also works with fewer than k classes."""
 
-import logging
 from typing import Any, Union
 
-from mmengine.logging import print_log
 from mmpretrain.evaluation import Accuracy as _Accuracy
 
 from hybridcls.registry import METRICS
+
+from .mmpretrain_metrics import Labelled
+from .prediction_fields import NO_IMAGE
+from .result_names import without_result
 
 __all__ = ['Accuracy']
 
 
 @METRICS.register_module()
-class Accuracy(_Accuracy):
+class Accuracy(Labelled, _Accuracy):
     """mmpretrain's ``Accuracy`` in percent, with all of its options, for folders of any number of classes.
 
     With fewer than k classes, top-k accuracy says nothing; mmpretrain's raises an error then, when the first epoch is
@@ -25,6 +27,9 @@ class Accuracy(_Accuracy):
             Defaults to 0.
         collect_device (str), prefix (str, optional): As in mmengine's BaseMetric.
 
+    Raises:
+        MissingFieldError: If a sample has no label.
+
     Example:
         >>> import torch
         >>> metric = Accuracy(topk=(1, 5))
@@ -34,18 +39,25 @@ class Accuracy(_Accuracy):
     """
 
     topk: tuple[int, ...]
+    units = {'*': '%'}
+
+    @property
+    def directions(self) -> dict[str, str]:
+        """More is better, of each k and threshold."""
+        return {f'top{k}{thresholds}': 'greater' for k in self.topk for thresholds in ('', '_*')}
 
     def compute_metrics(self, results: list[dict]) -> dict[str, Union[float, Any]]:
         """Score those k that there are classes for."""
-        if results and 'pred_score' in results[0]:
-            classes = len(results[0]['pred_score'])
-            possible = tuple(k for k in self.topk if k <= classes)
-            if possible != self.topk:
-                left_out = ', '.join(f'top-{k}' for k in self.topk if k > classes)
-                print_log(
-                    f'Accuracy: there are {classes} classes, so {left_out} is left out.',
-                    logger='current',
-                    level=logging.WARNING,
-                )
-                self.topk = possible
-        return super().compute_metrics(results) if self.topk else {}
+        if not results:
+            return without_result(self, NO_IMAGE)
+        asked, classes = self.topk, len(results[0].get('pred_score', ()))
+        left_out = [f'top{k}' for k in asked if 0 < classes < k]  # without scores, mmpretrain compares labels
+        if left_out:
+            without_result(self, f'There are {classes} classes.', left_out)
+        if len(left_out) == len(asked):
+            return {}
+        self.topk = tuple(k for k in asked if f'top{k}' not in left_out)
+        try:
+            return super().compute_metrics(results)
+        finally:
+            self.topk = asked

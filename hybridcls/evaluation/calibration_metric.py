@@ -11,11 +11,10 @@ from torchmetrics.functional.classification import binary_calibration_error
 from hybridcls.checks import check_number
 from hybridcls.registry import METRICS
 
-from .prediction_fields import label_of
+from .prediction_fields import NO_IMAGE, NO_KNOWN_IMAGE, label_of
+from .result_names import without_result
 
 __all__ = ['CalibrationMetric']
-
-_LEAST = torch.finfo(torch.float32).tiny
 
 
 @METRICS.register_module()
@@ -27,7 +26,8 @@ class CalibrationMetric(BaseMetric):
       accuracy and mean confidence are averaged by the number of images.
     - ``mce``: the largest of these differences, percent.
     - ``brier``: mean squared distance of all probabilities from the one-hot label, summed over classes: from 0 to 2.
-    - ``nll``: mean -log of the own class's probability, nats; a probability of 0 counts as float32's smallest number.
+    - ``nll``: mean -log of the own class's probability, nats; a probability of 0 counts as the smallest normal number
+      of the scores' dtype: 87.34 nats in float32, 708.40 in float64.
 
     Images of unknown categories (label -1, or one that the model has no class for) are left out. Four numbers are kept
     of an image, however many classes there are.
@@ -39,7 +39,7 @@ class CalibrationMetric(BaseMetric):
 
     Raises:
         ValueError: If ``bins`` is out of range, or scores are no probabilities.
-        KeyError: If samples lack a score or a label.
+        MissingFieldError: If samples lack a score or a label.
 
     Example:
         >>> metric = CalibrationMetric()
@@ -51,6 +51,8 @@ class CalibrationMetric(BaseMetric):
     """
 
     default_prefix = 'calibration'
+    directions = {'ece': 'less', 'mce': 'less', 'brier': 'less', 'nll': 'less'}
+    units = {'ece': '%', 'mce': '%', 'nll': 'nats'}
 
     def __init__(self, bins: int = 15, collect_device: str = 'cpu', prefix: Optional[str] = None) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
@@ -64,7 +66,9 @@ class CalibrationMetric(BaseMetric):
             if not label.known:
                 self.results.append(None)
                 continue
-            scores = sample['pred_score'].detach().double().cpu()
+            given = sample['pred_score'].detach()
+            least = torch.finfo(given.dtype if given.is_floating_point() else torch.float64).tiny
+            scores = given.double().cpu()
             if not (scores.isfinite().all() and abs(scores.sum() - 1) < 1e-3 and (scores >= 0).all()):
                 raise ValueError(
                     f'CalibrationMetric: pred_score sums to {scores.sum():g}, and its least entry is '
@@ -74,14 +78,14 @@ class CalibrationMetric(BaseMetric):
             own = float(scores[label.value])
             brier = float(scores.square().sum()) - 2 * own + 1
             self.results.append(
-                (min(float(confidence), 1.0), int(predicted) == label.value, brier, -math.log(max(own, _LEAST)))
+                (min(float(confidence), 1.0), int(predicted) == label.value, brier, -math.log(max(own, least)))
             )
 
     def compute_metrics(self, results: list[Optional[tuple[float, bool, float, float]]]) -> dict[str, float]:
         """Average. Runs in the main process, on every image once."""
         rows = [row for row in results if row is not None]
         if not rows:
-            return {}
+            return without_result(self, NO_KNOWN_IMAGE if results else NO_IMAGE)
         confidence, right, brier, nll = torch.tensor(rows, dtype=torch.float64).unbind(1)
         return dict(
             ece=100 * binary_calibration_error(confidence, right.int(), n_bins=self.bins, norm='l1').item(),

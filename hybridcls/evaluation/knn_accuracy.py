@@ -14,6 +14,10 @@ from torch import Tensor
 from hybridcls.checks import check_choice, check_number
 from hybridcls.functional.nearest_neighbours import nearest_neighbours, vote_ranks
 from hybridcls.registry import METRICS
+from hybridcls.structures import UNKNOWN_LABEL
+
+from .prediction_fields import NO_IMAGE, class_label, embeddings_of
+from .result_names import without_result
 
 __all__ = ['KNNAccuracy']
 
@@ -36,11 +40,13 @@ class KNNAccuracy(BaseMetric):
     Labels of several processes' padded images are dropped before anything is computed. The main process searches
     alone, block by block, on the GPU if there is one; the memory there does not grow with the set.
 
+    An image that is marked as unknown (label -1) counts as wrong, as in ``Accuracy``.
+
     An image whose embedding is not finite counts as wrong, and is nobody's neighbour: a model that has diverged
     scores badly instead of by chance.
 
     Samples are dicts with ``embedding`` (D,) of any floating dtype and ``gt_label`` (1,). Results are percentages:
-    ``knn/top1`` ..., so that ``save_best='knn/top1'`` knows that larger is better.
+    ``knn/top1`` ...; the higher the better.
 
     Args:
         k (int): How many neighbours vote. More than there are is one warning, and all vote. Defaults to 20.
@@ -54,7 +60,7 @@ class KNNAccuracy(BaseMetric):
 
     Raises:
         ValueError: If an argument is out of range, or the bank's embeddings have another length.
-        KeyError: If the samples carry no ``embedding`` or no single ``gt_label``.
+        MissingFieldError: If the samples carry no ``embedding`` or no single ``gt_label``.
 
     Example:
         >>> metric = KNNAccuracy(k=1)
@@ -65,6 +71,7 @@ class KNNAccuracy(BaseMetric):
     """
 
     default_prefix = 'knn'
+    units = {'*': '%'}
 
     def __init__(
         self,
@@ -86,6 +93,7 @@ class KNNAccuracy(BaseMetric):
         self.topk = (topk,) if isinstance(topk, int) else tuple(topk)
         for number in self.topk:
             check_number('KNNAccuracy', 'topk', number, 1, integer=True)
+        self.directions = {f'top{number}': 'greater' for number in self.topk}
         self.device = device
         self._bank: Optional[tuple[Tensor, Tensor]] = None
         self._warned = False
@@ -108,32 +116,19 @@ class KNNAccuracy(BaseMetric):
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keep the embedding and the label of each sample."""
-        for sample in data_samples:
-            if 'embedding' not in sample:
-                raise KeyError(
-                    'KNNAccuracy: the samples carry no embedding, only '
-                    f'{sorted(sample)}. Heads of hybridcls set it; with another head, set '
-                    'data_sample.embedding in its predict().'
-                )
-            label = sample.get('gt_label')
-            if label is None or torch.as_tensor(label).numel() != 1:
-                raise KeyError(
-                    'KNNAccuracy: a sample has not exactly one gt_label, so no vote for it is right '
-                    f'or wrong: {label!r}.'
-                )
-        # Rows of one tensor would be pickled with the whole batch when processes collect their results; rows of an
-        # array are pickled alone.
-        rows = torch.stack([sample['embedding'].detach() for sample in data_samples]).float().cpu().numpy()
-        self.results += [(row, int(sample['gt_label'])) for row, sample in zip(rows, data_samples, strict=True)]
+        labels = [class_label('KNNAccuracy', sample) for sample in data_samples]
+        self.results += zip(embeddings_of('KNNAccuracy', data_samples), labels, strict=True)
 
     def compute_metrics(self, results: list[tuple[np.ndarray, int]]) -> dict[str, float]:
         """Let the neighbours vote. Runs in the main process.
 
         Returns:
-            dict[str, float]: Percentages ``top1`` ...; empty if nothing was evaluated.
+            dict[str, float]: Percentages ``top1`` ...; empty, with a warning, if there is nothing to compare.
         """
         if not results:
-            return {}
+            return without_result(self, NO_IMAGE)
+        if self._bank is None and len(results) == 1:
+            return without_result(self, 'One image alone has no neighbours. Add EmbeddingBankHook, or more images.')
         queries = torch.from_numpy(np.stack([row for row, _ in results]))
         labels = torch.tensor([label for _, label in results])
         finite = queries.isfinite().all(dim=1)
@@ -162,6 +157,7 @@ class KNNAccuracy(BaseMetric):
                 )
             ]
         )
+        ranks = ranks.masked_fill(labels == UNKNOWN_LABEL, len(bank_labels))  # others marked so are no neighbours of it
         return {f'top{number}': 100 * (ranks < number).sum().item() / len(results) for number in self.topk}
 
     def evaluate(self, size: int) -> dict[str, float]:

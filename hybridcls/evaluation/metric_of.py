@@ -7,7 +7,9 @@ from mmengine.evaluator import BaseMetric
 
 from hybridcls.registry import METRICS
 
-from .prediction_fields import label_of
+from .own_storage import own_storage
+from .prediction_fields import NO_IMAGE, NO_KNOWN_IMAGE, MissingFieldError, label_of
+from .result_names import without_result
 
 __all__ = ['MetricOf']
 
@@ -33,7 +35,7 @@ class MetricOf(BaseMetric):
         prefix (str, optional): In front of the metric's own. Defaults to None: the head's name, or nothing.
 
     Raises:
-        KeyError: If the predictions come from no ``MultiHead``, or from one without this head.
+        MissingFieldError: If the predictions come from no ``MultiHead``, or from one without this head.
 
     Example:
         >>> import torch
@@ -57,6 +59,9 @@ class MetricOf(BaseMetric):
         self.metric = inside
         self.head = head
         self.known_only = known_only
+        for name in ('directions', 'units'):  # a metric that does not say leaves it open here too
+            if hasattr(inside, name):
+                setattr(self, name, getattr(inside, name))
 
     @property
     def dataset_meta(self) -> Optional[dict]:
@@ -74,20 +79,24 @@ class MetricOf(BaseMetric):
             shown = self._of_head(sample)
             if not self.known_only or label_of('MetricOf', shown).known:
                 self.metric.process(data_batch, [shown])
-            self.results.append(list(self.metric.results))
+            self.results.append(own_storage(list(self.metric.results)))
             self.metric.results.clear()
 
     def compute_metrics(self, results: list[list]) -> dict[str, float]:
         """Let the metric inside compute. Runs in the main process, on every image once."""
         kept = [entry for entries in results for entry in entries]
-        return self.metric.compute_metrics(kept) if kept else {}
+        if not kept:
+            return without_result(self, NO_KNOWN_IMAGE if results else NO_IMAGE)
+        scores = self.metric.compute_metrics(kept)
+        self.no_result = getattr(self.metric, 'no_result', '')
+        return scores
 
     def _of_head(self, sample: dict) -> dict:
         if self.head is None:
             return sample
         heads = sample.get('heads') or {}
         if self.head not in heads:
-            raise KeyError(
+            raise MissingFieldError(
                 f'MetricOf: head={self.head!r}, and the predictions are of '
                 f'{", ".join(sorted(heads)) if heads else "no MultiHead"}.'
             )

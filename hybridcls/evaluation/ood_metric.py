@@ -11,6 +11,7 @@ from hybridcls.functional import auroc, false_positive_rate
 from hybridcls.registry import METRICS
 
 from .prediction_fields import check_scores, label_of, read_scores
+from .result_names import without_result
 
 __all__ = ['OODMetric']
 
@@ -28,8 +29,7 @@ class OODMetric(BaseMetric):
       lower the better. (See :func:`hybridcls.functional.false_positive_rate` for the side.)
 
     A score that is not a number counts as the wrong answer: a model that has diverged scores badly, not by chance.
-    Without images of both kinds there is no result. For ``save_best='ood/auroc_epistemic'`` the checkpoint hook needs
-    ``rule='greater'``.
+    Without images of both kinds there is no result, and a warning says so.
 
     Args:
         scores (str | Sequence[str]): ``'epistemic'``, ``'aleatoric'``, ``'total'``, ``'vacuity'``, ``'max_softmax'``
@@ -42,7 +42,7 @@ class OODMetric(BaseMetric):
 
     Raises:
         ValueError: If a score does not exist, or ``recall`` is out of range.
-        KeyError: If the predictions lack a score, or samples a label.
+        MissingFieldError: If the predictions lack a score, or samples a label.
 
     Example:
         >>> metric = OODMetric()
@@ -54,6 +54,7 @@ class OODMetric(BaseMetric):
     """
 
     default_prefix = 'ood'
+    units = {'*': '%'}
 
     def __init__(
         self,
@@ -66,6 +67,11 @@ class OODMetric(BaseMetric):
         check_number('OODMetric', 'recall', recall, 0, 1, low_open=True)
         self.scores = check_scores('OODMetric', scores)
         self.recall = recall
+        self.directions = {
+            name: direction
+            for score in self.scores
+            for name, direction in ((f'auroc_{score}', 'greater'), (f'{self._fpr}_{score}', 'less'))
+        }
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keep the scores of each image, and whether it is known."""
@@ -77,11 +83,21 @@ class OODMetric(BaseMetric):
         """Compare. Runs in the main process, on every image once."""
         known = torch.tensor([is_known for is_known, _ in results], dtype=torch.bool)
         if not known.any() or known.all():
-            return {}
+            known_images, unknown_images = int(known.sum()), int((~known).sum())
+            return without_result(
+                self,
+                f'It compares images of known and of unknown categories, and {known_images} known and {unknown_images} '
+                'unknown ones were evaluated. Unknown ones have the label -1: give their data set the transform '
+                'MarkUnknown, and join it with the known ones by ConcatDataset.',
+            )
         metrics = {}
         for name, values in zip(self.scores, torch.tensor([row for _, row in results]).double().unbind(1), strict=True):
             inside = values[known].nan_to_num(torch.inf, torch.inf, -torch.inf)
             outside = values[~known].nan_to_num(-torch.inf, torch.inf, -torch.inf)
             metrics[f'auroc_{name}'] = 100 * auroc(inside, outside).item()
-            metrics[f'fpr{100 * self.recall:g}_{name}'] = 100 * false_positive_rate(inside, outside, self.recall).item()
+            metrics[f'{self._fpr}_{name}'] = 100 * false_positive_rate(inside, outside, self.recall).item()
         return metrics
+
+    @property
+    def _fpr(self) -> str:
+        return f'fpr{100 * self.recall:g}'

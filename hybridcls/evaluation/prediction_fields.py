@@ -1,16 +1,37 @@
-"""What metrics of doubt read from a prediction."""
+"""What metrics read from a prediction, and the sentence where it is not there."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Union
 
+import numpy as np
 import torch
 
 from hybridcls.checks import check_choice
 from hybridcls.structures import UNKNOWN_LABEL
 
-__all__ = ['SCORES', 'check_scores', 'label_of', 'read_scores']
+__all__ = [
+    'NO_IMAGE',
+    'NO_KNOWN_IMAGE',
+    'SCORES',
+    'MissingFieldError',
+    'check_labelled',
+    'check_scores',
+    'class_label',
+    'embeddings_of',
+    'label_of',
+    'read_scores',
+]
 
+NO_IMAGE = 'No image was evaluated.'
+NO_KNOWN_IMAGE = 'No image of a class that the model knows was evaluated: all labels are -1 or outside its classes.'
 SCORES = ('epistemic', 'aleatoric', 'total', 'vacuity', 'max_softmax', 'entropy')
+
+
+class MissingFieldError(KeyError):
+    """A prediction lacks what a metric needs. Its text is a sentence, where ``KeyError`` would quote it."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ''
 
 
 class Label(NamedTuple):
@@ -37,7 +58,7 @@ def read_scores(who: str, sample: dict, scores: Sequence[str]) -> list[float]:
     are there for every classifier. The others are fields that the model writes.
 
     Raises:
-        KeyError: If the prediction has no such field.
+        MissingFieldError: If the prediction has no such field.
     """
     return [_read_score(who, sample, score) for score in scores]
 
@@ -46,16 +67,51 @@ def label_of(who: str, sample: dict) -> Label:
     """Return the label of a sample; -1, or a number that ``pred_score`` has no entry for, is that of no known class.
 
     Raises:
-        KeyError: If the sample has not exactly one label, or no ``pred_score``.
+        MissingFieldError: If the sample has not exactly one label, or no ``pred_score``.
     """
-    label = sample.get('gt_label')
-    if label is None or torch.as_tensor(label).numel() != 1:
-        raise KeyError(
-            f'{who}: a sample has not exactly one gt_label: {label!r}. Images of unknown categories have '
-            f'the label {UNKNOWN_LABEL}: the transform MarkUnknown sets it.'
-        )
-    value = int(label)
+    value = class_label(who, sample)
     return Label(value, 0 <= value < len(_pred_score(who, sample)))
+
+
+def class_label(who: str, sample: dict) -> int:
+    """Return the label of a sample that belongs to one class.
+
+    Raises:
+        MissingFieldError: If the sample has no label, or several.
+    """
+    check_labelled(who, sample)
+    label = torch.as_tensor(sample.get('gt_label', ()))
+    if label.numel() != 1:
+        raise MissingFieldError(
+            f'{who}: expected one gt_label for {_name_of(sample)}, got {label.numel()}. Images of several classes need '
+            'a metric of mmpretrain, such as MultiLabelMetric.'
+        )
+    return int(label)
+
+
+def check_labelled(who: str, sample: dict) -> None:
+    """Raise a MissingFieldError if a sample has no label of any kind (``gt_label`` or ``gt_score``)."""
+    if sample.get('gt_label') is None and sample.get('gt_score') is None:
+        raise MissingFieldError(
+            f'{who}: expected a gt_label for {_name_of(sample)}, got {_fields_of(sample)}. A set without labels has no '
+            "score: write its predictions with tools/test.py --out FILE --cfg-options 'test_evaluator=[]'. "
+            f'(Images of unknown categories have the label {UNKNOWN_LABEL}, which the transform MarkUnknown sets.)'
+        )
+
+
+def embeddings_of(who: str, samples: Sequence[dict]) -> np.ndarray:
+    """Return the ``embedding`` of each sample, float32 (B, D). (A row of an array is pickled without the others.)
+
+    Raises:
+        MissingFieldError: If the head writes none.
+    """
+    for sample in samples:
+        if sample.get('embedding') is None:
+            raise MissingFieldError(
+                f'{who}: expected an embedding for {_name_of(sample)}, got {_fields_of(sample)}. Heads of hybridcls '
+                'set it; with another head, set data_sample.embedding in its predict().'
+            )
+    return torch.stack([sample['embedding'].detach() for sample in samples]).float().cpu().numpy()
 
 
 def _read_score(who: str, sample: dict, score: str) -> float:
@@ -65,8 +121,8 @@ def _read_score(who: str, sample: dict, score: str) -> float:
         probabilities = _pred_score(who, sample).double()
         return float(-torch.xlogy(probabilities, probabilities).sum())
     if sample.get(score) is None:
-        raise KeyError(
-            f'{who}: the predictions carry no {score!r}, only {sorted(sample)}. EvidentialHead, '
+        raise MissingFieldError(
+            f'{who}: expected {score!r} in the predictions, got {_fields_of(sample)}. EvidentialHead, '
             'MCDropoutClassifier and EnsembleClassifier write it (vacuity: the first); of any other '
             "classifier there are 'max_softmax' and 'entropy'."
         )
@@ -75,7 +131,15 @@ def _read_score(who: str, sample: dict, score: str) -> float:
 
 def _pred_score(who: str, sample: dict) -> torch.Tensor:
     if sample.get('pred_score') is None:
-        raise KeyError(
-            f'{who}: the predictions carry no pred_score, only {sorted(sample)}. Is the head one that classifies?'
+        raise MissingFieldError(
+            f'{who}: expected a pred_score in the predictions, got {_fields_of(sample)}. Heads that classify set it.'
         )
     return sample['pred_score']
+
+
+def _name_of(sample: dict) -> str:
+    return str(sample.get('img_path') or f'sample {sample.get("sample_idx", "?")}')
+
+
+def _fields_of(sample: dict) -> str:
+    return ', '.join(sorted(sample)) or 'no field'

@@ -11,6 +11,10 @@ from mmengine.evaluator import BaseMetric
 from hybridcls.checks import check_number
 from hybridcls.functional import map_at_r, nearest_neighbours, precision_at_r, recall_at
 from hybridcls.registry import METRICS
+from hybridcls.structures import UNKNOWN_LABEL
+
+from .prediction_fields import NO_IMAGE, class_label, embeddings_of
+from .result_names import without_result
 
 __all__ = ['RetrievalMetric']
 
@@ -24,9 +28,10 @@ class RetrievalMetric(BaseMetric):
     ``map@r`` (:mod:`hybridcls.functional.retrieval_scores`). (mmpretrain's RetrievalRecall takes lists that a retriever
     with a gallery of its own has made.)
 
-    An image whose class occurs once has nothing to find, and does not ask; it can be found, wrongly. An image whose
-    embedding is not finite finds nothing and is found by nobody. The search goes block by block, on the GPU if there is
-    one, and keeps the best max(k, R) of each image: no matrix of all pairs.
+    An image whose class occurs once, or that is marked as unknown (label -1, of whatever class), has nothing to find
+    and does not ask; it can be found, wrongly. An image whose embedding is not finite finds nothing and is found by
+    nobody. The search goes block by block, on the GPU if there is one, and keeps the best max(k, R) of each image: no
+    matrix of all pairs.
 
     Args:
         topk (int | Sequence[int]): Which recalls. Defaults to (1, 2, 4, 8).
@@ -36,7 +41,7 @@ class RetrievalMetric(BaseMetric):
 
     Raises:
         ValueError: If a ``topk`` is out of range.
-        KeyError: If the samples carry no ``embedding`` or no single ``gt_label``.
+        MissingFieldError: If the samples carry no ``embedding`` or no single ``gt_label``.
 
     Example:
         >>> metric = RetrievalMetric(topk=1)
@@ -48,6 +53,7 @@ class RetrievalMetric(BaseMetric):
     """
 
     default_prefix = 'retrieval'
+    units = {'*': '%'}
 
     def __init__(
         self,
@@ -61,27 +67,23 @@ class RetrievalMetric(BaseMetric):
         for k in self.topk:
             check_number('RetrievalMetric', 'topk', k, 1, integer=True)
         self.device = device
+        names = [*(f'recall@{k}' for k in self.topk), 'precision@r', 'map@r']
+        self.directions = dict.fromkeys(names, 'greater')
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keep the embedding and the label of each sample."""
-        for sample in data_samples:
-            label = sample.get('gt_label')
-            if 'embedding' not in sample or label is None or torch.as_tensor(label).numel() != 1:
-                raise KeyError(
-                    'RetrievalMetric: a sample needs an embedding and exactly one gt_label; this one has '
-                    f'{sorted(sample)}. Heads of hybridcls set the embedding.'
-                )
-            # A row of an array is pickled alone, one of a tensor with the whole batch.
-            self.results.append((sample['embedding'].detach().float().cpu().numpy(), int(label)))
+        labels = [class_label('RetrievalMetric', sample) for sample in data_samples]
+        self.results += zip(embeddings_of('RetrievalMetric', data_samples), labels, strict=True)
 
     def compute_metrics(self, results: list[tuple[np.ndarray, int]]) -> dict[str, float]:
         """Search and compare. Runs in the main process, on every image once."""
         labels = torch.tensor([label for _, label in results])
         _, own, counts = labels.unique(return_inverse=True, return_counts=True)
-        matches = counts[own] - 1
+        matches = (counts[own] - 1).masked_fill(labels == UNKNOWN_LABEL, 0)
         asking = matches > 0
         if not asking.any():
-            return {}
+            no_pair = f'None of the {len(results)} images has another one of its class to find.'
+            return without_result(self, no_pair if results else NO_IMAGE)
         embeddings = torch.from_numpy(np.stack([row for row, _ in results]))
         finite = embeddings.isfinite().all(1)
         most = int(max(matches.max(), *self.topk))

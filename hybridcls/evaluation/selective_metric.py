@@ -1,5 +1,6 @@
 """What is gained by leaving unsure images unanswered."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, Optional, Union
 
@@ -10,7 +11,8 @@ from hybridcls.checks import check_number
 from hybridcls.functional import area_under_risk_coverage, least_area_under_risk_coverage, risk_coverage
 from hybridcls.registry import METRICS
 
-from .prediction_fields import check_scores, label_of, read_scores
+from .prediction_fields import NO_IMAGE, NO_KNOWN_IMAGE, check_scores, label_of, read_scores
+from .result_names import without_result
 
 __all__ = ['SelectiveMetric']
 
@@ -24,7 +26,8 @@ class SelectiveMetric(BaseMetric):
 
     - ``aurc_<score>``: the error averaged over all coverages; the literature gives it times 1000.
     - ``eaurc_<score>``: what of it a score that knows the wrong answers would not have.
-    - ``risk80_<score>``: the error among the 80 % of the images with the least doubt, for each of ``coverages``.
+    - ``risk80_<score>``: the error among the 80 % of the images with the least doubt, for each of ``coverages``;
+      the least number of images that reaches the share (of 5 at 0.5: 3).
 
     An image of an unknown category (label -1, or one that the model has no class for) is left out: what it costs to
     answer it is another question, for which there is ``OODMetric``. With ``unknown_is_error=True`` any answer to it is
@@ -39,7 +42,7 @@ class SelectiveMetric(BaseMetric):
 
     Raises:
         ValueError: If a score does not exist, or a coverage is out of range.
-        KeyError: If the predictions lack a score, or samples a label.
+        MissingFieldError: If the predictions lack a score, or samples a label.
 
     Example:
         >>> metric = SelectiveMetric(coverages=(0.5, ))
@@ -51,6 +54,7 @@ class SelectiveMetric(BaseMetric):
     """
 
     default_prefix = 'selective'
+    units = {'*': '%'}
 
     def __init__(
         self,
@@ -66,6 +70,8 @@ class SelectiveMetric(BaseMetric):
         self.scores = check_scores('SelectiveMetric', scores)
         self.coverages = tuple(coverages)
         self.unknown_is_error = unknown_is_error
+        kinds = ['aurc', 'eaurc', *(f'risk{100 * coverage:g}' for coverage in self.coverages)]
+        self.directions = {f'{kind}_{score}': 'less' for score in self.scores for kind in kinds}
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keep the scores of each image and whether it was answered wrongly."""
@@ -81,7 +87,7 @@ class SelectiveMetric(BaseMetric):
         """Rank and average. Runs in the main process, on every image once."""
         rows = [row for row in results if row is not None]
         if not rows:
-            return {}
+            return without_result(self, NO_KNOWN_IMAGE if results else NO_IMAGE)
         errors = torch.tensor([wrong for wrong, _ in rows]).double()
         least = least_area_under_risk_coverage(errors)
         metrics = {}
@@ -90,6 +96,7 @@ class SelectiveMetric(BaseMetric):
             metrics[f'aurc_{name}'] = 100 * area.item()
             metrics[f'eaurc_{name}'] = 100 * (area - least).clamp_min(0).item()
             for coverage in self.coverages:
-                answered = max(1, round(coverage * len(errors)))
+                # 0.07 * 100 is a little more than 7 in binary.
+                answered = max(1, math.ceil(coverage * len(errors) - 1e-9))
                 metrics[f'risk{100 * coverage:g}_{name}'] = 100 * risks[answered - 1].item()
         return metrics

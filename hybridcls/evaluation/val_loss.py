@@ -7,6 +7,9 @@ from mmengine.evaluator import BaseMetric
 
 from hybridcls.registry import METRICS
 
+from .prediction_fields import NO_IMAGE
+from .result_names import without_result
+
 __all__ = ['ValLoss']
 
 
@@ -22,14 +25,8 @@ class ValLoss(BaseMetric):
     The results are named as in training, with ``val/`` in front: ``val/loss`` and its parts. The total is added where
     the model names only parts: as in training, the sum of all whose name contains ``loss``. In mmengine's logs,
     ``scalars.json`` and TensorBoard they stand under this name beside the training's ``loss``.
-    ``save_best='val/loss'`` knows that smaller is better.
 
-    Samples without ``val_losses`` (a test, images without labels) give no result and no error.
-
-    Note:
-        mmengine's LogProcessor smooths every value with ``loss`` in its name over its last 10 entries, for a
-        validation loss ten epochs. The logs show the values themselves with
-        ``log_processor=dict(mean_pattern=r'^(?!val/).*(loss|time|data_time|grad_norm).*')``.
+    Where no sample has ``val_losses`` (a test, images without labels) there is no result, and a warning says so.
 
     Args:
         collect_device (str): As in mmengine's BaseMetric. Defaults to ``'cpu'``.
@@ -44,6 +41,8 @@ class ValLoss(BaseMetric):
     """
 
     default_prefix = 'val'
+    directions = {'loss': 'less', '*loss*': 'less', '*accuracy*': 'greater', '*': None}
+    units = {'*loss*': 'nats', 'kl': 'nats', '*.kl': 'nats', '*accuracy*': '%'}
 
     def __init__(self, collect_device: str = 'cpu', prefix: Optional[str] = None) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
@@ -67,6 +66,11 @@ class ValLoss(BaseMetric):
                 sums[name] = sums.get(name, 0.0) + value
                 counts[name] = counts.get(name, 0) + 1
         means = {name: sums[name] / counts[name] for name in sums}
+        if not means:
+            no_loss = (
+                'No image carries val_losses: HybridClassifier writes them in validations, for images with labels.'
+            )
+            return without_result(self, no_loss if results else NO_IMAGE)
         parts = [value for name, value in means.items() if 'loss' in name]
         if parts and 'loss' not in means:
             means = {'loss': sum(parts), **means}

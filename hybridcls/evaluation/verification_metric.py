@@ -1,6 +1,5 @@
 """Whether two images show the same: the scores of face recognition."""
 
-import logging
 from collections.abc import Sequence
 from typing import Any, Optional, Union
 
@@ -8,13 +7,15 @@ import numpy as np
 import torch
 from mmengine.device import get_device
 from mmengine.evaluator import BaseMetric
-from mmengine.logging import print_log
 from torch import Tensor
 
 from hybridcls.checks import check_choice, check_number
 from hybridcls.functional import accept_rates_of_all_pairs, fold_accuracies, true_accept_rates, unit_rows
 from hybridcls.registry import METRICS
+from hybridcls.structures import UNKNOWN_LABEL
 
+from .prediction_fields import NO_IMAGE, MissingFieldError, class_label, embeddings_of
+from .result_names import without_result
 from .verification_pairs import VerificationPairs, positions_of, read_pairs
 
 __all__ = ['VerificationMetric']
@@ -34,9 +35,9 @@ class VerificationMetric(BaseMetric):
       the threshold of each chosen on the nine others (:func:`hybridcls.functional.fold_accuracies`).
 
     Without ``pairs``, all pairs of the evaluated images are looked at, genuine where the labels are equal; the classes
-    may be others than those of the training. They are streamed twice and never held: exact, with memory that does not
-    grow with their number (:func:`hybridcls.functional.accept_rates_of_all_pairs`). With ``pairs`` labels are not
-    looked at.
+    may be others than those of the training. An image that is marked as unknown (label -1) is left out, since it may
+    show what another shows. The pairs are streamed twice and never held: exact, with memory that does not grow with
+    their number (:func:`hybridcls.functional.accept_rates_of_all_pairs`). With ``pairs`` labels are not looked at.
 
     Of a false accept rate at which not one impostor pair may be accepted (1e-4 of fewer than 10,000) there is no score;
     a warning says so, once. An image whose embedding is not finite is wrong in each of its pairs.
@@ -57,7 +58,8 @@ class VerificationMetric(BaseMetric):
 
     Raises:
         ValueError: If a number is out of range, or a pair names an image that was not evaluated.
-        KeyError: If samples lack ``embedding``, or a single ``gt_label`` (``img_path`` or ``sample_idx`` for pairs).
+        MissingFieldError: If samples lack ``embedding``, or a single ``gt_label``; for pairs ``img_path`` or
+            ``sample_idx``.
 
     Example:
         >>> metric = VerificationMetric(far=0.5)
@@ -69,6 +71,7 @@ class VerificationMetric(BaseMetric):
     """
 
     default_prefix = 'verification'
+    units = {'*': '%'}
 
     def __init__(
         self,
@@ -89,35 +92,30 @@ class VerificationMetric(BaseMetric):
         check_number('VerificationMetric', 'folds', folds, 2, integer=True)
         if self.pairs is not None and len(self.pairs.same) < folds:
             raise ValueError(
-                f'VerificationMetric: folds={folds}, and there are {len(self.pairs.same)} pairs in {pairs!r}.'
+                f'VerificationMetric: expected at least folds={folds} pairs in {pairs!r}, got '
+                f'{len(self.pairs.same)}. Set folds to at most {len(self.pairs.same)}.'
             )
         self.folds = folds
         self.thresholds = thresholds
+        self.directions: dict[str, Optional[str]] = {f'tar@{rate:g}': 'greater' for rate in self.far}
+        if self.pairs is not None:
+            self.directions.update(accuracy='greater', accuracy_std=None)
         self.device = device
-        self._warned = False
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keep the embedding of each sample, and its label or its name."""
-        for sample in data_samples:
-            if self.pairs:
-                key = sample.get('img_path') or sample.get('sample_idx')
-            else:
-                label = sample.get('gt_label')
-                key = None if label is None or torch.as_tensor(label).numel() != 1 else int(label)
-            if 'embedding' not in sample or key is None:
-                other = 'an img_path or a sample_idx, for its pairs' if self.pairs else 'exactly one gt_label'
-                raise KeyError(
-                    f'VerificationMetric: a sample needs an embedding and {other}; this one has '
-                    f'{sorted(sample)}. Heads of hybridcls set the embedding.'
-                )
-            # A row of an array is pickled alone, one of a tensor with the whole batch.
-            row = sample['embedding'].detach().float().cpu().numpy()
-            self.results.append((row, str(key) if self.pairs else key))
+        if self.pairs is None:
+            keys: list = [class_label('VerificationMetric', sample) for sample in data_samples]
+        else:
+            keys = [_name_of(sample) for sample in data_samples]
+        self.results += zip(embeddings_of('VerificationMetric', data_samples), keys, strict=True)
 
     def compute_metrics(self, results: list[tuple[np.ndarray, Union[int, str]]]) -> dict[str, float]:
         """Compare. Runs in the main process, on every image once."""
+        if self.pairs is None:
+            results = [(row, label) for row, label in results if label != UNKNOWN_LABEL]
         if not results:
-            return {}
+            return without_result(self, NO_IMAGE)
         embeddings = torch.from_numpy(np.stack([row for row, _ in results]))
         device = torch.device(self.device or get_device())
         if self.pairs is None:
@@ -136,19 +134,27 @@ class VerificationMetric(BaseMetric):
     def _named(self, rates: Tensor, genuine: int, impostors: int) -> dict[str, float]:
         """The rates that so many pairs can tell, by name."""
         enough = [bool(genuine) and rate * impostors + 1e-9 >= 1 for rate in self.far]
-        if not all(enough) and not self._warned:
-            self._warned = True
-            missing = [rate for rate, fits in zip(self.far, enough, strict=True) if not fits]
-            print_log(
-                f'VerificationMetric: no TAR at FAR {", ".join(f"{rate:g}" for rate in missing)}: there are {genuine} '
-                f'pairs of one identity and {impostors} of two, and at least 1 and '
-                f'{int(np.ceil(1 / min(missing) - 1e-6))} are needed.',
-                'current',
-                logging.WARNING,
+        missing = [rate for rate, fits in zip(self.far, enough, strict=True) if not fits]
+        if missing:
+            without_result(
+                self,
+                f'There are {genuine} pairs of one identity and {impostors} of two; expected at least 1 and '
+                f'{int(np.ceil(1 / min(missing) - 1e-6))}.',
+                [f'tar@{rate:g}' for rate in missing],
             )
         return {
             f'tar@{rate:g}': value for rate, value, fits in zip(self.far, rates.tolist(), enough, strict=True) if fits
         }
+
+
+def _name_of(sample: dict) -> str:
+    name = sample.get('img_path') or sample.get('sample_idx')
+    if name is None:
+        raise MissingFieldError(
+            'VerificationMetric: expected an img_path or a sample_idx, by which pairs name an image, got '
+            f'{", ".join(sorted(sample))}.'
+        )
+    return str(name)
 
 
 def _of_pairs(pairs: VerificationPairs, embeddings: Tensor, names: list[str], device: torch.device) -> Tensor:

@@ -1,13 +1,13 @@
 """Lists of pairs of images that show the same, or not."""
 
 from collections.abc import Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from hybridcls.checks import check_file, did_you_mean
+from hybridcls.checks import check_file, decode_text, did_you_mean
 
 __all__ = ['VerificationPairs', 'positions_of', 'read_pairs']
 
@@ -29,21 +29,28 @@ class VerificationPairs(NamedTuple):
 def read_pairs(who: str, path: str) -> VerificationPairs:
     """Read a file of pairs.
 
-    - One pair a line, ``first second same``, with 1 or 0 at the end, separated by blanks (or tabs or commas). Names are
-      paths as far as they are unique (``anna/3.png``); or, where images have no path, their numbers in the data set.
+    - One pair a line, ``first second same``, with 1 or 0 at the end. Names are paths as far as they are unique
+      (``anna/3.png``); or, where images have no path, their numbers in the data set.
     - LFW's ``pairs.txt``: a first line ``10 300``, then ``name 1 4`` for two images of one person and
       ``name 1 other 2``, which stand for ``name/name_0001`` and so on, of any file type.
+
+    A line that has a tab is cut at its tabs, else one that has a comma at its commas, else at blanks; so names that
+    hold blanks are written with tabs or commas between them.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If a line is none of these, or the pairs are all of one kind.
     """
     check_file(who, 'pairs', path)
-    with open(path, encoding='utf8') as file:
-        lines = [(number, line.replace(',', ' ').split()) for number, line in enumerate(file, 1) if line.strip()]
-    is_lfw = bool(lines) and len(lines[0][1]) <= 2 and all(word.isdecimal() for word in lines[0][1])
+    text = decode_text(who, path, Path(path).read_bytes())
+    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    start = lines[0][1].split() if lines else []
+    is_lfw = 0 < len(start) <= 2 and all(word.isdecimal() for word in start)
+    if is_lfw:
+        del lines[0]
     first, second, same = [], [], []
-    for number, words in lines[1:] if is_lfw else lines:
+    for number, line in lines:
+        words = [word.strip() for word in line.split(next((mark for mark in '\t,' if mark in line), None))]
         if is_lfw and len(words) in (3, 4) and words[1].isdecimal() and words[-1].isdecimal():
             first.append(_lfw_name(words[0], words[1]))
             second.append(_lfw_name(words[-2] if len(words) == 4 else words[0], words[-1]))
@@ -53,9 +60,10 @@ def read_pairs(who: str, path: str) -> VerificationPairs:
             second.append(words[1])
             same.append(words[2] == '1')
         else:
-            wanted = "'name 1 4' or 'name 1 other 2'" if is_lfw else "'first second 1' or 'first second 0'"
+            expected = "'name 1 4' or 'name 1 other 2'" if is_lfw else "'first second 1' or 'first second 0'"
             raise ValueError(
-                f'{who}: line {number} of pairs={path!r} is {" ".join(words)!r}, where {wanted} is wanted.'
+                f'{who}: expected {expected} in line {number} of pairs={path!r}, got {line!r}. Between names that hold '
+                'blanks write tabs or commas.'
             )
     if len({*same}) < 2:
         raise ValueError(

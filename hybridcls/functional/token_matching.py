@@ -86,11 +86,11 @@ def merge_tokens(tokens: Tensor, matching: TokenMatching, size: Optional[Tensor]
     Args:
         tokens (Tensor): ``(B, N, C)``, floating.
         matching (TokenMatching): The plan, of :func:`match_tokens`.
-        size (Tensor, optional): ``(B, N)`` float32, of how many patches each token is the mean already. Defaults to
-            None: one each.
+        size (Tensor, optional): ``(B, N)``, float32 (float64 for float64 tokens), of how many patches each token is the
+            mean already. Defaults to None: one each.
 
     Returns:
-        tuple[Tensor, Tensor]: The ``(B, N - r, C)`` tokens, and their ``(B, N - r)`` float32 sizes.
+        tuple[Tensor, Tensor]: The ``(B, N - r, C)`` tokens, and their ``(B, N - r)`` sizes.
 
     Example:
         >>> tokens = torch.tensor([[[9., 9.], [1., 0.], [0., 1.], [1., .1], [5., .1]]])
@@ -99,7 +99,8 @@ def merge_tokens(tokens: Tensor, matching: TokenMatching, size: Optional[Tensor]
     """
     kept, merged, target = matching
     if size is None:
-        size = torch.ones(tokens.shape[:2], dtype=torch.float32, device=tokens.device)
+        dtype = torch.promote_types(tokens.dtype, torch.float32)
+        size = torch.ones(tokens.shape[:2], dtype=dtype, device=tokens.device)
     joining = size.gather(1, merged)
     new_size = size.gather(1, kept).scatter_add(1, target, joining)
     # The mean moves towards each newcomer by the newcomer's share of it. Whole rows are copied, r of them computed
@@ -148,7 +149,7 @@ def proportional_bias(size: Tensor, dtype: torch.dtype) -> Tensor:
     """Return what makes attention see a token as often as it has patches: log of the size, eq. 1 of the paper.
 
     Args:
-        size (Tensor): ``(B, N)`` float32, positive.
+        size (Tensor): ``(B, N)``, positive.
         dtype (torch.dtype): Of the queries.
 
     Returns:

@@ -1,8 +1,22 @@
-"""What travels between the parts: labels read from samples, predictions written onto them."""
+"""What travels between the parts: labels read from samples, predictions written onto them, how images were read."""
 
+from .class_names import ClassNames, join_class_names
 from .labels import read_hard_labels, read_targets
 from .predictions import write_predictions
+from .preprocessing_version import PREPROCESSING_VERSION, record_version, recorded_version
 from .unknown import UNKNOWN_LABEL, known_rows
 from .views import count_views
 
-__all__ = ['UNKNOWN_LABEL', 'count_views', 'known_rows', 'read_hard_labels', 'read_targets', 'write_predictions']
+__all__ = [
+    'UNKNOWN_LABEL',
+    'ClassNames',
+    'count_views',
+    'join_class_names',
+    'known_rows',
+    'read_hard_labels',
+    'read_targets',
+    'PREPROCESSING_VERSION',
+    'record_version',
+    'recorded_version',
+    'write_predictions',
+]

@@ -1,36 +1,47 @@
-"""Draw how a training went: losses, scores and the learning rate over the epochs."""
+"""Draw how a training went: a panel for each kind of number, over the epochs."""
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 
-__all__ = ['Curve', 'draw_learning_curves']
+__all__ = ['Curve', 'Panel', 'draw_learning_curves']
 
 Curve = tuple[Sequence[float], Sequence[float]]
 """Positions along the training, in epochs (or iterations), and the values there."""
 
-_HEIGHT, _WIDTH = 2.6, 7.2  # inches of a panel
+_WIDTH, _LEAST_HEIGHT, _LINE_HEIGHT = 9.6, 2.6, 0.19  # inches: of the picture, a panel, and a line of its legend
 _RUNNING_MEAN = 1 / 50  # of all points
+_COLOURS = [f'C{number}' for number in range(10)]
+_STYLES = ['-', '--', ':', '-.']
 
 
-def draw_learning_curves(
-    losses: Mapping[str, Curve],
-    scores: Mapping[str, Curve],
-    learning_rate: Optional[Curve] = None,
-    axis: str = 'epoch',
-    title: str = '',
-) -> bytes:
-    """Draw one panel for the losses, one for the scores and one for the learning rate, below each other.
-
-    A loss or score of more than 100 points is drawn pale, with its running mean over it. The best point of each score
-    is marked with its value; the best is the largest. Panels without curves are left out.
+class Panel(NamedTuple):
+    """Curves with one axis.
 
     Args:
-        losses (Mapping[str, Curve]): Curves whose decrease is good, by name. Values that are not finite leave a gap.
-        scores (Mapping[str, Curve]): Curves whose increase is good.
-        learning_rate (Curve, optional): Drawn alone, on a logarithmic axis if it spans more than a factor of 10.
+        name (str): What the axis shows, with its unit.
+        curves (dict[str, Curve]): By name. Values that are not finite leave a gap.
+        directions (dict[str, str | None]): ``'greater'`` or ``'less'``, whichever is better, by name: the best point
+            of these curves is marked, and its value stands in the legend. Others have no best point.
+        is_schedule (bool): The numbers were set, not measured: no running mean is drawn, and the axis is logarithmic if
+            they span more than a factor of 10.
+    """
+
+    name: str
+    curves: dict[str, Curve]
+    directions: dict[str, Optional[str]] = {}
+    is_schedule: bool = False
+
+
+def draw_learning_curves(panels: Sequence[Panel], axis: str = 'epoch', title: str = '') -> bytes:
+    """Draw the panels below each other, each with its legend beside it.
+
+    A curve of more than 100 points is drawn pale, with its running mean over it. Panels without curves are left out.
+
+    Args:
+        panels (Sequence[Panel]): What to draw, from the top.
         axis (str): What positions count. Defaults to ``'epoch'``.
         title (str): Over the first panel.
 
@@ -38,28 +49,26 @@ def draw_learning_curves(
         bytes: A PNG.
 
     Example:
-        >>> draw_learning_curves({'train': ([0.5, 1.0], [2.0, 1.5])}, {})[1:4]
+        >>> draw_learning_curves([Panel('loss', {'train': ([0.5, 1.0], [2.0, 1.5])})])[1:4]
         b'PNG'
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    panels = [(name, curves) for name, curves in (('loss', losses), ('score', scores)) if curves]
-    if learning_rate is not None and len(learning_rate[0]):
-        panels.append(('learning rate', {'learning rate': learning_rate}))
-    rows = max(1, len(panels))
+    panels = [panel for panel in panels if panel.curves]
+    heights = [max(_LEAST_HEIGHT, _LINE_HEIGHT * (len(panel.curves) + 2)) for panel in panels] or [_LEAST_HEIGHT]
     # Not through pyplot: it would choose a screen, and keep the figure for ever.
-    figure = Figure(figsize=(_WIDTH, _HEIGHT * rows), layout='constrained')
-    all_axes = figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
-    for axes, (name, curves) in zip(all_axes, panels, strict=False):
-        for number, (label, curve) in enumerate(curves.items()):
-            _draw_curve(axes, label, curve, f'C{number}', mark_best=name == 'score', smooth=name != 'learning rate')
-        axes.set_ylabel(name)
+    figure = Figure(figsize=(_WIDTH, sum(heights)), layout='constrained')
+    all_axes = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    for axes, panel in zip(all_axes, panels, strict=False):
+        for number, (name, curve) in enumerate(panel.curves.items()):
+            look = dict(color=_COLOURS[number % 10], linestyle=_STYLES[number // 10 % len(_STYLES)])
+            _draw_curve(axes, name, curve, look, panel.directions.get(name), smooth=not panel.is_schedule)
+        axes.set_ylabel(panel.name)
         axes.grid(alpha=0.3)
-        if len(curves) > 1 or name == 'score':
-            axes.legend(fontsize='small', frameon=False)
-        if name == 'learning rate':
-            _maybe_logarithmic(axes, curves['learning rate'])
+        axes.legend(fontsize='small', frameon=False, loc='upper left', bbox_to_anchor=(1.0, 1.02), borderaxespad=0.2)
+        if panel.is_schedule:
+            _maybe_logarithmic(axes, panel.curves)
     all_axes[-1].set_xlabel(axis)
     all_axes[0].set_title(title, fontsize='medium')
     picture = io.BytesIO()
@@ -67,26 +76,32 @@ def draw_learning_curves(
     return picture.getvalue()
 
 
-def _draw_curve(axes: Any, label: str, curve: Curve, colour: str, mark_best: bool, smooth: bool) -> None:
+def best_point(values: np.ndarray, direction: Optional[str]) -> Optional[int]:
+    """Return the position of the best finite value, the first of equals; None without a direction or a value.
+
+    Example:
+        >>> best_point(np.array([3.0, np.nan, 1.0, 2.0]), 'less'), best_point(np.array([3.0, 1.0]), 'greater')
+        (2, 0)
+    """
+    finite = np.flatnonzero(np.isfinite(values))
+    if direction is None or not len(finite):
+        return None
+    return int(finite[values[finite].argmax() if direction == 'greater' else values[finite].argmin()])
+
+
+def _draw_curve(
+    axes: Any, name: str, curve: Curve, look: dict[str, Any], direction: Optional[str], smooth: bool
+) -> None:
     positions, values = (np.asarray(part, dtype=float) for part in curve)
+    best = best_point(values, direction)
+    if best is not None:
+        axes.plot(positions[best], values[best], 'o', color=look['color'], markersize=8, fillstyle='none')
+        name = f'{name} (best {values[best]:.4g})'
     many = len(values) > 100
     if many and smooth:
-        axes.plot(positions, values, color=colour, alpha=0.25, linewidth=0.8)
+        axes.plot(positions, values, **look, alpha=0.25, linewidth=0.8)
         values = _running_mean(values, max(2, round(len(values) * _RUNNING_MEAN)))
-    axes.plot(positions, values, color=colour, label=label, linewidth=1.5, marker='' if many else '.')
-    finite = np.flatnonzero(np.isfinite(values))
-    if mark_best and len(finite):
-        best = finite[np.argmax(values[finite])]
-        axes.plot(positions[best], values[best], 'o', color=colour, markersize=7, fillstyle='none')
-        axes.annotate(
-            f'{values[best]:.2f}',
-            (positions[best], values[best]),
-            xytext=(0, -14),
-            textcoords='offset points',
-            ha='center',
-            fontsize='small',
-            color=colour,
-        )
+    axes.plot(positions, values, **look, label=name, linewidth=1.5, marker='' if many else '.')
 
 
 def _running_mean(values: np.ndarray, width: int) -> np.ndarray:
@@ -98,8 +113,8 @@ def _running_mean(values: np.ndarray, width: int) -> np.ndarray:
     return np.divide(sums, counts, out=np.full(len(values), np.nan), where=counts > 0)
 
 
-def _maybe_logarithmic(axes: Any, curve: Curve) -> None:
-    values = np.asarray(curve[1], dtype=float)
+def _maybe_logarithmic(axes: Any, curves: Mapping[str, Curve]) -> None:
+    values = np.concatenate([np.asarray(values, dtype=float) for _, values in curves.values()])
     values = values[np.isfinite(values) & (values > 0)]
     if len(values) and values.max() > 10 * values.min():
         axes.set_yscale('log')

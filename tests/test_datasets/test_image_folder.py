@@ -93,6 +93,7 @@ class TestClasses:
     def test_titles_follow_the_alphabet(self, folder):
         dataset = ImageFolder(data_root=str(folder / 'train'), classes=['Ameise', 'Biene', 'Katze'])
         assert dataset.get_gt_labels().tolist() == [0, 0, 0, 1, 1, 2]
+        assert dataset.metainfo == dict(classes=('Ameise', 'Biene', 'Katze'), class_folders=('ant', 'bee', 'cat'))
 
     def test_a_folder_that_is_no_class_is_named(self, folder):
         with pytest.raises(ValueError, match=r"\['cat'\], which are not among the 3 classes. Did you mean 'cats'"):
@@ -127,14 +128,88 @@ class TestNotThere:
 
     def test_no_images(self, tmp_path):
         (tmp_path / 'a').mkdir()
-        (tmp_path / 'a' / 'x.gif').touch()
-        with pytest.raises(ValueError, match=r'no image in .*\.bmp, \.jpeg, \.jpg'):
-            ImageFolder(data_root=str(tmp_path))
+        (tmp_path / 'a' / 'x.psd').touch()
+        (tmp_path / 'a' / 'y.psd').touch()
+        with pytest.raises(ValueError, match=r'no image in .*Left out: \.psd \(2\)\..*\.bmp, .*\.jpeg, .*\.jpg'):
+            ImageFolder(data_root=str(tmp_path), classes=['a'])
 
     def test_images_without_class_folders(self, tmp_path):
         write_image(tmp_path / '0.png', 1)
         with pytest.raises(ValueError, match=r'no class folders; .* with_label=False'):
             ImageFolder(data_root=str(tmp_path))
+
+
+class TestLevel:
+    """The folder that holds the class folders, or one above it."""
+
+    def test_parts_of_a_data_set_are_no_classes(self, folder):
+        write_image(folder / 'val' / 'ant' / '0.png', 1)
+        with pytest.raises(ValueError, match=r"got train, val: parts of a data set\. Set data_prefix='train'"):
+            ImageFolder(data_root=str(folder))
+        assert len(ImageFolder(data_root=str(folder), classes=['train', 'val'])) == 7
+        (folder / 'x').mkdir()
+        (folder / 'train').rename(folder / 'x' / 'train')
+        with pytest.raises(ValueError, match=r"Set data_prefix='x/train'"):
+            ImageFolder(data_root=str(folder), data_prefix='x')
+
+    def test_one_folder_of_folders(self, folder):
+        (folder / 'train').rename(folder / 'insects')
+        with pytest.raises(
+            ValueError, match=r"got only insects, .* ant, bee, cat\. Set data_prefix='insects'.*classes="
+        ):
+            ImageFolder(data_root=str(folder))
+
+    def test_one_class_is_a_warning(self, tmp_path, said):
+        write_image(tmp_path / 'ant' / '0.png', 1)
+        assert len(ImageFolder(data_root=str(tmp_path))) == 1
+        assert [level for level, _ in said] == [logging.WARNING]
+        assert 'one class folder, ant' in said[0][1]
+        assert len(ImageFolder(data_root=str(tmp_path), classes=['ant'])) == 1
+        assert len(said) == 1, 'whoever names the class knows'
+
+    def test_the_same_folders_in_each_are_a_warning(self, tmp_path, said):
+        for city in ('london', 'paris'):
+            for name in ('ant', 'bee'):
+                write_image(tmp_path / city / name / '0.png', 1)
+        assert ImageFolder(data_root=str(tmp_path)).CLASSES == ('london', 'paris')
+        assert 'london, paris' in said[0][1]
+        assert 'all hold the folders ant, bee' in said[0][1]
+        assert "data_prefix='london'" in said[0][1]
+
+
+class TestDescribe:
+    def test_what_was_found_and_left_out(self, folder):
+        cat = folder / 'train' / 'cat'
+        cv2.imwrite(str(cat / 'grey.png'), np.zeros((4, 4), np.uint8))
+        cv2.imwrite(str(cat / 'deep.png'), np.zeros((4, 4, 3), np.uint16))
+        cv2.imwrite(str(cat / 'alpha.png'), np.zeros((4, 4, 4), np.uint8))
+        for name in ('notes.txt', 'more.txt', '.hidden.png', '.a', '.b'):
+            (cat / name).touch()
+        write_image(folder / 'train' / 'beside.png', 3)
+        assert ImageFolder(data_root=str(folder), data_prefix='train').describe() == (
+            f'ImageFolder {folder}/train: 9 images of 3 classes (2 to 4 each). Left out: hidden (3), .txt (2), '
+            'images beside the class folders (1). Headers of all: RGB (6), RGB with transparency (1), 16-bit RGB (1), '
+            'grey (1).'
+        )
+
+    def test_a_sample_of_many(self, tmp_path):
+        for number in range(150):
+            write_image(tmp_path / 'a' / f'{number}.png', 1)
+        (tmp_path / 'b').mkdir()
+        (tmp_path / 'b' / '0.png').touch()
+        said = ImageFolder(data_root=str(tmp_path), indices=130).describe()
+        assert ': 151 images of 2 classes (1 to 150 each), of which indices keeps 130.' in said
+        assert said.endswith(' Headers of a sample of 64: RGB (64).')
+        dataset = ImageFolder(data_root=str(tmp_path), with_label=False, on_unreadable='skip', verify=True)
+        assert ': 150 images. Left out: unreadable (1).' in dataset.describe()
+
+    def test_a_list(self, folder):
+        (folder / 'a.csv').write_text('ant/0.png,ant\nnothing.png,ant\n')
+        dataset = ImageFolder(data_root=str(folder), data_prefix='train', ann_file='a.csv')
+        assert dataset.describe() == (
+            f'ImageFolder {folder}/a.csv: 2 images of 1 classes (2 each). Headers of all: RGB (1), '
+            'without a known header (1).'
+        )
 
 
 def test_an_empty_class_is_named(folder, said):
@@ -180,9 +255,41 @@ class TestList:
         dataset = self.build(folder, 'a.txt', 'cat/0.png\nant/1.png\n', with_label=False)
         assert values(dataset) == [20, 1]
 
+    def test_the_format_can_be_said(self, folder):
+        text = 'Bild;Größe;Klasse\ncat/0.png;3;Küken\nant/1.png;4;Ameise\n'.encode('cp1252')
+        (folder / 'a.csv').write_bytes(text)
+        settings = dict(data_root=str(folder), data_prefix='train', ann_file='a.csv', pipeline=LOAD)
+        with pytest.raises(ValueError, match=r"ann_format=dict\(encoding='cp1252'\)"):
+            ImageFolder(**settings)
+        with pytest.raises(ValueError, match=r"the path in .* got 'Bild', 'Größe', 'Klasse'.*ann_format=dict\(columns"):
+            ImageFolder(**settings, ann_format=dict(encoding='cp1252'))
+        dataset = ImageFolder(**settings, ann_format=dict(encoding='cp1252', columns=('Bild', 'Klasse')))
+        assert dataset.CLASSES == ('Ameise', 'Küken')
+        assert values(dataset) == [20, 1]
+        with pytest.raises(TypeError, match=r"ann_format: unknown key 'encodnig'\. Did you mean 'encoding'"):
+            ImageFolder(**settings, ann_format=dict(encodnig='cp1252'))
+
     def test_classes_that_are_called_by_numbers(self, folder):
         dataset = self.build(folder, 'a.txt', 'cat/0.png 7\nant/1.png 3\n', classes=['7', '3'])
         assert dataset.get_gt_labels().tolist() == [0, 1]
+        assert dataset.metainfo == dict(classes=('7', '3'))
+
+    def test_labels_are_all_names_or_all_numbers(self, folder):
+        dataset = self.build(folder, 'a.txt', 'cat/0.png 0\nant/1.png 1\n', classes=['1', '2'])
+        assert dataset.get_gt_labels().tolist() == [0, 1]
+        with pytest.raises(ValueError, match=r"line 2 of .* has the label '1', .* in a list of numbers"):
+            self.build(folder, 'a.txt', 'cat/0.png cat\nant/1.png 1\n', classes=['ant', 'cat'])
+
+    def test_numbers_with_zeros_in_front_are_names(self, folder):
+        dataset = self.build(folder, 'a.txt', 'cat/0.png 007\nant/1.png 003\n')
+        assert dataset.get_gt_labels().tolist() == [1, 0]
+        assert dataset.metainfo == dict(classes=('003', '007'))
+
+    def test_a_test_need_not_have_every_number(self, folder):
+        dataset = self.build(folder, 'a.txt', 'cat/0.png 2\n', test_mode=True)
+        assert dataset.metainfo == dict(classes=('0', '1', '2'), classes_are_numbers=True)
+        with pytest.raises(ValueError, match=r'no image for 2 of 3 classes in .*: 0 \(0\), 1 \(1\)'):
+            self.build(folder, 'a.txt', 'cat/0.png 2\n')
 
     @pytest.mark.parametrize(
         ('text', 'says'),
@@ -293,7 +400,7 @@ def test_many_broken_files_in_a_row(tmp_path, said):
     write_image(tmp_path / 'a' / '9999.png', 5)
     for number in range(1200):
         (tmp_path / 'a' / f'{number:04}.png').touch()
-    dataset = ImageFolder(data_root=str(tmp_path), pipeline=LOAD, on_unreadable='skip')
+    dataset = ImageFolder(data_root=str(tmp_path), classes=['a'], pipeline=LOAD, on_unreadable='skip')
     assert dataset[0]['img'][0, 0, 0] == 5
     assert len(said) == 1200
 

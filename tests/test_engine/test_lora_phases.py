@@ -89,7 +89,7 @@ def test_phase_two_adapts_all_weights_of_phase_one(folder, constructor):
 
 
 def test_transfer_to_a_model_without_adapters_is_told(folder, caplog):
-    from hybridcls.engine.transfer import select_weights
+    from hybridcls.engine.checkpoints.weight_transfer import select_weights
 
     said = str(
         select_weights(

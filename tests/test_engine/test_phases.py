@@ -12,6 +12,7 @@ from hybridcls.engine.config import ConfigError
 from hybridcls.engine.phase_plan import read_phases
 from hybridcls.engine.phase_record import PhaseRecord, config_facts, differing_keys
 from hybridcls.engine.runner_instances import own_instances
+from hybridcls.evaluation.result_names import without_result
 
 
 def run(toy_configs, tmp_path, resume=None, **options):
@@ -74,6 +75,25 @@ def test_an_interrupted_phase_goes_on_and_ends_in_the_same_bits(toy_configs, tmp
     torch.testing.assert_close(
         weights(tmp_path / 'w/2_two/epoch_2.pth'), weights(tmp_path / 'straight/w/2_two/epoch_2.pth'), rtol=0, atol=0
     )
+
+
+def test_no_best_checkpoint_because_its_metric_had_no_result(toy_configs, tmp_path, monkeypatch, toy_plugin):
+    """The chain says that, and goes on with the last one as it advises."""
+
+    def compute(self, results):
+        return without_result(self, 'It has seen no square.')
+
+    monkeypatch.setattr(toy_plugin.ToyAccuracy, 'compute_metrics', compute)
+    monkeypatch.setattr(toy_plugin.ToyAccuracy, 'directions', {'top1': 'greater'}, raising=False)
+    with pytest.raises(ValueError) as caught:
+        run(toy_configs, tmp_path)
+    assert str(caught.value) == (
+        "Phase two: load='best', but phase one kept no such checkpoint. CheckpointHook: save_best='toy/top1' had no "
+        "result in the validation. ToyAccuracy: It has seen no square. Set load='last' here."
+    )
+    first, second = run(toy_configs, tmp_path, **{'phases.1.load': 'last'})
+    assert first.no_best
+    assert second.checkpoints['last'] == 'epoch_2.pth'
 
 
 def test_a_phase_that_was_finished_with_another_config_is_an_error(toy_configs, tmp_path):
@@ -169,6 +189,40 @@ def test_a_phase_can_start_from_a_checkpoint_of_elsewhere(toy_configs, tmp_path)
     torch.testing.assert_close(
         weights(tmp_path / 'w/1_one/epoch_3.pth')['head.weight'], weights(path)['head.weight'], rtol=0, atol=0
     )
+
+
+def test_the_first_phase_starts_from_the_load_from_of_its_config(toy_configs, tmp_path, capsys):
+    run(toy_configs, tmp_path / 'other')
+    path = str(tmp_path / 'other/w/1_one/epoch_3.pth')
+    still = {'phases.0.cfg_options.load_from': path, 'cfg_options.optim_wrapper.optimizer.lr': 0.0}
+    run(toy_configs, tmp_path, **still)
+    torch.testing.assert_close(
+        weights(tmp_path / 'w/1_one/epoch_3.pth')['head.weight'], weights(path)['head.weight'], rtol=0, atol=0
+    )
+    assert f'Phase 1 of 2, one: starts from {path};' in capsys.readouterr().out
+
+
+def test_the_start_of_a_later_phase_replaces_the_load_from_of_its_config(toy_configs, tmp_path, capsys):
+    still = {'phases.1.cfg_options.load_from': 'elsewhere.pth', 'phases.1.load': 'last'}
+    run(toy_configs, tmp_path, **still, **{'phases.1.cfg_options.optim_wrapper.optimizer.lr': 0.0})
+    one, two = weights(tmp_path / 'w/1_one/epoch_3.pth'), weights(tmp_path / 'w/2_two/epoch_2.pth')
+    torch.testing.assert_close(two['neck.weight'], one['neck.weight'], rtol=0, atol=0)
+    said = capsys.readouterr().out
+    assert 'Phase 2 of 2, two: its start replaces the load_from of its config, elsewhere.pth.' in said
+
+
+def test_a_phase_is_tested_with_all_of_its_weights(toy_configs, tmp_path, toy_plugin, monkeypatch):
+    """In training its head starts anew; in the test it is the one that was trained."""
+    heads, forward = [], toy_plugin.ToyModel.forward
+
+    def watch(self, *args, mode='loss', **kwargs):
+        if mode == 'predict':
+            heads.append(self.head.weight.detach().clone())
+        return forward(self, *args, mode=mode, **kwargs)
+
+    monkeypatch.setattr(toy_plugin.ToyModel, 'forward', watch)
+    run(toy_configs, tmp_path)
+    assert torch.equal(heads[-1], weights(tmp_path / 'w/2_two/epoch_2.pth')['head.weight'])
 
 
 def test_phases_with_an_average_hand_on_the_average(toy_configs, tmp_path):

@@ -1,8 +1,10 @@
 import pytest
+import torch
 from config_helpers import applied
 
 from hybridcls.engine import TrainOptions, load_config, prepare_testing, prepare_training
 from hybridcls.engine.config.num_classes import num_classes
+from hybridcls.engine.training import _DEFAULT_HOOKS
 
 
 def prepare(toy_configs, tmp_path, options=None, **cfg_options):
@@ -55,9 +57,24 @@ def test_scaling_of_an_unknown_batch_size(toy_configs, tmp_path):
         prepare(toy_configs, tmp_path, TrainOptions(auto_scale_lr=True))
 
 
+@pytest.mark.parametrize('restarts', ['TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT'])
+def test_a_launcher_that_starts_it_again_goes_on_from_the_last_checkpoint(toy_configs, tmp_path, monkeypatch, restarts):
+    """And not once more from the one that the first attempt began with."""
+    first, last = tmp_path / 'epoch_9.pth', tmp_path / 'w' / 'epoch_2.pth'
+    last.parent.mkdir()
+    torch.save({}, first)
+    monkeypatch.setenv(restarts, '0')
+    assert prepare(toy_configs, tmp_path, TrainOptions(resume=str(first))).load_from == str(first)
+    monkeypatch.setenv(restarts, '1')
+    assert prepare(toy_configs, tmp_path, TrainOptions(resume=str(first))).load_from == str(first), 'it did not get far'
+    torch.save({}, last)
+    assert prepare(toy_configs, tmp_path, TrainOptions(resume=str(first))).load_from == str(last)
+    assert prepare(toy_configs, tmp_path).get('load_from') is None
+
+
 def test_every_run_has_the_standing_hooks_once(toy_configs, tmp_path):
     names = [hook.type for hook in prepare(toy_configs, tmp_path).custom_hooks]
-    standing = ['BatchCheckHook', 'CheckpointMatchHook', 'RandomStateHook', 'ShardedRowsHook']
+    standing = list(_DEFAULT_HOOKS)
     assert names == [f'hybridcls.{name}' for name in standing]
     own = [dict(type='RandomStateHook', restart_workers=False)]
     names = [hook.type for hook in prepare(toy_configs, tmp_path, custom_hooks=own).custom_hooks]
@@ -67,7 +84,7 @@ def test_every_run_has_the_standing_hooks_once(toy_configs, tmp_path):
 
 def test_a_first_start_with_resume_keeps_what_it_starts_from(toy_configs, tmp_path):
     cfg = prepare(toy_configs, tmp_path, TrainOptions(resume='auto'), load_from='pretrained.pth')
-    assert (cfg.resume, cfg.load_from) == (False, 'pretrained.pth')
+    assert (cfg.get('resume', False), cfg.load_from) == (False, 'pretrained.pth')
 
 
 @pytest.mark.parametrize('options', [TrainOptions(resume='none.pth'), TrainOptions()])

@@ -1,10 +1,13 @@
 """A model and data that train in milliseconds, with randomness in both; imported by the configs of these tests."""
 
+import os
 import random
+import signal
 
 import numpy as np
 import torch
 from mmengine.dataset import BaseDataset
+from mmengine.dist import get_rank
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
@@ -96,3 +99,26 @@ class StopHook(Hook):
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         if runner.iter == self.iteration:
             raise Stopped
+
+
+@HOOKS.register_module(force=True)
+class SignalHook(Hook):
+    """Send this process, or its whole group, a signal: when an iteration begins, or within the validation after it."""
+
+    priority = 'VERY_HIGH'
+
+    def __init__(self, iteration, name='SIGTERM', validation=False, group=False, rank=0):
+        self.iteration, self.validation, self.group, self.rank = iteration, validation, group, rank
+        self.number = signal.Signals[name]
+
+    def _send(self, runner):
+        if runner.iter == self.iteration and get_rank() == self.rank:
+            (os.killpg if self.group else os.kill)(os.getpgrp() if self.group else os.getpid(), self.number)
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if not self.validation:
+            self._send(runner)
+
+    def before_val_iter(self, runner, batch_idx, data_batch=None):
+        if self.validation and batch_idx == 0:
+            self._send(runner)

@@ -37,3 +37,10 @@ def test_what_there_are_no_classes_for_is_left_out():
     assert set(result) == {'accuracy/top1', 'accuracy/top3'}
     assert result['accuracy/top1'] == score(first, four)['accuracy/top1']
     assert score(Accuracy(topk=5), four) == {}
+
+
+def test_its_settings_stay_for_a_set_of_more_classes():
+    metric = Accuracy(topk=(1, 5))
+    assert list(score(metric, samples(4))) == ['accuracy/top1']
+    assert list(metric.directions) == ['top1', 'top1_*', 'top5', 'top5_*']
+    assert list(score(metric, samples(12))) == ['accuracy/top1', 'accuracy/top5']

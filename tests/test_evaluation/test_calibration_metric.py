@@ -73,3 +73,20 @@ def test_what_is_no_probability_is_named():
             evaluated(scores, torch.tensor([0]))
     with pytest.raises(ValueError, match='CalibrationMetric: bins=0'):
         CalibrationMetric(bins=0)
+
+
+@pytest.mark.parametrize(
+    ('dtype', 'of_zero'), [(torch.float64, 708.396), (torch.float32, 87.337), (torch.float16, 9.704)]
+)
+def test_the_least_probability_is_that_of_the_scores_dtype(dtype, of_zero):
+    """-log of the smallest normal numbers of IEEE 754: 2^-1022, 2^-126, 2^-14."""
+    assert evaluated(torch.eye(2, dtype=dtype), torch.tensor([1, 0]))['calibration/nll'] == pytest.approx(
+        of_zero, abs=1e-3
+    )
+
+
+def test_confident_scores_in_float64_keep_their_likelihood():
+    confident = torch.tensor([[-50.0, 50.0]], dtype=torch.float64).softmax(1)
+    assert evaluated(confident, torch.tensor([0]))['calibration/nll'] == pytest.approx(100.0, abs=1e-9)
+    five_of_six = evaluated(confident.expand(6, 2), torch.tensor([1, 1, 1, 1, 1, 0]))
+    assert five_of_six['calibration/nll'] == pytest.approx(100 / 6, abs=1e-9)

@@ -5,11 +5,10 @@ import numpy as np
 import pytest
 import torch
 from mmengine.evaluator import Evaluator
-from mmengine.hooks import CheckpointHook
 from mmpretrain.structures import DataSample
 from sklearn.neighbors import KNeighborsClassifier
 
-from hybridcls.evaluation import KNNAccuracy
+from hybridcls.evaluation import KNNAccuracy, MissingFieldError
 from hybridcls.registry import METRICS
 
 
@@ -135,7 +134,7 @@ def test_a_row_that_is_not_finite_is_nobodys_neighbour():
 
 
 def test_one_image_alone_and_none_at_all():
-    assert evaluated(KNNAccuracy(k=1), torch.ones(1, 2), torch.tensor([0])) == {'knn/top1': 0.0}
+    assert evaluated(KNNAccuracy(k=1), torch.ones(1, 2), torch.tensor([0])) == {}
     assert KNNAccuracy().evaluate(size=0) == {}
 
 
@@ -145,21 +144,16 @@ def test_what_is_kept_does_not_drag_the_batch_along():
     assert len(pickle.dumps(metric.results[0])) < 1000
 
 
-def test_save_best_knows_that_more_is_better():
-    hook = CheckpointHook(save_best='knn/top1')
-    assert hook.rules == ['greater']
-
-
 @pytest.mark.parametrize(
     ('sample', 'says'),
     [
-        (dict(gt_label=torch.tensor([1])), 'no embedding'),
-        (dict(embedding=torch.ones(2)), 'exactly one gt_label'),
-        (dict(embedding=torch.ones(2), gt_label=torch.tensor([1, 2])), 'exactly one gt_label'),
+        (dict(gt_label=torch.tensor([1])), '^KNNAccuracy: expected an embedding for sample [?], got gt_label'),
+        (dict(embedding=torch.ones(2)), '^KNNAccuracy: expected a gt_label .*, got embedding'),
+        (dict(embedding=torch.ones(2), gt_label=torch.tensor([1, 2])), '^KNNAccuracy: expected one gt_label .*, got 2'),
     ],
 )
 def test_samples_that_lack_something_are_named(sample, says):
-    with pytest.raises(KeyError, match=says):
+    with pytest.raises(MissingFieldError, match=says):
         KNNAccuracy().process(None, [sample])
 
 
@@ -176,3 +170,12 @@ def test_a_bank_that_does_not_fit_is_answered():
     metric.set_bank(torch.ones(3, 2), torch.tensor([1, 2, 3]))
     with pytest.raises(ValueError, match='holds embeddings of 2 numbers, the evaluated ones have 5'):
         evaluated(metric, torch.ones(2, 5), torch.tensor([1, 2]))
+
+
+@pytest.mark.parametrize('with_bank', [True, False])
+def test_images_marked_as_unknown_are_wrong(with_bank):
+    rows = torch.eye(3)[[0, 0, 1, 1]]
+    metric = KNNAccuracy(k=1)
+    if with_bank:
+        metric.set_bank(rows, torch.tensor([4, 4, -1, -1]))
+    assert evaluated(metric, rows, torch.tensor([4, 4, -1, -1])) == {'knn/top1': 50.0}

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from hybridcls.evaluation.prediction_fields import check_scores, label_of, read_scores
+from hybridcls.evaluation.prediction_fields import MissingFieldError, check_scores, label_of, read_scores
 
 
 def sample(**fields):
@@ -27,13 +27,16 @@ def test_labels_without_a_class_are_unknown(label, known):
 
 
 def test_what_is_missing_is_named():
-    with pytest.raises(KeyError, match=r"M: the predictions carry no 'epistemic'.*EvidentialHead.*'max_softmax'"):
+    with pytest.raises(
+        MissingFieldError, match=r"^M: expected 'epistemic' in the predictions.*Evidential.*'max_softmax'"
+    ):
         read_scores('M', sample(), ('epistemic',))
-    with pytest.raises(KeyError, match='M: the predictions carry no pred_score'):
+    with pytest.raises(MissingFieldError, match='M: expected a pred_score in the predictions, got no field'):
         read_scores('M', {}, ('entropy',))
-    for label in (None, torch.tensor([1, 2])):
-        with pytest.raises(KeyError, match=r'exactly one gt_label.*MarkUnknown'):
-            label_of('M', {**sample(), 'gt_label': label})
+    with pytest.raises(MissingFieldError, match=r'^M: expected a gt_label for a/1\.png, got .*--out FILE.*MarkUnknown'):
+        label_of('M', {**sample(img_path='a/1.png'), 'gt_label': None})
+    with pytest.raises(MissingFieldError, match=r'^M: expected one gt_label for sample 7, got 2\. .*MultiLabelMetric'):
+        label_of('M', {**sample(sample_idx=7), 'gt_label': torch.tensor([1, 2])})
 
 
 def test_scores_are_checked():

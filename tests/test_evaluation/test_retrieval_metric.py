@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn.metrics import pairwise_distances
 
-from hybridcls.evaluation import RetrievalMetric
+from hybridcls.evaluation import MissingFieldError, RetrievalMetric
 
 
 def clouds(count=90, classes=6):
@@ -69,6 +69,15 @@ def test_more_neighbours_than_images_and_nothing_to_find():
 def test_mistakes_are_answered():
     with pytest.raises(ValueError, match='RetrievalMetric: topk=0'):
         RetrievalMetric(topk=(1, 0))
-    for sample in (dict(embedding=torch.ones(2)), dict(gt_label=torch.tensor([1]))):
-        with pytest.raises(KeyError, match='needs an embedding and exactly one gt_label'):
+    for sample, field in ((dict(embedding=torch.ones(2)), 'gt_label'), (dict(gt_label=torch.tensor([1])), 'embedding')):
+        with pytest.raises(MissingFieldError, match=f'^RetrievalMetric: expected an? {field}'):
             RetrievalMetric().process(None, [sample])
+
+
+def test_images_marked_as_unknown_are_no_class():
+    rows, labels = clouds()
+    marked = labels.clone()
+    marked[labels == 2] = -1
+    alone = torch.where(marked == -1, 100 + torch.arange(len(labels)), marked)
+    assert evaluated(rows, marked) == evaluated(rows, alone)
+    assert evaluated(rows, marked) != evaluated(rows, labels)

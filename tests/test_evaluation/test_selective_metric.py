@@ -57,3 +57,21 @@ def test_nothing_gives_nothing_and_mistakes_are_answered():
         SelectiveMetric(coverages=(1.5,))
     with pytest.raises(ValueError, match="SelectiveMetric: score='doubt'"):
         SelectiveMetric(scores='doubt')
+
+
+@pytest.mark.parametrize(
+    ('images', 'coverage', 'answered'),
+    [(5, 0.5, 3), (15, 0.8, 12), (10, 0.7, 7), (3, 0.1, 1), (100, 0.07, 7), (10, 0.71, 8), (4, 1.0, 4)],
+)
+def test_a_coverage_is_reached_by_the_least_number_of_images(images, coverage, answered):
+    """All are right but the one that is the last to be answered at this coverage."""
+    metric = SelectiveMetric(coverages=(coverage,))
+    surest = torch.linspace(0.9, 0.6, images)
+    metric.process(
+        None,
+        [
+            dict(pred_score=torch.stack([p, 1 - p]), gt_label=torch.tensor([int(rank + 1 == answered)]))
+            for rank, p in enumerate(surest)
+        ],
+    )
+    assert metric.evaluate(images)[f'selective/risk{100 * coverage:g}_max_softmax'] == pytest.approx(100 / answered)

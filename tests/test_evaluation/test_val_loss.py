@@ -3,7 +3,6 @@ import math
 import pytest
 import torch
 from mmengine.evaluator import Evaluator
-from mmengine.hooks import CheckpointHook
 from mmpretrain.structures import DataSample
 
 from hybridcls.evaluation import ValLoss
@@ -58,7 +57,3 @@ def test_nan_is_shown():
     metric = ValLoss()
     metric.process(None, [dict(val_losses=dict(loss=float('nan')))])
     assert math.isnan(metric.evaluate(1)['val/loss'])
-
-
-def test_save_best_knows_that_less_is_better():
-    assert CheckpointHook(save_best='val/loss').rules == ['less']

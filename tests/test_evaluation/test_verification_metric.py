@@ -2,7 +2,7 @@ import pytest
 import torch
 from processes import run_processes
 
-from hybridcls.evaluation import VerificationMetric
+from hybridcls.evaluation import MissingFieldError, VerificationMetric
 from hybridcls.functional import fold_accuracies, true_accept_rates
 from hybridcls.registry import METRICS
 
@@ -81,9 +81,7 @@ def test_padded_samples_do_not_count(pairs):
 
 def test_a_rate_that_the_pairs_cannot_tell_is_left_out_and_said(monkeypatch):
     said = []
-    monkeypatch.setattr(
-        'hybridcls.evaluation.verification_metric.print_log', lambda text, logger, level: said.append(text)
-    )
+    monkeypatch.setattr('hybridcls.evaluation.result_names.print_log', lambda text, logger, level: said.append(text))
     rows, labels = clouds()
     metric = VerificationMetric(far=(1e-4, 0.1))
     for _ in range(2):
@@ -92,8 +90,8 @@ def test_a_rate_that_the_pairs_cannot_tell_is_left_out_and_said(monkeypatch):
     first, second = torch.triu_indices(90, 90, 1)
     genuine = int((labels[first] == labels[second]).sum())
     assert said == [
-        f'VerificationMetric: no TAR at FAR 0.0001: there are {genuine} pairs of one identity and '
-        f'{4005 - genuine} of two, and at least 1 and 10000 are needed.'
+        f'VerificationMetric: no tar@0.0001. There are {genuine} pairs of one identity and '
+        f'{4005 - genuine} of two; expected at least 1 and 10000.'
     ]
     assert evaluated(torch.eye(2), torch.tensor([1, 2])) == {}
     assert VerificationMetric().evaluate(size=0) == {}
@@ -125,12 +123,12 @@ def test_mistakes_are_answered(pairs):
         VerificationMetric(far=(0.1, 1))
     with pytest.raises(ValueError, match="thresholds='gird' is not one of"):
         VerificationMetric(thresholds='gird')
-    with pytest.raises(ValueError, match='folds=241, and there are 240 pairs in'):
+    with pytest.raises(ValueError, match=r'at least folds=241 pairs in .*, got 240\. Set folds to at most 240'):
         VerificationMetric(pairs=pairs[0], folds=241)
-    for sample in (dict(embedding=torch.ones(2)), dict(gt_label=torch.tensor([1]))):
-        with pytest.raises(KeyError, match='needs an embedding and exactly one gt_label'):
+    for sample, field in ((dict(embedding=torch.ones(2)), 'gt_label'), (dict(gt_label=torch.tensor([1])), 'embedding')):
+        with pytest.raises(MissingFieldError, match=f'^VerificationMetric: expected an? {field}'):
             VerificationMetric().process(None, [sample])
-    with pytest.raises(KeyError, match='needs an embedding and an img_path or a sample_idx'):
+    with pytest.raises(MissingFieldError, match='expected an img_path or a sample_idx'):
         VerificationMetric(pairs=pairs[0]).process(None, [dict(embedding=torch.ones(2), gt_label=torch.tensor([1]))])
     with pytest.raises(ValueError, match='is none of the 3 evaluated images'):
         evaluated(torch.eye(3), torch.arange(3), pairs=pairs[0])
@@ -162,3 +160,11 @@ def test_two_processes_count_each_pair_once(pairs, tmp_path):
     expected = [evaluated(*clouds(), far=(0.01, 0.1), pairs=path) for path in (None, pairs[0])]
     for rank in range(2):
         assert torch.load(tmp_path / f'{rank}.pt') == [pytest.approx(result) for result in expected]
+
+
+def test_images_marked_as_unknown_are_left_out():
+    rows, labels = clouds()
+    marked = labels.masked_fill(labels == 2, -1)
+    keep = marked != -1
+    assert evaluated(rows, marked, far=0.1) == evaluated(rows[keep], labels[keep], far=0.1)
+    assert evaluated(rows, labels.fill_(-1), far=0.1) == {}

@@ -16,6 +16,21 @@ def test_one_pair_a_line(tmp_path):
     assert pairs.same.tolist() == [True, False, False]
 
 
+@pytest.mark.parametrize('mark', ['\t', ',', ' , '])
+def test_names_may_hold_blanks(tmp_path, mark):
+    lines = [('my a/1 1.png', 'b/2.png', '1'), ('b/2.png', 'my c.png', '0')]
+    pairs = read_pairs('Metric', written(tmp_path, ''.join(f'{mark.join(line)}\n' for line in lines)))
+    assert (pairs.first, pairs.second) == (['my a/1 1.png', 'b/2.png'], ['b/2.png', 'my c.png'])
+    pairs = read_pairs('Metric', written(tmp_path, '1 1\nJean Luc\t1\t4\nJean Luc\t5\tDean\t11\n'))
+    assert pairs.second == ['Jean Luc/Jean Luc_0004', 'Dean/Dean_0011']
+
+
+def test_another_encoding_is_named(tmp_path):
+    (tmp_path / 'pairs.txt').write_bytes('a b 1\njosé c 0\n'.encode('cp1252'))
+    with pytest.raises(ValueError, match=r'as utf-8 text, got the byte 0xe9 in line 2\. Save it as UTF-8'):
+        read_pairs('Metric', str(tmp_path / 'pairs.txt'))
+
+
 def test_the_file_of_lfw(tmp_path):
     pairs = read_pairs('Metric', written(tmp_path, '10\t300\nAbel_Pacheco\t1\t4\nAbdel_Madi\t5\tDean_Barker\t11\n'))
     assert pairs.first == ['Abel_Pacheco/Abel_Pacheco_0001', 'Abdel_Madi/Abdel_Madi_0005']
@@ -41,10 +56,11 @@ def test_a_name_must_be_of_one_image():
 @pytest.mark.parametrize(
     ('text', 'says'),
     [
-        ('a b 1\na b\n', r"line 2 of pairs='.*' is 'a b', where 'first second 1' or 'first second 0' is wanted"),
-        ('a b 1\nc d 2\n', "line 2 of .* is 'c d 2'"),
-        ('10 300\na 1 b\n', "line 2 of .* is 'a 1 b', where 'name 1 4' or 'name 1 other 2' is wanted"),
+        ('a b 1\na b\n', r"expected 'first second 1' or 'first second 0' in line 2 of pairs='.*', got 'a b'\."),
+        ('a b 1\nc d 2\n', "line 2 of .* got 'c d 2'"),
+        ('10 300\na 1 b\n', "expected 'name 1 4' or 'name 1 other 2' in line 2 of .* got 'a 1 b'"),
         ('a b 1\nc d 1\n', 'has 2 pairs of one identity and 0 of two; both kinds are wanted'),
+        ('my a.png my b.png 1\n', r"got 'my a\.png my b\.png 1'\. Between names that hold blanks write tabs or commas"),
         ('', 'has 0 pairs of one identity and 0 of two'),
     ],
 )

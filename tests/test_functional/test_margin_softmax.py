@@ -43,6 +43,24 @@ def test_loss_and_prediction(smoothing, form):
 
 
 @pytest.mark.parametrize('form', FORMS)
+@pytest.mark.parametrize('sub_centres', [1, 2])
+def test_of_equal_cosines_the_first_class_is_predicted(sub_centres, form):
+    """Whichever of the equals is the target class; the cosines are equal to the last bit."""
+    centres = torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]])
+    centres = centres.repeat_interleave(sub_centres, 0)
+    labels = torch.tensor([0, 1, 2, 3, 4])
+    _, predicted = margin_cross_entropy(
+        torch.tensor([[3.0, 0.0]]).expand(5, 2),
+        centres,
+        labels,
+        lambda cosine, norm: cosine,
+        sub_centres=sub_centres,
+        **form,
+    )
+    assert predicted.tolist() == [1] * 5
+
+
+@pytest.mark.parametrize('form', FORMS)
 @pytest.mark.parametrize('keys', [dict(), dict(label_smoothing=0.1), dict(cosine_clip=0.4, label_smoothing=0.1)])
 def test_gradients(form, keys):
     torch.manual_seed(0)

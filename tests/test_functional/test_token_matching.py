@@ -144,3 +144,19 @@ def test_tokens_without_direction_and_equal_tokens_are_no_trouble():
     merged, size = merge_tokens(torch.ones(1, 9, 4), plan)
     assert torch.equal(merged, torch.ones(1, 5, 4))
     assert size.sum() == 9
+
+
+@pytest.mark.parametrize(
+    ('dtype', 'of_sizes'),
+    [(torch.float64, torch.float64), (torch.float32, torch.float32), (torch.bfloat16, torch.float32)],
+)
+def test_sizes_are_as_exact_as_the_tokens(dtype, of_sizes):
+    """A third is exact to float64 only if the sizes are: three tokens become one in two merges."""
+    tokens = torch.tensor([[[1.0], [0.0], [1.0], [0.0]]], dtype=dtype)
+    metric = torch.tensor([[[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]])
+    _, size = merge_tokens(tokens, match_tokens(metric, r=2))
+    assert (size.dtype, size.tolist()) == (of_sizes, [[2, 2]])
+    merged, size = merge_tokens(tokens[:, :3], match_tokens(metric[:, :3], r=1))
+    merged, size = merge_tokens(merged, match_tokens(metric[:, :2], r=1), size)
+    assert size.tolist() == [[3]]
+    assert merged.item() == pytest.approx(2 / 3, rel=2 * torch.finfo(dtype).eps)

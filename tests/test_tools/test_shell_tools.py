@@ -122,6 +122,29 @@ def test_slurm_gets_its_arguments(tmp_path):
     assert text.endswith('train.py c.py --work-dir w --amp --launcher slurm')
 
 
+@pytest.mark.parametrize(
+    ('status', 'job', 'restarts', 'queued'), [(75, '7', '0', True), (75, '', '0', False), (1, '7', '2', False)]
+)
+def test_a_training_that_was_asked_to_end_is_queued_again(tmp_path, status, job, restarts, queued):
+    program(tmp_path / 'bin', 'srun', f'#!/bin/sh\necho "$*"\nexit {status}\n')
+    path = program(tmp_path / 'bin', 'scontrol', '#!/bin/sh\necho "scontrol $*"\n')
+    environment = dict(PATH=path, SLURM_JOB_ID=job, SLURM_RESTART_COUNT=restarts)
+    result = start('bash', TOOLS / 'slurm_train.sh', 'part', 'job', 'c.py', 'w', **environment)
+    assert result.returncode == status
+    assert ('scontrol requeue 7' in result.stdout) == queued
+    assert '--signal USR1@120' in result.stdout
+    assert ('--work-dir w --resume --launcher slurm' in result.stdout) == (restarts != '0')
+    result = start('bash', TOOLS / 'slurm_train.sh', 'part', 'job', 'c.py', 'w', '--resume', **environment)
+    assert result.stdout.count('--resume') == 1
+
+
+def test_torchrun_gets_its_own_arguments(tmp_path):
+    arguments = arguments_of(tmp_path, 'dist_train.sh', 'CONFIG', 2, '--resume', TORCHRUN_ARGS='--max-restarts 3')
+    text = ' '.join(arguments)
+    assert '--nproc_per_node 2 --max-restarts 3' in text
+    assert text.endswith('--launcher pytorch --resume')
+
+
 def test_without_slurm(tmp_path):
     result = start('/bin/bash', TOOLS / 'slurm_train.sh', 'p', 'j', 'c.py', 'w', PATH=str(tmp_path))
     assert result.returncode == 2

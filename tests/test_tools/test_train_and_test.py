@@ -9,8 +9,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import processes
 import pytest
+import torch
+import yaml
 
 from hybridcls.command_line import run_tool
 from hybridcls.engine.runner_instances import own_instances
@@ -41,6 +44,12 @@ env_cfg = dict(mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0))
 custom_imports = dict(imports=['toy_images'], allow_failed_imports=False)
 """
 
+MATRIX = """
+_base_ = 'lenet.py'
+test_evaluator = [dict(type='Accuracy'), dict(type='ConfusionMatrix'), dict(type='SingleLabelMetric', average=None),
+                  dict(type='DumpResults', out_file_path='dumped.pkl')]
+"""
+
 PLUGIN = """
 import numpy as np
 from mmengine.dataset import BaseDataset
@@ -52,10 +61,15 @@ class ToyIndices(BaseDataset):
     def load_data_list(self):
         return [dict(gt_label=n % 10, img_path=f'{n}.png', sample_idx=n) for n in range(20)]
 
+@DATASETS.register_module()
+class ToyUnlabelled(ToyIndices):
+    def load_data_list(self):
+        return [dict(img_path=f'{n % 2}/{n // 2}.png', sample_idx=n) for n in range(20)]
+
 @TRANSFORMS.register_module()
 class ToySquares:
     def __call__(self, results):
-        results['img'] = np.full((32, 32, 1), 25 * results['gt_label'], np.uint8)
+        results['img'] = np.full((32, 32, 1), 25 * results.get('gt_label', 1), np.uint8)
         results['img_shape'] = results['ori_shape'] = (32, 32)
         return results
 """
@@ -67,6 +81,10 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp('user')
     (folder / 'lenet.py').write_text(CONFIG)
     (folder / 'toy_images.py').write_text(PLUGIN)
+    (folder / 'matrix.py').write_text(MATRIX)
+    (folder / 'unlabelled.py').write_text(
+        "_base_ = 'lenet.py'\ntest_dataloader = dict(dataset=dict(type='ToyUnlabelled'))\n"
+    )
     return folder
 
 
@@ -131,7 +149,7 @@ def test_going_on(folder, trained):
         'default_hooks.checkpoint.save_best=None',
         folder=folder,
     )
-    assert 'resumed epoch: 1' in said
+    assert 'goes on at epoch 2' in said
     assert (trained.parent / 'epoch_2.pth').is_file()
 
 
@@ -147,10 +165,37 @@ def test_a_test_gives_metrics_and_predictions(folder, trained, monkeypatch):
     assert (folder / 'tested').is_dir()
 
 
+def test_metrics_that_are_no_numbers_are_lists_in_the_file(folder, trained, monkeypatch, capsys):
+    for name, read in (('m.json', json.loads), ('m.yml', yaml.safe_load)):
+        arguments = ['matrix.py', trained, '--out', name, '--out-item', 'metrics']
+        assert start_here(folder, monkeypatch, 'test.py', *arguments) == 0
+        written = read((folder / name).read_text())
+        assert np.array(written['confusion_matrix/result']).sum() == 20
+        assert len(written['single-label/recall_classwise']) == 10
+    arguments = ['matrix.py', trained, '--out', 'm.txt', '--out-item', 'metrics']
+    assert start_here(folder, monkeypatch, 'test.py', *arguments) == 2
+    assert '.json or .yml' in capsys.readouterr().err
+
+
+def test_images_without_labels(folder, trained, monkeypatch, capsys):
+    """One sentence from the metric; and the predictions alone, as it advises."""
+    assert start_here(folder, monkeypatch, 'test.py', 'unlabelled.py', trained, '--out', 'u.pkl') == 2
+    printed = capsys.readouterr().err
+    assert 'error: Accuracy: expected a gt_label for 0/0.png' in printed
+    assert 'Traceback' not in printed
+    arguments = ['unlabelled.py', trained, '--out', 'u.pkl', '--show-dir', 'u', '--cfg-options', 'test_evaluator=[]']
+    assert start_here(folder, monkeypatch, 'test.py', *arguments) == 0
+    predictions = pickle.loads((folder / 'u.pkl').read_bytes())
+    assert [sample['img_path'] for sample in predictions][:3] == ['0/0.png', '1/0.png', '0/1.png']
+    assert len(list((folder / 'u').rglob('*.png'))) == 20
+
+
 def test_images_are_shown_with_their_predictions(folder, trained, monkeypatch):
     arguments = ['lenet.py', trained, '--show-dir', 'shown', '--interval', '10']
     assert start_here(folder, monkeypatch, 'test.py', *arguments) == 0
     assert len(list((folder / 'shown').rglob('*.png'))) == 2
+    assert start_here(folder, monkeypatch, 'test.py', *arguments[:3], 'views', '--interval', '19', '--tta') == 0
+    assert sorted(path.name for path in (folder / 'views').rglob('*.png')) == ['0.png_0.png', '19.png_0.png']
 
 
 def test_a_checkpoint_of_another_model_is_one_sentence(folder, trained, monkeypatch, capsys):
@@ -196,7 +241,14 @@ def test_the_traceback_can_be_seen(folder):
 @pytest.mark.dist
 @pytest.mark.slow
 def test_several_processes_test_what_one_tests(folder, trained, monkeypatch):
-    result = start(folder, 'dist_test.sh', 'lenet.py', trained, 2, '--out', 'two.json', '--out-item', 'metrics')
+    result = start(folder, 'dist_test.sh', 'matrix.py', trained, 2, '--out', 'two.json', '--out-item', 'metrics')
     assert result.returncode == 0, result.stderr[-3000:]
-    start_here(folder, monkeypatch, 'test.py', 'lenet.py', trained, '--out', 'one.json', '--out-item', 'metrics')
+    of_two = pickle.loads((folder / 'dumped.pkl').read_bytes())
+    start_here(folder, monkeypatch, 'test.py', 'matrix.py', trained, '--out', 'one.json', '--out-item', 'metrics')
     assert json.loads((folder / 'two.json').read_text()) == json.loads((folder / 'one.json').read_text())
+    of_one = pickle.loads((folder / 'dumped.pkl').read_bytes())
+    assert [sample['img_path'] for sample in of_two] == [f'{number}.png' for number in range(20)]
+    for one, two in zip(of_one, of_two, strict=True):
+        assert one.keys() == two.keys()
+        torch.testing.assert_close(one['pred_score'], two['pred_score'])
+        assert two['pred_score'].untyped_storage().nbytes() == 40

@@ -1,13 +1,15 @@
-"""The picture of a training: which panels there are, and what values do that are no numbers."""
+"""The picture of a training: which panels there are, the best points, and what values do that are no numbers."""
 
 import io
 import math
 
 import numpy as np
 import pytest
-from matplotlib import image
+from matplotlib import figure, image
 
-from hybridcls.visualization.learning_curves import _running_mean, draw_learning_curves
+from hybridcls.visualization.learning_curves import Panel, _running_mean, best_point, draw_learning_curves
+
+CURVE = ([1.0, 2.0], [3.0, 2.0])
 
 
 def size_of(picture):
@@ -15,17 +17,70 @@ def size_of(picture):
     return height, width
 
 
+@pytest.fixture
+def drawn(monkeypatch):
+    """The axes of each picture that was drawn."""
+    found = []
+    original = figure.Figure.subplots
+
+    def subplots(self, *arguments, **keys):
+        axes = original(self, *arguments, **keys)
+        found.append(list(axes[:, 0]))
+        return axes
+
+    monkeypatch.setattr(figure.Figure, 'subplots', subplots)
+    return found
+
+
 def test_a_panel_for_each_kind_that_is_there():
-    curve = ([1.0, 2.0], [3.0, 2.0])
-    one, width = size_of(draw_learning_curves({'train': curve}, {}))
-    assert size_of(draw_learning_curves({'train': curve}, {'val top1': curve}, curve)) == (3 * one, width)
-    assert size_of(draw_learning_curves({}, {'val top1': curve}, ([], []))) == (one, width)
+    one, width = size_of(draw_learning_curves([Panel('loss', {'train': CURVE})]))
+    three = [Panel('loss', {'train': CURVE}), Panel('percent', {'top1': CURVE}), Panel('rate', {'rate': CURVE})]
+    assert size_of(draw_learning_curves(three)) == (3 * one, width)
+    assert size_of(draw_learning_curves([Panel('loss', {}), Panel('percent', {'top1': CURVE})])) == (one, width)
+
+
+def test_the_best_point_follows_the_direction(drawn):
+    curves = {name: ([1, 2, 3], [3.0, 1.0, 2.0]) for name in ('top1', 'ece', 'norm')}
+    draw_learning_curves([Panel('percent', curves, {'top1': 'greater', 'ece': 'less', 'norm': None})])
+    ((axes,),) = drawn
+    circles = [
+        (*line.get_xdata(orig=False), *line.get_ydata()) for line in axes.get_lines() if line.get_marker() == 'o'
+    ]
+    assert circles == [(1, 3.0), (2, 1.0)]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ['top1 (best 3)', 'ece (best 1)', 'norm']
+
+
+def test_more_than_ten_curves_look_different_and_the_legend_stands_beside(drawn):
+    curves = {f'metric {number}': CURVE for number in range(25)}
+    few, many = ([Panel('percent', dict(list(curves.items())[:count]))] for count in (3, 25))
+    assert size_of(draw_learning_curves(few))[0] < size_of(draw_learning_curves(many))[0]
+    axes = drawn[-1][0]
+    assert len({(line.get_color(), line.get_linestyle()) for line in axes.get_lines()}) == 25
+    legend, panel = axes.get_legend().get_window_extent(), axes.get_window_extent()
+    assert legend.x0 >= panel.x1
+    assert legend.height <= axes.figure.bbox.height
+
+
+def test_a_schedule_is_drawn_as_it_is(drawn):
+    values = [10.0 ** -(number / 50) for number in range(200)]
+    for panel in (
+        Panel('rate', {'rate': (range(200), values)}, is_schedule=True),
+        Panel('loss', {'l': (range(200), values)}),
+    ):
+        draw_learning_curves([panel])
+    (rate,), (loss,) = drawn
+    assert [list(line.get_ydata()) for line in rate.get_lines()] == [values]
+    assert rate.get_yscale() == 'log'
+    assert len(loss.get_lines()) == 2  # pale, with the running mean
+    assert loss.get_yscale() == 'linear'
 
 
 @pytest.mark.parametrize('values', [[math.nan] * 200, [math.inf, 1.0, math.nan], []])
 def test_values_that_are_no_numbers_leave_gaps(values):
-    positions = list(range(len(values)))
-    assert draw_learning_curves({'train': (positions, values)}, {'val': (positions, values)})[1:4] == b'PNG'
+    curve = list(range(len(values))), values
+    panels = [Panel('loss', {'train': curve}), Panel('percent', {'val': curve}, {'val': 'less'})]
+    assert draw_learning_curves([*panels, Panel('rate', {'rate': curve}, is_schedule=True)])[1:4] == b'PNG'
+    assert best_point(np.array([math.nan]), 'less') is None
 
 
 def test_the_running_mean_sees_no_future():

@@ -79,7 +79,7 @@ def config(seed, epochs, keys, scores, work_dir):
                 batch_size=256,
                 num_workers=0,
                 sampler=dict(type='DefaultSampler', shuffle=False),
-                dataset=dict(type='ConcatDataset', datasets=tested, ignore_keys=['classes']),
+                dataset=dict(type='ConcatDataset', datasets=tested),
             ),
             test_evaluator=[
                 dict(type='MetricOf', known_only=True, metric=dict(type='Accuracy')),

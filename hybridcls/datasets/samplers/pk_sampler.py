@@ -65,7 +65,7 @@ class PKSampler(Sampler):
         >>> batches = PKSampler(DefaultSampler(digits, seed=0), batch_size=32, images_per_class=8)
         >>> labels = digits.get_gt_labels()
         >>> [len(set(labels[batch])) for batch in batches][:3], len(batches)
-        ([4, 4, 4], 47)
+        ([4, 4, 4], 38)
     """
 
     def __init__(

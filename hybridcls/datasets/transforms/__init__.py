@@ -1,5 +1,6 @@
 """Transforms: what happens to one image between the file and the batch."""
 
+from .decoding import ImageDepthError
 from .load_image import LoadImage, UnreadableImageError
 from .mark_unknown import MarkUnknown
 from .random_affine import RandomAffine
@@ -7,6 +8,7 @@ from .resizing import CenterCropToSize, RandomCropToSize, ResizeToSize
 
 __all__ = [
     'CenterCropToSize',
+    'ImageDepthError',
     'LoadImage',
     'MarkUnknown',
     'RandomAffine',

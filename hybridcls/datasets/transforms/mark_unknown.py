@@ -13,9 +13,10 @@ class MarkUnknown(BaseTransform):
     """Give every image the label -1: it is of none of the known classes, and should be rejected.
 
     For the pipeline of a dataset of unknown images, before ``PackInputs``; joined with the known ones by
-    ``ConcatDataset``. Metrics that compare known and unknown (``OODMetric``) read it, those of calibration and
-    selective prediction leave such images out, and ``MetricOf(known_only=True)`` hides them from any other. For
-    evaluation only: a loss has no use for them.
+    ``ConcatDataset``. (Images whose class names are none of the model's are unknown without it: it is for images that
+    have no labels, or the names of known classes.) Metrics that compare known and unknown (``OODMetric``) read it,
+    those of calibration and selective prediction leave such images out, and ``MetricOf(known_only=True)`` hides them
+    from any other. For evaluation only: a loss has no use for them.
 
     Required keys: none. Modified keys: ``gt_label``.
 

@@ -32,6 +32,7 @@ def mixed_precision(cfg: Config, wanted: bool) -> Iterator[Union[Change, str]]:
             user's own config and the device has none.
     """
     import torch
+    from mmengine.device import get_device
     from mmengine.optim import AmpOptimWrapper, OptimWrapper
 
     from hybridcls.engine.optim import ComposedOptimWrapper
@@ -50,6 +51,11 @@ def mixed_precision(cfg: Config, wanted: bool) -> Iterator[Union[Change, str]]:
             )
         yield Change(_AMP, 'bfloat16', 'float16', 'this device has no bfloat16; with a loss scaler', 'device')
     if not wanted:
+        if isinstance(kind, type) and issubclass(kind, AmpOptimWrapper) and get_device() in ('cpu', 'mps'):
+            raise ConfigError(
+                f'optim_wrapper.type={kind.__name__!r} works on a GPU only, and there is none. '
+                "Set optim_wrapper.type='ComposedOptimWrapper' and optim_wrapper.amp='bfloat16', or add --amp."
+            )
         return
     if is_ours:
         if wrapper.get('amp') is None:

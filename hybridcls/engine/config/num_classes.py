@@ -1,6 +1,7 @@
-"""The number of classes of a head that leaves it open: those of the training data."""
+"""The number of classes of a head that leaves it open: those of the checkpoint to test, or of the training data."""
 
 from collections.abc import Iterator
+from typing import Optional
 
 from mmengine.config import Config
 
@@ -11,34 +12,37 @@ from .tree import ABSENT
 
 __all__ = ['num_classes']
 
-_ADVICE = 'Set num_classes = ... at the top level of the config.'
 
+def num_classes(cfg: Config, checkpoint: Optional[str] = None) -> Iterator[Change]:
+    """Count the classes for a classifying head whose ``num_classes`` is open.
 
-def num_classes(cfg: Config) -> Iterator[Change]:
-    """Count the classes of the training data for a classifying head whose ``num_classes`` is open.
-
-    The dataset is built only then: with a number that is set nothing is read here.
+    With a number that is set nothing is read here. The training dataset is built only if there is no checkpoint (of an
+    ensemble: no member's), or if it does not name the classes that it was trained with.
 
     Raises:
-        ConfigError: If the dataset does not know its classes either.
+        ConfigError: If neither names the classes.
     """
     head = classifying_head(cfg)
     if head is None or head.get('num_classes') is not None:
         return
-    dataset_cfg = (cfg.get('train_dataloader') or {}).get('dataset')
-    if dataset_cfg is None:
-        raise ConfigError(f'{head["type"]}: num_classes is not set, and there is no training data to count. {_ADVICE}')
-    from hybridcls.registry import DATASETS
+    from ..model_classes import checkpoint_class_names, training_class_names
 
-    with DATASETS.switch_scope_and_registry('hybridcls') as registry:  # transforms in it are found in this scope too
-        dataset = registry.build(dataset_cfg)
-        if hasattr(dataset, 'full_init'):
-            dataset.full_init()
-    classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
-    if not classes:
-        raise ConfigError(
-            f'{head["type"]}: num_classes is not set, and the training data ({dataset_cfg["type"]}) does not name its '
-            f'classes. {_ADVICE}'
+    members = [
+        member if isinstance(member, str) else member.get('checkpoint') for member in cfg.model.get('members', [])
+    ]
+    checkpoint = checkpoint or next(filter(None, members), None)
+    names, why = None if checkpoint is None else checkpoint_class_names(checkpoint), 'classes of the checkpoint'
+    if names is None:
+        names, why = training_class_names(cfg), 'classes of the training data'
+    if names is None:
+        dataset = (cfg.get('train_dataloader') or {}).get('dataset')
+        found = (
+            'there is no training data to count'
+            if dataset is None
+            else f'the training data ({dataset["type"]}) does not name its classes'
         )
-    path = ('model', 'head', 'num_classes')
-    yield Change(path, head.get('num_classes', ABSENT), len(classes), 'classes of the training data')
+        raise ConfigError(
+            f'{head["type"]}: num_classes is not set, and {found}. Set num_classes = ... at the top level of the '
+            'config.'
+        )
+    yield Change(('model', 'head', 'num_classes'), head.get('num_classes', ABSENT), len(names.names), why)

@@ -50,12 +50,15 @@ def read_references(text: str, own: Mapping[str, Any], placeholders: Mapping[str
                 references[path] = (value.id,)
             elif isinstance(value, ast.Constant) and value.value in placeholders:
                 references[path] = split(placeholders[value.value])
+            elif isinstance(value, ast.Attribute) and ast.unparse(value).startswith('_base_.'):
+                references[path] = split(ast.unparse(value).removeprefix('_base_.'))
         assigned.add(name)
     # What repeats a dataloader repeats the variables in it: `test_dataloader = val_dataloader`.
     for path, variable in list(references.items()):
         inside = {place: v for place, v in references.items() if place[: len(variable)] == variable}
         references.update({(*path, *place[len(variable) :]): v for place, v in inside.items()})
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    used |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}  # of `_base_.x`
     return Reading(references, used | {name.split('.')[0] for name in placeholders.values()})
 
 

@@ -4,27 +4,49 @@ from .batch_check_hook import BatchCheckHook
 from .checkpoint_hook import CheckpointHook
 from .checkpoint_match_hook import CheckpointMatchHook
 from .class_margins_hook import ClassMarginsHook
+from .class_names_hook import ClassNamesHook
+from .console_hook import ConsoleHook
+from .data_report_hook import DataReportHook
 from .distillation_hook import DistillationHook
+from .early_stopping_hook import EarlyStoppingHook
 from .embedding_bank_hook import EmbeddingBankHook
 from .learning_curves_hook import LearningCurvesHook
+from .logger_hook import LoggerHook
+from .param_scheduler_hook import ParamSchedulerHook
+from .preemption_hook import PreemptionHook
+from .preprocessing_version_hook import PreprocessingVersionHook
 from .random_state_hook import RandomStateHook, seed_worker
+from .resume_hook import ResumeHook
 from .sharded_rows_hook import ShardedRowsHook
 from .slow_weights_hook import SlowWeightsHook
+from .switch_recipe_hook import SwitchRecipeHook
 from .token_merging_hook import TokenMergingHook
 from .transfer_hook import TransferHook
+from .visualization_hook import VisualizationHook
 
 __all__ = [
     'BatchCheckHook',
     'CheckpointHook',
     'CheckpointMatchHook',
     'ClassMarginsHook',
+    'ConsoleHook',
+    'ClassNamesHook',
+    'DataReportHook',
     'DistillationHook',
+    'EarlyStoppingHook',
     'EmbeddingBankHook',
     'LearningCurvesHook',
+    'LoggerHook',
+    'ParamSchedulerHook',
+    'PreprocessingVersionHook',
+    'PreemptionHook',
     'RandomStateHook',
+    'ResumeHook',
     'ShardedRowsHook',
     'SlowWeightsHook',
+    'SwitchRecipeHook',
     'TokenMergingHook',
     'TransferHook',
+    'VisualizationHook',
     'seed_worker',
 ]

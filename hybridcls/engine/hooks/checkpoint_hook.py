@@ -2,22 +2,27 @@
 
 import os
 from inspect import signature
-from typing import Any
+from typing import Any, Optional
 
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import CheckpointHook as _CheckpointHook
 
-from hybridcls.checks import check_known_keys, did_you_mean
+from hybridcls.checks import check_known_keys
+from hybridcls.plain_content import to_plain
 from hybridcls.registry import HOOKS
 
-from ..checkpoint_files import newest_whole_checkpoint, remove_unfinished, write_whole
+from ..checkpoints.files import newest_whole_checkpoint, remove_unfinished, write_whole
+from ..monitored_metric import check_monitor, guessed_rule, monitored_result, rule_for
+
+_SAVE_BEST = 'CheckpointHook: save_best'
 
 
 class _LaterRemovals:
-    """A file backend whose removals wait until what replaces the files is there."""
+    """A file backend whose removals wait until what replaces the files is there, and stay within one folder."""
 
-    def __init__(self, backend: Any) -> None:
+    def __init__(self, backend: Any, folder: str) -> None:
         self._backend = backend
+        self._folder = folder
         self._waiting: list[tuple[str, str]] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -33,7 +38,7 @@ class _LaterRemovals:
         """Remove what waits, but nothing of ``keep``: a name may have been written again since."""
         waiting, self._waiting = self._waiting, []
         for action, path in waiting:
-            if path not in keep and self._backend.exists(path):
+            if path not in keep and _is_in(path, self._folder) and self._backend.exists(path):
                 getattr(self._backend, action)(path)
 
 
@@ -41,14 +46,22 @@ class _LaterRemovals:
 class CheckpointHook(_CheckpointHook):
     """mmengine's CheckpointHook, with all of its options, for machines that stop when they like.
 
-    - A checkpoint, and the note ``last_checkpoint``, are written whole or not at all.
+    - A checkpoint, and the note ``last_checkpoint``, are written atomically.
     - An old one is removed only when the new one is complete. mmengine removes first: with ``max_keep_ckpts=1`` a
       kill in that moment leaves nothing, and the same holds for the best checkpoint.
+    - Nothing outside the folder of the checkpoints is removed. A run that resumes from another run's checkpoint keeps
+      the best score, but neither claims nor rotates that run's files.
     - A resume that finds the last checkpoint damaged or gone takes the newest whole one, with a warning.
+    - It holds tensors, numbers, strings, lists and dicts only, so that ``torch.load(weights_only=True)`` reads it: the
+      histories of the message hub are taken apart, and put together by the one reader of checkpoints. Of the message
+      hub and of ``meta``, what has no such form is left out, with a warning; elsewhere it is an error.
     - Just before a checkpoint that can be resumed is written, all processes are called at ``gather_for_checkpoint``:
       hooks that must save something of each process collect it there, since only the first process writes. Before
       the best checkpoint, which holds weights alone, it is ``gather_weights_for_checkpoint``, and afterwards,
       written or not, ``release_after_checkpoint``.
+    - ``save_best`` takes any result of the validation (``'calibration/ece'``) without ``rule``: its metric says which
+      way is better. A name that no metric gives is an error before the first step, or at the first validation.
+      A metric that had nothing to compute is a warning: there is no best checkpoint then.
 
     For remote storage (``backend_args``, or an ``out_dir`` with a prefix such as ``s3://``) its own backend writes;
     the order of removals holds there too.
@@ -56,9 +69,22 @@ class CheckpointHook(_CheckpointHook):
 
     backend_args: Any
     file_backend: Any
+    key_indicators: list[str]
+    last_ckpt: Any
+    _saved_at: Any = None  # epochs and iterations that were done
+    _is_saving_best = False
+    _again: Any = None  # step and meta
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        given = signature(_CheckpointHook).bind(*args, **kwargs).arguments
+        extra = given.pop('kwargs', {})
+        keys = given.get('save_best') or []
+        keys = [keys] if isinstance(keys, str) else keys
+        said = given.get('rule') is not None or 'greater_keys' in given or 'less_keys' in given
+        self._rules_are_open = bool(keys) and not said
+        if self._rules_are_open and keys != ['auto']:  # the metrics are asked before the training
+            given['rule'] = [guessed_rule(key) or 'greater' for key in keys]
+        super().__init__(**given, **extra)
         # What mmengine's hook does not take it hands to the Runner, after the first epoch.
         own = [name for name in signature(_CheckpointHook).parameters if name != 'kwargs']
         check_known_keys('CheckpointHook', self.args, [*own, 'meta'])
@@ -74,19 +100,38 @@ class CheckpointHook(_CheckpointHook):
             runner._resume = False  # mmengine would look for itself, and end at the damaged one
 
     def before_train(self, runner) -> None:
-        """Prepare the folder of the checkpoints."""
+        """Prepare the folder of the checkpoints, and choose the rules of ``save_best`` that the config leaves open."""
+        if self.save_best and self.save_best != ['auto'] and runner.val_loop is not None:
+            for position, key in enumerate(self.key_indicators):
+                check_monitor(_SAVE_BEST, key, runner)
+                if self._rules_are_open:
+                    self._set_rule(position, rule_for(_SAVE_BEST, key, runner))
         out_dir = str(self.out_dir or runner.work_dir)
         if self.file_client_args is None and self.backend_args is None and '://' not in out_dir:
             self.backend_args = dict(backend='hybridcls_whole_file')
+        if runner._resume:
+            self._leave_other_folders(runner, _folder_of_run(out_dir, str(runner.work_dir)))
         super().before_train(runner)
-        self.file_backend = _LaterRemovals(self.file_backend)
+        self.file_backend = _LaterRemovals(self.file_backend, self.out_dir)
         if is_main_process() and os.path.isdir(self.out_dir):
             remove_unfinished(self.out_dir)
-            self._remove_steps(runner.message_hub.runtime_info.get('outdated_ckpt_ids', []))
-            self.file_backend.remove_now(self._in_use())
+            outdated = runner.message_hub.runtime_info.get('outdated_ckpt_ids', [])
+            self._remove_files([self.filename_tmpl.format(step) for step in outdated])
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Make everything that this and other hooks save plain."""
+
+        def warn(path: str, value: Any) -> None:
+            runner.logger.warning(f'CheckpointHook: {path} is a {type(value).__name__} and is not in the checkpoint.')
+
+        for key, value in checkpoint.items():
+            checkpoint[key] = to_plain(value, key, warn if key in ('meta', 'message_hub') else None)
 
     def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
         """Write the checkpoint of ``step``; only then name it the last one and remove those too many."""
+        if self._is_saving_best:  # again, with the best score: when all hooks have seen this validation
+            self._again = step, meta
+            return
         name_of = self.filename_tmpl.format
         outdated: list[int] = []
         if self.max_keep_ckpts > 0:
@@ -97,51 +142,119 @@ class CheckpointHook(_CheckpointHook):
             runner.message_hub.update_info('keep_ckpt_ids', kept)
         # A kill before the removals leaves these files; the run that resumes removes them.
         runner.message_hub.update_info('outdated_ckpt_ids', outdated)
-        self.last_ckpt = self.file_backend.join_path(self.out_dir, name_of(step))
-        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        preempted = runner.message_hub.runtime_info.get('preempted_ckpt')
+        runner.message_hub.update_info('preempted_ckpt', None)
+        self._write(runner, name_of(step), meta, self.save_optimizer)
+        self._remove_files([*map(name_of, outdated), *([preempted] if preempted else [])])
 
+    def save_now(self, runner, epoch: int, iteration: int) -> str:
+        """Write a checkpoint that a run which has to end goes on from; all processes must come here.
+
+        It counts among those that are kept as little as the best one does, and goes with the next regular one.
+
+        Args:
+            runner (Runner): Whose state.
+            epoch (int): Epochs that are done.
+            iteration (int): Iterations that are done.
+
+        Returns:
+            str: Its path, ``iter_{iteration}.pth``, or that of a checkpoint that has just been written of this state.
+        """
+        if self._saved_at != (epoch, iteration):
+            name = f'iter_{iteration}.pth'
+            before = runner.message_hub.runtime_info.get('preempted_ckpt')
+            runner.message_hub.update_info('preempted_ckpt', name)
+            self._write(runner, name, dict(epoch=epoch, iter=iteration), save_optimizer=True)
+            self._remove_files([before] if before not in (None, name) else [])
+        return str(self.last_ckpt)
+
+    def _write(self, runner, name: str, meta: dict, save_optimizer: bool) -> None:
+        """Write a checkpoint that can be resumed, and name it the last one."""
+        self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
+        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        self._saved_at = meta['epoch'], meta['iter']
         if hasattr(runner.optim_wrapper, 'gather_for_checkpoint'):  # our wrapper: half-accumulated gradients
             runner.optim_wrapper.gather_for_checkpoint()  # first, since hooks look at its state
         runner.call_hook('gather_for_checkpoint')
         runner.save_checkpoint(
             self.out_dir,
-            name_of(step),
+            name,
             self.file_client_args,
-            save_optimizer=self.save_optimizer,
-            save_param_scheduler=self.save_param_scheduler,
+            save_optimizer=save_optimizer,
+            save_param_scheduler=self.save_param_scheduler or save_optimizer,
             meta=meta,
             by_epoch=self.by_epoch,
             backend_args=self.backend_args,
             **self.args,
         )
         if is_main_process():
-            write_whole(self.last_ckpt.encode(), os.path.join(runner.work_dir, 'last_checkpoint'))
-            self._remove_steps(outdated)
-            self.file_backend.remove_now(self._in_use())
+            write_whole(str(self.last_ckpt).encode(), os.path.join(runner.work_dir, 'last_checkpoint'))
+
+    def after_val_epoch(self, runner, metrics: Optional[dict] = None) -> None:
+        """Save the best checkpoint, if there is one; note why not where the metric had nothing to compute."""
+        metrics = dict(metrics or {})
+        if self.save_best:
+            if self.key_indicators == ['auto'] and metrics:
+                self.key_indicators = [next(iter(metrics))]
+                self._set_rule(0, self.rules[0] or rule_for(_SAVE_BEST, self.key_indicators[0], runner))
+            found = [monitored_result(_SAVE_BEST, key, runner, metrics) for key in self.key_indicators]
+            metrics.update(zip(self.key_indicators, (result for result, _ in found), strict=True))
+            runner.message_hub.update_info('no_best_checkpoint', ' '.join(filter(None, (why for _, why in found))))
+        super().after_val_epoch(runner, metrics)
 
     def _save_best_checkpoint(self, runner, metrics: dict) -> None:
         """Write the best checkpoint if this is it; the one it replaces goes afterwards."""
-        wanted = self.key_indicators if self.save_best else []
-        missing = [key for key in wanted if key != 'auto' and key not in metrics]
-        if missing:
-            raise ValueError(
-                f'CheckpointHook: save_best={missing[0]!r} is none of the metrics of this validation: '
-                f'{", ".join(metrics)}.{did_you_mean(missing[0], metrics)}'
-            )
-        if wanted:
+        if self.save_best:
             runner.call_hook('gather_weights_for_checkpoint')
-        super()._save_best_checkpoint(runner, metrics)
+        self._is_saving_best = True
+        try:
+            super()._save_best_checkpoint(runner, metrics)
+        finally:
+            self._is_saving_best = False
         runner.call_hook('release_after_checkpoint')
-        if is_main_process():
-            self.file_backend.remove_now(self._in_use())
+        self._remove_files([])
 
-    def _remove_steps(self, steps: list[int]) -> None:
-        for step in steps:
-            path = self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(step))
+    def _set_rule(self, position: int, rule: str) -> None:
+        key = self.key_indicators[position]
+        self.rules[position], self.is_better_than[key] = rule, self.rule_map[rule]
+
+    def after_val(self, runner) -> None:
+        """Write the last checkpoint again, if it knows nothing of the best one yet."""
+        again, self._again = self._again, None
+        if again is not None:
+            self._save_checkpoint_with_step(runner, *again)
+
+    def _leave_other_folders(self, runner, folder: str) -> None:
+        """Correct what the checkpoint says of files: those of another run are not ours, and folders may be moved."""
+        hub, ours = runner.message_hub, _is_in(str(runner._load_from), folder)
+        for key in [key for key in hub.runtime_info if key == 'last_ckpt' or key.startswith('best_ckpt')]:
+            path = hub.get_info(key)
+            if path is None or _is_in(path, folder):
+                continue
+            moved = os.path.join(folder, os.path.basename(path))
+            if ours and os.path.exists(moved):
+                hub.update_info(key, moved)
+                continue
+            hub.update_info(key, None)
+            if key != 'last_ckpt' and is_main_process():
+                runner.logger.warning(
+                    f'CheckpointHook: the best checkpoint so far, {path}, is of another work dir and stays as it is. '
+                    'Its score is kept: the next best checkpoint is the first that is better.'
+                )
+        if not ours:
+            hub.update_info_dict(dict(keep_ckpt_ids=[], outdated_ckpt_ids=[], preempted_ckpt=None))
+
+    def _remove_files(self, names: list[str]) -> None:
+        """Remove checkpoints of this folder, and what else waits for it, but nothing that is in use."""
+        if not is_main_process():
+            return
+        for name in names:
+            path = self.file_backend.join_path(self.out_dir, name)
             if self.file_backend.isdir(path):  # DeepSpeed's checkpoints are folders
                 self.file_backend.rmtree(path)
             else:
                 self.file_backend.remove(path)
+        self.file_backend.remove_now(self._in_use())
 
     def _in_use(self) -> set[str]:
         """The paths that must stay: the last checkpoint, those that are kept, the best."""
@@ -151,3 +264,16 @@ class CheckpointHook(_CheckpointHook):
         used.update(best.values())
         used.add(self.last_ckpt)
         return {str(path) for path in used if path}
+
+
+def _folder_of_run(out_dir: str, work_dir: str) -> str:
+    """Where mmengine puts the checkpoints: into a folder named after the work dir, below an ``out_dir``."""
+    return out_dir if out_dir == work_dir else os.path.join(out_dir, os.path.basename(work_dir.rstrip(os.sep)))
+
+
+def _is_in(path: str, folder: str) -> bool:
+    """Whether a file lies in this very folder, whatever way leads there."""
+    here = os.path.dirname(path)
+    if '://' in path or '://' in folder:
+        return here.rstrip('/') == folder.rstrip('/')
+    return os.path.realpath(here) == os.path.realpath(folder)

@@ -1,55 +1,124 @@
 """A checkpoint of another architecture is an error, not a silently half-loaded model."""
 
-from typing import Optional
+from typing import Any, Optional
 
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner.base_loop import BaseLoop
+from torch import nn
 
+from hybridcls.checkpoint_reading import check_built, weights_of
+from hybridcls.models.modules.timm_weights import fit_timm_weights
 from hybridcls.registry import HOOKS
 
-from ..transfer import FOLD_FIRST, TransferReport, WeightMismatchError, adapters_in, select_weights, state_dict_of
+from ..checkpoints.weight_transfer import (
+    FOLD_FIRST,
+    TransferReport,
+    WeightMismatchError,
+    adapters_in,
+    check_taken,
+    select_weights,
+    shown_resized,
+)
 
 
 @HOOKS.register_module()
 class CheckpointMatchHook(Hook):
-    """Compare each checkpoint with the model before it is loaded (``after_load_checkpoint``, last of the hooks).
+    """Compare each checkpoint with the model, before it is loaded and after (``after_load_checkpoint``, first of all).
 
     mmengine loads what fits and mentions the rest in a warning. Here a test, a validation and a resume want every
     weight; a run that starts from ``load_from`` may be fine-tuning with another head, so it is told what was loaded,
     and only a checkpoint of which nothing fits is an error.
+
+    - The weights are found wherever the file keeps them, and are in ``checkpoint['state_dict']`` for all other hooks.
+    - What timm can resize to the model's image size or channels is resized, and told; a resume resizes nothing.
+    - What the log calls loaded was compared, value by value, with the model after loading.
 
     Args:
         strict (bool, optional): Want every weight, or not. None decides as above. Defaults to None.
 
     Raises:
         WeightMismatchError: While loading; names the first keys and shapes that differ.
+        CheckpointError: If a resume needs what only code of the file could build.
     """
 
-    priority = 'LOWEST'
+    priority = 'HIGHEST'
 
     def __init__(self, strict: Optional[bool] = None) -> None:
         self.strict = strict
+        self._handle: Any = None
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Compare, and log or raise."""
+        """Compare names and shapes, and see to it that values are compared after loading."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         if isinstance(model, BaseTTAModel):
             model = model.module
-        source = state_dict_of(checkpoint)
+        path, resumes = str(runner._load_from), bool(runner._resume)
+        if resumes:  # `meta` is only looked at
+            check_built({key: value for key, value in checkpoint.items() if key != 'meta'}, path, 'what a resume needs')
+        source: Any = weights_of(checkpoint, path)
+        if not resumes:
+            source, resized = fit_timm_weights(model, source)
+            if resized:
+                runner.logger.info(f'Weights from {path}:\n  {shown_resized(resized)}')
         report = select_weights(source, model.state_dict(), parts=None)
         strict = self.strict
         if strict is None:
-            strict = bool(runner._resume) or not isinstance(runner._train_loop, BaseLoop)
-        if _fits(report):
-            runner.logger.info(f'All {len(report.loaded)} weights of the model come from {runner._load_from}.')
-            return
-        if strict:
+            strict = resumes or not isinstance(runner._train_loop, BaseLoop)
+        if strict and not _fits(report):
             missing, unexpected, mismatched = _what_loading_says(model, source, report)
             if missing or unexpected or mismatched:
-                raise WeightMismatchError(_sentence(runner, missing, unexpected, mismatched))
-        else:
-            runner.logger.info(f'Weights from {runner._load_from}:\n  {report}')
+                raise WeightMismatchError(_sentence(path, missing, unexpected, mismatched))
+        checkpoint['state_dict'] = source
+        self._stop_waiting()
+
+        def compare(_: nn.Module, __: Any) -> None:
+            self._stop_waiting()
+            runner.logger.info(_compared(model, checkpoint['state_dict'], None if resumes else source, path))
+
+        self._handle = model.register_load_state_dict_post_hook(compare)
+
+    def before_train(self, runner) -> None:
+        """Stop waiting for a loading that did not come."""
+        self._stop_waiting()
+
+    before_val = before_test = before_train
+
+    def _stop_waiting(self) -> None:
+        if self._handle is not None:
+            self._handle.remove()
+        self._handle = None
+
+
+def _compared(model: nn.Module, loaded: dict, source: Optional[dict], path: str) -> str:
+    """Compare the model with what was loaded, and return what to say.
+
+    Args:
+        model: After loading.
+        loaded: What hooks made of the checkpoint, and the Runner loaded.
+        source: What was in the checkpoint, to tell it from what hooks put in; None if all of it was.
+        path: The file.
+    """
+    own = model.state_dict()
+    report = select_weights(loaded, own, parts=None)
+    check_taken(model, loaded, report.loaded, path)
+    by_model = [name for name, _, _ in report.mismatched if _takes(model, name, loaded[name])]
+    report.loaded = [name for name in report.loaded if source is None or loaded[name] is source.get(name)] + by_model
+    report.mismatched = [entry for entry in report.mismatched if entry[0] not in by_model]
+    told = {*report.loaded, *(entry[0] for entry in report.mismatched)}
+    report.new = [name for name in own if name not in told]
+    if _fits(report):
+        return f'All {len(report.loaded)} weights of the model come from {path}.'
+    return f'Weights from {path}:\n  {report}'
+
+
+def _takes(model: nn.Module, name: str, value: Any) -> bool:
+    """Whether a model resizes a weight by itself while it is loaded, as some of mmpretrain do."""
+    try:
+        model.load_state_dict({name: value}, strict=False)
+    except RuntimeError:
+        return False
+    return True
 
 
 def _fits(report: TransferReport) -> bool:
@@ -59,16 +128,15 @@ def _fits(report: TransferReport) -> bool:
 
 def _what_loading_says(model, source, report: TransferReport) -> tuple[list, list, list]:
     """Ask torch itself: modules may rename or resize weights while they are loaded (position embeddings, say)."""
-    plain = {name.removeprefix('module.'): value for name, value in source.items()}
     try:
-        result = model.load_state_dict(plain, strict=False)
+        result = model.load_state_dict(source, strict=False)
     except RuntimeError:  # torch's words for shapes that differ; ours name them shortly
         return report.new, report.left_out, report.mismatched
     missing = [name for name in result.missing_keys if not name.endswith('num_batches_tracked')]
     return missing, list(result.unexpected_keys), []
 
 
-def _sentence(runner, missing: list, unexpected: list, mismatched: list) -> str:
+def _sentence(path: str, missing: list, unexpected: list, mismatched: list) -> str:
     parts = []
     if mismatched:
         name, old, new = mismatched[0]
@@ -80,9 +148,9 @@ def _sentence(runner, missing: list, unexpected: list, mismatched: list) -> str:
     if unexpected:
         parts.append(f'{len(unexpected)} of it are not in the model (first: {unexpected[0]})')
     if adapters_in(unexpected):
-        return f'The checkpoint {runner._load_from} holds LoRA adapters: {"; ".join(parts)}. {FOLD_FIRST}'
+        return f'The checkpoint {path} holds LoRA adapters: {"; ".join(parts)}. {FOLD_FIRST}'
     return (
-        f'The checkpoint {runner._load_from} is not of this model: {"; ".join(parts)}. Use the config it was '
+        f'The checkpoint {path} is not of this model: {"; ".join(parts)}. Use the config it was '
         'trained with (its work dir holds a copy); to start a new training from a part of it, use load_from '
         "without resume, with custom_hooks=[dict(type='TransferHook')]."
     )

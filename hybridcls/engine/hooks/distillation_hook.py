@@ -11,12 +11,12 @@ from mmengine.runner.base_loop import BaseLoop
 from torch import nn
 
 from hybridcls.checks import check_choice, check_known_keys, check_number
+from hybridcls.datasets import class_names_of
 from hybridcls.models.classifiers import Distillation, HybridClassifier, Teacher
-from hybridcls.models.modules import HybridDataPreprocessor
 from hybridcls.registry import HOOKS
 
+from ..random_state import get_random_state, set_random_state
 from ..teacher_model import build_teacher, teacher_image_size
-from .random_state_hook import get_random_state, set_random_state
 
 Scheduled = Union[float, dict]
 
@@ -41,7 +41,8 @@ class DistillationHook(Hook):
 
     Args:
         teacher (str | dict | nn.Module): The path of a config, ours or mmpretrain's (``'mmpretrain::resnet/...py'``);
-            the model of such a config; ``dict(model_name=...)`` for any timm model; or a model.
+            the model of such a config; ``dict(model_name=...)`` for any timm model, with ``checkpoint_path=`` for its
+            weights; or a model.
         teacher_checkpoint (str, optional): Its weights. Only a timm model with ``pretrained=True``, a config with an
             ``init_cfg`` or a model given as it is can do without.
         distill_weight (float | dict): w in [0, 1]; 0 leaves the logits out, and the task with its full weight.
@@ -114,6 +115,14 @@ class DistillationHook(Hook):
                 f'{classes}; their logits cannot be compared. Take a teacher of the same classes, or set '
                 'distill_weight=0 and feature_weight or relation_weight.'
             )
+        names = class_names_of(runner.train_dataloader.dataset)
+        theirs = getattr(model, 'class_names', None)
+        if needs_logits and names is not None and theirs is not None and (moved := theirs.moved(names)):
+            raise ValueError(
+                f'DistillationHook: expected a teacher whose classes have the numbers of the training data, got '
+                f'{theirs.names[:10]}, where {moved[0]!r} has another number. Set classes=[...] in '
+                'train_dataloader.dataset to the order of the teacher.'
+            )
         if self.feature_weight > 0 and not hasattr(student, 'distill_projection'):
             width = teacher.embedding_width(224, 224)
             raise ValueError(
@@ -173,9 +182,9 @@ def _student_of(runner: Runner) -> HybridClassifier:
             f'DistillationHook: the student is a {type(model).__name__}. It must be a HybridClassifier, '
             'which takes backbones, necks and heads of mmpretrain too.'
         )
-    if not isinstance(model.data_preprocessor, HybridDataPreprocessor):
+    if not getattr(model.data_preprocessor, 'gives_unit_range', False):
         raise TypeError(
             f'DistillationHook: the student has a {type(model.data_preprocessor).__name__}, whose images a '
-            "teacher cannot read. Use data_preprocessor=dict(type='HybridDataPreprocessor')."
+            "teacher cannot read. Use data_preprocessor=dict(type='HybridDataPreprocessor') without mean and std."
         )
     return model

@@ -12,7 +12,9 @@ from torch.utils.data import DataLoader
 
 from hybridcls.registry import HOOKS
 
+from ..console import track
 from ..workers import end_workers_of
+from .class_names_hook import ClassNamesHook
 
 
 @HOOKS.register_module()
@@ -25,6 +27,9 @@ class EmbeddingBankHook(Hook):
 
     It costs one forward pass over the data set at each evaluation: give it a part of a large one
     (``dataset=dict(..., indices=50000)``). Without this hook the metric leaves one image out at a time.
+
+    Bank and evaluated set have one numbering, by the names of the classes (:class:`ClassNamesHook`): either may have
+    classes that the other, or the model, does not have.
 
     Args:
         dataloader (dict): Config of a dataloader with labels, in any order, without augmentation. ``img_size`` and
@@ -41,17 +46,17 @@ class EmbeddingBankHook(Hook):
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Fill the bank of the validation."""
-        self._fill(runner, runner.val_evaluator, runner.val_loop.fp16)
+        self._fill(runner, runner.val_evaluator, runner.val_loop)
 
     def before_test_epoch(self, runner: Runner) -> None:
         """Fill the bank of the test."""
-        self._fill(runner, runner.test_evaluator, runner.test_loop.fp16)
+        self._fill(runner, runner.test_evaluator, runner.test_loop)
 
     def after_run(self, runner: Runner) -> None:
         """End the workers."""
         end_workers_of(self.dataloader)
 
-    def _fill(self, runner: Runner, evaluator: Evaluator, mixed_precision: bool) -> None:
+    def _fill(self, runner: Runner, evaluator: Evaluator, loop: Any) -> None:
         metrics = [metric for metric in evaluator.metrics if hasattr(metric, 'set_bank')]
         if not metrics:
             raise ValueError(
@@ -60,7 +65,13 @@ class EmbeddingBankHook(Hook):
             )
         if isinstance(self.dataloader, dict):
             self.dataloader = runner.build_dataloader(self.dataloader)
-        embeddings, labels = self._embed(runner.model, self.dataloader, mixed_precision)
+            hook = next((hook for hook in runner.hooks if isinstance(hook, ClassNamesHook)), None)
+            if hook is None:  # a Runner that another tool made: the two sets agree at least
+                hook = ClassNamesHook()
+                hook.renumber(runner, loop.dataloader.dataset, 'evaluated set')
+            hook.renumber(runner, self.dataloader.dataset, 'bank')
+            runner.call_hook('after_build_dataloader', dataloader=self.dataloader)
+        embeddings, labels = self._embed(runner.model, self.dataloader, loop.fp16)
         if is_main_process():
             for metric in metrics:
                 metric.set_bank(embeddings, labels)
@@ -75,7 +86,7 @@ class EmbeddingBankHook(Hook):
         model.eval()
         rows: list[tuple[Any, int]] = []
         with autocast(enabled=mixed_precision):
-            for data in dataloader:
+            for data in track(dataloader, 'embedding the bank'):
                 samples = model.test_step(data)
                 for sample in samples:
                     if 'embedding' not in sample or 'gt_label' not in sample:

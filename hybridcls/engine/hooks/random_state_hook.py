@@ -1,122 +1,86 @@
 """Runs that are stopped and resumed draw the same random numbers as runs that were not."""
 
+import logging
 import os
-import random
 from typing import Any, Optional
 
 import numpy as np
 import torch
 from mmengine.dist import all_gather_object, get_dist_info, get_rank
 from mmengine.hooks import Hook
-from torch.utils.data import DataLoader
+from mmengine.logging import print_log
+from mmengine.runner import IterBasedTrainLoop
 
 from hybridcls.registry import FUNCTIONS, HOOKS
+
+from ..numbered_batches import EndlessBatches, NumberedBatches, number_batches
+from ..random_state import get_random_state, seed_generators, set_random_state
 
 
 @FUNCTIONS.register_module()
 def seed_worker(worker_id: int) -> None:
-    """Seed Python, NumPy and torch in a worker of a dataloader: anew in each epoch, and differently in each process.
+    """Seed Python, NumPy and torch in a worker of a dataloader: again in each epoch, and differently in each process.
 
-    torch has seeded the worker with a number that the main process drew when the epoch began; that number comes from
-    the state that :class:`RandomStateHook` saves, and is the same in all processes that share a seed. So it is only
-    mixed with the rank. (mmengine's own function depends on neither epoch nor state.)
+    torch has seeded the worker with a number that the main process drew when the epoch began; that number is the same
+    in all processes that share a seed. So it is only mixed with the rank. (mmengine's own function does not depend on
+    the epoch.) What a training reads is seeded batch by batch: :class:`RandomStateHook`.
 
     Args:
         worker_id (int): Given by torch, and part of its seed already.
     """
     rank = int(os.environ.get('RANK', get_rank()))
     words = np.random.SeedSequence([torch.initial_seed() % 2**63, rank]).generate_state(2, np.uint64)
-    random.seed(int(words[0]))
-    torch.manual_seed(int(words[0]) % 2**63)
-    np.random.seed(int(words[1] % 2**32))  # noqa: NPY002  (the generator that transforms draw from)
-
-
-def get_random_state() -> dict[str, Any]:
-    """Return the state of the generators of this process: Python, NumPy, torch on the CPU and on its CUDA device."""
-    version, keys, gauss = random.getstate()
-    name, words, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
-    # Tensors and plain numbers only, so that the checkpoint stays readable by torch.load(weights_only=True).
-    state: dict[str, Any] = dict(
-        python=(version, torch.tensor(keys, dtype=torch.int64), gauss),
-        numpy=(name, torch.from_numpy(np.asarray(words, np.int64)), int(position), int(has_gauss), float(cached)),
-        torch=torch.get_rng_state(),
-    )
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        state['cuda'] = torch.cuda.get_rng_state()
-    return state
-
-
-def set_random_state(state: dict[str, Any]) -> None:
-    """Put the generators back to a state from :func:`get_random_state`."""
-    version, keys, gauss = state['python']
-    random.setstate((version, tuple(keys.tolist()), gauss))
-    name, words, position, has_gauss, cached = state['numpy']
-    words = words.cpu().numpy().astype(np.uint32)
-    np.random.set_state((name, words, position, has_gauss, cached))  # noqa: NPY002
-    torch.set_rng_state(state['torch'].cpu())
-    if 'cuda' in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state['cuda'].cpu())
-
-
-class _RestoreBeforeNext:
-    """An iterator over endless data that restores the random state when the first batch after a resume is due."""
-
-    def __init__(self, iterator: Any, state: dict[str, Any]) -> None:
-        self._iterator = iterator
-        self._state: Optional[dict[str, Any]] = state
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._iterator, name)
-
-    def __iter__(self) -> '_RestoreBeforeNext':
-        return self
-
-    def __next__(self) -> Any:
-        if self._state is not None:
-            # Opening the data draws a number, which the run that was not stopped drew long ago: do it before.
-            getattr(self._iterator, '_ensure_iterator', lambda: None)()
-            set_random_state(self._state)
-            self._state = None
-        return next(self._iterator)
+    seed_generators(int(words[0]), int(words[1]))
 
 
 @HOOKS.register_module()
 class RandomStateHook(Hook):
-    """Save the random state of every process in each checkpoint, and restore it on resume.
+    """Let a run that was stopped at any update go on with the data and the random numbers that come next.
 
     With dropout, stochastic depth or random augmentation a resumed run then ends in the same bits as one that was not
-    stopped. Three things beside saving make it so:
+    stopped, by epochs and by iterations, with workers and without. This makes it so:
 
-    - Validation leaves no trace: the state from before it comes back after it. Otherwise a run that resumes at the
-      end of an epoch, and does not validate that epoch again, would go another way. (It also makes training
-      independent of how often one validates.)
-    - Workers that live for several epochs carry random states which nobody else can see. They are ended after an
-      epoch that saved a checkpoint, and start anew, seeded by :func:`seed_worker`, as they would after a resume.
-    - The states are gathered before the first process writes (``gather_for_checkpoint`` of our CheckpointHook).
+    - The random states of all processes are in each checkpoint, gathered before the first process writes
+      (``gather_for_checkpoint`` of our CheckpointHook), and restored on resume.
+    - Batches of the epoch at hand that are done are skipped, unread, whatever the sampler.
+    - Workers seed their generators for each batch, by the seed of the run, the process and the number of the batch. So
+      what they read depends neither on how many they are nor on how long they have lived.
+    - Validation leaves no trace: the state from before it comes back after it. (It also makes training independent of
+      how often one validates.)
 
-    Exact for training by epochs, with and without workers, and for training by iterations without workers; there,
-    with workers, the data come in the same order, but with other random augmentations.
+    Not exact, with a warning: a resume with another number of processes or batches an epoch, or with data that no batch
+    sampler samples (the epoch begins again). Not exact, unseen: generators of their own that transforms carry along.
 
     Args:
-        restart_workers (bool): End long-lived workers after an epoch that saved a checkpoint. False saves their
-            starting time, and gives up equal bits after a resume. Defaults to True.
+        restart_workers (bool, optional): Has no effect any more, since workers keep no random state.
     """
 
     # After the hooks that use random numbers themselves (50 and so on), before CheckpointHook (90).
     priority = 85
 
-    def __init__(self, restart_workers: bool = True) -> None:
-        self.restart_workers = restart_workers
+    def __init__(self, restart_workers: Optional[bool] = None) -> None:
+        if restart_workers is not None:
+            print_log(
+                'RandomStateHook: restart_workers has no effect any more, since workers keep no random state. Drop it.',
+                'current',
+                level=logging.WARNING,
+            )
         self._gathered: Optional[dict[str, Any]] = None
-        self._loaded: Optional[dict[str, Any]] = None
+        self._loaded: dict[str, Any] = {}
         self._before_validation: Optional[dict[str, Any]] = None
-        self._saved_since_epoch_began = False
+        self._batches: Optional[NumberedBatches] = None
+        self._epoch_began: Optional[dict[str, Any]] = None  # state of this process
 
     def gather_for_checkpoint(self, runner) -> None:
         """Collect the states of all processes; each process must come here."""
-        own = get_random_state()
-        self._gathered = dict(world_size=get_dist_info()[1], states=all_gather_object(own))
-        self._saved_since_epoch_began = True
+        sampler = _sampler_of(runner.train_dataloader)
+        self._gathered = dict(
+            world_size=get_dist_info()[1],
+            states=all_gather_object(get_random_state()),
+            epoch_began=all_gather_object(self._epoch_began),
+            batches_per_epoch=_length_of(runner.train_dataloader),
+            sampler_seed=getattr(sampler, 'seed', None),
+        )
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Add the collected states."""
@@ -137,38 +101,66 @@ class RandomStateHook(Hook):
                 'RandomStateHook: the checkpoint has no random states, so this run will not draw the '
                 'numbers that an uninterrupted one would have drawn.'
             )
-        elif saved['world_size'] != world_size:
+            return
+        self._loaded = dict(sampler_seed=saved.get('sampler_seed'))
+        if saved['world_size'] != world_size:
             runner.logger.warning(
                 f'RandomStateHook: the checkpoint is from {saved["world_size"]} processes and this '
-                f'run has {world_size}: its random numbers start anew.'
+                f'run has {world_size}: its random numbers start again, and its batches are others.'
             )
         else:
-            self._loaded = saved['states'][rank]
+            began = saved.get('epoch_began')
+            self._loaded.update(state=saved['states'][rank], epoch_began=began and began[rank])
 
     def before_train(self, runner) -> None:
-        """Restore, when everything is built and loaded."""
-        if self._loaded is None:
-            return
-        state, self._loaded = self._loaded, None
-        if hasattr(runner.train_loop, 'dataloader_iterator'):  # by iterations: data that were seen are skipped first
-            runner.train_loop.dataloader_iterator = _RestoreBeforeNext(runner.train_loop.dataloader_iterator, state)
-        else:
+        """Number the batches, and restore, when everything is built and loaded."""
+        loop, loader = runner.train_loop, runner.train_dataloader
+        loaded, state = self._loaded, self._loaded.get('state')
+        sampler = _sampler_of(loader)
+        if loaded.get('sampler_seed') is not None and hasattr(sampler, 'seed'):
+            sampler.seed = loaded['sampler_seed']  # a run without a seed of its own has drawn another one
+        self._batches = number_batches(loader, (runner.seed, get_rank()))
+        if isinstance(loop, IterBasedTrainLoop) and self._batches is not None:
+            loop.dataloader_iterator = EndlessBatches(loader, self._batches)
+            if state is not None:  # when the first batch is due: what was seen is skipped, and the data opened, first
+                self._batches.restore_at_next(state)
+        elif state is not None:
             set_random_state(state)
 
     def before_train_epoch(self, runner) -> None:
-        """Start long-lived workers anew if the last epoch saved a checkpoint."""
-        loader = runner.train_dataloader
-        if (
-            self._saved_since_epoch_began
-            and self.restart_workers
-            and isinstance(loader, DataLoader)
-            and loader.persistent_workers
-        ):
-            loader._iterator = None
-        self._saved_since_epoch_began = False
+        """Skip what is done of the epoch that a resumed run goes on with."""
+        loop, loader, loaded, self._loaded = runner.train_loop, runner.train_dataloader, self._loaded, {}
+        if isinstance(loop, IterBasedTrainLoop):
+            return
+        length = _length_of(loader)
+        done = runner.iter - runner.epoch * length
+        if done and (self._batches is None or not 0 < done <= length):
+            what = 'its data have no batch sampler' if self._batches is None else f'an epoch has {length} batches'
+            runner.logger.warning(
+                f'RandomStateHook: {done} batches of epoch {runner.epoch + 1} should be skipped, but {what}: the epoch '
+                'begins again.'
+            )
+            done = 0
+        if self._batches is not None:
+            self._batches.number = runner.iter - done
+        if self._batches is None or not done:
+            self._epoch_began = get_random_state()
+            return
+        if loaded.get('epoch_began') is not None:  # the order may be drawn from the state of the process
+            set_random_state(loaded['epoch_began'])
+        self._epoch_began = get_random_state()
+        if loader.generator is None:  # torch draws a seed for workers, which there are not, before the order
+            torch.empty((), dtype=torch.int64).random_()
+        self._batches.skip(done)
+        if 'state' in loaded:
+            self._batches.restore_at_next(loaded['state'])
+        runner.logger.info(f'Epoch {runner.epoch + 1} goes on after {done} of {length} batches.')
+        # The loop counts from 0; the log shall show which batch of the epoch it is.
+        loop.run_iter = lambda idx, data_batch: type(loop).run_iter(loop, idx + done, data_batch)
 
     def after_train_epoch(self, runner) -> None:
         """Remember the state before a validation may follow."""
+        vars(runner.train_loop).pop('run_iter', None)
         self._before_validation = get_random_state()
 
     def before_val(self, runner) -> None:
@@ -185,3 +177,13 @@ class RandomStateHook(Hook):
         """And what was drawn around it."""
         self.after_val_epoch(runner)
         self._before_validation = None
+
+
+def _length_of(loader: Any) -> int:
+    return len(loader) if hasattr(loader, '__len__') else 0
+
+
+def _sampler_of(loader: Any) -> Any:
+    """What draws the order: a batch sampler of its own kind stands around a sampler, too."""
+    sampler = getattr(loader, 'sampler', None)
+    return sampler if hasattr(sampler, 'seed') else getattr(getattr(loader, 'batch_sampler', None), 'sampler', None)

@@ -6,10 +6,12 @@ from typing import Optional
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
+from hybridcls.checkpoint_reading import weights_of
 from hybridcls.models.adapters import plain_name
+from hybridcls.models.modules.timm_weights import fit_timm_weights
 from hybridcls.registry import HOOKS
 
-from ..transfer import PARTS, WeightMismatchError, select_weights, state_dict_of
+from ..checkpoints.weight_transfer import PARTS, WeightMismatchError, select_weights
 
 
 @HOOKS.register_module()
@@ -17,9 +19,9 @@ class TransferHook(Hook):
     """Let a run start from another one's backbone and neck: ``load_from`` names the checkpoint, this hook the parts.
 
     It acts when a checkpoint has been read and before anybody takes weights from it (``after_load_checkpoint``, first
-    of all hooks): what is not wanted or has another shape is replaced by the model's own initial weights. So the Runner
-    loads a dict that fits, and an EMAHook starts its average from the same weights as the model, also in the head.
-    A run that resumes is left alone.
+    of all hooks): what timm can resize is resized, and what is not wanted or has another shape is replaced by the
+    model's own initial weights. So the Runner loads a dict that fits, and an EMAHook starts its average from the same
+    weights as the model, also in the head. A run that resumes is left alone.
 
     Args:
         parts (Sequence[str], optional): First names of the weights to take. None takes everything that fits.
@@ -41,7 +43,9 @@ class TransferHook(Hook):
             return
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         own = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-        report = select_weights(state_dict_of(checkpoint), own, self.parts)
+        source, resized = fit_timm_weights(model, weights_of(checkpoint, runner._load_from))
+        report = select_weights(source, own, self.parts)
+        report.resized = [entry for entry in resized if entry.name in report.loaded]
         frozen = {plain_name(name) for name, _ in model.named_parameters()} - own.keys()
         lost = [name for name in report.left_out if name in frozen and name.split('.')[0] in (self.parts or PARTS)]
         if lost:

@@ -3,6 +3,7 @@
 from .bad_loss import BadLossError
 from .composed_optim_wrapper import ComposedOptimWrapper
 from .hybrid_optim_wrapper_constructor import HybridOptimWrapperConstructor
+from .lion import Lion
 from .precision import Precision
 from .single_stage_wrappers import GCOptimWrapper, LookaheadOptimWrapper, SAMOptimWrapper
 from .stages import SAM, GradientCentralization, Lookahead, Update, UpdateStage
@@ -14,6 +15,7 @@ __all__ = [
     'GCOptimWrapper',
     'GradientCentralization',
     'HybridOptimWrapperConstructor',
+    'Lion',
     'Lookahead',
     'LookaheadOptimWrapper',
     'Precision',

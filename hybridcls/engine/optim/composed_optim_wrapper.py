@@ -1,7 +1,7 @@
 """The update of a training step: small stages around any optimizer, in any training that mmengine's Runner can run."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Optional, Union
 
 import torch
@@ -13,13 +13,14 @@ from hybridcls.registry import OPTIM_WRAPPERS
 
 from .bad_loss import BadLossError, BadLossGuard
 from .clipping import check_clip_grad, clip_pieces
+from .forward_call import losses_of, total_loss
 from .parameter_places import check_trainable, parameters_of, places_of
 from .precision import read_precision
 from .second_pass import SecondPass
 from .sharding import Shards, is_row_shard
 from .stage_list import build_stages
 from .stages.update_stage import Update, UpdateStage
-from .wrapper_state import Gradients, gather_gradients, pack_state, unpack_state
+from .wrapper_state import Gradients, LoadedState, gather_gradients, pack_state, restart_stale_stages, unpack_state
 
 __all__ = ['ComposedOptimWrapper']
 
@@ -94,6 +95,7 @@ class ComposedOptimWrapper(OptimWrapper):
         check_number(who, 'accumulative_counts', accumulative_counts, 1, integer=True)
         super().__init__(optimizer, accumulative_counts, check_clip_grad(who, clip_grad))
         self.stages: dict[str, UpdateStage] = build_stages(who, stages)
+        self.initial_state = {name: stage.state_dict() for name, stage in self.stages.items()}
         self._prober = next((stage for stage in self.stages.values() if stage.probes), None)
         params = parameters_of(optimizer)
         device_type = params[0].device.type if params else 'cpu'
@@ -101,12 +103,13 @@ class ComposedOptimWrapper(OptimWrapper):
         use_sharded_scaler = use_fsdp or any(is_row_shard(param) for param in params)
         self.precision = read_precision(who, amp, dtype, loss_scale, use_sharded_scaler, device_type)
         self.bad_losses = BadLossGuard(who, bad_loss, most_bad_losses)
-        self._second_pass = SecondPass(self)
+        self._second_pass = SecondPass(who, optimizer)
         self._shards = Shards()
         self._update: Optional[Update] = None
         self._updates = 0
         self._spoiled = False  # a loss of the update at hand was bad
-        self._has_loaded_gradients = False
+        self._is_state_checked = False
+        self._loaded: Optional[LoadedState] = None
         self.gathered_gradients: Optional[Gradients] = None
 
     @property
@@ -132,17 +135,20 @@ class ComposedOptimWrapper(OptimWrapper):
         this, FlexibleRunner may do so after it.
         """
         check_trainable(type(self).__name__, parameters_of(self.optimizer))
-        if self._has_loaded_gradients:  # nothing is lost in the middle of an accumulation: no warning of mmengine's
+        if self._loaded is not None and self._loaded.is_half_done:  # nothing is lost: no warning of mmengine's
             self._inner_count, self._max_counts = init_counts, max_counts
             self._remainder_counts = max_counts % self._accumulative_counts
-            self._has_loaded_gradients = False
         else:
             super().initialize_count_status(model, init_counts, max_counts)
         self._update = None  # parameters may have been wrapped, frozen or added since
 
-    @contextmanager
-    def optim_context(self, model: nn.Module) -> Iterator[None]:
+    @torch.compiler.disable
+    def optim_context(self, model: nn.Module) -> '_Uncompiled':
         """Preprocess and call the model in here: mixed precision, no needless synchronisation, the call remembered."""
+        return _Uncompiled(self._micro_batch(model))
+
+    @contextmanager
+    def _micro_batch(self, model: nn.Module) -> Iterator[None]:
         update = self._begin(model)
         update.is_first = self._inner_count % self._accumulative_counts == 0
         update.is_last = self.should_sync()
@@ -174,13 +180,15 @@ class ComposedOptimWrapper(OptimWrapper):
             owners,
             self._shards,
             self._updates,
-            regrad=self._second_pass.regrad,
+            regrad=self._regrad,
             log=self._log,
         )
         update.may_overflow = self.precision.scaler is not None
+        restart_stale_stages(self)
         with torch.no_grad():
             for stage in self.stages.values():
                 stage.start(update)
+                stage.check_state(update)
         return update
 
     def sync_context(self, model: Any, sync: Optional[bool] = None) -> Any:
@@ -193,6 +201,7 @@ class ComposedOptimWrapper(OptimWrapper):
 
     # ------------------------------------------------------------------ after the forward pass
 
+    @torch.compiler.disable
     def update_params(
         self, loss: Tensor, step_kwargs: Optional[dict] = None, zero_kwargs: Optional[dict] = None
     ) -> None:
@@ -248,6 +257,8 @@ class ComposedOptimWrapper(OptimWrapper):
             BadLossError: If the run stops here.
         """
         self._spoiled = True
+        if self._update is not None:
+            self._update.is_dropped = True
         self.bad_losses.handle(losses, loss, self._inner_count, place)
 
     def _probe(self, prober: UpdateStage, loss: Tensor, scale: float) -> None:
@@ -258,13 +269,28 @@ class ComposedOptimWrapper(OptimWrapper):
                 f'{type(prober).__name__} must know which call of the model to repeat. Call the model in '
                 '`with optim_wrapper.optim_context(model):`, as BaseModel.train_step does.'
             )
+        update.is_dropped = False
         update.grad_scale = self.precision.scale_on(loss.device) * scale
-        try:
-            with self._second_pass.held(loss), torch.no_grad():
-                prober.probe(update)
-        except BadLossError as error:
-            if str(error) != 'dropped':
-                raise
+        with self._second_pass.held(loss), torch.no_grad():
+            prober.probe(update)
+
+    def _regrad(self, same_randomness: bool = True) -> Tensor:
+        """What stages know as ``update.regrad``."""
+        count = self._inner_count
+        with self._second_pass.again() as call:
+            self._inner_count = count - 1  # it is the micro-batch before, not another one
+            try:
+                with self.sync_context(call.model), self.precision.autocast():
+                    output = call.again(same_randomness)
+                loss = total_loss(call.model, output)
+                self.bad_losses.look(loss)
+                self.backward(self.scale_loss(loss))
+            finally:
+                self._inner_count = count
+        if self.bad_losses.found_bad():
+            self.drop_update(losses_of(output), loss, ' at the weights of the second pass')
+            self.optimizer.zero_grad()
+        return loss.detach()
 
     def step(self, **kwargs: Any) -> None:
         """Unscale, clip, transform, step, settle. A step that the loss scaler skips counts as none."""
@@ -284,6 +310,9 @@ class ComposedOptimWrapper(OptimWrapper):
         with torch.no_grad():
             for stage in self.stages.values():
                 stage.settle(update)
+                if not self._is_state_checked:
+                    stage.check_state(update)
+        self._is_state_checked = True
 
     def _clip_grad(self) -> None:
         if (self._shards.is_fsdp1 or self._shards.has_row_shards) and self.grad_name == 'grad_norm':
@@ -316,7 +345,23 @@ class ComposedOptimWrapper(OptimWrapper):
     def load_state_dict(self, state_dict: dict) -> None:
         """Take over a state of this wrapper, or of mmengine's OptimWrapper or AmpOptimWrapper."""
         super().load_state_dict(unpack_state(self, state_dict))
+        self._update = None  # stages start again, with what was loaded
 
     def __repr__(self) -> str:
         stages = ''.join(f'  {name}: {stage!r}\n' for name, stage in self.stages.items()) or '  none\n'
         return f'{super().__repr__()}precision: {self.precision!r}\nstages:\n{stages}'
+
+
+class _Uncompiled:
+    """A context that is entered and left outside of torch.compile; what is called in it is compiled."""
+
+    def __init__(self, context: AbstractContextManager) -> None:
+        self._context = context
+
+    @torch.compiler.disable
+    def __enter__(self) -> None:
+        self._context.__enter__()
+
+    @torch.compiler.disable
+    def __exit__(self, *error: Any) -> Optional[bool]:
+        return self._context.__exit__(*error)

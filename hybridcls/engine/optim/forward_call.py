@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hybridcls.compat.torch import call_compiled_by, compiler_in_use
+
 __all__ = ['ForwardCall', 'WanderingTensors', 'losses_of', 'total_loss']
 
 
@@ -38,6 +40,7 @@ class ForwardCall:
         self._versions: list[tuple[Tensor, int]] = []
         self._device = torch.device('cpu')
         self._random_state: dict[str, Any] = {}
+        self._compiler: Any = None
 
     def __enter__(self) -> 'ForwardCall':
         # First of the hooks: what other hooks do to the input they will do again.
@@ -51,13 +54,20 @@ class ForwardCall:
             handle.remove()
         self._handles.clear()
 
+    @torch.compiler.disable(recursive=False)
     def _before(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
+        self._compiler = compiler_in_use()
+        self._remember(module, args, kwargs)
+
+    @torch.compiler.disable
+    def _remember(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         self._args, self._kwargs = args, kwargs
         self._versions = [(tensor, tensor._version) for tensor in _tensors_in((args, kwargs))]
         # The device is the model's: what is drawn elsewhere (a queue on the CPU) comes from the CPU's generator.
         self._device = next((param.device for param in module.parameters()), torch.device('cpu'))
         self._random_state = _get_random_state(self._device)
 
+    @torch.compiler.disable
     def _after(self, module: nn.Module, args: tuple, output: Any) -> None:
         self.calls += 1
         self.output = output
@@ -87,13 +97,17 @@ class ForwardCall:
                     'copy (x = x + 1 instead of x += 1).'
                 )
         if not same_randomness:
-            return self.model(*self._args, **self._kwargs)
+            return self._repeat()
         state_now = _get_random_state(self._device)
         _set_random_state(self._random_state, self._device)
         try:
-            return self.model(*self._args, **self._kwargs)
+            return self._repeat()
         finally:
             _set_random_state(state_now, self._device)
+
+    def _repeat(self) -> Any:
+        # Compiled as the first call was: compiled code draws other numbers than eager code from the same state.
+        return call_compiled_by(self._compiler, self.model, *self._args, **self._kwargs)
 
 
 class WanderingTensors:

@@ -2,17 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Optional
+from typing import Optional
 
 import torch
 from torch import Tensor, nn
 
-from .bad_loss import BadLossError
 from .forward_call import ForwardCall, WanderingTensors, losses_of, total_loss
 from .parameter_places import parameters_of
-
-if TYPE_CHECKING:
-    from .composed_optim_wrapper import ComposedOptimWrapper
 
 __all__ = ['SecondPass']
 
@@ -24,11 +20,13 @@ class SecondPass:
     the second gradient is added to it, as if the first pass had not been.
 
     Args:
-        wrapper (ComposedOptimWrapper): Whose micro-batches.
+        who (str): Who speaks in errors.
+        optimizer (torch.optim.Optimizer): Whose parameters have the gradients.
     """
 
-    def __init__(self, wrapper: 'ComposedOptimWrapper') -> None:
-        self._wrapper = wrapper
+    def __init__(self, who: str, optimizer: torch.optim.Optimizer) -> None:
+        self._who = who
+        self._optimizer = optimizer
         self._wandering: Optional[WanderingTensors] = None
         self._aside: Optional[list[Optional[Tensor]]] = None
         self._checked_loss = False
@@ -75,7 +73,7 @@ class SecondPass:
         Args:
             is_first (bool): It is the first one of the update: what is there is zeros at most.
         """
-        params = parameters_of(self._wrapper.optimizer)
+        params = parameters_of(self._optimizer)
         self._aside = [None if is_first else param.grad for param in params]
         for param in params:
             param.grad = None
@@ -100,54 +98,30 @@ class SecondPass:
         found = total_loss(call.model, call.output).detach()
         if not torch.allclose(found.float(), loss.detach().float(), rtol=1e-3, atol=1e-6, equal_nan=True):
             raise ValueError(
-                f'{type(self._wrapper).__name__}: update_params got the loss {float(loss.detach()):g}, and the losses '
+                f'{self._who}: update_params got the loss {float(loss.detach()):g}, and the losses '
                 f'that {type(call.model).__name__} returned amount to {float(found):g}: a second pass would '
                 'follow another loss. Do all weighting of losses in forward or parse_losses.'
             )
         self._checked_loss = True
 
-    def regrad(self, same_randomness: bool = True) -> Tensor:
-        """Gradient of this micro-batch at the weights as they are now, added to what earlier ones left.
-
-        Args:
-            same_randomness (bool): Draw the random numbers that the first pass drew.
-
-        Returns:
-            Tensor: The loss there, a detached scalar.
+    @contextmanager
+    def again(self) -> Iterator[ForwardCall]:
+        """Give the call to make again in here, with ``.grad`` as if the first pass had not been.
 
         Raises:
-            BadLossError: If it is not finite; ``str(error)`` is ``'dropped'`` if the run goes on without this update.
             RuntimeError: If nobody had asked for a second pass before the first one.
         """
-        wrapper, call = self._wrapper, self.call
-        if self._aside is None or call is None:
+        if self._aside is None or self.call is None:
             raise RuntimeError(
-                f'{type(wrapper).__name__}: a stage asked for another gradient, and its wants_regrad '
+                f'{self._who}: a stage asked for another gradient, and its wants_regrad '
                 'had not said so before the forward pass.'
             )
-        for param, grad in zip(parameters_of(wrapper.optimizer), self._aside, strict=True):
+        for param, grad in zip(parameters_of(self._optimizer), self._aside, strict=True):
             param.grad = grad
-        with self._same_micro_batch_again(), torch.enable_grad():
-            with wrapper.sync_context(call.model), wrapper.precision.autocast():
-                output = call.again(same_randomness)
-            loss = total_loss(call.model, output)
-            wrapper.bad_losses.look(loss)
-            wrapper.backward(wrapper.scale_loss(loss))
-        if wrapper.bad_losses.found_bad():
-            wrapper.drop_update(losses_of(output), loss, ' at the weights of the second pass')
-            raise BadLossError('dropped')
-        return loss.detach()
-
-    @contextmanager
-    def _same_micro_batch_again(self) -> Iterator[None]:
-        """Make the passes in here count as those of the micro-batch before, not as another one."""
-        wrapper = self._wrapper
-        count = wrapper._inner_count
-        wrapper._inner_count = count - 1
         # Weights change under the cache of an autocast that somebody may have entered further out.
         torch.clear_autocast_cache()
         try:
-            yield
+            with torch.enable_grad():
+                yield self.call
         finally:
-            wrapper._inner_count = count
             torch.clear_autocast_cache()

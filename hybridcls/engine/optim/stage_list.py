@@ -11,6 +11,8 @@ from .stages.update_stage import UpdateStage
 
 __all__ = ['build_stages']
 
+_MISSING = object()
+
 
 def build_stages(who: str, stages: Union[dict, Sequence, None]) -> dict[str, UpdateStage]:
     """Build the stages that a config names.
@@ -24,7 +26,7 @@ def build_stages(who: str, stages: Union[dict, Sequence, None]) -> dict[str, Upd
         dict[str, UpdateStage]: In the order given, which is the order of visits; what is None is left out.
 
     Raises:
-        TypeError: If a stage is nothing to build a stage from, or has a wrong key.
+        TypeError: If a stage is nothing to build a stage from, has a wrong key, or names a state that it does not have.
         ValueError: If two stages are of one kind.
 
     Example:
@@ -48,6 +50,8 @@ def build_stages(who: str, stages: Union[dict, Sequence, None]) -> dict[str, Upd
             "such as dict(sam=dict(type='SAM', rho=0.05)), or a list of stages."
         )
     built = {name: _build_stage(who, name, stage) for name, stage in named.items() if stage is not None}
+    for name, stage in built.items():
+        _check_contract(f'{type(stage).__name__} (stages.{name})', stage)
     _check_kinds(who, built)
     return built
 
@@ -73,6 +77,32 @@ def _build_stage(who: str, name: str, stage: Any) -> UpdateStage:
             'hybridcls.engine.optim.UpdateStage.'
         )
     return built
+
+
+def _check_contract(who: str, stage: UpdateStage) -> None:
+    """Raise for what would only be noticed at the first checkpoint, or never."""
+    for key, kinds, what in (
+        ('tensor_state', dict, 'a dict of tensors by position'),
+        ('number_state', (int, float, type(None)), 'a plain number'),
+    ):
+        names = getattr(stage, key)
+        if not isinstance(names, (tuple, list)) or not all(isinstance(name, str) for name in names):
+            raise TypeError(
+                f"{who}: expected {key} to be a tuple of names such as ('slow',), got {names!r}. A tuple of one name "
+                'needs its comma.'
+            )
+        for name in names:
+            value = getattr(stage, name, _MISSING)
+            if not isinstance(value, kinds):
+                got = 'nothing' if value is _MISSING else type(value).__name__
+                raise TypeError(
+                    f'{who}: expected the attribute {name} of {key} to be {what}, got {got}. Set it in __init__.'
+                )
+    if type(stage).wants_regrad is not UpdateStage.wants_regrad and not stage.probes:
+        raise TypeError(
+            f'{who}: wants_regrad is overridden, and probe, which would use the second gradient, is not. Override '
+            'probe, and call update.regrad in it.'
+        )
 
 
 def _check_kinds(who: str, stages: dict[str, UpdateStage]) -> None:

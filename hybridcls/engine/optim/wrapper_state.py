@@ -1,7 +1,7 @@
 """The state of a ComposedOptimWrapper in a checkpoint: one layout for plain, DDP and FSDP training."""
 
 import logging
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Union
 
 import torch
 from mmengine.dist import all_gather_object, gather_object, get_rank, get_world_size
@@ -16,14 +16,76 @@ from .sharding import is_dtensor, is_row_shard, to_layout_of
 if TYPE_CHECKING:
     from .composed_optim_wrapper import ComposedOptimWrapper
 
-__all__ = ['Gradients', 'gather_gradients', 'pack_state', 'unpack_state']
+__all__ = ['Gradients', 'LoadedState', 'gather_gradients', 'pack_state', 'restart_stale_stages', 'unpack_state']
 
 Gradients = dict[Union[int, str], dict[int, Tensor]]  # by process, or 'whole', and position
 
 # In the first group, because FSDP.optim_state_dict keeps the keys of groups and drops those at the top level.
 _NUMBERS = 'composed_update'
 _GRADIENT = 'accumulated'  # with the number of the process whose it is
+_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # of numbers of so many bytes
 _WHOLE = 'whole'  # in place of the number: the rows of all processes, of a matrix that is spread over them
+
+
+class LoadedState(NamedTuple):
+    """What a loaded state belongs to; asked once, before the first update that uses it.
+
+    Attributes:
+        weights (int | None): :func:`fingerprint` of the weights that it was saved beside.
+        done (int | None): Micro-batches that training had done.
+        is_half_done (bool): Gradients of an update that is not complete came with it.
+    """
+
+    weights: Optional[int]
+    done: Optional[int]
+    is_half_done: bool
+
+
+def fingerprint(params: list) -> Optional[int]:
+    """A number that is another one when a bit of the weights is; None where this process does not hold them all.
+
+    A sum of integers: the same on all devices, in whichever order it is taken.
+
+    Example:
+        >>> fingerprint([torch.zeros(2)]), fingerprint([torch.tensor([0.0, 1.0])])
+        (0, 1065353216)
+    """
+    if any(is_dtensor(param) for param in params):
+        return None
+    return sum(
+        position * int(param.detach().view(_BITS[param.element_size()]).sum(dtype=torch.int64))
+        for position, param in enumerate(params, 1)
+        if not is_row_shard(param) and param.element_size() in _BITS
+    )
+
+
+def restart_stale_stages(wrapper: 'ComposedOptimWrapper') -> None:
+    """Forget a loaded state if training went on without the stages since it was saved, and say so.
+
+    mmengine's OptimWrapper passes on in its checkpoints what it does not know: slow weights, say, that are older than
+    the weights beside them. The weights of the model must be there.
+    """
+    loaded, wrapper._loaded = wrapper._loaded, None
+    if loaded is None:
+        return
+    weights = None if wrapper._shards.is_fsdp1 else fingerprint(parameters_of(wrapper.optimizer))
+    if weights is not None and loaded.weights is not None:
+        is_stale = weights != loaded.weights
+    else:
+        is_stale = loaded.done is not None and loaded.done != wrapper._inner_count and wrapper._max_counts >= 0
+    if not is_stale:
+        return
+    wrapper._spoiled = False
+    if loaded.is_half_done:
+        wrapper.optimizer.zero_grad()
+    for name, stage in wrapper.stages.items():
+        if any(getattr(stage, key) for key in stage.tensor_state):
+            stage.load_state_dict(wrapper.initial_state[name], parameters_of(wrapper.optimizer))
+            _warn(
+                f'the state of stages.{name} ({type(stage).__name__}) in the checkpoint belongs to other weights than '
+                'those beside it: another optimizer wrapper has trained in between. The stage starts here, with the '
+                'weights as they are.'
+            )
 
 
 def pack_state(wrapper: 'ComposedOptimWrapper', state_dict: dict) -> dict:
@@ -41,7 +103,15 @@ def pack_state(wrapper: 'ComposedOptimWrapper', state_dict: dict) -> dict:
     numbers: dict[str, Any] = dict(
         updates=wrapper._updates, spoiled=wrapper._spoiled, dropped=wrapper.bad_losses.dropped_in_a_row, stages={}
     )
+    update = wrapper._update
+    if update is not None:
+        numbers['count'] = wrapper._inner_count
+        numbers['weights'] = None if update.shards.is_fsdp1 else fingerprint(update.params)
+    elif wrapper._loaded is not None:
+        numbers['count'], numbers['weights'] = wrapper._loaded.done, wrapper._loaded.weights
     for name, stage in wrapper.stages.items():
+        if update is not None:
+            stage.check_state(update)
         own = stage.state_dict()
         numbers['stages'][name] = dict(type=type(stage).__name__, numbers=own['numbers'])
         for key, tensors in own['tensors'].items():
@@ -171,7 +241,7 @@ def unpack_state(wrapper: 'ComposedOptimWrapper', state_dict: dict) -> dict:
     wrapper.bad_losses.resume(numbers.get('dropped'))
     for position, gradient in _own_gradients(gradients).items():
         params[position].grad = to_layout_of(gradient, params[position])
-    wrapper._has_loaded_gradients = bool(gradients) or wrapper._spoiled
+    wrapper._loaded = LoadedState(numbers.get('weights'), numbers.get('count'), bool(gradients) or wrapper._spoiled)
     if wrapper.loss_scaler is not None and scaler_state:
         wrapper.loss_scaler.load_state_dict(scaler_state)
     return rest

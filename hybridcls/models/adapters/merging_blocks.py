@@ -33,7 +33,7 @@ class Merging:
         r (int): Tokens to merge in this block.
         prefix (int): Tokens at the start that are never merged.
         proportional (bool): Whether attention sees a token as often as it has patches.
-        size (Tensor, optional): ``(B, N)`` float32, patches a token. None: one each, nothing has been merged yet.
+        size (Tensor, optional): ``(B, N)``, patches a token. None: one each, nothing has been merged yet.
         positions (Tensor, optional): ``(B, N0)``, where each token of the start is now.
         places (Tensor, optional): ``(B, N)``, which token of the start stands for each token of now where positions
             matter: the one that the others have joined.

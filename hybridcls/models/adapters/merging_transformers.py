@@ -30,7 +30,7 @@ class MergedTokens(NamedTuple):
 
     Args:
         tokens (Tensor): ``(B, M, C)``, the prefix tokens first.
-        size (Tensor, optional): ``(B, M)`` float32, of how many tokens of the start each is the mean; None: one each.
+        size (Tensor, optional): ``(B, M)``, of how many tokens of the start each is the mean; None: one each.
         positions (Tensor, optional): ``(B, N)`` int64 in [0, M): in which of them each token of the start is, prefix
             tokens included; None: where it was.
     """

@@ -63,7 +63,11 @@ class TokenMerging:
 
 
 def add_token_merging(
-    model: nn.Module, ratio: MergingRatio, proportional_attention: bool = True, name: str = 'token_merging_ratio'
+    model: nn.Module,
+    ratio: MergingRatio,
+    proportional_attention: bool = True,
+    name: str = 'token_merging_ratio',
+    last_block: Optional[int] = None,
 ) -> TokenMerging:
     """Let the plain transformers in a model merge tokens that are alike, from now on, in place.
 
@@ -78,15 +82,15 @@ def add_token_merging(
     for one; and features leave the transformer *unmerged*, every patch with the value of its token, so that whatever
     pools them weighs sizes, and maps keep their grid.
 
-    A transformer with an attribute ``merging_ends_after = n`` merges in its first n blocks only: HybridBackbone sets it
-    where a TokenLearner follows block n, whose summaries are not to be merged.
-
     Args:
         model (nn.Module): A transformer of timm, or a model that has some anywhere in it.
         ratio (float | Sequence[float] | dict): See :class:`MergingSchedule`.
         proportional_attention (bool): Attend to a token as often as it has patches. The paper switches it off for
             models that are trained with merging from the start and for MAE. Defaults to True.
         name (str): The key that the user typed, for error messages.
+        last_block (int, optional): Merge in that many blocks only. Defaults to None: what a module around a transformer
+            says in its ``merging_blocks`` (HybridBackbone, where a TokenLearner follows a block: summaries are not to
+            be merged), else all blocks.
 
     Returns:
         TokenMerging: Prints what was done; its ``undo()`` restores what was there before.
@@ -110,10 +114,11 @@ def add_token_merging(
             f'TokenMerging: {name}={ratio} finds no transformer that can merge tokens in '
             f'{type(model).__name__}{_why_not(model)}. {_WHAT_WORKS}'
         )
+    limits = {} if last_block is not None else _merging_blocks(model)
     plans = {}
     for where, transformer in transformers.items():
         schedule = MergingSchedule(ratio, len(transformer.blocks), name)
-        schedule.stop_after(getattr(transformer, 'merging_ends_after', len(transformer.blocks)))
+        schedule.stop_after(limits.get(transformer, len(transformer.blocks)) if last_block is None else last_block)
         _check_parts(transformer)
         plans[where] = MergingSettings(schedule, proportional_attention)
     before = {where: getattr(transformer, 'token_merging', None) for where, transformer in transformers.items()}
@@ -155,6 +160,11 @@ def _plain_transformers(model: nn.Module) -> Iterator[tuple[str, Any]]:
     for name, module in model.named_modules():
         if type(module) in MERGING_TRANSFORMERS or isinstance(module, MergingTransformer):
             yield name, module
+
+
+def _merging_blocks(model: nn.Module) -> dict[nn.Module, int]:
+    """In how many of its blocks a transformer may merge, where a module around it limits them."""
+    return {key: value for part in model.modules() for key, value in getattr(part, 'merging_blocks', {}).items()}
 
 
 def _parts(transformer: Any) -> Iterator[nn.Module]:

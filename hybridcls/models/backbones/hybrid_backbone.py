@@ -5,10 +5,11 @@ from typing import Any, Optional, Union
 
 from mmengine.model import BaseModule
 from timm.models import VisionTransformer
-from torch import Tensor, cat, nn
+from torch import Tensor, cat, compiler, nn
 
-from hybridcls.checks import check_number
+from hybridcls.checks import check_known_keys, check_number
 from hybridcls.registry import MODELS
+from hybridcls.signatures import arguments_of
 
 from ..adapters import (
     LoRASettings,
@@ -18,6 +19,7 @@ from ..adapters import (
     frozen_batchnorms,
 )
 from ..modules import CBAM, TokenLearner
+from ..modules.image_range import check_unit_range, range_of
 from .idle_adapters import check_adapters_act
 from .registered_stream import RegisteredStream
 from .timm_stream import TimmStream
@@ -33,7 +35,8 @@ class HybridBackbone(BaseModule):
     Args:
         cnn (dict, optional): The CNN stream: ``model_name=`` for timm (see :class:`TimmStream` for its other keys),
             or ``type=`` for any registered backbone (with ``mean``, ``std`` and ``output`` of
-            :class:`RegisteredStream`). None leaves the stream out. Defaults to None.
+            :class:`RegisteredStream`). None leaves the stream out. Defaults to None. What a stream leaves open of
+            ``img_size`` and ``with_cp`` is filled in where its class takes it.
         vit (dict, optional): The transformer stream, likewise; ``drop_path_rate`` defaults to 0.2 here.
         img_size (int | Sequence[int], optional): Size (h, w) of the images, for both streams. Defaults to None: what
             each timm model was pretrained with.
@@ -50,7 +53,7 @@ class HybridBackbone(BaseModule):
             the other keys of :class:`LoRASettings` (``targets``, ``dropout``, ``use_dora``, ...), and under ``cnn`` or
             ``vit`` those of one stream; ``cnn=None`` leaves that stream as it is. 0 is off. Defaults to 0.
         lora_alpha (float, optional): The update is scaled by alpha / r. Defaults to None: alpha = r.
-        with_cp (bool): Activation checkpointing in both timm streams. Defaults to False.
+        with_cp (bool): Activation checkpointing in both streams. Defaults to False.
         init_cfg (dict, optional): mmengine's initialisation config.
 
     Attributes:
@@ -91,61 +94,59 @@ class HybridBackbone(BaseModule):
         init_cfg: Optional[dict] = None,
     ) -> None:
         super().__init__(init_cfg)
-        if cnn is None and vit is None:
-            raise ValueError(
-                'HybridBackbone: neither cnn nor vit is given. Name at least one stream, for example '
-                "cnn=dict(model_name='convnextv2_tiny')."
-            )
-        for name, stream in (('cnn', cnn), ('vit', vit)):
-            if stream is not None and not isinstance(stream, dict):
-                raise TypeError(
-                    f'HybridBackbone: {name}={stream!r} is a {type(stream).__name__}, where a dict is '
-                    f"wanted: {name}=dict(model_name='...')."
-                )
+        streams = {name: cfg for name, cfg in (('cnn', cnn), ('vit', vit)) if cfg is not None}
+        self.stream_names = tuple(streams)
         self.img_size = _check_img_size(img_size)
         token_learner = _as_dict('token_learner_tokens', token_learner_tokens, 'num_tokens')
-        after_block = token_learner.pop('after_block', None) if token_learner else None
-        self.stream_names = tuple(name for name, cfg in (('cnn', cnn), ('vit', vit)) if cfg is not None)
-
+        _check_streams(
+            streams,
+            cnn=dict(use_cbam=use_cbam),
+            vit=dict(token_learner_tokens=token_learner, token_merging_ratio=token_merging_ratio != 0),
+        )
+        if not isinstance(use_cbam, (bool, dict)):
+            raise TypeError(
+                f'HybridBackbone: expected use_cbam=True, False or dict(reduction=...), got use_cbam={use_cbam!r}.'
+            )
         self.cbam: Any = None
-        if cnn is not None:
-            output = dict(cnn).get('output', 'map')
-            self.cnn = _build_stream('cnn', dict(cnn, output=output), self.img_size, 0.0, with_cp)
-            if use_cbam:
-                if output != 'map':
-                    raise ValueError(
-                        f"HybridBackbone: use_cbam needs the CNN's map, and cnn has output={output!r}. "
-                        'Drop that key or use_cbam.'
-                    )
-                self.cbam = CBAM(self.cnn.out_channels, **(dict(use_cbam) if isinstance(use_cbam, dict) else {}))
-        elif use_cbam:
-            raise ValueError('HybridBackbone: use_cbam works on the map of the CNN stream, and cnn is not given.')
-
         self.token_learner: Any = None
+        self._summarised_after: Optional[int] = None  # a block of the vit; None: after the last one, or not at all
+        if cnn is not None:
+            self._build_cnn(dict(cnn), use_cbam, with_cp)
         if vit is not None:
-            default = 'tokens' if token_learner and after_block is None else 'vector'
-            output = dict(vit).get('output', default)
-            if token_learner and after_block is None and output == 'vector':
-                raise ValueError(
-                    'HybridBackbone: TokenLearner needs the tokens of the vit stream, and vit has '
-                    "output='vector'. Drop that key, or place it earlier with "
-                    'token_learner_tokens=dict(num_tokens=8, after_block=6).'
-                )
-            self.vit = _build_stream('vit', dict(vit, output=output), self.img_size, 0.2, with_cp)
-            if token_learner:
-                self.token_learner = TokenLearner(self.vit.out_channels, **token_learner)
-            if token_merging_ratio != 0:
-                add_token_merging(self.vit, token_merging_ratio)
-        elif token_learner:
-            raise ValueError('HybridBackbone: token_learner_tokens works on the vit stream, and vit is not given.')
-        elif token_merging_ratio != 0:
-            raise ValueError('HybridBackbone: token_merging_ratio works on the vit stream, and vit is not given.')
-        if self.token_learner is not None and after_block is not None:
-            self._place_token_learner(after_block)
-        self._token_learner_is_last = self.token_learner is not None and after_block is None
+            self._build_vit(dict(vit), token_learner, token_merging_ratio, with_cp)
         self.out_channels = tuple(getattr(self, name).out_channels for name in self.stream_names)
+        self._check_next_images = False
         self._frozen_batchnorms: list[nn.Module] = []
         self._adapt(lora_rank, lora_alpha)
+
+    def _build_cnn(self, cfg: dict, use_cbam: Union[bool, dict], with_cp: bool) -> None:
+        output = cfg.setdefault('output', 'map')
+        if use_cbam and output != 'map':
+            raise ValueError(
+                f"HybridBackbone: use_cbam needs the CNN's map, and cnn has output={output!r}. "
+                'Drop that key or use_cbam.'
+            )
+        self.cnn = _build_stream('cnn', cfg, self.img_size, 0.0, with_cp)
+        if use_cbam:
+            self.cbam = CBAM(self.cnn.out_channels, **(use_cbam if isinstance(use_cbam, dict) else {}))
+
+    def _build_vit(self, cfg: dict, token_learner: dict, merging: MergingRatio, with_cp: bool) -> None:
+        after_block = token_learner.pop('after_block', None)
+        after_all = bool(token_learner) and after_block is None
+        output = cfg.setdefault('output', 'tokens' if after_all else 'vector')
+        if after_all and output == 'vector':
+            raise ValueError(
+                'HybridBackbone: TokenLearner needs the tokens of the vit stream, and vit has '
+                "output='vector'. Drop that key, or place it earlier with "
+                'token_learner_tokens=dict(num_tokens=8, after_block=6).'
+            )
+        self.vit = _build_stream('vit', cfg, self.img_size, 0.2, with_cp)
+        if token_learner:
+            self.token_learner = TokenLearner(self.vit.out_channels, **token_learner)
+        if after_block is not None:
+            self._place_token_learner(after_block)
+        if merging != 0:
+            add_token_merging(self.vit, merging, last_block=after_block)
 
     def _adapt(self, rank: Union[int, dict], alpha: Optional[float]) -> None:
         """Put LoRA on the streams; last, so that what the other levers change is seen."""
@@ -166,6 +167,16 @@ class HybridBackbone(BaseModule):
         size = self.img_size or next((stream.img_size for stream in streams if stream.img_size), 224)
         height, width = (size, size) if isinstance(size, int) else size
         check_adapters_act('HybridBackbone: lora_rank', self, (len(streams[0].mean), height, width))
+
+    @property
+    def takes_unit_range(self) -> bool:
+        """Whether images must be RGB in [0, 1], since a stream normalizes them."""
+        return any(getattr(self, name).takes_unit_range for name in self.stream_names)
+
+    def init_weights(self) -> None:
+        """Initialise what has an ``init_cfg``. A training begins: the first images are checked to be in [0, 1]."""
+        super().init_weights()
+        self._check_next_images = self.takes_unit_range
 
     def train(self, mode: bool = True) -> 'HybridBackbone':
         """Set the mode; BatchNorm that LoRA has frozen stays in eval mode."""
@@ -193,8 +204,7 @@ class HybridBackbone(BaseModule):
             integer=True,
             advice=f'The stream has {depth} blocks; to summarise after the last one leave after_block out.',
         )
-        # For token merging, whoever puts it on: summaries are not to be merged.
-        self.vit.model.merging_ends_after = after_block
+        self._summarised_after = after_block
         # A hook keeps the names of timm's parameters, so that its weights load, and works inside checkpointing; a
         # method, not a closure, so that a deep copy of the model (EMA) calls its own TokenLearner.
         model.blocks[after_block - 1].register_forward_hook(self._summarise, with_kwargs=True)
@@ -204,7 +214,12 @@ class HybridBackbone(BaseModule):
             tokens = keywords['merging'].undo(tokens)  # a token of many patches counts as often as it has patches
         prefix = self.vit.model.num_prefix_tokens
         summaries = self.token_learner(tokens[:, prefix:])
-        return cat([tokens[:, :prefix], summaries.to(tokens.dtype)], dim=1)
+        return cat([tokens[:, :prefix], summaries], dim=1)
+
+    @property
+    def merging_blocks(self) -> dict[nn.Module, int]:
+        """In how many of its blocks the transformer may merge tokens: summaries of a TokenLearner do not merge."""
+        return {} if self._summarised_after is None else {self.vit.model: self._summarised_after}
 
     def stream_parts(self) -> dict[str, tuple[str, ...]]:
         """Return the names of the submodules that make up each stream: the model, and what sits on it."""
@@ -250,14 +265,38 @@ class HybridBackbone(BaseModule):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the features of the streams, the CNN's first."""
+        if self._check_next_images and not compiler.is_compiling():
+            self._check_next_images = False  # one look costs a wait for the device; every step would be too many
+            check_unit_range('HybridBackbone', *range_of(x))
         features = []
         if 'cnn' in self.stream_names:
             feature = self.cnn(x)
             features.append(feature if self.cbam is None else self.cbam(feature))
         if 'vit' in self.stream_names:
             feature = self.vit(x)
-            features.append(self.token_learner(feature) if self._token_learner_is_last else feature)
+            summarise = self.token_learner is not None and self._summarised_after is None
+            features.append(self.token_learner(feature) if summarise else feature)
         return tuple(features)
+
+
+def _check_streams(streams: dict[str, Any], **levers: dict[str, Any]) -> None:
+    """Raise unless there is a stream, each is a dict, and the levers that are on have theirs."""
+    if not streams:
+        raise ValueError(
+            'HybridBackbone: neither cnn nor vit is given. Name at least one stream, for example '
+            "cnn=dict(model_name='convnextv2_tiny')."
+        )
+    for name, stream in streams.items():
+        if not isinstance(stream, dict):
+            raise TypeError(
+                f"HybridBackbone: expected {name}=dict(model_name='...'), got {name}={stream!r} "
+                f'({type(stream).__name__}).'
+            )
+    for name, keys in levers.items():
+        for key, is_on in keys.items():
+            if is_on and name not in streams:
+                where = 'map of the CNN' if key == 'use_cbam' else name
+                raise ValueError(f'HybridBackbone: {key} works on the {where} stream, and {name} is not given.')
 
 
 def _check_img_size(img_size: Union[int, Sequence[int], None]) -> Union[int, tuple[int, int], None]:
@@ -282,28 +321,28 @@ def _as_dict(name: str, value: Union[int, dict], key: str) -> dict:
 def _build_stream(
     name: str, cfg: dict, img_size: Union[int, tuple[int, int], None], drop_path_rate: float, with_cp: bool
 ) -> nn.Module:
-    kind = cfg.get('type', TimmStream)
-    if kind in (TimmStream, 'TimmStream', 'hybridcls.TimmStream'):
+    cls = MODELS.class_of(cfg) if 'type' in cfg else TimmStream
+    if isinstance(cls, type) and issubclass(cls, TimmStream):
         cfg.pop('type', None)
         if 'model_name' not in cfg:
             raise TypeError(
                 f"HybridBackbone: {name} needs model_name='...' (a timm model) or type='...' (a registered "
                 f'backbone); it has {", ".join(sorted(cfg)) or "no keys"}.'
             )
-        cfg.setdefault('img_size', img_size)
-        cfg.setdefault('with_cp', with_cp)
-        return _build_timm_stream(cfg, drop_path_rate)
-    stream_args = {key: cfg.pop(key) for key in _STREAM_KEYS if key in cfg}
-    return RegisteredStream(cfg, img_size=img_size, **stream_args)
-
-
-def _build_timm_stream(cfg: dict, drop_path_rate: float) -> TimmStream:
-    if 'drop_path_rate' in cfg or not drop_path_rate:
-        return TimmStream(**cfg)
-    try:
-        return TimmStream(**cfg, drop_path_rate=drop_path_rate)
-    except TypeError as error:
-        # The default of the slot must not keep a model out that has no stochastic depth; a given rate is an error.
-        if "'drop_path_rate'" not in str(error):
-            raise
-        return TimmStream(**cfg)
+        for key, value in dict(img_size=img_size, with_cp=with_cp, default_drop_path_rate=drop_path_rate).items():
+            if cfg.get(key) is None:
+                cfg[key] = value
+        return cls(**cfg)
+    of_stream = {key: cfg.pop(key) for key in _STREAM_KEYS if key in cfg}
+    known, are_all = arguments_of(cls)
+    if are_all:
+        check_known_keys(f'HybridBackbone: {name} ({cls.__name__})', cfg, ['type', '_scope_', *known, *_STREAM_KEYS])
+    if with_cp and 'with_cp' not in known:
+        raise ValueError(
+            f'HybridBackbone: with_cp=True, and {cls.__name__}, the {name} stream, takes no with_cp. Set it to False, '
+            'and with_cp=True in the stream that has it.'
+        )
+    for key, value in dict(img_size=img_size, with_cp=with_cp or None).items():
+        if key in known and value is not None and cfg.get(key) is None:
+            cfg[key] = value
+    return RegisteredStream(cfg, img_size=img_size, **of_stream)

@@ -25,8 +25,6 @@ def check_adapters_act(who: str, model: nn.Module, image: tuple[int, int, int]) 
     ]
     try:
         probe_output(model, image[1], image[2], channels=image[0])
-    except NotImplementedError:  # an operation without a meta form
-        return
     finally:
         for handle in handles:
             handle.remove()

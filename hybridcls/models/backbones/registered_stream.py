@@ -9,26 +9,29 @@ from torch import Tensor, nn
 from hybridcls.checks import check_choice
 from hybridcls.registry import MODELS
 
+from ..modules.image_range import IMAGENET_MEAN, IMAGENET_STD, for_channels, input_channels, is_for_unit_range
 from ..modules.shape_probe import channels_of, probe_output
 from .timm_stream import OUTPUTS
-
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class RegisteredStream(nn.Module):
     """A registered backbone as a stream: its last output, as a map, tokens or a vector.
+
+    The backbone returns a tensor, or tuples of which the last counts: (B, C, h, w), (B, N, C) or (B, C). Maps of shape
+    (B, h, w, C) are recognised by its ``output_fmt = 'NHWC'``, or by what a larger image changes.
 
     Args:
         backbone (dict): Config of the backbone, with ``type``.
         output (str): ``'map'``, ``'tokens'`` or ``'vector'`` (the mean over the positions). Defaults to ``'map'``.
         img_size (int | Sequence[int], optional): Image size (h, w) at which the channels are found out. Defaults to
             None, which means 224.
-        mean (Sequence[float]): Mean of RGB in [0, 1] that the backbone was trained with. Defaults to ImageNet's.
-        std (Sequence[float]): Standard deviation, likewise.
+        mean (Sequence[float], optional): Mean of RGB in [0, 1] that the backbone was trained with. Defaults to None,
+            ImageNet's (of grey images its mean over RGB).
+        std (Sequence[float], optional): Standard deviation, likewise.
 
     Attributes:
         model (nn.Module): The backbone.
+        takes_unit_range (bool): Images must be RGB in [0, 1], since they are normalized here (the mean is not 0).
         out_channels (int): C of the output, found when the stream is built.
 
     Shape:
@@ -36,7 +39,8 @@ class RegisteredStream(nn.Module):
         - returns: ``(B, C, h, w)``, ``(B, N, C)`` or ``(B, C)``.
 
     Raises:
-        ValueError: If the backbone gives no feature of the wanted form.
+        ValueError: If the backbone gives no feature of the expected form.
+        TypeError: If it gives no tensor.
     """
 
     model: Any
@@ -48,29 +52,51 @@ class RegisteredStream(nn.Module):
         backbone: dict,
         output: str = 'map',
         img_size: Union[int, Sequence[int], None] = None,
-        mean: Sequence[float] = _IMAGENET_MEAN,
-        std: Sequence[float] = _IMAGENET_STD,
+        mean: Optional[Sequence[float]] = None,
+        std: Optional[Sequence[float]] = None,
     ) -> None:
         super().__init__()
         check_choice('RegisteredStream', 'output', output, OUTPUTS)
         self.output = output
         self.model = MODELS.build(backbone)
-        self.register_buffer('mean', torch.tensor(mean)[:, None, None], persistent=False)
-        self.register_buffer('std', torch.tensor(std)[:, None, None], persistent=False)
+        channels = input_channels(self.model)
+        for name, given, imagenets in (('mean', mean, IMAGENET_MEAN), ('std', std, IMAGENET_STD)):
+            values = for_channels(imagenets, channels) if given is None else given
+            self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
+            if name == 'mean':
+                self.takes_unit_range = is_for_unit_range(values)
         self.img_size: Optional[tuple[int, int]] = None  # only the backbone knows what it takes
         height, width = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size or (224, 224))
         self.out_channels = self._find_channels(int(height), int(width))
 
     def _find_channels(self, height: int, width: int) -> int:
+        self._channels_last = self._gives_channels_last(height, width)
+        return channels_of(probe_output(self, height, width, len(self.mean)))
+
+    def _gives_channels_last(self, height: int, width: int) -> bool:
+        """Whether maps are (B, h, w, C): the backbone says it, or C is what a larger image leaves as it is."""
+        declared = getattr(self.model, 'output_fmt', None)
+        if declared is not None:
+            return declared == 'NHWC'
+        small = self._last(probe_output(self.model, height, width, len(self.mean))).shape
         try:
-            return channels_of(probe_output(self, height, width))
-        except NotImplementedError:  # an operation without a meta form: look at a black image instead
-            training = self.training
-            self.eval()
-            with torch.no_grad():
-                feature = self(torch.zeros(1, 3, height, width))
-            self.train(training)
-            return channels_of(feature)
+            large = self._last(probe_output(self.model, 2 * height, 2 * width, len(self.mean))).shape
+        except Exception:  # a backbone for one size only, which nothing can be seen of
+            return False
+        return [a != b for a, b in zip(small, large, strict=True)] == [False, True, True, False]
+
+    def _last(self, feature: Any) -> Tensor:
+        """The last of what the backbone gives."""
+        while isinstance(feature, (tuple, list)) and feature:
+            feature = feature[-1]
+        if not isinstance(feature, Tensor):
+            keys = f' with the keys {", ".join(map(str, feature))}' if isinstance(feature, dict) else ''
+            raise TypeError(
+                f'RegisteredStream: expected a tensor or a tuple of tensors from {type(self.model).__name__}, got '
+                f'{type(feature).__name__}{keys}. Let its forward return the feature itself: (B, C, h, w), (B, N, C) '
+                'or (B, C).'
+            )
+        return feature
 
     def init_weights(self) -> None:
         """Initialise the backbone as its own config says (``init_cfg``, pretrained weights included)."""
@@ -89,9 +115,9 @@ class RegisteredStream(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the images and return the last feature of the backbone."""
-        feature: Any = self.model((x - self.mean) / self.std)
-        while isinstance(feature, (tuple, list)):
-            feature = feature[-1]
+        feature = self._last(self.model((x - self.mean) / self.std))
+        if self._channels_last and feature.dim() == 4:
+            feature = feature.permute(0, 3, 1, 2)
         if self.output == 'vector':
             return (
                 feature.flatten(2).mean(-1)

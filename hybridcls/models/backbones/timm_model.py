@@ -1,16 +1,19 @@
 """Create a timm model without its classifier, or say in a sentence why that cannot be."""
 
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pickle import UnpicklingError
+import itertools
+from collections.abc import Sequence
 from typing import Any, Optional, Union
 
 import timm
-from safetensors import SafetensorError
+from timm.models import load_pretrained
 from torch import nn
 
+from hybridcls.checkpoint_reading import CheckpointError, read_weights
 from hybridcls.checks import check_file, did_you_mean
+from hybridcls.compat.timm import checkpoint_filter
+from hybridcls.signatures import takes_argument
+
+from ..modules.timm_weights import names_in_config
 
 __all__ = ['create_timm_model', 'fixed_size', 'patch_size']
 
@@ -28,23 +31,23 @@ _KEYS = (
     'mean',
     'std',
 )
-_UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 
 
 def create_timm_model(
     model_name: str,
     pretrained: bool,
     checkpoint_path: str,
-    drop_path_rate: float,
+    drop_path_rate: Optional[float],
     img_size: Union[int, Sequence[int], None],
     timm_args: dict,
+    default_drop_path_rate: float = 0.0,
 ) -> nn.Module:
     """Create a timm model with ``num_classes=0``.
 
     Args:
-        model_name (str), pretrained (bool), checkpoint_path (str), drop_path_rate (float), img_size: As
-            :class:`~hybridcls.models.backbones.TimmStream` takes them. Models of any image size are not given one,
-            and models without stochastic depth no rate of 0.
+        model_name (str), pretrained (bool), checkpoint_path (str), drop_path_rate (float, optional), img_size,
+            default_drop_path_rate (float): As :class:`~hybridcls.models.backbones.TimmStream` takes them. Models of
+            any image size are not given one, and models without stochastic depth no rate that was not written, or 0.
         timm_args (dict): Other arguments of the model.
 
     Raises:
@@ -72,59 +75,25 @@ def create_timm_model(
             f'TimmStream: {key}={timm_args[key]!r} cannot be set: a stream is the whole model without its '
             "classifier. Its form is set by output='map', 'tokens' or 'vector'."
         )
-    args = dict(timm_args, drop_path_rate=drop_path_rate)
+    # (Some models have stochastic depth by default, so that a rate of 0 must be said.)
+    args = dict(timm_args, drop_path_rate=default_drop_path_rate if drop_path_rate is None else drop_path_rate)
     if img_size is not None:
         args['img_size'] = img_size if isinstance(img_size, int) else tuple(img_size)
     if checkpoint_path:
         check_file('TimmStream', 'checkpoint_path', checkpoint_path)
-        pretrained = True
-        args['pretrained_cfg_overlay'] = dict(args.get('pretrained_cfg_overlay') or {}, file=checkpoint_path)
-    # What a model may do without: those that take any size reject img_size, some have no stochastic depth. (Others
-    # have some by default, so that a rate of 0 must be said.)
-    optional = {'img_size'} if drop_path_rate else {'img_size', 'drop_path_rate'}
+    optional = {'img_size', 'drop_path_rate'} if not drop_path_rate else {'img_size'}
     try:
-        with _watched_loading() as loadings:
-            model = _create_without(optional, model_name, pretrained, args)
-        _check_loaded(model, loadings)
+        model = _create_with_most(optional, model_name, args)
+        if checkpoint_path or pretrained:
+            _load(model, model_name, checkpoint_path, args)
         return model
     except TypeError as error:
-        wrong = _UNEXPECTED.search(str(error))
-        if wrong is None:
-            raise
-        key = wrong.group(1)
-        hint = '' if key in _KEYS else did_you_mean(key, _KEYS)
-        raise TypeError(
-            f'TimmStream: {model_name} takes no argument {key!r}.{hint} A stream takes {", ".join(_KEYS)}, '
-            'and the arguments of its timm model.'
-        ) from error
+        raise _explained(error, model_name, {key: args[key] for key in args if key not in optional}) from error
     except (AssertionError, ZeroDivisionError) as error:
         raise ValueError(
             f'TimmStream: {model_name} cannot be built for img_size={img_size} with {timm_args} '
             f'({error or type(error).__name__}). Choose an img_size that its patches and windows divide.'
         ) from error
-    except RuntimeError as error:
-        if not pretrained:
-            raise
-        if 'No pretrained weights exist' in str(error):
-            raise ValueError(
-                f'TimmStream: timm has no pretrained weights for {model_name}. Set pretrained=False, or '
-                'choose a model of timm.list_models(pretrained=True).'
-            ) from error
-        if 'weights_only' in str(error):
-            raise _unreadable(checkpoint_path, error) from error
-        source = checkpoint_path or 'the pretrained weights of timm'
-        advice = (
-            'The file must hold the weights of this timm model alone; a checkpoint of a hybridcls training is '
-            'given to load_from=... in the config instead.'
-            if checkpoint_path
-            else 'Drop the arguments that change the architecture.'
-        )
-        raise ValueError(
-            f'TimmStream: {source} do not fit {model_name} with {timm_args}. {advice} First differences: '
-            f'{str(error)[:400]}'
-        ) from error
-    except (UnpicklingError, EOFError, SafetensorError) as error:
-        raise _unreadable(checkpoint_path, error) from error
     except OSError as error:
         if str(model_name).startswith('local-dir:'):
             raise FileNotFoundError(
@@ -137,59 +106,109 @@ def create_timm_model(
         ) from error
 
 
-def _unreadable(checkpoint_path: str, error: Exception) -> ValueError:
-    return ValueError(
-        f'TimmStream: checkpoint_path={checkpoint_path!r} cannot be read as a file of weights alone '
-        f'({type(error).__name__}: {str(error)[:200]}). A checkpoint of a hybridcls training is given to '
-        'load_from=... in the config instead.'
-    )
+def _load(model: Any, model_name: str, checkpoint_path: str, args: dict) -> None:
+    """Load weights by timm's loader, which converts and resizes them and drops the classifier, and see what it did.
 
-
-@contextmanager
-def _watched_loading() -> Iterator[list]:
-    """Collect what torch says of every state dict that is loaded.
-
-    A model without its classifier is one that timm loads without being strict, and only logs what was missing: a
+    A model without its classifier is one that timm loads without being strict, and it only logs what was missing: a
     checkpoint of another architecture would leave the stream at random, in silence.
     """
-    results: list = []
-    plain = nn.Module.load_state_dict
+    config = dict(model.pretrained_cfg)
+    if not checkpoint_path and config.get('file') and config.get('source') != 'local-dir':
+        checkpoint_path = config['file'] if not config.get('custom_load') else ''  # of pretrained_cfg_overlay
+    if checkpoint_path:
+        config.update(state_dict=_weights(checkpoint_path), source='', custom_load=False)
+    elif not any(config.get(key) for key in ('hf_hub_id', 'url', 'file', 'state_dict')):
+        raise ValueError(
+            f'TimmStream: timm has no pretrained weights for {model_name}. Set pretrained=False, or '
+            'choose a model of timm.list_models(pretrained=True).'
+        )
+    differences: list[str] = []
+    heads = {name.split('.')[0] for name in names_in_config(model, 'classifier')}
 
-    def watched(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        results.append(plain(module, *args, **kwargs))
-        return results[-1]
+    def note(_: nn.Module, keys: Any) -> None:
+        strange = [key for key in keys.unexpected_keys if key.split('.')[0] not in heads]
+        if keys.missing_keys or strange:
+            missing, many = (', '.join(names[:4]) or 'nothing' for names in (keys.missing_keys, strange))
+            differences.append(f'missing: {missing}; too many: {many}')
 
-    nn.Module.load_state_dict = watched  # type: ignore[method-assign, assignment]
+    handle = model.register_load_state_dict_post_hook(note)
     try:
-        yield results
+        options = dict(in_chans=args.get('in_chans', 3), cache_dir=args.get('cache_dir'))
+        load_pretrained(model, config, num_classes=0, filter_fn=checkpoint_filter(model), **options)
+    except (RuntimeError, KeyError, AttributeError) as error:  # shapes that differ, or a conversion that finds none
+        differences.append(str(error)[:400])
+        cause: Optional[Exception] = error
+    else:
+        cause = None
     finally:
-        nn.Module.load_state_dict = plain  # type: ignore[method-assign]
+        handle.remove()
+    if differences:
+        source = checkpoint_path or 'the pretrained weights of timm'
+        advice = (
+            'The file must hold the weights of this timm model alone; a checkpoint of a hybridcls training is '
+            'given to load_from=... in the config instead.'
+            if checkpoint_path
+            else 'Drop the arguments that change the architecture.'
+        )
+        raise ValueError(
+            f'TimmStream: {source} do not fit {model_name} with {_shown(args)}. {advice} First differences: '
+            f'{differences[-1]}'
+        ) from cause
 
 
-def _check_loaded(model: Any, loadings: list) -> None:
-    classifier = model.pretrained_cfg.get('classifier') or ()
-    names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-    heads = {name.split('.')[0] for name in names}
-    for missing, unexpected in loadings:
-        strange = [key for key in unexpected if key.split('.')[0] not in heads]
-        if missing or strange:
-            raise RuntimeError(
-                f'missing: {", ".join(missing[:4]) or "nothing"}; too many: {", ".join(strange[:4]) or "nothing"}'
-            )
-
-
-def _create_without(optional: set[str], model_name: str, pretrained: bool, args: dict) -> nn.Module:
-    """Create the model, without those of the optional arguments that it rejects."""
+def _weights(checkpoint_path: str) -> dict:
     try:
-        return timm.create_model(model_name, pretrained=pretrained, num_classes=0, **args)
-    except TypeError as error:
-        # The architecture is known only here, since old names and local folders resolve inside timm. The constructor
-        # fails before any weight is loaded.
-        wrong = _UNEXPECTED.search(str(error))
-        if wrong is None or wrong.group(1) not in optional & args.keys():
-            raise
-        rest = {key: value for key, value in args.items() if key != wrong.group(1)}
-        return _create_without(optional, model_name, pretrained, rest)
+        weights = read_weights(checkpoint_path)
+    except CheckpointError as error:
+        raise ValueError(
+            f'TimmStream: checkpoint_path={checkpoint_path!r} cannot be read as a file of weights alone. {error}'
+        ) from error
+    if not weights:
+        raise ValueError(f'TimmStream: expected weights in checkpoint_path={checkpoint_path!r}, got none.')
+    return weights
+
+
+def _create_with_most(optional: set[str], model_name: str, args: dict) -> nn.Module:
+    """Create the model with as many of the optional arguments as it takes.
+
+    By trying: what an architecture takes is known to its constructor alone, since timm's functions pass ``**kwargs`` on
+    and resolve old names and local folders; no weight is loaded yet.
+    """
+    given, failures = sorted(optional & args.keys(), reverse=True), []  # img_size first, which most convnets reject
+    for number in range(len(given) + 1):
+        for without in itertools.combinations(given, number):
+            taken = {key: value for key, value in args.items() if key not in without}
+            try:
+                return timm.create_model(model_name, num_classes=0, **taken)
+            except TypeError as error:
+                failures.append(error)
+    raise failures[-1]
+
+
+def _explained(error: TypeError, model_name: str, written: dict) -> TypeError:
+    """Name the argument that the model does not take, or whose value it cannot use: the one that fails alone."""
+    for key, value in written.items():
+        if key == 'pretrained_cfg_overlay':
+            continue
+        try:
+            timm.create_model(model_name, num_classes=0, **{key: value})
+        except TypeError as alone:
+            if takes_argument(type(timm.create_model(model_name, num_classes=0)), key):
+                return TypeError(f'TimmStream: {model_name} cannot be built with {key}={value!r} ({alone}).')
+            hint = '' if key in _KEYS else did_you_mean(key, _KEYS)
+            return TypeError(
+                f'TimmStream: {model_name} takes no argument {key!r}.{hint} A stream takes {", ".join(_KEYS)}, '
+                'and the arguments of its timm model.'
+            )
+        except Exception:  # it may need the others
+            continue
+    return TypeError(f'TimmStream: {model_name} cannot be built with {written} ({error}).')
+
+
+def _shown(args: dict) -> dict:
+    return {
+        key: value for key, value in args.items() if key not in ('drop_path_rate', 'img_size', 'pretrained_cfg_overlay')
+    }
 
 
 def patch_size(model: nn.Module) -> Optional[tuple[int, int]]:

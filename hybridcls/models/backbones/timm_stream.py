@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from hybridcls.checks import check_choice, check_number
 from hybridcls.registry import MODELS
 
+from ..modules.image_range import for_channels, input_channels, is_for_unit_range
 from ..modules.layer_depths import timm_layer_depths
 from ..modules.shape_probe import channels_of, probe_output
 from .timm_model import create_timm_model, fixed_size, patch_size
@@ -29,8 +30,9 @@ class TimmStream(nn.Module):
             with ``num_classes=0``. Defaults to ``'vector'``.
         pretrained (bool): Load timm's weights (needs a network or a filled cache). Defaults to False.
         checkpoint_path (str): Load weights from this file instead: ``.pth`` or ``.safetensors``, a state dict or a
-            dict with ``state_dict`` or ``model``; its classifier is dropped and position tables are resized.
-        drop_path_rate (float): Stochastic depth, in [0, 1). Defaults to 0.
+            dict with one; its classifier is dropped and position tables are resized.
+        drop_path_rate (float, optional): Stochastic depth, in [0, 1). Defaults to None: ``default_drop_path_rate``,
+            where the model has stochastic depth.
         img_size (int | tuple[int, int], optional): Size (h, w) of the images. Models of a fixed size (Swin, ViT) are
             built for it; others take any. Defaults to None, the size of timm's ``pretrained_cfg``.
         frozen_stages (int): -1: nothing is frozen; 0: the stem; n: the stem and the first n stages of a CNN or Swin,
@@ -38,11 +40,13 @@ class TimmStream(nn.Module):
         with_cp (bool): Activation checkpointing: less memory, one more forward pass. Defaults to False.
         mean (Sequence[float], optional): Mean of RGB in [0, 1]. Defaults to None, that of ``pretrained_cfg``.
         std (Sequence[float], optional): Standard deviation, likewise.
+        default_drop_path_rate (float): That of a stream that does not set its own. Defaults to 0.
         **timm_args: Any other argument of the timm model (``depths``, ``window_size``, ``in_chans``, ...).
 
     Attributes:
         model (nn.Module): The timm model.
         has_weights (bool): It was given weights: timm's, or those of a file.
+        takes_unit_range (bool): Images must be RGB in [0, 1], since they are normalized here (the mean is not 0).
         out_channels (int): C of the output.
         img_size (tuple[int, int] | None): The only size (h, w) the model takes; None if it takes any.
 
@@ -71,17 +75,19 @@ class TimmStream(nn.Module):
         output: str = 'vector',
         pretrained: bool = False,
         checkpoint_path: str = '',
-        drop_path_rate: float = 0.0,
+        drop_path_rate: Optional[float] = None,
         img_size: Union[int, Sequence[int], None] = None,
         frozen_stages: int = -1,
         with_cp: bool = False,
         mean: Optional[Sequence[float]] = None,
         std: Optional[Sequence[float]] = None,
+        default_drop_path_rate: float = 0.0,
         **timm_args: Any,
     ) -> None:
         super().__init__()
         check_choice('TimmStream', 'output', output, OUTPUTS)
-        check_number('TimmStream', 'drop_path_rate', drop_path_rate, 0, 1, high_open=True)
+        if drop_path_rate is not None:
+            check_number('TimmStream', 'drop_path_rate', drop_path_rate, 0, 1, high_open=True)
         check_number('TimmStream', 'frozen_stages', frozen_stages, -1, integer=True)
         if not isinstance(pretrained, bool):
             raise TypeError(
@@ -93,7 +99,9 @@ class TimmStream(nn.Module):
         self._frozen_modules: list[nn.Module] = []
         self._depths: tuple[dict[str, int], int] = ({}, 0)
         self.output = output
-        self.model = create_timm_model(model_name, pretrained, checkpoint_path, drop_path_rate, img_size, timm_args)
+        self.model = create_timm_model(
+            model_name, pretrained, checkpoint_path, drop_path_rate, img_size, timm_args, default_drop_path_rate
+        )
         self.has_weights = bool(pretrained or checkpoint_path)
         self.img_size = fixed_size(self.model)
         if output != 'vector':
@@ -108,19 +116,17 @@ class TimmStream(nn.Module):
 
     def _set_normalisation(self, mean: Optional[Sequence[float]], std: Optional[Sequence[float]]) -> None:
         config = self.model.pretrained_cfg
-        channels = getattr(self.model, 'in_chans', None) or next(
-            (m.in_channels for m in self.model.modules() if isinstance(m, nn.Conv2d)), 3
-        )
+        channels = input_channels(self.model)
         for name, given in (('mean', mean), ('std', std)):
-            values = list(given if given is not None else config[name])
-            if given is None and len(values) != channels:
-                values = [sum(values) / len(values)] * channels  # grey or many-band images: the mean over RGB
+            values = list(given) if given is not None else for_channels(config[name], channels)
             if len(values) != channels:
                 raise ValueError(
                     f'TimmStream: {name}={tuple(values)} has {len(values)} values, and {self.model_name} '
                     f'was built for {channels} channels.'
                 )
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32)[:, None, None], persistent=False)
+            if name == 'mean':
+                self.takes_unit_range = is_for_unit_range(values)
 
     def _find_channels(self, img_size: Union[int, Sequence[int], None]) -> int:
         """Let the model see the shape of an image: tells its channels, and an impossible size fails here and now."""
@@ -139,8 +145,6 @@ class TimmStream(nn.Module):
             if self.output == 'tokens':
                 self._grid_of(feature.shape[1], height, width)  # that no class token is among them
             return channels_of(feature)
-        except NotImplementedError:  # an operation without a meta form
-            return self.model.num_features
         except (AssertionError, RuntimeError) as error:
             raise ValueError(
                 f'TimmStream: {self.model_name} cannot take images of {height} x {width} ({error}). '

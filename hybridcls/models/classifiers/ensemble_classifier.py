@@ -4,14 +4,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Optional, Union
 
 import torch
-from mmengine.runner.checkpoint import load_checkpoint
+from mmengine.logging import print_log
+from mmengine.runner.checkpoint import load_state_dict
 from mmpretrain.models.classifiers import BaseClassifier
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
+from hybridcls.checkpoint_reading import read_checkpoint, weights_of
 from hybridcls.checks import check_file, check_known_keys
 from hybridcls.registry import MODELS
+from hybridcls.structures import ClassNames, recorded_version
 
+from ..modules.image_range import range_after
+from ..modules.loaded_weights import differing_weights
+from ..modules.timm_weights import fit_timm_weights
 from .hybrid_classifier import HybridClassifier
 from .mixture_predictions import join_predictions
 
@@ -41,8 +47,8 @@ class EnsembleClassifier(BaseClassifier):
         init_cfg (dict, optional): mmengine's initialisation config.
 
     Raises:
-        ValueError: If there is no member, the numbers of classes differ, or a loss is asked for: members are trained
-            one by one.
+        ValueError: If there is no member, their classes differ in number, name or order, or a loss is asked for:
+            members are trained one by one.
         FileNotFoundError: If a checkpoint is missing.
         RuntimeError: If a checkpoint is not of the member's model.
 
@@ -70,14 +76,35 @@ class EnsembleClassifier(BaseClassifier):
             raise ValueError(f'EnsembleClassifier: members={members!r}; a list of checkpoints is wanted.')
         common = dict(backbone=backbone, neck=neck, head=head, train_cfg=train_cfg, data_preprocessor=data_preprocessor)
         chosen = [dict(checkpoint=member) if isinstance(member, str) else dict(member) for member in members]
-        built = [_build(number, member, common) for number, member in enumerate(chosen)]
+        built, names = zip(*(_build(number, member, common) for number, member in enumerate(chosen)), strict=True)
         classes = [getattr(member.head, 'num_classes', None) for member in built]
         if len(set(classes)) > 1:
             raise ValueError(
                 f'EnsembleClassifier: the members have {classes} classes; scores of different ones have no mean.'
             )
+        ranges = {range_after(member.data_preprocessor) for member in built}
+        if len(ranges) > 1:
+            raise ValueError(
+                'EnsembleClassifier: the data preprocessors of the members differ in mean and std, and the members '
+                "see what the first one's makes. Give them one data_preprocessor."
+            )
+        versions = {number: getattr(member, 'preprocessing_version', None) for number, member in enumerate(built)}
+        if len({*versions.values()} - {None}) > 1:
+            raise ValueError(
+                f'EnsembleClassifier: expected members of one preprocessing version, got {versions}: LoadImage cannot '
+                'read an image both ways. Train the members of version 1 again.'
+            )
         super().__init__(data_preprocessor=built[0].data_preprocessor, init_cfg=init_cfg)
         self.members = nn.ModuleList(built)
+        self.class_names: Optional[ClassNames] = None
+        for number, other in enumerate(names):
+            self.class_names = self.class_names or other
+            if other is not None and self.class_names is not None and self.class_names.moved(other):
+                raise ValueError(
+                    f'EnsembleClassifier: expected members with the same classes in one order, got {other.names[:10]} '
+                    f'of members[{number}] and {self.class_names.names[:10]} of another.'
+                )
+        self.preprocessing_version = next((version for version in versions.values() if version), None)
 
     def extract_feat(self, inputs: Tensor) -> list[Any]:
         """Return the features of each member, as its ``extract_feat`` does."""
@@ -108,7 +135,8 @@ class EnsembleClassifier(BaseClassifier):
         return join_predictions('EnsembleClassifier', samples, opinions)
 
 
-def _build(number: int, member: dict, common: dict) -> HybridClassifier:
+def _build(number: int, member: dict, common: dict) -> tuple[HybridClassifier, Optional[ClassNames]]:
+    """Build a member; and read the names of its classes from its checkpoint."""
     check_known_keys(f'EnsembleClassifier: members[{number}]', member, ('checkpoint', *_PARTS))
     checkpoint = member.get('checkpoint')
     if checkpoint is not None and '://' not in checkpoint:
@@ -117,6 +145,18 @@ def _build(number: int, member: dict, common: dict) -> HybridClassifier:
     if parts['backbone'] is None:
         raise ValueError(f'EnsembleClassifier: members[{number}] has no backbone, neither of its own nor in common.')
     model = HybridClassifier(**parts)
-    if checkpoint is not None:
-        load_checkpoint(model, checkpoint, map_location='cpu', strict=True)
-    return model
+    if checkpoint is None:
+        return model, None
+    loaded = read_checkpoint(checkpoint)
+    weights, resized = fit_timm_weights(model, weights_of(loaded, str(checkpoint)))
+    for name, old, new in resized:
+        print_log(f'EnsembleClassifier: members[{number}] {checkpoint}: resized {name} from {old} to {new}', 'current')
+    load_state_dict(model, weights, strict=True)
+    different = differing_weights(model, weights)
+    if different:
+        raise RuntimeError(
+            f'EnsembleClassifier: members[{number}] has other values than {checkpoint} after loading (first: '
+            f'{different[0]}).'
+        )
+    model.preprocessing_version = recorded_version(loaded)
+    return model, ClassNames.of_checkpoint(loaded)

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Optional, Union
 
+import torch
+from mmengine.logging import print_log
 from mmpretrain.models.classifiers import BaseClassifier
 from mmpretrain.structures import DataSample
 from timm.layers import convert_sync_batchnorm
@@ -14,7 +16,8 @@ from hybridcls.signatures import arguments_of
 from hybridcls.structures import known_rows
 
 from ..modules.gradient_cache import GradientCache
-from ..modules.shape_probe import channels_of, probe_output
+from ..modules.image_range import check_unit_range, input_channels, normalization_of, range_after
+from ..modules.shape_probe import channels_of, probe, probe_output
 from ..modules.sharded_rows import leave_to_processes
 
 if TYPE_CHECKING:
@@ -38,7 +41,9 @@ class HybridClassifier(BaseClassifier):
         head (dict | nn.Module, optional): Config of the head. Defaults to None: only features can be extracted.
         train_cfg (dict, optional): Batch augmentation, as mmpretrain's ``ImageClassifier`` has it: ``augments`` and
             ``probs``. Defaults to None.
-        data_preprocessor (dict | nn.Module, optional): Defaults to ``HybridDataPreprocessor``: RGB in [0, 1].
+        data_preprocessor (dict | nn.Module, optional): Defaults to ``HybridDataPreprocessor``: RGB in [0, 1]. Our
+            streams normalize these by themselves; for a bare backbone of mmpretrain they are normalized here, as the
+            log says, unless ``data_preprocessor`` has ``mean`` and ``std``.
         sync_bn (bool): Let BatchNorm take its statistics over all processes (GPUs only). The top-level
             ``sync_bn = 'torch'`` of a config sets it. Defaults to False.
         grad_cache (dict, optional): ``dict(micro_batch=64)``: in training, embed so many views at a time and keep the
@@ -57,7 +62,7 @@ class HybridClassifier(BaseClassifier):
         - embedding: ``(V * B, D)``; in predictions the mean over the views, ``(B, D)``.
 
     Raises:
-        ValueError: If two streams meet no neck.
+        ValueError: If two streams meet no neck, or images would be normalized twice or not at all.
         TypeError: If a part does not know a key, or is neither a dict nor a module.
 
     Example:
@@ -73,6 +78,8 @@ class HybridClassifier(BaseClassifier):
     backbone: Any
     neck: Any
     head: Any
+    image_mean: Any  # Tensors of [0, 1], for a bare backbone of mmpretrain; None: others normalize
+    image_std: Any
 
     def __init__(
         self,
@@ -92,7 +99,7 @@ class HybridClassifier(BaseClassifier):
         channels = _channels_of(built_backbone)
         built_neck = None if neck is None else _build('neck', neck, in_channels=channels)
         if built_neck is not None:
-            channels = _channels_of(built_neck, default=channels)
+            channels = _channels_after(built_neck, built_backbone, channels)
         streams = getattr(built_backbone, 'stream_names', ())
         if head is not None and len(streams) > 1 and isinstance(channels, tuple) and len(channels) > 1:
             what = 'no neck joins them' if built_neck is None else f'{type(built_neck).__name__} does not join them'
@@ -102,13 +109,22 @@ class HybridClassifier(BaseClassifier):
                 "neck=dict(type='ConcatFusion')."
             )
         width = channels[-1] if isinstance(channels, tuple) else channels
-        built_head = None if head is None else _build('head', head, in_channels=width)
+        built_head = None if head is None else _build('head', head, in_channels=width, num_classes=None)
 
-        if not isinstance(data_preprocessor, nn.Module):
+        if isinstance(data_preprocessor, nn.Module):
+            if train_cfg is not None:
+                raise ValueError(
+                    'HybridClassifier: train_cfg is for the data preprocessor, and data_preprocessor is built already. '
+                    'Build it with batch_augments=..., and drop train_cfg.'
+                )
+        else:
             data_preprocessor = dict(data_preprocessor or {})
             data_preprocessor.setdefault('type', 'HybridDataPreprocessor')
-            if train_cfg is not None:
-                data_preprocessor.setdefault('batch_augments', train_cfg)
+            if train_cfg is not None and data_preprocessor.setdefault('batch_augments', train_cfg) != train_cfg:
+                raise ValueError(
+                    'HybridClassifier: train_cfg and data_preprocessor.batch_augments name different batch '
+                    'augmentations. Drop one of them.'
+                )
             data_preprocessor = _build(
                 'data_preprocessor', data_preprocessor, num_classes=getattr(built_head, 'num_classes', None)
             )
@@ -116,6 +132,7 @@ class HybridClassifier(BaseClassifier):
         self.backbone = built_backbone
         self.neck = built_neck
         self.head = built_head
+        self._normalize_for_backbone()
         self.distillation: Optional[Distillation] = None
         if distill_projection is not None:
             check_number('HybridClassifier', 'distill_projection', distill_projection, 1, integer=True)
@@ -130,6 +147,24 @@ class HybridClassifier(BaseClassifier):
         self.grad_cache = _build_grad_cache(grad_cache)
         leave_to_processes(self)
 
+    def _normalize_for_backbone(self) -> None:
+        """See that images are normalized once: by the streams, by the data preprocessor, or here."""
+        given = range_after(self.data_preprocessor)
+        if getattr(self.backbone, 'takes_unit_range', False) and given is not None:
+            check_unit_range(f'HybridClassifier: {type(self.data_preprocessor).__name__}', *given)
+        by_mmpretrain = normalization_of(self.backbone) if given == (0.0, 1.0) else None
+        for name, values in zip(('image_mean', 'image_std'), by_mmpretrain or (None, None), strict=True):
+            value = None if values is None else torch.tensor(values)[:, None, None]
+            self.register_buffer(name, value, persistent=False)
+        if by_mmpretrain is not None:
+            mean, std = by_mmpretrain
+            print_log(
+                f'HybridClassifier: images in [0, 1] are normalized for {type(self.backbone).__name__}: mean={mean}, '
+                f'std={std}. For another normalization set data_preprocessor=dict(mean=[...], std=[...]), of values '
+                'in [0, 255].',
+                logger='current',
+            )
+
     def extract_feat(self, inputs: Tensor, stage: str = 'neck') -> Any:
         """Return the features of a stage.
 
@@ -142,11 +177,13 @@ class HybridClassifier(BaseClassifier):
             tuple | Tensor: A tuple of tensors, or a tensor for ``'pre_logits'``.
         """
         check_choice('HybridClassifier.extract_feat', 'stage', stage, STAGES)
-        features = _as_tuple(self.backbone(inputs))
+        if self.image_mean is not None:
+            inputs = (inputs - self.image_mean) / self.image_std
+        features = _as_tuple('backbone', self.backbone(inputs))
         if stage == 'backbone':
             return features
         if self.neck is not None:
-            features = _as_tuple(self.neck(features))
+            features = _as_tuple('neck', self.neck(features))
         if stage == 'neck':
             return features
         if not hasattr(self.head, 'pre_logits'):
@@ -185,6 +222,10 @@ class HybridClassifier(BaseClassifier):
         if not hasattr(self.head, 'count_views') and isinstance(features[-1], Tensor):
             # A head of another package takes each view for a sample of its own.
             data_samples = [*data_samples] * (len(features[-1]) // max(1, len(data_samples)))
+        for sample in data_samples:
+            # One-hot labels of an image that was not mixed (in a validation) are int64, which no loss takes.
+            if 'gt_score' in sample and not sample.gt_score.is_floating_point():
+                sample.set_gt_score(sample.gt_score.float())
         return self.head.loss(features, data_samples)
 
     def predict(
@@ -207,14 +248,15 @@ class HybridClassifier(BaseClassifier):
 
         The losses are the head's, in eval mode, on the same forward pass; each sample carries those of its batch in
         ``val_losses``, so that their mean over the samples (metric ``ValLoss``) is right with a smaller last batch.
-        Images without labels, or of unknown categories (label -1), carry none and take no part in them.
+        Images without labels, or of classes that the head does not have (label -1, or from ``num_classes`` on),
+        carry none and take no part in them.
         """
         batch: Any = self.data_preprocessor(data, False)
         samples = batch.get('data_samples')
         features = self.extract_feat(batch['inputs'])
         losses, rows = {}, []
         if samples and ('gt_label' in samples[0] or 'gt_score' in samples[0]):
-            rows = known_rows(samples)
+            rows = known_rows(samples, getattr(self.head, 'num_classes', None))
         if rows:
             # First, because predictions overwrite nothing that a loss reads, but a loss may add to no sample.
             losses = self._loss(_rows_of(features, rows, len(samples)), [samples[row] for row in rows])
@@ -248,7 +290,12 @@ def _rows_of(features: Any, rows: list[int], num_samples: int) -> Any:
     return tuple(feature.unflatten(0, (-1, num_samples))[:, rows].flatten(0, 1) for feature in features)
 
 
-def _as_tuple(features: Any) -> Any:
+def _as_tuple(part: str, features: Any) -> Any:
+    if isinstance(features, dict):
+        raise TypeError(
+            f'HybridClassifier: expected a tensor or a tuple of tensors from the {part}, got a dict with the keys '
+            f'{", ".join(map(str, features))}. Let its forward return the features themselves.'
+        )
     return (features,) if isinstance(features, Tensor) else features
 
 
@@ -258,17 +305,12 @@ def _build(name: str, part: Union[dict, nn.Module], **inferred: Any) -> nn.Modul
         return part
     if not isinstance(part, dict) or 'type' not in part:
         raise TypeError(f"HybridClassifier: {name}={part!r} is neither a module nor a dict with a 'type'.")
-    cfg = dict(part)
-    cls = MODELS.class_of(cfg)
+    cls = MODELS.class_of(part)
     known, are_all = arguments_of(cls)
-    for key, value in inferred.items():
-        if cfg.get(key) is None and value is not None and key in known:
-            cfg[key] = value
     if are_all:
-        check_known_keys(
-            f'HybridClassifier: {name} ({cls.__name__})', [key for key in cfg if key not in ('type', '_scope_')], known
-        )
-    return MODELS.build(cfg)
+        given = [key for key in part if key not in ('type', '_scope_')]
+        check_known_keys(f'HybridClassifier: {name} ({cls.__name__})', given, known)
+    return MODELS.build_filled(dict(part), **inferred)
 
 
 def _build_grad_cache(grad_cache: Optional[dict]) -> Optional[GradientCache]:
@@ -280,25 +322,58 @@ def _build_grad_cache(grad_cache: Optional[dict]) -> Optional[GradientCache]:
     return GradientCache(**grad_cache)
 
 
-def _channels_of(part: nn.Module, default: Any = None) -> Union[int, tuple[int, ...], None]:
-    """The channels that a part says it gives; what came in (``default``) for parts that only pool."""
+def _channels_of(part: nn.Module) -> Union[int, tuple[int, ...], None]:
+    """The channels that a backbone gives: those that it says, else those of a forward pass without values."""
+    declared = _declared_channels(part)
+    if declared is not None:
+        return declared
+    try:
+        features = _probe(part)
+    except Exception:  # a backbone of any package: then in_channels has to be given, and the neck or head says so
+        return None
+    return _channels_in('backbone', features)
+
+
+def _channels_after(neck: nn.Module, backbone: nn.Module, channels: Any) -> Union[int, tuple[int, ...], None]:
+    """The channels that a neck gives: those that it says, else those of a forward pass without values."""
+    declared = _declared_channels(neck)
+    if declared is not None:
+        return declared
+    try:
+        features = _as_tuple('backbone', _probe(backbone))
+    except Exception:  # see above; most necks that do not say it only pool
+        return channels
+    try:
+        embedding = probe(neck, features)
+    except Exception as error:
+        streams = getattr(backbone, 'stream_names', ())
+        if not streams or backbone.img_size is None:  # perhaps images of another size would fit
+            return channels
+        shapes = ', '.join(str(tuple(feature.shape)) for feature in features)
+        raise ValueError(
+            f'HybridClassifier: the backbone has {len(streams)} streams and {type(neck).__name__} does not join them: '
+            f'given a tuple of their features, {shapes}, it raises {type(error).__name__} ({error}).'
+            if len(streams) > 1
+            else f'HybridClassifier: given the feature of the backbone in a tuple, {shapes}, the neck '
+            f'{type(neck).__name__} raises {type(error).__name__} ({error}).'
+        ) from error
+    return _channels_in('neck', embedding)
+
+
+def _declared_channels(part: nn.Module) -> Union[int, tuple[int, ...], None]:
     channels = getattr(part, 'out_channels', None)
     if isinstance(channels, int):
         return channels
     if isinstance(channels, Sequence) and all(isinstance(c, int) for c in channels):
         return tuple(channels)
-    if default is not None:
-        return default
-    return _probe(part)
+    return None
 
 
-def _probe(backbone: nn.Module) -> Optional[tuple[int, ...]]:
-    """Find the channels of a backbone that does not tell them, from a forward pass without values."""
+def _channels_in(part: str, features: Any) -> tuple[int, ...]:
+    return tuple(channels_of(entry) for entry in _as_tuple(part, features) if isinstance(entry, Tensor))
+
+
+def _probe(backbone: nn.Module) -> Any:
     size = getattr(backbone, 'img_size', None) or 224
     height, width = (size, size) if isinstance(size, int) else tuple(size)
-    try:
-        features = probe_output(backbone, height, width)
-    except Exception:  # a backbone of any package: then in_channels has to be given, and the neck or head says so
-        return None
-    features = features if isinstance(features, (tuple, list)) else [features]
-    return tuple(channels_of(feature) for feature in features if isinstance(feature, Tensor))
+    return probe_output(backbone, height, width, input_channels(backbone))

@@ -7,7 +7,6 @@ from typing import Any, Optional, Union
 import torch
 import torch.nn.functional as F
 from mmpretrain.models.classifiers import ImageClassifier
-from mmpretrain.models.heads import ArcFaceClsHead
 from torch import Tensor, nn
 
 from ..modules.feature_pooling import pool_feature
@@ -110,9 +109,9 @@ class _TeacherNetwork(nn.Module):
                 )
             size = getattr(model.backbone, 'img_size', None)
             self.only_size = (size, size) if isinstance(size, int) else size
-            return self._ours
+            return self._with_preprocessor
         if isinstance(model, ImageClassifier):
-            return self._mmpretrains
+            return self._with_preprocessor
         if hasattr(model, 'pretrained_cfg') and hasattr(model, 'forward_head'):
             for name in ('mean', 'std'):
                 value = torch.tensor(model.pretrained_cfg[name])[:, None, None]
@@ -129,22 +128,20 @@ class _TeacherNetwork(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         return self._forward(images)
 
-    def _ours(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.network.extract_feat(images)
+    def _with_preprocessor(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.network.extract_feat(self._preprocessed(images))
         return self.network.head(features), _embedding_of(features)
 
-    def _mmpretrains(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def _preprocessed(self, images: Tensor) -> Tensor:
+        """What the network's own data preprocessor would have made of the images."""
         preprocessor = self.network.data_preprocessor
+        if getattr(preprocessor, 'gives_unit_range', False):
+            return images
         images = images * 255
         if not preprocessor.to_rgb:  # it was trained on what mmcv reads: blue first
             images = images.flip(1)
-        if preprocessor._enable_normalize:
-            images = (images - preprocessor.mean) / preprocessor.std
-        features = self.network.extract_feat(images)
-        logits = self.network.head(features)
-        if isinstance(self.network.head, ArcFaceClsHead):  # its forward leaves the scale to its loss
-            logits = logits * self.network.head.scale
-        return logits, _embedding_of(features)
+        mean = getattr(preprocessor, 'mean', None)
+        return images if mean is None else (images - mean) / preprocessor.std
 
     def _timms(self, images: Tensor) -> tuple[Tensor, Tensor]:
         features = self.network.forward_features((images - self.mean) / self.std)

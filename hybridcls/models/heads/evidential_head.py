@@ -58,6 +58,11 @@ class EvidentialHead(ClassificationHead):
     ) -> None:
         super().__init__(num_classes, in_channels, init_cfg=init_cfg)
         self.loss_module = MODELS.build({'type': 'EvidentialLoss', **(loss or {})})
+        if not hasattr(self.loss_module, 'terms'):
+            raise TypeError(
+                f'EvidentialHead: expected an EvidentialLoss, got loss={loss} ({type(self.loss_module).__name__}), '
+                'no loss of evidence. Leave its type out, or train with LinearHead, which takes any loss of logits.'
+            )
         self.fc = nn.Linear(self.in_channels, num_classes)
 
     def evidence(self, feats: Features) -> Tensor:

@@ -1,5 +1,6 @@
 """A linear classifier."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Optional, Union
 
@@ -18,7 +19,7 @@ from .embedding_head import Features
 
 @MODELS.register_module()
 class LinearHead(ClassificationHead):
-    """A linear layer and cross entropy.
+    """A linear layer and cross entropy, or another loss of logits.
 
     Each view of an image is one more sample with the image's label. Soft labels (mixup, cutmix) are taken where the
     samples have them.
@@ -34,9 +35,15 @@ class LinearHead(ClassificationHead):
             Defaults to 1.
         init_cfg (dict | list[dict], optional): Defaults to weights from a normal distribution of standard deviation
             0.01, bias 0.
+        loss (dict | nn.Module, optional): Another loss, as mmpretrain's heads take it: any registered module that is
+            called as ``loss(logits, targets)`` and returns a scalar, such as ``dict(type='LabelSmoothLoss',
+            label_smooth_val=0.1)`` or ``dict(type='torch.nn.MultiMarginLoss')``. Logits are (N, C), float32 or float64;
+            targets int64 (N,), or probabilities (N, C) of the logits' dtype where labels are soft. One that takes
+            ``avg_factor`` gets N, so that it is what mmpretrain's ``LinearClsHead`` computes. Smoothing and weights of
+            classes are its own affair then. Defaults to None: cross entropy.
 
     Raises:
-        ValueError, TypeError: If a number is out of range, or a label is.
+        ValueError, TypeError: If a number is out of range, or a label is, or a loss is not one of logits.
 
     Example:
         >>> head = MODELS.build(dict(type='LinearHead', num_classes=3, in_channels=8))
@@ -55,6 +62,7 @@ class LinearHead(ClassificationHead):
         class_weight: Optional[Sequence[float]] = None,
         topk: Union[int, Sequence[int]] = 1,
         init_cfg: Optional[Union[dict, list]] = dict(type='Normal', layer='Linear', std=0.01),  # noqa: B006
+        loss: Union[dict, nn.Module, None] = None,
     ) -> None:
         super().__init__(num_classes, in_channels, label_smoothing, init_cfg)
         self.topk = (topk,) if isinstance(topk, int) else tuple(topk)
@@ -68,6 +76,13 @@ class LinearHead(ClassificationHead):
                 )
             for weight in class_weight:
                 check_number('LinearHead', 'class_weight', weight, 0)
+        if loss is not None and (label_smoothing or class_weight is not None):
+            raise ValueError(
+                'LinearHead: label_smoothing and class_weight are those of its own cross entropy, and loss is given. '
+                'Give them to that loss, or drop it.'
+            )
+        # Where mmpretrain's heads have it, so that SwitchRecipeHook finds it; None: cross entropy.
+        self.loss_module = loss if loss is None or isinstance(loss, nn.Module) else MODELS.build(loss)
         # From the config, so it is not in the checkpoint.
         self.register_buffer(
             'class_weight', None if class_weight is None else torch.tensor(class_weight, dtype=torch.float32), False
@@ -89,11 +104,25 @@ class LinearHead(ClassificationHead):
         logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
         if targets.is_floating_point():
             targets = targets.to(logits.dtype)
-        weight = None if self.class_weight is None else self.class_weight.to(logits.dtype)
-        sample_losses = F.cross_entropy(logits, targets, weight, reduction='none', label_smoothing=self.label_smoothing)
-        losses = dict(loss=sample_losses.mean())
+        losses = dict(loss=self._loss_of(logits, targets))
         if not targets.is_floating_point():
             best = logits.detach().topk(max(self.topk), dim=1).indices
             for k in self.topk:
                 losses[f'accuracy_top-{k}'] = self.accuracy(best[:, :k], targets)
         return losses
+
+    def _loss_of(self, logits: Tensor, targets: Tensor) -> Tensor:
+        if self.loss_module is None:
+            weight = None if self.class_weight is None else self.class_weight.to(logits.dtype)
+            return F.cross_entropy(
+                logits, targets, weight, reduction='none', label_smoothing=self.label_smoothing
+            ).mean()
+        known = inspect.signature(self.loss_module.forward).parameters
+        loss = self.loss_module(logits, targets, **(dict(avg_factor=len(logits)) if 'avg_factor' in known else {}))
+        if not isinstance(loss, Tensor) or loss.dim():
+            got = f'shape {tuple(loss.shape)}' if isinstance(loss, Tensor) else type(loss).__name__
+            raise TypeError(
+                f'LinearHead: expected a scalar from its loss {type(self.loss_module).__name__}, got {got}. Give it '
+                "reduction='mean', or let its forward(logits, targets) return one number."
+            )
+        return loss

@@ -1,6 +1,5 @@
 """The engine of all heads with a margin between classes."""
 
-import inspect
 from collections.abc import Sequence
 from typing import Any, Optional
 
@@ -118,7 +117,9 @@ class MarginHead(ClassificationHead):
         self.softmax, self.softmax_memory = softmax, softmax_memory
         self.scale = scale
         self.cosine_clip = cosine_clip
-        self.margin_function = _build_margin(dict(type='ArcFace') if margin is None else margin, num_classes)
+        self.margin_function = _build_margin(
+            self._name, dict(type='ArcFace') if margin is None else margin, num_classes
+        )
         check_number(self._name, 'sub_centres', sub_centres, 1, integer=True)
         check_number(self._name, 'sample_rate', sample_rate, 0, 1, low_open=True)
         if sample_rate < 1 and not shard_classes:
@@ -179,7 +180,14 @@ class MarginHead(ClassificationHead):
     def _cross_entropy(self, embedding: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
         def margin(target_cosine: Tensor, norms: Tensor) -> Tensor:
-            return self.margin_function(target_cosine, norms, labels)
+            target = self.margin_function(target_cosine, norms, labels)
+            if not isinstance(target, Tensor) or target.shape != target_cosine.shape:
+                got = f'shape {tuple(target.shape)}' if isinstance(target, Tensor) else type(target).__name__
+                raise ValueError(
+                    f'{self._name}: expected target logits of shape {tuple(target_cosine.shape)}, one for each image, '
+                    f'from the margin {type(self.margin_function).__name__}, got {got}.'
+                )
+            return target.to(target_cosine.dtype)
 
         settings: dict[str, Any] = dict(
             scale=self.scale,
@@ -202,9 +210,8 @@ class MarginHead(ClassificationHead):
         )
 
 
-def _build_margin(cfg: dict, num_classes: int) -> Any:
+def _build_margin(caller: str, cfg: Any, num_classes: int) -> Any:
     """Build a margin; one for each class needs to know how many there are."""
-    kind = MODELS.get(cfg['type']) if isinstance(cfg['type'], str) else cfg['type']
-    if kind is not None and 'num_classes' in inspect.signature(kind).parameters:
-        cfg = dict(dict(num_classes=num_classes), **cfg)
-    return MODELS.build(cfg)
+    if not isinstance(cfg, dict) or 'type' not in cfg:
+        raise TypeError(f"{caller}: expected margin=dict(type='ArcFace', ...) with a type, got margin={cfg!r}.")
+    return MODELS.build_filled(cfg, num_classes=num_classes)

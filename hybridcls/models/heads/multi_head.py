@@ -1,7 +1,7 @@
 """Several heads on one embedding."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Optional
+from typing import Optional
 
 from mmengine.model import ModuleDict
 from mmpretrain.structures import DataSample
@@ -9,7 +9,6 @@ from torch import Tensor
 
 from hybridcls.checks import check_choice, check_known_keys, check_number
 from hybridcls.registry import MODELS
-from hybridcls.signatures import takes_argument
 from hybridcls.structures import write_predictions
 
 from .embedding_head import EmbeddingHead, Features
@@ -83,7 +82,7 @@ class MultiHead(EmbeddingHead):
         for name in chosen:
             _check_name(name)
         inferred = dict(in_channels=self.in_channels, num_classes=num_classes)
-        self.heads = ModuleDict({name: _build(cfg, inferred) for name, cfg in chosen.items()})
+        self.heads = ModuleDict({name: MODELS.build_filled(cfg, **inferred) for name, cfg in chosen.items()})
         # A weight may outlive a head that a child config has dropped.
         check_known_keys('MultiHead: weights', weights or {}, heads)
         self.weights = {name: (weights or {}).get(name, 1.0) for name in chosen}
@@ -136,17 +135,6 @@ class MultiHead(EmbeddingHead):
             if sample.get('num_classes', None) is None and 'num_classes' in main:
                 sample.set_metainfo(dict(num_classes=main.num_classes))
         return samples
-
-
-def _build(cfg: dict, inferred: dict[str, Any]) -> EmbeddingHead:
-    """Build a head; what it takes, its config leaves open and we know is filled in."""
-    cls = MODELS.class_of(cfg)
-    known = {
-        key: value
-        for key, value in inferred.items()
-        if value is not None and cfg.get(key) is None and takes_argument(cls, key)
-    }
-    return MODELS.build({**cfg, **known})
 
 
 def _check_name(name: str) -> None:

@@ -10,19 +10,26 @@ from torch import Tensor
 from hybridcls.registry import MODELS
 from hybridcls.structures import UNKNOWN_LABEL
 
+from .image_range import range_of
+
 
 @MODELS.register_module()
 class HybridDataPreprocessor(ClsDataPreprocessor):
     """Stack images, or several views of them, into one RGB batch in [0, 1]; each stream normalises it by itself.
 
     It is mmpretrain's preprocessor (padding, mixup and cutmix included) with three differences: several views are one
-    bigger batch, nothing is normalised here (two pretrained streams may want two normalisations), and a label that
-    the head has no class for is an error that names the image (in a test, -1 marks an image of no known class).
+    bigger batch, nothing is normalized here (two pretrained streams may want two normalizations) unless you say how,
+    and a label that the head has no class for is an error that names the image (in a test, -1 marks an image of no
+    known class).
 
     Args:
         to_rgb (bool): The pipeline gives BGR images, as mmcv reads them. Defaults to True.
-        num_classes (int, optional): Labels must lie in [0, num_classes). ``HybridClassifier`` fills it in from its
+        num_classes (int, optional): Labels must lie in [0, num_classes), in an evaluation above -2: -1 and labels from
+            num_classes on are those of classes that the model does not have. ``HybridClassifier`` fills it in from its
             head. Defaults to None: not checked.
+        mean (Sequence[float], optional), std (Sequence[float], optional): As in mmpretrain, of R, G, B in [0, 255]:
+            ``(x - mean) / std`` instead of ``x / 255``, for a backbone that does not normalize by itself. Defaults to
+            None. (``HybridClassifier`` normalizes for mmpretrain's backbones where they are not given.)
         label_check (bool): Whether a label out of range is an error. Defaults to True.
         pad_size_divisor (int), pad_value (int), to_onehot (bool), batch_augments (dict, optional): As in mmpretrain.
 
@@ -32,8 +39,12 @@ class HybridDataPreprocessor(ClsDataPreprocessor):
         - returns: ``inputs`` float32 ``(V * B, 3, H, W)`` in [0, 1], the first view of all images, then the second,
           ...; ``data_samples`` with B entries.
 
+    Attributes:
+        gives_unit_range (bool): What leaves is in [0, 1]: no mean and std were given.
+
     Raises:
-        ValueError: If a label is out of range, if views differ in size, or if mixup meets several views.
+        ValueError: If a label is out of range, if images of the first batch are surely not in [0, 255], if views
+            differ in size, or if mixup meets several views.
     """
 
     def __init__(
@@ -45,8 +56,17 @@ class HybridDataPreprocessor(ClsDataPreprocessor):
         pad_value: int = 0,
         to_onehot: bool = False,
         batch_augments: Optional[dict] = None,
+        mean: Optional[Sequence[float]] = None,
+        std: Optional[Sequence[float]] = None,
     ) -> None:
+        if (mean is None) != (std is None):
+            raise ValueError(
+                f'HybridDataPreprocessor: expected mean and std, got mean={mean} and std={std}. Give both, of values '
+                'in [0, 255], or neither.'
+            )
         super().__init__(
+            mean=mean,
+            std=std,
             to_rgb=to_rgb,
             num_classes=num_classes,
             pad_size_divisor=pad_size_divisor,
@@ -55,6 +75,8 @@ class HybridDataPreprocessor(ClsDataPreprocessor):
             batch_augments=batch_augments,
         )
         self.label_check = label_check
+        self.gives_unit_range = mean is None
+        self._images_checked = mean is not None
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Return the batch on the device of the model."""
@@ -70,10 +92,36 @@ class HybridDataPreprocessor(ClsDataPreprocessor):
                     'or MultiView.'
                 )
             data = {**data, 'inputs': _stack_views(inputs)}
+        if not self._images_checked:
+            self._images_checked = True
+            _check_values(data['inputs'])
         data = super().forward(data, training)
-        # Not in place: a float batch may be the loader's own tensor.
-        data['inputs'] = data['inputs'] / 255.0
+        if self.gives_unit_range:
+            # Not in place: a float batch may be the loader's own tensor.
+            data['inputs'] = data['inputs'] / 255.0
         return data
+
+
+def _check_values(images: Any) -> None:
+    """Raise unless float images can be in [0, 255]; what is sure to be wrong is a whole batch near 0."""
+    floats = [image for image in images if image.is_floating_point()]
+    if not floats:
+        return
+    lows, highs = zip(*(range_of(image) for image in floats), strict=True)
+    low, high = min(lows), max(highs)
+    what = 'expected images in [0, 255], uint8 or float, got values'
+    if low < -0.5 and high < 20:
+        raise ValueError(
+            f'HybridDataPreprocessor: {what} from {low:.3g} to {high:.3g}, which are normalized already. Take '
+            'Normalize out of the pipeline (each stream normalizes by itself), or say that nothing is to be done: '
+            'data_preprocessor=dict(mean=[0., 0., 0.], std=[1., 1., 1.]).'
+        )
+    if low >= 0 and high <= 1 and any(bool((image % 1 != 0).any()) for image in floats):
+        raise ValueError(
+            f'HybridDataPreprocessor: {what} from {low:.3g} to {high:.3g}, which look like images in [0, 1]. Give '
+            'uint8 images, or say that they need no division by 255: '
+            'data_preprocessor=dict(mean=[0., 0., 0.], std=[1., 1., 1.]).'
+        )
 
 
 def _is_multi_view(inputs: Any) -> bool:
@@ -98,7 +146,8 @@ def _check_labels(data_samples: Sequence, num_classes: int, training: bool) -> N
         if 'gt_label' not in sample:
             continue
         for label in sample.gt_label.tolist():
-            if not 0 <= label < num_classes and (training or label != UNKNOWN_LABEL):
+            # In an evaluation a label from num_classes on is that of a class that the model does not have.
+            if (label < 0 and (training or label != UNKNOWN_LABEL)) or (training and label >= num_classes):
                 image = sample.get('img_path', None) or f'sample {sample.get("sample_idx", "?")}'
                 raise ValueError(
                     f'{image} has the label {label}, and the head has num_classes={num_classes}: labels must lie in '

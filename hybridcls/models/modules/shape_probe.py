@@ -3,41 +3,54 @@
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+__all__ = ['channels_of', 'probe', 'probe_output']
 
 
-def probe_output(module: nn.Module, height: int, width: int, channels: int = 3) -> Any:
-    """Return the output of a module in eval mode for one image, as tensors that have shapes but no values.
+def probe(module: nn.Module, inputs: Any) -> Any:
+    """Return the output of a module in eval mode for inputs of some shapes, as tensors of which only shapes count.
 
     Everything runs on the meta device: no arithmetic, no memory, no running statistics moved, no random numbers drawn.
+    Only if an operation of the module has no meta form, zeros are computed with.
 
     Args:
-        module (nn.Module): Takes ``(1, channels, height, width)``.
-        height (int), width (int), channels (int): Of the image.
-
-    Returns:
-        What the module returns, its tensors on the meta device.
+        module (nn.Module): Takes one argument.
+        inputs (Tensor | Sequence[Tensor]): That argument; of its tensors only shapes and types count.
 
     Raises:
-        NotImplementedError: If an operation of the module has no meta form.
-        Exception: Whatever the module raises for such an image.
+        Exception: Whatever the module raises for such inputs.
 
     Example:
-        >>> probe_output(nn.Conv2d(3, 8, 2, stride=2), 32, 16).shape
+        >>> probe(nn.Conv2d(3, 8, 2, stride=2), torch.empty(1, 3, 32, 16, device='meta')).shape
         torch.Size([1, 8, 16, 8])
     """
-    state = {name: value.to('meta') for name, value in [*module.named_parameters(), *module.named_buffers()]}
+    tensors = [*module.named_parameters(), *module.named_buffers()]
     modes = {name: part.training for name, part in module.named_modules()}
     module.eval()
     try:
-        image = torch.empty(1, channels, height, width, device='meta')
         with torch.no_grad():
-            return torch.func.functional_call(module, state, image)
+            try:
+                state = {name: value.to('meta') for name, value in tensors}
+                return torch.func.functional_call(module, state, (_on('meta', inputs),))
+            except NotImplementedError:
+                return module(_on(tensors[0][1].device if tensors else 'cpu', inputs))
     finally:
         for name, part in module.named_modules():
             part.training = modes[name]
 
 
-def channels_of(feature: torch.Tensor) -> int:
+def probe_output(module: nn.Module, height: int, width: int, channels: int = 3) -> Any:
+    """Return what :func:`probe` does for one image, ``(1, channels, height, width)``."""
+    return probe(module, torch.empty(1, channels, height, width, device='meta'))
+
+
+def channels_of(feature: Tensor) -> int:
     """Return C of a ``(B, C, H, W)`` map, ``(B, N, C)`` tokens or ``(B, C)`` vectors."""
     return int(feature.shape[-1] if feature.dim() == 3 else feature.shape[1])
+
+
+def _on(device: Any, inputs: Any) -> Any:
+    if isinstance(inputs, Tensor):
+        return torch.zeros_like(inputs, device=device)
+    return type(inputs)(_on(device, entry) for entry in inputs)

@@ -1,12 +1,13 @@
 import io
-import pickle
+import struct
+import zlib
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from hybridcls.datasets.transforms import LoadImage, UnreadableImageError
+from hybridcls.datasets.transforms import ImageDepthError, LoadImage, UnreadableImageError
 from hybridcls.registry import TRANSFORMS
 
 
@@ -32,10 +33,14 @@ def encoded(mode, kind, size=64, **options):
         ('RGB', 'PPM'),
         ('L', 'PNG'),
         ('L', 'JPEG'),
+        ('RGB', 'GIF'),
+        ('RGB', 'JPEG2000'),
         ('RGBA', 'PNG'),
+        ('RGBA', 'TIFF'),
         ('LA', 'PNG'),
         ('P', 'PNG'),
         ('1', 'PNG'),
+        ('1', 'PPM'),
         ('CMYK', 'JPEG'),
     ],
 )
@@ -44,7 +49,7 @@ def test_every_kind_becomes_three_channels_as_pillow_sees_them(tmp_path, mode, k
     path.write_bytes(encoded(mode, kind))
     results = LoadImage()(dict(img_path=str(path)))
     with Image.open(path) as image:
-        expected = np.array(image.convert('RGB'))[..., ::-1]
+        expected = np.array(image.convert('RGB'))[..., ::-1]  # their alpha is 255
     assert results['img'].dtype == np.uint8
     assert results['img_shape'] == results['ori_shape'] == (64, 64)
     assert np.abs(results['img'].astype(int) - expected).max() <= 2  # JPEG decoders differ by rounding
@@ -73,8 +78,6 @@ def test_sixteen_bits_become_eight(tmp_path):
 )
 @pytest.mark.parametrize('backend', ['cv2', 'pillow'])
 def test_a_file_that_is_no_image_is_named_with_the_reason(tmp_path, name, content, says, backend):
-    if (name, backend) == ('float.tif', 'pillow'):
-        pytest.skip('Pillow reads it')
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(UnreadableImageError, match=says) as caught:
@@ -90,16 +93,268 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path):
         LoadImage()(dict(img_path=str(tmp_path)))
 
 
-def test_the_error_survives_the_way_out_of_a_worker():
-    # torch rebuilds an exception of a worker from its text alone.
-    error = UnreadableImageError('LoadImage: cannot read x.png: empty.')
-    assert str(type(error)(str(error))) == str(error)
-    assert str(pickle.loads(pickle.dumps(error))) == str(error)
-
-
 def test_an_image_in_memory_is_left_alone():
     image = picture()
     assert TRANSFORMS.build(dict(type='hybridcls.LoadImage'))(dict(img=image))['img'] is image
+
+
+@pytest.fixture
+def said(monkeypatch):
+    messages = []
+    monkeypatch.setattr(
+        'hybridcls.datasets.transforms.load_image.print_log', lambda text, **kwargs: messages.append(text)
+    )
+    return messages
+
+
+def drawing(mode='RGBA'):
+    """A black line on transparency."""
+    image = np.zeros((32, 40, 4), np.uint8)
+    image[10:14, 5:30, 3] = 255
+    return Image.fromarray(image).convert(mode)
+
+
+class TestTransparency:
+    @pytest.mark.parametrize('kind', ['PNG', 'WEBP', 'TIFF', 'GIF', 'JPEG2000', 'AVIF', 'TGA', 'QOI'])
+    def test_a_black_drawing_is_seen_on_white(self, tmp_path, kind, said):
+        path = tmp_path / 'image'
+        if kind not in Image.SAVE:
+            pytest.skip(f'this Pillow writes no {kind}')
+        drawing().save(path, kind, **(dict(lossless=True) if kind == 'WEBP' else {}))
+        image = LoadImage()(dict(img_path=str(path)))['img']
+        assert image.shape == (32, 40, 3)
+        assert image[11:13, 10:25].max() <= 30  # AVIF is lossy
+        assert image[20:].min() >= 225
+        assert 'is partly transparent' in said[0]
+
+    @pytest.mark.parametrize(
+        'save', [dict(mode='LA'), dict(mode='L', transparency=255), dict(mode='P', transparency=0)]
+    )
+    def test_every_way_to_be_transparent(self, tmp_path, save):
+        mode, options = save['mode'], {key: value for key, value in save.items() if key != 'mode'}
+        image = drawing('LA') if mode == 'LA' else Image.new(mode, (4, 4), options['transparency'])
+        image.save(tmp_path / 'a.png', **options)
+        read = LoadImage(transparency=(1, 2, 3)).read(str(tmp_path / 'a.png'))
+        assert read[-1, -1].tolist() == [1, 2, 3]
+
+    @pytest.mark.parametrize(
+        ('transparency', 'expected'), [('white', 178), ('black', 50), ('drop', 100), ((10, 20, 30), (55, 60, 65))]
+    )
+    def test_half_a_grey(self, tmp_path, transparency, expected):
+        """100 at an opacity of 128 / 255 over 255, 0 or the colour; below the transparency it is 100."""
+        Image.new('RGBA', (2, 2), (100, 100, 100, 128)).save(tmp_path / 'a.png')
+        image = LoadImage(transparency=transparency).read(str(tmp_path / 'a.png'))
+        assert np.abs(image[0, 0].astype(int) - expected).max() <= 1
+        grey = LoadImage('grayscale', transparency=transparency).read(str(tmp_path / 'a.png'))
+        assert abs(int(grey[0, 0]) - int(np.mean(expected))) <= 2
+
+    def test_it_is_said_once(self, tmp_path, said):
+        drawing().save(tmp_path / 'a.png')
+        Image.new('RGBA', (2, 2), (1, 2, 3, 255)).save(tmp_path / 'opaque.png')
+        load = LoadImage()
+        load.read(str(tmp_path / 'opaque.png'))
+        assert not said
+        for _ in range(2):
+            load.read(str(tmp_path / 'a.png'))
+        assert len(said) == 1
+        assert "a.png is partly transparent; transparency='white'" in said[0]
+
+    def test_a_drawing_in_the_colour_of_the_background_is_named(self, tmp_path, said):
+        drawing().save(tmp_path / 'a.png')
+        LoadImage(transparency='black').read(str(tmp_path / 'a.png'))
+        assert 'nothing can be seen of' in said[1]
+
+    def test_unchanged_keeps_four_bands(self, tmp_path):
+        drawing().save(tmp_path / 'a.png')
+        assert LoadImage('unchanged').read(str(tmp_path / 'a.png')).shape == (32, 40, 4)
+
+
+class TestDepth:
+    @pytest.mark.parametrize('kind', ['.png', '.tiff'])
+    @pytest.mark.parametrize('channels', [1, 3])
+    def test_twelve_bits_in_sixteen(self, tmp_path, kind, channels, said):
+        """A ramp over 12 bits keeps its 256 levels, or is refused."""
+        ramp = np.broadcast_to(np.arange(4096, dtype=np.uint16).reshape(64, 64, 1), (64, 64, channels))
+        path = str(tmp_path / f'a{kind}')
+        cv2.imwrite(path, np.ascontiguousarray(ramp))
+        with pytest.raises(ImageDepthError, match=r'a\.\w+: its 16-bit values reach 4095 .* 16 of 256 .*depth=12'):
+            LoadImage().read(path)
+        expected = np.rint(ramp / 4095 * 255)
+        for depth in (12, 'max'):
+            image = LoadImage(depth=depth).read(path)
+            assert image.dtype == np.uint8
+            np.testing.assert_array_equal(image[..., :1], expected[..., :1])
+        assert len(np.unique(LoadImage(depth=16).read(path))) == 17
+        with pytest.raises(ImageDepthError, match=r'expected values below 2048 for depth=11, got 4095'):
+            LoadImage(depth=11).read(path)
+        assert 'has 16 bits a channel; they are scaled to 8 with depth=12' in said[0]
+
+    def test_what_loses_nothing_is_not_refused(self, tmp_path):
+        for values in (0, 2**14, 65535):
+            cv2.imwrite(str(tmp_path / 'a.png'), np.full((4, 4), values, np.uint16))
+            assert LoadImage().read(str(tmp_path / 'a.png'))[0, 0, 0] == round(values / 257)
+
+    def test_what_the_file_declares_is_scaled(self, tmp_path):
+        """PNM says its largest value: 4095 and 100 are white here."""
+        (tmp_path / 'a.pgm').write_bytes(b'P5\n2 1\n4095\n' + np.array([4095, 2048], '>u2').tobytes())
+        assert LoadImage().read(str(tmp_path / 'a.pgm'))[0, :, 0].tolist() == [255, 128]
+        (tmp_path / 'b.pgm').write_bytes(b'P5\n2 1\n100\n' + bytes([100, 50]))
+        assert LoadImage().read(str(tmp_path / 'b.pgm'))[0, :, 0].tolist() == [255, 128]
+
+    @pytest.mark.parametrize('kind', ['.png', '.tiff'])
+    def test_sixteen_bits_with_transparency(self, tmp_path, kind):
+        image = np.full((3, 2, 4), 65535, np.uint16)
+        image[0] = (0, 257 * 100, 65535, 65535)
+        image[1, :, 3] = 0
+        cv2.imwrite(str(tmp_path / f'a{kind}'), image)
+        read = LoadImage(transparency='black').read(str(tmp_path / f'a{kind}'))
+        assert read[:, 0].tolist() == [[0, 100, 255], [0, 0, 0], [255, 255, 255]]
+
+
+@pytest.mark.parametrize(
+    ('mode', 'kind'), [('RGB', 'JPEG'), *[(m, k) for m in ('RGB', 'RGBA') for k in ('PNG', 'WEBP', 'TIFF', 'AVIF')]]
+)
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_the_orientation_of_the_camera_is_applied(tmp_path, mode, kind, orientation):
+    if kind not in Image.SAVE:
+        pytest.skip(f'this Pillow writes no {kind}')
+    quarter = Image.new(mode, (64, 48), 'white')
+    quarter.paste('black', (0, 0, 32, 24))  # the upper left quarter
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    quarter.save(tmp_path / 'image', kind, exif=exif)
+    image = LoadImage('grayscale').read(str(tmp_path / 'image'))
+    # EXIF 2.3, tag 274: where the stored first row and column are seen.
+    corner = {1: (0, 0), 2: (0, 1), 3: (1, 1), 4: (1, 0), 5: (0, 0), 6: (0, 1), 7: (1, 1), 8: (1, 0)}[orientation]
+    assert image.shape == ((48, 64) if orientation < 5 else (64, 48))
+    height, width = image.shape
+    for row in range(2):
+        for column in range(2):
+            value = image[height // 4 + row * height // 2, width // 4 + column * width // 2]
+            assert (value < 30) == ((row, column) == corner)
+
+
+def png_with(orientation, image):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    tag = exif.tobytes().removeprefix(b'Exif\x00\x00')
+    chunk = b'eXIf' + tag
+    chunk = len(tag).to_bytes(4, 'big') + chunk + zlib.crc32(chunk).to_bytes(4, 'big')
+    content = cv2.imencode('.png', image)[1].tobytes()
+    return content[:33] + chunk + content[33:]  # after the header
+
+
+def tiff_with(orientation, image):
+    """Uncompressed, 16 bits, RGB and alpha."""
+    height, width, _ = image.shape
+    pixels = image[..., [2, 1, 0, 3]].tobytes()
+    # Of TIFF 6: width, height, bits (below), compression, RGB, place of the pixels, orientation, samples, rows, bytes.
+    tags = {256: width, 257: height, 258: 0, 259: 1, 262: 2, 273: 0, 274: orientation, 277: 4, 278: height}
+    tags |= {279: len(pixels), 338: 2}  # the fourth is alpha
+    after = 8 + 2 + 12 * len(tags) + 4
+    tags |= {258: after, 273: after + 8}
+    entries = b''.join(
+        struct.pack('<HHII', tag, 4 if tag in (273, 279) else 3, 4 if tag == 258 else 1, value)
+        for tag, value in tags.items()
+    )
+    head = struct.pack('<2sHIH', b'II', 42, 8, len(tags))
+    return head + entries + bytes(4) + struct.pack('<4H', 16, 16, 16, 16) + pixels
+
+
+@pytest.mark.parametrize('encode', [png_with, tiff_with])
+@pytest.mark.parametrize('orientation', [1, 6])
+def test_sixteen_transparent_bits_are_turned_too(tmp_path, encode, orientation):
+    image = np.full((2, 3, 4), 65535, np.uint16)
+    image[0, 0, :3] = 0
+    image[1, 0, 3] = 0
+    (tmp_path / 'image').write_bytes(encode(orientation, image))
+    read = LoadImage(transparency=(7, 7, 7)).read(str(tmp_path / 'image'))[..., 0]
+    upright = [[0, 255, 255], [7, 255, 255]]
+    assert read.tolist() == (upright if orientation == 1 else [[7, 0], [255, 255], [255, 255]])
+
+
+class TestMemory:
+    """An image that the data set holds itself."""
+
+    def load(self, image, **options):
+        return LoadImage(**options)(dict(img=image))
+
+    def test_the_order_of_colours_is_said(self):
+        rgb = np.array([[[255, 0, 10]]], np.uint8)
+        assert self.load(rgb)['img'] is rgb
+        assert self.load(rgb, color_order='rgb')['img'].tolist() == [[[10, 0, 255]]]
+        grey = np.zeros((3, 4), np.uint8)
+        assert self.load(grey, color_order='rgb')['img'] is grey
+        with pytest.raises(
+            ValueError, match=r"expected an array \(H, W, 3\) with color_order='rgb', got shape \(2, 2, 4"
+        ):
+            self.load(np.zeros((2, 2, 4), np.uint8), color_order='rgb')
+
+    def test_an_image_of_pillow(self, said):
+        results = self.load(Image.fromarray(np.array([[[255, 0, 10]] * 2], np.uint8)))
+        assert results['img'].tolist() == [[[10, 0, 255]] * 2]
+        assert results['img_shape'] == (1, 2)
+        assert self.load(drawing())['img'][0, 0].tolist() == [255, 255, 255]
+        assert 'an image in memory is partly transparent' in said[0]
+        assert self.load(Image.new('P', (2, 2)))['img'].shape == (2, 2, 3)
+        assert self.load(Image.new('L', (2, 2)), color_type='grayscale')['img'].shape == (2, 2)
+
+    def test_a_file_that_pillow_has_opened_is_turned_and_what_was_made_of_it_is_not(self, tmp_path):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.new('RGB', (6, 4)).save(tmp_path / 'a.jpg', exif=exif)
+        with Image.open(tmp_path / 'a.jpg') as image:
+            assert self.load(image)['img'].shape == (6, 4, 3)
+            assert self.load(image.rotate(-90, expand=True))['img'].shape == (6, 4, 3)
+
+    @pytest.mark.parametrize('make', [np.asarray, Image.fromarray])
+    def test_deep_images(self, make):
+        deep = make(np.array([[0, 2048, 4095]], np.uint16))
+        with pytest.raises(ImageDepthError, match='LoadImage: an image in memory: its 16-bit values'):
+            self.load(deep)
+        image = self.load(deep, depth=12)['img']
+        assert image.dtype == np.uint8
+        assert image.reshape(3, -1)[:, 0].tolist() == [0, 128, 255]
+        with pytest.raises(ImageDepthError, match='mode F'):
+            self.load(Image.new('F', (2, 2)))
+
+    def test_something_else_is_answered(self):
+        with pytest.raises(TypeError, match=r'expected img as an array .* or an image of Pillow, got list'):
+            self.load([[1, 2]])
+
+
+class TestVersion:
+    """Version 1 reads as hybridcls did before there were versions."""
+
+    @pytest.mark.parametrize('mode', ['RGBA', 'LA', 'RGB'])
+    def test_transparency_and_depth_were_dropped(self, tmp_path, mode):
+        drawing(mode).save(tmp_path / 'a.png')
+        assert LoadImage(version=1).read(str(tmp_path / 'a.png')).max() == 0
+        cv2.imwrite(str(tmp_path / 'b.png'), np.full((2, 2), 4095, np.uint16))
+        assert LoadImage(version=1).read(str(tmp_path / 'b.png')).max() == 15
+
+    def test_what_could_not_be_read_is_read_as_now(self, tmp_path):
+        drawing().save(tmp_path / 'a.tga')
+        assert LoadImage(version=1).read(str(tmp_path / 'a.tga')).max() == 255
+
+
+@pytest.mark.parametrize(
+    'wrong',
+    [
+        dict(transparency='grey'),
+        dict(transparency=(1, 2)),
+        dict(transparency=(1, 2, 256)),
+        dict(depth='auto'),
+        dict(depth=8),
+        dict(color_order='BGR'),
+        dict(color_type='colour'),
+        dict(imdecode_backend='opencv'),
+        dict(version=3),
+    ],
+)
+def test_wrong_choices_are_answered(wrong):
+    with pytest.raises(ValueError, match=f'LoadImage: .*{next(iter(wrong))}'):
+        LoadImage(**wrong)
 
 
 def test_gray_can_be_asked_for(tmp_path):

@@ -80,9 +80,10 @@ def test_variables_of_variables_and_of_names_are_followed_everywhere(tmp_path):
     assert cfg.train_dataloader.dataset.pipeline[0].transforms[0][1].degrees == 3
 
 
-def test_placeholders_of_a_base_are_followed_too(tmp_path):
+@pytest.mark.parametrize('base', ['{{_base_.val_pipeline}}', '_base_.val_pipeline'])
+def test_placeholders_of_a_base_are_followed_too(tmp_path, base):
     write(tmp_path, 'base.py', BASE)
-    middle = "_base_ = 'base.py'\nother_dataloader = dict(dataset=dict(pipeline={{_base_.val_pipeline}}))\n"
+    middle = f"_base_ = 'base.py'\nother_dataloader = dict(dataset=dict(pipeline={base}))\n"
     hook = "custom_hooks = [dict(type='H', dataloader=other_dataloader)]\n"
     write(tmp_path, 'middle.py', middle + hook)
     cfg = load_config(write(tmp_path, 'child.py', "_base_ = 'middle.py'\nval_pipeline = [dict(type='X')]\n"))

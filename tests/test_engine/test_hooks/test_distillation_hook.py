@@ -310,8 +310,11 @@ def test_margin_heads_of_mmpretrain_teach_with_their_scale():
         )
     ).eval()
     images = torch.rand(2, 1, 32, 32)
-    logits, _ = Teacher(theirs)(images)
-    torch.testing.assert_close(logits, 30.0 * theirs(images))
+    logits, embedding = Teacher(theirs)(images)
+    cosines = (
+        torch.nn.functional.normalize(embedding) @ torch.nn.functional.normalize(theirs.head.norm_product.weight).t()
+    )
+    torch.testing.assert_close(logits, 30.0 * cosines)
 
 
 def test_timm_models_by_name_and_half_precision(configs):
@@ -359,6 +362,8 @@ model['head'] = dict(type='SupConHead', projection=dict(out=4))
         (dict(teacher='none.py'), "the config 'none.py' does not exist"),
         (dict(teacher=dict(model_name='test_vitt')), "timm has no model 'test_vitt'. Did you mean 'test_vit'"),
         (dict(teacher=dict(model_name='test_vit')), 'is not of this teacher'),
+        (dict(teacher='test_vit'), r"got teacher='test_vit', which is a timm model. Write teacher=dict\(model_name="),
+        (dict(teacher=dict(model_name='test_vit', checkpoint_path='x.pth')), 'expected one file of weights, got'),
         (dict(teacher=3), 'is neither the path of a config'),
         (dict(distill_weight=1.5), 'distill_weight=1.5 is outside'),
         (dict(temperature=0), 'temperature=0 is outside'),
@@ -370,6 +375,13 @@ model['head'] = dict(type='SupConHead', projection=dict(out=4))
 def test_what_cannot_teach(configs, change, sentence):
     with own_instances(), pytest.raises((ValueError, TypeError, FileNotFoundError), match=sentence):
         runner_of(configs, 'w', dict(hook(configs), **change)).train()
+
+
+def test_a_timm_teacher_names_its_own_weights(configs):
+    weights = timm_weights(configs)
+    teacher = build_teacher(dict(model_name='test_vit', checkpoint_path=weights, img_size=64), None, 10)
+    expected = torch.load(weights)
+    torch.testing.assert_close(teacher.state_dict(), expected, rtol=0, atol=0)
 
 
 def test_a_teacher_of_other_classes_and_a_student_without_logits(configs):
@@ -384,3 +396,18 @@ def test_a_student_of_another_class(configs):
     lenet = dict(_delete_=True, type='ImageClassifier', backbone=dict(type='LeNet5', num_classes=10))
     with own_instances(), pytest.raises(TypeError, match=r'the student is a ImageClassifier\. It must be a Hybrid'):
         runner_of(configs, 'w', hook(configs), model=lenet).train()
+
+
+def test_a_teacher_of_the_same_classes_in_another_order(configs):
+    checkpoint = torch.load(configs / 'teacher.pth')
+    digits = [str(digit) for digit in range(10)]
+    for classes in (digits, [f'digit {digit}' for digit in range(10)]):  # other names cannot be compared
+        torch.save({**checkpoint, 'meta': dict(dataset_meta=dict(classes=classes))}, configs / 'teacher.pth')
+        with own_instances():
+            runner_of(configs, 'w', hook(configs))  # it builds
+    torch.save({**checkpoint, 'meta': dict(dataset_meta=dict(classes=digits[::-1]))}, configs / 'teacher.pth')
+    with pytest.raises(
+        ValueError, match=r"the numbers of the training data, got \('9', '8', .*'9' has another number|'0'"
+    ):
+        train(configs, 'w', hook(configs))
+    train(configs, 'w', hook(configs, distill_weight=0, relation_weight=1.0))  # without logits numbers do not matter

@@ -130,3 +130,16 @@ def test_what_cannot_work_is_told(config, tmp_path, options, sentence):
 
     with pytest.raises(ValueError, match=sentence):
         train(config, tmp_path / 'w', **options)
+
+
+def test_its_images_are_read_as_those_of_the_test(config, tmp_path):
+    """An old checkpoint was trained with preprocessing version 1, which holds for the bank too."""
+    config.write_text(CONFIG.replace('pipeline=[dict', "pipeline=[dict(type='LoadImage'), dict"))
+    torch.save(dict(state_dict=dict(weight=torch.ones(())), meta={}), tmp_path / 'old.pth')
+    cfg = prepare_testing(load_config(config), str(tmp_path / 'old.pth'), TrainOptions(), str(tmp_path / 'work'))
+    with own_instances():
+        runner = build_runner(cfg)
+        runner.test()
+    (bank,) = [hook.dataloader for hook in runner.hooks if type(hook).__name__ == 'EmbeddingBankHook']
+    assert bank.dataset.pipeline.transforms[0].version == 1
+    assert runner.test_dataloader.dataset.pipeline.transforms[0].version == 1

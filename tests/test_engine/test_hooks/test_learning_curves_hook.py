@@ -1,13 +1,16 @@
 """The curves' file is there after a training, whole after a resume, and shows each value where it was measured."""
 
 import contextlib
+import types
 
 import pytest
+from mmengine.logging import MessageHub
 
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_training
 from hybridcls.engine.hooks import learning_curves_hook
 from hybridcls.engine.hooks.learning_curves_hook import LearningCurvesHook
 from hybridcls.engine.runner_instances import own_instances
+from hybridcls.evaluation import Accuracy, CalibrationMetric, ValLoss
 
 
 def train(config, work_dir, *hooks, go_on=None):
@@ -23,8 +26,8 @@ def drawn(monkeypatch):
     """What the hook asked to be drawn, in order."""
     calls = []
 
-    def draw(losses, scores, learning_rate, axis, title):
-        calls.append(dict(losses=losses, scores=scores, learning_rate=learning_rate, axis=axis))
+    def draw(panels, axis, title):
+        calls.append(dict(axis=axis, **{panel.name: panel for panel in panels}))
         return b'picture'
 
     monkeypatch.setattr(learning_curves_hook, 'draw_learning_curves', draw)
@@ -36,12 +39,13 @@ def test_values_stand_where_they_were_measured(toy_configs, drawn, tmp_path):
     assert (tmp_path / 'w' / 'learning_curves.png').read_bytes() == b'picture'
     (call,) = drawn
     per_epoch = len(runner.train_dataloader)
-    positions, values = call['losses']['train loss']
+    positions, values = call['loss (nats)'].curves['train loss']
     assert len(values) == 3 * per_epoch
     assert positions[0] == pytest.approx(1 / per_epoch)
     assert positions[-1] == 3
-    assert call['scores']['val toy/top1'][0] == [1.0, 2.0, 3.0]
-    assert len(call['learning_rate'][1]) == 3 * per_epoch
+    assert call['other results'].curves['val toy/top1'][0] == [1.0, 2.0, 3.0]
+    assert call['other results'].directions['val toy/top1'] == 'greater'  # by mmengine's words
+    assert len(call['learning rate'].curves['learning rate'][1]) == 3 * per_epoch
     assert call['axis'] == 'epoch'
 
 
@@ -59,6 +63,35 @@ def test_after_a_resume_the_curves_are_whole(toy_configs, drawn, tmp_path):
 def test_it_is_drawn_between_when_the_picture_is_old(toy_configs, drawn, tmp_path):
     train(toy_configs / 'toy.py', tmp_path / 'w', dict(type='LearningCurvesHook', seconds_between=0))
     assert len(drawn) == 3 + 1
+
+
+def test_each_result_stands_in_the_panel_of_its_unit(drawn, tmp_path):
+    """KL and running norms are no scores, and the head's own accuracy is that of Accuracy."""
+    metrics = [Accuracy(), ValLoss(), CalibrationMetric()]
+    hub = MessageHub.get_instance('test_learning_curves')
+    runner = types.SimpleNamespace(
+        iter=4,
+        rank=0,
+        work_dir=str(tmp_path),
+        experiment_name='x',
+        message_hub=hub,
+        train_loop=None,
+        val_loop=types.SimpleNamespace(evaluator=types.SimpleNamespace(metrics=metrics)),
+    )
+    hook = LearningCurvesHook()
+    names = ['val/loss', 'val/kl', 'val/norm_mean', 'calibration/ece', 'calibration/nll', 'calibration/brier']
+    for value in (1.0, 2.0):
+        both = {'accuracy/top1': 50 + value, 'val/accuracy_top-1': 50.00001 + value, 'val/doubt.accuracy_top-1': 7.0}
+        hook.after_val_epoch(runner, {**both, **dict.fromkeys(names, value)})
+    hook.after_train(runner)
+    (call,) = drawn
+    assert list(call['loss (nats)'].curves) == ['val loss', 'val kl', 'val calibration/nll']
+    assert list(call['percent'].curves) == ['val accuracy/top1', 'val doubt.accuracy_top-1', 'val calibration/ece']
+    assert list(call['other results'].curves) == ['val norm_mean', 'val calibration/brier']
+    assert call['loss (nats)'].directions == {'val loss': 'less', 'val kl': None, 'val calibration/nll': 'less'}
+    assert call['percent'].directions['val accuracy/top1'] == 'greater'
+    assert call['percent'].directions['val calibration/ece'] == 'less'
+    assert call['other results'].directions == {'val norm_mean': None, 'val calibration/brier': 'less'}
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import DefaultScope
 from torch import nn
-from update_toys import assert_same, make_batches, make_net, sgd, train
+from update_toys import HardNet, assert_same, make_batches, make_net, sgd, train
 
 from hybridcls.engine.optim import BadLossError, ComposedOptimWrapper, UpdateStage
 
@@ -274,14 +274,27 @@ def test_too_many_bad_losses_in_a_row_stop():
     assert wrapper.updates == 0
 
 
-def test_a_bad_loss_at_the_climbed_weights_leaves_the_weights_alone():
-    class Cliff(type(make_net())):
-        def forward(self, inputs, data_samples=None, mode='tensor'):
-            losses = super().forward(inputs, data_samples, mode)
-            if len(self.seen) == 2:
-                losses['loss_size'] = losses['loss_size'] / 0.0
-            return losses
+def test_a_good_update_ends_what_is_in_a_row():
+    net = make_net()
+    wrapper = ComposedOptimWrapper(sgd(net), bad_loss='skip', most_bad_losses=1)
+    batches = make_batches(6)
+    for batch in batches[::2]:
+        batch['inputs'][0] = math.nan
+    train(net, wrapper, batches)
+    assert wrapper.updates == 3
 
+
+class Cliff(HardNet):
+    """The second call of the model gives an infinite loss."""
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        losses = super().forward(inputs, data_samples, mode)
+        if len(self.seen) == 2:
+            losses['loss_size'] = losses['loss_size'] / 0.0
+        return losses
+
+
+def test_a_bad_loss_at_the_climbed_weights_leaves_the_weights_alone():
     torch.manual_seed(3)
     net = Cliff()
     before = [param.detach().clone() for param in net.parameters()]
@@ -295,25 +308,106 @@ def test_a_bad_loss_at_the_climbed_weights_leaves_the_weights_alone():
     assert wrapper.updates == 1
 
 
+def test_a_stage_learns_that_its_second_loss_was_bad_and_takes_no_state_from_it():
+    class Look(UpdateStage):
+        def __init__(self):
+            self.seen = []
+
+        def wants_regrad(self, update):
+            return True
+
+        def probe(self, update):
+            loss = update.regrad()
+            self.seen.append((update.is_dropped, bool(loss.isfinite()), len(update.with_gradient())))
+
+    torch.manual_seed(3)
+    net, look = Cliff(), Look()
+    train(net, ComposedOptimWrapper(sgd(net), stages=[look], bad_loss='skip'), make_batches(2))
+    assert look.seen == [(True, False, 0), (False, True, 6)]
+
+    net.seen.clear()
+    hub = MessageHub.get_current_instance()
+    hub.log_scalars.pop('train/sam/loss_climbed', None)
+    stages = dict(sam=dict(type='SAM', every=2, reuse=True, log=True))
+    wrapper = ComposedOptimWrapper(sgd(net), stages=stages, bad_loss='skip')
+    train(net, wrapper, make_batches(1))
+    assert not wrapper.stages['sam'].direction
+    assert 'train/sam/loss_climbed' not in hub.log_scalars
+    train(net, wrapper, make_batches(2))
+    assert wrapper.updates == 2
+    assert all(param.isfinite().all() for param in net.parameters())
+
+
 class PlainNet(BaseModel):
     def __init__(self):
         super().__init__()
         torch.manual_seed(3)
-        self.net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+        self.net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 1))
 
     def forward(self, inputs, data_samples=None, mode='tensor'):
         return dict(loss=self.net(inputs).square().mean())
 
 
-@pytest.mark.slow
-def test_it_trains_a_model_compiled_by_the_runner():
-    net, compiled = PlainNet(), PlainNet()
-    stages = dict(sam=dict(type='SAM'), lookahead=dict(type='Lookahead', k=2))
-    batches = [dict(inputs=torch.randn(5, 3)) for _ in range(3)]
-    train(net, ComposedOptimWrapper(sgd(net), stages=stages), batches)
-    compiled.train_step = torch.compile(compiled.train_step, backend='eager')  # as mmengine's Runner does
-    train(compiled, ComposedOptimWrapper(sgd(compiled), stages=stages), batches)
-    assert_same(compiled, net, atol=1e-6)
+def train_plain_net(compiled_with=None, **options):
+    net = PlainNet()
+    if compiled_with is not None:
+        net.train_step = torch.compile(net.train_step, backend=compiled_with)  # as mmengine's Runner does
+    groups = [dict(params=list(module.parameters())) for module in net.net if list(module.parameters())]
+    generator = torch.Generator().manual_seed(1)
+    torch.manual_seed(5)
+    train(
+        net,
+        ComposedOptimWrapper(torch.optim.AdamW(groups, lr=0.02), **options),
+        [dict(inputs=torch.randn(5, 3, generator=generator)) for _ in range(6)],
+    )
+    return net
+
+
+EVERYTHING = dict(
+    stages=[dict(type='SAM'), dict(type='GradientCentralization'), dict(type='Lookahead', k=2)],
+    amp='bfloat16',
+    accumulative_counts=2,
+    clip_grad=CLIP,
+)
+
+
+@pytest.mark.parametrize(
+    ('backend', 'options'),
+    [('eager', {}), ('eager', EVERYTHING), ('aot_eager', EVERYTHING)],
+    ids=['plain', 'all', 'aot'],
+)
+def test_it_trains_a_model_compiled_by_the_runner(backend, options):
+    assert_same(train_plain_net(backend, **options), train_plain_net(**options), atol=1e-6)
+
+
+def test_both_passes_of_a_compiled_model_are_compiled_once_and_nothing_else_is():
+    """Compiled code may draw other random numbers than eager code, and SAM needs the same dropout masks twice."""
+    compiled, calls = [], []
+
+    def backend(graph, inputs):
+        is_model = torch.nn.functional.batch_norm in [node.target for node in graph.graph.nodes]
+        compiled.append(is_model)
+
+        def call(*args):
+            calls.append(is_model)
+            return graph(*args)
+
+        return call
+
+    train_plain_net(backend, stages=[dict(type='SAM'), dict(type='Lookahead', k=2)])
+    assert compiled.count(True) == 1
+    assert calls.count(True) == 12
+    assert len(compiled) <= 3  # beside the model, the sum of its losses
+
+
+def test_a_part_that_is_replaced_before_training_goes_on_is_watched():
+    """The second pass of SAM must not move the statistics of a BatchNorm that was not there in the first training."""
+    net = make_net()
+    wrapper = ComposedOptimWrapper(sgd(net), stages=dict(sam=dict(type='SAM')))
+    train(net, wrapper, make_batches(1))
+    net.bn = nn.BatchNorm2d(3, affine=False)
+    train(net, wrapper, make_batches(1))
+    assert net.bn.num_batches_tracked == 1
 
 
 def test_parameters_that_are_added_later_get_a_place():

@@ -2,10 +2,12 @@ import copy
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 from torch import nn
 from update_toys import HardNet, assert_same, make_batches, make_net, sgd, train
 
+from hybridcls.engine.config.mixed_precision import mixed_precision
 from hybridcls.engine.optim import ComposedOptimWrapper
 
 ALL = dict(sam=dict(type='SAM'), gc=dict(type='GradientCentralization'), lookahead=dict(type='Lookahead', k=2))
@@ -215,3 +217,14 @@ def test_a_bad_loss_is_seen_on_a_gpu():
     batch['inputs'][0] = float('nan')
     train(net, wrapper, [batch])
     assert wrapper.updates == 1
+
+
+def test_the_wrapper_of_mmengine_that_needs_a_gpu_is_answered_where_there_is_none(monkeypatch):
+    monkeypatch.setattr('mmengine.device.get_device', lambda: 'cpu')
+    cfg = Config(dict(optim_wrapper=dict(type='AmpOptimWrapper', optimizer=dict(type='SGD', lr=0.1))))
+    with pytest.raises(
+        ValueError, match=r"works on a GPU only.*ComposedOptimWrapper' and .*amp='bfloat16', or add --amp"
+    ):
+        list(mixed_precision(cfg, wanted=False))
+    monkeypatch.setattr('mmengine.device.get_device', lambda: 'cuda')
+    assert list(mixed_precision(cfg, wanted=False)) == []

@@ -166,6 +166,29 @@ def test_a_stage_that_did_not_ask_before_gets_no_second_gradient():
         train(net, ComposedOptimWrapper(sgd(net), stages=[Late()]), make_batches(1))
 
 
+def test_what_hooks_of_the_user_do_to_the_input_is_done_once_a_pass():
+    net = make_net(dropout=0.0)
+    net.register_forward_pre_hook(
+        lambda module, args, kwargs: (args, dict(kwargs, inputs=kwargs['inputs'] * 3)), with_kwargs=True
+    )
+    batches = make_batches(1)
+    look_twice(net, batches)
+    assert [torch.equal(seen['inputs'], 3 * batches[0]['inputs']) for seen in net.seen] == [True, True]
+
+
+def test_both_passes_see_the_weights_as_they_are_within_an_autocast_further_out():
+    """It keeps bfloat16 copies of the weights until it ends."""
+    inside, around = make_net(dropout=0.0), make_net(dropout=0.0)
+    stages = dict(sam=dict(type='SAM', rho=0.5))
+    train(inside, ComposedOptimWrapper(sgd(inside), stages=stages, amp='bfloat16'), make_batches(1))
+    with torch.autocast('cpu', torch.bfloat16):
+        train(around, ComposedOptimWrapper(sgd(around), stages=stages), make_batches(1))
+        logits_after = around.conv(make_batches(1)[0]['inputs'])
+    assert_same(around, inside)
+    with torch.autocast('cpu', torch.bfloat16):
+        assert torch.equal(logits_after, inside.conv(make_batches(1)[0]['inputs']))
+
+
 def test_tensors_of_a_micro_batch_are_let_go():
     net = make_net()
     _, wrapper, _ = look_twice(net, make_batches(1))

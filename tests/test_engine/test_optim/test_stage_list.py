@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from hybridcls.engine.optim import SAM, Lookahead, UpdateStage
 from hybridcls.engine.optim.stage_list import build_stages
@@ -23,6 +24,36 @@ class Other(UpdateStage):
     probes = True
 
 
+class Asks(UpdateStage):
+    def wants_regrad(self, update):
+        return True
+
+
+class NoTuple(UpdateStage):
+    tensor_state = 'slow'
+
+    def __init__(self):
+        self.slow = {}
+
+
+class NoDict(UpdateStage):
+    tensor_state = ('slow',)
+
+    def __init__(self):
+        self.slow = []
+
+
+class NoNumber(UpdateStage):
+    number_state = ['since']
+
+    def __init__(self):
+        self.since = torch.zeros(())
+
+
+class Later(UpdateStage):
+    number_state = ('since',)
+
+
 class Unrelated:
     pass
 
@@ -36,6 +67,11 @@ class Unrelated:
         (dict(a=dict(rho=1.0)), TypeError, 'must be a dict with a type'),
         (dict(a=dict(type=Unrelated)), TypeError, 'stages.a is a Unrelated, which is no stage of an update'),
         (dict(a=SAM(), b=Other()), ValueError, 'stages.a and stages.b both look for another gradient'),
+        (dict(a=Asks()), TypeError, r'Asks \(stages.a\): wants_regrad is overridden, and probe, .* is not'),
+        (dict(a=NoTuple()), TypeError, r"stages.a\): expected tensor_state to be a tuple .*, got 'slow'. .* its comma"),
+        (dict(a=NoDict()), TypeError, 'attribute slow of tensor_state to be a dict of tensors by position, got list'),
+        (dict(a=NoNumber()), TypeError, 'attribute since of number_state to be a plain number, got Tensor'),
+        (dict(a=Later()), TypeError, 'since of number_state to be a plain number, got nothing. Set it in __init__'),
     ],
     ids=str,
 )

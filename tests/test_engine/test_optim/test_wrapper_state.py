@@ -7,6 +7,7 @@ import signal
 import pytest
 import torch
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper
 from processes import run_process
 from update_toys import assert_same, make_batches, make_net, sgd, train
 
@@ -142,6 +143,50 @@ def test_stages_that_come_and_go_are_told(monkeypatch):
     assert not said
     train(net, other, make_batches(1), start=1, total=9)
     assert other.stages['lookahead'].slow
+
+
+STALE = dict(
+    lookahead=dict(stages=dict(lookahead=dict(type='Lookahead', k=3))),
+    sam=dict(stages=dict(sam=dict(type='SAM', every=3, reuse=True))),
+    half_done=dict(stages=dict(lookahead=dict(type='Lookahead', k=3)), accumulative_counts=2),
+)
+
+
+@pytest.mark.parametrize('trained_between', [0, 4], ids=['only passed on', 'trained between'])
+@pytest.mark.parametrize('setting', STALE)
+def test_the_state_of_older_weights_is_forgotten(monkeypatch, setting, trained_between):
+    """mmengine's wrapper passes slow weights on in its checkpoints, however long it trains itself."""
+    said = []
+    monkeypatch.setattr('hybridcls.engine.optim.wrapper_state.print_log', lambda text, *_, **__: said.append(text))
+    batches, net = make_batches(16), make_net(dropout=0.0)
+    wrapper = ComposedOptimWrapper(sgd(net), **STALE[setting])
+    train(net, wrapper, batches[:5], total=16)
+    plain = OptimWrapper(sgd(net))
+    plain.load_state_dict(copy.deepcopy(wrapper.state_dict()))
+    train(net, plain, batches[5 : 5 + trained_between], start=5, total=16)
+    state = copy.deepcopy(plain.state_dict())
+    assert 'composed_update' in state['param_groups'][0]
+
+    resumed, expected = make_net(dropout=0.0), make_net(dropout=0.0)
+    back, fresh = (ComposedOptimWrapper(sgd(model), **STALE[setting]) for model in (resumed, expected))
+    back.load_state_dict(copy.deepcopy(state))  # before the weights, as FlexibleRunner does
+    for model in (resumed, expected):
+        model.load_state_dict(net.state_dict())
+    momenta = {
+        i: {key: value for key, value in entry.items() if key == 'momentum_buffer'}
+        for i, entry in state['state'].items()
+    }
+    fresh.optimizer.load_state_dict(dict(copy.deepcopy(state), state=momenta))
+    fresh._updates = back.updates  # SAM's every
+    start = 5 + trained_between
+    for model, used in ((resumed, back), (expected, fresh)):
+        used.initialize_count_status(model, start, 16)
+        for batch in batches[start:]:
+            model.train_step(batch, used)
+    same = all(torch.equal(a, b) for a, b in zip(resumed.parameters(), expected.parameters(), strict=True))
+    assert same == bool(trained_between)
+    texts = [text for text in said if 'belongs to other weights than those beside it' in text]
+    assert len(texts) == bool(trained_between)
 
 
 def test_an_update_that_was_spoiled_stays_so_over_a_resume():

@@ -385,6 +385,30 @@ def test_token_learner_sees_every_patch_of_a_merged_token(form, with_cp):
     torch.testing.assert_close(backbone(images)[0], out)
 
 
+@pytest.mark.parametrize('ratio', [0.2, dict(r=2)])
+@torch.no_grad()
+def test_summaries_never_merge_whoever_puts_merging_on(ratio):
+    """K = 8 and a share of 0.2: one of eight summaries would merge in each later block (9, 8, 7 tokens)."""
+    settings = dict(
+        vit=dict(model_name='test_vit'), img_size=64, token_learner_tokens=dict(num_tokens=8, after_block=3)
+    )
+    from_the_start = HybridBackbone(**settings, token_merging_ratio=ratio)
+    later = torch.nn.Sequential(HybridBackbone(**settings))  # as TokenMergingHook sees it, inside of a classifier
+    add_token_merging(later, ratio)
+    for model, backbone in ((from_the_start, from_the_start), (later, later[0]), (copy.deepcopy(later), None)):
+        lengths, blocks = [], (backbone or model[0]).vit.model.blocks
+        for block in blocks:
+            block.mlp.register_forward_hook(
+                lambda module, inputs, output, lengths=lengths: lengths.append(inputs[0].shape[1])
+            )
+        model(torch.rand(1, 3, 64, 64))
+        merged_first = [14, 12, 10] if ratio == 0.2 else [15, 13, 11]
+        assert lengths == [*merged_first, 9, 9, 9]
+    alone = HybridBackbone(**settings).vit.model  # nothing around it that says where merging ends
+    assert add_token_merging(alone, ratio, last_block=3)
+    assert [alone.token_merging.schedule.tokens(block, 8) for block in (2, 3)] == [1 if ratio == 0.2 else 2, 0]
+
+
 @pytest.mark.parametrize('name', ['vit_tiny_patch16_224', 'eva02_base_patch14_224', 'beit_base_patch16_224'])
 def test_lora_acts_under_merging(name):
     patch = 14 if '14' in name else 16

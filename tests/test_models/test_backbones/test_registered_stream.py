@@ -27,6 +27,59 @@ class BackboneOfNonzeros(nn.Module):
         return self.norm(x) + torch.nonzero(torch.ones(2)).sum()
 
 
+@MODELS.register_module()
+class ChannelsLast(nn.Module):
+    """Gives (B, h, w, C), and says so or not."""
+
+    def __init__(self, channels, output_fmt=None, only_size=None):
+        super().__init__()
+        self.conv, self.only_size = nn.Conv2d(3, channels, 4, stride=4), only_size
+        if output_fmt is not None:
+            self.output_fmt = output_fmt
+
+    def forward(self, x):
+        if self.only_size is not None and x.shape[-1] != self.only_size:
+            raise RuntimeError('of another size')
+        feature = self.conv(x)
+        return (feature if getattr(self, 'output_fmt', 'NHWC') == 'NCHW' else feature.permute(0, 2, 3, 1),)
+
+
+@MODELS.register_module()
+class Answering(nn.Module):
+    def __init__(self, answer):
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, x):
+        return self.answer
+
+
+@pytest.mark.parametrize('channels', [5, 8])  # 8 is the height, too
+@pytest.mark.parametrize('keys', [dict(), dict(output_fmt='NHWC'), dict(output_fmt='NHWC', only_size=32)])
+@torch.no_grad()
+def test_maps_with_channels_last(channels, keys):
+    stream = RegisteredStream(dict(type='ChannelsLast', channels=channels, **keys), img_size=32)
+    images = torch.rand(2, 3, 32, 32)
+    assert stream.out_channels == channels
+    torch.testing.assert_close(stream(images), stream.model.conv((images - stream.mean) / stream.std))
+    declared = RegisteredStream(dict(type='ChannelsLast', channels=channels, output_fmt='NCHW'), img_size=32)
+    assert declared(images).shape == (2, channels, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ('answer', 'got'), [(dict(a=1, b=2), 'dict with the keys a, b'), (None, 'NoneType'), ((), 'tuple')]
+)
+def test_a_backbone_without_a_tensor(answer, got):
+    with pytest.raises(TypeError, match=f'expected a tensor or a tuple of tensors from Answering, got {got}'):
+        RegisteredStream(dict(type='Answering', answer=answer), img_size=32)
+
+
+def test_a_backbone_of_grey_images():
+    stream = RegisteredStream(dict(type='LeNet5', num_classes=-1), img_size=32)
+    assert stream.mean.flatten().tolist() == pytest.approx([0.449])
+    assert stream(torch.rand(2, 1, 32, 32)).shape == (2, 120, 1, 1)
+
+
 def test_an_mmpretrain_backbone_sees_normalised_images():
     stream = RegisteredStream(dict(RESNET), img_size=32).eval()
     assert stream.out_channels == 32
@@ -98,6 +151,19 @@ def test_both_streams_registered_train():
     assert [tuple(feature.shape) for feature in features] == [(2, 32, 4, 4), (2, 4, 24)]
     sum(feature.square().sum() for feature in features).backward()
     assert {n for n, p in backbone.named_parameters() if p.grad is None} <= {'vit.model.cls_token'}
+
+
+def test_what_a_stream_leaves_open_is_filled_where_its_class_takes_it():
+    backbone = HybridBackbone(
+        cnn=dict(type='ResNet', depth=18), vit=dict(VIT, img_size=None, out_type='featmap'), img_size=48
+    )
+    assert backbone.vit.model.patch_embed.init_out_size == (6, 6)
+    assert not backbone.cnn.model.layer1[0].with_cp
+    own = HybridBackbone(vit=dict(VIT, out_type='featmap'), img_size=48)
+    assert own.vit.model.patch_embed.init_out_size == (4, 4)
+    assert HybridBackbone(cnn=dict(type='ResNet', depth=18), img_size=64, with_cp=True).cnn.model.layer1[0].with_cp
+    with pytest.raises(ValueError, match='with_cp=True, and LeNet5, the cnn stream, takes no with_cp'):
+        HybridBackbone(cnn=dict(type='LeNet5', num_classes=-1), img_size=32, with_cp=True)
 
 
 def test_unknown_and_wrong_keys():

@@ -7,7 +7,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from hybridcls.models.backbones import TimmStream
+from hybridcls.models.backbones import HybridBackbone, TimmStream
 from hybridcls.models.modules.shape_probe import probe_output
 
 SWIN = dict(depths=(1, 1, 2, 1), embed_dim=24, num_heads=(1, 2, 4, 8))
@@ -234,6 +234,16 @@ def test_wrong_checkpoints(tmp_path):
             TimmStream('test_vit', checkpoint_path=str(tmp_path / name))
 
 
+def test_pretrained_weights_are_compared_too():
+    """timm itself loads a model without its classifier by halves, and logs it."""
+    weights = timm.create_model('test_vit').state_dict()
+    whole = TimmStream('test_vit', pretrained=True, pretrained_cfg_overlay=dict(state_dict=dict(weights)))
+    torch.testing.assert_close(whole.model.state_dict()['pos_embed'], weights['pos_embed'])
+    del weights['norm.weight']
+    with pytest.raises(ValueError, match=r'the pretrained weights of timm do not fit test_vit.*missing: norm\.weight'):
+        TimmStream('test_vit', pretrained=True, pretrained_cfg_overlay=dict(state_dict=weights))
+
+
 def test_no_network_and_no_weights(monkeypatch):
     monkeypatch.setenv('HF_HUB_OFFLINE', '1')
     with pytest.raises(
@@ -352,3 +362,35 @@ def test_the_base_models_of_the_paper_without_memory():
         swin = timm.create_model('swinv2_base_window12_192_22k', num_classes=0)
     assert swin.num_features == 1024
     assert swin.patch_embed.img_size == (192, 192)
+
+
+@pytest.fixture
+def reworded(monkeypatch):
+    """timm as it may be tomorrow: another text in its TypeErrors."""
+    create = timm.create_model
+
+    def create_model(*args, **kwargs):
+        try:
+            return create(*args, **kwargs)
+        except TypeError:
+            raise TypeError('no') from None
+
+    monkeypatch.setattr(timm, 'create_model', create_model)
+
+
+@pytest.mark.usefixtures('reworded')
+def test_rejected_arguments_are_dropped_if_filled_and_named_if_written():
+    """Nothing is decided by the text of an error."""
+    backbone = HybridBackbone(cnn=dict(model_name='test_resnet'), vit=dict(model_name='ghostnet_050'), img_size=64)
+    assert [type(getattr(backbone, name).model).__name__ for name in ('cnn', 'vit')] == ['ResNet', 'GhostNet']
+    assert max(drop_rates(TimmStream('test_vit', default_drop_path_rate=0.2))) == pytest.approx(0.2)
+    assert max(drop_rates(TimmStream('test_vit', default_drop_path_rate=0.2, drop_path_rate=0.0)), default=0) == 0
+    for arguments, says in (
+        (dict(drop_path_rate=0.1), "ghostnet_050 takes no argument 'drop_path_rate'"),
+        (dict(wrong=1, depths=2), "ghostnet_050 takes no argument 'wrong'"),
+        (dict(drop_path_rat=0.1), "takes no argument 'drop_path_rat'. Did you mean 'drop_path_rate'"),
+    ):
+        with pytest.raises(TypeError, match=says):
+            TimmStream('ghostnet_050', **arguments)
+    with pytest.raises(TypeError, match=r"test_vit cannot be built with num_heads='3' \(no\)"):
+        TimmStream('test_vit', num_heads='3', img_size=64)

@@ -99,3 +99,39 @@ def test_mistakes_are_answered(trained, tmp_path):
         build(members=[{}])(images(), [], mode='loss')
     with pytest.raises(ValueError, match='EnsembleClassifier: the head predicts no scores'):
         build(members=[{}], head=dict(type='SupConHead', in_channels=120)).predict(images())
+
+
+def test_members_that_want_other_images():
+    other = dict(data_preprocessor=dict(mean=[33.0], std=[79.0]))
+    with pytest.raises(ValueError, match='the data preprocessors of the members differ in mean and std'):
+        MODELS.build(dict(type='EnsembleClassifier', members=[{}, other], **PARTS))
+
+
+def test_members_have_their_classes_in_one_order(trained):
+    _, checkpoints = trained
+
+    def name(number, classes):
+        torch.save(
+            {**torch.load(checkpoints[number]), 'meta': dict(dataset_meta=dict(classes=classes))}, checkpoints[number]
+        )
+
+    build = dict(type='EnsembleClassifier', members=checkpoints, **PARTS)
+    assert MODELS.build(build).class_names is None
+    name(1, ('ant', 'bee', 'cat'))
+    name(2, ('ant', 'bee', 'cat'))
+    assert MODELS.build(build).class_names.names == ('ant', 'bee', 'cat')
+    name(2, ('bee', 'ant', 'cat'))
+    with pytest.raises(ValueError, match=r"classes in one order, got \('bee', 'ant', 'cat'\) of members\[2\]"):
+        MODELS.build(build)
+
+
+def test_members_tell_how_their_images_were_read(trained):
+    _, checkpoints = trained
+    assert MODELS.build(dict(type='EnsembleClassifier', members=[{}], **PARTS)).preprocessing_version is None
+    assert MODELS.build(dict(type='EnsembleClassifier', members=checkpoints, **PARTS)).preprocessing_version == 1
+    checkpoint = torch.load(checkpoints[1])
+    checkpoint['meta']['preprocessing_version'] = 2
+    torch.save(checkpoint, checkpoints[1])
+    with pytest.raises(ValueError, match=r'members of one preprocessing version, got \{0: 1, 1: 2, 2: 1\}'):
+        MODELS.build(dict(type='EnsembleClassifier', members=checkpoints, **PARTS))
+    assert MODELS.build(dict(type='EnsembleClassifier', members=checkpoints[1:2], **PARTS)).preprocessing_version == 2

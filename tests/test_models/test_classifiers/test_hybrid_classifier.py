@@ -241,6 +241,99 @@ def test_what_cannot_be_built(keys, error, message):
         build(**keys)
 
 
+@MODELS.register_module()
+class NeckOfWidths(nn.Module):
+    """A neck as somebody writes it first: no ``in_channels``, no ``out_channels``."""
+
+    def __init__(self, widths, out):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(width, out) for width in widths)
+
+    def forward(self, features):
+        vectors = [feature.mean((2, 3)) if feature.dim() == 4 else feature for feature in features]
+        return sum(layer(vector) for layer, vector in zip(self.layers, vectors, strict=True))
+
+
+@MODELS.register_module()
+class HeadOfLogits(nn.Module):
+    """A head that keeps nothing of what it was given."""
+
+    def __init__(self, num_classes, in_channels):
+        super().__init__()
+        self.fc = nn.Linear(in_channels, num_classes)
+
+    def forward(self, features):
+        return self.fc(features[-1])
+
+    def loss(self, features, data_samples):
+        target = torch.stack([sample.gt_score for sample in data_samples])
+        return dict(loss=nn.functional.cross_entropy(self(features), target))
+
+
+@MODELS.register_module()
+class BackboneOfDicts(nn.Module):
+    def forward(self, x):
+        return dict(features=x)
+
+
+@pytest.mark.parametrize(('cnn', 'vit'), [(True, True), (True, False), (False, True)])
+def test_a_neck_that_does_not_tell_its_channels_is_probed(cnn, vit):
+    streams = {name: HYBRID[name] for name, is_on in (('cnn', cnn), ('vit', vit)) if is_on}
+    widths = [dict(cnn=96, vit=64)[name] for name in streams]
+    model = build(
+        backbone=dict(type='HybridBackbone', img_size=64, **streams),
+        neck=dict(type='NeckOfWidths', widths=widths, out=5),
+    )
+    assert model.head.in_channels == 5
+    assert model(torch.rand(2, 3, 64, 64)).shape == (2, 3)
+
+
+def test_a_neck_that_cannot_take_the_features():
+    with pytest.raises(ValueError, match=r'NeckOfWidths does not join them: .*\(1, 96, 2, 2\), \(1, 64\), it raises'):
+        build(neck=dict(type='NeckOfWidths', widths=[96, 60], out=5))
+    with pytest.raises(ValueError, match='the neck NeckOfWidths raises RuntimeError'):
+        build(backbone=dict(HYBRID, vit=None), neck=dict(type='NeckOfWidths', widths=[9], out=5))
+
+
+def test_what_a_head_was_given_is_kept_for_it():
+    mixup = dict(augments=[dict(type='Mixup', alpha=1.0)])
+    model = build(head=dict(type='HeadOfLogits', num_classes=3), train_cfg=mixup)
+    assert (model.head.num_classes, model.head.in_channels, model.data_preprocessor.num_classes) == (3, 16, 3)
+    assert model(**model.data_preprocessor(batch(), True), mode='loss')['loss'].isfinite()
+
+
+@pytest.mark.parametrize(
+    'head',
+    [
+        dict(type='LinearClsHead'),
+        dict(type='LinearClsHead', loss=dict(type='CrossEntropyLoss', use_soft=True)),
+        dict(type='ArcFaceClsHead', margins=0.0),
+        dict(type='LinearHead'),
+    ],
+)
+def test_validation_losses_of_a_training_with_mixup(head):
+    """Scores are one-hot then; the losses are those of the labels."""
+    mixup = dict(augments=[dict(type='Mixup', alpha=1.0)])
+    model = build(head=dict(head, num_classes=3, in_channels=16), train_cfg=mixup).eval()
+    predictions = model.val_step(batch((0, 2)))
+    inputs = model.data_preprocessor(batch((0, 2)))['inputs']
+    expected = nn.functional.cross_entropy(model(inputs), torch.tensor([0, 2]))
+    torch.testing.assert_close(predictions[1].val_losses['loss'], expected.detach(), rtol=1e-4, atol=1e-4)
+
+
+def test_a_backbone_of_dicts():
+    with pytest.raises(TypeError, match=r'expected a tensor or a tuple .* got a dict with the keys features'):
+        build(backbone=dict(type='BackboneOfDicts'))
+
+
+def test_train_cfg_is_never_ignored():
+    mixup, cutmix = (dict(augments=[dict(type=name, alpha=1.0)]) for name in ('Mixup', 'CutMix'))
+    with pytest.raises(ValueError, match=r'train_cfg and data_preprocessor\.batch_augments name different'):
+        build(train_cfg=mixup, data_preprocessor=dict(batch_augments=cutmix))
+    with pytest.raises(ValueError, match='train_cfg is for the data preprocessor'):
+        build(train_cfg=mixup, data_preprocessor=build().data_preprocessor)
+
+
 def test_a_feature_map_that_meets_the_head():
     model = build(backbone=dict(type='HybridBackbone', cnn=dict(model_name='test_resnet')), neck=None)
     with pytest.raises(ValueError, match=r'LinearHead: an embedding of shape \(1, 96, 2, 2\).*need a neck that pools'):
@@ -249,7 +342,7 @@ def test_a_feature_map_that_meets_the_head():
 
 def test_a_label_out_of_range_names_the_number_of_classes():
     with pytest.raises(ValueError, match='has the label 3, and the head has num_classes=3'):
-        build().val_step(batch((0, 3)))
+        build().data_preprocessor(batch((0, 3)), training=True)
 
 
 def test_a_backbone_that_does_not_tell_its_order():

@@ -29,9 +29,10 @@ def batch(*labels, views=1):
     )
 
 
+@pytest.mark.parametrize('unknown', [-1, 3, 7])
 @pytest.mark.parametrize('views', [1, 2])
-def test_validation_losses_are_those_of_the_known_ones(model, views):
-    mixed = model.val_step(batch(0, -1, 2, -1, views=views))
+def test_validation_losses_are_those_of_the_known_ones(model, views, unknown):
+    mixed = model.val_step(batch(0, unknown, 2, unknown, views=views))
     whole = batch(0, 1, 2, 0, views=views)
     known = dict(
         inputs=[view[[0, 2]] for view in whole['inputs']] if views > 1 else whole['inputs'][[0, 2]],
@@ -58,4 +59,6 @@ def test_training_does_not_take_them(model):
     with pytest.raises(ValueError, match=r'has the label -1.*\(-1, for an image to be rejected, is for tests only'):
         model.data_preprocessor(data, training=True)
     with pytest.raises(ValueError, match='has the label 3'):
-        model.data_preprocessor(batch(0, 3), training=False)
+        model.data_preprocessor(batch(0, 3), training=True)
+    with pytest.raises(ValueError, match='has the label -2'):
+        model.data_preprocessor(batch(0, -2), training=False)

@@ -101,3 +101,10 @@ def test_one_class_is_certain():
 def test_a_wrong_key_of_the_loss_is_named():
     with pytest.raises((TypeError, ValueError), match='anealing'):
         build(loss=dict(anealing=3))
+
+
+def test_a_loss_that_knows_no_evidence():
+    with pytest.raises(
+        TypeError, match=r'expected an EvidentialLoss, got .* LinearHead, which takes any loss of logits'
+    ):
+        MODELS.build(dict(type='EvidentialHead', num_classes=3, in_channels=4, loss=dict(type='CrossEntropyLoss')))

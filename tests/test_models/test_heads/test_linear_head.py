@@ -76,3 +76,40 @@ def test_wrong_settings_fail_when_built(keys):
 def test_num_classes_is_a_whole_number_above_zero():
     with pytest.raises(ValueError, match='LinearHead: num_classes=0'):
         MODELS.build(dict(type='LinearHead', num_classes=0, in_channels=5))
+
+
+@pytest.mark.parametrize(
+    'loss',
+    [
+        dict(type='CrossEntropyLoss', loss_weight=0.5, class_weight=[1.0, 2.0, 3.0]),
+        dict(type='LabelSmoothLoss', label_smooth_val=0.2),
+        dict(type='FocalLoss'),  # divides by N, not by N x C
+    ],
+)
+@pytest.mark.parametrize('soft', [False, True])
+def test_losses_of_mmpretrain_are_what_its_own_head_computes(loss, soft):
+    feats, samples = torch.randn(4, 5), hard(0, 2, 1, 2)
+    if soft:
+        samples = [DataSample().set_gt_score(score) for score in torch.rand(4, 3).softmax(1)]
+    head = build(loss=loss)
+    reference = MODELS.build(dict(type='LinearClsHead', num_classes=3, in_channels=5, loss=loss))
+    reference.load_state_dict(head.state_dict())
+    torch.testing.assert_close(head.loss((feats,), samples)['loss'], reference.loss((feats,), samples)['loss'])
+
+
+def test_plain_losses_of_logits_and_targets():
+    feats, samples = torch.randn(4, 5), hard(0, 2, 1, 2)
+    for loss in (dict(type='torch.nn.MultiMarginLoss', margin=0.5), nn.MultiMarginLoss(margin=0.5)):
+        head = build(loss=loss)
+        logits = head((feats,))
+        margins = 0.5 - logits.gather(1, torch.tensor([[0], [2], [1], [2]])) + logits
+        expected = (margins.clamp(min=0).sum() - 4 * 0.5) / 12
+        torch.testing.assert_close(head.loss((feats,), samples)['loss'], expected)
+        assert head.loss((feats,), samples)['accuracy_top-1'].dim() == 0
+
+
+def test_losses_that_cannot_be_used():
+    with pytest.raises(ValueError, match='LinearHead: label_smoothing and class_weight are those of its own'):
+        build(loss=dict(type='CrossEntropyLoss'), label_smoothing=0.1)
+    with pytest.raises(TypeError, match=r'expected a scalar from its loss CrossEntropyLoss, got shape \(2,\)'):
+        build(loss=dict(type='torch.nn.CrossEntropyLoss', reduction='none')).loss((torch.randn(2, 5),), hard(0, 1))

@@ -220,3 +220,38 @@ def test_bad_embeddings_are_named_and_left_to_the_guard():
     first, second = (call.args[0] for call in log.mock_calls)
     assert '1 of 4 embeddings are NaN or infinite, first that of row 3' in first
     assert 'first that of cats/7.png' in second
+
+
+@MODELS.register_module()
+class MarginOfAnotherForm(torch.nn.Module):
+    def __init__(self, change):
+        super().__init__()
+        self.change = change
+
+    def forward(self, target_cosine, norms, labels):
+        return self.change(target_cosine - 0.1)
+
+
+@pytest.mark.parametrize('softmax', ['dense', 'streamed'])
+def test_what_a_margin_may_return(softmax):
+    def head(change):
+        torch.manual_seed(0)
+        margin = dict(type='MarginOfAnotherForm', change=change)
+        return MODELS.build(dict(type='MarginHead', num_classes=3, in_channels=4, margin=margin, softmax=softmax))
+
+    feats, samples = (torch.randn(2, 4),), [DataSample().set_gt_label(label) for label in (0, 2)]
+    half, plain = head(torch.Tensor.half), head(torch.Tensor.float)
+    torch.testing.assert_close(
+        half.loss(feats, samples)['loss'], plain.loss(feats, samples)['loss'], rtol=0.01, atol=0.01
+    )
+    for change, got in ((lambda x: x[:, None], r'shape \(2, 1\)'), (torch.Tensor.tolist, 'list')):
+        with pytest.raises(
+            ValueError, match=rf'expected target logits of shape \(2,\).*MarginOfAnotherForm, got {got}'
+        ):
+            head(change).loss(feats, samples)
+
+
+@pytest.mark.parametrize('margin', [dict(margin=0.3), 0.3])
+def test_a_margin_without_a_type(margin):
+    with pytest.raises(TypeError, match=r"MarginHead: expected margin=dict\(type='ArcFace', ...\) with a type"):
+        MODELS.build(dict(type='MarginHead', num_classes=3, in_channels=4, margin=margin))

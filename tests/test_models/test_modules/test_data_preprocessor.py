@@ -107,3 +107,44 @@ def test_mixup_of_views_is_refused():
     with pytest.raises(ValueError, match=r'mix one view .* with another image, and this pipeline gives 2 views'):
         preprocessor(batch(0, 1, views=2), training=True)
     assert preprocessor(batch(0, 1, views=2))['inputs'].shape == (4, 3, 8, 8)  # validation mixes nothing
+
+
+@pytest.mark.parametrize(
+    ('images', 'says'),
+    [
+        ((torch.rand(2, 3, 8, 8) - 0.45) / 0.225, r'from -\d.* to \d.*, which are normalized already. Take Normalize'),
+        (torch.rand(2, 3, 8, 8), r'which look like images in \[0, 1\]. Give uint8 images'),
+    ],
+)
+def test_values_that_are_surely_not_in_0_255(images, says):
+    for inputs in (images, [*images]):
+        with pytest.raises(ValueError, match=f'HybridDataPreprocessor: expected images .*{says}'):
+            HybridDataPreprocessor()(dict(inputs=inputs))
+    left_alone = HybridDataPreprocessor(to_rgb=False, mean=[0.0] * 3, std=[1.0] * 3)
+    assert torch.equal(left_alone(dict(inputs=images))['inputs'], images)
+
+
+@pytest.mark.parametrize(
+    'images',
+    [
+        torch.rand(2, 3, 8, 8) * 255,
+        torch.rand(2, 3, 8, 8) * 255 + torch.randn(2, 3, 8, 8) * 20,  # noise, not clipped
+        torch.zeros(2, 3, 8, 8),
+        torch.ones(2, 1, 8, 8),  # a mask of grey levels 0 and 1
+        torch.rand(2, 1, 8, 8) * 255,
+    ],
+)
+def test_floats_that_may_be_in_0_255(images):
+    out = HybridDataPreprocessor(to_rgb=False)(dict(inputs=images))['inputs']
+    torch.testing.assert_close(out, images / 255)
+
+
+def test_only_the_first_batch_is_looked_at():
+    preprocessor = HybridDataPreprocessor()
+    preprocessor(dict(inputs=torch.rand(2, 3, 8, 8) * 255))
+    assert preprocessor(dict(inputs=torch.rand(2, 3, 8, 8)))['inputs'].max() < 1 / 255
+
+
+def test_mean_without_std():
+    with pytest.raises(ValueError, match=r'expected mean and std, got mean=.* and std=None'):
+        HybridDataPreprocessor(mean=[1.0] * 3)

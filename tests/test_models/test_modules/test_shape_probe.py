@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from hybridcls.models.modules.shape_probe import channels_of, probe_output
+from hybridcls.models.modules.shape_probe import channels_of, probe, probe_output
 
 
 class Two(nn.Module):
@@ -39,3 +39,25 @@ def test_what_the_module_raises_comes_out_and_its_mode_comes_back():
     with pytest.raises(RuntimeError, match=r'(?i)channel'):
         probe_output(module, 32, 16, channels=5)
     assert module.training
+
+
+class OfNonzeros(Two):
+    def forward(self, x):
+        return super().forward(x)[0] + torch.nonzero(torch.ones(2)).sum()
+
+
+class Joined(nn.Module):
+    def forward(self, features):
+        a_map, tokens = features
+        return torch.cat([a_map.mean((2, 3)), tokens.mean(1)], 1)
+
+
+def test_an_operation_without_a_meta_form_is_computed():
+    module = OfNonzeros()
+    assert probe_output(module, 32, 16).shape == (1, 8, 16, 8)
+    assert module.training
+
+
+def test_a_module_that_takes_a_tuple():
+    features = probe_output(Two(), 32, 16)
+    assert probe(Joined(), features).shape == (1, 16)

@@ -60,7 +60,6 @@ class SAM(UpdateStage):
     """
 
     kind = 'sharpness'
-    probes = True
     tensor_state = ('first_gradient', 'direction')
 
     def __init__(
@@ -161,9 +160,10 @@ class SAM(UpdateStage):
         params = local_parts(update.params[i] for i in where)
         if self.reuse:
             self._add_first_gradient(update, where)
-        kept = self._buffers(where, params)
-        norm = self._scale_by_size(update, where, params, kept) if self.adaptive else self._norm(update, where)
+        room = self._buffers(where, params)  # of the size of the weights: for T first, for their copy when T is used up
+        norm = self._scale_by_size(update, where, params, room) if self.adaptive else self._norm(update, where)
         factor = self._step_length(update, norm)
+        kept = room
         torch._foreach_copy_(kept, params)
         try:
             if factor is not None:
@@ -173,7 +173,7 @@ class SAM(UpdateStage):
             loss = update.regrad(self.same_randomness)
         finally:
             torch._foreach_copy_(params, kept)
-        if self.log:
+        if self.log and not update.is_dropped:
             update.log('sam/ascent_norm', norm / update.grad_scale)
             update.log('sam/loss_climbed', loss)
 
@@ -182,10 +182,10 @@ class SAM(UpdateStage):
         params = [update.params[i] for i in where]
         return update.shards.norm(update.gradients(where), params)
 
-    def _scale_by_size(self, update: Update, where: list[int], params: list[Tensor], sizes: list[Tensor]) -> Tensor:
-        """Turn each gradient g into T^2 g, in place, and return the norm of all T g. ``sizes`` is room for T."""
+    def _scale_by_size(self, update: Update, where: list[int], params: list[Tensor], room: list[Tensor]) -> Tensor:
+        """Turn each gradient g into T^2 g, in place, and return the norm of all T g. ``room`` is overwritten by T."""
         own = [j for j, i in enumerate(where) if self.adaptive is True or 'weight' in update.names[i]]
-        grads, sizes = local_parts(update.gradients(where[j] for j in own)), [sizes[j] for j in own]
+        grads, sizes = local_parts(update.gradients(where[j] for j in own)), [room[j] for j in own]
         if own:
             torch._foreach_copy_(sizes, [params[j] for j in own])
             torch._foreach_abs_(sizes)

@@ -27,12 +27,14 @@ class Update:
         count (int): Updates done so far. One that was skipped (overflow, bad loss) is none.
         is_first (bool): The micro-batch at hand begins the update (always True without gradient accumulation).
         is_last (bool): It completes the update.
+        is_dropped (bool): A loss of the update was not finite, at the weights or where ``regrad`` was called, and
+            ``bad_loss='skip'`` goes on without it: there are no gradients, and no state should be taken from it.
         may_overflow (bool): A loss scaler is at work: gradients that are not finite are nothing unusual.
         grad_scale (float | Tensor): The gradients are this many times those of the mean loss of the micro-batch: the
             loss scale over the number of micro-batches.
         regrad (Callable): ``regrad(same_randomness)`` repeats the forward call of this micro-batch with the
             weights as they are, and adds the gradient to what the other micro-batches left. Returns the loss there,
-            a detached scalar. Only in ``probe``, where ``wants_regrad`` has said True.
+            a detached scalar; see ``is_dropped``. Only in ``probe``, where ``wants_regrad`` has said True.
         log (Callable): ``log(name, value)`` shows a number next to the losses.
     """
 
@@ -44,6 +46,7 @@ class Update:
     count: int = 0
     is_first: bool = True
     is_last: bool = True
+    is_dropped: bool = False
     may_overflow: bool = False
     grad_scale: Union[float, Tensor] = 1.0
     regrad: Callable[..., Any] = lambda *_, **__: None
@@ -76,7 +79,7 @@ class UpdateStage:
 
     Attributes:
         kind (str): Two stages of one kind exclude each other. Defaults to the name of the class.
-        probes (bool): It uses :meth:`probe`; one such stage at most.
+        probes (bool): It uses :meth:`probe`; one such stage at most. Defaults to whether the class overrides it.
         tensor_state (tuple[str, ...]): Attributes that map positions to tensors shaped like the parameters there.
         number_state (tuple[str, ...]): Attributes that are plain numbers.
 
@@ -101,6 +104,8 @@ class UpdateStage:
         super().__init_subclass__(**kwargs)
         if 'kind' not in cls.__dict__ and not cls.kind:
             cls.kind = cls.__name__
+        if 'probes' not in cls.__dict__ and cls.probe is not UpdateStage.probe:
+            cls.probes = True
 
     def start(self, update: Update) -> None:
         """Look at the parameters, take copies. State that was loaded from a checkpoint is already there."""
@@ -124,6 +129,26 @@ class UpdateStage:
 
     def settle(self, update: Update) -> None:
         """Change the weights after the step."""
+
+    def check_state(self, update: Update) -> None:
+        """See that what a checkpoint will hold can be loaded again.
+
+        Raises:
+            ValueError: If a value is no tensor shaped like the parameter at its position.
+        """
+        if update.shards.is_fsdp1:  # the shapes of its flat pieces come and go
+            return
+        for name in self.tensor_state:
+            for position, value in getattr(self, name).items():
+                known = isinstance(position, int) and 0 <= position < len(update.params)
+                want = tuple(update.params[position].shape) if known else f'one of {len(update.params)}'
+                got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+                if got != want:
+                    raise ValueError(
+                        f'{type(self).__name__}: expected {name}[{position!r}] to be a tensor shaped like the '
+                        f'parameter at that position ({want}), got {got}. What has another shape cannot be resumed '
+                        'from a checkpoint; a plain number belongs into number_state.'
+                    )
 
     def state_dict(self) -> dict[str, dict]:
         """Return ``dict(tensors={name: {position: Tensor}}, numbers={name: number})``."""
@@ -158,6 +183,6 @@ class UpdateStage:
         settings = {
             key: value
             for key, value in vars(self).items()
-            if not key.startswith('_') and key not in self.tensor_state + self.number_state
+            if not key.startswith('_') and key not in {*self.tensor_state, *self.number_state}
         }
         return f'{type(self).__name__}({", ".join(f"{key}={value!r}" for key, value in settings.items())})'

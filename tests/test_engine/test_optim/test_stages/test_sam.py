@@ -167,6 +167,24 @@ def test_its_numbers_are_logged_on_request():
     assert hub.get_scalar('train/sam/loss_climbed').current() > logged[0]['loss']
 
 
+@pytest.mark.parametrize(
+    'options',
+    [dict(accumulative_counts=2), dict(dtype='float32', loss_scale=1024.0, accumulative_counts=2)],
+    ids=['accumulated', 'scaled'],
+)
+@pytest.mark.parametrize('adaptive', [False, True])
+def test_the_logged_norm_is_that_of_the_loss_of_the_micro_batch(adaptive, options):
+    """Not of what is accumulated of it, nor of what a loss scaler makes of it."""
+    own = first_gradient(make_net(**DRY))
+    factor = [weight.abs() if adaptive else 1.0 for weight, _ in own.values()]
+    norm = math.sqrt(sum((f * grad).square().sum().item() for f, (_, grad) in zip(factor, own.values(), strict=True)))
+    net = make_net(**DRY)
+    stages = dict(sam=dict(type='SAM', log=True, adaptive=adaptive))
+    train(net, ComposedOptimWrapper(sgd(net), stages=stages, **options), make_batches(1), total=2)
+    logged = MessageHub.get_current_instance().get_scalar('train/sam/ascent_norm').current()
+    assert logged == pytest.approx(norm, rel=1e-5)
+
+
 def test_the_losses_that_are_logged_are_those_of_the_first_pass():
     _, _, logged = run(1, rho=5.0)
     plain = make_net(**DRY)

@@ -3,9 +3,16 @@ import zipfile
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from hybridcls.engine import checkpoint_files
-from hybridcls.engine.checkpoint_files import check_writable, is_whole_checkpoint, newest_whole_checkpoint, write_whole
+from hybridcls.engine.checkpoints import files as checkpoint_files
+from hybridcls.engine.checkpoints.files import (
+    check_checkpoint,
+    check_writable,
+    is_whole_checkpoint,
+    newest_whole_checkpoint,
+    write_whole,
+)
 
 
 def save(path, value=0.0):
@@ -47,6 +54,37 @@ def test_a_whole_checkpoint_is_told_from_a_damaged_one(tmp_path):
     path.write_bytes(b'')
     assert not is_whole_checkpoint(path)
     assert not is_whole_checkpoint(tmp_path / 'none.pth')
+
+
+def test_healthy_files_of_every_format_are_whole(tmp_path):
+    weights = dict(weight=torch.arange(1000.0))
+    old, new = tmp_path / 'old.pth', tmp_path / 'new.safetensors'
+    torch.save(dict(state_dict=weights), old, _use_new_zipfile_serialization=False)  # as torch did before 1.6
+    save_file(weights, new)
+    for path in (old, new):
+        check_checkpoint(str(path))
+        cut(path)
+        with pytest.raises(ValueError, match='is damaged or is none'):
+            check_checkpoint(str(path))
+    for content in (b'', b'\x80', b'\x80\x02]', b'some text', b'PK\x03\x04'):
+        old.write_bytes(content)
+        assert not is_whole_checkpoint(old)
+
+
+def test_whether_a_file_is_whole_is_found_out_without_running_it(tmp_path):
+    torch.save(dict(meta=Touch(tmp_path / 'canary')), tmp_path / 'm.pth', _use_new_zipfile_serialization=False)
+    assert is_whole_checkpoint(tmp_path / 'm.pth')
+    assert not (tmp_path / 'canary').exists()
+
+
+class Touch:
+    """Pickles as a command."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f'touch {self.path}',)
 
 
 def test_the_last_checkpoint_is_taken(tmp_path):

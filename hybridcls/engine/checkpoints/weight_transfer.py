@@ -2,19 +2,22 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import Any, Optional
 
-import torch
 from torch import Tensor, nn
 
-from .checkpoint_files import check_checkpoint
+from hybridcls.checkpoint_reading import read_weights
+from hybridcls.models.modules.loaded_weights import differing_weights
+from hybridcls.models.modules.timm_weights import Resized, fit_timm_weights
+
+from .files import check_checkpoint
 
 __all__ = [
     'TransferReport',
     'WeightMismatchError',
     'adapters_in',
+    'check_taken',
     'select_weights',
-    'state_dict_of',
     'transfer_weights',
 ]
 
@@ -39,6 +42,7 @@ class TransferReport:
         left_out (list[str]): Only in the checkpoint, or outside the parts that were asked for.
         mismatched (list[tuple]): In both, with other shapes: (name, shape in the checkpoint, shape in the model).
             They keep their initial values.
+        resized (list[Resized]): Of those loaded, the ones that were resized to the model's image size or channels.
         state (dict[str, Tensor]): The weights to load: complete, so that it fits the model strictly.
     """
 
@@ -47,9 +51,12 @@ class TransferReport:
     left_out: list[str] = field(default_factory=list)
     mismatched: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
     state: dict[str, Tensor] = field(default_factory=dict)
+    resized: list[Resized] = field(default_factory=list)
 
     def __str__(self) -> str:
         lines = [f'{len(self.loaded)} weights loaded{_of(self.loaded)}']
+        if self.resized:
+            lines.append(shown_resized(self.resized))
         if self.new:
             lines.append(f'{len(self.new)} new, with their initial values{_of(self.new)}')
         if self.left_out:
@@ -98,8 +105,8 @@ def select_weights(
         wanted = parts is None or name.split('.', 1)[0] in parts
         if not wanted or name not in target:
             report.left_out.append(name)
-        elif tuple(value.shape) != tuple(target[name].shape):
-            report.mismatched.append((name, tuple(value.shape), tuple(target[name].shape)))
+        elif (old := _shape(value)) != (own := _shape(target[name])):
+            report.mismatched.append((name, old, own))
         else:
             report.loaded.append(name)
             report.state[name] = value
@@ -129,26 +136,42 @@ def transfer_weights(model: nn.Module, checkpoint: str, parts: Optional[Iterable
         FileNotFoundError: If there is no such file.
         WeightMismatchError: If nothing fits.
     """
-    from mmengine.runner import CheckpointLoader
 
     check_checkpoint(checkpoint)
-    source = state_dict_of(CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu'))
+    source, resized = fit_timm_weights(model, read_weights(checkpoint))
     report = select_weights(source, model.state_dict(), parts)
+    report.resized = [entry for entry in resized if entry.name in report.loaded]
     model.load_state_dict(report.state)
+    check_taken(model, report.state, report.loaded, checkpoint)
     return report
 
 
-def state_dict_of(checkpoint: Mapping) -> Mapping[str, Tensor]:
-    """Return the weights of a loaded checkpoint: of a Runner (``state_dict``), of timm (``model``), or bare ones."""
-    for key in ('state_dict', 'model'):
-        if isinstance(checkpoint.get(key), Mapping):
-            return checkpoint[key]
-    return {name: value for name, value in checkpoint.items() if isinstance(value, torch.Tensor)}
+def check_taken(model: nn.Module, weights: Mapping[str, Tensor], names: Iterable[str], path: str) -> None:
+    """Raise unless the model has the values of these weights.
+
+    Raises:
+        WeightMismatchError: With the first name.
+    """
+    different = differing_weights(model, weights, names)
+    if different:
+        raise WeightMismatchError(
+            f'{path}: {len(different)} weights were read, and the model has other values after loading (first: '
+            f'{different[0]}). Its own rules of loading (_load_from_state_dict, hooks) change them.'
+        )
+
+
+def shown_resized(resized: Iterable[Resized]) -> str:
+    """Return the line of a report about weights that were resized."""
+    return 'resized: ' + ', '.join(f'{name} from {old} to {new}' for name, old, new in resized)
 
 
 def adapters_in(names: Iterable[str]) -> list[str]:
     """Return the names that are those of LoRA adapters."""
     return [name for name in names if '.lora_' in name]
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    return tuple(getattr(value, 'shape', ()))  # an _extra_state has none
 
 
 def _of(names: list[str]) -> str:

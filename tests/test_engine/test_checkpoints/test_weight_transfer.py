@@ -3,9 +3,9 @@ import torch
 from torch import nn
 
 from hybridcls.engine import TransferReport, WeightMismatchError, load_config, transfer_weights
+from hybridcls.engine.checkpoints.weight_transfer import select_weights
 from hybridcls.engine.runner_instances import own_instances
 from hybridcls.engine.training import TrainOptions, build_runner, prepare_testing, prepare_training
-from hybridcls.engine.transfer import select_weights
 
 
 class Net(nn.Module):
@@ -66,6 +66,21 @@ def test_a_missing_checkpoint_is_named_with_those_that_are_there(tmp_path):
 
 def test_a_report_of_nothing():
     assert str(TransferReport()) == '0 weights loaded'
+
+
+def test_what_is_reported_was_loaded(tmp_path):
+    """The values are compared after loading: a model may change or drop what it is given, without a word."""
+    torch.save(dict(state_dict=Net().state_dict()), tmp_path / 'a.pth')
+    model = Net()
+    model.neck._load_from_state_dict = lambda *_: None
+    with pytest.raises(WeightMismatchError, match=r'2 weights were read, .* other values .*first: neck\.weight'):
+        transfer_weights(model, str(tmp_path / 'a.pth'))
+
+
+def test_a_run_compares_after_loading(toy_configs, tmp_path, trained, monkeypatch):
+    monkeypatch.setattr(nn.Linear, '_load_from_state_dict', lambda *_: None)
+    with pytest.raises(WeightMismatchError, match='other values after loading'):
+        run_test(toy_configs / 'toy.py', trained, tmp_path / 'test')
 
 
 def train(toy_configs, name, work_dir, **options):

@@ -4,10 +4,12 @@ import os
 import re
 import zipfile
 from pathlib import Path
-from typing import Optional, Union
+from typing import BinaryIO, Optional, Union
 
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging import print_log
+
+from hybridcls.compat.torch import RunsCodeError, read_torch_file
 
 __all__ = [
     'WholeFileBackend',
@@ -84,25 +86,44 @@ def is_whole_checkpoint(path: Union[str, Path]) -> bool:
     """Whether ``path`` is a checkpoint with all of its bytes.
 
     torch writes zip files: one that is cut short lacks its table of contents, one with changed bytes has a wrong
-    checksum. A folder (DeepSpeed writes those) is taken as it is.
+    checksum. Its files before torch 1.6, and .safetensors, are read. A folder (DeepSpeed writes those) is taken as it
+    is.
     """
-    import torch
-
     path = Path(path)
     if path.is_dir():
         return True
-    if not path.is_file() or not zipfile.is_zipfile(path):
+    if not path.is_file():
         return False
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            if not any(name.endswith('data.pkl') for name in names):
-                return False
-            # Checksums may be switched off in torch; then the table of contents has to do.
-            checked = getattr(torch.serialization, 'get_crc32_options', lambda: True)()
-            return not checked or archive.testzip() is None
-    except (OSError, zipfile.BadZipFile, EOFError):
+        with open(path, 'rb') as file:
+            start = file.read(2)
+            if start == b'PK':
+                return _is_whole_zip(file)
+            if path.suffix == '.safetensors':
+                from safetensors import safe_open
+
+                with safe_open(path, 'pt') as weights:  # compares the sizes in its header with that of the file
+                    return weights.keys() is not None
+            file.seek(0)
+            if start[:1] == b'\x80':
+                read_torch_file(file)
+                return True
+    except RunsCodeError:
+        return True  # whole, and refused when it is read
+    except Exception:  # torch, pickle, zip and safetensors have one each for every kind of damage
         return False
+    return False
+
+
+def _is_whole_zip(file: BinaryIO) -> bool:
+    import torch
+
+    with zipfile.ZipFile(file) as archive:
+        if not any(name.endswith('data.pkl') for name in archive.namelist()):
+            return False
+        # Checksums may be switched off in torch; then the table of contents has to do.
+        checked = getattr(torch.serialization, 'get_crc32_options', lambda: True)()
+        return not checked or archive.testzip() is None
 
 
 def newest_whole_checkpoint(work_dir: Union[str, Path]) -> Optional[str]:
@@ -180,14 +201,8 @@ def check_checkpoint(path: str) -> None:
         there = sorted(p.name for p in folder.glob('*.pth'))[:10] if folder.is_dir() else []
         hint = f' In {folder} there are: {", ".join(there)}.' if there else ''
         raise FileNotFoundError(f'The checkpoint {path!r} does not exist.{hint}')
-    if not is_whole_checkpoint(path) and (path.endswith('.pth') or not _may_be_pickled(path)):
+    if not is_whole_checkpoint(path):
         raise ValueError(
             f'The checkpoint {path!r} is damaged or is none: torch cannot have written it whole. '
             'Take another one, or train again.'
         )
-
-
-def _may_be_pickled(path: str) -> bool:
-    """Whether a file begins as torch's checkpoints did before they were zip files."""
-    with open(path, 'rb') as file:
-        return file.read(1) == b'\x80'

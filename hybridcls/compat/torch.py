@@ -1,0 +1,236 @@
+"""What we need of torch beyond its public names. Run with torch 2.14."""
+
+import argparse
+import re
+import sys
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import PurePath
+from typing import Any, BinaryIO, Optional
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer
+from torch._C._dynamo.eval_frame import set_eval_frame
+from torch._utils import ExceptionWrapper
+from torch.utils.data import DataLoader
+from torch.utils.data._utils import worker
+
+from . import restricted_pickle
+from .restricted_pickle import Placeholder, RefusedError
+
+__all__ = [
+    'Placeholder', 'RunsCodeError', 'call_compiled_by', 'carry_sentences_out_of_workers', 'compiler_in_use',
+    'placeholders_in', 'read_torch_file', 'set_batch_sampler',
+]  # fmt: skip
+
+_NUMERIC = re.compile(r'[<>=|]?[biufc]\d{1,2}|[<>=|]?[US]\d{1,6}')
+_ZIP, _PICKLE = b'PK\x03\x04', b'\x80'
+
+
+class RunsCodeError(ValueError):
+    """A file that cannot be read without running what is in it; the text says what that is."""
+
+
+def read_torch_file(file: BinaryIO, map_location: Any = 'cpu') -> Any:
+    """Read what ``torch.save`` wrote, as zip file or in the format before torch 1.6, without running code of the file.
+
+    Args:
+        file (BinaryIO): Opened for reading, seekable, at its beginning.
+        map_location: As in ``torch.load``.
+
+    Returns:
+        Any: Tensors, numbers, strings, containers, and of the classes that checkpoints of mmengine and timm hold
+        numpy's scalars and arrays of numbers or strings, ``HistoryBuffer``, ``argparse.Namespace``; a ``ConfigDict``
+        as dict, a path as string. Everything else is a :class:`Placeholder`.
+
+    Raises:
+        RunsCodeError: For TorchScript, tar files (torch before 0.1.10) and pickles that do more than build objects.
+        Exception: Whatever torch and pickle raise for a damaged file.
+    """
+    start = file.read(4)
+    file.seek(0)
+    if start == _ZIP:
+        # torch.load hands TorchScript to its interpreter. Asked of the reader that torch.load asks: two readers of
+        # zip files can see different files in one.
+        records = torch._C.PyTorchFileReader(file).get_all_records()
+        if 'constants.pkl' in records:
+            raise RunsCodeError('a TorchScript program')
+    else:
+        try:
+            with tarfile.open(fileobj=file, mode='r:'):
+                raise RunsCodeError('a tar file of torch before 0.1.10')
+        except tarfile.TarError:
+            pass
+    file.seek(0)
+    try:
+        content = torch.load(file, map_location=map_location, pickle_module=restricted_pickle, weights_only=False)
+    except RefusedError as error:
+        raise RunsCodeError(f'a pickle with {error}') from error
+    return _rebuilt(content, {})
+
+
+def placeholders_in(content: Any) -> Iterator[Placeholder]:
+    """Yield what of a file was not built."""
+    seen: set[int] = set()
+    todo = [content]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, Placeholder):
+            yield value
+        elif isinstance(value, (dict, list, tuple, set, frozenset, argparse.Namespace)) and id(value) not in seen:
+            seen.add(id(value))
+            value = vars(value) if isinstance(value, argparse.Namespace) else value
+            todo += [*value, *value.values()] if isinstance(value, dict) else value
+
+
+def _rebuilt(value: Any, done: dict[int, Any]) -> Any:
+    """Replace the placeholders whose classes we know; dicts and lists are changed in place, so cycles stay cycles."""
+    if id(value) in done:
+        return done[id(value)][1]
+    if isinstance(value, dict):
+        done[id(value)] = value, value
+        for key, entry in list(value.items()):
+            new_key, new_entry = _hashable(key, _rebuilt(key, done)), _rebuilt(entry, done)
+            if new_key is not key:
+                del value[key]
+            if new_key is not key or new_entry is not entry:
+                value[new_key] = new_entry
+        return value
+    if isinstance(value, list):
+        done[id(value)] = value, value
+        value[:] = [_rebuilt(entry, done) for entry in value]
+        return value
+    if type(value) in (tuple, set, frozenset):
+        keep = _hashable if type(value) is not tuple else lambda old, new: new
+        new: Any = type(value)(keep(entry, _rebuilt(entry, done)) for entry in value)
+    elif isinstance(value, Placeholder):
+        done[id(value)] = value, value  # while its own parts are rebuilt, one of which may be it
+        for name in ('arguments', 'state', 'entries'):
+            setattr(value, name, _rebuilt(getattr(value, name), done))
+        new = _known(value)
+    else:
+        return value
+    done[id(value)] = value, new  # with the old one, so that no other object gets its id
+    return new
+
+
+def _hashable(old: Any, new: Any) -> Any:
+    try:
+        hash(new)
+    except TypeError:
+        return old
+    return new
+
+
+def _known(wanted: Placeholder) -> Any:
+    """Build an object of a class we know from what a file says of it; what does not look as it should stays."""
+    kind, arguments, state = wanted.wanted, wanted.arguments, wanted.state
+    built: Any = None
+    if kind in ('numpy.core.multiarray.scalar', 'numpy._core.multiarray.scalar'):
+        values = _array(arguments[1:], (1,), arguments[0] if arguments else None)
+        built = None if values is None else values[0]
+    elif kind in ('numpy.core.multiarray._reconstruct', 'numpy._core.multiarray._reconstruct'):
+        if isinstance(state, tuple) and len(state) == 5:
+            built = _array(state[4:], state[1], state[2], 'F' if state[3] is True else 'C')
+    elif kind == 'argparse.Namespace':
+        if isinstance(state, dict) and all(isinstance(key, str) for key in state):
+            built = argparse.Namespace(**state)
+    elif kind == 'mmengine.config.config.ConfigDict':
+        if len(arguments) == 1 and isinstance(arguments[0], dict):
+            built = arguments[0]
+    elif kind in ('pathlib.PosixPath', 'pathlib.WindowsPath', 'pathlib.PurePosixPath', 'pathlib.PureWindowsPath'):
+        if all(isinstance(part, str) for part in arguments):
+            built = str(PurePath(*arguments))
+    elif kind == 'mmengine.logging.history_buffer.HistoryBuffer' and isinstance(state, dict):
+        # Its own __setstate__ would let the file replace functions of the class, for every other history too: they
+        # are in there as `getattr(HistoryBuffer, 'min')`.
+        logs, counts, most = (state.get(name) for name in ('_log_history', '_count_history', 'max_length'))
+        if isinstance(logs, np.ndarray) and isinstance(counts, np.ndarray) and isinstance(most, int):
+            built = HistoryBuffer(logs, counts, most) if logs.shape == counts.shape else None  # type: ignore[arg-type]
+    return wanted if built is None else built
+
+
+def _array(data: tuple, shape: Any, dtype: Any, order: str = 'C') -> Optional[np.ndarray]:
+    """Build an array of numbers or strings, or return None: numpy's own way from a pickle believes what it reads."""
+    if not (isinstance(dtype, Placeholder) and dtype.wanted == 'numpy.dtype' and dtype.arguments and len(data) == 1):
+        return None
+    name = dtype.arguments[0]
+    if not isinstance(name, str) or not _NUMERIC.fullmatch(name):
+        return None
+    try:
+        kind = np.dtype(name)
+    except TypeError:  # no such size
+        return None
+    if isinstance(dtype.state, tuple) and len(dtype.state) > 1 and dtype.state[1] in ('<', '>'):
+        kind = kind.newbyteorder(dtype.state[1])
+    raw = data[0].encode('latin1') if isinstance(data[0], str) else data[0]  # Python 2 has one type for both
+    if not isinstance(raw, bytes) or not isinstance(shape, tuple) or not all(isinstance(n, int) for n in shape):
+        return None
+    if kind.itemsize == 0 or min(shape, default=0) < 0 or int(np.prod(shape, dtype=object)) * kind.itemsize != len(raw):
+        return None
+    return np.frombuffer(raw, kind).reshape(shape, order=order).copy()  # type: ignore[call-overload]
+
+
+@torch.compiler.disable(recursive=False)
+def compiler_in_use() -> Any:
+    """Return what torch.compile does to the code that runs now, for :func:`call_compiled_by`; None is nothing."""
+    compiler = set_eval_frame(None)
+    set_eval_frame(compiler)
+    return compiler
+
+
+def call_compiled_by(compiler: Any, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call ``function`` as code was called where :func:`compiler_in_use` gave ``compiler``: compiled alike, or not."""
+    here = set_eval_frame(compiler)
+    try:
+        return function(*args, **kwargs)
+    finally:
+        set_eval_frame(here)
+
+
+def carry_sentences_out_of_workers(explain: Callable[[BaseException], Optional[str]]) -> None:
+    """Let an error of a data loader's worker arrive with its own text, if ``explain`` has a sentence for it.
+
+    A worker hands on the type of its error and the printed traceback, and torch raises that type with the traceback as
+    its text. Only in the worker can the error itself be looked at, so what torch sends from there is replaced.
+
+    Args:
+        explain: Returns the sentence to show for an error, or None: then torch goes on as ever.
+    """
+    _SentenceWrapper.explain = staticmethod(explain)
+    worker.ExceptionWrapper = _SentenceWrapper  # type: ignore[misc]
+
+
+class _SentenceWrapper(ExceptionWrapper):
+    """An error on its way from a worker, and the sentence for it."""
+
+    explain: Callable[[BaseException], Optional[str]]
+
+    def __init__(self, exc_info: Any = None, where: str = 'in background') -> None:
+        exc_info = exc_info or sys.exc_info()
+        super().__init__(exc_info, where)
+        self.sentence = self.explain(exc_info[1])
+
+    def reraise(self) -> None:
+        """Raise the error again, in the process that waits for the batch."""
+        if self.sentence is None:
+            super().reraise()
+        try:
+            error = self.exc_type(self.sentence)
+        except Exception:  # its constructor takes something else
+            error = RuntimeError(self.sentence)
+        raise error from RuntimeError(f'{self.where}:\n{self.exc_msg}')
+
+
+def set_batch_sampler(loader: DataLoader, batch_sampler: Any) -> None:
+    """Exchange the batch sampler of a dataloader that has not been iterated over yet.
+
+    torch refuses the assignment once the dataloader is built, since an iterator that exists would not notice.
+
+    Raises:
+        RuntimeError: If the dataloader keeps an iterator (``persistent_workers``) already.
+    """
+    if loader._iterator is not None:
+        raise RuntimeError('set_batch_sampler: expected a dataloader without an iterator. Exchange it before the run.')
+    vars(loader)['batch_sampler'] = batch_sampler

@@ -1,0 +1,27 @@
+"""The data sets inside wrappers, and the steps that read their images."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from .transforms import LoadImage
+
+__all__ = ['loaders_of', 'parts_of']
+
+
+def parts_of(dataset: Any) -> Iterator[Any]:
+    """Yield the data sets inside ConcatDataset, RepeatDataset, Subset ..., or ``dataset`` itself."""
+    inside = [*(getattr(dataset, 'datasets', None) or ()), getattr(dataset, 'dataset', None)]
+    parts = [part for part in inside if hasattr(part, '__getitem__') and not isinstance(part, str)]
+    for part in parts:
+        yield from parts_of(part)
+    if not parts:
+        yield dataset
+
+
+def loaders_of(pipeline: Any) -> Iterator[LoadImage]:
+    """Yield the LoadImage steps of a pipeline, in whatever other steps they lie."""
+    for step in getattr(pipeline, 'transforms', ()):
+        if isinstance(step, LoadImage):
+            yield step
+        else:
+            yield from loaders_of(step)

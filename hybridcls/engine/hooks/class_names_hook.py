@@ -1,0 +1,131 @@
+"""Every data set of a run numbers the classes as the model does: by their names."""
+
+from typing import Any, Optional
+
+from mmengine.evaluator import Evaluator
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from mmpretrain.evaluation import ConfusionMatrix, SingleLabelMetric
+
+from hybridcls.compat.mmengine import built_loop, resumes
+from hybridcls.datasets.class_numbering import ClassNumbering, class_names_of
+from hybridcls.registry import HOOKS
+from hybridcls.structures import ClassNames
+
+from ..model_classes import training_class_names
+
+
+@HOOKS.register_module()
+class ClassNamesHook(Hook):
+    """Renumber the labels of validation, test and bank by the names of the model's classes; every run has this hook.
+
+    The model's classes are those of the training data; in a test those that the checkpoint names, so that no training
+    image is needed, or else those of the training data of the config. A class that only another data set names gets a
+    number behind them, the same in all data sets of the run: losses leave such images out, metrics count them as
+    unknown or as wrong, and retrieval finds them. The log has a line for each data set. See
+    :class:`~hybridcls.datasets.ClassNumbering` for labels that are numbers without names.
+
+    Raises:
+        ValueError: Before anything is computed: if the training joins data sets with other numbers, if a checkpoint to
+            resume has other classes, if a list has numbers beyond the classes, or if a metric cannot take images of
+            unknown classes.
+    """
+
+    def __init__(self) -> None:
+        self._numbering: Optional[ClassNumbering] = None
+        self._loaded: Optional[ClassNames] = None
+        self._done: set[int] = set()
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Remember the names of the classes that its weights were trained with."""
+        self._loaded = ClassNames.of_checkpoint(checkpoint)
+
+    def before_train(self, runner: Runner) -> None:
+        """Compare with the checkpoint, and renumber the validation, before the first step."""
+        names = class_names_of(runner.train_dataloader.dataset)
+        if names is not None and self._loaded is not None:
+            self._compare(runner, names, self._loaded)
+        self._renumber_loop(runner, 'val')
+
+    def before_val(self, runner: Runner) -> None:
+        """Renumber the validation data, if that has not been done."""
+        self._renumber_loop(runner, 'val')
+
+    def before_test(self, runner: Runner) -> None:
+        """Renumber the test data."""
+        self._renumber_loop(runner, 'test')
+
+    def renumber(self, runner: Runner, dataset: Any, what: str) -> bool:
+        """Renumber a data set by name, once; and say in the log what was found.
+
+        Returns:
+            bool: Whether it has images of classes that the model does not have.
+        """
+        if self._numbering is None:
+            self._numbering = ClassNumbering(self._names_of_model(runner), _num_classes_of(runner.model))
+        remark = self._numbering.renumber(dataset, what)
+        runner.logger.log(remark.level, remark.text)
+        return remark.has_unknown
+
+    def _renumber_loop(self, runner: Runner, kind: str) -> None:
+        loop = built_loop(runner, kind)
+        dataset = getattr(getattr(loop, 'dataloader', None), 'dataset', None)
+        if dataset is None or id(dataset) in self._done:
+            return
+        self._done.add(id(dataset))
+        has_unknown = self.renumber(runner, dataset, kind)
+        evaluator = getattr(loop, 'evaluator', None)
+        if hasattr(dataset, 'metainfo') and isinstance(evaluator, Evaluator):  # both have copies of what was
+            evaluator.dataset_meta = runner.visualizer.dataset_meta = dataset.metainfo
+            for metric in evaluator.metrics if has_unknown else []:
+                if isinstance(metric, (ConfusionMatrix, SingleLabelMetric)):
+                    name = type(metric).__name__
+                    raise ValueError(
+                        f'{name}: expected images of the classes of the model, got those of others, too (see the '
+                        f"log). Leave them out by dict(type='MetricOf', known_only=True, metric=dict(type={name!r}))."
+                    )
+
+    def _names_of_model(self, runner: Runner) -> Optional[ClassNames]:
+        loop = built_loop(runner, 'train')
+        if loop is not None:
+            return class_names_of(loop.dataloader.dataset)
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        names = self._loaded or getattr(
+            model, 'class_names', None
+        )  # an ensemble's members have checkpoints of their own
+        if names is None:
+            try:
+                names = training_class_names(runner.cfg)
+            except FileNotFoundError:
+                runner.logger.warning('Neither the checkpoint names its classes, nor are the training images there.')
+        return names
+
+    @staticmethod
+    def _compare(runner: Runner, names: ClassNames, loaded: ClassNames) -> None:
+        if not loaded.moved(names):
+            return
+        if resumes(runner):
+            raise ValueError(
+                f'resume: expected the training data to have the classes of the checkpoint, {_short(loaded)}, in '
+                f'their order, got {_short(names)}. Set classes=[...] in train_dataloader.dataset to those of the '
+                'checkpoint, or start a new training from it: load_from without resume.'
+            )
+        runner.logger.warning(
+            f'load_from: the classes of the checkpoint, {_short(loaded)}, have other numbers than those of the '
+            f'training data, {_short(names)}: weights of a classifier belong to other classes at the start.'
+        )
+
+
+def _num_classes_of(model: Any) -> Optional[int]:
+    """The number of classes of a model's head, the largest of several; None if no head classifies."""
+    numbers = [
+        module.num_classes
+        for name, module in model.named_modules()
+        if {'head', 'heads'} & set(name.split('.')) and isinstance(getattr(module, 'num_classes', None), int)
+    ]
+    return max(numbers, default=None)
+
+
+def _short(names: ClassNames) -> str:
+    return ', '.join(names.names[:10]) + (f' and {len(names.names) - 10} more' if len(names.names) > 10 else '')

@@ -1,0 +1,42 @@
+"""Change augmentations, pipelines or the loss at given epochs."""
+
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from mmpretrain.engine.hooks import SwitchRecipeHook as _SwitchRecipeHook
+
+from hybridcls.models.heads import EmbeddingHead, LinearHead
+from hybridcls.registry import HOOKS
+
+__all__ = ['SwitchRecipeHook']
+
+
+@HOOKS.register_module()
+class SwitchRecipeHook(_SwitchRecipeHook):
+    """mmpretrain's hook, with one check more: whether the head can take the loss is told before the run.
+
+    ``LinearHead`` takes any loss of logits, as mmpretrain's heads do. Of the others of hybridcls a loss is a part (a
+    margin, evidence, views), so that it can be exchanged for one of its own kind only.
+
+    Args:
+        schedule (list[dict]): As in mmpretrain: ``action_epoch``, and ``train_pipeline``, ``batch_augments`` or
+            ``loss``.
+
+    Raises:
+        ValueError: Before the run, if the head cannot take a loss of the schedule.
+    """
+
+    def before_run(self, runner: Runner) -> None:
+        """Compare the losses of the schedule with the head."""
+        head = getattr(runner.model.module if is_model_wrapper(runner.model) else runner.model, 'head', None)
+        own = getattr(head, 'loss_module', None)
+        for epoch, recipe in self.schedule.items():
+            loss = recipe.get('loss')
+            if loss is None or not isinstance(head, EmbeddingHead) or isinstance(head, LinearHead):
+                continue
+            if own is None or not isinstance(loss, type(own)):
+                kind = f'a {type(own).__name__}' if own is not None else 'no loss of its own, which can be exchanged'
+                raise ValueError(
+                    f'SwitchRecipeHook: at epoch {epoch} expected a loss for {type(head).__name__} ({kind}), got '
+                    f'{type(loss).__name__}. Drop that loss from the schedule, or train with LinearHead, which takes '
+                    'any loss of logits.'
+                )

@@ -1,0 +1,46 @@
+"""Schedules that wait for a result of the validation, and ask its metric which way is better."""
+
+from math import inf
+from typing import Any, Optional
+
+from mmengine.optim.scheduler import ReduceOnPlateauLR as _ReduceOnPlateauLR
+from mmengine.optim.scheduler import ReduceOnPlateauMomentum as _ReduceOnPlateauMomentum
+from mmengine.optim.scheduler import ReduceOnPlateauParamScheduler as _ReduceOnPlateauParamScheduler
+
+from hybridcls.registry import PARAM_SCHEDULERS
+
+__all__ = ['PlateauRule', 'ReduceOnPlateauLR', 'ReduceOnPlateauMomentum', 'ReduceOnPlateauParamScheduler']
+
+
+class PlateauRule:
+    """What is added to mmengine's schedules: ``rule`` may be left open. (mmengine's default is ``'less'``.)"""
+
+    monitor: str
+    rule: str
+    rule_worse: float
+    best: float
+
+    def __init__(self, *args: Any, rule: Optional[str] = None, **kwargs: Any) -> None:
+        super().__init__(*args, rule=rule or 'less', **kwargs)  # type: ignore[call-arg]
+        self.rule_is_open = rule is None
+
+    def fill_rule(self, rule: str) -> None:
+        """Take the metric's rule; ``best`` is kept unless the rule changes."""
+        if rule != self.rule:
+            self.rule = rule
+            self.rule_worse = self.best = -inf if rule == 'greater' else inf
+
+
+@PARAM_SCHEDULERS.register_module()
+class ReduceOnPlateauLR(PlateauRule, _ReduceOnPlateauLR):
+    """mmengine's ``ReduceOnPlateauLR``; without ``rule`` the metric says which way is better."""
+
+
+@PARAM_SCHEDULERS.register_module()
+class ReduceOnPlateauMomentum(PlateauRule, _ReduceOnPlateauMomentum):
+    """mmengine's ``ReduceOnPlateauMomentum``; without ``rule`` the metric says which way is better."""
+
+
+@PARAM_SCHEDULERS.register_module()
+class ReduceOnPlateauParamScheduler(PlateauRule, _ReduceOnPlateauParamScheduler):
+    """mmengine's ``ReduceOnPlateauParamScheduler``; without ``rule`` the metric says which way is better."""

@@ -1,0 +1,51 @@
+"""Rows of a batch that hold their own numbers alone."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmengine.structures import BaseDataElement
+from torch import Tensor
+
+__all__ = ['OwnRows', 'own_storage']
+
+
+class OwnRows:
+    """Makes a metric keep rows that hold their own numbers alone. (Stands before the metric among the parents.)"""
+
+    results: list
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Keep what the metric keeps, without the batches that its rows are views of."""
+        kept = len(self.results)
+        super().process(data_batch, data_samples)  # type: ignore[misc]
+        self.results[kept:] = own_storage(self.results[kept:])
+
+
+def own_storage(data: Any) -> Any:
+    """Give each tensor in nested data a storage of its own size, on its device.
+
+    A row of a batch is a view: pickled, for a file or for another process, it carries the whole batch along. Tensors
+    that are alone in their storage are not copied. Dicts, lists, tuples and data elements are rebuilt with the same
+    fields; everything else is passed on.
+
+    Example:
+        >>> import torch
+        >>> row = torch.zeros(100, 8)[3]
+        >>> row.untyped_storage().nbytes(), own_storage(row).untyped_storage().nbytes()
+        (3200, 32)
+    """
+    if isinstance(data, Tensor):
+        data = data.detach()
+        shares = data.layout == torch.strided and data.untyped_storage().nbytes() > data.nbytes
+        return data.clone() if shares else data
+    if isinstance(data, BaseDataElement):
+        meta, fields = dict(data.metainfo_items()), dict(data.items())
+        return data.new(metainfo=own_storage(meta), **own_storage(fields))
+    if isinstance(data, dict):
+        return {key: own_storage(value) for key, value in data.items()}
+    if isinstance(data, tuple) and hasattr(data, '_fields'):
+        return type(data)(*map(own_storage, data))
+    if isinstance(data, (list, tuple)):
+        return type(data)(map(own_storage, data))
+    return data

@@ -1,0 +1,45 @@
+"""The results of a test as the content of a file."""
+
+import math
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+from mmengine.fileio import dump
+from torch import Tensor
+
+__all__ = ['plain_results', 'results_as_bytes']
+
+
+def results_as_bytes(results: Mapping[str, Any], path: str) -> bytes:
+    """Return the content of a file of results, in the format of its name: ``.json``, ``.yml``, ``.yaml``, ``.pkl``.
+
+    Tensors and arrays become lists, of numbers of Python. JSON has no number that is not finite: it becomes null.
+
+    Example:
+        >>> import torch
+        >>> results_as_bytes({'matrix': torch.eye(2), 'nll': float('nan')}, 'm.json')
+        b'{"matrix": [[1.0, 0.0], [0.0, 1.0]], "nll": null}'
+    """
+    kind = PurePath(path).suffix.removeprefix('.').replace('pickle', 'pkl')
+    content = dump(plain_results(results, finite=kind == 'json'), file_format=kind)
+    return content if isinstance(content, bytes) else content.encode()
+
+
+def plain_results(value: Any, finite: bool = False) -> Any:
+    """Return nested results with lists and numbers of Python in place of tensors and arrays.
+
+    Args:
+        value: Numbers, tensors, arrays, and dicts, lists and tuples of them.
+        finite (bool): None stands for numbers that are not finite. Defaults to False.
+    """
+    if isinstance(value, Tensor):
+        value = value.detach().cpu().tolist()
+    elif isinstance(value, (np.ndarray, np.generic)):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): plain_results(one, finite) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_results(one, finite) for one in value]
+    return None if finite and isinstance(value, float) and not math.isfinite(value) else value

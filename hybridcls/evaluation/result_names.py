@@ -1,0 +1,112 @@
+"""What a metric says about its results: their names, which way is better, in which unit, and why there are none.
+
+Protocol, for metrics of any package: a metric may have the attributes ``directions`` and ``units``, mappings from a
+name to ``'greater'``, ``'less'`` or None (neither way is better), and from a name to ``'%'``, ``'nats'`` or another
+unit. A name stands without the metric's prefix and may be a pattern (``'top*'``)::
+
+    @METRICS.register_module()
+    class BrierScore(BaseMetric):
+        default_prefix = 'brier'
+        directions = {'mean': 'less', 'worst': 'less'}
+        units = {}
+
+``save_best``, ``EarlyStoppingHook``, ``ReduceOnPlateauLR`` and the learning curves read them. ``directions`` names
+every result that the metric can give, so that a mistyped name is found before the first step of a training.
+"""
+
+import logging
+from collections.abc import Collection, Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import Optional
+
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
+
+__all__ = [
+    'direction_of',
+    'is_without_result',
+    'known_names',
+    'metric_of',
+    'reason_for_no_result',
+    'unit_of',
+    'without_result',
+]
+
+
+def metric_of(name: str, metrics: Iterable[BaseMetric]) -> Optional[BaseMetric]:
+    """Return the first metric whose ``directions`` have the result ``name`` (prefix included)."""
+    for metric in metrics:
+        own = _without_prefix(name, metric)
+        if own is not None and any(fnmatchcase(own, pattern) for pattern in getattr(metric, 'directions', ())):
+            return metric
+    return None
+
+
+def direction_of(name: str, metrics: Iterable[BaseMetric]) -> Optional[str]:
+    """Return ``'greater'`` or ``'less'``, whichever is better for the result ``name``; None where nothing is said.
+
+    Example:
+        >>> from hybridcls.evaluation import CalibrationMetric
+        >>> direction_of('calibration/ece', [CalibrationMetric()])
+        'less'
+    """
+    metric = metric_of(name, metrics)
+    return None if metric is None else _look_up(metric.directions, _without_prefix(name, metric))
+
+
+def unit_of(name: str, metrics: Iterable[BaseMetric]) -> Optional[str]:
+    """Return the unit of the result ``name``, such as ``'%'`` or ``'nats'``; None where nothing is said."""
+    metric = metric_of(name, metrics)
+    return None if metric is None else _look_up(getattr(metric, 'units', {}), _without_prefix(name, metric))
+
+
+def known_names(metrics: Iterable[BaseMetric]) -> Optional[list[str]]:
+    """Return the names (or patterns) of all results that the metrics can give; None if one of them does not say."""
+    metrics = list(metrics)
+    if not all(hasattr(metric, 'directions') for metric in metrics):
+        return None
+    return [f'{metric.prefix}/{name}' if metric.prefix else name for metric in metrics for name in metric.directions]
+
+
+def without_result(metric: BaseMetric, why: str, names: Iterable[str] = ()) -> dict[str, float]:
+    """Return an empty result and say why, once for each reason.
+
+    Args:
+        metric (BaseMetric): Which metric; keeps the reason for :func:`reason_for_no_result`.
+        why (str): A sentence: what is missing, and what to do.
+        names (Iterable[str]): Which results are missing, without prefix. Defaults to all.
+    """
+    if getattr(metric, 'no_result', None) != why:
+        of = ', '.join(names)
+        print_log(f'{type(metric).__name__}: no {of or "result"}. {why}', 'current', logging.WARNING)
+    metric.no_result = why
+    return {}
+
+
+def is_without_result(name: str, metrics: Iterable[BaseMetric], results: Collection[str]) -> bool:
+    """Return whether a name that ``results`` lack is one that the metrics give where there is something to compute.
+
+    The same in all processes. A name that only a pattern such as ``'*loss*'`` allows is a mistake where the metric gave
+    other results.
+    """
+    metric = metric_of(name, metrics)
+    if metric is None or name in results:
+        return False
+    given = any(metric_of(result, [metric]) is not None for result in results)
+    return _without_prefix(name, metric) in metric.directions or not given
+
+
+def reason_for_no_result(name: str, metrics: Iterable[BaseMetric]) -> str:
+    """Return why there is no result ``name``: a sentence, or an empty string. (Known in the main process.)"""
+    metric = metric_of(name, metrics)
+    why = getattr(metric, 'no_result', '')
+    return f'{type(metric).__name__}: {why}' if why else ''
+
+
+def _without_prefix(name: str, metric: BaseMetric) -> Optional[str]:
+    prefix = f'{metric.prefix}/' if metric.prefix else ''
+    return name.removeprefix(prefix) if name.startswith(prefix) else None
+
+
+def _look_up(table: Mapping[str, Optional[str]], name: Optional[str]) -> Optional[str]:
+    return next((value for pattern, value in table.items() if fnmatchcase(name or '', pattern)), None)

@@ -1,0 +1,91 @@
+"""Weights for the timm models inside a model: resized to its image size and channels where timm knows how."""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from timm.models import adapt_input_conv
+from torch import Tensor, nn
+
+from hybridcls.compat.timm import checkpoint_filter
+
+__all__ = ['Resized', 'fit_timm_weights', 'names_in_config']
+
+
+class Resized(NamedTuple):
+    """A weight that was resized: its name, its shape in the checkpoint, and that in the model."""
+
+    name: str
+    old: tuple[int, ...]
+    new: tuple[int, ...]
+
+
+def fit_timm_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], list[Resized]]:
+    """Resize what timm can resize, by timm's own functions: position tables, Swin's tables, patches, input channels.
+
+    Only weights that are in ``model`` with another shape change; the others are the same objects.
+
+    Args:
+        model (nn.Module): Holds timm models anywhere, or is one; it stays as it is.
+        weights (Mapping[str, Tensor]): Weights of a checkpoint by their names in ``model``.
+
+    Returns:
+        tuple: The weights (``weights`` itself if nothing had to be resized), and what was resized.
+    """
+    target = model.state_dict()
+    wrong = {name for name, value in weights.items() if name in target and _shape(value) != tuple(target[name].shape)}
+    resized: dict[str, Tensor] = {}
+    for prefix, part in _timm_models(model) if wrong else ():
+        names = [name for name in wrong if name.startswith(prefix)]
+        if not names:
+            continue
+        own = OrderedDict((name[len(prefix) :], value) for name, value in weights.items() if name.startswith(prefix))
+        convert = checkpoint_filter(part)
+        # A timm model inside another name space: what its function drops or renames does not concern us.
+        converted = dict(own) if convert is None else convert(OrderedDict(own), part)
+        channels = _input_channels(part)
+        for name in names:
+            short, shape = name[len(prefix) :], tuple(target[name].shape)
+            value = converted.get(short)
+            if value is not None and _shape(value) != shape and short in channels:
+                value = _with_channels(value, channels[short], shape)
+            if value is not None and _shape(value) == shape:
+                resized[name] = value
+    if not resized:
+        return weights, []
+    fitted = OrderedDict((name, resized.get(name, value)) for name, value in weights.items())
+    if hasattr(weights, '_metadata'):
+        fitted._metadata = weights._metadata  # type: ignore[attr-defined]
+    return fitted, [Resized(name, _shape(weights[name]), _shape(value)) for name, value in resized.items()]
+
+
+def names_in_config(model: Any, key: str) -> tuple[str, ...]:
+    """Return the names of modules that timm's config of a model lists under ``'first_conv'`` or ``'classifier'``."""
+    names = (getattr(model, 'pretrained_cfg', None) or {}).get(key) or ()
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def _timm_models(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    for name, part in model.named_modules():
+        if getattr(part, 'pretrained_cfg', None) and hasattr(part, 'forward_features'):
+            yield (f'{name}.' if name else ''), part
+
+
+def _input_channels(model: Any) -> dict[str, int]:
+    """Channels of the images that a model takes, by the name of the weight that sees them."""
+    channels = getattr(model, 'in_chans', None)
+    return {f'{name}.weight': channels for name in names_in_config(model, 'first_conv') if channels}
+
+
+def _with_channels(weight: Tensor, channels: int, shape: tuple[int, ...]) -> Tensor:
+    """Adapt a first convolution to images of ``channels`` channels, where its weight has ``shape``."""
+    if weight.dim() != 4 or weight.shape[1] * channels % shape[1]:
+        return weight  # none that timm can adapt; it stays one of another shape
+    try:
+        return adapt_input_conv(channels, weight, weight.shape[1] * channels // shape[1])
+    except NotImplementedError:
+        return weight
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    return tuple(getattr(value, 'shape', ()))

@@ -1,0 +1,64 @@
+"""An image as the network gets it, made fit to be looked at with a text on it."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Optional
+
+import numpy as np
+from torch import Tensor
+
+__all__ = ['ClassNames', 'enlarge', 'fitting_text_size', 'to_rgb_image']
+
+_LEAST_EDGE, _MOST_EDGE = 320, 1280  # pixels
+_CHARACTER_WIDTH = 0.62  # of a monospace font, of its size
+
+
+class ClassNames(list):
+    """Names of classes by number; every other number, -1 too, is that of an unknown one.
+
+    Example:
+        >>> names = ClassNames(['cat', 'dog'])
+        >>> names[1], names[-1], names[7]
+        ('dog', 'unknown', 'unknown')
+    """
+
+    def __getitem__(self, number: Any) -> Any:
+        """The name of a class."""
+        return super().__getitem__(number) if 0 <= number < len(self) else 'unknown'
+
+
+def to_rgb_image(image: Tensor, is_bgr: bool) -> np.ndarray:
+    """Return an image as uint8 (H, W, 3), RGB.
+
+    Args:
+        image (Tensor): (C, H, W). uint8 is taken as it is; of other numbers the least becomes black and the largest
+            white. One channel (or two, of which the first counts) becomes grey; of four and more the first three count.
+        is_bgr (bool): Blue comes first.
+    """
+    pixels = image.detach().cpu()
+    pixels = pixels[:1].expand(3, -1, -1) if len(pixels) < 3 else pixels[:3]
+    if pixels.element_size() > 1 or pixels.is_floating_point():
+        pixels = pixels.double()
+        pixels = (pixels - pixels.min()) / (pixels.max() - pixels.min()).clamp_min(1e-12) * 255
+    array = pixels.permute(1, 2, 0).numpy().astype(np.uint8)
+    return np.ascontiguousarray(array[..., ::-1] if is_bgr else array)
+
+
+def enlarge(image: np.ndarray) -> np.ndarray:
+    """Repeat pixels until the short edge is 320 long, but the long one no longer than 1280.
+
+    Example:
+        >>> enlarge(np.zeros((28, 28, 3), np.uint8)).shape
+        (336, 336, 3)
+    """
+    factor = math.ceil(_LEAST_EDGE / min(image.shape[:2]))
+    factor = max(1, min(factor, _MOST_EDGE // max(image.shape[:2])))
+    return image.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def fitting_text_size(width: int, sample: Any, classes: Optional[Sequence[str]], dpi: int = 100) -> float:
+    """Return the size, in points, at which the longest line of the text fits into ``width`` pixels; from 5 to 14."""
+    labels = [number for field in ('gt_label', 'pred_label') for number in sample.get(field, Tensor()).long().tolist()]
+    lines = [f'Ground truth: {n}, 0.00' + ('' if classes is None else f' ({classes[n]})') for n in labels]
+    longest = max(map(len, lines), default=20) + 2
+    return min(14.0, max(5.0, 72 / dpi * width / longest / _CHARACTER_WIDTH))

@@ -1,0 +1,39 @@
+"""mmpretrain's metrics under their own names: the same numbers, and a sentence where labels are missing."""
+
+import mmpretrain.evaluation
+import pytest
+import torch
+
+from hybridcls import evaluation
+from hybridcls.evaluation import MissingFieldError
+from hybridcls.registry import METRICS
+
+NAMES = ['Accuracy', 'SingleLabelMetric', 'MultiLabelMetric', 'AveragePrecision', 'ConfusionMatrix']
+
+
+def samples(count=40, classes=4):
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.rand(count, classes, generator=generator)
+    labels = torch.randint(classes, (count, 1), generator=generator)
+    return [dict(pred_score=score, gt_label=label) for score, label in zip(scores, labels, strict=True)]
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_the_numbers_are_mmpretrains(name):
+    ours, theirs = METRICS.get(name)(), getattr(mmpretrain.evaluation, name)()
+    assert METRICS.get(name) is getattr(evaluation, name)
+    results = []
+    for metric in (ours, theirs):
+        metric.process(None, samples())
+        results.append(metric.evaluate(40))
+    assert results[0].keys() == results[1].keys()
+    for result in results[0]:
+        torch.testing.assert_close(results[0][result], results[1][result], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_an_image_without_labels_is_named(name):
+    unlabelled = dict(pred_score=torch.tensor([0.9, 0.1]), img_path='cat/1.jpg')
+    with pytest.raises(MissingFieldError) as caught:
+        METRICS.get(name)().process(None, [unlabelled])
+    assert str(caught.value).startswith(f'{name}: expected a gt_label for cat/1.jpg, got img_path, pred_score.')

@@ -1,0 +1,44 @@
+"""Results in files: numbers and lists of Python, whatever the metrics gave."""
+
+import json
+import math
+import pickle
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from hybridcls.evaluation.result_file import plain_results, results_as_bytes
+
+RESULTS = {
+    'matrix': torch.tensor([[3, 1], [0, 2]]),
+    'classwise': [np.float32(0.5), torch.tensor(0.25)],
+    'array': np.arange(3),
+    'nested': {'tuple': (1, 2.5)},
+    'name': 'x',
+    'none': None,
+}
+PLAIN = {
+    'matrix': [[3, 1], [0, 2]],
+    'classwise': [0.5, 0.25],
+    'array': [0, 1, 2],
+    'nested': {'tuple': [1, 2.5]},
+    'name': 'x',
+    'none': None,
+}
+
+
+@pytest.mark.parametrize(
+    ('name', 'read'),
+    [('m.json', json.loads), ('m.yml', yaml.safe_load), ('m.yaml', yaml.safe_load), ('m.pkl', pickle.loads)],
+)
+def test_every_format_holds_plain_numbers(name, read):
+    assert read(results_as_bytes(RESULTS, name)) == PLAIN
+
+
+def test_json_has_no_number_that_is_not_finite():
+    values = {'nan': torch.tensor(math.nan), 'inf': [math.inf, 1.0]}
+    strict = json.loads(results_as_bytes(values, 'm.json'), parse_constant=lambda name: pytest.fail(name))
+    assert strict == {'nan': None, 'inf': [None, 1.0]}
+    assert plain_results(values)['inf'] == [math.inf, 1.0]
