@@ -310,7 +310,7 @@ def _default(frame: FrameType, name: str) -> Any:
     first = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
     functions = [getattr(cls, code.co_name, None) for cls in type(first).__mro__] + [frame.f_globals.get(code.co_name)]
     for function in functions:
-        if getattr(inspect.unwrap(function), '__code__', None) is code if function is not None else False:
+        if function is not None and getattr(inspect.unwrap(function), '__code__', None) is code:
             return inspect.signature(function).parameters[name].default
     return inspect.Parameter.empty
 

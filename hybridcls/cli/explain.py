@@ -235,7 +235,8 @@ def _without_repeats(keys: list['Explanation']) -> Iterator['Explanation']:
 
 
 def _origin(one: 'Explanation', names: dict[str, str]) -> str:
-    place = f'{names.get(one.file, one.file)}:{one.line}' if one.line else names.get(one.file or '', one.file or '')
+    file = names.get(one.file or '', one.file or '')
+    place = f'{file}:{one.line}' if one.line else file
     if one.source == 'code':
         return 'set by code'
     if one.source in ('filled', 'adapted'):

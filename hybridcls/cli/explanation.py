@@ -67,7 +67,10 @@ def explain_config(cfg: Config, takers: Takers, phase: Optional[InChain] = None)
         takers (Takers): Of this config.
         phase (InChain, optional): Where its options come from, if not from the command line. Defaults to None.
     """
-    return [_explain(cfg, takers, path, phase) for path in _keys_in(cfg)]
+    origins = provenance_of(cfg).origins
+    # mmengine notes the package of a base, `_scope_`, in every dict of it.
+    paths = [path for path in _keys_in(cfg) if path[-1] != '_scope_' or path in origins]
+    return [_explain(cfg, takers, path, phase) for path in paths]
 
 
 def _keys_in(cfg: Config) -> Iterator[Path]:
@@ -103,7 +106,7 @@ def _explain(cfg: Config, takers: Takers, path: Path, phase: Optional[InChain]) 
         old = value_at(change.old, path[len(change.path) :])
         source = 'filled' if old is ABSENT or old is None else 'adapted'
         why = change.why
-        place = change.by if isinstance(change.by, tuple) else ()
+        place = _cause_of(change, known.changes)
         layer = max(layers_of(cfg, place).values()) if place else layer
     variable = _follow(path, known.references)
     if source in ('file', 'option') and variable != path and _same(cfg, variable, path):
@@ -122,6 +125,16 @@ def _change_of(changes: Iterable[Change], path: Path) -> Optional[Change]:
         if change.path == path[: len(change.path)] and change.new is not ABSENT and made_it:
             return change
     return None
+
+
+def _cause_of(change: Change, changes: list[Change]) -> Path:
+    """The place that a change follows from, or that which this one was filled from; empty where it is no place."""
+    place: Path = ()
+    cause: Optional[Change] = change
+    while cause is not None and isinstance(cause.by, tuple) and cause.by != place:
+        place = cause.by
+        cause = _change_of(changes, place)
+    return place
 
 
 def _follow(path: Path, references: dict[Path, Path]) -> Path:

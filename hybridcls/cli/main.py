@@ -28,7 +28,7 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> Namespace:
     parser.add_argument('--version', action='version', version=f'hybridcls {__version__}')
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     for name, command in SUBCOMMANDS.items():
-        own = commands.add_parser(name, help=command.HELP, description=command.__doc__.split('\n')[0])
+        own = commands.add_parser(name, help=command.HELP, description=(command.__doc__ or '').split('\n')[0])
         command.add_arguments(own)
         own.add_argument('--json', action='store_true', help='one JSON object on stdout; everything else on stderr')
         own.add_argument('--traceback', action='store_true', help='show where an error was raised')

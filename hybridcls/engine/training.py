@@ -105,7 +105,7 @@ def prepare_training(cfg: Config, options: TrainOptions, work_dir: Optional[str]
     options = complete(cfg, options)
     choose_work_dir(cfg, work_dir)
     check_writable(cfg.work_dir)
-    start_processes(options.launcher)
+    start_processes(options.launcher or 'none')
     apply(cfg, start_from, options.resume)
     check_image_folders(cfg)
     apply(cfg, num_classes)

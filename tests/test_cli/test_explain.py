@@ -139,6 +139,9 @@ def test_what_is_adapted_says_what_it_was(capsys, family):
     row = keys['param_scheduler.0.end']
     assert (row['value'], row['old'], row['source']) == (0.2, 2, 'adapted')
     assert 'the training ends after 1 epochs' in row['why']
+    child = write(family.parent, 'short.py', "_base_ = 'child.py'\nmax_epochs = 1\n")
+    _, keys = rows(capsys, child)
+    assert place(keys['param_scheduler.0.end']) == place(keys['max_epochs']) == ('short.py', 2)
     _, out = run(capsys, family, 'param_scheduler.0.end', '--cfg-options', 'max_epochs=1')
     assert 'param_scheduler.0.end = 0.2' in out
     assert 'was 2: the training ends' in out
@@ -189,6 +192,17 @@ def test_the_table_is_readable(capsys):
         re.fullmatch(r'  backbone.with_cp = True +# ce_convnext_swin_1gpu.py:7 -> HybridBackbone', x) for x in lines
     )
     assert re.fullmatch(r'\d+ keys: .*', lines[-1])
+
+
+def test_a_base_of_a_package(capsys, tmp_path):
+    """mmengine's `_scope_` in each dict of it is no key that somebody wrote."""
+    if not Path(hybridcls.__file__).with_name('.mim').exists():
+        pytest.skip('not installed, so hybridcls:: finds nothing')
+    child = write(tmp_path, 'child.py', "_base_ = ['hybridcls::digits/ce_hybrid.py']\nlr = 0.5\n")
+    code, keys = rows(capsys, child)
+    assert code == 0
+    assert place(keys['optim_wrapper.optimizer.lr']) == ('child.py', 2)
+    assert 'set by code' not in run(capsys, child)[1]
 
 
 def test_a_base_alone_is_explained_as_far_as_it_goes(capsys):

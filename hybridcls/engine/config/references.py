@@ -100,7 +100,8 @@ def _assignments(tree: ast.Module) -> list[tuple[Path, ast.expr]]:
     for node in tree.body:
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, 'target', None)]
         path: Path = ()
-        target, value = targets[0], getattr(node, 'value', None)
+        target: Any = targets[0]
+        value = getattr(node, 'value', None)
         while isinstance(target, ast.Subscript) and isinstance(target.slice, ast.Constant):
             target, path = target.value, (target.slice.value, *path)
         if isinstance(target, ast.Name) and isinstance(value, ast.expr):
