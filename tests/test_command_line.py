@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import weakref
 from importlib.util import find_spec
 
 import pytest
@@ -160,3 +161,32 @@ def test_a_type_error_that_a_hook_raises_is_its_sentence():
     with pytest.raises(TypeError) as raised:
         runner.call_hook('before_run')
     assert sentence_for(raised.value) == "Hook: unknown key 'x'. Known keys: y."
+
+
+class Circle:
+    """What only the garbage collector frees: a Runner is one."""
+
+    def __init__(self):
+        self.itself = self
+
+
+@pytest.mark.parametrize('status', [0, 75])
+def test_the_training_is_gone_before_its_group(monkeypatch, status):
+    """A DDP model that outlives the process group aborts the process, now and then."""
+    alive = []
+
+    def main():
+        runner = Circle()
+        alive.append(weakref.ref(runner))
+        if status:
+            raise SystemExit(status)
+
+    monkeypatch.setattr(dist, 'is_initialized', lambda: True)
+    monkeypatch.setattr(dist, 'destroy_process_group', lambda: alive.append(alive[0]()))
+    if status:
+        with pytest.raises(SystemExit) as ended:
+            run_tool(main)
+        assert ended.value.code == status
+    else:
+        run_tool(main)
+    assert alive[1:] == [None]
