@@ -3,7 +3,7 @@
 import pytest
 from torch import nn
 
-from hybridcls.signatures import arguments_of, takes_argument
+from hybridcls.signatures import arguments_of, owners_of, takes_argument
 
 
 class Base:
@@ -18,6 +18,23 @@ class Passing(Base):
 
 class Silent(Passing):
     pass
+
+
+class Using(Base):
+    def __init__(self, **kwargs):
+        self.width = kwargs.pop('width')
+        super().__init__(**kwargs)
+
+
+class UsingBelow(Using):
+    def __init__(self, depth, **kwargs):
+        super().__init__(**kwargs)
+
+
+class Keeping(nn.Module):
+    def __init__(self, width, **kwargs):
+        super().__init__()
+        self.kwargs = kwargs
 
 
 class Closed(Passing):
@@ -37,10 +54,18 @@ def function(x, **kwargs):
         (Silent, ['width', 'num_classes', 'bias'], True),
         (Closed, ['depth'], True),
         (function, ['x'], False),
-        (nn.Identity, [], True),
+        (Using, ['num_classes', 'bias'], False),
+        (UsingBelow, ['depth', 'num_classes', 'bias'], False),
+        (Keeping, ['width'], False),
+        (nn.Identity, [], False),  # it takes anything, and does nothing with it
     ],
 )
 def test_arguments(kind, names, are_all):
     found, all_known = arguments_of(kind)
     assert ({*found} | {'self'}, all_known) == ({*names} | {'self'}, are_all)
     assert takes_argument(kind, 'bias') == ('bias' in names)
+
+
+def test_owners():
+    owners, _ = owners_of(UsingBelow)
+    assert owners == dict(depth=UsingBelow, num_classes=Base, bias=Base)

@@ -78,7 +78,6 @@ def complete(cfg: Config, options: TrainOptions) -> TrainOptions:
     """
     _check_keys(cfg, TRAINING_KEYS, 'train')
     check_dataloaders(cfg)
-    check_vis_backends(cfg)
     check_length(cfg)
     options = replace(options, launcher=options.launcher or cfg.get('launcher') or 'none')
     for step, told in STEPS:
@@ -103,6 +102,7 @@ def prepare_training(cfg: Config, options: TrainOptions, work_dir: Optional[str]
         ConfigError: If an option does not fit the config, or two of its values do not fit together.
     """
     options = complete(cfg, options)
+    check_vis_backends(cfg)
     choose_work_dir(cfg, work_dir)
     check_writable(cfg.work_dir)
     start_processes(options.launcher or 'none')
