@@ -4,6 +4,7 @@ import ast
 import os
 import types
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
@@ -83,7 +84,7 @@ def run_source(source: ConfigSource, bases: dict) -> dict:
         and not isinstance(value, (types.FunctionType, types.ModuleType))
     }
     Config._parse_scope(own)
-    return Config._substitute_base_vars(own, source.placeholders, bases)
+    return Config._substitute_base_vars(own, source.placeholders, deepcopy(bases))
 
 
 def _assigns(node: ast.stmt, name: str) -> bool:
@@ -119,8 +120,21 @@ def read_lazy_config(file: str) -> dict:
 
 
 def merge(own: dict, base: dict, allow_list_keys: bool = False) -> dict:
-    """Return ``base`` with ``own`` merged into it by mmengine's rules; ``_delete_`` keys leave ``own``."""
-    return Config._merge_a_into_b(own, base, allow_list_keys=allow_list_keys)
+    """Return ``base`` with ``own`` merged into it by mmengine's rules, without any ``_delete_`` key.
+
+    mmengine leaves it in where there is nothing to delete, and the class that is built then gets it.
+    """
+    merged = Config._merge_a_into_b(own, base, allow_list_keys=allow_list_keys)
+    _drop_delete(merged)
+    return merged
+
+
+def _drop_delete(node: Any) -> None:
+    if isinstance(node, dict):
+        node.pop('_delete_', None)
+    if isinstance(node, (dict, list, tuple)):
+        for value in node.values() if isinstance(node, dict) else node:
+            _drop_delete(value)
 
 
 def with_scope(values: dict, scope: Optional[str]) -> dict:

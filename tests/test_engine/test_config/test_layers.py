@@ -54,6 +54,26 @@ def test_what_a_child_deletes_is_of_no_layer(tmp_path):
     assert set(read_layers(child).origins) == {('model', 'a'), ('model', 'b', 'd')}
 
 
+def test_a_delete_that_finds_nothing_to_delete_is_no_key(tmp_path):
+    """mmengine leaves it in, and the class that is built gets an argument `_delete_`."""
+    write(tmp_path, 'base.py', 'model = dict(a=1, b=dict(c=2))\n')
+    text = 'model = dict(b=dict(_delete_=True, d=[dict(_delete_=True, e=4)]), f=dict(_delete_=True, g=5))'
+    child = write(tmp_path, 'child.py', f"_base_ = 'base.py'\n{text}\n")
+    assert load_config(child).model == dict(a=1, b=dict(d=[dict(e=4)]), f=dict(g=5))
+    lazy = write(tmp_path, 'lazy.py', LAZY.replace('from .base import *', 'from .other import *'))
+    write(tmp_path, 'other.py', 'max_epochs = 3\n')
+    assert '_delete_' not in load_config(lazy).model
+
+
+def test_a_value_of_a_base_that_is_put_in_is_a_copy(tmp_path):
+    """One object in two places would be filled in both, by a step that knows of one."""
+    cfg = loaded(tmp_path, 'model = dict(type="A", prototype={{_base_.val_dataloader}})', BASE)
+    assert cfg.model.prototype is not cfg.val_dataloader
+    assert cfg.val_dataloader.pin_memory is False
+    assert 'pin_memory' not in cfg.model.prototype
+    assert all(layer_of(cfg, path).name != 'code' for path in provenance_of(cfg).origins)
+
+
 @pytest.mark.parametrize('how', ['child', 'option', 'entry'])
 def test_a_pipeline_that_is_a_variable_of_a_base_can_be_changed(tmp_path, how):
     child = "train_pipeline = [dict(type='LoadImage'), dict(type='RandomCropToSize', scale=(0.5, 1.0))]\n"
