@@ -335,7 +335,9 @@ def test_what_cannot_be_built_stays_unknown(capsys, tmp_path):
 
 
 def test_a_build_of_a_shipped_config_needs_no_data(capsys):
-    code, out = run(capsys, ROOT / 'hybrid' / 'ce_convnext_swin_1gpu.py', '--build', '--json')
+    small = ['model.backbone.cnn.model_name=test_convnext', 'model.backbone.vit.model_name=test_vit', 'img_size=64']
+    config = ROOT / 'hybrid' / 'ce_convnext_swin_1gpu.py'
+    code, out = run(capsys, config, '--build', '--json', '--cfg-options', *small)
     (report,) = json.loads(out)['reports']
     assert code == 0
     assert not [note for note in report['notes'] if 'was not built' in note]
