@@ -1,11 +1,12 @@
 """``--cfg-options KEY=VALUE``: values as Python writes them, dicts included."""
 
-import ast
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from typing import Any, Optional, Union
 
 from mmengine.config import DictAction
+
+from hybridcls.literals import read_literal
 
 __all__ = ['ConfigOptions']
 
@@ -31,7 +32,7 @@ class ConfigOptions(DictAction):
                 parser.error(f'{option_string} {option}: expected KEY=VALUE.')
             if 'dict(' in text or '{' in text:
                 try:
-                    options[key] = _read(ast.parse(text.strip(), mode='eval').body)
+                    options[key] = read_literal(text)
                 except (SyntaxError, ValueError) as error:
                     parser.error(f'{option_string} {option}: expected a dict as Python writes it ({error}).')
             else:
@@ -39,19 +40,3 @@ class ConfigOptions(DictAction):
                 super().__call__(parser, one, [option], option_string)
                 options.update(getattr(one, self.dest))
         setattr(namespace, self.dest, options)
-
-
-def _read(node: ast.expr) -> Any:
-    """Evaluate literals and ``dict(...)``, and nothing else."""
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict' and not node.args:
-        if any(word.arg is None for word in node.keywords):
-            raise ValueError('** has no meaning here')
-        return {word.arg: _read(word.value) for word in node.keywords}
-    if isinstance(node, ast.Dict):
-        if any(key is None for key in node.keys):
-            raise ValueError('** has no meaning here')
-        return {_read(key): _read(value) for key, value in zip(node.keys, node.values, strict=True) if key is not None}
-    if isinstance(node, (ast.List, ast.Tuple)):
-        inner = [_read(one) for one in node.elts]
-        return inner if isinstance(node, ast.List) else tuple(inner)
-    return ast.literal_eval(node)

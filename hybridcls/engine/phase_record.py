@@ -9,6 +9,7 @@ from typing import Any, Optional, Union
 from mmengine.config import Config
 
 from .checkpoints.files import write_whole
+from .config.dumps import RECORD
 
 __all__ = ['PhaseRecord', 'config_facts', 'differing_keys', 'fingerprint']
 
@@ -16,6 +17,7 @@ FINISHED, RUNNING = 'phase.json', 'phase.running.json'
 
 # They say where and on what machine a phase runs, not what it learns.
 _MACHINE_KEYS = {
+    RECORD,
     'work_dir',
     'launcher',
     'load_from',

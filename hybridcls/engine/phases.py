@@ -22,7 +22,7 @@ from mmengine.dist import barrier, broadcast_object_list, is_main_process
 
 from .checkpoints.files import check_checkpoint, check_writable, newest_whole_checkpoint
 from .config import Change, apply, load_config
-from .config.tree import ABSENT, is_a, value_at
+from .config.tree import ABSENT, is_a
 from .distributed import start_processes
 from .hooks import TransferHook
 from .phase_plan import Phase, read_phases
@@ -129,16 +129,14 @@ def _run_phase(
 
 def _begin(cfg: Config, phase: Phase, start: Optional[str], position: str, epochs_after: int) -> Iterator[Change]:
     """Plan what a phase starts from, and its name."""
+    hooks = [dict(type='hybridcls.ConsoleHook', phase=position, epochs_after=epochs_after)]
     if start is not None:
         yield Change(('load_from',), cfg.get('load_from', ABSENT), start, f'start of phase {phase.name}', 'phase')
-        old = cfg.get('custom_hooks', ABSENT)
-        new = [*(old or []), dict(type='hybridcls.TransferHook', parts=phase.transfer)]
-        yield Change(('custom_hooks',), old, new, f'start of phase {phase.name}', 'phase')
+        hooks.append(dict(type='hybridcls.TransferHook', parts=phase.transfer))
+    old = cfg.get('custom_hooks', ABSENT)
+    yield Change(('custom_hooks',), old, [*(old or []), *hooks], 'hooks of a phase', 'phase', False)
     if cfg.get('resume'):
         yield Change(('resume',), cfg.resume, False, 'a chain decides itself what goes on', 'phase')
-    old = value_at(cfg, ('custom_hooks',)) or []
-    console = dict(type='hybridcls.ConsoleHook', phase=position, epochs_after=epochs_after)
-    yield Change(('custom_hooks',), cfg.get('custom_hooks', ABSENT), [*old, console], 'phase', 'phase', False)
     yield Change(('experiment_name',), cfg.get('experiment_name', ABSENT), phase.folder_name, 'phase', 'phase', False)
 
 

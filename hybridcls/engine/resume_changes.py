@@ -9,6 +9,8 @@ from mmengine.dist import get_world_size
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop
 
+from hybridcls.literals import read_assignments
+
 from .phase_record import config_facts
 
 __all__ = ['apply_changes']
@@ -74,15 +76,16 @@ def _changes(runner: Any, checkpoint: dict) -> dict[str, tuple[str, str]]:
     if not isinstance(text, str):
         return {}
     try:
-        old = config_facts(Config.fromstring(text, '.py'))
-    except Exception as error:  # a config is code: it may name what is gone
+        written = read_assignments(text)  # a config is code, and nothing of a checkpoint is run
+    except SyntaxError as error:
         runner.logger.warning(f'The config in the checkpoint cannot be read, so changes are not named: {error}')
         return {}
-    new = config_facts(runner.cfg)
+    old, new = config_facts(Config(written)), config_facts(runner.cfg)
     changes = {
         key: (old.get(key, 'not set'), new.get(key, 'not set'))
         for key in sorted({*old, *new})
-        if old.get(key) != new.get(key)
+        # Our scope in front of a type is no change, and older checkpoints have none.
+        if str(old.get(key)).replace("'hybridcls.", "'") != str(new.get(key)).replace("'hybridcls.", "'")
     }
     for key, (before, now) in list(changes.items())[:_MOST_LINES]:
         kept = ', which stays: the order of the data follows from it' if key == 'randomness.seed' else ''

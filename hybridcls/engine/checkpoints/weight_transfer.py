@@ -93,6 +93,7 @@ def select_weights(
         WeightMismatchError: If no weight of the model is found in the checkpoint with its shape.
 
     Example:
+        >>> import torch
         >>> old = dict([('backbone.w', torch.ones(2)), ('head.w', torch.ones(3))])
         >>> report = select_weights(old, {'backbone.w': torch.zeros(2), 'head.w': torch.zeros(4)})
         >>> report.loaded, report.new, report.left_out

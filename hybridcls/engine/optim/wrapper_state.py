@@ -31,31 +31,40 @@ class LoadedState(NamedTuple):
     """What a loaded state belongs to; asked once, before the first update that uses it.
 
     Attributes:
-        weights (int | None): :func:`fingerprint` of the weights that it was saved beside.
+        weights (list | None): :func:`fingerprint` of the weights that it was saved beside.
         done (int | None): Micro-batches that training had done.
         is_half_done (bool): Gradients of an update that is not complete came with it.
     """
 
-    weights: Optional[int]
+    weights: Optional[list]
     done: Optional[int]
     is_half_done: bool
 
 
-def fingerprint(params: list) -> Optional[int]:
-    """A number that is another one when a bit of the weights is; None where this process does not hold them all.
+def fingerprint(params: list) -> Optional[list[Optional[int]]]:
+    """Return for each parameter a number that is another one when a bit of it is; None where only a part of it is here.
 
-    A sum of integers: the same on all devices, in whichever order it is taken.
+    Sums of integers: the same on all devices, in whichever order they are taken. None for all where this process holds
+    no whole parameter.
 
     Example:
-        >>> fingerprint([torch.zeros(2)]), fingerprint([torch.tensor([0.0, 1.0])])
-        (0, 1065353216)
+        >>> fingerprint([torch.zeros(2), torch.tensor([0.0, 1.0])])
+        [0, 1065353216]
     """
     if any(is_dtensor(param) for param in params):
         return None
-    return sum(
-        position * int(param.detach().view(_BITS[param.element_size()]).sum(dtype=torch.int64))
-        for position, param in enumerate(params, 1)
-        if not is_row_shard(param) and param.element_size() in _BITS
+    return [
+        None
+        if is_row_shard(param) or param.element_size() not in _BITS
+        else int(param.detach().view(_BITS[param.element_size()]).sum(dtype=torch.int64))
+        for param in params
+    ]
+
+
+def _differ(now: list, before: list) -> bool:
+    """Whether a parameter that was whole both times is another one."""
+    return len(now) != len(before) or any(
+        a is not None and b is not None and a != b for a, b in zip(now, before, strict=True)
     )
 
 
@@ -70,7 +79,7 @@ def restart_stale_stages(wrapper: 'ComposedOptimWrapper') -> None:
         return
     weights = None if wrapper._shards.is_fsdp1 else fingerprint(parameters_of(wrapper.optimizer))
     if weights is not None and loaded.weights is not None:
-        is_stale = weights != loaded.weights
+        is_stale = _differ(weights, loaded.weights)
     else:
         is_stale = loaded.done is not None and loaded.done != wrapper._inner_count and wrapper._max_counts >= 0
     if not is_stale:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ train_cfg = dict(by_epoch=True, max_epochs=2)
 val_cfg = dict()
 test_cfg = dict()
 optim_wrapper = dict(type='ComposedOptimWrapper', optimizer=dict(type='SGD', lr=0.01))
-default_hooks = dict(checkpoint=dict(type='CheckpointHook', interval=1))
+default_hooks = dict(checkpoint=dict(type='CheckpointHook', interval=1), curves=dict(type='LearningCurvesHook'))
 randomness = dict(seed=0)
 log_level = 'ERROR'
 env_cfg = dict(dist_cfg=dict(backend='gloo'))
@@ -95,7 +96,8 @@ def test_the_average_is_what_is_evaluated(config, tmp_path):
         dict(type='TokenMergingHook', token_merging_ratio=dict(r=1)),
     ]
     runner, seen = run(config, tmp_path / 'w', hooks, **{'optim_wrapper.optimizer.lr': 0.1})
-    first, second = runner.message_hub.get_scalar('val/val/loss').data[0]
+    curves = json.loads((tmp_path / 'w' / 'learning_curves.json').read_text())
+    first, second = [one['metrics']['val/loss'] for one in curves]
     assert second == pytest.approx(first, rel=1e-5)
     assert seen == [*[(True, WHOLE)] * 2, *[(False, MERGED)] * 2] * 2
     saved = torch.load(tmp_path / 'w' / 'epoch_2.pth', weights_only=False)
