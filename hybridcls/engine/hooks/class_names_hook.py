@@ -4,11 +4,10 @@ from typing import Any, Optional
 
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmpretrain.evaluation import ConfusionMatrix, SingleLabelMetric
 
-from hybridcls.compat.mmengine import built_loop, resumes
+from hybridcls.compat.mmengine import bare_model, built_loop, resumes
 from hybridcls.datasets.class_numbering import ClassNumbering, class_names_of
 from hybridcls.registry import HOOKS
 from hybridcls.structures import ClassNames
@@ -90,10 +89,8 @@ class ClassNamesHook(Hook):
         loop = built_loop(runner, 'train')
         if loop is not None:
             return class_names_of(loop.dataloader.dataset)
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        names = self._loaded or getattr(
-            model, 'class_names', None
-        )  # an ensemble's members have checkpoints of their own
+        # An ensemble's members have checkpoints of their own.
+        names = self._loaded or getattr(bare_model(runner.model), 'class_names', None)
         if names is None:
             try:
                 names = training_class_names(runner.cfg)

@@ -11,6 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import IterBasedTrainLoop
 
+from hybridcls.compat.mmengine import resumes
 from hybridcls.registry import FUNCTIONS, HOOKS
 
 from ..numbered_batches import EndlessBatches, NumberedBatches, number_batches
@@ -93,7 +94,7 @@ class RandomStateHook(Hook):
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Keep the state of this process for the moment when training begins."""
         saved = checkpoint.pop('random_state', None)
-        if not runner._resume:
+        if not resumes(runner):
             return
         rank, world_size = get_dist_info()
         if saved is None:
