@@ -15,7 +15,7 @@ from hybridcls.compat.mmengine import resumes
 from hybridcls.registry import FUNCTIONS, HOOKS
 
 from ..numbered_batches import EndlessBatches, NumberedBatches, number_batches
-from ..random_state import get_random_state, seed_generators, set_random_state
+from ..random_state import as_tensors, get_random_state, seed_generators, set_random_state
 
 
 @FUNCTIONS.register_module()
@@ -77,8 +77,8 @@ class RandomStateHook(Hook):
         sampler = _sampler_of(runner.train_dataloader)
         self._gathered = dict(
             world_size=get_dist_info()[1],
-            states=all_gather_object(get_random_state()),
-            epoch_began=all_gather_object(self._epoch_began),
+            states=all_gather_object(as_tensors(get_random_state())),
+            epoch_began=all_gather_object(self._epoch_began and as_tensors(self._epoch_began)),
             batches_per_epoch=_length_of(runner.train_dataloader),
             sampler_seed=getattr(sampler, 'seed', None),
         )

@@ -8,6 +8,7 @@ from mmengine.hooks import EarlyStoppingHook, Hook
 from mmengine.runner import EpochBasedTrainLoop
 
 from hybridcls.compat.mmengine import resumes
+from hybridcls.plain_content import to_plain
 from hybridcls.registry import HOOKS
 
 from ..resume_changes import apply_changes
@@ -45,7 +46,8 @@ class ResumeHook(Hook):
             batches_per_epoch=len(loader) if hasattr(loader, '__len__') else None,
             processes=get_world_size(),
             validated=self._validated or 0,
-            hooks={name: _state_of(hook) for name, hook in _remembering(runner).items()},
+            # Here, since CheckpointHook has done so for the hooks before this one.
+            hooks={name: to_plain(_state_of(hook), name) for name, hook in _remembering(runner).items()},
         )
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:

@@ -7,11 +7,13 @@ import pytest
 import torch
 from mmcv.transforms import BaseTransform
 from PIL import Image
+from torch import nn
 
 from hybridcls.datasets.transforms import LoadImage
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_testing, prepare_training
 from hybridcls.engine.hooks import PreprocessingVersionHook
 from hybridcls.engine.runner_instances import own_instances
+from hybridcls.models.classifiers import MixtureTTA
 from hybridcls.registry import TRANSFORMS
 
 SEEN = []
@@ -118,7 +120,10 @@ def test_a_later_version_is_refused(settings, tmp_path):
 @pytest.mark.parametrize(('of_the_model', 'expected'), [(1, 1), (2, None), (None, None)])
 def test_an_ensemble_has_the_version_of_its_members(of_the_model, expected):
     """Below the wrappers; there is no checkpoint of the Runner's."""
-    model = SimpleNamespace(module=SimpleNamespace(preprocessing_version=of_the_model))
+    ensemble = nn.Linear(1, 1)
+    ensemble.test_step = None  # mmengine asks for it
+    ensemble.preprocessing_version = of_the_model
+    model = MixtureTTA(module=ensemble)
     runner = SimpleNamespace(model=model, logger=SimpleNamespace(info=lambda text: None))
     loader = LoadImage()
     dataset = SimpleNamespace(pipeline=SimpleNamespace(transforms=[loader]))
