@@ -40,3 +40,9 @@ class SwitchRecipeHook(_SwitchRecipeHook):
                     f'{type(loss).__name__}. Drop that loss from the schedule, or train with LinearHead, which takes '
                     'any loss of logits.'
                 )
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Switch, and let the hooks that look at pipelines (PreprocessingVersionHook) see the new one."""
+        super().before_train_epoch(runner)
+        if 'train_pipeline' in self.schedule.get(runner.epoch + 1, {}):
+            runner.call_hook('after_build_dataloader', dataloader=runner.train_loop.dataloader)

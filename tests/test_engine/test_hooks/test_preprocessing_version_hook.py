@@ -94,7 +94,9 @@ def test_a_checkpoint_says_how_its_images_were_read(settings, tmp_path):
     written = {'test_dataloader.dataset.pipeline.0.version': 2}
     assert run(settings, tmp_path / 'written', work / 'epoch_1.pth', **written)[1] == [NOW] * 16
 
-    log, seen = run(settings, work, **{'train_cfg.max_epochs': 2})  # goes on
+    switched = dict(action_epoch=2, train_pipeline=[dict(type='LoadImage'), dict(type='MeanColours')])
+    hooks = [dict(type='SwitchRecipeHook', schedule=[switched])]
+    log, seen = run(settings, work, **{'train_cfg.max_epochs': 2, 'custom_hooks': hooks})  # goes on
     assert seen == [0] * 32
     assert recorded(work / 'epoch_2.pth') == 1
     seen = run(settings, tmp_path / 'from_weights', load_from=str(work / 'epoch_2.pth'))[1]
