@@ -109,4 +109,4 @@ def _rebuilt(parts: dict) -> Any:
     both = isinstance(logs, np.ndarray) and isinstance(counts, np.ndarray) and logs.shape == counts.shape
     if kind == 'HistoryBuffer' and both and isinstance(most, int):
         return HistoryBuffer(logs, counts, most)  # type: ignore[arg-type]
-    return parts  # somebody's own dict
+    return parts  # a dict of a user

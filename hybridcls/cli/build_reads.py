@@ -135,7 +135,7 @@ def _without_weights(cfg: Config) -> Config:
 
 
 def _fresh(value: Any) -> Any:
-    """Return an equal object that nobody else has, where there can be one."""
+    """Return an equal object that nothing else holds, where there can be one."""
     if isinstance(value, str) and len(value) > 1:
         return ''.join(list(value))
     return float(repr(value)) if type(value) is float else value
@@ -251,7 +251,7 @@ class _Recorder:
             self._building.append((frame, mine, fitting))
 
     def _look(self, frame: FrameType) -> None:
-        """See which of the keys that are wanted this function gets."""
+        """See which of the keys that are asked for this function gets."""
         code = frame.f_code
         if code not in self._interest:
             constants = {one for one in code.co_consts if isinstance(one, str)} & self._names

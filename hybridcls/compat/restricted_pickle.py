@@ -2,7 +2,7 @@
 
 Given to ``torch.load(pickle_module=...)``, for torch's zip files and for its old format alike. A pickle is a program:
 it names functions and classes, and has them called. Here a name stands for itself only if it is in one of the two
-tables below. Every other one (``getattr``, ``os.system``, a class of somebody's project) becomes a
+tables below. Every other one (``getattr``, ``os.system``, a class of any project) becomes a
 :class:`Placeholder`, which notes what the file wanted and does nothing. What we know of them, numpy's arrays for
 example, is built afterwards from these notes by code of ours (:mod:`hybridcls.compat.torch`).
 """
@@ -84,7 +84,7 @@ def _parameter(data: Any, requires_grad: Any = True, *_: Any) -> torch.nn.Parame
 
 
 def _tensor_with_attributes(build: Any, kind: Any, arguments: Any, state: Any) -> Any:
-    """torch's form for tensors on which somebody set attributes; these are dropped."""
+    """torch's form for tensors with attributes of their own; these are dropped."""
     known = any(build is function for function in (_tensor, _tensor_of_dtype, _parameter))
     if not known or not any(kind is one for one in (torch.Tensor, torch.nn.Parameter)):
         raise RefusedError('a tensor of a class that is not known')

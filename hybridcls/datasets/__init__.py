@@ -11,7 +11,7 @@ from .concat_dataset import ConcatDataset
 from .digits import Digits
 from .image_folder import ImageFolder
 
-# Here, since a worker that is started anew imports this package to build its data set.
+# Here, since a worker that is started again imports this package to build its data set.
 carry_sentences_out_of_workers(sentence_for)
 
 __all__ = [

@@ -98,7 +98,7 @@ class ClassNumbering:
     """The classes of the model, and behind them those that only other data sets of a run name.
 
     Args:
-        model (ClassNames, optional): Those of the training data, from the data or the checkpoint. None: nobody knows;
+        model (ClassNames, optional): Those of the training data, from the data or the checkpoint. None: not known;
             the first data set with names is taken for them.
         num_classes (int, optional): Of the classifying head; None: there is none. Classes that the model does not have
             get numbers from the larger of both on, which metrics read as "unknown".

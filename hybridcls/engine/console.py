@@ -21,7 +21,7 @@ _INSIDE = {('mmengine', 'file_client.py')}
 
 
 class ConsoleFilter(logging.Filter):
-    """Let pass what hybridcls and the user's own code say, and warnings that somebody can act on."""
+    """Let pass what hybridcls and the user's own code say, and warnings that a user can act on."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Look at who speaks: the first frame below the logging functions."""

@@ -69,7 +69,7 @@ class NumberedBatches:
 class SeededItems:
     """``dataset.__getitems__``, by which torch reads a batch: seeds the generators of the worker by the batch.
 
-    A worker that lives long then carries no random state from batch to batch, so that nobody has to save it.
+    A worker that lives long then carries no random state from batch to batch, which would have to be saved.
     """
 
     def __init__(self, dataset: Any) -> None:
@@ -128,7 +128,7 @@ def number_batches(loader: Any, seed: tuple[int, ...]) -> Optional[NumberedBatch
         seed (tuple[int, ...]): Of the run and of this process.
 
     Returns:
-        NumberedBatches or None: None if nobody samples batches (an iterable dataset).
+        NumberedBatches or None: None without a batch sampler (an iterable dataset).
     """
     if not isinstance(loader, DataLoader) or loader.batch_sampler is None:
         return None

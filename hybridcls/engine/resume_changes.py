@@ -6,11 +6,11 @@ from typing import Any, Optional
 
 from mmengine.config import Config
 from mmengine.dist import get_world_size
-from mmengine.optim import OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop
 
 from hybridcls.literals import read_assignments
 
+from .optim.parameter_places import wrappers_by_name
 from .phase_record import config_facts
 
 __all__ = ['apply_changes']
@@ -52,7 +52,7 @@ def apply_changes(runner: Any, checkpoint: dict, batches_per_epoch: Optional[int
     if any(key.startswith('optim_wrapper.') and key.endswith('optimizer.type') for key in changes):
         runner.logger.warning('Another optimizer than in the checkpoint: its state begins again.')
         checkpoint.pop('optimizer', None)
-    wrappers, packed = _by_name(runner.optim_wrapper), checkpoint.get('optimizer')
+    wrappers, packed = wrappers_by_name(runner.optim_wrapper), checkpoint.get('optimizer')
     saved = checkpoint.get('param_schedulers')
     for name, wrapper in wrappers.items():
         state = (packed[name] if name else packed) if packed else None
@@ -196,10 +196,6 @@ def _facts(scheduler: Any) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, (list, tuple)) else value
-
-
-def _by_name(optim_wrapper: Any) -> dict[str, Any]:
-    return dict(optim_wrapper.items()) if isinstance(optim_wrapper, OptimWrapperDict) else {'': optim_wrapper}
 
 
 def _of_optimizer(schedules: Any, name: str) -> list:

@@ -26,7 +26,7 @@ class SelectiveMetric(BaseMetric):
 
     - ``aurc_<score>``: the error averaged over all coverages; the literature gives it times 1000.
     - ``eaurc_<score>``: what of it a score that knows the wrong answers would not have.
-    - ``risk80_<score>``: the error among the 80 % of the images with the least doubt, for each of ``coverages``;
+    - ``risk80_<score>``: the error among the 80 % of the images with the least uncertainty, for each of ``coverages``;
       the least number of images that reaches the share (of 5 at 0.5: 3).
 
     An image of an unknown category (label -1, or one that the model has no class for) is left out: what it costs to

@@ -1,22 +1,7 @@
 """Resumed runs with a changed config, against a run that had that config from its beginning."""
 
 import pytest
-
-from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_training, run_training
-from hybridcls.engine.runner_instances import own_instances
-
-
-def train(config, work_dir, resume=None, **options):
-    with own_instances():
-        cfg = prepare_training(load_config(config, options), TrainOptions(resume), str(work_dir))
-        runner = build_runner(cfg)
-        run_training(runner)
-    return runner
-
-
-def rates(runner, first=0):
-    """The learning rate of each iteration, from iteration ``first`` on."""
-    return runner.message_hub.get_scalar('train/lr').data[0].tolist()[first:]
+from toy_runs import rates, train
 
 
 def log_of(work_dir):
@@ -107,7 +92,7 @@ def test_another_optimizer_begins_without_a_state(toy_configs, tmp_path):
     after = {'optim_wrapper.optimizer': dict(_delete_=True, type='AdamW', lr=0.01), 'train_cfg.max_epochs': 4}
     runner = train(toy_configs / 'toy.py', tmp_path / 'w', resume='auto', **after)
     assert next(iter(runner.optim_wrapper.optimizer.state.values()))['step'] == 3
-    assert 'Another optimizer than in the checkpoint: its state begins anew.' in log_of(tmp_path / 'w')
+    assert 'Another optimizer than in the checkpoint: its state begins again.' in log_of(tmp_path / 'w')
 
 
 def test_other_groups_are_an_error_in_a_sentence(toy_configs, tmp_path):

@@ -99,7 +99,7 @@ def apply(cfg: Config, step: Callable[..., Iterable[Union[Change, str]]], *args:
         is_open = change.old is ABSENT or change.old is None
         layer = layer_of(cfg, change.by) if isinstance(change.by, tuple) else FILLED if change.by is None else CODE
         written = FILLED if is_open else layer_of(cfg, change.path)
-        # What a step has set before is nobody's own word.
+        # What a step has set before was not written.
         nearer = layer.rank >= written.rank if change.path in steps else layer.rank > written.rank
         if not is_open and not nearer and not isinstance(change.by, str):
             _refuse(cfg, change, layer, written)

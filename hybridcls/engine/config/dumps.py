@@ -10,7 +10,7 @@ RECORD = 'filled'
 
 
 def undo(values: dict, origins: dict[Path, Layer]) -> dict[Path, Path]:
-    """Take out of a config that was dumped what had been filled in, so that it is filled anew; in place.
+    """Take out of a config that was dumped what had been filled in, so that it is filled again; in place.
 
     What a nearer file has written since stays. Values that had been adapted get their old ones back, as those of a
     further layer, so that they are adapted again.

@@ -23,7 +23,7 @@ class Taker(NamedTuple):
     """Who takes a key.
 
     Args:
-        name (str): A class or a function, as people call it; a remark where nobody is known.
+        name (str): A class or a function, as people call it; a remark where none is known.
         status (str): ``'read'``: a signature names the key. ``'inside'``: it stands in a dict that is an argument as a
             whole. ``'unknown'``: it disappears in a ``**kwargs``. ``'unread'``: nothing takes it.
     """

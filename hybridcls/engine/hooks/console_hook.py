@@ -8,7 +8,6 @@ from typing import Any, Optional
 import torch
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook, LoggerHook
-from mmengine.optim import OptimWrapperDict
 
 import hybridcls
 from hybridcls.compat.mmengine import bare_model, built_loop
@@ -16,6 +15,7 @@ from hybridcls.registry import HOOKS
 
 from ..config.change import table_of
 from ..console import Bars
+from ..optim.parameter_places import wrappers_by_name
 
 _FEW = 3  # metrics that one line has room for
 
@@ -161,7 +161,8 @@ def summary_of(runner: Any, training: bool = True) -> str:
     rows.append(('device', _device_line(runner)))
     if training:
         rows.append(('schedule', _schedule_line(runner)))
-        rows += [('optimizer', line) for line in _optimizer_lines(runner.optim_wrapper)]
+        wrappers = wrappers_by_name(runner.optim_wrapper)
+        rows += [('optimizer', f'{name and f"{name}: "}{_optimizer_line(one)}') for name, one in wrappers.items()]
     table = table_of(runner.cfg)
     rows += [('changes' if number == 0 else '', line) for number, line in enumerate(table.splitlines())]
     rows.append(('work dir', f'{runner.work_dir} (the whole log: {runner.timestamp}/{runner.timestamp}.log)'))
@@ -240,12 +241,10 @@ def _schedule_line(runner: Any) -> str:
     return f'{length}{start}; {" -> ".join(names) or "a constant rate"}; seed {runner.seed}'
 
 
-def _optimizer_lines(wrapper: Any) -> list[str]:
-    if isinstance(wrapper, OptimWrapperDict):
-        return [f'{name}: {line}' for name, one in wrapper.items() for line in _optimizer_lines(one)]
+def _optimizer_line(wrapper: Any) -> str:
     group = wrapper.optimizer.defaults
     parts = [f'{type(wrapper.optimizer).__name__}, lr {group.get("lr")}, weight decay {group.get("weight_decay", 0)}']
     parts += [f'{name} ({type(stage).__name__})' for name, stage in getattr(wrapper, 'stages', {}).items()]
     precision = getattr(wrapper, 'precision', None)
     parts += [f'precision {precision}'] if precision is not None else []
-    return [', '.join(parts)]
+    return ', '.join(parts)

@@ -1,4 +1,4 @@
-"""A machine that is wanted back: save, end, and be started again."""
+"""A training that is asked to end: save, end, and be started again."""
 
 import time
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ class PreemptionHook(Hook):
     """On SIGTERM or SIGUSR1, save after the current update and end with a status that asks for a requeue.
 
     All processes save at the same iteration, whichever of them got the signal, and the same command with ``--resume``
-    (a chain of phases: the same command) goes on to the bits of a run that nobody stopped. Within an accumulation the
+    (a chain of phases: the same command) goes on to the bits of a run that was not stopped. Within an accumulation the
     update is finished first. During a validation what is saved is the state before it; the run that goes on validates.
     A second signal, 5 seconds or more after the first, ends at once. After the training the signals mean what they
     meant before.
@@ -104,7 +104,7 @@ class PreemptionHook(Hook):
         self.release()
 
     def release(self) -> None:
-        """Give the signals back, also when the training is given up; then nobody waits for other processes."""
+        """Give the signals back, also when the training is given up; then no process waits for the others."""
         self.flag.restore()
         self._checkpoints = self._group = self._asked = None
 
@@ -117,7 +117,7 @@ class PreemptionHook(Hook):
     def _agree(self) -> bool:
         """Whether any process was asked to end: the same answer in all of them, one call later.
 
-        The answer to a question is waited for when the next is asked, so that nobody stands still meanwhile.
+        The answer to a question is waited for when the next is asked, so that no process stands still meanwhile.
         """
         if self._group is None:
             self._ends = self.flag.received is not None

@@ -7,7 +7,6 @@ import torch
 from mmengine.dist import all_gather_object, broadcast, get_dist_info, is_main_process
 from mmengine.hooks import EMAHook, Hook
 from mmengine.model import is_model_wrapper
-from mmengine.optim import OptimWrapperDict
 from torch import Tensor, nn
 
 from hybridcls.compat.mmengine import bare_model, resumes, set_weight_init
@@ -16,6 +15,7 @@ from hybridcls.models.modules.sharded_rows import gather_whole, own_rows, sharde
 from hybridcls.registry import HOOKS
 
 from ..optim import ComposedOptimWrapper
+from ..optim.parameter_places import parameters_of, wrappers_by_name
 
 
 @HOOKS.register_module()
@@ -73,7 +73,7 @@ class ShardedRowsHook(Hook):
                 f'{type(runner.model).__name__} averages it over them. Use HybridClassifier, or call '
                 'hybridcls.models.modules.leave_to_processes(model) before the model is wrapped.'
             )
-        for _, wrapper in _named_wrappers(runner.optim_wrapper):
+        for wrapper in wrappers_by_name(runner.optim_wrapper).values():
             clips = wrapper.clip_grad_kwargs and wrapper.grad_name == 'grad_norm'
             scales = getattr(wrapper, 'loss_scaler', None) is not None
             if (clips or scales) and not isinstance(wrapper, ComposedOptimWrapper):
@@ -121,9 +121,8 @@ class ShardedRowsHook(Hook):
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Put the state of the optimizer into the checkpoint; the weights are there already."""
         if 'optimizer' in checkpoint:
-            is_dict = isinstance(runner.optim_wrapper, OptimWrapperDict)
             for (name, position, key), whole in self._states.items():
-                packed = checkpoint['optimizer'][name] if is_dict else checkpoint['optimizer']
+                packed = checkpoint['optimizer'][name] if name else checkpoint['optimizer']
                 packed['state'][position] = {**packed['state'].get(position, {}), key: whole}
         self.release_after_checkpoint(runner)
 
@@ -138,8 +137,7 @@ class ShardedRowsHook(Hook):
         if not resumes(runner) or 'optimizer' not in checkpoint:
             return
         for name, _, position, shard, param in _sharded_positions(runner):
-            packed = checkpoint['optimizer']
-            packed = packed[name] if isinstance(runner.optim_wrapper, OptimWrapperDict) else packed
+            packed = checkpoint['optimizer'][name] if name else checkpoint['optimizer']
             state = packed['state'].get(position)
             for key, value in list((state or {}).items()):
                 if isinstance(value, Tensor) and value.shape == (shard.total, *param.shape[1:]):
@@ -154,17 +152,12 @@ def _draw_weights(model: Any, names: set[str]) -> None:
                 broadcast(value)
 
 
-def _named_wrappers(wrapper: Any) -> list[tuple[str, Any]]:
-    return list(wrapper.items()) if isinstance(wrapper, OptimWrapperDict) else [('', wrapper)]
-
-
 def _sharded_positions(runner) -> Iterator[tuple[str, Any, int, RowShard, nn.Parameter]]:
     """Yield what the optimizers know of sharded parameters: wrapper and its name, position, shard, parameter."""
     shards = {id(entry.param): entry.shard for entry in sharded_parameters(bare_model(runner.model))}
     if not shards or get_dist_info()[1] == 1:
         return
-    for name, wrapper in _named_wrappers(runner.optim_wrapper):
-        params = [param for group in wrapper.optimizer.param_groups for param in group['params']]
-        for position, param in enumerate(params):
+    for name, wrapper in wrappers_by_name(runner.optim_wrapper).items():
+        for position, param in enumerate(parameters_of(wrapper.optimizer)):
             if id(param) in shards:
                 yield name, wrapper, position, shards[id(param)], param

@@ -1,14 +1,20 @@
-"""Where in a model the parameters of an optimizer are."""
+"""Which parameters the optimizers of a training have, and where in the model they are."""
 
 import re
 from collections.abc import Sequence
-from typing import Optional
+from typing import Any, Optional
 
 import torch
 from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapperDict
 from torch import nn
 
-__all__ = ['check_trainable', 'parameters_of', 'places_of']
+__all__ = ['check_trainable', 'parameters_of', 'places_of', 'wrappers_by_name']
+
+
+def wrappers_by_name(optim_wrapper: Any) -> dict[str, Any]:
+    """Return the optimizer wrappers of a training, each under its name; a single one under ``''``."""
+    return dict(optim_wrapper.items()) if isinstance(optim_wrapper, OptimWrapperDict) else {'': optim_wrapper}
 
 
 def parameters_of(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:

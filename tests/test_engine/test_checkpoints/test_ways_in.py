@@ -6,18 +6,15 @@ import pytest
 import torch
 from mmengine.registry import DefaultScope
 from timm.layers import resample_abs_pos_embed
+from toy_runs import run_test, train
 
 from hybridcls.engine import (
     TrainOptions,
     WeightMismatchError,
-    build_runner,
     load_config,
-    prepare_testing,
-    prepare_training,
     run_chain,
     transfer_weights,
 )
-from hybridcls.engine.runner_instances import own_instances
 from hybridcls.engine.teacher_model import build_teacher
 from hybridcls.models.backbones import TimmStream
 from hybridcls.registry import MODELS
@@ -56,24 +53,10 @@ class Touch:
         return self.function, (f'touch {self.path}' if self.function is os.system else f'open({self.path!r}, "w")',)
 
 
-def run(config, work_dir, options=None, **changes):
-    """Train."""
-    cfg = load_config(config, changes)
-    with own_instances():
-        runner = build_runner(prepare_training(cfg, options or TrainOptions(), str(work_dir)))
-        runner.train()
-    return runner
-
-
-def run_test(config, checkpoint, work_dir):
-    with own_instances():
-        return build_runner(prepare_testing(load_config(config), checkpoint, TrainOptions(), str(work_dir))).test()
-
-
 @pytest.fixture
 def trained(toy_configs, tmp_path):
     """The content of a checkpoint that can be resumed."""
-    run(toy_configs / 'toy.py', tmp_path / 'first', **{'train_cfg.max_epochs': 2})
+    train(toy_configs / 'toy.py', tmp_path / 'first', **{'train_cfg.max_epochs': 2})
     return torch.load(tmp_path / 'first' / 'epoch_1.pth', weights_only=True)
 
 
@@ -88,14 +71,14 @@ def test_no_way_in_runs_what_is_in_a_file(toy_configs, tmp_path, trained, zipped
 
     toy = spoiled(dict(trained, meta=dict(trained['meta'], evil=evil)), 'toy.pth')
     with pytest.raises(ValueError, match=r'what a resume needs, got an object of .*--trust-checkpoint'):
-        run(toy_configs / 'toy.py', tmp_path / 'resumed', TrainOptions(resume=toy))
+        train(toy_configs / 'toy.py', tmp_path / 'resumed', toy)
     code = f"open({str(canary)!r}, 'w')"
     for key in ('cfg', 'config'):  # mmengine's resume runs the second
         trained['meta'][key] = code
     torch.save(dict(trained, meta=dict(trained['meta'], evil=evil)), tmp_path / 'r.pth')
-    run(toy_configs / 'toy.py', tmp_path / 'resumed', TrainOptions(resume=str(tmp_path / 'r.pth')))
+    train(toy_configs / 'toy.py', tmp_path / 'resumed', str(tmp_path / 'r.pth'))
     assert run_test(toy_configs / 'toy.py', toy, tmp_path / 'test')['toy/top1'] > 0
-    run(toy_configs / 'toy.py', tmp_path / 'second', **{'load_from': toy, 'train_cfg.max_epochs': 1})
+    train(toy_configs / 'toy.py', tmp_path / 'second', **{'load_from': toy, 'train_cfg.max_epochs': 1})
     chain = f"phases = [dict(name='one', config='toy.py', load={toy!r}, cfg_options={{'train_cfg.max_epochs': 1}})]"
     (toy_configs / 'c.py').write_text(chain)
     run_chain(load_config(toy_configs / 'c.py'), TrainOptions(), str(tmp_path / 'chain'))
@@ -116,7 +99,7 @@ def test_all_ways_find_the_weights_in_every_container(toy_configs, tmp_path, tra
     torch.save(weights if key is None else {key: weights}, file, _use_new_zipfile_serialization=False)
     still = {'load_from': file, 'train_cfg.max_epochs': 1, 'optim_wrapper.optimizer.lr': 0.0}
     for hooks in ([], [dict(type='EMAHook')], [dict(type='TransferHook', parts=None)]):
-        runner = run(toy_configs / 'toy.py', tmp_path / 'w', custom_hooks=hooks, **still)
+        runner = train(toy_configs / 'toy.py', tmp_path / 'w', custom_hooks=hooks, **still)
         torch.testing.assert_close(runner.model.head.weight.data, trained['state_dict']['head.weight'])
     assert run_test(toy_configs / 'toy.py', file, tmp_path / 't')['toy/top1'] > 80
 
@@ -160,7 +143,7 @@ def test_weights_of_another_size_are_resized_and_told(sized):
     small, large = str(folder / 'small.pth'), folder / 's96.py'
     told = f'resized: {name} from (1, 17, 24) to (1, 37, 24)'
     for number, hooks in enumerate(([], [dict(type='TransferHook')])):
-        runner = run(large, folder / str(number), load_from=small, custom_hooks=hooks)
+        runner = train(large, folder / str(number), load_from=small, custom_hooks=hooks)
         torch.testing.assert_close(runner.model.state_dict()[name], expected, rtol=0, atol=0)
         text = Told(folder / str(number)).text
         assert told in text
@@ -178,9 +161,9 @@ def test_weights_of_another_size_are_resized_and_told(sized):
 
 def test_a_resume_resizes_nothing(sized):
     folder, _, _ = sized
-    run(folder / 's64.py', folder / 'w')
+    train(folder / 's64.py', folder / 'w')
     with pytest.raises(WeightMismatchError, match=r'have another shape \(first: backbone\.vit\.model\.pos_embed'):
-        run(folder / 's96.py', folder / 'w2', TrainOptions(resume=str(folder / 'w' / 'epoch_1.pth')))
+        train(folder / 's96.py', folder / 'w2', str(folder / 'w' / 'epoch_1.pth'))
 
 
 def test_the_report_counts_what_is_new(toy_configs, tmp_path, trained):
@@ -188,7 +171,7 @@ def test_the_report_counts_what_is_new(toy_configs, tmp_path, trained):
     torch.save(dict(state_dict=trained['state_dict']), tmp_path / 'm.pth')
     hooks = [dict(type='TransferHook', parts=['backbone'])]
     still = {'load_from': str(tmp_path / 'm.pth'), 'train_cfg.max_epochs': 1, 'log_level': 'INFO'}
-    run(toy_configs / 'toy.py', tmp_path / 'w', custom_hooks=hooks, **still)
+    train(toy_configs / 'toy.py', tmp_path / 'w', custom_hooks=hooks, **still)
     text = Told(tmp_path / 'w').text
     assert 'All ' not in text
     assert '7 weights loaded (backbone 7)\n  4 new, with their initial values (neck 2, head 2)' in text

@@ -1,11 +1,10 @@
 import pytest
 import torch
 from torch import nn
+from toy_runs import run_test, train
 
-from hybridcls.engine import TransferReport, WeightMismatchError, load_config, transfer_weights
+from hybridcls.engine import TransferReport, WeightMismatchError, transfer_weights
 from hybridcls.engine.checkpoints.weight_transfer import select_weights
-from hybridcls.engine.runner_instances import own_instances
-from hybridcls.engine.training import TrainOptions, build_runner, prepare_testing, prepare_training
 
 
 class Net(nn.Module):
@@ -83,30 +82,20 @@ def test_a_run_compares_after_loading(toy_configs, tmp_path, trained, monkeypatc
         run_test(toy_configs / 'toy.py', trained, tmp_path / 'test')
 
 
-def train(toy_configs, name, work_dir, **options):
-    cfg = load_config(toy_configs / name, options)
-    with own_instances():
-        runner = build_runner(prepare_training(cfg, TrainOptions(), str(work_dir)))
-        runner.train()
-    return runner
-
-
-def run_test(config, checkpoint, work_dir):
-    with own_instances():
-        return build_runner(prepare_testing(load_config(config), checkpoint, TrainOptions(), str(work_dir))).test()
-
-
 @pytest.fixture
 def trained(toy_configs, tmp_path):
     """The checkpoint of a short training."""
-    train(toy_configs, 'toy.py', tmp_path / 'first', **{'train_cfg.max_epochs': 1})
+    train(toy_configs / 'toy.py', tmp_path / 'first', **{'train_cfg.max_epochs': 1})
     return str(tmp_path / 'first' / 'epoch_1.pth')
 
 
 def test_load_from_with_the_hook_starts_from_the_named_parts(toy_configs, tmp_path, trained):
     still = {'optim_wrapper.optimizer.lr': 0.0, 'train_cfg.max_epochs': 1, 'load_from': trained}
     runner = train(
-        toy_configs, 'second.py', tmp_path / 'second', **still, custom_hooks=[dict(type='TransferHook', parts=['neck'])]
+        toy_configs / 'second.py',
+        tmp_path / 'second',
+        **still,
+        custom_hooks=[dict(type='TransferHook', parts=['neck'])],
     )
     weights = torch.load(trained, weights_only=False)['state_dict']
     torch.testing.assert_close(runner.model.neck.weight.data, weights['neck.weight'], rtol=0, atol=0)
@@ -116,8 +105,7 @@ def test_load_from_with_the_hook_starts_from_the_named_parts(toy_configs, tmp_pa
 def test_an_average_of_weights_starts_from_the_same_weights(toy_configs, tmp_path, trained):
     still = {'optim_wrapper.optimizer.lr': 0.0, 'train_cfg.max_epochs': 1, 'load_from': trained}
     runner = train(
-        toy_configs,
-        'second.py',
+        toy_configs / 'second.py',
         tmp_path / 'second',
         **still,
         custom_hooks=[dict(type='TransferHook'), dict(type='EMAHook')],
@@ -130,12 +118,12 @@ def test_an_average_of_weights_starts_from_the_same_weights(toy_configs, tmp_pat
 def test_load_from_of_another_architecture_is_an_error(toy_configs, tmp_path):
     torch.save(dict(state_dict=dict(layer=torch.zeros(2))), tmp_path / 'other.pth')
     with pytest.raises(WeightMismatchError, match='None of the 1 weights'):
-        train(toy_configs, 'toy.py', tmp_path / 'x', load_from=str(tmp_path / 'other.pth'))
+        train(toy_configs / 'toy.py', tmp_path / 'x', load_from=str(tmp_path / 'other.pth'))
 
 
 def test_load_from_with_another_head_is_allowed(toy_configs, tmp_path, trained):
     still = {'optim_wrapper.optimizer.lr': 0.0, 'train_cfg.max_epochs': 1, 'load_from': trained}
-    runner = train(toy_configs, 'second.py', tmp_path / 'second', **still)
+    runner = train(toy_configs / 'second.py', tmp_path / 'second', **still)
     weights = torch.load(trained, weights_only=False)['state_dict']
     torch.testing.assert_close(runner.model.backbone[0].weight.data, weights['backbone.0.weight'], rtol=0, atol=0)
 

@@ -10,26 +10,13 @@ from mmengine.hooks import Hook
 from mmengine.runner import CheckpointLoader
 from mmengine.runner.checkpoint import load_from_local
 from processes import run_process
+from toy_runs import train
 
-from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_training
 from hybridcls.engine.checkpoints.files import is_whole_checkpoint, newest_whole_checkpoint
 from hybridcls.engine.hooks import CheckpointHook
 from hybridcls.engine.hooks.checkpoint_hook import _LaterRemovals
-from hybridcls.engine.runner_instances import own_instances
-from hybridcls.engine.workers import end_workers
 from hybridcls.evaluation.result_names import without_result
 from hybridcls.registry import HOOKS
-
-
-def train(config, work_dir, go_on=None, **options):
-    with own_instances():
-        cfg = prepare_training(load_config(config, options), TrainOptions(resume=go_on), str(work_dir))
-        runner = build_runner(cfg)
-        try:
-            runner.train()
-        finally:
-            end_workers(runner)
-    return runner
 
 
 def files(folder):
@@ -89,7 +76,7 @@ def test_a_resumed_run_replaces_the_best_of_the_first(toy_configs, tmp_path, mon
     rising = Rising(10.0, 20.0, 30.0, 40.0)
     monkeypatch.setattr(toy_plugin.ToyAccuracy, 'compute_metrics', lambda self, results: rising(self, results))
     train(toy_configs / 'toy.py', tmp_path / 'w', **{'train_cfg.max_epochs': 2})
-    train(toy_configs / 'toy.py', tmp_path / 'w', go_on='auto', **{'train_cfg.max_epochs': 4})
+    train(toy_configs / 'toy.py', tmp_path / 'w', resume='auto', **{'train_cfg.max_epochs': 4})
     assert files(tmp_path / 'w') == ['best_toy_top1_epoch_4.pth', 'epoch_3.pth', 'epoch_4.pth']
 
 
@@ -102,12 +89,12 @@ def test_a_resume_in_another_work_dir_leaves_the_first_alone(toy_configs, tmp_pa
     (tmp_path / 'b').mkdir()
     (tmp_path / 'b' / 'epoch_1.pth').write_bytes(b'of somebody else')  # the checkpoint says: 1 and 2 are kept
     runner = train(
-        toy_configs / 'toy.py', tmp_path / 'b', go_on=str(tmp_path / 'a/epoch_2.pth'), **{'train_cfg.max_epochs': 3}
+        toy_configs / 'toy.py', tmp_path / 'b', resume=str(tmp_path / 'a/epoch_2.pth'), **{'train_cfg.max_epochs': 3}
     )
     assert runner.message_hub.get_info('best_ckpt') is None
     assert runner.message_hub.get_info('best_score') == 20.0
     assert files(tmp_path / 'b') == ['epoch_1.pth', 'epoch_3.pth']
-    train(toy_configs / 'toy.py', tmp_path / 'b', go_on='auto', **{'train_cfg.max_epochs': 4})
+    train(toy_configs / 'toy.py', tmp_path / 'b', resume='auto', **{'train_cfg.max_epochs': 4})
     assert files(tmp_path / 'a') == before
     assert files(tmp_path / 'b') == ['best_toy_top1_epoch_4.pth', 'epoch_1.pth', 'epoch_3.pth', 'epoch_4.pth']
 
@@ -117,7 +104,7 @@ def test_a_work_dir_that_was_moved_is_the_same(toy_configs, tmp_path, monkeypatc
     monkeypatch.setattr(toy_plugin.ToyAccuracy, 'compute_metrics', lambda self, results: rising(self, results))
     train(toy_configs / 'toy.py', tmp_path / 'a', **{'train_cfg.max_epochs': 2})
     (tmp_path / 'a').rename(tmp_path / 'b')
-    train(toy_configs / 'toy.py', tmp_path / 'b', go_on='auto', **{'train_cfg.max_epochs': 3})
+    train(toy_configs / 'toy.py', tmp_path / 'b', resume='auto', **{'train_cfg.max_epochs': 3})
     assert files(tmp_path / 'b') == ['best_toy_top1_epoch_3.pth', 'epoch_2.pth', 'epoch_3.pth']
 
 
@@ -211,16 +198,17 @@ def test_a_resume_passes_over_a_damaged_one(toy_configs, tmp_path, through_the_t
     last = tmp_path / 'w' / 'epoch_2.pth'
     last.write_bytes(last.read_bytes()[:-100])
     if through_the_tool:
-        runner = train(toy_configs / 'toy.py', tmp_path / 'w', go_on='auto')
+        runner = train(toy_configs / 'toy.py', tmp_path / 'w', resume='auto')
     else:  # `resume = True` in a config, whoever runs it
-        runner = train(toy_configs / 'toy.py', tmp_path / 'w', **{'resume': True, 'load_from': None})
+        (toy_configs / 'resumed.py').write_text("_base_ = 'toy.py'\nresume = True\n")
+        runner = train(toy_configs / 'resumed.py', tmp_path / 'w')
     assert runner._load_from == str(tmp_path / 'w' / 'epoch_1.pth')
     assert is_whole_checkpoint(last)
     assert runner.epoch == 3
 
 
-def test_a_resume_with_nothing_there_starts_anew(toy_configs, tmp_path):
-    assert train(toy_configs / 'toy.py', tmp_path / 'w', go_on='auto', **{'train_cfg.max_epochs': 1}).epoch == 1
+def test_a_resume_with_nothing_there_starts_again(toy_configs, tmp_path):
+    assert train(toy_configs / 'toy.py', tmp_path / 'w', resume='auto', **{'train_cfg.max_epochs': 1}).epoch == 1
 
 
 def test_what_a_kill_left_behind_is_removed_on_resume(toy_configs, tmp_path):
@@ -232,7 +220,7 @@ def test_what_a_kill_left_behind_is_removed_on_resume(toy_configs, tmp_path):
     torch.save(checkpoint, path)
     (tmp_path / 'w' / 'epoch_1.pth').write_bytes(b'should have been removed')
     (tmp_path / 'w' / '.epoch_3.pth.unfinished').write_bytes(b'half')
-    train(toy_configs / 'toy.py', tmp_path / 'w', go_on='auto', **{**hook, 'train_cfg.max_epochs': 3})
+    train(toy_configs / 'toy.py', tmp_path / 'w', resume='auto', **{**hook, 'train_cfg.max_epochs': 3})
     assert files(tmp_path / 'w') == [f'best_toy_top1_epoch_{best_epoch(tmp_path / "w")}.pth', 'epoch_3.pth']
 
 
@@ -264,7 +252,7 @@ def test_a_kill_at_any_moment_of_a_write_leaves_a_whole_checkpoint(toy_configs, 
     assert ended.status == -signal.SIGKILL, ended.output
     assert newest_whole_checkpoint(tmp_path / 'w') is not None
     runner = train(
-        toy_configs / 'toy.py', tmp_path / 'w', go_on='auto', **{'default_hooks.checkpoint.max_keep_ckpts': 1}
+        toy_configs / 'toy.py', tmp_path / 'w', resume='auto', **{'default_hooks.checkpoint.max_keep_ckpts': 1}
     )
     assert runner.epoch == 3
     assert 'epoch_3.pth' in files(tmp_path / 'w')

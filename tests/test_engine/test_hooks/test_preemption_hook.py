@@ -8,19 +8,11 @@ import time
 import pytest
 from processes import TOOLS, run_process, run_processes
 from test_random_state_hook import assert_equal_runs
+from toy_runs import train
 
-from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_training, run_chain, run_training
+from hybridcls.engine import TrainOptions, load_config, run_chain
 from hybridcls.engine.hooks import PreemptionHook
-from hybridcls.engine.runner_instances import own_instances
 from hybridcls.engine.signals import Preempted
-
-
-def train(config, work_dir, resume=None, launcher='none', **options):
-    with own_instances():
-        cfg = prepare_training(load_config(config, options), TrainOptions(resume, launcher=launcher), str(work_dir))
-        runner = build_runner(cfg)
-        run_training(runner)
-    return runner
 
 
 def with_signal(folder, hooks=(), **when):

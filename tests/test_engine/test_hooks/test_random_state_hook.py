@@ -5,11 +5,9 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop
+from toy_runs import train
 
-from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_training
 from hybridcls.engine.hooks.random_state_hook import seed_worker
-from hybridcls.engine.runner_instances import own_instances
-from hybridcls.engine.workers import end_workers
 from hybridcls.registry import DATA_SAMPLERS
 
 
@@ -31,17 +29,6 @@ def test_workers_are_seeded_by_epoch_and_by_process(monkeypatch):
             drawn.add(first)
     assert len(drawn) == 4
     assert len({numbers[0] for numbers in drawn}) == len({numbers[1] for numbers in drawn}) == 4
-
-
-def train(config, work_dir, resume=None, **options):
-    with own_instances():
-        cfg = prepare_training(load_config(config, options), TrainOptions(resume=resume), str(work_dir))
-        runner = build_runner(cfg)
-        try:
-            runner.train()
-        finally:
-            end_workers(runner)
-    return runner
 
 
 def stop(config, work_dir, epoch=None, iteration=None, **options):

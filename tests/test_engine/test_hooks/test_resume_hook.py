@@ -3,23 +3,7 @@
 import numpy as np
 import pytest
 import torch
-
-from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_training, run_training
-from hybridcls.engine.runner_instances import own_instances
-
-
-def train(config, work_dir, resume=None, **options):
-    with own_instances():
-        cfg = prepare_training(load_config(config, options), TrainOptions(resume), str(work_dir))
-        runner = build_runner(cfg)
-        run_training(runner)
-    return runner
-
-
-def rates(runner, first=0):
-    """The learning rate of each iteration, from iteration ``first`` on."""
-    return runner.message_hub.get_scalar('train/lr').data[0].tolist()[first:]
-
+from toy_runs import rates, train
 
 EARLY = "custom_hooks = [dict(type='EarlyStoppingHook', monitor='toy/top1', rule='greater', patience=3)]\n"
 PLATEAU = {

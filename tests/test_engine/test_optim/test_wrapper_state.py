@@ -9,11 +9,10 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from processes import run_process
+from toy_runs import train as run
 from update_toys import assert_same, make_batches, make_net, sgd, train
 
-from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_training
 from hybridcls.engine.optim import ComposedOptimWrapper
-from hybridcls.engine.runner_instances import own_instances
 
 ITERATIONS = 7
 UPDATE = dict(
@@ -35,14 +34,6 @@ BY_ITERATION = {
     'param_scheduler': [dict(type='CosineAnnealingLR', T_max=ITERATIONS, by_epoch=False)],
     'train_dataloader.sampler.type': 'InfiniteSampler',
 }
-
-
-def run(config, work_dir, resume=None, **options):
-    with own_instances():
-        cfg = prepare_training(load_config(config, options), TrainOptions(resume=resume), str(work_dir))
-        runner = build_runner(cfg)
-        runner.train()
-    return runner
 
 
 def differences(one, other, place=''):
