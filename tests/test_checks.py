@@ -1,3 +1,5 @@
+"""Checks of arguments and files, and the sentences that they answer with."""
+
 import math
 import re
 

@@ -1,3 +1,5 @@
+"""Which errors of the tools are sentences, and how a process ends."""
+
 import subprocess
 import sys
 import weakref

@@ -3,8 +3,10 @@
 import pytest
 from mmengine.dataset import BaseDataset, RepeatDataset
 from mmengine.runner.runner import _SlicedDataset
+from torch import nn
 
-from hybridcls.compat.mmengine import rewrite_data, update_metainfo, whole_dataset
+from hybridcls.compat.mmengine import bare_model, rewrite_data, update_metainfo, whole_dataset
+from hybridcls.models.classifiers import MixtureTTA
 
 
 class Numbers(BaseDataset):
@@ -42,3 +44,10 @@ def test_a_dataset_that_is_cut_short():
     dataset = Numbers()
     assert whole_dataset(_SlicedDataset(dataset, 1)) is dataset
     assert whole_dataset(dataset) is dataset
+
+
+def test_the_model_inside_all_wrappers():
+    model = nn.Linear(1, 1)
+    model.test_step = None  # mmengine asks for it
+    wrapped = nn.DataParallel(MixtureTTA(module=model))
+    assert bare_model(wrapped) is bare_model(model) is model

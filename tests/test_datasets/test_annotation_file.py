@@ -1,3 +1,5 @@
+"""Lists of images and labels, in every form that people write."""
+
 import pytest
 
 from hybridcls.datasets import read_annotations

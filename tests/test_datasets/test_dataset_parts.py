@@ -1,3 +1,5 @@
+"""The data sets inside wrappers, and the LoadImage steps of their pipelines."""
+
 from mmcv.transforms import RandomApply
 from mmengine.dataset import Compose, ConcatDataset, RepeatDataset
 from torch.utils.data import Subset

@@ -1,3 +1,5 @@
+"""The digits of scikit-learn: their splits, labels and images."""
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits

@@ -1,3 +1,5 @@
+"""Which files below a folder are images, and what is left out."""
+
 from collections import Counter
 
 from mmengine.fileio import LocalBackend

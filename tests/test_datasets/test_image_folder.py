@@ -1,3 +1,5 @@
+"""Folders and lists of the user's own images: what is found, and what is refused."""
+
 import logging
 
 import cv2

@@ -1,3 +1,5 @@
+"""Which image files can be read here, and what their headers say."""
+
 import io
 import sys
 

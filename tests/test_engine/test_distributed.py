@@ -1,3 +1,5 @@
+"""Several processes: launchers, devices, synchronised BatchNorm."""
+
 import pytest
 import torch
 from config_helpers import applied

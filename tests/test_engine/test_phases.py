@@ -1,3 +1,5 @@
+"""Chains of phases: run, interrupted, resumed, changed."""
+
 import json
 import os
 import re

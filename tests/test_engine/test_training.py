@@ -1,3 +1,5 @@
+"""From a config and options to a Runner."""
+
 import pytest
 import torch
 from config_helpers import applied

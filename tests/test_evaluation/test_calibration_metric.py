@@ -1,3 +1,5 @@
+"""Calibration of predictions, against torchmetrics and cases solved by hand."""
+
 import pytest
 import torch
 from sklearn.metrics import brier_score_loss, log_loss

@@ -1,3 +1,5 @@
+"""Accuracy of the nearest neighbours of a bank."""
+
 import logging
 import pickle
 

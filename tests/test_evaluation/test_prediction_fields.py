@@ -1,3 +1,5 @@
+"""What metrics read from a prediction, and the sentence where it is missing."""
+
 import math
 
 import pytest

@@ -1,3 +1,5 @@
+"""Retrieval scores, against cases solved by hand."""
+
 import numpy as np
 import pytest
 import torch

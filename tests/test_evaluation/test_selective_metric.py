@@ -1,3 +1,5 @@
+"""Errors of the images that are kept when the uncertain ones are rejected."""
+
 import pytest
 import torch
 

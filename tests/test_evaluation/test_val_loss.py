@@ -1,3 +1,5 @@
+"""The losses of a validation."""
+
 import math
 
 import pytest

@@ -1,3 +1,5 @@
+"""Verification of pairs of images."""
+
 import pytest
 import torch
 from processes import run_processes

@@ -1,3 +1,5 @@
+"""Lists of pairs of images."""
+
 import pytest
 
 from hybridcls.evaluation.verification_pairs import positions_of, read_pairs

@@ -1,3 +1,5 @@
+"""The streaming softmax of margin heads, against the dense one."""
+
 import math
 from unittest import mock
 

@@ -1,3 +1,5 @@
+"""Bipartite soft matching of tokens."""
+
 import math
 
 import pytest

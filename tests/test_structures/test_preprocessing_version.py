@@ -1,3 +1,5 @@
+"""The preprocessing version that checkpoints record."""
+
 from hybridcls.structures import record_version, recorded_version
 
 

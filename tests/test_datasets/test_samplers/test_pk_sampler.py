@@ -1,3 +1,5 @@
+"""Batches of P classes with K images each."""
+
 import contextlib
 import itertools
 from collections import Counter

@@ -1,3 +1,5 @@
+"""Image files of every kind, read to 8 bits a channel."""
+
 import io
 import struct
 import zlib

@@ -1,3 +1,5 @@
+"""Checkpoint files: written atomically, found again, and checked."""
+
 import os
 import zipfile
 

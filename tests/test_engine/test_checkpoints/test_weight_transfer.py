@@ -1,3 +1,5 @@
+"""Weights that go from a checkpoint to a model, and the report of it."""
+
 import pytest
 import torch
 from torch import nn

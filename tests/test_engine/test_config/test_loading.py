@@ -1,3 +1,5 @@
+"""Config files: what is wrong in them is answered by a sentence."""
+
 import sys
 
 import pytest

@@ -1,3 +1,5 @@
+"""Mixed precision of a config: --amp, and what a device can do."""
+
 import pytest
 import torch
 from config_helpers import applied, loaded, write

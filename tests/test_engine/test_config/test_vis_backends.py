@@ -1,3 +1,5 @@
+"""Visualization backends whose packages are missing."""
+
 import pytest
 from mmengine.config import Config
 from mmengine.visualization import LocalVisBackend, TensorboardVisBackend

@@ -1,3 +1,5 @@
+"""Checkpoints of a run: which are kept, which is the best, and which is resumed."""
+
 import os
 import signal
 from collections import OrderedDict

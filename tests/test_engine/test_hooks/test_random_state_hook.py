@@ -1,3 +1,5 @@
+"""Random numbers and batches of resumed runs, against runs that were not stopped."""
+
 import random
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Token merging that is switched on for training, validation or test."""
+
 import json
 from pathlib import Path
 

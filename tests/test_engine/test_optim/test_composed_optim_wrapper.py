@@ -1,3 +1,5 @@
+"""The optimizer wrapper with stages, against plain torch."""
+
 import copy
 import importlib
 import math

@@ -1,3 +1,5 @@
+"""Mixed precision of the optimizer wrapper: types, scaler, skipped steps."""
+
 import copy
 
 import pytest

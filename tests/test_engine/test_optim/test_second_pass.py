@@ -1,3 +1,5 @@
+"""The second pass of an update: what it repeats, and what it leaves alone."""
+
 import random
 
 import numpy as np

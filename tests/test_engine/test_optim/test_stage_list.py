@@ -1,3 +1,5 @@
+"""Stages of an update as a config names them, and what is refused."""
+
 import pytest
 import torch
 

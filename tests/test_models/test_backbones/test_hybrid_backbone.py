@@ -1,3 +1,5 @@
+"""The backbone of two streams and its levers."""
+
 import copy
 
 import pytest

@@ -1,3 +1,5 @@
+"""Registered backbones as streams."""
+
 import pytest
 import torch
 from torch import nn

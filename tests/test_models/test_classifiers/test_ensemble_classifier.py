@@ -1,3 +1,5 @@
+"""Ensembles of checkpoints."""
+
 import pytest
 import scipy.stats
 import torch

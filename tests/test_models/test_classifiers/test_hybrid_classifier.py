@@ -1,3 +1,5 @@
+"""The classifier that joins backbone, neck and head."""
+
 import copy
 
 import pytest

@@ -1,3 +1,5 @@
+"""The evidential head: losses and uncertainties."""
+
 import pytest
 import torch
 from mmengine.logging import MessageHub

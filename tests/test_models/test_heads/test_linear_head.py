@@ -1,3 +1,5 @@
+"""The linear head, with cross entropy or any loss of logits."""
+
 import pytest
 import torch
 import torch.nn.functional as F

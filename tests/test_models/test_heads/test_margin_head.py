@@ -1,3 +1,5 @@
+"""Margin heads: losses, predictions, sub-centers, options."""
+
 import math
 from unittest import mock
 

@@ -1,3 +1,5 @@
+"""The data preprocessor: ranges, channels, batch augmentation."""
+
 import pytest
 import torch
 from mmengine.dataset import default_collate, pseudo_collate

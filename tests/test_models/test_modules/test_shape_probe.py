@@ -1,3 +1,5 @@
+"""Shapes that modules give, found without computing."""
+
 import pytest
 import torch
 from torch import nn

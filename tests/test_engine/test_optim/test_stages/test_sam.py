@@ -1,3 +1,5 @@
+"""SAM against the paper's two passes, written out."""
+
 import math
 
 import pytest
