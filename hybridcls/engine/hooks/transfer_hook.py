@@ -41,7 +41,7 @@ class TransferHook(Hook):
         """Replace the checkpoint's weights by those that the model shall start from."""
         if resumes(runner):
             return
-        model, path = bare_model(runner.model), loaded_from(runner)
+        model, path = bare_model(runner.model), str(loaded_from(runner))
         own = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
         source, resized = fit_timm_weights(model, weights_of(checkpoint, path))
         report = select_weights(source, own, self.parts)
