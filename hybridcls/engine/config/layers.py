@@ -207,9 +207,9 @@ def _read_lazy(file: str, rank: int, seen: tuple[str, ...]) -> Layers:
     before = layers.values
     reading = read_references(text, own, {})
     layers.write(deepcopy(own), Layer(rank, file))
-    for path, _ in leaves_in(layers.values):
-        if layers.origins.get(path) == Layer(rank, file) and value_at(before, path) == value_at(layers.values, path):
-            layers.origins[path] = further.get(path, Layer(rank, file))
+    for leaf, value in leaves_in(layers.values):
+        if layers.origins.get(leaf) == Layer(rank, file) and value_at(before, leaf) == value:
+            layers.origins[leaf] = further.get(leaf, Layer(rank, file))
     layers.texts[file] = text
     layers.references.update(reading.references)
     layers.used[file] = reading.used
