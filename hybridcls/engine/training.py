@@ -20,7 +20,7 @@ from .config.portable import portable_types
 from .config.schedules import check_length, fit_to_batches, fitted_schedules, iterations, scaled_lr
 from .config.tree import ABSENT, class_of
 from .config.vis_backends import check_vis_backends
-from .console import ConsoleRunner
+from .console import Bars, ConsoleRunner
 from .distributed import process_count, start_processes
 from .hooks.batch_check_hook import check_batches
 from .hooks.preemption_hook import PreemptionHook
@@ -239,6 +239,8 @@ def run_training(runner: Any) -> None:
         for hook in runner.hooks:
             if isinstance(hook, PreemptionHook):
                 hook.release()
+        if Bars.shown is not None:  # the training was interrupted
+            Bars.shown.stop()
         end_workers(runner)
 
 
