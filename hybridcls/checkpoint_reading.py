@@ -182,6 +182,9 @@ def _read(file: BinaryIO, path: str, map_location: Any) -> dict[str, Any]:
         content = dict(state_dict=content.state_dict())
     if not isinstance(content, dict):
         _refuse(path, content, 'a dict')
+    meta = content.get('meta')
+    if isinstance(meta, dict) and not _trusted:
+        meta.pop('config', None)  # of mmcv's checkpoints: mmengine's resume would run it as Python
     unbuilt = {value.wanted: value for value in placeholders_in(content)}
     if unbuilt:
         names = sorted(unbuilt)

@@ -16,6 +16,7 @@ __all__ = [
     'UnknownNameError',
     'did_you_mean',
     'explain_unknown_name',
+    'listed',
     'check_number',
     'check_choice',
     'check_known_keys',
@@ -50,6 +51,17 @@ def did_you_mean(name: str, options: Iterable[str], most: int = 3) -> str:
     if not near:
         return ''
     return ' Did you mean ' + ' or '.join(repr(by_lower_case[key]) for key in near) + '?'
+
+
+def listed(names: Iterable[str], most: int = 20, between: str = ', ') -> str:
+    """Return the first names of many, and how many more there are.
+
+    Example:
+        >>> listed('abcd', most=2)
+        'a, b and 2 more'
+    """
+    names = list(names)
+    return between.join(names[:most]) + (f' and {len(names) - most} more' if len(names) > most else '')
 
 
 def check_number(

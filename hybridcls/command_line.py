@@ -12,10 +12,11 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
+from types import CodeType, TracebackType
 from typing import Any, Optional
 
 from .checks import did_you_mean
+from .signatures import arguments_of
 
 __all__ = ['run_tool', 'sentence_for']
 
@@ -84,12 +85,12 @@ def sentence_for(error: BaseException) -> Optional[str]:
         return str(error)
     if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)):
         return str(error) or None
-    if isinstance(error, TypeError) and 'unexpected keyword argument' in str(error):
-        return _wrong_key(error) or _wrong_key_somewhere(error)
-    if isinstance(error, KeyError) and 'must contain the key "type"' in str(error):
+    code, built = frame.tb_frame.f_code, _being_built(error)[0]
+    if isinstance(error, KeyError) and _builds(code) and 'type' not in frame.tb_frame.f_locals.get('cfg', ['type']):
         return _no_type(error)
-    code = frame.tb_frame.f_code
-    built, _ = _being_built(error)
+    sentence = (_wrong_key(error) or _wrong_key_somewhere(error)) if isinstance(error, TypeError) else None
+    if sentence is not None:
+        return sentence
     if built is not None and code.co_name == '__init__' and _raises(code.co_filename, frame.tb_lineno):
         return f'{built.__name__}: {error}'
     in_runner = Path(code.co_filename).parts[-3:-1] == ('mmengine', 'runner')
@@ -121,15 +122,15 @@ def _raises(file: str, line: int) -> bool:
 def _wrong_key(error: TypeError) -> Optional[str]:
     """Explain a key that a class, or one of its parents, does not take, where the class was built from a config."""
     cls, arguments = _being_built(error)
-    key = str(error).rsplit("argument '", 1)[-1].split("'", 1)[0]
-    if cls is None or key not in arguments:
+    known, are_all = arguments_of(cls) if cls is not None else ([], False)
+    key = next((key for key in arguments if key not in known), None) if are_all else None
+    if cls is None or key is None:
         return None
-    constructors = [
-        ancestor.__dict__['__init__'] for ancestor in inspect.getmro(cls)[:-1] if '__init__' in ancestor.__dict__
-    ]
-    names = dict.fromkeys(name for constructor in constructors for name in inspect.signature(constructor).parameters)
-    known = [name for name in names if name not in ('self', 'args', 'kwargs')]
     return f'{cls.__name__} takes no key {key!r}.{did_you_mean(key, known)} Its keys: {", ".join(known) or "none"}.'
+
+
+def _builds(code: CodeType) -> bool:
+    return code.co_filename.endswith('build_functions.py')
 
 
 def _being_built(error: BaseException) -> tuple[Optional[type], dict]:
@@ -137,7 +138,7 @@ def _being_built(error: BaseException) -> tuple[Optional[type], dict]:
     trace, building = error.__traceback__, None
     while trace is not None:
         code, local = trace.tb_frame.f_code, trace.tb_frame.f_locals
-        if code.co_filename.endswith('build_functions.py') and 'obj_cls' in local:
+        if _builds(code) and 'obj_cls' in local:
             building = local
         elif code.co_name != '__init__':
             building = None  # something else went wrong after the constructor was called
@@ -211,4 +212,4 @@ def _arguments_of(taker: str, frame: Optional[TracebackType]) -> list[str]:
         found = getattr(found, name, None)
     if not callable(found):
         return []
-    return [name for name in inspect.signature(found).parameters if name not in ('self', 'args', 'kwargs')]
+    return [name for name in arguments_of(found)[0] if name != 'self']

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ['arguments_of', 'owners_of', 'takes_argument']
+__all__ = ['arguments_of', 'default_of', 'owners_of', 'takes_argument']
 
 
 def owners_of(kind: Any) -> tuple[dict[str, Any], bool]:
@@ -81,3 +81,15 @@ def takes_argument(kind: Any, name: str) -> bool:
         (True, False)
     """
     return name in owners_of(kind)[0]
+
+
+def default_of(kind: Any, name: str) -> Any:
+    """Return the default of an argument of a class or function; None where it has none, or there is no such argument.
+
+    Example:
+        >>> default_of(lambda momentum=0.9: None, 'momentum')
+        0.9
+    """
+    owner = owners_of(kind)[0].get(name)
+    default = inspect.signature(owner).parameters[name].default if owner is not None else None
+    return None if default is inspect.Parameter.empty else default

@@ -11,7 +11,7 @@ from copy import deepcopy
 from typing import TYPE_CHECKING
 
 from hybridcls.checks import check_file
-from hybridcls.command_line import TRACEBACK_VARIABLE, run_tool
+from hybridcls.command_line import run_tool
 
 if TYPE_CHECKING:
     from mmengine.config import Config, ConfigDict
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    from hybridcls.cli.config_options import ConfigOptions
+    from hybridcls.cli.training_options import add_config_options, add_process_options, apply_process_options
 
     parser = argparse.ArgumentParser(description='Test a checkpoint.')
     parser.add_argument('config', help='config file')
@@ -37,11 +37,6 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         help='what to write to FILE: the metrics or, by default, the predictions',
     )
     parser.add_argument(
-        '--amp',
-        action='store_true',
-        help='mixed precision: bfloat16 where the device has it, else float16 with a loss scaler',
-    )
-    parser.add_argument(
         '--tta',
         action='store_true',
         help='join the predictions of several views of each image: those of tta_pipeline and tta_model '
@@ -51,27 +46,8 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--show-dir', metavar='FOLDER', help='write the images with their predictions to FOLDER')
     parser.add_argument('--interval', type=int, default=1, help='show or write every n-th image')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds that each window is shown')
-    parser.add_argument('--no-pin-memory', action='store_true', help='no pinned memory in dataloaders')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=ConfigOptions,
-        metavar='KEY=VALUE',
-        help='override keys of the config: a.b.0.c=1, list=1,2 or "list=[(1,2),(3,4)]"',
-    )
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        help="who started the processes; default: what the config says, 'none' if it says nothing",
-    )
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by some launchers')
-    parser.add_argument(
-        '--trust-checkpoint',
-        action='store_true',
-        help='run the code in checkpoints that hold some: it may run any command with your rights. Covers all that '
-        'the config names (load_from, teachers, phases, members)',
-    )
-    parser.add_argument('--traceback', action='store_true', help='show where an error was raised')
+    add_config_options(parser)
+    add_process_options(parser)
     args = parser.parse_args(arguments)
     if args.out_item and not args.out:
         parser.error('--out-item needs --out FILE.')
@@ -81,9 +57,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
             f'--out {args.out}: predictions are pickled, so the name must end in .pkl or .pickle '
             '(--out-item metrics can be written as .json or .yml).'
         )
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    if args.traceback:
-        os.environ[TRACEBACK_VARIABLE] = '1'
+    apply_process_options(args)
     return args
 
 

@@ -1,41 +1,35 @@
-"""The options of a training that change its config."""
+"""The options that ``tools/train.py``, ``tools/test.py`` and ``hybridcls explain`` share, with OpenMMLab's names."""
 
+import os
 from argparse import ArgumentParser, Namespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
+
+from hybridcls.command_line import TRACEBACK_VARIABLE
 
 from .config_options import ConfigOptions
 
 if TYPE_CHECKING:
     from hybridcls.engine import TrainOptions
 
-__all__ = ['add_training_options', 'training_options']
+__all__ = ['add_config_options', 'add_process_options', 'add_training_options', 'apply_process_options',
+           'training_options']  # fmt: skip
 
 
-def add_training_options(parser: ArgumentParser) -> None:
-    """Add them to a command line, with the names that OpenMMLab's tools have."""
+def add_config_options(parser: ArgumentParser, about_phases: str = '') -> None:
+    """Add the options that change the config of a training or a test."""
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=ConfigOptions,
         metavar='KEY=VALUE',
-        help='override keys of the config: a.b.0.c=1, list=1,2 or "list=[(1,2),(3,4)]". For one phase of a chain '
-        'phases.0.cfg_options.KEY=VALUE, for all cfg_options.KEY=VALUE',
+        help=f'override keys of the config: a.b.0.c=1, list=1,2 or "list=[(1,2),(3,4)]"{about_phases}',
     )
     parser.add_argument(
         '--amp',
         action='store_true',
         help='mixed precision: bfloat16 where the device has it, else float16 with a loss scaler',
     )
-    parser.add_argument('--no-validate', action='store_true', help='do not evaluate while training')
-    parser.add_argument(
-        '--auto-scale-lr',
-        action='store_true',
-        help='scale the learning rate by real batch size / auto_scale_lr.base_batch_size',
-    )
     parser.add_argument('--no-pin-memory', action='store_true', help='no pinned memory in dataloaders')
-    parser.add_argument(
-        '--no-persistent-workers', action='store_true', help='end the workers of dataloaders after each epoch'
-    )
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
@@ -43,11 +37,29 @@ def add_training_options(parser: ArgumentParser) -> None:
     )
 
 
-def training_options(args: Namespace) -> 'TrainOptions':
-    """Read what was given."""
+def add_training_options(parser: ArgumentParser) -> None:
+    """Add the options that change the config of a training."""
+    add_config_options(
+        parser,
+        '. For one phase of a chain phases.0.cfg_options.KEY=VALUE, for all cfg_options.KEY=VALUE',
+    )
+    parser.add_argument('--no-validate', action='store_true', help='do not evaluate while training')
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate by real batch size / auto_scale_lr.base_batch_size',
+    )
+    parser.add_argument(
+        '--no-persistent-workers', action='store_true', help='end the workers of dataloaders after each epoch'
+    )
+
+
+def training_options(args: Namespace, resume: Optional[str] = None) -> 'TrainOptions':
+    """Read the options that change the config."""
     from hybridcls.engine import TrainOptions
 
     return TrainOptions(
+        resume=resume,
         amp=args.amp,
         validate=not args.no_validate,
         auto_scale_lr=args.auto_scale_lr,
@@ -55,3 +67,22 @@ def training_options(args: Namespace) -> 'TrainOptions':
         persistent_workers=not args.no_persistent_workers,
         launcher=args.launcher,
     )
+
+
+def add_process_options(parser: ArgumentParser) -> None:
+    """Add the options of a process that trains or tests."""
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by some launchers')
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='run the code in checkpoints that hold some: it may run any command with your rights. Covers all that '
+        'the config names (load_from, teachers, phases, members)',
+    )
+    parser.add_argument('--traceback', action='store_true', help='show where an error was raised')
+
+
+def apply_process_options(args: Namespace) -> None:
+    """Set the environment variables that ``--local_rank`` and ``--traceback`` stand for; nothing heavy is imported."""
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if args.traceback:
+        os.environ[TRACEBACK_VARIABLE] = '1'

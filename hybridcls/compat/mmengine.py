@@ -18,19 +18,10 @@ if TYPE_CHECKING:
     from mmengine.runner.base_loop import BaseLoop
 
 __all__ = [
-    'ConfigSource',
-    'built_loop',
-    'is_lazy_config',
-    'lazy_bases',
-    'merge',
-    'read_lazy_config',
-    'read_source',
-    'resumes',
-    'rewrite_data',
-    'run_source',
-    'update_metainfo',
-    'whole_dataset',
-]
+    'ConfigSource', 'bare_model', 'built_loop', 'is_lazy_config', 'lazy_bases', 'loaded_from', 'merge',
+    'read_lazy_config', 'read_source', 'resume_from', 'resumes', 'rewrite_data', 'run_source', 'set_weight_init',
+    'update_metainfo', 'whole_dataset', 'with_scope',
+]  # fmt: skip
 
 
 class ConfigSource(NamedTuple):
@@ -182,6 +173,30 @@ def built_loop(runner: 'Runner', kind: str) -> Optional['BaseLoop']:
     return loop if isinstance(loop, BaseLoop) else None
 
 
+def bare_model(model: Any) -> Any:
+    """Return the model inside wrappers for several processes and for test-time augmentation."""
+    from mmengine.model import BaseTTAModel, is_model_wrapper
+
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model
+
+
 def resumes(runner: 'Runner') -> bool:
     """Whether the run goes on from a checkpoint, its state included."""
     return bool(runner._resume)
+
+
+def set_weight_init(runner: 'Runner', draw: Callable[[], None]) -> None:
+    """Let ``draw`` initialize the weights of a run that is about to begin, in place of the model's ``init_weights``."""
+    runner._init_model_weights = draw
+
+
+def loaded_from(runner: 'Runner') -> Optional[str]:
+    """Return the checkpoint that the run resumes or starts from; None if there is none, or the choice is open."""
+    return runner._load_from
+
+
+def resume_from(runner: 'Runner', path: Optional[str]) -> None:
+    """Let a run that is about to begin resume a checkpoint; with None, begin without one."""
+    runner._load_from, runner._resume = path, path is not None

@@ -21,7 +21,7 @@ from .restricted_pickle import Placeholder, RefusedError
 
 __all__ = [
     'Placeholder', 'RunsCodeError', 'call_compiled_by', 'carry_sentences_out_of_workers', 'compiler_in_use',
-    'placeholders_in', 'read_torch_file', 'set_batch_sampler',
+    'drop_iterator', 'placeholders_in', 'read_torch_file', 'set_batch_sampler',
 ]  # fmt: skip
 
 _NUMERIC = re.compile(r'[<>=|]?[biufc]\d{1,2}|[<>=|]?[US]\d{1,6}')
@@ -221,6 +221,12 @@ class _SentenceWrapper(ExceptionWrapper):
         except Exception:  # its constructor takes something else
             error = RuntimeError(self.sentence)
         raise error from RuntimeError(f'{self.where}:\n{self.exc_msg}')
+
+
+def drop_iterator(loader: Any) -> None:
+    """Let a dataloader forget its iterator, and end the workers of it; of anything else there is nothing to forget."""
+    if isinstance(loader, DataLoader):
+        loader._iterator = None
 
 
 def set_batch_sampler(loader: DataLoader, batch_sampler: Any) -> None:

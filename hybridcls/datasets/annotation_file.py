@@ -15,42 +15,14 @@ from .image_formats import readable_extensions
 __all__ = ['number_labels', 'read_annotations']
 
 # Headings of the two columns, as people and programs write them.
-_PATH_NAMES = set(
-    [
-        'path',
-        'file',
-        'filename',
-        'file_name',
-        'filepath',
-        'file_path',
-        'image',
-        'img',
-        'image_path',
-        'img_path',
-        'image_name',
-        'img_name',
-        'image_file',
-        'image_filename',
-        'image_id',
-    ]
-)
-_LABEL_NAMES = set(
-    [
-        'label',
-        'labels',
-        'label_name',
-        'class',
-        'classname',
-        'class_name',
-        'class_id',
-        'category',
-        'category_name',
-        'category_id',
-        'target',
-        'y',
-        'gt_label',
-    ]
-)
+_PATH_NAMES = {
+    'path', 'file', 'filename', 'file_name', 'filepath', 'file_path', 'image', 'img', 'image_path', 'img_path',
+    'image_name', 'img_name', 'image_file', 'image_filename', 'image_id',
+}  # fmt: skip
+_LABEL_NAMES = {
+    'label', 'labels', 'label_name', 'class', 'classname', 'class_name', 'class_id', 'category', 'category_name',
+    'category_id', 'target', 'y', 'gt_label',
+}  # fmt: skip
 _DELIMITERS = ('\t', ';', ',')
 
 Column = Union[str, int]

@@ -14,14 +14,13 @@ from mmengine.dataset import BaseDataset, ClassBalancedDataset, RepeatDataset
 from mmpretrain.datasets import KFoldDataset
 from torch.utils.data import ConcatDataset, Subset
 
+from hybridcls.checks import listed
 from hybridcls.compat.mmengine import rewrite_data, update_metainfo, whole_dataset
 from hybridcls.structures import UNKNOWN_LABEL, ClassNames, join_class_names
 
 from .samplers.dataset_labels import labels_of
 
 __all__ = ['ClassNumbering', 'Remark', 'class_names_of', 'join_classes']
-
-_MOST_NAMED = 20
 
 
 class Remark(NamedTuple):
@@ -56,7 +55,7 @@ def class_names_of(dataset: Any) -> Optional[ClassNames]:
         if not names.same_as(found[0]):
             raise ValueError(
                 f'{type(whole_dataset(dataset)).__name__}: expected data sets with the same class numbers, got '
-                f'{_listed(found[0].names)} and {_listed(names.names)}. '
+                f'{listed(found[0].names)} and {listed(names.names)}. '
                 "dict(type='hybridcls.ConcatDataset') joins them by the names of their classes."
             )
     return found[0] if found else None
@@ -173,7 +172,7 @@ class ClassNumbering:
             return Remark(
                 logging.WARNING,
                 f"{what}: {len(images)} of {len(own.names)} class names are not among the model's {total}: "
-                f'{_listed(list(images))} ({sum(images.values())} images); they count as unknown.'
+                f'{listed(images)} ({sum(images.values())} images); they count as unknown.'
                 f'{self._advice(own, images)}',
                 has_unknown=True,
             )
@@ -181,7 +180,7 @@ class ClassNumbering:
         if len(here) == total:
             return Remark(logging.INFO, f"{what}: {total} classes, all of the model's {total}.")
         missing = [name for number, name in enumerate(self.model.names) if number not in here]
-        return Remark(logging.INFO, f"{what}: {len(here)} of the model's {total} classes; without {_listed(missing)}.")
+        return Remark(logging.INFO, f"{what}: {len(here)} of the model's {total} classes; without {listed(missing)}.")
 
     def _advice(self, own: ClassNames, unknown: Mapping[str, int]) -> str:
         if self.model.numbers_only:
@@ -203,7 +202,7 @@ class ClassNumbering:
         return Remark(
             logging.WARNING,
             f"{what}: the model's classes have no names, so its {len(own.names)} are numbered as they are here, "
-            f'{_listed(own.names)}.{_NAME_THE_TRAINING}',
+            f'{listed(own.names)}.{_NAME_THE_TRAINING}',
         )
 
     def _renumber_numbers(self, leaf: Any, what: str) -> Optional[Remark]:
@@ -218,7 +217,7 @@ class ClassNumbering:
             if strange:
                 raise ValueError(
                     f"{what}: expected labels that are all names or all numbers of the model's classes, "
-                    f'{_listed(self.model.names)}, got {other[0]}, which is a name, and {strange[0]}, which is none. '
+                    f'{listed(self.model.names)}, got {other[0]}, which is a name, and {strange[0]}, which is none. '
                     f'Set classes=[...] in this data set: the names that its labels are, or the names by number.'
                 )
             _write(leaf, dict(zip(numbers, found, strict=True)), what)
@@ -236,7 +235,7 @@ class ClassNumbering:
             return Remark(
                 logging.WARNING,
                 f'{what}: {len(beyond)} of {len(numbers)} labels are beyond the {self.first_unknown} classes of the '
-                f'model: {_listed(list(map(str, beyond)))}; they count as unknown.',
+                f'model: {listed(map(str, beyond))}; they count as unknown.',
                 has_unknown=True,
             )
         if self.model.numbers_only:
@@ -322,8 +321,3 @@ def _labels_in(leaf: Any) -> list[int]:
 
 def _metainfo_of(dataset: Any) -> Optional[Mapping]:
     return getattr(dataset, 'metainfo', None)
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f' and {len(names) - _MOST_NAMED} more' if len(names) > _MOST_NAMED else ''
-    return f'{", ".join(names[:_MOST_NAMED])}{more}'

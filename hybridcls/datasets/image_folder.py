@@ -14,7 +14,7 @@ from mmpretrain.datasets import CustomDataset
 from mmpretrain.datasets.custom import find_folders
 from PIL import Image
 
-from hybridcls.checks import check_choice, check_file, check_known_keys, did_you_mean
+from hybridcls.checks import check_choice, check_file, check_known_keys, did_you_mean, listed
 from hybridcls.registry import DATASETS
 
 from .annotation_file import number_labels, read_annotations
@@ -25,7 +25,7 @@ from .transforms.load_image import LoadImage, UnreadableImageError
 
 __all__ = ['ImageFolder']
 
-_MOST_NAMED = 20
+_LINE = '\n  '
 _HEADERS_READ = 64
 # Folders of these names are the parts of a data set, not its classes.
 _PARTS = {'train', 'training', 'val', 'valid', 'validation', 'dev', 'test', 'testing'}
@@ -143,12 +143,12 @@ class ImageFolder(CustomDataset):
             said += f' of {len(self._images_of)} classes ({each} each)'
         said += '.' if len(self) == found else f', of which indices keeps {len(self)}.'
         if self._left_out:
-            said += f' Left out: {_listed(self._left_out)}.'
+            said += f' Left out: {_counted(self._left_out)}.'
         if isinstance(get_file_backend(self.img_prefix), LocalBackend) and len(self):
             sample = sorted({number * len(self) // _HEADERS_READ for number in range(_HEADERS_READ)})
             kinds = Counter(_kind_of(self.get_data_info(index)['img_path']) for index in sample)
             share = 'all' if len(sample) == len(self) else f'a sample of {len(sample)}'
-            said += f' Headers of {share}: {_listed(kinds)}.'
+            said += f' Headers of {share}: {_counted(kinds)}.'
         return said
 
     def filter_data(self) -> list[dict]:
@@ -160,18 +160,15 @@ class ImageFolder(CustomDataset):
             problems = list(pool.map(self._problem_with, (info['img_path'] for info in self.data_list)))
         named = [f'{error.path}: {error.reason}' for error in problems if error is not None]
         if named and (not skips or len(named) == len(self.data_list)):
-            more = f'\n  ... and {len(named) - _MOST_NAMED} more' if len(named) > _MOST_NAMED else ''
+            otherwise = '' if skips else ", or set on_unreadable='skip' to leave them out"
             raise UnreadableImageError(
                 f'ImageFolder: {len(named)} of {len(self.data_list)} images cannot be read:\n  '
-                + '\n  '.join(named[:_MOST_NAMED])
-                + more
-                + '\nDelete or replace them'
-                + ('.' if skips else ", or set on_unreadable='skip' to leave them out.")
+                f'{listed(named, between=_LINE)}\nDelete or replace them{otherwise}.'
             )
         if named:
             print_log(
                 f'ImageFolder: {len(named)} of {len(self.data_list)} images cannot be read and are left out:\n  '
-                + '\n  '.join(named),
+                f'{_LINE.join(named)}',
                 logger='current',
                 level=logging.WARNING,
             )
@@ -205,19 +202,16 @@ class ImageFolder(CustomDataset):
     def _report(self, problem: UnreadableImageError, number: int) -> None:
         """Raise, or name the file once."""
         said = f'ImageFolder: cannot read {problem.path}: {problem.reason}'
+        advice = ''
         if self.on_unreadable == 'error':
-            raise UnreadableImageError(
-                f"{said} Delete or replace it, or set on_unreadable='skip' in this dataset.",
-                problem.path,
-                problem.reason,
-            ) from problem
-        if self.test_mode:
-            raise UnreadableImageError(
-                f'{said} A test cannot put another image in its place: leave verify at its default, so that '
-                'unreadable files are left out from the start.',
-                problem.path,
-                problem.reason,
-            ) from problem
+            advice = "Delete or replace it, or set on_unreadable='skip' in this dataset."
+        elif self.test_mode:
+            advice = (
+                'A test cannot put another image in its place: leave verify at its default, so that unreadable files '
+                'are left out from the start.'
+            )
+        if advice:
+            raise UnreadableImageError(f'{said} {advice}', problem.path, problem.reason) from problem
         self._unreadable[number] = True
         # An error of the data, and mmengine shows nothing less of processes other than the first.
         print_log(f'{said} Another image of its class takes its place.', logger='current', level=logging.ERROR)
@@ -259,7 +253,7 @@ class ImageFolder(CustomDataset):
         )
         if self.data_root and isdir(self.data_root):
             names = sorted(find_folders(self.data_root)[0])
-            holds = f'holds the folders {", ".join(names[:_MOST_NAMED])}' if names else 'holds no folder'
+            holds = f'holds the folders {listed(names)}' if names else 'holds no folder'
             near = did_you_mean(os.path.basename(self.img_prefix), names)
             raise FileNotFoundError(
                 f'{said} {os.path.abspath(self.data_root)} is there and {holds}.{near} Set this '
@@ -314,7 +308,7 @@ class ImageFolder(CustomDataset):
                     'set ann_file.'
                 )
         if not samples:
-            left_out = f' Left out: {_listed(self._left_out)}.' if self._left_out else ''
+            left_out = f' Left out: {_counted(self._left_out)}.' if self._left_out else ''
             raise ValueError(
                 f'ImageFolder: no image in {where}.{advice}{left_out} Files count as images when they end in '
                 f'{", ".join(sorted(self.extensions))}.'
@@ -337,7 +331,7 @@ class ImageFolder(CustomDataset):
             problem = f'{", ".join(folders)}: parts of a data set'
         elif len(folders) == 1 and nested:
             held = sorted(below[folders[0]])
-            problem = f'only {folders[0]}, which holds no image itself but the folders {", ".join(held[:_MOST_NAMED])}'
+            problem = f'only {folders[0]}, which holds no image itself but the folders {listed(held)}'
         else:
             if len(folders) == 1:
                 print_log(
@@ -350,8 +344,8 @@ class ImageFolder(CustomDataset):
             elif nested and len(set(map(frozenset, below.values()))) == 1:
                 held = sorted(below[folders[0]])
                 print_log(
-                    f'ImageFolder: the class folders {", ".join(folders[:_MOST_NAMED])} of {where} all hold the '
-                    f'folders {", ".join(held[:_MOST_NAMED])}. If those are the classes, set '
+                    f'ImageFolder: the class folders {listed(folders)} of {where} all hold the '
+                    f'folders {listed(held)}. If those are the classes, set '
                     f'data_prefix={os.path.join(given, folders[0])!r}.',
                     logger='current',
                     level=logging.WARNING,
@@ -374,7 +368,7 @@ class ImageFolder(CustomDataset):
             return {name: number for number, name in enumerate(folders)}
         strange = sorted(set(folders) - set(classes))
         raise ValueError(
-            f'ImageFolder: {os.path.abspath(self.img_prefix)} has the folders {strange[:_MOST_NAMED]}, '
+            f'ImageFolder: {os.path.abspath(self.img_prefix)} has the folders {listed(strange)}, '
             f'which are not among the {len(classes)} classes.{did_you_mean(strange[0], classes)} '
             'classes are names of folders, or as many titles as there are folders; a validation or test folder needs '
             'none, since it is matched with the training by the names of its folders.'
@@ -383,15 +377,14 @@ class ImageFolder(CustomDataset):
     def _check_empty(self, numbers: Sequence[int], where: str) -> None:
         if not numbers:
             return
-        names = ', '.join(f'{number} ({self.CLASSES[number]})' for number in numbers[:_MOST_NAMED])
-        more = f' and {len(numbers) - _MOST_NAMED} more' if len(numbers) > _MOST_NAMED else ''
-        said = f'ImageFolder: no image for {len(numbers)} of {len(self.CLASSES)} classes in {where}: {names}{more}.'
+        names = listed(f'{number} ({self.CLASSES[number]})' for number in numbers)
+        said = f'ImageFolder: no image for {len(numbers)} of {len(self.CLASSES)} classes in {where}: {names}.'
         if self.empty_classes == 'error':
             raise ValueError(f"{said} Add images, take the class out, or set empty_classes='warn' in this dataset.")
         print_log(said, logger='current', level=logging.WARNING)
 
 
-def _listed(counts: Counter[str]) -> str:
+def _counted(counts: Counter[str]) -> str:
     return ', '.join(f'{what} ({count})' for what, count in counts.most_common())
 
 

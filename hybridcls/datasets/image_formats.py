@@ -9,7 +9,14 @@ import cv2
 from PIL import Image, features
 from PIL.TiffImagePlugin import TiffImageFile
 
-__all__ = ['ImageHeader', 'image_header', 'missing_decoder', 'readable_extensions', 'register_decoders']
+__all__ = [
+    'ImageHeader',
+    'image_header',
+    'is_transparent',
+    'missing_decoder',
+    'readable_extensions',
+    'register_decoders',
+]
 
 # Pillow's name of each format of pictures, and how its files end. Others that Pillow opens (.ico, .psd, .pdf ...) are
 # rarely the images of a data set: whoever has them lists them in `extensions`.
@@ -88,6 +95,11 @@ def missing_decoder(extension: str) -> Optional[str]:
     return f'pip install {_PLUGINS[name][1]}' if name in _PLUGINS else f'a Pillow built with {name}'
 
 
+def is_transparent(image: Image.Image) -> bool:
+    """Whether an image has an alpha channel or a transparent colour."""
+    return image.mode in ('LA', 'La', 'PA', 'RGBA', 'RGBa') or 'transparency' in image.info
+
+
 def image_header(image: Image.Image, start: bytes) -> ImageHeader:
     """Describe an image that Pillow has opened and not yet decoded.
 
@@ -98,7 +110,7 @@ def image_header(image: Image.Image, start: bytes) -> ImageHeader:
     mode = image.mode
     colors = {'L': 'grey', 'LA': 'grey', 'La': 'grey', 'I': 'grey', 'F': 'grey', 'P': 'palette', 'PA': 'palette'}
     colors |= {'1': '1-bit', 'RGBA': 'RGB', 'RGBa': 'RGB'}
-    transparent = mode in ('LA', 'La', 'PA', 'RGBA', 'RGBa') or 'transparency' in image.info
+    transparent = is_transparent(image)
     bits = 8
     if mode.startswith('I;16') or (mode == 'I' and image.format == 'PPM'):
         bits = 16

@@ -8,6 +8,8 @@ from typing import Any, Optional, Union
 
 from mmengine.config import Config
 
+from hybridcls.checks import listed
+
 from .checkpoints.files import write_whole
 from .config.dumps import RECORD
 
@@ -127,5 +129,4 @@ def differing_keys(old: dict[str, str], new: dict[str, str], most: int = 6) -> s
         'b (2, now 3)'
     """
     keys = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
-    shown = [f'{key} ({old.get(key, "not there")}, now {new.get(key, "not there")})' for key in keys[:most]]
-    return ', '.join(shown) + (f' and {len(keys) - most} more' if len(keys) > most else '')
+    return listed((f'{key} ({old.get(key, "not there")}, now {new.get(key, "not there")})' for key in keys), most)

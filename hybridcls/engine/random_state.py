@@ -1,39 +1,48 @@
 """The state of the random generators of a process: Python's, NumPy's and torch's."""
 
 import random
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import torch
+from torch import Tensor
 
-__all__ = ['get_random_state', 'seed_generators', 'set_random_state']
+__all__ = ['as_tensors', 'get_random_state', 'seed_generators', 'set_random_state']
 
 
-def get_random_state() -> dict[str, Any]:
-    """Return the state of the generators of this process: Python, NumPy, torch on the CPU and on its CUDA device."""
-    version, keys, gauss = random.getstate()
-    name, words, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
-    # Tensors and plain numbers only, so that the checkpoint stays readable by torch.load(weights_only=True).
-    state: dict[str, Any] = dict(
-        python=(version, torch.tensor(keys, dtype=torch.int64), gauss),
-        numpy=(name, torch.from_numpy(np.asarray(words, np.int64)), int(position), int(has_gauss), float(cached)),
-        torch=torch.get_rng_state(),
-    )
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        state['cuda'] = torch.cuda.get_rng_state()
+def get_random_state(device: Optional[torch.device] = None) -> dict[str, Any]:
+    """Return the state of the generators of this process: Python, NumPy, torch on the CPU and on a CUDA device.
+
+    Nothing waits for the device, whose generator is read on the host.
+
+    Args:
+        device (torch.device, optional): Defaults to None: the current CUDA device, if CUDA is in use.
+    """
+    legacy = np.random.get_state()  # noqa: NPY002  (the generator that models and pipelines use)
+    state: dict[str, Any] = dict(python=random.getstate(), numpy=legacy, torch=torch.get_rng_state())
+    if torch.cuda.is_initialized() if device is None else device.type == 'cuda':
+        state['cuda'] = torch.cuda.get_rng_state(device or 'cuda')
     return state
 
 
-def set_random_state(state: dict[str, Any]) -> None:
-    """Put the generators back to a state from :func:`get_random_state`."""
+def as_tensors(state: dict[str, Any]) -> dict[str, Any]:
+    """Return a state in tensors and plain numbers, for a checkpoint that ``torch.load(weights_only=True)`` reads."""
     version, keys, gauss = state['python']
-    random.setstate((version, tuple(keys.tolist()), gauss))
-    name, words, position, has_gauss, cached = state['numpy']
-    words = words.cpu().numpy().astype(np.uint32)
-    np.random.set_state((name, words, position, has_gauss, cached))  # noqa: NPY002
+    name, words, *rest = state['numpy']
+    words = torch.from_numpy(words.astype(np.int64))  # torch's format before 1.6 has no uint32
+    return {**state, 'python': (version, torch.tensor(keys), gauss), 'numpy': (name, words, *rest)}
+
+
+def set_random_state(state: dict[str, Any], device: Optional[torch.device] = None) -> None:
+    """Put the generators back to a state from :func:`get_random_state` or :func:`as_tensors`."""
+    version, keys, gauss = state['python']
+    random.setstate((version, tuple(keys.tolist()) if isinstance(keys, Tensor) else keys, gauss))
+    name, words, *rest = state['numpy']
+    words = words.cpu().numpy().astype(np.uint32) if isinstance(words, Tensor) else words
+    np.random.set_state((name, words, *rest))  # noqa: NPY002
     torch.set_rng_state(state['torch'].cpu())
     if 'cuda' in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state['cuda'].cpu())
+        torch.cuda.set_rng_state(state['cuda'].cpu(), device or 'cuda')
 
 
 def seed_generators(*words: int) -> None:

@@ -50,7 +50,7 @@ def apply_changes(runner: Any, checkpoint: dict, batches_per_epoch: Optional[int
     ):
         optimizer_changed = True
     if any(key.startswith('optim_wrapper.') and key.endswith('optimizer.type') for key in changes):
-        runner.logger.warning('Another optimizer than in the checkpoint: its state begins anew.')
+        runner.logger.warning('Another optimizer than in the checkpoint: its state begins again.')
         checkpoint.pop('optimizer', None)
     wrappers, packed = _by_name(runner.optim_wrapper), checkpoint.get('optimizer')
     saved = checkpoint.get('param_schedulers')

@@ -96,7 +96,7 @@ class TestClasses:
         assert dataset.metainfo == dict(classes=('Ameise', 'Biene', 'Katze'), class_folders=('ant', 'bee', 'cat'))
 
     def test_a_folder_that_is_no_class_is_named(self, folder):
-        with pytest.raises(ValueError, match=r"\['cat'\], which are not among the 3 classes. Did you mean 'cats'"):
+        with pytest.raises(ValueError, match=r'folders cat, which are not among the 3 classes. Did you mean .cats.'):
             ImageFolder(data_root=str(folder / 'train'), classes=['ant', 'bee', 'cats'])
 
 

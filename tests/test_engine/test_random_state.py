@@ -1,9 +1,11 @@
+"""States of the random generators, kept, saved and restored."""
+
 import random
 
 import numpy as np
 import torch
 
-from hybridcls.engine.random_state import get_random_state, seed_generators, set_random_state
+from hybridcls.engine.random_state import as_tensors, get_random_state, seed_generators, set_random_state
 
 
 def draw():
@@ -12,11 +14,13 @@ def draw():
 
 def test_a_state_that_went_through_a_file_comes_back(tmp_path):
     draw()
-    torch.save(get_random_state(), tmp_path / 'state.pth')
+    state = get_random_state()
+    torch.save(as_tensors(state), tmp_path / 'state.pth')
     expected = draw()
     draw()
-    set_random_state(torch.load(tmp_path / 'state.pth', weights_only=True))
-    assert draw() == expected
+    for kept in (torch.load(tmp_path / 'state.pth', weights_only=True), state):
+        set_random_state(kept)
+        assert draw() == expected
 
 
 def test_seeds_are_kept_apart_and_repeat():

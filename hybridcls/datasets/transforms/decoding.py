@@ -9,7 +9,7 @@ import mmcv
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..image_formats import image_header, register_decoders
+from ..image_formats import image_header, is_transparent, register_decoders
 
 __all__ = ['Decoded', 'ImageDepthError', 'decode', 'from_pillow', 'to_eight_bits']
 
@@ -96,7 +96,7 @@ def from_pillow(
             )
         image = Image.fromarray(to_eight_bits(values.astype(np.uint16), depth))
     grey = color_type.startswith('grayscale')
-    if image.mode in ('LA', 'La', 'PA', 'RGBA', 'RGBa') or 'transparency' in image.info:
+    if is_transparent(image):
         image = image.convert('RGBA')
         mask = image.getchannel('A')
         opacity = np.asarray(mask)

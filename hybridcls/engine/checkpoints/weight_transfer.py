@@ -7,6 +7,7 @@ from typing import Any, Optional
 from torch import Tensor, nn
 
 from hybridcls.checkpoint_reading import read_weights
+from hybridcls.checks import listed
 from hybridcls.models.modules.loaded_weights import differing_weights
 from hybridcls.models.modules.timm_weights import Resized, fit_timm_weights
 
@@ -68,11 +69,9 @@ class TransferReport:
                     f'what was trained. {FOLD_FIRST}'
                 )
         if self.mismatched:
-            shown = '; '.join(
-                f'{name} is {old} in the checkpoint and {new} in the model' for name, old, new in self.mismatched[:5]
-            )
-            more = f'; and {len(self.mismatched) - 5} more' if len(self.mismatched) > 5 else ''
-            lines.append(f'{len(self.mismatched)} of another shape, with their initial values: {shown}{more}')
+            shown = (f'{name} is {old} in the checkpoint and {new} in the model' for name, old, new in self.mismatched)
+            first = listed(shown, 5, '; ')
+            lines.append(f'{len(self.mismatched)} of another shape, with their initial values: {first}')
         return '\n  '.join(lines)
 
 

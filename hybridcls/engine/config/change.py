@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 from .dumps import RECORD
 from .origins import CODE, FILLED, ConfigError, Layer
-from .tree import ABSENT, Path, delete_at, dotted, leaves_in, put_at, value_at
+from .tree import ABSENT, Path, delete_at, dotted, forget_below, leaves_in, put_at, value_at
 
 __all__ = [
     'RECORD', 'Change', 'Provenance', 'apply', 'layer_of', 'layers_of', 'note_layer', 'provenance_of', 'record_of',
@@ -108,8 +108,8 @@ def apply(cfg: Config, step: Callable[..., Iterable[Union[Change, str]]], *args:
             delete_at(cfg, change.path)
         else:
             _put(cfg, change.path, deepcopy(change.new))
-        for leaf in [leaf for leaf in known.values if leaf[: len(change.path)] == change.path]:
-            del known.values[leaf], known.origins[leaf]
+        for table in (known.values, known.origins):
+            forget_below(table, change.path)
         if change.new is not ABSENT:
             note_layer(known, cfg, change.path, layer)
         for leaf in further.keys() & known.values.keys():  # what a longer list keeps is still who wrote it

@@ -1,10 +1,11 @@
 """What a config needs for several processes, with and without GPUs."""
 
-import inspect
 from collections.abc import Iterator
 from typing import Any
 
 from mmengine.config import Config
+
+from hybridcls.signatures import takes_argument
 
 from .change import Change
 from .layers import ConfigError
@@ -55,8 +56,8 @@ def _without_device(cfg: Config) -> Iterator[Change]:
     filled = dict(type='MMDistributedDataParallel', find_unused_parameters=cfg.get('find_unused_parameters', False))
     if not {'broadcast_buffers', 'forward_sync_buffers'} & set(given):
         # As mmengine does it: each process has its own running statistics. The key has a new name in newer torch.
-        known = inspect.signature(torch.nn.parallel.DistributedDataParallel).parameters
-        filled['forward_sync_buffers' if 'forward_sync_buffers' in known else 'broadcast_buffers'] = False
+        is_new = takes_argument(torch.nn.parallel.DistributedDataParallel, 'forward_sync_buffers')
+        filled['forward_sync_buffers' if is_new else 'broadcast_buffers'] = False
     why = 'several processes without a GPU: gloo'
     for key, value in filled.items():
         if given.get(key) is None:

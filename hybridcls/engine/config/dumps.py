@@ -1,7 +1,7 @@
 """Read a config that a run has dumped as it was before it was completed."""
 
 from .origins import FILLED, Layer
-from .tree import ABSENT, Path, delete_at, leaves_in, put_at, split, value_at
+from .tree import ABSENT, Path, delete_at, forget_below, leaves_in, put_at, split, value_at
 
 __all__ = ['RECORD', 'undo']
 
@@ -20,8 +20,7 @@ def undo(values: dict, origins: dict[Path, Layer]) -> dict[Path, Path]:
     """
     rows = values.pop(RECORD, None) or []
     layer = next((origins[leaf] for leaf in origins if leaf[0] == RECORD), FILLED)
-    for leaf in [leaf for leaf in origins if leaf[0] == RECORD]:
-        del origins[leaf]
+    forget_below(origins, (RECORD,))
     references: dict[Path, Path] = {}
     for row in reversed(rows):
         references.update({split(path): split(variable) for path, variable in row.get('repeats', {}).items()})
@@ -33,8 +32,7 @@ def undo(values: dict, origins: dict[Path, Layer]) -> dict[Path, Path]:
         leaves = [leaf for leaf in origins if leaf[: len(path)] == path]
         if not path or any(origins[leaf].rank > layer.rank for leaf in leaves):
             continue
-        for leaf in leaves:
-            del origins[leaf]
+        forget_below(origins, path)
         if 'old' not in row:
             delete_at(values, path)
         elif value_at(values, path[:-1]) is not ABSENT:

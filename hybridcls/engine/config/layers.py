@@ -20,7 +20,7 @@ from hybridcls.compat.mmengine import (
 from .dumps import RECORD, undo
 from .origins import CODE, OPTION, RUNNER_KEYS, ConfigError, Layer
 from .references import read_references
-from .tree import ABSENT, Path, leaves_in, put_at, value_at
+from .tree import ABSENT, Path, forget_below, leaves_in, put_at, value_at
 
 __all__ = ['CODE', 'OPTION', 'ConfigError', 'Followed', 'Layer', 'Layers', 'read_layers']
 
@@ -108,8 +108,7 @@ class Layers:
                 self._mark(value, below, place, layer, options)
                 continue
             for table in (self.origins, self.references):
-                for old in [old for old in table if old[: len(place)] == place]:
-                    del table[old]
+                forget_below(table, place)
             self.origins.update({leaf: layer for leaf, _ in leaves_in(value, place) if leaf[-1] != '_delete_'})
             # What was a leaf as an empty dict holds something now.
             self.origins.pop(path, None)
@@ -133,8 +132,7 @@ class Layers:
             if old == value:
                 continue
             put_at(self.values, path, value)
-            for leaf in [leaf for leaf in self.origins if leaf[: len(path)] == path]:
-                del self.origins[leaf]
+            forget_below(self.origins, path)
             self.origins.update({leaf: layer for leaf, _ in leaves_in(value, path)})
             if path[0] in RUNNER_KEYS:
                 self.followed.append(Followed(path, old, variable, layer))

@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from .change import Change, layer_of
 from .layers import ConfigError
-from .tree import ABSENT, class_of
+from .tree import ABSENT, class_of, is_a
 
 __all__ = ['mixed_precision']
 
@@ -40,8 +40,8 @@ def mixed_precision(cfg: Config, wanted: bool) -> Iterator[Union[Change, str]]:
     wrapper = cfg.optim_wrapper
     has_bfloat16 = not torch.cuda.is_available() or torch.cuda.is_bf16_supported(including_emulation=False)
     best = 'bfloat16' if has_bfloat16 else 'float16'
-    kind = class_of('OPTIM_WRAPPERS', dict(wrapper, type=wrapper.get('type', 'OptimWrapper')))
-    is_ours = isinstance(kind, type) and issubclass(kind, ComposedOptimWrapper)
+    typed = {'type': 'OptimWrapper', **wrapper}
+    kind, is_ours = class_of('OPTIM_WRAPPERS', typed), is_a('OPTIM_WRAPPERS', typed, ComposedOptimWrapper)
     if is_ours and wrapper.get('amp') == 'bfloat16' and not has_bfloat16:
         layer = layer_of(cfg, _AMP)
         if not _is_shipped(layer.name):
@@ -51,7 +51,7 @@ def mixed_precision(cfg: Config, wanted: bool) -> Iterator[Union[Change, str]]:
             )
         yield Change(_AMP, 'bfloat16', 'float16', 'this device has no bfloat16; with a loss scaler', 'device')
     if not wanted:
-        if isinstance(kind, type) and issubclass(kind, AmpOptimWrapper) and get_device() in ('cpu', 'mps'):
+        if is_a('OPTIM_WRAPPERS', typed, AmpOptimWrapper) and get_device() in ('cpu', 'mps'):
             raise ConfigError(
                 f'optim_wrapper.type={kind.__name__!r} works on a GPU only, and there is none. '
                 "Set optim_wrapper.type='ComposedOptimWrapper' and optim_wrapper.amp='bfloat16', or add --amp."

@@ -9,8 +9,8 @@ from mmengine.config import Config
 from hybridcls.signatures import takes_argument
 
 __all__ = [
-    'ABSENT', 'Path', 'class_of', 'dataloaders_in', 'datasets_in', 'delete_at', 'dotted', 'holds_datasets', 'is_a',
-    'leaves_in', 'put_at', 'split', 'takes', 'transforms_in', 'value_at', 'walk',
+    'ABSENT', 'Path', 'class_of', 'dataloaders_in', 'datasets_in', 'delete_at', 'dotted', 'forget_below',
+    'holds_datasets', 'is_a', 'leaves_in', 'put_at', 'split', 'takes', 'transforms_in', 'value_at', 'walk',
 ]  # fmt: skip
 
 Path = tuple[Union[str, int], ...]
@@ -99,6 +99,12 @@ def delete_at(node: Any, path: Path) -> None:
     """Take the key at a path out, in place, if it is there."""
     if value_at(node, path) is not ABSENT:
         value_at(node, path[:-1]).pop(path[-1])
+
+
+def forget_below(table: dict[Path, Any], path: Path) -> None:
+    """Take out of a table what it says of a path and of what is in the value there."""
+    for known in [known for known in table if known[: len(path)] == path]:
+        del table[known]
 
 
 def dataloaders_in(node: Any) -> Iterator[tuple[Path, dict]]:

@@ -8,8 +8,10 @@ from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import CheckpointHook as _CheckpointHook
 
 from hybridcls.checks import check_known_keys
+from hybridcls.compat.mmengine import loaded_from, resume_from, resumes
 from hybridcls.plain_content import to_plain
 from hybridcls.registry import HOOKS
+from hybridcls.signatures import arguments_of
 
 from ..checkpoints.files import newest_whole_checkpoint, remove_unfinished, write_whole
 from ..monitored_metric import check_monitor, guessed_rule, monitored_result, rule_for
@@ -86,18 +88,15 @@ class CheckpointHook(_CheckpointHook):
             given['rule'] = [guessed_rule(key) or 'greater' for key in keys]
         super().__init__(**given, **extra)
         # What mmengine's hook does not take it hands to the Runner, after the first epoch.
-        own = [name for name in signature(_CheckpointHook).parameters if name != 'kwargs']
-        check_known_keys('CheckpointHook', self.args, [*own, 'meta'])
+        check_known_keys('CheckpointHook', self.args, [*arguments_of(_CheckpointHook)[0], 'meta'])
 
     def before_run(self, runner) -> None:
         """Choose the checkpoint to resume from, where the config leaves the choice."""
-        if not runner._resume or runner._load_from is not None:
+        if not resumes(runner) or loaded_from(runner) is not None:
             return
         found = [newest_whole_checkpoint(runner.work_dir) if is_main_process() else None]
         broadcast_object_list(found)
-        runner._load_from = found[0]
-        if found[0] is None:
-            runner._resume = False  # mmengine would look for itself, and end at the damaged one
+        resume_from(runner, found[0])  # mmengine would look for itself, and end at the damaged one
 
     def before_train(self, runner) -> None:
         """Prepare the folder of the checkpoints, and choose the rules of ``save_best`` that the config leaves open."""
@@ -109,7 +108,7 @@ class CheckpointHook(_CheckpointHook):
         out_dir = str(self.out_dir or runner.work_dir)
         if self.file_client_args is None and self.backend_args is None and '://' not in out_dir:
             self.backend_args = dict(backend='hybridcls_whole_file')
-        if runner._resume:
+        if resumes(runner):
             self._leave_other_folders(runner, _folder_of_run(out_dir, str(runner.work_dir)))
         super().before_train(runner)
         self.file_backend = _LaterRemovals(self.file_backend, self.out_dir)
@@ -226,7 +225,7 @@ class CheckpointHook(_CheckpointHook):
 
     def _leave_other_folders(self, runner, folder: str) -> None:
         """Correct what the checkpoint says of files: those of another run are not ours, and folders may be moved."""
-        hub, ours = runner.message_hub, _is_in(str(runner._load_from), folder)
+        hub, ours = runner.message_hub, _is_in(str(loaded_from(runner)), folder)
         for key in [key for key in hub.runtime_info if key == 'last_ckpt' or key.startswith('best_ckpt')]:
             path = hub.get_info(key)
             if path is None or _is_in(path, folder):

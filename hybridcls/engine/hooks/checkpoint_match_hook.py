@@ -3,11 +3,10 @@
 from typing import Any, Optional
 
 from mmengine.hooks import Hook
-from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.runner.base_loop import BaseLoop
 from torch import nn
 
 from hybridcls.checkpoint_reading import check_built, weights_of
+from hybridcls.compat.mmengine import bare_model, built_loop, loaded_from, resumes
 from hybridcls.models.modules.timm_weights import fit_timm_weights
 from hybridcls.registry import HOOKS
 
@@ -50,21 +49,18 @@ class CheckpointMatchHook(Hook):
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Compare names and shapes, and see to it that values are compared after loading."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        if isinstance(model, BaseTTAModel):
-            model = model.module
-        path, resumes = str(runner._load_from), bool(runner._resume)
-        if resumes:  # `meta` is only looked at
+        model, path, is_resumed = bare_model(runner.model), str(loaded_from(runner)), resumes(runner)
+        if is_resumed:  # `meta` is only looked at
             check_built({key: value for key, value in checkpoint.items() if key != 'meta'}, path, 'what a resume needs')
         source: Any = weights_of(checkpoint, path)
-        if not resumes:
+        if not is_resumed:
             source, resized = fit_timm_weights(model, source)
             if resized:
                 runner.logger.info(f'Weights from {path}:\n  {shown_resized(resized)}')
         report = select_weights(source, model.state_dict(), parts=None)
         strict = self.strict
         if strict is None:
-            strict = resumes or not isinstance(runner._train_loop, BaseLoop)
+            strict = is_resumed or built_loop(runner, 'train') is None
         if strict and not _fits(report):
             missing, unexpected, mismatched = _what_loading_says(model, source, report)
             if missing or unexpected or mismatched:
@@ -74,7 +70,7 @@ class CheckpointMatchHook(Hook):
 
         def compare(_: nn.Module, __: Any) -> None:
             self._stop_waiting()
-            runner.logger.info(_compared(model, checkpoint['state_dict'], None if resumes else source, path))
+            runner.logger.info(_compared(model, checkpoint['state_dict'], None if is_resumed else source, path))
 
         self._handle = model.register_load_state_dict_post_hook(compare)
 

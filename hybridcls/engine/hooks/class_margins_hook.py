@@ -2,8 +2,8 @@
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
+from hybridcls.compat.mmengine import bare_model
 from hybridcls.datasets.samplers.dataset_labels import labels_of
 from hybridcls.models.modules import ClassWiseMargin
 from hybridcls.registry import HOOKS
@@ -24,7 +24,7 @@ class ClassMarginsHook(Hook):
 
     def before_train(self, runner) -> None:
         """Count, and set the margins."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = bare_model(runner.model)
         margins = [module for module in model.modules() if isinstance(module, ClassWiseMargin)]
         if not margins:
             raise TypeError(

@@ -4,11 +4,11 @@ from typing import Any, Optional
 
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmpretrain.evaluation import ConfusionMatrix, SingleLabelMetric
 
-from hybridcls.compat.mmengine import built_loop, resumes
+from hybridcls.checks import listed
+from hybridcls.compat.mmengine import bare_model, built_loop, resumes
 from hybridcls.datasets.class_numbering import ClassNumbering, class_names_of
 from hybridcls.registry import HOOKS
 from hybridcls.structures import ClassNames
@@ -90,10 +90,8 @@ class ClassNamesHook(Hook):
         loop = built_loop(runner, 'train')
         if loop is not None:
             return class_names_of(loop.dataloader.dataset)
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        names = self._loaded or getattr(
-            model, 'class_names', None
-        )  # an ensemble's members have checkpoints of their own
+        # An ensemble's members have checkpoints of their own.
+        names = self._loaded or getattr(bare_model(runner.model), 'class_names', None)
         if names is None:
             try:
                 names = training_class_names(runner.cfg)
@@ -105,15 +103,16 @@ class ClassNamesHook(Hook):
     def _compare(runner: Runner, names: ClassNames, loaded: ClassNames) -> None:
         if not loaded.moved(names):
             return
+        before, now = listed(loaded.names, 10), listed(names.names, 10)
         if resumes(runner):
             raise ValueError(
-                f'resume: expected the training data to have the classes of the checkpoint, {_short(loaded)}, in '
-                f'their order, got {_short(names)}. Set classes=[...] in train_dataloader.dataset to those of the '
+                f'resume: expected the training data to have the classes of the checkpoint, {before}, in '
+                f'their order, got {now}. Set classes=[...] in train_dataloader.dataset to those of the '
                 'checkpoint, or start a new training from it: load_from without resume.'
             )
         runner.logger.warning(
-            f'load_from: the classes of the checkpoint, {_short(loaded)}, have other numbers than those of the '
-            f'training data, {_short(names)}: weights of a classifier belong to other classes at the start.'
+            f'load_from: the classes of the checkpoint, {before}, have other numbers than those of the '
+            f'training data, {now}: weights of a classifier belong to other classes at the start.'
         )
 
 
@@ -125,7 +124,3 @@ def _num_classes_of(model: Any) -> Optional[int]:
         if {'head', 'heads'} & set(name.split('.')) and isinstance(getattr(module, 'num_classes', None), int)
     ]
     return max(numbers, default=None)
-
-
-def _short(names: ClassNames) -> str:
-    return ', '.join(names.names[:10]) + (f' and {len(names.names) - 10} more' if len(names.names) > 10 else '')

@@ -8,11 +8,10 @@ from typing import Any, Optional
 import torch
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook, LoggerHook
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapperDict
 
 import hybridcls
-from hybridcls.compat.mmengine import built_loop
+from hybridcls.compat.mmengine import bare_model, built_loop
 from hybridcls.registry import HOOKS
 
 from ..config.change import table_of
@@ -153,7 +152,7 @@ class ConsoleHook(Hook):
 
 def summary_of(runner: Any, training: bool = True) -> str:
     """Describe a run in a few lines: model, data, device, schedule, what was filled in, where it is written."""
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model = bare_model(runner.model)
     rows = [('model', _model_line(model)), ('', _parameters_line(model))]
     for kind in ('train', 'val') if training else ('test',):
         loader = getattr(runner, f'{kind}_dataloader', None)

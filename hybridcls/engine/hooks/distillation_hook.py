@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
-from mmengine.runner.base_loop import BaseLoop
 from torch import nn
 
 from hybridcls.checks import check_choice, check_known_keys, check_number
+from hybridcls.compat.mmengine import bare_model, built_loop
 from hybridcls.datasets import class_names_of
 from hybridcls.models.classifiers import Distillation, HybridClassifier, Teacher
 from hybridcls.registry import HOOKS
@@ -92,7 +91,7 @@ class DistillationHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Build the teacher and see that the two fit, before anything is trained; a test does without its files."""
-        if self._term is not None or not isinstance(runner._train_loop, BaseLoop):
+        if self._term is not None or built_loop(runner, 'train') is None:
             return
         student = _student_of(runner)
         needs_logits = any(self._schedules['distill_weight'][:2])
@@ -176,7 +175,7 @@ def _at(schedule: tuple[float, float, str], done: float) -> float:
 
 
 def _student_of(runner: Runner) -> HybridClassifier:
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model = bare_model(runner.model)
     if not isinstance(model, HybridClassifier):
         raise TypeError(
             f'DistillationHook: the student is a {type(model).__name__}. It must be a HybridClassifier, '

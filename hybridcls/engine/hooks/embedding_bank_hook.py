@@ -6,14 +6,14 @@ import torch
 from mmengine.dist import collect_results, is_main_process
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, autocast
 from torch.utils.data import DataLoader
 
+from hybridcls.compat.mmengine import bare_model
+from hybridcls.compat.torch import drop_iterator
 from hybridcls.registry import HOOKS
 
 from ..console import track
-from ..workers import end_workers_of
 from .class_names_hook import ClassNamesHook
 
 
@@ -54,7 +54,7 @@ class EmbeddingBankHook(Hook):
 
     def after_run(self, runner: Runner) -> None:
         """End the workers."""
-        end_workers_of(self.dataloader)
+        drop_iterator(self.dataloader)
 
     def _fill(self, runner: Runner, evaluator: Evaluator, loop: Any) -> None:
         metrics = [metric for metric in evaluator.metrics if hasattr(metric, 'set_bank')]
@@ -80,8 +80,7 @@ class EmbeddingBankHook(Hook):
     @torch.no_grad()
     def _embed(model: Any, dataloader: DataLoader, mixed_precision: bool) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the embeddings and labels of all processes, in the main process."""
-        if is_model_wrapper(model):
-            model = model.module
+        model = bare_model(model)
         was_training = model.training
         model.eval()
         rows: list[tuple[Any, int]] = []

@@ -5,6 +5,7 @@ from typing import Any, Optional
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from hybridcls.compat.mmengine import bare_model, resumes
 from hybridcls.datasets.dataset_parts import loaders_of, parts_of
 from hybridcls.registry import HOOKS
 from hybridcls.structures import PREPROCESSING_VERSION, record_version, recorded_version
@@ -29,7 +30,7 @@ class PreprocessingVersionHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Go on as the checkpoint was trained."""
-        if runner.iter == 0:  # not resumed
+        if not resumes(runner):
             self._version = None
         self.after_build_dataloader(runner, runner.train_loop.dataloader)
         written = [loader.version for loader in _loaders(runner.train_loop.dataloader) if loader.version]
@@ -50,10 +51,7 @@ class PreprocessingVersionHook(Hook):
     def after_build_dataloader(self, runner: Runner, dataloader: Any) -> None:
         """Read the images of a dataloader alike; hooks with one of their own call it by ``runner.call_hook``."""
         if self._version is None:  # no checkpoint of the Runner's: those of an ensemble's members, if it is one
-            model = runner.model
-            while hasattr(model, 'module'):
-                model = model.module
-            self._version = getattr(model, 'preprocessing_version', None)
+            self._version = getattr(bare_model(runner.model), 'preprocessing_version', None)
         if self._version in (None, PREPROCESSING_VERSION):
             return
         for loader in _loaders(dataloader):

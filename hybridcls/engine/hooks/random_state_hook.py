@@ -11,10 +11,11 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import IterBasedTrainLoop
 
+from hybridcls.compat.mmengine import resumes
 from hybridcls.registry import FUNCTIONS, HOOKS
 
 from ..numbered_batches import EndlessBatches, NumberedBatches, number_batches
-from ..random_state import get_random_state, seed_generators, set_random_state
+from ..random_state import as_tensors, get_random_state, seed_generators, set_random_state
 
 
 @FUNCTIONS.register_module()
@@ -76,8 +77,8 @@ class RandomStateHook(Hook):
         sampler = _sampler_of(runner.train_dataloader)
         self._gathered = dict(
             world_size=get_dist_info()[1],
-            states=all_gather_object(get_random_state()),
-            epoch_began=all_gather_object(self._epoch_began),
+            states=all_gather_object(as_tensors(get_random_state())),
+            epoch_began=all_gather_object(self._epoch_began and as_tensors(self._epoch_began)),
             batches_per_epoch=_length_of(runner.train_dataloader),
             sampler_seed=getattr(sampler, 'seed', None),
         )
@@ -93,7 +94,7 @@ class RandomStateHook(Hook):
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Keep the state of this process for the moment when training begins."""
         saved = checkpoint.pop('random_state', None)
-        if not runner._resume:
+        if not resumes(runner):
             return
         rank, world_size = get_dist_info()
         if saved is None:

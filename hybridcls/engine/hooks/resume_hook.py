@@ -7,6 +7,8 @@ from mmengine.dist import get_world_size
 from mmengine.hooks import EarlyStoppingHook, Hook
 from mmengine.runner import EpochBasedTrainLoop
 
+from hybridcls.compat.mmengine import resumes
+from hybridcls.plain_content import to_plain
 from hybridcls.registry import HOOKS
 
 from ..resume_changes import apply_changes
@@ -44,13 +46,14 @@ class ResumeHook(Hook):
             batches_per_epoch=len(loader) if hasattr(loader, '__len__') else None,
             processes=get_world_size(),
             validated=self._validated or 0,
-            hooks={name: _state_of(hook) for name, hook in _remembering(runner).items()},
+            # Here, since CheckpointHook has done so for the hooks before this one.
+            hooks={name: to_plain(_state_of(hook), name) for name, hook in _remembering(runner).items()},
         )
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Take it back, and compare the configs."""
         saved = checkpoint.pop('resume', {})
-        if not runner._resume:
+        if not resumes(runner):
             return
         self._was_resumed = True
         before = checkpoint['meta']['iter']

@@ -10,6 +10,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapperDict
 from torch import Tensor, nn
 
+from hybridcls.compat.mmengine import bare_model, resumes, set_weight_init
 from hybridcls.functional import RowShard
 from hybridcls.models.modules.sharded_rows import gather_whole, own_rows, sharded_parameters
 from hybridcls.registry import HOOKS
@@ -48,14 +49,14 @@ class ShardedRowsHook(Hook):
 
     def before_run(self, runner) -> None:
         """Draw initial weights without copying those of the first process over the rows of the others."""
-        model = _bare(runner.model)
+        model = bare_model(runner.model)
         names = {entry.name for entry in sharded_parameters(model)}
         if names:  # mmengine's own broadcasts the whole state dict
-            runner._init_model_weights = lambda: _draw_weights(model, names)
+            set_weight_init(runner, lambda: _draw_weights(model, names))
 
     def before_train(self, runner) -> None:
         """See that everybody leaves the shards alone."""
-        model, wrapped = _bare(runner.model), is_model_wrapper(runner.model)
+        model, wrapped = bare_model(runner.model), is_model_wrapper(runner.model)
         names = [entry.name for entry in sharded_parameters(model)]
         if not names:
             return
@@ -107,7 +108,7 @@ class ShardedRowsHook(Hook):
 
     def gather_weights_for_checkpoint(self, runner) -> None:
         """Collect the weights alone, for a checkpoint that will not be resumed."""
-        models = [_bare(runner.model)]
+        models = [bare_model(runner.model)]
         models += [hook.ema_model for hook in runner.hooks if isinstance(hook, EMAHook)]
         for model in models:
             for entry in sharded_parameters(model):
@@ -134,7 +135,7 @@ class ShardedRowsHook(Hook):
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Cut the state of the optimizer, which is that of the whole matrix, to the rows of this process."""
-        if not runner._resume or 'optimizer' not in checkpoint:
+        if not resumes(runner) or 'optimizer' not in checkpoint:
             return
         for name, _, position, shard, param in _sharded_positions(runner):
             packed = checkpoint['optimizer']
@@ -143,10 +144,6 @@ class ShardedRowsHook(Hook):
             for key, value in list((state or {}).items()):
                 if isinstance(value, Tensor) and value.shape == (shard.total, *param.shape[1:]):
                     state[key] = own_rows(value, shard).clone()  # the whole can be freed
-
-
-def _bare(model: Any) -> Any:
-    return model.module if is_model_wrapper(model) else model
 
 
 def _draw_weights(model: Any, names: set[str]) -> None:
@@ -163,7 +160,7 @@ def _named_wrappers(wrapper: Any) -> list[tuple[str, Any]]:
 
 def _sharded_positions(runner) -> Iterator[tuple[str, Any, int, RowShard, nn.Parameter]]:
     """Yield what the optimizers know of sharded parameters: wrapper and its name, position, shard, parameter."""
-    shards = {id(entry.param): entry.shard for entry in sharded_parameters(_bare(runner.model))}
+    shards = {id(entry.param): entry.shard for entry in sharded_parameters(bare_model(runner.model))}
     if not shards or get_dist_info()[1] == 1:
         return
     for name, wrapper in _named_wrappers(runner.optim_wrapper):

@@ -4,9 +4,9 @@ from typing import Optional
 
 import torch
 from mmengine.hooks import EMAHook, Hook
-from mmengine.model import is_model_wrapper
 from torch import Tensor
 
+from hybridcls.compat.mmengine import bare_model, resumes
 from hybridcls.registry import HOOKS
 
 from ..optim.parameter_places import parameters_of
@@ -76,9 +76,8 @@ class SlowWeightsHook(Hook):
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Save the slow weights as those of the model, and the fast ones beside them."""
         slow_of = {id(param): slow for param, slow in _pairs(runner)}
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         state, fast = checkpoint['state_dict'], {}
-        for name, param in model.named_parameters(remove_duplicate=False):
+        for name, param in bare_model(runner.model).named_parameters(remove_duplicate=False):
             if id(param) in slow_of and name in state:
                 fast[name], state[name] = state[name], slow_of[id(param)].detach().cpu()
         checkpoint['fast_state_dict'] = fast
@@ -86,7 +85,7 @@ class SlowWeightsHook(Hook):
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Go on from the fast weights where the run is resumed."""
         fast = checkpoint.pop('fast_state_dict', None)
-        if runner._resume and fast is not None:
+        if resumes(runner) and fast is not None:
             checkpoint['state_dict'].update(fast)
 
 

@@ -1,9 +1,9 @@
 """Change augmentations, pipelines or the loss at given epochs."""
 
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmpretrain.engine.hooks import SwitchRecipeHook as _SwitchRecipeHook
 
+from hybridcls.compat.mmengine import bare_model
 from hybridcls.models.heads import EmbeddingHead, LinearHead
 from hybridcls.registry import HOOKS
 
@@ -27,7 +27,7 @@ class SwitchRecipeHook(_SwitchRecipeHook):
 
     def before_run(self, runner: Runner) -> None:
         """Compare the losses of the schedule with the head."""
-        head = getattr(runner.model.module if is_model_wrapper(runner.model) else runner.model, 'head', None)
+        head = getattr(bare_model(runner.model), 'head', None)
         own = getattr(head, 'loss_module', None)
         for epoch, recipe in self.schedule.items():
             loss = recipe.get('loss')
@@ -40,3 +40,9 @@ class SwitchRecipeHook(_SwitchRecipeHook):
                     f'{type(loss).__name__}. Drop that loss from the schedule, or train with LinearHead, which takes '
                     'any loss of logits.'
                 )
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Switch, and let the hooks that look at pipelines (PreprocessingVersionHook) see the new one."""
+        super().before_train_epoch(runner)
+        if 'train_pipeline' in self.schedule.get(runner.epoch + 1, {}):
+            runner.call_hook('after_build_dataloader', dataloader=runner.train_loop.dataloader)

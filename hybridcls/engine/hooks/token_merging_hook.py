@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any, Optional, Union
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
 from hybridcls.checks import check_choice
+from hybridcls.compat.mmengine import bare_model
 from hybridcls.models.adapters import MergingRatio, TokenMerging, add_token_merging
 from hybridcls.registry import HOOKS
 
@@ -87,8 +87,7 @@ class TokenMergingHook(Hook):
         self._set(runner, False)
 
     def _add(self, runner: Any) -> TokenMerging:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        return add_token_merging(model, self.token_merging_ratio, self.proportional_attention)
+        return add_token_merging(bare_model(runner.model), self.token_merging_ratio, self.proportional_attention)
 
     def _set(self, runner: Any, merge: bool) -> None:
         if merge and self._merging is None:

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Optional
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
 from hybridcls.checkpoint_reading import weights_of
+from hybridcls.compat.mmengine import bare_model, loaded_from, resumes
 from hybridcls.models.adapters import plain_name
 from hybridcls.models.modules.timm_weights import fit_timm_weights
 from hybridcls.registry import HOOKS
@@ -39,11 +39,11 @@ class TransferHook(Hook):
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Replace the checkpoint's weights by those that the model shall start from."""
-        if runner._resume:
+        if resumes(runner):
             return
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model, path = bare_model(runner.model), loaded_from(runner)
         own = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-        source, resized = fit_timm_weights(model, weights_of(checkpoint, runner._load_from))
+        source, resized = fit_timm_weights(model, weights_of(checkpoint, path))
         report = select_weights(source, own, self.parts)
         report.resized = [entry for entry in resized if entry.name in report.loaded]
         frozen = {plain_name(name) for name, _ in model.named_parameters()} - own.keys()
@@ -51,9 +51,9 @@ class TransferHook(Hook):
         if lost:
             raise WeightMismatchError(
                 f"TransferHook: with lora_rank.checkpoint='adapters' {lost[0]} and "
-                f'{len(lost) - 1} other weights of {runner._load_from} would not be in any '
+                f'{len(lost) - 1} other weights of {path} would not be in any '
                 "checkpoint of this run. Use checkpoint='all'."
             )
         checkpoint['state_dict'] = report.state
         checkpoint.pop('ema_state_dict', None)
-        runner.logger.info(f'Weights from {runner._load_from}:\n  {report}')
+        runner.logger.info(f'Weights from {path}:\n  {report}')

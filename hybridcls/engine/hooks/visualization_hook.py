@@ -7,13 +7,13 @@ from typing import Any, Optional
 
 from mmengine.fileio import join_path
 from mmengine.hooks import Hook
-from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop
 from mmengine.visualization import Visualizer
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
 from hybridcls.checks import check_number
+from hybridcls.compat.mmengine import bare_model
 from hybridcls.registry import HOOKS
 from hybridcls.visualization.prediction_image import ClassNames, enlarge, fitting_text_size, to_rgb_image
 
@@ -138,6 +138,4 @@ def _image_of(inputs: Any, row: int) -> Tensor:
 
 
 def _takes_bgr(model: Any) -> bool:
-    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
-    return bool(getattr(getattr(model, 'data_preprocessor', None), 'to_rgb', True))
+    return bool(getattr(getattr(bare_model(model), 'data_preprocessor', None), 'to_rgb', True))

@@ -1,15 +1,15 @@
 """The forward call that a training step made, remembered so that it can be made again."""
 
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Optional, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from hybridcls.compat.torch import call_compiled_by, compiler_in_use
+
+from ..random_state import get_random_state, set_random_state
 
 __all__ = ['ForwardCall', 'WanderingTensors', 'losses_of', 'total_loss']
 
@@ -65,7 +65,7 @@ class ForwardCall:
         self._versions = [(tensor, tensor._version) for tensor in _tensors_in((args, kwargs))]
         # The device is the model's: what is drawn elsewhere (a queue on the CPU) comes from the CPU's generator.
         self._device = next((param.device for param in module.parameters()), torch.device('cpu'))
-        self._random_state = _get_random_state(self._device)
+        self._random_state = get_random_state(self._device)
 
     @torch.compiler.disable
     def _after(self, module: nn.Module, args: tuple, output: Any) -> None:
@@ -98,12 +98,12 @@ class ForwardCall:
                 )
         if not same_randomness:
             return self._repeat()
-        state_now = _get_random_state(self._device)
-        _set_random_state(self._random_state, self._device)
+        state_now = get_random_state(self._device)
+        set_random_state(self._random_state, self._device)
         try:
             return self._repeat()
         finally:
-            _set_random_state(state_now, self._device)
+            set_random_state(state_now, self._device)
 
     def _repeat(self) -> Any:
         # Compiled as the first call was: compiled code draws other numbers than eager code from the same state.
@@ -228,20 +228,3 @@ def _tensors_in(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, (list, tuple)):
         for part in value:
             yield from _tensors_in(part)
-
-
-def _get_random_state(device: torch.device) -> dict[str, Any]:
-    """States of all generators that a forward pass may use. CUDA's is read on the host: no synchronisation."""
-    legacy = np.random.get_state()  # noqa: NPY002 (the generator that models and pipelines use)
-    state: dict[str, Any] = dict(python=random.getstate(), numpy=legacy, torch=torch.get_rng_state())
-    if device.type == 'cuda':
-        state['cuda'] = torch.cuda.get_rng_state(device)
-    return state
-
-
-def _set_random_state(state: dict[str, Any], device: torch.device) -> None:
-    random.setstate(state['python'])
-    np.random.set_state(state['numpy'])  # noqa: NPY002
-    torch.set_rng_state(state['torch'])
-    if 'cuda' in state:
-        torch.cuda.set_rng_state(state['cuda'], device)

@@ -1,7 +1,6 @@
 """Groups of parameters: a learning rate by depth and part, a weight decay by kind."""
 
 import copy
-import inspect
 import logging
 from collections.abc import Iterator, Mapping
 from typing import Any, Optional
@@ -10,8 +9,9 @@ from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import Tensor, nn
 
-from hybridcls.checks import check_known_keys, check_number, did_you_mean
+from hybridcls.checks import check_known_keys, check_number
 from hybridcls.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS
+from hybridcls.signatures import arguments_of, default_of
 
 from .groups import DecayRules, DepthReader, ModelParts, group_table
 
@@ -80,11 +80,7 @@ class HybridOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: Optional[dict] = None) -> None:
         super().__init__(optim_wrapper_cfg, paramwise_cfg)
         given = copy.deepcopy(dict(self.paramwise_cfg))
-        optimizer_cls = self.optimizer_cfg['type']
-        if isinstance(optimizer_cls, str):
-            with OPTIMIZERS.switch_scope_and_registry(None) as registry:
-                optimizer_cls = registry.get(optimizer_cls)
-        self._settings = inspect.signature(optimizer_cls).parameters
+        self._optimizer_cls = OPTIMIZERS.class_of(self.optimizer_cfg)
         # Unlike mmengine's, the rules hold whether or not anything is configured, and base_lr may be a default.
         self.base_lr = self._setting('lr')
         self.base_wd = self._setting('weight_decay')
@@ -103,9 +99,7 @@ class HybridOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         self._check(given)
 
     def _setting(self, name: str) -> Optional[float]:
-        default = self._settings[name].default if name in self._settings else None
-        value = self.optimizer_cfg.get(name, default)
-        return None if value is inspect.Parameter.empty else value
+        return self.optimizer_cfg.get(name, default_of(self._optimizer_cls, name))
 
     def _validate_cfg(self) -> None:
         """Check only what mmengine's own constructor of this object relies on; see :meth:`_check`."""
@@ -156,15 +150,10 @@ class HybridOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 f'{_WHO}: custom_keys={custom_keys!r} must be a dict of dicts, such as '
                 "{'backbone.cnn': dict(lr_mult=0.1)}."
             )
-        open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in self._settings.values())
-        known = ['lr_mult', 'decay_mult', *list(self._settings)[1:]]
+        (_, *settings), are_all = arguments_of(self._optimizer_cls)
         for key, value in custom_keys.items():
-            for name in value:
-                if name not in known and not open_ended:
-                    raise TypeError(
-                        f'{_WHO}: custom_keys[{key!r}] has the unknown key {name!r}.'
-                        f'{did_you_mean(name, known)} Known keys: {", ".join(known)}.'
-                    )
+            if are_all:
+                check_known_keys(f'{_WHO}: custom_keys[{key!r}]', value, ['lr_mult', 'decay_mult', *settings])
             for name in ('lr_mult', 'decay_mult'):
                 if name in value:
                     check_number(_WHO, f'custom_keys[{key!r}].{name}', value[name], 0)

@@ -1,12 +1,12 @@
 """ComposedOptimWrapper with one stage, whose settings are keys of the wrapper itself."""
 
-import inspect
 from typing import Any, ClassVar
 
 import torch
 
 from hybridcls.checks import check_known_keys
 from hybridcls.registry import OPTIM_WRAPPERS
+from hybridcls.signatures import arguments_of
 
 from .composed_optim_wrapper import ComposedOptimWrapper
 from .stages import SAM, GradientCentralization, Lookahead, UpdateStage
@@ -21,10 +21,8 @@ class _SingleStageWrapper(ComposedOptimWrapper):
     stage_type: ClassVar[type[UpdateStage]]
 
     def __init__(self, optimizer: torch.optim.Optimizer, **kwargs: Any) -> None:
-        of_stage = list(inspect.signature(self.stage_type).parameters)
-        of_wrapper = [
-            key for key in inspect.signature(ComposedOptimWrapper).parameters if key not in ('optimizer', 'stages')
-        ]
+        of_stage, _ = arguments_of(self.stage_type)
+        of_wrapper = [key for key in arguments_of(ComposedOptimWrapper)[0] if key not in ('optimizer', 'stages')]
         if 'stages' in kwargs:
             raise TypeError(
                 f'{type(self).__name__}: stages={kwargs["stages"]!r} is a key of ComposedOptimWrapper; this wrapper '

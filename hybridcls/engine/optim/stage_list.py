@@ -1,11 +1,11 @@
 """From the ``stages`` of a config to a checked list of stages."""
 
-import inspect
 from collections.abc import Sequence
 from typing import Any, Optional, Union
 
 from hybridcls.checks import check_known_keys
 from hybridcls.registry import OPTIM_STAGES
+from hybridcls.signatures import arguments_of
 
 from .stages.update_stage import UpdateStage
 
@@ -67,8 +67,8 @@ def _build_stage(who: str, name: str, stage: Any) -> UpdateStage:
     kind = cfg.pop('type')
     # Asked for by hand: Registry.build would look in the scope of the config first, and warn that it has no stages.
     cls = OPTIM_STAGES.get(kind) if isinstance(kind, str) else kind
-    known = inspect.signature(cls).parameters
-    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+    known, are_all = arguments_of(cls)
+    if are_all:
         check_known_keys(f'{cls.__name__} (stages.{name})', cfg, known)
     built = cls(**cfg)
     if not isinstance(built, UpdateStage):

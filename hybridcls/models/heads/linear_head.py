@@ -1,6 +1,5 @@
 """A linear classifier."""
 
-import inspect
 from collections.abc import Sequence
 from typing import Optional, Union
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from hybridcls.checks import check_number
 from hybridcls.registry import MODELS
+from hybridcls.signatures import takes_argument
 from hybridcls.structures import read_targets
 
 from .classification_head import ClassificationHead
@@ -117,8 +117,8 @@ class LinearHead(ClassificationHead):
             return F.cross_entropy(
                 logits, targets, weight, reduction='none', label_smoothing=self.label_smoothing
             ).mean()
-        known = inspect.signature(self.loss_module.forward).parameters
-        loss = self.loss_module(logits, targets, **(dict(avg_factor=len(logits)) if 'avg_factor' in known else {}))
+        mean_over = dict(avg_factor=len(logits)) if takes_argument(self.loss_module.forward, 'avg_factor') else {}
+        loss = self.loss_module(logits, targets, **mean_over)
         if not isinstance(loss, Tensor) or loss.dim():
             got = f'shape {tuple(loss.shape)}' if isinstance(loss, Tensor) else type(loss).__name__
             raise TypeError(

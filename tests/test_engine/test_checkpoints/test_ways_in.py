@@ -89,6 +89,9 @@ def test_no_way_in_runs_what_is_in_a_file(toy_configs, tmp_path, trained, zipped
     toy = spoiled(dict(trained, meta=dict(trained['meta'], evil=evil)), 'toy.pth')
     with pytest.raises(ValueError, match=r'what a resume needs, got an object of .*--trust-checkpoint'):
         run(toy_configs / 'toy.py', tmp_path / 'resumed', TrainOptions(resume=toy))
+    code = f"open({str(canary)!r}, 'w')"
+    for key in ('cfg', 'config'):  # mmengine's resume runs the second
+        trained['meta'][key] = code
     torch.save(dict(trained, meta=dict(trained['meta'], evil=evil)), tmp_path / 'r.pth')
     run(toy_configs / 'toy.py', tmp_path / 'resumed', TrainOptions(resume=str(tmp_path / 'r.pth')))
     assert run_test(toy_configs / 'toy.py', toy, tmp_path / 'test')['toy/top1'] > 0

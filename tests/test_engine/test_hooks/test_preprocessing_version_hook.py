@@ -7,11 +7,13 @@ import pytest
 import torch
 from mmcv.transforms import BaseTransform
 from PIL import Image
+from torch import nn
 
 from hybridcls.datasets.transforms import LoadImage
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_testing, prepare_training
 from hybridcls.engine.hooks import PreprocessingVersionHook
 from hybridcls.engine.runner_instances import own_instances
+from hybridcls.models.classifiers import MixtureTTA
 from hybridcls.registry import TRANSFORMS
 
 SEEN = []
@@ -92,7 +94,9 @@ def test_a_checkpoint_says_how_its_images_were_read(settings, tmp_path):
     written = {'test_dataloader.dataset.pipeline.0.version': 2}
     assert run(settings, tmp_path / 'written', work / 'epoch_1.pth', **written)[1] == [NOW] * 16
 
-    log, seen = run(settings, work, **{'train_cfg.max_epochs': 2})  # goes on
+    switched = dict(action_epoch=2, train_pipeline=[dict(type='LoadImage'), dict(type='MeanColours')])
+    hooks = [dict(type='SwitchRecipeHook', schedule=[switched])]
+    log, seen = run(settings, work, **{'train_cfg.max_epochs': 2, 'custom_hooks': hooks})  # goes on
     assert seen == [0] * 32
     assert recorded(work / 'epoch_2.pth') == 1
     seen = run(settings, tmp_path / 'from_weights', load_from=str(work / 'epoch_2.pth'))[1]
@@ -118,7 +122,10 @@ def test_a_later_version_is_refused(settings, tmp_path):
 @pytest.mark.parametrize(('of_the_model', 'expected'), [(1, 1), (2, None), (None, None)])
 def test_an_ensemble_has_the_version_of_its_members(of_the_model, expected):
     """Below the wrappers; there is no checkpoint of the Runner's."""
-    model = SimpleNamespace(module=SimpleNamespace(preprocessing_version=of_the_model))
+    ensemble = nn.Linear(1, 1)
+    ensemble.test_step = None  # mmengine asks for it
+    ensemble.preprocessing_version = of_the_model
+    model = MixtureTTA(module=ensemble)
     runner = SimpleNamespace(model=model, logger=SimpleNamespace(info=lambda text: None))
     loader = LoadImage()
     dataset = SimpleNamespace(pipeline=SimpleNamespace(transforms=[loader]))
