@@ -7,6 +7,7 @@ from mmengine.dist import get_world_size
 from mmengine.hooks import EarlyStoppingHook, Hook
 from mmengine.runner import EpochBasedTrainLoop
 
+from hybridcls.compat.mmengine import built_loop, resumes
 from hybridcls.registry import HOOKS
 
 from ..resume_changes import apply_changes
@@ -50,7 +51,7 @@ class ResumeHook(Hook):
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Take it back, and compare the configs."""
         saved = checkpoint.pop('resume', {})
-        if not runner._resume:
+        if not resumes(runner) or built_loop(runner, 'train') is None:  # a test of a config that says resume
             return
         self._was_resumed = True
         before = checkpoint['meta']['iter']
