@@ -10,7 +10,8 @@ from hybridcls.checks import check_choice, check_known_keys, did_you_mean
 
 from .checkpoints.weight_transfer import PARTS
 from .config import SHARED_KEYS, ConfigError
-from .config.layers import RUNNER_KEYS
+from .config.change import layer_of
+from .config.origins import CODE, OPTION, RUNNER_KEYS
 
 __all__ = ['Phase', 'read_phases']
 
@@ -25,7 +26,7 @@ class Phase:
 
     Args:
         name (str): Names its folder, ``<work_dir>/<number>_<name>``.
-        config (str): Its config, relative to the file of the chain.
+        config (str): Its config, relative to the file that names it.
         cfg_options (dict): What differs in it here: dotted keys, or nested dicts. Defaults to nothing.
         load (str, optional): What it starts from: the ``'last'`` or the ``'best'`` checkpoint of the phase before, or
             the path of a checkpoint from elsewhere. Defaults to ``'last'`` (the first phase: to nothing).
@@ -47,7 +48,9 @@ class Phase:
             raise ConfigError(f'{who}: name={self.name!r} names a folder; use letters, digits, "_", "-" and ".".')
         config = entry['config']
         if '::' not in config and not os.path.isabs(config):
-            config = os.path.join(os.path.dirname(chain.filename or ''), config)
+            writer = layer_of(chain, ('phases', number - 1, 'config'))
+            file = chain.filename if writer in (OPTION, CODE) else writer.name
+            config = os.path.join(os.path.dirname(file or ''), config)
         self.config = config
         self.load = entry.get('load', 'last' if number > 1 else None)
         if self.load is not None and not self.load.endswith('.pth') and '://' not in self.load:

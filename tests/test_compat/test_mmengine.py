@@ -4,7 +4,7 @@ import pytest
 from mmengine.dataset import BaseDataset, RepeatDataset
 from mmengine.runner.runner import _SlicedDataset
 
-from hybridcls.compat.mmengine import rewrite_data, update_metainfo, whole_dataset
+from hybridcls.compat.mmengine import read_source, rewrite_data, shipped_config, update_metainfo, whole_dataset
 
 
 class Numbers(BaseDataset):
@@ -42,3 +42,16 @@ def test_a_dataset_that_is_cut_short():
     dataset = Numbers()
     assert whole_dataset(_SlicedDataset(dataset, 1)) is dataset
     assert whole_dataset(dataset) is dataset
+
+
+def test_our_own_configs_are_found_in_a_clone_without_mim(tmp_path, monkeypatch):
+    (tmp_path / 'hybridcls').mkdir()
+    (tmp_path / 'configs/digits').mkdir(parents=True)
+    (tmp_path / 'configs/digits/mine.py').write_text('img_size = 48\n')
+    (tmp_path / 'child.py').write_text("_base_ = 'hybridcls::digits/mine.py'\n")
+    monkeypatch.setattr('hybridcls.__file__', str(tmp_path / 'hybridcls/__init__.py'))
+    assert shipped_config('hybridcls::digits/mine.py') == str(tmp_path / 'configs/digits/mine.py')
+    source = read_source(str(tmp_path / 'child.py'))
+    assert source.bases == [(str(tmp_path / 'configs/digits/mine.py'), 'hybridcls')]
+    with pytest.raises(FileNotFoundError, match=r"no config 'digits/nine.py'\. Did you mean .*mine.py"):
+        shipped_config('hybridcls::digits/nine.py')

@@ -162,16 +162,22 @@ def record_of(cfg: Config) -> list[dict]:
     return [*rows, *([dict(scoped=scoped)] if scoped else []), *([dict(repeats=repeats)] if repeats else [])]
 
 
-def table_of(cfg: Config) -> str:
-    """Draw the changes as people are told them: one line for equal values of one reason, then the notes."""
+def table_of(cfg: Config, left_out: Sequence[str] = ()) -> str:
+    """Draw the changes as people are told them: one line for equal values of one reason, then the notes.
+
+    Args:
+        cfg (Config): Whose.
+        left_out (Sequence[str]): Top-level keys that do not matter here.
+    """
     rows: dict[tuple, list[Path]] = {}
     for change in provenance_of(cfg).changes:
-        if change.told:
+        if change.told and change.path[0] not in left_out:
             old = '' if change.old is ABSENT or change.old is None else f'{_short(change.old)} -> '
             rows.setdefault((f'{old}{_short(change.new)}', change.why), []).append(change.path)
     lines = []
     for (values, why), paths in rows.items():
-        places = dotted(paths[0]) if len(paths) == 1 else f'{dotted(paths[0])} and {len(paths) - 1} more places'
+        more = len(paths) - 1
+        places = dotted(paths[0]) + (f' and {more} more place{"s" * (more > 1)}' if more else '')
         lines.append((places, values, why))
     widths = [max((len(line[column]) for line in lines), default=0) for column in (0, 1)]
     shown = [f'{places:<{widths[0]}}  {values:<{widths[1]}}  {why}'.rstrip() for places, values, why in lines]

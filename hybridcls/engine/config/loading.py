@@ -5,15 +5,16 @@ from pathlib import Path as FilePath
 from typing import Any, Optional, Union
 
 from mmengine.config import Config
-from mmengine.utils import get_installed_path, import_modules_from_strings
+from mmengine.utils import import_modules_from_strings
 
 from hybridcls.checks import check_known_keys, near_files
+from hybridcls.compat.mmengine import shipped_config
 
 from .change import Change, Provenance, apply, note_layer, provenance_of
 from .dataloaders import dataloaders
 from .layers import OPTION, ConfigError, Layers, read_layers
 from .shared_keys import shared_keys
-from .tree import ABSENT, Path, value_at
+from .tree import ABSENT, Path, value_at, walk
 from .unread_keys import unread_key, unread_option, unread_variables
 
 __all__ = ['is_chain', 'load_config']
@@ -54,6 +55,7 @@ def load_config(path: Union[str, FilePath], cfg_options: Optional[dict[str, Any]
     if wrong:
         raise ConfigError(wrong)
     _merge(layers, options, file)
+    _drop_default_scope(layers.values)
     cfg = Config(
         layers.values,
         cfg_text='\n'.join(f'{name}\n{text}' for name, text in layers.texts.items()),
@@ -84,16 +86,21 @@ def _default_scope(cfg: Config) -> list[Change]:
     return [Change(('default_scope',), given, _SCOPE, 'default', told=False)] if given in (ABSENT, None) else []
 
 
+def _drop_default_scope(values: dict) -> None:
+    """Take out the mark of mmengine that a base behind ``::`` is of the scope that all others are of, too.
+
+    Whoever builds from a dump without a registry, as mmpretrain's ``browse_dataset.py`` does, takes it for an argument.
+    """
+    scope = values.get('default_scope') or _SCOPE
+    for _, node in list(walk(values)):
+        if isinstance(node, dict) and node.get('_scope_') == scope:
+            del node['_scope_']
+
+
 def _find(path: str) -> str:
     """Return the path of an existing file, also for ``package::path``."""
     if '::' in path:
-        package, _, inside = path.partition('::')
-        try:
-            path = str(FilePath(get_installed_path(package), '.mim', 'configs', inside))
-        except Exception as error:
-            raise FileNotFoundError(
-                f'load_config: {path!r} asks for a config of the package {package!r}, which is not installed.'
-            ) from error
+        path = shipped_config(path)
     if FilePath(path).is_dir():
         raise FileNotFoundError(f'load_config: {path!r} is a folder; name one config file in it.{near_files(path)}')
     if not FilePath(path).is_file():

@@ -1,5 +1,6 @@
 """Tell people what a run is, how far it is, and what came out."""
 
+import os
 import time
 from collections.abc import Sequence
 from datetime import timedelta
@@ -8,6 +9,7 @@ from typing import Any, Optional
 import torch
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook, LoggerHook
+from mmengine.model import BaseTTAModel
 from mmengine.optim import OptimWrapperDict
 
 import hybridcls
@@ -15,8 +17,10 @@ from hybridcls.compat.mmengine import bare_model, built_loop
 from hybridcls.registry import HOOKS
 
 from ..config.change import table_of
+from ..config.origins import RUNNER_KEYS
 from ..console import Bars
 
+_OF_TRAINING = tuple(key for key in RUNNER_KEYS if key.startswith(('train_', 'val_', 'optim_', 'param_', 'load_from')))
 _FEW = 3  # metrics that one line has room for
 
 
@@ -162,7 +166,7 @@ def summary_of(runner: Any, training: bool = True) -> str:
     if training:
         rows.append(('schedule', _schedule_line(runner)))
         rows += [('optimizer', line) for line in _optimizer_lines(runner.optim_wrapper)]
-    table = table_of(runner.cfg)
+    table = table_of(runner.cfg, left_out=() if training else _OF_TRAINING)
     rows += [('changes' if number == 0 else '', line) for number, line in enumerate(table.splitlines())]
     rows.append(('work dir', f'{runner.work_dir} (the whole log: {runner.timestamp}/{runner.timestamp}.log)'))
     rows.append(('versions', f'hybridcls {hybridcls.__version__}, torch {torch.__version__}'))
@@ -188,6 +192,8 @@ def _position(runner: Any) -> str:
 
 
 def _model_line(model: Any) -> str:
+    if isinstance(model, BaseTTAModel):
+        return f'{type(model).__name__} of {_model_line(model.module)}'
     parts = []
     backbone = getattr(model, 'backbone', None)
     streams = [getattr(backbone, name) for name in getattr(backbone, 'stream_names', ())]
@@ -214,7 +220,14 @@ def _data_line(loader: Any) -> str:
         [f'{type(dataset).__name__}: {count}']
         + ([f'{len(classes)} classes'] if classes else [])
         + ([f'batches of {batch}'] if batch else [])
-        + [f'{loader.num_workers} workers' if loader.num_workers else 'no workers']
+        + [_workers(loader.num_workers)]
+    )
+
+
+def _workers(number: int) -> str:
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or number
+    return f'{number or "no"} workers' + (
+        f' on {cpus} CPUs (num_workers={cpus} may be faster)' if number > cpus else ''
     )
 
 

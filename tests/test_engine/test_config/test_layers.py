@@ -134,6 +134,16 @@ def test_bases_of_this_package_are_read_like_files(tmp_path):
         assert [loader.dataset.data_root for loader in loaders] == ['/my/images'] * 3
 
 
+def test_a_scope_that_all_parts_are_of_is_no_key_of_each(tmp_path):
+    """mmpretrain's browse_dataset.py builds a dumped visualizer by hand, and would give it ``_scope_``."""
+    text = "_base_ = 'hybridcls::digits/ce_hybrid.py'\n"
+    cfg = load_config(write(tmp_path, 'mine.py', text))
+    assert '_scope_' not in cfg.pretty_text
+    assert cfg.visualizer == load_config(config_path('digits/ce_hybrid.py')).visualizer
+    other = load_config(write(tmp_path, 'mine.py', f"{text}default_scope = 'mmpretrain'\n"))
+    assert other.model._scope_ == 'hybridcls'
+
+
 def test_the_expression_for_foreign_tools_works_without_importing_us_first(tmp_path):
     file = write(
         tmp_path, 'mine.py', "_base_ = [__import__('hybridcls').config_path('digits/ce_vit.py')]\nmax_epochs = 3\n"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_training, run_training
+from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_testing, prepare_training, run_training
 from hybridcls.engine.runner_instances import own_instances
 
 
@@ -98,3 +98,18 @@ def test_the_last_validation_is_done_on_resume_if_the_run_was_stopped_within_it(
     assert runner.message_hub.get_scalar('val/toy/top1').data[0].tolist() == (
         straight.message_hub.get_scalar('val/toy/top1').data[0].tolist()
     )
+
+
+def test_a_test_of_a_config_that_says_resume_only_tests(toy_configs, tmp_path):
+    """As mmpretrain's tools do with the config that a resumed run has dumped."""
+    cfg = load_config(toy_configs / 'toy.py', {'train_cfg.max_epochs': 1})
+    with own_instances():
+        run_training(build_runner(prepare_training(cfg, TrainOptions(), str(tmp_path))))
+    cfg = prepare_testing(
+        load_config(toy_configs / 'toy.py'), str(tmp_path / 'epoch_1.pth'), TrainOptions(), str(tmp_path)
+    )
+    with own_instances():
+        expected = build_runner(cfg).test()
+    cfg.resume = True
+    with own_instances():
+        assert build_runner(cfg).test() == expected
