@@ -27,6 +27,10 @@ __all__ = [
 ]  # fmt: skip
 
 
+# Top-level keys of a chain: they hold options of other configs, for which a `_delete_` is meant.
+_OPTIONS = ('phases', 'cfg_options')
+
+
 class ConfigSource(NamedTuple):
     """One config file before it is run.
 
@@ -54,6 +58,8 @@ def read_source(file: str) -> ConfigSource:
         env_variables = Config._substitute_env_variables(copy, copy)
         placeholders = Config._pre_substitute_base_vars(copy, copy)
         text = Path(copy).read_text(encoding='utf8')
+        if not copy.endswith('.py') and not isinstance(load(copy), dict):
+            raise TypeError('expected keys with values at its top level')
         bases = [_base_path(base, file) for base in Config._get_base_files(copy)]
     return ConfigSource(file, text, bases, placeholders, env_variables or {})
 
@@ -140,7 +146,10 @@ def merge(own: dict, base: dict, allow_list_keys: bool = False) -> dict:
     mmengine leaves it in where there is nothing to delete, and the class that is built then gets it.
     """
     merged = Config._merge_a_into_b(own, base, allow_list_keys=allow_list_keys)
-    _drop_delete(merged)
+    merged.pop('_delete_', None)
+    for key, value in merged.items():
+        if key not in _OPTIONS:
+            _drop_delete(value)
     return merged
 
 

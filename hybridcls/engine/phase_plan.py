@@ -63,7 +63,12 @@ class Phase:
         self.transfer = entry.get('transfer', list(PARTS))
         self.test = entry.get('test', is_last)
         of_all = {key: chain[key] for key in _FOR_ALL if key in chain}
-        self.options = {**_dotted(of_all), **_dotted(chain.get('cfg_options')), **_dotted(entry.get('cfg_options'))}
+        self.options: dict[str, Any] = {}
+        for options in (of_all, chain.get('cfg_options'), entry.get('cfg_options')):  # the nearer, the later
+            own = _dotted(options)
+            deleted = [key.removesuffix('._delete_') for key, value in own.items() if _deletes(key, value)]
+            kept = {key: value for key, value in self.options.items() if key not in own}
+            self.options = {key: value for key, value in kept.items() if not _is_below(key, deleted)} | own
 
     @property
     def folder_name(self) -> str:
@@ -92,6 +97,14 @@ def read_phases(chain: Config) -> list[Phase]:
     if len(set(names)) < len(names):
         raise ConfigError(f'{chain.filename}: two phases have the same name ({", ".join(names)}).')
     return phases
+
+
+def _deletes(key: str, value: Any) -> bool:
+    return bool(value.get('_delete_') if isinstance(value, dict) else key.endswith('._delete_') and value)
+
+
+def _is_below(key: str, places: list[str]) -> bool:
+    return any(f'{key}.'.startswith(f'{place}.') for place in places)
 
 
 def _dotted(options: Optional[dict]) -> dict[str, Any]:

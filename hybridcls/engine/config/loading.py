@@ -8,13 +8,14 @@ from mmengine.config import Config
 from mmengine.utils import import_modules_from_strings
 
 from hybridcls.checks import check_known_keys, near_files
-from hybridcls.compat.mmengine import shipped_config
+from hybridcls.compat.mmengine import merge, shipped_config
 
 from .change import Change, Provenance, apply, note_layer, provenance_of
 from .dataloaders import dataloaders
+from .kinds import check_kinds
 from .layers import OPTION, ConfigError, Layers, read_layers
 from .shared_keys import shared_keys
-from .tree import ABSENT, Path, value_at, walk
+from .tree import ABSENT, Path, dotted, value_at, walk
 from .unread_keys import unread_key, unread_option, unread_variables
 
 __all__ = ['is_chain', 'load_config']
@@ -65,6 +66,7 @@ def load_config(path: Union[str, FilePath], cfg_options: Optional[dict[str, Any]
     _note(cfg, layers)
     if cfg.get('custom_imports'):
         _import_custom(cfg, any(key.split('.')[0] == 'custom_imports' for key in options))
+    check_kinds(cfg)
     if is_chain(cfg):
         return cfg
     wrong = unread_key(cfg, layers)
@@ -143,7 +145,8 @@ def _note(cfg: Config, layers: Layers) -> None:
 
 
 def _merge(layers: Layers, options: dict[str, Any], file: str) -> None:
-    for key, value in options.items():
+    # As mmengine, which merges all options at once: a `_delete_` is for what the files wrote.
+    for key, value in sorted(options.items(), key=lambda option: not option[0].endswith('._delete_')):
         try:
             layers.write(_nested(layers.values, key, deepcopy(value)), OPTION, options=True)
         except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
@@ -155,19 +158,24 @@ def _merge(layers: Layers, options: dict[str, Any], file: str) -> None:
 
 
 def _nested(values: dict, key: str, value: Any) -> dict:
-    """Write a dotted key as nested dicts. A list item that is no dict is put into a copy of its list."""
+    """Write a dotted key as nested dicts. An item of a tuple, or one that is no dict, goes into a copy of its list."""
     parts = key.split('.')
     nested: Any = value
     for depth in range(len(parts) - 1, -1, -1):
         above: Path = tuple(int(part) if part.isdigit() else part for part in parts[:depth])
         there = value_at(values, above) if depth else values
-        if isinstance(there, (list, tuple)) and not isinstance(nested, dict):
+        if isinstance(there, (list, tuple)):
+            if not parts[depth].isdigit() or int(parts[depth]) >= len(there):
+                raise KeyError(
+                    f'{parts[depth]} is no position in {dotted(above)}, a list of {len(there)}, counted from 0'
+                )
             number = int(parts[depth])
-            if number >= len(there):
-                raise KeyError(f'position {number} is beyond the end of the list, which has {len(there)} entries')
-            nested = [*there[:number], nested, *there[number + 1 :]]
-        else:
-            nested = {parts[depth]: nested}
+            if isinstance(there, tuple) or not isinstance(nested, dict):
+                both_dicts = isinstance(nested, dict) and isinstance(there[number], dict)
+                item = merge(nested, there[number], allow_list_keys=True) if both_dicts else nested
+                nested = type(there)([*there[:number], item, *there[number + 1 :]])
+                continue
+        nested = {parts[depth]: nested}
     return nested
 
 

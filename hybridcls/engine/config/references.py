@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from .tree import ABSENT, Path, split, value_at
+from .tree import ABSENT, Path, same, split, value_at
 
 __all__ = ['Reading', 'line_of', 'read_references']
 
@@ -45,7 +45,7 @@ def read_references(text: str, own: Mapping[str, Any], placeholders: Mapping[str
             if (
                 isinstance(value, ast.Name)
                 and value.id in assigned
-                and value_at(own, path) == own.get(value.id, ABSENT)
+                and same(value_at(own, path), own.get(value.id, ABSENT))
             ):
                 references[path] = (value.id,)
             elif isinstance(value, ast.Constant) and str(value.value) in placeholders:

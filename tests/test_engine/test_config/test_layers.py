@@ -213,3 +213,17 @@ def test_a_lazy_config_on_one_that_names_its_bases_is_told_what_works(tmp_path):
     text = 'from mmengine.config import read_base\nwith read_base():\n    from .middle import *\n'
     with pytest.raises(ConfigError, match=r'imports .*middle\.py by read_base.*Write _base_ = '):
         load_config(write(tmp_path, 'lazy.py', text))
+
+
+def test_a_variable_whose_comparison_is_no_truth(tmp_path):
+    cfg = loaded(tmp_path, 'import torch\nw = torch.ones(3)\nmodel = dict(weight=w)\n', 'model = dict(a=1)\n')
+    assert cfg.model.weight.sum() == 3
+    assert layer_of(cfg, ('model', 'weight')).rank == 0
+
+
+def test_a_base_that_two_bases_inherit_is_named(tmp_path):
+    write(tmp_path, 'far.py', 'model = dict(a=1)\n')
+    for name in ('one.py', 'other.py'):
+        write(tmp_path, name, "_base_ = 'far.py'\n")
+    with pytest.raises(ConfigError, match=r"key 'model': .*far\.py and .*far\.py\. Let one of the bases alone inherit"):
+        load_config(write(tmp_path, 'child.py', "_base_ = ['one.py', 'other.py']\n"))
