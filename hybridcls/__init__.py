@@ -28,10 +28,12 @@ def config_path(name: str) -> str:
         FileNotFoundError: If there is no such config.
     """
     package = Path(__file__).resolve().parent
-    folders = [package / '.mim' / 'configs', package.parent / 'configs']
+    folders = [folder for folder in (package / '.mim' / 'configs', package.parent / 'configs') if folder.is_dir()]
     found = next((folder / name for folder in folders if (folder / name).exists()), None)
     if found is None:
         from .checks import near_files
 
-        raise FileNotFoundError(f'config_path: there is no config {name!r}.{near_files(str(folders[0] / name))}')
+        raise FileNotFoundError(
+            f'config_path: there is no config {name!r}.{near_files(str(folders[0] / name)) if folders else ""}'
+        )
     return str(found)

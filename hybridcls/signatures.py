@@ -4,6 +4,7 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 __all__ = ['arguments_of', 'default_of', 'owners_of', 'takes_argument']
@@ -46,6 +47,7 @@ def owners_of(kind: Any) -> tuple[dict[str, Any], bool]:
     return owners, False
 
 
+@cache  # it reads source files
 def _only_passes_on(constructor: Callable, keywords: str) -> bool:
     """Whether all that a constructor does with its ``**kwargs`` is to hand them to a parent's."""
     try:

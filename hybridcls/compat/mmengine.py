@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 from mmengine.config import Config, ConfigDict
 from mmengine.fileio import load
+from mmengine.utils import get_installed_path
+
+from hybridcls import config_path
 
 if TYPE_CHECKING:
     from mmengine.dataset import BaseDataset
@@ -20,8 +23,12 @@ if TYPE_CHECKING:
 __all__ = [
     'ConfigSource', 'bare_model', 'built_loop', 'is_lazy_config', 'lazy_bases', 'loaded_from', 'merge',
     'read_lazy_config', 'read_source', 'resume_from', 'resumes', 'rewrite_data', 'run_source', 'set_weight_init',
-    'update_metainfo', 'whole_dataset', 'with_scope',
+    'shipped_config',    'update_metainfo', 'whole_dataset', 'with_scope',
 ]  # fmt: skip
+
+
+# Top-level keys of a chain: they hold options of other configs, for which a `_delete_` is meant.
+_OPTIONS = ('phases', 'cfg_options')
 
 
 class ConfigSource(NamedTuple):
@@ -51,8 +58,33 @@ def read_source(file: str) -> ConfigSource:
         env_variables = Config._substitute_env_variables(copy, copy)
         placeholders = Config._pre_substitute_base_vars(copy, copy)
         text = Path(copy).read_text(encoding='utf8')
-        bases = [Config._get_cfg_path(base, file) for base in Config._get_base_files(copy)]
+        if not copy.endswith('.py') and not isinstance(load(copy), dict):
+            raise TypeError('expected keys with values at its top level')
+        bases = [_base_path(base, file) for base in Config._get_base_files(copy)]
     return ConfigSource(file, text, bases, placeholders, env_variables or {})
+
+
+def shipped_config(name: str) -> str:
+    """Return the path of a config of a package, ``package::path``: of hybridcls also in a clone without ``.mim``.
+
+    Raises:
+        FileNotFoundError: If there is no such package, or hybridcls has no such config.
+    """
+    package, _, inside = name.partition('::')
+    if package == 'hybridcls':
+        return config_path(inside)
+    try:
+        return str(Path(get_installed_path(package), '.mim', 'configs', inside))
+    except Exception as error:
+        raise FileNotFoundError(
+            f'{name!r} asks for a config of the package {package!r}, which is not installed.'
+        ) from error
+
+
+def _base_path(base: str, file: str) -> tuple[str, Optional[str]]:
+    if base.startswith('hybridcls::'):
+        return shipped_config(base), 'hybridcls'
+    return Config._get_cfg_path(base, file)
 
 
 def run_source(source: ConfigSource, bases: dict) -> dict:
@@ -97,8 +129,6 @@ def lazy_bases(file: str) -> list[str]:
         if level:
             folder = Path(file).parent.joinpath(*['..'] * (level - 1))
         else:
-            from mmengine.utils import get_installed_path
-
             package, _, inside = inside.partition('.')
             folder = Path(get_installed_path(package))
         paths.append(os.path.normpath(folder / f'{inside.replace(".", "/")}.py'))
@@ -116,7 +146,10 @@ def merge(own: dict, base: dict, allow_list_keys: bool = False) -> dict:
     mmengine leaves it in where there is nothing to delete, and the class that is built then gets it.
     """
     merged = Config._merge_a_into_b(own, base, allow_list_keys=allow_list_keys)
-    _drop_delete(merged)
+    merged.pop('_delete_', None)
+    for key, value in merged.items():
+        if key not in _OPTIONS:
+            _drop_delete(value)
     return merged
 
 

@@ -21,7 +21,12 @@ _HOW_TO_START = {
 
 
 def process_count(launcher: str) -> int:
-    """Return how many processes train together."""
+    """Return how many processes train together.
+
+    Raises:
+        ValueError: If there is no such launcher.
+    """
+    check_choice('process_count', 'launcher', launcher, [*_VARIABLES, 'none'])
     return 1 if launcher == 'none' else int(os.environ.get(_VARIABLES[launcher][0], '1'))
 
 
@@ -43,6 +48,7 @@ def start_processes(launcher: str) -> None:
     Raises:
         RuntimeError: If the processes were not started by that launcher, or are more than there are GPUs.
     """
+    check_choice('start_processes', 'launcher', launcher, [*_VARIABLES, 'none'])
     if launcher == 'none':
         if os.environ.get('TORCHELASTIC_RUN_ID') and int(os.environ.get('WORLD_SIZE', '1')) > 1:
             raise RuntimeError(
@@ -50,7 +56,6 @@ def start_processes(launcher: str) -> None:
                 'into the same folder: add --launcher pytorch.'
             )
         return
-    check_choice('start_processes', 'launcher', launcher, [*_VARIABLES, 'none'])
     world, rank, local_rank, _ = _VARIABLES[launcher]
     missing = [name for name in (world, rank) if name not in os.environ]
     if missing:

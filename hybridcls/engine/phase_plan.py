@@ -10,7 +10,8 @@ from hybridcls.checks import check_choice, check_known_keys, did_you_mean
 
 from .checkpoints.weight_transfer import PARTS
 from .config import SHARED_KEYS, ConfigError
-from .config.layers import RUNNER_KEYS
+from .config.change import layer_of
+from .config.origins import CODE, OPTION, RUNNER_KEYS
 
 __all__ = ['Phase', 'read_phases']
 
@@ -25,7 +26,7 @@ class Phase:
 
     Args:
         name (str): Names its folder, ``<work_dir>/<number>_<name>``.
-        config (str): Its config, relative to the file of the chain.
+        config (str): Its config, relative to the file that names it.
         cfg_options (dict): What differs in it here: dotted keys, or nested dicts. Defaults to nothing.
         load (str, optional): What it starts from: the ``'last'`` or the ``'best'`` checkpoint of the phase before, or
             the path of a checkpoint from elsewhere. Defaults to ``'last'`` (the first phase: to nothing).
@@ -47,7 +48,9 @@ class Phase:
             raise ConfigError(f'{who}: name={self.name!r} names a folder; use letters, digits, "_", "-" and ".".')
         config = entry['config']
         if '::' not in config and not os.path.isabs(config):
-            config = os.path.join(os.path.dirname(chain.filename or ''), config)
+            writer = layer_of(chain, ('phases', number - 1, 'config'))
+            file = chain.filename if writer in (OPTION, CODE) else writer.name
+            config = os.path.join(os.path.dirname(file or ''), config)
         self.config = config
         self.load = entry.get('load', 'last' if number > 1 else None)
         if self.load is not None and not self.load.endswith('.pth') and '://' not in self.load:
@@ -60,7 +63,12 @@ class Phase:
         self.transfer = entry.get('transfer', list(PARTS))
         self.test = entry.get('test', is_last)
         of_all = {key: chain[key] for key in _FOR_ALL if key in chain}
-        self.options = {**_dotted(of_all), **_dotted(chain.get('cfg_options')), **_dotted(entry.get('cfg_options'))}
+        self.options: dict[str, Any] = {}
+        for options in (of_all, chain.get('cfg_options'), entry.get('cfg_options')):  # the nearer, the later
+            own = _dotted(options)
+            deleted = [key.removesuffix('._delete_') for key, value in own.items() if _deletes(key, value)]
+            kept = {key: value for key, value in self.options.items() if key not in own}
+            self.options = {key: value for key, value in kept.items() if not _is_below(key, deleted)} | own
 
     @property
     def folder_name(self) -> str:
@@ -89,6 +97,14 @@ def read_phases(chain: Config) -> list[Phase]:
     if len(set(names)) < len(names):
         raise ConfigError(f'{chain.filename}: two phases have the same name ({", ".join(names)}).')
     return phases
+
+
+def _deletes(key: str, value: Any) -> bool:
+    return bool(value.get('_delete_') if isinstance(value, dict) else key.endswith('._delete_') and value)
+
+
+def _is_below(key: str, places: list[str]) -> bool:
+    return any(f'{key}.'.startswith(f'{place}.') for place in places)
 
 
 def _dotted(options: Optional[dict]) -> dict[str, Any]:

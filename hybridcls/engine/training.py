@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from mmengine.config import Config
+from mmengine.model import is_model_wrapper
+
+from hybridcls.checks import did_you_mean
 
 from .checkpoints.files import check_checkpoint, check_writable, newest_whole_checkpoint
 from .config.change import RECORD, Change, apply, provenance_of, record_of
@@ -20,7 +23,7 @@ from .config.portable import portable_types
 from .config.schedules import check_length, fit_to_batches, fitted_schedules, iterations, scaled_lr
 from .config.tree import ABSENT, class_of
 from .config.vis_backends import check_vis_backends
-from .console import ConsoleRunner
+from .console import Bars, ConsoleRunner
 from .distributed import process_count, start_processes
 from .hooks.batch_check_hook import check_batches
 from .hooks.preemption_hook import PreemptionHook
@@ -226,8 +229,10 @@ def run_training(runner: Any) -> None:
     that the part of an epoch in which the learning rate warms up has none; with one, it stays at its smallest.
 
     Raises:
+        ConfigError: If ``activation_checkpointing`` names a module that is not in the model.
         ValueError: If an epoch has no batch; says how many images there are and which batch size works.
     """
+    _check_checkpointing(runner)
     loader = runner.train_dataloader
     if hasattr(loader, '__len__'):
         check_batches(loader)
@@ -239,7 +244,22 @@ def run_training(runner: Any) -> None:
         for hook in runner.hooks:
             if isinstance(hook, PreemptionHook):
                 hook.release()
+        if Bars.shown is not None:  # the training was interrupted
+            Bars.shown.stop()
         end_workers(runner)
+
+
+def _check_checkpointing(runner: Any) -> None:
+    """Raise unless the model has all modules that ``activation_checkpointing`` names."""
+    asked = runner.cfg.get('activation_checkpointing') or []
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    known = [name for name, _ in model.named_modules()]
+    for name in [asked] if isinstance(asked, str) else asked:
+        if name not in known:
+            raise ConfigError(
+                f'activation_checkpointing: expected names of modules of {type(model).__name__}, got {name!r}.'
+                f'{did_you_mean(name, known)} For both streams write model.backbone.with_cp=True.'
+            )
 
 
 def _check_keys(cfg: Config, keys: tuple[str, ...], what: str) -> None:

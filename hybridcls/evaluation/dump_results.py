@@ -21,4 +21,5 @@ class DumpResults(OwnRows, _DumpResults):
         collect_device (str), collect_dir (str, optional): As in mmengine's BaseMetric.
     """
 
-    directions: dict[str, str] = {}  # it gives no result
+    directions: dict[str, str] = {}  # it gives no result,
+    default_prefix = ''  # and mmengine warns where its names have no prefix

@@ -5,7 +5,14 @@ from mmengine.dataset import BaseDataset, RepeatDataset
 from mmengine.runner.runner import _SlicedDataset
 from torch import nn
 
-from hybridcls.compat.mmengine import bare_model, rewrite_data, update_metainfo, whole_dataset
+from hybridcls.compat.mmengine import (
+    bare_model,
+    read_source,
+    rewrite_data,
+    shipped_config,
+    update_metainfo,
+    whole_dataset,
+)
 from hybridcls.models.classifiers import MixtureTTA
 
 
@@ -51,3 +58,16 @@ def test_the_model_inside_all_wrappers():
     model.test_step = None  # mmengine asks for it
     wrapped = nn.DataParallel(MixtureTTA(module=model))
     assert bare_model(wrapped) is bare_model(model) is model
+
+
+def test_our_own_configs_are_found_in_a_clone_without_mim(tmp_path, monkeypatch):
+    (tmp_path / 'hybridcls').mkdir()
+    (tmp_path / 'configs/digits').mkdir(parents=True)
+    (tmp_path / 'configs/digits/mine.py').write_text('img_size = 48\n')
+    (tmp_path / 'child.py').write_text("_base_ = 'hybridcls::digits/mine.py'\n")
+    monkeypatch.setattr('hybridcls.__file__', str(tmp_path / 'hybridcls/__init__.py'))
+    assert shipped_config('hybridcls::digits/mine.py') == str(tmp_path / 'configs/digits/mine.py')
+    source = read_source(str(tmp_path / 'child.py'))
+    assert source.bases == [(str(tmp_path / 'configs/digits/mine.py'), 'hybridcls')]
+    with pytest.raises(FileNotFoundError, match=r"no config 'digits/nine.py'\. Did you mean .*mine.py"):
+        shipped_config('hybridcls::digits/nine.py')

@@ -97,3 +97,8 @@ def test_synchronised_batchnorm_without_gpus_is_one_sentence(monkeypatch):
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match="sync_bn='torch': torch synchronises BatchNorm only on GPUs"):
         applied(Config(dict(sync_bn='torch')), distributed, 'pytorch')
+
+
+def test_a_launcher_that_there_is_not():
+    with pytest.raises(ValueError, match="launcher='slrum' is not one of"):
+        process_count('slrum')

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -131,6 +132,18 @@ def test_checkpoints_without_a_record_are_not_overwritten(toy_configs, tmp_path)
     torch.save({}, tmp_path / 'w/1_one/epoch_1.pth')
     with pytest.raises(ValueError, match='holds checkpoints, but no record of phase one'):
         run(toy_configs, tmp_path)
+
+
+def test_a_child_of_a_chain_in_another_folder_keeps_its_phases(toy_configs, tmp_path):
+    child = tmp_path / 'elsewhere/mine.py'
+    child.parent.mkdir()
+    child.write_text(f'_base_ = {str(toy_configs / "chain.py")!r}\nseed = 4\n')
+    phases = read_phases(load_config(child))
+    assert [Path(phase.config).resolve().parent for phase in phases] == [toy_configs.resolve()] * 2
+    child.write_text("phases = [dict(name='own', config='own.py')]\n")
+    assert Path(read_phases(load_config(child))[0].config) == child.parent / 'own.py'
+    options = {'phases': [dict(name='own', config='own.py')]}
+    assert Path(read_phases(load_config(child, options))[0].config) == child.parent / 'own.py'
 
 
 def test_options_reach_their_phases_and_win_in_order(toy_configs):

@@ -4,7 +4,15 @@ import pytest
 import torch
 from config_helpers import applied
 
-from hybridcls.engine import TrainOptions, load_config, prepare_testing, prepare_training
+from hybridcls.engine import (
+    TrainOptions,
+    build_runner,
+    load_config,
+    prepare_testing,
+    prepare_training,
+    run_training,
+)
+from hybridcls.engine.config import ConfigError
 from hybridcls.engine.config.num_classes import num_classes
 from hybridcls.engine.training import _DEFAULT_HOOKS
 
@@ -128,3 +136,10 @@ def test_data_that_do_not_name_their_classes(toy_configs, toy_plugin, monkeypatc
 def test_testing_needs_something_to_test_on(toy_configs, tmp_path):
     with pytest.raises(ValueError, match='the key test_dataloader is missing'):
         prepare_testing(load_config(toy_configs / 'toy.py', dict(test_dataloader=None)), 'x.pth', TrainOptions())
+
+
+def test_modules_to_checkpoint_that_are_not_there(toy_configs, tmp_path):
+    runner = build_runner(prepare(toy_configs, tmp_path, activation_checkpointing=['backbon']))
+    sentence = r"activation_checkpointing: expected names of modules of \w+, got 'backbon'\. Did you mean 'backbone'"
+    with pytest.raises(ConfigError, match=sentence):
+        run_training(runner)

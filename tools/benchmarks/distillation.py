@@ -38,7 +38,9 @@ def main() -> None:
     parser.add_argument('--weight', type=float, default=0.7)
     parser.add_argument('--temperature', type=float, default=4.0)
     args = parser.parse_args()
+    images = {'train_dataloader.dataset.split': 'train+val', 'val_dataloader.dataset.split': 'test'}
     student = {
+        **images,
         'model.backbone.vit': None,
         'model.backbone.cnn': dict(_delete_=True, model_name='test_resnet'),
         'train_dataloader.dataset.indices': args.images,
@@ -49,7 +51,7 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as folder:
         teacher_dir = Path(folder, 'teacher')
-        known = train({'train_cfg.val_interval': 20}, teacher_dir)
+        known = train({**images, 'train_cfg.val_interval': 20}, teacher_dir)
         print(f'teacher: {known:.2f} %', flush=True)
         hook = dict(
             type='DistillationHook',

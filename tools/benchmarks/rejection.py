@@ -52,7 +52,7 @@ def config(seed, epochs, keys, scores, work_dir):
     tested = [dict(type='Digits', split='test', digits=known, pipeline=[resize, pack])]
     tested += [
         dict(type='Digits', split=split, digits=unknown, pipeline=[resize, dict(type='MarkUnknown'), pack])
-        for split in ('train', 'test')
+        for split in ('train+val', 'test')
     ]
     model = dict(
         type='HybridClassifier',

@@ -35,6 +35,8 @@ from hybridcls.models.adapters import add_token_merging
 CONFIG = Path(__file__).resolve().parents[2] / 'configs' / 'digits' / 'ce_vit.py'
 TRAINING_IMAGES = 1437
 FOLDS = 5
+# The last numbers: all images that are not of the test to train on, and those of the test once.
+FINAL = {'train_dataloader.dataset.split': 'train+val', 'val_dataloader.dataset.split': 'test'}
 
 
 def candidates(patches: int, depth: int) -> dict[str, Any]:
@@ -198,13 +200,13 @@ def main() -> None:
         print(f'\nchosen: {name}, token_merging_ratio={ratio}')
         scores: dict[str, list[float]] = dict(whole=[], merged=[], trained=[])
         for seed in range(args.seeds):
-            model = Trained(args.config, {'randomness.seed': seed}, work_dir / f'seed_{seed}')
+            model = Trained(args.config, {**FINAL, 'randomness.seed': seed}, work_dir / f'seed_{seed}')
             scores['whole'].append(model.asked(0)[0])
             scores['merged'].append(model.asked(ratio)[0])
             if args.trained:
                 trained = Trained(
                     args.config,
-                    {'randomness.seed': seed, 'model.backbone.token_merging_ratio': ratio},
+                    {**FINAL, 'randomness.seed': seed, 'model.backbone.token_merging_ratio': ratio},
                     work_dir / f'trained_{seed}',
                 )
                 scores['trained'].append(trained.asked(ratio)[0])

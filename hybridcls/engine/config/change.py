@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 from .dumps import RECORD
 from .origins import CODE, FILLED, ConfigError, Layer
-from .tree import ABSENT, Path, delete_at, dotted, forget_below, leaves_in, put_at, value_at
+from .tree import ABSENT, Path, delete_at, dotted, forget_below, key_of, leaves_in, put_at, same, value_at
 
 __all__ = [
     'RECORD', 'Change', 'Provenance', 'apply', 'layer_of', 'layers_of', 'note_layer', 'provenance_of', 'record_of',
@@ -75,7 +75,7 @@ def layers_of(cfg: Config, path: Path) -> dict[Path, Layer]:
     """Return the layer of each leaf at a path."""
     known = provenance_of(cfg)
     return {
-        leaf: known.origins.get(leaf, CODE) if leaf in known.values and known.values[leaf] == value else CODE
+        leaf: known.origins.get(leaf, CODE) if leaf in known.values and same(known.values[leaf], value) else CODE
         for leaf, value in leaves_in(value_at(cfg, path), path)
     }
 
@@ -95,6 +95,8 @@ def apply(cfg: Config, step: Callable[..., Iterable[Union[Change, str]]], *args:
         if isinstance(change, str):
             known.notes.append(change)
             continue
+        if type(change.old) is type(change.new) and same(change.old, change.new):
+            continue
         steps = {one.path for one in known.changes}
         is_open = change.old is ABSENT or change.old is None
         layer = layer_of(cfg, change.by) if isinstance(change.by, tuple) else FILLED if change.by is None else CODE
@@ -113,7 +115,7 @@ def apply(cfg: Config, step: Callable[..., Iterable[Union[Change, str]]], *args:
         if change.new is not ABSENT:
             note_layer(known, cfg, change.path, layer)
         for leaf in further.keys() & known.values.keys():  # what a longer list keeps is still who wrote it
-            if known.values[leaf] == value_at(old, leaf[len(change.path) :]):
+            if same(known.values[leaf], value_at(old, leaf[len(change.path) :])):
                 known.origins[leaf] = further[leaf]
         known.changes.append(change._replace(old=old))
 
@@ -143,7 +145,7 @@ def _put(cfg: Config, path: Path, value: Any) -> None:
 
 
 def record_of(cfg: Config) -> list[dict]:
-    """Return the changes as a config can hold them; ``old`` is missing where nothing stood.
+    """Return the changes as a config can hold them; ``old`` is missing where nothing stood, ``new`` if it went.
 
     Types that only got our scope in front of their names are one entry, ``scoped``; ``repeats`` tells which places
     repeat which variable, so that a change of the variable still reaches them.
@@ -152,26 +154,30 @@ def record_of(cfg: Config) -> list[dict]:
     scoped = []
     for change in provenance_of(cfg).changes:
         if change.new == f'hybridcls.{change.old}':
-            scoped.append(dotted(change.path))
+            scoped.append(key_of(change.path))
             continue
-        row = dict(path=dotted(change.path), why=change.why)
-        if change.old is not ABSENT:
-            row['old'] = change.old
-        rows.append(row)
-    repeats = {dotted(path): dotted(variable) for path, variable in provenance_of(cfg).references.items()}
+        values = {name: value for name, value in (('old', change.old), ('new', change.new)) if value is not ABSENT}
+        rows.append(dict(path=key_of(change.path), why=change.why, **values))
+    repeats = [[key_of(path), key_of(variable)] for path, variable in provenance_of(cfg).references.items()]
     return [*rows, *([dict(scoped=scoped)] if scoped else []), *([dict(repeats=repeats)] if repeats else [])]
 
 
-def table_of(cfg: Config) -> str:
-    """Draw the changes as people are told them: one line for equal values of one reason, then the notes."""
+def table_of(cfg: Config, left_out: Sequence[str] = ()) -> str:
+    """Draw the changes as people are told them: one line for equal values of one reason, then the notes.
+
+    Args:
+        cfg (Config): Whose.
+        left_out (Sequence[str]): Top-level keys that do not matter here.
+    """
     rows: dict[tuple, list[Path]] = {}
     for change in provenance_of(cfg).changes:
-        if change.told:
+        if change.told and change.path[0] not in left_out:
             old = '' if change.old is ABSENT or change.old is None else f'{_short(change.old)} -> '
             rows.setdefault((f'{old}{_short(change.new)}', change.why), []).append(change.path)
     lines = []
     for (values, why), paths in rows.items():
-        places = dotted(paths[0]) if len(paths) == 1 else f'{dotted(paths[0])} and {len(paths) - 1} more places'
+        more = len(paths) - 1
+        places = dotted(paths[0]) + (f' and {more} more place{"s" * (more > 1)}' if more else '')
         lines.append((places, values, why))
     widths = [max((len(line[column]) for line in lines), default=0) for column in (0, 1)]
     shown = [f'{places:<{widths[0]}}  {values:<{widths[1]}}  {why}'.rstrip() for places, values, why in lines]

@@ -27,7 +27,8 @@ def dataloaders(cfg: Config) -> Iterator[Change]:
     import torch
 
     for path, loader in dataloaders_in(cfg):
-        has_workers = (loader.get('num_workers') or 0) > 0
+        workers = loader.get('num_workers')
+        has_workers = isinstance(workers, int) and workers > 0
         defaults: dict[str, Any] = dict(
             pin_memory=torch.cuda.is_available(),
             persistent_workers=has_workers,
@@ -66,7 +67,7 @@ def check_dataloaders(cfg: Config) -> None:
 
     Raises:
         ConfigError: If it is a list, a function has no ``type``, or only a scope in front of it would find it.
-        ValueError: If its batch size is no positive integer.
+        TypeError, ValueError: If its batch size is no positive integer, or its number of workers a negative one.
         UnknownNameError: If no registry knows a function.
     """
     from mmengine.registry import FUNCTIONS as MMENGINES
@@ -84,6 +85,8 @@ def check_dataloaders(cfg: Config) -> None:
         name = dotted(path)
         if loader.get('batch_size') is not None:
             check_number(name, 'batch_size', loader['batch_size'], 1, integer=True)
+        if loader.get('num_workers') is not None:
+            check_number(name, 'num_workers', loader['num_workers'], 0, integer=True)
         for key in ('collate_fn', 'worker_init_fn'):
             function = loader.get(key)
             if not isinstance(function, dict):

@@ -17,10 +17,10 @@ from hybridcls.compat.mmengine import (
     with_scope,
 )
 
-from .dumps import RECORD, undo
+from .dumps import RECORD, is_record, undo
 from .origins import CODE, OPTION, RUNNER_KEYS, ConfigError, Layer
 from .references import read_references
-from .tree import ABSENT, Path, forget_below, leaves_in, put_at, value_at
+from .tree import ABSENT, Path, forget_below, leaves_in, put_at, same, value_at
 
 __all__ = ['CODE', 'OPTION', 'ConfigError', 'Followed', 'Layer', 'Layers', 'read_layers']
 
@@ -65,9 +65,11 @@ class Layers:
         twice = sorted(self.values.keys() & other.values.keys())
         if twice:
             files = [next(o.name for p, o in one.origins.items() if p[0] == twice[0]) for one in (self, other)]
+            advice = (
+                'Keep it in one of them.' if files[0] != files[1] else 'Let one of the bases alone inherit that file.'
+            )
             raise ConfigError(
-                f'load_config: two bases set the top-level key {twice[0]!r}: {files[0]} and {files[1]}. Keep it in one '
-                'of them.'
+                f'load_config: two bases set the top-level key {twice[0]!r}: {files[0]} and {files[1]}. {advice}'
             )
         for name in vars(self):
             mine, its = getattr(self, name), getattr(other, name)
@@ -129,7 +131,7 @@ class Layers:
             path, variable = next(((p, v) for p, v in due if not any(other[: len(v)] == v for other, _ in due)), due[0])
             done.add(path)
             value, old = deepcopy(value_at(self.values, variable)), value_at(self.values, path)
-            if old == value:
+            if same(old, value):
                 continue
             put_at(self.values, path, value)
             forget_below(self.origins, path)
@@ -165,7 +167,7 @@ def read_layers(file: str, rank: int = 0, seen: Iterable[str] = ()) -> Layers:
         layers.write(own, Layer(rank, file))
     except TypeError as error:
         raise ConfigError(f'load_config: {file}: {error}') from error
-    if RECORD in own:
+    if is_record(own.get(RECORD)):
         layers.references.update(undo(layers.values, layers.origins))
     layers.texts[file] = FilePath(file).read_text(encoding='utf8')
     layers.env_variables.update(source.env_variables)
@@ -199,15 +201,15 @@ def _read_lazy(file: str, rank: int, seen: tuple[str, ...]) -> Layers:
     own = {
         key: dict(value, _delete_=True) if isinstance(value, dict) else value
         for key, value in values.items()
-        if value_at(layers.values, (key,)) != value
+        if not same(value_at(layers.values, (key,)), value)
     }
     further = dict(layers.origins)
     before = layers.values
     reading = read_references(text, own, {})
     layers.write(deepcopy(own), Layer(rank, file))
-    for path, _ in leaves_in(layers.values):
-        if layers.origins.get(path) == Layer(rank, file) and value_at(before, path) == value_at(layers.values, path):
-            layers.origins[path] = further.get(path, Layer(rank, file))
+    for leaf, value in leaves_in(layers.values):
+        if layers.origins.get(leaf) == Layer(rank, file) and same(value_at(before, leaf), value):
+            layers.origins[leaf] = further.get(leaf, Layer(rank, file))
     layers.texts[file] = text
     layers.references.update(reading.references)
     layers.used[file] = reading.used

@@ -5,15 +5,17 @@ from pathlib import Path as FilePath
 from typing import Any, Optional, Union
 
 from mmengine.config import Config
-from mmengine.utils import get_installed_path, import_modules_from_strings
+from mmengine.utils import import_modules_from_strings
 
 from hybridcls.checks import check_known_keys, near_files
+from hybridcls.compat.mmengine import merge, shipped_config
 
 from .change import Change, Provenance, apply, note_layer, provenance_of
 from .dataloaders import dataloaders
+from .kinds import check_kinds
 from .layers import OPTION, ConfigError, Layers, read_layers
 from .shared_keys import shared_keys
-from .tree import ABSENT, Path, value_at
+from .tree import ABSENT, Path, dotted, value_at, walk
 from .unread_keys import unread_key, unread_option, unread_variables
 
 __all__ = ['is_chain', 'load_config']
@@ -54,6 +56,7 @@ def load_config(path: Union[str, FilePath], cfg_options: Optional[dict[str, Any]
     if wrong:
         raise ConfigError(wrong)
     _merge(layers, options, file)
+    _drop_default_scope(layers.values)
     cfg = Config(
         layers.values,
         cfg_text='\n'.join(f'{name}\n{text}' for name, text in layers.texts.items()),
@@ -63,6 +66,7 @@ def load_config(path: Union[str, FilePath], cfg_options: Optional[dict[str, Any]
     _note(cfg, layers)
     if cfg.get('custom_imports'):
         _import_custom(cfg, any(key.split('.')[0] == 'custom_imports' for key in options))
+    check_kinds(cfg)
     if is_chain(cfg):
         return cfg
     wrong = unread_key(cfg, layers)
@@ -84,16 +88,21 @@ def _default_scope(cfg: Config) -> list[Change]:
     return [Change(('default_scope',), given, _SCOPE, 'default', told=False)] if given in (ABSENT, None) else []
 
 
+def _drop_default_scope(values: dict) -> None:
+    """Take out the mark of mmengine that a base behind ``::`` is of the scope that all others are of, too.
+
+    Whoever builds from a dump without a registry, as mmpretrain's ``browse_dataset.py`` does, takes it for an argument.
+    """
+    scope = values.get('default_scope') or _SCOPE
+    for _, node in list(walk(values)):
+        if isinstance(node, dict) and node.get('_scope_') == scope:
+            del node['_scope_']
+
+
 def _find(path: str) -> str:
     """Return the path of an existing file, also for ``package::path``."""
     if '::' in path:
-        package, _, inside = path.partition('::')
-        try:
-            path = str(FilePath(get_installed_path(package), '.mim', 'configs', inside))
-        except Exception as error:
-            raise FileNotFoundError(
-                f'load_config: {path!r} asks for a config of the package {package!r}, which is not installed.'
-            ) from error
+        path = shipped_config(path)
     if FilePath(path).is_dir():
         raise FileNotFoundError(f'load_config: {path!r} is a folder; name one config file in it.{near_files(path)}')
     if not FilePath(path).is_file():
@@ -136,7 +145,8 @@ def _note(cfg: Config, layers: Layers) -> None:
 
 
 def _merge(layers: Layers, options: dict[str, Any], file: str) -> None:
-    for key, value in options.items():
+    # As mmengine, which merges all options at once: a `_delete_` is for what the files wrote.
+    for key, value in sorted(options.items(), key=lambda option: not option[0].endswith('._delete_')):
         try:
             layers.write(_nested(layers.values, key, deepcopy(value)), OPTION, options=True)
         except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
@@ -148,19 +158,24 @@ def _merge(layers: Layers, options: dict[str, Any], file: str) -> None:
 
 
 def _nested(values: dict, key: str, value: Any) -> dict:
-    """Write a dotted key as nested dicts. A list item that is no dict is put into a copy of its list."""
+    """Write a dotted key as nested dicts. An item of a tuple, or one that is no dict, goes into a copy of its list."""
     parts = key.split('.')
     nested: Any = value
     for depth in range(len(parts) - 1, -1, -1):
         above: Path = tuple(int(part) if part.isdigit() else part for part in parts[:depth])
         there = value_at(values, above) if depth else values
-        if isinstance(there, (list, tuple)) and not isinstance(nested, dict):
+        if isinstance(there, (list, tuple)):
+            if not parts[depth].isdigit() or int(parts[depth]) >= len(there):
+                raise KeyError(
+                    f'{parts[depth]} is no position in {dotted(above)}, a list of {len(there)}, counted from 0'
+                )
             number = int(parts[depth])
-            if number >= len(there):
-                raise KeyError(f'position {number} is beyond the end of the list, which has {len(there)} entries')
-            nested = [*there[:number], nested, *there[number + 1 :]]
-        else:
-            nested = {parts[depth]: nested}
+            if isinstance(there, tuple) or not isinstance(nested, dict):
+                both_dicts = isinstance(nested, dict) and isinstance(there[number], dict)
+                item = merge(nested, there[number], allow_list_keys=True) if both_dicts else nested
+                nested = type(there)([*there[:number], item, *there[number + 1 :]])
+                continue
+        nested = {parts[depth]: nested}
     return nested
 
 

@@ -57,6 +57,11 @@ def mixed_precision(cfg: Config, wanted: bool) -> Iterator[Union[Change, str]]:
                 "Set optim_wrapper.type='ComposedOptimWrapper' and optim_wrapper.amp='bfloat16', or add --amp."
             )
         return
+    if any(isinstance(one, dict) and 'optimizer' in one for one in wrapper.values()):
+        raise ConfigError(
+            '--amp: expected one optimizer wrapper, got one for each of several optimizers. Set the precision of each '
+            'in the config.'
+        )
     if is_ours:
         if wrapper.get('amp') is None:
             yield Change(_AMP, wrapper.get('amp', ABSENT), best, '--amp')

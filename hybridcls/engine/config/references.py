@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from .tree import ABSENT, Path, split, value_at
+from .tree import ABSENT, Path, same, split, value_at
 
 __all__ = ['Reading', 'line_of', 'read_references']
 
@@ -45,11 +45,11 @@ def read_references(text: str, own: Mapping[str, Any], placeholders: Mapping[str
             if (
                 isinstance(value, ast.Name)
                 and value.id in assigned
-                and value_at(own, path) == own.get(value.id, ABSENT)
+                and same(value_at(own, path), own.get(value.id, ABSENT))
             ):
                 references[path] = (value.id,)
-            elif isinstance(value, ast.Constant) and value.value in placeholders:
-                references[path] = split(placeholders[value.value])
+            elif isinstance(value, ast.Constant) and str(value.value) in placeholders:
+                references[path] = split(placeholders[str(value.value)])
             elif isinstance(value, ast.Attribute) and ast.unparse(value).startswith('_base_.'):
                 references[path] = split(ast.unparse(value).removeprefix('_base_.'))
         assigned.add(name)
@@ -71,7 +71,7 @@ def _places(node: ast.expr, path: Path) -> Iterator[tuple[Path, ast.expr]]:
                 yield from _places(word.value, (*path, word.arg))
     elif isinstance(node, ast.Dict):
         for key, value in zip(node.keys, node.values, strict=True):
-            if isinstance(key, ast.Constant):
+            if isinstance(key, ast.Constant) and isinstance(key.value, (str, int)):
                 yield from _places(value, (*path, key.value))
     elif isinstance(node, (ast.List, ast.Tuple)) and not any(isinstance(one, ast.Starred) for one in node.elts):
         for number, value in enumerate(node.elts):

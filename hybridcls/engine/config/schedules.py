@@ -141,7 +141,7 @@ def fitted_schedules(cfg: Config) -> Iterator[Change]:
             by_epoch = scheduler.get('by_epoch', True)
             key = 'max_epochs' if by_epoch else 'max_iters'
             total, begin = cfg.train_cfg.get(key), scheduler.get('begin', 0)
-            if not total or begin < total:
+            if not total or not isinstance(begin, (int, float)) or begin < total:
                 continue
             unit = 'epochs' if by_epoch else 'iterations'
             if by_epoch and not scheduler.get('convert_to_iter_based', False):

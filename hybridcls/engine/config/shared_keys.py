@@ -5,7 +5,7 @@ from typing import Any, Optional, Union
 
 from mmengine.config import Config
 
-from .change import Change, layer_of
+from .change import Change, layer_of, provenance_of
 from .layers import RUNNER_KEYS
 from .tree import ABSENT, Path, dataloaders_in, datasets_in, dotted, is_a, takes, transforms_in, value_at, walk
 
@@ -22,10 +22,12 @@ def shared_keys(cfg: Config) -> Iterator[Union[Change, str]]:
     - ``num_classes``: the head if its class takes it, and each key of that name in the model that is None.
     - ``data_root``: each dataset, wrapped or not, whose class takes it.
     - ``pretrained`` (True or False), ``checkpoint_path``, ``model_name``: the timm streams of each HybridBackbone.
+      One that has weights of its own keeps them.
     - ``max_epochs``: ``train_cfg``, unless it counts iterations.
-    - ``batch_size`` (of one process): each dataloader. ``lr``: the optimizer. ``seed``: ``randomness``.
+    - ``batch_size`` (of one process): each dataloader. ``lr``: each optimizer. ``seed``: ``randomness``.
 
-    A sentence names the places that keep their own value, where a config or an option sets a shared key.
+    A sentence names the places that keep their own value, or says that no place takes it, where a config or an option
+    sets a shared key.
     """
     # Variables of the files are no places: what they are used for is.
     read = Config({key: value for key, value in cfg.items() if key in RUNNER_KEYS})
@@ -33,15 +35,19 @@ def shared_keys(cfg: Config) -> Iterator[Union[Change, str]]:
         value = cfg.get(key)
         if value is None:
             continue
-        keep = []
-        for path in dict.fromkeys(places(read)):
+        keep, found = [], list(dict.fromkeys(places(read)))
+        for path in found:
             there = value_at(cfg, path)
             if there is ABSENT or there is None:
                 yield Change(path, there, value, f'top-level {key}', (key,))
             elif there != value:
                 keep.append(f'{dotted(path)}={there!r}')
-        if keep and layer_of(cfg, (key,)).rank >= 0:
+        if layer_of(cfg, (key,)).rank < 0:
+            continue
+        if keep:
             yield f'{key}={value!r} does not reach {", ".join(keep)}: what is written there stays.'
+        elif not found and key not in provenance_of(cfg).used:
+            yield f'{key}={value!r} changes nothing: no part of this config takes it.'
 
 
 def classifying_head(cfg: Config) -> Optional[dict]:
@@ -106,8 +112,15 @@ def _data_root(cfg: Config) -> Iterator[Path]:
 
 def _checkpoint_path(cfg: Config) -> Iterator[Path]:
     for path in _timm_streams(cfg):
-        if not value_at(cfg, (*path, 'pretrained')):  # a stream with weights of its own needs no others
-            yield (*path, 'checkpoint_path')
+        has_weights = value_at(cfg, (*path, 'pretrained'))  # then it keeps these
+        yield (*path, 'pretrained' if has_weights else 'checkpoint_path')
+
+
+def _pretrained(cfg: Config) -> Iterator[Path]:
+    for path in _timm_streams(cfg):
+        has_weights = value_at(cfg, (*path, 'checkpoint_path'))
+        is_open = value_at(cfg, (*path, 'pretrained')) in (ABSENT, None)
+        yield (*path, 'checkpoint_path' if has_weights and is_open else 'pretrained')
 
 
 def _max_epochs(cfg: Config) -> Iterator[Path]:
@@ -117,15 +130,16 @@ def _max_epochs(cfg: Config) -> Iterator[Path]:
 
 
 def _lr(cfg: Config) -> Iterator[Path]:
-    if isinstance(value_at(cfg, ('optim_wrapper', 'optimizer')), dict):
-        yield ('optim_wrapper', 'optimizer', 'lr')
+    for path, node in walk(cfg.get('optim_wrapper') or {}, ('optim_wrapper',)):
+        if path[-1] == 'optimizer' and isinstance(node, dict):
+            yield (*path, 'lr')
 
 
 _PLACES: dict[str, Callable[[Config], Iterator[Path]]] = {
     'img_size': _img_size,
     'num_classes': _num_classes,
     'data_root': _data_root,
-    'pretrained': lambda cfg: ((*path, 'pretrained') for path in _timm_streams(cfg)),
+    'pretrained': _pretrained,
     'checkpoint_path': _checkpoint_path,
     'model_name': lambda cfg: ((*path, 'model_name') for path in _timm_streams(cfg)),
     'max_epochs': _max_epochs,

@@ -10,7 +10,8 @@ from hybridcls.signatures import takes_argument
 
 __all__ = [
     'ABSENT', 'Path', 'class_of', 'dataloaders_in', 'datasets_in', 'delete_at', 'dotted', 'forget_below',
-    'holds_datasets', 'is_a', 'leaves_in', 'put_at', 'split', 'takes', 'transforms_in', 'value_at', 'walk',
+    'holds_datasets', 'is_a', 'key_of', 'leaves_in', 'path_of', 'put_at', 'same', 'split', 'takes', 'transforms_in',
+    'value_at', 'walk',
 ]  # fmt: skip
 
 Path = tuple[Union[str, int], ...]
@@ -51,6 +52,30 @@ def dotted(path: Path) -> str:
 def split(key: str) -> Path:
     """Read a dotted key; numbers are positions in lists."""
     return tuple(int(part) if part.isdigit() else part for part in key.split('.'))
+
+
+def key_of(path: Path) -> Union[str, list]:
+    """Write a path for :func:`path_of`: dotted, or as a list where a key has a dot or is a number in quotes."""
+    return dotted(path) if split(dotted(path)) == path else list(path)
+
+
+def path_of(key: Union[str, list]) -> Path:
+    """Read what :func:`key_of` wrote.
+
+    Example:
+        >>> path_of(key_of(('custom_keys', 'backbone.cnn', 'lr_mult')))
+        ('custom_keys', 'backbone.cnn', 'lr_mult')
+    """
+    return split(key) if isinstance(key, str) else tuple(key)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two values are equal; arrays and tensors, whose comparison is no truth, in all that they hold."""
+    try:
+        equal = one is other or one == other
+        return bool(equal.all() if hasattr(equal, 'all') else equal)
+    except (RuntimeError, ValueError):
+        return False
 
 
 def walk(node: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:

@@ -95,9 +95,7 @@ def unread_variables(cfg: Config, layers: Layers) -> list[str]:
 
 def _unused(values: Any, layers: Layers) -> list[str]:
     used = set().union(*layers.used.values()) if layers.used else set()
-    if not layers.used:  # no file of Python, whose names could be seen: YAML, JSON
-        return [key for key in values if key not in READ_KEYS]
-    nearest = list(layers.used.values())[-1]
+    nearest = list(layers.used.values())[-1] if layers.used else set()  # of YAML and JSON no names can be seen
     unused = []
     for key in values:
         if key in READ_KEYS or any(variable[0] == key for variable in layers.references.values()):

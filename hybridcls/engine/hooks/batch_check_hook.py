@@ -54,9 +54,9 @@ class BatchCheckHook(Hook):
 
 def _last_batch_has_one(loader: Any) -> bool:
     """Whether a process of the training ends its epoch with a batch of one image."""
+    if getattr(loader, 'batch_size', None) is None or loader.drop_last or isinstance(loader.sampler, InfiniteSampler):
+        return False  # one of another kind, such as that of mmpretrain's vis_scheduler.py, has no batch size
     sampler = loader.sampler
-    if loader.batch_size is None or loader.drop_last or isinstance(sampler, InfiniteSampler):
-        return False
     return hasattr(sampler, '__len__') and (len(sampler) - 1) % loader.batch_size == 0
 
 

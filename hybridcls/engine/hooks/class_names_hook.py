@@ -5,6 +5,7 @@ from typing import Any, Optional
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from mmpretrain.engine.hooks import ClassNumCheckHook
 from mmpretrain.evaluation import ConfusionMatrix, SingleLabelMetric
 
 from hybridcls.checks import listed
@@ -36,6 +37,19 @@ class ClassNamesHook(Hook):
         self._numbering: Optional[ClassNumbering] = None
         self._loaded: Optional[ClassNames] = None
         self._done: set[int] = set()
+
+    def before_run(self, runner: Runner) -> None:
+        """Refuse mmpretrain's ClassNumCheckHook where it would take a backbone's ``num_classes`` for the head's."""
+        if not any(isinstance(hook, ClassNumCheckHook) for hook in runner.hooks):
+            return
+        of_head = _num_classes_of(runner.model)
+        for name, module in runner.model.named_modules():
+            if getattr(module, 'num_classes', of_head) != of_head:
+                raise ValueError(
+                    f'ClassNumCheckHook: expected num_classes={of_head} in each part of the model, as its head has, '
+                    f'got {module.num_classes} in {name}. Take it out of custom_hooks: ClassNamesHook, which every run '
+                    'has, compares the classes by name.'
+                )
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Remember the names of the classes that its weights were trained with."""

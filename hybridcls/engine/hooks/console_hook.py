@@ -1,5 +1,6 @@
 """Tell people what a run is, how far it is, and what came out."""
 
+import os
 import time
 from collections.abc import Sequence
 from datetime import timedelta
@@ -8,15 +9,18 @@ from typing import Any, Optional
 import torch
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook, LoggerHook
+from mmengine.model import BaseTTAModel
 
 import hybridcls
 from hybridcls.compat.mmengine import bare_model, built_loop
 from hybridcls.registry import HOOKS
 
 from ..config.change import table_of
+from ..config.origins import RUNNER_KEYS
 from ..console import Bars
 from ..optim.parameter_places import wrappers_by_name
 
+_OF_TRAINING = tuple(key for key in RUNNER_KEYS if key.startswith(('train_', 'val_', 'optim_', 'param_', 'load_from')))
 _FEW = 3  # metrics that one line has room for
 
 
@@ -153,7 +157,8 @@ class ConsoleHook(Hook):
 def summary_of(runner: Any, training: bool = True) -> str:
     """Describe a run in a few lines: model, data, device, schedule, what was filled in, where it is written."""
     model = bare_model(runner.model)
-    rows = [('model', _model_line(model)), ('', _parameters_line(model))]
+    around = [f'{type(part).__name__} of ' for part in runner.model.modules() if isinstance(part, BaseTTAModel)]
+    rows = [('model', ''.join([*around, _model_line(model)])), ('', _parameters_line(model))]
     for kind in ('train', 'val') if training else ('test',):
         loader = getattr(runner, f'{kind}_dataloader', None)
         if hasattr(loader, 'dataset'):
@@ -163,7 +168,7 @@ def summary_of(runner: Any, training: bool = True) -> str:
         rows.append(('schedule', _schedule_line(runner)))
         wrappers = wrappers_by_name(runner.optim_wrapper)
         rows += [('optimizer', f'{name and f"{name}: "}{_optimizer_line(one)}') for name, one in wrappers.items()]
-    table = table_of(runner.cfg)
+    table = table_of(runner.cfg, left_out=() if training else _OF_TRAINING)
     rows += [('changes' if number == 0 else '', line) for number, line in enumerate(table.splitlines())]
     rows.append(('work dir', f'{runner.work_dir} (the whole log: {runner.timestamp}/{runner.timestamp}.log)'))
     rows.append(('versions', f'hybridcls {hybridcls.__version__}, torch {torch.__version__}'))
@@ -215,7 +220,14 @@ def _data_line(loader: Any) -> str:
         [f'{type(dataset).__name__}: {count}']
         + ([f'{len(classes)} classes'] if classes else [])
         + ([f'batches of {batch}'] if batch else [])
-        + [f'{loader.num_workers} workers' if loader.num_workers else 'no workers']
+        + [_workers(loader.num_workers)]
+    )
+
+
+def _workers(number: int) -> str:
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or number
+    return f'{number or "no"} workers' + (
+        f' on {cpus} CPUs (num_workers={cpus} may be faster)' if number > cpus else ''
     )
 
 

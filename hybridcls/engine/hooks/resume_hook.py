@@ -7,7 +7,7 @@ from mmengine.dist import get_world_size
 from mmengine.hooks import EarlyStoppingHook, Hook
 from mmengine.runner import EpochBasedTrainLoop
 
-from hybridcls.compat.mmengine import resumes
+from hybridcls.compat.mmengine import built_loop, resumes
 from hybridcls.plain_content import to_plain
 from hybridcls.registry import HOOKS
 
@@ -53,7 +53,7 @@ class ResumeHook(Hook):
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Take it back, and compare the configs."""
         saved = checkpoint.pop('resume', {})
-        if not resumes(runner):
+        if not resumes(runner) or built_loop(runner, 'train') is None:  # a test of a config that says resume
             return
         self._was_resumed = True
         before = checkpoint['meta']['iter']

@@ -8,7 +8,7 @@ from mmpretrain.models.utils import ClsDataPreprocessor
 from torch import Tensor
 
 from hybridcls.registry import MODELS
-from hybridcls.structures import UNKNOWN_LABEL
+from hybridcls.structures import UNKNOWN_LABEL, known_rows
 
 from .image_range import range_of
 
@@ -95,6 +95,8 @@ class HybridDataPreprocessor(ClsDataPreprocessor):
         if not self._images_checked:
             self._images_checked = True
             _check_values(data['inputs'])
+        if self.to_onehot and not training and self.num_classes is not None and data_samples is not None:
+            _mark_unknown(data_samples, self.num_classes)
         data = super().forward(data, training)
         if self.gives_unit_range:
             # Not in place: a float batch may be the loader's own tensor.
@@ -138,6 +140,17 @@ def _stack_views(views: Sequence) -> Tensor:
             'through the streams as one batch. Give every view the same img_size.'
         )
     return torch.cat([view if isinstance(view, Tensor) else torch.stack(list(view)) for view in views])
+
+
+def _mark_unknown(data_samples: Sequence, num_classes: int) -> None:
+    """Give the batch soft labels if it has images of unknown classes: one_hot takes none, and they are of no class."""
+    known = set(known_rows(data_samples, num_classes))
+    if len(known) == len(data_samples):
+        return
+    for row, sample in enumerate(data_samples):
+        if 'gt_score' not in sample:
+            score = torch.zeros(num_classes, dtype=torch.int64, device=sample.gt_label.device)
+            sample.set_gt_score(score.index_fill(0, sample.gt_label, 1) if row in known else score)
 
 
 def _check_labels(data_samples: Sequence, num_classes: int, training: bool) -> None:

@@ -83,3 +83,70 @@ def test_values_of_the_machine_are_not_taken_from_a_dump(tmp_path, monkeypatch):
     again = load_config(tmp_path / 'dump.py')
     assert again.train_dataloader.pin_memory is False
     assert not provenance_of(again).notes
+
+
+def dumped(cfg, path):
+    """Write a config as `Config.dump` does, but for the layout, which takes most of the time."""
+    path.write_text('\n'.join(f'{key} = {value!r}' for key, value in cfg.to_dict().items()))
+    return path
+
+
+def prepared(folder, child='', options=None):
+    base = f'_base_ = {config_path("digits/ce_hybrid.py")!r}\n'
+    cfg = load_config(write(folder, 'child.py', f'{base}{child}'), options)
+    return prepare_training(cfg, TrainOptions(), str(folder / 'work'))
+
+
+def test_what_is_changed_in_a_dump_by_hand_is_written(tmp_path):
+    """Only what still is what was filled in is filled in again."""
+    cfg = prepared(tmp_path)
+    cfg.model.backbone.img_size = 48
+    cfg.train_dataloader.batch_size = 16
+    del cfg.optim_wrapper.optimizer['lr']
+    cfg.custom_hooks.append(dict(type='EMAHook'))
+    again = load_config(dumped(cfg, tmp_path / 'dump.py'), dict(img_size=24, batch_size=32, lr=0.5))
+    assert again.model.backbone.img_size == 48
+    assert again.val_dataloader.dataset.pipeline[0].img_size == 24
+    assert (again.train_dataloader.batch_size, again.val_dataloader.batch_size) == (16, 32)
+    assert again.optim_wrapper.optimizer.lr == 0.5
+    assert again.custom_hooks[-1].type == 'EMAHook'
+
+
+def test_a_rate_that_was_scaled_and_then_changed_by_hand_stays(tmp_path):
+    cfg = load_config(config_path('digits/ce_hybrid.py'), {'optim_wrapper.accumulative_counts': 4})
+    prepare_training(cfg, TrainOptions(auto_scale_lr=True), str(tmp_path / 'work'))
+    assert cfg.optim_wrapper.optimizer.lr == 4 * cfg.lr
+    assert load_config(dumped(cfg, tmp_path / 'dump.py')).optim_wrapper.optimizer.lr == cfg.lr
+    cfg.optim_wrapper.optimizer.lr = 0.3
+    assert load_config(dumped(cfg, tmp_path / 'dump.py')).optim_wrapper.optimizer.lr == 0.3
+
+
+def test_keys_with_dots_are_found_again(tmp_path):
+    child = "mult = dict(lr_mult=0.1)\noptim_wrapper = dict(paramwise_cfg=dict(custom_keys={'backbone.cnn': mult}))\n"
+    again = load_config(dumped(prepared(tmp_path, child), tmp_path / 'dump.py'), {'mult.lr_mult': 0.5})
+    assert again.optim_wrapper.paramwise_cfg.custom_keys == {'backbone.cnn': dict(lr_mult=0.5)}
+
+
+@pytest.mark.parametrize('suffix', ['yaml', 'json'])
+def test_dumps_that_are_not_python(tmp_path, suffix):
+    cfg = prepared(tmp_path)
+    cfg.dump(str(tmp_path / f'dump.{suffix}'))
+    again = load_config(tmp_path / f'dump.{suffix}', dict(img_size=64))
+    assert again.model.backbone.img_size == again.val_dataloader.dataset.pipeline[0].img_size == 64
+    assert 'custom_hooks' not in again
+
+
+@pytest.mark.parametrize('value', ['True', '[1, 2]', 'dict(a=1)', '[dict(path="x")]'])
+def test_a_variable_of_the_name_of_the_record_is_a_variable(tmp_path, value):
+    assert str(loaded(tmp_path, base=f'filled = {value}\nmodel = dict(a=filled)\n').filled) == str(eval(value))
+
+
+def test_a_dump_of_a_dump_says_the_same(tmp_path):
+    cfg = prepared(tmp_path)
+    path = dumped(cfg, tmp_path / 'dump.py')
+    again = prepare_training(load_config(path), TrainOptions(), str(tmp_path / 'work'))
+    as_set = [sorted(map(repr, one.filled)) for one in (cfg, again)]
+    assert as_set[0] == as_set[1]
+    for one in (cfg, again):
+        one.pop('filled')
+    assert cfg.to_dict() == again.to_dict()

@@ -134,6 +134,16 @@ def test_bases_of_this_package_are_read_like_files(tmp_path):
         assert [loader.dataset.data_root for loader in loaders] == ['/my/images'] * 3
 
 
+def test_a_scope_that_all_parts_are_of_is_no_key_of_each(tmp_path):
+    """mmpretrain's browse_dataset.py builds a dumped visualizer by hand, and would give it ``_scope_``."""
+    text = "_base_ = 'hybridcls::digits/ce_hybrid.py'\n"
+    cfg = load_config(write(tmp_path, 'mine.py', text))
+    assert '_scope_' not in cfg.pretty_text
+    assert cfg.visualizer == load_config(config_path('digits/ce_hybrid.py')).visualizer
+    other = load_config(write(tmp_path, 'mine.py', f"{text}default_scope = 'mmpretrain'\n"))
+    assert other.model._scope_ == 'hybridcls'
+
+
 def test_the_expression_for_foreign_tools_works_without_importing_us_first(tmp_path):
     file = write(
         tmp_path, 'mine.py', "_base_ = [__import__('hybridcls').config_path('digits/ce_vit.py')]\nmax_epochs = 3\n"
@@ -203,3 +213,17 @@ def test_a_lazy_config_on_one_that_names_its_bases_is_told_what_works(tmp_path):
     text = 'from mmengine.config import read_base\nwith read_base():\n    from .middle import *\n'
     with pytest.raises(ConfigError, match=r'imports .*middle\.py by read_base.*Write _base_ = '):
         load_config(write(tmp_path, 'lazy.py', text))
+
+
+def test_a_variable_whose_comparison_is_no_truth(tmp_path):
+    cfg = loaded(tmp_path, 'import torch\nw = torch.ones(3)\nmodel = dict(weight=w)\n', 'model = dict(a=1)\n')
+    assert cfg.model.weight.sum() == 3
+    assert layer_of(cfg, ('model', 'weight')).rank == 0
+
+
+def test_a_base_that_two_bases_inherit_is_named(tmp_path):
+    write(tmp_path, 'far.py', 'model = dict(a=1)\n')
+    for name in ('one.py', 'other.py'):
+        write(tmp_path, name, "_base_ = 'far.py'\n")
+    with pytest.raises(ConfigError, match=r"key 'model': .*far\.py and .*far\.py\. Let one of the bases alone inherit"):
+        load_config(write(tmp_path, 'child.py', "_base_ = ['one.py', 'other.py']\n"))

@@ -146,3 +146,36 @@ def test_a_chain_is_read_and_nothing_more(toy_configs):
     assert is_chain(cfg)
     assert cfg.phases[0].cfg_options.train_cfg.max_epochs == 1
     assert 'train_dataloader' not in cfg
+
+
+@pytest.mark.parametrize('keys', [('_delete_', 'type'), ('type', '_delete_')])
+def test_the_order_of_a_delete_and_its_other_keys_does_not_matter(toy_configs, keys):
+    values = dict(_delete_=True, type='AdamW')
+    cfg = load_config(toy_configs / 'toy.py', {f'optim_wrapper.optimizer.{key}': values[key] for key in keys})
+    assert cfg.optim_wrapper.optimizer == dict(type='AdamW')
+
+
+def test_options_reach_tuples_which_stay_tuples(toy_configs):
+    (toy_configs / 'tuples.py').write_text(
+        "_base_ = 'toy.py'\nval_evaluator = (dict(_delete_=True, type='ToyAccuracy'),)\n"
+        'optim_wrapper = dict(optimizer=dict(betas=(0.9, (0.8, 0.7))))\n'
+    )
+    options = {'optim_wrapper.optimizer.betas.1.0': 0.5, 'val_evaluator.0.prefix': 'p'}
+    cfg = load_config(toy_configs / 'tuples.py', options)
+    assert cfg.optim_wrapper.optimizer.betas == (0.9, (0.5, 0.7))
+    assert cfg.val_evaluator == (dict(type='ToyAccuracy', prefix='p'),)
+
+
+@pytest.mark.parametrize('place', ['1', '-1', 'type'])
+@pytest.mark.parametrize('inner', ['', '.T_max'])
+def test_an_option_for_a_place_that_a_list_does_not_have(toy_configs, place, inner):
+    wrong = dict(a=3) if not inner else 3
+    with pytest.raises(ConfigError, match=rf'{place} is no position in param_scheduler, a list of 1, counted from 0'):
+        load_config(toy_configs / 'toy.py', {f'param_scheduler.{place}{inner}': wrong})
+
+
+@pytest.mark.parametrize('text', ['', '- 1\n'])
+def test_a_file_without_keys_is_explained(toy_configs, text):
+    (toy_configs / 'list.yml').write_text(text)
+    with pytest.raises(ConfigError, match=r'list\.yml cannot be read: TypeError: expected keys with values'):
+        load_config(toy_configs / 'list.yml')

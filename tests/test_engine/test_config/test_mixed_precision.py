@@ -62,3 +62,9 @@ def test_nothing_happens_without_the_option(tmp_path):
 def test_what_cannot_be_told_is_an_error(monkeypatch):
     with pytest.raises(ConfigError, match=r"--amp: expected optim_wrapper.type to be .*, got 'ApexOptimWrapper'"):
         wrapper_after(monkeypatch, True, type='ApexOptimWrapper')
+
+
+def test_several_wrappers_are_none_whose_precision_one_option_sets():
+    wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1))
+    with pytest.raises(ConfigError, match='--amp: expected one optimizer wrapper, got one for each of several'):
+        applied(Config(dict(optim_wrapper=dict(constructor='C', cnn=wrapper, vit=wrapper))), mixed_precision, True)

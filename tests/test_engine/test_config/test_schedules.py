@@ -6,6 +6,7 @@ from mmengine.config import Config
 
 from hybridcls import config_path
 from hybridcls.engine import ConfigError, TrainOptions, build_runner, load_config, prepare_training, run_training
+from hybridcls.engine.config import provenance_of
 from hybridcls.engine.config.schedules import check_length, fit_to_batches, fitted_schedules, iterations, scaled_lr
 from hybridcls.engine.runner_instances import own_instances
 
@@ -244,3 +245,10 @@ def test_few_iterations_are_no_other_than_few_batches(tmp_path):
 def test_no_batch_is_explained_before_the_schedule_stumbles(tmp_path):
     with pytest.raises(ValueError, match=r'5 images on 1 process do not fill one batch of 8.*batch_size to at most 5'):
         train(tmp_path, 5)
+
+
+def test_what_stays_as_it_is_is_no_change(tmp_path):
+    options = {'train_cfg.by_epoch': False, 'train_cfg.max_iters': 9, 'train_cfg.val_interval': 1}
+    cfg = applied(loaded(tmp_path, base=BASE, options=options), iterations)
+    assert cfg.default_hooks.checkpoint.interval == 1
+    assert not [one for one in provenance_of(cfg).changes if one.old == one.new]

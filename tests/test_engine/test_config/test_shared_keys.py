@@ -1,11 +1,17 @@
 """Shared keys of the top level fill what is open; what is written, by whichever layer, stays."""
 
+from functools import cache
+from pathlib import Path
+
 import pytest
 from config_helpers import loaded, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mmengine.config import Config
 
-from hybridcls.engine.config import load_config, provenance_of
+from hybridcls import config_path
+from hybridcls.engine.config import is_chain, load_config, provenance_of
+from hybridcls.engine.config.change import record_of
 from hybridcls.engine.config.shared_keys import SHARED_KEYS
 from hybridcls.engine.config.tree import ABSENT, dotted, value_at
 
@@ -118,6 +124,39 @@ def test_a_plugin_derived_from_a_backbone_is_one(tmp_path, monkeypatch):
     assert (cfg.model.backbone.img_size, cfg.model.backbone.cnn.pretrained) == (192, True)
 
 
+@pytest.mark.parametrize('how', ['child', 'option'])
+def test_a_shared_key_that_no_part_takes_is_said(tmp_path, how):
+    options = {'num_classes': 3} if how == 'option' else None
+    cfg = loaded(
+        tmp_path, 'num_classes = 3\n' if how == 'child' else '', "model = dict(head=dict(type='SupConHead'))", options
+    )
+    assert provenance_of(cfg).notes == ['num_classes=3 changes nothing: no part of this config takes it.']
+    used = "_base_ = 'base.py'\nnum_classes = 3\nmodel = dict(x=num_classes + 1)\n"
+    assert provenance_of(load_config(write(tmp_path, 'used.py', used))).notes == []
+    far = write(tmp_path, 'far.py', "_base_ = 'used.py'\n")
+    assert provenance_of(load_config(far)).notes == []
+
+
+def test_a_rate_fills_each_of_several_optimizers(tmp_path):
+    one = "dict(type='OptimWrapper', optimizer=dict(type='SGD'))"
+    other = "dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1))"
+    cfg = loaded(tmp_path, 'lr = 0.3', f"optim_wrapper = dict(constructor='C', a={one}, b={other})")
+    assert (cfg.optim_wrapper.a.optimizer.lr, cfg.optim_wrapper.b.optimizer.lr) == (0.3, 0.1)
+
+
+def test_a_stream_with_weights_of_its_own_keeps_them(tmp_path):
+    streams = "cnn=dict(model_name='a', checkpoint_path='a.pth'), vit=dict(model_name='b', pretrained=True)"
+    child = f'model = dict(backbone=dict({streams}))\n'
+    cfg = loaded(tmp_path, child, CONFIG, dict(pretrained=True))
+    assert 'pretrained' not in cfg.model.backbone.cnn
+    assert any("does not reach model.backbone.cnn.checkpoint_path='a.pth'" in n for n in provenance_of(cfg).notes)
+    cfg = loaded(tmp_path, child, CONFIG, dict(checkpoint_path='b.pth'))
+    assert 'checkpoint_path' not in cfg.model.backbone.vit
+    assert any(
+        'does not reach model.backbone.cnn.' in n and 'vit.pretrained=True' in n for n in provenance_of(cfg).notes
+    )
+
+
 # Property: what the nearest layer wrote is what is built. A place for each shared key, with the values it may have.
 BACKBONE = ('model', 'backbone')
 PLACES = {
@@ -204,3 +243,69 @@ def nested_dict(place, value):
     for part in reversed(place[1:]):
         text = f"[dict(type='ResizeToSize', {text[5:]}]" if part == 0 else f'dict({part}={text})'
     return f'{place[0]} = {text}\n'
+
+
+# The same for the shipped configs, whose own words mmengine's reader tells.
+SHIPPED = [
+    path for path in sorted(Path(config_path('')).glob('[dh]*/*.py')) if not is_chain(Config.fromfile(str(path)))
+]
+read_by_mmengine = cache(Config.fromfile)
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+SHIPPED_PLACES = {
+    'img_size': [(*BACKBONE, 'img_size'), (*BACKBONE, 'vit', 'img_size')],
+    'num_classes': [('model', 'head', 'num_classes')],
+    'data_root': [(loader, 'dataset', 'data_root') for loader in LOADERS],
+    'pretrained': [(*BACKBONE, stream, 'pretrained') for stream in ('cnn', 'vit')],
+    'checkpoint_path': [(*BACKBONE, stream, 'checkpoint_path') for stream in ('cnn', 'vit')],
+    'model_name': [(*BACKBONE, stream, 'model_name') for stream in ('cnn', 'vit')],
+    'max_epochs': [('train_cfg', 'max_epochs')],
+    'batch_size': [(loader, 'batch_size') for loader in LOADERS],
+    'lr': [('optim_wrapper', 'optimizer', 'lr')],
+    'seed': [('randomness', 'seed')],
+}
+NEVER_FILLED = {(*BACKBONE, 'vit', 'img_size')}  # a stream's own; the backbone hands it its own where it is open
+
+
+@st.composite
+def children(draw):
+    path = draw(st.sampled_from(SHIPPED))
+    shipped = read_by_mmengine(str(path))
+    key = draw(st.sampled_from(SHARED_KEYS))
+    place = draw(st.sampled_from(SHIPPED_PLACES[key]))
+    own = [value for value in (shipped.get(key), value_at(shipped, place)) if value is not ABSENT]
+    value = st.sampled_from([UNSET, *VALUES.get(key, [0, False, 1, 64, None]), *own])
+    layers = [(shipped.get(key, UNSET), value_at(shipped, place)), *((draw(value), draw(value)) for _ in range(2))]
+    other = draw(
+        st.sampled_from([{}, dict(img_size=48, lr=0.25), {'train_cfg.max_epochs': 7, 'seed': 5, 'num_classes': 3}])
+    )
+    return path, key, place, layers, other
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(children())
+def test_what_a_child_of_a_shipped_config_wrote_is_what_is_built(tmp_path_factory, case):
+    """And it is what its dump gives, alone and with options."""
+    path, key, place, layers, other = case
+    folder = tmp_path_factory.mktemp('case')
+    if value_at(read_by_mmengine(str(path)), place[:-1]) in (ABSENT, None):
+        return  # a stream that is off
+    (shared, nested), options = layers[1], {}
+    text = f'_base_ = {str(path)!r}\n' + (f'{key} = {shared!r}\n' if shared != UNSET else '')
+    child = write(folder, 'child.py', text + (nested_dict(place, nested) if nested != UNSET else ''))
+    options.update({name: value for name, value in zip((key, dotted(place)), layers[2], strict=True) if value != UNSET})
+    cfg = load_config(child, options)
+
+    def nearest(values):
+        return next((value for value in reversed(values) if value not in (UNSET, ABSENT)), None)
+
+    written, shared = nearest([nested for _, nested in layers]), nearest([shared for shared, _ in layers])
+    is_asked = any(nested is None for _, nested in layers)  # None means "fill me", whoever takes it
+    is_filled = written is None and (
+        is_asked or not (place in NEVER_FILLED or (cfg.model.head.type == 'SupConHead' and key == 'num_classes'))
+    )
+    found = value_at(cfg, place)
+    assert (None if found is ABSENT else found) == (shared if is_filled else written)
+    assert type(found) is type(written if written is not None else found)
+    cfg['filled'] = record_of(cfg)
+    dump = write(folder, 'dump.py', '\n'.join(f'{key} = {value!r}' for key, value in cfg.to_dict().items()))
+    assert load_config(dump, other).to_dict() == load_config(child, {**options, **other}).to_dict()

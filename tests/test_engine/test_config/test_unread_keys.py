@@ -39,7 +39,10 @@ def test_a_variable_that_is_used_may_have_any_name(toy_configs):
     (toy_configs / 'own.py').write_text("_base_ = 'toy.py'\nimg_sizes = 64\nmy_note = 'kept'\nimg_size = img_sizes\n")
     cfg = load_config(toy_configs / 'own.py', {'randomness.seed': 1})
     assert (cfg.img_sizes, cfg.my_note) == (64, 'kept')
-    assert provenance_of(cfg).notes == ['my_note is read by nothing: it changes nothing.']
+    assert provenance_of(cfg).notes == [
+        'my_note is read by nothing: it changes nothing.',
+        'img_size=64 changes nothing: no part of this config takes it.',
+    ]
 
 
 def test_an_option_for_a_variable_that_was_computed_with_says_so(toy_configs):

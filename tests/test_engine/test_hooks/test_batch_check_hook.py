@@ -4,6 +4,7 @@ import pytest
 from torch import nn
 
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_training
+from hybridcls.engine.hooks.batch_check_hook import _last_batch_has_one
 from hybridcls.engine.runner_instances import own_instances
 
 
@@ -75,3 +76,13 @@ def test_a_last_batch_that_trains(toy_configs, tmp_path, change, keys):
     runner = trained(toy_configs, tmp_path, change, **{'batch_size': 8, 'dataset.length': 25, **keys})
     assert runner.epoch == 3
     assert not any(module._forward_pre_hooks for module in runner.model.modules())
+
+
+def test_a_loader_that_only_has_a_length():
+    """As mmpretrain's vis_scheduler.py puts in place of the data."""
+
+    class Loader:
+        def __len__(self):
+            return 3
+
+    assert not _last_batch_has_one(Loader())

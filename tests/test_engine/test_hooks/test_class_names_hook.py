@@ -290,6 +290,15 @@ class TestTrainingOfJoinedFolders:
         assert TRAINED == []
 
 
+def test_mmpretrains_check_of_the_number_of_classes(run, images, monkeypatch):
+    hooks = [dict(type='ClassNumCheckHook')]
+    images('val', 'ant', 'bee', 'cat')
+    run(custom_hooks=hooks)
+    monkeypatch.setattr(ByBrightness, 'num_classes', 0, raising=False)  # as a model of timm without its classifier
+    with pytest.raises(ValueError, match=r'ClassNumCheckHook: expected num_classes=3 .* got 0 in .* Take it out'):
+        run(custom_hooks=hooks)
+
+
 class TestAnotherOrder:
     ORDER = {'train_dataloader.dataset.classes': ['cat', 'bee', 'ant']}
 

@@ -3,7 +3,9 @@
 import re
 
 from hybridcls.engine import TrainOptions, load_config, run_chain
-from hybridcls.engine.hooks.console_hook import results_of
+from hybridcls.engine.config.change import Change, apply, table_of
+from hybridcls.engine.config.tree import ABSENT
+from hybridcls.engine.hooks.console_hook import _OF_TRAINING, _workers, results_of
 
 
 def test_a_few_results_are_one_line_and_more_a_table():
@@ -23,6 +25,24 @@ def test_the_phases_of_a_chain_tell_the_time_that_all_of_them_take(toy_configs, 
     first, second = said.split('Phase 2 of 2, two. Training:')
     assert re.search(r'Epoch\(train\).* left, about \d:\d\d:\d\d of all phases', first)
     assert 'of all phases' not in second
+
+
+def test_a_test_tells_no_changes_of_the_training(toy_configs):
+    cfg = load_config(toy_configs / 'toy.py')
+    changes = [Change((loader, 'timeout'), ABSENT, 5, 'why') for loader in ('train_dataloader', 'test_dataloader')]
+    apply(cfg, lambda _: [*changes, Change(('load_from',), ABSENT, 'x.pth', 'why')])
+    table = table_of(cfg, left_out=_OF_TRAINING)
+    assert 'test_dataloader.timeout' in table
+    assert 'train_dataloader.timeout and 1 more place ' in table_of(cfg)
+    assert 'train_dataloader' not in table
+    assert 'load_from' not in table
+
+
+def test_more_workers_than_cpus_are_told(monkeypatch):
+    monkeypatch.setattr('os.sched_getaffinity', lambda _: {0, 1}, raising=False)
+    assert [_workers(number) for number in (0, 2, 8)] == [
+        'no workers', '2 workers', '8 workers on 2 CPUs (num_workers=2 may be faster)',
+    ]  # fmt: skip
 
 
 def test_what_is_said_for_all_phases_reaches_them(toy_configs, tmp_path):

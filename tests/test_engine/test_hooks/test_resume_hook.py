@@ -5,6 +5,9 @@ import pytest
 import torch
 from toy_runs import rates, train
 
+from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_testing
+from hybridcls.engine.runner_instances import own_instances
+
 EARLY = "custom_hooks = [dict(type='EarlyStoppingHook', monitor='toy/top1', rule='greater', patience=3)]\n"
 PLATEAU = {
     'param_scheduler': [dict(type='ReduceOnPlateauLR', monitor='toy/top1', rule='greater', patience=1, factor=0.5)]
@@ -82,3 +85,16 @@ def test_the_last_validation_is_done_on_resume_if_the_run_was_stopped_within_it(
     assert runner.message_hub.get_scalar('val/toy/top1').data[0].tolist() == (
         straight.message_hub.get_scalar('val/toy/top1').data[0].tolist()
     )
+
+
+def test_a_test_of_a_config_that_says_resume_only_tests(toy_configs, tmp_path):
+    """As mmpretrain's tools do with the config that a resumed run has dumped."""
+    train(toy_configs / 'toy.py', tmp_path, **{'train_cfg.max_epochs': 1})
+    cfg = prepare_testing(
+        load_config(toy_configs / 'toy.py'), str(tmp_path / 'epoch_1.pth'), TrainOptions(), str(tmp_path)
+    )
+    with own_instances():
+        expected = build_runner(cfg).test()
+    cfg.resume = True
+    with own_instances():
+        assert build_runner(cfg).test() == expected

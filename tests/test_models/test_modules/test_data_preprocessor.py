@@ -150,3 +150,12 @@ def test_only_the_first_batch_is_looked_at():
 def test_mean_without_std():
     with pytest.raises(ValueError, match=r'expected mean and std, got mean=.* and std=None'):
         HybridDataPreprocessor(mean=[1.0] * 3)
+
+
+@pytest.mark.parametrize('unknown', [-1, 3, 7])
+def test_an_image_of_an_unknown_class_has_no_share_of_any_class(unknown):
+    preprocessor = HybridDataPreprocessor(num_classes=3, to_onehot=True)
+    known, stranger = preprocessor(batch(2, unknown))['data_samples']
+    assert known.gt_score.tolist() == [0, 0, 1]
+    assert stranger.gt_score.tolist() == [0, 0, 0]
+    assert stranger.gt_label.tolist() == [unknown]

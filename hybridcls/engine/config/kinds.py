@@ -1,0 +1,41 @@
+"""Top-level keys whose value is of a kind that nothing could be built from: ``optim_wrapper='SGD'``."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from mmengine.config import Config
+
+from .layers import ConfigError
+from .tree import Path, dotted, value_at
+
+__all__ = ['check_kinds']
+
+_DICTS = (
+    'auto_scale_lr', 'data_preprocessor', 'default_hooks', 'env_cfg', 'log_processor', 'model', 'model_wrapper_cfg',
+    'optim_wrapper', 'randomness', 'strategy', 'test_cfg', 'train_cfg', 'tta_model', 'val_cfg', 'visualizer',
+)  # fmt: skip
+_LISTS = ('custom_hooks', 'phases')
+_TEXTS = ('default_scope', 'launcher', 'load_from')
+
+
+def check_kinds(cfg: Config) -> None:
+    """Raise a ConfigError that names the first key whose value is plainly of another kind than its readers take.
+
+    Objects that were built by code pass.
+    """
+    for path, kinds in _places(cfg):
+        value = value_at(cfg, path)
+        is_plain = isinstance(value, (str, bool, int, float, list, tuple, dict))
+        if is_plain and not isinstance(value, kinds):
+            expected = {dict: 'a dict', str: 'text'}.get(kinds[0], 'a list')
+            raise ConfigError(f'{dotted(path)}: expected {expected}, got {value!r}.')
+
+
+def _places(cfg: Config) -> Iterator[tuple[Path, tuple[type, ...]]]:
+    for keys, kinds in ((_DICTS, (dict,)), (_LISTS, (list, tuple)), (_TEXTS, (str,))):
+        yield from (((key,), kinds) for key in keys if key in cfg)
+    schedulers: Any = cfg.get('param_scheduler')
+    for key, parts in (('custom_hooks', cfg.get('custom_hooks')), ('param_scheduler', schedulers)):
+        for number in range(len(parts) if isinstance(parts, (list, tuple)) else 0):
+            yield (key, number), (dict,)
+    yield from ((('default_hooks', name), (dict,)) for name in cfg.get('default_hooks') or {})
