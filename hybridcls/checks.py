@@ -13,17 +13,9 @@ from pathlib import Path
 from typing import Any, Optional
 
 __all__ = [
-    'UnknownNameError',
-    'did_you_mean',
-    'explain_unknown_name',
-    'listed',
-    'check_number',
-    'check_choice',
-    'check_known_keys',
-    'check_file',
-    'decode_text',
-    'near_files',
-]
+    'UnknownNameError', 'did_you_mean', 'explain_unknown_name', 'listed', 'check_number', 'check_choice',
+    'check_known_keys', 'check_file', 'decode_text', 'near_files',
+]  # fmt: skip
 
 # Folders that hold no plugin of the user, however deep they are.
 _NOT_SEARCHED = {'.git', '.venv', 'venv', 'node_modules', '__pycache__', 'work_dirs', 'build', 'dist', 'data'}

@@ -15,13 +15,6 @@ from .image_folder import ImageFolder
 carry_sentences_out_of_workers(sentence_for)
 
 __all__ = [
-    'ClassNumbering',
-    'ConcatDataset',
-    'Digits',
-    'ImageFolder',
-    'class_names_of',
-    'number_labels',
-    'read_annotations',
-    'samplers',
-    'transforms',
-]
+    'ClassNumbering', 'ConcatDataset', 'Digits', 'ImageFolder', 'class_names_of', 'number_labels',
+    'read_annotations', 'samplers', 'transforms',
+]  # fmt: skip

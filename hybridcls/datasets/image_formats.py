@@ -10,13 +10,8 @@ from PIL import Image, features
 from PIL.TiffImagePlugin import TiffImageFile
 
 __all__ = [
-    'ImageHeader',
-    'image_header',
-    'is_transparent',
-    'missing_decoder',
-    'readable_extensions',
-    'register_decoders',
-]
+    'ImageHeader', 'image_header', 'is_transparent', 'missing_decoder', 'readable_extensions', 'register_decoders',
+]  # fmt: skip
 
 # Pillow's name of each format of pictures, and how its files end. Others that Pillow opens (.ico, .psd, .pdf ...) are
 # rarely the images of a data set: whoever has them lists them in `extensions`.

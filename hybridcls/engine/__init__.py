@@ -8,19 +8,7 @@ from .phases import run_chain
 from .training import TrainOptions, build_runner, prepare_testing, prepare_training, run_training
 
 __all__ = [
-    'ConfigError',
-    'FSDPStrategy',
-    'TrainOptions',
-    'TransferReport',
-    'WeightMismatchError',
-    'build_runner',
-    'hooks',
-    'is_chain',
-    'load_config',
-    'optim',
-    'prepare_testing',
-    'prepare_training',
-    'run_chain',
-    'run_training',
+    'ConfigError', 'FSDPStrategy', 'TrainOptions', 'TransferReport', 'WeightMismatchError', 'build_runner', 'hooks',
+    'is_chain', 'load_config', 'optim', 'prepare_testing', 'prepare_training', 'run_chain', 'run_training',
     'transfer_weights',
-]
+]  # fmt: skip

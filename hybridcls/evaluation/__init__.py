@@ -14,19 +14,7 @@ from .val_loss import ValLoss
 from .verification_metric import VerificationMetric
 
 __all__ = [
-    'Accuracy',
-    'AveragePrecision',
-    'CalibrationMetric',
-    'ConfusionMatrix',
-    'DumpResults',
-    'KNNAccuracy',
-    'MetricOf',
-    'MissingFieldError',
-    'MultiLabelMetric',
-    'OODMetric',
-    'RetrievalMetric',
-    'SelectiveMetric',
-    'SingleLabelMetric',
-    'ValLoss',
-    'VerificationMetric',
-]
+    'Accuracy', 'AveragePrecision', 'CalibrationMetric', 'ConfusionMatrix', 'DumpResults', 'KNNAccuracy',
+    'MetricOf', 'MissingFieldError', 'MultiLabelMetric', 'OODMetric', 'RetrievalMetric', 'SelectiveMetric',
+    'SingleLabelMetric', 'ValLoss', 'VerificationMetric',
+]  # fmt: skip

@@ -10,17 +10,9 @@ from hybridcls.checks import check_choice
 from hybridcls.structures import UNKNOWN_LABEL
 
 __all__ = [
-    'NO_IMAGE',
-    'NO_KNOWN_IMAGE',
-    'SCORES',
-    'MissingFieldError',
-    'check_labelled',
-    'check_scores',
-    'class_label',
-    'embeddings_of',
-    'label_of',
-    'read_scores',
-]
+    'NO_IMAGE', 'NO_KNOWN_IMAGE', 'SCORES', 'MissingFieldError', 'check_labelled', 'check_scores', 'class_label',
+    'embeddings_of', 'label_of', 'read_scores',
+]  # fmt: skip
 
 NO_IMAGE = 'No image was evaluated.'
 NO_KNOWN_IMAGE = 'No image of a class that the model knows was evaluated: all labels are -1 or outside its classes.'

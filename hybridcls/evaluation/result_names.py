@@ -23,14 +23,9 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 __all__ = [
-    'direction_of',
-    'is_without_result',
-    'known_names',
-    'metric_of',
-    'reason_for_no_result',
-    'unit_of',
+    'direction_of', 'is_without_result', 'known_names', 'metric_of', 'reason_for_no_result', 'unit_of',
     'without_result',
-]
+]  # fmt: skip
 
 
 def metric_of(name: str, metrics: Iterable[BaseMetric]) -> Optional[BaseMetric]:

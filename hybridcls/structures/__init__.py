@@ -8,15 +8,6 @@ from .unknown import UNKNOWN_LABEL, known_rows
 from .views import count_views
 
 __all__ = [
-    'UNKNOWN_LABEL',
-    'ClassNames',
-    'count_views',
-    'join_class_names',
-    'known_rows',
-    'read_hard_labels',
-    'read_targets',
-    'PREPROCESSING_VERSION',
-    'record_version',
-    'recorded_version',
-    'write_predictions',
-]
+    'UNKNOWN_LABEL', 'ClassNames', 'count_views', 'join_class_names', 'known_rows', 'read_hard_labels',
+    'read_targets', 'PREPROCESSING_VERSION', 'record_version', 'recorded_version', 'write_predictions',
+]  # fmt: skip

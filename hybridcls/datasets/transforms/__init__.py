@@ -7,12 +7,6 @@ from .random_affine import RandomAffine
 from .resizing import CenterCropToSize, RandomCropToSize, ResizeToSize
 
 __all__ = [
-    'CenterCropToSize',
-    'ImageDepthError',
-    'LoadImage',
-    'MarkUnknown',
-    'RandomAffine',
-    'RandomCropToSize',
-    'ResizeToSize',
-    'UnreadableImageError',
-]
+    'CenterCropToSize', 'ImageDepthError', 'LoadImage', 'MarkUnknown', 'RandomAffine', 'RandomCropToSize',
+    'ResizeToSize', 'UnreadableImageError',
+]  # fmt: skip

@@ -12,13 +12,9 @@ from mmengine.logging import print_log
 from hybridcls.compat.torch import RunsCodeError, read_torch_file
 
 __all__ = [
-    'WholeFileBackend',
-    'check_checkpoint',
-    'check_writable',
-    'is_whole_checkpoint',
-    'newest_whole_checkpoint',
+    'WholeFileBackend', 'check_checkpoint', 'check_writable', 'is_whole_checkpoint', 'newest_whole_checkpoint',
     'write_whole',
-]
+]  # fmt: skip
 
 _UNFINISHED = '.unfinished'
 

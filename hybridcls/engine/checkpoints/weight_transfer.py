@@ -14,13 +14,8 @@ from hybridcls.models.modules.timm_weights import Resized, fit_timm_weights
 from .files import check_checkpoint
 
 __all__ = [
-    'TransferReport',
-    'WeightMismatchError',
-    'adapters_in',
-    'check_taken',
-    'select_weights',
-    'transfer_weights',
-]
+    'TransferReport', 'WeightMismatchError', 'adapters_in', 'check_taken', 'select_weights', 'transfer_weights',
+]  # fmt: skip
 
 PARTS = ('backbone', 'neck')
 FOLD_FIRST = (

@@ -15,6 +15,10 @@ from .tree import ABSENT, Path, dotted, is_a, value_at
 __all__ = ['check_length', 'fit_to_batches', 'fitted_schedules', 'iterations', 'scaled_lr', 'scheduler_groups']
 
 _SHARE = 0.2  # of a training, for a warm-up that does not fit
+# Keys of schedulers that count what they count by: epochs or iterations.
+_COUNTS = (
+    'begin', 'end', 'T_max', 'milestones', 'step_size', 'periods', 'total_steps', 'total_iters', 'patience',
+)  # fmt: skip
 _FEWEST_STEPS = 2  # of a schedule that is to change anything
 
 
@@ -107,17 +111,7 @@ def _stretched(path: Path, scheduler: dict, epochs: Optional[int], total: int, w
     if 'convert_to_iter_based' in scheduler:
         yield Change((*path, 'convert_to_iter_based'), scheduler['convert_to_iter_based'], ABSENT, why, by)
     yield Change((*path, 'by_epoch'), scheduler.get('by_epoch', ABSENT), False, why, by)
-    for key in (
-        'begin',
-        'end',
-        'T_max',
-        'milestones',
-        'step_size',
-        'periods',
-        'total_steps',
-        'total_iters',
-        'patience',
-    ):
+    for key in _COUNTS:
         if scheduler.get(key):
             yield Change((*path, key), scheduler[key], stretch(scheduler[key]), why, by)
     exponential = is_a('PARAM_SCHEDULERS', scheduler, ExponentialParamScheduler)

@@ -9,17 +9,7 @@ from .single_stage_wrappers import GCOptimWrapper, LookaheadOptimWrapper, SAMOpt
 from .stages import SAM, GradientCentralization, Lookahead, Update, UpdateStage
 
 __all__ = [
-    'SAM',
-    'BadLossError',
-    'ComposedOptimWrapper',
-    'GCOptimWrapper',
-    'GradientCentralization',
-    'HybridOptimWrapperConstructor',
-    'Lion',
-    'Lookahead',
-    'LookaheadOptimWrapper',
-    'Precision',
-    'SAMOptimWrapper',
-    'Update',
-    'UpdateStage',
-]
+    'SAM', 'BadLossError', 'ComposedOptimWrapper', 'GCOptimWrapper', 'GradientCentralization',
+    'HybridOptimWrapperConstructor', 'Lion', 'Lookahead', 'LookaheadOptimWrapper', 'Precision', 'SAMOptimWrapper',
+    'Update', 'UpdateStage',
+]  # fmt: skip

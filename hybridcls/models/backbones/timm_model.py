@@ -20,17 +20,9 @@ __all__ = ['create_timm_model', 'fixed_size', 'patch_size']
 # What a stream decides by itself, and what it can be told.
 _OWN_TO_THE_STREAM = {'num_classes', 'features_only', 'out_indices'}
 _KEYS = (
-    'model_name',
-    'output',
-    'pretrained',
-    'checkpoint_path',
-    'drop_path_rate',
-    'img_size',
-    'frozen_stages',
-    'with_cp',
-    'mean',
-    'std',
-)
+    'model_name', 'output', 'pretrained', 'checkpoint_path', 'drop_path_rate', 'img_size', 'frozen_stages',
+    'with_cp', 'mean', 'std',
+)  # fmt: skip
 
 
 def create_timm_model(

@@ -10,16 +10,9 @@ from mmpretrain.models.utils import ClsDataPreprocessor
 from torch import Tensor, nn
 
 __all__ = [
-    'IMAGENET_MEAN',
-    'IMAGENET_STD',
-    'input_channels',
-    'check_unit_range',
-    'for_channels',
-    'is_for_unit_range',
-    'normalization_of',
-    'range_after',
-    'range_of',
-]
+    'IMAGENET_MEAN', 'IMAGENET_STD', 'input_channels', 'check_unit_range', 'for_channels', 'is_for_unit_range',
+    'normalization_of', 'range_after', 'range_of',
+]  # fmt: skip
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
