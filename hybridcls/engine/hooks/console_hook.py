@@ -93,8 +93,7 @@ class ConsoleHook(Hook):
 
     def before_val_epoch(self, runner: Any) -> None:
         """Begin a bar."""
-        if self._bars is not None:
-            self._evaluation = self._bars.progress.add_task('validation', total=len(runner.val_dataloader), told='')
+        self._evaluate('validation', runner.val_dataloader)
 
     def after_val_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Optional[Sequence] = None
@@ -110,14 +109,17 @@ class ConsoleHook(Hook):
 
     def before_test_epoch(self, runner: Any) -> None:
         """Begin a bar."""
-        if self._bars is not None:
-            self._evaluation = self._bars.progress.add_task('test', total=len(runner.test_dataloader), told='')
+        self._evaluate('test', runner.test_dataloader)
 
     after_test_iter = after_val_iter
 
     def after_test_epoch(self, runner: Any, metrics: Optional[dict] = None) -> None:
         """Tell the results of a test."""
         self._results(runner, 'Test', metrics)
+
+    def _evaluate(self, name: str, loader: Any) -> None:
+        if self._bars is not None:
+            self._evaluation = self._bars.progress.add_task(name, total=len(loader), told='')
 
     def _results(self, runner: Any, title: str, metrics: Optional[dict]) -> None:
         if self._bars is not None and self._evaluation is not None:

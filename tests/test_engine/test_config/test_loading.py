@@ -23,39 +23,31 @@ def test_a_folder_is_not_a_config(toy_configs):
         load_config(toy_configs)
 
 
-def test_a_syntax_error_names_the_file(toy_configs):
-    (toy_configs / 'broken.py').write_text('model = dict(\n')
-    with pytest.raises(ConfigError, match=r'broken\.py or one of its bases is not valid Python'):
-        load_config(toy_configs / 'broken.py')
+BASE = "_base_ = 'middle.py'\n"
+PLUGIN = "_base_='toy.py'\ncustom_imports = dict(imports=['no_such_plugin'])\n"
 
 
-def test_an_unknown_base_is_named_with_the_file_that_names_it(toy_configs):
-    (toy_configs / 'middle.py').write_text("_base_ = ['toyy.py']\n")
-    (toy_configs / 'leaf.py').write_text("_base_ = 'middle.py'\n")
-    with pytest.raises(ConfigError, match=r"middle\.py names the base '.*toyy\.py', which does not exist .*toy\.py"):
+@pytest.mark.parametrize(
+    ('files', 'sentence'),
+    [
+        (dict(leaf='model = dict(\n'), r'leaf\.py or one of its bases is not valid Python'),
+        (
+            dict(middle="_base_ = ['toyy.py']\n", leaf=BASE),
+            r"middle\.py names the base '.*toyy\.py', which does not exist .*toy\.py",
+        ),
+        (
+            dict(a='x = 1\n', b='x = 2\n', leaf="_base_ = ['a.py', 'b.py']\n"),
+            r"two bases set the top-level key 'x': .*a\.py and .*b\.py",
+        ),
+        (dict(leaf='x = 1 / 0\n'), r'leaf\.py cannot be read: ZeroDivisionError'),
+        (dict(leaf=PLUGIN), r"leaf\.py: custom_imports\.imports=\['no_such_plugin'\] cannot be imported"),
+    ],
+)
+def test_what_cannot_be_read_is_named_with_its_file(toy_configs, files, sentence):
+    for name, text in files.items():
+        (toy_configs / f'{name}.py').write_text(text)
+    with pytest.raises(ConfigError, match=sentence):
         load_config(toy_configs / 'leaf.py')
-
-
-def test_bases_that_set_the_same_key_are_explained(toy_configs):
-    (toy_configs / 'a.py').write_text('x = 1\n')
-    (toy_configs / 'b.py').write_text('x = 2\n')
-    (toy_configs / 'c.py').write_text("_base_ = ['a.py', 'b.py']\n")
-    with pytest.raises(ConfigError, match=r"two bases set the top-level key 'x': .*a\.py and .*b\.py"):
-        load_config(toy_configs / 'c.py')
-
-
-def test_what_a_config_raises_carries_the_name_of_the_file(toy_configs):
-    (toy_configs / 'wrong.py').write_text('x = 1 / 0\n')
-    with pytest.raises(ConfigError, match=r'wrong\.py cannot be read: ZeroDivisionError'):
-        load_config(toy_configs / 'wrong.py')
-
-
-def test_a_missing_import_is_explained(toy_configs):
-    (toy_configs / 'plugin.py').write_text("_base_='toy.py'\ncustom_imports = dict(imports=['no_such_plugin'])\n")
-    with pytest.raises(
-        ConfigError, match=r"plugin\.py: custom_imports\.imports=\['no_such_plugin'\] cannot be imported"
-    ):
-        load_config(toy_configs / 'plugin.py')
 
 
 @pytest.mark.parametrize(
