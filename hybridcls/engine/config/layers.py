@@ -20,7 +20,7 @@ from hybridcls.compat.mmengine import (
 from .dumps import RECORD, is_record, undo
 from .origins import CODE, OPTION, RUNNER_KEYS, ConfigError, Layer
 from .references import read_references
-from .tree import ABSENT, Path, forget_below, leaves_in, put_at, same, value_at
+from .tree import ABSENT, Path, delete_at, differing, forget_below, leaves_in, put_at, same, value_at
 
 __all__ = ['CODE', 'OPTION', 'ConfigError', 'Followed', 'Layer', 'Layers', 'read_layers']
 
@@ -88,8 +88,9 @@ class Layers:
         """
         variables = {key: value for key, value in own.items() if key not in RUNNER_KEYS}
         rest = {key: value for key, value in own.items() if key in RUNNER_KEYS}
+        before = self.values
         self._merge(variables, layer, options)
-        self._follow(set(variables), layer)
+        self._follow(set(variables), layer, before)
         self.followed = [one for one in self.followed if value_at(rest, one.path) is ABSENT]
         self._merge(rest, layer, options)
 
@@ -115,8 +116,11 @@ class Layers:
             # What was a leaf as an empty dict holds something now.
             self.origins.pop(path, None)
 
-    def _follow(self, changed: set, layer: Layer) -> None:
-        """Set what repeats a variable of ``changed``, and what repeats that, and so on."""
+    def _follow(self, changed: set, layer: Layer, before: dict) -> None:
+        """Set what repeats a variable of ``changed``, and what repeats that, and so on.
+
+        What a file has written inside such a place stays: where it differed from the variable ``before``.
+        """
         done: set[Path] = set()
         while True:
             due = [
@@ -131,11 +135,24 @@ class Layers:
             path, variable = next(((p, v) for p, v in due if not any(other[: len(v)] == v for other, _ in due)), due[0])
             done.add(path)
             value, old = deepcopy(value_at(self.values, variable)), value_at(self.values, path)
+            if old is ABSENT:
+                continue
+            own = list(differing(value_at(before, path), value_at(before, variable)))
+            for place, written in own:
+                above = value_at(value, place[:-1])
+                if not place:
+                    value = written
+                elif written is ABSENT:
+                    delete_at(value, place)
+                elif isinstance(above, dict) or value_at(above, place[-1:]) is not ABSENT:
+                    put_at(value, place, deepcopy(written))
             if same(old, value):
                 continue
             put_at(self.values, path, value)
-            forget_below(self.origins, path)
+            further = {leaf: self.origins.pop(leaf) for leaf in list(self.origins) if leaf[: len(path)] == path}
             self.origins.update({leaf: layer for leaf, _ in leaves_in(value, path)})
+            kept = [(*path, *place) for place, _ in own]
+            self.origins.update({leaf: by for leaf, by in further.items() if any(leaf[: len(k)] == k for k in kept)})
             if path[0] in RUNNER_KEYS:
                 self.followed.append(Followed(path, old, variable, layer))
             else:

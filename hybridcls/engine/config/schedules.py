@@ -64,8 +64,9 @@ def iterations(cfg: Config) -> Iterator[Change]:
 
     ``--cfg-options train_cfg.by_epoch=False train_cfg.max_iters=5000`` inherits a number of epochs, schedules in
     epochs, and a CheckpointHook that waits for the end of an epoch that never comes. The epochs are taken out;
-    schedules keep their shape (a warm-up of a twentieth stays a twentieth); checkpoints are written with each
-    validation and the log counts iterations, unless these hooks say themselves what they count.
+    schedules keep their shape (a warm-up of a twentieth stays a twentieth), and a base's validations their number;
+    checkpoints are written with each validation and the log counts iterations, unless these hooks say themselves what
+    they count.
     """
     loop: Any = cfg.train_cfg
     if _counts_epochs(loop) or loop.get('max_iters') is None:
@@ -75,18 +76,25 @@ def iterations(cfg: Config) -> Iterator[Change]:
     epochs = loop.get('max_epochs') or cfg.get('max_epochs')
     if loop.get('max_epochs') is not None:
         yield Change(('train_cfg', 'max_epochs'), loop['max_epochs'], ABSENT, why, by)
+    intervals = {}
+    for key in ('val_interval', 'val_begin'):
+        place: Path = ('train_cfg', key)
+        if loop.get(key) and epochs and layer_of(cfg, place).rank < layer_of(cfg, by).rank:
+            intervals[key] = max(1, round(loop[key] * loop['max_iters'] / epochs))
+            yield Change(place, loop[key], intervals[key], why, by)
     for group in scheduler_groups(cfg.get('param_scheduler')):
         for path, scheduler in group:
             if scheduler.get('by_epoch', True):
                 yield from _stretched(path, scheduler, epochs, loop['max_iters'], why, by)
     checkpoint = value_at(cfg, ('default_hooks', 'checkpoint'))
     if isinstance(checkpoint, dict) and checkpoint.get('by_epoch') is None:
-        place: Path = ('default_hooks', 'checkpoint')
+        place = ('default_hooks', 'checkpoint')
         yield Change((*place, 'by_epoch'), checkpoint.get('by_epoch', ABSENT), False, why)
         interval = checkpoint.get('interval', ABSENT)
         # One that stands as near as the iterations was meant to count them.
         if interval is ABSENT or layer_of(cfg, (*place, 'interval')).rank < layer_of(cfg, by).rank:
-            yield Change((*place, 'interval'), interval, loop.get('val_interval', 1000), why, by)
+            validation = intervals.get('val_interval', loop.get('val_interval', 1000))
+            yield Change((*place, 'interval'), interval, validation, why, by)
     logger = value_at(cfg, ('default_hooks', 'logger'))
     if isinstance(logger, dict) and 'log_metric_by_epoch' not in logger:
         yield Change(('default_hooks', 'logger', 'log_metric_by_epoch'), ABSENT, False, why)

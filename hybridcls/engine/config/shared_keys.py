@@ -47,7 +47,7 @@ def shared_keys(cfg: Config) -> Iterator[Union[Change, str]]:
         if keep:
             yield f'{key}={value!r} does not reach {", ".join(keep)}: what is written there stays.'
         elif not found and key not in provenance_of(cfg).used:
-            yield f'{key}={value!r} changes nothing: no part of this config takes it.'
+            yield f'{key}={value!r} fills no place: no part of this config takes it.'
 
 
 def classifying_head(cfg: Config) -> Optional[dict]:

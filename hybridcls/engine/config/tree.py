@@ -9,7 +9,7 @@ from mmengine.config import Config
 from hybridcls.signatures import takes_argument
 
 __all__ = [
-    'ABSENT', 'Path', 'class_of', 'dataloaders_in', 'datasets_in', 'delete_at', 'dotted', 'forget_below',
+    'ABSENT', 'Path', 'class_of', 'dataloaders_in', 'datasets_in', 'delete_at', 'differing', 'dotted', 'forget_below',
     'holds_datasets', 'is_a', 'key_of', 'leaves_in', 'path_of', 'put_at', 'same', 'split', 'takes', 'transforms_in',
     'value_at', 'walk',
 ]  # fmt: skip
@@ -76,6 +76,23 @@ def same(one: Any, other: Any) -> bool:
         return bool(equal.all() if hasattr(equal, 'all') else equal)
     except (RuntimeError, ValueError):
         return False
+
+
+def differing(one: Any, other: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """Yield where ``one`` differs from ``other``, as far inside as they are of one kind, with what stands there.
+
+    Example:
+        >>> list(differing(dict(a=1, b=[2, 3]), dict(a=1, b=[2, 4], c=5)))
+        [(('b', 1), 3), (('c',), not there)]
+    """
+    if isinstance(one, dict) and isinstance(other, dict) and one.get('type') == other.get('type'):
+        for key in (*one, *(key for key in other if key not in one)):
+            yield from differing(one.get(key, ABSENT), other.get(key, ABSENT), (*path, key))
+    elif isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)) and len(one) == len(other):
+        for number, pair in enumerate(zip(one, other, strict=True)):
+            yield from differing(*pair, (*path, number))
+    elif not same(one, other):
+        yield path, one
 
 
 def walk(node: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:

@@ -150,3 +150,13 @@ def test_a_dump_of_a_dump_says_the_same(tmp_path):
     for one in (cfg, again):
         one.pop('filled')
     assert cfg.to_dict() == again.to_dict()
+
+
+def test_what_was_written_inside_a_place_stays_when_the_variable_of_a_dump_changes(tmp_path):
+    child = "val_dataloader = dict(dataset=dict(split='train'))\n"
+    options = {'val_dataloader.dataset.pipeline.0.img_size': 24}
+    path = dumped(prepared(tmp_path, child, options), tmp_path / 'dump.py')
+    new = {'val_pipeline.1.meta_keys': ['sample_idx']}
+    again = load_config(path, new)
+    assert again.val_dataloader.dataset.pipeline[0].img_size == 24
+    assert again.to_dict() == load_config(tmp_path / 'child.py', {**options, **new}).to_dict()

@@ -89,6 +89,31 @@ def test_a_pipeline_that_is_a_variable_of_a_base_can_be_changed(tmp_path, how):
     assert any('train_dataloader.dataset.pipeline follows train_pipeline' in n for n in provenance_of(cfg).notes)
 
 
+@pytest.mark.parametrize('order', [1, -1])
+def test_what_an_option_writes_inside_a_place_stays_when_its_variable_changes(tmp_path, order):
+    options = [('train_dataloader.dataset.pipeline.1.scale', (0.5, 1.0)), ('train_pipeline.0.type', 'LoadOther')]
+    pipeline = loaded(tmp_path, base=BASE, options=dict(options[::order])).train_dataloader.dataset.pipeline
+    assert (pipeline[0].type, pipeline[1].scale) == ('LoadOther', (0.5, 1.0))
+
+
+def test_what_a_file_writes_inside_a_place_stays_when_its_variable_changes(tmp_path):
+    write(
+        tmp_path,
+        'far.py',
+        "images = dict(type='A', a=1, b=2, c=[dict(d=3)])\ntrain_dataloader = dict(dataset=images)\n",
+    )
+    own = 'a=5, e=6, c=[dict(d=7), dict(d=8)]'
+    write(tmp_path, 'near.py', f"_base_ = 'far.py'\ntrain_dataloader = dict(dataset=dict({own}))\n")
+    child = write(tmp_path, 'child.py', "_base_ = 'near.py'\nimages = dict(a=10, b=11, c=[], f=12)\n")
+    cfg = load_config(child)
+    assert cfg.train_dataloader.dataset == dict(type='A', a=5, b=11, c=[dict(d=7), dict(d=8)], e=6, f=12)
+    where = [layer_of(cfg, ('train_dataloader', 'dataset', key)).rank for key in 'abcef']
+    assert where == [-1, 0, -1, -1, 0]
+    deleting = "train_dataloader = dict(dataset=dict(_delete_=True, type='B'))"
+    write(tmp_path, 'near.py', f"_base_ = 'far.py'\n{deleting}\n")
+    assert load_config(child).train_dataloader.dataset == dict(type='B')
+
+
 def test_variables_of_variables_and_of_names_are_followed_everywhere(tmp_path):
     child = "val_pipeline = [dict(type='PackInputs')]\ndataset_type = 'CustomDataset'\n"
     cfg = loaded(tmp_path, child, BASE)

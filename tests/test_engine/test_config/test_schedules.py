@@ -30,11 +30,12 @@ def test_iterations_reach_the_schedules_the_hooks_and_the_log(tmp_path):
     cfg = loaded(tmp_path, base=BASE, options={'train_cfg.by_epoch': False, 'train_cfg.max_iters': 2000})
     applied(cfg, iterations)
     assert 'max_epochs' not in cfg.train_cfg
+    assert cfg.train_cfg.val_interval == 1000, 'two validations, as the base has them'
     warm_up, cosine = cfg.param_scheduler
     assert warm_up.to_dict() == dict(type='LinearLR', begin=0, end=100, by_epoch=False)
     assert cosine.to_dict() == dict(type='CosineAnnealingLR', begin=100, by_epoch=False)
     checkpoint = cfg.default_hooks.checkpoint
-    assert (checkpoint.by_epoch, checkpoint.interval) == (False, 50)
+    assert (checkpoint.by_epoch, checkpoint.interval) == (False, 1000)
     assert cfg.default_hooks.logger.log_metric_by_epoch is False
     assert cfg.log_processor.by_epoch is False
 
@@ -59,6 +60,8 @@ def test_an_interval_as_near_as_the_iterations_counts_them_and_stays(tmp_path):
     child = 'train_cfg = dict(by_epoch=False, max_iters=50000)\ndefault_hooks = dict(checkpoint=dict(interval=2000))\n'
     checkpoint = applied(loaded(tmp_path, child, BASE), iterations).default_hooks.checkpoint
     assert (checkpoint.by_epoch, checkpoint.interval) == (False, 2000)
+    options = {'train_cfg.by_epoch': False, 'train_cfg.max_iters': 2000, 'train_cfg.val_interval': 7}
+    assert applied(loaded(tmp_path, base=BASE, options=options), iterations).train_cfg.val_interval == 7
 
 
 def test_a_loop_by_iterations_counts_them_whatever_it_is_called(tmp_path):

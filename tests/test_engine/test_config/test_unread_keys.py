@@ -41,7 +41,7 @@ def test_a_variable_that_is_used_may_have_any_name(toy_configs):
     assert (cfg.img_sizes, cfg.my_note) == (64, 'kept')
     assert provenance_of(cfg).notes == [
         'my_note is read by nothing: it changes nothing.',
-        'img_size=64 changes nothing: no part of this config takes it.',
+        'img_size=64 fills no place: no part of this config takes it.',
     ]
 
 
