@@ -24,7 +24,7 @@ _PACKAGE = Path(__file__).resolve().parent
 TRACEBACK_VARIABLE = 'HYBRIDCLS_TRACEBACK'
 
 # Warnings of dependencies that a user can do nothing about.
-_OF_NO_USE = (
+_OF_NO_USE: tuple[dict[str, Any], ...] = (
     dict(module=r'mmcv\.'),  # compiled operations that are not installed, which nothing here uses
     dict(module=r'mmengine\.utils\.dl_utils\.setup_env'),  # threads of a process, which it sets itself
     dict(message='This DataLoader will create'),  # the console says it beside the number of workers

@@ -27,7 +27,8 @@ def check_kinds(cfg: Config) -> None:
         value = value_at(cfg, path)
         is_plain = isinstance(value, (str, bool, int, float, list, tuple, dict))
         if is_plain and not isinstance(value, kinds):
-            expected = {dict: 'a dict', str: 'text'}.get(kinds[0], 'a list')
+            names: dict[type, str] = {dict: 'a dict', str: 'text'}
+            expected = names.get(kinds[0], 'a list')
             raise ConfigError(f'{dotted(path)}: expected {expected}, got {value!r}.')
 
 

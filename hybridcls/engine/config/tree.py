@@ -72,7 +72,7 @@ def path_of(key: Union[str, list]) -> Path:
 def same(one: Any, other: Any) -> bool:
     """Whether two values are equal; arrays and tensors, whose comparison is no truth, in all that they hold."""
     try:
-        equal = one is other or one == other
+        equal: Any = one is other or one == other
         return bool(equal.all() if hasattr(equal, 'all') else equal)
     except (RuntimeError, ValueError):
         return False
