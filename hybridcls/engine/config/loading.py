@@ -57,7 +57,7 @@ def load_config(path: Union[str, FilePath], cfg_options: Optional[dict[str, Any]
         raise ConfigError(wrong)
     _merge(layers, options, file)
     _drop_default_scope(layers.values)
-    cfg = Config(
+    cfg = _LayeredConfig(
         layers.values,
         cfg_text='\n'.join(f'{name}\n{text}' for name, text in layers.texts.items()),
         filename=file,
@@ -76,6 +76,18 @@ def load_config(path: Union[str, FilePath], cfg_options: Optional[dict[str, Any]
     for step in (_default_scope, shared_keys, dataloaders):
         apply(cfg, step)
     return cfg
+
+
+class _LayeredConfig(Config):
+    """A config whose provenance goes with it to another process: copies keep it anyway."""
+
+    def __getstate__(self) -> Any:
+        return super().__getstate__(), provenance_of(self)
+
+    def __setstate__(self, state: Any) -> None:
+        inner, known = state
+        super().__setstate__(inner)
+        self.__dict__['hybridcls_provenance'] = known
 
 
 def is_chain(cfg: Config) -> bool:

@@ -31,6 +31,9 @@ class _Absent:
     def __deepcopy__(self, memo: dict) -> '_Absent':
         return self
 
+    def __reduce__(self) -> str:
+        return 'ABSENT'
+
 
 ABSENT: Any = _Absent()
 """The value of a place that is not in a config."""

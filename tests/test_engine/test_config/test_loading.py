@@ -1,11 +1,14 @@
 """Config files: what is wrong in them is answered by a sentence."""
 
+import copy
+import pickle
 import sys
 
 import pytest
 import torch
 
-from hybridcls.engine.config import ConfigError, is_chain, load_config
+from hybridcls.engine.config import ConfigError, is_chain, layer_of, load_config, provenance_of
+from hybridcls.engine.config.tree import ABSENT
 
 
 def test_a_missing_file_is_answered_with_near_names(toy_configs):
@@ -171,3 +174,13 @@ def test_a_file_without_keys_is_explained(toy_configs, text):
     (toy_configs / 'list.yml').write_text(text)
     with pytest.raises(ConfigError, match=r'list\.yml cannot be read: TypeError: expected keys with values'):
         load_config(toy_configs / 'list.yml')
+
+
+@pytest.mark.parametrize('copied', [copy.copy, copy.deepcopy, lambda cfg: pickle.loads(pickle.dumps(cfg))])
+def test_a_copy_keeps_who_wrote_what(toy_configs, copied):
+    cfg = load_config(toy_configs / 'toy.py', {'randomness.seed': None, 'seed': 4})
+    again = copied(cfg)
+    assert again.to_dict() == cfg.to_dict()
+    assert provenance_of(again) == provenance_of(cfg)
+    assert layer_of(again, ('model', 'type')).name.endswith('toy.py')
+    assert any(change.old is ABSENT for change in provenance_of(again).changes)
