@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import time
@@ -190,13 +191,11 @@ def test_images_without_labels(folder, trained, monkeypatch, capsys):
     assert len(list((folder / 'u').rglob('*.png'))) == 20
 
 
-def test_a_checkpoint_of_a_chain_is_tested_with_the_config_beside_it(folder, trained, monkeypatch, capsys):
+def test_a_checkpoint_of_a_chain_is_tested_with_the_config_beside_it(folder, trained, monkeypatch):
     (folder / 'chain.py').write_text("phases = [dict(name='one', config='lenet.py')]\n")
-    assert start_here(folder, monkeypatch, 'test.py', 'chain.py', trained) == 2
-    said = capsys.readouterr().err
-    assert (
-        f'chain.py. Take the config that its training left beside the checkpoint: {trained.parent / "lenet.py"}' in said
-    )
+    beside = re.escape(str(trained.parent / 'lenet.py'))
+    with pytest.raises(ValueError, match=rf'chain\.py\. Take .* left beside the checkpoint: {beside}$'):
+        start_here(folder, monkeypatch, 'test.py', 'chain.py', trained)
 
 
 def test_images_are_shown_with_their_predictions(folder, trained, monkeypatch):
