@@ -23,12 +23,12 @@ __all__ = ['run_tool', 'sentence_for']
 _PACKAGE = Path(__file__).resolve().parent
 TRACEBACK_VARIABLE = 'HYBRIDCLS_TRACEBACK'
 
-# Warnings of dependencies that a user can do nothing about.
-_OF_NO_USE: tuple[dict[str, Any], ...] = (
-    dict(module=r'mmcv\.'),  # compiled operations that are not installed, which nothing here uses
-    dict(module=r'mmengine\.utils\.dl_utils\.setup_env'),  # threads of a process, which it sets itself
-    dict(message='This DataLoader will create'),  # the console says it beside the number of workers
-    dict(message='Grad strides do not match bucket view strides'),  # the layout that cuDNN and MKL-DNN choose
+# Warnings of dependencies that a user can do nothing about: how the text begins, and the module.
+_OF_NO_USE = (
+    ('', r'mmcv\.'),  # compiled operations that are not installed, which nothing here uses
+    ('', r'mmengine\.utils\.dl_utils\.setup_env'),  # threads of a process, which it sets itself
+    ('This DataLoader will create', ''),  # the console says it beside the number of workers
+    ('Grad strides do not match bucket view strides', ''),  # the layout that cuDNN and MKL-DNN choose
 )
 
 
@@ -45,8 +45,8 @@ def run_tool(main: Callable[[], Any]) -> None:
     # A plugin in the working folder is imported by name, as with `python -m`; last, so that it hides nothing.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
-    for kind in _OF_NO_USE:
-        warnings.filterwarnings('ignore', category=UserWarning, **kind)
+    for message, module in _OF_NO_USE:
+        warnings.filterwarnings('ignore', message, UserWarning, module)
     status: Any = 0
     try:
         main()

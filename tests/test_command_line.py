@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 import weakref
 from importlib.util import find_spec
 
@@ -192,3 +193,13 @@ def test_the_training_is_gone_before_its_group(monkeypatch, status):
     else:
         run_tool(main)
     assert alive[1:] == [None]
+
+
+def test_warnings_that_nobody_can_act_on_are_not_shown(capsys):
+    def warn():
+        warnings.warn('This DataLoader will create 8 worker processes in total.', stacklevel=1)
+        warnings.warn('This is for you.', stacklevel=1)
+
+    with warnings.catch_warnings(record=True) as shown:
+        run_tool(warn)
+    assert [str(one.message) for one in shown] == ['This is for you.']

@@ -8,6 +8,7 @@ import argparse
 import os
 from collections.abc import Iterator
 from copy import deepcopy
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hybridcls.checks import check_file
@@ -115,9 +116,10 @@ def main() -> None:
         trust_checkpoints()
     cfg = load_config(args.config, args.cfg_options)
     if is_chain(cfg):
-        configs = ', '.join(str(phase.config) for phase in cfg.phases)
+        beside = sorted(map(str, Path(args.checkpoint).parent.glob('*.py'))) if args.checkpoint else []
         raise ValueError(
-            f'{args.config} is a chain of phases; test a checkpoint with the config of its phase: {configs}.'
+            f'test: expected the config of one phase, got the chain {args.config}. Take the config that its training '
+            f'left beside the checkpoint{": " if beside else "."}{" or ".join(beside)}'
         )
     options = TrainOptions(amp=args.amp, pin_memory=not args.no_pin_memory, launcher=args.launcher)
     cfg = prepare_testing(cfg, args.checkpoint, options, args.work_dir)

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import time
@@ -188,6 +189,13 @@ def test_images_without_labels(folder, trained, monkeypatch, capsys):
     predictions = pickle.loads((folder / 'u.pkl').read_bytes())
     assert [sample['img_path'] for sample in predictions][:3] == ['0/0.png', '1/0.png', '0/1.png']
     assert len(list((folder / 'u').rglob('*.png'))) == 20
+
+
+def test_a_checkpoint_of_a_chain_is_tested_with_the_config_beside_it(folder, trained, monkeypatch):
+    (folder / 'chain.py').write_text("phases = [dict(name='one', config='lenet.py')]\n")
+    beside = re.escape(str(trained.parent / 'lenet.py'))
+    with pytest.raises(ValueError, match=rf'chain\.py\. Take .* left beside the checkpoint: {beside}$'):
+        start_here(folder, monkeypatch, 'test.py', 'chain.py', trained)
 
 
 def test_images_are_shown_with_their_predictions(folder, trained, monkeypatch):

@@ -1,6 +1,5 @@
 """Schedules of a training that is shorter, counted otherwise or in other batches than its config was written for."""
 
-import math
 from collections.abc import Iterator
 from typing import Any, Optional, Union
 
@@ -14,7 +13,7 @@ from .tree import ABSENT, Path, dotted, is_a, value_at
 
 __all__ = ['check_length', 'fit_to_batches', 'fitted_schedules', 'iterations', 'scaled_lr', 'scheduler_groups']
 
-_SHARE = 0.2  # of a training, for a warm-up that does not fit
+_SHARES = 5  # of a training; a warm-up that does not fit gets one
 # Keys of schedulers that count what they count by: epochs or iterations.
 _COUNTS = (
     'begin', 'end', 'T_max', 'milestones', 'step_size', 'periods', 'total_steps', 'total_iters', 'patience',
@@ -151,7 +150,7 @@ def fitted_schedules(cfg: Config) -> Iterator[Change]:
                     f'{dotted(path)} begins after {begin} epochs, and the training ends after {total}. Give it '
                     f'convert_to_iter_based=True, or a smaller begin: --cfg-options {dotted(path)}.begin={total - 1}'
                 )
-            shortened = _SHARE * total if by_epoch else max(1, math.floor(_SHARE * total))
+            shortened = total / _SHARES if by_epoch else max(1, total // _SHARES)
             why = f'the training ends after {total} {unit}, before this schedule began'
             yield Change((*path, 'begin'), begin, shortened, why, ('train_cfg', key))
             for place, other in group:

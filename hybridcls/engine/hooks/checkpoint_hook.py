@@ -180,7 +180,7 @@ class CheckpointHook(_CheckpointHook):
             name,
             self.file_client_args,
             save_optimizer=save_optimizer,
-            save_param_scheduler=self.save_param_scheduler or save_optimizer,
+            save_param_scheduler=runner.param_schedulers is not None and (self.save_param_scheduler or save_optimizer),
             meta=meta,
             by_epoch=self.by_epoch,
             backend_args=self.backend_args,

@@ -4,12 +4,15 @@ import os
 import time
 from collections.abc import Sequence
 from datetime import timedelta
+from textwrap import indent
 from typing import Any, Optional
 
 import torch
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook, LoggerHook
 from mmengine.model import BaseTTAModel
+from numpy import ndarray
+from torch import Tensor
 
 import hybridcls
 from hybridcls.compat.mmengine import bare_model, built_loop
@@ -178,13 +181,18 @@ def summary_of(runner: Any, training: bool = True) -> str:
 
 
 def results_of(metrics: dict) -> str:
-    """Write the results of an evaluation: a few in one line, more in a table."""
+    """Write the results of an evaluation: a few in one line, more in a table; then arrays, such as a confusion matrix.
+
+    numpy and torch shorten an array of more than 1,000 numbers.
+    """
     rows = [(name, f'{value:.4f}' if isinstance(value, float) else str(value)) for name, value in metrics.items()
             if isinstance(value, (int, float, str))]  # fmt: skip
+    arrays = {name: value for name, value in metrics.items() if isinstance(value, (Tensor, ndarray))}
+    tables = ''.join(f'\n  {name}\n{indent(str(value), "  ")}' for name, value in arrays.items())
     if len(rows) <= _FEW:
-        return ', '.join(f'{name} {value}' for name, value in rows)
+        return ', '.join(f'{name} {value}' for name, value in rows) + tables
     first, second = max(len(name) for name, _ in rows), max(len(value) for _, value in rows)
-    return ''.join(f'\n  {name:<{first}}  {value:>{second}}' for name, value in rows)
+    return ''.join(f'\n  {name:<{first}}  {value:>{second}}' for name, value in rows) + tables
 
 
 def _by_epoch(runner: Any) -> bool:

@@ -110,7 +110,7 @@ def test_what_fits_stays(tmp_path, epochs):
     assert applied(cfg, fitted_schedules).to_dict() == before
 
 
-@pytest.mark.parametrize('epochs', [1, 5])
+@pytest.mark.parametrize('epochs', [1, 3])
 @pytest.mark.parametrize('how', ['option', 'nested option', 'child', 'code'])
 def test_the_warm_up_of_a_base_takes_a_fifth_of_a_shorter_training(tmp_path, epochs, how):
     options = {'option': dict(max_epochs=epochs), 'nested option': {'train_cfg.max_epochs': epochs}}.get(how)
@@ -118,7 +118,7 @@ def test_the_warm_up_of_a_base_takes_a_fifth_of_a_shorter_training(tmp_path, epo
     if how == 'code':
         cfg.train_cfg.max_epochs = epochs
     applied(cfg, fitted_schedules)
-    assert cfg.param_scheduler[0].end == cfg.param_scheduler[1].begin == pytest.approx(epochs / 5)
+    assert cfg.param_scheduler[0].end == cfg.param_scheduler[1].begin == epochs / 5  # 0.6, not 0.6000000000000001
 
 
 def test_a_warm_up_and_a_shorter_training_of_one_file_are_refused(tmp_path):

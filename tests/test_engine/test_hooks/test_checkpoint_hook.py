@@ -36,6 +36,12 @@ def test_as_many_are_kept_as_were_asked_for(toy_configs, tmp_path):
     assert (tmp_path / 'w' / 'last_checkpoint').read_text() == str(tmp_path / 'w' / 'epoch_4.pth')
 
 
+def test_a_training_without_schedules_has_none_to_save(toy_configs, tmp_path):
+    train(toy_configs / 'toy.py', tmp_path / 'w', **{'param_scheduler': None, 'train_cfg.max_epochs': 1})
+    assert 'save_param_scheduler' not in next((tmp_path / 'w').glob('2*/*.log')).read_text()  # mmengine's warning
+    assert 'param_schedulers' not in torch.load(tmp_path / 'w/epoch_1.pth', weights_only=False)
+
+
 def test_an_old_one_goes_only_when_the_new_one_is_whole(toy_configs, tmp_path, monkeypatch):
     seen = []
     original = CheckpointHook._remove_files

@@ -2,6 +2,8 @@
 
 import re
 
+import torch
+
 from hybridcls.engine import TrainOptions, load_config, run_chain
 from hybridcls.engine.config.change import Change, apply, table_of
 from hybridcls.engine.config.tree import ABSENT
@@ -16,6 +18,10 @@ def test_a_few_results_are_one_line_and_more_a_table():
         ['accuracy/top1', '99.5000'], ['nll', '0.2500'], ['long/name/of/a/metric', '3.0000'], ['n', '7'],
     ]  # fmt: skip
     assert len({len(row) for row in rows}) == 1, 'columns'
+    matrix = torch.tensor([[3, 1], [0, 2]])
+    shown = results_of({'accuracy/top1': 99.5, 'confusion_matrix/result': matrix})
+    assert shown == 'accuracy/top1 99.5000\n  confusion_matrix/result\n  tensor([[3, 1],\n          [0, 2]])'
+    assert len(results_of(dict(matrix=torch.zeros(1302, 1302))).splitlines()) < 12
 
 
 def test_the_phases_of_a_chain_tell_the_time_that_all_of_them_take(toy_configs, tmp_path, capsys):
