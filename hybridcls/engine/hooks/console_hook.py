@@ -253,7 +253,8 @@ def _device_line(runner: Any) -> str:
 def _schedule_line(runner: Any) -> str:
     length = f'{runner.max_iters} iterations'
     if _by_epoch(runner):
-        length = f'{runner.max_epochs} epochs of {len(runner.train_dataloader)} batches'
+        epochs = runner.max_epochs
+        length = f'{epochs} epoch{"s" if epochs != 1 else ""} of {len(runner.train_dataloader)} batches'
     schedulers = runner.param_schedulers
     groups = schedulers.values() if isinstance(schedulers, dict) else [schedulers or []]
     names = [type(one).__name__ for group in groups for one in group]

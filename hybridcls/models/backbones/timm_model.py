@@ -190,7 +190,8 @@ def _explained(error: TypeError, model_name: str, written: dict) -> TypeError:
             hint = '' if key in _KEYS else did_you_mean(key, _KEYS)
             return TypeError(
                 f'TimmStream: {model_name} takes no argument {key!r}.{hint} A stream takes {", ".join(_KEYS)}, '
-                'and the arguments of its timm model.'
+                f'and the arguments of its timm model. If {key} comes from a base config, written for another model: '
+                'dict(_delete_=True, model_name=...) drops what the base says of this stream.'
             )
         except Exception:  # it may need the others
             continue
