@@ -8,8 +8,8 @@ import torch
 from mmengine.registry import DefaultScope
 
 from hybridcls.engine import TrainOptions, is_chain, load_config, prepare_training
-from hybridcls.engine.phase_plan import read_phases
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.phases.plan import read_phases
+from hybridcls.engine.runner.global_instances import own_instances
 from hybridcls.registry import DATASETS, HOOKS, METRICS, MODELS, OPTIM_WRAPPERS
 
 ROOT = Path(__file__).resolve().parents[1] / 'configs'

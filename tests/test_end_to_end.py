@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_testing, run_chain
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import own_instances
 
 ROOT = Path(__file__).resolve().parents[1]
 # Only what makes the reference pair small enough for a test; all levers of the configs stay on.

@@ -8,7 +8,7 @@ from hybridcls.engine import (
     prepare_training,
     run_training,
 )
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import own_instances
 
 
 def train(config, work_dir, resume=None, launcher='none', **options):

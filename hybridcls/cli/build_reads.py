@@ -16,7 +16,7 @@ from hybridcls.engine.config.origins import RUNNER_KEYS
 from hybridcls.engine.config.shared_keys import classifying_head
 from hybridcls.engine.config.takers import INSIDE, READ, UNKNOWN, UNREAD, Taker, Takers
 from hybridcls.engine.config.tree import Path, datasets_in, dotted, is_a, leaves_in, put_at, takes, value_at, walk
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import own_instances
 
 __all__ = ['build_and_record']
 

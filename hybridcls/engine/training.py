@@ -23,12 +23,12 @@ from .config.portable import portable_types
 from .config.schedules import check_length, fit_to_batches, fitted_schedules, iterations, scaled_lr
 from .config.tree import ABSENT, class_of
 from .config.vis_backends import check_vis_backends
-from .console import Bars, ConsoleRunner
-from .distributed import process_count, start_processes
+from .distillation.teacher_model import distillation_width
 from .hooks.batch_check_hook import check_batches
 from .hooks.preemption_hook import PreemptionHook
-from .teacher_model import distillation_width
-from .workers import end_workers
+from .runner.console import Bars, ConsoleRunner
+from .runner.distributed import process_count, start_processes
+from .runner.workers import end_workers
 
 __all__ = [
     'STEPS', 'TRAINING_KEYS', 'TrainOptions', 'build_runner', 'choose_work_dir', 'complete', 'prepare_testing',

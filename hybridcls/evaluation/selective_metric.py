@@ -21,8 +21,8 @@ __all__ = ['SelectiveMetric']
 class SelectiveMetric(BaseMetric):
     """Errors that remain when the images with the most doubt get no answer.
 
-    For each score, in percent, the lower the better (:mod:`hybridcls.functional.selective_prediction`; images of equal
-    doubt count with their mean error, so that their order does not matter):
+    For each score, in percent, the lower the better (:mod:`hybridcls.functional.metrics.selective_prediction`;
+    images of equal doubt count with their mean error, so that their order does not matter):
 
     - ``aurc_<score>``: the error averaged over all coverages; the literature gives it times 1000.
     - ``eaurc_<score>``: what of it a score that knows the wrong answers would not have.

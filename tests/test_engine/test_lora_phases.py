@@ -5,7 +5,7 @@ import timm
 import torch
 
 from hybridcls.engine import TrainOptions, WeightMismatchError, build_runner, load_config, prepare_training
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import own_instances
 from hybridcls.engine.training import prepare_testing
 from hybridcls.models.adapters import lora_layers
 

@@ -10,7 +10,7 @@ import torch
 from peft import PeftModel
 
 from hybridcls.engine import WeightMismatchError, load_config
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import own_instances
 from hybridcls.models.adapters import load_adapters
 from hybridcls.registry import MODELS
 

@@ -11,7 +11,7 @@ import scipy.stats
 import torch
 
 from hybridcls.command_line import run_tool
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import own_instances
 from hybridcls.registry import MODELS
 
 TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'test.py'

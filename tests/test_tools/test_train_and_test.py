@@ -17,7 +17,7 @@ import torch
 import yaml
 
 from hybridcls.command_line import run_tool
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import own_instances
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_training
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import own_instances
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'digits'
 

@@ -21,14 +21,8 @@ import torch.nn.functional as F
 
 from hybridcls.apis.memory import peak_memory
 from hybridcls.apis.timing import interleaved_timings, timing_table
-from hybridcls.functional import (
-    RowShard,
-    adaptive_margin_on_target,
-    angular_margin_on_target,
-    margin_cross_entropy,
-    norm_scaler,
-    sharded_margin_cross_entropy,
-)
+from hybridcls.distributed import RowShard, sharded_margin_cross_entropy
+from hybridcls.functional import adaptive_margin_on_target, angular_margin_on_target, margin_cross_entropy, norm_scaler
 
 SCALE, ARC_MARGIN, ADA_MARGIN, CLIP = 64.0, 0.5, 0.4, 1e-3
 CLASSES = [10_000, 100_000, 300_000, 1_000_000, *([10_000_000] if torch.cuda.is_available() else [])]

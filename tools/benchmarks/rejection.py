@@ -17,7 +17,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from hybridcls.engine import TrainOptions, build_runner, prepare_testing, prepare_training
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import own_instances
 
 ALL_SCORES = ('max_softmax', 'entropy', 'aleatoric', 'epistemic', 'total', 'vacuity')
 SCORES_OF_ANY, SCORES_OF_MIXTURES = ALL_SCORES[:2], ALL_SCORES[:5]

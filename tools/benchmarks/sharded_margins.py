@@ -21,8 +21,9 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 from hybridcls.apis.timing import interleaved_timings, timing_table
-from hybridcls.functional import RowShard, angular_margin_on_target, margin_cross_entropy
-from hybridcls.functional.sharded_softmax import sharded_margin_cross_entropy
+from hybridcls.distributed import RowShard
+from hybridcls.distributed.sharded_softmax import sharded_margin_cross_entropy
+from hybridcls.functional import angular_margin_on_target, margin_cross_entropy
 
 STOP = -1
 

@@ -14,7 +14,7 @@ from hybridcls.registry import HOOKS
 from hybridcls.signatures import arguments_of
 
 from ..checkpoints.files import newest_whole_checkpoint, remove_unfinished, write_whole
-from ..monitored_metric import check_monitor, guessed_rule, monitored_result, rule_for
+from ..runner.monitored_metric import check_monitor, guessed_rule, monitored_result, rule_for
 
 _SAVE_BEST = 'CheckpointHook: save_best'
 

@@ -17,7 +17,7 @@ from hybridcls.registry import HOOKS
 from hybridcls.visualization.learning_curves import Curve, Panel, draw_learning_curves
 
 from ..checkpoints.files import write_whole
-from ..monitored_metric import guessed_rule, validation_metrics
+from ..runner.monitored_metric import guessed_rule, validation_metrics
 
 
 @HOOKS.register_module()

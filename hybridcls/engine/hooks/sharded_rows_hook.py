@@ -10,12 +10,12 @@ from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
 from hybridcls.compat.mmengine import bare_model, resumes, set_weight_init
-from hybridcls.functional import RowShard
-from hybridcls.models.modules.sharded_rows import gather_whole, own_rows, sharded_parameters
+from hybridcls.distributed import RowShard
+from hybridcls.distributed.sharded_parameters import gather_whole, own_rows, sharded_parameters
 from hybridcls.registry import HOOKS
 
 from ..optim import ComposedOptimWrapper
-from ..optim.parameter_places import parameters_of, wrappers_by_name
+from ..optim.update.parameter_names import parameters_of, wrappers_by_name
 
 
 @HOOKS.register_module()

@@ -9,18 +9,18 @@ from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
 from hybridcls.checks import check_number
+from hybridcls.distributed.layouts import Shards, is_row_shard
 from hybridcls.registry import OPTIM_WRAPPERS
 
-from .bad_loss import BadLossError, BadLossGuard
-from .clipping import check_clip_grad, clip_pieces
-from .forward_call import losses_of, total_loss
-from .parameter_places import check_trainable, parameters_of, places_of
-from .precision import read_precision
-from .second_pass import SecondPass
-from .sharding import Shards, is_row_shard
-from .stage_list import build_stages
+from .stages.stage_list import build_stages
 from .stages.update_stage import Update, UpdateStage
-from .wrapper_state import Gradients, LoadedState, gather_gradients, pack_state, restart_stale_stages, unpack_state
+from .update.clipping import check_clip_grad, clip_pieces
+from .update.forward_call import losses_of, total_loss
+from .update.nonfinite_loss import BadLossError, BadLossGuard
+from .update.parameter_names import check_trainable, parameters_of, places_of
+from .update.precision import read_precision
+from .update.second_pass import SecondPass
+from .update.state_dict import Gradients, LoadedState, gather_gradients, pack_state, restart_stale_stages, unpack_state
 
 __all__ = ['ComposedOptimWrapper']
 

@@ -2,7 +2,7 @@
 
 from .lora import LoRA, LoRASettings, add_lora, frozen_batchnorms, lora_layers
 from .lora_files import load_adapters, save_adapters
-from .lora_folding import FoldedLoRA, fold_lora
+from .lora_merging import FoldedLoRA, fold_lora
 from .lora_names import plain_name
 from .merging_schedule import MergingRatio, MergingSchedule
 from .token_merging import TokenMerging, add_token_merging, merged_tokens, remove_token_merging

@@ -4,9 +4,10 @@ from typing import Any
 
 from torch import Tensor
 
-from hybridcls.functional import cosine_feature_loss, distance_relation_loss, gather_rows, softened_divergence
+from hybridcls.distributed import gather_rows
+from hybridcls.functional import cosine_feature_loss, distance_relation_loss, softened_divergence
+from hybridcls.functional.tokens.feature_pooling import pool_feature
 
-from ..modules.feature_pooling import pool_feature
 from .teacher import Teacher
 
 __all__ = ['Distillation']

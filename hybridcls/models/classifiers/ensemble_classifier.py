@@ -15,9 +15,9 @@ from hybridcls.checks import check_file, check_known_keys
 from hybridcls.registry import MODELS
 from hybridcls.structures import ClassNames, recorded_version
 
-from ..modules.image_range import range_after
-from ..modules.loaded_weights import differing_weights
-from ..modules.timm_weights import fit_timm_weights
+from ..data_preprocessors.image_range import range_after
+from ..weights.loaded_weights import differing_weights
+from ..weights.timm_weights import fit_timm_weights
 from .hybrid_classifier import HybridClassifier
 from .mixture_predictions import join_predictions
 

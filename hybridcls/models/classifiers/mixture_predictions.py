@@ -6,7 +6,7 @@ import torch
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
-from hybridcls.functional import mixture_uncertainty
+from hybridcls.functional.evidential import mixture_uncertainty
 
 __all__ = ['join_predictions']
 

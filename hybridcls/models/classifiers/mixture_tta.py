@@ -23,7 +23,7 @@ class MixtureTTA(BaseTTAModel):
     - In nats, ``total`` is the entropy of that mean, and ``total`` = ``aleatoric`` + ``epistemic``. Aleatoric is the
       mean of what the views say of themselves (an ``EvidentialHead``, an ensemble, MC dropout), and the mean entropy of
       their scores where they say nothing; all else, what the views disagree about included, is epistemic. See
-      :func:`hybridcls.functional.mixture_uncertainty`.
+      :func:`hybridcls.functional.evidential.mixture_uncertainty`.
     - ``vacuity`` is the mean of the views'. (An ``EvidentialHead`` that gets several views as one image averages their
       evidence instead, before there are scores.)
     - ``embedding`` is the mean of the views'.

@@ -8,13 +8,14 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from hybridcls.checks import check_choice, check_number
-from hybridcls.functional import RowShard, cosine_logits, has_process_group, margin_cross_entropy
-from hybridcls.functional.margin_softmax import SOFTMAX_FORMS
-from hybridcls.functional.sharded_softmax import sharded_cosine_logits, sharded_margin_cross_entropy
+from hybridcls.distributed import RowShard, has_process_group
+from hybridcls.distributed.sharded_parameters import draw_rows, shard_rows
+from hybridcls.distributed.sharded_softmax import sharded_cosine_logits, sharded_margin_cross_entropy
+from hybridcls.functional import cosine_logits, margin_cross_entropy
+from hybridcls.functional.margins.margin_softmax import SOFTMAX_FORMS
 from hybridcls.registry import MODELS
 from hybridcls.structures import read_hard_labels
 
-from ..modules.sharded_rows import draw_rows, shard_rows
 from .classification_head import ClassificationHead
 from .embedding_head import Features
 

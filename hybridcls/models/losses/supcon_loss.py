@@ -7,7 +7,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from hybridcls.checks import check_known_keys, check_number
-from hybridcls.functional import gather_rows, num_processes, supervised_contrast, unit_rows
+from hybridcls.distributed import gather_rows, num_processes
+from hybridcls.functional import unit_rows
+from hybridcls.functional.contrastive import supervised_contrast
 from hybridcls.registry import MODELS
 
 from .embedding_queue import EmbeddingQueue

@@ -7,8 +7,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from hybridcls.checks import check_number
-
-from ..modules import pool_feature
+from hybridcls.functional import pool_feature
 
 
 class FusionNeck(BaseModule):

@@ -8,7 +8,7 @@ from hybridcls import config_path
 from hybridcls.engine import ConfigError, TrainOptions, build_runner, load_config, prepare_training, run_training
 from hybridcls.engine.config import provenance_of
 from hybridcls.engine.config.schedules import check_length, fit_to_batches, fitted_schedules, iterations, scaled_lr
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import own_instances
 
 BASE = """
 max_epochs = 100

@@ -5,7 +5,7 @@ from torch import nn
 
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_training
 from hybridcls.engine.hooks.batch_check_hook import _last_batch_has_one
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import own_instances
 
 
 @pytest.mark.parametrize(

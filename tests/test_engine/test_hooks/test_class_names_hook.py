@@ -16,7 +16,7 @@ from mmengine.model import BaseModel
 from torch import nn
 
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_testing, prepare_training
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import own_instances
 from hybridcls.registry import HOOKS, MODELS
 
 VALUES = dict(ant=0, bee=60, cat=120, dog=180)

@@ -5,7 +5,7 @@ import torch
 from mmengine.model import BaseModel
 
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_testing, prepare_training
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import own_instances
 from hybridcls.registry import METRICS, MODELS
 
 CONFIG = """

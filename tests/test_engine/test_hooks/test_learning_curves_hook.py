@@ -9,7 +9,7 @@ from mmengine.logging import MessageHub
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_training
 from hybridcls.engine.hooks import learning_curves_hook
 from hybridcls.engine.hooks.learning_curves_hook import LearningCurvesHook
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import own_instances
 from hybridcls.evaluation import Accuracy, CalibrationMetric, ValLoss
 
 

@@ -4,7 +4,7 @@ from mmengine.logging import MessageHub
 
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_training
 from hybridcls.engine.hooks import LoggerHook
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import own_instances
 from hybridcls.registry import HOOKS
 
 

@@ -7,7 +7,7 @@ import torch
 from mmengine.logging import MessageHub
 
 from hybridcls.engine.hooks import ParamSchedulerHook
-from hybridcls.engine.reduce_on_plateau import ReduceOnPlateauLR
+from hybridcls.engine.runner.reduce_on_plateau import ReduceOnPlateauLR
 from hybridcls.evaluation import CalibrationMetric, KNNAccuracy, OODMetric
 from hybridcls.registry import HOOKS, PARAM_SCHEDULERS
 

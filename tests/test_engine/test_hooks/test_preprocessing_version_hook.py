@@ -12,7 +12,7 @@ from torch import nn
 from hybridcls.datasets.transforms import LoadImage
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_testing, prepare_training
 from hybridcls.engine.hooks import PreprocessingVersionHook
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import own_instances
 from hybridcls.models.classifiers import MixtureTTA
 from hybridcls.registry import TRANSFORMS
 

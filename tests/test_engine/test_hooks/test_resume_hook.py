@@ -6,7 +6,7 @@ import torch
 from toy_runs import rates, train
 
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_testing
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import own_instances
 
 EARLY = "custom_hooks = [dict(type='EarlyStoppingHook', monitor='toy/top1', rule='greater', patience=3)]\n"
 PLATEAU = {

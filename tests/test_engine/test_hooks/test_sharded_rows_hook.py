@@ -18,10 +18,9 @@ from mmpretrain.structures import DataSample
 from processes import run_processes
 from torch import nn
 
+from hybridcls.distributed import RowShard, leave_to_processes, shard_rows
 from hybridcls.engine.hooks import ShardedRowsHook
 from hybridcls.engine.optim import ComposedOptimWrapper
-from hybridcls.functional import RowShard
-from hybridcls.models.modules import leave_to_processes, shard_rows
 from hybridcls.registry import DATASETS, HOOKS, MODELS
 
 CLASSES, SUB_CENTRES = 5, 2

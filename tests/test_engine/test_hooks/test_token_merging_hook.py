@@ -9,7 +9,7 @@ from processes import run_processes
 
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_testing, prepare_training
 from hybridcls.engine.hooks import TokenMergingHook
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import own_instances
 
 CONFIG = """
 default_scope = 'hybridcls'

@@ -8,7 +8,7 @@ from mmengine.runner import Runner
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import own_instances
 
 
 @pytest.fixture(scope='module')

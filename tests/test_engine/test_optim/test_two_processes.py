@@ -16,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from update_toys import sgd, train
 
 import hybridcls.engine  # noqa: F401 (registers)
+from hybridcls.distributed.layouts import is_dtensor
 from hybridcls.engine.optim import ComposedOptimWrapper
-from hybridcls.engine.optim.sharding import is_dtensor
 
 STEPS = 6
 

@@ -9,8 +9,8 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from hybridcls.models.adapters import LoRASettings, add_lora, fold_lora, lora_layers
+from hybridcls.models.adapters.adapters_without_gradient import check_adapters_act
 from hybridcls.models.backbones import HybridBackbone
-from hybridcls.models.backbones.idle_adapters import check_adapters_act
 
 SWIN = dict(
     model_name='swinv2_tiny_window8_256', img_size=32, window_size=4, embed_dim=24, depths=(1, 1), num_heads=(1, 2)

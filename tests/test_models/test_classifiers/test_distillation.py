@@ -6,7 +6,7 @@ import torch.distributed as dist
 from mmpretrain.structures import DataSample
 from processes import run_processes
 
-from hybridcls.engine.teacher_model import build_teacher
+from hybridcls.engine.distillation.teacher_model import build_teacher
 from hybridcls.models.classifiers import Distillation, Teacher
 from hybridcls.registry import MODELS
 

@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import own_instances
 from hybridcls.registry import HOOKS
 
 KNOWN, UNKNOWN = (1, 2, 3, 4, 5, 6, 7, 8), (0, 9)

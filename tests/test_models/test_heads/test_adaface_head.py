@@ -6,7 +6,7 @@ from mmpretrain.structures import DataSample
 from processes import run_processes
 from torch import nn
 
-from hybridcls.models.modules import gather_whole, leave_to_processes, sharded_parameters
+from hybridcls.distributed import gather_whole, leave_to_processes, sharded_parameters
 from hybridcls.registry import MODELS
 
 # mk-minchul/AdaFace, head.py at c60eaa78, AdaFace(m=0.4, h=0.333, s=64, t_alpha=0.2) and cross entropy, run once in

@@ -6,8 +6,8 @@ from mmengine.logging import MessageHub
 from mmpretrain.evaluation import Accuracy, SingleLabelMetric
 from mmpretrain.structures import DataSample
 
-from hybridcls.engine.runner_instances import own_instances
-from hybridcls.functional import dirichlet_uncertainty
+from hybridcls.engine.runner.global_instances import own_instances
+from hybridcls.functional.evidential import dirichlet_uncertainty
 from hybridcls.registry import MODELS
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmengine.logging import MessageHub
 
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import own_instances
 from hybridcls.functional import (
     dirichlet_kl_to_uniform,
     evidence_from_logits,

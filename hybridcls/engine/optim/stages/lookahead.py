@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from hybridcls.checks import check_choice, check_number
+from hybridcls.distributed.layouts import local_parts
 from hybridcls.registry import OPTIM_STAGES
 
-from ..sharding import local_parts
 from .update_stage import Update, UpdateStage
 
 __all__ = ['Lookahead']

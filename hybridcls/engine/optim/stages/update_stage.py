@@ -8,7 +8,7 @@ import torch
 from mmengine.logging import MessageHub
 from torch import Tensor, nn
 
-from ..sharding import Shards, to_layout_of
+from hybridcls.distributed.layouts import Shards, to_layout_of
 
 __all__ = ['Update', 'UpdateStage']
 

@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import nn
 
+from hybridcls.distributed.layouts import Shards
 from hybridcls.engine.optim import ComposedOptimWrapper, GradientCentralization, Update
-from hybridcls.engine.optim.parameter_places import places_of
-from hybridcls.engine.optim.sharding import Shards
+from hybridcls.engine.optim.update.parameter_names import places_of
 
 
 class Attention(nn.Module):
