@@ -2,7 +2,7 @@
 
 from .gather import gather_rows, has_process_group, num_processes, row_counts, stack_of_processes
 from .row_shard import RowShard
-from .sharded_parameters import gather_whole, leave_to_processes, shard_rows, sharded_parameters
+from .sharded_parameters import exclude_from_ddp, gather_whole, shard_rows, sharded_parameters
 from .sharded_softmax import sharded_cosine_logits, sharded_margin_cross_entropy
 
 __all__ = [
@@ -10,7 +10,7 @@ __all__ = [
     'gather_rows',
     'gather_whole',
     'has_process_group',
-    'leave_to_processes',
+    'exclude_from_ddp',
     'num_processes',
     'row_counts',
     'shard_rows',

@@ -37,7 +37,7 @@ class Shards:
 
     Attributes:
         is_fsdp1 (bool): It is wrapped by ``FullyShardedDataParallel``: each process holds flat pieces.
-        has_row_shards (bool): Of some parameters each process holds some rows (class centres).
+        has_row_shards (bool): Of some parameters each process holds some rows (class weights).
         can_climb_alone (bool): Each process holds all weights, so it may move them by itself for a moment.
         accumulates_alone (bool): Each process accumulates a gradient of its own until an update is due (DDP; class
             centres of which it holds rows are its own anyway).

@@ -90,7 +90,7 @@ def sharded_parameters(model: nn.Module) -> Iterator[ShardedParameter]:
                 yield ShardedParameter(f'{prefix}.{name}' if prefix else name, module, name, shard)
 
 
-def leave_to_processes(model: nn.Module) -> None:
+def exclude_from_ddp(model: nn.Module) -> None:
     """Tell ``DistributedDataParallel`` not to average the sharded parameters of ``model``; call it before wrapping."""
     names = [entry.name for entry in sharded_parameters(model)]
     if names:

@@ -1,4 +1,4 @@
-"""Cross entropy over class centres that are spread over processes, all of them or a random part."""
+"""Cross entropy over class weights that are spread over processes, all of them or a random part."""
 
 from collections.abc import Callable
 from typing import Any, Optional
@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from hybridcls.functional.full_precision import outside_autocast
-from hybridcls.functional.l2_normalize import unit_rows
+from hybridcls.functional.l2_normalize import l2_normalize
 from hybridcls.functional.margins.class_sampling import sample_classes
 from hybridcls.functional.margins.margin_softmax import predicted_classes, statistics_cross_entropy
-from hybridcls.functional.margins.softmax_stats import ClassStatistics, class_statistics, merge_class_statistics
+from hybridcls.functional.margins.streamed_softmax import SoftmaxStats, merge_softmax_stats, softmax_stats
 
 from .gather import gather_rows, num_processes, row_counts
 from .row_shard import RowShard
@@ -22,28 +22,28 @@ __all__ = ['sharded_cosine_logits', 'sharded_margin_cross_entropy']
 
 def sharded_margin_cross_entropy(
     embeddings: Tensor,
-    centres: Tensor,
+    class_weights: Tensor,
     labels: Tensor,
     margin: Callable[[Tensor, Tensor], Tensor],
     shard: RowShard,
     scale: float = 64.0,
     label_smoothing: float = 0.0,
     cosine_clip: Optional[float] = None,
-    sub_centres: int = 1,
+    num_subcenters: int = 1,
     memory: Optional[int] = None,
     sample_rate: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     r""":func:`margin_cross_entropy` where each process brings its images and holds its share of the classes.
 
     Each process sees the embeddings of all, and takes the statistics of its own classes
-    (:func:`class_statistics`): a few numbers an image, which go back to the process of the image and are merged there.
+    (:func:`softmax_stats`): a few numbers an image, which go back to the process of the image and are merged there.
     So logits of all classes exist nowhere, and what crosses processes are N x D embeddings, their gradients, and 5
     numbers for each image and process. The margin is asked by each process for its own images.
 
     The loss of a process is its share of the mean over the images of all processes, times the number of processes:
     the mean of these losses, and the mean of the embeddings' gradients that ``DistributedDataParallel`` takes, are
-    those of one process with the whole batch. The gradient of ``centres`` is already that of the whole batch, and no
-    one must average it over processes. All processes must call this, and all must run the backward pass.
+    those of one process with the whole batch. The gradient of ``class_weights`` is already that of the whole batch, and
+    no one must average it over processes. All processes must call this, and all must run the backward pass.
 
     With ``sample_rate`` < 1 each process takes a random part of its classes (:func:`sample_classes`): the softmax is
     one over the drawn classes of all processes, smoothing is shared by them, and the prediction is the best of
@@ -51,11 +51,11 @@ def sharded_margin_cross_entropy(
 
     Args:
         embeddings (Tensor): Of the images of this process, shape (B, D), any length and floating dtype. B may differ.
-        centres (Tensor): Of the classes of this process, shape (C_own * K, D); C_own may be 0.
+        class_weights (Tensor): Of the classes of this process, shape (C_own * K, D); C_own may be 0.
         labels (Tensor): Own classes among all, int64 in [0, C), shape (B,).
         margin (Callable): See :func:`margin_cross_entropy`.
         shard (RowShard): Which classes this process has.
-        scale, label_smoothing, cosine_clip, sub_centres, memory: See :func:`margin_cross_entropy`.
+        scale, label_smoothing, cosine_clip, num_subcenters, memory: See :func:`margin_cross_entropy`.
         sample_rate (float): Share of its classes that a process takes into a step, in (0, 1]. Defaults to 1.
 
     Returns:
@@ -69,23 +69,23 @@ def sharded_margin_cross_entropy(
         (True, tensor([0]))
     """
     with outside_autocast(embeddings):
-        units, lengths = unit_rows(embeddings)
+        units, lengths = l2_normalize(embeddings)
         everyones, counts = _gather(units)
         (all_labels,), _ = gather_rows(labels, counts=counts)
         own_labels = all_labels - shard.first
         classes: Optional[Tensor] = None
         if sample_rate < 1:
             classes, own_labels = sample_classes(own_labels, shard.size, sample_rate)
-        own = class_statistics(
+        own = softmax_stats(
             everyones,
-            centres,
+            class_weights,
             own_labels,
             scale,
             cosine_clip,
             label_smoothing > 0,
-            sub_centres,
+            num_subcenters,
             memory,
-            None if classes is None else _rows_of(classes, sub_centres),
+            None if classes is None else _rows_of(classes, num_subcenters),
         )
         if classes is not None and len(classes):
             own = own._replace(best_class=classes[own.best_class])
@@ -98,7 +98,9 @@ def sharded_margin_cross_entropy(
         return losses.sum() * (len(counts) / max(1, sum(counts))), predicted_classes(statistics, labels)
 
 
-def sharded_cosine_logits(embeddings: Tensor, centres: Tensor, shard: RowShard, sub_centres: int = 1) -> Tensor:
+def sharded_cosine_logits(
+    embeddings: Tensor, class_weights: Tensor, shard: RowShard, num_subcenters: int = 1
+) -> Tensor:
     """:func:`cosine_logits` where each process has its embeddings and its share of the classes.
 
     Each process computes the cosines of everybody's embeddings to its own classes and sends them home. All processes
@@ -106,9 +108,9 @@ def sharded_cosine_logits(embeddings: Tensor, centres: Tensor, shard: RowShard, 
 
     Args:
         embeddings (Tensor): Of this process, shape (B, D).
-        centres (Tensor): Of the classes of this process, shape (C_own * K, D).
+        class_weights (Tensor): Of the classes of this process, shape (C_own * K, D).
         shard (RowShard): Which classes this process has.
-        sub_centres (int): K. Defaults to 1.
+        num_subcenters (int): K. Defaults to 1.
 
     Returns:
         Tensor: Shape (B, C), float32 or float64. Gradients as in :func:`sharded_margin_cross_entropy`.
@@ -118,13 +120,13 @@ def sharded_cosine_logits(embeddings: Tensor, centres: Tensor, shard: RowShard, 
         tensor([[1., 0.]])
     """
     with outside_autocast(embeddings):
-        units = unit_rows(embeddings)[0]
+        units = l2_normalize(embeddings)[0]
         if units.is_meta:
             return units.new_empty(len(units), shard.total)
         everyones, counts = _gather(units)
-        cosines = everyones @ unit_rows(centres)[0].t()
-        if sub_centres > 1:  # not -1, which an empty share leaves open
-            cosines = cosines.unflatten(1, (shard.size, sub_centres)).amax(2)
+        cosines = everyones @ l2_normalize(class_weights)[0].t()
+        if num_subcenters > 1:  # not -1, which an empty share leaves open
+            cosines = cosines.unflatten(1, (shard.size, num_subcenters)).amax(2)
         return _ToOwners.apply(cosines, counts, [other.size for other in shard.of_all_processes()])
 
 
@@ -135,7 +137,7 @@ def _gather(units: Tensor) -> tuple[Tensor, list[int]]:
     return everyones, counts
 
 
-def _exchange(own: ClassStatistics, num_classes: int, counts: list[int]) -> tuple[ClassStatistics, Tensor]:
+def _exchange(own: SoftmaxStats, num_classes: int, counts: list[int]) -> tuple[SoftmaxStats, Tensor]:
     """Send what this process found about everybody's images home.
 
     Returns what all found about its own images, and among how many classes; the latter once an image, on the device.
@@ -148,7 +150,7 @@ def _exchange(own: ClassStatistics, num_classes: int, counts: list[int]) -> tupl
     whole = torch.stack([own.best_class, torch.full_like(own.best_class, num_classes)], 1)
     whole = _ToOwners.apply(whole, counts, [2] * world).unflatten(1, (world, 2))
     found = [
-        ClassStatistics(
+        SoftmaxStats(
             numbers[:, rank, 0],
             numbers[:, rank, 1],
             numbers[:, rank, 3] if width == 4 else None,
@@ -157,13 +159,13 @@ def _exchange(own: ClassStatistics, num_classes: int, counts: list[int]) -> tupl
         )
         for rank in range(world)
     ]
-    return merge_class_statistics(found, [0] * world), whole[:, :, 1].sum(1)
+    return merge_softmax_stats(found, [0] * world), whole[:, :, 1].sum(1)
 
 
-def _rows_of(classes: Tensor, sub_centres: int) -> Tensor:
-    if sub_centres == 1:
+def _rows_of(classes: Tensor, num_subcenters: int) -> Tensor:
+    if num_subcenters == 1:
         return classes
-    return (classes.unsqueeze(1) * sub_centres + torch.arange(sub_centres, device=classes.device)).flatten()
+    return (classes.unsqueeze(1) * num_subcenters + torch.arange(num_subcenters, device=classes.device)).flatten()
 
 
 class _Scaled(torch.autograd.Function):

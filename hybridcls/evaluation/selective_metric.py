@@ -34,7 +34,7 @@ class SelectiveMetric(BaseMetric):
     wrong.
 
     Args:
-        scores (str | Sequence[str]): As in ``OODMetric``. Defaults to ``('max_softmax', )``.
+        scores (str | Sequence[str]): As in ``OODMetric``. Defaults to ``('least_confidence', )``.
         coverages (Sequence[float]): Shares of images to answer, in (0, 1]. Defaults to (0.8, 0.9).
         unknown_is_error (bool): Whether images of unknown categories count. Defaults to False.
         collect_device (str): As in mmengine's BaseMetric. Defaults to ``'cpu'``.
@@ -58,7 +58,7 @@ class SelectiveMetric(BaseMetric):
 
     def __init__(
         self,
-        scores: Union[str, Sequence[str]] = ('max_softmax',),
+        scores: Union[str, Sequence[str]] = ('least_confidence',),
         coverages: Sequence[float] = (0.8, 0.9),
         unknown_is_error: bool = False,
         collect_device: str = 'cpu',

@@ -1,7 +1,7 @@
 """Pure maths: tensors in, tensors out; no state, no registry, no processes."""
 
-from .contrastive import contrast_log_sums, contrast_of_anchors, supervised_contrast
-from .distillation import cosine_feature_loss, distance_relation_loss, softened_divergence
+from .contrastive import dense_supcon, streamed_logsumexp, supervised_contrast
+from .distillation import cosine_feature_loss, distance_relation_loss, kd_kl_loss
 from .evidential import (
     EVIDENCE_KINDS,
     EVIDENTIAL_FORMS,
@@ -15,24 +15,24 @@ from .evidential import (
     misleading_evidence,
     mixture_uncertainty,
 )
-from .l2_normalize import unit_rows
+from .l2_normalize import l2_normalize
 from .margins import (
-    ClassStatistics,
+    SoftmaxStats,
     adaptive_margin_on_target,
     additive_angular_margin,
     additive_cosine_margin_on_target,
     angular_margin_on_target,
-    class_statistics,
     combined_margin_on_target,
     cosine_logits,
     margin_cross_entropy,
     margins_from_counts,
-    merge_class_statistics,
+    merge_softmax_stats,
     moved_norm_statistics,
     norm_moments,
     norm_scaler,
     predicted_classes,
     sample_classes,
+    softmax_stats,
     statistics_cross_entropy,
 )
 from .metrics import (
@@ -40,11 +40,11 @@ from .metrics import (
     accept_rates_of_all_pairs,
     area_under_risk_coverage,
     auroc,
-    false_positive_rate,
     fold_accuracies,
+    fpr_at_tpr,
     least_area_under_risk_coverage,
     map_at_r,
-    most_false_accepts,
+    max_false_accepts,
     nearest_neighbours,
     precision_at_r,
     recall_at,
@@ -55,7 +55,7 @@ from .metrics import (
 from .tokens import pool_feature
 
 __all__ = [
-    'ClassStatistics',
+    'SoftmaxStats',
     'DirichletUncertainty',
     'EVIDENCE_KINDS',
     'EVIDENTIAL_FORMS',
@@ -68,10 +68,10 @@ __all__ = [
     'angular_margin_on_target',
     'area_under_risk_coverage',
     'auroc',
-    'class_statistics',
+    'softmax_stats',
     'combined_margin_on_target',
-    'contrast_log_sums',
-    'contrast_of_anchors',
+    'streamed_logsumexp',
+    'dense_supcon',
     'cosine_feature_loss',
     'cosine_logits',
     'dirichlet_entropy',
@@ -80,16 +80,16 @@ __all__ = [
     'distance_relation_loss',
     'evidence_from_logits',
     'evidential_data_loss',
-    'false_positive_rate',
+    'fpr_at_tpr',
     'fold_accuracies',
     'least_area_under_risk_coverage',
     'map_at_r',
     'margin_cross_entropy',
     'margins_from_counts',
-    'merge_class_statistics',
+    'merge_softmax_stats',
     'misleading_evidence',
     'mixture_uncertainty',
-    'most_false_accepts',
+    'max_false_accepts',
     'moved_norm_statistics',
     'nearest_neighbours',
     'norm_moments',
@@ -100,10 +100,10 @@ __all__ = [
     'recall_at',
     'risk_coverage',
     'sample_classes',
-    'softened_divergence',
+    'kd_kl_loss',
     'statistics_cross_entropy',
     'supervised_contrast',
     'true_accept_rates',
-    'unit_rows',
+    'l2_normalize',
     'vote_ranks',
 ]

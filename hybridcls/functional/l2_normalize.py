@@ -7,13 +7,13 @@ from torch import Tensor
 
 from .full_precision import at_least_float32
 
-__all__ = ['inverse_lengths', 'unit_rows']
+__all__ = ['inverse_norms', 'l2_normalize']
 
 # Shorter rows have no direction that float32 could tell: their squares underflow.
 _SHORTEST = 1e-12
 
 
-def unit_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
+def l2_normalize(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Divide each row by its Euclidean length.
 
     ``torch.nn.functional.normalize`` answers a zero row with a gradient of 1e12 times the incoming one, which is
@@ -27,7 +27,7 @@ def unit_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
         float64 input, float64. Both carry gradients.
 
     Example:
-        >>> unit, length = unit_rows(torch.tensor([[3., 4.], [0., 0.]]))
+        >>> unit, length = l2_normalize(torch.tensor([[3., 4.], [0., 0.]]))
         >>> unit
         tensor([[0.6000, 0.8000],
                 [0.0000, 0.0000]])
@@ -41,8 +41,8 @@ def unit_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
     return rows * lengths.masked_fill(lengths <= _SHORTEST, math.inf).reciprocal().unsqueeze(-1), lengths
 
 
-def inverse_lengths(rows: Tensor) -> Tensor:
-    """What :func:`unit_rows` multiplies each row with: one over its length, 0 for a row without a direction.
+def inverse_norms(rows: Tensor) -> Tensor:
+    """What :func:`l2_normalize` multiplies each row with: one over its length, 0 for a row without a direction.
 
     Args:
         rows (Tensor): Shape (..., D), float32 or float64.
@@ -51,7 +51,7 @@ def inverse_lengths(rows: Tensor) -> Tensor:
         Tensor: Shape (...,), dtype of ``rows``.
 
     Example:
-        >>> inverse_lengths(torch.tensor([[3., 4.], [0., 0.]]))
+        >>> inverse_norms(torch.tensor([[3., 4.], [0., 0.]]))
         tensor([0.2000, 0.0000])
     """
     lengths = torch.linalg.vector_norm(rows, dim=-1)

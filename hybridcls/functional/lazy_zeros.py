@@ -5,13 +5,13 @@ import mmap
 import torch
 from torch import Tensor
 
-__all__ = ['new_zeros']
+__all__ = ['lazy_zeros']
 
 # Smaller ones come from memory that the process holds already.
 _WORTH_A_MAP = 2**20
 
 
-def new_zeros(like: Tensor) -> Tensor:
+def lazy_zeros(like: Tensor) -> Tensor:
     """Return zeros of the shape, dtype and device of a tensor; on a CPU, pages that are never written cost little.
 
     ``torch.zeros`` writes them all. The pages of an anonymous map are zero to begin with, and the system gives each

@@ -5,7 +5,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from hybridcls.distributed import RowShard, gather_whole, leave_to_processes, shard_rows, sharded_parameters
+from hybridcls.distributed import RowShard, exclude_from_ddp, gather_whole, shard_rows, sharded_parameters
 from hybridcls.distributed.sharded_parameters import draw_rows
 
 WHOLE = torch.arange(3000.0).view(1500, 2)
@@ -15,8 +15,8 @@ def holder(shard):
     """A model whose part holds the rows of one of several processes; no process is needed for that."""
     model = nn.Module()
     model.part = nn.Module()
-    model.part.centres = nn.Parameter(WHOLE[shard.first : shard.first + shard.size].clone())
-    shard_rows(model.part, 'centres', shard)
+    model.part.class_weights = nn.Parameter(WHOLE[shard.first : shard.first + shard.size].clone())
+    shard_rows(model.part, 'class_weights', shard)
     return model
 
 
@@ -48,9 +48,9 @@ def test_any_number_of_processes_draws_the_same_matrix():
 
 def test_each_process_takes_its_rows_of_a_whole_matrix(shard):
     model = holder(shard)
-    assert model.part.centres.row_shard == shard
+    assert model.part.class_weights.row_shard == shard
     model.load_state_dict({'part.centres': -WHOLE})
-    torch.testing.assert_close(model.part.centres.detach(), -WHOLE[shard.first : shard.first + shard.size])
+    torch.testing.assert_close(model.part.class_weights.detach(), -WHOLE[shard.first : shard.first + shard.size])
     with pytest.raises(
         RuntimeError,
         match=r'part.centres: copying a param with shape \(500, 2\) from checkpoint, the '
@@ -61,17 +61,17 @@ def test_each_process_takes_its_rows_of_a_whole_matrix(shard):
 
 def test_a_gathered_matrix_is_shown(shard):
     model = copy.deepcopy(holder(shard))  # an EMAHook copies the model
-    model.part.gathered_rows = {'centres': WHOLE}
+    model.part.gathered_rows = {'class_weights': WHOLE}
     assert model.state_dict()['part.centres'] is WHOLE
 
 
 def test_ddp_is_told(shard):
     model = holder(shard)
-    leave_to_processes(model)
+    exclude_from_ddp(model)
     assert model._ddp_params_and_buffers_to_ignore == ['part.centres']
     assert [entry.name for entry in sharded_parameters(model)] == ['part.centres']
     plain = nn.Linear(2, 2)
-    leave_to_processes(plain)
+    exclude_from_ddp(plain)
     assert not hasattr(plain, '_ddp_params_and_buffers_to_ignore')
 
 
@@ -80,7 +80,7 @@ def test_one_process_has_nothing_to_hide(tmp_path):
     for _ in range(2):  # without a process group, and as the only process of one
         assert list(sharded_parameters(model)) == []
         assert type(model.state_dict()['part.centres']) is torch.Tensor
-        torch.testing.assert_close(gather_whole(model.part.centres, RowShard(0, 1500, 1500)), WHOLE)
+        torch.testing.assert_close(gather_whole(model.part.class_weights, RowShard(0, 1500, 1500)), WHOLE)
         if not dist.is_initialized():
             dist.init_process_group('gloo', init_method=f'file://{tmp_path}/init', rank=0, world_size=1)
     dist.destroy_process_group()

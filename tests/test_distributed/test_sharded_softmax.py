@@ -15,18 +15,18 @@ CASES = {
     'uneven': dict(classes=7, label_smoothing=0.1),
     'an empty share': dict(classes=4, cosine_clip=0.3, label_smoothing=0.2),
     'two empty shares': dict(classes=1),
-    'sub-centres': dict(classes=7, sub_centres=3, label_smoothing=0.1, memory=256),
+    'subcenters': dict(classes=7, num_subcenters=3, label_smoothing=0.1, memory=256),
     'sampled': dict(classes=30, sample_rate=0.3, label_smoothing=0.1),
-    'sampled sub-centres': dict(classes=31, sample_rate=0.3, sub_centres=2),
+    'sampled subcenters': dict(classes=31, sample_rate=0.3, num_subcenters=2),
     'more of the batch than the rate': dict(classes=9, sample_rate=0.01),
 }
 
 
-def batch(classes, sub_centres=1, **_):
+def batch(classes, num_subcenters=1, **_):
     generator = torch.Generator().manual_seed(classes)
     embeddings = 3 * torch.randn(sum(COUNTS), 5, dtype=torch.float64, generator=generator)
-    centres = torch.randn(classes, sub_centres, 5, dtype=torch.float64, generator=generator)
-    return embeddings, centres, torch.randint(classes, (sum(COUNTS),), generator=generator)
+    class_weights = torch.randn(classes, num_subcenters, 5, dtype=torch.float64, generator=generator)
+    return embeddings, class_weights, torch.randint(classes, (sum(COUNTS),), generator=generator)
 
 
 def margin(cosine, norms):
@@ -38,10 +38,10 @@ def settings(case):
 
 
 def one_case(rank, case):
-    embeddings, centres, labels = batch(**case)
+    embeddings, class_weights, labels = batch(**case)
     shard = RowShard.of_this_process(case['classes'])
     embeddings = embeddings.split(COUNTS)[rank].clone().requires_grad_()
-    own = centres[shard.first : shard.first + shard.size].clone().requires_grad_()
+    own = class_weights[shard.first : shard.first + shard.size].clone().requires_grad_()
     own_labels = labels.split(COUNTS)[rank]
     rate = case.get('sample_rate', 1.0)
     torch.manual_seed(10 + rank)
@@ -53,7 +53,9 @@ def one_case(rank, case):
         embeddings, own.flatten(0, 1), own_labels, margin, shard, 8.0, sample_rate=rate, **settings(case)
     )
     loss.backward()
-    logits = sharded_cosine_logits(embeddings.detach(), own.detach().flatten(0, 1), shard, case.get('sub_centres', 1))
+    logits = sharded_cosine_logits(
+        embeddings.detach(), own.detach().flatten(0, 1), shard, case.get('num_subcenters', 1)
+    )
     return dict(
         loss=loss.detach(),
         predicted=predicted,
@@ -81,26 +83,27 @@ def of_three(tmp_path_factory):
 @pytest.mark.parametrize('name', CASES)
 def test_three_processes_equal_one(of_three, name):
     case, found = CASES[name], [result[name] for result in of_three]
-    embeddings, centres, labels = batch(**case)
-    sub_centres = case.get('sub_centres', 1)
+    embeddings, class_weights, labels = batch(**case)
+    num_subcenters = case.get('num_subcenters', 1)
     torch.testing.assert_close(
-        torch.cat([part['logits'] for part in found]), cosine_logits(embeddings, centres.flatten(0, 1), sub_centres)
+        torch.cat([part['logits'] for part in found]),
+        cosine_logits(embeddings, class_weights.flatten(0, 1), num_subcenters),
     )
 
     drawn = torch.cat([part['drawn'] for part in found])
     assert set(labels.tolist()) <= set(drawn.tolist())
     embeddings.requires_grad_()
-    centres.requires_grad_()
+    class_weights.requires_grad_()
     places = torch.searchsorted(drawn, labels)
     loss, predicted = margin_cross_entropy(
-        embeddings, centres[drawn].flatten(0, 1), places, margin, 8.0, softmax='dense', **settings(case)
+        embeddings, class_weights[drawn].flatten(0, 1), places, margin, 8.0, softmax='dense', **settings(case)
     )
     loss.backward()
     torch.testing.assert_close(sum(part['loss'] for part in found) / 3, loss.detach())
     torch.testing.assert_close(torch.cat([part['predicted'] for part in found]), drawn[predicted])
     # The embeddings go into a model whose gradient is averaged over processes; the centres do not.
     torch.testing.assert_close(torch.cat([part['to_embeddings'] for part in found]) / 3, embeddings.grad)
-    torch.testing.assert_close(torch.cat([part['to_centres'] for part in found]), centres.grad)
+    torch.testing.assert_close(torch.cat([part['to_centres'] for part in found]), class_weights.grad)
 
 
 @pytest.mark.dist
@@ -114,20 +117,22 @@ def test_the_cases_are_what_their_names_say(of_three):
 
 
 def test_one_process_without_a_group():
-    embeddings, centres, labels = batch(7)
-    expected = margin_cross_entropy(embeddings, centres.flatten(0, 1), labels, margin, 8.0, softmax='dense')
-    found = sharded_margin_cross_entropy(embeddings, centres.flatten(0, 1), labels, margin, RowShard(0, 7, 7), 8.0)
+    embeddings, class_weights, labels = batch(7)
+    expected = margin_cross_entropy(embeddings, class_weights.flatten(0, 1), labels, margin, 8.0, softmax='dense')
+    found = sharded_margin_cross_entropy(
+        embeddings, class_weights.flatten(0, 1), labels, margin, RowShard(0, 7, 7), 8.0
+    )
     torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_half_precision_is_computed_in_float32(dtype):
-    embeddings, centres, labels = batch(7)
-    embeddings, centres = embeddings.to(dtype), centres.flatten(0, 1).to(dtype).requires_grad_()
-    expected = margin_cross_entropy(embeddings.float(), centres.float(), labels, margin, 64.0, softmax='dense')[0]
+    embeddings, class_weights, labels = batch(7)
+    embeddings, class_weights = embeddings.to(dtype), class_weights.flatten(0, 1).to(dtype).requires_grad_()
+    expected = margin_cross_entropy(embeddings.float(), class_weights.float(), labels, margin, 64.0, softmax='dense')[0]
     with torch.autocast('cpu', dtype):
-        loss, _ = sharded_margin_cross_entropy(embeddings, centres, labels, margin, RowShard(0, 7, 7), 64.0)
+        loss, _ = sharded_margin_cross_entropy(embeddings, class_weights, labels, margin, RowShard(0, 7, 7), 64.0)
     loss.backward()
     assert loss.dtype == torch.float32
-    assert centres.grad.dtype == dtype
+    assert class_weights.grad.dtype == dtype
     torch.testing.assert_close(loss, expected)

@@ -27,7 +27,7 @@ def evaluated(metric, samples, size=None):
 def test_auroc_of_several_scores_by_scikit_learn():
     samples = predictions()
     unknown = [int(sample['gt_label']) < 0 for sample in samples]
-    result = evaluated(OODMetric(scores=('epistemic', 'max_softmax')), samples)
+    result = evaluated(OODMetric(scores=('epistemic', 'least_confidence')), samples)
     assert list(result) == [
         'ood/auroc_epistemic',
         'ood/fpr95_epistemic',

@@ -26,10 +26,10 @@ def evaluated(samples, size=None, **keys):
 def test_numbers_by_the_formulas():
     samples = predictions()
     wrong = torch.tensor([int(s['pred_score'].argmax()) != int(s['gt_label']) for s in samples]).double()
-    result = evaluated(samples, scores=('max_softmax', 'total'), coverages=(0.5, 1.0))
+    result = evaluated(samples, scores=('least_confidence', 'total'), coverages=(0.5, 1.0))
     for name, doubt in (
         ('total', torch.stack([s['total'] for s in samples])),
-        ('max_softmax', torch.stack([1 - s['pred_score'].double().max() for s in samples])),
+        ('least_confidence', torch.stack([1 - s['pred_score'].double().max() for s in samples])),
     ):
         assert result[f'selective/aurc_{name}'] == pytest.approx(100 * area_under_risk_coverage(doubt, wrong).item())
         assert result[f'selective/risk50_{name}'] == pytest.approx(100 * risk_coverage(doubt, wrong)[24].item())

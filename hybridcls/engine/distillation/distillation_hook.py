@@ -154,12 +154,12 @@ class DistillationHook(Hook):
 def _read_schedule(name: str, value: Scheduled, low: float, high: float, **kwargs: Any) -> tuple[float, float, str]:
     """Return start, end and curve of a number or a schedule."""
     if isinstance(value, dict):
-        who = f'DistillationHook: {name}'
-        check_known_keys(who, value, ('start', 'end', 'curve'))
+        caller = f'DistillationHook: {name}'
+        check_known_keys(caller, value, ('start', 'end', 'curve'))
         for key in ('start', 'end'):
             if key not in value:
-                raise ValueError(f'{who}={value} lacks the key {key!r}; a schedule is dict(start=..., end=...).')
-        check_choice(who, 'curve', value.get('curve', 'linear'), ('linear', 'cosine'))
+                raise ValueError(f'{caller}={value} lacks the key {key!r}; a schedule is dict(start=..., end=...).')
+        check_choice(caller, 'curve', value.get('curve', 'linear'), ('linear', 'cosine'))
         start, end, curve = value['start'], value['end'], value.get('curve', 'linear')
     else:
         start, end, curve = value, value, 'linear'

@@ -5,11 +5,11 @@ from .groups.hybrid_optim_wrapper_constructor import HybridOptimWrapperConstruct
 from .lion import Lion
 from .single_stage_wrappers import GCOptimWrapper, LookaheadOptimWrapper, SAMOptimWrapper
 from .stages import SAM, GradientCentralization, Lookahead, Update, UpdateStage
-from .update.nonfinite_loss import BadLossError
+from .update.nonfinite_loss import NonFiniteLossError
 from .update.precision import Precision
 
 __all__ = [
-    'SAM', 'BadLossError', 'ComposedOptimWrapper', 'GCOptimWrapper', 'GradientCentralization',
+    'SAM', 'NonFiniteLossError', 'ComposedOptimWrapper', 'GCOptimWrapper', 'GradientCentralization',
     'HybridOptimWrapperConstructor', 'Lion', 'Lookahead', 'LookaheadOptimWrapper', 'Precision', 'SAMOptimWrapper',
     'Update', 'UpdateStage',
 ]  # fmt: skip

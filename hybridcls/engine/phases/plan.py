@@ -36,16 +36,16 @@ class Phase:
     """
 
     def __init__(self, number: int, entry: dict, chain: Config, is_last: bool) -> None:
-        who = f'phases.{number - 1}'
+        caller = f'phases.{number - 1}'
         if not isinstance(entry, dict):
-            raise ConfigError(f'{who} is {entry!r}; an entry of phases is a dict with name and config.')
-        check_known_keys(who, entry, _PHASE_KEYS)
+            raise ConfigError(f'{caller} is {entry!r}; an entry of phases is a dict with name and config.')
+        check_known_keys(caller, entry, _PHASE_KEYS)
         for key in ('name', 'config'):
             if not isinstance(entry.get(key), str) or not entry[key]:
-                raise ConfigError(f'{who}: the key {key!r} is missing; write dict(name=..., config=...).')
+                raise ConfigError(f'{caller}: the key {key!r} is missing; write dict(name=..., config=...).')
         self.number, self.name = number, entry['name']
         if not re.fullmatch(r'[\w.-]+', self.name):
-            raise ConfigError(f'{who}: name={self.name!r} names a folder; use letters, digits, "_", "-" and ".".')
+            raise ConfigError(f'{caller}: name={self.name!r} names a folder; use letters, digits, "_", "-" and ".".')
         config = entry['config']
         if '::' not in config and not os.path.isabs(config):
             writer = layer_of(chain, ('phases', number - 1, 'config'))
@@ -54,10 +54,10 @@ class Phase:
         self.config = config
         self.load = entry.get('load', 'last' if number > 1 else None)
         if self.load is not None and not self.load.endswith('.pth') and '://' not in self.load:
-            check_choice(who, 'load', self.load, ['best', 'last'])
+            check_choice(caller, 'load', self.load, ['best', 'last'])
             if number == 1:
                 raise ConfigError(
-                    f'{who}: load={self.load!r} asks for a checkpoint of the phase before, but this is '
+                    f'{caller}: load={self.load!r} asks for a checkpoint of the phase before, but this is '
                     'the first phase. Name the path of a checkpoint, or leave load out.'
                 )
         self.transfer = entry.get('transfer', list(PARTS))

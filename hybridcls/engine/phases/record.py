@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Optional, Union
 
-from ..checkpoints.files import write_whole
+from ..checkpoints.files import atomic_write
 
 __all__ = ['PhaseRecord']
 
@@ -43,7 +43,7 @@ class PhaseRecord:
     def write(self, folder: Union[str, Path], finished: bool) -> None:
         """Write ``phase.json``, or the note that the phase has begun."""
         folder = Path(folder)
-        write_whole(json.dumps(asdict(self), indent=1).encode(), folder / (FINISHED if finished else RUNNING))
+        atomic_write(json.dumps(asdict(self), indent=1).encode(), folder / (FINISHED if finished else RUNNING))
         if finished:
             (folder / RUNNING).unlink(missing_ok=True)
 

@@ -20,13 +20,13 @@ from typing import Any, Optional
 from mmengine.config import Config
 from mmengine.dist import barrier, broadcast_object_list, is_main_process
 
-from ..checkpoints.files import check_checkpoint, check_writable, newest_whole_checkpoint
+from ..checkpoints.files import check_checkpoint, check_writable, latest_valid_checkpoint
 from ..config import Change, apply, load_config
 from ..config.facts import config_facts, differing_keys, fingerprint
 from ..config.tree import ABSENT, is_a
 from ..hooks import TransferHook
 from ..runner.distributed import start_processes
-from ..runner.global_instances import own_instances
+from ..runner.global_instances import isolated_globals
 from ..runner.workers import end_workers
 from ..training import TrainOptions, build_runner, choose_work_dir, prepare_testing, prepare_training, run_training
 from .plan import Phase, read_phases
@@ -108,7 +108,7 @@ def _run_phase(
     seconds_before, began = record.seconds, time.monotonic()
     finished = False
     try:
-        with own_instances():
+        with isolated_globals():
             prepare_training(cfg, options, str(folder))
             test_cfg.model = deepcopy(cfg.model)  # with the number of classes, if that was counted
             whence = f'goes on from {cfg.load_from}' if cfg.get('resume') else f'starts from {start or "the beginning"}'
@@ -183,7 +183,7 @@ def _look_up(
         new.write(folder, finished=False)
         return new, False
     _start_of(phase, folder.parent, before)  # a start that is not there shall not leave a record that it has begun
-    if newest_whole_checkpoint(folder) is not None:
+    if latest_valid_checkpoint(folder) is not None:
         raise ValueError(
             f'{folder} holds checkpoints, but no record of phase {phase.name}: they are of another training; {anew}.'
         )
@@ -238,7 +238,7 @@ def _test(phase: Phase, cfg: Config, folder: Path, options: TrainOptions, record
         return {}
     cfg.experiment_name = f'{phase.folder_name}_test'
     cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks') or [] if not is_a('HOOKS', hook, TransferHook)]
-    with own_instances():
+    with isolated_globals():
         prepare_testing(cfg, str(folder / record.checkpoints['last']), options, str(folder / 'test'))
         runner = build_runner(cfg)
         metrics = runner.test()

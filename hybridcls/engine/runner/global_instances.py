@@ -10,11 +10,11 @@ from mmengine.registry import DefaultScope
 from mmengine.utils import ManagerMixin
 from mmengine.visualization import Visualizer
 
-__all__ = ['own_instances']
+__all__ = ['isolated_globals']
 
 
 @contextmanager
-def own_instances() -> Iterator[None]:
+def isolated_globals() -> Iterator[None]:
     """Forget, at the end of the block, what mmengine made globally accessible within it.
 
     mmengine keeps loggers, message hubs, visualizers and scopes by name for the life of the process. A second Runner

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from ..full_precision import outside_autocast
 
-__all__ = ['contrast_of_anchors']
+__all__ = ['dense_supcon']
 
 
-def contrast_of_anchors(
+def dense_supcon(
     anchors: Tensor,
     contrasts: Tensor,
     anchor_labels: Tensor,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..full_precision import outside_autocast
 
-__all__ = ['contrast_log_sums']
+__all__ = ['streamed_logsumexp']
 
 # Cosines lie in [-1, 1]. Down to this temperature exp(cosine / temperature) of float32 neither overflows in a sum nor
 # falls below the normal numbers, so that no maximum has to be subtracted first and one exponential serves both anchors.
@@ -18,7 +18,7 @@ _LOWEST_PLAIN_TEMPERATURE = 0.02
 _ONE_BLOCK = 512
 
 
-def contrast_log_sums(
+def streamed_logsumexp(
     anchors: Tensor,
     temperature: Union[float, Tensor],
     others: Sequence[Tensor] = (),
@@ -49,10 +49,10 @@ def contrast_log_sums(
 
     Example:
         >>> anchors = torch.eye(3)
-        >>> log_sums, _ = contrast_log_sums(anchors, 0.5)
+        >>> log_sums, _ = streamed_logsumexp(anchors, 0.5)
         >>> log_sums.exp()
         tensor([2., 2., 2.])
-        >>> _, log_sums_of_class = contrast_log_sums(anchors, 0.5, classes=torch.tensor([0, 1, 0]))
+        >>> _, log_sums_of_class = streamed_logsumexp(anchors, 0.5, classes=torch.tensor([0, 1, 0]))
         >>> log_sums_of_class.exp()
         tensor([1., 0., 1.])
     """
@@ -223,7 +223,7 @@ class _OnlyOnce(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, _: Tensor) -> None:
         raise RuntimeError(
-            'contrast_log_sums: a second derivative was asked for, and blocks have only the first. '
+            'streamed_logsumexp: a second derivative was asked for, and blocks have only the first. '
             'supervised_contrast(..., streamed=False), or SupConLoss(streamed=False), has both.'
         )
 

@@ -8,9 +8,9 @@ from torch import Tensor
 from hybridcls.checks import check_choice, check_number
 
 from ..full_precision import outside_autocast
-from ..l2_normalize import unit_rows
-from .dense_supcon import contrast_of_anchors
-from .streamed_logsumexp import contrast_log_sums
+from ..l2_normalize import l2_normalize
+from .dense_supcon import dense_supcon
+from .streamed_logsumexp import streamed_logsumexp
 
 __all__ = ['ANCHOR_MEANS', 'CONTRAST_MODES', 'FORMS', 'supervised_contrast']
 
@@ -53,7 +53,7 @@ def supervised_contrast(
       (no anchor with positives: the loss is 0); the code counts them as zeros: ``anchor_mean='all'``.
     - :math:`L_{in}` (eq. 3), which has the mean over positives inside the logarithm: ``form='in'``.
 
-    Similarities of more than a few embeddings are streamed through blocks (:func:`contrast_log_sums`), and the
+    Similarities of more than a few embeddings are streamed through blocks (:func:`streamed_logsumexp`), and the
     positives' term of :math:`L_{out}`, being linear in them, comes from one sum of embeddings a class. So memory is
     linear in the number of embeddings.
 
@@ -112,7 +112,7 @@ def supervised_contrast(
     if queue_embeddings is not None:
         _check_queue(queue_embeddings, queue_labels, embeddings, labels)
 
-    own = unit_rows(embeddings)[0]
+    own = l2_normalize(embeddings)[0]
     classes = _class_numbers(contrast_labels, num_images, queue_embeddings, queue_labels, embeddings.device)
     own_classes = classes[first_anchor:last_anchor]
     anchor_views = num_views if contrast_mode == 'all' else 1
@@ -123,9 +123,9 @@ def supervised_contrast(
         others.append(_Rows(own[:, anchor_views:], own_classes))
     for start, stop in ((0, first_anchor), (last_anchor, num_images)):  # images of other processes
         if start < stop:
-            others.append(_Rows(unit_rows(contrast_embeddings[start:stop])[0], classes[start:stop]))
+            others.append(_Rows(l2_normalize(contrast_embeddings[start:stop])[0], classes[start:stop]))
     if queue_embeddings is not None and len(queue_embeddings):
-        others.append(_Rows(unit_rows(queue_embeddings.to(own.dtype))[0].unsqueeze(1), classes[num_images:]))
+        others.append(_Rows(l2_normalize(queue_embeddings.to(own.dtype))[0].unsqueeze(1), classes[num_images:]))
 
     sizes = _class_sizes(classes, num_images, num_views)
     if streamed is None:
@@ -167,7 +167,7 @@ def _dense_total(
         contrasts = torch.cat([rows, *(other.flat() for other in others)])
         contrast_classes = torch.cat([classes, *(other.flat_classes() for other in others)])
     own_rows = torch.arange(len(rows), device=rows.device)
-    return contrast_of_anchors(rows, contrasts, classes, contrast_classes, own_rows, temperature, form).sum()
+    return dense_supcon(rows, contrasts, classes, contrast_classes, own_rows, temperature, form).sum()
 
 
 def _streamed_total(
@@ -177,7 +177,7 @@ def _streamed_total(
     by_class = form == 'in'
     rows, classes = anchors.flat(), anchors.flat_classes()
     with outside_autocast(rows):
-        log_sums, of_class = contrast_log_sums(
+        log_sums, of_class = streamed_logsumexp(
             rows,
             temperature,
             [other.flat() for other in others],

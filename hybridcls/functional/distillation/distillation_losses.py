@@ -8,10 +8,10 @@ from hybridcls.checks import check_number
 
 from ..full_precision import at_least_float32, outside_autocast
 
-__all__ = ['cosine_feature_loss', 'distance_relation_loss', 'softened_divergence']
+__all__ = ['cosine_feature_loss', 'distance_relation_loss', 'kd_kl_loss']
 
 
-def softened_divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 2.0) -> Tensor:
+def kd_kl_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 2.0) -> Tensor:
     r"""Return :math:`T^2 \, \mathrm{KL}(p_T \,\|\, p_S)` of the scores softened by T, averaged over the samples.
 
     Section 2 of `Distilling the Knowledge in a Neural Network <https://arxiv.org/abs/1503.02531>`_:
@@ -31,13 +31,13 @@ def softened_divergence(student_logits: Tensor, teacher_logits: Tensor, temperat
 
     Example:
         >>> logits = torch.tensor([[4., 0.], [0., 1.]])
-        >>> softened_divergence(logits, logits).item()
+        >>> kd_kl_loss(logits, logits).item()
         0.0
     """
-    check_number('softened_divergence', 'temperature', temperature, 0, low_open=True)
+    check_number('kd_kl_loss', 'temperature', temperature, 0, low_open=True)
     if student_logits.shape != teacher_logits.shape or student_logits.dim() != 2:
         raise ValueError(
-            f'softened_divergence: the student gives logits {tuple(student_logits.shape)} and the teacher '
+            f'kd_kl_loss: the student gives logits {tuple(student_logits.shape)} and the teacher '
             f'{tuple(teacher_logits.shape)}; both must be (N, C), with the same classes.'
         )
     with outside_autocast(student_logits):

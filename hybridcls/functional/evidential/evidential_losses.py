@@ -145,14 +145,14 @@ def _own(values: Tensor, classes: Tensor) -> Tensor:
     return values.gather(1, classes.long().unsqueeze(1)).squeeze(1)
 
 
-def _check_targets(who: str, evidence: Tensor, targets: Tensor) -> None:
+def _check_targets(caller: str, evidence: Tensor, targets: Tensor) -> None:
     if evidence.dim() != 2 or targets.shape not in (evidence.shape, evidence.shape[:1]):
         raise ValueError(
-            f'{who}: evidence {tuple(evidence.shape)} and targets {tuple(targets.shape)} do not fit: '
+            f'{caller}: evidence {tuple(evidence.shape)} and targets {tuple(targets.shape)} do not fit: '
             '(N, K) wants classes (N,) or probabilities (N, K).'
         )
     if targets.is_floating_point() != (targets.dim() == 2) or targets.dtype == torch.bool:
         raise TypeError(
-            f'{who}: targets of shape {tuple(targets.shape)} are {targets.dtype}; classes (N,) are whole '
+            f'{caller}: targets of shape {tuple(targets.shape)} are {targets.dtype}; classes (N,) are whole '
             'numbers, probabilities (N, K) are floating.'
         )

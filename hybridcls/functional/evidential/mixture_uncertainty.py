@@ -1,4 +1,4 @@
-"""How unsure several opinions are together: the members of an ensemble, or draws of one network."""
+"""How unsure several members are together: the members of an ensemble, or draws of one network."""
 
 from typing import NamedTuple, Optional
 
@@ -12,9 +12,9 @@ class MixtureUncertainty(NamedTuple):
     """What :func:`mixture_uncertainty` returns; each of shape (N,), in nats, >= 0, large where the doubt is large.
 
     Args:
-        aleatoric (Tensor): The mean entropy of the opinions.
-        epistemic (Tensor): What they disagree about: mutual information of label and opinion.
-        total (Tensor): Entropy of the mean opinion: the sum of the two.
+        aleatoric (Tensor): The mean entropy of the members.
+        epistemic (Tensor): What they disagree about: mutual information of label and member.
+        total (Tensor): Entropy of the mean member: the sum of the two.
     """
 
     aleatoric: Tensor
@@ -23,14 +23,14 @@ class MixtureUncertainty(NamedTuple):
 
 
 def mixture_uncertainty(probabilities: Tensor, aleatoric: Optional[Tensor] = None) -> MixtureUncertainty:
-    r"""Split the entropy of the mean of T opinions (`Depeweg et al. <https://arxiv.org/abs/1710.07283>`_, eq. 4).
+    r"""Split the entropy of the mean of T members (`Depeweg et al. <https://arxiv.org/abs/1710.07283>`_, eq. 4).
 
-    :math:`H(\bar p) = \frac1T \sum_t H(p_t) + I(y; t)`. The last term is the mean divergence of the opinions from their
+    :math:`H(\bar p) = \frac1T \sum_t H(p_t) + I(y; t)`. The last term is the mean divergence of the members from their
     mean, and is computed as that, not as a difference that rounding makes negative.
 
     Args:
         probabilities (Tensor): Shape (T, N, K), rows that sum to 1, any floating dtype; computed in float64.
-        aleatoric (Tensor, optional): (T, N), nats: the aleatoric part of each opinion that itself is unsure of its
+        aleatoric (Tensor, optional): (T, N), nats: the aleatoric part of each member that itself is unsure of its
             probabilities (an evidential network's). The rest of its entropy then is epistemic, too. Defaults to
             None: all of it is aleatoric.
 
@@ -39,8 +39,8 @@ def mixture_uncertainty(probabilities: Tensor, aleatoric: Optional[Tensor] = Non
 
     Example:
         >>> torn, agreed = torch.tensor([[[1., 0.], [0.5, 0.5]], [[0., 1.], [0.5, 0.5]]]).unbind(1)
-        >>> for opinions in (torn, agreed):
-        ...     print([f'{value.item():.4f}' for value in mixture_uncertainty(opinions.unsqueeze(1))])
+        >>> for members in (torn, agreed):
+        ...     print([f'{value.item():.4f}' for value in mixture_uncertainty(members.unsqueeze(1))])
         ['0.0000', '0.6931', '0.6931']
         ['0.6931', '0.0000', '0.6931']
     """

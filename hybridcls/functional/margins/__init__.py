@@ -6,20 +6,20 @@ from .class_margins import margins_from_counts
 from .class_sampling import sample_classes
 from .margin_combination import additive_cosine_margin_on_target, combined_margin_on_target
 from .margin_softmax import cosine_logits, margin_cross_entropy, predicted_classes, statistics_cross_entropy
-from .softmax_stats import ClassStatistics, class_statistics, merge_class_statistics
+from .streamed_softmax import SoftmaxStats, merge_softmax_stats, softmax_stats
 
 __all__ = [
-    'ClassStatistics',
+    'SoftmaxStats',
     'adaptive_margin_on_target',
     'additive_angular_margin',
     'additive_cosine_margin_on_target',
     'angular_margin_on_target',
-    'class_statistics',
+    'softmax_stats',
     'combined_margin_on_target',
     'cosine_logits',
     'margin_cross_entropy',
     'margins_from_counts',
-    'merge_class_statistics',
+    'merge_softmax_stats',
     'moved_norm_statistics',
     'norm_moments',
     'norm_scaler',

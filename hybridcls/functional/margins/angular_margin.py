@@ -26,7 +26,7 @@ def additive_angular_margin(
     See :func:`angular_margin_on_target` for the switches.
 
     Args:
-        cosine (Tensor): Cosines between embeddings and class centres, shape (B, C), any floating dtype. Not changed.
+        cosine (Tensor): Cosines between embeddings and class weights, shape (B, C), any floating dtype. Not changed.
         labels (Tensor): Own classes, whole numbers in [0, C), shape (B,).
         margin (float): m in radians, in [0, pi). Defaults to 0.5.
         beyond_pi (str): What happens past theta + m = pi. Defaults to 'linear'.
@@ -113,7 +113,7 @@ def angular_margin_on_target(
     return slope_of_choice(at_least_float32(target_cosine), lambda cosine: _turned(cosine, margin, beyond_pi), gradient)
 
 
-def one_margin_each(who: str, margins: Tensor, target_cosine: Tensor) -> Tensor:
+def one_margin_each(caller: str, margins: Tensor, target_cosine: Tensor) -> Tensor:
     """Return ``margins`` in the dtype that the arithmetic has, without gradient.
 
     Raises:
@@ -121,7 +121,7 @@ def one_margin_each(who: str, margins: Tensor, target_cosine: Tensor) -> Tensor:
     """
     if margins.shape != target_cosine.shape:
         raise ValueError(
-            f'{who}: {tuple(target_cosine.shape)} cosines came with {tuple(margins.shape)} margins; one '
+            f'{caller}: {tuple(target_cosine.shape)} cosines came with {tuple(margins.shape)} margins; one '
             'for each is wanted.'
         )
     return margins.detach().to(at_least_float32(target_cosine).dtype)

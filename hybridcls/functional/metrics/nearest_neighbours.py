@@ -5,7 +5,7 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from ..l2_normalize import unit_rows
+from ..l2_normalize import l2_normalize
 
 __all__ = ['nearest_neighbours', 'vote_ranks']
 
@@ -55,11 +55,11 @@ def nearest_neighbours(
     bank_rows = max(k, _BLOCK_NUMBERS // _MOST_QUERIES)
     similarities, positions = [], []
     for begin in range(0, len(queries), _MOST_QUERIES):
-        block = unit_rows(queries[begin : begin + _MOST_QUERIES].to(device).float())[0]
+        block = l2_normalize(queries[begin : begin + _MOST_QUERIES].to(device).float())[0]
         best = block.new_empty(len(block), 0)
         where = torch.empty(len(block), 0, dtype=torch.int64, device=device)
         for start in range(0, len(bank), bank_rows):
-            part = unit_rows(bank[start : start + bank_rows].to(device).float())[0]
+            part = l2_normalize(bank[start : start + bank_rows].to(device).float())[0]
             similarity = block @ part.T  # (queries in block, bank in block)
             if among_themselves:
                 own = torch.arange(begin, begin + len(block), device=device) - start

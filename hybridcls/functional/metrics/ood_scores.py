@@ -5,7 +5,7 @@ from torch import Tensor
 
 from hybridcls.checks import check_number
 
-__all__ = ['auroc', 'false_positive_rate']
+__all__ = ['auroc', 'fpr_at_tpr']
 
 
 def auroc(known: Tensor, unknown: Tensor) -> Tensor:
@@ -28,7 +28,7 @@ def auroc(known: Tensor, unknown: Tensor) -> Tensor:
     return (below + not_above).double().mean() / 2 / len(known) if len(known) else unknown.new_tensor(torch.nan)
 
 
-def false_positive_rate(known: Tensor, unknown: Tensor, at: float = 0.95) -> Tensor:
+def fpr_at_tpr(known: Tensor, unknown: Tensor, at: float = 0.95) -> Tensor:
     """Share of unknown images that are taken for known when at least the share ``at`` of the known ones are accepted.
 
     *Known* is the positive side, as where FPR95 comes from (`Hendrycks and Gimpel <https://arxiv.org/abs/1610.02136>`_
@@ -44,10 +44,10 @@ def false_positive_rate(known: Tensor, unknown: Tensor, at: float = 0.95) -> Ten
         Tensor: A scalar, float64; NaN where one side is empty.
 
     Example:
-        >>> false_positive_rate(torch.tensor([0.1, 0.2, 0.3, 0.9]), torch.tensor([0.25, 0.5]), at=0.75)
+        >>> fpr_at_tpr(torch.tensor([0.1, 0.2, 0.3, 0.9]), torch.tensor([0.25, 0.5]), at=0.75)
         tensor(0.5000, dtype=torch.float64)
     """
-    check_number('false_positive_rate', 'at', at, 0, 1, low_open=True)
+    check_number('fpr_at_tpr', 'at', at, 0, 1, low_open=True)
     known, unknown = known.double().sort().values, unknown.double()
     if not len(known):
         return unknown.new_tensor(torch.nan)

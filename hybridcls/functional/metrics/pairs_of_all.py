@@ -8,8 +8,8 @@ from torch import Tensor
 
 from hybridcls.checks import check_number
 
-from ..l2_normalize import unit_rows
-from .verification_scores import most_false_accepts
+from ..l2_normalize import l2_normalize
+from .verification_scores import max_false_accepts
 
 __all__ = ['PairRates', 'accept_rates_of_all_pairs']
 
@@ -64,11 +64,11 @@ def accept_rates_of_all_pairs(
         return PairRates(torch.full((len(rates),), torch.nan, dtype=torch.float64), genuine, impostor)
     seen_impostor = _count_pairs(labels[finite])[1]
     device = embeddings.device if device is None else torch.device(device)
-    rows = unit_rows(embeddings[finite].to(device).float())[0]
+    rows = l2_normalize(embeddings[finite].to(device).float())[0]
     labels = labels[finite].to(device)
 
     # Where, among the similarities in falling order, stands the first impostor that must not be accepted?
-    allowed = [most_false_accepts(rate, impostor) - (impostor - seen_impostor) for rate in rates]
+    allowed = [max_false_accepts(rate, impostor) - (impostor - seen_impostor) for rate in rates]
     upper = torch.zeros(2, _BINS, dtype=torch.int64, device=device)
     for keys, same in _pairs(rows, labels):
         upper += _histogram(_upper_half(keys), same)

@@ -7,17 +7,17 @@ from torch import Tensor
 
 from hybridcls.checks import check_number
 
-__all__ = ['fold_accuracies', 'most_false_accepts', 'true_accept_rates']
+__all__ = ['fold_accuracies', 'max_false_accepts', 'true_accept_rates']
 
 _STEP = 0.01  # of the grid of thresholds in InsightFace's verification.py, which AdaFace and CVLFace took over
 _GRID = 400
 
 
-def most_false_accepts(rate: float, impostors: int) -> int:
+def max_false_accepts(rate: float, impostors: int) -> int:
     """Return how many of so many impostor pairs may be accepted at a false accept rate.
 
     Example:
-        >>> most_false_accepts(0.1, 1000), most_false_accepts(0.001, 999)
+        >>> max_false_accepts(0.1, 1000), max_false_accepts(0.001, 999)
         (100, 0)
     """
     return int(rate * impostors + 1e-9)  # 0.29 * 100 is less than 29 in binary
@@ -50,7 +50,7 @@ def true_accept_rates(genuine: Tensor, impostor: Tensor, rates: Sequence[float])
     falling = impostor.double().sort(descending=True).values
     accepted = []
     for rate in rates:
-        most = most_false_accepts(rate, len(impostor))
+        most = max_false_accepts(rate, len(impostor))
         threshold = falling[most] if most < len(impostor) else -torch.inf
         accepted.append((genuine.double() > threshold).double().mean())
     return torch.stack(accepted)

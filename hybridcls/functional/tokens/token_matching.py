@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..full_precision import outside_autocast
-from ..l2_normalize import unit_rows
+from ..l2_normalize import l2_normalize
 
 __all__ = ['TokenMatching', 'match_tokens', 'merge_tokens', 'positions_after', 'proportional_bias', 'unmerge_tokens']
 
@@ -66,7 +66,7 @@ def match_tokens(metric: Tensor, r: int, protected: int = 0) -> TokenMatching:
         return TokenMatching(positions.expand(batch, -1), nobody, nobody)
     start_a = protected + protected % 2
     start_b = protected + 1 - protected % 2
-    metric = unit_rows(metric)[0]
+    metric = l2_normalize(metric)[0]
     with outside_autocast(metric):  # in bfloat16 far too many pairs would be equally alike
         similarity = metric[:, start_a::2] @ metric[:, start_b::2].transpose(1, 2)
     best, partner = similarity.max(dim=-1)  # (B, |A|)

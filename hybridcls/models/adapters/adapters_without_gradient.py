@@ -8,11 +8,11 @@ from . import lora_layers
 __all__ = ['check_adapters_act']
 
 
-def check_adapters_act(who: str, model: nn.Module, image: tuple[int, int, int]) -> None:
+def check_adapters_act(caller: str, model: nn.Module, image: tuple[int, int, int]) -> None:
     """Let the model see the shape of an image, and raise a ValueError that names adapted layers it never calls.
 
     Args:
-        who (str): Who speaks.
+        caller (str): Who speaks.
         model (nn.Module): A model with adapted layers at any depth.
         image (tuple[int, int, int]): Channels, height and width of an image that it takes.
     """
@@ -31,7 +31,7 @@ def check_adapters_act(who: str, model: nn.Module, image: tuple[int, int, int]) 
     idle = [name for name in adapted if name not in called]
     if idle:
         raise ValueError(
-            f'{who}: {len(idle)} adapted layers are never called by the model, which uses their weights '
+            f'{caller}: {len(idle)} adapted layers are never called by the model, which uses their weights '
             f'directly, so their adapters would learn nothing: {", ".join(idle[:6])}. Leave them out of '
             'targets.'
         )

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from .lora import lora_layers
 
-__all__ = ['FoldedLoRA', 'fold_lora']
+__all__ = ['MergedLoRA', 'merge_lora']
 
 
-class FoldedLoRA:
-    """What :func:`fold_lora` did, and the way back.
+class MergedLoRA:
+    """What :func:`merge_lora` did, and the way back.
 
     Args:
         places (list[tuple[nn.Module, str, nn.Module, Tensor]]): Parent, name, adapted layer and original weight.
@@ -35,11 +35,11 @@ class FoldedLoRA:
 
 
 @torch.no_grad()
-def fold_lora(model: nn.Module) -> FoldedLoRA:
+def merge_lora(model: nn.Module) -> MergedLoRA:
     r"""Replace each adapted layer of ``model`` by a plain one that computes the same, in place.
 
     The sum :math:`W + \frac{\alpha}{r} B A` is taken in float32 at least, whatever the dtypes of weights and adapters,
-    and rounded once, to the dtype of the weight: in bfloat16 each folded weight is off by at most :math:`2^{-8}` of its
+    and rounded once, to the dtype of the weight: in bfloat16 each merged weight is off by at most :math:`2^{-8}` of its
     size (float16: :math:`2^{-11}`), and an update of less than that is lost. No folding into such weights can be
     nearer; a model in float32 folds to the last few bits. The model has no trace of PEFT afterwards: its state dict
     loads into timm.
@@ -48,7 +48,7 @@ def fold_lora(model: nn.Module) -> FoldedLoRA:
         model (nn.Module): With adapted layers at any depth; without any, nothing is done.
 
     Returns:
-        FoldedLoRA: ``undo()`` takes the updates out again.
+        MergedLoRA: ``undo()`` takes the updates out again.
 
     Raises:
         ValueError: If an update is not finite; nothing is changed then.
@@ -58,7 +58,7 @@ def fold_lora(model: nn.Module) -> FoldedLoRA:
         name for name, layer in adapted.items() if not all(param.isfinite().all() for param in layer.parameters())
     ]
     if broken:
-        raise ValueError(f'fold_lora: weights or adapters of {broken[0]} are not finite.')
+        raise ValueError(f'merge_lora: weights or adapters of {broken[0]} are not finite.')
     places = []
     for name, layer in adapted.items():
         parent = model.get_submodule(name.rpartition('.')[0])
@@ -68,7 +68,7 @@ def fold_lora(model: nn.Module) -> FoldedLoRA:
             layer.merge()
         setattr(parent, name.rpartition('.')[2], base)
         places.append((parent, name.rpartition('.')[2], layer, original))
-    return FoldedLoRA(places)
+    return MergedLoRA(places)
 
 
 @contextmanager

@@ -16,8 +16,8 @@ from torch import nn
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_testing, prepare_training
 from hybridcls.engine.distillation import DistillationHook
 from hybridcls.engine.distillation.teacher_model import build_teacher
-from hybridcls.engine.runner.global_instances import own_instances
-from hybridcls.functional import cosine_feature_loss, distance_relation_loss, softened_divergence
+from hybridcls.engine.runner.global_instances import isolated_globals
+from hybridcls.functional import cosine_feature_loss, distance_relation_loss, kd_kl_loss
 from hybridcls.models.classifiers import Distillation, Teacher
 from hybridcls.registry import MODELS
 
@@ -71,7 +71,7 @@ def runner_of(configs, name, *hooks, go_on=None, **options):
 
 
 def train(configs, name, *hooks, **options):
-    with own_instances():
+    with isolated_globals():
         runner = runner_of(configs, name, *hooks, **options)
         runner.train()
     return runner
@@ -109,9 +109,7 @@ def test_the_terms(head):
     own, theirs = student.extract_feat(images)[-1], teacher.extract_feat(images)[-1]
     torch.testing.assert_close(losses['loss'], 0.75 * alone['loss'])
     # Of margin heads: cosines times scale, which is what they give for a prediction, without the margin.
-    torch.testing.assert_close(
-        losses['loss_distill'], 0.25 * softened_divergence(student(images), teacher(images), 3.0)
-    )
+    torch.testing.assert_close(losses['loss_distill'], 0.25 * kd_kl_loss(student(images), teacher(images), 3.0))
     torch.testing.assert_close(
         losses['loss_feature'], 0.5 * cosine_feature_loss(student.distill_projection(own), theirs)
     )
@@ -161,7 +159,7 @@ def test_a_student_is_tested_without_any_file_of_its_teacher(configs, weights):
     for file in configs.glob('teacher.*'):
         file.unlink()
     cfg = load_config(configs / 'student.py', dict(custom_hooks=[hook(configs, **weights)]))
-    with own_instances():
+    with isolated_globals():
         runner = build_runner(
             prepare_testing(cfg, str(configs / 'w' / 'epoch_2.pth'), TrainOptions(), str(configs / 'w'))
         )
@@ -252,7 +250,7 @@ def test_the_teacher_runs_once_a_batch_also_under_sam(configs):
     calls = []
     ours = build_teacher(str(configs / 'teacher.py'), str(configs / 'teacher.pth'))
     ours.backbone.register_forward_hook(lambda *_: calls.append(torch.is_inference_mode_enabled()))
-    with own_instances():
+    with isolated_globals():
         runner = runner_of(configs, 'w', optim_wrapper=dict(stages=dict(sam=dict(type='SAM'))))
         runner.register_hook(DistillationHook(ours))
         runner.train()
@@ -373,7 +371,7 @@ model['head'] = dict(type='SupConHead', projection=dict(out=4))
     ],
 )
 def test_what_cannot_teach(configs, change, sentence):
-    with own_instances(), pytest.raises((ValueError, TypeError, FileNotFoundError), match=sentence):
+    with isolated_globals(), pytest.raises((ValueError, TypeError, FileNotFoundError), match=sentence):
         runner_of(configs, 'w', dict(hook(configs), **change)).train()
 
 
@@ -385,16 +383,16 @@ def test_a_timm_teacher_names_its_own_weights(configs):
 
 
 def test_a_teacher_of_other_classes_and_a_student_without_logits(configs):
-    with own_instances(), pytest.raises(ValueError, match='the teacher knows 10 classes and the student 7'):
+    with isolated_globals(), pytest.raises(ValueError, match='the teacher knows 10 classes and the student 7'):
         runner_of(configs, 'w', hook(configs), num_classes=7).train()
     (configs / 'student.py').write_text(CONFIG + "\nmodel['head'] = dict(type='SupConHead')\n")
-    with own_instances(), pytest.raises(ValueError, match=r'SupConHead, gives no logits\. Set distill_weight=0'):
+    with isolated_globals(), pytest.raises(ValueError, match=r'SupConHead, gives no logits\. Set distill_weight=0'):
         runner_of(configs, 'w', hook(configs)).train()
 
 
 def test_a_student_of_another_class(configs):
     lenet = dict(_delete_=True, type='ImageClassifier', backbone=dict(type='LeNet5', num_classes=10))
-    with own_instances(), pytest.raises(TypeError, match=r'the student is a ImageClassifier\. It must be a Hybrid'):
+    with isolated_globals(), pytest.raises(TypeError, match=r'the student is a ImageClassifier\. It must be a Hybrid'):
         runner_of(configs, 'w', hook(configs), model=lenet).train()
 
 
@@ -403,7 +401,7 @@ def test_a_teacher_of_the_same_classes_in_another_order(configs):
     digits = [str(digit) for digit in range(10)]
     for classes in (digits, [f'digit {digit}' for digit in range(10)]):  # other names cannot be compared
         torch.save({**checkpoint, 'meta': dict(dataset_meta=dict(classes=classes))}, configs / 'teacher.pth')
-        with own_instances():
+        with isolated_globals():
             runner_of(configs, 'w', hook(configs))  # it builds
     torch.save({**checkpoint, 'meta': dict(dataset_meta=dict(classes=digits[::-1]))}, configs / 'teacher.pth')
     with pytest.raises(

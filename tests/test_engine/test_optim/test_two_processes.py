@@ -138,7 +138,7 @@ def work_ddp(rank, folder):
     own = shares(rank)
     if rank == 1:
         own[1]['inputs'][0] = float('nan')
-    wrapper = ComposedOptimWrapper(sgd(net), bad_loss='skip', **copy.deepcopy(SETTINGS['sam']))
+    wrapper = ComposedOptimWrapper(sgd(net), nonfinite_loss='skip', **copy.deepcopy(SETTINGS['sam']))
     train(ddp(net), wrapper, own)
     result['skipped'] = weights(net)
     net = Net()

@@ -16,7 +16,7 @@ from hybridcls.engine.config import ConfigError
 from hybridcls.engine.config.facts import config_facts, differing_keys
 from hybridcls.engine.phases.plan import read_phases
 from hybridcls.engine.phases.record import PhaseRecord
-from hybridcls.engine.runner.global_instances import own_instances
+from hybridcls.engine.runner.global_instances import isolated_globals
 from hybridcls.evaluation.result_names import without_result
 
 
@@ -268,7 +268,7 @@ def test_nothing_global_leaks_from_phase_to_phase(toy_configs, tmp_path):
 
 def test_a_visualizer_of_the_caller_comes_back():
     mine = Visualizer.get_instance('test_phases_mine')
-    with own_instances():
+    with isolated_globals():
         assert Visualizer.get_instance('test_phases_mine') is not mine
     assert Visualizer.get_instance('test_phases_mine') is mine
     Visualizer._instance_dict.pop('test_phases_mine')

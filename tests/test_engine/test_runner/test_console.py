@@ -12,7 +12,7 @@ from mmengine.utils import is_str
 
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_training, run_training
 from hybridcls.engine.runner.console import Bars, ConsoleFilter, track
-from hybridcls.engine.runner.global_instances import own_instances
+from hybridcls.engine.runner.global_instances import isolated_globals
 
 
 def said_by(speak):
@@ -50,7 +50,7 @@ def test_remarks_on_the_inside_of_mmengine_are_for_the_file():
 
 
 def train(toy_configs, folder, **options):
-    with own_instances():
+    with isolated_globals():
         cfg = load_config(toy_configs / 'toy.py', {'log_level': 'INFO', **options})
         run_training(build_runner(prepare_training(cfg, TrainOptions(), str(folder))))
     return next(folder.glob('*/*.log')).read_text()

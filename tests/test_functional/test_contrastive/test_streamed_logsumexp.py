@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from hybridcls.functional.contrastive import supervised_contrast
-from hybridcls.functional.contrastive.streamed_logsumexp import contrast_log_sums
+from hybridcls.functional.contrastive.streamed_logsumexp import streamed_logsumexp
 
 
 def rows(count, dtype=torch.float64, seed=0):
@@ -31,7 +31,7 @@ def test_blocks_give_the_matrix(temperature, block, sizes):
     classes = torch.tensor([0, 1, 0, 2, 1, 1, 3, 4, 4, 5, 0])  # 2, 3 and 5 occur once
     other_classes = [torch.arange(size) % 7 for size in sizes]
     tau = torch.tensor(temperature, dtype=torch.float64, requires_grad=True)
-    found = contrast_log_sums(anchors, tau, others, classes, other_classes, block)
+    found = streamed_logsumexp(anchors, tau, others, classes, other_classes, block)
     expected = by_matrix(anchors, tau, others, classes, other_classes)
     has_positive = expected[1].isfinite()
     torch.testing.assert_close(found[0], expected[0])
@@ -54,7 +54,7 @@ def test_gradcheck(temperature, by_class):
     classes, other_classes = (torch.tensor([0, 1, 0, 1, 1]), torch.tensor([0, 1])) if by_class else (None, None)
 
     def both(anchors, tau, other):
-        found = contrast_log_sums(
+        found = streamed_logsumexp(
             F.normalize(anchors, dim=1),
             tau,
             [F.normalize(other, dim=1)],
@@ -79,7 +79,7 @@ def test_float32_at_all_temperatures(temperature, spread):
     found, expected = [], []
     for dtype, results in ((torch.float32, found), (torch.float64, expected)):
         z = anchors.to(dtype).requires_grad_()
-        log_sums = contrast_log_sums(z, temperature, block=4)[0]
+        log_sums = streamed_logsumexp(z, temperature, block=4)[0]
         results += [log_sums.double().detach(), torch.autograd.grad(log_sums.mean(), z)[0].double()]
     torch.testing.assert_close(found[0], expected[0], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(found[1], expected[1], rtol=1e-4, atol=3e-6 / temperature**2)
@@ -94,10 +94,10 @@ def test_float32_at_all_temperatures(temperature, spread):
 def test_nothing_to_add_up(temperature):
     classes = torch.zeros(1, dtype=torch.int64)
     anchor = rows(1).requires_grad_()
-    for log_sums in contrast_log_sums(anchor, temperature, classes=classes):
+    for log_sums in streamed_logsumexp(anchor, temperature, classes=classes):
         assert log_sums.item() == torch.finfo(torch.float64).min
         assert torch.autograd.grad(log_sums.sum() * 0, anchor, retain_graph=True)[0].eq(0).all()
-    assert contrast_log_sums(rows(0), temperature)[0].shape == (0,)
+    assert streamed_logsumexp(rows(0), temperature)[0].shape == (0,)
 
 
 def test_no_matrix_is_held():
@@ -123,7 +123,7 @@ def test_no_matrix_is_held():
 
 def test_the_backward_pass_stays_in_float32_under_autocast():
     z = rows(700, torch.float32).requires_grad_()
-    (expected,) = torch.autograd.grad(contrast_log_sums(z, 0.1)[0].mean(), z)
+    (expected,) = torch.autograd.grad(streamed_logsumexp(z, 0.1)[0].mean(), z)
     with torch.autocast('cpu', torch.bfloat16):
-        (found,) = torch.autograd.grad(contrast_log_sums(z, 0.1)[0].mean(), z)
+        (found,) = torch.autograd.grad(streamed_logsumexp(z, 0.1)[0].mean(), z)
     torch.testing.assert_close(found, expected, rtol=0, atol=0)

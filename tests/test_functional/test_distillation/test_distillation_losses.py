@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from hybridcls.functional import cosine_feature_loss, distance_relation_loss, softened_divergence
+from hybridcls.functional import cosine_feature_loss, distance_relation_loss, kd_kl_loss
 
 
 def softmax(row, temperature):
@@ -22,15 +22,15 @@ def test_the_divergence_is_hintons(temperature):
     for s_row, t_row in zip(student.tolist(), teacher.tolist(), strict=True):
         q, p = softmax(s_row, temperature), softmax(t_row, temperature)
         expected += sum(a * (math.log(a) - math.log(b)) for a, b in zip(p, q, strict=True))
-    found = softened_divergence(student, teacher, temperature)
+    found = kd_kl_loss(student, teacher, temperature)
     assert found.item() == pytest.approx(temperature**2 * expected / 5, rel=1e-12)
 
 
 def test_it_is_not_symmetric_and_only_the_student_learns():
     student = torch.tensor([[2.0, 0.0, 0.0]], requires_grad=True)
     teacher = torch.tensor([[0.0, 1.0, 0.0]], requires_grad=True)
-    assert not torch.isclose(softened_divergence(student, teacher), softened_divergence(teacher, student))
-    softened_divergence(student, teacher).backward()
+    assert not torch.isclose(kd_kl_loss(student, teacher), kd_kl_loss(teacher, student))
+    kd_kl_loss(student, teacher).backward()
     assert student.grad.abs().sum() > 0
     assert teacher.grad is None
     # For soft targets the gradient is T (q - p): the T squared cancels one 1 / T of the softmax.
@@ -43,7 +43,7 @@ def test_extreme_logits_are_finite(dtype):
     student = torch.tensor([[6e4, -6e4, 0.0], [0.0, 0.0, 0.0]], dtype=dtype, requires_grad=True)
     teacher = torch.tensor([[-6e4, 6e4, 0.0], [6e4, 6e4, -6e4]], dtype=dtype)
     with torch.autocast('cpu', torch.bfloat16):
-        loss = softened_divergence(student, teacher, 1.0)
+        loss = kd_kl_loss(student, teacher, 1.0)
     loss.backward()
     assert loss.dtype == torch.float32
     assert loss.isfinite()
@@ -54,7 +54,7 @@ def test_gradients():
     torch.manual_seed(1)
     student = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
     teacher = torch.randn(4, 3, dtype=torch.float64)
-    for function in (softened_divergence, cosine_feature_loss, distance_relation_loss):
+    for function in (kd_kl_loss, cosine_feature_loss, distance_relation_loss):
         assert torch.autograd.gradcheck(lambda s, f=function: f(s, teacher), [student])
 
 
@@ -89,6 +89,6 @@ def test_equal_embeddings_and_a_batch_of_one():
 
 def test_what_does_not_fit():
     with pytest.raises(ValueError, match=r'student gives logits \(2, 3\) and the teacher \(2, 4\)'):
-        softened_divergence(torch.ones(2, 3), torch.ones(2, 4))
+        kd_kl_loss(torch.ones(2, 3), torch.ones(2, 4))
     with pytest.raises(ValueError, match='temperature=0 is outside'):
-        softened_divergence(torch.ones(2, 3), torch.ones(2, 3), 0)
+        kd_kl_loss(torch.ones(2, 3), torch.ones(2, 3), 0)

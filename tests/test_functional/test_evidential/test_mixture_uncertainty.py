@@ -6,14 +6,14 @@ import torch
 from hybridcls.functional.evidential import dirichlet_uncertainty, mixture_uncertainty
 
 
-def opinions(count, samples=6, classes=5, sharpness=3.0):
+def members(count, samples=6, classes=5, sharpness=3.0):
     logits = sharpness * torch.randn(count, samples, classes, generator=torch.Generator().manual_seed(count))
     return logits.double().softmax(-1)
 
 
 @pytest.mark.parametrize('count', [1, 2, 7])
 def test_the_decomposition_by_scipy(count):
-    probabilities = opinions(count)
+    probabilities = members(count)
     values = mixture_uncertainty(probabilities)
     mean = probabilities.mean(0).numpy()
     torch.testing.assert_close(values.total, torch.from_numpy(scipy.stats.entropy(mean, axis=1)))
@@ -25,13 +25,13 @@ def test_the_decomposition_by_scipy(count):
 
 
 def test_two_opinions_disagree_by_the_jensen_shannon_divergence():
-    one, other = opinions(2)
+    one, other = members(2)
     expected = scipy.spatial.distance.jensenshannon(one.numpy(), other.numpy(), axis=1) ** 2
     torch.testing.assert_close(mixture_uncertainty(torch.stack([one, other])).epistemic, torch.from_numpy(expected))
 
 
 def test_equal_opinions_never_disagree():
-    same = opinions(1, samples=1000).float().expand(9, -1, -1)
+    same = members(1, samples=1000).float().expand(9, -1, -1)
     values = mixture_uncertainty(same)
     assert values.epistemic.dtype == torch.float32
     assert (values.epistemic >= 0).all()

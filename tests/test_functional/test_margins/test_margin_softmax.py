@@ -8,15 +8,15 @@ import torch
 
 import hybridcls.functional.margins.margin_softmax as margin_softmax
 from hybridcls.functional import angular_margin_on_target, cosine_logits, margin_cross_entropy, statistics_cross_entropy
-from hybridcls.functional.margins import softmax_stats as class_statistics
+from hybridcls.functional.margins.streamed_softmax import softmax_stats
 
 
-def plain(embeddings, centres, labels, margin, scale, smoothing=0.0):
+def plain(embeddings, class_weights, labels, margin, scale, smoothing=0.0):
     """The loss over explicit angles, one row at a time, in float64."""
-    embeddings, centres = embeddings.double(), centres.double()
+    embeddings, class_weights = embeddings.double(), class_weights.double()
     losses = []
     for embedding, label in zip(embeddings, labels.tolist(), strict=True):
-        logits = [scale * float(embedding @ c / embedding.norm() / c.norm()) for c in centres]
+        logits = [scale * float(embedding @ c / embedding.norm() / c.norm()) for c in class_weights]
         logits[label] = scale * (logits[label] / scale - margin)
         log_sum = math.log(sum(math.exp(v) for v in logits))
         target = [smoothing / len(logits) + (1 - smoothing) * (i == label) for i in range(len(logits))]
@@ -31,27 +31,27 @@ FORMS = [dict(softmax='dense'), dict(softmax='streamed'), dict(softmax='streamed
 @pytest.mark.parametrize('smoothing', [0.0, 0.1])
 def test_loss_and_prediction(smoothing, form):
     torch.manual_seed(0)
-    embeddings, centres, labels = 5 * torch.randn(6, 4), torch.randn(3, 4), torch.tensor([0, 1, 2, 0, 1, 2])
+    embeddings, class_weights, labels = 5 * torch.randn(6, 4), torch.randn(3, 4), torch.tensor([0, 1, 2, 0, 1, 2])
     loss, predicted = margin_cross_entropy(
-        embeddings, centres, labels, lambda cosine, norm: cosine - 0.2, 16.0, smoothing, **form
+        embeddings, class_weights, labels, lambda cosine, norm: cosine - 0.2, 16.0, smoothing, **form
     )
-    assert loss.item() == pytest.approx(plain(embeddings, centres, labels, 0.2, 16.0, smoothing), rel=1e-5)
-    assert predicted.tolist() == cosine_logits(embeddings, centres).argmax(1).tolist()
+    assert loss.item() == pytest.approx(plain(embeddings, class_weights, labels, 0.2, 16.0, smoothing), rel=1e-5)
+    assert predicted.tolist() == cosine_logits(embeddings, class_weights).argmax(1).tolist()
 
 
 @pytest.mark.parametrize('form', FORMS)
-@pytest.mark.parametrize('sub_centres', [1, 2])
-def test_of_equal_cosines_the_first_class_is_predicted(sub_centres, form):
+@pytest.mark.parametrize('num_subcenters', [1, 2])
+def test_of_equal_cosines_the_first_class_is_predicted(num_subcenters, form):
     """Whichever of the equals is the target class; the cosines are equal to the last bit."""
-    centres = torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]])
-    centres = centres.repeat_interleave(sub_centres, 0)
+    class_weights = torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]])
+    class_weights = class_weights.repeat_interleave(num_subcenters, 0)
     labels = torch.tensor([0, 1, 2, 3, 4])
     _, predicted = margin_cross_entropy(
         torch.tensor([[3.0, 0.0]]).expand(5, 2),
-        centres,
+        class_weights,
         labels,
         lambda cosine, norm: cosine,
-        sub_centres=sub_centres,
+        num_subcenters=num_subcenters,
         **form,
     )
     assert predicted.tolist() == [1] * 5
@@ -62,22 +62,22 @@ def test_of_equal_cosines_the_first_class_is_predicted(sub_centres, form):
 def test_gradients(form, keys):
     torch.manual_seed(0)
     embeddings = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
-    centres = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
+    class_weights = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
     labels = torch.tensor([0, 4, 2, 2])
     assert torch.autograd.gradcheck(
         lambda e, c: margin_cross_entropy(
             e, c, labels, lambda cosine, norm: cosine * 0.9 - 0.1 * norm, 4.0, **keys, **form
         )[0],
-        (embeddings, centres),
+        (embeddings, class_weights),
     )
 
 
 def trained(num_classes, width, noise):
     """Embeddings near their centres, as they are late in training; lengths far from 1."""
     torch.manual_seed(0)
-    centres = 0.01 * torch.randn(num_classes, width)
+    class_weights = 0.01 * torch.randn(num_classes, width)
     labels = torch.randint(num_classes, (32,))
-    return 20 * (centres[labels] * 100 + noise * torch.randn(32, width)), centres, labels
+    return 20 * (class_weights[labels] * 100 + noise * torch.randn(32, width)), class_weights, labels
 
 
 @pytest.mark.parametrize('memory', [10_000, 10**7])
@@ -101,16 +101,16 @@ def test_float32_equals_the_dense_formula(memory, smoothing, noise):
 
 @pytest.mark.parametrize('form', [dict(softmax='streamed'), dict(softmax='streamed', memory=1)])
 @pytest.mark.parametrize(('num', 'num_classes'), [(1, 1), (1, 5), (4, 1), (4, 5)])
-@pytest.mark.parametrize('sub_centres', [1, 3])
-def test_small_batches_and_few_classes(form, num, num_classes, sub_centres):
+@pytest.mark.parametrize('num_subcenters', [1, 3])
+def test_small_batches_and_few_classes(form, num, num_classes, num_subcenters):
     torch.manual_seed(0)
-    inputs = torch.randn(num, 3), torch.randn(num_classes * sub_centres, 3)
+    inputs = torch.randn(num, 3), torch.randn(num_classes * num_subcenters, 3)
     labels = torch.zeros(num, dtype=torch.int64)  # all of one class
     outcomes = []
     for keys in (dict(softmax='dense'), form):
         given = [tensor.clone().requires_grad_() for tensor in inputs]
         loss, predicted = margin_cross_entropy(
-            *given, labels, lambda cosine, norm: cosine - 0.3, 16.0, 0.1, sub_centres=sub_centres, **keys
+            *given, labels, lambda cosine, norm: cosine - 0.3, 16.0, 0.1, num_subcenters=num_subcenters, **keys
         )
         (-3 * loss).backward()
         outcomes.append((loss.detach(), predicted, *(tensor.grad for tensor in given)))
@@ -134,7 +134,7 @@ def test_half_precision_inputs_are_summed_in_float32(dtype):
 
 def test_which_form_is_chosen():
     def form_of(num, num_classes, **keys):
-        with mock.patch.object(margin_softmax, 'class_statistics', wraps=class_statistics) as streamed:
+        with mock.patch.object(margin_softmax, 'softmax_stats', wraps=softmax_stats) as streamed:
             margin_cross_entropy(
                 torch.ones(num, 2),
                 torch.ones(num_classes, 2),
@@ -158,9 +158,9 @@ def test_which_form_is_chosen():
 def test_it_can_stand_in_a_compiled_function():
     *inputs, labels = trained(50, 8, 0.3)
 
-    def loss_of(embeddings, centres):
+    def loss_of(embeddings, class_weights):
         return margin_cross_entropy(
-            2 * embeddings, centres, labels, lambda cosine, norm: cosine - 0.1, softmax='streamed'
+            2 * embeddings, class_weights, labels, lambda cosine, norm: cosine - 0.1, softmax='streamed'
         )[0]
 
     outcomes = []
@@ -195,7 +195,7 @@ def test_deterministic_algorithms_have_all_that_is_needed():
 
 
 def test_smoothing_needs_the_sum():
-    statistics = class_statistics(torch.eye(2), torch.eye(2), torch.tensor([0, 1]))
+    statistics = softmax_stats(torch.eye(2), torch.eye(2), torch.tensor([0, 1]))
     with pytest.raises(ValueError, match=r'label_smoothing=0\.1 needs the sum .* with_sum=True'):
         statistics_cross_entropy(statistics, 2, lambda cosine: cosine, label_smoothing=0.1)
 
@@ -232,10 +232,10 @@ def test_cosine_clip_is_felt_by_all_classes(form):
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_autocast_does_not_touch_the_cosines(dtype, form):
     torch.manual_seed(0)
-    embeddings, centres, labels = torch.randn(4, 8), torch.randn(3, 8), torch.tensor([0, 1, 2, 0])
-    expected = margin_cross_entropy(embeddings, centres, labels, lambda cosine, norm: cosine, **form)[0]
+    embeddings, class_weights, labels = torch.randn(4, 8), torch.randn(3, 8), torch.tensor([0, 1, 2, 0])
+    expected = margin_cross_entropy(embeddings, class_weights, labels, lambda cosine, norm: cosine, **form)[0]
     with torch.autocast('cpu', dtype):
-        loss, _ = margin_cross_entropy(embeddings, centres, labels, lambda cosine, norm: cosine, **form)
+        loss, _ = margin_cross_entropy(embeddings, class_weights, labels, lambda cosine, norm: cosine, **form)
     torch.testing.assert_close(loss, expected, rtol=0, atol=0)
 
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from hybridcls.functional import auroc, false_positive_rate
+from hybridcls.functional import auroc, fpr_at_tpr
 
 
 def scores(ties, seed=0):
@@ -27,28 +27,28 @@ def test_the_side_of_the_false_positive_rate(ties, at):
     known, unknown = scores(ties)
     false, true, _ = roc_curve(np.r_[np.ones(217), np.zeros(92)], -torch.cat([known, unknown]), drop_intermediate=False)
     expected = false[np.argmax(true >= at - 1e-12)]
-    assert false_positive_rate(known, unknown, at).item() == pytest.approx(expected, abs=1e-12)
+    assert fpr_at_tpr(known, unknown, at).item() == pytest.approx(expected, abs=1e-12)
 
 
 def test_twenty_images_at_95_percent_accept_nineteen():
     known = torch.arange(20.0)
-    assert false_positive_rate(known, torch.tensor([18.0, 18.5])).item() == 0.5
+    assert fpr_at_tpr(known, torch.tensor([18.0, 18.5])).item() == 0.5
 
 
 def test_perfect_chance_and_the_wrong_way_round():
     low, high = torch.zeros(5), torch.ones(3)
     assert [auroc(low, high).item(), auroc(low, low).item(), auroc(high, low).item()] == [1.0, 0.5, 0.0]
-    assert [false_positive_rate(low, high).item(), false_positive_rate(high, low).item()] == [0.0, 1.0]
+    assert [fpr_at_tpr(low, high).item(), fpr_at_tpr(high, low).item()] == [0.0, 1.0]
 
 
 def test_infinite_scores_and_empty_sides():
     assert auroc(torch.tensor([torch.inf, 0.0]), torch.tensor([torch.inf])).item() == 0.75
     nothing = torch.empty(0)
-    for function in (auroc, false_positive_rate):
+    for function in (auroc, fpr_at_tpr):
         assert function(nothing, torch.ones(2)).isnan()
         assert function(torch.ones(2), nothing).isnan()
 
 
 def test_a_share_out_of_range():
     with pytest.raises(ValueError, match=r'at=0 is outside \(0, 1\]'):
-        false_positive_rate(torch.ones(2), torch.ones(2), at=0)
+        fpr_at_tpr(torch.ones(2), torch.ones(2), at=0)

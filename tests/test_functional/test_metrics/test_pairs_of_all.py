@@ -13,8 +13,8 @@ RATES = [0.0, 1e-3, 1e-2, 0.1, 0.5, 0.8, 0.95, 1.0]  # thresholds on both sides 
 def clouds(count=150, classes=9, width=6, seed=0):
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, classes, (count,), generator=generator)
-    centres = torch.randn(classes, width, generator=generator)
-    return centres[labels] + torch.randn(count, width, generator=generator), labels
+    class_weights = torch.randn(classes, width, generator=generator)
+    return class_weights[labels] + torch.randn(count, width, generator=generator), labels
 
 
 def all_of_them(rows, labels):

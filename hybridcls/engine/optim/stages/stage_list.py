@@ -14,11 +14,11 @@ __all__ = ['build_stages']
 _MISSING = object()
 
 
-def build_stages(who: str, stages: Union[dict, Sequence, None]) -> dict[str, UpdateStage]:
+def build_stages(caller: str, stages: Union[dict, Sequence, None]) -> dict[str, UpdateStage]:
     """Build the stages that a config names.
 
     Args:
-        who (str): Who speaks in errors.
+        caller (str): Name that errors start with.
         stages (dict | Sequence, optional): ``{name: stage}``, so that a child config can change one number or switch
             one off (``name=None``), or a plain list. A stage is a dict with ``type``, or an instance.
 
@@ -38,7 +38,7 @@ def build_stages(who: str, stages: Union[dict, Sequence, None]) -> dict[str, Upd
     if isinstance(stages, dict):
         if isinstance(stages.get('type'), str):
             raise TypeError(
-                f'{who}: stages={dict(stages)} is one stage, where a dict of named stages is wanted: '
+                f'{caller}: stages={dict(stages)} is one stage, where a dict of named stages is wanted: '
                 f"stages=dict(mine=dict(type='{stages['type']}', ...))."
             )
         named = dict(stages)
@@ -46,22 +46,22 @@ def build_stages(who: str, stages: Union[dict, Sequence, None]) -> dict[str, Upd
         named = {f'stage{i}': stage for i, stage in enumerate(stages)}
     else:
         raise TypeError(
-            f'{who}: stages={stages!r} must be a dict of named stages, '
+            f'{caller}: stages={stages!r} must be a dict of named stages, '
             "such as dict(sam=dict(type='SAM', rho=0.05)), or a list of stages."
         )
-    built = {name: _build_stage(who, name, stage) for name, stage in named.items() if stage is not None}
+    built = {name: _build_stage(caller, name, stage) for name, stage in named.items() if stage is not None}
     for name, stage in built.items():
         _check_contract(f'{type(stage).__name__} (stages.{name})', stage)
-    _check_kinds(who, built)
+    _check_kinds(caller, built)
     return built
 
 
-def _build_stage(who: str, name: str, stage: Any) -> UpdateStage:
+def _build_stage(caller: str, name: str, stage: Any) -> UpdateStage:
     if isinstance(stage, UpdateStage):
         return stage
     if not isinstance(stage, dict) or 'type' not in stage:
         raise TypeError(
-            f'{who}: stages.{name}={stage!r} must be a dict with a type, an UpdateStage, or None to switch it off.'
+            f'{caller}: stages.{name}={stage!r} must be a dict with a type, an UpdateStage, or None to switch it off.'
         )
     cfg = dict(stage)
     kind = cfg.pop('type')
@@ -73,13 +73,13 @@ def _build_stage(who: str, name: str, stage: Any) -> UpdateStage:
     built = cls(**cfg)
     if not isinstance(built, UpdateStage):
         raise TypeError(
-            f'{who}: stages.{name} is a {cls.__name__}, which is no stage of an update. Derive it from '
+            f'{caller}: stages.{name} is a {cls.__name__}, which is no stage of an update. Derive it from '
             'hybridcls.engine.optim.UpdateStage.'
         )
     return built
 
 
-def _check_contract(who: str, stage: UpdateStage) -> None:
+def _check_contract(caller: str, stage: UpdateStage) -> None:
     """Raise for what would only be noticed at the first checkpoint, or never."""
     for key, kinds, what in (
         ('tensor_state', dict, 'a dict of tensors by position'),
@@ -88,37 +88,37 @@ def _check_contract(who: str, stage: UpdateStage) -> None:
         names = getattr(stage, key)
         if not isinstance(names, (tuple, list)) or not all(isinstance(name, str) for name in names):
             raise TypeError(
-                f"{who}: expected {key} to be a tuple of names such as ('slow',), got {names!r}. A tuple of one name "
-                'needs its comma.'
+                f"{caller}: expected {key} to be a tuple of names such as ('slow',), got {names!r}. A tuple of one "
+                'name needs its comma.'
             )
         for name in names:
             value = getattr(stage, name, _MISSING)
             if not isinstance(value, kinds):
                 got = 'nothing' if value is _MISSING else type(value).__name__
                 raise TypeError(
-                    f'{who}: expected the attribute {name} of {key} to be {what}, got {got}. Set it in __init__.'
+                    f'{caller}: expected the attribute {name} of {key} to be {what}, got {got}. Set it in __init__.'
                 )
-    if type(stage).wants_regrad is not UpdateStage.wants_regrad and not stage.probes:
+    if type(stage).needs_second_pass is not UpdateStage.needs_second_pass and not stage.has_second_pass:
         raise TypeError(
-            f'{who}: wants_regrad is overridden, and probe, which would use the second gradient, is not. Override '
-            'probe, and call update.regrad in it.'
+            f'{caller}: needs_second_pass is overridden, and second_pass, which would use the second gradient, is '
+            'not. Override second_pass, and call update.recompute_gradient in it.'
         )
 
 
-def _check_kinds(who: str, stages: dict[str, UpdateStage]) -> None:
+def _check_kinds(caller: str, stages: dict[str, UpdateStage]) -> None:
     first_of: dict[str, str] = {}
     probing: Optional[str] = None
     for name, stage in stages.items():
         if stage.kind in first_of:
             raise ValueError(
-                f'{who}: stages.{first_of[stage.kind]} ({type(stages[first_of[stage.kind]]).__name__}) and '
+                f'{caller}: stages.{first_of[stage.kind]} ({type(stages[first_of[stage.kind]]).__name__}) and '
                 f'stages.{name} ({type(stage).__name__}) are both of the kind {stage.kind!r}; an update has room for '
                 f'one of them. Switch one off: stages=dict({name}=None).'
             )
         first_of[stage.kind] = name
-        if stage.probes and probing is not None:
+        if stage.has_second_pass and probing is not None:
             raise ValueError(
-                f'{who}: stages.{probing} and stages.{name} both look for another gradient; an update has '
+                f'{caller}: stages.{probing} and stages.{name} both look for another gradient; an update has '
                 f'room for one of them. Switch one off: stages=dict({name}=None).'
             )
-        probing = name if stage.probes else probing
+        probing = name if stage.has_second_pass else probing

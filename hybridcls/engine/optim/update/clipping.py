@@ -14,7 +14,7 @@ __all__ = ['check_clip_grad', 'clip_pieces']
 _KEYS = dict(norm=['max_norm', 'norm_type', 'error_if_nonfinite', 'foreach'], value=['clip_value', 'foreach'])
 
 
-def check_clip_grad(who: str, clip_grad: Optional[dict]) -> Optional[dict]:
+def check_clip_grad(caller: str, clip_grad: Optional[dict]) -> Optional[dict]:
     """Return a copy of ``clip_grad`` (mmengine takes ``type`` out of it), with the keys that torch's functions have.
 
     Raises:
@@ -28,15 +28,15 @@ def check_clip_grad(who: str, clip_grad: Optional[dict]) -> Optional[dict]:
     if clip_grad is None:
         return None
     if not isinstance(clip_grad, dict) or not clip_grad:
-        raise TypeError(f'{who}: clip_grad={clip_grad!r} must be a dict such as dict(max_norm=5.0), or None.')
+        raise TypeError(f'{caller}: clip_grad={clip_grad!r} must be a dict such as dict(max_norm=5.0), or None.')
     kind = clip_grad.get('type', 'norm')
     if kind not in _KEYS:
-        raise ValueError(f"{who}: clip_grad.type={kind!r} must be 'norm' or 'value'.")
-    check_known_keys(f'{who} (clip_grad)', clip_grad, ['type', *_KEYS[kind]])
+        raise ValueError(f"{caller}: clip_grad.type={kind!r} must be 'norm' or 'value'.")
+    check_known_keys(f'{caller} (clip_grad)', clip_grad, ['type', *_KEYS[kind]])
     limit = _KEYS[kind][0]
     if limit not in clip_grad:
-        raise ValueError(f'{who}: clip_grad={dict(clip_grad)} lacks {limit}.')
-    check_number(who, f'clip_grad.{limit}', clip_grad[limit], 0)
+        raise ValueError(f'{caller}: clip_grad={dict(clip_grad)} lacks {limit}.')
+    check_number(caller, f'clip_grad.{limit}', clip_grad[limit], 0)
     return dict(clip_grad)
 
 

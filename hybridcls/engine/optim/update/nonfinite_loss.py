@@ -10,30 +10,30 @@ from torch import Tensor
 
 from hybridcls.checks import check_choice, check_number
 
-__all__ = ['BadLossError', 'BadLossGuard']
+__all__ = ['NonFiniteLossError', 'NonFiniteLossGuard']
 
 
-class BadLossError(FloatingPointError):
+class NonFiniteLossError(FloatingPointError):
     """A loss was NaN or infinite. The weights are those of the last good update."""
 
 
-class BadLossGuard:
+class NonFiniteLossGuard:
     """Looks at each loss, before anything is done to the weights.
 
     Looking and asking are two calls: a GPU is asked only after it has been given the backward pass, and then answers
     as soon as the forward pass is done, so that it never stands idle for the question.
 
     Args:
-        who (str): Who speaks in errors.
-        action (str): ``'stop'``: raise; ``'skip'``: drop the update that the loss belongs to, and go on; ``'ignore'``:
+        caller (str): Name that errors start with.
+        action (str): ``'raise'``: raise; ``'skip'``: drop the update that the loss belongs to, and go on; ``'ignore'``:
             do not look (no synchronisation with the device, no communication).
         most (int): So many updates in a row may be dropped; the next one stops.
     """
 
-    def __init__(self, who: str, action: str, most: int) -> None:
-        check_choice(who, 'bad_loss', action, ['stop', 'skip', 'ignore'])
-        check_number(who, 'most_bad_losses', most, 1, integer=True)
-        self.who = who
+    def __init__(self, caller: str, action: str, most: int) -> None:
+        check_choice(caller, 'nonfinite_loss', action, ['raise', 'skip', 'ignore'])
+        check_number(caller, 'max_skipped_updates', most, 1, integer=True)
+        self.caller = caller
         self.action = action
         self.most = most
         self.dropped_in_a_row = 0
@@ -45,7 +45,7 @@ class BadLossGuard:
         """Bad updates are dropped, not the end."""
         return self.action == 'skip'
 
-    def look(self, loss: Tensor) -> None:
+    def record(self, loss: Tensor) -> None:
         """Note whether the loss of any process is not finite; all processes must come here together."""
         if self.action == 'ignore':
             return
@@ -69,8 +69,8 @@ class BadLossGuard:
         else:
             self._seen = bad
 
-    def found_bad(self) -> bool:
-        """The answer for the loss that :meth:`look` saw last; the same in all processes."""
+    def is_nonfinite(self) -> bool:
+        """The answer for the loss that :meth:`record` saw last; the same in all processes."""
         seen, self._seen = self._seen, None
         if seen is None:
             return False
@@ -91,24 +91,25 @@ class BadLossGuard:
             place (str): Where it happened, if not at the weights themselves.
 
         Raises:
-            BadLossError: If the action is to stop, or too many updates in a row were dropped.
+            NonFiniteLossError: If the action is to stop, or too many updates in a row were dropped.
         """
-        text = f'{self.who}: iteration {iteration}: {_describe(losses, loss)}{place}.'
-        if self.action == 'stop':
-            raise BadLossError(
+        text = f'{self.caller}: iteration {iteration}: {_describe(losses, loss)}{place}.'
+        if self.action == 'raise':
+            raise NonFiniteLossError(
                 f'{text} The weights are those before this update. Look at the learning rate and the data; '
-                "amp='float16' overflows where 'bfloat16' does not. bad_loss='skip' drops such updates and goes on."
+                "amp='float16' overflows where 'bfloat16' does not. nonfinite_loss='skip' drops such updates, and "
+                'training goes on.'
             )
         self.dropped_in_a_row += 1
         if self.dropped_in_a_row > self.most:
-            raise BadLossError(
-                f'{text} It is number {self.dropped_in_a_row} in a row, and most_bad_losses='
+            raise NonFiniteLossError(
+                f'{text} It is number {self.dropped_in_a_row} in a row, and max_skipped_updates='
                 f'{self.most}: dropping updates does not help here. The weights are those of the last '
                 'good update.'
             )
         print_log(f'{text} The update is dropped ({self.dropped_in_a_row} in a row).', 'current', level=logging.WARNING)
 
-    def relax(self) -> None:
+    def reset(self) -> None:
         """An update was good: count anew."""
         self.dropped_in_a_row = 0
 

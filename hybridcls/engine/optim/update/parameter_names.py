@@ -9,7 +9,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapperDict
 from torch import nn
 
-__all__ = ['check_trainable', 'parameters_of', 'places_of', 'wrappers_by_name']
+__all__ = ['check_trainable', 'parameters_of', 'named_owners', 'wrappers_by_name']
 
 
 def wrappers_by_name(optim_wrapper: Any) -> dict[str, Any]:
@@ -22,17 +22,17 @@ def parameters_of(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
     return [param for group in optimizer.param_groups for param in group['params']]
 
 
-def check_trainable(who: str, params: Sequence[nn.Parameter]) -> None:
+def check_trainable(caller: str, params: Sequence[nn.Parameter]) -> None:
     """Raise a ValueError if no parameter needs a gradient."""
     if not any(param.requires_grad for param in params):
         raise ValueError(
-            f'{who}: none of the {len(params)} parameters of the optimizer needs a gradient, so no stage '
+            f'{caller}: none of the {len(params)} parameters of the optimizer needs a gradient, so no stage '
             'and no optimizer has anything to do. Unfreeze a part of the model (requires_grad, '
             'frozen_stages, lora_rank).'
         )
 
 
-def places_of(
+def named_owners(
     params: Sequence[nn.Parameter], model: Optional[nn.Module]
 ) -> tuple[list[str], list[Optional[nn.Module]]]:
     """Names and owners of parameters; of a shared one, the first.
@@ -46,7 +46,7 @@ def places_of(
         modules that hold the parameters (None for what is not found).
 
     Example:
-        >>> places_of([torch.nn.Parameter(torch.ones(1))], torch.nn.Linear(1, 1))
+        >>> named_owners([torch.nn.Parameter(torch.ones(1))], torch.nn.Linear(1, 1))
         ([''], [None])
     """
     found: dict[int, tuple[str, nn.Module]] = {}

@@ -89,7 +89,7 @@ class Precision:
 
 
 def read_precision(
-    who: str,
+    caller: str,
     amp: Union[bool, str, torch.dtype, None],
     dtype: Union[str, torch.dtype, None],
     loss_scale: Union[str, float, dict, None],
@@ -99,7 +99,7 @@ def read_precision(
     """Turn the keys of a config into a :class:`Precision`.
 
     Args:
-        who (str): Who speaks in errors.
+        caller (str): Name that errors start with.
         amp (bool | str | torch.dtype, optional): True, or the dtype; None and False are off.
         dtype (str | torch.dtype, optional): The same under the name that mmengine's AmpOptimWrapper gives it.
         loss_scale (str | float | dict, optional): As in AmpOptimWrapper: ``'dynamic'``, a constant scale, or
@@ -118,16 +118,16 @@ def read_precision(
         float16 with a loss scaler
     """
     if not isinstance(amp, (bool, str, torch.dtype, type(None))):
-        raise TypeError(f"{who}: amp={amp!r} is a {type(amp).__name__}; use 'bfloat16', 'float16', True or None.")
+        raise TypeError(f"{caller}: amp={amp!r} is a {type(amp).__name__}; use 'bfloat16', 'float16', True or None.")
     if amp is False:
         if dtype is not None or loss_scale is not None:
             key = 'dtype' if dtype is not None else 'loss_scale'
-            raise ValueError(f'{who}: amp=False, yet {key} is given. Drop one of them.')
+            raise ValueError(f'{caller}: amp=False, yet {key} is given. Drop one of them.')
         return Precision(device_type=device_type)
-    from_amp = None if amp is None or amp is True else _to_dtype(who, 'amp', amp)
-    from_dtype = None if dtype is None else _to_dtype(who, 'dtype', dtype)
+    from_amp = None if amp is None or amp is True else _to_dtype(caller, 'amp', amp)
+    from_dtype = None if dtype is None else _to_dtype(caller, 'dtype', dtype)
     if from_amp is not None and from_dtype is not None and from_amp != from_dtype:
-        raise ValueError(f'{who}: amp={amp!r} and dtype={dtype!r} contradict each other. Give one of them.')
+        raise ValueError(f'{caller}: amp={amp!r} and dtype={dtype!r} contradict each other. Give one of them.')
     chosen = from_amp or from_dtype
     if chosen is None:
         if amp is None and loss_scale is None:
@@ -138,21 +138,21 @@ def read_precision(
         chosen = None  # autocast to a full type changes nothing
     if loss_scale is None and chosen is not torch.float16:
         return Precision(chosen, device_type)
-    scaler, constant = _make_scaler(who, 'dynamic' if loss_scale is None else loss_scale, use_fsdp, device_type)
+    scaler, constant = _make_scaler(caller, 'dynamic' if loss_scale is None else loss_scale, use_fsdp, device_type)
     return Precision(chosen, device_type, scaler, constant)
 
 
-def _to_dtype(who: str, key: str, value: Union[str, torch.dtype]) -> torch.dtype:
+def _to_dtype(caller: str, key: str, value: Union[str, torch.dtype]) -> torch.dtype:
     if isinstance(value, torch.dtype) and value in _TYPES.values():
         return value
     if isinstance(value, str) and value.removeprefix('torch.') in _TYPES:
         return _TYPES[value.removeprefix('torch.')]
     hint = did_you_mean(value, _TYPES) if isinstance(value, str) else ''
-    raise ValueError(f'{who}: {key}={value!r} is not one of {", ".join(map(repr, _TYPES))}.{hint}')
+    raise ValueError(f'{caller}: {key}={value!r} is not one of {", ".join(map(repr, _TYPES))}.{hint}')
 
 
 def _make_scaler(
-    who: str, loss_scale: Union[str, float, dict], use_fsdp: bool, device_type: str
+    caller: str, loss_scale: Union[str, float, dict], use_fsdp: bool, device_type: str
 ) -> tuple[Any, Optional[float]]:
     scaler_class: type[torch.amp.GradScaler] = torch.amp.GradScaler
     if use_fsdp:
@@ -166,5 +166,6 @@ def _make_scaler(
     if isinstance(loss_scale, dict):
         return scaler_class(**{'device': device_type, **loss_scale}), None
     raise TypeError(
-        f"{who}: loss_scale={loss_scale!r} must be 'dynamic', a number, or a dict of arguments of torch.amp.GradScaler."
+        f"{caller}: loss_scale={loss_scale!r} must be 'dynamic', a number, or a dict of arguments of "
+        'torch.amp.GradScaler.'
     )

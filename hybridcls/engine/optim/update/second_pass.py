@@ -20,12 +20,12 @@ class SecondPass:
     the second gradient is added to it, as if the first pass had not been.
 
     Args:
-        who (str): Who speaks in errors.
+        caller (str): Name that errors start with.
         optimizer (torch.optim.Optimizer): Whose parameters have the gradients.
     """
 
-    def __init__(self, who: str, optimizer: torch.optim.Optimizer) -> None:
-        self._who = who
+    def __init__(self, caller: str, optimizer: torch.optim.Optimizer) -> None:
+        self._caller = caller
         self._optimizer = optimizer
         self._wandering: Optional[WanderingTensors] = None
         self._aside: Optional[list[Optional[Tensor]]] = None
@@ -98,7 +98,7 @@ class SecondPass:
         found = total_loss(call.model, call.output).detach()
         if not torch.allclose(found.float(), loss.detach().float(), rtol=1e-3, atol=1e-6, equal_nan=True):
             raise ValueError(
-                f'{self._who}: update_params got the loss {float(loss.detach()):g}, and the losses '
+                f'{self._caller}: update_params got the loss {float(loss.detach()):g}, and the losses '
                 f'that {type(call.model).__name__} returned amount to {float(found):g}: a second pass would '
                 'follow another loss. Do all weighting of losses in forward or parse_losses.'
             )
@@ -113,7 +113,7 @@ class SecondPass:
         """
         if self._aside is None or self.call is None:
             raise RuntimeError(
-                f'{self._who}: a stage asked for another gradient, and its wants_regrad '
+                f'{self._caller}: a stage asked for another gradient, and its needs_second_pass '
                 'had not said so before the forward pass.'
             )
         for param, grad in zip(parameters_of(self._optimizer), self._aside, strict=True):

@@ -84,7 +84,7 @@ def restart_stale_stages(wrapper: 'ComposedOptimWrapper') -> None:
         is_stale = loaded.done is not None and loaded.done != wrapper._inner_count and wrapper._max_counts >= 0
     if not is_stale:
         return
-    wrapper._spoiled = False
+    wrapper._skip_update = False
     if loaded.is_half_done:
         wrapper.optimizer.zero_grad()
     for name, stage in wrapper.stages.items():
@@ -110,7 +110,10 @@ def pack_state(wrapper: 'ComposedOptimWrapper', state_dict: dict) -> dict:
         position: dict(entry) if isinstance(entry, dict) else entry for position, entry in state_dict['state'].items()
     }
     numbers: dict[str, Any] = dict(
-        updates=wrapper._updates, spoiled=wrapper._spoiled, dropped=wrapper.bad_losses.dropped_in_a_row, stages={}
+        updates=wrapper._updates,
+        spoiled=wrapper._skip_update,
+        dropped=wrapper.nonfinite_losses.dropped_in_a_row,
+        stages={},
     )
     update = wrapper._update
     if update is not None:
@@ -246,11 +249,11 @@ def unpack_state(wrapper: 'ComposedOptimWrapper', state_dict: dict) -> dict:
             rest['state'][position] = own
     _load_stages(wrapper, numbers.get('stages', {}), tensors, params)
     wrapper._updates = int(numbers.get('updates', 0))
-    wrapper._spoiled = bool(numbers.get('spoiled', False))
-    wrapper.bad_losses.resume(numbers.get('dropped'))
+    wrapper._skip_update = bool(numbers.get('spoiled', False))
+    wrapper.nonfinite_losses.resume(numbers.get('dropped'))
     for position, gradient in _own_gradients(gradients).items():
         params[position].grad = to_layout_of(gradient, params[position])
-    wrapper._loaded = LoadedState(numbers.get('weights'), numbers.get('count'), bool(gradients) or wrapper._spoiled)
+    wrapper._loaded = LoadedState(numbers.get('weights'), numbers.get('count'), bool(gradients) or wrapper._skip_update)
     if wrapper.loss_scaler is not None and scaler_state:
         wrapper.loss_scaler.load_state_dict(scaler_state)
     return rest

@@ -23,11 +23,11 @@ class Third(UpdateStage):
 
 
 class Other(UpdateStage):
-    probes = True
+    has_second_pass = True
 
 
 class Asks(UpdateStage):
-    def wants_regrad(self, update):
+    def needs_second_pass(self, update):
         return True
 
 
@@ -69,7 +69,7 @@ class Unrelated:
         (dict(a=dict(rho=1.0)), TypeError, 'must be a dict with a type'),
         (dict(a=dict(type=Unrelated)), TypeError, 'stages.a is a Unrelated, which is no stage of an update'),
         (dict(a=SAM(), b=Other()), ValueError, 'stages.a and stages.b both look for another gradient'),
-        (dict(a=Asks()), TypeError, r'Asks \(stages.a\): wants_regrad is overridden, and probe, .* is not'),
+        (dict(a=Asks()), TypeError, r'Asks \(stages.a\): needs_second_pass is overridden, and second_pass, .* is not'),
         (dict(a=NoTuple()), TypeError, r"stages.a\): expected tensor_state to be a tuple .*, got 'slow'. .* its comma"),
         (dict(a=NoDict()), TypeError, 'attribute slow of tensor_state to be a dict of tensors by position, got list'),
         (dict(a=NoNumber()), TypeError, 'attribute since of number_state to be a plain number, got Tensor'),

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from hybridcls.engine.optim.update.parameter_names import check_trainable, parameters_of, places_of
+from hybridcls.engine.optim.update.parameter_names import check_trainable, named_owners, parameters_of
 
 
 class Net(nn.Module):
@@ -23,15 +23,15 @@ def test_names_are_those_of_the_model_however_it_is_wrapped():
     net = Net()
     params = list(net.parameters())
     for wrapped in (net, nn.DataParallel(net), nn.DataParallel(CheckpointWrapper(net))):
-        names, owners = places_of(params, wrapped)
+        names, owners = named_owners(params, wrapped)
         assert names == ['module.weight', 'module.bias']
         assert owners == [net.module, net.module]
 
 
 def test_a_parameter_that_is_not_found_has_no_place():
-    names, owners = places_of([nn.Parameter(torch.ones(1))], Net())
+    names, owners = named_owners([nn.Parameter(torch.ones(1))], Net())
     assert (names, owners) == ([''], [None])
-    assert places_of(list(Net().parameters()), None) == (['', ''], [None, None])
+    assert named_owners(list(Net().parameters()), None) == (['', ''], [None, None])
 
 
 def test_parameters_are_in_the_order_of_the_groups():

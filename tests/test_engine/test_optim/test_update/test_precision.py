@@ -213,7 +213,7 @@ def test_it_learns_on_a_gpu(amp):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
 def test_a_bad_loss_is_seen_on_a_gpu():
     net = make_net().cuda()
-    wrapper = ComposedOptimWrapper(sgd(net), bad_loss='skip')
+    wrapper = ComposedOptimWrapper(sgd(net), nonfinite_loss='skip')
     batch = {name: value.cuda() for name, value in make_batches(1)[0].items()}
     train(net, wrapper, [batch])
     batch['inputs'][0] = float('nan')

@@ -17,18 +17,18 @@ from hybridcls.engine.optim import ComposedOptimWrapper, UpdateStage
 class SecondLook(UpdateStage):
     """A second pass at the same weights; remembers both gradients."""
 
-    probes = True
+    has_second_pass = True
 
     def __init__(self, same_randomness=True):
         self.same_randomness = same_randomness
         self.first, self.second = [], []
 
-    def wants_regrad(self, update):
+    def needs_second_pass(self, update):
         return True
 
-    def probe(self, update):
+    def second_pass(self, update):
         self.first.append({i: update.params[i].grad.clone() for i in update.with_gradient()})
-        self.loss = update.regrad(self.same_randomness)
+        self.loss = update.recompute_gradient(self.same_randomness)
         self.second.append({i: update.params[i].grad.clone() for i in update.with_gradient()})
 
 
@@ -160,11 +160,11 @@ def test_a_model_that_is_called_twice_or_changes_its_input_is_refused():
 
 def test_a_stage_that_did_not_ask_before_gets_no_second_gradient():
     class Late(SecondLook):
-        def wants_regrad(self, update):
+        def needs_second_pass(self, update):
             return False
 
     net = make_net()
-    with pytest.raises(RuntimeError, match='wants_regrad had not said so before the forward pass'):
+    with pytest.raises(RuntimeError, match='needs_second_pass had not said so before the forward pass'):
         train(net, ComposedOptimWrapper(sgd(net), stages=[Late()]), make_batches(1))
 
 

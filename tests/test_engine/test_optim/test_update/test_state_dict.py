@@ -20,7 +20,7 @@ UPDATE = dict(
     optimizer=dict(type='AdamW', lr=0.02),
     accumulative_counts=2,
     clip_grad=dict(max_norm=1.0),
-    bad_loss='skip',
+    nonfinite_loss='skip',
     stages=dict(
         sam=dict(type='SAM', rho=0.1, every=2, reuse=True, log=True),
         gc=dict(type='GradientCentralization'),
@@ -183,7 +183,7 @@ def test_the_state_of_older_weights_is_forgotten(monkeypatch, setting, trained_b
 def test_an_update_that_was_spoiled_stays_so_over_a_resume():
     def make():
         net = make_net(dropout=0.0)
-        return net, ComposedOptimWrapper(sgd(net), bad_loss='skip', accumulative_counts=2)
+        return net, ComposedOptimWrapper(sgd(net), nonfinite_loss='skip', accumulative_counts=2)
 
     batches = make_batches(4)
     batches[0]['inputs'][0] = float('nan')

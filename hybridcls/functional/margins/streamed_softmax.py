@@ -11,17 +11,17 @@ from torch.autograd.function import once_differentiable
 from hybridcls.checks import check_number
 
 from ..full_precision import at_least_float32, outside_autocast
-from ..l2_normalize import inverse_lengths
-from ..lazy_zeros import new_zeros
+from ..l2_normalize import inverse_norms
+from ..lazy_zeros import lazy_zeros
 
-__all__ = ['ClassStatistics', 'class_statistics', 'merge_class_statistics']
+__all__ = ['SoftmaxStats', 'softmax_stats', 'merge_softmax_stats']
 
 # Blocks that stay in the cache of a CPU; a GPU wants few large launches.
 _MEMORY = dict(cpu=4 * 2**20)
 _MEMORY_OF_DEVICES = 128 * 2**20
 
 
-class ClassStatistics(NamedTuple):
+class SoftmaxStats(NamedTuple):
     """What N embeddings see of a set of classes; "others" are all classes of the set but the own one.
 
     Args:
@@ -45,17 +45,17 @@ class ClassStatistics(NamedTuple):
 
 
 @torch.compiler.disable
-def class_statistics(
+def softmax_stats(
     units: Tensor,
-    centres: Tensor,
+    class_weights: Tensor,
     labels: Tensor,
     scale: float = 64.0,
     cosine_clip: Optional[float] = None,
     with_sum: bool = False,
-    sub_centres: int = 1,
+    num_subcenters: int = 1,
     memory: Optional[int] = None,
     chosen: Optional[Tensor] = None,
-) -> ClassStatistics:
+) -> SoftmaxStats:
     r"""Visit the classes block by block, and keep N numbers of each kind.
 
     The N x C cosines never exist, neither here nor in the backward pass, which computes each block again and writes
@@ -65,70 +65,74 @@ def class_statistics(
 
     Any loss that is a function of these numbers and of the N own cosines gets its exact gradient from autograd, with
     whatever margin. The statistics of several sets of classes give those of their union
-    (:func:`merge_class_statistics`), in values and in gradients, wherever the sets are.
+    (:func:`merge_softmax_stats`), in values and in gradients, wherever the sets are.
 
     Args:
         units (Tensor): Embeddings of length one, shape (N, D).
-        centres (Tensor): Class centres of any length and floating dtype, shape (C * K, D), those of a class together.
+        class_weights (Tensor): Class weights of any length and floating dtype, shape (C * K, D), those of a class
+            together.
         labels (Tensor): Own classes, int64, shape (N,). One outside [0, C) means that the own class is not in this set.
         scale (float): s, > 0. Defaults to 64.
         cosine_clip (float, optional): Keep the cosines in the sums this far from +-1, without gradient beyond.
         with_sum (bool): Whether ``cosine_sum`` is wanted. Defaults to False.
-        sub_centres (int): K; the cosine of a class is the largest of its K. Defaults to 1.
+        num_subcenters (int): K; the cosine of a class is the largest of its K. Defaults to 1.
         memory (int, optional): Bytes for the blocks. Defaults to None: 4 MiB on a CPU, 128 MiB elsewhere.
-        chosen (Tensor, optional): Rows of ``centres`` that make up the set, int64, shape (C * K,), no one twice: C is
-            then the number of the chosen classes, and labels and ``best_class`` count among them. The others get the
-            gradient zero. Defaults to None: all.
+        chosen (Tensor, optional): Rows of ``class_weights`` that make up the set, int64, shape (C * K,), no one twice:
+            C is then the number of the chosen classes, and labels and ``best_class`` count among them. The others get
+            the gradient zero. Defaults to None: all.
 
     Returns:
-        ClassStatistics: Of each embedding.
+        SoftmaxStats: Of each embedding.
 
     Raises:
         ValueError, TypeError: If the memory is no positive number, centres cannot be K a class, or shapes do not fit.
 
     Example:
-        >>> statistics = class_statistics(torch.tensor([[0., 1.]]), torch.eye(2), torch.tensor([0]), scale=2.)
+        >>> statistics = softmax_stats(torch.tensor([[0., 1.]]), torch.eye(2), torch.tensor([0]), scale=2.)
         >>> statistics.target_cosine, statistics.log_sum_exp, statistics.best_class
         (tensor([0.]), tensor([2.]), tensor([1]))
     """
-    num_centres = len(centres if chosen is None else chosen)
-    if sub_centres > 1 and num_centres % sub_centres:
-        raise ValueError(f'class_statistics: {num_centres} centres cannot be sub_centres={sub_centres} a class.')
-    if labels.shape != units.shape[:1] or centres.dim() != 2 or units.shape[1:] != centres.shape[1:]:
+    num_class_weights = len(class_weights if chosen is None else chosen)
+    if num_subcenters > 1 and num_class_weights % num_subcenters:
         raise ValueError(
-            f'class_statistics: embeddings {tuple(units.shape)}, centres {tuple(centres.shape)} and '
+            f'softmax_stats: {num_class_weights} centres cannot be num_subcenters={num_subcenters} a class.'
+        )
+    if labels.shape != units.shape[:1] or class_weights.dim() != 2 or units.shape[1:] != class_weights.shape[1:]:
+        raise ValueError(
+            f'softmax_stats: embeddings {tuple(units.shape)}, centres {tuple(class_weights.shape)} and '
             f'labels {tuple(labels.shape)} do not fit; (N, D), (C * K, D) and (N,) are wanted.'
         )
     if memory is None:
         memory = _MEMORY.get(units.device.type, _MEMORY_OF_DEVICES)
-    check_number('class_statistics', 'memory', memory, 1, integer=True, advice='It is a number of bytes.')
+    check_number('softmax_stats', 'memory', memory, 1, integer=True, advice='It is a number of bytes.')
     statistics = _ClassStatistics.apply(
-        units, centres, labels, scale, cosine_clip, with_sum, sub_centres, memory, chosen
+        units, class_weights, labels, scale, cosine_clip, with_sum, num_subcenters, memory, chosen
     )
-    return ClassStatistics(*statistics)
+    return SoftmaxStats(*statistics)
 
 
-def merge_class_statistics(parts: Sequence[ClassStatistics], first_classes: Sequence[int]) -> ClassStatistics:
+def merge_softmax_stats(parts: Sequence[SoftmaxStats], first_classes: Sequence[int]) -> SoftmaxStats:
     """Return the statistics of the union of sets of classes that have no class in common.
 
     Args:
-        parts (Sequence[ClassStatistics]): Of the same N embeddings.
+        parts (Sequence[SoftmaxStats]): Of the same N embeddings.
         first_classes (Sequence[int]): What to add to the classes of each part, to tell them apart in the union.
 
     Returns:
-        ClassStatistics: As if all classes had been visited together.
+        SoftmaxStats: As if all classes had been visited together.
 
     Example:
-        >>> units, labels, centres = torch.tensor([[0.6, 0.8]]), torch.tensor([2]), torch.eye(3, 2)
-        >>> whole = class_statistics(units, centres, labels)
-        >>> parts = [class_statistics(units, centres[:1], labels), class_statistics(units, centres[1:], labels - 1)]
-        >>> torch.equal(merge_class_statistics(parts, [0, 1]).log_sum_exp, whole.log_sum_exp)
+        >>> units, labels, class_weights = torch.tensor([[0.6, 0.8]]), torch.tensor([2]), torch.eye(3, 2)
+        >>> whole = softmax_stats(units, class_weights, labels)
+        >>> first = softmax_stats(units, class_weights[:1], labels)
+        >>> parts = [first, softmax_stats(units, class_weights[1:], labels - 1)]
+        >>> torch.equal(merge_softmax_stats(parts, [0, 1]).log_sum_exp, whole.log_sum_exp)
         True
     """
     targets, log_sums, sums, cosines, classes = zip(*parts, strict=True)
     moved = [own + first for own, first in zip(classes, first_classes, strict=True)]
     best_cosine, best_part = torch.stack(cosines).max(0)
-    return ClassStatistics(
+    return SoftmaxStats(
         torch.stack(targets).sum(0),
         torch.stack(log_sums).logsumexp(0),
         None if sums[0] is None else torch.stack(sums).sum(0),
@@ -143,23 +147,25 @@ class _Blocks:
     def __init__(
         self,
         units: Tensor,
-        centres: Tensor,
+        class_weights: Tensor,
         labels: Tensor,
         scale: float,
-        sub_centres: int,
+        num_subcenters: int,
         memory: int,
         chosen: Optional[Tensor],
         factors: Tensor,
     ) -> None:
-        self.units_t, self.centres, self.labels = units.t(), centres, labels
-        self.sub_centres, self.chosen, self.factors = sub_centres, chosen, factors
-        self.num_classes = len(factors) // sub_centres
-        self.in_place = chosen is None and centres.dtype == units.dtype  # blocks are views, and so are their gradients
+        self.units_t, self.class_weights, self.labels = units.t(), class_weights, labels
+        self.num_subcenters, self.chosen, self.factors = num_subcenters, chosen, factors
+        self.num_classes = len(factors) // num_subcenters
+        self.in_place = (
+            chosen is None and class_weights.dtype == units.dtype
+        )  # blocks are views, and so are their gradients
         # Two buffers of logits, and where blocks are no views, a block of centres and one of their gradients.
         width = 2 * len(units) + (0 if self.in_place else 2 * units.shape[1])
-        if sub_centres > 1:
+        if num_subcenters > 1:
             width += 2 * len(units)
-        largest = max(1, memory // (units.element_size() * max(1, width) * sub_centres))
+        largest = max(1, memory // (units.element_size() * max(1, width) * num_subcenters))
         count = math.ceil(self.num_classes / largest)
         self.size = math.ceil(self.num_classes / max(1, count))
         self._buffer: Optional[Tensor] = None
@@ -167,15 +173,17 @@ class _Blocks:
     def __iter__(self) -> Iterator[tuple[int, slice]]:
         for first in range(0, self.num_classes, self.size or 1):
             last = min(first + self.size, self.num_classes)
-            yield first, slice(first * self.sub_centres, last * self.sub_centres)
+            yield first, slice(first * self.num_subcenters, last * self.num_subcenters)
 
     def centres_of(self, rows: slice) -> Tensor:
-        block = self.centres[rows] if self.chosen is None else self.centres.index_select(0, self.chosen[rows])
+        block = (
+            self.class_weights[rows] if self.chosen is None else self.class_weights.index_select(0, self.chosen[rows])
+        )
         return block.to(self.units_t.dtype)
 
     def new_gradient(self) -> Tensor:
         """Return what :meth:`write` fills."""
-        return torch.empty_like(self.centres) if self.chosen is None else new_zeros(self.centres)
+        return torch.empty_like(self.class_weights) if self.chosen is None else lazy_zeros(self.class_weights)
 
     def write(self, gradient: Tensor, rows: slice, block: Tensor) -> None:
         if self.chosen is None:
@@ -183,11 +191,11 @@ class _Blocks:
         else:
             gradient.index_copy_(0, self.chosen[rows], block.to(gradient.dtype))
 
-    def logits(self, centres: Tensor, rows: slice) -> Tensor:
+    def logits(self, class_weights: Tensor, rows: slice) -> Tensor:
         """Return ``scale * cosine``, shape (rows, N), in a buffer that the next call overwrites."""
         if self._buffer is None:
-            self._buffer = self.units_t.new_empty((self.size * self.sub_centres, self.units_t.shape[1]))
-        out = torch.mm(centres, self.units_t, out=self._buffer[: len(centres)])
+            self._buffer = self.units_t.new_empty((self.size * self.num_subcenters, self.units_t.shape[1]))
+        out = torch.mm(class_weights, self.units_t, out=self._buffer[: len(class_weights)])
         return out.mul_(self.factors[rows].unsqueeze(1))  # cheaper than to normalise the block of centres
 
     def own(self, first: int, num_classes: int) -> tuple[Tensor, Tensor]:
@@ -202,31 +210,31 @@ class _ClassStatistics(torch.autograd.Function):
     def forward(
         ctx: Any,
         units: Tensor,
-        centres: Tensor,
+        class_weights: Tensor,
         labels: Tensor,
         scale: float,
         cosine_clip: Optional[float],
         with_sum: bool,
-        sub_centres: int,
+        num_subcenters: int,
         memory: int,
         chosen: Optional[Tensor],
     ) -> tuple[Optional[Tensor], ...]:
         num = len(units)
         units = at_least_float32(units)
         with outside_autocast(units):
-            factors = units.new_empty(len(centres if chosen is None else chosen))
-            blocks = _Blocks(units, centres, labels, scale, sub_centres, memory, chosen, factors)
+            factors = units.new_empty(len(class_weights if chosen is None else chosen))
+            blocks = _Blocks(units, class_weights, labels, scale, num_subcenters, memory, chosen, factors)
             largest, total = units.new_full((num,), torch.finfo(units.dtype).min / 4), units.new_zeros(num)
             target, best = units.new_zeros(num), torch.zeros_like(labels)
-            linear = sub_centres == 1 and cosine_clip is None
+            linear = num_subcenters == 1 and cosine_clip is None
             sums = units.new_zeros(units.shape[1] if linear else num) if with_sum else None
             limit = None if cosine_clip is None else scale * (1 - cosine_clip)
             for first, rows in blocks:
                 block = blocks.centres_of(rows)
-                factors[rows] = inverse_lengths(block).mul_(scale)
+                factors[rows] = inverse_norms(block).mul_(scale)
                 logits = blocks.logits(block, rows)
-                if sub_centres > 1:
-                    logits = logits.unflatten(0, (-1, sub_centres)).amax(1)
+                if num_subcenters > 1:
+                    logits = logits.unflatten(0, (-1, num_subcenters)).amax(1)
                 if sums is not None:
                     if linear:
                         sums.addmv_(block.t(), factors[rows])
@@ -246,8 +254,8 @@ class _ClassStatistics(torch.autograd.Function):
             if sums is not None:
                 sums /= scale
             log_sum = largest + total.clamp(min=torch.finfo(units.dtype).tiny).log()
-            ctx.save_for_backward(units, centres, labels, factors, log_sum, sums, chosen)
-            ctx.settings = (scale, limit, linear, sub_centres, memory)
+            ctx.save_for_backward(units, class_weights, labels, factors, log_sum, sums, chosen)
+            ctx.settings = (scale, limit, linear, num_subcenters, memory)
             cosine_sum = units @ sums if sums is not None and linear else sums
             best_cosine = largest / scale
         ctx.mark_non_differentiable(best_cosine, best)
@@ -262,10 +270,10 @@ class _ClassStatistics(torch.autograd.Function):
         #   du = sum_j A v,    dw = (sum_n A u - v sum_n A cos) / |w|
         # Of the others A = scale * g * exp(logit - log_sum). The factor goes into the exponent, and its sign into the
         # embeddings, which saves a visit of each block. What a row of the sum adds is the same in all rows of A.
-        units, centres, labels, factors, log_sum, sums, chosen = ctx.saved_tensors
-        scale, limit, linear, sub_centres, memory = ctx.settings
+        units, class_weights, labels, factors, log_sum, sums, chosen = ctx.saved_tensors
+        scale, limit, linear, num_subcenters, memory = ctx.settings
         with outside_autocast(units):
-            blocks = _Blocks(units, centres, labels, scale, sub_centres, memory, chosen, factors)
+            blocks = _Blocks(units, class_weights, labels, scale, num_subcenters, memory, chosen, factors)
             sign = torch.where(grad_log_sum < 0, -1.0, 1.0).to(units.dtype)
             shift = log_sum - (scale * grad_log_sum.abs()).log()
             signed_units = sign.unsqueeze(1) * units
@@ -277,8 +285,8 @@ class _ClassStatistics(torch.autograd.Function):
             for first, rows in blocks:
                 block = blocks.centres_of(rows)
                 logits = blocks.logits(block, rows)
-                if sub_centres > 1:
-                    values, nearest = logits.unflatten(0, (-1, sub_centres)).max(1, keepdim=True)
+                if num_subcenters > 1:
+                    values, nearest = logits.unflatten(0, (-1, num_subcenters)).max(1, keepdim=True)
                     values = values.squeeze(1)
                 else:
                     values = logits
@@ -290,10 +298,10 @@ class _ClassStatistics(torch.autograd.Function):
                 if limit is not None:
                     grad.masked_fill_(values > limit, 0).masked_fill_(values < -limit, 0)
                 grad.scatter_(0, own, grad.gather(0, own).add_(torch.where(here, own_grad, 0)))
-                if sub_centres > 1:
+                if num_subcenters > 1:
                     grad = (
                         torch.zeros_like(logits)
-                        .unflatten(0, (-1, sub_centres))
+                        .unflatten(0, (-1, num_subcenters))
                         .scatter_(1, nearest, grad.unsqueeze(1))
                         .flatten(0, 1)
                     )
