@@ -1,12 +1,13 @@
 """Transforms: what happens to one image between the file and the batch."""
 
 from .decoding import ImageDepthError
+from .fused_color_jitter import FusedColorJitter
 from .load_image import LoadImage, UnreadableImageError
 from .mark_unknown import MarkUnknown
 from .random_affine import RandomAffine
 from .resizing import CenterCropToSize, RandomCropToSize, ResizeToSize
 
 __all__ = [
-    'CenterCropToSize', 'ImageDepthError', 'LoadImage', 'MarkUnknown', 'RandomAffine', 'RandomCropToSize',
-    'ResizeToSize', 'UnreadableImageError',
+    'CenterCropToSize', 'FusedColorJitter', 'ImageDepthError', 'LoadImage', 'MarkUnknown', 'RandomAffine',
+    'RandomCropToSize', 'ResizeToSize', 'UnreadableImageError',
 ]  # fmt: skip
