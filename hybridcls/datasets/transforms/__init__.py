@@ -2,12 +2,13 @@
 
 from .decoding import ImageDepthError
 from .fused_color_jitter import FusedColorJitter
+from .image_views import ImageViews
 from .load_image import LoadImage, UnreadableImageError
 from .mark_unknown import MarkUnknown
 from .random_affine import RandomAffine
 from .resizing import CenterCropToSize, RandomCropToSize, ResizeToSize
 
 __all__ = [
-    'CenterCropToSize', 'FusedColorJitter', 'ImageDepthError', 'LoadImage', 'MarkUnknown', 'RandomAffine',
-    'RandomCropToSize', 'ResizeToSize', 'UnreadableImageError',
+    'CenterCropToSize', 'FusedColorJitter', 'ImageDepthError', 'ImageViews', 'LoadImage', 'MarkUnknown',
+    'RandomAffine', 'RandomCropToSize', 'ResizeToSize', 'UnreadableImageError',
 ]  # fmt: skip

@@ -1,0 +1,33 @@
+"""Resize 8-bit images as Pillow does, to one level, in a fraction of its time."""
+
+import numpy as np
+import torch
+from torch.nn.functional import interpolate
+
+__all__ = ['ANTIALIASED', 'antialiased_resize']
+
+ANTIALIASED = ('bilinear', 'bicubic')
+
+
+def antialiased_resize(image: np.ndarray, height: int, width: int, interpolation: str = 'bicubic') -> np.ndarray:
+    """Resize an image with a filter that widens as the image shrinks, so that nothing is aliased.
+
+    It is torch's kernel for 8 bits, which was written after Pillow's: values differ by one level at most, and by two
+    where it enlarges.
+
+    Args:
+        image (np.ndarray): (H, W, C) uint8, whatever its strides.
+        height (int): Pixels of the result.
+        width (int): Pixels of the result.
+        interpolation (str): ``'bilinear'`` or ``'bicubic'``. Defaults to ``'bicubic'``.
+
+    Returns:
+        np.ndarray: (height, width, C) uint8, of rows that lie together in memory.
+
+    Example:
+        >>> antialiased_resize(np.full((40, 50, 3), 7, np.uint8), 8, 9).shape
+        (8, 9, 3)
+    """
+    pixels = torch.from_numpy(image).permute(2, 0, 1).unsqueeze(0)  # channels last, as the kernel likes it
+    resized = interpolate(pixels, size=(height, width), mode=interpolation, antialias=True, align_corners=False)
+    return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
