@@ -51,6 +51,7 @@ class Provenance:
         notes (list[str]): Sentences for the table: places that keep their own value.
         references (dict[Path, Path]): Places that repeat a variable of the files, to the variable.
         used (set[str]): The names that some expression in the files asks for.
+        renamed (dict[Path, Path]): Places that the files write in an old spelling, by the new one.
     """
 
     origins: dict[Path, Layer] = field(default_factory=dict)
@@ -59,6 +60,7 @@ class Provenance:
     notes: list[str] = field(default_factory=list)
     references: dict[Path, Path] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
+    renamed: dict[Path, Path] = field(default_factory=dict)
 
 
 def provenance_of(cfg: Config) -> Provenance:

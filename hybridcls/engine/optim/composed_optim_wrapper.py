@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from hybridcls.checks import check_number
 from hybridcls.distributed.layouts import Shards, is_row_shard
 from hybridcls.registry import OPTIM_WRAPPERS
+from hybridcls.renames import keeps_old_spellings
 
 from .stages.stage_list import build_stages
 from .stages.update_stage import Update, UpdateStage
@@ -26,6 +27,7 @@ __all__ = ['ComposedOptimWrapper']
 
 
 @OPTIM_WRAPPERS.register_module()
+@keeps_old_spellings
 class ComposedOptimWrapper(OptimWrapper):
     """mmengine's OptimWrapper with stages, mixed precision on every device, and a check of the losses.
 
