@@ -356,7 +356,7 @@ def new_dotted_name(name: str) -> str:
 
     Example:
         >>> new_dotted_name('hybridcls.functional.unit_vectors.unit_rows')
-        'hybridcls.functional.l2_normalize.l2_normalize'
+        'hybridcls.functional.l2_normalize'
     """
     if name in NAMES:
         return NAMES[name]

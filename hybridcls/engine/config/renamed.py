@@ -22,13 +22,13 @@ from hybridcls.renames import (
 )
 from hybridcls.signatures import takes_argument
 
-from .change import Provenance, layer_of, provenance_of
+from .change import Provenance, Renamed, layer_of, provenance_of
 from .facts import config_facts
 from .origins import ConfigError
 from .takers import takers_of
 from .tree import ABSENT, Path, dotted, forget_below, leaves_in, put_at, value_at, walk
 
-__all__ = ['OldSpelling', 'new_facts', 'old_spellings', 'rename', 'with_new_spellings']
+__all__ = ['OldSpelling', 'new_facts', 'old_spellings', 'rename', 'spellings_of_part', 'with_new_spellings']
 
 _WITH_RESULTS = ('default_hooks', 'custom_hooks', 'param_scheduler')  # where results of metrics are named
 
@@ -62,7 +62,7 @@ def old_spellings(cfg: Any) -> list[OldSpelling]:
     nodes = [(path, node) for path, node in walk(cfg) if path and isinstance(node, dict)]
     if any(_may_be_old(node) for _, node in nodes):
         for path, kind in takers_of(cfg).parts.items():
-            found.update({one.path: one for one in _of_part(path, value_at(cfg, path), kind)})
+            found.update({one.path: one for one in spellings_of_part(path, value_at(cfg, path), kind)})
     for path, node in nodes:
         for key, value in node.items():
             if key in METRIC_KEYS and path[0] in _WITH_RESULTS:
@@ -83,7 +83,8 @@ def _may_be_old(node: dict) -> bool:
     )
 
 
-def _of_part(path: Path, node: dict, kind: Any) -> Iterator[OldSpelling]:
+def spellings_of_part(path: Path, node: dict, kind: Any) -> Iterator[OldSpelling]:
+    """Yield the old spellings in a dict that ``kind`` is called with."""
     names = {
         row.old: row.new
         for row in keys_of(kind)
@@ -144,6 +145,7 @@ def _all_places(one: OldSpelling, known: Provenance) -> dict[Path, Path]:
 
 def _rename_at(cfg: Config, old: Path, new: Path, value: Any) -> None:
     known, layer, before = provenance_of(cfg), layer_of(cfg, old), value_at(cfg, old)
+    known.renamed.append(Renamed(old, new, before, value, layer))
     where = FilePath(layer.name).name
     if new != old and value_at(cfg, new) is not ABSENT:
         other = layer_of(cfg, new)
@@ -169,7 +171,6 @@ def _rename_at(cfg: Config, old: Path, new: Path, value: Any) -> None:
             known.references[place] = (*new, *variable[len(old) :])
     known.values.update({leaf: deepcopy(one) for leaf, one in leaves_in(value, new)})
     if new != old:
-        known.renamed[new] = old
         warn_renamed(str(old[-1]), str(new[-1]), where)
     warn_of_value(str(new[-1]), before, value, where)
 
@@ -181,9 +182,9 @@ def _write(values: Any, old: Path, new: Path, value: Any) -> None:
         return
     node = value_at(values, old[:-1])
     node.pop(new[-1], None)
-    items = [(new[-1], value) if key == old[-1] else (key, one) for key, one in node.items()]
-    node.clear()
-    node.update(items)
+    for key in list(node):  # all of them, so that the order stays
+        entry = node.pop(key)
+        node[new[-1] if key == old[-1] else key] = value if key == old[-1] else entry
 
 
 class _Text:
