@@ -60,6 +60,11 @@ class _OldModules(MetaPathFinder, Loader):
 class _OldModule(ModuleType):
     """Another name of a module: what it had and what the module has, and no copy of it."""
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        # Once imported it hides, in its package, the function of its own name (`functional.class_statistics`).
+        package, _, name = self.__name__.rpartition('.')
+        return _named(package, name)(*args, **kwargs)
+
     def __getattr__(self, attribute: str) -> Any:
         if attribute == '__all__':
             old = [name.rpartition('.')[2] for name in NAMES if name.rpartition('.')[0] == self.__name__]

@@ -219,7 +219,8 @@ def _value_of(text: str) -> Any:
         value = ast.literal_eval(text)
     except (SyntaxError, ValueError):
         return _Text(text)
-    return value if repr(value) == text else _Text(text)
+    is_plain = not value or not isinstance(value, (list, tuple, dict, set))  # a filled one would be taken apart
+    return value if is_plain and repr(value) == text else _Text(text)
 
 
 def _with_lists(node: Any) -> Any:
