@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hybridcls import registry, renames
+from hybridcls import registry
 from hybridcls.datasets.transforms import RandomCropToSize
 from hybridcls.engine.hooks import CheckpointHook, EarlyStoppingHook
 from hybridcls.engine.optim import ComposedOptimWrapper, SAMOptimWrapper
@@ -19,20 +19,6 @@ from hybridcls.models.modules import ProjectionMLP
 from hybridcls.renames import COMMANDS, KEYS, METRICS, MODULES, NAMES, VALUES, new_metric_name, warn_renamed
 
 CHANGELOG = Path(__file__).resolve().parents[1] / 'CHANGELOG.md'
-
-
-@pytest.fixture
-def said(monkeypatch):
-    """What users are told, from an empty memory on."""
-    lines = []
-    monkeypatch.setattr(renames, '_warned', set())
-
-    def note(text, logger, level):
-        if 'since version' in text:
-            lines.append((text, logger, level))
-
-    monkeypatch.setattr('mmengine.logging.print_log', note)
-    return lines
 
 
 def optimizer():
@@ -54,14 +40,14 @@ def test_the_changelog_lists_the_table():
     ]
 
 
-def test_a_warning_names_the_new_spelling_once_and_on_the_first_process_alone(said, monkeypatch):
+def test_a_warning_names_the_new_spelling_once_and_on_the_first_process_alone(told_renames, monkeypatch):
     monkeypatch.setenv('RANK', '1')
     warn_renamed('bad', 'good', 'Here')
-    assert not said
+    assert not told_renames
     monkeypatch.setenv('RANK', '0')
     for where in ('Here', 'There'):
         warn_renamed('bad', 'good', where)
-    ((text, logger, level),) = said
+    ((text, logger, level),) = told_renames
     assert (logger, level) == ('current', 30)
     assert re.match(r'Here: bad is called good since version 0.2, and version 0.3 .*`hybridcls migrate CONFIG`', text)
 
@@ -113,21 +99,21 @@ def test_a_warning_names_the_new_spelling_once_and_on_the_first_process_alone(sa
         ),
     ],
 )
-def test_an_old_spelling_builds_what_the_new_one_does(said, build, old, new):
+def test_an_old_spelling_builds_what_the_new_one_does(told_renames, build, old, new):
     expected = build(**new)
-    assert not said
+    assert not told_renames
     for _ in range(2):
         assert str(build(**old)) == str(expected)
-    assert 0 < len(said) <= len(old) + 1, 'once for each'
+    assert 0 < len(told_renames) <= len(old) + 1, 'once for each'
 
 
-def test_the_first_argument_may_be_given_without_its_name(said):
+def test_the_first_argument_may_be_given_without_its_name(told_renames):
     assert OODMetric(['max_softmax']).scores == ('least_confidence',)
     assert EarlyStoppingHook('ood/auroc_max_softmax').monitor == 'ood/auroc_least_confidence'
-    assert len(said) == 2
+    assert len(told_renames) == 2
 
 
-def test_functions_take_old_names_of_arguments(said):
+def test_functions_take_old_names_of_arguments(told_renames):
     embeddings, weights, labels = torch.randn(3, 4), torch.randn(6, 4), torch.tensor([0, 2, 1])
     new = cosine_logits(embeddings, class_weights=weights, num_subcenters=2)
     assert torch.equal(cosine_logits(embeddings, centres=weights, sub_centres=2), new)
@@ -138,7 +124,7 @@ def test_functions_take_old_names_of_arguments(said):
     assert torch.equal(old[0], new[0])
     units = l2_normalize(embeddings)[0]
     assert softmax_stats(units, centres=weights, labels=labels, scale=1.0).best_class.shape == (3,)
-    assert len(said) == 2
+    assert len(told_renames) == 2
 
 
 @pytest.mark.parametrize('kind', [MarginHead, ProjectionMLP, ComposedOptimWrapper, RandomCropToSize, cosine_logits])
