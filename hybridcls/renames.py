@@ -292,8 +292,8 @@ def warn_of_value(key: str, old: Any, new: Any, where: str) -> None:
         for pair in zip(old, new, strict=True):
             warn_of_value(key, *pair, where)
     elif old != new:
-        is_dotted = old.startswith('hybridcls.')
-        warn_renamed(*(one if is_dotted else f'{key}={one!r}' for one in (old, new)), where)
+        before, after = (one if old.startswith('hybridcls.') else f'{key}={one!r}' for one in (old, new))
+        warn_renamed(before, after, where)
 
 
 def keys_of(kind: Any) -> Iterator[Key]:
@@ -401,7 +401,7 @@ def keeps_old_spellings(kind: Called) -> Called:
                 args, kwargs = translated(type(self).__name__, args, kwargs)
             called(self, *args, **kwargs)
 
-        kind.__init__ = __init__  # type: ignore[misc]
+        kind.__init__ = __init__  # type: ignore[misc, method-assign]
         return kind
 
     @functools.wraps(called)

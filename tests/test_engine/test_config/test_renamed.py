@@ -170,6 +170,18 @@ def test_a_variable_and_the_places_that_repeat_it_are_renamed_together(tmp_path)
     assert all(value_at(cfg, path) == value_at(cfg, variable) for path, variable in references.items())
 
 
+def test_a_place_that_differs_from_the_variable_that_it_repeats_keeps_its_own_value(tmp_path):
+    base = (
+        "train_pipeline = [dict(type='RandomCropToSize', scale=(0.1, 1.0))]\n"
+        'train_dataloader = dict(dataset=dict(pipeline=train_pipeline))\n'
+        'val_dataloader = dict(dataset=dict(pipeline=train_pipeline))\n'
+    )
+    cfg = loaded(tmp_path, '', base, {'train_dataloader.dataset.pipeline.0.scale': (0.4, 1.0)})
+    pipelines = cfg.train_dataloader.dataset.pipeline, cfg.val_dataloader.dataset.pipeline, cfg.train_pipeline
+    assert [pipeline[0].crop_ratio_range for pipeline in pipelines] == [(0.4, 1.0), (0.1, 1.0), (0.1, 1.0)]
+    assert not any('scale' in pipeline[0] for pipeline in pipelines)
+
+
 def test_dotted_names_of_moved_classes_and_modules_are_those_of_today(tmp_path):
     cfg = loaded(
         tmp_path,

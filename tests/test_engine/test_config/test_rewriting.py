@@ -27,7 +27,7 @@ def rewrite(text, *ones):
         ("x = 'max_softmax'", None),
         ("x = 'Of ood/auroc_max_softmax nobody says more.'", None),
         ("x = dict(type='hybridcls.models.modules.cosface_margin.CosFaceMargin')", 'models.margins.cosface_margin.'),
-        ('from hybridcls.functional.gather import (\n    gather_rows,  # all\n)', 'hybridcls.distributed.gather import ('),
+        ('from hybridcls.functional.gather import (\n    gather_rows,  # all\n)', 'hybridcls.distributed.gather'),
         ('from hybridcls.functional import unit_rows, auroc', 'import l2_normalize as unit_rows, auroc'),
         ('from hybridcls.functional import unit_rows as u', 'from hybridcls.functional import l2_normalize as u'),
         ('import hybridcls.engine.signals as s', 'import hybridcls.engine.runner.signals as s'),
