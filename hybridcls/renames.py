@@ -9,6 +9,7 @@ import inspect
 import logging
 import os
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -288,10 +289,10 @@ def warn_renamed(old: str, new: str, where: str) -> None:
 
 def warn_of_value(key: str, old: Any, new: Any, where: str) -> None:
     """Warn of the strings in a value, or list of values, that have a new spelling; see :func:`warn_renamed`."""
-    if isinstance(old, (list, tuple)):
+    if type(old) in (list, tuple):
         for pair in zip(old, new, strict=True):
             warn_of_value(key, *pair, where)
-    elif old != new:
+    elif isinstance(old, str) and old != new:
         before, after = (one if old.startswith('hybridcls.') else f'{key}={one!r}' for one in (old, new))
         warn_renamed(before, after, where)
 
@@ -321,7 +322,7 @@ def new_value(value: Any, replace: Callable[[str], str]) -> Any:
         >>> new_value(['ood/auroc_max_softmax', 'accuracy/top1'], new_metric_name)
         ['ood/auroc_least_confidence', 'accuracy/top1']
     """
-    if isinstance(value, (list, tuple)):
+    if type(value) in (list, tuple):
         return type(value)(new_value(one, replace) for one in value)
     return replace(value) if isinstance(value, str) else value
 
@@ -343,7 +344,7 @@ def with_new_metric_names(node: Any) -> Any:
         >>> with_new_metric_names([dict(iter=8, metrics={'selective/aurc_max_softmax': 3.0})])
         [{'iter': 8, 'metrics': {'selective/aurc_least_confidence': 3.0}}]
     """
-    if isinstance(node, dict):
+    if type(node) in (dict, OrderedDict):
         items = [(new_value(key, new_metric_name), with_new_metric_names(value)) for key, value in node.items()]
         return type(node)(items)
     if type(node) in (list, tuple):

@@ -26,7 +26,7 @@ from .change import Provenance, Renamed, layer_of, provenance_of
 from .facts import config_facts
 from .origins import ConfigError
 from .takers import takers_of
-from .tree import ABSENT, Path, dotted, forget_below, leaves_in, put_at, value_at, walk
+from .tree import ABSENT, Path, dotted, forget_below, leaves_in, put_at, same, value_at, walk
 
 __all__ = ['OldSpelling', 'new_facts', 'old_spellings', 'rename', 'spellings_of_part', 'with_new_spellings']
 
@@ -70,7 +70,7 @@ def old_spellings(cfg: Any) -> list[OldSpelling]:
                 replace = new_metric_name
             elif key == 'type' or (*path, key) == ('custom_imports', 'imports'):
                 replace = new_dotted_name
-            if new_value(value, replace) != value:
+            if not same(new_value(value, replace), value):
                 found[(*path, key)] = OldSpelling((*path, key), key, replace)
     return list(found.values())
 
@@ -78,7 +78,7 @@ def old_spellings(cfg: Any) -> list[OldSpelling]:
 def _may_be_old(node: dict) -> bool:
     """Whether a dict has a key or a value that would be old if the right class took it. (To know the class is slow.)"""
     return any(row.old in node and row.fits(node[row.old]) for row in KEYS) or any(
-        row.key in node and new_value(node[row.key], row.replace) != node[row.key] for row in VALUES
+        row.key in node and not same(new_value(node[row.key], row.replace), node[row.key]) for row in VALUES
     )
 
 
@@ -93,7 +93,7 @@ def spellings_of_part(path: Path, node: dict, kind: Any) -> Iterator[OldSpelling
     for key, value in node.items():
         name = names.get(key, key)
         replace = replacements.get(name, str)
-        if name != key or new_value(value, replace) != value:
+        if name != key or not same(new_value(value, replace), value):
             yield OldSpelling((*path, key), name, replace)
 
 
