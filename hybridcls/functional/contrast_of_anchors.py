@@ -39,7 +39,7 @@ def contrast_of_anchors(
         similarity = (anchors / temperature) @ contrasts.t()
         own = own_rows.unsqueeze(1) == torch.arange(len(contrasts), device=contrasts.device)
         positive = (anchor_labels.unsqueeze(1) == contrast_labels) & ~own
-        num_positives = positive.sum(1)
+        num_positives = positive.sum(1).to(similarity.dtype)
         # The lowest finite number, not -inf: a row without any other embedding would get NaN gradients.
         lowest = torch.finfo(similarity.dtype).min
         log_share = similarity.masked_fill(own, lowest).log_softmax(1)

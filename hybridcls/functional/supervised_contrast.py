@@ -55,7 +55,7 @@ def supervised_contrast(
 
     Similarities of more than a few embeddings are streamed through blocks (:func:`contrast_log_sums`), and the
     positives' term of :math:`L_{out}`, being linear in them, comes from one sum of embeddings a class. So memory is
-    linear in the number of embeddings.
+    linear in the number of embeddings. A small batch that is streamed all the same is computed in float64.
 
     Args:
         embeddings (Tensor): V views of B images, shape (B, V, D), any V >= 1, any length and floating dtype; normalised
@@ -128,14 +128,18 @@ def supervised_contrast(
         others.append(_Rows(unit_rows(queue_embeddings.to(own.dtype))[0].unsqueeze(1), classes[num_images:]))
 
     sizes = _class_sizes(classes, num_images, num_views)
+    is_small = sum(rows.embeddings.shape[:2].numel() for rows in [anchors, *others]) <= _FEW_ROWS
     if streamed is None:
-        streamed = sum(rows.embeddings.shape[:2].numel() for rows in [anchors, *others]) > _FEW_ROWS
+        streamed = not is_small
+    elif streamed and is_small:
+        # Few anchors do not average out that float32 rounds a similarity of 10 by up to 5e-7.
+        anchors, *others = (_Rows(rows.embeddings.double(), rows.classes) for rows in (anchors, *others))
     total = (_streamed_total if streamed else _dense_total)(anchors, others, sizes, temperature, form)
     if anchor_mean == 'all':
         num_anchors: Union[int, Tensor] = max(1, num_images * anchor_views)
     else:
         num_anchors = (anchor_views * (sizes[classes[:num_images]] > 1).sum()).clamp(min=1)
-    loss = total / num_anchors
+    loss = total.to(own.dtype) / num_anchors
     return loss if base_temperature is None else loss * (temperature / base_temperature)
 
 
@@ -184,19 +188,24 @@ def _streamed_total(
             classes if by_class else None,
             [other.flat_classes() for other in others] if by_class else (),
         )
-        num_positives = sizes[classes] - 1
+        num_positives = (sizes[classes] - 1).to(rows.dtype)
         counts = (num_positives > 0).to(rows.dtype)
         if of_class is not None:
             return (log_sums - of_class + num_positives.clamp(min=1).log()) @ counts
-        # The similarities of an anchor to its positives add up to its similarity to the sum of its class without
-        # itself; so do those of all anchors of a class, to the sum of these.
         anchor_sums = class_sums = anchors.class_sums(len(sizes))
         for other in others:
             class_sums = class_sums + other.class_sums(len(sizes))
-        share = ((sizes > 1) / (sizes - 1).clamp(min=1)).to(rows.dtype)
-        to_themselves = torch.linalg.vecdot(rows.detach(), rows.detach()) @ share[classes]  # constant for unit rows
-        attraction = torch.linalg.vecdot(anchor_sums, class_sums) @ share - to_themselves
-        return log_sums @ counts - attraction / temperature
+        # The similarities of an anchor to its positives add up to its similarity to the sum of its class without
+        # itself. Each anchor's two terms meet before anything is summed over anchors: where the loss is small, so is
+        # their difference, and totals of both would round it away.
+        with torch.no_grad():
+            positives = class_sums.index_select(0, classes).sub_(rows)
+            attraction = torch.linalg.vecdot(rows, positives) / num_positives.clamp(min=1)
+        # The gradient has no such difference, and is cheaper by classes: all anchors of one have the same positives
+        # but for themselves, which for unit rows is a constant.
+        share = (sizes > 1).to(rows.dtype) / (sizes - 1).clamp(min=1)
+        pull = torch.linalg.vecdot(anchor_sums, class_sums) @ share
+        return (log_sums - attraction / temperature) @ counts - (pull - pull.detach()) / temperature
 
 
 def _class_numbers(

@@ -87,6 +87,33 @@ def test_formula(views, mode, form, anchor_mean, streamed):
 
 
 @pytest.mark.parametrize('form', ['out', 'in'])
+@pytest.mark.parametrize('images', [6, 100])  # 100 in three views are more than a small batch
+def test_float64_keeps_its_digits(images, form, streamed):
+    embeddings, labels = 7 * waves(images, 3, 5), [(7 * i) % 5 for i in range(images)]
+    out = supervised_contrast(embeddings, torch.tensor(labels), 0.2, form=form, streamed=streamed)
+    torch.testing.assert_close(out.item(), by_loops(embeddings, labels, 0.2, form=form), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize('temperature', [0.1, 0.01])
+@pytest.mark.parametrize('images', [1, 20])
+def test_a_loss_of_zero_is_no_difference_of_large_totals(images, temperature, streamed):
+    """Two views alone have nothing to be told from; and 1e-30 is the share of other classes at right angles."""
+    views = waves(images, 2, 5).float() if images == 1 else 10 * torch.eye(images).unsqueeze(1).repeat(1, 2, 1)
+    labels = torch.arange(images)
+    out = supervised_contrast(views, labels, temperature, streamed=streamed)
+    expected = 0.0 if images == 1 else math.log1p(38 * math.exp(-1 / temperature))
+    torch.testing.assert_close(out.item(), expected, rtol=1e-5, atol=1e-12)
+
+
+def test_a_large_batch_streams_as_exactly_as_one_matrix():
+    """The loss of 300 pairs of views that agree: 598 shares of exp(-10) beside 1, in float32."""
+    views = torch.eye(300).unsqueeze(1).repeat(1, 2, 1)
+    for streamed in (True, False):
+        out = supervised_contrast(views, torch.arange(300), 0.1, streamed=streamed)
+        torch.testing.assert_close(out.item(), math.log1p(598 * math.exp(-10)), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize('form', ['out', 'in'])
 @pytest.mark.parametrize('views', [1, 2])
 def test_gradient_is_the_derivative(views, form, streamed):
     embeddings = waves(6, views, 4).requires_grad_()
