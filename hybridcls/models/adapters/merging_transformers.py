@@ -19,7 +19,7 @@ __all__ = ['MERGING_TRANSFORMERS', 'MergedTokens', 'MergingSettings', 'MergingTr
 
 
 class MergingSettings(NamedTuple):
-    """What a transformer has to know: the tokens that each block merges, whether sizes weigh, and the order after it."""
+    """What a transformer has to know: the tokens each block merges, whether sizes weigh, the order after it."""
 
     schedule: MergingSchedule
     proportional: bool

@@ -11,6 +11,7 @@ from .feature_pooling import pool_feature
 from .gradient_cache import GradientCache
 from .projection import ProjectionMLP
 from .sharded_rows import gather_whole, leave_to_processes, shard_rows, sharded_parameters
+from .token_fuser import TokenFuser
 from .token_learner import TokenLearner
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     'GradientCache',
     'HybridDataPreprocessor',
     'ProjectionMLP',
+    'TokenFuser',
     'TokenLearner',
     'gather_whole',
     'leave_to_processes',

@@ -63,8 +63,9 @@ class GradientCentralization(UpdateStage):
             moves the weights as well. Defaults to ``'gradient'``.
 
     Raises:
-        ValueError: If a pattern matches no parameter, a choice is unknown, ``with_weight_decay`` meets an optimizer with
-            decoupled decay or ``on='update'``, or FSDP holds the parameters as flat pieces, which have lost the shape that the mean is taken over.
+        ValueError: If a pattern matches no parameter, a choice is unknown, ``with_weight_decay`` meets an optimizer
+            with decoupled decay or ``on='update'``, or FSDP holds the parameters as flat pieces, which have lost the
+            shape that the mean is taken over.
 
     Example:
         >>> GradientCentralization(layers='conv').layers
@@ -86,8 +87,8 @@ class GradientCentralization(UpdateStage):
         check_choice('GradientCentralization', 'on', on, ['gradient', 'update'])
         if with_weight_decay and on == 'update':
             raise ValueError(
-                "GradientCentralization: with_weight_decay=True belongs to on='gradient', got on='update'. Leave one of "
-                'them out: the update has the decay in it where the optimizer adds it to the gradient.'
+                "GradientCentralization: with_weight_decay=True belongs to on='gradient', got on='update'. Leave one "
+                'of them out: the update has the decay in it where the optimizer adds it to the gradient.'
             )
         for key, patterns in (('include', include), ('exclude', exclude), ('output_axis', output_axis or {})):
             _check_patterns(key, patterns)
