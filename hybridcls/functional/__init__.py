@@ -18,7 +18,7 @@ from .mixture_uncertainty import MixtureUncertainty, mixture_uncertainty
 from .nearest_neighbours import nearest_neighbours, vote_ranks
 from .pairs_of_all import PairRates, accept_rates_of_all_pairs
 from .rejection_scores import auroc, false_positive_rate
-from .retrieval_scores import map_at_r, precision_at_r, recall_at
+from .retrieval_scores import average_precision, map_at_r, precision_at_r, recall_at, reciprocal_rank
 from .row_shard import RowShard
 from .selective_prediction import area_under_risk_coverage, least_area_under_risk_coverage, risk_coverage
 from .sharded_softmax import sharded_cosine_logits, sharded_margin_cross_entropy
@@ -41,6 +41,7 @@ __all__ = [
     'angular_margin_on_target',
     'area_under_risk_coverage',
     'auroc',
+    'average_precision',
     'class_statistics',
     'combined_margin_on_target',
     'contrast_log_sums',
@@ -72,6 +73,7 @@ __all__ = [
     'precision_at_r',
     'predicted_classes',
     'recall_at',
+    'reciprocal_rank',
     'risk_coverage',
     'sample_classes',
     'sharded_cosine_logits',
