@@ -37,6 +37,7 @@ def supervised_contrast(
     queue_embeddings: Optional[Tensor] = None,
     queue_labels: Optional[Tensor] = None,
     streamed: Optional[bool] = None,
+    mask: Optional[Tensor] = None,
 ) -> Tensor:
     r"""The supervised contrastive loss.
 
@@ -76,6 +77,11 @@ def supervised_contrast(
         queue_labels (Tensor, optional): Their labels, shape (M,). Without labels all of the queue is negative.
         streamed (bool, optional): False holds all similarities, and can be differentiated twice. Defaults to None:
             True where there are more than 192 rows, from where on it is faster.
+        mask (Tensor, optional): Instead of labels, how much image j is a positive of image i, shape (B, B), bool or
+            floating, >= 0, symmetric or not, as the authors' code takes it: means over positives become weighted ones.
+            All similarities are held, as the mask itself is. What an image is to itself counts between its views. For
+            anchors with other weights for each row, or a set of references without the anchors, there is
+            :func:`contrast_of_anchors`. Defaults to None.
 
     Returns:
         Tensor: A scalar, float32, or float64 for float64 embeddings. With ``contrast_embeddings`` it is the share of
@@ -99,6 +105,14 @@ def supervised_contrast(
     if contrast_embeddings is None:
         contrast_embeddings, contrast_labels, first_anchor = embeddings, labels, 0
     _check_shapes(embeddings, labels)
+    if mask is not None:
+        if labels is not None or contrast_embeddings is not embeddings or queue_embeddings is not None or streamed:
+            raise ValueError(
+                'supervised_contrast: expected a mask alone, got it with labels, contrast_embeddings, queue_embeddings '
+                'or streamed=True. Drop those, or the mask.'
+            )
+        loss = _masked_mean(embeddings, mask, temperature, contrast_mode, form, anchor_mean)
+        return loss if base_temperature is None else loss * (temperature / base_temperature)
     _check_shapes(contrast_embeddings, contrast_labels)
     num_images, num_views = contrast_embeddings.shape[:2]
     last_anchor = first_anchor + len(embeddings)
@@ -141,6 +155,28 @@ def supervised_contrast(
         num_anchors = (anchor_views * (sizes[classes[:num_images]] > 1).sum()).clamp(min=1)
     loss = total.to(own.dtype) / num_anchors
     return loss if base_temperature is None else loss * (temperature / base_temperature)
+
+
+def _masked_mean(
+    embeddings: Tensor, mask: Tensor, temperature: Union[float, Tensor], contrast_mode: str, form: str, anchor_mean: str
+) -> Tensor:
+    """The mean over anchors with positives by a mask (B, B)."""
+    num_images, num_views = embeddings.shape[:2]
+    if mask.shape != (num_images, num_images) or (mask.device.type == 'cpu' and not (mask >= 0).all()):
+        raise ValueError(
+            f'supervised_contrast: expected a mask of shape {(num_images, num_images)} without negative entries, got '
+            f'shape {tuple(mask.shape)}. One row an image, one column an image.'
+        )
+    rows = unit_rows(embeddings)[0].flatten(0, 1)
+    own_rows = torch.arange(len(rows), device=rows.device)
+    if contrast_mode == 'one':
+        own_rows = own_rows[::num_views]
+    of_rows = mask.repeat_interleave(num_views, 1)[own_rows // num_views]
+    losses = contrast_of_anchors(rows[own_rows], rows, None, None, own_rows, temperature, form, of_rows)
+    if anchor_mean == 'all':
+        return losses.sum() / max(1, len(losses))
+    positives = of_rows.scatter(1, own_rows.unsqueeze(1), 0) > 0
+    return losses.sum() / positives.any(1).sum().clamp(min=1)
 
 
 class _Rows(NamedTuple):

@@ -74,6 +74,58 @@ def test_official_numbers(views, mode, labelled, temperature, base, loss, gradie
     torch.testing.assert_close(embeddings.grad.abs().sum().item(), gradient, rtol=1e-4, atol=2e-6)
 
 
+# The same file, run once with temperature=0.2 and mask=weights(): views, contrast_mode, mask > 0?, loss, gradient.
+OFFICIAL_OF_A_MASK = [
+    (1, 'all', False, 11.395566, 13.530657),
+    (1, 'all', True, 10.798115, 11.491508),
+    (2, 'all', False, 12.161382, 9.908642),
+    (2, 'one', True, 11.862626, 10.520557),
+    (3, 'all', True, 13.311985, 8.248290),
+    (3, 'one', False, 13.103944, 10.881503),
+]
+
+
+def weights():
+    """An asymmetric mask, with an image that has no positive."""
+    mask = waves(6, 6).abs().float()
+    mask[mask < 0.5] = 0
+    mask[3] = 0
+    return mask
+
+
+@pytest.mark.parametrize(('views', 'mode', 'binary', 'loss', 'gradient'), OFFICIAL_OF_A_MASK)
+def test_official_numbers_of_a_mask(views, mode, binary, loss, gradient):
+    embeddings = waves(6, views, 5).float().requires_grad_()
+    switches = dict(contrast_mode=mode, base_temperature=0.07, anchor_mean='all')
+    out = supervised_contrast(embeddings, None, 0.2, mask=weights() > 0 if binary else weights(), **switches)
+    out.backward()
+    torch.testing.assert_close(out.item(), loss, rtol=1e-5, atol=2e-6)
+    torch.testing.assert_close(embeddings.grad.abs().sum().item(), gradient, rtol=1e-4, atol=2e-6)
+
+
+@pytest.mark.parametrize('anchor_mean', ['with_positives', 'all'])
+@pytest.mark.parametrize('form', ['out', 'in'])
+@pytest.mark.parametrize('mode', ['all', 'one'])
+@pytest.mark.parametrize('views', [1, 3])
+def test_a_mask_of_labels_is_the_labels(views, mode, form, anchor_mean):
+    embeddings, labels = waves(6, views, 5), torch.tensor(LABELS)
+    switches = dict(contrast_mode=mode, form=form, anchor_mean=anchor_mean)
+    out = supervised_contrast(embeddings, mask=labels[:, None] == labels, **switches)
+    torch.testing.assert_close(out, supervised_contrast(embeddings, labels, **switches))
+    twice = supervised_contrast(embeddings, mask=2 * (labels[:, None] == labels).double(), **switches)
+    torch.testing.assert_close(twice, out)  # only shares matter
+
+
+def test_masks_that_do_not_fit():
+    embeddings, labels = waves(6, 2, 5), torch.tensor(LABELS)
+    for more in (dict(labels=labels), dict(streamed=True), dict(queue_embeddings=waves(3, 5))):
+        with pytest.raises(ValueError, match='expected a mask alone'):
+            supervised_contrast(embeddings, mask=torch.eye(6), **more)
+    for mask in (torch.eye(5), -torch.eye(6)):
+        with pytest.raises(ValueError, match=r'expected a mask of shape \(6, 6\) without negative entries'):
+            supervised_contrast(embeddings, mask=mask)
+
+
 @pytest.mark.parametrize('anchor_mean', ['with_positives', 'all'])
 @pytest.mark.parametrize('form', ['out', 'in'])
 @pytest.mark.parametrize('mode', ['all', 'one'])
