@@ -24,9 +24,10 @@ from .selective_prediction import area_under_risk_coverage, least_area_under_ris
 from .sharded_softmax import sharded_cosine_logits, sharded_margin_cross_entropy
 from .supervised_contrast import supervised_contrast
 from .unit_vectors import unit_rows
-from .verification_scores import fold_accuracies, most_false_accepts, true_accept_rates
+from .verification_scores import ROC_POINTS, fold_accuracies, most_false_accepts, roc_on_grid, true_accept_rates
 
 __all__ = [
+    'ROC_POINTS',
     'ClassStatistics',
     'DirichletUncertainty',
     'EVIDENCE_KINDS',
@@ -75,6 +76,7 @@ __all__ = [
     'recall_at',
     'reciprocal_rank',
     'risk_coverage',
+    'roc_on_grid',
     'sample_classes',
     'sharded_cosine_logits',
     'sharded_margin_cross_entropy',
