@@ -63,6 +63,12 @@ def test_the_nearest_corner_of_scikit_learns_curve(levels):
         true_accept_rates(cosines[same], cosines[~same], rates, point='above')
 
 
+def test_points_between_corners_are_not_looked_at():
+    """Thresholds within the run of impostors lie on a line; from 0.7 the corner at 1 is nearer than that at 0."""
+    genuine, impostor = torch.tensor([0.9, 0.4]), torch.tensor([0.8, 0.7, 0.6, 0.5])
+    assert true_accept_rates(genuine, impostor, [0.4, 0.7], point='nearest').tolist() == [0.5, 1.0]
+
+
 def test_a_rate_that_is_no_binary_fraction_is_met():
     impostor = torch.arange(100) / 100.0
     assert 0.29 * len(impostor) < 29
