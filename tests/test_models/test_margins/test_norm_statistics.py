@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.distributed as dist
+from processes import run_processes
 
 from hybridcls.models.margins.norm_statistics import update_norm_statistics
 
