@@ -190,7 +190,7 @@ def test_the_mean_of_a_unit_stays_through_updates_that_are_centralized():
     for _ in range(3):
         wrapper.update_params(layer(torch.rand(4, 5)).square().sum())
     torch.testing.assert_close(layer.weight.detach().mean(1), mean)
-    assert (layer.weight - before).abs().max() > 0.1
+    assert (layer.weight - before).abs().max() > 0.04
     assert (layer.bias - bias).abs().max() > 0.1
 
 
