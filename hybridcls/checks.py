@@ -57,7 +57,7 @@ def listed(names: Iterable[str], most: int = 20, between: str = ', ') -> str:
 
 
 def check_number(
-    who: str,
+    caller: str,
     name: str,
     value: Any,
     low: float = -math.inf,
@@ -71,7 +71,7 @@ def check_number(
     """Raise unless ``value`` is a finite number between ``low`` and ``high``.
 
     Args:
-        who (str): Who speaks, the class or function that the user configured.
+        caller (str): Who speaks, the class or function that the user configured.
         name (str): The key that was given.
         value: What was given.
         low (float): The smallest value that works.
@@ -88,45 +88,45 @@ def check_number(
     advice = f' {advice}' if advice else ''
     if isinstance(value, bool) or not isinstance(value, int if integer else (int, float)):
         kind = 'a whole number' if integer else 'a number'
-        raise TypeError(f'{who}: {name}={value!r} is a {type(value).__name__}, where {kind} is wanted.{advice}')
+        raise TypeError(f'{caller}: {name}={value!r} is a {type(value).__name__}, where {kind} is wanted.{advice}')
     too_low = value < low or (low_open and value == low)
     too_high = value > high or (high_open and value == high)
     if too_low or too_high or not math.isfinite(value):
         left, right = '(' if low_open or low == -math.inf else '[', ')' if high_open or high == math.inf else ']'
-        raise ValueError(f'{who}: {name}={value} is outside {left}{low:g}, {high:g}{right}.{advice}')
+        raise ValueError(f'{caller}: {name}={value} is outside {left}{low:g}, {high:g}{right}.{advice}')
 
 
-def check_choice(who: str, name: str, value: Any, choices: Iterable[Any]) -> None:
+def check_choice(caller: str, name: str, value: Any, choices: Iterable[Any]) -> None:
     """Raise a ValueError that lists the choices unless ``value`` is one of them."""
     choices = list(choices)
     if value not in choices:
         hint = did_you_mean(value, [c for c in choices if isinstance(c, str)]) if isinstance(value, str) else ''
-        raise ValueError(f'{who}: {name}={value!r} is not one of {choices}.{hint}')
+        raise ValueError(f'{caller}: {name}={value!r} is not one of {choices}.{hint}')
 
 
-def check_known_keys(who: str, given: Iterable[str], known: Iterable[str]) -> None:
+def check_known_keys(caller: str, given: Iterable[str], known: Iterable[str]) -> None:
     """Raise a TypeError that names the wrong key and the right ones."""
     known = list(known)
     for key in given:
         if key not in known:
-            raise TypeError(f'{who}: unknown key {key!r}.{did_you_mean(key, known)} Known keys: {", ".join(known)}.')
+            raise TypeError(f'{caller}: unknown key {key!r}.{did_you_mean(key, known)} Known keys: {", ".join(known)}.')
 
 
-def check_file(who: str, name: str, path: str, advice: str = '') -> None:
+def check_file(caller: str, name: str, path: str, advice: str = '') -> None:
     """Raise a FileNotFoundError that says where a file was looked for, what is there, and which key changes it."""
     if not os.path.isfile(path):
         what = 'is a folder, not a file' if os.path.isdir(path) else 'does not exist'
         advice = f' {advice}' if advice else ''
         raise FileNotFoundError(
-            f'{who}: {name}={path!r} {what} (looked for {os.path.abspath(path)}).{near_files(path)}{advice}'
+            f'{caller}: {name}={path!r} {what} (looked for {os.path.abspath(path)}).{near_files(path)}{advice}'
         )
 
 
-def decode_text(who: str, path: str, content: bytes, encoding: str = 'utf-8', other: str = '') -> str:
+def decode_text(caller: str, path: str, content: bytes, encoding: str = 'utf-8', other: str = '') -> str:
     """Return the text of a file; a byte order mark (UTF-8, UTF-16) goes before ``encoding``.
 
     Args:
-        who (str): Who speaks when it is no such text.
+        caller (str): Who speaks when it is no such text.
         path (str): The file, for the message.
         content (bytes): Its bytes.
         encoding (str): How it is written.
@@ -140,11 +140,11 @@ def decode_text(who: str, path: str, content: bytes, encoding: str = 'utf-8', ot
     try:
         return content.decode(encoding)
     except LookupError:
-        raise ValueError(f'{who}: expected the name of an encoding, got {encoding!r}.') from None
+        raise ValueError(f'{caller}: expected the name of an encoding, got {encoding!r}.') from None
     except UnicodeDecodeError as error:
         line = content.count(b'\n', 0, error.start) + 1
         raise ValueError(
-            f'{who}: expected {path} as {encoding} text, got the byte 0x{content[error.start]:02x} in line {line}. '
+            f'{caller}: expected {path} as {encoding} text, got the byte 0x{content[error.start]:02x} in line {line}. '
             f'Save it as UTF-8{f", or set {other} if it is such text" if other else ""}.'
         ) from None
 

@@ -18,7 +18,7 @@ from typing import Any, Optional
 from .checks import did_you_mean
 from .signatures import arguments_of
 
-__all__ = ['run_tool', 'sentence_for']
+__all__ = ['run_tool', 'explain_error']
 
 _PACKAGE = Path(__file__).resolve().parent
 TRACEBACK_VARIABLE = 'HYBRIDCLS_TRACEBACK'
@@ -37,7 +37,7 @@ def run_tool(main: Callable[[], Any]) -> None:
 
     75 is a training that was asked to end by a signal, and has saved (PreemptionHook): start it again.
 
-    An exception that :func:`sentence_for` can explain is printed as that sentence, without traceback (the environment
+    An exception that :func:`explain_error` can explain is printed as that sentence, without traceback (the environment
     variable ``HYBRIDCLS_TRACEBACK=1`` shows it). Every other one passes through, with its traceback and status 1.
     Of several processes only the first prints at once: the others, which nearly always say the same, wait for the
     launcher to end them.
@@ -56,7 +56,7 @@ def run_tool(main: Callable[[], Any]) -> None:
         print('\nInterrupted. The same command with --resume goes on from the last checkpoint.', file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        sentence = sentence_for(error)
+        sentence = explain_error(error)
         if sentence is None or os.environ.get(TRACEBACK_VARIABLE, '0') not in ('', '0'):
             raise
         if os.environ.get('RANK', '0') != '0':
@@ -79,7 +79,7 @@ def _leave_the_other_processes() -> None:
         distributed.destroy_process_group()
 
 
-def sentence_for(error: BaseException) -> Optional[str]:
+def explain_error(error: BaseException) -> Optional[str]:
     """Return the sentence to print for a mistake that the user can mend, or None for a fault of the program.
 
     Mendable is what hybridcls raised itself, by a ``raise`` of its own (such errors are sentences), what the
@@ -105,7 +105,7 @@ def sentence_for(error: BaseException) -> Optional[str]:
     if in_runner and code.co_name.startswith('build_') and _raises(code.co_filename, frame.tb_lineno):
         return f'mmengine ({code.co_name}): {error}'
     if code.co_name == 'call_hook' and error.__context__ is not None:  # a TypeError of a hook, raised again
-        return sentence_for(error.__context__)
+        return explain_error(error.__context__)
     return None
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch.distributed as dist
 
 from hybridcls.checks import check_file, check_number
-from hybridcls.command_line import run_tool, sentence_for
+from hybridcls.command_line import explain_error, run_tool
 
 
 def caught(function, *args, **kwargs):
@@ -22,15 +22,15 @@ def caught(function, *args, **kwargs):
 
 
 def test_what_we_raise_is_a_sentence_for_the_user():
-    assert 'rho=-1' in sentence_for(caught(check_number, 'SAM', 'rho', -1, low=0))
-    assert 'does not exist' in sentence_for(caught(check_file, 'train', 'config', 'none.py'))
-    assert 'none.txt' in sentence_for(caught(open, 'none.txt'))
+    assert 'rho=-1' in explain_error(caught(check_number, 'SAM', 'rho', -1, low=0))
+    assert 'does not exist' in explain_error(caught(check_file, 'train', 'config', 'none.py'))
+    assert 'none.txt' in explain_error(caught(open, 'none.txt'))
 
 
 def test_a_fault_of_the_program_is_none():
-    assert sentence_for(caught(lambda: {}['x'])) is None
-    assert sentence_for(caught(lambda: 1 / 0)) is None
-    assert sentence_for(caught(check_number)) is None, 'we called ourselves wrongly'
+    assert explain_error(caught(lambda: {}['x'])) is None
+    assert explain_error(caught(lambda: 1 / 0)) is None
+    assert explain_error(caught(check_number)) is None, 'we called ourselves wrongly'
 
 
 def test_a_key_that_a_class_does_not_take_is_answered_with_near_ones():
@@ -53,11 +53,11 @@ def test_a_key_that_a_class_does_not_take_is_answered_with_near_ones():
         def __init__(self, depth):
             Plain(fusion_dim=1, width=depth)
 
-    sentence = sentence_for(caught(registry.build, dict(type='Plain', fusion_dm=3)))
+    sentence = explain_error(caught(registry.build, dict(type='Plain', fusion_dm=3)))
     assert sentence == "Plain takes no key 'fusion_dm'. Did you mean 'fusion_dim'? Its keys: fusion_dim, depth."
-    sentence = sentence_for(caught(registry.build, dict(type='Child', fusion_dm=3)))
+    sentence = explain_error(caught(registry.build, dict(type='Child', fusion_dm=3)))
     assert sentence == "Child takes no key 'fusion_dm'. Did you mean 'fusion_dim'? Its keys: gate, fusion_dim, depth."
-    assert sentence_for(caught(registry.build, dict(type='Faulty', depth=3))) is None, 'its own fault'
+    assert explain_error(caught(registry.build, dict(type='Faulty', depth=3))) is None, 'its own fault'
 
 
 def test_what_a_constructor_refuses_is_a_sentence_with_its_name():
@@ -65,9 +65,9 @@ def test_what_a_constructor_refuses_is_a_sentence_with_its_name():
 
     if find_spec('albumentations') is None:
         error = caught(TRANSFORMS.build, dict(type='Albu', transforms=[]))
-        assert sentence_for(error) == 'Albumentations: albumentations is not installed'
+        assert explain_error(error) == 'Albumentations: albumentations is not installed'
     error = caught(TRANSFORMS.build, dict(type='RandomErasing', mode='random'))
-    assert sentence_for(error) is None, 'a bare assertion says nothing to a user'
+    assert explain_error(error) is None, 'a bare assertion says nothing to a user'
 
 
 class Config(dict):
@@ -84,7 +84,7 @@ def test_a_key_of_what_no_registry_builds_is_found_in_the_config():
         def __init__(self, cfg):
             super().__init__(**cfg['train_dataloader'])
 
-    sentence = sentence_for(caught(Runner, Config(train_dataloader=dict(dataset=1, batchsize=2))))
+    sentence = explain_error(caught(Runner, Config(train_dataloader=dict(dataset=1, batchsize=2))))
     assert sentence == (
         "train_dataloader.batchsize: Loader takes no key 'batchsize'. Did you mean 'batch_size'? "
         'Its keys: dataset, batch_size.'
@@ -97,7 +97,7 @@ def test_a_dict_without_type_is_found_in_the_config():
     def build(cfg):
         Registry('hooks').build(cfg['hooks']['chekpoint'])
 
-    sentence = sentence_for(caught(build, Config(hooks=dict(chekpoint=dict(interval=2), checkpoint=dict(type='A')))))
+    sentence = explain_error(caught(build, Config(hooks=dict(chekpoint=dict(interval=2), checkpoint=dict(type='A')))))
     assert sentence == (
         "hooks.chekpoint = {'interval': 2} has no 'type', so nothing can be built from it. Did you mean 'checkpoint'?"
     )
@@ -163,7 +163,7 @@ def test_a_type_error_that_a_hook_raises_is_its_sentence():
     runner._hooks = [Wrong()]
     with pytest.raises(TypeError) as raised:
         runner.call_hook('before_run')
-    assert sentence_for(raised.value) == "Hook: unknown key 'x'. Known keys: y."
+    assert explain_error(raised.value) == "Hook: unknown key 'x'. Known keys: y."
 
 
 class Circle:

@@ -8,8 +8,8 @@ import torch
 from mmengine.registry import DefaultScope
 
 from hybridcls.engine import TrainOptions, is_chain, load_config, prepare_training
-from hybridcls.engine.phase_plan import read_phases
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.phases.plan import read_phases
+from hybridcls.engine.runner.global_instances import isolated_globals
 from hybridcls.registry import DATASETS, HOOKS, METRICS, MODELS, OPTIM_WRAPPERS
 
 ROOT = Path(__file__).resolve().parents[1] / 'configs'
@@ -145,6 +145,6 @@ def test_a_missing_folder_is_told_before_a_model_is_built(tmp_path, monkeypatch)
     cfg = load_config(ROOT / 'hybrid' / 'supcon_convnext_swin.py', dict(data_root=str(tmp_path / 'nowhere')))
     with (
         pytest.raises(FileNotFoundError, match=r'nowhere/train does not exist .* --cfg-options data_root='),
-        own_instances(),
+        isolated_globals(),
     ):
         prepare_training(cfg, TrainOptions(), str(tmp_path / 'w'))

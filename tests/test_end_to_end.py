@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_testing, run_chain
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import isolated_globals
 
 ROOT = Path(__file__).resolve().parents[1]
 # Only what makes the reference pair small enough for a test; all levers of the configs stay on.
@@ -81,7 +81,7 @@ def test_the_reference_chain_trains_in_two_processes_and_is_tested_in_one(digit_
 
     config = ROOT / 'configs' / 'hybrid' / 'adaface_convnext_swin.py'
     cfg = load_config(config, {'data_root': str(digit_folder), **SMALL})
-    with own_instances():
+    with isolated_globals():
         checkpoint = str(tmp_path / '2_adaface' / record['checkpoints']['last'])
         metrics = build_runner(prepare_testing(cfg, checkpoint, TrainOptions(), str(tmp_path / 'test'))).test()
     assert metrics['accuracy/top1'] == pytest.approx(record['metrics']['test/accuracy/top1'])

@@ -22,8 +22,11 @@ FLOORS = [
         'hybridcls.literals',
         'hybridcls.signatures',
     ],
-    ['hybridcls.functional', 'hybridcls.structures'],
+    ['hybridcls.functional', 'hybridcls.structures', 'hybridcls.replay'],
+    ['hybridcls.distributed'],
+    ['hybridcls.models.building', 'hybridcls.models.data_preprocessors', 'hybridcls.models.weights'],
     [
+        'hybridcls.models.margins',
         'hybridcls.models.modules',
         'hybridcls.models.adapters',
         'hybridcls.models.losses',
@@ -34,7 +37,12 @@ FLOORS = [
     ['hybridcls.models.backbones', 'hybridcls.models.necks', 'hybridcls.models.heads'],
     ['hybridcls.models.classifiers'],
     ['hybridcls.models'],
-    ['hybridcls.engine', 'hybridcls.apis'],
+    ['hybridcls.engine.optim', 'hybridcls.engine.checkpoints', 'hybridcls.engine.runner', 'hybridcls.apis'],
+    ['hybridcls.engine.config'],
+    ['hybridcls.engine.hooks', 'hybridcls.engine.distillation'],
+    ['hybridcls.engine.training'],
+    ['hybridcls.engine.phases'],
+    ['hybridcls.engine'],
     ['hybridcls.cli'],
     ['hybridcls.__main__'],
 ]
@@ -140,10 +148,15 @@ def test_imports_run_downward():
         ('hybridcls.models.losses.supcon_loss', 'from ...engine import load_config'),
         ('hybridcls.datasets.digits', 'def load():\n    from ..models.modules.cbam import CBAM'),
         ('hybridcls.models.modules.cbam', 'from ..backbones import HybridBackbone'),
-        ('hybridcls.checks', 'import hybridcls.functional.gather'),
+        ('hybridcls.checks', 'import hybridcls.distributed.gather'),
         ('hybridcls', 'from hybridcls import models'),
         ('hybridcls.evaluation.knn', "importlib.import_module('hybridcls.visualization')"),
         ('hybridcls.models.modules.cbam', 'from hybridcls import datasets'),
+        ('hybridcls.functional.margins.angular_margin', 'from hybridcls.distributed import gather_rows'),
+        ('hybridcls.engine.config.loading', 'from ..hooks import ConsoleHook'),
+        ('hybridcls.engine.optim.stages.sam', 'from ...hooks import SlowWeightsHook'),
+        ('hybridcls.engine.runner.console', 'from ..optim import Precision'),
+        ('hybridcls.engine.hooks.transfer_hook', 'if TYPE_CHECKING:\n    from ..training import TrainOptions'),
     ],
 )
 def test_an_import_that_runs_upward_is_found(importer, source):
@@ -160,6 +173,8 @@ def test_an_import_that_runs_upward_is_found(importer, source):
         ('hybridcls.engine.hooks.knn_hook', 'from hybridcls.functional import gather'),
         ('hybridcls.engine.training', 'from hybridcls import __version__'),
         ('hybridcls.engine.training', 'import torch'),
+        ('hybridcls.engine.phases.running', 'from ..training import run_training'),
+        ('hybridcls.engine.config.mixed_precision', 'from ..optim import ComposedOptimWrapper'),
     ],
 )
 def test_an_import_that_runs_downward_is_allowed(importer, source):

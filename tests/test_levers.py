@@ -11,7 +11,7 @@ from processes import run_tool
 
 from hybridcls.engine import TrainOptions, build_runner, prepare_training
 from hybridcls.engine.config import load_config
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import isolated_globals
 
 CONFIG = """
 default_scope = 'hybridcls'
@@ -100,7 +100,7 @@ def configs(tmp_path_factory):
     folder = tmp_path_factory.mktemp('levers')
     (folder / 'student.py').write_text(CONFIG)
     (folder / 'teacher.py').write_text(TEACHER)
-    from hybridcls.engine.teacher_model import build_teacher
+    from hybridcls.engine.distillation.teacher_model import build_teacher
 
     torch.save(
         dict(state_dict=build_teacher(str(folder / 'teacher.py'), with_weights=False).state_dict()),
@@ -127,7 +127,7 @@ def with_levers(plain, configs, levers):
 
 
 def train(cfg, work_dir, go_on=None, epochs=1, stop=None):
-    with own_instances():
+    with isolated_globals():
         cfg.train_cfg.max_epochs = epochs
         if stop is not None:
             cfg.custom_hooks.append(dict(type='StopHook', epoch=stop))

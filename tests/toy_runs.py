@@ -8,12 +8,12 @@ from hybridcls.engine import (
     prepare_training,
     run_training,
 )
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import isolated_globals
 
 
 def train(config, work_dir, resume=None, launcher='none', **options):
     """Train, and return the Runner."""
-    with own_instances():
+    with isolated_globals():
         cfg = prepare_training(load_config(config, options), TrainOptions(resume, launcher=launcher), str(work_dir))
         runner = build_runner(cfg)
         run_training(runner)
@@ -22,7 +22,7 @@ def train(config, work_dir, resume=None, launcher='none', **options):
 
 def run_test(config, checkpoint, work_dir):
     """Test a checkpoint, and return the results."""
-    with own_instances():
+    with isolated_globals():
         return build_runner(prepare_testing(load_config(config), checkpoint, TrainOptions(), str(work_dir))).test()
 
 

@@ -1,4 +1,4 @@
-"""What LoRA has trained, taken out of a checkpoint: alone, in PEFT's form, or folded into the weights.
+"""What LoRA has trained, taken out of a checkpoint: alone, in PEFT's form, or merged into the weights.
 
     python tools/adapters.py save CONFIG CHECKPOINT FOLDER
     python tools/adapters.py fold CONFIG CHECKPOINT OUT.pth
@@ -84,7 +84,7 @@ def main() -> None:
         check_file('adapters', 'config', args.config)  # before the imports that take seconds
     check_file('adapters', 'checkpoint', args.checkpoint)
     model, meta = load(args)
-    from hybridcls.models.adapters import fold_lora, save_adapters
+    from hybridcls.models.adapters import merge_lora, save_adapters
 
     if args.command == 'save':
         for file in save_adapters(model, args.folder):
@@ -94,14 +94,14 @@ def main() -> None:
 
     import torch
 
-    from hybridcls.engine.checkpoints.files import write_whole
+    from hybridcls.engine.checkpoints.files import atomic_write
 
-    folded = fold_lora(model)
+    merged = merge_lora(model)
     data = BytesIO()
     torch.save(dict(meta=meta, state_dict=model.state_dict()), data)
-    write_whole(data.getvalue(), args.out)
+    atomic_write(data.getvalue(), args.out)
     print(
-        f'{args.out}: the updates of {len(folded)} layers are in the weights, '
+        f'{args.out}: the updates of {len(merged)} layers are in the weights, '
         f'{Path(args.out).stat().st_size / 2**20:.2f} MiB. Use it with model.backbone.lora_rank=0.'
     )
 

@@ -136,11 +136,11 @@ def main() -> None:
     if args.out and args.out_item == 'metrics':
         from mmengine.dist import is_main_process
 
-        from hybridcls.engine.checkpoints.files import write_whole
+        from hybridcls.engine.checkpoints.files import atomic_write
         from hybridcls.evaluation.result_file import results_as_bytes
 
         if is_main_process():
-            write_whole(results_as_bytes(metrics, args.out), args.out)
+            atomic_write(results_as_bytes(metrics, args.out), args.out)
 
 
 if __name__ == '__main__':

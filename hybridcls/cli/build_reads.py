@@ -16,7 +16,7 @@ from hybridcls.engine.config.origins import RUNNER_KEYS
 from hybridcls.engine.config.shared_keys import classifying_head
 from hybridcls.engine.config.takers import INSIDE, READ, UNKNOWN, UNREAD, Taker, Takers
 from hybridcls.engine.config.tree import Path, datasets_in, dotted, is_a, leaves_in, put_at, takes, value_at, walk
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import isolated_globals
 
 __all__ = ['build_and_record']
 
@@ -55,7 +55,7 @@ def build_and_record(cfg: Config, takers: Takers) -> list[str]:
     cfg = _without_weights(cfg)
     recorder = _Recorder(list(_parts(cfg, takers)))
     notes = []
-    with own_instances(), DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'hybridcls'):
+    with isolated_globals(), DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'hybridcls'):
         Visualizer.get_instance('explain')  # there are hooks that ask for one
         for place, build in _builders(cfg):
             try:
@@ -273,7 +273,7 @@ class _Recorder:
                         continue
                     by_name = key.name in named and _equal(given[key.name], key.value) and _was_given(frame, key)
                     if by_name or (key.name in constants and _holds(others, key)):
-                        self.readers[key.path] = _who(frame)
+                        self.readers[key.path] = _caller(frame)
 
     def _look_into(self, built: Any, part: _Part) -> None:
         """See what an object keeps, under the name of a key or in a dict that holds it."""
@@ -315,7 +315,7 @@ def _default(frame: FrameType, name: str) -> Any:
     return inspect.Parameter.empty
 
 
-def _who(frame: FrameType) -> str:
+def _caller(frame: FrameType) -> str:
     return getattr(frame.f_code, 'co_qualname', frame.f_code.co_name).removesuffix('.__init__')  # Python 3.11 has it
 
 

@@ -105,7 +105,7 @@ def reports_of(args: Namespace) -> list[Report]:
     from hybridcls.engine import is_chain, load_config
     from hybridcls.engine.config.takers import Taker, Takers
     from hybridcls.engine.config.tree import leaves_in
-    from hybridcls.engine.phase_plan import read_phases
+    from hybridcls.engine.phases.plan import read_phases
 
     from .explanation import InChain, explain_config
 

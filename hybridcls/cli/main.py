@@ -11,7 +11,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from typing import Optional
 
-from hybridcls.command_line import TRACEBACK_VARIABLE, run_tool, sentence_for
+from hybridcls.command_line import TRACEBACK_VARIABLE, explain_error, run_tool
 from hybridcls.version import __version__
 
 from . import explain
@@ -48,5 +48,5 @@ def main() -> None:
         codes = [0]
     except Exception as error:
         traceback.print_exc()
-        codes = [3 if sentence_for(error) is None else 2]
+        codes = [3 if explain_error(error) is None else 2]
     sys.exit(codes[0])

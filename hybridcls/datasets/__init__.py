@@ -1,7 +1,7 @@
 """Datasets, the transforms of their images, and the samplers that make batches of them."""
 
 import hybridcls.compat.mmpretrain  # noqa: F401
-from hybridcls.command_line import sentence_for
+from hybridcls.command_line import explain_error
 from hybridcls.compat.torch import carry_sentences_out_of_workers
 
 from . import samplers, transforms
@@ -12,7 +12,7 @@ from .digits import Digits
 from .image_folder import ImageFolder
 
 # Here, since a worker that is started again imports this package to build its data set.
-carry_sentences_out_of_workers(sentence_for)
+carry_sentences_out_of_workers(explain_error)
 
 __all__ = [
     'ClassNumbering', 'ConcatDataset', 'Digits', 'ImageFolder', 'class_names_of', 'number_labels',

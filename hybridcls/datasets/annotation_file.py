@@ -29,7 +29,7 @@ Column = Union[str, int]
 
 
 def read_annotations(
-    who: str,
+    caller: str,
     path: str,
     with_label: bool,
     encoding: str = 'utf-8',
@@ -44,7 +44,7 @@ def read_annotations(
     are found wherever they stand. Without a heading they are the first two. Empty lines are left out.
 
     Args:
-        who (str): Who speaks when a line is wrong.
+        caller (str): Who speaks when a line is wrong.
         path (str): The file, on any of mmengine's backends.
         with_label (bool): Whether a line holds a label. Without, a line that is no table is the path.
         encoding (str): Of the text; a byte order mark goes before it. Defaults to ``'utf-8'``.
@@ -61,40 +61,40 @@ def read_annotations(
             or the file lists nothing.
     """
     where = os.path.abspath(path)
-    text = decode_text(who, where, fileio.get(path), encoding, "ann_format=dict(encoding='cp1252')")
+    text = decode_text(caller, where, fileio.get(path), encoding, "ann_format=dict(encoding='cp1252')")
     lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     if not lines:
-        raise ValueError(f'{who}: {where} lists no image.')
+        raise ValueError(f'{caller}: {where} lists no image.')
     is_table = path.lower().endswith(('.csv', '.tsv')) or all('\t' in line.strip() for _, line in lines)
     if is_table or delimiter is not None:
-        rows = _table(who, where, lines, delimiter, 1 + with_label)
+        rows = _table(caller, where, lines, delimiter, 1 + with_label)
     else:
         cells = [line.strip().rsplit(None, 1) if with_label else [line.strip()] for _, line in lines]
         rows = [(number, row) for (number, _), row in zip(lines, cells, strict=True)]
         cut = next((d for d in ';,' if with_label and all(d in row[-1] for row in cells)), None)
         if cut is not None:
             raise ValueError(
-                f'{who}: expected lines "path label" in {where}, got {lines[0][1]!r}. If {cut!r} stands between path '
-                f"and label, set ann_format=dict(delimiter='{cut}') in this data set, or let the name end in .csv."
+                f'{caller}: expected lines "path label" in {where}, got {lines[0][1]!r}. If {cut!r} stands between '
+                f"path and label, set ann_format=dict(delimiter='{cut}') in this data set, or let the name end in .csv."
             )
-    positions, has_heading = _find_columns(who, where, rows, with_label, columns)
+    positions, has_heading = _find_columns(caller, where, rows, with_label, columns)
     entries = []
     for number, row in rows[has_heading:]:
         chosen = [row[position] if position < len(row) else '' for position in positions]
         if not all(chosen):
             what = 'path' if not chosen[0] else 'label'
             raise ValueError(
-                f'{who}: line {number} of {where} has no {what}: {" ".join(row)!r}. A line is "path label" '
+                f'{caller}: line {number} of {where} has no {what}: {" ".join(row)!r}. A line is "path label" '
                 '("path,label" in a .csv file); for images without labels set with_label=False.'
             )
         entries.append((number, chosen[0], chosen[1] if with_label else ''))
     if not entries:
-        raise ValueError(f'{who}: {where} lists no image.')
+        raise ValueError(f'{caller}: {where} lists no image.')
     return entries
 
 
 def _table(
-    who: str, where: str, lines: Sequence[tuple[int, str]], delimiter: Optional[str], least: int
+    caller: str, where: str, lines: Sequence[tuple[int, str]], delimiter: Optional[str], least: int
 ) -> list[tuple[int, list[str]]]:
     """Cut the lines of a table into cells."""
 
@@ -112,14 +112,14 @@ def _table(
         return rows_with(',')
     what = ' and '.join(map(repr, fitting)) or 'neither tab nor semicolon nor comma'
     raise ValueError(
-        f'{who}: expected one delimiter in {where}, got {what} in {lines[0][1]!r}. Set '
+        f'{caller}: expected one delimiter in {where}, got {what} in {lines[0][1]!r}. Set '
         "ann_format=dict(delimiter=';') in this data set, with what stands between the cells; for images without "
         'labels set with_label=False.'
     )
 
 
 def _find_columns(
-    who: str,
+    caller: str,
     where: str,
     rows: Sequence[tuple[int, list[str]]],
     with_label: bool,
@@ -130,13 +130,13 @@ def _find_columns(
     if columns is not None:
         if isinstance(columns, str) or len(columns) != 1 + with_label:
             raise ValueError(
-                f'{who}: expected ann_format columns=({"path, label" if with_label else "path,"}), got {columns!r}.'
+                f'{caller}: expected ann_format columns=({"path, label" if with_label else "path,"}), got {columns!r}.'
             )
         positions = []
         for column in columns:
             if column not in (first if isinstance(column, str) else range(len(first))):
                 raise ValueError(
-                    f'{who}: {where} has no column {column!r}: its first line is {", ".join(map(repr, first))}.'
+                    f'{caller}: {where} has no column {column!r}: its first line is {", ".join(map(repr, first))}.'
                     f'{did_you_mean(str(column), first)}'
                 )
             positions.append(first.index(column) if isinstance(column, str) else column)
@@ -151,7 +151,7 @@ def _find_columns(
     what = 'path' if len(found[0]) != 1 else 'label'
     names = 'path and label' if with_label else 'path'
     raise ValueError(
-        f'{who}: expected a column for the {what} in {where}, got {", ".join(map(repr, first))}. Call the columns '
+        f'{caller}: expected a column for the {what} in {where}, got {", ".join(map(repr, first))}. Call the columns '
         f'{names} in the first line, or set ann_format=dict(columns=({"..., ..." if with_label else "...,"})) in this '
         f'data set, with the {"two names" if with_label else "name"} as they are, or numbers from 0.'
     )
@@ -166,12 +166,12 @@ def _names_no_image(rows: Sequence[tuple[int, list[str]]], positions: Sequence[i
 
 
 def number_labels(
-    who: str, path: str, entries: Sequence[tuple[int, str, str]], classes: Optional[Sequence[str]]
+    caller: str, path: str, entries: Sequence[tuple[int, str, str]], classes: Optional[Sequence[str]]
 ) -> tuple[list[int], tuple[str, ...]]:
     """Turn the labels of a list into class numbers.
 
     Args:
-        who (str): Who speaks when a label is wrong.
+        caller (str): Who speaks when a label is wrong.
         path (str): The file, for the message.
         entries: From :func:`read_annotations`.
         classes (Sequence[str], optional): The names of the classes; labels are all names, or all numbers. Without,
@@ -204,7 +204,7 @@ def number_labels(
         label_number = number_of.get(label)
         if label_number is None or not 0 <= label_number < len(classes):
             raise ValueError(
-                f'{who}: line {line} of {os.path.abspath(path)} has the label {label!r}, which is neither '
+                f'{caller}: line {line} of {os.path.abspath(path)} has the label {label!r}, which is neither '
                 f'one of the {len(classes)} classes nor a number from 0 to {len(classes) - 1} in a list of numbers.'
                 f'{did_you_mean(label, classes)}'
             )

@@ -61,11 +61,11 @@ def class_names_of(dataset: Any) -> Optional[ClassNames]:
     return found[0] if found else None
 
 
-def join_classes(who: str, parts: Sequence[Any]) -> Optional[ClassNames]:
+def join_classes(caller: str, parts: Sequence[Any]) -> Optional[ClassNames]:
     """Renumber data sets that are joined, so that a name has one number in all of them.
 
     Args:
-        who (str): Who joins them, for the messages.
+        caller (str): Who joins them, for the messages.
         parts: Data sets, bare or wrapped. Their labels are rewritten in place.
 
     Returns:
@@ -83,7 +83,7 @@ def join_classes(who: str, parts: Sequence[Any]) -> Optional[ClassNames]:
         joined = join_class_names(named[0], named[1:])
         numbering = ClassNumbering(joined, len(joined.names))
         for number, part in enumerate(parts):
-            numbering.renumber(part, f'{who}: part {number}')
+            numbering.renumber(part, f'{caller}: part {number}')
     elif found:
         joined = max(found, key=lambda names: len(names.names))
         for part in parts:

@@ -11,7 +11,7 @@ from mmengine.model import is_model_wrapper
 
 from hybridcls.checks import did_you_mean
 
-from .checkpoints.files import check_checkpoint, check_writable, newest_whole_checkpoint
+from .checkpoints.files import check_checkpoint, check_writable, latest_valid_checkpoint
 from .config.change import RECORD, Change, apply, provenance_of, record_of
 from .config.dataloaders import check_dataloaders, limit_dataloaders
 from .config.distributed import distributed
@@ -23,12 +23,12 @@ from .config.portable import portable_types
 from .config.schedules import check_length, fit_to_batches, fitted_schedules, iterations, scaled_lr
 from .config.tree import ABSENT, class_of
 from .config.vis_backends import check_vis_backends
-from .console import Bars, ConsoleRunner
-from .distributed import process_count, start_processes
+from .distillation.teacher_model import distillation_width
 from .hooks.batch_check_hook import check_batches
 from .hooks.preemption_hook import PreemptionHook
-from .teacher_model import distillation_width
-from .workers import end_workers
+from .runner.console import Bars, ConsoleRunner
+from .runner.distributed import process_count, start_processes
+from .runner.workers import end_workers
 
 __all__ = [
     'STEPS', 'TRAINING_KEYS', 'TrainOptions', 'build_runner', 'choose_work_dir', 'complete', 'prepare_testing',
@@ -160,9 +160,9 @@ def choose_work_dir(cfg: Config, work_dir: Optional[str]) -> str:
 
 def start_from(cfg: Config, resume: Optional[str]) -> Iterator[Change]:
     """Plan what a training starts from: ``--resume``, with or without a checkpoint, or the config's ``load_from``."""
-    if resume not in (None, 'auto') and _was_restarted() and newest_whole_checkpoint(cfg.work_dir) is not None:
+    if resume not in (None, 'auto') and _was_restarted() and latest_valid_checkpoint(cfg.work_dir) is not None:
         resume = 'auto'  # the named checkpoint was the start of the first attempt
-    found = newest_whole_checkpoint(cfg.work_dir) if resume == 'auto' else resume
+    found = latest_valid_checkpoint(cfg.work_dir) if resume == 'auto' else resume
     if resume is not None:
         if resume != 'auto':
             check_checkpoint(resume)

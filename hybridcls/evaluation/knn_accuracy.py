@@ -12,7 +12,7 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from hybridcls.checks import check_choice, check_number
-from hybridcls.functional.nearest_neighbours import nearest_neighbours, vote_ranks
+from hybridcls.functional.metrics.nearest_neighbours import nearest_neighbours, vote_ranks
 from hybridcls.registry import METRICS
 from hybridcls.structures import UNKNOWN_LABEL
 

@@ -7,7 +7,7 @@ import torch
 from mmengine.evaluator import BaseMetric
 
 from hybridcls.checks import check_number
-from hybridcls.functional import auroc, false_positive_rate
+from hybridcls.functional import auroc, fpr_at_tpr
 from hybridcls.registry import METRICS
 
 from .prediction_fields import check_scores, label_of, read_scores
@@ -26,15 +26,15 @@ class OODMetric(BaseMetric):
     - ``auroc_<score>``: how often an unknown image has the higher score of a random pair; ties count half, 50 is
       chance. The higher the better.
     - ``fpr95_<score>``: the share of unknown images that pass when the threshold lets 95 % of the known ones pass. The
-      lower the better. (See :func:`hybridcls.functional.false_positive_rate` for the side.)
+      lower the better. (See :func:`hybridcls.functional.fpr_at_tpr` for the side.)
 
     A score that is not a number counts as the wrong answer: a model that has diverged scores badly, not by chance.
     Without images of both kinds there is no result, and a warning says so.
 
     Args:
-        scores (str | Sequence[str]): ``'epistemic'``, ``'aleatoric'``, ``'total'``, ``'vacuity'``, ``'max_softmax'``
-            (1 - the largest probability, for every classifier) or ``'entropy'`` (likewise).
-            Defaults to ``('max_softmax', )``.
+        scores (str | Sequence[str]): ``'epistemic'``, ``'aleatoric'``, ``'total'``, ``'vacuity'``,
+            ``'least_confidence'`` (1 - the largest probability, for every classifier) or ``'entropy'`` (likewise).
+            Defaults to ``('least_confidence', )``.
         recall (float): The share of known images to accept, in (0, 1]; with another than 0.95 the name says it
             (``fpr90_...``). Defaults to 0.95.
         collect_device (str): As in mmengine's BaseMetric. Defaults to ``'cpu'``.
@@ -50,7 +50,7 @@ class OODMetric(BaseMetric):
         >>> metric.process(None, [dict(pred_score=torch.tensor(score), gt_label=torch.tensor([label]))
         ...                       for score, label in zip(scores, [0, 1, -1])])
         >>> metric.evaluate(size=3)
-        {'ood/auroc_max_softmax': 100.0, 'ood/fpr95_max_softmax': 0.0}
+        {'ood/auroc_least_confidence': 100.0, 'ood/fpr95_least_confidence': 0.0}
     """
 
     default_prefix = 'ood'
@@ -58,7 +58,7 @@ class OODMetric(BaseMetric):
 
     def __init__(
         self,
-        scores: Union[str, Sequence[str]] = ('max_softmax',),
+        scores: Union[str, Sequence[str]] = ('least_confidence',),
         recall: float = 0.95,
         collect_device: str = 'cpu',
         prefix: Optional[str] = None,
@@ -95,7 +95,7 @@ class OODMetric(BaseMetric):
             inside = values[known].nan_to_num(torch.inf, torch.inf, -torch.inf)
             outside = values[~known].nan_to_num(-torch.inf, torch.inf, -torch.inf)
             metrics[f'auroc_{name}'] = 100 * auroc(inside, outside).item()
-            metrics[f'{self._fpr}_{name}'] = 100 * false_positive_rate(inside, outside, self.recall).item()
+            metrics[f'{self._fpr}_{name}'] = 100 * fpr_at_tpr(inside, outside, self.recall).item()
         return metrics
 
     @property

@@ -16,7 +16,7 @@ __all__ = [
 
 NO_IMAGE = 'No image was evaluated.'
 NO_KNOWN_IMAGE = 'No image of a class that the model knows was evaluated: all labels are -1 or outside its classes.'
-SCORES = ('epistemic', 'aleatoric', 'total', 'vacuity', 'max_softmax', 'entropy')
+SCORES = ('epistemic', 'aleatoric', 'total', 'vacuity', 'least_confidence', 'entropy')
 
 
 class MissingFieldError(KeyError):
@@ -33,65 +33,65 @@ class Label(NamedTuple):
     known: bool
 
 
-def check_scores(who: str, scores: Union[str, Sequence[str]]) -> tuple[str, ...]:
+def check_scores(caller: str, scores: Union[str, Sequence[str]]) -> tuple[str, ...]:
     """Return the scores as a tuple, or raise for one that does not exist."""
     chosen = (scores,) if isinstance(scores, str) else tuple(scores)
     for score in chosen:
-        check_choice(who, 'score', score, SCORES)
+        check_choice(caller, 'score', score, SCORES)
     if not chosen:
-        raise ValueError(f'{who}: no score was chosen. There are {", ".join(SCORES)}.')
+        raise ValueError(f'{caller}: no score was chosen. There are {", ".join(SCORES)}.')
     return chosen
 
 
-def read_scores(who: str, sample: dict, scores: Sequence[str]) -> list[float]:
+def read_scores(caller: str, sample: dict, scores: Sequence[str]) -> list[float]:
     """Return the chosen scores of a prediction, each higher for a more doubtful one.
 
-    ``'max_softmax'`` is 1 - the largest ``pred_score``, and ``'entropy'`` the entropy of ``pred_score`` in nats: both
-    are there for every classifier. The others are fields that the model writes.
+    ``'least_confidence'`` is 1 - the largest ``pred_score``, and ``'entropy'`` the entropy of ``pred_score`` in nats:
+    both are there for every classifier. The others are fields that the model writes.
 
     Raises:
         MissingFieldError: If the prediction has no such field.
     """
-    return [_read_score(who, sample, score) for score in scores]
+    return [_read_score(caller, sample, score) for score in scores]
 
 
-def label_of(who: str, sample: dict) -> Label:
+def label_of(caller: str, sample: dict) -> Label:
     """Return the label of a sample; -1, or a number that ``pred_score`` has no entry for, is that of no known class.
 
     Raises:
         MissingFieldError: If the sample has not exactly one label, or no ``pred_score``.
     """
-    value = class_label(who, sample)
-    return Label(value, 0 <= value < len(_pred_score(who, sample)))
+    value = class_label(caller, sample)
+    return Label(value, 0 <= value < len(_pred_score(caller, sample)))
 
 
-def class_label(who: str, sample: dict) -> int:
+def class_label(caller: str, sample: dict) -> int:
     """Return the label of a sample that belongs to one class.
 
     Raises:
         MissingFieldError: If the sample has no label, or several.
     """
-    check_labelled(who, sample)
+    check_labelled(caller, sample)
     label = torch.as_tensor(sample.get('gt_label', ()))
     if label.numel() != 1:
         raise MissingFieldError(
-            f'{who}: expected one gt_label for {_name_of(sample)}, got {label.numel()}. Images of several classes need '
-            'a metric of mmpretrain, such as MultiLabelMetric.'
+            f'{caller}: expected one gt_label for {_name_of(sample)}, got {label.numel()}. Images of several classes '
+            'need a metric of mmpretrain, such as MultiLabelMetric.'
         )
     return int(label)
 
 
-def check_labelled(who: str, sample: dict) -> None:
+def check_labelled(caller: str, sample: dict) -> None:
     """Raise a MissingFieldError if a sample has no label of any kind (``gt_label`` or ``gt_score``)."""
     if sample.get('gt_label') is None and sample.get('gt_score') is None:
         raise MissingFieldError(
-            f'{who}: expected a gt_label for {_name_of(sample)}, got {_fields_of(sample)}. A set without labels has no '
-            "score: write its predictions with tools/test.py --out FILE --cfg-options 'test_evaluator=[]'. "
+            f'{caller}: expected a gt_label for {_name_of(sample)}, got {_fields_of(sample)}. A set without labels has '
+            "no score: write its predictions with tools/test.py --out FILE --cfg-options 'test_evaluator=[]'. "
             f'(Images of unknown categories have the label {UNKNOWN_LABEL}, which the transform MarkUnknown sets.)'
         )
 
 
-def embeddings_of(who: str, samples: Sequence[dict]) -> np.ndarray:
+def embeddings_of(caller: str, samples: Sequence[dict]) -> np.ndarray:
     """Return the ``embedding`` of each sample, float32 (B, D). (A row of an array is pickled without the others.)
 
     Raises:
@@ -100,31 +100,31 @@ def embeddings_of(who: str, samples: Sequence[dict]) -> np.ndarray:
     for sample in samples:
         if sample.get('embedding') is None:
             raise MissingFieldError(
-                f'{who}: expected an embedding for {_name_of(sample)}, got {_fields_of(sample)}. Heads of hybridcls '
+                f'{caller}: expected an embedding for {_name_of(sample)}, got {_fields_of(sample)}. Heads of hybridcls '
                 'set it; with another head, set data_sample.embedding in its predict().'
             )
     return torch.stack([sample['embedding'].detach() for sample in samples]).float().cpu().numpy()
 
 
-def _read_score(who: str, sample: dict, score: str) -> float:
-    if score == 'max_softmax':
-        return 1 - float(_pred_score(who, sample).double().max())
+def _read_score(caller: str, sample: dict, score: str) -> float:
+    if score == 'least_confidence':
+        return 1 - float(_pred_score(caller, sample).double().max())
     if score == 'entropy':
-        probabilities = _pred_score(who, sample).double()
+        probabilities = _pred_score(caller, sample).double()
         return float(-torch.xlogy(probabilities, probabilities).sum())
     if sample.get(score) is None:
         raise MissingFieldError(
-            f'{who}: expected {score!r} in the predictions, got {_fields_of(sample)}. EvidentialHead, '
+            f'{caller}: expected {score!r} in the predictions, got {_fields_of(sample)}. EvidentialHead, '
             'MCDropoutClassifier and EnsembleClassifier write it (vacuity: the first); of any other '
-            "classifier there are 'max_softmax' and 'entropy'."
+            "classifier there are 'least_confidence' and 'entropy'."
         )
     return float(sample[score])
 
 
-def _pred_score(who: str, sample: dict) -> torch.Tensor:
+def _pred_score(caller: str, sample: dict) -> torch.Tensor:
     if sample.get('pred_score') is None:
         raise MissingFieldError(
-            f'{who}: expected a pred_score in the predictions, got {_fields_of(sample)}. Heads that classify set it.'
+            f'{caller}: expected a pred_score in the predictions, got {_fields_of(sample)}. Heads that classify set it.'
         )
     return sample['pred_score']
 

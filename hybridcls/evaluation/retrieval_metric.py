@@ -9,7 +9,8 @@ from mmengine.device import get_device
 from mmengine.evaluator import BaseMetric
 
 from hybridcls.checks import check_number
-from hybridcls.functional import map_at_r, nearest_neighbours, precision_at_r, recall_at
+from hybridcls.functional import map_at_r, precision_at_r, recall_at
+from hybridcls.functional.metrics import nearest_neighbours
 from hybridcls.registry import METRICS
 from hybridcls.structures import UNKNOWN_LABEL
 
@@ -25,8 +26,8 @@ class RetrievalMetric(BaseMetric):
 
     Each image asks for its neighbours among all others. No classifier is needed, so that the classes may be others than
     those of the training. Results are percentages, the higher the better: ``recall@1``, ..., ``precision@r``,
-    ``map@r`` (:mod:`hybridcls.functional.retrieval_scores`). (mmpretrain's RetrievalRecall takes lists that a retriever
-    with a gallery of its own has made.)
+    ``map@r`` (:mod:`hybridcls.functional.metrics.retrieval_scores`). (mmpretrain's RetrievalRecall takes lists that a
+    retriever with a gallery of its own has made.)
 
     An image whose class occurs once, or that is marked as unknown (label -1, of whatever class), has nothing to find
     and does not ask; it can be found, wrongly. An image whose embedding is not finite finds nothing and is found by

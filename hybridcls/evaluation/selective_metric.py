@@ -21,8 +21,8 @@ __all__ = ['SelectiveMetric']
 class SelectiveMetric(BaseMetric):
     """Errors that remain when the images with the most doubt get no answer.
 
-    For each score, in percent, the lower the better (:mod:`hybridcls.functional.selective_prediction`; images of equal
-    doubt count with their mean error, so that their order does not matter):
+    For each score, in percent, the lower the better (:mod:`hybridcls.functional.metrics.selective_prediction`;
+    images of equal doubt count with their mean error, so that their order does not matter):
 
     - ``aurc_<score>``: the error averaged over all coverages; the literature gives it times 1000.
     - ``eaurc_<score>``: what of it a score that knows the wrong answers would not have.
@@ -34,7 +34,7 @@ class SelectiveMetric(BaseMetric):
     wrong.
 
     Args:
-        scores (str | Sequence[str]): As in ``OODMetric``. Defaults to ``('max_softmax', )``.
+        scores (str | Sequence[str]): As in ``OODMetric``. Defaults to ``('least_confidence', )``.
         coverages (Sequence[float]): Shares of images to answer, in (0, 1]. Defaults to (0.8, 0.9).
         unknown_is_error (bool): Whether images of unknown categories count. Defaults to False.
         collect_device (str): As in mmengine's BaseMetric. Defaults to ``'cpu'``.
@@ -50,7 +50,9 @@ class SelectiveMetric(BaseMetric):
         >>> metric.process(None, [dict(pred_score=torch.tensor(score), gt_label=torch.tensor([label]))
         ...                       for score, label in zip(scores, [0, 1])])
         >>> metric.evaluate(size=2)  # right where it is sure, wrong where it is not
-        {'selective/aurc_max_softmax': 25.0, 'selective/eaurc_max_softmax': 0.0, 'selective/risk50_max_softmax': 0.0}
+        {'selective/aurc_least_confidence': 25.0,
+         'selective/eaurc_least_confidence': 0.0,
+         'selective/risk50_least_confidence': 0.0}
     """
 
     default_prefix = 'selective'
@@ -58,7 +60,7 @@ class SelectiveMetric(BaseMetric):
 
     def __init__(
         self,
-        scores: Union[str, Sequence[str]] = ('max_softmax',),
+        scores: Union[str, Sequence[str]] = ('least_confidence',),
         coverages: Sequence[float] = (0.8, 0.9),
         unknown_is_error: bool = False,
         collect_device: str = 'cpu',

@@ -10,7 +10,7 @@ from mmengine.evaluator import BaseMetric
 from torch import Tensor
 
 from hybridcls.checks import check_choice, check_number
-from hybridcls.functional import accept_rates_of_all_pairs, fold_accuracies, true_accept_rates, unit_rows
+from hybridcls.functional import accept_rates_of_all_pairs, fold_accuracies, l2_normalize, true_accept_rates
 from hybridcls.registry import METRICS
 from hybridcls.structures import UNKNOWN_LABEL
 
@@ -160,7 +160,7 @@ def _name_of(sample: dict) -> str:
 def _of_pairs(pairs: VerificationPairs, embeddings: Tensor, names: list[str], device: torch.device) -> Tensor:
     """The similarity of each pair, float64; beyond +-1 on the wrong side where an embedding is not finite."""
     first, second = positions_of('VerificationMetric', [*pairs.first, *pairs.second], names).chunk(2)
-    units = unit_rows(embeddings.to(device))[0]
+    units = l2_normalize(embeddings.to(device))[0]
     similarity = torch.cat(
         [
             (units[one.to(device)].double() * units[other.to(device)].double()).sum(1).cpu()

@@ -26,7 +26,7 @@ class VerificationPairs(NamedTuple):
     same: Tensor
 
 
-def read_pairs(who: str, path: str) -> VerificationPairs:
+def read_pairs(caller: str, path: str) -> VerificationPairs:
     """Read a file of pairs.
 
     - One pair a line, ``first second same``, with 1 or 0 at the end. Names are paths as far as they are unique
@@ -41,8 +41,8 @@ def read_pairs(who: str, path: str) -> VerificationPairs:
         FileNotFoundError: If there is no such file.
         ValueError: If a line is none of these, or the pairs are all of one kind.
     """
-    check_file(who, 'pairs', path)
-    text = decode_text(who, path, Path(path).read_bytes())
+    check_file(caller, 'pairs', path)
+    text = decode_text(caller, path, Path(path).read_bytes())
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     start = lines[0][1].split() if lines else []
     is_lfw = 0 < len(start) <= 2 and all(word.isdecimal() for word in start)
@@ -62,22 +62,22 @@ def read_pairs(who: str, path: str) -> VerificationPairs:
         else:
             expected = "'name 1 4' or 'name 1 other 2'" if is_lfw else "'first second 1' or 'first second 0'"
             raise ValueError(
-                f'{who}: expected {expected} in line {number} of pairs={path!r}, got {line!r}. Between names that hold '
-                'blanks write tabs or commas.'
+                f'{caller}: expected {expected} in line {number} of pairs={path!r}, got {line!r}. Between names that '
+                'hold blanks write tabs or commas.'
             )
     if len({*same}) < 2:
         raise ValueError(
-            f'{who}: pairs={path!r} has {sum(same)} pairs of one identity and {len(same) - sum(same)} of '
+            f'{caller}: pairs={path!r} has {sum(same)} pairs of one identity and {len(same) - sum(same)} of '
             'two; both kinds are wanted.'
         )
     return VerificationPairs(first, second, torch.tensor(same))
 
 
-def positions_of(who: str, wanted: Sequence[str], names: Sequence[str]) -> Tensor:
+def positions_of(caller: str, wanted: Sequence[str], names: Sequence[str]) -> Tensor:
     """Find images of pairs among those that were evaluated.
 
     Args:
-        who (str): Who asks, for the error messages.
+        caller (str): Who asks, for the error messages.
         wanted (Sequence[str]): Ends of paths, in whole parts; without a file type any will do.
         names (Sequence[str]): Paths, or numbers as strings, of the evaluated images.
 
@@ -107,7 +107,7 @@ def positions_of(who: str, wanted: Sequence[str], names: Sequence[str]) -> Tenso
                 else f' is none of the {len(names)} evaluated images.{did_you_mean(name, names[:5000])}'
                 f' The first of them is {names[0] if names else None!r}'
             )
-            raise ValueError(f'{who}: {name!r} of the pairs{hint}.')
+            raise ValueError(f'{caller}: {name!r} of the pairs{hint}.')
         positions.append(found[0])
     return torch.tensor(positions)
 

@@ -1,39 +1,66 @@
-"""Pure maths: tensors in, tensors out; no state, no registry."""
+"""Pure maths: tensors in, tensors out; no state, no registry, no processes."""
 
-from .adaptive_margin import adaptive_margin_on_target, move_norm_statistics, norm_scaler
-from .angular_margin import additive_angular_margin, angular_margin_on_target
-from .class_margins import margins_from_counts
-from .class_sampling import sample_classes
-from .class_statistics import ClassStatistics, class_statistics, merge_class_statistics
-from .contrast_log_sums import contrast_log_sums
-from .contrast_of_anchors import contrast_of_anchors
-from .dirichlet_uncertainty import DirichletUncertainty, dirichlet_entropy, dirichlet_uncertainty
-from .distillation_losses import cosine_feature_loss, distance_relation_loss, softened_divergence
-from .evidence import EVIDENCE_KINDS, evidence_from_logits
-from .evidential_losses import EVIDENTIAL_FORMS, dirichlet_kl_to_uniform, evidential_data_loss, misleading_evidence
-from .gather import gather_rows, has_process_group, num_processes
-from .margin_combination import additive_cosine_margin_on_target, combined_margin_on_target
-from .margin_softmax import cosine_logits, margin_cross_entropy, predicted_classes, statistics_cross_entropy
-from .mixture_uncertainty import MixtureUncertainty, mixture_uncertainty
-from .nearest_neighbours import nearest_neighbours, vote_ranks
-from .pairs_of_all import PairRates, accept_rates_of_all_pairs
-from .rejection_scores import auroc, false_positive_rate
-from .retrieval_scores import map_at_r, precision_at_r, recall_at
-from .row_shard import RowShard
-from .selective_prediction import area_under_risk_coverage, least_area_under_risk_coverage, risk_coverage
-from .sharded_softmax import sharded_cosine_logits, sharded_margin_cross_entropy
-from .supervised_contrast import supervised_contrast
-from .unit_vectors import unit_rows
-from .verification_scores import fold_accuracies, most_false_accepts, true_accept_rates
+from .contrastive import dense_supcon, streamed_logsumexp, supervised_contrast
+from .distillation import cosine_feature_loss, distance_relation_loss, kd_kl_loss
+from .evidential import (
+    EVIDENCE_KINDS,
+    EVIDENTIAL_FORMS,
+    DirichletUncertainty,
+    MixtureUncertainty,
+    dirichlet_entropy,
+    dirichlet_kl_to_uniform,
+    dirichlet_uncertainty,
+    evidence_from_logits,
+    evidential_data_loss,
+    misleading_evidence,
+    mixture_uncertainty,
+)
+from .l2_normalize import l2_normalize
+from .margins import (
+    SoftmaxStats,
+    adaptive_margin_on_target,
+    additive_angular_margin,
+    additive_cosine_margin_on_target,
+    angular_margin_on_target,
+    combined_margin_on_target,
+    cosine_logits,
+    margin_cross_entropy,
+    margins_from_counts,
+    merge_softmax_stats,
+    moved_norm_statistics,
+    norm_moments,
+    norm_scaler,
+    predicted_classes,
+    sample_classes,
+    softmax_stats,
+    statistics_cross_entropy,
+)
+from .metrics import (
+    PairRates,
+    accept_rates_of_all_pairs,
+    area_under_risk_coverage,
+    auroc,
+    fold_accuracies,
+    fpr_at_tpr,
+    least_area_under_risk_coverage,
+    map_at_r,
+    max_false_accepts,
+    nearest_neighbours,
+    precision_at_r,
+    recall_at,
+    risk_coverage,
+    true_accept_rates,
+    vote_ranks,
+)
+from .tokens import pool_feature
 
 __all__ = [
-    'ClassStatistics',
+    'SoftmaxStats',
     'DirichletUncertainty',
     'EVIDENCE_KINDS',
     'EVIDENTIAL_FORMS',
     'MixtureUncertainty',
     'PairRates',
-    'RowShard',
     'accept_rates_of_all_pairs',
     'adaptive_margin_on_target',
     'additive_angular_margin',
@@ -41,10 +68,10 @@ __all__ = [
     'angular_margin_on_target',
     'area_under_risk_coverage',
     'auroc',
-    'class_statistics',
+    'softmax_stats',
     'combined_margin_on_target',
-    'contrast_log_sums',
-    'contrast_of_anchors',
+    'streamed_logsumexp',
+    'dense_supcon',
     'cosine_feature_loss',
     'cosine_logits',
     'dirichlet_entropy',
@@ -53,33 +80,30 @@ __all__ = [
     'distance_relation_loss',
     'evidence_from_logits',
     'evidential_data_loss',
-    'false_positive_rate',
+    'fpr_at_tpr',
     'fold_accuracies',
-    'gather_rows',
-    'has_process_group',
     'least_area_under_risk_coverage',
     'map_at_r',
     'margin_cross_entropy',
     'margins_from_counts',
-    'merge_class_statistics',
+    'merge_softmax_stats',
     'misleading_evidence',
     'mixture_uncertainty',
-    'most_false_accepts',
-    'move_norm_statistics',
+    'max_false_accepts',
+    'moved_norm_statistics',
     'nearest_neighbours',
+    'norm_moments',
     'norm_scaler',
-    'num_processes',
+    'pool_feature',
     'precision_at_r',
     'predicted_classes',
     'recall_at',
     'risk_coverage',
     'sample_classes',
-    'sharded_cosine_logits',
-    'sharded_margin_cross_entropy',
-    'softened_divergence',
+    'kd_kl_loss',
     'statistics_cross_entropy',
     'supervised_contrast',
     'true_accept_rates',
-    'unit_rows',
+    'l2_normalize',
     'vote_ranks',
 ]

@@ -11,12 +11,12 @@ __all__ = ['read_hard_labels', 'read_targets']
 
 
 def read_targets(
-    who: str, data_samples: Sequence[DataSample], device: Union[str, torch.device], num_classes: Optional[int] = None
+    caller: str, data_samples: Sequence[DataSample], device: Union[str, torch.device], num_classes: Optional[int] = None
 ) -> Tensor:
     """Return the batch's soft labels where it has them (mixup, cutmix), else its hard labels.
 
     Args:
-        who (str): Who asks, for the error messages.
+        caller (str): Who asks, for the error messages.
         data_samples (Sequence[DataSample]): B samples with ``gt_score`` (C,) or ``gt_label`` (1,).
         device (str | torch.device): Where the labels are wanted.
         num_classes (int, optional): C, if labels are to be checked. Labels that lie on a GPU are not: that would wait
@@ -36,18 +36,18 @@ def read_targets(
         tensor([[0.2500, 0.7500]])
     """
     if not _have_scores(data_samples):
-        return read_hard_labels(who, data_samples, device, num_classes)
+        return read_hard_labels(caller, data_samples, device, num_classes)
     scores = _stack_scores(data_samples)
     if num_classes is not None and scores.shape[1] != num_classes:
         raise ValueError(
-            f'{who}: soft labels for {scores.shape[1]} classes came to a head with '
+            f'{caller}: soft labels for {scores.shape[1]} classes came to a head with '
             f'num_classes={num_classes}. Give the data preprocessor and the head the same number.'
         )
     return scores.to(device, non_blocking=True)
 
 
 def read_hard_labels(
-    who: str, data_samples: Sequence[DataSample], device: Union[str, torch.device], num_classes: Optional[int] = None
+    caller: str, data_samples: Sequence[DataSample], device: Union[str, torch.device], num_classes: Optional[int] = None
 ) -> Tensor:
     """Return one class an image, int64 (B,); see :func:`read_targets`.
 
@@ -65,7 +65,7 @@ def read_hard_labels(
         one_hot = ((scores == 1).sum(1) == 1) & ((scores != 0).sum(1) == 1)
         if not bool(one_hot.all()):
             raise ValueError(
-                f'{who}: soft labels came (mixup, cutmix), and this head needs one class an image: a margin or a '
+                f'{caller}: soft labels came (mixup, cutmix), and this head needs one class an image: a margin or a '
                 'positive belongs to one class. Drop batch_augments (Mixup, CutMix, ResizeMix) from '
                 'model.data_preprocessor or model.train_cfg, or train with LinearHead, which takes soft labels.'
             )
@@ -75,21 +75,21 @@ def read_hard_labels(
         if 'gt_label' not in sample:
             name = sample.get('img_path', None) or f'sample {index} of the batch'
             raise ValueError(
-                f'{who}: {name} has no gt_label. The loss needs labelled images: does the data set give '
+                f'{caller}: {name} has no gt_label. The loss needs labelled images: does the data set give '
                 'gt_label, and does PackInputs pack it?'
             )
         if sample.gt_label.numel() != 1:
             name = sample.get('img_path', None) or f'sample {index} of the batch'
             raise ValueError(
-                f'{who}: {name} has {sample.gt_label.numel()} labels, {sample.gt_label.tolist()}; one '
+                f'{caller}: {name} has {sample.gt_label.numel()} labels, {sample.gt_label.tolist()}; one '
                 'class an image is wanted.'
             )
         parts.append(sample.gt_label.reshape(1))
     labels = torch.cat(parts)
     if labels.is_floating_point():
-        raise TypeError(f'{who}: labels are {labels.dtype}; whole numbers are wanted.')
+        raise TypeError(f'{caller}: labels are {labels.dtype}; whole numbers are wanted.')
     if num_classes is not None and labels.device.type == 'cpu':
-        _check_range(who, labels, num_classes)
+        _check_range(caller, labels, num_classes)
     return labels.to(device, torch.int64, non_blocking=True)
 
 
@@ -101,10 +101,10 @@ def _stack_scores(data_samples: Sequence[DataSample]) -> Tensor:
     return torch.stack([sample.gt_score for sample in data_samples]).float()
 
 
-def _check_range(who: str, labels: Tensor, num_classes: int) -> None:
+def _check_range(caller: str, labels: Tensor, num_classes: int) -> None:
     wrong = labels[(labels < 0) | (labels >= num_classes)]
     if len(wrong):
         raise ValueError(
-            f'{who}: label {int(wrong[0])} is outside [0, {num_classes - 1}] (num_classes={num_classes}). '
+            f'{caller}: label {int(wrong[0])} is outside [0, {num_classes - 1}] (num_classes={num_classes}). '
             'Set num_classes to the number of classes of the data set, or mend the annotation.'
         )

@@ -13,7 +13,7 @@ __all__ = ['write_predictions']
 
 
 def write_predictions(
-    who: str,
+    caller: str,
     data_samples: Optional[Sequence[Optional[DataSample]]],
     embeddings: Tensor,
     scores: Optional[Tensor] = None,
@@ -28,7 +28,7 @@ def write_predictions(
     the doubt is large: ``total``, ``aleatoric`` and ``epistemic`` in nats, ``vacuity`` in (0, 1].
 
     Args:
-        who (str): Who speaks, for the error messages.
+        caller (str): Who speaks, for the error messages.
         data_samples (Sequence[DataSample | None], optional): B samples, changed in place; for None new ones are made,
             one a row.
         embeddings (Tensor): Shape (V * B, D), view by view.
@@ -48,7 +48,7 @@ def write_predictions(
     """
     if data_samples is None:
         data_samples = [None] * len(embeddings)
-    num_views = count_views(who, len(embeddings), len(data_samples))
+    num_views = count_views(caller, len(embeddings), len(data_samples))
     samples = [DataSample() if sample is None else sample for sample in data_samples]
     for sample, embedding in zip(samples, _mean_of_views(embeddings, num_views), strict=True):
         sample.set_field(embedding, 'embedding', dtype=Tensor)
@@ -62,7 +62,7 @@ def write_predictions(
     for sample, score, label in zip(samples, scores, labels, strict=True):
         if sample.get('num_classes', len(score)) != len(score):
             raise ValueError(
-                f'{who}: num_classes={len(score)} here, and {sample.num_classes} in the data. Set '
+                f'{caller}: num_classes={len(score)} here, and {sample.num_classes} in the data. Set '
                 "model.head.num_classes to the data set's number of classes."
             )
         sample.set_pred_score(score).set_pred_label(label)

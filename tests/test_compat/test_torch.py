@@ -17,7 +17,7 @@ from torch.utils.data._utils import worker
 
 import hybridcls.datasets  # noqa: F401  (it lets sentences out of workers)
 from hybridcls.checks import check_number
-from hybridcls.command_line import run_tool, sentence_for
+from hybridcls.command_line import explain_error, run_tool
 from hybridcls.compat.torch import (
     Placeholder,
     RunsCodeError,
@@ -66,12 +66,12 @@ def sent_by(fail):
 def test_what_we_can_explain_arrives_with_its_own_text():
     error = sent_by(ours)
     assert type(error) is ValueError
-    assert str(error) == sentence_for(error) == 'Me: rho=-1 is outside [0, inf).'
+    assert str(error) == explain_error(error) == 'Me: rho=-1 is outside [0, inf).'
     assert 'in worker 0' in str(error.__cause__), 'where it was raised'
     assert 'check_number' in str(error.__cause__), 'where it was raised'
     error = sent_by(gone)
     assert type(error) is FileNotFoundError
-    assert sentence_for(error) == "[Errno 2] No such file or directory: '/nothing/here.jpg'"
+    assert explain_error(error) == "[Errno 2] No such file or directory: '/nothing/here.jpg'"
 
 
 @pytest.mark.parametrize(('fail', 'kind'), [(theirs, KeyError), (picky, RuntimeError)])
@@ -79,7 +79,7 @@ def test_a_fault_of_the_program_comes_with_its_traceback(fail, kind):
     error = sent_by(fail)
     assert type(error) is kind
     assert 'Traceback' in str(error)
-    assert sentence_for(error) is None
+    assert explain_error(error) is None
 
 
 def test_an_error_of_ours_that_no_text_makes(monkeypatch):

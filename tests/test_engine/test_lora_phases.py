@@ -5,7 +5,7 @@ import timm
 import torch
 
 from hybridcls.engine import TrainOptions, WeightMismatchError, build_runner, load_config, prepare_training
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import isolated_globals
 from hybridcls.engine.training import prepare_testing
 from hybridcls.models.adapters import lora_layers
 
@@ -40,7 +40,7 @@ def folder(tmp_path):
 
 
 def train(folder, name, *hooks, go_on=None, **options):
-    with own_instances():
+    with isolated_globals():
         cfg = load_config(folder / 'config.py', dict(custom_hooks=list(hooks), **options))
         runner = build_runner(prepare_training(cfg, TrainOptions(resume=go_on), str(folder / name)))
         runner.train()
@@ -48,7 +48,7 @@ def train(folder, name, *hooks, go_on=None, **options):
 
 
 def run_test(folder, checkpoint, **options):
-    with own_instances():
+    with isolated_globals():
         cfg = prepare_testing(
             load_config(folder / 'config.py', options), str(checkpoint), TrainOptions(), str(folder / 'test')
         )

@@ -17,9 +17,9 @@ from hybridcls.registry import METRICS
 def clouds(count, classes=5, width=8, seed=0, spread=1.0):
     """Overlapping clouds on the sphere."""
     generator = torch.Generator().manual_seed(seed)
-    centres = torch.randn(classes, width, generator=torch.Generator().manual_seed(99))
+    class_weights = torch.randn(classes, width, generator=torch.Generator().manual_seed(99))
     labels = torch.randint(0, classes, (count,), generator=generator)
-    return centres[labels] + spread * torch.randn(count, width, generator=generator), labels
+    return class_weights[labels] + spread * torch.randn(count, width, generator=generator), labels
 
 
 def as_dicts(embeddings, labels):

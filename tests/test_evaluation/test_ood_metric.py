@@ -27,17 +27,17 @@ def evaluated(metric, samples, size=None):
 def test_auroc_of_several_scores_by_scikit_learn():
     samples = predictions()
     unknown = [int(sample['gt_label']) < 0 for sample in samples]
-    result = evaluated(OODMetric(scores=('epistemic', 'max_softmax')), samples)
+    result = evaluated(OODMetric(scores=('epistemic', 'least_confidence')), samples)
     assert list(result) == [
         'ood/auroc_epistemic',
         'ood/fpr95_epistemic',
-        'ood/auroc_max_softmax',
-        'ood/fpr95_max_softmax',
+        'ood/auroc_least_confidence',
+        'ood/fpr95_least_confidence',
     ]
     assert result['ood/auroc_epistemic'] == pytest.approx(
         100 * roc_auc_score(unknown, [float(sample['epistemic']) for sample in samples])
     )
-    assert result['ood/auroc_max_softmax'] == pytest.approx(
+    assert result['ood/auroc_least_confidence'] == pytest.approx(
         100 * roc_auc_score(unknown, [1 - float(sample['pred_score'].double().max()) for sample in samples])
     )
     assert result['ood/auroc_epistemic'] > 70

@@ -14,9 +14,9 @@ def sample(**fields):
 
 def test_scores_of_any_classifier():
     entropy = -sum(p * math.log(p) for p in (0.7, 0.2, 0.1))
-    assert read_scores('M', sample(), ('max_softmax', 'entropy')) == pytest.approx([0.3, entropy])
+    assert read_scores('M', sample(), ('least_confidence', 'entropy')) == pytest.approx([0.3, entropy])
     certain = dict(pred_score=torch.tensor([1.0, 0.0]))
-    assert read_scores('M', certain, ('max_softmax', 'entropy')) == [0.0, 0.0]
+    assert read_scores('M', certain, ('least_confidence', 'entropy')) == [0.0, 0.0]
 
 
 def test_scores_that_a_model_writes():
@@ -30,7 +30,7 @@ def test_labels_without_a_class_are_unknown(label, known):
 
 def test_what_is_missing_is_named():
     with pytest.raises(
-        MissingFieldError, match=r"^M: expected 'epistemic' in the predictions.*Evidential.*'max_softmax'"
+        MissingFieldError, match=r"^M: expected 'epistemic' in the predictions.*Evidential.*'least_confidence'"
     ):
         read_scores('M', sample(), ('epistemic',))
     with pytest.raises(MissingFieldError, match='M: expected a pred_score in the predictions, got no field'):

@@ -12,8 +12,8 @@ def clouds(count=90, classes=6):
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(0, classes, (count,), generator=generator)
     labels[0] = classes  # occurs once
-    centres = torch.randn(classes + 1, 5, generator=generator)
-    return centres[labels] + torch.randn(count, 5, generator=generator), labels
+    class_weights = torch.randn(classes + 1, 5, generator=generator)
+    return class_weights[labels] + torch.randn(count, 5, generator=generator), labels
 
 
 def evaluated(rows, labels, size=None, **keys):

@@ -26,10 +26,10 @@ def evaluated(samples, size=None, **keys):
 def test_numbers_by_the_formulas():
     samples = predictions()
     wrong = torch.tensor([int(s['pred_score'].argmax()) != int(s['gt_label']) for s in samples]).double()
-    result = evaluated(samples, scores=('max_softmax', 'total'), coverages=(0.5, 1.0))
+    result = evaluated(samples, scores=('least_confidence', 'total'), coverages=(0.5, 1.0))
     for name, doubt in (
         ('total', torch.stack([s['total'] for s in samples])),
-        ('max_softmax', torch.stack([1 - s['pred_score'].double().max() for s in samples])),
+        ('least_confidence', torch.stack([1 - s['pred_score'].double().max() for s in samples])),
     ):
         assert result[f'selective/aurc_{name}'] == pytest.approx(100 * area_under_risk_coverage(doubt, wrong).item())
         assert result[f'selective/risk50_{name}'] == pytest.approx(100 * risk_coverage(doubt, wrong)[24].item())
@@ -43,8 +43,8 @@ def test_unknown_images_are_left_out_or_are_errors():
     assert evaluated([*samples, *unknown]) == evaluated(samples)
     counted = evaluated([*samples, *unknown], coverages=(1.0,), unknown_is_error=True)
     known = evaluated(samples, coverages=(1.0,))
-    assert counted['selective/risk100_max_softmax'] == pytest.approx(
-        (known['selective/risk100_max_softmax'] * 50 + 100 * 10) / 60
+    assert counted['selective/risk100_least_confidence'] == pytest.approx(
+        (known['selective/risk100_least_confidence'] * 50 + 100 * 10) / 60
     )
 
 
@@ -76,4 +76,6 @@ def test_a_coverage_is_reached_by_the_least_number_of_images(images, coverage, a
             for rank, p in enumerate(surest)
         ],
     )
-    assert metric.evaluate(images)[f'selective/risk{100 * coverage:g}_max_softmax'] == pytest.approx(100 / answered)
+    assert metric.evaluate(images)[f'selective/risk{100 * coverage:g}_least_confidence'] == pytest.approx(
+        100 / answered
+    )

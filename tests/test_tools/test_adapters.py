@@ -10,7 +10,7 @@ import torch
 from peft import PeftModel
 
 from hybridcls.engine import WeightMismatchError, load_config
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import isolated_globals
 from hybridcls.models.adapters import load_adapters
 from hybridcls.registry import MODELS
 
@@ -33,7 +33,7 @@ def tool(monkeypatch):
 
     def run(*arguments):
         monkeypatch.setattr(sys, 'argv', ['adapters.py', *map(str, arguments)])
-        with own_instances():
+        with isolated_globals():
             module.main()
 
     return run
@@ -58,12 +58,12 @@ def trained(tmp_path):
 
 def test_folded_it_is_a_checkpoint_of_the_config_without_lora(tool, trained, tmp_path, capsys):
     config, checkpoint, model = trained
-    tool('fold', config, checkpoint, tmp_path / 'out' / 'folded.pth')
+    tool('fold', config, checkpoint, tmp_path / 'out' / 'merged.pth')
     assert 'the updates of 8 layers are in the weights' in capsys.readouterr().out
-    folded = torch.load(tmp_path / 'out' / 'folded.pth', weights_only=False)
-    assert folded['meta']['epoch'] == 3
+    merged = torch.load(tmp_path / 'out' / 'merged.pth', weights_only=False)
+    assert merged['meta']['epoch'] == 3
     plain = build(config, **{'model.backbone.lora_rank': 0})
-    plain.load_state_dict(folded['state_dict'])
+    plain.load_state_dict(merged['state_dict'])
     x = torch.rand(2, 3, 32, 32)
     torch.testing.assert_close(plain(x), model(x), rtol=0, atol=1e-5)
     exported = torch.export.export(plain, (x,)).module()

@@ -14,7 +14,7 @@ from hybridcls.apis import merging_choice
 from hybridcls.apis.timing import Timing
 from hybridcls.datasets import Digits
 from hybridcls.engine import load_config
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import isolated_globals
 from hybridcls.models.adapters import add_token_merging, remove_token_merging
 from hybridcls.registry import MODELS
 
@@ -43,7 +43,7 @@ def tool(monkeypatch):
 
     def run(*arguments):
         monkeypatch.setattr(sys, 'argv', ['choose_token_merging.py', *map(str, arguments)])
-        with own_instances():
+        with isolated_globals():
             module.main()
 
     return run

@@ -11,7 +11,7 @@ import scipy.stats
 import torch
 
 from hybridcls.command_line import run_tool
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import isolated_globals
 from hybridcls.registry import MODELS
 
 TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'test.py'
@@ -26,7 +26,7 @@ test_dataloader = dict(batch_size=64, num_workers=0, sampler=dict(type='DefaultS
     type='ConcatDataset', ignore_keys=['classes'], datasets=[
         dict(type='Digits', split='test', digits=range(8), pipeline=pipeline, indices=50),
         dict(type='Digits', split='test', digits=(8, 9), pipeline=[dict(type='MarkUnknown'), *pipeline], indices=20)]))
-test_evaluator = [dict(type='OODMetric', scores=('epistemic', 'max_softmax')), dict(type='CalibrationMetric'),
+test_evaluator = [dict(type='OODMetric', scores=('epistemic', 'least_confidence')), dict(type='CalibrationMetric'),
                   dict(type='VerificationMetric')]
 test_cfg = dict()
 log_level = 'ERROR'
@@ -68,7 +68,7 @@ def start(folder, monkeypatch, *arguments):
     specification = importlib.util.spec_from_file_location('tool_test', TOOL)
     tool = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(tool)
-    with own_instances():
+    with isolated_globals():
         try:
             run_tool(tool.main)
         except SystemExit as end:
@@ -83,7 +83,7 @@ def test_metrics_of_doubt(folder, monkeypatch, arguments):
         assert start(folder, monkeypatch, *arguments, '--out', name, '--out-item', 'metrics') in (0, None)
         results.append(json.loads((folder / name).read_text()))
     assert results[0] == results[1]  # deterministic
-    assert {'ood/auroc_epistemic', 'ood/fpr95_max_softmax', 'calibration/ece', 'verification/tar@0.001'} <= set(
+    assert {'ood/auroc_epistemic', 'ood/fpr95_least_confidence', 'calibration/ece', 'verification/tar@0.001'} <= set(
         results[0]
     )
     assert 'verification/tar@0.0001' not in results[0]  # 2,415 pairs
@@ -120,7 +120,7 @@ def test_what_heads_say_survives_several_views(folder, monkeypatch):
     exec(BASE, parts)
     model = MODELS.build(dict(parts['model'], head=dict(MULTI, num_classes=8)))
     for parameter in model.head.parameters():
-        torch.nn.init.normal_(parameter)  # opinions that differ
+        torch.nn.init.normal_(parameter)  # members that differ
     torch.save(dict(state_dict=model.state_dict(), meta={}), folder / 'doubt.pth')
     found = {}
     for name, arguments in dict(doubt=['doubt.py'], mirrored=['mirrored.py'], joined=['doubt.py', '--tta']).items():
@@ -146,7 +146,7 @@ def test_one_pipeline_of_views_cannot_stand_for_several(folder, monkeypatch):
 
 
 def check_joined(joined, views):
-    """The mean opinion, and doubt that adds up to its entropy."""
+    """The mean member, and doubt that adds up to its entropy."""
     mean = (views[0]['pred_score'] + views[1]['pred_score']) / 2
     torch.testing.assert_close(joined['pred_score'], mean)
     assert joined['pred_label'].item() == mean.argmax()

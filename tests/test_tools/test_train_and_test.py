@@ -17,7 +17,7 @@ import torch
 import yaml
 
 from hybridcls.command_line import run_tool
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import isolated_globals
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -105,7 +105,7 @@ def start_here(folder, monkeypatch, name, *arguments):
     specification = importlib.util.spec_from_file_location(f'tool_{name[:-3]}', ROOT / 'tools' / name)
     tool = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(tool)
-    with own_instances():
+    with isolated_globals():
         try:
             run_tool(tool.main)
         except SystemExit as end:

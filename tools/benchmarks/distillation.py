@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_training
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import isolated_globals
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'digits'
 
@@ -21,7 +21,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'digits'
 def train(options: dict[str, Any], work_dir: Path) -> float:
     """Train, and return the last top-1 accuracy on the test images."""
     quiet = {'log_level': 'ERROR', 'default_hooks.curves': None, 'default_hooks.checkpoint.save_best': None}
-    with own_instances():
+    with isolated_globals():
         cfg = load_config(CONFIGS / 'ce_hybrid.py', {**quiet, **options})
         cfg.default_hooks.pop('curves')
         runner = build_runner(prepare_training(cfg, TrainOptions(), str(work_dir)))

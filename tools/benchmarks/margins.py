@@ -21,14 +21,8 @@ import torch.nn.functional as F
 
 from hybridcls.apis.memory import peak_memory
 from hybridcls.apis.timing import interleaved_timings, timing_table
-from hybridcls.functional import (
-    RowShard,
-    adaptive_margin_on_target,
-    angular_margin_on_target,
-    margin_cross_entropy,
-    norm_scaler,
-    sharded_margin_cross_entropy,
-)
+from hybridcls.distributed import RowShard, sharded_margin_cross_entropy
+from hybridcls.functional import adaptive_margin_on_target, angular_margin_on_target, margin_cross_entropy, norm_scaler
 
 SCALE, ARC_MARGIN, ADA_MARGIN, CLIP = 64.0, 0.5, 0.4, 1e-3
 CLASSES = [10_000, 100_000, 300_000, 1_000_000, *([10_000_000] if torch.cuda.is_available() else [])]
@@ -47,32 +41,38 @@ def ada_margin(cosine, norms):
     )
 
 
-def ours(embeddings, centres, labels, margin=arc_margin, **keys):
+def ours(embeddings, class_weights, labels, margin=arc_margin, **keys):
     """The loss as MarginHead computes it."""
-    loss, predicted = margin_cross_entropy(embeddings, centres, labels, margin, SCALE, **keys)
+    loss, predicted = margin_cross_entropy(embeddings, class_weights, labels, margin, SCALE, **keys)
     return loss, (predicted == labels).float().mean()
 
 
-def sampled(embeddings, centres, labels):
+def sampled(embeddings, class_weights, labels):
     """Partial FC in one process: a tenth of the classes, those of the batch among them."""
     loss, predicted = sharded_margin_cross_entropy(
-        embeddings, centres, labels, arc_margin, RowShard.of_this_process(len(centres)), SCALE, sample_rate=0.1
+        embeddings,
+        class_weights,
+        labels,
+        arc_margin,
+        RowShard.of_this_process(len(class_weights)),
+        SCALE,
+        sample_rate=0.1,
     )
     return loss, (predicted == labels).float().mean()
 
 
-def lean_dense(embeddings, centres, labels):
+def lean_dense(embeddings, class_weights, labels):
     """Cross entropy over scaled cosines, as a careful author writes it for autograd; the margin on N numbers."""
-    cosine = F.normalize(embeddings) @ F.normalize(centres).t()
+    cosine = F.normalize(embeddings) @ F.normalize(class_weights).t()
     own = labels.unsqueeze(1)
     target = arc_margin(cosine.gather(1, own), None)
     accuracy = (cosine.argmax(1) == labels).float().mean()
     return F.cross_entropy(cosine.scatter(1, own, target) * SCALE, labels), accuracy
 
 
-def arcface_form(embeddings, centres, labels):
+def arcface_form(embeddings, class_weights, labels):
     """The steps of InsightFace's arcface_torch: to angles of all classes, the margin, and back, under no_grad."""
-    logits = F.linear(F.normalize(embeddings), F.normalize(centres)).clamp(-1, 1)
+    logits = F.linear(F.normalize(embeddings), F.normalize(class_weights)).clamp(-1, 1)
     accuracy = (logits.argmax(1) == labels).float().mean()
     turn = torch.zeros_like(labels, dtype=logits.dtype).unsqueeze(1) + ARC_MARGIN
     with torch.no_grad():
@@ -82,10 +82,12 @@ def arcface_form(embeddings, centres, labels):
     return F.cross_entropy(logits * SCALE, labels), accuracy
 
 
-def adaface_form(embeddings, centres, labels):
+def adaface_form(embeddings, class_weights, labels):
     """The steps of mk-minchul/AdaFace: two B x C matrices of margins, and the angles of all classes differentiated."""
     norms = embeddings.norm(dim=1, keepdim=True)
-    cosine = ((embeddings / norms) @ (centres / centres.norm(dim=1, keepdim=True)).t()).clamp(-1 + CLIP, 1 - CLIP)
+    cosine = ((embeddings / norms) @ (class_weights / class_weights.norm(dim=1, keepdim=True)).t()).clamp(
+        -1 + CLIP, 1 - CLIP
+    )
     accuracy = (cosine.argmax(1) == labels).float().mean()
     quality = norms.detach().clamp(1e-3, 100)
     quality = ((quality - NORM_MEAN.to(norms.device)) / (NORM_STD.to(norms.device) + 1e-3) * 0.333).clamp(-1, 1)
@@ -130,15 +132,15 @@ def measure(num_classes, args):
     device = torch.device(args.device)
     torch.manual_seed(0)
     labels = torch.randint(num_classes, (args.batch,), device=device)
-    centres = (0.01 * torch.randn(num_classes, args.dim, device=device)).requires_grad_()
+    class_weights = (0.01 * torch.randn(num_classes, args.dim, device=device)).requires_grad_()
     with torch.no_grad():  # as in the middle of a training: cosines to the own classes around 0.5, lengths around 20
-        embeddings = centres[labels] * 100 + 1.7 * torch.randn(args.batch, args.dim, device=device)
+        embeddings = class_weights[labels] * 100 + 1.7 * torch.randn(args.batch, args.dim, device=device)
         embeddings *= 0.5 + torch.rand(args.batch, 1, device=device)
     embeddings.requires_grad_()
 
     def step(form):
-        embeddings.grad = centres.grad = None
-        loss, accuracy = form(embeddings, centres, labels)
+        embeddings.grad = class_weights.grad = None
+        loss, accuracy = form(embeddings, class_weights, labels)
         loss.backward()
         return loss.detach(), accuracy
 
@@ -146,14 +148,14 @@ def measure(num_classes, args):
     if num_classes <= args.check_up_to:
         outcomes = {}
         for name in names:
-            outcomes[name] = (*step(FORMS[name]), embeddings.grad, centres.grad)
+            outcomes[name] = (*step(FORMS[name]), embeddings.grad, class_weights.grad)
         check(outcomes)
         del outcomes
     memory = {}
     for name in names:
-        embeddings.grad = centres.grad = None
+        embeddings.grad = class_weights.grad = None
         # On a CPU the gradient of sampled classes is pages of the system, which no allocator of torch's counts.
-        counted = [embeddings] if name == 'sampled' and device.type == 'cpu' else [embeddings, centres]
+        counted = [embeddings] if name == 'sampled' and device.type == 'cpu' else [embeddings, class_weights]
         peak = peak_memory(lambda name=name: step(FORMS[name]), device)
         memory[name] = (peak - sum(4 * tensor.numel() for tensor in counted)) / 2**20
     timings = interleaved_timings(

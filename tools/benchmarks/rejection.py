@@ -17,9 +17,9 @@ from pathlib import Path
 from mmengine.config import Config
 
 from hybridcls.engine import TrainOptions, build_runner, prepare_testing, prepare_training
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import isolated_globals
 
-ALL_SCORES = ('max_softmax', 'entropy', 'aleatoric', 'epistemic', 'total', 'vacuity')
+ALL_SCORES = ('least_confidence', 'entropy', 'aleatoric', 'epistemic', 'total', 'vacuity')
 SCORES_OF_ANY, SCORES_OF_MIXTURES = ALL_SCORES[:2], ALL_SCORES[:5]
 
 
@@ -101,7 +101,7 @@ def config(seed, epochs, keys, scores, work_dir):
 def run(seed, epochs, keys, scores, work_dir, train=True):
     """Train and test; return the metrics."""
     cfg = config(seed, epochs, keys, scores, work_dir)
-    with own_instances():
+    with isolated_globals():
         if train:
             runner = build_runner(prepare_training(cfg, TrainOptions()))
             runner.train()
@@ -122,7 +122,7 @@ def table(results):
         for score in [name.removeprefix('ood/auroc_') for name in runs[0] if name.startswith('ood/auroc_')]:
             line = f'{method:<20} {score:<12} {cell(runs, f"ood/auroc_{score}")} {cell(runs, f"ood/fpr95_{score}")} '
             line += cell(runs, f'selective/aurc_{score}')
-            if score == 'max_softmax':
+            if score == 'least_confidence':
                 line += '   ' + ', '.join(
                     cell(runs, name) for name in ('accuracy/top1', 'calibration/ece', 'calibration/nll')
                 )

@@ -1,8 +1,8 @@
-"""Time class centres that are sharded over processes, all and sampled, against one process that holds them all.
+"""Time class weights that are sharded over processes, all and sampled, against one process that holds them all.
 
     python tools/benchmark.py sharded_margins [--classes 100000] [--processes 2] [--sample-rate 0.1] ...
 
-Loss and gradients of an ArcFace loss, from embeddings and class centres. One process has the whole batch and all
+Loss and gradients of an ArcFace loss, from embeddings and class weights. One process has the whole batch and all
 classes, in its streamed form; the others have their part of both, and talk over gloo (NCCL where each has a GPU). Each
 process has as many threads as the one (``--threads``), so with W processes 1 / W is the least that a ratio can be
 without sampling, and ``sample rate / W`` with it. On a machine that others use too, ``--clock cpu`` counts what the
@@ -21,8 +21,9 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 from hybridcls.apis.timing import interleaved_timings, timing_table
-from hybridcls.functional import RowShard, angular_margin_on_target, margin_cross_entropy
-from hybridcls.functional.sharded_softmax import sharded_margin_cross_entropy
+from hybridcls.distributed import RowShard
+from hybridcls.distributed.sharded_softmax import sharded_margin_cross_entropy
+from hybridcls.functional import angular_margin_on_target, margin_cross_entropy
 
 STOP = -1
 

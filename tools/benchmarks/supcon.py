@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from hybridcls.apis.memory import peak_memory
 from hybridcls.apis.timing import interleaved_timings, timing_table
-from hybridcls.functional import supervised_contrast
+from hybridcls.functional.contrastive import supervised_contrast
 
 TEMPERATURE = 0.1
 

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from hybridcls.apis.timing import interleaved_timings
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_training
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import isolated_globals
 from hybridcls.models.adapters import add_token_merging
 
 CONFIG = Path(__file__).resolve().parents[2] / 'configs' / 'digits' / 'ce_vit.py'
@@ -77,7 +77,7 @@ class Trained:
     """
 
     def __init__(self, config: Path, options: dict[str, Any], work_dir: Path) -> None:
-        with own_instances():
+        with isolated_globals():
             cfg = load_config(
                 config,
                 {

@@ -14,16 +14,16 @@ __all__ = ['CenterCropToSize', 'RandomCropToSize', 'ResizeToSize']
 ImgSize = Union[int, Sequence[int]]
 
 
-def _height_and_width(who: str, img_size: ImgSize) -> tuple[int, int]:
+def _height_and_width(caller: str, img_size: ImgSize) -> tuple[int, int]:
     """Return ``img_size`` as (height, width) in pixels, or raise a sentence."""
     pair = (img_size, img_size) if isinstance(img_size, int) else img_size
     if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
         raise TypeError(
-            f'{who}: img_size={img_size!r} is neither one number nor (height, width). '
+            f'{caller}: img_size={img_size!r} is neither one number nor (height, width). '
             'It is the top-level img_size of the config, in pixels, such as 224 or (224, 160).'
         )
     for side in pair:
-        check_number(who, 'img_size', side, 1, integer=True, advice='Sizes are pixels.')
+        check_number(caller, 'img_size', side, 1, integer=True, advice='Sizes are pixels.')
     return int(pair[0]), int(pair[1])
 
 

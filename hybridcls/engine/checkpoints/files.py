@@ -12,14 +12,14 @@ from mmengine.logging import print_log
 from hybridcls.compat.torch import RunsCodeError, read_torch_file
 
 __all__ = [
-    'WholeFileBackend', 'check_checkpoint', 'check_writable', 'is_whole_checkpoint', 'newest_whole_checkpoint',
-    'write_whole',
+    'AtomicLocalBackend', 'check_checkpoint', 'check_writable', 'is_valid_checkpoint', 'latest_valid_checkpoint',
+    'atomic_write',
 ]  # fmt: skip
 
 _UNFINISHED = '.unfinished'
 
 
-def write_whole(data: bytes, path: Union[str, Path]) -> None:
+def atomic_write(data: bytes, path: Union[str, Path]) -> None:
     """Write a file so that at any moment its name holds the old content or the new, never a part of it.
 
     The bytes go to ``.NAME.unfinished`` beside it, reach the disk, and take the name in one step. A process that is
@@ -64,12 +64,12 @@ def _sync_folder(folder: Path) -> None:
 
 
 @register_backend('hybridcls_whole_file')
-class WholeFileBackend(LocalBackend):
-    """mmengine's local files, but written by :func:`write_whole`."""
+class AtomicLocalBackend(LocalBackend):
+    """mmengine's local files, but written by :func:`atomic_write`."""
 
     def put(self, obj: bytes, filepath: Union[str, Path]) -> None:
         """Write ``obj`` to ``filepath``, whole or not at all."""
-        write_whole(obj, filepath)
+        atomic_write(obj, filepath)
 
 
 def remove_unfinished(folder: Union[str, Path]) -> None:
@@ -78,7 +78,7 @@ def remove_unfinished(folder: Union[str, Path]) -> None:
         path.unlink(missing_ok=True)
 
 
-def is_whole_checkpoint(path: Union[str, Path]) -> bool:
+def is_valid_checkpoint(path: Union[str, Path]) -> bool:
     """Whether ``path`` is a checkpoint with all of its bytes.
 
     torch writes zip files: one that is cut short lacks its table of contents, one with changed bytes has a wrong
@@ -94,7 +94,7 @@ def is_whole_checkpoint(path: Union[str, Path]) -> bool:
         with open(path, 'rb') as file:
             start = file.read(2)
             if start == b'PK':
-                return _is_whole_zip(file)
+                return _is_valid_zip(file)
             if path.suffix == '.safetensors':
                 from safetensors import safe_open
 
@@ -111,7 +111,7 @@ def is_whole_checkpoint(path: Union[str, Path]) -> bool:
     return False
 
 
-def _is_whole_zip(file: BinaryIO) -> bool:
+def _is_valid_zip(file: BinaryIO) -> bool:
     import torch
 
     with zipfile.ZipFile(file) as archive:
@@ -122,7 +122,7 @@ def _is_whole_zip(file: BinaryIO) -> bool:
         return not checked or archive.testzip() is None
 
 
-def newest_whole_checkpoint(work_dir: Union[str, Path]) -> Optional[str]:
+def latest_valid_checkpoint(work_dir: Union[str, Path]) -> Optional[str]:
     """Find the checkpoint to go on from: the last one, or the newest before it that is whole.
 
     Args:
@@ -153,7 +153,7 @@ def newest_whole_checkpoint(work_dir: Union[str, Path]) -> Optional[str]:
     for path in dict.fromkeys(candidates):
         if not path.exists():
             continue
-        if is_whole_checkpoint(path):
+        if is_valid_checkpoint(path):
             missing = bool(candidates) and note.is_file() and path.name != candidates[0].name
             if damaged or missing:
                 what = ', '.join(damaged) + ' is damaged' if damaged else f'{candidates[0]} is missing'
@@ -197,7 +197,7 @@ def check_checkpoint(path: str) -> None:
         there = sorted(p.name for p in folder.glob('*.pth'))[:10] if folder.is_dir() else []
         hint = f' In {folder} there are: {", ".join(there)}.' if there else ''
         raise FileNotFoundError(f'The checkpoint {path!r} does not exist.{hint}')
-    if not is_whole_checkpoint(path):
+    if not is_valid_checkpoint(path):
         raise ValueError(
             f'The checkpoint {path!r} is damaged or is none: torch cannot have written it whole. '
             'Take another one, or train again.'

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from hybridcls.checkpoint_reading import read_weights
 from hybridcls.checks import listed
-from hybridcls.models.modules.loaded_weights import differing_weights
-from hybridcls.models.modules.timm_weights import Resized, fit_timm_weights
+from hybridcls.models.weights.loaded_weights import differing_weights
+from hybridcls.models.weights.timm_weights import Resized, fit_timm_weights
 
 from .files import check_checkpoint
 

@@ -25,7 +25,7 @@ def num_classes(cfg: Config, checkpoint: Optional[str] = None) -> Iterator[Chang
     head = classifying_head(cfg)
     if head is None or head.get('num_classes') is not None:
         return
-    from ..model_classes import checkpoint_class_names, training_class_names
+    from .model_classes import checkpoint_class_names, training_class_names
 
     members = [
         member if isinstance(member, str) else member.get('checkpoint') for member in cfg.model.get('members', [])

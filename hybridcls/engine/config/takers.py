@@ -68,7 +68,7 @@ _DICT_ARGUMENTS = {
         ('cnn', 'vit'),
     ),
     ('hybridcls.models.classifiers.HybridClassifier', 'grad_cache'): (
-        'hybridcls.models.modules.gradient_cache.GradientCache',
+        'hybridcls.replay.gradient_cache.GradientCache',
         (),
     ),
     ('hybridcls.models.classifiers.HybridClassifier', 'train_cfg'): ('mmpretrain.models.RandomBatchAugment', ()),

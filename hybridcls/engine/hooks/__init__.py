@@ -7,7 +7,6 @@ from .class_margins_hook import ClassMarginsHook
 from .class_names_hook import ClassNamesHook
 from .console_hook import ConsoleHook
 from .data_report_hook import DataReportHook
-from .distillation_hook import DistillationHook
 from .early_stopping_hook import EarlyStoppingHook
 from .embedding_bank_hook import EmbeddingBankHook
 from .learning_curves_hook import LearningCurvesHook
@@ -26,7 +25,7 @@ from .visualization_hook import VisualizationHook
 
 __all__ = [
     'BatchCheckHook', 'CheckpointHook', 'CheckpointMatchHook', 'ClassMarginsHook', 'ConsoleHook', 'ClassNamesHook',
-    'DataReportHook', 'DistillationHook', 'EarlyStoppingHook', 'EmbeddingBankHook', 'LearningCurvesHook',
+    'DataReportHook', 'EarlyStoppingHook', 'EmbeddingBankHook', 'LearningCurvesHook',
     'LoggerHook', 'ParamSchedulerHook', 'PreprocessingVersionHook', 'PreemptionHook', 'RandomStateHook',
     'ResumeHook', 'ShardedRowsHook', 'SlowWeightsHook', 'SwitchRecipeHook', 'TokenMergingHook', 'TransferHook',
     'VisualizationHook', 'seed_worker',

@@ -13,8 +13,8 @@ from hybridcls.plain_content import to_plain
 from hybridcls.registry import HOOKS
 from hybridcls.signatures import arguments_of
 
-from ..checkpoints.files import newest_whole_checkpoint, remove_unfinished, write_whole
-from ..monitored_metric import check_monitor, guessed_rule, monitored_result, rule_for
+from ..checkpoints.files import atomic_write, latest_valid_checkpoint, remove_unfinished
+from ..runner.monitored_metric import check_monitor, guessed_rule, monitored_result, rule_for
 
 _SAVE_BEST = 'CheckpointHook: save_best'
 
@@ -94,7 +94,7 @@ class CheckpointHook(_CheckpointHook):
         """Choose the checkpoint to resume from, where the config leaves the choice."""
         if not resumes(runner) or loaded_from(runner) is not None:
             return
-        found = [newest_whole_checkpoint(runner.work_dir) if is_main_process() else None]
+        found = [latest_valid_checkpoint(runner.work_dir) if is_main_process() else None]
         broadcast_object_list(found)
         resume_from(runner, found[0])  # mmengine would look for itself, and end at the damaged one
 
@@ -187,7 +187,7 @@ class CheckpointHook(_CheckpointHook):
             **self.args,
         )
         if is_main_process():
-            write_whole(str(self.last_ckpt).encode(), os.path.join(runner.work_dir, 'last_checkpoint'))
+            atomic_write(str(self.last_ckpt).encode(), os.path.join(runner.work_dir, 'last_checkpoint'))
 
     def after_val_epoch(self, runner, metrics: Optional[dict] = None) -> None:
         """Save the best checkpoint, if there is one; note why not where the metric had nothing to compute."""

@@ -7,7 +7,7 @@ from torch import nn
 
 from hybridcls.checkpoint_reading import check_built, weights_of
 from hybridcls.compat.mmengine import bare_model, built_loop, loaded_from, resumes
-from hybridcls.models.modules.timm_weights import fit_timm_weights
+from hybridcls.models.weights.timm_weights import fit_timm_weights
 from hybridcls.registry import HOOKS
 
 from ..checkpoints.weight_transfer import (

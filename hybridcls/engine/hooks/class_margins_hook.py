@@ -5,7 +5,7 @@ from mmengine.hooks import Hook
 
 from hybridcls.compat.mmengine import bare_model
 from hybridcls.datasets.samplers.dataset_labels import labels_of
-from hybridcls.models.modules import ClassWiseMargin
+from hybridcls.models.margins import ClassWiseMargin
 from hybridcls.registry import HOOKS
 
 

@@ -14,7 +14,7 @@ from hybridcls.datasets.class_numbering import ClassNumbering, class_names_of
 from hybridcls.registry import HOOKS
 from hybridcls.structures import ClassNames
 
-from ..model_classes import training_class_names
+from ..config.model_classes import training_class_names
 
 
 @HOOKS.register_module()

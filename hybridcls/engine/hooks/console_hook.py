@@ -20,8 +20,8 @@ from hybridcls.registry import HOOKS
 
 from ..config.change import table_of
 from ..config.origins import RUNNER_KEYS
-from ..console import Bars
-from ..optim.parameter_places import wrappers_by_name
+from ..optim.update.parameter_names import wrappers_by_name
+from ..runner.console import Bars
 
 _OF_TRAINING = tuple(key for key in RUNNER_KEYS if key.startswith(('train_', 'val_', 'optim_', 'param_', 'load_from')))
 _FEW = 3  # metrics that one line has room for

@@ -7,7 +7,7 @@ from mmengine.hooks import EarlyStoppingHook as _EarlyStoppingHook
 
 from hybridcls.registry import HOOKS
 
-from ..monitored_metric import check_monitor, monitored_result, rule_for
+from ..runner.monitored_metric import check_monitor, monitored_result, rule_for
 
 _CALLER = 'EarlyStoppingHook: monitor'
 

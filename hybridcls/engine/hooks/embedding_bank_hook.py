@@ -13,7 +13,7 @@ from hybridcls.compat.mmengine import bare_model
 from hybridcls.compat.torch import drop_iterator
 from hybridcls.registry import HOOKS
 
-from ..console import track
+from ..runner.console import track
 from .class_names_hook import ClassNamesHook
 
 

@@ -16,8 +16,8 @@ from hybridcls.evaluation.result_names import direction_of, metric_of, unit_of
 from hybridcls.registry import HOOKS
 from hybridcls.visualization.learning_curves import Curve, Panel, draw_learning_curves
 
-from ..checkpoints.files import write_whole
-from ..monitored_metric import guessed_rule, validation_metrics
+from ..checkpoints.files import atomic_write
+from ..runner.monitored_metric import guessed_rule, validation_metrics
 
 
 @HOOKS.register_module()
@@ -75,7 +75,7 @@ class LearningCurvesHook(Hook):
         values = {name: float(value) for name, value in (metrics or {}).items() if isinstance(value, (int, float))}
         self._validations = [one for one in self._validations if one['iter'] < runner.iter]  # not the same one twice
         self._validations.append(dict(iter=runner.iter, metrics=values))
-        write_whole(json.dumps(self._validations).encode(), self._numbers_file(runner))
+        atomic_write(json.dumps(self._validations).encode(), self._numbers_file(runner))
         if time.monotonic() - self._drawn >= self.seconds_between:
             self._draw(runner)
 
@@ -116,7 +116,7 @@ class LearningCurvesHook(Hook):
         if any(panel.curves for panel in panels.values()):
             axis = 'epoch' if per_epoch > 1 else 'iteration'
             all_panels = [*panels.values(), Panel('learning rate', learning_rate, is_schedule=True)]
-            write_whole(
+            atomic_write(
                 draw_learning_curves(all_panels, axis, runner.experiment_name), Path(runner.work_dir, self.file_name)
             )
         self._drawn = time.monotonic()

@@ -7,8 +7,8 @@ from mmengine.hooks import ParamSchedulerHook as _ParamSchedulerHook
 
 from hybridcls.registry import HOOKS
 
-from ..monitored_metric import check_monitor, monitored_result, rule_for
-from ..reduce_on_plateau import PlateauRule
+from ..runner.monitored_metric import check_monitor, monitored_result, rule_for
+from ..runner.reduce_on_plateau import PlateauRule
 
 
 @HOOKS.register_module()

@@ -15,8 +15,8 @@ from torch import Tensor
 from hybridcls.checks import check_choice, check_number
 from hybridcls.registry import HOOKS
 
-from ..signals import EXIT_REQUEUE, Preempted, SignalFlag, shield_workers
-from ..workers import end_workers
+from ..runner.signals import EXIT_REQUEUE, Preempted, SignalFlag, shield_workers
+from ..runner.workers import end_workers
 from .checkpoint_hook import CheckpointHook
 from .random_state_hook import RandomStateHook
 from .slow_weights_hook import SlowWeightsHook

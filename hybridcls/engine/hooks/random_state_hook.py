@@ -13,9 +13,9 @@ from mmengine.runner import IterBasedTrainLoop
 
 from hybridcls.compat.mmengine import resumes
 from hybridcls.registry import FUNCTIONS, HOOKS
+from hybridcls.replay.random_state import as_tensors, get_random_state, seed_generators, set_random_state
 
-from ..numbered_batches import EndlessBatches, NumberedBatches, number_batches
-from ..random_state import as_tensors, get_random_state, seed_generators, set_random_state
+from ..runner.numbered_batches import EndlessBatches, NumberedBatches, number_batches
 
 
 @FUNCTIONS.register_module()

@@ -11,7 +11,7 @@ from hybridcls.compat.mmengine import built_loop, resumes
 from hybridcls.plain_content import to_plain
 from hybridcls.registry import HOOKS
 
-from ..resume_changes import apply_changes
+from ..config.resume_changes import apply_changes
 
 _MEMORY: dict[type[Hook], tuple[str, ...]] = {EarlyStoppingHook: ('wait_count', 'best_score')}
 
@@ -21,7 +21,7 @@ class ResumeHook(Hook):
     """Let a resumed run be the run that was stopped, and its config what the user wrote.
 
     - What changed in the config since the checkpoint is applied or named:
-      :func:`~hybridcls.engine.resume_changes.apply_changes`.
+      :func:`~hybridcls.engine.config.resume_changes.apply_changes`.
     - Hooks with a memory keep it: mmengine's EarlyStoppingHook, and every hook that has ``state_dict`` and
       ``load_state_dict`` (plain numbers, lists, dicts and tensors), found again by its class and its turn.
     - A checkpoint is written before the validation of its epoch. If that validation is not in it, it is done first, so

@@ -10,17 +10,17 @@ from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
 from hybridcls.compat.mmengine import bare_model, resumes, set_weight_init
-from hybridcls.functional import RowShard
-from hybridcls.models.modules.sharded_rows import gather_whole, own_rows, sharded_parameters
+from hybridcls.distributed import RowShard
+from hybridcls.distributed.sharded_parameters import gather_whole, own_rows, sharded_parameters
 from hybridcls.registry import HOOKS
 
 from ..optim import ComposedOptimWrapper
-from ..optim.parameter_places import parameters_of, wrappers_by_name
+from ..optim.update.parameter_names import parameters_of, wrappers_by_name
 
 
 @HOOKS.register_module()
 class ShardedRowsHook(Hook):
-    """Save and load class centres that are sharded over processes (``shard_classes=True`` of the margin heads).
+    """Save and load class weights that are sharded over processes (``shard_classes=True`` of the margin heads).
 
     Before a checkpoint is written, the rows of all processes travel to the first one, a piece at a time: of the
     weights, of their moving averages (EMAHook), and of everything of the optimizer wrapper that has a number for each
@@ -31,7 +31,7 @@ class ShardedRowsHook(Hook):
     Every run that ``tools/train.py`` starts has this hook; without sharded parameters it does nothing. It also sees
     that nothing would spoil them:
 
-    - A model wrapper must be ``DistributedDataParallel``, and leave them alone (:func:`leave_to_processes`;
+    - A model wrapper must be ``DistributedDataParallel``, and leave them alone (:func:`exclude_from_ddp`;
       HybridClassifier does that).
     - The norm of a gradient and an overflow concern all processes, which mmengine's wrappers do not know:
       ``clip_grad`` and a loss scaler need ComposedOptimWrapper.
@@ -71,7 +71,7 @@ class ShardedRowsHook(Hook):
             raise ValueError(
                 f'ShardedRowsHook: {averaged[0]} is sharded over processes, and '
                 f'{type(runner.model).__name__} averages it over them. Use HybridClassifier, or call '
-                'hybridcls.models.modules.leave_to_processes(model) before the model is wrapped.'
+                'hybridcls.models.modules.exclude_from_ddp(model) before the model is wrapped.'
             )
         for wrapper in wrappers_by_name(runner.optim_wrapper).values():
             clips = wrapper.clip_grad_kwargs and wrapper.grad_name == 'grad_norm'

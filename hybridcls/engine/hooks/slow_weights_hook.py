@@ -9,8 +9,8 @@ from torch import Tensor
 from hybridcls.compat.mmengine import bare_model, resumes
 from hybridcls.registry import HOOKS
 
-from ..optim.parameter_places import parameters_of
 from ..optim.stages import Lookahead
+from ..optim.update.parameter_names import parameters_of
 
 
 @HOOKS.register_module()

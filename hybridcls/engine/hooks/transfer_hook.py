@@ -8,7 +8,7 @@ from mmengine.hooks import Hook
 from hybridcls.checkpoint_reading import weights_of
 from hybridcls.compat.mmengine import bare_model, loaded_from, resumes
 from hybridcls.models.adapters import plain_name
-from hybridcls.models.modules.timm_weights import fit_timm_weights
+from hybridcls.models.weights.timm_weights import fit_timm_weights
 from hybridcls.registry import HOOKS
 
 from ..checkpoints.weight_transfer import PARTS, WeightMismatchError, select_weights

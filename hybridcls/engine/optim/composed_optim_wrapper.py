@@ -9,18 +9,18 @@ from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
 from hybridcls.checks import check_number
+from hybridcls.distributed.layouts import Shards, is_row_shard
 from hybridcls.registry import OPTIM_WRAPPERS
 
-from .bad_loss import BadLossError, BadLossGuard
-from .clipping import check_clip_grad, clip_pieces
-from .forward_call import losses_of, total_loss
-from .parameter_places import check_trainable, parameters_of, places_of
-from .precision import read_precision
-from .second_pass import SecondPass
-from .sharding import Shards, is_row_shard
-from .stage_list import build_stages
+from .stages.stage_list import build_stages
 from .stages.update_stage import Update, UpdateStage
-from .wrapper_state import Gradients, LoadedState, gather_gradients, pack_state, restart_stale_stages, unpack_state
+from .update.clipping import check_clip_grad, clip_pieces
+from .update.forward_call import losses_of, total_loss
+from .update.nonfinite_loss import NonFiniteLossError, NonFiniteLossGuard
+from .update.parameter_names import check_trainable, named_owners, parameters_of
+from .update.precision import read_precision
+from .update.second_pass import SecondPass
+from .update.state_dict import Gradients, LoadedState, gather_gradients, pack_state, restart_stale_stages, unpack_state
 
 __all__ = ['ComposedOptimWrapper']
 
@@ -31,8 +31,8 @@ class ComposedOptimWrapper(OptimWrapper):
 
     What happens to the loss of a micro-batch, and, when the update is due, to the weights::
 
-        backward -> probe (SAM: climb, the same forward call again, come back)
-        -> unscale -> clip -> transform (gradient centralization) -> optimizer.step -> settle (Lookahead)
+        backward -> second_pass (SAM: climb, the same forward call again, come back)
+        -> unscale -> clip -> transform (gradient centralization) -> optimizer.step -> after_step (Lookahead)
 
     Without stages it does what mmengine's OptimWrapper does, and with ``amp`` what its AmpOptimWrapper does, to the
     same bits. It works with any model whose training step enters ``optim_context``, calls the model once, and passes
@@ -53,9 +53,9 @@ class ComposedOptimWrapper(OptimWrapper):
         loss_scale (str | float | dict, optional): ``'dynamic'``, a constant, or arguments of GradScaler. Defaults to
             None: ``'dynamic'`` with float16, none with bfloat16.
         use_fsdp (bool): Use the loss scaler for sharded gradients. Defaults to False.
-        bad_loss (str): When a loss is NaN or infinite: ``'stop'`` raises and names it, ``'skip'`` drops the update,
-            ``'ignore'`` does not look. The weights stay as they were. Defaults to ``'stop'``.
-        most_bad_losses (int): With ``'skip'``: so many updates in a row may be dropped. Defaults to 20.
+        nonfinite_loss (str): When a loss is NaN or infinite: ``'raise'`` raises and names it, ``'skip'`` drops the
+            update, ``'ignore'`` does not look. The weights stay as they were. Defaults to ``'raise'``.
+        max_skipped_updates (int): With ``'skip'``: so many updates in a row may be dropped. Defaults to 20.
 
     Raises:
         ValueError: For numbers out of range, two stages of one kind, or (before the first update) parameters that
@@ -88,26 +88,26 @@ class ComposedOptimWrapper(OptimWrapper):
         dtype: Union[str, torch.dtype, None] = None,
         loss_scale: Union[str, float, dict, None] = None,
         use_fsdp: bool = False,
-        bad_loss: str = 'stop',
-        most_bad_losses: int = 20,
+        nonfinite_loss: str = 'raise',
+        max_skipped_updates: int = 20,
     ) -> None:
-        who = type(self).__name__
-        check_number(who, 'accumulative_counts', accumulative_counts, 1, integer=True)
-        super().__init__(optimizer, accumulative_counts, check_clip_grad(who, clip_grad))
-        self.stages: dict[str, UpdateStage] = build_stages(who, stages)
+        caller = type(self).__name__
+        check_number(caller, 'accumulative_counts', accumulative_counts, 1, integer=True)
+        super().__init__(optimizer, accumulative_counts, check_clip_grad(caller, clip_grad))
+        self.stages: dict[str, UpdateStage] = build_stages(caller, stages)
         self.initial_state = {name: stage.state_dict() for name, stage in self.stages.items()}
-        self._prober = next((stage for stage in self.stages.values() if stage.probes), None)
+        self._prober = next((stage for stage in self.stages.values() if stage.has_second_pass), None)
         params = parameters_of(optimizer)
         device_type = params[0].device.type if params else 'cpu'
         # An overflow in a piece of the gradient concerns all processes.
         use_sharded_scaler = use_fsdp or any(is_row_shard(param) for param in params)
-        self.precision = read_precision(who, amp, dtype, loss_scale, use_sharded_scaler, device_type)
-        self.bad_losses = BadLossGuard(who, bad_loss, most_bad_losses)
-        self._second_pass = SecondPass(who, optimizer)
+        self.precision = read_precision(caller, amp, dtype, loss_scale, use_sharded_scaler, device_type)
+        self.nonfinite_losses = NonFiniteLossGuard(caller, nonfinite_loss, max_skipped_updates)
+        self._second_pass = SecondPass(caller, optimizer)
         self._shards = Shards()
         self._update: Optional[Update] = None
         self._updates = 0
-        self._spoiled = False  # a loss of the update at hand was bad
+        self._skip_update = False  # a loss of the update at hand was bad
         self._is_state_checked = False
         self._loaded: Optional[LoadedState] = None
         self.gathered_gradients: Optional[Gradients] = None
@@ -152,8 +152,8 @@ class ComposedOptimWrapper(OptimWrapper):
         update = self._begin(model)
         update.is_first = self._inner_count % self._accumulative_counts == 0
         update.is_last = self.should_sync()
-        wanted = self._prober is not None and not self._spoiled and self._prober.wants_regrad(update)
-        call = self._second_pass.begin(model, wanted, may_be_undone=self.bad_losses.skips)
+        wanted = self._prober is not None and not self._skip_update and self._prober.needs_second_pass(update)
+        call = self._second_pass.begin(model, wanted, may_be_undone=self.nonfinite_losses.skips)
         sync = self._prober.wants_sync() if self._prober is not None and wanted else None
         with self.sync_context(model, sync), self.precision.autocast(), call:
             yield
@@ -169,9 +169,9 @@ class ComposedOptimWrapper(OptimWrapper):
     def _start(self, model: Optional[nn.Module]) -> Update:
         params = parameters_of(self.optimizer)
         check_trainable(type(self).__name__, params)
-        names, owners = places_of(params, model)
+        names, owners = named_owners(params, model)
         self._shards = Shards(model)
-        if model is not None and (self._prober is not None or self.bad_losses.skips):
+        if model is not None and (self._prober is not None or self.nonfinite_losses.skips):
             self._second_pass.watch(model, with_frozen=not self._shards.is_fsdp1)
         update = self._update = Update(
             self.optimizer,
@@ -180,7 +180,7 @@ class ComposedOptimWrapper(OptimWrapper):
             owners,
             self._shards,
             self._updates,
-            regrad=self._regrad,
+            recompute_gradient=self._regrad,
             log=self._log,
         )
         update.may_overflow = self.precision.scaler is not None
@@ -213,28 +213,28 @@ class ComposedOptimWrapper(OptimWrapper):
             zero_kwargs (dict, optional): Arguments of ``optimizer.zero_grad``.
 
         Raises:
-            BadLossError: If the loss is not finite and ``bad_loss`` says to stop.
+            NonFiniteLossError: If the loss is not finite and ``nonfinite_loss`` says to stop.
         """
         if self._second_pass.wanted:
             self._second_pass.set_gradients_aside(self._inner_count % self._accumulative_counts == 0)
-        self.bad_losses.look(loss)
+        self.nonfinite_losses.record(loss)
         scale = self.scale_loss(1.0)
         self.backward(self.scale_loss(loss))
         try:
-            if self.bad_losses.found_bad():
+            if self.nonfinite_losses.is_nonfinite():
                 self._second_pass.undo_first()
-                if not self._spoiled:
+                if not self._skip_update:
                     self.drop_update(self._second_pass.losses, loss)
-            if self._prober is not None and not self._spoiled:
+            if self._prober is not None and not self._skip_update:
                 self._probe(self._prober, loss, scale)
-        except BadLossError:
+        except NonFiniteLossError:
             self.optimizer.zero_grad()
             raise
         finally:
             self._second_pass.end()
         if self.should_update():
-            if self._spoiled:
-                self._spoiled = False
+            if self._skip_update:
+                self._skip_update = False
             else:
                 self.step(**(step_kwargs or {}))
             self.zero_grad(**(zero_kwargs or {}))
@@ -246,7 +246,7 @@ class ComposedOptimWrapper(OptimWrapper):
         self.gathered_gradients = None  # those of a checkpoint before
 
     def drop_update(self, losses: dict[str, Tensor], loss: Tensor, place: str = '') -> None:
-        """A loss of the update at hand was bad: do without it, or stop, as ``bad_loss`` says.
+        """A loss of the update at hand was bad: do without it, or stop, as ``nonfinite_loss`` says.
 
         Args:
             losses (dict[str, Tensor]): The losses by name.
@@ -254,16 +254,16 @@ class ComposedOptimWrapper(OptimWrapper):
             place (str): Where it happened, if not at the weights themselves.
 
         Raises:
-            BadLossError: If the run stops here.
+            NonFiniteLossError: If the run stops here.
         """
-        self._spoiled = True
+        self._skip_update = True
         if self._update is not None:
             self._update.is_dropped = True
-        self.bad_losses.handle(losses, loss, self._inner_count, place)
+        self.nonfinite_losses.handle(losses, loss, self._inner_count, place)
 
     def _probe(self, prober: UpdateStage, loss: Tensor, scale: float) -> None:
         update = self._update
-        if update is None or (not self._second_pass.wanted and prober.wants_regrad(update)):
+        if update is None or (not self._second_pass.wanted and prober.needs_second_pass(update)):
             raise RuntimeError(
                 f'{type(self).__name__}: update_params was called without optim_context, and '
                 f'{type(prober).__name__} must know which call of the model to repeat. Call the model in '
@@ -272,10 +272,10 @@ class ComposedOptimWrapper(OptimWrapper):
         update.is_dropped = False
         update.grad_scale = self.precision.scale_on(loss.device) * scale
         with self._second_pass.held(loss), torch.no_grad():
-            prober.probe(update)
+            prober.second_pass(update)
 
     def _regrad(self, same_randomness: bool = True) -> Tensor:
-        """What stages know as ``update.regrad``."""
+        """What stages know as ``update.recompute_gradient``."""
         count = self._inner_count
         with self._second_pass.again() as call:
             self._inner_count = count - 1  # it is the micro-batch before, not another one
@@ -283,17 +283,17 @@ class ComposedOptimWrapper(OptimWrapper):
                 with self.sync_context(call.model), self.precision.autocast():
                     output = call.again(same_randomness)
                 loss = total_loss(call.model, output)
-                self.bad_losses.look(loss)
+                self.nonfinite_losses.record(loss)
                 self.backward(self.scale_loss(loss))
             finally:
                 self._inner_count = count
-        if self.bad_losses.found_bad():
+        if self.nonfinite_losses.is_nonfinite():
             self.drop_update(losses_of(output), loss, ' at the weights of the second pass')
             self.optimizer.zero_grad()
         return loss.detach()
 
     def step(self, **kwargs: Any) -> None:
-        """Unscale, clip, transform, step, settle. A step that the loss scaler skips counts as none."""
+        """Unscale, clip, transform, step, after_step. A step that the loss scaler skips counts as none."""
         update = self._begin()
         update.is_first, update.is_last = self._accumulative_counts == 1, True
         self.precision.unscale(self.optimizer)
@@ -301,15 +301,15 @@ class ComposedOptimWrapper(OptimWrapper):
             self._clip_grad()
         with torch.no_grad():
             for stage in self.stages.values():
-                stage.transform(update)
+                stage.before_step(update)
         if not self.precision.step(self.optimizer, **kwargs):
             return
         self._updates += 1
-        self.bad_losses.relax()
+        self.nonfinite_losses.reset()
         update.count = self._updates
         with torch.no_grad():
             for stage in self.stages.values():
-                stage.settle(update)
+                stage.after_step(update)
                 if not self._is_state_checked:
                     stage.check_state(update)
         self._is_state_checked = True

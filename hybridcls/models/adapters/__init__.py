@@ -2,13 +2,13 @@
 
 from .lora import LoRA, LoRASettings, add_lora, frozen_batchnorms, lora_layers
 from .lora_files import load_adapters, save_adapters
-from .lora_folding import FoldedLoRA, fold_lora
+from .lora_merging import MergedLoRA, merge_lora
 from .lora_names import plain_name
 from .merging_schedule import MergingRatio, MergingSchedule
 from .token_merging import TokenMerging, add_token_merging, merged_tokens, remove_token_merging
 
 __all__ = [
-    'FoldedLoRA',
+    'MergedLoRA',
     'LoRA',
     'LoRASettings',
     'MergingRatio',
@@ -16,7 +16,7 @@ __all__ = [
     'TokenMerging',
     'add_lora',
     'add_token_merging',
-    'fold_lora',
+    'merge_lora',
     'frozen_batchnorms',
     'load_adapters',
     'lora_layers',

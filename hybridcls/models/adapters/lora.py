@@ -133,8 +133,8 @@ def add_lora(model: nn.Module, settings: LoRASettings, name: str = 'the model') 
         ValueError: If no layer matches, or a rank exceeds a layer.
         TypeError: If a layer that matches cannot be adapted.
     """
-    who = f'LoRA on {name}'
-    chosen = choose_layers(who, model, settings.targets)
+    caller = f'LoRA on {name}'
+    chosen = choose_layers(caller, model, settings.targets)
     layers = dict(model.named_modules())
     for layer_name, slices in chosen.items():
         layer = layers[layer_name]
@@ -145,17 +145,17 @@ def add_lora(model: nn.Module, settings: LoRASettings, name: str = 'the model') 
         )
         if settings.rank > min(sides):
             raise ValueError(
-                f'{who}: lora_rank={settings.rank} exceeds the smaller side of {layer_name} ({sides[0]} '
+                f'{caller}: lora_rank={settings.rank} exceeds the smaller side of {layer_name} ({sides[0]} '
                 f'to {sides[1]}). Use at most {min(sides)}, or other targets.'
             )
         if slices and settings.use_dora:
             raise ValueError(
-                f'{who}: use_dora learns the length of each row of {layer_name}, which weight decay would '
+                f'{caller}: use_dora learns the length of each row of {layer_name}, which weight decay would '
                 "shrink for the rows of slices that are left out. Give targets=['qkv'], or drop use_dora."
             )
         if slices and sides[1] % 3:
             raise ValueError(
-                f'{who}: {layer_name} has {sides[1]} outputs, which are no three equal slices of q, k '
+                f'{caller}: {layer_name} has {sides[1]} outputs, which are no three equal slices of q, k '
                 "and v. Give targets=['qkv']."
             )
     for module in layers.values():

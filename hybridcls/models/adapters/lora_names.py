@@ -44,7 +44,7 @@ def _rename(module: nn.Module, state: dict, prefix: str, metadata: Any) -> None:
 
 
 def _drop_and_rename(module: nn.Module, state: dict, prefix: str, metadata: Any) -> None:
-    if not _is_adapted(module):  # folded: what was trained is in the weights now
+    if not _is_adapted(module):  # merged: what was trained is in the weights now
         return
     trained = {name for name, param in module.named_parameters() if param.requires_grad}
     for name in [name for name in state if name.startswith(prefix) and name[len(prefix) :] not in trained]:

@@ -30,11 +30,11 @@ def adaptable_layers(model: nn.Module) -> dict[str, nn.Module]:
     }
 
 
-def choose_layers(who: str, model: nn.Module, targets: Targets) -> dict[str, tuple[str, ...]]:
+def choose_layers(caller: str, model: nn.Module, targets: Targets) -> dict[str, tuple[str, ...]]:
     """Find the layers that ``targets`` names.
 
     Args:
-        who (str): Who speaks in errors.
+        caller (str): Name that errors start with.
         model (nn.Module): A timm model, or any other.
         targets (str | Sequence[str], optional): None: :func:`adaptable_layers`. A string is a regular expression for
             the whole name. A list holds ends of names, whole words (``'qkv'``, ``'attn.proj'``), and ``'q'``, ``'k'``
@@ -60,7 +60,7 @@ def choose_layers(who: str, model: nn.Module, targets: Targets) -> dict[str, tup
             pattern = re.compile(targets)
         except re.error as error:
             raise ValueError(
-                f'{who}: targets={targets!r} is no regular expression ({error}); for ends of names give a list.'
+                f'{caller}: targets={targets!r} is no regular expression ({error}); for ends of names give a list.'
             ) from error
         chosen = {
             name: ()
@@ -76,29 +76,29 @@ def choose_layers(who: str, model: nn.Module, targets: Targets) -> dict[str, tup
                 chosen[name] = ()
             elif name.rsplit('.', 1)[-1] == 'qkv' and set(targets) & set(QKV_SLICES):
                 chosen[name] = tuple(part for part in QKV_SLICES if part in targets)
-        _check_ends(who, model, targets, chosen)
+        _check_ends(caller, model, targets, chosen)
     if not chosen:
-        raise ValueError(f'{who}: no layer matches targets={targets!r}. {_what_there_is(model)}')
+        raise ValueError(f'{caller}: no layer matches targets={targets!r}. {_what_there_is(model)}')
     layers = dict(model.named_modules())
     for name in chosen:
         layer = layers[name]
         if not isinstance(layer, (nn.Linear, nn.Conv2d)) or (isinstance(layer, nn.Conv2d) and layer.groups > 1):
             raise TypeError(
-                f'{who}: {name} is a {type(layer).__name__}'
+                f'{caller}: {name} is a {type(layer).__name__}'
                 f'{" with groups" if isinstance(layer, nn.Conv2d) else ""}, which LoRA cannot adapt; '
                 f'linear layers and convolutions without groups it can. {_what_there_is(model)}'
             )
     return chosen
 
 
-def _check_ends(who: str, model: nn.Module, targets: Sequence[str], chosen: dict[str, tuple[str, ...]]) -> None:
+def _check_ends(caller: str, model: nn.Module, targets: Sequence[str], chosen: dict[str, tuple[str, ...]]) -> None:
     """Every entry of the list must find something: a misspelt one would be left out in silence."""
     for end in targets:
         found = any(name == end or name.endswith(f'.{end}') or end in slices for name, slices in chosen.items())
         if not found:
             ends = {name.rsplit('.', 1)[-1] for name in adaptable_layers(model)}
             raise ValueError(
-                f'{who}: no layer matches {end!r} of targets={list(targets)}.{did_you_mean(end, ends)} '
+                f'{caller}: no layer matches {end!r} of targets={list(targets)}.{did_you_mean(end, ends)} '
                 f'{_what_there_is(model)}'
             )
 

@@ -14,7 +14,7 @@ from timm.layers.pos_embed_sincos import apply_rot_embed_cat
 from timm.models import beit, eva, vision_transformer
 from torch import Tensor, nn
 
-from hybridcls.functional.token_matching import (
+from hybridcls.functional.tokens.token_matching import (
     match_tokens,
     merge_tokens,
     positions_after,

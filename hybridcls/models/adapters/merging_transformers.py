@@ -10,7 +10,7 @@ from timm.models._manipulate import checkpoint
 from torch import Tensor, nn
 
 from hybridcls.checks import check_choice
-from hybridcls.functional.token_matching import unmerge_tokens
+from hybridcls.functional.tokens.token_matching import unmerge_tokens
 
 from .merging_blocks import Merging
 from .merging_schedule import MergingSchedule

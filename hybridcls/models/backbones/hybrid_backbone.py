@@ -18,9 +18,9 @@ from ..adapters import (
     add_token_merging,
     frozen_batchnorms,
 )
+from ..adapters.adapters_without_gradient import check_adapters_act
+from ..data_preprocessors.image_range import check_unit_range, range_of
 from ..modules import CBAM, TokenLearner
-from ..modules.image_range import check_unit_range, range_of
-from .idle_adapters import check_adapters_act
 from .registered_stream import RegisteredStream
 from .timm_stream import TimmStream
 

@@ -9,8 +9,14 @@ from torch import Tensor, nn
 from hybridcls.checks import check_choice
 from hybridcls.registry import MODELS
 
-from ..modules.image_range import IMAGENET_MEAN, IMAGENET_STD, for_channels, input_channels, is_for_unit_range
-from ..modules.shape_probe import channels_of, probe_output
+from ..building.shape_probe import channels_of, probe_output
+from ..data_preprocessors.image_range import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    for_channels,
+    input_channels,
+    is_for_unit_range,
+)
 from .timm_stream import OUTPUTS
 
 

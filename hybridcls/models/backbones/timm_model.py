@@ -13,7 +13,7 @@ from hybridcls.checks import check_file, did_you_mean
 from hybridcls.compat.timm import checkpoint_filter
 from hybridcls.signatures import takes_argument
 
-from ..modules.timm_weights import names_in_config
+from ..weights.timm_weights import names_in_config
 
 __all__ = ['create_timm_model', 'fixed_size', 'patch_size']
 

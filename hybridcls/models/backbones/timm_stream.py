@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from hybridcls.checks import check_choice, check_number
 from hybridcls.registry import MODELS
 
-from ..modules.image_range import for_channels, input_channels, is_for_unit_range
+from ..building.shape_probe import channels_of, probe_output
+from ..data_preprocessors.image_range import for_channels, input_channels, is_for_unit_range
 from ..modules.layer_depths import timm_layer_depths
-from ..modules.shape_probe import channels_of, probe_output
 from .timm_model import create_timm_model, fixed_size, patch_size
 
 OUTPUTS = ('map', 'tokens', 'vector')

@@ -4,9 +4,10 @@ from typing import Any
 
 from torch import Tensor
 
-from hybridcls.functional import cosine_feature_loss, distance_relation_loss, gather_rows, softened_divergence
+from hybridcls.distributed import gather_rows
+from hybridcls.functional import cosine_feature_loss, distance_relation_loss, kd_kl_loss
+from hybridcls.functional.tokens.feature_pooling import pool_feature
 
-from ..modules.feature_pooling import pool_feature
 from .teacher import Teacher
 
 __all__ = ['Distillation']
@@ -66,7 +67,7 @@ class Distillation:
                 value = [part * (1 - weight) for part in value] if isinstance(value, list) else value * (1 - weight)
             result[name] = value
         if weight > 0:
-            result['loss_distill'] = weight * softened_divergence(student.head(features), logits, self.temperature)
+            result['loss_distill'] = weight * kd_kl_loss(student.head(features), logits, self.temperature)
         own = pool_feature(features if isinstance(features, Tensor) else features[-1])
         if self.feature_weight > 0:
             projected = student.distill_projection(own)

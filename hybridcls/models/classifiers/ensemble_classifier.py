@@ -15,11 +15,11 @@ from hybridcls.checks import check_file, check_known_keys
 from hybridcls.registry import MODELS
 from hybridcls.structures import ClassNames, recorded_version
 
-from ..modules.image_range import range_after
-from ..modules.loaded_weights import differing_weights
-from ..modules.timm_weights import fit_timm_weights
+from ..data_preprocessors.image_range import range_after
+from ..weights.loaded_weights import differing_weights
+from ..weights.timm_weights import fit_timm_weights
 from .hybrid_classifier import HybridClassifier
-from .mixture_predictions import join_predictions
+from .mixture_predictions import aggregate_predictions
 
 _PARTS = ('backbone', 'neck', 'head', 'train_cfg', 'data_preprocessor')
 
@@ -127,12 +127,12 @@ class EnsembleClassifier(BaseClassifier):
     ) -> list[DataSample]:
         """Return one DataSample an image."""
         images = len(inputs) if data_samples is None else len(data_samples)
-        opinions = [member.predict(inputs, [DataSample() for _ in range(images)], **kwargs) for member in self.members]
+        members = [member.predict(inputs, [DataSample() for _ in range(images)], **kwargs) for member in self.members]
         samples = [DataSample() for _ in range(images)] if data_samples is None else data_samples
-        for sample, first in zip(samples, opinions[0], strict=True):
+        for sample, first in zip(samples, members[0], strict=True):
             for name, value in first.items():
                 sample.set_field(value, name)
-        return join_predictions('EnsembleClassifier', samples, opinions)
+        return aggregate_predictions('EnsembleClassifier', samples, members)
 
 
 def _build(number: int, member: dict, common: dict) -> tuple[HybridClassifier, Optional[ClassNames]]:

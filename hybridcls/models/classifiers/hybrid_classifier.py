@@ -11,14 +11,14 @@ from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 
 from hybridcls.checks import check_choice, check_known_keys, check_number
+from hybridcls.distributed.sharded_parameters import exclude_from_ddp
 from hybridcls.registry import MODELS
+from hybridcls.replay.gradient_cache import GradientCache
 from hybridcls.signatures import arguments_of
 from hybridcls.structures import known_rows
 
-from ..modules.gradient_cache import GradientCache
-from ..modules.image_range import check_unit_range, input_channels, normalization_of, range_after
-from ..modules.shape_probe import channels_of, probe, probe_output
-from ..modules.sharded_rows import leave_to_processes
+from ..building.shape_probe import channels_of, probe, probe_output
+from ..data_preprocessors.image_range import check_unit_range, input_channels, normalization_of, range_after
 
 if TYPE_CHECKING:
     from .distillation import Distillation
@@ -145,7 +145,7 @@ class HybridClassifier(BaseClassifier):
             # Not torch's converter, which mmengine uses: it drops the activation that timm's BatchNormAct2d holds.
             convert_sync_batchnorm(self)
         self.grad_cache = _build_grad_cache(grad_cache)
-        leave_to_processes(self)
+        exclude_from_ddp(self)
 
     def _normalize_for_backbone(self) -> None:
         """See that images are normalized once: by the streams, by the data preprocessor, or here."""

@@ -13,7 +13,7 @@ from hybridcls.checks import check_number
 from hybridcls.registry import MODELS
 
 from .hybrid_classifier import HybridClassifier
-from .mixture_predictions import join_predictions
+from .mixture_predictions import aggregate_predictions
 
 _STOCHASTIC_DEPTH = ('DropPath', 'StochasticDepth')  # timm's and mmcv's, torchvision's
 
@@ -84,12 +84,12 @@ class MCDropoutClassifier(HybridClassifier):
     ) -> list[DataSample]:
         samples = super()._predict(inputs, features, data_samples, **kwargs)
         looks_again = any(self._dropping(part) for part in (self.backbone, self.neck) if part is not None)
-        opinions = []
+        members = []
         with self._draws(inputs.device):
             for _ in range(self.samples):
                 drawn = self.extract_feat(inputs) if looks_again else self._drop_embedding(features)
-                opinions.append(super()._predict(inputs, drawn, [DataSample() for _ in samples], **kwargs))
-        return join_predictions('MCDropoutClassifier', samples, opinions)
+                members.append(super()._predict(inputs, drawn, [DataSample() for _ in samples], **kwargs))
+        return aggregate_predictions('MCDropoutClassifier', samples, members)
 
     def _drop_embedding(self, features: Any) -> Any:
         return (*features[:-1], self.embedding_dropout(features[-1]))

@@ -6,39 +6,41 @@ import torch
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
-from hybridcls.functional import mixture_uncertainty
+from hybridcls.functional.evidential import mixture_uncertainty
 
-__all__ = ['join_predictions']
+__all__ = ['aggregate_predictions']
 
 
-def join_predictions(who: str, samples: list[DataSample], opinions: Sequence[Sequence[DataSample]]) -> list[DataSample]:
-    """Write the mean score of T opinions, and their uncertainties, onto the samples.
+def aggregate_predictions(
+    caller: str, samples: list[DataSample], members: Sequence[Sequence[DataSample]]
+) -> list[DataSample]:
+    """Write the mean score of T members, and their uncertainties, onto the samples.
 
     Fields: ``pred_score`` (C,), the mean; ``pred_label`` (1,), its largest; in nats ``total`` = ``aleatoric`` +
-    ``epistemic``, see :func:`hybridcls.functional.mixture_uncertainty`. Where the opinions are evidential, what they do
+    ``epistemic``, see :func:`hybridcls.functional.mixture_uncertainty`. Where the members are evidential, what they do
     not know themselves is epistemic, too, and ``vacuity`` is the mean of theirs. Other fields stay.
 
     Args:
-        who (str): Who speaks, for the error messages.
+        caller (str): Who speaks, for the error messages.
         samples (list[DataSample]): B samples, changed in place.
-        opinions (Sequence[Sequence[DataSample]]): T times B samples with ``pred_score``.
+        members (Sequence[Sequence[DataSample]]): T times B samples with ``pred_score``.
 
     Returns:
         list[DataSample]: The samples.
 
     Raises:
-        ValueError: If the opinions have no scores.
+        ValueError: If the members have no scores.
     """
-    if samples and 'pred_score' not in opinions[0][0]:
+    if samples and 'pred_score' not in members[0][0]:
         raise ValueError(
-            f'{who}: the head predicts no scores, so there is nothing to average. It takes a head with '
+            f'{caller}: the head predicts no scores, so there is nothing to average. It takes a head with '
             'classes, such as LinearHead or EvidentialHead.'
         )
-    scores = _stack(opinions, 'pred_score')
-    evidential = samples and 'aleatoric' in opinions[0][0]
-    fields = mixture_uncertainty(scores, _stack(opinions, 'aleatoric') if evidential else None)._asdict()
-    if samples and 'vacuity' in opinions[0][0]:
-        fields['vacuity'] = _stack(opinions, 'vacuity').mean(0)
+    scores = _stack(members, 'pred_score')
+    evidential = samples and 'aleatoric' in members[0][0]
+    fields = mixture_uncertainty(scores, _stack(members, 'aleatoric') if evidential else None)._asdict()
+    if samples and 'vacuity' in members[0][0]:
+        fields['vacuity'] = _stack(members, 'vacuity').mean(0)
     mean = scores.mean(0)
     for row, (sample, score) in enumerate(zip(samples, mean, strict=True)):
         sample.set_pred_score(score).set_pred_label(score.argmax(keepdim=True))
@@ -47,5 +49,5 @@ def join_predictions(who: str, samples: list[DataSample], opinions: Sequence[Seq
     return samples
 
 
-def _stack(opinions: Sequence[Sequence[DataSample]], field: str) -> Tensor:
-    return torch.stack([torch.stack([sample.get(field) for sample in opinion]) for opinion in opinions])
+def _stack(members: Sequence[Sequence[DataSample]], field: str) -> Tensor:
+    return torch.stack([torch.stack([sample.get(field) for sample in member]) for member in members])

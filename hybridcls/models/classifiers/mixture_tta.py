@@ -10,20 +10,20 @@ from torch import Tensor, nn
 
 from hybridcls.registry import MODELS
 
-from .mixture_predictions import join_predictions
+from .mixture_predictions import aggregate_predictions
 
 
 @MODELS.register_module()
 class MixtureTTA(BaseTTAModel):
     """Predict several views of each image, and join what was predicted, field by field.
 
-    Views are opinions, as the members of an ensemble are:
+    Views are members, as the members of an ensemble are:
 
     - ``pred_score`` is the mean score, and ``pred_label`` its largest, as with mmpretrain's ``AverageClsScoreTTA``.
     - In nats, ``total`` is the entropy of that mean, and ``total`` = ``aleatoric`` + ``epistemic``. Aleatoric is the
       mean of what the views say of themselves (an ``EvidentialHead``, an ensemble, MC dropout), and the mean entropy of
       their scores where they say nothing; all else, what the views disagree about included, is epistemic. See
-      :func:`hybridcls.functional.mixture_uncertainty`.
+      :func:`hybridcls.functional.evidential.mixture_uncertainty`.
     - ``vacuity`` is the mean of the views'. (An ``EvidentialHead`` that gets several views as one image averages their
       evidence instead, before there are scores.)
     - ``embedding`` is the mean of the views'.
@@ -59,7 +59,7 @@ def _join(views: list[list[DataSample]], samples: list[DataSample]) -> list[Data
         return samples
     first = views[0][0]
     if 'pred_score' in first:
-        join_predictions('MixtureTTA', samples, views)
+        aggregate_predictions('MixtureTTA', samples, views)
     if 'embedding' in first:
         embeddings = torch.stack([torch.stack([sample.embedding for sample in view]) for view in views]).mean(0)
         for sample, embedding in zip(samples, embeddings, strict=True):

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from mmpretrain.models.classifiers import ImageClassifier
 from torch import Tensor, nn
 
-from ..modules.feature_pooling import pool_feature
-from ..modules.shape_probe import probe_output
+from hybridcls.functional.tokens.feature_pooling import pool_feature
+
+from ..building.shape_probe import probe_output
 from .hybrid_classifier import HybridClassifier
 
 __all__ = ['Teacher']

@@ -69,7 +69,8 @@ class EmbeddingHead(BaseModule):
     def warn_of_bad_embeddings(self, embedding: Tensor, data_samples: Sequence[DataSample]) -> None:
         """Name the images whose embedding is NaN or infinite, on a CPU; on a GPU to look would wait for it.
 
-        A warning, no error: whether a bad loss ends the training is for the optimizer wrapper's ``bad_loss`` to say.
+        A warning, no error: whether a bad loss ends the training is for the optimizer wrapper's ``nonfinite_loss`` to
+        say.
         """
         if embedding.device.type != 'cpu' or bool(embedding.detach().isfinite().all()):
             return

@@ -6,7 +6,7 @@ from typing import Optional
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
-from hybridcls.functional import dirichlet_uncertainty
+from hybridcls.functional.evidential import dirichlet_uncertainty
 from hybridcls.registry import MODELS
 from hybridcls.structures import read_targets, write_predictions
 
@@ -19,7 +19,7 @@ class EvidentialHead(ClassificationHead):
     r"""A linear layer whose outputs are evidence: a Dirichlet distribution :math:`Dir(e + 1)` over class probabilities.
 
     Scores are its mean :math:`\alpha / S`, never the softmax of the layer's outputs, and each prediction says how
-    unsure it is, and of what kind its doubt is (:func:`hybridcls.functional.dirichlet_uncertainty`).
+    unsure it is, and of what kind its doubt is (:func:`hybridcls.functional.evidential.dirichlet_uncertainty`).
 
     ``forward`` returns :math:`\log \alpha`, whose softmax *is* :math:`\alpha / S`: whatever takes a classifier's
     outputs for logits (an exported model's user, a distillation) gets the right probabilities, and the exponential

@@ -8,20 +8,21 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from hybridcls.checks import check_choice, check_number
-from hybridcls.functional import RowShard, cosine_logits, has_process_group, margin_cross_entropy
-from hybridcls.functional.margin_softmax import SOFTMAX_FORMS
-from hybridcls.functional.sharded_softmax import sharded_cosine_logits, sharded_margin_cross_entropy
+from hybridcls.distributed import RowShard, has_process_group
+from hybridcls.distributed.sharded_parameters import draw_rows, shard_rows
+from hybridcls.distributed.sharded_softmax import sharded_cosine_logits, sharded_margin_cross_entropy
+from hybridcls.functional import cosine_logits, margin_cross_entropy
+from hybridcls.functional.margins.margin_softmax import SOFTMAX_FORMS
 from hybridcls.registry import MODELS
 from hybridcls.structures import read_hard_labels
 
-from ..modules.sharded_rows import draw_rows, shard_rows
 from .classification_head import ClassificationHead
 from .embedding_head import Features
 
 
 @MODELS.register_module()
 class MarginHead(ClassificationHead):
-    r"""Cross entropy over scaled cosines to class centres, with a margin on the own class.
+    r"""Cross entropy over scaled cosines to class weights, with a margin on the own class.
 
     The margin is a registered module: ``margin(target_cosine, norms, labels)`` gets the cosines of the own classes, the
     lengths of the embeddings and the labels, all of shape (N,), the first two in float32, and returns the target
@@ -58,7 +59,7 @@ class MarginHead(ClassificationHead):
             :func:`hybridcls.functional.margin_cross_entropy`. Defaults to 'auto'.
         softmax_memory (int, optional): Bytes for the blocks of logits when streamed. Defaults to None: 4 MiB on a CPU,
             128 MiB elsewhere.
-        sub_centres (int): K centres a class; the cosine of a class is that of the nearest one, which alone gets the
+        num_subcenters (int): K centres a class; the cosine of a class is that of the nearest one, which alone gets the
             gradient: `Sub-center ArcFace <https://doi.org/10.1007/978-3-030-58621-8_43>`_. Defaults to 1.
         shard_classes (bool): Spread the classes over the processes. Defaults to False.
         sample_rate (float): With ``shard_classes``: the share of its classes that a process takes into a training step,
@@ -66,12 +67,12 @@ class MarginHead(ClassificationHead):
             <https://arxiv.org/abs/2203.15565>`_). The loss and the accuracy in the log are then among the drawn ones.
             Centres that were not drawn have the gradient 0, as in InsightFace's ``PartialFC_V2``: weight decay and
             momentum go on for them. Defaults to 1.
-        init_cfg (dict, optional): Defaults to None. Class centres start from a normal distribution of standard
+        init_cfg (dict, optional): Defaults to None. Class weights start from a normal distribution of standard
             deviation 0.01, as in InsightFace; only their direction enters, but the shorter they start, the faster they
             turn.
 
     Attributes:
-        weight (Parameter): Class centres, any length, shape (C, D), or (C, K, D) with K sub-centres. When sharded,
+        weight (Parameter): Class weights, any length, shape (C, D), or (C, K, D) with K subcenters. When sharded,
             those of the classes of this process.
         class_shard (RowShard): Which classes these are.
         margin (float): The margin's own number, to read or to set (a warm-up).
@@ -100,7 +101,7 @@ class MarginHead(ClassificationHead):
         cosine_clip: Optional[float] = None,
         softmax: str = 'auto',
         softmax_memory: Optional[int] = None,
-        sub_centres: int = 1,
+        num_subcenters: int = 1,
         shard_classes: bool = False,
         sample_rate: float = 1.0,
         init_cfg: Optional[dict] = None,
@@ -120,7 +121,7 @@ class MarginHead(ClassificationHead):
         self.margin_function = _build_margin(
             self._name, dict(type='ArcFace') if margin is None else margin, num_classes
         )
-        check_number(self._name, 'sub_centres', sub_centres, 1, integer=True)
+        check_number(self._name, 'num_subcenters', num_subcenters, 1, integer=True)
         check_number(self._name, 'sample_rate', sample_rate, 0, 1, low_open=True)
         if sample_rate < 1 and not shard_classes:
             raise ValueError(
@@ -132,18 +133,18 @@ class MarginHead(ClassificationHead):
                 f"{self._name}: softmax='dense' holds the logits of all classes, and with "
                 'shard_classes=True nobody has them. Drop one of the two.'
             )
-        self.sub_centres, self.shard_classes, self.sample_rate = sub_centres, shard_classes, sample_rate
+        self.num_subcenters, self.shard_classes, self.sample_rate = num_subcenters, shard_classes, sample_rate
         self.class_shard = (
             RowShard.of_this_process(num_classes) if shard_classes else RowShard(0, num_classes, num_classes)
         )
-        centres = (sub_centres, self.in_channels) if sub_centres > 1 else (self.in_channels,)
-        self.weight = nn.Parameter(torch.empty(self.class_shard.size, *centres))
+        class_weights = (num_subcenters, self.in_channels) if num_subcenters > 1 else (self.in_channels,)
+        self.weight = nn.Parameter(torch.empty(self.class_shard.size, *class_weights))
         if shard_classes:
             shard_rows(self, 'weight', self.class_shard)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw new class centres: the same ones for any number of processes that start from the same random state."""
+        """Draw new class weights: the same ones for any number of processes that start from the same random state."""
         draw_rows(self.weight, self.class_shard, std=0.01)
 
     @property
@@ -157,13 +158,13 @@ class MarginHead(ClassificationHead):
 
     def forward(self, feats: Features) -> Tensor:
         """Return logits without margin, ``scale`` times the cosine to each class centre: float32, shape (N, C)."""
-        embedding, centres = self.pre_logits(feats), self._centres()
+        embedding, class_weights = self.pre_logits(feats), self._class_weights()
         if self.shard_classes:
-            return self.scale * sharded_cosine_logits(embedding, centres, self.class_shard, self.sub_centres)
-        return self.scale * cosine_logits(embedding, centres, self.sub_centres)
+            return self.scale * sharded_cosine_logits(embedding, class_weights, self.class_shard, self.num_subcenters)
+        return self.scale * cosine_logits(embedding, class_weights, self.num_subcenters)
 
-    def _centres(self) -> Tensor:
-        return self.weight if self.sub_centres == 1 else self.weight.flatten(0, 1)
+    def _class_weights(self) -> Tensor:
+        return self.weight if self.num_subcenters == 1 else self.weight.flatten(0, 1)
 
     def loss(self, feats: Features, data_samples: Sequence[DataSample]) -> dict[str, Tensor]:
         """Return ``loss``, ``accuracy_top-1`` in percent (without margin), and what the margin has to log."""
@@ -193,11 +194,13 @@ class MarginHead(ClassificationHead):
             scale=self.scale,
             label_smoothing=self.label_smoothing,
             cosine_clip=self.cosine_clip,
-            sub_centres=self.sub_centres,
+            num_subcenters=self.num_subcenters,
             memory=self.softmax_memory,
         )
         if not self.shard_classes:
-            return margin_cross_entropy(embedding, self._centres(), labels, margin, softmax=self.softmax, **settings)
+            return margin_cross_entropy(
+                embedding, self._class_weights(), labels, margin, softmax=self.softmax, **settings
+            )
         if self.training and not has_process_group():
             raise RuntimeError(
                 f'{self._name}: shard_classes=True spreads the classes over processes, and there is no process group. '
@@ -206,7 +209,7 @@ class MarginHead(ClassificationHead):
             )
         sample_rate = self.sample_rate if self.training else 1.0
         return sharded_margin_cross_entropy(
-            embedding, self._centres(), labels, margin, self.class_shard, sample_rate=sample_rate, **settings
+            embedding, self._class_weights(), labels, margin, self.class_shard, sample_rate=sample_rate, **settings
         )
 
 

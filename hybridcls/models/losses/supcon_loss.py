@@ -7,7 +7,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from hybridcls.checks import check_known_keys, check_number
-from hybridcls.functional import gather_rows, num_processes, supervised_contrast, unit_rows
+from hybridcls.distributed import gather_rows, num_processes
+from hybridcls.functional import l2_normalize
+from hybridcls.functional.contrastive import supervised_contrast
 from hybridcls.registry import MODELS
 
 from .embedding_queue import EmbeddingQueue
@@ -120,7 +122,7 @@ class SupConLoss(nn.Module):
         else:
             loss, everywhere, labels_everywhere = self._gathered(embeddings, labels, world_size)
         if self.training and self.queue is not None:
-            rows = unit_rows(everywhere.detach())[0]
+            rows = l2_normalize(everywhere.detach())[0]
             if labels_everywhere is None:
                 labels_everywhere = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
             self.queue.add(rows.flatten(0, 1), labels_everywhere.repeat_interleave(rows.shape[1]))
@@ -130,7 +132,7 @@ class SupConLoss(nn.Module):
         self, embeddings: Tensor, labels: Optional[Tensor], world_size: int
     ) -> tuple[Tensor, Tensor, Optional[Tensor]]:
         """The loss over all processes, and their embeddings and labels."""
-        embeddings = unit_rows(embeddings)[0]  # float32 before it travels
+        embeddings = l2_normalize(embeddings)[0]  # float32 before it travels
         labels_everywhere = None
         if labels is None:
             (everywhere,), start = gather_rows(embeddings)

@@ -7,8 +7,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from hybridcls.checks import check_number
-
-from ..modules import pool_feature
+from hybridcls.functional import pool_feature
 
 
 class FusionNeck(BaseModule):
@@ -31,15 +30,15 @@ class FusionNeck(BaseModule):
 
     def __init__(self, in_channels: Union[int, Sequence[int], None] = None, init_cfg: Optional[dict] = None) -> None:
         super().__init__(init_cfg)
-        who = type(self).__name__
+        caller = type(self).__name__
         if in_channels is None:
             raise ValueError(
-                f'{who}: in_channels is not given. HybridClassifier fills it in from its backbone; '
+                f'{caller}: in_channels is not given. HybridClassifier fills it in from its backbone; '
                 'outside of it give the channels of each feature, for example in_channels=(1024, 1024).'
             )
         channels = (in_channels,) if isinstance(in_channels, int) else tuple(in_channels)
         for count in channels:
-            check_number(who, 'in_channels', count, 1, integer=True)
+            check_number(caller, 'in_channels', count, 1, integer=True)
         self.in_channels = channels
 
     def pool(self, features: Union[Tensor, Sequence[Tensor]]) -> list[Tensor]:

@@ -9,11 +9,11 @@ from safetensors.torch import save_file
 
 from hybridcls.engine.checkpoints import files as checkpoint_files
 from hybridcls.engine.checkpoints.files import (
+    atomic_write,
     check_checkpoint,
     check_writable,
-    is_whole_checkpoint,
-    newest_whole_checkpoint,
-    write_whole,
+    is_valid_checkpoint,
+    latest_valid_checkpoint,
 )
 
 
@@ -28,14 +28,14 @@ def cut(path):
 
 def test_a_write_that_fails_leaves_the_old_content(tmp_path, monkeypatch):
     path = tmp_path / 'deep' / 'file'
-    write_whole(b'old', path)
+    atomic_write(b'old', path)
 
     def no_room(handle):
         raise OSError(28, 'No space left on device')
 
     monkeypatch.setattr(os, 'fsync', no_room)
     with pytest.raises(OSError, match=r'file could not be written \(No space left on device\)'):
-        write_whole(b'new', path)
+        atomic_write(b'new', path)
     assert path.read_bytes() == b'old'
     assert os.listdir(path.parent) == ['file']
 
@@ -43,19 +43,19 @@ def test_a_write_that_fails_leaves_the_old_content(tmp_path, monkeypatch):
 def test_a_whole_checkpoint_is_told_from_a_damaged_one(tmp_path):
     path = tmp_path / 'epoch_1.pth'
     save(path)
-    assert is_whole_checkpoint(path)
+    assert is_valid_checkpoint(path)
     data = bytearray(path.read_bytes())
     with zipfile.ZipFile(path) as archive:
         entry = next(info for info in archive.infolist() if info.file_size == 4000)
     data[entry.header_offset + 500] ^= 1  # one bit within the weights
     path.write_bytes(data)
-    assert not is_whole_checkpoint(path)
+    assert not is_valid_checkpoint(path)
     save(path)
     cut(path)
-    assert not is_whole_checkpoint(path)
+    assert not is_valid_checkpoint(path)
     path.write_bytes(b'')
-    assert not is_whole_checkpoint(path)
-    assert not is_whole_checkpoint(tmp_path / 'none.pth')
+    assert not is_valid_checkpoint(path)
+    assert not is_valid_checkpoint(tmp_path / 'none.pth')
 
 
 def test_healthy_files_of_every_format_are_whole(tmp_path):
@@ -70,12 +70,12 @@ def test_healthy_files_of_every_format_are_whole(tmp_path):
             check_checkpoint(str(path))
     for content in (b'', b'\x80', b'\x80\x02]', b'some text', b'PK\x03\x04'):
         old.write_bytes(content)
-        assert not is_whole_checkpoint(old)
+        assert not is_valid_checkpoint(old)
 
 
 def test_whether_a_file_is_whole_is_found_out_without_running_it(tmp_path):
     torch.save(dict(meta=Touch(tmp_path / 'canary')), tmp_path / 'm.pth', _use_new_zipfile_serialization=False)
-    assert is_whole_checkpoint(tmp_path / 'm.pth')
+    assert is_valid_checkpoint(tmp_path / 'm.pth')
     assert not (tmp_path / 'canary').exists()
 
 
@@ -93,7 +93,7 @@ def test_the_last_checkpoint_is_taken(tmp_path):
     for number in (1, 2, 10):
         save(tmp_path / f'epoch_{number}.pth')
     (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_2.pth'))
-    assert newest_whole_checkpoint(tmp_path) == str(tmp_path / 'epoch_2.pth')
+    assert latest_valid_checkpoint(tmp_path) == str(tmp_path / 'epoch_2.pth')
 
 
 @pytest.mark.parametrize('trouble', ['cut', 'gone', 'note gone', 'note empty'])
@@ -110,21 +110,21 @@ def test_without_a_whole_last_one_the_newest_whole_one_is_taken(tmp_path, troubl
     else:
         (tmp_path / 'last_checkpoint').write_text('')
         expected = tmp_path / 'epoch_10.pth'
-    assert newest_whole_checkpoint(tmp_path) == str(expected)
+    assert latest_valid_checkpoint(tmp_path) == str(expected)
 
 
 def test_a_work_dir_that_was_moved(tmp_path):
     (tmp_path / 'here').mkdir()
     save(tmp_path / 'here' / 'epoch_3.pth')
     (tmp_path / 'here' / 'last_checkpoint').write_text('/was/elsewhere/epoch_3.pth')
-    assert newest_whole_checkpoint(tmp_path / 'here') == str(tmp_path / 'here' / 'epoch_3.pth')
+    assert latest_valid_checkpoint(tmp_path / 'here') == str(tmp_path / 'here' / 'epoch_3.pth')
 
 
 def test_nothing_to_go_on_from(tmp_path):
-    assert newest_whole_checkpoint(tmp_path) is None
-    assert newest_whole_checkpoint(tmp_path / 'none') is None
+    assert latest_valid_checkpoint(tmp_path) is None
+    assert latest_valid_checkpoint(tmp_path / 'none') is None
     (tmp_path / 'epoch_1.pth').write_bytes(b'PK')
-    assert newest_whole_checkpoint(tmp_path) is None
+    assert latest_valid_checkpoint(tmp_path) is None
 
 
 def test_a_work_dir_that_is_a_file(tmp_path):

@@ -15,7 +15,7 @@ from hybridcls.engine import (
     run_chain,
     transfer_weights,
 )
-from hybridcls.engine.teacher_model import build_teacher
+from hybridcls.engine.distillation.teacher_model import build_teacher
 from hybridcls.models.backbones import TimmStream
 from hybridcls.registry import MODELS
 

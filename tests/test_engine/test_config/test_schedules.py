@@ -8,7 +8,7 @@ from hybridcls import config_path
 from hybridcls.engine import ConfigError, TrainOptions, build_runner, load_config, prepare_training, run_training
 from hybridcls.engine.config import provenance_of
 from hybridcls.engine.config.schedules import check_length, fit_to_batches, fitted_schedules, iterations, scaled_lr
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import isolated_globals
 
 BASE = """
 max_epochs = 100
@@ -212,7 +212,7 @@ def train(tmp_path, images, **more):
         'train_dataloader.batch_size': 8,
         **more,
     }
-    with own_instances():
+    with isolated_globals():
         cfg = load_config(config_path('digits/ce_hybrid.py'), options)
         runner = build_runner(prepare_training(cfg, TrainOptions(), str(tmp_path)))
         run_training(runner)

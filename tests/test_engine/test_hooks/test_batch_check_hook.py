@@ -5,7 +5,7 @@ from torch import nn
 
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_training
 from hybridcls.engine.hooks.batch_check_hook import _last_batch_has_one
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import isolated_globals
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ def test_no_batch(toy_configs, tmp_path, loader, sentence):
     cfg = prepare_training(
         load_config(toy_configs / 'toy.py', dict(train_dataloader=loader)), TrainOptions(), str(tmp_path / 'w')
     )
-    with own_instances(), pytest.raises(ValueError, match=sentence):
+    with isolated_globals(), pytest.raises(ValueError, match=sentence):
         build_runner(cfg).train()
 
 
@@ -27,7 +27,7 @@ def test_a_last_batch_that_is_kept_is_enough(toy_configs, tmp_path):
     cfg = prepare_training(
         load_config(toy_configs / 'toy.py', {'train_dataloader.batch_size': 32}), TrainOptions(), str(tmp_path / 'w')
     )
-    with own_instances():
+    with isolated_globals():
         runner = build_runner(cfg)
         runner.train()
         assert runner.iter == 3
@@ -37,7 +37,7 @@ def trained(toy_configs, tmp_path, change=None, **loader):
     """The toy has 24 points and a BatchNorm over vectors."""
     options = {f'train_dataloader.{key}': value for key, value in loader.items()}
     cfg = prepare_training(load_config(toy_configs / 'toy.py', options), TrainOptions(), str(tmp_path / 'w'))
-    with own_instances():
+    with isolated_globals():
         runner = build_runner(cfg)
         if change is not None:
             change(runner.model)

@@ -14,7 +14,7 @@ from mmengine.runner.checkpoint import load_from_local
 from processes import run_process
 from toy_runs import train
 
-from hybridcls.engine.checkpoints.files import is_whole_checkpoint, newest_whole_checkpoint
+from hybridcls.engine.checkpoints.files import is_valid_checkpoint, latest_valid_checkpoint
 from hybridcls.engine.hooks import CheckpointHook
 from hybridcls.engine.hooks.checkpoint_hook import _LaterRemovals
 from hybridcls.evaluation.result_names import without_result
@@ -47,7 +47,7 @@ def test_an_old_one_goes_only_when_the_new_one_is_whole(toy_configs, tmp_path, m
     original = CheckpointHook._remove_files
 
     def watch(self, names):
-        seen.extend((name, newest_whole_checkpoint(tmp_path / 'w')) for name in names)
+        seen.extend((name, latest_valid_checkpoint(tmp_path / 'w')) for name in names)
         original(self, names)
 
     monkeypatch.setattr(CheckpointHook, '_remove_files', watch)
@@ -211,7 +211,7 @@ def test_a_resume_passes_over_a_damaged_one(toy_configs, tmp_path, through_the_t
         (toy_configs / 'resumed.py').write_text("_base_ = 'toy.py'\nresume = True\n")
         runner = train(toy_configs / 'resumed.py', tmp_path / 'w')
     assert runner._load_from == str(tmp_path / 'w' / 'epoch_1.pth')
-    assert is_whole_checkpoint(last)
+    assert is_valid_checkpoint(last)
     assert runner.epoch == 3
 
 
@@ -258,7 +258,7 @@ def test_a_kill_at_any_moment_of_a_write_leaves_a_whole_checkpoint(toy_configs, 
     seventh sync is in the second checkpoint of that name, the eleventh in the one whose predecessor would go."""
     ended = run_process(killed_while_writing, toy_configs / 'toy.py', tmp_path / 'w', at)
     assert ended.status == -signal.SIGKILL, ended.output
-    assert newest_whole_checkpoint(tmp_path / 'w') is not None
+    assert latest_valid_checkpoint(tmp_path / 'w') is not None
     runner = train(
         toy_configs / 'toy.py', tmp_path / 'w', resume='auto', **{'default_hooks.checkpoint.max_keep_ckpts': 1}
     )

@@ -16,7 +16,7 @@ from mmengine.model import BaseModel
 from torch import nn
 
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_testing, prepare_training
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import isolated_globals
 from hybridcls.registry import HOOKS, MODELS
 
 VALUES = dict(ant=0, bee=60, cat=120, dog=180)
@@ -117,7 +117,7 @@ def run(tmp_path):
         options = {'data_root': str(tmp_path / 'images'), 'custom_hooks': [dict(type='Listener')], **options}
         cfg = load_config(tmp_path / 'config.py', options)
         Keeping.said.clear()
-        with own_instances():
+        with isolated_globals():
             if checkpoint is not None:
                 return build_runner(prepare_testing(cfg, str(checkpoint), TrainOptions(), str(tmp_path / 't'))).test()
             runner = build_runner(
@@ -208,8 +208,8 @@ def test_images_of_no_known_class(run, images, checkpoint):
             },
         )
         assert scores['accuracy/top1'] == 100
-        assert 'ood/auroc_max_softmax' in scores
-        assert scores['selective/aurc_max_softmax'] == 0
+        assert 'ood/auroc_least_confidence' in scores
+        assert scores['selective/aurc_least_confidence'] == 0
         assert "test: 2 of 4 class names are not among the model's 3: dog, elk (4 images)" in said('test')[0]
 
 

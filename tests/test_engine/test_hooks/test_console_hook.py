@@ -52,7 +52,7 @@ def test_more_workers_than_cpus_are_told(monkeypatch):
 
 
 def test_what_is_said_for_all_phases_reaches_them(toy_configs, tmp_path):
-    from hybridcls.engine.phase_plan import read_phases
+    from hybridcls.engine.phases.plan import read_phases
 
     (toy_configs / 'all.py').write_text(
         "phases = [dict(name='one', config='toy.py'), dict(name='two', config='second.py', cfg_options=dict(seed=5))]\n"

@@ -5,7 +5,7 @@ import torch
 from mmengine.model import BaseModel
 
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_testing, prepare_training
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import isolated_globals
 from hybridcls.registry import METRICS, MODELS
 
 CONFIG = """
@@ -70,7 +70,7 @@ def config(tmp_path):
 
 
 def train(config, work_dir, **options):
-    with own_instances():
+    with isolated_globals():
         runner = build_runner(prepare_training(load_config(config, options), TrainOptions(), str(work_dir)))
         runner.train()
         return runner, runner.message_hub.get_scalar('val/knn/top1').current()
@@ -106,7 +106,7 @@ def test_averaged_weights_fill_the_bank_when_they_are_evaluated(config, tmp_path
 
 def test_a_test_has_a_bank_too(config, tmp_path):
     train(config, tmp_path / 'w')
-    with own_instances():
+    with isolated_globals():
         checkpoint = str(tmp_path / 'w' / 'epoch_2.pth')
         cfg = prepare_testing(load_config(config), checkpoint, TrainOptions(), str(tmp_path / 't'))
         assert build_runner(cfg).test()['knn/top1'] > 70
@@ -137,7 +137,7 @@ def test_its_images_are_read_as_those_of_the_test(config, tmp_path):
     config.write_text(CONFIG.replace('pipeline=[dict', "pipeline=[dict(type='LoadImage'), dict"))
     torch.save(dict(state_dict=dict(weight=torch.ones(())), meta={}), tmp_path / 'old.pth')
     cfg = prepare_testing(load_config(config), str(tmp_path / 'old.pth'), TrainOptions(), str(tmp_path / 'work'))
-    with own_instances():
+    with isolated_globals():
         runner = build_runner(cfg)
         runner.test()
     (bank,) = [hook.dataloader for hook in runner.hooks if type(hook).__name__ == 'EmbeddingBankHook']

@@ -9,12 +9,12 @@ from mmengine.logging import MessageHub
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_training
 from hybridcls.engine.hooks import learning_curves_hook
 from hybridcls.engine.hooks.learning_curves_hook import LearningCurvesHook
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import isolated_globals
 from hybridcls.evaluation import Accuracy, CalibrationMetric, ValLoss
 
 
 def train(config, work_dir, *hooks, go_on=None):
-    with own_instances():
+    with isolated_globals():
         cfg = load_config(config, dict(custom_hooks=list(hooks)))
         runner = build_runner(prepare_training(cfg, TrainOptions(resume=go_on), str(work_dir)))
         runner.train()

@@ -4,7 +4,7 @@ from mmengine.logging import MessageHub
 
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_training
 from hybridcls.engine.hooks import LoggerHook
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import isolated_globals
 from hybridcls.registry import HOOKS
 
 
@@ -14,7 +14,7 @@ def test_lines_of_a_running_validation_are_without_old_results(toy_configs, toy_
     monkeypatch.setattr(toy_plugin.ToyAccuracy, 'default_prefix', 'val')
     monkeypatch.setattr(toy_plugin.ToyAccuracy, 'compute_metrics', lambda self, results: dict(loss=next(losses)))
     options = {'default_hooks.checkpoint.save_best': None, 'train_cfg.max_epochs': 2, 'log_level': 'INFO'}
-    with own_instances():
+    with isolated_globals():
         runner = build_runner(
             prepare_training(load_config(toy_configs / 'toy.py', options), TrainOptions(), str(tmp_path))
         )

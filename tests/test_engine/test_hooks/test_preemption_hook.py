@@ -12,7 +12,7 @@ from toy_runs import train
 
 from hybridcls.engine import TrainOptions, load_config, run_chain
 from hybridcls.engine.hooks import PreemptionHook
-from hybridcls.engine.signals import Preempted
+from hybridcls.engine.runner.signals import Preempted
 
 
 def with_signal(folder, hooks=(), **when):

@@ -12,7 +12,7 @@ from torch import nn
 from hybridcls.datasets.transforms import LoadImage
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_testing, prepare_training
 from hybridcls.engine.hooks import PreprocessingVersionHook
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import isolated_globals
 from hybridcls.models.classifiers import MixtureTTA
 from hybridcls.registry import TRANSFORMS
 
@@ -54,7 +54,7 @@ def run(settings, work_dir, checkpoint=None, log_level='INFO', **options):
     """Train, or test ``checkpoint``; return the log and the means of the images."""
     cfg = load_config(settings, dict(log_level=log_level, **options))
     SEEN.clear()
-    with own_instances():
+    with isolated_globals():
         if checkpoint is None:
             runner = build_runner(prepare_training(cfg, TrainOptions(resume='auto'), str(work_dir)))
             runner.train()

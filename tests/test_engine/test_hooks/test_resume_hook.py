@@ -6,7 +6,7 @@ import torch
 from toy_runs import rates, train
 
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_testing
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import isolated_globals
 
 EARLY = "custom_hooks = [dict(type='EarlyStoppingHook', monitor='toy/top1', rule='greater', patience=3)]\n"
 PLATEAU = {
@@ -93,8 +93,8 @@ def test_a_test_of_a_config_that_says_resume_only_tests(toy_configs, tmp_path):
     cfg = prepare_testing(
         load_config(toy_configs / 'toy.py'), str(tmp_path / 'epoch_1.pth'), TrainOptions(), str(tmp_path)
     )
-    with own_instances():
+    with isolated_globals():
         expected = build_runner(cfg).test()
     cfg.resume = True
-    with own_instances():
+    with isolated_globals():
         assert build_runner(cfg).test() == expected

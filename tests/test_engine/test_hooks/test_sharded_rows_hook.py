@@ -18,10 +18,9 @@ from mmpretrain.structures import DataSample
 from processes import run_processes
 from torch import nn
 
+from hybridcls.distributed import RowShard, exclude_from_ddp, shard_rows
 from hybridcls.engine.hooks import ShardedRowsHook
 from hybridcls.engine.optim import ComposedOptimWrapper
-from hybridcls.functional import RowShard
-from hybridcls.models.modules import leave_to_processes, shard_rows
 from hybridcls.registry import DATASETS, HOOKS, MODELS
 
 CLASSES, SUB_CENTRES = 5, 2
@@ -66,7 +65,9 @@ def run(folder, epochs, processes, shard, **changes):
             type='hybridcls.HybridClassifier',
             backbone=dict(type='LinearBackbone'),
             data_preprocessor=dict(type='StackOnly'),
-            head=dict(type='ArcFaceHead', num_classes=CLASSES, scale=8.0, sub_centres=SUB_CENTRES, shard_classes=shard),
+            head=dict(
+                type='ArcFaceHead', num_classes=CLASSES, scale=8.0, num_subcenters=SUB_CENTRES, shard_classes=shard
+            ),
         ),
         train_dataloader=dict(
             batch_size=8 // processes,
@@ -200,7 +201,7 @@ def sharded_model(ignored=True):
     model = nn.Linear(3, 2)
     shard_rows(model, 'weight', RowShard(first=0, size=2, total=4))
     if ignored:
-        leave_to_processes(model)
+        exclude_from_ddp(model)
     return model
 
 

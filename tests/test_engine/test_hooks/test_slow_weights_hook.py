@@ -3,7 +3,7 @@ import torch
 from mmengine.hooks import Hook
 
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_training
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import isolated_globals
 from hybridcls.registry import HOOKS
 
 UPDATE = dict(
@@ -39,7 +39,7 @@ def copies(runner):
 
 def run(config, work_dir, resume=None, hooks=(HOOK,), **options):
     Watcher.seen = []
-    with own_instances():
+    with isolated_globals():
         cfg = prepare_training(
             load_config(config, {'optim_wrapper': UPDATE, 'custom_hooks': list(hooks), **options}),
             TrainOptions(resume=resume),

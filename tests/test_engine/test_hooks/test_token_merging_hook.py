@@ -9,7 +9,7 @@ from processes import run_processes
 
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_testing, prepare_training
 from hybridcls.engine.hooks import TokenMergingHook
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import isolated_globals
 
 CONFIG = """
 default_scope = 'hybridcls'
@@ -52,7 +52,7 @@ def lengths_seen(runner):
 
 
 def run(config, work_dir, hooks, **options):
-    with own_instances():
+    with isolated_globals():
         cfg = load_config(config, options)
         cfg.custom_hooks = hooks
         runner = build_runner(prepare_training(cfg, TrainOptions(), str(work_dir)))
@@ -110,7 +110,7 @@ def test_the_average_is_what_is_evaluated(config, tmp_path):
 
 def test_a_test_of_a_checkpoint(config, tmp_path):
     run(config, tmp_path / 'w', [])
-    with own_instances():
+    with isolated_globals():
         cfg = load_config(config, {})
         cfg.custom_hooks = [dict(type='TokenMergingHook', token_merging_ratio=dict(r=1))]
         runner = build_runner(

@@ -16,7 +16,7 @@ from mmengine.registry import DefaultScope
 from torch import nn
 from update_toys import HardNet, assert_same, make_batches, make_net, sgd, train
 
-from hybridcls.engine.optim import BadLossError, ComposedOptimWrapper, UpdateStage
+from hybridcls.engine.optim import ComposedOptimWrapper, NonFiniteLossError, UpdateStage
 
 CLIP = dict(max_norm=0.1)
 
@@ -104,7 +104,7 @@ PLUGIN = '''
             self.beta = beta
             self.average = {}
 
-        def transform(self, update):
+        def before_step(self, update):
             for i in update.with_gradient():
                 grad = update.params[i].grad
                 average = self.average.setdefault(i, torch.zeros_like(grad))
@@ -141,27 +141,27 @@ def test_a_stage_learns_which_micro_batch_it_sees():
     seen = []
 
     class Spy(UpdateStage):
-        probes = True
+        has_second_pass = True
 
-        def probe(self, update):
-            seen.append(('probe', update.is_first, update.is_last, update.count))
+        def second_pass(self, update):
+            seen.append(('second_pass', update.is_first, update.is_last, update.count))
 
-        def transform(self, update):
-            seen.append(('transform', update.is_last, update.count))
+        def before_step(self, update):
+            seen.append(('before_step', update.is_last, update.count))
 
-        def settle(self, update):
-            seen.append(('settle', update.is_last, update.count))
+        def after_step(self, update):
+            seen.append(('after_step', update.is_last, update.count))
 
     net = make_net()
     train(net, ComposedOptimWrapper(sgd(net), stages=[Spy()], accumulative_counts=2), make_batches(3))
     assert seen == [
-        ('probe', True, False, 0),
-        ('probe', False, True, 0),
-        ('transform', True, 0),
-        ('settle', True, 1),
-        ('probe', True, True, 1),
-        ('transform', True, 1),
-        ('settle', True, 2),
+        ('second_pass', True, False, 0),
+        ('second_pass', False, True, 0),
+        ('before_step', True, 0),
+        ('after_step', True, 1),
+        ('second_pass', True, True, 1),
+        ('before_step', True, 1),
+        ('after_step', True, 2),
     ]
 
 
@@ -211,7 +211,7 @@ def test_without_optim_context_there_is_no_second_pass():
         ),
         (dict(stages=dict(type='SAM')), TypeError, 'is one stage, where a dict of named stages is wanted'),
         (dict(stages=dict(sam=dict(type='Sam'))), KeyError, "Did you mean 'SAM'"),
-        (dict(bad_loss='halt'), ValueError, r"bad_loss='halt' is not one of \['stop', 'skip', 'ignore'\]"),
+        (dict(nonfinite_loss='halt'), ValueError, r"nonfinite_loss='halt' is not one of \['raise', 'skip', 'ignore'\]"),
         (dict(clip_grad=dict(norm=1.0)), TypeError, r"unknown key 'norm'"),
         (dict(amp='float17'), ValueError, "amp='float17' is not one of 'float16'"),
     ],
@@ -243,7 +243,7 @@ def test_a_bad_loss_stops_before_anything_happens_to_the_weights():
     train(net, wrapper, batches[:2], total=3)
     before = copy.deepcopy([param.detach().clone() for param in net.parameters()])
     batches[2]['inputs'][0, 0, 0, 0] = math.nan
-    with pytest.raises(BadLossError, match=r'iteration 3: loss_class = nan, loss_size = nan'):
+    with pytest.raises(NonFiniteLossError, match=r'iteration 3: loss_class = nan, loss_size = nan'):
         train(net, wrapper, batches[2:], start=2, total=3)
     assert all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
     assert all(param.grad is None for param in net.parameters())
@@ -258,7 +258,9 @@ def test_a_bad_loss_can_be_skipped_with_all_it_has_done(accumulation):
     for batch in bad:
         batch['inputs'][0] = math.inf
     with_bad, without = make_net(dropout=0.0), make_net(dropout=0.0)
-    wrapper = ComposedOptimWrapper(sgd(with_bad), stages=stages, bad_loss='skip', accumulative_counts=accumulation)
+    wrapper = ComposedOptimWrapper(
+        sgd(with_bad), stages=stages, nonfinite_loss='skip', accumulative_counts=accumulation
+    )
     train(with_bad, wrapper, batches[:accumulation] + bad + batches[accumulation:])
     assert wrapper.updates == 4
     train(without, ComposedOptimWrapper(sgd(without), stages=stages, accumulative_counts=accumulation), batches)
@@ -267,18 +269,18 @@ def test_a_bad_loss_can_be_skipped_with_all_it_has_done(accumulation):
 
 def test_too_many_bad_losses_in_a_row_stop():
     net = make_net()
-    wrapper = ComposedOptimWrapper(sgd(net), bad_loss='skip', most_bad_losses=2)
+    wrapper = ComposedOptimWrapper(sgd(net), nonfinite_loss='skip', max_skipped_updates=2)
     batches = make_batches(3)
     for batch in batches:
         batch['inputs'][0] = math.nan
-    with pytest.raises(BadLossError, match='number 3 in a row, and most_bad_losses=2'):
+    with pytest.raises(NonFiniteLossError, match='number 3 in a row, and max_skipped_updates=2'):
         train(net, wrapper, batches)
     assert wrapper.updates == 0
 
 
 def test_a_good_update_ends_what_is_in_a_row():
     net = make_net()
-    wrapper = ComposedOptimWrapper(sgd(net), bad_loss='skip', most_bad_losses=1)
+    wrapper = ComposedOptimWrapper(sgd(net), nonfinite_loss='skip', max_skipped_updates=1)
     batches = make_batches(6)
     for batch in batches[::2]:
         batch['inputs'][0] = math.nan
@@ -301,11 +303,11 @@ def test_a_bad_loss_at_the_climbed_weights_leaves_the_weights_alone():
     net = Cliff()
     before = [param.detach().clone() for param in net.parameters()]
     wrapper = ComposedOptimWrapper(sgd(net), stages=dict(sam=dict(type='SAM')))
-    with pytest.raises(BadLossError, match=r'iteration 1: loss_size = inf .* at the weights of the second pass'):
+    with pytest.raises(NonFiniteLossError, match=r'iteration 1: loss_size = inf .* at the weights of the second pass'):
         train(net, wrapper, make_batches(1))
     assert all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
     net.seen.clear()
-    wrapper = ComposedOptimWrapper(sgd(net), stages=dict(sam=dict(type='SAM')), bad_loss='skip')
+    wrapper = ComposedOptimWrapper(sgd(net), stages=dict(sam=dict(type='SAM')), nonfinite_loss='skip')
     train(net, wrapper, make_batches(2))
     assert wrapper.updates == 1
 
@@ -315,23 +317,23 @@ def test_a_stage_learns_that_its_second_loss_was_bad_and_takes_no_state_from_it(
         def __init__(self):
             self.seen = []
 
-        def wants_regrad(self, update):
+        def needs_second_pass(self, update):
             return True
 
-        def probe(self, update):
-            loss = update.regrad()
+        def second_pass(self, update):
+            loss = update.recompute_gradient()
             self.seen.append((update.is_dropped, bool(loss.isfinite()), len(update.with_gradient())))
 
     torch.manual_seed(3)
     net, look = Cliff(), Look()
-    train(net, ComposedOptimWrapper(sgd(net), stages=[look], bad_loss='skip'), make_batches(2))
+    train(net, ComposedOptimWrapper(sgd(net), stages=[look], nonfinite_loss='skip'), make_batches(2))
     assert look.seen == [(True, False, 0), (False, True, 6)]
 
     net.seen.clear()
     hub = MessageHub.get_current_instance()
     hub.log_scalars.pop('train/sam/loss_climbed', None)
     stages = dict(sam=dict(type='SAM', every=2, reuse=True, log=True))
-    wrapper = ComposedOptimWrapper(sgd(net), stages=stages, bad_loss='skip')
+    wrapper = ComposedOptimWrapper(sgd(net), stages=stages, nonfinite_loss='skip')
     train(net, wrapper, make_batches(1))
     assert not wrapper.stages['sam'].direction
     assert 'train/sam/loss_climbed' not in hub.log_scalars

@@ -8,7 +8,7 @@ from mmengine.runner import Runner
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import isolated_globals
 
 
 @pytest.fixture(scope='module')
@@ -55,7 +55,7 @@ def test_it_trains_a_resnet_of_mmpretrain(digits, tmp_path):
             custom_imports=dict(imports=['hybridcls.engine'], allow_failed_imports=False),
         )
     )
-    with own_instances():
+    with isolated_globals():
         runner = Runner.from_cfg(cfg)
         runner.train()
         losses = runner.message_hub.get_scalar('train/loss').data[0]

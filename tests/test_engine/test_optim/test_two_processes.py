@@ -16,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from update_toys import sgd, train
 
 import hybridcls.engine  # noqa: F401 (registers)
+from hybridcls.distributed.layouts import is_dtensor
 from hybridcls.engine.optim import ComposedOptimWrapper
-from hybridcls.engine.optim.sharding import is_dtensor
 
 STEPS = 6
 
@@ -138,7 +138,7 @@ def work_ddp(rank, folder):
     own = shares(rank)
     if rank == 1:
         own[1]['inputs'][0] = float('nan')
-    wrapper = ComposedOptimWrapper(sgd(net), bad_loss='skip', **copy.deepcopy(SETTINGS['sam']))
+    wrapper = ComposedOptimWrapper(sgd(net), nonfinite_loss='skip', **copy.deepcopy(SETTINGS['sam']))
     train(ddp(net), wrapper, own)
     result['skipped'] = weights(net)
     net = Net()

@@ -5,7 +5,7 @@ import torch
 from mmengine.hooks import Hook
 
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_training
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import isolated_globals
 from hybridcls.registry import HOOKS
 
 ITERATIONS = 8
@@ -48,7 +48,7 @@ def train(config, work_dir, average, resume=None, stop_at=None, accumulation=1, 
         'train_dataloader.sampler.type': 'InfiniteSampler',
         **changes,
     }
-    with own_instances():
+    with isolated_globals():
         cfg = prepare_training(load_config(config, options), TrainOptions(resume=resume), str(work_dir))
         runner = build_runner(cfg)
         runner.train()

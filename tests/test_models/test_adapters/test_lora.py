@@ -8,9 +8,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from hybridcls.models.adapters import LoRASettings, add_lora, fold_lora, lora_layers
+from hybridcls.models.adapters import LoRASettings, add_lora, lora_layers, merge_lora
+from hybridcls.models.adapters.adapters_without_gradient import check_adapters_act
 from hybridcls.models.backbones import HybridBackbone
-from hybridcls.models.backbones.idle_adapters import check_adapters_act
 
 SWIN = dict(
     model_name='swinv2_tiny_window8_256', img_size=32, window_size=4, embed_dim=24, depths=(1, 1), num_heads=(1, 2)
@@ -74,7 +74,7 @@ def test_it_starts_as_the_model_and_every_adapter_acts(name):
 @pytest.mark.parametrize('name', ['swin', 'beit', 'convnext v2, convolutions', 'vit'])
 @pytest.mark.parametrize('kind', ['lora', 'dora', 'rslora'])
 def test_the_formula_and_folding(name, kind):
-    """W x + alpha / r B A x, written with the weights alone, is what the adapted and the folded model compute."""
+    """W x + alpha / r B A x, written with the weights alone, is what the adapted and the merged model compute."""
     model, x = make(name), images(name)
     reference = copy.deepcopy(model)
     add_lora(model, LoRASettings(rank=2, alpha=6.0, use_dora=kind == 'dora', use_rslora=kind == 'rslora'))
@@ -94,11 +94,11 @@ def test_the_formula_and_folding(name, kind):
     assert (adapted - make(name)(x)).abs().max() > 1e-3
 
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    folded = fold_lora(model)
-    assert len(folded) == len([key for key in before if key.endswith('lora_A.weight')])
+    merged = merge_lora(model)
+    assert len(merged) == len([key for key in before if key.endswith('lora_A.weight')])
     torch.testing.assert_close(model(x), adapted, rtol=0, atol=1e-5)
     assert set(model.state_dict()) == set(make(name).state_dict())
-    folded.undo()
+    merged.undo()
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert torch.equal(model(x), adapted)
 
@@ -119,15 +119,15 @@ def test_folding_rounds_once_and_gives_the_same_bits_back(dtype, bits, adapters,
             param.data = param.data.float() * (1 + 1e-4)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     exact = copy.deepcopy(model).double()
-    fold_lora(exact)
-    folded = fold_lora(model)
+    merge_lora(exact)
+    merged = merge_lora(model)
     for key, value in exact.state_dict().items():
         found = model.state_dict()[key]
         assert found.dtype == dtype
         tiny = torch.finfo(dtype).smallest_normal * 2.0**-bits
         limit = value.abs() * 2.0**-bits * 1.001 + tiny + 1e-6 * value.abs().max()
         assert ((found.double() - value).abs() <= limit).all(), key
-    folded.undo()
+    merged.undo()
     for key, value in model.state_dict().items():
         assert value.dtype == before[key].dtype, key
         assert torch.equal(value, before[key]), key
@@ -178,7 +178,7 @@ def test_slices_of_a_fused_qkv():
         model(x).square().sum().backward()
         optimizer.step()
     base, rows = make('vit'), 0
-    folded = fold_lora(model)
+    merged = merge_lora(model)
     for layer_name in done.names:
         after, before = model.get_submodule(layer_name).weight, base.get_submodule(layer_name).weight
         third = len(before) // 3
@@ -190,7 +190,7 @@ def test_slices_of_a_fused_qkv():
         assert changed[2] > 1e-4
         rows += third
     assert whole.trained - done.trained == rows * 2  # the rank
-    folded.undo()
+    merged.undo()
 
 
 def test_state_dicts_have_the_names_of_before():

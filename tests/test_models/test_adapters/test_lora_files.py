@@ -5,7 +5,7 @@ import timm
 import torch
 from peft import PeftModel
 
-from hybridcls.models.adapters import fold_lora, load_adapters, lora_layers, save_adapters
+from hybridcls.models.adapters import load_adapters, lora_layers, merge_lora, save_adapters
 from hybridcls.registry import MODELS
 
 CFG = dict(
@@ -84,11 +84,11 @@ def test_a_checkpoint_of_adapters_alone(tmp_path):
     x = torch.rand(2, 3, 32, 32)
     expected = model(x)
     assert torch.equal(other(x), expected)
-    folded = fold_lora(model)  # nothing is left out of the state dict any more: the weights are trained ones
+    merged = merge_lora(model)  # nothing is left out of the state dict any more: the weights are trained ones
     plain = build().eval()
     plain.load_state_dict(model.state_dict())
     torch.testing.assert_close(plain(x), expected)
-    folded.undo()
+    merged.undo()
     assert model.state_dict().keys() == state.keys()
 
 

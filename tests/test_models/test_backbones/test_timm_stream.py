@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from hybridcls.models.backbones import HybridBackbone, TimmStream
-from hybridcls.models.modules.shape_probe import probe_output
+from hybridcls.models.building.shape_probe import probe_output
 
 SWIN = dict(depths=(1, 1, 2, 1), embed_dim=24, num_heads=(1, 2, 4, 8))
 PLAIN = dict(depth=2, embed_dim=48, num_heads=3)

@@ -6,7 +6,7 @@ import torch.distributed as dist
 from mmpretrain.structures import DataSample
 from processes import run_processes
 
-from hybridcls.engine.teacher_model import build_teacher
+from hybridcls.engine.distillation.teacher_model import build_teacher
 from hybridcls.models.classifiers import Distillation, Teacher
 from hybridcls.registry import MODELS
 
@@ -49,7 +49,7 @@ def work(rank, folder):
     sharded = dict(MARGIN, shard_classes=True)
     for name, student in (
         ('plain', make_student()),
-        ('sharded', make_student(dict(sharded, sub_centres=2), sharded, f'{folder}/teacher.pth')),
+        ('sharded', make_student(dict(sharded, num_subcenters=2), sharded, f'{folder}/teacher.pth')),
     ):
         if rank == 0:  # shapes are found alone: a collective would never end
             assert student.distillation.teacher.embedding_width(32, 32) == 8
@@ -71,13 +71,13 @@ def assert_equal_gradients(found, expected):
 def test_two_processes_are_one_with_the_whole_batch(tmp_path):
     """All four terms, the distances within a batch too; the teacher is in no bucket.
 
-    Also where each process holds some of the class centres, of the student and of the teacher: the divergence is that
+    Also where each process holds some of the class weights, of the student and of the teacher: the divergence is that
     over all classes, and each process has the gradient of the whole batch for its centres.
     """
     torch.save(dict(state_dict=build(2, 'test_resnet', MARGIN).state_dict()), tmp_path / 'teacher.pth')
     run_processes(work, tmp_path)
     plain = gradients(make_student(), 0, len(LABELS))
-    whole = gradients(make_student(dict(MARGIN, sub_centres=2), MARGIN), 0, len(LABELS))
+    whole = gradients(make_student(dict(MARGIN, num_subcenters=2), MARGIN), 0, len(LABELS))
     for rank in range(2):
         sharded = {**whole, 'head.weight': whole['head.weight'][2 * rank : 2 * rank + 2]}
         for name, expected in (('plain', plain), ('sharded', sharded)):

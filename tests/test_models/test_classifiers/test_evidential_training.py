@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import isolated_globals
 from hybridcls.registry import HOOKS
 
 KNOWN, UNKNOWN = (1, 2, 3, 4, 5, 6, 7, 8), (0, 9)
@@ -55,7 +55,7 @@ def config(work_dir, epochs, head=None, **keys):
         val_evaluator=[
             dict(type='MetricOf', known_only=True, metric=dict(type='Accuracy')),
             dict(type='ValLoss'),
-            dict(type='OODMetric', scores=('epistemic', 'max_softmax')),
+            dict(type='OODMetric', scores=('epistemic', 'least_confidence')),
             dict(type='CalibrationMetric'),
         ],
         val_cfg=dict(),
@@ -69,7 +69,7 @@ def config(work_dir, epochs, head=None, **keys):
 
 def trained(cfg, logged=('kl_weight',)):
     """Train and return the weights, the metrics and what was logged in each iteration."""
-    with own_instances():
+    with isolated_globals():
         runner = Runner.from_cfg(cfg)
         with contextlib.suppress(Stopped):
             runner.train()

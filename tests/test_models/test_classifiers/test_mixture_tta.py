@@ -40,13 +40,13 @@ def alone(model, batch):
 def test_views_of_a_plain_classifier_are_opinions():
     model = build(type='LinearHead', num_classes=3)
     joined = model.test_step(views())
-    opinions = alone(model, views())
+    members = alone(model, views())
     for row, sample in enumerate(joined):
-        scores = torch.stack([view[row].pred_score for view in opinions])
+        scores = torch.stack([view[row].pred_score for view in members])
         torch.testing.assert_close(sample.pred_score, scores.mean(0))
         assert sample.aleatoric.item() == pytest.approx(scipy.stats.entropy(scores, axis=1).mean(), rel=1e-5)
         assert sample.total.item() == pytest.approx(scipy.stats.entropy(scores.mean(0)), rel=1e-5)
-        torch.testing.assert_close(sample.embedding, torch.stack([view[row].embedding for view in opinions]).mean(0))
+        torch.testing.assert_close(sample.embedding, torch.stack([view[row].embedding for view in members]).mean(0))
         assert sample.gt_label.item() == (2, 0)[row]
         assert (sample.img_path, sample.view) == (('a.png', 'b.png')[row], 0)
 
@@ -61,14 +61,14 @@ def test_the_label_is_that_of_the_mean_score():
 def test_views_of_an_evidential_head_keep_their_own_doubt():
     model = build(type='EvidentialHead', num_classes=3, loss=dict(evidence='softplus'))
     torch.nn.init.normal_(model.module.head.fc.weight, std=10.0)
-    opinions = alone(model, views())
+    members = alone(model, views())
     for row, sample in enumerate(model.test_step(views())):
-        mean = torch.stack([view[row].pred_score for view in opinions]).mean(0)
+        mean = torch.stack([view[row].pred_score for view in members]).mean(0)
         for field in ('aleatoric', 'vacuity'):
-            torch.testing.assert_close(sample.get(field), sum(view[row].get(field) for view in opinions) / 3)
+            torch.testing.assert_close(sample.get(field), sum(view[row].get(field) for view in members) / 3)
         assert sample.total.item() == pytest.approx(scipy.stats.entropy(mean), rel=1e-5)
         torch.testing.assert_close(sample.epistemic, sample.total - sample.aleatoric)
-        assert sample.epistemic > 1.001 * sum(view[row].epistemic for view in opinions) / 3  # they disagree, too
+        assert sample.epistemic > 1.001 * sum(view[row].epistemic for view in members) / 3  # they disagree, too
 
 
 def test_views_that_agree_change_nothing():

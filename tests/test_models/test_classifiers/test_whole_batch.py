@@ -8,7 +8,7 @@ import torch.distributed as dist
 from mmpretrain.structures import DataSample
 from processes import run_processes
 
-from hybridcls.models.modules import gather_whole, sharded_parameters
+from hybridcls.distributed import gather_whole, sharded_parameters
 from hybridcls.registry import MODELS
 
 LABELS = [0, 1, 0, 2, 2, 1]

@@ -6,7 +6,7 @@ from mmpretrain.structures import DataSample
 from processes import run_processes
 from torch import nn
 
-from hybridcls.models.modules import gather_whole, leave_to_processes, sharded_parameters
+from hybridcls.distributed import exclude_from_ddp, gather_whole, sharded_parameters
 from hybridcls.registry import MODELS
 
 # mk-minchul/AdaFace, head.py at c60eaa78, AdaFace(m=0.4, h=0.333, s=64, t_alpha=0.2) and cross entropy, run once in
@@ -18,7 +18,7 @@ OFFICIAL = [
     (98.821144, 27.326529, 70.457542, [25412.800781, 2.296789, 0.315793, 0.259822, 0.261124, 0.080804]),
 ]
 # mk-minchul/CVLface, classifiers/fc/fc.py with losses/adaface.py at d3d09c93, AdaFaceLoss(s=64, m=0.4, h=0.333,
-# t_alpha=0.2), run once in float64 over the same batches and one that lies beside its class centres.
+# t_alpha=0.2), run once in float64 over the same batches and one that lies beside its class weights.
 CVLFACE = [
     (47.627733, 21.952909, 87.484470, [20701.266473, 0.0, 0.010226, 0.211686, 0.160118, 0.056025]),
     (91.258087, 24.923551, 78.068850, [83867.235751, 3.185601, 0.622779, 0.410356, 0.204623, 0.041595]),
@@ -131,7 +131,7 @@ class Net(nn.Module):
         torch.manual_seed(0)
         self.embed = nn.Linear(7, 5)
         self.head = build(t_alpha=0.3, scale=8.0, **keys)
-        leave_to_processes(self)
+        exclude_from_ddp(self)
 
     def forward(self, images, labels):
         return self.head.loss((10 * self.embed(images),), samples(labels))['loss']

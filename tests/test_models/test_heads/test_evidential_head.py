@@ -6,8 +6,8 @@ from mmengine.logging import MessageHub
 from mmpretrain.evaluation import Accuracy, SingleLabelMetric
 from mmpretrain.structures import DataSample
 
-from hybridcls.engine.runner_instances import own_instances
-from hybridcls.functional import dirichlet_uncertainty
+from hybridcls.engine.runner.global_instances import isolated_globals
+from hybridcls.functional.evidential import dirichlet_uncertainty
 from hybridcls.registry import MODELS
 
 
@@ -68,7 +68,7 @@ def test_soft_labels_of_several_views():
 
 
 def test_what_is_logged():
-    with own_instances():
+    with isolated_globals():
         hub = MessageHub.get_instance('a run')
         hub.update_info('epoch', 5)
         losses = build().loss(embeddings(3), hard(0, 1, 2))

@@ -112,7 +112,7 @@ def test_wrong_settings_fail_when_built(keys):
 
 @pytest.mark.parametrize('softmax', ['dense', 'streamed'])
 def test_of_sub_centres_the_nearest_counts_and_learns(softmax):
-    head = build(sub_centres=2, scale=4.0, softmax=softmax, margin=dict(type='CosFace', margin=0.2))
+    head = build(num_subcenters=2, scale=4.0, softmax=softmax, margin=dict(type='CosFace', margin=0.2))
     assert head.weight.shape == (3, 2, 5)
     feats, labels = torch.randn(2, 5), [0, 1]
     cosine = nn.functional.cosine_similarity(feats[:, None, None], head.weight[None], dim=3)
@@ -161,7 +161,7 @@ def test_classes_are_sampled_while_training_and_not_after(tmp_path):
     [
         (dict(sample_rate=0.1), 'sample_rate=0.1 draws among .* Add shard_classes=True'),
         (dict(sample_rate=0.0, shard_classes=True), 'sample_rate=0.0 is outside'),
-        (dict(sub_centres=0), 'sub_centres=0 is outside'),
+        (dict(num_subcenters=0), 'num_subcenters=0 is outside'),
         (dict(softmax='dense', shard_classes=True), "softmax='dense' holds the logits of all classes"),
     ],
 )

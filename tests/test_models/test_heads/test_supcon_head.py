@@ -5,7 +5,7 @@ import torch
 from mmpretrain.structures import DataSample
 from torch import nn
 
-from hybridcls.functional import supervised_contrast
+from hybridcls.functional.contrastive import supervised_contrast
 from hybridcls.registry import MODELS
 
 

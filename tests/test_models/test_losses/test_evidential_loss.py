@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmengine.logging import MessageHub
 
-from hybridcls.engine.runner_instances import own_instances
+from hybridcls.engine.runner.global_instances import isolated_globals
 from hybridcls.functional import (
     dirichlet_kl_to_uniform,
     evidence_from_logits,
@@ -28,7 +28,7 @@ def build(**keys):
 @pytest.fixture(autouse=True)
 def _nobody_runs():
     """The hub of a Runner that an earlier test left, at epoch 0, would switch the penalty off."""
-    with own_instances():
+    with isolated_globals():
         MessageHub.get_instance('nobody runs')
         yield
 
@@ -36,7 +36,7 @@ def _nobody_runs():
 @pytest.fixture
 def runner_says():
     """A message hub as a Runner leaves it, gone after the test."""
-    with own_instances():
+    with isolated_globals():
         hub = MessageHub.get_instance('a run')
         yield lambda **info: [hub.update_info(key, value) for key, value in info.items()]
 

@@ -5,7 +5,7 @@ import torch
 from processes import run_processes
 from torch import nn
 
-from hybridcls.functional import supervised_contrast
+from hybridcls.functional.contrastive import supervised_contrast
 from hybridcls.registry import MODELS
 
 # Eight images; the processes get five and three of them. Classes 3 to 5 occur once, all on the second process, and

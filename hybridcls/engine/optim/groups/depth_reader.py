@@ -14,7 +14,7 @@ class DepthReader:
     """Asks the model, or else the module in it that knows: its ``get_layer_depth``, or timm's group matcher.
 
     Args:
-        who (str): Who speaks in errors.
+        caller (str): Name that errors start with.
         model (nn.Module): Any model.
 
     Example:
@@ -25,8 +25,8 @@ class DepthReader:
         (0.0078125, 1.0)
     """
 
-    def __init__(self, who: str, model: nn.Module) -> None:
-        self._who = who
+    def __init__(self, caller: str, model: nn.Module) -> None:
+        self._caller = caller
         self._model: Any = model
         self._inner: list[tuple[str, Callable[[str], tuple[int, int]]]] = []
 
@@ -73,7 +73,7 @@ class DepthReader:
 
     def _complaint(self, detail: str) -> str:
         return (
-            f'{self._who}: layer_decay_rate needs the order of the layers, and {type(self._model).__name__} does '
+            f'{self._caller}: layer_decay_rate needs the order of the layers, and {type(self._model).__name__} does '
             f'not tell it{detail}. Give the model or its backbone get_layer_depth(param_name, prefix), which '
             'returns (depth, number of depths), or drop layer_decay_rate; lr_mult gives factors to whole parts.'
         )

@@ -39,12 +39,12 @@ class ModelParts:
         """The parts that most people mean: those at the top of the model, and the streams."""
         return self._top
 
-    def check(self, who: str, key: str, names: Iterable[str]) -> None:
+    def check(self, caller: str, key: str, names: Iterable[str]) -> None:
         """Raise a ValueError unless all names are parts of the model."""
         for name in names:
             if not name or name not in self._prefixes:
                 raise ValueError(
-                    f'{who}: {key} names {name!r}, which is no part of the model.'
+                    f'{caller}: {key} names {name!r}, which is no part of the model.'
                     f'{did_you_mean(name, self._top)} Its parts: {", ".join(self._top)}; the path of any '
                     'submodule does too.'
                 )

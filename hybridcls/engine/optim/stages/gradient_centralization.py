@@ -37,7 +37,7 @@ class GradientCentralization(UpdateStage):
     alone, and so centralises position tables and class tokens as well; here they are left out.
 
     Left out, unless ``include`` names them: embeddings, position tables and other parameters that are no layer's
-    weight, LoRA's A and B, class centres of margin heads; and always what has one input a unit (``Linear(1, n)``, a
+    weight, LoRA's A and B, class weights of margin heads; and always what has one input a unit (``Linear(1, n)``, a
     depthwise 1 x 1 convolution), whose gradient would become zero.
 
     Args:
@@ -143,7 +143,7 @@ class GradientCentralization(UpdateStage):
             return False
         return name.endswith('weight')  # nn.MultiheadAttention.in_proj_weight, hand-made layers
 
-    def transform(self, update: Update) -> None:
+    def before_step(self, update: Update) -> None:
         """Subtract the means."""
         chosen = [(position, axes) for position, axes in self._axes if update.params[position].grad is not None]
         grads = update.gradients(position for position, _ in chosen)

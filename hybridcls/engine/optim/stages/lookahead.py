@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from hybridcls.checks import check_choice, check_number
+from hybridcls.distributed.layouts import local_parts
 from hybridcls.registry import OPTIM_STAGES
 
-from ..sharding import local_parts
 from .update_stage import Update, UpdateStage
 
 __all__ = ['Lookahead']
@@ -66,11 +66,11 @@ class Lookahead(UpdateStage):
             if param.requires_grad and position not in self.slow:
                 self.slow[position] = param.detach().clone()
 
-    def transform(self, update: Update) -> None:
+    def before_step(self, update: Update) -> None:
         """Copy what has been frozen until now, before its first step."""
         self.start(update)
 
-    def settle(self, update: Update) -> None:
+    def after_step(self, update: Update) -> None:
         """Count the step; after k of them, move the slow weights and put the fast ones there."""
         self.steps_since += 1
         if self.steps_since < self.k:

@@ -7,9 +7,9 @@ from mmengine.logging import MessageHub
 from torch import Tensor
 
 from hybridcls.checks import check_choice, check_number
+from hybridcls.distributed.layouts import local_parts
 from hybridcls.registry import OPTIM_STAGES
 
-from ..sharding import local_parts
 from .update_stage import Update, UpdateStage
 
 __all__ = ['SAM']
@@ -121,7 +121,7 @@ class SAM(UpdateStage):
                 'each holds only pieces of the weights. Use sync=True, or DDP.'
             )
 
-    def wants_regrad(self, update: Update) -> bool:
+    def needs_second_pass(self, update: Update) -> bool:
         """Climb in this micro-batch?"""
         return update.count % self.every == 0 and self._has_begun(update)
 
@@ -129,9 +129,9 @@ class SAM(UpdateStage):
         """Climb by the gradient of all processes?"""
         return self.sync
 
-    def probe(self, update: Update) -> None:
+    def second_pass(self, update: Update) -> None:
         """Replace the gradient of a micro-batch by that at the worst point, or bend the one of the whole update."""
-        if self.wants_regrad(update):
+        if self.needs_second_pass(update):
             self.direction = {}  # a climb that fails is followed by another one, and never by an update without
             self._climb_and_return(update)
             if self.every > 1 and update.is_last:
@@ -155,7 +155,7 @@ class SAM(UpdateStage):
     def _climb_and_return(self, update: Update) -> None:
         where = update.with_gradient()
         if not where:
-            update.regrad(self.same_randomness)
+            update.recompute_gradient(self.same_randomness)
             return
         params = local_parts(update.params[i] for i in where)
         if self.reuse:
@@ -170,7 +170,7 @@ class SAM(UpdateStage):
                 grads = local_parts(update.gradients(where))
                 torch._foreach_addcmul_(params, grads, [factor.to(param.device, param.dtype) for param in params])
                 del grads
-            loss = update.regrad(self.same_randomness)
+            loss = update.recompute_gradient(self.same_randomness)
         finally:
             torch._foreach_copy_(params, kept)
         if self.log and not update.is_dropped:

@@ -8,7 +8,7 @@ import torch
 from mmengine.logging import MessageHub
 from torch import Tensor, nn
 
-from ..sharding import Shards, to_layout_of
+from hybridcls.distributed.layouts import Shards, to_layout_of
 
 __all__ = ['Update', 'UpdateStage']
 
@@ -27,14 +27,16 @@ class Update:
         count (int): Updates done so far. One that was skipped (overflow, bad loss) is none.
         is_first (bool): The micro-batch at hand begins the update (always True without gradient accumulation).
         is_last (bool): It completes the update.
-        is_dropped (bool): A loss of the update was not finite, at the weights or where ``regrad`` was called, and
-            ``bad_loss='skip'`` goes on without it: there are no gradients, and no state should be taken from it.
+        is_dropped (bool): A loss of the update was not finite, at the weights or where ``recompute_gradient`` was
+            called, and ``nonfinite_loss='skip'`` goes on without it: there are no gradients, and no state should be
+            taken from it.
         may_overflow (bool): A loss scaler is at work: gradients that are not finite are nothing unusual.
         grad_scale (float | Tensor): The gradients are this many times those of the mean loss of the micro-batch: the
             loss scale over the number of micro-batches.
-        regrad (Callable): ``regrad(same_randomness)`` repeats the forward call of this micro-batch with the
-            weights as they are, and adds the gradient to what the other micro-batches left. Returns the loss there,
-            a detached scalar; see ``is_dropped``. Only in ``probe``, where ``wants_regrad`` has said True.
+        recompute_gradient (Callable): ``recompute_gradient(same_randomness)`` repeats the forward call of this
+            micro-batch with the weights as they are, and adds the gradient to what the other micro-batches left.
+            Returns the loss there, a detached scalar; see ``is_dropped``. Only in ``second_pass``, where
+            ``needs_second_pass`` has said True.
         log (Callable): ``log(name, value)`` shows a number next to the losses.
     """
 
@@ -49,7 +51,7 @@ class Update:
     is_dropped: bool = False
     may_overflow: bool = False
     grad_scale: Union[float, Tensor] = 1.0
-    regrad: Callable[..., Any] = lambda *_, **__: None
+    recompute_gradient: Callable[..., Any] = lambda *_, **__: None
     log: Callable[[str, Any], None] = lambda *_: None
 
     def with_gradient(self) -> list[int]:
@@ -73,13 +75,14 @@ class UpdateStage:
     ``number_state``, and is registered in ``OPTIM_STAGES``.
 
     - :meth:`start`: once, before the first update, when the weights are those that training starts from.
-    - :meth:`probe`: after each backward pass (under gradient accumulation: of each micro-batch).
-    - :meth:`transform`: once an update, on gradients that are complete, unscaled and clipped, before the step.
-    - :meth:`settle`: once an update, after a step that really happened.
+    - :meth:`second_pass`: after each backward pass (under gradient accumulation: of each micro-batch).
+    - :meth:`before_step`: once an update, on gradients that are complete, unscaled and clipped, before the step.
+    - :meth:`after_step`: once an update, after a step that really happened.
 
     Attributes:
         kind (str): Two stages of one kind exclude each other. Defaults to the name of the class.
-        probes (bool): It uses :meth:`probe`; one such stage at most. Defaults to whether the class overrides it.
+        has_second_pass (bool): It uses :meth:`second_pass`; one such stage at most. Defaults to whether the class
+            overrides it.
         tensor_state (tuple[str, ...]): Attributes that map positions to tensors shaped like the parameters there.
         number_state (tuple[str, ...]): Attributes that are plain numbers.
 
@@ -88,7 +91,7 @@ class UpdateStage:
         ...     def __init__(self, std):
         ...         self.std = std
         ...
-        ...     def transform(self, update):
+        ...     def before_step(self, update):
         ...         for i in update.with_gradient():
         ...             update.params[i].grad.add_(torch.randn_like(update.params[i].grad), alpha=self.std)
         >>> GradientNoise(0.1).kind
@@ -96,7 +99,7 @@ class UpdateStage:
     """
 
     kind: str = ''
-    probes: bool = False
+    has_second_pass: bool = False
     tensor_state: tuple[str, ...] = ()
     number_state: tuple[str, ...] = ()
 
@@ -104,30 +107,30 @@ class UpdateStage:
         super().__init_subclass__(**kwargs)
         if 'kind' not in cls.__dict__ and not cls.kind:
             cls.kind = cls.__name__
-        if 'probes' not in cls.__dict__ and cls.probe is not UpdateStage.probe:
-            cls.probes = True
+        if 'has_second_pass' not in cls.__dict__ and cls.second_pass is not UpdateStage.second_pass:
+            cls.has_second_pass = True
 
     def start(self, update: Update) -> None:
         """Look at the parameters, take copies. State that was loaded from a checkpoint is already there."""
 
-    def wants_regrad(self, update: Update) -> bool:
-        """Say, before the forward pass, whether ``probe`` will call ``update.regrad``.
+    def needs_second_pass(self, update: Update) -> bool:
+        """Say, before the forward pass, whether ``second_pass`` will call ``update.recompute_gradient``.
 
-        If so, ``.grad`` holds the gradient of this micro-batch alone when ``probe`` comes.
+        If so, ``.grad`` holds the gradient of this micro-batch alone when ``second_pass`` comes.
         """
         return False
 
     def wants_sync(self) -> bool:
-        """Say whether the first gradient is averaged over processes, where :meth:`wants_regrad` is True."""
+        """Say whether the first gradient is averaged over processes, where :meth:`needs_second_pass` is True."""
         return True
 
-    def probe(self, update: Update) -> None:
+    def second_pass(self, update: Update) -> None:
         """Change the gradient, or look for another one."""
 
-    def transform(self, update: Update) -> None:
+    def before_step(self, update: Update) -> None:
         """Change the gradient that is stepped with."""
 
-    def settle(self, update: Update) -> None:
+    def after_step(self, update: Update) -> None:
         """Change the weights after the step."""
 
     def check_state(self, update: Update) -> None:

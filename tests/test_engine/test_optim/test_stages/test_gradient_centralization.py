@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import nn
 
+from hybridcls.distributed.layouts import Shards
 from hybridcls.engine.optim import ComposedOptimWrapper, GradientCentralization, Update
-from hybridcls.engine.optim.parameter_places import places_of
-from hybridcls.engine.optim.sharding import Shards
+from hybridcls.engine.optim.update.parameter_names import named_owners
 
 
 class Attention(nn.Module):
@@ -51,7 +51,7 @@ def make_update(zoo, weight_decay=0.0, optimizer=None):
     if optimizer is None:
         optimizer = torch.optim.SGD(zoo.parameters(), lr=1.0, weight_decay=weight_decay)
     params = list(zoo.parameters())
-    names, owners = places_of(params, zoo)
+    names, owners = named_owners(params, zoo)
     return Update(optimizer, params, names, owners)
 
 
@@ -62,7 +62,7 @@ def changed(**options):
     before = {name: param.grad.clone() for name, param in zoo.named_parameters()}
     stage.start(update)
     with torch.no_grad():
-        stage.transform(update)
+        stage.before_step(update)
     found = {}
     for name, param in zoo.named_parameters():
         if not torch.equal(param.grad, before[name]):
@@ -128,7 +128,7 @@ def test_the_official_sgd_centralises_the_decay_too():
     stage = GradientCentralization(with_weight_decay=True)
     stage.start(update)
     with torch.no_grad():
-        stage.transform(update)
+        stage.before_step(update)
     update.optimizer.step()
     for name in ('fc.weight', 'conv.weight', 'fc.bias', 'pos_embed'):
         torch.testing.assert_close(dict(zoo.named_parameters())[name].detach(), expected[name])
@@ -170,11 +170,11 @@ def test_parameters_without_gradient_are_passed_over():
     zoo.conv.weight.grad = None  # the first of those it chose, so that all others are one place further
     before = zoo.fc.weight.grad.clone()
     with torch.no_grad():
-        stage.transform(update)
+        stage.before_step(update)
     assert zoo.conv.weight.grad is None
     torch.testing.assert_close(zoo.fc.weight.grad, before - before.mean(1, keepdim=True))
     zoo.zero_grad()
-    stage.transform(update)
+    stage.before_step(update)
     assert all(param.grad is None for param in zoo.parameters())
 
 

@@ -26,9 +26,9 @@ def walk(stage, steps, optimizer='sgd', target=3.0):
         optimizer.zero_grad()
         (weight - target).square().sum().backward()
         with torch.no_grad():
-            stage.transform(update)
+            stage.before_step(update)
             optimizer.step()
-            stage.settle(update)
+            stage.after_step(update)
         state = optimizer.state[weight]
         momentum = state['momentum_buffer'] if 'momentum_buffer' in state else state['exp_avg']
         trace.append((weight[0].item(), momentum[0].item()))

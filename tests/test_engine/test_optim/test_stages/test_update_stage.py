@@ -8,9 +8,9 @@ from hybridcls.engine.optim import SAM, ComposedOptimWrapper, Lookahead, UpdateS
 
 
 class Halve(UpdateStage):
-    """Says nowhere that it probes."""
+    """Says nowhere that it has_second_pass."""
 
-    def probe(self, update):
+    def second_pass(self, update):
         for i in update.with_gradient():
             update.params[i].grad.mul_(0.5)
 
@@ -19,7 +19,7 @@ class HalveAgain(Halve):
     pass
 
 
-class Mixed(type('Mixin', (), dict(probe=Halve.probe)), UpdateStage):
+class Mixed(type('Mixin', (), dict(second_pass=Halve.second_pass)), UpdateStage):
     pass
 
 
@@ -35,10 +35,10 @@ def test_a_stage_that_overrides_probe_is_called(kind):
 
 
 def test_which_stages_probe():
-    assert SAM.probes
-    assert not Lookahead.probes
-    assert not UpdateStage.probes
-    assert not type('Off', (Halve,), dict(probes=False)).probes
+    assert SAM.has_second_pass
+    assert not Lookahead.has_second_pass
+    assert not UpdateStage.has_second_pass
+    assert not type('Off', (Halve,), dict(has_second_pass=False)).has_second_pass
 
 
 class Remember(UpdateStage):
@@ -54,7 +54,7 @@ class Remember(UpdateStage):
         self.kept.update({self.what[0]: self.what[1](update.params[0])})
 
 
-@pytest.mark.parametrize('moment', ['start', 'transform', 'settle'])
+@pytest.mark.parametrize('moment', ['start', 'before_step', 'after_step'])
 @pytest.mark.parametrize(
     ('what', 'text'),
     [

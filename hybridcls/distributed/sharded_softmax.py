@@ -1,0 +1,224 @@
+"""Cross entropy over class weights that are spread over processes, all of them or a random part."""
+
+from collections.abc import Callable
+from typing import Any, Optional
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from hybridcls.functional.full_precision import outside_autocast
+from hybridcls.functional.l2_normalize import l2_normalize
+from hybridcls.functional.margins.class_sampling import sample_classes
+from hybridcls.functional.margins.margin_softmax import predicted_classes, statistics_cross_entropy
+from hybridcls.functional.margins.streamed_softmax import SoftmaxStats, merge_softmax_stats, softmax_stats
+
+from .gather import gather_rows, num_processes, row_counts
+from .row_shard import RowShard
+
+__all__ = ['sharded_cosine_logits', 'sharded_margin_cross_entropy']
+
+
+def sharded_margin_cross_entropy(
+    embeddings: Tensor,
+    class_weights: Tensor,
+    labels: Tensor,
+    margin: Callable[[Tensor, Tensor], Tensor],
+    shard: RowShard,
+    scale: float = 64.0,
+    label_smoothing: float = 0.0,
+    cosine_clip: Optional[float] = None,
+    num_subcenters: int = 1,
+    memory: Optional[int] = None,
+    sample_rate: float = 1.0,
+) -> tuple[Tensor, Tensor]:
+    r""":func:`margin_cross_entropy` where each process brings its images and holds its share of the classes.
+
+    Each process sees the embeddings of all, and takes the statistics of its own classes
+    (:func:`softmax_stats`): a few numbers an image, which go back to the process of the image and are merged there.
+    So logits of all classes exist nowhere, and what crosses processes are N x D embeddings, their gradients, and 5
+    numbers for each image and process. The margin is asked by each process for its own images.
+
+    The loss of a process is its share of the mean over the images of all processes, times the number of processes:
+    the mean of these losses, and the mean of the embeddings' gradients that ``DistributedDataParallel`` takes, are
+    those of one process with the whole batch. The gradient of ``class_weights`` is already that of the whole batch, and
+    no one must average it over processes. All processes must call this, and all must run the backward pass.
+
+    With ``sample_rate`` < 1 each process takes a random part of its classes (:func:`sample_classes`): the softmax is
+    one over the drawn classes of all processes, smoothing is shared by them, and the prediction is the best of
+    them. The gradient of the others is zero, as in InsightFace's ``PartialFC_V2``.
+
+    Args:
+        embeddings (Tensor): Of the images of this process, shape (B, D), any length and floating dtype. B may differ.
+        class_weights (Tensor): Of the classes of this process, shape (C_own * K, D); C_own may be 0.
+        labels (Tensor): Own classes among all, int64 in [0, C), shape (B,).
+        margin (Callable): See :func:`margin_cross_entropy`.
+        shard (RowShard): Which classes this process has.
+        scale, label_smoothing, cosine_clip, num_subcenters, memory: See :func:`margin_cross_entropy`.
+        sample_rate (float): Share of its classes that a process takes into a step, in (0, 1]. Defaults to 1.
+
+    Returns:
+        tuple[Tensor, Tensor]: The loss, a scalar; and the predicted classes of the own images, int64, shape (B,).
+
+    Example:
+        >>> loss, predicted = sharded_margin_cross_entropy(
+        ...     torch.tensor([[2., 0.]]), torch.eye(2), torch.tensor([0]), lambda cosine, norm: cosine - 0.5,
+        ...     RowShard.of_this_process(2), scale=2.)
+        >>> bool(torch.isclose(loss, torch.tensor(-1.).exp().log1p())), predicted
+        (True, tensor([0]))
+    """
+    with outside_autocast(embeddings):
+        units, lengths = l2_normalize(embeddings)
+        everyones, counts = _gather(units)
+        (all_labels,), _ = gather_rows(labels, counts=counts)
+        own_labels = all_labels - shard.first
+        classes: Optional[Tensor] = None
+        if sample_rate < 1:
+            classes, own_labels = sample_classes(own_labels, shard.size, sample_rate)
+        own = softmax_stats(
+            everyones,
+            class_weights,
+            own_labels,
+            scale,
+            cosine_clip,
+            label_smoothing > 0,
+            num_subcenters,
+            memory,
+            None if classes is None else _rows_of(classes, num_subcenters),
+        )
+        if classes is not None and len(classes):
+            own = own._replace(best_class=classes[own.best_class])
+        own = own._replace(best_class=own.best_class + shard.first)
+        statistics, drawn = _exchange(own, shard.size if classes is None else len(classes), counts)
+        num_classes = shard.total if classes is None else drawn
+        losses = statistics_cross_entropy(
+            statistics, num_classes, lambda cosine: margin(cosine, lengths), scale, label_smoothing, cosine_clip
+        )
+        return losses.sum() * (len(counts) / max(1, sum(counts))), predicted_classes(statistics, labels)
+
+
+def sharded_cosine_logits(
+    embeddings: Tensor, class_weights: Tensor, shard: RowShard, num_subcenters: int = 1
+) -> Tensor:
+    """:func:`cosine_logits` where each process has its embeddings and its share of the classes.
+
+    Each process computes the cosines of everybody's embeddings to its own classes and sends them home. All processes
+    must call this; only shapes (tensors on the meta device) each finds alone.
+
+    Args:
+        embeddings (Tensor): Of this process, shape (B, D).
+        class_weights (Tensor): Of the classes of this process, shape (C_own * K, D).
+        shard (RowShard): Which classes this process has.
+        num_subcenters (int): K. Defaults to 1.
+
+    Returns:
+        Tensor: Shape (B, C), float32 or float64. Gradients as in :func:`sharded_margin_cross_entropy`.
+
+    Example:
+        >>> sharded_cosine_logits(torch.tensor([[2., 0.]]), torch.eye(2), RowShard.of_this_process(2))
+        tensor([[1., 0.]])
+    """
+    with outside_autocast(embeddings):
+        units = l2_normalize(embeddings)[0]
+        if units.is_meta:
+            return units.new_empty(len(units), shard.total)
+        everyones, counts = _gather(units)
+        cosines = everyones @ l2_normalize(class_weights)[0].t()
+        if num_subcenters > 1:  # not -1, which an empty share leaves open
+            cosines = cosines.unflatten(1, (shard.size, num_subcenters)).amax(2)
+        return _ToOwners.apply(cosines, counts, [other.size for other in shard.of_all_processes()])
+
+
+def _gather(units: Tensor) -> tuple[Tensor, list[int]]:
+    """Return everybody's units, with a gradient that DDP may average, and the number of rows of each process."""
+    counts = row_counts(units)
+    (everyones,), _ = gather_rows(_Scaled.apply(units, num_processes()), counts=counts)
+    return everyones, counts
+
+
+def _exchange(own: SoftmaxStats, num_classes: int, counts: list[int]) -> tuple[SoftmaxStats, Tensor]:
+    """Send what this process found about everybody's images home.
+
+    Returns what all found about its own images, and among how many classes; the latter once an image, on the device.
+    """
+    parts = [own.target_cosine, own.log_sum_exp, own.best_cosine]
+    if own.cosine_sum is not None:
+        parts.append(own.cosine_sum)
+    width, world = len(parts), len(counts)
+    numbers = _ToOwners.apply(torch.stack(parts, 1), counts, [width] * world).unflatten(1, (world, width))
+    whole = torch.stack([own.best_class, torch.full_like(own.best_class, num_classes)], 1)
+    whole = _ToOwners.apply(whole, counts, [2] * world).unflatten(1, (world, 2))
+    found = [
+        SoftmaxStats(
+            numbers[:, rank, 0],
+            numbers[:, rank, 1],
+            numbers[:, rank, 3] if width == 4 else None,
+            numbers[:, rank, 2].detach(),
+            whole[:, rank, 0],
+        )
+        for rank in range(world)
+    ]
+    return merge_softmax_stats(found, [0] * world), whole[:, :, 1].sum(1)
+
+
+def _rows_of(classes: Tensor, num_subcenters: int) -> Tensor:
+    if num_subcenters == 1:
+        return classes
+    return (classes.unsqueeze(1) * num_subcenters + torch.arange(num_subcenters, device=classes.device)).flatten()
+
+
+class _Scaled(torch.autograd.Function):
+    """The same tensor, with a gradient that is ``factor`` times as large."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
+        return tensor.view_as(tensor)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad * ctx.factor, None
+
+
+class _ToOwners(torch.autograd.Function):
+    """Each process has numbers for everybody's images, (N, own width), and gets all numbers for its own images.
+
+    Returns (B, sum of widths), side by side by rank. Gradients go the way back, divided by the number of processes:
+    what arrives are gradients of losses that are each that much too large, so that a mean over processes is right.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, numbers: Tensor, counts: list[int], widths: list[int]) -> Tensor:
+        ctx.counts, ctx.widths = counts, widths
+        if len(counts) == 1:
+            return numbers.view_as(numbers)
+        rank = dist.get_rank()
+        own = counts[rank]
+        parts = numbers.new_empty(own * sum(widths))
+        dist.all_to_all_single(
+            parts,
+            numbers.detach().contiguous().flatten(),
+            [own * width for width in widths],
+            [count * widths[rank] for count in counts],
+        )
+        return torch.cat(
+            [
+                part.view(own, -1) if own else part.view(0, width)
+                for part, width in zip(parts.split([own * w for w in widths]), widths, strict=True)
+            ],
+            1,
+        )
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        counts, widths = ctx.counts, ctx.widths
+        if len(counts) == 1:
+            return grad, None, None
+        rank = dist.get_rank()
+        own = counts[rank]
+        back = grad.new_empty(sum(counts) * widths[rank])
+        parts = torch.cat([part.flatten() for part in grad.split(widths, 1)])
+        dist.all_to_all_single(back, parts, [count * widths[rank] for count in counts], [own * w for w in widths])
+        return back.view(sum(counts), widths[rank]).div_(len(counts)), None, None

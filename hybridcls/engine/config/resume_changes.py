@@ -1,0 +1,219 @@
+"""What a config has changed since the checkpoint that a run goes on from: applied, or named."""
+
+import inspect
+import warnings
+from typing import Any, Optional
+
+from mmengine.config import Config
+from mmengine.dist import get_world_size
+from mmengine.runner import EpochBasedTrainLoop
+
+from hybridcls.literals import read_assignments
+
+from ..optim.update.parameter_names import wrappers_by_name
+from .facts import config_facts
+
+__all__ = ['apply_changes']
+
+_MOST_LINES = 20
+
+
+def apply_changes(runner: Any, checkpoint: dict, batches_per_epoch: Optional[int], processes: Optional[int]) -> None:
+    """Change a checkpoint that is about to be resumed, in place, to what the present config asks for.
+
+    mmengine would overrule the config by the checkpoint: learning rates, weight decays and schedules would stay those
+    of the beginning. Here
+
+    - a learning rate, weight decay or other number of an optimizer that changed is that of the config, group by group;
+    - schedules that changed, in number, shape, length or base values, are at the place where they would be now, had the
+      whole training had them. Those that look at validations (ReduceOnPlateau) keep what they remember instead;
+    - with another number of batches an epoch, the iteration is the one at the same share of the training;
+    - an optimizer of another type begins without a state;
+    - everything else that changed is named in the log.
+
+    With the same config and data nothing is touched.
+
+    Args:
+        runner (Runner): Built from the present config, nothing loaded yet.
+        checkpoint (dict): What is going to be loaded.
+        batches_per_epoch (int, optional): Of the run that saved it, if known.
+        processes (int, optional): Of that run, if known.
+
+    Raises:
+        ValueError: If the optimizer has another number of parameter groups than the checkpoint.
+    """
+    changes = _changes(runner, checkpoint)
+    _rescale_iteration(runner, checkpoint['meta'], batches_per_epoch)
+    optimizer_changed = any(key.startswith(('optim_wrapper.', 'auto_scale_lr.')) for key in changes)
+    if (runner.cfg.get('auto_scale_lr') or {}).get('enable') and (
+        processes not in (None, get_world_size()) or 'train_dataloader.batch_size' in changes
+    ):
+        optimizer_changed = True
+    if any(key.startswith('optim_wrapper.') and key.endswith('optimizer.type') for key in changes):
+        runner.logger.warning('Another optimizer than in the checkpoint: its state begins again.')
+        checkpoint.pop('optimizer', None)
+    wrappers, packed = wrappers_by_name(runner.optim_wrapper), checkpoint.get('optimizer')
+    saved = checkpoint.get('param_schedulers')
+    for name, wrapper in wrappers.items():
+        state = (packed[name] if name else packed) if packed else None
+        if state is not None and optimizer_changed:
+            _update_groups(state, wrapper)
+        schedulers = _of_optimizer(runner.param_schedulers, name)
+        states = _of_optimizer(saved, name)
+        if (not schedulers and not states) or not _differ(states, schedulers):
+            continue
+        new_states = _move_schedules(runner, checkpoint['meta'], wrapper, schedulers, states, state)
+        if schedulers and name:
+            checkpoint.setdefault('param_schedulers', {})[name] = new_states
+        elif schedulers:
+            checkpoint['param_schedulers'] = new_states
+    _say_if_nothing_is_left(runner, checkpoint['meta'])
+
+
+def _changes(runner: Any, checkpoint: dict) -> dict[str, tuple[str, str]]:
+    """Dotted keys that differ, with old and new value as text; each is logged."""
+    text = checkpoint['meta'].get('cfg')
+    if not isinstance(text, str):
+        return {}
+    try:
+        written = read_assignments(text)  # a config is code, and nothing of a checkpoint is run
+    except SyntaxError as error:
+        runner.logger.warning(f'The config in the checkpoint cannot be read, so changes are not named: {error}')
+        return {}
+    old, new = config_facts(Config(written)), config_facts(runner.cfg)
+    changes = {
+        key: (old.get(key, 'not set'), new.get(key, 'not set'))
+        for key in sorted({*old, *new})
+        # Our scope in front of a type is no change, and older checkpoints have none.
+        if str(old.get(key)).replace("'hybridcls.", "'") != str(new.get(key)).replace("'hybridcls.", "'")
+    }
+    for key, (before, now) in list(changes.items())[:_MOST_LINES]:
+        kept = ', which stays: the order of the data follows from it' if key == 'randomness.seed' else ''
+        runner.logger.warning(f'{key} {before} -> {now} (config changed since the checkpoint{kept})')
+    if len(changes) > _MOST_LINES:
+        runner.logger.warning(f'... and {len(changes) - _MOST_LINES} more changes of the config')
+    return changes
+
+
+def _rescale_iteration(runner: Any, meta: dict, before: Optional[int]) -> None:
+    if not isinstance(runner.train_loop, EpochBasedTrainLoop):
+        return
+    now, old = len(runner.train_dataloader), meta['iter']
+    if before is None or before == now:
+        return
+    done = old - meta['epoch'] * before
+    meta['iter'] = meta['epoch'] * now + round(now * done / before)
+    part = f', of the epoch at hand {done} of {before} are done' if done else ''
+    runner.logger.warning(
+        f'An epoch has {now} batches, {before} in the checkpoint{part}: iteration {old} is now {meta["iter"]}.'
+        + (' What is left of this epoch is not exactly what was not seen.' if done else '')
+    )
+
+
+def _update_groups(state: dict, wrapper: Any) -> None:
+    """Give the saved parameter groups the numbers of those that the config builds."""
+    built, saved = wrapper.param_groups, _groups_of(state)
+    if len(built) != len(saved):
+        raise ValueError(
+            f'resume: expected {len(saved)} parameter groups, as in the checkpoint, got {len(built)} from the config. '
+            'Take the old optim_wrapper.paramwise_cfg back, or start with load_from, without resume.'
+        )
+    for old, new in zip(saved, built, strict=True):
+        for key in [key for key in new if key != 'params' and not key.startswith('initial_')]:
+            initial = f'initial_{key}'
+            if initial in new and initial in old:  # scheduled: the value of now follows from the initial one
+                if old[initial] != new[initial]:
+                    old[key] = old[key] * new[initial] / old[initial] if old[initial] else new[key]
+                    old[initial] = new[initial]
+            elif key in old and _plain(old[key]) != _plain(new[key]):
+                old[key] = new[key]
+
+
+def _move_schedules(
+    runner: Any, meta: dict, wrapper: Any, schedulers: list, states: list[dict], state: Optional[dict]
+) -> list[dict]:
+    """Let schedules be where they are now, and the saved groups have their values; return the schedules' states."""
+    if any(getattr(scheduler, 'need_val_args', False) for scheduler in schedulers):
+        return _remembering(runner, schedulers, states)
+    runner.logger.warning(
+        f'Schedules changed since the checkpoint: they go on as if they had been these for {meta["iter"]} iterations.'
+    )
+    per_epoch = len(runner.train_dataloader) if isinstance(runner.train_loop, EpochBasedTrainLoop) else 0
+    epochs = 0
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', UserWarning)  # no step of the optimizer has been between them
+        for iteration in range(1, meta['iter'] + 1):
+            for scheduler in schedulers:
+                if not scheduler.by_epoch:
+                    scheduler.step()
+            if per_epoch and iteration % per_epoch == 0 and epochs < meta['epoch']:
+                epochs += 1
+                for scheduler in schedulers:
+                    if scheduler.by_epoch:
+                        scheduler.step()
+    names = {scheduler.param_name for scheduler in schedulers}
+    for old, new in zip(_groups_of(state) if state else [], wrapper.param_groups, strict=False):
+        scheduled = {key.removeprefix('initial_') for key in old if str(key).startswith('initial_')}
+        for name in names | scheduled:
+            old[name] = new[name]
+            old.pop(f'initial_{name}', None)
+            if f'initial_{name}' in new:
+                old[f'initial_{name}'] = new[f'initial_{name}']
+    return [scheduler.state_dict() for scheduler in schedulers]
+
+
+def _remembering(runner: Any, schedulers: list, states: list[dict]) -> list[dict]:
+    """What each schedule remembers, found by kind and parameter, with the arguments of the config."""
+    left, found = list(states), []
+    for scheduler in schedulers:
+        own, facts = scheduler.state_dict(), _facts(scheduler)
+        before = next(
+            (one for one in left if one.keys() == own.keys() and one['param_name'] == scheduler.param_name), None
+        )
+        if before is None:
+            runner.logger.warning(f'{type(scheduler).__name__} is not in the checkpoint: it begins here.')
+            found.append(own)
+        else:
+            left.remove(before)
+            found.append({**before, **facts})
+    return found
+
+
+def _differ(states: list[dict], schedulers: list) -> bool:
+    return len(states) != len(schedulers) or any(
+        {name: _plain(state.get(name)) for name in _facts(scheduler)} != _facts(scheduler)
+        for state, scheduler in zip(states, schedulers, strict=True)
+    )
+
+
+def _facts(scheduler: Any) -> dict[str, Any]:
+    """What a schedule was built with, and the values that it starts from."""
+    names = {name for kind in type(scheduler).__mro__[:-1] for name in inspect.signature(kind).parameters}
+    own = vars(scheduler)
+    wanted = ({*names} - {'optimizer', 'last_step', 'verbose'} | {'base_values'}) & own.keys()
+    return {name: _plain(own[name]) for name in sorted(wanted)}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, (list, tuple)) else value
+
+
+def _of_optimizer(schedules: Any, name: str) -> list:
+    if isinstance(schedules, dict):
+        schedules = schedules.get(name)
+    return list(schedules or [])
+
+
+def _groups_of(state: dict) -> list[dict]:
+    """The groups of an optimizer's state, and what mmengine logs as the base settings, as ``param_groups`` has them."""
+    base = state.get('base_param_settings')
+    return [*state['param_groups'], *([base] if base is not None else [])]
+
+
+def _say_if_nothing_is_left(runner: Any, meta: dict) -> None:
+    unit = 'epoch' if isinstance(runner.train_loop, EpochBasedTrainLoop) else 'iter'
+    limit = getattr(runner.train_loop, f'max_{unit}s')
+    if meta[unit] >= limit:
+        runner.logger.warning(
+            f'The checkpoint is at {unit} {meta[unit]}, and max_{unit}s={limit}: nothing is left to train.'
+        )

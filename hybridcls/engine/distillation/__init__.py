@@ -1,0 +1,10 @@
+"""Distillation: the teacher, built from its config, and the hook that schedules it."""
+
+from .distillation_hook import DistillationHook
+from .teacher_model import build_teacher, distillation_width
+
+__all__ = [
+    'DistillationHook',
+    'build_teacher',
+    'distillation_width',
+]

@@ -1,0 +1,185 @@
+"""Build the teacher of a distillation from what a config says about it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Optional, Union
+
+from mmengine.config import Config
+from mmengine.logging import print_log
+from mmengine.registry import DefaultScope
+from torch import nn
+
+from hybridcls.checkpoint_reading import read_checkpoint, weights_of
+from hybridcls.checks import did_you_mean
+from hybridcls.models.weights.timm_weights import fit_timm_weights
+from hybridcls.registry import MODELS
+from hybridcls.structures import ClassNames
+
+from ..checkpoints.files import check_checkpoint
+from ..checkpoints.weight_transfer import WeightMismatchError, check_taken, select_weights, shown_resized
+from ..config import Change, classifying_head, load_config
+from ..config.tree import ABSENT, is_a
+
+__all__ = ['build_teacher', 'distillation_width', 'teacher_image_size']
+
+
+def build_teacher(
+    teacher: Union[str, Path, dict, nn.Module],
+    checkpoint: Optional[str] = None,
+    num_classes: Optional[int] = None,
+    with_weights: bool = True,
+) -> nn.Module:
+    """Return the model that a config names, with its weights.
+
+    Args:
+        teacher (str | Path | dict | nn.Module): The path of a config (ours or mmpretrain's, ``mmpretrain::...`` too);
+            a dict with ``type``, the model of such a config; a dict with ``model_name``, any model of timm with its
+            other arguments, and perhaps ``checkpoint_path``; or a model.
+        checkpoint (str, optional): Weights: of a Runner, of timm, or bare ones.
+        num_classes (int, optional): For a teacher that does not say its own: the student's.
+        with_weights (bool): False builds it only, to look at its shapes. Defaults to True.
+
+    Returns:
+        nn.Module: Not yet frozen; ``class_names`` are those that the checkpoint was trained with, if it tells.
+
+    Raises:
+        TypeError: If ``teacher`` is none of these.
+        ValueError: If no weights are given anywhere.
+        WeightMismatchError: If the checkpoint does not hold every weight of it.
+        FileNotFoundError: If a file is missing.
+    """
+    if isinstance(teacher, nn.Module):
+        model, has_weights = teacher, True
+    elif isinstance(teacher, dict) and 'model_name' in teacher:
+        settings = dict(teacher)
+        own = settings.pop('checkpoint_path', None)
+        if own and checkpoint:
+            raise ValueError(
+                f'DistillationHook: expected one file of weights, got teacher_checkpoint={checkpoint!r} and '
+                f'teacher.checkpoint_path={own!r}. Drop one of them.'
+            )
+        checkpoint = checkpoint or own or None
+        model, has_weights = _timm_model(settings, num_classes, with_weights)
+    else:
+        model, has_weights = _registered_model(teacher, num_classes)
+    if not with_weights:
+        return model
+    if checkpoint is None:
+        if not has_weights:
+            raise ValueError(
+                'DistillationHook: the teacher has no weights, so there is nothing to learn from it. Give '
+                "teacher_checkpoint='path/to/epoch_N.pth' (or pretrained=True to a timm model)."
+            )
+        return model
+    check_checkpoint(checkpoint)
+    loaded = read_checkpoint(checkpoint)
+    weights = weights_of(loaded, checkpoint)
+    # What a student of another teacher learned beside its own weights is no part of the model.
+    state: Any = {name: value for name, value in weights.items() if not name.startswith('distill_projection.')}
+    state, resized = fit_timm_weights(model, state)
+    if resized:
+        print_log(f'Teacher {checkpoint}: {shown_resized(resized)}', 'current')
+    try:
+        report = select_weights(state, model.state_dict(), parts=None)
+    except WeightMismatchError as error:
+        raise WeightMismatchError(
+            f'DistillationHook: teacher_checkpoint={checkpoint!r} is not of this teacher. {error}'
+        ) from error
+    missing = [name for name in report.new if not name.endswith('num_batches_tracked')]
+    if missing or report.mismatched:
+        raise WeightMismatchError(
+            f'DistillationHook: teacher_checkpoint={checkpoint!r} is not of this teacher:\n  {report}'
+        )
+    model.load_state_dict(report.state)
+    check_taken(model, report.state, report.loaded, checkpoint)
+    model.class_names = ClassNames.of_checkpoint(loaded)  # type: ignore[assignment]
+    return model
+
+
+def teacher_image_size(teacher: Any) -> Optional[Union[int, tuple[int, int]]]:
+    """Return the image size that the teacher's config says at its top level, if there is one."""
+    if isinstance(teacher, (str, Path)):
+        _check_is_no_timm_name(str(teacher))
+        size = load_config(teacher).get('img_size')
+        return size if size is None or isinstance(size, int) else (size[0], size[1])
+    return None
+
+
+def _registered_model(teacher: Any, num_classes: Optional[int]) -> tuple[nn.Module, bool]:
+    """Build a model of the registry; and whether its config names weights for all of it."""
+    if isinstance(teacher, (str, Path)):
+        _check_is_no_timm_name(str(teacher))
+        cfg = load_config(teacher)
+    elif isinstance(teacher, dict) and 'type' in teacher:
+        cfg = Config(dict(model=dict(teacher), default_scope='hybridcls'))
+    else:
+        raise TypeError(
+            f'DistillationHook: teacher={teacher!r} is neither the path of a config, nor a dict with '
+            "'type' or 'model_name', nor a model."
+        )
+    head = classifying_head(cfg)
+    if head is not None and head.get('num_classes') is None:
+        head['num_classes'] = num_classes
+    has_weights = 'checkpoint' in (cfg.model.get('init_cfg') or {})  # those of a backbone alone classify nothing
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        model = MODELS.build(cfg.model)
+    if has_weights:
+        model.init_weights()
+    return model, has_weights
+
+
+def _check_is_no_timm_name(teacher: str) -> None:
+    """Raise a ValueError for the bare name of a timm model where the path of a config is expected."""
+    if teacher.endswith('.py') or Path(teacher).exists():
+        return
+    import timm
+
+    if timm.is_model(teacher):
+        raise ValueError(
+            f'DistillationHook: expected the path of a config, got teacher={teacher!r}, which is a timm model. Write '
+            f'teacher=dict(model_name={teacher!r}), with pretrained=True or checkpoint_path=...'
+        )
+
+
+def _timm_model(args: dict, num_classes: Optional[int], with_weights: bool) -> tuple[nn.Module, bool]:
+    """Create a timm model with its classifier; and whether timm has given it weights."""
+    import timm
+
+    name, pretrained = args.pop('model_name'), bool(args.pop('pretrained', False)) and with_weights
+    if not timm.is_model(name):
+        raise ValueError(f'DistillationHook: timm has no model {name!r}.{did_you_mean(str(name), timm.list_models())}')
+    if num_classes is not None and not pretrained:  # with weights, another number would cost the classifier
+        args.setdefault('num_classes', num_classes)
+    try:
+        return timm.create_model(name, pretrained=pretrained, **args), pretrained
+    except OSError as error:
+        raise FileNotFoundError(
+            f'DistillationHook: the pretrained weights of {name} are not in the local cache and could not be fetched '
+            f'({type(error).__name__}). Go online once, or give a local file with teacher_checkpoint=...'
+        ) from error
+
+
+def distillation_width(cfg: Config) -> Iterator[Change]:
+    """Give the model of a config the projection that its ``DistillationHook(feature_weight=...)`` learns.
+
+    It is a part of the model, so that optimizer, DDP, EMA and checkpoints treat it like any other; its width is that of
+    the teacher's embedding. A width that is written stays.
+    """
+    from hybridcls.models.classifiers import HybridClassifier, Teacher
+
+    from .distillation_hook import DistillationHook
+
+    model = cfg.get('model') or {}
+    hook = next((hook for hook in cfg.get('custom_hooks') or [] if is_a('HOOKS', hook, DistillationHook)), None)
+    if hook is None or not hook.get('feature_weight'):
+        return
+    if not is_a('MODELS', model, HybridClassifier) or model.get('distill_projection'):
+        return
+    head = classifying_head(cfg)
+    teacher = build_teacher(hook['teacher'], num_classes=head.get('num_classes') if head else None, with_weights=False)
+    size = cfg.get('img_size') or 224
+    height, width = (size, size) if isinstance(size, int) else size
+    own_size = hook.get('teacher_img_size') or teacher_image_size(hook['teacher'])
+    path = ('model', 'distill_projection')
+    found = Teacher(teacher, own_size).embedding_width(height, width)
+    yield Change(path, model.get('distill_projection', ABSENT), found, "width of the teacher's embedding")

@@ -1,0 +1,1 @@
+"""What mmengine's Runner needs around it: processes, workers, signals, the console, batches that know their number."""

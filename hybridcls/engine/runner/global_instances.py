@@ -1,0 +1,68 @@
+"""Several Runners one after another in one process, without one finding the other's logger or message hub."""
+
+import gc
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import DefaultScope
+from mmengine.utils import ManagerMixin
+from mmengine.visualization import Visualizer
+
+__all__ = ['isolated_globals']
+
+
+@contextmanager
+def isolated_globals() -> Iterator[None]:
+    """Forget, at the end of the block, what mmengine made globally accessible within it.
+
+    mmengine keeps loggers, message hubs, visualizers and scopes by name for the life of the process. A second Runner
+    whose config names its visualizer (``name='visualizer'``, as configs do) would get the first one's, with the first
+    one's folder; and a message hub of an earlier phase would give its best score to the next.
+    """
+    before = {kind: set(kind._instance_dict) for kind in _kinds()}
+    hidden = {kind: dict(kind._instance_dict) for kind in _kinds() if issubclass(kind, Visualizer)}
+    for kind in hidden:  # the same name shall mean a new one here
+        kind._instance_dict.clear()
+    try:
+        yield
+    finally:
+        for kind in _kinds():
+            for name in [name for name in kind._instance_dict if name not in before.get(kind, ())]:
+                _close(kind._instance_dict.pop(name))
+        for kind, instances in hidden.items():
+            for visualizer in kind._instance_dict.values():
+                _close(visualizer)
+            kind._instance_dict.clear()
+            kind._instance_dict.update(instances)
+        gc.collect()
+        _free_device_memory()
+
+
+def _kinds() -> list[type[ManagerMixin]]:
+    """All classes whose instances are kept, subclasses included (each has a dict of its own)."""
+    kinds: list[type[ManagerMixin]] = []
+    todo: list[type[ManagerMixin]] = [MMLogger, MessageHub, DefaultScope, Visualizer]
+    while todo:
+        kind = todo.pop()
+        kinds.append(kind)
+        todo.extend(kind.__subclasses__())
+    return kinds
+
+
+def _close(instance: ManagerMixin) -> None:
+    if isinstance(instance, logging.Logger):
+        for handler in list(instance.handlers):
+            if isinstance(handler, logging.FileHandler):
+                handler.close()
+                instance.removeHandler(handler)
+    elif isinstance(instance, Visualizer):
+        instance.close()
+
+
+def _free_device_memory() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,9 @@
+"""What a student is told by its teacher."""
+
+from .distillation_losses import cosine_feature_loss, distance_relation_loss, kd_kl_loss
+
+__all__ = [
+    'cosine_feature_loss',
+    'distance_relation_loss',
+    'kd_kl_loss',
+]

@@ -1,0 +1,46 @@
+"""Evidence for classes from a network's outputs: how much, never below zero."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hybridcls.checks import check_choice, check_number
+
+from ..full_precision import at_least_float32
+
+__all__ = ['EVIDENCE_KINDS', 'evidence_from_logits']
+
+EVIDENCE_KINDS = ('exp', 'softplus', 'relu')
+
+
+def evidence_from_logits(logits: Tensor, kind: str = 'exp', clamp: float = 10.0) -> Tensor:
+    r"""Return the evidence :math:`e \ge 0`; the concentration of the Dirichlet distribution is :math:`\alpha = e + 1`.
+
+    - ``'exp'``: :math:`e^z` with z kept in [-clamp, clamp]. Without the bound :math:`e^{12}` is infinite in float16.
+      Beyond it there is no gradient.
+    - ``'softplus'``: :math:`\log(1 + e^z)`.
+    - ``'relu'``: :math:`\max(z, 0)`, as in `Sensoy et al. <https://arxiv.org/abs/1806.01768>`_. A sample whose own
+      class has no evidence gets no gradient that would give it some, and is never learned (`Pandey and Yu, 2023
+      <https://proceedings.mlr.press/v202/pandey23a.html>`_); the other two have a gradient everywhere within the bound.
+
+    Args:
+        logits (Tensor): z, any shape and floating dtype.
+        kind (str): ``'exp'``, ``'softplus'`` or ``'relu'``. Defaults to ``'exp'``.
+        clamp (float): The bound of ``'exp'``, > 0; at 10 evidence ends at 22,026. Defaults to 10.
+
+    Returns:
+        Tensor: The same shape, float32, or float64 for float64 logits, whatever autocast is in force.
+
+    Raises:
+        ValueError: If the kind is unknown or the bound not above zero.
+
+    Example:
+        >>> evidence_from_logits(torch.tensor([-1., 0., 100.], dtype=torch.float16), clamp=2.)
+        tensor([0.3679, 1.0000, 7.3891])
+    """
+    check_choice('evidence_from_logits', 'kind', kind, EVIDENCE_KINDS)
+    check_number('evidence_from_logits', 'clamp', clamp, 0, low_open=True)
+    logits = at_least_float32(logits)
+    if kind == 'exp':
+        return logits.clamp(-clamp, clamp).exp()
+    return F.softplus(logits) if kind == 'softplus' else torch.relu(logits)

@@ -1,0 +1,327 @@
+"""What a softmax over many classes needs to know of each embedding, without a matrix of logits."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Optional
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from hybridcls.checks import check_number
+
+from ..full_precision import at_least_float32, outside_autocast
+from ..l2_normalize import inverse_norms
+from ..lazy_zeros import lazy_zeros
+
+__all__ = ['SoftmaxStats', 'softmax_stats', 'merge_softmax_stats']
+
+# Blocks that stay in the cache of a CPU; a GPU wants few large launches.
+_MEMORY = dict(cpu=4 * 2**20)
+_MEMORY_OF_DEVICES = 128 * 2**20
+
+
+class SoftmaxStats(NamedTuple):
+    """What N embeddings see of a set of classes; "others" are all classes of the set but the own one.
+
+    Args:
+        target_cosine (Tensor): Cosine to the own class, shape (N,), not clipped; 0 if that class is not in the set.
+        log_sum_exp (Tensor): Of ``scale * cosine`` over the others, shape (N,). If there are none it is finite still,
+            but below all other numbers (-8e37 in float32), so that no infinity meets another one.
+        cosine_sum (Tensor, optional): Sum of the cosines over the whole set, the own class among them, shape (N,).
+            None if it was not asked for.
+        best_cosine (Tensor): Largest cosine of the others, shape (N,), without gradient, not clipped; if there are
+            none, below all cosines.
+        best_class (Tensor): Its class, int64, shape (N,); the first one of equals.
+
+    The first three carry gradients; all are float32, or float64.
+    """
+
+    target_cosine: Tensor
+    log_sum_exp: Tensor
+    cosine_sum: Optional[Tensor]
+    best_cosine: Tensor
+    best_class: Tensor
+
+
+@torch.compiler.disable
+def softmax_stats(
+    units: Tensor,
+    class_weights: Tensor,
+    labels: Tensor,
+    scale: float = 64.0,
+    cosine_clip: Optional[float] = None,
+    with_sum: bool = False,
+    num_subcenters: int = 1,
+    memory: Optional[int] = None,
+    chosen: Optional[Tensor] = None,
+) -> SoftmaxStats:
+    r"""Visit the classes block by block, and keep N numbers of each kind.
+
+    The N x C cosines never exist, neither here nor in the backward pass, which computes each block again and writes
+    the gradient of its centres where it belongs. So beyond the gradients themselves the memory is that of the blocks,
+    of one number a centre, and of a few N x D and N tensors. Everything is computed in float32 (float64 for float64
+    inputs) outside of autocast. There is no second derivative.
+
+    Any loss that is a function of these numbers and of the N own cosines gets its exact gradient from autograd, with
+    whatever margin. The statistics of several sets of classes give those of their union
+    (:func:`merge_softmax_stats`), in values and in gradients, wherever the sets are.
+
+    Args:
+        units (Tensor): Embeddings of length one, shape (N, D).
+        class_weights (Tensor): Class weights of any length and floating dtype, shape (C * K, D), those of a class
+            together.
+        labels (Tensor): Own classes, int64, shape (N,). One outside [0, C) means that the own class is not in this set.
+        scale (float): s, > 0. Defaults to 64.
+        cosine_clip (float, optional): Keep the cosines in the sums this far from +-1, without gradient beyond.
+        with_sum (bool): Whether ``cosine_sum`` is wanted. Defaults to False.
+        num_subcenters (int): K; the cosine of a class is the largest of its K. Defaults to 1.
+        memory (int, optional): Bytes for the blocks. Defaults to None: 4 MiB on a CPU, 128 MiB elsewhere.
+        chosen (Tensor, optional): Rows of ``class_weights`` that make up the set, int64, shape (C * K,), no one twice:
+            C is then the number of the chosen classes, and labels and ``best_class`` count among them. The others get
+            the gradient zero. Defaults to None: all.
+
+    Returns:
+        SoftmaxStats: Of each embedding.
+
+    Raises:
+        ValueError, TypeError: If the memory is no positive number, centres cannot be K a class, or shapes do not fit.
+
+    Example:
+        >>> statistics = softmax_stats(torch.tensor([[0., 1.]]), torch.eye(2), torch.tensor([0]), scale=2.)
+        >>> statistics.target_cosine, statistics.log_sum_exp, statistics.best_class
+        (tensor([0.]), tensor([2.]), tensor([1]))
+    """
+    num_class_weights = len(class_weights if chosen is None else chosen)
+    if num_subcenters > 1 and num_class_weights % num_subcenters:
+        raise ValueError(
+            f'softmax_stats: {num_class_weights} centres cannot be num_subcenters={num_subcenters} a class.'
+        )
+    if labels.shape != units.shape[:1] or class_weights.dim() != 2 or units.shape[1:] != class_weights.shape[1:]:
+        raise ValueError(
+            f'softmax_stats: embeddings {tuple(units.shape)}, centres {tuple(class_weights.shape)} and '
+            f'labels {tuple(labels.shape)} do not fit; (N, D), (C * K, D) and (N,) are wanted.'
+        )
+    if memory is None:
+        memory = _MEMORY.get(units.device.type, _MEMORY_OF_DEVICES)
+    check_number('softmax_stats', 'memory', memory, 1, integer=True, advice='It is a number of bytes.')
+    statistics = _ClassStatistics.apply(
+        units, class_weights, labels, scale, cosine_clip, with_sum, num_subcenters, memory, chosen
+    )
+    return SoftmaxStats(*statistics)
+
+
+def merge_softmax_stats(parts: Sequence[SoftmaxStats], first_classes: Sequence[int]) -> SoftmaxStats:
+    """Return the statistics of the union of sets of classes that have no class in common.
+
+    Args:
+        parts (Sequence[SoftmaxStats]): Of the same N embeddings.
+        first_classes (Sequence[int]): What to add to the classes of each part, to tell them apart in the union.
+
+    Returns:
+        SoftmaxStats: As if all classes had been visited together.
+
+    Example:
+        >>> units, labels, class_weights = torch.tensor([[0.6, 0.8]]), torch.tensor([2]), torch.eye(3, 2)
+        >>> whole = softmax_stats(units, class_weights, labels)
+        >>> first = softmax_stats(units, class_weights[:1], labels)
+        >>> parts = [first, softmax_stats(units, class_weights[1:], labels - 1)]
+        >>> torch.equal(merge_softmax_stats(parts, [0, 1]).log_sum_exp, whole.log_sum_exp)
+        True
+    """
+    targets, log_sums, sums, cosines, classes = zip(*parts, strict=True)
+    moved = [own + first for own, first in zip(classes, first_classes, strict=True)]
+    best_cosine, best_part = torch.stack(cosines).max(0)
+    return SoftmaxStats(
+        torch.stack(targets).sum(0),
+        torch.stack(log_sums).logsumexp(0),
+        None if sums[0] is None else torch.stack(sums).sum(0),
+        best_cosine,
+        torch.stack(moved).gather(0, best_part.unsqueeze(0)).squeeze(0),
+    )
+
+
+class _Blocks:
+    """The classes in blocks, whose logits are computed when they are asked for. Classes run down, embeddings across."""
+
+    def __init__(
+        self,
+        units: Tensor,
+        class_weights: Tensor,
+        labels: Tensor,
+        scale: float,
+        num_subcenters: int,
+        memory: int,
+        chosen: Optional[Tensor],
+        factors: Tensor,
+    ) -> None:
+        self.units_t, self.class_weights, self.labels = units.t(), class_weights, labels
+        self.num_subcenters, self.chosen, self.factors = num_subcenters, chosen, factors
+        self.num_classes = len(factors) // num_subcenters
+        self.in_place = (
+            chosen is None and class_weights.dtype == units.dtype
+        )  # blocks are views, and so are their gradients
+        # Two buffers of logits, and where blocks are no views, a block of centres and one of their gradients.
+        width = 2 * len(units) + (0 if self.in_place else 2 * units.shape[1])
+        if num_subcenters > 1:
+            width += 2 * len(units)
+        largest = max(1, memory // (units.element_size() * max(1, width) * num_subcenters))
+        count = math.ceil(self.num_classes / largest)
+        self.size = math.ceil(self.num_classes / max(1, count))
+        self._buffer: Optional[Tensor] = None
+
+    def __iter__(self) -> Iterator[tuple[int, slice]]:
+        for first in range(0, self.num_classes, self.size or 1):
+            last = min(first + self.size, self.num_classes)
+            yield first, slice(first * self.num_subcenters, last * self.num_subcenters)
+
+    def centres_of(self, rows: slice) -> Tensor:
+        block = (
+            self.class_weights[rows] if self.chosen is None else self.class_weights.index_select(0, self.chosen[rows])
+        )
+        return block.to(self.units_t.dtype)
+
+    def new_gradient(self) -> Tensor:
+        """Return what :meth:`write` fills."""
+        return torch.empty_like(self.class_weights) if self.chosen is None else lazy_zeros(self.class_weights)
+
+    def write(self, gradient: Tensor, rows: slice, block: Tensor) -> None:
+        if self.chosen is None:
+            gradient[rows] = block
+        else:
+            gradient.index_copy_(0, self.chosen[rows], block.to(gradient.dtype))
+
+    def logits(self, class_weights: Tensor, rows: slice) -> Tensor:
+        """Return ``scale * cosine``, shape (rows, N), in a buffer that the next call overwrites."""
+        if self._buffer is None:
+            self._buffer = self.units_t.new_empty((self.size * self.num_subcenters, self.units_t.shape[1]))
+        out = torch.mm(class_weights, self.units_t, out=self._buffer[: len(class_weights)])
+        return out.mul_(self.factors[rows].unsqueeze(1))  # cheaper than to normalise the block of centres
+
+    def own(self, first: int, num_classes: int) -> tuple[Tensor, Tensor]:
+        """Return where each own class stands in a block, shape (1, N), and whether it stands there at all."""
+        row = self.labels - first
+        here = (row >= 0) & (row < num_classes)
+        return torch.where(here, row, 0).unsqueeze(0), here.unsqueeze(0)
+
+
+class _ClassStatistics(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        units: Tensor,
+        class_weights: Tensor,
+        labels: Tensor,
+        scale: float,
+        cosine_clip: Optional[float],
+        with_sum: bool,
+        num_subcenters: int,
+        memory: int,
+        chosen: Optional[Tensor],
+    ) -> tuple[Optional[Tensor], ...]:
+        num = len(units)
+        units = at_least_float32(units)
+        with outside_autocast(units):
+            factors = units.new_empty(len(class_weights if chosen is None else chosen))
+            blocks = _Blocks(units, class_weights, labels, scale, num_subcenters, memory, chosen, factors)
+            largest, total = units.new_full((num,), torch.finfo(units.dtype).min / 4), units.new_zeros(num)
+            target, best = units.new_zeros(num), torch.zeros_like(labels)
+            linear = num_subcenters == 1 and cosine_clip is None
+            sums = units.new_zeros(units.shape[1] if linear else num) if with_sum else None
+            limit = None if cosine_clip is None else scale * (1 - cosine_clip)
+            for first, rows in blocks:
+                block = blocks.centres_of(rows)
+                factors[rows] = inverse_norms(block).mul_(scale)
+                logits = blocks.logits(block, rows)
+                if num_subcenters > 1:
+                    logits = logits.unflatten(0, (-1, num_subcenters)).amax(1)
+                if sums is not None:
+                    if linear:
+                        sums.addmv_(block.t(), factors[rows])
+                    else:
+                        sums += (logits if limit is None else logits.clamp(-limit, limit)).sum(0)
+                own, here = blocks.own(first, len(logits))
+                found = logits.gather(0, own)
+                target = torch.where(here, found, target).squeeze(0)
+                logits.scatter_(0, own, found.masked_fill(here, -math.inf))
+                block_best, block_class = logits.max(0)
+                best = torch.where(block_best > largest, block_class + first, best)
+                if limit is not None:
+                    found.clamp_(-limit, limit)
+                    logits.clamp_(-limit, limit).scatter_(0, own, found.masked_fill(here, -math.inf))
+                before, largest = largest, torch.maximum(largest, block_best)
+                total = total * (before - largest).exp_() + logits.sub_(largest).exp_().sum(0)
+            if sums is not None:
+                sums /= scale
+            log_sum = largest + total.clamp(min=torch.finfo(units.dtype).tiny).log()
+            ctx.save_for_backward(units, class_weights, labels, factors, log_sum, sums, chosen)
+            ctx.settings = (scale, limit, linear, num_subcenters, memory)
+            cosine_sum = units @ sums if sums is not None and linear else sums
+            best_cosine = largest / scale
+        ctx.mark_non_differentiable(best_cosine, best)
+        return target / scale, log_sum, cosine_sum, best_cosine, best
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, grad_target: Tensor, grad_log_sum: Tensor, grad_sum: Optional[Tensor], *unused: Any
+    ) -> tuple[Optional[Tensor], ...]:
+        # With A the gradient of the cosines, class by embedding, v = w / |w| a centre and u an embedding:
+        #   du = sum_j A v,    dw = (sum_n A u - v sum_n A cos) / |w|
+        # Of the others A = scale * g * exp(logit - log_sum). The factor goes into the exponent, and its sign into the
+        # embeddings, which saves a visit of each block. What a row of the sum adds is the same in all rows of A.
+        units, class_weights, labels, factors, log_sum, sums, chosen = ctx.saved_tensors
+        scale, limit, linear, num_subcenters, memory = ctx.settings
+        with outside_autocast(units):
+            blocks = _Blocks(units, class_weights, labels, scale, num_subcenters, memory, chosen, factors)
+            sign = torch.where(grad_log_sum < 0, -1.0, 1.0).to(units.dtype)
+            shift = log_sum - (scale * grad_log_sum.abs()).log()
+            signed_units = sign.unsqueeze(1) * units
+            own_grad = sign * grad_target
+            to_units = torch.zeros_like(units) if ctx.needs_input_grad[0] else None
+            to_centres = blocks.new_gradient() if ctx.needs_input_grad[1] else None
+            alike = None if grad_sum is None or not linear else grad_sum @ units
+            buffer = units.new_empty((blocks.size, len(units)))
+            for first, rows in blocks:
+                block = blocks.centres_of(rows)
+                logits = blocks.logits(block, rows)
+                if num_subcenters > 1:
+                    values, nearest = logits.unflatten(0, (-1, num_subcenters)).max(1, keepdim=True)
+                    values = values.squeeze(1)
+                else:
+                    values = logits
+                grad = torch.sub(values, shift, out=buffer[: len(values)]).exp_()
+                own, here = blocks.own(first, len(grad))
+                grad.scatter_(0, own, grad.gather(0, own).masked_fill_(here, 0))
+                if grad_sum is not None and not linear:
+                    grad += sign * grad_sum
+                if limit is not None:
+                    grad.masked_fill_(values > limit, 0).masked_fill_(values < -limit, 0)
+                grad.scatter_(0, own, grad.gather(0, own).add_(torch.where(here, own_grad, 0)))
+                if num_subcenters > 1:
+                    grad = (
+                        torch.zeros_like(logits)
+                        .unflatten(0, (-1, num_subcenters))
+                        .scatter_(1, nearest, grad.unsqueeze(1))
+                        .flatten(0, 1)
+                    )
+                inverse = factors[rows] / scale
+                along = logits.mul_(grad) @ (sign / scale)  # how far the gradient of v points along v
+                grad.mul_(inverse.unsqueeze(1))
+                if to_units is not None:
+                    to_units.addmm_(grad.t(), block)
+                if to_centres is None:
+                    continue
+                out = to_centres[rows] if blocks.in_place else torch.empty_like(block)
+                torch.mm(grad, signed_units, out=out)
+                if alike is not None:
+                    along.addcmul_(inverse, block @ alike)
+                    out.addr_(inverse, alike)
+                out.addcmul_(block, (along * inverse.square()).unsqueeze(1), value=-1)
+                if not blocks.in_place:
+                    blocks.write(to_centres, rows, out)
+            if to_units is not None:
+                to_units *= sign.unsqueeze(1)
+                if alike is not None and grad_sum is not None:
+                    to_units += torch.outer(grad_sum, sums)
+        return (to_units, to_centres, *[None] * 7)

@@ -1,0 +1,26 @@
+"""The numbers of an evaluation."""
+
+from .nearest_neighbours import nearest_neighbours, vote_ranks
+from .ood_scores import auroc, fpr_at_tpr
+from .pairs_of_all import PairRates, accept_rates_of_all_pairs
+from .retrieval_scores import map_at_r, precision_at_r, recall_at
+from .selective_prediction import area_under_risk_coverage, least_area_under_risk_coverage, risk_coverage
+from .verification_scores import fold_accuracies, max_false_accepts, true_accept_rates
+
+__all__ = [
+    'PairRates',
+    'accept_rates_of_all_pairs',
+    'area_under_risk_coverage',
+    'auroc',
+    'fpr_at_tpr',
+    'fold_accuracies',
+    'least_area_under_risk_coverage',
+    'map_at_r',
+    'max_false_accepts',
+    'nearest_neighbours',
+    'precision_at_r',
+    'recall_at',
+    'risk_coverage',
+    'true_accept_rates',
+    'vote_ranks',
+]

@@ -1,0 +1,56 @@
+"""How well a score tells images of unknown categories from those of known ones."""
+
+import torch
+from torch import Tensor
+
+from hybridcls.checks import check_number
+
+__all__ = ['auroc', 'fpr_at_tpr']
+
+
+def auroc(known: Tensor, unknown: Tensor) -> Tensor:
+    r"""Area under the ROC curve: how often an unknown image has the higher score of a random pair; ties count half.
+
+    Args:
+        known (Tensor): Scores of images of known categories, shape (N,); *higher means more unknown*.
+        unknown (Tensor): Scores of images of unknown categories, shape (M,). 0.5 is chance, 1 is perfect.
+
+    Returns:
+        Tensor: A scalar, float64; NaN where one side is empty.
+
+    Example:
+        >>> auroc(torch.tensor([0.1, 0.2, 0.3]), torch.tensor([0.2, 0.9]))  # 1.5 + 3 of 6 pairs
+        tensor(0.7500, dtype=torch.float64)
+    """
+    known, unknown = known.double().sort().values, unknown.double()
+    below = torch.searchsorted(known, unknown, right=False)
+    not_above = torch.searchsorted(known, unknown, right=True)
+    return (below + not_above).double().mean() / 2 / len(known) if len(known) else unknown.new_tensor(torch.nan)
+
+
+def fpr_at_tpr(known: Tensor, unknown: Tensor, at: float = 0.95) -> Tensor:
+    """Share of unknown images that are taken for known when at least the share ``at`` of the known ones are accepted.
+
+    *Known* is the positive side, as where FPR95 comes from (`Hendrycks and Gimpel <https://arxiv.org/abs/1610.02136>`_
+    and most of the literature since). Codes with the unknown as positive give another number. An image is accepted if
+    its score is at most the threshold, the smallest score of a known image that accepts enough of them.
+
+    Args:
+        known (Tensor): Scores of images of known categories, shape (N,); *higher means more unknown*.
+        unknown (Tensor): Scores of images of unknown categories, shape (M,). 0 is perfect.
+        at (float): The share of known images to accept, in (0, 1]. Defaults to 0.95.
+
+    Returns:
+        Tensor: A scalar, float64; NaN where one side is empty.
+
+    Example:
+        >>> fpr_at_tpr(torch.tensor([0.1, 0.2, 0.3, 0.9]), torch.tensor([0.25, 0.5]), at=0.75)
+        tensor(0.5000, dtype=torch.float64)
+    """
+    check_number('fpr_at_tpr', 'at', at, 0, 1, low_open=True)
+    known, unknown = known.double().sort().values, unknown.double()
+    if not len(known):
+        return unknown.new_tensor(torch.nan)
+    # The smallest whole number of images that is at least the share; 0.95 * 20 is not quite 19 in binary.
+    accepted = -int(-(at * len(known) - 1e-9) // 1)
+    return (unknown <= known[accepted - 1]).double().mean()

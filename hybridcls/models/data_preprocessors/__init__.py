@@ -1,0 +1,7 @@
+"""Data preprocessors: from a batch of the data loader to the batch of the model."""
+
+from .hybrid_data_preprocessor import HybridDataPreprocessor
+
+__all__ = [
+    'HybridDataPreprocessor',
+]

@@ -1,0 +1,15 @@
+"""Margins on the cosine of the target class, as a margin head takes them."""
+
+from .adaface_margin import AdaFaceMargin
+from .arcface_margin import ArcFaceMargin
+from .class_wise_margin import ClassWiseMargin
+from .combined_margin import CombinedMargin
+from .cosface_margin import CosFaceMargin
+
+__all__ = [
+    'AdaFaceMargin',
+    'ArcFaceMargin',
+    'ClassWiseMargin',
+    'CombinedMargin',
+    'CosFaceMargin',
+]

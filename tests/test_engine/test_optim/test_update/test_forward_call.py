@@ -1,0 +1,124 @@
+import copy
+
+import pytest
+import torch
+from mmengine.config import ConfigDict
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from torch import nn
+
+from hybridcls.engine.optim import ComposedOptimWrapper
+from hybridcls.engine.optim.update.forward_call import WanderingTensors
+from hybridcls.models.losses import SupConLoss
+
+RHO = 0.2
+
+
+class Contrast(BaseModel):
+    """A layer, and a loss that looks back to past batches."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(5, 3)
+        self.contrast = SupConLoss(queue=dict(size=13, dim=3), learn_temperature=True)
+
+    def forward(self, inputs, data_samples=None, mode='loss'):
+        return dict(loss=self.contrast(self.layer(inputs).unsqueeze(1), data_samples))
+
+
+def batches(count):
+    generator = torch.Generator().manual_seed(1)
+    return [
+        dict(inputs=torch.randn(6, 5, generator=generator), data_samples=torch.randint(0, 3, (6,), generator=generator))
+        for _ in range(count)
+    ]
+
+
+def test_a_second_pass_of_sam_sees_the_queue_of_the_first_and_fills_it_once():
+    model, twin = Contrast(), Contrast()
+    wrapper = ComposedOptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1), stages=[dict(type='SAM', rho=RHO)])
+    optimizer = torch.optim.SGD(twin.parameters(), lr=0.1)
+    for batch in batches(4):  # the queue fills up with the third
+        model.train_step(batch, wrapper)
+
+        weights = [param.detach().clone() for param in twin.parameters()]
+        before = copy.deepcopy(twin.contrast.queue.state_dict())
+        optimizer.zero_grad()
+        twin(**batch)['loss'].backward()
+        after = copy.deepcopy(twin.contrast.queue.state_dict())
+        norm = torch.cat([param.grad.flatten() for param in twin.parameters()]).norm()
+        with torch.no_grad():
+            for param in twin.parameters():
+                param.add_(RHO * param.grad / norm)
+        optimizer.zero_grad()
+        twin.contrast.queue.load_state_dict(before)
+        twin(**batch)['loss'].backward()
+        with torch.no_grad():
+            for param, weight in zip(twin.parameters(), weights, strict=True):
+                param.copy_(weight)
+        optimizer.step()
+        twin.contrast.queue.load_state_dict(after)
+        torch.testing.assert_close(model.state_dict(), twin.state_dict(), rtol=1e-6, atol=1e-6)
+    assert model.contrast.queue.filled == 13
+
+
+@pytest.mark.parametrize('in_place', [True, False])
+def test_what_a_second_pass_sees_of_a_buffer(in_place):
+    module = nn.Module()
+    module.register_buffer('count', torch.tensor(1))
+    wandering = WanderingTensors(module)
+    wandering.mark()
+
+    def forward():
+        if in_place:
+            module.count += 1
+        else:
+            module.count = module.count + 1
+
+    forward()
+    with wandering.held():
+        assert module.count == (2 if in_place else 1)
+        forward()
+    assert module.count == 2
+
+
+class Rows(torch.utils.data.Dataset):
+    def __len__(self):
+        return 18
+
+    def __getitem__(self, index):
+        return dict(inputs=torch.arange(5.0) * (index + 1) % 7 - 3, data_samples=index % 3)
+
+
+def run(folder, iterations, resume=False):
+    model = Contrast()
+    runner = Runner(
+        model,
+        str(folder),
+        train_cfg=dict(by_epoch=False, max_iters=iterations),
+        log_level='ERROR',
+        resume=resume,
+        optim_wrapper=ComposedOptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1), stages=[dict(type='SAM')]),
+        train_dataloader=dict(
+            batch_size=6,
+            dataset=Rows(),
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            collate_fn=dict(type='default_collate'),
+        ),
+        default_hooks=dict(logger=None, checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=1)),
+        experiment_name=f'queue_{iterations}_{resume}',
+        cfg=ConfigDict(),
+        default_scope='hybridcls',
+    )
+    runner.train()
+    return model.state_dict()
+
+
+@pytest.mark.slow
+def test_a_queue_and_a_temperature_resume_to_the_same_bits(tmp_path):
+    whole = run(tmp_path / 'whole', 6)
+    run(tmp_path / 'parts', 3)
+    resumed = run(tmp_path / 'parts', 6, resume=True)
+    assert 'contrast.learned_temperature.log_temperature' in whole
+    torch.testing.assert_close(resumed, whole, rtol=0, atol=0)

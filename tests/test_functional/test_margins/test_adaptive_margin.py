@@ -1,0 +1,133 @@
+import math
+
+import pytest
+import torch
+
+from hybridcls.functional.margins.adaptive_margin import adaptive_margin_on_target, norm_scaler
+from hybridcls.functional.margins.angular_margin import angular_margin_on_target
+from hybridcls.models.margins.norm_statistics import update_norm_statistics
+
+# mk-minchul/CVLface, run_v1/losses/adaface.py at d3d09c93, AdaFaceLoss(s=64, m=0.4, h=0.333, t_alpha=0.2) from the
+# statistics 20 and 100, run once in float32 on these angles and norms.
+ANGLES = [0.05, 0.8, 1.5, 2.0, 2.6, 2.7, 3.1]
+NORMS = [0.0001, 5.0, 10.0, 20.0, 30.0, 60.0, 500.0]
+CVLFACE_LOGITS = [40.3653, 19.45511, -21.07051, -52.21168, -80.79581, -85.46928, -96.36453]
+CVLFACE_MEAN, CVLFACE_STD = 22.428600311279297, 87.20777130126953
+
+
+def by_angles(cosine, scaler, margin, clip_angle=True):
+    """The formula as the paper writes it, over the angle itself, in float64."""
+    theta = cosine.double().acos() - margin * scaler.double()
+    if clip_angle:
+        theta = theta.clamp(1e-3, math.pi - 1e-3)
+    return theta.cos() - margin * scaler.double() - margin
+
+
+def test_cvlface_numbers():
+    norms, mean, std = torch.tensor(NORMS), torch.tensor(20.0), torch.tensor(100.0)
+    update_norm_statistics(norms, mean, std, t_alpha=0.2)
+    torch.testing.assert_close([mean.item(), std.item()], [CVLFACE_MEAN, CVLFACE_STD], rtol=1e-6, atol=0)
+    cosine = torch.tensor(ANGLES, dtype=torch.float64).cos().float().requires_grad_()
+    target = 64 * adaptive_margin_on_target(
+        cosine, norm_scaler(norms, mean, std, 0.333), 0.4, gradient='straight_through', clip_angle=False
+    )
+    target.sum().backward()
+    torch.testing.assert_close(target.detach(), torch.tensor(CVLFACE_LOGITS), rtol=1e-6, atol=1e-4)
+    torch.testing.assert_close(cosine.grad, torch.full_like(cosine, 64.0), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('clip_angle', [True, False])
+@pytest.mark.parametrize('scaler', [-1.0, -0.3, 0.0, 0.3, 1.0])
+def test_formula(scaler, clip_angle):
+    cosine = torch.linspace(-1, 1, 41)
+    scaler = torch.full_like(cosine, scaler)
+    out = adaptive_margin_on_target(cosine, scaler, 0.4, clip_angle=clip_angle)
+    torch.testing.assert_close(out, by_angles(cosine, scaler, 0.4, clip_angle).float(), rtol=1e-6, atol=1e-6)
+
+
+def test_its_corners_are_arcface_and_cosface():
+    cosine = torch.tensor([0.1, 0.5])
+    torch.testing.assert_close(
+        adaptive_margin_on_target(cosine, -torch.ones(2), 0.4), angular_margin_on_target(cosine, 0.4)
+    )
+    torch.testing.assert_close(adaptive_margin_on_target(cosine, torch.zeros(2), 0.4), cosine - 0.4)
+
+
+@pytest.mark.parametrize('clip_angle', [True, False])
+def test_gradient_is_the_derivative_and_leaves_the_norms_alone(clip_angle):
+    cosine = torch.tensor(ANGLES, dtype=torch.float64).cos().requires_grad_()
+    scaler = torch.tensor([-1.0, 0.5, 0.2, 0.0, -0.3, 1.0, -1.0], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(
+        lambda c: adaptive_margin_on_target(c, scaler.detach(), 0.4, clip_angle=clip_angle), cosine
+    )
+    adaptive_margin_on_target(cosine, scaler, 0.4).sum().backward()
+    assert scaler.grad is None
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize('clip_angle', [True, False])
+@pytest.mark.parametrize('edge', [-1.0, 1.0])
+def test_finite_at_the_edges(edge, clip_angle, dtype):
+    cosine = torch.full((3,), edge, dtype=dtype, requires_grad=True)
+    out = adaptive_margin_on_target(cosine, torch.tensor([-1.0, 0.0, 1.0]), 0.4, clip_angle=clip_angle)
+    out.sum().backward()
+    assert out.isfinite().all()
+    assert cosine.grad.isfinite().all()
+
+
+def test_scaler_clips_norms_and_itself():
+    norms = torch.tensor([0.0, 1e-3, 30.0, 100.0, 1e6], requires_grad=True)
+    out = norm_scaler(norms, torch.tensor(30.0), torch.tensor(40.0), h=0.5)
+    expected = ((torch.tensor([1e-3, 1e-3, 30.0, 100.0, 100.0]) - 30) / 40.001 * 0.5).clamp(-1, 1)
+    torch.testing.assert_close(out, expected)
+    assert not out.requires_grad
+    # A standard deviation of nothing: the guard in the denominator, then the clip.
+    assert norm_scaler(torch.tensor([10.0, 30.0, 50.0]), torch.tensor(30.0), torch.tensor(0.0)).tolist() == [
+        -1.0,
+        0.0,
+        1.0,
+    ]
+
+
+def test_statistics_are_the_ema_of_the_unbiased_ones():
+    generator = torch.Generator().manual_seed(0)
+    mean, std = torch.tensor(20.0), torch.tensor(100.0)
+    expected = [20.0, 100.0]
+    for _ in range(4):
+        norms = 50 * torch.rand(7, generator=generator)
+        update_norm_statistics(norms, mean, std, t_alpha=0.3)
+        expected = [
+            0.3 * norms.double().mean().item() + 0.7 * expected[0],
+            0.3 * norms.double().std().item() + 0.7 * expected[1],
+        ]
+    torch.testing.assert_close([mean.item(), std.item()], expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_statistics_of_half_precision_norms_are_float32(dtype):
+    mean, std = torch.tensor(0.0), torch.tensor(0.0)
+    update_norm_statistics(torch.tensor([10.0, 12.0, 14.0] * 1000, dtype=dtype), mean, std, t_alpha=1.0)
+    torch.testing.assert_close(mean, torch.tensor(12.0))
+    torch.testing.assert_close(std, torch.tensor([10.0, 12.0, 14.0] * 1000).std())
+
+
+def test_a_batch_of_one_moves_the_mean_alone():
+    mean, std = torch.tensor(20.0), torch.tensor(100.0)
+    update_norm_statistics(torch.tensor([10.0]), mean, std, t_alpha=0.5)
+    assert (mean.item(), std.item()) == (15.0, 100.0)
+
+
+def test_norms_that_are_not_finite_are_left_out():
+    mean, std = torch.tensor(20.0), torch.tensor(100.0)
+    update_norm_statistics(torch.tensor([math.nan, 10.0, math.inf, 14.0]), mean, std, t_alpha=1.0)
+    torch.testing.assert_close([mean.item(), std.item()], [12.0, math.sqrt(8.0)])
+    update_norm_statistics(torch.tensor([math.nan]), mean, std, t_alpha=1.0)
+    update_norm_statistics(torch.zeros(0), mean, std, t_alpha=1.0)
+    torch.testing.assert_close([mean.item(), std.item()], [12.0, math.sqrt(8.0)])
+
+
+def test_wrong_numbers_are_named():
+    with pytest.raises(ValueError, match='margin=28'):
+        adaptive_margin_on_target(torch.zeros(1), torch.zeros(1), margin=28)
+    with pytest.raises(ValueError, match='scalers'):
+        adaptive_margin_on_target(torch.zeros(2), torch.zeros(2, 1))
