@@ -30,7 +30,7 @@ def test_a_dict_is_read_as_python_writes_it():
 
 
 def test_options_are_added_to_earlier_ones():
-    assert read('a=1', '--cfg-options', 'b=2', 'a=3') == dict(a=3, b=2)
+    assert read('a=1', 'c=4', '--cfg-options', 'b=2', 'a=3') == dict(a=3, b=2, c=4)
 
 
 @pytest.mark.parametrize(

@@ -26,11 +26,12 @@ model = dict(
 @pytest.fixture
 def explained(tmp_path):
     write(tmp_path, 'base.py', BASE)
-    cfg = load_config(write(tmp_path, 'child.py', CHILD), {'model.init_cfg': None})
+    cfg = load_config(write(tmp_path, 'child.py', CHILD), {'model.init_cfg': None, 'model.act': None})
     apply(
         cfg,
         lambda cfg: [
             Change(('model', 'init_cfg'), None, dict(type='Constant'), 'filled by a test'),
+            Change(('model', 'act'), None, 'ReLU', 'filled by a test'),
             Change(('model', 'fusion_dim'), 8, 16, 'adapted by a test', ('model', 'in_channels')),
             Change(('test_cfg', 'size'), ABSENT, 32, 'from the size', ('img_size',)),
         ],
@@ -52,6 +53,7 @@ def test_files_and_lines(explained):
 def test_what_steps_and_code_did(explained):
     filled, adapted = explained['model.init_cfg.type'], explained['model.fusion_dim']
     assert (filled.source, filled.why, filled.old) == ('filled', 'filled by a test', ABSENT)
+    assert (explained['model.act'].source, explained['model.act'].old) == ('filled', None)
     assert where(adapted) == ('adapted', 'child.py', 4)  # what it was adapted to
     assert (adapted.old, adapted.value, adapted.why) == (8, 16, 'adapted by a test')
     assert where(explained['test_cfg.size']) == ('filled', 'base.py', 4)

@@ -33,6 +33,9 @@ def test_a_rate_that_is_written_counts(rate):
 def test_what_a_model_does_not_take_is_left_out_unless_it_is_written():
     model = create('resnet10t', img_size=32)  # takes no img_size
     assert type(model) is type(timm.create_model('resnet10t'))
+    create('dla46_c')  # takes no drop_path_rate either
+    with pytest.raises(TypeError, match="takes no argument 'drop_path_rate'"):
+        create('dla46_c', 0.2)
     with pytest.raises(TypeError, match="takes no argument 'no_such'"):
         create('resnet10t', no_such=1)
     with pytest.raises(TypeError, match=r"takes no argument 'drop_path_rat'\. Did you mean .*drop_path_rate"):
