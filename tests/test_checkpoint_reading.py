@@ -22,6 +22,7 @@ from hybridcls.checkpoint_reading import (
     weights_of,
 )
 
+OLD = 'max_softmax'  # the old spelling of a score
 WEIGHTS = dict(weight=torch.ones(2, 2), bias=torch.zeros(2))
 
 
@@ -174,12 +175,12 @@ def test_no_scheme_of_mmengine_is_left_to_its_own_loaders(tmp_path, monkeypatch)
 def test_results_that_a_run_of_0_1_remembers_have_their_names_of_today(tmp_path):
     history = HistoryBuffer([0.5], [1])
     hub = dict(
-        log_scalars=OrderedDict([('val/ood/auroc_max_softmax', history), ('train/loss', history)]),
-        runtime_info={'best_score_ood/auroc_max_softmax': 91.0, 'best_ckpt': 'best_ood_auroc_max_softmax_epoch_2.pth'},
+        log_scalars=OrderedDict([(f'val/ood/auroc_{OLD}', history), ('train/loss', history)]),
+        runtime_info={f'best_score_ood/auroc_{OLD}': 91.0, 'best_ckpt': f'best_ood_auroc_{OLD}_epoch_2.pth'},
     )
     saved = dict(
-        state_dict=WEIGHTS, message_hub=hub, param_schedulers=[dict(monitor='ood/fpr95_max_softmax', best=3.0)],
-        resume=dict(hooks={'EarlyStoppingHook.0': dict(monitor='selective/aurc_max_softmax', wait_count=2.0)}),
+        state_dict=WEIGHTS, message_hub=hub, param_schedulers=[dict(monitor=f'ood/fpr95_{OLD}', best=3.0)],
+        resume=dict(hooks={'EarlyStoppingHook.0': dict(monitor=f'selective/aurc_{OLD}', wait_count=2.0)}),
     )  # fmt: skip
     torch.save(saved, tmp_path / 'old.pth')
     found = read_checkpoint(tmp_path / 'old.pth')
@@ -187,7 +188,7 @@ def test_results_that_a_run_of_0_1_remembers_have_their_names_of_today(tmp_path)
     assert found['message_hub']['log_scalars']['val/ood/auroc_least_confidence'].data[0].tolist() == [0.5]
     assert found['message_hub']['runtime_info'] == {
         'best_score_ood/auroc_least_confidence': 91.0,
-        'best_ckpt': 'best_ood_auroc_max_softmax_epoch_2.pth',  # the file has kept its name
+        'best_ckpt': f'best_ood_auroc_{OLD}_epoch_2.pth',  # the file has kept its name
     }
     assert found['param_schedulers'] == [dict(monitor='ood/fpr95_least_confidence', best=3.0)]
     (hook,) = found['resume']['hooks'].values()

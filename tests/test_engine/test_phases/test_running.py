@@ -72,9 +72,9 @@ def test_phases_that_version_0_1_has_finished_are_not_run_again(toy_configs, tmp
     for file in (tmp_path / 'w').glob('*/phase.json'):
         record = json.loads(file.read_text())
         assert record['facts'].pop('optim_wrapper.nonfinite_loss') == "'raise'"
-        record['facts']['optim_wrapper.bad_loss'] = "'stop'"
+        record['facts']['optim_wrapper.bad_loss'] = "'stop'"  # old spelling
         record['fingerprint'] = fingerprint(record['facts'])
-        record['metrics']['val/ood/auroc_max_softmax'] = 90.0
+        record['metrics']['val/ood/auroc_max_softmax'] = 90.0  # old spelling
         file.write_text(json.dumps(record))
     monkeypatch.setattr('hybridcls.engine.phases.running.build_runner', None)
     after = run(toy_configs, tmp_path, **new)
