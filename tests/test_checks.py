@@ -30,16 +30,16 @@ def test_numbers_that_pass(value, keys):
 @pytest.mark.parametrize(
     ('value', 'keys', 'error', 'message'),
     [
-        (1.5, dict(low=0, high=1), ValueError, r'Who: key=1.5 is outside \[0, 1\]\.'),
-        (0, dict(low=0, low_open=True), ValueError, r'key=0 is outside \(0, inf\)'),
-        (1, dict(low=0, high=1, high_open=True), ValueError, r'outside \[0, 1\)'),
-        (math.nan, {}, ValueError, r'key=nan is outside \(-inf, inf\)'),
-        (math.inf, dict(low=0), ValueError, r'key=inf is outside \[0, inf\)'),
-        ('3', {}, TypeError, "Who: key='3' is a str, where a number is wanted"),
-        (True, dict(integer=True), TypeError, 'key=True is a bool, where a whole number is wanted'),
-        (2.0, dict(integer=True), TypeError, 'key=2.0 is a float, where a whole number is wanted'),
+        (1.5, dict(low=0, high=1), ValueError, r'Who: expected key in \[0, 1\], got 1.5\.'),
+        (0, dict(low=0, low_open=True), ValueError, r'expected key in \(0, inf\), got 0'),
+        (1, dict(low=0, high=1, high_open=True), ValueError, r'expected key in \[0, 1\), got 1'),
+        (math.nan, {}, ValueError, r'expected key in \(-inf, inf\), got nan'),
+        (math.inf, dict(low=0), ValueError, r'expected key in \[0, inf\), got inf'),
+        ('3', {}, TypeError, r"Who: expected key to be a number, got '3' \(str\)"),
+        (True, dict(integer=True), TypeError, r'expected key to be an integer, got True \(bool\)'),
+        (2.0, dict(integer=True), TypeError, r'expected key to be an integer, got 2.0 \(float\)'),
         (None, {}, TypeError, 'NoneType'),
-        (9, dict(high=1, advice='Type 1.'), ValueError, r'\]\. Type 1\.$'),
+        (9, dict(high=1, advice='Type 1.'), ValueError, r'got 9\. Type 1\.$'),
     ],
 )
 def test_numbers_that_do_not(value, keys, error, message):
@@ -49,9 +49,11 @@ def test_numbers_that_do_not(value, keys, error, message):
 
 def test_choices():
     check_choice('Who', 'form', 'out', ['out', 'in'])
-    with pytest.raises(ValueError, match=r"Who: form='outt' is not one of \['out', 'in'\]. Did you mean 'out'\?"):
+    with pytest.raises(
+        ValueError, match=r"Who: expected form to be one of \['out', 'in'\], got 'outt'. Did you mean 'out'\?"
+    ):
         check_choice('Who', 'form', 'outt', ['out', 'in'])
-    with pytest.raises(ValueError, match=r'form=3 is not one of \[1, 2\]\.$'):
+    with pytest.raises(ValueError, match=r'expected form to be one of \[1, 2\], got 3\.$'):
         check_choice('Who', 'form', 3, [1, 2])
 
 
@@ -101,11 +103,11 @@ def test_where_a_class_lies(tmp_path, monkeypatch):
     (tmp_path / 'data').mkdir()
     (tmp_path / 'data' / 'found.py').write_text('class Wanted: pass\n')  # not searched: it may be large
     answer = explain_unknown_name('Wanted', MODELS, [], [tmp_path, package])
-    assert answer.count('stands in') == 1  # once, though the places overlap
+    assert answer.count('defines Wanted') == 1  # once, though the places overlap
     assert f'{package / "good.py"}:3' in answer
     assert "custom_imports = dict(imports=['mine.good']" in answer
-    assert 'stands in' not in explain_unknown_name('NotThere', MODELS, [], [tmp_path])
-    assert 'stands in' not in explain_unknown_name('no identifier', MODELS, [], [tmp_path])
+    assert 'defines' not in explain_unknown_name('NotThere', MODELS, [], [tmp_path])
+    assert 'defines' not in explain_unknown_name('no identifier', MODELS, [], [tmp_path])
 
 
 @pytest.mark.parametrize(
@@ -113,17 +115,17 @@ def test_where_a_class_lies(tmp_path, monkeypatch):
     [
         (
             'nosuchpackage.Wanted',
-            r"The package 'nosuchpackage', which is to define it, is not installed\. pip install "
-            'nosuchpackage may bring it; without a scope, Wanted would be looked for here',
+            r"Its package 'nosuchpackage' is not installed\. Try pip install nosuchpackage; "
+            'without a scope, Wanted is looked up here',
         ),
-        ('mmpretrian.ImageClassifier', r"The package 'mmpretrian', .* is not installed\. Did you mean 'mmpretrain'\?"),
+        ('mmpretrian.ImageClassifier', r"Its package 'mmpretrian' is not installed\. Did you mean 'mmpretrain'\?"),
     ],
 )
 def test_a_scope_whose_package_is_not_installed(key, says, tmp_path):
     (tmp_path / 'mine.py').write_text('class Wanted: pass\n')
     answer = explain_unknown_name(key, MODELS, [], [tmp_path])
     assert re.search(says, answer)
-    assert 'stands in' not in answer
+    assert 'defines' not in answer
 
 
 @pytest.mark.parametrize('key', ['mmpretrain.ImageClasifier', 'torch.nn.Linaer', '.Wanted'])
@@ -157,7 +159,7 @@ def test_text_in_another_encoding_is_named_with_its_line():
         ValueError, match=r'^Me: expected a\.txt as utf-8 text, got the byte 0xfc in line 2\. .*UTF-8\.$'
     ):
         decode_text('Me', 'a.txt', content)
-    with pytest.raises(ValueError, match=r'Save it as UTF-8, or set encoding=1 if it is such text\.$'):
+    with pytest.raises(ValueError, match=r'Save it as UTF-8, or set encoding=1 if it has another encoding\.$'):
         decode_text('Me', 'a.txt', content, other='encoding=1')
     with pytest.raises(ValueError, match=r"expected the name of an encoding, got 'utf9'\."):
         decode_text('Me', 'a.txt', content, 'utf9')

@@ -22,7 +22,7 @@ def caught(function, *args, **kwargs):
 
 
 def test_what_we_raise_is_a_sentence_for_the_user():
-    assert 'rho=-1' in explain_error(caught(check_number, 'SAM', 'rho', -1, low=0))
+    assert 'expected rho' in explain_error(caught(check_number, 'SAM', 'rho', -1, low=0))
     assert 'does not exist' in explain_error(caught(check_file, 'train', 'config', 'none.py'))
     assert 'none.txt' in explain_error(caught(open, 'none.txt'))
 
@@ -114,7 +114,7 @@ def test_a_mistake_ends_with_status_2_and_without_traceback(monkeypatch, capsys,
         run_tool(lambda: check_number('SAM', 'rho', -1, low=0))
     assert end.value.code == 2
     printed = capsys.readouterr().err
-    assert printed.startswith('\nerror: SAM: rho=-1 is outside')
+    assert printed.startswith('\nerror: SAM: expected rho in [0, inf), got -1')
     assert 'Traceback' not in printed
 
 

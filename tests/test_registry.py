@@ -69,9 +69,9 @@ def test_an_own_class_of_the_same_name_wins():
         ('MODELS', 'DHAFusoin', "DHAFusoin is not in the hybridcls::model registry. Did you mean 'DHAFusion'"),
         ('MODELS', 'hybridcls.DHAFusoin', "Did you mean 'DHAFusion'"),
         ('MODELS', 'imageclassifier', "Did you mean 'ImageClassifier'"),  # of a parent
-        ('MODELS', 'PKSampler', 'PKSampler is a data sampler, and was asked for as a model: is it under the right key'),
+        ('MODELS', 'PKSampler', 'PKSampler is a data sampler, not a model: is it under the right key'),
         ('OPTIM_STAGES', 'Lookahed', "Did you mean 'Lookahead'"),
-        ('HOOKS', 'Quux', 'It knows .* names; a plugin of your own is found after custom_imports'),
+        ('HOOKS', 'Quux', 'The registry has .* names; to add your own, set custom_imports'),
     ],
 )
 def test_unknown_names(kind, name, message):
@@ -89,7 +89,7 @@ def test_the_missing_import_of_a_plugin_of_ones_own(tmp_path, monkeypatch):
     (folder / 'neck.py').write_text('import torch\n\n\nclass NeckOfMine(torch.nn.Module):\n    pass\n')
     with pytest.raises(
         KeyError,
-        match=r'A definition of NeckOfMine stands in .*neck.py:4, but it is not registered '
+        match=r'neck.py:4 defines NeckOfMine, but it is not registered '
         r"here: add custom_imports = dict\(imports=\['projects.mine.neck'\]",
     ):
         registry.MODELS.build(dict(type='NeckOfMine'))

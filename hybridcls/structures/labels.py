@@ -58,7 +58,7 @@ def read_hard_labels(
         >>> read_hard_labels('ArcFaceHead', [DataSample().set_gt_label(7)], 'cpu', num_classes=5)
         Traceback (most recent call last):
             ...
-        ValueError: ArcFaceHead: label 7 is outside [0, 4] (num_classes=5). Set num_classes to ...
+        ValueError: ArcFaceHead: expected labels in [0, 4] (num_classes=5), got 7. Set num_classes to ...
     """
     if _have_scores(data_samples):
         scores = _stack_scores(data_samples)
@@ -105,6 +105,6 @@ def _check_range(caller: str, labels: Tensor, num_classes: int) -> None:
     wrong = labels[(labels < 0) | (labels >= num_classes)]
     if len(wrong):
         raise ValueError(
-            f'{caller}: label {int(wrong[0])} is outside [0, {num_classes - 1}] (num_classes={num_classes}). '
-            'Set num_classes to the number of classes of the data set, or mend the annotation.'
+            f'{caller}: expected labels in [0, {num_classes - 1}] (num_classes={num_classes}), got {int(wrong[0])}. '
+            'Set num_classes to the number of classes of the data set, or fix the annotation.'
         )

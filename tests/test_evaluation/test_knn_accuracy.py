@@ -161,7 +161,7 @@ def test_samples_that_lack_something_are_named(sample, says):
 
 @pytest.mark.parametrize('wrong', [dict(k=0), dict(vote='cosine'), dict(temperature=0), dict(topk=(1, 0))])
 def test_wrong_arguments_are_answered(wrong):
-    with pytest.raises(ValueError, match=f'KNNAccuracy: {next(iter(wrong))}='):
+    with pytest.raises(ValueError, match=f'KNNAccuracy: expected {next(iter(wrong))} '):
         KNNAccuracy(**wrong)
 
 

@@ -43,7 +43,7 @@ def test_what_is_missing_is_named():
 
 def test_scores_are_checked():
     assert check_scores('M', 'total') == ('total',)
-    with pytest.raises(ValueError, match=r"score='epistemi' is not one of .* Did you mean 'epistemic'"):
+    with pytest.raises(ValueError, match=r"expected score to be one of .*, got 'epistemi'.* Did you mean 'epistemic'"):
         check_scores('M', ('total', 'epistemi'))
     with pytest.raises(ValueError, match='no score was chosen'):
         check_scores('M', ())

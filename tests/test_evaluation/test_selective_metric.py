@@ -43,8 +43,8 @@ def test_unknown_images_are_left_out_or_are_errors():
     assert evaluated([*samples, *unknown]) == evaluated(samples)
     counted = evaluated([*samples, *unknown], coverages=(1.0,), unknown_is_error=True)
     known = evaluated(samples, coverages=(1.0,))
-    assert counted['selective/risk100_max_softmax'] == pytest.approx(
-        (known['selective/risk100_max_softmax'] * 50 + 100 * 10) / 60
+    assert counted['selective/risk100_least_confidence'] == pytest.approx(
+        (known['selective/risk100_least_confidence'] * 50 + 100 * 10) / 60
     )
 
 
@@ -55,9 +55,9 @@ def test_padded_samples_do_not_count():
 
 def test_nothing_gives_nothing_and_mistakes_are_answered():
     assert SelectiveMetric().evaluate(size=0) == {}
-    with pytest.raises(ValueError, match=r'SelectiveMetric: coverages=1.5 is outside \(0, 1\]'):
+    with pytest.raises(ValueError, match=r'SelectiveMetric: expected coverages in \(0, 1\], got 1.5'):
         SelectiveMetric(coverages=(1.5,))
-    with pytest.raises(ValueError, match="SelectiveMetric: score='doubt'"):
+    with pytest.raises(ValueError, match=r"SelectiveMetric: expected score to be one of .*, got 'doubt'"):
         SelectiveMetric(scores='doubt')
 
 
@@ -76,4 +76,6 @@ def test_a_coverage_is_reached_by_the_least_number_of_images(images, coverage, a
             for rank, p in enumerate(surest)
         ],
     )
-    assert metric.evaluate(images)[f'selective/risk{100 * coverage:g}_max_softmax'] == pytest.approx(100 / answered)
+    assert metric.evaluate(images)[f'selective/risk{100 * coverage:g}_least_confidence'] == pytest.approx(
+        100 / answered
+    )

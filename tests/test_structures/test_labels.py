@@ -34,7 +34,7 @@ def test_one_hot_scores_are_hard_labels():
 
 @pytest.mark.parametrize('label', [-1, 3])
 def test_labels_out_of_range(label):
-    with pytest.raises(ValueError, match=rf'head: label {label} is outside \[0, 2\] \(num_classes=3\)'):
+    with pytest.raises(ValueError, match=rf'head: expected labels in \[0, 2\] \(num_classes=3\), got {label}'):
         read_targets('head', samples(0, label), 'cpu', num_classes=3)
 
 

@@ -221,7 +221,7 @@ def test_a_checkpoint_of_another_model_is_one_sentence(folder, trained, monkeypa
         (['--cfg-options', 'train_dataloader.collate_fn.type=default_colate'], "Did you mean 'default_collate'"),
         (
             ['--cfg-options', 'model.head.type=mmdet.FCOSHead'],
-            "The package 'mmdet', which is to define it, is not inst",
+            "Its package 'mmdet' is not inst",
         ),
         (
             ['--cfg-options', 'custom_imports.imports=no_plugin'],

@@ -61,11 +61,11 @@ def test_wrappers_number_their_images_as_they_are_loaded():
 
 
 def test_no_labels_or_several(tmp_path):
-    with pytest.raises(TypeError, match='labels_of: TensorDataset has no labels'):
+    with pytest.raises(TypeError, match='labels_of: expected a dataset with labels, got TensorDataset'):
         labels_of(TensorDataset(torch.zeros(2)))
     unlabelled = Listed([1, 2])
     unlabelled.get_data_info = lambda index: dict(img_path='a')
-    with pytest.raises(TypeError, match=r'labels_of: Listed has no labels.*KeyError'):
+    with pytest.raises(TypeError, match=r'labels_of: expected a dataset with labels, got Listed \(KeyError'):
         labels_of(unlabelled)
-    with pytest.raises(TypeError, match='labels_of: image 1 of Listed has 2 labels'):
+    with pytest.raises(TypeError, match='labels_of: expected one label for each image, got 2 for image 1 of Listed'):
         labels_of(Listed([[1], [1, 2]]))

@@ -81,5 +81,5 @@ def test_the_gap_is_filled(monkeypatch):
     'wrong', [dict(degrees=-1), dict(translate=2), dict(scale=(1.1, 0.9)), dict(shear=90), dict(interpolation='cubic')]
 )
 def test_wrong_arguments_are_answered(wrong):
-    with pytest.raises(ValueError, match=f'RandomAffine: {next(iter(wrong))}='):
+    with pytest.raises(ValueError, match=f'RandomAffine: expected {next(iter(wrong))} '):
         RandomAffine(**wrong)

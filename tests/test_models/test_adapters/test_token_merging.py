@@ -353,7 +353,7 @@ def test_a_backbone_without_a_transformer_that_merges():
         HybridBackbone(vit=dict(model_name='swinv2_tiny_window8_256'), img_size=256, token_merging_ratio=0.1)
     with pytest.raises(ValueError, match='vit is not given'):
         HybridBackbone(cnn=dict(model_name='test_resnet'), token_merging_ratio=0.1)
-    with pytest.raises(ValueError, match=r'token_merging_ratio=0.6 is outside \[0, 0.5\]'):
+    with pytest.raises(ValueError, match=r'expected token_merging_ratio in \[0, 0.5\], got 0.6'):
         HybridBackbone(vit=dict(model_name='test_vit'), img_size=64, token_merging_ratio=0.6)
 
 

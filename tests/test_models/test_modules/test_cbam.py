@@ -121,10 +121,10 @@ def test_keeps_the_type_under_autocast(dtype):
 @pytest.mark.parametrize(
     ('keys', 'message'),
     [
-        (dict(channels=0), 'channels=0'),
-        (dict(channels=8, reduction=0), 'reduction=0'),
+        (dict(channels=0), r'expected channels in .* got 0'),
+        (dict(channels=8, reduction=0), r'expected reduction in .* got 0'),
         (dict(channels=8, kernel_size=4), 'kernel_size=4 is even.*Use 3 or 5'),
-        (dict(channels=8, kernel_size=0), 'kernel_size=0'),
+        (dict(channels=8, kernel_size=0), r'expected kernel_size in .* got 0'),
     ],
 )
 def test_numbers_out_of_range(keys, message):
