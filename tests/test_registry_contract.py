@@ -50,7 +50,7 @@ ARGUMENTS = {
     'LookaheadOptimWrapper': dict(optimizer=optimizer),
     'MCDropoutClassifier': dict(PARTS, dropout=0.1),
     'MarginHead': dict(num_classes=2, in_channels=4),
-    'MetricOf': dict(metric=dict(type='Accuracy')),
+    'HeadMetric': dict(metric=dict(type='Accuracy')),
     'MixtureTTA': dict(module=dict(type='HybridClassifier', **PARTS)),
     'MultiHead': dict(heads=dict(one=dict(type='LinearHead', num_classes=2)), in_channels=4),
     'PKSampler': dict(sampler=sampler, batch_size=4, images_per_class=2),

@@ -1,4 +1,4 @@
-"""Whether an image finds the others of its class: also for classes that were never trained on."""
+"""Measure image retrieval by class, also for classes that were not trained on."""
 
 from collections.abc import Sequence
 from typing import Any, Optional, Union
@@ -24,25 +24,24 @@ __all__ = ['RetrievalMetric']
 class RetrievalMetric(BaseMetric):
     """Recall@k, R-precision and MAP@R of the evaluated images among themselves, by cosine similarity of ``embedding``.
 
-    Each image asks for its neighbours among all others. No classifier is needed, so that the classes may be others than
-    those of the training. Results are percentages, the higher the better: ``recall@1``, ..., ``precision@r``,
-    ``map@r`` (:mod:`hybridcls.functional.metrics.retrieval_scores`). (mmpretrain's RetrievalRecall takes lists that a
-    retriever with a gallery of its own has made.)
+    Each image is a query for its neighbours among all others. The classes may differ from those of the training,
+    because no classifier is involved. Results are percentages, higher is better: ``recall@1``, ..., ``precision@r``,
+    ``map@r`` (:mod:`hybridcls.functional.metrics.retrieval_scores`). (mmpretrain's RetrievalRecall expects the ranked
+    lists of a retriever with its own gallery.)
 
-    An image whose class occurs once, or that is marked as unknown (label -1, of whatever class), has nothing to find
-    and does not ask; it can be found, wrongly. An image whose embedding is not finite finds nothing and is found by
-    nobody. The search goes block by block, on the GPU if there is one, and keeps the best max(k, R) of each image: no
-    matrix of all pairs.
+    An image whose class occurs once, or that is marked as unknown (label -1), is not a query; as a neighbour it counts
+    as wrong. An image whose embedding is not finite has no hits and is never a neighbour. The search runs block by
+    block, on the GPU if there is one, and keeps the best max(k, R) of each image: no matrix of all pairs.
 
     Args:
-        topk (int | Sequence[int]): Which recalls. Defaults to (1, 2, 4, 8).
+        topk (int | Sequence[int]): k of each recall. Defaults to (1, 2, 4, 8).
         device (str, optional): Where to compute. Defaults to None: the GPU if there is one.
         collect_device (str): As in mmengine's BaseMetric. Defaults to ``'cpu'``.
         prefix (str, optional): In front of the names. Defaults to None, which means ``'retrieval'``.
 
     Raises:
         ValueError: If a ``topk`` is out of range.
-        MissingFieldError: If the samples carry no ``embedding`` or no single ``gt_label``.
+        MissingFieldError: If the samples lack ``embedding`` or a single ``gt_label``.
 
     Example:
         >>> metric = RetrievalMetric(topk=1)
@@ -77,13 +76,13 @@ class RetrievalMetric(BaseMetric):
         self.results += zip(embeddings_of('RetrievalMetric', data_samples), labels, strict=True)
 
     def compute_metrics(self, results: list[tuple[np.ndarray, int]]) -> dict[str, float]:
-        """Search and compare. Runs in the main process, on every image once."""
+        """Search and compare. Runs in the main process, with each image once."""
         labels = torch.tensor([label for _, label in results])
-        _, own, counts = labels.unique(return_inverse=True, return_counts=True)
-        matches = (counts[own] - 1).masked_fill(labels == UNKNOWN_LABEL, 0)
-        asking = matches > 0
-        if not asking.any():
-            no_pair = f'None of the {len(results)} images has another one of its class to find.'
+        _, of_image, counts = labels.unique(return_inverse=True, return_counts=True)
+        matches = (counts[of_image] - 1).masked_fill(labels == UNKNOWN_LABEL, 0)
+        queries = matches > 0
+        if not queries.any():
+            no_pair = f'None of the {len(results)} images has another one of its class.'
             return without_result(self, no_pair if results else NO_IMAGE)
         embeddings = torch.from_numpy(np.stack([row for row, _ in results]))
         finite = embeddings.isfinite().all(1)
@@ -93,7 +92,7 @@ class RetrievalMetric(BaseMetric):
         if k >= 1:
             _, index = nearest_neighbours(embeddings[finite], None, k, torch.device(self.device or get_device()))
             hits[finite, :k] = labels[finite][index] == labels[finite].unsqueeze(1)
-        hits, matches = hits[asking], matches[asking]
+        hits, matches = hits[queries], matches[queries]
         scores = {f'recall@{number}': recall_at(hits, number).double() for number in self.topk}
         scores.update({'precision@r': precision_at_r(hits, matches), 'map@r': map_at_r(hits, matches)})
         return {name: 100 * values.mean().item() for name, values in scores.items()}

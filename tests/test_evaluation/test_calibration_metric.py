@@ -71,7 +71,7 @@ def test_padded_samples_do_not_count():
 
 def test_what_is_no_probability_is_named():
     for scores in (torch.tensor([[3.0, 1.0]]), torch.tensor([[1.2, -0.2]]), torch.tensor([[torch.nan, 1.0]])):
-        with pytest.raises(ValueError, match='these are no probabilities'):
+        with pytest.raises(ValueError, match='expected probabilities in pred_score, got a sum of'):
             evaluated(scores, torch.tensor([0]))
     with pytest.raises(ValueError, match=r'CalibrationMetric: expected bins in .* got 0'):
         CalibrationMetric(bins=0)

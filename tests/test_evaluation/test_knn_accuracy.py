@@ -101,7 +101,7 @@ def test_more_neighbours_than_there_are_is_one_warning(monkeypatch):
         metric.set_bank(torch.eye(3), torch.tensor([0, 1, 2]))
         assert evaluated(metric, torch.eye(3), torch.tensor([0, 1, 2])) == {'knn/top1': 100.0}
     assert len(said) == 1
-    assert 'k=20, but there are only 3 candidates' in said[0][0]
+    assert 'k=20 exceeds the 3 candidates' in said[0][0]
     assert said[0][1]['level'] == logging.WARNING
 
 
@@ -167,10 +167,10 @@ def test_wrong_arguments_are_answered(wrong):
 
 def test_a_bank_that_does_not_fit_is_answered():
     metric = KNNAccuracy()
-    with pytest.raises(ValueError, match=r'are not \(M, D\)'):
+    with pytest.raises(ValueError, match=r'expected embeddings \(M, D\)'):
         metric.set_bank(torch.ones(3, 2), torch.tensor([1, 2]))
     metric.set_bank(torch.ones(3, 2), torch.tensor([1, 2, 3]))
-    with pytest.raises(ValueError, match='holds embeddings of 2 numbers, the evaluated ones have 5'):
+    with pytest.raises(ValueError, match='a bank of 5-dimensional embeddings, as the evaluated ones, got 2'):
         evaluated(metric, torch.ones(2, 5), torch.tensor([1, 2]))
 
 

@@ -10,12 +10,12 @@ from hybridcls.registry import METRICS
 
 
 def predictions(count=60, seed=0):
-    """Three classes and a fourth, unknown one; its doubt is higher, with overlap and ties."""
+    """Three classes and a fourth, unknown one; its uncertainty is higher, with overlap and ties."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(-1, 3, (count,), generator=generator)
-    doubt = (torch.rand(count, generator=generator) + 0.5 * (labels < 0)).mul(10).round() / 10
+    uncertainty = (torch.rand(count, generator=generator) + 0.5 * (labels < 0)).mul(10).round() / 10
     scores = torch.randn(count, 3, generator=generator).softmax(1)
-    return [dict(gt_label=labels[i : i + 1], epistemic=doubt[i], pred_score=scores[i]) for i in range(count)]
+    return [dict(gt_label=labels[i : i + 1], epistemic=uncertainty[i], pred_score=scores[i]) for i in range(count)]
 
 
 def evaluated(metric, samples, size=None):

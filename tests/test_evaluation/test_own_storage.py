@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmpretrain.structures import DataSample
 
-from hybridcls.evaluation import Accuracy, ConfusionMatrix, DumpResults, MetricOf, SingleLabelMetric
+from hybridcls.evaluation import Accuracy, ConfusionMatrix, DumpResults, HeadMetric, SingleLabelMetric
 from hybridcls.evaluation.own_storage import own_storage
 
 
@@ -60,7 +60,7 @@ def batch_of(images=64, classes=500):
 def test_the_file_of_predictions_has_the_size_of_its_numbers(tmp_path):
     path = tmp_path / 'p.pkl'
     metric = DumpResults(out_file_path=str(path))
-    samples = [dict(sample, heads=dict(doubt=dict(total=sample['pred_score']))) for sample in batch_of()]
+    samples = [dict(sample, heads=dict(evidence=dict(total=sample['pred_score']))) for sample in batch_of()]
     for start in (0, 32):
         metric.process(None, samples[start : start + 32])
     assert metric.evaluate(64) == {}
@@ -70,13 +70,13 @@ def test_the_file_of_predictions_has_the_size_of_its_numbers(tmp_path):
     assert [list(sample) for sample in read] == [list(sample) for sample in samples]
     for one, other in zip(read, samples, strict=True):
         torch.testing.assert_close(one['pred_score'], other['pred_score'], rtol=0, atol=0)
-        torch.testing.assert_close(one['heads']['doubt']['total'], other['pred_score'], rtol=0, atol=0)
+        torch.testing.assert_close(one['heads']['evidence']['total'], other['pred_score'], rtol=0, atol=0)
         assert one['img_path'] == other['img_path']
 
 
 @pytest.mark.parametrize(
     'metric',
-    [Accuracy(), SingleLabelMetric(), ConfusionMatrix(), MetricOf(dict(type='mmpretrain.Accuracy'))],
+    [Accuracy(), SingleLabelMetric(), ConfusionMatrix(), HeadMetric(dict(type='mmpretrain.Accuracy'))],
     ids=lambda metric: type(metric).__name__,
 )
 def test_what_goes_to_other_processes_has_the_size_of_its_numbers(metric):

@@ -45,5 +45,5 @@ def test_scores_are_checked():
     assert check_scores('M', 'total') == ('total',)
     with pytest.raises(ValueError, match=r"expected score to be one of .*, got 'epistemi'.* Did you mean 'epistemic'"):
         check_scores('M', ('total', 'epistemi'))
-    with pytest.raises(ValueError, match='no score was chosen'):
+    with pytest.raises(ValueError, match='expected at least one score'):
         check_scores('M', ())

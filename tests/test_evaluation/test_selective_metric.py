@@ -12,8 +12,8 @@ def predictions(count=50):
     scores = torch.randn(count, 3, generator=generator).softmax(1)
     labels = torch.randint(0, 3, (count,), generator=generator)
     return [
-        dict(pred_score=score, gt_label=label.view(1), total=doubt)
-        for score, label, doubt in zip(scores, labels, torch.rand(count, generator=generator), strict=True)
+        dict(pred_score=score, gt_label=label.view(1), total=uncertainty)
+        for score, label, uncertainty in zip(scores, labels, torch.rand(count, generator=generator), strict=True)
     ]
 
 
@@ -27,12 +27,14 @@ def test_numbers_by_the_formulas():
     samples = predictions()
     wrong = torch.tensor([int(s['pred_score'].argmax()) != int(s['gt_label']) for s in samples]).double()
     result = evaluated(samples, scores=('least_confidence', 'total'), coverages=(0.5, 1.0))
-    for name, doubt in (
+    for name, uncertainty in (
         ('total', torch.stack([s['total'] for s in samples])),
         ('least_confidence', torch.stack([1 - s['pred_score'].double().max() for s in samples])),
     ):
-        assert result[f'selective/aurc_{name}'] == pytest.approx(100 * area_under_risk_coverage(doubt, wrong).item())
-        assert result[f'selective/risk50_{name}'] == pytest.approx(100 * risk_coverage(doubt, wrong)[24].item())
+        assert result[f'selective/aurc_{name}'] == pytest.approx(
+            100 * area_under_risk_coverage(uncertainty, wrong).item()
+        )
+        assert result[f'selective/risk50_{name}'] == pytest.approx(100 * risk_coverage(uncertainty, wrong)[24].item())
         assert result[f'selective/risk100_{name}'] == pytest.approx(100 * wrong.mean().item())
         assert 0 < result[f'selective/eaurc_{name}'] < result[f'selective/aurc_{name}']
 
@@ -57,8 +59,8 @@ def test_nothing_gives_nothing_and_mistakes_are_answered():
     assert SelectiveMetric().evaluate(size=0) == {}
     with pytest.raises(ValueError, match=r'SelectiveMetric: expected coverages in \(0, 1\], got 1.5'):
         SelectiveMetric(coverages=(1.5,))
-    with pytest.raises(ValueError, match=r"SelectiveMetric: expected score to be one of .*, got 'doubt'"):
-        SelectiveMetric(scores='doubt')
+    with pytest.raises(ValueError, match=r"SelectiveMetric: expected score to be one of .*, got 'uncertainty'"):
+        SelectiveMetric(scores='uncertainty')
 
 
 @pytest.mark.parametrize(

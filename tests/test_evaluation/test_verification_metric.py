@@ -92,8 +92,8 @@ def test_a_rate_that_the_pairs_cannot_tell_is_left_out_and_said(monkeypatch):
     first, second = torch.triu_indices(90, 90, 1)
     genuine = int((labels[first] == labels[second]).sum())
     assert said == [
-        f'VerificationMetric: no tar@0.0001. There are {genuine} pairs of one identity and '
-        f'{4005 - genuine} of two; expected at least 1 and 10000.'
+        'VerificationMetric: no tar@0.0001. Expected at least 1 genuine pair and 10000 impostor pairs, got '
+        f'{genuine} and {4005 - genuine}.'
     ]
     assert evaluated(torch.eye(2), torch.tensor([1, 2])) == {}
     assert VerificationMetric().evaluate(size=0) == {}
@@ -132,7 +132,7 @@ def test_mistakes_are_answered(pairs):
             VerificationMetric().process(None, [sample])
     with pytest.raises(MissingFieldError, match='expected an img_path or a sample_idx'):
         VerificationMetric(pairs=pairs[0]).process(None, [dict(embedding=torch.ones(2), gt_label=torch.tensor([1]))])
-    with pytest.raises(ValueError, match='is none of the 3 evaluated images'):
+    with pytest.raises(ValueError, match='is not among the 3 evaluated images'):
         evaluated(torch.eye(3), torch.arange(3), pairs=pairs[0])
 
 

@@ -49,9 +49,9 @@ def test_images_are_found_by_the_end_of_their_path():
 
 def test_a_name_must_be_of_one_image():
     names = ['/data/a/1.png', '/data/b/1.png']
-    with pytest.raises(ValueError, match=r"'1.png' of the pairs stands for /data/a/1.png and /data/b/1.png; write"):
+    with pytest.raises(ValueError, match=r"'1.png' of the pairs matches /data/a/1.png and /data/b/1.png; write"):
         positions_of('Metric', ['1.png'], names)
-    with pytest.raises(ValueError, match=r"'c/1.png' of the pairs is none of the 2 evaluated .* '/data/a/1.png'"):
+    with pytest.raises(ValueError, match=r"'c/1.png' of the pairs is not among the 2 evaluated .* '/data/a/1.png'"):
         positions_of('Metric', ['c/1.png'], names)
 
 
@@ -61,9 +61,9 @@ def test_a_name_must_be_of_one_image():
         ('a b 1\na b\n', r"expected 'first second 1' or 'first second 0' in line 2 of pairs='.*', got 'a b'\."),
         ('a b 1\nc d 2\n', "line 2 of .* got 'c d 2'"),
         ('10 300\na 1 b\n', "expected 'name 1 4' or 'name 1 other 2' in line 2 of .* got 'a 1 b'"),
-        ('a b 1\nc d 1\n', 'has 2 pairs of one identity and 0 of two; both kinds are wanted'),
-        ('my a.png my b.png 1\n', r"got 'my a\.png my b\.png 1'\. Between names that hold blanks write tabs or commas"),
-        ('', 'has 0 pairs of one identity and 0 of two'),
+        ('a b 1\nc d 1\n', 'expected genuine and impostor pairs .*, got 2 and 0'),
+        ('my a.png my b.png 1\n', r"got 'my a\.png my b\.png 1'\. Separate names with spaces by tabs or commas"),
+        ('', 'expected genuine and impostor pairs .*, got 0 and 0'),
     ],
 )
 def test_mistakes_are_answered(tmp_path, text, says):

@@ -23,7 +23,9 @@ def test_soft_labels_win_over_hard_ones():
         DataSample().set_gt_label(1).set_gt_score([0.0, 1.0]),
     ]
     torch.testing.assert_close(read_targets('head', mixed, 'cpu', 2), torch.tensor([[0.3, 0.7], [0.0, 1.0]]))
-    with pytest.raises(ValueError, match=r'ArcFaceHead: soft labels came \(mixup, cutmix\).*LinearHead'):
+    with pytest.raises(
+        ValueError, match=r'ArcFaceHead: expected one class .* got soft labels \(mixup, cutmix\).*LinearHead'
+    ):
         read_hard_labels('ArcFaceHead', mixed, 'cpu')
 
 
@@ -39,11 +41,11 @@ def test_labels_out_of_range(label):
 
 
 def test_other_wrong_labels():
-    with pytest.raises(ValueError, match=r'head: cat\.png has no gt_label'):
+    with pytest.raises(ValueError, match=r'head: expected a gt_label for cat\.png, got none'):
         read_targets('head', [DataSample(metainfo=dict(img_path='cat.png'))], 'cpu')
-    with pytest.raises(ValueError, match=r'sample 0 of the batch has 2 labels, \[0, 1\]'):
+    with pytest.raises(ValueError, match=r'expected one gt_label for sample 0 of the batch, got \[0, 1\]'):
         read_targets('head', [DataSample().set_gt_label([0, 1])], 'cpu')
-    with pytest.raises(TypeError, match='whole numbers'):
+    with pytest.raises(TypeError, match='expected integer labels, got'):
         read_targets('head', [DataSample().set_gt_label(torch.tensor([0.5]))], 'cpu')
-    with pytest.raises(ValueError, match=r'soft labels for 2 classes .* num_classes=3'):
+    with pytest.raises(ValueError, match=r'expected soft labels for num_classes=3, got 2 classes'):
         read_targets('head', [DataSample().set_gt_score([0.5, 0.5])], 'cpu', num_classes=3)

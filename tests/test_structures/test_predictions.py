@@ -33,7 +33,7 @@ def test_views_are_averaged():
 
 
 def test_rows_and_classes_that_do_not_fit():
-    with pytest.raises(ValueError, match='head: 3 embeddings came with 2 data samples'):
+    with pytest.raises(ValueError, match='head: expected a multiple of 2 embeddings for 2 samples, got 3'):
         write_predictions('head', [None, None], torch.ones(3, 1))
-    with pytest.raises(ValueError, match='num_classes=2 here, and 3 in the data'):
+    with pytest.raises(ValueError, match='expected num_classes=3, as in the data, got 2'):
         write_predictions('head', [DataSample(metainfo=dict(num_classes=3))], torch.ones(1, 1), torch.ones(1, 2))

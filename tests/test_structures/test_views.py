@@ -10,5 +10,7 @@ def test_views():
 
 @pytest.mark.parametrize(('rows', 'samples'), [(5, 2), (0, 2), (2, 0), (1, 2)])
 def test_rows_that_are_no_whole_number_of_views(rows, samples):
-    with pytest.raises(ValueError, match=f'head: {rows} embeddings came with {samples} data samples'):
+    with pytest.raises(
+        ValueError, match=f'head: expected a multiple of {samples} embeddings for {samples} samples, got {rows}'
+    ):
         count_views('head', rows, samples)

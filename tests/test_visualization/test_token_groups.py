@@ -18,5 +18,5 @@ def test_groups_have_their_mean_colour_and_a_line_between_them():
 
 
 def test_patches_that_do_not_fit():
-    with pytest.raises(ValueError, match='2 x 2 patches do not divide an image of 5 x 4'):
+    with pytest.raises(ValueError, match='a multiple of 2 x 2 patches, got 5 x 4'):
         draw_token_groups(torch.zeros(3, 5, 4), torch.zeros(2, 2, dtype=torch.int64))

@@ -82,7 +82,7 @@ def config(seed, epochs, keys, scores, work_dir):
                 dataset=dict(type='ConcatDataset', datasets=tested),
             ),
             test_evaluator=[
-                dict(type='MetricOf', known_only=True, metric=dict(type='Accuracy')),
+                dict(type='HeadMetric', known_only=True, metric=dict(type='Accuracy')),
                 dict(type='OODMetric', scores=scores),
                 dict(type='CalibrationMetric'),
                 dict(type='SelectiveMetric', scores=scores),

@@ -203,7 +203,7 @@ def test_images_of_no_known_class(run, images, checkpoint):
             checkpoint,
             **{
                 'test_dataloader.dataset': dict(_delete_=True, type='ConcatDataset', datasets=[parts[0], part]),
-                'test_evaluator': [dict(type='MetricOf', known_only=True, metric=dict(type='Accuracy'))]
+                'test_evaluator': [dict(type='HeadMetric', known_only=True, metric=dict(type='Accuracy'))]
                 + [dict(type=name) for name in metrics[1:]],
             },
         )
@@ -226,9 +226,9 @@ def test_a_gallery_of_classes_that_the_model_never_saw(run, images, checkpoint):
 def test_metrics_that_stumble_over_other_classes_are_named(run, images, checkpoint):
     images('val', 'ant', 'dog')
     for name in ('SingleLabelMetric', 'ConfusionMatrix'):
-        with pytest.raises(ValueError, match=rf"{name}: .*dict\(type='MetricOf', known_only=True, metric=.*{name}"):
+        with pytest.raises(ValueError, match=rf"{name}: .*dict\(type='HeadMetric', known_only=True, metric=.*{name}"):
             run(checkpoint, test_evaluator=[dict(type=name)])
-    metric = dict(type='MetricOf', known_only=True, metric=dict(type='SingleLabelMetric', average='micro'))
+    metric = dict(type='HeadMetric', known_only=True, metric=dict(type='SingleLabelMetric', average='micro'))
     assert run(checkpoint, test_evaluator=[metric])['single-label/precision_micro'] == 100
 
 

@@ -151,7 +151,7 @@ def test_mixed_labels_need_heads_that_all_take_them():
     mixed = [DataSample().set_gt_score([0.5, 0.5, 0.0]) for _ in range(2)]
     both = build(heads=dict(plain=dict(type='LinearHead'), doubt=dict(type='EvidentialHead')))
     assert {'plain.loss', 'doubt.loss'} <= set(both.loss(embeddings(2), mixed))
-    with pytest.raises(ValueError, match='ArcFaceHead: soft labels came'):
+    with pytest.raises(ValueError, match='ArcFaceHead: expected one class for each image, got soft labels'):
         build(heads=dict(face=dict(type='ArcFaceHead'))).loss(embeddings(2), mixed)
 
 
