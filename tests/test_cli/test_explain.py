@@ -1,4 +1,4 @@
-"""`hybridcls explain`: where each value comes from, and who takes it."""
+"""`hybridcls explain`: where each value comes from, and what reads it."""
 
 import json
 import re
@@ -170,7 +170,7 @@ def test_a_key_or_what_is_below_it(capsys, key):
 
 
 def test_an_unknown_key_is_a_mistake_of_the_user(capsys):
-    with pytest.raises(ValueError, match=r"no key 'model.haed' .* Did you mean 'model.head'"):
+    with pytest.raises(ValueError, match=r"got 'model.haed'\. Did you mean 'model.head'"):
         run(capsys, DIGITS, 'model.haed')
 
 
@@ -208,7 +208,7 @@ def test_a_base_of_a_package(capsys, tmp_path):
 def test_a_base_alone_is_explained_as_far_as_it_goes(capsys):
     code, out = run(capsys, ROOT / '_base_' / 'models' / 'hybrid_digits.py')
     assert code == 0
-    assert 'Not completed for a training: train_dataloader, train_cfg, optim_wrapper is not in it.' in out
+    assert 'Not completed for training: it has no train_dataloader, train_cfg, optim_wrapper.' in out
 
 
 def test_the_phases_of_a_chain(capsys):
@@ -220,7 +220,7 @@ def test_the_phases_of_a_chain(capsys):
     assert reports[0]['keys'][0]['taker'] == 'run_chain'
     lr = {row['key']: row for row in reports[2]['keys']}['optim_wrapper.optimizer.lr']
     assert (lr['value'], lr['why'], place(lr)) == (1e-3, 'top-level lr', ('two_phase.py', 8))
-    assert "It starts from load='last', in place of load_from." in reports[2]['notes']
+    assert "It starts from load='last' instead of load_from." in reports[2]['notes']
     _, out = run(capsys, chain, 'adaface.model.head', '--json')
     (report,) = json.loads(out)['reports']
     assert {row['key'] for row in report['keys']} == {'model.head.type', 'model.head.scale', 'model.head.num_classes'}
@@ -318,8 +318,8 @@ def test_a_build_tells_who_got_it(capsys, swallowing):
     found = {name.split('.')[-1]: (row['status'], row['taker']) for name, row in keys.items() if 'neck' in name}
     assert found['width'] == ('read', 'Inner (seen while building)')
     assert found['tag'] == ('read', 'Swallowing (seen while building)')
-    assert found['later'] == ('unknown', 'Swallowing.settings keeps it, read later if at all')
-    assert found['gone'] == found['slope'] == ('unread', 'Swallowing was built, and nothing got it')
+    assert found['later'] == ('unknown', 'Swallowing.settings stores it for later')
+    assert found['gone'] == found['slope'] == ('unread', 'Swallowing was built without reading it')
     assert code == 1
 
 

@@ -58,8 +58,8 @@ def trained(tmp_path):
 
 def test_folded_it_is_a_checkpoint_of_the_config_without_lora(tool, trained, tmp_path, capsys):
     config, checkpoint, model = trained
-    tool('fold', config, checkpoint, tmp_path / 'out' / 'merged.pth')
-    assert 'the updates of 8 layers are in the weights' in capsys.readouterr().out
+    tool('merge', config, checkpoint, tmp_path / 'out' / 'merged.pth')
+    assert 'merged the adapters of 8 layers' in capsys.readouterr().out
     merged = torch.load(tmp_path / 'out' / 'merged.pth', weights_only=False)
     assert merged['meta']['epoch'] == 3
     plain = build(config, **{'model.backbone.lora_rank': 0})
@@ -88,8 +88,8 @@ def test_what_cannot_be_saved_or_folded(tool, trained, tmp_path):
     out = tmp_path / 'out.pth'
     with pytest.raises(FileNotFoundError, match=r'adapters: checkpoint=.*none\.pth'):
         tool('fold', config, tmp_path / 'none.pth', out)
-    with pytest.raises(ValueError, match='no layer of the model is adapted'):
+    with pytest.raises(ValueError, match='adapters: expected a model with LoRA, got'):
         tool('fold', config, checkpoint, out, '--cfg-options', 'model.backbone.lora_rank=0')
-    with pytest.raises(WeightMismatchError, match='is not of the model'):
+    with pytest.raises(WeightMismatchError, match='does not fit the model'):
         tool('save', config, checkpoint, tmp_path / 'a', '--cfg-options', 'model.backbone.lora_rank=3')
     assert not out.exists()

@@ -49,7 +49,7 @@ def test_too_few_arguments(tool):
 def test_a_number_of_processes_that_is_none(number):
     result = start('bash', TOOLS / 'dist_train.sh', 'x.py', number)
     assert result.returncode == 2
-    assert f"the number of processes is '{number}'" in result.stderr
+    assert f"expected the number of processes as an integer from 1, got '{number}'" in result.stderr
 
 
 @pytest.mark.parametrize('visible', [None, '0,3'])
@@ -60,7 +60,7 @@ def test_more_processes_than_gpus_is_one_sentence(tmp_path, visible):
     result = start('bash', TOOLS / 'dist_train.sh', 'x.py', 8, **environment)
     assert result.returncode == 2
     assert result.stderr.count('\n') == 1
-    assert '8 processes were asked for, but this machine shows 2 GPU(s): ask for at most 2' in result.stderr
+    assert 'expected at most 2 processes, one for each visible GPU, got 8' in result.stderr
 
 
 def test_a_config_that_is_not_there_starts_no_processes():
@@ -148,7 +148,7 @@ def test_torchrun_gets_its_own_arguments(tmp_path):
 def test_without_slurm(tmp_path):
     result = start('/bin/bash', TOOLS / 'slurm_train.sh', 'p', 'j', 'c.py', 'w', PATH=str(tmp_path))
     assert result.returncode == 2
-    assert 'no Slurm cluster; use tools/dist_train.sh' in result.stderr
+    assert 'not a Slurm cluster; use tools/dist_train.sh' in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_without_slurm(tmp_path):
     [
         (
             '#!/bin/sh\necho "$*" | grep -q python_version && echo 3.7.1\nexit 1\n',
-            'is Python 3.7.1, and hybridcls wants',
+            'is Python 3.7.1, and hybridcls needs',
         ),
         ('#!/bin/sh\necho "$*" | grep -q ensurepip && exit 1\nexit 0\n', 'apt-get install python3-venv'),
         (None, 'is not installed: apt-get install python3'),

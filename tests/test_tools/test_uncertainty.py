@@ -141,7 +141,7 @@ def test_what_heads_say_survives_several_views(folder, monkeypatch):
 
 def test_one_pipeline_of_views_cannot_stand_for_several(folder, monkeypatch):
     (folder / 'views.py').write_text("_base_ = 'base.py'\ntta_pipeline = [dict(type='PackInputs')]\n")
-    with pytest.raises(ValueError, match='joins 2 datasets, and tta_pipeline cannot stand for the pipelines of all'):
+    with pytest.raises(ValueError, match=r'expected one dataset for tta_pipeline, got 2 in test_dataloader.dataset'):
         start(folder, monkeypatch, 'views.py', '0.pth', '--tta')
 
 
