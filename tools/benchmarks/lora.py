@@ -91,7 +91,8 @@ def main() -> None:
         trained, total = sum(p.numel() for p in params), sum(p.numel() for p in model.parameters())
         lines.append(
             f'{name}: trainable params: {trained:,} || all params: {total:,} || '
-            f'trainable%: {100 * trained / total:.2f}, {kept_bytes(model, wrapper, data) / 2**20:.0f} MiB beyond the weights'
+            f'trainable%: {100 * trained / total:.2f}, '
+            f'{kept_bytes(model, wrapper, data) / 2**20:.0f} MiB beyond the weights'
         )
     print(timing_table(interleaved_timings(steps, rounds=args.rounds), 'step'))
     print('\n'.join(lines))

@@ -2,8 +2,8 @@
 
     python tools/benchmark.py token_merging [--model vit_small_patch16_224] [--r 8 13 16] [--images 8] [--rounds 11]
 
-r = 0 is timed too: it should cost nothing. The FLOPs ratio counts multiplications, without matching and merging; "reached"
-is the measured speed-up relative to it.
+r = 0 is timed too: it should cost nothing. The FLOPs ratio counts multiplications, without matching and merging;
+"reached" is the measured speed-up relative to it.
 """
 
 import argparse

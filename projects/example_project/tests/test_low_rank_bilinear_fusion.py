@@ -1,4 +1,4 @@
-"""The plugin against its equation, and through a config as a user starts it."""
+"""LowRankBilinearFusion: against its equation in plain tensors, and built from its config."""
 
 from pathlib import Path
 
