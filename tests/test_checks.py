@@ -1,4 +1,4 @@
-"""Checks of arguments and files, and the sentences that they answer with."""
+"""checks.py: arguments and files that pass, and the message of each error."""
 
 import math
 import re
@@ -42,12 +42,12 @@ def test_numbers_that_pass(value, keys):
         (9, dict(high=1, advice='Type 1.'), ValueError, r'got 9\. Type 1\.$'),
     ],
 )
-def test_numbers_that_do_not(value, keys, error, message):
+def test_invalid_numbers_are_errors(value, keys, error, message):
     with pytest.raises(error, match=message):
         check_number('Who', 'key', value, **keys)
 
 
-def test_choices():
+def test_check_choice():
     check_choice('Who', 'form', 'out', ['out', 'in'])
     with pytest.raises(
         ValueError, match=r"Who: expected form to be one of \['out', 'in'\], got 'outt'. Did you mean 'out'\?"
@@ -57,20 +57,20 @@ def test_choices():
         check_choice('Who', 'form', 3, [1, 2])
 
 
-def test_known_keys():
+def test_check_known_keys():
     check_known_keys('Who', ['rho'], ['rho', 'eta'])
     with pytest.raises(TypeError, match=r"Who: unknown key 'rhoo'. Did you mean 'rho'\? Known keys: rho, eta\."):
         check_known_keys('Who', ['rho', 'rhoo'], iter(['rho', 'eta']))
 
 
-def test_near_names():
+def test_did_you_mean():
     assert did_you_mean('adafacehead', ['AdaFaceHead']) == " Did you mean 'AdaFaceHead'?"
     assert did_you_mean('resnet51', ['resnet50', 'resnet18', 'vit']) == " Did you mean 'resnet50' or 'resnet18'?"
     assert len(did_you_mean('ab1', [f'ab{n}' for n in range(9)]).split(' or ')) == 3
     assert did_you_mean('x', []) == ''
 
 
-def test_files(tmp_path):
+def test_check_file(tmp_path):
     (tmp_path / 'weights.pth').touch()
     (tmp_path / 'other.pth').touch()
     check_file('Who', 'path', str(tmp_path / 'weights.pth'))
@@ -84,7 +84,7 @@ def test_files(tmp_path):
         check_file('Who', 'path', str(tmp_path))
 
 
-def test_files_near_by(tmp_path):
+def test_near_files(tmp_path):
     (tmp_path / 'configs' / 'digits').mkdir(parents=True)
     (tmp_path / 'configs' / 'digits' / 'two_phase.py').touch()
     (tmp_path / 'configs' / '.hidden.py').touch()
@@ -93,7 +93,7 @@ def test_files_near_by(tmp_path):
     assert near_files(str(tmp_path / 'configs/digits/abc.yml')) == ''
 
 
-def test_where_a_class_lies(tmp_path, monkeypatch):
+def test_unregistered_definition_is_found(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     package = tmp_path / 'mine'
     package.mkdir()
@@ -129,11 +129,11 @@ def test_a_scope_whose_package_is_not_installed(key, says, tmp_path):
 
 
 @pytest.mark.parametrize('key', ['mmpretrain.ImageClasifier', 'torch.nn.Linaer', '.Wanted'])
-def test_a_scope_that_is_known_or_installed_is_not_blamed(key):
+def test_known_or_installed_scope_is_not_reported(key):
     assert 'not installed' not in explain_unknown_name(key, MODELS, [], [])
 
 
-def test_a_class_that_cannot_be_imported_from_here(tmp_path, monkeypatch):
+def test_definition_that_cannot_be_imported(tmp_path, monkeypatch):
     elsewhere = tmp_path / 'else-where'
     elsewhere.mkdir()
     (elsewhere / 'part.py').write_text('class Wanted: pass\n')
@@ -141,7 +141,7 @@ def test_a_class_that_cannot_be_imported_from_here(tmp_path, monkeypatch):
     assert 'put it where Python can import it' in explain_unknown_name('Wanted', MODELS, [], [elsewhere])
 
 
-def test_the_error_prints_a_sentence():
+def test_unknown_name_error_is_not_quoted():
     assert str(UnknownNameError("it's\nhere")) == "it's\nhere"
     assert str(KeyError('a\nb')) == "'a\\nb'"  # what it would have been
     assert str(UnknownNameError()) == ''

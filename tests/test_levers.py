@@ -1,4 +1,4 @@
-"""Every lever with every other, from configs, through the Runner: finite, and the same when it is run again."""
+"""Every pair of levers, from configs through the Runner: finite losses, and the same bits when repeated or resumed."""
 
 import itertools
 from copy import deepcopy
@@ -136,13 +136,13 @@ def train(cfg, work_dir, go_on=None, epochs=1, stop=None):
     return runner
 
 
-def test_every_pair_is_walked():
+def test_every_pair_is_covered():
     assert {pair for group in GROUPS for pair in itertools.combinations(group, 2)} == PAIRS
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('group', GROUPS, ids=' + '.join)
-def test_levers_together(group, plain, configs, tmp_path):
+def test_pair_of_levers(group, plain, configs, tmp_path):
     cfg = with_levers(plain, configs, group)
     cfg.default_hooks.checkpoint.interval = -1
     states = []
@@ -164,7 +164,7 @@ def test_levers_together(group, plain, configs, tmp_path):
     ],
     ids=['ten', 'eight'],
 )
-def test_many_at_once_stopped_and_resumed_end_in_the_same_bits(levers, plain, configs, tmp_path, toy_plugin_of_engine):
+def test_resumed_run_with_many_levers_ends_in_the_same_bits(levers, plain, configs, tmp_path, toy_plugin_of_engine):
     cfg = with_levers(plain, configs, levers)
     train(deepcopy(cfg), tmp_path / 'straight', epochs=3)
     with pytest.raises(toy_plugin_of_engine.Stopped):
@@ -186,7 +186,7 @@ def toy_plugin_of_engine(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.dist
-def test_many_at_once_in_two_processes(plain, configs, tmp_path):
+def test_many_levers_in_two_processes(plain, configs, tmp_path):
     """Without find_unused_parameters; both processes end with the same weights (DDP would stop at a difference)."""
     levers = ('lora', 'token merging', 'sam', 'gc', 'lookahead', 'distillation', 'cbam', 'adaface')
     cfg = with_levers(plain, configs, levers)

@@ -1,4 +1,4 @@
-"""What every plugin of ours must do: one table over all registries."""
+"""The contract of every registered class, as one table over all registries."""
 
 import inspect
 
@@ -100,14 +100,14 @@ def root_of(registry):
     return registry
 
 
-def test_the_table_is_about_what_there_is():
+def test_table_covers_every_class():
     names = {name for _, name, _ in PLUGINS}
     assert len(names) > 40
     assert set(ARGUMENTS) <= names
 
 
 @every_plugin
-def test_documented(constant, name, cls):
+def test_every_class_is_documented(constant, name, cls):
     assert cls.__doc__, f'{name} has no docstring.'
     if not cls.__doc__.strip().split('\n')[0].strip().endswith(('.', ':')):
         pytest.fail(f'the docstring of {name} does not begin with a sentence.')
@@ -122,14 +122,14 @@ def test_documented(constant, name, cls):
 
 
 @every_plugin
-def test_found_by_its_bare_name_and_by_ours(constant, name, cls):
+def test_found_by_bare_and_by_scoped_name(constant, name, cls):
     registry = getattr(registries, constant)
     assert registry.get(name) is cls
     assert registry.get(f'hybridcls.{name}') is cls
 
 
 @buildable
-def test_built_from_our_scope_and_from_mmpretrains(constant, name, cls):
+def test_built_from_our_scope_and_from_mmpretrain(constant, name, cls):
     registry = getattr(registries, constant)
     with DefaultScope.overwrite_default_scope('hybridcls'):
         assert type(registry.build(dict(type=name, **arguments_of(name)))) is cls
@@ -148,6 +148,6 @@ def test_one_registry_of_each_kind(constant):
     assert registry is root_of(registry).children.get('hybridcls', registry)
 
 
-def test_each_constant_is_listed():
+def test_every_constant_is_listed():
     constants = {name for name, value in vars(registries).items() if isinstance(value, Registry)}
     assert constants == set(registries.__all__)

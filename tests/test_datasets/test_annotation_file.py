@@ -1,4 +1,4 @@
-"""Lists of images and labels, in every form that people write."""
+"""Annotation files: delimiters, headings, encodings and labels, against lists written by hand."""
 
 import pytest
 
@@ -24,12 +24,12 @@ def test_a_table_with_each_delimiter_and_heading(tmp_path, mark, name, heading):
     assert read(tmp_path, table(mark, *rows), name) == WANTED
 
 
-def test_tabs_make_a_table_of_any_file(tmp_path):
+def test_file_with_tabs_is_a_table(tmp_path):
     assert read(tmp_path, table('\t', *WANTED), 'list.txt') == WANTED
     assert read(tmp_path, 'a b/1.jpg\n', 'list.txt', with_label=False) == [('a b/1.jpg', '')]
 
 
-def test_columns_are_found_by_name_wherever_they_stand(tmp_path):
+def test_columns_are_found_by_name_at_any_position(tmp_path):
     pandas = ',label,width,filename\n0,cat,3,a b/1.jpg\n1,golden retriever,4,c.png\n'
     assert read(tmp_path, pandas) == WANTED
     assert read(tmp_path, pandas.replace(',label', 'Unnamed: 0,label', 1)) == WANTED
@@ -37,7 +37,7 @@ def test_columns_are_found_by_name_wherever_they_stand(tmp_path):
     assert read(tmp_path, 'filename label\na.jpg cat\n', 'list.txt') == [('a.jpg', 'cat')]
 
 
-def test_paths_may_lack_an_ending(tmp_path):
+def test_paths_without_extension(tmp_path):
     assert read(tmp_path, 'images/1,cat\nimages/2,dog\n') == [('images/1', 'cat'), ('images/2', 'dog')]
     assert read(tmp_path, 'images/1 cat\n', 'list.txt') == [('images/1', 'cat')]
 
@@ -55,7 +55,7 @@ def test_paths_may_lack_an_ending(tmp_path):
         ('path\tlabel\na b/1.jpg\tKüken\n'.encode('utf-16'), {}, 'Küken'),
     ],
 )
-def test_what_cannot_be_seen_can_be_said(tmp_path, text, options, expected):
+def test_ann_format_resolves_ambiguous_files(tmp_path, text, options, expected):
     assert read(tmp_path, text, **options)[0] == ('a b/1.jpg', expected)
 
 
@@ -96,7 +96,7 @@ def test_what_cannot_be_seen_can_be_said(tmp_path, text, options, expected):
         ('a.csv', 'a.jpg,cat\n', dict(columns='path'), r"expected ann_format columns=\(path, label\), got 'path'"),
     ],
 )
-def test_what_is_not_clear_is_asked(tmp_path, name, text, options, says):
+def test_ambiguous_files_are_errors(tmp_path, name, text, options, says):
     with pytest.raises(ValueError, match=says):
         read(tmp_path, text, name, **options)
 

@@ -1,3 +1,5 @@
+"""HeadMetric: each head of a MultiHead, and known images only, against the metric by itself."""
+
 import pytest
 import torch
 from mmengine.evaluator import Evaluator
@@ -22,7 +24,7 @@ def accuracy(samples, head):
     return 100 * sum(right) / len(right)
 
 
-def test_each_head_has_its_own_numbers(predictions):
+def test_each_head_has_its_own_results(predictions):
     evaluator = Evaluator(
         [
             METRICS.build(cfg)
@@ -40,7 +42,7 @@ def test_each_head_has_its_own_numbers(predictions):
     assert 'evidence/ood/auroc_epistemic' in result
 
 
-def test_mmpretrains_metrics_do_not_stumble_over_unknown_images(predictions):
+def test_mmpretrain_metrics_with_known_only(predictions):
     metric = HeadMetric(dict(type='SingleLabelMetric', items=('recall',)), known_only=True)
     metric.process(None, [sample.to_dict() for sample in predictions])
     alone = METRICS.build(dict(type='SingleLabelMetric', items=('recall',)))
@@ -48,27 +50,27 @@ def test_mmpretrains_metrics_do_not_stumble_over_unknown_images(predictions):
     assert metric.evaluate(8) == alone.evaluate(6)
 
 
-def test_padded_samples_do_not_count(predictions):
+def test_padded_samples_are_dropped(predictions):
     samples = [sample.to_dict() for sample in (*predictions[4:], *predictions[:4], *predictions[:2])]
     metric = HeadMetric(dict(type='Accuracy'), known_only=True)
     metric.process(None, samples)
     assert metric.evaluate(8)['accuracy/top1'] == pytest.approx(accuracy(predictions[:6], 'face'))
 
 
-def test_what_the_data_tell_about_themselves_is_passed_on():
+def test_dataset_meta_is_passed_on():
     metric = HeadMetric(dict(type='Accuracy'))
     metric.dataset_meta = dict(classes=('a', 'b'))
     assert metric.metric.dataset_meta == metric.dataset_meta == dict(classes=('a', 'b'))
 
 
-def test_a_head_that_is_not_there(predictions):
+def test_missing_head_is_an_error(predictions):
     with pytest.raises(KeyError, match="HeadMetric: expected predictions of head='fase', got those of evidence, face"):
         HeadMetric(dict(type='Accuracy'), head='fase').process(None, [predictions[0].to_dict()])
     with pytest.raises(KeyError, match='of a model without MultiHead'):
         HeadMetric(dict(type='Accuracy'), head='face').process(None, [dict(pred_score=torch.ones(1))])
 
 
-def test_only_unknown_images_give_nothing(predictions):
+def test_only_unknown_images_have_no_result(predictions):
     metric = HeadMetric(dict(type='Accuracy'), known_only=True)
     metric.process(None, [sample.to_dict() for sample in predictions[6:]])
     assert metric.evaluate(2) == {}

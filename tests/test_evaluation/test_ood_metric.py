@@ -1,3 +1,5 @@
+"""OODMetric: AUROC and FPR of several scores, against scikit-learn."""
+
 import pytest
 import torch
 from mmengine.evaluator import Evaluator
@@ -24,7 +26,7 @@ def evaluated(metric, samples, size=None):
     return metric.evaluate(len(samples) if size is None else size)
 
 
-def test_auroc_of_several_scores_by_scikit_learn():
+def test_auroc_equals_scikit_learn():
     samples = predictions()
     unknown = [int(sample['gt_label']) < 0 for sample in samples]
     result = evaluated(OODMetric(scores=('epistemic', 'least_confidence')), samples)
@@ -43,23 +45,23 @@ def test_auroc_of_several_scores_by_scikit_learn():
     assert result['ood/auroc_epistemic'] > 70
 
 
-def test_another_recall_is_in_the_name():
+def test_recall_is_in_the_name():
     assert 'ood/fpr80_epistemic' in evaluated(OODMetric('epistemic', recall=0.8), predictions())
 
 
-def test_padded_samples_do_not_count():
+def test_padded_samples_are_dropped():
     samples = predictions()
     assert evaluated(OODMetric('epistemic'), [*samples, *samples[:7]], size=60) == evaluated(
         OODMetric('epistemic'), samples
     )
 
 
-def test_a_model_that_has_diverged_scores_worst():
+def test_diverged_model_scores_worst():
     samples = [{**sample, 'epistemic': torch.tensor(torch.nan)} for sample in predictions()]
     assert evaluated(OODMetric('epistemic'), samples) == {'ood/auroc_epistemic': 0.0, 'ood/fpr95_epistemic': 100.0}
 
 
-def test_one_side_alone_gives_nothing():
+def test_only_known_or_unknown_images_have_no_result():
     known = [sample for sample in predictions() if int(sample['gt_label']) >= 0]
     assert evaluated(OODMetric('epistemic'), known) == {}
     assert OODMetric().evaluate(size=0) == {}
@@ -77,7 +79,7 @@ def test_samples_go_through_mmengines_evaluator():
 
 
 @pytest.mark.parametrize('keys', [dict(scores='msp'), dict(recall=0.0), dict(recall=1.5)])
-def test_wrong_arguments_are_answered(keys):
+def test_invalid_arguments_are_errors(keys):
     with pytest.raises(ValueError, match=r'OODMetric: expected (score|recall) '):
         OODMetric(**keys)
 

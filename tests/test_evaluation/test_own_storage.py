@@ -1,4 +1,4 @@
-"""A row of a batch is kept without the batch, with all of its fields."""
+"""own_storage: rows are copied out of their batch with all fields, by the size of their pickles."""
 
 import pickle
 from typing import NamedTuple
@@ -26,7 +26,7 @@ def storages(data):
     return [size for part in parts for size in storages(part)]
 
 
-def test_every_tensor_in_it_is_alone():
+def test_every_tensor_has_its_own_storage():
     batch = torch.randn(100, 8, requires_grad=True)
     sample = DataSample(metainfo=dict(img_path='a.png')).set_pred_score(batch[1])
     data = dict(
@@ -42,7 +42,7 @@ def test_every_tensor_in_it_is_alone():
     assert not own['row'].requires_grad
 
 
-def test_what_is_alone_already_is_not_copied():
+def test_small_storage_is_not_copied():
     alone = torch.ones(3)
     assert own_storage(alone).data_ptr() == alone.data_ptr()
 
@@ -57,7 +57,7 @@ def batch_of(images=64, classes=500):
     ]
 
 
-def test_the_file_of_predictions_has_the_size_of_its_numbers(tmp_path):
+def test_predictions_file_is_small(tmp_path):
     path = tmp_path / 'p.pkl'
     metric = DumpResults(out_file_path=str(path))
     samples = [dict(sample, heads=dict(evidence=dict(total=sample['pred_score']))) for sample in batch_of()]
@@ -79,6 +79,6 @@ def test_the_file_of_predictions_has_the_size_of_its_numbers(tmp_path):
     [Accuracy(), SingleLabelMetric(), ConfusionMatrix(), HeadMetric(dict(type='mmpretrain.Accuracy'))],
     ids=lambda metric: type(metric).__name__,
 )
-def test_what_goes_to_other_processes_has_the_size_of_its_numbers(metric):
+def test_collected_results_are_small(metric):
     metric.process(None, batch_of())
     assert len(pickle.dumps(metric.results)) < 64 * (2 * 4 * 500 + 2500)

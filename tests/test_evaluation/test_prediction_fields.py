@@ -1,4 +1,4 @@
-"""What metrics read from a prediction, and the sentence where it is missing."""
+"""Fields that metrics read from a prediction, and the errors for missing ones."""
 
 import math
 
@@ -28,7 +28,7 @@ def test_labels_without_a_class_are_unknown(label, known):
     assert label_of('M', {**sample(), 'gt_label': torch.tensor([label])}) == (label, known)
 
 
-def test_what_is_missing_is_named():
+def test_missing_field_is_named():
     with pytest.raises(
         MissingFieldError, match=r"^M: expected 'epistemic' in the predictions.*Evidential.*'least_confidence'"
     ):

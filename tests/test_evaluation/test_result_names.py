@@ -1,4 +1,4 @@
-"""Every metric of ours says which way of each of its results is better, and why it has none."""
+"""Directions, units and missing results of every metric."""
 
 import re
 
@@ -71,12 +71,12 @@ def test_direction_and_unit(metric, name, direction, unit):
     assert (direction_of(name, metrics), unit_of(name, metrics)) == (direction, unit)
 
 
-def test_what_a_metric_does_not_give_has_no_direction():
+def test_unknown_result_has_no_direction():
     for name in ('calibration/eec', 'ece', 'accuracy/top5', 'plain/score'):
         assert direction_of(name, [CalibrationMetric(), Accuracy(topk=1), Plain()]) is None
 
 
-def test_names_are_known_where_all_metrics_say_them():
+def test_names_are_known_if_all_metrics_declare_them():
     assert known_names([Accuracy(topk=1), CalibrationMetric(), HeadMetric(dict(type='KNNAccuracy'), head='a')])[
         -2:
     ] == [
@@ -118,7 +118,7 @@ def score(value, label):
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseMetric) else '',
 )
-def test_a_metric_with_nothing_to_compute_says_why_once(metric, samples, names, why, monkeypatch):
+def test_missing_result_is_logged_once(metric, samples, names, why, monkeypatch):
     said = []
     monkeypatch.setattr('hybridcls.evaluation.result_names.print_log', lambda text, *_: said.append(text))
     for _ in range(2):
@@ -134,12 +134,12 @@ def test_a_metric_with_nothing_to_compute_says_why_once(metric, samples, names, 
 @pytest.mark.parametrize(
     'metric', [OODMetric(), CalibrationMetric(), SelectiveMetric(), RetrievalMetric(), KNNAccuracy()]
 )
-def test_no_image_at_all_is_said_too(metric):
+def test_no_image_is_logged(metric):
     assert metric.evaluate(0) == {}
     assert metric.no_result
 
 
-def test_a_name_that_only_a_pattern_allows_is_a_mistake_beside_other_results():
+def test_name_of_a_pattern_is_an_error_beside_other_results():
     metrics = [ValLoss()]
     assert not is_without_result('val/lossy', metrics, {'val/loss': 1.0})
     assert is_without_result('val/loss', metrics, {})

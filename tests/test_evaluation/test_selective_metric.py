@@ -1,4 +1,4 @@
-"""Errors of the images that are kept when the uncertain ones are rejected."""
+"""SelectiveMetric: AURC, E-AURC and risk at coverage, against the formulas."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def evaluated(samples, size=None, **keys):
     return metric.evaluate(len(samples) if size is None else size)
 
 
-def test_numbers_by_the_formulas():
+def test_scores_equal_the_formulas():
     samples = predictions()
     wrong = torch.tensor([int(s['pred_score'].argmax()) != int(s['gt_label']) for s in samples]).double()
     result = evaluated(samples, scores=('least_confidence', 'total'), coverages=(0.5, 1.0))
@@ -50,12 +50,12 @@ def test_unknown_images_are_left_out_or_are_errors():
     )
 
 
-def test_padded_samples_do_not_count():
+def test_padded_samples_are_dropped():
     samples = predictions()
     assert evaluated([*samples, *samples[:3]], size=50) == evaluated(samples)
 
 
-def test_nothing_gives_nothing_and_mistakes_are_answered():
+def test_no_image_and_invalid_arguments():
     assert SelectiveMetric().evaluate(size=0) == {}
     with pytest.raises(ValueError, match=r'SelectiveMetric: expected coverages in \(0, 1\], got 1.5'):
         SelectiveMetric(coverages=(1.5,))
@@ -67,7 +67,7 @@ def test_nothing_gives_nothing_and_mistakes_are_answered():
     ('images', 'coverage', 'answered'),
     [(5, 0.5, 3), (15, 0.8, 12), (10, 0.7, 7), (3, 0.1, 1), (100, 0.07, 7), (10, 0.71, 8), (4, 1.0, 4)],
 )
-def test_a_coverage_is_reached_by_the_least_number_of_images(images, coverage, answered):
+def test_coverage_is_rounded_up_to_whole_images(images, coverage, answered):
     """All are right but the one that is the last to be answered at this coverage."""
     metric = SelectiveMetric(coverages=(coverage,))
     surest = torch.linspace(0.9, 0.6, images)

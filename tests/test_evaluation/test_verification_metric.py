@@ -1,4 +1,4 @@
-"""Verification of pairs of images."""
+"""VerificationMetric: TAR at FAR and accuracy over folds, against the functional scores on explicit pairs."""
 
 import pytest
 import torch
@@ -33,7 +33,7 @@ def cosines(rows, first, second):
 
 @pytest.fixture
 def pairs(tmp_path):
-    """A file of 240 pairs, and what stands in it."""
+    """Write a file of 240 pairs; return its path and content."""
     _, labels = clouds()
     first, second = torch.randint(0, 90, (2, 240), generator=torch.Generator().manual_seed(1))
     same = labels[first] == labels[second]
@@ -74,14 +74,14 @@ def test_a_file_of_pairs(pairs, thresholds):
     assert 60 < result['verification/accuracy'] < 99
 
 
-def test_padded_samples_do_not_count(pairs):
+def test_padded_samples_are_dropped(pairs):
     rows, labels = clouds()
     more = torch.cat([rows, rows[:5]]), torch.cat([labels, labels[:5]])
     for keys in (dict(far=0.1), dict(far=0.1, pairs=pairs[0])):
         assert evaluated(*more, size=90, **keys) == evaluated(rows, labels, **keys)
 
 
-def test_a_rate_that_the_pairs_cannot_tell_is_left_out_and_said(monkeypatch):
+def test_unresolvable_rate_is_left_out_with_a_warning(monkeypatch):
     said = []
     monkeypatch.setattr('hybridcls.evaluation.result_names.print_log', lambda text, logger, level: said.append(text))
     rows, labels = clouds()
@@ -99,7 +99,7 @@ def test_a_rate_that_the_pairs_cannot_tell_is_left_out_and_said(monkeypatch):
     assert VerificationMetric().evaluate(size=0) == {}
 
 
-def test_an_image_that_is_not_finite_is_wrong(pairs):
+def test_non_finite_image_is_wrong_in_each_pair(pairs):
     path, first, second, same = pairs
     rows, labels = clouds()
     result = evaluated(rows * torch.nan, labels, pairs=path, far=0.1)
@@ -113,14 +113,14 @@ def test_an_image_that_is_not_finite_is_wrong(pairs):
     )
 
 
-def test_images_without_a_path_go_by_their_number(tmp_path):
+def test_images_without_a_path_are_matched_by_index(tmp_path):
     (tmp_path / 'pairs.txt').write_text('0 1 1\n2 0 0\n')
     metric = VerificationMetric(pairs=str(tmp_path / 'pairs.txt'), folds=2, far=0.5)
     metric.process(None, [dict(embedding=torch.eye(2)[number // 2], sample_idx=number) for number in range(3)])
     assert metric.evaluate(3)['verification/accuracy_std'] == 0
 
 
-def test_mistakes_are_answered(pairs):
+def test_invalid_input_is_an_error(pairs):
     with pytest.raises(ValueError, match=r'VerificationMetric: expected far in .* got 1'):
         VerificationMetric(far=(0.1, 1))
     with pytest.raises(ValueError, match=r"expected thresholds to be one of .*, got 'gird'"):

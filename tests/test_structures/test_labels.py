@@ -1,3 +1,5 @@
+"""Hard and soft labels of data samples, and the errors for wrong ones."""
+
 import pytest
 import torch
 from mmpretrain.structures import DataSample
@@ -16,7 +18,7 @@ def test_hard_labels():
     assert read_hard_labels('head', samples(-5, 999), 'cpu').tolist() == [-5, 999]  # nobody asked for a check
 
 
-def test_soft_labels_win_over_hard_ones():
+def test_soft_labels_have_precedence():
     # Mixup leaves the unmixed gt_label on the sample.
     mixed = [
         DataSample().set_gt_label(0).set_gt_score([0.3, 0.7]),
@@ -40,7 +42,7 @@ def test_labels_out_of_range(label):
         read_targets('head', samples(0, label), 'cpu', num_classes=3)
 
 
-def test_other_wrong_labels():
+def test_invalid_labels_are_errors():
     with pytest.raises(ValueError, match=r'head: expected a gt_label for cat\.png, got none'):
         read_targets('head', [DataSample(metainfo=dict(img_path='cat.png'))], 'cpu')
     with pytest.raises(ValueError, match=r'expected one gt_label for sample 0 of the batch, got \[0, 1\]'):

@@ -1,4 +1,4 @@
-"""Benchmarks run; their numbers are for machines that do nothing else."""
+"""tools/benchmark.py: the benchmarks run; their numbers need an idle machine."""
 
 import pytest
 from processes import run_tool

@@ -1,4 +1,4 @@
-"""tools/choose_token_merging.py as a user starts it."""
+"""tools/choose_token_merging.py as a user starts it, against tests of the printed config."""
 
 import importlib.util
 import sys
@@ -50,7 +50,7 @@ def tool(monkeypatch):
 
 
 @pytest.mark.slow
-def test_prints_the_speed_the_accuracy_and_what_to_type(tool, tmp_path, capsys):
+def test_output_has_speed_accuracy_and_config(tool, tmp_path, capsys):
     config = tmp_path / 'vit.py'
     config.write_text(CONFIG)
     model = MODELS.build(load_config(config, {}).model)
@@ -106,7 +106,7 @@ def accuracy(model, ratio):
     return 100 * (predicted == labels).float().mean().item()
 
 
-def test_what_is_chosen_is_what_is_tested_and_what_is_to_be_typed(tool, clock, tmp_path, capsys):
+def test_chosen_tested_and_printed_ratio_are_equal(tool, clock, tmp_path, capsys):
     """Also where the config merges tokens itself, twice: that would hide what was chosen."""
     config = tmp_path / 'vit.py'
     config.write_text(
@@ -153,7 +153,7 @@ def test_what_is_chosen_is_what_is_tested_and_what_is_to_be_typed(tool, clock, t
     assert f'model = dict(backbone=dict({ratio}))' in said
 
 
-def test_a_checkpoint_that_is_not_there(tool, tmp_path):
+def test_missing_checkpoint_is_an_error(tool, tmp_path):
     (tmp_path / 'vit.py').write_text(CONFIG)
     with pytest.raises(FileNotFoundError, match=r'choose_token_merging: checkpoint=.*none\.pth'):
         tool(tmp_path / 'vit.py', tmp_path / 'none.pth', '--speedup', 1.3)

@@ -1,4 +1,4 @@
-"""tools/test.py with the models that answer several times."""
+"""tools/test.py with evidential heads, MC dropout, ensembles and test-time augmentation."""
 
 import importlib.util
 import json
@@ -77,7 +77,7 @@ def start(folder, monkeypatch, *arguments):
 
 
 @pytest.mark.parametrize('arguments', [('dropout.py', '0.pth'), ('ensemble.py',)], ids=str)
-def test_metrics_of_doubt(folder, monkeypatch, arguments):
+def test_metrics_of_uncertainty(folder, monkeypatch, arguments):
     results = []
     for name in ('first.json', 'second.json'):
         assert start(folder, monkeypatch, *arguments, '--out', name, '--out-item', 'metrics') in (0, None)
@@ -104,7 +104,7 @@ def test_a_file_of_pairs(folder, monkeypatch):
     }
 
 
-def test_what_heads_say_survives_several_views(folder, monkeypatch):
+def test_heads_are_aggregated_over_views(folder, monkeypatch):
     torch.manual_seed(0)
     (folder / 'doubt.py').write_text(
         f"_base_ = 'base.py'\nmodel = dict(head=dict(_delete_=True, **{MULTI}))\n"
@@ -139,7 +139,7 @@ def test_what_heads_say_survives_several_views(folder, monkeypatch):
     )
 
 
-def test_one_pipeline_of_views_cannot_stand_for_several(folder, monkeypatch):
+def test_tta_pipeline_with_several_datasets_is_an_error(folder, monkeypatch):
     (folder / 'views.py').write_text("_base_ = 'base.py'\ntta_pipeline = [dict(type='PackInputs')]\n")
     with pytest.raises(ValueError, match=r'expected one dataset for tta_pipeline, got 2 in test_dataloader.dataset'):
         start(folder, monkeypatch, 'views.py', '0.pth', '--tta')
@@ -160,6 +160,6 @@ def check_joined(joined, views):
         torch.testing.assert_close(joined['vacuity'], (views[0]['vacuity'] + views[1]['vacuity']) / 2)
 
 
-def test_other_models_need_their_checkpoint(folder, monkeypatch, capsys):
+def test_missing_checkpoint_is_an_error(folder, monkeypatch, capsys):
     assert start(folder, monkeypatch, 'dropout.py') == 2
     assert 'test: no checkpoint was given. Name one after the config' in capsys.readouterr().err
