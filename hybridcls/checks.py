@@ -17,7 +17,7 @@ __all__ = [
     'check_known_keys', 'check_file', 'decode_text', 'near_files',
 ]  # fmt: skip
 
-# Folders that hold no plugin of the user, at any depth.
+# Folders without plugins of the user, at any depth.
 _NOT_SEARCHED = {'.git', '.venv', 'venv', 'node_modules', '__pycache__', 'work_dirs', 'build', 'dist', 'data'}
 _MOST_FILES_SEARCHED = 5000
 
@@ -157,20 +157,20 @@ def decode_text(caller: str, path: str, content: bytes, encoding: str = 'utf-8',
 
 def near_files(path: str) -> str:
     """Suggest files with a name close to ``path``, from its folder or below the nearest folder that exists."""
-    wanted = Path(path)
-    folder = wanted if wanted.is_dir() else wanted.parent
+    target = Path(path)
+    folder = target if target.is_dir() else target.parent
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
-    if folder == wanted.parent or folder == wanted:
+    if folder == target.parent or folder == target:
         files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith('.'))
     else:
-        files = list(itertools.islice(_files_below(folder, wanted.suffix), _MOST_FILES_SEARCHED))
+        files = list(itertools.islice(_files_below(folder, target.suffix), _MOST_FILES_SEARCHED))
     names = {p.name: str(p) for p in reversed(files)}
-    near = difflib.get_close_matches(wanted.name, names, n=3, cutoff=0.6)
-    if near and folder != wanted:
+    near = difflib.get_close_matches(target.name, names, n=3, cutoff=0.6)
+    if near and folder != target:
         return ' Did you mean ' + ' or '.join(repr(names[name]) for name in near) + '?'
-    listed = sorted(name for name in names if Path(name).suffix == (wanted.suffix or '.py'))[:10]
-    if listed and folder in (wanted, wanted.parent):
+    listed = sorted(name for name in names if Path(name).suffix == (target.suffix or '.py'))[:10]
+    if listed and folder in (target, target.parent):
         return f' In {folder} there are: {", ".join(listed)}.'
     return ''
 

@@ -35,7 +35,7 @@ class Touch:
 
 
 class Net(nn.Linear):
-    """A class of somebody's project."""
+    """A class of a user's project."""
 
 
 @pytest.fixture

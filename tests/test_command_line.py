@@ -67,7 +67,7 @@ def test_constructor_error_has_the_class_name():
         error = caught(TRANSFORMS.build, dict(type='Albu', transforms=[]))
         assert explain_error(error) == 'Albumentations: albumentations is not installed'
     error = caught(TRANSFORMS.build, dict(type='RandomErasing', mode='random'))
-    assert explain_error(error) is None, 'a bare assertion says nothing to a user'
+    assert explain_error(error) is None, 'a bare assertion does not help a user'
 
 
 class Config(dict):

@@ -14,7 +14,7 @@ from hybridcls.registry import DATASETS, HOOKS, METRICS, MODELS, OPTIM_WRAPPERS
 
 ROOT = Path(__file__).resolve().parents[1] / 'configs'
 ALL = sorted(path for path in ROOT.rglob('*.py') if '_base_' not in path.parts)
-# The small models stand in for the reference pair where a test has to compute.
+# Small models replace the reference pair in tests that compute.
 SMALL = {
     'img_size': 64,
     'model.backbone.cnn.model_name': 'test_convnext',
@@ -45,8 +45,8 @@ def prepare(digit_folder, tmp_path_factory):
     def prepare(path, **options):
         key = (path, repr(options))
         if key not in done:
-            said = dict(data_root=str(digit_folder)) if 'hybrid/' in name_of(path) else {}
-            cfg = load_config(path, {**said, **options})
+            options_of_test = dict(data_root=str(digit_folder)) if 'hybrid/' in name_of(path) else {}
+            cfg = load_config(path, {**options_of_test, **options})
             done[key] = prepare_training(cfg, TrainOptions(), str(tmp_path_factory.mktemp('work')))
         return deepcopy(done[key])
 

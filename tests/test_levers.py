@@ -126,12 +126,12 @@ def with_levers(plain, configs, levers):
     return cfg
 
 
-def train(cfg, work_dir, go_on=None, epochs=1, stop=None):
+def train(cfg, work_dir, resume=None, epochs=1, stop=None):
     with isolated_globals():
         cfg.train_cfg.max_epochs = epochs
         if stop is not None:
             cfg.custom_hooks.append(dict(type='StopHook', epoch=stop))
-        runner = build_runner(prepare_training(cfg, TrainOptions(resume=go_on), str(work_dir)))
+        runner = build_runner(prepare_training(cfg, TrainOptions(resume=resume), str(work_dir)))
         runner.train()
     return runner
 
@@ -169,7 +169,7 @@ def test_resumed_run_with_many_levers_ends_in_the_same_bits(levers, plain, confi
     train(deepcopy(cfg), tmp_path / 'straight', epochs=3)
     with pytest.raises(toy_plugin_of_engine.Stopped):
         train(deepcopy(cfg), tmp_path / 'w', epochs=3, stop=2)
-    train(deepcopy(cfg), tmp_path / 'w', go_on='auto', epochs=3)
+    train(deepcopy(cfg), tmp_path / 'w', resume='auto', epochs=3)
     straight, resumed = (torch.load(tmp_path / name / 'epoch_3.pth', weights_only=False) for name in ('straight', 'w'))
     for part in ('state_dict', 'ema_state_dict'):
         for name, value in straight.get(part, {}).items():

@@ -118,7 +118,7 @@ def test_every_class_is_documented(constant, name, cls):
     if named:
         assert 'Args:' in cls.__doc__, f'the docstring of {name} has no Args.'
     missing = [key for key in named if key not in cls.__doc__]
-    assert not missing, f'the docstring of {name} does not say what these are: {", ".join(missing)}.'
+    assert not missing, f'the docstring of {name} does not document: {", ".join(missing)}.'
 
 
 @every_plugin
@@ -134,7 +134,7 @@ def test_built_from_our_scope_and_from_mmpretrain(constant, name, cls):
     with DefaultScope.overwrite_default_scope('hybridcls'):
         assert type(registry.build(dict(type=name, **arguments_of(name)))) is cls
     if registry.parent is None:
-        return  # a kind that only we have: nobody else's registry could be asked
+        return  # no other package has this registry
     for scope, start in (('mmpretrain', registry.parent), ('mmengine', root_of(registry))):
         with DefaultScope.overwrite_default_scope(scope):
             assert type(start.build(dict(type=f'hybridcls.{name}', **arguments_of(name)))) is cls

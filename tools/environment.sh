@@ -46,7 +46,7 @@ make_environment() {
 }
 
 # Whether this clone is installed, and every requirement of the named files met: asked each time, since a note of an
-# earlier installation would not know of what was removed since.
+# earlier installation would keep what was removed since.
 is_installed() {
     (cd / && "$PYTHON" - "$ROOT" "$@" 2> /dev/null) << 'END'
 import importlib.metadata

@@ -38,9 +38,9 @@ def peak_memory(function: Callable[[], Any], device: Optional[Union[str, torch.d
         return torch.cuda.max_memory_allocated(device) - before
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
         function()
-    held = most = 0
+    current = most = 0
     for event in watched.profiler.kineto_results.events():
         if event.name() == '[memory]':
-            held += event.nbytes()
-            most = max(most, held)
+            current += event.nbytes()
+            most = max(most, current)
     return most

@@ -171,7 +171,7 @@ def number_labels(
     """Turn the labels of a list into class numbers.
 
     Args:
-        caller (str): Who speaks when a label is wrong.
+        caller (str): Name used as the error prefix.
         path (str): The file, for the message.
         entries: From :func:`read_annotations`.
         classes (Sequence[str], optional): The class names; labels are all names, or all numbers. Without class names,

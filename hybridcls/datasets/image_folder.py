@@ -251,10 +251,10 @@ class ImageFolder(CustomDataset):
         )
         if self.data_root and isdir(self.data_root):
             names = sorted(find_folders(self.data_root)[0])
-            holds = f'contains the folders {listed(names)}' if names else 'contains no folder'
+            content = f'contains the folders {listed(names)}' if names else 'contains no folder'
             near = did_you_mean(os.path.basename(self.img_prefix), names)
             raise FileNotFoundError(
-                f'{text} {os.path.abspath(self.data_root)} exists and {holds}.{near} Set this '
+                f'{text} {os.path.abspath(self.data_root)} exists and {content}.{near} Set this '
                 "dataset's data_prefix to one of them, or change the top-level data_root of the config."
             )
         raise FileNotFoundError(
@@ -327,8 +327,8 @@ class ImageFolder(CustomDataset):
         if folders and {folder.lower() for folder in folders} <= _PARTS:
             problem = f'{", ".join(folders)}: splits of a data set'
         elif len(folders) == 1 and nested:
-            held = sorted(below[folders[0]])
-            problem = f'only {folders[0]}, which contains no image but the folders {listed(held)}'
+            inner = sorted(below[folders[0]])
+            problem = f'only {folders[0]}, which contains no image but the folders {listed(inner)}'
         else:
             if len(folders) == 1:
                 print_log(
@@ -338,10 +338,10 @@ class ImageFolder(CustomDataset):
                     level=logging.WARNING,
                 )
             elif nested and len(set(map(frozenset, below.values()))) == 1:
-                held = sorted(below[folders[0]])
+                inner = sorted(below[folders[0]])
                 print_log(
                     f'ImageFolder: the class folders {listed(folders)} of {where} all contain '
-                    f'the folders {listed(held)}. If those are the classes, set '
+                    f'the folders {listed(inner)}. If those are the classes, set '
                     f'data_prefix={os.path.join(given, folders[0])!r}.',
                     logger='current',
                     level=logging.WARNING,

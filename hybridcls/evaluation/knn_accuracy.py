@@ -144,7 +144,7 @@ class KNNAccuracy(BaseMetric):
         if self.vote == 'uniform':
             weights = torch.ones_like(similarity)
         else:
-            # Relative to the nearest one, so that a small temperature does not overflow; the ratios stay.
+            # Relative to the nearest one: a small temperature does not overflow, and the ratios stay.
             weights = ((similarity - similarity[:, :1]) / self.temperature).exp()
         rows = max(1, _VOTE_NUMBERS // k**2)
         ranks = torch.cat(

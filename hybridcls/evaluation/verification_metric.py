@@ -29,7 +29,7 @@ class VerificationMetric(BaseMetric):
 
     Results are percentages, higher is better:
 
-    - ``tar@0.001`` (TAR at FAR 1e-3, say): the largest share of genuine pairs that a threshold accepts while it accepts
+    - ``tar@0.001`` (TAR at FAR 1e-3): the largest share of genuine pairs that a threshold accepts while it accepts
       at most this share of the impostor pairs (:func:`hybridcls.functional.true_accept_rates`).
     - ``accuracy`` and ``accuracy_std``, only with ``pairs``: mean and (population) standard deviation over ten folds,
       the threshold of each chosen on the nine others (:func:`hybridcls.functional.fold_accuracies`).

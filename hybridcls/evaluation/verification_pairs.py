@@ -72,16 +72,16 @@ def read_pairs(caller: str, path: str) -> VerificationPairs:
     return VerificationPairs(first, second, torch.tensor(same))
 
 
-def positions_of(caller: str, wanted: Sequence[str], names: Sequence[str]) -> Tensor:
+def positions_of(caller: str, queries: Sequence[str], names: Sequence[str]) -> Tensor:
     """Find the images of pairs among the evaluated images.
 
     Args:
         caller (str): Name used as the error prefix.
-        wanted (Sequence[str]): Ends of paths, in whole parts; without a file extension, any matches.
+        queries (Sequence[str]): Ends of paths, in whole parts; without a file extension, any matches.
         names (Sequence[str]): Paths, or indices as strings, of the evaluated images.
 
     Returns:
-        Tensor: int64, a position in ``names`` for each name of ``wanted``.
+        Tensor: int64, a position in ``names`` for each name of ``queries``.
 
     Raises:
         ValueError: If an image is missing, or a name is ambiguous.
@@ -89,15 +89,15 @@ def positions_of(caller: str, wanted: Sequence[str], names: Sequence[str]) -> Te
     parts = [PurePosixPath(name.replace('\\', '/')).parts for name in names]
     known: dict[tuple[int, bool], dict[tuple[str, ...], list[int]]] = {}
     positions = []
-    for name in wanted:
-        wanted_parts = PurePosixPath(name.replace('\\', '/')).parts
-        with_type = bool(PurePosixPath(wanted_parts[-1]).suffix)
-        kind = (len(wanted_parts), with_type)
+    for name in queries:
+        query = PurePosixPath(name.replace('\\', '/')).parts
+        with_type = bool(PurePosixPath(query[-1]).suffix)
+        kind = (len(query), with_type)
         if kind not in known:
             table = known[kind] = {}
             for position, path in enumerate(parts):
                 table.setdefault(_ending(path, *kind), []).append(position)
-        found = known[kind].get(wanted_parts, [])
+        found = known[kind].get(query, [])
         if len(found) != 1:
             several = ' and '.join(names[position] for position in found[:2])
             hint = (

@@ -80,7 +80,7 @@ def test_unreachable_target_is_an_error(model, clock):
 
 
 @pytest.mark.parametrize(
-    ('wish', 'error', 'says'),
+    ('wish', 'error', 'message'),
     [
         ({}, ValueError, 'either speedup or target_seconds'),
         (dict(speedup=2.0, target_seconds=1.0), ValueError, 'either speedup or target_seconds'),
@@ -89,8 +89,8 @@ def test_unreachable_target_is_an_error(model, clock):
         (dict(target_seconds=0), ValueError, r'expected target_seconds in .* got 0'),
     ],
 )
-def test_invalid_targets_are_errors(model, wish, error, says):
-    with pytest.raises(error, match=says):
+def test_invalid_targets_are_errors(model, wish, error, message):
+    with pytest.raises(error, match=message):
         choose_merging(model, torch.rand(1, 3, 64, 64), **wish)
 
 

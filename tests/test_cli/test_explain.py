@@ -87,10 +87,10 @@ def test_every_key_of_every_shipped_config(path):
 def test_explanation_covers_every_leaf():
     (report,) = explain.reports_of(parse_args(['explain', str(DIGITS)]))
     cfg, _ = explain.final_config(parse_args(['explain', str(DIGITS)]))
-    said = [one.path for one in report.keys]
-    assert len(said) == len(set(said))
+    explained = [one.path for one in report.keys]
+    assert len(explained) == len(set(explained))
     for leaf, _ in leaves_in(cfg):
-        assert any(leaf[: len(path)] == path for path in said), leaf
+        assert any(leaf[: len(path)] == path for path in explained), leaf
 
 
 @pytest.mark.parametrize('option', [None, '--amp', '--auto-scale-lr', '--no-validate'])
@@ -100,16 +100,16 @@ def test_the_final_config_is_the_one_that_is_trained(tmp_path, option):
         amp=option == '--amp', auto_scale_lr=option == '--auto-scale-lr', validate=option != '--no-validate'
     )
     trained = prepare_training(load_config(DIGITS), options, str(tmp_path))
-    said, _ = explain.final_config(parse_args(['explain', str(DIGITS), *([option] if option else [])]))
+    explained, _ = explain.final_config(parse_args(['explain', str(DIGITS), *([option] if option else [])]))
     for key in ('work_dir', 'filled'):
         trained.pop(key)
-    assert set(trained) == set(said)
+    assert set(trained) == set(explained)
     for leaf, value in leaves_in(trained):
         if leaf[-1] == 'type':
             value = value.removeprefix('hybridcls.')
-            assert value_at(said, leaf).removeprefix('hybridcls.') == value
+            assert value_at(explained, leaf).removeprefix('hybridcls.') == value
         else:
-            assert value_at(said, leaf) == value, leaf
+            assert value_at(explained, leaf) == value, leaf
 
 
 def test_option_over_child_over_base(capsys, family):
@@ -195,7 +195,7 @@ def test_the_table_is_readable(capsys):
 
 
 def test_base_config_of_an_installed_package(capsys, tmp_path):
-    """mmengine's `_scope_` in each dict of it is no key that somebody wrote."""
+    """mmengine's `_scope_` in each dict of it is not a key of the user."""
     if not Path(hybridcls.__file__).with_name('.mim').exists():
         pytest.skip('not installed, so hybridcls:: finds nothing')
     child = write(tmp_path, 'child.py', "_base_ = ['hybridcls::digits/ce_hybrid.py']\nlr = 0.5\n")
@@ -313,7 +313,7 @@ def test_key_in_kwargs_is_unknown(capsys, swallowing):
 
 
 def test_build_finds_the_reader(capsys, swallowing):
-    """`slope` has the value of a default that nobody handed it to."""
+    """`slope` equals a default, but is not passed to it."""
     code, keys = rows(capsys, swallowing, 'model', '--build')
     found = {name.split('.')[-1]: (row['status'], row['taker']) for name, row in keys.items() if 'neck' in name}
     assert found['width'] == ('read', 'Inner (seen while building)')

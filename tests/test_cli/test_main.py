@@ -19,7 +19,7 @@ def run_main(monkeypatch, *arguments):
 
 @pytest.fixture
 def fake(monkeypatch):
-    """Let `explain` do what a test says."""
+    """Replace `explain` by a function of the test."""
 
     def set_run(run):
         monkeypatch.setattr(command.SUBCOMMANDS['explain'], 'run', run)

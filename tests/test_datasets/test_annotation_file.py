@@ -60,7 +60,7 @@ def test_ann_format_resolves_ambiguous_files(tmp_path, text, options, expected):
 
 
 @pytest.mark.parametrize(
-    ('name', 'text', 'options', 'says'),
+    ('name', 'text', 'options', 'message'),
     [
         (
             'a.csv',
@@ -96,8 +96,8 @@ def test_ann_format_resolves_ambiguous_files(tmp_path, text, options, expected):
         ('a.csv', 'a.jpg,cat\n', dict(columns='path'), r"expected ann_format columns=\(path, label\), got 'path'"),
     ],
 )
-def test_ambiguous_files_are_errors(tmp_path, name, text, options, says):
-    with pytest.raises(ValueError, match=says):
+def test_ambiguous_files_are_errors(tmp_path, name, text, options, message):
+    with pytest.raises(ValueError, match=message):
         read(tmp_path, text, name, **options)
 
 

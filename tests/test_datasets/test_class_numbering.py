@@ -75,9 +75,9 @@ def test_labels_become_the_numbers_of_the_model(wrapper):
 
 def test_equal_numbering_is_not_rewritten():
     dataset = Named([0, 1, 2], MODEL.names)
-    held = dataset.data_bytes
+    before = dataset.data_bytes
     assert ClassNumbering(MODEL).renumber(dataset, 'val').text == "val: 3 classes, all of the model's 3."
-    assert dataset.data_bytes is held
+    assert dataset.data_bytes is before
 
 
 def test_unknown_classes_get_the_same_number_in_all_sets():

@@ -74,15 +74,15 @@ def test_digits_from_a_config_to_a_tensor():
 
 
 @pytest.mark.parametrize(
-    ('wrong', 'says'),
+    ('wrong', 'message'),
     [
         (dict(split='tets'), "to be one of .* Did you mean 'test'"),
         (dict(test_ratio=1.0), r'expected test_ratio in \(0, 1\), got 1.0'),
         (dict(split_seed=-1), r'expected split_seed in .* got -1'),
     ],
 )
-def test_invalid_arguments_are_errors(wrong, says):
-    with pytest.raises(ValueError, match=says):
+def test_invalid_arguments_are_errors(wrong, message):
+    with pytest.raises(ValueError, match=message):
         Digits(**wrong)
 
 

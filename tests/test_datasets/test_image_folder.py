@@ -31,7 +31,7 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def said(monkeypatch):
+def logged(monkeypatch):
     messages = []
     monkeypatch.setattr(
         'hybridcls.datasets.image_folder.print_log', lambda text, level, **kwargs: messages.append((level, text))
@@ -83,14 +83,14 @@ class TestClasses:
         assert dataset.get_gt_labels().tolist() == [2, 2, 2, 1, 1, 0]
         assert dataset.CLASSES == ('cat', 'bee', 'ant')
 
-    def test_a_split_that_lacks_a_folder_keeps_the_numbers(self, folder, said):
+    def test_a_split_that_lacks_a_folder_keeps_the_numbers(self, folder, logged):
         write_image(folder / 'val' / 'cat' / '0.png', 7)
         dataset = ImageFolder(
             data_root=str(folder), data_prefix='val', classes=['ant', 'bee', 'cat'], empty_classes='warn'
         )
         assert dataset.get_gt_labels().tolist() == [2]
-        assert 'no image for 2 of 3 classes' in said[0][1]
-        assert '0 (ant), 1 (bee)' in said[0][1]
+        assert 'no image for 2 of 3 classes' in logged[0][1]
+        assert '0 (ant), 1 (bee)' in logged[0][1]
 
     def test_titles_follow_the_alphabetical_order(self, folder):
         dataset = ImageFolder(data_root=str(folder / 'train'), classes=['Ameise', 'Biene', 'Katze'])
@@ -142,7 +142,7 @@ class TestNotThere:
 
 
 class TestLevel:
-    """The folder that holds the class folders, or one above it."""
+    """The folder of the class folders, or one above it."""
 
     def test_train_and_val_are_not_classes(self, folder):
         write_image(folder / 'val' / 'ant' / '0.png', 1)
@@ -161,22 +161,22 @@ class TestLevel:
         ):
             ImageFolder(data_root=str(folder))
 
-    def test_single_class_is_a_warning(self, tmp_path, said):
+    def test_single_class_is_a_warning(self, tmp_path, logged):
         write_image(tmp_path / 'ant' / '0.png', 1)
         assert len(ImageFolder(data_root=str(tmp_path))) == 1
-        assert [level for level, _ in said] == [logging.WARNING]
-        assert 'one class folder, ant' in said[0][1]
+        assert [level for level, _ in logged] == [logging.WARNING]
+        assert 'one class folder, ant' in logged[0][1]
         assert len(ImageFolder(data_root=str(tmp_path), classes=['ant'])) == 1
-        assert len(said) == 1, 'whoever names the class knows'
+        assert len(logged) == 1, 'no warning if classes name the single class'
 
-    def test_same_folders_in_each_class_are_a_warning(self, tmp_path, said):
+    def test_same_folders_in_each_class_are_a_warning(self, tmp_path, logged):
         for city in ('london', 'paris'):
             for name in ('ant', 'bee'):
                 write_image(tmp_path / city / name / '0.png', 1)
         assert ImageFolder(data_root=str(tmp_path)).CLASSES == ('london', 'paris')
-        assert 'london, paris' in said[0][1]
-        assert 'all contain the folders ant, bee' in said[0][1]
-        assert "data_prefix='london'" in said[0][1]
+        assert 'london, paris' in logged[0][1]
+        assert 'all contain the folders ant, bee' in logged[0][1]
+        assert "data_prefix='london'" in logged[0][1]
 
 
 class TestDescribe:
@@ -199,9 +199,9 @@ class TestDescribe:
             write_image(tmp_path / 'a' / f'{number}.png', 1)
         (tmp_path / 'b').mkdir()
         (tmp_path / 'b' / '0.png').touch()
-        said = ImageFolder(data_root=str(tmp_path), indices=130).describe()
-        assert ': 151 images of 2 classes (1 to 150 each), of which indices keeps 130.' in said
-        assert said.endswith(' Headers of a sample of 64: RGB (64).')
+        logged = ImageFolder(data_root=str(tmp_path), indices=130).describe()
+        assert ': 151 images of 2 classes (1 to 150 each), of which indices keeps 130.' in logged
+        assert logged.endswith(' Headers of a sample of 64: RGB (64).')
         dataset = ImageFolder(data_root=str(tmp_path), with_label=False, on_unreadable='skip', verify=True)
         assert ': 150 images. Left out: unreadable (1).' in dataset.describe()
 
@@ -214,14 +214,14 @@ class TestDescribe:
         )
 
 
-def test_an_empty_class_is_named(folder, said):
+def test_an_empty_class_is_named(folder, logged):
     (folder / 'train' / 'dog').mkdir()
     with pytest.raises(ValueError, match=r"no image for 1 of 4 classes in .*train: 3 \(dog\)\..* empty_classes='warn'"):
         ImageFolder(data_root=str(folder / 'train'))
     dataset = ImageFolder(data_root=str(folder / 'train'), empty_classes='warn')
     assert dataset.CLASSES == ('ant', 'bee', 'cat', 'dog')
-    assert said[0][0] == logging.WARNING
-    assert '3 (dog)' in said[0][1]
+    assert logged[0][0] == logging.WARNING
+    assert '3 (dog)' in logged[0][1]
 
 
 def test_without_labels(folder):
@@ -294,7 +294,7 @@ class TestList:
             self.build(folder, 'a.txt', 'cat/0.png 2\n')
 
     @pytest.mark.parametrize(
-        ('text', 'says'),
+        ('text', 'message'),
         [
             ('cat/0.png\n', "expected a label in line 1 of .*a.txt, got 'cat/0.png'"),
             ('ant/1.png ant\ncat/0.png cta\n', "got 'cta' in line 2 of .* Did you mean 'cat'"),
@@ -304,8 +304,8 @@ class TestList:
             ('ant/1.png ant\n', r'no image for 2 of 3 classes in .*a.txt: 1 \(bee\), 2 \(cat\)'),
         ],
     )
-    def test_invalid_lines_are_named(self, folder, text, says):
-        with pytest.raises(ValueError, match=says):
+    def test_invalid_lines_are_named(self, folder, text, message):
+        with pytest.raises(ValueError, match=message):
             self.build(folder, 'a.txt', text, classes=['ant', 'bee', 'cat'])
 
     def test_a_listed_file_that_is_missing_is_named(self, folder):
@@ -336,14 +336,14 @@ class TestUnreadable:
             dataset[3]
 
     @pytest.mark.parametrize('loader', ['hybridcls.LoadImage', 'LoadImageFromFile'])
-    def test_skip_replaces_the_image_and_logs_once(self, folder, said, loader):
+    def test_skip_replaces_the_image_and_logs_once(self, folder, logged, loader):
         dataset = self.build(folder, [dict(type=loader)], on_unreadable='skip')
         for _ in range(3):
             assert values(dataset) == [0, 2, 2, 11, 11, 20]
             assert [dataset[index]['gt_label'] for index in range(6)] == [0, 0, 0, 1, 1, 2]
-        assert [level for level, _ in said] == [logging.ERROR] * 2
-        assert 'ant/1.png' in said[0][1]
-        assert 'the file is empty' in said[1][1]
+        assert [level for level, _ in logged] == [logging.ERROR] * 2
+        assert 'ant/1.png' in logged[0][1]
+        assert 'the file is empty' in logged[1][1]
 
     @pytest.mark.parametrize('workers', [0, 2])
     def test_skip_logs_once_for_all_workers_and_epochs(self, folder, tmp_path, workers):
@@ -357,13 +357,13 @@ class TestUnreadable:
         assert log.read_text().count('ant/1.png') == 1
         assert log.read_text().count('bee/0.png') == 1
 
-    def test_skip_in_a_test_drops_unreadable_files(self, folder, said):
+    def test_skip_in_a_test_drops_unreadable_files(self, folder, logged):
         dataset = self.build(folder, on_unreadable='skip', test_mode=True)
         assert values(dataset) == [0, 2, 11, 20]
         assert dataset.get_gt_labels().tolist() == [0, 0, 1, 2]
-        assert '2 of 6 images cannot be read and are left out' in said[0][1]
-        assert 'ant/1.png' in said[0][1]
-        assert 'bee/0.png' in said[0][1]
+        assert '2 of 6 images cannot be read and are left out' in logged[0][1]
+        assert 'ant/1.png' in logged[0][1]
+        assert 'bee/0.png' in logged[0][1]
 
     def test_file_that_breaks_during_a_test_is_an_error(self, folder):
         dataset = self.build(folder, on_unreadable='skip', test_mode=True)
@@ -392,19 +392,19 @@ class TestUnreadable:
         with pytest.raises(RuntimeError, match='a bug in a transform'):
             self.build(folder, [*LOAD, fail], on_unreadable='skip')[0]
 
-    def test_subset_keeps_track_of_its_files(self, folder, said):
+    def test_subset_keeps_track_of_its_files(self, folder, logged):
         dataset = self.build(folder, on_unreadable='skip').get_subset([2, 1, 0])
         assert values(dataset) == [2, 0, 0]
         assert self.build(folder, on_unreadable='skip', indices=[5, 1, 2])[1]['img'][0, 0, 0] == 2
 
 
-def test_many_unreadable_files_in_a_row(tmp_path, said):
+def test_many_unreadable_files_in_a_row(tmp_path, logged):
     write_image(tmp_path / 'a' / '9999.png', 5)
     for number in range(1200):
         (tmp_path / 'a' / f'{number:04}.png').touch()
     dataset = ImageFolder(data_root=str(tmp_path), classes=['a'], pipeline=LOAD, on_unreadable='skip')
     assert dataset[0]['img'][0, 0, 0] == 5
-    assert len(said) == 1200
+    assert len(logged) == 1200
 
 
 @pytest.mark.parametrize('wrong', [dict(empty_classes='ignore'), dict(on_unreadable='skipp')])

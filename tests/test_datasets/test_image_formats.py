@@ -56,7 +56,7 @@ def test_codecs_decide_what_is_readable(monkeypatch, fresh):
 
 
 def test_installed_pillow_plugin_is_used(tmp_path, monkeypatch, fresh):
-    """A stand-in for pillow-heif, which registers when it is told to."""
+    """A fake of pillow-heif, which registers on a call."""
     (tmp_path / 'pillow_heif.py').write_text(
         'from PIL import Image, ImageFile\n'
         'class Fake(ImageFile.ImageFile):\n'
@@ -86,7 +86,7 @@ def encoded(mode, kind, **options):
 
 
 @pytest.mark.parametrize(
-    ('content', 'says'),
+    ('content', 'message'),
     [
         (encoded('RGB', 'JPEG'), 'RGB'),
         (encoded('CMYK', 'JPEG'), 'CMYK'),
@@ -105,5 +105,5 @@ def encoded(mode, kind, **options):
         (b'P5\n3 2\n4095\n' + bytes(12), '16-bit grey'),
     ],
 )
-def test_header_describes_the_image(content, says):
-    assert str(image_header(Image.open(io.BytesIO(content)), content[:25])) == says
+def test_header_describes_the_image(content, message):
+    assert str(image_header(Image.open(io.BytesIO(content)), content[:25])) == message

@@ -92,17 +92,17 @@ def test_samples_go_through_mmengines_evaluator():
 
 
 def test_k_above_the_bank_size_is_one_warning(monkeypatch):
-    said = []
+    logged = []
     monkeypatch.setattr(
-        'hybridcls.evaluation.knn_accuracy.print_log', lambda text, **kwargs: said.append((text, kwargs))
+        'hybridcls.evaluation.knn_accuracy.print_log', lambda text, **kwargs: logged.append((text, kwargs))
     )
     metric = KNNAccuracy(k=20)
     for _ in range(2):
         metric.set_bank(torch.eye(3), torch.tensor([0, 1, 2]))
         assert evaluated(metric, torch.eye(3), torch.tensor([0, 1, 2])) == {'knn/top1': 100.0}
-    assert len(said) == 1
-    assert 'k=20 exceeds the 3 candidates' in said[0][0]
-    assert said[0][1]['level'] == logging.WARNING
+    assert len(logged) == 1
+    assert 'k=20 exceeds the 3 candidates' in logged[0][0]
+    assert logged[0][1]['level'] == logging.WARNING
 
 
 def test_padded_samples_are_dropped():
@@ -147,15 +147,15 @@ def test_results_do_not_hold_the_batch():
 
 
 @pytest.mark.parametrize(
-    ('sample', 'says'),
+    ('sample', 'message'),
     [
         (dict(gt_label=torch.tensor([1])), '^KNNAccuracy: expected an embedding for sample [?], got gt_label'),
         (dict(embedding=torch.ones(2)), '^KNNAccuracy: expected a gt_label .*, got embedding'),
         (dict(embedding=torch.ones(2), gt_label=torch.tensor([1, 2])), '^KNNAccuracy: expected one gt_label .*, got 2'),
     ],
 )
-def test_missing_fields_are_named(sample, says):
-    with pytest.raises(MissingFieldError, match=says):
+def test_missing_fields_are_named(sample, message):
+    with pytest.raises(MissingFieldError, match=message):
         KNNAccuracy().process(None, [sample])
 
 

@@ -29,7 +29,7 @@ from hybridcls.evaluation.result_names import (
 
 
 class Plain(BaseMetric):
-    """A metric that says nothing of its results."""
+    """A metric that declares nothing about its results."""
 
     default_prefix = 'plain'
 
@@ -119,12 +119,12 @@ def score(value, label):
     ids=lambda value: type(value).__name__ if isinstance(value, BaseMetric) else '',
 )
 def test_missing_result_is_logged_once(metric, samples, names, why, monkeypatch):
-    said = []
-    monkeypatch.setattr('hybridcls.evaluation.result_names.print_log', lambda text, *_: said.append(text))
+    logged = []
+    monkeypatch.setattr('hybridcls.evaluation.result_names.print_log', lambda text, *_: logged.append(text))
     for _ in range(2):
         metric.process(None, samples)
         assert metric.evaluate(len(samples)) == {}
-    (sentence,) = said
+    (sentence,) = logged
     for name in names:
         assert is_without_result(name, [Plain(), metric], {'plain/score': 1.0})
         assert reason_for_no_result(name, [metric]).split(': ', 1)[1] in sentence

@@ -82,8 +82,8 @@ def test_padded_samples_are_dropped(pairs):
 
 
 def test_unresolvable_rate_is_left_out_with_a_warning(monkeypatch):
-    said = []
-    monkeypatch.setattr('hybridcls.evaluation.result_names.print_log', lambda text, logger, level: said.append(text))
+    logged = []
+    monkeypatch.setattr('hybridcls.evaluation.result_names.print_log', lambda text, logger, level: logged.append(text))
     rows, labels = clouds()
     metric = VerificationMetric(far=(1e-4, 0.1))
     for _ in range(2):
@@ -91,7 +91,7 @@ def test_unresolvable_rate_is_left_out_with_a_warning(monkeypatch):
         assert list(metric.evaluate(90)) == ['verification/tar@0.1']
     first, second = torch.triu_indices(90, 90, 1)
     genuine = int((labels[first] == labels[second]).sum())
-    assert said == [
+    assert logged == [
         'VerificationMetric: no tar@0.0001. Expected at least 1 genuine pair and 10000 impostor pairs, got '
         f'{genuine} and {4005 - genuine}.'
     ]

@@ -42,8 +42,8 @@ def test_lfw_pairs_file(tmp_path):
 
 def test_images_are_found_by_the_end_of_their_path():
     names = ['/data/a/1.png', '/data/b/1.png', '/data/b/b_0001.jpg', '/data/b/c\\2.png']
-    wanted = ['b/1.png', 'a/1.png', 'b_0001.jpg', 'b/b_0001', 'b/c/2.png', '/data/b/1.png']
-    assert positions_of('Metric', wanted, names).tolist() == [1, 0, 2, 2, 3, 1]
+    queries = ['b/1.png', 'a/1.png', 'b_0001.jpg', 'b/b_0001', 'b/c/2.png', '/data/b/1.png']
+    assert positions_of('Metric', queries, names).tolist() == [1, 0, 2, 2, 3, 1]
     assert positions_of('Metric', ['1', '0'], ['0', '1', '10']).tolist() == [1, 0]
 
 
@@ -56,7 +56,7 @@ def test_ambiguous_name_is_an_error():
 
 
 @pytest.mark.parametrize(
-    ('text', 'says'),
+    ('text', 'message'),
     [
         ('a b 1\na b\n', r"expected 'first second 1' or 'first second 0' in line 2 of pairs='.*', got 'a b'\."),
         ('a b 1\nc d 2\n', "line 2 of .* got 'c d 2'"),
@@ -66,8 +66,8 @@ def test_ambiguous_name_is_an_error():
         ('', 'expected genuine and impostor pairs .*, got 0 and 0'),
     ],
 )
-def test_invalid_lines_are_errors(tmp_path, text, says):
-    with pytest.raises(ValueError, match=says):
+def test_invalid_lines_are_errors(tmp_path, text, message):
+    with pytest.raises(ValueError, match=message):
         read_pairs('Metric', written(tmp_path, text))
 
 

@@ -15,7 +15,7 @@ def test_hard_labels():
     out = read_targets('head', samples(2, 0, 1), 'cpu', num_classes=3)
     assert out.dtype == torch.int64
     assert out.tolist() == [2, 0, 1]
-    assert read_hard_labels('head', samples(-5, 999), 'cpu').tolist() == [-5, 999]  # nobody asked for a check
+    assert read_hard_labels('head', samples(-5, 999), 'cpu').tolist() == [-5, 999]  # num_classes is None: no check
 
 
 def test_soft_labels_have_precedence():

@@ -139,7 +139,7 @@ def test_training_writes_to_the_work_dir(folder, trained):
 
 
 def test_resume(folder, trained):
-    said = processes.run_tool(
+    output = processes.run_tool(
         'train.py',
         'lenet.py',
         '--resume',
@@ -150,7 +150,7 @@ def test_resume(folder, trained):
         'default_hooks.checkpoint.save_best=None',
         folder=folder,
     )
-    assert 'goes on at epoch 2' in said
+    assert 'goes on at epoch 2' in output
     assert (trained.parent / 'epoch_2.pth').is_file()
 
 

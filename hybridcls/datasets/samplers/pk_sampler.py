@@ -171,10 +171,10 @@ class PKSampler(Sampler):
 
     def _groups_of_an_epoch(self, rng: np.random.Generator) -> np.ndarray:
         """Return the number of groups of each class; the sum fills all batches, and no class exceeds its share."""
-        wanted, most = self._num_batches * self._slots, self._num_batches * self._most
+        total, most = self._num_batches * self._slots, self._num_batches * self._most
         least = np.minimum(self._needed, most)
-        if least.sum() > wanted:
-            return rng.multivariate_hypergeometric(least, wanted, method='marginals')
+        if least.sum() > total:
+            return rng.multivariate_hypergeometric(least, total, method='marginals')
 
         def filled_up(rounds: float) -> np.ndarray:
             """Return the groups for ``rounds`` passes over each class, at least one and at most ``most`` groups."""
@@ -183,11 +183,11 @@ class PKSampler(Sampler):
         low, high = 0.0, float(most * self.images_per_class + 1)
         for _ in range(100):
             middle = (low + high) / 2
-            low, high = (middle, high) if filled_up(middle).sum() <= wanted else (low, middle)
+            low, high = (middle, high) if filled_up(middle).sum() <= total else (low, middle)
         groups = filled_up(low)
-        while groups.sum() < wanted:  # less than one group a class: the least drawn classes first
+        while groups.sum() < total:  # less than one group a class: the least drawn classes first
             seen = np.where(groups < most, (groups + 1) * self.images_per_class / self._sizes, np.inf)
-            chosen = np.argsort(seen, kind='stable')[: min(wanted - groups.sum(), np.isfinite(seen).sum())]
+            chosen = np.argsort(seen, kind='stable')[: min(total - groups.sum(), np.isfinite(seen).sum())]
             groups[chosen] += 1
         return groups
 

@@ -54,8 +54,8 @@ def test_labels_inside_wrappers():
         Subset(inner, [8, 0, 6]),
         Subset(RepeatDataset(inner, times=2), [17, 9, 3]),
     ]:
-        wanted = [dataset[index]['gt_label'] for index in range(len(dataset))]
-        assert labels_of(dataset).tolist() == wanted
+        expected = [dataset[index]['gt_label'] for index in range(len(dataset))]
+        assert labels_of(dataset).tolist() == expected
     assert len(ClassBalancedDataset(inner, 0.9)) > 9
     lazy = Listed([4, 5], lazy_init=True)
     assert labels_of(RepeatDataset(lazy, times=1, lazy_init=True)).tolist() == [4, 5]

@@ -66,7 +66,7 @@ def test_sixteen_bits_become_eight(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('name', 'content', 'says'),
+    ('name', 'content', 'message'),
     [
         ('empty.jpg', b'', 'the file is empty'),
         ('text.png', b'no image at all, only words', 'not a known image format'),
@@ -79,10 +79,10 @@ def test_sixteen_bits_become_eight(tmp_path):
     ],
 )
 @pytest.mark.parametrize('backend', ['cv2', 'pillow'])
-def test_invalid_file_is_named_with_the_reason(tmp_path, name, content, says, backend):
+def test_invalid_file_is_named_with_the_reason(tmp_path, name, content, message, backend):
     path = tmp_path / name
     path.write_bytes(content)
-    with pytest.raises(UnreadableImageError, match=says) as caught:
+    with pytest.raises(UnreadableImageError, match=message) as caught:
         LoadImage(imdecode_backend=backend)(dict(img_path=str(path)))
     assert str(path) in str(caught.value)
     assert caught.value.path == str(path)
@@ -101,7 +101,7 @@ def test_array_in_memory_is_unchanged():
 
 
 @pytest.fixture
-def said(monkeypatch):
+def logged(monkeypatch):
     messages = []
     monkeypatch.setattr(
         'hybridcls.datasets.transforms.load_image.print_log', lambda text, **kwargs: messages.append(text)
@@ -118,7 +118,7 @@ def drawing(mode='RGBA'):
 
 class TestTransparency:
     @pytest.mark.parametrize('kind', ['PNG', 'WEBP', 'TIFF', 'GIF', 'JPEG2000', 'AVIF', 'TGA', 'QOI'])
-    def test_black_drawing_on_a_white_background(self, tmp_path, kind, said):
+    def test_black_drawing_on_a_white_background(self, tmp_path, kind, logged):
         path = tmp_path / 'image'
         if kind not in Image.SAVE:
             pytest.skip(f'this Pillow writes no {kind}')
@@ -127,7 +127,7 @@ class TestTransparency:
         assert image.shape == (32, 40, 3)
         assert image[11:13, 10:25].max() <= 30  # AVIF is lossy
         assert image[20:].min() >= 225
-        assert 'is partly transparent' in said[0]
+        assert 'is partly transparent' in logged[0]
 
     @pytest.mark.parametrize(
         'save', [dict(mode='LA'), dict(mode='L', transparency=255), dict(mode='P', transparency=0)]
@@ -150,21 +150,21 @@ class TestTransparency:
         grey = LoadImage('grayscale', transparency=transparency).read(str(tmp_path / 'a.png'))
         assert abs(int(grey[0, 0]) - int(np.mean(expected))) <= 2
 
-    def test_conversion_is_logged_once(self, tmp_path, said):
+    def test_conversion_is_logged_once(self, tmp_path, logged):
         drawing().save(tmp_path / 'a.png')
         Image.new('RGBA', (2, 2), (1, 2, 3, 255)).save(tmp_path / 'opaque.png')
         load = LoadImage()
         load.read(str(tmp_path / 'opaque.png'))
-        assert not said
+        assert not logged
         for _ in range(2):
             load.read(str(tmp_path / 'a.png'))
-        assert len(said) == 1
-        assert "a.png is partly transparent; its background is transparency='white'" in said[0]
+        assert len(logged) == 1
+        assert "a.png is partly transparent; its background is transparency='white'" in logged[0]
 
-    def test_drawing_in_the_background_colour_is_logged(self, tmp_path, said):
+    def test_drawing_in_the_background_colour_is_logged(self, tmp_path, logged):
         drawing().save(tmp_path / 'a.png')
         LoadImage(transparency='black').read(str(tmp_path / 'a.png'))
-        assert 'have one colour with' in said[1]
+        assert 'have one colour with' in logged[1]
 
     def test_unchanged_keeps_four_channels(self, tmp_path):
         drawing().save(tmp_path / 'a.png')
@@ -174,7 +174,7 @@ class TestTransparency:
 class TestDepth:
     @pytest.mark.parametrize('kind', ['.png', '.tiff'])
     @pytest.mark.parametrize('channels', [1, 3])
-    def test_twelve_bit_values_in_16_bit_files(self, tmp_path, kind, channels, said):
+    def test_twelve_bit_values_in_16_bit_files(self, tmp_path, kind, channels, logged):
         """A ramp over 12 bits keeps its 256 levels, or is refused."""
         ramp = np.broadcast_to(np.arange(4096, dtype=np.uint16).reshape(64, 64, 1), (64, 64, channels))
         path = str(tmp_path / f'a{kind}')
@@ -192,7 +192,7 @@ class TestDepth:
         assert len(np.unique(LoadImage(depth=16).read(path))) == 17
         with pytest.raises(ImageDepthError, match=r'expected values below 2048 for depth=11, got 4095'):
             LoadImage(depth=11).read(path)
-        assert 'has 16 bits a channel; they are scaled to 8 with depth=12' in said[0]
+        assert 'has 16 bits a channel; they are scaled to 8 with depth=12' in logged[0]
 
     def test_lossless_depths_are_accepted(self, tmp_path):
         for values in (0, 2**14, 65535):
@@ -200,7 +200,7 @@ class TestDepth:
             assert LoadImage().read(str(tmp_path / 'a.png'))[0, 0, 0] == round(values / 257)
 
     def test_declared_depth_is_scaled(self, tmp_path):
-        """PNM says its largest value: 4095 and 100 are white here."""
+        """PNM declares its largest value: 4095 and 100 are white here."""
         (tmp_path / 'a.pgm').write_bytes(b'P5\n2 1\n4095\n' + np.array([4095, 2048], '>u2').tobytes())
         assert LoadImage().read(str(tmp_path / 'a.pgm'))[0, :, 0].tolist() == [255, 128]
         (tmp_path / 'b.pgm').write_bytes(b'P5\n2 1\n100\n' + bytes([100, 50]))
@@ -279,7 +279,7 @@ def test_exif_orientation_of_16_bits_with_alpha(tmp_path, encode, orientation):
 
 
 class TestMemory:
-    """An image that the data set holds itself."""
+    """An image in the data set's memory."""
 
     def load(self, image, **options):
         return LoadImage(**options)(dict(img=image))
@@ -295,12 +295,12 @@ class TestMemory:
         ):
             self.load(np.zeros((2, 2, 4), np.uint8), color_order='rgb')
 
-    def test_pillow_image_in_memory(self, said):
+    def test_pillow_image_in_memory(self, logged):
         results = self.load(Image.fromarray(np.array([[[255, 0, 10]] * 2], np.uint8)))
         assert results['img'].tolist() == [[[10, 0, 255]] * 2]
         assert results['img_shape'] == (1, 2)
         assert self.load(drawing())['img'][0, 0].tolist() == [255, 255, 255]
-        assert 'an image in memory is partly transparent' in said[0]
+        assert 'an image in memory is partly transparent' in logged[0]
         assert self.load(Image.new('P', (2, 2)))['img'].shape == (2, 2, 3)
         assert self.load(Image.new('L', (2, 2)), color_type='grayscale')['img'].shape == (2, 2)
 

@@ -23,9 +23,9 @@ def smooth_image(height, width, seed=0):
 @pytest.mark.parametrize('shape', [(8, 8), (49, 49), (30, 61), (61, 30), (1, 1), (5, 200)])
 def test_output_has_img_size(kind, size, shape):
     out = kind(img_size=size)(dict(img=smooth_image(*shape)))
-    wanted = (size, size) if isinstance(size, int) else tuple(size)
-    assert out['img'].shape == (*wanted, 3)
-    assert tuple(out['img_shape'][:2]) == wanted
+    expected = (size, size) if isinstance(size, int) else tuple(size)
+    assert out['img'].shape == (*expected, 3)
+    assert tuple(out['img_shape'][:2]) == expected
     assert out['img'].dtype == np.uint8
 
 
@@ -86,7 +86,7 @@ def test_invalid_size_is_an_error(kind, size, error):
 
 
 @pytest.mark.parametrize(
-    ('kind', 'wrong', 'says'),
+    ('kind', 'wrong', 'message'),
     [
         (RandomCropToSize, dict(scale=(0.9, 0.1)), r'expected scale as .* got \(0.9, 0.1\)'),
         (RandomCropToSize, dict(scale=(0.5, 1.5)), 'expected scale as 0'),
@@ -95,8 +95,8 @@ def test_invalid_size_is_an_error(kind, size, error):
         (CenterCropToSize, dict(mode='squeeze'), "got 'squeeze'"),
     ],
 )
-def test_invalid_arguments_are_errors(kind, wrong, says):
-    with pytest.raises(ValueError, match=says):
+def test_invalid_arguments_are_errors(kind, wrong, message):
+    with pytest.raises(ValueError, match=message):
         kind(img_size=8, **wrong)
 
 
