@@ -47,10 +47,11 @@ ARGUMENTS = {
     'ImageFolder': dict(data_root='nowhere', lazy_init=True),
     'HybridOptimWrapperConstructor': dict(optim_wrapper_cfg=dict(optimizer=dict(type='SGD', lr=0.1))),
     'LinearHead': dict(num_classes=2, in_channels=4),
+    'HeadMetric': dict(metric=dict(type='Accuracy')),
     'LookaheadOptimWrapper': dict(optimizer=optimizer),
     'MCDropoutClassifier': dict(PARTS, dropout=0.1),
     'MarginHead': dict(num_classes=2, in_channels=4),
-    'HeadMetric': dict(metric=dict(type='Accuracy')),
+    'MetricOf': dict(metric=dict(type='Accuracy')),  # the name of HeadMetric in 0.1
     'MixtureTTA': dict(module=dict(type='HybridClassifier', **PARTS)),
     'MultiHead': dict(heads=dict(one=dict(type='LinearHead', num_classes=2)), in_channels=4),
     'PKSampler': dict(sampler=sampler, batch_size=4, images_per_class=2),

@@ -174,7 +174,7 @@ def test_a_list_without_a_class(run, images, checkpoint, lines):
 
 def test_a_list_that_counts_from_one(run, images, checkpoint):
     (images('val', 'bee', 'cat') / 'val.txt').write_text('bee/0.png 2\ncat/0.png 3\n')
-    with pytest.raises(ValueError, match=r'test: expected labels from 0 to 2, .* got 3\. Count them from 0'):
+    with pytest.raises(ValueError, match=r'test: expected labels from 0 to 2, .* got 3\. Count from 0'):
         run(checkpoint, **{'test_dataloader.dataset.ann_file': 'val/val.txt'})
 
 
