@@ -54,7 +54,7 @@ class KNNAccuracy(BaseMetric):
             Defaults to (1, ).
         device (str, optional): Where to compute. Defaults to None: the GPU if there is one.
         collect_device (str): As in mmengine's BaseMetric. Defaults to ``'cpu'``.
-        prefix (str, optional): In front of the names. Defaults to None, which means ``'knn'``.
+        prefix (str, optional): Prefix of the names. Defaults to None, which means ``'knn'``.
 
     Raises:
         ValueError: If an argument is out of range, or the bank's embeddings have another dimension.

@@ -29,7 +29,7 @@ class ValLoss(BaseMetric):
 
     Args:
         collect_device (str): As in mmengine's BaseMetric. Defaults to ``'cpu'``.
-        prefix (str, optional): In front of the names. Defaults to None, which means ``'val'``.
+        prefix (str, optional): Prefix of the names. Defaults to None, which means ``'val'``.
 
     Example:
         >>> metric = ValLoss()

@@ -126,6 +126,7 @@ def test_a_test_of_a_checkpoint(config, tmp_path):
     [
         (dict(token_merging_ratio=0.7), r'expected token_merging_ratio in \[0, 0.5\], got 0.7'),
         (dict(token_merging_ratio=[0.1]), 'has 1 values, and the transformer has 6 blocks'),
+        (dict(token_merging_ratio=0.1, unmerged_order='score'), "expected unmerged_order to be one of .*, got 'score'"),
     ],
 )
 def test_what_is_impossible_is_said_before_the_run(config, tmp_path, options, says):
