@@ -64,7 +64,7 @@ def test_starts_as_nothing_and_leaves_it_by_training():
         (dict(channels=6, hidden=0), r'expected hidden in .* got 0'),
         (dict(channels=6, dropout=1.0), r'expected dropout in .* got 1'),
     ],
-)  # fmt: skip
+)
 def test_numbers_out_of_range(keys, message):
     with pytest.raises(ValueError, match=f'TokenFuser: {message}'):
         TokenFuser(**keys)
