@@ -56,7 +56,7 @@ MUTATIONS = (
     Mutation('models/margins/norm_statistics.py', 'std.copy_(new_std)', 'std.copy_(std)'),
     Mutation('models/margins/adaface_margin.py', 'if self.training:', 'if True:'),
     # contrast
-    Mutation('functional/contrastive/dense_supcon.py', ') & ~own', ')'),
+    Mutation('functional/contrastive/dense_supcon.py', 'positive = positive & ~own', 'pass'),
     Mutation('functional/contrastive/dense_supcon.py', 'masked_fill(num_positives == 0, 0)', 'nan_to_num()'),
     Mutation('functional/contrastive/streamed_logsumexp.py', 'if symmetric and not block.is_own:', 'if symmetric:'),
     Mutation('functional/contrastive/streamed_logsumexp.py', '/ temperature**2', '/ temperature'),
