@@ -8,15 +8,15 @@ from torch import Tensor, nn
 __all__ = ['channels_of', 'probe', 'probe_output']
 
 
-def probe(module: nn.Module, inputs: Any) -> Any:
+def probe(module: nn.Module, *inputs: Any) -> Any:
     """Return the output of a module in eval mode for inputs of some shapes, as tensors of which only shapes count.
 
     Everything runs on the meta device: no arithmetic, no memory, no running statistics moved, no random numbers drawn.
     Only if an operation of the module has no meta form, zeros are computed with.
 
     Args:
-        module (nn.Module): Takes one argument.
-        inputs (Tensor | Sequence[Tensor]): That argument; of its tensors only shapes and types count.
+        module (nn.Module): What is called.
+        *inputs (Tensor | Sequence[Tensor]): Its arguments; of their tensors only shapes and types count.
 
     Raises:
         Exception: Whatever the module raises for such inputs.
@@ -32,9 +32,9 @@ def probe(module: nn.Module, inputs: Any) -> Any:
         with torch.no_grad():
             try:
                 state = {name: value.to('meta') for name, value in tensors}
-                return torch.func.functional_call(module, state, (_on('meta', inputs),))
+                return torch.func.functional_call(module, state, _on('meta', inputs))
             except NotImplementedError:
-                return module(_on(tensors[0][1].device if tensors else 'cpu', inputs))
+                return module(*_on(tensors[0][1].device if tensors else 'cpu', inputs))
     finally:
         for name, part in module.named_modules():
             part.training = modes[name]

@@ -16,6 +16,7 @@ from hybridcls.functional.margins.margin_softmax import SOFTMAX_FORMS
 from hybridcls.registry import MODELS
 from hybridcls.structures import read_hard_labels
 
+from ..margins.margin import check_margin, check_target_logits, log_scalars_of
 from .classification_head import ClassificationHead
 from .embedding_head import Features
 
@@ -174,20 +175,13 @@ class MarginHead(ClassificationHead):
         labels = labels.repeat(self.count_views(embedding, data_samples))
         loss, predicted = self._cross_entropy(embedding, labels)
         losses = {'loss': loss, 'accuracy_top-1': self.accuracy(predicted, labels)}
-        if hasattr(self.margin_function, 'log_scalars'):
-            losses.update(self.margin_function.log_scalars())
-        return losses
+        return {**losses, **log_scalars_of(self.margin_function)}
 
     def _cross_entropy(self, embedding: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
         def margin(target_cosine: Tensor, norms: Tensor) -> Tensor:
             target = self.margin_function(target_cosine, norms, labels)
-            if not isinstance(target, Tensor) or target.shape != target_cosine.shape:
-                got = f'shape {tuple(target.shape)}' if isinstance(target, Tensor) else type(target).__name__
-                raise ValueError(
-                    f'{self._name}: expected target logits of shape {tuple(target_cosine.shape)}, one for each image, '
-                    f'from the margin {type(self.margin_function).__name__}, got {got}.'
-                )
+            check_target_logits(self._name, self.margin_function, target, target_cosine)
             return target.to(target_cosine.dtype)
 
         settings: dict[str, Any] = dict(
@@ -217,4 +211,6 @@ def _build_margin(caller: str, cfg: Any, num_classes: int) -> Any:
     """Build a margin; one for each class needs to know how many there are."""
     if not isinstance(cfg, dict) or 'type' not in cfg:
         raise TypeError(f"{caller}: expected margin=dict(type='ArcFace', ...) with a type, got margin={cfg!r}.")
-    return MODELS.build_filled(cfg, num_classes=num_classes)
+    margin = MODELS.build_filled(cfg, num_classes=num_classes)
+    check_margin(caller, margin)
+    return margin

@@ -3,17 +3,18 @@
 from typing import Union
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hybridcls.checks import check_number
 from hybridcls.functional import adaptive_margin_on_target, norm_scaler
 from hybridcls.registry import MODELS
 
+from .margin import Margin
 from .norm_statistics import update_norm_statistics
 
 
 @MODELS.register_module('AdaFace')
-class AdaFaceMargin(nn.Module):
+class AdaFaceMargin(Margin):
     r"""A margin that follows the quality of the image, read from the length of its embedding.
 
     `AdaFace <https://arxiv.org/abs/2204.00964>`_, section 3.3; the formulas and switches are described at
@@ -57,12 +58,8 @@ class AdaFaceMargin(nn.Module):
         self.register_buffer('norm_mean', torch.tensor(20.0))
         self.register_buffer('norm_std', torch.tensor(100.0))
 
-    def forward(self, target_cosine: Tensor, norms: Tensor, labels: Tensor) -> Tensor:
-        """Return the target logits before the scale, (N,), from the own cosines and the embeddings' lengths, (N,)."""
-        return self.with_margin(target_cosine, norms, self.margin)
-
     def with_margin(self, target_cosine: Tensor, norms: Tensor, margin: Union[float, Tensor]) -> Tensor:
-        """The same with another margin, or with one for each row: shape (N,)."""
+        """Return the target logits for another margin: one number, or one for each row, ``(N,)``."""
         if self.training:
             update_norm_statistics(norms, self.norm_mean, self.norm_std, self.t_alpha)
         scaler = norm_scaler(norms, self.norm_mean, self.norm_std, self.h)
