@@ -72,6 +72,8 @@ def test_owners():
 
 
 def test_how_many_positional_arguments_a_function_takes():
-    assert takes_positional(lambda a, b, c=0: None, 2) and takes_positional(lambda *rows: None, 5)
+    assert takes_positional(lambda a, b, c=0: None, 2)
+    assert takes_positional(lambda *rows: None, 5)
     assert not takes_positional(lambda a, b, *, c: None, 2)  # one that has no default is left over
-    assert takes_positional(Base(1).__init__, 1) and not takes_positional(Base(1).__init__, 2)  # bound
+    assert takes_positional(Base(1).__init__, 1)  # bound
+    assert not takes_positional(Base(1).__init__, 2)

@@ -13,7 +13,14 @@ from ..full_precision import outside_autocast
 from ..l2_normalize import l2_normalize
 from .streamed_softmax import SoftmaxStats, softmax_stats
 
-__all__ = ['SOFTMAX_FORMS', 'cosine_logits', 'margin_cross_entropy', 'predicted_classes', 'statistics_cross_entropy']
+__all__ = [
+    'SOFTMAX_FORMS',
+    'cosine_logits',
+    'dense_softmax_stats',
+    'margin_cross_entropy',
+    'predicted_classes',
+    'statistics_cross_entropy',
+]
 
 SOFTMAX_FORMS = ('auto', 'dense', 'streamed')
 
@@ -40,8 +47,12 @@ def cosine_logits(embeddings: Tensor, class_weights: Tensor, num_subcenters: int
         tensor([[ 1.,  0., -1.]])
     """
     with outside_autocast(embeddings):
-        cosines = l2_normalize(embeddings)[0] @ l2_normalize(class_weights)[0].t()
-        return cosines if num_subcenters == 1 else cosines.unflatten(1, (-1, num_subcenters)).amax(2)
+        return _cosines(l2_normalize(embeddings)[0], class_weights, num_subcenters)
+
+
+def _cosines(units: Tensor, class_weights: Tensor, num_subcenters: int) -> Tensor:
+    cosines = units @ l2_normalize(class_weights)[0].t()
+    return cosines if num_subcenters == 1 else cosines.unflatten(1, (-1, num_subcenters)).amax(2)
 
 
 def margin_cross_entropy(
@@ -108,25 +119,55 @@ def margin_cross_entropy(
         most = _DENSE_IS_FASTER.get(embeddings.device.type, _DENSE_IS_FASTER_ON_DEVICES)
         softmax = 'dense' if size <= most else 'streamed'
     with outside_autocast(embeddings):
-        units, lengths = l2_normalize(embeddings)
+        units, norms = l2_normalize(embeddings)
         if softmax == 'streamed':
             statistics = softmax_stats(
                 units, class_weights, labels, scale, cosine_clip, label_smoothing > 0, num_subcenters, memory
             )
-            losses = statistics_cross_entropy(
-                statistics, num_classes, lambda cosine: margin(cosine, lengths), scale, label_smoothing, cosine_clip
-            )
-            return losses.mean(), predicted_classes(statistics, labels)
-        cosine = units @ l2_normalize(class_weights)[0].t()
-        if num_subcenters > 1:
-            cosine = cosine.unflatten(1, (-1, num_subcenters)).amax(2)
-        predicted = cosine.detach().argmax(1)
-        if cosine_clip is not None:
-            cosine = cosine.clamp(-1 + cosine_clip, 1 - cosine_clip)
-        own = labels.unsqueeze(1)
-        target = margin(cosine.gather(1, own).squeeze(1), lengths)
-        logits = scale * cosine.scatter(1, own, target.unsqueeze(1))
-        return F.cross_entropy(logits, labels, label_smoothing=label_smoothing), predicted
+        else:
+            cosines = _cosines(units, class_weights, num_subcenters)
+            statistics = dense_softmax_stats(cosines, labels, scale, cosine_clip, label_smoothing > 0)
+        losses = statistics_cross_entropy(
+            statistics, num_classes, lambda cosine: margin(cosine, norms), scale, label_smoothing, cosine_clip
+        )
+        return losses.mean(), predicted_classes(statistics, labels)
+
+
+def dense_softmax_stats(
+    cosines: Tensor,
+    labels: Tensor,
+    scale: float = 64.0,
+    cosine_clip: Optional[float] = None,
+    with_sum: bool = False,
+) -> SoftmaxStats:
+    """Return what :func:`softmax_stats` does, from a matrix of cosines; it can be differentiated twice.
+
+    Args:
+        cosines (Tensor): Shape (N, C), float32 or float64.
+        labels (Tensor): Target classes, int64 in [0, C), shape (N,).
+        scale (float): s. Defaults to 64.
+        cosine_clip (float, optional): See :func:`softmax_stats`.
+        with_sum (bool): See :func:`softmax_stats`. Defaults to False.
+
+    Example:
+        >>> cosines, labels = torch.tensor([[0.5, -0.5]]), torch.tensor([0])
+        >>> dense_softmax_stats(cosines, labels, scale=2.).log_sum_exp
+        tensor([-1.])
+    """
+    target = labels.unsqueeze(1)
+    # As low as the streamed form begins after the scale: finite, so that one class alone gives no NaN.
+    lowest = torch.finfo(cosines.dtype).min / (4 * max(1.0, scale))
+    clipped = cosines if cosine_clip is None else cosines.clamp(-1 + cosine_clip, 1 - cosine_clip)
+    others = clipped.scatter(1, target, lowest)
+    ranked = others if cosine_clip is None else cosines.scatter(1, target, lowest)
+    best_cosine, best_class = ranked.detach().max(1)
+    return SoftmaxStats(
+        cosines.gather(1, target).squeeze(1),
+        (scale * others).logsumexp(1),
+        clipped.sum(1) if with_sum else None,
+        best_cosine,
+        best_class,
+    )
 
 
 def statistics_cross_entropy(

@@ -64,7 +64,7 @@ def log_scalars_of(margin: Any) -> dict[str, Tensor]:
 
 
 def check_margin(caller: str, margin: Any) -> None:
-    """Raise unless a margin returns one target logit for each image, asked with two images and without moving its state.
+    """Raise unless a margin returns one target logit for each image; its state does not move.
 
     Args:
         caller (str): Name used as the error prefix.
