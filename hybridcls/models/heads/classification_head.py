@@ -9,7 +9,8 @@ from torch import Tensor
 from hybridcls.checks import check_number
 from hybridcls.structures import write_predictions
 
-from .embedding_head import EmbeddingHead, Features
+from .embedding_head import EmbeddingHead
+from .head import Features
 
 
 class ClassificationHead(EmbeddingHead):

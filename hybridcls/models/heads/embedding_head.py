@@ -12,7 +12,7 @@ from torch import Tensor
 from hybridcls.checks import check_number
 from hybridcls.structures import count_views, write_predictions
 
-Features = Union[Tensor, Sequence[Tensor]]
+from .head import Features
 
 
 class EmbeddingHead(BaseModule):

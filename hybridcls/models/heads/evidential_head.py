@@ -11,7 +11,7 @@ from hybridcls.registry import MODELS
 from hybridcls.structures import read_targets, write_predictions
 
 from .classification_head import ClassificationHead
-from .embedding_head import Features
+from .head import Features
 
 
 @MODELS.register_module()

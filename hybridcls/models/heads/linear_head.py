@@ -14,7 +14,7 @@ from hybridcls.signatures import takes_argument
 from hybridcls.structures import read_targets
 
 from .classification_head import ClassificationHead
-from .embedding_head import Features
+from .head import Features
 
 
 @MODELS.register_module()

@@ -18,7 +18,7 @@ from hybridcls.structures import read_hard_labels
 
 from ..margins.margin import check_margin, check_target_logits, log_scalars_of
 from .classification_head import ClassificationHead
-from .embedding_head import Features
+from .head import Features
 
 
 @MODELS.register_module()

@@ -11,7 +11,9 @@ from hybridcls.checks import check_choice, check_known_keys, check_number
 from hybridcls.registry import MODELS
 from hybridcls.structures import write_predictions
 
-from .embedding_head import EmbeddingHead, Features
+from ..building.chain import build_part
+from .embedding_head import EmbeddingHead
+from .head import Features, check_head, samples_of_rows, takes_views
 
 
 @MODELS.register_module()
@@ -82,7 +84,11 @@ class MultiHead(EmbeddingHead):
         for name in chosen:
             _check_name(name)
         inferred = dict(in_channels=self.in_channels, num_classes=num_classes)
-        self.heads = ModuleDict({name: MODELS.build_filled(cfg, **inferred) for name, cfg in chosen.items()})
+        self.heads = ModuleDict(
+            {name: build_part('MultiHead', f'heads.{name}', cfg, **inferred) for name, cfg in chosen.items()}
+        )
+        for head in self.heads.values():
+            check_head('MultiHead', head)
         # A weight may outlive a head that a child config has dropped.
         check_known_keys('MultiHead: weights', weights or {}, heads)
         self.weights = {name: (weights or {}).get(name, 1.0) for name in chosen}
@@ -105,11 +111,10 @@ class MultiHead(EmbeddingHead):
     def loss(self, feats: Features, data_samples: Sequence[DataSample]) -> dict[str, Tensor]:
         """Return ``<head>.<name>`` of all that the heads return; the losses are weighted."""
         losses = {}
-        num_views = self.count_views(self.pre_logits(feats), data_samples)
+        embedding = self.pre_logits(feats)
+        self.count_views(embedding, data_samples)  # raises unless each sample has as many rows
         for name, head in self.heads.items():
-            # A head of another package takes each view for a sample of its own.
-            samples = data_samples if hasattr(head, 'count_views') else [*data_samples] * num_views
-            for key, value in head.loss(feats, samples).items():
+            for key, value in head.loss(feats, samples_of_rows(head, len(embedding), data_samples)).items():
                 losses[f'{name}.{key}'] = value * self.weights[name] if 'loss' in key else value
         return losses
 
@@ -121,7 +126,7 @@ class MultiHead(EmbeddingHead):
         samples = write_predictions(self._name, data_samples, embedding)
         mean = embedding.unflatten(0, (-1, len(samples))).mean(0)
         by_head = {
-            name: head.predict(feats if hasattr(head, 'count_views') else (mean,), [DataSample() for _ in samples])
+            name: head.predict(feats if takes_views(head) else (mean,), [DataSample() for _ in samples])
             for name, head in self.heads.items()
         }
         for index, sample in enumerate(samples):
