@@ -22,9 +22,7 @@ def test_normalization_of_any_number_of_channels():
     torch.testing.assert_close(Toy(1).normalized(torch.full((1, 1, 1, 1), 0.8)).item(), 1.0)  # (0.8 - 0.3) / 0.5
     assert not Toy(mean=(0, 0, 0), std=(1, 1, 1)).takes_unit_range
     assert not [name for name in colour.state_dict() if name in ('mean', 'std')]
-    with pytest.raises(
-        ValueError, match=r'Toy: expected as many values of std as Conv2d has input channels \(3\), got'
-    ):
+    with pytest.raises(ValueError, match=r'Toy: expected as many values of std as Conv2d has .* \(3\), got'):
         Toy(std=(1.0,))
 
 

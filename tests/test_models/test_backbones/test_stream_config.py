@@ -23,7 +23,7 @@ def test_a_model_name_is_timms_and_the_rest_is_filled_in():
     cfg = dict(model_name='test_vit', drop_path_rate=None)
     stream = build_stream('vit', cfg, (64, 64), 0.3, True)
     assert type(stream) is TimmStream
-    assert stream.img_size == (64, 64)
+    assert stream.model.patch_embed.img_size == (64, 64)
     assert stream.model.grad_checkpointing
     assert stream.model.blocks[-1].drop_path1.drop_prob == pytest.approx(0.3)
     assert cfg == dict(model_name='test_vit', drop_path_rate=None)  # the config is left as it was
