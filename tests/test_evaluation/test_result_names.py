@@ -137,3 +137,13 @@ def test_a_name_that_only_a_pattern_allows_is_a_mistake_beside_other_results():
     assert not is_without_result('val/lossy', metrics, {'val/loss': 1.0})
     assert is_without_result('val/loss', metrics, {})
     assert not is_without_result('calibration/ece', metrics, {})
+
+
+@pytest.mark.parametrize('declared', [['score'], {'score': 'higher'}])
+def test_declarations_that_cannot_be_read(declared):
+    metric = Plain()
+    metric.directions = declared
+    with pytest.raises(
+        TypeError, match=r"Plain: expected directions that map each result to 'greater', 'less' or None"
+    ):
+        known_names([metric])
