@@ -148,7 +148,5 @@ def test_a_name_that_only_a_pattern_allows_is_a_mistake_beside_other_results():
 def test_declarations_that_cannot_be_read(declared):
     metric = Plain()
     metric.directions = declared
-    with pytest.raises(
-        TypeError, match="Plain: expected directions that map each result to 'greater'"
-    ):
+    with pytest.raises(TypeError, match="Plain: expected directions that map each result to 'greater'"):
         known_names([metric])

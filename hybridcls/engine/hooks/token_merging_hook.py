@@ -7,7 +7,7 @@ from mmengine.hooks import Hook
 
 from hybridcls.checks import check_choice
 from hybridcls.compat.mmengine import bare_model
-from hybridcls.models.adapters import MergingRatio, TokenMerging, add_token_merging
+from hybridcls.models.adapters import MergingRatio, TokenMergingHandle, add_token_merging
 from hybridcls.registry import HOOKS
 
 _PHASES = ('train', 'val', 'test')
@@ -51,7 +51,7 @@ class TokenMergingHook(Hook):
             check_choice('TokenMergingHook', 'when', phase, _PHASES)
         self.token_merging_ratio = token_merging_ratio
         self.proportional_attention = proportional_attention
-        self._merging: Optional[TokenMerging] = None
+        self._merging: Optional[TokenMergingHandle] = None
         self._training = False
 
     def before_run(self, runner: Any) -> None:
@@ -86,7 +86,7 @@ class TokenMergingHook(Hook):
         """Leave it."""
         self._set(runner, False)
 
-    def _add(self, runner: Any) -> TokenMerging:
+    def _add(self, runner: Any) -> TokenMergingHandle:
         return add_token_merging(bare_model(runner.model), self.token_merging_ratio, self.proportional_attention)
 
     def _set(self, runner: Any, merge: bool) -> None:

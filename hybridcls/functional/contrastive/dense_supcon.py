@@ -1,4 +1,4 @@
-"""Supervised contrast of each anchor, with all its similarities at hand."""
+"""The supervised contrastive loss of each anchor from a matrix of all similarities."""
 
 from typing import Union
 
@@ -19,13 +19,13 @@ def dense_supcon(
     temperature: Union[float, Tensor],
     form: str = 'out',
 ) -> Tensor:
-    """The loss of each anchor against all contrasts but itself; 0 for an anchor without positives.
+    """Return the loss of each anchor against all contrasts but itself; 0 for an anchor without positives.
 
     This is the dense form: it holds several A x N matrices, and can be differentiated twice.
 
     Args:
-        anchors (Tensor): Unit rows, shape (A, D), float32 or float64.
-        contrasts (Tensor): Unit rows, shape (N, D), the anchors among them.
+        anchors (Tensor): L2-normalized embeddings, shape (A, D), float32 or float64.
+        contrasts (Tensor): L2-normalized embeddings, shape (N, D), the anchors among them.
         anchor_labels (Tensor): Shape (A,).
         contrast_labels (Tensor): Shape (N,).
         own_rows (Tensor): Where each anchor stands among the contrasts, shape (A,).

@@ -1,4 +1,4 @@
-"""Supervised contrast: embeddings of one class attract each other, all others repel."""
+"""The supervised contrastive loss: embeddings of one class attract each other, all others repel."""
 
 from typing import NamedTuple, Optional, Union
 
@@ -58,9 +58,9 @@ def supervised_contrast(
     linear in the number of embeddings.
 
     Args:
-        embeddings (Tensor): V views of B images, shape (B, V, D), any V >= 1, any length and floating dtype; normalised
-            here, in float32.
-        labels (Tensor, optional): Whole numbers, shape (B,), in any range. Defaults to None, SimCLR.
+        embeddings (Tensor): V views of B images, shape (B, V, D), any V >= 1, of any norm and floating dtype;
+            L2-normalized here, in float32.
+        labels (Tensor, optional): Integers, shape (B,), in any range. Defaults to None, SimCLR.
         temperature (float | Tensor): :math:`\tau > 0`. A tensor of one number may carry a gradient. Defaults to 0.1.
         contrast_mode (str): 'all': every view is an anchor. 'one': only the first view of each image is. Defaults to
             'all'.
@@ -84,7 +84,7 @@ def supervised_contrast(
 
     Raises:
         ValueError: If a shape, the temperature or a switch is out of range.
-        TypeError: If labels are not whole numbers.
+        TypeError: If labels are not integers.
 
     Example:
         >>> two_equal_views = torch.eye(2).unsqueeze(1).repeat(1, 2, 1)
@@ -140,7 +140,7 @@ def supervised_contrast(
 
 
 class _Rows(NamedTuple):
-    """Unit rows of images in views, (B, V, D), and the class number of each image, (B,)."""
+    """L2-normalized embeddings of images in views, (B, V, D), and the class number of each image, (B,)."""
 
     embeddings: Tensor
     classes: Tensor
@@ -194,7 +194,7 @@ def _streamed_total(
         for other in others:
             class_sums = class_sums + other.class_sums(len(sizes))
         share = ((sizes > 1) / (sizes - 1).clamp(min=1)).to(rows.dtype)
-        to_themselves = torch.linalg.vecdot(rows.detach(), rows.detach()) @ share[classes]  # constant for unit rows
+        to_themselves = torch.linalg.vecdot(rows.detach(), rows.detach()) @ share[classes]  # constant
         attraction = torch.linalg.vecdot(anchor_sums, class_sums) @ share - to_themselves
         return log_sums @ counts - attraction / temperature
 
@@ -218,7 +218,7 @@ def _class_numbers(
 
 
 def _class_sizes(classes: Tensor, num_images: int, num_views: int) -> Tensor:
-    """How many embeddings each class has: a view of an image counts, and an entry of the queue."""
+    """Count the embeddings of each class: each view of an image, and each entry of the queue."""
     on_host = classes.device.type == 'cpu' and len(classes)
     room = int(classes.max()) + 1 if on_host else len(classes)  # elsewhere as many as there can be, without waiting
     weights = torch.ones_like(classes)
@@ -238,8 +238,7 @@ def _check_switches(
     check_choice('supervised_contrast', 'anchor_mean', anchor_mean, ANCHOR_MEANS)
     if isinstance(temperature, Tensor) and temperature.numel() != 1:
         raise ValueError(
-            f'supervised_contrast: temperature of shape {tuple(temperature.shape)} was given; one number '
-            'for all anchors is wanted.'
+            f'supervised_contrast: expected one temperature for all anchors, got shape {tuple(temperature.shape)}.'
         )
     if not isinstance(temperature, Tensor) or temperature.device.type == 'cpu':  # a GPU would be waited for
         temperature = temperature.item() if isinstance(temperature, Tensor) else temperature
@@ -251,24 +250,24 @@ def _check_switches(
 def _check_shapes(embeddings: Tensor, labels: Optional[Tensor]) -> None:
     if embeddings.dim() != 3:
         raise ValueError(
-            f'supervised_contrast: embeddings of shape {tuple(embeddings.shape)} were given; (B, V, D) is '
-            'wanted. For one view of each image write embeddings.unsqueeze(1).'
+            f'supervised_contrast: expected embeddings of shape (B, V, D), got {tuple(embeddings.shape)}. For one '
+            'view of each image write embeddings.unsqueeze(1).'
         )
     if labels is None:
         return
     if not isinstance(labels, Tensor):
         raise TypeError(
-            f'supervised_contrast: labels are a {type(labels).__name__}; a tensor of whole numbers, shape '
-            '(B,), is wanted: torch.as_tensor(labels).'
+            f'supervised_contrast: expected labels as a tensor of integers, shape (B,), got '
+            f'{type(labels).__name__}. Write torch.as_tensor(labels).'
         )
     if labels.shape != embeddings.shape[:1]:
         raise ValueError(
-            f'supervised_contrast: labels of shape {tuple(labels.shape)} came with '
-            f'{len(embeddings)} images; one label an image, shape (B,), is wanted.'
+            f'supervised_contrast: expected one label for each of {len(embeddings)} images, got labels of shape '
+            f'{tuple(labels.shape)}.'
         )
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise TypeError(
-            f'supervised_contrast: labels are {labels.dtype}; whole numbers are wanted, e.g. torch.int64. '
+            f'supervised_contrast: expected labels of an integer dtype, such as torch.int64, got {labels.dtype}. '
             'Mixed labels (mixup, cutmix) have no positives: switch those augmentations off.'
         )
 
@@ -276,8 +275,8 @@ def _check_shapes(embeddings: Tensor, labels: Optional[Tensor]) -> None:
 def _check_queue(queue: Tensor, queue_labels: Optional[Tensor], embeddings: Tensor, labels: Optional[Tensor]) -> None:
     if queue.dim() != 2 or queue.shape[1] != embeddings.shape[2]:
         raise ValueError(
-            f'supervised_contrast: queue_embeddings of shape {tuple(queue.shape)} were given; (M, '
-            f'{embeddings.shape[2]}) is wanted, the width of the embeddings.'
+            f'supervised_contrast: expected queue_embeddings of shape (M, {embeddings.shape[2]}), the width of the '
+            f'embeddings, got {tuple(queue.shape)}.'
         )
     if (labels is None) != (queue_labels is None):
         raise ValueError('supervised_contrast: labels and queue_labels belong together; one of them is None.')

@@ -1,4 +1,4 @@
-"""The quality-adaptive margin of AdaFace, and the statistics of norms that it stands on."""
+"""The quality-adaptive margin of AdaFace, and the statistics of norms that it follows."""
 
 import math
 from typing import Union
@@ -38,7 +38,7 @@ def adaptive_margin_on_target(
       (``gradient='straight_through'``).
 
     Args:
-        target_cosine (Tensor): Cosines of the own classes, shape (N,), any floating dtype.
+        target_cosine (Tensor): Cosines to the target classes, shape (N,), any floating dtype.
         scaler (Tensor): :math:`\hat z` in [-1, 1], shape (N,), from :func:`norm_scaler`; taken as a constant.
         margin (float | Tensor): m in radians and in units of the cosine, in [0, pi / 2]; one for all, or, as a tensor
             whose values are not looked at, one for each cosine. Defaults to 0.4.
@@ -66,8 +66,8 @@ def adaptive_margin_on_target(
     check_choice('adaptive_margin', 'gradient', gradient, GRADIENTS)
     if scaler.shape != target_cosine.shape:
         raise ValueError(
-            f'adaptive_margin: {tuple(target_cosine.shape)} cosines came with {tuple(scaler.shape)} norm '
-            'scalers; one for each is wanted.'
+            f'adaptive_margin: expected a norm scaler for each cosine, {tuple(target_cosine.shape)}, got '
+            f'{tuple(scaler.shape)}.'
         )
     target_cosine = at_least_float32(target_cosine)
     scaler = scaler.detach().to(target_cosine.dtype)
@@ -85,13 +85,13 @@ def adaptive_margin_on_target(
 
 
 def norm_scaler(norms: Tensor, mean: Tensor, std: Tensor, h: float = 0.333) -> Tensor:
-    r"""How far each norm lies from the mean, as a number in [-1, 1] that stands for image quality.
+    r"""Return how far each norm lies from the mean, in [-1, 1]: a measure of image quality.
 
     :math:`\hat z = \mathrm{clip}(h (\|z\| - \mu) / (\sigma + 10^{-3}), -1, 1)`, section 3.3 of AdaFace, with the
     official code's guard in the denominator. Norms are clipped to [0.001, 100] first.
 
     Args:
-        norms (Tensor): Lengths of the embeddings before normalisation, shape (N,), any floating dtype.
+        norms (Tensor): Norms of the embeddings, shape (N,), any floating dtype.
         mean (Tensor): :math:`\mu`, one number.
         std (Tensor): :math:`\sigma`, one number.
         h (float): Share of the clip range that one standard deviation fills. Defaults to 0.333.

@@ -20,14 +20,14 @@ GRADIENTS = ('analytic', 'straight_through')
 def additive_angular_margin(
     cosine: Tensor, labels: Tensor, margin: float = 0.5, beyond_pi: str = 'linear', gradient: str = 'analytic'
 ) -> Tensor:
-    r"""Turn the angle to the own class by ``margin``: :math:`\cos\theta_y` becomes :math:`\cos(\theta_y + m)`.
+    r"""Turn the angle to the target class by ``margin``: :math:`\cos\theta_y` becomes :math:`\cos(\theta_y + m)`.
 
     Eq. 3 of `ArcFace <https://arxiv.org/abs/1801.07698>`_, without the scale. The other classes keep their cosines.
     See :func:`angular_margin_on_target` for the switches.
 
     Args:
         cosine (Tensor): Cosines between embeddings and class weights, shape (B, C), any floating dtype. Not changed.
-        labels (Tensor): Own classes, whole numbers in [0, C), shape (B,).
+        labels (Tensor): Target classes, integers in [0, C), shape (B,).
         margin (float): m in radians, in [0, pi). Defaults to 0.5.
         beyond_pi (str): What happens past theta + m = pi. Defaults to 'linear'.
         gradient (str): 'analytic' (default) or 'straight_through'.
@@ -57,7 +57,7 @@ def additive_angular_margin(
 def angular_margin_on_target(
     target_cosine: Tensor, margin: Union[float, Tensor] = 0.5, beyond_pi: str = 'linear', gradient: str = 'analytic'
 ) -> Tensor:
-    r"""Return :math:`\cos(\theta + m)` for the cosines of the own classes.
+    r"""Return :math:`\cos(\theta + m)` for the cosines to the target classes.
 
     Past :math:`\theta = \pi - m` the cosine would rise again with the angle. Public codes differ there:
 
@@ -121,8 +121,7 @@ def one_margin_each(caller: str, margins: Tensor, target_cosine: Tensor) -> Tens
     """
     if margins.shape != target_cosine.shape:
         raise ValueError(
-            f'{caller}: {tuple(target_cosine.shape)} cosines came with {tuple(margins.shape)} margins; one '
-            'for each is wanted.'
+            f'{caller}: expected a margin for each cosine, {tuple(target_cosine.shape)}, got {tuple(margins.shape)}.'
         )
     return margins.detach().to(at_least_float32(target_cosine).dtype)
 

@@ -1,4 +1,4 @@
-"""Margins on the own class's cosine that are not ArcFace's alone: CosFace's, and all three in one."""
+"""The margin of CosFace, and those of SphereFace, ArcFace and CosFace in one."""
 
 import math
 from typing import Union
@@ -15,7 +15,7 @@ __all__ = ['additive_cosine_margin_on_target', 'combined_margin_on_target']
 
 
 def additive_cosine_margin_on_target(target_cosine: Tensor, margin: Union[float, Tensor] = 0.35) -> Tensor:
-    r"""Return CosFace's :math:`\cos\theta - m` for the cosines of the own classes.
+    r"""Return CosFace's :math:`\cos\theta - m` for the cosines to the target classes.
 
     Eq. 4 of `CosFace <https://arxiv.org/abs/1801.09414>`_, without the scale. All public codes agree on it.
 
@@ -49,7 +49,7 @@ def combined_margin_on_target(
     beyond_pi: str = 'linear',
     gradient: str = 'analytic',
 ) -> Tensor:
-    r"""Return :math:`\cos(m_1 \theta + m_2) - m_3` for the cosines of the own classes.
+    r"""Return :math:`\cos(m_1 \theta + m_2) - m_3` for the cosines to the target classes.
 
     Eq. 4 of `ArcFace <https://arxiv.org/abs/1801.07698>`_, without the scale: SphereFace's, ArcFace's and CosFace's
     margin together. With :math:`m_1 = 1` and :math:`m_3 = 0` it is :func:`angular_margin_on_target`, in its

@@ -1,4 +1,4 @@
-"""Cross entropy over scaled cosines, with a margin on the own class."""
+"""Cross entropy over scaled cosines, with a margin on the target class."""
 
 from collections.abc import Callable
 from typing import Optional, Union
@@ -24,8 +24,8 @@ __all__ = [
 
 SOFTMAX_FORMS = ('auto', 'dense', 'streamed')
 
-# Numbers in the logits and in the normalised centres together, up to which dense is the faster form: measured on a CPU,
-# where larger tensors are fetched anew from the system in each step. On a GPU a block costs launches, not pages.
+# Up to so many numbers in the logits and the normalized class weights together, dense is the faster form: measured on a
+# CPU, where larger tensors are fetched from the system in each step. On a GPU a block costs launches, not pages.
 _DENSE_IS_FASTER = dict(cpu=2**20)
 _DENSE_IS_FASTER_ON_DEVICES = 2**24
 
@@ -34,8 +34,8 @@ def cosine_logits(embeddings: Tensor, class_weights: Tensor, num_subcenters: int
     """Cosines between all embeddings and all class weights, in float32 whatever autocast is in force.
 
     Args:
-        embeddings (Tensor): Shape (N, D), any length and floating dtype.
-        class_weights (Tensor): Shape (C * K, D), likewise, those of a class together.
+        embeddings (Tensor): Shape (N, D), of any norm and floating dtype.
+        class_weights (Tensor): Shape (C * K, D), the same, those of a class together.
         num_subcenters (int): K; the cosine of a class is the largest of its K. Defaults to 1.
 
     Returns:
@@ -69,22 +69,22 @@ def margin_cross_entropy(
 ) -> tuple[Tensor, Tensor]:
     r"""Mean of :math:`-\log \frac{e^{s\,t_y}}{e^{s\,t_y} + \sum_{j \ne y} e^{s \cos\theta_j}}`, with t from ``margin``.
 
-    ``margin`` sees no more than the N cosines of the own classes and the N lengths, so that how the softmax over the C
-    classes is computed is this function's own affair:
+    ``margin`` sees only the N cosines to the target classes and the N norms, so the softmax over the C classes can be
+    computed in two forms:
 
     - ``'dense'`` holds N x C logits, several times over with what autograd saves of them. It has second derivatives.
     - ``'streamed'`` visits the classes block by block (:func:`softmax_stats`), and needs memory linear in N and C.
     - ``'auto'``: dense where few classes make it the faster one (on a CPU up to (N + D) C = 2^20), streamed above.
 
     Args:
-        embeddings (Tensor): Shape (N, D), any length and floating dtype.
-        class_weights (Tensor): Class weights, shape (C * K, D), any length and floating dtype, those of a class
+        embeddings (Tensor): Shape (N, D), of any norm and floating dtype.
+        class_weights (Tensor): Class weights, shape (C * K, D), of any norm and floating dtype, those of a class
             together.
-        labels (Tensor): Own classes, int64 in [0, C), shape (N,).
-        margin (Callable): From the own cosines, shape (N,), and the lengths of the embeddings, shape (N,), both
+        labels (Tensor): Target classes, int64 in [0, C), shape (N,).
+        margin (Callable): From the target cosines, shape (N,), and the norms of the embeddings, shape (N,), both
             float32 or float64, to the target logits before the scale, shape (N,).
         scale (float): s. Defaults to 64.
-        label_smoothing (float): Share of the target given to all classes alike, in [0, 1). Defaults to 0.
+        label_smoothing (float): Share of the target that is spread evenly over all classes, in [0, 1). Defaults to 0.
         cosine_clip (float, optional): Keep all cosines this far from +-1, without gradient beyond (1e-3 in AdaFace's
             repository). Defaults to None.
         softmax (str): One of ``SOFTMAX_FORMS``. Defaults to 'auto'.
@@ -97,7 +97,7 @@ def margin_cross_entropy(
         those of the largest cosine without margin, the first one of equals.
 
     Raises:
-        ValueError: If ``softmax`` is unknown; if labels on a CPU are out of range (elsewhere to look would wait for
+        ValueError: If ``softmax`` is unknown; if labels on a CPU are out of range (elsewhere a look would wait for
             the device).
 
     Example:
@@ -111,8 +111,8 @@ def margin_cross_entropy(
     num_classes = len(class_weights) // num_subcenters
     if labels.device.type == 'cpu' and bool(((labels < 0) | (labels >= num_classes)).any()):
         raise ValueError(
-            f'margin_cross_entropy: labels from {int(labels.min())} to {int(labels.max())} came with '
-            f'centres of {num_classes} classes; they must lie in [0, {num_classes - 1}].'
+            f'margin_cross_entropy: expected labels in [0, {num_classes - 1}] for the weights of {num_classes} '
+            f'classes, got labels from {int(labels.min())} to {int(labels.max())}.'
         )
     if softmax == 'auto':
         size = (len(embeddings) + embeddings.shape[1]) * len(class_weights)
@@ -178,12 +178,12 @@ def statistics_cross_entropy(
     label_smoothing: float = 0.0,
     cosine_clip: Optional[float] = None,
 ) -> Tensor:
-    """The loss of each embedding, from what it sees of all classes.
+    """Return the loss of each embedding, from its statistics over all classes.
 
     Args:
         statistics (SoftmaxStats): Over all classes; with ``cosine_sum`` if labels are smoothed.
         num_classes (int | Tensor): C; or, where it is not known without waiting for the device, once an embedding.
-        margin (Callable): From the own cosines, shape (N,), to the target logits before the scale, shape (N,).
+        margin (Callable): From the target cosines, shape (N,), to the target logits before the scale, shape (N,).
         scale, label_smoothing, cosine_clip: As in :func:`margin_cross_entropy`, and as the statistics were made with.
 
     Returns:
@@ -206,8 +206,8 @@ def statistics_cross_entropy(
     if label_smoothing:
         if statistics.cosine_sum is None:
             raise ValueError(
-                f'statistics_cross_entropy: label_smoothing={label_smoothing} needs the sum of all '
-                'cosines, and the statistics came without. Take them with_sum=True.'
+                f'statistics_cross_entropy: label_smoothing={label_smoothing} needs the sum of all cosines, expected '
+                'statistics with cosine_sum, got None. Take them with_sum=True.'
             )
         mean_logit = (scale * (statistics.cosine_sum - cosine) + target) / num_classes
         losses = losses + label_smoothing * (target - mean_logit)

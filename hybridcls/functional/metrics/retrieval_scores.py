@@ -1,4 +1,4 @@
-"""How good a ranked list of neighbours is, from which of them are of the own class."""
+"""Retrieval scores of a ranked list of neighbours: recall, R-precision, average precision."""
 
 import torch
 from torch import Tensor
@@ -25,11 +25,11 @@ def recall_at(hits: Tensor, k: int) -> Tensor:
 
 
 def precision_at_r(hits: Tensor, matches: Tensor) -> Tensor:
-    """R-precision: the share of the own class among as many neighbours as there are others of that class.
+    """R-precision: the share of the target class among as many neighbours as there are others of that class.
 
     Args:
         hits (Tensor): As for :func:`recall_at`, (N, at least max(matches)).
-        matches (Tensor): R, how many others of the own class there are, >= 1, int64 (N,).
+        matches (Tensor): R, how many others of the target class there are, >= 1, int64 (N,).
 
     Returns:
         Tensor: float64 (N,).
@@ -49,7 +49,7 @@ def map_at_r(hits: Tensor, matches: Tensor) -> Tensor:
 
     Args:
         hits (Tensor): As for :func:`recall_at`, (N, at least max(matches)).
-        matches (Tensor): R, how many others of the own class there are, >= 1, int64 (N,).
+        matches (Tensor): R, how many others of the target class there are, >= 1, int64 (N,).
 
     Returns:
         Tensor: float64 (N,).

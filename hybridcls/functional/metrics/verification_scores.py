@@ -1,4 +1,4 @@
-"""How well similarities tell pairs of one identity from pairs of two."""
+"""Verification scores: similarities of pairs of one identity against those of two."""
 
 from collections.abc import Sequence
 

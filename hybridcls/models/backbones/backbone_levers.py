@@ -1,4 +1,4 @@
-"""What is switched on in the streams of a HybridBackbone: each lever's key, read and checked once."""
+"""The levers of a HybridBackbone: each key is read and checked here, once."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Optional, Union

@@ -28,7 +28,7 @@ class HybridBackbone(BaseModule):
             or ``type=`` for any registered backbone (with ``mean``, ``std`` and ``output`` of
             :class:`RegisteredStream`). None leaves the stream out. Defaults to None. What a stream leaves open of
             ``img_size`` and ``with_cp`` is filled in where its class takes it.
-        vit (dict, optional): The transformer stream, likewise; ``drop_path_rate`` defaults to 0.2 here.
+        vit (dict, optional): The transformer stream, the same; ``drop_path_rate`` defaults to 0.2 here.
         img_size (int | Sequence[int], optional): Size (h, w) of the images, for both streams. Defaults to None: what
             each timm model was pretrained with.
         use_cbam (bool | dict): CBAM on the CNN's map; a dict sets ``reduction``, ``kernel_size`` and

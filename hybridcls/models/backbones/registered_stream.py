@@ -25,7 +25,7 @@ class RegisteredStream(Stream):
             None, which means 224.
         mean (Sequence[float], optional): Mean of RGB in [0, 1] that the backbone was trained with. Defaults to None,
             ImageNet's (of grey images its mean over RGB).
-        std (Sequence[float], optional): Standard deviation, likewise.
+        std (Sequence[float], optional): Standard deviation, the same.
 
     Attributes: those of :class:`Stream`; channels are found when the stream is built.
 

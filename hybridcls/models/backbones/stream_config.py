@@ -26,7 +26,7 @@ def build_stream(
         cfg (dict): The stream's config.
         img_size (int | tuple[int, int], optional): Filled in where the config leaves it open and the class takes it.
         drop_path_rate (float): Default of a timm model that has stochastic depth.
-        with_cp (bool): Activation checkpointing, filled in likewise.
+        with_cp (bool): Activation checkpointing, filled in the same way.
 
     Raises:
         TypeError: If the config names no model, or has a key that its class does not take.

@@ -36,7 +36,7 @@ class TimmStream(Stream):
             or the first n blocks of a plain ViT. Frozen parts stay in eval mode. Defaults to -1.
         with_cp (bool): Activation checkpointing: less memory, one more forward pass. Defaults to False.
         mean (Sequence[float], optional): Mean of RGB in [0, 1]. Defaults to None, that of ``pretrained_cfg``.
-        std (Sequence[float], optional): Standard deviation, likewise.
+        std (Sequence[float], optional): Standard deviation, the same.
         default_drop_path_rate (float): That of a stream that does not set its own. Defaults to 0.
         **timm_args: Any other argument of the timm model (``depths``, ``window_size``, ``in_chans``, ...).
 
@@ -108,8 +108,8 @@ class TimmStream(Stream):
 
     def _find_channels(self, img_size: Union[int, Sequence[int], None]) -> int:
         """Let the model see the shape of an image: tells its channels, and an impossible size fails here and now."""
-        wanted = img_size or self.img_size or self.model.pretrained_cfg['input_size'][1:]
-        height, width = (wanted, wanted) if isinstance(wanted, int) else tuple(wanted)
+        size = img_size or self.img_size or self.model.pretrained_cfg['input_size'][1:]
+        height, width = (size, size) if isinstance(size, int) else tuple(size)
         patch = patch_size(self.model)
         if patch is not None and self.img_size is not None and (height % patch[0] or width % patch[1]):
             down, up = height // patch[0] * patch[0], -(-height // patch[0]) * patch[0]
@@ -194,9 +194,9 @@ class TimmStream(Stream):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the images and return the feature of this stream."""
         if self.img_size is not None and tuple(x.shape[-2:]) != self.img_size:
-            built, came = ' x '.join(map(str, self.img_size)), ' x '.join(map(str, x.shape[-2:]))
+            expected, got = ' x '.join(map(str, self.img_size)), ' x '.join(map(str, x.shape[-2:]))
             raise ValueError(
-                f'TimmStream: {self.model_name} was built for {built} images and got {came}. Set img_size '
+                f'TimmStream: {self.model_name} expected images of {expected}, got {got}. Set img_size '
                 'at the top level of the config, which reaches the pipeline and the streams.'
             )
         x = self.normalized(x)
@@ -213,7 +213,7 @@ class TimmStream(Stream):
             # Models that pool by averaging norm after it; here tokens are normalised one by one instead.
             feature = self.model.fc_norm(feature)
         elif not prefix:
-            feature = self.model.forward_head(feature, pre_logits=True)  # likewise, where the norm is in the head
+            feature = self.model.forward_head(feature, pre_logits=True)  # the same, where the norm is in the head
         tokens = feature[:, prefix:]
         if self.output == 'tokens':
             return tokens

@@ -42,8 +42,8 @@ def build_chain(caller: str, backbone: Part, neck: Optional[Part] = None, head: 
     Args:
         caller (str): Name used as the error prefix.
         backbone (dict | nn.Module): Its config, or the module.
-        neck (dict | nn.Module, optional): Likewise. Defaults to None.
-        head (dict | nn.Module, optional): Likewise. Defaults to None.
+        neck (dict | nn.Module, optional): The same. Defaults to None.
+        head (dict | nn.Module, optional): The same. Defaults to None.
 
     Raises:
         ValueError: If a backbone of two streams meets a head, and the neck does not make one embedding of them.

@@ -1,4 +1,4 @@
-"""What a module gives for an image of some size, without computing it."""
+"""Find the shapes of a module's output for an image of some size, without computing it."""
 
 from typing import Any
 

@@ -133,7 +133,7 @@ class _TeacherNetwork(nn.Module):
         return self.network.head(features), _embedding_of(features)
 
     def _preprocessed(self, images: Tensor) -> Tensor:
-        """What the network's own data preprocessor would have made of the images."""
+        """Return the images as the network's own data preprocessor would make them."""
         preprocessor = self.network.data_preprocessor
         if getattr(preprocessor, 'gives_unit_range', False):
             return images

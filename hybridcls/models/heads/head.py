@@ -12,7 +12,7 @@ Features = Union[Tensor, Sequence[Tensor]]
 
 
 class Head(Protocol):
-    """What a classifier asks of a head.
+    """The methods that a classifier calls on its head.
 
     A head with classes has an attribute ``num_classes``, and its ``__call__`` returns logits ``(N, C)``, whose softmax
     is the score: distillation, ensembles and validation losses use both. ``pre_logits(feats)`` and ``count_views`` are

@@ -1,4 +1,4 @@
-"""Several heads on one embedding."""
+"""Several heads that learn from one embedding."""
 
 from collections.abc import Mapping, Sequence
 from typing import Optional
@@ -18,16 +18,16 @@ from .head import Features, check_head, samples_of_rows, takes_views
 
 @MODELS.register_module()
 class MultiHead(EmbeddingHead):
-    """Train one embedding for several tasks, and hear what each of its heads predicts.
+    """Train one embedding for several tasks, and give the predictions of each head.
 
     ::
 
-        head=dict(type='MultiHead', heads=dict(face=dict(type='AdaFaceHead'), doubt=dict(type='EvidentialHead')),
-                  weights=dict(doubt=0.5))
+        head=dict(type='MultiHead', heads=dict(face=dict(type='AdaFaceHead'), evidence=dict(type='EvidentialHead')),
+                  weights=dict(evidence=0.5))
 
-    Each loss is logged under its head's name, times the head's weight (``face.loss``, ``doubt.loss``), and so is
-    what else a head logs (``face.accuracy_top-1``); what a validation reports is named alike. The training loss is
-    the sum. A child config changes one head by its name, or drops it: ``heads=dict(doubt=None)``.
+    Each loss is logged under its head's name, times the head's weight (``face.loss``, ``evidence.loss``), and so is
+    everything else a head logs (``face.accuracy_top-1``); a validation uses the same names. The training loss is the
+    sum. A child config changes one head by its name, or drops it: ``heads=dict(evidence=None)``.
 
     Predictions of all heads are on each sample, ``sample.heads.face.pred_score`` and so on; those of the main head also
     stand where all metrics look, ``sample.pred_score``. :class:`hybridcls.evaluation.MetricOf` shows a metric another
@@ -43,7 +43,7 @@ class MultiHead(EmbeddingHead):
         main (str, optional): The head whose outputs ``forward`` returns and whose predictions are the sample's.
             Defaults to None: the first that has classes, else the first.
         num_classes (int, optional): For each head that takes it and does not say its own.
-        in_channels (int, optional): Likewise. ``HybridClassifier`` fills it in.
+        in_channels (int, optional): The same. ``HybridClassifier`` fills it in.
         init_cfg (dict, optional): MMEngine's.
 
     Attributes:
@@ -55,13 +55,13 @@ class MultiHead(EmbeddingHead):
 
     Example:
         >>> import torch
-        >>> heads = dict(face=dict(type='ArcFaceHead'), doubt=dict(type='EvidentialHead'))
+        >>> heads = dict(face=dict(type='ArcFaceHead'), evidence=dict(type='EvidentialHead'))
         >>> head = MODELS.build(dict(type='MultiHead', in_channels=8, num_classes=3, heads=heads))
         >>> losses = head.loss((torch.ones(2, 8),), [DataSample().set_gt_label(label) for label in (0, 2)])
         >>> [name for name in losses if 'loss' in name]
-        ['face.loss', 'doubt.loss']
+        ['face.loss', 'evidence.loss']
         >>> sample = head.predict((torch.ones(2, 8),))[0]
-        >>> sample.pred_score is sample.heads.face.pred_score, sample.heads.doubt.epistemic.shape
+        >>> sample.pred_score is sample.heads.face.pred_score, sample.heads.evidence.epistemic.shape
         (True, torch.Size([]))
     """
 
@@ -79,7 +79,7 @@ class MultiHead(EmbeddingHead):
         if not chosen:
             raise ValueError(
                 'MultiHead: heads has no head. Give it some by name: heads=dict(face=dict(type='
-                "'AdaFaceHead'), doubt=dict(type='EvidentialHead'))."
+                "'AdaFaceHead'), evidence=dict(type='EvidentialHead'))."
             )
         for name in chosen:
             _check_name(name)
@@ -152,4 +152,4 @@ def _check_name(name: str) -> None:
             if 'loss' in name
             else 'is no identifier'
         )
-        raise ValueError(f"MultiHead: the name {name!r} of a head {why}. Choose another, such as 'face' or 'doubt'.")
+        raise ValueError(f"MultiHead: the name {name!r} of a head {why}. Choose another, such as 'face' or 'evidence'.")

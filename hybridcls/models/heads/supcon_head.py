@@ -19,7 +19,7 @@ class SupConHead(EmbeddingHead):
     """A projection and a contrastive loss over all views of a batch.
 
     Predictions carry ``embedding``, the representation *before* the projection: what kNN looks at and what the next
-    phase goes on from. There are no classes, so no ``pred_score``, and labels may be any whole numbers.
+    phase goes on from. There are no classes, so no ``pred_score``, and labels may be any integers.
 
     Args:
         in_channels (int, optional): Width of the embedding. ``HybridClassifier`` fills it in.

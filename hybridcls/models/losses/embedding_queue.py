@@ -22,7 +22,7 @@ class EmbeddingQueue(nn.Module):
         dim (int): D, their width.
 
     Raises:
-        ValueError, TypeError: If one is no whole number above 0.
+        ValueError, TypeError: If one is not an integer above 0.
 
     Example:
         >>> queue = EmbeddingQueue(size=3, dim=2)

@@ -1,4 +1,4 @@
-"""AdaFace as a margin that a margin head can use."""
+"""The margin of AdaFace, with its running statistics of embedding norms."""
 
 from typing import Union
 
@@ -15,11 +15,11 @@ from .norm_statistics import update_norm_statistics
 
 @MODELS.register_module('AdaFace')
 class AdaFaceMargin(Margin):
-    r"""A margin that follows the quality of the image, read from the length of its embedding.
+    r"""A margin that follows the quality of the image, measured by the norm of its embedding.
 
     `AdaFace <https://arxiv.org/abs/2204.00964>`_, section 3.3; the formulas and switches are described at
-    :func:`hybridcls.functional.adaptive_margin_on_target`. The embedding must come to the head unnormalised: behind a
-    layer that normalises it, all norms are alike and nothing adapts.
+    :func:`hybridcls.functional.adaptive_margin_on_target`. The embedding must reach the head unnormalized: behind a
+    layer that normalizes it, all norms are equal and nothing adapts.
 
     The buffers ``norm_mean`` and ``norm_std`` start at 20 and 100, as in the official code, and move once in every
     forward pass in training mode, before they are used; over the norms of all processes together, so that every
@@ -66,7 +66,7 @@ class AdaFaceMargin(Margin):
         return adaptive_margin_on_target(target_cosine, scaler, margin, self.gradient, self.clip_angle)
 
     def log_scalars(self) -> dict[str, Tensor]:
-        """What is worth a curve beside the loss: the running statistics of the norms."""
+        """Return the running statistics of the norms."""
         return dict(norm_mean=self.norm_mean.clone(), norm_std=self.norm_std.clone())
 
     def extra_repr(self) -> str:

@@ -1,4 +1,4 @@
-"""ArcFace as a margin that a margin head can use."""
+"""The margin of ArcFace."""
 
 from typing import Union
 

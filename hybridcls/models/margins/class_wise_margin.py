@@ -1,4 +1,4 @@
-"""A margin of its own for each class."""
+"""A margin that differs from class to class."""
 
 from collections.abc import Sequence
 from typing import Any, Optional, Union
@@ -15,7 +15,7 @@ from .margin import Margin, log_scalars_of
 
 @MODELS.register_module('ClassWise')
 class ClassWiseMargin(Margin):
-    r"""Another margin with another number for each class: given, or the larger the fewer images the class has.
+    r"""Apply another margin with a number for each class: given, or the larger the fewer images the class has.
 
     The rules by counts are described at :func:`hybridcls.functional.margins_from_counts`. Counts come from the config,
     or from the training data through ``custom_hooks = [dict(type='ClassMarginsHook')]``; until then every class has
@@ -24,7 +24,7 @@ class ClassWiseMargin(Margin):
     Args:
         num_classes (int): C. A margin head fills it in.
         base (dict): The margin that gets the numbers: 'ArcFace' (default), 'CosFace', 'AdaFace', 'CombinedMargin' (its
-            ``m2``), or one of your own with a method ``with_margin(target_cosine, norms, margins)``.
+            ``m2``), or any margin with a method ``with_margin(target_cosine, norms, margins)``.
         margins (Sequence[float], optional): The C margins themselves. Defaults to None.
         counts (Sequence[int], optional): Training images of each class. Defaults to None.
         low (float): The smallest margin. Defaults to 0.05.
@@ -108,8 +108,7 @@ class ClassWiseMargin(Margin):
     def _check_length(self, name: str, values: Union[Sequence, Tensor]) -> None:
         if len(values) != len(self.class_margins):
             raise ValueError(
-                f'ClassWise: {name} has {len(values)} numbers for num_classes={len(self.class_margins)}; '
-                'one for each class is wanted.'
+                f'ClassWise: expected {name} to have num_classes={len(self.class_margins)} numbers, got {len(values)}.'
             )
 
     def extra_repr(self) -> str:

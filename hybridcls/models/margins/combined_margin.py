@@ -1,4 +1,4 @@
-"""Three margins in one, as a margin that a margin head can use."""
+"""The margins of SphereFace, ArcFace and CosFace in one."""
 
 from typing import Union
 
@@ -13,10 +13,11 @@ from .margin import Margin
 
 @MODELS.register_module()
 class CombinedMargin(Margin):
-    r"""The margins of SphereFace, ArcFace and CosFace in one, :math:`\cos\theta_y \to \cos(m_1 \theta_y + m_2) - m_3`.
+    r"""Apply three margins together, :math:`\cos\theta_y \to \cos(m_1 \theta_y + m_2) - m_3`.
 
-    Eq. 4 of `ArcFace <https://arxiv.org/abs/1801.07698>`_. The switches, and what InsightFace's ``CombinedMarginLoss``
-    does otherwise, are described at :func:`hybridcls.functional.combined_margin_on_target`.
+    Those of SphereFace, ArcFace and CosFace, eq. 4 of `ArcFace <https://arxiv.org/abs/1801.07698>`_. The switches, and
+    what InsightFace's ``CombinedMarginLoss`` does otherwise, are described at
+    :func:`hybridcls.functional.combined_margin_on_target`.
 
     Args:
         m1 (float): Factor of the angle, at least 1. Defaults to 1.

@@ -1,4 +1,4 @@
-"""CosFace as a margin that a margin head can use."""
+"""The margin of CosFace."""
 
 from typing import Union
 

@@ -32,7 +32,7 @@ class ProjectionMLP(BaseModule):
         - returns: ``(N, out)``, not normalised; the loss does that.
 
     Raises:
-        ValueError, TypeError: If a width or the number of layers is no whole number above 0.
+        ValueError, TypeError: If a width or the number of layers is not an integer above 0.
 
     Example:
         >>> import torch
