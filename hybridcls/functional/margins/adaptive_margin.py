@@ -9,7 +9,7 @@ from torch import Tensor
 from hybridcls.checks import check_choice, check_number
 
 from ..full_precision import at_least_float32
-from .angular_margin import GRADIENTS, one_margin_each, sine_of, slope_of_choice
+from .angular_margin import GRADIENTS, one_margin_each, sine_of, apply_with_gradient
 
 __all__ = ['NORM_RANGE', 'adaptive_margin_on_target', 'moved_norm_statistics', 'norm_moments', 'norm_scaler']
 
@@ -72,7 +72,7 @@ def adaptive_margin_on_target(
     target_cosine = at_least_float32(target_cosine)
     scaler = scaler.detach().to(target_cosine.dtype)
 
-    def margined(cosine: Tensor) -> Tensor:
+    def add_margin(cosine: Tensor) -> Tensor:
         angle = -margin * scaler
         turned = cosine * angle.cos() - sine_of(cosine) * angle.sin()  # cos(theta + angle), finite slope at +-1
         if clip_angle:
@@ -81,7 +81,7 @@ def adaptive_margin_on_target(
             turned = turned.masked_fill(reached < _EPSILON, least).masked_fill(reached > math.pi - _EPSILON, -least)
         return turned - margin * (1 + scaler)
 
-    return slope_of_choice(target_cosine, margined, gradient)
+    return apply_with_gradient(target_cosine, add_margin, gradient)
 
 
 def norm_scaler(norms: Tensor, mean: Tensor, std: Tensor, h: float = 0.333) -> Tensor:

@@ -110,7 +110,9 @@ def angular_margin_on_target(
         )
     check_choice('additive_angular_margin', 'beyond_pi', beyond_pi, BEYOND_PI)
     check_choice('additive_angular_margin', 'gradient', gradient, GRADIENTS)
-    return slope_of_choice(at_least_float32(target_cosine), lambda cosine: _turned(cosine, margin, beyond_pi), gradient)
+    return apply_with_gradient(
+        at_least_float32(target_cosine), lambda cosine: _turned(cosine, margin, beyond_pi), gradient
+    )
 
 
 def one_margin_each(caller: str, margins: Tensor, target_cosine: Tensor) -> Tensor:
@@ -126,7 +128,7 @@ def one_margin_each(caller: str, margins: Tensor, target_cosine: Tensor) -> Tens
     return margins.detach().to(at_least_float32(target_cosine).dtype)
 
 
-def slope_of_choice(cosine: Tensor, function: Callable[[Tensor], Tensor], gradient: str) -> Tensor:
+def apply_with_gradient(cosine: Tensor, function: Callable[[Tensor], Tensor], gradient: str) -> Tensor:
     """``function(cosine)`` with its own derivative, or, straight through, with the derivative 1."""
     if gradient == 'analytic':
         return function(cosine)

@@ -9,7 +9,14 @@ from torch import Tensor
 from hybridcls.checks import check_choice, check_number
 
 from ..full_precision import at_least_float32
-from .angular_margin import BEYOND_PI, GRADIENTS, angular_margin_on_target, one_margin_each, sine_of, slope_of_choice
+from .angular_margin import (
+    BEYOND_PI,
+    GRADIENTS,
+    angular_margin_on_target,
+    one_margin_each,
+    sine_of,
+    apply_with_gradient,
+)
 
 __all__ = ['additive_cosine_margin_on_target', 'combined_margin_on_target']
 
@@ -97,7 +104,7 @@ def combined_margin_on_target(
         check_number('combined_margin', 'm2', m2, 0, math.pi, high_open=True, advice='It is an angle in radians.')
     if m1 == 1:
         return angular_margin_on_target(target_cosine, m2, beyond_pi, gradient) - m3
-    turned = slope_of_choice(
+    turned = apply_with_gradient(
         at_least_float32(target_cosine), lambda cosine: _multiplied(cosine, m1, m2, beyond_pi), gradient
     )
     return turned - m3

@@ -176,7 +176,7 @@ def test_it_can_stand_in_a_compiled_function():
 @pytest.mark.parametrize('form', FORMS)
 @pytest.mark.parametrize('label', [-1, 3])
 def test_labels_out_of_range(form, label):
-    with pytest.raises(ValueError, match=rf'labels from .*{label}.* came with centres of 3 classes; .* in \[0, 2\]'):
+    with pytest.raises(ValueError, match=rf'expected labels in \[0, 2\] for .* 3 classes, got labels from .*{label}'):
         margin_cross_entropy(
             torch.ones(2, 4), torch.ones(3, 4), torch.tensor([1, label]), lambda cosine, norm: cosine, **form
         )

@@ -85,7 +85,7 @@ def test_mistakes_are_answered(trained, tmp_path):
     def build(**keys):
         return MODELS.build(dict(type='EnsembleClassifier', **{**PARTS, **keys}))
 
-    with pytest.raises(ValueError, match='a list of checkpoints is wanted'):
+    with pytest.raises(ValueError, match='expected members as a list of checkpoints'):
         build(members=[])
     with pytest.raises(FileNotFoundError, match=r'members\[1\]=.*7.pth.* does not exist'):
         build(members=[trained[1][0], str(tmp_path / '7.pth')])

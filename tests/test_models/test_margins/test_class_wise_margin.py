@@ -54,8 +54,8 @@ def test_adaface_keeps_its_statistics_and_its_log():
 @pytest.mark.parametrize(
     ('keys', 'message'),
     [
-        (dict(margins=[0.1]), 'margins has 1 numbers for num_classes=3'),
-        (dict(counts=[1, 2]), 'counts has 2 numbers for num_classes=3'),
+        (dict(margins=[0.1]), 'margins to have num_classes=3 numbers, got 1'),
+        (dict(counts=[1, 2]), 'counts to have num_classes=3 numbers, got 2'),
         (dict(margins=MARGINS, counts=[1, 2, 3]), 'Drop one'),
         (dict(margins=[0.1, 0.2, 4.0]), 'margin=4.0 is outside'),
         (dict(rule='ldam'), 'rule='),
