@@ -9,7 +9,7 @@ from torch import Tensor
 from hybridcls.checks import check_choice, check_number
 
 from ..full_precision import at_least_float32
-from .angular_margin import GRADIENTS, one_margin_each, sine_of, apply_with_gradient
+from .angular_margin import GRADIENTS, apply_with_gradient, one_margin_each, sine_of
 
 __all__ = ['NORM_RANGE', 'adaptive_margin_on_target', 'moved_norm_statistics', 'norm_moments', 'norm_scaler']
 

@@ -13,9 +13,9 @@ from .angular_margin import (
     BEYOND_PI,
     GRADIENTS,
     angular_margin_on_target,
+    apply_with_gradient,
     one_margin_each,
     sine_of,
-    apply_with_gradient,
 )
 
 __all__ = ['additive_cosine_margin_on_target', 'combined_margin_on_target']

@@ -245,7 +245,7 @@ def test_wrong_input_is_named():
         supervised_contrast(torch.ones(2, 1, 4), labels.float())
     with pytest.raises(TypeError, match='labels of an integer dtype'):
         supervised_contrast(torch.ones(2, 1, 4), labels.bool())
-    with pytest.raises(TypeError, match='tensor of integers, .* got list'):
+    with pytest.raises(TypeError, match=r'tensor of integers, .* got list'):
         supervised_contrast(torch.ones(2, 1, 4), [0, 1])
     for temperature in (-1, torch.tensor(-1)):
         with pytest.raises(ValueError, match='temperature=-1'):

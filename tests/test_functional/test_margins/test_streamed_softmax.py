@@ -293,5 +293,5 @@ def test_wrong_settings(keys, words):
 @pytest.mark.parametrize(('rows', 'width', 'num_labels'), [(5, 4, 4), (5, 3, 5), (5, 4, 1)])
 def test_shapes_that_do_not_fit(rows, width, num_labels):
     _, class_weights, _ = batch()
-    with pytest.raises(ValueError, match='do not fit'):
+    with pytest.raises(ValueError, match=r'expected embeddings \(N, D\), class weights'):
         softmax_stats(torch.ones(rows, width), class_weights, torch.zeros(num_labels, dtype=torch.int64))

@@ -343,7 +343,7 @@ def test_what_cannot_be_built(keys, error, message):
 
 def test_images_of_another_size_than_it_was_built_for():
     stream = build('swinv2_base_window12_192_22k', 64)
-    with pytest.raises(ValueError, match=r'was built for 64 x 64 images and got 96 x 96. Set img_size at the top'):
+    with pytest.raises(ValueError, match=r'expected images of 64 x 64, got 96 x 96. Set img_size at the top'):
         stream(images(96))
     assert build('test_resnet', 64).eval()(images(96)).shape == (2, 96)  # this one takes any
 

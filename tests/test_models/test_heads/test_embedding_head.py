@@ -141,7 +141,7 @@ def test_missing_in_channels_says_who_fills_it_in(name):
 def test_embeddings_of_another_shape(name):
     with pytest.raises(ValueError, match=rf'{name}: expected an embedding of shape \(N, 5\), got \(2, 5, 3, 3\)'):
         build(name).predict((torch.ones(2, 5, 3, 3),))
-    with pytest.raises(ValueError, match=f'{name}: an embedding of shape'):
+    with pytest.raises(ValueError, match=f'{name}: expected an embedding of shape'):
         build(name)((torch.ones(2, 6),))
 
 
