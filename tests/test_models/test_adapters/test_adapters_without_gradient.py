@@ -1,37 +1,43 @@
-"""Adapted layers that the model never calls are found before a training."""
+"""Adapters around layers whose weights the model uses without calling them."""
 
 import pytest
 import torch
+import torch.nn.functional as F
+from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 
-from hybridcls.models.adapters import LoRASettings, add_lora
 from hybridcls.models.adapters.adapters_without_gradient import check_adapters_act
 
 
 class Model(nn.Module):
-    """One layer that is called, and one of which only the weight is used."""
-
-    def __init__(self):
+    def __init__(self, calls):
         super().__init__()
-        self.called, self.bypassed = nn.Linear(12, 4), nn.Linear(4, 4)
+        self.called, self.read, self.calls = nn.Linear(3, 4), nn.Linear(4, 2), calls
 
-    def forward(self, x):
-        return nn.functional.linear(self.called(x.flatten(1)), self.bypassed.weight)
+    def forward(self, images):
+        x = self.called(images.mean((2, 3)))
+        return self.read(x) if self.calls else F.linear(x, self.read.weight)
 
 
-@pytest.mark.parametrize('targets', [['called'], ['called', 'bypassed']])
-def test_a_layer_whose_weight_alone_is_used(targets):
-    model = Model()
-    add_lora(model, LoRASettings(2, targets=targets))
-    if targets == ['called']:
-        check_adapters_act('test', model, (3, 2, 2))
-    else:
-        with pytest.raises(ValueError, match=r'test: 1 adapted layers are never called .*: bypassed. Leave them out'):
-            check_adapters_act('test', model, (3, 2, 2))
-    model(torch.rand(1, 3, 2, 2)).sum().backward()  # the check has left no hooks, and the mode as it was
-    assert model.training
-    assert not model.called._forward_pre_hooks
+def adapted(calls):
+    return inject_adapter_in_model(LoraConfig(r=1, target_modules=['called', 'read']), Model(calls))
+
+
+def test_what_is_called_acts():
+    model = adapted(calls=True)
+    check_adapters_act('me', model, (3, 8, 8))
+    assert not any(module._forward_pre_hooks for module in model.modules())
+    model(torch.rand(2, 3, 8, 8)).sum().backward()
+    assert all(value.grad is not None for name, value in model.named_parameters() if 'lora' in name)
+
+
+def test_what_is_only_read_is_named():
+    model = adapted(calls=False)
+    with pytest.raises(ValueError, match=r'me: 1 adapted layers are never called .* learn nothing: read\. Leave'):
+        check_adapters_act('me', model, (3, 8, 8))
+    model(torch.rand(2, 3, 8, 8)).sum().backward()  # as torch says it
+    assert model.read.lora_A['default'].weight.grad is None
 
 
 def test_a_model_without_adapters_is_not_run():
-    check_adapters_act('test', nn.Linear(5, 5), (3, 2, 2))  # it would fail on an image
+    check_adapters_act('me', nn.Linear(1, 1), (3, 8, 8))

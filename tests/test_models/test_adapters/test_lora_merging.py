@@ -1,49 +1,64 @@
-"""Merged weights are W + alpha / r B A, and unmerging gives the same bits back."""
+"""Adapters merged into weights, beside PEFT's own formula, and taken out again."""
 
 import pytest
 import torch
+from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 
-from hybridcls.models.adapters import LoRASettings, add_lora, lora_layers, merge_lora
+from hybridcls.models.adapters.lora_merging import merge_lora
+
+ALPHA, RANK = 6.0, 2
 
 
 def adapted(dtype=torch.float32):
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4)).to(dtype)
-    add_lora(model, LoRASettings(2, alpha=4.0, targets=['0']))
-    with torch.no_grad():
-        model[0].lora_B['default'].weight.copy_(torch.randn(5, 2))
-    return model
+    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 4)).to(dtype)
+    config = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=['0', '2'])
+    model = inject_adapter_in_model(config, model)
+    for name, value in model.named_parameters():
+        if 'lora_B' in name:
+            nn.init.normal_(value, std=0.1)
+    return model.eval()
 
 
-def test_the_merged_weight_is_the_formula():
-    model = adapted()
-    layer = model[0]
-    expected = layer.weight + 4.0 / 2 * layer.lora_B['default'].weight @ layer.lora_A['default'].weight
-    before = model(torch.ones(1, 6))
+def by_hand(layer):
+    a, b = layer.lora_A['default'].weight.double(), layer.lora_B['default'].weight.double()
+    return layer.get_base_layer().weight.double() + ALPHA / RANK * b @ a
+
+
+@pytest.mark.parametrize(('dtype', 'unit'), [(torch.float32, 2**-23), (torch.bfloat16, 2**-8), (torch.float16, 2**-11)])
+def test_each_weight_is_the_sum_rounded_once(dtype, unit):
+    model = adapted(dtype)
+    expected = [by_hand(model[0]), by_hand(model[2])]
     merged = merge_lora(model)
-    assert len(merged) == 1
-    assert type(model[0]) is nn.Linear
-    torch.testing.assert_close(model[0].weight, expected)
-    torch.testing.assert_close(model(torch.ones(1, 6)), before)
+    assert len(merged) == 2
+    assert [type(layer) for layer in model] == [nn.Linear, nn.ReLU, nn.Linear]
+    for layer, weight in zip((model[0], model[2]), expected, strict=True):
+        assert layer.weight.dtype == dtype
+        assert ((layer.weight.double() - weight).abs() <= weight.abs() * unit + 1e-7).all()
 
 
-def test_undo_restores_the_bits_and_the_adapters():
-    model = adapted(torch.bfloat16)
-    state = {name: value.clone() for name, value in model.state_dict().items()}
+def test_a_merged_model_computes_the_same_and_is_undone_to_the_same_bits():
+    model, x = adapted(), torch.randn(5, 8)
+    before, output = {name: value.clone() for name, value in model.state_dict().items()}, model(x)
     merged = merge_lora(model)
-    assert not lora_layers(model)
+    torch.testing.assert_close(model(x), output)
     merged.undo()
-    assert list(lora_layers(model)) == ['0']
-    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert torch.equal(model(x), output)
+    after = model.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], before[name]) for name in before)
     assert len(merged) == 0
 
 
-def test_nothing_is_merged_where_something_is_not_finite():
+def test_what_is_not_finite_changes_nothing():
     model = adapted()
-    with torch.no_grad():
-        model[0].lora_A['default'].weight[0, 0] = float('inf')
-    with pytest.raises(ValueError, match='merge_lora: weights or adapters of 0 are not finite'):
+    model[2].lora_B['default'].weight.data[0, 0] = float('nan')
+    weight = model[0].get_base_layer().weight.clone()
+    with pytest.raises(ValueError, match='merge_lora: weights or adapters of 2 are not finite'):
         merge_lora(model)
-    assert list(lora_layers(model)) == ['0']
+    assert torch.equal(model[0].get_base_layer().weight, weight)
+
+
+def test_without_adapters_there_is_nothing_to_merge():
     assert len(merge_lora(nn.Linear(2, 2))) == 0

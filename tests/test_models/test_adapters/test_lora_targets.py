@@ -1,4 +1,4 @@
-"""The layers that LoRA adapts: by default, by ends of names, by a regular expression."""
+"""Which layers LoRA adapts, from the names and kinds of layers alone."""
 
 import pytest
 from torch import nn
@@ -6,56 +6,71 @@ from torch import nn
 from hybridcls.models.adapters.lora_targets import adaptable_layers, choose_layers
 
 
-class Block(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.qkv = nn.Linear(4, 12)
-        self.proj = nn.Linear(4, 4)
-        self.norm = nn.LayerNorm(4)
-        self.pointwise = nn.Conv2d(4, 4, 1)
-        self.depthwise = nn.Conv2d(4, 4, 1, groups=4)
-        self.wide = nn.Conv2d(4, 4, 3)
+def block():
+    return nn.ModuleDict(
+        dict(
+            attn=nn.ModuleDict(dict(qkv=nn.Linear(4, 12), proj=nn.Linear(4, 4))),
+            mlp=nn.ModuleDict(dict(fc1=nn.Linear(4, 8), act=nn.GELU(), fc2=nn.Conv2d(8, 4, 1))),
+            conv_dw=nn.Conv2d(4, 4, 3, groups=4),
+            conv=nn.Conv2d(4, 4, 3),
+            cpb_mlp=nn.Linear(2, 2),
+            norm=nn.LayerNorm(4),
+        )
+    )
 
 
-MODEL = nn.ModuleDict(
-    dict(patch_embed=nn.ModuleDict(dict(proj=nn.Linear(3, 4))), blocks=nn.ModuleList([Block()]), head=nn.Linear(4, 2))
-)
+def model():
+    return nn.ModuleDict(
+        dict(
+            patch_embed=nn.ModuleDict(dict(proj=nn.Conv2d(3, 4, 1))),
+            blocks=nn.ModuleList([block(), block()]),
+            head=nn.Linear(4, 10),
+        )
+    )
+
+
+NAMES = ['attn.qkv', 'attn.proj', 'mlp.fc1', 'mlp.fc2']
 
 
 def test_by_default_linear_layers_and_pointwise_convolutions_of_the_blocks():
-    expected = ['blocks.0.qkv', 'blocks.0.proj', 'blocks.0.pointwise']
-    assert list(adaptable_layers(MODEL)) == expected
-    assert choose_layers('test', MODEL, None) == dict.fromkeys(expected, ())
+    expected = [f'blocks.{number}.{name}' for number in range(2) for name in NAMES]
+    assert list(adaptable_layers(model())) == expected
+    assert choose_layers('me', model(), None) == dict.fromkeys(expected, ())
 
 
 @pytest.mark.parametrize(
     ('targets', 'chosen'),
     [
-        (['proj'], {'blocks.0.proj': ()}),  # not the patch embedding's
-        (['v', 'q'], {'blocks.0.qkv': ('q', 'v')}),
-        (['qkv', 'q'], {'blocks.0.qkv': ()}),
-        (['0.wide'], {'blocks.0.wide': ()}),
-        (r'.*\.(proj|wide)', {'patch_embed.proj': (), 'blocks.0.proj': (), 'blocks.0.wide': ()}),
+        (['attn.proj'], {'blocks.0.attn.proj': (), 'blocks.1.attn.proj': ()}),
+        (['v', 'q'], {'blocks.0.attn.qkv': ('q', 'v'), 'blocks.1.attn.qkv': ('q', 'v')}),
+        (r'blocks\.1\.mlp\.fc.', {'blocks.1.mlp.fc1': (), 'blocks.1.mlp.fc2': ()}),
+        (r'blocks\.0\.conv', {'blocks.0.conv': ()}),  # any kernel, where it is asked for
+        (['proj', 'head'], None),  # neither the patch embedding nor the classifier
     ],
 )
-def test_names_and_patterns(targets, chosen):
-    if isinstance(targets, list) and 'qkv' in targets:
-        with pytest.raises(ValueError, match="no layer matches 'q'"):  # all of it is adapted already
-            choose_layers('test', MODEL, targets)
+def test_ends_of_names_slices_and_expressions(targets, chosen):
+    if chosen is None:
+        with pytest.raises(ValueError, match="me: no layer matches 'head' of targets"):
+            choose_layers('me', model(), targets)
     else:
-        assert choose_layers('test', MODEL, targets) == chosen
+        assert choose_layers('me', model(), targets) == chosen
 
 
 @pytest.mark.parametrize(
-    ('targets', 'error', 'message'),
+    ('targets', 'message'),
     [
-        (['porj'], ValueError, r"test: no layer matches 'porj' .*Did you mean 'proj'.* qkv \(1\)"),
-        ('nothing', ValueError, "test: no layer matches targets='nothing'"),
-        ('(', ValueError, r"targets='\(' is no regular expression"),
-        (['norm'], TypeError, 'blocks.0.norm is a LayerNorm, which LoRA cannot adapt'),
-        (['depthwise'], TypeError, 'blocks.0.depthwise is a Conv2d with groups'),
+        (['qvk'], r"no layer matches 'qvk'.*Did you mean .*qkv.*Layers that can be adapted: attn\.qkv \(2\)"),
+        (['kv'], "no layer matches 'kv'"),  # whole words: not the end of qkv
+        ('nothing', "no layer matches targets='nothing'"),
+        ('(', 'is no regular expression'),
     ],
 )
-def test_what_cannot_be_adapted(targets, error, message):
-    with pytest.raises(error, match=message):
-        choose_layers('test', MODEL, targets)
+def test_what_matches_nothing_is_named(targets, message):
+    with pytest.raises(ValueError, match=message):
+        choose_layers('me', model(), targets)
+
+
+@pytest.mark.parametrize(('targets', 'kind'), [(['norm'], 'LayerNorm'), (['conv_dw'], 'Conv2d with groups')])
+def test_a_layer_of_another_kind_is_refused(targets, kind):
+    with pytest.raises(TypeError, match=f'is a {kind}, which LoRA cannot adapt'):
+        choose_layers('me', model(), targets)

@@ -1,67 +1,73 @@
-"""The bookkeeping of merged tokens, and blocks that are timm's own until something is merged."""
+"""Blocks that merge, beside timm's own and beside attention over repeated tokens."""
+
+import copy
 
 import pytest
 import timm
 import torch
-from timm.models.vision_transformer import Attention, Block
+from timm.layers.attention import Attention
+from timm.models.vision_transformer import Block
 
 from hybridcls.models.adapters.merging_blocks import MERGING_ATTENTIONS, MERGING_BLOCKS, Merging
 
 
-def merging_block():
+def merging_block(**args):
     torch.manual_seed(0)
-    block = Block(dim=8, num_heads=2).eval()
-    block.__class__, block.attn.__class__ = MERGING_BLOCKS[Block], MERGING_ATTENTIONS[Attention]
-    return block
+    block = Block(8, 2, qkv_bias=True, **args).double().eval()
+    twin = copy.deepcopy(block)
+    twin.__class__, twin.attn.__class__ = MERGING_BLOCKS[Block], MERGING_ATTENTIONS[Attention]
+    return block, twin
 
 
-def test_two_steps_and_back():
-    merging = Merging(r=1, prefix=1, proportional=True)
-    tokens = torch.tensor([[[9.0], [1.0], [2.0], [5.0], [6.0]]])  # a class token and four patches
-    metric = torch.tensor([[[0.0, 1.0], [1.0, 0.0], [1.0, 0.01], [0.0, 1.0], [0.5, 1.0]]])
-    merging.metric = metric
-    once = merging.merge(tokens)
-    assert sorted(once[0, :, 0].tolist()) == [1.5, 5.0, 6.0, 9.0]
-    assert sorted(merging.size.flatten().tolist()) == [1, 1, 1, 2]
-    merging.metric = torch.ones(1, 4, 2)
-    twice = merging.merge(once)
-    assert twice.shape == (1, 3, 1)
-    assert merging.size.sum() == 5
-    assert twice[0, 0, 0] == 9  # the prefix stays
-    # Sizes weigh: the mean over all patches of the start is kept.
-    torch.testing.assert_close(merging.undo(twice)[0, 1:].mean(), tokens[0, 1:].mean())
-    assert (merging.size, merging.positions) == (None, None)
+@pytest.mark.parametrize('table', [MERGING_BLOCKS, MERGING_ATTENTIONS])
+def test_each_class_is_timms_with_a_keyword_more(table):
+    for theirs, ours in table.items():
+        assert theirs in ours.__mro__
+        assert theirs.__module__.startswith('timm.')
 
 
-def test_nothing_to_merge_returns_the_tokens_themselves():
-    tokens = torch.rand(1, 4, 2)
-    merging = Merging(r=0, prefix=1, proportional=True)
-    assert merging.merge(tokens) is tokens
-    assert merging.undo(tokens) is tokens
+@pytest.mark.parametrize('args', [{}, dict(qk_norm=True), dict(init_values=0.1)])
+@torch.no_grad()
+def test_without_a_merge_it_is_timms(args):
+    block, twin = merging_block(**args)
+    x = torch.randn(2, 6, 8, dtype=torch.float64)
+    assert torch.equal(twin(x), block(x))
+    torch.testing.assert_close(twin(x, merging=Merging(0, 1, True)), block(x))
 
 
-def test_a_block_without_the_keyword_is_timms():
-    block = merging_block()
-    plain = Block(dim=8, num_heads=2).eval()
-    plain.load_state_dict(block.state_dict())
-    x = torch.rand(2, 5, 8)
-    assert torch.equal(block(x), plain(x))
-    # With it and nothing merged the values are the same.
-    torch.testing.assert_close(block(x, merging=Merging(r=0, prefix=1, proportional=True)), plain(x))
+@torch.no_grad()
+def test_a_token_of_size_n_is_attended_to_as_n_equal_ones():
+    """Proportional attention: log n on a logit is the same as the token n times."""
+    block, twin = merging_block()
+    x = torch.randn(1, 4, 8, dtype=torch.float64)
+    size = torch.tensor([[1.0, 3.0, 1.0, 2.0]], dtype=torch.float64)
+    repeated = x.repeat_interleave(size[0].long(), dim=1)
+    first = torch.tensor([0, 1, 4, 5])  # where each of the four begins
+    out = twin(x, merging=Merging(0, 1, True, size=size))
+    torch.testing.assert_close(out, block(repeated)[:, first])
+    assert not torch.allclose(twin(x, merging=Merging(0, 1, False, size=size)), out)
 
 
-@pytest.mark.parametrize('proportional', [True, False])
-def test_attention_to_a_token_of_two_patches_is_that_to_two_equal_tokens(proportional):
-    block = merging_block()
-    x = torch.rand(1, 4, 8)
-    doubled = torch.cat([x, x[:, 3:]], 1)
-    merging = Merging(r=0, prefix=1, proportional=proportional, size=torch.tensor([[1.0, 1.0, 1.0, 2.0]]))
-    out, expected = block(x, merging=merging), block(doubled)[:, :4]
-    assert torch.allclose(out, expected, atol=1e-6) == proportional
+@torch.no_grad()
+def test_equal_tokens_merge_and_come_apart_again():
+    _, twin = merging_block()
+    x = torch.randn(1, 5, 8, dtype=torch.float64)
+    x[0, 4] = x[0, 3]
+    state = Merging(1, 1, True)
+    out = twin(x, merging=state)
+    assert out.shape == (1, 4, 8)
+    assert sorted(state.size[0].tolist()) == [1, 1, 1, 2]
+    assert state.positions[0, 3] == state.positions[0, 4]
+    assert state.metric is None
+    whole = state.undo(out)
+    assert whole.shape == x.shape
+    assert torch.equal(whole[0, 3], whole[0, 4])
+    assert state.size is state.positions is state.places is None
 
 
-def test_every_kind_of_attention_is_in_a_block_that_merges():
-    for name in ('test_vit', 'eva02_tiny_patch14_224', 'beit_base_patch16_224'):
-        model = timm.create_model(name, depth=1) if name != 'test_vit' else timm.create_model(name)
+def test_the_blocks_of_timms_models_are_known():
+    for name in ('vit_tiny_patch16_224', 'eva02_tiny_patch14_224', 'beit_base_patch16_224'):
+        with torch.device('meta'):
+            model = timm.create_model(name, depth=1)
         assert type(model.blocks[0]) in MERGING_BLOCKS
         assert type(model.blocks[0].attn) in MERGING_ATTENTIONS

@@ -1,43 +1,55 @@
-"""The mean score of members and its uncertainties, written onto the samples."""
-
-import math
+"""Predictions of several members, averaged, beside scipy's entropies."""
 
 import pytest
+import scipy.stats
 import torch
 from mmpretrain.structures import DataSample
 
 from hybridcls.models.classifiers.mixture_predictions import aggregate_predictions
 
-
-def sample(*score, **fields):
-    one = DataSample().set_pred_score(torch.tensor(score))
-    for name, value in fields.items():
-        one.set_field(torch.tensor(value), name, dtype=torch.Tensor)
-    return one
+SCORES = torch.tensor([[[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]], [[0.1, 0.6, 0.3], [0.1, 0.1, 0.8]]])  # T, B, C
 
 
-def test_two_members_that_disagree():
-    target = DataSample().set_gt_label(1)
-    (out,) = aggregate_predictions('test', [target], [[sample(1.0, 0.0)], [sample(0.5, 0.5)]])
-    assert out is target
-    assert out.pred_score.tolist() == [0.75, 0.25]
-    assert out.pred_label.tolist() == [0]
-    assert out.gt_label.tolist() == [1]
-    entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
-    assert out.total.item() == pytest.approx(entropy)
-    assert out.aleatoric.item() == pytest.approx(math.log(2) / 2)  # the mean of 0 and ln 2
-    assert out.epistemic.item() == pytest.approx(entropy - math.log(2) / 2)
-    assert 'vacuity' not in out
+def member(scores, **fields):
+    samples = []
+    for row, score in enumerate(scores):
+        samples.append(DataSample().set_pred_score(score))
+        for name, values in fields.items():
+            samples[-1].set_field(values[row], name, dtype=torch.Tensor)
+    return samples
 
 
-def test_evidential_members_bring_their_own_aleatoric_part():
-    members = [[sample(0.5, 0.5, aleatoric=0.4, vacuity=0.2)], [sample(0.5, 0.5, aleatoric=0.2, vacuity=0.6)]]
-    (out,) = aggregate_predictions('test', [DataSample()], members)
-    assert out.aleatoric.item() == pytest.approx(0.3)
-    assert out.epistemic.item() == pytest.approx(math.log(2) - 0.3)
-    assert out.vacuity.item() == pytest.approx(0.4)
+def aggregated(members):
+    return aggregate_predictions('me', [DataSample(mark=row) for row in range(2)], members)
 
 
-def test_members_without_scores():
-    with pytest.raises(ValueError, match='test: the head predicts no scores'):
-        aggregate_predictions('test', [DataSample()], [[DataSample()]])
+def test_the_mean_and_its_entropies():
+    samples = aggregated([member(scores) for scores in SCORES])
+    for row, sample in enumerate(samples):
+        mean = SCORES[:, row].mean(0)
+        torch.testing.assert_close(sample.pred_score, mean)
+        assert sample.pred_label.tolist() == [int(mean.argmax())]
+        total = scipy.stats.entropy(mean)
+        aleatoric = scipy.stats.entropy(SCORES[:, row], axis=1).mean()
+        assert sample.total.item() == pytest.approx(total, abs=1e-6)
+        assert sample.aleatoric.item() == pytest.approx(aleatoric, abs=1e-6)
+        assert sample.epistemic.item() == pytest.approx(total - aleatoric, abs=1e-6)
+        assert sample.mark == row
+    assert samples[1].epistemic.item() == pytest.approx(0, abs=1e-6)  # both members agree
+
+
+def test_evidential_members_pass_on_what_they_do_not_know():
+    aleatoric, vacuity = torch.tensor([0.3, 0.2]), torch.tensor([0.5, 0.25])
+    samples = aggregated(
+        [member(scores, aleatoric=aleatoric * n, vacuity=vacuity * n) for n, scores in enumerate(SCORES, 1)]
+    )
+    for row, sample in enumerate(samples):
+        assert sample.aleatoric.item() == pytest.approx(1.5 * aleatoric[row].item())
+        assert sample.vacuity.item() == pytest.approx(1.5 * vacuity[row].item())
+        assert sample.total.item() == pytest.approx(sample.aleatoric.item() + sample.epistemic.item(), abs=1e-6)
+        assert sample.total.item() == pytest.approx(scipy.stats.entropy(SCORES[:, row].mean(0)), abs=1e-6)
+
+
+def test_without_scores_there_is_nothing_to_average():
+    with pytest.raises(ValueError, match='me: the head predicts no scores'):
+        aggregated([[DataSample(), DataSample()]])

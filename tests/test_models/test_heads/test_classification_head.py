@@ -1,36 +1,52 @@
-"""Scores, labels and accuracy of heads with classes."""
+"""The base of heads with classes."""
 
 import pytest
 import torch
-from torch import nn
+from mmpretrain.evaluation import Accuracy
+from mmpretrain.structures import DataSample
 
 from hybridcls.models.heads import ClassificationHead
 
 
-class Toy(ClassificationHead):
+class Scaled(ClassificationHead):
+    """Logits that are twice the embedding."""
+
     def forward(self, feats):
-        return self.pre_logits(feats) * 2
+        return 2 * self.pre_logits(feats)
 
 
-def test_scores_are_the_softmax_of_the_logits_averaged_over_views():
-    feats = torch.tensor([[0.0, 1.0], [2.0, 0.0], [3.0, 0.0], [0.0, 0.0]], dtype=torch.float16)
-    samples = Toy(2, in_channels=2).predict((feats,), [None, None])  # two images, two views of each
-    scores = (feats.float() * 2).softmax(1)
-    torch.testing.assert_close(samples[0].pred_score, (scores[0] + scores[2]) / 2)
-    assert samples[0].pred_score.dtype == torch.float32
-    assert [sample.pred_label.item() for sample in samples] == [int(s.argmax()) for s in (scores[:2] + scores[2:])]
-    torch.testing.assert_close(samples[1].embedding, torch.tensor([1.0, 0.0]))
+@pytest.mark.parametrize('views', [1, 2])
+def test_scores_are_the_softmax_of_the_logits_averaged_over_views(views):
+    embeddings = torch.randn(views * 3, 4, generator=torch.Generator().manual_seed(0))
+    samples = Scaled(4, 4).predict((embeddings,), [DataSample() for _ in range(3)])
+    scores = (2 * embeddings).softmax(1).unflatten(0, (views, 3)).mean(0)
+    for row, sample in enumerate(samples):
+        torch.testing.assert_close(sample.pred_score, scores[row])
+        assert sample.pred_label.tolist() == [int(scores[row].argmax())]
+        torch.testing.assert_close(sample.embedding, embeddings.unflatten(0, (views, 3)).mean(0)[row])
 
 
-def test_accuracy_is_a_percentage_of_rows():
-    labels = torch.tensor([0, 1, 2, 2])
-    assert Toy.accuracy(torch.tensor([0, 1, 1, 0]), labels) == 50
-    assert Toy.accuracy(torch.tensor([[0, 2], [0, 2], [1, 2], [2, 0]]), labels) == 75
+def test_scores_of_half_precision_are_float32():
+    (sample,) = Scaled(4, 4).predict((torch.randn(1, 4).half(),))
+    assert sample.pred_score.dtype == torch.float32
+    assert sample.pred_score.sum().item() == pytest.approx(1, abs=1e-6)
 
 
-def test_what_cannot_be_built():
-    with pytest.raises(ValueError, match='num_classes'):
-        Toy(0, in_channels=2)
-    with pytest.raises(ValueError, match='label_smoothing'):
-        Toy(2, in_channels=2, label_smoothing=1.0)
-    assert isinstance(Toy(1, in_channels=2), nn.Module)
+def test_accuracy_is_mmpretrains():
+    logits, labels = torch.randn(20, 5, generator=torch.Generator().manual_seed(1)), torch.arange(20) % 5
+    (top1,), (top2,) = Accuracy.calculate(logits.softmax(1), labels, topk=(1, 2))
+    assert ClassificationHead.accuracy(logits.argmax(1), labels).item() == pytest.approx(top1.item())
+    assert ClassificationHead.accuracy(logits.topk(2).indices, labels).item() == pytest.approx(top2.item())
+
+
+@pytest.mark.parametrize(
+    ('keys', 'name'),
+    [
+        (dict(num_classes=0), 'num_classes'),
+        (dict(num_classes=2.5), 'num_classes'),
+        (dict(label_smoothing=1.0), 'label_smoothing'),
+    ],
+)
+def test_numbers_out_of_range_are_named(keys, name):
+    with pytest.raises((ValueError, TypeError), match=f'Scaled: .*{name}'):
+        Scaled(**{'num_classes': 3, 'in_channels': 4, **keys})
