@@ -35,7 +35,7 @@ def sharded_margin_cross_entropy(
 ) -> tuple[Tensor, Tensor]:
     r""":func:`margin_cross_entropy` where each process brings its images and holds its share of the classes.
 
-    Each process sees the embeddings of all, and takes the statistics of its own classes
+    Each process sees the embeddings of all, and takes the statistics of the classes it holds
     (:func:`softmax_stats`): a few numbers an image, which are sent to the process of the image and merged there.
     So logits of all classes exist nowhere, and what crosses processes are N x D embeddings, their gradients, and 5
     numbers for each image and process. Each process calls the margin for its own images.
@@ -103,8 +103,8 @@ def sharded_cosine_logits(
 ) -> Tensor:
     """:func:`cosine_logits` where each process has its embeddings and its share of the classes.
 
-    Each process computes the cosines of all processes' embeddings to its own classes and sends them back. All processes
-    must call this; shapes alone (tensors on the meta device) need no other process.
+    Each process computes the cosines of all processes' embeddings to the classes it holds and sends them back. All
+    processes must call this; shapes alone (tensors on the meta device) need no other process.
 
     Args:
         embeddings (Tensor): Of this process, shape (B, D).

@@ -101,7 +101,7 @@ def test_three_processes_equal_one(of_three, name):
     loss.backward()
     torch.testing.assert_close(sum(part['loss'] for part in found) / 3, loss.detach())
     torch.testing.assert_close(torch.cat([part['predicted'] for part in found]), drawn[predicted])
-    # The embeddings go into a model whose gradient is averaged over processes; the centres do not.
+    # The embeddings go into a model whose gradient is averaged over processes; the class weights do not.
     torch.testing.assert_close(torch.cat([part['to_embeddings'] for part in found]) / 3, embeddings.grad)
     torch.testing.assert_close(torch.cat([part['to_weights'] for part in found]), class_weights.grad)
 

@@ -34,7 +34,7 @@ def arguments():
     parser.add_argument('--cnn', default='convnextv2_atto')
     parser.add_argument('--vit', default='vit_tiny_patch16_224')
     parser.add_argument('--cnn-args', default='{}', help='more arguments of the model: "{\'depths\': (1, 1, 2, 1)}"')
-    parser.add_argument('--vit-args', default='{}', help='likewise')
+    parser.add_argument('--vit-args', default='{}', help='the same for the vit')
     parser.add_argument('--img-size', type=int, default=96)
     parser.add_argument('--batch-size', type=int, default=16)
     parser.add_argument('--num-classes', type=int, default=100)

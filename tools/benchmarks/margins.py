@@ -4,11 +4,11 @@
                                       [--forms streamed dense auto lean_dense ...] [--rounds 7] [--device cpu]
     python tools/benchmark.py margins --cpu-time --threads 1     # on a machine that others use too
 
-Each form gets the same embeddings, centres and labels, and computes loss, top-1 accuracy and both gradients; before
-it is timed, its numbers are held against another form's. Memory is the peak of what is allocated meanwhile, beyond the
-two gradients. Dense forms are left out above ``--dense-up-to`` classes: at a million they take 8 to 9 GB. ``sampled``
-takes a tenth of the classes into each step. On a GPU ten million classes are tried as well; classes that are spread
-over processes have a benchmark of their own (``sharded_margins``).
+Each form gets the same embeddings, class weights and labels, and computes loss, top-1 accuracy and both gradients;
+before it is timed, its numbers are held against another form's. Memory is the peak of what is allocated meanwhile,
+beyond the two gradients. Dense forms are left out above ``--dense-up-to`` classes: at a million they take 8 to 9 GB.
+``sampled`` takes a tenth of the classes into each step. On a GPU ten million classes are tried as well; classes that are
+spread over processes have a benchmark of their own (``sharded_margins``).
 """
 
 import argparse
@@ -133,7 +133,7 @@ def measure(num_classes, args):
     torch.manual_seed(0)
     labels = torch.randint(num_classes, (args.batch,), device=device)
     class_weights = (0.01 * torch.randn(num_classes, args.dim, device=device)).requires_grad_()
-    with torch.no_grad():  # as in the middle of a training: cosines to the own classes around 0.5, lengths around 20
+    with torch.no_grad():  # as in the middle of a training: cosines to the target classes around 0.5, norms around 20
         embeddings = class_weights[labels] * 100 + 1.7 * torch.randn(args.batch, args.dim, device=device)
         embeddings *= 0.5 + torch.rand(args.batch, 1, device=device)
     embeddings.requires_grad_()

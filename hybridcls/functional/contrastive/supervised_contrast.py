@@ -128,13 +128,13 @@ def supervised_contrast(
 
     own = l2_normalize(embeddings)[0]
     classes = _class_numbers(contrast_labels, num_images, queue_embeddings, queue_labels, embeddings.device)
-    own_classes = classes[first_anchor:last_anchor]
+    anchor_classes = classes[first_anchor:last_anchor]
     anchor_views = num_views if contrast_mode == 'all' else 1
-    anchors = _Rows(own, own_classes)
+    anchors = _Rows(own, anchor_classes)
     others = []
     if anchor_views < num_views:
-        anchors = _Rows(own[:, :anchor_views], own_classes)
-        others.append(_Rows(own[:, anchor_views:], own_classes))
+        anchors = _Rows(own[:, :anchor_views], anchor_classes)
+        others.append(_Rows(own[:, anchor_views:], anchor_classes))
     for start, stop in ((0, first_anchor), (last_anchor, num_images)):  # images of other processes
         if start < stop:
             others.append(_Rows(l2_normalize(contrast_embeddings[start:stop])[0], classes[start:stop]))
@@ -238,7 +238,7 @@ def _streamed_total(
             positives = class_sums.index_select(0, classes).sub_(rows)
             attraction = torch.linalg.vecdot(rows, positives) / num_positives.clamp(min=1)
         # The gradient has no such difference, and is cheaper by classes: all anchors of one have the same positives
-        # but for themselves, which for unit rows is a constant.
+        # but for themselves, which is a constant, since the norms are 1.
         share = (sizes > 1).to(rows.dtype) / (sizes - 1).clamp(min=1)
         pull = torch.linalg.vecdot(anchor_sums, class_sums) @ share
         return (log_sums - attraction / temperature) @ counts - (pull - pull.detach()) / temperature

@@ -46,8 +46,8 @@ def additive_angular_margin(
     """
     if cosine.dim() != 2 or labels.shape != cosine.shape[:1]:
         raise ValueError(
-            f'additive_angular_margin: cosine {tuple(cosine.shape)} and labels {tuple(labels.shape)} do '
-            'not fit; (B, C) and (B,) are wanted.'
+            f'additive_angular_margin: expected cosines (B, C) and labels (B,), got {tuple(cosine.shape)} and '
+            f'{tuple(labels.shape)}.'
         )
     own = labels.unsqueeze(1)
     target = angular_margin_on_target(cosine.gather(1, own).squeeze(1), margin, beyond_pi, gradient)

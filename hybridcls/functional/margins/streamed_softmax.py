@@ -106,7 +106,7 @@ def softmax_stats(
     if memory is None:
         memory = _MEMORY.get(units.device.type, _MEMORY_OF_DEVICES)
     check_number('softmax_stats', 'memory', memory, 1, integer=True, advice='It is a number of bytes.')
-    statistics = _ClassStatistics.apply(
+    statistics = _StreamedSoftmax.apply(
         units, class_weights, labels, scale, cosine_clip, with_sum, num_subcenters, memory, chosen
     )
     return SoftmaxStats(*statistics)
@@ -206,7 +206,7 @@ class _Blocks:
         return torch.where(here, row, 0).unsqueeze(0), here.unsqueeze(0)
 
 
-class _ClassStatistics(torch.autograd.Function):
+class _StreamedSoftmax(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,

@@ -78,7 +78,7 @@ def vote_ranks(neighbour_labels: Tensor, weights: Tensor, labels: Tensor) -> Ten
     """Rank each query's target class by the votes of its neighbours.
 
     A class's votes are the sum of the weights of its neighbours. Classes without a neighbour have no rank: where the
-    own class is among them, its rank is the largest int64, since any other answer would be chance. Of classes with
+    target class is among them, its rank is the largest int64, since any other answer would be chance. Of classes with
     equal votes the smaller label comes first, as in scikit-learn's ``KNeighborsClassifier``.
 
     Memory is ``N k^2``, whatever the number of classes.

@@ -10,7 +10,7 @@ from hybridcls.registry import MODELS
 from hybridcls.signatures import arguments_of
 
 from ..data_preprocessors.image_range import input_channels
-from .shape_probe import channels_of, probe, probe_output
+from .shape_probe import channels_of, probe_output, probe_shapes
 
 __all__ = ['Chain', 'as_features', 'build_chain', 'build_part']
 
@@ -127,7 +127,7 @@ def _channels_after(caller: str, neck: nn.Module, backbone: nn.Module, channels:
     except Exception:  # see above; most necks that do not declare their channels only pool
         return channels
     try:
-        embedding = probe(neck, features)
+        embedding = probe_shapes(neck, features)
     except Exception as error:
         streams = getattr(backbone, 'stream_names', ())
         if not streams or getattr(backbone, 'img_size', None) is None:  # perhaps images of another size would fit

@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ['channels_of', 'probe', 'probe_output']
+__all__ = ['channels_of', 'probe_shapes', 'probe_output']
 
 
-def probe(module: nn.Module, *inputs: Any) -> Any:
+def probe_shapes(module: nn.Module, *inputs: Any) -> Any:
     """Return the output of a module in eval mode for inputs of some shapes, as tensors of which only shapes count.
 
     Everything runs on the meta device: no arithmetic, no memory, no running statistics moved, no random numbers drawn.
@@ -22,7 +22,7 @@ def probe(module: nn.Module, *inputs: Any) -> Any:
         Exception: Whatever the module raises for such inputs.
 
     Example:
-        >>> probe(nn.Conv2d(3, 8, 2, stride=2), torch.empty(1, 3, 32, 16, device='meta')).shape
+        >>> probe_shapes(nn.Conv2d(3, 8, 2, stride=2), torch.empty(1, 3, 32, 16, device='meta')).shape
         torch.Size([1, 8, 16, 8])
     """
     tensors = [*module.named_parameters(), *module.named_buffers()]
@@ -41,8 +41,8 @@ def probe(module: nn.Module, *inputs: Any) -> Any:
 
 
 def probe_output(module: nn.Module, height: int, width: int, channels: int = 3) -> Any:
-    """Return what :func:`probe` does for one image, ``(1, channels, height, width)``."""
-    return probe(module, torch.empty(1, channels, height, width, device='meta'))
+    """Return what :func:`probe_shapes` does for one image, ``(1, channels, height, width)``."""
+    return probe_shapes(module, torch.empty(1, channels, height, width, device='meta'))
 
 
 def channels_of(feature: Tensor) -> int:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from hybridcls.signatures import takes_positional
 
-from ..building.shape_probe import probe
+from ..building.shape_probe import probe_shapes
 
 __all__ = ['Margin', 'check_margin', 'check_target_logits', 'log_scalars_of']
 
@@ -81,7 +81,7 @@ def check_margin(caller: str, margin: Any) -> None:
         )
     two = torch.empty(2, device='meta')
     try:
-        target = probe(margin, two, two, torch.empty(2, dtype=torch.int64, device='meta'))
+        target = probe_shapes(margin, two, two, torch.empty(2, dtype=torch.int64, device='meta'))
     except Exception:  # it looks at values, which only a batch has
         return
     check_target_logits(caller, margin, target, two)

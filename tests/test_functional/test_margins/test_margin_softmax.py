@@ -74,7 +74,7 @@ def test_gradients(form, keys):
 
 
 def trained(num_classes, width, noise):
-    """Embeddings near their centres, as they are late in training; lengths far from 1."""
+    """Embeddings near their class weights, as they are late in training; norms far from 1."""
     torch.manual_seed(0)
     class_weights = 0.01 * torch.randn(num_classes, width)
     labels = torch.randint(num_classes, (32,))

@@ -71,7 +71,7 @@ def test_members_may_differ(trained):
     torch.testing.assert_close(sample.aleatoric + sample.epistemic, sample.total)
 
 
-def test_evidential_members_keep_their_own_doubt():
+def test_evidential_members_keep_their_own_uncertainty():
     head = dict(type='EvidentialHead', num_classes=3, in_channels=120)
     ensemble = MODELS.build(dict(type='EnsembleClassifier', members=[{}, {}], **{**PARTS, 'head': head})).eval()
     sample = ensemble.predict(images())[0]

@@ -249,7 +249,7 @@ def test_what_cannot_be_built(keys, error, message):
 
 @MODELS.register_module()
 class NeckOfWidths(nn.Module):
-    """A neck as somebody writes it first: no ``in_channels``, no ``out_channels``."""
+    """A neck as a user writes it first: no ``in_channels``, no ``out_channels``."""
 
     def __init__(self, widths, out):
         super().__init__()

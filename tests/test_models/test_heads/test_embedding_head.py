@@ -167,7 +167,7 @@ def test_works_in_mmpretrains_classifier(name):
 
 
 @pytest.mark.parametrize('head_name', ['SupConHead', 'LinearHead', 'ArcFaceHead', 'AdaFaceHead', 'EvidentialHead'])
-def test_an_embedding_that_is_not_finite_is_named_and_spoils_the_loss(head_name, monkeypatch):
+def test_an_embedding_that_is_not_finite_is_named_and_the_loss_is_not_finite(head_name, monkeypatch):
     said = []
     monkeypatch.setattr('hybridcls.models.heads.embedding_head.print_log', lambda text, *_, **__: said.append(text))
     head, feats, given = build(head_name), embeddings(4).detach(), samples(0, 1, 2, 0)

@@ -33,7 +33,7 @@ def test_margins_from_counts_and_in_the_checkpoint():
     torch.testing.assert_close(other.class_margins, expected)
 
 
-def test_a_warm_up_scales_all_margins_and_can_come_back():
+def test_a_warm_up_scales_all_margins_and_can_be_undone():
     margin, cosine, labels = build(base=dict(type='CosFace'), margins=MARGINS), torch.zeros(3), torch.arange(3)
     assert margin.margin == 0.5
     margin.margin = 0.0
