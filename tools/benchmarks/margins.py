@@ -7,8 +7,8 @@
 Each form gets the same embeddings, class weights and labels, and computes loss, top-1 accuracy and both gradients;
 before it is timed, its numbers are held against another form's. Memory is the peak of what is allocated meanwhile,
 beyond the two gradients. Dense forms are left out above ``--dense-up-to`` classes: at a million they take 8 to 9 GB.
-``sampled`` takes a tenth of the classes into each step. On a GPU ten million classes are tried as well; classes that are
-spread over processes have a benchmark of their own (``sharded_margins``).
+``sampled`` takes a tenth of the classes into each step. On a GPU ten million classes are tried as well; classes spread
+over processes have a benchmark of their own (``sharded_margins``).
 """
 
 import argparse
