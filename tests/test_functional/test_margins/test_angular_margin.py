@@ -142,5 +142,5 @@ def test_wrong_switches_and_shapes_are_named():
         angular_margin_on_target(torch.zeros(1), 0.5, 'lineal')
     with pytest.raises(ValueError, match='expected gradient to be one of'):
         angular_margin_on_target(torch.zeros(1), 0.5, gradient='exact')
-    with pytest.raises(ValueError, match='do not fit'):
+    with pytest.raises(ValueError, match=r'expected cosines \(B, C\) and labels'):
         additive_angular_margin(torch.zeros(2, 2), torch.tensor([0]))

@@ -27,7 +27,7 @@ def test_normalization_of_any_number_of_channels():
 
 
 def test_output_is_one_of_three():
-    with pytest.raises(ValueError, match="Toy: output='maps' is not one of"):
+    with pytest.raises(ValueError, match='Toy: expected output to be one of'):
         Toy(output='maps')
 
 
