@@ -12,7 +12,7 @@ __all__ = ['Shards', 'is_dtensor', 'is_row_shard', 'local_parts', 'to_layout_of'
 
 def is_dtensor(value: Any) -> bool:
     """Whether ``value`` is a ``torch.distributed.tensor.DTensor`` (FSDP2, tensor parallelism)."""
-    # DTensor is not imported before somebody has made one: the import is slow.
+    # DTensor is imported only where one was made: the import is slow.
     return type(value).__name__ == 'DTensor' or type(getattr(value, 'data', None)).__name__ == 'DTensor'
 
 
@@ -22,7 +22,7 @@ def is_row_shard(param: Any) -> bool:
 
 
 def local_parts(tensors: Iterable[Any]) -> list[Tensor]:
-    """What this process holds of each tensor, for work on elements: not all foreach operations know DTensors.
+    """Return the local part of each tensor, for work on elements: not all foreach operations know DTensors.
 
     Without gradients; writing to a part writes to the tensor.
     """
@@ -30,7 +30,7 @@ def local_parts(tensors: Iterable[Any]) -> list[Tensor]:
 
 
 class Shards:
-    """How the parameters of a model are spread over processes.
+    """The layout of a model's parameters over processes.
 
     Args:
         model (nn.Module, optional): The model as it is trained, wrapped or not. None stands for a plain one.
@@ -40,7 +40,7 @@ class Shards:
         has_row_shards (bool): Of some parameters each process holds some rows (class weights).
         can_climb_alone (bool): Each process holds all weights, so it may move them by itself for a moment.
         accumulates_alone (bool): Each process accumulates a gradient of its own until an update is due (DDP; class
-            centres of which it holds rows are its own anyway).
+            class weights of which it holds rows are its own anyway).
     """
 
     def __init__(self, model: Optional[nn.Module] = None) -> None:
@@ -137,7 +137,7 @@ def to_layout_of(value: Tensor, like: Any) -> Tensor:
     if is_row_shard(like) and value.shape == (like.row_shard.total, *like.shape[1:]):
         value = value[like.row_shard.first : like.row_shard.first + like.row_shard.size]
     if value.shape != like.shape:
-        raise ValueError(f'shape {tuple(value.shape)} was saved, and {tuple(like.shape)} is wanted')
+        raise ValueError(f'expected shape {tuple(like.shape)}, got {tuple(value.shape)}')
     if is_dtensor(like) and not is_dtensor(value):
         from torch.distributed.tensor import distribute_tensor
 

@@ -1,4 +1,4 @@
-"""A parameter of which each process holds some rows, and everybody else sees the whole."""
+"""A parameter of which each process holds some rows; checkpoints and other code see the whole."""
 
 import math
 from collections.abc import Iterator
@@ -60,7 +60,7 @@ def draw_rows(rows: Tensor, shard: RowShard, std: float) -> None:
     """Fill rows of a matrix from a normal distribution, as if the whole matrix were drawn.
 
     One number comes from torch's random state; if all processes have the same state, the whole is the same for any
-    number of processes, and no two of them draw the same rows. Nobody draws more than its own rows (and up to two
+    number of processes, and no two of them draw the same rows. No process draws more than its own rows (and up to two
     blocks of 1024).
 
     Args:
@@ -145,7 +145,7 @@ def _show_whole(module: Any, state_dict: dict, prefix: str, local_metadata: Any)
 
 
 def _as_dtensor(rows: Tensor, shard: RowShard) -> Tensor:
-    from torch.distributed.device_mesh import DeviceMesh  # slow imports, for those who shard
+    from torch.distributed.device_mesh import DeviceMesh  # slow imports, only where rows are sharded
     from torch.distributed.tensor import DTensor, Shard
 
     mesh = DeviceMesh(rows.device.type, torch.arange(num_processes()))

@@ -1,4 +1,4 @@
-"""How deep the parameters of a timm model lie, from timm's own rules."""
+"""The depth of each parameter of a timm model, by timm's own rules."""
 
 from types import SimpleNamespace
 from typing import Any
