@@ -20,6 +20,7 @@ from mmengine.registry import DefaultScope, Registry
 from mmengine.utils import get_object_from_string
 
 from .checks import UnknownNameError, explain_unknown_name
+from .compat.mmengine import add_to_root
 from .signatures import arguments_of
 
 __all__ = [
@@ -129,10 +130,7 @@ def _child_of(name: str, place: str) -> Registry:
     registry = HintingRegistry(
         parent.name, parent=parent, scope='hybridcls', locations=[*mmpretrain_places, f'hybridcls.{place}']
     )
-    if parent.parent is not None:
-        # mmengine looks for a scope among the children of its root only; without this, ``hybridcls.X`` would be
-        # unknown in the configs of packages other than mmpretrain.
-        parent.parent._add_child(registry)
+    add_to_root(registry)
     return registry
 
 

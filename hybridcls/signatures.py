@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-__all__ = ['arguments_of', 'default_of', 'owners_of', 'takes_argument']
+__all__ = ['arguments_of', 'bound_arguments', 'default_of', 'owners_of', 'takes_argument']
 
 
 def owners_of(kind: Any) -> tuple[dict[str, Any], bool]:
@@ -95,3 +95,20 @@ def default_of(kind: Any, name: str) -> Any:
     owner = owners_of(kind)[0].get(name)
     default = inspect.signature(owner).parameters[name].default if owner is not None else None
     return None if default is inspect.Parameter.empty else default
+
+
+def bound_arguments(kind: Any, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return by name what a class or function is called with; what its ``**kwargs`` takes is among the others.
+
+    Raises:
+        TypeError: If it cannot be called so.
+
+    Example:
+        >>> bound_arguments(lambda interval, **others: None, (2,), dict(by_epoch=False))
+        {'interval': 2, 'by_epoch': False}
+    """
+    signature = inspect.signature(kind)
+    bound = signature.bind(*args, **kwargs).arguments
+    rest = [name for name, parameter in signature.parameters.items() if parameter.kind is parameter.VAR_KEYWORD]
+    extra = bound.pop(rest[0], {}) if rest else {}
+    return {**bound, **extra}

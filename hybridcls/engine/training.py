@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from mmengine.config import Config
-from mmengine.model import is_model_wrapper
 
 from hybridcls.checks import did_you_mean
+from hybridcls.compat.mmengine import bare_model
 
 from .checkpoints.files import check_checkpoint, check_writable, latest_valid_checkpoint
 from .config.change import RECORD, Change, apply, provenance_of, record_of
@@ -252,7 +252,7 @@ def run_training(runner: Any) -> None:
 def _check_checkpointing(runner: Any) -> None:
     """Raise unless the model has all modules that ``activation_checkpointing`` names."""
     asked = runner.cfg.get('activation_checkpointing') or []
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model = bare_model(runner.model)
     known = [name for name, _ in model.named_modules()]
     for name in [asked] if isinstance(asked, str) else asked:
         if name not in known:
