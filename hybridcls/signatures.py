@@ -38,7 +38,7 @@ def owners_of(kind: Any) -> tuple[dict[str, Any], bool]:
         for parameter in parameters[1:] if constructors else parameters:
             if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
                 owners.setdefault(parameter.name, owner)
-        if (owner.__module__, owner.__name__) == ('torch.nn.modules.module', 'Module'):  # it refuses what it is given
+        if owner.__module__ == 'torch.nn.modules.module' and owner.__name__ == 'Module':  # it refuses what it is given
             return owners, owner is constructors[0]
         rest = next((parameter.name for parameter in parameters if parameter.kind is parameter.VAR_KEYWORD), None)
         if rest is None:

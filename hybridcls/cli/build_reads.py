@@ -14,7 +14,7 @@ from mmengine.visualization import Visualizer
 
 from hybridcls.engine.config.origins import RUNNER_KEYS
 from hybridcls.engine.config.shared_keys import classifying_head
-from hybridcls.engine.config.takers import INSIDE, READ, UNKNOWN, UNREAD, Taker, Takers
+from hybridcls.engine.config.taker import INSIDE, READ, UNKNOWN, UNREAD, Taker, Takers
 from hybridcls.engine.config.tree import Path, datasets_in, dotted, is_a, leaves_in, put_at, takes, value_at, walk
 from hybridcls.engine.runner.global_instances import isolated_globals
 

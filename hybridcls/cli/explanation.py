@@ -11,7 +11,7 @@ from hybridcls.engine.config.change import Change, layers_of, provenance_of
 from hybridcls.engine.config.origins import OPTION, RUNNER_KEYS, Layer
 from hybridcls.engine.config.references import line_of
 from hybridcls.engine.config.shared_keys import SHARED_KEYS
-from hybridcls.engine.config.takers import UNREAD, Takers
+from hybridcls.engine.config.taker import UNREAD, Takers
 from hybridcls.engine.config.tree import ABSENT, Path, dotted, leaves_in, split, value_at
 
 __all__ = ['PASSED_OVER', 'VARIABLE', 'Explanation', 'InChain', 'explain_config']
@@ -44,7 +44,7 @@ class Explanation:
         why (str): The reason of a change; the option or the variable that it comes from.
         old: What stood there before a change; ``ABSENT`` if nothing did.
         taker (str): Who takes it.
-        status (str): That of :class:`~hybridcls.engine.config.takers.Taker`; ``'variable'`` for what other places
+        status (str): That of :class:`~hybridcls.engine.config.taker.Taker`; ``'variable'`` for what other places
             repeat or fill from; ``'passed over'`` for a variable of a base of which nothing is left.
     """
 

@@ -19,6 +19,7 @@ from .config.image_folders import check_image_folders
 from .config.layers import ConfigError
 from .config.mixed_precision import mixed_precision
 from .config.num_classes import num_classes
+from .config.parts import check_parts
 from .config.portable import portable_types
 from .config.schedules import check_length, fit_to_batches, fitted_schedules, iterations, scaled_lr
 from .config.tree import ABSENT, class_of
@@ -105,6 +106,7 @@ def prepare_training(cfg: Config, options: TrainOptions, work_dir: Optional[str]
         ConfigError: If an option does not fit the config, or two of its values do not fit together.
     """
     options = complete(cfg, options)
+    check_parts(cfg)
     check_vis_backends(cfg)
     choose_work_dir(cfg, work_dir)
     check_writable(cfg.work_dir)
@@ -143,6 +145,7 @@ def prepare_testing(
     apply(cfg, _test_of, checkpoint, options)
     apply(cfg, limit_dataloaders, options.pin_memory, options.persistent_workers)
     apply(cfg, default_hooks)
+    check_parts(cfg, is_test=True)
     check_image_folders(cfg, kinds=('test',))
     apply(cfg, num_classes, checkpoint)
     return _finish(cfg)
