@@ -20,7 +20,7 @@ from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
-from .compat.torch import Placeholder, RunsCodeError, placeholders_in, read_torch_file
+from .compat.torch import Placeholder, RunsCodeError, copy_module_versions, placeholders_in, read_torch_file
 from .plain_content import from_plain
 
 __all__ = ['CheckpointError', 'check_built', 'read_checkpoint', 'read_weights', 'trust_checkpoints', 'weights_of']
@@ -105,8 +105,7 @@ def weights_of(content: Any, path: str = 'the checkpoint') -> 'OrderedDict[str, 
             while name.startswith(_WRAPPERS):
                 name = name.partition('.')[2]
             weights[name] = value
-    if hasattr(holder, '_metadata'):  # the versions of the modules, by which torch converts old weights
-        weights._metadata = holder._metadata  # type: ignore[attr-defined]
+    copy_module_versions(holder, weights)
     return weights
 
 

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 
+from .compat.torch import copy_module_versions
+
 __all__ = ['from_plain', 'to_plain']
 
 _KIND = 'hybridcls_kind'  # the key that tells a rebuilt object from a dict of the user
@@ -56,8 +58,7 @@ def to_plain(value: Any, path: str, left_out: Optional[Callable[[str, Any], None
             new: dict = OrderedDict() if isinstance(value, OrderedDict) else {}
             entries = [(plain(key, path), plain(entry, f'{path}.{key}')) for key, entry in value.items()]
             new.update((key, entry) for key, entry in entries if key is not missing and entry is not missing)
-            if hasattr(value, '_metadata'):  # of a state dict: the versions of its modules
-                new._metadata = value._metadata  # type: ignore[attr-defined]
+            copy_module_versions(value, new)
             return new
         if isinstance(value, (list, tuple)):
             items = [plain(entry, f'{path}.{number}') for number, entry in enumerate(value)]

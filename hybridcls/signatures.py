@@ -7,7 +7,10 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-__all__ = ['arguments_of', 'bound_arguments', 'default_of', 'owners_of', 'takes_argument']
+__all__ = ['REQUIRED', 'arguments_of', 'bound_arguments', 'default_of', 'owners_of', 'takes_argument']
+
+REQUIRED: Any = inspect.Parameter.empty
+"""The default of an argument that has none."""
 
 
 def owners_of(kind: Any) -> tuple[dict[str, Any], bool]:
@@ -85,16 +88,21 @@ def takes_argument(kind: Any, name: str) -> bool:
     return name in owners_of(kind)[0]
 
 
-def default_of(kind: Any, name: str) -> Any:
-    """Return the default of an argument of a class or function; None where it has none, or there is no such argument.
+def default_of(kind: Any, name: str, otherwise: Any = None) -> Any:
+    """Return the default of an argument of a class or function.
+
+    Args:
+        kind: A class or a function.
+        name (str): Of the argument.
+        otherwise: Returned where the argument must be given, or there is none of this name. Defaults to None.
 
     Example:
         >>> default_of(lambda momentum=0.9: None, 'momentum')
         0.9
     """
     owner = owners_of(kind)[0].get(name)
-    default = inspect.signature(owner).parameters[name].default if owner is not None else None
-    return None if default is inspect.Parameter.empty else default
+    default = inspect.signature(owner).parameters[name].default if owner is not None else REQUIRED
+    return otherwise if default is REQUIRED else default
 
 
 def bound_arguments(kind: Any, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
