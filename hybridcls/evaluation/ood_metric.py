@@ -50,7 +50,7 @@ class OODMetric(BaseMetric):
         >>> metric.process(None, [dict(pred_score=torch.tensor(score), gt_label=torch.tensor([label]))
         ...                       for score, label in zip(scores, [0, 1, -1])])
         >>> metric.evaluate(size=3)
-        {'ood/auroc_max_softmax': 100.0, 'ood/fpr95_max_softmax': 0.0}
+        {'ood/auroc_least_confidence': 100.0, 'ood/fpr95_least_confidence': 0.0}
     """
 
     default_prefix = 'ood'

@@ -50,7 +50,9 @@ class SelectiveMetric(BaseMetric):
         >>> metric.process(None, [dict(pred_score=torch.tensor(score), gt_label=torch.tensor([label]))
         ...                       for score, label in zip(scores, [0, 1])])
         >>> metric.evaluate(size=2)  # right where it is sure, wrong where it is not
-        {'selective/aurc_max_softmax': 25.0, 'selective/eaurc_max_softmax': 0.0, 'selective/risk50_max_softmax': 0.0}
+        {'selective/aurc_least_confidence': 25.0,
+         'selective/eaurc_least_confidence': 0.0,
+         'selective/risk50_least_confidence': 0.0}
     """
 
     default_prefix = 'selective'
