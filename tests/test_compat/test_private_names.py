@@ -75,7 +75,7 @@ def private_names(source):
             names = [part for alias in node.names for part in alias.name.split('.')]
         elif isinstance(node, ast.Call) and getattr(node.func, 'id', '') in BY_TEXT:
             text = node.args[1].values[0] if isinstance(node.args[1], ast.JoinedStr) else node.args[1]
-            names = [text.value] if isinstance(text, ast.Constant) else []
+            names = [f'{text.value}{"x" * (text is not node.args[1])}'] if isinstance(text, ast.Constant) else []
         yield from ((node.lineno, name) for name in names if is_private(str(name)) and name not in own)
 
 
