@@ -7,7 +7,7 @@ from torch import nn
 
 from hybridcls.checkpoint_reading import check_built, weights_of
 from hybridcls.compat.mmengine import bare_model, built_loop, loaded_from, resumes
-from hybridcls.models.weights.timm_weights import fit_timm_weights
+from hybridcls.models.weights.timm_weights import Resized, fit_timm_weights
 from hybridcls.registry import HOOKS
 
 from ..checkpoints.weight_transfer import (
@@ -53,10 +53,9 @@ class CheckpointMatchHook(Hook):
         if is_resumed:  # `meta` is only looked at
             check_built({key: value for key, value in checkpoint.items() if key != 'meta'}, path, 'what a resume needs')
         source: Any = weights_of(checkpoint, path)
+        resized: list[Resized] = []
         if not is_resumed:
             source, resized = fit_timm_weights(model, source)
-            if resized:
-                runner.logger.info(f'Weights from {path}:\n  {shown_resized(resized)}')
         report = select_weights(source, model.state_dict(), parts=None)
         strict = self.strict
         if strict is None:
@@ -70,7 +69,9 @@ class CheckpointMatchHook(Hook):
 
         def compare(_: nn.Module, __: Any) -> None:
             self._stop_waiting()
-            runner.logger.info(_compared(model, checkpoint['state_dict'], None if is_resumed else source, path))
+            loaded = checkpoint['state_dict']
+            read = loaded if is_resumed else source  # of a resume every weight is told
+            runner.logger.info(_compared(model, loaded, read, resized, path))
 
         self._handle = model.register_load_state_dict_post_hook(compare)
 
@@ -86,24 +87,30 @@ class CheckpointMatchHook(Hook):
         self._handle = None
 
 
-def _compared(model: nn.Module, loaded: dict, source: Optional[dict], path: str) -> str:
+def _compared(model: nn.Module, loaded: dict, source: dict, resized: list[Resized], path: str) -> str:
     """Compare the model with what was loaded, and return what to say.
 
     Args:
         model: After loading.
         loaded: What hooks made of the checkpoint, and the Runner loaded.
-        source: What was in the checkpoint, to tell it from what hooks put in; None if all of it was.
+        source: What was in the checkpoint, to tell it from what hooks put in.
+        resized: What of it was resized.
         path: The file.
     """
     own = model.state_dict()
     report = select_weights(loaded, own, parts=None)
     check_taken(model, loaded, report.loaded, path)
     by_model = [name for name, _, _ in report.mismatched if _takes(model, name, loaded[name])]
-    report.loaded = [name for name in report.loaded if source is None or loaded[name] is source.get(name)] + by_model
+    taken = [name for name in report.loaded if loaded[name] is source.get(name)] + by_model
+    report = select_weights(source, own, parts=None)  # of these a hook may have replaced some
+    report.left_out += [name for name in report.loaded if name not in taken]
     report.mismatched = [entry for entry in report.mismatched if entry[0] not in by_model]
-    told = {*report.loaded, *(entry[0] for entry in report.mismatched)}
+    report.loaded, report.resized = taken, [entry for entry in resized if entry.name in taken]
+    told = {*taken, *(name for name, _, _ in report.mismatched)}
     report.new = [name for name in own if name not in told]
     if _fits(report):
+        if report.resized:
+            return f'All {len(report.loaded)} weights of the model come from {path}, {shown_resized(report.resized)}.'
         return f'All {len(report.loaded)} weights of the model come from {path}.'
     return f'Weights from {path}:\n  {report}'
 

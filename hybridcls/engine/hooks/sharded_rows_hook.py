@@ -11,7 +11,7 @@ from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
 from hybridcls.compat.mmengine import bare_model, resumes
-from hybridcls.compat.mmengine.runner import DrawingRunner
+from hybridcls.compat.mmengine.runner import AdaptedRunner
 from hybridcls.distributed import RowShard
 from hybridcls.distributed.sharded_parameters import gather_whole, own_rows, sharded_parameters
 from hybridcls.registry import HOOKS
@@ -55,7 +55,7 @@ class ShardedRowsHook(Hook):
         names = {entry.name for entry in sharded_parameters(model)}
         if not names or get_dist_info()[1] == 1:
             return
-        if not isinstance(runner, DrawingRunner):  # mmengine's own broadcasts the whole state dict
+        if not isinstance(runner, AdaptedRunner):  # mmengine's own broadcasts the whole state dict
             raise TypeError(
                 f'ShardedRowsHook: expected a Runner of hybridcls.engine.training.build_runner, got '
                 f'{type(runner).__name__}, which would copy {min(names)} of the first process, a part of the classes, '

@@ -12,6 +12,7 @@ from hybridcls.models.weights.timm_weights import fit_timm_weights
 from hybridcls.registry import HOOKS
 
 from ..checkpoints.weight_transfer import PARTS, WeightMismatchError, select_weights
+from .checkpoint_match_hook import CheckpointMatchHook
 
 
 @HOOKS.register_module()
@@ -56,4 +57,5 @@ class TransferHook(Hook):
             )
         checkpoint['state_dict'] = report.state
         checkpoint.pop('ema_state_dict', None)
-        runner.logger.info(f'Weights from {path}:\n  {report}')
+        if not any(isinstance(hook, CheckpointMatchHook) for hook in runner.hooks):  # it tells what was loaded
+            runner.logger.info(f'Weights from {path}:\n  {report}')

@@ -12,7 +12,7 @@ from mmengine.dist import is_main_process
 from mmengine.logging import MMLogger
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from hybridcls.compat.mmengine.runner import DrawingRunner
+from hybridcls.compat.mmengine.runner import AdaptedRunner
 
 __all__ = ['Bars', 'ConsoleRunner', 'track']
 
@@ -40,7 +40,7 @@ class ConsoleFilter(logging.Filter):
         return True
 
 
-class ConsoleRunner(DrawingRunner):
+class ConsoleRunner(AdaptedRunner):
     """mmengine's Runner, whose console shows what concerns the user; ``log_level='DEBUG'`` shows everything."""
 
     def build_logger(
