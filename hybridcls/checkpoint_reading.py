@@ -1,4 +1,4 @@
-"""The one reader of checkpoints: whichever way one comes in, and never by running what is in it.
+"""Every checkpoint is read here, and never by running what is in it.
 
 Tests, ``load_from``, resuming, the phases of a chain, streams (``checkpoint_path``), teachers, the members of an
 ensemble and mmengine's ``init_cfg=dict(type='Pretrained')`` all end here.
@@ -138,7 +138,7 @@ def _refuse(path: str, value: Any, expected: str) -> NoReturn:
     if not isinstance(value, Placeholder):
         raise CheckpointError(f'{path}: expected {expected}, got a {type(value).__name__}. Take another file.')
     raise CheckpointError(
-        f'{path}: expected {expected}, got an object of {value.wanted}, which only running code that the file names '
+        f'{path}: expected {expected}, got an object of {value.kind}, which only running code that the file names '
         f'can build. {_ADVICE}'
     )
 
@@ -184,7 +184,7 @@ def _read(file: BinaryIO, path: str, map_location: Any) -> dict[str, Any]:
     meta = content.get('meta')
     if isinstance(meta, dict) and not _trusted:
         meta.pop('config', None)  # of mmcv's checkpoints: mmengine's resume would run it as Python
-    unbuilt = {value.wanted: value for value in placeholders_in(content)}
+    unbuilt = {value.kind: value for value in placeholders_in(content)}
     if unbuilt:
         names = sorted(unbuilt)
         print_log(

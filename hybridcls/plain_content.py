@@ -1,4 +1,4 @@
-"""Checkpoints of tensors, numbers, strings, lists and dicts: what else is in them is written as such, and rebuilt."""
+"""Checkpoints hold tensors, numbers, strings, lists and dicts alone; other objects are rebuilt from these."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""The registries of hybridcls: every plugin is found here by the name a config gives it.
+"""The registries of hybridcls find every plugin by the name that a config gives it.
 
 Each registry is a child of mmpretrain's registry of the same kind (and so a grandchild of mmengine's): a bare name
 means ours if we have it, else mmpretrain's, else mmengine's or mmcv's. ``hybridcls.X`` means the same from any config
@@ -142,7 +142,7 @@ def _all_registries() -> list[Registry]:
 
 
 def _places_of_plugins() -> list[Path]:
-    """Where a class that somebody forgot to import may lie: this package, and what the user works on."""
+    """Return the folders where a class that was not imported may be: this package, and the user's own."""
     return [Path(__file__).parent, Path.cwd() / 'projects', Path.cwd()]
 
 

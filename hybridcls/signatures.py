@@ -1,4 +1,4 @@
-"""What the constructor of a class, or a function, can be given."""
+"""The signatures of classes and functions say which arguments they take."""
 
 import ast
 import inspect

@@ -1,4 +1,4 @@
-"""What we need of torch beyond its public names. Run with torch 2.14."""
+"""hybridcls uses these private parts of torch. Run with torch 2.14."""
 
 import argparse
 import re
@@ -123,9 +123,9 @@ def _hashable(old: Any, new: Any) -> Any:
     return new
 
 
-def _known(wanted: Placeholder) -> Any:
+def _known(placeholder: Placeholder) -> Any:
     """Build an object of a class we know from what a file says of it; what does not look as it should stays."""
-    kind, arguments, state = wanted.wanted, wanted.arguments, wanted.state
+    kind, arguments, state = placeholder.kind, placeholder.arguments, placeholder.state
     built: Any = None
     if kind in ('numpy.core.multiarray.scalar', 'numpy._core.multiarray.scalar'):
         values = _array(arguments[1:], (1,), arguments[0] if arguments else None)
@@ -148,12 +148,12 @@ def _known(wanted: Placeholder) -> Any:
         logs, counts, most = (state.get(name) for name in ('_log_history', '_count_history', 'max_length'))
         if isinstance(logs, np.ndarray) and isinstance(counts, np.ndarray) and isinstance(most, int):
             built = HistoryBuffer(logs, counts, most) if logs.shape == counts.shape else None  # type: ignore[arg-type]
-    return wanted if built is None else built
+    return placeholder if built is None else built
 
 
 def _array(data: tuple, shape: Any, dtype: Any, order: str = 'C') -> Optional[np.ndarray]:
     """Build an array of numbers or strings, or return None: numpy's own way from a pickle believes what it reads."""
-    if not (isinstance(dtype, Placeholder) and dtype.wanted == 'numpy.dtype' and dtype.arguments and len(data) == 1):
+    if not (isinstance(dtype, Placeholder) and dtype.kind == 'numpy.dtype' and dtype.arguments and len(data) == 1):
         return None
     name = dtype.arguments[0]
     if not isinstance(name, str) or not _NUMERIC.fullmatch(name):

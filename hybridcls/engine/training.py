@@ -1,4 +1,4 @@
-"""From a config and the options of the command line to a Runner that is ready to train or test."""
+"""A config and the options of the command line become a Runner that is ready to train or test."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -52,14 +52,14 @@ class TrainOptions:
     """What ``tools/train.py`` may be told beside the config; the names are those of its options.
 
     Args:
-        resume (str, optional): ``'auto'`` for the last whole checkpoint of the work dir, or the path of a checkpoint.
+        resume (str, optional): ``'auto'`` for the last valid checkpoint of the work dir, or the path of a checkpoint.
             Where a launcher starts the command again, the last one of the work dir comes first.
         amp (bool): Train in mixed precision.
         validate (bool): Evaluate while training.
         auto_scale_lr (bool): Scale the learning rate with the real batch size (key ``auto_scale_lr.base_batch_size``).
         pin_memory (bool): Allow pinned memory in dataloaders.
         persistent_workers (bool): Allow workers to live for several epochs.
-        launcher (str, optional): Who starts the processes. None leaves it to the config, and there to ``'none'``.
+        launcher (str, optional): What starts the processes. None leaves it to the config, and there to ``'none'``.
     """
 
     resume: Optional[str] = None

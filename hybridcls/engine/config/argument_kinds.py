@@ -1,4 +1,4 @@
-"""What is built from the dicts that classes take as arguments, where the dict does not say it itself."""
+"""Tables say what is built from the dicts that classes take as arguments, where a dict has no type."""
 
 import inspect
 import typing

@@ -1,4 +1,4 @@
-"""What a config has changed since the checkpoint that a run goes on from: applied, or named."""
+"""What a config has changed since the checkpoint of a resumed run is applied, or named in the log."""
 
 import warnings
 from typing import Any, Optional

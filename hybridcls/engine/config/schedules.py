@@ -1,4 +1,4 @@
-"""Schedules of a training that is shorter, counted otherwise or in other batches than its config was written for."""
+"""Schedules are fitted to a training that is shorter, counts iterations, or has another batch size than its base."""
 
 from collections.abc import Iterator
 from typing import Any, Optional, Union
@@ -204,7 +204,7 @@ def _fitted(schedulers: list, batches: int) -> list:
     return fitted
 
 
-def scaled_lr(cfg: Config, processes: int, wanted: bool) -> Iterator[Union[Change, str]]:
+def scaled_lr(cfg: Config, processes: int, asked: bool) -> Iterator[Union[Change, str]]:
     """Scale the learning rate, and absolute ends of its schedules, with the images of an update.
 
     The factor is batch size x accumulated batches x processes / ``auto_scale_lr.base_batch_size``. ``enable`` is set to
@@ -213,13 +213,13 @@ def scaled_lr(cfg: Config, processes: int, wanted: bool) -> Iterator[Union[Chang
     Args:
         cfg (Config): Read.
         processes (int): How many train.
-        wanted (bool): Whether ``--auto-scale-lr`` was given; ``auto_scale_lr.enable=True`` asks for the same.
+        asked (bool): Whether ``--auto-scale-lr`` was given; ``auto_scale_lr.enable=True`` asks for the same.
 
     Raises:
         ConfigError: If the config does not say for which batch its rate is meant, or which batch or rate it has.
     """
     scale = cfg.get('auto_scale_lr') or {}
-    if not (wanted or scale.get('enable')):
+    if not (asked or scale.get('enable')):
         return
     if not scale.get('base_batch_size'):
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Who takes each key of a config: the class or function whose signature names it, found without building anything."""
+"""Each key of a config is traced to the class or function whose signature names it, without building anything."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Optional

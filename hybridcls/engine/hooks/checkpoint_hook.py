@@ -1,4 +1,4 @@
-"""Checkpoints that survive whatever happens while they are written."""
+"""Checkpoints are written atomically, and old ones removed afterwards."""
 
 import os
 from typing import Any, Optional
@@ -52,7 +52,7 @@ class CheckpointHook(WritingCheckpointHook):
       kill in that moment leaves nothing, and the same holds for the best checkpoint.
     - Nothing outside the folder of the checkpoints is removed. A run that resumes from another run's checkpoint keeps
       the best score, but neither claims nor rotates that run's files.
-    - A resume that finds the last checkpoint damaged or gone takes the newest whole one, with a warning.
+    - A resume that finds the last checkpoint damaged or gone takes the newest valid one, with a warning.
     - It holds tensors, numbers, strings, lists and dicts only, so that ``torch.load(weights_only=True)`` reads it: the
       histories of the message hub are taken apart, and put together by the one reader of checkpoints. Of the message
       hub and of ``meta``, what has no such form is left out, with a warning; elsewhere it is an error.
@@ -105,7 +105,7 @@ class CheckpointHook(WritingCheckpointHook):
                     self._set_rule(position, rule_for(_SAVE_BEST, key, runner))
         out_dir = str(self.out_dir or runner.work_dir)
         if self.file_client_args is None and self.backend_args is None and '://' not in out_dir:
-            self.backend_args = dict(backend='hybridcls_whole_file')
+            self.backend_args = dict(backend='hybridcls_atomic')
         if resumes(runner):
             self._leave_other_folders(runner, _folder_of_run(out_dir, str(runner.work_dir)))
         super().before_train(runner)

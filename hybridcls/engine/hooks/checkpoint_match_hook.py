@@ -1,4 +1,4 @@
-"""A checkpoint of another architecture is an error, not a silently half-loaded model."""
+"""A checkpoint is compared with the model before and after it is loaded."""
 
 from typing import Any, Optional
 
@@ -11,7 +11,7 @@ from hybridcls.models.weights.timm_weights import Resized, fit_timm_weights
 from hybridcls.registry import HOOKS
 
 from ..checkpoints.weight_transfer import (
-    FOLD_FIRST,
+    MERGE_FIRST,
     TransferReport,
     WeightMismatchError,
     adapters_in,
@@ -25,7 +25,7 @@ from ..checkpoints.weight_transfer import (
 class CheckpointMatchHook(Hook):
     """Compare each checkpoint with the model, before it is loaded and after (``after_load_checkpoint``, first of all).
 
-    mmengine loads what fits and mentions the rest in a warning. Here a test, a validation and a resume want every
+    mmengine loads what fits and mentions the rest in a warning. Here a test, a validation and a resume need every
     weight; a run that starts from ``load_from`` may be fine-tuning with another head, so it is told what was loaded,
     and only a checkpoint of which nothing fits is an error.
 
@@ -34,7 +34,7 @@ class CheckpointMatchHook(Hook):
     - What the log calls loaded was compared, value by value, with the model after loading.
 
     Args:
-        strict (bool, optional): Want every weight, or not. None decides as above. Defaults to None.
+        strict (bool, optional): Whether every weight is needed. None decides as above. Defaults to None.
 
     Raises:
         WeightMismatchError: While loading; names the first keys and shapes that differ.
@@ -151,7 +151,7 @@ def _sentence(path: str, missing: list, unexpected: list, mismatched: list) -> s
     if unexpected:
         parts.append(f'{len(unexpected)} of it are not in the model (first: {unexpected[0]})')
     if adapters_in(unexpected):
-        return f'The checkpoint {path} holds LoRA adapters: {"; ".join(parts)}. {FOLD_FIRST}'
+        return f'The checkpoint {path} holds LoRA adapters: {"; ".join(parts)}. {MERGE_FIRST}'
     return (
         f'The checkpoint {path} is not of this model: {"; ".join(parts)}. Use the config it was '
         'trained with (its work dir holds a copy); to start a new training from a part of it, use load_from '

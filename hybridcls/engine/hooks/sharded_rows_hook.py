@@ -1,4 +1,4 @@
-"""Checkpoints that hold whole matrices, where in training each process holds some of their rows."""
+"""Class weights that processes hold in parts are saved as complete matrices, and cut again when they are loaded."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -65,7 +65,7 @@ class ShardedRowsHook(Hook):
         runner.draw_weights = partial(_draw_weights, model, names)
 
     def before_train(self, runner) -> None:
-        """See that everybody leaves the shards alone."""
+        """Check that neither the model wrapper nor the optimizer wrapper changes the shards."""
         model, wrapped = bare_model(runner.model), is_model_wrapper(runner.model)
         names = [entry.name for entry in sharded_parameters(model)]
         if not names:

@@ -1,4 +1,4 @@
-"""What the console shows of a run: what concerns the user. Everything else is in the log file."""
+"""The console shows what concerns the user; everything else of a run is in the log file."""
 
 import inspect
 import logging
@@ -26,7 +26,7 @@ class ConsoleFilter(logging.Filter):
     """Let pass what hybridcls and the user's own code say, and warnings that a user can act on."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Look at who speaks: the first frame below the logging functions."""
+        """Look at the caller: the first frame below the logging functions."""
         here = inspect.currentframe()
         frame: Optional[FrameType] = here and here.f_back
         while frame is not None:
@@ -79,7 +79,7 @@ class Bars:
         )
 
     @staticmethod
-    def wanted() -> bool:
+    def are_shown_here() -> bool:
         """Whether this process writes to a terminal."""
         return is_main_process() and sys.stdout.isatty()
 

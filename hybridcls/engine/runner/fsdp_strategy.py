@@ -1,4 +1,4 @@
-"""mmengine's FSDPStrategy, so that it can resume with today's torch."""
+"""mmengine's FSDPStrategy is corrected to resume with the present torch."""
 
 from torch.distributed.fsdp import FullyShardedDataParallel
 

@@ -1,4 +1,4 @@
-"""Several Runners one after another in one process, without one finding the other's logger or message hub."""
+"""Several Runners follow one another in one process, and none finds the logger or message hub of another."""
 
 import gc
 import logging
