@@ -34,7 +34,7 @@ def test_what_was_loaded_new_and_left_out_is_told_once(toy_configs, tmp_path, tr
     if hooks:
         assert 'weights loaded (backbone ' in lines
         assert 'new, with their initial values (neck ' in lines
-        assert 'of the checkpoint left out (neck ' in lines
+        assert 'of the checkpoint left out (extra 1, neck ' in lines
 
 
 def test_a_weight_of_another_shape_is_told_with_both(toy_configs, tmp_path, trained):
