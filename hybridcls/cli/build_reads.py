@@ -1,4 +1,4 @@
-"""A build of the parts of a config tells who gets the keys that no signature names."""
+"""Build the parts of a config to find which function receives the keys that no signature names."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -21,46 +21,46 @@ __all__ = ['build_and_record']
 
 
 def build_and_record(cfg: Config, takers: Takers) -> list[str]:
-    """Build what can be built of a config, and note in ``takers`` who got what no signature names.
+    """Build the parts of a config, and record in ``takers`` which function received each key without a signature.
 
-    A key was read by the first function that received its very value under its name, or whose code names it among its
-    ``**kwargs``. One that an object keeps for later stays ``'unknown'``; one of a class that was built and that
-    nothing received is ``'unread'``.
+    A key is read by the first function that receives its value under its name, or whose code names it among its
+    ``**kwargs``. One that an object stores stays ``'unknown'``; one of a class that was built without any function
+    receiving it is ``'unread'``.
 
     Args:
         cfg (Config): A completed config; not changed. The model is built on the meta device, without weights.
         takers (Takers): Of this config; changed in place.
 
     Returns:
-        list[str]: A sentence for each part that could not be built.
+        list[str]: A message for each part that could not be built.
     """
     cfg = _without_weights(cfg)
     recorder = CallRecorder(list(_parts(cfg, takers)))
     notes = []
     with isolated_globals(), DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'hybridcls'):
-        Visualizer.get_instance('explain')  # there are hooks that ask for one
+        Visualizer.get_instance('explain')  # some hooks need one
         for place, build in _builders(cfg):
             try:
                 with recorder.recording():
                     build()
-            except Exception as error:  # classes of any package: whatever they raise is why there is nothing to see
+            except Exception as error:  # classes of any package may raise any error
                 notes.append(f'{dotted(place)} was not built: {type(error).__name__}: {str(error)[:200]}')
     for part in recorder.parts:
         for key in part.keys:
-            _settle(takers, recorder, part, key)
+            _record(takers, recorder, part, key)
     return notes
 
 
-def _settle(takers: Takers, recorder: CallRecorder, part: BuiltPart, key: Key) -> None:
+def _record(takers: Takers, recorder: CallRecorder, part: BuiltPart, key: Key) -> None:
     taker = takers.at(key.path)
     if taker is None or taker.status not in (UNKNOWN, INSIDE):
         return
     if key.path in recorder.readers:
         takers.found[key.path] = Taker(f'{recorder.readers[key.path]} (seen while building)', READ)
     elif taker.status == UNKNOWN and key.path in recorder.kept:
-        takers.found[key.path] = Taker(f'{recorder.kept[key.path]} keeps it, read later if at all', UNKNOWN)
+        takers.found[key.path] = Taker(f'{recorder.kept[key.path]} stores it for later', UNKNOWN)
     elif taker.status == UNKNOWN and part.path in recorder.built:
-        takers.found[key.path] = Taker(f'{part.kind.__qualname__} was built, and nothing got it', UNREAD)
+        takers.found[key.path] = Taker(f'{part.kind.__qualname__} was built without reading it', UNREAD)
 
 
 def _parts(cfg: Config, takers: Takers) -> Iterator[BuiltPart]:
@@ -79,7 +79,7 @@ def _parts(cfg: Config, takers: Takers) -> Iterator[BuiltPart]:
 
 
 def _builders(cfg: Config) -> Iterator[tuple[Path, Callable[[], Any]]]:
-    """Yield what builds each part, without weights and as far as possible without data."""
+    """Yield a builder for each part, without weights and as far as possible without data."""
     from hybridcls import registry
 
     model: list[Any] = []
@@ -102,11 +102,11 @@ def _builders(cfg: Config) -> Iterator[tuple[Path, Callable[[], Any]]]:
 
 
 def _without_weights(cfg: Config) -> Config:
-    """Return a copy whose model can be built without a network, a file of weights or the number of classes."""
+    """Return a copy whose model can be built without network, weights file or number of classes."""
     cfg = Config({key: deepcopy(value) for key, value in cfg.items() if key in RUNNER_KEYS})
     head = classifying_head(cfg)
     if head is not None and head.get('num_classes') is None:
-        head['num_classes'] = 2  # counted when a training begins; any number shows who takes the other keys
+        head['num_classes'] = 2  # counted when a training begins; here any number will do
     for _, node in walk(cfg.get('model')):
         if isinstance(node, dict) and 'model_name' in node:
             node.update(pretrained=False)
@@ -117,7 +117,7 @@ def _without_weights(cfg: Config) -> Config:
 
 
 def _fresh(value: Any) -> Any:
-    """Return an equal object that nothing else holds, where there can be one."""
+    """Return an equal object with its own identity, if the type allows one."""
     if isinstance(value, str) and len(value) > 1:
         return ''.join(list(value))
     return float(repr(value)) if type(value) is float else value
@@ -139,16 +139,16 @@ def _dataset(cfg: dict) -> Any:
     from hybridcls.registry import DATASETS
 
     if not takes('DATASETS', cfg, 'lazy_init'):
-        raise ValueError(f'{cfg["type"]} has no lazy_init, so it would read its data')
+        raise ValueError(f'{cfg["type"]} has no lazy_init, and would read its data')
     return DATASETS.build({**cfg, 'lazy_init': True})
 
 
 def _optim_wrapper(cfg: Config, built: list[Any]) -> Any:
-    """Build the wrapper for the model, or where its optimizer needs memory, for a model of one layer."""
+    """Build the wrapper for the model, or for a model of one layer if the optimizer rejects meta tensors."""
     import torch
     from mmengine.optim import build_optim_wrapper
 
     try:
         return build_optim_wrapper(built[0], cfg.optim_wrapper)
-    except Exception:  # a fused optimizer, say, takes no tensors of the meta device
+    except Exception:  # a fused optimizer, for example
         return build_optim_wrapper(torch.nn.Sequential(torch.nn.Linear(2, 2)), cfg.optim_wrapper)

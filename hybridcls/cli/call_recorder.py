@@ -1,4 +1,4 @@
-"""A profiler that sees which function gets each key of a config, by the calls that Python makes during a build."""
+"""Record which function receives each key of a config, by a profiler that sees all calls of a build."""
 
 import inspect
 import sys
@@ -14,7 +14,7 @@ __all__ = ['BuiltPart', 'CallRecorder', 'Key']
 
 
 class Key(NamedTuple):
-    """One key of a part that is to be built; whether the part is called with it, or it is in a dict that is."""
+    """One key of a part; ``is_argument``: whether it is an argument of the part, or inside a dict that is."""
 
     name: str
     path: Path
@@ -23,7 +23,7 @@ class Key(NamedTuple):
 
 
 class BuiltPart(NamedTuple):
-    """A dict that a class is called with, with the keys in it that belong to no other part."""
+    """The config of one class, with its keys, except those of the parts inside it."""
 
     path: Path
     kind: type
@@ -31,12 +31,12 @@ class BuiltPart(NamedTuple):
 
 
 class CallRecorder:
-    """Watches the calls of a build.
+    """Record the calls of a build.
 
     Attributes:
-        readers (dict[Path, str]): Who got a key first.
-        kept (dict[Path, str]): What keeps it, of an object that is built.
-        built (set[Path]): The parts that were.
+        readers (dict[Path, str]): The first function that received a key.
+        kept (dict[Path, str]): The attribute of a built object that stores it.
+        built (set[Path]): The parts that were built.
     """
 
     def __init__(self, parts: list[BuiltPart]) -> None:
@@ -53,12 +53,12 @@ class CallRecorder:
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """Record until the end of the block; a profiler that runs is back afterwards."""
+        """Record until the end of the block; an active profiler is restored afterwards."""
         before, built = sys.getprofile(), set(self.built)
         sys.setprofile(self._watch)
         try:
             yield
-        except Exception:  # what was begun may be unfinished
+        except Exception:  # parts may be incomplete
             self.built = built
             raise
         finally:
@@ -78,13 +78,13 @@ class CallRecorder:
                 self._look_into(built, part)
 
     def _begin(self, frame: FrameType) -> None:
-        """See whether this constructs parts of the config."""
+        """Check whether this call constructs parts of the config."""
         code = frame.f_code
         if not code.co_argcount:
             return
-        mine = frame.f_locals.get(code.co_varnames[0])
-        parts = self._of_kind.get(type(mine))
-        if not parts or any(built is mine for _, built, _ in self._building):
+        instance = frame.f_locals.get(code.co_varnames[0])
+        parts = self._of_kind.get(type(instance))
+        if not parts or any(built is instance for _, built, _ in self._building):
             return
         given = frame.f_locals
         named = [name for name in _arguments(code) if name in self._names]
@@ -94,10 +94,10 @@ class CallRecorder:
             if all(_equal(given[key.name], key.value) for key in part.keys if key.name in named and key.is_argument)
         ]
         if fitting:
-            self._building.append((frame, mine, fitting))
+            self._building.append((frame, instance, fitting))
 
     def _look(self, frame: FrameType) -> None:
-        """See which of the keys that are asked for this function gets."""
+        """Check which keys this function receives."""
         code = frame.f_code
         if code not in self._interest:
             constants = {one for one in code.co_consts if isinstance(one, str)} & self._names
@@ -122,7 +122,7 @@ class CallRecorder:
                         self.readers[key.path] = _caller(frame)
 
     def _look_into(self, built: Any, part: BuiltPart) -> None:
-        """See what an object keeps, under the name of a key or in a dict that holds it."""
+        """Check which keys an object stores, by name or inside a dict."""
         for attribute, value in getattr(built, '__dict__', {}).items():
             for key in part.keys:
                 if (attribute == key.name and _equal(value, key.value)) or _holds(value, key):
@@ -134,7 +134,7 @@ def _arguments(code: CodeType) -> tuple[str, ...]:
 
 
 def _was_given(frame: FrameType, key: Key) -> bool:
-    """Whether the caller hands the key on: an argument that only has its default would be equal by chance."""
+    """Return whether the caller passed the key: an argument with its default value may be equal by chance."""
     default = _default(frame, key.name)
     if default is REQUIRED or not _equal(default, key.value):
         return True
@@ -146,12 +146,12 @@ def _was_given(frame: FrameType, key: Key) -> bool:
 
 
 def _holds(value: Any, key: Key) -> bool:
-    """Whether something is a dict with a key as the config has it."""
+    """Return whether ``value`` is a dict with the key and its value."""
     return isinstance(value, dict) and key.name in value and _equal(value[key.name], key.value)
 
 
 def _default(frame: FrameType, name: str) -> Any:
-    """The default of an argument of a function that is running, if the function can be found."""
+    """Return the default of an argument of the running function, if the function can be found."""
     code = frame.f_code
     first = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
     functions = [getattr(cls, code.co_name, None) for cls in type(first).__mro__] + [frame.f_globals.get(code.co_name)]
@@ -162,7 +162,7 @@ def _default(frame: FrameType, name: str) -> Any:
 
 
 def _caller(frame: FrameType) -> str:
-    return getattr(frame.f_code, 'co_qualname', frame.f_code.co_name).removesuffix('.__init__')  # Python 3.11 has it
+    return getattr(frame.f_code, 'co_qualname', frame.f_code.co_name).removesuffix('.__init__')  # since Python 3.11
 
 
 def _equal(one: Any, other: Any) -> bool:
@@ -172,7 +172,7 @@ def _equal(one: Any, other: Any) -> bool:
         return False
     try:
         return bool(one == other)
-    except Exception:  # arrays, tensors and what else has no truth
+    except Exception:  # arrays and tensors have no truth value
         return False
 
 
@@ -182,7 +182,7 @@ def _is_fresh(value: Any) -> bool:
 
 
 def _is_same(one: Any, other: Any) -> bool:
-    """Whether two equal values are one object, or lists of the same objects."""
+    """Return whether two equal values are one object, or lists of the same objects."""
     if isinstance(one, (list, tuple)):
         return all(map(_is_same, one, other))
     return one is other

@@ -11,7 +11,7 @@ from hybridcls.checks import did_you_mean, listed
 
 __all__ = ['check_image_folder', 'check_level', 'number_folders']
 
-# Folders of these names are the parts of a data set, not its classes.
+# Folders of these names are the splits of a data set, not its classes.
 _PARTS = {'train', 'training', 'val', 'valid', 'validation', 'dev', 'test', 'testing'}
 
 
@@ -25,26 +25,26 @@ def check_image_folder(folder: str, data_root: str, data_prefix: Union[str, dict
     """
     if isdir(folder or '.'):
         return
-    said = (
+    text = (
         f'ImageFolder: the folder {os.path.abspath(folder)} does not exist '
         f'(data_root={data_root!r}, data_prefix={data_prefix!r}).'
     )
     if data_root and isdir(data_root):
         names = sorted(find_folders(data_root)[0])
-        holds = f'holds the folders {listed(names)}' if names else 'holds no folder'
+        content = f'contains the folders {listed(names)}' if names else 'contains no folder'
         near = did_you_mean(os.path.basename(folder), names)
         raise FileNotFoundError(
-            f"{said} {os.path.abspath(data_root)} is there and {holds}.{near} Set this dataset's data_prefix to one "
-            'of them, or the top-level data_root of the config to another place.'
+            f"{text} {os.path.abspath(data_root)} exists and {content}.{near} Set this dataset's data_prefix to one "
+            'of them, or change the top-level data_root of the config.'
         )
     raise FileNotFoundError(
-        f'{said} Set the top-level data_root of the config to where your images are: '
+        f'{text} Set the top-level data_root of the config to the folder of your images: '
         '--cfg-options data_root=/path/to/your/images'
     )
 
 
 def check_level(folder: str, prefix: str, classes: Sequence[str], images: Sequence[str]) -> str:
-    """Raise, or return a warning, if the class folders look as if the classes were one level below them.
+    """Raise, or return a warning, if the classes seem to be one level below the folders.
 
     Args:
         folder (str): What holds the class folders.
@@ -56,7 +56,7 @@ def check_level(folder: str, prefix: str, classes: Sequence[str], images: Sequen
         str: A sentence for the log, or an empty one.
 
     Raises:
-        ValueError: If they are parts of a data set (``train``, ``val``), or there is only one, which holds folders.
+        ValueError: If they are splits of a data set (``train``, ``val``), or there is only one, which holds folders.
     """
     below: dict[str, set] = {name: set() for name in classes}
     for path in images:
@@ -64,9 +64,9 @@ def check_level(folder: str, prefix: str, classes: Sequence[str], images: Sequen
         below[name].add(deeper[0] if deeper else None)
     nested = bool(images) and all(names and None not in names for names in below.values())
     if classes and {name.lower() for name in classes} <= _PARTS:
-        problem = f'{", ".join(classes)}: parts of a data set'
+        problem = f'{", ".join(classes)}: splits of a data set'
     elif len(classes) == 1 and nested:
-        problem = f'only {classes[0]}, which holds no image itself but the folders {listed(sorted(below[classes[0]]))}'
+        problem = f'only {classes[0]}, which contains no image but the folders {listed(sorted(below[classes[0]]))}'
     else:
         return _warning_about(folder, prefix, classes, below, nested)
     raise ValueError(
@@ -79,13 +79,12 @@ def check_level(folder: str, prefix: str, classes: Sequence[str], images: Sequen
 def _warning_about(folder: str, prefix: str, classes: Sequence[str], below: dict[str, set], nested: bool) -> str:
     if len(classes) == 1:
         return (
-            f'ImageFolder: {folder} has one class folder, {classes[0]}: with one class there is nothing to '
-            "learn, and a top-1 of 100 % means nothing. Set data_prefix, or this data set's data_root, to the "
-            'folder that holds the class folders.'
+            f'ImageFolder: {folder} has one class folder, {classes[0]}: with one class, any model has a top-1 '
+            "of 100 %. Set data_prefix, or this data set's data_root, to the folder of the class folders."
         )
     if nested and len(set(map(frozenset, below.values()))) == 1:
         return (
-            f'ImageFolder: the class folders {listed(classes)} of {folder} all hold the folders '
+            f'ImageFolder: the class folders {listed(classes)} of {folder} all contain the folders '
             f'{listed(sorted(below[classes[0]]))}. If those are the classes, set '
             f'data_prefix={os.path.join(prefix, classes[0])!r}.'
         )
@@ -119,8 +118,8 @@ def number_folders(
         return {name: number for number, name in enumerate(names)}, dict(metainfo, class_folders=tuple(names))
     strange = sorted(set(names) - set(classes))
     raise ValueError(
-        f'ImageFolder: {folder} has the folders {listed(strange)}, '
-        f'which are not among the {len(classes)} classes.{did_you_mean(strange[0], classes)} '
-        'classes are names of folders, or as many titles as there are folders; a validation or test folder needs '
-        'none, since it is matched with the training by the names of its folders.'
+        f'ImageFolder: expected the folders of {folder} to be among the {len(classes)} '
+        f'classes, got {listed(strange)}.{did_you_mean(strange[0], classes)} Set classes to the names of the '
+        'folders, or to one title for each; a validation or test folder needs no classes: its folders are matched '
+        'with those of the training data by name.'
     )

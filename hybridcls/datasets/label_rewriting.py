@@ -18,19 +18,18 @@ def labels_in(leaf: Any) -> list[int]:
     """Return the label of each image, or an empty list where images have none, or several each."""
     try:
         return labels_of(leaf).tolist()
-    except TypeError:  # no labels, or several an image: there is no class to count or to compare
+    except TypeError:  # no labels, or several for an image: nothing to count or compare
         return []
 
 
 def write_labels(leaf: Any, number_of: Mapping[int, Optional[int]], what: str) -> None:
-    """Replace the labels of a data set, unless all keep their numbers. (A class without a number has no image.)"""
+    """Replace the labels of a data set, if any changes. (A class without a number has no image.)"""
     if all(new is None or new == old for old, new in number_of.items()):
         return
     if not isinstance(leaf, BaseDataset):
         raise TypeError(
             f"{what}: expected a subclass of mmengine's BaseDataset, whose labels can be renumbered, got "
-            f'{type(leaf).__name__} with other class numbers than the model. Name its classes in the order of the '
-            "model's."
+            f'{type(leaf).__name__} with different class numbers than the model. Number its classes as the model does.'
         )
 
     def renumbered(info: dict) -> dict:
@@ -47,7 +46,7 @@ def write_labels(leaf: Any, number_of: Mapping[int, Optional[int]], what: str) -
         number = UNKNOWN_LABEL if label == UNKNOWN_LABEL else number_of.get(int(label))
         if number is None:
             raise ValueError(
-                f'{what}: expected labels from 0 to {len(number_of) - 1}, as classes are named, got {label}.'
+                f'{what}: expected labels from 0 to {len(number_of) - 1}, one for each class name, got {label}.'
             )
         return number
 

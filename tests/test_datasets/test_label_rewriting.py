@@ -36,7 +36,7 @@ def test_numbers_that_stay_touch_no_data_set_of_any_kind():
 
 
 def test_a_label_without_a_class_is_an_error():
-    with pytest.raises(ValueError, match='val: expected labels from 0 to 0, as classes are named, got 3'):
+    with pytest.raises(ValueError, match='val: expected labels from 0 to 0, one for each class name, got 3'):
         written([3], {0: 1})
 
 

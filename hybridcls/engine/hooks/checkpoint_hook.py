@@ -4,6 +4,7 @@ import os
 from typing import Any, Optional
 
 from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.runner import Runner
 
 from hybridcls.checks import check_known_keys
 from hybridcls.compat.mmengine import loaded_from, resume_from, resumes
@@ -88,7 +89,7 @@ class CheckpointHook(WritingCheckpointHook):
         # What mmengine's hook does not take it hands to the Runner, after the first epoch.
         check_known_keys('CheckpointHook', self.args, [*arguments_of(WritingCheckpointHook)[0], 'meta'])
 
-    def before_run(self, runner) -> None:
+    def before_run(self, runner: Runner) -> None:
         """Choose the checkpoint to resume from, where the config leaves the choice."""
         if not resumes(runner) or loaded_from(runner) is not None:
             return
@@ -96,7 +97,7 @@ class CheckpointHook(WritingCheckpointHook):
         broadcast_object_list(found)
         resume_from(runner, found[0])  # mmengine would look for itself, and end at the damaged one
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Prepare the folder of the checkpoints, and choose the rules of ``save_best`` that the config leaves open."""
         if self.save_best and self.save_best != ['auto'] and runner.val_loop is not None:
             for position, key in enumerate(self.key_indicators):
@@ -115,7 +116,7 @@ class CheckpointHook(WritingCheckpointHook):
             outdated = runner.message_hub.runtime_info.get('outdated_ckpt_ids', [])
             self._remove_files([self.filename_tmpl.format(step) for step in outdated])
 
-    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Make everything that this and other hooks save plain."""
 
         def warn(path: str, value: Any) -> None:
@@ -124,7 +125,7 @@ class CheckpointHook(WritingCheckpointHook):
         for key, value in checkpoint.items():
             checkpoint[key] = to_plain(value, key, warn if key in ('meta', 'message_hub') else None)
 
-    def write_step(self, runner, step: int, meta: dict) -> None:
+    def write_step(self, runner: Runner, step: int, meta: dict) -> None:
         """Write the checkpoint of ``step``; only then name it the last one and remove those too many."""
         if self._is_saving_best:  # again, with the best score: when all hooks have seen this validation
             self._again = step, meta
@@ -144,7 +145,7 @@ class CheckpointHook(WritingCheckpointHook):
         self._write(runner, name_of(step), meta, self.save_optimizer)
         self._remove_files([*map(name_of, outdated), *([preempted] if preempted else [])])
 
-    def save_now(self, runner, epoch: int, iteration: int) -> str:
+    def save_now(self, runner: Runner, epoch: int, iteration: int) -> str:
         """Write a checkpoint that a run which has to end goes on from; all processes must come here.
 
         It counts among those that are kept as little as the best one does, and goes with the next regular one.
@@ -165,7 +166,7 @@ class CheckpointHook(WritingCheckpointHook):
             self._remove_files([before] if before not in (None, name) else [])
         return str(self.last_ckpt)
 
-    def _write(self, runner, name: str, meta: dict, save_optimizer: bool) -> None:
+    def _write(self, runner: Runner, name: str, meta: dict, save_optimizer: bool) -> None:
         """Write a checkpoint that can be resumed, and name it the last one."""
         self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
@@ -187,7 +188,7 @@ class CheckpointHook(WritingCheckpointHook):
         if is_main_process():
             atomic_write(str(self.last_ckpt).encode(), os.path.join(runner.work_dir, 'last_checkpoint'))
 
-    def after_val_epoch(self, runner, metrics: Optional[dict] = None) -> None:
+    def after_val_epoch(self, runner: Runner, metrics: Optional[dict] = None) -> None:
         """Save the best checkpoint, if there is one; note why not where the metric had nothing to compute."""
         metrics = dict(metrics or {})
         if self.save_best:
@@ -212,13 +213,13 @@ class CheckpointHook(WritingCheckpointHook):
         key = self.key_indicators[position]
         self.rules[position], self.is_better_than[key] = rule, self.rule_map[rule]
 
-    def after_val(self, runner) -> None:
+    def after_val(self, runner: Runner) -> None:
         """Write the last checkpoint again, if it knows nothing of the best one yet."""
         again, self._again = self._again, None
         if again is not None:
             self.write_step(runner, *again)
 
-    def _leave_other_folders(self, runner, folder: str) -> None:
+    def _leave_other_folders(self, runner: Runner, folder: str) -> None:
         """Correct what the checkpoint says of files: those of another run are not ours, and folders may be moved."""
         hub, ours = runner.message_hub, _is_in(str(loaded_from(runner)), folder)
         for key in [key for key in hub.runtime_info if key == 'last_ckpt' or key.startswith('best_ckpt')]:

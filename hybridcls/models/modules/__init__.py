@@ -2,10 +2,12 @@
 
 from .cbam import CBAM
 from .projection import ProjectionMLP
+from .token_fuser import TokenFuser
 from .token_learner import TokenLearner
 
 __all__ = [
     'CBAM',
     'ProjectionMLP',
+    'TokenFuser',
     'TokenLearner',
 ]

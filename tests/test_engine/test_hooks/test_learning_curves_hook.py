@@ -97,7 +97,7 @@ def test_each_result_stands_in_the_panel_of_its_unit(drawn, tmp_path):
 @pytest.mark.parametrize(
     ('arguments', 'sentence'),
     [
-        (dict(seconds_between=-1), 'seconds_between=-1 is outside'),
+        (dict(seconds_between=-1), 'expected seconds_between in .*, got -1'),
         (dict(file_name='curves.jpg'), r'must end in \.png'),
     ],
 )

@@ -1,52 +1,79 @@
-"""A run starts from some parts of a checkpoint."""
+"""A run that starts from parts of another one."""
 
+import logging
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
-from hybridcls.engine.checkpoints.weight_transfer import WeightMismatchError
+from hybridcls.engine import WeightMismatchError
 from hybridcls.engine.hooks import CheckpointMatchHook, TransferHook
 
 
-def runner(model, *hooks, resume=False):
-    lines = []
-    logger = SimpleNamespace(info=lines.append)
-    return SimpleNamespace(model=model, hooks=hooks, _resume=resume, _load_from='x.pth', logger=logger, lines=lines)
+def network(seed, width=5):
+    torch.manual_seed(seed)
+    return nn.ModuleDict(dict(backbone=nn.Linear(4, 5), neck=nn.Linear(5, width), head=nn.Linear(width, 3)))
 
 
-def model(value):
-    built = nn.ModuleDict(dict(backbone=nn.Linear(2, 2), neck=nn.Linear(2, 2), head=nn.Linear(2, 2)))
-    for param in built.parameters():
-        nn.init.constant_(param, value)
-    return built
+def transfer(hook, source, resume=False, hooks=()):
+    model = network(0)
+    logger = logging.getLogger('transfer')
+    runner = SimpleNamespace(model=model, hooks=hooks, _resume=resume, _load_from='a.pth', logger=logger)
+    checkpoint = dict(state_dict=source, ema_state_dict={'backbone.weight': torch.zeros(5, 4)})
+    hook.after_load_checkpoint(runner, checkpoint)
+    return model.state_dict(), checkpoint
 
 
-@pytest.mark.parametrize('parts', [('backbone',), ('backbone', 'neck'), None])
-def test_the_named_parts_are_the_checkpoints_and_the_others_the_models(parts):
-    checkpoint = dict(state_dict=model(1.0).state_dict(), ema_state_dict={})
-    TransferHook(parts).after_load_checkpoint(run := runner(model(2.0)), checkpoint)
+@pytest.mark.parametrize(
+    ('parts', 'taken'),
+    [
+        (('backbone', 'neck'), {'backbone', 'neck'}),
+        (['neck'], {'neck'}),
+        (None, {'backbone', 'neck', 'head'}),
+    ],
+)
+def test_the_named_parts_come_from_the_file_and_the_rest_is_initial(parts, taken, caplog):
+    other = network(1).state_dict()
+    with caplog.at_level(logging.INFO):
+        own, checkpoint = transfer(TransferHook(parts), other)
+    assert checkpoint['state_dict'].keys() == own.keys()  # fits the model strictly
     for name, value in checkpoint['state_dict'].items():
-        is_taken = parts is None or name.split('.')[0] in parts
-        torch.testing.assert_close(value, torch.full_like(value, 1.0 if is_taken else 2.0))
-    assert 'ema_state_dict' not in checkpoint
-    assert len(run.lines) == 1
+        source = other if name.split('.')[0] in taken else own
+        assert torch.equal(value, source[name]), name
+    assert 'ema_state_dict' not in checkpoint  # an average starts where the model does
+    assert f'{2 * len(taken)} weights loaded' in caplog.text
 
 
-def test_a_resumed_run_is_left_alone():
-    checkpoint = dict(state_dict=(state := model(1.0).state_dict()))
-    TransferHook().after_load_checkpoint(runner(model(2.0), resume=True), checkpoint)
-    assert checkpoint == dict(state_dict=state)
+def test_by_default_backbone_and_neck():
+    assert TransferHook().parts == ('backbone', 'neck')
 
 
-def test_it_is_silent_where_another_hook_tells_what_was_loaded():
-    TransferHook().after_load_checkpoint(
-        run := runner(model(2.0), CheckpointMatchHook()), dict(state_dict=model(1.0).state_dict())
-    )
-    assert run.lines == []
+def test_another_shape_keeps_its_initial_weights():
+    own, checkpoint = transfer(TransferHook(None), network(1, width=6).state_dict())
+    assert torch.equal(checkpoint['state_dict']['neck.weight'], own['neck.weight'])
+    assert not torch.equal(checkpoint['state_dict']['backbone.weight'], own['backbone.weight'])
+
+
+def test_initial_weights_are_copies():
+    own, checkpoint = transfer(TransferHook(['neck']), network(1).state_dict())
+    checkpoint['state_dict']['head.weight'].add_(1)
+    assert not torch.equal(checkpoint['state_dict']['head.weight'], own['head.weight'])
 
 
 def test_nothing_that_fits_is_an_error():
-    with pytest.raises(WeightMismatchError, match='None of the 1 weights'):
-        TransferHook().after_load_checkpoint(runner(model(2.0)), dict(state_dict=dict(other=torch.zeros(1))))
+    with pytest.raises(WeightMismatchError):
+        transfer(TransferHook(), {'other.weight': torch.ones(1)})
+
+
+def test_a_run_that_resumes_is_left_alone():
+    other = network(1).state_dict()
+    _, checkpoint = transfer(TransferHook(), other, resume=True)
+    assert checkpoint['state_dict'] is other
+    assert 'ema_state_dict' in checkpoint
+
+
+def test_it_is_silent_where_another_hook_tells_what_was_loaded(caplog):
+    with caplog.at_level(logging.INFO):
+        transfer(TransferHook(), network(1).state_dict(), hooks=[CheckpointMatchHook()])
+    assert not caplog.messages

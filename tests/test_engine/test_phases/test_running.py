@@ -175,7 +175,7 @@ def test_options_reach_their_phases_and_win_in_order(toy_configs):
         ({'phases': [dict(config='toy.py')]}, r"phases\.0: the key 'name' is missing"),
         ({'phases': [dict(name='a/b', config='toy.py')]}, "name='a/b' names a folder"),
         ({'phases.1.name': 'one'}, 'two phases have the same name'),
-        ({'phases.1.load': 'bst'}, r"load='bst' is not one of .* Did you mean 'best'"),
+        ({'phases.1.load': 'bst'}, r"expected load to be one of .*, got 'bst'.* Did you mean 'best'"),
         ({'phases.0.load': 'last'}, 'this is the first phase'),
         ({'phases.0.config': 'ty.py'}, r"ty\.py' does not exist.*Did you mean '.*toy\.py'"),
         ({'phases.1.load': 'no.pth'}, r"The checkpoint 'no\.pth' does not exist"),

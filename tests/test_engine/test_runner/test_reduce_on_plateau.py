@@ -1,47 +1,48 @@
-"""Schedules on plateaus whose rule is that of the metric."""
-
-from math import inf
+"""Schedules that wait for a result, with a rule of their own or the metric's."""
 
 import pytest
 import torch
+from mmengine.optim.scheduler import ReduceOnPlateauLR as Theirs
+from torch import nn
 
-from hybridcls.engine.runner.reduce_on_plateau import (
-    ReduceOnPlateauLR,
-    ReduceOnPlateauMomentum,
-    ReduceOnPlateauParamScheduler,
-)
 from hybridcls.registry import PARAM_SCHEDULERS
 
 
-def optimizer():
-    return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.9)
+def built(cls, **settings):
+    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=1.0)
+    options = dict(monitor='top1', patience=0, factor=0.5, **settings)
+    return optimizer, PARAM_SCHEDULERS.build(dict(type=cls, optimizer=optimizer, **options))
 
 
-@pytest.mark.parametrize(
-    ('kind', 'args'),
-    [(ReduceOnPlateauLR, ()), (ReduceOnPlateauMomentum, ()), (ReduceOnPlateauParamScheduler, ('lr',))],
-)
-def test_an_open_rule_is_filled_and_a_written_one_is_known(kind, args):
-    open_one = kind(optimizer(), *args, monitor='score')
-    assert (open_one.rule_is_open, open_one.rule) == (True, 'less')
-    open_one.fill_rule('greater')
-    assert (open_one.rule, open_one.best, open_one.rule_worse) == ('greater', -inf, -inf)
-    assert not kind(optimizer(), *args, monitor='score', rule='greater').rule_is_open
-    assert PARAM_SCHEDULERS.get(kind.__name__) is kind
+def rates(optimizer, schedule, results):
+    seen = []
+    for result in results:
+        schedule.step(dict(top1=result))
+        seen.append(optimizer.param_groups[0]['lr'])
+    return seen
 
 
-def test_a_rising_score_keeps_the_rate_and_a_falling_one_does_not():
-    scheduler = ReduceOnPlateauLR(optimizer(), monitor='score', patience=0, factor=0.5, threshold=0.0)
-    scheduler.fill_rule('greater')
-    rates = []
-    for score in (1.0, 2.0, 3.0, 2.5):
-        scheduler.step(dict(score=score))
-        rates.append(scheduler.get_last_value()[0])
-    assert rates == [1.0, 1.0, 1.0, 0.5]
+RESULTS = [1.0, 2.0, 3.0, 2.5, 2.5]
 
 
-def test_the_same_rule_again_keeps_the_best_score():
-    scheduler = ReduceOnPlateauLR(optimizer(), monitor='score')
-    scheduler.best = 0.3
-    scheduler.fill_rule('less')
-    assert scheduler.best == 0.3
+@pytest.mark.parametrize('rule', ['less', 'greater'])
+def test_a_rule_of_its_own_is_mmengines(rule):
+    optimizer, schedule = built('ReduceOnPlateauLR', rule=rule)
+    assert not schedule.rule_is_open
+    assert rates(optimizer, schedule, RESULTS) == rates(*built(Theirs, rule=rule), RESULTS)
+
+
+def test_an_open_rule_is_filled_before_the_first_result():
+    optimizer, schedule = built('ReduceOnPlateauLR')
+    assert schedule.rule_is_open
+    schedule.fill_rule('greater')
+    assert rates(optimizer, schedule, RESULTS) == [1.0, 1.0, 1.0, 0.5, 0.25]
+
+
+def test_the_best_so_far_stays_where_the_rule_does():
+    optimizer, schedule = built('ReduceOnPlateauLR', rule='greater')
+    rates(optimizer, schedule, [3.0])
+    schedule.fill_rule('greater')
+    assert schedule.best == 3.0
+    schedule.fill_rule('less')
+    assert schedule.best == schedule.rule_worse == float('inf')
