@@ -9,9 +9,7 @@ def test_folders_are_numbered_in_their_order_by_name_or_as_titles_of_them():
     assert number_folders('x', ['a', 'b'], None) == (dict(a=0, b=1), dict(classes=('a', 'b')))
     assert number_folders('x', ['a', 'b'], ['b', 'c', 'a']) == (dict(a=2, b=0), {})
     assert number_folders('x', ['a', 'b'], ['Ant', 'Bee']) == (dict(a=0, b=1), dict(class_folders=('a', 'b')))
-    with pytest.raises(
-        ValueError, match=r"to be among the 2 classes, got bat\. Did you mean 'cat'"
-    ):
+    with pytest.raises(ValueError, match=r"to be among the 2 classes, got bat\. Did you mean 'cat'"):
         number_folders('x', ['bat', 'cat'], ['cat', 'dog'])
 
 
@@ -28,9 +26,7 @@ def test_one_level_too_high_is_an_error_or_a_warning():
 def test_a_folder_that_is_missing_says_which_key_leads_to_it(tmp_path):
     (tmp_path / 'train').mkdir()
     check_image_folder(str(tmp_path / 'train'), str(tmp_path), 'train')
-    with pytest.raises(
-        FileNotFoundError, match=r"folders train\. Did you mean 'train'.* data_prefix to one"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"folders train\. Did you mean 'train'.* data_prefix to one"):
         check_image_folder(str(tmp_path / 'trian'), str(tmp_path), 'trian')
     with pytest.raises(FileNotFoundError, match='--cfg-options data_root='):
         check_image_folder(str(tmp_path / 'no/train'), str(tmp_path / 'no'), 'train')

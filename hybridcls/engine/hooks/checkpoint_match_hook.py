@@ -72,7 +72,8 @@ class CheckpointMatchHook(Hook):
             self._stop_waiting()
             loaded = checkpoint['state_dict']
             read = loaded if is_resumed else source  # of a resume every weight is told
-            runner.logger.info(_compared(model, loaded, read, resized, path))
+            parts = checkpoint.get('transferred_parts')  # of a TransferHook
+            runner.logger.info(_compared(model, loaded, read, parts, resized, path))
 
         self._handle = model.register_load_state_dict_post_hook(compare)
 
@@ -88,13 +89,16 @@ class CheckpointMatchHook(Hook):
         self._handle = None
 
 
-def _compared(model: nn.Module, loaded: dict, source: dict, resized: list[Resized], path: str) -> str:
+def _compared(
+    model: nn.Module, loaded: dict, source: dict, parts: Optional[tuple[str, ...]], resized: list[Resized], path: str
+) -> str:
     """Compare the model with what was loaded, and return what to say.
 
     Args:
         model: After loading.
         loaded: What hooks made of the checkpoint, and the Runner loaded.
         source: What was in the checkpoint, to tell it from what hooks put in.
+        parts: First names of the weights that were to be loaded; None is all.
         resized: What of it was resized.
         path: The file.
     """
@@ -103,7 +107,7 @@ def _compared(model: nn.Module, loaded: dict, source: dict, resized: list[Resize
     check_taken(model, loaded, report.loaded, path)
     by_model = [name for name, _, _ in report.mismatched if _takes(model, name, loaded[name])]
     taken = [name for name in report.loaded if loaded[name] is source.get(name)] + by_model
-    report = select_weights(source, own, parts=None)  # of these a hook may have replaced some
+    report = select_weights(source, own, parts)  # of these a hook may have replaced some
     report.left_out += [name for name in report.loaded if name not in taken]
     report.mismatched = [entry for entry in report.mismatched if entry[0] not in by_model]
     report.loaded, report.resized = taken, [entry for entry in resized if entry.name in taken]

@@ -57,6 +57,7 @@ class TransferHook(Hook):
                 "checkpoint of this run. Use checkpoint='all'."
             )
         checkpoint['state_dict'] = report.state
+        checkpoint['transferred_parts'] = self.parts
         checkpoint.pop('ema_state_dict', None)
         if not any(isinstance(hook, CheckpointMatchHook) for hook in runner.hooks):  # it tells what was loaded
             runner.logger.info(f'Weights from {path}:\n  {report}')

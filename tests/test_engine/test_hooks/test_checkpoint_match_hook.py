@@ -123,6 +123,11 @@ def test_parts_that_another_hook_has_chosen_are_told_once_with_what_was_left_out
             one.after_load_checkpoint(made, checkpoint)
         made.model.load_state_dict(checkpoint['state_dict'])
     (told,) = caplog.messages
-    assert ('(backbone 2)' if parts else '(backbone 2, norm 5)') in told
-    assert 'head.weight is (7, 5) in the checkpoint and (3, 5) in the model' in told
-    assert f'of the checkpoint left out (extra 1{", norm 5" if parts else ""})' in told
+    if parts:
+        assert 'weights loaded (backbone 2)' in told
+        assert 'new, with their initial values (norm 5, head 2)' in told
+        assert 'of the checkpoint left out (norm 5, head 2, extra 1)' in told
+    else:
+        assert 'weights loaded (backbone 2, norm 5)' in told
+        assert 'head.weight is (7, 5) in the checkpoint and (3, 5) in the model' in told
+        assert 'of the checkpoint left out (extra 1)' in told
