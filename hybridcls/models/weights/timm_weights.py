@@ -8,6 +8,7 @@ from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from hybridcls.compat.timm import checkpoint_filter
+from hybridcls.compat.torch import copy_module_versions
 
 __all__ = ['Resized', 'fit_timm_weights', 'names_in_config']
 
@@ -54,8 +55,7 @@ def fit_timm_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> tuple[M
     if not resized:
         return weights, []
     fitted = OrderedDict((name, resized.get(name, value)) for name, value in weights.items())
-    if hasattr(weights, '_metadata'):
-        fitted._metadata = weights._metadata  # type: ignore[attr-defined]
+    copy_module_versions(weights, fitted)
     return fitted, [Resized(name, _shape(weights[name]), _shape(value)) for name, value in resized.items()]
 
 

@@ -1,19 +1,10 @@
-"""What we need of mmengine beyond its public names."""
+"""Datasets of mmengine whose images and metainfo are changed after they were built."""
 
 import pytest
 from mmengine.dataset import BaseDataset, RepeatDataset
 from mmengine.runner.runner import _SlicedDataset
-from torch import nn
 
-from hybridcls.compat.mmengine import (
-    bare_model,
-    read_source,
-    rewrite_data,
-    shipped_config,
-    update_metainfo,
-    whole_dataset,
-)
-from hybridcls.models.classifiers import MixtureTTA
+from hybridcls.compat.mmengine import rewrite_data, update_metainfo, whole_dataset
 
 
 class Numbers(BaseDataset):
@@ -51,23 +42,3 @@ def test_a_dataset_that_is_cut_short():
     dataset = Numbers()
     assert whole_dataset(_SlicedDataset(dataset, 1)) is dataset
     assert whole_dataset(dataset) is dataset
-
-
-def test_the_model_inside_all_wrappers():
-    model = nn.Linear(1, 1)
-    model.test_step = None  # mmengine asks for it
-    wrapped = nn.DataParallel(MixtureTTA(module=model))
-    assert bare_model(wrapped) is bare_model(model) is model
-
-
-def test_our_own_configs_are_found_in_a_clone_without_mim(tmp_path, monkeypatch):
-    (tmp_path / 'hybridcls').mkdir()
-    (tmp_path / 'configs/digits').mkdir(parents=True)
-    (tmp_path / 'configs/digits/mine.py').write_text('img_size = 48\n')
-    (tmp_path / 'child.py').write_text("_base_ = 'hybridcls::digits/mine.py'\n")
-    monkeypatch.setattr('hybridcls.__file__', str(tmp_path / 'hybridcls/__init__.py'))
-    assert shipped_config('hybridcls::digits/mine.py') == str(tmp_path / 'configs/digits/mine.py')
-    source = read_source(str(tmp_path / 'child.py'))
-    assert source.bases == [(str(tmp_path / 'configs/digits/mine.py'), 'hybridcls')]
-    with pytest.raises(FileNotFoundError, match=r"no config 'digits/nine.py'\. Did you mean .*mine.py"):
-        shipped_config('hybridcls::digits/nine.py')
