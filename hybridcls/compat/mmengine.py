@@ -17,13 +17,16 @@ from hybridcls import config_path
 
 if TYPE_CHECKING:
     from mmengine.dataset import BaseDataset
+    from mmengine.optim import OptimWrapper
     from mmengine.runner import Runner
     from mmengine.runner.base_loop import BaseLoop
 
 __all__ = [
-    'ConfigSource', 'bare_model', 'built_loop', 'is_lazy_config', 'lazy_bases', 'loaded_from', 'merge',
-    'read_lazy_config', 'read_source', 'resume_from', 'resumes', 'rewrite_data', 'run_source', 'set_weight_init',
-    'shipped_config',    'update_metainfo', 'whole_dataset', 'with_scope',
+    'AccumulationCounts', 'ConfigSource', 'accumulation_counts', 'bare_model', 'built_loop',
+    'clip_and_log_gradient', 'count_micro_batch', 'is_lazy_config', 'lazy_bases', 'loaded_from', 'merge',
+    'read_lazy_config', 'read_source', 'resume_from', 'resumes', 'rewrite_data', 'run_source',
+    'set_accumulation_counts', 'set_weight_init', 'shipped_config', 'update_metainfo', 'whole_dataset',
+    'with_scope',
 ]  # fmt: skip
 
 
@@ -233,3 +236,43 @@ def loaded_from(runner: 'Runner') -> Optional[str]:
 def resume_from(runner: 'Runner', path: Optional[str]) -> None:
     """Let a run that is about to begin resume a checkpoint; with None, begin without one."""
     runner._load_from, runner._resume = path, path is not None
+
+
+class AccumulationCounts(NamedTuple):
+    """How far the accumulation of gradients in an optimizer wrapper is.
+
+    Args:
+        done (int): Micro-batches so far, in all updates.
+        per_update (int): Micro-batches of an update.
+        total (int): Micro-batches of the training; -1 where it is not known.
+    """
+
+    done: int
+    per_update: int
+    total: int
+
+    @property
+    def is_between_updates(self) -> bool:
+        """Whether no update is half done."""
+        return self.done % self.per_update == 0
+
+
+def accumulation_counts(wrapper: 'OptimWrapper') -> AccumulationCounts:
+    """Return the counts of an optimizer wrapper."""
+    return AccumulationCounts(wrapper._inner_count, wrapper._accumulative_counts, wrapper._max_counts)
+
+
+def set_accumulation_counts(wrapper: 'OptimWrapper', done: int, total: int) -> None:
+    """Do what ``initialize_count_status`` does, without its warnings of gradients that are lost."""
+    wrapper._inner_count, wrapper._max_counts = done, total
+    wrapper._remainder_counts = total % wrapper._accumulative_counts
+
+
+def count_micro_batch(wrapper: 'OptimWrapper') -> None:
+    """Count a backward pass, as every ``backward`` of an optimizer wrapper must."""
+    wrapper._inner_count += 1
+
+
+def clip_and_log_gradient(wrapper: 'OptimWrapper') -> None:
+    """Clip the gradient as ``clip_grad`` of an optimizer wrapper says, and log its norm before."""
+    wrapper._clip_grad()

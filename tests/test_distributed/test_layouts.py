@@ -42,9 +42,9 @@ def test_a_model_with_rows_is_known():
     model = nn.ParameterList(parameters())
     shards = Shards(model)
     assert [is_row_shard(param) for param in model] == [False, True]
-    assert (shards.has_row_shards, shards.can_climb_alone, shards.is_fsdp1) == (True, False, False)
+    assert (shards.has_row_shards, shards.can_ascend_alone, shards.is_fsdp1) == (True, False, False)
     assert shards.accumulates_alone
-    assert Shards(nn.Linear(2, 2)).can_climb_alone
+    assert Shards(nn.Linear(2, 2)).can_ascend_alone
 
 
 def test_a_whole_matrix_is_cut_and_rows_stay():

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from update_toys import sgd, train
 
 import hybridcls.engine  # noqa: F401 (registers)
-from hybridcls.distributed.layouts import is_dtensor
+from hybridcls.compat.torch import is_dtensor
 from hybridcls.engine.optim import ComposedOptimWrapper
 
 STEPS = 6

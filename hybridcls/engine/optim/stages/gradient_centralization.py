@@ -6,12 +6,13 @@ from typing import Optional
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from hybridcls.checks import check_choice, check_number
+from hybridcls.compat.torch import AnyConv, AnyTransposedConv
 from hybridcls.registry import OPTIM_STAGES
 
-from .update_stage import Update, UpdateStage
+from ..update.update import Update
+from .update_stage import UpdateStage
 
 __all__ = ['GradientCentralization']
 
@@ -118,7 +119,7 @@ class GradientCentralization(UpdateStage):
                 raise ValueError(
                     f'GradientCentralization: output_axis {output} is given for {name}, which has {param.dim()} axes.'
                 )
-        elif isinstance(owner, _ConvTransposeNd):
+        elif isinstance(owner, AnyTransposedConv):
             if owner.groups > 1:
                 return ()  # axis 0 mixes the inputs of several groups
             output = 1
@@ -130,14 +131,14 @@ class GradientCentralization(UpdateStage):
         return tuple(axis for axis in range(param.dim()) if axis != output)
 
     def _is_weight(self, name: str, param: Tensor, owner: Optional[nn.Module]) -> bool:
-        is_conv = isinstance(owner, _ConvNd) or (owner is None and param.dim() > 3)
+        is_conv = isinstance(owner, AnyConv) or (owner is None and param.dim() > 3)
         if self.layers == 'conv' and not is_conv:
             return False
         if _LORA.search(name) or _CENTRES.search(name):
             return False
         if any(_CENTRE_OWNERS.search(base.__name__) for base in type(owner).__mro__):
             return False
-        if owner is None or isinstance(owner, (_ConvNd, nn.Linear)):
+        if owner is None or isinstance(owner, (AnyConv, nn.Linear)):
             return True
         if isinstance(owner, (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm)):  # a norm over several axes is no matrix
             return False

@@ -7,7 +7,8 @@ from hybridcls.checks import check_choice, check_number
 from hybridcls.distributed.layouts import local_parts
 from hybridcls.registry import OPTIM_STAGES
 
-from .update_stage import Update, UpdateStage
+from ..update.update import Update
+from .update_stage import UpdateStage
 
 __all__ = ['Lookahead']
 

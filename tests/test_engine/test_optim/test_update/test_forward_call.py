@@ -8,7 +8,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from hybridcls.engine.optim import ComposedOptimWrapper
-from hybridcls.engine.optim.update.forward_call import WanderingTensors
+from hybridcls.replay.mutable_state import MutableState
 from hybridcls.models.losses import SupConLoss
 
 RHO = 0.2
@@ -67,8 +67,8 @@ def test_a_second_pass_of_sam_sees_the_queue_of_the_first_and_fills_it_once():
 def test_what_a_second_pass_sees_of_a_buffer(in_place):
     module = nn.Module()
     module.register_buffer('count', torch.tensor(1))
-    wandering = WanderingTensors(module)
-    wandering.mark()
+    state = MutableState([module])
+    state.record()
 
     def forward():
         if in_place:
@@ -77,7 +77,7 @@ def test_what_a_second_pass_sees_of_a_buffer(in_place):
             module.count = module.count + 1
 
     forward()
-    with wandering.held():
+    with state.rolled_back():
         assert module.count == (2 if in_place else 1)
         forward()
     assert module.count == 2

@@ -1,0 +1,42 @@
+"""Moments of a stage under the names that they had in hybridcls 0.1, until 0.3."""
+
+import logging
+from typing import Any
+
+from mmengine.logging import print_log
+
+__all__ = ['adopt_renamed']
+
+_RENAMED = dict(
+    probe='second_pass',
+    transform='before_step',
+    settle='after_step',
+    wants_regrad='needs_second_pass',
+    probes='has_second_pass',
+)
+
+
+def adopt_renamed(cls: Any) -> None:
+    """Let what a class of stages defines be known under its old and its new name.
+
+    An old name in the class itself, or in a base that is no stage, is taken for the new one, with one warning. The
+    old names of what it defines under a new name lead there, for a class that calls ``super().settle(update)``.
+    """
+    for old, new in _RENAMED.items():
+        owner = next((vars(base) for base in cls.__mro__ if old in vars(base) or new in vars(base)), {})
+        if new not in owner and old in owner:
+            setattr(cls, new, owner[old])
+            print_log(
+                f'{cls.__module__}.{cls.__name__}: `{old}` of a stage is called `{new}` now; the old name works until '
+                'hybridcls 0.3.',
+                'current',
+                level=logging.WARNING,
+            )
+        elif new in vars(cls) and _leads_to(cls, old, new):
+            setattr(cls, old, vars(cls)[new])
+
+
+def _leads_to(cls: type, old: str, new: str) -> bool:
+    """Whether the old name is free, or stands for the new one; a class may have a method of its own by that name."""
+    owner = next((vars(base) for base in cls.__mro__ if old in vars(base)), None)
+    return owner is None or owner[old] is owner.get(new)
