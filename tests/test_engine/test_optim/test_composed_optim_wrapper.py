@@ -179,7 +179,7 @@ def test_names_and_owners_of_parameters_reach_the_stages():
 def test_without_optim_context_there_is_no_second_pass():
     net = make_net()
     wrapper = ComposedOptimWrapper(sgd(net), stages=dict(sam=dict(type='SAM')))
-    with pytest.raises(RuntimeError, match='update_params was called without optim_context, and SAM must know'):
+    with pytest.raises(RuntimeError, match='expected the model to be called in optim_context, as SAM must know'):
         wrapper.update_params(net.parse_losses(net(**make_batches(1)[0]))[0])
     # stages that need no second pass do without it
     wrapper = ComposedOptimWrapper(sgd(net), stages=dict(gc=dict(type='GradientCentralization')))
@@ -232,7 +232,9 @@ def test_a_model_that_learns_nothing():
     wrapper = ComposedOptimWrapper(sgd(net), stages=dict(sam=dict(type='SAM')))
     for param in net.parameters():
         param.requires_grad_(False)
-    with pytest.raises(ValueError, match=r'none of the \d+ parameters of the optimizer needs a gradient.*Unfreeze'):
+    with pytest.raises(
+        ValueError, match=r'expected a parameter that needs a gradient, got \d+ in the optimizer.*Unfreeze'
+    ):
         wrapper.initialize_count_status(net, 0, 1)
 
 

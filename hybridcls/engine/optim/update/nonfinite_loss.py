@@ -100,7 +100,6 @@ class NonFiniteLossGuard:
         """
         if self.is_dropping:
             return
-        self.is_dropping = True
         text = f'{self.caller}: iteration {iteration}: {_describe(losses, loss)}{place}.'
         if self.action == 'raise':
             raise NonFiniteLossError(
@@ -115,6 +114,7 @@ class NonFiniteLossGuard:
                 f'{self.max_skipped}: dropping updates does not help here. The weights are those of the last '
                 'good update.'
             )
+        self.is_dropping = True
         print_log(f'{text} The update is dropped ({self.skipped_in_a_row} in a row).', 'current', level=logging.WARNING)
 
     def ends_dropped_update(self) -> bool:

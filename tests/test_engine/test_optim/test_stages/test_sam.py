@@ -149,7 +149,9 @@ def test_it_begins_with_its_epoch():
         with pytest.raises(ValueError, match=r'the last epoch is number 0 .* so it would never climb'):
             run(1, start_epoch=1)
         hub.runtime_info.clear()
-        with pytest.raises(ValueError, match='start_epoch=1, and nobody says which epoch it is'):
+        with pytest.raises(
+            ValueError, match="expected the epoch in mmengine's MessageHub, since start_epoch=1, got none"
+        ):
             run(1, start_epoch=1)
     finally:
         hub.runtime_info.clear()
@@ -196,7 +198,7 @@ def test_the_losses_that_are_logged_are_those_of_the_first_pass():
 def test_it_keeps_one_copy_of_the_weights():
     _, wrapper, _ = run(3, rho=0.1)
     sam = wrapper.stages['sam']
-    kept = sum(tensor.numel() for tensor in sam._kept.values())
+    kept = sum(tensor.numel() for tensor in sam._buffers.values())
     used = sum(param.numel() for param in wrapper.optimizer.param_groups[0]['params'] if param.requires_grad)
     assert kept <= used
     assert not sam.first_gradient
@@ -207,7 +209,7 @@ def test_with_reuse_it_keeps_one_copy_too(monkeypatch):
     held, step_length = [], SAM._step_length
 
     def look(sam, update, norm):
-        held.append((len(sam._kept) > 0, len(sam.direction)))
+        held.append((len(sam._buffers) > 0, len(sam.direction)))
         return step_length(sam, update, norm)
 
     monkeypatch.setattr(SAM, '_step_length', look)
@@ -215,7 +217,7 @@ def test_with_reuse_it_keeps_one_copy_too(monkeypatch):
     assert held == [(True, 0)] * 2  # in a climb: where to come back to, and no direction any more
     sam = wrapper.stages['sam']
     assert sam.direction
-    assert not sam._kept
+    assert not sam._buffers
     assert not sam.first_gradient
 
 
@@ -225,8 +227,8 @@ def test_with_reuse_it_keeps_one_copy_too(monkeypatch):
         (dict(rho=math.nan), 'rho=nan'),
         (dict(every=0), r'every=0 is outside \[1, inf\)'),
         (dict(adaptive='weight'), "adaptive='weight' is not one of"),
-        (dict(eta=0.1), 'eta=0.1 belongs to the adaptive'),
-        (dict(reuse=True), 'since every=1 climbs on each'),
+        (dict(eta=0.1), 'expected adaptive beside eta=0.1'),
+        (dict(reuse=True), 'expected every > 1 beside reuse=True'),
         (dict(every=5, reuse=True, sync=False), 'Drop one of them'),
         (dict(every=5, reuse=-1.0), 'reuse=-1.0 is outside'),
         (dict(start_epoch=-1), 'start_epoch=-1 is outside'),

@@ -8,8 +8,8 @@ from mmengine.runner import Runner
 from torch import nn
 
 from hybridcls.engine.optim import ComposedOptimWrapper
-from hybridcls.replay.mutable_state import MutableState
 from hybridcls.models.losses import SupConLoss
+from hybridcls.replay.mutable_state import MutableState
 
 RHO = 0.2
 

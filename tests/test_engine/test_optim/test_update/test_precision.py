@@ -54,13 +54,13 @@ def test_both_passes_run_in_the_type_that_was_asked(options, dtype, scaled):
     ('options', 'error', 'text'),
     [
         (dict(amp='bf-16'), ValueError, r"amp='bf-16' is not one of .*Did you mean 'bf16'"),
-        (dict(amp=False, dtype='float16'), ValueError, 'amp=False, yet dtype is given'),
+        (dict(amp=False, dtype='float16'), ValueError, 'expected no dtype beside amp=False'),
         (dict(amp='float16', dtype='bfloat16'), ValueError, 'contradict each other'),
-        (dict(amp=16), TypeError, 'amp=16 is a int'),
+        (dict(amp=16), TypeError, 'expected amp to be a bool, a name of a dtype or None, got 16'),
         (
             dict(amp='float16', loss_scale='static'),
             TypeError,
-            "loss_scale='static' must be 'dynamic', a number, or a dict",
+            "expected loss_scale to be 'dynamic', a number, or a dict .* got 'static'",
         ),
     ],
     ids=str,

@@ -164,7 +164,7 @@ def test_a_stage_that_did_not_ask_before_gets_no_second_gradient():
             return False
 
     net = make_net()
-    with pytest.raises(RuntimeError, match='needs_second_pass had not said so before the forward pass'):
+    with pytest.raises(RuntimeError, match='expected needs_second_pass of the stage to return True'):
         train(net, ComposedOptimWrapper(sgd(net), stages=[Late()]), make_batches(1))
 
 
