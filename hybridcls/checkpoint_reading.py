@@ -22,6 +22,7 @@ from torch import nn
 
 from .compat.torch import Placeholder, RunsCodeError, placeholders_in, read_torch_file
 from .plain_content import from_plain
+from .renames import with_new_metric_names
 
 __all__ = ['CheckpointError', 'check_built', 'read_checkpoint', 'read_weights', 'trust_checkpoints', 'weights_of']
 
@@ -165,6 +166,7 @@ def _read(file: BinaryIO, path: str, map_location: Any) -> dict[str, Any]:
         else:
             content = read_torch_file(file, map_location)
         content = from_plain(content)
+        _rename_metrics(content)
     except RunsCodeError as error:
         raise CheckpointError(f'{path}: expected tensors and plain containers, got {error}. {_ADVICE}') from error
     except MemoryError:
@@ -204,6 +206,14 @@ def _read(file: BinaryIO, path: str, map_location: Any) -> dict[str, Any]:
     elif content and all(isinstance(value, torch.Tensor) for value in content.values()):
         content = weights_of(content, path)
     return content
+
+
+def _rename_metrics(content: Any) -> None:
+    """Give what a run of version 0.1 remembers of results (the best one, say) their names of today."""
+    if isinstance(content, dict):
+        for key in ('message_hub', 'param_schedulers', 'resume'):
+            if key in content:
+                content[key] = with_new_metric_names(content[key])
 
 
 def load_from_local(path: str, map_location: Any = None) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from types import CodeType, TracebackType
 from typing import Any, Optional
 
 from .checks import did_you_mean
+from .old_modules import answer_old_names
 from .signatures import arguments_of
 
 __all__ = ['run_tool', 'explain_error']
@@ -221,3 +222,6 @@ def _arguments_of(taker: str, frame: Optional[TracebackType]) -> list[str]:
     if not callable(found):
         return []
     return [name for name in arguments_of(found)[0] if name != 'self']
+
+
+answer_old_names(globals())

@@ -20,6 +20,8 @@ FLOORS = [
         'hybridcls.command_line',
         'hybridcls.compat',
         'hybridcls.literals',
+        'hybridcls.old_modules',
+        'hybridcls.renames',
         'hybridcls.signatures',
     ],
     ['hybridcls.functional', 'hybridcls.structures', 'hybridcls.replay'],

@@ -35,6 +35,7 @@ ARGUMENTS = {
     'ConcatDataset': dict(datasets=[dict(type='Digits', indices=3)]),
     'CosFaceHead': dict(num_classes=2, in_channels=4),
     'DHAFusion': dict(in_channels=(4, 4)),
+    'DynamicHeadAttention': dict(in_channels=(4, 4)),
     'DistillationHook': dict(teacher='configs/digits/ce_hybrid.py'),
     'DumpResults': dict(out_file_path='predictions.pkl'),
     'EarlyStoppingHook': dict(monitor='accuracy/top1'),

@@ -1,9 +1,9 @@
 """What LoRA has trained, taken out of a checkpoint: alone, in PEFT's form, or merged into the weights.
 
     python tools/adapters.py save CONFIG CHECKPOINT FOLDER
-    python tools/adapters.py fold CONFIG CHECKPOINT OUT.pth
+    python tools/adapters.py merge CONFIG CHECKPOINT OUT.pth
 
-``save`` writes megabytes that PEFT reads, and what was trained beside the adapters. ``fold`` writes a checkpoint
+``save`` writes megabytes that PEFT reads, and what was trained beside the adapters. ``merge`` writes a checkpoint
 without LoRA, for the same config with ``model.backbone.lora_rank=0``. CONFIG is the one of the training.
 """
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hybridcls.checks import check_file
 from hybridcls.command_line import run_tool
+from hybridcls.renames import warn_renamed
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,13 +23,13 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     from hybridcls.cli.config_options import ConfigOptions
 
-    parser = argparse.ArgumentParser(description='Save or fold the LoRA adapters of a checkpoint.')
+    parser = argparse.ArgumentParser(description='Save or merge the LoRA adapters of a checkpoint.')
     commands = parser.add_subparsers(dest='command', required=True)
-    for name, target, what in (
-        ('save', 'folder', 'folder for the adapters, one folder a stream in it'),
-        ('fold', 'out', 'checkpoint to write, without adapters'),
+    for name, old_names, target, what in (
+        ('save', [], 'folder', 'folder for the adapters, one folder a stream in it'),
+        ('merge', ['fold'], 'out', 'checkpoint to write, without adapters'),
     ):
-        command = commands.add_parser(name)
+        command = commands.add_parser(name, aliases=old_names)
         command.add_argument('config', help='config file of the training, with its lora_rank')
         command.add_argument('checkpoint', help='checkpoint file')
         command.add_argument(target, help=what)
@@ -78,8 +79,10 @@ def load(args: argparse.Namespace) -> tuple['nn.Module', dict[str, Any]]:
 
 
 def main() -> None:
-    """Save or fold."""
+    """Save or merge."""
     args = parse_args()
+    if args.command == 'fold':
+        warn_renamed('fold', 'merge', 'adapters')
     if '::' not in args.config:
         check_file('adapters', 'config', args.config)  # before the imports that take seconds
     check_file('adapters', 'checkpoint', args.checkpoint)

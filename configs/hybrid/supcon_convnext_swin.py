@@ -12,7 +12,11 @@ _base_ = [
 ]
 model = dict(
     backbone=dict(use_cbam=True, token_learner_tokens=8),
-    head=dict(type='SupConHead', projection=dict(hidden=1024, out=128), loss=dict(type='SupConLoss', temperature=0.1)),
+    head=dict(
+        type='SupConHead',
+        projection=dict(hid_channels=1024, out_channels=128),
+        loss=dict(type='SupConLoss', temperature=0.1),
+    ),
 )
 optim_wrapper = dict(
     stages=dict(

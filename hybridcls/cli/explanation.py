@@ -109,7 +109,11 @@ def _explain(cfg: Config, takers: Takers, path: Path, phase: Optional[InChain]) 
         place = _cause_of(change, known.changes)
         layer = max(layers_of(cfg, place).values()) if place else layer
     variable = _follow(path, known.references)
-    if source in ('file', 'option') and variable != path and _same(cfg, variable, path):
+    renamed = next((one for one in known.renamed if path[: len(one.new_path)] == one.new_path), None)
+    if renamed is not None and source in ('file', 'option') and layer == renamed.layer:
+        why = f'written as {renamed.path[-1]}={renamed.old!r}'
+        place = (*renamed.path, *path[len(renamed.new_path) :])
+    elif source in ('file', 'option') and variable != path and _same(cfg, variable, path):
         why = f'repeats {dotted(_shared_start(path, variable))}'
     file, line = _where(layer, place, known.references, phase) if place and source != 'code' else (None, 0)
     taker = takers.at(path)

@@ -14,11 +14,11 @@ from typing import Optional
 from hybridcls.command_line import TRACEBACK_VARIABLE, explain_error, run_tool
 from hybridcls.version import __version__
 
-from . import explain
+from . import explain, migrate
 
 __all__ = ['SUBCOMMANDS', 'main', 'parse_args']
 
-SUBCOMMANDS = {'explain': explain}
+SUBCOMMANDS = {'explain': explain, 'migrate': migrate}
 """Each a module with ``HELP``, ``add_arguments(parser)`` and ``run(args)``, which returns the exit code."""
 
 

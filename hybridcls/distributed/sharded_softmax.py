@@ -13,6 +13,7 @@ from hybridcls.functional.l2_normalize import l2_normalize
 from hybridcls.functional.margins.class_sampling import sample_classes
 from hybridcls.functional.margins.margin_softmax import predicted_classes, statistics_cross_entropy
 from hybridcls.functional.margins.streamed_softmax import SoftmaxStats, merge_softmax_stats, softmax_stats
+from hybridcls.renames import keeps_old_spellings
 
 from .gather import gather_rows, num_processes, row_counts
 from .row_shard import RowShard
@@ -20,6 +21,7 @@ from .row_shard import RowShard
 __all__ = ['sharded_cosine_logits', 'sharded_margin_cross_entropy']
 
 
+@keeps_old_spellings
 def sharded_margin_cross_entropy(
     embeddings: Tensor,
     class_weights: Tensor,
@@ -98,6 +100,7 @@ def sharded_margin_cross_entropy(
         return losses.sum() * (len(counts) / max(1, sum(counts))), predicted_classes(statistics, labels)
 
 
+@keeps_old_spellings
 def sharded_cosine_logits(
     embeddings: Tensor, class_weights: Tensor, shard: RowShard, num_subcenters: int = 1
 ) -> Tensor:

@@ -9,6 +9,7 @@ from mmengine.evaluator import BaseMetric
 from hybridcls.checks import check_number
 from hybridcls.functional import auroc, fpr_at_tpr
 from hybridcls.registry import METRICS
+from hybridcls.renames import keeps_old_spellings
 
 from .prediction_fields import check_scores, label_of, read_scores
 from .result_names import without_result
@@ -17,6 +18,7 @@ __all__ = ['OODMetric']
 
 
 @METRICS.register_module()
+@keeps_old_spellings
 class OODMetric(BaseMetric):
     """AUROC and FPR95 of scores that should be high for images of categories the model has not learned.
 
@@ -50,7 +52,7 @@ class OODMetric(BaseMetric):
         >>> metric.process(None, [dict(pred_score=torch.tensor(score), gt_label=torch.tensor([label]))
         ...                       for score, label in zip(scores, [0, 1, -1])])
         >>> metric.evaluate(size=3)
-        {'ood/auroc_max_softmax': 100.0, 'ood/fpr95_max_softmax': 0.0}
+        {'ood/auroc_least_confidence': 100.0, 'ood/fpr95_least_confidence': 0.0}
     """
 
     default_prefix = 'ood'

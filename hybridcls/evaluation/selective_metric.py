@@ -10,6 +10,7 @@ from mmengine.evaluator import BaseMetric
 from hybridcls.checks import check_number
 from hybridcls.functional import area_under_risk_coverage, least_area_under_risk_coverage, risk_coverage
 from hybridcls.registry import METRICS
+from hybridcls.renames import keeps_old_spellings
 
 from .prediction_fields import NO_IMAGE, NO_KNOWN_IMAGE, check_scores, label_of, read_scores
 from .result_names import without_result
@@ -18,6 +19,7 @@ __all__ = ['SelectiveMetric']
 
 
 @METRICS.register_module()
+@keeps_old_spellings
 class SelectiveMetric(BaseMetric):
     """Errors that remain when the images with the most doubt get no answer.
 
@@ -50,7 +52,9 @@ class SelectiveMetric(BaseMetric):
         >>> metric.process(None, [dict(pred_score=torch.tensor(score), gt_label=torch.tensor([label]))
         ...                       for score, label in zip(scores, [0, 1])])
         >>> metric.evaluate(size=2)  # right where it is sure, wrong where it is not
-        {'selective/aurc_max_softmax': 25.0, 'selective/eaurc_max_softmax': 0.0, 'selective/risk50_max_softmax': 0.0}
+        {'selective/aurc_least_confidence': 25.0,
+         'selective/eaurc_least_confidence': 0.0,
+         'selective/risk50_least_confidence': 0.0}
     """
 
     default_prefix = 'selective'

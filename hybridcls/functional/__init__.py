@@ -1,5 +1,7 @@
 """Pure maths: tensors in, tensors out; no state, no registry, no processes."""
 
+from hybridcls.old_modules import answer_old_names
+
 from .contrastive import dense_supcon, streamed_logsumexp, supervised_contrast
 from .distillation import cosine_feature_loss, distance_relation_loss, kd_kl_loss
 from .evidential import (
@@ -107,3 +109,5 @@ __all__ = [
     'l2_normalize',
     'vote_ranks',
 ]
+
+answer_old_names(globals())

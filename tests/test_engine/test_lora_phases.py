@@ -98,7 +98,7 @@ def test_transfer_to_a_model_without_adapters_is_told(folder, caplog):
         )
     )
     assert '1 of these are LoRA adapters' in said
-    assert 'tools/adapters.py fold' in said
+    assert 'tools/adapters.py merge' in said
 
 
 @pytest.fixture

@@ -31,13 +31,13 @@ def test_auroc_of_several_scores_by_scikit_learn():
     assert list(result) == [
         'ood/auroc_epistemic',
         'ood/fpr95_epistemic',
-        'ood/auroc_max_softmax',
-        'ood/fpr95_max_softmax',
+        'ood/auroc_least_confidence',
+        'ood/fpr95_least_confidence',
     ]
     assert result['ood/auroc_epistemic'] == pytest.approx(
         100 * roc_auc_score(unknown, [float(sample['epistemic']) for sample in samples])
     )
-    assert result['ood/auroc_max_softmax'] == pytest.approx(
+    assert result['ood/auroc_least_confidence'] == pytest.approx(
         100 * roc_auc_score(unknown, [1 - float(sample['pred_score'].double().max()) for sample in samples])
     )
     assert result['ood/auroc_epistemic'] > 70

@@ -52,7 +52,7 @@ class Plain(BaseMetric):
         (OODMetric('total', recall=0.9), 'ood/fpr90_total', 'less', '%'),
         (OODMetric('total'), 'ood/auroc_total', 'greater', '%'),
         (SelectiveMetric('total', coverages=(0.75,)), 'selective/risk75_total', 'less', '%'),
-        (SelectiveMetric(), 'selective/eaurc_max_softmax', 'less', '%'),
+        (SelectiveMetric(), 'selective/eaurc_least_confidence', 'less', '%'),
         (RetrievalMetric(topk=3), 'retrieval/recall@3', 'greater', '%'),
         (VerificationMetric(far=0.01), 'verification/tar@0.01', 'greater', '%'),
         (SingleLabelMetric(), 'single-label/f1-score', 'greater', '%'),
@@ -61,7 +61,7 @@ class Plain(BaseMetric):
         (ValLoss(), 'val/face.loss', 'less', 'nats'),
         (ValLoss(), 'val/kl', None, 'nats'),
         (ValLoss(), 'val/norm_mean', None, None),
-        (MetricOf(dict(type='OODMetric'), head='face'), 'face/ood/auroc_max_softmax', 'greater', '%'),
+        (MetricOf(dict(type='OODMetric'), head='face'), 'face/ood/auroc_least_confidence', 'greater', '%'),
         (MetricOf(dict(type='CalibrationMetric'), known_only=True), 'calibration/mce', 'less', '%'),
     ],
 )
@@ -92,10 +92,15 @@ def score(value, label):
 @pytest.mark.parametrize(
     ('metric', 'samples', 'names', 'why'),
     [
-        (OODMetric(), [score(0.9, 0), score(0.8, 1)], ['ood/auroc_max_softmax'], '2 known and 0 unknown .*MarkUnknown'),
-        (OODMetric(), [score(0.9, -1)], ['ood/auroc_max_softmax'], '0 known and 1 unknown'),
+        (
+            OODMetric(),
+            [score(0.9, 0), score(0.8, 1)],
+            ['ood/auroc_least_confidence'],
+            '2 known and 0 unknown .*MarkUnknown',
+        ),
+        (OODMetric(), [score(0.9, -1)], ['ood/auroc_least_confidence'], '0 known and 1 unknown'),
         (CalibrationMetric(), [score(0.9, -1)], ['calibration/ece'], 'all labels are -1'),
-        (SelectiveMetric(), [score(0.9, 7)], ['selective/aurc_max_softmax'], 'all labels are -1 or outside'),
+        (SelectiveMetric(), [score(0.9, 7)], ['selective/aurc_least_confidence'], 'all labels are -1 or outside'),
         (RetrievalMetric(), [score(0.9, 0), score(0.9, 1)], ['retrieval/map@r'], 'None of the 2 images'),
         (
             VerificationMetric(far=0.1),
@@ -107,7 +112,7 @@ def score(value, label):
         (Accuracy(topk=5), [score(0.9, 0)], ['accuracy/top5'], 'There are 2 classes'),
         (ValLoss(), [score(0.9, 0)], ['val/loss', 'val/loss_ce'], 'No image carries val_losses'),
         (MetricOf(dict(type='Accuracy'), known_only=True), [score(0.9, -1)], ['accuracy/top1'], 'all labels are -1'),
-        (MetricOf(dict(type='OODMetric')), [score(0.9, -1)], ['ood/auroc_max_softmax'], '0 known and 1 unknown'),
+        (MetricOf(dict(type='OODMetric')), [score(0.9, -1)], ['ood/auroc_least_confidence'], '0 known and 1 unknown'),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseMetric) else '',
 )

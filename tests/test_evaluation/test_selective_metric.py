@@ -43,8 +43,8 @@ def test_unknown_images_are_left_out_or_are_errors():
     assert evaluated([*samples, *unknown]) == evaluated(samples)
     counted = evaluated([*samples, *unknown], coverages=(1.0,), unknown_is_error=True)
     known = evaluated(samples, coverages=(1.0,))
-    assert counted['selective/risk100_max_softmax'] == pytest.approx(
-        (known['selective/risk100_max_softmax'] * 50 + 100 * 10) / 60
+    assert counted['selective/risk100_least_confidence'] == pytest.approx(
+        (known['selective/risk100_least_confidence'] * 50 + 100 * 10) / 60
     )
 
 
@@ -76,4 +76,6 @@ def test_a_coverage_is_reached_by_the_least_number_of_images(images, coverage, a
             for rank, p in enumerate(surest)
         ],
     )
-    assert metric.evaluate(images)[f'selective/risk{100 * coverage:g}_max_softmax'] == pytest.approx(100 / answered)
+    assert metric.evaluate(images)[f'selective/risk{100 * coverage:g}_least_confidence'] == pytest.approx(
+        100 / answered
+    )

@@ -55,7 +55,7 @@ def make_model(grad_cache=None, backbone=None, **loss):
         head=dict(
             type='SupConHead',
             in_channels=8,
-            projection=dict(hidden=6, out=5),
+            projection=dict(hid_channels=6, out_channels=5),
             loss=dict(type='SupConLoss', temperature=0.3, **loss),
         ),
     )

@@ -83,7 +83,7 @@ def test_metrics_of_doubt(folder, monkeypatch, arguments):
         assert start(folder, monkeypatch, *arguments, '--out', name, '--out-item', 'metrics') in (0, None)
         results.append(json.loads((folder / name).read_text()))
     assert results[0] == results[1]  # deterministic
-    assert {'ood/auroc_epistemic', 'ood/fpr95_max_softmax', 'calibration/ece', 'verification/tar@0.001'} <= set(
+    assert {'ood/auroc_epistemic', 'ood/fpr95_least_confidence', 'calibration/ece', 'verification/tar@0.001'} <= set(
         results[0]
     )
     assert 'verification/tar@0.0001' not in results[0]  # 2,415 pairs

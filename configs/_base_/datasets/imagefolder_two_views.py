@@ -3,7 +3,7 @@
 data_root = 'data/imagenet'  # fills every dataset that names none
 batch_size = 64  # images of one process, so 128 views; fills every dataloader that names none
 view_pipeline = [
-    dict(type='RandomCropToSize', scale=(0.2, 1.0), interpolation='bicubic', backend='pillow'),
+    dict(type='RandomCropToSize', crop_ratio_range=(0.2, 1.0), interpolation='bicubic', backend='pillow'),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(
         type='RandomApply',

@@ -8,6 +8,7 @@ from mmpretrain.datasets.transforms import RandomResizedCrop, ResizeEdge
 
 from hybridcls.checks import check_choice, check_number
 from hybridcls.registry import TRANSFORMS
+from hybridcls.renames import keeps_old_spellings
 
 __all__ = ['CenterCropToSize', 'RandomCropToSize', 'ResizeToSize']
 
@@ -28,6 +29,7 @@ def _height_and_width(caller: str, img_size: ImgSize) -> tuple[int, int]:
 
 
 @TRANSFORMS.register_module()
+@keeps_old_spellings
 class RandomCropToSize(BaseTransform):
     """Cut out a random part of the image and resize it: mmpretrain's ``RandomResizedCrop`` with the key ``img_size``.
 
@@ -35,7 +37,8 @@ class RandomCropToSize(BaseTransform):
 
     Args:
         img_size (int | Sequence[int]): The size to produce, in pixels: one number, or (height, width).
-        scale (Sequence[float]): Smallest and largest share of the image's area. Defaults to (0.08, 1.0).
+        crop_ratio_range (Sequence[float]): Smallest and largest share of the image's area, as mmpretrain's. Defaults
+            to (0.08, 1.0).
         ratio (Sequence[float]): Smallest and largest width / height of the part. Defaults to (3/4, 4/3).
         interpolation (str): ``'nearest'``, ``'bilinear'``, ``'bicubic'``, ``'area'`` or ``'lanczos'``.
             Defaults to ``'bilinear'``.
@@ -47,7 +50,7 @@ class RandomCropToSize(BaseTransform):
 
     Example:
         >>> import numpy as np
-        >>> crop = RandomCropToSize(img_size=(24, 32), scale=(0.5, 1.0))
+        >>> crop = RandomCropToSize(img_size=(24, 32), crop_ratio_range=(0.5, 1.0))
         >>> crop(dict(img=np.zeros((100, 80, 3), np.uint8)))['img'].shape
         (24, 32, 3)
     """
@@ -55,18 +58,18 @@ class RandomCropToSize(BaseTransform):
     def __init__(
         self,
         img_size: ImgSize,
-        scale: Sequence[float] = (0.08, 1.0),
+        crop_ratio_range: Sequence[float] = (0.08, 1.0),
         ratio: Sequence[float] = (3 / 4, 4 / 3),
         interpolation: str = 'bilinear',
         backend: str = 'cv2',
     ) -> None:
         self.img_size = _height_and_width('RandomCropToSize', img_size)
-        for name, given, most in (('scale', scale, 1.0), ('ratio', ratio, float('inf'))):
+        for name, given, most in (('crop_ratio_range', crop_ratio_range, 1.0), ('ratio', ratio, float('inf'))):
             if len(given) != 2 or not 0 < given[0] <= given[1] <= most:
                 raise ValueError(f'RandomCropToSize: {name}={given!r} is no range 0 < smallest <= largest <= {most:g}.')
         self.crop = RandomResizedCrop(
             scale=self.img_size,
-            crop_ratio_range=tuple(scale),
+            crop_ratio_range=tuple(crop_ratio_range),
             aspect_ratio_range=tuple(ratio),
             interpolation=interpolation,
             backend=backend,

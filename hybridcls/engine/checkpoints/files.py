@@ -10,6 +10,7 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging import print_log
 
 from hybridcls.compat.torch import RunsCodeError, read_torch_file
+from hybridcls.old_modules import answer_old_names
 
 __all__ = [
     'AtomicLocalBackend', 'check_checkpoint', 'check_writable', 'is_valid_checkpoint', 'latest_valid_checkpoint',
@@ -202,3 +203,6 @@ def check_checkpoint(path: str) -> None:
             f'The checkpoint {path!r} is damaged or is none: torch cannot have written it whole. '
             'Take another one, or train again.'
         )
+
+
+answer_old_names(globals())

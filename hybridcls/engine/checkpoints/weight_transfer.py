@@ -19,7 +19,7 @@ __all__ = [
 
 PARTS = ('backbone', 'neck')
 FOLD_FIRST = (
-    'Fold them into a checkpoint of its own first (python tools/adapters.py fold CONFIG CHECKPOINT OUT.pth), '
+    'Merge them into a checkpoint of its own first (python tools/adapters.py merge CONFIG CHECKPOINT OUT.pth), '
     'or give the backbone the lora_rank that they were trained with.'
 )
 

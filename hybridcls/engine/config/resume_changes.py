@@ -4,7 +4,6 @@ import inspect
 import warnings
 from typing import Any, Optional
 
-from mmengine.config import Config
 from mmengine.dist import get_world_size
 from mmengine.runner import EpochBasedTrainLoop
 
@@ -12,6 +11,7 @@ from hybridcls.literals import read_assignments
 
 from ..optim.update.parameter_names import wrappers_by_name
 from .facts import config_facts
+from .renamed import with_new_spellings
 
 __all__ = ['apply_changes']
 
@@ -80,7 +80,7 @@ def _changes(runner: Any, checkpoint: dict) -> dict[str, tuple[str, str]]:
     except SyntaxError as error:
         runner.logger.warning(f'The config in the checkpoint cannot be read, so changes are not named: {error}')
         return {}
-    old, new = config_facts(Config(written)), config_facts(runner.cfg)
+    old, new = config_facts(with_new_spellings(written)), config_facts(runner.cfg)
     changes = {
         key: (old.get(key, 'not set'), new.get(key, 'not set'))
         for key in sorted({*old, *new})

@@ -11,6 +11,7 @@ from hybridcls.checks import check_known_keys
 from hybridcls.compat.mmengine import loaded_from, resume_from, resumes
 from hybridcls.plain_content import to_plain
 from hybridcls.registry import HOOKS
+from hybridcls.renames import keeps_old_spellings
 from hybridcls.signatures import arguments_of
 
 from ..checkpoints.files import atomic_write, latest_valid_checkpoint, remove_unfinished
@@ -45,6 +46,7 @@ class _LaterRemovals:
 
 
 @HOOKS.register_module()
+@keeps_old_spellings
 class CheckpointHook(_CheckpointHook):
     """mmengine's CheckpointHook, with all of its options, for machines that stop when they like.
 

@@ -19,6 +19,7 @@ from hybridcls.compat.mmengine import (
 from hybridcls.compat.torch import Uncompiled
 from hybridcls.distributed.layouts import Shards, is_row_shard, to_layout_of
 from hybridcls.registry import OPTIM_WRAPPERS
+from hybridcls.renames import keeps_old_spellings
 from hybridcls.replay.mutable_state import MutableState
 
 from .stages.stage_list import build_stages
@@ -39,6 +40,7 @@ __all__ = ['ComposedOptimWrapper']
 
 
 @OPTIM_WRAPPERS.register_module()
+@keeps_old_spellings
 class ComposedOptimWrapper(OptimWrapper):
     """mmengine's OptimWrapper with stages, mixed precision on every device, and a check of the losses.
 

@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Optional, Union
 
+from hybridcls.renames import with_new_metric_names
+
 from ..checkpoints.files import atomic_write
 
 __all__ = ['PhaseRecord']
@@ -58,7 +60,9 @@ class PhaseRecord:
         if not path.is_file():
             return None
         try:
-            return cls(**json.loads(path.read_text(encoding='utf8')))
+            record = cls(**json.loads(path.read_text(encoding='utf8')))
+            record.metrics = with_new_metric_names(record.metrics)
+            return record
         except (ValueError, TypeError) as error:
             raise ValueError(
                 f'{path} is not a record of a phase ({error}). If the phase shall be trained anew, remove '

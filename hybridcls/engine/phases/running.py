@@ -23,6 +23,7 @@ from mmengine.dist import barrier, broadcast_object_list, is_main_process
 from ..checkpoints.files import check_checkpoint, check_writable, latest_valid_checkpoint
 from ..config import Change, apply, load_config
 from ..config.facts import config_facts, differing_keys, fingerprint
+from ..config.renamed import new_facts
 from ..config.tree import ABSENT, is_a
 from ..hooks import TransferHook
 from ..runner.distributed import start_processes
@@ -168,8 +169,9 @@ def _look_up(
                 f'Phase {phase.name} was {state} after another training of the phase before it, which has '
                 f'been run again since: {anew}.'
             )
-        if old.fingerprint != new.fingerprint:
-            change = differing_keys(old.facts, facts)
+        old_facts = facts if old.fingerprint == new.fingerprint else new_facts(old.facts)  # of version 0.1, perhaps
+        if fingerprint(old_facts) != new.fingerprint:
+            change = differing_keys(old_facts, facts)
             if finished or options.resume is None:
                 also = '' if finished else ', or add --resume to let it go on with the new config'
                 raise ValueError(

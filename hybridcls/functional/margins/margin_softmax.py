@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hybridcls.checks import check_choice
+from hybridcls.renames import keeps_old_spellings
 
 from ..full_precision import outside_autocast
 from ..l2_normalize import l2_normalize
@@ -23,6 +24,7 @@ _DENSE_IS_FASTER = dict(cpu=2**20)
 _DENSE_IS_FASTER_ON_DEVICES = 2**24
 
 
+@keeps_old_spellings
 def cosine_logits(embeddings: Tensor, class_weights: Tensor, num_subcenters: int = 1) -> Tensor:
     """Cosines between all embeddings and all class weights, in float32 whatever autocast is in force.
 
@@ -44,6 +46,7 @@ def cosine_logits(embeddings: Tensor, class_weights: Tensor, num_subcenters: int
         return cosines if num_subcenters == 1 else cosines.unflatten(1, (-1, num_subcenters)).amax(2)
 
 
+@keeps_old_spellings
 def margin_cross_entropy(
     embeddings: Tensor,
     class_weights: Tensor,

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from hybridcls.checks import check_number
+from hybridcls.renames import keeps_old_spellings
 
 from ..full_precision import at_least_float32, outside_autocast
 from ..l2_normalize import inverse_norms
@@ -45,6 +46,7 @@ class SoftmaxStats(NamedTuple):
 
 
 @torch.compiler.disable
+@keeps_old_spellings
 def softmax_stats(
     units: Tensor,
     class_weights: Tensor,

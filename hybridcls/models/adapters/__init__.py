@@ -1,5 +1,7 @@
 """Adapters: they change a built model in place, say what they touched, and can be undone."""
 
+from hybridcls.old_modules import answer_old_names
+
 from .lora import LoRA, LoRASettings, add_lora, frozen_batchnorms, lora_layers
 from .lora_files import load_adapters, save_adapters
 from .lora_merging import MergedLoRA, merge_lora
@@ -25,3 +27,5 @@ __all__ = [
     'remove_token_merging',
     'save_adapters',
 ]
+
+answer_old_names(globals())

@@ -14,6 +14,7 @@ from hybridcls.distributed.sharded_softmax import sharded_cosine_logits, sharded
 from hybridcls.functional import cosine_logits, margin_cross_entropy
 from hybridcls.functional.margins.margin_softmax import SOFTMAX_FORMS
 from hybridcls.registry import MODELS
+from hybridcls.renames import keeps_old_spellings
 from hybridcls.structures import read_hard_labels
 
 from .classification_head import ClassificationHead
@@ -21,6 +22,7 @@ from .embedding_head import Features
 
 
 @MODELS.register_module()
+@keeps_old_spellings
 class MarginHead(ClassificationHead):
     r"""Cross entropy over scaled cosines to class weights, with a margin on the own class.
 

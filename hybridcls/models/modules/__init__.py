@@ -1,5 +1,7 @@
 """Modules that sit inside something: attention on maps, token summaries, projections."""
 
+from hybridcls.old_modules import answer_old_names
+
 from .cbam import CBAM
 from .projection import ProjectionMLP
 from .token_learner import TokenLearner
@@ -9,3 +11,5 @@ __all__ = [
     'ProjectionMLP',
     'TokenLearner',
 ]
+
+answer_old_names(globals())

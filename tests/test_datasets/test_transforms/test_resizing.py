@@ -57,7 +57,7 @@ def test_squash_with_everything_kept_is_a_plain_resize():
 def test_random_crop_is_the_wrapped_one():
     image = smooth_image(60, 50)
     np.random.seed(3)  # noqa: NPY002
-    ours = RandomCropToSize(img_size=(20, 24), scale=(0.2, 0.6), ratio=(0.9, 1.1))(dict(img=image))['img']
+    ours = RandomCropToSize(img_size=(20, 24), crop_ratio_range=(0.2, 0.6), ratio=(0.9, 1.1))(dict(img=image))['img']
     np.random.seed(3)  # noqa: NPY002
     theirs = TRANSFORMS.build(
         dict(type='RandomResizedCrop', scale=(20, 24), crop_ratio_range=(0.2, 0.6), aspect_ratio_range=(0.9, 1.1))
@@ -86,8 +86,8 @@ def test_a_size_that_is_none_is_named(kind, size, error):
 @pytest.mark.parametrize(
     ('kind', 'wrong', 'says'),
     [
-        (RandomCropToSize, dict(scale=(0.9, 0.1)), r'scale=\(0.9, 0.1\)'),
-        (RandomCropToSize, dict(scale=(0.5, 1.5)), 'scale='),
+        (RandomCropToSize, dict(crop_ratio_range=(0.9, 0.1)), r'crop_ratio_range=\(0.9, 0.1\)'),
+        (RandomCropToSize, dict(crop_ratio_range=(0.5, 1.5)), 'crop_ratio_range='),
         (RandomCropToSize, dict(ratio=(0, 1)), 'ratio='),
         (CenterCropToSize, dict(crop_pct=0), 'crop_pct=0'),
         (CenterCropToSize, dict(mode='squeeze'), "mode='squeeze'"),

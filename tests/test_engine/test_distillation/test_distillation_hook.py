@@ -344,7 +344,7 @@ def test_mixed_images_and_several_views(configs):
         + """
 views = dict(type='MultiView', num_views=2, transforms=[pipeline[:-1]])
 train_dataloader['dataset']['pipeline'] = [views, pipeline[-1]]
-model['head'] = dict(type='SupConHead', projection=dict(out=4))
+model['head'] = dict(type='SupConHead', projection=dict(out_channels=4))
 """
     )
     runner = train(configs, 'views', hook(configs, distill_weight=0.0, feature_weight=1.0, relation_weight=1.0))

@@ -208,8 +208,8 @@ def test_images_of_no_known_class(run, images, checkpoint):
             },
         )
         assert scores['accuracy/top1'] == 100
-        assert 'ood/auroc_max_softmax' in scores
-        assert scores['selective/aurc_max_softmax'] == 0
+        assert 'ood/auroc_least_confidence' in scores
+        assert scores['selective/aurc_least_confidence'] == 0
         assert "test: 2 of 4 class names are not among the model's 3: dog, elk (4 images)" in said('test')[0]
 
 

@@ -76,7 +76,7 @@ def test_a_wrong_name_is_an_error():
 
 @pytest.mark.parametrize('strict', [False, True])
 def test_a_metric_with_nothing_to_compute(strict):
-    hook, runner = EarlyStoppingHook('ood/auroc_max_softmax', strict=strict, patience=1), runner_with(OODMetric())
+    hook, runner = EarlyStoppingHook('ood/auroc_least_confidence', strict=strict, patience=1), runner_with(OODMetric())
     hook.before_train(runner)
     for _ in range(3):
         if strict:

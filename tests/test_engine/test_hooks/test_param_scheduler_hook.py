@@ -69,7 +69,7 @@ def test_a_wrong_name_is_an_error():
 
 
 def test_a_metric_with_nothing_to_compute_leaves_the_rate():
-    runner = runner_with(OODMetric(), monitor='ood/auroc_max_softmax')
-    assert rates(runner, [5.0], 'ood/auroc_max_softmax') == [1.0]
+    runner = runner_with(OODMetric(), monitor='ood/auroc_least_confidence')
+    assert rates(runner, [5.0], 'ood/auroc_least_confidence') == [1.0]
     ParamSchedulerHook().after_val_epoch(runner, {'a/b': 1.0})
     assert runner.optimizer.param_groups[0]['lr'] == 1.0

@@ -20,8 +20,8 @@ def runner_with(*metrics):
     ('name', 'metric', 'rule'),
     [
         ('calibration/ece', CalibrationMetric(), 'less'),
-        ('ood/fpr95_max_softmax', OODMetric(), 'less'),
-        ('doubt/ood/auroc_max_softmax', MetricOf(dict(type='OODMetric'), head='doubt'), 'greater'),
+        ('ood/fpr95_least_confidence', OODMetric(), 'less'),
+        ('doubt/ood/auroc_least_confidence', MetricOf(dict(type='OODMetric'), head='doubt'), 'greater'),
         ('val/loss', ValLoss(), 'less'),
         # The head's name has mmengine's 'acc' and 'top' in it; the metric knows better.
         ('top_acc/calibration/nll', MetricOf(dict(type='CalibrationMetric'), head='top_acc'), 'less'),
@@ -59,12 +59,14 @@ def test_a_result_and_the_reason_why_there_is_none(monkeypatch):
     monkeypatch.setattr('hybridcls.engine.runner.monitored_metric.print_log', lambda text, *_: said.append(text))
     metric = OODMetric()
     runner = runner_with(metric)
-    assert monitored_result('X: monitor', 'ood/auroc_max_softmax', runner, {'ood/auroc_max_softmax': 7.0}) == (7.0, '')
+    assert monitored_result(
+        'X: monitor', 'ood/auroc_least_confidence', runner, {'ood/auroc_least_confidence': 7.0}
+    ) == (7.0, '')
     assert metric.evaluate(0) == {}
     for _ in range(2):
-        result, sentence = monitored_result('X: monitor', 'ood/auroc_max_softmax', runner, {})
+        result, sentence = monitored_result('X: monitor', 'ood/auroc_least_confidence', runner, {})
         assert result is None
         assert sentence.startswith(
-            "X: monitor='ood/auroc_max_softmax' had no result in the validation. OODMetric: It comp"
+            "X: monitor='ood/auroc_least_confidence' had no result in the validation. OODMetric: It comp"
         )
     assert said == [sentence]

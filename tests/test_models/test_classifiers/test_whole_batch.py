@@ -12,7 +12,7 @@ from hybridcls.distributed import gather_whole, sharded_parameters
 from hybridcls.registry import MODELS
 
 LABELS = [0, 1, 0, 2, 2, 1]
-SUPCON = dict(type='SupConHead', projection=dict(out=8))
+SUPCON = dict(type='SupConHead', projection=dict(out_channels=8))
 ADAFACE = dict(type='AdaFaceHead', num_classes=3, scale=16.0)
 EVIDENTIAL = dict(type='EvidentialHead', num_classes=3, loss=dict(annealing=0))
 # The head, and how many images each of the two processes has. A mean over images: DDP's mean over processes is that of

@@ -9,7 +9,7 @@ from mmpretrain.structures import DataSample
 from hybridcls.registry import MODELS
 
 HEADS = {
-    'SupConHead': dict(projection=dict(hidden=6, out=4)),
+    'SupConHead': dict(projection=dict(hid_channels=6, out_channels=4)),
     'LinearHead': dict(num_classes=3),
     'MarginHead': dict(num_classes=3),
     'ArcFaceHead': dict(num_classes=3),

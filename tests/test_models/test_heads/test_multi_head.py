@@ -8,7 +8,7 @@ from hybridcls.engine.config import load_config
 from hybridcls.registry import MODELS
 
 HEADS = dict(
-    contrast=dict(type='SupConHead', projection=dict(hidden=6, out=4)),
+    contrast=dict(type='SupConHead', projection=dict(hid_channels=6, out_channels=4)),
     face=dict(type='ArcFaceHead', scale=8.0),
     doubt=dict(type='EvidentialHead'),
 )

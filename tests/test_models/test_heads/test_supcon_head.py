@@ -11,7 +11,7 @@ from hybridcls.registry import MODELS
 
 def build(**keys):
     torch.manual_seed(0)
-    return MODELS.build(dict(type='SupConHead', in_channels=5, projection=dict(hidden=6, out=4), **keys))
+    return MODELS.build(dict(type='SupConHead', in_channels=5, projection=dict(hid_channels=6, out_channels=4), **keys))
 
 
 def samples(*labels):

@@ -150,7 +150,7 @@ def test_it_begins_with_its_epoch():
             run(1, start_epoch=1)
         hub.runtime_info.clear()
         with pytest.raises(
-            ValueError, match="expected the epoch in mmengine's MessageHub, since start_epoch=1, got none"
+            ValueError, match="MessageHub, since start_epoch=1, got none"
         ):
             run(1, start_epoch=1)
     finally:

@@ -1,0 +1,71 @@
+"""Modules, classes and functions under the names that they had in version 0.1: they import, with one warning."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any, Optional
+
+from .renames import MODULES, NAMES, warn_renamed
+
+__all__ = ['answer_old_names', 'find_old_modules']
+
+
+def answer_old_names(module: dict[str, Any]) -> None:
+    """Let a module answer for what has left it, or has another name in it now.
+
+    Args:
+        module (dict): Its ``globals()``. (Set here, so that a type checker still knows what is not there.)
+    """
+    name = module['__name__']
+
+    def __getattr__(attribute: str) -> Any:
+        return _named(name, attribute)
+
+    module['__getattr__'] = __getattr__
+
+
+def find_old_modules() -> None:
+    """Let ``import`` find modules by their old names; asked after all other finders, so nothing else gets slower."""
+    if not any(isinstance(finder, _OldModules) for finder in sys.meta_path):
+        sys.meta_path.append(_OldModules())
+
+
+def _named(module: str, attribute: str) -> Any:
+    old = f'{module}.{attribute}'
+    if old not in NAMES:
+        raise AttributeError(f'module {module!r} has no attribute {attribute!r}')
+    warn_renamed(old, NAMES[old], 'import')
+    place, _, name = NAMES[old].rpartition('.')
+    return getattr(import_module(place), name)
+
+
+class _OldModules(MetaPathFinder, Loader):
+    def find_spec(
+        self, fullname: str, path: Optional[Sequence[str]] = None, target: Optional[ModuleType] = None
+    ) -> Optional[ModuleSpec]:
+        return ModuleSpec(fullname, self) if fullname in MODULES else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return _OldModule(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        new = MODULES[module.__name__]
+        warn_renamed(module.__name__, new, 'import')
+        import_module(new)
+
+
+class _OldModule(ModuleType):
+    """Another name of a module: what it had and what the module has, and no copy of it."""
+
+    def __getattr__(self, attribute: str) -> Any:
+        if attribute == '__all__':
+            old = [name.rpartition('.')[2] for name in NAMES if name.rpartition('.')[0] == self.__name__]
+            return [*sys.modules[MODULES[self.__name__]].__all__, *old]
+        if attribute.startswith('__'):
+            raise AttributeError(f'module {self.__name__!r} has no attribute {attribute!r}')
+        if f'{self.__name__}.{attribute}' in NAMES:
+            return _named(self.__name__, attribute)
+        return getattr(sys.modules[MODULES[self.__name__]], attribute)
