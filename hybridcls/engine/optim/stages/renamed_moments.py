@@ -1,9 +1,8 @@
-"""Moments of a stage under the names that they had in hybridcls 0.1, until 0.3."""
+"""Moments of a stage under the names that they had in version 0.1."""
 
-import logging
 from typing import Any
 
-from mmengine.logging import print_log
+from hybridcls.renames import warn_renamed
 
 __all__ = ['adopt_renamed']
 
@@ -26,12 +25,7 @@ def adopt_renamed(cls: Any) -> None:
         owner = next((vars(base) for base in cls.__mro__ if old in vars(base) or new in vars(base)), {})
         if new not in owner and old in owner:
             setattr(cls, new, owner[old])
-            print_log(
-                f'{cls.__module__}.{cls.__name__}: `{old}` of a stage is called `{new}` now; the old name works until '
-                'hybridcls 0.3.',
-                'current',
-                level=logging.WARNING,
-            )
+            warn_renamed(old, new, f'{cls.__module__}.{cls.__name__}')
         elif new in vars(cls) and _leads_to(cls, old, new):
             setattr(cls, old, vars(cls)[new])
 

@@ -9,6 +9,7 @@ from mmengine.logging import MessageHub
 from torch import Tensor, nn
 
 from hybridcls.distributed.layouts import Shards
+from hybridcls.renames import warn_renamed
 
 from .micro_batch import MicroBatch
 
@@ -82,6 +83,11 @@ class Update:
             )
         loss, self.is_dropped = self.micro_batch.recompute_gradient(same_randomness)
         return loss
+
+    def regrad(self, same_randomness: bool = True) -> Tensor:
+        """Call :meth:`recompute_gradient`, which had this name in version 0.1."""
+        warn_renamed('regrad', 'recompute_gradient', type(self).__name__)
+        return self.recompute_gradient(same_randomness)
 
     def log(self, name: str, value: object) -> None:
         """Show a number next to the losses."""

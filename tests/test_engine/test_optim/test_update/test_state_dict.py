@@ -15,6 +15,7 @@ from update_toys import assert_same, make_batches, make_net, sgd, train
 from hybridcls.engine.optim import ComposedOptimWrapper
 
 ITERATIONS = 7
+PRINTS = 'hybridcls.engine.optim.stages.stage_states'
 UPDATE = dict(
     type='ComposedOptimWrapper',
     optimizer=dict(type='AdamW', lr=0.02),
@@ -118,9 +119,7 @@ def test_a_run_that_was_killed_ends_in_the_same_bits(toy_configs, tmp_path):
 
 def test_stages_that_come_and_go_are_told(monkeypatch):
     said = []
-    monkeypatch.setattr(
-        'hybridcls.engine.optim.stages.stage_states.print_log', lambda text, *_, **__: said.append(text)
-    )
+    monkeypatch.setattr(f'{PRINTS}.print_log', lambda text, *_, **__: said.append(text))
     net = make_net()
     wrapper = ComposedOptimWrapper(sgd(net), stages=dict(lookahead=dict(type='Lookahead')))
     train(net, wrapper, make_batches(1), total=9)
@@ -150,9 +149,7 @@ STALE = dict(
 def test_the_state_of_older_weights_is_forgotten(monkeypatch, setting, trained_between):
     """mmengine's wrapper passes slow weights on in its checkpoints, however long it trains itself."""
     said = []
-    monkeypatch.setattr(
-        'hybridcls.engine.optim.stages.stage_states.print_log', lambda text, *_, **__: said.append(text)
-    )
+    monkeypatch.setattr(f'{PRINTS}.print_log', lambda text, *_, **__: said.append(text))
     batches, net = make_batches(16), make_net(dropout=0.0)
     wrapper = ComposedOptimWrapper(sgd(net), **STALE[setting])
     train(net, wrapper, batches[:5], total=16)
