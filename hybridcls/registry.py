@@ -132,7 +132,8 @@ def _child_of(name: str, place: str, *rooms: str) -> Registry:
     # An empty Registry is falsy, hence the explicit test.
     parent = getattr(_mmpretrain, name) if hasattr(_mmpretrain, name) else getattr(_mmengine, name)
     # A parent's own locations are not imported when a child falls back to it, so mmpretrain's stand here again.
-    mmpretrain_places = [] if place == 'apis' else [f'mmpretrain.{place}']
+    # (It has none of these kinds, and its engine imports all its models.)
+    mmpretrain_places = [] if name in ('INFERENCERS', 'OPTIM_WRAPPERS') else [f'mmpretrain.{place}']
     own_places = [f'hybridcls.{room}' for room in rooms or (place,)]
     registry = HintingRegistry(
         parent.name, parent=parent, scope='hybridcls', locations=[*mmpretrain_places, *own_places]

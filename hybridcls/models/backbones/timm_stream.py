@@ -8,11 +8,11 @@ from timm.models import group_parameters
 from torch import Tensor, nn
 
 from hybridcls.checks import check_choice, check_number
+from hybridcls.compat.timm import layer_depths
 from hybridcls.registry import MODELS
 
 from ..building.shape_probe import channels_of, probe_output
 from ..data_preprocessors.image_range import for_channels, input_channels, is_for_unit_range
-from ..modules.layer_depths import timm_layer_depths
 from .timm_model import create_timm_model, fixed_size, patch_size
 
 OUTPUTS = ('map', 'tokens', 'vector')
@@ -189,7 +189,7 @@ class TimmStream(nn.Module):
         """
         name = param_name.removeprefix(f'{prefix}model.')
         if name not in self._depths[0]:  # asked for the first time, or layers (LoRA) were added since
-            self._depths = timm_layer_depths(self.model)
+            self._depths = layer_depths(self.model)
         depths, count = self._depths
         if not param_name.startswith(f'{prefix}model.') or name not in depths:
             raise ValueError(f'TimmStream: {self.model_name} has no parameter {param_name!r}.')

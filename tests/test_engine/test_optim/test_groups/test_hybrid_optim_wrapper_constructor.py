@@ -343,7 +343,7 @@ def test_works_in_a_config_of_mmpretrain():
         (dict(layer_decay_rate=1.2), ValueError, r'layer_decay_rate=1.2 is outside'),
         (dict(layer_decay_rate=dict(head=-0.5)), ValueError, r"layer_decay_rate\['head'\]=-0.5 is outside"),
         (dict(layer_decay_rate=dict(vit=0.5)), ValueError, "layer_decay_rate names 'vit', which is no part"),
-        (dict(layer_decay_rate=0.5), ValueError, 'ModuleDict does not tell it'),
+        (dict(layer_decay_rate=0.5), ValueError, 'for layer_decay_rate, got ModuleDict'),
         (dict(lr_mult=dict(haed=0.5)), ValueError, "'haed', which is no part of the model. Did you mean 'head'"),
         (dict(lr_mult=dict(head=-1)), ValueError, r"lr_mult\['head'\]=-1 is outside"),
         (dict(lr_mult=0.5), TypeError, 'lr_mult=0.5 must be a dict by part'),
