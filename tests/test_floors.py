@@ -163,7 +163,10 @@ def test_imports_run_downward():
         ('hybridcls.functional.margins.angular_margin', 'from hybridcls.distributed import gather_rows'),
         ('hybridcls.engine.config.loading', 'from ..hooks import ConsoleHook'),
         ('hybridcls.engine.optim.stages.sam', 'from ...hooks import SlowWeightsHook'),
-        ('hybridcls.engine.optim.stages.sam', 'if TYPE_CHECKING:\n    from ..single_stage_wrappers import SAMOptimWrapper'),
+        (
+            'hybridcls.engine.optim.stages.sam',
+            'if TYPE_CHECKING:\n    from ..single_stage_wrappers import SAMOptimWrapper',
+        ),
         ('hybridcls.engine.optim.update.state_dict', 'from ..composed_optim_wrapper import ComposedOptimWrapper'),
         ('hybridcls.engine.optim.update.update', 'from ..stages.update_stage import UpdateStage'),
         ('hybridcls.engine.optim.groups.depth_reader', 'from ..update.parameter_names import parameters_of'),

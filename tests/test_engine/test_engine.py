@@ -17,5 +17,5 @@ def test_every_public_name_is_there(name):
 
 
 def test_an_unknown_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="module 'hybridcls.engine' has no attribute 'train'"):
+    with pytest.raises(AttributeError, match=r"module 'hybridcls\.engine' has no attribute 'train'"):
         engine.train  # noqa: B018

@@ -3,9 +3,16 @@
 import random
 
 import numpy as np
+import pytest
 import torch
 
-from hybridcls.replay.random_state import as_tensors, get_random_state, seed_generators, set_random_state
+from hybridcls.replay.random_state import (
+    as_tensors,
+    get_random_state,
+    isolated_randomness,
+    seed_generators,
+    set_random_state,
+)
 
 
 def draw():
@@ -24,9 +31,23 @@ def test_a_state_that_went_through_a_file_comes_back(tmp_path):
 
 
 def test_seeds_are_kept_apart_and_repeat():
-    drawn = []
     for words in ((1, 2), (1, 2), (2**64 - 1, 3)):
         seed_generators(*words)
         drawn.append(draw())
     assert drawn[0] == drawn[1]
     assert all(one != other for one, other in zip(drawn[0], drawn[2], strict=True))
+
+
+def test_isolated_randomness_leaves_no_trace():
+    seed_generators(1, 2)
+    state = get_random_state()
+    first = draw()
+    second_state = get_random_state()
+    second = draw()
+    set_random_state(second_state)
+    with isolated_randomness():
+        draw()
+    with pytest.raises(KeyError), isolated_randomness(state):
+        assert draw() == first
+        raise KeyError
+    assert draw() == second

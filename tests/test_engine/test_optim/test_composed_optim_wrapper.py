@@ -232,9 +232,7 @@ def test_a_model_that_learns_nothing():
     wrapper = ComposedOptimWrapper(sgd(net), stages=dict(sam=dict(type='SAM')))
     for param in net.parameters():
         param.requires_grad_(False)
-    with pytest.raises(
-        ValueError, match=r'expected a parameter that needs a gradient, got \d+ .*Unfreeze'
-    ):
+    with pytest.raises(ValueError, match=r'expected a parameter that needs a gradient, got \d+ .*Unfreeze'):
         wrapper.initialize_count_status(net, 0, 1)
 
 

@@ -9,7 +9,7 @@ __all__ = ['DepthReader']
 
 
 class DepthReader:
-    """Finds depths by the model, or else by the module in it that knows them: by its ``get_layer_depth``, or timm's group matcher.
+    """Finds depths by the model, or else by a module in it: its ``get_layer_depth``, or timm's group matcher.
 
     Args:
         caller (str): Name that errors start with.
@@ -72,8 +72,8 @@ class DepthReader:
     def _complaint(self, detail: str) -> str:
         return (
             f'{self._caller}: expected a model that tells the order of its layers, for layer_decay_rate, got '
-            f'{type(self._model).__name__}{detail}. Give the model or its backbone get_layer_depth(param_name, prefix), '
-            'which returns (depth, number of depths), or drop layer_decay_rate; lr_mult gives factors to whole parts.'
+            f'{type(self._model).__name__}{detail}. Give the model or its backbone get_layer_depth(param_name, prefix) '
+            '-> (depth, number of depths), or drop layer_decay_rate; lr_mult gives factors to whole parts.'
         )
 
 

@@ -39,7 +39,7 @@ def load_stages(caller: str, stages: Mapping[str, UpdateStage], numbers: dict, t
                 'here, with the weights as they are.'
             )
     for name, saved in numbers.items():
-        if name not in stages and (saved['numbers'] or name in tensors):
+        if name not in stages and (saved['numbers'] or tensors.get(name)):
             _warn(
                 f'{caller}: the checkpoint has a state of stages.{name} ({saved["type"]}), which this run does not '
                 'have; it is left out.'

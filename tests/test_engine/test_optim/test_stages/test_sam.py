@@ -149,9 +149,7 @@ def test_it_begins_with_its_epoch():
         with pytest.raises(ValueError, match=r'the last epoch is number 0 .* so it would never climb'):
             run(1, start_epoch=1)
         hub.runtime_info.clear()
-        with pytest.raises(
-            ValueError, match="MessageHub, since start_epoch=1, got none"
-        ):
+        with pytest.raises(ValueError, match='MessageHub, since start_epoch=1, got none'):
             run(1, start_epoch=1)
     finally:
         hub.runtime_info.clear()
