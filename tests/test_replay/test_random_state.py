@@ -31,6 +31,7 @@ def test_a_state_that_went_through_a_file_comes_back(tmp_path):
 
 
 def test_seeds_are_kept_apart_and_repeat():
+    drawn = []
     for words in ((1, 2), (1, 2), (2**64 - 1, 3)):
         seed_generators(*words)
         drawn.append(draw())
@@ -47,7 +48,9 @@ def test_isolated_randomness_leaves_no_trace():
     set_random_state(second_state)
     with isolated_randomness():
         draw()
-    with pytest.raises(KeyError), isolated_randomness(state):
+    with isolated_randomness(state):
         assert draw() == first
-        raise KeyError
+    set_random_state(second_state)
+    with pytest.raises(TypeError), isolated_randomness(state):
+        draw() / 0
     assert draw() == second
