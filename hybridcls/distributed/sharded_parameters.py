@@ -62,7 +62,7 @@ def draw_rows(rows: Tensor, shard: RowShard, std: float) -> None:
     """Fill rows of a matrix from a normal distribution, as if the whole matrix were drawn.
 
     One number comes from torch's random state; if all processes have the same state, the whole is the same for any
-    number of processes, and no two of them draw the same rows. Nobody draws more than its own rows (and up to two
+    number of processes, and no two of them draw the same rows. No process draws more than its own rows (and up to two
     blocks of 1024).
 
     Args:

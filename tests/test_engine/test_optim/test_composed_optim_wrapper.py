@@ -209,7 +209,7 @@ def test_without_optim_context_there_is_no_second_pass():
             TypeError,
             r"SAM \(stages.sam\): unknown key 'radius'.*rho",
         ),
-        (dict(stages=dict(type='SAM')), TypeError, 'is one stage, where a dict of named stages is wanted'),
+        (dict(stages=dict(type='SAM')), TypeError, 'expected stages to be a dict of named stages, got one stage'),
         (dict(stages=dict(sam=dict(type='Sam'))), KeyError, "Did you mean 'SAM'"),
         (dict(nonfinite_loss='halt'), ValueError, r"nonfinite_loss='halt' is not one of \['raise', 'skip', 'ignore'\]"),
         (dict(clip_grad=dict(norm=1.0)), TypeError, r"unknown key 'norm'"),
@@ -236,7 +236,7 @@ def test_a_model_that_learns_nothing():
         wrapper.initialize_count_status(net, 0, 1)
 
 
-def test_a_bad_loss_stops_before_anything_happens_to_the_weights():
+def test_a_non_finite_loss_stops_before_anything_happens_to_the_weights():
     net = make_net()
     wrapper = ComposedOptimWrapper(sgd(net), stages=dict(sam=dict(type='SAM'), gc=dict(type='GradientCentralization')))
     batches = make_batches(3)
@@ -250,7 +250,7 @@ def test_a_bad_loss_stops_before_anything_happens_to_the_weights():
 
 
 @pytest.mark.parametrize('accumulation', [1, 2])
-def test_a_bad_loss_can_be_skipped_with_all_it_has_done(accumulation):
+def test_a_non_finite_loss_can_be_skipped_with_all_it_has_done(accumulation):
     """Weights and running statistics go on as if the update with the bad batch had not been."""
     stages = dict(sam=dict(type='SAM'), lookahead=dict(type='Lookahead', k=2))
     batches = make_batches(4 * accumulation)
@@ -267,7 +267,7 @@ def test_a_bad_loss_can_be_skipped_with_all_it_has_done(accumulation):
     assert_same(with_bad, without)
 
 
-def test_too_many_bad_losses_in_a_row_stop():
+def test_too_many_non_finite_losses_in_a_row_stop():
     net = make_net()
     wrapper = ComposedOptimWrapper(sgd(net), nonfinite_loss='skip', max_skipped_updates=2)
     batches = make_batches(3)
@@ -298,7 +298,7 @@ class Cliff(HardNet):
         return losses
 
 
-def test_a_bad_loss_at_the_climbed_weights_leaves_the_weights_alone():
+def test_a_non_finite_loss_in_the_second_pass_leaves_the_weights_alone():
     torch.manual_seed(3)
     net = Cliff()
     before = [param.detach().clone() for param in net.parameters()]

@@ -166,11 +166,11 @@ def _count(shape: torch.Size, axes: tuple[int, ...]) -> int:
 
 def _check_patterns(key: str, patterns: Iterable[str]) -> None:
     if isinstance(patterns, str):
-        raise TypeError(f'GradientCentralization: {key}={patterns!r} must be a list: [{patterns!r}].')
+        raise TypeError(f'GradientCentralization: expected {key} to be a list, [{patterns!r}], got {patterns!r}.')
     for pattern in patterns:
         try:
             re.compile(pattern)
         except re.error as error:
             raise ValueError(
-                f'GradientCentralization: {key}: {pattern!r} is no regular expression ({error}).'
+                f'GradientCentralization: expected regular expressions in {key}, got {pattern!r} ({error}).'
             ) from error

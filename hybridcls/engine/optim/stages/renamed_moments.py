@@ -1,5 +1,6 @@
 """Moments of a stage under the names that they had in version 0.1."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from hybridcls.renames import warn_renamed
@@ -22,7 +23,9 @@ def adopt_renamed(cls: Any) -> None:
     old names of what it defines under a new name lead there, for a class that calls ``super().settle(update)``.
     """
     for old, new in _RENAMED.items():
-        owner = next((vars(base) for base in cls.__mro__ if old in vars(base) or new in vars(base)), {})
+        owner: Mapping[str, Any] = next(
+            (vars(base) for base in cls.__mro__ if old in vars(base) or new in vars(base)), {}
+        )
         if new not in owner and old in owner:
             setattr(cls, new, owner[old])
             warn_renamed(old, new, f'{cls.__module__}.{cls.__name__}')

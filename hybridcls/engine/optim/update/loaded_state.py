@@ -21,7 +21,7 @@ class LoadedState(NamedTuple):
     Args:
         weights (list | None): :func:`fingerprint` of the weights that it was saved beside.
         done (int | None): Micro-batches that training had done.
-        is_half_done (bool): Gradients of an update that is not complete came with it.
+        is_half_done (bool): Gradients of an update that is not complete are in it.
     """
 
     weights: Optional[list]

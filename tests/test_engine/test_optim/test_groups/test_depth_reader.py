@@ -39,7 +39,7 @@ def test_mmpretrains_classifier_over_a_timm_backbone():
     assert reader.scale('head.fc.weight', 0.5) == 1
 
 
-def test_a_rate_of_one_asks_nobody():
+def test_a_rate_of_one_asks_no_module():
     assert DepthReader('me', nn.Linear(2, 2)).scale('weight', 1.0) == 1
 
 

@@ -183,7 +183,7 @@ def test_patterns_that_cannot_be():
         changed(exclude=['qvk'])
     with pytest.raises(ValueError, match='is no regular expression'):
         GradientCentralization(exclude=['('])
-    with pytest.raises(TypeError, match=r"must be a list: \['fc'\]"):
+    with pytest.raises(TypeError, match=r"expected include to be a list, \['fc'\]"):
         GradientCentralization(include='fc')
     with pytest.raises(ValueError, match="layers='convs' is not one of"):
         GradientCentralization(layers='convs')

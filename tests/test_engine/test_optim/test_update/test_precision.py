@@ -114,7 +114,7 @@ class Overflow(HardNet):
 @pytest.mark.parametrize('bad', [[2, 3], [3]])  # both passes, as the same numbers do, or the second pass alone
 @pytest.mark.parametrize('fused', [False, True])
 def test_an_overflow_is_no_update(bad, fused):
-    """Weights stay, Lookahead does not count it, and the next update climbs; the scale is halved."""
+    """Weights stay, Lookahead does not count it, and the next update ascends; the scale is halved."""
     torch.manual_seed(3)
     net = Overflow(bad)
     stages = dict(sam=dict(type='SAM'), lookahead=dict(type='Lookahead', k=2))
@@ -136,7 +136,7 @@ def test_an_overflow_is_no_update(bad, fused):
     )
 
 
-def test_after_an_overflow_there_is_no_climb():
+def test_after_an_overflow_there_is_no_ascent():
     """The second pass sees the weights themselves, never NaN; if it is finite, that is a plain update."""
     torch.manual_seed(3)
     net, plain = Overflow([0]), make_net(dropout=0.0)
@@ -211,7 +211,7 @@ def test_it_learns_on_a_gpu(amp):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
-def test_a_bad_loss_is_seen_on_a_gpu():
+def test_a_non_finite_loss_is_seen_on_a_gpu():
     net = make_net().cuda()
     wrapper = ComposedOptimWrapper(sgd(net), nonfinite_loss='skip')
     batch = {name: value.cuda() for name, value in make_batches(1)[0].items()}
