@@ -274,13 +274,19 @@ def is_view(tensor: Tensor) -> bool:
     return tensor._base is not None
 
 
-def buffers_in(module: nn.Module) -> dict[str, Optional[Tensor]]:
-    """Return the dict in which a module itself holds its buffers; what is set there is what the module has."""
+def buffers_in(module: nn.Module) -> dict[str, Any]:
+    """Return the dict in which a module itself holds its buffers; what is set there is what the module has.
+
+    Some may be None.
+    """
     return module._buffers
 
 
-def parameters_in(module: nn.Module) -> dict[str, Optional[nn.Parameter]]:
-    """Return the dict in which a module itself holds its parameters; what is set there is what the module has."""
+def parameters_in(module: nn.Module) -> dict[str, Any]:
+    """Return the dict in which a module itself holds its parameters; what is set there is what the module has.
+
+    Some may be None.
+    """
     return module._parameters
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ _RUNNING_STATISTICS = ('running_mean', 'running_var')
 
 
 class _Entry(NamedTuple):
-    holder: dict[str, Optional[Tensor]]  # a module's own dict of buffers or parameters
+    holder: dict[str, Any]  # a module's own dict of buffers or parameters
     name: str
     tensor: Tensor
 
@@ -44,7 +44,7 @@ class MutableState:
     """
 
     def __init__(self, modules: Iterable[nn.Module], with_frozen: bool = False) -> None:
-        self._places: list[tuple[dict[str, Optional[Tensor]], str]] = []
+        self._places: list[tuple[dict[str, Any], str]] = []
         for module in modules:
             for part in module.modules():
                 buffers = buffers_in(part)

@@ -111,7 +111,7 @@ class ComposedOptimWrapper(OptimWrapper):
         super().__init__(optimizer, accumulative_counts, check_clip_grad(caller, clip_grad))
         self.stages: dict[str, UpdateStage] = build_stages(caller, stages)
         self.initial_state = {name: stage.state_dict() for name, stage in self.stages.items()}
-        self._prober = next((stage for stage in self.stages.values() if stage.has_second_pass), None)
+        self._two_pass_stage = next((stage for stage in self.stages.values() if stage.has_second_pass), None)
         params = parameters_of(optimizer)
         device_type = params[0].device.type if params else 'cpu'
         # An overflow in a piece of the gradient concerns all processes.
@@ -159,33 +159,24 @@ class ComposedOptimWrapper(OptimWrapper):
 
     @torch.compiler.disable
     def optim_context(self, model: nn.Module) -> Uncompiled:
-        """Preprocess and call the model in here: mixed precision, no needless synchronisation, the call remembered."""
+        """Preprocess and call the model in here: mixed precision, no needless synchronisation, the call recorded."""
         return Uncompiled(self._micro_batch(model))
 
     def _micro_batch(self, model: nn.Module) -> AbstractContextManager:
         """Describe the micro-batch at hand; return the context of its forward pass."""
-        update, prober, guard = self._begin(model), self._prober, self.nonfinite_losses
+        update, stage, guard = self._begin(model), self._two_pass_stage, self.nonfinite_losses
         counts = accumulation_counts(self)
         update.is_first, update.is_last = counts.is_between_updates, self.should_sync()
         update.is_dropped, update.micro_batch = guard.is_dropping, None
-        has_second_pass = prober is not None and not guard.is_dropping and prober.needs_second_pass(update)
         # Gradients that FSDP leaves unsharded could not be set aside for a second pass.
-        must_average = prober is not None and not self._shards.can_ascend_alone
+        must_average = stage is not None and not self._shards.can_ascend_alone
         is_averaged = update.is_last or must_average
-        self._batch = MicroBatch(
-            model,
-            update.params,
-            self.precision,
-            guard,
-            self._mutable_state,
-            counts.done + 1,
-            has_second_pass,
-            round(1 / self.scale_loss(1.0)),
-            is_averaged,
-        )
-        if prober is not None and has_second_pass:
-            is_averaged = prober.wants_sync() or must_average
-        return self._batch.forward_pass(is_averaged)
+        batch = MicroBatch(model, update.params, self.precision, guard, self._mutable_state, counts.done + 1)
+        if stage is not None and not guard.is_dropping and stage.needs_second_pass(update):
+            batch.plan_second_pass(round(1 / self.scale_loss(1.0)), is_averaged)
+            is_averaged = stage.wants_sync() or must_average
+        self._batch = batch
+        return batch.forward_pass(is_averaged)
 
     def _begin(self, model: Optional[nn.Module] = None) -> Update:
         """Start the stages at the first update, and describe the one at hand."""
@@ -201,18 +192,10 @@ class ComposedOptimWrapper(OptimWrapper):
         names, owners = named_owners(params, model)
         self._shards = Shards(model)
         self._mutable_state = None
-        if model is not None and (self._prober is not None or self.nonfinite_losses.skips):
+        if model is not None and (self._two_pass_stage is not None or self.nonfinite_losses.skips):
             self._mutable_state = MutableState([model], with_frozen=not self._shards.is_fsdp1)
-        update = self._update = Update(
-            self.optimizer,
-            params,
-            names,
-            owners,
-            self._shards,
-            self._updates,
-            may_overflow=self.precision.scaler is not None,
-            message_hub=self.message_hub,
-        )
+        update = self._update = Update(self.optimizer, params, names, owners, self._shards, self._updates)
+        update.may_overflow, update.message_hub = self.precision.scaler is not None, self.message_hub
         self._restart_stale_stages(params)
         with torch.no_grad():
             for stage in self.stages.values():
@@ -234,7 +217,7 @@ class ComposedOptimWrapper(OptimWrapper):
             zero_kwargs (dict, optional): Arguments of ``optimizer.zero_grad``.
 
         Raises:
-            NonFiniteLossError: If the loss is not finite and ``nonfinite_loss`` says to stop.
+            NonFiniteLossError: If the loss is not finite and ``nonfinite_loss`` is ``'raise'``.
         """
         batch, self._batch = self._batch, None
         guard = self.nonfinite_losses
@@ -248,8 +231,8 @@ class ComposedOptimWrapper(OptimWrapper):
             if batch is not None:
                 batch.undo_forward_pass()
             guard.drop_update({} if batch is None else batch.losses, loss, accumulation_counts(self).done)
-        elif self._prober is not None and not guard.is_dropping:
-            self._second_pass(self._prober, batch, loss, scale)
+        elif self._two_pass_stage is not None and not guard.is_dropping:
+            self._second_pass(self._two_pass_stage, batch, loss, scale)
         if self.should_update():
             if not guard.ends_dropped_update():
                 self.step(**(step_kwargs or {}))
@@ -261,12 +244,12 @@ class ComposedOptimWrapper(OptimWrapper):
         count_micro_batch(self)
         self._gathered_gradients = None  # those of a checkpoint before
 
-    def _second_pass(self, prober: UpdateStage, batch: Optional[MicroBatch], loss: Tensor, scale: float) -> None:
+    def _second_pass(self, stage: UpdateStage, batch: Optional[MicroBatch], loss: Tensor, scale: float) -> None:
         update = self._update
         is_replayed = batch is not None and batch.has_second_pass
-        if update is None or (not is_replayed and prober.needs_second_pass(update)):
+        if update is None or (not is_replayed and stage.needs_second_pass(update)):
             raise RuntimeError(
-                f'{type(self).__name__}: expected the model to be called in optim_context, as {type(prober).__name__} '
+                f'{type(self).__name__}: expected the model to be called in optim_context, as {type(stage).__name__} '
                 'must know which call to repeat, got update_params without it. Call the model in '
                 '`with optim_wrapper.optim_context(model):`, as BaseModel.train_step does.'
             )
@@ -276,11 +259,11 @@ class ComposedOptimWrapper(OptimWrapper):
         update.micro_batch = batch if is_replayed else None
         update.grad_scale = self.precision.scale_on(loss.device) * scale
         with nullcontext() if batch is None else batch.rolled_back(), torch.no_grad():
-            prober.second_pass(update)
+            stage.second_pass(update)
         update.micro_batch = None
 
     def step(self, **kwargs: Any) -> None:
-        """Unscale, clip, transform, step, after_step. A step that the loss scaler skips counts as none."""
+        """Unscale, clip, before_step, step, after_step. A step that the loss scaler skips counts as none."""
         update = self._begin()
         update.is_first, update.is_last = accumulation_counts(self).per_update == 1, True
         self.precision.unscale(self.optimizer)
@@ -331,7 +314,9 @@ class ComposedOptimWrapper(OptimWrapper):
         gathers and shards them as it does momenta.
         """
         params, counts = parameters_of(self.optimizer), accumulation_counts(self)
-        beside = self._loaded if self._update is None else LoadedState(self._fingerprint(params), counts.done, False)
+        beside = (
+            self._loaded if self._update is None else LoadedState(fingerprint(params, self._shards), counts.done, False)
+        )
         stages, tensors = pack_stages(self.stages, self._update)
         numbers = dict(updates=self._updates, stages=stages, **self.nonfinite_losses.state())
         if beside is not None:
@@ -342,9 +327,6 @@ class ComposedOptimWrapper(OptimWrapper):
             gradients = accumulated_gradients(type(self).__name__, params, alone, self._gathered_gradients)
         scaler = {} if self.loss_scaler is None else self.loss_scaler.state_dict()
         return pack_state(super().state_dict(), UpdateState(numbers, tensors, gradients, scaler))
-
-    def _fingerprint(self, params: list) -> Optional[list]:
-        return None if self._shards.is_fsdp1 else fingerprint(params)
 
     def load_state_dict(self, state_dict: dict) -> None:
         """Take over a state of this wrapper, or of mmengine's OptimWrapper or AmpOptimWrapper.
@@ -369,10 +351,9 @@ class ComposedOptimWrapper(OptimWrapper):
     def _restart_stale_stages(self, params: list) -> None:
         """Forget a loaded state that belongs to other weights; those of the model must be loaded."""
         loaded, self._loaded = self._loaded, None
-        if loaded is None:
-            return
         counts = accumulation_counts(self)
-        if loaded.is_stale(self._fingerprint(params), counts.done if counts.total >= 0 else None):
+        done = counts.done if counts.total >= 0 else None
+        if loaded is not None and loaded.is_stale(fingerprint(params, self._shards), done):
             if loaded.is_half_done:
                 self.optimizer.zero_grad()
             self.nonfinite_losses.is_dropping = False

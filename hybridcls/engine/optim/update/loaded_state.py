@@ -5,7 +5,7 @@ from typing import NamedTuple, Optional
 import torch
 
 from hybridcls.compat.torch import is_dtensor
-from hybridcls.distributed.layouts import is_row_shard
+from hybridcls.distributed.layouts import Shards, is_row_shard
 
 __all__ = ['LoadedState', 'fingerprint']
 
@@ -40,17 +40,21 @@ class LoadedState(NamedTuple):
         return self.done is not None and done is not None and self.done != done
 
 
-def fingerprint(params: list) -> Optional[list[Optional[int]]]:
+def fingerprint(params: list, shards: Shards) -> Optional[list[Optional[int]]]:
     """Return for each parameter a number that is another one when a bit of it is; None where only a part of it is here.
 
     Sums of integers: the same on all devices, in whichever order they are taken. None for all where this process holds
     no whole parameter.
 
+    Args:
+        params (list[nn.Parameter]): The parameters.
+        shards (Shards): How they are spread over processes.
+
     Example:
-        >>> fingerprint([torch.zeros(2), torch.tensor([0.0, 1.0])])
+        >>> fingerprint([torch.zeros(2), torch.tensor([0.0, 1.0])], Shards())
         [0, 1065353216]
     """
-    if any(is_dtensor(param) for param in params):
+    if shards.is_fsdp1 or any(is_dtensor(param) for param in params):
         return None
     return [
         None

@@ -31,9 +31,9 @@ class MicroBatch:
         guard (NonFiniteLossGuard): Looks at the second loss.
         state (MutableState, optional): Tensors of the model that a forward pass changes, if they are watched.
         number (int): Micro-batches of the training until this one, it included.
+
+    Attributes:
         has_second_pass (bool): A stage will replay the call.
-        per_update (int): Micro-batches of the update, which their losses are averaged over.
-        is_averaged (bool): The gradient that is stepped with is averaged over processes in this micro-batch.
     """
 
     def __init__(
@@ -44,20 +44,27 @@ class MicroBatch:
         guard: NonFiniteLossGuard,
         state: Optional[MutableState] = None,
         number: int = 1,
-        has_second_pass: bool = False,
-        per_update: int = 1,
-        is_averaged: bool = True,
     ) -> None:
-        self.call = ForwardCall(model, remember_input=has_second_pass)
-        self.has_second_pass = has_second_pass
+        self.call = ForwardCall(model, remember_input=False)
+        self.has_second_pass = False
         self._params = params
         self._precision = precision
         self._guard = guard
         self._state = state
         self._number = number
-        self._per_update = per_update
-        self._is_averaged = is_averaged
+        self._per_update = 1
+        self._is_averaged = True
         self._aside: list[Optional[Tensor]] = []
+
+    def plan_second_pass(self, per_update: int, is_averaged: bool) -> None:
+        """Before the forward pass: record it for a second one.
+
+        Args:
+            per_update (int): Micro-batches of the update, which their losses are averaged over.
+            is_averaged (bool): The gradient of the second pass is averaged over processes.
+        """
+        self.has_second_pass = self.call.remember_input = True
+        self._per_update, self._is_averaged = per_update, is_averaged
 
     @contextmanager
     def forward_pass(self, is_averaged: bool) -> Iterator[None]:
