@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Optional
 
@@ -37,9 +38,19 @@ def _named(module: str, attribute: str) -> Any:
     old = f'{module}.{attribute}'
     if old not in NAMES:
         raise AttributeError(f'module {module!r} has no attribute {attribute!r}')
-    warn_renamed(old, NAMES[old], 'import')
+    warn_renamed(old, NAMES[old], _importer())
     place, _, name = NAMES[old].rpartition('.')
     return getattr(import_module(place), name)
+
+
+def _importer() -> str:
+    """The file whose import is at work."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and (
+        frame.f_code.co_filename == __file__ or 'importlib' in frame.f_code.co_filename
+    ):
+        frame = frame.f_back
+    return Path(frame.f_code.co_filename).name
 
 
 class _OldModules(MetaPathFinder, Loader):
@@ -53,12 +64,17 @@ class _OldModules(MetaPathFinder, Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         new = MODULES[module.__name__]
-        warn_renamed(module.__name__, new, 'import')
+        warn_renamed(module.__name__, new, _importer())
         import_module(new)
 
 
 class _OldModule(ModuleType):
     """Another name of a module: what it had and what the module has, and no copy of it."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        # Once imported it hides, in its package, the function of its own name (`functional.class_statistics`).
+        package, _, name = self.__name__.rpartition('.')
+        return _named(package, name)(*args, **kwargs)
 
     def __getattr__(self, attribute: str) -> Any:
         if attribute == '__all__':

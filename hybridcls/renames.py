@@ -9,6 +9,7 @@ import inspect
 import logging
 import os
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -292,12 +293,12 @@ def warn_renamed(old: str, new: str, where: str) -> None:
 
 def warn_of_value(key: str, old: Any, new: Any, where: str) -> None:
     """Warn of the strings in a value, or list of values, that have a new spelling; see :func:`warn_renamed`."""
-    if isinstance(old, (list, tuple)):
+    if type(old) in (list, tuple):
         for pair in zip(old, new, strict=True):
             warn_of_value(key, *pair, where)
-    elif old != new:
-        is_dotted = old.startswith('hybridcls.')
-        warn_renamed(*(one if is_dotted else f'{key}={one!r}' for one in (old, new)), where)
+    elif isinstance(old, str) and old != new:
+        before, after = (one if old.startswith('hybridcls.') else f'{key}={one!r}' for one in (old, new))
+        warn_renamed(before, after, where)
 
 
 def keys_of(kind: Any) -> Iterator[Key]:
@@ -325,7 +326,7 @@ def new_value(value: Any, replace: Callable[[str], str]) -> Any:
         >>> new_value(['ood/auroc_max_softmax', 'accuracy/top1'], new_metric_name)
         ['ood/auroc_least_confidence', 'accuracy/top1']
     """
-    if isinstance(value, (list, tuple)):
+    if type(value) in (list, tuple):
         return type(value)(new_value(one, replace) for one in value)
     return replace(value) if isinstance(value, str) else value
 
@@ -347,7 +348,7 @@ def with_new_metric_names(node: Any) -> Any:
         >>> with_new_metric_names([dict(iter=8, metrics={'selective/aurc_max_softmax': 3.0})])
         [{'iter': 8, 'metrics': {'selective/aurc_least_confidence': 3.0}}]
     """
-    if isinstance(node, dict):
+    if type(node) in (dict, OrderedDict):
         items = [(new_value(key, new_metric_name), with_new_metric_names(value)) for key, value in node.items()]
         return type(node)(items)
     if type(node) in (list, tuple):
@@ -405,7 +406,7 @@ def keeps_old_spellings(kind: Called) -> Called:
                 args, kwargs = translated(type(self).__name__, args, kwargs)
             called(self, *args, **kwargs)
 
-        kind.__init__ = __init__  # type: ignore[misc]
+        kind.__init__ = __init__  # type: ignore[misc, method-assign]
         return kind
 
     @functools.wraps(called)

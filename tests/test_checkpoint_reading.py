@@ -7,6 +7,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
+from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader, load_checkpoint
 from safetensors.torch import save_file
 from torch import nn
@@ -168,3 +169,26 @@ def test_no_scheme_of_mmengine_is_left_to_its_own_loaders(tmp_path, monkeypatch)
     torch.testing.assert_close(dict(read['state_dict']), WEIGHTS)
     assert fetched == ['https://example.org/a/m.pth']
     assert not (tmp_path / 'canary').exists()
+
+
+def test_results_that_a_run_of_0_1_remembers_have_their_names_of_today(tmp_path):
+    history = HistoryBuffer([0.5], [1])
+    hub = dict(
+        log_scalars=OrderedDict([('val/ood/auroc_max_softmax', history), ('train/loss', history)]),
+        runtime_info={'best_score_ood/auroc_max_softmax': 91.0, 'best_ckpt': 'best_ood_auroc_max_softmax_epoch_2.pth'},
+    )
+    saved = dict(
+        state_dict=WEIGHTS, message_hub=hub, param_schedulers=[dict(monitor='ood/fpr95_max_softmax', best=3.0)],
+        resume=dict(hooks={'EarlyStoppingHook.0': dict(monitor='selective/aurc_max_softmax', wait_count=2.0)}),
+    )  # fmt: skip
+    torch.save(saved, tmp_path / 'old.pth')
+    found = read_checkpoint(tmp_path / 'old.pth')
+    assert list(found['message_hub']['log_scalars']) == ['val/ood/auroc_least_confidence', 'train/loss']
+    assert found['message_hub']['log_scalars']['val/ood/auroc_least_confidence'].data[0].tolist() == [0.5]
+    assert found['message_hub']['runtime_info'] == {
+        'best_score_ood/auroc_least_confidence': 91.0,
+        'best_ckpt': 'best_ood_auroc_max_softmax_epoch_2.pth',  # the file has kept its name
+    }
+    assert found['param_schedulers'] == [dict(monitor='ood/fpr95_least_confidence', best=3.0)]
+    (hook,) = found['resume']['hooks'].values()
+    assert hook == dict(monitor='selective/aurc_least_confidence', wait_count=2.0)

@@ -155,14 +155,20 @@ def test_levers_together(group, plain, configs, tmp_path):
         assert torch.equal(value, other), name
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     'levers',
     [
-        ('lora', 'token merging', 'sam', 'gc', 'lookahead', 'distillation', 'ema', 'clipping', 'cbam', 'adaface'),
-        ('token learner', 'grad cache', 'evidential', 'mixup', 'bfloat16', 'accumulation', 'sam', 'lookahead'),
+        pytest.param(
+            ('lora', 'token merging', 'sam', 'gc', 'lookahead', 'distillation', 'ema', 'clipping', 'cbam', 'adaface'),
+            marks=pytest.mark.slow,
+            id='ten',
+        ),
+        pytest.param(
+            ('token learner', 'grad cache', 'evidential', 'mixup', 'bfloat16', 'accumulation', 'sam', 'lookahead'),
+            marks=pytest.mark.nightly,
+            id='eight',
+        ),
     ],
-    ids=['ten', 'eight'],
 )
 def test_many_at_once_stopped_and_resumed_end_in_the_same_bits(levers, plain, configs, tmp_path, toy_plugin_of_engine):
     cfg = with_levers(plain, configs, levers)

@@ -66,6 +66,7 @@ ARGUMENTS = {
     'SupConHead': dict(in_channels=4),
     'SwitchRecipeHook': dict(schedule=[dict(action_epoch=2)]),
     'TimmStream': dict(model_name='test_resnet'),
+    'TokenFuser': dict(channels=4),
     'TokenLearner': dict(channels=4),
     'TokenMergingHook': dict(token_merging_ratio=0.5),
 }

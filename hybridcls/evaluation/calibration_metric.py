@@ -26,8 +26,10 @@ class CalibrationMetric(BaseMetric):
       accuracy and mean confidence are averaged by the number of images.
     - ``mce``: the largest of these differences, percent.
     - ``brier``: mean squared distance of all probabilities from the one-hot label, summed over classes: from 0 to 2.
-    - ``nll``: mean -log of the own class's probability, nats; a probability of 0 counts as the smallest normal number
-      of the scores' dtype: 87.34 nats in float32, 708.40 in float64.
+    - ``nll``: mean -log of the target class's probability, nats. A probability of 0 counts as the smallest number above
+      0 of the scores' dtype: 103.28 nats in float32, 744.44 in float64, so that the mean stays finite. That much is all
+      that scores can carry: in float32 a probability below 1.2e-38 (87.34 nats) has lost digits, and one below 7e-46 is
+      0, where the logits would still tell it. Scores in float64 are used as they are.
 
     Images of unknown categories (label -1, or one that the model has no class for) are left out. Four numbers are kept
     of an image, however many classes there are.
@@ -67,8 +69,9 @@ class CalibrationMetric(BaseMetric):
                 self.results.append(None)
                 continue
             given = sample['pred_score'].detach()
-            least = torch.finfo(given.dtype if given.is_floating_point() else torch.float64).tiny
-            scores = given.double().cpu()
+            precision = torch.finfo(given.dtype if given.is_floating_point() else torch.float64)
+            least = precision.tiny * precision.eps  # a subnormal number
+            scores = given.to('cpu', torch.float64, copy=True)
             if not (scores.isfinite().all() and abs(scores.sum() - 1) < 1e-3 and (scores >= 0).all()):
                 raise ValueError(
                     f'CalibrationMetric: pred_score sums to {scores.sum():g}, and its least entry is '
@@ -76,7 +79,8 @@ class CalibrationMetric(BaseMetric):
                 )
             confidence, predicted = scores.max(0)
             own = float(scores[label.value])
-            brier = float(scores.square().sum()) - 2 * own + 1
+            scores[label.value] -= 1
+            brier = float(scores.square().sum())
             self.results.append(
                 (min(float(confidence), 1.0), int(predicted) == label.value, brier, -math.log(max(own, least)))
             )
@@ -86,7 +90,7 @@ class CalibrationMetric(BaseMetric):
         rows = [row for row in results if row is not None]
         if not rows:
             return without_result(self, NO_KNOWN_IMAGE if results else NO_IMAGE)
-        confidence, right, brier, nll = torch.tensor(rows, dtype=torch.float64).unbind(1)
+        confidence, right, brier, nll = torch.tensor(rows, dtype=torch.float64).T.contiguous()
         return dict(
             ece=100 * binary_calibration_error(confidence, right.int(), n_bins=self.bins, norm='l1').item(),
             mce=100 * binary_calibration_error(confidence, right.int(), n_bins=self.bins, norm='max').item(),

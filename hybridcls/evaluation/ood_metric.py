@@ -6,7 +6,7 @@ from typing import Any, Optional, Union
 import torch
 from mmengine.evaluator import BaseMetric
 
-from hybridcls.checks import check_number
+from hybridcls.checks import check_choice, check_number
 from hybridcls.functional import auroc, fpr_at_tpr
 from hybridcls.registry import METRICS
 from hybridcls.renames import keeps_old_spellings
@@ -29,6 +29,10 @@ class OODMetric(BaseMetric):
       chance. The higher the better.
     - ``fpr95_<score>``: the share of unknown images that pass when the threshold lets 95 % of the known ones pass. The
       lower the better. (See :func:`hybridcls.functional.fpr_at_tpr` for the side.)
+    - ``fpr95_ood_positive_<score>``, with ``positive='unknown'``, instead of it: the share of *known* images that are
+      rejected when the threshold rejects 95 % of the unknown ones, as in codes that have the unknown as the positive
+      side. The lower the better. The smallest share from 95 % on counts; the code of outlier exposure
+      (hendrycks/outlier-exposure) takes the one that is nearest to 95 % on either side.
 
     A score that is not a number counts as the wrong answer: a model that has diverged scores badly, not by chance.
     Without images of both kinds there is no result, and a warning says so.
@@ -37,13 +41,15 @@ class OODMetric(BaseMetric):
         scores (str | Sequence[str]): ``'epistemic'``, ``'aleatoric'``, ``'total'``, ``'vacuity'``,
             ``'least_confidence'`` (1 - the largest probability, for every classifier) or ``'entropy'`` (likewise).
             Defaults to ``('least_confidence', )``.
-        recall (float): The share of known images to accept, in (0, 1]; with another than 0.95 the name says it
+        recall (float): The share of the positive side to recognise, in (0, 1]; with another than 0.95 the name says it
             (``fpr90_...``). Defaults to 0.95.
+        positive (str): Which images are the positive side of FPR: ``'known'`` or ``'unknown'``. Defaults to
+            ``'known'``.
         collect_device (str): As in mmengine's BaseMetric. Defaults to ``'cpu'``.
         prefix (str, optional): In front of the names. Defaults to None, which means ``'ood'``.
 
     Raises:
-        ValueError: If a score does not exist, or ``recall`` is out of range.
+        ValueError: If a score does not exist, ``recall`` is out of range, or ``positive`` is none of the two.
         MissingFieldError: If the predictions lack a score, or samples a label.
 
     Example:
@@ -64,9 +70,12 @@ class OODMetric(BaseMetric):
         recall: float = 0.95,
         collect_device: str = 'cpu',
         prefix: Optional[str] = None,
+        positive: str = 'known',
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         check_number('OODMetric', 'recall', recall, 0, 1, low_open=True)
+        check_choice('OODMetric', 'positive', positive, ('known', 'unknown'))
+        self.positive = positive
         self.scores = check_scores('OODMetric', scores)
         self.recall = recall
         self.directions = {
@@ -97,9 +106,10 @@ class OODMetric(BaseMetric):
             inside = values[known].nan_to_num(torch.inf, torch.inf, -torch.inf)
             outside = values[~known].nan_to_num(-torch.inf, torch.inf, -torch.inf)
             metrics[f'auroc_{name}'] = 100 * auroc(inside, outside).item()
-            metrics[f'{self._fpr}_{name}'] = 100 * fpr_at_tpr(inside, outside, self.recall).item()
+            sides = (inside, outside) if self.positive == 'known' else (-outside, -inside)
+            metrics[f'{self._fpr}_{name}'] = 100 * fpr_at_tpr(*sides, self.recall).item()
         return metrics
 
     @property
     def _fpr(self) -> str:
-        return f'fpr{100 * self.recall:g}'
+        return f'fpr{100 * self.recall:g}' + ('_ood_positive' if self.positive == 'unknown' else '')

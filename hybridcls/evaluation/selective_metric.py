@@ -7,8 +7,8 @@ from typing import Any, Optional, Union
 import torch
 from mmengine.evaluator import BaseMetric
 
-from hybridcls.checks import check_number
-from hybridcls.functional import area_under_risk_coverage, least_area_under_risk_coverage, risk_coverage
+from hybridcls.checks import check_choice, check_number
+from hybridcls.functional import area_under_risk_coverage, auroc, least_area_under_risk_coverage, risk_coverage
 from hybridcls.registry import METRICS
 from hybridcls.renames import keeps_old_spellings
 
@@ -27,9 +27,13 @@ class SelectiveMetric(BaseMetric):
     images of equal doubt count with their mean error, so that their order does not matter):
 
     - ``aurc_<score>``: the error averaged over all coverages; the literature gives it times 1000.
-    - ``eaurc_<score>``: what of it a score that knows the wrong answers would not have.
+    - ``eaurc_<score>``: what of it a score that knows the wrong answers would not have; with ``eaurc='asymptotic'``
+      what the AURC is above the formula of Geifman et al. for many images
+      (:func:`hybridcls.functional.least_area_under_risk_coverage`); it may be below 0 where there are few.
     - ``risk80_<score>``: the error among the 80 % of the images with the least uncertainty, for each of ``coverages``;
       the least number of images that reaches the share (of 5 at 0.5: 3).
+    - ``auroc_<score>``, with ``failure_auroc=True``, the higher the better: how often, of a wrong and a right answer,
+      the wrong one has the higher score; ties count half. Where all answers are right, or all wrong, there is none.
 
     An image of an unknown category (label -1, or one that the model has no class for) is left out: what it costs to
     answer it is another question, for which there is ``OODMetric``. With ``unknown_is_error=True`` any answer to it is
@@ -39,11 +43,13 @@ class SelectiveMetric(BaseMetric):
         scores (str | Sequence[str]): As in ``OODMetric``. Defaults to ``('least_confidence', )``.
         coverages (Sequence[float]): Shares of images to answer, in (0, 1]. Defaults to (0.8, 0.9).
         unknown_is_error (bool): Whether images of unknown categories count. Defaults to False.
+        eaurc (str): ``'exact'`` or ``'asymptotic'``. Defaults to ``'exact'``.
+        failure_auroc (bool): Add the AUROC of errors. Defaults to False.
         collect_device (str): As in mmengine's BaseMetric. Defaults to ``'cpu'``.
         prefix (str, optional): In front of the names. Defaults to None, which means ``'selective'``.
 
     Raises:
-        ValueError: If a score does not exist, or a coverage is out of range.
+        ValueError: If a score does not exist, a coverage is out of range, or ``eaurc`` is none of the two.
         MissingFieldError: If the predictions lack a score, or samples a label.
 
     Example:
@@ -67,15 +73,22 @@ class SelectiveMetric(BaseMetric):
         unknown_is_error: bool = False,
         collect_device: str = 'cpu',
         prefix: Optional[str] = None,
+        eaurc: str = 'exact',
+        failure_auroc: bool = False,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
+        check_choice('SelectiveMetric', 'eaurc', eaurc, ('exact', 'asymptotic'))
         for coverage in coverages:
             check_number('SelectiveMetric', 'coverages', coverage, 0, 1, low_open=True)
         self.scores = check_scores('SelectiveMetric', scores)
         self.coverages = tuple(coverages)
         self.unknown_is_error = unknown_is_error
+        self.eaurc = eaurc
+        self.failure_auroc = failure_auroc
         kinds = ['aurc', 'eaurc', *(f'risk{100 * coverage:g}' for coverage in self.coverages)]
         self.directions = {f'{kind}_{score}': 'less' for score in self.scores for kind in kinds}
+        if failure_auroc:
+            self.directions.update({f'auroc_{score}': 'greater' for score in self.scores})
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keep the scores of each image and whether it was answered wrongly."""
@@ -93,12 +106,20 @@ class SelectiveMetric(BaseMetric):
         if not rows:
             return without_result(self, NO_KNOWN_IMAGE if results else NO_IMAGE)
         errors = torch.tensor([wrong for wrong, _ in rows]).double()
-        least = least_area_under_risk_coverage(errors)
+        least = least_area_under_risk_coverage(errors, asymptotic=self.eaurc == 'asymptotic')
         metrics = {}
+        if self.failure_auroc and errors.min() == errors.max():
+            kind = 'wrong' if errors.any() else 'right'
+            why = f'All {len(rows)} answers are {kind}, and it compares wrong with right ones.'
+            without_result(self, why, [f'auroc_{name}' for name in self.scores])
         for name, values in zip(self.scores, torch.tensor([row for _, row in rows]).double().unbind(1), strict=True):
             area, risks = area_under_risk_coverage(values, errors), risk_coverage(values, errors)
             metrics[f'aurc_{name}'] = 100 * area.item()
-            metrics[f'eaurc_{name}'] = 100 * (area - least).clamp_min(0).item()
+            excess = area - least
+            metrics[f'eaurc_{name}'] = 100 * (excess if self.eaurc == 'asymptotic' else excess.clamp_min(0)).item()
+            if self.failure_auroc and errors.min() < errors.max():
+                known = values.nan_to_num(torch.inf, torch.inf, -torch.inf)  # as in risk_coverage
+                metrics[f'auroc_{name}'] = 100 * auroc(known[errors == 0], known[errors == 1]).item()
             for coverage in self.coverages:
                 # 0.07 * 100 is a little more than 7 in binary.
                 answered = max(1, math.ceil(coverage * len(errors) - 1e-9))

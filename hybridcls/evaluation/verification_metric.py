@@ -10,7 +10,13 @@ from mmengine.evaluator import BaseMetric
 from torch import Tensor
 
 from hybridcls.checks import check_choice, check_number
-from hybridcls.functional import accept_rates_of_all_pairs, fold_accuracies, l2_normalize, true_accept_rates
+from hybridcls.functional import (
+    ROC_POINTS,
+    accept_rates_of_all_pairs,
+    fold_accuracies,
+    l2_normalize,
+    true_accept_rates,
+)
 from hybridcls.registry import METRICS
 from hybridcls.structures import UNKNOWN_LABEL
 
@@ -52,6 +58,8 @@ class VerificationMetric(BaseMetric):
         folds (int): How many, in the order of the file. Defaults to 10.
         thresholds (str): ``'exact'``, or ``'grid'``, the official codes' steps of 0.01 of the squared distance.
             Defaults to ``'exact'``.
+        point (str): With ``pairs``, ``'below'``, or ``'nearest'``, the point of the curve that InsightFace's scores on
+            IJB take (:func:`hybridcls.functional.true_accept_rates`). Defaults to ``'below'``.
         device (str, optional): Where to compute. Defaults to None: the GPU if there is one.
         collect_device (str): As in mmengine's BaseMetric. Defaults to ``'cpu'``.
         prefix (str, optional): In front of the names. Defaults to None, which means ``'verification'``.
@@ -82,12 +90,20 @@ class VerificationMetric(BaseMetric):
         device: Optional[str] = None,
         collect_device: str = 'cpu',
         prefix: Optional[str] = None,
+        point: str = 'below',
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.far = (far,) if isinstance(far, (int, float)) else tuple(far)
         for rate in self.far:
             check_number('VerificationMetric', 'far', rate, 0, 1, low_open=True, high_open=True)
         check_choice('VerificationMetric', 'thresholds', thresholds, ('exact', 'grid'))
+        check_choice('VerificationMetric', 'point', point, ROC_POINTS)
+        if point == 'nearest' and pairs is None:
+            raise ValueError(
+                "VerificationMetric: point='nearest' needs a file of pairs=, got none: all pairs are streamed and "
+                'never sorted. Name a file, or leave point out.'
+            )
+        self.point = point
         self.pairs = None if pairs is None else read_pairs('VerificationMetric', pairs)
         check_number('VerificationMetric', 'folds', folds, 2, integer=True)
         if self.pairs is not None and len(self.pairs.same) < folds:
@@ -125,7 +141,7 @@ class VerificationMetric(BaseMetric):
         else:
             same = self.pairs.same
             similarity = _of_pairs(self.pairs, embeddings, [str(name) for _, name in results], device)
-            rates = true_accept_rates(similarity[same], similarity[~same], self.far)
+            rates = true_accept_rates(similarity[same], similarity[~same], self.far, self.point)
             accuracies = fold_accuracies(similarity, same, self.folds, self.thresholds)
             scores = self._named(rates, int(same.sum()), int((~same).sum()))
             scores.update(accuracy=accuracies.mean().item(), accuracy_std=accuracies.std(unbiased=False).item())

@@ -154,6 +154,14 @@ def test_a_place_that_follows_a_variable_shows_the_variable(capsys, family):
     assert keys['val_pipeline.1.meta_keys']['taker'].startswith('variable of val_dataloader.dataset.pipeline')
 
 
+def test_an_old_spelling_is_shown_in_the_new_one_with_its_own_line(capsys, tmp_path):
+    text = f'_base_ = {str(DIGITS.with_name("adaface_hybrid.py"))!r}\nmodel = dict(\n    head=dict(sub_centres=2))\n'
+    code, keys = rows(capsys, write(tmp_path, 'old.py', text))
+    row = keys['model.head.num_subcenters']
+    assert (code, row['value'], place(row), row['why']) == (0, 2, ('old.py', 3), 'written as sub_centres=2')
+    assert 'model.head.sub_centres' not in keys
+
+
 def test_hooks_of_the_config_keep_their_place_beside_those_of_every_run(capsys):
     _, keys = rows(capsys, ROOT / 'digits' / 'supcon_hybrid.py', 'custom_hooks')
     assert place(keys['custom_hooks.0.type']) == ('digits_two_views.py', 33)

@@ -3,7 +3,7 @@ import torch
 from mmengine.evaluator import Evaluator
 from mmpretrain.structures import DataSample
 from processes import run_processes
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import roc_auc_score, roc_curve
 
 from hybridcls.evaluation import OODMetric
 from hybridcls.registry import METRICS
@@ -43,6 +43,19 @@ def test_auroc_of_several_scores_by_scikit_learn():
     assert result['ood/auroc_epistemic'] > 70
 
 
+@pytest.mark.parametrize('recall', [0.95, 0.8])
+def test_the_unknown_as_positive_side_by_scikit_learn(recall):
+    samples = predictions()
+    unknown = [int(sample['gt_label']) < 0 for sample in samples]
+    false, true, _ = roc_curve(unknown, [float(sample['epistemic']) for sample in samples], drop_intermediate=False)
+    metric = OODMetric('epistemic', recall=recall, positive='unknown')
+    name = f'fpr{100 * recall:g}_ood_positive_epistemic'
+    result = evaluated(metric, samples)[f'ood/{name}']
+    assert result == pytest.approx(100 * false[(true >= recall).argmax()])
+    assert result != evaluated(OODMetric('epistemic', recall=recall), samples)[f'ood/fpr{100 * recall:g}_epistemic']
+    assert metric.directions[name] == 'less'
+
+
 def test_another_recall_is_in_the_name():
     assert 'ood/fpr80_epistemic' in evaluated(OODMetric('epistemic', recall=0.8), predictions())
 
@@ -76,9 +89,9 @@ def test_samples_go_through_mmengines_evaluator():
     assert evaluator.evaluate(60) == evaluated(OODMetric('epistemic'), predictions())
 
 
-@pytest.mark.parametrize('keys', [dict(scores='msp'), dict(recall=0.0), dict(recall=1.5)])
+@pytest.mark.parametrize('keys', [dict(scores='msp'), dict(recall=0.0), dict(recall=1.5), dict(positive='ood')])
 def test_wrong_arguments_are_answered(keys):
-    with pytest.raises(ValueError, match=r'OODMetric: (score|recall)='):
+    with pytest.raises(ValueError, match=r'OODMetric: (score|recall|positive)='):
         OODMetric(**keys)
 
 

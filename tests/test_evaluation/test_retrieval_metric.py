@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import pairwise_distances
+from sklearn.metrics import average_precision_score, pairwise_distances
 
-from hybridcls.evaluation import MissingFieldError, RetrievalMetric
+from hybridcls.evaluation import MissingFieldError, RetrievalMetric, retrieval_metric
 
 
 def clouds(count=90, classes=6):
@@ -83,3 +83,37 @@ def test_images_marked_as_unknown_are_no_class():
     alone = torch.where(marked == -1, 100 + torch.arange(len(labels)), marked)
     assert evaluated(rows, marked) == evaluated(rows, alone)
     assert evaluated(rows, marked) != evaluated(rows, labels)
+
+
+@pytest.mark.parametrize('block', [1024, 7])
+def test_whole_lists_are_ranked_by_blocks(block, monkeypatch):
+    monkeypatch.setattr(retrieval_metric, '_BLOCK_QUERIES', block)
+    rows, labels = clouds()
+    similarity = -pairwise_distances(rows.double().numpy(), metric='cosine')
+    precisions, ranks = [], []
+    for query in range(1, len(labels)):  # the class of the first occurs once
+        others = [index for index in range(len(labels)) if index != query]
+        same = (labels[others] == labels[query]).numpy()
+        precisions.append(average_precision_score(same, similarity[query, others]))
+        ranks.append(1 / (1 + same[np.argsort(-similarity[query, others])].argmax()))
+    result = evaluated(rows, labels, topk=1, whole_list=True)
+    assert result['retrieval/map'] == pytest.approx(100 * np.mean(precisions))
+    assert result['retrieval/mrr'] == pytest.approx(100 * np.mean(ranks))
+    assert RetrievalMetric(whole_list=True).directions['mrr'] == 'greater'
+
+
+def test_whole_lists_without_finite_embeddings():
+    rows, labels = clouds(20)
+    assert set(evaluated(rows * torch.nan, labels, whole_list=True).values()) == {0.0}
+
+
+def test_images_without_a_match_can_count():
+    """One of 90 has nothing to find: its zeros are a share of 1 in 90. Marked images still do not ask."""
+    rows, labels = clouds()
+    without = evaluated(rows, labels, whole_list=True)
+    counted = evaluated(rows, labels, whole_list=True, count_unmatched=True)
+    assert counted == pytest.approx({name: value * 89 / 90 for name, value in without.items()})
+    labels[0] = -1
+    assert evaluated(rows, labels, whole_list=True, count_unmatched=True) == pytest.approx(without)
+    alone = evaluated(torch.eye(2), torch.tensor([1, 2]), topk=1, count_unmatched=True)
+    assert alone == {'retrieval/recall@1': 0.0, 'retrieval/precision@r': 0.0, 'retrieval/map@r': 0.0}

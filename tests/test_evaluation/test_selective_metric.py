@@ -1,7 +1,10 @@
 """Errors of the images that are kept when the uncertain ones are rejected."""
 
+import math
+
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 
 from hybridcls.evaluation import SelectiveMetric
 from hybridcls.functional import area_under_risk_coverage, risk_coverage
@@ -35,6 +38,34 @@ def test_numbers_by_the_formulas():
         assert result[f'selective/risk50_{name}'] == pytest.approx(100 * risk_coverage(doubt, wrong)[24].item())
         assert result[f'selective/risk100_{name}'] == pytest.approx(100 * wrong.mean().item())
         assert 0 < result[f'selective/eaurc_{name}'] < result[f'selective/aurc_{name}']
+
+
+def test_errors_found_by_their_scores_are_scikit_learns():
+    samples = [{**sample, 'total': sample['total'].mul(5).round()} for sample in predictions()]  # with ties
+    wrong = [int(s['pred_score'].argmax()) != int(s['gt_label']) for s in samples]
+    result = evaluated(samples, scores=('total',), failure_auroc=True)
+    assert result['selective/auroc_total'] == pytest.approx(
+        100 * roc_auc_score(wrong, [float(s['total']) for s in samples])
+    )
+    metric = SelectiveMetric(scores='total', failure_auroc=True)
+    assert metric.directions['auroc_total'] == 'greater'
+    metric.process(None, [sample for sample, is_wrong in zip(samples, wrong, strict=True) if is_wrong])
+    assert 'selective/auroc_total' not in metric.evaluate(sum(wrong))
+    assert metric.no_result == f'All {sum(wrong)} answers are wrong, and it compares wrong with right ones.'
+    assert 'selective/auroc_total' not in evaluated(samples, scores='total')
+
+
+def test_the_excess_over_the_formula_for_many_images():
+    samples = predictions()
+    wrong = torch.tensor([int(s['pred_score'].argmax()) != int(s['gt_label']) for s in samples]).double()
+    risk = wrong.mean().item()
+    result = evaluated(samples, eaurc='asymptotic')
+    expected = result['selective/aurc_least_confidence'] - 100 * (risk + (1 - risk) * math.log(1 - risk))
+    assert result['selective/eaurc_least_confidence'] == pytest.approx(expected)
+    other = evaluated(samples)['selective/eaurc_least_confidence']
+    assert result['selective/eaurc_least_confidence'] != pytest.approx(other)
+    with pytest.raises(ValueError, match="SelectiveMetric: eaurc='geifman' is not one of"):
+        SelectiveMetric(eaurc='geifman')
 
 
 def test_unknown_images_are_left_out_or_are_errors():

@@ -74,6 +74,18 @@ def test_a_file_of_pairs(pairs, thresholds):
     assert 60 < result['verification/accuracy'] < 99
 
 
+def test_the_nearest_point_of_a_file_of_pairs(pairs):
+    path, first, second, same = pairs
+    rows, labels = clouds()
+    similarity = cosines(rows, first, second)
+    result = evaluated(rows, labels, pairs=path, far=0.0374, point='nearest')['verification/tar@0.0374']
+    nearest = true_accept_rates(similarity[same], similarity[~same], [0.0374], 'nearest')
+    assert result == pytest.approx(100 * nearest.item())
+    assert result != evaluated(rows, labels, pairs=path, far=0.0374)['verification/tar@0.0374']
+    with pytest.raises(ValueError, match="point='nearest' needs a file of pairs"):
+        VerificationMetric(point='nearest')
+
+
 def test_padded_samples_do_not_count(pairs):
     rows, labels = clouds()
     more = torch.cat([rows, rows[:5]]), torch.cat([labels, labels[:5]])

@@ -56,9 +56,9 @@ def trained(tmp_path):
     return tmp_path / 'vit.py', tmp_path / 'epoch_3.pth', model
 
 
-def test_folded_it_is_a_checkpoint_of_the_config_without_lora(tool, trained, tmp_path, capsys):
+def test_merged_it_is_a_checkpoint_of_the_config_without_lora(tool, trained, tmp_path, capsys):
     config, checkpoint, model = trained
-    tool('fold', config, checkpoint, tmp_path / 'out' / 'merged.pth')
+    tool('merge', config, checkpoint, tmp_path / 'out' / 'merged.pth')
     assert 'the updates of 8 layers are in the weights' in capsys.readouterr().out
     merged = torch.load(tmp_path / 'out' / 'merged.pth', weights_only=False)
     assert merged['meta']['epoch'] == 3
@@ -68,6 +68,12 @@ def test_folded_it_is_a_checkpoint_of_the_config_without_lora(tool, trained, tmp
     torch.testing.assert_close(plain(x), model(x), rtol=0, atol=1e-5)
     exported = torch.export.export(plain, (x,)).module()
     torch.testing.assert_close(exported(x), model(x), rtol=0, atol=1e-5)
+
+
+def test_the_command_of_version_0_1_still_merges(tool, trained, tmp_path, capsys):
+    config, checkpoint, _ = trained
+    tool('fold', config, checkpoint, tmp_path / 'merged.pth')
+    assert 'the updates of 8 layers are in the weights' in capsys.readouterr().out
 
 
 def test_saved_they_are_read_by_us_and_by_peft(tool, trained, tmp_path, capsys):
@@ -83,13 +89,13 @@ def test_saved_they_are_read_by_us_and_by_peft(tool, trained, tmp_path, capsys):
     torch.testing.assert_close(theirs(x), model.backbone.vit.model(x))
 
 
-def test_what_cannot_be_saved_or_folded(tool, trained, tmp_path):
+def test_what_cannot_be_saved_or_merged(tool, trained, tmp_path):
     config, checkpoint, _ = trained
     out = tmp_path / 'out.pth'
     with pytest.raises(FileNotFoundError, match=r'adapters: checkpoint=.*none\.pth'):
-        tool('fold', config, tmp_path / 'none.pth', out)
+        tool('merge', config, tmp_path / 'none.pth', out)
     with pytest.raises(ValueError, match='no layer of the model is adapted'):
-        tool('fold', config, checkpoint, out, '--cfg-options', 'model.backbone.lora_rank=0')
+        tool('merge', config, checkpoint, out, '--cfg-options', 'model.backbone.lora_rank=0')
     with pytest.raises(WeightMismatchError, match='is not of the model'):
         tool('save', config, checkpoint, tmp_path / 'a', '--cfg-options', 'model.backbone.lora_rank=3')
     assert not out.exists()

@@ -1,7 +1,7 @@
 """Read old spellings of keys and values in a config as those of today, wherever they were written."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path as FilePath
 from typing import Any, NamedTuple
@@ -26,7 +26,7 @@ from .change import Provenance, Renamed, layer_of, provenance_of
 from .facts import config_facts
 from .origins import ConfigError
 from .takers import takers_of
-from .tree import ABSENT, Path, dotted, forget_below, leaves_in, put_at, value_at, walk
+from .tree import ABSENT, Path, dotted, forget_below, leaves_in, put_at, same, value_at, walk
 
 __all__ = ['OldSpelling', 'new_facts', 'old_spellings', 'rename', 'spellings_of_part', 'with_new_spellings']
 
@@ -39,12 +39,12 @@ class OldSpelling(NamedTuple):
     Args:
         path (Path): Where it stands.
         key (str): The new name of the key; the old one where that stays.
-        value (Any): The value in its new spelling.
+        replace (Callable): Gives a string of the value its new spelling.
     """
 
     path: Path
     key: str
-    value: Any
+    replace: Callable[[str], str]
 
     @property
     def new_path(self) -> Path:
@@ -65,21 +65,20 @@ def old_spellings(cfg: Any) -> list[OldSpelling]:
             found.update({one.path: one for one in spellings_of_part(path, value_at(cfg, path), kind)})
     for path, node in nodes:
         for key, value in node.items():
+            replace: Callable[[str], str] = str
             if key in METRIC_KEYS and path[0] in _WITH_RESULTS:
-                new = new_value(value, new_metric_name)
+                replace = new_metric_name
             elif key == 'type' or (*path, key) == ('custom_imports', 'imports'):
-                new = new_value(value, new_dotted_name)
-            else:
-                continue
-            if new != value:
-                found[(*path, key)] = OldSpelling((*path, key), key, new)
+                replace = new_dotted_name
+            if not same(new_value(value, replace), value):
+                found[(*path, key)] = OldSpelling((*path, key), key, replace)
     return list(found.values())
 
 
 def _may_be_old(node: dict) -> bool:
     """Whether a dict has a key or a value that would be old if the right class took it. (To know the class is slow.)"""
     return any(row.old in node and row.fits(node[row.old]) for row in KEYS) or any(
-        row.key in node and new_value(node[row.key], row.replace) != node[row.key] for row in VALUES
+        row.key in node and not same(new_value(node[row.key], row.replace), node[row.key]) for row in VALUES
     )
 
 
@@ -93,9 +92,9 @@ def spellings_of_part(path: Path, node: dict, kind: Any) -> Iterator[OldSpelling
     replacements = values_of(kind)
     for key, value in node.items():
         name = names.get(key, key)
-        new = new_value(value, replacements[name]) if name in replacements else value
-        if name != key or new != value:
-            yield OldSpelling((*path, key), name, new)
+        replace = replacements.get(name, str)
+        if name != key or not same(new_value(value, replace), value):
+            yield OldSpelling((*path, key), name, replace)
 
 
 def with_new_spellings(values: dict) -> dict:
@@ -107,7 +106,7 @@ def with_new_spellings(values: dict) -> dict:
     """
     values = deepcopy(values)
     for one in old_spellings(values):
-        _write(values, one.path, one.new_path, one.value)
+        _write(values, one.path, one.new_path, new_value(value_at(values, one.path), one.replace))
     return values
 
 
@@ -122,8 +121,9 @@ def rename(cfg: Config) -> None:
     known = provenance_of(cfg)
     for one in old_spellings(cfg):
         for old, new in _all_places(one, known).items():
-            if value_at(cfg, old) is not ABSENT:
-                _rename_at(cfg, old, new, one.value)
+            value = value_at(cfg, old)
+            if value is not ABSENT:
+                _rename_at(cfg, old, new, new_value(value, one.replace))
 
 
 def _all_places(one: OldSpelling, known: Provenance) -> dict[Path, Path]:
@@ -146,6 +146,7 @@ def _all_places(one: OldSpelling, known: Provenance) -> dict[Path, Path]:
 def _rename_at(cfg: Config, old: Path, new: Path, value: Any) -> None:
     known, layer, before = provenance_of(cfg), layer_of(cfg, old), value_at(cfg, old)
     known.renamed.append(Renamed(old, new, before, value, layer))
+    tables: tuple[dict[Path, Any], ...] = (known.values, known.origins, known.references)
     where = FilePath(layer.name).name
     if new != old and value_at(cfg, new) is not ABSENT:
         other = layer_of(cfg, new)
@@ -157,13 +158,13 @@ def _rename_at(cfg: Config, old: Path, new: Path, value: Any) -> None:
         if other > layer:
             warn_renamed(str(old[-1]), str(new[-1]), where)
             value_at(cfg, old[:-1]).pop(old[-1])
-            for table in (known.values, known.origins, known.references):
+            for table in tables:
                 forget_below(table, old)
             return
-        for table in (known.values, known.origins, known.references):
+        for table in tables:
             forget_below(table, new)
     _write(cfg, old, new, value)
-    for table in (known.values, known.origins, known.references):
+    for table in tables:
         for place in [place for place in table if place[: len(old)] == old]:
             table[(*new, *place[len(old) :])] = table.pop(place)
     for place, variable in known.references.items():
@@ -219,7 +220,8 @@ def _value_of(text: str) -> Any:
         value = ast.literal_eval(text)
     except (SyntaxError, ValueError):
         return _Text(text)
-    return value if repr(value) == text else _Text(text)
+    is_plain = not value or not isinstance(value, (list, tuple, dict, set))  # a filled one would be taken apart
+    return value if is_plain and repr(value) == text else _Text(text)
 
 
 def _with_lists(node: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from mmengine.utils import get_object_from_string
 
 from hybridcls import registry as registries
-from hybridcls.renames import new_dotted_name, new_metric_name
+from hybridcls.renames import new_dotted_name, new_metric_name, new_value
 
 from .change import Renamed
 from .references import assignments_in, place_of
@@ -123,8 +123,8 @@ class _Text:
                 continue
             values = {key: _literal(value) for key, (_, value) in entries.items()}
             for one in spellings_of_part((), values, kind):
-                key = one.path[-1]
-                yield from self._entry(*entries[key], str(key), one.key, values[key], one.value)
+                key = str(one.path[-1])
+                yield from self._entry(*entries[key], key, one.key, values[key], new_value(values[key], one.replace))
 
     def _class_of(self, node: ast.expr) -> Any:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -132,9 +132,10 @@ class _Text:
             return next((one.get(node.value) for one in found if node.value in one), None)
         if isinstance(node, ast.Name):
             for one in ast.walk(self.tree):
-                for alias in one.names if isinstance(one, ast.ImportFrom) and not one.level else ():
-                    if (alias.asname or alias.name) == node.id:
-                        return get_object_from_string(f'{one.module}.{alias.name}')
+                if isinstance(one, ast.ImportFrom) and not one.level:
+                    names = {alias.asname or alias.name: alias.name for alias in one.names}
+                    if node.id in names:
+                        return get_object_from_string(f'{one.module}.{names[node.id]}')
         return None
 
     def _entry(self, place: Any, value: ast.expr, old: str, new: str, before: Any, after: Any) -> Iterator[_Edit]:

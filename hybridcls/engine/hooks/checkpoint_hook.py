@@ -6,6 +6,7 @@ from typing import Any, Optional
 
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import CheckpointHook as _CheckpointHook
+from mmengine.runner import Runner
 
 from hybridcls.checks import check_known_keys
 from hybridcls.compat.mmengine import loaded_from, resume_from, resumes
@@ -92,7 +93,7 @@ class CheckpointHook(_CheckpointHook):
         # What mmengine's hook does not take it hands to the Runner, after the first epoch.
         check_known_keys('CheckpointHook', self.args, [*arguments_of(_CheckpointHook)[0], 'meta'])
 
-    def before_run(self, runner) -> None:
+    def before_run(self, runner: Runner) -> None:
         """Choose the checkpoint to resume from, where the config leaves the choice."""
         if not resumes(runner) or loaded_from(runner) is not None:
             return
@@ -100,7 +101,7 @@ class CheckpointHook(_CheckpointHook):
         broadcast_object_list(found)
         resume_from(runner, found[0])  # mmengine would look for itself, and end at the damaged one
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Prepare the folder of the checkpoints, and choose the rules of ``save_best`` that the config leaves open."""
         if self.save_best and self.save_best != ['auto'] and runner.val_loop is not None:
             for position, key in enumerate(self.key_indicators):
@@ -119,7 +120,7 @@ class CheckpointHook(_CheckpointHook):
             outdated = runner.message_hub.runtime_info.get('outdated_ckpt_ids', [])
             self._remove_files([self.filename_tmpl.format(step) for step in outdated])
 
-    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Make everything that this and other hooks save plain."""
 
         def warn(path: str, value: Any) -> None:
@@ -128,7 +129,7 @@ class CheckpointHook(_CheckpointHook):
         for key, value in checkpoint.items():
             checkpoint[key] = to_plain(value, key, warn if key in ('meta', 'message_hub') else None)
 
-    def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         """Write the checkpoint of ``step``; only then name it the last one and remove those too many."""
         if self._is_saving_best:  # again, with the best score: when all hooks have seen this validation
             self._again = step, meta
@@ -148,7 +149,7 @@ class CheckpointHook(_CheckpointHook):
         self._write(runner, name_of(step), meta, self.save_optimizer)
         self._remove_files([*map(name_of, outdated), *([preempted] if preempted else [])])
 
-    def save_now(self, runner, epoch: int, iteration: int) -> str:
+    def save_now(self, runner: Runner, epoch: int, iteration: int) -> str:
         """Write a checkpoint that a run which has to end goes on from; all processes must come here.
 
         It counts among those that are kept as little as the best one does, and goes with the next regular one.
@@ -169,7 +170,7 @@ class CheckpointHook(_CheckpointHook):
             self._remove_files([before] if before not in (None, name) else [])
         return str(self.last_ckpt)
 
-    def _write(self, runner, name: str, meta: dict, save_optimizer: bool) -> None:
+    def _write(self, runner: Runner, name: str, meta: dict, save_optimizer: bool) -> None:
         """Write a checkpoint that can be resumed, and name it the last one."""
         self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
@@ -191,7 +192,7 @@ class CheckpointHook(_CheckpointHook):
         if is_main_process():
             atomic_write(str(self.last_ckpt).encode(), os.path.join(runner.work_dir, 'last_checkpoint'))
 
-    def after_val_epoch(self, runner, metrics: Optional[dict] = None) -> None:
+    def after_val_epoch(self, runner: Runner, metrics: Optional[dict] = None) -> None:
         """Save the best checkpoint, if there is one; note why not where the metric had nothing to compute."""
         metrics = dict(metrics or {})
         if self.save_best:
@@ -203,7 +204,7 @@ class CheckpointHook(_CheckpointHook):
             runner.message_hub.update_info('no_best_checkpoint', ' '.join(filter(None, (why for _, why in found))))
         super().after_val_epoch(runner, metrics)
 
-    def _save_best_checkpoint(self, runner, metrics: dict) -> None:
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         """Write the best checkpoint if this is it; the one it replaces goes afterwards."""
         if self.save_best:
             runner.call_hook('gather_weights_for_checkpoint')
@@ -219,13 +220,13 @@ class CheckpointHook(_CheckpointHook):
         key = self.key_indicators[position]
         self.rules[position], self.is_better_than[key] = rule, self.rule_map[rule]
 
-    def after_val(self, runner) -> None:
+    def after_val(self, runner: Runner) -> None:
         """Write the last checkpoint again, if it knows nothing of the best one yet."""
         again, self._again = self._again, None
         if again is not None:
             self._save_checkpoint_with_step(runner, *again)
 
-    def _leave_other_folders(self, runner, folder: str) -> None:
+    def _leave_other_folders(self, runner: Runner, folder: str) -> None:
         """Correct what the checkpoint says of files: those of another run are not ours, and folders may be moved."""
         hub, ours = runner.message_hub, _is_in(str(loaded_from(runner)), folder)
         for key in [key for key in hub.runtime_info if key == 'last_ckpt' or key.startswith('best_ckpt')]:

@@ -3,6 +3,7 @@
 from typing import Any, Optional
 
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 from torch import nn
 
 from hybridcls.checkpoint_reading import check_built, weights_of
@@ -47,7 +48,7 @@ class CheckpointMatchHook(Hook):
         self.strict = strict
         self._handle: Any = None
 
-    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Compare names and shapes, and see to it that values are compared after loading."""
         model, path, is_resumed = bare_model(runner.model), str(loaded_from(runner)), resumes(runner)
         if is_resumed:  # `meta` is only looked at
@@ -74,7 +75,7 @@ class CheckpointMatchHook(Hook):
 
         self._handle = model.register_load_state_dict_post_hook(compare)
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Stop waiting for a loading that did not come."""
         self._stop_waiting()
 
@@ -122,7 +123,7 @@ def _fits(report: TransferReport) -> bool:
     return not (new or report.left_out or report.mismatched)
 
 
-def _what_loading_says(model, source, report: TransferReport) -> tuple[list, list, list]:
+def _what_loading_says(model: nn.Module, source: dict, report: TransferReport) -> tuple[list, list, list]:
     """Ask torch itself: modules may rename or resize weights while they are loaded (position embeddings, say)."""
     try:
         result = model.load_state_dict(source, strict=False)

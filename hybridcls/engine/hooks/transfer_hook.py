@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Optional
 
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 
 from hybridcls.checkpoint_reading import weights_of
 from hybridcls.compat.mmengine import bare_model, loaded_from, resumes
@@ -37,7 +38,7 @@ class TransferHook(Hook):
     def __init__(self, parts: Optional[Sequence[str]] = PARTS) -> None:
         self.parts = None if parts is None else tuple(parts)
 
-    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Replace the checkpoint's weights by those that the model shall start from."""
         if resumes(runner):
             return

@@ -37,6 +37,7 @@ def supervised_contrast(
     queue_embeddings: Optional[Tensor] = None,
     queue_labels: Optional[Tensor] = None,
     streamed: Optional[bool] = None,
+    mask: Optional[Tensor] = None,
 ) -> Tensor:
     r"""The supervised contrastive loss.
 
@@ -55,7 +56,7 @@ def supervised_contrast(
 
     Similarities of more than a few embeddings are streamed through blocks (:func:`streamed_logsumexp`), and the
     positives' term of :math:`L_{out}`, being linear in them, comes from one sum of embeddings a class. So memory is
-    linear in the number of embeddings.
+    linear in the number of embeddings. A small batch that is streamed all the same is computed in float64.
 
     Args:
         embeddings (Tensor): V views of B images, shape (B, V, D), any V >= 1, any length and floating dtype; normalised
@@ -76,6 +77,11 @@ def supervised_contrast(
         queue_labels (Tensor, optional): Their labels, shape (M,). Without labels all of the queue is negative.
         streamed (bool, optional): False holds all similarities, and can be differentiated twice. Defaults to None:
             True where there are more than 192 rows, from where on it is faster.
+        mask (Tensor, optional): Instead of labels, how much image j is a positive of image i, shape (B, B), bool or
+            floating, >= 0, symmetric or not, as the authors' code takes it: means over positives become weighted ones.
+            All similarities are held, as the mask itself is. What an image is to itself counts between its views. For
+            anchors with other weights for each row, or a set of references without the anchors, there is
+            :func:`dense_supcon`. Defaults to None.
 
     Returns:
         Tensor: A scalar, float32, or float64 for float64 embeddings. With ``contrast_embeddings`` it is the share of
@@ -99,6 +105,14 @@ def supervised_contrast(
     if contrast_embeddings is None:
         contrast_embeddings, contrast_labels, first_anchor = embeddings, labels, 0
     _check_shapes(embeddings, labels)
+    if mask is not None:
+        if labels is not None or contrast_embeddings is not embeddings or queue_embeddings is not None or streamed:
+            raise ValueError(
+                'supervised_contrast: expected a mask alone, got it with labels, contrast_embeddings, queue_embeddings '
+                'or streamed=True. Drop those, or the mask.'
+            )
+        loss = _masked_mean(embeddings, mask, temperature, contrast_mode, form, anchor_mean)
+        return loss if base_temperature is None else loss * (temperature / base_temperature)
     _check_shapes(contrast_embeddings, contrast_labels)
     num_images, num_views = contrast_embeddings.shape[:2]
     last_anchor = first_anchor + len(embeddings)
@@ -128,15 +142,41 @@ def supervised_contrast(
         others.append(_Rows(l2_normalize(queue_embeddings.to(own.dtype))[0].unsqueeze(1), classes[num_images:]))
 
     sizes = _class_sizes(classes, num_images, num_views)
+    is_small = sum(rows.embeddings.shape[:2].numel() for rows in [anchors, *others]) <= _FEW_ROWS
     if streamed is None:
-        streamed = sum(rows.embeddings.shape[:2].numel() for rows in [anchors, *others]) > _FEW_ROWS
+        streamed = not is_small
+    elif streamed and is_small:
+        # Few anchors do not average out that float32 rounds a similarity of 10 by up to 5e-7.
+        anchors, *others = (_Rows(rows.embeddings.double(), rows.classes) for rows in (anchors, *others))
     total = (_streamed_total if streamed else _dense_total)(anchors, others, sizes, temperature, form)
     if anchor_mean == 'all':
         num_anchors: Union[int, Tensor] = max(1, num_images * anchor_views)
     else:
         num_anchors = (anchor_views * (sizes[classes[:num_images]] > 1).sum()).clamp(min=1)
-    loss = total / num_anchors
+    loss = total.to(own.dtype) / num_anchors
     return loss if base_temperature is None else loss * (temperature / base_temperature)
+
+
+def _masked_mean(
+    embeddings: Tensor, mask: Tensor, temperature: Union[float, Tensor], contrast_mode: str, form: str, anchor_mean: str
+) -> Tensor:
+    """The mean over anchors with positives by a mask (B, B)."""
+    num_images, num_views = embeddings.shape[:2]
+    if mask.shape != (num_images, num_images) or (mask.device.type == 'cpu' and not (mask >= 0).all()):
+        raise ValueError(
+            f'supervised_contrast: expected a mask of shape {(num_images, num_images)} without negative entries, got '
+            f'shape {tuple(mask.shape)}. One row an image, one column an image.'
+        )
+    rows = l2_normalize(embeddings)[0].flatten(0, 1)
+    own_rows = torch.arange(len(rows), device=rows.device)
+    if contrast_mode == 'one':
+        own_rows = own_rows[::num_views]
+    of_rows = mask.repeat_interleave(num_views, 1)[own_rows // num_views]
+    losses = dense_supcon(rows[own_rows], rows, None, None, own_rows, temperature, form, of_rows)
+    if anchor_mean == 'all':
+        return losses.sum() / max(1, len(losses))
+    positives = of_rows.scatter(1, own_rows.unsqueeze(1), 0) > 0
+    return losses.sum() / positives.any(1).sum().clamp(min=1)
 
 
 class _Rows(NamedTuple):
@@ -184,19 +224,24 @@ def _streamed_total(
             classes if by_class else None,
             [other.flat_classes() for other in others] if by_class else (),
         )
-        num_positives = sizes[classes] - 1
+        num_positives = (sizes[classes] - 1).to(rows.dtype)
         counts = (num_positives > 0).to(rows.dtype)
         if of_class is not None:
             return (log_sums - of_class + num_positives.clamp(min=1).log()) @ counts
-        # The similarities of an anchor to its positives add up to its similarity to the sum of its class without
-        # itself; so do those of all anchors of a class, to the sum of these.
         anchor_sums = class_sums = anchors.class_sums(len(sizes))
         for other in others:
             class_sums = class_sums + other.class_sums(len(sizes))
-        share = ((sizes > 1) / (sizes - 1).clamp(min=1)).to(rows.dtype)
-        to_themselves = torch.linalg.vecdot(rows.detach(), rows.detach()) @ share[classes]  # constant for unit rows
-        attraction = torch.linalg.vecdot(anchor_sums, class_sums) @ share - to_themselves
-        return log_sums @ counts - attraction / temperature
+        # The similarities of an anchor to its positives add up to its similarity to the sum of its class without
+        # itself. Each anchor's two terms meet before anything is summed over anchors: where the loss is small, so is
+        # their difference, and totals of both would round it away.
+        with torch.no_grad():
+            positives = class_sums.index_select(0, classes).sub_(rows)
+            attraction = torch.linalg.vecdot(rows, positives) / num_positives.clamp(min=1)
+        # The gradient has no such difference, and is cheaper by classes: all anchors of one have the same positives
+        # but for themselves, which for unit rows is a constant.
+        share = (sizes > 1).to(rows.dtype) / (sizes - 1).clamp(min=1)
+        pull = torch.linalg.vecdot(anchor_sums, class_sums) @ share
+        return (log_sums - attraction / temperature) @ counts - (pull - pull.detach()) / temperature
 
 
 def _class_numbers(

@@ -9,10 +9,17 @@ from typing import NamedTuple, Optional
 import torch
 from torch import Tensor
 
+from hybridcls.checks import check_choice
+
 from ..full_precision import outside_autocast
 from ..l2_normalize import l2_normalize
 
-__all__ = ['TokenMatching', 'match_tokens', 'merge_tokens', 'positions_after', 'proportional_bias', 'unmerge_tokens']
+__all__ = [
+    'UNMERGED_ORDERS', 'TokenMatching', 'match_tokens', 'merge_tokens', 'positions_after', 'proportional_bias',
+    'unmerge_tokens',
+]  # fmt: skip
+
+UNMERGED_ORDERS = ('official', 'position')
 
 
 class TokenMatching(NamedTuple):
@@ -31,12 +38,18 @@ class TokenMatching(NamedTuple):
 
 
 @torch.no_grad()
-def match_tokens(metric: Tensor, r: int, protected: int = 0) -> TokenMatching:
+def match_tokens(metric: Tensor, r: int, protected: int = 0, unmerged_order: str = 'official') -> TokenMatching:
     """Plan which r tokens join which others: bipartite soft matching, section 3.2 of the paper.
 
     The tokens are dealt in turn to two sets, A (even positions, counted from the first token, protected ones included)
     and B (odd). Each token of A looks for the most similar one of B, by cosine; the r most similar pairs merge.
     Several tokens of A may join the same one of B.
+
+    In which order the tokens of A that stay come out decides which set each is in the next time. The paper does not
+    say; the authors' code (facebookresearch/ToMe) leaves them in the order of their positions where there is a class
+    token, and else in that of their similarities, the most similar first. It protects registers never, and without a
+    class token nothing: there the order by similarity is that of ``protected=0`` here. Equal similarities come in the
+    order of their positions here, and in no certain one there.
 
     Args:
         metric (Tensor): ``(B, N, D)``, what tokens are compared by (the paper: the mean of the keys over the heads), of
@@ -44,12 +57,14 @@ def match_tokens(metric: Tensor, r: int, protected: int = 0) -> TokenMatching:
         r (int): How many tokens to remove, >= 0; more than ``(N - protected) // 2`` is that.
         protected (int): Tokens at the start that neither join nor are joined and keep their places (class token,
             distillation token, registers). Defaults to 0.
+        unmerged_order (str): ``'official'``, or ``'position'``: in the order of their positions without protected
+            tokens too, as hybridcls did before 0.2. Defaults to ``'official'``.
 
     Returns:
         TokenMatching: The plan.
 
     Raises:
-        ValueError: If a number is negative.
+        ValueError: If a number is negative, or the order is none of the two.
 
     Example:
         >>> plan = match_tokens(torch.tensor([[[9., 9.], [1., 0.], [0., 1.], [1., .1], [5., .1]]]), r=1, protected=1)
@@ -59,6 +74,7 @@ def match_tokens(metric: Tensor, r: int, protected: int = 0) -> TokenMatching:
     batch, length = metric.shape[:2]
     if r < 0 or protected < 0:
         raise ValueError(f'match_tokens: r={r} and protected={protected} must both be 0 or more.')
+    check_choice('match_tokens', 'unmerged_order', unmerged_order, UNMERGED_ORDERS)
     positions = torch.arange(length, device=metric.device)
     r = min(r, (length - protected) // 2)
     if r <= 0:
@@ -72,7 +88,9 @@ def match_tokens(metric: Tensor, r: int, protected: int = 0) -> TokenMatching:
     best, partner = similarity.max(dim=-1)  # (B, |A|)
     order = best.argsort(dim=-1, descending=True, stable=True)
     left_in_a = best.shape[1] - r
-    merged, stay = order[:, :r], order[:, r:].sort(dim=-1).values
+    merged, stay = order[:, :r], order[:, r:]
+    if protected or unmerged_order == 'position':
+        stay = stay.sort(dim=-1).values
     target = partner.gather(1, merged) + (protected + left_in_a)
     kept = torch.cat(
         [positions[:protected].expand(batch, -1), stay * 2 + start_a, positions[start_b::2].expand(batch, -1)], dim=1

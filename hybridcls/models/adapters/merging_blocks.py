@@ -33,6 +33,7 @@ class Merging:
         r (int): Tokens to merge in this block.
         prefix (int): Tokens at the start that are never merged.
         proportional (bool): Whether attention sees a token as often as it has patches.
+        unmerged_order (str): See :func:`match_tokens`.
         size (Tensor, optional): ``(B, N)``, patches a token. None: one each, nothing has been merged yet.
         positions (Tensor, optional): ``(B, N0)``, where each token of the start is now.
         places (Tensor, optional): ``(B, N)``, which token of the start stands for each token of now where positions
@@ -43,6 +44,7 @@ class Merging:
     r: int
     prefix: int
     proportional: bool
+    unmerged_order: str = 'official'
     size: Optional[Tensor] = None
     positions: Optional[Tensor] = None
     places: Optional[Tensor] = None
@@ -52,7 +54,7 @@ class Merging:
         """Merge the tokens that are most alike by the metric."""
         if not self.r:
             return tokens
-        plan = match_tokens(self.metric, self.r, self.prefix)  # type: ignore[arg-type]
+        plan = match_tokens(self.metric, self.r, self.prefix, self.unmerged_order)  # type: ignore[arg-type]
         self.metric = None
         tokens, self.size = merge_tokens(tokens, plan, self.size)
         moved = positions_after(plan)

@@ -19,10 +19,11 @@ __all__ = ['MERGING_TRANSFORMERS', 'MergedTokens', 'MergingSettings', 'MergingTr
 
 
 class MergingSettings(NamedTuple):
-    """What a transformer has to know: how many tokens each block merges, and whether sizes weigh in attention."""
+    """What a transformer has to know: the tokens each block merges, whether sizes weigh, the order after it."""
 
     schedule: MergingSchedule
     proportional: bool
+    unmerged_order: str = 'official'
 
 
 class MergedTokens(NamedTuple):
@@ -70,7 +71,7 @@ class MergingTransformer:
         Returns:
             Iterator[MergedTokens]: One a block.
         """
-        schedule, proportional = self.token_merging
+        schedule, proportional, unmerged_order = self.token_merging
         x, keywords = self._embed(x)
         size = positions = places = None
         for number, block in enumerate(self.blocks):
@@ -80,7 +81,7 @@ class MergingTransformer:
                 inputs: tuple = (x,)
             else:
                 run = _run_block
-                inputs = (block, x, r, self.num_prefix_tokens, proportional, size, positions, places)
+                inputs = (block, x, r, self.num_prefix_tokens, proportional, unmerged_order, size, positions, places)
             if self.grad_checkpointing and not torch.jit.is_scripting():
                 out = checkpoint(run, *inputs, **keywords[number])
             else:
@@ -181,13 +182,14 @@ def _run_block(
     r: int,
     prefix: int,
     proportional: bool,
+    unmerged_order: str,
     size: Optional[Tensor],
     positions: Optional[Tensor],
     places: Optional[Tensor],
     **keywords: Any,
 ) -> tuple[Optional[Tensor], ...]:
     """Run one block with a state of its own, so that checkpointing can run it again from the same start."""
-    merging = Merging(r, prefix, proportional, size, positions, places)
+    merging = Merging(r, prefix, proportional, unmerged_order, size, positions, places)
     x = block(x, merging=merging, **keywords)
     return x, merging.size, merging.positions, merging.places
 

@@ -6,6 +6,9 @@ from typing import Any, Optional
 import torch
 from torch import Tensor, nn
 
+from hybridcls.checks import check_choice
+from hybridcls.functional.tokens.token_matching import UNMERGED_ORDERS
+
 from .merging_blocks import MERGING_ATTENTIONS, MERGING_BLOCKS
 from .merging_schedule import MergingRatio, MergingSchedule
 from .merging_transformers import MERGING_TRANSFORMERS, MergedTokens, MergingSettings, MergingTransformer
@@ -48,7 +51,7 @@ class TokenMerging:
     def __str__(self) -> str:
         lines = []
         for name, transformer in self._transformers.items():
-            schedule, proportional = transformer.token_merging
+            schedule, proportional, _ = transformer.token_merging
             patches = transformer.patch_embed.num_patches
             counts = [patches]
             for block in range(len(transformer.blocks)):
@@ -68,6 +71,7 @@ def add_token_merging(
     proportional_attention: bool = True,
     name: str = 'token_merging_ratio',
     last_block: Optional[int] = None,
+    unmerged_order: str = 'official',
 ) -> TokenMerging:
     """Let the plain transformers in a model merge tokens that are alike, from now on, in place.
 
@@ -91,12 +95,16 @@ def add_token_merging(
         last_block (int, optional): Merge in that many blocks only. Defaults to None: what a module around a transformer
             says in its ``merging_blocks`` (HybridBackbone, where a TokenLearner follows a block: summaries are not to
             be merged), else all blocks.
+        unmerged_order (str): In models without a class token or another prefix, the order of the tokens that are left:
+            ``'official'``, or ``'position'``, as before 0.2
+            (``hybridcls.functional.tokens.token_matching.match_tokens``). Defaults to ``'official'``.
 
     Returns:
         TokenMerging: Prints what was done; its ``undo()`` restores what was there before.
 
     Raises:
-        ValueError: If there is no transformer that can merge (windowed attention, for one), or the ratio is impossible.
+        ValueError: If there is no transformer that can merge (windowed attention, for one), the ratio is impossible, or
+            the order is none of the two.
 
     Example:
         >>> import timm, torch
@@ -108,6 +116,7 @@ def add_token_merging(
         torch.Size([1, 1000])
         >>> merging.undo()
     """
+    check_choice('TokenMerging', 'unmerged_order', unmerged_order, UNMERGED_ORDERS)
     transformers = dict(_plain_transformers(model))
     if not transformers:
         raise ValueError(
@@ -120,7 +129,7 @@ def add_token_merging(
         schedule = MergingSchedule(ratio, len(transformer.blocks), name)
         schedule.stop_after(limits.get(transformer, len(transformer.blocks)) if last_block is None else last_block)
         _check_parts(transformer)
-        plans[where] = MergingSettings(schedule, proportional_attention)
+        plans[where] = MergingSettings(schedule, proportional_attention, unmerged_order)
     before = {where: getattr(transformer, 'token_merging', None) for where, transformer in transformers.items()}
     for where, transformer in transformers.items():
         for part in _parts(transformer):

@@ -40,8 +40,8 @@ class HybridBackbone(BaseModule):
         vit (dict, optional): The transformer stream, likewise; ``drop_path_rate`` defaults to 0.2 here.
         img_size (int | Sequence[int], optional): Size (h, w) of the images, for both streams. Defaults to None: what
             each timm model was pretrained with.
-        use_cbam (bool | dict): CBAM on the CNN's map; a dict sets ``reduction``, ``kernel_size`` and
-            ``identity_init``. Defaults to False.
+        use_cbam (bool | dict): CBAM on the CNN's map; a dict sets keys of :class:`CBAM`, such as ``reduction``.
+            Defaults to False.
         token_learner_tokens (int | dict): K summary tokens of the transformer's tokens; 0 is off. A dict sets
             ``num_tokens``, ``after_block`` (after that many blocks of a plain ViT, so that the other blocks see only
             K tokens) and the other keys of :class:`TokenLearner`. Defaults to 0.

@@ -1,6 +1,7 @@
 """The curves' file is there after a training, whole after a resume, and shows each value where it was measured."""
 
 import contextlib
+import json
 import types
 
 import pytest
@@ -58,6 +59,20 @@ def test_after_a_resume_the_curves_are_whole(toy_configs, drawn, tmp_path):
     train(toy_configs / 'toy.py', tmp_path / 'w', hook, go_on='auto')
     straight, resumed = drawn
     assert resumed == straight
+
+
+def test_numbers_that_version_0_1_wrote_are_one_curve_with_those_of_today(tmp_path):
+    (tmp_path / 'learning_curves.json').write_text(
+        '[{"iter": 2, "metrics": {"ood/auroc_max_softmax": 90.0}}, {"iter": 9, "metrics": {}}]'
+    )
+    runner = types.SimpleNamespace(work_dir=tmp_path, iter=4, rank=0)
+    hook = LearningCurvesHook()
+    hook.before_train(runner)
+    hook.after_val_epoch(runner, {'ood/auroc_least_confidence': 92.0})
+    assert json.loads((tmp_path / 'learning_curves.json').read_text()) == [
+        dict(iter=2, metrics={'ood/auroc_least_confidence': 90.0}),
+        dict(iter=4, metrics={'ood/auroc_least_confidence': 92.0}),
+    ]
 
 
 def test_it_is_drawn_between_when_the_picture_is_old(toy_configs, drawn, tmp_path):

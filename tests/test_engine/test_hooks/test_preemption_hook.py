@@ -142,8 +142,9 @@ def train_tool(folder, *arguments):
     runpy.run_path(sys.argv[0], run_name='__main__')
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('name', ['SIGTERM', 'SIGUSR1'])
+@pytest.mark.parametrize(
+    'name', [pytest.param('SIGTERM', marks=pytest.mark.slow), pytest.param('SIGUSR1', marks=pytest.mark.nightly)]
+)
 def test_a_signal_to_the_whole_group_spares_the_workers(toy_configs, tmp_path, name):
     _, signalled = with_signal(toy_configs, iteration=4, name=name, group=True)
     workers = ['train_dataloader.num_workers=2', 'val_dataloader.num_workers=2']
@@ -163,8 +164,13 @@ def two_processes(rank, quiet, signalled, folder):
 
 
 @pytest.mark.dist
-@pytest.mark.slow
-@pytest.mark.parametrize('when', [dict(iteration=1, rank=1), dict(iteration=4, rank=1, validation=True)])
+@pytest.mark.parametrize(
+    'when',
+    [
+        pytest.param(dict(iteration=1, rank=1), marks=pytest.mark.nightly, id='training'),
+        pytest.param(dict(iteration=4, rank=1, validation=True), marks=pytest.mark.slow, id='validation'),
+    ],
+)
 def test_all_processes_save_at_the_same_iteration(toy_configs, tmp_path, when):
     """Four batches in two validations; the answer comes with the next batch after the signal."""
     quiet, signalled = with_signal(toy_configs, **when)

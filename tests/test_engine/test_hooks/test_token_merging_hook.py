@@ -126,6 +126,7 @@ def test_a_test_of_a_checkpoint(config, tmp_path):
     [
         (dict(token_merging_ratio=0.7), r'token_merging_ratio=0.7 is outside \[0, 0.5\]'),
         (dict(token_merging_ratio=[0.1]), 'has 1 values, and the transformer has 6 blocks'),
+        (dict(token_merging_ratio=0.1, unmerged_order='score'), "unmerged_order='score' is not one of"),
     ],
 )
 def test_what_is_impossible_is_said_before_the_run(config, tmp_path, options, says):

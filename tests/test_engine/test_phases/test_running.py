@@ -13,7 +13,7 @@ from processes import run_tool
 
 from hybridcls.engine import TrainOptions, load_config, run_chain
 from hybridcls.engine.config import ConfigError
-from hybridcls.engine.config.facts import config_facts, differing_keys
+from hybridcls.engine.config.facts import config_facts, differing_keys, fingerprint
 from hybridcls.engine.phases.plan import read_phases
 from hybridcls.engine.phases.record import PhaseRecord
 from hybridcls.engine.runner.global_instances import isolated_globals
@@ -61,6 +61,25 @@ def test_finished_phases_are_not_run_again(toy_configs, tmp_path, monkeypatch):
     before = run(toy_configs, tmp_path)
     monkeypatch.setattr('hybridcls.engine.phases.running.build_runner', None)
     assert run(toy_configs, tmp_path) == before
+
+
+def test_phases_that_version_0_1_has_finished_are_not_run_again(toy_configs, tmp_path, monkeypatch):
+    new = {
+        'cfg_options.optim_wrapper.type': 'ComposedOptimWrapper',
+        'cfg_options.optim_wrapper.nonfinite_loss': 'raise',
+    }
+    before = run(toy_configs, tmp_path, **new)
+    for file in (tmp_path / 'w').glob('*/phase.json'):
+        record = json.loads(file.read_text())
+        assert record['facts'].pop('optim_wrapper.nonfinite_loss') == "'raise'"
+        record['facts']['optim_wrapper.bad_loss'] = "'stop'"
+        record['fingerprint'] = fingerprint(record['facts'])
+        record['metrics']['val/ood/auroc_max_softmax'] = 90.0
+        file.write_text(json.dumps(record))
+    monkeypatch.setattr('hybridcls.engine.phases.running.build_runner', None)
+    after = run(toy_configs, tmp_path, **new)
+    assert [one.checkpoints for one in after] == [one.checkpoints for one in before]
+    assert all(one.metrics['val/ood/auroc_least_confidence'] == 90.0 for one in after)
 
 
 def test_an_interrupted_phase_goes_on_and_ends_in_the_same_bits(toy_configs, tmp_path):

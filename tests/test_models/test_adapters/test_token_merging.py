@@ -79,6 +79,18 @@ def test_the_blocks_compute_what_timm_computes_until_something_is_merged(name):
         )
 
 
+@pytest.mark.parametrize(('name', 'matters'), [('vit_medium_patch16_gap_240', True), ('vit_tiny_patch16_224', False)])
+@torch.no_grad()
+def test_the_order_of_what_is_left_matters_without_a_class_token(name, matters):
+    model, images = family(name)
+    add_token_merging(model, dict(r=4))
+    official = model(images)
+    add_token_merging(model, dict(r=4), unmerged_order='position')
+    assert (model(images) - official).abs().max() > 1e-3 if matters else torch.equal(model(images), official)
+    with pytest.raises(ValueError, match="TokenMerging: unmerged_order='place' is not one of"):
+        add_token_merging(model, dict(r=4), unmerged_order='place')
+
+
 @pytest.mark.parametrize('name', FAMILIES)
 @torch.no_grad()
 def test_equal_tokens_merge_without_a_trace(name):
