@@ -84,9 +84,9 @@ class Update:
         loss, self.is_dropped = self.micro_batch.recompute_gradient(same_randomness)
         return loss
 
-    def regrad(self, same_randomness: bool = True) -> Tensor:
+    def regrad(self, same_randomness: bool = True) -> Tensor:  # old spelling
         """Call :meth:`recompute_gradient`, which had this name in version 0.1."""
-        warn_renamed('regrad', 'recompute_gradient', type(self).__name__)
+        warn_renamed('regrad', 'recompute_gradient', type(self).__name__)  # old spelling
         return self.recompute_gradient(same_randomness)
 
     def log(self, name: str, value: object) -> None:

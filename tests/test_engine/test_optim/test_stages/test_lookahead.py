@@ -125,7 +125,7 @@ def test_state_of_another_model_is_refused():
     state = copy.deepcopy(wrapper.state_dict())
     state['state'][0]['l/slow'] = torch.zeros(7)
     other = make_net()
-    with pytest.raises(ValueError, match=r'Lookahead: slow of parameter 0 .*got \(7,\)'):
+    with pytest.raises(ValueError, match=r'Lookahead: expected slow of parameter 0 .*got \(7,\)'):
         ComposedOptimWrapper(sgd(other), stages=dict(l=dict(type='Lookahead'))).load_state_dict(state)
 
 
