@@ -60,7 +60,7 @@ MUTATIONS = (
     Mutation('functional/contrastive/dense_supcon.py', 'masked_fill(num_positives == 0, 0)', 'nan_to_num()'),
     Mutation('functional/contrastive/streamed_logsumexp.py', 'if symmetric and not block.is_own:', 'if symmetric:'),
     Mutation('functional/contrastive/streamed_logsumexp.py', '/ temperature**2', '/ temperature'),
-    Mutation('models/heads/supcon_head.py', '.transpose(0, 1)  # (B, V, out)', '.contiguous()'),
+    Mutation('models/heads/supcon_head.py', '.transpose(0, 1)  # (B, V, out_channels)', '.contiguous()'),
     # evidence and uncertainty
     Mutation(
         'functional/evidential/evidential_losses.py', '(1 - squares) / (strength + 1)', '(1 - squares) / strength'

@@ -30,7 +30,7 @@ SMALL = {
 
 
 @pytest.mark.slow
-def test_the_digits_are_learned_in_two_phases(tmp_path, capsys):
+def test_two_phases_on_the_digits(tmp_path, capsys):
     options = {
         'cfg_options': {'img_size': 32},
         'phases.0.cfg_options': {'train_cfg.max_epochs': 3},

@@ -1,4 +1,4 @@
-"""The house of hybridcls stands on floors, and imports run downward only: DESIGN, "The house"."""
+"""Imports run downward only, between packages and inside them."""
 
 import ast
 from collections.abc import Iterator
@@ -175,7 +175,7 @@ def test_imports_run_downward():
         ('hybridcls.engine.hooks.transfer_hook', 'if TYPE_CHECKING:\n    from ..training import TrainOptions'),
     ],
 )
-def test_an_import_that_runs_upward_is_found(importer, source):
+def test_upward_import_is_found(importer, source):
     ((_, name),) = imports_of(source, importer, is_package=False)
     assert complaint(importer, name)
 
@@ -194,7 +194,7 @@ def test_an_import_that_runs_upward_is_found(importer, source):
         ('hybridcls.engine.config.mixed_precision', 'from ..optim import ComposedOptimWrapper'),
     ],
 )
-def test_an_import_that_runs_downward_is_allowed(importer, source):
+def test_downward_import_is_allowed(importer, source):
     ((_, name),) = imports_of(source, importer, is_package=False)
     assert not complaint(importer, name)
 

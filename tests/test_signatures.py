@@ -1,4 +1,4 @@
-"""What constructors take, by their signatures."""
+"""signatures: arguments of constructors, through inheritance and **kwargs."""
 
 import pytest
 from torch import nn
@@ -60,12 +60,12 @@ def function(x, **kwargs):
         (nn.Identity, [], False),  # it takes anything, and does nothing with it
     ],
 )
-def test_arguments(kind, names, are_all):
+def test_arguments_of_constructors(kind, names, are_all):
     found, all_known = arguments_of(kind)
     assert ({*found} | {'self'}, all_known) == ({*names} | {'self'}, are_all)
     assert takes_argument(kind, 'bias') == ('bias' in names)
 
 
-def test_owners():
+def test_owners_of_arguments():
     owners, _ = owners_of(UsingBelow)
     assert owners == dict(depth=UsingBelow, num_classes=Base, bias=Base)

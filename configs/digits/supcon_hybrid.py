@@ -1,4 +1,4 @@
-"""Phase 1 on the digits: supervised contrast of two views, judged by nearest neighbours.
+"""Phase 1 on the digits: supervised contrastive learning of two views, evaluated by nearest neighbours.
 
 python tools/train.py configs/digits/supcon_hybrid.py
 """

@@ -1,7 +1,7 @@
 """Phase 1: supervised contrastive pre-training of the reference pair on 8 GPUs, with SAM, GC and Lookahead.
 
     bash tools/dist_train.sh configs/hybrid/supcon_convnext_swin.py 8
-Not trained yet: it awaits GPUs and a data set of its size.
+Not trained yet.
 """
 
 _base_ = [

@@ -1,4 +1,4 @@
-"""Who really gets each key of a config: seen while its parts are built, by the calls that Python makes meanwhile."""
+"""Record which function receives each key of a config, by tracing the calls while its parts are built."""
 
 import inspect
 import sys
@@ -22,7 +22,7 @@ __all__ = ['build_and_record']
 
 
 class _Wanted(NamedTuple):
-    """One key of a part that is to be built; whether the part is called with it, or it is in a dict that is."""
+    """One key of a part; ``is_argument``: whether it is an argument of the part, or inside a dict that is."""
 
     name: str
     path: Path
@@ -31,7 +31,7 @@ class _Wanted(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """A dict that a class is called with, with the keys in it that belong to no other part."""
+    """The config of one class, with its keys, except those of the parts inside it."""
 
     path: Path
     kind: type
@@ -39,46 +39,46 @@ class _Part(NamedTuple):
 
 
 def build_and_record(cfg: Config, takers: Takers) -> list[str]:
-    """Build what can be built of a config, and note in ``takers`` who got what no signature names.
+    """Build the parts of a config, and record in ``takers`` which function received each key without a signature.
 
-    A key was read by the first function that received its very value under its name, or whose code names it among its
-    ``**kwargs``. One that an object keeps for later stays ``'unknown'``; one of a class that was built and that
-    nothing received is ``'unread'``.
+    A key is read by the first function that receives its value under its name, or whose code names it among its
+    ``**kwargs``. One that an object stores stays ``'unknown'``; one of a class that was built without any function
+    receiving it is ``'unread'``.
 
     Args:
         cfg (Config): A completed config; not changed. The model is built on the meta device, without weights.
         takers (Takers): Of this config; changed in place.
 
     Returns:
-        list[str]: A sentence for each part that could not be built.
+        list[str]: A message for each part that could not be built.
     """
     cfg = _without_weights(cfg)
     recorder = _Recorder(list(_parts(cfg, takers)))
     notes = []
     with isolated_globals(), DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'hybridcls'):
-        Visualizer.get_instance('explain')  # there are hooks that ask for one
+        Visualizer.get_instance('explain')  # some hooks need one
         for place, build in _builders(cfg):
             try:
                 with recorder.recording():
                     build()
-            except Exception as error:  # classes of any package: whatever they raise is why there is nothing to see
+            except Exception as error:  # classes of any package may raise any error
                 notes.append(f'{dotted(place)} was not built: {type(error).__name__}: {str(error)[:200]}')
     for part in recorder.parts:
         for key in part.keys:
-            _settle(takers, recorder, part, key)
+            _record(takers, recorder, part, key)
     return notes
 
 
-def _settle(takers: Takers, recorder: '_Recorder', part: _Part, key: _Wanted) -> None:
+def _record(takers: Takers, recorder: '_Recorder', part: _Part, key: _Wanted) -> None:
     taker = takers.at(key.path)
     if taker is None or taker.status not in (UNKNOWN, INSIDE):
         return
     if key.path in recorder.readers:
         takers.found[key.path] = Taker(f'{recorder.readers[key.path]} (seen while building)', READ)
     elif taker.status == UNKNOWN and key.path in recorder.kept:
-        takers.found[key.path] = Taker(f'{recorder.kept[key.path]} keeps it, read later if at all', UNKNOWN)
+        takers.found[key.path] = Taker(f'{recorder.kept[key.path]} stores it for later', UNKNOWN)
     elif taker.status == UNKNOWN and part.path in recorder.built:
-        takers.found[key.path] = Taker(f'{part.kind.__qualname__} was built, and nothing got it', UNREAD)
+        takers.found[key.path] = Taker(f'{part.kind.__qualname__} was built without reading it', UNREAD)
 
 
 def _parts(cfg: Config, takers: Takers) -> Iterator[_Part]:
@@ -97,7 +97,7 @@ def _parts(cfg: Config, takers: Takers) -> Iterator[_Part]:
 
 
 def _builders(cfg: Config) -> Iterator[tuple[Path, Callable[[], Any]]]:
-    """Yield what builds each part, without weights and as far as possible without data."""
+    """Yield a builder for each part, without weights and as far as possible without data."""
     from hybridcls import registry
 
     model: list[Any] = []
@@ -120,11 +120,11 @@ def _builders(cfg: Config) -> Iterator[tuple[Path, Callable[[], Any]]]:
 
 
 def _without_weights(cfg: Config) -> Config:
-    """Return a copy whose model can be built without a network, a file of weights or the number of classes."""
+    """Return a copy whose model can be built without network, weights file or number of classes."""
     cfg = Config({key: deepcopy(value) for key, value in cfg.items() if key in RUNNER_KEYS})
     head = classifying_head(cfg)
     if head is not None and head.get('num_classes') is None:
-        head['num_classes'] = 2  # counted when a training begins; any number shows who takes the other keys
+        head['num_classes'] = 2  # counted when a training begins; here any number will do
     for _, node in walk(cfg.get('model')):
         if isinstance(node, dict) and 'model_name' in node:
             node.update(pretrained=False)
@@ -135,7 +135,7 @@ def _without_weights(cfg: Config) -> Config:
 
 
 def _fresh(value: Any) -> Any:
-    """Return an equal object that nothing else holds, where there can be one."""
+    """Return an equal object with its own identity, if the type allows one."""
     if isinstance(value, str) and len(value) > 1:
         return ''.join(list(value))
     return float(repr(value)) if type(value) is float else value
@@ -147,7 +147,7 @@ def _is_fresh(value: Any) -> bool:
 
 
 def _is_same(one: Any, other: Any) -> bool:
-    """Whether two equal values are one object, or lists of the same objects."""
+    """Return whether two equal values are one object, or lists of the same objects."""
     if isinstance(one, (list, tuple)):
         return all(map(_is_same, one, other))
     return one is other
@@ -169,28 +169,28 @@ def _dataset(cfg: dict) -> Any:
     from hybridcls.registry import DATASETS
 
     if not takes('DATASETS', cfg, 'lazy_init'):
-        raise ValueError(f'{cfg["type"]} has no lazy_init, so it would read its data')
+        raise ValueError(f'{cfg["type"]} has no lazy_init, and would read its data')
     return DATASETS.build({**cfg, 'lazy_init': True})
 
 
 def _optim_wrapper(cfg: Config, built: list[Any]) -> Any:
-    """Build the wrapper for the model, or where its optimizer needs memory, for a model of one layer."""
+    """Build the wrapper for the model, or for a model of one layer if the optimizer rejects meta tensors."""
     import torch
     from mmengine.optim import build_optim_wrapper
 
     try:
         return build_optim_wrapper(built[0], cfg.optim_wrapper)
-    except Exception:  # a fused optimizer, say, takes no tensors of the meta device
+    except Exception:  # a fused optimizer, for example
         return build_optim_wrapper(torch.nn.Sequential(torch.nn.Linear(2, 2)), cfg.optim_wrapper)
 
 
 class _Recorder:
-    """Watches the calls of a build.
+    """Record the calls of a build.
 
     Attributes:
-        readers (dict[Path, str]): Who got a key first.
-        kept (dict[Path, str]): What keeps it, of an object that is built.
-        built (set[Path]): The parts that were.
+        readers (dict[Path, str]): The first function that received a key.
+        kept (dict[Path, str]): The attribute of a built object that stores it.
+        built (set[Path]): The parts that were built.
     """
 
     def __init__(self, parts: list[_Part]) -> None:
@@ -207,12 +207,12 @@ class _Recorder:
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """Record until the end of the block; a profiler that runs is back afterwards."""
+        """Record until the end of the block; an active profiler is restored afterwards."""
         before, built = sys.getprofile(), set(self.built)
         sys.setprofile(self._watch)
         try:
             yield
-        except Exception:  # what was begun may be unfinished
+        except Exception:  # parts may be incomplete
             self.built = built
             raise
         finally:
@@ -232,13 +232,13 @@ class _Recorder:
                 self._look_into(built, part)
 
     def _begin(self, frame: FrameType) -> None:
-        """See whether this constructs parts of the config."""
+        """Check whether this call constructs parts of the config."""
         code = frame.f_code
         if not code.co_argcount:
             return
-        mine = frame.f_locals.get(code.co_varnames[0])
-        parts = self._of_kind.get(type(mine))
-        if not parts or any(built is mine for _, built, _ in self._building):
+        instance = frame.f_locals.get(code.co_varnames[0])
+        parts = self._of_kind.get(type(instance))
+        if not parts or any(built is instance for _, built, _ in self._building):
             return
         given = frame.f_locals
         named = [name for name in _arguments(code) if name in self._names]
@@ -248,10 +248,10 @@ class _Recorder:
             if all(_equal(given[key.name], key.value) for key in part.keys if key.name in named and key.is_argument)
         ]
         if fitting:
-            self._building.append((frame, mine, fitting))
+            self._building.append((frame, instance, fitting))
 
     def _look(self, frame: FrameType) -> None:
-        """See which of the keys that are asked for this function gets."""
+        """Check which keys this function receives."""
         code = frame.f_code
         if code not in self._interest:
             constants = {one for one in code.co_consts if isinstance(one, str)} & self._names
@@ -276,7 +276,7 @@ class _Recorder:
                         self.readers[key.path] = _caller(frame)
 
     def _look_into(self, built: Any, part: _Part) -> None:
-        """See what an object keeps, under the name of a key or in a dict that holds it."""
+        """Check which keys an object stores, by name or inside a dict."""
         for attribute, value in getattr(built, '__dict__', {}).items():
             for key in part.keys:
                 if (attribute == key.name and _equal(value, key.value)) or _holds(value, key):
@@ -288,7 +288,7 @@ def _arguments(code: CodeType) -> tuple[str, ...]:
 
 
 def _was_given(frame: FrameType, key: _Wanted) -> bool:
-    """Whether the caller hands the key on: an argument that only has its default would be equal by chance."""
+    """Return whether the caller passed the key: an argument with its default value may be equal by chance."""
     default = _default(frame, key.name)
     if default is inspect.Parameter.empty or not _equal(default, key.value):
         return True
@@ -300,12 +300,12 @@ def _was_given(frame: FrameType, key: _Wanted) -> bool:
 
 
 def _holds(value: Any, key: _Wanted) -> bool:
-    """Whether something is a dict with a key as the config has it."""
+    """Return whether ``value`` is a dict with the key and its value."""
     return isinstance(value, dict) and key.name in value and _equal(value[key.name], key.value)
 
 
 def _default(frame: FrameType, name: str) -> Any:
-    """The default of an argument of a function that is running, if the function can be found."""
+    """Return the default of an argument of the running function, if the function can be found."""
     code = frame.f_code
     first = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
     functions = [getattr(cls, code.co_name, None) for cls in type(first).__mro__] + [frame.f_globals.get(code.co_name)]
@@ -316,7 +316,7 @@ def _default(frame: FrameType, name: str) -> Any:
 
 
 def _caller(frame: FrameType) -> str:
-    return getattr(frame.f_code, 'co_qualname', frame.f_code.co_name).removesuffix('.__init__')  # Python 3.11 has it
+    return getattr(frame.f_code, 'co_qualname', frame.f_code.co_name).removesuffix('.__init__')  # since Python 3.11
 
 
 def _equal(one: Any, other: Any) -> bool:
@@ -326,5 +326,5 @@ def _equal(one: Any, other: Any) -> bool:
         return False
     try:
         return bool(one == other)
-    except Exception:  # arrays, tensors and what else has no truth
+    except Exception:  # arrays and tensors have no truth value
         return False

@@ -1,4 +1,4 @@
-"""Datasets, the transforms of their images, and the samplers that make batches of them."""
+"""Datasets, transforms of their images, and samplers that draw batches."""
 
 import hybridcls.compat.mmpretrain  # noqa: F401
 from hybridcls.command_line import explain_error
@@ -11,7 +11,7 @@ from .concat_dataset import ConcatDataset
 from .digits import Digits
 from .image_folder import ImageFolder
 
-# Here, since a worker that is started again imports this package to build its data set.
+# Here, since a spawned worker imports this package to build its data set.
 carry_sentences_out_of_workers(explain_error)
 
 __all__ = [

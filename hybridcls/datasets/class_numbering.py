@@ -1,7 +1,7 @@
-"""One numbering of the classes for all data sets of a run: a label is the number of its class *name*.
+"""Renumber the classes of all data sets of a run by class *name*.
 
-Every data set numbers its classes by itself: a folder or a list that lacks one has other numbers than the training.
-Here the labels of a built data set are rewritten, once, so that all who read them afterwards see the model's numbers.
+Every data set numbers its own classes: a folder or a list that lacks one has different numbers than the training data.
+The labels of a built data set are rewritten once, to the model's numbers.
 """
 
 import logging
@@ -24,10 +24,10 @@ __all__ = ['ClassNumbering', 'Remark', 'class_names_of', 'join_classes']
 
 
 class Remark(NamedTuple):
-    """What the log should say about a data set: a level of :mod:`logging`, and a sentence.
+    """A log message about a data set, and its level of :mod:`logging`.
 
     Args:
-        has_unknown (bool): Whether it has images of classes that the model does not have.
+        has_unknown (bool): Whether the data set has images of classes that the model does not have.
     """
 
     level: int
@@ -39,10 +39,10 @@ def class_names_of(dataset: Any) -> Optional[ClassNames]:
     """Return the class names of a data set, through the wrappers of mmengine, mmpretrain and torch.
 
     Returns:
-        ClassNames or None: None if it names no classes.
+        ClassNames or None: None if it has no class names.
 
     Raises:
-        ValueError: If it joins data sets that number their classes differently.
+        ValueError: If it concatenates data sets that number their classes differently.
 
     Example:
         >>> from hybridcls.datasets import Digits
@@ -56,24 +56,24 @@ def class_names_of(dataset: Any) -> Optional[ClassNames]:
             raise ValueError(
                 f'{type(whole_dataset(dataset)).__name__}: expected data sets with the same class numbers, got '
                 f'{listed(found[0].names)} and {listed(names.names)}. '
-                "dict(type='hybridcls.ConcatDataset') joins them by the names of their classes."
+                "dict(type='hybridcls.ConcatDataset') concatenates them by class name."
             )
     return found[0] if found else None
 
 
 def join_classes(caller: str, parts: Sequence[Any]) -> Optional[ClassNames]:
-    """Renumber data sets that are joined, so that a name has one number in all of them.
+    """Renumber concatenated data sets to give each class name one number.
 
     Args:
-        caller (str): Who joins them, for the messages.
+        caller (str): Name used as the error prefix.
         parts: Data sets, bare or wrapped. Their labels are rewritten in place.
 
     Returns:
-        ClassNames or None: The classes of all: those of the first part in their order, then new ones by name. None if
-        no part names any.
+        ClassNames or None: The union of the classes: those of the first part in their order, then new ones by name.
+        None if no part has class names.
 
     Raises:
-        ValueError: If a part gives labels as numbers, and the parts with names have no class of such a number.
+        ValueError: If a part has numbers as labels, and the parts with names have no class of such a number.
     """
     for part in parts:
         _initialize(part)
@@ -95,13 +95,13 @@ def join_classes(caller: str, parts: Sequence[Any]) -> Optional[ClassNames]:
 
 
 class ClassNumbering:
-    """The classes of the model, and behind them those that only other data sets of a run name.
+    """The classes of the model, followed by those that only other data sets of a run have.
 
     Args:
-        model (ClassNames, optional): Those of the training data, from the data or the checkpoint. None: not known;
-            the first data set with names is taken for them.
+        model (ClassNames, optional): Class names of the training data, from the data or the checkpoint. None: not
+            available; the first data set with names provides them.
         num_classes (int, optional): Of the classifying head; None: there is none. Classes that the model does not have
-            get numbers from the larger of both on, which metrics read as "unknown".
+            get the numbers above, which metrics read as "unknown".
     """
 
     def __init__(self, model: Optional[ClassNames], num_classes: Optional[int] = None) -> None:
@@ -115,20 +115,20 @@ class ClassNumbering:
         self.first_unknown = len(self.all.names)
 
     def renumber(self, dataset: Any, what: str) -> Remark:
-        """Rewrite the labels of a built data set; a second time changes nothing.
+        """Rewrite the labels of a built data set; a second call changes nothing.
 
         Args:
-            dataset: A data set of mmengine, bare or in wrappers. Each part that names its classes is matched by name,
-                by the names of folders where there are titles; each part that gives numbers keeps them, unless they
-                are names of classes. ``metainfo`` names the classes of the model afterwards, and those that follow.
+            dataset: A data set of mmengine, bare or wrapped. A part with class names is matched by name, or by folder
+                name where it has titles; a part with numbers keeps them, unless they are class names. Afterwards
+                ``metainfo`` has the classes of the model and those that follow.
             what (str): Its name in messages: ``'val'``.
 
         Returns:
-            Remark: What was found.
+            Remark: The log message.
 
         Raises:
-            ValueError: If numbers without names lie beyond the classes of the model, or may be meant as names.
-            TypeError: If labels would have to change in a data set that is not mmengine's ``BaseDataset``.
+            ValueError: If numbers without names exceed the classes of the model, or are ambiguous.
+            TypeError: If labels have to change in a data set that is not mmengine's ``BaseDataset``.
         """
         _initialize(dataset)
         nodes = list(_nodes_of(dataset))
@@ -187,13 +187,13 @@ class ClassNumbering:
             return _NAME_THE_TRAINING
         if len(own.names) == len(unknown) == len(self.model.names):
             return (
-                ' If they are the same classes under other names, set classes=[...] in this data set to the names that '
-                'the model has, in the order of the folders.'
+                ' If they are the same classes under different names, set classes=[...] in this data set to the names '
+                'of the model, in the order of the folders.'
             )
         return ''
 
     def _name_the_model(self, own: ClassNames, what: str) -> Optional[Remark]:
-        """Let a data set name the classes of a model that has but numbers, if nothing speaks against it."""
+        """Take the class names of a data set for a model that has only numbers, if the two are compatible."""
         if not self.model.numbers_only or any(number is not None for number in self.all.find(own)):
             return None
         if self.model.names and len(own.names) != len(self.model.names):
@@ -201,7 +201,7 @@ class ClassNumbering:
         self._take(own)
         return Remark(
             logging.WARNING,
-            f"{what}: the model's classes have no names, so its {len(own.names)} are numbered as they are here, "
+            f"{what}: the model's classes have no names; the order of these {len(own.names)} is taken for them: "
             f'{listed(own.names)}.{_NAME_THE_TRAINING}',
         )
 
@@ -217,17 +217,17 @@ class ClassNumbering:
             if strange:
                 raise ValueError(
                     f"{what}: expected labels that are all names or all numbers of the model's classes, "
-                    f'{listed(self.model.names)}, got {other[0]}, which is a name, and {strange[0]}, which is none. '
-                    f'Set classes=[...] in this data set: the names that its labels are, or the names by number.'
+                    f'{listed(self.model.names)}, got {other[0]}, which is a name, and {strange[0]}, which is not. '
+                    f'Set classes=[...] in this data set: the names of its labels, or the names by number.'
                 )
             _write(leaf, dict(zip(numbers, found, strict=True)), what)
-            return Remark(logging.INFO, f"{what}: its labels are names of {len(numbers)} of the model's classes.")
+            return Remark(logging.INFO, f"{what}: its labels are the names of {len(numbers)} of the model's classes.")
         beyond = [number for number in numbers if number >= self.first_unknown]
         if beyond and self.num_classes is not None:
             raise ValueError(
                 f'{what}: expected labels from 0 to {self.first_unknown - 1}, the numbers of the '
-                f'{self.first_unknown} classes, got {beyond[-1]}. Count them from 0, or, if they are other classes '
-                'than those of the model, give their names: classes=[...] in this data set.'
+                f'{self.first_unknown} classes, got {beyond[-1]}. Count from 0, or, if the model does not have these '
+                'classes, name them with classes=[...] in this data set.'
             )
         if beyond and self.model.names:
             self.all = join_class_names(self.all, [ClassNames(tuple(map(str, beyond)))])
@@ -243,7 +243,7 @@ class ClassNumbering:
         examples = ', '.join(f'{number}: {self.all.names[number]}' for number in numbers[:3])
         return Remark(
             logging.INFO,
-            f"{what}: its labels are numbers without names; they are taken as the numbers of the model's classes "
+            f"{what}: its labels are numbers without names, read as the numbers of the model's classes "
             f'({examples}{", ..." if len(numbers) > 3 else ""}).',
         )
 
@@ -251,18 +251,17 @@ class ClassNumbering:
         return dict(zip(labels, self.all.find(ClassNames(tuple(map(str, labels)))), strict=True))
 
 
-_NAME_THE_TRAINING = ' Names in the training data, classes=[...], would be compared.'
+_NAME_THE_TRAINING = ' Set classes=[...] in the training data to match by name.'
 
 
 def _write(leaf: Any, number_of: Mapping[int, Optional[int]], what: str) -> None:
-    """Replace the labels of a data set, unless all keep their numbers. (A class without a number has no image.)"""
+    """Replace the labels of a data set, if any changes. (A class without a number has no image.)"""
     if all(new is None or new == old for old, new in number_of.items()):
         return
     if not isinstance(leaf, BaseDataset):
         raise TypeError(
             f"{what}: expected a subclass of mmengine's BaseDataset, whose labels can be renumbered, got "
-            f'{type(leaf).__name__} with other class numbers than the model. Name its classes in the order of the '
-            "model's."
+            f'{type(leaf).__name__} with different class numbers than the model. Number its classes as the model does.'
         )
 
     def renumbered(info: dict) -> dict:
@@ -279,7 +278,7 @@ def _write(leaf: Any, number_of: Mapping[int, Optional[int]], what: str) -> None
         number = UNKNOWN_LABEL if label == UNKNOWN_LABEL else number_of.get(int(label))
         if number is None:
             raise ValueError(
-                f'{what}: expected labels from 0 to {len(number_of) - 1}, as classes are named, got {label}.'
+                f'{what}: expected labels from 0 to {len(number_of) - 1}, one for each class name, got {label}.'
             )
         return number
 
@@ -287,7 +286,7 @@ def _write(leaf: Any, number_of: Mapping[int, Optional[int]], what: str) -> None
 
 
 def _nodes_of(dataset: Any) -> Iterator[Any]:
-    """Yield a data set, and all that it wraps."""
+    """Yield a data set and all data sets inside it."""
     dataset = whole_dataset(dataset)
     yield dataset
     for part in _parts_of(dataset):
@@ -307,7 +306,7 @@ def _parts_of(dataset: Any) -> Sequence[Any]:
 
 
 def _initialize(dataset: Any) -> None:
-    for node in [*_nodes_of(dataset)]:  # torch's Subset passes nothing on
+    for node in [*_nodes_of(dataset)]:  # torch's Subset does not call it
         if hasattr(node, 'full_init'):
             node.full_init()
 
@@ -315,7 +314,7 @@ def _initialize(dataset: Any) -> None:
 def _labels_in(leaf: Any) -> list[int]:
     try:
         return labels_of(leaf).tolist()
-    except TypeError:  # no labels, or several an image: there is no class to count or to compare
+    except TypeError:  # no labels, or several for an image: nothing to count or compare
         return []
 
 

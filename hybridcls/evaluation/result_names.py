@@ -1,8 +1,8 @@
-"""What a metric says about its results: their names, which way is better, in which unit, and why there are none.
+"""Read the direction and the unit of a metric's results, and why a result is missing.
 
 Protocol, for metrics of any package: a metric may have the attributes ``directions`` and ``units``, mappings from a
-name to ``'greater'``, ``'less'`` or None (neither way is better), and from a name to ``'%'``, ``'nats'`` or another
-unit. A name stands without the metric's prefix and may be a pattern (``'top*'``)::
+name to ``'greater'``, ``'less'`` or None (no direction is better), and from a name to ``'%'``, ``'nats'`` or another
+unit. A name has no prefix and may be a pattern (``'top*'``)::
 
     @METRICS.register_module()
     class BrierScore(BaseMetric):
@@ -10,8 +10,8 @@ unit. A name stands without the metric's prefix and may be a pattern (``'top*'``
         directions = {'mean': 'less', 'worst': 'less'}
         units = {}
 
-``save_best``, ``EarlyStoppingHook``, ``ReduceOnPlateauLR`` and the learning curves read them. ``directions`` names
-every result that the metric can give, so that a mistyped name is found before the first step of a training.
+``save_best``, ``EarlyStoppingHook``, ``ReduceOnPlateauLR`` and the learning curves read them. ``directions`` lists
+every result that the metric can have: a mistyped name is found before the first training step.
 """
 
 import logging
@@ -38,7 +38,7 @@ def metric_of(name: str, metrics: Iterable[BaseMetric]) -> Optional[BaseMetric]:
 
 
 def direction_of(name: str, metrics: Iterable[BaseMetric]) -> Optional[str]:
-    """Return ``'greater'`` or ``'less'``, whichever is better for the result ``name``; None where nothing is said.
+    """Return ``'greater'`` or ``'less'``, whichever is better for the result ``name``; None if not declared.
 
     Example:
         >>> from hybridcls.evaluation import CalibrationMetric
@@ -50,13 +50,13 @@ def direction_of(name: str, metrics: Iterable[BaseMetric]) -> Optional[str]:
 
 
 def unit_of(name: str, metrics: Iterable[BaseMetric]) -> Optional[str]:
-    """Return the unit of the result ``name``, such as ``'%'`` or ``'nats'``; None where nothing is said."""
+    """Return the unit of the result ``name``, such as ``'%'`` or ``'nats'``; None if not declared."""
     metric = metric_of(name, metrics)
     return None if metric is None else _look_up(getattr(metric, 'units', {}), _without_prefix(name, metric))
 
 
 def known_names(metrics: Iterable[BaseMetric]) -> Optional[list[str]]:
-    """Return the names (or patterns) of all results that the metrics can give; None if one of them does not say."""
+    """Return the names (or patterns) of all possible results; None if a metric does not declare them."""
     metrics = list(metrics)
     if not all(hasattr(metric, 'directions') for metric in metrics):
         return None
@@ -64,12 +64,12 @@ def known_names(metrics: Iterable[BaseMetric]) -> Optional[list[str]]:
 
 
 def without_result(metric: BaseMetric, why: str, names: Iterable[str] = ()) -> dict[str, float]:
-    """Return an empty result and say why, once for each reason.
+    """Return an empty result and log why, once for each reason.
 
     Args:
-        metric (BaseMetric): Which metric; keeps the reason for :func:`reason_for_no_result`.
-        why (str): A sentence: what is missing, and what to do.
-        names (Iterable[str]): Which results are missing, without prefix. Defaults to all.
+        metric (BaseMetric): The metric; keeps the reason for :func:`reason_for_no_result`.
+        why (str): What is missing, and what to do.
+        names (Iterable[str]): The missing results, without prefix. Defaults to all.
     """
     if getattr(metric, 'no_result', None) != why:
         of = ', '.join(names)
@@ -79,9 +79,9 @@ def without_result(metric: BaseMetric, why: str, names: Iterable[str] = ()) -> d
 
 
 def is_without_result(name: str, metrics: Iterable[BaseMetric], results: Collection[str]) -> bool:
-    """Return whether a name that ``results`` lack is one that the metrics give where there is something to compute.
+    """Return whether ``name`` is missing from ``results`` because its metric had nothing to compute.
 
-    The same in all processes. A name that only a pattern such as ``'*loss*'`` allows is a mistake where the metric gave
+    The same in all processes. A name that matches only a pattern such as ``'*loss*'`` is an error if the metric has
     other results.
     """
     metric = metric_of(name, metrics)
@@ -92,7 +92,7 @@ def is_without_result(name: str, metrics: Iterable[BaseMetric], results: Collect
 
 
 def reason_for_no_result(name: str, metrics: Iterable[BaseMetric]) -> str:
-    """Return why there is no result ``name``: a sentence, or an empty string. (Known in the main process.)"""
+    """Return why the result ``name`` is missing, or an empty string. (Only in the main process.)"""
     metric = metric_of(name, metrics)
     why = getattr(metric, 'no_result', '')
     return f'{type(metric).__name__}: {why}' if why else ''

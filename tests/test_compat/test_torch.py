@@ -73,7 +73,7 @@ def sent_by(fail):
 def test_what_we_can_explain_arrives_with_its_own_text():
     error = sent_by(ours)
     assert type(error) is ValueError
-    assert str(error) == explain_error(error) == 'Me: rho=-1 is outside [0, inf).'
+    assert str(error) == explain_error(error) == 'Me: expected rho in [0, inf), got -1.'
     assert 'in worker 0' in str(error.__cause__), 'where it was raised'
     assert 'check_number' in str(error.__cause__), 'where it was raised'
     error = sent_by(gone)
@@ -110,7 +110,7 @@ def test_a_tool_ends_with_status_2_and_one_sentence(capsys):
     with pytest.raises(SystemExit) as end:
         run_tool(lambda: next(iter(loader)))
     assert end.value.code == 2
-    assert capsys.readouterr().err.startswith('\nerror: Me: rho=-1 is outside [0, inf).\n')
+    assert capsys.readouterr().err.startswith('\nerror: Me: expected rho in [0, inf), got -1.\n')
 
 
 def test_code_is_compiled_as_it_was_elsewhere():

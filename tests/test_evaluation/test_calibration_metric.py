@@ -24,7 +24,7 @@ def evaluated(scores, labels, **keys):
 
 
 @pytest.mark.parametrize('bins', [1, 10, 15])
-def test_calibration_error_is_torchmetrics(bins):
+def test_calibration_error_equals_torchmetrics(bins):
     scores, labels = predictions()
     result = evaluated(scores, labels, bins=bins)
     for name, norm in (('ece', 'l1'), ('mce', 'max')):
@@ -33,7 +33,7 @@ def test_calibration_error_is_torchmetrics(bins):
     assert result['calibration/ece'] > 5
 
 
-def test_brier_and_likelihood_are_scikit_learns():
+def test_brier_and_nll_equal_scikit_learn():
     scores, labels = predictions()
     result = evaluated(scores, labels)
     assert result['calibration/nll'] == pytest.approx(log_loss(labels, scores.double()), rel=1e-6)
@@ -62,25 +62,25 @@ def test_certainty_right_and_wrong():
     assert wrong['calibration/nll'] == pytest.approx(103.3, abs=0.1)
 
 
-def test_padded_samples_do_not_count():
+def test_padded_samples_are_dropped():
     scores, labels = predictions(20)
     metric = CalibrationMetric()
     metric.process(None, [dict(pred_score=scores[i % 20], gt_label=labels[i % 20].view(1)) for i in range(24)])
     assert metric.evaluate(20) == pytest.approx(evaluated(scores, labels))
 
 
-def test_what_is_no_probability_is_named():
+def test_invalid_probabilities_are_errors():
     for scores in (torch.tensor([[3.0, 1.0]]), torch.tensor([[1.2, -0.2]]), torch.tensor([[torch.nan, 1.0]])):
-        with pytest.raises(ValueError, match='these are no probabilities'):
+        with pytest.raises(ValueError, match='expected probabilities in pred_score, got a sum of'):
             evaluated(scores, torch.tensor([0]))
-    with pytest.raises(ValueError, match='CalibrationMetric: bins=0'):
+    with pytest.raises(ValueError, match=r'CalibrationMetric: expected bins in .* got 0'):
         CalibrationMetric(bins=0)
 
 
 @pytest.mark.parametrize(
     ('dtype', 'of_zero'), [(torch.float64, 744.440), (torch.float32, 103.279), (torch.float16, 16.636)]
 )
-def test_the_least_probability_is_that_of_the_scores_dtype(dtype, of_zero):
+def test_smallest_probability_depends_on_the_dtype(dtype, of_zero):
     """-log of the smallest numbers above 0 of IEEE 754: 2^-1074, 2^-149, 2^-24."""
     assert evaluated(torch.eye(2, dtype=dtype), torch.tensor([1, 0]))['calibration/nll'] == pytest.approx(
         of_zero, abs=1e-3

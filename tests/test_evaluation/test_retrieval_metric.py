@@ -1,4 +1,4 @@
-"""Retrieval scores, against cases solved by hand."""
+"""RetrievalMetric: against plain loops and cases solved by hand."""
 
 import numpy as np
 import pytest
@@ -42,41 +42,41 @@ def by_loops(rows, labels, topk):
 
 
 @pytest.mark.parametrize('topk', [(1, 4), (1, 50)])
-def test_by_the_full_matrix(topk):
+def test_scores_equal_plain_loops(topk):
     rows, labels = clouds()
     result = evaluated(rows, labels, topk=topk)
     assert result == pytest.approx(by_loops(rows, labels, topk))
     assert 10 < result['retrieval/map@r'] < 90
 
 
-def test_padded_samples_do_not_find_themselves():
+def test_padded_samples_are_dropped():
     rows, labels = clouds()
     more = torch.cat([rows, rows[:5]]), torch.cat([labels, labels[:5]])
     assert evaluated(*more, size=90) == evaluated(rows, labels)
 
 
-def test_a_model_that_has_diverged_finds_nothing():
+def test_diverged_model_scores_zero():
     rows, labels = clouds(20)
     assert set(evaluated(rows * torch.nan, labels).values()) == {0.0}
     rows[3] = torch.inf
     assert evaluated(rows, labels)['retrieval/recall@8'] > 0
 
 
-def test_more_neighbours_than_images_and_nothing_to_find():
+def test_k_above_the_number_of_images():
     assert evaluated(torch.eye(2), torch.tensor([1, 1]), topk=8)['retrieval/recall@8'] == 100
     assert evaluated(torch.eye(2), torch.tensor([1, 2])) == {}
     assert RetrievalMetric().evaluate(size=0) == {}
 
 
-def test_mistakes_are_answered():
-    with pytest.raises(ValueError, match='RetrievalMetric: topk=0'):
+def test_invalid_input_is_an_error():
+    with pytest.raises(ValueError, match=r'RetrievalMetric: expected topk in .* got 0'):
         RetrievalMetric(topk=(1, 0))
     for sample, field in ((dict(embedding=torch.ones(2)), 'gt_label'), (dict(gt_label=torch.tensor([1])), 'embedding')):
         with pytest.raises(MissingFieldError, match=f'^RetrievalMetric: expected an? {field}'):
             RetrievalMetric().process(None, [sample])
 
 
-def test_images_marked_as_unknown_are_no_class():
+def test_unknown_images_are_not_a_class():
     rows, labels = clouds()
     marked = labels.clone()
     marked[labels == 2] = -1

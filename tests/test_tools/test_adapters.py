@@ -1,4 +1,4 @@
-"""tools/adapters.py as a user starts it."""
+"""tools/adapters.py: saved adapters against PEFT, merged checkpoints against the adapted model."""
 
 import importlib.util
 import sys
@@ -56,10 +56,10 @@ def trained(tmp_path):
     return tmp_path / 'vit.py', tmp_path / 'epoch_3.pth', model
 
 
-def test_merged_it_is_a_checkpoint_of_the_config_without_lora(tool, trained, tmp_path, capsys):
+def test_merged_checkpoint_loads_without_lora(tool, trained, tmp_path, capsys):
     config, checkpoint, model = trained
     tool('merge', config, checkpoint, tmp_path / 'out' / 'merged.pth')
-    assert 'the updates of 8 layers are in the weights' in capsys.readouterr().out
+    assert 'merged the adapters of 8 layers' in capsys.readouterr().out
     merged = torch.load(tmp_path / 'out' / 'merged.pth', weights_only=False)
     assert merged['meta']['epoch'] == 3
     plain = build(config, **{'model.backbone.lora_rank': 0})
@@ -73,10 +73,10 @@ def test_merged_it_is_a_checkpoint_of_the_config_without_lora(tool, trained, tmp
 def test_the_command_of_version_0_1_still_merges(tool, trained, tmp_path, capsys):
     config, checkpoint, _ = trained
     tool('fold', config, checkpoint, tmp_path / 'merged.pth')
-    assert 'the updates of 8 layers are in the weights' in capsys.readouterr().out
+    assert 'merged the adapters of 8 layers' in capsys.readouterr().out
 
 
-def test_saved_they_are_read_by_us_and_by_peft(tool, trained, tmp_path, capsys):
+def test_saved_adapters_load_in_hybridcls_and_peft(tool, trained, tmp_path, capsys):
     config, checkpoint, model = trained
     tool('save', config, checkpoint, tmp_path / 'adapters')
     assert 'backbone.vit/adapter_model.safetensors: 0.0' in capsys.readouterr().out
@@ -89,13 +89,13 @@ def test_saved_they_are_read_by_us_and_by_peft(tool, trained, tmp_path, capsys):
     torch.testing.assert_close(theirs(x), model.backbone.vit.model(x))
 
 
-def test_what_cannot_be_saved_or_merged(tool, trained, tmp_path):
+def test_invalid_input_is_an_error(tool, trained, tmp_path):
     config, checkpoint, _ = trained
     out = tmp_path / 'out.pth'
     with pytest.raises(FileNotFoundError, match=r'adapters: checkpoint=.*none\.pth'):
         tool('merge', config, tmp_path / 'none.pth', out)
-    with pytest.raises(ValueError, match='no layer of the model is adapted'):
+    with pytest.raises(ValueError, match='adapters: expected a model with LoRA, got'):
         tool('merge', config, checkpoint, out, '--cfg-options', 'model.backbone.lora_rank=0')
-    with pytest.raises(WeightMismatchError, match='is not of the model'):
+    with pytest.raises(WeightMismatchError, match='does not fit the model'):
         tool('save', config, checkpoint, tmp_path / 'a', '--cfg-options', 'model.backbone.lora_rank=3')
     assert not out.exists()

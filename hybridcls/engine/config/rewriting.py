@@ -139,7 +139,7 @@ class _Text:
         return None
 
     def _entry(self, place: Any, value: ast.expr, old: str, new: str, before: Any, after: Any) -> Iterator[_Edit]:
-        """Rename a key of a dict, and spell its value anew."""
+        """Give a key of a dict and its value the new spellings."""
         yield from self.replace(place, old, new)
         pairs = zip(_strings_in(before), _strings_in(after), strict=True)
         renamed = {was: now for was, now in pairs if was != now}

@@ -50,7 +50,7 @@ def nearest_neighbours(
         )
     available = len(bank) - among_themselves
     if not 1 <= k <= available:
-        raise ValueError(f'nearest_neighbours: k={k} is outside [1, {available}], the number of candidates.')
+        raise ValueError(f'nearest_neighbours: expected k in [1, {available}], the number of candidates, got {k}.')
     device = queries.device if device is None else torch.device(device)
     bank_rows = max(k, _BLOCK_NUMBERS // _MOST_QUERIES)
     similarities, positions = [], []

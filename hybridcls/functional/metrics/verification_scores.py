@@ -92,7 +92,7 @@ def fold_accuracies(similarity: Tensor, same: Tensor, folds: int = 10, threshold
     """
     _check_folds('fold_accuracies', folds, len(similarity))
     if thresholds not in ('exact', 'grid'):
-        raise ValueError(f"fold_accuracies: thresholds={thresholds!r} is not one of ['exact', 'grid'].")
+        raise ValueError(f"fold_accuracies: expected thresholds to be one of ['exact', 'grid'], got {thresholds!r}.")
     similarity, same = similarity.double().cpu(), same.bool().cpu()
     best = _best_on_grid if thresholds == 'grid' else _best_of_all
     accuracies, start = [], 0

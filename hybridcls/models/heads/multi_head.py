@@ -28,7 +28,7 @@ class MultiHead(EmbeddingHead):
     the sum. A child config changes one head by its name, or drops it: ``heads=dict(doubt=None)``.
 
     Predictions of all heads are on each sample, ``sample.heads.face.pred_score`` and so on; those of the main head also
-    stand where all metrics look, ``sample.pred_score``. :class:`hybridcls.evaluation.MetricOf` shows a metric another
+    stand where all metrics look, ``sample.pred_score``. :class:`hybridcls.evaluation.HeadMetric` shows a metric another
     head's. ``embedding`` is the same for all.
 
     A config says ``in_channels`` and ``num_classes`` once for all heads that take them. Labels are those of the

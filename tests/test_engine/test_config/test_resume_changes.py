@@ -72,7 +72,7 @@ def test_a_key_that_has_another_name_since_version_0_1_has_not_changed(toy_confi
         checkpoint = torch.load(path, weights_only=False)
         text = checkpoint['meta']['cfg']
         assert "nonfinite_loss='raise'" in text
-        checkpoint['meta']['cfg'] = text.replace("nonfinite_loss='raise'", "bad_loss='stop'")
+        checkpoint['meta']['cfg'] = text.replace("nonfinite_loss='raise'", "bad_loss='stop'")  # old spelling
         torch.save(checkpoint, path)
     train(toy_configs / 'toy.py', tmp_path / 'w', resume='auto', **{**new, 'train_cfg.max_epochs': 4})
     log = log_of(tmp_path / 'w')

@@ -72,9 +72,9 @@ def test_phases_that_version_0_1_has_finished_are_not_run_again(toy_configs, tmp
     for file in (tmp_path / 'w').glob('*/phase.json'):
         record = json.loads(file.read_text())
         assert record['facts'].pop('optim_wrapper.nonfinite_loss') == "'raise'"
-        record['facts']['optim_wrapper.bad_loss'] = "'stop'"
+        record['facts']['optim_wrapper.bad_loss'] = "'stop'"  # old spelling
         record['fingerprint'] = fingerprint(record['facts'])
-        record['metrics']['val/ood/auroc_max_softmax'] = 90.0
+        record['metrics']['val/ood/auroc_max_softmax'] = 90.0  # old spelling
         file.write_text(json.dumps(record))
     monkeypatch.setattr('hybridcls.engine.phases.running.build_runner', None)
     after = run(toy_configs, tmp_path, **new)
@@ -194,7 +194,7 @@ def test_options_reach_their_phases_and_win_in_order(toy_configs):
         ({'phases': [dict(config='toy.py')]}, r"phases\.0: the key 'name' is missing"),
         ({'phases': [dict(name='a/b', config='toy.py')]}, "name='a/b' names a folder"),
         ({'phases.1.name': 'one'}, 'two phases have the same name'),
-        ({'phases.1.load': 'bst'}, r"load='bst' is not one of .* Did you mean 'best'"),
+        ({'phases.1.load': 'bst'}, r"expected load to be one of .*, got 'bst'.* Did you mean 'best'"),
         ({'phases.0.load': 'last'}, 'this is the first phase'),
         ({'phases.0.config': 'ty.py'}, r"ty\.py' does not exist.*Did you mean '.*toy\.py'"),
         ({'phases.1.load': 'no.pth'}, r"The checkpoint 'no\.pth' does not exist"),

@@ -32,7 +32,7 @@ def test_equal_counts_and_one_class():
 @pytest.mark.parametrize('keys', [dict(low=-1), dict(low=0.6), dict(high=4.0), dict(power=0.0), dict(rule='ldam')])
 def test_wrong_settings_are_named(keys):
     (name,) = keys
-    with pytest.raises(ValueError, match=f'class margins: {name}='):
+    with pytest.raises(ValueError, match=f'class margins: expected {name} '):
         margins_from_counts(torch.ones(2), **keys)
 
 

@@ -109,5 +109,5 @@ def test_cosine_margin():
 )
 def test_wrong_settings_are_named(keys):
     (name,) = keys
-    with pytest.raises(ValueError, match=f'combined_margin: {name}='):
+    with pytest.raises(ValueError, match=f'combined_margin: expected {name} '):
         combined_margin_on_target(torch.zeros(1), **keys)

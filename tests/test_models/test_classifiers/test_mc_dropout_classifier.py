@@ -139,7 +139,7 @@ def test_mistakes_are_answered():
     with pytest.raises(ValueError, match=r'no layer of the model drops anything.*dropout=0\.2'):
         build()
     for keys in (dict(samples=0), dict(dropout=1.0), dict(seed=-1)):
-        with pytest.raises(ValueError, match=f'MCDropoutClassifier: {next(iter(keys))}='):
+        with pytest.raises(ValueError, match=f'MCDropoutClassifier: expected {next(iter(keys))} '):
             build(**{'dropout': 0.5, **keys})
     with pytest.raises(ValueError, match='MCDropoutClassifier: the head predicts no scores'):
         build(dropout=0.5, head=dict(type='SupConHead', in_channels=120)).predict(images())

@@ -112,14 +112,14 @@ def test_one_class(head_name):
 
 @pytest.mark.parametrize('head_name', CLASSIFIERS)
 def test_labels_out_of_range(head_name):
-    with pytest.raises(ValueError, match=rf'{head_name}: label 3 is outside \[0, 2\]'):
+    with pytest.raises(ValueError, match=rf'{head_name}: expected labels in \[0, 2\] .*, got 3'):
         build(head_name).loss((embeddings(2),), samples(0, 3))
 
 
 @pytest.mark.parametrize('head_name', ['SupConHead', 'ArcFaceHead', 'AdaFaceHead'])
 def test_soft_labels_name_mixup(head_name):
     mixed = [DataSample().set_gt_score([0.5, 0.5, 0.0]) for _ in range(2)]
-    with pytest.raises(ValueError, match=f'{head_name}: soft labels came.*mixup'):
+    with pytest.raises(ValueError, match=f'{head_name}: expected one class for each image, got soft labels .*mixup'):
         build(head_name).loss((embeddings(2),), mixed)
 
 
@@ -146,7 +146,7 @@ def test_embeddings_of_another_shape(name):
 
 
 def test_rows_that_do_not_fit_the_samples(name):
-    with pytest.raises(ValueError, match=f'{name}: 5 embeddings came with 2 data samples'):
+    with pytest.raises(ValueError, match=f'{name}: expected a multiple of 2 embeddings for 2 samples, got 5'):
         build(name).loss((embeddings(5),), samples(0, 1))
 
 

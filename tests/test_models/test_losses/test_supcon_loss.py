@@ -131,7 +131,7 @@ def test_settings_reach_the_formula():
 )
 def test_wrong_settings_fail_when_built(keys):
     (name,) = keys
-    with pytest.raises(ValueError, match=f'{name}='):
+    with pytest.raises(ValueError, match=f'expected {name} '):
         MODELS.build(dict(type='SupConLoss', **keys))
 
 

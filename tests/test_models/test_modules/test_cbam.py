@@ -154,11 +154,11 @@ def test_keeps_the_type_under_autocast(dtype):
 @pytest.mark.parametrize(
     ('keys', 'message'),
     [
-        (dict(channels=0), 'channels=0'),
-        (dict(channels=8, reduction=0), 'reduction=0'),
+        (dict(channels=0), r'expected channels in .* got 0'),
+        (dict(channels=8, reduction=0), r'expected reduction in .* got 0'),
         (dict(channels=8, kernel_size=4), 'kernel_size=4 is even.*Use 3 or 5'),
-        (dict(channels=8, kernel_size=0), 'kernel_size=0'),
-        (dict(channels=8, pool_types=['mean']), "pool_types='mean' is not one of"),
+        (dict(channels=8, kernel_size=0), r'expected kernel_size in .* got 0'),
+        (dict(channels=8, pool_types=['mean']), "pool_types to be one of .*, got 'mean'"),
         (dict(channels=8, pool_types=['avg', 'avg']), 'expected a list of different pools'),
         (dict(channels=8, pool_types=[]), 'expected a list of different pools'),
         (dict(channels=8, use_channel=False, use_spatial=False), 'expected one gate at least'),

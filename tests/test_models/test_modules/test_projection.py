@@ -34,5 +34,5 @@ def test_layers_and_norm(layers, norm):
 @pytest.mark.parametrize('keys', [dict(hid_channels=0), dict(out_channels=-1), dict(num_layers=0), dict(in_channels=0)])
 def test_widths_below_one(keys):
     (name,) = keys
-    with pytest.raises(ValueError, match=f'ProjectionMLP: {name}='):
+    with pytest.raises(ValueError, match=f'ProjectionMLP: expected {name} '):
         build(**{'in_channels': 4, **keys})

@@ -58,9 +58,13 @@ def test_starts_as_nothing_and_leaves_it_by_training():
 
 @pytest.mark.parametrize(
     ('keys', 'message'),
-    [(dict(channels=0), 'channels=0'), (dict(channels=6, num_tokens=0), 'num_tokens=0'),
-     (dict(channels=6, hidden=0), 'hidden=0'), (dict(channels=6, dropout=1.0), 'dropout=1')],
-)  # fmt: skip
+    [
+        (dict(channels=0), r'expected channels in .* got 0'),
+        (dict(channels=6, num_tokens=0), r'expected num_tokens in .* got 0'),
+        (dict(channels=6, hidden=0), r'expected hidden in .* got 0'),
+        (dict(channels=6, dropout=1.0), r'expected dropout in .* got 1'),
+    ],
+)
 def test_numbers_out_of_range(keys, message):
     with pytest.raises(ValueError, match=f'TokenFuser: {message}'):
         TokenFuser(**keys)

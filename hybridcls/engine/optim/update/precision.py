@@ -149,7 +149,7 @@ def _to_dtype(caller: str, key: str, value: Union[str, torch.dtype]) -> torch.dt
     if isinstance(value, str) and value.removeprefix('torch.') in _TYPES:
         return _TYPES[value.removeprefix('torch.')]
     hint = did_you_mean(value, _TYPES) if isinstance(value, str) else ''
-    raise ValueError(f'{caller}: {key}={value!r} is not one of {", ".join(map(repr, _TYPES))}.{hint}')
+    raise ValueError(f'{caller}: expected {key} to be one of {", ".join(map(repr, _TYPES))}, got {value!r}.{hint}')
 
 
 def _make_scaler(

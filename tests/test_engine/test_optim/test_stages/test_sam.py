@@ -222,14 +222,14 @@ def test_with_reuse_it_keeps_one_copy_too(monkeypatch):
 @pytest.mark.parametrize(
     ('options', 'text'),
     [
-        (dict(rho=math.nan), 'rho=nan'),
-        (dict(every=0), r'every=0 is outside \[1, inf\)'),
-        (dict(adaptive='weight'), "adaptive='weight' is not one of"),
+        (dict(rho=math.nan), r'expected rho in .* got nan'),
+        (dict(every=0), r'expected every in \[1, inf\), got 0'),
+        (dict(adaptive='weight'), "expected adaptive to be one of .*, got 'weight'"),
         (dict(eta=0.1), 'expected adaptive beside eta=0.1'),
         (dict(reuse=True), 'expected every > 1 beside reuse=True'),
         (dict(every=5, reuse=True, sync=False), 'Drop one of them'),
-        (dict(every=5, reuse=-1.0), 'reuse=-1.0 is outside'),
-        (dict(start_epoch=-1), 'start_epoch=-1 is outside'),
+        (dict(every=5, reuse=-1.0), 'expected reuse in .*, got -1.0'),
+        (dict(start_epoch=-1), 'expected start_epoch in .*, got -1'),
     ],
     ids=str,
 )

@@ -53,7 +53,7 @@ def test_both_passes_run_in_the_type_that_was_asked(options, dtype, scaled):
 @pytest.mark.parametrize(
     ('options', 'error', 'text'),
     [
-        (dict(amp='bf-16'), ValueError, r"amp='bf-16' is not one of .*Did you mean 'bf16'"),
+        (dict(amp='bf-16'), ValueError, r"expected amp to be one of .*, got 'bf-16'.*Did you mean 'bf16'"),
         (dict(amp=False, dtype='float16'), ValueError, 'expected no dtype beside amp=False'),
         (dict(amp='float16', dtype='bfloat16'), ValueError, 'contradict each other'),
         (dict(amp=16), TypeError, 'expected amp to be a bool, a name of a dtype or None, got 16'),

@@ -1,4 +1,4 @@
-"""Any metric, of one head's predictions or of the known images alone."""
+"""Evaluate any metric on one head of a ``MultiHead``, or on known images only."""
 
 from collections.abc import Sequence
 from typing import Any, Optional
@@ -11,35 +11,35 @@ from .own_storage import own_storage
 from .prediction_fields import NO_IMAGE, NO_KNOWN_IMAGE, MissingFieldError, label_of
 from .result_names import without_result
 
-__all__ = ['MetricOf']
+__all__ = ['HeadMetric', 'MetricOf']
 
 
-@METRICS.register_module()
-class MetricOf(BaseMetric):
-    """Show a metric a part of what the model predicts.
+@METRICS.register_module(name=['HeadMetric', 'MetricOf'])
+class HeadMetric(BaseMetric):
+    """Evaluate a metric of any package on the predictions of one head, or on known images only.
 
     ::
 
         val_evaluator = [
-            dict(type='Accuracy'),                                               # of MultiHead's main head
-            dict(type='MetricOf', head='doubt', metric=dict(type='Accuracy')),   # doubt/accuracy/top1
-            dict(type='MetricOf', known_only=True, metric=dict(type='SingleLabelMetric'))]
+            dict(type='Accuracy'),                                                    # of MultiHead's main head
+            dict(type='HeadMetric', head='evidence', metric=dict(type='Accuracy')),   # evidence/accuracy/top1
+            dict(type='HeadMetric', known_only=True, metric=dict(type='SingleLabelMetric'))]
 
     Args:
-        metric (dict): The metric's config, of any package.
-        head (str, optional): Which head of a ``MultiHead``: its predictions stand in place of the main head's, and its
-            name stands in front of the metric's names. Defaults to None: the main head's.
+        metric (dict): The metric's config.
+        head (str, optional): A head of a ``MultiHead``: its predictions replace those of the main head, and its name is
+            the prefix of the metric's names. Defaults to None: the main head.
         known_only (bool): Leave out images of unknown categories (label -1, or one that the model has no class for),
-            which mmpretrain's metrics count as mistakes or stumble over. Defaults to False.
+            which mmpretrain's metrics count as wrong or reject. Defaults to False.
         collect_device (str): As in mmengine's BaseMetric. Defaults to ``'cpu'``.
-        prefix (str, optional): In front of the metric's own. Defaults to None: the head's name, or nothing.
+        prefix (str, optional): Prefix before the metric's own. Defaults to None: the head's name, if any.
 
     Raises:
-        MissingFieldError: If the predictions come from no ``MultiHead``, or from one without this head.
+        MissingFieldError: If the predictions have no such head.
 
     Example:
         >>> import torch
-        >>> metric = MetricOf(dict(type='Accuracy'), known_only=True)
+        >>> metric = HeadMetric(dict(type='Accuracy'), known_only=True)
         >>> metric.process(None, [dict(pred_score=torch.tensor([0.9, 0.1]), pred_label=torch.tensor([0]),
         ...                            gt_label=torch.tensor([label])) for label in (0, 1, -1)])
         >>> metric.evaluate(size=3)
@@ -59,13 +59,13 @@ class MetricOf(BaseMetric):
         self.metric = inside
         self.head = head
         self.known_only = known_only
-        for name in ('directions', 'units'):  # a metric that does not say leaves it open here too
+        for name in ('directions', 'units'):  # optional: see result_names
             if hasattr(inside, name):
                 setattr(self, name, getattr(inside, name))
 
     @property
     def dataset_meta(self) -> Optional[dict]:
-        """What the dataset tells about itself, for the metric inside too."""
+        """The dataset's ``metainfo``, passed on to the metric."""
         return self._dataset_meta
 
     @dataset_meta.setter
@@ -74,16 +74,16 @@ class MetricOf(BaseMetric):
         self.metric.dataset_meta = dataset_meta
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Keep what the metric inside keeps of each image, image by image: processes' padded ones are dropped later."""
+        """Collect the metric's results image by image: mmengine drops padded images later."""
         for sample in data_samples:
             shown = self._of_head(sample)
-            if not self.known_only or label_of('MetricOf', shown).known:
+            if not self.known_only or label_of('HeadMetric', shown).known:
                 self.metric.process(data_batch, [shown])
             self.results.append(own_storage(list(self.metric.results)))
             self.metric.results.clear()
 
     def compute_metrics(self, results: list[list]) -> dict[str, float]:
-        """Let the metric inside compute. Runs in the main process, on every image once."""
+        """Compute the metric. Runs in the main process, with each image once."""
         kept = [entry for entries in results for entry in entries]
         if not kept:
             return without_result(self, NO_KNOWN_IMAGE if results else NO_IMAGE)
@@ -97,7 +97,10 @@ class MetricOf(BaseMetric):
         heads = sample.get('heads') or {}
         if self.head not in heads:
             raise MissingFieldError(
-                f'MetricOf: head={self.head!r}, and the predictions are of '
-                f'{", ".join(sorted(heads)) if heads else "no MultiHead"}.'
+                f'HeadMetric: expected predictions of head={self.head!r}, got those of '
+                f'{", ".join(sorted(heads)) if heads else "a model without MultiHead"}.'
             )
         return {**sample, **heads[self.head]}
+
+
+MetricOf = HeadMetric  # its name until 0.1

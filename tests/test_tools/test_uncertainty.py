@@ -1,4 +1,4 @@
-"""tools/test.py with the models that answer several times."""
+"""tools/test.py with evidential heads, MC dropout, ensembles and test-time augmentation."""
 
 import importlib.util
 import json
@@ -35,8 +35,8 @@ log_level = 'ERROR'
 MULTI = dict(
     type='MultiHead',
     in_channels=32,
-    main='doubt',
-    heads=dict(face=dict(type='ArcFaceHead', scale=4.0), doubt=dict(type='EvidentialHead')),
+    main='evidence',
+    heads=dict(face=dict(type='ArcFaceHead', scale=4.0), evidence=dict(type='EvidentialHead')),
 )
 
 
@@ -77,7 +77,7 @@ def start(folder, monkeypatch, *arguments):
 
 
 @pytest.mark.parametrize('arguments', [('dropout.py', '0.pth'), ('ensemble.py',)], ids=str)
-def test_metrics_of_doubt(folder, monkeypatch, arguments):
+def test_metrics_of_uncertainty(folder, monkeypatch, arguments):
     results = []
     for name in ('first.json', 'second.json'):
         assert start(folder, monkeypatch, *arguments, '--out', name, '--out-item', 'metrics') in (0, None)
@@ -104,14 +104,14 @@ def test_a_file_of_pairs(folder, monkeypatch):
     }
 
 
-def test_what_heads_say_survives_several_views(folder, monkeypatch):
+def test_heads_are_aggregated_over_views(folder, monkeypatch):
     torch.manual_seed(0)
-    (folder / 'doubt.py').write_text(
+    (folder / 'plain.py').write_text(
         f"_base_ = 'base.py'\nmodel = dict(head=dict(_delete_=True, **{MULTI}))\n"
         "test_evaluator = [dict(type='OODMetric', scores=('epistemic', 'vacuity'))]\n"
     )
     (folder / 'mirrored.py').write_text(
-        "_base_ = 'doubt.py'\nflip = [dict(type='RandomFlip', prob=1.), *_base_.pipeline]\n"
+        "_base_ = 'plain.py'\nflip = [dict(type='RandomFlip', prob=1.), *_base_.pipeline]\n"
         "marked = [dict(type='MarkUnknown'), *flip]\ntest_dataloader = dict(dataset=dict(datasets=["
         'dict(_base_.test_dataloader.dataset.datasets[0], pipeline=flip),'
         'dict(_base_.test_dataloader.dataset.datasets[1], pipeline=marked)]))\n'
@@ -121,32 +121,32 @@ def test_what_heads_say_survives_several_views(folder, monkeypatch):
     model = MODELS.build(dict(parts['model'], head=dict(MULTI, num_classes=8)))
     for parameter in model.head.parameters():
         torch.nn.init.normal_(parameter)  # members that differ
-    torch.save(dict(state_dict=model.state_dict(), meta={}), folder / 'doubt.pth')
+    torch.save(dict(state_dict=model.state_dict(), meta={}), folder / 'plain.pth')
     found = {}
-    for name, arguments in dict(doubt=['doubt.py'], mirrored=['mirrored.py'], joined=['doubt.py', '--tta']).items():
+    for name, arguments in dict(plain=['plain.py'], mirrored=['mirrored.py'], joined=['plain.py', '--tta']).items():
         config, *options = arguments
-        assert start(folder, monkeypatch, config, 'doubt.pth', '--out', f'{name}.pkl', *options) in (0, None)
+        assert start(folder, monkeypatch, config, 'plain.pth', '--out', f'{name}.pkl', *options) in (0, None)
         found[name] = pickle.loads((folder / f'{name}.pkl').read_bytes())
     assert len(found['joined']) == 70
-    for joined, *views in zip(*(found[name] for name in ('joined', 'doubt', 'mirrored')), strict=True):
+    for joined, *views in zip(*(found[name] for name in ('joined', 'plain', 'mirrored')), strict=True):
         assert joined['gt_label'].tolist() == views[0]['gt_label'].tolist()
         check_joined(joined, views)
         for name in MULTI['heads']:
             check_joined(joined['heads'][name], [view['heads'][name] for view in views])
     assert any(
         abs(sample['epistemic'] - view['epistemic']) > 1e-3
-        for sample, view in zip(found['joined'], found['doubt'], strict=True)
+        for sample, view in zip(found['joined'], found['plain'], strict=True)
     )
 
 
-def test_one_pipeline_of_views_cannot_stand_for_several(folder, monkeypatch):
+def test_tta_pipeline_with_several_datasets_is_an_error(folder, monkeypatch):
     (folder / 'views.py').write_text("_base_ = 'base.py'\ntta_pipeline = [dict(type='PackInputs')]\n")
-    with pytest.raises(ValueError, match='joins 2 datasets, and tta_pipeline cannot stand for the pipelines of all'):
+    with pytest.raises(ValueError, match=r'expected one dataset for tta_pipeline, got 2 in test_dataloader.dataset'):
         start(folder, monkeypatch, 'views.py', '0.pth', '--tta')
 
 
 def check_joined(joined, views):
-    """The mean member, and doubt that adds up to its entropy."""
+    """The mean member; its uncertainties add up to its entropy."""
     mean = (views[0]['pred_score'] + views[1]['pred_score']) / 2
     torch.testing.assert_close(joined['pred_score'], mean)
     assert joined['pred_label'].item() == mean.argmax()
@@ -160,6 +160,6 @@ def check_joined(joined, views):
         torch.testing.assert_close(joined['vacuity'], (views[0]['vacuity'] + views[1]['vacuity']) / 2)
 
 
-def test_other_models_need_their_checkpoint(folder, monkeypatch, capsys):
+def test_missing_checkpoint_is_an_error(folder, monkeypatch, capsys):
     assert start(folder, monkeypatch, 'dropout.py') == 2
     assert 'test: no checkpoint was given. Name one after the config' in capsys.readouterr().err
