@@ -146,13 +146,22 @@ def _places_of_plugins() -> list[Path]:
     return [Path(__file__).parent, Path.cwd() / 'projects', Path.cwd()]
 
 
-def _child_of(name: str, place: str) -> Registry:
+def _child_of(name: str, place: str, *rooms: str) -> Registry:
+    """Create the child of a registry.
+
+    Args:
+        name (str): Of the registry.
+        place (str): The package, of mmpretrain and of hybridcls, whose import registers everything of this kind.
+        *rooms (str): The packages of hybridcls to import instead, where fewer do.
+    """
     # An empty Registry is falsy, hence the explicit test.
     parent = getattr(_mmpretrain, name) if hasattr(_mmpretrain, name) else getattr(_mmengine, name)
     # A parent's own locations are not imported when a child falls back to it, so mmpretrain's stand here again.
-    mmpretrain_places = [] if place == 'apis' else [f'mmpretrain.{place}']
+    # (It has none of these kinds, and its engine imports all its models.)
+    mmpretrain_places = [] if name in ('INFERENCERS', 'OPTIM_WRAPPERS') else [f'mmpretrain.{place}']
+    own_places = [f'hybridcls.{room}' for room in rooms or (place,)]
     registry = HintingRegistry(
-        parent.name, parent=parent, scope='hybridcls', locations=[*mmpretrain_places, f'hybridcls.{place}']
+        parent.name, parent=parent, scope='hybridcls', locations=[*mmpretrain_places, *own_places]
     )
     add_to_root(registry)
     return registry
@@ -161,13 +170,13 @@ def _child_of(name: str, place: str) -> Registry:
 RUNNERS = _child_of('RUNNERS', 'engine')
 RUNNER_CONSTRUCTORS = _child_of('RUNNER_CONSTRUCTORS', 'engine')
 LOOPS = _child_of('LOOPS', 'engine')
-HOOKS = _child_of('HOOKS', 'engine')
-STRATEGIES = _child_of('STRATEGIES', 'engine')
+HOOKS = _child_of('HOOKS', 'engine', 'engine.hooks', 'engine.distillation')
+STRATEGIES = _child_of('STRATEGIES', 'engine', 'engine.runner.fsdp_strategy')
 LOG_PROCESSORS = _child_of('LOG_PROCESSORS', 'engine')
-OPTIMIZERS = _child_of('OPTIMIZERS', 'engine')
-OPTIM_WRAPPERS = _child_of('OPTIM_WRAPPERS', 'engine')
-OPTIM_WRAPPER_CONSTRUCTORS = _child_of('OPTIM_WRAPPER_CONSTRUCTORS', 'engine')
-PARAM_SCHEDULERS = _child_of('PARAM_SCHEDULERS', 'engine')
+OPTIMIZERS = _child_of('OPTIMIZERS', 'engine', 'engine.optim')
+OPTIM_WRAPPERS = _child_of('OPTIM_WRAPPERS', 'engine', 'engine.optim')
+OPTIM_WRAPPER_CONSTRUCTORS = _child_of('OPTIM_WRAPPER_CONSTRUCTORS', 'engine', 'engine.optim')
+PARAM_SCHEDULERS = _child_of('PARAM_SCHEDULERS', 'engine', 'engine.runner.reduce_on_plateau')
 DATASETS = _child_of('DATASETS', 'datasets')
 DATA_SAMPLERS = _child_of('DATA_SAMPLERS', 'datasets')
 TRANSFORMS = _child_of('TRANSFORMS', 'datasets')
@@ -181,6 +190,6 @@ EVALUATORS = _child_of('EVALUATORS', 'evaluation')
 VISUALIZERS = _child_of('VISUALIZERS', 'visualization')
 VISBACKENDS = _child_of('VISBACKENDS', 'visualization')
 INFERENCERS = _child_of('INFERENCERS', 'apis')
-FUNCTIONS = _child_of('FUNCTIONS', 'datasets')  # collate functions
+FUNCTIONS = _child_of('FUNCTIONS', 'datasets', 'datasets', 'engine.hooks')  # of dataloaders
 # Neither mmpretrain nor mmengine has these kinds.
-OPTIM_STAGES = HintingRegistry('optimization stage', scope='hybridcls', locations=['hybridcls.engine'])
+OPTIM_STAGES = HintingRegistry('optimization stage', scope='hybridcls', locations=['hybridcls.engine.optim'])

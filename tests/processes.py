@@ -32,7 +32,8 @@ PROCESSES.set_forkserver_preload(
         'hybridcls.evaluation',
         'hybridcls.models',
         'hybridcls.visualization',
-        'hybridcls.engine',
+        'hybridcls.engine.distillation',
+        'hybridcls.engine.phases',
     ]
 )
 

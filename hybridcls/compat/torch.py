@@ -5,14 +5,19 @@ import re
 import sys
 import tarfile
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import PurePath
 from typing import Any, BinaryIO, Optional
 
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
+from torch import Tensor, nn
 from torch._C._dynamo.eval_frame import set_eval_frame
 from torch._utils import ExceptionWrapper
+from torch.nn.modules.batchnorm import _NormBase as AnyBatchNorm
+from torch.nn.modules.conv import _ConvNd as AnyConv
+from torch.nn.modules.conv import _ConvTransposeNd as AnyTransposedConv
 from torch.utils.data import DataLoader
 from torch.utils.data._utils import worker
 
@@ -20,8 +25,10 @@ from . import restricted_pickle
 from .restricted_pickle import Placeholder, RefusedError
 
 __all__ = [
-    'Placeholder', 'RunsCodeError', 'call_compiled_by', 'carry_sentences_out_of_workers', 'compiler_in_use',
-    'copy_module_versions', 'drop_iterator', 'placeholders_in', 'read_torch_file', 'set_batch_sampler',
+    'AnyBatchNorm', 'AnyConv', 'AnyTransposedConv', 'buffers_in', 'call_compiled_by',
+    'carry_sentences_out_of_workers', 'compiler_in_use', 'copy_module_versions', 'drop_iterator',
+    'exclude_names_from_ddp', 'is_dtensor', 'is_view', 'left_by_overflow', 'parameters_in', 'Placeholder',
+    'placeholders_in', 'read_torch_file', 'RunsCodeError', 'set_batch_sampler', 'Uncompiled', 'version_of',
 ]  # fmt: skip
 
 _NUMERIC = re.compile(r'[<>=|]?[biufc]\d{1,2}|[<>=|]?[US]\d{1,6}')
@@ -189,6 +196,21 @@ def call_compiled_by(compiler: Any, function: Callable[..., Any], *args: Any, **
         set_eval_frame(here)
 
 
+class Uncompiled:
+    """A context that is entered and left outside of torch.compile; what is called in it is compiled."""
+
+    def __init__(self, context: AbstractContextManager) -> None:
+        self._context = context
+
+    @torch.compiler.disable
+    def __enter__(self) -> None:
+        self._context.__enter__()
+
+    @torch.compiler.disable
+    def __exit__(self, *error: Any) -> Optional[bool]:
+        return self._context.__exit__(*error)
+
+
 def carry_sentences_out_of_workers(explain: Callable[[BaseException], Optional[str]]) -> Callable[[], None]:
     """Let an error of a data loader's worker arrive with its own text, if ``explain`` has a sentence for it.
 
@@ -254,3 +276,53 @@ def set_batch_sampler(loader: DataLoader, batch_sampler: Any) -> None:
     if loader._iterator is not None:
         raise RuntimeError('set_batch_sampler: expected a dataloader without an iterator. Exchange it before the run.')
     vars(loader)['batch_sampler'] = batch_sampler
+
+
+def version_of(tensor: Tensor) -> int:
+    """Return how often a tensor was changed in place, as autograd counts it."""
+    return tensor._version
+
+
+def is_view(tensor: Tensor) -> bool:
+    """Whether a tensor shares the memory of another one, as gradients do that DDP keeps in buckets."""
+    return tensor._base is not None
+
+
+def buffers_in(module: nn.Module) -> dict[str, Any]:
+    """Return the dict in which a module itself holds its buffers; what is set there is what the module has.
+
+    Some may be None.
+    """
+    return module._buffers
+
+
+def parameters_in(module: nn.Module) -> dict[str, Any]:
+    """Return the dict in which a module itself holds its parameters; what is set there is what the module has.
+
+    Some may be None.
+    """
+    return module._parameters
+
+
+def is_dtensor(value: Any) -> bool:
+    """Whether ``value``, a tensor or parameter, is a ``DTensor`` (FSDP2, tensor parallelism).
+
+    By name: the import of ``torch.distributed.tensor`` takes long, and without it there is none.
+    """
+    return type(value).__name__ == 'DTensor' or type(getattr(value, 'data', None)).__name__ == 'DTensor'
+
+
+def left_by_overflow(scaler: Any, optimizer: torch.optim.Optimizer) -> bool:
+    """Whether an optimizer that a loss scaler has called left the weights as they were, for a gradient's overflow.
+
+    Fused optimizers are always called, and look at the scaler's flags on the device; this waits for the device.
+    """
+    if not getattr(optimizer, '_step_supports_amp_scaling', False):
+        return False
+    return any(flag.item() for flag in scaler._found_inf_per_device(optimizer).values())
+
+
+def exclude_names_from_ddp(model: nn.Module, names: list[str]) -> None:
+    """Tell ``DistributedDataParallel`` not to average the parameters of these names; call it before wrapping."""
+    known = getattr(model, '_ddp_params_and_buffers_to_ignore', [])
+    vars(model)['_ddp_params_and_buffers_to_ignore'] = [*known, *names]

@@ -8,6 +8,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from hybridcls.compat.torch import exclude_names_from_ddp, is_dtensor
+
 from .gather import num_processes
 from .row_shard import RowShard
 
@@ -94,8 +96,7 @@ def exclude_from_ddp(model: nn.Module) -> None:
     """Tell ``DistributedDataParallel`` not to average the sharded parameters of ``model``; call it before wrapping."""
     names = [entry.name for entry in sharded_parameters(model)]
     if names:
-        known = getattr(model, '_ddp_params_and_buffers_to_ignore', [])
-        vars(model)['_ddp_params_and_buffers_to_ignore'] = [*known, *names]
+        exclude_names_from_ddp(model, names)
 
 
 @torch.no_grad()
@@ -176,7 +177,7 @@ def _take_own_rows(
                 'processes.'
             )
             state_dict[prefix + name] = getattr(module, name).detach()
-        elif type(value).__name__ == 'DTensor':
+        elif is_dtensor(value):
             state_dict[prefix + name] = value.to_local()
         else:
             state_dict[prefix + name] = own_rows(value, shard)

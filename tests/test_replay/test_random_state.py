@@ -3,9 +3,16 @@
 import random
 
 import numpy as np
+import pytest
 import torch
 
-from hybridcls.replay.random_state import as_tensors, get_random_state, seed_generators, set_random_state
+from hybridcls.replay.random_state import (
+    as_tensors,
+    get_random_state,
+    isolated_randomness,
+    seed_generators,
+    set_random_state,
+)
 
 
 def draw():
@@ -30,3 +37,20 @@ def test_seeds_are_kept_apart_and_repeat():
         drawn.append(draw())
     assert drawn[0] == drawn[1]
     assert all(one != other for one, other in zip(drawn[0], drawn[2], strict=True))
+
+
+def test_isolated_randomness_leaves_no_trace():
+    seed_generators(1, 2)
+    state = get_random_state()
+    first = draw()
+    second_state = get_random_state()
+    second = draw()
+    set_random_state(second_state)
+    with isolated_randomness():
+        draw()
+    with isolated_randomness(state):
+        assert draw() == first
+    set_random_state(second_state)
+    with pytest.raises(TypeError), isolated_randomness(state):
+        draw() / 0
+    assert draw() == second

@@ -4,6 +4,13 @@ The names below import nothing heavy. Classes that are built on private methods 
 from which they are imported: ``checkpoint_hook``, ``runner``, ``strategy``.
 """
 
+from .accumulation import (
+    AccumulationCounts,
+    accumulation_counts,
+    clip_and_log_gradient,
+    count_micro_batch,
+    set_accumulation_counts,
+)
 from .config_files import (
     ConfigSource,
     is_lazy_config,
@@ -22,7 +29,8 @@ from .registries import add_to_root
 from .running import bare_model, built_loop, loaded_from, resume_from, resumes
 
 __all__ = [
-    'ConfigSource', 'add_to_root', 'bare_model', 'built_loop', 'instances_of', 'is_lazy_config', 'lazy_bases',
-    'loaded_from', 'merge', 'read_lazy_config', 'read_source', 'register_package', 'resume_from', 'resumes',
-    'rewrite_data', 'run_source', 'shipped_config', 'update_metainfo', 'whole_dataset', 'with_scope',
+    'AccumulationCounts', 'ConfigSource', 'accumulation_counts', 'add_to_root', 'bare_model', 'built_loop',
+    'clip_and_log_gradient', 'count_micro_batch', 'instances_of', 'is_lazy_config', 'lazy_bases', 'loaded_from',
+    'merge', 'read_lazy_config', 'read_source', 'register_package', 'resume_from', 'resumes', 'rewrite_data',
+    'run_source', 'set_accumulation_counts', 'shipped_config', 'update_metainfo', 'whole_dataset', 'with_scope',
 ]  # fmt: skip

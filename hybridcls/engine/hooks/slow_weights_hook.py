@@ -8,6 +8,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from hybridcls.compat.mmengine import bare_model, resumes
+from hybridcls.compat.torch import is_dtensor
 from hybridcls.registry import HOOKS
 
 from ..optim.stages import Lookahead
@@ -49,7 +50,7 @@ class SlowWeightsHook(Hook):
                 'SlowWeightsHook: the EMAHook evaluates and saves its average of the fast weights, and '
                 'this hook the slow weights: drop one of them. (Lookahead itself goes well with EMAHook.)'
             )
-        if any(type(param.data).__name__ == 'DTensor' for param in runner.model.parameters()) or any(
+        if any(is_dtensor(param) for param in runner.model.parameters()) or any(
             kind.__name__ == 'FullyShardedDataParallel' for kind in type(runner.model).__mro__
         ):
             raise ValueError(

@@ -7,10 +7,10 @@ from timm.models import group_parameters
 from torch import Tensor, nn
 
 from hybridcls.checks import check_number
+from hybridcls.compat.timm import layer_depths
 from hybridcls.registry import MODELS
 
 from ..building.shape_probe import channels_of, probe_output
-from ..modules.layer_depths import timm_layer_depths
 from .stream import Stream
 from .timm_model import create_timm_model, fixed_size, patch_size
 
@@ -156,7 +156,7 @@ class TimmStream(Stream):
         """Return (depth, number of depths) of a parameter, in timm's order; see :meth:`Stream.get_layer_depth`."""
         name = param_name.removeprefix(f'{prefix}model.')
         if name not in self._depths[0]:  # asked for the first time, or layers (LoRA) were added since
-            self._depths = timm_layer_depths(self.model)
+            self._depths = layer_depths(self.model)
         depths, count = self._depths
         if not param_name.startswith(f'{prefix}model.') or name not in depths:
             raise ValueError(f'TimmStream: {self.model_name} has no parameter {param_name!r}.')

@@ -179,7 +179,7 @@ def test_names_and_owners_of_parameters_reach_the_stages():
 def test_without_optim_context_there_is_no_second_pass():
     net = make_net()
     wrapper = ComposedOptimWrapper(sgd(net), stages=dict(sam=dict(type='SAM')))
-    with pytest.raises(RuntimeError, match='update_params was called without optim_context, and SAM must know'):
+    with pytest.raises(RuntimeError, match='expected the model to be called in optim_context, as SAM must know'):
         wrapper.update_params(net.parse_losses(net(**make_batches(1)[0]))[0])
     # stages that need no second pass do without it
     wrapper = ComposedOptimWrapper(sgd(net), stages=dict(gc=dict(type='GradientCentralization')))
@@ -209,7 +209,7 @@ def test_without_optim_context_there_is_no_second_pass():
             TypeError,
             r"SAM \(stages.sam\): unknown key 'radius'.*rho",
         ),
-        (dict(stages=dict(type='SAM')), TypeError, 'is one stage, where a dict of named stages is wanted'),
+        (dict(stages=dict(type='SAM')), TypeError, 'expected stages to be a dict of named stages, got one stage'),
         (dict(stages=dict(sam=dict(type='Sam'))), KeyError, "Did you mean 'SAM'"),
         (
             dict(nonfinite_loss='halt'),
@@ -236,11 +236,11 @@ def test_a_model_that_learns_nothing():
     wrapper = ComposedOptimWrapper(sgd(net), stages=dict(sam=dict(type='SAM')))
     for param in net.parameters():
         param.requires_grad_(False)
-    with pytest.raises(ValueError, match=r'none of the \d+ parameters of the optimizer needs a gradient.*Unfreeze'):
+    with pytest.raises(ValueError, match=r'expected a parameter that needs a gradient, got \d+ .*Unfreeze'):
         wrapper.initialize_count_status(net, 0, 1)
 
 
-def test_a_bad_loss_stops_before_anything_happens_to_the_weights():
+def test_a_non_finite_loss_stops_before_anything_happens_to_the_weights():
     net = make_net()
     wrapper = ComposedOptimWrapper(sgd(net), stages=dict(sam=dict(type='SAM'), gc=dict(type='GradientCentralization')))
     batches = make_batches(3)
@@ -254,7 +254,7 @@ def test_a_bad_loss_stops_before_anything_happens_to_the_weights():
 
 
 @pytest.mark.parametrize('accumulation', [1, 2])
-def test_a_bad_loss_can_be_skipped_with_all_it_has_done(accumulation):
+def test_a_non_finite_loss_can_be_skipped_with_all_it_has_done(accumulation):
     """Weights and running statistics go on as if the update with the bad batch had not been."""
     stages = dict(sam=dict(type='SAM'), lookahead=dict(type='Lookahead', k=2))
     batches = make_batches(4 * accumulation)
@@ -271,7 +271,7 @@ def test_a_bad_loss_can_be_skipped_with_all_it_has_done(accumulation):
     assert_same(with_bad, without)
 
 
-def test_too_many_bad_losses_in_a_row_stop():
+def test_too_many_non_finite_losses_in_a_row_stop():
     net = make_net()
     wrapper = ComposedOptimWrapper(sgd(net), nonfinite_loss='skip', max_skipped_updates=2)
     batches = make_batches(3)
@@ -302,7 +302,7 @@ class Cliff(HardNet):
         return losses
 
 
-def test_a_bad_loss_at_the_climbed_weights_leaves_the_weights_alone():
+def test_a_non_finite_loss_in_the_second_pass_leaves_the_weights_alone():
     torch.manual_seed(3)
     net = Cliff()
     before = [param.detach().clone() for param in net.parameters()]

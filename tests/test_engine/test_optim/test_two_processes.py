@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from update_toys import sgd, train
 
 import hybridcls.engine  # noqa: F401 (registers)
-from hybridcls.distributed.layouts import is_dtensor
+from hybridcls.compat.torch import is_dtensor
 from hybridcls.engine.optim import ComposedOptimWrapper
 
 STEPS = 6
@@ -104,7 +104,7 @@ def ddp(net, **kwargs):
 
 
 def work_ddp(rank, folder):
-    """All settings; per-process climbs; a stop within an accumulation; a bad loss on one process."""
+    """All settings; per-process ascents; a stop within an accumulation; a non-finite loss on one process."""
     result = {}
     for name, setting in SETTINGS.items():
         for view in (False, True):
@@ -162,7 +162,7 @@ def test_ddp(results):
             assert_close(results[0][name, view], expected)
     assert all(torch.equal(results[0]['resumed'][name], value) for name, value in results[0]['all', False].items())
 
-    # Each process climbs by its own part: the mean of two gradients, each at its own worst point.
+    # Each process ascends by its own part: the mean of two gradients, each at its own worst point.
     net = Net()
     optimizer, params = sgd(net), [param for param in net.parameters() if param.requires_grad]
     for batch in batches():

@@ -6,12 +6,13 @@ from typing import Optional
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from hybridcls.checks import check_choice, check_number
+from hybridcls.compat.torch import AnyConv, AnyTransposedConv
 from hybridcls.registry import OPTIM_STAGES
 
-from .update_stage import Update, UpdateStage
+from ..update.update import Update
+from .update_stage import UpdateStage
 
 __all__ = ['GradientCentralization']
 
@@ -144,7 +145,7 @@ class GradientCentralization(UpdateStage):
             if param.dim() <= _OFFICIAL[self.layers] and not any(re.search(pattern, name) for pattern in self.include):
                 return ()
             output = 0
-        elif isinstance(owner, _ConvTransposeNd):
+        elif isinstance(owner, AnyTransposedConv):
             if owner.groups > 1:
                 return ()  # axis 0 mixes the inputs of several groups
             output = 1
@@ -156,14 +157,14 @@ class GradientCentralization(UpdateStage):
         return tuple(axis for axis in range(param.dim()) if axis != output)
 
     def _is_weight(self, name: str, param: Tensor, owner: Optional[nn.Module]) -> bool:
-        is_conv = isinstance(owner, _ConvNd) or (owner is None and param.dim() > 3)
+        is_conv = isinstance(owner, AnyConv) or (owner is None and param.dim() > 3)
         if self.layers == 'conv' and not is_conv:
             return False
         if _LORA.search(name) or _CENTRES.search(name):
             return False
         if any(_CENTRE_OWNERS.search(base.__name__) for base in type(owner).__mro__):
             return False
-        if owner is None or isinstance(owner, (_ConvNd, nn.Linear)):
+        if owner is None or isinstance(owner, (AnyConv, nn.Linear)):
             return True
         if isinstance(owner, (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm)):  # a norm over several axes is no matrix
             return False
@@ -203,11 +204,11 @@ def _count(shape: torch.Size, axes: tuple[int, ...]) -> int:
 
 def _check_patterns(key: str, patterns: Iterable[str]) -> None:
     if isinstance(patterns, str):
-        raise TypeError(f'GradientCentralization: {key}={patterns!r} must be a list: [{patterns!r}].')
+        raise TypeError(f'GradientCentralization: expected {key} to be a list, [{patterns!r}], got {patterns!r}.')
     for pattern in patterns:
         try:
             re.compile(pattern)
         except re.error as error:
             raise ValueError(
-                f'GradientCentralization: {key}: {pattern!r} is no regular expression ({error}).'
+                f'GradientCentralization: expected regular expressions in {key}, got {pattern!r} ({error}).'
             ) from error

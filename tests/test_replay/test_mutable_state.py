@@ -1,3 +1,5 @@
+"""Buffers that a forward pass changes: what a second pass sees of them, and leaves of them."""
+
 import copy
 
 import pytest
@@ -8,8 +10,8 @@ from mmengine.runner import Runner
 from torch import nn
 
 from hybridcls.engine.optim import ComposedOptimWrapper
-from hybridcls.engine.optim.update.forward_call import WanderingTensors
 from hybridcls.models.losses import SupConLoss
+from hybridcls.replay.mutable_state import MutableState
 
 RHO = 0.2
 
@@ -67,8 +69,8 @@ def test_a_second_pass_of_sam_sees_the_queue_of_the_first_and_fills_it_once():
 def test_what_a_second_pass_sees_of_a_buffer(in_place):
     module = nn.Module()
     module.register_buffer('count', torch.tensor(1))
-    wandering = WanderingTensors(module)
-    wandering.mark()
+    state = MutableState([module])
+    state.record()
 
     def forward():
         if in_place:
@@ -77,10 +79,65 @@ def test_what_a_second_pass_sees_of_a_buffer(in_place):
             module.count = module.count + 1
 
     forward()
-    with wandering.held():
+    with state.rolled_back():
         assert module.count == (2 if in_place else 1)
         forward()
     assert module.count == 2
+
+
+def test_on_copies_autograd_may_keep_what_the_second_pass_read():
+    """Running statistics in eval mode are saved for backward; a copy back into them would be an error there."""
+    norm = nn.BatchNorm1d(2).eval()
+    state = MutableState([norm])
+    state.record()
+    own = norm.running_mean
+    with state.rolled_back(on_copies=True):
+        assert norm.running_mean is not own
+        output = norm(torch.randn(3, 2))
+        norm.running_mean += 1
+    assert norm.running_mean is own
+    assert torch.equal(own, torch.zeros(2))
+    with pytest.raises(RuntimeError, match='modified by an inplace operation'):
+        output.sum().backward()  # the copy, which the module itself wrote to
+    with state.rolled_back(on_copies=True):
+        output = norm(torch.randn(3, 2))
+    output.sum().backward()
+
+
+def test_a_snapshot_undoes_what_is_written_and_what_is_replaced():
+    module = nn.Module()
+    module.register_buffer('written', torch.ones(2))
+    module.register_buffer('replaced', torch.ones(2))
+    module.frozen = nn.Parameter(torch.ones(2), requires_grad=False)
+    module.trained = nn.Parameter(torch.ones(2))
+    own = module.replaced
+    state = MutableState([module], with_frozen=True)
+    state.snapshot()
+    module.written.add_(1)
+    module.replaced = module.replaced + 1
+    with torch.no_grad():
+        module.frozen.add_(1)
+        module.trained.add_(1)
+    state.restore()
+    assert module.replaced is own
+    for name in ('written', 'replaced', 'frozen'):
+        assert torch.equal(getattr(module, name), torch.ones(2)), name
+    assert torch.equal(module.trained, 2 * torch.ones(2))
+    module.written.add_(1)
+    state.restore()  # there is nothing to restore twice
+    assert torch.equal(module.written, 2 * torch.ones(2))
+
+
+def test_frozen_parameters_are_watched_on_request():
+    for with_frozen in (False, True):
+        module = nn.Module()
+        module.frozen = nn.Parameter(torch.ones(1), requires_grad=False)
+        state = MutableState([module], with_frozen)
+        state.record()
+        module.frozen.add_(1)
+        with state.rolled_back():
+            module.frozen.add_(1)
+        assert module.frozen == (2 if with_frozen else 3)
 
 
 class Rows(torch.utils.data.Dataset):

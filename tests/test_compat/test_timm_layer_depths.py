@@ -1,11 +1,13 @@
+"""Depths of layers, against the scales that timm gives the whole model."""
+
 import pytest
 import timm
 import torch
 from timm.optim import param_groups_layer_decay
 from torch import nn
 
+from hybridcls.compat.timm import layer_depths
 from hybridcls.models.backbones import HybridBackbone, TimmStream
-from hybridcls.models.modules.layer_depths import timm_layer_depths
 
 MODELS_OF_TIMM = [
     'convnext_atto',
@@ -33,7 +35,7 @@ def test_depths_are_those_by_which_timm_scales_the_whole_model(name):
         for group in param_groups_layer_decay(whole, layer_decay=0.5)
         for param in group['params']
     }
-    depths, count = timm_layer_depths(without)
+    depths, count = layer_depths(without)
     assert set(depths) - {name for name, _ in without.named_parameters()} <= {
         f'{whole.pretrained_cfg["classifier"]}.weight',
         f'{whole.pretrained_cfg["classifier"][0]}.weight',
@@ -44,8 +46,8 @@ def test_depths_are_those_by_which_timm_scales_the_whole_model(name):
 
 
 def test_a_model_without_an_order_is_refused():
-    with pytest.raises(ValueError, match='in which order the parameters of Linear come'):
-        timm_layer_depths(nn.Linear(2, 2))
+    with pytest.raises(ValueError, match='expected a model with a group_matcher, as timm has them, got Linear'):
+        layer_depths(nn.Linear(2, 2))
 
 
 def test_a_stream_finds_layers_that_were_added_to_it():
