@@ -14,7 +14,7 @@ from typing import Any, Optional
 
 __all__ = [
     'UnknownNameError', 'did_you_mean', 'explain_unknown_name', 'listed', 'check_number', 'check_choice',
-    'check_known_keys', 'check_file', 'decode_text', 'near_files',
+    'check_known_keys', 'check_installed', 'check_file', 'decode_text', 'near_files',
 ]  # fmt: skip
 
 # Folders that hold no plugin of the user, however deep they are.
@@ -110,6 +110,22 @@ def check_known_keys(who: str, given: Iterable[str], known: Iterable[str]) -> No
     for key in given:
         if key not in known:
             raise TypeError(f'{who}: unknown key {key!r}.{did_you_mean(key, known)} Known keys: {", ".join(known)}.')
+
+
+def check_installed(who: str, package: str, setting: str, extra: str) -> None:
+    """Raise an ImportError that says what to install unless the package is there that a setting needs.
+
+    Args:
+        who (str): Who needs it.
+        package (str): The name to import.
+        setting (str): What the user wrote, ``'lora_rank=8'``.
+        extra (str): The extra of hybridcls that brings the package.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise ImportError(
+            f'{who}: expected the package {package} for {setting}, and it is not installed. '
+            f"Type: pip install 'hybridcls[{extra}]'"
+        )
 
 
 def check_file(who: str, name: str, path: str, advice: str = '') -> None:

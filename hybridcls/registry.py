@@ -20,6 +20,7 @@ from mmengine.registry import DefaultScope, Registry
 from mmengine.utils import get_object_from_string
 
 from .checks import UnknownNameError, explain_unknown_name
+from .compat.mmpretrain import switch_off_broken_multimodal
 from .signatures import arguments_of
 
 __all__ = [
@@ -28,6 +29,9 @@ __all__ = [
     'MODELS', 'MODEL_WRAPPERS', 'WEIGHT_INITIALIZERS', 'BATCH_AUGMENTS', 'TASK_UTILS', 'METRICS', 'EVALUATORS',
     'VISUALIZERS', 'VISBACKENDS', 'INFERENCERS', 'FUNCTIONS', 'OPTIM_STAGES',
 ]  # fmt: skip
+
+# Here, since each import of mmpretrain's models by a name comes from a registry, and every part of ours from this file.
+switch_off_broken_multimodal()
 
 
 class HintingRegistry(Registry):

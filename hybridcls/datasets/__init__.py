@@ -1,6 +1,6 @@
 """Datasets, the transforms of their images, and the samplers that make batches of them."""
 
-import hybridcls.compat.mmpretrain  # noqa: F401
+import hybridcls.compat.mmpretrain_datasets  # noqa: F401
 from hybridcls.command_line import sentence_for
 from hybridcls.compat.torch import carry_sentences_out_of_workers
 

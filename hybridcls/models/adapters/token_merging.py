@@ -1,23 +1,46 @@
 """Token merging on a built model, and off it again."""
 
 from collections.abc import Iterator
-from typing import Any, Optional
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 import torch
 from torch import Tensor, nn
 
-from .merging_blocks import MERGING_ATTENTIONS, MERGING_BLOCKS
+from hybridcls.compat.timm import check_known_source
+
 from .merging_schedule import MergingRatio, MergingSchedule
-from .merging_transformers import MERGING_TRANSFORMERS, MergedTokens, MergingSettings, MergingTransformer
+
+if TYPE_CHECKING:
+    from .merging_transformers import MergedTokens, MergingSettings
 
 __all__ = ['TokenMerging', 'add_token_merging', 'merged_tokens', 'remove_token_merging']
 
-_CLASSES = {**MERGING_TRANSFORMERS, **MERGING_BLOCKS, **MERGING_ATTENTIONS}
-_PLAIN = {merging: plain for plain, merging in _CLASSES.items()}
 _WHAT_WORKS = (
     "It works on timm's plain transformers, where every token attends to every other: vit_*, deit_*, "
     'deit3_*, eva02_*, beit_* and the DINOv2, CLIP and SigLIP variants of vit_*.'
 )
+
+
+class _Classes(NamedTuple):
+    """timm's classes and those that merge in their place, by each other."""
+
+    transformers: dict[type[nn.Module], type[nn.Module]]
+    blocks: dict[type[nn.Module], type[nn.Module]]
+    attentions: dict[type[nn.Module], type[nn.Module]]
+    merging: dict[type[nn.Module], type[nn.Module]]
+    plain: dict[type[nn.Module], type[nn.Module]]
+
+
+@cache
+def _classes() -> _Classes:
+    """Import the classes that merge, on the first use: they are built on the inside of timm's."""
+    from .merging_blocks import MERGING_ATTENTIONS, MERGING_BLOCKS
+    from .merging_transformers import MERGING_TRANSFORMERS
+
+    merging = {**MERGING_TRANSFORMERS, **MERGING_BLOCKS, **MERGING_ATTENTIONS}
+    plain = {ours: timms for timms, ours in merging.items()}
+    return _Classes(MERGING_TRANSFORMERS, MERGING_BLOCKS, MERGING_ATTENTIONS, merging, plain)
 
 
 class TokenMerging:
@@ -31,7 +54,7 @@ class TokenMerging:
         names (tuple[str, ...]): Their names.
     """
 
-    def __init__(self, transformers: dict[str, Any], before: dict[str, Optional[MergingSettings]]) -> None:
+    def __init__(self, transformers: dict[str, Any], before: 'dict[str, Optional[MergingSettings]]') -> None:
         self._transformers = transformers
         self._before = before
         self.names = tuple(transformers)
@@ -53,7 +76,7 @@ class TokenMerging:
             counts = [patches]
             for block in range(len(transformer.blocks)):
                 counts.append(counts[-1] - schedule.tokens(block, counts[-1]))
-            kind = _PLAIN[type(transformer)].__name__
+            kind = _classes().plain[type(transformer)].__name__
             lines.append(
                 f'token merging ({schedule}) in {name or "the model"} ({kind}, {len(counts) - 1} blocks): '
                 f'{patches} patch tokens become {counts[-1]}, {sum(counts[1:]) / len(counts[1:]):.1f} a block '
@@ -96,7 +119,8 @@ def add_token_merging(
         TokenMerging: Prints what was done; its ``undo()`` restores what was there before.
 
     Raises:
-        ValueError: If there is no transformer that can merge (windowed attention, for one), or the ratio is impossible.
+        ValueError: If there is no transformer that can merge (windowed attention, for one), the ratio is impossible, or
+            the installed timm has a form of a block that was not read yet.
 
     Example:
         >>> import timm, torch
@@ -108,6 +132,8 @@ def add_token_merging(
         torch.Size([1, 1000])
         >>> merging.undo()
     """
+    from .merging_transformers import MergingSettings
+
     transformers = dict(_plain_transformers(model))
     if not transformers:
         raise ValueError(
@@ -124,7 +150,7 @@ def add_token_merging(
     before = {where: getattr(transformer, 'token_merging', None) for where, transformer in transformers.items()}
     for where, transformer in transformers.items():
         for part in _parts(transformer):
-            part.__class__ = _CLASSES.get(type(part), type(part))
+            part.__class__ = _classes().merging.get(type(part), type(part))
         transformer.token_merging = plans[where]
     return TokenMerging(transformers, before)
 
@@ -132,12 +158,12 @@ def add_token_merging(
 def remove_token_merging(model: nn.Module) -> None:
     """Take token merging off everything in a model, copies included, which know nothing of the original's handle."""
     for module in list(model.modules()):
-        if isinstance(module, MergingTransformer):
+        if _merges(module):
             _make_plain(module)
 
 
 @torch.no_grad()
-def merged_tokens(transformer: nn.Module, images: Tensor) -> list[MergedTokens]:
+def merged_tokens(transformer: nn.Module, images: Tensor) -> 'list[MergedTokens]':
     """Return the tokens after each block with their sizes and which patches are in them, to look at or to draw.
 
     Args:
@@ -148,18 +174,22 @@ def merged_tokens(transformer: nn.Module, images: Tensor) -> list[MergedTokens]:
     Raises:
         TypeError: If it merges no tokens.
     """
-    if not isinstance(transformer, MergingTransformer):
+    if not _merges(transformer):
         raise TypeError(
             f'merged_tokens: {type(transformer).__name__} merges no tokens. Call add_token_merging on it '
             'first, and give the timm transformer itself, not a model around it.'
         )
-    return list(transformer.merged_tokens(images))
+    return list(transformer.merged_tokens(images))  # type: ignore[operator]
 
 
 def _plain_transformers(model: nn.Module) -> Iterator[tuple[str, Any]]:
     for name, module in model.named_modules():
-        if type(module) in MERGING_TRANSFORMERS or isinstance(module, MergingTransformer):
+        if type(module) in _classes().transformers or _merges(module):
             yield name, module
+
+
+def _merges(module: nn.Module) -> bool:
+    return type(module) in _classes().transformers.values()
 
 
 def _merging_blocks(model: nn.Module) -> dict[nn.Module, int]:
@@ -176,21 +206,24 @@ def _parts(transformer: Any) -> Iterator[nn.Module]:
 
 def _make_plain(transformer: Any) -> None:
     for part in _parts(transformer):
-        part.__class__ = _PLAIN.get(type(part), type(part))
+        part.__class__ = _classes().plain.get(type(part), type(part))
     del transformer.token_merging
 
 
 def _check_parts(transformer: Any) -> None:
     """Raise unless attention and MLP of every block follow each other, in a form that is known."""
+    classes = _classes()
+    check_known_source('TokenMerging', classes.plain.get(type(transformer), type(transformer)))
     for number, block in enumerate(transformer.blocks):
         for part, kind in ((block, 'block'), (getattr(block, 'attn', None), 'attention')):
-            known = MERGING_BLOCKS if kind == 'block' else MERGING_ATTENTIONS
+            known = classes.blocks if kind == 'block' else classes.attentions
             if type(part) not in known and type(part) not in known.values():
                 raise ValueError(
                     f'TokenMerging: blocks.{number} has the {kind} {type(part).__name__}, in which there '
                     f'is no known place between attention and MLP to merge at. Known are '
                     f'{", ".join(sorted({cls.__name__ for cls in known}))}.'
                 )
+            check_known_source('TokenMerging', classes.plain.get(type(part), type(part)))
 
 
 def _why_not(model: nn.Module) -> str:

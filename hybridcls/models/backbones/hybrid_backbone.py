@@ -7,7 +7,7 @@ from mmengine.model import BaseModule
 from timm.models import VisionTransformer
 from torch import Tensor, cat, compiler, nn
 
-from hybridcls.checks import check_known_keys, check_number
+from hybridcls.checks import check_installed, check_known_keys, check_number
 from hybridcls.registry import MODELS
 from hybridcls.signatures import arguments_of
 
@@ -69,6 +69,7 @@ class HybridBackbone(BaseModule):
     Raises:
         ValueError: If no stream is given, or a module cannot sit where it is asked for.
         TypeError: If a stream is no dict, or has neither ``model_name`` nor ``type``.
+        ImportError: If ``lora_rank`` is on and PEFT is not installed (the extra ``lora``).
 
     Example:
         >>> import torch
@@ -154,6 +155,7 @@ class HybridBackbone(BaseModule):
             settings = LoRASettings.read(rank, alpha, name)
             if settings is None:
                 continue
+            check_installed('HybridBackbone', 'peft', f'lora_rank={settings.rank}', 'lora')
             stream = getattr(self, name)
             if settings.checkpoint == 'adapters' and not getattr(stream, 'has_weights', False):
                 raise ValueError(

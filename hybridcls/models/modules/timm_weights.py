@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from hybridcls.compat.timm import checkpoint_filter
 
+from .image_range import input_channels
+
 __all__ = ['Resized', 'fit_timm_weights', 'names_in_config']
 
 
@@ -73,8 +75,7 @@ def _timm_models(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 def _input_channels(model: Any) -> dict[str, int]:
     """Channels of the images that a model takes, by the name of the weight that sees them."""
-    channels = getattr(model, 'in_chans', None)
-    return {f'{name}.weight': channels for name in names_in_config(model, 'first_conv') if channels}
+    return {f'{name}.weight': input_channels(model) for name in names_in_config(model, 'first_conv')}
 
 
 def _with_channels(weight: Tensor, channels: int, shape: tuple[int, ...]) -> Tensor:
