@@ -9,6 +9,8 @@ from hybridcls.engine.runner_instances import own_instances
 from hybridcls.engine.training import prepare_testing
 from hybridcls.models.adapters import lora_layers
 
+pytest.importorskip('peft', reason="needs PEFT: pip install 'hybridcls[lora]'")
+
 CONFIG = """
 default_scope = 'hybridcls'
 img_size = 32
