@@ -1,4 +1,4 @@
-"""The bounds of requirements/: both ends are there, the lower end is what the oldest set pins, and this set is within."""
+"""Bounds of requirements/: both ends are there, the oldest set pins the lower ones, and what is installed is within."""
 
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path

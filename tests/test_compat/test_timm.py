@@ -1,13 +1,26 @@
-"""Which function converts the weights of a timm model: what timm itself hands its loader is the oracle."""
+"""What is known of timm: which function converts weights (timm's own loader is the oracle), which forms were read."""
 
+import importlib
+import inspect
 import sys
 from functools import partial
 
 import pytest
 import timm
 import timm.models
+import torch
+from timm.models.swin_transformer_v2 import SwinTransformerV2
 
-from hybridcls.compat.timm import checkpoint_filter
+from hybridcls.compat.timm import (
+    ACCEPTED_SOURCES,
+    check_known_source,
+    checkpoint_filter,
+    mend_position_tables,
+    source_hash,
+)
+from hybridcls.models.adapters import add_token_merging
+from hybridcls.models.adapters.merging_blocks import MERGING_ATTENTIONS, MERGING_BLOCKS
+from hybridcls.models.adapters.merging_transformers import MERGING_TRANSFORMERS
 
 
 class Asked(Exception):
@@ -81,7 +94,7 @@ def test_a_model_that_is_not_of_timm_has_none():
 
 
 # What token merging computes itself, by the class of timm that it stands for.
-COPIED = [*MERGING_TRANSFORMERS, *MERGING_BLOCKS, *MERGING_ATTENTIONS]
+COPIED = {**MERGING_TRANSFORMERS, **MERGING_BLOCKS, **MERGING_ATTENTIONS}
 
 
 def test_every_class_that_we_compute_has_a_form_that_we_read():
@@ -89,7 +102,7 @@ def test_every_class_that_we_compute_has_a_form_that_we_read():
     assert set(ACCEPTED_SOURCES) == {f'{kind.__module__}.{kind.__qualname__}' for kind in COPIED}
     unread = [
         f'{name} of timm {timm.__version__} ({source_hash(kind)}): read it, and let {inspect.getfile(merging)} follow'
-        for kind, merging in {**MERGING_TRANSFORMERS, **MERGING_BLOCKS, **MERGING_ATTENTIONS}.items()
+        for kind, merging in COPIED.items()
         if source_hash(kind) not in ACCEPTED_SOURCES[name := f'{kind.__module__}.{kind.__qualname__}']
     ]
     assert not unread, '\n'.join(unread)
@@ -113,21 +126,23 @@ def test_a_hash_is_of_what_is_computed_and_of_no_white_space(tmp_path, monkeypat
 def test_token_merging_refuses_a_form_that_was_not_read(monkeypatch, part):
     model = timm.create_model('test_vit', img_size=64)
     kind = type({'the transformer': model, 'a block': model.blocks[0], 'an attention': model.blocks[0].attn}[part])
-    monkeypatch.setitem(ACCEPTED_SOURCES, f'{kind.__module__}.{kind.__qualname__}', {'000000000000': '1.0.22 to 1.0.31'})
+    monkeypatch.setitem(
+        ACCEPTED_SOURCES, f'{kind.__module__}.{kind.__qualname__}', {'000000000000': '1.0.22 to 1.0.31'}
+    )
     check_known_source.cache_clear()
     with pytest.raises(ValueError, match=rf'TokenMerging: expected {kind.__module__}.{kind.__name__} in a form that '):
         add_token_merging(model, 0.1)
-    with pytest.raises(ValueError, match=rf"timm {timm.__version__}.*Type: pip install 'timm==1.0.31'; or switch token"):
+    with pytest.raises(
+        ValueError, match=rf"timm {timm.__version__}.*Type: pip install 'timm==1.0.31'; or switch token"
+    ):
         add_token_merging(model, 0.1)
     assert not hasattr(model, 'token_merging')
     check_known_source.cache_clear()
 
 
-def test_a_window_of_one_token_gives_numbers():
-    """0 / 0 in the table of relative positions of timm up to 1.0.30, which this test puts back."""
-    model = timm.create_model('swinv2_cut', num_classes=0) if timm.is_model('swinv2_cut') else SwinTransformerV2(
-        img_size=8, window_size=2, embed_dim=12, depths=(1, 1), num_heads=(1, 2), num_classes=0
-    )  # fmt: skip
+def test_nan_in_a_table_of_positions_becomes_0_and_nothing_else_changes():
+    """timm up to 1.0.30 leaves it for windows of one token."""
+    model = SwinTransformerV2(img_size=8, window_size=2, embed_dim=12, depths=(1, 1), num_heads=(1, 2), num_classes=0)
     table = model.layers[0].blocks[0].attn.relative_coords_table
     before = table.clone()
     table[0, 0, 0] = float('nan')
@@ -139,7 +154,9 @@ def test_a_window_of_one_token_gives_numbers():
 @pytest.mark.parametrize('name', ['swin_tiny_patch4_window7_224', 'swinv2_tiny_window8_256'])
 def test_swin_weights_without_a_classifier_stay_where_they_are(name):
     """A downsampling of the original project's stage is moved by one stage, timm's own is not."""
-    model = timm.create_model(name, img_size=32, window_size=2, embed_dim=12, depths=(1, 1), num_heads=(1, 2), num_classes=0)
+    model = timm.create_model(
+        name, img_size=32, window_size=2, embed_dim=12, depths=(1, 1), num_heads=(1, 2), num_classes=0
+    )
     own = model.state_dict()
     assert checkpoint_filter(model)(dict(own), model).keys() == own.keys()
     original = {key.replace('layers.1.downsample', 'layers.0.downsample'): value for key, value in own.items()}

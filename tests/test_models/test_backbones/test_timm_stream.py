@@ -394,3 +394,11 @@ def test_rejected_arguments_are_dropped_if_filled_and_named_if_written():
             TimmStream('ghostnet_050', **arguments)
     with pytest.raises(TypeError, match=r"test_vit cannot be built with num_heads='3' \(no\)"):
         TimmStream('test_vit', num_heads='3', img_size=64)
+
+
+def test_a_swin_v2_whose_last_window_is_one_token_gives_numbers():
+    stream = TimmStream(
+        'swinv2_tiny_window8_256', img_size=32, window_size=4, embed_dim=24, depths=(1, 1, 1, 1), num_heads=(1, 2, 4, 8)
+    )
+    assert stream.model.layers[-1].blocks[0].window_size == (1, 1)
+    assert stream.eval()(torch.rand(1, 3, 32, 32)).isfinite().all()
