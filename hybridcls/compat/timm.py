@@ -4,17 +4,17 @@ import hashlib
 import inspect
 import sys
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from inspect import signature
 from typing import Any, Optional
 
 import timm
 import torch
-from timm.models import model_entrypoint
-from torch import nn
+from timm.models import adapt_input_conv, model_entrypoint
+from torch import Tensor, nn
 
-__all__ = ['ACCEPTED_SOURCES', 'check_known_source', 'checkpoint_filter', 'feature_indices', 'mend_position_tables',
-           'source_hash']  # fmt: skip
+__all__ = ['ACCEPTED_SOURCES', 'adapt_first_conv', 'check_known_source', 'checkpoint_filter', 'feature_indices',
+           'mend_position_tables', 'source_hash']  # fmt: skip
 
 # timm gives each family a function that converts weights of other sizes and other projects while they are loaded, but
 # only to its own loader, which reads files itself.
@@ -73,6 +73,23 @@ def _options(architecture: str) -> dict[str, Any]:
     if 'flexi' in architecture:
         options.update(interpolation='bilinear', antialias=False)
     return options
+
+
+def adapt_first_conv(channels: int, weight: Tensor, before: int) -> Tensor:
+    """Adapt the weight of a first convolution from images of ``before`` channels to images of ``channels``, as timm.
+
+    Raises:
+        NotImplementedError: If timm cannot.
+    """
+    if len(signature(adapt_input_conv).parameters) > 2:
+        return adapt_input_conv(channels, weight, before)
+    if before == 3:  # all that timm up to 1.0.30 comes from
+        return adapt_input_conv(channels, weight)
+    if before != weight.shape[1]:
+        raise NotImplementedError('pixels that were moved to channels, of images without three channels')
+    if channels == 1:
+        return weight.sum(1, keepdim=True)
+    return weight.repeat(1, -(-channels // before), 1, 1)[:, :channels] * (before / channels)
 
 
 def mend_position_tables(model: nn.Module) -> nn.Module:
@@ -185,7 +202,6 @@ def source_hash(kind: type) -> str:
     return hashlib.sha256(' '.join(' '.join(sources).split()).encode()).hexdigest()[:12]
 
 
-@cache
 def check_known_source(caller: str, kind: type) -> None:
     """Raise a ValueError unless the installed timm has a class in a form that we have read and follow."""
     name = f'{kind.__module__}.{kind.__qualname__}'

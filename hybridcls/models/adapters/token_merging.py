@@ -213,9 +213,9 @@ def _make_plain(transformer: Any) -> None:
 def _check_parts(transformer: Any) -> None:
     """Raise unless attention and MLP of every block follow each other, in a form that is known."""
     classes = _classes()
-    check_known_source('TokenMerging', classes.plain.get(type(transformer), type(transformer)))
+    kinds = {type(transformer)}
     for number, block in enumerate(transformer.blocks):
-        for part, kind in ((block, 'block'), (getattr(block, 'attn', None), 'attention')):
+        for part, kind in ((block, 'block'), (getattr(block, 'attn', block), 'attention')):
             known = classes.blocks if kind == 'block' else classes.attentions
             if type(part) not in known and type(part) not in known.values():
                 raise ValueError(
@@ -223,7 +223,9 @@ def _check_parts(transformer: Any) -> None:
                     f'is no known place between attention and MLP to merge at. Known are '
                     f'{", ".join(sorted({cls.__name__ for cls in known}))}.'
                 )
-            check_known_source('TokenMerging', classes.plain.get(type(part), type(part)))
+            kinds.add(type(part))
+    for cls in kinds:
+        check_known_source('TokenMerging', classes.plain.get(cls, cls))
 
 
 def _why_not(model: nn.Module) -> str:

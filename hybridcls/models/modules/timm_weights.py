@@ -4,10 +4,9 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
-from hybridcls.compat.timm import checkpoint_filter
+from hybridcls.compat.timm import adapt_first_conv, checkpoint_filter
 
 from .image_range import input_channels
 
@@ -83,7 +82,7 @@ def _with_channels(weight: Tensor, channels: int, shape: tuple[int, ...]) -> Ten
     if weight.dim() != 4 or weight.shape[1] * channels % shape[1]:
         return weight  # none that timm can adapt; it stays one of another shape
     try:
-        return adapt_input_conv(channels, weight, weight.shape[1] * channels // shape[1])
+        return adapt_first_conv(channels, weight, weight.shape[1] * channels // shape[1])
     except NotImplementedError:
         return weight
 

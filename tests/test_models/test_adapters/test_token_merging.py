@@ -287,7 +287,7 @@ def test_copies_and_pickles_merge_and_can_stop():
 def test_exports_with_any_number_of_images(name):
     model, images = family(name)
     add_token_merging(model, dict(r=4))
-    program = torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim('images', min=1)},))
+    program = torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim('images', min=1, max=512)},))
     for batch in (images, images[:1], images.repeat(3, 1, 1, 1)):
         torch.testing.assert_close(program.module()(batch), model(batch))
 
@@ -440,7 +440,7 @@ def test_the_inside_of_timm_is_imported_when_tokens_are_merged_and_not_before():
         'import sys, timm, hybridcls.models, hybridcls.engine\n'
         "KINDS = 'blocks', 'transformers'\n"
         'from hybridcls.models.adapters import add_token_merging\n'
-        "def ours():\n    return [name for name in sys.modules if name.split('.merging_')[-1] in KINDS]\n"
+        "def ours():\n    return [name for name in sys.modules if name.partition('.merging_')[2] in KINDS]\n"
         'print(len(ours()))\n'
         "add_token_merging(timm.create_model('test_vit', img_size=64), 0.1)\n"
         'print(len(ours()))\n'
