@@ -1,4 +1,4 @@
-# Sourced by quickstart.sh, run_tests.sh and run_core_tests.sh: make a virtual environment with hybridcls in it, once.
+# Sourced by quickstart.sh, run_tests.sh and oldest.sh: make a virtual environment with hybridcls in it, once.
 #
 #   VENV    where it is            (.venv in the repository)
 #   PYTHON  what makes it          (python3)
