@@ -142,6 +142,7 @@ MODULES = {
     'hybridcls.engine.signals': 'hybridcls.engine.runner.signals',
     'hybridcls.engine.teacher_model': 'hybridcls.engine.distillation.teacher_model',
     'hybridcls.engine.workers': 'hybridcls.engine.runner.workers',
+    'hybridcls.evaluation.metric_of': 'hybridcls.evaluation.head_metric',
     'hybridcls.functional.adaptive_margin': 'hybridcls.functional.margins.adaptive_margin',
     'hybridcls.functional.angular_margin': 'hybridcls.functional.margins.angular_margin',
     'hybridcls.functional.class_margins': 'hybridcls.functional.margins.class_margins',

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-__all__ = ['arguments_of', 'default_of', 'owners_of', 'takes_argument']
+__all__ = ['arguments_of', 'default_of', 'owners_of', 'takes_argument', 'takes_positional']
 
 
 def owners_of(kind: Any) -> tuple[dict[str, Any], bool]:
@@ -95,3 +95,19 @@ def default_of(kind: Any, name: str) -> Any:
     owner = owners_of(kind)[0].get(name)
     default = inspect.signature(owner).parameters[name].default if owner is not None else None
     return None if default is inspect.Parameter.empty else default
+
+
+def takes_positional(function: Callable, number: int) -> bool:
+    """Whether a function can be called with so many positional arguments and no others; True where Python cannot tell.
+
+    Example:
+        >>> takes_positional(lambda cosine, norms, labels, scale=1.0: None, 3), takes_positional(lambda cosine: None, 3)
+        (True, False)
+    """
+    try:
+        inspect.signature(function).bind(*[None] * number)
+    except TypeError:
+        return False
+    except ValueError:  # written in C
+        return True
+    return True

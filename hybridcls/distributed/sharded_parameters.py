@@ -1,4 +1,4 @@
-"""A parameter of which each process holds some rows, and everybody else sees the whole."""
+"""A parameter of which each process holds some rows; checkpoints and other code see the whole."""
 
 import math
 from collections.abc import Iterator
@@ -146,7 +146,7 @@ def _show_whole(module: Any, state_dict: dict, prefix: str, local_metadata: Any)
 
 
 def _as_dtensor(rows: Tensor, shard: RowShard) -> Tensor:
-    from torch.distributed.device_mesh import DeviceMesh  # slow imports, for those who shard
+    from torch.distributed.device_mesh import DeviceMesh  # slow imports, only where rows are sharded
     from torch.distributed.tensor import DTensor, Shard
 
     mesh = DeviceMesh(rows.device.type, torch.arange(num_processes()))

@@ -1,31 +1,39 @@
-"""Read the direction and the unit of a metric's results, and why a result is missing.
-
-Protocol, for metrics of any package: a metric may have the attributes ``directions`` and ``units``, mappings from a
-name to ``'greater'``, ``'less'`` or None (no direction is better), and from a name to ``'%'``, ``'nats'`` or another
-unit. A name has no prefix and may be a pattern (``'top*'``)::
-
-    @METRICS.register_module()
-    class BrierScore(BaseMetric):
-        default_prefix = 'brier'
-        directions = {'mean': 'less', 'worst': 'less'}
-        units = {}
-
-``save_best``, ``EarlyStoppingHook``, ``ReduceOnPlateauLR`` and the learning curves read them. ``directions`` lists
-every result that the metric can have: a mistyped name is found before the first training step.
-"""
+"""Read the direction and the unit of a metric's results, and why a result is missing."""
 
 import logging
 from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
-from typing import Optional
+from typing import Optional, Protocol
 
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 __all__ = [
-    'direction_of', 'is_without_result', 'known_names', 'metric_of', 'reason_for_no_result', 'unit_of',
-    'without_result',
+    'MetricDeclarations', 'direction_of', 'is_without_result', 'known_names', 'metric_of', 'reason_for_no_result',
+    'unit_of', 'without_result',
 ]  # fmt: skip
+
+
+class MetricDeclarations(Protocol):
+    """What a metric of any package may declare about its results; ``BaseMetric`` of mmengine is its base.
+
+    ``save_best``, ``EarlyStoppingHook``, ``ReduceOnPlateauLR`` and the learning curves read the declarations. A name
+    stands without the metric's prefix and may be a pattern (``'top*'``)::
+
+        @METRICS.register_module()
+        class BrierScore(BaseMetric):
+            default_prefix = 'brier'
+            directions = {'mean': 'less', 'worst': 'less'}
+            units = {}
+
+    Attributes:
+        directions (Mapping[str, str | None]): ``'greater'``, ``'less'`` or None (neither way is better) for every
+            result that the metric can give, so that a mistyped name is found before the first step of a training.
+        units (Mapping[str, str]): ``'%'``, ``'nats'`` or another unit.
+    """
+
+    directions: Mapping[str, Optional[str]]
+    units: Mapping[str, str]
 
 
 def metric_of(name: str, metrics: Iterable[BaseMetric]) -> Optional[BaseMetric]:
@@ -56,10 +64,20 @@ def unit_of(name: str, metrics: Iterable[BaseMetric]) -> Optional[str]:
 
 
 def known_names(metrics: Iterable[BaseMetric]) -> Optional[list[str]]:
-    """Return the names (or patterns) of all possible results; None if a metric does not declare them."""
+    """Return the names (or patterns) of all possible results; None if a metric does not declare them.
+
+    Raises:
+        TypeError: If a metric's ``directions`` are not those of :class:`MetricDeclarations`.
+    """
     metrics = list(metrics)
     if not all(hasattr(metric, 'directions') for metric in metrics):
         return None
+    for metric in metrics:
+        if not isinstance(metric.directions, Mapping) or {*metric.directions.values()} - {'greater', 'less', None}:
+            raise TypeError(
+                f"{type(metric).__name__}: expected directions that map each result to 'greater', 'less' or None, got "
+                f'{metric.directions!r}.'
+            )
     return [f'{metric.prefix}/{name}' if metric.prefix else name for metric in metrics for name in metric.directions]
 
 

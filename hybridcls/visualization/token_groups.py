@@ -12,7 +12,7 @@ def draw_token_groups(image: Tensor, groups: Tensor, border: bool = True) -> Ten
     Args:
         image (Tensor): ``(3, H, W)``, RGB in [0, 1].
         groups (Tensor): ``(h, w)`` int64, a number for each patch, equal within a token. For a transformer with token
-            merging: ``merged_tokens(model, images)[-1].positions[0, prefix:].reshape(h, w)``.
+            merging: ``merged_tokens(model, images)[-1].merged_index[0, prefix:].reshape(h, w)``.
         border (bool): Draw black lines between the groups. Defaults to True.
 
     Returns:

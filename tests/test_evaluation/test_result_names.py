@@ -144,3 +144,11 @@ def test_name_of_a_pattern_is_an_error_beside_other_results():
     assert not is_without_result('val/lossy', metrics, {'val/loss': 1.0})
     assert is_without_result('val/loss', metrics, {})
     assert not is_without_result('calibration/ece', metrics, {})
+
+
+@pytest.mark.parametrize('declared', [['score'], {'score': 'higher'}])
+def test_declarations_that_cannot_be_read(declared):
+    metric = Plain()
+    metric.directions = declared
+    with pytest.raises(TypeError, match="Plain: expected directions that map each result to 'greater'"):
+        known_names([metric])

@@ -7,7 +7,7 @@ from mmengine.hooks import Hook
 
 from hybridcls.checks import check_choice
 from hybridcls.compat.mmengine import bare_model
-from hybridcls.models.adapters import MergingRatio, TokenMerging, add_token_merging
+from hybridcls.models.adapters import MergingRatio, TokenMergingHandle, add_token_merging
 from hybridcls.registry import HOOKS
 
 _PHASES = ('train', 'val', 'test')
@@ -56,7 +56,7 @@ class TokenMergingHook(Hook):
         self.token_merging_ratio = token_merging_ratio
         self.proportional_attention = proportional_attention
         self.unmerged_order = unmerged_order
-        self._merging: Optional[TokenMerging] = None
+        self._merging: Optional[TokenMergingHandle] = None
         self._training = False
 
     def before_run(self, runner: Any) -> None:
@@ -91,7 +91,7 @@ class TokenMergingHook(Hook):
         """Leave it."""
         self._set(runner, False)
 
-    def _add(self, runner: Any) -> TokenMerging:
+    def _add(self, runner: Any) -> TokenMergingHandle:
         return add_token_merging(
             bare_model(runner.model),
             self.token_merging_ratio,

@@ -1,4 +1,4 @@
-"""Supervised contrast of each anchor, with all its similarities at hand."""
+"""The supervised contrastive loss of each anchor from a matrix of all similarities."""
 
 from typing import Optional, Union
 
@@ -20,13 +20,14 @@ def dense_supcon(
     form: str = 'out',
     mask: Optional[Tensor] = None,
 ) -> Tensor:
-    """The loss of each anchor against all contrasts but itself; 0 for an anchor without positives.
+    """Return the loss of each anchor against all contrasts but itself; 0 for an anchor without positives.
 
     This is the dense form: it holds several A x N matrices, and can be differentiated twice.
 
     Args:
-        anchors (Tensor): Unit rows, shape (A, D), float32 or float64.
-        contrasts (Tensor): Unit rows, shape (N, D), the anchors among them, or a set of references without them.
+        anchors (Tensor): L2-normalized embeddings, shape (A, D), float32 or float64.
+        contrasts (Tensor): L2-normalized embeddings, shape (N, D), the anchors among them, or references
+            without them.
         anchor_labels (Tensor, optional): Shape (A,); None with a mask.
         contrast_labels (Tensor, optional): Shape (N,); None with a mask.
         own_rows (Tensor, optional): Where each anchor stands among the contrasts, shape (A,). None: nowhere.

@@ -1,4 +1,4 @@
-"""Supervised contrast: embeddings of one class attract each other, all others repel."""
+"""The supervised contrastive loss: embeddings of one class attract each other, all others repel."""
 
 from typing import NamedTuple, Optional, Union
 
@@ -59,9 +59,9 @@ def supervised_contrast(
     linear in the number of embeddings. A small batch that is streamed all the same is computed in float64.
 
     Args:
-        embeddings (Tensor): V views of B images, shape (B, V, D), any V >= 1, any length and floating dtype; normalised
-            here, in float32.
-        labels (Tensor, optional): Whole numbers, shape (B,), in any range. Defaults to None, SimCLR.
+        embeddings (Tensor): V views of B images, shape (B, V, D), any V >= 1, of any norm and floating dtype;
+            L2-normalized here, in float32.
+        labels (Tensor, optional): Integers, shape (B,), in any range. Defaults to None, SimCLR.
         temperature (float | Tensor): :math:`\tau > 0`. A tensor of one number may carry a gradient. Defaults to 0.1.
         contrast_mode (str): 'all': every view is an anchor. 'one': only the first view of each image is. Defaults to
             'all'.
@@ -90,7 +90,7 @@ def supervised_contrast(
 
     Raises:
         ValueError: If a shape, the temperature or a switch is out of range.
-        TypeError: If labels are not whole numbers.
+        TypeError: If labels are not integers.
 
     Example:
         >>> two_equal_views = torch.eye(2).unsqueeze(1).repeat(1, 2, 1)
@@ -128,13 +128,13 @@ def supervised_contrast(
 
     own = l2_normalize(embeddings)[0]
     classes = _class_numbers(contrast_labels, num_images, queue_embeddings, queue_labels, embeddings.device)
-    own_classes = classes[first_anchor:last_anchor]
+    anchor_classes = classes[first_anchor:last_anchor]
     anchor_views = num_views if contrast_mode == 'all' else 1
-    anchors = _Rows(own, own_classes)
+    anchors = _Rows(own, anchor_classes)
     others = []
     if anchor_views < num_views:
-        anchors = _Rows(own[:, :anchor_views], own_classes)
-        others.append(_Rows(own[:, anchor_views:], own_classes))
+        anchors = _Rows(own[:, :anchor_views], anchor_classes)
+        others.append(_Rows(own[:, anchor_views:], anchor_classes))
     for start, stop in ((0, first_anchor), (last_anchor, num_images)):  # images of other processes
         if start < stop:
             others.append(_Rows(l2_normalize(contrast_embeddings[start:stop])[0], classes[start:stop]))
@@ -180,7 +180,7 @@ def _masked_mean(
 
 
 class _Rows(NamedTuple):
-    """Unit rows of images in views, (B, V, D), and the class number of each image, (B,)."""
+    """L2-normalized embeddings of images in views, (B, V, D), and the class number of each image, (B,)."""
 
     embeddings: Tensor
     classes: Tensor
@@ -238,7 +238,7 @@ def _streamed_total(
             positives = class_sums.index_select(0, classes).sub_(rows)
             attraction = torch.linalg.vecdot(rows, positives) / num_positives.clamp(min=1)
         # The gradient has no such difference, and is cheaper by classes: all anchors of one have the same positives
-        # but for themselves, which for unit rows is a constant.
+        # but for themselves, which is a constant, since the norms are 1.
         share = (sizes > 1).to(rows.dtype) / (sizes - 1).clamp(min=1)
         pull = torch.linalg.vecdot(anchor_sums, class_sums) @ share
         return (log_sums - attraction / temperature) @ counts - (pull - pull.detach()) / temperature
@@ -263,7 +263,7 @@ def _class_numbers(
 
 
 def _class_sizes(classes: Tensor, num_images: int, num_views: int) -> Tensor:
-    """How many embeddings each class has: a view of an image counts, and an entry of the queue."""
+    """Count the embeddings of each class: each view of an image, and each entry of the queue."""
     on_host = classes.device.type == 'cpu' and len(classes)
     room = int(classes.max()) + 1 if on_host else len(classes)  # elsewhere as many as there can be, without waiting
     weights = torch.ones_like(classes)
@@ -283,8 +283,7 @@ def _check_switches(
     check_choice('supervised_contrast', 'anchor_mean', anchor_mean, ANCHOR_MEANS)
     if isinstance(temperature, Tensor) and temperature.numel() != 1:
         raise ValueError(
-            f'supervised_contrast: temperature of shape {tuple(temperature.shape)} was given; one number '
-            'for all anchors is wanted.'
+            f'supervised_contrast: expected one temperature for all anchors, got shape {tuple(temperature.shape)}.'
         )
     if not isinstance(temperature, Tensor) or temperature.device.type == 'cpu':  # a GPU would be waited for
         temperature = temperature.item() if isinstance(temperature, Tensor) else temperature
@@ -296,24 +295,24 @@ def _check_switches(
 def _check_shapes(embeddings: Tensor, labels: Optional[Tensor]) -> None:
     if embeddings.dim() != 3:
         raise ValueError(
-            f'supervised_contrast: embeddings of shape {tuple(embeddings.shape)} were given; (B, V, D) is '
-            'wanted. For one view of each image write embeddings.unsqueeze(1).'
+            f'supervised_contrast: expected embeddings of shape (B, V, D), got {tuple(embeddings.shape)}. For one '
+            'view of each image write embeddings.unsqueeze(1).'
         )
     if labels is None:
         return
     if not isinstance(labels, Tensor):
         raise TypeError(
-            f'supervised_contrast: labels are a {type(labels).__name__}; a tensor of whole numbers, shape '
-            '(B,), is wanted: torch.as_tensor(labels).'
+            f'supervised_contrast: expected labels as a tensor of integers, shape (B,), got '
+            f'{type(labels).__name__}. Write torch.as_tensor(labels).'
         )
     if labels.shape != embeddings.shape[:1]:
         raise ValueError(
-            f'supervised_contrast: labels of shape {tuple(labels.shape)} came with '
-            f'{len(embeddings)} images; one label an image, shape (B,), is wanted.'
+            f'supervised_contrast: expected one label for each of {len(embeddings)} images, got labels of shape '
+            f'{tuple(labels.shape)}.'
         )
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise TypeError(
-            f'supervised_contrast: labels are {labels.dtype}; whole numbers are wanted, e.g. torch.int64. '
+            f'supervised_contrast: expected labels of an integer dtype, such as torch.int64, got {labels.dtype}. '
             'Mixed labels (mixup, cutmix) have no positives: switch those augmentations off.'
         )
 
@@ -321,8 +320,8 @@ def _check_shapes(embeddings: Tensor, labels: Optional[Tensor]) -> None:
 def _check_queue(queue: Tensor, queue_labels: Optional[Tensor], embeddings: Tensor, labels: Optional[Tensor]) -> None:
     if queue.dim() != 2 or queue.shape[1] != embeddings.shape[2]:
         raise ValueError(
-            f'supervised_contrast: queue_embeddings of shape {tuple(queue.shape)} were given; (M, '
-            f'{embeddings.shape[2]}) is wanted, the width of the embeddings.'
+            f'supervised_contrast: expected queue_embeddings of shape (M, {embeddings.shape[2]}), the width of the '
+            f'embeddings, got {tuple(queue.shape)}.'
         )
     if (labels is None) != (queue_labels is None):
         raise ValueError('supervised_contrast: labels and queue_labels belong together; one of them is None.')

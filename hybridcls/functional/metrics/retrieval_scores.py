@@ -1,4 +1,4 @@
-"""How good a ranked list of neighbours is, from which of them are of the own class."""
+"""Retrieval scores of a ranked list of neighbours: recall, R-precision, average precision."""
 
 import torch
 from torch import Tensor
@@ -7,10 +7,10 @@ __all__ = ['average_precision', 'map_at_r', 'precision_at_r', 'recall_at', 'reci
 
 
 def recall_at(hits: Tensor, k: int) -> Tensor:
-    """Whether one of the first ``k`` neighbours is of the own class, as metric learning has it since SOP and CUB.
+    """Whether one of the first ``k`` neighbours is of the target class, as metric learning has it since SOP and CUB.
 
     Args:
-        hits (Tensor): Whether each neighbour, nearest first, is of the own class: bool (N, at least k).
+        hits (Tensor): Whether each neighbour, nearest first, is of the target class: bool (N, at least k).
         k (int): How many are looked at.
 
     Returns:
@@ -25,11 +25,11 @@ def recall_at(hits: Tensor, k: int) -> Tensor:
 
 
 def precision_at_r(hits: Tensor, matches: Tensor) -> Tensor:
-    """R-precision: the share of the own class among as many neighbours as there are others of that class.
+    """R-precision: the share of the target class among as many neighbours as there are others of that class.
 
     Args:
         hits (Tensor): As for :func:`recall_at`, (N, at least max(matches)).
-        matches (Tensor): R, how many others of the own class there are, >= 1, int64 (N,).
+        matches (Tensor): R, how many others of the target class there are, >= 1, int64 (N,).
 
     Returns:
         Tensor: float64 (N,).
@@ -49,7 +49,7 @@ def map_at_r(hits: Tensor, matches: Tensor) -> Tensor:
 
     Args:
         hits (Tensor): As for :func:`recall_at`, (N, at least max(matches)).
-        matches (Tensor): R, how many others of the own class there are, >= 1, int64 (N,).
+        matches (Tensor): R, how many others of the target class there are, >= 1, int64 (N,).
 
     Returns:
         Tensor: float64 (N,).
@@ -72,7 +72,7 @@ def average_precision(hits: Tensor, matches: Tensor) -> Tensor:
 
     Args:
         hits (Tensor): As for :func:`recall_at`, (N, all there are).
-        matches (Tensor): R, how many others of the own class there are, >= 1, int64 (N,).
+        matches (Tensor): R, how many others of the target class there are, >= 1, int64 (N,).
 
     Returns:
         Tensor: float64 (N,).
@@ -86,7 +86,7 @@ def average_precision(hits: Tensor, matches: Tensor) -> Tensor:
 
 
 def reciprocal_rank(hits: Tensor) -> Tensor:
-    """One over the rank of the first neighbour of the own class, 0 without one; its mean over queries is the MRR.
+    """One over the rank of the first neighbour of the target class, 0 without one; its mean over queries is the MRR.
 
     Args:
         hits (Tensor): As for :func:`recall_at`, (N, all there are).

@@ -1,4 +1,4 @@
-"""What is gained by leaving unsure images unanswered."""
+"""Selective prediction: the risk over the share of images that are answered."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""How well similarities tell pairs of one identity from pairs of two."""
+"""Verification scores: similarities of pairs of one identity against those of two."""
 
 from collections.abc import Sequence
 
@@ -150,10 +150,10 @@ def _at_nearest_corners(genuine: Tensor, impostor: Tensor, rates: Sequence[float
     of_impostor = torch.bincount(own[len(genuine) :], minlength=len(values))
     accepted, falsely = (counts.flip(0).cumsum(0) for counts in (of_genuine, of_impostor))  # by thresholds that fall
     # Scikit-learn's roc_curve leaves out points between two on a line through neighbours; both ends stay, and (0, 0).
-    bends = torch.ones_like(accepted, dtype=torch.bool)
-    bends[1:-1] = (accepted.diff(n=2) != 0) | (falsely.diff(n=2) != 0)
+    corners = torch.ones_like(accepted, dtype=torch.bool)
+    corners[1:-1] = (accepted.diff(n=2) != 0) | (falsely.diff(n=2) != 0)
     true_rates, false_rates = (
-        torch.cat([counts.new_zeros(1), counts[bends]]).double() / counts[-1] for counts in (accepted, falsely)
+        torch.cat([counts.new_zeros(1), counts[corners]]).double() / counts[-1] for counts in (accepted, falsely)
     )
     found = []
     for rate in rates:

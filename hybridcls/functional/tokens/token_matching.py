@@ -1,6 +1,6 @@
 """Token matching: which tokens of a transformer are alike enough to become one, and the merging itself.
 
-First a plan (:func:`match_tokens`), then what applies it: :func:`merge_tokens`, :func:`positions_after`,
+First a plan (:func:`match_tokens`), then what applies it: :func:`merge_tokens`, :func:`merged_index_after`,
 :func:`unmerge_tokens`. Written from `Token Merging <https://arxiv.org/abs/2210.09461>`_ (Bolya et al., 2023).
 """
 
@@ -15,7 +15,7 @@ from ..full_precision import outside_autocast
 from ..l2_normalize import l2_normalize
 
 __all__ = [
-    'UNMERGED_ORDERS', 'TokenMatching', 'match_tokens', 'merge_tokens', 'positions_after', 'proportional_bias',
+    'UNMERGED_ORDERS', 'TokenMatching', 'match_tokens', 'merge_tokens', 'merged_index_after', 'proportional_bias',
     'unmerge_tokens',
 ]  # fmt: skip
 
@@ -55,7 +55,7 @@ def match_tokens(metric: Tensor, r: int, protected: int = 0, unmerged_order: str
         metric (Tensor): ``(B, N, D)``, what tokens are compared by (the paper: the mean of the keys over the heads), of
             any length and floating dtype; compared in float32 or better. No gradient goes through a choice.
         r (int): How many tokens to remove, >= 0; more than ``(N - protected) // 2`` is that.
-        protected (int): Tokens at the start that neither join nor are joined and keep their places (class token,
+        protected (int): Tokens at the start that neither join nor are joined and keep their positions (class token,
             distillation token, registers). Defaults to 0.
         unmerged_order (str): ``'official'``, or ``'position'``: in the order of their positions without protected
             tokens too, as hybridcls did before 0.2. Defaults to ``'official'``.
@@ -78,8 +78,8 @@ def match_tokens(metric: Tensor, r: int, protected: int = 0, unmerged_order: str
     positions = torch.arange(length, device=metric.device)
     r = min(r, (length - protected) // 2)
     if r <= 0:
-        nobody = positions[:0].expand(batch, 0)
-        return TokenMatching(positions.expand(batch, -1), nobody, nobody)
+        empty = positions[:0].expand(batch, 0)
+        return TokenMatching(positions.expand(batch, -1), empty, empty)
     start_a = protected + protected % 2
     start_b = protected + 1 - protected % 2
     metric = l2_normalize(metric)[0]
@@ -132,14 +132,14 @@ def merge_tokens(tokens: Tensor, matching: TokenMatching, size: Optional[Tensor]
     return result.index_add_(0, targets, steps).unflatten(0, kept.shape), new_size
 
 
-def positions_after(matching: TokenMatching) -> Tensor:
+def merged_index_after(matching: TokenMatching) -> Tensor:
     """Return where each token is after the merge: ``(B, N)`` int64, of tokens that became one the same number.
 
-    The positions after several merges are ``second.gather(1, first)``.
+    The indices after several merges are ``second.gather(1, first)``.
 
     Example:
         >>> metric = torch.tensor([[[9., 9.], [1., 0.], [0., 1.], [1., .1], [5., .1]]])
-        >>> positions_after(match_tokens(metric, r=1, protected=1)).tolist()
+        >>> merged_index_after(match_tokens(metric, r=1, protected=1)).tolist()
         [[0, 2, 1, 3, 2]]
     """
     kept, merged, target = matching
@@ -148,19 +148,23 @@ def positions_after(matching: TokenMatching) -> Tensor:
     return positions.scatter(1, kept, remaining).scatter(1, merged, target)
 
 
-def unmerge_tokens(tokens: Tensor, positions: Tensor) -> Tensor:
+def unmerge_tokens(tokens: Tensor, merged_index: Tensor) -> Tensor:
     """Give every token of the start the value of the one that it is in now.
 
     A mean, a maximum or an attention over the result is the size-weighted one over the merged tokens.
 
     Args:
         tokens (Tensor): ``(B, M, C)``, merged.
-        positions (Tensor): ``(B, N)`` int64 in [0, M), of :func:`positions_after`.
+        merged_index (Tensor): ``(B, N)`` int64 in [0, M), of :func:`merged_index_after`.
 
     Returns:
         Tensor: ``(B, N, C)``.
     """
-    return tokens.flatten(0, 1).index_select(0, _row_numbers(positions, tokens.shape[1])).unflatten(0, positions.shape)
+    return (
+        tokens.flatten(0, 1)
+        .index_select(0, _row_numbers(merged_index, tokens.shape[1]))
+        .unflatten(0, merged_index.shape)
+    )
 
 
 def proportional_bias(size: Tensor, dtype: torch.dtype) -> Tensor:

@@ -13,7 +13,7 @@ from .merging_blocks import MERGING_ATTENTIONS, MERGING_BLOCKS
 from .merging_schedule import MergingRatio, MergingSchedule
 from .merging_transformers import MERGING_TRANSFORMERS, MergedTokens, MergingSettings, MergingTransformer
 
-__all__ = ['TokenMerging', 'add_token_merging', 'merged_tokens', 'remove_token_merging']
+__all__ = ['TokenMerging', 'TokenMergingHandle', 'add_token_merging', 'merged_tokens', 'remove_token_merging']
 
 _CLASSES = {**MERGING_TRANSFORMERS, **MERGING_BLOCKS, **MERGING_ATTENTIONS}
 _PLAIN = {merging: plain for plain, merging in _CLASSES.items()}
@@ -23,8 +23,8 @@ _WHAT_WORKS = (
 )
 
 
-class TokenMerging:
-    """What :func:`add_token_merging` did to a model, and the way back.
+class TokenMergingHandle:
+    """The handle of :func:`add_token_merging`: it prints what merges, and can undo it.
 
     Args:
         transformers (dict[str, MergingTransformer]): The transformers that merge now, by their names in the model.
@@ -65,6 +65,9 @@ class TokenMerging:
         return '\n'.join(lines)
 
 
+TokenMerging = TokenMergingHandle  # its name in 0.1
+
+
 def add_token_merging(
     model: nn.Module,
     ratio: MergingRatio,
@@ -72,7 +75,7 @@ def add_token_merging(
     name: str = 'token_merging_ratio',
     last_block: Optional[int] = None,
     unmerged_order: str = 'official',
-) -> TokenMerging:
+) -> TokenMergingHandle:
     """Let the plain transformers in a model merge tokens that are alike, from now on, in place.
 
     `Token Merging <https://arxiv.org/abs/2210.09461>`_ (Bolya et al., 2023): between attention and MLP of each block
@@ -100,7 +103,7 @@ def add_token_merging(
             (``hybridcls.functional.tokens.token_matching.match_tokens``). Defaults to ``'official'``.
 
     Returns:
-        TokenMerging: Prints what was done; its ``undo()`` restores what was there before.
+        TokenMergingHandle: Prints what was done; its ``undo()`` restores what was there before.
 
     Raises:
         ValueError: If there is no transformer that can merge (windowed attention, for one), the ratio is impossible, or
@@ -135,7 +138,7 @@ def add_token_merging(
         for part in _parts(transformer):
             part.__class__ = _CLASSES.get(type(part), type(part))
         transformer.token_merging = plans[where]
-    return TokenMerging(transformers, before)
+    return TokenMergingHandle(transformers, before)
 
 
 def remove_token_merging(model: nn.Module) -> None:

@@ -22,7 +22,7 @@ def aggregate_predictions(
     not know themselves is epistemic, too, and ``vacuity`` is the mean of theirs. Other fields stay.
 
     Args:
-        caller (str): Who speaks, for the error messages.
+        caller (str): Name used as the error prefix.
         samples (list[DataSample]): B samples, changed in place.
         members (Sequence[Sequence[DataSample]]): T times B samples with ``pred_score``.
 

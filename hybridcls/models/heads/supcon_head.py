@@ -10,7 +10,8 @@ from torch import Tensor
 from hybridcls.registry import MODELS
 from hybridcls.structures import read_hard_labels
 
-from .embedding_head import EmbeddingHead, Features
+from .embedding_head import EmbeddingHead
+from .head import Features
 
 
 @MODELS.register_module()

@@ -29,7 +29,7 @@ class EvidentialTerms(NamedTuple):
 
 @MODELS.register_module()
 class EvidentialLoss(nn.Module):
-    r"""Collect evidence for the own class, and none for the others.
+    r"""Learn evidence for the target class, and none for the others.
 
     .. math::
         L = L_{data}(y, \alpha) + \lambda_t \min(1, K_0 / K)\; KL(Dir(\tilde\alpha) \,\|\, Dir(1, ..., 1)),
@@ -73,7 +73,7 @@ class EvidentialLoss(nn.Module):
 
     Raises:
         ValueError: If a number is out of range, a choice unknown, or shapes do not fit.
-        TypeError: If classes are not whole numbers.
+        TypeError: If classes are not integers.
 
     Example:
         >>> loss = MODELS.build(dict(type='EvidentialLoss'))

@@ -92,7 +92,7 @@ class CBAM(nn.Module):
         F' = g(M_c(F)) \odot F, \qquad F'' = g(M_s(F')) \odot F'
 
     Equations 1 to 3 of `CBAM <https://arxiv.org/abs/1807.06521>`_ (Woo et al., ECCV 2018), where :math:`g` is the
-    sigmoid. Started as the paper does, it scales every feature by about a quarter, which spoils a *pretrained* map. By
+    sigmoid. Started as the paper does, it scales every feature by about a quarter, which changes a *pretrained* map. By
     default it therefore starts as the identity: :math:`g(x) = 2 \sigma(x)` and the last layer of each branch starts
     at zero. ``identity_init=False`` is the paper's (and the authors' code's) module, to the number.
 

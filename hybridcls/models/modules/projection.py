@@ -34,7 +34,7 @@ class ProjectionMLP(BaseModule):
         - returns: ``(N, out_channels)``, not normalised; the loss does that.
 
     Raises:
-        ValueError, TypeError: If a width or the number of layers is no integer above 0.
+        ValueError, TypeError: If a width or the number of layers is not an integer above 0.
 
     Example:
         >>> import torch

@@ -17,7 +17,7 @@ class TokenFuser(nn.Module):
     `TokenLearner <https://arxiv.org/abs/2106.11297>`_ (Ryoo et al., 2021), section 3.2, as in the authors' code
     (google-research/scenic, projects/token_learner/model.py): W mixes the summaries, the same for each channel, with a
     bias a summary, and starts at zero, so that ``x + fuser(tokens, x)`` starts as x. Their code returns tokens
-    for a map too (its own test for a map comes after it is flattened); here a map comes back as a map.
+    for a map too (its own test for a map comes after it is flattened); here a map is returned as a map.
 
     Args:
         channels (int): Channels C of a token.

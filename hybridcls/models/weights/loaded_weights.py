@@ -1,4 +1,4 @@
-"""What of a checkpoint is in a model after loading: compared value by value, not taken from what a loader says."""
+"""Compare a model with the checkpoint that it was loaded from, value by value."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Optional

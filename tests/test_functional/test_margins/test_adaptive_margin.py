@@ -145,5 +145,5 @@ def test_norms_that_are_not_finite_are_left_out():
 def test_wrong_numbers_are_named():
     with pytest.raises(ValueError, match=r'expected margin in .* got 28'):
         adaptive_margin_on_target(torch.zeros(1), torch.zeros(1), margin=28)
-    with pytest.raises(ValueError, match='scalers'):
+    with pytest.raises(ValueError, match='norm scaler'):
         adaptive_margin_on_target(torch.zeros(2), torch.zeros(2, 1))

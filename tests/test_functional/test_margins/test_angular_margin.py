@@ -32,7 +32,7 @@ def rotated_cosine(theta, margin):
 
 
 @pytest.mark.parametrize('theta', [0.1, 1.0, 2.0])  # all below pi - margin
-def test_margin_turns_the_own_class_and_only_it(theta):
+def test_margin_turns_the_target_class_alone(theta):
     cosine = torch.tensor([[0.2, math.cos(theta), -0.7]])
     before = cosine.clone()
     out = additive_angular_margin(cosine, torch.tensor([1]), margin=0.5)
@@ -142,5 +142,5 @@ def test_wrong_switches_and_shapes_are_named():
         angular_margin_on_target(torch.zeros(1), 0.5, 'lineal')
     with pytest.raises(ValueError, match='expected gradient to be one of'):
         angular_margin_on_target(torch.zeros(1), 0.5, gradient='exact')
-    with pytest.raises(ValueError, match='do not fit'):
+    with pytest.raises(ValueError, match=r'expected cosines \(B, C\) and labels'):
         additive_angular_margin(torch.zeros(2, 2), torch.tensor([0]))

@@ -38,5 +38,5 @@ def test_wrong_settings_are_named(keys):
 
 @pytest.mark.parametrize('counts', [torch.ones(2, 2), torch.tensor([1, -1]), torch.zeros(0)])
 def test_what_is_no_vector_of_counts(counts):
-    with pytest.raises(ValueError, match='one number >= 0 for each class'):
+    with pytest.raises(ValueError, match='expected one count >= 0 for each class'):
         margins_from_counts(counts)

@@ -8,7 +8,7 @@ import torch
 from hybridcls.functional.tokens.token_matching import (
     match_tokens,
     merge_tokens,
-    positions_after,
+    merged_index_after,
     proportional_bias,
     unmerge_tokens,
 )
@@ -50,7 +50,7 @@ def test_equals_the_paper_in_plain_python(length, r, protected, unmerged_order):
     size = torch.randint(1, 5, (3, length), generator=generator).float()
     plan = match_tokens(metric, r, protected, unmerged_order)
     merged, new_size = merge_tokens(tokens, plan, size)
-    positions = positions_after(plan)
+    positions = merged_index_after(plan)
     for image in range(3):
         groups, means, sizes = by_hand(
             metric[image].tolist(), tokens[image].tolist(), size[image].tolist(), r, protected, unmerged_order
@@ -147,7 +147,7 @@ def test_merging_twice_is_the_mean_over_all_patches():
     once, size = merge_tokens(tokens, first)
     second = match_tokens(once, 5, 1)
     twice, size = merge_tokens(once, second, size)
-    positions = positions_after(second).gather(1, positions_after(first))
+    positions = merged_index_after(second).gather(1, merged_index_after(first))
     for image in range(4):
         for place in range(8):
             members = positions[image] == place

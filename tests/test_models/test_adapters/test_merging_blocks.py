@@ -57,12 +57,12 @@ def test_equal_tokens_merge_and_come_apart_again():
     out = twin(x, merging=state)
     assert out.shape == (1, 4, 8)
     assert sorted(state.size[0].tolist()) == [1, 1, 1, 2]
-    assert state.positions[0, 3] == state.positions[0, 4]
+    assert state.merged_index[0, 3] == state.merged_index[0, 4]
     assert state.metric is None
     whole = state.undo(out)
     assert whole.shape == x.shape
     assert torch.equal(whole[0, 3], whole[0, 4])
-    assert state.size is state.positions is state.places is None
+    assert state.size is state.merged_index is state.representative is None
 
 
 def test_the_blocks_of_timms_models_are_known():

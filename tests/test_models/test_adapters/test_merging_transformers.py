@@ -29,7 +29,7 @@ def test_each_class_is_timms():
 def test_unmerged_tokens_are_looked_up():
     tokens = torch.arange(6.0).reshape(1, 3, 2)
     positions = torch.tensor([[0, 2, 2, 1]])
-    assert torch.equal(MergedTokens(tokens, positions=positions).unmerged(), tokens[:, [0, 2, 2, 1]])
+    assert torch.equal(MergedTokens(tokens, merged_index=positions).unmerged(), tokens[:, [0, 2, 2, 1]])
     assert MergedTokens(tokens).unmerged() is tokens
 
 
@@ -40,9 +40,9 @@ def test_each_block_merges_four_and_sizes_add_up(pair):
     assert [merged.tokens.shape[1] for merged in walked] == [2 + 12, 2 + 8, 2 + 4]
     for merged in walked:
         assert torch.equal(merged.size.sum(1), torch.tensor([18.0, 18.0]))
-        counts = torch.stack([row.bincount(minlength=merged.tokens.shape[1]) for row in merged.positions])
+        counts = torch.stack([row.bincount(minlength=merged.tokens.shape[1]) for row in merged.merged_index])
         assert torch.equal(counts.float(), merged.size)
-        assert torch.equal(merged.positions[:, :2], torch.tensor([[0, 1]] * 2))  # the prefix merges with nothing
+        assert torch.equal(merged.merged_index[:, :2], torch.tensor([[0, 1]] * 2))  # the prefix merges with nothing
 
 
 @pytest.mark.parametrize(

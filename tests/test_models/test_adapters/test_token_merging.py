@@ -126,13 +126,13 @@ def test_sizes_and_positions_belong_together(name):
     states = merged_tokens(model, images)
     assert [state.tokens.shape[1] - prefix for state in states] == [18, 18, 11]
     for state in states:
-        assert torch.equal(state.positions[:, :prefix], torch.arange(prefix).expand(3, -1))
-        assert state.positions[:, prefix:].min() >= prefix
+        assert torch.equal(state.merged_index[:, :prefix], torch.arange(prefix).expand(3, -1))
+        assert state.merged_index[:, prefix:].min() >= prefix
         for image in range(3):
-            counted = state.positions[image].bincount(minlength=state.tokens.shape[1])
+            counted = state.merged_index[image].bincount(minlength=state.tokens.shape[1])
             assert torch.equal(counted.float(), state.size[image])
     last = states[-1].unmerged()
-    assert torch.equal(last[1, prefix + 7], states[-1].tokens[1, states[-1].positions[1, prefix + 7]])
+    assert torch.equal(last[1, prefix + 7], states[-1].tokens[1, states[-1].merged_index[1, prefix + 7]])
 
 
 # What facebookresearch/ToMe at 2023's last commit gives for oracle(cls) (run once, on timm 1.0.31, torch 2.14):

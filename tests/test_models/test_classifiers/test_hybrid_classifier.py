@@ -231,8 +231,12 @@ def test_compiled():
             KeyError,
             "LinearHed is not in the .*Did you mean 'LinearHead'",
         ),
-        (dict(head='LinearHead'), TypeError, "head='LinearHead' is neither a module nor a dict with a 'type'"),
-        (dict(head=dict(num_classes=3)), TypeError, "head=.* is neither a module nor a dict with a 'type'"),
+        (
+            dict(head='LinearHead'),
+            TypeError,
+            "expected head as a module or a dict .*, got head='LinearHead'",
+        ),
+        (dict(head=dict(num_classes=3)), TypeError, "expected head as a module or a dict with a 'type'"),
         (dict(bakbone=HYBRID), TypeError, 'bakbone'),
         (dict(data_preprocessor=dict(to_rbg=True)), TypeError, "unknown key 'to_rbg'. Did you mean 'to_rgb'"),
         (dict(backbone=dict(HYBRID, cnn=dict(model_name='resnet_18'))), ValueError, "no model 'resnet_18'.*'resnet18'"),
@@ -245,7 +249,7 @@ def test_what_cannot_be_built(keys, error, message):
 
 @MODELS.register_module()
 class NeckOfWidths(nn.Module):
-    """A neck as somebody writes it first: no ``in_channels``, no ``out_channels``."""
+    """A neck as a user writes it first: no ``in_channels``, no ``out_channels``."""
 
     def __init__(self, widths, out):
         super().__init__()
@@ -338,7 +342,7 @@ def test_train_cfg_is_never_ignored():
 
 def test_a_feature_map_that_meets_the_head():
     model = build(backbone=dict(type='HybridBackbone', cnn=dict(model_name='test_resnet')), neck=None)
-    with pytest.raises(ValueError, match=r'LinearHead: an embedding of shape \(1, 96, 2, 2\).*need a neck that pools'):
+    with pytest.raises(ValueError, match=r'LinearHead: expected .*, got \(1, 96, 2, 2\).*need a neck that pools'):
         model(torch.rand(1, 3, 64, 64))
 
 

@@ -111,7 +111,7 @@ def test_validation_losses_are_those_without_dropout():
     assert predicted[0].epistemic > 0
 
 
-def test_draws_of_an_evidential_head_keep_its_own_doubt():
+def test_draws_of_an_evidential_head_keep_its_own_uncertainty():
     head = dict(type='EvidentialHead', num_classes=3, in_channels=120)
     model = build(dropout=0.5, samples=4, head=head)
     sample = model.predict(images())[0]

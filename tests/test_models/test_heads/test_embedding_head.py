@@ -139,9 +139,9 @@ def test_missing_in_channels_says_who_fills_it_in(name):
 
 
 def test_embeddings_of_another_shape(name):
-    with pytest.raises(ValueError, match=rf'{name}: an embedding of shape \(2, 5, 3, 3\) came; \(N, 5\) is wanted'):
+    with pytest.raises(ValueError, match=rf'{name}: expected an embedding of shape \(N, 5\), got \(2, 5, 3, 3\)'):
         build(name).predict((torch.ones(2, 5, 3, 3),))
-    with pytest.raises(ValueError, match=f'{name}: an embedding of shape'):
+    with pytest.raises(ValueError, match=f'{name}: expected an embedding of shape'):
         build(name)((torch.ones(2, 6),))
 
 
@@ -167,7 +167,7 @@ def test_works_in_mmpretrains_classifier(name):
 
 
 @pytest.mark.parametrize('head_name', ['SupConHead', 'LinearHead', 'ArcFaceHead', 'AdaFaceHead', 'EvidentialHead'])
-def test_an_embedding_that_is_not_finite_is_named_and_spoils_the_loss(head_name, monkeypatch):
+def test_an_embedding_that_is_not_finite_is_named_and_the_loss_is_not_finite(head_name, monkeypatch):
     said = []
     monkeypatch.setattr('hybridcls.models.heads.embedding_head.print_log', lambda text, *_, **__: said.append(text))
     head, feats, given = build(head_name), embeddings(4).detach(), samples(0, 1, 2, 0)

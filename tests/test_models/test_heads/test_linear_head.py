@@ -75,7 +75,7 @@ def test_wrong_settings_fail_when_built(keys):
         build(**keys)
 
 
-def test_num_classes_is_a_whole_number_above_zero():
+def test_num_classes_is_an_integer_above_zero():
     with pytest.raises(ValueError, match=r'LinearHead: expected num_classes in .* got 0'):
         MODELS.build(dict(type='LinearHead', num_classes=0, in_channels=5))
 

@@ -26,10 +26,10 @@ def build(**keys):
 
 
 @pytest.fixture(autouse=True)
-def _nobody_runs():
+def _no_run():
     """The hub of a Runner that an earlier test left, at epoch 0, would switch the penalty off."""
     with isolated_globals():
-        MessageHub.get_instance('nobody runs')
+        MessageHub.get_instance('no run')
         yield
 
 
