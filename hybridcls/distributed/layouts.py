@@ -36,7 +36,7 @@ class Shards:
         has_row_shards (bool): Of some parameters each process holds some rows (class weights).
         can_ascend_alone (bool): Each process holds all weights, so it may move them by itself for a moment.
         accumulates_alone (bool): Each process accumulates a gradient of its own until an update is due (DDP; class
-            weights of which it holds rows are its own anyway).
+            class weights of which it holds rows are its own anyway).
     """
 
     def __init__(self, model: Optional[nn.Module] = None) -> None:
@@ -133,7 +133,7 @@ def to_layout_of(value: Tensor, like: Any) -> Tensor:
     if is_row_shard(like) and value.shape == (like.row_shard.total, *like.shape[1:]):
         value = value[like.row_shard.first : like.row_shard.first + like.row_shard.size]
     if value.shape != like.shape:
-        raise ValueError(f'expected a tensor of shape {tuple(like.shape)}, got {tuple(value.shape)}')
+        raise ValueError(f'expected shape {tuple(like.shape)}, got {tuple(value.shape)}')
     if is_dtensor(like) and not is_dtensor(value):
         from torch.distributed.tensor import distribute_tensor
 

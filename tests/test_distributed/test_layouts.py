@@ -78,5 +78,5 @@ def test_a_process_may_hold_nothing():
 
 def test_loaded_tensors_take_the_type_of_what_is_there():
     assert to_layout_of(torch.ones(2, dtype=torch.float64), torch.zeros(2)).dtype is torch.float32
-    with pytest.raises(ValueError, match=r'expected a tensor of shape \(2,\), got \(3,\)'):
+    with pytest.raises(ValueError, match=r'expected shape \(2,\), got \(3,\)'):
         to_layout_of(torch.ones(3), torch.zeros(2))
