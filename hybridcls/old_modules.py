@@ -47,8 +47,10 @@ def _named(module: str, attribute: str) -> Any:
 def _importer() -> str:
     """The file whose import is at work."""
     frame = inspect.currentframe()
-    while frame is not None and frame.f_back is not None and (
-        frame.f_code.co_filename == __file__ or 'importlib' in frame.f_code.co_filename
+    while (
+        frame is not None
+        and frame.f_back is not None
+        and (frame.f_code.co_filename == __file__ or 'importlib' in frame.f_code.co_filename)
     ):
         frame = frame.f_back
     return 'an import' if frame is None else Path(frame.f_code.co_filename).name

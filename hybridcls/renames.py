@@ -268,6 +268,11 @@ NAMES = {
     'hybridcls.models.modules.shard_rows': 'hybridcls.distributed.shard_rows',
     'hybridcls.models.modules.sharded_parameters': 'hybridcls.distributed.sharded_parameters',
     'hybridcls.models.modules.sharded_rows.leave_to_processes': 'hybridcls.distributed.exclude_from_ddp',
+    'hybridcls.engine.config.takers.INSIDE': 'hybridcls.engine.config.taker.INSIDE',
+    'hybridcls.engine.config.takers.READ': 'hybridcls.engine.config.taker.READ',
+    'hybridcls.functional.token_matching.positions_after': 'hybridcls.functional.tokens.token_matching.merged_index_after',
+    'hybridcls.models.backbones.timm_stream.OUTPUTS': 'hybridcls.models.backbones.stream.OUTPUTS',
+    'hybridcls.models.modules.shape_probe.probe': 'hybridcls.models.building.shape_probe.probe_shapes',
 }
 """Classes and functions, by where they were imported from."""
 

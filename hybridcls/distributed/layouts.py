@@ -36,7 +36,7 @@ class Shards:
         has_row_shards (bool): Of some parameters each process holds some rows (class weights).
         can_ascend_alone (bool): Each process holds all weights, so it may move them by itself for a moment.
         accumulates_alone (bool): Each process accumulates a gradient of its own until an update is due (DDP; class
-            class weights of which it holds rows are its own anyway).
+            weights of which it holds rows are its own anyway).
     """
 
     def __init__(self, model: Optional[nn.Module] = None) -> None:

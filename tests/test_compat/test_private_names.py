@@ -20,7 +20,6 @@ OF_TORCH = {
 }  # fmt: skip
 # What is left elsewhere, by file, until it has a name in compat/.
 LEFT = {
-    'distributed/sharded_parameters.py': {'_ddp_params_and_buffers_to_ignore'},
     'engine/optim/composed_optim_wrapper.py': {'_accumulative_counts'},
     'engine/optim/stages/sam.py': {'_base'},
     'engine/optim/update/precision.py': {'_found_inf_per_device', '_step_supports_amp_scaling'},

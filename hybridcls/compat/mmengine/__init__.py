@@ -1,7 +1,7 @@
 """hybridcls uses these private parts of mmengine. Run with onedl-mmengine 0.10.12.
 
 The names below import nothing heavy. Classes that are built on private methods of mmengine's have files of their own,
-from which they are imported: ``checkpoint_hook``, ``runner``, ``strategy``.
+from which they are imported: ``writing_checkpoint_hook``, ``runner``, ``strategy``.
 """
 
 from .accumulation import (
@@ -26,7 +26,7 @@ from .config_files import (
 from .datasets import rewrite_data, update_metainfo, whole_dataset
 from .global_instances import instances_of
 from .registries import add_to_root
-from .running import bare_model, built_loop, loaded_from, resume_from, resumes
+from .runner_state import bare_model, built_loop, loaded_from, resume_from, resumes
 
 __all__ = [
     'AccumulationCounts', 'ConfigSource', 'accumulation_counts', 'add_to_root', 'bare_model', 'built_loop',

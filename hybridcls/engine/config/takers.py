@@ -6,6 +6,7 @@ from typing import Any, Optional
 from mmengine.config import Config
 
 from hybridcls.checks import did_you_mean
+from hybridcls.old_modules import answer_old_names
 from hybridcls.signatures import owners_of, takes_argument
 
 from .argument_kinds import DEFAULT_TYPES, DICT_ARGUMENTS, REGISTRIES, entry_of, hands_on, is_named, load, timm_class
@@ -315,3 +316,6 @@ class _Walk:
         for key in node:
             taker = next((one for one in functions if takes_argument(one, key)), None)
             self.found[(*path, key)] = Taker(label(taker)) if taker else self._stranger(key, functions[0], False)
+
+
+answer_old_names(globals())

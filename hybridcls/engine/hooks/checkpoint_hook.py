@@ -8,7 +8,7 @@ from mmengine.runner import Runner
 
 from hybridcls.checks import check_known_keys
 from hybridcls.compat.mmengine import loaded_from, resume_from, resumes
-from hybridcls.compat.mmengine.checkpoint_hook import WritingCheckpointHook
+from hybridcls.compat.mmengine.writing_checkpoint_hook import WritingCheckpointHook
 from hybridcls.plain_content import to_plain
 from hybridcls.registry import HOOKS
 from hybridcls.renames import keeps_old_spellings

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from hybridcls.checks import check_number
 from hybridcls.compat.timm import layer_depths
+from hybridcls.old_modules import answer_old_names
 from hybridcls.registry import MODELS
 
 from ..building.shape_probe import channels_of, probe_output
@@ -218,3 +219,6 @@ class TimmStream(Stream):
         if self.output == 'tokens':
             return tokens
         return tokens.transpose(1, 2).unflatten(2, self._grid_of(tokens.shape[1], *x.shape[-2:]))
+
+
+answer_old_names(globals())

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 from mmengine.hooks import CheckpointHook
 
-from hybridcls.compat.mmengine.checkpoint_hook import WritingCheckpointHook
+from hybridcls.compat.mmengine.writing_checkpoint_hook import WritingCheckpointHook
 
 
 class Noting(WritingCheckpointHook):
