@@ -18,18 +18,12 @@ PUBLIC = {'_asdict', '_fields', '_replace', '_exit'}  # namedtuple's, and os._ex
 OF_TORCH = {
     '_BatchNorm', '_ConvNd', '_ConvTransposeNd', '_DropoutNd', '_NormBase', '_buffers', '_parameters', '_version',
 }  # fmt: skip
-# What is left elsewhere, by file, until it has a name in compat/.
+# Methods of timm's transformers that token merging, which stands in their place, calls on them; their sources are read
+# (compat/timm.py, ACCEPTED_SOURCES).
 LEFT = {
-    'engine/optim/composed_optim_wrapper.py': {'_accumulative_counts'},
-    'engine/optim/stages/sam.py': {'_base'},
-    'engine/optim/update/precision.py': {'_found_inf_per_device', '_step_supports_amp_scaling'},
-    'engine/optim/update/state_dict.py': {
-        '_accumulative_counts', '_inner_count', '_loaded', '_max_counts', '_shards', '_skip_update', '_update',
-        '_updates',
-    },
     'models/adapters/merging_blocks.py': {'_get_rel_pos_bias'},
-    'models/adapters/merging_transformers.py': {'_features', '_manipulate', '_pos_embed'},
-}  # fmt: skip
+    'models/adapters/merging_transformers.py': {'_pos_embed'},
+}
 # Methods of a dependency's class that ours replace, for which the dependency has no public place.
 OVERRIDDEN = {
     ('ComposedOptimWrapper', '_clip_grad'),
