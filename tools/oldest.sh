@@ -14,7 +14,7 @@ ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 CORE=(
     tests/test_compat tests/test_requirements.py tests/test_checkpoint_reading.py tests/test_levers.py
     tests/test_models/test_adapters tests/test_models/test_backbones
-    tests/test_models/test_modules/test_timm_weights.py tests/test_models/test_modules/test_layer_depths.py
+    tests/test_models/test_weights
     tests/test_engine/test_optim tests/test_end_to_end.py::test_the_digits_are_learned_in_two_phases
 )
 
