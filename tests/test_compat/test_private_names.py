@@ -13,27 +13,18 @@ ROOT = Path(hybridcls.__file__).parent
 FILES = sorted(path for path in ROOT.rglob('*.py') if not {'.mim', 'compat'} & {*path.relative_to(ROOT).parts})
 
 # Names with an underscore in front that are documented for use.
-PUBLIC = {'_asdict', '_fields', '_replace', '_exit'}  # namedtuple's, and os._exit
+PUBLIC = {'_asdict', '_exit', '_fields', '_getframe', '_replace'}  # of namedtuple, os and sys
 # torch has no other names for these: operations on lists of tensors, the bases of layers, a tensor's count of changes.
 OF_TORCH = {
     '_BatchNorm', '_ConvNd', '_ConvTransposeNd', '_DropoutNd', '_NormBase', '_buffers', '_parameters', '_version',
 }  # fmt: skip
-# What is left elsewhere, by file, until it has a name in compat/.
+# timm's blocks that token merging implements again, by file; their sources are compared by hash.
 LEFT = {
-    'distributed/sharded_parameters.py': {'_ddp_params_and_buffers_to_ignore'},
-    'engine/optim/composed_optim_wrapper.py': {'_accumulative_counts'},
-    'engine/optim/stages/sam.py': {'_base'},
-    'engine/optim/update/precision.py': {'_found_inf_per_device', '_step_supports_amp_scaling'},
-    'engine/optim/update/state_dict.py': {
-        '_accumulative_counts', '_inner_count', '_loaded', '_max_counts', '_shards', '_skip_update', '_update',
-        '_updates',
-    },
     'models/adapters/merging_blocks.py': {'_get_rel_pos_bias'},
     'models/adapters/merging_transformers.py': {'_features', '_manipulate', '_pos_embed'},
-}  # fmt: skip
+}
 # Methods of a dependency's class that ours replace, for which the dependency has no public place.
 OVERRIDDEN = {
-    ('ComposedOptimWrapper', '_clip_grad'),
     ('EmbeddingQueue', '_load_from_state_dict'),
     ('HybridOptimWrapperConstructor', '_validate_cfg'),
 }
