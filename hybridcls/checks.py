@@ -14,7 +14,7 @@ from typing import Any, Optional
 
 __all__ = [
     'UnknownNameError', 'did_you_mean', 'explain_unknown_name', 'listed', 'check_number', 'check_choice',
-    'check_known_keys', 'check_file', 'decode_text', 'near_files', 'without_type',
+    'check_known_keys', 'check_installed', 'check_file', 'decode_text', 'near_files', 'without_type',
 ]  # fmt: skip
 
 # Folders without plugins of the user, at any depth.
@@ -116,6 +116,22 @@ def check_known_keys(caller: str, given: Iterable[str], known: Iterable[str]) ->
     for key in given:
         if key not in known:
             raise TypeError(f'{caller}: unknown key {key!r}.{did_you_mean(key, known)} Known keys: {", ".join(known)}.')
+
+
+def check_installed(caller: str, package: str, setting: str, extra: str) -> None:
+    """Raise an ImportError that says what to install unless the package is there that a setting needs.
+
+    Args:
+        caller (str): Name that errors start with.
+        package (str): The name to import.
+        setting (str): What the user wrote, ``'lora_rank=8'``.
+        extra (str): The extra of hybridcls that brings the package.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise ImportError(
+            f'{caller}: expected the package {package} for {setting}, and it is not installed. '
+            f"Type: pip install 'hybridcls[{extra}]'"
+        )
 
 
 def without_type(caller: str, cfg: Mapping[str, Any], siblings: Iterable[str] = ()) -> str:

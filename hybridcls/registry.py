@@ -21,6 +21,7 @@ from mmengine.utils import get_object_from_string
 
 from .checks import UnknownNameError, check_known_keys, explain_unknown_name, without_type
 from .compat.mmengine import add_to_root
+from .compat.mmpretrain import switch_off_broken_multimodal
 from .signatures import arguments_of
 
 __all__ = [
@@ -29,6 +30,9 @@ __all__ = [
     'MODELS', 'MODEL_WRAPPERS', 'WEIGHT_INITIALIZERS', 'BATCH_AUGMENTS', 'TASK_UTILS', 'METRICS', 'EVALUATORS',
     'VISUALIZERS', 'VISBACKENDS', 'INFERENCERS', 'FUNCTIONS', 'OPTIM_STAGES',
 ]  # fmt: skip
+
+# Here, since each import of mmpretrain's models by a name comes from a registry, and every part of ours from this file.
+switch_off_broken_multimodal()
 
 
 # Keys that a registry's own function takes out of a config.
