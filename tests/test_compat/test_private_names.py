@@ -21,7 +21,7 @@ OF_TORCH = {
 # timm's blocks that token merging implements again, by file; their sources are compared by hash.
 LEFT = {
     'models/adapters/merging_blocks.py': {'_get_rel_pos_bias'},
-    'models/adapters/merging_transformers.py': {'_features', '_manipulate', '_pos_embed'},
+    'models/adapters/merging_transformers.py': {'_pos_embed'},
 }
 # Methods of a dependency's class that ours replace, for which the dependency has no public place.
 OVERRIDDEN = {
