@@ -275,7 +275,9 @@ class ImageFolder(CustomDataset):
                 self._left_out['images beside the class folders'] = len(images) - len(inside)
             folders = self.class_folders()
             if self.CLASSES is None:
-                warning = check_level(where, self._prefix_below_root(), folders, inside)
+                prefix = self._given_prefix
+                prefix = prefix if isinstance(prefix, str) else prefix.get('img_path', '')
+                warning = check_level(where, prefix, folders, inside)
                 if warning:
                     print_log(warning, logger='current', level=logging.WARNING)
             self.folder_to_idx, metainfo = number_folders(where, folders, self.CLASSES)
@@ -303,10 +305,6 @@ class ImageFolder(CustomDataset):
 
     def _path_of(self, name: str) -> str:
         return get_file_backend(self.img_prefix, enable_singleton=True).join_path(self.img_prefix, name)
-
-    def _prefix_below_root(self) -> str:
-        prefix = self._given_prefix
-        return prefix if isinstance(prefix, str) else prefix.get('img_path', '')
 
     def _check_empty(self, numbers: Sequence[int], where: str) -> None:
         if not numbers:

@@ -13,20 +13,18 @@ ROOT = Path(hybridcls.__file__).parent
 FILES = sorted(path for path in ROOT.rglob('*.py') if not {'.mim', 'compat'} & {*path.relative_to(ROOT).parts})
 
 # Names with an underscore in front that are documented for use.
-PUBLIC = {'_asdict', '_fields', '_replace', '_exit'}  # namedtuple's, and os._exit
+PUBLIC = {'_asdict', '_exit', '_fields', '_getframe', '_replace'}  # of namedtuple, os and sys
 # torch has no other names for these: operations on lists of tensors, the bases of layers, a tensor's count of changes.
 OF_TORCH = {
     '_BatchNorm', '_ConvNd', '_ConvTransposeNd', '_DropoutNd', '_NormBase', '_buffers', '_parameters', '_version',
 }  # fmt: skip
-# Methods of timm's transformers that token merging, which stands in their place, calls on them; their sources are read
-# (compat/timm.py, ACCEPTED_SOURCES).
+# timm's blocks that token merging implements again, by file; their sources are compared by hash.
 LEFT = {
     'models/adapters/merging_blocks.py': {'_get_rel_pos_bias'},
     'models/adapters/merging_transformers.py': {'_pos_embed'},
 }
 # Methods of a dependency's class that ours replace, for which the dependency has no public place.
 OVERRIDDEN = {
-    ('ComposedOptimWrapper', '_clip_grad'),
     ('EmbeddingQueue', '_load_from_state_dict'),
     ('HybridOptimWrapperConstructor', '_validate_cfg'),
 }
