@@ -8,13 +8,13 @@ import itertools
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Optional
 
 __all__ = [
     'UnknownNameError', 'did_you_mean', 'explain_unknown_name', 'listed', 'check_number', 'check_choice',
-    'check_known_keys', 'check_file', 'decode_text', 'near_files',
+    'check_known_keys', 'check_installed', 'check_file', 'decode_text', 'near_files', 'without_type',
 ]  # fmt: skip
 
 # Folders without plugins of the user, at any depth.
@@ -116,6 +116,34 @@ def check_known_keys(caller: str, given: Iterable[str], known: Iterable[str]) ->
     for key in given:
         if key not in known:
             raise TypeError(f'{caller}: unknown key {key!r}.{did_you_mean(key, known)} Known keys: {", ".join(known)}.')
+
+
+def check_installed(caller: str, package: str, setting: str, extra: str) -> None:
+    """Raise an ImportError that says what to install unless the package is there that a setting needs.
+
+    Args:
+        caller (str): Name that errors start with.
+        package (str): The name to import.
+        setting (str): What the user wrote, ``'lora_rank=8'``.
+        extra (str): The extra of hybridcls that brings the package.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise ImportError(
+            f'{caller}: expected the package {package} for {setting}, and it is not installed. '
+            f"Type: pip install 'hybridcls[{extra}]'"
+        )
+
+
+def without_type(caller: str, cfg: Mapping[str, Any], siblings: Iterable[str] = ()) -> str:
+    """Return the sentence for a dict that says how to build something, but not what.
+
+    Args:
+        caller (str): Where the dict stands.
+        cfg (Mapping): The dict.
+        siblings (Iterable[str]): Keys beside it, of which its own may be a mistyped one.
+    """
+    near = did_you_mean(caller.rpartition('.')[2], siblings)
+    return f"{caller} = {dict(cfg)} has no 'type', so nothing can be built from it.{near}"
 
 
 def check_file(caller: str, name: str, path: str, advice: str = '') -> None:

@@ -1,5 +1,6 @@
 """Modules, classes and functions under the names that they had in version 0.1: they import, with one warning."""
 
+import inspect
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -45,12 +46,12 @@ def _named(module: str, attribute: str) -> Any:
 
 def _importer() -> str:
     """The file whose import is at work."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and (
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_back is not None and (
         frame.f_code.co_filename == __file__ or 'importlib' in frame.f_code.co_filename
     ):
         frame = frame.f_back
-    return Path(frame.f_code.co_filename).name
+    return 'an import' if frame is None else Path(frame.f_code.co_filename).name
 
 
 class _OldModules(MetaPathFinder, Loader):

@@ -26,8 +26,8 @@ FLOORS = [
     ],
     ['hybridcls.functional', 'hybridcls.structures', 'hybridcls.replay'],
     ['hybridcls.distributed'],
-    ['hybridcls.models.data_preprocessors', 'hybridcls.models.weights'],
-    ['hybridcls.models.building'],
+    ['hybridcls.models.data_preprocessors'],
+    ['hybridcls.models.building', 'hybridcls.models.weights'],
     [
         'hybridcls.models.margins',
         'hybridcls.models.modules',

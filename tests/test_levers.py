@@ -115,6 +115,8 @@ def plain(configs):
 
 
 def with_levers(plain, configs, levers):
+    if 'lora' in levers:
+        pytest.importorskip('peft', reason="needs PEFT: pip install 'hybridcls[lora]'")
     cfg = Config(deepcopy(plain._cfg_dict), filename=plain.filename)
     cfg.teacher, cfg.teacher_checkpoint = str(configs / 'teacher.py'), str(configs / 'teacher.pth')
     for lever in levers:

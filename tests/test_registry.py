@@ -122,3 +122,34 @@ def test_filled_or_given_values_are_kept():
     assert (part.num_classes, part.in_channels) == (3, 8)
     assert not hasattr(part, 'width')
     assert registry.MODELS.build_filled(dict(type=Filled, num_classes=None), num_classes=5).num_classes == 5
+
+
+class Parent:
+    def __init__(self, fusion_dim, depth=3):
+        if depth < 0:
+            raise TypeError('depth')
+
+
+class Child(Parent):
+    def __init__(self, gate=True, **kwargs):
+        super().__init__(**kwargs)
+
+
+@pytest.mark.parametrize('kind', [Parent, Child])
+def test_a_key_that_a_class_does_not_take_is_answered_with_near_ones(kind):
+    with pytest.raises(TypeError) as raised:
+        registry.MODELS.build(dict(type=kind, fusion_dm=3))
+    assert str(raised.value).startswith(f"{kind.__name__}: unknown key 'fusion_dm'. Did you mean 'fusion_dim'?")
+    for argument in ('fusion_dim', 'depth'):
+        assert argument in str(raised.value)
+
+
+def test_another_type_error_of_a_constructor_stays_what_it_is():
+    with pytest.raises(TypeError, match=r'^depth$'):
+        registry.MODELS.build(dict(type=Parent, fusion_dim=3, depth=-1))
+
+
+def test_a_dict_without_type_is_answered():
+    with pytest.raises(KeyError) as raised:
+        registry.MODELS.build(dict(depth=3))
+    assert str(raised.value) == "registry 'model' = {'depth': 3} has no 'type', so nothing can be built from it."

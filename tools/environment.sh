@@ -1,4 +1,4 @@
-# Sourced by quickstart.sh and run_tests.sh: make a virtual environment with hybridcls, once.
+# Sourced by quickstart.sh, run_tests.sh and oldest.sh: make a virtual environment with hybridcls, once.
 #
 #   VENV    its folder             (.venv in the repository)
 #   PYTHON  the interpreter        (python3)

@@ -103,7 +103,7 @@ def _complete(cfg: 'Config', args: Namespace) -> str:
 def reports_of(args: Namespace) -> list[Report]:
     """Explain a config, or a chain and each of its phases."""
     from hybridcls.engine import is_chain, load_config
-    from hybridcls.engine.config.takers import Taker, Takers
+    from hybridcls.engine.config.taker import Taker, Takers
     from hybridcls.engine.config.tree import leaves_in
     from hybridcls.engine.phases.plan import read_phases
 

@@ -11,7 +11,7 @@ from hybridcls.engine.config.change import Change, layers_of, provenance_of
 from hybridcls.engine.config.origins import OPTION, RUNNER_KEYS, Layer
 from hybridcls.engine.config.references import line_of
 from hybridcls.engine.config.shared_keys import SHARED_KEYS
-from hybridcls.engine.config.takers import UNREAD, Takers
+from hybridcls.engine.config.taker import UNREAD, Takers
 from hybridcls.engine.config.tree import ABSENT, Path, dotted, leaves_in, split, value_at
 
 __all__ = ['PASSED_OVER', 'VARIABLE', 'Explanation', 'InChain', 'explain_config']
@@ -44,7 +44,7 @@ class Explanation:
         why (str): The reason of a change; the option or the variable that it comes from.
         old: The value before a change; ``ABSENT`` if there was none.
         taker (str): The class or function that reads it.
-        status (str): That of :class:`~hybridcls.engine.config.takers.Taker`; ``'variable'`` for a source of other keys;
+        status (str): That of :class:`~hybridcls.engine.config.taker.Taker`; ``'variable'`` for a source of other keys;
             ``'passed over'`` for a variable of a base that no key uses any more.
     """
 

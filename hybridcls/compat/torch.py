@@ -1,4 +1,4 @@
-"""What we need of torch beyond its public names. Run with torch 2.14."""
+"""hybridcls uses these private parts of torch. Run with torch 2.14."""
 
 import argparse
 import re
@@ -25,10 +25,10 @@ from . import restricted_pickle
 from .restricted_pickle import Placeholder, RefusedError
 
 __all__ = [
-    'AnyBatchNorm', 'AnyConv', 'AnyTransposedConv', 'Placeholder', 'RunsCodeError', 'Uncompiled', 'buffers_in',
-    'call_compiled_by', 'carry_sentences_out_of_workers', 'compiler_in_use', 'drop_iterator',
-    'exclude_names_from_ddp', 'is_dtensor', 'is_view', 'left_by_overflow', 'parameters_in', 'placeholders_in',
-    'read_torch_file', 'set_batch_sampler', 'version_of',
+    'AnyBatchNorm', 'AnyConv', 'AnyTransposedConv', 'buffers_in', 'call_compiled_by',
+    'carry_sentences_out_of_workers', 'compiler_in_use', 'copy_module_versions', 'drop_iterator',
+    'exclude_names_from_ddp', 'is_dtensor', 'is_view', 'left_by_overflow', 'parameters_in', 'Placeholder',
+    'placeholders_in', 'read_torch_file', 'RunsCodeError', 'set_batch_sampler', 'Uncompiled', 'version_of',
 ]  # fmt: skip
 
 _NUMERIC = re.compile(r'[<>=|]?[biufc]\d{1,2}|[<>=|]?[US]\d{1,6}')
@@ -130,9 +130,9 @@ def _hashable(old: Any, new: Any) -> Any:
     return new
 
 
-def _known(wanted: Placeholder) -> Any:
+def _known(placeholder: Placeholder) -> Any:
     """Build an object of a class we know from what a file says of it; what does not look as it should stays."""
-    kind, arguments, state = wanted.wanted, wanted.arguments, wanted.state
+    kind, arguments, state = placeholder.kind, placeholder.arguments, placeholder.state
     built: Any = None
     if kind in ('numpy.core.multiarray.scalar', 'numpy._core.multiarray.scalar'):
         values = _array(arguments[1:], (1,), arguments[0] if arguments else None)
@@ -155,12 +155,12 @@ def _known(wanted: Placeholder) -> Any:
         logs, counts, most = (state.get(name) for name in ('_log_history', '_count_history', 'max_length'))
         if isinstance(logs, np.ndarray) and isinstance(counts, np.ndarray) and isinstance(most, int):
             built = HistoryBuffer(logs, counts, most) if logs.shape == counts.shape else None  # type: ignore[arg-type]
-    return wanted if built is None else built
+    return placeholder if built is None else built
 
 
 def _array(data: tuple, shape: Any, dtype: Any, order: str = 'C') -> Optional[np.ndarray]:
     """Build an array of numbers or strings, or return None: numpy's own way from a pickle believes what it reads."""
-    if not (isinstance(dtype, Placeholder) and dtype.wanted == 'numpy.dtype' and dtype.arguments and len(data) == 1):
+    if not (isinstance(dtype, Placeholder) and dtype.kind == 'numpy.dtype' and dtype.arguments and len(data) == 1):
         return None
     name = dtype.arguments[0]
     if not isinstance(name, str) or not _NUMERIC.fullmatch(name):
@@ -211,7 +211,7 @@ class Uncompiled:
         return self._context.__exit__(*error)
 
 
-def carry_sentences_out_of_workers(explain: Callable[[BaseException], Optional[str]]) -> None:
+def carry_sentences_out_of_workers(explain: Callable[[BaseException], Optional[str]]) -> Callable[[], None]:
     """Let an error of a data loader's worker arrive with its own text, if ``explain`` has a sentence for it.
 
     A worker hands on the type of its error and the printed traceback, and torch raises that type with the traceback as
@@ -219,9 +219,17 @@ def carry_sentences_out_of_workers(explain: Callable[[BaseException], Optional[s
 
     Args:
         explain: Returns the sentence to show for an error, or None: then torch goes on as ever.
+
+    Returns:
+        Callable: Called, it puts torch's own back, for all data loaders whose workers start later.
     """
     _SentenceWrapper.explain = staticmethod(explain)
     worker.ExceptionWrapper = _SentenceWrapper  # type: ignore[misc]
+    return _carry_no_sentences
+
+
+def _carry_no_sentences() -> None:
+    worker.ExceptionWrapper = ExceptionWrapper  # type: ignore[misc]
 
 
 class _SentenceWrapper(ExceptionWrapper):
@@ -243,6 +251,12 @@ class _SentenceWrapper(ExceptionWrapper):
         except Exception:  # its constructor takes something else
             error = RuntimeError(self.sentence)
         raise error from RuntimeError(f'{self.where}:\n{self.exc_msg}')
+
+
+def copy_module_versions(source: Any, target: Any) -> None:
+    """Give a state dict the versions of the modules that another one has, by which torch converts old weights."""
+    if hasattr(source, '_metadata'):
+        target._metadata = source._metadata
 
 
 def drop_iterator(loader: Any) -> None:

@@ -1,6 +1,6 @@
 """Datasets, transforms of their images, and samplers that draw batches."""
 
-import hybridcls.compat.mmpretrain  # noqa: F401
+import hybridcls.compat.mmpretrain_datasets  # noqa: F401
 from hybridcls.command_line import explain_error
 from hybridcls.compat.torch import carry_sentences_out_of_workers
 

@@ -6,19 +6,15 @@ The labels of a built data set are rewritten once, to the model's numbers.
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Optional
 
-import numpy as np
-from mmengine.dataset import BaseDataset, ClassBalancedDataset, RepeatDataset
-from mmpretrain.datasets import KFoldDataset
-from torch.utils.data import ConcatDataset, Subset
-
 from hybridcls.checks import listed
-from hybridcls.compat.mmengine import rewrite_data, update_metainfo, whole_dataset
+from hybridcls.compat.mmengine import update_metainfo, whole_dataset
 from hybridcls.structures import UNKNOWN_LABEL, ClassNames, join_class_names
 
-from .samplers.dataset_labels import labels_of
+from .dataset_nodes import initialize, leaves_of, nodes_of
+from .label_rewriting import labels_in, write_labels
 
 __all__ = ['ClassNumbering', 'Remark', 'class_names_of', 'join_classes']
 
@@ -49,8 +45,8 @@ def class_names_of(dataset: Any) -> Optional[ClassNames]:
         >>> class_names_of(RepeatDataset(Digits(digits=(3, 7)), times=2)).names
         ('3', '7')
     """
-    _initialize(dataset)
-    found = [names for leaf in _leaves_of(dataset) if (names := ClassNames.of(_metainfo_of(leaf)))]
+    initialize(dataset)
+    found = [names for leaf in leaves_of(dataset) if (names := ClassNames.of(_metainfo_of(leaf)))]
     for names in found[1:]:
         if not names.same_as(found[0]):
             raise ValueError(
@@ -76,8 +72,8 @@ def join_classes(caller: str, parts: Sequence[Any]) -> Optional[ClassNames]:
         ValueError: If a part has numbers as labels, and the parts with names have no class of such a number.
     """
     for part in parts:
-        _initialize(part)
-    found = [names for part in parts for leaf in _leaves_of(part) if (names := ClassNames.of(_metainfo_of(leaf)))]
+        initialize(part)
+    found = [names for part in parts for leaf in leaves_of(part) if (names := ClassNames.of(_metainfo_of(leaf)))]
     named = [names for names in found if not names.numbers_only]
     if named:
         joined = join_class_names(named[0], named[1:])
@@ -87,7 +83,7 @@ def join_classes(caller: str, parts: Sequence[Any]) -> Optional[ClassNames]:
     elif found:
         joined = max(found, key=lambda names: len(names.names))
         for part in parts:
-            for node in _nodes_of(part):
+            for node in nodes_of(part):
                 update_metainfo(node, joined.as_metainfo())
     else:
         return None
@@ -130,9 +126,9 @@ class ClassNumbering:
             ValueError: If numbers without names exceed the classes of the model, or are ambiguous.
             TypeError: If labels have to change in a data set that is not mmengine's ``BaseDataset``.
         """
-        _initialize(dataset)
-        nodes = list(_nodes_of(dataset))
-        leaves = [(leaf, ClassNames.of(_metainfo_of(leaf))) for leaf in _leaves_of(dataset)]
+        initialize(dataset)
+        nodes = list(nodes_of(dataset))
+        leaves = [(leaf, ClassNames.of(_metainfo_of(leaf))) for leaf in leaves_of(dataset)]
         named = [(leaf, names) for leaf, names in leaves if names is not None and not names.numbers_only]
         remarks = [self._renumber_names(named, what)] if named else []
         for leaf, names in leaves:
@@ -156,7 +152,7 @@ class ClassNumbering:
             unknown = [
                 n for n, found in enumerate(self.all.find(names)) if found is None or found >= self.first_unknown
             ]
-            counts = Counter(_labels_in(leaf)) if unknown else Counter()
+            counts = Counter(labels_in(leaf)) if unknown else Counter()
             with_images = [number for number in unknown if counts[number]]
             for number in with_images:
                 images[names.names[number]] = images.get(names.names[number], 0) + counts[number]
@@ -164,7 +160,7 @@ class ClassNumbering:
             new.append(ClassNames(tuple(name for name, _ in pairs), tuple(folder for _, folder in pairs)))
         self.all = join_class_names(self.all, new)
         for leaf, names in leaves:
-            _write(leaf, dict(enumerate(self.all.find(names))), what)
+            write_labels(leaf, dict(enumerate(self.all.find(names))), what)
         if nameless and not images:
             return nameless
         total = len(self.model.names)
@@ -206,7 +202,7 @@ class ClassNumbering:
         )
 
     def _renumber_numbers(self, leaf: Any, what: str) -> Optional[Remark]:
-        numbers = sorted({*_labels_in(leaf)} - {UNKNOWN_LABEL})
+        numbers = sorted({*labels_in(leaf)} - {UNKNOWN_LABEL})
         if not numbers:
             return None
         written = ClassNames(tuple(map(str, numbers)))
@@ -220,7 +216,7 @@ class ClassNumbering:
                     f'{listed(self.model.names)}, got {other[0]}, which is a name, and {strange[0]}, which is not. '
                     f'Set classes=[...] in this data set: the names of its labels, or the names by number.'
                 )
-            _write(leaf, dict(zip(numbers, found, strict=True)), what)
+            write_labels(leaf, dict(zip(numbers, found, strict=True)), what)
             return Remark(logging.INFO, f"{what}: its labels are the names of {len(numbers)} of the model's classes.")
         beyond = [number for number in numbers if number >= self.first_unknown]
         if beyond and self.num_classes is not None:
@@ -231,7 +227,7 @@ class ClassNumbering:
             )
         if beyond and self.model.names:
             self.all = join_class_names(self.all, [ClassNames(tuple(map(str, beyond)))])
-            _write(leaf, {**dict(zip(numbers, numbers, strict=True)), **self._numbers_of(beyond)}, what)
+            write_labels(leaf, {**dict(zip(numbers, numbers, strict=True)), **self._numbers_of(beyond)}, what)
             return Remark(
                 logging.WARNING,
                 f'{what}: {len(beyond)} of {len(numbers)} labels are beyond the {self.first_unknown} classes of the '
@@ -252,70 +248,6 @@ class ClassNumbering:
 
 
 _NAME_THE_TRAINING = ' Set classes=[...] in the training data to match by name.'
-
-
-def _write(leaf: Any, number_of: Mapping[int, Optional[int]], what: str) -> None:
-    """Replace the labels of a data set, if any changes. (A class without a number has no image.)"""
-    if all(new is None or new == old for old, new in number_of.items()):
-        return
-    if not isinstance(leaf, BaseDataset):
-        raise TypeError(
-            f"{what}: expected a subclass of mmengine's BaseDataset, whose labels can be renumbered, got "
-            f'{type(leaf).__name__} with different class numbers than the model. Number its classes as the model does.'
-        )
-
-    def renumbered(info: dict) -> dict:
-        if 'gt_label' not in info:
-            return info
-        label = info['gt_label']
-        if isinstance(label, np.ndarray) and label.ndim:
-            return {**info, 'gt_label': np.asarray([new_label(one) for one in label], dtype=label.dtype)}
-        if isinstance(label, (list, tuple)):
-            return {**info, 'gt_label': [new_label(one) for one in label]}
-        return {**info, 'gt_label': new_label(label)}
-
-    def new_label(label: Any) -> int:
-        number = UNKNOWN_LABEL if label == UNKNOWN_LABEL else number_of.get(int(label))
-        if number is None:
-            raise ValueError(
-                f'{what}: expected labels from 0 to {len(number_of) - 1}, one for each class name, got {label}.'
-            )
-        return number
-
-    rewrite_data(leaf, renumbered)
-
-
-def _nodes_of(dataset: Any) -> Iterator[Any]:
-    """Yield a data set and all data sets inside it."""
-    dataset = whole_dataset(dataset)
-    yield dataset
-    for part in _parts_of(dataset):
-        yield from _nodes_of(part)
-
-
-def _leaves_of(dataset: Any) -> Iterator[Any]:
-    yield from (node for node in _nodes_of(dataset) if not _parts_of(node))
-
-
-def _parts_of(dataset: Any) -> Sequence[Any]:
-    if isinstance(dataset, ConcatDataset):  # mmengine's too
-        return dataset.datasets
-    if isinstance(dataset, (ClassBalancedDataset, KFoldDataset, RepeatDataset, Subset)):
-        return [dataset.dataset]
-    return []
-
-
-def _initialize(dataset: Any) -> None:
-    for node in [*_nodes_of(dataset)]:  # torch's Subset does not call it
-        if hasattr(node, 'full_init'):
-            node.full_init()
-
-
-def _labels_in(leaf: Any) -> list[int]:
-    try:
-        return labels_of(leaf).tolist()
-    except TypeError:  # no labels, or several for an image: nothing to count or compare
-        return []
 
 
 def _metainfo_of(dataset: Any) -> Optional[Mapping]:

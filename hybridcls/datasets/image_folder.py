@@ -8,27 +8,26 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Optional, Union
 
 import torch
-from mmengine.fileio import LocalBackend, get_file_backend, isdir
+from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.logging import print_log
 from mmpretrain.datasets import CustomDataset
 from mmpretrain.datasets.custom import find_folders
-from PIL import Image
 
-from hybridcls.checks import check_choice, check_file, check_known_keys, did_you_mean, listed
+from hybridcls.checks import check_choice, check_file, check_known_keys, listed
+from hybridcls.compat.mmengine import update_metainfo
 from hybridcls.registry import DATASETS
 
 from .annotation_file import number_labels, read_annotations
+from .class_folders import check_image_folder, check_level, number_folders
 from .dataset_parts import loaders_of
 from .image_files import files_below, is_hidden
-from .image_formats import image_header, readable_extensions, register_decoders
+from .image_formats import file_kind, readable_extensions
 from .transforms.load_image import LoadImage, UnreadableImageError
 
 __all__ = ['ImageFolder']
 
 _LINE = '\n  '
 _HEADERS_READ = 64
-# Folders of these names are the splits of a data set, not its classes.
-_PARTS = {'train', 'training', 'val', 'valid', 'validation', 'dev', 'test', 'testing'}
 
 
 @DATASETS.register_module()
@@ -119,7 +118,7 @@ class ImageFolder(CustomDataset):
         """Return ``img_path``, ``gt_label`` (with labels) and ``file_number`` of each image."""
         self.check_folder()
         self._left_out: Counter[str] = Counter()
-        data_list = self._from_list() if self.ann_file else super().load_data_list()
+        data_list = self._from_list() if self.ann_file else self._from_folders()
         self._images_of: Counter[Any] = Counter(info.get('gt_label') for info in data_list)
         for number, info in enumerate(data_list):
             info['file_number'] = number
@@ -144,7 +143,7 @@ class ImageFolder(CustomDataset):
             text += f' Left out: {_counted(self._left_out)}.'
         if isinstance(get_file_backend(self.img_prefix), LocalBackend) and len(self):
             sample = sorted({number * len(self) // _HEADERS_READ for number in range(_HEADERS_READ)})
-            kinds = Counter(_kind_of(self.get_data_info(index)['img_path']) for index in sample)
+            kinds = Counter(file_kind(self.get_data_info(index)['img_path']) for index in sample)
             share = 'all' if len(sample) == len(self) else f'a sample of {len(sample)}'
             text += f' Headers of {share}: {_counted(kinds)}.'
         return text
@@ -243,24 +242,7 @@ class ImageFolder(CustomDataset):
                 self.ann_file,
                 "Set this dataset's ann_file, or the top-level data_root of the config if the file is there.",
             )
-        if isdir(self.img_prefix or '.'):
-            return
-        text = (
-            f'ImageFolder: the folder {os.path.abspath(self.img_prefix)} does not exist '
-            f'(data_root={self.data_root!r}, data_prefix={self._given_prefix!r}).'
-        )
-        if self.data_root and isdir(self.data_root):
-            names = sorted(find_folders(self.data_root)[0])
-            content = f'contains the folders {listed(names)}' if names else 'contains no folder'
-            near = did_you_mean(os.path.basename(self.img_prefix), names)
-            raise FileNotFoundError(
-                f'{text} {os.path.abspath(self.data_root)} exists and {content}.{near} Set this '
-                "dataset's data_prefix to one of them, or change the top-level data_root of the config."
-            )
-        raise FileNotFoundError(
-            f'{text} Set the top-level data_root of the config to the folder of your images: '
-            '--cfg-options data_root=/path/to/your/images'
-        )
+        check_image_folder(self.img_prefix, self.data_root, self._given_prefix)
 
     def class_folders(self) -> list[str]:
         """Return the names of the class folders, in alphabetical order."""
@@ -268,26 +250,24 @@ class ImageFolder(CustomDataset):
 
     def _from_list(self) -> list[dict]:
         entries = read_annotations('ImageFolder', self.ann_file, self.with_label, **self.ann_format)
-        backend = get_file_backend(self.img_prefix, enable_singleton=True)
-        data_list = [dict(img_path=backend.join_path(self.img_prefix, path)) for _, path, _ in entries]
+        data_list: list[dict] = [dict(img_path=self._path_of(path)) for _, path, _ in entries]
         if self.with_label:
             named = self.CLASSES is not None
             labels, classes = number_labels('ImageFolder', self.ann_file, entries, self.CLASSES)
-            self._metainfo['classes'] = classes
+            update_metainfo(self, dict(classes=classes))
             if not named and classes == tuple(map(str, range(len(classes)))):
-                self._metainfo['classes_are_numbers'] = True
-            for info, label in zip(data_list, labels, strict=True):
-                info['gt_label'] = label
+                update_metainfo(self, dict(classes_are_numbers=True))
+            for info, number in zip(data_list, labels, strict=True):
+                info['gt_label'] = number
             # Numbers without names do not tell which classes a test covers.
-            if not (self.test_mode and 'classes_are_numbers' in self._metainfo):
+            if not (self.test_mode and 'classes_are_numbers' in self.metainfo):
                 self._check_empty(sorted(set(range(len(classes))) - set(labels)), os.path.abspath(self.ann_file))
         return data_list
 
-    def _find_samples(self) -> list:
-        """List the images of the class folders: (relative path, class number), or only the path without labels."""
+    def _from_folders(self) -> list[dict]:
         where = os.path.abspath(self.img_prefix)
         images, self._left_out = files_below(self.img_prefix, self.extensions)
-        samples: list = images
+        data_list: list[dict] = [dict(img_path=self._path_of(path)) for path in images]
         advice = ''
         if self.with_label:
             inside = [path for path in images if os.sep in path]
@@ -295,80 +275,38 @@ class ImageFolder(CustomDataset):
                 self._left_out['images beside the class folders'] = len(images) - len(inside)
             folders = self.class_folders()
             if self.CLASSES is None:
-                self._check_level(folders, inside)
-            self.folder_to_idx = self._number_folders(folders)
+                warning = check_level(where, self._prefix_below_root(), folders, inside)
+                if warning:
+                    print_log(warning, logger='current', level=logging.WARNING)
+            self.folder_to_idx, metainfo = number_folders(where, folders, self.CLASSES)
+            update_metainfo(self, metainfo)
             split = sorted(path.split(os.sep, 1) for path in inside)  # by class, then by name
-            samples = [(os.path.join(folder, name), self.folder_to_idx[folder]) for folder, name in split]
+            data_list = [
+                dict(img_path=self._path_of(os.path.join(folder, name)), gt_label=self.folder_to_idx[folder])
+                for folder, name in split
+            ]
             if not folders:
                 advice = (
                     ' It has no class folders; for images without labels set with_label=False, for a list of images '
                     'set ann_file.'
                 )
-        if not samples:
+        if not data_list:
             left_out = f' Left out: {_counted(self._left_out)}.' if self._left_out else ''
             raise ValueError(
                 f'ImageFolder: no image in {where}.{advice}{left_out} The extensions of images are '
                 f'{", ".join(sorted(self.extensions))}.'
             )
         if self.with_label:
-            filled = {label for _, label in samples}
+            filled = {info['gt_label'] for info in data_list}
             self._check_empty([number for number in range(len(self.CLASSES)) if number not in filled], where)
-        return samples
+        return data_list
 
-    def _check_level(self, folders: Sequence[str], images: Sequence[str]) -> None:
-        """Raise, or warn, if the classes seem to be one level below the folders."""
-        where = os.path.abspath(self.img_prefix)
-        given = self._given_prefix if isinstance(self._given_prefix, str) else self._given_prefix.get('img_path', '')
-        below: dict[str, set] = {folder: set() for folder in folders}
-        for path in images:
-            folder, *deeper = path.split(os.sep)[:-1]
-            below[folder].add(deeper[0] if deeper else None)
-        nested = bool(images) and all(names and None not in names for names in below.values())
-        if folders and {folder.lower() for folder in folders} <= _PARTS:
-            problem = f'{", ".join(folders)}: splits of a data set'
-        elif len(folders) == 1 and nested:
-            inner = sorted(below[folders[0]])
-            problem = f'only {folders[0]}, which contains no image but the folders {listed(inner)}'
-        else:
-            if len(folders) == 1:
-                print_log(
-                    f'ImageFolder: {where} has one class folder, {folders[0]}: with one class, any model has a top-1 '
-                    "of 100 %. Set data_prefix, or this data set's data_root, to the folder of the class folders.",
-                    logger='current',
-                    level=logging.WARNING,
-                )
-            elif nested and len(set(map(frozenset, below.values()))) == 1:
-                inner = sorted(below[folders[0]])
-                print_log(
-                    f'ImageFolder: the class folders {listed(folders)} of {where} all contain '
-                    f'the folders {listed(inner)}. If those are the classes, set '
-                    f'data_prefix={os.path.join(given, folders[0])!r}.',
-                    logger='current',
-                    level=logging.WARNING,
-                )
-            return
-        raise ValueError(
-            f'ImageFolder: expected class folders in {where}, got {problem}. Set '
-            f'data_prefix={os.path.join(given, folders[0])!r} in this data set, or classes={list(folders)} if these '
-            'are the classes.'
-        )
+    def _path_of(self, name: str) -> str:
+        return get_file_backend(self.img_prefix, enable_singleton=True).join_path(self.img_prefix, name)
 
-    def _number_folders(self, folders: Sequence[str]) -> dict[str, int]:
-        if self.CLASSES is None:
-            self._metainfo['classes'] = tuple(folders)
-        classes = list(self.CLASSES)
-        if set(folders) <= set(classes):
-            return {name: classes.index(name) for name in folders}
-        if len(folders) == len(classes) and not set(folders) & set(classes):
-            self._metainfo['class_folders'] = tuple(folders)
-            return {name: number for number, name in enumerate(folders)}
-        strange = sorted(set(folders) - set(classes))
-        raise ValueError(
-            f'ImageFolder: expected the folders of {os.path.abspath(self.img_prefix)} to be among the {len(classes)} '
-            f'classes, got {listed(strange)}.{did_you_mean(strange[0], classes)} Set classes to the names of the '
-            'folders, or to one title for each; a validation or test folder needs no classes: its folders are matched '
-            'with those of the training data by name.'
-        )
+    def _prefix_below_root(self) -> str:
+        prefix = self._given_prefix
+        return prefix if isinstance(prefix, str) else prefix.get('img_path', '')
 
     def _check_empty(self, numbers: Sequence[int], where: str) -> None:
         if not numbers:
@@ -382,14 +320,3 @@ class ImageFolder(CustomDataset):
 
 def _counted(counts: Counter[str]) -> str:
     return ', '.join(f'{what} ({count})' for what, count in counts.most_common())
-
-
-def _kind_of(path: str) -> str:
-    register_decoders()
-    try:
-        with open(path, 'rb') as file:
-            start = file.read(25)
-            file.seek(0)
-            return str(image_header(Image.open(file), start))
-    except Exception:  # no such file, or not one of Pillow's formats: reading the image raises the full error
-        return 'without a known header'

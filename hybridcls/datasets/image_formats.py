@@ -10,7 +10,8 @@ from PIL import Image, features
 from PIL.TiffImagePlugin import TiffImageFile
 
 __all__ = [
-    'ImageHeader', 'image_header', 'is_transparent', 'missing_decoder', 'readable_extensions', 'register_decoders',
+    'ImageHeader', 'file_kind', 'image_header', 'is_transparent', 'missing_decoder', 'readable_extensions',
+    'register_decoders',
 ]  # fmt: skip
 
 # Pillow's name of each image format, and its file extensions. Others that Pillow opens (.ico, .psd, .pdf ...) are
@@ -118,3 +119,15 @@ def image_header(image: Image.Image, start: bytes) -> ImageHeader:
     return ImageHeader(
         image.format or '', 'grey' if mode.startswith('I;') else colors.get(mode, mode), transparent, bits
     )
+
+
+def file_kind(path: str) -> str:
+    """Return what the header of a file says, such as ``'JPEG, RGB'``, or that there is no known one."""
+    register_decoders()
+    try:
+        with open(path, 'rb') as file:
+            start = file.read(25)
+            file.seek(0)
+            return str(image_header(Image.open(file), start))
+    except Exception:  # no such file, or not one of Pillow's formats: reading the image raises the full error
+        return 'without a known header'

@@ -48,7 +48,7 @@ def test_keys_of_kwargs_are_found_where_they_go():
     assert after['depth'].status == after['late'].status == 'read'
     assert 'seen while building' in after['depth'].name
     assert after['forgotten'].status == 'unread'
-    assert 'nothing got it' in after['forgotten'].name
+    assert 'built without reading it' in after['forgotten'].name
 
 
 def test_a_part_that_cannot_be_built_is_a_sentence():

@@ -38,7 +38,7 @@ def test_options_are_added_to_earlier_ones():
     [
         ('lr', 'expected KEY=VALUE'),
         ('=1', 'expected KEY=VALUE'),
-        ('o=dict(type=SGD)', 'expected a dict as Python writes it'),
+        ('o=dict(type=SGD)', 'expected a dict in Python syntax'),
     ],
 )
 def test_what_is_no_option_ends_with_a_sentence(option, message, capsys):

@@ -157,9 +157,11 @@ def test_repeated_variable_is_shown(capsys, family):
 def test_an_old_spelling_is_shown_in_the_new_one_with_its_own_line(capsys, tmp_path):
     base = str(DIGITS.with_name('adaface_hybrid.py'))
     old = 'sub_centres=2'  # old spelling
-    code, keys = rows(capsys, write(tmp_path, 'old.py', f'_base_ = {base!r}\nmodel = dict(\n    head=dict({old}))\n'))
+    code, keys = rows(
+        capsys, write(tmp_path, 'old.py', f'_base_ = {base!r}\nmodel = dict(\n    head=dict(\n        {old}))\n')
+    )
     row = keys['model.head.num_subcenters']
-    assert (code, row['value'], place(row), row['why']) == (0, 2, ('old.py', 3), f'written as {old}')
+    assert (code, row['value'], place(row), row['why']) == (0, 2, ('old.py', 4), f'written as {old}')
     assert f'model.head.{old.split("=")[0]}' not in keys
 
 

@@ -243,7 +243,7 @@ def test_unknown_objects_are_placeholders_and_cycles_end():
     loop.append(loop)
     found = through(dict(loop=loop, objects=np.array([Strange()], dtype=object), when=np.datetime64('2020')))
     assert found['loop'][1] is found['loop']
-    wanted = {value.wanted.rpartition('.')[2] for value in placeholders_in(found)}
+    wanted = {value.kind.rpartition('.')[2] for value in placeholders_in(found)}
     assert wanted == {'Strange', '_reconstruct', 'scalar'}
     assert isinstance(found['objects'], Placeholder)
 
@@ -251,7 +251,7 @@ def test_unknown_objects_are_placeholders_and_cycles_end():
 def test_whole_modules_are_not_built():
     for zipped in (True, False):
         found = through(dict(model=torch.nn.Linear(2, 2)), zipped)
-        assert found['model'].wanted == 'torch.nn.modules.linear.Linear'
+        assert found['model'].kind == 'torch.nn.modules.linear.Linear'
 
 
 def test_programs_and_tar_files_are_refused(tmp_path):

@@ -9,6 +9,8 @@ from hybridcls.engine.runner.global_instances import isolated_globals
 from hybridcls.engine.training import prepare_testing
 from hybridcls.models.adapters import lora_layers
 
+pytest.importorskip('peft', reason="needs PEFT: pip install 'hybridcls[lora]'")
+
 CONFIG = """
 default_scope = 'hybridcls'
 img_size = 32

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from peft import PeftModel
 
 from hybridcls.engine import WeightMismatchError, load_config
 from hybridcls.engine.runner.global_instances import isolated_globals
 from hybridcls.models.adapters import load_adapters
 from hybridcls.registry import MODELS
+
+peft = pytest.importorskip('peft', reason="needs PEFT: pip install 'hybridcls[lora]'")
 
 ROOT = Path(__file__).resolve().parents[2]
 VIT = dict(num_heads=1, depth=2, embed_dim=16)
@@ -85,7 +86,7 @@ def test_saved_adapters_load_in_hybridcls_and_peft(tool, trained, tmp_path, caps
     assert torch.equal(other(x), model(x))
     plain = timm.create_model('test_vit', num_classes=0, img_size=32, **VIT)
     plain.load_state_dict(build(config, **{'model.backbone.lora_rank': 0}).backbone.vit.model.state_dict())
-    theirs = PeftModel.from_pretrained(plain, tmp_path / 'adapters' / 'backbone.vit').eval()
+    theirs = peft.PeftModel.from_pretrained(plain, tmp_path / 'adapters' / 'backbone.vit').eval()
     torch.testing.assert_close(theirs(x), model.backbone.vit.model(x))
 
 

@@ -217,7 +217,10 @@ def test_checkpoint_of_another_model_is_one_line(folder, trained, monkeypatch, c
     ('options', 'sentence'),
     [
         (['--cfg-options', 'model.head.type=LinearClsHed'], "Did you mean 'LinearClsHead'"),
-        (['--cfg-options', 'model.head.in_channles=3'], "takes no key 'in_channles'. Did you mean 'in_channels'?"),
+        (
+            ['--cfg-options', 'model.head.in_channles=3'],
+            "model.head.in_channles: LinearClsHead: unknown key 'in_channles'. Did you mean 'in_channels'?",
+        ),
         (['--cfg-options', 'train_dataloader.collate_fn.type=default_colate'], "Did you mean 'default_collate'"),
         (
             ['--cfg-options', 'model.head.type=mmdet.FCOSHead'],

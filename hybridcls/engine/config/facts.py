@@ -1,4 +1,4 @@
-"""What a config says of a training, as flat facts that can be hashed and compared."""
+"""A config is flattened to facts about the training, which can be hashed and compared."""
 
 import hashlib
 import json

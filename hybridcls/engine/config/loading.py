@@ -1,4 +1,4 @@
-"""Read a config file: every value with the file that wrote it, clear answers to what is wrong, open places filled."""
+"""A config file is read: each value keeps the file that wrote it, mistakes are named, open places are filled."""
 
 from copy import deepcopy
 from pathlib import Path as FilePath
@@ -195,17 +195,18 @@ def _nested(values: dict, key: str, value: Any) -> dict:
 
 
 def _import_custom(cfg: Config, by_option: bool) -> None:
-    wanted = cfg.custom_imports
+    imports = cfg.custom_imports
     source = '--cfg-options' if by_option else f'{cfg.filename}:'
-    if not isinstance(wanted, dict) or 'imports' not in wanted:
+    if not isinstance(imports, dict) or 'imports' not in imports:
         raise ConfigError(
-            f'{source} custom_imports={wanted!r} should be a dict of imports: custom_imports.imports=my_package.my_file'
+            f'{source} expected custom_imports to be a dict of imports, got {imports!r}. Write '
+            'custom_imports.imports=my_package.my_file'
         )
-    check_known_keys('custom_imports', wanted, ('imports', 'allow_failed_imports'))
+    check_known_keys('custom_imports', imports, ('imports', 'allow_failed_imports'))
     try:
-        import_modules_from_strings(**wanted)
+        import_modules_from_strings(**imports)
     except (ImportError, TypeError) as error:
         raise ConfigError(
-            f'{source} custom_imports.imports={wanted["imports"]!r} cannot be imported: {error}. Modules are looked '
+            f'{source} custom_imports.imports={imports["imports"]!r} cannot be imported: {error}. Modules are looked '
             'for in the folder that the tool is started in, and in those of PYTHONPATH.'
         ) from error

@@ -1,4 +1,4 @@
-"""Where a config file repeats a variable of its own or of its bases, so that a change of the variable can follow."""
+"""References are places that repeat a variable of the config file or its bases, and follow it when it changes."""
 
 import ast
 from collections.abc import Iterator, Mapping

@@ -47,7 +47,7 @@ class DistillationHook(Hook):
         distill_weight (float | dict): w in [0, 1]; 0 leaves the logits out, and the task with its full weight.
             A schedule is ``dict(start=0.5, end=0.1, curve='linear')``, or ``curve='cosine'``, from the first iteration
             to the last. Defaults to 0.3.
-        temperature (float | dict): T > 0, likewise. Defaults to 2.
+        temperature (float | dict): T > 0, a number or a schedule. Defaults to 2.
         feature_weight (float): Factor of the cosine between projected embedding and the teacher's. Defaults to 0.
         relation_weight (float): Factor of the distances within a batch. Defaults to 0.
         teacher_img_size (int | Sequence[int], optional): Size that the teacher sees. Defaults to None: what its config

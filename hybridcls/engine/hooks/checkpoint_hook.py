@@ -1,19 +1,18 @@
-"""Checkpoints that survive whatever happens while they are written."""
+"""Checkpoints are written atomically, and old ones removed afterwards."""
 
 import os
-from inspect import signature
 from typing import Any, Optional
 
 from mmengine.dist import broadcast_object_list, is_main_process
-from mmengine.hooks import CheckpointHook as _CheckpointHook
 from mmengine.runner import Runner
 
 from hybridcls.checks import check_known_keys
 from hybridcls.compat.mmengine import loaded_from, resume_from, resumes
+from hybridcls.compat.mmengine.checkpoint_hook import WritingCheckpointHook
 from hybridcls.plain_content import to_plain
 from hybridcls.registry import HOOKS
 from hybridcls.renames import keeps_old_spellings
-from hybridcls.signatures import arguments_of
+from hybridcls.signatures import arguments_of, bound_arguments
 
 from ..checkpoints.files import atomic_write, latest_valid_checkpoint, remove_unfinished
 from ..runner.monitored_metric import check_monitor, guessed_rule, monitored_result, rule_for
@@ -48,7 +47,7 @@ class _LaterRemovals:
 
 @HOOKS.register_module()
 @keeps_old_spellings
-class CheckpointHook(_CheckpointHook):
+class CheckpointHook(WritingCheckpointHook):
     """mmengine's CheckpointHook, with all of its options, for machines that stop when they like.
 
     - A checkpoint, and the note ``last_checkpoint``, are written atomically.
@@ -56,7 +55,7 @@ class CheckpointHook(_CheckpointHook):
       kill in that moment leaves nothing, and the same holds for the best checkpoint.
     - Nothing outside the folder of the checkpoints is removed. A run that resumes from another run's checkpoint keeps
       the best score, but neither claims nor rotates that run's files.
-    - A resume that finds the last checkpoint damaged or gone takes the newest whole one, with a warning.
+    - A resume that finds the last checkpoint damaged or gone takes the newest valid one, with a warning.
     - It holds tensors, numbers, strings, lists and dicts only, so that ``torch.load(weights_only=True)`` reads it: the
       histories of the message hub are taken apart, and put together by the one reader of checkpoints. Of the message
       hub and of ``meta``, what has no such form is left out, with a warning; elsewhere it is an error.
@@ -81,17 +80,16 @@ class CheckpointHook(_CheckpointHook):
     _again: Any = None  # step and meta
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        given = signature(_CheckpointHook).bind(*args, **kwargs).arguments
-        extra = given.pop('kwargs', {})
+        given = bound_arguments(WritingCheckpointHook, args, kwargs)
         keys = given.get('save_best') or []
         keys = [keys] if isinstance(keys, str) else keys
         said = given.get('rule') is not None or 'greater_keys' in given or 'less_keys' in given
         self._rules_are_open = bool(keys) and not said
         if self._rules_are_open and keys != ['auto']:  # the metrics are asked before the training
             given['rule'] = [guessed_rule(key) or 'greater' for key in keys]
-        super().__init__(**given, **extra)
+        super().__init__(**given)
         # What mmengine's hook does not take it hands to the Runner, after the first epoch.
-        check_known_keys('CheckpointHook', self.args, [*arguments_of(_CheckpointHook)[0], 'meta'])
+        check_known_keys('CheckpointHook', self.args, [*arguments_of(WritingCheckpointHook)[0], 'meta'])
 
     def before_run(self, runner: Runner) -> None:
         """Choose the checkpoint to resume from, where the config leaves the choice."""
@@ -110,7 +108,7 @@ class CheckpointHook(_CheckpointHook):
                     self._set_rule(position, rule_for(_SAVE_BEST, key, runner))
         out_dir = str(self.out_dir or runner.work_dir)
         if self.file_client_args is None and self.backend_args is None and '://' not in out_dir:
-            self.backend_args = dict(backend='hybridcls_whole_file')
+            self.backend_args = dict(backend='hybridcls_atomic')
         if resumes(runner):
             self._leave_other_folders(runner, _folder_of_run(out_dir, str(runner.work_dir)))
         super().before_train(runner)
@@ -129,7 +127,7 @@ class CheckpointHook(_CheckpointHook):
         for key, value in checkpoint.items():
             checkpoint[key] = to_plain(value, key, warn if key in ('meta', 'message_hub') else None)
 
-    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+    def write_step(self, runner: Runner, step: int, meta: dict) -> None:
         """Write the checkpoint of ``step``; only then name it the last one and remove those too many."""
         if self._is_saving_best:  # again, with the best score: when all hooks have seen this validation
             self._again = step, meta
@@ -202,19 +200,16 @@ class CheckpointHook(_CheckpointHook):
             found = [monitored_result(_SAVE_BEST, key, runner, metrics) for key in self.key_indicators]
             metrics.update(zip(self.key_indicators, (result for result, _ in found), strict=True))
             runner.message_hub.update_info('no_best_checkpoint', ' '.join(filter(None, (why for _, why in found))))
-        super().after_val_epoch(runner, metrics)
-
-    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
-        """Write the best checkpoint if this is it; the one it replaces goes afterwards."""
-        if self.save_best:
+        if self.save_best and metrics:
             runner.call_hook('gather_weights_for_checkpoint')
         self._is_saving_best = True
         try:
-            super()._save_best_checkpoint(runner, metrics)
+            super().after_val_epoch(runner, metrics)
         finally:
             self._is_saving_best = False
-        runner.call_hook('release_after_checkpoint')
-        self._remove_files([])
+        if metrics:
+            runner.call_hook('release_after_checkpoint')
+            self._remove_files([])  # the best one that this one replaces
 
     def _set_rule(self, position: int, rule: str) -> None:
         key = self.key_indicators[position]
@@ -224,7 +219,7 @@ class CheckpointHook(_CheckpointHook):
         """Write the last checkpoint again, if it knows nothing of the best one yet."""
         again, self._again = self._again, None
         if again is not None:
-            self._save_checkpoint_with_step(runner, *again)
+            self.write_step(runner, *again)
 
     def _leave_other_folders(self, runner: Runner, folder: str) -> None:
         """Correct what the checkpoint says of files: those of another run are not ours, and folders may be moved."""

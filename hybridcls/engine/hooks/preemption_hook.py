@@ -1,4 +1,4 @@
-"""A training that is asked to end: save, end, and be started again."""
+"""A training that is asked to end by a signal saves a checkpoint, ends, and can be started again."""
 
 import time
 from collections.abc import Sequence

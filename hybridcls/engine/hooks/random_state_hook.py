@@ -50,7 +50,7 @@ class RandomStateHook(Hook):
       how often one validates.)
 
     Not exact, with a warning: a resume with another number of processes or batches an epoch, or with data that no batch
-    sampler samples (the epoch begins again). Not exact, unseen: generators of their own that transforms carry along.
+    sampler samples (the epoch begins again). Not exact, unseen: generators that transforms keep for themselves.
 
     Args:
         restart_workers (bool, optional): Has no effect any more, since workers keep no random state.

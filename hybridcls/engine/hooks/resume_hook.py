@@ -1,4 +1,4 @@
-"""A run that goes on: what its config has changed, the memory of its hooks, the validation that is due."""
+"""A resumed run applies what its config has changed, gives hooks their memory, and catches up on a validation."""
 
 from bisect import bisect
 from typing import Any, Optional

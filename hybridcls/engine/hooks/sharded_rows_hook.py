@@ -1,6 +1,7 @@
-"""Checkpoints that hold whole matrices, where in training each process holds some of their rows."""
+"""Class weights that processes hold in parts are saved as complete matrices, and cut again when they are loaded."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,7 +11,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from hybridcls.compat.mmengine import bare_model, resumes, set_weight_init
+from hybridcls.compat.mmengine import bare_model, resumes
+from hybridcls.compat.mmengine.runner import AdaptedRunner
 from hybridcls.distributed import RowShard
 from hybridcls.distributed.sharded_parameters import gather_whole, own_rows, sharded_parameters
 from hybridcls.registry import HOOKS
@@ -52,11 +54,19 @@ class ShardedRowsHook(Hook):
         """Draw initial weights without copying those of the first process over the rows of the others."""
         model = bare_model(runner.model)
         names = {entry.name for entry in sharded_parameters(model)}
-        if names:  # mmengine's own broadcasts the whole state dict
-            set_weight_init(runner, lambda: _draw_weights(model, names))
+        if not names or get_dist_info()[1] == 1:
+            return
+        if not isinstance(runner, AdaptedRunner):  # mmengine's own broadcasts the whole state dict
+            raise TypeError(
+                f'ShardedRowsHook: expected a Runner of hybridcls.engine.training.build_runner, got '
+                f'{type(runner).__name__}, which would copy {min(names)} of the first process, a part of the classes, '
+                'to all others. Drop runner_type or derive it from hybridcls.engine.runner.console.ConsoleRunner, or '
+                'set shard_classes=False.'
+            )
+        runner.draw_weights = partial(_draw_weights, model, names)
 
     def before_train(self, runner: Runner) -> None:
-        """See that everybody leaves the shards alone."""
+        """Check that neither the model wrapper nor the optimizer wrapper changes the shards."""
         model, wrapped = bare_model(runner.model), is_model_wrapper(runner.model)
         names = [entry.name for entry in sharded_parameters(model)]
         if not names:

@@ -1,4 +1,4 @@
-"""What a phase leaves behind: with which config it ran, and once it is finished, what came out."""
+"""A phase leaves a record: the config that it ran with and, once it is finished, its results."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -65,6 +65,5 @@ class PhaseRecord:
             return record
         except (ValueError, TypeError) as error:
             raise ValueError(
-                f'{path} is not a record of a phase ({error}). If the phase shall be trained anew, remove '
-                f'the folder {folder}.'
+                f'{path} is not a record of a phase ({error}). To train the phase again, remove the folder {folder}.'
             ) from error

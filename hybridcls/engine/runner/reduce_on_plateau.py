@@ -1,4 +1,4 @@
-"""Schedules that wait for a result of the validation, and ask its metric which way is better."""
+"""Schedules that monitor a result of the validation ask its metric which way is better."""
 
 from math import inf
 from typing import Any, Optional

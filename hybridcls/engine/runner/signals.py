@@ -1,4 +1,4 @@
-"""Signals that ask a training to end, in the process that trains and in those that read its images."""
+"""Signals ask a training to end, in the process that trains and in the workers that read its images."""
 
 import os
 import signal

@@ -7,7 +7,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from hybridcls.checks import check_choice, check_known_keys, check_number
+from hybridcls.checks import check_choice, check_installed, check_known_keys, check_number
 
 from .lora_names import keep_plain_names
 from .lora_targets import QKV_SLICES, Targets, choose_layers
@@ -133,11 +133,12 @@ def add_lora(model: nn.Module, settings: LoRASettings, name: str = 'the model') 
         LoRAReport: The adapted layers, and how many parameters are trained.
 
     Raises:
-        ImportError: If PEFT is not installed.
+        ImportError: If PEFT is not installed (the extra ``lora``).
         ValueError: If no layer matches, or a rank exceeds a layer.
         TypeError: If a layer that matches cannot be adapted.
     """
     caller = f'LoRA on {name}'
+    check_installed(caller, 'peft', f'lora_rank={settings.rank}', 'lora')
     chosen = choose_layers(caller, model, settings.targets)
     layers = dict(model.named_modules())
     for layer_name, slices in chosen.items():
@@ -196,10 +197,8 @@ def frozen_batchnorms(model: nn.Module) -> list[nn.Module]:
 
 
 def _inject(model: nn.Module, settings: LoRASettings, names: list[str]) -> None:
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ImportError as error:
-        raise ImportError('LoRA needs PEFT: pip install peft') from error
+    from peft import LoraConfig, inject_adapter_in_model
+
     inject_adapter_in_model(
         LoraConfig(
             r=settings.rank,

@@ -9,8 +9,7 @@ from typing import Any, Optional
 
 import torch
 import torch.nn.functional as F
-from timm.layers.attention import Attention, AttentionRope
-from timm.layers.pos_embed_sincos import apply_rot_embed_cat
+from timm.layers import Attention, AttentionRope, apply_rot_embed_cat
 from timm.models import beit, eva, vision_transformer
 from torch import Tensor, nn
 

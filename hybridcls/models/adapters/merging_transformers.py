@@ -4,12 +4,11 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple, Optional
 
 import torch
-from timm.models import beit, deit, eva, vision_transformer
-from timm.models._features import feature_take_indices
-from timm.models._manipulate import checkpoint
+from timm.models import beit, checkpoint, deit, eva, vision_transformer
 from torch import Tensor, nn
 
 from hybridcls.checks import check_choice
+from hybridcls.compat.timm import feature_indices
 from hybridcls.functional.tokens.token_matching import unmerge_tokens
 
 from .merging_blocks import Merging
@@ -124,7 +123,7 @@ class MergingTransformer:
             )
         _refuse(masks)
         check_choice(type(self).__name__, 'output_fmt', output_fmt, ('NCHW', 'NLC'))
-        taken, last_taken = feature_take_indices(len(self.blocks), indices)
+        taken, last_taken = feature_indices(len(self.blocks), indices)
         prefix, maps = [], []
         for number, merged in enumerate(self.merged_tokens(x)):
             if number in taken:

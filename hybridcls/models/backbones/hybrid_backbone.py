@@ -7,7 +7,7 @@ from mmengine.model import BaseModule
 from timm.models import VisionTransformer
 from torch import Tensor, cat, compiler, nn
 
-from hybridcls.checks import check_number
+from hybridcls.checks import check_installed, check_number
 from hybridcls.registry import MODELS
 
 from ..adapters import MergingRatio, add_lora, add_token_merging, frozen_batchnorms
@@ -60,6 +60,7 @@ class HybridBackbone(BaseModule):
     Raises:
         ValueError: If no stream is given, or a module cannot sit where it is asked for.
         TypeError: If a stream is no dict, or has neither ``model_name`` nor ``type``.
+        ImportError: If ``lora_rank`` is on and PEFT is not installed (the extra ``lora``).
 
     Example:
         >>> import torch
@@ -127,6 +128,7 @@ class HybridBackbone(BaseModule):
         if not levers.lora:
             return
         for name, settings in levers.lora.items():
+            check_installed('HybridBackbone', 'peft', f'lora_rank={settings.rank}', 'lora')
             stream = getattr(self, name)
             if settings.checkpoint == 'adapters' and not getattr(stream, 'has_weights', False):
                 raise ValueError(

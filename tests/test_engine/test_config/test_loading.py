@@ -71,9 +71,9 @@ def test_what_an_option_imports_is_imported(toy_configs, tmp_path, monkeypatch, 
         ({'custom_imports.imports': 3}, 'imports=3 cannot be imported: '),
         (
             {'custom_imports': 'no_such_plugin'},
-            "custom_imports='no_such_plugin' should be a dict of imports: .*imports=",
+            "expected custom_imports to be a dict of imports, got 'no_such_plugin'.*imports=",
         ),
-        ({'custom_imports': dict(_delete_=True, allow_failed_imports=True)}, 'should be a dict of imports'),
+        ({'custom_imports': dict(_delete_=True, allow_failed_imports=True)}, 'to be a dict of imports'),
         ({'custom_imports.import': ['x']}, r"custom_imports: unknown key 'import'\. Did you mean 'imports'"),
     ],
 )

@@ -50,6 +50,11 @@ def test_names_that_have_parted_are_imported_in_two_lines():
     )
 
 
+def test_an_import_whose_comments_would_be_lost_stays():
+    text = 'from hybridcls.models.modules import (\n    CBAM,\n    AdaFaceMargin,  # a margin\n)\n'
+    assert rewrite(text) == text
+
+
 @pytest.mark.parametrize(
     ('text', 'new'),
     [

@@ -9,7 +9,7 @@ from mmengine.runner.base_loop import BaseLoop
 from torch import nn
 
 from hybridcls.engine import WeightMismatchError
-from hybridcls.engine.hooks import CheckpointMatchHook
+from hybridcls.engine.hooks import CheckpointMatchHook, TransferHook
 
 
 class Loop(BaseLoop):
@@ -111,3 +111,23 @@ def test_a_loading_that_does_not_come_is_not_waited_for():
     assert made.model._load_state_dict_post_hooks
     hook.before_train(made)
     assert not made.model._load_state_dict_post_hooks
+
+
+@pytest.mark.parametrize('parts', [['backbone'], None])
+def test_parts_that_another_hook_has_chosen_are_told_once_with_what_was_left_out(caplog, parts):
+    made, hook = runner('start'), CheckpointMatchHook()
+    made.hooks = [hook, TransferHook(parts)]
+    checkpoint = dict(state_dict={**network(7, seed=1).state_dict(), 'extra': torch.ones(1)})
+    with caplog.at_level(logging.INFO):
+        for one in made.hooks:
+            one.after_load_checkpoint(made, checkpoint)
+        made.model.load_state_dict(checkpoint['state_dict'])
+    (told,) = caplog.messages
+    if parts:
+        assert 'weights loaded (backbone 2)' in told
+        assert 'new, with their initial values (norm 5, head 2)' in told
+        assert 'of the checkpoint left out (norm 5, head 2, extra 1)' in told
+    else:
+        assert 'weights loaded (backbone 2, norm 5)' in told
+        assert 'head.weight is (7, 5) in the checkpoint and (3, 5) in the model' in told
+        assert 'of the checkpoint left out (extra 1)' in told

@@ -13,7 +13,6 @@ from mmengine.dataset import BaseDataset
 from mmengine.hooks import Hook
 from mmengine.model import BaseModule
 from mmengine.optim import OptimWrapper
-from mmengine.runner import Runner
 from mmpretrain.structures import DataSample
 from processes import run_processes
 from torch import nn
@@ -21,6 +20,7 @@ from torch import nn
 from hybridcls.distributed import RowShard, exclude_from_ddp, shard_rows
 from hybridcls.engine.hooks import ShardedRowsHook
 from hybridcls.engine.optim import ComposedOptimWrapper
+from hybridcls.engine.training import build_runner
 from hybridcls.registry import DATASETS, HOOKS, MODELS
 
 CLASSES, SUB_CENTRES = 5, 2
@@ -106,7 +106,7 @@ def run(folder, epochs, processes, shard, **changes):
     if processes > 1:
         config['model_wrapper_cfg'] = dict(type='MMDistributedDataParallel', device_ids=None)
     config.update(changes)
-    runner = Runner.from_cfg(Config(config))
+    runner = build_runner(Config(config))
     runner.train()
     return runner
 
@@ -208,6 +208,14 @@ def sharded_model(ignored=True):
 def before_train(model, wrapper=OptimWrapper, wrap=lambda model: model, **keys):
     optim_wrapper = wrapper(torch.optim.SGD(model.parameters(), lr=0.1), **keys)
     ShardedRowsHook().before_train(SimpleNamespace(model=wrap(model), optim_wrapper=optim_wrapper))
+
+
+def test_a_runner_that_would_copy_the_first_rows_to_all_processes_is_refused(monkeypatch):
+    runner = SimpleNamespace(model=sharded_model())
+    ShardedRowsHook().before_run(runner)  # of one process
+    monkeypatch.setattr('hybridcls.engine.hooks.sharded_rows_hook.get_dist_info', lambda: (0, 2))
+    with pytest.raises(TypeError, match='got SimpleNamespace, which would copy weight of the first process'):
+        ShardedRowsHook().before_run(runner)
 
 
 def test_what_would_spoil_shards_is_named(tmp_path):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from hybridcls.engine import WeightMismatchError
-from hybridcls.engine.hooks import TransferHook
+from hybridcls.engine.hooks import CheckpointMatchHook, TransferHook
 
 
 def network(seed, width=5):
@@ -16,9 +16,10 @@ def network(seed, width=5):
     return nn.ModuleDict(dict(backbone=nn.Linear(4, 5), neck=nn.Linear(5, width), head=nn.Linear(width, 3)))
 
 
-def transfer(hook, source, resume=False):
+def transfer(hook, source, resume=False, hooks=()):
     model = network(0)
-    runner = SimpleNamespace(model=model, _resume=resume, _load_from='a.pth', logger=logging.getLogger('transfer'))
+    logger = logging.getLogger('transfer')
+    runner = SimpleNamespace(model=model, hooks=hooks, _resume=resume, _load_from='a.pth', logger=logger)
     checkpoint = dict(state_dict=source, ema_state_dict={'backbone.weight': torch.zeros(5, 4)})
     hook.after_load_checkpoint(runner, checkpoint)
     return model.state_dict(), checkpoint
@@ -70,3 +71,9 @@ def test_a_run_that_resumes_is_left_alone():
     _, checkpoint = transfer(TransferHook(), other, resume=True)
     assert checkpoint['state_dict'] is other
     assert 'ema_state_dict' in checkpoint
+
+
+def test_it_is_silent_where_another_hook_tells_what_was_loaded(caplog):
+    with caplog.at_level(logging.INFO):
+        transfer(TransferHook(), network(1).state_dict(), hooks=[CheckpointMatchHook()])
+    assert not caplog.messages

