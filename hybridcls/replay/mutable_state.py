@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Optional
+from typing import Any, Optional
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +15,8 @@ __all__ = ['MutableState']
 _RUNNING_STATISTICS = ('running_mean', 'running_var')
 
 
-class _Entry(NamedTuple):
-    holder: dict[str, Any]  # a module's own dict of buffers or parameters
-    name: str
-    tensor: Tensor
+# A module's own dict of buffers or parameters, a name in it, the tensor there, and a copy of it.
+_Copied = tuple[dict[str, Any], str, Tensor, Tensor]
 
 
 class MutableState:
@@ -57,7 +55,7 @@ class MutableState:
                         if param is not None and not param.requires_grad
                     ]
         self._recorded: list[tuple[Optional[Tensor], int]] = []
-        self._snapshot: list[tuple[_Entry, Tensor]] = []
+        self._snapshot: list[_Copied] = []
 
     def record(self) -> None:
         """Note which tensors there are, and their versions, before the first pass; nothing is copied."""
@@ -75,7 +73,7 @@ class MutableState:
                 did not write to (a queue of embeddings, say), are then inside what they were at :meth:`record`: a
                 second pass sees what the first one saw.
         """
-        changed: list[tuple[_Entry, Tensor]] = []
+        changed: list[_Copied] = []
         for (holder, name), (recorded, version) in zip(self._places, self._recorded, strict=True):
             present = holder.get(name)
             if present is None:
@@ -84,7 +82,7 @@ class MutableState:
             if present is recorded and is_unwritten and name not in _RUNNING_STATISTICS:
                 continue
             copy = present.detach().clone()
-            changed.append((_Entry(holder, name, present), copy))
+            changed.append((holder, name, present, copy))
             if on_copies:
                 holder[name] = copy
             elif present is not recorded and is_unwritten:
@@ -93,29 +91,28 @@ class MutableState:
             yield
         finally:
             if on_copies:
-                for (holder, name, tensor), _ in changed:
+                for holder, name, tensor, _ in changed:
                     holder[name] = tensor
             else:
-                _put_back(changed)
+                _copy_back(changed)
 
     def snapshot(self) -> None:
         """Copy all of them before a first pass that may have to be undone (its loss may not be finite)."""
-        present = [(holder, name, holder.get(name)) for holder, name in self._places]
         self._snapshot = [
-            (_Entry(holder, name, tensor), tensor.detach().clone())
-            for holder, name, tensor in present
-            if tensor is not None
+            (holder, name, holder[name], holder[name].detach().clone())
+            for holder, name in self._places
+            if holder.get(name) is not None
         ]
 
     def restore(self) -> None:
         """Undo what has been done to them since :meth:`snapshot`."""
-        _put_back(self._snapshot)
+        _copy_back(self._snapshot)
         self._snapshot = []
 
 
-def _put_back(copied: list[tuple[_Entry, Tensor]]) -> None:
-    for (holder, name, tensor), _ in copied:
+def _copy_back(copied: list[_Copied]) -> None:
+    for holder, name, tensor, _ in copied:
         holder[name] = tensor
     if copied:
         with torch.no_grad():
-            torch._foreach_copy_([entry.tensor for entry, _ in copied], [copy for _, copy in copied])
+            torch._foreach_copy_([tensor for _, _, tensor, _ in copied], [copy for _, _, _, copy in copied])
