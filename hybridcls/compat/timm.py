@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 __all__ = [
     'ACCEPTED_SOURCES', 'adapt_first_conv', 'check_known_source', 'checkpoint_filter', 'feature_indices',
-    'layer_depths', 'mend_position_tables', 'source_hash',
+    'layer_depths', 'fix_position_tables', 'source_hash',
 ]  # fmt: skip
 
 # timm gives each family a function that converts weights of other sizes and other projects while they are loaded, but
@@ -131,7 +131,7 @@ def adapt_first_conv(channels: int, weight: Tensor, before: int) -> Tensor:
     return weight.repeat(1, -(-channels // before), 1, 1)[:, :channels] * (before / channels)
 
 
-def mend_position_tables(model: nn.Module) -> nn.Module:
+def fix_position_tables(model: nn.Module) -> nn.Module:
     """Put 0 in Swin V2's tables of relative positions where a window of one token has 0 / 0, in place.
 
     Up to 1.0.30 timm leaves NaN there, and the whole model returns NaN.

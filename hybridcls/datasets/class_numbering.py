@@ -1,6 +1,6 @@
 """Renumber the classes of all data sets of a run by class *name*.
 
-Every data set numbers its own classes: a folder or a list that lacks one has different numbers than the training data.
+Every data set numbers its classes by itself: a folder or a list that lacks one numbers them as the training data do not.
 The labels of a built data set are rewritten once, to the model's numbers.
 """
 

@@ -73,6 +73,6 @@ def test_the_names_that_the_multimodal_code_takes_are_found():
     taken = set(mmpretrain._taken_from_transformers())
     assert {
         ('transformers.pytorch_utils', 'find_pruneable_heads_and_indices'),  # gone in transformers 5
-        ('transformers.modeling_utils', 'PretrainedConfig'),  # likewise
+        ('transformers.modeling_utils', 'PretrainedConfig'),  # the same
         ('transformers', 'AutoTokenizer'),
     } <= taken

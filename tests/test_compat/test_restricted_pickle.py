@@ -17,7 +17,7 @@ from mmengine.logging import HistoryBuffer
 from hybridcls.compat.restricted_pickle import Placeholder, RefusedError, load
 from hybridcls.compat.torch import placeholders_in, read_torch_file
 
-EXTENSION = 203  # a code that nobody has
+EXTENSION = 203  # a free code
 
 
 class Runs:

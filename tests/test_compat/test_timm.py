@@ -14,7 +14,7 @@ from timm.models.swin_transformer_v2 import SwinTransformerV2
 from hybridcls.compat.timm import (
     ACCEPTED_SOURCES,
     checkpoint_filter,
-    mend_position_tables,
+    fix_position_tables,
     source_hash,
 )
 from hybridcls.models.adapters import add_token_merging
@@ -143,7 +143,7 @@ def test_nan_in_a_table_of_positions_becomes_0_and_nothing_else_changes():
     table = model.layers[0].blocks[0].attn.relative_coords_table
     before = table.clone()
     table[0, 0, 0] = float('nan')
-    assert mend_position_tables(model) is model
+    assert fix_position_tables(model) is model
     before[0, 0, 0] = 0
     torch.testing.assert_close(model.layers[0].blocks[0].attn.relative_coords_table, before, rtol=0, atol=0)
 

@@ -139,7 +139,7 @@ def test_code_is_compiled_as_it_was_elsewhere():
 
 
 class Strange:
-    """A class of somebody's project."""
+    """A class of another project."""
 
 
 def through(value, zipped=True, protocol=2):

@@ -15,7 +15,7 @@ from hybridcls.datasets.transforms import LoadImage
 
 @pytest.mark.parametrize('extension', readable_extensions())
 def test_readable_extensions_are_read(tmp_path, extension):
-    """Whatever Pillow or OpenCV can write of it comes back; a flat colour survives every codec."""
+    """Whatever Pillow or OpenCV can write of it is read again; a flat colour survives every codec."""
     path = tmp_path / f'image{extension}'
     kind = Image.registered_extensions().get(extension)
     if kind in Image.SAVE:

@@ -19,7 +19,7 @@ def draw():
     return random.random(), np.random.rand(), torch.rand(1).item(), random.gauss(0, 1), np.random.randn()  # noqa: NPY002
 
 
-def test_a_state_that_went_through_a_file_comes_back(tmp_path):
+def test_a_state_that_went_through_a_file_is_restored(tmp_path):
     draw()
     state = get_random_state()
     torch.save(as_tensors(state), tmp_path / 'state.pth')

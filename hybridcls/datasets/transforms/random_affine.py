@@ -19,7 +19,7 @@ _INTERPOLATIONS = {'nearest': cv2.INTER_NEAREST, 'bilinear': cv2.INTER_LINEAR, '
 
 @TRANSFORMS.register_module()
 class RandomAffine(BaseTransform):
-    r"""Rotate, translate, scale and shear the image about its centre, by random amounts for each image.
+    r"""Rotate, translate, scale and shear the image about its middle, by random amounts for each image.
 
     The size stays. One ``cv2.warpAffine`` does it all: a 32-pixel digit takes some 20 microseconds. mmpretrain's
     ``Rotate``, ``Translate`` and ``Shear`` would resample three times.

@@ -87,7 +87,7 @@ class RandomCropToSize(BaseTransform):
 
 @TRANSFORMS.register_module()
 class CenterCropToSize(BaseTransform):
-    """Resize the image to a little more than ``img_size`` and crop the centre, as ImageNet models are evaluated.
+    """Resize the image to a little more than ``img_size`` and crop the middle, as ImageNet models are evaluated.
 
     Reads ``img`` (H, W, 3); writes ``img`` (height, width, 3) of the same dtype, ``img_shape`` and the keys of
     ``ResizeEdge`` (``scale``, ``scale_factor``).
@@ -136,7 +136,7 @@ class CenterCropToSize(BaseTransform):
         self.crop = CenterCrop((width, height))
 
     def transform(self, results: dict) -> dict:
-        """Resize ``results['img']`` and crop its centre."""
+        """Resize ``results['img']`` and crop its middle."""
         if self.mode == 'squash':
             resize = self.squash
         else:

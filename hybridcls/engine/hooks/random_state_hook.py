@@ -46,7 +46,7 @@ class RandomStateHook(Hook):
     - Batches of the epoch at hand that are done are skipped, unread, whatever the sampler.
     - Workers seed their generators for each batch, by the seed of the run, the process and the number of the batch. So
       what they read depends neither on how many they are nor on how long they have lived.
-    - Validation leaves no trace: the state from before it comes back after it. (It also makes training independent of
+    - Validation leaves no trace: the state from before it is restored after it. (It also makes training independent of
       how often one validates.)
 
     Not exact, with a warning: a resume with another number of processes or batches an epoch, or with data that no batch

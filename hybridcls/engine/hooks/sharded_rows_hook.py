@@ -32,7 +32,7 @@ class ShardedRowsHook(Hook):
     optimizer here. The first process needs room for one whole copy of all of it on the CPU.
 
     Every run that ``tools/train.py`` starts has this hook; without sharded parameters it does nothing. It also sees
-    that nothing would spoil them:
+    that nothing would corrupt them:
 
     - A model wrapper must be ``DistributedDataParallel``, and leave them alone (:func:`exclude_from_ddp`;
       HybridClassifier does that).

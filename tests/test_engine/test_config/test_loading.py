@@ -87,8 +87,8 @@ def test_no_imports_are_none(toy_configs):
 
 
 def test_a_package_that_is_not_installed(toy_configs):
-    with pytest.raises(FileNotFoundError, match="the package 'nobody', which is not installed"):
-        load_config('nobody::a/b.py')
+    with pytest.raises(FileNotFoundError, match="the package 'nopackage', which is not installed"):
+        load_config('nopackage::a/b.py')
 
 
 def test_options_that_do_not_fit_are_explained(toy_configs):

@@ -95,12 +95,12 @@ def test_each_result_stands_in_the_panel_of_its_unit(drawn, tmp_path):
     hook = LearningCurvesHook()
     names = ['val/loss', 'val/kl', 'val/norm_mean', 'calibration/ece', 'calibration/nll', 'calibration/brier']
     for value in (1.0, 2.0):
-        both = {'accuracy/top1': 50 + value, 'val/accuracy_top-1': 50.00001 + value, 'val/doubt.accuracy_top-1': 7.0}
+        both = {'accuracy/top1': 50 + value, 'val/accuracy_top-1': 50.00001 + value, 'val/quality.accuracy_top-1': 7.0}
         hook.after_val_epoch(runner, {**both, **dict.fromkeys(names, value)})
     hook.after_train(runner)
     (call,) = drawn
     assert list(call['loss (nats)'].curves) == ['val loss', 'val kl', 'val calibration/nll']
-    assert list(call['percent'].curves) == ['val accuracy/top1', 'val doubt.accuracy_top-1', 'val calibration/ece']
+    assert list(call['percent'].curves) == ['val accuracy/top1', 'val quality.accuracy_top-1', 'val calibration/ece']
     assert list(call['other results'].curves) == ['val norm_mean', 'val calibration/brier']
     assert call['loss (nats)'].directions == {'val loss': 'less', 'val kl': None, 'val calibration/nll': 'less'}
     assert call['percent'].directions['val accuracy/top1'] == 'greater'

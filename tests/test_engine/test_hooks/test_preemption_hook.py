@@ -1,4 +1,4 @@
-"""A run that a signal ends, started again, against the same run that nobody stopped: to the bit."""
+"""A run that a signal ends, started again, against the same run without a stop: to the bit."""
 
 import os
 import signal
@@ -124,7 +124,7 @@ def test_without_our_checkpoint_hook_signals_are_left_alone(toy_configs, tmp_pat
     assert seen == [signal.SIGUSR1]
 
 
-def test_signals_come_back_when_a_training_fails(toy_configs, tmp_path, toy_plugin):
+def test_signals_are_restored_when_a_training_fails(toy_configs, tmp_path, toy_plugin):
     (toy_configs / 'stop.py').write_text("_base_ = 'toy.py'\ncustom_hooks = [dict(type='StopHook', iteration=1)]\n")
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(toy_plugin.Stopped):

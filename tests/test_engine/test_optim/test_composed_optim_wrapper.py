@@ -335,12 +335,12 @@ def test_a_stage_learns_that_its_second_loss_was_bad_and_takes_no_state_from_it(
 
     net.seen.clear()
     hub = MessageHub.get_current_instance()
-    hub.log_scalars.pop('train/sam/loss_climbed', None)
+    hub.log_scalars.pop('train/sam/ascent_loss', None)
     stages = dict(sam=dict(type='SAM', every=2, reuse=True, log=True))
     wrapper = ComposedOptimWrapper(sgd(net), stages=stages, nonfinite_loss='skip')
     train(net, wrapper, make_batches(1))
     assert not wrapper.stages['sam'].direction
-    assert 'train/sam/loss_climbed' not in hub.log_scalars
+    assert 'train/sam/ascent_loss' not in hub.log_scalars
     train(net, wrapper, make_batches(2))
     assert wrapper.updates == 2
     assert all(param.isfinite().all() for param in net.parameters())

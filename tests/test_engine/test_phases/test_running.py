@@ -140,7 +140,7 @@ def test_another_machine_is_no_other_config(toy_configs, tmp_path, monkeypatch):
     assert run(toy_configs, tmp_path, **machine) == before
 
 
-def test_a_phase_after_one_that_was_trained_anew_is_an_error(toy_configs, tmp_path):
+def test_a_phase_after_one_that_was_trained_again_is_an_error(toy_configs, tmp_path):
     run(toy_configs, tmp_path)
     (tmp_path / 'w/1_one').rename(tmp_path / 'away')
     with pytest.raises(ValueError, match='Phase two was finished after another training of the phase before it'):
@@ -252,7 +252,7 @@ def test_the_start_of_a_later_phase_replaces_the_load_from_of_its_config(toy_con
 
 
 def test_a_phase_is_tested_with_all_of_its_weights(toy_configs, tmp_path, toy_plugin, monkeypatch):
-    """In training its head starts anew; in the test it is the one that was trained."""
+    """In training its head starts from random weights; in the test it is the one that was trained."""
     heads, forward = [], toy_plugin.ToyModel.forward
 
     def watch(self, *args, mode='loss', **kwargs):
@@ -285,7 +285,7 @@ def test_nothing_global_leaks_from_phase_to_phase(toy_configs, tmp_path):
     assert list((tmp_path / 'w/2_two').rglob('scalars.json'))
 
 
-def test_a_visualizer_of_the_caller_comes_back():
+def test_a_visualizer_of_the_caller_is_restored():
     mine = Visualizer.get_instance('test_phases_mine')
     with isolated_globals():
         assert Visualizer.get_instance('test_phases_mine') is not mine
@@ -293,7 +293,7 @@ def test_a_visualizer_of_the_caller_comes_back():
     Visualizer._instance_dict.pop('test_phases_mine')
 
 
-def test_the_number_of_classes_is_counted_if_nobody_says_it(toy_configs, tmp_path):
+def test_the_number_of_classes_is_counted_where_it_is_not_set(toy_configs, tmp_path):
     run(toy_configs, tmp_path, **{'phases.1.cfg_options.model.head.num_classes': None})
     assert weights(tmp_path / 'w/2_two/epoch_2.pth')['head.weight'].shape == (3, 6)
 

@@ -39,7 +39,7 @@ def test_what_mmengine_says_below_a_warning_is_for_the_file():
     assert not said_by(by_mmengine(logging.INFO))
     assert said_by(by_mmengine(logging.WARNING))
     assert said_by(lambda logger: logger.info('of a hook of the user'))
-    assert said_by(lambda logger: print_log('through mmengine', logger=logger)), 'who speaks is below print_log'
+    assert said_by(lambda logger: print_log('through mmengine', logger=logger)), 'the caller is below print_log'
 
 
 def test_remarks_on_the_inside_of_mmengine_are_for_the_file():

@@ -33,7 +33,7 @@ def test_a_forgotten_launcher_is_noticed(monkeypatch):
 @pytest.mark.parametrize(
     ('launcher', 'name'), [('pytorch', 'WORLD_SIZE'), ('slurm', 'SLURM_NTASKS'), ('mpi', 'OMPI_COMM_WORLD_SIZE')]
 )
-def test_processes_that_nobody_started(launcher, name):
+def test_processes_that_no_launcher_started(launcher, name):
     with pytest.raises(RuntimeError, match=f'--launcher {launcher}: the environment variable {name} is not set'):
         start_processes(launcher)
 

@@ -34,7 +34,7 @@ def test_the_rule_is_the_metrics(name, metric, rule):
     assert rule_for('X: monitor', name, runner) == rule
 
 
-def test_a_rule_that_nobody_knows_is_asked_for():
+def test_an_unknown_rule_is_asked_for():
     with pytest.raises(ValueError, match=r"^X: monitor='val/kl': .*Add rule='greater' or rule='less'"):
         rule_for('X: monitor', 'val/kl', runner_with(ValLoss()))
     assert guessed_rule('val/kl') is None

@@ -18,8 +18,8 @@ __all__ = ['GradientCentralization']
 
 _LORA = re.compile(r'(^|[._])lora_', re.IGNORECASE)
 # Heads whose weight holds one vector a class: its rows are points on a sphere, not units of a layer.
-_CENTRES = re.compile(r'(^|[._])(cent(er|re)s?|prototypes?|proxies)([._]|$)', re.IGNORECASE)
-_CENTRE_OWNERS = re.compile(
+_PROTOTYPES = re.compile(r'(^|[._])(cent(er|re)s?|prototypes?|proxies)([._]|$)', re.IGNORECASE)
+_PROTOTYPE_OWNERS = re.compile(
     r'MarginHead|ArcFace|AdaFace|CosFace|NormLinear|NormProduct|Cosine|Prototype|Cent(er|re)s?$|Proxy'
 )
 _OFFICIAL = {'official': 1, 'official_conv': 3}  # more dimensions than these, in the official code
@@ -160,9 +160,9 @@ class GradientCentralization(UpdateStage):
         is_conv = isinstance(owner, AnyConv) or (owner is None and param.dim() > 3)
         if self.layers == 'conv' and not is_conv:
             return False
-        if _LORA.search(name) or _CENTRES.search(name):
+        if _LORA.search(name) or _PROTOTYPES.search(name):
             return False
-        if any(_CENTRE_OWNERS.search(base.__name__) for base in type(owner).__mro__):
+        if any(_PROTOTYPE_OWNERS.search(base.__name__) for base in type(owner).__mro__):
             return False
         if owner is None or isinstance(owner, (AnyConv, nn.Linear)):
             return True

@@ -50,7 +50,7 @@ class SAM(UpdateStage):
             communication. Defaults to True.
         same_randomness (bool): Draw the same dropout masks in both passes. Defaults to True.
         log (bool): Log ``sam/ascent_norm``, the norm of the first gradient (of ``T_w * g`` for ASAM), and
-            ``sam/loss_climbed``, the loss at the worst point. Defaults to False.
+            ``sam/ascent_loss``, the loss at the worst point. Defaults to False.
 
     Raises:
         ValueError: For numbers out of range, ``reuse`` without ``every``, or (at the start) a ``start_epoch`` that
@@ -183,7 +183,7 @@ class SAM(UpdateStage):
             torch._foreach_copy_(params, copies)
         if self.log and not update.is_dropped:
             update.log('sam/ascent_norm', norm / update.grad_scale)
-            update.log('sam/loss_climbed', loss)
+            update.log('sam/ascent_loss', loss)
 
     @staticmethod
     def _norm(update: Update, where: list[int]) -> Tensor:

@@ -13,7 +13,7 @@ __all__ = ['UpdateState', 'pack_state', 'unpack_state']
 _NUMBERS = 'composed_update'
 _GRADIENT = 'accumulated'  # with the number of the process whose it is
 # Names in checkpoints of hybridcls 0.1.
-_RENAMED = dict(spoiled='skip_update', dropped='skipped_in_a_row')
+_RENAMED = dict(spoiled='skip_update', dropped='skipped_in_a_row')  # old spelling = today's
 
 
 class UpdateState(NamedTuple):

@@ -68,7 +68,7 @@ def test_with_rho_zero_it_is_the_optimizer_alone():
     assert_same(net, plain)
 
 
-def test_weights_come_back_to_the_same_bits():
+def test_weights_are_restored_to_the_same_bits():
     net = make_net(**DRY)
     before = [param.detach().clone() for param in net.parameters()]
     wrapper = ComposedOptimWrapper(sgd(net), stages=dict(sam=dict(type='SAM', rho=1e3)), accumulative_counts=2)
@@ -159,14 +159,14 @@ def test_it_begins_with_its_epoch():
 def test_its_numbers_are_logged_on_request():
     own = first_gradient(make_net(**DRY))
     hub = MessageHub.get_current_instance()
-    for key in ('train/sam/ascent_norm', 'train/sam/loss_climbed'):
+    for key in ('train/sam/ascent_norm', 'train/sam/ascent_loss'):
         hub.log_scalars.pop(key, None)
     run(1)
     assert 'train/sam/ascent_norm' not in hub.log_scalars
     _, _, logged = run(1, log=True, options=dict(accumulative_counts=1))
     norm = math.sqrt(sum(grad.square().sum().item() for _, grad in own.values()))
     assert hub.get_scalar('train/sam/ascent_norm').current() == pytest.approx(norm, rel=1e-5)
-    assert hub.get_scalar('train/sam/loss_climbed').current() > logged[0]['loss']
+    assert hub.get_scalar('train/sam/ascent_loss').current() > logged[0]['loss']
 
 
 @pytest.mark.parametrize(

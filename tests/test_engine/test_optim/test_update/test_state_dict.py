@@ -185,7 +185,8 @@ def as_in_version_0_1(state):
     """The state of a checkpoint under the names that it had then."""
     state = copy.deepcopy(state)
     numbers = state['param_groups'][0]['composed_update']
-    numbers['spoiled'], numbers['dropped'] = numbers.pop('skip_update'), numbers.pop('skipped_in_a_row')
+    old = dict(skip_update='spoiled', skipped_in_a_row='dropped')  # today's to old spelling
+    numbers.update({name: numbers.pop(key) for key, name in old.items()})
     return state
 
 
