@@ -1,6 +1,6 @@
 """Renumber the classes of all data sets of a run by class *name*.
 
-Every data set numbers its classes by itself: a folder or a list that lacks one numbers them as the training data do not.
+Every data set numbers its classes by itself: a folder that lacks one has other numbers than the training data.
 The labels of a built data set are rewritten once, to the model's numbers.
 """
 
