@@ -1,7 +1,7 @@
 """Renumber the classes of all data sets of a run by class *name*.
 
-Every data set numbers its classes by itself: a folder or a list that lacks one numbers them as the training data do not.
-The labels of a built data set are rewritten once, to the model's numbers.
+Every data set numbers its classes by itself: a folder or a list without one of them has other numbers than the training
+data. The labels of a built data set are rewritten once, to the model's numbers.
 """
 
 import logging
