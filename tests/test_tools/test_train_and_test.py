@@ -194,7 +194,7 @@ def test_images_without_labels(folder, trained, monkeypatch, capsys):
 def test_checkpoint_of_a_chain_is_tested_with_its_dumped_config(folder, trained, monkeypatch):
     (folder / 'chain.py').write_text("phases = [dict(name='one', config='lenet.py')]\n")
     beside = re.escape(str(trained.parent / 'lenet.py'))
-    with pytest.raises(ValueError, match=rf'chain\.py\. Take .* left beside the checkpoint: {beside}$'):
+    with pytest.raises(ValueError, match=rf'the chain chain\.py\. Pass the config .* of the checkpoint: {beside}$'):
         start_here(folder, monkeypatch, 'test.py', 'chain.py', trained)
 
 
