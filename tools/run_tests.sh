@@ -15,7 +15,7 @@ cd "$ROOT"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 # No test needs the internet; with this a download fails at once instead of after many retries.
 export HF_HUB_OFFLINE="${HF_HUB_OFFLINE:-1}"
-processes="${TEST_PROCESSES:-$(nproc 2> /dev/null || echo 1)}"
+processes="${TEST_PROCESSES:-$(env -u OMP_NUM_THREADS nproc 2> /dev/null || echo 1)}" # nproc goes by that variable
 if [ -z "${TEST_PROCESSES:-}" ] && [ "$processes" -gt 4 ]; then
     processes=4
 fi
