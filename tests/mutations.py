@@ -66,9 +66,7 @@ MUTATIONS = (
         'functional/evidential/evidential_losses.py', '(1 - squares) / (strength + 1)', '(1 - squares) / strength'
     ),
     Mutation('functional/evidential/dirichlet_uncertainty.py', 'alpha.shape[1] / strength', '1 / strength'),
-    Mutation(
-        'functional/evidential/mixture_uncertainty.py', 'disagreement.mean(0).clamp_min(0)', 'disagreement.mean(0)'
-    ),
+    Mutation('functional/evidential/mixture_uncertainty.py', 'epistemic + (expected - own).clamp_min(0)', 'epistemic'),
     Mutation('models/heads/evidential_head.py', 'self.evidence(feats).log1p()', 'self.evidence(feats)'),
     # distillation
     Mutation('functional/distillation/distillation_losses.py', 'temperature**2 * F.kl_div', 'F.kl_div'),

@@ -31,6 +31,15 @@ def test_references_without_the_anchors():
 
 
 @pytest.mark.parametrize('form', ['out', 'in'])
+def test_an_anchor_without_positives_costs_nothing_and_pulls_nothing(form):
+    z = F.normalize(waves(3, 5), dim=1).requires_grad_()
+    losses = dense_supcon(z, z, torch.tensor([0, 1, 2]), torch.tensor([0, 1, 2]), torch.arange(3), 0.5, form)
+    assert losses.tolist() == [0, 0, 0]
+    losses.sum().backward()
+    assert z.grad.abs().max() == 0
+
+
+@pytest.mark.parametrize('form', ['out', 'in'])
 def test_weights_of_positives_make_weighted_means(form):
     z = F.normalize(waves(3, 5), dim=1)
     mask = torch.tensor([[7.0, 1.0, 3.0]]).double()  # the first is the anchor itself
