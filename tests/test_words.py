@@ -88,7 +88,7 @@ def files() -> Iterator[Path]:
     found = [*ROOT.glob('*.*'), *(path for folder in FOLDERS for path in (ROOT / folder).rglob('*'))]
     for path in sorted(found):
         relative = path.relative_to(ROOT)
-        hidden = any(part.startswith(('.', '_build')) for part in relative.parts)
+        hidden = any(part.startswith(('.', '_build', 'generated')) for part in relative.parts)
         if path.is_file() and path.suffix in SUFFIXES and not hidden and not any(map(relative.match, EXEMPT_FILES)):
             yield relative
 

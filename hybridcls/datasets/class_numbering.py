@@ -41,6 +41,7 @@ def class_names_of(dataset: Any) -> Optional[ClassNames]:
         ValueError: If it concatenates data sets that number their classes differently.
 
     Example:
+        >>> from mmengine.dataset import RepeatDataset
         >>> from hybridcls.datasets import Digits
         >>> class_names_of(RepeatDataset(Digits(digits=(3, 7)), times=2)).names
         ('3', '7')

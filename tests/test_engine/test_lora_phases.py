@@ -86,7 +86,7 @@ def test_phase_two_adapts_all_weights_of_phase_one(folder, constructor):
     assert all(param.grad is None and param not in runner.optim_wrapper.optimizer.state for param in frozen)
 
     # The way back leaves the adapters out, and says so.
-    with pytest.raises(WeightMismatchError, match=r'holds LoRA adapters: .* not in the model.*adapters\.py fold'):
+    with pytest.raises(WeightMismatchError, match=r'holds LoRA adapters: .* not in the model.*adapters\.py merge'):
         run_test(folder, folder / 'two' / 'epoch_1.pth')
 
 
