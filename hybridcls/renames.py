@@ -278,17 +278,19 @@ NAMES = {
 
 
 _METRIC = re.compile(r'((?:^|.*/)(?:auroc|fpr[\d.]+|e?aurc|risk[\d.]+)_)max_softmax')
+IN_A_CONFIG = ' `hybridcls migrate CONFIG` rewrites a config.'
 _warned: set[tuple[str, str]] = set()
 Called = TypeVar('Called', bound=Callable)
 
 
-def warn_renamed(old: str, new: str, where: str) -> None:
+def warn_renamed(old: str, new: str, where: str, advice: str = '') -> None:
     """Say, once a process for each spelling and in the first of several processes alone, what is written now.
 
     Args:
         old (str): The spelling that was met.
         new (str): The one of today.
         where (str): Who met it: a config file, a class.
+        advice (str): What to type, behind a blank.
     """
     rank = os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0'))
     if (old, new) in _warned or rank not in ('', '0'):
@@ -297,8 +299,7 @@ def warn_renamed(old: str, new: str, where: str) -> None:
     from mmengine.logging import print_log
 
     print_log(
-        f'{where}: {old} is called {new} since version 0.2, and version 0.3 will not take {old} any more. '
-        '`hybridcls migrate CONFIG` rewrites a config.',
+        f'{where}: {old} is called {new} since version 0.2, and version 0.3 will not take {old} any more.{advice}',
         'current',
         logging.WARNING,
     )
@@ -311,7 +312,7 @@ def warn_of_value(key: str, old: Any, new: Any, where: str) -> None:
             warn_of_value(key, *pair, where)
     elif isinstance(old, str) and old != new:
         before, after = (one if old.startswith('hybridcls.') else f'{key}={one!r}' for one in (old, new))
-        warn_renamed(before, after, where)
+        warn_renamed(before, after, where, IN_A_CONFIG)
 
 
 def keys_of(kind: Any) -> Iterator[Key]:
@@ -442,7 +443,7 @@ def _with_new_key(caller: str, row: Key, given: dict) -> dict:
             f'{caller}: expected {row.old}, which is called {row.new} now, to be {row.expected}, got '
             f'{row.old}={given[row.old]!r}. Write {row.new}.'
         )
-    warn_renamed(row.old, row.new, caller)
+    warn_renamed(row.old, row.new, caller, IN_A_CONFIG)
     return {row.new if key == row.old else key: value for key, value in given.items()}
 
 

@@ -31,6 +31,12 @@ def test_soft_labels_have_precedence():
         read_hard_labels('ArcFaceHead', mixed, 'cpu')
 
 
+@pytest.mark.parametrize('scores', [[1.0, 0.5, 0.0], [0.0, 0.0, 0.0], [1.0, 1.0, 0.0]])
+def test_scores_with_another_class_are_no_hard_label(scores):
+    with pytest.raises(ValueError, match='soft labels'):
+        read_hard_labels('ArcFaceHead', [DataSample().set_gt_score(scores)], 'cpu')
+
+
 def test_one_hot_scores_are_hard_labels():
     one_hot = [DataSample().set_gt_score([0.0, 1.0, 0.0]), DataSample().set_gt_score([1.0, 0.0, 0.0])]
     assert read_hard_labels('head', one_hot, 'cpu').tolist() == [1, 0]

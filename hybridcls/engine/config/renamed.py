@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from mmengine.config import Config
 
 from hybridcls.renames import (
+    IN_A_CONFIG,
     KEYS,
     METRIC_KEYS,
     VALUES,
@@ -156,7 +157,7 @@ def _rename_at(cfg: Config, old: Path, new: Path, value: Any) -> None:
                 f'versions 0.1 and 0.2, both in {where}. Drop {old[-1]}.'
             )
         if other > layer:
-            warn_renamed(str(old[-1]), str(new[-1]), where)
+            warn_renamed(str(old[-1]), str(new[-1]), where, IN_A_CONFIG)
             value_at(cfg, old[:-1]).pop(old[-1])
             for table in tables:
                 forget_below(table, old)
@@ -172,7 +173,7 @@ def _rename_at(cfg: Config, old: Path, new: Path, value: Any) -> None:
             known.references[place] = (*new, *variable[len(old) :])
     known.values.update({leaf: deepcopy(one) for leaf, one in leaves_in(value, new)})
     if new != old:
-        warn_renamed(str(old[-1]), str(new[-1]), where)
+        warn_renamed(str(old[-1]), str(new[-1]), where, IN_A_CONFIG)
     warn_of_value(str(new[-1]), before, value, where)
 
 

@@ -113,6 +113,29 @@ PLUGIN = '''
     '''
 
 
+def test_stages_and_clipping_see_gradients_without_the_loss_scale():
+    seen = []
+
+    class Look(UpdateStage):
+        def before_step(self, update):
+            seen.append(update.params[0].grad.clone())
+
+    for scale in (1.0, 1024.0):
+        layer = nn.Linear(2, 1, bias=False)
+        nn.init.ones_(layer.weight)
+        wrapper = ComposedOptimWrapper(
+            torch.optim.SGD(layer.parameters(), lr=0.1),
+            stages=[Look()],
+            amp='float16',
+            loss_scale=scale,
+            clip_grad=dict(max_norm=10.0),
+        )
+        with wrapper.optim_context(layer):
+            loss = layer(torch.tensor([[3.0, 4.0]])).sum()
+        wrapper.update_params(loss)
+    torch.testing.assert_close(seen, [torch.tensor([[3.0, 4.0]])] * 2)  # of norm 5: not clipped
+
+
 def test_a_stage_of_ones_own_takes_twenty_lines(tmp_path, monkeypatch):
     (tmp_path / 'sign_momentum_plugin.py').write_text(textwrap.dedent(PLUGIN))
     assert len(textwrap.dedent(PLUGIN).strip().splitlines()) <= 20
