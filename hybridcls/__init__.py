@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from mmengine.config.utils import MODULE2PACKAGE
-
+from .compat.mmengine import register_package
+from .old_modules import find_old_modules
 from .version import __version__
 
-# So that `_base_ = 'hybridcls::digits/...'` finds the configs of this package.
-MODULE2PACKAGE['hybridcls'] = 'hybridcls'
+register_package('hybridcls')  # for `_base_ = 'hybridcls::digits/...'`
+find_old_modules()
 
 __all__ = ['__version__', 'config_path']
 

@@ -1,4 +1,4 @@
-"""The one reader of checkpoints: whichever way one comes in, and never by running what is in it.
+"""Every checkpoint is read here, and never by running what is in it.
 
 Tests, ``load_from``, resuming, the phases of a chain, streams (``checkpoint_path``), teachers, the members of an
 ensemble and mmengine's ``init_cfg=dict(type='Pretrained')`` all end here.
@@ -20,8 +20,9 @@ from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
-from .compat.torch import Placeholder, RunsCodeError, placeholders_in, read_torch_file
+from .compat.torch import Placeholder, RunsCodeError, copy_module_versions, placeholders_in, read_torch_file
 from .plain_content import from_plain
+from .renames import with_new_metric_names
 
 __all__ = ['CheckpointError', 'check_built', 'read_checkpoint', 'read_weights', 'trust_checkpoints', 'weights_of']
 
@@ -105,8 +106,7 @@ def weights_of(content: Any, path: str = 'the checkpoint') -> 'OrderedDict[str, 
             while name.startswith(_WRAPPERS):
                 name = name.partition('.')[2]
             weights[name] = value
-    if hasattr(holder, '_metadata'):  # the versions of the modules, by which torch converts old weights
-        weights._metadata = holder._metadata  # type: ignore[attr-defined]
+    copy_module_versions(holder, weights)
     return weights
 
 
@@ -139,7 +139,7 @@ def _refuse(path: str, value: Any, expected: str) -> NoReturn:
     if not isinstance(value, Placeholder):
         raise CheckpointError(f'{path}: expected {expected}, got a {type(value).__name__}. Take another file.')
     raise CheckpointError(
-        f'{path}: expected {expected}, got an object of {value.wanted}, which only running code that the file names '
+        f'{path}: expected {expected}, got an object of {value.kind}, which only running code that the file names '
         f'can build. {_ADVICE}'
     )
 
@@ -165,6 +165,7 @@ def _read(file: BinaryIO, path: str, map_location: Any) -> dict[str, Any]:
         else:
             content = read_torch_file(file, map_location)
         content = from_plain(content)
+        _rename_metrics(content)
     except RunsCodeError as error:
         raise CheckpointError(f'{path}: expected tensors and plain containers, got {error}. {_ADVICE}') from error
     except MemoryError:
@@ -185,7 +186,7 @@ def _read(file: BinaryIO, path: str, map_location: Any) -> dict[str, Any]:
     meta = content.get('meta')
     if isinstance(meta, dict) and not _trusted:
         meta.pop('config', None)  # of mmcv's checkpoints: mmengine's resume would run it as Python
-    unbuilt = {value.wanted: value for value in placeholders_in(content)}
+    unbuilt = {value.kind: value for value in placeholders_in(content)}
     if unbuilt:
         names = sorted(unbuilt)
         print_log(
@@ -204,6 +205,14 @@ def _read(file: BinaryIO, path: str, map_location: Any) -> dict[str, Any]:
     elif content and all(isinstance(value, torch.Tensor) for value in content.values()):
         content = weights_of(content, path)
     return content
+
+
+def _rename_metrics(content: Any) -> None:
+    """Give what a run of version 0.1 remembers of results (the best one, say) their names of today."""
+    if isinstance(content, dict):
+        for key in ('message_hub', 'param_schedulers', 'resume'):
+            if key in content:
+                content[key] = with_new_metric_names(content[key])
 
 
 def load_from_local(path: str, map_location: Any = None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Checks that answer with advice: who speaks, what was given, what would work."""
+"""Check arguments and files, and raise errors of the form ``{caller}: expected {what}, got {value}. {advice}``."""
 
 import ast
 import codecs
@@ -8,29 +8,29 @@ import itertools
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Optional
 
 __all__ = [
     'UnknownNameError', 'did_you_mean', 'explain_unknown_name', 'listed', 'check_number', 'check_choice',
-    'check_known_keys', 'check_file', 'decode_text', 'near_files',
+    'check_known_keys', 'check_installed', 'check_file', 'decode_text', 'near_files', 'without_type',
 ]  # fmt: skip
 
-# Folders that hold no plugin of the user, however deep they are.
+# Folders without plugins of the user, at any depth.
 _NOT_SEARCHED = {'.git', '.venv', 'venv', 'node_modules', '__pycache__', 'work_dirs', 'build', 'dist', 'data'}
 _MOST_FILES_SEARCHED = 5000
 
 
 class UnknownNameError(KeyError):
-    """A name that no registry knows. Its text is a sentence, where ``KeyError`` would print a quoted string."""
+    """A name is in no registry. Prints its message as it is, where ``KeyError`` would print it quoted."""
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ''
 
 
 def did_you_mean(name: str, options: Iterable[str], most: int = 3) -> str:
-    """Return `` Did you mean 'x'?`` for the options that are nearly ``name``, or an empty string.
+    """Return `` Did you mean 'x'?`` for the options that are close to ``name``, or an empty string.
 
     Example:
         >>> did_you_mean('AdaFaceHaed', ['AdaFaceHead', 'LinearHead'])
@@ -46,7 +46,7 @@ def did_you_mean(name: str, options: Iterable[str], most: int = 3) -> str:
 
 
 def listed(names: Iterable[str], most: int = 20, between: str = ', ') -> str:
-    """Return the first names of many, and how many more there are.
+    """Join the first names, and count the rest.
 
     Example:
         >>> listed('abcd', most=2)
@@ -71,49 +71,83 @@ def check_number(
     """Raise unless ``value`` is a finite number between ``low`` and ``high``.
 
     Args:
-        caller (str): Who speaks, the class or function that the user configured.
-        name (str): The key that was given.
-        value: What was given.
-        low (float): The smallest value that works.
-        high (float): The largest value that works.
-        low_open (bool): ``low`` itself does not work.
-        high_open (bool): ``high`` itself does not work.
-        integer (bool): Only whole numbers work.
+        caller (str): Name used as the error prefix: the class or function that the user configured.
+        name (str): The key.
+        value: Its value.
+        low (float): The smallest allowed value.
+        high (float): The largest allowed value.
+        low_open (bool): Exclude ``low`` itself.
+        high_open (bool): Exclude ``high`` itself.
+        integer (bool): Accept integers only.
         advice (str): A sentence to add: what to type instead.
 
     Raises:
-        TypeError: If it is no number, or no whole number where one is wanted.
-        ValueError: If it is outside the interval or not finite.
+        TypeError: If ``value`` is not a number, or not an integer although ``integer`` is set.
+        ValueError: If ``value`` is outside the interval or not finite.
+
+    Example:
+        >>> check_number('SAM', 'k', 2.5, integer=True)
+        Traceback (most recent call last):
+            ...
+        TypeError: SAM: expected k to be an integer, got 2.5 (float).
     """
     advice = f' {advice}' if advice else ''
     if isinstance(value, bool) or not isinstance(value, int if integer else (int, float)):
-        kind = 'a whole number' if integer else 'a number'
-        raise TypeError(f'{caller}: {name}={value!r} is a {type(value).__name__}, where {kind} is wanted.{advice}')
+        kind = 'an integer' if integer else 'a number'
+        raise TypeError(f'{caller}: expected {name} to be {kind}, got {value!r} ({type(value).__name__}).{advice}')
     too_low = value < low or (low_open and value == low)
     too_high = value > high or (high_open and value == high)
     if too_low or too_high or not math.isfinite(value):
         left, right = '(' if low_open or low == -math.inf else '[', ')' if high_open or high == math.inf else ']'
-        raise ValueError(f'{caller}: {name}={value} is outside {left}{low:g}, {high:g}{right}.{advice}')
+        raise ValueError(f'{caller}: expected {name} in {left}{low:g}, {high:g}{right}, got {value}.{advice}')
 
 
 def check_choice(caller: str, name: str, value: Any, choices: Iterable[Any]) -> None:
-    """Raise a ValueError that lists the choices unless ``value`` is one of them."""
+    """Raise a ValueError with the choices unless ``value`` is one of them."""
     choices = list(choices)
     if value not in choices:
         hint = did_you_mean(value, [c for c in choices if isinstance(c, str)]) if isinstance(value, str) else ''
-        raise ValueError(f'{caller}: {name}={value!r} is not one of {choices}.{hint}')
+        raise ValueError(f'{caller}: expected {name} to be one of {choices}, got {value!r}.{hint}')
 
 
 def check_known_keys(caller: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """Raise a TypeError that names the wrong key and the right ones."""
+    """Raise a TypeError that names the unknown key and the known ones."""
     known = list(known)
     for key in given:
         if key not in known:
             raise TypeError(f'{caller}: unknown key {key!r}.{did_you_mean(key, known)} Known keys: {", ".join(known)}.')
 
 
+def check_installed(caller: str, package: str, setting: str, extra: str) -> None:
+    """Raise an ImportError that says what to install unless the package is there that a setting needs.
+
+    Args:
+        caller (str): Name that errors start with.
+        package (str): The name to import.
+        setting (str): What the user wrote, ``'lora_rank=8'``.
+        extra (str): The extra of hybridcls that brings the package.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise ImportError(
+            f'{caller}: expected the package {package} for {setting}, and it is not installed. '
+            f"Type: pip install 'hybridcls[{extra}]'"
+        )
+
+
+def without_type(caller: str, cfg: Mapping[str, Any], siblings: Iterable[str] = ()) -> str:
+    """Return the sentence for a dict that says how to build something, but not what.
+
+    Args:
+        caller (str): Where the dict stands.
+        cfg (Mapping): The dict.
+        siblings (Iterable[str]): Keys beside it, of which its own may be a mistyped one.
+    """
+    near = did_you_mean(caller.rpartition('.')[2], siblings)
+    return f"{caller} = {dict(cfg)} has no 'type', so nothing can be built from it.{near}"
+
+
 def check_file(caller: str, name: str, path: str, advice: str = '') -> None:
-    """Raise a FileNotFoundError that says where a file was looked for, what is there, and which key changes it."""
+    """Raise a FileNotFoundError with the absolute path and near file names unless ``path`` is a file."""
     if not os.path.isfile(path):
         what = 'is a folder, not a file' if os.path.isdir(path) else 'does not exist'
         advice = f' {advice}' if advice else ''
@@ -123,17 +157,17 @@ def check_file(caller: str, name: str, path: str, advice: str = '') -> None:
 
 
 def decode_text(caller: str, path: str, content: bytes, encoding: str = 'utf-8', other: str = '') -> str:
-    """Return the text of a file; a byte order mark (UTF-8, UTF-16) goes before ``encoding``.
+    """Return the text of a file; a byte order mark (UTF-8, UTF-16) overrides ``encoding``.
 
     Args:
-        caller (str): Who speaks when it is no such text.
+        caller (str): Name used as the error prefix.
         path (str): The file, for the message.
         content (bytes): Its bytes.
-        encoding (str): How it is written.
-        other (str): How another encoding is set.
+        encoding (str): Its encoding.
+        other (str): The setting that chooses another encoding, for the message.
 
     Raises:
-        ValueError: If the bytes are no text in this encoding, or Python knows no such encoding: names the line.
+        ValueError: If the bytes are not text in this encoding (with the line), or Python does not know the encoding.
     """
     marks = {codecs.BOM_UTF8: 'utf-8-sig', codecs.BOM_UTF16_LE: 'utf-16', codecs.BOM_UTF16_BE: 'utf-16'}
     encoding = next((name for mark, name in marks.items() if content.startswith(mark)), encoding)
@@ -145,26 +179,26 @@ def decode_text(caller: str, path: str, content: bytes, encoding: str = 'utf-8',
         line = content.count(b'\n', 0, error.start) + 1
         raise ValueError(
             f'{caller}: expected {path} as {encoding} text, got the byte 0x{content[error.start]:02x} in line {line}. '
-            f'Save it as UTF-8{f", or set {other} if it is such text" if other else ""}.'
+            f'Save it as UTF-8{f", or set {other} if it has another encoding" if other else ""}.'
         ) from None
 
 
 def near_files(path: str) -> str:
-    """Return a sentence with files named nearly like ``path`` in its folder or below the nearest one that exists."""
-    wanted = Path(path)
-    folder = wanted if wanted.is_dir() else wanted.parent
+    """Suggest files with a name close to ``path``, from its folder or below the nearest folder that exists."""
+    target = Path(path)
+    folder = target if target.is_dir() else target.parent
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
-    if folder == wanted.parent or folder == wanted:
+    if folder == target.parent or folder == target:
         files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith('.'))
     else:
-        files = list(itertools.islice(_files_below(folder, wanted.suffix), _MOST_FILES_SEARCHED))
+        files = list(itertools.islice(_files_below(folder, target.suffix), _MOST_FILES_SEARCHED))
     names = {p.name: str(p) for p in reversed(files)}
-    near = difflib.get_close_matches(wanted.name, names, n=3, cutoff=0.6)
-    if near and folder != wanted:
+    near = difflib.get_close_matches(target.name, names, n=3, cutoff=0.6)
+    if near and folder != target:
         return ' Did you mean ' + ' or '.join(repr(names[name]) for name in near) + '?'
-    listed = sorted(name for name in names if Path(name).suffix == (wanted.suffix or '.py'))[:10]
-    if listed and folder in (wanted, wanted.parent):
+    listed = sorted(name for name in names if Path(name).suffix == (target.suffix or '.py'))[:10]
+    if listed and folder in (target, target.parent):
         return f' In {folder} there are: {", ".join(listed)}.'
     return ''
 
@@ -176,17 +210,17 @@ def _files_below(folder: Path, suffix: str) -> Iterator[Path]:
 
 
 def explain_unknown_name(key: str, registry: Any, registries: Iterable[Any], places: Iterable[Path]) -> str:
-    """Say why ``key`` was not found in ``registry``, and what would have worked.
+    """Explain why ``key`` was not found in ``registry``, and what would work.
 
     Args:
-        key (str): The name that was asked for, with or without a scope (``hybridcls.X``).
-        registry (Registry): Where it was asked for.
-        registries (Iterable[Registry]): All registries, to see whether the name is of another kind.
-        places (Iterable[Path]): Folders in which a class of that name may wait for its import.
+        key (str): The name, with or without a scope (``hybridcls.X``).
+        registry (Registry): The registry that does not have it.
+        registries (Iterable[Registry]): All registries, one of which may have the name.
+        places (Iterable[Path]): Folders whose Python files may define a class of that name.
 
     Returns:
-        str: Sentences: the miss, a package that is not installed, near names, the file that defines such a class and
-        the import that is missing.
+        str: Sentences: the missing name, a package that is not installed, near names, and the file that defines such a
+        class with the import to add.
     """
     name = key.rsplit('.', 1)[-1]
     parts = [f'{key} is not in the {registry.scope}::{registry.name} registry.']
@@ -199,20 +233,14 @@ def explain_unknown_name(key: str, registry: Any, registries: Iterable[Any], pla
     scope = key.partition('.')[0] if '.' in key else registry.scope
     scopes = [root.scope, *root.children]
     if scope and scope not in scopes and importlib.util.find_spec(scope) is None:
-        near = (
-            did_you_mean(scope, scopes)
-            or f' pip install {scope} may bring it; without a scope, {name} would be looked for here.'
-        )
-        return f'{parts[0]} The package {scope!r}, which is to define it, is not installed.{near}'
+        near = did_you_mean(scope, scopes) or f' Try pip install {scope}; without a scope, {name} is looked up here.'
+        return f'{parts[0]} Its package {scope!r} is not installed.{near}'
     hint = did_you_mean(name, known)
     if hint:
         parts.append(hint.strip())
     for other in registries:
         if other is not registry and name in other.module_dict:
-            parts.append(
-                f'{name} is a {other.name}, and was asked for as a {registry.name}: '
-                'is it under the right key of the config?'
-            )
+            parts.append(f'{name} is a {other.name}, not a {registry.name}: is it under the right key of the config?')
     for path, line in _definitions_of(name, places):
         module = _module_name(path)
         advice = (
@@ -221,12 +249,12 @@ def explain_unknown_name(key: str, registry: Any, registries: Iterable[Any], pla
             else 'put it where Python can import it'
         )
         parts.append(
-            f'A definition of {name} stands in {path}:{line}, but it is not registered here: {advice}, '
-            'and see that its class carries the register_module() decorator of this registry.'
+            f'{path}:{line} defines {name}, but it is not registered here: {advice}, and decorate it with '
+            'register_module() of this registry.'
         )
     if len(parts) == 1:
         parts.append(
-            f'It knows {len(known)} names; a plugin of your own is found after custom_imports = '
+            f'The registry has {len(known)} names; to add your own, set custom_imports = '
             "dict(imports=['my_package.my_file'], allow_failed_imports=False) in the config."
         )
     return ' '.join(parts)
@@ -264,7 +292,7 @@ def _parses(text: str) -> bool:
 
 
 def _module_name(path: Path) -> Optional[str]:
-    """The dotted name under which ``path`` is imported from the working folder, if it can be."""
+    """Return the dotted name that imports ``path`` from the working folder, or None."""
     try:
         relative = path.relative_to(Path.cwd().resolve())
     except ValueError:

@@ -1,4 +1,4 @@
-"""Checkpoints of tensors, numbers, strings, lists and dicts: what else is in them is written as such, and rebuilt."""
+"""Checkpoints hold tensors, numbers, strings, lists and dicts alone; other objects are rebuilt from these."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -8,6 +8,8 @@ from typing import Any, Optional
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
+
+from .compat.torch import copy_module_versions
 
 __all__ = ['from_plain', 'to_plain']
 
@@ -56,8 +58,7 @@ def to_plain(value: Any, path: str, left_out: Optional[Callable[[str, Any], None
             new: dict = OrderedDict() if isinstance(value, OrderedDict) else {}
             entries = [(plain(key, path), plain(entry, f'{path}.{key}')) for key, entry in value.items()]
             new.update((key, entry) for key, entry in entries if key is not missing and entry is not missing)
-            if hasattr(value, '_metadata'):  # of a state dict: the versions of its modules
-                new._metadata = value._metadata  # type: ignore[attr-defined]
+            copy_module_versions(value, new)
             return new
         if isinstance(value, (list, tuple)):
             items = [plain(entry, f'{path}.{number}') for number, entry in enumerate(value)]

@@ -1,4 +1,4 @@
-"""The registries of hybridcls: every plugin is found here by the name a config gives it.
+"""The registries of hybridcls find every plugin by the name that a config gives it.
 
 Each registry is a child of mmpretrain's registry of the same kind (and so a grandchild of mmengine's): a bare name
 means ours if we have it, else mmpretrain's, else mmengine's or mmcv's. ``hybridcls.X`` means the same from any config
@@ -19,7 +19,9 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope, Registry
 from mmengine.utils import get_object_from_string
 
-from .checks import UnknownNameError, explain_unknown_name
+from .checks import UnknownNameError, check_known_keys, explain_unknown_name, without_type
+from .compat.mmengine import add_to_root
+from .compat.mmpretrain import switch_off_broken_multimodal
 from .signatures import arguments_of
 
 __all__ = [
@@ -28,6 +30,13 @@ __all__ = [
     'MODELS', 'MODEL_WRAPPERS', 'WEIGHT_INITIALIZERS', 'BATCH_AUGMENTS', 'TASK_UTILS', 'METRICS', 'EVALUATORS',
     'VISUALIZERS', 'VISBACKENDS', 'INFERENCERS', 'FUNCTIONS', 'OPTIM_STAGES',
 ]  # fmt: skip
+
+# Here, since each import of mmpretrain's models by a name comes from a registry, and every part of ours from this file.
+switch_off_broken_multimodal()
+
+
+# Keys that a registry's own function takes out of a config.
+_BUILDER_KEYS = ('type', '_scope_', 'convert_to_iter_based')
 
 
 class HintingRegistry(Registry):
@@ -54,9 +63,29 @@ class HintingRegistry(Registry):
         return found
 
     def build(self, cfg: Any, *args: Any, **kwargs: Any) -> Any:
-        """Build what a config says."""
+        """Build what a config says.
+
+        Raises:
+            TypeError: If its class takes no such key; names those that it takes.
+            UnknownNameError: If the config has no ``type``, or nothing is registered under it.
+        """
         with self._scope_of(cfg):
-            return super().build(cfg, *args, **kwargs)
+            try:
+                return super().build(cfg, *args, **kwargs)
+            except TypeError:
+                self._check_keys(cfg)
+                raise
+            except KeyError:
+                if isinstance(cfg, (dict, Config)) and not {'type', 'runner_type'} & {*cfg}:
+                    raise UnknownNameError(without_type(f'registry {self.name!r}', cfg)) from None
+                raise
+
+    def _check_keys(self, cfg: Any) -> None:
+        """Raise a TypeError for a key that the class of a config does not take."""
+        kind: Any = self.class_of(cfg) if isinstance(cfg, (dict, Config)) and 'type' in cfg else None
+        names, are_all = arguments_of(kind) if kind is not None else ([], False)
+        if are_all:
+            check_known_keys(kind.__name__, [key for key in cfg if key not in _BUILDER_KEYS], names)
 
     def build_filled(self, cfg: dict, **known: Any) -> Any:
         """Build what a config says, with what its class takes, the config leaves open, and is known here.
@@ -117,35 +146,41 @@ def _all_registries() -> list[Registry]:
 
 
 def _places_of_plugins() -> list[Path]:
-    """Where a class that somebody forgot to import may lie: this package, and what the user works on."""
+    """Return the folders where a class that was not imported may be: this package, and the user's own."""
     return [Path(__file__).parent, Path.cwd() / 'projects', Path.cwd()]
 
 
-def _child_of(name: str, place: str) -> Registry:
+def _child_of(name: str, place: str, *rooms: str) -> Registry:
+    """Create the child of a registry.
+
+    Args:
+        name (str): Of the registry.
+        place (str): The package, of mmpretrain and of hybridcls, whose import registers everything of this kind.
+        *rooms (str): The packages of hybridcls to import instead, where fewer do.
+    """
     # An empty Registry is falsy, hence the explicit test.
     parent = getattr(_mmpretrain, name) if hasattr(_mmpretrain, name) else getattr(_mmengine, name)
     # A parent's own locations are not imported when a child falls back to it, so mmpretrain's stand here again.
-    mmpretrain_places = [] if place == 'apis' else [f'mmpretrain.{place}']
+    # (It has none of these kinds, and its engine imports all its models.)
+    mmpretrain_places = [] if name in ('INFERENCERS', 'OPTIM_WRAPPERS') else [f'mmpretrain.{place}']
+    own_places = [f'hybridcls.{room}' for room in rooms or (place,)]
     registry = HintingRegistry(
-        parent.name, parent=parent, scope='hybridcls', locations=[*mmpretrain_places, f'hybridcls.{place}']
+        parent.name, parent=parent, scope='hybridcls', locations=[*mmpretrain_places, *own_places]
     )
-    if parent.parent is not None:
-        # mmengine looks for a scope among the children of its root only; without this, ``hybridcls.X`` would be
-        # unknown in the configs of packages other than mmpretrain.
-        parent.parent._add_child(registry)
+    add_to_root(registry)
     return registry
 
 
 RUNNERS = _child_of('RUNNERS', 'engine')
 RUNNER_CONSTRUCTORS = _child_of('RUNNER_CONSTRUCTORS', 'engine')
 LOOPS = _child_of('LOOPS', 'engine')
-HOOKS = _child_of('HOOKS', 'engine')
-STRATEGIES = _child_of('STRATEGIES', 'engine')
+HOOKS = _child_of('HOOKS', 'engine', 'engine.hooks', 'engine.distillation')
+STRATEGIES = _child_of('STRATEGIES', 'engine', 'engine.runner.fsdp_strategy')
 LOG_PROCESSORS = _child_of('LOG_PROCESSORS', 'engine')
-OPTIMIZERS = _child_of('OPTIMIZERS', 'engine')
-OPTIM_WRAPPERS = _child_of('OPTIM_WRAPPERS', 'engine')
-OPTIM_WRAPPER_CONSTRUCTORS = _child_of('OPTIM_WRAPPER_CONSTRUCTORS', 'engine')
-PARAM_SCHEDULERS = _child_of('PARAM_SCHEDULERS', 'engine')
+OPTIMIZERS = _child_of('OPTIMIZERS', 'engine', 'engine.optim')
+OPTIM_WRAPPERS = _child_of('OPTIM_WRAPPERS', 'engine', 'engine.optim')
+OPTIM_WRAPPER_CONSTRUCTORS = _child_of('OPTIM_WRAPPER_CONSTRUCTORS', 'engine', 'engine.optim')
+PARAM_SCHEDULERS = _child_of('PARAM_SCHEDULERS', 'engine', 'engine.runner.reduce_on_plateau')
 DATASETS = _child_of('DATASETS', 'datasets')
 DATA_SAMPLERS = _child_of('DATA_SAMPLERS', 'datasets')
 TRANSFORMS = _child_of('TRANSFORMS', 'datasets')
@@ -159,6 +194,6 @@ EVALUATORS = _child_of('EVALUATORS', 'evaluation')
 VISUALIZERS = _child_of('VISUALIZERS', 'visualization')
 VISBACKENDS = _child_of('VISBACKENDS', 'visualization')
 INFERENCERS = _child_of('INFERENCERS', 'apis')
-FUNCTIONS = _child_of('FUNCTIONS', 'datasets')  # collate functions
+FUNCTIONS = _child_of('FUNCTIONS', 'datasets', 'datasets', 'engine.hooks')  # of dataloaders
 # Neither mmpretrain nor mmengine has these kinds.
-OPTIM_STAGES = HintingRegistry('optimization stage', scope='hybridcls', locations=['hybridcls.engine'])
+OPTIM_STAGES = HintingRegistry('optimization stage', scope='hybridcls', locations=['hybridcls.engine.optim'])

@@ -1,4 +1,4 @@
-"""What the constructor of a class, or a function, can be given."""
+"""The signatures of classes and functions say which arguments they take."""
 
 import ast
 import inspect
@@ -7,7 +7,18 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-__all__ = ['arguments_of', 'default_of', 'owners_of', 'takes_argument']
+__all__ = [
+    'REQUIRED',
+    'arguments_of',
+    'bound_arguments',
+    'default_of',
+    'owners_of',
+    'takes_argument',
+    'takes_positional',
+]
+
+REQUIRED: Any = inspect.Parameter.empty
+"""The default of an argument that has none."""
 
 
 def owners_of(kind: Any) -> tuple[dict[str, Any], bool]:
@@ -38,7 +49,7 @@ def owners_of(kind: Any) -> tuple[dict[str, Any], bool]:
         for parameter in parameters[1:] if constructors else parameters:
             if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
                 owners.setdefault(parameter.name, owner)
-        if (owner.__module__, owner.__name__) == ('torch.nn.modules.module', 'Module'):  # it refuses what it is given
+        if owner.__module__ == 'torch.nn.modules.module' and owner.__name__ == 'Module':  # it refuses what it is given
             return owners, owner is constructors[0]
         rest = next((parameter.name for parameter in parameters if parameter.kind is parameter.VAR_KEYWORD), None)
         if rest is None:
@@ -85,13 +96,51 @@ def takes_argument(kind: Any, name: str) -> bool:
     return name in owners_of(kind)[0]
 
 
-def default_of(kind: Any, name: str) -> Any:
-    """Return the default of an argument of a class or function; None where it has none, or there is no such argument.
+def default_of(kind: Any, name: str, otherwise: Any = None) -> Any:
+    """Return the default of an argument of a class or function.
+
+    Args:
+        kind: A class or a function.
+        name (str): Of the argument.
+        otherwise: Returned where the argument must be given, or there is none of this name. Defaults to None.
 
     Example:
         >>> default_of(lambda momentum=0.9: None, 'momentum')
         0.9
     """
     owner = owners_of(kind)[0].get(name)
-    default = inspect.signature(owner).parameters[name].default if owner is not None else None
-    return None if default is inspect.Parameter.empty else default
+    default = inspect.signature(owner).parameters[name].default if owner is not None else REQUIRED
+    return otherwise if default is REQUIRED else default
+
+
+def bound_arguments(kind: Any, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return by name what a class or function is called with; what its ``**kwargs`` takes is among the others.
+
+    Raises:
+        TypeError: If it cannot be called so.
+
+    Example:
+        >>> bound_arguments(lambda interval, **others: None, (2,), dict(by_epoch=False))
+        {'interval': 2, 'by_epoch': False}
+    """
+    signature = inspect.signature(kind)
+    bound = signature.bind(*args, **kwargs).arguments
+    rest = [name for name, parameter in signature.parameters.items() if parameter.kind is parameter.VAR_KEYWORD]
+    extra = bound.pop(rest[0], {}) if rest else {}
+    return {**bound, **extra}
+
+
+def takes_positional(function: Callable, number: int) -> bool:
+    """Whether a function can be called with so many positional arguments and no others; True where Python cannot tell.
+
+    Example:
+        >>> takes_positional(lambda cosine, norms, labels, scale=1.0: None, 3), takes_positional(lambda cosine: None, 3)
+        (True, False)
+    """
+    try:
+        inspect.signature(function).bind(*[None] * number)
+    except TypeError:
+        return False
+    except ValueError:  # written in C
+        return True
+    return True

@@ -2,6 +2,7 @@
 
 import gc
 import importlib
+import logging
 import os
 from pathlib import Path
 
@@ -98,3 +99,17 @@ def digit_folder(tmp_path_factory):
             image = cv2.resize((scan * 15.9).astype('uint8'), (64, 64), interpolation=cv2.INTER_CUBIC)
             cv2.imwrite(str(folder / f'{number}.png'), image)
     return root
+
+
+@pytest.fixture
+def told_renames(monkeypatch):
+    """What users are told of old spellings, from an empty memory on: text, logger and level of each line."""
+    lines = []
+
+    def note(text, logger=None, level=logging.INFO):
+        if 'since version' in text:
+            lines.append((text, logger, level))
+
+    monkeypatch.setattr('hybridcls.renames._warned', set())
+    monkeypatch.setattr('mmengine.logging.print_log', note)
+    return lines

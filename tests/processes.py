@@ -32,7 +32,8 @@ PROCESSES.set_forkserver_preload(
         'hybridcls.evaluation',
         'hybridcls.models',
         'hybridcls.visualization',
-        'hybridcls.engine',
+        'hybridcls.engine.distillation',
+        'hybridcls.engine.phases',
     ]
 )
 
@@ -77,7 +78,7 @@ def _all_of(ended):
 
 def _ended(count, timeout, work, arguments):
     """Start the processes and wait; when one fails, do not wait for others that wait for it."""
-    # The server keeps the environment that it was started with, and is no launcher.
+    # The server keeps the environment that it was started with, and is not a launcher.
     environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '-1'}
     if count > 1:
         environment.update(
@@ -94,7 +95,7 @@ def _ended(count, timeout, work, arguments):
         end = time.monotonic() + timeout
         while any(process.exitcode is None for process in processes):
             if time.monotonic() > end or any(process.exitcode for process in processes):
-                time.sleep(0.2)  # the others may be about to say why
+                time.sleep(0.2)  # the others may be about to report the cause
                 for process in processes:
                     process.kill()
             time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""Checks of arguments and files, and the sentences that they answer with."""
+"""checks.py: arguments and files that pass, and the message of each error."""
 
 import math
 import re
@@ -30,45 +30,47 @@ def test_numbers_that_pass(value, keys):
 @pytest.mark.parametrize(
     ('value', 'keys', 'error', 'message'),
     [
-        (1.5, dict(low=0, high=1), ValueError, r'Who: key=1.5 is outside \[0, 1\]\.'),
-        (0, dict(low=0, low_open=True), ValueError, r'key=0 is outside \(0, inf\)'),
-        (1, dict(low=0, high=1, high_open=True), ValueError, r'outside \[0, 1\)'),
-        (math.nan, {}, ValueError, r'key=nan is outside \(-inf, inf\)'),
-        (math.inf, dict(low=0), ValueError, r'key=inf is outside \[0, inf\)'),
-        ('3', {}, TypeError, "Who: key='3' is a str, where a number is wanted"),
-        (True, dict(integer=True), TypeError, 'key=True is a bool, where a whole number is wanted'),
-        (2.0, dict(integer=True), TypeError, 'key=2.0 is a float, where a whole number is wanted'),
+        (1.5, dict(low=0, high=1), ValueError, r'Who: expected key in \[0, 1\], got 1.5\.'),
+        (0, dict(low=0, low_open=True), ValueError, r'expected key in \(0, inf\), got 0'),
+        (1, dict(low=0, high=1, high_open=True), ValueError, r'expected key in \[0, 1\), got 1'),
+        (math.nan, {}, ValueError, r'expected key in \(-inf, inf\), got nan'),
+        (math.inf, dict(low=0), ValueError, r'expected key in \[0, inf\), got inf'),
+        ('3', {}, TypeError, r"Who: expected key to be a number, got '3' \(str\)"),
+        (True, dict(integer=True), TypeError, r'expected key to be an integer, got True \(bool\)'),
+        (2.0, dict(integer=True), TypeError, r'expected key to be an integer, got 2.0 \(float\)'),
         (None, {}, TypeError, 'NoneType'),
-        (9, dict(high=1, advice='Type 1.'), ValueError, r'\]\. Type 1\.$'),
+        (9, dict(high=1, advice='Type 1.'), ValueError, r'got 9\. Type 1\.$'),
     ],
 )
-def test_numbers_that_do_not(value, keys, error, message):
+def test_invalid_numbers_are_errors(value, keys, error, message):
     with pytest.raises(error, match=message):
         check_number('Who', 'key', value, **keys)
 
 
-def test_choices():
+def test_check_choice():
     check_choice('Who', 'form', 'out', ['out', 'in'])
-    with pytest.raises(ValueError, match=r"Who: form='outt' is not one of \['out', 'in'\]. Did you mean 'out'\?"):
+    with pytest.raises(
+        ValueError, match=r"Who: expected form to be one of \['out', 'in'\], got 'outt'. Did you mean 'out'\?"
+    ):
         check_choice('Who', 'form', 'outt', ['out', 'in'])
-    with pytest.raises(ValueError, match=r'form=3 is not one of \[1, 2\]\.$'):
+    with pytest.raises(ValueError, match=r'expected form to be one of \[1, 2\], got 3\.$'):
         check_choice('Who', 'form', 3, [1, 2])
 
 
-def test_known_keys():
+def test_check_known_keys():
     check_known_keys('Who', ['rho'], ['rho', 'eta'])
     with pytest.raises(TypeError, match=r"Who: unknown key 'rhoo'. Did you mean 'rho'\? Known keys: rho, eta\."):
         check_known_keys('Who', ['rho', 'rhoo'], iter(['rho', 'eta']))
 
 
-def test_near_names():
+def test_did_you_mean():
     assert did_you_mean('adafacehead', ['AdaFaceHead']) == " Did you mean 'AdaFaceHead'?"
     assert did_you_mean('resnet51', ['resnet50', 'resnet18', 'vit']) == " Did you mean 'resnet50' or 'resnet18'?"
     assert len(did_you_mean('ab1', [f'ab{n}' for n in range(9)]).split(' or ')) == 3
     assert did_you_mean('x', []) == ''
 
 
-def test_files(tmp_path):
+def test_check_file(tmp_path):
     (tmp_path / 'weights.pth').touch()
     (tmp_path / 'other.pth').touch()
     check_file('Who', 'path', str(tmp_path / 'weights.pth'))
@@ -82,7 +84,7 @@ def test_files(tmp_path):
         check_file('Who', 'path', str(tmp_path))
 
 
-def test_files_near_by(tmp_path):
+def test_near_files(tmp_path):
     (tmp_path / 'configs' / 'digits').mkdir(parents=True)
     (tmp_path / 'configs' / 'digits' / 'two_phase.py').touch()
     (tmp_path / 'configs' / '.hidden.py').touch()
@@ -91,7 +93,7 @@ def test_files_near_by(tmp_path):
     assert near_files(str(tmp_path / 'configs/digits/abc.yml')) == ''
 
 
-def test_where_a_class_lies(tmp_path, monkeypatch):
+def test_unregistered_definition_is_found(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     package = tmp_path / 'mine'
     package.mkdir()
@@ -101,11 +103,11 @@ def test_where_a_class_lies(tmp_path, monkeypatch):
     (tmp_path / 'data').mkdir()
     (tmp_path / 'data' / 'found.py').write_text('class Wanted: pass\n')  # not searched: it may be large
     answer = explain_unknown_name('Wanted', MODELS, [], [tmp_path, package])
-    assert answer.count('stands in') == 1  # once, though the places overlap
+    assert answer.count('defines Wanted') == 1  # once, though the places overlap
     assert f'{package / "good.py"}:3' in answer
     assert "custom_imports = dict(imports=['mine.good']" in answer
-    assert 'stands in' not in explain_unknown_name('NotThere', MODELS, [], [tmp_path])
-    assert 'stands in' not in explain_unknown_name('no identifier', MODELS, [], [tmp_path])
+    assert 'defines' not in explain_unknown_name('NotThere', MODELS, [], [tmp_path])
+    assert 'defines' not in explain_unknown_name('no identifier', MODELS, [], [tmp_path])
 
 
 @pytest.mark.parametrize(
@@ -113,25 +115,25 @@ def test_where_a_class_lies(tmp_path, monkeypatch):
     [
         (
             'nosuchpackage.Wanted',
-            r"The package 'nosuchpackage', which is to define it, is not installed\. pip install "
-            'nosuchpackage may bring it; without a scope, Wanted would be looked for here',
+            r"Its package 'nosuchpackage' is not installed\. Try pip install nosuchpackage; "
+            'without a scope, Wanted is looked up here',
         ),
-        ('mmpretrian.ImageClassifier', r"The package 'mmpretrian', .* is not installed\. Did you mean 'mmpretrain'\?"),
+        ('mmpretrian.ImageClassifier', r"Its package 'mmpretrian' is not installed\. Did you mean 'mmpretrain'\?"),
     ],
 )
 def test_a_scope_whose_package_is_not_installed(key, says, tmp_path):
     (tmp_path / 'mine.py').write_text('class Wanted: pass\n')
     answer = explain_unknown_name(key, MODELS, [], [tmp_path])
     assert re.search(says, answer)
-    assert 'stands in' not in answer
+    assert 'defines' not in answer
 
 
 @pytest.mark.parametrize('key', ['mmpretrain.ImageClasifier', 'torch.nn.Linaer', '.Wanted'])
-def test_a_scope_that_is_known_or_installed_is_not_blamed(key):
+def test_known_or_installed_scope_is_not_reported(key):
     assert 'not installed' not in explain_unknown_name(key, MODELS, [], [])
 
 
-def test_a_class_that_cannot_be_imported_from_here(tmp_path, monkeypatch):
+def test_definition_that_cannot_be_imported(tmp_path, monkeypatch):
     elsewhere = tmp_path / 'else-where'
     elsewhere.mkdir()
     (elsewhere / 'part.py').write_text('class Wanted: pass\n')
@@ -139,7 +141,7 @@ def test_a_class_that_cannot_be_imported_from_here(tmp_path, monkeypatch):
     assert 'put it where Python can import it' in explain_unknown_name('Wanted', MODELS, [], [elsewhere])
 
 
-def test_the_error_prints_a_sentence():
+def test_unknown_name_error_is_not_quoted():
     assert str(UnknownNameError("it's\nhere")) == "it's\nhere"
     assert str(KeyError('a\nb')) == "'a\\nb'"  # what it would have been
     assert str(UnknownNameError()) == ''
@@ -157,7 +159,7 @@ def test_text_in_another_encoding_is_named_with_its_line():
         ValueError, match=r'^Me: expected a\.txt as utf-8 text, got the byte 0xfc in line 2\. .*UTF-8\.$'
     ):
         decode_text('Me', 'a.txt', content)
-    with pytest.raises(ValueError, match=r'Save it as UTF-8, or set encoding=1 if it is such text\.$'):
+    with pytest.raises(ValueError, match=r'Save it as UTF-8, or set encoding=1 if it has another encoding\.$'):
         decode_text('Me', 'a.txt', content, other='encoding=1')
     with pytest.raises(ValueError, match=r"expected the name of an encoding, got 'utf9'\."):
         decode_text('Me', 'a.txt', content, 'utf9')

@@ -1,4 +1,4 @@
-"""Every config that is shipped: it loads, its model builds, its pipelines take images, its chain can be planned."""
+"""Shipped configs: each loads, builds its model, reads images and plans its chain."""
 
 from copy import deepcopy
 from pathlib import Path
@@ -14,7 +14,7 @@ from hybridcls.registry import DATASETS, HOOKS, METRICS, MODELS, OPTIM_WRAPPERS
 
 ROOT = Path(__file__).resolve().parents[1] / 'configs'
 ALL = sorted(path for path in ROOT.rglob('*.py') if '_base_' not in path.parts)
-# The small models stand in for the reference pair where a test has to compute.
+# Small models replace the reference pair in tests that compute.
 SMALL = {
     'img_size': 64,
     'model.backbone.cnn.model_name': 'test_convnext',
@@ -45,15 +45,15 @@ def prepare(digit_folder, tmp_path_factory):
     def prepare(path, **options):
         key = (path, repr(options))
         if key not in done:
-            said = dict(data_root=str(digit_folder)) if 'hybrid/' in name_of(path) else {}
-            cfg = load_config(path, {**said, **options})
+            options_of_test = dict(data_root=str(digit_folder)) if 'hybrid/' in name_of(path) else {}
+            cfg = load_config(path, {**options_of_test, **options})
             done[key] = prepare_training(cfg, TrainOptions(), str(tmp_path_factory.mktemp('work')))
         return deepcopy(done[key])
 
     return prepare
 
 
-def test_the_named_ones_are_there():
+def test_expected_configs_exist():
     names = {name_of(path) for path in ALL}
     assert {
         'hybrid/supcon_convnext_swin.py',
@@ -64,7 +64,7 @@ def test_the_named_ones_are_there():
 
 
 @pytest.mark.parametrize('path', SINGLE, ids=name_of)
-def test_the_model_builds_and_the_vocabulary_reaches_it(path, prepare):
+def test_model_builds_with_shared_keys(path, prepare):
     cfg = prepare(path)
     assert cfg.default_scope == 'hybridcls'
     with torch.device('meta'):  # shapes without memory: the reference pair has 176 million parameters
@@ -83,7 +83,7 @@ def test_the_model_builds_and_the_vocabulary_reaches_it(path, prepare):
 
 
 @pytest.mark.parametrize('path', SINGLE, ids=name_of)
-def test_images_go_through_the_pipelines(path, prepare):
+def test_images_through_the_pipelines(path, prepare):
     cfg = prepare(path)
     side = cfg.img_size
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
@@ -97,7 +97,7 @@ def test_images_go_through_the_pipelines(path, prepare):
 @pytest.mark.parametrize(
     'path', [path for path in SINGLE if 'hybrid/' in name_of(path) and '1gpu' not in path.name], ids=name_of
 )
-def test_a_step_trains_every_parameter(path, prepare):
+def test_one_step_trains_every_parameter(path, prepare):
     """What a config switches on is really in the computation: no parameter is left without a gradient."""
     cfg = prepare(path, **SMALL)
     model = MODELS.build(cfg.model).train()
@@ -117,14 +117,14 @@ def test_a_step_trains_every_parameter(path, prepare):
 
 
 @pytest.mark.parametrize('path', CHAINS, ids=name_of)
-def test_a_chain_names_configs_that_are_there(path):
+def test_configs_of_a_chain_exist(path):
     phases = read_phases(load_config(path))
     assert len(phases) >= 2
     for phase in phases:
         load_config(phase.config, phase.options)
 
 
-def test_pretrained_is_said_once():
+def test_pretrained_is_a_shared_key():
     cfg = load_config(ROOT / 'hybrid' / 'supcon_convnext_swin.py', dict(pretrained=True))
     assert cfg.model.backbone.cnn.pretrained is True
     assert cfg.model.backbone.vit.pretrained is True
@@ -134,14 +134,14 @@ def test_pretrained_is_said_once():
     assert cfg.model.backbone.vit.pretrained is False
 
 
-def test_a_backbone_is_swapped_by_one_word(prepare):
+def test_backbone_is_changed_by_one_key(prepare):
     cfg = prepare(ROOT / 'hybrid' / 'adaface_convnext_swin.py', **{'model.backbone.cnn.model_name': 'convnextv2_tiny'})
     with torch.device('meta'):
         model = MODELS.build(cfg.model)
     assert model.backbone.out_channels == (768, 1024)
 
 
-def test_a_missing_folder_is_told_before_a_model_is_built(tmp_path, monkeypatch):
+def test_missing_folder_is_reported_before_the_model_is_built(tmp_path, monkeypatch):
     cfg = load_config(ROOT / 'hybrid' / 'supcon_convnext_swin.py', dict(data_root=str(tmp_path / 'nowhere')))
     with (
         pytest.raises(FileNotFoundError, match=r'nowhere/train does not exist .* --cfg-options data_root='),

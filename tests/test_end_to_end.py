@@ -30,7 +30,7 @@ SMALL = {
 
 
 @pytest.mark.slow
-def test_the_digits_are_learned_in_two_phases(tmp_path, capsys):
+def test_two_phases_on_the_digits(tmp_path, capsys):
     options = {
         'cfg_options': {'img_size': 32},
         'phases.0.cfg_options': {'train_cfg.max_epochs': 3},
@@ -53,7 +53,7 @@ def test_the_digits_are_learned_in_two_phases(tmp_path, capsys):
     assert capsys.readouterr().out.count('finished before') == 2
 
 
-@pytest.mark.slow
+@pytest.mark.nightly  # other tests train chains, and the parts of this one, in two processes
 @pytest.mark.dist
 def test_the_reference_chain_trains_in_two_processes_and_is_tested_in_one(digit_folder, tmp_path):
     options = [f'cfg_options.{key}={value}' for key, value in {'data_root': digit_folder, **SMALL}.items()]

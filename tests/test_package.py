@@ -1,4 +1,4 @@
-"""What the installed package holds beside its code."""
+"""The installed package contains the configs."""
 
 import os
 import subprocess

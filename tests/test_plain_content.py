@@ -1,4 +1,4 @@
-"""What is saved is read by torch's strictest reader, and is what it was after ours."""
+"""plain_content: saved content is read by torch's weights-only reader, and restored."""
 
 import enum
 import io
@@ -25,7 +25,7 @@ def through(value):
     return torch.load(file, weights_only=True)
 
 
-def test_there_and_back():
+def test_round_trip():
     values = dict(
         history=HistoryBuffer([0.1, 0.2], [1, 3], 5),
         array=np.arange(4, dtype=np.uint8).reshape(2, 2),
@@ -62,7 +62,7 @@ def test_weights_keep_their_versions_and_share_their_storage():
     assert type(to_plain(parameter, 'x')) is torch.Tensor
 
 
-def test_what_has_no_plain_form():
+def test_content_without_a_plain_form():
     with pytest.raises(TypeError, match=r'got a object at optimizer\.0\.b'):
         to_plain([dict(b=object())], 'optimizer')
     told = []
@@ -71,5 +71,5 @@ def test_what_has_no_plain_form():
     assert told == ['meta.b', 'meta.c.0']
 
 
-def test_a_dict_that_only_looks_like_ours_stays():
+def test_similar_dict_is_unchanged():
     assert from_plain(dict(hybridcls_kind='HistoryBuffer', logs=1)) == dict(hybridcls_kind='HistoryBuffer', logs=1)

@@ -1,4 +1,4 @@
-"""What starts processes for tests tells how they end."""
+"""processes.py: the helper for multi-process tests reports how its processes end."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ def kill_oneself():
 
 
 @pytest.mark.dist
-def test_one_that_fails_ends_all_with_its_traceback():
+def test_failing_process_ends_all_with_its_traceback():
     began = time.monotonic()
     with pytest.raises(AssertionError, match='ended with') as caught:
         run_processes(fail_in_one, count=2)
@@ -38,7 +38,7 @@ def test_each_process_knows_its_rank(tmp_path):
     assert sorted(path.read_text() for path in tmp_path.iterdir()) == ['0 of 3', '1 of 3', '2 of 3']
 
 
-def test_the_end_of_one_process():
+def test_exit_of_one_process():
     ended = run_process(kill_oneself)
     assert ended.status == -signal.SIGKILL
     assert ended.output == 'about to\n'

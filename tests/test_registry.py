@@ -1,4 +1,4 @@
-"""Names are found from the configs of any package."""
+"""Registries: names are found from the configs of any package."""
 
 import mmengine.registry
 import pytest
@@ -9,7 +9,7 @@ from hybridcls.engine.optim import ComposedOptimWrapper
 
 
 @pytest.mark.parametrize('scope', ['hybridcls', 'mmpretrain', 'mmengine'])
-def test_our_prefix_means_the_same_in_any_scope(scope):
+def test_our_prefix_in_any_scope(scope):
     with DefaultScope.overwrite_default_scope(scope):
         for name in ('PackInputs', 'ResizeToSize', 'RandomFlip'):  # of mmpretrain, ours, of mmcv
             assert registry.TRANSFORMS.get(f'hybridcls.{name}') is registry.TRANSFORMS.get(name)
@@ -23,7 +23,7 @@ def test_our_scope_is_known_to_mmengines_root(kind):
     assert root.children['hybridcls'] is getattr(registry, kind)
 
 
-def test_another_package_finds_ours_by_its_scope():
+def test_scope_prefix_from_another_package():
     root = mmengine.registry.OPTIM_WRAPPERS
     other = Registry(root.name, parent=root, scope='another_package')
     try:
@@ -33,7 +33,7 @@ def test_another_package_finds_ours_by_its_scope():
         del root.children['another_package']
 
 
-def test_bare_names_of_mmpretrain_are_still_found():
+def test_bare_names_of_mmpretrain():
     assert registry.MODELS.get('ImageClassifier') is registry.MODELS.get('mmpretrain.ImageClassifier')
 
 
@@ -58,7 +58,7 @@ def test_bare_names_are_ours_then_mmpretrains_then_mmengines(kind, ours, mmpretr
             assert name in known
 
 
-def test_an_own_class_of_the_same_name_wins():
+def test_class_of_the_user_with_the_same_name():
     assert registry.HOOKS.get('CheckpointHook').__module__.startswith('hybridcls.')
     assert registry.HOOKS.get('mmengine.CheckpointHook').__module__.startswith('mmengine.')
 
@@ -69,9 +69,9 @@ def test_an_own_class_of_the_same_name_wins():
         ('MODELS', 'DHAFusoin', "DHAFusoin is not in the hybridcls::model registry. Did you mean 'DHAFusion'"),
         ('MODELS', 'hybridcls.DHAFusoin', "Did you mean 'DHAFusion'"),
         ('MODELS', 'imageclassifier', "Did you mean 'ImageClassifier'"),  # of a parent
-        ('MODELS', 'PKSampler', 'PKSampler is a data sampler, and was asked for as a model: is it under the right key'),
+        ('MODELS', 'PKSampler', 'PKSampler is a data sampler, not a model: is it under the right key'),
         ('OPTIM_STAGES', 'Lookahed', "Did you mean 'Lookahead'"),
-        ('HOOKS', 'Quux', 'It knows .* names; a plugin of your own is found after custom_imports'),
+        ('HOOKS', 'Quux', 'The registry has .* names; to add your own, set custom_imports'),
     ],
 )
 def test_unknown_names(kind, name, message):
@@ -82,14 +82,14 @@ def test_unknown_names(kind, name, message):
     assert name not in getattr(registry, kind)
 
 
-def test_the_missing_import_of_a_plugin_of_ones_own(tmp_path, monkeypatch):
+def test_missing_import_of_a_plugin(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / 'projects' / 'mine'
     folder.mkdir(parents=True)
     (folder / 'neck.py').write_text('import torch\n\n\nclass NeckOfMine(torch.nn.Module):\n    pass\n')
     with pytest.raises(
         KeyError,
-        match=r'A definition of NeckOfMine stands in .*neck.py:4, but it is not registered '
+        match=r'neck.py:4 defines NeckOfMine, but it is not registered '
         r"here: add custom_imports = dict\(imports=\['projects.mine.neck'\]",
     ):
         registry.MODELS.build(dict(type='NeckOfMine'))
@@ -116,9 +116,40 @@ class Filled:
         self.seen = (num_classes, in_channels, depth)
 
 
-def test_what_is_filled_or_given_is_kept():
+def test_filled_or_given_values_are_kept():
     part = registry.MODELS.build_filled(dict(type=Filled, num_classes=3), in_channels=8, num_classes=5, width=2)
     assert part.seen == (3, 8, 1)  # what is given stays, what the class does not take is left out
     assert (part.num_classes, part.in_channels) == (3, 8)
     assert not hasattr(part, 'width')
     assert registry.MODELS.build_filled(dict(type=Filled, num_classes=None), num_classes=5).num_classes == 5
+
+
+class Parent:
+    def __init__(self, fusion_dim, depth=3):
+        if depth < 0:
+            raise TypeError('depth')
+
+
+class Child(Parent):
+    def __init__(self, gate=True, **kwargs):
+        super().__init__(**kwargs)
+
+
+@pytest.mark.parametrize('kind', [Parent, Child])
+def test_a_key_that_a_class_does_not_take_is_answered_with_near_ones(kind):
+    with pytest.raises(TypeError) as raised:
+        registry.MODELS.build(dict(type=kind, fusion_dm=3))
+    assert str(raised.value).startswith(f"{kind.__name__}: unknown key 'fusion_dm'. Did you mean 'fusion_dim'?")
+    for argument in ('fusion_dim', 'depth'):
+        assert argument in str(raised.value)
+
+
+def test_another_type_error_of_a_constructor_stays_what_it_is():
+    with pytest.raises(TypeError, match=r'^depth$'):
+        registry.MODELS.build(dict(type=Parent, fusion_dim=3, depth=-1))
+
+
+def test_a_dict_without_type_is_answered():
+    with pytest.raises(KeyError) as raised:
+        registry.MODELS.build(dict(depth=3))
+    assert str(raised.value) == "registry 'model' = {'depth': 3} has no 'type', so nothing can be built from it."

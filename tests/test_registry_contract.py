@@ -1,4 +1,4 @@
-"""What every plugin of ours must do: one table over all registries."""
+"""The contract of every registered class, as one table over all registries."""
 
 import inspect
 
@@ -35,6 +35,7 @@ ARGUMENTS = {
     'ConcatDataset': dict(datasets=[dict(type='Digits', indices=3)]),
     'CosFaceHead': dict(num_classes=2, in_channels=4),
     'DHAFusion': dict(in_channels=(4, 4)),
+    'DynamicHeadAttention': dict(in_channels=(4, 4)),
     'DistillationHook': dict(teacher='configs/digits/ce_hybrid.py'),
     'DumpResults': dict(out_file_path='predictions.pkl'),
     'EarlyStoppingHook': dict(monitor='accuracy/top1'),
@@ -47,10 +48,11 @@ ARGUMENTS = {
     'ImageFolder': dict(data_root='nowhere', lazy_init=True),
     'HybridOptimWrapperConstructor': dict(optim_wrapper_cfg=dict(optimizer=dict(type='SGD', lr=0.1))),
     'LinearHead': dict(num_classes=2, in_channels=4),
+    'HeadMetric': dict(metric=dict(type='Accuracy')),
     'LookaheadOptimWrapper': dict(optimizer=optimizer),
     'MCDropoutClassifier': dict(PARTS, dropout=0.1),
     'MarginHead': dict(num_classes=2, in_channels=4),
-    'MetricOf': dict(metric=dict(type='Accuracy')),
+    'MetricOf': dict(metric=dict(type='Accuracy')),  # the name of HeadMetric in 0.1
     'MixtureTTA': dict(module=dict(type='HybridClassifier', **PARTS)),
     'MultiHead': dict(heads=dict(one=dict(type='LinearHead', num_classes=2)), in_channels=4),
     'PKSampler': dict(sampler=sampler, batch_size=4, images_per_class=2),
@@ -65,6 +67,7 @@ ARGUMENTS = {
     'SupConHead': dict(in_channels=4),
     'SwitchRecipeHook': dict(schedule=[dict(action_epoch=2)]),
     'TimmStream': dict(model_name='test_resnet'),
+    'TokenFuser': dict(channels=4),
     'TokenLearner': dict(channels=4),
     'TokenMergingHook': dict(token_merging_ratio=0.5),
 }
@@ -100,14 +103,14 @@ def root_of(registry):
     return registry
 
 
-def test_the_table_is_about_what_there_is():
+def test_table_covers_every_class():
     names = {name for _, name, _ in PLUGINS}
     assert len(names) > 40
     assert set(ARGUMENTS) <= names
 
 
 @every_plugin
-def test_documented(constant, name, cls):
+def test_every_class_is_documented(constant, name, cls):
     assert cls.__doc__, f'{name} has no docstring.'
     if not cls.__doc__.strip().split('\n')[0].strip().endswith(('.', ':')):
         pytest.fail(f'the docstring of {name} does not begin with a sentence.')
@@ -118,23 +121,23 @@ def test_documented(constant, name, cls):
     if named:
         assert 'Args:' in cls.__doc__, f'the docstring of {name} has no Args.'
     missing = [key for key in named if key not in cls.__doc__]
-    assert not missing, f'the docstring of {name} does not say what these are: {", ".join(missing)}.'
+    assert not missing, f'the docstring of {name} does not document: {", ".join(missing)}.'
 
 
 @every_plugin
-def test_found_by_its_bare_name_and_by_ours(constant, name, cls):
+def test_found_by_bare_and_by_scoped_name(constant, name, cls):
     registry = getattr(registries, constant)
     assert registry.get(name) is cls
     assert registry.get(f'hybridcls.{name}') is cls
 
 
 @buildable
-def test_built_from_our_scope_and_from_mmpretrains(constant, name, cls):
+def test_built_from_our_scope_and_from_mmpretrain(constant, name, cls):
     registry = getattr(registries, constant)
     with DefaultScope.overwrite_default_scope('hybridcls'):
         assert type(registry.build(dict(type=name, **arguments_of(name)))) is cls
     if registry.parent is None:
-        return  # a kind that only we have: nobody else's registry could be asked
+        return  # no other package has this registry
     for scope, start in (('mmpretrain', registry.parent), ('mmengine', root_of(registry))):
         with DefaultScope.overwrite_default_scope(scope):
             assert type(start.build(dict(type=f'hybridcls.{name}', **arguments_of(name)))) is cls
@@ -148,6 +151,6 @@ def test_one_registry_of_each_kind(constant):
     assert registry is root_of(registry).children.get('hybridcls', registry)
 
 
-def test_each_constant_is_listed():
+def test_every_constant_is_listed():
     constants = {name for name, value in vars(registries).items() if isinstance(value, Registry)}
     assert constants == set(registries.__all__)

@@ -1,9 +1,9 @@
-"""What constructors take, by their signatures."""
+"""signatures: arguments of constructors, through inheritance and **kwargs."""
 
 import pytest
 from torch import nn
 
-from hybridcls.signatures import arguments_of, owners_of, takes_argument
+from hybridcls.signatures import arguments_of, owners_of, takes_argument, takes_positional
 
 
 class Base:
@@ -60,12 +60,20 @@ def function(x, **kwargs):
         (nn.Identity, [], False),  # it takes anything, and does nothing with it
     ],
 )
-def test_arguments(kind, names, are_all):
+def test_arguments_of_constructors(kind, names, are_all):
     found, all_known = arguments_of(kind)
     assert ({*found} | {'self'}, all_known) == ({*names} | {'self'}, are_all)
     assert takes_argument(kind, 'bias') == ('bias' in names)
 
 
-def test_owners():
+def test_owners_of_arguments():
     owners, _ = owners_of(UsingBelow)
     assert owners == dict(depth=UsingBelow, num_classes=Base, bias=Base)
+
+
+def test_how_many_positional_arguments_a_function_takes():
+    assert takes_positional(lambda a, b, c=0: None, 2)
+    assert takes_positional(lambda *rows: None, 5)
+    assert not takes_positional(lambda a, b, *, c: None, 2)  # one that has no default is left over
+    assert takes_positional(Base(1).__init__, 1)  # bound
+    assert not takes_positional(Base(1).__init__, 2)

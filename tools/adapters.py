@@ -1,10 +1,10 @@
-"""What LoRA has trained, taken out of a checkpoint: alone, in PEFT's form, or merged into the weights.
+"""Save the LoRA adapters of a checkpoint in PEFT's format, or merge them into the weights.
 
     python tools/adapters.py save CONFIG CHECKPOINT FOLDER
-    python tools/adapters.py fold CONFIG CHECKPOINT OUT.pth
+    python tools/adapters.py merge CONFIG CHECKPOINT OUT.pth
 
-``save`` writes megabytes that PEFT reads, and what was trained beside the adapters. ``fold`` writes a checkpoint
-without LoRA, for the same config with ``model.backbone.lora_rank=0``. CONFIG is the one of the training.
+``save`` writes a few megabytes that PEFT can read, and the other trained parameters. ``merge`` writes a checkpoint
+without LoRA, for the same config with ``model.backbone.lora_rank=0``. CONFIG is that of the training.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hybridcls.checks import check_file
 from hybridcls.command_line import run_tool
+from hybridcls.renames import warn_renamed
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,18 +23,18 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     from hybridcls.cli.config_options import ConfigOptions
 
-    parser = argparse.ArgumentParser(description='Save or fold the LoRA adapters of a checkpoint.')
+    parser = argparse.ArgumentParser(description='Save or merge the LoRA adapters of a checkpoint.')
     commands = parser.add_subparsers(dest='command', required=True)
-    for name, target, what in (
-        ('save', 'folder', 'folder for the adapters, one folder a stream in it'),
-        ('fold', 'out', 'checkpoint to write, without adapters'),
+    for name, aliases, target, what in (
+        ('save', [], 'folder', 'folder for the adapters, with one folder for each stream'),
+        ('merge', ['fold'], 'out', 'checkpoint to write, without adapters'),
     ):
-        command = commands.add_parser(name)
+        command = commands.add_parser(name, aliases=aliases)
         command.add_argument('config', help='config file of the training, with its lora_rank')
         command.add_argument('checkpoint', help='checkpoint file')
         command.add_argument(target, help=what)
         command.add_argument(
-            '--trust-checkpoint', action='store_true', help='run code in the checkpoint; it may run any command'
+            '--trust-checkpoint', action='store_true', help='run the code in the checkpoint; it may run any command'
         )
         command.add_argument(
             '--cfg-options', nargs='+', action=ConfigOptions, metavar='KEY=VALUE', help='override keys of the config'
@@ -55,13 +56,15 @@ def load(args: argparse.Namespace) -> tuple['nn.Module', dict[str, Any]]:
 
     cfg = load_config(args.config, args.cfg_options)
     if cfg.get('model') is None:
-        raise ValueError(f'{args.config} has no model. Of a chain of phases take the config of the phase.')
+        raise ValueError(
+            f'adapters: expected a config with a model, got {args.config}. For a chain, pass the config of the phase.'
+        )
     apply(cfg, num_classes, args.checkpoint)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         model = MODELS.build(cfg.model).eval()
     if not lora_layers(model):
         raise ValueError(
-            f'{args.config}: no layer of the model is adapted. Give the config of the training, with its '
+            f'adapters: expected a model with LoRA, got {args.config}. Pass the config of the training, with its '
             'lora_rank (--cfg-options model.backbone.lora_rank=8).'
         )
     if args.trust_checkpoint:
@@ -71,15 +74,17 @@ def load(args: argparse.Namespace) -> tuple['nn.Module', dict[str, Any]]:
         model.load_state_dict(weights_of(checkpoint, args.checkpoint))
     except RuntimeError as error:
         raise WeightMismatchError(
-            f'{args.checkpoint} is not of the model of {args.config}: {str(error)[:600]}'
+            f'adapters: {args.checkpoint} does not fit the model of {args.config}: {str(error)[:600]}'
         ) from error
     meta = checkpoint.get('meta')
     return model, to_plain(meta, 'meta', lambda path, value: None) if isinstance(meta, dict) else {}
 
 
 def main() -> None:
-    """Save or fold."""
+    """Save or merge."""
     args = parse_args()
+    if args.command == 'fold':
+        warn_renamed('fold', 'merge', 'adapters')
     if '::' not in args.config:
         check_file('adapters', 'config', args.config)  # before the imports that take seconds
     check_file('adapters', 'checkpoint', args.checkpoint)
@@ -101,7 +106,7 @@ def main() -> None:
     torch.save(dict(meta=meta, state_dict=model.state_dict()), data)
     atomic_write(data.getvalue(), args.out)
     print(
-        f'{args.out}: the updates of {len(merged)} layers are in the weights, '
+        f'{args.out}: merged the adapters of {len(merged)} layers, '
         f'{Path(args.out).stat().st_size / 2**20:.2f} MiB. Use it with model.backbone.lora_rank=0.'
     )
 

@@ -1,4 +1,4 @@
-"""Measure what the parts of hybridcls cost, each against the plain alternative, interleaved, on this machine.
+"""Benchmark the parts of hybridcls against plain alternatives, interleaved, on this machine.
 
 python tools/benchmark.py                 # lists the benchmarks
 python tools/benchmark.py NAME [options]  # runs tools/benchmarks/NAME.py; --help shows its options
@@ -34,7 +34,7 @@ def main() -> None:
         return
     name = sys.argv[1]
     if name not in known:
-        raise ValueError(f'There is no benchmark {name!r}.{did_you_mean(name, known)} There are: {", ".join(known)}.')
+        raise ValueError(f'benchmark: expected one of {", ".join(known)}, got {name!r}.{did_you_mean(name, known)}')
     sys.argv = [str(known[name]), *sys.argv[2:]]
     runpy.run_path(str(known[name]), run_name='__main__')
 

@@ -1,11 +1,11 @@
-"""Choose how many tokens to merge for a wanted speed on this machine, and print what it costs in accuracy.
+"""Choose how many tokens to merge for a target speed on this machine, and print the accuracy with and without.
 
     python tools/choose_token_merging.py CONFIG CHECKPOINT --speedup 1.3
     python tools/choose_token_merging.py CONFIG CHECKPOINT --target-ms 40 --batch-size 8
 
 The model of the config must have a plain vision transformer. It is timed on a batch of its test set, and tested twice
-with the test set and the metrics of the config: whole, and with the number that was found. Where the config merges
-tokens itself, that is left out.
+with the test set and the metrics of the config: without merging, and with the chosen number. Token merging of the
+config itself is switched off.
 """
 
 import argparse
@@ -23,10 +23,8 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint file')
     wish = parser.add_mutually_exclusive_group(required=True)
     wish.add_argument('--speedup', type=float, help='time without merging over time with it, 1.3 for example')
-    wish.add_argument('--target-ms', type=float, help='milliseconds that a batch may take')
-    parser.add_argument(
-        '--batch-size', type=int, default=8, help='images in the batch that is timed: as many as will come at a time'
-    )
+    wish.add_argument('--target-ms', type=float, help='target of the time of a batch, in milliseconds')
+    parser.add_argument('--batch-size', type=int, default=8, help='images in the timed batch: the size in use')
     parser.add_argument(
         '--inflection',
         type=float,
@@ -62,11 +60,11 @@ def main() -> None:
     if args.trust_checkpoint:
         trust_checkpoints()
     cfg = prepare_testing(load_config(args.config, args.cfg_options), args.checkpoint, TrainOptions(), args.work_dir)
-    # It would replace what is chosen here whenever a test begins.
+    # It would replace the chosen number when a test begins.
     cfg.custom_hooks = [hook for hook in cfg.custom_hooks if not is_a('HOOKS', hook, TokenMergingHook)]
     runner = build_runner(cfg)
     remove_token_merging(runner.model)
-    # Before the weights are loaded, as a test does it: the time depends on none, and a wish may be out of reach.
+    # Before the weights are loaded: the time does not depend on them, and the target may be out of reach.
     data = runner.model.data_preprocessor(next(iter(runner.build_dataloader(cfg.test_dataloader))), False)
     images = data['inputs']
     images = images.repeat(-(-args.batch_size // len(images)), 1, 1, 1)[: args.batch_size]
@@ -86,7 +84,7 @@ def main() -> None:
         if name in merged and isinstance(value, (int, float)) and not name.endswith('time'):
             print(f'{name:<24}{value:>12.4f}{merged[name]:>12.4f}{merged[name] - value:>+12.4f}')
     if not choice.r:
-        print('\nIt is fast enough without merging: nothing to add to the config.')
+        print('\nThe model is fast enough without merging: nothing to add to the config.')
         return
     ratio = f'dict({", ".join(f"{key}={value:g}" for key, value in choice.ratio.items())})'
     print(

@@ -3,7 +3,7 @@
 #
 #   bash tools/dist_train.sh CONFIG PROCESSES_PER_MACHINE [options of tools/train.py]
 #
-# TORCHRUN_ARGS are read from the environment: TORCHRUN_ARGS="--max-restarts 3" with --resume goes on after a failure.
+# TORCHRUN_ARGS are read from the environment: TORCHRUN_ARGS="--max-restarts 3" with --resume restarts after a failure.
 # Several machines: run it on each, with NNODES, NODE_RANK (0, 1, ...), MASTER_ADDR and PORT set.
 set -euo pipefail
 

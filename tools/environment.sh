@@ -1,7 +1,7 @@
-# Sourced by quickstart.sh and run_tests.sh: make a virtual environment with hybridcls in it, once.
+# Sourced by quickstart.sh, run_tests.sh and oldest.sh: make a virtual environment with hybridcls, once.
 #
-#   VENV    where it is            (.venv in the repository)
-#   PYTHON  what makes it          (python3)
+#   VENV    its folder             (.venv in the repository)
+#   PYTHON  the interpreter        (python3)
 #
 # make_environment NAME...  installs requirements/runtime.txt and the named further ones, unless they are there
 # already, and sets PYTHON to the environment's.
@@ -25,7 +25,7 @@ make_environment() {
             "(or set PYTHON to a Python from 3.10 on)."
         "$base" -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
             || stop "$base is Python $("$base" -c 'import platform; print(platform.python_version())')," \
-                "and hybridcls wants 3.10 or newer: set PYTHON to one."
+                "and hybridcls needs 3.10 or newer: set PYTHON to one."
         "$base" -c 'import ensurepip, venv' 2> /dev/null \
             || stop "$base cannot make virtual environments: apt-get install python3-venv."
         echo "Making the virtual environment $VENV ..."
@@ -46,7 +46,7 @@ make_environment() {
 }
 
 # Whether this clone is installed, and every requirement of the named files met: asked each time, since a note of an
-# earlier installation would not know of what was removed since.
+# earlier installation would keep what was removed since.
 is_installed() {
     (cd / && "$PYTHON" - "$ROOT" "$@" 2> /dev/null) << 'END'
 import importlib.metadata
@@ -69,8 +69,8 @@ for file in files:
 END
 }
 
-# mmcv asks for opencv-python, which wants the graphics libraries of a desktop. Where they are missing (a server, a
-# container), the same version without windows takes its place. Both write to one folder, hence the order.
+# mmcv requires opencv-python, which needs the graphics libraries of a desktop. Where they are missing (a server, a
+# container), the same version without windows replaces it. Both write to one folder, hence the order.
 fix_opencv() {
     local trouble
     if trouble="$("$PYTHON" -c 'import cv2' 2>&1)"; then

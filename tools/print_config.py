@@ -1,4 +1,4 @@
-"""Print the final config as Python; with --explain what `hybridcls explain` says of it.
+"""Print the final config as Python; with --explain, the output of `hybridcls explain`.
 
 python tools/print_config.py configs/digits/ce_hybrid.py --cfg-options batch_size=32
 python tools/print_config.py configs/digits/ce_hybrid.py --explain model.head
@@ -16,7 +16,7 @@ def main() -> None:
     """Print."""
     parser = argparse.ArgumentParser(description='Print the final config of a training.')
     explain.add_arguments(parser)
-    parser.add_argument('--explain', action='store_true', help='each key with where it comes from and who takes it')
+    parser.add_argument('--explain', action='store_true', help='each key with its origin and the class that reads it')
     args = argparse.Namespace(**vars(parser.parse_args()), json=False)
     if args.explain:
         sys.exit(explain.run(args))

@@ -1,4 +1,4 @@
-# Sourced by dist_train.sh and dist_test.sh: start processes with torchrun, and say first what cannot work.
+# Sourced by dist_train.sh and dist_test.sh: start processes with torchrun, after checks.
 
 PYTHON="${PYTHON:-python}"
 
@@ -19,14 +19,14 @@ count_gpus() {
 check_processes() {
     case "$1" in
         '' | *[!0-9]* | 0)
-            echo "error: the number of processes is '$1'; it should be a whole number from 1." >&2
+            echo "error: expected the number of processes as an integer from 1, got '$1'." >&2
             exit 2
             ;;
     esac
     local gpus
     gpus="$(count_gpus)"
     if [ "$gpus" -gt 0 ] && [ "$1" -gt "$gpus" ]; then
-        echo "error: $1 processes were asked for, but this machine shows $gpus GPU(s): ask for at most $gpus" \
+        echo "error: expected at most $gpus processes, one for each visible GPU, got $1" \
             "(or set CUDA_VISIBLE_DEVICES=-1 to train on the CPU)." >&2
         exit 2
     fi
@@ -36,7 +36,7 @@ check_config() {
     case "$1" in
         *::*) ;;
         *)
-            if [ ! -f "$1" ]; then # tools/train.py knows the near names, and answers without starting anything
+            if [ ! -f "$1" ]; then # tools/train.py suggests near names, and starts nothing
                 exec "$PYTHON" "$HERE/train.py" "$1"
             fi
             ;;
@@ -50,7 +50,7 @@ launch() {
     local rendezvous=(--nnodes "$nodes" --node_rank "${NODE_RANK:-0}" --master_addr "${MASTER_ADDR:-127.0.0.1}"
         --master_port "${PORT:-29500}")
     if [ "$nodes" = 1 ] && [ -z "${PORT:-}" ]; then
-        rendezvous=(--standalone) # finds a free port, so that two jobs on one machine do not meet
+        rendezvous=(--standalone) # finds a free port: two jobs on one machine do not collide
     fi
     # Without a limit each process would start as many threads as there are cores.
     if [ -z "${OMP_NUM_THREADS:-}" ]; then

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # From a fresh clone to a trained hybrid in one command: environment, two phases (SupCon, then AdaFace) on the
-# handwritten digits of scikit-learn, a table of results. Run it again: it goes on where it stopped, or says what is done.
+# handwritten digits of scikit-learn, a table of results. Run it again to resume it, or to print the results.
 #
 #   bash tools/quickstart.sh [options of tools/train.py]
 #

@@ -3,20 +3,21 @@
 #
 #   bash tools/run_tests.sh [options of pytest, or the tests to run]
 #
-# VENV (.venv), PYTHON (python3) and TEST_PROCESSES (as many as there are processors, at most 4) are read from the
-# environment.
+# VENV (.venv), PYTHON (python3), REQUIREMENTS (lora tests: files of requirements/ beside runtime.txt) and TEST_PROCESSES
+# (as many as there are processors, at most 4) are read from the environment.
 set -euo pipefail
 
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
-make_environment tests
+read -ra requirements <<< "${REQUIREMENTS:-lora tests}"
+make_environment "${requirements[@]}"
 cd "$ROOT"
-# The networks of the tests are so small that a second thread costs more than it brings.
+# The networks of the tests are small: a second thread costs more than it saves.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-# No test needs the internet; with this a model that would be fetched fails at once instead of after many retries.
+# No test needs the internet; with this a download fails at once instead of after many retries.
 export HF_HUB_OFFLINE="${HF_HUB_OFFLINE:-1}"
-processes="${TEST_PROCESSES:-$(nproc 2> /dev/null || echo 1)}"
+processes="${TEST_PROCESSES:-$(env -u OMP_NUM_THREADS nproc 2> /dev/null || echo 1)}" # nproc goes by that variable
 if [ -z "${TEST_PROCESSES:-}" ] && [ "$processes" -gt 4 ]; then
     processes=4
 fi
-# A file's tests stay together: they share what they have built.
+# The tests of a file stay together: they share fixtures.
 exec "$PYTHON" -m pytest --numprocesses "$processes" --dist loadfile "$@"

@@ -2,8 +2,8 @@
 
 # run_under_slurm PARTITION JOB_NAME TOOL [arguments of the tool]
 #
-# Two minutes before the time of the job is up (SIGNAL_SECONDS), Slurm sends SIGUSR1: a training saves and ends with
-# status 75. Within a batch job (sbatch) the job is then queued again, and goes on; from a shell, start it again.
+# Two minutes before the time limit (SIGNAL_SECONDS), Slurm sends SIGUSR1: a training saves and exits with status 75. A
+# batch job (sbatch) is then requeued and resumes; from a shell, start it again.
 run_under_slurm() {
     local partition="$1" job_name="$2" tool="$3"
     shift 3
@@ -24,10 +24,10 @@ run_under_slurm() {
         ${more[@]+"${more[@]}"} \
         "${PYTHON:-python}" -u "$HERE/$tool" "$@" --launcher slurm || status=$?
     if [ "$status" = 75 ] && [ "${SLURM_JOB_ID:-}" ]; then
-        echo "The training has saved and asks for more time: scontrol requeue $SLURM_JOB_ID" >&2
+        echo "The training saved a checkpoint and needs more time: scontrol requeue $SLURM_JOB_ID" >&2
         scontrol requeue "$SLURM_JOB_ID"
     elif [ "$status" = 75 ]; then
-        echo "The training has saved; the same command with --resume goes on." >&2
+        echo "The training saved a checkpoint; run the same command with --resume." >&2
     fi
     return "$status"
 }

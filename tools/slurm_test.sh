@@ -11,7 +11,7 @@ if [ $# -lt 4 ]; then
     exit 2
 fi
 if ! command -v srun > /dev/null; then
-    echo "error: srun is not there, so this is no Slurm cluster; use tools/dist_test.sh." >&2
+    echo "error: srun not found: this is not a Slurm cluster; use tools/dist_test.sh." >&2
     exit 2
 fi
 HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"

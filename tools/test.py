@@ -27,8 +27,8 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         'checkpoint',
         nargs='?',
-        help='checkpoint file; every weight of the model must be in it. (An '
-        'EnsembleClassifier whose members name theirs needs none.)',
+        help='checkpoint file with every weight of the model. (An EnsembleClassifier with checkpoints in its members '
+        'needs none.)',
     )
     parser.add_argument('--work-dir', help='folder for the log and the metrics')
     parser.add_argument('--out', metavar='FILE', help='write the results to FILE (.pkl; metrics also .json or .yml)')
@@ -40,8 +40,8 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--tta',
         action='store_true',
-        help='join the predictions of several views of each image: those of tta_pipeline and tta_model '
-        'of the config, or without them the image and its mirror image, by MixtureTTA',
+        help='aggregate the predictions of several views of each image: those of tta_pipeline and tta_model of the '
+        'config, by default the image and its mirror image, by MixtureTTA',
     )
     parser.add_argument('--show', action='store_true', help='show the images with their predictions in a window')
     parser.add_argument('--show-dir', metavar='FOLDER', help='write the images with their predictions to FOLDER')
@@ -55,7 +55,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     kinds = ('.pkl', '.pickle') if args.out_item != 'metrics' else ('.json', '.yml', '.yaml', '.pkl', '.pickle')
     if args.out and not args.out.endswith(kinds):
         parser.error(
-            f'--out {args.out}: predictions are pickled, so the name must end in .pkl or .pickle '
+            f'--out {args.out}: expected a name that ends in .pkl or .pickle for predictions '
             '(--out-item metrics can be written as .json or .yml).'
         )
     apply_process_options(args)
@@ -63,15 +63,15 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def use_tta(cfg: 'Config') -> None:
-    """Turn the model of ``cfg`` into one that joins what it predicts of several views of each image."""
+    """Wrap the model of ``cfg`` in one that aggregates the predictions of several views of each image."""
     found = list(datasets_with_pipeline(cfg.test_dataloader.dataset))
     if not found:
-        raise ValueError('--tta: test_dataloader.dataset has no pipeline, so that there is nothing to make views with.')
+        raise ValueError('--tta: expected test_dataloader.dataset with a pipeline, got none.')
     own = cfg.get('tta_pipeline')
     if own is not None and len(found) > 1:
         raise ValueError(
-            f'--tta: test_dataloader.dataset joins {len(found)} datasets, and tta_pipeline cannot stand '
-            'for the pipelines of all. Leave it out: each image and its mirror image are the views then.'
+            f'--tta: expected one dataset for tta_pipeline, got {len(found)} in test_dataloader.dataset. Remove '
+            'tta_pipeline to use each image and its mirror image.'
         )
     for dataset in found:
         pipeline = dataset.pipeline
@@ -83,7 +83,7 @@ def use_tta(cfg: 'Config') -> None:
 
 
 def datasets_with_pipeline(dataset: 'ConfigDict') -> Iterator['ConfigDict']:
-    """Yield the configs of the datasets, below wrappers, that have a pipeline."""
+    """Yield the configs of the datasets that have a pipeline, inside wrappers too."""
     if dataset.get('pipeline'):
         yield dataset
     for inside in [*dataset.get('datasets', []), dataset.get('dataset')]:
@@ -92,11 +92,11 @@ def datasets_with_pipeline(dataset: 'ConfigDict') -> Iterator['ConfigDict']:
 
 
 def show_predictions(cfg: 'Config', args: argparse.Namespace) -> None:
-    """Switch on the hook that draws predictions."""
+    """Enable the hook that draws predictions."""
     hook = (cfg.get('default_hooks') or {}).get('visualization')
     if hook is None:
         raise ValueError(
-            '--show-dir: the config has no default_hooks.visualization; add '
+            '--show-dir: expected default_hooks.visualization in the config, got none. Add '
             "default_hooks = dict(visualization=dict(type='VisualizationHook'))."
         )
     hook.update(enable=True, show=args.show, wait_time=args.wait_time, out_dir=args.show_dir, interval=args.interval)
@@ -118,8 +118,8 @@ def main() -> None:
     if is_chain(cfg):
         beside = sorted(map(str, Path(args.checkpoint).parent.glob('*.py'))) if args.checkpoint else []
         raise ValueError(
-            f'test: expected the config of one phase, got the chain {args.config}. Take the config that its training '
-            f'left beside the checkpoint{": " if beside else "."}{" or ".join(beside)}'
+            f'test: expected the config of one phase, got the chain {args.config}. Pass the config in the work dir of '
+            f'the checkpoint{": " if beside else "."}{" or ".join(beside)}'
         )
     options = TrainOptions(amp=args.amp, pin_memory=not args.no_pin_memory, launcher=args.launcher)
     cfg = prepare_testing(cfg, args.checkpoint, options, args.work_dir)

@@ -1,4 +1,4 @@
-"""Train the model of a config, or one after another the phases of a chain.
+"""Train the model of a config, or the phases of a chain in turn.
 
 python tools/train.py configs/digits/two_phase.py
 python tools/train.py configs/hybrid/supcon_convnext_swin.py --amp --cfg-options img_size=256
@@ -16,16 +16,15 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     from hybridcls.cli.training_options import add_process_options, add_training_options, apply_process_options
 
     parser = argparse.ArgumentParser(description='Train a model, or the phases of a chain of configs.')
-    parser.add_argument('config', help='config file; one that names `phases` runs them one after another')
+    parser.add_argument('config', help='config file; one with `phases` runs them in turn')
     parser.add_argument('--work-dir', help='folder for checkpoints and logs; default: work_dirs/<name of the config>')
     parser.add_argument(
         '--resume',
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='go on from the given checkpoint, or without one from the last whole checkpoint of the '
-        'work dir if there is any. A chain goes on by itself; there it allows a phase that was '
-        'interrupted to go on with a changed config',
+        help='resume from the given checkpoint, or without one from the latest valid checkpoint of the work dir, if '
+        'any. A chain always resumes; there, the option allows an interrupted phase to resume with a changed config',
     )
     add_training_options(parser)
     add_process_options(parser)

@@ -6,16 +6,16 @@ default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     curves=dict(type='LearningCurvesHook'),  # learning_curves.png in the work dir
-    visualization=dict(type='VisualizationHook', enable=False),  # tools/test.py --show-dir switches it on
+    visualization=dict(type='VisualizationHook', enable=False),  # tools/test.py --show-dir enables it
 )
 env_cfg = dict(
     cudnn_benchmark=True,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    dist_cfg=dict(backend='nccl'),  # without a GPU it is gloo
+    dist_cfg=dict(backend='nccl'),  # gloo without a GPU
 )
 vis_backends = [dict(type='LocalVisBackend')]
 visualizer = dict(type='UniversalVisualizer', vis_backends=vis_backends)
-# Validation losses are logged as they are: mmengine would average those of several epochs.
+# Validation losses are not smoothed: mmengine would average those of several epochs.
 log_processor = dict(mean_pattern=r'^(?!val/).*(loss|time|data_time|grad_norm|accuracy).*')
 log_level = 'INFO'
 seed = 0

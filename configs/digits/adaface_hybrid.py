@@ -1,4 +1,4 @@
-"""Phase 2 on the digits: an AdaFace head. Alone it starts from scratch; two_phase.py gives it the weights of phase 1.
+"""Phase 2 on the digits: an AdaFace head. Starts from scratch; two_phase.py loads the weights of phase 1.
 
 python tools/train.py configs/digits/adaface_hybrid.py
 """
@@ -10,5 +10,5 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 num_classes = 10
-model = dict(head=dict(type='AdaFaceHead', scale=16.0))  # 64 is meant for thousands of classes
+model = dict(head=dict(type='AdaFaceHead', scale=16.0))  # 64 is for thousands of classes
 default_hooks = dict(logger=dict(interval=10), checkpoint=dict(save_best='accuracy/top1'))

@@ -1,4 +1,4 @@
-"""The plain way, to compare with: cross entropy on the digits, from scratch.
+"""Baseline: cross entropy on the digits, from scratch.
 
 python tools/train.py configs/digits/ce_hybrid.py
 """

@@ -1,4 +1,4 @@
-"""A plain vision transformer on the digits by cross entropy, alone: 64 tokens, which can merge.
+"""A plain vision transformer on the digits by cross entropy: 64 tokens, for token merging.
 
 python tools/train.py configs/digits/ce_vit.py
 """

@@ -1,4 +1,4 @@
-"""Phase 1 on the digits: supervised contrast of two views, judged by nearest neighbours.
+"""Phase 1 on the digits: supervised contrastive learning of two views, evaluated by nearest neighbours.
 
 python tools/train.py configs/digits/supcon_hybrid.py
 """
@@ -9,5 +9,7 @@ _base_ = [
     '../_base_/schedules/adamw_cosine_digits.py',
     '../_base_/default_runtime.py',
 ]
-model = dict(head=dict(type='SupConHead', projection=dict(out=64), loss=dict(type='SupConLoss', temperature=0.1)))
+model = dict(
+    head=dict(type='SupConHead', projection=dict(out_channels=64), loss=dict(type='SupConLoss', temperature=0.1))
+)
 default_hooks = dict(logger=dict(interval=10), checkpoint=dict(save_best='knn/top1'))

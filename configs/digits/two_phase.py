@@ -1,4 +1,4 @@
-"""Both phases on the digits, one after the other: what tools/quickstart.sh runs.
+"""Both phases on the digits in turn, as in tools/quickstart.sh.
 
 python tools/train.py configs/digits/two_phase.py
 """

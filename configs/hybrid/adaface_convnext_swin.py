@@ -1,8 +1,8 @@
 """Phase 2: an AdaFace head on the reference pair, 8 GPUs.
 
     bash tools/dist_train.sh configs/hybrid/adaface_convnext_swin.py 8
-Alone it starts from scratch; two_phase_convnext_swin.py gives it the weights of phase 1.
-Not trained yet: it awaits GPUs and a data set of its size.
+Starts from scratch; two_phase_convnext_swin.py loads the weights of phase 1.
+Not trained yet.
 """
 
 _base_ = [

@@ -1,9 +1,9 @@
-"""`adaface_convnext_swin.py` on one GPU: smaller batches, gradients of 32 of them for one update, as many images.
+"""`adaface_convnext_swin.py` on one GPU: smaller batches with accumulated gradients, the same number of images per update.
 
 python tools/train.py configs/hybrid/adaface_convnext_swin_1gpu.py
 """
 
 _base_ = './adaface_convnext_swin.py'
-model = dict(backbone=dict(with_cp=True))  # activations are computed again instead of kept
+model = dict(backbone=dict(with_cp=True))  # recompute activations to save memory
 batch_size = 32
 optim_wrapper = dict(accumulative_counts=32)

@@ -1,7 +1,7 @@
-"""The plain way, to compare with: cross entropy with mixup and cutmix on the reference pair, 8 GPUs.
+"""Baseline: cross entropy with mixup and cutmix on the reference pair, 8 GPUs.
 
     bash tools/dist_train.sh configs/hybrid/ce_convnext_swin.py 8
-Not trained yet: it awaits GPUs and a data set of its size.
+Not trained yet.
 """
 
 _base_ = [

@@ -1,7 +1,7 @@
 """Phase 1: supervised contrastive pre-training of the reference pair on 8 GPUs, with SAM, GC and Lookahead.
 
     bash tools/dist_train.sh configs/hybrid/supcon_convnext_swin.py 8
-Not trained yet: it awaits GPUs and a data set of its size.
+Not trained yet.
 """
 
 _base_ = [
@@ -12,7 +12,11 @@ _base_ = [
 ]
 model = dict(
     backbone=dict(use_cbam=True, token_learner_tokens=8),
-    head=dict(type='SupConHead', projection=dict(hidden=1024, out=128), loss=dict(type='SupConLoss', temperature=0.1)),
+    head=dict(
+        type='SupConHead',
+        projection=dict(hid_channels=1024, out_channels=128),
+        loss=dict(type='SupConLoss', temperature=0.1),
+    ),
 )
 optim_wrapper = dict(
     stages=dict(

@@ -1,9 +1,9 @@
-"""`supcon_convnext_swin.py` on one GPU: the same 512 images contrasted at once, embedded 32 views at a time.
+"""`supcon_convnext_swin.py` on one GPU: the same batch of 512 images, embedded 32 views at a time.
 
     python tools/train.py configs/hybrid/supcon_convnext_swin_1gpu.py
 
-Gradient caching has the gradient of the whole batch in the memory of a small one, for one more forward pass; gradient
-accumulation would contrast only the images of each small batch.
+Gradient caching computes the gradient of the whole batch in the memory of a small one, at the cost of one more forward
+pass; gradient accumulation would contrast only the images of each small batch.
 """
 
 _base_ = './supcon_convnext_swin.py'

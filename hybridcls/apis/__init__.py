@@ -1,4 +1,4 @@
-"""How the library is used from outside training: inference, export, benchmarks."""
+"""Measure time and memory, and choose a token merging ratio by speed."""
 
 from .memory import peak_memory
 from .merging_choice import MergingChoice, choose_merging

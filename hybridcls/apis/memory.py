@@ -1,4 +1,4 @@
-"""How much memory a computation takes at most."""
+"""Measure the peak memory of a computation."""
 
 from collections.abc import Callable
 from typing import Any, Optional, Union
@@ -10,16 +10,16 @@ __all__ = ['peak_memory']
 
 
 def peak_memory(function: Callable[[], Any], device: Optional[Union[str, torch.device]] = None) -> int:
-    """Call ``function`` once, and count the bytes that are allocated at most meanwhile, beyond what was before.
+    """Call ``function`` once, and return the peak of the bytes allocated during the call, relative to before.
 
-    What ``function`` returns, and what it leaves behind (gradients), counts as well. On a CPU the profiler reports
-    every allocation and every release of PyTorch's allocator, so the number is exact and the same on every run;
-    memory that the profiler was not there to see allocated lowers it when it is released.
+    The return value of ``function``, and what it leaves allocated (gradients), count as well. On a CPU the profiler
+    records every allocation and release of PyTorch's allocator: the number is exact and reproducible. Releasing memory
+    that was allocated before the call lowers it.
 
     Args:
-        function (Callable): What is measured.
-        device (str or torch.device, optional): Where it computes. Defaults to None, a GPU if this process has used
-            one, else the CPU.
+        function (Callable): The computation.
+        device (str or torch.device, optional): Its device. Defaults to None, a GPU if this process has used one, else
+            the CPU.
 
     Returns:
         int: Bytes.
@@ -38,9 +38,9 @@ def peak_memory(function: Callable[[], Any], device: Optional[Union[str, torch.d
         return torch.cuda.max_memory_allocated(device) - before
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
         function()
-    held = most = 0
+    current = most = 0
     for event in watched.profiler.kineto_results.events():
         if event.name() == '[memory]':
-            held += event.nbytes()
-            most = max(most, held)
+            current += event.nbytes()
+            most = max(most, current)
     return most

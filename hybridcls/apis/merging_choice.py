@@ -1,4 +1,4 @@
-"""How many tokens to merge for a wanted speed, on the machine that asks."""
+"""Choose the number of merged tokens for a target speed on this machine."""
 
 from dataclasses import dataclass
 from typing import Any, Optional
@@ -16,14 +16,14 @@ __all__ = ['MergingChoice', 'choose_merging']
 
 @dataclass
 class MergingChoice:
-    """What was found.
+    """The chosen number of merged tokens, and its speed.
 
     Args:
         r (int): Tokens to merge in each block.
         seconds (float): One forward pass with that r, median.
         whole_seconds (float): One without merging, in the same rounds, median.
         speedup (float): Their ratio, the median over the rounds.
-        inflection (float): Whether r rises or falls through the depth, as it was asked for.
+        inflection (float): How r changes with the depth, as in the call.
     """
 
     r: int
@@ -34,7 +34,7 @@ class MergingChoice:
 
     @property
     def ratio(self) -> dict[str, Any]:
-        """As ``token_merging_ratio`` wants it."""
+        """The value for ``token_merging_ratio``."""
         return dict(r=self.r, inflection=self.inflection) if self.inflection else dict(r=self.r)
 
 
@@ -46,16 +46,16 @@ def choose_merging(
     rounds: int = 9,
     inflection: float = 0.0,
 ) -> MergingChoice:
-    """Find the smallest number of merged tokens a block that makes a model as fast as wanted, here and now.
+    """Find the smallest number of merged tokens per block that reaches a target speed on this machine.
 
-    Each candidate is timed against the model without merging, interleaved, in eval mode without gradients; of the
-    candidates about log2(patches) are tried. The model is left as it was.
+    Each candidate is timed against the model without merging, interleaved, in eval mode without gradients; a binary
+    search tries about log2(patches) candidates. The model is restored afterwards.
 
     Args:
-        model (nn.Module): Called with ``images``; has a plain transformer of timm somewhere in it.
-        images (Tensor): A batch as it will come: the best r depends on its size.
-        speedup (float, optional): Wanted time without merging over time with it, >= 1.
-        target_seconds (float, optional): Or the wanted time of the batch, > 0.
+        model (nn.Module): Called with ``images``; contains a plain transformer of timm.
+        images (Tensor): A batch of the size in use: the best r depends on it.
+        speedup (float, optional): Target of the time without merging over the time with it, >= 1.
+        target_seconds (float, optional): Or the target time of the batch, > 0.
         rounds (int): Timings of each candidate. Defaults to 9.
         inflection (float): In [-1, 1]: -1 lets r fall from 2 r to 0 through the depth, see :class:`MergingSchedule`.
             Defaults to 0: the same in each block.
@@ -64,11 +64,11 @@ def choose_merging(
         MergingChoice: r is 0 if the model is fast enough already.
 
     Raises:
-        ValueError: If not exactly one of the wishes is given, or merging as much as can be is not enough.
+        ValueError: If not exactly one target is given, or it is out of reach.
     """
     if (speedup is None) == (target_seconds is None):
         raise ValueError(
-            f'choose_merging: give speedup or target_seconds, one of them; they are {speedup} and {target_seconds}.'
+            f'choose_merging: expected either speedup or target_seconds, got {speedup} and {target_seconds}.'
         )
     if speedup is not None:
         check_number('choose_merging', 'speedup', speedup, 1)
@@ -90,12 +90,11 @@ def choose_merging(
             timed[high] = _time(model, images, high, rounds, inflection)
             if not fast_enough(timed[high]):
                 raise ValueError(
-                    f'choose_merging: merging half of the tokens in every block (r={high}) takes '
-                    f'{timed[high].seconds * 1e3:.1f} ms for {len(images)} images, {timed[high].speedup:.2f} times as '
-                    'fast as none at all, and '
-                    f'{f"{speedup:.2f} times" if speedup is not None else f"{(target_seconds or 0) * 1e3:.1f} ms"} was '
-                    'wanted. Wish for less, or take a smaller model or larger batches (in small ones finding alike '
-                    'tokens weighs more).'
+                    'choose_merging: expected to reach '
+                    f'{f"{speedup:.2f} times" if speedup is not None else f"{(target_seconds or 0) * 1e3:.1f} ms"}, '
+                    f'got {timed[high].seconds * 1e3:.1f} ms for {len(images)} images, {timed[high].speedup:.2f} times '
+                    f'as fast, by merging half of the tokens in every block (r={high}). Lower the target, or take a '
+                    'smaller model or larger batches (in small ones the matching of tokens weighs more).'
                 )
             while high - low > 1:
                 middle = (low + high) // 2
@@ -107,7 +106,7 @@ def choose_merging(
 
 
 def _most(model: nn.Module) -> int:
-    """The r beyond which nothing changes: half of the patches of the largest transformer."""
+    """Return the largest useful r: half of the patches of the largest transformer."""
     merging = add_token_merging(model, 0)
     merging.undo()
     transformers: list[Any] = [model.get_submodule(name) for name in merging.names]
@@ -116,7 +115,7 @@ def _most(model: nn.Module) -> int:
 
 def _time(model: Any, images: Tensor, r: int, rounds: int, inflection: float) -> MergingChoice:
     def merged() -> None:
-        # Microseconds: classes are exchanged, nothing is copied.
+        # Microseconds: classes are swapped, nothing is copied.
         merging = add_token_merging(model, dict(r=r, inflection=inflection))
         try:
             model(images)

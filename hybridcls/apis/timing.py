@@ -1,4 +1,4 @@
-"""Time alternatives against each other on a machine that is not quiet: in turn, many times, by their medians."""
+"""Time alternatives on a noisy machine: interleaved, many rounds, by medians."""
 
 import gc
 import statistics
@@ -16,12 +16,12 @@ __all__ = ['Timing', 'interleaved_timings', 'timing_table']
 
 @dataclass
 class Timing:
-    """What one alternative took.
+    """The timing of one alternative.
 
     Args:
         seconds (float): Median over the rounds.
-        ratio (float): Median over the rounds of its time over that of the reference *in the same round*, which a
-            machine whose speed drifts disturbs less than the ratio of two medians.
+        ratio (float): Median over the rounds of its time over that of the reference *in the same round*, which is more
+            robust to drifting speed than the ratio of two medians.
         spread (tuple[float, float]): Lower and upper quartile of those ratios.
     """
 
@@ -39,16 +39,15 @@ def interleaved_timings(
 ) -> dict[str, Timing]:
     """Call the functions in turn, round by round, and compare each with the reference of the same round.
 
-    Every second round goes through them backwards, so that none always follows the same other one. Work that a GPU
-    has been given is waited for.
+    Every second round reverses the order: no function always follows the same other one. GPU work is synchronized.
 
     Args:
         functions (Mapping[str, Callable]): The alternatives, by name.
-        reference (str, optional): What ratios are taken to. Defaults to None, the first.
-        rounds (int): Rounds that count. Defaults to 11.
-        warmup (int): Rounds before them that do not. Defaults to 2.
-        clock (Callable): Tells the time in seconds. ``time.process_time`` counts only what this process computes (the
-            sum over its threads), for a CPU that others use too. Defaults to ``time.perf_counter``.
+        reference (str, optional): The denominator of the ratios. Defaults to None, the first.
+        rounds (int): Number of timed rounds. Defaults to 11.
+        warmup (int): Number of rounds before them. Defaults to 2.
+        clock (Callable): Returns the time in seconds. ``time.process_time`` counts only what this process computes (the
+            sum over its threads), for a shared CPU. Defaults to ``time.perf_counter``.
 
     Returns:
         dict[str, Timing]: By name, in the given order.
@@ -65,7 +64,7 @@ def interleaved_timings(
     reference = names[0] if reference is None else reference
     seconds: dict[str, list[float]] = {name: [] for name in names}
     collecting = gc.isenabled()
-    gc.disable()  # a collection would fall on whoever happens to run
+    gc.disable()  # a collection would fall into a random function
     try:
         for round_number in range(-warmup, rounds):
             for name in names if round_number % 2 == 0 else reversed(names):
@@ -85,7 +84,7 @@ def interleaved_timings(
 
 
 def timing_table(timings: Mapping[str, Timing], what: str = '') -> str:
-    """Draw a table: name, median milliseconds, ratio to the reference and its quartiles."""
+    """Format a table: name, median milliseconds, ratio to the reference and its quartiles."""
     width = max(len(name) for name in [*timings, what])
     lines = [f'{what:<{width}}  {"ms":>10}  {"ratio":>6}  quartiles']
     lines += [

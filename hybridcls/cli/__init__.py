@@ -1,1 +1,1 @@
-"""The command ``hybridcls``: one file a subcommand."""
+"""The command ``hybridcls``, with one file for each subcommand."""

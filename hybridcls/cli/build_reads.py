@@ -1,12 +1,9 @@
-"""Who really gets each key of a config: seen while its parts are built, by the calls that Python makes meanwhile."""
+"""Build the parts of a config to find which function receives the keys that no signature names."""
 
 import inspect
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from copy import deepcopy
-from types import CodeType, FrameType
-from typing import Any, NamedTuple
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
@@ -14,90 +11,75 @@ from mmengine.visualization import Visualizer
 
 from hybridcls.engine.config.origins import RUNNER_KEYS
 from hybridcls.engine.config.shared_keys import classifying_head
-from hybridcls.engine.config.takers import INSIDE, READ, UNKNOWN, UNREAD, Taker, Takers
+from hybridcls.engine.config.taker import INSIDE, READ, UNKNOWN, UNREAD, Taker, Takers
 from hybridcls.engine.config.tree import Path, datasets_in, dotted, is_a, leaves_in, put_at, takes, value_at, walk
 from hybridcls.engine.runner.global_instances import isolated_globals
+
+from .call_recorder import BuiltPart, CallRecorder, Key
 
 __all__ = ['build_and_record']
 
 
-class _Wanted(NamedTuple):
-    """One key of a part that is to be built; whether the part is called with it, or it is in a dict that is."""
-
-    name: str
-    path: Path
-    value: Any
-    is_argument: bool
-
-
-class _Part(NamedTuple):
-    """A dict that a class is called with, with the keys in it that belong to no other part."""
-
-    path: Path
-    kind: type
-    keys: list[_Wanted]
-
-
 def build_and_record(cfg: Config, takers: Takers) -> list[str]:
-    """Build what can be built of a config, and note in ``takers`` who got what no signature names.
+    """Build the parts of a config, and record in ``takers`` which function received each key without a signature.
 
-    A key was read by the first function that received its very value under its name, or whose code names it among its
-    ``**kwargs``. One that an object keeps for later stays ``'unknown'``; one of a class that was built and that
-    nothing received is ``'unread'``.
+    A key is read by the first function that receives its value under its name, or whose code names it among its
+    ``**kwargs``. One that an object stores stays ``'unknown'``; one of a class that was built without any function
+    receiving it is ``'unread'``.
 
     Args:
         cfg (Config): A completed config; not changed. The model is built on the meta device, without weights.
         takers (Takers): Of this config; changed in place.
 
     Returns:
-        list[str]: A sentence for each part that could not be built.
+        list[str]: A message for each part that could not be built.
     """
     cfg = _without_weights(cfg)
-    recorder = _Recorder(list(_parts(cfg, takers)))
+    recorder = CallRecorder(list(_parts(cfg, takers)))
     notes = []
     with isolated_globals(), DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'hybridcls'):
-        Visualizer.get_instance('explain')  # there are hooks that ask for one
+        Visualizer.get_instance('explain')  # some hooks need one
         for place, build in _builders(cfg):
             try:
                 with recorder.recording():
                     build()
-            except Exception as error:  # classes of any package: whatever they raise is why there is nothing to see
+            except Exception as error:  # classes of any package may raise any error
                 notes.append(f'{dotted(place)} was not built: {type(error).__name__}: {str(error)[:200]}')
     for part in recorder.parts:
         for key in part.keys:
-            _settle(takers, recorder, part, key)
+            _record(takers, recorder, part, key)
     return notes
 
 
-def _settle(takers: Takers, recorder: '_Recorder', part: _Part, key: _Wanted) -> None:
+def _record(takers: Takers, recorder: CallRecorder, part: BuiltPart, key: Key) -> None:
     taker = takers.at(key.path)
     if taker is None or taker.status not in (UNKNOWN, INSIDE):
         return
     if key.path in recorder.readers:
         takers.found[key.path] = Taker(f'{recorder.readers[key.path]} (seen while building)', READ)
     elif taker.status == UNKNOWN and key.path in recorder.kept:
-        takers.found[key.path] = Taker(f'{recorder.kept[key.path]} keeps it, read later if at all', UNKNOWN)
+        takers.found[key.path] = Taker(f'{recorder.kept[key.path]} stores it for later', UNKNOWN)
     elif taker.status == UNKNOWN and part.path in recorder.built:
-        takers.found[key.path] = Taker(f'{part.kind.__qualname__} was built, and nothing got it', UNREAD)
+        takers.found[key.path] = Taker(f'{part.kind.__qualname__} was built without reading it', UNREAD)
 
 
-def _parts(cfg: Config, takers: Takers) -> Iterator[_Part]:
+def _parts(cfg: Config, takers: Takers) -> Iterator[BuiltPart]:
     paths = sorted(takers.parts, key=len, reverse=True)
-    keys: dict[Path, list[_Wanted]] = {path: [] for path in paths}
+    keys: dict[Path, list[Key]] = {path: [] for path in paths}
     for path, _ in leaves_in(cfg):
         inner = next((part for part in paths if path[: len(part)] == part), None)
         if inner is not None and path[-1] not in ('type', '_scope_'):
             while isinstance(path[-1], int):  # of a list of plain values, the list
                 path = path[:-1]
             if len(path) > len(inner) and path not in {key.path for key in keys[inner]}:
-                keys[inner].append(_Wanted(str(path[-1]), path, value_at(cfg, path), len(path) == len(inner) + 1))
+                keys[inner].append(Key(str(path[-1]), path, value_at(cfg, path), len(path) == len(inner) + 1))
     for path in paths:
         if inspect.isclass(takers.parts[path]):
-            yield _Part(path, takers.parts[path], keys[path])
+            yield BuiltPart(path, takers.parts[path], keys[path])
 
 
 def _builders(cfg: Config) -> Iterator[tuple[Path, Callable[[], Any]]]:
-    """Yield what builds each part, without weights and as far as possible without data."""
+    """Yield a builder for each part, without weights and as far as possible without data."""
     from hybridcls import registry
 
     model: list[Any] = []
@@ -120,11 +102,11 @@ def _builders(cfg: Config) -> Iterator[tuple[Path, Callable[[], Any]]]:
 
 
 def _without_weights(cfg: Config) -> Config:
-    """Return a copy whose model can be built without a network, a file of weights or the number of classes."""
+    """Return a copy whose model can be built without network, weights file or number of classes."""
     cfg = Config({key: deepcopy(value) for key, value in cfg.items() if key in RUNNER_KEYS})
     head = classifying_head(cfg)
     if head is not None and head.get('num_classes') is None:
-        head['num_classes'] = 2  # counted when a training begins; any number shows who takes the other keys
+        head['num_classes'] = 2  # counted when a training begins; here any number will do
     for _, node in walk(cfg.get('model')):
         if isinstance(node, dict) and 'model_name' in node:
             node.update(pretrained=False)
@@ -135,22 +117,10 @@ def _without_weights(cfg: Config) -> Config:
 
 
 def _fresh(value: Any) -> Any:
-    """Return an equal object that nothing else holds, where there can be one."""
+    """Return an equal object with its own identity, if the type allows one."""
     if isinstance(value, str) and len(value) > 1:
         return ''.join(list(value))
     return float(repr(value)) if type(value) is float else value
-
-
-def _is_fresh(value: Any) -> bool:
-    values = value if isinstance(value, (list, tuple)) else [value]
-    return any(type(one) is float or (isinstance(one, str) and len(one) > 1) for one in values)
-
-
-def _is_same(one: Any, other: Any) -> bool:
-    """Whether two equal values are one object, or lists of the same objects."""
-    if isinstance(one, (list, tuple)):
-        return all(map(_is_same, one, other))
-    return one is other
 
 
 def _model(cfg: Config) -> Any:
@@ -169,162 +139,16 @@ def _dataset(cfg: dict) -> Any:
     from hybridcls.registry import DATASETS
 
     if not takes('DATASETS', cfg, 'lazy_init'):
-        raise ValueError(f'{cfg["type"]} has no lazy_init, so it would read its data')
+        raise ValueError(f'{cfg["type"]} has no lazy_init, and would read its data')
     return DATASETS.build({**cfg, 'lazy_init': True})
 
 
 def _optim_wrapper(cfg: Config, built: list[Any]) -> Any:
-    """Build the wrapper for the model, or where its optimizer needs memory, for a model of one layer."""
+    """Build the wrapper for the model, or for a model of one layer if the optimizer rejects meta tensors."""
     import torch
     from mmengine.optim import build_optim_wrapper
 
     try:
         return build_optim_wrapper(built[0], cfg.optim_wrapper)
-    except Exception:  # a fused optimizer, say, takes no tensors of the meta device
+    except Exception:  # a fused optimizer, for example
         return build_optim_wrapper(torch.nn.Sequential(torch.nn.Linear(2, 2)), cfg.optim_wrapper)
-
-
-class _Recorder:
-    """Watches the calls of a build.
-
-    Attributes:
-        readers (dict[Path, str]): Who got a key first.
-        kept (dict[Path, str]): What keeps it, of an object that is built.
-        built (set[Path]): The parts that were.
-    """
-
-    def __init__(self, parts: list[_Part]) -> None:
-        self.parts = parts
-        self.readers: dict[Path, str] = {}
-        self.kept: dict[Path, str] = {}
-        self.built: set[Path] = set()
-        self._of_kind: dict[type, list[_Part]] = {}
-        for part in parts:
-            self._of_kind.setdefault(part.kind, []).append(part)
-        self._names = {key.name for part in parts for key in part.keys}
-        self._interest: dict[CodeType, tuple[set[str], set[str], str]] = {}
-        self._building: list[tuple[FrameType, Any, list[_Part]]] = []
-
-    @contextmanager
-    def recording(self) -> Iterator[None]:
-        """Record until the end of the block; a profiler that runs is back afterwards."""
-        before, built = sys.getprofile(), set(self.built)
-        sys.setprofile(self._watch)
-        try:
-            yield
-        except Exception:  # what was begun may be unfinished
-            self.built = built
-            raise
-        finally:
-            sys.setprofile(before)
-            self._building.clear()
-
-    def _watch(self, frame: FrameType, event: str, argument: Any) -> None:
-        if event == 'call':
-            if frame.f_code.co_name == '__init__':
-                self._begin(frame)
-            if self._building:
-                self._look(frame)
-        elif event == 'return' and self._building and self._building[-1][0] is frame:
-            _, built, parts = self._building.pop()
-            for part in parts:
-                self.built.add(part.path)
-                self._look_into(built, part)
-
-    def _begin(self, frame: FrameType) -> None:
-        """See whether this constructs parts of the config."""
-        code = frame.f_code
-        if not code.co_argcount:
-            return
-        mine = frame.f_locals.get(code.co_varnames[0])
-        parts = self._of_kind.get(type(mine))
-        if not parts or any(built is mine for _, built, _ in self._building):
-            return
-        given = frame.f_locals
-        named = [name for name in _arguments(code) if name in self._names]
-        fitting = [
-            part
-            for part in parts
-            if all(_equal(given[key.name], key.value) for key in part.keys if key.name in named and key.is_argument)
-        ]
-        if fitting:
-            self._building.append((frame, mine, fitting))
-
-    def _look(self, frame: FrameType) -> None:
-        """See which of the keys that are asked for this function gets."""
-        code = frame.f_code
-        if code not in self._interest:
-            constants = {one for one in code.co_consts if isinstance(one, str)} & self._names
-            keywords = (
-                code.co_varnames[len(_arguments(code)) + bool(code.co_flags & inspect.CO_VARARGS)]
-                if (code.co_flags & inspect.CO_VARKEYWORDS)
-                else ''
-            )
-            self._interest[code] = ({*_arguments(code)} & self._names, constants, keywords)
-        named, constants, keywords = self._interest[code]
-        if not named and not (keywords and constants):
-            return
-        given = frame.f_locals
-        others = given[keywords] if keywords else {}
-        for _, _, parts in self._building:
-            for part in parts:
-                for key in part.keys:
-                    if key.path in self.readers:
-                        continue
-                    by_name = key.name in named and _equal(given[key.name], key.value) and _was_given(frame, key)
-                    if by_name or (key.name in constants and _holds(others, key)):
-                        self.readers[key.path] = _caller(frame)
-
-    def _look_into(self, built: Any, part: _Part) -> None:
-        """See what an object keeps, under the name of a key or in a dict that holds it."""
-        for attribute, value in getattr(built, '__dict__', {}).items():
-            for key in part.keys:
-                if (attribute == key.name and _equal(value, key.value)) or _holds(value, key):
-                    self.kept[key.path] = f'{part.kind.__qualname__}.{attribute}'
-
-
-def _arguments(code: CodeType) -> tuple[str, ...]:
-    return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-
-
-def _was_given(frame: FrameType, key: _Wanted) -> bool:
-    """Whether the caller hands the key on: an argument that only has its default would be equal by chance."""
-    default = _default(frame, key.name)
-    if default is inspect.Parameter.empty or not _equal(default, key.value):
-        return True
-    if _is_fresh(key.value):
-        return _is_same(frame.f_locals[key.name], key.value)
-    caller = frame.f_back
-    held = caller.f_locals.values() if caller is not None else ()
-    return any(_holds(one, key) for one in held)
-
-
-def _holds(value: Any, key: _Wanted) -> bool:
-    """Whether something is a dict with a key as the config has it."""
-    return isinstance(value, dict) and key.name in value and _equal(value[key.name], key.value)
-
-
-def _default(frame: FrameType, name: str) -> Any:
-    """The default of an argument of a function that is running, if the function can be found."""
-    code = frame.f_code
-    first = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
-    functions = [getattr(cls, code.co_name, None) for cls in type(first).__mro__] + [frame.f_globals.get(code.co_name)]
-    for function in functions:
-        if function is not None and getattr(inspect.unwrap(function), '__code__', None) is code:
-            return inspect.signature(function).parameters[name].default
-    return inspect.Parameter.empty
-
-
-def _caller(frame: FrameType) -> str:
-    return getattr(frame.f_code, 'co_qualname', frame.f_code.co_name).removesuffix('.__init__')  # Python 3.11 has it
-
-
-def _equal(one: Any, other: Any) -> bool:
-    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
-        return len(one) == len(other) and all(map(_equal, one, other))
-    if type(one) is not type(other) and not (isinstance(one, dict) and isinstance(other, dict)):
-        return False
-    try:
-        return bool(one == other)
-    except Exception:  # arrays, tensors and what else has no truth
-        return False

@@ -1,4 +1,4 @@
-"""``--cfg-options KEY=VALUE``: values as Python writes them, dicts included."""
+"""Parse ``--cfg-options KEY=VALUE``, with dicts in Python syntax."""
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ __all__ = ['ConfigOptions']
 
 
 class ConfigOptions(DictAction):
-    """mmengine's action, which also takes dicts: ``optimizer="dict(type='SGD', lr=0.1)"``.
+    """mmengine's ``DictAction`` that also accepts dicts: ``optimizer="dict(type='SGD', lr=0.1)"``.
 
-    Other values are read as OpenMMLab's tools read them: ``lr=0.1``, ``betas=0.9,0.99``, ``"topk=[1, 5]"``.
+    Other values are parsed as by OpenMMLab's tools: ``lr=0.1``, ``betas=0.9,0.99``, ``"topk=[1, 5]"``.
     """
 
     def __call__(
@@ -24,7 +24,7 @@ class ConfigOptions(DictAction):
         values: Union[str, Sequence[Any], None],
         option_string: Optional[str] = None,
     ) -> None:
-        """Read the options, and add them to those that were given before."""
+        """Parse the options, and add them to the previous ones."""
         options = dict(getattr(namespace, self.dest, None) or {})
         for option in values or ():
             key, equals, text = str(option).partition('=')
@@ -34,7 +34,7 @@ class ConfigOptions(DictAction):
                 try:
                     options[key] = read_literal(text)
                 except (SyntaxError, ValueError) as error:
-                    parser.error(f'{option_string} {option}: expected a dict as Python writes it ({error}).')
+                    parser.error(f'{option_string} {option}: expected a dict in Python syntax ({error}).')
             else:
                 one = Namespace()
                 super().__call__(parser, one, [option], option_string)

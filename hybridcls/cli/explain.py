@@ -1,6 +1,6 @@
-"""Print the final config: each value, who wrote it and where or why it was filled, and who takes it.
+"""Print the final config: each value, where it comes from, and which class reads it.
 
-Nothing is built and no data, weights or GPU are needed. The exit code is 1 if a key is written that nothing reads.
+This builds nothing, and needs no data, weights or GPU. The exit code is 1 if the config sets a key that nothing reads.
 """
 
 import os
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 
 __all__ = ['HELP', 'Report', 'add_arguments', 'final_config', 'reports_of', 'run', 'text_of']
 
-HELP = 'print the final config: each value, where it comes from and who takes it'
+HELP = 'print the final config: each value, where it comes from and which class reads it'
 _WIDTH = 120
 _MARKS = {'unread': '!', 'unknown': '?'}
 
 
 @dataclass
 class Report:
-    """What is said of one config.
+    """The explanation of one config.
 
     Args:
         title (str): ``''``, or the name of a phase.
         config (str): The file.
-        keys (list[Explanation]): Each key of it.
-        notes (list[str]): Sentences about it as a whole.
+        keys (list[Explanation]): Its keys.
+        notes (list[str]): Notes about the whole config.
     """
 
     title: str
@@ -46,22 +46,22 @@ class Report:
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Say what the subcommand takes."""
+    """Add the arguments of the subcommand."""
     parser.add_argument('config', help='config file, or one of an installed package: hybridcls::digits/ce_hybrid.py')
     parser.add_argument(
-        'key', nargs='?', help='only this key or what is below it: model.head; of a chain: supcon.model.head'
+        'key', nargs='?', help='only this key and the keys below it: model.head; of a chain: supcon.model.head'
     )
     add_training_options(parser)
     parser.add_argument(
         '--build',
         action='store_true',
-        help='also build model, data sets, hooks, metrics and optimizer, as far as they can be built here, and see '
-        'who really gets the keys that no signature names',
+        help='also build model, data sets, hooks, metrics and optimizer, as far as possible here, to find the readers '
+        'of keys without a signature',
     )
 
 
 def run(args: Namespace) -> int:
-    """Explain, and return 1 if a key is read by nothing."""
+    """Print the explanation; return 1 if nothing reads a key."""
     if '::' not in args.config:
         check_file('explain', 'config', args.config)
     with redirect_stdout(sys.stderr):
@@ -78,10 +78,10 @@ def run(args: Namespace) -> int:
 
 
 def final_config(args: Namespace) -> tuple['Config', str]:
-    """Read a config and complete it for a training; of a chain, whose phases are completed one by one, only read it.
+    """Load a config and complete it for training; a chain is only loaded, since each phase is completed by itself.
 
     Returns:
-        tuple[Config, str]: The config, and a sentence where it was not completed.
+        tuple[Config, str]: The config, and a note if it was not completed.
     """
     from hybridcls.engine import is_chain, load_config
 
@@ -90,12 +90,12 @@ def final_config(args: Namespace) -> tuple['Config', str]:
 
 
 def _complete(cfg: 'Config', args: Namespace) -> str:
-    """Complete a config in place, or say in a sentence why that was left out."""
+    """Complete a config in place; return a note if that is not possible."""
     from hybridcls.engine.training import TRAINING_KEYS, complete
 
     missing = [key for key in TRAINING_KEYS if cfg.get(key) is None]
     if missing:
-        return f'Not completed for a training: {", ".join(missing)} is not in it.'
+        return f'Not completed for training: it has no {", ".join(missing)}.'
     complete(cfg, training_options(args))
     return ''
 
@@ -103,7 +103,7 @@ def _complete(cfg: 'Config', args: Namespace) -> str:
 def reports_of(args: Namespace) -> list[Report]:
     """Explain a config, or a chain and each of its phases."""
     from hybridcls.engine import is_chain, load_config
-    from hybridcls.engine.config.takers import Taker, Takers
+    from hybridcls.engine.config.taker import Taker, Takers
     from hybridcls.engine.config.tree import leaves_in
     from hybridcls.engine.phases.plan import read_phases
 
@@ -123,7 +123,7 @@ def reports_of(args: Namespace) -> list[Report]:
         note = _complete(of_phase, args)
         reports.append(_report(phase.name, of_phase, args, note, InChain(cfg, phase.number - 1)))
         if phase.load is not None:
-            reports[-1].notes.append(f'It starts from load={phase.load!r}, in place of load_from.')
+            reports[-1].notes.append(f'It starts from load={phase.load!r} instead of load_from.')
     return reports
 
 
@@ -142,10 +142,10 @@ def _report(title: str, cfg: 'Config', args: Namespace, note: str, phase: Any = 
 
 
 def _only(reports: list[Report], key: str) -> list[Report]:
-    """Keep a key and what is below it, in every report or in that of the phase that it begins with.
+    """Select a key and the keys below it, in every report or in that of the phase that it starts with.
 
     Raises:
-        ValueError: If there is no such key.
+        ValueError: If the key does not exist.
     """
     found = []
     for report in reports:
@@ -154,7 +154,7 @@ def _only(reports: list[Report], key: str) -> list[Report]:
         if keys:
             found.append(Report(report.title, report.config, keys))
     if not found:
-        raise ValueError(f'explain: there is no key {key!r} in {reports[0].config}.{_advice(reports, key)}')
+        raise ValueError(f'explain: expected a key of {reports[0].config}, got {key!r}.{_advice(reports, key)}')
     return found
 
 
@@ -177,7 +177,7 @@ def _name(one: 'Explanation') -> str:
 
 
 def text_of(reports: list[Report], is_whole: bool = True) -> str:
-    """Draw the reports, at most 120 columns wide as far as keys and values allow.
+    """Format the reports, at most 120 columns wide if keys and values fit.
 
     Args:
         reports (list[Report]): Of a config, or of a chain and its phases.
@@ -224,7 +224,7 @@ def _lines(keys: list['Explanation'], names: dict[str, str], is_whole: bool) -> 
 
 
 def _without_repeats(keys: list['Explanation']) -> Iterator['Explanation']:
-    """One line for a variable that is a dict or a list: what is in it is said where it is used."""
+    """Reduce a variable that is a dict or a list to one line: its values are shown where it is used."""
     seen = set()
     for one in keys:
         if one.status not in ('variable', 'passed over') or len(one.path) == 1:
@@ -246,21 +246,21 @@ def _origin(one: 'Explanation', names: dict[str, str]) -> str:
 
 
 def _taker(one: 'Explanation') -> str:
-    said = dict(unread='READ BY NOTHING: ', unknown='unknown: ')
-    return said.get(one.status, '') + one.taker
+    label = dict(unread='READ BY NOTHING: ', unknown='unknown: ')
+    return label.get(one.status, '') + one.taker
 
 
 def _count(keys: Iterable['Explanation']) -> str:
     numbers: dict[str, int] = {}
     for one in keys:
         numbers[one.status] = numbers.get(one.status, 0) + 1
-    said = dict(inside='inside a dict that is one argument', unread='read by nothing', variable='variables')
-    parts = [f'{number} {said.get(status, status)}' for status, number in numbers.items()]
+    label = dict(inside='inside a dict that is one argument', unread='read by nothing', variable='variables')
+    parts = [f'{number} {label.get(status, status)}' for status, number in numbers.items()]
     return f'{sum(numbers.values())} keys: {", ".join(parts)}'
 
 
 def _short(file: str, files: list[str]) -> str:
-    """The end of a path that only this file has."""
+    """Return the shortest ending of a path that is unique among the files."""
     parts = FilePath(file).parts
     for length in range(1, len(parts)):
         end = parts[-length:]
@@ -282,16 +282,16 @@ def _as_json(config: str, reports: list[Report]) -> dict[str, Any]:
             return value.to_dict()
         return [plain(one) for one in value] if isinstance(value, (list, tuple)) else value
 
-    def row(one: 'Explanation') -> dict[str, Any]:
-        told = dict(key=_name(one), value=plain(one.value), source=one.source, file=one.file, line=one.line or None)
-        told.update(why=one.why or None, taker=one.taker, status=one.status)
-        return told if one.old is ABSENT else {**told, 'old': plain(one.old)}
+    def as_row(one: 'Explanation') -> dict[str, Any]:
+        row = dict(key=_name(one), value=plain(one.value), source=one.source, file=one.file, line=one.line or None)
+        row.update(why=one.why or None, taker=one.taker, status=one.status)
+        return row if one.old is ABSENT else {**row, 'old': plain(one.old)}
 
-    said = [
-        dict(phase=report.title or None, config=report.config, keys=list(map(row, report.keys)), notes=report.notes)
+    as_dicts = [
+        dict(phase=report.title or None, config=report.config, keys=list(map(as_row, report.keys)), notes=report.notes)
         for report in reports
     ]
     unread = [(report.title, one) for report in reports for one in report.keys if one.status == 'unread']
     return dict(
-        config=config, reports=said, unread=[f'{title}.{_name(one)}'.removeprefix('.') for title, one in unread]
+        config=config, reports=as_dicts, unread=[f'{title}.{_name(one)}'.removeprefix('.') for title, one in unread]
     )

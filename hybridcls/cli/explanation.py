@@ -1,4 +1,4 @@
-"""What can be said of each key of a config: its value, who wrote it and where, who takes it."""
+"""Explain each key of a config: its value, its origin, and the class that reads it."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from hybridcls.engine.config.change import Change, layers_of, provenance_of
 from hybridcls.engine.config.origins import OPTION, RUNNER_KEYS, Layer
 from hybridcls.engine.config.references import line_of
 from hybridcls.engine.config.shared_keys import SHARED_KEYS
-from hybridcls.engine.config.takers import UNREAD, Takers
+from hybridcls.engine.config.taker import UNREAD, Takers
 from hybridcls.engine.config.tree import ABSENT, Path, dotted, leaves_in, split, value_at
 
 __all__ = ['PASSED_OVER', 'VARIABLE', 'Explanation', 'InChain', 'explain_config']
@@ -20,11 +20,11 @@ VARIABLE, PASSED_OVER = 'variable', 'passed over'
 
 
 class InChain(NamedTuple):
-    """A phase, which gets its options from the config of its chain.
+    """A phase, whose options come from the config of its chain.
 
     Args:
-        chain (Config): That config.
-        position (int): The place in ``phases``, from 0.
+        chain (Config): The config of the chain.
+        position (int): The index in ``phases``, from 0.
     """
 
     chain: Config
@@ -33,19 +33,19 @@ class InChain(NamedTuple):
 
 @dataclass
 class Explanation:
-    """What is said of one key.
+    """The explanation of one key.
 
     Args:
-        path (Path): The key. A list of plain values is one.
-        value: What stands there at last.
+        path (Path): The key. A list of plain values is one key.
+        value: Its final value.
         source (str): ``'file'``, ``'option'``, ``'filled'``, ``'adapted'`` or ``'code'``.
-        file (str, optional): Who wrote it, or wrote what it was filled from: a file, or ``'--cfg-options'``.
-        line (int): Where in it; 0 if that is not known.
+        file (str, optional): The file that sets it or its source, or ``'--cfg-options'``.
+        line (int): The line in the file; 0 if unknown.
         why (str): The reason of a change; the option or the variable that it comes from.
-        old: What stood there before a change; ``ABSENT`` if nothing did.
-        taker (str): Who takes it.
-        status (str): That of :class:`~hybridcls.engine.config.takers.Taker`; ``'variable'`` for what other places
-            repeat or fill from; ``'passed over'`` for a variable of a base of which nothing is left.
+        old: The value before a change; ``ABSENT`` if there was none.
+        taker (str): The class or function that reads it.
+        status (str): That of :class:`~hybridcls.engine.config.taker.Taker`; ``'variable'`` for a source of other keys;
+            ``'passed over'`` for a variable of a base that no key uses any more.
     """
 
     path: Path
@@ -63,12 +63,12 @@ def explain_config(cfg: Config, takers: Takers, phase: Optional[InChain] = None)
     """Explain each key of a completed config, in its order.
 
     Args:
-        cfg (Config): Read.
+        cfg (Config): The config.
         takers (Takers): Of this config.
-        phase (InChain, optional): Where its options come from, if not from the command line. Defaults to None.
+        phase (InChain, optional): The phase of a chain that it belongs to. Defaults to None.
     """
     origins = provenance_of(cfg).origins
-    # mmengine notes the package of a base, `_scope_`, in every dict of it.
+    # mmengine adds the package of a base, `_scope_`, to every dict of it.
     paths = [path for path in _keys_in(cfg) if path[-1] != '_scope_' or path in origins]
     return [_explain(cfg, takers, path, phase) for path in paths]
 
@@ -109,7 +109,11 @@ def _explain(cfg: Config, takers: Takers, path: Path, phase: Optional[InChain]) 
         place = _cause_of(change, known.changes)
         layer = max(layers_of(cfg, place).values()) if place else layer
     variable = _follow(path, known.references)
-    if source in ('file', 'option') and variable != path and _same(cfg, variable, path):
+    renamed = next((one for one in known.renamed if path[: len(one.new_path)] == one.new_path), None)
+    if renamed is not None and source in ('file', 'option') and layer == renamed.layer:
+        why = f'written as {renamed.path[-1]}={renamed.old!r}'
+        place = (*renamed.path, *path[len(renamed.new_path) :])
+    elif source in ('file', 'option') and variable != path and _same(cfg, variable, path):
         why = f'repeats {dotted(_shared_start(path, variable))}'
     file, line = _where(layer, place, known.references, phase) if place and source != 'code' else (None, 0)
     taker = takers.at(path)
@@ -118,7 +122,7 @@ def _explain(cfg: Config, takers: Takers, path: Path, phase: Optional[InChain]) 
 
 
 def _change_of(changes: Iterable[Change], path: Path) -> Optional[Change]:
-    """The last change that made a place what it is; one around it may have left it alone."""
+    """Return the last change of a value; a change of a dict around it may have kept it."""
     for change in reversed(list(changes)):
         inside = path[len(change.path) :]
         made_it = value_at(change.old, inside) != value_at(change.new, inside)
@@ -128,7 +132,7 @@ def _change_of(changes: Iterable[Change], path: Path) -> Optional[Change]:
 
 
 def _cause_of(change: Change, changes: list[Change]) -> Path:
-    """The place that a change follows from, or that which this one was filled from; empty where it is no place."""
+    """Return the key that a change follows from, through several changes; empty if it is not a key."""
     place: Path = ()
     cause: Optional[Change] = change
     while cause is not None and isinstance(cause.by, tuple) and cause.by != place:
@@ -138,7 +142,7 @@ def _cause_of(change: Change, changes: list[Change]) -> Path:
 
 
 def _follow(path: Path, references: dict[Path, Path]) -> Path:
-    """Go from a place to the variable that it repeats, and on from there."""
+    """Follow a key to the variable that it repeats, through several variables."""
     seen = set()
     while path not in seen:
         seen.add(path)
@@ -150,14 +154,14 @@ def _follow(path: Path, references: dict[Path, Path]) -> Path:
 
 
 def _shared_start(path: Path, variable: Path) -> Path:
-    """Of a place in a variable: what its user wrote for it, without the keys below that are the same in both."""
+    """Return the part of a variable that a key repeats, without the keys below that are the same in both."""
     while len(variable) > 1 and variable[-1] == path[-1]:
         path, variable = path[:-1], variable[:-1]
     return variable
 
 
 def _same(cfg: Config, one: Path, other: Path) -> bool:
-    """Whether two places hold the same by the same hand."""
+    """Return whether two keys have the same value from the same layer."""
     values = [value_at(cfg, path) for path in (one, other)]
     return values[0] == values[1] and max(layers_of(cfg, one).values()) == max(layers_of(cfg, other).values())
 
@@ -165,7 +169,7 @@ def _same(cfg: Config, one: Path, other: Path) -> bool:
 def _where(
     layer: Layer, path: Path, references: dict[Path, Path], phase: Optional[InChain] = None
 ) -> tuple[Optional[str], int]:
-    """The file of a layer, and the line in which it writes a place or the variable that the place repeats."""
+    """Return the file of a layer, and the line that sets a key or the variable that the key repeats."""
     if layer == OPTION:
         return (_in_chain(*phase, path) if phase else None) or (layer.name, 0)
     file = FilePath(layer.name)
@@ -177,7 +181,7 @@ def _where(
 
 
 def _in_chain(chain: Config, position: int, path: Path) -> Optional[tuple[Optional[str], int]]:
-    """Where a chain sets an option of one of its phases: for this phase, for all, or as a key of its own."""
+    """Return where a chain sets an option of a phase: for this phase, for all, or as a top-level key."""
     for start in (('phases', position, 'cfg_options'), ('cfg_options',), (path[0],)):
         for place, layer in layers_of(chain, start).items():
             key = place if len(start) == 1 and start[0] == path[0] else split(dotted(place[len(start) :]) or '-')
@@ -187,7 +191,7 @@ def _in_chain(chain: Config, position: int, path: Path) -> Optional[tuple[Option
 
 
 def _of_variable(cfg: Config, path: Path) -> tuple[str, str]:
-    """Say what a top-level key that no class takes is for."""
+    """Describe the use of a top-level key that no class reads."""
     known, key = provenance_of(cfg), path[0]
     filled = [change.path for change in known.changes if change.by == (key,)]
     if filled:
@@ -198,8 +202,8 @@ def _of_variable(cfg: Config, path: Path) -> tuple[str, str]:
         return f'variable of {_and_more(repeated)}', VARIABLE
     if key in known.used:
         return 'variable of an expression', VARIABLE
-    nothing = 'every place keeps its own' if key in SHARED_KEYS else 'nothing reads it'
-    # A base's is there for those that want it.
+    nothing = 'every place has its own value' if key in SHARED_KEYS else 'nothing reads it'
+    # A variable of a base is optional.
     is_own = max(layers_of(cfg, (key,)).values()).rank >= 0
     return nothing, UNREAD if is_own else PASSED_OVER
 

@@ -1,7 +1,7 @@
-"""The command ``hybridcls``, also ``python -m hybridcls``: reads the command line and runs a subcommand.
+"""Run a subcommand of ``hybridcls``, also as ``python -m hybridcls``.
 
-Exit codes: 0 done, 1 a problem was found, 2 a mistake of the user (one sentence), 3 a fault of the program (a
-traceback), 130 interrupted. Nothing heavy is imported before a subcommand runs.
+Exit codes: 0 success, 1 the subcommand found a problem, 2 user error (one line), 3 a bug (a traceback), 130
+interrupted. Nothing slow is imported before a subcommand runs.
 """
 
 import os
@@ -14,17 +14,17 @@ from typing import Optional
 from hybridcls.command_line import TRACEBACK_VARIABLE, explain_error, run_tool
 from hybridcls.version import __version__
 
-from . import explain
+from . import explain, migrate
 
 __all__ = ['SUBCOMMANDS', 'main', 'parse_args']
 
-SUBCOMMANDS = {'explain': explain}
-"""Each a module with ``HELP``, ``add_arguments(parser)`` and ``run(args)``, which returns the exit code."""
+SUBCOMMANDS = {'explain': explain, 'migrate': migrate}
+"""Modules with ``HELP``, ``add_arguments(parser)`` and ``run(args)``, which returns the exit code."""
 
 
 def parse_args(arguments: Optional[Sequence[str]] = None) -> Namespace:
     """Read the command line."""
-    parser = ArgumentParser(prog='hybridcls', description='Train and look at image classifiers, from a config.')
+    parser = ArgumentParser(prog='hybridcls', description='Inspect and rewrite the configs of image classifiers.')
     parser.add_argument('--version', action='version', version=f'hybridcls {__version__}')
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     for name, command in SUBCOMMANDS.items():
@@ -43,7 +43,7 @@ def main() -> None:
     codes = []
     try:
         run_tool(lambda: codes.append(SUBCOMMANDS[args.command].run(args)))
-    except BrokenPipeError:  # the reader of stdout, `head` say, has seen enough
+    except BrokenPipeError:  # the reader of stdout, such as `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         codes = [0]
     except Exception as error:

@@ -33,7 +33,7 @@ def add_config_options(parser: ArgumentParser, about_phases: str = '') -> None:
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
-        help="who started the processes; default: what the config says, 'none' if it says nothing",
+        help="job launcher; default: that of the config, 'none' if it has none",
     )
 
 
@@ -75,14 +75,14 @@ def add_process_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         '--trust-checkpoint',
         action='store_true',
-        help='run the code in checkpoints that hold some: it may run any command with your rights. Covers all that '
-        'the config names (load_from, teachers, phases, members)',
+        help='run the code in checkpoints that contain some: it may run any command with your rights. Applies to all '
+        'checkpoints of the config (load_from, teachers, phases, members)',
     )
     parser.add_argument('--traceback', action='store_true', help='show where an error was raised')
 
 
 def apply_process_options(args: Namespace) -> None:
-    """Set the environment variables that ``--local_rank`` and ``--traceback`` stand for; nothing heavy is imported."""
+    """Set the environment variables for ``--local_rank`` and ``--traceback``, without slow imports."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if args.traceback:
         os.environ[TRACEBACK_VARIABLE] = '1'

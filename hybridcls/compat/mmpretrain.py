@@ -1,10 +1,45 @@
-"""What hybridcls knows of the inside of mmpretrain. Run with onedl-mmpretrain 1.3.6.
+"""What hybridcls knows of the inside of mmpretrain. Run with onedl-mmpretrain 1.3.0 and 1.3.6.
 
-Imported first, it keeps what mmpretrain prints of packages that it could not import, which nothing here needs.
+mmpretrain turns its multimodal code on where pycocotools and transformers are installed, and dies at its import where
+transformers no longer has what that code takes from it: run with 4.57.6, which has, and 5.24.0, which has not.
 """
 
-from contextlib import redirect_stdout
-from io import StringIO
+import ast
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
 
-with redirect_stdout(StringIO()):
-    import mmpretrain.datasets  # noqa: F401
+from mmpretrain.utils import dependency
+
+__all__ = ['multimodal_can_be_imported', 'switch_off_broken_multimodal']
+
+
+def switch_off_broken_multimodal() -> None:
+    """Let mmpretrain do without its multimodal code where that cannot be imported; before its models are.
+
+    Its models then stand in the registry as if pycocotools were missing: to build one is an ImportError.
+    """
+    if dependency.WITH_MULTIMODAL and not multimodal_can_be_imported():
+        dependency.WITH_MULTIMODAL = False
+
+
+def multimodal_can_be_imported() -> bool:
+    """Return whether transformers has every name that mmpretrain's multimodal code imports from it."""
+    for module, name in sorted(_taken_from_transformers()):
+        try:
+            found = hasattr(import_module(module), name)
+        except Exception:  # transformers, or what a part of it needs, is itself broken
+            return False
+        if not found:
+            return False
+    return True
+
+
+def _taken_from_transformers() -> Iterator[tuple[str, str]]:
+    models = Path(dependency.__file__).parents[1] / 'models'
+    for file in [*(models / 'multimodal').rglob('*.py'), *(models / 'utils').glob('*.py')]:
+        source = file.read_text(encoding='utf8')
+        if 'from transformers' in source:
+            for node in ast.walk(ast.parse(source)):
+                if isinstance(node, ast.ImportFrom) and (node.module or '').partition('.')[0] == 'transformers':
+                    yield from ((str(node.module), alias.name) for alias in node.names)

@@ -3,7 +3,7 @@
 Given to ``torch.load(pickle_module=...)``, for torch's zip files and for its old format alike. A pickle is a program:
 it names functions and classes, and has them called. Here a name stands for itself only if it is in one of the two
 tables below. Every other one (``getattr``, ``os.system``, a class of any project) becomes a
-:class:`Placeholder`, which notes what the file wanted and does nothing. What we know of them, numpy's arrays for
+:class:`Placeholder`, which notes what the file names and does nothing. What we know of them, numpy's arrays for
 example, is built afterwards from these notes by code of ours (:mod:`hybridcls.compat.torch`).
 """
 
@@ -21,10 +21,10 @@ class RefusedError(pickle.UnpicklingError):
 
 
 class Placeholder:
-    """What a file wanted to build or call, noted and not done.
+    """A placeholder for what a file would build or call, noted and not done.
 
     Attributes:
-        wanted (str): The full name of the class or function, such as ``'posix.system'``; of the class, so that a
+        kind (str): The full name of the class or function, such as ``'posix.system'``; of the class, so that a
             file cannot change it.
         arguments (tuple): What it was to be given.
         state (Any): What was to be set on it; None if nothing was.
@@ -32,7 +32,7 @@ class Placeholder:
     """
 
     __slots__ = ('arguments', 'entries', 'state')
-    wanted = ''
+    kind = ''
 
     def __init__(self, *arguments: Any) -> None:
         self.arguments = arguments
@@ -40,19 +40,19 @@ class Placeholder:
         self.entries: list[Any] = []
 
     def __repr__(self) -> str:
-        return f'<not built: {self.wanted}>'
+        return f'<not built: {self.kind}>'
 
     def __reduce__(self) -> tuple:  # copies and the comparison of pickled `dataset_meta` in mmengine's resume
-        return _placeholder, (self.wanted, self.arguments)
+        return _placeholder, (self.kind, self.arguments)
 
 
-def _placeholder(wanted: str, arguments: tuple) -> Placeholder:
-    return placeholder_class(wanted)(*arguments)
+def _placeholder(kind: str, arguments: tuple) -> Placeholder:
+    return placeholder_class(kind)(*arguments)
 
 
-def placeholder_class(wanted: str) -> type[Placeholder]:
-    """Return a class whose instances stand for ``wanted``."""
-    return type('Placeholder', (Placeholder,), {'__slots__': (), 'wanted': wanted})
+def placeholder_class(kind: str) -> type[Placeholder]:
+    """Return a class whose instances stand for ``kind``."""
+    return type('Placeholder', (Placeholder,), {'__slots__': (), 'kind': kind})
 
 
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, requires_grad: Any = False, *_: Any) -> torch.Tensor:
@@ -167,14 +167,14 @@ class Unpickler(_InPython):
 
     def find_class(self, module: str, name: str) -> Any:
         """Return what a name stands for here; nothing is imported."""
-        wanted = f'{module}.{name}'
-        if not wanted.isprintable():  # it will stand in messages, and could make up lines of its own there
-            wanted = ascii(wanted)
-        if wanted in _CALLED:
-            return _CALLED[wanted]
-        if wanted in _NAMED:
-            return _NAMED[wanted]
-        return self._classes.setdefault(wanted, placeholder_class(wanted))
+        kind = f'{module}.{name}'
+        if not kind.isprintable():  # it will stand in messages, and could make up lines of its own there
+            kind = ascii(kind)
+        if kind in _CALLED:
+            return _CALLED[kind]
+        if kind in _NAMED:
+            return _NAMED[kind]
+        return self._classes.setdefault(kind, placeholder_class(kind))
 
     def get_extension(self, code: int) -> None:
         """Codes of ``copyreg`` name classes without spelling them; torch writes none."""

@@ -1,18 +1,23 @@
-"""What we need of torch beyond its public names. Run with torch 2.14."""
+"""hybridcls uses these private parts of torch. Run with torch 2.14."""
 
 import argparse
 import re
 import sys
 import tarfile
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import PurePath
 from typing import Any, BinaryIO, Optional
 
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
+from torch import Tensor, nn
 from torch._C._dynamo.eval_frame import set_eval_frame
 from torch._utils import ExceptionWrapper
+from torch.nn.modules.batchnorm import _NormBase as AnyBatchNorm
+from torch.nn.modules.conv import _ConvNd as AnyConv
+from torch.nn.modules.conv import _ConvTransposeNd as AnyTransposedConv
 from torch.utils.data import DataLoader
 from torch.utils.data._utils import worker
 
@@ -20,8 +25,10 @@ from . import restricted_pickle
 from .restricted_pickle import Placeholder, RefusedError
 
 __all__ = [
-    'Placeholder', 'RunsCodeError', 'call_compiled_by', 'carry_sentences_out_of_workers', 'compiler_in_use',
-    'drop_iterator', 'placeholders_in', 'read_torch_file', 'set_batch_sampler',
+    'AnyBatchNorm', 'AnyConv', 'AnyTransposedConv', 'buffers_in', 'call_compiled_by',
+    'carry_sentences_out_of_workers', 'compiler_in_use', 'copy_module_versions', 'drop_iterator',
+    'exclude_names_from_ddp', 'is_dtensor', 'is_view', 'left_by_overflow', 'parameters_in', 'Placeholder',
+    'placeholders_in', 'read_torch_file', 'RunsCodeError', 'set_batch_sampler', 'Uncompiled', 'version_of',
 ]  # fmt: skip
 
 _NUMERIC = re.compile(r'[<>=|]?[biufc]\d{1,2}|[<>=|]?[US]\d{1,6}')
@@ -123,9 +130,9 @@ def _hashable(old: Any, new: Any) -> Any:
     return new
 
 
-def _known(wanted: Placeholder) -> Any:
+def _known(placeholder: Placeholder) -> Any:
     """Build an object of a class we know from what a file says of it; what does not look as it should stays."""
-    kind, arguments, state = wanted.wanted, wanted.arguments, wanted.state
+    kind, arguments, state = placeholder.kind, placeholder.arguments, placeholder.state
     built: Any = None
     if kind in ('numpy.core.multiarray.scalar', 'numpy._core.multiarray.scalar'):
         values = _array(arguments[1:], (1,), arguments[0] if arguments else None)
@@ -148,12 +155,12 @@ def _known(wanted: Placeholder) -> Any:
         logs, counts, most = (state.get(name) for name in ('_log_history', '_count_history', 'max_length'))
         if isinstance(logs, np.ndarray) and isinstance(counts, np.ndarray) and isinstance(most, int):
             built = HistoryBuffer(logs, counts, most) if logs.shape == counts.shape else None  # type: ignore[arg-type]
-    return wanted if built is None else built
+    return placeholder if built is None else built
 
 
 def _array(data: tuple, shape: Any, dtype: Any, order: str = 'C') -> Optional[np.ndarray]:
     """Build an array of numbers or strings, or return None: numpy's own way from a pickle believes what it reads."""
-    if not (isinstance(dtype, Placeholder) and dtype.wanted == 'numpy.dtype' and dtype.arguments and len(data) == 1):
+    if not (isinstance(dtype, Placeholder) and dtype.kind == 'numpy.dtype' and dtype.arguments and len(data) == 1):
         return None
     name = dtype.arguments[0]
     if not isinstance(name, str) or not _NUMERIC.fullmatch(name):
@@ -189,7 +196,22 @@ def call_compiled_by(compiler: Any, function: Callable[..., Any], *args: Any, **
         set_eval_frame(here)
 
 
-def carry_sentences_out_of_workers(explain: Callable[[BaseException], Optional[str]]) -> None:
+class Uncompiled:
+    """A context that is entered and left outside of torch.compile; what is called in it is compiled."""
+
+    def __init__(self, context: AbstractContextManager) -> None:
+        self._context = context
+
+    @torch.compiler.disable
+    def __enter__(self) -> None:
+        self._context.__enter__()
+
+    @torch.compiler.disable
+    def __exit__(self, *error: Any) -> Optional[bool]:
+        return self._context.__exit__(*error)
+
+
+def carry_sentences_out_of_workers(explain: Callable[[BaseException], Optional[str]]) -> Callable[[], None]:
     """Let an error of a data loader's worker arrive with its own text, if ``explain`` has a sentence for it.
 
     A worker hands on the type of its error and the printed traceback, and torch raises that type with the traceback as
@@ -197,9 +219,17 @@ def carry_sentences_out_of_workers(explain: Callable[[BaseException], Optional[s
 
     Args:
         explain: Returns the sentence to show for an error, or None: then torch goes on as ever.
+
+    Returns:
+        Callable: Called, it puts torch's own back, for all data loaders whose workers start later.
     """
     _SentenceWrapper.explain = staticmethod(explain)
     worker.ExceptionWrapper = _SentenceWrapper  # type: ignore[misc]
+    return _carry_no_sentences
+
+
+def _carry_no_sentences() -> None:
+    worker.ExceptionWrapper = ExceptionWrapper  # type: ignore[misc]
 
 
 class _SentenceWrapper(ExceptionWrapper):
@@ -223,6 +253,12 @@ class _SentenceWrapper(ExceptionWrapper):
         raise error from RuntimeError(f'{self.where}:\n{self.exc_msg}')
 
 
+def copy_module_versions(source: Any, target: Any) -> None:
+    """Give a state dict the versions of the modules that another one has, by which torch converts old weights."""
+    if hasattr(source, '_metadata'):
+        target._metadata = source._metadata
+
+
 def drop_iterator(loader: Any) -> None:
     """Let a dataloader forget its iterator, and end the workers of it; of anything else there is nothing to forget."""
     if isinstance(loader, DataLoader):
@@ -240,3 +276,53 @@ def set_batch_sampler(loader: DataLoader, batch_sampler: Any) -> None:
     if loader._iterator is not None:
         raise RuntimeError('set_batch_sampler: expected a dataloader without an iterator. Exchange it before the run.')
     vars(loader)['batch_sampler'] = batch_sampler
+
+
+def version_of(tensor: Tensor) -> int:
+    """Return how often a tensor was changed in place, as autograd counts it."""
+    return tensor._version
+
+
+def is_view(tensor: Tensor) -> bool:
+    """Whether a tensor shares the memory of another one, as gradients do that DDP keeps in buckets."""
+    return tensor._base is not None
+
+
+def buffers_in(module: nn.Module) -> dict[str, Any]:
+    """Return the dict in which a module itself holds its buffers; what is set there is what the module has.
+
+    Some may be None.
+    """
+    return module._buffers
+
+
+def parameters_in(module: nn.Module) -> dict[str, Any]:
+    """Return the dict in which a module itself holds its parameters; what is set there is what the module has.
+
+    Some may be None.
+    """
+    return module._parameters
+
+
+def is_dtensor(value: Any) -> bool:
+    """Whether ``value``, a tensor or parameter, is a ``DTensor`` (FSDP2, tensor parallelism).
+
+    By name: the import of ``torch.distributed.tensor`` takes long, and without it there is none.
+    """
+    return type(value).__name__ == 'DTensor' or type(getattr(value, 'data', None)).__name__ == 'DTensor'
+
+
+def left_by_overflow(scaler: Any, optimizer: torch.optim.Optimizer) -> bool:
+    """Whether an optimizer that a loss scaler has called left the weights as they were, for a gradient's overflow.
+
+    Fused optimizers are always called, and look at the scaler's flags on the device; this waits for the device.
+    """
+    if not getattr(optimizer, '_step_supports_amp_scaling', False):
+        return False
+    return any(flag.item() for flag in scaler._found_inf_per_device(optimizer).values())
+
+
+def exclude_names_from_ddp(model: nn.Module, names: list[str]) -> None:
+    """Tell ``DistributedDataParallel`` not to average the parameters of these names; call it before wrapping."""
+    known = getattr(model, '_ddp_params_and_buffers_to_ignore', [])
+    vars(model)['_ddp_params_and_buffers_to_ignore'] = [*known, *names]

@@ -1,6 +1,6 @@
-"""Datasets, the transforms of their images, and the samplers that make batches of them."""
+"""Datasets, transforms of their images, and samplers that draw batches."""
 
-import hybridcls.compat.mmpretrain  # noqa: F401
+import hybridcls.compat.mmpretrain_datasets  # noqa: F401
 from hybridcls.command_line import explain_error
 from hybridcls.compat.torch import carry_sentences_out_of_workers
 
@@ -11,7 +11,7 @@ from .concat_dataset import ConcatDataset
 from .digits import Digits
 from .image_folder import ImageFolder
 
-# Here, since a worker that is started again imports this package to build its data set.
+# Here, since a spawned worker imports this package to build its data set.
 carry_sentences_out_of_workers(explain_error)
 
 __all__ = [

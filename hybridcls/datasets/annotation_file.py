@@ -1,4 +1,4 @@
-"""Lists of images and labels: one image a line."""
+"""Read annotation files, which list images and labels, one image a line."""
 
 import csv
 import os
@@ -14,7 +14,7 @@ from .image_formats import readable_extensions
 
 __all__ = ['number_labels', 'read_annotations']
 
-# Headings of the two columns, as people and programs write them.
+# Common headings of the two columns.
 _PATH_NAMES = {
     'path', 'file', 'filename', 'file_name', 'filepath', 'file_path', 'image', 'img', 'image_path', 'img_path',
     'image_name', 'img_name', 'image_file', 'image_filename', 'image_id',
@@ -36,29 +36,29 @@ def read_annotations(
     delimiter: Optional[str] = None,
     columns: Optional[Sequence[Column]] = None,
 ) -> list[tuple[int, str, str]]:
-    """Read a list of images.
+    """Read an annotation file.
 
-    A file is a table if it ends in ``.csv`` or ``.tsv``, if each of its lines has a tab, or if ``delimiter`` is given;
-    any other has lines ``path label``, split at the last white space so that paths may hold some. In both the first
-    line may be a heading: columns called ``path``, ``filename``, ``image`` ... and ``label``, ``class``, ``target`` ...
-    are found wherever they stand. Without a heading they are the first two. Empty lines are left out.
+    A file is a table if its name ends in ``.csv`` or ``.tsv``, if each line has a tab, or if ``delimiter`` is given;
+    other files have lines ``path label``, split at the last white space (a path may contain some). The first line may
+    be a heading: columns called ``path``, ``filename``, ``image`` ... and ``label``, ``class``, ``target`` ... are
+    found at any position. Without a heading, path and label are the first two columns. Empty lines are skipped.
 
     Args:
-        caller (str): Who speaks when a line is wrong.
+        caller (str): Name used as the error prefix.
         path (str): The file, on any of mmengine's backends.
-        with_label (bool): Whether a line holds a label. Without, a line that is no table is the path.
-        encoding (str): Of the text; a byte order mark goes before it. Defaults to ``'utf-8'``.
-        delimiter (str, optional): Between the cells of a table. Defaults to None: that of tab, semicolon and comma
-            which cuts every line into the same number of cells, two or more.
-        columns (Sequence[str | int], optional): The columns of path and label (without labels, of the path): names in
-            the heading, or numbers from 0. Defaults to None: by the names above.
+        with_label (bool): Whether a line has a label. If not, a line of a file that is not a table is the path.
+        encoding (str): Text encoding; a byte order mark overrides it. Defaults to ``'utf-8'``.
+        delimiter (str, optional): Delimiter of a table. Defaults to None: the one of tab, semicolon and comma that
+            splits every line into the same number of cells, two or more.
+        columns (Sequence[str | int], optional): Columns of path and label (without labels, of the path): names in the
+            heading, or numbers from 0. Defaults to None: by the names above.
 
     Returns:
-        list[tuple[int, str, str]]: Line number from 1, path of the image, label as written (``''`` without labels).
+        list[tuple[int, str, str]]: Line number from 1, path of the image, label text (``''`` without labels).
 
     Raises:
-        ValueError: If the text has another encoding, the delimiter or the columns are not clear, a line lacks a cell,
-            or the file lists nothing.
+        ValueError: If the text has another encoding, the delimiter or the columns are ambiguous, a line lacks a cell,
+            or the file lists no image.
     """
     where = os.path.abspath(path)
     text = decode_text(caller, where, fileio.get(path), encoding, "ann_format=dict(encoding='cp1252')")
@@ -74,8 +74,8 @@ def read_annotations(
         cut = next((d for d in ';,' if with_label and all(d in row[-1] for row in cells)), None)
         if cut is not None:
             raise ValueError(
-                f'{caller}: expected lines "path label" in {where}, got {lines[0][1]!r}. If {cut!r} stands between '
-                f"path and label, set ann_format=dict(delimiter='{cut}') in this data set, or let the name end in .csv."
+                f'{caller}: expected lines "path label" in {where}, got {lines[0][1]!r}. If {cut!r} separates '
+                f"path and label, set ann_format=dict(delimiter='{cut}') in this data set, or name the file .csv."
             )
     positions, has_heading = _find_columns(caller, where, rows, with_label, columns)
     entries = []
@@ -84,8 +84,8 @@ def read_annotations(
         if not all(chosen):
             what = 'path' if not chosen[0] else 'label'
             raise ValueError(
-                f'{caller}: line {number} of {where} has no {what}: {" ".join(row)!r}. A line is "path label" '
-                '("path,label" in a .csv file); for images without labels set with_label=False.'
+                f'{caller}: expected a {what} in line {number} of {where}, got {" ".join(row)!r}. Write lines "path '
+                'label" ("path,label" in a .csv file); for images without labels set with_label=False.'
             )
         entries.append((number, chosen[0], chosen[1] if with_label else ''))
     if not entries:
@@ -96,7 +96,7 @@ def read_annotations(
 def _table(
     caller: str, where: str, lines: Sequence[tuple[int, str]], delimiter: Optional[str], least: int
 ) -> list[tuple[int, list[str]]]:
-    """Cut the lines of a table into cells."""
+    """Split the lines of a table into cells."""
 
     def rows_with(mark: str) -> list[tuple[int, list[str]]]:
         reader = csv.reader((line for _, line in lines), delimiter=mark)
@@ -113,7 +113,7 @@ def _table(
     what = ' and '.join(map(repr, fitting)) or 'neither tab nor semicolon nor comma'
     raise ValueError(
         f'{caller}: expected one delimiter in {where}, got {what} in {lines[0][1]!r}. Set '
-        "ann_format=dict(delimiter=';') in this data set, with what stands between the cells; for images without "
+        "ann_format=dict(delimiter=';') in this data set, with the delimiter of the file; for images without "
         'labels set with_label=False.'
     )
 
@@ -136,7 +136,7 @@ def _find_columns(
         for column in columns:
             if column not in (first if isinstance(column, str) else range(len(first))):
                 raise ValueError(
-                    f'{caller}: {where} has no column {column!r}: its first line is {", ".join(map(repr, first))}.'
+                    f'{caller}: expected a column {column!r} in {where}, got {", ".join(map(repr, first))}.'
                     f'{did_you_mean(str(column), first)}'
                 )
             positions.append(first.index(column) if isinstance(column, str) else column)
@@ -158,7 +158,7 @@ def _find_columns(
 
 
 def _names_no_image(rows: Sequence[tuple[int, list[str]]], positions: Sequence[int]) -> bool:
-    """Whether the first of these cells of the first row is no image file, although others of the cells are."""
+    """Whether the first of these cells of the first row is not an image file, although cells below are."""
     first, endings = rows[0][1], readable_extensions()
     return not first[positions[0]].lower().endswith(endings) and any(
         row[position].lower().endswith(endings) for _, row in rows for position in positions if position < len(row)
@@ -171,17 +171,17 @@ def number_labels(
     """Turn the labels of a list into class numbers.
 
     Args:
-        caller (str): Who speaks when a label is wrong.
+        caller (str): Name used as the error prefix.
         path (str): The file, for the message.
         entries: From :func:`read_annotations`.
-        classes (Sequence[str], optional): The names of the classes; labels are all names, or all numbers. Without,
-            labels that are all integers are taken as they are, and others are numbered in alphabetical order.
+        classes (Sequence[str], optional): The class names; labels are all names, or all numbers. Without class names,
+            integer labels keep their value, and other labels are numbered in alphabetical order.
 
     Returns:
         tuple[list[int], tuple[str, ...]]: A number in [0, C) for each entry, and the C names.
 
     Raises:
-        ValueError: If a label is not among the classes; names the line.
+        ValueError: If a label is not among the classes (with the line).
 
     Example:
         >>> number_labels('me', 'a.txt', [(1, 'x.png', 'dog'), (2, 'y.png', 'cat')], None)
@@ -204,8 +204,8 @@ def number_labels(
         label_number = number_of.get(label)
         if label_number is None or not 0 <= label_number < len(classes):
             raise ValueError(
-                f'{caller}: line {line} of {os.path.abspath(path)} has the label {label!r}, which is neither '
-                f'one of the {len(classes)} classes nor a number from 0 to {len(classes) - 1} in a list of numbers.'
+                f'{caller}: expected one of the {len(classes)} classes, or a number from 0 to {len(classes) - 1} in a '
+                f'list of numbers, got {label!r} in line {line} of {os.path.abspath(path)}.'
                 f'{did_you_mean(label, classes)}'
             )
         found.append(label_number)

@@ -1,33 +1,29 @@
-"""One numbering of the classes for all data sets of a run: a label is the number of its class *name*.
+"""Renumber the classes of all data sets of a run by class *name*.
 
-Every data set numbers its classes by itself: a folder or a list that lacks one has other numbers than the training.
-Here the labels of a built data set are rewritten, once, so that all who read them afterwards see the model's numbers.
+Every data set numbers its classes by itself: a folder that lacks one has other numbers than the training data.
+The labels of a built data set are rewritten once, to the model's numbers.
 """
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Optional
 
-import numpy as np
-from mmengine.dataset import BaseDataset, ClassBalancedDataset, RepeatDataset
-from mmpretrain.datasets import KFoldDataset
-from torch.utils.data import ConcatDataset, Subset
-
 from hybridcls.checks import listed
-from hybridcls.compat.mmengine import rewrite_data, update_metainfo, whole_dataset
+from hybridcls.compat.mmengine import update_metainfo, whole_dataset
 from hybridcls.structures import UNKNOWN_LABEL, ClassNames, join_class_names
 
-from .samplers.dataset_labels import labels_of
+from .dataset_nodes import initialize, leaves_of, nodes_of
+from .label_rewriting import labels_in, write_labels
 
 __all__ = ['ClassNumbering', 'Remark', 'class_names_of', 'join_classes']
 
 
 class Remark(NamedTuple):
-    """What the log should say about a data set: a level of :mod:`logging`, and a sentence.
+    """A log message about a data set, and its level of :mod:`logging`.
 
     Args:
-        has_unknown (bool): Whether it has images of classes that the model does not have.
+        has_unknown (bool): Whether the data set has images of classes that the model does not have.
     """
 
     level: int
@@ -39,45 +35,46 @@ def class_names_of(dataset: Any) -> Optional[ClassNames]:
     """Return the class names of a data set, through the wrappers of mmengine, mmpretrain and torch.
 
     Returns:
-        ClassNames or None: None if it names no classes.
+        ClassNames or None: None if it has no class names.
 
     Raises:
-        ValueError: If it joins data sets that number their classes differently.
+        ValueError: If it concatenates data sets that number their classes differently.
 
     Example:
+        >>> from mmengine.dataset import RepeatDataset
         >>> from hybridcls.datasets import Digits
         >>> class_names_of(RepeatDataset(Digits(digits=(3, 7)), times=2)).names
         ('3', '7')
     """
-    _initialize(dataset)
-    found = [names for leaf in _leaves_of(dataset) if (names := ClassNames.of(_metainfo_of(leaf)))]
+    initialize(dataset)
+    found = [names for leaf in leaves_of(dataset) if (names := ClassNames.of(_metainfo_of(leaf)))]
     for names in found[1:]:
         if not names.same_as(found[0]):
             raise ValueError(
                 f'{type(whole_dataset(dataset)).__name__}: expected data sets with the same class numbers, got '
                 f'{listed(found[0].names)} and {listed(names.names)}. '
-                "dict(type='hybridcls.ConcatDataset') joins them by the names of their classes."
+                "dict(type='hybridcls.ConcatDataset') concatenates them by class name."
             )
     return found[0] if found else None
 
 
 def join_classes(caller: str, parts: Sequence[Any]) -> Optional[ClassNames]:
-    """Renumber data sets that are joined, so that a name has one number in all of them.
+    """Renumber concatenated data sets to give each class name one number.
 
     Args:
-        caller (str): Who joins them, for the messages.
+        caller (str): Name used as the error prefix.
         parts: Data sets, bare or wrapped. Their labels are rewritten in place.
 
     Returns:
-        ClassNames or None: The classes of all: those of the first part in their order, then new ones by name. None if
-        no part names any.
+        ClassNames or None: The union of the classes: those of the first part in their order, then new ones by name.
+        None if no part has class names.
 
     Raises:
-        ValueError: If a part gives labels as numbers, and the parts with names have no class of such a number.
+        ValueError: If a part has numbers as labels, and the parts with names have no class of such a number.
     """
     for part in parts:
-        _initialize(part)
-    found = [names for part in parts for leaf in _leaves_of(part) if (names := ClassNames.of(_metainfo_of(leaf)))]
+        initialize(part)
+    found = [names for part in parts for leaf in leaves_of(part) if (names := ClassNames.of(_metainfo_of(leaf)))]
     named = [names for names in found if not names.numbers_only]
     if named:
         joined = join_class_names(named[0], named[1:])
@@ -87,7 +84,7 @@ def join_classes(caller: str, parts: Sequence[Any]) -> Optional[ClassNames]:
     elif found:
         joined = max(found, key=lambda names: len(names.names))
         for part in parts:
-            for node in _nodes_of(part):
+            for node in nodes_of(part):
                 update_metainfo(node, joined.as_metainfo())
     else:
         return None
@@ -95,13 +92,13 @@ def join_classes(caller: str, parts: Sequence[Any]) -> Optional[ClassNames]:
 
 
 class ClassNumbering:
-    """The classes of the model, and behind them those that only other data sets of a run name.
+    """The classes of the model, followed by those that only other data sets of a run have.
 
     Args:
-        model (ClassNames, optional): Those of the training data, from the data or the checkpoint. None: not known;
-            the first data set with names is taken for them.
+        model (ClassNames, optional): Class names of the training data, from the data or the checkpoint. None: not
+            available; the first data set with names provides them.
         num_classes (int, optional): Of the classifying head; None: there is none. Classes that the model does not have
-            get numbers from the larger of both on, which metrics read as "unknown".
+            get the numbers above, which metrics read as "unknown".
     """
 
     def __init__(self, model: Optional[ClassNames], num_classes: Optional[int] = None) -> None:
@@ -115,24 +112,24 @@ class ClassNumbering:
         self.first_unknown = len(self.all.names)
 
     def renumber(self, dataset: Any, what: str) -> Remark:
-        """Rewrite the labels of a built data set; a second time changes nothing.
+        """Rewrite the labels of a built data set; a second call changes nothing.
 
         Args:
-            dataset: A data set of mmengine, bare or in wrappers. Each part that names its classes is matched by name,
-                by the names of folders where there are titles; each part that gives numbers keeps them, unless they
-                are names of classes. ``metainfo`` names the classes of the model afterwards, and those that follow.
+            dataset: A data set of mmengine, bare or wrapped. A part with class names is matched by name, or by folder
+                name where it has titles; a part with numbers keeps them, unless they are class names. Afterwards
+                ``metainfo`` has the classes of the model and those that follow.
             what (str): Its name in messages: ``'val'``.
 
         Returns:
-            Remark: What was found.
+            Remark: The log message.
 
         Raises:
-            ValueError: If numbers without names lie beyond the classes of the model, or may be meant as names.
-            TypeError: If labels would have to change in a data set that is not mmengine's ``BaseDataset``.
+            ValueError: If numbers without names exceed the classes of the model, or are ambiguous.
+            TypeError: If labels have to change in a data set that is not mmengine's ``BaseDataset``.
         """
-        _initialize(dataset)
-        nodes = list(_nodes_of(dataset))
-        leaves = [(leaf, ClassNames.of(_metainfo_of(leaf))) for leaf in _leaves_of(dataset)]
+        initialize(dataset)
+        nodes = list(nodes_of(dataset))
+        leaves = [(leaf, ClassNames.of(_metainfo_of(leaf))) for leaf in leaves_of(dataset)]
         named = [(leaf, names) for leaf, names in leaves if names is not None and not names.numbers_only]
         remarks = [self._renumber_names(named, what)] if named else []
         for leaf, names in leaves:
@@ -156,7 +153,7 @@ class ClassNumbering:
             unknown = [
                 n for n, found in enumerate(self.all.find(names)) if found is None or found >= self.first_unknown
             ]
-            counts = Counter(_labels_in(leaf)) if unknown else Counter()
+            counts = Counter(labels_in(leaf)) if unknown else Counter()
             with_images = [number for number in unknown if counts[number]]
             for number in with_images:
                 images[names.names[number]] = images.get(names.names[number], 0) + counts[number]
@@ -164,7 +161,7 @@ class ClassNumbering:
             new.append(ClassNames(tuple(name for name, _ in pairs), tuple(folder for _, folder in pairs)))
         self.all = join_class_names(self.all, new)
         for leaf, names in leaves:
-            _write(leaf, dict(enumerate(self.all.find(names))), what)
+            write_labels(leaf, dict(enumerate(self.all.find(names))), what)
         if nameless and not images:
             return nameless
         total = len(self.model.names)
@@ -187,13 +184,13 @@ class ClassNumbering:
             return _NAME_THE_TRAINING
         if len(own.names) == len(unknown) == len(self.model.names):
             return (
-                ' If they are the same classes under other names, set classes=[...] in this data set to the names that '
-                'the model has, in the order of the folders.'
+                ' If they are the same classes under different names, set classes=[...] in this data set to the names '
+                'of the model, in the order of the folders.'
             )
         return ''
 
     def _name_the_model(self, own: ClassNames, what: str) -> Optional[Remark]:
-        """Let a data set name the classes of a model that has but numbers, if nothing speaks against it."""
+        """Take the class names of a data set for a model that has only numbers, if the two are compatible."""
         if not self.model.numbers_only or any(number is not None for number in self.all.find(own)):
             return None
         if self.model.names and len(own.names) != len(self.model.names):
@@ -201,12 +198,12 @@ class ClassNumbering:
         self._take(own)
         return Remark(
             logging.WARNING,
-            f"{what}: the model's classes have no names, so its {len(own.names)} are numbered as they are here, "
+            f"{what}: the model's classes have no names; the order of these {len(own.names)} is taken for them: "
             f'{listed(own.names)}.{_NAME_THE_TRAINING}',
         )
 
     def _renumber_numbers(self, leaf: Any, what: str) -> Optional[Remark]:
-        numbers = sorted({*_labels_in(leaf)} - {UNKNOWN_LABEL})
+        numbers = sorted({*labels_in(leaf)} - {UNKNOWN_LABEL})
         if not numbers:
             return None
         written = ClassNames(tuple(map(str, numbers)))
@@ -217,21 +214,21 @@ class ClassNumbering:
             if strange:
                 raise ValueError(
                     f"{what}: expected labels that are all names or all numbers of the model's classes, "
-                    f'{listed(self.model.names)}, got {other[0]}, which is a name, and {strange[0]}, which is none. '
-                    f'Set classes=[...] in this data set: the names that its labels are, or the names by number.'
+                    f'{listed(self.model.names)}, got {other[0]}, which is a name, and {strange[0]}, which is not. '
+                    f'Set classes=[...] in this data set: the names of its labels, or the names by number.'
                 )
-            _write(leaf, dict(zip(numbers, found, strict=True)), what)
-            return Remark(logging.INFO, f"{what}: its labels are names of {len(numbers)} of the model's classes.")
+            write_labels(leaf, dict(zip(numbers, found, strict=True)), what)
+            return Remark(logging.INFO, f"{what}: its labels are the names of {len(numbers)} of the model's classes.")
         beyond = [number for number in numbers if number >= self.first_unknown]
         if beyond and self.num_classes is not None:
             raise ValueError(
                 f'{what}: expected labels from 0 to {self.first_unknown - 1}, the numbers of the '
-                f'{self.first_unknown} classes, got {beyond[-1]}. Count them from 0, or, if they are other classes '
-                'than those of the model, give their names: classes=[...] in this data set.'
+                f'{self.first_unknown} classes, got {beyond[-1]}. Count from 0, or, if the model does not have these '
+                'classes, name them with classes=[...] in this data set.'
             )
         if beyond and self.model.names:
             self.all = join_class_names(self.all, [ClassNames(tuple(map(str, beyond)))])
-            _write(leaf, {**dict(zip(numbers, numbers, strict=True)), **self._numbers_of(beyond)}, what)
+            write_labels(leaf, {**dict(zip(numbers, numbers, strict=True)), **self._numbers_of(beyond)}, what)
             return Remark(
                 logging.WARNING,
                 f'{what}: {len(beyond)} of {len(numbers)} labels are beyond the {self.first_unknown} classes of the '
@@ -243,7 +240,7 @@ class ClassNumbering:
         examples = ', '.join(f'{number}: {self.all.names[number]}' for number in numbers[:3])
         return Remark(
             logging.INFO,
-            f"{what}: its labels are numbers without names; they are taken as the numbers of the model's classes "
+            f"{what}: its labels are numbers without names, read as the numbers of the model's classes "
             f'({examples}{", ..." if len(numbers) > 3 else ""}).',
         )
 
@@ -251,72 +248,7 @@ class ClassNumbering:
         return dict(zip(labels, self.all.find(ClassNames(tuple(map(str, labels)))), strict=True))
 
 
-_NAME_THE_TRAINING = ' Names in the training data, classes=[...], would be compared.'
-
-
-def _write(leaf: Any, number_of: Mapping[int, Optional[int]], what: str) -> None:
-    """Replace the labels of a data set, unless all keep their numbers. (A class without a number has no image.)"""
-    if all(new is None or new == old for old, new in number_of.items()):
-        return
-    if not isinstance(leaf, BaseDataset):
-        raise TypeError(
-            f"{what}: expected a subclass of mmengine's BaseDataset, whose labels can be renumbered, got "
-            f'{type(leaf).__name__} with other class numbers than the model. Name its classes in the order of the '
-            "model's."
-        )
-
-    def renumbered(info: dict) -> dict:
-        if 'gt_label' not in info:
-            return info
-        label = info['gt_label']
-        if isinstance(label, np.ndarray) and label.ndim:
-            return {**info, 'gt_label': np.asarray([new_label(one) for one in label], dtype=label.dtype)}
-        if isinstance(label, (list, tuple)):
-            return {**info, 'gt_label': [new_label(one) for one in label]}
-        return {**info, 'gt_label': new_label(label)}
-
-    def new_label(label: Any) -> int:
-        number = UNKNOWN_LABEL if label == UNKNOWN_LABEL else number_of.get(int(label))
-        if number is None:
-            raise ValueError(
-                f'{what}: expected labels from 0 to {len(number_of) - 1}, as classes are named, got {label}.'
-            )
-        return number
-
-    rewrite_data(leaf, renumbered)
-
-
-def _nodes_of(dataset: Any) -> Iterator[Any]:
-    """Yield a data set, and all that it wraps."""
-    dataset = whole_dataset(dataset)
-    yield dataset
-    for part in _parts_of(dataset):
-        yield from _nodes_of(part)
-
-
-def _leaves_of(dataset: Any) -> Iterator[Any]:
-    yield from (node for node in _nodes_of(dataset) if not _parts_of(node))
-
-
-def _parts_of(dataset: Any) -> Sequence[Any]:
-    if isinstance(dataset, ConcatDataset):  # mmengine's too
-        return dataset.datasets
-    if isinstance(dataset, (ClassBalancedDataset, KFoldDataset, RepeatDataset, Subset)):
-        return [dataset.dataset]
-    return []
-
-
-def _initialize(dataset: Any) -> None:
-    for node in [*_nodes_of(dataset)]:  # torch's Subset passes nothing on
-        if hasattr(node, 'full_init'):
-            node.full_init()
-
-
-def _labels_in(leaf: Any) -> list[int]:
-    try:
-        return labels_of(leaf).tolist()
-    except TypeError:  # no labels, or several an image: there is no class to count or to compare
-        return []
+_NAME_THE_TRAINING = ' Set classes=[...] in the training data to match by name.'
 
 
 def _metainfo_of(dataset: Any) -> Optional[Mapping]:

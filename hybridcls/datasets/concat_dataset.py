@@ -1,4 +1,4 @@
-"""Several data sets as one, whose classes are told apart by their names."""
+"""Concatenate data sets and match their classes by name."""
 
 from collections.abc import Sequence
 from typing import Any, Optional, Union
@@ -15,20 +15,20 @@ __all__ = ['ConcatDataset']
 
 @DATASETS.register_module()
 class ConcatDataset(_ConcatDataset):
-    """mmengine's ``ConcatDataset``, of data sets that need not have the same classes.
+    """mmengine's ``ConcatDataset`` for data sets with different classes.
 
-    The classes are those of the first data set in their order, then what only others have, by name; labels are
-    renumbered accordingly, so that a name has one number. A data set whose labels are numbers without names counts in
-    this order. Parts without labels take no part in it (and can be marked as unknown by ``MarkUnknown``).
+    The classes are those of the first data set in their order, then those that only others have, by name; labels are
+    renumbered to give each name one number. A data set with numbers but no names uses the numbers of this order. Parts
+    without labels are left alone (``MarkUnknown`` can mark them as unknown).
 
     Args:
-        datasets (Sequence[dict | BaseDataset]): The parts. Those that are given built are renumbered in place.
-        lazy_init (bool): Look for the images later. Defaults to False.
-        ignore_keys (str | list[str], optional): Other keys of ``metainfo`` that may differ: the first data set's is
-            taken. Defaults to None.
+        datasets (Sequence[dict | BaseDataset]): The parts. Built ones are renumbered in place.
+        lazy_init (bool): List the images later. Defaults to False.
+        ignore_keys (str | list[str], optional): Other keys of ``metainfo`` that may differ: the first data set's value
+            is used. Defaults to None.
 
     Raises:
-        ValueError: If ``metainfo`` differs in another key, or a number stands for no class.
+        ValueError: If ``metainfo`` differs in another key, or a label is not the number of a class.
 
     Example:
         >>> from hybridcls.datasets import Digits
@@ -45,12 +45,12 @@ class ConcatDataset(_ConcatDataset):
     ) -> None:
         self._joined = False
         ignored = [ignore_keys] if isinstance(ignore_keys, str) else list(ignore_keys or [])
-        # Built by our registry, which knows our names in the configs of other packages, too.
+        # Built by our registry, which has our names in the configs of other packages, too.
         parts = [dict(type=DATASETS.build, cfg=part) if isinstance(part, dict) else part for part in datasets]
         super().__init__(parts, lazy_init, [*ignored, 'classes', 'class_folders', 'classes_are_numbers'])
 
     def full_init(self) -> None:
-        """Look for the images of all parts, and renumber their classes."""
+        """List the images of all parts, and renumber their classes."""
         super().full_init()
         if not self._joined:
             self._joined = True

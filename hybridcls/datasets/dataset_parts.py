@@ -1,4 +1,4 @@
-"""The data sets inside wrappers, and the steps that read their images."""
+"""Find the data sets inside wrappers, and the transforms that read their images."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -19,7 +19,7 @@ def parts_of(dataset: Any) -> Iterator[Any]:
 
 
 def loaders_of(pipeline: Any) -> Iterator[LoadImage]:
-    """Yield the LoadImage steps of a pipeline, in whatever other steps they lie."""
+    """Yield the LoadImage transforms of a pipeline, at any depth."""
     for step in getattr(pipeline, 'transforms', ()):
         if isinstance(step, LoadImage):
             yield step

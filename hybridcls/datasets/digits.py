@@ -1,4 +1,4 @@
-"""The handwritten digits that scikit-learn bundles: real images that need no download."""
+"""Handwritten digits, bundled with scikit-learn: real images without a download."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -17,28 +17,28 @@ _BRIGHTEST = 16  # The scans are counts of inked pixels in 4 x 4 blocks.
 
 @DATASETS.register_module()
 class Digits(BaseDataset):
-    """1,797 handwritten digits of 8 x 8 pixels in 10 classes, held in memory.
+    """1,797 handwritten digits of 8 x 8 pixels in 10 classes, in memory.
 
     They are the test part of the UCI set `Optical Recognition of Handwritten Digits
     <https://archive.ics.uci.edu/dataset/80>`_, as ``sklearn.datasets.load_digits`` ships it. A sample has the keys
     ``img`` (8, 8, 3) uint8 BGR with three equal channels in [0, 255], ``img_shape`` and ``ori_shape`` (8, 8),
-    ``gt_label`` in 0..9 and ``sample_idx``; the pipeline loads no file and does the resizing.
+    ``gt_label`` in 0..9 and ``sample_idx``; the pipeline reads no file and does the resizing.
 
     The splits are stratified by class and depend on the two ratios and ``split_seed`` alone.
 
     Args:
-        split (str): ``'train'`` (1,149 images by default), ``'val'`` (288), on which checkpoints and settings are
-            chosen, ``'test'`` (360), which is looked at once, or ``'train+val'`` (1,437). Defaults to ``'train'``.
-        test_ratio (float): The share of each class that is kept for the test, in (0, 1). Defaults to 0.2.
-        val_ratio (float): The share of the other images that is kept for the validation, in (0, 1). Defaults to 0.2.
+        split (str): ``'train'`` (1,149 images by default), ``'val'`` (288), to choose checkpoints and settings,
+            ``'test'`` (360), to evaluate once, or ``'train+val'`` (1,437). Defaults to ``'train'``.
+        test_ratio (float): The share of each class for the test, in (0, 1). Defaults to 0.2.
+        val_ratio (float): The share of the other images for the validation, in (0, 1). Defaults to 0.2.
         split_seed (int): Seed of the split. Another seed mixes train and test images of the old one.
             Defaults to 0.
-        digits (Sequence[int], optional): Only these, in the order of their labels: ``digits=(3, 7)`` has the classes 0
-            (a three) and 1. The split is that of all digits. Defaults to None: all ten.
+        digits (Sequence[int], optional): Use only these, in the order of their labels: ``digits=(3, 7)`` has the
+            classes 0 (a three) and 1. The split is that of all digits. Defaults to None: all ten.
         **kwargs: ``pipeline``, ``test_mode``, ``indices`` ... of mmpretrain's BaseDataset.
 
     Raises:
-        ValueError: If ``split`` is another word, or a ratio leaves a side empty.
+        ValueError: If ``split`` is not one of these, or a ratio leaves a split empty.
 
     Example:
         >>> digits = Digits(split='test')
@@ -65,7 +65,7 @@ class Digits(BaseDataset):
         for digit in self.digits:
             check_number('Digits', 'digits', digit, 0, 9, integer=True)
         if not self.digits or len(set(self.digits)) != len(self.digits):
-            raise ValueError(f'Digits: digits={self.digits} names no digit, or one twice.')
+            raise ValueError(f'Digits: expected digits to be distinct and at least one, got {self.digits}.')
         if digits is not None:
             kwargs['metainfo'] = {'classes': tuple(map(str, self.digits)), **(kwargs.get('metainfo') or {})}
         self.split = split
@@ -96,7 +96,7 @@ class Digits(BaseDataset):
         ]
 
     def extra_repr(self) -> list[str]:
-        """Say which part of the data this is."""
+        """Return the split and its settings."""
         ratios = f'test_ratio={self.test_ratio}, val_ratio={self.val_ratio}'
         return [f'Split: \t{self.split} ({ratios}, split_seed={self.split_seed})']
 

@@ -1,4 +1,4 @@
-"""The image files below a folder, and what else lies there."""
+"""List the image files below a folder, and count the other files."""
 
 import os
 from collections import Counter
@@ -13,11 +13,11 @@ __all__ = ['FilesBelow', 'files_below', 'is_hidden']
 
 
 class FilesBelow(NamedTuple):
-    """What lies below a folder.
+    """The files below a folder.
 
     Args:
-        images (list[str]): Paths below the folder of the files that count as images, sorted.
-        left_out (Counter[str]): How many files were left out, by the reason; a hidden folder counts as one.
+        images (list[str]): Paths of the image files, relative to the folder, sorted.
+        left_out (Counter[str]): Number of other files by reason; a hidden folder counts as one.
     """
 
     images: list[str]
@@ -28,11 +28,11 @@ def files_below(folder: str, extensions: Sequence[str]) -> FilesBelow:
     """List the images below a folder, on any of mmengine's backends, at any depth.
 
     Args:
-        folder (str): Where to look. Links are followed.
-        extensions (Sequence[str]): How the names of images end, in lower case.
+        folder (str): The folder. Links are followed.
+        extensions (Sequence[str]): File extensions of images, in lower case.
 
     Returns:
-        FilesBelow: The images, and what was left out: hidden files and folders, broken links, other extensions.
+        FilesBelow: The images, and the files left out: hidden files and folders, broken links, other extensions.
     """
     backend = get_file_backend(folder, enable_singleton=True)
     if isinstance(backend, LocalBackend):
@@ -42,7 +42,7 @@ def files_below(folder: str, extensions: Sequence[str]) -> FilesBelow:
     images: list[str] = []
     left_out: Counter[str] = Counter()
     for path, is_there in found:
-        # The whole path: remote backends list what lies in hidden folders.
+        # The whole path: remote backends list the files of hidden folders.
         if any(is_hidden(part) for part in path.split(os.sep)):
             left_out['hidden'] += 1
         elif not is_there:
@@ -57,12 +57,12 @@ def files_below(folder: str, extensions: Sequence[str]) -> FilesBelow:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is left out."""
+    """Return whether a file or folder of this name is left out."""
     return name.startswith('.') or name == '__MACOSX'
 
 
 def _walk(folder: str, above: str = '') -> Iterator[tuple[str, bool]]:
-    """Yield each file below ``folder`` and whether it is there; of hidden folders their own name alone."""
+    """Yield each file below ``folder`` and whether it exists; of a hidden folder only its name."""
     with os.scandir(folder) as entries:
         for entry in entries:
             path = f'{above}{entry.name}'

@@ -1,4 +1,4 @@
-"""Your own images: a folder of class folders, or a list of files."""
+"""Read your own images from class folders or an annotation file."""
 
 import logging
 import os
@@ -8,32 +8,31 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Optional, Union
 
 import torch
-from mmengine.fileio import LocalBackend, get_file_backend, isdir
+from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.logging import print_log
 from mmpretrain.datasets import CustomDataset
 from mmpretrain.datasets.custom import find_folders
-from PIL import Image
 
-from hybridcls.checks import check_choice, check_file, check_known_keys, did_you_mean, listed
+from hybridcls.checks import check_choice, check_file, check_known_keys, listed
+from hybridcls.compat.mmengine import update_metainfo
 from hybridcls.registry import DATASETS
 
 from .annotation_file import number_labels, read_annotations
+from .class_folders import check_image_folder, check_level, number_folders
 from .dataset_parts import loaders_of
 from .image_files import files_below, is_hidden
-from .image_formats import image_header, readable_extensions, register_decoders
+from .image_formats import file_kind, readable_extensions
 from .transforms.load_image import LoadImage, UnreadableImageError
 
 __all__ = ['ImageFolder']
 
 _LINE = '\n  '
 _HEADERS_READ = 64
-# Folders of these names are the parts of a data set, not its classes.
-_PARTS = {'train', 'training', 'val', 'valid', 'validation', 'dev', 'test', 'testing'}
 
 
 @DATASETS.register_module()
 class ImageFolder(CustomDataset):
-    """mmpretrain's ``CustomDataset``, with answers where a folder of real images goes wrong.
+    """mmpretrain's ``CustomDataset`` with checks for folders of real images.
 
     ::
 
@@ -41,43 +40,41 @@ class ImageFolder(CustomDataset):
             cat/1.jpg cat/2.png ...
             dog/...
 
-    or, with ``ann_file``, a list of ``path label`` lines or a table (:func:`~hybridcls.datasets.read_annotations`), the
-    paths below ``data_root/data_prefix``. Labels are class names or numbers from 0. Hidden files and folders are left
-    out, and what else is no image is counted: :meth:`describe`.
+    or, with ``ann_file``, a list of ``path label`` lines or a table (:func:`~hybridcls.datasets.read_annotations`) with
+    paths below ``data_root/data_prefix``. Labels are class names or numbers from 0. Hidden files and folders are
+    skipped, and other files that are not images are counted: :meth:`describe`.
 
     Class numbers follow the alphabetical order of the folders, or of the names in the list. With ``classes=[...]`` in
-    the order you like, folders are numbered by *name*; names of which none is a folder are taken as titles of the
-    folders in alphabetical order (``metainfo['class_folders']`` keeps the folders' names). In a run, what the training
-    data name decides: the labels of validation, test and bank are matched by name (ClassNamesHook), so that those
-    need no ``classes``.
+    any order, folders are numbered by *name*; if no name is a folder, the names are titles of the folders in
+    alphabetical order (``metainfo['class_folders']`` keeps the folders' names). In a run, the training data decide: the
+    labels of validation, test and bank are matched by name (ClassNamesHook), and need no ``classes``.
 
     Args:
-        data_root (str): The folder. In a config, the top-level ``data_root`` is copied here. Defaults to ``''``.
+        data_root (str): The folder. In a config, the top-level ``data_root`` fills it. Defaults to ``''``.
         data_prefix (str | dict): The folder below ``data_root``, such as ``'train'``. Defaults to ``''``.
         ann_file (str): The list, an absolute path or one below ``data_root``. Defaults to ``''``: class folders.
-        ann_format (dict, optional): How the list is written where that cannot be seen: ``encoding``, ``delimiter`` and
-            ``columns`` of :func:`~hybridcls.datasets.read_annotations`. Defaults to None.
+        ann_format (dict, optional): ``encoding``, ``delimiter`` and ``columns`` of
+            :func:`~hybridcls.datasets.read_annotations`, where the file does not tell them. Defaults to None.
         with_label (bool): False: all images below the folder (or in the list), without labels. Defaults to True.
-        extensions (Sequence[str], optional): How the names of images end. Defaults to None: all that the installed
+        extensions (Sequence[str], optional): File extensions of images. Defaults to None: all that the installed
             decoders can read (:func:`~hybridcls.datasets.image_formats.readable_extensions`).
-        empty_classes (str): What to do when a class that the folder or ``classes`` names has no image: ``'error'``, or
-            ``'warn'`` and go on. It is named either way. Defaults to ``'error'``.
-        on_unreadable (str): What to do with an image that cannot be read: ``'error'`` stops; ``'skip'`` names it once
-            and goes on. In training the next readable image of the same class takes its place, the same one each
-            time, so that batches keep their size and classes. With ``test_mode=True`` a stand-in would falsify
-            the score, so there ``'skip'`` reads all files at the start and leaves unreadable ones out of the set.
-            Defaults to ``'error'``.
-        verify (bool, optional): Whether to read every file at the start, in several threads: with ``'error'`` all
-            unreadable files are named at once, with ``'skip'`` they are left out, in training too. Defaults to None:
-            only with ``'skip'`` and ``test_mode=True``.
-        lazy_init (bool): Look for the images later. Defaults to False.
+        empty_classes (str): What to do when a class of the folder or of ``classes`` has no image: ``'error'`` or
+            ``'warn'``. The message names it either way. Defaults to ``'error'``.
+        on_unreadable (str): What to do with an image that cannot be read: ``'error'`` stops; ``'skip'`` logs it once
+            and continues. In training the next readable image of the same class replaces it, always the same one, which
+            keeps the size and the classes of a batch. With ``test_mode=True`` a replacement would falsify the score, so
+            ``'skip'`` reads all files at the start and drops unreadable ones. Defaults to ``'error'``.
+        verify (bool, optional): Whether to read every file at the start, in several threads: ``'error'`` then lists all
+            unreadable files at once, ``'skip'`` drops them, in training too. Defaults to None: only with ``'skip'`` and
+            ``test_mode=True``.
+        lazy_init (bool): List the images later. Defaults to False.
         **kwargs: ``pipeline``, ``classes``, ``test_mode``, ``indices`` ... of mmpretrain's BaseDataset.
 
     Raises:
-        FileNotFoundError: If the folder or the list is not there: where it was looked for, and which key changes it.
-        ValueError: If there is no image, an empty class, a label or folder that is no class, a wrong choice, or if the
-            folders are ``train`` and ``val``, or one that holds folders: then ``data_prefix`` is one level too high.
-        UnreadableImageError: If an image cannot be read: its path, and why.
+        FileNotFoundError: If the folder or the annotation file does not exist, with the key that changes it.
+        ValueError: If there is no image, an empty class, a label or folder that is not a class, a wrong choice, or if
+            the folders are ``train`` and ``val``, or one that contains folders: ``data_prefix`` is one level too high.
+        UnreadableImageError: If an image cannot be read, with its path and the reason.
     """
 
     def __init__(
@@ -98,7 +95,7 @@ class ImageFolder(CustomDataset):
         check_choice('ImageFolder', 'on_unreadable', on_unreadable, ('error', 'skip'))
         if not (data_root or data_prefix or ann_file):
             raise ValueError(
-                'ImageFolder: no data_root is given. Set the top-level data_root of the config: '
+                'ImageFolder: expected a data_root, got none. Set the top-level data_root of the config: '
                 '--cfg-options data_root=/path/to/your/images'
             )
         self.ann_format = dict(ann_format or {})
@@ -121,38 +118,38 @@ class ImageFolder(CustomDataset):
         """Return ``img_path``, ``gt_label`` (with labels) and ``file_number`` of each image."""
         self.check_folder()
         self._left_out: Counter[str] = Counter()
-        data_list = self._from_list() if self.ann_file else super().load_data_list()
+        data_list = self._from_list() if self.ann_file else self._from_folders()
         self._images_of: Counter[Any] = Counter(info.get('gt_label') for info in data_list)
         for number, info in enumerate(data_list):
             info['file_number'] = number
-        # In shared memory: what one worker of a data loader finds, the others need not find (and report) again.
+        # In shared memory: only the first worker that meets an unreadable file reports it.
         self._unreadable = torch.zeros(len(data_list), dtype=torch.bool).share_memory_()
         return data_list
 
     def describe(self) -> str:
-        """Say what was found: images, classes, what was left out and why, and of which kinds the images are.
+        """Summarize the data set: images, classes, skipped files by reason, and the formats of the images.
 
-        The kinds are read from the headers of a sample of the files, on a local disk.
+        The formats are read from the headers of a sample of the files, on a local disk.
         """
         self.full_init()
         found = self._images_of.total()
-        said = f'ImageFolder {os.path.abspath(self.ann_file or self.img_prefix)}: {found} images'
+        text = f'ImageFolder {os.path.abspath(self.ann_file or self.img_prefix)}: {found} images'
         if self.with_label:
             fewest, most = min(self._images_of.values()), max(self._images_of.values())
             each = f'{fewest}' if fewest == most else f'{fewest} to {most}'
-            said += f' of {len(self._images_of)} classes ({each} each)'
-        said += '.' if len(self) == found else f', of which indices keeps {len(self)}.'
+            text += f' of {len(self._images_of)} classes ({each} each)'
+        text += '.' if len(self) == found else f', of which indices keeps {len(self)}.'
         if self._left_out:
-            said += f' Left out: {_counted(self._left_out)}.'
+            text += f' Left out: {_counted(self._left_out)}.'
         if isinstance(get_file_backend(self.img_prefix), LocalBackend) and len(self):
             sample = sorted({number * len(self) // _HEADERS_READ for number in range(_HEADERS_READ)})
-            kinds = Counter(_kind_of(self.get_data_info(index)['img_path']) for index in sample)
+            kinds = Counter(file_kind(self.get_data_info(index)['img_path']) for index in sample)
             share = 'all' if len(sample) == len(self) else f'a sample of {len(sample)}'
-            said += f' Headers of {share}: {_counted(kinds)}.'
-        return said
+            text += f' Headers of {share}: {_counted(kinds)}.'
+        return text
 
     def filter_data(self) -> list[dict]:
-        """Read every image, if that is asked for, and leave out (or raise for) those that cannot be read."""
+        """Read every image if ``verify`` asks for it, and drop (or raise for) those that cannot be read."""
         skips = self.on_unreadable == 'skip'
         if not (skips and self.test_mode if self.verify is None else self.verify):
             return self.data_list
@@ -181,18 +178,18 @@ class ImageFolder(CustomDataset):
         return kept
 
     def prepare_data(self, idx: int) -> Any:
-        """Run the pipeline for one image; for an unreadable one, do what ``on_unreadable`` says."""
+        """Run the pipeline for one image; handle an unreadable one as ``on_unreadable`` sets."""
         readable, data = self._attempt(self.get_data_info(idx))
-        return data if readable else self._stand_in(idx)
+        return data if readable else self._replacement(idx)
 
     def _attempt(self, info: dict) -> tuple[bool, Any]:
-        """Whether the image can be read, and what the pipeline makes of it."""
+        """Return whether the image can be read, and the output of the pipeline."""
         path, number = info['img_path'], info['file_number']
         if self._unreadable[number]:
             return False, None
         try:
             return True, self.pipeline(info)
-        except Exception as error:  # whatever transform loads the image: the file decides whether it is to blame
+        except Exception as error:  # any transform may load the image: reading the file decides whether it is the cause
             problem = error if isinstance(error, UnreadableImageError) else self._problem_with(path)
             if problem is None:
                 raise
@@ -200,23 +197,23 @@ class ImageFolder(CustomDataset):
             return False, None
 
     def _report(self, problem: UnreadableImageError, number: int) -> None:
-        """Raise, or name the file once."""
-        said = f'ImageFolder: cannot read {problem.path}: {problem.reason}'
+        """Raise, or log the file once."""
+        text = f'ImageFolder: cannot read {problem.path}: {problem.reason}'
         advice = ''
         if self.on_unreadable == 'error':
             advice = "Delete or replace it, or set on_unreadable='skip' in this dataset."
         elif self.test_mode:
             advice = (
-                'A test cannot put another image in its place: leave verify at its default, so that unreadable files '
-                'are left out from the start.'
+                'A test cannot replace an image: leave verify at its default, which drops unreadable files at the '
+                'start.'
             )
         if advice:
-            raise UnreadableImageError(f'{said} {advice}', problem.path, problem.reason) from problem
+            raise UnreadableImageError(f'{text} {advice}', problem.path, problem.reason) from problem
         self._unreadable[number] = True
-        # An error of the data, and mmengine shows nothing less of processes other than the first.
-        print_log(f'{said} Another image of its class takes its place.', logger='current', level=logging.ERROR)
+        # An error of the data; of other processes than the first, mmengine shows nothing below this level.
+        print_log(f'{text} Another image of its class replaces it.', logger='current', level=logging.ERROR)
 
-    def _stand_in(self, idx: int) -> Any:
+    def _replacement(self, idx: int) -> Any:
         """Prepare the next readable image of the same class."""
         label = self.get_data_info(idx).get('gt_label')
         for step in range(1, len(self)):
@@ -228,7 +225,7 @@ class ImageFolder(CustomDataset):
         raise UnreadableImageError(f'ImageFolder: no image{name} in {self.img_prefix} can be read.')
 
     def _problem_with(self, path: str) -> Optional[UnreadableImageError]:
-        """Why a file cannot be read, or None if it can."""
+        """Return why a file cannot be read, or None if it can."""
         loader = next(loaders_of(self.pipeline), None) or LoadImage()
         try:
             loader.read(path)
@@ -237,33 +234,15 @@ class ImageFolder(CustomDataset):
         return None
 
     def check_folder(self) -> None:
-        """Raise a FileNotFoundError if the folder or the list is not there."""
+        """Raise a FileNotFoundError if the folder or the annotation file does not exist."""
         if self.ann_file and isinstance(get_file_backend(self.ann_file), LocalBackend):
             check_file(
                 'ImageFolder',
                 'ann_file',
                 self.ann_file,
-                "Set this dataset's ann_file, or the top-level data_root of the config if the list lies there.",
+                "Set this dataset's ann_file, or the top-level data_root of the config if the file is there.",
             )
-        if isdir(self.img_prefix or '.'):
-            return
-        said = (
-            f'ImageFolder: the folder {os.path.abspath(self.img_prefix)} does not exist '
-            f'(data_root={self.data_root!r}, data_prefix={self._given_prefix!r}).'
-        )
-        if self.data_root and isdir(self.data_root):
-            names = sorted(find_folders(self.data_root)[0])
-            holds = f'holds the folders {listed(names)}' if names else 'holds no folder'
-            near = did_you_mean(os.path.basename(self.img_prefix), names)
-            raise FileNotFoundError(
-                f'{said} {os.path.abspath(self.data_root)} is there and {holds}.{near} Set this '
-                "dataset's data_prefix to one of them, or the top-level data_root of the config to "
-                'another place.'
-            )
-        raise FileNotFoundError(
-            f'{said} Set the top-level data_root of the config to where your images are: '
-            '--cfg-options data_root=/path/to/your/images'
-        )
+        check_image_folder(self.img_prefix, self.data_root, self._given_prefix)
 
     def class_folders(self) -> list[str]:
         """Return the names of the class folders, in alphabetical order."""
@@ -271,26 +250,24 @@ class ImageFolder(CustomDataset):
 
     def _from_list(self) -> list[dict]:
         entries = read_annotations('ImageFolder', self.ann_file, self.with_label, **self.ann_format)
-        backend = get_file_backend(self.img_prefix, enable_singleton=True)
-        data_list = [dict(img_path=backend.join_path(self.img_prefix, path)) for _, path, _ in entries]
+        data_list: list[dict] = [dict(img_path=self._path_of(path)) for _, path, _ in entries]
         if self.with_label:
             named = self.CLASSES is not None
             labels, classes = number_labels('ImageFolder', self.ann_file, entries, self.CLASSES)
-            self._metainfo['classes'] = classes
+            update_metainfo(self, dict(classes=classes))
             if not named and classes == tuple(map(str, range(len(classes)))):
-                self._metainfo['classes_are_numbers'] = True
-            for info, label in zip(data_list, labels, strict=True):
-                info['gt_label'] = label
-            # Numbers without names leave open which classes a test is about.
-            if not (self.test_mode and 'classes_are_numbers' in self._metainfo):
+                update_metainfo(self, dict(classes_are_numbers=True))
+            for info, number in zip(data_list, labels, strict=True):
+                info['gt_label'] = number
+            # Numbers without names do not tell which classes a test covers.
+            if not (self.test_mode and 'classes_are_numbers' in self.metainfo):
                 self._check_empty(sorted(set(range(len(classes))) - set(labels)), os.path.abspath(self.ann_file))
         return data_list
 
-    def _find_samples(self) -> list:
-        """Find the images of the class folders: (path below the folder, class number), or the path without labels."""
+    def _from_folders(self) -> list[dict]:
         where = os.path.abspath(self.img_prefix)
         images, self._left_out = files_below(self.img_prefix, self.extensions)
-        samples: list = images
+        data_list: list[dict] = [dict(img_path=self._path_of(path)) for path in images]
         advice = ''
         if self.with_label:
             inside = [path for path in images if os.sep in path]
@@ -298,102 +275,46 @@ class ImageFolder(CustomDataset):
                 self._left_out['images beside the class folders'] = len(images) - len(inside)
             folders = self.class_folders()
             if self.CLASSES is None:
-                self._check_level(folders, inside)
-            self.folder_to_idx = self._number_folders(folders)
+                prefix = self._given_prefix
+                prefix = prefix if isinstance(prefix, str) else prefix.get('img_path', '')
+                warning = check_level(where, prefix, folders, inside)
+                if warning:
+                    print_log(warning, logger='current', level=logging.WARNING)
+            self.folder_to_idx, metainfo = number_folders(where, folders, self.CLASSES)
+            update_metainfo(self, metainfo)
             split = sorted(path.split(os.sep, 1) for path in inside)  # by class, then by name
-            samples = [(os.path.join(folder, name), self.folder_to_idx[folder]) for folder, name in split]
+            data_list = [
+                dict(img_path=self._path_of(os.path.join(folder, name)), gt_label=self.folder_to_idx[folder])
+                for folder, name in split
+            ]
             if not folders:
                 advice = (
                     ' It has no class folders; for images without labels set with_label=False, for a list of images '
                     'set ann_file.'
                 )
-        if not samples:
+        if not data_list:
             left_out = f' Left out: {_counted(self._left_out)}.' if self._left_out else ''
             raise ValueError(
-                f'ImageFolder: no image in {where}.{advice}{left_out} Files count as images when they end in '
+                f'ImageFolder: no image in {where}.{advice}{left_out} The extensions of images are '
                 f'{", ".join(sorted(self.extensions))}.'
             )
         if self.with_label:
-            filled = {label for _, label in samples}
+            filled = {info['gt_label'] for info in data_list}
             self._check_empty([number for number in range(len(self.CLASSES)) if number not in filled], where)
-        return samples
+        return data_list
 
-    def _check_level(self, folders: Sequence[str], images: Sequence[str]) -> None:
-        """Raise, or warn, if the folders look as if the classes were one level below them."""
-        where = os.path.abspath(self.img_prefix)
-        given = self._given_prefix if isinstance(self._given_prefix, str) else self._given_prefix.get('img_path', '')
-        below: dict[str, set] = {folder: set() for folder in folders}
-        for path in images:
-            folder, *deeper = path.split(os.sep)[:-1]
-            below[folder].add(deeper[0] if deeper else None)
-        nested = bool(images) and all(names and None not in names for names in below.values())
-        if folders and {folder.lower() for folder in folders} <= _PARTS:
-            problem = f'{", ".join(folders)}: parts of a data set'
-        elif len(folders) == 1 and nested:
-            held = sorted(below[folders[0]])
-            problem = f'only {folders[0]}, which holds no image itself but the folders {listed(held)}'
-        else:
-            if len(folders) == 1:
-                print_log(
-                    f'ImageFolder: {where} has one class folder, {folders[0]}: with one class there is nothing to '
-                    "learn, and a top-1 of 100 % means nothing. Set data_prefix, or this data set's data_root, to the "
-                    'folder that holds the class folders.',
-                    logger='current',
-                    level=logging.WARNING,
-                )
-            elif nested and len(set(map(frozenset, below.values()))) == 1:
-                held = sorted(below[folders[0]])
-                print_log(
-                    f'ImageFolder: the class folders {listed(folders)} of {where} all hold the '
-                    f'folders {listed(held)}. If those are the classes, set '
-                    f'data_prefix={os.path.join(given, folders[0])!r}.',
-                    logger='current',
-                    level=logging.WARNING,
-                )
-            return
-        raise ValueError(
-            f'ImageFolder: expected class folders in {where}, got {problem}. Set '
-            f'data_prefix={os.path.join(given, folders[0])!r} in this data set, or classes={list(folders)} if these '
-            'are the classes.'
-        )
-
-    def _number_folders(self, folders: Sequence[str]) -> dict[str, int]:
-        if self.CLASSES is None:
-            self._metainfo['classes'] = tuple(folders)
-        classes = list(self.CLASSES)
-        if set(folders) <= set(classes):
-            return {name: classes.index(name) for name in folders}
-        if len(folders) == len(classes) and not set(folders) & set(classes):
-            self._metainfo['class_folders'] = tuple(folders)
-            return {name: number for number, name in enumerate(folders)}
-        strange = sorted(set(folders) - set(classes))
-        raise ValueError(
-            f'ImageFolder: {os.path.abspath(self.img_prefix)} has the folders {listed(strange)}, '
-            f'which are not among the {len(classes)} classes.{did_you_mean(strange[0], classes)} '
-            'classes are names of folders, or as many titles as there are folders; a validation or test folder needs '
-            'none, since it is matched with the training by the names of its folders.'
-        )
+    def _path_of(self, name: str) -> str:
+        return get_file_backend(self.img_prefix, enable_singleton=True).join_path(self.img_prefix, name)
 
     def _check_empty(self, numbers: Sequence[int], where: str) -> None:
         if not numbers:
             return
         names = listed(f'{number} ({self.CLASSES[number]})' for number in numbers)
-        said = f'ImageFolder: no image for {len(numbers)} of {len(self.CLASSES)} classes in {where}: {names}.'
+        text = f'ImageFolder: no image for {len(numbers)} of {len(self.CLASSES)} classes in {where}: {names}.'
         if self.empty_classes == 'error':
-            raise ValueError(f"{said} Add images, take the class out, or set empty_classes='warn' in this dataset.")
-        print_log(said, logger='current', level=logging.WARNING)
+            raise ValueError(f"{text} Add images, remove the class, or set empty_classes='warn' in this dataset.")
+        print_log(text, logger='current', level=logging.WARNING)
 
 
 def _counted(counts: Counter[str]) -> str:
     return ', '.join(f'{what} ({count})' for what, count in counts.most_common())
-
-
-def _kind_of(path: str) -> str:
-    register_decoders()
-    try:
-        with open(path, 'rb') as file:
-            start = file.read(25)
-            file.seek(0)
-            return str(image_header(Image.open(file), start))
-    except Exception:  # no such file, or Pillow does not know it: whoever reads the image says more
-        return 'without a known header'

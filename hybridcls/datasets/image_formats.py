@@ -1,4 +1,4 @@
-"""Which kinds of image files the installed decoders can read, and what the header of one says."""
+"""List the image formats that the installed decoders can read, and describe an image by its header."""
 
 import importlib
 import importlib.util
@@ -10,11 +10,12 @@ from PIL import Image, features
 from PIL.TiffImagePlugin import TiffImageFile
 
 __all__ = [
-    'ImageHeader', 'image_header', 'is_transparent', 'missing_decoder', 'readable_extensions', 'register_decoders',
+    'ImageHeader', 'file_kind', 'image_header', 'is_transparent', 'missing_decoder', 'readable_extensions',
+    'register_decoders',
 ]  # fmt: skip
 
-# Pillow's name of each format of pictures, and how its files end. Others that Pillow opens (.ico, .psd, .pdf ...) are
-# rarely the images of a data set: whoever has them lists them in `extensions`.
+# Pillow's name of each image format, and its file extensions. Others that Pillow opens (.ico, .psd, .pdf ...) are
+# rarely the images of a data set: `extensions` of ImageFolder can add them.
 _FORMATS = {
     'JPEG': ('.jpg', '.jpeg', '.jpe', '.jfif'),
     'MPO': ('.mpo',),
@@ -33,14 +34,14 @@ _FORMATS = {
     'PCX': ('.pcx',),
     'SUN': ('.ras',),
 }
-# Formats that Pillow knows without being able to decode them, where it was built without the codec.
+# Formats that Pillow cannot decode where it was built without the codec.
 _CODECS = {'WEBP': 'webp', 'AVIF': 'avif', 'JPEG2000': 'jpg_2000'}
-# Plugins of Pillow: the module, and the package that brings it.
+# Plugins of Pillow: the module, and its package.
 _PLUGINS = {'HEIF': ('pillow_heif', 'pillow-heif'), 'JXL': ('pillow_jxl', 'pillow-jxl-plugin')}
 
 
 class ImageHeader(NamedTuple):
-    """What the first bytes of an image file say.
+    """The format, colours and depth of an image file.
 
     Args:
         format (str): Pillow's name of the format, such as ``'PNG'``.
@@ -66,7 +67,7 @@ def register_decoders() -> None:
     for module, _ in _PLUGINS.values():
         if importlib.util.find_spec(module) is not None:
             plugin = importlib.import_module(module)
-            # pillow-heif waits for a call; the others register when they are imported.
+            # pillow-heif registers on a call, the others on import.
             getattr(plugin, 'register_heif_opener', lambda: None)()
 
 
@@ -83,7 +84,7 @@ def _is_readable(name: str, extension: str) -> bool:
 
 
 def missing_decoder(extension: str) -> Optional[str]:
-    """Return what would read files that end so, if it is a picture that is not readable here; else None."""
+    """Return what would read an image of this extension, if it is not readable here; else None."""
     name = next((name for name, extensions in _FORMATS.items() if extension in extensions), None)
     if name is None or extension in readable_extensions():
         return None
@@ -91,7 +92,7 @@ def missing_decoder(extension: str) -> Optional[str]:
 
 
 def is_transparent(image: Image.Image) -> bool:
-    """Whether an image has an alpha channel or a transparent colour."""
+    """Return whether an image has an alpha channel or a transparent colour."""
     return image.mode in ('LA', 'La', 'PA', 'RGBA', 'RGBa') or 'transparency' in image.info
 
 
@@ -118,3 +119,15 @@ def image_header(image: Image.Image, start: bytes) -> ImageHeader:
     return ImageHeader(
         image.format or '', 'grey' if mode.startswith('I;') else colors.get(mode, mode), transparent, bits
     )
+
+
+def file_kind(path: str) -> str:
+    """Return what the header of a file says, such as ``'JPEG, RGB'``, or that there is no known one."""
+    register_decoders()
+    try:
+        with open(path, 'rb') as file:
+            start = file.read(25)
+            file.seek(0)
+            return str(image_header(Image.open(file), start))
+    except Exception:  # no such file, or not one of Pillow's formats: reading the image raises the full error
+        return 'without a known header'

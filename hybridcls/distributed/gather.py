@@ -16,7 +16,7 @@ def has_process_group() -> bool:
 
 
 def num_processes() -> int:
-    """How many processes train together; 1 without an initialised process group."""
+    """Return the number of processes that train together; 1 without an initialized process group."""
     return dist.get_world_size() if has_process_group() else 1
 
 

@@ -7,13 +7,9 @@ from typing import Any, Optional
 import torch
 from torch import Tensor, nn
 
-__all__ = ['Shards', 'is_dtensor', 'is_row_shard', 'local_parts', 'to_layout_of']
+from hybridcls.compat.torch import is_dtensor
 
-
-def is_dtensor(value: Any) -> bool:
-    """Whether ``value`` is a ``torch.distributed.tensor.DTensor`` (FSDP2, tensor parallelism)."""
-    # DTensor is not imported before somebody has made one: the import is slow.
-    return type(value).__name__ == 'DTensor' or type(getattr(value, 'data', None)).__name__ == 'DTensor'
+__all__ = ['Shards', 'is_row_shard', 'local_parts', 'to_layout_of']
 
 
 def is_row_shard(param: Any) -> bool:
@@ -22,7 +18,7 @@ def is_row_shard(param: Any) -> bool:
 
 
 def local_parts(tensors: Iterable[Any]) -> list[Tensor]:
-    """What this process holds of each tensor, for work on elements: not all foreach operations know DTensors.
+    """Return the local part of each tensor, for work on elements: not all foreach operations know DTensors.
 
     Without gradients; writing to a part writes to the tensor.
     """
@@ -30,7 +26,7 @@ def local_parts(tensors: Iterable[Any]) -> list[Tensor]:
 
 
 class Shards:
-    """How the parameters of a model are spread over processes.
+    """The layout of a model's parameters over processes.
 
     Args:
         model (nn.Module, optional): The model as it is trained, wrapped or not. None stands for a plain one.
@@ -38,9 +34,9 @@ class Shards:
     Attributes:
         is_fsdp1 (bool): It is wrapped by ``FullyShardedDataParallel``: each process holds flat pieces.
         has_row_shards (bool): Of some parameters each process holds some rows (class weights).
-        can_climb_alone (bool): Each process holds all weights, so it may move them by itself for a moment.
+        can_ascend_alone (bool): Each process holds all weights, so it may move them by itself for a moment.
         accumulates_alone (bool): Each process accumulates a gradient of its own until an update is due (DDP; class
-            centres of which it holds rows are its own anyway).
+            weights of which it holds rows are its own anyway).
     """
 
     def __init__(self, model: Optional[nn.Module] = None) -> None:
@@ -56,7 +52,7 @@ class Shards:
         params = [] if model is None else list(model.parameters())
         self.has_row_shards = any(is_row_shard(param) for param in params)
         self.accumulates_alone = not (self.is_fsdp1 or any(is_dtensor(param) for param in params))
-        self.can_climb_alone = self.accumulates_alone and not self.has_row_shards
+        self.can_ascend_alone = self.accumulates_alone and not self.has_row_shards
 
     def norm(self, tensors: Sequence[Tensor], params: Sequence[nn.Parameter], norm_type: float = 2.0) -> Tensor:
         """Norm of all tensors as one vector, over all processes that share them; a scalar on the first one's device.
@@ -137,7 +133,7 @@ def to_layout_of(value: Tensor, like: Any) -> Tensor:
     if is_row_shard(like) and value.shape == (like.row_shard.total, *like.shape[1:]):
         value = value[like.row_shard.first : like.row_shard.first + like.row_shard.size]
     if value.shape != like.shape:
-        raise ValueError(f'shape {tuple(value.shape)} was saved, and {tuple(like.shape)} is wanted')
+        raise ValueError(f'expected shape {tuple(like.shape)}, got {tuple(value.shape)}')
     if is_dtensor(like) and not is_dtensor(value):
         from torch.distributed.tensor import distribute_tensor
 

@@ -1,4 +1,4 @@
-"""Which rows of a matrix a process holds, where several processes share it."""
+"""The rows of a matrix that each process holds, where several processes share it."""
 
 import math
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""A parameter of which each process holds some rows, and everybody else sees the whole."""
+"""A parameter of which each process holds some rows; checkpoints and other code see the whole."""
 
 import math
 from collections.abc import Iterator
@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from hybridcls.compat.torch import exclude_names_from_ddp, is_dtensor
 
 from .gather import num_processes
 from .row_shard import RowShard
@@ -60,7 +62,7 @@ def draw_rows(rows: Tensor, shard: RowShard, std: float) -> None:
     """Fill rows of a matrix from a normal distribution, as if the whole matrix were drawn.
 
     One number comes from torch's random state; if all processes have the same state, the whole is the same for any
-    number of processes, and no two of them draw the same rows. Nobody draws more than its own rows (and up to two
+    number of processes, and no two of them draw the same rows. No process draws more than its own rows (and up to two
     blocks of 1024).
 
     Args:
@@ -94,8 +96,7 @@ def exclude_from_ddp(model: nn.Module) -> None:
     """Tell ``DistributedDataParallel`` not to average the sharded parameters of ``model``; call it before wrapping."""
     names = [entry.name for entry in sharded_parameters(model)]
     if names:
-        known = getattr(model, '_ddp_params_and_buffers_to_ignore', [])
-        vars(model)['_ddp_params_and_buffers_to_ignore'] = [*known, *names]
+        exclude_names_from_ddp(model, names)
 
 
 @torch.no_grad()
@@ -145,7 +146,7 @@ def _show_whole(module: Any, state_dict: dict, prefix: str, local_metadata: Any)
 
 
 def _as_dtensor(rows: Tensor, shard: RowShard) -> Tensor:
-    from torch.distributed.device_mesh import DeviceMesh  # slow imports, for those who shard
+    from torch.distributed.device_mesh import DeviceMesh  # slow imports, only where rows are sharded
     from torch.distributed.tensor import DTensor, Shard
 
     mesh = DeviceMesh(rows.device.type, torch.arange(num_processes()))
@@ -176,7 +177,7 @@ def _take_own_rows(
                 'processes.'
             )
             state_dict[prefix + name] = getattr(module, name).detach()
-        elif type(value).__name__ == 'DTensor':
+        elif is_dtensor(value):
             state_dict[prefix + name] = value.to_local()
         else:
             state_dict[prefix + name] = own_rows(value, shard)

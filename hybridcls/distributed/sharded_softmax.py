@@ -1,4 +1,4 @@
-"""Cross entropy over class weights that are spread over processes, all of them or a random part."""
+"""Margin softmax over class weights that are sharded over processes, all classes or a random part."""
 
 from collections.abc import Callable
 from typing import Any, Optional
@@ -13,6 +13,7 @@ from hybridcls.functional.l2_normalize import l2_normalize
 from hybridcls.functional.margins.class_sampling import sample_classes
 from hybridcls.functional.margins.margin_softmax import predicted_classes, statistics_cross_entropy
 from hybridcls.functional.margins.streamed_softmax import SoftmaxStats, merge_softmax_stats, softmax_stats
+from hybridcls.renames import keeps_old_spellings
 
 from .gather import gather_rows, num_processes, row_counts
 from .row_shard import RowShard
@@ -20,6 +21,7 @@ from .row_shard import RowShard
 __all__ = ['sharded_cosine_logits', 'sharded_margin_cross_entropy']
 
 
+@keeps_old_spellings
 def sharded_margin_cross_entropy(
     embeddings: Tensor,
     class_weights: Tensor,
@@ -35,24 +37,24 @@ def sharded_margin_cross_entropy(
 ) -> tuple[Tensor, Tensor]:
     r""":func:`margin_cross_entropy` where each process brings its images and holds its share of the classes.
 
-    Each process sees the embeddings of all, and takes the statistics of its own classes
-    (:func:`softmax_stats`): a few numbers an image, which go back to the process of the image and are merged there.
+    Each process sees the embeddings of all, and takes the statistics of the classes it holds
+    (:func:`softmax_stats`): a few numbers an image, which are sent to the process of the image and merged there.
     So logits of all classes exist nowhere, and what crosses processes are N x D embeddings, their gradients, and 5
-    numbers for each image and process. The margin is asked by each process for its own images.
+    numbers for each image and process. Each process calls the margin for its own images.
 
     The loss of a process is its share of the mean over the images of all processes, times the number of processes:
     the mean of these losses, and the mean of the embeddings' gradients that ``DistributedDataParallel`` takes, are
-    those of one process with the whole batch. The gradient of ``class_weights`` is already that of the whole batch, and
-    no one must average it over processes. All processes must call this, and all must run the backward pass.
+    those of one process with the whole batch. The gradient of ``class_weights`` is already that of the whole batch and
+    must not be averaged over processes. All processes must call this, and all must run the backward pass.
 
     With ``sample_rate`` < 1 each process takes a random part of its classes (:func:`sample_classes`): the softmax is
     one over the drawn classes of all processes, smoothing is shared by them, and the prediction is the best of
     them. The gradient of the others is zero, as in InsightFace's ``PartialFC_V2``.
 
     Args:
-        embeddings (Tensor): Of the images of this process, shape (B, D), any length and floating dtype. B may differ.
+        embeddings (Tensor): Of the images of this process, shape (B, D), of any norm and floating dtype. B may differ.
         class_weights (Tensor): Of the classes of this process, shape (C_own * K, D); C_own may be 0.
-        labels (Tensor): Own classes among all, int64 in [0, C), shape (B,).
+        labels (Tensor): Target classes among all, int64 in [0, C), shape (B,).
         margin (Callable): See :func:`margin_cross_entropy`.
         shard (RowShard): Which classes this process has.
         scale, label_smoothing, cosine_clip, num_subcenters, memory: See :func:`margin_cross_entropy`.
@@ -69,15 +71,15 @@ def sharded_margin_cross_entropy(
         (True, tensor([0]))
     """
     with outside_autocast(embeddings):
-        units, lengths = l2_normalize(embeddings)
-        everyones, counts = _gather(units)
+        units, norms = l2_normalize(embeddings)
+        gathered, counts = _gather(units)
         (all_labels,), _ = gather_rows(labels, counts=counts)
         own_labels = all_labels - shard.first
         classes: Optional[Tensor] = None
         if sample_rate < 1:
             classes, own_labels = sample_classes(own_labels, shard.size, sample_rate)
         own = softmax_stats(
-            everyones,
+            gathered,
             class_weights,
             own_labels,
             scale,
@@ -93,18 +95,19 @@ def sharded_margin_cross_entropy(
         statistics, drawn = _exchange(own, shard.size if classes is None else len(classes), counts)
         num_classes = shard.total if classes is None else drawn
         losses = statistics_cross_entropy(
-            statistics, num_classes, lambda cosine: margin(cosine, lengths), scale, label_smoothing, cosine_clip
+            statistics, num_classes, lambda cosine: margin(cosine, norms), scale, label_smoothing, cosine_clip
         )
         return losses.sum() * (len(counts) / max(1, sum(counts))), predicted_classes(statistics, labels)
 
 
+@keeps_old_spellings
 def sharded_cosine_logits(
     embeddings: Tensor, class_weights: Tensor, shard: RowShard, num_subcenters: int = 1
 ) -> Tensor:
     """:func:`cosine_logits` where each process has its embeddings and its share of the classes.
 
-    Each process computes the cosines of everybody's embeddings to its own classes and sends them home. All processes
-    must call this; only shapes (tensors on the meta device) each finds alone.
+    Each process computes the cosines of all processes' embeddings to the classes it holds and sends them back. All
+    processes must call this; shapes alone (tensors on the meta device) need no other process.
 
     Args:
         embeddings (Tensor): Of this process, shape (B, D).
@@ -123,24 +126,24 @@ def sharded_cosine_logits(
         units = l2_normalize(embeddings)[0]
         if units.is_meta:
             return units.new_empty(len(units), shard.total)
-        everyones, counts = _gather(units)
-        cosines = everyones @ l2_normalize(class_weights)[0].t()
+        gathered, counts = _gather(units)
+        cosines = gathered @ l2_normalize(class_weights)[0].t()
         if num_subcenters > 1:  # not -1, which an empty share leaves open
             cosines = cosines.unflatten(1, (shard.size, num_subcenters)).amax(2)
         return _ToOwners.apply(cosines, counts, [other.size for other in shard.of_all_processes()])
 
 
 def _gather(units: Tensor) -> tuple[Tensor, list[int]]:
-    """Return everybody's units, with a gradient that DDP may average, and the number of rows of each process."""
+    """Return the units of all processes, with a gradient that DDP may average, and each process's number of rows."""
     counts = row_counts(units)
-    (everyones,), _ = gather_rows(_Scaled.apply(units, num_processes()), counts=counts)
-    return everyones, counts
+    (gathered,), _ = gather_rows(_Scaled.apply(units, num_processes()), counts=counts)
+    return gathered, counts
 
 
 def _exchange(own: SoftmaxStats, num_classes: int, counts: list[int]) -> tuple[SoftmaxStats, Tensor]:
-    """Send what this process found about everybody's images home.
+    """Send the statistics of all processes' images back to these.
 
-    Returns what all found about its own images, and among how many classes; the latter once an image, on the device.
+    Returns those of the own images over all classes, and among how many; the latter once an image, on the device.
     """
     parts = [own.target_cosine, own.log_sum_exp, own.best_cosine]
     if own.cosine_sum is not None:
@@ -182,7 +185,7 @@ class _Scaled(torch.autograd.Function):
 
 
 class _ToOwners(torch.autograd.Function):
-    """Each process has numbers for everybody's images, (N, own width), and gets all numbers for its own images.
+    """Send (N, own width) numbers about the images of all processes to these, and get all numbers about the own images.
 
     Returns (B, sum of widths), side by side by rank. Gradients go the way back, divided by the number of processes:
     what arrives are gradients of losses that are each that much too large, so that a mean over processes is right.

@@ -1,4 +1,4 @@
-"""From a config and the options of the command line to a Runner that is ready to train or test."""
+"""A config and the options of the command line become a Runner that is ready to train or test."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from mmengine.config import Config
-from mmengine.model import is_model_wrapper
 
 from hybridcls.checks import did_you_mean
+from hybridcls.compat.mmengine import bare_model
 
 from .checkpoints.files import check_checkpoint, check_writable, latest_valid_checkpoint
 from .config.change import RECORD, Change, apply, provenance_of, record_of
@@ -19,6 +19,7 @@ from .config.image_folders import check_image_folders
 from .config.layers import ConfigError
 from .config.mixed_precision import mixed_precision
 from .config.num_classes import num_classes
+from .config.parts import check_parts
 from .config.portable import portable_types
 from .config.schedules import check_length, fit_to_batches, fitted_schedules, iterations, scaled_lr
 from .config.tree import ABSENT, class_of
@@ -51,14 +52,14 @@ class TrainOptions:
     """What ``tools/train.py`` may be told beside the config; the names are those of its options.
 
     Args:
-        resume (str, optional): ``'auto'`` for the last whole checkpoint of the work dir, or the path of a checkpoint.
+        resume (str, optional): ``'auto'`` for the last valid checkpoint of the work dir, or the path of a checkpoint.
             Where a launcher starts the command again, the last one of the work dir comes first.
         amp (bool): Train in mixed precision.
         validate (bool): Evaluate while training.
         auto_scale_lr (bool): Scale the learning rate with the real batch size (key ``auto_scale_lr.base_batch_size``).
         pin_memory (bool): Allow pinned memory in dataloaders.
         persistent_workers (bool): Allow workers to live for several epochs.
-        launcher (str, optional): Who starts the processes. None leaves it to the config, and there to ``'none'``.
+        launcher (str, optional): What starts the processes. None leaves it to the config, and there to ``'none'``.
     """
 
     resume: Optional[str] = None
@@ -105,6 +106,7 @@ def prepare_training(cfg: Config, options: TrainOptions, work_dir: Optional[str]
         ConfigError: If an option does not fit the config, or two of its values do not fit together.
     """
     options = complete(cfg, options)
+    check_parts(cfg)
     check_vis_backends(cfg)
     choose_work_dir(cfg, work_dir)
     check_writable(cfg.work_dir)
@@ -143,6 +145,7 @@ def prepare_testing(
     apply(cfg, _test_of, checkpoint, options)
     apply(cfg, limit_dataloaders, options.pin_memory, options.persistent_workers)
     apply(cfg, default_hooks)
+    check_parts(cfg, is_test=True)
     check_image_folders(cfg, kinds=('test',))
     apply(cfg, num_classes, checkpoint)
     return _finish(cfg)
@@ -252,7 +255,7 @@ def run_training(runner: Any) -> None:
 def _check_checkpointing(runner: Any) -> None:
     """Raise unless the model has all modules that ``activation_checkpointing`` names."""
     asked = runner.cfg.get('activation_checkpointing') or []
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model = bare_model(runner.model)
     known = [name for name, _ in model.named_modules()]
     for name in [asked] if isinstance(asked, str) else asked:
         if name not in known:

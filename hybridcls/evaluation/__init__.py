@@ -1,10 +1,10 @@
-"""Metrics: what a validation reports."""
+"""Metrics of validations and tests."""
 
 from .accuracy import Accuracy
 from .calibration_metric import CalibrationMetric
 from .dump_results import DumpResults
+from .head_metric import HeadMetric, MetricOf
 from .knn_accuracy import KNNAccuracy
-from .metric_of import MetricOf
 from .mmpretrain_metrics import AveragePrecision, ConfusionMatrix, MultiLabelMetric, SingleLabelMetric
 from .ood_metric import OODMetric
 from .prediction_fields import MissingFieldError
@@ -14,7 +14,7 @@ from .val_loss import ValLoss
 from .verification_metric import VerificationMetric
 
 __all__ = [
-    'Accuracy', 'AveragePrecision', 'CalibrationMetric', 'ConfusionMatrix', 'DumpResults', 'KNNAccuracy',
-    'MetricOf', 'MissingFieldError', 'MultiLabelMetric', 'OODMetric', 'RetrievalMetric', 'SelectiveMetric',
-    'SingleLabelMetric', 'ValLoss', 'VerificationMetric',
+    'Accuracy', 'AveragePrecision', 'CalibrationMetric', 'ConfusionMatrix', 'DumpResults', 'HeadMetric',
+    'KNNAccuracy', 'MetricOf', 'MissingFieldError', 'MultiLabelMetric', 'OODMetric', 'RetrievalMetric',
+    'SelectiveMetric', 'SingleLabelMetric', 'ValLoss', 'VerificationMetric',
 ]  # fmt: skip

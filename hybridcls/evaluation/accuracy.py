@@ -15,14 +15,13 @@ __all__ = ['Accuracy']
 
 @METRICS.register_module()
 class Accuracy(Labelled, _Accuracy):
-    """mmpretrain's ``Accuracy`` in percent, with all of its options, for folders of any number of classes.
+    """mmpretrain's ``Accuracy`` in percent, with all of its options, for any number of classes.
 
-    With fewer than k classes, top-k accuracy says nothing; mmpretrain's raises an error then, when the first epoch is
-    trained. Here it is left out of the results, with one warning, so that a config with ``topk=(1, 5)`` can be
-    inherited for four classes.
+    With fewer than k classes, mmpretrain's top-k accuracy raises an error after the first epoch. Here it is left out of
+    the results, with one warning: a config with ``topk=(1, 5)`` can be inherited for four classes.
 
     Args:
-        topk (int | Sequence[int]): The own class is among the k with the largest scores. Defaults to (1, ).
+        topk (int | Sequence[int]): The target class is among the k with the largest scores. Defaults to (1, ).
         thrs (float | None | Sequence[float | None]): Predictions with a smaller score are wrong; None: no threshold.
             Defaults to 0.
         collect_device (str), prefix (str, optional): As in mmengine's BaseMetric.
@@ -43,11 +42,11 @@ class Accuracy(Labelled, _Accuracy):
 
     @property
     def directions(self) -> dict[str, str]:
-        """More is better, of each k and threshold."""
+        """Higher is better, for each k and threshold."""
         return {f'top{k}{thresholds}': 'greater' for k in self.topk for thresholds in ('', '_*')}
 
     def compute_metrics(self, results: list[dict]) -> dict[str, Union[float, Any]]:
-        """Score those k that there are classes for."""
+        """Compute each k that is at most the number of classes."""
         if not results:
             return without_result(self, NO_IMAGE)
         asked, classes = self.topk, len(results[0].get('pred_score', ()))

@@ -1,4 +1,4 @@
-"""How well the nearest neighbours of an embedding tell its class: a validation number without a classifier."""
+"""Classify embeddings by their nearest neighbours: an accuracy without a classifier."""
 
 import logging
 from collections.abc import Sequence
@@ -26,41 +26,39 @@ _VOTE_NUMBERS = 2**22  # booleans in one block of votes
 
 @METRICS.register_module()
 class KNNAccuracy(BaseMetric):
-    r"""Accuracy of a weighted vote of the ``k`` nearest embeddings, by cosine similarity.
+    r"""Accuracy of a weighted vote of the ``k`` nearest neighbours, by cosine similarity of ``embedding``.
 
     With ``vote='softmax'`` a neighbour at similarity :math:`s` has the weight :math:`e^{s / \tau}`: Sec. 3.4 of
     `InstDisc <https://arxiv.org/abs/1805.01978>`_, and the protocol of DINO, whose :math:`\tau = 0.07` and k = 20 are
     the defaults here. With ``'uniform'`` all weights are equal.
 
-    The neighbours are looked for in a *bank*, by the protocol the embeddings of the training images, which
-    ``EmbeddingBankHook`` hands over before each evaluation (:meth:`set_bank`). Without a bank each image is
-    classified by the other images of the evaluated set (leave one out): comparable between epochs, but not with
-    numbers from a bank. A bank is used once and forgotten, so that one of older weights never answers.
+    The neighbours come from a *bank*, in the usual protocol the embeddings of the training images, which
+    ``EmbeddingBankHook`` computes before each evaluation (:meth:`set_bank`). Without a bank each image is classified by
+    the other images of the evaluated set (leave one out): comparable between epochs, but not with numbers from a bank.
+    A bank is dropped after use: its weights are those of one epoch.
 
-    Labels of several processes' padded images are dropped before anything is computed. The main process searches
-    alone, block by block, on the GPU if there is one; the memory there does not grow with the set.
+    The images that pad the last batch of several processes are dropped first. The main process searches block by
+    block, on the GPU if there is one, in memory that does not grow with the set.
 
-    An image that is marked as unknown (label -1) counts as wrong, as in ``Accuracy``.
-
-    An image whose embedding is not finite counts as wrong, and is nobody's neighbour: a model that has diverged
-    scores badly instead of by chance.
+    An image that is marked as unknown (label -1) counts as wrong, as in ``Accuracy``. An image whose embedding is not
+    finite counts as wrong, and is never a neighbour: a diverged model scores badly, not by chance.
 
     Samples are dicts with ``embedding`` (D,) of any floating dtype and ``gt_label`` (1,). Results are percentages:
-    ``knn/top1`` ...; the higher the better.
+    ``knn/top1`` ...; higher is better.
 
     Args:
-        k (int): How many neighbours vote. More than there are is one warning, and all vote. Defaults to 20.
+        k (int): Number of neighbours. If there are fewer, all of them vote, with one warning. Defaults to 20.
         vote (str): ``'softmax'`` or ``'uniform'``. Defaults to ``'softmax'``.
         temperature (float): :math:`\tau > 0` of the softmax vote, unitless. Defaults to 0.07.
-        topk (int | Sequence[int]): Which accuracies: the own class is among the ``topk`` classes with most votes.
+        topk (int | Sequence[int]): The target class is among the ``topk`` classes with most votes.
             Defaults to (1, ).
         device (str, optional): Where to compute. Defaults to None: the GPU if there is one.
         collect_device (str): As in mmengine's BaseMetric. Defaults to ``'cpu'``.
-        prefix (str, optional): In front of the names. Defaults to None, which means ``'knn'``.
+        prefix (str, optional): Prefix of the names. Defaults to None, which means ``'knn'``.
 
     Raises:
-        ValueError: If an argument is out of range, or the bank's embeddings have another length.
-        MissingFieldError: If the samples carry no ``embedding`` or no single ``gt_label``.
+        ValueError: If an argument is out of range, or the bank's embeddings have another dimension.
+        MissingFieldError: If the samples lack ``embedding`` or a single ``gt_label``.
 
     Example:
         >>> metric = KNNAccuracy(k=1)
@@ -99,16 +97,16 @@ class KNNAccuracy(BaseMetric):
         self._warned = False
 
     def set_bank(self, embeddings: Tensor, labels: Tensor) -> None:
-        """Look for neighbours among these, in the next evaluation.
+        """Set the bank of the next evaluation.
 
         Args:
-            embeddings (Tensor): ``(M, D)``, of any length but zero; normalised here.
+            embeddings (Tensor): ``(M, D)``, of any nonzero norm; L2-normalized here.
             labels (Tensor): ``(M,)`` int64, in the numbering of the evaluated set's ``gt_label``.
         """
         if embeddings.dim() != 2 or labels.shape != embeddings.shape[:1] or not len(labels):
             raise ValueError(
-                f'KNNAccuracy.set_bank: embeddings {tuple(embeddings.shape)} and labels '
-                f'{tuple(labels.shape)} are not (M, D) and (M,) with M >= 1.'
+                f'KNNAccuracy.set_bank: expected embeddings (M, D) and labels (M,) with M >= 1, got '
+                f'{tuple(embeddings.shape)} and {tuple(labels.shape)}.'
             )
         embeddings, labels = embeddings.detach().cpu(), labels.detach().cpu().long()
         finite = embeddings.isfinite().all(dim=1)
@@ -120,7 +118,7 @@ class KNNAccuracy(BaseMetric):
         self.results += zip(embeddings_of('KNNAccuracy', data_samples), labels, strict=True)
 
     def compute_metrics(self, results: list[tuple[np.ndarray, int]]) -> dict[str, float]:
-        """Let the neighbours vote. Runs in the main process.
+        """Search and vote. Runs in the main process.
 
         Returns:
             dict[str, float]: Percentages ``top1`` ...; empty, with a warning, if there is nothing to compare.
@@ -128,7 +126,7 @@ class KNNAccuracy(BaseMetric):
         if not results:
             return without_result(self, NO_IMAGE)
         if self._bank is None and len(results) == 1:
-            return without_result(self, 'One image alone has no neighbours. Add EmbeddingBankHook, or more images.')
+            return without_result(self, 'A single image has no neighbours. Add EmbeddingBankHook, or more images.')
         queries = torch.from_numpy(np.stack([row for row, _ in results]))
         labels = torch.tensor([label for _, label in results])
         finite = queries.isfinite().all(dim=1)
@@ -136,17 +134,17 @@ class KNNAccuracy(BaseMetric):
         bank, bank_labels = self._bank or (None, labels)
         if bank is not None and bank.shape[1] != queries.shape[1]:
             raise ValueError(
-                f'KNNAccuracy: the bank holds embeddings of {bank.shape[1]} numbers, the evaluated ones '
-                f'have {queries.shape[1]}.'
+                f'KNNAccuracy: expected a bank of {queries.shape[1]}-dimensional embeddings, as the evaluated ones, '
+                f'got {bank.shape[1]}.'
             )
         k = self._clamped_k(len(bank_labels) - (bank is None))
-        if k < 1 or not len(queries):  # nobody to ask, or nothing to ask for
+        if k < 1 or not len(queries):  # no neighbour, or no query
             return {f'top{number}': 0.0 for number in self.topk}
         similarity, index = nearest_neighbours(queries, bank, k, torch.device(self.device or get_device()))
         if self.vote == 'uniform':
             weights = torch.ones_like(similarity)
         else:
-            # Relative to the nearest one, so that a small temperature does not overflow; the ratios stay.
+            # Relative to the nearest one: a small temperature does not overflow, and the ratios stay.
             weights = ((similarity - similarity[:, :1]) / self.temperature).exp()
         rows = max(1, _VOTE_NUMBERS // k**2)
         ranks = torch.cat(
@@ -157,11 +155,13 @@ class KNNAccuracy(BaseMetric):
                 )
             ]
         )
-        ranks = ranks.masked_fill(labels == UNKNOWN_LABEL, len(bank_labels))  # others marked so are no neighbours of it
+        ranks = ranks.masked_fill(
+            labels == UNKNOWN_LABEL, len(bank_labels)
+        )  # other unknown images are not of its class
         return {f'top{number}': 100 * (ranks < number).sum().item() / len(results) for number in self.topk}
 
     def evaluate(self, size: int) -> dict[str, float]:
-        """Evaluate as mmengine's BaseMetric does, and forget the bank."""
+        """Evaluate as mmengine's BaseMetric does, and drop the bank."""
         try:
             return super().evaluate(size)
         finally:
@@ -171,7 +171,7 @@ class KNNAccuracy(BaseMetric):
         if self.k > available and not self._warned:
             self._warned = True
             print_log(
-                f'KNNAccuracy: k={self.k}, but there are only {available} candidates; all of them vote.',
+                f'KNNAccuracy: k={self.k} exceeds the {available} candidates; all of them vote.',
                 logger='current',
                 level=logging.WARNING,
             )

@@ -1,4 +1,4 @@
-"""mmpretrain's metrics for classification, under their own names, with what hooks and files need of them."""
+"""mmpretrain's classification metrics, with directions, units and label checks."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar, Optional
@@ -26,10 +26,10 @@ _UNITS = {'support*': 'images', '*': '%'}
 
 
 class Labelled(OwnRows):
-    """What is added to a metric: one sentence where labels are missing, and rows that hold their own numbers alone."""
+    """Add a check of the labels and small rows to a metric."""
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Check the labels, and keep what the metric keeps."""
+        """Check the labels, and process the batch."""
         for sample in data_samples:
             check_labelled(type(self).__name__, sample)
         super().process(data_batch, data_samples)
@@ -37,7 +37,7 @@ class Labelled(OwnRows):
 
 @METRICS.register_module()
 class SingleLabelMetric(Labelled, _SingleLabelMetric):
-    """mmpretrain's ``SingleLabelMetric``: precision, recall and F1 of classes, and how many images each has."""
+    """mmpretrain's ``SingleLabelMetric``: precision, recall, F1 and support of classes."""
 
     directions = _DIRECTIONS
     units = _UNITS
@@ -45,7 +45,7 @@ class SingleLabelMetric(Labelled, _SingleLabelMetric):
 
 @METRICS.register_module()
 class MultiLabelMetric(Labelled, _MultiLabelMetric):
-    """mmpretrain's ``MultiLabelMetric``: the same for images of several classes."""
+    """mmpretrain's ``MultiLabelMetric``: the same for multi-label images."""
 
     directions = _DIRECTIONS
     units = _UNITS
@@ -53,7 +53,7 @@ class MultiLabelMetric(Labelled, _MultiLabelMetric):
 
 @METRICS.register_module()
 class AveragePrecision(Labelled, _AveragePrecision):
-    """mmpretrain's ``AveragePrecision`` of images of several classes."""
+    """mmpretrain's ``AveragePrecision`` for multi-label images."""
 
     directions: ClassVar = {'mAP': 'greater', 'AP_classwise': None}
     units: ClassVar = {'*': '%'}

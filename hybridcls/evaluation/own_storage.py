@@ -1,4 +1,4 @@
-"""Rows of a batch that hold their own numbers alone."""
+"""Copy rows out of a batch, with storages of their own size."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,23 +11,23 @@ __all__ = ['OwnRows', 'own_storage']
 
 
 class OwnRows:
-    """Makes a metric keep rows that hold their own numbers alone. (Stands before the metric among the parents.)"""
+    """Mixin that copies a metric's rows out of their batch. (Comes before the metric among the base classes.)"""
 
     results: list
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Keep what the metric keeps, without the batches that its rows are views of."""
+        """Process the batch, and copy the rows out of it."""
         kept = len(self.results)
         super().process(data_batch, data_samples)  # type: ignore[misc]
         self.results[kept:] = own_storage(self.results[kept:])
 
 
 def own_storage(data: Any) -> Any:
-    """Give each tensor in nested data a storage of its own size, on its device.
+    """Copy each tensor in nested data to a storage of its own size, on its device.
 
-    A row of a batch is a view: pickled, for a file or for another process, it carries the whole batch along. Tensors
-    that are alone in their storage are not copied. Dicts, lists, tuples and data elements are rebuilt with the same
-    fields; everything else is passed on.
+    A row of a batch is a view: pickled, for a file or for another process, it includes the whole batch. Tensors that
+    fill their storage are not copied. Dicts, lists, tuples and data elements are rebuilt with the same fields; other
+    values are returned unchanged.
 
     Example:
         >>> import torch

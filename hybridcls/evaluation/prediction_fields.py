@@ -1,4 +1,4 @@
-"""What metrics read from a prediction, and the sentence where it is not there."""
+"""Read the fields of a prediction that metrics need, with an error if one is missing."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Union
@@ -15,39 +15,39 @@ __all__ = [
 ]  # fmt: skip
 
 NO_IMAGE = 'No image was evaluated.'
-NO_KNOWN_IMAGE = 'No image of a class that the model knows was evaluated: all labels are -1 or outside its classes.'
+NO_KNOWN_IMAGE = 'No image of a known class was evaluated: all labels are -1 or outside the classes of the model.'
 SCORES = ('epistemic', 'aleatoric', 'total', 'vacuity', 'least_confidence', 'entropy')
 
 
 class MissingFieldError(KeyError):
-    """A prediction lacks what a metric needs. Its text is a sentence, where ``KeyError`` would quote it."""
+    """A prediction lacks a field that a metric needs. Prints its message as it is; ``KeyError`` would quote it."""
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ''
 
 
 class Label(NamedTuple):
-    """The class of an image, and whether it is one of the model's."""
+    """The class of an image, and whether the model has that class."""
 
     value: int
     known: bool
 
 
 def check_scores(caller: str, scores: Union[str, Sequence[str]]) -> tuple[str, ...]:
-    """Return the scores as a tuple, or raise for one that does not exist."""
+    """Return the scores as a tuple; raise if one does not exist."""
     chosen = (scores,) if isinstance(scores, str) else tuple(scores)
     for score in chosen:
         check_choice(caller, 'score', score, SCORES)
     if not chosen:
-        raise ValueError(f'{caller}: no score was chosen. There are {", ".join(SCORES)}.')
+        raise ValueError(f'{caller}: expected at least one score of {", ".join(SCORES)}, got none.')
     return chosen
 
 
 def read_scores(caller: str, sample: dict, scores: Sequence[str]) -> list[float]:
-    """Return the chosen scores of a prediction, each higher for a more doubtful one.
+    """Return the chosen scores of a prediction, each higher for a more uncertain one.
 
     ``'least_confidence'`` is 1 - the largest ``pred_score``, and ``'entropy'`` the entropy of ``pred_score`` in nats:
-    both are there for every classifier. The others are fields that the model writes.
+    every classifier has both. The others are fields that the model writes.
 
     Raises:
         MissingFieldError: If the prediction has no such field.
@@ -56,7 +56,7 @@ def read_scores(caller: str, sample: dict, scores: Sequence[str]) -> list[float]
 
 
 def label_of(caller: str, sample: dict) -> Label:
-    """Return the label of a sample; -1, or a number that ``pred_score`` has no entry for, is that of no known class.
+    """Return the label of a sample; -1, or a number that ``pred_score`` has no entry for, is unknown.
 
     Raises:
         MissingFieldError: If the sample has not exactly one label, or no ``pred_score``.
@@ -66,7 +66,7 @@ def label_of(caller: str, sample: dict) -> Label:
 
 
 def class_label(caller: str, sample: dict) -> int:
-    """Return the label of a sample that belongs to one class.
+    """Return the label of a single-label sample.
 
     Raises:
         MissingFieldError: If the sample has no label, or several.
@@ -75,8 +75,8 @@ def class_label(caller: str, sample: dict) -> int:
     label = torch.as_tensor(sample.get('gt_label', ()))
     if label.numel() != 1:
         raise MissingFieldError(
-            f'{caller}: expected one gt_label for {_name_of(sample)}, got {label.numel()}. Images of several classes '
-            'need a metric of mmpretrain, such as MultiLabelMetric.'
+            f'{caller}: expected one gt_label for {_name_of(sample)}, got {label.numel()}. For multi-label images '
+            'use a metric of mmpretrain, such as MultiLabelMetric.'
         )
     return int(label)
 
@@ -85,17 +85,17 @@ def check_labelled(caller: str, sample: dict) -> None:
     """Raise a MissingFieldError if a sample has no label of any kind (``gt_label`` or ``gt_score``)."""
     if sample.get('gt_label') is None and sample.get('gt_score') is None:
         raise MissingFieldError(
-            f'{caller}: expected a gt_label for {_name_of(sample)}, got {_fields_of(sample)}. A set without labels has '
+            f'{caller}: expected a gt_label for {_name_of(sample)}, got {_fields_of(sample)}. Without labels there is '
             "no score: write its predictions with tools/test.py --out FILE --cfg-options 'test_evaluator=[]'. "
             f'(Images of unknown categories have the label {UNKNOWN_LABEL}, which the transform MarkUnknown sets.)'
         )
 
 
 def embeddings_of(caller: str, samples: Sequence[dict]) -> np.ndarray:
-    """Return the ``embedding`` of each sample, float32 (B, D). (A row of an array is pickled without the others.)
+    """Return the ``embedding`` of each sample, float32 (B, D): rows of an array are pickled one by one.
 
     Raises:
-        MissingFieldError: If the head writes none.
+        MissingFieldError: If a sample has no ``embedding``.
     """
     for sample in samples:
         if sample.get('embedding') is None:
@@ -115,8 +115,8 @@ def _read_score(caller: str, sample: dict, score: str) -> float:
     if sample.get(score) is None:
         raise MissingFieldError(
             f'{caller}: expected {score!r} in the predictions, got {_fields_of(sample)}. EvidentialHead, '
-            'MCDropoutClassifier and EnsembleClassifier write it (vacuity: the first); of any other '
-            "classifier there are 'least_confidence' and 'entropy'."
+            'MCDropoutClassifier and EnsembleClassifier write it (vacuity: the first); every classifier '
+            "has 'least_confidence' and 'entropy'."
         )
     return float(sample[score])
 
@@ -124,7 +124,7 @@ def _read_score(caller: str, sample: dict, score: str) -> float:
 def _pred_score(caller: str, sample: dict) -> torch.Tensor:
     if sample.get('pred_score') is None:
         raise MissingFieldError(
-            f'{caller}: expected a pred_score in the predictions, got {_fields_of(sample)}. Heads that classify set it.'
+            f'{caller}: expected a pred_score in the predictions, got {_fields_of(sample)}. Use a head that sets it.'
         )
     return sample['pred_score']
 

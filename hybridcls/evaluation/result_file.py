@@ -1,4 +1,4 @@
-"""The results of a test as the content of a file."""
+"""Serialize the results of a test."""
 
 import math
 from collections.abc import Mapping
@@ -13,9 +13,9 @@ __all__ = ['plain_results', 'results_as_bytes']
 
 
 def results_as_bytes(results: Mapping[str, Any], path: str) -> bytes:
-    """Return the content of a file of results, in the format of its name: ``.json``, ``.yml``, ``.yaml``, ``.pkl``.
+    """Serialize results in the format of the file name: ``.json``, ``.yml``, ``.yaml``, ``.pkl``.
 
-    Tensors and arrays become lists, of numbers of Python. JSON has no number that is not finite: it becomes null.
+    Tensors and arrays become lists of Python numbers. Non-finite numbers become null in JSON.
 
     Example:
         >>> import torch
@@ -28,11 +28,11 @@ def results_as_bytes(results: Mapping[str, Any], path: str) -> bytes:
 
 
 def plain_results(value: Any, finite: bool = False) -> Any:
-    """Return nested results with lists and numbers of Python in place of tensors and arrays.
+    """Convert tensors and arrays in nested results to lists and Python numbers.
 
     Args:
         value: Numbers, tensors, arrays, and dicts, lists and tuples of them.
-        finite (bool): None stands for numbers that are not finite. Defaults to False.
+        finite (bool): Replace non-finite numbers by None. Defaults to False.
     """
     if isinstance(value, Tensor):
         value = value.detach().cpu().tolist()

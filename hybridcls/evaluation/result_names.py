@@ -1,31 +1,39 @@
-"""What a metric says about its results: their names, which way is better, in which unit, and why there are none.
-
-Protocol, for metrics of any package: a metric may have the attributes ``directions`` and ``units``, mappings from a
-name to ``'greater'``, ``'less'`` or None (neither way is better), and from a name to ``'%'``, ``'nats'`` or another
-unit. A name stands without the metric's prefix and may be a pattern (``'top*'``)::
-
-    @METRICS.register_module()
-    class BrierScore(BaseMetric):
-        default_prefix = 'brier'
-        directions = {'mean': 'less', 'worst': 'less'}
-        units = {}
-
-``save_best``, ``EarlyStoppingHook``, ``ReduceOnPlateauLR`` and the learning curves read them. ``directions`` names
-every result that the metric can give, so that a mistyped name is found before the first step of a training.
-"""
+"""Read the direction and the unit of a metric's results, and why a result is missing."""
 
 import logging
 from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
-from typing import Optional
+from typing import Optional, Protocol
 
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 __all__ = [
-    'direction_of', 'is_without_result', 'known_names', 'metric_of', 'reason_for_no_result', 'unit_of',
-    'without_result',
+    'MetricDeclarations', 'direction_of', 'is_without_result', 'known_names', 'metric_of', 'reason_for_no_result',
+    'unit_of', 'without_result',
 ]  # fmt: skip
+
+
+class MetricDeclarations(Protocol):
+    """What a metric of any package may declare about its results; ``BaseMetric`` of mmengine is its base.
+
+    ``save_best``, ``EarlyStoppingHook``, ``ReduceOnPlateauLR`` and the learning curves read the declarations. A name
+    stands without the metric's prefix and may be a pattern (``'top*'``)::
+
+        @METRICS.register_module()
+        class BrierScore(BaseMetric):
+            default_prefix = 'brier'
+            directions = {'mean': 'less', 'worst': 'less'}
+            units = {}
+
+    Attributes:
+        directions (Mapping[str, str | None]): ``'greater'``, ``'less'`` or None (neither way is better) for every
+            result that the metric can give, so that a mistyped name is found before the first step of a training.
+        units (Mapping[str, str]): ``'%'``, ``'nats'`` or another unit.
+    """
+
+    directions: Mapping[str, Optional[str]]
+    units: Mapping[str, str]
 
 
 def metric_of(name: str, metrics: Iterable[BaseMetric]) -> Optional[BaseMetric]:
@@ -38,7 +46,7 @@ def metric_of(name: str, metrics: Iterable[BaseMetric]) -> Optional[BaseMetric]:
 
 
 def direction_of(name: str, metrics: Iterable[BaseMetric]) -> Optional[str]:
-    """Return ``'greater'`` or ``'less'``, whichever is better for the result ``name``; None where nothing is said.
+    """Return ``'greater'`` or ``'less'``, whichever is better for the result ``name``; None if not declared.
 
     Example:
         >>> from hybridcls.evaluation import CalibrationMetric
@@ -50,26 +58,36 @@ def direction_of(name: str, metrics: Iterable[BaseMetric]) -> Optional[str]:
 
 
 def unit_of(name: str, metrics: Iterable[BaseMetric]) -> Optional[str]:
-    """Return the unit of the result ``name``, such as ``'%'`` or ``'nats'``; None where nothing is said."""
+    """Return the unit of the result ``name``, such as ``'%'`` or ``'nats'``; None if not declared."""
     metric = metric_of(name, metrics)
     return None if metric is None else _look_up(getattr(metric, 'units', {}), _without_prefix(name, metric))
 
 
 def known_names(metrics: Iterable[BaseMetric]) -> Optional[list[str]]:
-    """Return the names (or patterns) of all results that the metrics can give; None if one of them does not say."""
+    """Return the names (or patterns) of all possible results; None if a metric does not declare them.
+
+    Raises:
+        TypeError: If a metric's ``directions`` are not those of :class:`MetricDeclarations`.
+    """
     metrics = list(metrics)
     if not all(hasattr(metric, 'directions') for metric in metrics):
         return None
+    for metric in metrics:
+        if not isinstance(metric.directions, Mapping) or {*metric.directions.values()} - {'greater', 'less', None}:
+            raise TypeError(
+                f"{type(metric).__name__}: expected directions that map each result to 'greater', 'less' or None, got "
+                f'{metric.directions!r}.'
+            )
     return [f'{metric.prefix}/{name}' if metric.prefix else name for metric in metrics for name in metric.directions]
 
 
 def without_result(metric: BaseMetric, why: str, names: Iterable[str] = ()) -> dict[str, float]:
-    """Return an empty result and say why, once for each reason.
+    """Return an empty result and log why, once for each reason.
 
     Args:
-        metric (BaseMetric): Which metric; keeps the reason for :func:`reason_for_no_result`.
-        why (str): A sentence: what is missing, and what to do.
-        names (Iterable[str]): Which results are missing, without prefix. Defaults to all.
+        metric (BaseMetric): The metric; keeps the reason for :func:`reason_for_no_result`.
+        why (str): What is missing, and what to do.
+        names (Iterable[str]): The missing results, without prefix. Defaults to all.
     """
     if getattr(metric, 'no_result', None) != why:
         of = ', '.join(names)
@@ -79,9 +97,9 @@ def without_result(metric: BaseMetric, why: str, names: Iterable[str] = ()) -> d
 
 
 def is_without_result(name: str, metrics: Iterable[BaseMetric], results: Collection[str]) -> bool:
-    """Return whether a name that ``results`` lack is one that the metrics give where there is something to compute.
+    """Return whether ``name`` is missing from ``results`` because its metric had nothing to compute.
 
-    The same in all processes. A name that only a pattern such as ``'*loss*'`` allows is a mistake where the metric gave
+    The same in all processes. A name that matches only a pattern such as ``'*loss*'`` is an error if the metric has
     other results.
     """
     metric = metric_of(name, metrics)
@@ -92,7 +110,7 @@ def is_without_result(name: str, metrics: Iterable[BaseMetric], results: Collect
 
 
 def reason_for_no_result(name: str, metrics: Iterable[BaseMetric]) -> str:
-    """Return why there is no result ``name``: a sentence, or an empty string. (Known in the main process.)"""
+    """Return why the result ``name`` is missing, or an empty string. (Only in the main process.)"""
     metric = metric_of(name, metrics)
     why = getattr(metric, 'no_result', '')
     return f'{type(metric).__name__}: {why}' if why else ''

@@ -1,4 +1,4 @@
-"""What is gained by leaving unsure images unanswered."""
+"""Measure selective prediction: the error when uncertain images are rejected."""
 
 import math
 from collections.abc import Sequence
@@ -7,9 +7,10 @@ from typing import Any, Optional, Union
 import torch
 from mmengine.evaluator import BaseMetric
 
-from hybridcls.checks import check_number
-from hybridcls.functional import area_under_risk_coverage, least_area_under_risk_coverage, risk_coverage
+from hybridcls.checks import check_choice, check_number
+from hybridcls.functional import area_under_risk_coverage, auroc, least_area_under_risk_coverage, risk_coverage
 from hybridcls.registry import METRICS
+from hybridcls.renames import keeps_old_spellings
 
 from .prediction_fields import NO_IMAGE, NO_KNOWN_IMAGE, check_scores, label_of, read_scores
 from .result_names import without_result
@@ -18,30 +19,36 @@ __all__ = ['SelectiveMetric']
 
 
 @METRICS.register_module()
+@keeps_old_spellings
 class SelectiveMetric(BaseMetric):
-    """Errors that remain when the images with the most doubt get no answer.
+    """Risk of a classifier that rejects the most uncertain images.
 
-    For each score, in percent, the lower the better (:mod:`hybridcls.functional.metrics.selective_prediction`;
-    images of equal doubt count with their mean error, so that their order does not matter):
+    For each score, in percent, lower is better (:mod:`hybridcls.functional.metrics.selective_prediction`; images of
+    equal uncertainty count with their mean error, whatever their order):
 
-    - ``aurc_<score>``: the error averaged over all coverages; the literature gives it times 1000.
-    - ``eaurc_<score>``: what of it a score that knows the wrong answers would not have.
-    - ``risk80_<score>``: the error among the 80 % of the images with the least uncertainty, for each of ``coverages``;
-      the least number of images that reaches the share (of 5 at 0.5: 3).
+    - ``aurc_<score>``: the error averaged over all coverages; papers often give it times 1000.
+    - ``eaurc_<score>``: its excess over the best possible score, which ranks all wrong predictions last; with
+      ``eaurc='asymptotic'`` its excess over the formula of Geifman et al. for many images
+      (:func:`hybridcls.functional.least_area_under_risk_coverage`), which may be negative for few images.
+    - ``risk80_<score>``: the error of the 80 % least uncertain images, for each of ``coverages``, rounded up to whole
+      images (of 5 at 0.5: 3).
+    - ``auroc_<score>``, with ``failure_auroc=True``, higher is better: how often, of a wrong and a right prediction,
+      the wrong one has the higher score; ties count half. No result if all predictions are right, or all wrong.
 
-    An image of an unknown category (label -1, or one that the model has no class for) is left out: what it costs to
-    answer it is another question, for which there is ``OODMetric``. With ``unknown_is_error=True`` any answer to it is
-    wrong.
+    An image of an unknown category (label -1, or one that the model has no class for) is left out; ``OODMetric``
+    evaluates it. With ``unknown_is_error=True`` it counts as wrong.
 
     Args:
         scores (str | Sequence[str]): As in ``OODMetric``. Defaults to ``('least_confidence', )``.
-        coverages (Sequence[float]): Shares of images to answer, in (0, 1]. Defaults to (0.8, 0.9).
+        coverages (Sequence[float]): Shares of accepted images, in (0, 1]. Defaults to (0.8, 0.9).
         unknown_is_error (bool): Whether images of unknown categories count. Defaults to False.
+        eaurc (str): ``'exact'`` or ``'asymptotic'``. Defaults to ``'exact'``.
+        failure_auroc (bool): Add the AUROC of errors. Defaults to False.
         collect_device (str): As in mmengine's BaseMetric. Defaults to ``'cpu'``.
-        prefix (str, optional): In front of the names. Defaults to None, which means ``'selective'``.
+        prefix (str, optional): Prefix of the names. Defaults to None, which means ``'selective'``.
 
     Raises:
-        ValueError: If a score does not exist, or a coverage is out of range.
+        ValueError: If a score does not exist, a coverage is out of range, or ``eaurc`` is none of the two.
         MissingFieldError: If the predictions lack a score, or samples a label.
 
     Example:
@@ -49,10 +56,8 @@ class SelectiveMetric(BaseMetric):
         >>> scores = [[0.9, 0.1], [0.6, 0.4]]
         >>> metric.process(None, [dict(pred_score=torch.tensor(score), gt_label=torch.tensor([label]))
         ...                       for score, label in zip(scores, [0, 1])])
-        >>> metric.evaluate(size=2)  # right where it is sure, wrong where it is not
-        {'selective/aurc_least_confidence': 25.0,
-         'selective/eaurc_least_confidence': 0.0,
-         'selective/risk50_least_confidence': 0.0}
+        >>> metric.evaluate(size=2)['selective/aurc_least_confidence']  # only the less confident image is wrong
+        25.0
     """
 
     default_prefix = 'selective'
@@ -65,18 +70,25 @@ class SelectiveMetric(BaseMetric):
         unknown_is_error: bool = False,
         collect_device: str = 'cpu',
         prefix: Optional[str] = None,
+        eaurc: str = 'exact',
+        failure_auroc: bool = False,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
+        check_choice('SelectiveMetric', 'eaurc', eaurc, ('exact', 'asymptotic'))
         for coverage in coverages:
             check_number('SelectiveMetric', 'coverages', coverage, 0, 1, low_open=True)
         self.scores = check_scores('SelectiveMetric', scores)
         self.coverages = tuple(coverages)
         self.unknown_is_error = unknown_is_error
+        self.eaurc = eaurc
+        self.failure_auroc = failure_auroc
         kinds = ['aurc', 'eaurc', *(f'risk{100 * coverage:g}' for coverage in self.coverages)]
         self.directions = {f'{kind}_{score}': 'less' for score in self.scores for kind in kinds}
+        if failure_auroc:
+            self.directions.update({f'auroc_{score}': 'greater' for score in self.scores})
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Keep the scores of each image and whether it was answered wrongly."""
+        """Keep the scores of each image and whether its prediction is wrong."""
         for sample in data_samples:
             label = label_of('SelectiveMetric', sample)
             if label.known or self.unknown_is_error:
@@ -86,19 +98,27 @@ class SelectiveMetric(BaseMetric):
                 self.results.append(None)
 
     def compute_metrics(self, results: list[Optional[tuple[bool, list[float]]]]) -> dict[str, float]:
-        """Rank and average. Runs in the main process, on every image once."""
+        """Rank and average. Runs in the main process, with each image once."""
         rows = [row for row in results if row is not None]
         if not rows:
             return without_result(self, NO_KNOWN_IMAGE if results else NO_IMAGE)
         errors = torch.tensor([wrong for wrong, _ in rows]).double()
-        least = least_area_under_risk_coverage(errors)
+        least = least_area_under_risk_coverage(errors, asymptotic=self.eaurc == 'asymptotic')
         metrics = {}
+        if self.failure_auroc and errors.min() == errors.max():
+            kind = 'wrong' if errors.any() else 'right'
+            why = f'Expected right and wrong predictions, got {len(rows)} {kind} ones.'
+            without_result(self, why, [f'auroc_{name}' for name in self.scores])
         for name, values in zip(self.scores, torch.tensor([row for _, row in rows]).double().unbind(1), strict=True):
             area, risks = area_under_risk_coverage(values, errors), risk_coverage(values, errors)
             metrics[f'aurc_{name}'] = 100 * area.item()
-            metrics[f'eaurc_{name}'] = 100 * (area - least).clamp_min(0).item()
+            excess = area - least
+            metrics[f'eaurc_{name}'] = 100 * (excess if self.eaurc == 'asymptotic' else excess.clamp_min(0)).item()
+            if self.failure_auroc and errors.min() < errors.max():
+                known = values.nan_to_num(torch.inf, torch.inf, -torch.inf)  # as in risk_coverage
+                metrics[f'auroc_{name}'] = 100 * auroc(known[errors == 0], known[errors == 1]).item()
             for coverage in self.coverages:
                 # 0.07 * 100 is a little more than 7 in binary.
-                answered = max(1, math.ceil(coverage * len(errors) - 1e-9))
-                metrics[f'risk{100 * coverage:g}_{name}'] = 100 * risks[answered - 1].item()
+                accepted = max(1, math.ceil(coverage * len(errors) - 1e-9))
+                metrics[f'risk{100 * coverage:g}_{name}'] = 100 * risks[accepted - 1].item()
         return metrics

@@ -1,4 +1,4 @@
-"""The validation loss, so that it can be seen beside the training loss."""
+"""Report the validation loss beside the training loss."""
 
 from collections.abc import Sequence
 from typing import Any, Optional
@@ -15,22 +15,21 @@ __all__ = ['ValLoss']
 
 @METRICS.register_module()
 class ValLoss(BaseMetric):
-    """Mean over the evaluated images of the losses that the model reports for validation batches.
+    """Average the losses of validation batches over the images.
 
-    ``HybridClassifier.val_step`` puts a dict ``val_losses`` of floats, the losses of the sample's batch, on every
-    sample. Each sample counts once, so a smaller last batch weighs less, and images that several processes evaluate
-    twice to have equally many are counted once. (Where such a repeated image shares a batch with others, it remains
-    in that batch's mean.)
+    ``HybridClassifier.val_step`` writes the losses of the batch to each sample, a dict ``val_losses`` of floats. Each
+    sample counts once: a smaller last batch weighs less, and images that pad the batches of several processes are
+    dropped. (They remain in the mean of the batch that they share with others.)
 
-    The results are named as in training, with ``val/`` in front: ``val/loss`` and its parts. The total is added where
-    the model names only parts: as in training, the sum of all whose name contains ``loss``. In mmengine's logs,
-    ``scalars.json`` and TensorBoard they stand under this name beside the training's ``loss``.
+    The results have the names of the training with the prefix ``val/``: ``val/loss`` and its parts, in mmengine's logs,
+    ``scalars.json`` and TensorBoard. If the model reports only parts, the total is added: as in training, the sum of
+    all whose name contains ``loss``.
 
-    Where no sample has ``val_losses`` (a test, images without labels) there is no result, and a warning says so.
+    If no sample has ``val_losses`` (a test, images without labels) there is no result, but a warning.
 
     Args:
         collect_device (str): As in mmengine's BaseMetric. Defaults to ``'cpu'``.
-        prefix (str, optional): In front of the names. Defaults to None, which means ``'val'``.
+        prefix (str, optional): Prefix of the names. Defaults to None, which means ``'val'``.
 
     Example:
         >>> metric = ValLoss()
@@ -67,9 +66,7 @@ class ValLoss(BaseMetric):
                 counts[name] = counts.get(name, 0) + 1
         means = {name: sums[name] / counts[name] for name in sums}
         if not means:
-            no_loss = (
-                'No image carries val_losses: HybridClassifier writes them in validations, for images with labels.'
-            )
+            no_loss = 'No image has val_losses: HybridClassifier writes them in validations, for images with labels.'
             return without_result(self, no_loss if results else NO_IMAGE)
         parts = [value for name, value in means.items() if 'loss' in name]
         if parts and 'loss' not in means:

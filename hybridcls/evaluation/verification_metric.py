@@ -1,4 +1,4 @@
-"""Whether two images show the same: the scores of face recognition."""
+"""Measure verification: whether two images show the same identity."""
 
 from collections.abc import Sequence
 from typing import Any, Optional, Union
@@ -10,7 +10,13 @@ from mmengine.evaluator import BaseMetric
 from torch import Tensor
 
 from hybridcls.checks import check_choice, check_number
-from hybridcls.functional import accept_rates_of_all_pairs, fold_accuracies, l2_normalize, true_accept_rates
+from hybridcls.functional import (
+    ROC_POINTS,
+    accept_rates_of_all_pairs,
+    fold_accuracies,
+    l2_normalize,
+    true_accept_rates,
+)
 from hybridcls.registry import METRICS
 from hybridcls.structures import UNKNOWN_LABEL
 
@@ -25,36 +31,38 @@ _BLOCK_PAIRS = 2**16
 
 @METRICS.register_module()
 class VerificationMetric(BaseMetric):
-    """TAR at FAR, and with a list of pairs the accuracy over folds, by cosine similarity of ``embedding``.
+    """TAR at FAR, and for a list of pairs the accuracy over folds, by cosine similarity of ``embedding``.
 
-    Results are percentages, the higher the better:
+    Results are percentages, higher is better:
 
-    - ``tar@0.001`` (TAR at FAR 1e-3, say): the largest share of pairs of one identity that a threshold accepts while it
-      accepts at most this share of the pairs of two (:func:`hybridcls.functional.true_accept_rates`).
-    - ``accuracy`` and ``accuracy_std``, with ``pairs`` alone: mean and (population) standard deviation over ten folds,
+    - ``tar@0.001`` (TAR at FAR 1e-3): the largest share of genuine pairs that a threshold accepts while it accepts
+      at most this share of the impostor pairs (:func:`hybridcls.functional.true_accept_rates`).
+    - ``accuracy`` and ``accuracy_std``, only with ``pairs``: mean and (population) standard deviation over ten folds,
       the threshold of each chosen on the nine others (:func:`hybridcls.functional.fold_accuracies`).
 
-    Without ``pairs``, all pairs of the evaluated images are looked at, genuine where the labels are equal; the classes
-    may be others than those of the training. An image that is marked as unknown (label -1) is left out, since it may
-    show what another shows. The pairs are streamed twice and never held: exact, with memory that does not grow with
-    their number (:func:`hybridcls.functional.accept_rates_of_all_pairs`). With ``pairs`` labels are not looked at.
+    Without ``pairs``, all pairs of the evaluated images are compared; equal labels are genuine. The classes may differ
+    from those of the training. An image that is marked as unknown (label -1) is left out: its identity may equal that
+    of another. The pairs are streamed twice: exact, with memory that does not grow with their number
+    (:func:`hybridcls.functional.accept_rates_of_all_pairs`). With ``pairs`` the labels are not read.
 
-    Of a false accept rate at which not one impostor pair may be accepted (1e-4 of fewer than 10,000) there is no score;
-    a warning says so, once. An image whose embedding is not finite is wrong in each of its pairs.
+    A false accept rate that allows no impostor pair (1e-4 of fewer than 10,000) has no result, but one warning. An
+    image whose embedding is not finite is wrong in each of its pairs.
 
-    Official codes embed the image and its mirror image, and add the two: ``python tools/test.py ... --tta`` does. IJB's
-    templates, sets of images that are compared as one, are not formed here.
+    Official codes embed the image and its mirror image, and add the two, as ``python tools/test.py ... --tta``. IJB's
+    templates, sets of images that are compared as one, are not supported.
 
     Args:
         far (float | Sequence[float]): False accept rates, in (0, 1). Defaults to (1e-4, 1e-3, 1e-2, 1e-1).
         pairs (str, optional): A file of pairs, see :func:`hybridcls.evaluation.verification_pairs.read_pairs`. Defaults
             to None: all pairs.
-        folds (int): How many, in the order of the file. Defaults to 10.
+        folds (int): Number of folds, in the order of the file. Defaults to 10.
         thresholds (str): ``'exact'``, or ``'grid'``, the official codes' steps of 0.01 of the squared distance.
             Defaults to ``'exact'``.
+        point (str): With ``pairs``, ``'below'``, or ``'nearest'``, the point of the curve that InsightFace's scores on
+            IJB take (:func:`hybridcls.functional.true_accept_rates`). Defaults to ``'below'``.
         device (str, optional): Where to compute. Defaults to None: the GPU if there is one.
         collect_device (str): As in mmengine's BaseMetric. Defaults to ``'cpu'``.
-        prefix (str, optional): In front of the names. Defaults to None, which means ``'verification'``.
+        prefix (str, optional): Prefix of the names. Defaults to None, which means ``'verification'``.
 
     Raises:
         ValueError: If a number is out of range, or a pair names an image that was not evaluated.
@@ -82,12 +90,20 @@ class VerificationMetric(BaseMetric):
         device: Optional[str] = None,
         collect_device: str = 'cpu',
         prefix: Optional[str] = None,
+        point: str = 'below',
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.far = (far,) if isinstance(far, (int, float)) else tuple(far)
         for rate in self.far:
             check_number('VerificationMetric', 'far', rate, 0, 1, low_open=True, high_open=True)
         check_choice('VerificationMetric', 'thresholds', thresholds, ('exact', 'grid'))
+        check_choice('VerificationMetric', 'point', point, ROC_POINTS)
+        if point == 'nearest' and pairs is None:
+            raise ValueError(
+                "VerificationMetric: expected pairs='FILE' with point='nearest', got none: all pairs are streamed, not "
+                'sorted. Set pairs, or remove point.'
+            )
+        self.point = point
         self.pairs = None if pairs is None else read_pairs('VerificationMetric', pairs)
         check_number('VerificationMetric', 'folds', folds, 2, integer=True)
         if self.pairs is not None and len(self.pairs.same) < folds:
@@ -111,7 +127,7 @@ class VerificationMetric(BaseMetric):
         self.results += zip(embeddings_of('VerificationMetric', data_samples), keys, strict=True)
 
     def compute_metrics(self, results: list[tuple[np.ndarray, Union[int, str]]]) -> dict[str, float]:
-        """Compare. Runs in the main process, on every image once."""
+        """Compare the pairs. Runs in the main process, with each image once."""
         if self.pairs is None:
             results = [(row, label) for row, label in results if label != UNKNOWN_LABEL]
         if not results:
@@ -125,21 +141,21 @@ class VerificationMetric(BaseMetric):
         else:
             same = self.pairs.same
             similarity = _of_pairs(self.pairs, embeddings, [str(name) for _, name in results], device)
-            rates = true_accept_rates(similarity[same], similarity[~same], self.far)
+            rates = true_accept_rates(similarity[same], similarity[~same], self.far, self.point)
             accuracies = fold_accuracies(similarity, same, self.folds, self.thresholds)
             scores = self._named(rates, int(same.sum()), int((~same).sum()))
             scores.update(accuracy=accuracies.mean().item(), accuracy_std=accuracies.std(unbiased=False).item())
         return {name: 100 * value for name, value in scores.items()}
 
     def _named(self, rates: Tensor, genuine: int, impostors: int) -> dict[str, float]:
-        """The rates that so many pairs can tell, by name."""
+        """Return the rates that this number of pairs can resolve, by name."""
         enough = [bool(genuine) and rate * impostors + 1e-9 >= 1 for rate in self.far]
         missing = [rate for rate, fits in zip(self.far, enough, strict=True) if not fits]
         if missing:
             without_result(
                 self,
-                f'There are {genuine} pairs of one identity and {impostors} of two; expected at least 1 and '
-                f'{int(np.ceil(1 / min(missing) - 1e-6))}.',
+                f'Expected at least 1 genuine pair and {int(np.ceil(1 / min(missing) - 1e-6))} impostor pairs, got '
+                f'{genuine} and {impostors}.',
                 [f'tar@{rate:g}' for rate in missing],
             )
         return {
@@ -151,19 +167,19 @@ def _name_of(sample: dict) -> str:
     name = sample.get('img_path') or sample.get('sample_idx')
     if name is None:
         raise MissingFieldError(
-            'VerificationMetric: expected an img_path or a sample_idx, by which pairs name an image, got '
+            'VerificationMetric: expected an img_path or a sample_idx to match the pairs, got '
             f'{", ".join(sorted(sample))}.'
         )
     return str(name)
 
 
 def _of_pairs(pairs: VerificationPairs, embeddings: Tensor, names: list[str], device: torch.device) -> Tensor:
-    """The similarity of each pair, float64; beyond +-1 on the wrong side where an embedding is not finite."""
+    """Return the similarity of each pair, float64; beyond +-1 on the wrong side if an embedding is not finite."""
     first, second = positions_of('VerificationMetric', [*pairs.first, *pairs.second], names).chunk(2)
-    units = l2_normalize(embeddings.to(device))[0]
+    normalized = l2_normalize(embeddings.to(device))[0]
     similarity = torch.cat(
         [
-            (units[one.to(device)].double() * units[other.to(device)].double()).sum(1).cpu()
+            (normalized[one.to(device)].double() * normalized[other.to(device)].double()).sum(1).cpu()
             for one, other in zip(first.split(_BLOCK_PAIRS), second.split(_BLOCK_PAIRS), strict=True)
         ]
     )

@@ -1,4 +1,4 @@
-"""Lists of pairs of images that show the same, or not."""
+"""Read lists of genuine and impostor pairs of images."""
 
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -16,8 +16,8 @@ class VerificationPairs(NamedTuple):
     """Pairs of images, by name.
 
     Args:
-        first (list[str]): The one image of each pair.
-        second (list[str]): The other.
+        first (list[str]): The first image of each pair.
+        second (list[str]): The second.
         same (Tensor): Whether they show the same identity, bool (P,).
     """
 
@@ -29,17 +29,16 @@ class VerificationPairs(NamedTuple):
 def read_pairs(caller: str, path: str) -> VerificationPairs:
     """Read a file of pairs.
 
-    - One pair a line, ``first second same``, with 1 or 0 at the end. Names are paths as far as they are unique
-      (``anna/3.png``); or, where images have no path, their numbers in the data set.
+    - One pair a line, ``first second same``, with ``same`` 1 or 0. Names are the ends of paths, as long as they are
+      unique (``anna/3.png``); or, for images without a path, their indices in the data set.
     - LFW's ``pairs.txt``: a first line ``10 300``, then ``name 1 4`` for two images of one person and
-      ``name 1 other 2``, which stand for ``name/name_0001`` and so on, of any file type.
+      ``name 1 other 2`` for two persons, short for ``name/name_0001`` and so on, of any file type.
 
-    A line that has a tab is cut at its tabs, else one that has a comma at its commas, else at blanks; so names that
-    hold blanks are written with tabs or commas between them.
+    A line is split at tabs if it has one, else at commas, else at spaces: separate names with spaces by tabs or commas.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If a line is none of these, or the pairs are all of one kind.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If a line has another form, or the pairs are all of one kind.
     """
     check_file(caller, 'pairs', path)
     text = decode_text(caller, path, Path(path).read_bytes())
@@ -62,49 +61,49 @@ def read_pairs(caller: str, path: str) -> VerificationPairs:
         else:
             expected = "'name 1 4' or 'name 1 other 2'" if is_lfw else "'first second 1' or 'first second 0'"
             raise ValueError(
-                f'{caller}: expected {expected} in line {number} of pairs={path!r}, got {line!r}. Between names that '
-                'hold blanks write tabs or commas.'
+                f'{caller}: expected {expected} in line {number} of pairs={path!r}, got {line!r}. Separate '
+                'names with spaces by tabs or commas.'
             )
     if len({*same}) < 2:
         raise ValueError(
-            f'{caller}: pairs={path!r} has {sum(same)} pairs of one identity and {len(same) - sum(same)} of '
-            'two; both kinds are wanted.'
+            f'{caller}: expected genuine and impostor pairs in pairs={path!r}, got {sum(same)} and '
+            f'{len(same) - sum(same)}.'
         )
     return VerificationPairs(first, second, torch.tensor(same))
 
 
-def positions_of(caller: str, wanted: Sequence[str], names: Sequence[str]) -> Tensor:
-    """Find images of pairs among those that were evaluated.
+def positions_of(caller: str, queries: Sequence[str], names: Sequence[str]) -> Tensor:
+    """Find the images of pairs among the evaluated images.
 
     Args:
-        caller (str): Who asks, for the error messages.
-        wanted (Sequence[str]): Ends of paths, in whole parts; without a file type any will do.
-        names (Sequence[str]): Paths, or numbers as strings, of the evaluated images.
+        caller (str): Name used as the error prefix.
+        queries (Sequence[str]): Ends of paths, in whole parts; without a file extension, any matches.
+        names (Sequence[str]): Paths, or indices as strings, of the evaluated images.
 
     Returns:
-        Tensor: int64, a position in ``names`` for each wanted one.
+        Tensor: int64, a position in ``names`` for each name of ``queries``.
 
     Raises:
-        ValueError: If an image is missing, or a name stands for several.
+        ValueError: If an image is missing, or a name is ambiguous.
     """
     parts = [PurePosixPath(name.replace('\\', '/')).parts for name in names]
     known: dict[tuple[int, bool], dict[tuple[str, ...], list[int]]] = {}
     positions = []
-    for name in wanted:
-        own = PurePosixPath(name.replace('\\', '/')).parts
-        with_type = bool(PurePosixPath(own[-1]).suffix)
-        kind = (len(own), with_type)
+    for name in queries:
+        query = PurePosixPath(name.replace('\\', '/')).parts
+        with_type = bool(PurePosixPath(query[-1]).suffix)
+        kind = (len(query), with_type)
         if kind not in known:
             table = known[kind] = {}
             for position, path in enumerate(parts):
                 table.setdefault(_ending(path, *kind), []).append(position)
-        found = known[kind].get(own, [])
+        found = known[kind].get(query, [])
         if len(found) != 1:
             several = ' and '.join(names[position] for position in found[:2])
             hint = (
-                f' stands for {several}; write more of the path'
+                f' matches {several}; write more of the path'
                 if found
-                else f' is none of the {len(names)} evaluated images.{did_you_mean(name, names[:5000])}'
+                else f' is not among the {len(names)} evaluated images.{did_you_mean(name, names[:5000])}'
                 f' The first of them is {names[0] if names else None!r}'
             )
             raise ValueError(f'{caller}: {name!r} of the pairs{hint}.')

@@ -1,5 +1,7 @@
 """Pure maths: tensors in, tensors out; no state, no registry, no processes."""
 
+from hybridcls.old_modules import answer_old_names
+
 from .contrastive import dense_supcon, streamed_logsumexp, supervised_contrast
 from .distillation import cosine_feature_loss, distance_relation_loss, kd_kl_loss
 from .evidential import (
@@ -36,10 +38,12 @@ from .margins import (
     statistics_cross_entropy,
 )
 from .metrics import (
+    ROC_POINTS,
     PairRates,
     accept_rates_of_all_pairs,
     area_under_risk_coverage,
     auroc,
+    average_precision,
     fold_accuracies,
     fpr_at_tpr,
     least_area_under_risk_coverage,
@@ -48,13 +52,17 @@ from .metrics import (
     nearest_neighbours,
     precision_at_r,
     recall_at,
+    reciprocal_rank,
     risk_coverage,
+    roc_on_grid,
     true_accept_rates,
     vote_ranks,
 )
 from .tokens import pool_feature
 
 __all__ = [
+    'average_precision',
+    'ROC_POINTS',
     'SoftmaxStats',
     'DirichletUncertainty',
     'EVIDENCE_KINDS',
@@ -98,7 +106,9 @@ __all__ = [
     'precision_at_r',
     'predicted_classes',
     'recall_at',
+    'reciprocal_rank',
     'risk_coverage',
+    'roc_on_grid',
     'sample_classes',
     'kd_kl_loss',
     'statistics_cross_entropy',
@@ -107,3 +117,5 @@ __all__ = [
     'l2_normalize',
     'vote_ranks',
 ]
+
+answer_old_names(globals())

@@ -26,6 +26,8 @@ def outside_autocast(tensor: Tensor) -> AbstractContextManager:
     Outside of autocast it does nothing at all, so that a traced or exported graph is free of it.
     """
     device = tensor.device.type
-    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+    # (torch 2.6 cannot compile the question whether a device has autocast; those that are compiled for have it.)
+    available = torch.compiler.is_compiling() or torch.amp.is_autocast_available(device)
+    if not available or not torch.is_autocast_enabled(device):
         return nullcontext()
     return torch.autocast(device, enabled=False)

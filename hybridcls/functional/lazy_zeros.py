@@ -24,7 +24,7 @@ def lazy_zeros(like: Tensor) -> Tensor:
         Tensor: Contiguous, without gradient.
 
     Example:
-        >>> new_zeros(torch.ones(2, dtype=torch.bfloat16))
+        >>> lazy_zeros(torch.ones(2, dtype=torch.bfloat16))
         tensor([0., 0.], dtype=torch.bfloat16)
     """
     size = like.numel() * like.element_size()

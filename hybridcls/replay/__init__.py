@@ -1,10 +1,15 @@
-"""A second forward pass of the same batch that equals the first: its random state, its pieces."""
+"""A second forward pass of a batch that equals the first: its call, random state, buffers and pieces."""
 
+from .forward_call import ForwardCall
 from .gradient_cache import GradientCache
-from .random_state import get_random_state, seed_generators, set_random_state
+from .mutable_state import MutableState
+from .random_state import get_random_state, isolated_randomness, seed_generators, set_random_state
 
 __all__ = [
+    'ForwardCall',
     'GradientCache',
+    'MutableState',
+    'isolated_randomness',
     'get_random_state',
     'seed_generators',
     'set_random_state',

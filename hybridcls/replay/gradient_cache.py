@@ -1,21 +1,19 @@
 """A large batch in small pieces, with the gradient of the whole."""
 
-import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Optional
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from hybridcls.checks import check_number
 
-__all__ = ['GradientCache']
+from .mutable_state import MutableState
+from .random_state import get_random_state, isolated_randomness
 
-# What torch's kernels write without counting it as an in-place change.
-_RUNNING_STATISTICS = ('running_mean', 'running_var')
+__all__ = ['GradientCache']
 
 
 class GradientCache:
@@ -39,7 +37,7 @@ class GradientCache:
             parts of at most so many rows.
 
     Raises:
-        ValueError, TypeError: If ``micro_batch`` is no whole number above 0.
+        ValueError, TypeError: If ``micro_batch`` is no integer above 0.
 
     Example:
         >>> layer, cache = nn.Linear(3, 2), GradientCache(micro_batch=4)
@@ -69,24 +67,21 @@ class GradientCache:
             embed (Callable): Gives tensors, or nested tuples and lists of them, with one row for each row of its
                 input.
             inputs (Tensor): N rows.
-            modules (Sequence[nn.Module]): What ``embed`` calls; their buffers are looked after.
+            modules (Sequence[nn.Module]): What ``embed`` calls; their buffers change once.
         """
         num_pieces = -(-len(inputs) // self.micro_batch)
         if num_pieces <= 1 or not torch.is_grad_enabled():
             return embed(inputs)
-        places = [
-            (part._buffers, name)
-            for module in modules
-            for part in module.modules()
-            for name, buffer in part._buffers.items()
-            if buffer is not None
-        ]
+        state = MutableState(modules)
+        state.record()
         embedded = []
         for piece in inputs.tensor_split(num_pieces):
             # Each piece casts the weights for itself: through a shared cast, gradients would add up in half precision.
             torch.clear_autocast_cache()
-            passes = _TwoPasses(places)
-            embedded.append(checkpoint(embed, piece, use_reentrant=False, context_fn=passes.contexts))
+            passes = _TwoPasses(state, inputs.device)
+            embedded.append(
+                checkpoint(embed, piece, use_reentrant=False, preserve_rng_state=False, context_fn=passes.contexts)
+            )
         torch.clear_autocast_cache()
         return _concatenate(embedded)
 
@@ -97,49 +92,23 @@ class GradientCache:
 class _TwoPasses:
     """Lets the second pass over a micro-batch repeat the first one, and leave no trace."""
 
-    def __init__(self, places: list[tuple[dict, str]]) -> None:
-        self._places = places
-        self._moving: list[tuple[dict, str]] = []
-        self._random_state: Optional[tuple[Any, Any]] = None
+    def __init__(self, state: MutableState, device: torch.device) -> None:
+        self._state = state
+        self._device = device
+        self._random_state: Optional[dict[str, Any]] = None
 
     def contexts(self) -> tuple[AbstractContextManager, AbstractContextManager]:
         return self._first(), self._second()
 
     @contextmanager
     def _first(self) -> Iterator[None]:
-        self._random_state = _random_state()
-        before = [(holder[name], holder[name]._version) for holder, name in self._places]
+        self._random_state = get_random_state(self._device)
         yield
-        self._moving = [
-            (holder, name)
-            for (holder, name), (buffer, version) in zip(self._places, before, strict=True)
-            if holder[name] is not buffer or buffer._version != version or name in _RUNNING_STATISTICS
-        ]
 
     @contextmanager
     def _second(self) -> Iterator[None]:
-        """On copies of the buffers that the first pass moved; autograd may hold these copies, so they stay as left."""
-        state_now, kept = _random_state(), [holder[name] for holder, name in self._moving]
-        _set_random_state(self._random_state)
-        try:
-            for (holder, name), buffer in zip(self._moving, kept, strict=True):
-                holder[name] = buffer.clone()
+        with isolated_randomness(self._random_state, self._device), self._state.rolled_back(on_copies=True):
             yield
-        finally:
-            for (holder, name), buffer in zip(self._moving, kept, strict=True):
-                holder[name] = buffer
-            _set_random_state(state_now)
-
-
-def _random_state() -> tuple[Any, Any]:
-    """The generators that torch's checkpoint does not look after."""
-    return random.getstate(), np.random.get_state()  # noqa: NPY002 (the one that models use)
-
-
-def _set_random_state(state: Optional[tuple[Any, Any]]) -> None:
-    if state is not None:
-        random.setstate(state[0])
-        np.random.set_state(state[1])  # noqa: NPY002
 
 
 def _concatenate(parts: Sequence[Any]) -> Any:

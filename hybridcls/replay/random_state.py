@@ -1,13 +1,15 @@
 """The state of the random generators of a process: Python's, NumPy's and torch's."""
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Optional
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ['as_tensors', 'get_random_state', 'seed_generators', 'set_random_state']
+__all__ = ['as_tensors', 'isolated_randomness', 'get_random_state', 'seed_generators', 'set_random_state']
 
 
 def get_random_state(device: Optional[torch.device] = None) -> dict[str, Any]:
@@ -34,7 +36,7 @@ def as_tensors(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any], device: Optional[torch.device] = None) -> None:
-    """Put the generators back to a state from :func:`get_random_state` or :func:`as_tensors`."""
+    """Restore the generators to a state from :func:`get_random_state` or :func:`as_tensors`."""
     version, keys, gauss = state['python']
     random.setstate((version, tuple(keys.tolist()) if isinstance(keys, Tensor) else keys, gauss))
     name, words, *rest = state['numpy']
@@ -43,6 +45,32 @@ def set_random_state(state: dict[str, Any], device: Optional[torch.device] = Non
     torch.set_rng_state(state['torch'].cpu())
     if 'cuda' in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state['cuda'].cpu(), device or 'cuda')
+
+
+@contextmanager
+def isolated_randomness(
+    start: Optional[dict[str, Any]] = None, device: Optional[torch.device] = None
+) -> Iterator[None]:
+    """Draw random numbers inside without a trace: the generators end as they were found.
+
+    Args:
+        start (dict, optional): State to start from, of :func:`get_random_state`. Defaults to the state as it is.
+        device (torch.device, optional): As in :func:`get_random_state`.
+
+    Example:
+        >>> state = get_random_state()
+        >>> number = random.random()
+        >>> with isolated_randomness(state):
+        ...     random.random() == number
+        True
+    """
+    found = get_random_state(device)
+    if start is not None:
+        set_random_state(start, device)
+    try:
+        yield
+    finally:
+        set_random_state(found, device)
 
 
 def seed_generators(*words: int) -> None:

@@ -1,4 +1,4 @@
-"""What travels between the parts: labels read from samples, predictions written onto them, how images were read."""
+"""Read labels from samples and write predictions to them; class names; the version of the image preprocessing."""
 
 from .class_names import ClassNames, join_class_names
 from .labels import read_hard_labels, read_targets

@@ -1,4 +1,4 @@
-"""The names of a data set's or a model's classes, and which of two sets of names mean the same."""
+"""Class names of a data set or a model, and their comparison."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Optional
@@ -7,13 +7,13 @@ __all__ = ['ClassNames', 'join_class_names']
 
 
 class ClassNames(NamedTuple):
-    """Names by class number, as they stand in a dataset's ``metainfo`` and so in a checkpoint.
+    """Names by class number, as in a dataset's ``metainfo`` and in a checkpoint.
 
     Args:
         names (tuple[str, ...]): Key ``classes``.
-        folders (tuple[str, ...]): Key ``class_folders``: where the names are titles, the folders that they entitle.
-            Empty where the names are all there is.
-        numbers_only (bool): Key ``classes_are_numbers``: the data gives numbers, and the names are only these numbers.
+        folders (tuple[str, ...]): Key ``class_folders``: if the names are titles, the folders of the classes. Empty
+            otherwise.
+        numbers_only (bool): Key ``classes_are_numbers``: the data has only numbers, and the names are these numbers.
     """
 
     names: tuple[str, ...]
@@ -22,7 +22,7 @@ class ClassNames(NamedTuple):
 
     @classmethod
     def of(cls, metainfo: Optional[Mapping[str, Any]]) -> Optional['ClassNames']:
-        """Read them from ``metainfo``; None if it names no class.
+        """Read the names from ``metainfo``; None if it has none.
 
         Example:
             >>> ClassNames.of(dict(classes=['cat', 'dog']))
@@ -36,23 +36,23 @@ class ClassNames(NamedTuple):
 
     @classmethod
     def of_checkpoint(cls, checkpoint: Mapping[str, Any]) -> Optional['ClassNames']:
-        """Read those of the training data from a checkpoint of mmengine or mmpretrain; None for bare weights."""
+        """Read the names of the training data from a checkpoint of mmengine or mmpretrain; None for bare weights."""
         meta = checkpoint.get('meta')
         if not isinstance(meta, Mapping):
             return None
         return cls.of(meta.get('dataset_meta')) or cls.of(dict(classes=meta.get('CLASSES')))
 
     def as_metainfo(self) -> dict[str, Any]:
-        """Return the entries of ``metainfo``; None for one that should not be there."""
+        """Return the entries of ``metainfo``; None for one to remove."""
         return dict(
             classes=self.names, class_folders=self.folders or None, classes_are_numbers=self.numbers_only or None
         )
 
     def find(self, other: 'ClassNames') -> list[Optional[int]]:
-        """Return the number that each class of ``other`` has here, by its name, else by its folder's; None: not here.
+        """Return the number here of each class of ``other``, by its name, else by its folder; None if missing.
 
         Raises:
-            ValueError: If two classes of ``other`` are one here, or a name stands here twice.
+            ValueError: If two classes of ``other`` are one here, or a name occurs twice here.
 
         Example:
             >>> ClassNames(('Katze', 'Hund'), ('cat', 'dog')).find(ClassNames(('dog', 'emu')))
@@ -76,13 +76,15 @@ class ClassNames(NamedTuple):
             found.append(None if here is None else number_of[here])
         known = [number for number in found if number is not None]
         if len(set(known)) < len(known):
-            again = next(number for number in known if known.count(number) > 1)
-            both = [other.names[position] for position, number in enumerate(found) if number == again]
-            raise ValueError(f'class names: expected each class once, got {both} for one class, {self.names[again]!r}')
+            repeated = next(number for number in known if known.count(number) > 1)
+            both = [other.names[position] for position, number in enumerate(found) if number == repeated]
+            raise ValueError(
+                f'class names: expected each class once, got {both} for one class, {self.names[repeated]!r}'
+            )
         return found
 
     def same_as(self, other: 'ClassNames') -> bool:
-        """Whether the classes are the same and have the same numbers, be it under titles or names of folders."""
+        """Return whether the classes are the same with the same numbers, by title or by folder name."""
         if len(self.names) != len(other.names):
             return False
         mine, others = self.folders or self.names, other.folders or other.names
@@ -101,23 +103,23 @@ class ClassNames(NamedTuple):
         return [other.names[number] for number, here in enumerate(found) if here is not None and here != number]
 
     def with_more(self, classes: Sequence[tuple[str, str]]) -> 'ClassNames':
-        """Append classes, each a name and its folder (the name again where there is no other)."""
+        """Append classes, each a name and its folder (or the name twice)."""
         names = self.names + tuple(name for name, _ in classes)
         folders = (self.folders or self.names) + tuple(folder for _, folder in classes)
         return ClassNames(names, () if folders == names else folders, self.numbers_only)
 
     def name_and_folder(self, number: int) -> tuple[str, str]:
-        """Return the name of a class and its folder (the name again where there is no other)."""
+        """Return the name of a class and its folder (or the name twice)."""
         return self.names[number], (self.folders or self.names)[number]
 
     def _spellings(self) -> Iterator[tuple[int, str]]:
         yield from enumerate(self.names)
-        names = set(self.names)  # a title goes before a folder of the same name
+        names = set(self.names)  # a title has precedence over a folder of the same name
         yield from ((number, name) for number, name in enumerate(self.folders) if name not in names)
 
 
 def join_class_names(first: ClassNames, others: Iterable[ClassNames]) -> ClassNames:
-    """Return the classes of all: those of ``first`` as they are, then what only others have, by name.
+    """Return the union of the classes: those of ``first`` in their order, then those that only others have, by name.
 
     Example:
         >>> join_class_names(ClassNames(('dog', 'cat')), [ClassNames(('emu', 'dog', 'bee'))]).names
@@ -132,7 +134,7 @@ def join_class_names(first: ClassNames, others: Iterable[ClassNames]) -> ClassNa
     added: list[tuple[str, str]] = []
     spellings: set[str] = set()
     for name, folder in sorted(new):
-        if not {name, folder} & spellings:  # two data sets may entitle one folder differently
+        if not {name, folder} & spellings:  # two data sets may have different titles for one folder
             added.append((name, folder))
             spellings |= {name, folder}
     return first.with_more(added)

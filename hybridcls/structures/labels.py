@@ -1,4 +1,4 @@
-"""What the samples of a batch are labelled with."""
+"""Read the labels of the samples of a batch."""
 
 from collections.abc import Sequence
 from typing import Optional, Union
@@ -13,21 +13,22 @@ __all__ = ['read_hard_labels', 'read_targets']
 def read_targets(
     caller: str, data_samples: Sequence[DataSample], device: Union[str, torch.device], num_classes: Optional[int] = None
 ) -> Tensor:
-    """Return the batch's soft labels where it has them (mixup, cutmix), else its hard labels.
+    """Return the batch's soft labels if it has any (mixup, cutmix), else its hard labels.
 
     Args:
-        caller (str): Who asks, for the error messages.
+        caller (str): Name used as the error prefix.
         data_samples (Sequence[DataSample]): B samples with ``gt_score`` (C,) or ``gt_label`` (1,).
-        device (str | torch.device): Where the labels are wanted.
-        num_classes (int, optional): C, if labels are to be checked. Labels that lie on a GPU are not: that would wait
-            for it (the data preprocessor checks them before they go there).
+        device (str | torch.device): Device of the result.
+        num_classes (int, optional): C, to check the labels. Labels on a GPU are not checked, which would synchronize
+            (the data preprocessor checks them before the transfer).
 
     Returns:
         Tensor: float32 (B, C), probabilities; or int64 (B,).
 
     Raises:
-        ValueError: If a sample has no label or several, if labels are out of range, or if soft labels are not C wide.
-        TypeError: If a label is not a whole number.
+        ValueError: If a sample has no label or several, if labels are out of range, or if soft labels have other than C
+            entries.
+        TypeError: If a label is not an integer.
 
     Example:
         >>> read_targets('LinearHead', [DataSample().set_gt_label(3), DataSample().set_gt_label(0)], 'cpu')
@@ -40,8 +41,8 @@ def read_targets(
     scores = _stack_scores(data_samples)
     if num_classes is not None and scores.shape[1] != num_classes:
         raise ValueError(
-            f'{caller}: soft labels for {scores.shape[1]} classes came to a head with '
-            f'num_classes={num_classes}. Give the data preprocessor and the head the same number.'
+            f'{caller}: expected soft labels for num_classes={num_classes}, got {scores.shape[1]} classes. Set the '
+            'same num_classes in the data preprocessor and the head.'
         )
     return scores.to(device, non_blocking=True)
 
@@ -52,22 +53,22 @@ def read_hard_labels(
     """Return one class an image, int64 (B,); see :func:`read_targets`.
 
     Raises:
-        ValueError: Also if the labels are soft. One-hot scores are read as the label that they are.
+        ValueError: Also if the labels are soft. One-hot scores are read as hard labels.
 
     Example:
         >>> read_hard_labels('ArcFaceHead', [DataSample().set_gt_label(7)], 'cpu', num_classes=5)
         Traceback (most recent call last):
             ...
-        ValueError: ArcFaceHead: label 7 is outside [0, 4] (num_classes=5). Set num_classes to ...
+        ValueError: ArcFaceHead: expected labels in [0, 4] (num_classes=5), got 7. Set num_classes to ...
     """
     if _have_scores(data_samples):
         scores = _stack_scores(data_samples)
         one_hot = ((scores == 1).sum(1) == 1) & ((scores != 0).sum(1) == 1)
         if not bool(one_hot.all()):
             raise ValueError(
-                f'{caller}: soft labels came (mixup, cutmix), and this head needs one class an image: a margin or a '
-                'positive belongs to one class. Drop batch_augments (Mixup, CutMix, ResizeMix) from '
-                'model.data_preprocessor or model.train_cfg, or train with LinearHead, which takes soft labels.'
+                f'{caller}: expected one class for each image, got soft labels (mixup, cutmix). Remove batch_augments '
+                '(Mixup, CutMix, ResizeMix) from model.data_preprocessor or model.train_cfg, or use LinearHead, which '
+                'takes soft labels.'
             )
         return scores.argmax(1).to(device, non_blocking=True)
     parts = []
@@ -75,19 +76,16 @@ def read_hard_labels(
         if 'gt_label' not in sample:
             name = sample.get('img_path', None) or f'sample {index} of the batch'
             raise ValueError(
-                f'{caller}: {name} has no gt_label. The loss needs labelled images: does the data set give '
-                'gt_label, and does PackInputs pack it?'
+                f'{caller}: expected a gt_label for {name}, got none. The loss needs labelled images: does the data '
+                'set provide gt_label, and does PackInputs pack it?'
             )
         if sample.gt_label.numel() != 1:
             name = sample.get('img_path', None) or f'sample {index} of the batch'
-            raise ValueError(
-                f'{caller}: {name} has {sample.gt_label.numel()} labels, {sample.gt_label.tolist()}; one '
-                'class an image is wanted.'
-            )
+            raise ValueError(f'{caller}: expected one gt_label for {name}, got {sample.gt_label.tolist()}.')
         parts.append(sample.gt_label.reshape(1))
     labels = torch.cat(parts)
     if labels.is_floating_point():
-        raise TypeError(f'{caller}: labels are {labels.dtype}; whole numbers are wanted.')
+        raise TypeError(f'{caller}: expected integer labels, got {labels.dtype}.')
     if num_classes is not None and labels.device.type == 'cpu':
         _check_range(caller, labels, num_classes)
     return labels.to(device, torch.int64, non_blocking=True)
@@ -105,6 +103,6 @@ def _check_range(caller: str, labels: Tensor, num_classes: int) -> None:
     wrong = labels[(labels < 0) | (labels >= num_classes)]
     if len(wrong):
         raise ValueError(
-            f'{caller}: label {int(wrong[0])} is outside [0, {num_classes - 1}] (num_classes={num_classes}). '
-            'Set num_classes to the number of classes of the data set, or mend the annotation.'
+            f'{caller}: expected labels in [0, {num_classes - 1}] (num_classes={num_classes}), got {int(wrong[0])}. '
+            'Set num_classes to the number of classes of the data set, or fix the annotation.'
         )

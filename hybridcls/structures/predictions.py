@@ -1,4 +1,4 @@
-"""What the model found, written onto mmpretrain's DataSample."""
+"""Write the predictions of a model to mmpretrain's DataSample."""
 
 from collections.abc import Mapping, Sequence
 from typing import Optional
@@ -19,27 +19,27 @@ def write_predictions(
     scores: Optional[Tensor] = None,
     uncertainties: Optional[Mapping[str, Tensor]] = None,
 ) -> list[DataSample]:
-    """Write embeddings and scores onto samples; several views of an image are averaged.
+    """Write embeddings and scores to samples; views of an image are averaged.
 
     Fields, all float32 and detached, on the device of the tensors: ``embedding`` (D,); with scores, ``pred_score``
     (C,) and ``pred_label`` (1,) int64, the class of the largest score; and each uncertainty, ().
 
-    The uncertainties have fixed names, whichever model knows them, so that they can be compared; each is large where
-    the doubt is large: ``total``, ``aleatoric`` and ``epistemic`` in nats, ``vacuity`` in (0, 1].
+    The uncertainties have the same names for every model; a larger value means more uncertainty: ``total``,
+    ``aleatoric`` and ``epistemic`` in nats, ``vacuity`` in (0, 1].
 
     Args:
-        caller (str): Who speaks, for the error messages.
-        data_samples (Sequence[DataSample | None], optional): B samples, changed in place; for None new ones are made,
-            one a row.
+        caller (str): Name used as the error prefix.
+        data_samples (Sequence[DataSample | None], optional): B samples, changed in place; None: one new sample for
+            each row.
         embeddings (Tensor): Shape (V * B, D), view by view.
         scores (Tensor, optional): Probabilities, shape (V * B, C).
-        uncertainties (Mapping[str, Tensor], optional): By name, shape (B,), of an image whatever its views.
+        uncertainties (Mapping[str, Tensor], optional): By name, shape (B,), one value for all views.
 
     Returns:
         list[DataSample]: The B samples.
 
     Raises:
-        ValueError: If the rows are no whole number of views, or a sample says another number of classes.
+        ValueError: If the number of rows is not a multiple of B, or a sample has another ``num_classes``.
 
     Example:
         >>> sample, = write_predictions('LinearHead', None, torch.ones(1, 4), torch.tensor([[0.1, 0.7, 0.2]]))
@@ -62,7 +62,7 @@ def write_predictions(
     for sample, score, label in zip(samples, scores, labels, strict=True):
         if sample.get('num_classes', len(score)) != len(score):
             raise ValueError(
-                f'{caller}: num_classes={len(score)} here, and {sample.num_classes} in the data. Set '
+                f'{caller}: expected num_classes={sample.num_classes}, as in the data, got {len(score)}. Set '
                 "model.head.num_classes to the data set's number of classes."
             )
         sample.set_pred_score(score).set_pred_label(label)

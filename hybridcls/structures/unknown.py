@@ -1,4 +1,4 @@
-"""Images of no known category, and how they are marked."""
+"""Mark and select images of unknown categories."""
 
 from collections.abc import Sequence
 from typing import Optional
@@ -9,15 +9,15 @@ from mmpretrain.structures import DataSample
 __all__ = ['UNKNOWN_LABEL', 'known_rows']
 
 UNKNOWN_LABEL = -1
-"""The ``gt_label`` of an image whose category is none of the model's classes: it is to be rejected, in tests."""
+"""The ``gt_label`` of an image whose category the model has no class for: tests should reject it."""
 
 
 def known_rows(data_samples: Sequence[DataSample], num_classes: Optional[int] = None) -> list[int]:
-    """Return the positions of the samples that are of none of the unknown classes; those without any label are not.
+    """Return the positions of the samples whose class is known; samples without a label count as known.
 
     Args:
         data_samples (Sequence[DataSample]): With ``gt_label``, or without.
-        num_classes (int, optional): A label from here on is that of a class the model does not have, as -1 is.
+        num_classes (int, optional): A label >= this is unknown, as -1 is.
 
     Example:
         >>> known_rows([DataSample().set_gt_label(label) for label in (3, -1, 0)])
@@ -28,7 +28,9 @@ def known_rows(data_samples: Sequence[DataSample], num_classes: Optional[int] = 
     single = [row for row, sample in enumerate(data_samples) if 'gt_label' in sample and sample.gt_label.numel() == 1]
     if not single:
         return list(range(len(data_samples)))
-    labels = torch.cat([data_samples[row].gt_label.reshape(1) for row in single]).tolist()  # waits for a GPU once
+    labels = torch.cat(
+        [data_samples[row].gt_label.reshape(1) for row in single]
+    ).tolist()  # synchronizes with a GPU once
     unknown = {
         row
         for row, label in zip(single, labels, strict=True)

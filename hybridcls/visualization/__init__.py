@@ -1,4 +1,4 @@
-"""Pictures: what a training, a model or a prediction looks like."""
+"""Draw learning curves, token groups and predictions."""
 
 from .learning_curves import draw_learning_curves
 from .token_groups import draw_token_groups

@@ -1,4 +1,4 @@
-"""Draw how a training went: a panel for each kind of number, over the epochs."""
+"""Draw the learning curves of a training: a panel for each kind of value, over the epochs."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ import numpy as np
 __all__ = ['Curve', 'Panel', 'draw_learning_curves']
 
 Curve = tuple[Sequence[float], Sequence[float]]
-"""Positions along the training, in epochs (or iterations), and the values there."""
+"""Positions in epochs (or iterations), and the values there."""
 
 _WIDTH, _LEAST_HEIGHT, _LINE_HEIGHT = 9.6, 2.6, 0.19  # inches: of the picture, a panel, and a line of its legend
 _RUNNING_MEAN = 1 / 50  # of all points
@@ -21,11 +21,11 @@ class Panel(NamedTuple):
     """Curves with one axis.
 
     Args:
-        name (str): What the axis shows, with its unit.
-        curves (dict[str, Curve]): By name. Values that are not finite leave a gap.
+        name (str): Label of the axis, with its unit.
+        curves (dict[str, Curve]): By name. Non-finite values leave a gap.
         directions (dict[str, str | None]): ``'greater'`` or ``'less'``, whichever is better, by name: the best point
-            of these curves is marked, and its value stands in the legend. Others have no best point.
-        is_schedule (bool): The numbers were set, not measured: no running mean is drawn, and the axis is logarithmic if
+            of these curves is marked, with its value in the legend. Others have no best point.
+        is_schedule (bool): The values are set, not measured: no running mean is drawn, and the axis is logarithmic if
             they span more than a factor of 10.
     """
 
@@ -41,9 +41,9 @@ def draw_learning_curves(panels: Sequence[Panel], axis: str = 'epoch', title: st
     A curve of more than 100 points is drawn pale, with its running mean over it. Panels without curves are left out.
 
     Args:
-        panels (Sequence[Panel]): What to draw, from the top.
-        axis (str): What positions count. Defaults to ``'epoch'``.
-        title (str): Over the first panel.
+        panels (Sequence[Panel]): The panels, from the top.
+        axis (str): Unit of the positions. Defaults to ``'epoch'``.
+        title (str): Title above the first panel.
 
     Returns:
         bytes: A PNG.
@@ -57,7 +57,7 @@ def draw_learning_curves(panels: Sequence[Panel], axis: str = 'epoch', title: st
 
     panels = [panel for panel in panels if panel.curves]
     heights = [max(_LEAST_HEIGHT, _LINE_HEIGHT * (len(panel.curves) + 2)) for panel in panels] or [_LEAST_HEIGHT]
-    # Not through pyplot: it would choose a screen, and keep the figure for ever.
+    # Not through pyplot: it would choose a screen, and keep a reference to the figure.
     figure = Figure(figsize=(_WIDTH, sum(heights)), layout='constrained')
     all_axes = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     for axes, panel in zip(all_axes, panels, strict=False):
@@ -105,7 +105,7 @@ def _draw_curve(
 
 
 def _running_mean(values: np.ndarray, width: int) -> np.ndarray:
-    """The mean of the ``width`` finite values up to each point, so that nothing of the future is seen."""
+    """Return the mean of the ``width`` finite values up to each point; later values do not enter."""
     finite = np.isfinite(values)
     sums = np.cumsum(np.where(finite, values, 0))
     counts = np.cumsum(finite)

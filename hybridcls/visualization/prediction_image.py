@@ -1,4 +1,4 @@
-"""An image as the network gets it, made fit to be looked at with a text on it."""
+"""Convert an input of the network to an image that can be shown with text."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ _CHARACTER_WIDTH = 0.62  # of a monospace font, of its size
 
 
 class ClassNames(list):
-    """Names of classes by number; every other number, -1 too, is that of an unknown one.
+    """Class names by number; any other number, -1 too, is ``'unknown'``.
 
     Example:
         >>> names = ClassNames(['cat', 'dog'])
@@ -23,7 +23,7 @@ class ClassNames(list):
     """
 
     def __getitem__(self, number: Any) -> Any:
-        """The name of a class."""
+        """Return the name of a class."""
         return super().__getitem__(number) if 0 <= number < len(self) else 'unknown'
 
 
@@ -31,9 +31,9 @@ def to_rgb_image(image: Tensor, is_bgr: bool) -> np.ndarray:
     """Return an image as uint8 (H, W, 3), RGB.
 
     Args:
-        image (Tensor): (C, H, W). uint8 is taken as it is; of other numbers the least becomes black and the largest
-            white. One channel (or two, of which the first counts) becomes grey; of four and more the first three count.
-        is_bgr (bool): Blue comes first.
+        image (Tensor): (C, H, W). uint8 is unchanged; other dtypes are scaled from their smallest value (black) to
+            their largest (white). One or two channels: the first becomes grey; four or more: the first three are used.
+        is_bgr (bool): Whether blue comes first.
     """
     pixels = image.detach().cpu()
     pixels = pixels[:1].expand(3, -1, -1) if len(pixels) < 3 else pixels[:3]
@@ -45,7 +45,7 @@ def to_rgb_image(image: Tensor, is_bgr: bool) -> np.ndarray:
 
 
 def enlarge(image: np.ndarray) -> np.ndarray:
-    """Repeat pixels until the short edge is 320 long, but the long one no longer than 1280.
+    """Repeat pixels until the short edge has 320 pixels, and the long one at most 1280.
 
     Example:
         >>> enlarge(np.zeros((28, 28, 3), np.uint8)).shape
@@ -57,7 +57,7 @@ def enlarge(image: np.ndarray) -> np.ndarray:
 
 
 def fitting_text_size(width: int, sample: Any, classes: Optional[Sequence[str]], dpi: int = 100) -> float:
-    """Return the size, in points, at which the longest line of the text fits into ``width`` pixels; from 5 to 14."""
+    """Return the font size in points, from 5 to 14, at which the longest line fits into ``width`` pixels."""
     labels = [number for field in ('gt_label', 'pred_label') for number in sample.get(field, Tensor()).long().tolist()]
     lines = [f'Ground truth: {n}, 0.00' + ('' if classes is None else f' ({classes[n]})') for n in labels]
     longest = max(map(len, lines), default=20) + 2

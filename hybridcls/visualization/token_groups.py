@@ -1,4 +1,4 @@
-"""Draw which patches of an image have become one token."""
+"""Draw which patches of an image are merged into one token."""
 
 import torch
 from torch import Tensor
@@ -11,15 +11,15 @@ def draw_token_groups(image: Tensor, groups: Tensor, border: bool = True) -> Ten
 
     Args:
         image (Tensor): ``(3, H, W)``, RGB in [0, 1].
-        groups (Tensor): ``(h, w)`` int64, a number for each patch, equal within a token. Of a transformer that merges
-            tokens: ``merged_tokens(model, images)[-1].positions[0, prefix:].reshape(h, w)``.
+        groups (Tensor): ``(h, w)`` int64, a number for each patch, equal within a token. For a transformer with token
+            merging: ``merged_tokens(model, images)[-1].merged_index[0, prefix:].reshape(h, w)``.
         border (bool): Draw black lines between the groups. Defaults to True.
 
     Returns:
         Tensor: ``(3, H, W)``, float32.
 
     Raises:
-        ValueError: If the patches do not divide the image.
+        ValueError: If the image is not a multiple of the patch grid.
 
     Example:
         >>> image = torch.tensor([0., 1., 2., 4.]).div(4).expand(3, 4, 4)
@@ -29,7 +29,10 @@ def draw_token_groups(image: Tensor, groups: Tensor, border: bool = True) -> Ten
     height, width = image.shape[1:]
     rows, columns = groups.shape
     if height % rows or width % columns:
-        raise ValueError(f'draw_token_groups: {rows} x {columns} patches do not divide an image of {height} x {width}.')
+        raise ValueError(
+            f'draw_token_groups: expected an image whose size is a multiple of {rows} x {columns} patches, got '
+            f'{height} x {width}.'
+        )
     of_pixel = groups.repeat_interleave(height // rows, 0).repeat_interleave(width // columns, 1)
     numbers = of_pixel.flatten()
     pixels = image.float().flatten(1)

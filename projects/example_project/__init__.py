@@ -1,4 +1,4 @@
-"""A plugin that lives outside the package: a way of fusing the two streams."""
+"""A plugin outside the package: a neck that fuses the two streams."""
 
 from .low_rank_bilinear_fusion import LowRankBilinearFusion
 

@@ -1,4 +1,4 @@
-"""Bilinear fusion: the product of what two streams see, instead of a gate over both."""
+"""Fuse two streams by the product of their features, instead of a gate."""
 
 from collections.abc import Sequence
 from typing import Optional, Union
@@ -22,7 +22,7 @@ class LowRankBilinearFusion(FusionNeck):
     streams, with a bias in each projection.
 
     Args:
-        in_channels (Sequence[int], optional): Channels of each stream. Defaults to None: filled in.
+        in_channels (Sequence[int], optional): Channels of each stream. Defaults to None: inferred.
         fusion_dim (int): Width D of the embedding. Defaults to 1024.
         rank (int): Width of the product. Defaults to 1024.
         init_cfg (dict, optional): mmengine's initialisation config.
@@ -32,7 +32,7 @@ class LowRankBilinearFusion(FusionNeck):
         - returns: a tuple of one embedding ``(B, fusion_dim)``.
 
     Raises:
-        ValueError: If a number is not positive or the features are not those it was built for.
+        ValueError: If a number is not positive or the features have other channels.
     """
 
     def __init__(

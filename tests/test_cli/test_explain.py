@@ -1,4 +1,4 @@
-"""`hybridcls explain`: where each value comes from, and who takes it."""
+"""`hybridcls explain`: where each value comes from, and what reads it."""
 
 import json
 import re
@@ -84,13 +84,13 @@ def test_every_key_of_every_shipped_config(path):
                 assert one.why, name
 
 
-def test_nothing_is_left_out():
+def test_explanation_covers_every_leaf():
     (report,) = explain.reports_of(parse_args(['explain', str(DIGITS)]))
     cfg, _ = explain.final_config(parse_args(['explain', str(DIGITS)]))
-    said = [one.path for one in report.keys]
-    assert len(said) == len(set(said))
+    explained = [one.path for one in report.keys]
+    assert len(explained) == len(set(explained))
     for leaf, _ in leaves_in(cfg):
-        assert any(leaf[: len(path)] == path for path in said), leaf
+        assert any(leaf[: len(path)] == path for path in explained), leaf
 
 
 @pytest.mark.parametrize('option', [None, '--amp', '--auto-scale-lr', '--no-validate'])
@@ -100,16 +100,16 @@ def test_the_final_config_is_the_one_that_is_trained(tmp_path, option):
         amp=option == '--amp', auto_scale_lr=option == '--auto-scale-lr', validate=option != '--no-validate'
     )
     trained = prepare_training(load_config(DIGITS), options, str(tmp_path))
-    said, _ = explain.final_config(parse_args(['explain', str(DIGITS), *([option] if option else [])]))
+    explained, _ = explain.final_config(parse_args(['explain', str(DIGITS), *([option] if option else [])]))
     for key in ('work_dir', 'filled'):
         trained.pop(key)
-    assert set(trained) == set(said)
+    assert set(trained) == set(explained)
     for leaf, value in leaves_in(trained):
         if leaf[-1] == 'type':
             value = value.removeprefix('hybridcls.')
-            assert value_at(said, leaf).removeprefix('hybridcls.') == value
+            assert value_at(explained, leaf).removeprefix('hybridcls.') == value
         else:
-            assert value_at(said, leaf) == value, leaf
+            assert value_at(explained, leaf) == value, leaf
 
 
 def test_option_over_child_over_base(capsys, family):
@@ -124,7 +124,7 @@ def test_option_over_child_over_base(capsys, family):
     assert (row['value'], row['source'], row['file']) == (0.3, 'option', '--cfg-options')
 
 
-def test_what_is_filled_says_from_where(capsys, family):
+def test_filled_value_names_its_source(capsys, family):
     _, keys = rows(capsys, family)
     row = keys['optim_wrapper.optimizer.lr']
     assert (row['value'], row['source'], row['why'], place(row)) == (0.5, 'filled', 'top-level lr', ('base.py', 2))
@@ -134,7 +134,7 @@ def test_what_is_filled_says_from_where(capsys, family):
     assert (row['value'], row['source'], row['file']) == (0.25, 'filled', '--cfg-options')
 
 
-def test_what_is_adapted_says_what_it_was(capsys, family):
+def test_adapted_value_shows_the_old_one(capsys, family):
     _, keys = rows(capsys, family, '--cfg-options', 'max_epochs=1')
     row = keys['param_scheduler.0.end']
     assert (row['value'], row['old'], row['source']) == (0.2, 2, 'adapted')
@@ -147,21 +147,32 @@ def test_what_is_adapted_says_what_it_was(capsys, family):
     assert 'was 2: the training ends' in out
 
 
-def test_a_place_that_follows_a_variable_shows_the_variable(capsys, family):
+def test_repeated_variable_is_shown(capsys, family):
     _, keys = rows(capsys, family)
     row = keys['val_dataloader.dataset.pipeline.1.meta_keys']
     assert (row['why'], place(row)) == ('repeats val_pipeline', ('child.py', 5))
     assert keys['val_pipeline.1.meta_keys']['taker'].startswith('variable of val_dataloader.dataset.pipeline')
 
 
-def test_hooks_of_the_config_keep_their_place_beside_those_of_every_run(capsys):
+def test_an_old_spelling_is_shown_in_the_new_one_with_its_own_line(capsys, tmp_path):
+    base = str(DIGITS.with_name('adaface_hybrid.py'))
+    old = 'sub_centres=2'  # old spelling
+    code, keys = rows(
+        capsys, write(tmp_path, 'old.py', f'_base_ = {base!r}\nmodel = dict(\n    head=dict(\n        {old}))\n')
+    )
+    row = keys['model.head.num_subcenters']
+    assert (code, row['value'], place(row), row['why']) == (0, 2, ('old.py', 4), f'written as {old}')
+    assert f'model.head.{old.split("=")[0]}' not in keys
+
+
+def test_hooks_of_the_config_keep_their_index(capsys):
     _, keys = rows(capsys, ROOT / 'digits' / 'supcon_hybrid.py', 'custom_hooks')
     assert place(keys['custom_hooks.0.type']) == ('digits_two_views.py', 33)
     assert keys['custom_hooks.1.type']['why'] == 'hooks of every run'
 
 
 @pytest.mark.parametrize('key', ['model.head', 'model.head.type'])
-def test_a_key_or_what_is_below_it(capsys, key):
+def test_selected_key_and_the_keys_below_it(capsys, key):
     code, keys = rows(capsys, DIGITS, key)
     assert code == 0
     assert 'model.head.type' in keys
@@ -169,12 +180,12 @@ def test_a_key_or_what_is_below_it(capsys, key):
     assert 'model.header' not in keys
 
 
-def test_an_unknown_key_is_a_mistake_of_the_user(capsys):
-    with pytest.raises(ValueError, match=r"no key 'model.haed' .* Did you mean 'model.head'"):
+def test_unknown_key_is_a_user_error(capsys):
+    with pytest.raises(ValueError, match=r"got 'model.haed'\. Did you mean 'model.head'"):
         run(capsys, DIGITS, 'model.haed')
 
 
-def test_it_works_from_another_folder(capsys, monkeypatch, tmp_path):
+def test_explain_from_another_folder(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     is_installed = Path(hybridcls.__file__).with_name('.mim').exists()
     for name in [DIGITS, *(['hybridcls::digits/ce_hybrid.py'] if is_installed else [])]:
@@ -194,8 +205,8 @@ def test_the_table_is_readable(capsys):
     assert re.fullmatch(r'\d+ keys: .*', lines[-1])
 
 
-def test_a_base_of_a_package(capsys, tmp_path):
-    """mmengine's `_scope_` in each dict of it is no key that somebody wrote."""
+def test_base_config_of_an_installed_package(capsys, tmp_path):
+    """mmengine's `_scope_` in each dict of it is not a key of the user."""
     if not Path(hybridcls.__file__).with_name('.mim').exists():
         pytest.skip('not installed, so hybridcls:: finds nothing')
     child = write(tmp_path, 'child.py', "_base_ = ['hybridcls::digits/ce_hybrid.py']\nlr = 0.5\n")
@@ -205,10 +216,10 @@ def test_a_base_of_a_package(capsys, tmp_path):
     assert 'set by code' not in run(capsys, child)[1]
 
 
-def test_a_base_alone_is_explained_as_far_as_it_goes(capsys):
+def test_incomplete_base_is_explained_without_completion(capsys):
     code, out = run(capsys, ROOT / '_base_' / 'models' / 'hybrid_digits.py')
     assert code == 0
-    assert 'Not completed for a training: train_dataloader, train_cfg, optim_wrapper is not in it.' in out
+    assert 'Not completed for training: it has no train_dataloader, train_cfg, optim_wrapper.' in out
 
 
 def test_the_phases_of_a_chain(capsys):
@@ -220,7 +231,7 @@ def test_the_phases_of_a_chain(capsys):
     assert reports[0]['keys'][0]['taker'] == 'run_chain'
     lr = {row['key']: row for row in reports[2]['keys']}['optim_wrapper.optimizer.lr']
     assert (lr['value'], lr['why'], place(lr)) == (1e-3, 'top-level lr', ('two_phase.py', 8))
-    assert "It starts from load='last', in place of load_from." in reports[2]['notes']
+    assert "It starts from load='last' instead of load_from." in reports[2]['notes']
     _, out = run(capsys, chain, 'adaface.model.head', '--json')
     (report,) = json.loads(out)['reports']
     assert {row['key'] for row in report['keys']} == {'model.head.type', 'model.head.scale', 'model.head.num_classes'}
@@ -247,7 +258,7 @@ def test_options_of_a_chain(capsys):
         ('val_cfg = dict(fp32=True)', 'val_cfg.fp32', 'ValLoop takes no such key'),
     ],
 )
-def test_what_nothing_reads_is_flagged(capsys, tmp_path, line, key, taker):
+def test_unread_key_is_flagged(capsys, tmp_path, line, key, taker):
     child = write(tmp_path, 'child.py', f'_base_ = {str(DIGITS)!r}\n{line}\n')
     code, out = run(capsys, child)
     assert code == 1
@@ -259,7 +270,7 @@ def test_what_nothing_reads_is_flagged(capsys, tmp_path, line, key, taker):
     assert json.loads(run(capsys, child, '--json')[1])['unread'] == [key]
 
 
-def test_a_variable_that_only_a_base_has_is_passed_over(capsys, tmp_path):
+def test_unused_variable_of_a_base_is_passed_over(capsys, tmp_path):
     write(tmp_path, 'base.py', f'_base_ = {str(DIGITS)!r}\nmy_variable = 3\n')
     code, keys = rows(capsys, write(tmp_path, 'child.py', "_base_ = 'base.py'\n"), 'my_variable')
     assert (code, keys['my_variable']['status']) == (0, 'passed over')
@@ -303,7 +314,7 @@ def swallowing(monkeypatch, tmp_path):
     return write(tmp_path, 'child.py', text)
 
 
-def test_what_disappears_in_kwargs_is_unknown(capsys, swallowing):
+def test_key_in_kwargs_is_unknown(capsys, swallowing):
     code, keys = rows(capsys, swallowing, 'model.neck')
     status = {name.split('.')[-1]: row['status'] for name, row in keys.items()}
     swallowed = dict.fromkeys(('width', 'tag', 'later', 'gone', 'slope'), 'unknown')
@@ -312,18 +323,18 @@ def test_what_disappears_in_kwargs_is_unknown(capsys, swallowing):
     assert '? model.neck.gone = 7' in run(capsys, swallowing, 'model.neck')[1]
 
 
-def test_a_build_tells_who_got_it(capsys, swallowing):
-    """`slope` has the value of a default that nobody handed it to."""
+def test_build_finds_the_reader(capsys, swallowing):
+    """`slope` equals a default, but is not passed to it."""
     code, keys = rows(capsys, swallowing, 'model', '--build')
     found = {name.split('.')[-1]: (row['status'], row['taker']) for name, row in keys.items() if 'neck' in name}
     assert found['width'] == ('read', 'Inner (seen while building)')
     assert found['tag'] == ('read', 'Swallowing (seen while building)')
-    assert found['later'] == ('unknown', 'Swallowing.settings keeps it, read later if at all')
-    assert found['gone'] == found['slope'] == ('unread', 'Swallowing was built, and nothing got it')
+    assert found['later'] == ('unknown', 'Swallowing.settings stores it for later')
+    assert found['gone'] == found['slope'] == ('unread', 'Swallowing was built without reading it')
     assert code == 1
 
 
-def test_what_cannot_be_built_stays_unknown(capsys, tmp_path):
+def test_part_that_cannot_be_built_stays_unknown(capsys, tmp_path):
     line = 'model = dict(backbone=dict(vit=dict(mlp_ratio=2.0, no_argument=3)))'
     child = write(tmp_path, 'child.py', f'_base_ = {str(DIGITS)!r}\n{line}\n')
     code, out = run(capsys, child, '--build', '--json')

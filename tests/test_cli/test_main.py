@@ -1,4 +1,4 @@
-"""The command: its exit codes, and what it imports."""
+"""The command `hybridcls`: exit codes, output and imports."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ def run_main(monkeypatch, *arguments):
 
 @pytest.fixture
 def fake(monkeypatch):
-    """Let `explain` do what a test says."""
+    """Replace `explain` by a function of the test."""
 
     def set_run(run):
         monkeypatch.setattr(command.SUBCOMMANDS['explain'], 'run', run)
@@ -52,18 +52,18 @@ def test_help_imports_no_torch(arguments):
     assert done.stdout.startswith('usage: hybridcls')
 
 
-def test_it_is_a_module_too():
+def test_python_m_hybridcls():
     done = subprocess.run([sys.executable, '-m', 'hybridcls', '--version'], capture_output=True, text=True)
     assert (done.returncode, done.stdout[:10]) == (0, 'hybridcls ')
 
 
 @pytest.mark.parametrize('found', [0, 1])
-def test_what_a_subcommand_returns_is_the_exit_code(monkeypatch, fake, found):
+def test_subcommand_returns_the_exit_code(monkeypatch, fake, found):
     fake(lambda args: found)
     assert run_main(monkeypatch, 'explain', 'x.py') == found
 
 
-def test_a_mistake_of_the_user_is_2_and_a_sentence(monkeypatch, capsys, tmp_path):
+def test_user_error_exits_with_2_and_one_line(monkeypatch, capsys, tmp_path):
     assert run_main(monkeypatch, 'explain', tmp_path / 'no.py') == 2
     assert 'does not exist' in capsys.readouterr().err
     assert run_main(monkeypatch, 'explian', 'x.py') == 2
@@ -76,18 +76,18 @@ def test_a_traceback_leaves_the_exit_code(monkeypatch, capsys, tmp_path):
     assert 'Traceback' in capsys.readouterr().err
 
 
-def test_a_fault_of_the_program_is_3(monkeypatch, fake, capsys):
+def test_bug_exits_with_3(monkeypatch, fake, capsys):
     fake(raising(RuntimeError('broken')))
     assert run_main(monkeypatch, 'explain', 'x.py') == 3
     assert 'RuntimeError: broken' in capsys.readouterr().err
 
 
-def test_an_interruption_is_130(monkeypatch, fake):
+def test_interrupt_exits_with_130(monkeypatch, fake):
     fake(raising(KeyboardInterrupt()))
     assert run_main(monkeypatch, 'explain', 'x.py') == 130
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
+def test_closed_stdout_is_not_an_error(tmp_path):
     code = 'from hybridcls.cli import main as m\nm.explain.run = lambda args: print("x\\n" * 10 ** 6) or 0\nm.main()\n'
     ends = os.pipe()
     process = subprocess.Popen(

@@ -17,7 +17,7 @@ from mmengine.logging import HistoryBuffer
 from hybridcls.compat.restricted_pickle import Placeholder, RefusedError, load
 from hybridcls.compat.torch import placeholders_in, read_torch_file
 
-EXTENSION = 203  # a code that nobody has
+EXTENSION = 203  # a free code
 
 
 class Runs:
@@ -109,16 +109,16 @@ def test_nothing_is_run(canary):
 def test_what_was_wanted_is_noted():
     found = load(io.BytesIO(pickle.dumps(Runs(os.system, 'ls', state={'a': 1}), 2)))
     assert isinstance(found, Placeholder)
-    assert found.wanted == 'posix.system'
+    assert found.kind == 'posix.system'
     assert found.arguments == ('ls',)
     assert found.state == {'a': 1}
     again = pickle.loads(pickle.dumps(found))  # mmengine compares pickled metainfo
-    assert again.wanted == 'posix.system'
+    assert again.kind == 'posix.system'
 
 
 def test_names_cannot_make_up_lines_of_a_message():
     data = b'\x80\x04\x8c\x01m\x8c\x0aa\nAll well\x93.'
-    assert '\n' not in load(io.BytesIO(data)).wanted
+    assert '\n' not in load(io.BytesIO(data)).kind
 
 
 @pytest.mark.parametrize(

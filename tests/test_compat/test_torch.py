@@ -21,10 +21,17 @@ from hybridcls.command_line import explain_error, run_tool
 from hybridcls.compat.torch import (
     Placeholder,
     RunsCodeError,
+    buffers_in,
     call_compiled_by,
     compiler_in_use,
+    exclude_names_from_ddp,
+    is_dtensor,
+    is_view,
+    left_by_overflow,
+    parameters_in,
     placeholders_in,
     read_torch_file,
+    version_of,
 )
 
 
@@ -66,7 +73,7 @@ def sent_by(fail):
 def test_what_we_can_explain_arrives_with_its_own_text():
     error = sent_by(ours)
     assert type(error) is ValueError
-    assert str(error) == explain_error(error) == 'Me: rho=-1 is outside [0, inf).'
+    assert str(error) == explain_error(error) == 'Me: expected rho in [0, inf), got -1.'
     assert 'in worker 0' in str(error.__cause__), 'where it was raised'
     assert 'check_number' in str(error.__cause__), 'where it was raised'
     error = sent_by(gone)
@@ -103,7 +110,7 @@ def test_a_tool_ends_with_status_2_and_one_sentence(capsys):
     with pytest.raises(SystemExit) as end:
         run_tool(lambda: next(iter(loader)))
     assert end.value.code == 2
-    assert capsys.readouterr().err.startswith('\nerror: Me: rho=-1 is outside [0, inf).\n')
+    assert capsys.readouterr().err.startswith('\nerror: Me: expected rho in [0, inf), got -1.\n')
 
 
 def test_code_is_compiled_as_it_was_elsewhere():
@@ -132,7 +139,7 @@ def test_code_is_compiled_as_it_was_elsewhere():
 
 
 class Strange:
-    """A class of somebody's project."""
+    """A class of another project."""
 
 
 def through(value, zipped=True, protocol=2):
@@ -236,7 +243,7 @@ def test_unknown_objects_are_placeholders_and_cycles_end():
     loop.append(loop)
     found = through(dict(loop=loop, objects=np.array([Strange()], dtype=object), when=np.datetime64('2020')))
     assert found['loop'][1] is found['loop']
-    wanted = {value.wanted.rpartition('.')[2] for value in placeholders_in(found)}
+    wanted = {value.kind.rpartition('.')[2] for value in placeholders_in(found)}
     assert wanted == {'Strange', '_reconstruct', 'scalar'}
     assert isinstance(found['objects'], Placeholder)
 
@@ -244,7 +251,7 @@ def test_unknown_objects_are_placeholders_and_cycles_end():
 def test_whole_modules_are_not_built():
     for zipped in (True, False):
         found = through(dict(model=torch.nn.Linear(2, 2)), zipped)
-        assert found['model'].wanted == 'torch.nn.modules.linear.Linear'
+        assert found['model'].kind == 'torch.nn.modules.linear.Linear'
 
 
 def test_programs_and_tar_files_are_refused(tmp_path):
@@ -262,3 +269,63 @@ def test_tensors_stay_within_their_storage():
     data = file.getvalue().replace(b'K\x04\x85', b'K\x7f\x85', 1)  # the size (4,) in the pickle becomes (127,)
     with pytest.raises(RuntimeError):
         read_torch_file(io.BytesIO(data))
+
+
+def test_changes_in_place_are_counted():
+    tensor = torch.zeros(3)
+    before = version_of(tensor)
+    tensor[0] += 1
+    assert version_of(tensor) > before
+    assert version_of(tensor.clone()) == 0
+
+
+def test_views_are_told_from_tensors_of_their_own():
+    tensor = torch.zeros(4)
+    assert not is_view(tensor)
+    assert is_view(tensor[:2])
+    assert not is_view(tensor[:2].clone())
+
+
+def test_what_is_set_in_the_dicts_of_a_module_is_what_it_has():
+    module = torch.nn.BatchNorm1d(2)
+    buffers_in(module)['running_mean'] = torch.ones(2)
+    parameters_in(module)['bias'] = torch.nn.Parameter(torch.ones(2))
+    assert module.running_mean.tolist() == module.bias.tolist() == [1, 1]
+
+
+def test_tensors_over_processes_are_known_by_their_class():
+    class DTensor:  # as torch's; the real one is in tests of two processes
+        pass
+
+    assert is_dtensor(DTensor())
+    assert not is_dtensor(torch.zeros(1))
+    assert not is_dtensor(torch.nn.Parameter(torch.zeros(1)))
+    assert not is_dtensor(3)
+
+
+@pytest.mark.parametrize('fused', [True, False])
+@pytest.mark.parametrize('grad', [1.0, float('inf')])
+def test_a_fused_optimizer_leaves_the_weights_after_an_overflow(fused, grad):
+    param = torch.nn.Parameter(torch.ones(1))
+    optimizer = torch.optim.AdamW([param], lr=0.1, fused=fused)
+    scaler = torch.amp.GradScaler('cpu')
+    scaler.scale(torch.ones(1))  # starts it
+    param.grad = torch.full((1,), grad)
+    scaler.unscale_(optimizer)
+    scaler.step(optimizer)
+    is_left = param.item() == 1
+    assert is_left == (grad != 1)
+    if fused:  # others are not called then, which the caller sees by itself
+        assert left_by_overflow(scaler, optimizer) == is_left
+    else:
+        assert not left_by_overflow(scaler, optimizer)
+
+
+def test_excluded_names_add_up_where_ddp_looks():
+    """Against torch's own setter."""
+    model, expected = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    exclude_names_from_ddp(model, ['weight'])
+    exclude_names_from_ddp(model, ['bias'])
+    torch.nn.parallel.DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(expected, ['weight', 'bias'])
+    place = '_ddp_params_and_buffers_to_ignore'
+    assert getattr(model, place) == list(getattr(expected, place))

@@ -1,4 +1,4 @@
-"""Lists of images and labels, in every form that people write."""
+"""Annotation files: delimiters, headings, encodings and labels, against lists written by hand."""
 
 import pytest
 
@@ -24,12 +24,12 @@ def test_a_table_with_each_delimiter_and_heading(tmp_path, mark, name, heading):
     assert read(tmp_path, table(mark, *rows), name) == WANTED
 
 
-def test_tabs_make_a_table_of_any_file(tmp_path):
+def test_file_with_tabs_is_a_table(tmp_path):
     assert read(tmp_path, table('\t', *WANTED), 'list.txt') == WANTED
     assert read(tmp_path, 'a b/1.jpg\n', 'list.txt', with_label=False) == [('a b/1.jpg', '')]
 
 
-def test_columns_are_found_by_name_wherever_they_stand(tmp_path):
+def test_columns_are_found_by_name_at_any_position(tmp_path):
     pandas = ',label,width,filename\n0,cat,3,a b/1.jpg\n1,golden retriever,4,c.png\n'
     assert read(tmp_path, pandas) == WANTED
     assert read(tmp_path, pandas.replace(',label', 'Unnamed: 0,label', 1)) == WANTED
@@ -37,7 +37,7 @@ def test_columns_are_found_by_name_wherever_they_stand(tmp_path):
     assert read(tmp_path, 'filename label\na.jpg cat\n', 'list.txt') == [('a.jpg', 'cat')]
 
 
-def test_paths_may_lack_an_ending(tmp_path):
+def test_paths_without_extension(tmp_path):
     assert read(tmp_path, 'images/1,cat\nimages/2,dog\n') == [('images/1', 'cat'), ('images/2', 'dog')]
     assert read(tmp_path, 'images/1 cat\n', 'list.txt') == [('images/1', 'cat')]
 
@@ -55,12 +55,12 @@ def test_paths_may_lack_an_ending(tmp_path):
         ('path\tlabel\na b/1.jpg\tKüken\n'.encode('utf-16'), {}, 'Küken'),
     ],
 )
-def test_what_cannot_be_seen_can_be_said(tmp_path, text, options, expected):
+def test_ann_format_resolves_ambiguous_files(tmp_path, text, options, expected):
     assert read(tmp_path, text, **options)[0] == ('a b/1.jpg', expected)
 
 
 @pytest.mark.parametrize(
-    ('name', 'text', 'options', 'says'),
+    ('name', 'text', 'options', 'message'),
     [
         (
             'a.csv',
@@ -84,20 +84,20 @@ def test_what_cannot_be_seen_can_be_said(tmp_path, text, options, expected):
             'a.txt',
             'my a.jpg,cat\nmy b.jpg,dog\n',
             {},
-            r"expected lines .*If ',' stands between .*dict\(delimiter=','\)",
+            r"expected lines .*If ',' separates .*dict\(delimiter=','\)",
         ),
-        ('a.txt', 'a.jpg;cat\n', {}, "If ';' stands between"),
-        ('a.csv', 'path,label\na.jpg,cat\nb.jpg,\n', {}, "line 3 of .* has no label: 'b.jpg '"),
+        ('a.txt', 'a.jpg;cat\n', {}, "If ';' separates"),
+        ('a.csv', 'path,label\na.jpg,cat\nb.jpg,\n', {}, "expected a label in line 3 of .*, got 'b.jpg '"),
         ('a.csv', 'path,label\n', {}, 'lists no image'),
         ('a.csv', 'a.jpg,é\n'.encode('cp1252'), {}, r'as utf-8 text, got the byte 0xe9 in line 1\..*ann_format'),
         ('a.csv', 'a.jpg,cat\n', dict(encoding='utf9'), "name of an encoding, got 'utf9'"),
-        ('a.csv', 'Bild,Art\na.jpg,cat\n', dict(columns=('Bid', 'Art')), "no column 'Bid': .* Did you mean 'Bild'"),
-        ('a.csv', 'a.jpg,cat\n', dict(columns=(0, 2)), 'no column 2'),
+        ('a.csv', 'Bild,Art\na.jpg,cat\n', dict(columns=('Bid', 'Art')), "a column 'Bid' .* Did you mean 'Bild'"),
+        ('a.csv', 'a.jpg,cat\n', dict(columns=(0, 2)), 'expected a column 2'),
         ('a.csv', 'a.jpg,cat\n', dict(columns='path'), r"expected ann_format columns=\(path, label\), got 'path'"),
     ],
 )
-def test_what_is_not_clear_is_asked(tmp_path, name, text, options, says):
-    with pytest.raises(ValueError, match=says):
+def test_ambiguous_files_are_errors(tmp_path, name, text, options, message):
+    with pytest.raises(ValueError, match=message):
         read(tmp_path, text, name, **options)
 
 

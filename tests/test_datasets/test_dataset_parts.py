@@ -9,20 +9,20 @@ from hybridcls.datasets.dataset_parts import loaders_of, parts_of
 from hybridcls.datasets.transforms import LoadImage
 
 
-def test_parts_are_found_in_wrappers():
+def test_parts_inside_wrappers():
     one, two = Digits(split='test'), Digits(split='train')
     assert [*parts_of(one)] == [one]
     assert [*parts_of(ConcatDataset([one, two]))] == [one, two]
     assert [*parts_of(Subset(RepeatDataset(two, 2), [1]))] == [two]
 
 
-def test_a_data_set_may_have_attributes_of_these_names():
+def test_attributes_named_dataset_are_not_parts():
     named = Digits(split='test')
     named.dataset, named.datasets = 'digits', ['digits']
     assert [*parts_of(named)] == [named]
 
 
-def test_loaders_are_found_wherever_they_are():
+def test_loaders_at_any_depth():
     first, second = LoadImage(), LoadImage()
     assert [*loaders_of(Compose([first, RandomApply([second]), dict]))] == [first, second]
     assert [*loaders_of(None)] == []

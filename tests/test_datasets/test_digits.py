@@ -1,4 +1,4 @@
-"""The digits of scikit-learn: their splits, labels and images."""
+"""Digits: splits, labels and images, against scikit-learn."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ def rows(dataset):
     return {sample['img'].tobytes() for sample in dataset}
 
 
-def test_all_parts_together_are_the_bundled_images():
+def test_splits_together_are_the_bundled_images():
     train, val, test = (Digits(split=split) for split in ('train', 'val', 'test'))
     assert (len(train), len(val), len(test)) == (1149, 288, 360)
     assert rows(Digits(split='train+val')) == rows(train) | rows(val)
@@ -57,7 +57,7 @@ def test_a_sample_can_be_changed_without_changing_the_set():
     assert not (digits[3]['img'] == 7).all()
 
 
-def test_it_is_built_from_a_config_and_ends_as_a_tensor():
+def test_digits_from_a_config_to_a_tensor():
     digits = DATASETS.build(
         dict(
             type='Digits',
@@ -74,19 +74,19 @@ def test_it_is_built_from_a_config_and_ends_as_a_tensor():
 
 
 @pytest.mark.parametrize(
-    ('wrong', 'says'),
+    ('wrong', 'message'),
     [
-        (dict(split='tets'), "not one of .* Did you mean 'test'"),
-        (dict(test_ratio=1.0), r'test_ratio=1.0 is outside \(0, 1\)'),
-        (dict(split_seed=-1), 'split_seed=-1'),
+        (dict(split='tets'), "to be one of .* Did you mean 'test'"),
+        (dict(test_ratio=1.0), r'expected test_ratio in \(0, 1\), got 1.0'),
+        (dict(split_seed=-1), r'expected split_seed in .* got -1'),
     ],
 )
-def test_wrong_arguments_are_answered(wrong, says):
-    with pytest.raises(ValueError, match=says):
+def test_invalid_arguments_are_errors(wrong, message):
+    with pytest.raises(ValueError, match=message):
         Digits(**wrong)
 
 
-def test_some_digits_with_labels_of_their_own():
+def test_subset_of_digits_has_its_own_labels():
     some, everything = Digits(split='test', digits=(7, 3)), Digits(split='test')
     assert some.metainfo['classes'] == ('7', '3')
     assert [(7, 3)[entry['gt_label']] for entry in some] == [
@@ -96,5 +96,5 @@ def test_some_digits_with_labels_of_their_own():
         int(entry['img'].sum()) for entry in everything if entry['gt_label'] in (3, 7)
     ]
     for wrong in ((), (3, 3), (10,)):
-        with pytest.raises(ValueError, match='Digits: digits='):
+        with pytest.raises(ValueError, match='Digits: expected digits '):
             Digits(digits=wrong)

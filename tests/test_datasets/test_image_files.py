@@ -1,4 +1,4 @@
-"""Which files below a folder are images, and what is left out."""
+"""Image files below a folder, and the files that are skipped, on local and remote backends."""
 
 from collections import Counter
 
@@ -31,7 +31,7 @@ def test_a_missing_decoder_is_named(tmp_path, monkeypatch):
     assert files_below(str(tmp_path), ('.jpg',)).left_out == Counter({'.heic, which needs pip install pillow-heif': 1})
 
 
-def test_on_another_backend(tmp_path, monkeypatch):
+def test_files_on_a_remote_backend(tmp_path, monkeypatch):
     class Remote:
         """Lists as remote backends do."""
 

@@ -1,4 +1,4 @@
-"""Folders and lists of the user's own images: what is found, and what is refused."""
+"""ImageFolder: class folders, annotation files, unreadable images, and messages for wrong folders."""
 
 import logging
 
@@ -31,7 +31,7 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def said(monkeypatch):
+def logged(monkeypatch):
     messages = []
     monkeypatch.setattr(
         'hybridcls.datasets.image_folder.print_log', lambda text, level, **kwargs: messages.append((level, text))
@@ -65,7 +65,7 @@ def test_images_may_lie_deeper_and_hidden_ones_are_left_out(folder):
     assert len(dataset) == 7
 
 
-def test_the_folder_may_be_said_in_three_ways(folder, monkeypatch):
+def test_three_ways_to_set_the_folder(folder, monkeypatch):
     monkeypatch.setenv('HOME', str(folder))
     monkeypatch.chdir(folder)
     for where in (
@@ -78,32 +78,32 @@ def test_the_folder_may_be_said_in_three_ways(folder, monkeypatch):
 
 
 class TestClasses:
-    def test_names_number_the_folders(self, folder):
+    def test_classes_number_the_folders_by_name(self, folder):
         dataset = ImageFolder(data_root=str(folder / 'train'), classes=['cat', 'bee', 'ant'])
         assert dataset.get_gt_labels().tolist() == [2, 2, 2, 1, 1, 0]
         assert dataset.CLASSES == ('cat', 'bee', 'ant')
 
-    def test_a_split_that_lacks_a_folder_keeps_the_numbers(self, folder, said):
+    def test_a_split_that_lacks_a_folder_keeps_the_numbers(self, folder, logged):
         write_image(folder / 'val' / 'cat' / '0.png', 7)
         dataset = ImageFolder(
             data_root=str(folder), data_prefix='val', classes=['ant', 'bee', 'cat'], empty_classes='warn'
         )
         assert dataset.get_gt_labels().tolist() == [2]
-        assert 'no image for 2 of 3 classes' in said[0][1]
-        assert '0 (ant), 1 (bee)' in said[0][1]
+        assert 'no image for 2 of 3 classes' in logged[0][1]
+        assert '0 (ant), 1 (bee)' in logged[0][1]
 
-    def test_titles_follow_the_alphabet(self, folder):
+    def test_titles_follow_the_alphabetical_order(self, folder):
         dataset = ImageFolder(data_root=str(folder / 'train'), classes=['Ameise', 'Biene', 'Katze'])
         assert dataset.get_gt_labels().tolist() == [0, 0, 0, 1, 1, 2]
         assert dataset.metainfo == dict(classes=('Ameise', 'Biene', 'Katze'), class_folders=('ant', 'bee', 'cat'))
 
-    def test_a_folder_that_is_no_class_is_named(self, folder):
-        with pytest.raises(ValueError, match=r'folders cat, which are not among the 3 classes. Did you mean .cats.'):
+    def test_folder_that_is_not_a_class_is_named(self, folder):
+        with pytest.raises(ValueError, match=r'among the 3 classes, got cat\. Did you mean .cats.'):
             ImageFolder(data_root=str(folder / 'train'), classes=['ant', 'bee', 'cats'])
 
 
 class TestNotThere:
-    def test_no_folder(self, tmp_path, monkeypatch):
+    def test_missing_folder(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         with pytest.raises(FileNotFoundError) as caught:
             ImageFolder(data_root='data/flowers', data_prefix='train')
@@ -111,24 +111,24 @@ class TestNotThere:
         assert 'top-level data_root of the config' in str(caught.value)
         assert '--cfg-options data_root=' in str(caught.value)
 
-    def test_no_subfolder_of_that_name(self, folder):
-        with pytest.raises(FileNotFoundError, match=r"holds the folders train\. Did you mean 'train'.*data_prefix"):
+    def test_missing_subfolder(self, folder):
+        with pytest.raises(FileNotFoundError, match=r"contains the folders train\. Did you mean 'train'.*data_prefix"):
             ImageFolder(data_root=str(folder), data_prefix='trian')
 
-    def test_it_is_not_looked_for_before_it_is_needed(self):
+    def test_lazy_init_does_not_check_the_folder(self):
         dataset = ImageFolder(data_root='/nowhere', lazy_init=True)
         with pytest.raises(FileNotFoundError, match='/nowhere'):
             dataset.full_init()
 
-    def test_no_list(self, folder):
+    def test_missing_annotation_file(self, folder):
         with pytest.raises(FileNotFoundError, match=r"ann_file='.*/train.txt' does not exist .*data_root"):
             ImageFolder(data_root=str(folder), ann_file='train.txt')
 
-    def test_nothing_given(self):
-        with pytest.raises(ValueError, match='no data_root is given'):
+    def test_no_data_root(self):
+        with pytest.raises(ValueError, match='expected a data_root, got none'):
             ImageFolder()
 
-    def test_no_images(self, tmp_path):
+    def test_folder_without_images(self, tmp_path):
         (tmp_path / 'a').mkdir()
         (tmp_path / 'a' / 'x.psd').touch()
         (tmp_path / 'a' / 'y.psd').touch()
@@ -142,11 +142,11 @@ class TestNotThere:
 
 
 class TestLevel:
-    """The folder that holds the class folders, or one above it."""
+    """The folder of the class folders, or one above it."""
 
-    def test_parts_of_a_data_set_are_no_classes(self, folder):
+    def test_train_and_val_are_not_classes(self, folder):
         write_image(folder / 'val' / 'ant' / '0.png', 1)
-        with pytest.raises(ValueError, match=r"got train, val: parts of a data set\. Set data_prefix='train'"):
+        with pytest.raises(ValueError, match=r"got train, val: splits of a data set\. Set data_prefix='train'"):
             ImageFolder(data_root=str(folder))
         assert len(ImageFolder(data_root=str(folder), classes=['train', 'val'])) == 7
         (folder / 'x').mkdir()
@@ -154,33 +154,33 @@ class TestLevel:
         with pytest.raises(ValueError, match=r"Set data_prefix='x/train'"):
             ImageFolder(data_root=str(folder), data_prefix='x')
 
-    def test_one_folder_of_folders(self, folder):
+    def test_single_folder_of_folders_is_an_error(self, folder):
         (folder / 'train').rename(folder / 'insects')
         with pytest.raises(
             ValueError, match=r"got only insects, .* ant, bee, cat\. Set data_prefix='insects'.*classes="
         ):
             ImageFolder(data_root=str(folder))
 
-    def test_one_class_is_a_warning(self, tmp_path, said):
+    def test_single_class_is_a_warning(self, tmp_path, logged):
         write_image(tmp_path / 'ant' / '0.png', 1)
         assert len(ImageFolder(data_root=str(tmp_path))) == 1
-        assert [level for level, _ in said] == [logging.WARNING]
-        assert 'one class folder, ant' in said[0][1]
+        assert [level for level, _ in logged] == [logging.WARNING]
+        assert 'one class folder, ant' in logged[0][1]
         assert len(ImageFolder(data_root=str(tmp_path), classes=['ant'])) == 1
-        assert len(said) == 1, 'whoever names the class knows'
+        assert len(logged) == 1, 'no warning if classes name the single class'
 
-    def test_the_same_folders_in_each_are_a_warning(self, tmp_path, said):
+    def test_same_folders_in_each_class_are_a_warning(self, tmp_path, logged):
         for city in ('london', 'paris'):
             for name in ('ant', 'bee'):
                 write_image(tmp_path / city / name / '0.png', 1)
         assert ImageFolder(data_root=str(tmp_path)).CLASSES == ('london', 'paris')
-        assert 'london, paris' in said[0][1]
-        assert 'all hold the folders ant, bee' in said[0][1]
-        assert "data_prefix='london'" in said[0][1]
+        assert 'london, paris' in logged[0][1]
+        assert 'all contain the folders ant, bee' in logged[0][1]
+        assert "data_prefix='london'" in logged[0][1]
 
 
 class TestDescribe:
-    def test_what_was_found_and_left_out(self, folder):
+    def test_describe_counts_images_and_skipped_files(self, folder):
         cat = folder / 'train' / 'cat'
         cv2.imwrite(str(cat / 'grey.png'), np.zeros((4, 4), np.uint8))
         cv2.imwrite(str(cat / 'deep.png'), np.zeros((4, 4, 3), np.uint16))
@@ -194,18 +194,18 @@ class TestDescribe:
             'grey (1).'
         )
 
-    def test_a_sample_of_many(self, tmp_path):
+    def test_headers_of_a_sample(self, tmp_path):
         for number in range(150):
             write_image(tmp_path / 'a' / f'{number}.png', 1)
         (tmp_path / 'b').mkdir()
         (tmp_path / 'b' / '0.png').touch()
-        said = ImageFolder(data_root=str(tmp_path), indices=130).describe()
-        assert ': 151 images of 2 classes (1 to 150 each), of which indices keeps 130.' in said
-        assert said.endswith(' Headers of a sample of 64: RGB (64).')
+        logged = ImageFolder(data_root=str(tmp_path), indices=130).describe()
+        assert ': 151 images of 2 classes (1 to 150 each), of which indices keeps 130.' in logged
+        assert logged.endswith(' Headers of a sample of 64: RGB (64).')
         dataset = ImageFolder(data_root=str(tmp_path), with_label=False, on_unreadable='skip', verify=True)
         assert ': 150 images. Left out: unreadable (1).' in dataset.describe()
 
-    def test_a_list(self, folder):
+    def test_annotation_file(self, folder):
         (folder / 'a.csv').write_text('ant/0.png,ant\nnothing.png,ant\n')
         dataset = ImageFolder(data_root=str(folder), data_prefix='train', ann_file='a.csv')
         assert dataset.describe() == (
@@ -214,14 +214,14 @@ class TestDescribe:
         )
 
 
-def test_an_empty_class_is_named(folder, said):
+def test_an_empty_class_is_named(folder, logged):
     (folder / 'train' / 'dog').mkdir()
     with pytest.raises(ValueError, match=r"no image for 1 of 4 classes in .*train: 3 \(dog\)\..* empty_classes='warn'"):
         ImageFolder(data_root=str(folder / 'train'))
     dataset = ImageFolder(data_root=str(folder / 'train'), empty_classes='warn')
     assert dataset.CLASSES == ('ant', 'bee', 'cat', 'dog')
-    assert said[0][0] == logging.WARNING
-    assert '3 (dog)' in said[0][1]
+    assert logged[0][0] == logging.WARNING
+    assert '3 (dog)' in logged[0][1]
 
 
 def test_without_labels(folder):
@@ -242,7 +242,7 @@ class TestList:
         assert dataset.get_gt_labels().tolist() == [0, 1]
         assert dataset.CLASSES == ('0', '1')
 
-    def test_names(self, folder):
+    def test_labels_are_names(self, folder):
         dataset = self.build(folder, 'a.txt', 'cat/0.png cat\nant/1.png ant\n')
         assert dataset.get_gt_labels().tolist() == [1, 0]
         assert dataset.CLASSES == ('ant', 'cat')
@@ -257,7 +257,7 @@ class TestList:
         dataset = self.build(folder, 'a.txt', 'cat/0.png\nant/1.png\n', with_label=False)
         assert values(dataset) == [20, 1]
 
-    def test_the_format_can_be_said(self, folder):
+    def test_ann_format(self, folder):
         text = 'Bild;Größe;Klasse\ncat/0.png;3;Küken\nant/1.png;4;Ameise\n'.encode('cp1252')
         (folder / 'a.csv').write_bytes(text)
         settings = dict(data_root=str(folder), data_prefix='train', ann_file='a.csv', pipeline=LOAD)
@@ -271,7 +271,7 @@ class TestList:
         with pytest.raises(TypeError, match=r"ann_format: unknown key 'encodnig'\. Did you mean 'encoding'"):
             ImageFolder(**settings, ann_format=dict(encodnig='cp1252'))
 
-    def test_classes_that_are_called_by_numbers(self, folder):
+    def test_class_names_that_are_numbers(self, folder):
         dataset = self.build(folder, 'a.txt', 'cat/0.png 7\nant/1.png 3\n', classes=['7', '3'])
         assert dataset.get_gt_labels().tolist() == [0, 1]
         assert dataset.metainfo == dict(classes=('7', '3'))
@@ -279,33 +279,33 @@ class TestList:
     def test_labels_are_all_names_or_all_numbers(self, folder):
         dataset = self.build(folder, 'a.txt', 'cat/0.png 0\nant/1.png 1\n', classes=['1', '2'])
         assert dataset.get_gt_labels().tolist() == [0, 1]
-        with pytest.raises(ValueError, match=r"line 2 of .* has the label '1', .* in a list of numbers"):
+        with pytest.raises(ValueError, match=r"in a list of numbers, got '1' in line 2 of"):
             self.build(folder, 'a.txt', 'cat/0.png cat\nant/1.png 1\n', classes=['ant', 'cat'])
 
-    def test_numbers_with_zeros_in_front_are_names(self, folder):
+    def test_leading_zeros_are_names(self, folder):
         dataset = self.build(folder, 'a.txt', 'cat/0.png 007\nant/1.png 003\n')
         assert dataset.get_gt_labels().tolist() == [1, 0]
         assert dataset.metainfo == dict(classes=('003', '007'))
 
-    def test_a_test_need_not_have_every_number(self, folder):
+    def test_test_set_may_lack_numbers(self, folder):
         dataset = self.build(folder, 'a.txt', 'cat/0.png 2\n', test_mode=True)
         assert dataset.metainfo == dict(classes=('0', '1', '2'), classes_are_numbers=True)
         with pytest.raises(ValueError, match=r'no image for 2 of 3 classes in .*: 0 \(0\), 1 \(1\)'):
             self.build(folder, 'a.txt', 'cat/0.png 2\n')
 
     @pytest.mark.parametrize(
-        ('text', 'says'),
+        ('text', 'message'),
         [
-            ('cat/0.png\n', "line 1 of .*a.txt has no label: 'cat/0.png'"),
-            ('ant/1.png ant\ncat/0.png cta\n', "line 2 of .* has the label 'cta'.* Did you mean 'cat'"),
-            ('ant/1.png 3\n', "has the label '3', .* nor a number from 0 to 2"),
-            ('ant/1.png -1\n', "has the label '-1'"),
+            ('cat/0.png\n', "expected a label in line 1 of .*a.txt, got 'cat/0.png'"),
+            ('ant/1.png ant\ncat/0.png cta\n', "got 'cta' in line 2 of .* Did you mean 'cat'"),
+            ('ant/1.png 3\n', "a number from 0 to 2 .*, got '3'"),
+            ('ant/1.png -1\n', "got '-1' in line"),
             ('\n', 'lists no image'),
             ('ant/1.png ant\n', r'no image for 2 of 3 classes in .*a.txt: 1 \(bee\), 2 \(cat\)'),
         ],
     )
-    def test_what_is_wrong_is_named(self, folder, text, says):
-        with pytest.raises(ValueError, match=says):
+    def test_invalid_lines_are_named(self, folder, text, message):
+        with pytest.raises(ValueError, match=message):
             self.build(folder, 'a.txt', text, classes=['ant', 'bee', 'cat'])
 
     def test_a_listed_file_that_is_missing_is_named(self, folder):
@@ -327,7 +327,7 @@ class TestUnreadable:
 
     @pytest.mark.parametrize('loader', ['hybridcls.LoadImage', 'LoadImageFromFile'])
     @pytest.mark.parametrize('test_mode', [True, False])
-    def test_error_names_the_file_and_the_way_out(self, folder, loader, test_mode):
+    def test_unreadable_file_is_named_with_advice(self, folder, loader, test_mode):
         dataset = self.build(folder, [dict(type=loader)], test_mode=test_mode)
         assert len(dataset) == 6
         with pytest.raises(UnreadableImageError, match=r"train/ant/1\.png: .*on_unreadable='skip'"):
@@ -336,17 +336,17 @@ class TestUnreadable:
             dataset[3]
 
     @pytest.mark.parametrize('loader', ['hybridcls.LoadImage', 'LoadImageFromFile'])
-    def test_skip_takes_the_next_of_the_class_and_says_so_once(self, folder, said, loader):
+    def test_skip_replaces_the_image_and_logs_once(self, folder, logged, loader):
         dataset = self.build(folder, [dict(type=loader)], on_unreadable='skip')
         for _ in range(3):
             assert values(dataset) == [0, 2, 2, 11, 11, 20]
             assert [dataset[index]['gt_label'] for index in range(6)] == [0, 0, 0, 1, 1, 2]
-        assert [level for level, _ in said] == [logging.ERROR] * 2
-        assert 'ant/1.png' in said[0][1]
-        assert 'the file is empty' in said[1][1]
+        assert [level for level, _ in logged] == [logging.ERROR] * 2
+        assert 'ant/1.png' in logged[0][1]
+        assert 'the file is empty' in logged[1][1]
 
     @pytest.mark.parametrize('workers', [0, 2])
-    def test_skip_says_so_once_for_all_workers_and_epochs(self, folder, tmp_path, workers):
+    def test_skip_logs_once_for_all_workers_and_epochs(self, folder, tmp_path, workers):
         log = tmp_path / 'said.log'
         logger = MMLogger.get_instance(f'test_image_folder_{workers}', log_file=str(log))
         assert MMLogger.get_current_instance() is logger
@@ -357,25 +357,25 @@ class TestUnreadable:
         assert log.read_text().count('ant/1.png') == 1
         assert log.read_text().count('bee/0.png') == 1
 
-    def test_skip_in_a_test_leaves_them_out_from_the_start(self, folder, said):
+    def test_skip_in_a_test_drops_unreadable_files(self, folder, logged):
         dataset = self.build(folder, on_unreadable='skip', test_mode=True)
         assert values(dataset) == [0, 2, 11, 20]
         assert dataset.get_gt_labels().tolist() == [0, 0, 1, 2]
-        assert '2 of 6 images cannot be read and are left out' in said[0][1]
-        assert 'ant/1.png' in said[0][1]
-        assert 'bee/0.png' in said[0][1]
+        assert '2 of 6 images cannot be read and are left out' in logged[0][1]
+        assert 'ant/1.png' in logged[0][1]
+        assert 'bee/0.png' in logged[0][1]
 
-    def test_a_file_that_breaks_later_stops_a_test(self, folder):
+    def test_file_that_breaks_during_a_test_is_an_error(self, folder):
         dataset = self.build(folder, on_unreadable='skip', test_mode=True)
         (folder / 'train' / 'cat' / '0.png').write_bytes(b'')
-        with pytest.raises(UnreadableImageError, match='A test cannot put another image in its place'):
+        with pytest.raises(UnreadableImageError, match='A test cannot replace an image'):
             dataset[3]
 
-    def test_verify_names_all_of_them_at_once(self, folder):
+    def test_verify_lists_all_unreadable_files(self, folder):
         with pytest.raises(UnreadableImageError, match=r'2 of 6 images cannot be read:(?s:.*)ant/1\.png(?s:.*)bee/0'):
             self.build(folder, verify=True)
 
-    def test_verify_leaves_them_out_of_training_too(self, folder):
+    def test_verify_drops_unreadable_files_in_training(self, folder):
         assert values(self.build(folder, on_unreadable='skip', verify=True)) == [0, 2, 11, 20]
 
     def test_a_class_that_loses_its_last_image_is_named(self, folder):
@@ -385,35 +385,35 @@ class TestUnreadable:
         with pytest.raises(UnreadableImageError, match=r'no image of class 1 \(bee\) in'):
             self.build(folder, on_unreadable='skip')[3]
 
-    def test_another_error_of_the_pipeline_is_not_blamed_on_the_file(self, folder):
+    def test_other_pipeline_errors_are_raised(self, folder):
         def fail(results):
             raise RuntimeError('a bug in a transform')
 
         with pytest.raises(RuntimeError, match='a bug in a transform'):
             self.build(folder, [*LOAD, fail], on_unreadable='skip')[0]
 
-    def test_a_part_of_the_set_keeps_track_of_its_files(self, folder, said):
+    def test_subset_keeps_track_of_its_files(self, folder, logged):
         dataset = self.build(folder, on_unreadable='skip').get_subset([2, 1, 0])
         assert values(dataset) == [2, 0, 0]
         assert self.build(folder, on_unreadable='skip', indices=[5, 1, 2])[1]['img'][0, 0, 0] == 2
 
 
-def test_many_broken_files_in_a_row(tmp_path, said):
+def test_many_unreadable_files_in_a_row(tmp_path, logged):
     write_image(tmp_path / 'a' / '9999.png', 5)
     for number in range(1200):
         (tmp_path / 'a' / f'{number:04}.png').touch()
     dataset = ImageFolder(data_root=str(tmp_path), classes=['a'], pipeline=LOAD, on_unreadable='skip')
     assert dataset[0]['img'][0, 0, 0] == 5
-    assert len(said) == 1200
+    assert len(logged) == 1200
 
 
 @pytest.mark.parametrize('wrong', [dict(empty_classes='ignore'), dict(on_unreadable='skipp')])
-def test_wrong_choices_are_answered(wrong):
-    with pytest.raises(ValueError, match=f'ImageFolder: {next(iter(wrong))}='):
+def test_invalid_choices_are_errors(wrong):
+    with pytest.raises(ValueError, match=f'ImageFolder: expected {next(iter(wrong))} '):
         ImageFolder(data_root='x', **wrong)
 
 
-def test_batches_come_out_of_a_pipeline(folder):
+def test_batches_through_a_pipeline(folder):
     pipeline = [*LOAD, dict(type='hybridcls.CenterCropToSize', img_size=4), dict(type='PackInputs')]
     dataset = ImageFolder(data_root=str(folder / 'train'), pipeline=pipeline)
     packed = dataset[5]

@@ -1,4 +1,4 @@
-"""Which image files can be read here, and what their headers say."""
+"""Image formats: readable extensions and headers, against files that Pillow and OpenCV write."""
 
 import io
 import sys
@@ -14,8 +14,8 @@ from hybridcls.datasets.transforms import LoadImage
 
 
 @pytest.mark.parametrize('extension', readable_extensions())
-def test_what_is_called_readable_is_read(tmp_path, extension):
-    """Whatever Pillow or OpenCV can write of it comes back; a flat colour survives every codec."""
+def test_readable_extensions_are_read(tmp_path, extension):
+    """Whatever Pillow or OpenCV can write of it is read again; a flat colour survives every codec."""
     path = tmp_path / f'image{extension}'
     kind = Image.registered_extensions().get(extension)
     if kind in Image.SAVE:
@@ -27,7 +27,7 @@ def test_what_is_called_readable_is_read(tmp_path, extension):
     assert image.min() >= 250
 
 
-def test_the_usual_ones_are_among_them():
+def test_common_formats_are_readable():
     assert {'.jpg', '.jpeg', '.jfif', '.png', '.webp', '.bmp', '.ppm', '.tif', '.tiff', '.gif'} <= {
         *readable_extensions()
     }
@@ -45,7 +45,7 @@ def fresh():
         cached.cache_clear()
 
 
-def test_the_installed_codecs_decide(monkeypatch, fresh):
+def test_codecs_decide_what_is_readable(monkeypatch, fresh):
     monkeypatch.setattr(features, 'check', lambda name: name != 'avif')
     monkeypatch.setattr(cv2, 'haveImageWriter', lambda name: name == 'x.jp2')
     assert '.avif' not in readable_extensions()
@@ -55,8 +55,8 @@ def test_the_installed_codecs_decide(monkeypatch, fresh):
     assert missing_decoder('.txt') is None
 
 
-def test_a_plugin_of_pillow_that_is_installed_is_used(tmp_path, monkeypatch, fresh):
-    """A stand-in for pillow-heif, which registers when it is told to."""
+def test_installed_pillow_plugin_is_used(tmp_path, monkeypatch, fresh):
+    """A fake of pillow-heif, which registers on a call."""
     (tmp_path / 'pillow_heif.py').write_text(
         'from PIL import Image, ImageFile\n'
         'class Fake(ImageFile.ImageFile):\n'
@@ -86,7 +86,7 @@ def encoded(mode, kind, **options):
 
 
 @pytest.mark.parametrize(
-    ('content', 'says'),
+    ('content', 'message'),
     [
         (encoded('RGB', 'JPEG'), 'RGB'),
         (encoded('CMYK', 'JPEG'), 'CMYK'),
@@ -105,5 +105,5 @@ def encoded(mode, kind, **options):
         (b'P5\n3 2\n4095\n' + bytes(12), '16-bit grey'),
     ],
 )
-def test_a_header_says_what_the_image_is(content, says):
-    assert str(image_header(Image.open(io.BytesIO(content)), content[:25])) == says
+def test_header_describes_the_image(content, message):
+    assert str(image_header(Image.open(io.BytesIO(content)), content[:25])) == message

@@ -49,27 +49,27 @@ def test_any_number_of_processes_draws_the_same_matrix():
 def test_each_process_takes_its_rows_of_a_whole_matrix(shard):
     model = holder(shard)
     assert model.part.class_weights.row_shard == shard
-    model.load_state_dict({'part.centres': -WHOLE})
+    model.load_state_dict({'part.class_weights': -WHOLE})
     torch.testing.assert_close(model.part.class_weights.detach(), -WHOLE[shard.first : shard.first + shard.size])
     with pytest.raises(
         RuntimeError,
-        match=r'part.centres: copying a param with shape \(500, 2\) from checkpoint, the '
+        match=r'part.class_weights: copying a param with shape \(500, 2\) from checkpoint, the '
         r'shape in current model is \(1500, 2\), spread over',
     ):
-        model.load_state_dict({'part.centres': WHOLE[:500]})  # as many as one process has
+        model.load_state_dict({'part.class_weights': WHOLE[:500]})  # as many as one process has
 
 
 def test_a_gathered_matrix_is_shown(shard):
     model = copy.deepcopy(holder(shard))  # an EMAHook copies the model
     model.part.gathered_rows = {'class_weights': WHOLE}
-    assert model.state_dict()['part.centres'] is WHOLE
+    assert model.state_dict()['part.class_weights'] is WHOLE
 
 
 def test_ddp_is_told(shard):
     model = holder(shard)
     exclude_from_ddp(model)
-    assert model._ddp_params_and_buffers_to_ignore == ['part.centres']
-    assert [entry.name for entry in sharded_parameters(model)] == ['part.centres']
+    assert model._ddp_params_and_buffers_to_ignore == ['part.class_weights']
+    assert [entry.name for entry in sharded_parameters(model)] == ['part.class_weights']
     plain = nn.Linear(2, 2)
     exclude_from_ddp(plain)
     assert not hasattr(plain, '_ddp_params_and_buffers_to_ignore')
@@ -79,7 +79,7 @@ def test_one_process_has_nothing_to_hide(tmp_path):
     model = holder(RowShard(0, 1500, 1500))
     for _ in range(2):  # without a process group, and as the only process of one
         assert list(sharded_parameters(model)) == []
-        assert type(model.state_dict()['part.centres']) is torch.Tensor
+        assert type(model.state_dict()['part.class_weights']) is torch.Tensor
         torch.testing.assert_close(gather_whole(model.part.class_weights, RowShard(0, 1500, 1500)), WHOLE)
         if not dist.is_initialized():
             dist.init_process_group('gloo', init_method=f'file://{tmp_path}/init', rank=0, world_size=1)

@@ -60,7 +60,7 @@ def one_case(rank, case):
         loss=loss.detach(),
         predicted=predicted,
         to_embeddings=embeddings.grad,
-        to_centres=own.grad,
+        to_weights=own.grad,
         drawn=drawn + shard.first,
         logits=logits,
     )
@@ -101,18 +101,18 @@ def test_three_processes_equal_one(of_three, name):
     loss.backward()
     torch.testing.assert_close(sum(part['loss'] for part in found) / 3, loss.detach())
     torch.testing.assert_close(torch.cat([part['predicted'] for part in found]), drawn[predicted])
-    # The embeddings go into a model whose gradient is averaged over processes; the centres do not.
+    # The embeddings go into a model whose gradient is averaged over processes; the class weights do not.
     torch.testing.assert_close(torch.cat([part['to_embeddings'] for part in found]) / 3, embeddings.grad)
-    torch.testing.assert_close(torch.cat([part['to_centres'] for part in found]), class_weights.grad)
+    torch.testing.assert_close(torch.cat([part['to_weights'] for part in found]), class_weights.grad)
 
 
 @pytest.mark.dist
 def test_the_cases_are_what_their_names_say(of_three):
-    assert [len(part['an empty share']['to_centres']) for part in of_three] == [2, 2, 0]
-    assert [len(part['two empty shares']['to_centres']) for part in of_three] == [1, 0, 0]
+    assert [len(part['an empty share']['to_weights']) for part in of_three] == [2, 2, 0]
+    assert [len(part['two empty shares']['to_weights']) for part in of_three] == [1, 0, 0]
     # int(0.3 * 10), or the classes of the batch where these are more
     assert all(3 <= len(part['sampled']['drawn']) < 10 for part in of_three)
-    zero = torch.cat([part['sampled']['to_centres'] for part in of_three]).flatten(1).abs().sum(1) == 0
+    zero = torch.cat([part['sampled']['to_weights'] for part in of_three]).flatten(1).abs().sum(1) == 0
     assert zero.sum() == 30 - sum(len(part['sampled']['drawn']) for part in of_three)
 
 

@@ -9,6 +9,8 @@ from hybridcls.engine.runner.global_instances import isolated_globals
 from hybridcls.engine.training import prepare_testing
 from hybridcls.models.adapters import lora_layers
 
+pytest.importorskip('peft', reason="needs PEFT: pip install 'hybridcls[lora]'")
+
 CONFIG = """
 default_scope = 'hybridcls'
 img_size = 32
@@ -84,7 +86,7 @@ def test_phase_two_adapts_all_weights_of_phase_one(folder, constructor):
     assert all(param.grad is None and param not in runner.optim_wrapper.optimizer.state for param in frozen)
 
     # The way back leaves the adapters out, and says so.
-    with pytest.raises(WeightMismatchError, match=r'holds LoRA adapters: .* not in the model.*adapters\.py fold'):
+    with pytest.raises(WeightMismatchError, match=r'holds LoRA adapters: .* not in the model.*adapters\.py merge'):
         run_test(folder, folder / 'two' / 'epoch_1.pth')
 
 
@@ -98,7 +100,7 @@ def test_transfer_to_a_model_without_adapters_is_told(folder, caplog):
         )
     )
     assert '1 of these are LoRA adapters' in said
-    assert 'tools/adapters.py fold' in said
+    assert 'tools/adapters.py merge' in said
 
 
 @pytest.fixture

@@ -82,14 +82,14 @@ def test_a_launcher_that_starts_it_again_goes_on_from_the_last_checkpoint(toy_co
     assert prepare(toy_configs, tmp_path).get('load_from') is None
 
 
-def test_every_run_has_the_standing_hooks_once(toy_configs, tmp_path):
+def test_every_run_has_the_default_hooks_once(toy_configs, tmp_path):
     names = [hook.type for hook in prepare(toy_configs, tmp_path).custom_hooks]
-    standing = list(_DEFAULT_HOOKS)
-    assert names == [f'hybridcls.{name}' for name in standing]
+    expected = list(_DEFAULT_HOOKS)
+    assert names == [f'hybridcls.{name}' for name in expected]
     own = [dict(type='RandomStateHook', restart_workers=False)]
     names = [hook.type for hook in prepare(toy_configs, tmp_path, custom_hooks=own).custom_hooks]
-    standing.remove('RandomStateHook')
-    assert names == ['hybridcls.RandomStateHook', *(f'hybridcls.{name}' for name in standing)]
+    expected.remove('RandomStateHook')
+    assert names == ['hybridcls.RandomStateHook', *(f'hybridcls.{name}' for name in expected)]
 
 
 def test_a_first_start_with_resume_keeps_what_it_starts_from(toy_configs, tmp_path):
@@ -109,7 +109,7 @@ def test_a_damaged_checkpoint_is_not_resumed_from(toy_configs, tmp_path):
         prepare(toy_configs, tmp_path, TrainOptions(resume=str(tmp_path / 'cut.pth')))
 
 
-def test_classes_are_counted_only_if_nobody_says_how_many(toy_configs, toy_plugin, monkeypatch):
+def test_classes_are_counted_only_where_their_number_is_not_set(toy_configs, toy_plugin, monkeypatch):
     cfg = load_config(toy_configs / 'toy.py', {'model.head.num_classes': None})
     applied(cfg, num_classes)
     assert cfg.model.head.num_classes == 3

@@ -18,7 +18,7 @@ from hybridcls.registry import DATASETS, HOOKS, METRICS, MODELS
 
 @DATASETS.register_module(force=True)
 class ToyPoints(BaseDataset):
-    """Points around two centres, blurred anew each time they are read (by all three generators)."""
+    """Points around two means, with new noise each time they are read (by all three generators)."""
 
     METAINFO = dict(classes=('left', 'right', 'none'))
 

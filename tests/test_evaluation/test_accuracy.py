@@ -1,4 +1,4 @@
-"""Accuracy with fewer classes than k."""
+"""Accuracy with fewer classes than k, against mmpretrain's."""
 
 import pytest
 import torch
@@ -20,17 +20,17 @@ def score(metric, of):
     return metric.evaluate(len(of))
 
 
-def test_the_bare_name_means_ours():
+def test_bare_name_builds_ours():
     assert METRICS.get('Accuracy') is Accuracy
 
 
 @pytest.mark.parametrize('classes', [5, 12])
-def test_with_enough_classes_it_is_mmpretrains(classes):
+def test_equals_mmpretrain_with_enough_classes(classes):
     theirs = METRICS.get('mmpretrain.Accuracy')(topk=(1, 5))
     assert score(Accuracy(topk=(1, 5)), samples(classes)) == score(theirs, samples(classes))
 
 
-def test_what_there_are_no_classes_for_is_left_out():
+def test_k_above_the_number_of_classes_is_left_out():
     metric, first = Accuracy(topk=(1, 3, 5)), Accuracy(topk=1)
     four = samples(4)
     result = score(metric, four)
@@ -39,7 +39,7 @@ def test_what_there_are_no_classes_for_is_left_out():
     assert score(Accuracy(topk=5), four) == {}
 
 
-def test_its_settings_stay_for_a_set_of_more_classes():
+def test_settings_stay_for_a_set_of_more_classes():
     metric = Accuracy(topk=(1, 5))
     assert list(score(metric, samples(4))) == ['accuracy/top1']
     assert list(metric.directions) == ['top1', 'top1_*', 'top5', 'top5_*']

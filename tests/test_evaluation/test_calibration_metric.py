@@ -24,7 +24,7 @@ def evaluated(scores, labels, **keys):
 
 
 @pytest.mark.parametrize('bins', [1, 10, 15])
-def test_calibration_error_is_torchmetrics(bins):
+def test_calibration_error_equals_torchmetrics(bins):
     scores, labels = predictions()
     result = evaluated(scores, labels, bins=bins)
     for name, norm in (('ece', 'l1'), ('mce', 'max')):
@@ -33,7 +33,7 @@ def test_calibration_error_is_torchmetrics(bins):
     assert result['calibration/ece'] > 5
 
 
-def test_brier_and_likelihood_are_scikit_learns():
+def test_brier_and_nll_equal_scikit_learn():
     scores, labels = predictions()
     result = evaluated(scores, labels)
     assert result['calibration/nll'] == pytest.approx(log_loss(labels, scores.double()), rel=1e-6)
@@ -59,29 +59,29 @@ def test_certainty_right_and_wrong():
     wrong = evaluated(torch.eye(2), torch.tensor([1, 0]))
     assert wrong['calibration/ece'] == 100
     assert wrong['calibration/brier'] == 2
-    assert wrong['calibration/nll'] == pytest.approx(87.3, abs=0.1)
+    assert wrong['calibration/nll'] == pytest.approx(103.3, abs=0.1)
 
 
-def test_padded_samples_do_not_count():
+def test_padded_samples_are_dropped():
     scores, labels = predictions(20)
     metric = CalibrationMetric()
     metric.process(None, [dict(pred_score=scores[i % 20], gt_label=labels[i % 20].view(1)) for i in range(24)])
     assert metric.evaluate(20) == pytest.approx(evaluated(scores, labels))
 
 
-def test_what_is_no_probability_is_named():
+def test_invalid_probabilities_are_errors():
     for scores in (torch.tensor([[3.0, 1.0]]), torch.tensor([[1.2, -0.2]]), torch.tensor([[torch.nan, 1.0]])):
-        with pytest.raises(ValueError, match='these are no probabilities'):
+        with pytest.raises(ValueError, match='expected probabilities in pred_score, got a sum of'):
             evaluated(scores, torch.tensor([0]))
-    with pytest.raises(ValueError, match='CalibrationMetric: bins=0'):
+    with pytest.raises(ValueError, match=r'CalibrationMetric: expected bins in .* got 0'):
         CalibrationMetric(bins=0)
 
 
 @pytest.mark.parametrize(
-    ('dtype', 'of_zero'), [(torch.float64, 708.396), (torch.float32, 87.337), (torch.float16, 9.704)]
+    ('dtype', 'of_zero'), [(torch.float64, 744.440), (torch.float32, 103.279), (torch.float16, 16.636)]
 )
-def test_the_least_probability_is_that_of_the_scores_dtype(dtype, of_zero):
-    """-log of the smallest normal numbers of IEEE 754: 2^-1022, 2^-126, 2^-14."""
+def test_smallest_probability_depends_on_the_dtype(dtype, of_zero):
+    """-log of the smallest numbers above 0 of IEEE 754: 2^-1074, 2^-149, 2^-24."""
     assert evaluated(torch.eye(2, dtype=dtype), torch.tensor([1, 0]))['calibration/nll'] == pytest.approx(
         of_zero, abs=1e-3
     )
@@ -92,3 +92,17 @@ def test_confident_scores_in_float64_keep_their_likelihood():
     assert evaluated(confident, torch.tensor([0]))['calibration/nll'] == pytest.approx(100.0, abs=1e-9)
     five_of_six = evaluated(confident.expand(6, 2), torch.tensor([1, 1, 1, 1, 1, 0]))
     assert five_of_six['calibration/nll'] == pytest.approx(100 / 6, abs=1e-9)
+
+
+def test_float32_scores_keep_what_they_can_carry():
+    """exp(-100) is a subnormal float32 of five bits; the likelihood is right to their rounding, 1 in 54."""
+    confident = torch.tensor([[-50.0, 50.0]]).softmax(1)
+    assert confident.dtype == torch.float32
+    assert evaluated(confident, torch.tensor([0]))['calibration/nll'] == pytest.approx(100.0, abs=0.02)
+
+
+def test_a_small_brier_score_keeps_its_digits():
+    """2 d^2 for d = 1e-9, which is nothing beside 1 in float64."""
+    scores = torch.tensor([[1 - 1e-9, 1e-9]], dtype=torch.float64)
+    assert evaluated(scores, torch.tensor([0]))['calibration/brier'] == pytest.approx(2e-18, rel=1e-6)
+    assert scores[0, 0] == 1 - 1e-9  # what others read is left alone

@@ -1,9 +1,11 @@
+"""DumpResults: its prefix (its rows are tested in test_own_storage)."""
+
 from mmengine.logging import MMLogger
 
 from hybridcls.evaluation import DumpResults
 
 
-def test_it_asks_for_no_prefix(tmp_path, monkeypatch):
+def test_no_warning_about_a_prefix(tmp_path, monkeypatch):
     warned = []
     monkeypatch.setattr(MMLogger, 'callHandlers', lambda self, record: warned.append(record.getMessage()))
     metric = DumpResults(out_file_path=str(tmp_path / 'o.pkl'))

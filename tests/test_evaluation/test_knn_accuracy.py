@@ -1,4 +1,4 @@
-"""Accuracy of the nearest neighbours of a bank."""
+"""KNNAccuracy: with and without a bank, against scikit-learn's classifier."""
 
 import logging
 import pickle
@@ -35,7 +35,7 @@ def evaluated(metric, embeddings, labels, batch=32):
 
 @pytest.mark.parametrize('k', [1, 5, 20])
 @pytest.mark.parametrize('vote', ['softmax', 'uniform'])
-def test_it_is_scikit_learns_classifier(k, vote):
+def test_top1_equals_scikit_learn(k, vote):
     bank, bank_labels = clouds(300, seed=1)
     rows, labels = clouds(170, seed=2)
     weights = 'uniform' if vote == 'uniform' else lambda distance: np.exp((1 - distance) / 0.07)
@@ -47,7 +47,7 @@ def test_it_is_scikit_learns_classifier(k, vote):
     assert 20 < result['knn/top1'] < 100
 
 
-def test_top_five_is_scikit_learns_too():
+def test_top5_equals_scikit_learn():
     bank, bank_labels = clouds(300, classes=9, seed=1, spread=2.0)
     rows, labels = clouds(170, classes=9, seed=2, spread=2.0)
     oracle = KNeighborsClassifier(20, metric='cosine', weights=lambda distance: np.exp((1 - distance) / 0.07))
@@ -61,7 +61,7 @@ def test_top_five_is_scikit_learns_too():
         assert result[f'knn/top{number}'] == pytest.approx(100 * np.mean(hits))
 
 
-def test_without_a_bank_each_image_is_left_out_once():
+def test_without_a_bank_is_leave_one_out():
     rows, labels = clouds(60, seed=4)
     hits = 0
     for own in range(60):
@@ -71,7 +71,7 @@ def test_without_a_bank_each_image_is_left_out_once():
     assert evaluated(KNNAccuracy(k=3, vote='uniform'), rows, labels)['knn/top1'] == pytest.approx(100 * hits / 60)
 
 
-def test_a_bank_answers_once():
+def test_bank_is_used_once():
     rows, labels = clouds(40)
     metric = KNNAccuracy(k=1)
     metric.set_bank(rows, labels)
@@ -91,21 +91,21 @@ def test_samples_go_through_mmengines_evaluator():
     assert evaluator.evaluate(12) == {'knn/top1': 100.0}
 
 
-def test_more_neighbours_than_there_are_is_one_warning(monkeypatch):
-    said = []
+def test_k_above_the_bank_size_is_one_warning(monkeypatch):
+    logged = []
     monkeypatch.setattr(
-        'hybridcls.evaluation.knn_accuracy.print_log', lambda text, **kwargs: said.append((text, kwargs))
+        'hybridcls.evaluation.knn_accuracy.print_log', lambda text, **kwargs: logged.append((text, kwargs))
     )
     metric = KNNAccuracy(k=20)
     for _ in range(2):
         metric.set_bank(torch.eye(3), torch.tensor([0, 1, 2]))
         assert evaluated(metric, torch.eye(3), torch.tensor([0, 1, 2])) == {'knn/top1': 100.0}
-    assert len(said) == 1
-    assert 'k=20, but there are only 3 candidates' in said[0][0]
-    assert said[0][1]['level'] == logging.WARNING
+    assert len(logged) == 1
+    assert 'k=20 exceeds the 3 candidates' in logged[0][0]
+    assert logged[0][1]['level'] == logging.WARNING
 
 
-def test_padded_samples_do_not_count():
+def test_padded_samples_are_dropped():
     metric = KNNAccuracy(k=1)
     metric.set_bank(torch.eye(2), torch.tensor([0, 1]))
     metric.process(None, as_dicts(torch.eye(2)[[0, 1, 0]], torch.tensor([0, 1, 1])))
@@ -120,7 +120,7 @@ def test_a_small_temperature_and_half_precision_stay_finite():
 
 
 @pytest.mark.parametrize('with_bank', [True, False])
-def test_a_model_that_has_diverged_scores_nothing(with_bank):
+def test_diverged_model_scores_zero(with_bank):
     rows, labels = clouds(30)
     metric = KNNAccuracy(k=5)
     if with_bank:
@@ -128,49 +128,49 @@ def test_a_model_that_has_diverged_scores_nothing(with_bank):
     assert evaluated(metric, rows * torch.nan, labels) == {'knn/top1': 0.0}
 
 
-def test_a_row_that_is_not_finite_is_nobodys_neighbour():
+def test_non_finite_row_is_never_a_neighbour():
     bank = torch.tensor([[1.0, 0.0], [torch.nan, 0.0], [torch.inf, 0.0]])
     metric = KNNAccuracy(k=1)
     metric.set_bank(bank, torch.tensor([0, 1, 1]))
     assert evaluated(metric, torch.tensor([[1.0, 0.1]]), torch.tensor([0])) == {'knn/top1': 100.0}
 
 
-def test_one_image_alone_and_none_at_all():
+def test_one_image_and_no_image():
     assert evaluated(KNNAccuracy(k=1), torch.ones(1, 2), torch.tensor([0])) == {}
     assert KNNAccuracy().evaluate(size=0) == {}
 
 
-def test_what_is_kept_does_not_drag_the_batch_along():
+def test_results_do_not_hold_the_batch():
     metric = KNNAccuracy()
     metric.process(None, as_dicts(torch.randn(256, 64), torch.zeros(256, dtype=torch.int64)))
     assert len(pickle.dumps(metric.results[0])) < 1000
 
 
 @pytest.mark.parametrize(
-    ('sample', 'says'),
+    ('sample', 'message'),
     [
         (dict(gt_label=torch.tensor([1])), '^KNNAccuracy: expected an embedding for sample [?], got gt_label'),
         (dict(embedding=torch.ones(2)), '^KNNAccuracy: expected a gt_label .*, got embedding'),
         (dict(embedding=torch.ones(2), gt_label=torch.tensor([1, 2])), '^KNNAccuracy: expected one gt_label .*, got 2'),
     ],
 )
-def test_samples_that_lack_something_are_named(sample, says):
-    with pytest.raises(MissingFieldError, match=says):
+def test_missing_fields_are_named(sample, message):
+    with pytest.raises(MissingFieldError, match=message):
         KNNAccuracy().process(None, [sample])
 
 
 @pytest.mark.parametrize('wrong', [dict(k=0), dict(vote='cosine'), dict(temperature=0), dict(topk=(1, 0))])
-def test_wrong_arguments_are_answered(wrong):
-    with pytest.raises(ValueError, match=f'KNNAccuracy: {next(iter(wrong))}='):
+def test_invalid_arguments_are_errors(wrong):
+    with pytest.raises(ValueError, match=f'KNNAccuracy: expected {next(iter(wrong))} '):
         KNNAccuracy(**wrong)
 
 
-def test_a_bank_that_does_not_fit_is_answered():
+def test_invalid_bank_is_an_error():
     metric = KNNAccuracy()
-    with pytest.raises(ValueError, match=r'are not \(M, D\)'):
+    with pytest.raises(ValueError, match=r'expected embeddings \(M, D\)'):
         metric.set_bank(torch.ones(3, 2), torch.tensor([1, 2]))
     metric.set_bank(torch.ones(3, 2), torch.tensor([1, 2, 3]))
-    with pytest.raises(ValueError, match='holds embeddings of 2 numbers, the evaluated ones have 5'):
+    with pytest.raises(ValueError, match='a bank of 5-dimensional embeddings, as the evaluated ones, got 2'):
         evaluated(metric, torch.ones(2, 5), torch.tensor([1, 2]))
 
 

@@ -1,4 +1,4 @@
-"""mmpretrain's metrics under their own names: the same numbers, and a sentence where labels are missing."""
+"""mmpretrain's metrics by their own names: the same results, and an error for missing labels."""
 
 import mmpretrain.evaluation
 import pytest
@@ -19,7 +19,7 @@ def samples(count=40, classes=4):
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_the_numbers_are_mmpretrains(name):
+def test_results_equal_mmpretrain(name):
     ours, theirs = METRICS.get(name)(), getattr(mmpretrain.evaluation, name)()
     assert METRICS.get(name) is getattr(evaluation, name)
     results = []
@@ -32,7 +32,7 @@ def test_the_numbers_are_mmpretrains(name):
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_an_image_without_labels_is_named(name):
+def test_unlabelled_image_is_named(name):
     unlabelled = dict(pred_score=torch.tensor([0.9, 0.1]), img_path='cat/1.jpg')
     with pytest.raises(MissingFieldError) as caught:
         METRICS.get(name)().process(None, [unlabelled])

@@ -1,21 +1,23 @@
+"""OODMetric: AUROC and FPR of several scores, against scikit-learn."""
+
 import pytest
 import torch
 from mmengine.evaluator import Evaluator
 from mmpretrain.structures import DataSample
 from processes import run_processes
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import roc_auc_score, roc_curve
 
 from hybridcls.evaluation import OODMetric
 from hybridcls.registry import METRICS
 
 
 def predictions(count=60, seed=0):
-    """Three classes and a fourth, unknown one; its doubt is higher, with overlap and ties."""
+    """Three classes and a fourth, unknown one; its uncertainty is higher, with overlap and ties."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(-1, 3, (count,), generator=generator)
-    doubt = (torch.rand(count, generator=generator) + 0.5 * (labels < 0)).mul(10).round() / 10
+    uncertainty = (torch.rand(count, generator=generator) + 0.5 * (labels < 0)).mul(10).round() / 10
     scores = torch.randn(count, 3, generator=generator).softmax(1)
-    return [dict(gt_label=labels[i : i + 1], epistemic=doubt[i], pred_score=scores[i]) for i in range(count)]
+    return [dict(gt_label=labels[i : i + 1], epistemic=uncertainty[i], pred_score=scores[i]) for i in range(count)]
 
 
 def evaluated(metric, samples, size=None):
@@ -24,7 +26,7 @@ def evaluated(metric, samples, size=None):
     return metric.evaluate(len(samples) if size is None else size)
 
 
-def test_auroc_of_several_scores_by_scikit_learn():
+def test_auroc_equals_scikit_learn():
     samples = predictions()
     unknown = [int(sample['gt_label']) < 0 for sample in samples]
     result = evaluated(OODMetric(scores=('epistemic', 'least_confidence')), samples)
@@ -43,23 +45,36 @@ def test_auroc_of_several_scores_by_scikit_learn():
     assert result['ood/auroc_epistemic'] > 70
 
 
-def test_another_recall_is_in_the_name():
+@pytest.mark.parametrize('recall', [0.95, 0.8])
+def test_fpr_with_unknown_as_positive_equals_scikit_learn(recall):
+    samples = predictions()
+    unknown = [int(sample['gt_label']) < 0 for sample in samples]
+    false, true, _ = roc_curve(unknown, [float(sample['epistemic']) for sample in samples], drop_intermediate=False)
+    metric = OODMetric('epistemic', recall=recall, positive='unknown')
+    name = f'fpr{100 * recall:g}_ood_positive_epistemic'
+    result = evaluated(metric, samples)[f'ood/{name}']
+    assert result == pytest.approx(100 * false[(true >= recall).argmax()])
+    assert result != evaluated(OODMetric('epistemic', recall=recall), samples)[f'ood/fpr{100 * recall:g}_epistemic']
+    assert metric.directions[name] == 'less'
+
+
+def test_recall_is_in_the_name():
     assert 'ood/fpr80_epistemic' in evaluated(OODMetric('epistemic', recall=0.8), predictions())
 
 
-def test_padded_samples_do_not_count():
+def test_padded_samples_are_dropped():
     samples = predictions()
     assert evaluated(OODMetric('epistemic'), [*samples, *samples[:7]], size=60) == evaluated(
         OODMetric('epistemic'), samples
     )
 
 
-def test_a_model_that_has_diverged_scores_worst():
+def test_diverged_model_scores_worst():
     samples = [{**sample, 'epistemic': torch.tensor(torch.nan)} for sample in predictions()]
     assert evaluated(OODMetric('epistemic'), samples) == {'ood/auroc_epistemic': 0.0, 'ood/fpr95_epistemic': 100.0}
 
 
-def test_one_side_alone_gives_nothing():
+def test_only_known_or_unknown_images_have_no_result():
     known = [sample for sample in predictions() if int(sample['gt_label']) >= 0]
     assert evaluated(OODMetric('epistemic'), known) == {}
     assert OODMetric().evaluate(size=0) == {}
@@ -76,9 +91,9 @@ def test_samples_go_through_mmengines_evaluator():
     assert evaluator.evaluate(60) == evaluated(OODMetric('epistemic'), predictions())
 
 
-@pytest.mark.parametrize('keys', [dict(scores='msp'), dict(recall=0.0), dict(recall=1.5)])
-def test_wrong_arguments_are_answered(keys):
-    with pytest.raises(ValueError, match=r'OODMetric: (score|recall)='):
+@pytest.mark.parametrize('keys', [dict(scores='msp'), dict(recall=0.0), dict(recall=1.5), dict(positive='ood')])
+def test_invalid_arguments_are_errors(keys):
+    with pytest.raises(ValueError, match=r'OODMetric: expected (score|recall|positive) '):
         OODMetric(**keys)
 
 

@@ -1,4 +1,4 @@
-"""A row of a batch is kept without the batch, with all of its fields."""
+"""own_storage: rows are copied out of their batch with all fields, by the size of their pickles."""
 
 import pickle
 from typing import NamedTuple
@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmpretrain.structures import DataSample
 
-from hybridcls.evaluation import Accuracy, ConfusionMatrix, DumpResults, MetricOf, SingleLabelMetric
+from hybridcls.evaluation import Accuracy, ConfusionMatrix, DumpResults, HeadMetric, SingleLabelMetric
 from hybridcls.evaluation.own_storage import own_storage
 
 
@@ -26,7 +26,7 @@ def storages(data):
     return [size for part in parts for size in storages(part)]
 
 
-def test_every_tensor_in_it_is_alone():
+def test_every_tensor_has_its_own_storage():
     batch = torch.randn(100, 8, requires_grad=True)
     sample = DataSample(metainfo=dict(img_path='a.png')).set_pred_score(batch[1])
     data = dict(
@@ -42,7 +42,7 @@ def test_every_tensor_in_it_is_alone():
     assert not own['row'].requires_grad
 
 
-def test_what_is_alone_already_is_not_copied():
+def test_small_storage_is_not_copied():
     alone = torch.ones(3)
     assert own_storage(alone).data_ptr() == alone.data_ptr()
 
@@ -57,10 +57,10 @@ def batch_of(images=64, classes=500):
     ]
 
 
-def test_the_file_of_predictions_has_the_size_of_its_numbers(tmp_path):
+def test_predictions_file_is_small(tmp_path):
     path = tmp_path / 'p.pkl'
     metric = DumpResults(out_file_path=str(path))
-    samples = [dict(sample, heads=dict(doubt=dict(total=sample['pred_score']))) for sample in batch_of()]
+    samples = [dict(sample, heads=dict(evidence=dict(total=sample['pred_score']))) for sample in batch_of()]
     for start in (0, 32):
         metric.process(None, samples[start : start + 32])
     assert metric.evaluate(64) == {}
@@ -70,15 +70,15 @@ def test_the_file_of_predictions_has_the_size_of_its_numbers(tmp_path):
     assert [list(sample) for sample in read] == [list(sample) for sample in samples]
     for one, other in zip(read, samples, strict=True):
         torch.testing.assert_close(one['pred_score'], other['pred_score'], rtol=0, atol=0)
-        torch.testing.assert_close(one['heads']['doubt']['total'], other['pred_score'], rtol=0, atol=0)
+        torch.testing.assert_close(one['heads']['evidence']['total'], other['pred_score'], rtol=0, atol=0)
         assert one['img_path'] == other['img_path']
 
 
 @pytest.mark.parametrize(
     'metric',
-    [Accuracy(), SingleLabelMetric(), ConfusionMatrix(), MetricOf(dict(type='mmpretrain.Accuracy'))],
+    [Accuracy(), SingleLabelMetric(), ConfusionMatrix(), HeadMetric(dict(type='mmpretrain.Accuracy'))],
     ids=lambda metric: type(metric).__name__,
 )
-def test_what_goes_to_other_processes_has_the_size_of_its_numbers(metric):
+def test_collected_results_are_small(metric):
     metric.process(None, batch_of())
     assert len(pickle.dumps(metric.results)) < 64 * (2 * 4 * 500 + 2500)

@@ -1,4 +1,4 @@
-"""What metrics read from a prediction, and the sentence where it is missing."""
+"""Fields that metrics read from a prediction, and the errors for missing ones."""
 
 import math
 
@@ -28,7 +28,7 @@ def test_labels_without_a_class_are_unknown(label, known):
     assert label_of('M', {**sample(), 'gt_label': torch.tensor([label])}) == (label, known)
 
 
-def test_what_is_missing_is_named():
+def test_missing_field_is_named():
     with pytest.raises(
         MissingFieldError, match=r"^M: expected 'epistemic' in the predictions.*Evidential.*'least_confidence'"
     ):
@@ -43,7 +43,7 @@ def test_what_is_missing_is_named():
 
 def test_scores_are_checked():
     assert check_scores('M', 'total') == ('total',)
-    with pytest.raises(ValueError, match=r"score='epistemi' is not one of .* Did you mean 'epistemic'"):
+    with pytest.raises(ValueError, match=r"expected score to be one of .*, got 'epistemi'.* Did you mean 'epistemic'"):
         check_scores('M', ('total', 'epistemi'))
-    with pytest.raises(ValueError, match='no score was chosen'):
+    with pytest.raises(ValueError, match='expected at least one score'):
         check_scores('M', ())

@@ -1,4 +1,4 @@
-"""Results in files: numbers and lists of Python, whatever the metrics gave."""
+"""Result files: plain numbers and lists in every format, read back by json, yaml and pickle."""
 
 import json
 import math
@@ -33,11 +33,11 @@ PLAIN = {
     ('name', 'read'),
     [('m.json', json.loads), ('m.yml', yaml.safe_load), ('m.yaml', yaml.safe_load), ('m.pkl', pickle.loads)],
 )
-def test_every_format_holds_plain_numbers(name, read):
+def test_every_format_has_plain_numbers(name, read):
     assert read(results_as_bytes(RESULTS, name)) == PLAIN
 
 
-def test_json_has_no_number_that_is_not_finite():
+def test_non_finite_numbers_are_null_in_json():
     values = {'nan': torch.tensor(math.nan), 'inf': [math.inf, 1.0]}
     strict = json.loads(results_as_bytes(values, 'm.json'), parse_constant=lambda name: pytest.fail(name))
     assert strict == {'nan': None, 'inf': [None, 1.0]}

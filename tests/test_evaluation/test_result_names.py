@@ -1,4 +1,4 @@
-"""Every metric of ours says which way of each of its results is better, and why it has none."""
+"""Directions, units and missing results of every metric."""
 
 import re
 
@@ -9,8 +9,8 @@ from mmengine.evaluator import BaseMetric
 from hybridcls.evaluation import (
     Accuracy,
     CalibrationMetric,
+    HeadMetric,
     KNNAccuracy,
-    MetricOf,
     OODMetric,
     RetrievalMetric,
     SelectiveMetric,
@@ -29,7 +29,7 @@ from hybridcls.evaluation.result_names import (
 
 
 class Plain(BaseMetric):
-    """A metric that says nothing of its results."""
+    """A metric that declares nothing about its results."""
 
     default_prefix = 'plain'
 
@@ -61,8 +61,8 @@ class Plain(BaseMetric):
         (ValLoss(), 'val/face.loss', 'less', 'nats'),
         (ValLoss(), 'val/kl', None, 'nats'),
         (ValLoss(), 'val/norm_mean', None, None),
-        (MetricOf(dict(type='OODMetric'), head='face'), 'face/ood/auroc_least_confidence', 'greater', '%'),
-        (MetricOf(dict(type='CalibrationMetric'), known_only=True), 'calibration/mce', 'less', '%'),
+        (HeadMetric(dict(type='OODMetric'), head='face'), 'face/ood/auroc_least_confidence', 'greater', '%'),
+        (HeadMetric(dict(type='CalibrationMetric'), known_only=True), 'calibration/mce', 'less', '%'),
     ],
 )
 def test_direction_and_unit(metric, name, direction, unit):
@@ -71,18 +71,20 @@ def test_direction_and_unit(metric, name, direction, unit):
     assert (direction_of(name, metrics), unit_of(name, metrics)) == (direction, unit)
 
 
-def test_what_a_metric_does_not_give_has_no_direction():
+def test_unknown_result_has_no_direction():
     for name in ('calibration/eec', 'ece', 'accuracy/top5', 'plain/score'):
         assert direction_of(name, [CalibrationMetric(), Accuracy(topk=1), Plain()]) is None
 
 
-def test_names_are_known_where_all_metrics_say_them():
-    assert known_names([Accuracy(topk=1), CalibrationMetric(), MetricOf(dict(type='KNNAccuracy'), head='a')])[-2:] == [
+def test_names_are_known_if_all_metrics_declare_them():
+    assert known_names([Accuracy(topk=1), CalibrationMetric(), HeadMetric(dict(type='KNNAccuracy'), head='a')])[
+        -2:
+    ] == [
         'calibration/nll',
         'a/knn/top1',
     ]
     assert known_names([Accuracy(), Plain()]) is None
-    assert known_names([MetricOf(dict(type='hybridcls.Accuracy')), Plain()]) is None
+    assert known_names([HeadMetric(dict(type='hybridcls.Accuracy')), Plain()]) is None
 
 
 def score(value, label):
@@ -96,7 +98,7 @@ def score(value, label):
             OODMetric(),
             [score(0.9, 0), score(0.8, 1)],
             ['ood/auroc_least_confidence'],
-            '2 known and 0 unknown .*MarkUnknown',
+            '2 known and 0 .*MarkUnknown',
         ),
         (OODMetric(), [score(0.9, -1)], ['ood/auroc_least_confidence'], '0 known and 1 unknown'),
         (CalibrationMetric(), [score(0.9, -1)], ['calibration/ece'], 'all labels are -1'),
@@ -106,23 +108,23 @@ def score(value, label):
             VerificationMetric(far=0.1),
             [score(0.9, 0), score(0.9, 1)],
             ['verification/tar@0.1'],
-            '0 pairs of one identity',
+            'at least 1 genuine pair .* got 0 and 1',
         ),
-        (KNNAccuracy(), [score(0.9, 0)], ['knn/top1'], 'One image alone'),
+        (KNNAccuracy(), [score(0.9, 0)], ['knn/top1'], 'A single image'),
         (Accuracy(topk=5), [score(0.9, 0)], ['accuracy/top5'], 'There are 2 classes'),
-        (ValLoss(), [score(0.9, 0)], ['val/loss', 'val/loss_ce'], 'No image carries val_losses'),
-        (MetricOf(dict(type='Accuracy'), known_only=True), [score(0.9, -1)], ['accuracy/top1'], 'all labels are -1'),
-        (MetricOf(dict(type='OODMetric')), [score(0.9, -1)], ['ood/auroc_least_confidence'], '0 known and 1 unknown'),
+        (ValLoss(), [score(0.9, 0)], ['val/loss', 'val/loss_ce'], 'No image has val_losses'),
+        (HeadMetric(dict(type='Accuracy'), known_only=True), [score(0.9, -1)], ['accuracy/top1'], 'all labels are -1'),
+        (HeadMetric(dict(type='OODMetric')), [score(0.9, -1)], ['ood/auroc_least_confidence'], '0 known and 1 unknown'),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseMetric) else '',
 )
-def test_a_metric_with_nothing_to_compute_says_why_once(metric, samples, names, why, monkeypatch):
-    said = []
-    monkeypatch.setattr('hybridcls.evaluation.result_names.print_log', lambda text, *_: said.append(text))
+def test_missing_result_is_logged_once(metric, samples, names, why, monkeypatch):
+    logged = []
+    monkeypatch.setattr('hybridcls.evaluation.result_names.print_log', lambda text, *_: logged.append(text))
     for _ in range(2):
         metric.process(None, samples)
         assert metric.evaluate(len(samples)) == {}
-    (sentence,) = said
+    (sentence,) = logged
     for name in names:
         assert is_without_result(name, [Plain(), metric], {'plain/score': 1.0})
         assert reason_for_no_result(name, [metric]).split(': ', 1)[1] in sentence
@@ -132,13 +134,21 @@ def test_a_metric_with_nothing_to_compute_says_why_once(metric, samples, names, 
 @pytest.mark.parametrize(
     'metric', [OODMetric(), CalibrationMetric(), SelectiveMetric(), RetrievalMetric(), KNNAccuracy()]
 )
-def test_no_image_at_all_is_said_too(metric):
+def test_no_image_is_logged(metric):
     assert metric.evaluate(0) == {}
     assert metric.no_result
 
 
-def test_a_name_that_only_a_pattern_allows_is_a_mistake_beside_other_results():
+def test_name_of_a_pattern_is_an_error_beside_other_results():
     metrics = [ValLoss()]
     assert not is_without_result('val/lossy', metrics, {'val/loss': 1.0})
     assert is_without_result('val/loss', metrics, {})
     assert not is_without_result('calibration/ece', metrics, {})
+
+
+@pytest.mark.parametrize('declared', [['score'], {'score': 'higher'}])
+def test_declarations_that_cannot_be_read(declared):
+    metric = Plain()
+    metric.directions = declared
+    with pytest.raises(TypeError, match="Plain: expected directions that map each result to 'greater'"):
+        known_names([metric])

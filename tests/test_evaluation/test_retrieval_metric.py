@@ -1,11 +1,11 @@
-"""Retrieval scores, against cases solved by hand."""
+"""RetrievalMetric: against plain loops and cases solved by hand."""
 
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import pairwise_distances
+from sklearn.metrics import average_precision_score, pairwise_distances
 
-from hybridcls.evaluation import MissingFieldError, RetrievalMetric
+from hybridcls.evaluation import MissingFieldError, RetrievalMetric, retrieval_metric
 
 
 def clouds(count=90, classes=6):
@@ -42,44 +42,78 @@ def by_loops(rows, labels, topk):
 
 
 @pytest.mark.parametrize('topk', [(1, 4), (1, 50)])
-def test_by_the_full_matrix(topk):
+def test_scores_equal_plain_loops(topk):
     rows, labels = clouds()
     result = evaluated(rows, labels, topk=topk)
     assert result == pytest.approx(by_loops(rows, labels, topk))
     assert 10 < result['retrieval/map@r'] < 90
 
 
-def test_padded_samples_do_not_find_themselves():
+def test_padded_samples_are_dropped():
     rows, labels = clouds()
     more = torch.cat([rows, rows[:5]]), torch.cat([labels, labels[:5]])
     assert evaluated(*more, size=90) == evaluated(rows, labels)
 
 
-def test_a_model_that_has_diverged_finds_nothing():
+def test_diverged_model_scores_zero():
     rows, labels = clouds(20)
     assert set(evaluated(rows * torch.nan, labels).values()) == {0.0}
     rows[3] = torch.inf
     assert evaluated(rows, labels)['retrieval/recall@8'] > 0
 
 
-def test_more_neighbours_than_images_and_nothing_to_find():
+def test_k_above_the_number_of_images():
     assert evaluated(torch.eye(2), torch.tensor([1, 1]), topk=8)['retrieval/recall@8'] == 100
     assert evaluated(torch.eye(2), torch.tensor([1, 2])) == {}
     assert RetrievalMetric().evaluate(size=0) == {}
 
 
-def test_mistakes_are_answered():
-    with pytest.raises(ValueError, match='RetrievalMetric: topk=0'):
+def test_invalid_input_is_an_error():
+    with pytest.raises(ValueError, match=r'RetrievalMetric: expected topk in .* got 0'):
         RetrievalMetric(topk=(1, 0))
     for sample, field in ((dict(embedding=torch.ones(2)), 'gt_label'), (dict(gt_label=torch.tensor([1])), 'embedding')):
         with pytest.raises(MissingFieldError, match=f'^RetrievalMetric: expected an? {field}'):
             RetrievalMetric().process(None, [sample])
 
 
-def test_images_marked_as_unknown_are_no_class():
+def test_unknown_images_are_not_a_class():
     rows, labels = clouds()
     marked = labels.clone()
     marked[labels == 2] = -1
     alone = torch.where(marked == -1, 100 + torch.arange(len(labels)), marked)
     assert evaluated(rows, marked) == evaluated(rows, alone)
     assert evaluated(rows, marked) != evaluated(rows, labels)
+
+
+@pytest.mark.parametrize('block', [1024, 7])
+def test_whole_lists_are_ranked_by_blocks(block, monkeypatch):
+    monkeypatch.setattr(retrieval_metric, '_BLOCK_QUERIES', block)
+    rows, labels = clouds()
+    similarity = -pairwise_distances(rows.double().numpy(), metric='cosine')
+    precisions, ranks = [], []
+    for query in range(1, len(labels)):  # the class of the first occurs once
+        others = [index for index in range(len(labels)) if index != query]
+        same = (labels[others] == labels[query]).numpy()
+        precisions.append(average_precision_score(same, similarity[query, others]))
+        ranks.append(1 / (1 + same[np.argsort(-similarity[query, others])].argmax()))
+    result = evaluated(rows, labels, topk=1, whole_list=True)
+    assert result['retrieval/map'] == pytest.approx(100 * np.mean(precisions))
+    assert result['retrieval/mrr'] == pytest.approx(100 * np.mean(ranks))
+    assert RetrievalMetric(whole_list=True).directions['mrr'] == 'greater'
+
+
+def test_whole_lists_without_finite_embeddings():
+    rows, labels = clouds(20)
+    assert set(evaluated(rows * torch.nan, labels, whole_list=True).values()) == {0.0}
+
+
+def test_images_without_a_match_can_count():
+    """One of 90 has nothing to find: its zeros are a share of 1 in 90. Marked images still do not ask."""
+    rows, labels = clouds()
+    without = evaluated(rows, labels, whole_list=True)
+    counted = evaluated(rows, labels, whole_list=True, count_unmatched=True)
+    assert counted == pytest.approx({name: value * 89 / 90 for name, value in without.items()})
+    labels[0] = -1
+    assert evaluated(rows, labels, whole_list=True, count_unmatched=True) == pytest.approx(without)
+    alone = evaluated(torch.eye(2), torch.tensor([1, 2]), topk=1, count_unmatched=True)
+    assert alone == {'retrieval/recall@1': 0.0, 'retrieval/precision@r': 0.0, 'retrieval/map@r': 0.0}

@@ -1,4 +1,4 @@
-"""The losses of a validation."""
+"""ValLoss: means over images of the losses of validation batches, against means by hand."""
 
 import math
 
@@ -19,20 +19,20 @@ def test_the_mean_is_over_images_not_over_batches():
     assert metric.evaluate(10) == {'val/loss': pytest.approx(per_image.mean().item())}
 
 
-def test_the_total_of_parts_is_what_training_logs():
+def test_total_of_parts_equals_that_of_training():
     metric = ValLoss()
     metric.process(None, [dict(val_losses=dict(loss_ce=torch.tensor(2.0), kl_loss=torch.tensor(0.5), ece=9.0))] * 2)
     assert metric.evaluate(2) == {'val/loss': 2.5, 'val/loss_ce': 2.0, 'val/kl_loss': 0.5, 'val/ece': 9.0}
 
 
-def test_a_part_that_some_batches_lack_is_averaged_over_the_others():
+def test_part_missing_in_some_batches_is_averaged_over_the_others():
     metric = ValLoss()
     metric.process(None, [dict(val_losses=dict(loss=1.0, extra=4.0))])
     metric.process(None, [dict(val_losses=dict(loss=3.0))])
     assert metric.evaluate(2) == {'val/loss': 2.0, 'val/extra': 4.0}
 
 
-def test_padded_samples_do_not_count():
+def test_padded_samples_are_dropped():
     metric = ValLoss()
     metric.process(None, [dict(val_losses=dict(loss=1.0))] * 2)
     metric.process(None, [dict(val_losses=dict(loss=100.0))])
@@ -49,7 +49,7 @@ def test_samples_go_through_mmengines_evaluator():
     assert evaluator.evaluate(2) == {'val/loss': 1.5}
 
 
-def test_samples_without_losses_give_no_result():
+def test_samples_without_losses_have_no_result():
     metric = ValLoss()
     metric.process(None, [dict(pred_label=torch.tensor([1]))] * 3)
     assert metric.evaluate(3) == {}

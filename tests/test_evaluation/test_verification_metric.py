@@ -1,4 +1,4 @@
-"""Verification of pairs of images."""
+"""VerificationMetric: TAR at FAR and accuracy over folds, against the functional scores on explicit pairs."""
 
 import pytest
 import torch
@@ -33,7 +33,7 @@ def cosines(rows, first, second):
 
 @pytest.fixture
 def pairs(tmp_path):
-    """A file of 240 pairs, and what stands in it."""
+    """Write a file of 240 pairs; return its path and content."""
     _, labels = clouds()
     first, second = torch.randint(0, 90, (2, 240), generator=torch.Generator().manual_seed(1))
     same = labels[first] == labels[second]
@@ -74,16 +74,28 @@ def test_a_file_of_pairs(pairs, thresholds):
     assert 60 < result['verification/accuracy'] < 99
 
 
-def test_padded_samples_do_not_count(pairs):
+def test_nearest_point_of_a_file_of_pairs(pairs):
+    path, first, second, same = pairs
+    rows, labels = clouds()
+    similarity = cosines(rows, first, second)
+    result = evaluated(rows, labels, pairs=path, far=0.0374, point='nearest')['verification/tar@0.0374']
+    nearest = true_accept_rates(similarity[same], similarity[~same], [0.0374], 'nearest')
+    assert result == pytest.approx(100 * nearest.item())
+    assert result != evaluated(rows, labels, pairs=path, far=0.0374)['verification/tar@0.0374']
+    with pytest.raises(ValueError, match="expected pairs='FILE' with point='nearest'"):
+        VerificationMetric(point='nearest')
+
+
+def test_padded_samples_are_dropped(pairs):
     rows, labels = clouds()
     more = torch.cat([rows, rows[:5]]), torch.cat([labels, labels[:5]])
     for keys in (dict(far=0.1), dict(far=0.1, pairs=pairs[0])):
         assert evaluated(*more, size=90, **keys) == evaluated(rows, labels, **keys)
 
 
-def test_a_rate_that_the_pairs_cannot_tell_is_left_out_and_said(monkeypatch):
-    said = []
-    monkeypatch.setattr('hybridcls.evaluation.result_names.print_log', lambda text, logger, level: said.append(text))
+def test_unresolvable_rate_is_left_out_with_a_warning(monkeypatch):
+    logged = []
+    monkeypatch.setattr('hybridcls.evaluation.result_names.print_log', lambda text, logger, level: logged.append(text))
     rows, labels = clouds()
     metric = VerificationMetric(far=(1e-4, 0.1))
     for _ in range(2):
@@ -91,15 +103,15 @@ def test_a_rate_that_the_pairs_cannot_tell_is_left_out_and_said(monkeypatch):
         assert list(metric.evaluate(90)) == ['verification/tar@0.1']
     first, second = torch.triu_indices(90, 90, 1)
     genuine = int((labels[first] == labels[second]).sum())
-    assert said == [
-        f'VerificationMetric: no tar@0.0001. There are {genuine} pairs of one identity and '
-        f'{4005 - genuine} of two; expected at least 1 and 10000.'
+    assert logged == [
+        'VerificationMetric: no tar@0.0001. Expected at least 1 genuine pair and 10000 impostor pairs, got '
+        f'{genuine} and {4005 - genuine}.'
     ]
     assert evaluated(torch.eye(2), torch.tensor([1, 2])) == {}
     assert VerificationMetric().evaluate(size=0) == {}
 
 
-def test_an_image_that_is_not_finite_is_wrong(pairs):
+def test_non_finite_image_is_wrong_in_each_pair(pairs):
     path, first, second, same = pairs
     rows, labels = clouds()
     result = evaluated(rows * torch.nan, labels, pairs=path, far=0.1)
@@ -113,17 +125,17 @@ def test_an_image_that_is_not_finite_is_wrong(pairs):
     )
 
 
-def test_images_without_a_path_go_by_their_number(tmp_path):
+def test_images_without_a_path_are_matched_by_index(tmp_path):
     (tmp_path / 'pairs.txt').write_text('0 1 1\n2 0 0\n')
     metric = VerificationMetric(pairs=str(tmp_path / 'pairs.txt'), folds=2, far=0.5)
     metric.process(None, [dict(embedding=torch.eye(2)[number // 2], sample_idx=number) for number in range(3)])
     assert metric.evaluate(3)['verification/accuracy_std'] == 0
 
 
-def test_mistakes_are_answered(pairs):
-    with pytest.raises(ValueError, match='VerificationMetric: far=1'):
+def test_invalid_input_is_an_error(pairs):
+    with pytest.raises(ValueError, match=r'VerificationMetric: expected far in .* got 1'):
         VerificationMetric(far=(0.1, 1))
-    with pytest.raises(ValueError, match="thresholds='gird' is not one of"):
+    with pytest.raises(ValueError, match=r"expected thresholds to be one of .*, got 'gird'"):
         VerificationMetric(thresholds='gird')
     with pytest.raises(ValueError, match=r'at least folds=241 pairs in .*, got 240\. Set folds to at most 240'):
         VerificationMetric(pairs=pairs[0], folds=241)
@@ -132,7 +144,7 @@ def test_mistakes_are_answered(pairs):
             VerificationMetric().process(None, [sample])
     with pytest.raises(MissingFieldError, match='expected an img_path or a sample_idx'):
         VerificationMetric(pairs=pairs[0]).process(None, [dict(embedding=torch.ones(2), gt_label=torch.tensor([1]))])
-    with pytest.raises(ValueError, match='is none of the 3 evaluated images'):
+    with pytest.raises(ValueError, match='is not among the 3 evaluated images'):
         evaluated(torch.eye(3), torch.arange(3), pairs=pairs[0])
 
 

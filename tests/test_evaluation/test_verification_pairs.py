@@ -1,4 +1,4 @@
-"""Lists of pairs of images."""
+"""Lists of verification pairs: LFW's and simple lines, against lists by hand."""
 
 import pytest
 
@@ -19,7 +19,7 @@ def test_one_pair_a_line(tmp_path):
 
 
 @pytest.mark.parametrize('mark', ['\t', ',', ' , '])
-def test_names_may_hold_blanks(tmp_path, mark):
+def test_names_with_spaces(tmp_path, mark):
     lines = [('my a/1 1.png', 'b/2.png', '1'), ('b/2.png', 'my c.png', '0')]
     pairs = read_pairs('Metric', written(tmp_path, ''.join(f'{mark.join(line)}\n' for line in lines)))
     assert (pairs.first, pairs.second) == (['my a/1 1.png', 'b/2.png'], ['b/2.png', 'my c.png'])
@@ -33,7 +33,7 @@ def test_another_encoding_is_named(tmp_path):
         read_pairs('Metric', str(tmp_path / 'pairs.txt'))
 
 
-def test_the_file_of_lfw(tmp_path):
+def test_lfw_pairs_file(tmp_path):
     pairs = read_pairs('Metric', written(tmp_path, '10\t300\nAbel_Pacheco\t1\t4\nAbdel_Madi\t5\tDean_Barker\t11\n'))
     assert pairs.first == ['Abel_Pacheco/Abel_Pacheco_0001', 'Abdel_Madi/Abdel_Madi_0005']
     assert pairs.second == ['Abel_Pacheco/Abel_Pacheco_0004', 'Dean_Barker/Dean_Barker_0011']
@@ -42,36 +42,36 @@ def test_the_file_of_lfw(tmp_path):
 
 def test_images_are_found_by_the_end_of_their_path():
     names = ['/data/a/1.png', '/data/b/1.png', '/data/b/b_0001.jpg', '/data/b/c\\2.png']
-    wanted = ['b/1.png', 'a/1.png', 'b_0001.jpg', 'b/b_0001', 'b/c/2.png', '/data/b/1.png']
-    assert positions_of('Metric', wanted, names).tolist() == [1, 0, 2, 2, 3, 1]
+    queries = ['b/1.png', 'a/1.png', 'b_0001.jpg', 'b/b_0001', 'b/c/2.png', '/data/b/1.png']
+    assert positions_of('Metric', queries, names).tolist() == [1, 0, 2, 2, 3, 1]
     assert positions_of('Metric', ['1', '0'], ['0', '1', '10']).tolist() == [1, 0]
 
 
-def test_a_name_must_be_of_one_image():
+def test_ambiguous_name_is_an_error():
     names = ['/data/a/1.png', '/data/b/1.png']
-    with pytest.raises(ValueError, match=r"'1.png' of the pairs stands for /data/a/1.png and /data/b/1.png; write"):
+    with pytest.raises(ValueError, match=r"'1.png' of the pairs matches /data/a/1.png and /data/b/1.png; write"):
         positions_of('Metric', ['1.png'], names)
-    with pytest.raises(ValueError, match=r"'c/1.png' of the pairs is none of the 2 evaluated .* '/data/a/1.png'"):
+    with pytest.raises(ValueError, match=r"'c/1.png' of the pairs is not among the 2 evaluated .* '/data/a/1.png'"):
         positions_of('Metric', ['c/1.png'], names)
 
 
 @pytest.mark.parametrize(
-    ('text', 'says'),
+    ('text', 'message'),
     [
         ('a b 1\na b\n', r"expected 'first second 1' or 'first second 0' in line 2 of pairs='.*', got 'a b'\."),
         ('a b 1\nc d 2\n', "line 2 of .* got 'c d 2'"),
         ('10 300\na 1 b\n', "expected 'name 1 4' or 'name 1 other 2' in line 2 of .* got 'a 1 b'"),
-        ('a b 1\nc d 1\n', 'has 2 pairs of one identity and 0 of two; both kinds are wanted'),
-        ('my a.png my b.png 1\n', r"got 'my a\.png my b\.png 1'\. Between names that hold blanks write tabs or commas"),
-        ('', 'has 0 pairs of one identity and 0 of two'),
+        ('a b 1\nc d 1\n', 'expected genuine and impostor pairs .*, got 2 and 0'),
+        ('my a.png my b.png 1\n', r"got 'my a\.png my b\.png 1'\. Separate names with spaces by tabs or commas"),
+        ('', 'expected genuine and impostor pairs .*, got 0 and 0'),
     ],
 )
-def test_mistakes_are_answered(tmp_path, text, says):
-    with pytest.raises(ValueError, match=says):
+def test_invalid_lines_are_errors(tmp_path, text, message):
+    with pytest.raises(ValueError, match=message):
         read_pairs('Metric', written(tmp_path, text))
 
 
-def test_a_missing_file_is_answered(tmp_path):
+def test_missing_file_is_an_error(tmp_path):
     written(tmp_path, '')
     with pytest.raises(FileNotFoundError, match=r"Did you mean '.*pairs.txt'"):
         read_pairs('Metric', str(tmp_path / 'pair.txt'))

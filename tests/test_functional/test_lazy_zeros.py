@@ -33,7 +33,7 @@ def resident_pages():
 
 @pytest.mark.skipif(not os.path.exists('/proc/self/statm'), reason='the pages of a process are counted in Linux')
 def test_pages_come_when_they_are_written():
-    like = torch.empty(2**28)  # 1 GiB that nobody touches
+    like = torch.empty(2**28)  # 1 GiB that is never touched
     before, page = resident_pages(), resource.getpagesize()
     zeros = lazy_zeros(like)
     zeros[:: 2**26] = 1.0

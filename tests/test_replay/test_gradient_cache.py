@@ -55,7 +55,7 @@ def make_model(grad_cache=None, backbone=None, **loss):
         head=dict(
             type='SupConHead',
             in_channels=8,
-            projection=dict(hidden=6, out=5),
+            projection=dict(hid_channels=6, out_channels=5),
             loss=dict(type='SupConLoss', temperature=0.3, **loss),
         ),
     )
@@ -250,7 +250,7 @@ def test_wrong_keys_fail_when_built():
         make_model(dict(microbatch=3))
     with pytest.raises(TypeError, match='must be a dict'):
         make_model(64)
-    with pytest.raises(ValueError, match='micro_batch=0'):
+    with pytest.raises(ValueError, match=r'expected micro_batch in .* got 0'):
         make_model(dict(micro_batch=0))
 
 

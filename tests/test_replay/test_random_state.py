@@ -3,16 +3,23 @@
 import random
 
 import numpy as np
+import pytest
 import torch
 
-from hybridcls.replay.random_state import as_tensors, get_random_state, seed_generators, set_random_state
+from hybridcls.replay.random_state import (
+    as_tensors,
+    get_random_state,
+    isolated_randomness,
+    seed_generators,
+    set_random_state,
+)
 
 
 def draw():
     return random.random(), np.random.rand(), torch.rand(1).item(), random.gauss(0, 1), np.random.randn()  # noqa: NPY002
 
 
-def test_a_state_that_went_through_a_file_comes_back(tmp_path):
+def test_a_state_that_went_through_a_file_is_restored(tmp_path):
     draw()
     state = get_random_state()
     torch.save(as_tensors(state), tmp_path / 'state.pth')
@@ -30,3 +37,20 @@ def test_seeds_are_kept_apart_and_repeat():
         drawn.append(draw())
     assert drawn[0] == drawn[1]
     assert all(one != other for one, other in zip(drawn[0], drawn[2], strict=True))
+
+
+def test_isolated_randomness_leaves_no_trace():
+    seed_generators(1, 2)
+    state = get_random_state()
+    first = draw()
+    second_state = get_random_state()
+    second = draw()
+    set_random_state(second_state)
+    with isolated_randomness():
+        draw()
+    with isolated_randomness(state):
+        assert draw() == first
+    set_random_state(second_state)
+    with pytest.raises(TypeError), isolated_randomness(state):
+        draw() / 0
+    assert draw() == second

@@ -1,4 +1,4 @@
-"""Names of classes: what a metainfo or a checkpoint says, and which names mean the same class."""
+"""Class names of a metainfo or a checkpoint, and which of them are the same class."""
 
 import pytest
 
@@ -19,7 +19,7 @@ TITLES = ClassNames(('Katze', 'Hund', 'Emu'), ('cat', 'dog', 'emu'))
         (dict(classes=('0', '1'), classes_are_numbers=True), ClassNames(('0', '1'), (), True)),
     ],
 )
-def test_what_a_metainfo_says(metainfo, names):
+def test_names_of_a_metainfo(metainfo, names):
     assert ClassNames.of(metainfo) == names
     if names is not None:
         kept = {key: value for key, value in names.as_metainfo().items() if value is not None}
@@ -38,12 +38,12 @@ def test_what_a_metainfo_says(metainfo, names):
         ({'layer.weight': 1}, None),
     ],
 )
-def test_what_a_checkpoint_says(checkpoint, names):
+def test_names_of_a_checkpoint(checkpoint, names):
     found = ClassNames.of_checkpoint(checkpoint)
     assert (found and found.names) == names
 
 
-def test_titles_and_folders_find_each_other():
+def test_titles_match_folders():
     folders = ClassNames(('ant', 'dog', 'emu'))
     assert TITLES.find(folders) == [None, 1, 2]
     assert folders.find(TITLES) == [None, 1, 2]
@@ -52,11 +52,11 @@ def test_titles_and_folders_find_each_other():
     assert not TITLES.same_as(ClassNames(('dog', 'cat', 'emu')))
 
 
-def test_a_title_goes_before_a_folder_of_the_same_name():
+def test_title_has_precedence_over_a_folder():
     assert ClassNames(('dog', 'cat'), ('cat', 'emu')).find(ClassNames(('cat',))) == [1]
 
 
-def test_names_that_stand_twice():
+def test_duplicate_names_are_errors():
     cranes = ClassNames(('crane', 'ant', 'crane'))  # as in ImageNet
     assert cranes.find(cranes) == [0, 1, 2]
     assert cranes.find(ClassNames(('ant',))) == [1]

@@ -1,3 +1,5 @@
+"""Hard and soft labels of data samples, and the errors for wrong ones."""
+
 import pytest
 import torch
 from mmpretrain.structures import DataSample
@@ -13,18 +15,26 @@ def test_hard_labels():
     out = read_targets('head', samples(2, 0, 1), 'cpu', num_classes=3)
     assert out.dtype == torch.int64
     assert out.tolist() == [2, 0, 1]
-    assert read_hard_labels('head', samples(-5, 999), 'cpu').tolist() == [-5, 999]  # nobody asked for a check
+    assert read_hard_labels('head', samples(-5, 999), 'cpu').tolist() == [-5, 999]  # num_classes is None: no check
 
 
-def test_soft_labels_win_over_hard_ones():
+def test_soft_labels_have_precedence():
     # Mixup leaves the unmixed gt_label on the sample.
     mixed = [
         DataSample().set_gt_label(0).set_gt_score([0.3, 0.7]),
         DataSample().set_gt_label(1).set_gt_score([0.0, 1.0]),
     ]
     torch.testing.assert_close(read_targets('head', mixed, 'cpu', 2), torch.tensor([[0.3, 0.7], [0.0, 1.0]]))
-    with pytest.raises(ValueError, match=r'ArcFaceHead: soft labels came \(mixup, cutmix\).*LinearHead'):
+    with pytest.raises(
+        ValueError, match=r'ArcFaceHead: expected one class .* got soft labels \(mixup, cutmix\).*LinearHead'
+    ):
         read_hard_labels('ArcFaceHead', mixed, 'cpu')
+
+
+@pytest.mark.parametrize('scores', [[1.0, 0.5, 0.0], [0.0, 0.0, 0.0], [1.0, 1.0, 0.0]])
+def test_scores_with_another_class_are_no_hard_label(scores):
+    with pytest.raises(ValueError, match='soft labels'):
+        read_hard_labels('ArcFaceHead', [DataSample().set_gt_score(scores)], 'cpu')
 
 
 def test_one_hot_scores_are_hard_labels():
@@ -34,16 +44,16 @@ def test_one_hot_scores_are_hard_labels():
 
 @pytest.mark.parametrize('label', [-1, 3])
 def test_labels_out_of_range(label):
-    with pytest.raises(ValueError, match=rf'head: label {label} is outside \[0, 2\] \(num_classes=3\)'):
+    with pytest.raises(ValueError, match=rf'head: expected labels in \[0, 2\] \(num_classes=3\), got {label}'):
         read_targets('head', samples(0, label), 'cpu', num_classes=3)
 
 
-def test_other_wrong_labels():
-    with pytest.raises(ValueError, match=r'head: cat\.png has no gt_label'):
+def test_invalid_labels_are_errors():
+    with pytest.raises(ValueError, match=r'head: expected a gt_label for cat\.png, got none'):
         read_targets('head', [DataSample(metainfo=dict(img_path='cat.png'))], 'cpu')
-    with pytest.raises(ValueError, match=r'sample 0 of the batch has 2 labels, \[0, 1\]'):
+    with pytest.raises(ValueError, match=r'expected one gt_label for sample 0 of the batch, got \[0, 1\]'):
         read_targets('head', [DataSample().set_gt_label([0, 1])], 'cpu')
-    with pytest.raises(TypeError, match='whole numbers'):
+    with pytest.raises(TypeError, match='expected integer labels, got'):
         read_targets('head', [DataSample().set_gt_label(torch.tensor([0.5]))], 'cpu')
-    with pytest.raises(ValueError, match=r'soft labels for 2 classes .* num_classes=3'):
+    with pytest.raises(ValueError, match=r'expected soft labels for num_classes=3, got 2 classes'):
         read_targets('head', [DataSample().set_gt_score([0.5, 0.5])], 'cpu', num_classes=3)

@@ -1,3 +1,5 @@
+"""write_predictions: fields, dtypes and the mean over views, against values by hand."""
+
 import pytest
 import torch
 from mmpretrain.structures import DataSample
@@ -17,7 +19,7 @@ def test_fields_and_types():
         torch.testing.assert_close(sample.embedding, embedding.detach().float())
 
 
-def test_without_scores_there_is_only_the_embedding():
+def test_without_scores_only_the_embedding_is_written():
     (sample,) = write_predictions('head', None, torch.ones(1, 4))
     assert sample.keys() == ['embedding']
 
@@ -32,8 +34,8 @@ def test_views_are_averaged():
     )
 
 
-def test_rows_and_classes_that_do_not_fit():
-    with pytest.raises(ValueError, match='head: 3 embeddings came with 2 data samples'):
+def test_wrong_rows_and_classes_are_errors():
+    with pytest.raises(ValueError, match='head: expected a multiple of 2 embeddings for 2 samples, got 3'):
         write_predictions('head', [None, None], torch.ones(3, 1))
-    with pytest.raises(ValueError, match='num_classes=2 here, and 3 in the data'):
+    with pytest.raises(ValueError, match='expected num_classes=3, as in the data, got 2'):
         write_predictions('head', [DataSample(metainfo=dict(num_classes=3))], torch.ones(1, 1), torch.ones(1, 2))

@@ -3,7 +3,7 @@
 from hybridcls.structures import record_version, recorded_version
 
 
-def test_what_is_recorded_is_read():
+def test_recorded_version_is_read():
     for checkpoint in ({}, {'meta': {'epoch': 3}}):
         assert recorded_version(checkpoint) == 1, 'older than such records'
         record_version(checkpoint, 2)

@@ -1,3 +1,5 @@
+"""known_rows: labels of known and unknown classes, and unlabelled samples."""
+
 import torch
 from mmpretrain.structures import DataSample
 

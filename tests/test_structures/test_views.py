@@ -1,3 +1,5 @@
+"""count_views: rows per sample, and the error for a remainder."""
+
 import pytest
 
 from hybridcls.structures import count_views
@@ -9,6 +11,8 @@ def test_views():
 
 
 @pytest.mark.parametrize(('rows', 'samples'), [(5, 2), (0, 2), (2, 0), (1, 2)])
-def test_rows_that_are_no_whole_number_of_views(rows, samples):
-    with pytest.raises(ValueError, match=f'head: {rows} embeddings came with {samples} data samples'):
+def test_rows_that_are_not_a_multiple_are_errors(rows, samples):
+    with pytest.raises(
+        ValueError, match=f'head: expected a multiple of {samples} embeddings for {samples} samples, got {rows}'
+    ):
         count_views('head', rows, samples)

@@ -1,4 +1,4 @@
-"""tools/adapters.py as a user starts it."""
+"""tools/adapters.py: saved adapters against PEFT, merged checkpoints against the adapted model."""
 
 import importlib.util
 import sys
@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from peft import PeftModel
 
 from hybridcls.engine import WeightMismatchError, load_config
 from hybridcls.engine.runner.global_instances import isolated_globals
 from hybridcls.models.adapters import load_adapters
 from hybridcls.registry import MODELS
+
+peft = pytest.importorskip('peft', reason="needs PEFT: pip install 'hybridcls[lora]'")
 
 ROOT = Path(__file__).resolve().parents[2]
 VIT = dict(num_heads=1, depth=2, embed_dim=16)
@@ -56,10 +57,10 @@ def trained(tmp_path):
     return tmp_path / 'vit.py', tmp_path / 'epoch_3.pth', model
 
 
-def test_folded_it_is_a_checkpoint_of_the_config_without_lora(tool, trained, tmp_path, capsys):
+def test_merged_checkpoint_loads_without_lora(tool, trained, tmp_path, capsys):
     config, checkpoint, model = trained
-    tool('fold', config, checkpoint, tmp_path / 'out' / 'merged.pth')
-    assert 'the updates of 8 layers are in the weights' in capsys.readouterr().out
+    tool('merge', config, checkpoint, tmp_path / 'out' / 'merged.pth')
+    assert 'merged the adapters of 8 layers' in capsys.readouterr().out
     merged = torch.load(tmp_path / 'out' / 'merged.pth', weights_only=False)
     assert merged['meta']['epoch'] == 3
     plain = build(config, **{'model.backbone.lora_rank': 0})
@@ -70,7 +71,13 @@ def test_folded_it_is_a_checkpoint_of_the_config_without_lora(tool, trained, tmp
     torch.testing.assert_close(exported(x), model(x), rtol=0, atol=1e-5)
 
 
-def test_saved_they_are_read_by_us_and_by_peft(tool, trained, tmp_path, capsys):
+def test_the_command_of_version_0_1_still_merges(tool, trained, tmp_path, capsys):
+    config, checkpoint, _ = trained
+    tool('fold', config, checkpoint, tmp_path / 'merged.pth')
+    assert 'merged the adapters of 8 layers' in capsys.readouterr().out
+
+
+def test_saved_adapters_load_in_hybridcls_and_peft(tool, trained, tmp_path, capsys):
     config, checkpoint, model = trained
     tool('save', config, checkpoint, tmp_path / 'adapters')
     assert 'backbone.vit/adapter_model.safetensors: 0.0' in capsys.readouterr().out
@@ -79,17 +86,17 @@ def test_saved_they_are_read_by_us_and_by_peft(tool, trained, tmp_path, capsys):
     assert torch.equal(other(x), model(x))
     plain = timm.create_model('test_vit', num_classes=0, img_size=32, **VIT)
     plain.load_state_dict(build(config, **{'model.backbone.lora_rank': 0}).backbone.vit.model.state_dict())
-    theirs = PeftModel.from_pretrained(plain, tmp_path / 'adapters' / 'backbone.vit').eval()
+    theirs = peft.PeftModel.from_pretrained(plain, tmp_path / 'adapters' / 'backbone.vit').eval()
     torch.testing.assert_close(theirs(x), model.backbone.vit.model(x))
 
 
-def test_what_cannot_be_saved_or_folded(tool, trained, tmp_path):
+def test_invalid_input_is_an_error(tool, trained, tmp_path):
     config, checkpoint, _ = trained
     out = tmp_path / 'out.pth'
     with pytest.raises(FileNotFoundError, match=r'adapters: checkpoint=.*none\.pth'):
-        tool('fold', config, tmp_path / 'none.pth', out)
-    with pytest.raises(ValueError, match='no layer of the model is adapted'):
-        tool('fold', config, checkpoint, out, '--cfg-options', 'model.backbone.lora_rank=0')
-    with pytest.raises(WeightMismatchError, match='is not of the model'):
+        tool('merge', config, tmp_path / 'none.pth', out)
+    with pytest.raises(ValueError, match='adapters: expected a model with LoRA, got'):
+        tool('merge', config, checkpoint, out, '--cfg-options', 'model.backbone.lora_rank=0')
+    with pytest.raises(WeightMismatchError, match='does not fit the model'):
         tool('save', config, checkpoint, tmp_path / 'a', '--cfg-options', 'model.backbone.lora_rank=3')
     assert not out.exists()

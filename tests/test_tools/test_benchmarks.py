@@ -1,4 +1,4 @@
-"""Benchmarks run; their numbers are for machines that do nothing else."""
+"""tools/benchmark.py: the benchmarks run; their numbers need an idle machine."""
 
 import pytest
 from processes import run_tool
@@ -6,7 +6,7 @@ from processes import run_tool
 
 @pytest.mark.slow
 def test_hybrid_step():
-    said = run_tool(
+    output = run_tool(
         'benchmark.py',
         'hybrid_step',
         '--cnn',
@@ -23,6 +23,6 @@ def test_hybrid_step():
         '--amp',
         'bfloat16',
     )
-    assert 'test_convnext2 + test_vit, 64 px, batch 2, bfloat16' in said
+    assert 'test_convnext2 + test_vit, 64 px, batch 2, bfloat16' in output
     for name in ('the two models', 'hybrid', 'hybrid, CBAM, TokenLearner'):
-        assert sum(line.startswith(f'{name}  ') for line in said.splitlines()) == 1
+        assert sum(line.startswith(f'{name}  ') for line in output.splitlines()) == 1

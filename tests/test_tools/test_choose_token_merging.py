@@ -1,4 +1,4 @@
-"""tools/choose_token_merging.py as a user starts it."""
+"""tools/choose_token_merging.py as a user starts it, against tests of the printed config."""
 
 import importlib.util
 import sys
@@ -50,21 +50,21 @@ def tool(monkeypatch):
 
 
 @pytest.mark.slow
-def test_prints_the_speed_the_accuracy_and_what_to_type(tool, tmp_path, capsys):
+def test_output_has_speed_accuracy_and_config(tool, tmp_path, capsys):
     config = tmp_path / 'vit.py'
     config.write_text(CONFIG)
     model = MODELS.build(load_config(config, {}).model)
     torch.save(dict(state_dict=model.state_dict(), meta={}), tmp_path / 'vit.pth')
     # Any time will do: what is asked for must be reached by no merging at all.
     tool(config, tmp_path / 'vit.pth', '--target-ms', 60000, '--rounds', 1, '--work-dir', tmp_path / 'w')
-    said = capsys.readouterr().out
-    assert 'r = 0: ' in said
-    assert 'token merging' in said
-    accuracy = next(line for line in said.splitlines() if line.startswith('accuracy/top1')).split()
+    output = capsys.readouterr().out
+    assert 'r = 0: ' in output
+    assert 'token merging' in output
+    accuracy = next(line for line in output.splitlines() if line.startswith('accuracy/top1')).split()
     assert accuracy[1] == accuracy[2]
     assert accuracy[3] == '+0.0000'
-    assert 'fast enough without merging' in said
-    assert 'token_merging_ratio' not in said.split('fast enough')[1]
+    assert 'fast enough without merging' in output
+    assert 'token_merging_ratio' not in output.split('fast enough')[1]
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def accuracy(model, ratio):
     return 100 * (predicted == labels).float().mean().item()
 
 
-def test_what_is_chosen_is_what_is_tested_and_what_is_to_be_typed(tool, clock, tmp_path, capsys):
+def test_chosen_tested_and_printed_ratio_are_equal(tool, clock, tmp_path, capsys):
     """Also where the config merges tokens itself, twice: that would hide what was chosen."""
     config = tmp_path / 'vit.py'
     config.write_text(
@@ -141,19 +141,19 @@ def test_what_is_chosen_is_what_is_tested_and_what_is_to_be_typed(tool, clock, t
         '--work-dir',
         tmp_path / 'w',
     )
-    said = capsys.readouterr().out
-    assert 'r = 2: 46.0 ms for 20 images, 2.09 times as fast as without merging (96.0 ms)' in said
-    assert '16 patch tokens become 6' in said
-    row = next(line for line in said.splitlines() if line.startswith('accuracy/top1')).split()
+    output = capsys.readouterr().out
+    assert 'r = 2: 46.0 ms for 20 images, 2.09 times as fast as without merging (96.0 ms)' in output
+    assert '16 patch tokens become 6' in output
+    row = next(line for line in output.splitlines() if line.startswith('accuracy/top1')).split()
     whole, merged = accuracy(model, 0), accuracy(model, dict(r=2, inflection=-1))
     assert whole != merged
     assert [float(number) for number in row[1:]] == pytest.approx([whole, merged, merged - whole], abs=1e-3)
     ratio = 'token_merging_ratio=dict(r=2, inflection=-1)'
-    assert f"custom_hooks = [dict(type='TokenMergingHook', {ratio})]" in said
-    assert f'model = dict(backbone=dict({ratio}))' in said
+    assert f"custom_hooks = [dict(type='TokenMergingHook', {ratio})]" in output
+    assert f'model = dict(backbone=dict({ratio}))' in output
 
 
-def test_a_checkpoint_that_is_not_there(tool, tmp_path):
+def test_missing_checkpoint_is_an_error(tool, tmp_path):
     (tmp_path / 'vit.py').write_text(CONFIG)
     with pytest.raises(FileNotFoundError, match=r'choose_token_merging: checkpoint=.*none\.pth'):
         tool(tmp_path / 'vit.py', tmp_path / 'none.pth', '--speedup', 1.3)

@@ -1,4 +1,4 @@
-"""`tools/print_config.py`: the final config as Python, or what `hybridcls explain` says."""
+"""`tools/print_config.py`: the final config as Python, or the output of `hybridcls explain`."""
 
 import importlib.util
 import sys
@@ -24,7 +24,7 @@ def print_config(monkeypatch, capsys):
     return run
 
 
-def test_what_is_printed_is_a_config(print_config):
+def test_output_is_a_config(print_config):
     out = print_config(ROOT / 'configs' / 'digits' / 'ce_hybrid.py', '--cfg-options', 'lr=0.5')
     assert out.startswith('Config:\n')
     cfg = Config.fromstring(out.removeprefix('Config:\n'), '.py')
@@ -32,11 +32,11 @@ def test_what_is_printed_is_a_config(print_config):
     assert cfg.train_dataloader.batch_size == 64
 
 
-def test_a_chain_is_printed_as_it_is_read(print_config):
+def test_chain_is_printed_without_completion(print_config):
     assert "name='supcon'" in print_config(ROOT / 'configs' / 'digits' / 'two_phase.py')
 
 
-def test_explain(print_config, capsys):
+def test_explain_option(print_config, capsys):
     with pytest.raises(SystemExit) as ended:
         print_config(ROOT / 'configs' / 'digits' / 'ce_hybrid.py', 'model.neck.fusion_dim', '--explain')
     assert ended.value.code == 0

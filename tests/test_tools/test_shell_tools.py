@@ -1,4 +1,4 @@
-"""The shell tools: what they refuse, what they start."""
+"""Shell tools: checks of their arguments, and the commands that they start, with fakes of srun and torchrun."""
 
 import os
 import stat
@@ -33,7 +33,7 @@ def program(folder, name, text):
 
 
 @pytest.mark.parametrize('tool', [*sorted(path.name for path in TOOLS.glob('*.sh')), '../.ci/run'])
-def test_each_is_valid_bash(tool):
+def test_syntax_of_each_script(tool):
     result = start('bash', '-n', TOOLS / tool)
     assert result.returncode == 0, result.stderr
 
@@ -46,24 +46,24 @@ def test_too_few_arguments(tool):
 
 
 @pytest.mark.parametrize('number', ['0', 'two', '-1'])
-def test_a_number_of_processes_that_is_none(number):
+def test_invalid_number_of_processes(number):
     result = start('bash', TOOLS / 'dist_train.sh', 'x.py', number)
     assert result.returncode == 2
-    assert f"the number of processes is '{number}'" in result.stderr
+    assert f"expected the number of processes as an integer from 1, got '{number}'" in result.stderr
 
 
 @pytest.mark.parametrize('visible', [None, '0,3'])
-def test_more_processes_than_gpus_is_one_sentence(tmp_path, visible):
+def test_more_processes_than_gpus_is_an_error(tmp_path, visible):
     environment = dict(PATH=program(tmp_path / 'bin', 'nvidia-smi', '#!/bin/sh\necho "GPU 0: a"\necho "GPU 1: b"\n'))
     if visible:
         environment['CUDA_VISIBLE_DEVICES'] = visible
     result = start('bash', TOOLS / 'dist_train.sh', 'x.py', 8, **environment)
     assert result.returncode == 2
     assert result.stderr.count('\n') == 1
-    assert '8 processes were asked for, but this machine shows 2 GPU(s): ask for at most 2' in result.stderr
+    assert 'expected at most 2 processes, one for each visible GPU, got 8' in result.stderr
 
 
-def test_a_config_that_is_not_there_starts_no_processes():
+def test_missing_config_starts_no_processes():
     result = start('bash', TOOLS / 'dist_train.sh', 'none.py', 2, PYTHON=sys.executable, CUDA_VISIBLE_DEVICES='-1')
     assert result.returncode == 2
     assert "config='none.py' does not exist" in result.stderr
@@ -87,13 +87,13 @@ def arguments_of(tmp_path, *command, **environment):
     return result.stdout.splitlines()
 
 
-def test_one_machine_finds_a_free_port(tmp_path):
+def test_single_machine_uses_a_free_port(tmp_path):
     arguments = arguments_of(tmp_path, 'dist_train.sh', 'CONFIG', 2, '--cfg-options', 'a=[1, 2]')
     assert arguments[:3] == ['-m', 'torch.distributed.run', '--standalone']
     assert arguments[-5:] == [str(tmp_path / 'my config.py'), '--launcher', 'pytorch', '--cfg-options', 'a=[1, 2]']
 
 
-def test_several_machines_meet(tmp_path):
+def test_several_machines_use_one_address(tmp_path):
     arguments = arguments_of(
         tmp_path, 'dist_train.sh', 'CONFIG', 8, NNODES='2', NODE_RANK='1', MASTER_ADDR='10.0.0.1', PORT='1234'
     )
@@ -101,7 +101,7 @@ def test_several_machines_meet(tmp_path):
     assert '--nnodes 2 --node_rank 1 --master_addr 10.0.0.1 --master_port 1234 --nproc_per_node 8' in text
 
 
-def test_slurm_gets_its_arguments(tmp_path):
+def test_arguments_of_srun(tmp_path):
     path = program(tmp_path / 'bin', 'srun', '#!/bin/sh\nprintf "%s\\n" "$@"\n')
     result = start(
         'bash',
@@ -125,7 +125,7 @@ def test_slurm_gets_its_arguments(tmp_path):
 @pytest.mark.parametrize(
     ('status', 'job', 'restarts', 'queued'), [(75, '7', '0', True), (75, '', '0', False), (1, '7', '2', False)]
 )
-def test_a_training_that_was_asked_to_end_is_queued_again(tmp_path, status, job, restarts, queued):
+def test_preempted_training_is_requeued(tmp_path, status, job, restarts, queued):
     program(tmp_path / 'bin', 'srun', f'#!/bin/sh\necho "$*"\nexit {status}\n')
     path = program(tmp_path / 'bin', 'scontrol', '#!/bin/sh\necho "scontrol $*"\n')
     environment = dict(PATH=path, SLURM_JOB_ID=job, SLURM_RESTART_COUNT=restarts)
@@ -138,7 +138,7 @@ def test_a_training_that_was_asked_to_end_is_queued_again(tmp_path, status, job,
     assert result.stdout.count('--resume') == 1
 
 
-def test_torchrun_gets_its_own_arguments(tmp_path):
+def test_arguments_of_torchrun(tmp_path):
     arguments = arguments_of(tmp_path, 'dist_train.sh', 'CONFIG', 2, '--resume', TORCHRUN_ARGS='--max-restarts 3')
     text = ' '.join(arguments)
     assert '--nproc_per_node 2 --max-restarts 3' in text
@@ -148,7 +148,7 @@ def test_torchrun_gets_its_own_arguments(tmp_path):
 def test_without_slurm(tmp_path):
     result = start('/bin/bash', TOOLS / 'slurm_train.sh', 'p', 'j', 'c.py', 'w', PATH=str(tmp_path))
     assert result.returncode == 2
-    assert 'no Slurm cluster; use tools/dist_train.sh' in result.stderr
+    assert 'not a Slurm cluster; use tools/dist_train.sh' in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -156,13 +156,13 @@ def test_without_slurm(tmp_path):
     [
         (
             '#!/bin/sh\necho "$*" | grep -q python_version && echo 3.7.1\nexit 1\n',
-            'is Python 3.7.1, and hybridcls wants',
+            'is Python 3.7.1, and hybridcls needs',
         ),
         ('#!/bin/sh\necho "$*" | grep -q ensurepip && exit 1\nexit 0\n', 'apt-get install python3-venv'),
         (None, 'is not installed: apt-get install python3'),
     ],
 )
-def test_a_machine_that_lacks_something_is_told_what(tmp_path, python, sentence):
+def test_missing_program_is_named(tmp_path, python, sentence):
     if python:
         program(tmp_path / 'bin', 'python3', python)
     for tool in ('quickstart.sh', 'run_tests.sh'):
@@ -171,7 +171,7 @@ def test_a_machine_that_lacks_something_is_told_what(tmp_path, python, sentence)
         assert sentence in result.stderr
 
 
-def test_what_is_installed_is_not_installed_again():
+def test_installed_environment_is_reused():
     script = f'source {TOOLS}/environment.sh; make_environment; echo "$PYTHON"'
     venv = Path(sys.prefix)
     if not (venv / 'bin' / 'python').exists() or sys.prefix == sys.base_prefix:
@@ -181,7 +181,7 @@ def test_what_is_installed_is_not_installed_again():
     assert result.stdout == f'{venv}/bin/python\n'
 
 
-def test_desktop_libraries_that_are_missing_are_done_without(tmp_path):
+def test_missing_desktop_libraries_use_headless_opencv(tmp_path):
     """cv2 fails for lack of libGL until the other package is installed."""
     log = tmp_path / 'log'
     fake = f"""#!/bin/sh
@@ -201,7 +201,7 @@ esac
     assert uninstalled < installed
 
 
-def test_a_broken_opencv_is_not_covered_up(tmp_path):
+def test_other_opencv_errors_are_raised(tmp_path):
     program(tmp_path, 'python', '#!/bin/sh\necho "ImportError: numpy is odd"\nexit 1\n')
     result = start('bash', '-euc', f'source {TOOLS}/environment.sh; PYTHON={tmp_path}/python; fix_opencv')
     assert result.returncode == 2

@@ -1,4 +1,4 @@
-"""tools/train.py and tools/test.py as a user starts them."""
+"""tools/train.py and tools/test.py in subprocesses, as a user starts them."""
 
 import importlib.util
 import json
@@ -122,7 +122,7 @@ def trained(folder):
 
 
 @pytest.mark.parametrize('tool', ['train.py', 'test.py'])
-def test_help_and_wrong_paths_are_answered_at_once(folder, tool):
+def test_help_and_wrong_paths_are_fast(folder, tool):
     began = time.monotonic()
     assert start(folder, tool, '--help').returncode == 0
     result = start(folder, tool, 'lenett.py', *(['x.pth'] if tool == 'test.py' else []))
@@ -133,13 +133,13 @@ def test_help_and_wrong_paths_are_answered_at_once(folder, tool):
     assert 'Traceback' not in result.stderr
 
 
-def test_training_writes_where_it_says(folder, trained):
+def test_training_writes_to_the_work_dir(folder, trained):
     assert trained.is_file()
     assert (trained.parent / 'lenet.py').is_file()
 
 
-def test_going_on(folder, trained):
-    said = processes.run_tool(
+def test_resume(folder, trained):
+    output = processes.run_tool(
         'train.py',
         'lenet.py',
         '--resume',
@@ -150,11 +150,11 @@ def test_going_on(folder, trained):
         'default_hooks.checkpoint.save_best=None',
         folder=folder,
     )
-    assert 'goes on at epoch 2' in said
+    assert 'goes on at epoch 2' in output
     assert (trained.parent / 'epoch_2.pth').is_file()
 
 
-def test_a_test_gives_metrics_and_predictions(folder, trained, monkeypatch):
+def test_test_writes_metrics_and_predictions(folder, trained, monkeypatch):
     arguments = ['lenet.py', trained, '--out', 'metrics.json', '--out-item', 'metrics', '--tta']
     processes.run_tool('test.py', *arguments, folder=folder)
     assert 'accuracy/top1' in json.loads((folder / 'metrics.json').read_text())
@@ -166,7 +166,7 @@ def test_a_test_gives_metrics_and_predictions(folder, trained, monkeypatch):
     assert (folder / 'tested').is_dir()
 
 
-def test_metrics_that_are_no_numbers_are_lists_in_the_file(folder, trained, monkeypatch, capsys):
+def test_metrics_without_a_number_are_lists_in_the_file(folder, trained, monkeypatch, capsys):
     for name, read in (('m.json', json.loads), ('m.yml', yaml.safe_load)):
         arguments = ['matrix.py', trained, '--out', name, '--out-item', 'metrics']
         assert start_here(folder, monkeypatch, 'test.py', *arguments) == 0
@@ -191,14 +191,14 @@ def test_images_without_labels(folder, trained, monkeypatch, capsys):
     assert len(list((folder / 'u').rglob('*.png'))) == 20
 
 
-def test_a_checkpoint_of_a_chain_is_tested_with_the_config_beside_it(folder, trained, monkeypatch):
+def test_checkpoint_of_a_chain_is_tested_with_its_dumped_config(folder, trained, monkeypatch):
     (folder / 'chain.py').write_text("phases = [dict(name='one', config='lenet.py')]\n")
     beside = re.escape(str(trained.parent / 'lenet.py'))
-    with pytest.raises(ValueError, match=rf'chain\.py\. Take .* left beside the checkpoint: {beside}$'):
+    with pytest.raises(ValueError, match=rf'the chain chain\.py\. Pass the config .* of the checkpoint: {beside}$'):
         start_here(folder, monkeypatch, 'test.py', 'chain.py', trained)
 
 
-def test_images_are_shown_with_their_predictions(folder, trained, monkeypatch):
+def test_show_dir_writes_predictions(folder, trained, monkeypatch):
     arguments = ['lenet.py', trained, '--show-dir', 'shown', '--interval', '10']
     assert start_here(folder, monkeypatch, 'test.py', *arguments) == 0
     assert len(list((folder / 'shown').rglob('*.png'))) == 2
@@ -206,7 +206,7 @@ def test_images_are_shown_with_their_predictions(folder, trained, monkeypatch):
     assert sorted(path.name for path in (folder / 'views').rglob('*.png')) == ['0.png_0.png', '19.png_0.png']
 
 
-def test_a_checkpoint_of_another_model_is_one_sentence(folder, trained, monkeypatch, capsys):
+def test_checkpoint_of_another_model_is_one_line(folder, trained, monkeypatch, capsys):
     assert start_here(folder, monkeypatch, 'test.py', 'lenet.py', trained, '--cfg-options', 'num_classes=3') == 2
     printed = capsys.readouterr().err
     assert 'is not of this model: 2 have another shape (first: head.fc.weight' in printed
@@ -217,11 +217,14 @@ def test_a_checkpoint_of_another_model_is_one_sentence(folder, trained, monkeypa
     ('options', 'sentence'),
     [
         (['--cfg-options', 'model.head.type=LinearClsHed'], "Did you mean 'LinearClsHead'"),
-        (['--cfg-options', 'model.head.in_channles=3'], "takes no key 'in_channles'. Did you mean 'in_channels'?"),
+        (
+            ['--cfg-options', 'model.head.in_channles=3'],
+            "model.head.in_channles: LinearClsHead: unknown key 'in_channles'. Did you mean 'in_channels'?",
+        ),
         (['--cfg-options', 'train_dataloader.collate_fn.type=default_colate'], "Did you mean 'default_collate'"),
         (
             ['--cfg-options', 'model.head.type=mmdet.FCOSHead'],
-            "The package 'mmdet', which is to define it, is not inst",
+            "Its package 'mmdet' is not inst",
         ),
         (
             ['--cfg-options', 'custom_imports.imports=no_plugin'],
@@ -233,14 +236,14 @@ def test_a_checkpoint_of_another_model_is_one_sentence(folder, trained, monkeypa
         (['--auto-scale-lr'], 'add auto_scale_lr = dict(base_batch_size=...)'),
     ],
 )
-def test_mistakes_are_one_sentence(folder, options, sentence, monkeypatch, capsys):
+def test_user_errors_are_one_line(folder, options, sentence, monkeypatch, capsys):
     assert start_here(folder, monkeypatch, 'train.py', 'lenet.py', '--work-dir', 'mistakes', *options) == 2
     printed = capsys.readouterr().err
     assert sentence in printed
     assert 'Traceback' not in printed
 
 
-def test_the_traceback_can_be_seen(folder):
+def test_traceback_option(folder):
     result = start(folder, 'train.py', 'none.py', '--traceback')
     assert result.returncode == 1
     assert 'Traceback' in result.stderr
@@ -248,7 +251,7 @@ def test_the_traceback_can_be_seen(folder):
 
 @pytest.mark.dist
 @pytest.mark.slow
-def test_several_processes_test_what_one_tests(folder, trained, monkeypatch):
+def test_two_processes_equal_one(folder, trained, monkeypatch):
     result = start(folder, 'dist_test.sh', 'matrix.py', trained, 2, '--out', 'two.json', '--out-item', 'metrics')
     assert result.returncode == 0, result.stderr[-3000:]
     of_two = pickle.loads((folder / 'dumped.pkl').read_bytes())

@@ -1,4 +1,4 @@
-"""The picture of a training: which panels there are, the best points, and what values do that are no numbers."""
+"""Learning curves: panels, best points, and non-finite values, by the artists of the figure."""
 
 import io
 import math
@@ -32,7 +32,7 @@ def drawn(monkeypatch):
     return found
 
 
-def test_a_panel_for_each_kind_that_is_there():
+def test_one_panel_for_each_kind():
     one, width = size_of(draw_learning_curves([Panel('loss', {'train': CURVE})]))
     three = [Panel('loss', {'train': CURVE}), Panel('percent', {'top1': CURVE}), Panel('rate', {'rate': CURVE})]
     assert size_of(draw_learning_curves(three)) == (3 * one, width)
@@ -50,7 +50,7 @@ def test_the_best_point_follows_the_direction(drawn):
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ['top1 (best 3)', 'ece (best 1)', 'norm']
 
 
-def test_more_than_ten_curves_look_different_and_the_legend_stands_beside(drawn):
+def test_more_than_ten_curves_differ_and_the_legend_is_outside(drawn):
     curves = {f'metric {number}': CURVE for number in range(25)}
     few, many = ([Panel('percent', dict(list(curves.items())[:count]))] for count in (3, 25))
     assert size_of(draw_learning_curves(few))[0] < size_of(draw_learning_curves(many))[0]
@@ -61,7 +61,7 @@ def test_more_than_ten_curves_look_different_and_the_legend_stands_beside(drawn)
     assert legend.height <= axes.figure.bbox.height
 
 
-def test_a_schedule_is_drawn_as_it_is(drawn):
+def test_schedule_is_not_smoothed(drawn):
     values = [10.0 ** -(number / 50) for number in range(200)]
     for panel in (
         Panel('rate', {'rate': (range(200), values)}, is_schedule=True),
@@ -76,13 +76,13 @@ def test_a_schedule_is_drawn_as_it_is(drawn):
 
 
 @pytest.mark.parametrize('values', [[math.nan] * 200, [math.inf, 1.0, math.nan], []])
-def test_values_that_are_no_numbers_leave_gaps(values):
+def test_non_finite_values_leave_gaps(values):
     curve = list(range(len(values))), values
     panels = [Panel('loss', {'train': curve}), Panel('percent', {'val': curve}, {'val': 'less'})]
     assert draw_learning_curves([*panels, Panel('rate', {'rate': curve}, is_schedule=True)])[1:4] == b'PNG'
     assert best_point(np.array([math.nan]), 'less') is None
 
 
-def test_the_running_mean_sees_no_future():
+def test_running_mean_uses_past_values_only():
     values = np.array([1.0, 3.0, math.nan, 5.0, 7.0])
     np.testing.assert_allclose(_running_mean(values.copy(), 2), [1.0, 2.0, 3.0, 5.0, 6.0])

@@ -1,4 +1,4 @@
-"""Images as they are shown: the right colours, and large enough for the text."""
+"""Images for display: colours, channels and text size."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def test_any_number_of_channels(channels, expected):
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.int32])
-def test_other_numbers_are_stretched(dtype):
+def test_other_dtypes_are_scaled_to_the_full_range(dtype):
     image = torch.tensor([[-2, 2], [0, 2]], dtype=dtype).expand(3, 2, 2)
     assert to_rgb_image(image, is_bgr=False)[..., 0].tolist() == [[0, 255], [127, 255]]
     assert to_rgb_image(torch.full((3, 2, 2), 5, dtype=dtype), is_bgr=False).max() == 0
@@ -33,7 +33,7 @@ def test_other_numbers_are_stretched(dtype):
 @pytest.mark.parametrize(
     ('size', 'expected'), [((8, 8), (320, 320)), ((28, 30), (336, 360)), ((400, 500), (400, 500)), ((4, 900), (4, 900))]
 )
-def test_small_images_are_enlarged_by_a_whole_factor(size, expected):
+def test_small_images_are_enlarged_by_an_integer_factor(size, expected):
     image = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
     large = enlarge(image)
     assert large.shape[:2] == expected
@@ -41,7 +41,7 @@ def test_small_images_are_enlarged_by_a_whole_factor(size, expected):
     np.testing.assert_array_equal(large[::factor, ::factor], image)
 
 
-def test_the_text_is_as_large_as_fits():
+def test_text_size_fits_the_width():
     sample = DataSample().set_gt_label(0).set_pred_label(1)
     short, long = ClassNames(['cat', 'dog']), ClassNames(['cat', 'a dog of a very long name indeed'])
     assert fitting_text_size(320, sample, long) < fitting_text_size(320, sample, short) <= 14

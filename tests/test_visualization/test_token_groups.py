@@ -1,10 +1,12 @@
+"""draw_token_groups: mean colours and borders of groups, against values by hand."""
+
 import pytest
 import torch
 
 from hybridcls.visualization import draw_token_groups
 
 
-def test_groups_have_their_mean_colour_and_a_line_between_them():
+def test_groups_have_mean_colours_and_borders():
     image = torch.rand(3, 6, 9, generator=torch.Generator().manual_seed(0))
     groups = torch.tensor([[0, 4, 4], [4, 4, 2]])
     painted, plain = draw_token_groups(image, groups), draw_token_groups(image, groups, border=False)
@@ -17,6 +19,6 @@ def test_groups_have_their_mean_colour_and_a_line_between_them():
     assert torch.equal(painted, plain.masked_fill(lines, 0.0))
 
 
-def test_patches_that_do_not_fit():
-    with pytest.raises(ValueError, match='2 x 2 patches do not divide an image of 5 x 4'):
+def test_image_that_is_not_a_multiple_is_an_error():
+    with pytest.raises(ValueError, match='a multiple of 2 x 2 patches, got 5 x 4'):
         draw_token_groups(torch.zeros(3, 5, 4), torch.zeros(2, 2, dtype=torch.int64))

@@ -1,9 +1,9 @@
-"""Does a small student gain from a teacher? The same student with and without, on the digits, over several seeds.
+"""Distillation: accuracy of a small student with and without a teacher, on the digits, over several seeds.
 
     python tools/benchmark.py distillation --seeds 5
 
-The student is a small CNN that sees a tenth of the training images; the teacher is the hybrid of configs/digits,
-trained on all of them by cross entropy, so that what it knows is more than the labels of those images.
+The student is a small CNN, trained on a tenth of the training images; the teacher is the hybrid of configs/digits,
+trained on all of them by cross entropy.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def train(options: dict[str, Any], work_dir: Path) -> float:
 
 
 def main() -> None:
-    """Print both, seed by seed."""
+    """Print both accuracies for each seed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--seeds', type=int, default=5)
     parser.add_argument('--images', type=int, default=144, help='training images of the student')

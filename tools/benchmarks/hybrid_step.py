@@ -1,17 +1,16 @@
-"""A train step of the hybrid classifier against the steps of its two timm models, one after the other.
+"""A train step of the hybrid classifier against the steps of its two timm models in turn.
 
     python tools/benchmark.py hybrid_step                                    # a small pair, for a CPU
     python tools/benchmark.py hybrid_step --cnn convnextv2_base --vit swinv2_base_window12_192 --img-size 192 \\
         --batch-size 64 --device cuda --amp bfloat16                         # the reference pair
 
-The timm models get a float batch that is normalised already, and learn by cross entropy; the hybrid gets the bytes of
-the data loader and does all that it does in a Runner (``train_step``: preprocessing, both normalisations, fusion, head,
-losses for the log). Demanded is a ratio of at most 1.05. ``--cpu-clock`` counts CPU seconds instead, on a machine that
-others use too.
+The timm models get a normalized float batch and train by cross entropy; the hybrid gets the uint8 batch of the data
+loader and runs its whole ``train_step``: preprocessing, both normalizations, fusion, head, losses for the log. The
+target is a ratio of at most 1.05. ``--cpu-clock`` measures CPU seconds, for a shared machine.
 
-On a CPU a part of what is measured may be glibc giving memory back to the system and asking for it again in each step,
-the more so the more a step holds, and a hybrid step holds the activations of both streams. With
-MALLOC_TRIM_THRESHOLD_=4000000000 MALLOC_MMAP_THRESHOLD_=4000000000 in the environment it keeps it.
+On a CPU, glibc may return memory to the system and request it again in each step, more so for a hybrid step, which
+holds the activations of both streams. MALLOC_TRIM_THRESHOLD_=4000000000 MALLOC_MMAP_THRESHOLD_=4000000000 in the
+environment prevents that.
 """
 
 import argparse
@@ -29,12 +28,12 @@ from hybridcls.models import HybridClassifier
 
 
 def arguments():
-    """The options of the command line."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--cnn', default='convnextv2_atto')
     parser.add_argument('--vit', default='vit_tiny_patch16_224')
     parser.add_argument('--cnn-args', default='{}', help='more arguments of the model: "{\'depths\': (1, 1, 2, 1)}"')
-    parser.add_argument('--vit-args', default='{}', help='likewise')
+    parser.add_argument('--vit-args', default='{}', help='the same for the ViT')
     parser.add_argument('--img-size', type=int, default=96)
     parser.add_argument('--batch-size', type=int, default=16)
     parser.add_argument('--num-classes', type=int, default=100)
@@ -47,12 +46,12 @@ def arguments():
 
 
 def optimizer_of(model):
-    """The same for everybody."""
+    """Return the optimizer of all alternatives."""
     return torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.05)
 
 
 def timm_step(name, options, args, images, labels, **keys):
-    """A plain train step of one timm model with its own classifier."""
+    """Return a plain train step of one timm model with its own classifier."""
     model = timm.create_model(name, num_classes=args.num_classes, **options, **keys).to(args.device).train()
     optimizer = optimizer_of(model)
 
@@ -67,7 +66,7 @@ def timm_step(name, options, args, images, labels, **keys):
 
 
 def hybrid_step(args, cnn, vit, data, **keys):
-    """The train step that a Runner makes."""
+    """Return the train step of a Runner."""
     model = (
         HybridClassifier(
             backbone=dict(type='HybridBackbone', cnn=cnn, vit=vit, img_size=args.img_size, **keys),
@@ -87,7 +86,7 @@ def hybrid_step(args, cnn, vit, data, **keys):
 
 
 def autocast(args):
-    """Mixed precision, if it was asked for."""
+    """Return the autocast context of ``--amp``."""
     kind = args.device.split(':')[0]
     return torch.autocast(kind, getattr(torch, args.amp or 'bfloat16'), enabled=args.amp is not None)
 

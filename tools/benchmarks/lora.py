@@ -1,10 +1,10 @@
-"""LoRA against training everything: time of a step, memory beyond the weights, numbers that are trained.
+"""LoRA against full fine-tuning: time of a step, memory beyond the weights, trainable parameters.
 
     python tools/benchmark.py lora
     python tools/benchmark.py lora --cnn convnextv2_base --vit swinv2_base_window12_192 --img-size 192 --batch 32
 
-Time is interleaved; memory is what torch's allocator held at most during a step, beyond the weights of the model, on a
-GPU, and on a CPU the bytes that autograd keeps for the backward pass, gradients and optimizer states.
+Timings are interleaved. Memory excludes the weights: on a GPU the peak of torch's allocator during a step, on a CPU
+the bytes that autograd saves for the backward pass, gradients and optimizer states.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def build(args: argparse.Namespace, rank: int) -> nn.Module:
 
 
 def kept_bytes(model: nn.Module, wrapper: ComposedOptimWrapper, data: dict) -> int:
-    """Count what a step holds beyond the weights."""
+    """Return the bytes that a step allocates beyond the weights."""
     if next(model.parameters()).is_cuda:
         torch.cuda.synchronize()
         before = sum(p.numel() * p.element_size() for p in model.parameters())
@@ -90,7 +90,8 @@ def main() -> None:
         steps[name] = lambda model=model, wrapper=wrapper: model.train_step(data, wrapper)
         trained, total = sum(p.numel() for p in params), sum(p.numel() for p in model.parameters())
         lines.append(
-            f'{name}: {trained:,} of {total:,} numbers trained ({100 * trained / total:.2f} %), '
+            f'{name}: trainable params: {trained:,} || all params: {total:,} || '
+            f'trainable%: {100 * trained / total:.2f}, '
             f'{kept_bytes(model, wrapper, data) / 2**20:.0f} MiB beyond the weights'
         )
     print(timing_table(interleaved_timings(steps, rounds=args.rounds), 'step'))

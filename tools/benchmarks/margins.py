@@ -1,14 +1,14 @@
-"""Margin heads: time and memory of the streamed softmax against a lean dense form and the forms of the official codes.
+"""Margin heads: time and memory of the streamed softmax against a lean dense implementation and the official codes.
 
     python tools/benchmark.py margins [--classes 10000 100000 300000 1000000] [--batch 256] [--dim 512]
                                       [--forms streamed dense auto lean_dense ...] [--rounds 7] [--device cpu]
-    python tools/benchmark.py margins --cpu-time --threads 1     # on a machine that others use too
+    python tools/benchmark.py margins --cpu-time --threads 1     # on a shared machine
 
-Each form gets the same embeddings, centres and labels, and computes loss, top-1 accuracy and both gradients; before
-it is timed, its numbers are held against another form's. Memory is the peak of what is allocated meanwhile, beyond the
-two gradients. Dense forms are left out above ``--dense-up-to`` classes: at a million they take 8 to 9 GB. ``sampled``
-takes a tenth of the classes into each step. On a GPU ten million classes are tried as well; classes that are spread
-over processes have a benchmark of their own (``sharded_margins``).
+Each form gets the same embeddings, class weights and labels, and computes loss, top-1 accuracy and both gradients; its
+results are compared with another form's before it is timed. Memory is the peak allocation beyond the two gradients.
+Dense forms are skipped above ``--dense-up-to`` classes: at a million they take 8 to 9 GB. ``sampled`` uses a tenth of
+the classes in each step. On a GPU ten million classes are measured as well; ``sharded_margins`` measures classes that
+are sharded over processes.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def arc_margin(cosine, norms):
 
 
 def ada_margin(cosine, norms):
-    """AdaFace, with running statistics that stand still."""
+    """AdaFace with constant running statistics."""
     return adaptive_margin_on_target(
         cosine, norm_scaler(norms, NORM_MEAN.to(norms.device), NORM_STD.to(norms.device)), ADA_MARGIN
     )
@@ -64,10 +64,10 @@ def sampled(embeddings, class_weights, labels):
 def lean_dense(embeddings, class_weights, labels):
     """Cross entropy over scaled cosines, as a careful author writes it for autograd; the margin on N numbers."""
     cosine = F.normalize(embeddings) @ F.normalize(class_weights).t()
-    own = labels.unsqueeze(1)
-    target = arc_margin(cosine.gather(1, own), None)
+    target_index = labels.unsqueeze(1)
+    target = arc_margin(cosine.gather(1, target_index), None)
     accuracy = (cosine.argmax(1) == labels).float().mean()
-    return F.cross_entropy(cosine.scatter(1, own, target) * SCALE, labels), accuracy
+    return F.cross_entropy(cosine.scatter(1, target_index, target) * SCALE, labels), accuracy
 
 
 def arcface_form(embeddings, class_weights, labels):
@@ -91,10 +91,10 @@ def adaface_form(embeddings, class_weights, labels):
     accuracy = (cosine.argmax(1) == labels).float().mean()
     quality = norms.detach().clamp(1e-3, 100)
     quality = ((quality - NORM_MEAN.to(norms.device)) / (NORM_STD.to(norms.device) + 1e-3) * 0.333).clamp(-1, 1)
-    own = labels.unsqueeze(1)
-    turn = torch.zeros_like(cosine).scatter_(1, own, 1.0) * (-ADA_MARGIN * quality)
+    target_index = labels.unsqueeze(1)
+    turn = torch.zeros_like(cosine).scatter_(1, target_index, 1.0) * (-ADA_MARGIN * quality)
     cosine = (cosine.acos() + turn).clamp(1e-3, math.pi - 1e-3).cos()
-    off = torch.zeros_like(cosine).scatter_(1, own, 1.0) * (ADA_MARGIN + ADA_MARGIN * quality)
+    off = torch.zeros_like(cosine).scatter_(1, target_index, 1.0) * (ADA_MARGIN + ADA_MARGIN * quality)
     return F.cross_entropy((cosine - off) * SCALE, labels), accuracy
 
 
@@ -113,7 +113,7 @@ SAME_NUMBERS = {name: 'adaface_form' if 'adaface' in name else 'lean_dense' for 
 
 
 def check(outcomes):
-    """Hold each form against another one that computes the same."""
+    """Compare each form with another one that computes the same."""
     for name, outcome in outcomes.items():
         other = outcomes.get(SAME_NUMBERS.get(name), outcome)
         for found, expected in zip(outcome, other, strict=True):
@@ -133,7 +133,7 @@ def measure(num_classes, args):
     torch.manual_seed(0)
     labels = torch.randint(num_classes, (args.batch,), device=device)
     class_weights = (0.01 * torch.randn(num_classes, args.dim, device=device)).requires_grad_()
-    with torch.no_grad():  # as in the middle of a training: cosines to the own classes around 0.5, lengths around 20
+    with torch.no_grad():  # as during training: cosines to the target class around 0.5, norms around 20
         embeddings = class_weights[labels] * 100 + 1.7 * torch.randn(args.batch, args.dim, device=device)
         embeddings *= 0.5 + torch.rand(args.batch, 1, device=device)
     embeddings.requires_grad_()
@@ -175,15 +175,15 @@ def main():
     parser.add_argument('--batch', type=int, default=256)
     parser.add_argument('--dim', type=int, default=512)
     parser.add_argument('--forms', nargs='+', choices=list(FORMS), default=list(FORMS))
-    parser.add_argument('--dense-up-to', type=int, default=300_000, help='leave dense forms out above so many classes')
-    parser.add_argument('--check-up-to', type=int, default=100_000, help='compare numbers up to so many classes')
+    parser.add_argument('--dense-up-to', type=int, default=300_000, help='largest number of classes of dense forms')
+    parser.add_argument('--check-up-to', type=int, default=100_000, help='largest number of classes to compare')
     parser.add_argument('--rounds', type=int, default=7)
     parser.add_argument('--threads', type=int, default=torch.get_num_threads())
-    parser.add_argument('--cpu-time', action='store_true', help='count what this process computes, not the wall clock')
+    parser.add_argument('--cpu-time', action='store_true', help='measure CPU time')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     args = parser.parse_args()
     if args.cpu_time and (args.threads != 1 or args.device != 'cpu'):
-        parser.error('--cpu-time adds up the threads and sees no GPU: it needs --threads 1 --device cpu.')
+        parser.error('--cpu-time sums over threads and excludes the GPU: it needs --threads 1 --device cpu.')
     torch.set_num_threads(args.threads)
     print(
         f'{args.device}, {args.threads} threads, B = {args.batch}, D = {args.dim}, loss, top-1 and both gradients, '

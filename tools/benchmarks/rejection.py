@@ -1,9 +1,9 @@
-"""Rejection of digits never seen: epistemic uncertainty against the largest softmax of a cross-entropy head.
+"""Rejection of unknown digits: epistemic uncertainty against the maximum softmax of a cross-entropy head.
 
     python tools/benchmark.py rejection [--seeds 5] [--epochs 15] [--members 3] [--only ce evidential]
 
-For each seed two other digits are the unknown ones. A small ResNet learns the remaining eight from their training
-images; it is then shown their test images and all images of the two. Everything goes through configs and the Runner.
+For each seed, two different digits are unknown. A small ResNet is trained on the other eight; it is then tested on
+their test images and on all images of the two. Everything runs through configs and the Runner.
 AUROC, FPR95 (unknown against known), AURC, accuracy and ECE (of the known ones) are in percent; mean and standard
 deviation over the seeds.
 """
@@ -24,12 +24,12 @@ SCORES_OF_ANY, SCORES_OF_MIXTURES = ALL_SCORES[:2], ALL_SCORES[:5]
 
 
 def evidential(**loss):
-    """The parts of an evidential classifier."""
+    """Return the head of an evidential classifier."""
     return dict(head=dict(type='EvidentialHead', loss=dict(annealing=5, **loss)))
 
 
 def methods(members):
-    """What is compared, by name: keys of the model, and the scores that it predicts."""
+    """Return the methods by name: keys of the model, and its scores."""
     return {
         'ce': (dict(head=dict(type='LinearHead')), SCORES_OF_ANY),
         'mc_dropout': (dict(type='MCDropoutClassifier', dropout=0.3, head=dict(type='LinearHead')), SCORES_OF_MIXTURES),
@@ -44,7 +44,7 @@ def methods(members):
 
 
 def config(seed, epochs, keys, scores, work_dir):
-    """The config of one run."""
+    """Return the config of one run."""
     unknown = [(2 * seed) % 10, (2 * seed + 1) % 10]
     known = [digit for digit in range(10) if digit not in unknown]
     resize, pack = dict(type='ResizeToSize', img_size=16), dict(type='PackInputs')
@@ -82,7 +82,7 @@ def config(seed, epochs, keys, scores, work_dir):
                 dataset=dict(type='ConcatDataset', datasets=tested),
             ),
             test_evaluator=[
-                dict(type='MetricOf', known_only=True, metric=dict(type='Accuracy')),
+                dict(type='HeadMetric', known_only=True, metric=dict(type='Accuracy')),
                 dict(type='OODMetric', scores=scores),
                 dict(type='CalibrationMetric'),
                 dict(type='SelectiveMetric', scores=scores),
@@ -111,7 +111,7 @@ def run(seed, epochs, keys, scores, work_dir, train=True):
 
 
 def table(results):
-    """Mean and standard deviation over the seeds, a row for each method and score."""
+    """Format mean and standard deviation over the seeds, one row for each method and score."""
     lines = [f'{"method":<20} {"score":<12} {"AUROC":>13} {"FPR95":>13} {"AURC":>13}   accuracy, ECE, NLL']
 
     def cell(runs, name):

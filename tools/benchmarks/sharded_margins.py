@@ -1,12 +1,12 @@
-"""Time class weights that are sharded over processes, all and sampled, against one process that holds them all.
+"""Time sharded class weights, all and sampled, against one process with all class weights.
 
     python tools/benchmark.py sharded_margins [--classes 100000] [--processes 2] [--sample-rate 0.1] ...
 
-Loss and gradients of an ArcFace loss, from embeddings and class weights. One process has the whole batch and all
-classes, in its streamed form; the others have their part of both, and talk over gloo (NCCL where each has a GPU). Each
-process has as many threads as the one (``--threads``), so with W processes 1 / W is the least that a ratio can be
-without sampling, and ``sample rate / W`` with it. On a machine that others use too, ``--clock cpu`` counts what the
-first process computes, which leaves out what it waits for.
+Loss and gradients of an ArcFace loss, from embeddings and class weights. The reference is one process with the whole
+batch and all classes, streamed; the others have a shard of both, and communicate over gloo (NCCL if each has a GPU).
+All processes have ``--threads`` threads: with W processes the ratio is at least 1 / W without sampling, and
+``sample rate / W`` with it. On a shared machine, ``--clock cpu`` measures the CPU time of the first process, without
+waiting.
 """
 
 import argparse
@@ -29,12 +29,12 @@ STOP = -1
 
 
 def arcface(target_cosine: Tensor, norms: Tensor) -> Tensor:
-    """The margin that is measured; any other costs as little."""
+    """The ArcFace margin; the cost of others is similar."""
     return angular_margin_on_target(target_cosine, 0.5)
 
 
 def steps_of(args: argparse.Namespace, rank: int, device: torch.device) -> list[Callable[[], None]]:
-    """What this process does for each alternative: nothing while the first one works alone."""
+    """Return the step of this process for each alternative; the reference runs in the first process only."""
     generator = torch.Generator().manual_seed(0)
     embeddings = torch.randn(args.batch, args.width, generator=generator).to(device)
     labels = torch.randint(args.classes, (args.batch,), generator=generator).to(device)
@@ -59,7 +59,7 @@ def steps_of(args: argparse.Namespace, rank: int, device: torch.device) -> list[
 
 
 def work(rank: int, args: argparse.Namespace, folder: str) -> None:
-    """One of the processes; the first one says what comes next, and holds the watch."""
+    """Run one process; the first one chooses the next step and measures the time."""
     torch.set_num_threads(args.threads)
     on_gpus = torch.cuda.device_count() >= args.processes
     device = torch.device('cuda', rank) if on_gpus else torch.device('cpu')

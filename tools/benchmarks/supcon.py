@@ -1,10 +1,10 @@
-"""SupCon: time and memory of the streamed loss against a lean dense form and the official code's form.
+"""SupCon: time and memory of the streamed loss against a lean dense implementation and the official code.
 
     python tools/benchmark.py supcon [--images 256 1024 4096] [--views 2] [--dim 128] [--rounds 7] [--device cpu]
-    OMP_NUM_THREADS=1 python tools/benchmark.py supcon --cpu-time   # on a machine that others use too
+    OMP_NUM_THREADS=1 python tools/benchmark.py supcon --cpu-time   # on a shared machine
 
-Each form gets the same embeddings and labels and computes loss and gradient. Memory is the peak of what is allocated
-meanwhile, the gradient of the embeddings included.
+Each form gets the same embeddings and labels and computes loss and gradient. Memory is the peak allocation,
+including the gradient of the embeddings.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def main():
     parser.add_argument('--dim', type=int, default=128)
     parser.add_argument('--classes', type=int, default=100)
     parser.add_argument('--rounds', type=int, default=7)
-    parser.add_argument('--cpu-time', action='store_true', help='count what this process computes, not what it waits')
+    parser.add_argument('--cpu-time', action='store_true', help='measure CPU time, without waiting')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     args = parser.parse_args()
     print(

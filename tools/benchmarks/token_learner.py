@@ -1,4 +1,4 @@
-"""TokenLearner in the middle: throughput of a plain ViT with K summaries after 1/4, 1/2 or 3/4 of its blocks.
+"""TokenLearner: throughput of a plain ViT with K summary tokens after 1/4, 1/2 or 3/4 of its blocks.
 
 python tools/benchmark.py token_learner [--model vit_small_patch16_224] [--tokens 8 16] [--images 8] [--rounds 11]
 """
@@ -16,14 +16,12 @@ def parse_args():
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--model', default='vit_small_patch16_224')
-    parser.add_argument('--tokens', type=int, nargs='+', default=[8, 16], help='numbers of summaries K')
+    parser.add_argument('--tokens', type=int, nargs='+', default=[8, 16], help='numbers of summary tokens K')
     parser.add_argument('--images', type=int, default=8)
     parser.add_argument('--rounds', type=int, default=11)
     parser.add_argument('--threads', type=int, help="defaults to torch's own choice")
     parser.add_argument('--merging', type=float, default=0.0, help='token_merging_ratio of the blocks before it')
-    parser.add_argument(
-        '--cpu-time', action='store_true', help="count this process's own time, for a machine that others use too"
-    )
+    parser.add_argument('--cpu-time', action='store_true', help='measure CPU time, for a shared machine')
     parser.add_argument('--device', default='cpu')
     return parser.parse_args()
 

@@ -1,9 +1,9 @@
-"""Token merging: a ViT-S on 224 pixels at several r, each against the same model without merging, and what FLOPs say.
+"""Token merging: speed-up of a ViT-S on 224 pixels at several r, against the ratio of FLOPs.
 
     python tools/benchmark.py token_merging [--model vit_small_patch16_224] [--r 8 13 16] [--images 8] [--rounds 11]
 
-A ratio of 0 is timed too: it must cost nothing. The promise is the ratio of the multiplications, those of the matching
-and the merging not counted; "reached" is the measured speed-up over it.
+r = 0 is timed too: it should cost nothing. The FLOPs ratio counts multiplications, without matching and merging;
+"reached" is the measured speed-up relative to it.
 """
 
 import argparse
@@ -24,15 +24,13 @@ def parse_args():
     parser.add_argument('--images', type=int, default=8)
     parser.add_argument('--rounds', type=int, default=11)
     parser.add_argument('--threads', type=int, help="defaults to torch's own choice")
-    parser.add_argument(
-        '--cpu-time', action='store_true', help="count this process's own time, for a machine that others use too"
-    )
+    parser.add_argument('--cpu-time', action='store_true', help='measure CPU time, for a shared machine')
     parser.add_argument('--device', default='cpu')
     return parser.parse_args()
 
 
 def merging(model, images, r):
-    """A forward pass with r; the exchange of the classes takes microseconds."""
+    """Return a forward pass with r; swapping the classes takes microseconds."""
 
     def run():
         handle = add_token_merging(model, dict(r=r))
@@ -43,7 +41,7 @@ def merging(model, images, r):
 
 
 def multiplications(model, image, r):
-    """Multiplications of one image: patch embedding, and in each block projections, attention and MLP."""
+    """Count the multiplications for one image: patch embedding, and in each block projections, attention and MLP."""
     handle = add_token_merging(model, dict(r=r))
     after = [state.tokens.shape[1] for state in merged_tokens(model, image)]
     handle.undo()
@@ -82,9 +80,9 @@ def main():
             )
         )
         for name, r in names.items():
-            promised, measured = whole / multiplications(model, images[:1], r), 1 / timings[name].ratio
+            expected, measured = whole / multiplications(model, images[:1], r), 1 / timings[name].ratio
             print(
-                f'{name}: {measured:.2f} times as fast; FLOPs promise {promised:.2f}, reached {measured / promised:.0%}'
+                f'{name}: {measured:.2f} times as fast; FLOPs ratio {expected:.2f}, reached {measured / expected:.0%}'
             )
 
 

@@ -1,19 +1,18 @@
-"""What does merging tokens cost a trained model? A schedule chosen on held-out training images, told on test images.
+"""Token merging: accuracy of a trained model with a schedule chosen on held-out training images.
 
     python tools/benchmark.py token_merging_accuracy [--config configs/digits/ce_vit.py] [--seeds 5] [--saving 0.3]
 
-The rule, fixed before anything is measured:
+The protocol:
 
-1. Model k of ``--seeds`` is trained on the training images but every fifth, from image k on, which it is then asked
-   about with each of the schedules of :func:`candidates`.
+1. Model k of ``--seeds`` is trained on the training images except every fifth, starting with image k; each schedule of
+   :func:`candidates` is evaluated on the held-out images.
 2. Of the schedules that save at least ``--saving`` of the model's time (median of interleaved rounds of 64 images, one
-   thread, time of this process alone), that with the highest mean accuracy is taken; of equals, that with the lowest
-   mean cross entropy.
-3. As many other models are trained by the config as it is, on all training images, and tested with and without that
-   schedule. The last epoch counts. Only here are test images looked at.
+   thread, CPU time), the one with the highest mean accuracy is chosen; of equals, the one with the lowest mean cross
+   entropy.
+3. The same number of other models is trained on all training images, and tested at the last epoch with and without that
+   schedule. Test images are used only here.
 
-With ``--trained`` the models of 3 are trained a second time with the schedule on. Trained models are kept in
-``--work-dir`` and not trained again.
+With ``--trained`` the models of 3 are trained a second time with the schedule. ``--work-dir`` keeps trained models.
 """
 
 import argparse
@@ -35,12 +34,12 @@ from hybridcls.models.adapters import add_token_merging
 CONFIG = Path(__file__).resolve().parents[2] / 'configs' / 'digits' / 'ce_vit.py'
 TRAINING_IMAGES = 1437
 FOLDS = 5
-# The last numbers: all images that are not of the test to train on, and those of the test once.
+# The final models: trained on all other images, tested once on the test images.
 FINAL = {'train_dataloader.dataset.split': 'train+val', 'val_dataloader.dataset.split': 'test'}
 
 
 def candidates(patches: int, depth: int) -> dict[str, Any]:
-    """Schedules to choose from, by name."""
+    """Return the schedules to choose from, by name."""
     found: dict[str, Any] = {}
     for share in (1 / 16, 3 / 32, 1 / 8, 5 / 32, 3 / 16):
         r = round(share * patches)
@@ -68,12 +67,12 @@ def candidates(patches: int, depth: int) -> dict[str, Any]:
 
 
 class Trained:
-    """A model at the end of its training, and the images of its validation.
+    """A trained model, and the images of its validation.
 
     Args:
-        config (Path): How it is trained.
-        options (dict): What is changed in it.
-        work_dir (Path): Where it is, or will be.
+        config (Path): The config of its training.
+        options (dict): Options of the config.
+        work_dir (Path): The work dir of its training.
     """
 
     def __init__(self, config: Path, options: dict[str, Any], work_dir: Path) -> None:
@@ -101,7 +100,7 @@ class Trained:
         self.labels = torch.cat([sample.gt_label for batch in batches for sample in batch['data_samples']])
 
     @torch.no_grad()
-    def asked(self, ratio: Any) -> tuple[float, float]:
+    def evaluate(self, ratio: Any) -> tuple[float, float]:
         """Accuracy in percent and cross entropy, with a schedule (0: without one)."""
         merging = add_token_merging(self.model, ratio)
         logits = torch.cat([self.model(images) for images in self.images.split(128)])
@@ -111,7 +110,7 @@ class Trained:
 
 
 def saved(model: Any, images: Tensor, schedules: dict[str, Any], rounds: int) -> dict[str, float]:
-    """Share of the time of a forward pass that each schedule saves."""
+    """Return the share of the time of a forward pass that each schedule saves."""
 
     def with_ratio(ratio: Any) -> Any:
         def run() -> None:
@@ -131,14 +130,14 @@ def saved(model: Any, images: Tensor, schedules: dict[str, Any], rounds: int) ->
 
 
 def choose(models: list[Trained], saving: float, rounds: int) -> Optional[tuple[str, Any]]:
-    """Apply the rule, and print what it saw."""
+    """Evaluate the schedules, print them, and return the chosen one."""
     transformer = models[0].model.backbone.vit.model
     schedules = candidates(transformer.patch_embed.num_patches, len(transformer.blocks))
     savings = saved(models[0].model, models[0].images[:64], schedules, rounds)
     found = {}
     for name, ratio in [('whole', 0), *schedules.items()]:
-        answers = [model.asked(ratio) for model in models]
-        found[name] = statistics.mean(a[0] for a in answers), statistics.mean(a[1] for a in answers)
+        results = [model.evaluate(ratio) for model in models]
+        found[name] = statistics.mean(a[0] for a in results), statistics.mean(a[1] for a in results)
         print(
             f'{name:<28}{found[name][0]:>9.2f} %  cross entropy {found[name][1]:.4f}  saves {savings.get(name, 0):.1%}',
             flush=True,
@@ -149,7 +148,7 @@ def choose(models: list[Trained], saving: float, rounds: int) -> Optional[tuple[
 
 
 def held_out(fold: int) -> dict[str, Any]:
-    """Options that keep a fifth of the training images for the choice."""
+    """Return options that hold out a fifth of the training images."""
     images = range(TRAINING_IMAGES)
     return {
         'train_dataloader.dataset.indices': [i for i in images if i % FOLDS != fold],
@@ -159,7 +158,7 @@ def held_out(fold: int) -> dict[str, Any]:
     }
 
 
-def told(name: str, values: list[float], unit: str = '%') -> None:
+def print_summary(name: str, values: list[float], unit: str = '%') -> None:
     """Print a mean and its spread."""
     spread = statistics.stdev(values) if len(values) > 1 else 0.0
     print(
@@ -169,14 +168,14 @@ def told(name: str, values: list[float], unit: str = '%') -> None:
 
 
 def main() -> None:
-    """Choose, then tell."""
+    """Choose a schedule, and test it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--config', type=Path, default=CONFIG, help='one of configs/digits with a plain transformer')
     parser.add_argument('--seeds', type=int, default=5)
     parser.add_argument('--saving', type=float, default=0.3, help="share of the model's time")
-    parser.add_argument('--trained', action='store_true', help='also train with the schedule on')
+    parser.add_argument('--trained', action='store_true', help='also train with the schedule')
     parser.add_argument('--rounds', type=int, default=9, help='timings of each candidate')
-    parser.add_argument('--work-dir', help='where trained models are kept; defaults to a folder that is deleted')
+    parser.add_argument('--work-dir', help='folder that keeps trained models; defaults to a temporary folder')
     args = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
@@ -201,24 +200,24 @@ def main() -> None:
         scores: dict[str, list[float]] = dict(whole=[], merged=[], trained=[])
         for seed in range(args.seeds):
             model = Trained(args.config, {**FINAL, 'randomness.seed': seed}, work_dir / f'seed_{seed}')
-            scores['whole'].append(model.asked(0)[0])
-            scores['merged'].append(model.asked(ratio)[0])
+            scores['whole'].append(model.evaluate(0)[0])
+            scores['merged'].append(model.evaluate(ratio)[0])
             if args.trained:
                 trained = Trained(
                     args.config,
                     {**FINAL, 'randomness.seed': seed, 'model.backbone.token_merging_ratio': ratio},
                     work_dir / f'trained_{seed}',
                 )
-                scores['trained'].append(trained.asked(ratio)[0])
+                scores['trained'].append(trained.evaluate(ratio)[0])
             print(
                 f'seed {seed}: ' + ', '.join(f'{kind} {values[-1]:.2f} %' for kind, values in scores.items() if values),
                 flush=True,
             )
         for kind, values in scores.items():
             if values:
-                told(kind, values)
+                print_summary(kind, values)
                 if kind != 'whole':
-                    told(
+                    print_summary(
                         f'{kind} - whole',
                         [own - base for own, base in zip(values, scores['whole'], strict=True)],
                         'points',

@@ -1,4 +1,4 @@
-"""What SAM, Lookahead and gradient centralization cost, and what fused optimizers and few groups save.
+"""Update stages: cost of SAM, Lookahead and gradient centralization, savings by fused optimizers and few groups.
 
     python tools/benchmark.py update [--device cuda] [--rounds 15]
 
@@ -44,7 +44,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--cpu-time',
         action='store_true',
-        help='count what this process computes, not the wall clock: for a machine that others use too',
+        help='measure CPU time, for a shared machine',
     )
     parser.add_argument('--threads', type=int, default=torch.get_num_threads())
     parser.add_argument('--device', default='cpu')
@@ -72,18 +72,18 @@ def build_model(args: argparse.Namespace) -> BaseModel:
 
 
 def make_batch(args: argparse.Namespace) -> dict:
-    """Draw a batch as a dataloader would give it."""
+    """Return a random batch in the format of a dataloader."""
     images = torch.randint(0, 256, (args.batch_size, 3, args.img_size, args.img_size), dtype=torch.uint8)
     return dict(inputs=list(images), data_samples=[DataSample().set_gt_label(i % 10) for i in range(args.batch_size)])
 
 
 def adamw(model: nn.Module, **kwargs: Any) -> torch.optim.Optimizer:
-    """Return AdamW at a rate that leaves the weights nearly as they are: all alternatives do the same work."""
+    """Return AdamW with a tiny rate: the weights hardly change, and all alternatives do the same work."""
     return torch.optim.AdamW(model.parameters(), lr=1e-7, **kwargs)
 
 
 def trainer(model: BaseModel, batch: dict, wrapper: OptimWrapper, updates: int = UPDATES) -> Callable[[], None]:
-    """Return a function that does some updates."""
+    """Return a function that runs UPDATES updates."""
 
     def train() -> None:
         for _ in range(updates):
@@ -93,7 +93,7 @@ def trainer(model: BaseModel, batch: dict, wrapper: OptimWrapper, updates: int =
 
 
 def two_passes(model: BaseModel, batch: dict) -> Callable[[], None]:
-    """Return the least that SAM needs: two forward and backward passes, a step, no copies and no norms."""
+    """Return a lower bound of SAM: two forward and backward passes and a step, without copies and norms."""
     optimizer = adamw(model, fused=True)
 
     def train() -> None:
@@ -109,19 +109,19 @@ def two_passes(model: BaseModel, batch: dict) -> Callable[[], None]:
 
 
 class ManyParameters(BaseModel):
-    """As many parameters as a real model has tensors, and next to no arithmetic: what is left is bookkeeping."""
+    """A model with many small parameters: its cost is that of the bookkeeping."""
 
     def __init__(self, count: int) -> None:
         super().__init__()
         self.rest = nn.ParameterList([nn.Parameter(torch.ones(1)) for _ in range(count)])
 
     def forward(self, inputs: Tensor, data_samples: Optional[list] = None, mode: str = 'loss') -> dict[str, Tensor]:
-        """Return a loss that depends on one of them."""
+        """Return a loss of one parameter."""
         return dict(loss=(self.rest[0] * inputs).sum())
 
 
 def kept_tensors(value: Any) -> Iterator[Tensor]:
-    """Yield the tensors that an object holds, in dicts and lists too."""
+    """Yield the tensors of an object, in dicts and lists too."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, dict):
@@ -133,12 +133,12 @@ def kept_tensors(value: Any) -> Iterator[Tensor]:
 
 
 def megabytes(tensors: Iterator[Tensor]) -> float:
-    """Size of all storages, each counted once."""
+    """Return the size of all storages, each counted once."""
     return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values()) / 1e6
 
 
 def line(what: str, timing: Timing, target: Optional[float] = None) -> str:
-    """Draw one line of a table."""
+    """Format one line of a table."""
     aim = '' if target is None else f'  <= {target:.2f}  {"met" if timing.ratio <= target else "missed"}'
     return (
         f'  {what:<46} {timing.seconds * 1e3:>9.2f} ms  {timing.ratio:>6.3f}  '
@@ -147,7 +147,7 @@ def line(what: str, timing: Timing, target: Optional[float] = None) -> str:
 
 
 def compare_stages(model: BaseModel, batch: dict, timing: dict) -> None:
-    """Time the stages, and say what they keep."""
+    """Time the stages, and measure the memory of their state."""
     composed = {name: ComposedOptimWrapper(adamw(model, fused=True), stages=stages) for name, stages in STAGES.items()}
     plain = trainer(model, batch, OptimWrapper(adamw(model, fused=True)))
     train = {name: trainer(model, batch, wrapper) for name, wrapper in composed.items()}
@@ -174,7 +174,7 @@ def compare_stages(model: BaseModel, batch: dict, timing: dict) -> None:
 
 
 def compare_bookkeeping(tensors: int, device: str, timing: dict) -> None:
-    """Time what a wrapper does besides arithmetic."""
+    """Time the overhead of a wrapper."""
     model = ManyParameters(tensors).to(device)
     batch = dict(inputs=torch.ones(1))
     updates = 100
@@ -232,7 +232,7 @@ def main() -> None:
     args = parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    MMLogger.get_instance('benchmark', log_level='WARNING')  # tables of groups are not the topic here
+    MMLogger.get_instance('benchmark', log_level='WARNING')  # without the tables of groups
     DefaultScope.get_instance('benchmark', scope_name='hybridcls')
     model, batch = build_model(args), make_batch(args)
     tensors, parameters = len(list(model.parameters())), sum(param.numel() for param in model.parameters())

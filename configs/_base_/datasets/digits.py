@@ -1,4 +1,4 @@
-"""The 1,797 handwritten digits that scikit-learn bundles: to train on, to choose on, 360 to test on (stratified)."""
+"""The 1,797 handwritten digits of scikit-learn: training, validation and 360 test images (stratified)."""
 
 batch_size = 64
 train_pipeline = [

@@ -1,4 +1,4 @@
-"""The digits, each image twice; what is learned is judged by the nearest neighbours among the training images."""
+"""Two views of each digit; evaluated by the nearest neighbours among the training images."""
 
 batch_size = 64
 view_pipeline = [

@@ -1,7 +1,7 @@
-"""A folder of class folders, `train/<class>/*` and `val/<class>/*`; the number of classes is counted."""
+"""Class folders, `train/<class>/*` and `val/<class>/*`; the number of classes is counted."""
 
-data_root = 'data/imagenet'  # fills every dataset that names none
-batch_size = 128  # of one process; fills every dataloader that names none
+data_root = 'data/imagenet'  # fills every dataset without one
+batch_size = 128  # of one process; fills every dataloader without one
 train_pipeline = [
     dict(type='LoadImage'),
     dict(type='RandomCropToSize', interpolation='bicubic', backend='pillow'),

@@ -1,9 +1,9 @@
-"""The same folder, each image twice under SimCLR's augmentations; what is learned is judged by nearest neighbours."""
+"""Class folders, two views of each image by SimCLR's augmentations; evaluated by nearest neighbours."""
 
-data_root = 'data/imagenet'  # fills every dataset that names none
-batch_size = 64  # images of one process, so 128 views; fills every dataloader that names none
+data_root = 'data/imagenet'  # fills every dataset without one
+batch_size = 64  # images of one process, so 128 views; fills every dataloader without one
 view_pipeline = [
-    dict(type='RandomCropToSize', scale=(0.2, 1.0), interpolation='bicubic', backend='pillow'),
+    dict(type='RandomCropToSize', crop_ratio_range=(0.2, 1.0), interpolation='bicubic', backend='pillow'),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(
         type='RandomApply',
@@ -29,7 +29,7 @@ val_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(type='ImageFolder', data_prefix='val', test_mode=True, pipeline=val_pipeline),
 )
-# Each image is classified by the others of its set; EmbeddingBankHook would ask those of the training set instead.
+# Each image is classified by the others of its set; with EmbeddingBankHook by those of the training set.
 val_evaluator = [dict(type='KNNAccuracy', k=20), dict(type='ValLoss')]
 test_dataloader = val_dataloader
 test_evaluator = [dict(type='KNNAccuracy', k=20)]

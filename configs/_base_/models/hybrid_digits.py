@@ -1,4 +1,4 @@
-"""The reference pair, cut down until it trains on a laptop's CPU: 1.5 million parameters at 32 pixels."""
+"""A small version of the reference pair for a laptop's CPU: 1.5 million parameters at 32 pixels."""
 
 img_size = 32
 model = dict(

@@ -1,4 +1,4 @@
-"""Samplers: which images meet in a batch."""
+"""Samplers choose the images of a batch."""
 
 from .dataset_labels import labels_of
 from .pk_sampler import PKSampler

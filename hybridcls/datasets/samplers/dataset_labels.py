@@ -1,4 +1,4 @@
-"""The class of every image of a dataset, through mmengine's wrappers, without loading an image."""
+"""Read the class of every image of a dataset, inside mmengine's wrappers too, without loading images."""
 
 from contextlib import suppress
 from typing import Any
@@ -22,7 +22,7 @@ def labels_of(dataset: Any) -> np.ndarray:
         np.ndarray: ``(len(dataset),)`` int64.
 
     Raises:
-        TypeError: If the dataset has no labels, or its images have several.
+        TypeError: If the dataset has no labels, or several for an image.
 
     Example:
         >>> from hybridcls.datasets import Digits
@@ -44,18 +44,17 @@ def labels_of(dataset: Any) -> np.ndarray:
         labels = _read_labels(dataset)
     except (AttributeError, KeyError) as error:
         raise TypeError(
-            f'labels_of: {name} has no labels ({type(error).__name__}: {error}). A dataset gives them by '
-            "get_gt_labels(), or by get_data_info(index)['gt_label']; ImageFolder does with "
-            'with_label=True.'
+            f'labels_of: expected a dataset with labels, got {name} ({type(error).__name__}: {error}). Implement '
+            "get_gt_labels() or get_data_info(index)['gt_label']; for ImageFolder set with_label=True."
         ) from error
-    # One label may be written 3, [3] or array([3]).
+    # One label may be 3, [3] or array([3]).
     flat = [np.ravel(label) for label in labels]
     several = next((index for index, label in enumerate(flat) if label.size != 1), None)
     if several is not None:
         raise TypeError(
-            f'labels_of: image {several} of {name} has {flat[several].size} labels, and one class each is wanted.'
+            f'labels_of: expected one label for each image, got {flat[several].size} for image {several} of {name}.'
         )
-    # mmengine's `num_batch_per_epoch` shortens a dataset without telling its methods.
+    # mmengine's `num_batch_per_epoch` shortens a dataset, but not what its methods return.
     return np.asarray([label[0] for label in flat], dtype=np.int64)[: len(dataset)]
 
 

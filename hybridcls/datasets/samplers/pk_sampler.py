@@ -1,4 +1,4 @@
-"""Batches of P classes with K images each."""
+"""Draw batches of P classes with K images each."""
 
 import itertools
 import math
@@ -21,7 +21,7 @@ _CANDIDATES_A_SLOT = 32
 
 @DATA_SAMPLERS.register_module()
 class PKSampler(Sampler):
-    """A batch sampler whose batches hold P classes with K images each, so that contrastive losses find positives.
+    """Draw batches of P classes with K images each, which gives contrastive losses their positives.
 
     It is the ``batch_sampler`` of a dataloader::
 
@@ -29,34 +29,34 @@ class PKSampler(Sampler):
             batch_size=64, sampler=dict(type='DefaultSampler', shuffle=True),
             batch_sampler=dict(type='PKSampler', images_per_class=8), ...)      # 8 classes of 8 images
 
-    **Several processes.** ``batch_size`` is that of one process, as everywhere in mmengine, and P classes with K
-    images meet in the batch of *each* process. In one step the processes have different classes as long as there are
-    P x processes of them; beyond that they share classes, but not images. All processes have equally many batches.
+    **Several processes.** ``batch_size`` is that of one process, as everywhere in mmengine: the batch of *each* process
+    has P classes with K images. In one step the processes have different classes if there are at least P x processes
+    of them; otherwise they share classes, but not images. All processes have equally many batches.
 
     **An epoch.** The images of a class are shuffled and cut into groups of K; each batch takes the groups of P
-    different classes, drawn in proportion to the groups that are left. The epoch ends when every image has been seen.
-    Where the numbers do not fit, images are repeated, as few and as evenly as possible: within a class the counts of
+    different classes, drawn in proportion to the groups that are left. The epoch ends when every image has been drawn.
+    Where the numbers do not divide, images are repeated, as few and as evenly as possible: within a class the counts of
     two images differ by at most one; a class of fewer than K images fills its group by repeating them; and if one
-    class is so large that the others run out of groups, these begin again, in proportion to their sizes. (So a class
-    with half of all images makes long epochs: it can have only 1 of P groups. ``batches_per_epoch`` shortens them.)
+    class is so large that the others run out of groups, these start over, in proportion to their sizes. (A class with
+    half of all images makes long epochs: it can have only 1 of P groups. ``batches_per_epoch`` shortens them.)
 
     **Resuming.** The order follows from the seed and the epoch of ``sampler`` alone, which mmengine's
-    DistSamplerSeedHook sets, so a resumed run continues as the uninterrupted one. :meth:`skip` starts within an epoch.
+    DistSamplerSeedHook sets, and a resumed run continues as the uninterrupted one. :meth:`skip` starts within an epoch.
 
-    A dataloader with a batch sampler takes no ``drop_last``; no batch is ever incomplete.
+    A dataloader with a batch sampler takes no ``drop_last``; no batch is incomplete.
 
     Args:
         sampler (Sampler): Filled in by mmengine from the dataloader's ``sampler``; ``DefaultSampler`` with
             ``shuffle=True``. Only its dataset, seed and epoch are used.
         batch_size (int): Filled in by mmengine from the dataloader's ``batch_size``: P x K.
-        images_per_class (int): K, at least 1.
+        images_per_class (int): K >= 1.
         classes_per_batch (int, optional): P, checked against the batch size. Defaults to None: ``batch_size / K``.
-        batches_per_epoch (int, optional): End epochs after so many batches. If that is too few for all images, a
-            random part of the groups is left out, another one in each epoch. Defaults to None: as many as needed.
+        batches_per_epoch (int, optional): Number of batches of an epoch. If that is too few for all images, a random
+            part of the groups is dropped, a different one in each epoch. Defaults to None: as many as needed.
 
     Raises:
         ValueError: If P x K is not the batch size, P exceeds the number of classes, or a number is out of range.
-        TypeError: If the dataset has no labels, or ``sampler`` no seed and epoch.
+        TypeError: If the dataset has no labels, or ``sampler`` has no seed and epoch.
 
     Example:
         >>> from mmengine.dataset import DefaultSampler
@@ -89,21 +89,20 @@ class PKSampler(Sampler):
         )
         if classes_per_batch * images_per_class != batch_size:
             raise ValueError(
-                f'PKSampler: {classes_per_batch} classes of images_per_class={images_per_class} images '
-                f'are {classes_per_batch * images_per_class} images, but batch_size={batch_size} (of one '
-                'process).'
+                f'PKSampler: expected batch_size={classes_per_batch * images_per_class} for {classes_per_batch} '
+                f'classes with images_per_class={images_per_class}, got batch_size={batch_size} (of one process).'
             )
         if not all(hasattr(sampler, name) for name in ('dataset', 'seed', 'epoch')):
             raise TypeError(
-                f'PKSampler: {type(sampler).__name__} has no dataset, seed and epoch to go by. Use '
+                f'PKSampler: expected a sampler with dataset, seed and epoch, got {type(sampler).__name__}. Use '
                 "sampler=dict(type='DefaultSampler', shuffle=True), also for training by iterations."
             )
         if not getattr(sampler, 'shuffle', True):
             raise ValueError(
-                'PKSampler: it draws classes and images at random, so sampler.shuffle=False cannot be '
-                'followed. Set shuffle=True, or leave the batch_sampler out.'
+                'PKSampler: expected sampler.shuffle=True, got False: it draws classes and images at random. Set '
+                'shuffle=True, or remove the batch_sampler.'
             )
-        # Under this name DistSamplerSeedHook looks for the object that wants to know the epoch.
+        # DistSamplerSeedHook calls set_epoch of the attribute with this name.
         self.sampler = sampler
         self.batch_size = batch_size
         self.images_per_class = images_per_class
@@ -114,7 +113,7 @@ class PKSampler(Sampler):
             raise ValueError('PKSampler: the dataset is empty.')
         order = np.argsort(labels, kind='stable')
         starts = np.unique(labels[order], return_index=True)[1]
-        self._images = np.split(order, starts[1:])  # of each class that has some
+        self._images = np.split(order, starts[1:])  # of each class that has any
         if classes_per_batch > len(self._images):
             raise ValueError(
                 f'PKSampler: a batch of {batch_size} with images_per_class={images_per_class} needs '
@@ -122,10 +121,10 @@ class PKSampler(Sampler):
                 f'images_per_class={math.ceil(batch_size / len(self._images))} or a smaller batch_size.'
             )
         self._slots = classes_per_batch * self.world_size  # groups in one step of all processes
-        # Most groups of one class in one step; 1 unless the processes have to share classes.
+        # Largest number of groups of a class in one step; 1 unless the processes have to share classes.
         self._most = math.ceil(self._slots / len(self._images))
         self._sizes = np.array([len(images) for images in self._images])
-        self._needed = -(-self._sizes // images_per_class)  # groups that hold every image
+        self._needed = -(-self._sizes // images_per_class)  # groups that cover every image
         if batches_per_epoch is None:
             self._num_batches = max(
                 math.ceil(self._needed.sum() / self._slots), math.ceil(self._needed.max() / self._most)
@@ -136,7 +135,7 @@ class PKSampler(Sampler):
         self._skipped = 0
 
     def __len__(self) -> int:
-        """Number of batches of an epoch, the same in all processes."""
+        """Return the number of batches of an epoch, the same in all processes."""
         return self._num_batches
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -149,7 +148,7 @@ class PKSampler(Sampler):
         self.sampler.set_epoch(epoch)
 
     def skip(self, num_batches: int) -> None:
-        """Let the next epoch begin after its first ``num_batches`` batches. No image is loaded for them."""
+        """Skip the first ``num_batches`` batches of the next epoch, without loading their images."""
         check_number('PKSampler.skip', 'num_batches', num_batches, 0, self._num_batches, integer=True)
         self._skipped = num_batches
 
@@ -166,40 +165,40 @@ class PKSampler(Sampler):
                 deck = decks.setdefault(number, _Deck(self._images[number], rng))
                 deck.seen = []
                 groups += [deck.draw(self.images_per_class) for _ in range(counts[number])]
-            # Groups of one class are neighbours, and not more than there are processes: dealt in turn, no process
-            # gets a class twice.
+            # Groups of one class are neighbours, at most one for each process: dealt in turn, no process gets a
+            # class twice.
             yield [image for group in groups[self.rank :: self.world_size] for image in group]
 
     def _groups_of_an_epoch(self, rng: np.random.Generator) -> np.ndarray:
-        """How many groups each class has in this epoch; their sum fills all batches, and no class exceeds its place."""
-        wanted, most = self._num_batches * self._slots, self._num_batches * self._most
+        """Return the number of groups of each class; the sum fills all batches, and no class exceeds its share."""
+        total, most = self._num_batches * self._slots, self._num_batches * self._most
         least = np.minimum(self._needed, most)
-        if least.sum() > wanted:
-            return rng.multivariate_hypergeometric(least, wanted, method='marginals')
+        if least.sum() > total:
+            return rng.multivariate_hypergeometric(least, total, method='marginals')
 
         def filled_up(rounds: float) -> np.ndarray:
-            """Groups when each class is seen so many times, but at least once and at most ``most`` groups."""
+            """Return the groups for ``rounds`` passes over each class, at least one and at most ``most`` groups."""
             return np.clip(np.floor(rounds * self._sizes / self.images_per_class).astype(np.int64), least, most)
 
         low, high = 0.0, float(most * self.images_per_class + 1)
         for _ in range(100):
             middle = (low + high) / 2
-            low, high = (middle, high) if filled_up(middle).sum() <= wanted else (low, middle)
+            low, high = (middle, high) if filled_up(middle).sum() <= total else (low, middle)
         groups = filled_up(low)
-        while groups.sum() < wanted:  # less than one group a class: those go first that are seen least
+        while groups.sum() < total:  # less than one group a class: the least drawn classes first
             seen = np.where(groups < most, (groups + 1) * self.images_per_class / self._sizes, np.inf)
-            chosen = np.argsort(seen, kind='stable')[: min(wanted - groups.sum(), np.isfinite(seen).sum())]
+            chosen = np.argsort(seen, kind='stable')[: min(total - groups.sum(), np.isfinite(seen).sum())]
             groups[chosen] += 1
         return groups
 
     def _draw_classes(self, left: np.ndarray, batches_left: int, rng: np.random.Generator) -> np.ndarray:
-        """Draw the classes of one step: how many groups of each, in proportion to the groups left."""
-        # Who could not place all its groups in the later steps has to be in this one.
+        """Draw the number of groups of each class in one step, in proportion to the groups left."""
+        # A class that cannot place all its groups in the later steps has to be in this one.
         counts = np.maximum(left - (batches_left - 1) * self._most, 0)
         free = self._slots - counts.sum()
         while free > 0:
             candidates = np.flatnonzero((counts < self._most) & (counts < left))
-            if len(candidates) > _CANDIDATES_A_SLOT * self._slots:  # a million classes need not all take part
+            if len(candidates) > _CANDIDATES_A_SLOT * self._slots:  # a sample of a million classes is enough
                 chosen = rng.choice(len(candidates), _CANDIDATES_A_SLOT * self._slots, replace=False, shuffle=False)
                 candidates = candidates[chosen]
             number = min(free, len(candidates))
@@ -211,7 +210,7 @@ class PKSampler(Sampler):
 
 
 class _Deck:
-    """The images of one class like a deck of cards: drawn to the end, shuffled, drawn again."""
+    """The images of one class as a deck of cards: drawn to the end, shuffled, drawn again."""
 
     def __init__(self, images: np.ndarray, rng: np.random.Generator) -> None:
         self.images = images
@@ -220,12 +219,12 @@ class _Deck:
         self.seen: list[int] = []  # in the current step, by any process
 
     def draw(self, number: int) -> list[int]:
-        """Draw so many images, the same one twice only if the class has too few."""
+        """Draw ``number`` images, the same one twice only if the class has too few."""
         begin = len(self.seen)
         while len(self.seen) < begin + number:
             if not self.cards:
                 shuffled = self.rng.permutation(self.images).tolist()
-                # Those that this step has already go to the bottom, the latest deepest.
+                # Images of this step go to the bottom, the latest deepest.
                 when = {image: position for position, image in enumerate(self.seen)}
                 shuffled.sort(key=lambda image: when.get(image, -1))
                 self.cards = shuffled[::-1]

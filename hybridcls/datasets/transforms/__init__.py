@@ -1,4 +1,4 @@
-"""Transforms: what happens to one image between the file and the batch."""
+"""Transforms of one image, from the file to the batch."""
 
 from .decoding import ImageDepthError
 from .fused_color_jitter import FusedColorJitter

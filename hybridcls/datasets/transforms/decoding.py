@@ -1,4 +1,4 @@
-"""From the bytes of an image file, or an image of Pillow, to 8 bits a channel without transparency."""
+"""Decode an image file, or convert an image of Pillow, to 8 bits a channel without transparency."""
 
 import io
 from collections.abc import Sequence
@@ -14,23 +14,23 @@ from ..image_formats import image_header, is_transparent, register_decoders
 __all__ = ['Decoded', 'ImageDepthError', 'decode', 'from_pillow', 'to_eight_bits']
 
 BACKGROUNDS = {'white': (255, 255, 255), 'black': (0, 0, 0)}
-# Below a quarter of the range, most of the 256 grey levels would be lost: the values are those of 14 bits or fewer.
+# Below a quarter of the range, most of the 256 grey levels would be lost: the values have 14 bits or fewer.
 _SUSPICIOUS = 2**14
-# OpenCV decodes these as they are meant. Of the rest, it leaves AVIF unturned and PNM unscaled, or cannot read it.
+# OpenCV decodes these correctly. Of the rest, it does not rotate AVIF or scale PNM, or cannot read the file.
 _OPENCV_FORMATS = ('PNG', 'WEBP', 'BMP', 'TIFF')
 
 
 class ImageDepthError(ValueError):
-    """An image of more than 8 bits a channel, of which the values do not say how to make 8 of them."""
+    """An image has more than 8 bits a channel, and its values do not tell how to scale them to 8."""
 
 
 class Decoded(NamedTuple):
-    """An image, and what was done to it.
+    """A decoded image, and how it was converted.
 
     Args:
         image (np.ndarray): (H, W, 3) BGR or (H, W) grey, uint8.
-        blended (bool): Whether a part was transparent and a background shows there.
-        emptied (bool): Whether nothing can be told from that background any more.
+        blended (bool): Whether a part was transparent and shows the background.
+        emptied (bool): Whether the image has one colour on that background.
         reduced (bool): Whether it had more than 8 bits a channel.
     """
 
@@ -43,7 +43,7 @@ class Decoded(NamedTuple):
 def decode(
     content: bytes, color_type: str, backend: str, transparency: Union[str, Sequence[int]], depth: Union[str, int]
 ) -> Decoded:
-    """Decode an image file. JPEG goes to ``backend``; of the others the header decides who can do it right.
+    """Decode an image file: JPEG by ``backend``, other formats by OpenCV or Pillow as the header requires.
 
     Args:
         content (bytes): The file.
@@ -53,10 +53,10 @@ def decode(
         depth (str | int): As in :func:`to_eight_bits`.
 
     Returns:
-        Decoded: The image turned as its EXIF orientation says, unless that is to be ignored.
+        Decoded: The image, rotated by its EXIF orientation unless ``color_type`` ignores it.
 
     Raises:
-        ImageDepthError: If the depth is not clear.
+        ImageDepthError: If the depth is ambiguous.
         Exception: What the decoders raise for broken files.
     """
     if content.startswith(b'\xff\xd8'):
@@ -64,25 +64,25 @@ def decode(
     register_decoders()
     try:
         image = Image.open(io.BytesIO(content))
-    except UnidentifiedImageError:  # OpenCV knows a few that Pillow does not
+    except UnidentifiedImageError:  # OpenCV reads a few formats that Pillow does not
         return Decoded(mmcv.imfrombytes(content, color_type, backend=backend))
     header = image_header(image, content[:25])
     if header.bits > 16:
-        raise ValueError('32 bits a channel have no known range: convert it to 8 or 16 bits')
+        raise ValueError('expected 8 or 16 bits a channel, got 32, whose range is unknown: convert it')
     if header.bits > 8 and header.format in ('PNG', 'TIFF'):
         return _decode_deep(content, color_type, image, header.transparent, transparency, depth)
     if header.bits <= 8 and header.format in _OPENCV_FORMATS and not header.transparent:
         return Decoded(mmcv.imfrombytes(content, color_type, backend=backend))
-    return from_pillow(image, color_type, transparency, 16)  # here Pillow scales what the file declares as less
+    return from_pillow(image, color_type, transparency, 16)  # here Pillow scales files with fewer bits
 
 
 def from_pillow(
     image: Image.Image, color_type: str, transparency: Union[str, Sequence[int]], depth: Union[str, int]
 ) -> Decoded:
-    """Make an array of an image of Pillow; the arguments are those of :func:`decode`.
+    """Convert an image of Pillow to an array; the arguments are those of :func:`decode`.
 
-    Only an image that was opened from a file and not worked on is turned as its EXIF orientation says: what Pillow
-    makes of it keeps the tag, even where it was turned.
+    Only an image opened from a file and not modified since is rotated by its EXIF orientation: Pillow's operations keep
+    the tag, even where they rotate the image.
     """
     if not color_type.endswith('_ignore_orientation') and getattr(image, 'format', None) is not None:
         image = ImageOps.exif_transpose(image)
@@ -91,7 +91,7 @@ def from_pillow(
         values = np.asarray(image)
         if image.mode == 'F' or values.min(initial=0) < 0 or values.max(initial=0) > 65535:
             raise ImageDepthError(
-                f'expected 8 or 16 bits a channel, got mode {image.mode} of Pillow, whose range is not known. Convert '
+                f'expected 8 or 16 bits a channel, got mode {image.mode} of Pillow, whose range is unknown. Convert '
                 'it to 8 bits.'
             )
         image = Image.fromarray(to_eight_bits(values.astype(np.uint16), depth))
@@ -123,7 +123,7 @@ def _decode_deep(
     transparency: Union[str, Sequence[int]],
     depth: Union[str, int],
 ) -> Decoded:
-    """Decode PNG or TIFF of 16 bits, which Pillow reads in part only."""
+    """Decode PNG or TIFF of 16 bits, which Pillow does not fully support."""
     encoded = np.frombuffer(content, np.uint8)
     if not transparent:
         flags = mmcv.image.io.imread_flags[color_type] | cv2.IMREAD_ANYDEPTH
@@ -133,12 +133,12 @@ def _decode_deep(
         return Decoded(to_eight_bits(deep, depth), reduced=True)
     deep = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
     if deep is None or deep.ndim != 3 or deep.shape[2] != 4:
-        raise ValueError('of 16 bits with transparency OpenCV decodes grey or colour with an alpha channel')
+        raise ValueError('expected a 16-bit grey or colour image with an alpha channel, got another layout')
     alpha = to_eight_bits(deep[..., 3], 16)
     bgr = to_eight_bits(deep[..., :3], depth)
     shallow = Image.fromarray(np.dstack([bgr[..., ::-1], alpha]))
     orientation = image.getexif().get(0x0112, 1)
-    if image.format == 'PNG' and not color_type.endswith('_ignore_orientation'):  # OpenCV has turned TIFF
+    if image.format == 'PNG' and not color_type.endswith('_ignore_orientation'):  # OpenCV has rotated TIFF
         shallow.getexif()[0x0112] = orientation
         shallow = ImageOps.exif_transpose(shallow)
     return from_pillow(shallow, color_type, transparency, depth)._replace(reduced=True)
@@ -149,8 +149,8 @@ def to_eight_bits(values: np.ndarray, depth: Union[str, int]) -> np.ndarray:
 
     Args:
         values (np.ndarray): uint16, any shape.
-        depth (str | int): How many bits of each value count, 9 to 16: 12 makes 255 of 4,095. ``'check'``: 16, and an
-            error where that would waste the range. ``'max'``: the largest value of the image becomes 255.
+        depth (str | int): Number of significant bits, 9 to 16: 12 scales 4,095 to 255. ``'check'``: 16, with an error
+            where that would waste the range. ``'max'``: scale the largest value of the image to 255.
 
     Returns:
         np.ndarray: uint8, the same shape.
@@ -167,14 +167,14 @@ def to_eight_bits(values: np.ndarray, depth: Union[str, int]) -> np.ndarray:
     largest = int(values.max(initial=0))
     if depth == 'check' and 0 < largest < _SUSPICIOUS:
         raise ImageDepthError(
-            f'its 16-bit values reach {largest} of 65535, so that {largest // 256 + 1} of 256 levels would be left. '
-            f'Set depth in LoadImage: how many bits count (depth={max(9, largest.bit_length())} if the values are of '
-            "that range, depth=16 if the images are so dark), or depth='max' to scale each image by its largest value."
+            f'expected 16-bit values above {_SUSPICIOUS - 1}, got at most {largest}, which leaves {largest // 256 + 1} '
+            f'of 256 levels. Set depth in LoadImage: depth={max(9, largest.bit_length())} for values of that range, '
+            "depth=16 for dark images, or depth='max' to scale each image by its largest value."
         )
     if isinstance(depth, int) and largest >= 2**depth:
         raise ImageDepthError(
             f'expected values below {2**depth} for depth={depth}, got {largest}. Set depth in LoadImage to the number '
-            'of bits that count.'
+            'of significant bits.'
         )
     full = 2**depth - 1 if isinstance(depth, int) else 65535 if depth == 'check' else max(1, largest)
     scaled = np.multiply(values, 255 / full, dtype=np.float32)

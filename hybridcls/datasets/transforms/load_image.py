@@ -1,4 +1,4 @@
-"""Read an image file, and name the file when that fails."""
+"""Read an image file, with an error that names the file."""
 
 import io
 import logging
@@ -24,10 +24,10 @@ __all__ = ['LoadImage', 'UnreadableImageError']
 
 
 class UnreadableImageError(ValueError):
-    """An image that cannot be read. The text names the file and says why.
+    """An image cannot be read. The message has the file and the reason.
 
     Args:
-        message (str): The whole sentence.
+        message (str): The message.
         path (str): The file.
         reason (str): Why it cannot be read.
     """
@@ -40,41 +40,40 @@ class UnreadableImageError(ValueError):
 
 @TRANSFORMS.register_module()
 class LoadImage(BaseTransform):
-    """Read ``img_path`` into ``img``, (H, W, 3) uint8 BGR, with an error that names the file and says what is wrong.
+    """Read ``img_path`` into ``img``, (H, W, 3) uint8 BGR, with errors that name the file and the reason.
 
-    Grey, palette, CMYK, transparent and 16-bit images all become three channels of 8 bits, turned as the camera says
-    (EXIF). What is lost on the way is decided by ``transparency`` and ``depth``, and the log says so the first time.
-    Of an animation it is the first frame.
+    Grey, palette, CMYK, transparent and 16-bit images all become three channels of 8 bits, rotated by their EXIF
+    orientation. ``transparency`` and ``depth`` set what is lost, and the log reports the first such image. Of an
+    animation, the first frame is read.
 
-    A sample that has its ``img`` in memory needs no ``img_path``. An image of Pillow is converted like a file. An array
-    stays as it is, with any number of channels, except that uint16 is scaled as ``depth`` says; its colours are BGR,
-    as everywhere in OpenMMLab, unless ``color_order='rgb'`` says otherwise: ``np.array(pillow_image)`` is RGB.
+    A sample with its ``img`` in memory needs no ``img_path``. An image of Pillow is converted like a file. An array
+    stays unchanged, with any number of channels, except that uint16 is scaled by ``depth``; its colours are BGR, as
+    everywhere in OpenMMLab, unless ``color_order='rgb'`` is set: ``np.array(pillow_image)`` is RGB.
 
     Reads ``img_path`` or ``img``; writes ``img``, ``img_shape`` and ``ori_shape`` (height, width).
 
     Args:
         color_type (str): ``'color'``, ``'grayscale'`` (H, W), ``'color_ignore_orientation'``,
-            ``'grayscale_ignore_orientation'``; or ``'unchanged'``: whatever :func:`mmcv.imfrombytes` makes of the file,
-            four bands or 16 bits. Defaults to ``'color'``.
-        imdecode_backend (str): ``'cv2'``, ``'pillow'``, ``'turbojpeg'`` or ``'tifffile'``, for images of 8 opaque bits;
-            the others are decoded by whichever of OpenCV and Pillow does it right, except that the last two decode all
-            files in mmcv's way. Defaults to ``'cv2'``.
-        backend_args (dict, optional): The file backend of mmengine; by default it follows from the path (local
-            disk, ``s3://`` ...).
-        transparency (str | Sequence[int]): What shows through: ``'white'``, ``'black'``, or (blue, green, red) in
-            [0, 255]; ``'drop'``: the colours that are stored below the transparency, often black. Defaults to
-            ``'white'``.
-        depth (str | int): How many bits count in 16-bit images, 9 to 16: 12-bit values in 16-bit files need
-            ``depth=12``. ``'check'``: 16, and an error for an image whose values all lie below 2 ** 14. ``'max'``: the
-            largest value of each image becomes 255. Defaults to ``'check'``.
+            ``'grayscale_ignore_orientation'``; or ``'unchanged'``: the output of :func:`mmcv.imfrombytes`, four bands
+            or 16 bits too. Defaults to ``'color'``.
+        imdecode_backend (str): ``'cv2'``, ``'pillow'``, ``'turbojpeg'`` or ``'tifffile'``, for opaque images of 8
+            bits; for others OpenCV or Pillow is chosen, except that the last two decode all files, as in mmcv. Defaults
+            to ``'cv2'``.
+        backend_args (dict, optional): The file backend of mmengine. Defaults to None: chosen by the path (local disk,
+            ``s3://`` ...).
+        transparency (str | Sequence[int]): Background: ``'white'``, ``'black'``, or (blue, green, red) in [0, 255];
+            ``'drop'``: the stored colours of transparent pixels, often black. Defaults to ``'white'``.
+        depth (str | int): Number of significant bits of 16-bit images, 9 to 16: 12-bit values in 16-bit files need
+            ``depth=12``. ``'check'``: 16, with an error for an image whose values are all below 2 ** 14. ``'max'``:
+            scale the largest value of each image to 255. Defaults to ``'check'``.
         color_order (str): ``'bgr'`` or ``'rgb'``: the colours of arrays in memory. Defaults to ``'bgr'``.
-        version (int, optional): 2; or 1, as hybridcls read images before it had this key: transparency dropped, the
-            upper 8 of 16 bits. Defaults to None: 2, or what the checkpoint that is tested or resumed was trained with.
+        version (int, optional): 2; or 1, the behaviour before this key existed: transparency dropped, the upper 8 of 16
+            bits kept. Defaults to None: 2, or the version of the checkpoint that is tested or resumed.
 
     Raises:
         TypeError: If ``img`` is neither an array nor an image of Pillow.
-        ValueError: If a key has no such value, or ``color_order='rgb'`` meets an array of other than 1 or 3 channels.
-        UnreadableImageError: If the file is missing, empty, truncated or no image.
+        ValueError: If an argument is invalid, or an array has other than 1 or 3 channels with ``color_order='rgb'``.
+        UnreadableImageError: If the file is missing, empty, truncated or not an image.
         ImageDepthError: If 16 bits would become a few grey levels, or a value has more bits than ``depth``.
 
     Example:
@@ -115,8 +114,8 @@ class LoadImage(BaseTransform):
         self.depth = depth
         self.color_order = color_order
         self.version = version
-        # In shared memory: what one worker of a data loader has said, the others need not say again.
-        self._said = torch.zeros(len(Decoded._fields), dtype=torch.bool).share_memory_()
+        # In shared memory: of all workers of a data loader, the first one logs.
+        self._logged = torch.zeros(len(Decoded._fields), dtype=torch.bool).share_memory_()
 
     def transform(self, results: dict) -> dict:
         """Fill in ``results['img']``."""
@@ -130,7 +129,7 @@ class LoadImage(BaseTransform):
         return results
 
     def read(self, path: str) -> np.ndarray:
-        """Return the image in ``path``, (H, W, 3) uint8 BGR unless ``color_type`` says otherwise."""
+        """Return the image in ``path``, (H, W, 3) uint8 BGR unless ``color_type`` is set."""
         content = b''
         try:
             content = fileio.get(path, backend_args=self.backend_args)
@@ -139,12 +138,12 @@ class LoadImage(BaseTransform):
             cause = None
         except ImageDepthError:
             raise
-        except Exception as error:  # each backend and decoder has its own kinds
+        except Exception as error:  # each backend and decoder has its own error types
             decoded, cause = None, error
         if decoded is None or decoded.image is None:  # OpenCV returns None
             reason = _why_not(content, cause)
             raise UnreadableImageError(f'LoadImage: cannot read {path}: {reason}', path, reason) from cause
-        self._say(decoded, path)
+        self._log(decoded, path)
         return decoded.image
 
     def _decode(self, content: bytes) -> Decoded:
@@ -160,7 +159,7 @@ class LoadImage(BaseTransform):
             color_type = 'color' if self.color_type == 'unchanged' else self.color_type
             with _naming('an image in memory'):
                 decoded = from_pillow(image, color_type, self.transparency, self.depth)
-            self._say(decoded, 'an image in memory')
+            self._log(decoded, 'an image in memory')
             return decoded.image
         if not isinstance(image, np.ndarray):
             raise TypeError(
@@ -170,21 +169,21 @@ class LoadImage(BaseTransform):
         if image.dtype == np.uint16 and self.color_type != 'unchanged' and self.version != 1:
             with _naming('an image in memory'):
                 image = to_eight_bits(image, self.depth)
-            self._say(Decoded(image, reduced=True), 'an image in memory')
+            self._log(Decoded(image, reduced=True), 'an image in memory')
         if self.color_order == 'rgb' and image.ndim == 3 and image.shape[2] != 1:
             if image.shape[2] != 3:
                 raise ValueError(
-                    f"LoadImage: expected an array (H, W, 3) with color_order='rgb', got shape {image.shape}. Give an "
-                    'image of Pillow, whose mode says what its channels are, or take color_order out.'
+                    f"LoadImage: expected an array (H, W, 3) with color_order='rgb', got shape {image.shape}. Pass an "
+                    'image of Pillow, whose mode names its channels, or remove color_order.'
                 )
             return np.ascontiguousarray(image[..., ::-1])
         return image
 
-    def _say(self, decoded: Decoded, what: str) -> None:
-        """Log what is lost of an image, the first time that it happens."""
+    def _log(self, decoded: Decoded, what: str) -> None:
+        """Log a lossy conversion, the first time that it happens."""
         for number, field in enumerate(Decoded._fields):
-            if number and getattr(decoded, field) and not self._said[number]:
-                self._said[number] = True
+            if number and getattr(decoded, field) and not self._logged[number]:
+                self._logged[number] = True
                 level = logging.WARNING if field == 'emptied' else logging.INFO
                 print_log(_SENTENCES[field].format(what=what, self=self), logger='current', level=level)
 
@@ -197,10 +196,10 @@ class LoadImage(BaseTransform):
 
 
 _SENTENCES = {
-    'blended': 'LoadImage: {what} is partly transparent; transparency={self.transparency!r} shows through, here and in '
-    "later images ('white', 'black', (B, G, R), or 'drop' for the colours below it).",
-    'emptied': 'LoadImage: nothing can be seen of {what} with transparency={self.transparency!r}: all of its pixels '
-    'have one colour. Later images like it are not named; another background may show them.',
+    'blended': 'LoadImage: {what} is partly transparent; its background is transparency={self.transparency!r}, here '
+    "and in later images ('white', 'black', (B, G, R), or 'drop' for the stored colours).",
+    'emptied': 'LoadImage: all pixels of {what} have one colour with transparency={self.transparency!r}. Try another '
+    'background. Later images like it are not logged.',
     'reduced': 'LoadImage: {what} has 16 bits a channel; they are scaled to 8 with depth={self.depth!r}, here and in '
     'later images.',
 }
@@ -208,7 +207,7 @@ _SENTENCES = {
 
 @contextmanager
 def _naming(what: str) -> Iterator[None]:
-    """Say of which image an ImageDepthError is."""
+    """Add the name of the image to an ImageDepthError."""
     try:
         yield
     except ImageDepthError as error:
@@ -216,7 +215,7 @@ def _naming(what: str) -> Iterator[None]:
 
 
 def _why_not(content: bytes, cause: Optional[Exception]) -> str:
-    """Say why ``content`` is no image. OpenCV only says that it is none, so Pillow is asked."""
+    """Explain why ``content`` is not an image, by Pillow's error: OpenCV gives no reason."""
     if isinstance(cause, OSError) and not content:
         return f'{cause.strerror or cause} ({type(cause).__name__}).'
     if not content:
@@ -226,7 +225,7 @@ def _why_not(content: bytes, cause: Optional[Exception]) -> str:
             kind = f'{image.format} image of mode {image.mode}'
             image.load()
     except UnidentifiedImageError:
-        return f'its {len(content)} bytes are no known kind of image.'
+        return f'its {len(content)} bytes are not a known image format.'
     except Exception as error:  # Pillow raises SyntaxError, struct.error and others on broken files
         return f'the image is broken: {error}.'
-    return f'this decoder does not know the {kind}' + (f' ({cause}).' if cause else '.')
+    return f'this decoder does not support the {kind}' + (f' ({cause}).' if cause else '.')

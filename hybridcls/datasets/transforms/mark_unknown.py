@@ -1,4 +1,4 @@
-"""Images of categories that the model has no class for."""
+"""Mark images of categories that the model has no class for."""
 
 from mmcv.transforms import BaseTransform
 
@@ -10,13 +10,13 @@ __all__ = ['MarkUnknown']
 
 @TRANSFORMS.register_module()
 class MarkUnknown(BaseTransform):
-    """Give every image the label -1: it is of none of the known classes, and should be rejected.
+    """Set the label of every image to -1: it belongs to no known class, and should be rejected.
 
-    For the pipeline of a dataset of unknown images, before ``PackInputs``; joined with the known ones by
-    ``ConcatDataset``. (Images whose class names are none of the model's are unknown without it: it is for images that
-    have no labels, or the names of known classes.) Metrics that compare known and unknown (``OODMetric``) read it,
-    those of calibration and selective prediction leave such images out, and ``MetricOf(known_only=True)`` hides them
-    from any other. For evaluation only: a loss has no use for them.
+    Put it in the pipeline of a dataset of unknown images, before ``PackInputs``, and add that dataset to the known ones
+    by ``ConcatDataset``. (Images with class names that the model does not have are unknown without it: it is for images
+    without labels, or with names of known classes.) Metrics that compare known and unknown images (``OODMetric``) read
+    it, those of calibration and selective prediction leave such images out, and ``HeadMetric(known_only=True)`` hides
+    them from any other metric. For evaluation only: losses do not accept them.
 
     Required keys: none. Modified keys: ``gt_label``.
 

@@ -1,4 +1,4 @@
-"""A small random rotation, shift, zoom and slant, in one warp."""
+"""Apply a small random rotation, translation, scaling and shear in one warp."""
 
 import math
 from collections.abc import Sequence
@@ -19,21 +19,21 @@ _INTERPOLATIONS = {'nearest': cv2.INTER_NEAREST, 'bilinear': cv2.INTER_LINEAR, '
 
 @TRANSFORMS.register_module()
 class RandomAffine(BaseTransform):
-    r"""Rotate, shift, zoom and slant the image about its centre, by amounts drawn anew for each image.
+    r"""Rotate, translate, scale and shear the image about its middle, by random amounts for each image.
 
-    The size stays. One ``cv2.warpAffine`` does it all, so that a 32-pixel digit takes some 20 microseconds; the
-    same through mmpretrain's ``Rotate``, ``Translate`` and ``Shear`` would resample three times.
+    The size stays. One ``cv2.warpAffine`` does it all: a 32-pixel digit takes some 20 microseconds. mmpretrain's
+    ``Rotate``, ``Translate`` and ``Shear`` would resample three times.
 
-    A point :math:`p` of the image moves to :math:`s\,R(\theta)\,\mathrm{Slant}(\phi)\,(p - c) + c + t`.
+    A point :math:`p` of the image moves to :math:`s\,R(\theta)\,\mathrm{Shear}(\phi)\,(p - c) + c + t`.
 
     Args:
         degrees (float): Rotations are drawn uniformly from [-degrees, degrees]; positive turns clockwise on the
             screen. Defaults to 0.
         translate (float): Shifts are drawn from [-translate, translate] times the image's height and width.
             Defaults to 0.
-        scale (Sequence[float]): Smallest and largest zoom; 1 keeps the size. Defaults to (1, 1).
-        shear (float): Slants of the vertical lines are drawn from [-shear, shear] degrees, below 90. Defaults to 0.
-        fill (int | Sequence[int]): Pixel value in [0, 255] where the image left a gap, one for all channels or
+        scale (Sequence[float]): Smallest and largest scale; 1 keeps the size. Defaults to (1, 1).
+        shear (float): Shears of the vertical lines are drawn from [-shear, shear] degrees, below 90. Defaults to 0.
+        fill (int | Sequence[int]): Pixel value in [0, 255] outside the image, one for all channels or
             (blue, green, red). Defaults to 0.
         interpolation (str): ``'nearest'``, ``'bilinear'`` or ``'bicubic'``. Defaults to ``'bilinear'``.
 
@@ -60,7 +60,7 @@ class RandomAffine(BaseTransform):
         check_number('RandomAffine', 'shear', shear, 0, 90, high_open=True, advice='Shears are degrees.')
         check_choice('RandomAffine', 'interpolation', interpolation, _INTERPOLATIONS)
         if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
-            raise ValueError(f'RandomAffine: scale={scale!r} is no range 0 < smallest <= largest.')
+            raise ValueError(f'RandomAffine: expected scale as 0 < smallest <= largest, got {scale!r}.')
         self.degrees = degrees
         self.translate = translate
         self.scale = (float(scale[0]), float(scale[1]))
@@ -70,9 +70,9 @@ class RandomAffine(BaseTransform):
 
     @cache_randomness
     def _draw(self) -> tuple[float, float, float, float, float]:
-        """Draw angle and slant in radians, zoom, and shifts as shares of height and width."""
-        # One call for all five: each call into numpy costs as much as the warp of a digit. It is numpy's global
-        # generator because that is the one which mmengine seeds in each worker.
+        """Draw rotation and shear in radians, scale, and shifts as shares of height and width."""
+        # One call for all five: each call into numpy costs as much as the warp of a digit. numpy's
+        # global generator is the one that mmengine seeds in each worker.
         angle, slant, zoom, down, right = np.random.uniform(-1.0, 1.0, 5)  # noqa: NPY002
         smallest, largest = self.scale
         return (

@@ -1,4 +1,4 @@
-"""Transforms that bring an image to ``img_size``, the size that a config says once for pipelines and streams."""
+"""Crop or resize an image to ``img_size``, the shared key of a config for pipelines and streams."""
 
 from collections.abc import Sequence
 from typing import Union
@@ -8,6 +8,7 @@ from mmpretrain.datasets.transforms import RandomResizedCrop, ResizeEdge
 
 from hybridcls.checks import check_choice, check_number
 from hybridcls.registry import TRANSFORMS
+from hybridcls.renames import keeps_old_spellings
 
 __all__ = ['CenterCropToSize', 'RandomCropToSize', 'ResizeToSize']
 
@@ -15,12 +16,12 @@ ImgSize = Union[int, Sequence[int]]
 
 
 def _height_and_width(caller: str, img_size: ImgSize) -> tuple[int, int]:
-    """Return ``img_size`` as (height, width) in pixels, or raise a sentence."""
+    """Return ``img_size`` as (height, width) in pixels."""
     pair = (img_size, img_size) if isinstance(img_size, int) else img_size
     if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
         raise TypeError(
-            f'{caller}: img_size={img_size!r} is neither one number nor (height, width). '
-            'It is the top-level img_size of the config, in pixels, such as 224 or (224, 160).'
+            f'{caller}: expected img_size as a number of pixels or (height, width), got {img_size!r}. '
+            'Set the top-level img_size of the config, such as 224 or (224, 160).'
         )
     for side in pair:
         check_number(caller, 'img_size', side, 1, integer=True, advice='Sizes are pixels.')
@@ -28,26 +29,28 @@ def _height_and_width(caller: str, img_size: ImgSize) -> tuple[int, int]:
 
 
 @TRANSFORMS.register_module()
+@keeps_old_spellings
 class RandomCropToSize(BaseTransform):
-    """Cut out a random part of the image and resize it: mmpretrain's ``RandomResizedCrop`` with the key ``img_size``.
+    """Crop a random part of the image and resize it: mmpretrain's ``RandomResizedCrop`` with the key ``img_size``.
 
     Reads ``img`` (H, W, 3); writes ``img`` (height, width, 3) of the same dtype and ``img_shape``.
 
     Args:
-        img_size (int | Sequence[int]): The size to produce, in pixels: one number, or (height, width).
-        scale (Sequence[float]): Smallest and largest share of the image's area. Defaults to (0.08, 1.0).
-        ratio (Sequence[float]): Smallest and largest width / height of the part. Defaults to (3/4, 4/3).
+        img_size (int | Sequence[int]): Output size in pixels: one number, or (height, width).
+        crop_ratio_range (Sequence[float]): Smallest and largest share of the image's area, as mmpretrain's. Defaults
+            to (0.08, 1.0).
+        ratio (Sequence[float]): Smallest and largest width / height of the crop. Defaults to (3/4, 4/3).
         interpolation (str): ``'nearest'``, ``'bilinear'``, ``'bicubic'``, ``'area'`` or ``'lanczos'``.
             Defaults to ``'bilinear'``.
-        backend (str): ``'cv2'`` or ``'pillow'`` (which smooths when it shrinks). Defaults to ``'cv2'``.
+        backend (str): ``'cv2'`` or ``'pillow'`` (which antialiases). Defaults to ``'cv2'``.
 
     Raises:
-        TypeError: If ``img_size`` is no size.
+        TypeError: If ``img_size`` is not a size.
         ValueError: If a range is empty or not positive.
 
     Example:
         >>> import numpy as np
-        >>> crop = RandomCropToSize(img_size=(24, 32), scale=(0.5, 1.0))
+        >>> crop = RandomCropToSize(img_size=(24, 32), crop_ratio_range=(0.5, 1.0))
         >>> crop(dict(img=np.zeros((100, 80, 3), np.uint8)))['img'].shape
         (24, 32, 3)
     """
@@ -55,25 +58,27 @@ class RandomCropToSize(BaseTransform):
     def __init__(
         self,
         img_size: ImgSize,
-        scale: Sequence[float] = (0.08, 1.0),
+        crop_ratio_range: Sequence[float] = (0.08, 1.0),
         ratio: Sequence[float] = (3 / 4, 4 / 3),
         interpolation: str = 'bilinear',
         backend: str = 'cv2',
     ) -> None:
         self.img_size = _height_and_width('RandomCropToSize', img_size)
-        for name, given, most in (('scale', scale, 1.0), ('ratio', ratio, float('inf'))):
+        for name, given, most in (('crop_ratio_range', crop_ratio_range, 1.0), ('ratio', ratio, float('inf'))):
             if len(given) != 2 or not 0 < given[0] <= given[1] <= most:
-                raise ValueError(f'RandomCropToSize: {name}={given!r} is no range 0 < smallest <= largest <= {most:g}.')
+                raise ValueError(
+                    f'RandomCropToSize: expected {name} as 0 < smallest <= largest <= {most:g}, got {given!r}.'
+                )
         self.crop = RandomResizedCrop(
             scale=self.img_size,
-            crop_ratio_range=tuple(scale),
+            crop_ratio_range=tuple(crop_ratio_range),
             aspect_ratio_range=tuple(ratio),
             interpolation=interpolation,
             backend=backend,
         )
 
     def transform(self, results: dict) -> dict:
-        """Cut and resize ``results['img']``."""
+        """Crop and resize ``results['img']``."""
         return self.crop.transform(results)
 
     def __repr__(self) -> str:
@@ -82,23 +87,23 @@ class RandomCropToSize(BaseTransform):
 
 @TRANSFORMS.register_module()
 class CenterCropToSize(BaseTransform):
-    """Resize the image to a little more than ``img_size`` and cut out the middle, as ImageNet models are evaluated.
+    """Resize the image to a little more than ``img_size`` and crop the middle, as ImageNet models are evaluated.
 
     Reads ``img`` (H, W, 3); writes ``img`` (height, width, 3) of the same dtype, ``img_shape`` and the keys of
     ``ResizeEdge`` (``scale``, ``scale_factor``).
 
     Args:
-        img_size (int | Sequence[int]): The size to produce, in pixels: one number, or (height, width).
-        crop_pct (float): The share of the resized image's shorter edge that is kept, in (0, 1]: 0.875 resizes to
-            256 and cuts out 224. 1.0 cuts off only what exceeds the shape. Defaults to 0.875.
-        mode (str): ``'crop'`` keeps the proportions and cuts off what exceeds; ``'squash'`` resizes both edges
-            without keeping them, so that with ``crop_pct=1.0`` the whole image is seen. Defaults to ``'crop'``.
+        img_size (int | Sequence[int]): Output size in pixels: one number, or (height, width).
+        crop_pct (float): The share of the resized image's shorter edge to keep, in (0, 1]: 0.875 resizes to 256 and
+            crops 224. 1.0 crops only the longer edge. Defaults to 0.875.
+        mode (str): ``'crop'`` keeps the aspect ratio; ``'squash'`` does not, and with ``crop_pct=1.0`` it keeps the
+            whole image. Defaults to ``'crop'``.
         interpolation (str): As in :class:`RandomCropToSize`. Defaults to ``'bicubic'``.
-        backend (str): ``'cv2'`` or ``'pillow'``. Defaults to ``'pillow'``, which smooths when it shrinks, as the
-            pretrained models saw it.
+        backend (str): ``'cv2'`` or ``'pillow'``. Defaults to ``'pillow'``, which antialiases, as in the training of
+            the pretrained models.
 
     Raises:
-        TypeError: If ``img_size`` is no size.
+        TypeError: If ``img_size`` is not a size.
         ValueError: If ``crop_pct`` or ``mode`` is out of range.
 
     Example:
@@ -131,12 +136,12 @@ class CenterCropToSize(BaseTransform):
         self.crop = CenterCrop((width, height))
 
     def transform(self, results: dict) -> dict:
-        """Resize ``results['img']`` and cut out its middle."""
+        """Resize ``results['img']`` and crop its middle."""
         if self.mode == 'squash':
             resize = self.squash
         else:
             height, width = results['img'].shape[:2]
-            # The edge that is short in proportion decides, so that the other one exceeds what is cut out.
+            # Resize by the edge that is shorter relative to img_size; the other one is cropped.
             wide = width * self.resized[0] >= height * self.resized[1]
             resize = self.resize_height if wide else self.resize_width
         return self.crop.transform(resize.transform(results))
@@ -150,18 +155,18 @@ class CenterCropToSize(BaseTransform):
 
 @TRANSFORMS.register_module()
 class ResizeToSize(BaseTransform):
-    """Resize the whole image to ``img_size``, whatever its proportions.
+    """Resize the whole image to ``img_size``, without keeping the aspect ratio.
 
     Reads ``img`` (H, W, 3); writes ``img`` (height, width, 3) of the same dtype, ``img_shape`` and the keys of
     mmcv's ``Resize``.
 
     Args:
-        img_size (int | Sequence[int]): The size to produce, in pixels: one number, or (height, width).
+        img_size (int | Sequence[int]): Output size in pixels: one number, or (height, width).
         interpolation (str): As in :class:`RandomCropToSize`. Defaults to ``'bilinear'``.
         backend (str): ``'cv2'`` or ``'pillow'``. Defaults to ``'cv2'``.
 
     Raises:
-        TypeError: If ``img_size`` is no size.
+        TypeError: If ``img_size`` is not a size.
 
     Example:
         >>> import numpy as np

@@ -1,5 +1,7 @@
 """Checkpoints: written atomically, checked, and taken over by another model."""
 
+from hybridcls.old_modules import answer_old_names
+
 from .files import atomic_write, check_checkpoint, latest_valid_checkpoint
 from .weight_transfer import TransferReport, WeightMismatchError, select_weights, transfer_weights
 
@@ -7,3 +9,5 @@ __all__ = [
     'TransferReport', 'WeightMismatchError', 'check_checkpoint', 'latest_valid_checkpoint', 'select_weights',
     'transfer_weights', 'atomic_write',
 ]  # fmt: skip
+
+answer_old_names(globals())

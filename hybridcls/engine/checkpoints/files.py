@@ -1,4 +1,4 @@
-"""Checkpoint files that are whole or not there at all."""
+"""Checkpoint files are written atomically, and checked before they are read."""
 
 import os
 import re
@@ -10,6 +10,7 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging import print_log
 
 from hybridcls.compat.torch import RunsCodeError, read_torch_file
+from hybridcls.old_modules import answer_old_names
 
 __all__ = [
     'AtomicLocalBackend', 'check_checkpoint', 'check_writable', 'is_valid_checkpoint', 'latest_valid_checkpoint',
@@ -26,7 +27,7 @@ def atomic_write(data: bytes, path: Union[str, Path]) -> None:
     killed leaves at most the unfinished file, which the next write replaces.
 
     Args:
-        data (bytes): The whole content.
+        data (bytes): All of the content.
         path (str | Path): Where to. Its folder is made if it is missing.
 
     Raises:
@@ -63,12 +64,12 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-@register_backend('hybridcls_whole_file')
+@register_backend('hybridcls_atomic')
 class AtomicLocalBackend(LocalBackend):
     """mmengine's local files, but written by :func:`atomic_write`."""
 
     def put(self, obj: bytes, filepath: Union[str, Path]) -> None:
-        """Write ``obj`` to ``filepath``, whole or not at all."""
+        """Write ``obj`` to ``filepath`` atomically."""
         atomic_write(obj, filepath)
 
 
@@ -105,7 +106,7 @@ def is_valid_checkpoint(path: Union[str, Path]) -> bool:
                 read_torch_file(file)
                 return True
     except RunsCodeError:
-        return True  # whole, and refused when it is read
+        return True  # all of its bytes are there; it is refused when it is read
     except Exception:  # torch, pickle, zip and safetensors have one each for every kind of damage
         return False
     return False
@@ -123,14 +124,14 @@ def _is_valid_zip(file: BinaryIO) -> bool:
 
 
 def latest_valid_checkpoint(work_dir: Union[str, Path]) -> Optional[str]:
-    """Find the checkpoint to go on from: the last one, or the newest before it that is whole.
+    """Find the checkpoint to go on from: the last one, or the newest before it that is valid.
 
     Args:
         work_dir (str | Path): Where ``last_checkpoint``, written by a CheckpointHook, names the last one. Folders that
             were moved are no obstacle: a checkpoint is looked for in ``work_dir`` too.
 
     Returns:
-        str or None: Its path, or None if there is no whole checkpoint. What was passed over is named in a warning.
+        str or None: Its path, or None if there is no valid checkpoint. What was passed over is named in a warning.
     """
     work_dir = Path(work_dir)
     candidates: list[Path] = []
@@ -157,12 +158,14 @@ def latest_valid_checkpoint(work_dir: Union[str, Path]) -> Optional[str]:
             missing = bool(candidates) and note.is_file() and path.name != candidates[0].name
             if damaged or missing:
                 what = ', '.join(damaged) + ' is damaged' if damaged else f'{candidates[0]} is missing'
-                print_log(f'{what}; going on from {path}, the newest whole checkpoint.', 'current', level=30)
+                print_log(f'{what}; going on from {path}, the newest valid checkpoint.', 'current', level=30)
             return str(path)
         damaged.append(str(path))
     if damaged:
         print_log(
-            f'No whole checkpoint in {work_dir} (damaged: {", ".join(damaged)}): starting anew.', 'current', level=30
+            f'No valid checkpoint in {work_dir} (damaged: {", ".join(damaged)}): starting from the beginning.',
+            'current',
+            level=30,
         )
     return None
 
@@ -189,7 +192,7 @@ def check_writable(folder: Union[str, Path]) -> None:
 
 
 def check_checkpoint(path: str) -> None:
-    """Raise unless ``path`` is a whole checkpoint (an address such as ``https://`` is left to its loader)."""
+    """Raise unless ``path`` is a valid checkpoint (an address such as ``https://`` is left to its loader)."""
     if '://' in path:
         return
     if not os.path.exists(path):
@@ -199,6 +202,9 @@ def check_checkpoint(path: str) -> None:
         raise FileNotFoundError(f'The checkpoint {path!r} does not exist.{hint}')
     if not is_valid_checkpoint(path):
         raise ValueError(
-            f'The checkpoint {path!r} is damaged or is none: torch cannot have written it whole. '
+            f'The checkpoint {path!r} is damaged or is none: some of its bytes are missing or changed. '
             'Take another one, or train again.'
         )
+
+
+answer_old_names(globals())

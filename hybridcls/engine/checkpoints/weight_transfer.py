@@ -1,4 +1,4 @@
-"""Start one phase from what another learned: weights go over by name, and what happened to each is told."""
+"""Weights are transferred from a checkpoint by name, and a report says what happened to each."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -18,8 +18,8 @@ __all__ = [
 ]  # fmt: skip
 
 PARTS = ('backbone', 'neck')
-FOLD_FIRST = (
-    'Fold them into a checkpoint of its own first (python tools/adapters.py fold CONFIG CHECKPOINT OUT.pth), '
+MERGE_FIRST = (
+    'Merge them into a checkpoint of its own first (python tools/adapters.py merge CONFIG CHECKPOINT OUT.pth), '
     'or give the backbone the lora_rank that they were trained with.'
 )
 
@@ -61,7 +61,7 @@ class TransferReport:
             if adapters:
                 lines.append(
                     f'{len(adapters)} of these are LoRA adapters, without which the loaded weights are not '
-                    f'what was trained. {FOLD_FIRST}'
+                    f'what was trained. {MERGE_FIRST}'
                 )
         if self.mismatched:
             shown = (f'{name} is {old} in the checkpoint and {new} in the model' for name, old, new in self.mismatched)
@@ -97,8 +97,8 @@ def select_weights(
     source = {name.removeprefix('module.'): value for name, value in source.items()}
     report = TransferReport(state=dict(target))
     for name, value in source.items():
-        wanted = parts is None or name.split('.', 1)[0] in parts
-        if not wanted or name not in target:
+        is_chosen = parts is None or name.split('.', 1)[0] in parts
+        if not is_chosen or name not in target:
             report.left_out.append(name)
         elif (old := _shape(value)) != (own := _shape(target[name])):
             report.mismatched.append((name, old, own))
@@ -115,7 +115,7 @@ def select_weights(
             detail = f' For example {name} is {old} in the checkpoint and {new} in the model.'
         raise WeightMismatchError(
             f'None of the {len(source)} weights of the checkpoint fits the model in {what}.{detail} '
-            f'The checkpoint holds {_families(source)}; the model wants {_families(target)}. '
+            f'The checkpoint holds {_families(source)}; the model has {_families(target)}. '
             'Was it trained with the same backbone?'
         )
     return report

@@ -13,8 +13,8 @@ from .origins import CODE, FILLED, ConfigError, Layer
 from .tree import ABSENT, Path, delete_at, dotted, forget_below, key_of, leaves_in, put_at, same, value_at
 
 __all__ = [
-    'RECORD', 'Change', 'Provenance', 'apply', 'layer_of', 'layers_of', 'note_layer', 'provenance_of', 'record_of',
-    'table_of',
+    'RECORD', 'Change', 'Provenance', 'Renamed', 'apply', 'layer_of', 'layers_of', 'note_layer', 'provenance_of',
+    'record_of', 'table_of',
 ]  # fmt: skip
 
 
@@ -40,6 +40,24 @@ class Change(NamedTuple):
     told: bool = True
 
 
+class Renamed(NamedTuple):
+    """A key that is written in the spelling of an earlier version, or whose value is.
+
+    Args:
+        path (Path): Where it is written.
+        new_path (Path): The place in the spelling of today.
+        old (Any): The value as it is written.
+        new (Any): The value in the spelling of today.
+        layer (Layer): Who wrote it.
+    """
+
+    path: Path
+    new_path: Path
+    old: Any
+    new: Any
+    layer: Layer
+
+
 @dataclass
 class Provenance:
     """Where the values of a config come from.
@@ -51,6 +69,7 @@ class Provenance:
         notes (list[str]): Sentences for the table: places that keep their own value.
         references (dict[Path, Path]): Places that repeat a variable of the files, to the variable.
         used (set[str]): The names that some expression in the files asks for.
+        renamed (list[Renamed]): What is written in an old spelling.
     """
 
     origins: dict[Path, Layer] = field(default_factory=dict)
@@ -59,6 +78,7 @@ class Provenance:
     notes: list[str] = field(default_factory=list)
     references: dict[Path, Path] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
+    renamed: list[Renamed] = field(default_factory=list)
 
 
 def provenance_of(cfg: Config) -> Provenance:

@@ -1,4 +1,4 @@
-"""What a dataloader is given when its config does not say: depends on the machine, so it is no config's business."""
+"""Dataloaders get the defaults that fit the machine, where the config sets none."""
 
 from collections.abc import Iterator
 from typing import Any

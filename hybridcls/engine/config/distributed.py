@@ -1,4 +1,4 @@
-"""What a config needs for several processes, with and without GPUs."""
+"""A config is completed for several processes, with and without GPUs."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,8 +1,8 @@
-"""What a config says of a training, as flat facts that can be hashed and compared."""
+"""A config is flattened to facts about the training, which can be hashed and compared."""
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, Union
 
 from mmengine.config import Config
 
@@ -32,7 +32,7 @@ _MACHINE_KEYS = {
 _MACHINE_KEYS_ANYWHERE = {'pin_memory', 'persistent_workers', 'num_workers', 'prefetch_factor', 'worker_init_fn'}
 
 
-def config_facts(cfg: Config) -> dict[str, str]:
+def config_facts(cfg: Union[Config, dict]) -> dict[str, str]:
     """Flatten a config to dotted keys and printed values, without what only describes the machine.
 
     Example:
@@ -53,7 +53,7 @@ def config_facts(cfg: Config) -> dict[str, str]:
         else:
             facts['.'.join(path)] = repr(list(node) if isinstance(node, tuple) else node)
 
-    walk(cfg.to_dict(), ())
+    walk(cfg.to_dict() if isinstance(cfg, Config) else cfg, ())
     return facts
 
 

@@ -1,4 +1,4 @@
-"""Folders of images, found missing before anything is built."""
+"""Folders of images are looked for before anything is built."""
 
 from collections.abc import Iterator
 from typing import Any

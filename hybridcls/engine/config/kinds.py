@@ -1,4 +1,4 @@
-"""Top-level keys whose value is of a kind that nothing could be built from: ``optim_wrapper='SGD'``."""
+"""Top-level keys are checked for values that nothing could be built from: ``optim_wrapper='SGD'``."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -163,7 +163,7 @@ def read_layers(file: str, rank: int = 0, seen: Iterable[str] = ()) -> Layers:
     """Read a file after its bases.
 
     Raises:
-        ConfigError: If bases contradict each other, a chain of bases comes back to a file, or one does not merge.
+        ConfigError: If bases contradict each other, a chain of bases leads to a file again, or one does not merge.
         Exception: Whatever the lines of a file raise; mmengine's where a base is missing.
     """
     file = str(FilePath(file).resolve())

@@ -1,4 +1,4 @@
-"""Read a config file: every value with the file that wrote it, clear answers to what is wrong, open places filled."""
+"""A config file is read: each value keeps the file that wrote it, mistakes are named, open places are filled."""
 
 from copy import deepcopy
 from pathlib import Path as FilePath
@@ -14,6 +14,7 @@ from .change import Change, Provenance, apply, note_layer, provenance_of
 from .dataloaders import dataloaders
 from .kinds import check_kinds
 from .layers import OPTION, ConfigError, Layers, read_layers
+from .renamed import rename
 from .shared_keys import shared_keys
 from .tree import ABSENT, Path, dotted, value_at, walk
 from .unread_keys import unread_key, unread_option, unread_variables
@@ -32,7 +33,7 @@ def load_config(path: Union[str, FilePath], cfg_options: Optional[dict[str, Any]
     fill open places alone (:func:`~hybridcls.engine.config.shared_keys.shared_keys`); dataloaders get the defaults that
     fit the machine; ``default_scope`` is ``'hybridcls'`` where the config names none. What was filled, and why, is in
     :func:`~hybridcls.engine.config.change.provenance_of`. A config that a run has dumped is read as it was before it
-    was completed.
+    was completed. Old spellings are read as those of today (:func:`~hybridcls.engine.config.renamed.rename`).
 
     Args:
         path (str | Path): A ``.py``, ``.yml`` or ``.json`` config, or one of an installed package, as in
@@ -46,7 +47,8 @@ def load_config(path: Union[str, FilePath], cfg_options: Optional[dict[str, Any]
     Raises:
         FileNotFoundError: If there is no such file; the sentence names files with a similar name.
         ConfigError: If the file or one of its bases cannot be read, an option does not fit the config, a key of the
-            top level is mistyped, or ``custom_imports`` that an option names cannot be imported.
+            top level is mistyped, one layer writes a key in an old and a new spelling, or ``custom_imports`` that an
+            option names cannot be imported.
     """
     file = _find(str(path))
     layers = _read(file)
@@ -67,6 +69,7 @@ def load_config(path: Union[str, FilePath], cfg_options: Optional[dict[str, Any]
     if cfg.get('custom_imports'):
         _import_custom(cfg, any(key.split('.')[0] == 'custom_imports' for key in options))
     check_kinds(cfg)
+    rename(cfg)
     if is_chain(cfg):
         return cfg
     wrong = unread_key(cfg, layers)
@@ -192,17 +195,18 @@ def _nested(values: dict, key: str, value: Any) -> dict:
 
 
 def _import_custom(cfg: Config, by_option: bool) -> None:
-    wanted = cfg.custom_imports
+    imports = cfg.custom_imports
     source = '--cfg-options' if by_option else f'{cfg.filename}:'
-    if not isinstance(wanted, dict) or 'imports' not in wanted:
+    if not isinstance(imports, dict) or 'imports' not in imports:
         raise ConfigError(
-            f'{source} custom_imports={wanted!r} should be a dict of imports: custom_imports.imports=my_package.my_file'
+            f'{source} expected custom_imports to be a dict of imports, got {imports!r}. Write '
+            'custom_imports.imports=my_package.my_file'
         )
-    check_known_keys('custom_imports', wanted, ('imports', 'allow_failed_imports'))
+    check_known_keys('custom_imports', imports, ('imports', 'allow_failed_imports'))
     try:
-        import_modules_from_strings(**wanted)
+        import_modules_from_strings(**imports)
     except (ImportError, TypeError) as error:
         raise ConfigError(
-            f'{source} custom_imports.imports={wanted["imports"]!r} cannot be imported: {error}. Modules are looked '
+            f'{source} custom_imports.imports={imports["imports"]!r} cannot be imported: {error}. Modules are looked '
             'for in the folder that the tool is started in, and in those of PYTHONPATH.'
         ) from error

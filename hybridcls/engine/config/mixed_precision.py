@@ -1,4 +1,4 @@
-"""Mixed precision for whichever optimizer wrapper a config has, on any device: ``--amp``, and what a base asks for."""
+"""Mixed precision is set for any optimizer wrapper on any device: by ``--amp``, or as a base asks for it."""
 
 from collections.abc import Iterator
 from pathlib import Path as FilePath
@@ -15,7 +15,7 @@ __all__ = ['mixed_precision']
 _AMP = ('optim_wrapper', 'amp')
 
 
-def mixed_precision(cfg: Config, wanted: bool) -> Iterator[Union[Change, str]]:
+def mixed_precision(cfg: Config, asked: bool) -> Iterator[Union[Change, str]]:
     """Switch mixed precision on, or fit what a base asks for to the device.
 
     bfloat16, which needs no scaler, where the device computes with it (CPU, NVIDIA Ampere and newer), else float16 with
@@ -25,7 +25,7 @@ def mixed_precision(cfg: Config, wanted: bool) -> Iterator[Union[Change, str]]:
 
     Args:
         cfg (Config): Read.
-        wanted (bool): Whether ``--amp`` was given.
+        asked (bool): Whether ``--amp`` was given.
 
     Raises:
         ConfigError: If the wrapper is one whose precision we do not know how to set, or bfloat16 is written in the
@@ -50,7 +50,7 @@ def mixed_precision(cfg: Config, wanted: bool) -> Iterator[Union[Change, str]]:
                 "optim_wrapper.amp='float16', which scales the loss by itself."
             )
         yield Change(_AMP, 'bfloat16', 'float16', 'this device has no bfloat16; with a loss scaler', 'device')
-    if not wanted:
+    if not asked:
         if is_a('OPTIM_WRAPPERS', typed, AmpOptimWrapper) and get_device() in ('cpu', 'mps'):
             raise ConfigError(
                 f'optim_wrapper.type={kind.__name__!r} works on a GPU only, and there is none. '

@@ -1,4 +1,4 @@
-"""The names of a model's classes: those in a checkpoint, or of the training data of a config."""
+"""The names of a model's classes are read from a checkpoint, or from the training data of a config."""
 
 from typing import Optional, Union
 

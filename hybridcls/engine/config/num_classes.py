@@ -1,4 +1,4 @@
-"""The number of classes of a head that leaves it open: those of the checkpoint to test, or of the training data."""
+"""A head without ``num_classes`` gets the number of classes of the checkpoint to test, or of the training data."""
 
 from collections.abc import Iterator
 from typing import Optional

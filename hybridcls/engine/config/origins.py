@@ -1,4 +1,4 @@
-"""Who may have written a value of a config: files, nearer and further, options, code, steps."""
+"""Values of a config are written by layers: files, nearer and further, options, code and steps."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Names of types that tools of other packages find too: with our scope in front."""
+"""Names of types get our scope in front, by which tools of other packages find them."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Where a config file repeats a variable of its own or of its bases, so that a change of the variable can follow."""
+"""References are places that repeat a variable of the config file or its bases, and follow it when it changes."""
 
 import ast
 from collections.abc import Iterator, Mapping
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from .tree import ABSENT, Path, same, split, value_at
 
-__all__ = ['Reading', 'line_of', 'read_references']
+__all__ = ['Reading', 'assignments_in', 'line_of', 'place_of', 'places_in', 'read_references']
 
 
 class Reading(NamedTuple):
@@ -41,7 +41,7 @@ def read_references(text: str, own: Mapping[str, Any], placeholders: Mapping[str
         if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
             continue
         name = node.targets[0].id
-        for path, value in _places(node.value, (name,)):
+        for path, value in places_in(node.value, (name,)):
             if (
                 isinstance(value, ast.Name)
                 and value.id in assigned
@@ -62,20 +62,20 @@ def read_references(text: str, own: Mapping[str, Any], placeholders: Mapping[str
     return Reading(references, used | {name.split('.')[0] for name in placeholders.values()})
 
 
-def _places(node: ast.expr, path: Path) -> Iterator[tuple[Path, ast.expr]]:
+def places_in(node: ast.expr, path: Path) -> Iterator[tuple[Path, ast.expr]]:
     """Yield each place in nested dicts and lists that are written out, with the expression that stands there."""
     yield path, node
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict' and not node.args:
         for word in node.keywords:
             if word.arg is not None:
-                yield from _places(word.value, (*path, word.arg))
+                yield from places_in(word.value, (*path, word.arg))
     elif isinstance(node, ast.Dict):
         for key, value in zip(node.keys, node.values, strict=True):
             if isinstance(key, ast.Constant) and isinstance(key.value, (str, int)):
-                yield from _places(value, (*path, key.value))
+                yield from places_in(value, (*path, key.value))
     elif isinstance(node, (ast.List, ast.Tuple)) and not any(isinstance(one, ast.Starred) for one in node.elts):
         for number, value in enumerate(node.elts):
-            yield from _places(value, (*path, number))
+            yield from places_in(value, (*path, number))
 
 
 def line_of(text: str, *paths: Path) -> int:
@@ -88,32 +88,49 @@ def line_of(text: str, *paths: Path) -> int:
         >>> line_of("views = [\\n    dict(size=2)]\\nloader = dict(pipeline=views)", ('loader', 'pipeline', 0, 'size'))
         2
     """
-    assignments = _assignments(ast.parse(text))
+    assignments = assignments_in(ast.parse(text))
     found = [(path, *_line_of(assignments, path, frozenset())) for path in paths]
     exact = [line for path, length, line in found if length == len(path)]
     return next((line for line in (*exact, *(line for _, _, line in found)) if line), 0)
 
 
-def _assignments(tree: ast.Module) -> list[tuple[Path, ast.expr]]:
-    """What a file assigns to names, and to places in them (``model['head']['scale'] = 16``)."""
+def assignments_in(tree: ast.Module) -> list[tuple[Path, ast.expr]]:
+    """What a file assigns to names, and to places in them.
+
+    These are ``model['head']['scale'] = 16``, ``model.head.scale = 16`` and ``model.update(head=dict(scale=16))``.
+    """
     found = []
     for node in tree.body:
-        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, 'target', None)]
-        path: Path = ()
-        target: Any = targets[0]
         value = getattr(node, 'value', None)
-        while isinstance(target, ast.Subscript) and isinstance(target.slice, ast.Constant):
-            target, path = target.value, (target.slice.value, *path)
-        if isinstance(target, ast.Name) and isinstance(value, ast.expr):
-            found.append(((target.id, *path), value))
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, 'target', None)]
+        place = place_of(targets[0])
+        if isinstance(node, ast.Expr) and isinstance(value, ast.Call) and getattr(value.func, 'attr', '') == 'update':
+            place = place_of(value.func.value)  # type: ignore[attr-defined]
+            found += [((*place, word.arg), word.value) for word in value.keywords if place and word.arg]
+            value = value.args[0] if value.args else None
+        if place and isinstance(value, ast.expr):
+            found.append((place, value))
     return found
+
+
+def place_of(target: Any) -> Path:
+    """The place in a variable that an expression names; empty if it is none."""
+    path: Path = ()
+    while isinstance(target, (ast.Subscript, ast.Attribute)):
+        if isinstance(target, ast.Attribute):
+            target, path = target.value, (target.attr, *path)
+        elif isinstance(target.slice, ast.Constant) and isinstance(target.slice.value, (str, int)):
+            target, path = target.value, (target.slice.value, *path)
+        else:
+            return ()
+    return (target.id, *path) if isinstance(target, ast.Name) else ()
 
 
 def _line_of(assignments: list[tuple[Path, ast.expr]], path: Path, seen: frozenset[str]) -> tuple[int, int]:
     """Return how many keys of a path are written out, and where."""
     best = (0, 0)
     for start, expression in assignments:
-        for place, value in _places(expression, start):
+        for place, value in places_in(expression, start):
             if place != path[: len(place)] or len(place) < best[0]:
                 continue
             best = len(place), value.lineno

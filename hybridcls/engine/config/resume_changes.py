@@ -1,17 +1,18 @@
-"""What a config has changed since the checkpoint that a run goes on from: applied, or named."""
+"""What a config has changed since the checkpoint of a resumed run is applied, or named in the log."""
 
-import inspect
 import warnings
 from typing import Any, Optional
 
-from mmengine.config import Config
 from mmengine.dist import get_world_size
 from mmengine.runner import EpochBasedTrainLoop
 
 from hybridcls.literals import read_assignments
+from hybridcls.signatures import arguments_of
 
 from ..optim.update.parameter_names import wrappers_by_name
 from .facts import config_facts
+from .renamed import with_new_spellings
+from .schedules import by_optimizer
 
 __all__ = ['apply_changes']
 
@@ -53,13 +54,12 @@ def apply_changes(runner: Any, checkpoint: dict, batches_per_epoch: Optional[int
         runner.logger.warning('Another optimizer than in the checkpoint: its state begins again.')
         checkpoint.pop('optimizer', None)
     wrappers, packed = wrappers_by_name(runner.optim_wrapper), checkpoint.get('optimizer')
-    saved = checkpoint.get('param_schedulers')
+    built, saved = by_optimizer(runner.param_schedulers), by_optimizer(checkpoint.get('param_schedulers'))
     for name, wrapper in wrappers.items():
         state = (packed[name] if name else packed) if packed else None
         if state is not None and optimizer_changed:
             _update_groups(state, wrapper)
-        schedulers = _of_optimizer(runner.param_schedulers, name)
-        states = _of_optimizer(saved, name)
+        schedulers, states = built.get(name, []), saved.get(name, [])
         if (not schedulers and not states) or not _differ(states, schedulers):
             continue
         new_states = _move_schedules(runner, checkpoint['meta'], wrapper, schedulers, states, state)
@@ -80,7 +80,7 @@ def _changes(runner: Any, checkpoint: dict) -> dict[str, tuple[str, str]]:
     except SyntaxError as error:
         runner.logger.warning(f'The config in the checkpoint cannot be read, so changes are not named: {error}')
         return {}
-    old, new = config_facts(Config(written)), config_facts(runner.cfg)
+    old, new = config_facts(with_new_spellings(written)), config_facts(runner.cfg)
     changes = {
         key: (old.get(key, 'not set'), new.get(key, 'not set'))
         for key in sorted({*old, *new})
@@ -188,20 +188,14 @@ def _differ(states: list[dict], schedulers: list) -> bool:
 
 def _facts(scheduler: Any) -> dict[str, Any]:
     """What a schedule was built with, and the values that it starts from."""
-    names = {name for kind in type(scheduler).__mro__[:-1] for name in inspect.signature(kind).parameters}
+    names, _ = arguments_of(type(scheduler))
     own = vars(scheduler)
-    wanted = ({*names} - {'optimizer', 'last_step', 'verbose'} | {'base_values'}) & own.keys()
-    return {name: _plain(own[name]) for name in sorted(wanted)}
+    kept = ({*names} - {'optimizer', 'last_step', 'verbose'} | {'base_values'}) & own.keys()
+    return {name: _plain(own[name]) for name in sorted(kept)}
 
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, (list, tuple)) else value
-
-
-def _of_optimizer(schedules: Any, name: str) -> list:
-    if isinstance(schedules, dict):
-        schedules = schedules.get(name)
-    return list(schedules or [])
 
 
 def _groups_of(state: dict) -> list[dict]:

@@ -1,4 +1,4 @@
-"""Schedules of a training that is shorter, counted otherwise or in other batches than its config was written for."""
+"""Schedules are fitted to a training that is shorter, counts iterations, or has another batch size than its base."""
 
 from collections.abc import Iterator
 from typing import Any, Optional, Union
@@ -11,7 +11,15 @@ from .change import Change, layer_of
 from .layers import ConfigError
 from .tree import ABSENT, Path, dotted, is_a, value_at
 
-__all__ = ['check_length', 'fit_to_batches', 'fitted_schedules', 'iterations', 'scaled_lr', 'scheduler_groups']
+__all__ = [
+    'by_optimizer',
+    'check_length',
+    'fit_to_batches',
+    'fitted_schedules',
+    'iterations',
+    'scaled_lr',
+    'scheduler_groups',
+]
 
 _SHARES = 5  # of a training; a warm-up that does not fit gets one
 # Keys of schedulers that count what they count by: epochs or iterations.
@@ -19,6 +27,20 @@ _COUNTS = (
     'begin', 'end', 'T_max', 'milestones', 'step_size', 'periods', 'total_steps', 'total_iters', 'patience',
 )  # fmt: skip
 _FEWEST_STEPS = 2  # of a schedule that is to change anything
+
+
+def by_optimizer(schedulers: Any) -> dict[str, list]:
+    """Return the schedulers, configs, built ones or their states, under the name of their optimizer.
+
+    Returns:
+        dict[str, list]: The key is an empty string where there is one optimizer.
+    """
+    several = isinstance(schedulers, dict) and 'type' not in schedulers
+    groups = schedulers if several else {'': schedulers}
+    return {
+        name: list(group) if isinstance(group, (list, tuple)) else [] if group is None else [group]
+        for name, group in groups.items()
+    }
 
 
 def scheduler_groups(schedulers: Any, path: Path = ('param_scheduler',)) -> Iterator[list[tuple[Path, dict]]]:
@@ -164,10 +186,13 @@ def fit_to_batches(schedulers: Any, batches: int) -> Any:
     What ends within the first two batches is left out, and what comes after it begins at once: a warm-up of mmengine
     reaches its end only by a second step; one of a single step would keep its small rate.
     """
-    if isinstance(schedulers, dict) and 'type' not in schedulers:  # of several optimizers
-        return {name: fit_to_batches(group, batches) for name, group in schedulers.items()}
+    groups = {name: _fitted(group, batches) for name, group in by_optimizer(schedulers).items()}
+    return groups.get('', groups)
+
+
+def _fitted(schedulers: list, batches: int) -> list:
     fitted = []
-    for scheduler in schedulers if isinstance(schedulers, (list, tuple)) else [schedulers]:
+    for scheduler in schedulers:
         by_epoch = isinstance(scheduler, dict) and scheduler.get('by_epoch', True)
         if not isinstance(scheduler, dict) or (by_epoch and not scheduler.get('convert_to_iter_based')):
             fitted.append(scheduler)
@@ -179,7 +204,7 @@ def fit_to_batches(schedulers: Any, batches: int) -> Any:
     return fitted
 
 
-def scaled_lr(cfg: Config, processes: int, wanted: bool) -> Iterator[Union[Change, str]]:
+def scaled_lr(cfg: Config, processes: int, asked: bool) -> Iterator[Union[Change, str]]:
     """Scale the learning rate, and absolute ends of its schedules, with the images of an update.
 
     The factor is batch size x accumulated batches x processes / ``auto_scale_lr.base_batch_size``. ``enable`` is set to
@@ -188,13 +213,13 @@ def scaled_lr(cfg: Config, processes: int, wanted: bool) -> Iterator[Union[Chang
     Args:
         cfg (Config): Read.
         processes (int): How many train.
-        wanted (bool): Whether ``--auto-scale-lr`` was given; ``auto_scale_lr.enable=True`` asks for the same.
+        asked (bool): Whether ``--auto-scale-lr`` was given; ``auto_scale_lr.enable=True`` asks for the same.
 
     Raises:
         ConfigError: If the config does not say for which batch its rate is meant, or which batch or rate it has.
     """
     scale = cfg.get('auto_scale_lr') or {}
-    if not (wanted or scale.get('enable')):
+    if not (asked or scale.get('enable')):
         return
     if not scale.get('base_batch_size'):
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Top-level keys that fill every place that leaves them open: ``img_size``, ``num_classes``, ``data_root``, ..."""
+"""Shared keys of the top level (``img_size``, ``num_classes``, ``data_root``, ...) fill the places that are open."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, Optional, Union

@@ -1,106 +1,23 @@
-"""Who takes each key of a config: the class or function whose signature names it, found without building anything."""
+"""Each key of a config is traced to the class or function whose signature names it, without building anything."""
 
-import inspect
-import typing
-from collections.abc import Callable, Iterable
-from importlib import import_module
-from typing import Any, NamedTuple, Optional
+from collections.abc import Callable, Sequence
+from typing import Any, Optional
 
 from mmengine.config import Config
 
 from hybridcls.checks import did_you_mean
+from hybridcls.old_modules import answer_old_names
 from hybridcls.signatures import owners_of, takes_argument
 
+from .argument_kinds import DEFAULT_TYPES, DICT_ARGUMENTS, REGISTRIES, entry_of, hands_on, is_named, load, timm_class
 from .origins import RUNNER_KEYS
+from .taker import UNKNOWN, UNREAD, Taker, Takers, label
 from .tree import Path, class_of, holds_datasets, is_a
 
-__all__ = ['INSIDE', 'READ', 'UNKNOWN', 'UNREAD', 'Taker', 'Takers', 'takers_of']
+__all__ = ['DEFAULT_HOOKS', 'takers_of']
 
-READ, INSIDE, UNKNOWN, UNREAD = 'read', 'inside', 'unknown', 'unread'
-
-
-class Taker(NamedTuple):
-    """Who takes a key.
-
-    Args:
-        name (str): A class or a function, as people call it; a remark where none is known.
-        status (str): ``'read'``: a signature names the key. ``'inside'``: it stands in a dict that is an argument as a
-            whole. ``'unknown'``: it disappears in a ``**kwargs``. ``'unread'``: nothing takes it.
-    """
-
-    name: str
-    status: str = READ
-
-
-class Takers:
-    """What the walk over a config found.
-
-    Attributes:
-        found (dict[Path, Taker]): The keys.
-        parts (dict[Path, Any]): The dicts that a class or function is called with, to that class or function.
-    """
-
-    def __init__(self) -> None:
-        self.found: dict[Path, Taker] = {}
-        self.parts: dict[Path, Any] = {}
-
-    def at(self, path: Path) -> Optional[Taker]:
-        """Return the taker of the value at a path, None for variables; what is deeper in an argument is inside it."""
-        for length in range(len(path), 0, -1):
-            taker = self.found.get(path[:length])
-            if taker is not None:
-                is_deeper = any(isinstance(key, str) for key in path[length:])
-                if not is_deeper or taker.status != READ:
-                    return taker
-                return Taker(f'{taker.name}, in {path[length - 1]}', INSIDE)
-        return None
-
-
-# Arguments that are dicts without a type, and who is called with them; '+' stands for the class that was found above.
-_DICT_ARGUMENTS = {
-    ('hybridcls.models.backbones.HybridBackbone', 'use_cbam'): ('hybridcls.models.modules.CBAM', ()),
-    ('hybridcls.models.backbones.HybridBackbone', 'token_learner_tokens'): (
-        'hybridcls.models.modules.TokenLearner',
-        ('after_block',),
-    ),
-    ('hybridcls.models.backbones.HybridBackbone', 'lora_rank'): (
-        'hybridcls.models.adapters.LoRASettings',
-        ('cnn', 'vit'),
-    ),
-    ('hybridcls.models.classifiers.HybridClassifier', 'grad_cache'): (
-        'hybridcls.replay.gradient_cache.GradientCache',
-        (),
-    ),
-    ('hybridcls.models.classifiers.HybridClassifier', 'train_cfg'): ('mmpretrain.models.RandomBatchAugment', ()),
-    ('mmpretrain.models.ImageClassifier', 'train_cfg'): ('mmpretrain.models.RandomBatchAugment', ()),
-    ('mmpretrain.models.ClsDataPreprocessor', 'batch_augments'): ('mmpretrain.models.RandomBatchAugment', ()),
-}
-# The class of a dict that may leave its type out.
-_DEFAULT_TYPES = {
-    ('hybridcls.models.classifiers.HybridClassifier', 'data_preprocessor'): 'HybridDataPreprocessor',
-    ('mmpretrain.models.ImageClassifier', 'data_preprocessor'): 'ClsDataPreprocessor',
-    ('mmpretrain.models.ImageToImageRetriever', 'data_preprocessor'): 'ClsDataPreprocessor',
-    ('mmpretrain.models.BaseSelfSupervisor', 'data_preprocessor'): 'SelfSupDataPreprocessor',
-    ('hybridcls.models.heads.SupConHead', 'projection'): 'ProjectionMLP',
-    ('hybridcls.models.heads.SupConHead', 'loss'): 'SupConLoss',
-    ('hybridcls.models.heads.EvidentialHead', 'loss'): 'EvidentialLoss',
-}
-# Arguments whose dicts are of another kind than the class that takes them.
-_REGISTRIES = dict(
-    augments='BATCH_AUGMENTS',
-    collate_fn='FUNCTIONS',
-    init_cfg='WEIGHT_INITIALIZERS',
-    metric='METRICS',
-    metrics='METRICS',
-    optimizer='OPTIMIZERS',
-    policies='TRANSFORMS',
-    stages='OPTIM_STAGES',
-    teacher='MODELS',
-    transforms='TRANSFORMS',
-    vis_backends='VISBACKENDS',
-)
 _BY_RUNNER = 'Runner'
-_DEFAULT_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
+DEFAULT_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
 # Keys of the top level that the Runner itself does not read.
 _OTHERS = dict(
     activation_checkpointing='Runner.train',
@@ -151,16 +68,16 @@ class _Walk:
         elif key == 'custom_hooks':
             self.part(place, value, 'HOOKS', also=dict(priority='Runner.register_hook'))
         elif key == 'param_scheduler':
-            self._schedulers(place, value)
+            self.part(place, value, 'PARAM_SCHEDULERS', also=dict(convert_to_iter_based='build_iter_from_epoch'))
         elif key == 'optim_wrapper':
             self._optim_wrapper(place, value)
         elif key in ('model', 'tta_model'):
             self.part(place, value, 'MODELS')
         elif key == 'data_preprocessor':
             model = class_of('MODELS', cfg.get('model'))
-            self.part(place, value, 'MODELS', _entry(_DEFAULT_TYPES, model, key))
+            self.part(place, value, 'MODELS', entry_of(DEFAULT_TYPES, model, key))
             if isinstance(value, dict) and place not in self.takers.parts:
-                self._all(place, value, Taker(f'data_preprocessor of {_label(model)}', UNKNOWN))
+                self._all(place, value, Taker(f'data_preprocessor of {label(model)}', UNKNOWN))
         elif key == 'tta_pipeline':
             self.part(place, value, 'TRANSFORMS')
         elif key == 'visualizer':
@@ -198,7 +115,7 @@ class _Walk:
                 self.part((*path, number), one, registry, default, also, is_certain)
         elif isinstance(node, dict) and ('type' in node or default is not None):
             kind = class_of(registry, node if 'type' in node else {**node, 'type': default})
-            name = f'{kind.__module__.split(".")[0]}.{_label(kind)}' if kind is not None else registry
+            name = f'{kind.__module__.split(".")[0]}.{label(kind)}' if kind is not None else registry
             self.found.update({(*path, key): Taker(name) for key in ('type', '_scope_') if key in node})
             self.call(path, node, kind, registry, also or {}, is_certain)
         elif isinstance(node, dict) and 'dataset' in node:
@@ -221,7 +138,7 @@ class _Walk:
             if key in also:
                 self.found[place] = Taker(also[key])
             elif key in owners:
-                self.found[place] = Taker(_label(kind, owners[key]))
+                self.found[place] = Taker(label(kind, owners[key]))
             elif place not in self.found:
                 self.found[place] = self._stranger(key, kind, is_certain)
             self._argument(place, value, kind, registry)
@@ -230,28 +147,29 @@ class _Walk:
         """A key that no signature names."""
         owners, are_all = owners_of(kind)
         if not are_all:
-            return Taker(f'**kwargs of {_label(kind)}', UNKNOWN)
+            return Taker(f'**kwargs of {label(kind)}', UNKNOWN)
         if not is_certain:
-            return Taker(f'{_label(kind)} does not name it', UNKNOWN)
-        return Taker(f'{_label(kind)} takes no such key.{did_you_mean(key, owners)}', UNREAD)
+            return Taker(f'{label(kind)} does not name it', UNKNOWN)
+        return Taker(f'{label(kind)} takes no such key.{did_you_mean(key, owners)}', UNREAD)
 
     def _argument(self, place: Path, value: Any, kind: Any, registry: str) -> None:
         """Go into the value of an argument, if something is built from it."""
         key = str(place[-1])
-        called = _entry(_DICT_ARGUMENTS, kind, key)
-        default = _entry(_DEFAULT_TYPES, kind, key)
+        called = entry_of(DICT_ARGUMENTS, kind, key)
+        default = entry_of(DEFAULT_TYPES, kind, key)
         if called is not None:
             if isinstance(value, dict):
-                self.call(place, value, _load(called[0]), registry, dict.fromkeys(called[1], _label(kind)))
+                self.call(place, value, load(called[0]), registry, dict.fromkeys(called[1], label(kind)))
         elif default is not None:
             self.part(place, value, 'MODELS', default)
-        elif key in ('cnn', 'vit') and _named(kind, 'hybridcls.models.backbones.HybridBackbone'):
+        elif key in ('cnn', 'vit') and is_named(kind, 'hybridcls.models.backbones.HybridBackbone'):
             self._stream(place, value)
         elif key == 'teacher' and isinstance(value, dict) and 'model_name' in value:
             self._timm(place, value, [], 'timm')
         elif registry != 'FUNCTIONS':
-            # Builders of layers (`norm_cfg`) take keys of their own out of such a dict.
-            self._value(place, value, registry, is_certain=not key.endswith('_cfg') and key != 'norm')
+            # Builders of layers (`norm_cfg`) take keys of their own out of such a dict, and other packages may.
+            is_layer = key.endswith('_cfg') or key == 'norm'
+            self._value(place, value, registry, is_certain=not is_layer and hands_on(owners_of(kind)[0].get(key)))
 
     def _value(
         self, place: Path, value: Any, registry: str, also: Optional[dict[str, str]] = None, is_certain: bool = True
@@ -264,8 +182,9 @@ class _Walk:
             self.part(place, value, 'DATASETS')
         elif key.endswith('pipeline'):
             self.part(place, value, 'TRANSFORMS')
-        elif key in _REGISTRIES:
-            self.part(place, value, _REGISTRIES[key])
+        elif key in REGISTRIES:
+            popped = dict(magnitude_key='RandAugment') if key == 'policies' else None
+            self.part(place, value, REGISTRIES[key], also=popped)
         else:
             self.part(place, value, registry, also=also, is_certain=is_certain)
 
@@ -293,12 +212,12 @@ class _Walk:
 
         if takers:
             self.takers.parts[path] = takers[0]
-        model = _timm_class(node.get('model_name'))
+        model = timm_class(node.get('model_name'))
         for kind in (*takers, model, timm.create_model, build_model_with_cfg):
             for key in node if kind is not None else ():
                 taker = self.found.get((*path, key))
                 if takes_argument(kind, key) and (taker is None or taker.status == UNKNOWN):
-                    self.found[(*path, key)] = Taker(_label(kind))
+                    self.found[(*path, key)] = Taker(label(kind))
         self._all(path, node, Taker('**kwargs of timm.create_model', UNKNOWN))
 
     def dataloader(self, path: Path, node: Any) -> None:
@@ -315,7 +234,7 @@ class _Walk:
             runners['disable_subprocess_warning'] = 'Runner.build_dataloader'
         batches = class_of('DATA_SAMPLERS', node.get('batch_sampler'))
         if batches is not None:
-            runners['batch_size'] = _label(batches)
+            runners['batch_size'] = label(batches)
         for key, value in node.items():
             place: Path = (*path, key)
             if key in runners:
@@ -324,26 +243,16 @@ class _Walk:
                 self.found[place] = Taker('DataLoader')
             else:
                 self.found[place] = self._stranger(key, DataLoader, True)
-            registry = dict(
-                dataset='DATASETS',
-                sampler='DATA_SAMPLERS',
-                batch_sampler='DATA_SAMPLERS',
-                collate_fn='FUNCTIONS',
-                worker_init_fn='FUNCTIONS',
-            ).get(key)
-            if registry is not None:
-                self.part(place, value, registry)
+            if key in REGISTRIES or key == 'dataset':
+                self.part(place, value, REGISTRIES.get(key, 'DATASETS'))
 
     def _default_hooks(self, path: Path, node: Any) -> None:
         for name, hook in (node or {}).items():
             # mmengine has a hook of some names; None takes it out.
-            is_off = hook is None and name not in _DEFAULT_HOOKS
+            is_off = hook is None and name not in DEFAULT_HOOKS
             why = f'there is no default hook {name!r} to take out'
             self.found[(*path, name)] = Taker(why, UNREAD) if is_off else Taker('Runner.register_default_hooks')
             self.part((*path, name), hook, 'HOOKS', also=dict(priority='Runner.register_hook'))
-
-    def _schedulers(self, path: Path, node: Any) -> None:
-        self.part(path, node, 'PARAM_SCHEDULERS', also=dict(convert_to_iter_based='build_iter_from_epoch'))
 
     def _loop(self, path: Path, node: Any) -> None:
         if not isinstance(node, dict):
@@ -364,10 +273,10 @@ class _Walk:
         constructor = class_of(
             'OPTIM_WRAPPER_CONSTRUCTORS', dict(type=node.get('constructor', 'DefaultOptimWrapperConstructor'))
         )
-        also['paramwise_cfg'] = _label(constructor) if constructor else also['paramwise_cfg']
+        also['paramwise_cfg'] = label(constructor) if constructor else also['paramwise_cfg']
         kind = class_of('OPTIM_WRAPPERS', node)
         if hasattr(kind, 'stage_type'):  # SAMOptimWrapper: its stage's keys are its own
-            also.update(dict.fromkeys(owners_of(kind.stage_type)[0], _label(kind.stage_type)))
+            also.update(dict.fromkeys(owners_of(kind.stage_type)[0], label(kind.stage_type)))
         several = [key for key, value in node.items() if isinstance(value, dict) and 'optimizer' in value]
         for key in several:
             also[key] = also['paramwise_cfg']
@@ -402,45 +311,11 @@ class _Walk:
         elif key == 'custom_imports':
             self._all((key,), node, Taker('load_config'))
 
-    def _functions(self, path: Path, node: dict, functions: Iterable[Callable]) -> None:
+    def _functions(self, path: Path, node: dict, functions: Sequence[Callable]) -> None:
         """Note arguments that go to the first of some functions that names them."""
         for key in node:
             taker = next((one for one in functions if takes_argument(one, key)), None)
-            self.found[(*path, key)] = (
-                Taker(_label(taker)) if taker else self._stranger(key, next(iter(functions)), is_certain=False)
-            )
+            self.found[(*path, key)] = Taker(label(taker)) if taker else self._stranger(key, functions[0], False)
 
 
-def _entry(table: dict[tuple[str, str], Any], kind: Any, key: str) -> Any:
-    """What a table says of an argument of a class or of a class that it is derived from."""
-    return next((value for (name, its_key), value in table.items() if its_key == key and _named(kind, name)), None)
-
-
-def _named(kind: Any, name: str) -> bool:
-    return inspect.isclass(kind) and issubclass(kind, _load(name))
-
-
-def _load(name: str) -> Any:
-    module, _, attribute = name.rpartition('.')
-    return getattr(import_module(module), attribute)
-
-
-def _label(kind: Any, owner: Any = None) -> str:
-    """The name of a class; with the parent that takes the key, where it is not the class itself."""
-    name = getattr(kind, '__qualname__', str(kind))
-    if owner in (None, kind):
-        return name
-    package = f'{owner.__module__.split(".")[0]}.' if owner.__name__ == kind.__name__ else ''
-    return f'{name} ({package}{owner.__qualname__})'
-
-
-def _timm_class(name: Any) -> Any:
-    """The class of a timm model, if its entry point says what it returns."""
-    import timm
-    from timm.models import get_deprecated_models, model_entrypoint
-
-    if not isinstance(name, str) or ':' in name or not timm.is_model(name):
-        return None
-    name = (get_deprecated_models().get(name) or name).split('.')[0]
-    found = typing.get_type_hints(model_entrypoint(name)).get('return')
-    return found if inspect.isclass(found) else None
+answer_old_names(globals())

@@ -1,4 +1,4 @@
-"""Keys that nothing would read: mistyped ones, old ones, variables that their users have read already."""
+"""Top-level keys that nothing reads are found: mistyped ones, those of earlier releases, unused variables."""
 
 import difflib
 from collections.abc import Iterable

@@ -13,7 +13,7 @@ from hybridcls.compat.mmengine import bare_model, built_loop
 from hybridcls.datasets import class_names_of
 from hybridcls.models.classifiers import Distillation, HybridClassifier, Teacher
 from hybridcls.registry import HOOKS
-from hybridcls.replay.random_state import get_random_state, set_random_state
+from hybridcls.replay.random_state import isolated_randomness
 
 from .teacher_model import build_teacher, teacher_image_size
 
@@ -47,7 +47,7 @@ class DistillationHook(Hook):
         distill_weight (float | dict): w in [0, 1]; 0 leaves the logits out, and the task with its full weight.
             A schedule is ``dict(start=0.5, end=0.1, curve='linear')``, or ``curve='cosine'``, from the first iteration
             to the last. Defaults to 0.3.
-        temperature (float | dict): T > 0, likewise. Defaults to 2.
+        temperature (float | dict): T > 0, a number or a schedule. Defaults to 2.
         feature_weight (float): Factor of the cosine between projected embedding and the teacher's. Defaults to 0.
         relation_weight (float): Factor of the distances within a batch. Defaults to 0.
         teacher_img_size (int | Sequence[int], optional): Size that the teacher sees. Defaults to None: what its config
@@ -102,11 +102,8 @@ class DistillationHook(Hook):
                 'logits. Set distill_weight=0 and feature_weight or relation_weight, or take a head with '
                 'classes.'
             )
-        state = get_random_state()
-        try:
+        with isolated_randomness():
             model = build_teacher(self.teacher, self.teacher_checkpoint, classes)
-        finally:
-            set_random_state(state)
         teacher = Teacher(model, self.teacher_img_size or teacher_image_size(self.teacher), self.compile)
         if needs_logits and teacher.num_classes != classes:
             raise ValueError(

@@ -1,5 +1,7 @@
 """Hooks: what happens when, around the training loop."""
 
+from hybridcls.old_modules import answer_old_names
+
 from .batch_check_hook import BatchCheckHook
 from .checkpoint_hook import CheckpointHook
 from .checkpoint_match_hook import CheckpointMatchHook
@@ -30,3 +32,5 @@ __all__ = [
     'ResumeHook', 'ShardedRowsHook', 'SlowWeightsHook', 'SwitchRecipeHook', 'TokenMergingHook', 'TransferHook',
     'VisualizationHook', 'seed_worker',
 ]  # fmt: skip
+
+answer_old_names(globals())

@@ -1,17 +1,18 @@
-"""Checkpoints that survive whatever happens while they are written."""
+"""Checkpoints are written atomically, and old ones removed afterwards."""
 
 import os
-from inspect import signature
 from typing import Any, Optional
 
 from mmengine.dist import broadcast_object_list, is_main_process
-from mmengine.hooks import CheckpointHook as _CheckpointHook
+from mmengine.runner import Runner
 
 from hybridcls.checks import check_known_keys
 from hybridcls.compat.mmengine import loaded_from, resume_from, resumes
+from hybridcls.compat.mmengine.writing_checkpoint_hook import WritingCheckpointHook
 from hybridcls.plain_content import to_plain
 from hybridcls.registry import HOOKS
-from hybridcls.signatures import arguments_of
+from hybridcls.renames import keeps_old_spellings
+from hybridcls.signatures import arguments_of, bound_arguments
 
 from ..checkpoints.files import atomic_write, latest_valid_checkpoint, remove_unfinished
 from ..runner.monitored_metric import check_monitor, guessed_rule, monitored_result, rule_for
@@ -45,7 +46,8 @@ class _LaterRemovals:
 
 
 @HOOKS.register_module()
-class CheckpointHook(_CheckpointHook):
+@keeps_old_spellings
+class CheckpointHook(WritingCheckpointHook):
     """mmengine's CheckpointHook, with all of its options, for machines that stop when they like.
 
     - A checkpoint, and the note ``last_checkpoint``, are written atomically.
@@ -53,7 +55,7 @@ class CheckpointHook(_CheckpointHook):
       kill in that moment leaves nothing, and the same holds for the best checkpoint.
     - Nothing outside the folder of the checkpoints is removed. A run that resumes from another run's checkpoint keeps
       the best score, but neither claims nor rotates that run's files.
-    - A resume that finds the last checkpoint damaged or gone takes the newest whole one, with a warning.
+    - A resume that finds the last checkpoint damaged or gone takes the newest valid one, with a warning.
     - It holds tensors, numbers, strings, lists and dicts only, so that ``torch.load(weights_only=True)`` reads it: the
       histories of the message hub are taken apart, and put together by the one reader of checkpoints. Of the message
       hub and of ``meta``, what has no such form is left out, with a warning; elsewhere it is an error.
@@ -78,19 +80,18 @@ class CheckpointHook(_CheckpointHook):
     _again: Any = None  # step and meta
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        given = signature(_CheckpointHook).bind(*args, **kwargs).arguments
-        extra = given.pop('kwargs', {})
+        given = bound_arguments(WritingCheckpointHook, args, kwargs)
         keys = given.get('save_best') or []
         keys = [keys] if isinstance(keys, str) else keys
         said = given.get('rule') is not None or 'greater_keys' in given or 'less_keys' in given
         self._rules_are_open = bool(keys) and not said
         if self._rules_are_open and keys != ['auto']:  # the metrics are asked before the training
             given['rule'] = [guessed_rule(key) or 'greater' for key in keys]
-        super().__init__(**given, **extra)
+        super().__init__(**given)
         # What mmengine's hook does not take it hands to the Runner, after the first epoch.
-        check_known_keys('CheckpointHook', self.args, [*arguments_of(_CheckpointHook)[0], 'meta'])
+        check_known_keys('CheckpointHook', self.args, [*arguments_of(WritingCheckpointHook)[0], 'meta'])
 
-    def before_run(self, runner) -> None:
+    def before_run(self, runner: Runner) -> None:
         """Choose the checkpoint to resume from, where the config leaves the choice."""
         if not resumes(runner) or loaded_from(runner) is not None:
             return
@@ -98,7 +99,7 @@ class CheckpointHook(_CheckpointHook):
         broadcast_object_list(found)
         resume_from(runner, found[0])  # mmengine would look for itself, and end at the damaged one
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Prepare the folder of the checkpoints, and choose the rules of ``save_best`` that the config leaves open."""
         if self.save_best and self.save_best != ['auto'] and runner.val_loop is not None:
             for position, key in enumerate(self.key_indicators):
@@ -107,7 +108,7 @@ class CheckpointHook(_CheckpointHook):
                     self._set_rule(position, rule_for(_SAVE_BEST, key, runner))
         out_dir = str(self.out_dir or runner.work_dir)
         if self.file_client_args is None and self.backend_args is None and '://' not in out_dir:
-            self.backend_args = dict(backend='hybridcls_whole_file')
+            self.backend_args = dict(backend='hybridcls_atomic')
         if resumes(runner):
             self._leave_other_folders(runner, _folder_of_run(out_dir, str(runner.work_dir)))
         super().before_train(runner)
@@ -117,7 +118,7 @@ class CheckpointHook(_CheckpointHook):
             outdated = runner.message_hub.runtime_info.get('outdated_ckpt_ids', [])
             self._remove_files([self.filename_tmpl.format(step) for step in outdated])
 
-    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Make everything that this and other hooks save plain."""
 
         def warn(path: str, value: Any) -> None:
@@ -126,7 +127,7 @@ class CheckpointHook(_CheckpointHook):
         for key, value in checkpoint.items():
             checkpoint[key] = to_plain(value, key, warn if key in ('meta', 'message_hub') else None)
 
-    def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
+    def write_step(self, runner: Runner, step: int, meta: dict) -> None:
         """Write the checkpoint of ``step``; only then name it the last one and remove those too many."""
         if self._is_saving_best:  # again, with the best score: when all hooks have seen this validation
             self._again = step, meta
@@ -146,7 +147,7 @@ class CheckpointHook(_CheckpointHook):
         self._write(runner, name_of(step), meta, self.save_optimizer)
         self._remove_files([*map(name_of, outdated), *([preempted] if preempted else [])])
 
-    def save_now(self, runner, epoch: int, iteration: int) -> str:
+    def save_now(self, runner: Runner, epoch: int, iteration: int) -> str:
         """Write a checkpoint that a run which has to end goes on from; all processes must come here.
 
         It counts among those that are kept as little as the best one does, and goes with the next regular one.
@@ -167,7 +168,7 @@ class CheckpointHook(_CheckpointHook):
             self._remove_files([before] if before not in (None, name) else [])
         return str(self.last_ckpt)
 
-    def _write(self, runner, name: str, meta: dict, save_optimizer: bool) -> None:
+    def _write(self, runner: Runner, name: str, meta: dict, save_optimizer: bool) -> None:
         """Write a checkpoint that can be resumed, and name it the last one."""
         self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
@@ -189,7 +190,7 @@ class CheckpointHook(_CheckpointHook):
         if is_main_process():
             atomic_write(str(self.last_ckpt).encode(), os.path.join(runner.work_dir, 'last_checkpoint'))
 
-    def after_val_epoch(self, runner, metrics: Optional[dict] = None) -> None:
+    def after_val_epoch(self, runner: Runner, metrics: Optional[dict] = None) -> None:
         """Save the best checkpoint, if there is one; note why not where the metric had nothing to compute."""
         metrics = dict(metrics or {})
         if self.save_best:
@@ -199,31 +200,28 @@ class CheckpointHook(_CheckpointHook):
             found = [monitored_result(_SAVE_BEST, key, runner, metrics) for key in self.key_indicators]
             metrics.update(zip(self.key_indicators, (result for result, _ in found), strict=True))
             runner.message_hub.update_info('no_best_checkpoint', ' '.join(filter(None, (why for _, why in found))))
-        super().after_val_epoch(runner, metrics)
-
-    def _save_best_checkpoint(self, runner, metrics: dict) -> None:
-        """Write the best checkpoint if this is it; the one it replaces goes afterwards."""
-        if self.save_best:
+        if self.save_best and metrics:
             runner.call_hook('gather_weights_for_checkpoint')
         self._is_saving_best = True
         try:
-            super()._save_best_checkpoint(runner, metrics)
+            super().after_val_epoch(runner, metrics)
         finally:
             self._is_saving_best = False
-        runner.call_hook('release_after_checkpoint')
-        self._remove_files([])
+        if metrics:
+            runner.call_hook('release_after_checkpoint')
+            self._remove_files([])  # the best one that this one replaces
 
     def _set_rule(self, position: int, rule: str) -> None:
         key = self.key_indicators[position]
         self.rules[position], self.is_better_than[key] = rule, self.rule_map[rule]
 
-    def after_val(self, runner) -> None:
+    def after_val(self, runner: Runner) -> None:
         """Write the last checkpoint again, if it knows nothing of the best one yet."""
         again, self._again = self._again, None
         if again is not None:
-            self._save_checkpoint_with_step(runner, *again)
+            self.write_step(runner, *again)
 
-    def _leave_other_folders(self, runner, folder: str) -> None:
+    def _leave_other_folders(self, runner: Runner, folder: str) -> None:
         """Correct what the checkpoint says of files: those of another run are not ours, and folders may be moved."""
         hub, ours = runner.message_hub, _is_in(str(loaded_from(runner)), folder)
         for key in [key for key in hub.runtime_info if key == 'last_ckpt' or key.startswith('best_ckpt')]:

@@ -1,17 +1,18 @@
-"""A checkpoint of another architecture is an error, not a silently half-loaded model."""
+"""A checkpoint is compared with the model before and after it is loaded."""
 
 from typing import Any, Optional
 
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 from torch import nn
 
 from hybridcls.checkpoint_reading import check_built, weights_of
 from hybridcls.compat.mmengine import bare_model, built_loop, loaded_from, resumes
-from hybridcls.models.weights.timm_weights import fit_timm_weights
+from hybridcls.models.weights.timm_weights import Resized, fit_timm_weights
 from hybridcls.registry import HOOKS
 
 from ..checkpoints.weight_transfer import (
-    FOLD_FIRST,
+    MERGE_FIRST,
     TransferReport,
     WeightMismatchError,
     adapters_in,
@@ -25,7 +26,7 @@ from ..checkpoints.weight_transfer import (
 class CheckpointMatchHook(Hook):
     """Compare each checkpoint with the model, before it is loaded and after (``after_load_checkpoint``, first of all).
 
-    mmengine loads what fits and mentions the rest in a warning. Here a test, a validation and a resume want every
+    mmengine loads what fits and mentions the rest in a warning. Here a test, a validation and a resume need every
     weight; a run that starts from ``load_from`` may be fine-tuning with another head, so it is told what was loaded,
     and only a checkpoint of which nothing fits is an error.
 
@@ -34,7 +35,7 @@ class CheckpointMatchHook(Hook):
     - What the log calls loaded was compared, value by value, with the model after loading.
 
     Args:
-        strict (bool, optional): Want every weight, or not. None decides as above. Defaults to None.
+        strict (bool, optional): Whether every weight is needed. None decides as above. Defaults to None.
 
     Raises:
         WeightMismatchError: While loading; names the first keys and shapes that differ.
@@ -47,16 +48,15 @@ class CheckpointMatchHook(Hook):
         self.strict = strict
         self._handle: Any = None
 
-    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Compare names and shapes, and see to it that values are compared after loading."""
         model, path, is_resumed = bare_model(runner.model), str(loaded_from(runner)), resumes(runner)
         if is_resumed:  # `meta` is only looked at
             check_built({key: value for key, value in checkpoint.items() if key != 'meta'}, path, 'what a resume needs')
         source: Any = weights_of(checkpoint, path)
+        resized: list[Resized] = []
         if not is_resumed:
             source, resized = fit_timm_weights(model, source)
-            if resized:
-                runner.logger.info(f'Weights from {path}:\n  {shown_resized(resized)}')
         report = select_weights(source, model.state_dict(), parts=None)
         strict = self.strict
         if strict is None:
@@ -70,11 +70,14 @@ class CheckpointMatchHook(Hook):
 
         def compare(_: nn.Module, __: Any) -> None:
             self._stop_waiting()
-            runner.logger.info(_compared(model, checkpoint['state_dict'], None if is_resumed else source, path))
+            loaded = checkpoint['state_dict']
+            read = loaded if is_resumed else source  # of a resume every weight is told
+            parts = checkpoint.get('transferred_parts')  # of a TransferHook
+            runner.logger.info(_compared(model, loaded, read, parts, resized, path))
 
         self._handle = model.register_load_state_dict_post_hook(compare)
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Stop waiting for a loading that did not come."""
         self._stop_waiting()
 
@@ -86,24 +89,33 @@ class CheckpointMatchHook(Hook):
         self._handle = None
 
 
-def _compared(model: nn.Module, loaded: dict, source: Optional[dict], path: str) -> str:
+def _compared(
+    model: nn.Module, loaded: dict, source: dict, parts: Optional[tuple[str, ...]], resized: list[Resized], path: str
+) -> str:
     """Compare the model with what was loaded, and return what to say.
 
     Args:
         model: After loading.
         loaded: What hooks made of the checkpoint, and the Runner loaded.
-        source: What was in the checkpoint, to tell it from what hooks put in; None if all of it was.
+        source: What was in the checkpoint, to tell it from what hooks put in.
+        parts: First names of the weights that were to be loaded; None is all.
+        resized: What of it was resized.
         path: The file.
     """
     own = model.state_dict()
     report = select_weights(loaded, own, parts=None)
     check_taken(model, loaded, report.loaded, path)
     by_model = [name for name, _, _ in report.mismatched if _takes(model, name, loaded[name])]
-    report.loaded = [name for name in report.loaded if source is None or loaded[name] is source.get(name)] + by_model
+    taken = [name for name in report.loaded if loaded[name] is source.get(name)] + by_model
+    report = select_weights(source, own, parts)  # of these a hook may have replaced some
+    report.left_out += [name for name in report.loaded if name not in taken]
     report.mismatched = [entry for entry in report.mismatched if entry[0] not in by_model]
-    told = {*report.loaded, *(entry[0] for entry in report.mismatched)}
+    report.loaded, report.resized = taken, [entry for entry in resized if entry.name in taken]
+    told = {*taken, *(name for name, _, _ in report.mismatched)}
     report.new = [name for name in own if name not in told]
     if _fits(report):
+        if report.resized:
+            return f'All {len(report.loaded)} weights of the model come from {path}, {shown_resized(report.resized)}.'
         return f'All {len(report.loaded)} weights of the model come from {path}.'
     return f'Weights from {path}:\n  {report}'
 
@@ -122,7 +134,7 @@ def _fits(report: TransferReport) -> bool:
     return not (new or report.left_out or report.mismatched)
 
 
-def _what_loading_says(model, source, report: TransferReport) -> tuple[list, list, list]:
+def _what_loading_says(model: nn.Module, source: dict, report: TransferReport) -> tuple[list, list, list]:
     """Ask torch itself: modules may rename or resize weights while they are loaded (position embeddings, say)."""
     try:
         result = model.load_state_dict(source, strict=False)
@@ -144,7 +156,7 @@ def _sentence(path: str, missing: list, unexpected: list, mismatched: list) -> s
     if unexpected:
         parts.append(f'{len(unexpected)} of it are not in the model (first: {unexpected[0]})')
     if adapters_in(unexpected):
-        return f'The checkpoint {path} holds LoRA adapters: {"; ".join(parts)}. {FOLD_FIRST}'
+        return f'The checkpoint {path} holds LoRA adapters: {"; ".join(parts)}. {MERGE_FIRST}'
     return (
         f'The checkpoint {path} is not of this model: {"; ".join(parts)}. Use the config it was '
         'trained with (its work dir holds a copy); to start a new training from a part of it, use load_from '

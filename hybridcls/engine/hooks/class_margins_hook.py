@@ -2,6 +2,7 @@
 
 import torch
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 
 from hybridcls.compat.mmengine import bare_model
 from hybridcls.datasets.samplers.dataset_labels import labels_of
@@ -22,7 +23,7 @@ class ClassMarginsHook(Hook):
         ValueError: If a label is none of the head's classes.
     """
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Count, and set the margins."""
         model = bare_model(runner.model)
         margins = [module for module in model.modules() if isinstance(module, ClassWiseMargin)]

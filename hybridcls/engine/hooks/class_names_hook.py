@@ -97,7 +97,7 @@ class ClassNamesHook(Hook):
                     name = type(metric).__name__
                     raise ValueError(
                         f'{name}: expected images of the classes of the model, got those of others, too (see the '
-                        f"log). Leave them out by dict(type='MetricOf', known_only=True, metric=dict(type={name!r}))."
+                        f"log). Leave them out by dict(type='HeadMetric', known_only=True, metric=dict(type={name!r}))."
                     )
 
     def _names_of_model(self, runner: Runner) -> Optional[ClassNames]:

@@ -1,4 +1,4 @@
-"""Tell people what a run is, how far it is, and what came out."""
+"""The console shows what a run is, how far it is, and its results."""
 
 import os
 import time
@@ -132,7 +132,7 @@ class ConsoleHook(Hook):
             runner.logger.info(f'{title}: {results_of(metrics)}')
 
     def _open(self, runner: Any) -> None:
-        if Bars.wanted() and Bars.shown is None:
+        if Bars.are_shown_here() and Bars.shown is None:
             self._bars = Bars(runner.logger)
             self._bars.start()
 

@@ -6,6 +6,7 @@ from typing import Any, Optional
 from mmengine.hooks import EarlyStoppingHook as _EarlyStoppingHook
 
 from hybridcls.registry import HOOKS
+from hybridcls.renames import keeps_old_spellings
 
 from ..runner.monitored_metric import check_monitor, monitored_result, rule_for
 
@@ -13,6 +14,7 @@ _CALLER = 'EarlyStoppingHook: monitor'
 
 
 @HOOKS.register_module()
+@keeps_old_spellings
 class EarlyStoppingHook(_EarlyStoppingHook):
     """mmengine's ``EarlyStoppingHook``, with all of its options, that asks the metrics which way is better.
 

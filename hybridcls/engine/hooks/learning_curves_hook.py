@@ -14,6 +14,7 @@ from hybridcls.checks import check_number
 from hybridcls.evaluation import ValLoss
 from hybridcls.evaluation.result_names import direction_of, metric_of, unit_of
 from hybridcls.registry import HOOKS
+from hybridcls.renames import with_new_metric_names
 from hybridcls.visualization.learning_curves import Curve, Panel, draw_learning_curves
 
 from ..checkpoints.files import atomic_write
@@ -56,7 +57,8 @@ class LearningCurvesHook(Hook):
         """Read the validations of the run that is resumed, up to its checkpoint."""
         self._drawn = time.monotonic()
         numbers = self._numbers_file(runner)
-        known = [*self._validations, *(json.loads(numbers.read_text()) if numbers.is_file() else [])]
+        written = json.loads(numbers.read_text()) if numbers.is_file() else []
+        known = [*self._validations, *with_new_metric_names(written)]
         by_iteration = {one['iter']: one for one in known if one['iter'] <= runner.iter}
         self._validations = [by_iteration[iteration] for iteration in sorted(by_iteration)]
 

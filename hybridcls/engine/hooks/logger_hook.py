@@ -1,4 +1,4 @@
-"""Log lines that show what belongs to the epoch they name."""
+"""The lines of the log show the values of the epoch that they name."""
 
 from typing import Any
 

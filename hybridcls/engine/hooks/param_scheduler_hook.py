@@ -7,6 +7,7 @@ from mmengine.hooks import ParamSchedulerHook as _ParamSchedulerHook
 
 from hybridcls.registry import HOOKS
 
+from ..config.schedules import by_optimizer
 from ..runner.monitored_metric import check_monitor, monitored_result, rule_for
 from ..runner.reduce_on_plateau import PlateauRule
 
@@ -38,9 +39,7 @@ class ParamSchedulerHook(_ParamSchedulerHook):
 
 def _waiting(runner: Any) -> Iterator[tuple[Any, str]]:
     """Yield the schedules that wait for a result of the validation, with the name and key for errors."""
-    schedulers = runner.param_schedulers or []
-    groups = schedulers.values() if isinstance(schedulers, dict) else [schedulers]
-    for group in groups:
+    for group in by_optimizer(runner.param_schedulers).values():
         for scheduler in group:
             if getattr(scheduler, 'need_val_args', False):
                 yield scheduler, f'{type(scheduler).__name__}: monitor'

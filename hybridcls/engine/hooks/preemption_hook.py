@@ -1,4 +1,4 @@
-"""A training that is asked to end: save, end, and be started again."""
+"""A training that is asked to end by a signal saves a checkpoint, ends, and can be started again."""
 
 import time
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import EMAHook, Hook
+from mmengine.runner import Runner
 from mmengine.runner.base_loop import BaseLoop
 from torch import Tensor
 
@@ -59,7 +60,7 @@ class PreemptionHook(Hook):
         self._shortest = 0  # batches of the process that validates fewest
         self._before_validation: Optional[Tensor] = None
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Take over the signals."""
         self._checkpoints = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
         if self._checkpoints is None or not self.flag.install():
@@ -71,12 +72,12 @@ class PreemptionHook(Hook):
             if isinstance(loop, BaseLoop):
                 shield_workers(loop.dataloader, self.flag.numbers)
 
-    def after_train_iter(self, runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """End here, if an update is complete and anybody was asked to."""
         if self._checkpoints is not None and self._agree() and _is_between_updates(runner.optim_wrapper):
             self._end(runner, runner.epoch, runner.iter + 1)
 
-    def before_val(self, runner) -> None:
+    def before_val(self, runner: Runner) -> None:
         """Prepare to end within a validation."""
         if self._checkpoints is None:
             return
@@ -86,7 +87,7 @@ class PreemptionHook(Hook):
         self._shortest = int(shortest)
         self._before_validation = _fingerprint(runner.model)
 
-    def after_val_iter(self, runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """End here, with the state from before the validation."""
         if self._checkpoints is None or batch_idx >= self._shortest or not self._agree():
             return
@@ -98,7 +99,7 @@ class PreemptionHook(Hook):
                 (EMAHook if isinstance(hook, EMAHook) else SlowWeightsHook).after_val_epoch(hook, runner)
         self._end(runner, runner.epoch, runner.iter, save=self._has_weights_of_training(runner))
 
-    def after_train(self, runner) -> None:
+    def after_train(self, runner: Runner) -> None:
         """Give the signals back."""
         self._leave_group()
         self.release()
@@ -129,10 +130,10 @@ class PreemptionHook(Hook):
         self._asked = dist.all_reduce(mine, dist.ReduceOp.MAX, self._group, async_op=True), mine
         return self._ends
 
-    def _has_weights_of_training(self, runner) -> bool:
+    def _has_weights_of_training(self, runner: Runner) -> bool:
         return self._before_validation is not None and torch.equal(self._before_validation, _fingerprint(runner.model))
 
-    def _end(self, runner, epoch: int, iteration: int, save: bool = True) -> None:
+    def _end(self, runner: Runner, epoch: int, iteration: int, save: bool = True) -> None:
         name = self.flag.received.name if self.flag.received is not None else 'A signal in another process'
         if save and self._checkpoints is not None:
             path = self._checkpoints.save_now(runner, epoch, iteration)

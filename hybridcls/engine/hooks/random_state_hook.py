@@ -9,7 +9,7 @@ import torch
 from mmengine.dist import all_gather_object, get_dist_info, get_rank
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.runner import IterBasedTrainLoop
+from mmengine.runner import IterBasedTrainLoop, Runner
 
 from hybridcls.compat.mmengine import resumes
 from hybridcls.registry import FUNCTIONS, HOOKS
@@ -46,11 +46,11 @@ class RandomStateHook(Hook):
     - Batches of the epoch at hand that are done are skipped, unread, whatever the sampler.
     - Workers seed their generators for each batch, by the seed of the run, the process and the number of the batch. So
       what they read depends neither on how many they are nor on how long they have lived.
-    - Validation leaves no trace: the state from before it comes back after it. (It also makes training independent of
+    - Validation leaves no trace: the state from before it is restored after it. (It also makes training independent of
       how often one validates.)
 
     Not exact, with a warning: a resume with another number of processes or batches an epoch, or with data that no batch
-    sampler samples (the epoch begins again). Not exact, unseen: generators of their own that transforms carry along.
+    sampler samples (the epoch begins again). Not exact, unseen: generators that transforms keep for themselves.
 
     Args:
         restart_workers (bool, optional): Has no effect any more, since workers keep no random state.
@@ -72,7 +72,7 @@ class RandomStateHook(Hook):
         self._batches: Optional[NumberedBatches] = None
         self._epoch_began: Optional[dict[str, Any]] = None  # state of this process
 
-    def gather_for_checkpoint(self, runner) -> None:
+    def gather_for_checkpoint(self, runner: Runner) -> None:
         """Collect the states of all processes; each process must come here."""
         sampler = _sampler_of(runner.train_dataloader)
         self._gathered = dict(
@@ -83,7 +83,7 @@ class RandomStateHook(Hook):
             sampler_seed=getattr(sampler, 'seed', None),
         )
 
-    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add the collected states."""
         if self._gathered is None and get_dist_info()[1] == 1:  # another CheckpointHook than ours
             self.gather_for_checkpoint(runner)
@@ -91,7 +91,7 @@ class RandomStateHook(Hook):
             checkpoint['random_state'] = self._gathered
             self._gathered = None
 
-    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Keep the state of this process for the moment when training begins."""
         saved = checkpoint.pop('random_state', None)
         if not resumes(runner):
@@ -113,7 +113,7 @@ class RandomStateHook(Hook):
             began = saved.get('epoch_began')
             self._loaded.update(state=saved['states'][rank], epoch_began=began and began[rank])
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Number the batches, and restore, when everything is built and loaded."""
         loop, loader = runner.train_loop, runner.train_dataloader
         loaded, state = self._loaded, self._loaded.get('state')
@@ -128,7 +128,7 @@ class RandomStateHook(Hook):
         elif state is not None:
             set_random_state(state)
 
-    def before_train_epoch(self, runner) -> None:
+    def before_train_epoch(self, runner: Runner) -> None:
         """Skip what is done of the epoch that a resumed run goes on with."""
         loop, loader, loaded, self._loaded = runner.train_loop, runner.train_dataloader, self._loaded, {}
         if isinstance(loop, IterBasedTrainLoop):
@@ -159,22 +159,22 @@ class RandomStateHook(Hook):
         # The loop counts from 0; the log shall show which batch of the epoch it is.
         loop.run_iter = lambda idx, data_batch: type(loop).run_iter(loop, idx + done, data_batch)
 
-    def after_train_epoch(self, runner) -> None:
+    def after_train_epoch(self, runner: Runner) -> None:
         """Remember the state before a validation may follow."""
         vars(runner.train_loop).pop('run_iter', None)
         self._before_validation = get_random_state()
 
-    def before_val(self, runner) -> None:
+    def before_val(self, runner: Runner) -> None:
         """The same where validation comes between iterations."""
         if self._before_validation is None:
             self._before_validation = get_random_state()
 
-    def after_val_epoch(self, runner, metrics: Optional[dict] = None) -> None:
+    def after_val_epoch(self, runner: Runner, metrics: Optional[dict] = None) -> None:
         """Forget what the validation drew, before the best checkpoint is written."""
         if self._before_validation is not None:
             set_random_state(self._before_validation)
 
-    def after_val(self, runner) -> None:
+    def after_val(self, runner: Runner) -> None:
         """And what was drawn around it."""
         self.after_val_epoch(runner)
         self._before_validation = None

@@ -1,11 +1,11 @@
-"""A run that goes on: what its config has changed, the memory of its hooks, the validation that is due."""
+"""A resumed run applies what its config has changed, gives hooks their memory, and catches up on a validation."""
 
 from bisect import bisect
 from typing import Any, Optional
 
 from mmengine.dist import get_world_size
 from mmengine.hooks import EarlyStoppingHook, Hook
-from mmengine.runner import EpochBasedTrainLoop
+from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from hybridcls.compat.mmengine import built_loop, resumes
 from hybridcls.plain_content import to_plain
@@ -34,12 +34,12 @@ class ResumeHook(Hook):
         self._validated: Optional[int] = None  # the iteration of the last validation, if known
         self._was_resumed = False
 
-    def after_val_epoch(self, runner, metrics: Optional[dict] = None) -> None:
+    def after_val_epoch(self, runner: Runner, metrics: Optional[dict] = None) -> None:
         """Note that this state is validated."""
         if runner.iter > 0:
             self._validated = runner.iter
 
-    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add what hooks remember."""
         loader = runner.train_dataloader
         checkpoint['resume'] = dict(
@@ -50,7 +50,7 @@ class ResumeHook(Hook):
             hooks={name: to_plain(_state_of(hook), name) for name, hook in _remembering(runner).items()},
         )
 
-    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Take it back, and compare the configs."""
         saved = checkpoint.pop('resume', {})
         if not resumes(runner) or built_loop(runner, 'train') is None:  # a test of a config that says resume
@@ -65,7 +65,7 @@ class ResumeHook(Hook):
             if name in saved.get('hooks', {}):
                 _give_back(hook, saved['hooks'][name])
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Validate, if that comes before the next epoch."""
         was_resumed, self._was_resumed = self._was_resumed, False
         if was_resumed and self._validated is not None and self._validated < runner.iter and _is_due(runner):

@@ -1,15 +1,18 @@
-"""Checkpoints that hold whole matrices, where in training each process holds some of their rows."""
+"""Class weights that processes hold in parts are saved as complete matrices, and cut again when they are loaded."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from mmengine.dist import all_gather_object, broadcast, get_dist_info, is_main_process
 from mmengine.hooks import EMAHook, Hook
 from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from hybridcls.compat.mmengine import bare_model, resumes, set_weight_init
+from hybridcls.compat.mmengine import bare_model, resumes
+from hybridcls.compat.mmengine.runner import AdaptedRunner
 from hybridcls.distributed import RowShard
 from hybridcls.distributed.sharded_parameters import gather_whole, own_rows, sharded_parameters
 from hybridcls.registry import HOOKS
@@ -29,7 +32,7 @@ class ShardedRowsHook(Hook):
     optimizer here. The first process needs room for one whole copy of all of it on the CPU.
 
     Every run that ``tools/train.py`` starts has this hook; without sharded parameters it does nothing. It also sees
-    that nothing would spoil them:
+    that nothing would corrupt them:
 
     - A model wrapper must be ``DistributedDataParallel``, and leave them alone (:func:`exclude_from_ddp`;
       HybridClassifier does that).
@@ -47,15 +50,23 @@ class ShardedRowsHook(Hook):
         self._holders: list[nn.Module] = []
         self._states: dict[tuple[str, int, str], Tensor] = {}
 
-    def before_run(self, runner) -> None:
+    def before_run(self, runner: Runner) -> None:
         """Draw initial weights without copying those of the first process over the rows of the others."""
         model = bare_model(runner.model)
         names = {entry.name for entry in sharded_parameters(model)}
-        if names:  # mmengine's own broadcasts the whole state dict
-            set_weight_init(runner, lambda: _draw_weights(model, names))
+        if not names or get_dist_info()[1] == 1:
+            return
+        if not isinstance(runner, AdaptedRunner):  # mmengine's own broadcasts the whole state dict
+            raise TypeError(
+                f'ShardedRowsHook: expected a Runner of hybridcls.engine.training.build_runner, got '
+                f'{type(runner).__name__}, which would copy {min(names)} of the first process, a part of the classes, '
+                'to all others. Drop runner_type or derive it from hybridcls.engine.runner.console.ConsoleRunner, or '
+                'set shard_classes=False.'
+            )
+        runner.draw_weights = partial(_draw_weights, model, names)
 
-    def before_train(self, runner) -> None:
-        """See that everybody leaves the shards alone."""
+    def before_train(self, runner: Runner) -> None:
+        """Check that neither the model wrapper nor the optimizer wrapper changes the shards."""
         model, wrapped = bare_model(runner.model), is_model_wrapper(runner.model)
         names = [entry.name for entry in sharded_parameters(model)]
         if not names:
@@ -84,7 +95,7 @@ class ShardedRowsHook(Hook):
                     "Use optim_wrapper=dict(type='ComposedOptimWrapper', ...), which takes the same keys."
                 )
 
-    def gather_for_checkpoint(self, runner) -> None:
+    def gather_for_checkpoint(self, runner: Runner) -> None:
         """Collect weights and the state of the optimizer; each process must come here."""
         self.gather_weights_for_checkpoint(runner)
         self._states = {}
@@ -106,7 +117,7 @@ class ShardedRowsHook(Hook):
                 if is_main_process():
                     self._states[name, position, key] = whole
 
-    def gather_weights_for_checkpoint(self, runner) -> None:
+    def gather_weights_for_checkpoint(self, runner: Runner) -> None:
         """Collect the weights alone, for a checkpoint that will not be resumed."""
         models = [bare_model(runner.model)]
         models += [hook.ema_model for hook in runner.hooks if isinstance(hook, EMAHook)]
@@ -118,7 +129,7 @@ class ShardedRowsHook(Hook):
                     vars(entry.module)['gathered_rows'] = {**gathered, entry.own_name: whole}
                     self._holders.append(entry.module)
 
-    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Put the state of the optimizer into the checkpoint; the weights are there already."""
         if 'optimizer' in checkpoint:
             for (name, position, key), whole in self._states.items():
@@ -126,13 +137,13 @@ class ShardedRowsHook(Hook):
                 packed['state'][position] = {**packed['state'].get(position, {}), key: whole}
         self.release_after_checkpoint(runner)
 
-    def release_after_checkpoint(self, runner) -> None:
+    def release_after_checkpoint(self, runner: Runner) -> None:
         """Forget what was collected."""
         for module in self._holders:
             module.__dict__.pop('gathered_rows', None)
         self._holders, self._states = [], {}
 
-    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Cut the state of the optimizer, which is that of the whole matrix, to the rows of this process."""
         if not resumes(runner) or 'optimizer' not in checkpoint:
             return
@@ -152,7 +163,7 @@ def _draw_weights(model: Any, names: set[str]) -> None:
                 broadcast(value)
 
 
-def _sharded_positions(runner) -> Iterator[tuple[str, Any, int, RowShard, nn.Parameter]]:
+def _sharded_positions(runner: Runner) -> Iterator[tuple[str, Any, int, RowShard, nn.Parameter]]:
     """Yield what the optimizers know of sharded parameters: wrapper and its name, position, shard, parameter."""
     shards = {id(entry.param): entry.shard for entry in sharded_parameters(bare_model(runner.model))}
     if not shards or get_dist_info()[1] == 1:

@@ -4,9 +4,11 @@ from typing import Optional
 
 import torch
 from mmengine.hooks import EMAHook, Hook
+from mmengine.runner import Runner
 from torch import Tensor
 
 from hybridcls.compat.mmengine import bare_model, resumes
+from hybridcls.compat.torch import is_dtensor
 from hybridcls.registry import HOOKS
 
 from ..optim.stages import Lookahead
@@ -35,7 +37,7 @@ class SlowWeightsHook(Hook):
     def __init__(self) -> None:
         self._fast: list[tuple[Tensor, Tensor]] = []
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """See that there is one set of slow weights, and nothing else to evaluate."""
         stage = _lookahead_of(runner)
         if stage is None:
@@ -48,7 +50,7 @@ class SlowWeightsHook(Hook):
                 'SlowWeightsHook: the EMAHook evaluates and saves its average of the fast weights, and '
                 'this hook the slow weights: drop one of them. (Lookahead itself goes well with EMAHook.)'
             )
-        if any(type(param.data).__name__ == 'DTensor' for param in runner.model.parameters()) or any(
+        if any(is_dtensor(param) for param in runner.model.parameters()) or any(
             kind.__name__ == 'FullyShardedDataParallel' for kind in type(runner.model).__mro__
         ):
             raise ValueError(
@@ -56,14 +58,14 @@ class SlowWeightsHook(Hook):
                 'Drop it, and validate after a multiple of k updates: there fast and slow are the same.'
             )
 
-    def before_val_epoch(self, runner) -> None:
+    def before_val_epoch(self, runner: Runner) -> None:
         """Put the slow weights in place."""
         with torch.no_grad():
             for param, slow in _pairs(runner):
                 self._fast.append((param, param.detach().clone()))
                 param.copy_(slow)
 
-    def after_val_epoch(self, runner, metrics: Optional[dict] = None) -> None:
+    def after_val_epoch(self, runner: Runner, metrics: Optional[dict] = None) -> None:
         """Put the fast ones back, to the same bits."""
         with torch.no_grad():
             for param, fast in self._fast:
@@ -73,7 +75,7 @@ class SlowWeightsHook(Hook):
     before_test_epoch = before_val_epoch
     after_test_epoch = after_val_epoch
 
-    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Save the slow weights as those of the model, and the fast ones beside them."""
         slow_of = {id(param): slow for param, slow in _pairs(runner)}
         state, fast = checkpoint['state_dict'], {}
@@ -82,19 +84,19 @@ class SlowWeightsHook(Hook):
                 fast[name], state[name] = state[name], slow_of[id(param)].detach().cpu()
         checkpoint['fast_state_dict'] = fast
 
-    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Go on from the fast weights where the run is resumed."""
         fast = checkpoint.pop('fast_state_dict', None)
         if resumes(runner) and fast is not None:
             checkpoint['state_dict'].update(fast)
 
 
-def _lookahead_of(runner) -> Optional[Lookahead]:
+def _lookahead_of(runner: Runner) -> Optional[Lookahead]:
     stages = getattr(getattr(runner, 'optim_wrapper', None), 'stages', None) or {}
     return next((stage for stage in stages.values() if isinstance(stage, Lookahead)), None)
 
 
-def _pairs(runner) -> list[tuple[Tensor, Tensor]]:
+def _pairs(runner: Runner) -> list[tuple[Tensor, Tensor]]:
     """Parameters with their slow weights."""
     stage = _lookahead_of(runner)
     if stage is None:

@@ -7,7 +7,7 @@ from mmengine.hooks import Hook
 
 from hybridcls.checks import check_choice
 from hybridcls.compat.mmengine import bare_model
-from hybridcls.models.adapters import MergingRatio, TokenMerging, add_token_merging
+from hybridcls.models.adapters import MergingRatio, TokenMergingHandle, add_token_merging
 from hybridcls.registry import HOOKS
 
 _PHASES = ('train', 'val', 'test')
@@ -27,6 +27,9 @@ class TokenMergingHook(Hook):
         token_merging_ratio (float | Sequence[float] | dict): As in HybridBackbone: 0.1, a list, ``dict(r=13)``.
         when (str | Sequence[str]): ``'train'``, ``'val'``, ``'test'``, or several. Defaults to ``('val', 'test')``.
         proportional_attention (bool): Attend to a token as often as it has patches. Defaults to True.
+        unmerged_order (str): ``'official'``, or ``'position'`` for models without a class token that were trained with
+            merging before 0.2 (``hybridcls.functional.tokens.token_matching.match_tokens``). Defaults to
+            ``'official'``.
 
     Raises:
         ValueError: Before the run begins, if the model has no transformer that can merge, or a value is impossible.
@@ -41,6 +44,7 @@ class TokenMergingHook(Hook):
         token_merging_ratio: MergingRatio,
         when: Union[str, Sequence[str]] = ('val', 'test'),
         proportional_attention: bool = True,
+        unmerged_order: str = 'official',
     ) -> None:
         self.when = (when,) if isinstance(when, str) else tuple(when)
         if not self.when:
@@ -51,7 +55,8 @@ class TokenMergingHook(Hook):
             check_choice('TokenMergingHook', 'when', phase, _PHASES)
         self.token_merging_ratio = token_merging_ratio
         self.proportional_attention = proportional_attention
-        self._merging: Optional[TokenMerging] = None
+        self.unmerged_order = unmerged_order
+        self._merging: Optional[TokenMergingHandle] = None
         self._training = False
 
     def before_run(self, runner: Any) -> None:
@@ -86,8 +91,13 @@ class TokenMergingHook(Hook):
         """Leave it."""
         self._set(runner, False)
 
-    def _add(self, runner: Any) -> TokenMerging:
-        return add_token_merging(bare_model(runner.model), self.token_merging_ratio, self.proportional_attention)
+    def _add(self, runner: Any) -> TokenMergingHandle:
+        return add_token_merging(
+            bare_model(runner.model),
+            self.token_merging_ratio,
+            self.proportional_attention,
+            unmerged_order=self.unmerged_order,
+        )
 
     def _set(self, runner: Any, merge: bool) -> None:
         if merge and self._merging is None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Optional
 
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 
 from hybridcls.checkpoint_reading import weights_of
 from hybridcls.compat.mmengine import bare_model, loaded_from, resumes
@@ -12,14 +13,15 @@ from hybridcls.models.weights.timm_weights import fit_timm_weights
 from hybridcls.registry import HOOKS
 
 from ..checkpoints.weight_transfer import PARTS, WeightMismatchError, select_weights
+from .checkpoint_match_hook import CheckpointMatchHook
 
 
 @HOOKS.register_module()
 class TransferHook(Hook):
     """Let a run start from another one's backbone and neck: ``load_from`` names the checkpoint, this hook the parts.
 
-    It acts when a checkpoint has been read and before anybody takes weights from it (``after_load_checkpoint``, first
-    of all hooks): what timm can resize is resized, and what is not wanted or has another shape is replaced by the
+    It acts when a checkpoint has been read, before other hooks take weights from it (``after_load_checkpoint``, early):
+    what timm can resize is resized, and what is not in ``parts`` or has another shape is replaced by the
     model's own initial weights. So the Runner loads a dict that fits, and an EMAHook starts its average from the same
     weights as the model, also in the head. A run that resumes is left alone.
 
@@ -37,7 +39,7 @@ class TransferHook(Hook):
     def __init__(self, parts: Optional[Sequence[str]] = PARTS) -> None:
         self.parts = None if parts is None else tuple(parts)
 
-    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Replace the checkpoint's weights by those that the model shall start from."""
         if resumes(runner):
             return
@@ -55,5 +57,7 @@ class TransferHook(Hook):
                 "checkpoint of this run. Use checkpoint='all'."
             )
         checkpoint['state_dict'] = report.state
+        checkpoint['transferred_parts'] = self.parts
         checkpoint.pop('ema_state_dict', None)
-        runner.logger.info(f'Weights from {path}:\n  {report}')
+        if not any(isinstance(hook, CheckpointMatchHook) for hook in runner.hooks):  # it tells what was loaded
+            runner.logger.info(f'Weights from {path}:\n  {report}')

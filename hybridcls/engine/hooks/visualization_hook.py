@@ -1,4 +1,4 @@
-"""Pictures of images with what the model says of them."""
+"""Images are drawn with what the model predicts of them."""
 
 import os
 from collections.abc import Sequence

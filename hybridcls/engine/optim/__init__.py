@@ -1,5 +1,7 @@
 """The update: stages around any optimizer, for any training of mmengine's Runner."""
 
+from hybridcls.old_modules import answer_old_names
+
 from .composed_optim_wrapper import ComposedOptimWrapper
 from .groups.hybrid_optim_wrapper_constructor import HybridOptimWrapperConstructor
 from .lion import Lion
@@ -13,3 +15,5 @@ __all__ = [
     'HybridOptimWrapperConstructor', 'Lion', 'Lookahead', 'LookaheadOptimWrapper', 'Precision', 'SAMOptimWrapper',
     'Update', 'UpdateStage',
 ]  # fmt: skip
+
+answer_old_names(globals())

@@ -1,38 +1,53 @@
 """The update of a training step: small stages around any optimizer, in any training that mmengine's Runner can run."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Optional, Union
 
 import torch
+from mmengine.dist import get_world_size
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
 from hybridcls.checks import check_number
-from hybridcls.distributed.layouts import Shards, is_row_shard
+from hybridcls.compat.mmengine import (
+    accumulation_counts,
+    clip_and_log_gradient,
+    count_micro_batch,
+    set_accumulation_counts,
+)
+from hybridcls.compat.torch import Uncompiled
+from hybridcls.distributed.layouts import Shards, is_row_shard, to_layout_of
 from hybridcls.registry import OPTIM_WRAPPERS
+from hybridcls.renames import keeps_old_spellings
+from hybridcls.replay.mutable_state import MutableState
 
 from .stages.stage_list import build_stages
-from .stages.update_stage import Update, UpdateStage
+from .stages.stage_states import load_stages, pack_stages, restart_stages
+from .stages.update_stage import UpdateStage
+from .update.accumulated_gradients import Gradients, accumulated_gradients, gather_gradients, own_gradients
 from .update.clipping import check_clip_grad, clip_pieces
-from .update.forward_call import losses_of, total_loss
-from .update.nonfinite_loss import NonFiniteLossError, NonFiniteLossGuard
+from .update.loaded_state import LoadedState, fingerprint
+from .update.losses import check_same_loss
+from .update.micro_batch import MicroBatch
+from .update.nonfinite_loss import NonFiniteLossGuard
 from .update.parameter_names import check_trainable, named_owners, parameters_of
 from .update.precision import read_precision
-from .update.second_pass import SecondPass
-from .update.state_dict import Gradients, LoadedState, gather_gradients, pack_state, restart_stale_stages, unpack_state
+from .update.state_dict import UpdateState, pack_state, unpack_state
+from .update.update import Update
 
 __all__ = ['ComposedOptimWrapper']
 
 
 @OPTIM_WRAPPERS.register_module()
+@keeps_old_spellings
 class ComposedOptimWrapper(OptimWrapper):
     """mmengine's OptimWrapper with stages, mixed precision on every device, and a check of the losses.
 
     What happens to the loss of a micro-batch, and, when the update is due, to the weights::
 
-        backward -> second_pass (SAM: climb, the same forward call again, come back)
-        -> unscale -> clip -> transform (gradient centralization) -> optimizer.step -> after_step (Lookahead)
+        backward -> second_pass (SAM: ascend, the same forward call again, restore the weights)
+        -> unscale -> clip -> before_step (gradient centralization) -> optimizer.step -> after_step (Lookahead)
 
     Without stages it does what mmengine's OptimWrapper does, and with ``amp`` what its AmpOptimWrapper does, to the
     same bits. It works with any model whose training step enters ``optim_context``, calls the model once, and passes
@@ -60,7 +75,7 @@ class ComposedOptimWrapper(OptimWrapper):
     Raises:
         ValueError: For numbers out of range, two stages of one kind, or (before the first update) parameters that
             all need no gradient.
-        TypeError: For keys that nobody knows.
+        TypeError: For unknown keys.
 
     Example:
         >>> from mmengine.model import BaseModel
@@ -96,21 +111,22 @@ class ComposedOptimWrapper(OptimWrapper):
         super().__init__(optimizer, accumulative_counts, check_clip_grad(caller, clip_grad))
         self.stages: dict[str, UpdateStage] = build_stages(caller, stages)
         self.initial_state = {name: stage.state_dict() for name, stage in self.stages.items()}
-        self._prober = next((stage for stage in self.stages.values() if stage.has_second_pass), None)
+        self._two_pass_stage = next((stage for stage in self.stages.values() if stage.has_second_pass), None)
         params = parameters_of(optimizer)
         device_type = params[0].device.type if params else 'cpu'
         # An overflow in a piece of the gradient concerns all processes.
         use_sharded_scaler = use_fsdp or any(is_row_shard(param) for param in params)
         self.precision = read_precision(caller, amp, dtype, loss_scale, use_sharded_scaler, device_type)
         self.nonfinite_losses = NonFiniteLossGuard(caller, nonfinite_loss, max_skipped_updates)
-        self._second_pass = SecondPass(caller, optimizer)
+        self._mutable_state: Optional[MutableState] = None
         self._shards = Shards()
         self._update: Optional[Update] = None
+        self._batch: Optional[MicroBatch] = None
         self._updates = 0
-        self._skip_update = False  # a loss of the update at hand was bad
+        self._is_loss_checked = False
         self._is_state_checked = False
         self._loaded: Optional[LoadedState] = None
-        self.gathered_gradients: Optional[Gradients] = None
+        self._gathered_gradients: Optional[Gradients] = None
 
     @property
     def loss_scaler(self) -> Any:
@@ -135,28 +151,32 @@ class ComposedOptimWrapper(OptimWrapper):
         this, FlexibleRunner may do so after it.
         """
         check_trainable(type(self).__name__, parameters_of(self.optimizer))
-        if self._loaded is not None and self._loaded.is_half_done:  # nothing is lost: no warning of mmengine's
-            self._inner_count, self._max_counts = init_counts, max_counts
-            self._remainder_counts = max_counts % self._accumulative_counts
+        if self._loaded is not None and self._loaded.is_half_done:
+            set_accumulation_counts(self, init_counts, max_counts)
         else:
             super().initialize_count_status(model, init_counts, max_counts)
         self._update = None  # parameters may have been wrapped, frozen or added since
 
     @torch.compiler.disable
-    def optim_context(self, model: nn.Module) -> '_Uncompiled':
-        """Preprocess and call the model in here: mixed precision, no needless synchronisation, the call remembered."""
-        return _Uncompiled(self._micro_batch(model))
+    def optim_context(self, model: nn.Module) -> Uncompiled:
+        """Preprocess and call the model in here: mixed precision, no needless synchronisation, the call recorded."""
+        return Uncompiled(self._micro_batch(model))
 
-    @contextmanager
-    def _micro_batch(self, model: nn.Module) -> Iterator[None]:
-        update = self._begin(model)
-        update.is_first = self._inner_count % self._accumulative_counts == 0
-        update.is_last = self.should_sync()
-        wanted = self._prober is not None and not self._skip_update and self._prober.needs_second_pass(update)
-        call = self._second_pass.begin(model, wanted, may_be_undone=self.nonfinite_losses.skips)
-        sync = self._prober.wants_sync() if self._prober is not None and wanted else None
-        with self.sync_context(model, sync), self.precision.autocast(), call:
-            yield
+    def _micro_batch(self, model: nn.Module) -> AbstractContextManager:
+        """Describe the micro-batch at hand; return the context of its forward pass."""
+        update, stage, guard = self._begin(model), self._two_pass_stage, self.nonfinite_losses
+        counts = accumulation_counts(self)
+        update.is_first, update.is_last = counts.is_between_updates, self.should_sync()
+        update.is_dropped, update.micro_batch = guard.is_dropping, None
+        # Gradients that FSDP leaves unsharded could not be set aside for a second pass.
+        must_average = stage is not None and not self._shards.can_ascend_alone
+        is_averaged = update.is_last or must_average
+        batch = MicroBatch(model, update.params, self.precision, guard, self._mutable_state, counts.done + 1)
+        if stage is not None and not guard.is_dropping and stage.needs_second_pass(update):
+            batch.plan_second_pass(round(1 / self.scale_loss(1.0)), is_averaged)
+            is_averaged = stage.wants_sync() or must_average
+        self._batch = batch
+        return batch.forward_pass(is_averaged)
 
     def _begin(self, model: Optional[nn.Module] = None) -> Update:
         """Start the stages at the first update, and describe the one at hand."""
@@ -171,33 +191,17 @@ class ComposedOptimWrapper(OptimWrapper):
         check_trainable(type(self).__name__, params)
         names, owners = named_owners(params, model)
         self._shards = Shards(model)
-        if model is not None and (self._prober is not None or self.nonfinite_losses.skips):
-            self._second_pass.watch(model, with_frozen=not self._shards.is_fsdp1)
-        update = self._update = Update(
-            self.optimizer,
-            params,
-            names,
-            owners,
-            self._shards,
-            self._updates,
-            recompute_gradient=self._regrad,
-            log=self._log,
-        )
-        update.may_overflow = self.precision.scaler is not None
-        restart_stale_stages(self)
+        self._mutable_state = None
+        if model is not None and (self._two_pass_stage is not None or self.nonfinite_losses.skips):
+            self._mutable_state = MutableState([model], with_frozen=not self._shards.is_fsdp1)
+        update = self._update = Update(self.optimizer, params, names, owners, self._shards, self._updates)
+        update.may_overflow, update.message_hub = self.precision.scaler is not None, self.message_hub
+        self._restart_stale_stages(params)
         with torch.no_grad():
             for stage in self.stages.values():
                 stage.start(update)
                 stage.check_state(update)
         return update
-
-    def sync_context(self, model: Any, sync: Optional[bool] = None) -> Any:
-        """Average gradients over processes or not; None asks mmengine's rule: only where the update is due."""
-        if sync is None:
-            sync = self.should_sync()
-        if not sync and not self._shards.can_climb_alone and self._prober is not None:
-            sync = True  # gradients that FSDP leaves unsharded could not be set aside for a second pass
-        return nullcontext() if sync or not hasattr(model, 'no_sync') else model.no_sync()
 
     # ------------------------------------------------------------------ after the forward pass
 
@@ -213,92 +217,58 @@ class ComposedOptimWrapper(OptimWrapper):
             zero_kwargs (dict, optional): Arguments of ``optimizer.zero_grad``.
 
         Raises:
-            NonFiniteLossError: If the loss is not finite and ``nonfinite_loss`` says to stop.
+            NonFiniteLossError: If the loss is not finite and ``nonfinite_loss`` is ``'raise'``.
         """
-        if self._second_pass.wanted:
-            self._second_pass.set_gradients_aside(self._inner_count % self._accumulative_counts == 0)
-        self.nonfinite_losses.record(loss)
+        batch, self._batch = self._batch, None
+        guard = self.nonfinite_losses
+        if batch is not None and batch.has_second_pass:
+            batch.set_gradients_aside(accumulation_counts(self).is_between_updates)
+        guard.record(loss)
         scale = self.scale_loss(1.0)
         self.backward(self.scale_loss(loss))
-        try:
-            if self.nonfinite_losses.is_nonfinite():
-                self._second_pass.undo_first()
-                if not self._skip_update:
-                    self.drop_update(self._second_pass.losses, loss)
-            if self._prober is not None and not self._skip_update:
-                self._probe(self._prober, loss, scale)
-        except NonFiniteLossError:
+        if guard.is_nonfinite():
             self.optimizer.zero_grad()
-            raise
-        finally:
-            self._second_pass.end()
+            if batch is not None:
+                batch.undo_forward_pass()
+            guard.drop_update({} if batch is None else batch.losses, loss, accumulation_counts(self).done)
+        elif self._two_pass_stage is not None and not guard.is_dropping:
+            self._second_pass(self._two_pass_stage, batch, loss, scale)
         if self.should_update():
-            if self._skip_update:
-                self._skip_update = False
-            else:
+            if not guard.ends_dropped_update():
                 self.step(**(step_kwargs or {}))
             self.zero_grad(**(zero_kwargs or {}))
 
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
         """Backward pass of the scaled loss; counts the micro-batch."""
         self.precision.scaled(loss).backward(**kwargs)
-        self._inner_count += 1
-        self.gathered_gradients = None  # those of a checkpoint before
+        count_micro_batch(self)
+        self._gathered_gradients = None  # those of a checkpoint before
 
-    def drop_update(self, losses: dict[str, Tensor], loss: Tensor, place: str = '') -> None:
-        """A loss of the update at hand was bad: do without it, or stop, as ``nonfinite_loss`` says.
-
-        Args:
-            losses (dict[str, Tensor]): The losses by name.
-            loss (Tensor): Their total.
-            place (str): Where it happened, if not at the weights themselves.
-
-        Raises:
-            NonFiniteLossError: If the run stops here.
-        """
-        self._skip_update = True
-        if self._update is not None:
-            self._update.is_dropped = True
-        self.nonfinite_losses.handle(losses, loss, self._inner_count, place)
-
-    def _probe(self, prober: UpdateStage, loss: Tensor, scale: float) -> None:
+    def _second_pass(self, stage: UpdateStage, batch: Optional[MicroBatch], loss: Tensor, scale: float) -> None:
         update = self._update
-        if update is None or (not self._second_pass.wanted and prober.needs_second_pass(update)):
+        is_replayed = batch is not None and batch.has_second_pass
+        if update is None or (not is_replayed and stage.needs_second_pass(update)):
             raise RuntimeError(
-                f'{type(self).__name__}: update_params was called without optim_context, and '
-                f'{type(prober).__name__} must know which call of the model to repeat. Call the model in '
+                f'{type(self).__name__}: expected the model to be called in optim_context, as {type(stage).__name__} '
+                'must know which call to repeat, got update_params without it. Call the model in '
                 '`with optim_wrapper.optim_context(model):`, as BaseModel.train_step does.'
             )
-        update.is_dropped = False
+        if batch is not None and is_replayed and not self._is_loss_checked:
+            check_same_loss(type(self).__name__, batch.call.model, batch.call.output, loss)
+            self._is_loss_checked = True
+        update.micro_batch = batch if is_replayed else None
         update.grad_scale = self.precision.scale_on(loss.device) * scale
-        with self._second_pass.held(loss), torch.no_grad():
-            prober.second_pass(update)
-
-    def _regrad(self, same_randomness: bool = True) -> Tensor:
-        """What stages know as ``update.recompute_gradient``."""
-        count = self._inner_count
-        with self._second_pass.again() as call:
-            self._inner_count = count - 1  # it is the micro-batch before, not another one
-            try:
-                with self.sync_context(call.model), self.precision.autocast():
-                    output = call.again(same_randomness)
-                loss = total_loss(call.model, output)
-                self.nonfinite_losses.record(loss)
-                self.backward(self.scale_loss(loss))
-            finally:
-                self._inner_count = count
-        if self.nonfinite_losses.is_nonfinite():
-            self.drop_update(losses_of(output), loss, ' at the weights of the second pass')
-            self.optimizer.zero_grad()
-        return loss.detach()
+        with nullcontext() if batch is None else batch.rolled_back(), torch.no_grad():
+            stage.second_pass(update)
+        update.micro_batch = None
 
     def step(self, **kwargs: Any) -> None:
-        """Unscale, clip, transform, step, after_step. A step that the loss scaler skips counts as none."""
+        """Unscale, clip, before_step, step, after_step. A step that the loss scaler skips counts as none."""
         update = self._begin()
-        update.is_first, update.is_last = self._accumulative_counts == 1, True
+        update.is_first, update.is_last = accumulation_counts(self).per_update == 1, True
         self.precision.unscale(self.optimizer)
         if self.clip_grad_kwargs:
-            self._clip_grad()
+            self._clip_gradient(self.clip_grad_kwargs)
         with torch.no_grad():
             for stage in self.stages.values():
                 stage.before_step(update)
@@ -314,16 +284,13 @@ class ComposedOptimWrapper(OptimWrapper):
                     stage.check_state(update)
         self._is_state_checked = True
 
-    def _clip_grad(self) -> None:
+    def _clip_gradient(self, settings: dict) -> None:
         if (self._shards.is_fsdp1 or self._shards.has_row_shards) and self.grad_name == 'grad_norm':
             # Each process sees pieces of the gradient; torch's own function would clip by the norm of its pieces.
-            norm = clip_pieces(parameters_of(self.optimizer), self._shards, **self.clip_grad_kwargs)
-            self._log(self.grad_name, float(norm))
+            norm = clip_pieces(parameters_of(self.optimizer), self._shards, **settings)
+            self.message_hub.update_scalar(f'train/{self.grad_name}', float(norm))
         else:
-            super()._clip_grad()
-
-    def _log(self, name: str, value: Any) -> None:
-        self.message_hub.update_scalar(f'train/{name}', value)
+            clip_and_log_gradient(self)
 
     # ------------------------------------------------------------------ state
 
@@ -332,7 +299,13 @@ class ComposedOptimWrapper(OptimWrapper):
 
         hybridcls' CheckpointHook calls it. Without it such gradients are not in a checkpoint of several processes.
         """
-        self.gathered_gradients = gather_gradients(self)
+        if self._accumulates_alone and not accumulation_counts(self).is_between_updates:
+            self._gathered_gradients = gather_gradients(parameters_of(self.optimizer))
+
+    @property
+    def _accumulates_alone(self) -> bool:
+        """Whether other processes have half-accumulated gradients of their own."""
+        return get_world_size() > 1 and self._shards.accumulates_alone
 
     def state_dict(self) -> dict:
         """The optimizer's state, with that of the stages, the loss scaler and a half-done update.
@@ -340,28 +313,52 @@ class ComposedOptimWrapper(OptimWrapper):
         Tensors that belong to a parameter stand with the optimizer's own, by the position of the parameter; so FSDP
         gathers and shards them as it does momenta.
         """
-        return pack_state(self, super().state_dict())
+        params, counts = parameters_of(self.optimizer), accumulation_counts(self)
+        beside = (
+            self._loaded if self._update is None else LoadedState(fingerprint(params, self._shards), counts.done, False)
+        )
+        stages, tensors = pack_stages(self.stages, self._update)
+        numbers = dict(updates=self._updates, stages=stages, **self.nonfinite_losses.state())
+        if beside is not None:
+            numbers.update(count=beside.done, weights=beside.weights)
+        gradients: Gradients = {}
+        if not counts.is_between_updates:
+            alone = self._accumulates_alone
+            gradients = accumulated_gradients(type(self).__name__, params, alone, self._gathered_gradients)
+        scaler = {} if self.loss_scaler is None else self.loss_scaler.state_dict()
+        return pack_state(super().state_dict(), UpdateState(numbers, tensors, gradients, scaler))
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Take over a state of this wrapper, or of mmengine's OptimWrapper or AmpOptimWrapper."""
-        super().load_state_dict(unpack_state(self, state_dict))
+        """Take over a state of this wrapper, or of mmengine's OptimWrapper or AmpOptimWrapper.
+
+        Raises:
+            ValueError: If a tensor does not fit the parameter at its position.
+        """
+        params = parameters_of(self.optimizer)
+        of_optimizer, (numbers, tensors, gradients, scaler) = unpack_state(state_dict, params)
+        load_stages(type(self).__name__, self.stages, numbers.get('stages', {}), tensors, params)
+        self._updates = int(numbers.get('updates', 0))
+        self.nonfinite_losses.load_state(numbers)
+        for position, gradient in own_gradients(gradients).items():
+            params[position].grad = to_layout_of(gradient, params[position])
+        is_half_done = bool(gradients) or self.nonfinite_losses.is_dropping
+        self._loaded = LoadedState(numbers.get('weights'), numbers.get('count'), is_half_done)
+        if self.loss_scaler is not None and scaler:
+            self.loss_scaler.load_state_dict(scaler)
+        super().load_state_dict(of_optimizer)
         self._update = None  # stages start again, with what was loaded
+
+    def _restart_stale_stages(self, params: list) -> None:
+        """Forget a loaded state that belongs to other weights; those of the model must be loaded."""
+        loaded, self._loaded = self._loaded, None
+        counts = accumulation_counts(self)
+        done = counts.done if counts.total >= 0 else None
+        if loaded is not None and loaded.is_stale(fingerprint(params, self._shards), done):
+            if loaded.is_half_done:
+                self.optimizer.zero_grad()
+            self.nonfinite_losses.is_dropping = False
+            restart_stages(type(self).__name__, self.stages, self.initial_state, params)
 
     def __repr__(self) -> str:
         stages = ''.join(f'  {name}: {stage!r}\n' for name, stage in self.stages.items()) or '  none\n'
         return f'{super().__repr__()}precision: {self.precision!r}\nstages:\n{stages}'
-
-
-class _Uncompiled:
-    """A context that is entered and left outside of torch.compile; what is called in it is compiled."""
-
-    def __init__(self, context: AbstractContextManager) -> None:
-        self._context = context
-
-    @torch.compiler.disable
-    def __enter__(self) -> None:
-        self._context.__enter__()
-
-    @torch.compiler.disable
-    def __exit__(self, *error: Any) -> Optional[bool]:
-        return self._context.__exit__(*error)

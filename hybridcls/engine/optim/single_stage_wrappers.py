@@ -6,6 +6,7 @@ import torch
 
 from hybridcls.checks import check_known_keys
 from hybridcls.registry import OPTIM_WRAPPERS
+from hybridcls.renames import keeps_old_spellings
 from hybridcls.signatures import arguments_of
 
 from .composed_optim_wrapper import ComposedOptimWrapper
@@ -14,6 +15,7 @@ from .stages import SAM, GradientCentralization, Lookahead, UpdateStage
 __all__ = ['GCOptimWrapper', 'LookaheadOptimWrapper', 'SAMOptimWrapper']
 
 
+@keeps_old_spellings
 class _SingleStageWrapper(ComposedOptimWrapper):
     """Sorts keys into those of the stage and those of the wrapper."""
 

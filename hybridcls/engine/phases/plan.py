@@ -1,4 +1,4 @@
-"""What a chain of phases asks for: its entries, checked, with the options that reach each of them."""
+"""The phases of a chain are read and checked, with the options that reach each of them."""
 
 import os
 import re

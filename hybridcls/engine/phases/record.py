@@ -1,9 +1,11 @@
-"""What a phase leaves behind: with which config it ran, and once it is finished, what came out."""
+"""A phase leaves a record: the config that it ran with and, once it is finished, its results."""
 
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Optional, Union
+
+from hybridcls.renames import with_new_metric_names
 
 from ..checkpoints.files import atomic_write
 
@@ -58,9 +60,10 @@ class PhaseRecord:
         if not path.is_file():
             return None
         try:
-            return cls(**json.loads(path.read_text(encoding='utf8')))
+            record = cls(**json.loads(path.read_text(encoding='utf8')))
+            record.metrics = with_new_metric_names(record.metrics)
+            return record
         except (ValueError, TypeError) as error:
             raise ValueError(
-                f'{path} is not a record of a phase ({error}). If the phase shall be trained anew, remove '
-                f'the folder {folder}.'
+                f'{path} is not a record of a phase ({error}). To train the phase again, remove the folder {folder}.'
             ) from error

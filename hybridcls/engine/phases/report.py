@@ -1,4 +1,4 @@
-"""The short table at the end of a chain: what each phase reached, how long it took, and where things are."""
+"""A table at the end of a chain shows what each phase reached, how long it took, and where its files are."""
 
 import ast
 import re

@@ -23,6 +23,7 @@ from mmengine.dist import barrier, broadcast_object_list, is_main_process
 from ..checkpoints.files import check_checkpoint, check_writable, latest_valid_checkpoint
 from ..config import Change, apply, load_config
 from ..config.facts import config_facts, differing_keys, fingerprint
+from ..config.renamed import new_facts
 from ..config.tree import ABSENT, is_a
 from ..hooks import TransferHook
 from ..runner.distributed import start_processes
@@ -39,7 +40,7 @@ __all__ = ['run_chain']
 def run_chain(
     chain: Config, options: Optional[TrainOptions] = None, work_dir: Optional[str] = None
 ) -> list[PhaseRecord]:
-    """Run the phases of a chain, each in its own folder below the work dir, and print what came out.
+    """Run the phases of a chain, each in its own folder below the work dir, and print their results.
 
     A phase that is finished is not run again, one that was interrupted goes on from its last checkpoint. All phases
     run in this process (under a launcher: in these processes), with Runners of their own.
@@ -157,7 +158,7 @@ def _look_up(
     new = PhaseRecord(
         phase.name, fingerprint(facts), facts, after=before.identity if before else None, identity=uuid.uuid4().hex[:12]
     )
-    anew = f'remove the folder {folder} to train it anew, or choose another --work-dir'
+    again = f'remove the folder {folder} to train it again, or choose another --work-dir'
     for finished in (True, False):
         old = PhaseRecord.read(folder, finished)
         if old is None:
@@ -166,15 +167,16 @@ def _look_up(
         if old.after != new.after:
             raise ValueError(
                 f'Phase {phase.name} was {state} after another training of the phase before it, which has '
-                f'been run again since: {anew}.'
+                f'been run again since: {again}.'
             )
-        if old.fingerprint != new.fingerprint:
-            change = differing_keys(old.facts, facts)
+        old_facts = facts if old.fingerprint == new.fingerprint else new_facts(old.facts)  # of version 0.1, perhaps
+        if fingerprint(old_facts) != new.fingerprint:
+            change = differing_keys(old_facts, facts)
             if finished or options.resume is None:
                 also = '' if finished else ', or add --resume to let it go on with the new config'
                 raise ValueError(
                     f'Phase {phase.name} was {state} with another config. What differs: {change}. '
-                    f'Take the old values back, {anew}{also}.'
+                    f'Take the old values back, {again}{also}.'
                 )
             _say(f'Phase {phase.name} goes on with a changed config: {change}.')
         if finished:
@@ -185,7 +187,7 @@ def _look_up(
     _start_of(phase, folder.parent, before)  # a start that is not there shall not leave a record that it has begun
     if latest_valid_checkpoint(folder) is not None:
         raise ValueError(
-            f'{folder} holds checkpoints, but no record of phase {phase.name}: they are of another training; {anew}.'
+            f'{folder} holds checkpoints, but no record of phase {phase.name}: they are of another training; {again}.'
         )
     folder.mkdir(parents=True, exist_ok=True)
     new.write(folder, finished=False)

@@ -1,5 +1,6 @@
-"""What the console shows of a run: what concerns the user. Everything else is in the log file."""
+"""The console shows what concerns the user; everything else of a run is in the log file."""
 
+import inspect
 import logging
 import sys
 from collections.abc import Iterable, Iterator, Sized
@@ -9,8 +10,9 @@ from typing import Any, Optional, Union
 
 from mmengine.dist import is_main_process
 from mmengine.logging import MMLogger
-from mmengine.runner import Runner
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from hybridcls.compat.mmengine.runner import AdaptedRunner
 
 __all__ = ['Bars', 'ConsoleRunner', 'track']
 
@@ -24,8 +26,9 @@ class ConsoleFilter(logging.Filter):
     """Let pass what hybridcls and the user's own code say, and warnings that a user can act on."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Look at who speaks: the first frame below the logging functions."""
-        frame: Optional[FrameType] = sys._getframe(1)
+        """Look at the caller: the first frame below the logging functions."""
+        here = inspect.currentframe()
+        frame: Optional[FrameType] = here and here.f_back
         while frame is not None:
             path = Path(frame.f_code.co_filename)
             parts = path.parts
@@ -37,7 +40,7 @@ class ConsoleFilter(logging.Filter):
         return True
 
 
-class ConsoleRunner(Runner):
+class ConsoleRunner(AdaptedRunner):
     """mmengine's Runner, whose console shows what concerns the user; ``log_level='DEBUG'`` shows everything."""
 
     def build_logger(
@@ -76,7 +79,7 @@ class Bars:
         )
 
     @staticmethod
-    def wanted() -> bool:
+    def are_shown_here() -> bool:
         """Whether this process writes to a terminal."""
         return is_main_process() and sys.stdout.isatty()
 

@@ -1,8 +1,8 @@
-"""mmengine's FSDPStrategy, so that it can resume with today's torch."""
+"""mmengine's FSDPStrategy is corrected to resume with the present torch."""
 
-from mmengine._strategy import FSDPStrategy as _FSDPStrategy
 from torch.distributed.fsdp import FullyShardedDataParallel
 
+from hybridcls.compat.mmengine.strategy import FSDPStrategy as _FSDPStrategy
 from hybridcls.registry import STRATEGIES
 
 __all__ = ['FSDPStrategy']

@@ -1,4 +1,4 @@
-"""Several Runners one after another in one process, without one finding the other's logger or message hub."""
+"""Several Runners follow one another in one process, and none finds the logger or message hub of another."""
 
 import gc
 import logging
@@ -9,6 +9,8 @@ from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.utils import ManagerMixin
 from mmengine.visualization import Visualizer
+
+from hybridcls.compat.mmengine import instances_of
 
 __all__ = ['isolated_globals']
 
@@ -21,21 +23,21 @@ def isolated_globals() -> Iterator[None]:
     whose config names its visualizer (``name='visualizer'``, as configs do) would get the first one's, with the first
     one's folder; and a message hub of an earlier phase would give its best score to the next.
     """
-    before = {kind: set(kind._instance_dict) for kind in _kinds()}
-    hidden = {kind: dict(kind._instance_dict) for kind in _kinds() if issubclass(kind, Visualizer)}
+    before = {kind: set(instances_of(kind)) for kind in _kinds()}
+    hidden = {kind: dict(instances_of(kind)) for kind in _kinds() if issubclass(kind, Visualizer)}
     for kind in hidden:  # the same name shall mean a new one here
-        kind._instance_dict.clear()
+        instances_of(kind).clear()
     try:
         yield
     finally:
         for kind in _kinds():
-            for name in [name for name in kind._instance_dict if name not in before.get(kind, ())]:
-                _close(kind._instance_dict.pop(name))
+            for name in [name for name in instances_of(kind) if name not in before.get(kind, ())]:
+                _close(instances_of(kind).pop(name))
         for kind, instances in hidden.items():
-            for visualizer in kind._instance_dict.values():
+            for visualizer in instances_of(kind).values():
                 _close(visualizer)
-            kind._instance_dict.clear()
-            kind._instance_dict.update(instances)
+            instances_of(kind).clear()
+            instances_of(kind).update(instances)
         gc.collect()
         _free_device_memory()
 

@@ -1,4 +1,4 @@
-"""A result of the validation that something waits for: ``save_best``, early stopping, a learning rate."""
+"""``save_best``, early stopping and schedules look up the result of a validation that they monitor."""
 
 import logging
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Batches that know their number in the training, so that a resumed run skips those that are done unread."""
+"""Batches know their number in the training, by which a resumed run skips those that are done, unread."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, Optional

@@ -1,4 +1,4 @@
-"""Schedules that wait for a result of the validation, and ask its metric which way is better."""
+"""Schedules that monitor a result of the validation ask its metric which way is better."""
 
 from math import inf
 from typing import Any, Optional
@@ -8,10 +8,12 @@ from mmengine.optim.scheduler import ReduceOnPlateauMomentum as _ReduceOnPlateau
 from mmengine.optim.scheduler import ReduceOnPlateauParamScheduler as _ReduceOnPlateauParamScheduler
 
 from hybridcls.registry import PARAM_SCHEDULERS
+from hybridcls.renames import keeps_old_spellings
 
 __all__ = ['PlateauRule', 'ReduceOnPlateauLR', 'ReduceOnPlateauMomentum', 'ReduceOnPlateauParamScheduler']
 
 
+@keeps_old_spellings
 class PlateauRule:
     """What is added to mmengine's schedules: ``rule`` may be left open. (mmengine's default is ``'less'``.)"""
 

@@ -1,4 +1,4 @@
-"""Signals that ask a training to end, in the process that trains and in those that read its images."""
+"""Signals ask a training to end, in the process that trains and in the workers that read its images."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ class Preempted(SystemExit):
 
 
 class SignalFlag:
-    """Remember that a signal came, instead of ending; a second one, 5 seconds or more later, ends at once.
+    """Remember that a signal arrived, instead of ending; a second one, 5 seconds or more later, ends at once.
 
     Args:
         names (Sequence[str]): ``'SIGTERM'`` and the like.

@@ -1,4 +1,4 @@
-"""How close each embedding is to all others, by blocks: the denominators of contrastive losses in linear memory."""
+"""Streamed logsumexp of similarities: the denominators of contrastive losses in linear memory."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -34,11 +34,11 @@ def streamed_logsumexp(
     and for the temperature. It cannot be differentiated twice.
 
     Args:
-        anchors (Tensor): Unit rows, shape (A, D), float32 or float64.
+        anchors (Tensor): L2-normalized embeddings, shape (A, D), float32 or float64.
         temperature (float | Tensor): :math:`\tau > 0`.
-        others (Sequence[Tensor]): Unit rows that are no anchors, shape (M, D) each; with gradients where they need
+        others (Sequence[Tensor]): More of them that are not anchors, shape (M, D) each; with gradients where they need
             some. Defaults to none.
-        classes (Tensor, optional): Whole numbers, shape (A,): the sums over the own class alone are wanted too.
+        classes (Tensor, optional): Integers, shape (A,): return the sums over the anchor's class alone, too.
         other_classes (Sequence[Tensor]): With ``classes``, those of the others, shape (M,) each.
         block (int, optional): Rows and columns of a block. Defaults to None: 384 on a CPU of few threads (0.6 MiB),
             more on what computes faster.
@@ -229,7 +229,7 @@ class _OnlyOnce(torch.autograd.Function):
 
 
 def _parts(others: Sequence[Tensor], plan: _Plan) -> Iterator[tuple[Optional[Tensor], Optional[Tensor]]]:
-    """What the anchors are compared with, and its classes: None for the anchors themselves, then the others."""
+    """Yield the contrasts and their classes: None for the anchors themselves, then the others."""
     yield None, plan.classes
     classes = plan.other_classes if plan.classes is not None else (None,) * len(others)
     yield from zip(others, classes, strict=True)

@@ -1,4 +1,4 @@
-"""Supervised contrast: embeddings of one class attract each other, all others repel."""
+"""The supervised contrastive loss: embeddings of one class attract each other, all others repel."""
 
 from typing import NamedTuple, Optional, Union
 
@@ -37,6 +37,7 @@ def supervised_contrast(
     queue_embeddings: Optional[Tensor] = None,
     queue_labels: Optional[Tensor] = None,
     streamed: Optional[bool] = None,
+    mask: Optional[Tensor] = None,
 ) -> Tensor:
     r"""The supervised contrastive loss.
 
@@ -55,12 +56,12 @@ def supervised_contrast(
 
     Similarities of more than a few embeddings are streamed through blocks (:func:`streamed_logsumexp`), and the
     positives' term of :math:`L_{out}`, being linear in them, comes from one sum of embeddings a class. So memory is
-    linear in the number of embeddings.
+    linear in the number of embeddings. A small batch that is streamed all the same is computed in float64.
 
     Args:
-        embeddings (Tensor): V views of B images, shape (B, V, D), any V >= 1, any length and floating dtype; normalised
-            here, in float32.
-        labels (Tensor, optional): Whole numbers, shape (B,), in any range. Defaults to None, SimCLR.
+        embeddings (Tensor): V views of B images, shape (B, V, D), any V >= 1, of any norm and floating dtype;
+            L2-normalized here, in float32.
+        labels (Tensor, optional): Integers, shape (B,), in any range. Defaults to None, SimCLR.
         temperature (float | Tensor): :math:`\tau > 0`. A tensor of one number may carry a gradient. Defaults to 0.1.
         contrast_mode (str): 'all': every view is an anchor. 'one': only the first view of each image is. Defaults to
             'all'.
@@ -76,6 +77,11 @@ def supervised_contrast(
         queue_labels (Tensor, optional): Their labels, shape (M,). Without labels all of the queue is negative.
         streamed (bool, optional): False holds all similarities, and can be differentiated twice. Defaults to None:
             True where there are more than 192 rows, from where on it is faster.
+        mask (Tensor, optional): Instead of labels, how much image j is a positive of image i, shape (B, B), bool or
+            floating, >= 0, symmetric or not, as the authors' code takes it: means over positives become weighted ones.
+            All similarities are held, as the mask itself is. What an image is to itself counts between its views. For
+            anchors with other weights for each row, or a set of references without the anchors, there is
+            :func:`dense_supcon`. Defaults to None.
 
     Returns:
         Tensor: A scalar, float32, or float64 for float64 embeddings. With ``contrast_embeddings`` it is the share of
@@ -84,7 +90,7 @@ def supervised_contrast(
 
     Raises:
         ValueError: If a shape, the temperature or a switch is out of range.
-        TypeError: If labels are not whole numbers.
+        TypeError: If labels are not integers.
 
     Example:
         >>> two_equal_views = torch.eye(2).unsqueeze(1).repeat(1, 2, 1)
@@ -99,6 +105,14 @@ def supervised_contrast(
     if contrast_embeddings is None:
         contrast_embeddings, contrast_labels, first_anchor = embeddings, labels, 0
     _check_shapes(embeddings, labels)
+    if mask is not None:
+        if labels is not None or contrast_embeddings is not embeddings or queue_embeddings is not None or streamed:
+            raise ValueError(
+                'supervised_contrast: expected a mask alone, got it with labels, contrast_embeddings, queue_embeddings '
+                'or streamed=True. Drop those, or the mask.'
+            )
+        loss = _masked_mean(embeddings, mask, temperature, contrast_mode, form, anchor_mean)
+        return loss if base_temperature is None else loss * (temperature / base_temperature)
     _check_shapes(contrast_embeddings, contrast_labels)
     num_images, num_views = contrast_embeddings.shape[:2]
     last_anchor = first_anchor + len(embeddings)
@@ -114,13 +128,13 @@ def supervised_contrast(
 
     own = l2_normalize(embeddings)[0]
     classes = _class_numbers(contrast_labels, num_images, queue_embeddings, queue_labels, embeddings.device)
-    own_classes = classes[first_anchor:last_anchor]
+    anchor_classes = classes[first_anchor:last_anchor]
     anchor_views = num_views if contrast_mode == 'all' else 1
-    anchors = _Rows(own, own_classes)
+    anchors = _Rows(own, anchor_classes)
     others = []
     if anchor_views < num_views:
-        anchors = _Rows(own[:, :anchor_views], own_classes)
-        others.append(_Rows(own[:, anchor_views:], own_classes))
+        anchors = _Rows(own[:, :anchor_views], anchor_classes)
+        others.append(_Rows(own[:, anchor_views:], anchor_classes))
     for start, stop in ((0, first_anchor), (last_anchor, num_images)):  # images of other processes
         if start < stop:
             others.append(_Rows(l2_normalize(contrast_embeddings[start:stop])[0], classes[start:stop]))
@@ -128,19 +142,45 @@ def supervised_contrast(
         others.append(_Rows(l2_normalize(queue_embeddings.to(own.dtype))[0].unsqueeze(1), classes[num_images:]))
 
     sizes = _class_sizes(classes, num_images, num_views)
+    is_small = sum(rows.embeddings.shape[:2].numel() for rows in [anchors, *others]) <= _FEW_ROWS
     if streamed is None:
-        streamed = sum(rows.embeddings.shape[:2].numel() for rows in [anchors, *others]) > _FEW_ROWS
+        streamed = not is_small
+    elif streamed and is_small:
+        # Few anchors do not average out that float32 rounds a similarity of 10 by up to 5e-7.
+        anchors, *others = (_Rows(rows.embeddings.double(), rows.classes) for rows in (anchors, *others))
     total = (_streamed_total if streamed else _dense_total)(anchors, others, sizes, temperature, form)
     if anchor_mean == 'all':
         num_anchors: Union[int, Tensor] = max(1, num_images * anchor_views)
     else:
         num_anchors = (anchor_views * (sizes[classes[:num_images]] > 1).sum()).clamp(min=1)
-    loss = total / num_anchors
+    loss = total.to(own.dtype) / num_anchors
     return loss if base_temperature is None else loss * (temperature / base_temperature)
 
 
+def _masked_mean(
+    embeddings: Tensor, mask: Tensor, temperature: Union[float, Tensor], contrast_mode: str, form: str, anchor_mean: str
+) -> Tensor:
+    """The mean over anchors with positives by a mask (B, B)."""
+    num_images, num_views = embeddings.shape[:2]
+    if mask.shape != (num_images, num_images) or (mask.device.type == 'cpu' and not (mask >= 0).all()):
+        raise ValueError(
+            f'supervised_contrast: expected a mask of shape {(num_images, num_images)} without negative entries, got '
+            f'shape {tuple(mask.shape)}. One row an image, one column an image.'
+        )
+    rows = l2_normalize(embeddings)[0].flatten(0, 1)
+    own_rows = torch.arange(len(rows), device=rows.device)
+    if contrast_mode == 'one':
+        own_rows = own_rows[::num_views]
+    of_rows = mask.repeat_interleave(num_views, 1)[own_rows // num_views]
+    losses = dense_supcon(rows[own_rows], rows, None, None, own_rows, temperature, form, of_rows)
+    if anchor_mean == 'all':
+        return losses.sum() / max(1, len(losses))
+    positives = of_rows.scatter(1, own_rows.unsqueeze(1), 0) > 0
+    return losses.sum() / positives.any(1).sum().clamp(min=1)
+
+
 class _Rows(NamedTuple):
-    """Unit rows of images in views, (B, V, D), and the class number of each image, (B,)."""
+    """L2-normalized embeddings of images in views, (B, V, D), and the class number of each image, (B,)."""
 
     embeddings: Tensor
     classes: Tensor
@@ -184,19 +224,24 @@ def _streamed_total(
             classes if by_class else None,
             [other.flat_classes() for other in others] if by_class else (),
         )
-        num_positives = sizes[classes] - 1
+        num_positives = (sizes[classes] - 1).to(rows.dtype)
         counts = (num_positives > 0).to(rows.dtype)
         if of_class is not None:
             return (log_sums - of_class + num_positives.clamp(min=1).log()) @ counts
-        # The similarities of an anchor to its positives add up to its similarity to the sum of its class without
-        # itself; so do those of all anchors of a class, to the sum of these.
         anchor_sums = class_sums = anchors.class_sums(len(sizes))
         for other in others:
             class_sums = class_sums + other.class_sums(len(sizes))
-        share = ((sizes > 1) / (sizes - 1).clamp(min=1)).to(rows.dtype)
-        to_themselves = torch.linalg.vecdot(rows.detach(), rows.detach()) @ share[classes]  # constant for unit rows
-        attraction = torch.linalg.vecdot(anchor_sums, class_sums) @ share - to_themselves
-        return log_sums @ counts - attraction / temperature
+        # The similarities of an anchor to its positives add up to its similarity to the sum of its class without
+        # itself. Each anchor's two terms meet before anything is summed over anchors: where the loss is small, so is
+        # their difference, and totals of both would round it away.
+        with torch.no_grad():
+            positives = class_sums.index_select(0, classes).sub_(rows)
+            attraction = torch.linalg.vecdot(rows, positives) / num_positives.clamp(min=1)
+        # The gradient has no such difference, and is cheaper by classes: all anchors of one have the same positives
+        # but for themselves, which is a constant, since the norms are 1.
+        share = (sizes > 1).to(rows.dtype) / (sizes - 1).clamp(min=1)
+        pull = torch.linalg.vecdot(anchor_sums, class_sums) @ share
+        return (log_sums - attraction / temperature) @ counts - (pull - pull.detach()) / temperature
 
 
 def _class_numbers(
@@ -218,7 +263,7 @@ def _class_numbers(
 
 
 def _class_sizes(classes: Tensor, num_images: int, num_views: int) -> Tensor:
-    """How many embeddings each class has: a view of an image counts, and an entry of the queue."""
+    """Count the embeddings of each class: each view of an image, and each entry of the queue."""
     on_host = classes.device.type == 'cpu' and len(classes)
     room = int(classes.max()) + 1 if on_host else len(classes)  # elsewhere as many as there can be, without waiting
     weights = torch.ones_like(classes)
@@ -238,8 +283,7 @@ def _check_switches(
     check_choice('supervised_contrast', 'anchor_mean', anchor_mean, ANCHOR_MEANS)
     if isinstance(temperature, Tensor) and temperature.numel() != 1:
         raise ValueError(
-            f'supervised_contrast: temperature of shape {tuple(temperature.shape)} was given; one number '
-            'for all anchors is wanted.'
+            f'supervised_contrast: expected one temperature for all anchors, got shape {tuple(temperature.shape)}.'
         )
     if not isinstance(temperature, Tensor) or temperature.device.type == 'cpu':  # a GPU would be waited for
         temperature = temperature.item() if isinstance(temperature, Tensor) else temperature
@@ -251,24 +295,24 @@ def _check_switches(
 def _check_shapes(embeddings: Tensor, labels: Optional[Tensor]) -> None:
     if embeddings.dim() != 3:
         raise ValueError(
-            f'supervised_contrast: embeddings of shape {tuple(embeddings.shape)} were given; (B, V, D) is '
-            'wanted. For one view of each image write embeddings.unsqueeze(1).'
+            f'supervised_contrast: expected embeddings of shape (B, V, D), got {tuple(embeddings.shape)}. For one '
+            'view of each image write embeddings.unsqueeze(1).'
         )
     if labels is None:
         return
     if not isinstance(labels, Tensor):
         raise TypeError(
-            f'supervised_contrast: labels are a {type(labels).__name__}; a tensor of whole numbers, shape '
-            '(B,), is wanted: torch.as_tensor(labels).'
+            f'supervised_contrast: expected labels as a tensor of integers, shape (B,), got '
+            f'{type(labels).__name__}. Write torch.as_tensor(labels).'
         )
     if labels.shape != embeddings.shape[:1]:
         raise ValueError(
-            f'supervised_contrast: labels of shape {tuple(labels.shape)} came with '
-            f'{len(embeddings)} images; one label an image, shape (B,), is wanted.'
+            f'supervised_contrast: expected one label for each of {len(embeddings)} images, got labels of shape '
+            f'{tuple(labels.shape)}.'
         )
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise TypeError(
-            f'supervised_contrast: labels are {labels.dtype}; whole numbers are wanted, e.g. torch.int64. '
+            f'supervised_contrast: expected labels of an integer dtype, such as torch.int64, got {labels.dtype}. '
             'Mixed labels (mixup, cutmix) have no positives: switch those augmentations off.'
         )
 
@@ -276,8 +320,8 @@ def _check_shapes(embeddings: Tensor, labels: Optional[Tensor]) -> None:
 def _check_queue(queue: Tensor, queue_labels: Optional[Tensor], embeddings: Tensor, labels: Optional[Tensor]) -> None:
     if queue.dim() != 2 or queue.shape[1] != embeddings.shape[2]:
         raise ValueError(
-            f'supervised_contrast: queue_embeddings of shape {tuple(queue.shape)} were given; (M, '
-            f'{embeddings.shape[2]}) is wanted, the width of the embeddings.'
+            f'supervised_contrast: expected queue_embeddings of shape (M, {embeddings.shape[2]}), the width of the '
+            f'embeddings, got {tuple(queue.shape)}.'
         )
     if (labels is None) != (queue_labels is None):
         raise ValueError('supervised_contrast: labels and queue_labels belong together; one of them is None.')

@@ -1,4 +1,4 @@
-"""What a student is told by its teacher."""
+"""Distillation losses."""
 
 from .distillation_losses import cosine_feature_loss, distance_relation_loss, kd_kl_loss
 

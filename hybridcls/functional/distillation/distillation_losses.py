@@ -1,4 +1,4 @@
-"""What a student takes from a teacher: its softened scores, the direction of its embeddings, their distances."""
+"""Losses between student and teacher: softened scores, directions of embeddings, distances within a batch."""
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,7 @@ def kd_kl_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: floa
 
     Args:
         student_logits (Tensor): Shape (N, C), any floating dtype.
-        teacher_logits (Tensor): Likewise; taken as constants.
+        teacher_logits (Tensor): The same; taken as constants.
         temperature (float): T > 0, unitless. Defaults to 2.
 
     Returns:
@@ -51,7 +51,7 @@ def cosine_feature_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
     Args:
         student (Tensor): Embeddings, projected to the teacher's width, shape (N, D), any length and floating dtype.
-        teacher (Tensor): Likewise; taken as constants.
+        teacher (Tensor): The same; taken as constants.
 
     Returns:
         Tensor: A scalar, float32 or float64.

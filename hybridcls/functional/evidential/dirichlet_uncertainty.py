@@ -1,4 +1,4 @@
-"""How unsure a Dirichlet distribution over class probabilities is, and of what kind its doubt is."""
+"""The uncertainty of a Dirichlet distribution over class probabilities: epistemic, aleatoric, total."""
 
 import math
 from typing import NamedTuple
@@ -14,7 +14,7 @@ _SERIES_FROM = 64.0  # from here on the series below is exact to float64
 
 
 class DirichletUncertainty(NamedTuple):
-    """What :func:`dirichlet_uncertainty` returns; each of shape (N,), large where the doubt is large.
+    """Uncertainties from :func:`dirichlet_uncertainty`; shape (N,) each, large where the prediction is uncertain.
 
     Args:
         vacuity (Tensor): K / S in (0, 1]: 1 without any evidence.

@@ -41,11 +41,11 @@ def evidential_data_loss(evidence: Tensor, targets: Tensor, form: str = 'sum_of_
 
     Raises:
         ValueError: If the form is unknown or the shapes do not fit.
-        TypeError: If targets of shape (N,) are not whole numbers.
+        TypeError: If targets of shape (N,) are not integers.
 
     Example:
         >>> evidence = torch.tensor([[2., 0.], [0., 0.]])
-        >>> evidential_data_loss(evidence, torch.tensor([0, 0]), 'log').exp()  # S / alpha of the own class
+        >>> evidential_data_loss(evidence, torch.tensor([0, 0]), 'log').exp()  # S / alpha of the target class
         tensor([1.3333, 2.0000], dtype=torch.float64)
     """
     check_choice('evidential_data_loss', 'form', form, EVIDENTIAL_FORMS)

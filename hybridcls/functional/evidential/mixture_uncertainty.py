@@ -1,4 +1,4 @@
-"""How unsure several members are together: the members of an ensemble, or draws of one network."""
+"""The uncertainty of several predictions: members of an ensemble, or draws of one network."""
 
 from typing import NamedTuple, Optional
 
@@ -9,7 +9,7 @@ __all__ = ['MixtureUncertainty', 'mixture_uncertainty']
 
 
 class MixtureUncertainty(NamedTuple):
-    """What :func:`mixture_uncertainty` returns; each of shape (N,), in nats, >= 0, large where the doubt is large.
+    """Uncertainties from :func:`mixture_uncertainty`; shape (N,) each, in nats, >= 0, large where it is uncertain.
 
     Args:
         aleatoric (Tensor): The mean entropy of the members.

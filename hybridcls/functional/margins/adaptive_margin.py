@@ -1,4 +1,4 @@
-"""The quality-adaptive margin of AdaFace, and the statistics of norms that it stands on."""
+"""The quality-adaptive margin of AdaFace, and the statistics of norms that it follows."""
 
 import math
 from typing import Union
@@ -9,7 +9,7 @@ from torch import Tensor
 from hybridcls.checks import check_choice, check_number
 
 from ..full_precision import at_least_float32
-from .angular_margin import GRADIENTS, one_margin_each, sine_of, slope_of_choice
+from .angular_margin import GRADIENTS, apply_with_gradient, one_margin_each, sine_of
 
 __all__ = ['NORM_RANGE', 'adaptive_margin_on_target', 'moved_norm_statistics', 'norm_moments', 'norm_scaler']
 
@@ -38,7 +38,7 @@ def adaptive_margin_on_target(
       (``gradient='straight_through'``).
 
     Args:
-        target_cosine (Tensor): Cosines of the own classes, shape (N,), any floating dtype.
+        target_cosine (Tensor): Cosines to the target classes, shape (N,), any floating dtype.
         scaler (Tensor): :math:`\hat z` in [-1, 1], shape (N,), from :func:`norm_scaler`; taken as a constant.
         margin (float | Tensor): m in radians and in units of the cosine, in [0, pi / 2]; one for all, or, as a tensor
             whose values are not looked at, one for each cosine. Defaults to 0.4.
@@ -66,13 +66,13 @@ def adaptive_margin_on_target(
     check_choice('adaptive_margin', 'gradient', gradient, GRADIENTS)
     if scaler.shape != target_cosine.shape:
         raise ValueError(
-            f'adaptive_margin: {tuple(target_cosine.shape)} cosines came with {tuple(scaler.shape)} norm '
-            'scalers; one for each is wanted.'
+            f'adaptive_margin: expected a norm scaler for each cosine, {tuple(target_cosine.shape)}, got '
+            f'{tuple(scaler.shape)}.'
         )
     target_cosine = at_least_float32(target_cosine)
     scaler = scaler.detach().to(target_cosine.dtype)
 
-    def margined(cosine: Tensor) -> Tensor:
+    def add_margin(cosine: Tensor) -> Tensor:
         angle = -margin * scaler
         turned = cosine * angle.cos() - sine_of(cosine) * angle.sin()  # cos(theta + angle), finite slope at +-1
         if clip_angle:
@@ -81,17 +81,17 @@ def adaptive_margin_on_target(
             turned = turned.masked_fill(reached < _EPSILON, least).masked_fill(reached > math.pi - _EPSILON, -least)
         return turned - margin * (1 + scaler)
 
-    return slope_of_choice(target_cosine, margined, gradient)
+    return apply_with_gradient(target_cosine, add_margin, gradient)
 
 
 def norm_scaler(norms: Tensor, mean: Tensor, std: Tensor, h: float = 0.333) -> Tensor:
-    r"""How far each norm lies from the mean, as a number in [-1, 1] that stands for image quality.
+    r"""Return how far each norm lies from the mean, in [-1, 1]: a measure of image quality.
 
     :math:`\hat z = \mathrm{clip}(h (\|z\| - \mu) / (\sigma + 10^{-3}), -1, 1)`, section 3.3 of AdaFace, with the
     official code's guard in the denominator. Norms are clipped to [0.001, 100] first.
 
     Args:
-        norms (Tensor): Lengths of the embeddings before normalisation, shape (N,), any floating dtype.
+        norms (Tensor): Norms of the embeddings, shape (N,), any floating dtype.
         mean (Tensor): :math:`\mu`, one number.
         std (Tensor): :math:`\sigma`, one number.
         h (float): Share of the clip range that one standard deviation fills. Defaults to 0.333.

@@ -20,14 +20,14 @@ GRADIENTS = ('analytic', 'straight_through')
 def additive_angular_margin(
     cosine: Tensor, labels: Tensor, margin: float = 0.5, beyond_pi: str = 'linear', gradient: str = 'analytic'
 ) -> Tensor:
-    r"""Turn the angle to the own class by ``margin``: :math:`\cos\theta_y` becomes :math:`\cos(\theta_y + m)`.
+    r"""Turn the angle to the target class by ``margin``: :math:`\cos\theta_y` becomes :math:`\cos(\theta_y + m)`.
 
     Eq. 3 of `ArcFace <https://arxiv.org/abs/1801.07698>`_, without the scale. The other classes keep their cosines.
     See :func:`angular_margin_on_target` for the switches.
 
     Args:
         cosine (Tensor): Cosines between embeddings and class weights, shape (B, C), any floating dtype. Not changed.
-        labels (Tensor): Own classes, whole numbers in [0, C), shape (B,).
+        labels (Tensor): Target classes, integers in [0, C), shape (B,).
         margin (float): m in radians, in [0, pi). Defaults to 0.5.
         beyond_pi (str): What happens past theta + m = pi. Defaults to 'linear'.
         gradient (str): 'analytic' (default) or 'straight_through'.
@@ -46,8 +46,8 @@ def additive_angular_margin(
     """
     if cosine.dim() != 2 or labels.shape != cosine.shape[:1]:
         raise ValueError(
-            f'additive_angular_margin: cosine {tuple(cosine.shape)} and labels {tuple(labels.shape)} do '
-            'not fit; (B, C) and (B,) are wanted.'
+            f'additive_angular_margin: expected cosines (B, C) and labels (B,), got {tuple(cosine.shape)} and '
+            f'{tuple(labels.shape)}.'
         )
     own = labels.unsqueeze(1)
     target = angular_margin_on_target(cosine.gather(1, own).squeeze(1), margin, beyond_pi, gradient)
@@ -57,7 +57,7 @@ def additive_angular_margin(
 def angular_margin_on_target(
     target_cosine: Tensor, margin: Union[float, Tensor] = 0.5, beyond_pi: str = 'linear', gradient: str = 'analytic'
 ) -> Tensor:
-    r"""Return :math:`\cos(\theta + m)` for the cosines of the own classes.
+    r"""Return :math:`\cos(\theta + m)` for the cosines to the target classes.
 
     Past :math:`\theta = \pi - m` the cosine would rise again with the angle. Public codes differ there:
 
@@ -110,7 +110,9 @@ def angular_margin_on_target(
         )
     check_choice('additive_angular_margin', 'beyond_pi', beyond_pi, BEYOND_PI)
     check_choice('additive_angular_margin', 'gradient', gradient, GRADIENTS)
-    return slope_of_choice(at_least_float32(target_cosine), lambda cosine: _turned(cosine, margin, beyond_pi), gradient)
+    return apply_with_gradient(
+        at_least_float32(target_cosine), lambda cosine: _turned(cosine, margin, beyond_pi), gradient
+    )
 
 
 def one_margin_each(caller: str, margins: Tensor, target_cosine: Tensor) -> Tensor:
@@ -121,13 +123,12 @@ def one_margin_each(caller: str, margins: Tensor, target_cosine: Tensor) -> Tens
     """
     if margins.shape != target_cosine.shape:
         raise ValueError(
-            f'{caller}: {tuple(target_cosine.shape)} cosines came with {tuple(margins.shape)} margins; one '
-            'for each is wanted.'
+            f'{caller}: expected a margin for each cosine, {tuple(target_cosine.shape)}, got {tuple(margins.shape)}.'
         )
     return margins.detach().to(at_least_float32(target_cosine).dtype)
 
 
-def slope_of_choice(cosine: Tensor, function: Callable[[Tensor], Tensor], gradient: str) -> Tensor:
+def apply_with_gradient(cosine: Tensor, function: Callable[[Tensor], Tensor], gradient: str) -> Tensor:
     """``function(cosine)`` with its own derivative, or, straight through, with the derivative 1."""
     if gradient == 'analytic':
         return function(cosine)

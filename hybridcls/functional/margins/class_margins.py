@@ -27,7 +27,7 @@ def margins_from_counts(
     A class without images counts as if it had one.
 
     Args:
-        counts (Tensor): Images a class, whole numbers >= 0, shape (C,).
+        counts (Tensor): Images of each class, integers >= 0, shape (C,).
         low (float): The smallest margin, >= 0. Defaults to 0.05.
         high (float): The largest, in [low, pi). Defaults to 0.5.
         power (float): p, < 0. Defaults to -0.25.
@@ -55,9 +55,7 @@ def margins_from_counts(
         advice='A power below 0 gives rare classes the larger margins.',
     )
     if counts.dim() != 1 or not len(counts) or bool((counts < 0).any()):
-        raise ValueError(
-            f'class margins: counts of shape {tuple(counts.shape)} came; one number >= 0 for each class is wanted.'
-        )
+        raise ValueError(f'class margins: expected one count >= 0 for each class, shape (C,), got {counts}.')
     weight = counts.to(torch.float64).clamp(min=1).pow(power)
     if rule == 'proportional':
         return (high * weight / weight.max()).float()

@@ -1,4 +1,4 @@
-"""A random part of the classes, with those that are needed among them."""
+"""Draw a random part of the classes that has all classes of the batch (Partial FC)."""
 
 import torch
 from torch import Tensor
@@ -19,21 +19,21 @@ def sample_classes(labels: Tensor, num_classes: int, rate: float) -> tuple[Tenso
         rate (float): In (0, 1].
 
     Returns:
-        tuple[Tensor, Tensor]: The drawn classes in rising order, int64, shape (k,); and for each label its place among
+        tuple[Tensor, Tensor]: The drawn classes in rising order, int64, shape (k,); and for each label its index among
         them, or -1 if its class is not here.
 
     Example:
-        >>> classes, places = sample_classes(torch.tensor([7, 2, 7, 99, -1]), num_classes=10, rate=0.5)
-        >>> len(classes), classes[places[:3]].tolist(), places[3:].tolist()
+        >>> classes, index = sample_classes(torch.tensor([7, 2, 7, 99, -1]), num_classes=10, rate=0.5)
+        >>> len(classes), classes[index[:3]].tolist(), index[3:].tolist()
         (5, [7, 2, 7], [-1, -1])
     """
     here = (labels >= 0) & (labels < num_classes)
     priority = torch.rand(num_classes, device=labels.device)  # below 1
     priority[labels[here]] = 2.0
-    wanted = min(num_classes, max(1, int(rate * num_classes)))
-    number = max(wanted, int((priority == 2.0).sum()))
+    least = min(num_classes, max(1, int(rate * num_classes)))
+    number = max(least, int((priority == 2.0).sum()))
     classes = priority.topk(number, sorted=False).indices.sort().values
     if number == 0:
         return classes, torch.full_like(labels, -1)
-    places = torch.searchsorted(classes, labels.clamp(0, num_classes - 1))
-    return classes, torch.where(here, places, -1)
+    index = torch.searchsorted(classes, labels.clamp(0, num_classes - 1))
+    return classes, torch.where(here, index, -1)

@@ -1,4 +1,4 @@
-"""Margins on the own class's cosine that are not ArcFace's alone: CosFace's, and all three in one."""
+"""The margin of CosFace, and those of SphereFace, ArcFace and CosFace in one."""
 
 import math
 from typing import Union
@@ -9,13 +9,20 @@ from torch import Tensor
 from hybridcls.checks import check_choice, check_number
 
 from ..full_precision import at_least_float32
-from .angular_margin import BEYOND_PI, GRADIENTS, angular_margin_on_target, one_margin_each, sine_of, slope_of_choice
+from .angular_margin import (
+    BEYOND_PI,
+    GRADIENTS,
+    angular_margin_on_target,
+    apply_with_gradient,
+    one_margin_each,
+    sine_of,
+)
 
 __all__ = ['additive_cosine_margin_on_target', 'combined_margin_on_target']
 
 
 def additive_cosine_margin_on_target(target_cosine: Tensor, margin: Union[float, Tensor] = 0.35) -> Tensor:
-    r"""Return CosFace's :math:`\cos\theta - m` for the cosines of the own classes.
+    r"""Return CosFace's :math:`\cos\theta - m` for the cosines to the target classes.
 
     Eq. 4 of `CosFace <https://arxiv.org/abs/1801.09414>`_, without the scale. All public codes agree on it.
 
@@ -49,7 +56,7 @@ def combined_margin_on_target(
     beyond_pi: str = 'linear',
     gradient: str = 'analytic',
 ) -> Tensor:
-    r"""Return :math:`\cos(m_1 \theta + m_2) - m_3` for the cosines of the own classes.
+    r"""Return :math:`\cos(m_1 \theta + m_2) - m_3` for the cosines to the target classes.
 
     Eq. 4 of `ArcFace <https://arxiv.org/abs/1801.07698>`_, without the scale: SphereFace's, ArcFace's and CosFace's
     margin together. With :math:`m_1 = 1` and :math:`m_3 = 0` it is :func:`angular_margin_on_target`, in its
@@ -97,7 +104,7 @@ def combined_margin_on_target(
         check_number('combined_margin', 'm2', m2, 0, math.pi, high_open=True, advice='It is an angle in radians.')
     if m1 == 1:
         return angular_margin_on_target(target_cosine, m2, beyond_pi, gradient) - m3
-    turned = slope_of_choice(
+    turned = apply_with_gradient(
         at_least_float32(target_cosine), lambda cosine: _multiplied(cosine, m1, m2, beyond_pi), gradient
     )
     return turned - m3

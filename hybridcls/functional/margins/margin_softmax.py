@@ -1,4 +1,4 @@
-"""Cross entropy over scaled cosines, with a margin on the own class."""
+"""Cross entropy over scaled cosines, with a margin on the target class."""
 
 from collections.abc import Callable
 from typing import Optional, Union
@@ -8,27 +8,36 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hybridcls.checks import check_choice
+from hybridcls.renames import keeps_old_spellings
 
 from ..full_precision import outside_autocast
 from ..l2_normalize import l2_normalize
 from .streamed_softmax import SoftmaxStats, softmax_stats
 
-__all__ = ['SOFTMAX_FORMS', 'cosine_logits', 'margin_cross_entropy', 'predicted_classes', 'statistics_cross_entropy']
+__all__ = [
+    'SOFTMAX_FORMS',
+    'cosine_logits',
+    'dense_softmax_stats',
+    'margin_cross_entropy',
+    'predicted_classes',
+    'statistics_cross_entropy',
+]
 
 SOFTMAX_FORMS = ('auto', 'dense', 'streamed')
 
-# Numbers in the logits and in the normalised centres together, up to which dense is the faster form: measured on a CPU,
-# where larger tensors are fetched anew from the system in each step. On a GPU a block costs launches, not pages.
+# Up to so many numbers in the logits and the normalized class weights together, dense is the faster form: measured on a
+# CPU, where larger tensors are fetched from the system in each step. On a GPU a block costs launches, not pages.
 _DENSE_IS_FASTER = dict(cpu=2**20)
 _DENSE_IS_FASTER_ON_DEVICES = 2**24
 
 
+@keeps_old_spellings
 def cosine_logits(embeddings: Tensor, class_weights: Tensor, num_subcenters: int = 1) -> Tensor:
     """Cosines between all embeddings and all class weights, in float32 whatever autocast is in force.
 
     Args:
-        embeddings (Tensor): Shape (N, D), any length and floating dtype.
-        class_weights (Tensor): Shape (C * K, D), likewise, those of a class together.
+        embeddings (Tensor): Shape (N, D), of any norm and floating dtype.
+        class_weights (Tensor): Shape (C * K, D), the same, those of a class together.
         num_subcenters (int): K; the cosine of a class is the largest of its K. Defaults to 1.
 
     Returns:
@@ -40,10 +49,15 @@ def cosine_logits(embeddings: Tensor, class_weights: Tensor, num_subcenters: int
         tensor([[ 1.,  0., -1.]])
     """
     with outside_autocast(embeddings):
-        cosines = l2_normalize(embeddings)[0] @ l2_normalize(class_weights)[0].t()
-        return cosines if num_subcenters == 1 else cosines.unflatten(1, (-1, num_subcenters)).amax(2)
+        return _cosines(l2_normalize(embeddings)[0], class_weights, num_subcenters)
 
 
+def _cosines(units: Tensor, class_weights: Tensor, num_subcenters: int) -> Tensor:
+    cosines = units @ l2_normalize(class_weights)[0].t()
+    return cosines if num_subcenters == 1 else cosines.unflatten(1, (-1, num_subcenters)).amax(2)
+
+
+@keeps_old_spellings
 def margin_cross_entropy(
     embeddings: Tensor,
     class_weights: Tensor,
@@ -58,22 +72,22 @@ def margin_cross_entropy(
 ) -> tuple[Tensor, Tensor]:
     r"""Mean of :math:`-\log \frac{e^{s\,t_y}}{e^{s\,t_y} + \sum_{j \ne y} e^{s \cos\theta_j}}`, with t from ``margin``.
 
-    ``margin`` sees no more than the N cosines of the own classes and the N lengths, so that how the softmax over the C
-    classes is computed is this function's own affair:
+    ``margin`` sees only the N cosines to the target classes and the N norms, so the softmax over the C classes can be
+    computed in two forms:
 
     - ``'dense'`` holds N x C logits, several times over with what autograd saves of them. It has second derivatives.
     - ``'streamed'`` visits the classes block by block (:func:`softmax_stats`), and needs memory linear in N and C.
     - ``'auto'``: dense where few classes make it the faster one (on a CPU up to (N + D) C = 2^20), streamed above.
 
     Args:
-        embeddings (Tensor): Shape (N, D), any length and floating dtype.
-        class_weights (Tensor): Class weights, shape (C * K, D), any length and floating dtype, those of a class
+        embeddings (Tensor): Shape (N, D), of any norm and floating dtype.
+        class_weights (Tensor): Class weights, shape (C * K, D), of any norm and floating dtype, those of a class
             together.
-        labels (Tensor): Own classes, int64 in [0, C), shape (N,).
-        margin (Callable): From the own cosines, shape (N,), and the lengths of the embeddings, shape (N,), both
+        labels (Tensor): Target classes, int64 in [0, C), shape (N,).
+        margin (Callable): From the target cosines, shape (N,), and the norms of the embeddings, shape (N,), both
             float32 or float64, to the target logits before the scale, shape (N,).
         scale (float): s. Defaults to 64.
-        label_smoothing (float): Share of the target given to all classes alike, in [0, 1). Defaults to 0.
+        label_smoothing (float): Share of the target that is spread evenly over all classes, in [0, 1). Defaults to 0.
         cosine_clip (float, optional): Keep all cosines this far from +-1, without gradient beyond (1e-3 in AdaFace's
             repository). Defaults to None.
         softmax (str): One of ``SOFTMAX_FORMS``. Defaults to 'auto'.
@@ -86,7 +100,7 @@ def margin_cross_entropy(
         those of the largest cosine without margin, the first one of equals.
 
     Raises:
-        ValueError: If ``softmax`` is unknown; if labels on a CPU are out of range (elsewhere to look would wait for
+        ValueError: If ``softmax`` is unknown; if labels on a CPU are out of range (elsewhere a look would wait for
             the device).
 
     Example:
@@ -100,33 +114,63 @@ def margin_cross_entropy(
     num_classes = len(class_weights) // num_subcenters
     if labels.device.type == 'cpu' and bool(((labels < 0) | (labels >= num_classes)).any()):
         raise ValueError(
-            f'margin_cross_entropy: labels from {int(labels.min())} to {int(labels.max())} came with '
-            f'centres of {num_classes} classes; they must lie in [0, {num_classes - 1}].'
+            f'margin_cross_entropy: expected labels in [0, {num_classes - 1}] for the weights of {num_classes} '
+            f'classes, got labels from {int(labels.min())} to {int(labels.max())}.'
         )
     if softmax == 'auto':
         size = (len(embeddings) + embeddings.shape[1]) * len(class_weights)
         most = _DENSE_IS_FASTER.get(embeddings.device.type, _DENSE_IS_FASTER_ON_DEVICES)
         softmax = 'dense' if size <= most else 'streamed'
     with outside_autocast(embeddings):
-        units, lengths = l2_normalize(embeddings)
+        units, norms = l2_normalize(embeddings)
         if softmax == 'streamed':
             statistics = softmax_stats(
                 units, class_weights, labels, scale, cosine_clip, label_smoothing > 0, num_subcenters, memory
             )
-            losses = statistics_cross_entropy(
-                statistics, num_classes, lambda cosine: margin(cosine, lengths), scale, label_smoothing, cosine_clip
-            )
-            return losses.mean(), predicted_classes(statistics, labels)
-        cosine = units @ l2_normalize(class_weights)[0].t()
-        if num_subcenters > 1:
-            cosine = cosine.unflatten(1, (-1, num_subcenters)).amax(2)
-        predicted = cosine.detach().argmax(1)
-        if cosine_clip is not None:
-            cosine = cosine.clamp(-1 + cosine_clip, 1 - cosine_clip)
-        own = labels.unsqueeze(1)
-        target = margin(cosine.gather(1, own).squeeze(1), lengths)
-        logits = scale * cosine.scatter(1, own, target.unsqueeze(1))
-        return F.cross_entropy(logits, labels, label_smoothing=label_smoothing), predicted
+        else:
+            cosines = _cosines(units, class_weights, num_subcenters)
+            statistics = dense_softmax_stats(cosines, labels, scale, cosine_clip, label_smoothing > 0)
+        losses = statistics_cross_entropy(
+            statistics, num_classes, lambda cosine: margin(cosine, norms), scale, label_smoothing, cosine_clip
+        )
+        return losses.mean(), predicted_classes(statistics, labels)
+
+
+def dense_softmax_stats(
+    cosines: Tensor,
+    labels: Tensor,
+    scale: float = 64.0,
+    cosine_clip: Optional[float] = None,
+    with_sum: bool = False,
+) -> SoftmaxStats:
+    """Return what :func:`softmax_stats` does, from a matrix of cosines; it can be differentiated twice.
+
+    Args:
+        cosines (Tensor): Shape (N, C), float32 or float64.
+        labels (Tensor): Target classes, int64 in [0, C), shape (N,).
+        scale (float): s. Defaults to 64.
+        cosine_clip (float, optional): See :func:`softmax_stats`.
+        with_sum (bool): See :func:`softmax_stats`. Defaults to False.
+
+    Example:
+        >>> cosines, labels = torch.tensor([[0.5, -0.5]]), torch.tensor([0])
+        >>> dense_softmax_stats(cosines, labels, scale=2.).log_sum_exp
+        tensor([-1.])
+    """
+    target = labels.unsqueeze(1)
+    # As low as the streamed form begins after the scale: finite, so that one class alone gives no NaN.
+    lowest = torch.finfo(cosines.dtype).min / (4 * max(1.0, scale))
+    clipped = cosines if cosine_clip is None else cosines.clamp(-1 + cosine_clip, 1 - cosine_clip)
+    others = clipped.scatter(1, target, lowest)
+    ranked = others if cosine_clip is None else cosines.scatter(1, target, lowest)
+    best_cosine, best_class = ranked.detach().max(1)
+    return SoftmaxStats(
+        cosines.gather(1, target).squeeze(1),
+        (scale * others).logsumexp(1),
+        clipped.sum(1) if with_sum else None,
+        best_cosine,
+        best_class,
+    )
 
 
 def statistics_cross_entropy(
@@ -137,12 +181,12 @@ def statistics_cross_entropy(
     label_smoothing: float = 0.0,
     cosine_clip: Optional[float] = None,
 ) -> Tensor:
-    """The loss of each embedding, from what it sees of all classes.
+    """Return the loss of each embedding, from its statistics over all classes.
 
     Args:
         statistics (SoftmaxStats): Over all classes; with ``cosine_sum`` if labels are smoothed.
         num_classes (int | Tensor): C; or, where it is not known without waiting for the device, once an embedding.
-        margin (Callable): From the own cosines, shape (N,), to the target logits before the scale, shape (N,).
+        margin (Callable): From the target cosines, shape (N,), to the target logits before the scale, shape (N,).
         scale, label_smoothing, cosine_clip: As in :func:`margin_cross_entropy`, and as the statistics were made with.
 
     Returns:
@@ -165,8 +209,8 @@ def statistics_cross_entropy(
     if label_smoothing:
         if statistics.cosine_sum is None:
             raise ValueError(
-                f'statistics_cross_entropy: label_smoothing={label_smoothing} needs the sum of all '
-                'cosines, and the statistics came without. Take them with_sum=True.'
+                f'statistics_cross_entropy: label_smoothing={label_smoothing} needs the sum of all cosines, expected '
+                'statistics with cosine_sum, got None. Take them with_sum=True.'
             )
         mean_logit = (scale * (statistics.cosine_sum - cosine) + target) / num_classes
         losses = losses + label_smoothing * (target - mean_logit)

@@ -1,4 +1,4 @@
-"""What a softmax over many classes needs to know of each embedding, without a matrix of logits."""
+"""Streaming softmax over classes in O(N + C) memory."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from hybridcls.checks import check_number
+from hybridcls.renames import keeps_old_spellings
 
 from ..full_precision import at_least_float32, outside_autocast
 from ..l2_normalize import inverse_norms
@@ -22,13 +23,13 @@ _MEMORY_OF_DEVICES = 128 * 2**20
 
 
 class SoftmaxStats(NamedTuple):
-    """What N embeddings see of a set of classes; "others" are all classes of the set but the own one.
+    """Streaming softmax statistics of N embeddings over a set of classes; "others" are all but the target class.
 
     Args:
-        target_cosine (Tensor): Cosine to the own class, shape (N,), not clipped; 0 if that class is not in the set.
+        target_cosine (Tensor): Cosine to the target class, shape (N,), not clipped; 0 if that class is not in the set.
         log_sum_exp (Tensor): Of ``scale * cosine`` over the others, shape (N,). If there are none it is finite still,
             but below all other numbers (-8e37 in float32), so that no infinity meets another one.
-        cosine_sum (Tensor, optional): Sum of the cosines over the whole set, the own class among them, shape (N,).
+        cosine_sum (Tensor, optional): Sum of the cosines over the whole set with the target class, shape (N,).
             None if it was not asked for.
         best_cosine (Tensor): Largest cosine of the others, shape (N,), without gradient, not clipped; if there are
             none, below all cosines.
@@ -45,6 +46,7 @@ class SoftmaxStats(NamedTuple):
 
 
 @torch.compiler.disable
+@keeps_old_spellings
 def softmax_stats(
     units: Tensor,
     class_weights: Tensor,
@@ -56,28 +58,28 @@ def softmax_stats(
     memory: Optional[int] = None,
     chosen: Optional[Tensor] = None,
 ) -> SoftmaxStats:
-    r"""Visit the classes block by block, and keep N numbers of each kind.
+    r"""Return streaming softmax statistics: classes are visited block by block, N numbers of each kind are kept.
 
     The N x C cosines never exist, neither here nor in the backward pass, which computes each block again and writes
-    the gradient of its centres where it belongs. So beyond the gradients themselves the memory is that of the blocks,
-    of one number a centre, and of a few N x D and N tensors. Everything is computed in float32 (float64 for float64
-    inputs) outside of autocast. There is no second derivative.
+    the gradient of its class weights in place. So beyond the gradients themselves the memory is that of the blocks,
+    of one number a class weight, and of a few N x D and N tensors. Everything is computed in float32 (float64 for
+    float64 inputs) outside of autocast. There is no second derivative.
 
-    Any loss that is a function of these numbers and of the N own cosines gets its exact gradient from autograd, with
+    Any loss that is a function of these numbers and of the N target cosines gets its exact gradient from autograd, with
     whatever margin. The statistics of several sets of classes give those of their union
     (:func:`merge_softmax_stats`), in values and in gradients, wherever the sets are.
 
     Args:
-        units (Tensor): Embeddings of length one, shape (N, D).
-        class_weights (Tensor): Class weights of any length and floating dtype, shape (C * K, D), those of a class
+        units (Tensor): L2-normalized embeddings, shape (N, D).
+        class_weights (Tensor): Class weights of any norm and floating dtype, shape (C * K, D), those of a class
             together.
-        labels (Tensor): Own classes, int64, shape (N,). One outside [0, C) means that the own class is not in this set.
+        labels (Tensor): Target classes, int64, shape (N,); outside [0, C): the target class is not in this set.
         scale (float): s, > 0. Defaults to 64.
         cosine_clip (float, optional): Keep the cosines in the sums this far from +-1, without gradient beyond.
-        with_sum (bool): Whether ``cosine_sum`` is wanted. Defaults to False.
+        with_sum (bool): Whether to return ``cosine_sum``. Defaults to False.
         num_subcenters (int): K; the cosine of a class is the largest of its K. Defaults to 1.
         memory (int, optional): Bytes for the blocks. Defaults to None: 4 MiB on a CPU, 128 MiB elsewhere.
-        chosen (Tensor, optional): Rows of ``class_weights`` that make up the set, int64, shape (C * K,), no one twice:
+        chosen (Tensor, optional): Rows of ``class_weights`` that make up the set, int64, shape (C * K,), each once:
             C is then the number of the chosen classes, and labels and ``best_class`` count among them. The others get
             the gradient zero. Defaults to None: all.
 
@@ -85,7 +87,7 @@ def softmax_stats(
         SoftmaxStats: Of each embedding.
 
     Raises:
-        ValueError, TypeError: If the memory is no positive number, centres cannot be K a class, or shapes do not fit.
+        ValueError, TypeError: If the memory is not positive, there are not K weights a class, or shapes do not fit.
 
     Example:
         >>> statistics = softmax_stats(torch.tensor([[0., 1.]]), torch.eye(2), torch.tensor([0]), scale=2.)
@@ -95,17 +97,18 @@ def softmax_stats(
     num_class_weights = len(class_weights if chosen is None else chosen)
     if num_subcenters > 1 and num_class_weights % num_subcenters:
         raise ValueError(
-            f'softmax_stats: {num_class_weights} centres cannot be num_subcenters={num_subcenters} a class.'
+            f'softmax_stats: expected num_subcenters={num_subcenters} weights for each class, got '
+            f'{num_class_weights} weights, which it does not divide.'
         )
     if labels.shape != units.shape[:1] or class_weights.dim() != 2 or units.shape[1:] != class_weights.shape[1:]:
         raise ValueError(
-            f'softmax_stats: embeddings {tuple(units.shape)}, centres {tuple(class_weights.shape)} and '
-            f'labels {tuple(labels.shape)} do not fit; (N, D), (C * K, D) and (N,) are wanted.'
+            f'softmax_stats: expected embeddings (N, D), class weights (C * K, D) and labels (N,), got '
+            f'{tuple(units.shape)}, {tuple(class_weights.shape)} and {tuple(labels.shape)}.'
         )
     if memory is None:
         memory = _MEMORY.get(units.device.type, _MEMORY_OF_DEVICES)
     check_number('softmax_stats', 'memory', memory, 1, integer=True, advice='It is a number of bytes.')
-    statistics = _ClassStatistics.apply(
+    statistics = _StreamedSoftmax.apply(
         units, class_weights, labels, scale, cosine_clip, with_sum, num_subcenters, memory, chosen
     )
     return SoftmaxStats(*statistics)
@@ -142,7 +145,7 @@ def merge_softmax_stats(parts: Sequence[SoftmaxStats], first_classes: Sequence[i
 
 
 class _Blocks:
-    """The classes in blocks, whose logits are computed when they are asked for. Classes run down, embeddings across."""
+    """The classes in blocks, whose logits are computed on demand: a row for each class, a column for each embedding."""
 
     def __init__(
         self,
@@ -161,7 +164,7 @@ class _Blocks:
         self.in_place = (
             chosen is None and class_weights.dtype == units.dtype
         )  # blocks are views, and so are their gradients
-        # Two buffers of logits, and where blocks are no views, a block of centres and one of their gradients.
+        # Two buffers of logits, and where blocks are not views, a block of class weights and one of their gradients.
         width = 2 * len(units) + (0 if self.in_place else 2 * units.shape[1])
         if num_subcenters > 1:
             width += 2 * len(units)
@@ -175,7 +178,7 @@ class _Blocks:
             last = min(first + self.size, self.num_classes)
             yield first, slice(first * self.num_subcenters, last * self.num_subcenters)
 
-    def centres_of(self, rows: slice) -> Tensor:
+    def weights_of(self, rows: slice) -> Tensor:
         block = (
             self.class_weights[rows] if self.chosen is None else self.class_weights.index_select(0, self.chosen[rows])
         )
@@ -196,16 +199,16 @@ class _Blocks:
         if self._buffer is None:
             self._buffer = self.units_t.new_empty((self.size * self.num_subcenters, self.units_t.shape[1]))
         out = torch.mm(class_weights, self.units_t, out=self._buffer[: len(class_weights)])
-        return out.mul_(self.factors[rows].unsqueeze(1))  # cheaper than to normalise the block of centres
+        return out.mul_(self.factors[rows].unsqueeze(1))  # cheaper than normalizing the block of weights
 
     def own(self, first: int, num_classes: int) -> tuple[Tensor, Tensor]:
-        """Return where each own class stands in a block, shape (1, N), and whether it stands there at all."""
+        """Return the row of each target class in a block, shape (1, N), and whether the block has it."""
         row = self.labels - first
         here = (row >= 0) & (row < num_classes)
         return torch.where(here, row, 0).unsqueeze(0), here.unsqueeze(0)
 
 
-class _ClassStatistics(torch.autograd.Function):
+class _StreamedSoftmax(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
@@ -230,7 +233,7 @@ class _ClassStatistics(torch.autograd.Function):
             sums = units.new_zeros(units.shape[1] if linear else num) if with_sum else None
             limit = None if cosine_clip is None else scale * (1 - cosine_clip)
             for first, rows in blocks:
-                block = blocks.centres_of(rows)
+                block = blocks.weights_of(rows)
                 factors[rows] = inverse_norms(block).mul_(scale)
                 logits = blocks.logits(block, rows)
                 if num_subcenters > 1:
@@ -266,7 +269,7 @@ class _ClassStatistics(torch.autograd.Function):
     def backward(
         ctx: Any, grad_target: Tensor, grad_log_sum: Tensor, grad_sum: Optional[Tensor], *unused: Any
     ) -> tuple[Optional[Tensor], ...]:
-        # With A the gradient of the cosines, class by embedding, v = w / |w| a centre and u an embedding:
+        # With A the gradient of the cosines, class by embedding, v = w / |w| a unit class weight and u an embedding:
         #   du = sum_j A v,    dw = (sum_n A u - v sum_n A cos) / |w|
         # Of the others A = scale * g * exp(logit - log_sum). The factor goes into the exponent, and its sign into the
         # embeddings, which saves a visit of each block. What a row of the sum adds is the same in all rows of A.
@@ -279,11 +282,11 @@ class _ClassStatistics(torch.autograd.Function):
             signed_units = sign.unsqueeze(1) * units
             own_grad = sign * grad_target
             to_units = torch.zeros_like(units) if ctx.needs_input_grad[0] else None
-            to_centres = blocks.new_gradient() if ctx.needs_input_grad[1] else None
+            to_weights = blocks.new_gradient() if ctx.needs_input_grad[1] else None
             alike = None if grad_sum is None or not linear else grad_sum @ units
             buffer = units.new_empty((blocks.size, len(units)))
             for first, rows in blocks:
-                block = blocks.centres_of(rows)
+                block = blocks.weights_of(rows)
                 logits = blocks.logits(block, rows)
                 if num_subcenters > 1:
                     values, nearest = logits.unflatten(0, (-1, num_subcenters)).max(1, keepdim=True)
@@ -310,18 +313,18 @@ class _ClassStatistics(torch.autograd.Function):
                 grad.mul_(inverse.unsqueeze(1))
                 if to_units is not None:
                     to_units.addmm_(grad.t(), block)
-                if to_centres is None:
+                if to_weights is None:
                     continue
-                out = to_centres[rows] if blocks.in_place else torch.empty_like(block)
+                out = to_weights[rows] if blocks.in_place else torch.empty_like(block)
                 torch.mm(grad, signed_units, out=out)
                 if alike is not None:
                     along.addcmul_(inverse, block @ alike)
                     out.addr_(inverse, alike)
                 out.addcmul_(block, (along * inverse.square()).unsqueeze(1), value=-1)
                 if not blocks.in_place:
-                    blocks.write(to_centres, rows, out)
+                    blocks.write(to_weights, rows, out)
             if to_units is not None:
                 to_units *= sign.unsqueeze(1)
                 if alike is not None and grad_sum is not None:
                     to_units += torch.outer(grad_sum, sums)
-        return (to_units, to_centres, *[None] * 7)
+        return (to_units, to_weights, *[None] * 7)

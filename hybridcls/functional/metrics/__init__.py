@@ -3,11 +3,15 @@
 from .nearest_neighbours import nearest_neighbours, vote_ranks
 from .ood_scores import auroc, fpr_at_tpr
 from .pairs_of_all import PairRates, accept_rates_of_all_pairs
-from .retrieval_scores import map_at_r, precision_at_r, recall_at
+from .retrieval_scores import average_precision, map_at_r, precision_at_r, recall_at, reciprocal_rank
 from .selective_prediction import area_under_risk_coverage, least_area_under_risk_coverage, risk_coverage
-from .verification_scores import fold_accuracies, max_false_accepts, true_accept_rates
+from .verification_scores import ROC_POINTS, fold_accuracies, max_false_accepts, roc_on_grid, true_accept_rates
 
 __all__ = [
+    'ROC_POINTS',
+    'average_precision',
+    'reciprocal_rank',
+    'roc_on_grid',
     'PairRates',
     'accept_rates_of_all_pairs',
     'area_under_risk_coverage',

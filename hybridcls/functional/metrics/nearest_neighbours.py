@@ -50,7 +50,7 @@ def nearest_neighbours(
         )
     available = len(bank) - among_themselves
     if not 1 <= k <= available:
-        raise ValueError(f'nearest_neighbours: k={k} is outside [1, {available}], the number of candidates.')
+        raise ValueError(f'nearest_neighbours: expected k in [1, {available}], the number of candidates, got {k}.')
     device = queries.device if device is None else torch.device(device)
     bank_rows = max(k, _BLOCK_NUMBERS // _MOST_QUERIES)
     similarities, positions = [], []
@@ -75,10 +75,10 @@ def nearest_neighbours(
 
 
 def vote_ranks(neighbour_labels: Tensor, weights: Tensor, labels: Tensor) -> Tensor:
-    """Rank each query's own class by the votes of its neighbours.
+    """Rank each query's target class by the votes of its neighbours.
 
     A class's votes are the sum of the weights of its neighbours. Classes without a neighbour have no rank: where the
-    own class is among them, its rank is the largest int64, since any other answer would be chance. Of classes with
+    target class is among them, its rank is the largest int64, since any other answer would be chance. Of classes with
     equal votes the smaller label comes first, as in scikit-learn's ``KNeighborsClassifier``.
 
     Memory is ``N k^2``, whatever the number of classes.
@@ -89,7 +89,7 @@ def vote_ranks(neighbour_labels: Tensor, weights: Tensor, labels: Tensor) -> Ten
         labels (Tensor): ``(N,)`` int64, the true classes.
 
     Returns:
-        Tensor: ``(N,)`` int64, 0 where the own class has most votes.
+        Tensor: ``(N,)`` int64, 0 where the target class has most votes.
 
     Example:
         >>> vote_ranks(torch.tensor([[7, 7, 3]]), torch.ones(1, 3), torch.tensor([3])).item()

@@ -1,4 +1,4 @@
-"""How well a score tells images of unknown categories from those of known ones."""
+"""Scores of out-of-distribution detection: images of unknown classes against those of known ones."""
 
 import torch
 from torch import Tensor
@@ -51,6 +51,6 @@ def fpr_at_tpr(known: Tensor, unknown: Tensor, at: float = 0.95) -> Tensor:
     known, unknown = known.double().sort().values, unknown.double()
     if not len(known):
         return unknown.new_tensor(torch.nan)
-    # The smallest whole number of images that is at least the share; 0.95 * 20 is not quite 19 in binary.
+    # The smallest number of images that is at least the share; 0.95 * 20 is not quite 19 in binary.
     accepted = -int(-(at * len(known) - 1e-9) // 1)
     return (unknown <= known[accepted - 1]).double().mean()

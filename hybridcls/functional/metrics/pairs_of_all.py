@@ -18,7 +18,7 @@ _BINS = 2**16
 
 
 class PairRates(NamedTuple):
-    """What :func:`accept_rates_of_all_pairs` returns.
+    """Rates from :func:`accept_rates_of_all_pairs`.
 
     Args:
         rates (Tensor): One true accept rate for each false accept rate, in [0, 1], float64; NaN where one kind of
@@ -93,7 +93,7 @@ def accept_rates_of_all_pairs(
 
 
 def _count_pairs(labels: Tensor) -> tuple[int, int]:
-    """How many pairs are of one label, and how many of two."""
+    """Return the number of pairs of one label, and of two."""
     counts = labels.unique(return_counts=True)[1]
     genuine = int((counts * (counts - 1)).sum()) // 2
     return genuine, len(labels) * (len(labels) - 1) // 2 - genuine

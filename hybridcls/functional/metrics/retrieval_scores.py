@@ -1,16 +1,16 @@
-"""How good a ranked list of neighbours is, from which of them are of the own class."""
+"""Retrieval scores of a ranked list of neighbours: recall, R-precision, average precision."""
 
 import torch
 from torch import Tensor
 
-__all__ = ['map_at_r', 'precision_at_r', 'recall_at']
+__all__ = ['average_precision', 'map_at_r', 'precision_at_r', 'recall_at', 'reciprocal_rank']
 
 
 def recall_at(hits: Tensor, k: int) -> Tensor:
-    """Whether one of the first ``k`` neighbours is of the own class, as metric learning has it since SOP and CUB.
+    """Whether one of the first ``k`` neighbours is of the target class, as metric learning has it since SOP and CUB.
 
     Args:
-        hits (Tensor): Whether each neighbour, nearest first, is of the own class: bool (N, at least k).
+        hits (Tensor): Whether each neighbour, nearest first, is of the target class: bool (N, at least k).
         k (int): How many are looked at.
 
     Returns:
@@ -25,11 +25,11 @@ def recall_at(hits: Tensor, k: int) -> Tensor:
 
 
 def precision_at_r(hits: Tensor, matches: Tensor) -> Tensor:
-    """R-precision: the share of the own class among as many neighbours as there are others of that class.
+    """R-precision: the share of the target class among as many neighbours as there are others of that class.
 
     Args:
         hits (Tensor): As for :func:`recall_at`, (N, at least max(matches)).
-        matches (Tensor): R, how many others of the own class there are, >= 1, int64 (N,).
+        matches (Tensor): R, how many others of the target class there are, >= 1, int64 (N,).
 
     Returns:
         Tensor: float64 (N,).
@@ -49,7 +49,7 @@ def map_at_r(hits: Tensor, matches: Tensor) -> Tensor:
 
     Args:
         hits (Tensor): As for :func:`recall_at`, (N, at least max(matches)).
-        matches (Tensor): R, how many others of the own class there are, >= 1, int64 (N,).
+        matches (Tensor): R, how many others of the target class there are, >= 1, int64 (N,).
 
     Returns:
         Tensor: float64 (N,).
@@ -62,6 +62,44 @@ def map_at_r(hits: Tensor, matches: Tensor) -> Tensor:
     ranks = torch.arange(1, hits.shape[1] + 1, device=hits.device)
     precision = counted.cumsum(1).double() / ranks
     return (precision * counted).sum(1) / matches
+
+
+def average_precision(hits: Tensor, matches: Tensor) -> Tensor:
+    r"""AP: :math:`\frac1R \sum_i P(i)\, [i \text{ is a hit}]` over the whole list, P(i) the precision of the first i.
+
+    The mean over queries is the MAP of information retrieval. MAP@R stops at R and ignores what is found later. Where
+    the list is ranked without ties it is scikit-learn's ``average_precision_score``.
+
+    Args:
+        hits (Tensor): As for :func:`recall_at`, (N, all there are).
+        matches (Tensor): R, how many others of the target class there are, >= 1, int64 (N,).
+
+    Returns:
+        Tensor: float64 (N,).
+
+    Example:
+        >>> round(average_precision(torch.tensor([[False, True, False, True]]), torch.tensor([2])).item(), 4)
+        0.5
+    """
+    ranks = torch.arange(1, hits.shape[1] + 1, device=hits.device)
+    return (hits.cumsum(1).double() / ranks * hits).sum(1) / matches
+
+
+def reciprocal_rank(hits: Tensor) -> Tensor:
+    """One over the rank of the first neighbour of the target class, 0 without one; its mean over queries is the MRR.
+
+    Args:
+        hits (Tensor): As for :func:`recall_at`, (N, all there are).
+
+    Returns:
+        Tensor: float64 (N,).
+
+    Example:
+        >>> reciprocal_rank(torch.tensor([[False, True, True], [False, False, False]])).tolist()
+        [0.5, 0.0]
+    """
+    ranks = torch.arange(1, hits.shape[1] + 1, dtype=torch.float64, device=hits.device)
+    return (hits / ranks).amax(1)
 
 
 def _first_r(hits: Tensor, matches: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What is gained by leaving unsure images unanswered."""
+"""Selective prediction: the risk over the share of images that are answered."""
 
 import torch
 from torch import Tensor
@@ -49,11 +49,17 @@ def area_under_risk_coverage(uncertainty: Tensor, errors: Tensor) -> Tensor:
     return risk_coverage(uncertainty, errors).mean()
 
 
-def least_area_under_risk_coverage(errors: Tensor) -> Tensor:
-    """Return the AURC of a score that knows which answers are wrong; E-AURC is what a real one has beyond it.
+def least_area_under_risk_coverage(errors: Tensor, asymptotic: bool = False) -> Tensor:
+    r"""Return the AURC of a score that knows which answers are wrong; E-AURC is what a real one has beyond it.
+
+    `Geifman et al. <https://arxiv.org/abs/1805.08206>`_ subtract :math:`r + (1 - r) \log(1 - r)` (eq. 6), r the error
+    of all images, which it is for many images. Their code (geifmany/uncertainty_ICLR, utils/uncertainty_tools.py) also
+    divides the errors of the n least uncertain images by n + 1 at all coverages but the full one, and gives ties in the
+    order of the images; neither is done here.
 
     Args:
-        errors (Tensor): Shape (N,).
+        errors (Tensor): Shape (N,); 0 or 1 for the asymptotic form.
+        asymptotic (bool): The formula for many images. Defaults to False: exact for these N.
 
     Returns:
         Tensor: A scalar, float64.
@@ -62,4 +68,7 @@ def least_area_under_risk_coverage(errors: Tensor) -> Tensor:
         >>> least_area_under_risk_coverage(torch.tensor([1, 0, 0, 0]))
         tensor(0.0625, dtype=torch.float64)
     """
+    if asymptotic:
+        risk = errors.double().mean()
+        return risk + torch.xlogy(1 - risk, 1 - risk)
     return area_under_risk_coverage(errors, errors)

@@ -1,13 +1,15 @@
-"""How well similarities tell pairs of one identity from pairs of two."""
+"""Verification scores: similarities of pairs of one identity against those of two."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from hybridcls.checks import check_number
+from hybridcls.checks import check_choice, check_number
 
-__all__ = ['fold_accuracies', 'max_false_accepts', 'true_accept_rates']
+__all__ = ['ROC_POINTS', 'fold_accuracies', 'max_false_accepts', 'roc_on_grid', 'true_accept_rates']
+
+ROC_POINTS = ('below', 'nearest')
 
 _STEP = 0.01  # of the grid of thresholds in InsightFace's verification.py, which AdaFace and CVLFace took over
 _GRID = 400
@@ -23,20 +25,25 @@ def max_false_accepts(rate: float, impostors: int) -> int:
     return int(rate * impostors + 1e-9)  # 0.29 * 100 is less than 29 in binary
 
 
-def true_accept_rates(genuine: Tensor, impostor: Tensor, rates: Sequence[float]) -> Tensor:
+def true_accept_rates(genuine: Tensor, impostor: Tensor, rates: Sequence[float], point: str = 'below') -> Tensor:
     """TAR at FAR: the largest share of genuine pairs accepted while at most so many impostor pairs are.
 
     A pair is accepted if its similarity is above a threshold; pairs of equal similarity are accepted together or not at
-    all. Curves of scikit-learn, and InsightFace's scores on IJB, which take the point of the curve that is nearest to
-    the rate on either side, differ by no more than one step of the curve.
+    all. InsightFace's scores on IJB (recognition/arcface_torch/eval_ijbc.py) take, of the corners of scikit-learn's
+    curve, the one that is nearest to the rate on either side, so that more impostor pairs than asked for may be
+    accepted: ``point='nearest'``. Of corners that are equally near the one with the higher rates counts.
 
     Args:
         genuine (Tensor): Similarities of pairs of one identity, shape (G,); *higher is more alike*.
         impostor (Tensor): Similarities of pairs of two identities, shape (I,).
         rates (Sequence[float]): False accept rates, each in [0, 1].
+        point (str): ``'below'``, or ``'nearest'``. Defaults to ``'below'``.
 
     Returns:
         Tensor: One number a rate, in [0, 1], float64; NaN where one kind of pairs is missing.
+
+    Raises:
+        ValueError: If a rate is out of range, or ``point`` is none of the two.
 
     Example:
         >>> genuine, impostor = torch.tensor([0.9, 0.6, 0.3]), torch.tensor([0.7, 0.5, 0.1, 0.0])
@@ -45,8 +52,11 @@ def true_accept_rates(genuine: Tensor, impostor: Tensor, rates: Sequence[float])
     """
     for rate in rates:
         check_number('true_accept_rates', 'rate', rate, 0, 1)
+    check_choice('true_accept_rates', 'point', point, ROC_POINTS)
     if not len(genuine) or not len(impostor):
         return torch.full((len(rates),), torch.nan, dtype=torch.float64)
+    if point == 'nearest':
+        return _at_nearest_corners(genuine, impostor, rates)
     falling = impostor.double().sort(descending=True).values
     accepted = []
     for rate in rates:
@@ -80,17 +90,9 @@ def fold_accuracies(similarity: Tensor, same: Tensor, folds: int = 10, threshold
         >>> fold_accuracies(similarity, torch.tensor([True, False, True, False]), folds=2)
         tensor([0.5000, 0.5000], dtype=torch.float64)
     """
-    check_number(
-        'fold_accuracies',
-        'folds',
-        folds,
-        2,
-        len(similarity),
-        integer=True,
-        advice=f'There are {len(similarity)} pairs.',
-    )
+    _check_folds('fold_accuracies', folds, len(similarity))
     if thresholds not in ('exact', 'grid'):
-        raise ValueError(f"fold_accuracies: thresholds={thresholds!r} is not one of ['exact', 'grid'].")
+        raise ValueError(f"fold_accuracies: expected thresholds to be one of ['exact', 'grid'], got {thresholds!r}.")
     similarity, same = similarity.double().cpu(), same.bool().cpu()
     best = _best_on_grid if thresholds == 'grid' else _best_of_all
     accuracies, start = [], 0
@@ -102,6 +104,62 @@ def fold_accuracies(similarity: Tensor, same: Tensor, folds: int = 10, threshold
         accuracies.append((accepted == same[inside]).double().mean())
         start = stop
     return torch.stack(accuracies)
+
+
+def roc_on_grid(similarity: Tensor, same: Tensor, folds: int = 10) -> tuple[Tensor, Tensor]:
+    """True and false accept rates at squared distances 2 - 2 cos below 0, 0.01, ..., 3.99, averaged over folds.
+
+    The curve of InsightFace's ``calculate_roc`` (recognition/arcface_torch/eval/verification.py); a fold without pairs
+    of a kind has the rate 0 there.
+
+    Args:
+        similarity (Tensor): Cosines, shape (P,).
+        same (Tensor): Whether the pair is of one identity, bool (P,).
+        folds (int): As for :func:`fold_accuracies`. Defaults to 10.
+
+    Returns:
+        tuple[Tensor, Tensor]: True and false accept rates, each (400,), in [0, 1], float64.
+
+    Raises:
+        ValueError: If there are fewer pairs than folds.
+
+    Example:
+        >>> true_rates, false_rates = roc_on_grid(torch.tensor([0.75, 0.25]), torch.tensor([True, False]), folds=2)
+        >>> true_rates[[50, 51]].tolist(), false_rates[[150, 151]].tolist()  # distances 0.5 and 1.5, one fold each
+        ([0.0, 0.5], [0.0, 0.5])
+    """
+    _check_folds('roc_on_grid', folds, len(similarity))
+    grid = torch.arange(_GRID, dtype=torch.float64) * _STEP
+    distances, same = 2 - 2 * similarity.double().cpu(), same.bool().cpu()
+    true_rates, false_rates = torch.zeros(2, _GRID, dtype=torch.float64)
+    for inside, of_one in zip(distances.tensor_split(folds), same.tensor_split(folds), strict=True):
+        accepted = (inside.unsqueeze(1) < grid).double()
+        true_rates += accepted[of_one].sum(0) / of_one.sum().clamp(min=1)
+        false_rates += accepted[~of_one].sum(0) / (~of_one).sum().clamp(min=1)
+    return true_rates / folds, false_rates / folds
+
+
+def _check_folds(caller: str, folds: int, pairs: int) -> None:
+    check_number(caller, 'folds', folds, 2, pairs, integer=True, advice=f'There are {pairs} pairs.')
+
+
+def _at_nearest_corners(genuine: Tensor, impostor: Tensor, rates: Sequence[float]) -> Tensor:
+    """TAR at the corner of the curve that is nearest to each false accept rate."""
+    values, own = torch.cat([genuine, impostor]).double().unique(return_inverse=True)
+    of_genuine = torch.bincount(own[: len(genuine)], minlength=len(values))
+    of_impostor = torch.bincount(own[len(genuine) :], minlength=len(values))
+    accepted, falsely = (counts.flip(0).cumsum(0) for counts in (of_genuine, of_impostor))  # by thresholds that fall
+    # Scikit-learn's roc_curve leaves out points between two on a line through neighbours; both ends stay, and (0, 0).
+    corners = torch.ones_like(accepted, dtype=torch.bool)
+    corners[1:-1] = (accepted.diff(n=2) != 0) | (falsely.diff(n=2) != 0)
+    true_rates, false_rates = (
+        torch.cat([counts.new_zeros(1), counts[corners]]).double() / counts[-1] for counts in (accepted, falsely)
+    )
+    found = []
+    for rate in rates:
+        distance = (false_rates - rate).abs()
+        found.append(true_rates[(distance == distance.min()).nonzero()[-1, 0]])
+    return torch.stack(found)
 
 
 def _best_of_all(similarity: Tensor, same: Tensor, tested: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from .token_matching import (
     TokenMatching,
     match_tokens,
     merge_tokens,
-    positions_after,
+    merged_index_after,
     proportional_bias,
     unmerge_tokens,
 )
@@ -15,7 +15,9 @@ __all__ = [
     'match_tokens',
     'merge_tokens',
     'pool_feature',
-    'positions_after',
+    'merged_index_after',
     'proportional_bias',
     'unmerge_tokens',
 ]
+
+positions_after = merged_index_after  # its name in 0.1

@@ -1,6 +1,6 @@
 """Token matching: which tokens of a transformer are alike enough to become one, and the merging itself.
 
-First a plan (:func:`match_tokens`), then what applies it: :func:`merge_tokens`, :func:`positions_after`,
+First a plan (:func:`match_tokens`), then what applies it: :func:`merge_tokens`, :func:`merged_index_after`,
 :func:`unmerge_tokens`. Written from `Token Merging <https://arxiv.org/abs/2210.09461>`_ (Bolya et al., 2023).
 """
 
@@ -9,10 +9,17 @@ from typing import NamedTuple, Optional
 import torch
 from torch import Tensor
 
+from hybridcls.checks import check_choice
+
 from ..full_precision import outside_autocast
 from ..l2_normalize import l2_normalize
 
-__all__ = ['TokenMatching', 'match_tokens', 'merge_tokens', 'positions_after', 'proportional_bias', 'unmerge_tokens']
+__all__ = [
+    'UNMERGED_ORDERS', 'TokenMatching', 'match_tokens', 'merge_tokens', 'merged_index_after', 'proportional_bias',
+    'unmerge_tokens',
+]  # fmt: skip
+
+UNMERGED_ORDERS = ('official', 'position')
 
 
 class TokenMatching(NamedTuple):
@@ -31,25 +38,33 @@ class TokenMatching(NamedTuple):
 
 
 @torch.no_grad()
-def match_tokens(metric: Tensor, r: int, protected: int = 0) -> TokenMatching:
+def match_tokens(metric: Tensor, r: int, protected: int = 0, unmerged_order: str = 'official') -> TokenMatching:
     """Plan which r tokens join which others: bipartite soft matching, section 3.2 of the paper.
 
     The tokens are dealt in turn to two sets, A (even positions, counted from the first token, protected ones included)
     and B (odd). Each token of A looks for the most similar one of B, by cosine; the r most similar pairs merge.
     Several tokens of A may join the same one of B.
 
+    In which order the tokens of A that stay come out decides which set each is in the next time. The paper does not
+    say; the authors' code (facebookresearch/ToMe) leaves them in the order of their positions where there is a class
+    token, and else in that of their similarities, the most similar first. It protects registers never, and without a
+    class token nothing: there the order by similarity is that of ``protected=0`` here. Equal similarities come in the
+    order of their positions here, and in no certain one there.
+
     Args:
         metric (Tensor): ``(B, N, D)``, what tokens are compared by (the paper: the mean of the keys over the heads), of
             any length and floating dtype; compared in float32 or better. No gradient goes through a choice.
         r (int): How many tokens to remove, >= 0; more than ``(N - protected) // 2`` is that.
-        protected (int): Tokens at the start that neither join nor are joined and keep their places (class token,
+        protected (int): Tokens at the start that neither join nor are joined and keep their positions (class token,
             distillation token, registers). Defaults to 0.
+        unmerged_order (str): ``'official'``, or ``'position'``: in the order of their positions without protected
+            tokens too, as hybridcls did before 0.2. Defaults to ``'official'``.
 
     Returns:
         TokenMatching: The plan.
 
     Raises:
-        ValueError: If a number is negative.
+        ValueError: If a number is negative, or the order is none of the two.
 
     Example:
         >>> plan = match_tokens(torch.tensor([[[9., 9.], [1., 0.], [0., 1.], [1., .1], [5., .1]]]), r=1, protected=1)
@@ -59,11 +74,12 @@ def match_tokens(metric: Tensor, r: int, protected: int = 0) -> TokenMatching:
     batch, length = metric.shape[:2]
     if r < 0 or protected < 0:
         raise ValueError(f'match_tokens: r={r} and protected={protected} must both be 0 or more.')
+    check_choice('match_tokens', 'unmerged_order', unmerged_order, UNMERGED_ORDERS)
     positions = torch.arange(length, device=metric.device)
     r = min(r, (length - protected) // 2)
     if r <= 0:
-        nobody = positions[:0].expand(batch, 0)
-        return TokenMatching(positions.expand(batch, -1), nobody, nobody)
+        empty = positions[:0].expand(batch, 0)
+        return TokenMatching(positions.expand(batch, -1), empty, empty)
     start_a = protected + protected % 2
     start_b = protected + 1 - protected % 2
     metric = l2_normalize(metric)[0]
@@ -72,7 +88,9 @@ def match_tokens(metric: Tensor, r: int, protected: int = 0) -> TokenMatching:
     best, partner = similarity.max(dim=-1)  # (B, |A|)
     order = best.argsort(dim=-1, descending=True, stable=True)
     left_in_a = best.shape[1] - r
-    merged, stay = order[:, :r], order[:, r:].sort(dim=-1).values
+    merged, stay = order[:, :r], order[:, r:]
+    if protected or unmerged_order == 'position':
+        stay = stay.sort(dim=-1).values
     target = partner.gather(1, merged) + (protected + left_in_a)
     kept = torch.cat(
         [positions[:protected].expand(batch, -1), stay * 2 + start_a, positions[start_b::2].expand(batch, -1)], dim=1
@@ -114,14 +132,14 @@ def merge_tokens(tokens: Tensor, matching: TokenMatching, size: Optional[Tensor]
     return result.index_add_(0, targets, steps).unflatten(0, kept.shape), new_size
 
 
-def positions_after(matching: TokenMatching) -> Tensor:
+def merged_index_after(matching: TokenMatching) -> Tensor:
     """Return where each token is after the merge: ``(B, N)`` int64, of tokens that became one the same number.
 
-    The positions after several merges are ``second.gather(1, first)``.
+    The indices after several merges are ``second.gather(1, first)``.
 
     Example:
         >>> metric = torch.tensor([[[9., 9.], [1., 0.], [0., 1.], [1., .1], [5., .1]]])
-        >>> positions_after(match_tokens(metric, r=1, protected=1)).tolist()
+        >>> merged_index_after(match_tokens(metric, r=1, protected=1)).tolist()
         [[0, 2, 1, 3, 2]]
     """
     kept, merged, target = matching
@@ -130,19 +148,23 @@ def positions_after(matching: TokenMatching) -> Tensor:
     return positions.scatter(1, kept, remaining).scatter(1, merged, target)
 
 
-def unmerge_tokens(tokens: Tensor, positions: Tensor) -> Tensor:
+def unmerge_tokens(tokens: Tensor, merged_index: Tensor) -> Tensor:
     """Give every token of the start the value of the one that it is in now.
 
     A mean, a maximum or an attention over the result is the size-weighted one over the merged tokens.
 
     Args:
         tokens (Tensor): ``(B, M, C)``, merged.
-        positions (Tensor): ``(B, N)`` int64 in [0, M), of :func:`positions_after`.
+        merged_index (Tensor): ``(B, N)`` int64 in [0, M), of :func:`merged_index_after`.
 
     Returns:
         Tensor: ``(B, N, C)``.
     """
-    return tokens.flatten(0, 1).index_select(0, _row_numbers(positions, tokens.shape[1])).unflatten(0, positions.shape)
+    return (
+        tokens.flatten(0, 1)
+        .index_select(0, _row_numbers(merged_index, tokens.shape[1]))
+        .unflatten(0, merged_index.shape)
+    )
 
 
 def proportional_bias(size: Tensor, dtype: torch.dtype) -> Tensor:

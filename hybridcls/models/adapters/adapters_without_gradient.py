@@ -1,4 +1,4 @@
-"""Find adapters that would never act."""
+"""Find adapters without gradient: their layers are never called by the model."""
 
 from torch import nn
 
@@ -12,7 +12,7 @@ def check_adapters_act(caller: str, model: nn.Module, image: tuple[int, int, int
     """Let the model see the shape of an image, and raise a ValueError that names adapted layers it never calls.
 
     Args:
-        caller (str): Who speaks.
+        caller (str): Name used as the error prefix.
         model (nn.Module): A model with adapted layers at any depth.
         image (tuple[int, int, int]): Channels, height and width of an image that it takes.
     """
@@ -28,10 +28,10 @@ def check_adapters_act(caller: str, model: nn.Module, image: tuple[int, int, int
     finally:
         for handle in handles:
             handle.remove()
-    idle = [name for name in adapted if name not in called]
-    if idle:
+    without_gradient = [name for name in adapted if name not in called]
+    if without_gradient:
         raise ValueError(
-            f'{caller}: {len(idle)} adapted layers are never called by the model, which uses their weights '
-            f'directly, so their adapters would learn nothing: {", ".join(idle[:6])}. Leave them out of '
+            f'{caller}: {len(without_gradient)} adapted layers are never called by the model, which uses their weights '
+            f'directly, so their adapters would learn nothing: {", ".join(without_gradient[:6])}. Leave them out of '
             'targets.'
         )

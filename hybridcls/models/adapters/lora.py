@@ -7,12 +7,12 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from hybridcls.checks import check_choice, check_known_keys, check_number
+from hybridcls.checks import check_choice, check_installed, check_known_keys, check_number
 
 from .lora_names import keep_plain_names
 from .lora_targets import QKV_SLICES, Targets, choose_layers
 
-__all__ = ['LoRA', 'LoRASettings', 'add_lora', 'frozen_batchnorms', 'lora_layers']
+__all__ = ['LoRA', 'LoRAReport', 'LoRASettings', 'add_lora', 'frozen_batchnorms', 'lora_layers']
 
 _ADAPTER = 'default'  # PEFT's own name for the only adapter
 CHECKPOINTS = ('all', 'adapters')
@@ -20,7 +20,7 @@ CHECKPOINTS = ('all', 'adapters')
 
 @dataclass
 class LoRASettings:
-    """How a stream is adapted.
+    """Settings of LoRA on one stream.
 
     Args:
         rank (int): r, from 1 to the smaller side of each layer.
@@ -77,13 +77,14 @@ class LoRASettings:
         return cls(**settings) if settings['rank'] else None
 
 
-class LoRA:
-    """What :func:`add_lora` did to a model.
+class LoRAReport:
+    """The report of :func:`add_lora`; prints PEFT's line of trainable parameters.
 
     Attributes:
         names (tuple[str, ...]): The adapted layers, by their names in the model.
-        trained (int): Numbers that are trained in the model.
-        total (int): Numbers in it, those of the adapters included.
+        trained (int): Number of trainable parameters of the model.
+        total (int): Number of all its parameters, those of the adapters included.
+        settings (LoRASettings): Rank and the like.
     """
 
     def __init__(self, names: tuple[str, ...], trained: int, total: int, settings: LoRASettings) -> None:
@@ -100,12 +101,15 @@ class LoRA:
             ends[end] = ends.get(end, 0) + 1
         layers = ', '.join(f'{count} {end}' for end, count in ends.items())
         return (
-            f'{kind} of rank {self.settings.rank} on {len(self.names)} layers ({layers}): {self.trained:,} of '
-            f'{self.total:,} numbers are trained, {100 * self.trained / self.total:.2f} %'
+            f'{kind} of rank {self.settings.rank} on {len(self.names)} layers ({layers}). trainable params: '
+            f'{self.trained:,} || all params: {self.total:,} || trainable%: {100 * self.trained / self.total:.2f}'
         )
 
 
-def add_lora(model: nn.Module, settings: LoRASettings, name: str = 'the model') -> LoRA:
+LoRA = LoRAReport  # its name in 0.1
+
+
+def add_lora(model: nn.Module, settings: LoRASettings, name: str = 'the model') -> LoRAReport:
     r"""Adapt layers of ``model`` by low-rank updates, in place, and freeze everything else in it.
 
     A layer :math:`W x` becomes :math:`W x + \frac{\alpha}{r} B A x` (`Hu et al. <https://arxiv.org/abs/2106.09685>`_),
@@ -126,14 +130,15 @@ def add_lora(model: nn.Module, settings: LoRASettings, name: str = 'the model') 
         name (str): What the log calls it.
 
     Returns:
-        LoRA: What was done.
+        LoRAReport: The adapted layers, and how many parameters are trained.
 
     Raises:
-        ImportError: If PEFT is not installed.
+        ImportError: If PEFT is not installed (the extra ``lora``).
         ValueError: If no layer matches, or a rank exceeds a layer.
         TypeError: If a layer that matches cannot be adapted.
     """
     caller = f'LoRA on {name}'
+    check_installed(caller, 'peft', f'lora_rank={settings.rank}', 'lora')
     chosen = choose_layers(caller, model, settings.targets)
     layers = dict(model.named_modules())
     for layer_name, slices in chosen.items():
@@ -150,7 +155,7 @@ def add_lora(model: nn.Module, settings: LoRASettings, name: str = 'the model') 
             )
         if slices and settings.use_dora:
             raise ValueError(
-                f'{caller}: use_dora learns the length of each row of {layer_name}, which weight decay would '
+                f'{caller}: use_dora learns the norm of each row of {layer_name}, which weight decay would '
                 "shrink for the rows of slices that are left out. Give targets=['qkv'], or drop use_dora."
             )
         if slices and sides[1] % 3:
@@ -171,7 +176,7 @@ def add_lora(model: nn.Module, settings: LoRASettings, name: str = 'the model') 
     keep_plain_names(model, only_trained=settings.checkpoint == 'adapters')
     params = list(model.parameters())
     trained = sum(param.numel() for param in params if param.requires_grad) - untrained
-    done = LoRA(tuple(chosen), trained, sum(param.numel() for param in params), settings)
+    done = LoRAReport(tuple(chosen), trained, sum(param.numel() for param in params), settings)
     print_log(f'{name}: {done}', logger='current')
     return done
 
@@ -192,10 +197,8 @@ def frozen_batchnorms(model: nn.Module) -> list[nn.Module]:
 
 
 def _inject(model: nn.Module, settings: LoRASettings, names: list[str]) -> None:
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ImportError as error:
-        raise ImportError('LoRA needs PEFT: pip install peft') from error
+    from peft import LoraConfig, inject_adapter_in_model
+
     inject_adapter_in_model(
         LoraConfig(
             r=settings.rank,
@@ -211,10 +214,10 @@ def _inject(model: nn.Module, settings: LoRASettings, names: list[str]) -> None:
 
 
 def _keep_slices(layer: Any, slices: tuple[str, ...]) -> int:
-    """Let only some of q, k and v of an adapted qkv learn; return how many numbers that leaves untrained."""
+    """Let only some of q, k and v of an adapted qkv learn; return the number of parameters that leaves untrained."""
     up = layer.lora_B[_ADAPTER]
-    # B is 0 at the start, and rows without gradient stay 0: weight decay, momentum and SAM's climb leave 0 at 0. A hook
-    # of the module, not of the tensor, so that a deep copy of the model has it too.
+    # B is 0 at the start, and rows without gradient stay 0: weight decay, momentum and SAM's ascent leave 0 at 0. A
+    # hook of the module, not of the tensor, so that a deep copy of the model has it too.
     up.register_forward_hook(_LearnSlices(slices, 1 if isinstance(up, nn.Conv2d) else -1))
     return up.weight.numel() // 3 * (3 - len(slices))
 

@@ -1,4 +1,4 @@
-"""Fold low-rank updates into the weights, for export, and take them out again."""
+"""Merge low-rank updates into the weights, for export, and unmerge them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,25 +13,25 @@ __all__ = ['MergedLoRA', 'merge_lora']
 
 
 class MergedLoRA:
-    """What :func:`merge_lora` did, and the way back.
+    """The handle of :func:`merge_lora`, which can unmerge.
 
     Args:
-        places (list[tuple[nn.Module, str, nn.Module, Tensor]]): Parent, name, adapted layer and original weight.
+        merged (list[tuple[nn.Module, str, nn.Module, Tensor]]): Parent, name, adapted layer and original weight.
     """
 
-    def __init__(self, places: list[tuple[nn.Module, str, Any, Tensor]]) -> None:
-        self._places = places
+    def __init__(self, merged: list[tuple[nn.Module, str, Any, Tensor]]) -> None:
+        self._merged = merged
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._merged)
 
     def undo(self) -> None:
         """Put the adapters back; the weights are those of before, to the last bit."""
-        for parent, name, layer, weight in self._places:
+        for parent, name, layer, weight in self._merged:
             layer.get_base_layer().weight.data.copy_(weight)
             layer.merged_adapters = []
             setattr(parent, name, layer)
-        self._places = []
+        self._merged = []
 
 
 @torch.no_grad()
@@ -40,8 +40,8 @@ def merge_lora(model: nn.Module) -> MergedLoRA:
 
     The sum :math:`W + \frac{\alpha}{r} B A` is taken in float32 at least, whatever the dtypes of weights and adapters,
     and rounded once, to the dtype of the weight: in bfloat16 each merged weight is off by at most :math:`2^{-8}` of its
-    size (float16: :math:`2^{-11}`), and an update of less than that is lost. No folding into such weights can be
-    nearer; a model in float32 folds to the last few bits. The model has no trace of PEFT afterwards: its state dict
+    size (float16: :math:`2^{-11}`), and an update of less than that is lost. No merge into such weights can be
+    nearer; a model in float32 merges to the last few bits. The model has no trace of PEFT afterwards: its state dict
     loads into timm.
 
     Args:
@@ -59,7 +59,7 @@ def merge_lora(model: nn.Module) -> MergedLoRA:
     ]
     if broken:
         raise ValueError(f'merge_lora: weights or adapters of {broken[0]} are not finite.')
-    places = []
+    merged = []
     for name, layer in adapted.items():
         parent = model.get_submodule(name.rpartition('.')[0])
         base = layer.get_base_layer()
@@ -67,8 +67,8 @@ def merge_lora(model: nn.Module) -> MergedLoRA:
         with _at_least_float32(layer, keep=base.weight):
             layer.merge()
         setattr(parent, name.rpartition('.')[2], base)
-        places.append((parent, name.rpartition('.')[2], layer, original))
-    return MergedLoRA(places)
+        merged.append((parent, name.rpartition('.')[2], layer, original))
+    return MergedLoRA(merged)
 
 
 @contextmanager

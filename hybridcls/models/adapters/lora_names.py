@@ -38,7 +38,7 @@ def keep_plain_names(model: nn.Module, only_trained: bool = False) -> None:
 
 def _rename(module: nn.Module, state: dict, prefix: str, metadata: Any) -> None:
     for name in [name for name in state if name.startswith(prefix)]:
-        # All of them are put in anew, so that the order stays.
+        # All of them are put in again, to keep the order.
         value = state.pop(name)
         state[prefix + plain_name(name[len(prefix) :])] = value
 

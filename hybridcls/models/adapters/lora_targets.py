@@ -1,4 +1,4 @@
-"""Which layers of a stream LoRA adapts."""
+"""Choose the layers of a stream that LoRA adapts."""
 
 import re
 from collections.abc import Sequence

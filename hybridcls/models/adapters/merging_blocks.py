@@ -9,15 +9,14 @@ from typing import Any, Optional
 
 import torch
 import torch.nn.functional as F
-from timm.layers.attention import Attention, AttentionRope
-from timm.layers.pos_embed_sincos import apply_rot_embed_cat
+from timm.layers import Attention, AttentionRope, apply_rot_embed_cat
 from timm.models import beit, eva, vision_transformer
 from torch import Tensor, nn
 
 from hybridcls.functional.tokens.token_matching import (
     match_tokens,
     merge_tokens,
-    positions_after,
+    merged_index_after,
     proportional_bias,
     unmerge_tokens,
 )
@@ -27,15 +26,16 @@ __all__ = ['MERGING_ATTENTIONS', 'MERGING_BLOCKS', 'Merging']
 
 @dataclass
 class Merging:
-    """What has been merged so far in one forward pass, and what the block it is given to shall merge.
+    """The state of merging in one forward pass: what has been merged, and how many tokens the next block merges.
 
     Args:
         r (int): Tokens to merge in this block.
         prefix (int): Tokens at the start that are never merged.
         proportional (bool): Whether attention sees a token as often as it has patches.
+        unmerged_order (str): See :func:`match_tokens`.
         size (Tensor, optional): ``(B, N)``, patches a token. None: one each, nothing has been merged yet.
-        positions (Tensor, optional): ``(B, N0)``, where each token of the start is now.
-        places (Tensor, optional): ``(B, N)``, which token of the start stands for each token of now where positions
+        merged_index (Tensor, optional): ``(B, N0)``, the index of the token that each token of the start is in now.
+        representative (Tensor, optional): ``(B, N)``, the token of the start that stands for each token where positions
             matter: the one that the others have joined.
         metric (Tensor, optional): ``(B, N, D)``, the mean of the keys over the heads, left by this block's attention.
     """
@@ -43,28 +43,29 @@ class Merging:
     r: int
     prefix: int
     proportional: bool
+    unmerged_order: str = 'official'
     size: Optional[Tensor] = None
-    positions: Optional[Tensor] = None
-    places: Optional[Tensor] = None
+    merged_index: Optional[Tensor] = None
+    representative: Optional[Tensor] = None
     metric: Optional[Tensor] = None
 
     def merge(self, tokens: Tensor) -> Tensor:
         """Merge the tokens that are most alike by the metric."""
         if not self.r:
             return tokens
-        plan = match_tokens(self.metric, self.r, self.prefix)  # type: ignore[arg-type]
+        plan = match_tokens(self.metric, self.r, self.prefix, self.unmerged_order)  # type: ignore[arg-type]
         self.metric = None
         tokens, self.size = merge_tokens(tokens, plan, self.size)
-        moved = positions_after(plan)
-        self.positions = moved if self.positions is None else moved.gather(1, self.positions)
-        self.places = plan.kept if self.places is None else self.places.gather(1, plan.kept)
+        moved = merged_index_after(plan)
+        self.merged_index = moved if self.merged_index is None else moved.gather(1, self.merged_index)
+        self.representative = plan.kept if self.representative is None else self.representative.gather(1, plan.kept)
         return tokens
 
     def undo(self, tokens: Tensor) -> Tensor:
         """Give every token of the start its value, and forget that anything was merged."""
-        if self.positions is not None:
-            tokens = unmerge_tokens(tokens, self.positions)
-        self.size = self.positions = self.places = None
+        if self.merged_index is not None:
+            tokens = unmerge_tokens(tokens, self.merged_index)
+        self.size = self.merged_index = self.representative = None
         return tokens
 
 
@@ -81,7 +82,7 @@ class _MergingAttention:
 def _attend(
     attn: Any, x: Tensor, merging: Merging, rope: Optional[Tensor] = None, shared_rel_pos_bias: Optional[Tensor] = None
 ) -> Tensor:
-    """What the four attentions of timm compute, in one function: a part that one of them lacks is skipped.
+    """Compute any of the four attentions of timm: a part that one of them lacks is skipped.
 
     No ``attn_mask``: the transformer above refuses masks.
     """
@@ -92,12 +93,12 @@ def _attend(
     if merging.r:
         merging.metric = keys.detach().mean(dim=1)
     if rope is not None:
-        rope = _rope_at(rope, merging.places, attn.num_prefix_tokens)
+        rope = _rope_at(rope, merging.representative, attn.num_prefix_tokens)
         queries, keys = (_rotate(rows, rope, attn).type_as(values) for rows in (queries, keys))
     groups = getattr(attn, 'num_kv_groups', 1)
     if groups > 1:
         keys, values = (rows.repeat_interleave(groups, dim=1) for rows in (keys, values))
-    bias = _relative_bias(attn, shared_rel_pos_bias, merging.places)
+    bias = _relative_bias(attn, shared_rel_pos_bias, merging.representative)
     if merging.proportional and merging.size is not None:
         log_size = proportional_bias(merging.size, queries.dtype)
         bias = log_size if bias is None else bias + log_size
@@ -139,11 +140,11 @@ def _rotate(rows: Tensor, rope: Tensor, attn: Any) -> Tensor:
     return torch.cat([rows[:, :, :prefix], turned], dim=2)
 
 
-def _rope_at(rope: Tensor, places: Optional[Tensor], prefix: int) -> Tensor:
+def _rope_at(rope: Tensor, representative: Optional[Tensor], prefix: int) -> Tensor:
     """The rotary embedding of each token's place: ``(N0, D)``, with heads or images before it -> ``(B, 1|H, N, D)``."""
-    if places is None:
+    if representative is None:
         return rope
-    patches = places[:, prefix:] - prefix
+    patches = representative[:, prefix:] - prefix
     if rope.dim() == 4:  # each image has its own, since patches were dropped
         return rope.gather(2, patches[:, None, :, None].expand(-1, rope.shape[1], -1, rope.shape[3]))
     if rope.dim() == 2:
@@ -151,14 +152,14 @@ def _rope_at(rope: Tensor, places: Optional[Tensor], prefix: int) -> Tensor:
     return rope.index_select(1, patches.flatten()).unflatten(1, patches.shape).transpose(0, 1)
 
 
-def _relative_bias(attn: Any, shared: Optional[Tensor], places: Optional[Tensor]) -> Optional[Tensor]:
-    """The bias between the tokens' places: ``(1|B, heads, N, N)``, or None where there is none."""
+def _relative_bias(attn: Any, shared: Optional[Tensor], representative: Optional[Tensor]) -> Optional[Tensor]:
+    """The bias between the tokens' representatives: ``(1|B, heads, N, N)``, or None where there is none."""
     own = attn._get_rel_pos_bias() if getattr(attn, 'relative_position_bias_table', None) is not None else None
     bias = shared if own is None else own if shared is None else own + shared
-    if bias is None or places is None:
+    if bias is None or representative is None:
         return bias
     heads, length = bias.shape[-3], bias.shape[-1]
-    pairs = places[:, :, None] * length + places[:, None, :]  # (B, N, N)
+    pairs = representative[:, :, None] * length + representative[:, None, :]  # (B, N, N)
     return bias.reshape(heads, -1).index_select(1, pairs.flatten()).unflatten(1, pairs.shape).transpose(0, 1)
 
 

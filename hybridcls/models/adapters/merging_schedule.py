@@ -1,4 +1,4 @@
-"""How many tokens each block merges."""
+"""The number of tokens that each block merges."""
 
 from collections.abc import Sequence
 from typing import Any, Union

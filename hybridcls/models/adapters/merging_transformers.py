@@ -4,12 +4,11 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple, Optional
 
 import torch
-from timm.models import beit, deit, eva, vision_transformer
-from timm.models._features import feature_take_indices
-from timm.models._manipulate import checkpoint
+from timm.models import beit, checkpoint, deit, eva, vision_transformer
 from torch import Tensor, nn
 
 from hybridcls.checks import check_choice
+from hybridcls.compat.timm import feature_indices
 from hybridcls.functional.tokens.token_matching import unmerge_tokens
 
 from .merging_blocks import Merging
@@ -19,10 +18,11 @@ __all__ = ['MERGING_TRANSFORMERS', 'MergedTokens', 'MergingSettings', 'MergingTr
 
 
 class MergingSettings(NamedTuple):
-    """What a transformer has to know: how many tokens each block merges, and whether sizes weigh in attention."""
+    """What a transformer has to know: the tokens each block merges, whether sizes weigh, the order after it."""
 
     schedule: MergingSchedule
     proportional: bool
+    unmerged_order: str = 'official'
 
 
 class MergedTokens(NamedTuple):
@@ -31,22 +31,27 @@ class MergedTokens(NamedTuple):
     Args:
         tokens (Tensor): ``(B, M, C)``, the prefix tokens first.
         size (Tensor, optional): ``(B, M)``, of how many tokens of the start each is the mean; None: one each.
-        positions (Tensor, optional): ``(B, N)`` int64 in [0, M): in which of them each token of the start is, prefix
-            tokens included; None: where it was.
+        merged_index (Tensor, optional): ``(B, N)`` int64 in [0, M): the token that holds each token of the start,
+            prefix tokens included; None: itself.
     """
 
     tokens: Tensor
     size: Optional[Tensor] = None
-    positions: Optional[Tensor] = None
+    merged_index: Optional[Tensor] = None
+
+    @property
+    def positions(self) -> Optional[Tensor]:
+        """``merged_index``, by its name in 0.1."""
+        return self.merged_index
 
     def unmerged(self, tokens: Optional[Tensor] = None) -> Tensor:
-        """Return these tokens (or others in their places) at the places of the start: ``(B, N, C)``."""
+        """Return these tokens (or others instead of them) at the positions of the start: ``(B, N, C)``."""
         tokens = self.tokens if tokens is None else tokens
-        return tokens if self.positions is None else unmerge_tokens(tokens, self.positions)
+        return tokens if self.merged_index is None else unmerge_tokens(tokens, self.merged_index)
 
 
 class MergingTransformer:
-    """What the three transformers share: a walk through the blocks with the sizes beside the tokens.
+    """The base of the three transformers: it walks through the blocks with the sizes beside the tokens.
 
     Nothing is kept on the module from one forward pass to the next. Features leave unmerged: every patch has the value
     of the token that it is in, so that a mean over them (or a maximum, or a pooling by attention) is the size-weighted
@@ -70,9 +75,9 @@ class MergingTransformer:
         Returns:
             Iterator[MergedTokens]: One a block.
         """
-        schedule, proportional = self.token_merging
+        schedule, proportional, unmerged_order = self.token_merging
         x, keywords = self._embed(x)
-        size = positions = places = None
+        size = merged_index = representative = None
         for number, block in enumerate(self.blocks):
             r = schedule.tokens(number, x.shape[1] - self.num_prefix_tokens)
             if r == 0 and size is None:
@@ -80,13 +85,14 @@ class MergingTransformer:
                 inputs: tuple = (x,)
             else:
                 run = _run_block
-                inputs = (block, x, r, self.num_prefix_tokens, proportional, size, positions, places)
+                state = (size, merged_index, representative)
+                inputs = (block, x, r, self.num_prefix_tokens, proportional, unmerged_order, *state)
             if self.grad_checkpointing and not torch.jit.is_scripting():
                 out = checkpoint(run, *inputs, **keywords[number])
             else:
                 out = run(*inputs, **keywords[number])
-            x, size, positions, places = (out, None, None, None) if run is block else out
-            yield MergedTokens(x, size, positions)
+            x, size, merged_index, representative = (out, None, None, None) if run is block else out
+            yield MergedTokens(x, size, merged_index)
 
     def forward_features(self, x: Tensor, **masks: Any) -> Tensor:
         """Return all tokens after the last norm, unmerged: ``(B, prefix + N, C)``, as timm does."""
@@ -117,7 +123,7 @@ class MergingTransformer:
             )
         _refuse(masks)
         check_choice(type(self).__name__, 'output_fmt', output_fmt, ('NCHW', 'NLC'))
-        taken, last_taken = feature_take_indices(len(self.blocks), indices)
+        taken, last_taken = feature_indices(len(self.blocks), indices)
         prefix, maps = [], []
         for number, merged in enumerate(self.merged_tokens(x)):
             if number in taken:
@@ -181,15 +187,16 @@ def _run_block(
     r: int,
     prefix: int,
     proportional: bool,
+    unmerged_order: str,
     size: Optional[Tensor],
-    positions: Optional[Tensor],
-    places: Optional[Tensor],
+    merged_index: Optional[Tensor],
+    representative: Optional[Tensor],
     **keywords: Any,
 ) -> tuple[Optional[Tensor], ...]:
     """Run one block with a state of its own, so that checkpointing can run it again from the same start."""
-    merging = Merging(r, prefix, proportional, size, positions, places)
+    merging = Merging(r, prefix, proportional, unmerged_order, size, merged_index, representative)
     x = block(x, merging=merging, **keywords)
-    return x, merging.size, merging.positions, merging.places
+    return x, merging.size, merging.merged_index, merging.representative
 
 
 def _refuse(masks: dict[str, Any]) -> None:

@@ -1,27 +1,52 @@
 """Token merging on a built model, and off it again."""
 
 from collections.abc import Iterator
-from typing import Any, Optional
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 import torch
 from torch import Tensor, nn
 
-from .merging_blocks import MERGING_ATTENTIONS, MERGING_BLOCKS
+from hybridcls.checks import check_choice
+from hybridcls.compat.timm import check_known_source
+from hybridcls.functional.tokens.token_matching import UNMERGED_ORDERS
+
 from .merging_schedule import MergingRatio, MergingSchedule
-from .merging_transformers import MERGING_TRANSFORMERS, MergedTokens, MergingSettings, MergingTransformer
 
-__all__ = ['TokenMerging', 'add_token_merging', 'merged_tokens', 'remove_token_merging']
+if TYPE_CHECKING:
+    from .merging_transformers import MergedTokens, MergingSettings
 
-_CLASSES = {**MERGING_TRANSFORMERS, **MERGING_BLOCKS, **MERGING_ATTENTIONS}
-_PLAIN = {merging: plain for plain, merging in _CLASSES.items()}
+__all__ = ['TokenMerging', 'TokenMergingHandle', 'add_token_merging', 'merged_tokens', 'remove_token_merging']
+
 _WHAT_WORKS = (
     "It works on timm's plain transformers, where every token attends to every other: vit_*, deit_*, "
     'deit3_*, eva02_*, beit_* and the DINOv2, CLIP and SigLIP variants of vit_*.'
 )
 
 
-class TokenMerging:
-    """What :func:`add_token_merging` did to a model, and the way back.
+class _Classes(NamedTuple):
+    """timm's classes and those that merge in their place, by each other."""
+
+    transformers: dict[type[nn.Module], type[nn.Module]]
+    blocks: dict[type[nn.Module], type[nn.Module]]
+    attentions: dict[type[nn.Module], type[nn.Module]]
+    merging: dict[type[nn.Module], type[nn.Module]]
+    plain: dict[type[nn.Module], type[nn.Module]]
+
+
+@cache
+def _classes() -> _Classes:
+    """Import the classes that merge, on the first use: they are built on the inside of timm's."""
+    from .merging_blocks import MERGING_ATTENTIONS, MERGING_BLOCKS
+    from .merging_transformers import MERGING_TRANSFORMERS
+
+    merging = {**MERGING_TRANSFORMERS, **MERGING_BLOCKS, **MERGING_ATTENTIONS}
+    plain = {ours: timms for timms, ours in merging.items()}
+    return _Classes(MERGING_TRANSFORMERS, MERGING_BLOCKS, MERGING_ATTENTIONS, merging, plain)
+
+
+class TokenMergingHandle:
+    """The handle of :func:`add_token_merging`: it prints what merges, and can undo it.
 
     Args:
         transformers (dict[str, MergingTransformer]): The transformers that merge now, by their names in the model.
@@ -31,7 +56,7 @@ class TokenMerging:
         names (tuple[str, ...]): Their names.
     """
 
-    def __init__(self, transformers: dict[str, Any], before: dict[str, Optional[MergingSettings]]) -> None:
+    def __init__(self, transformers: dict[str, Any], before: 'dict[str, Optional[MergingSettings]]') -> None:
         self._transformers = transformers
         self._before = before
         self.names = tuple(transformers)
@@ -48,12 +73,12 @@ class TokenMerging:
     def __str__(self) -> str:
         lines = []
         for name, transformer in self._transformers.items():
-            schedule, proportional = transformer.token_merging
+            schedule, proportional, _ = transformer.token_merging
             patches = transformer.patch_embed.num_patches
             counts = [patches]
             for block in range(len(transformer.blocks)):
                 counts.append(counts[-1] - schedule.tokens(block, counts[-1]))
-            kind = _PLAIN[type(transformer)].__name__
+            kind = _classes().plain[type(transformer)].__name__
             lines.append(
                 f'token merging ({schedule}) in {name or "the model"} ({kind}, {len(counts) - 1} blocks): '
                 f'{patches} patch tokens become {counts[-1]}, {sum(counts[1:]) / len(counts[1:]):.1f} a block '
@@ -62,13 +87,17 @@ class TokenMerging:
         return '\n'.join(lines)
 
 
+TokenMerging = TokenMergingHandle  # its name in 0.1
+
+
 def add_token_merging(
     model: nn.Module,
     ratio: MergingRatio,
     proportional_attention: bool = True,
     name: str = 'token_merging_ratio',
     last_block: Optional[int] = None,
-) -> TokenMerging:
+    unmerged_order: str = 'official',
+) -> TokenMergingHandle:
     """Let the plain transformers in a model merge tokens that are alike, from now on, in place.
 
     `Token Merging <https://arxiv.org/abs/2210.09461>`_ (Bolya et al., 2023): between attention and MLP of each block
@@ -91,12 +120,16 @@ def add_token_merging(
         last_block (int, optional): Merge in that many blocks only. Defaults to None: what a module around a transformer
             says in its ``merging_blocks`` (HybridBackbone, where a TokenLearner follows a block: summaries are not to
             be merged), else all blocks.
+        unmerged_order (str): In models without a class token or another prefix, the order of the tokens that are left:
+            ``'official'``, or ``'position'``, as before 0.2
+            (``hybridcls.functional.tokens.token_matching.match_tokens``). Defaults to ``'official'``.
 
     Returns:
-        TokenMerging: Prints what was done; its ``undo()`` restores what was there before.
+        TokenMergingHandle: Prints what was done; its ``undo()`` restores what was there before.
 
     Raises:
-        ValueError: If there is no transformer that can merge (windowed attention, for one), or the ratio is impossible.
+        ValueError: If there is no transformer that can merge (windowed attention, for one), the ratio is impossible, or
+            the order is none of the two, or the installed timm has a form of a block that was not read yet.
 
     Example:
         >>> import timm, torch
@@ -108,6 +141,9 @@ def add_token_merging(
         torch.Size([1, 1000])
         >>> merging.undo()
     """
+    from .merging_transformers import MergingSettings
+
+    check_choice('TokenMerging', 'unmerged_order', unmerged_order, UNMERGED_ORDERS)
     transformers = dict(_plain_transformers(model))
     if not transformers:
         raise ValueError(
@@ -120,24 +156,24 @@ def add_token_merging(
         schedule = MergingSchedule(ratio, len(transformer.blocks), name)
         schedule.stop_after(limits.get(transformer, len(transformer.blocks)) if last_block is None else last_block)
         _check_parts(transformer)
-        plans[where] = MergingSettings(schedule, proportional_attention)
+        plans[where] = MergingSettings(schedule, proportional_attention, unmerged_order)
     before = {where: getattr(transformer, 'token_merging', None) for where, transformer in transformers.items()}
     for where, transformer in transformers.items():
         for part in _parts(transformer):
-            part.__class__ = _CLASSES.get(type(part), type(part))
+            part.__class__ = _classes().merging.get(type(part), type(part))
         transformer.token_merging = plans[where]
-    return TokenMerging(transformers, before)
+    return TokenMergingHandle(transformers, before)
 
 
 def remove_token_merging(model: nn.Module) -> None:
     """Take token merging off everything in a model, copies included, which know nothing of the original's handle."""
     for module in list(model.modules()):
-        if isinstance(module, MergingTransformer):
+        if _merges(module):
             _make_plain(module)
 
 
 @torch.no_grad()
-def merged_tokens(transformer: nn.Module, images: Tensor) -> list[MergedTokens]:
+def merged_tokens(transformer: nn.Module, images: Tensor) -> 'list[MergedTokens]':
     """Return the tokens after each block with their sizes and which patches are in them, to look at or to draw.
 
     Args:
@@ -148,18 +184,22 @@ def merged_tokens(transformer: nn.Module, images: Tensor) -> list[MergedTokens]:
     Raises:
         TypeError: If it merges no tokens.
     """
-    if not isinstance(transformer, MergingTransformer):
+    if not _merges(transformer):
         raise TypeError(
             f'merged_tokens: {type(transformer).__name__} merges no tokens. Call add_token_merging on it '
             'first, and give the timm transformer itself, not a model around it.'
         )
-    return list(transformer.merged_tokens(images))
+    return list(transformer.merged_tokens(images))  # type: ignore[operator]
 
 
 def _plain_transformers(model: nn.Module) -> Iterator[tuple[str, Any]]:
     for name, module in model.named_modules():
-        if type(module) in MERGING_TRANSFORMERS or isinstance(module, MergingTransformer):
+        if type(module) in _classes().transformers or _merges(module):
             yield name, module
+
+
+def _merges(module: nn.Module) -> bool:
+    return type(module) in _classes().transformers.values()
 
 
 def _merging_blocks(model: nn.Module) -> dict[nn.Module, int]:
@@ -176,21 +216,26 @@ def _parts(transformer: Any) -> Iterator[nn.Module]:
 
 def _make_plain(transformer: Any) -> None:
     for part in _parts(transformer):
-        part.__class__ = _PLAIN.get(type(part), type(part))
+        part.__class__ = _classes().plain.get(type(part), type(part))
     del transformer.token_merging
 
 
 def _check_parts(transformer: Any) -> None:
     """Raise unless attention and MLP of every block follow each other, in a form that is known."""
+    classes = _classes()
+    kinds = {type(transformer)}
     for number, block in enumerate(transformer.blocks):
-        for part, kind in ((block, 'block'), (getattr(block, 'attn', None), 'attention')):
-            known = MERGING_BLOCKS if kind == 'block' else MERGING_ATTENTIONS
+        for part, kind in ((block, 'block'), (getattr(block, 'attn', block), 'attention')):
+            known = classes.blocks if kind == 'block' else classes.attentions
             if type(part) not in known and type(part) not in known.values():
                 raise ValueError(
                     f'TokenMerging: blocks.{number} has the {kind} {type(part).__name__}, in which there '
                     f'is no known place between attention and MLP to merge at. Known are '
                     f'{", ".join(sorted({cls.__name__ for cls in known}))}.'
                 )
+            kinds.add(type(part))
+    for cls in kinds:
+        check_known_source('TokenMerging', classes.plain.get(cls, cls))
 
 
 def _why_not(model: nn.Module) -> str:

@@ -7,25 +7,16 @@ from mmengine.model import BaseModule
 from timm.models import VisionTransformer
 from torch import Tensor, cat, compiler, nn
 
-from hybridcls.checks import check_known_keys, check_number
+from hybridcls.checks import check_installed, check_number
 from hybridcls.registry import MODELS
-from hybridcls.signatures import arguments_of
 
-from ..adapters import (
-    LoRASettings,
-    MergingRatio,
-    add_lora,
-    add_token_merging,
-    frozen_batchnorms,
-)
+from ..adapters import MergingRatio, add_lora, add_token_merging, frozen_batchnorms
 from ..adapters.adapters_without_gradient import check_adapters_act
 from ..data_preprocessors.image_range import check_unit_range, range_of
 from ..modules import CBAM, TokenLearner
-from .registered_stream import RegisteredStream
-from .timm_stream import TimmStream
-
-# Keys of a stream that a registered backbone does not know: the stream itself takes them.
-_STREAM_KEYS = ('output', 'mean', 'std')
+from .backbone_levers import BackboneLevers
+from .stream import Stream
+from .stream_config import build_stream
 
 
 @MODELS.register_module()
@@ -37,11 +28,11 @@ class HybridBackbone(BaseModule):
             or ``type=`` for any registered backbone (with ``mean``, ``std`` and ``output`` of
             :class:`RegisteredStream`). None leaves the stream out. Defaults to None. What a stream leaves open of
             ``img_size`` and ``with_cp`` is filled in where its class takes it.
-        vit (dict, optional): The transformer stream, likewise; ``drop_path_rate`` defaults to 0.2 here.
+        vit (dict, optional): The transformer stream, the same; ``drop_path_rate`` defaults to 0.2 here.
         img_size (int | Sequence[int], optional): Size (h, w) of the images, for both streams. Defaults to None: what
             each timm model was pretrained with.
-        use_cbam (bool | dict): CBAM on the CNN's map; a dict sets ``reduction``, ``kernel_size`` and
-            ``identity_init``. Defaults to False.
+        use_cbam (bool | dict): CBAM on the CNN's map; a dict sets keys of :class:`CBAM`, such as ``reduction``.
+            Defaults to False.
         token_learner_tokens (int | dict): K summary tokens of the transformer's tokens; 0 is off. A dict sets
             ``num_tokens``, ``after_block`` (after that many blocks of a plain ViT, so that the other blocks see only
             K tokens) and the other keys of :class:`TokenLearner`. Defaults to 0.
@@ -69,6 +60,7 @@ class HybridBackbone(BaseModule):
     Raises:
         ValueError: If no stream is given, or a module cannot sit where it is asked for.
         TypeError: If a stream is no dict, or has neither ``model_name`` nor ``type``.
+        ImportError: If ``lora_rank`` is on and PEFT is not installed (the extra ``lora``).
 
     Example:
         >>> import torch
@@ -95,65 +87,48 @@ class HybridBackbone(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         streams = {name: cfg for name, cfg in (('cnn', cnn), ('vit', vit)) if cfg is not None}
+        _check_streams(streams)
+        levers = BackboneLevers.read(
+            streams, use_cbam, token_learner_tokens, token_merging_ratio, lora_rank, lora_alpha
+        )
         self.stream_names = tuple(streams)
         self.img_size = _check_img_size(img_size)
-        token_learner = _as_dict('token_learner_tokens', token_learner_tokens, 'num_tokens')
-        _check_streams(
-            streams,
-            cnn=dict(use_cbam=use_cbam),
-            vit=dict(token_learner_tokens=token_learner, token_merging_ratio=token_merging_ratio != 0),
-        )
-        if not isinstance(use_cbam, (bool, dict)):
-            raise TypeError(
-                f'HybridBackbone: expected use_cbam=True, False or dict(reduction=...), got use_cbam={use_cbam!r}.'
-            )
         self.cbam: Any = None
         self.token_learner: Any = None
-        self._summarised_after: Optional[int] = None  # a block of the vit; None: after the last one, or not at all
+        self._summarized_after: Optional[int] = None  # a block of the vit; None: after the last one, or not at all
         if cnn is not None:
-            self._build_cnn(dict(cnn), use_cbam, with_cp)
+            self._build_cnn(cnn, levers, with_cp)
         if vit is not None:
-            self._build_vit(dict(vit), token_learner, token_merging_ratio, with_cp)
-        self.out_channels = tuple(getattr(self, name).out_channels for name in self.stream_names)
+            self._build_vit(vit, levers, with_cp)
+        self.out_channels = tuple(stream.out_channels for stream in self._streams())
         self._check_next_images = False
         self._frozen_batchnorms: list[nn.Module] = []
-        self._adapt(lora_rank, lora_alpha)
+        self._add_lora(levers)
 
-    def _build_cnn(self, cfg: dict, use_cbam: Union[bool, dict], with_cp: bool) -> None:
-        output = cfg.setdefault('output', 'map')
-        if use_cbam and output != 'map':
-            raise ValueError(
-                f"HybridBackbone: use_cbam needs the CNN's map, and cnn has output={output!r}. "
-                'Drop that key or use_cbam.'
-            )
-        self.cnn = _build_stream('cnn', cfg, self.img_size, 0.0, with_cp)
-        if use_cbam:
-            self.cbam = CBAM(self.cnn.out_channels, **(use_cbam if isinstance(use_cbam, dict) else {}))
+    def _streams(self) -> list[Stream]:
+        return [getattr(self, name) for name in self.stream_names]
 
-    def _build_vit(self, cfg: dict, token_learner: dict, merging: MergingRatio, with_cp: bool) -> None:
-        after_block = token_learner.pop('after_block', None)
-        after_all = bool(token_learner) and after_block is None
-        output = cfg.setdefault('output', 'tokens' if after_all else 'vector')
-        if after_all and output == 'vector':
-            raise ValueError(
-                'HybridBackbone: TokenLearner needs the tokens of the vit stream, and vit has '
-                "output='vector'. Drop that key, or place it earlier with "
-                'token_learner_tokens=dict(num_tokens=8, after_block=6).'
-            )
-        self.vit = _build_stream('vit', cfg, self.img_size, 0.2, with_cp)
-        if token_learner:
-            self.token_learner = TokenLearner(self.vit.out_channels, **token_learner)
-        if after_block is not None:
-            self._place_token_learner(after_block)
-        if merging != 0:
-            add_token_merging(self.vit, merging, last_block=after_block)
+    def _build_cnn(self, cfg: dict, levers: BackboneLevers, with_cp: bool) -> None:
+        self.cnn = build_stream('cnn', dict(output='map') | cfg, self.img_size, 0.0, with_cp)
+        if levers.cbam is not None:
+            self.cbam = CBAM(self.cnn.out_channels, **levers.cbam)
 
-    def _adapt(self, rank: Union[int, dict], alpha: Optional[float]) -> None:
+    def _build_vit(self, cfg: dict, levers: BackboneLevers, with_cp: bool) -> None:
+        output = 'tokens' if levers.summarizes_all else 'vector'
+        self.vit = build_stream('vit', dict(output=output) | cfg, self.img_size, 0.2, with_cp)
+        if levers.token_learner is not None:
+            self.token_learner = TokenLearner(self.vit.out_channels, **levers.token_learner)
+        if levers.after_block is not None:
+            self._place_token_learner(levers.after_block)
+        if levers.token_merging != 0:
+            add_token_merging(self.vit, levers.token_merging, last_block=levers.after_block)
+
+    def _add_lora(self, levers: BackboneLevers) -> None:
         """Put LoRA on the streams; last, so that what the other levers change is seen."""
-        for name in self.stream_names:
-            settings = LoRASettings.read(rank, alpha, name)
-            if settings is None:
-                continue
+        if not levers.lora:
+            return
+        for name, settings in levers.lora.items():
+            check_installed('HybridBackbone', 'peft', f'lora_rank={settings.rank}', 'lora')
             stream = getattr(self, name)
             if settings.checkpoint == 'adapters' and not getattr(stream, 'has_weights', False):
                 raise ValueError(
@@ -163,7 +138,7 @@ class HybridBackbone(BaseModule):
                 )
             add_lora(stream.model, settings, f'the {name} stream')
             self._frozen_batchnorms += frozen_batchnorms(stream.model)
-        streams = [getattr(self, name) for name in self.stream_names]
+        streams = self._streams()
         size = self.img_size or next((stream.img_size for stream in streams if stream.img_size), 224)
         height, width = (size, size) if isinstance(size, int) else size
         check_adapters_act('HybridBackbone: lora_rank', self, (len(streams[0].mean), height, width))
@@ -171,7 +146,7 @@ class HybridBackbone(BaseModule):
     @property
     def takes_unit_range(self) -> bool:
         """Whether images must be RGB in [0, 1], since a stream normalizes them."""
-        return any(getattr(self, name).takes_unit_range for name in self.stream_names)
+        return any(stream.takes_unit_range for stream in self._streams())
 
     def init_weights(self) -> None:
         """Initialise what has an ``init_cfg``. A training begins: the first images are checked to be in [0, 1]."""
@@ -204,7 +179,7 @@ class HybridBackbone(BaseModule):
             integer=True,
             advice=f'The stream has {depth} blocks; to summarise after the last one leave after_block out.',
         )
-        self._summarised_after = after_block
+        self._summarized_after = after_block
         # A hook keeps the names of timm's parameters, so that its weights load, and works inside checkpointing; a
         # method, not a closure, so that a deep copy of the model (EMA) calls its own TokenLearner.
         model.blocks[after_block - 1].register_forward_hook(self._summarise, with_kwargs=True)
@@ -219,7 +194,7 @@ class HybridBackbone(BaseModule):
     @property
     def merging_blocks(self) -> dict[nn.Module, int]:
         """In how many of its blocks the transformer may merge tokens: summaries of a TokenLearner do not merge."""
-        return {} if self._summarised_after is None else {self.vit.model: self._summarised_after}
+        return {} if self._summarized_after is None else {self.vit.model: self._summarized_after}
 
     def stream_parts(self) -> dict[str, tuple[str, ...]]:
         """Return the names of the submodules that make up each stream: the model, and what sits on it."""
@@ -254,7 +229,7 @@ class HybridBackbone(BaseModule):
                 return self._after(stream)
         if param_name.startswith(prefix) and prefix:
             raise ValueError(f'HybridBackbone: it has no parameter {param_name!r}.')
-        return max(self._after(getattr(self, name)) for name in self.stream_names)
+        return max(self._after(stream) for stream in self._streams())
 
     @staticmethod
     def _after(stream: Any) -> tuple[int, int]:
@@ -274,13 +249,13 @@ class HybridBackbone(BaseModule):
             features.append(feature if self.cbam is None else self.cbam(feature))
         if 'vit' in self.stream_names:
             feature = self.vit(x)
-            summarise = self.token_learner is not None and self._summarised_after is None
+            summarise = self.token_learner is not None and self._summarized_after is None
             features.append(self.token_learner(feature) if summarise else feature)
         return tuple(features)
 
 
-def _check_streams(streams: dict[str, Any], **levers: dict[str, Any]) -> None:
-    """Raise unless there is a stream, each is a dict, and the levers that are on have theirs."""
+def _check_streams(streams: dict[str, Any]) -> None:
+    """Raise unless there is a stream, and each is a dict."""
     if not streams:
         raise ValueError(
             'HybridBackbone: neither cnn nor vit is given. Name at least one stream, for example '
@@ -292,11 +267,6 @@ def _check_streams(streams: dict[str, Any], **levers: dict[str, Any]) -> None:
                 f"HybridBackbone: expected {name}=dict(model_name='...'), got {name}={stream!r} "
                 f'({type(stream).__name__}).'
             )
-    for name, keys in levers.items():
-        for key, is_on in keys.items():
-            if is_on and name not in streams:
-                where = 'map of the CNN' if key == 'use_cbam' else name
-                raise ValueError(f'HybridBackbone: {key} works on the {where} stream, and {name} is not given.')
 
 
 def _check_img_size(img_size: Union[int, Sequence[int], None]) -> Union[int, tuple[int, int], None]:
@@ -306,43 +276,3 @@ def _check_img_size(img_size: Union[int, Sequence[int], None]) -> Union[int, tup
     for size in sizes:
         check_number('HybridBackbone', 'img_size', size, 1, integer=True)
     return None if not sizes else sizes[0] if len(sizes) == 1 else (sizes[0], sizes[1])
-
-
-def _as_dict(name: str, value: Union[int, dict], key: str) -> dict:
-    """A lever that is a number or a dict, as a dict; empty when it is off."""
-    if isinstance(value, dict):
-        if key not in value:
-            raise ValueError(f'HybridBackbone: {name}={dict(value)} lacks the key {key!r}.')
-        return dict(value) if value[key] else {}
-    check_number('HybridBackbone', name, value, 0, integer=True, advice='0 switches it off.')
-    return {key: value} if value else {}
-
-
-def _build_stream(
-    name: str, cfg: dict, img_size: Union[int, tuple[int, int], None], drop_path_rate: float, with_cp: bool
-) -> nn.Module:
-    cls = MODELS.class_of(cfg) if 'type' in cfg else TimmStream
-    if isinstance(cls, type) and issubclass(cls, TimmStream):
-        cfg.pop('type', None)
-        if 'model_name' not in cfg:
-            raise TypeError(
-                f"HybridBackbone: {name} needs model_name='...' (a timm model) or type='...' (a registered "
-                f'backbone); it has {", ".join(sorted(cfg)) or "no keys"}.'
-            )
-        for key, value in dict(img_size=img_size, with_cp=with_cp, default_drop_path_rate=drop_path_rate).items():
-            if cfg.get(key) is None:
-                cfg[key] = value
-        return cls(**cfg)
-    of_stream = {key: cfg.pop(key) for key in _STREAM_KEYS if key in cfg}
-    known, are_all = arguments_of(cls)
-    if are_all:
-        check_known_keys(f'HybridBackbone: {name} ({cls.__name__})', cfg, ['type', '_scope_', *known, *_STREAM_KEYS])
-    if with_cp and 'with_cp' not in known:
-        raise ValueError(
-            f'HybridBackbone: with_cp=True, and {cls.__name__}, the {name} stream, takes no with_cp. Set it to False, '
-            'and with_cp=True in the stream that has it.'
-        )
-    for key, value in dict(img_size=img_size, with_cp=with_cp or None).items():
-        if key in known and value is not None and cfg.get(key) is None:
-            cfg[key] = value
-    return RegisteredStream(cfg, img_size=img_size, **of_stream)

@@ -3,24 +3,16 @@
 from collections.abc import Sequence
 from typing import Any, Optional, Union
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from hybridcls.checks import check_choice
 from hybridcls.registry import MODELS
 
 from ..building.shape_probe import channels_of, probe_output
-from ..data_preprocessors.image_range import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    for_channels,
-    input_channels,
-    is_for_unit_range,
-)
-from .timm_stream import OUTPUTS
+from ..data_preprocessors.image_range import IMAGENET_MEAN, IMAGENET_STD
+from .stream import Stream
 
 
-class RegisteredStream(nn.Module):
+class RegisteredStream(Stream):
     """A registered backbone as a stream: its last output, as a map, tokens or a vector.
 
     The backbone returns a tensor, or tuples of which the last counts: (B, C, h, w), (B, N, C) or (B, C). Maps of shape
@@ -33,12 +25,9 @@ class RegisteredStream(nn.Module):
             None, which means 224.
         mean (Sequence[float], optional): Mean of RGB in [0, 1] that the backbone was trained with. Defaults to None,
             ImageNet's (of grey images its mean over RGB).
-        std (Sequence[float], optional): Standard deviation, likewise.
+        std (Sequence[float], optional): Standard deviation, the same.
 
-    Attributes:
-        model (nn.Module): The backbone.
-        takes_unit_range (bool): Images must be RGB in [0, 1], since they are normalized here (the mean is not 0).
-        out_channels (int): C of the output, found when the stream is built.
+    Attributes: those of :class:`Stream`; channels are found when the stream is built.
 
     Shape:
         - x: float ``(B, 3, H, W)``, RGB in [0, 1]; normalised here.
@@ -49,10 +38,6 @@ class RegisteredStream(nn.Module):
         TypeError: If it gives no tensor.
     """
 
-    model: Any
-    mean: Tensor
-    std: Tensor
-
     def __init__(
         self,
         backbone: dict,
@@ -61,17 +46,10 @@ class RegisteredStream(nn.Module):
         mean: Optional[Sequence[float]] = None,
         std: Optional[Sequence[float]] = None,
     ) -> None:
-        super().__init__()
-        check_choice('RegisteredStream', 'output', output, OUTPUTS)
-        self.output = output
+        super().__init__(output)
         self.model = MODELS.build(backbone)
-        channels = input_channels(self.model)
-        for name, given, imagenets in (('mean', mean, IMAGENET_MEAN), ('std', std, IMAGENET_STD)):
-            values = for_channels(imagenets, channels) if given is None else given
-            self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
-            if name == 'mean':
-                self.takes_unit_range = is_for_unit_range(values)
-        self.img_size: Optional[tuple[int, int]] = None  # only the backbone knows what it takes
+        self._normalize_by(mean, std, IMAGENET_MEAN, IMAGENET_STD)
+        self.img_size = None  # only the backbone knows what it takes
         height, width = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size or (224, 224))
         self.out_channels = self._find_channels(int(height), int(width))
 
@@ -121,7 +99,7 @@ class RegisteredStream(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the images and return the last feature of the backbone."""
-        feature = self._last(self.model((x - self.mean) / self.std))
+        feature = self._last(self.model(self.normalized(x)))
         if self._channels_last and feature.dim() == 4:
             feature = feature.permute(0, 3, 1, 2)
         if self.output == 'vector':

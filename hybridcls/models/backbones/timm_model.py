@@ -10,7 +10,7 @@ from torch import nn
 
 from hybridcls.checkpoint_reading import CheckpointError, read_weights
 from hybridcls.checks import check_file, did_you_mean
-from hybridcls.compat.timm import checkpoint_filter
+from hybridcls.compat.timm import checkpoint_filter, fix_position_tables
 from hybridcls.signatures import takes_argument
 
 from ..weights.timm_weights import names_in_config
@@ -171,7 +171,7 @@ def _create_with_most(optional: set[str], model_name: str, args: dict) -> nn.Mod
         for without in itertools.combinations(given, number):
             taken = {key: value for key, value in args.items() if key not in without}
             try:
-                return timm.create_model(model_name, num_classes=0, **taken)
+                return fix_position_tables(timm.create_model(model_name, num_classes=0, **taken))
             except TypeError as error:
                 failures.append(error)
     raise failures[-1]

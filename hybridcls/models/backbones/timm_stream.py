@@ -3,23 +3,21 @@
 from collections.abc import Sequence
 from typing import Any, Optional, Union
 
-import torch
 from timm.models import group_parameters
 from torch import Tensor, nn
 
-from hybridcls.checks import check_choice, check_number
+from hybridcls.checks import check_number
+from hybridcls.compat.timm import layer_depths
+from hybridcls.old_modules import answer_old_names
 from hybridcls.registry import MODELS
 
 from ..building.shape_probe import channels_of, probe_output
-from ..data_preprocessors.image_range import for_channels, input_channels, is_for_unit_range
-from ..modules.layer_depths import timm_layer_depths
+from .stream import Stream
 from .timm_model import create_timm_model, fixed_size, patch_size
-
-OUTPUTS = ('map', 'tokens', 'vector')
 
 
 @MODELS.register_module()
-class TimmStream(nn.Module):
+class TimmStream(Stream):
     """A timm model that gives a feature map, patch tokens or its pooled vector.
 
     Args:
@@ -39,16 +37,12 @@ class TimmStream(nn.Module):
             or the first n blocks of a plain ViT. Frozen parts stay in eval mode. Defaults to -1.
         with_cp (bool): Activation checkpointing: less memory, one more forward pass. Defaults to False.
         mean (Sequence[float], optional): Mean of RGB in [0, 1]. Defaults to None, that of ``pretrained_cfg``.
-        std (Sequence[float], optional): Standard deviation, likewise.
+        std (Sequence[float], optional): Standard deviation, the same.
         default_drop_path_rate (float): That of a stream that does not set its own. Defaults to 0.
         **timm_args: Any other argument of the timm model (``depths``, ``window_size``, ``in_chans``, ...).
 
-    Attributes:
-        model (nn.Module): The timm model.
+    Attributes: those of :class:`Stream`, and
         has_weights (bool): It was given weights: timm's, or those of a file.
-        takes_unit_range (bool): Images must be RGB in [0, 1], since they are normalized here (the mean is not 0).
-        out_channels (int): C of the output.
-        img_size (tuple[int, int] | None): The only size (h, w) the model takes; None if it takes any.
 
     Shape:
         - x: float ``(B, 3, H, W)``, RGB in [0, 1]; normalised here.
@@ -60,14 +54,11 @@ class TimmStream(nn.Module):
         FileNotFoundError: If the weights are neither here nor to be had from the network.
 
     Example:
+        >>> import torch
         >>> stream = TimmStream('test_resnet', output='map')
         >>> stream(torch.rand(2, 3, 64, 64)).shape, stream.out_channels
         (torch.Size([2, 96, 2, 2]), 96)
     """
-
-    model: Any  # timm's models have more than nn.Module declares
-    mean: Tensor
-    std: Tensor
 
     def __init__(
         self,
@@ -84,8 +75,7 @@ class TimmStream(nn.Module):
         default_drop_path_rate: float = 0.0,
         **timm_args: Any,
     ) -> None:
-        super().__init__()
-        check_choice('TimmStream', 'output', output, OUTPUTS)
+        super().__init__(output)
         if drop_path_rate is not None:
             check_number('TimmStream', 'drop_path_rate', drop_path_rate, 0, 1, high_open=True)
         check_number('TimmStream', 'frozen_stages', frozen_stages, -1, integer=True)
@@ -98,7 +88,6 @@ class TimmStream(nn.Module):
         self.frozen_stages = frozen_stages
         self._frozen_modules: list[nn.Module] = []
         self._depths: tuple[dict[str, int], int] = ({}, 0)
-        self.output = output
         self.model = create_timm_model(
             model_name, pretrained, checkpoint_path, drop_path_rate, img_size, timm_args, default_drop_path_rate
         )
@@ -107,31 +96,21 @@ class TimmStream(nn.Module):
         if output != 'vector':
             # Take off what only pooling uses, so that no parameter is left without a gradient.
             self.model.reset_classifier(0, '')
-        self._set_normalisation(mean, std)
+        config = self.model.pretrained_cfg
+        self._normalize_by(mean, std, config['mean'], config['std'])
         self.out_channels = self._find_channels(img_size)
         if with_cp:
             self._checkpoint_activations()
         if frozen_stages >= 0:
             self._freeze()
 
-    def _set_normalisation(self, mean: Optional[Sequence[float]], std: Optional[Sequence[float]]) -> None:
-        config = self.model.pretrained_cfg
-        channels = input_channels(self.model)
-        for name, given in (('mean', mean), ('std', std)):
-            values = list(given) if given is not None else for_channels(config[name], channels)
-            if len(values) != channels:
-                raise ValueError(
-                    f'TimmStream: {name}={tuple(values)} has {len(values)} values, and {self.model_name} '
-                    f'was built for {channels} channels.'
-                )
-            self.register_buffer(name, torch.tensor(values, dtype=torch.float32)[:, None, None], persistent=False)
-            if name == 'mean':
-                self.takes_unit_range = is_for_unit_range(values)
+    def _model_name(self) -> str:
+        return self.model_name
 
     def _find_channels(self, img_size: Union[int, Sequence[int], None]) -> int:
         """Let the model see the shape of an image: tells its channels, and an impossible size fails here and now."""
-        wanted = img_size or self.img_size or self.model.pretrained_cfg['input_size'][1:]
-        height, width = (wanted, wanted) if isinstance(wanted, int) else tuple(wanted)
+        size = img_size or self.img_size or self.model.pretrained_cfg['input_size'][1:]
+        height, width = (size, size) if isinstance(size, int) else tuple(size)
         patch = patch_size(self.model)
         if patch is not None and self.img_size is not None and (height % patch[0] or width % patch[1]):
             down, up = height // patch[0] * patch[0], -(-height // patch[0]) * patch[0]
@@ -175,21 +154,10 @@ class TimmStream(nn.Module):
         )
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """Return (depth, number of depths) of a parameter, for layer-wise learning rates.
-
-        Args:
-            param_name (str): Full name of the parameter.
-            prefix (str): What stands before this stream's own names. Defaults to none.
-
-        Returns:
-            tuple[int, int]: 0 is the stem; the last depth is that of what follows the stream, a head.
-
-        Raises:
-            ValueError: If timm does not know the order, or the stream has no such parameter.
-        """
+        """Return (depth, number of depths) of a parameter, in timm's order; see :meth:`Stream.get_layer_depth`."""
         name = param_name.removeprefix(f'{prefix}model.')
         if name not in self._depths[0]:  # asked for the first time, or layers (LoRA) were added since
-            self._depths = timm_layer_depths(self.model)
+            self._depths = layer_depths(self.model)
         depths, count = self._depths
         if not param_name.startswith(f'{prefix}model.') or name not in depths:
             raise ValueError(f'TimmStream: {self.model_name} has no parameter {param_name!r}.')
@@ -227,12 +195,12 @@ class TimmStream(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the images and return the feature of this stream."""
         if self.img_size is not None and tuple(x.shape[-2:]) != self.img_size:
-            built, came = ' x '.join(map(str, self.img_size)), ' x '.join(map(str, x.shape[-2:]))
+            expected, got = ' x '.join(map(str, self.img_size)), ' x '.join(map(str, x.shape[-2:]))
             raise ValueError(
-                f'TimmStream: {self.model_name} was built for {built} images and got {came}. Set img_size '
+                f'TimmStream: {self.model_name} expected images of {expected}, got {got}. Set img_size '
                 'at the top level of the config, which reaches the pipeline and the streams.'
             )
-        x = (x - self.mean) / self.std
+        x = self.normalized(x)
         if self.output == 'vector':
             return self.model(x)
         feature = self.model.forward_features(x)
@@ -246,8 +214,11 @@ class TimmStream(nn.Module):
             # Models that pool by averaging norm after it; here tokens are normalised one by one instead.
             feature = self.model.fc_norm(feature)
         elif not prefix:
-            feature = self.model.forward_head(feature, pre_logits=True)  # likewise, where the norm is in the head
+            feature = self.model.forward_head(feature, pre_logits=True)  # the same, where the norm is in the head
         tokens = feature[:, prefix:]
         if self.output == 'tokens':
             return tokens
         return tokens.transpose(1, 2).unflatten(2, self._grid_of(tokens.shape[1], *x.shape[-2:]))
+
+
+answer_old_names(globals())

@@ -1,4 +1,4 @@
-"""The terms that a teacher adds to the losses of a classifier."""
+"""The distillation terms that a teacher adds to the losses of a classifier."""
 
 from typing import Any
 
@@ -14,16 +14,16 @@ __all__ = ['Distillation']
 
 
 class Distillation:
-    r"""What a student learns from a teacher, as entries in the student's dictionary of losses.
+    r"""Distillation losses of a student, as entries in its dictionary of losses.
 
     .. math::
         (1 - w) \, L_{task} + w \, T^2 \, \mathrm{KL}(p_T \,\|\, p_S)
         + w_f \, (1 - \cos(P z_S, z_T)) + w_r \, L_{relation}
 
-    No ``nn.Module``: see :class:`Teacher`. The settings may be changed from step to step.
+    It is no ``nn.Module``: see :class:`Teacher`. The settings may be changed from step to step.
 
     Args:
-        teacher (Teacher): Who knows.
+        teacher (Teacher): The frozen teacher.
         distill_weight (float): w in [0, 1].
         temperature (float): T > 0.
         feature_weight (float): :math:`w_f`; P is the student's ``distill_projection``.

@@ -1,4 +1,4 @@
-"""Several trained classifiers that answer together."""
+"""An ensemble of trained classifiers, with the uncertainty of their disagreement."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional, Union
@@ -73,7 +73,7 @@ class EnsembleClassifier(BaseClassifier):
         init_cfg: Optional[dict] = None,
     ) -> None:
         if not members or isinstance(members, str):
-            raise ValueError(f'EnsembleClassifier: members={members!r}; a list of checkpoints is wanted.')
+            raise ValueError(f'EnsembleClassifier: expected members as a list of checkpoints, got members={members!r}.')
         common = dict(backbone=backbone, neck=neck, head=head, train_cfg=train_cfg, data_preprocessor=data_preprocessor)
         chosen = [dict(checkpoint=member) if isinstance(member, str) else dict(member) for member in members]
         built, names = zip(*(_build(number, member, common) for number, member in enumerate(chosen)), strict=True)

@@ -1,7 +1,7 @@
 """The model of every phase: backbone, neck and head, joined by the registry."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import Any, Optional, Protocol, Union
 
 import torch
 from mmengine.logging import print_log
@@ -14,16 +14,21 @@ from hybridcls.checks import check_choice, check_known_keys, check_number
 from hybridcls.distributed.sharded_parameters import exclude_from_ddp
 from hybridcls.registry import MODELS
 from hybridcls.replay.gradient_cache import GradientCache
-from hybridcls.signatures import arguments_of
 from hybridcls.structures import known_rows
 
-from ..building.shape_probe import channels_of, probe, probe_output
-from ..data_preprocessors.image_range import check_unit_range, input_channels, normalization_of, range_after
-
-if TYPE_CHECKING:
-    from .distillation import Distillation
+from ..building.chain import as_features, build_chain
+from ..building.preprocessor import build_preprocessor
+from ..data_preprocessors.image_range import check_unit_range, normalization_of, range_after
+from ..heads.head import check_head, samples_of_rows
 
 STAGES = ('backbone', 'neck', 'pre_logits')
+
+
+class LossTerms(Protocol):
+    """Terms that something outside of the model, such as a teacher, adds to the losses of a batch."""
+
+    def add_to(self, losses: dict[str, Any], student: Any, images: Tensor, features: Any) -> dict[str, Any]:
+        """Return the losses with the terms; see :meth:`Distillation.add_to`."""
 
 
 @MODELS.register_module()
@@ -55,7 +60,7 @@ class HybridClassifier(BaseClassifier):
         init_cfg (dict, optional): mmengine's initialisation config.
 
     Attributes:
-        distillation (Distillation, optional): The terms of a teacher, while one is attached.
+        distillation (LossTerms, optional): The terms of a teacher (:class:`Distillation`), while one is attached.
 
     Shape:
         - inputs: what the data preprocessor gives, ``(V * B, 3, H, W)``: V views of B images, view by view.
@@ -93,52 +98,21 @@ class HybridClassifier(BaseClassifier):
         distill_projection: Optional[int] = None,
         init_cfg: Optional[dict] = None,
     ) -> None:
-        # The preprocessor needs the number of classes of the head, so the parts are built first and attached after
-        # the base class has been initialised.
-        built_backbone = _build('backbone', backbone)
-        channels = _channels_of(built_backbone)
-        built_neck = None if neck is None else _build('neck', neck, in_channels=channels)
-        if built_neck is not None:
-            channels = _channels_after(built_neck, built_backbone, channels)
-        streams = getattr(built_backbone, 'stream_names', ())
-        if head is not None and len(streams) > 1 and isinstance(channels, tuple) and len(channels) > 1:
-            what = 'no neck joins them' if built_neck is None else f'{type(built_neck).__name__} does not join them'
-            raise ValueError(
-                f'HybridClassifier: the backbone has {len(streams)} streams and {what}, so the head '
-                "would see only the last. Set neck=dict(type='DHAFusion') or "
-                "neck=dict(type='ConcatFusion')."
-            )
-        width = channels[-1] if isinstance(channels, tuple) else channels
-        built_head = None if head is None else _build('head', head, in_channels=width, num_classes=None)
-
-        if isinstance(data_preprocessor, nn.Module):
-            if train_cfg is not None:
-                raise ValueError(
-                    'HybridClassifier: train_cfg is for the data preprocessor, and data_preprocessor is built already. '
-                    'Build it with batch_augments=..., and drop train_cfg.'
-                )
-        else:
-            data_preprocessor = dict(data_preprocessor or {})
-            data_preprocessor.setdefault('type', 'HybridDataPreprocessor')
-            if train_cfg is not None and data_preprocessor.setdefault('batch_augments', train_cfg) != train_cfg:
-                raise ValueError(
-                    'HybridClassifier: train_cfg and data_preprocessor.batch_augments name different batch '
-                    'augmentations. Drop one of them.'
-                )
-            data_preprocessor = _build(
-                'data_preprocessor', data_preprocessor, num_classes=getattr(built_head, 'num_classes', None)
-            )
-        super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
-        self.backbone = built_backbone
-        self.neck = built_neck
-        self.head = built_head
+        # Before the base class is initialised, since it takes the preprocessor, which needs the head's classes.
+        chain = build_chain('HybridClassifier', backbone, neck, head)
+        if chain.head is not None:
+            check_head('HybridClassifier', chain.head)
+        num_classes = getattr(chain.head, 'num_classes', None)
+        preprocessor = build_preprocessor('HybridClassifier', data_preprocessor, train_cfg, num_classes)
+        super().__init__(data_preprocessor=preprocessor, init_cfg=init_cfg)
+        self.backbone, self.neck, self.head = chain[:3]
         self._normalize_for_backbone()
-        self.distillation: Optional[Distillation] = None
+        self.distillation: Optional[LossTerms] = None
         if distill_projection is not None:
             check_number('HybridClassifier', 'distill_projection', distill_projection, 1, integer=True)
-            if not isinstance(width, int):
-                raise ValueError('HybridClassifier: distill_projection needs a neck that gives one embedding.')
-            self.distill_projection = nn.Linear(width, distill_projection)
+            if chain.width is None:
+                raise ValueError('HybridClassifier: distill_projection needs a neck that declares its out_channels.')
+            self.distill_projection = nn.Linear(chain.width, distill_projection)
         else:
             self.register_load_state_dict_pre_hook(_without_projection)
         if sync_bn:
@@ -165,6 +139,16 @@ class HybridClassifier(BaseClassifier):
                 logger='current',
             )
 
+    @property
+    def img_size(self) -> Union[int, tuple[int, int], None]:
+        """The size (h, w) of images that the backbone was built for; None: any."""
+        return getattr(self.backbone, 'img_size', None)
+
+    @property
+    def gives_logits(self) -> bool:
+        """Whether the head has classes, so that calling the model returns logits."""
+        return getattr(self.head, 'num_classes', None) is not None
+
     def extract_feat(self, inputs: Tensor, stage: str = 'neck') -> Any:
         """Return the features of a stage.
 
@@ -179,11 +163,11 @@ class HybridClassifier(BaseClassifier):
         check_choice('HybridClassifier.extract_feat', 'stage', stage, STAGES)
         if self.image_mean is not None:
             inputs = (inputs - self.image_mean) / self.image_std
-        features = _as_tuple('backbone', self.backbone(inputs))
+        features = as_features('HybridClassifier', 'backbone', self.backbone(inputs))
         if stage == 'backbone':
             return features
         if self.neck is not None:
-            features = _as_tuple('neck', self.neck(features))
+            features = as_features('HybridClassifier', 'neck', self.neck(features))
         if stage == 'neck':
             return features
         if not hasattr(self.head, 'pre_logits'):
@@ -218,10 +202,9 @@ class HybridClassifier(BaseClassifier):
         losses = self._loss(features, data_samples)
         return losses if self.distillation is None else self.distillation.add_to(losses, self, inputs, features)
 
-    def _loss(self, features: Any, data_samples: list[DataSample]) -> dict[str, Tensor]:
-        if not hasattr(self.head, 'count_views') and isinstance(features[-1], Tensor):
-            # A head of another package takes each view for a sample of its own.
-            data_samples = [*data_samples] * (len(features[-1]) // max(1, len(data_samples)))
+    def _loss(self, features: Any, data_samples: Sequence[DataSample]) -> dict[str, Tensor]:
+        if isinstance(features[-1], Tensor):
+            data_samples = samples_of_rows(self.head, len(features[-1]), data_samples)
         for sample in data_samples:
             # One-hot labels of an image that was not mixed (in a validation) are int64, which no loss takes.
             if 'gt_score' in sample and not sample.gt_score.is_floating_point():
@@ -241,6 +224,7 @@ class HybridClassifier(BaseClassifier):
         if data_samples is not None and len(features[-1]) != len(data_samples):
             images = len(data_samples)
             features = tuple(feature.unflatten(0, (-1, images)).mean(dim=0) for feature in features)
+        check_head('HybridClassifier', self.head, 'predict')
         return self.head.predict(features, data_samples, **kwargs)
 
     def val_step(self, data: Union[dict, tuple, list]) -> list[DataSample]:
@@ -258,7 +242,7 @@ class HybridClassifier(BaseClassifier):
         if samples and ('gt_label' in samples[0] or 'gt_score' in samples[0]):
             rows = known_rows(samples, getattr(self.head, 'num_classes', None))
         if rows:
-            # First, because predictions overwrite nothing that a loss reads, but a loss may add to no sample.
+            # Losses first: predict writes onto the samples that loss reads.
             losses = self._loss(_rows_of(features, rows, len(samples)), [samples[row] for row in rows])
         predictions = self._predict(batch['inputs'], features, samples)
         if losses:
@@ -290,29 +274,6 @@ def _rows_of(features: Any, rows: list[int], num_samples: int) -> Any:
     return tuple(feature.unflatten(0, (-1, num_samples))[:, rows].flatten(0, 1) for feature in features)
 
 
-def _as_tuple(part: str, features: Any) -> Any:
-    if isinstance(features, dict):
-        raise TypeError(
-            f'HybridClassifier: expected a tensor or a tuple of tensors from the {part}, got a dict with the keys '
-            f'{", ".join(map(str, features))}. Let its forward return the features themselves.'
-        )
-    return (features,) if isinstance(features, Tensor) else features
-
-
-def _build(name: str, part: Union[dict, nn.Module], **inferred: Any) -> nn.Module:
-    """Build a part; what it takes, its config leaves open and we know is filled in."""
-    if isinstance(part, nn.Module):
-        return part
-    if not isinstance(part, dict) or 'type' not in part:
-        raise TypeError(f"HybridClassifier: {name}={part!r} is neither a module nor a dict with a 'type'.")
-    cls = MODELS.class_of(part)
-    known, are_all = arguments_of(cls)
-    if are_all:
-        given = [key for key in part if key not in ('type', '_scope_')]
-        check_known_keys(f'HybridClassifier: {name} ({cls.__name__})', given, known)
-    return MODELS.build_filled(dict(part), **inferred)
-
-
 def _build_grad_cache(grad_cache: Optional[dict]) -> Optional[GradientCache]:
     if grad_cache is None:
         return None
@@ -320,60 +281,3 @@ def _build_grad_cache(grad_cache: Optional[dict]) -> Optional[GradientCache]:
         raise TypeError(f'HybridClassifier: grad_cache={grad_cache!r} must be a dict, dict(micro_batch=64), or None.')
     check_known_keys('HybridClassifier: grad_cache', grad_cache, ['micro_batch'])
     return GradientCache(**grad_cache)
-
-
-def _channels_of(part: nn.Module) -> Union[int, tuple[int, ...], None]:
-    """The channels that a backbone gives: those that it says, else those of a forward pass without values."""
-    declared = _declared_channels(part)
-    if declared is not None:
-        return declared
-    try:
-        features = _probe(part)
-    except Exception:  # a backbone of any package: then in_channels has to be given, and the neck or head says so
-        return None
-    return _channels_in('backbone', features)
-
-
-def _channels_after(neck: nn.Module, backbone: nn.Module, channels: Any) -> Union[int, tuple[int, ...], None]:
-    """The channels that a neck gives: those that it says, else those of a forward pass without values."""
-    declared = _declared_channels(neck)
-    if declared is not None:
-        return declared
-    try:
-        features = _as_tuple('backbone', _probe(backbone))
-    except Exception:  # see above; most necks that do not say it only pool
-        return channels
-    try:
-        embedding = probe(neck, features)
-    except Exception as error:
-        streams = getattr(backbone, 'stream_names', ())
-        if not streams or backbone.img_size is None:  # perhaps images of another size would fit
-            return channels
-        shapes = ', '.join(str(tuple(feature.shape)) for feature in features)
-        raise ValueError(
-            f'HybridClassifier: the backbone has {len(streams)} streams and {type(neck).__name__} does not join them: '
-            f'given a tuple of their features, {shapes}, it raises {type(error).__name__} ({error}).'
-            if len(streams) > 1
-            else f'HybridClassifier: given the feature of the backbone in a tuple, {shapes}, the neck '
-            f'{type(neck).__name__} raises {type(error).__name__} ({error}).'
-        ) from error
-    return _channels_in('neck', embedding)
-
-
-def _declared_channels(part: nn.Module) -> Union[int, tuple[int, ...], None]:
-    channels = getattr(part, 'out_channels', None)
-    if isinstance(channels, int):
-        return channels
-    if isinstance(channels, Sequence) and all(isinstance(c, int) for c in channels):
-        return tuple(channels)
-    return None
-
-
-def _channels_in(part: str, features: Any) -> tuple[int, ...]:
-    return tuple(channels_of(entry) for entry in _as_tuple(part, features) if isinstance(entry, Tensor))
-
-
-def _probe(backbone: nn.Module) -> Any:
-    size = getattr(backbone, 'img_size', None) or 224
-    height, width = (size, size) if isinstance(size, int) else tuple(size)
-    return probe_output(backbone, height, width, input_channels(backbone))

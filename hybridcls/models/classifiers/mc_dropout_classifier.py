@@ -1,4 +1,4 @@
-"""Doubt from dropout that stays active while predicting."""
+"""Uncertainty from dropout that stays active while predicting."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

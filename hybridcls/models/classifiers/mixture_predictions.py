@@ -7,6 +7,7 @@ from mmpretrain.structures import DataSample
 from torch import Tensor
 
 from hybridcls.functional.evidential import mixture_uncertainty
+from hybridcls.old_modules import answer_old_names
 
 __all__ = ['aggregate_predictions']
 
@@ -21,7 +22,7 @@ def aggregate_predictions(
     not know themselves is epistemic, too, and ``vacuity`` is the mean of theirs. Other fields stay.
 
     Args:
-        caller (str): Who speaks, for the error messages.
+        caller (str): Name used as the error prefix.
         samples (list[DataSample]): B samples, changed in place.
         members (Sequence[Sequence[DataSample]]): T times B samples with ``pred_score``.
 
@@ -51,3 +52,6 @@ def aggregate_predictions(
 
 def _stack(members: Sequence[Sequence[DataSample]], field: str) -> Tensor:
     return torch.stack([torch.stack([sample.get(field) for sample in member]) for member in members])
+
+
+answer_old_names(globals())

@@ -27,7 +27,7 @@ class MixtureTTA(BaseTTAModel):
     - ``vacuity`` is the mean of the views'. (An ``EvidentialHead`` that gets several views as one image averages their
       evidence instead, before there are scores.)
     - ``embedding`` is the mean of the views'.
-    - ``heads`` of a ``MultiHead``: each head's predictions, likewise.
+    - ``heads`` of a ``MultiHead``: each head's predictions, the same.
 
     Everything else, such as labels and paths, is that of the first view. A head without scores leaves the embedding.
 

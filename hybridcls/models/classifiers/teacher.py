@@ -1,4 +1,4 @@
-"""A trained classifier that another one learns from: frozen, in eval mode, fed in its own way."""
+"""A trained classifier that another one learns from: it is frozen, in eval mode, and sees images as it was trained."""
 
 import weakref
 from collections.abc import Callable
@@ -6,30 +6,31 @@ from typing import Any, Optional, Union
 
 import torch
 import torch.nn.functional as F
-from mmpretrain.models.classifiers import ImageClassifier
+from mmpretrain.models.classifiers import BaseClassifier
 from torch import Tensor, nn
 
 from hybridcls.functional.tokens.feature_pooling import pool_feature
 
 from ..building.shape_probe import probe_output
-from .hybrid_classifier import HybridClassifier
 
 __all__ = ['Teacher']
 
 
 class Teacher:
-    """A classifier that answers for a batch of images in the student's form, RGB in [0, 1].
+    """A frozen classifier that returns logits and embeddings of a student's images, RGB in [0, 1].
 
-    No ``nn.Module``, so that a student which holds one has nothing of it among its parameters, buffers, checkpoints or
+    It is no ``nn.Module``, so a student that holds one has nothing of it among its parameters, buffers, checkpoints or
     DDP buckets, and ``student.train()`` does not reach it. A copy of the student (EMA) shares it.
 
-    It is normalised as it was trained: our classifiers do it inside, mmpretrain's by the mean, standard deviation and
-    channel order of their data preprocessor, timm's by their ``pretrained_cfg``. Images of another size than its own
-    are resized (bicubic, antialiased).
+    Images are normalized as it was trained: our classifiers do it inside, mmpretrain's by the mean, standard deviation
+    and channel order of their data preprocessor, timm's by their ``pretrained_cfg``. Images of another size than its
+    own are resized (bicubic, antialiased).
 
     Args:
-        model (nn.Module): A ``HybridClassifier``, mmpretrain's ``ImageClassifier``, or a timm model with its
-            classifier. It is frozen and set to eval mode here.
+        model (nn.Module): A ``HybridClassifier``, mmpretrain's ``ImageClassifier`` (any ``BaseClassifier`` with
+            ``extract_feat``, ``head`` and ``data_preprocessor``; one that has ``gives_logits = False`` is refused, and
+            ``img_size`` is the only size it takes), or a timm model with its classifier. It is frozen and set to eval
+            mode here.
         img_size (int | tuple[int, int], optional): Size (h, w) that it sees. Defaults to None: the only size it
             takes, if that is so, else that of the student's images.
         compile (bool | dict): Whether to compile it, or arguments of ``torch.compile``. Defaults to False.
@@ -102,16 +103,14 @@ class _TeacherNetwork(nn.Module):
 
     def _kind_of(self, model: Any) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         head = getattr(model, 'head', None)
-        if isinstance(model, HybridClassifier):
-            if getattr(head, 'num_classes', None) is None:
+        if isinstance(model, BaseClassifier) and hasattr(model, 'head'):
+            if not getattr(model, 'gives_logits', True):
                 raise TypeError(
-                    f'Teacher: its head is a {type(head).__name__}, which gives no logits. A teacher is a '
-                    'classifier; give it a head with classes.'
+                    f'Teacher: expected a classifier whose head has classes, got the head {type(head).__name__}, which '
+                    'gives no logits. Set model.head to one with num_classes.'
                 )
-            size = getattr(model.backbone, 'img_size', None)
+            size = getattr(model, 'img_size', None)
             self.only_size = (size, size) if isinstance(size, int) else size
-            return self._with_preprocessor
-        if isinstance(model, ImageClassifier):
             return self._with_preprocessor
         if hasattr(model, 'pretrained_cfg') and hasattr(model, 'forward_head'):
             for name in ('mean', 'std'):
@@ -122,8 +121,8 @@ class _TeacherNetwork(nn.Module):
                 self.only_size = tuple(embed.img_size)
             return self._timms
         raise TypeError(
-            f'Teacher: {type(model).__name__} is neither a HybridClassifier, nor an ImageClassifier of '
-            'mmpretrain, nor a timm model.'
+            f'Teacher: expected a HybridClassifier, an ImageClassifier of mmpretrain or a timm model, got '
+            f'{type(model).__name__}.'
         )
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -134,7 +133,7 @@ class _TeacherNetwork(nn.Module):
         return self.network.head(features), _embedding_of(features)
 
     def _preprocessed(self, images: Tensor) -> Tensor:
-        """What the network's own data preprocessor would have made of the images."""
+        """Return the images as the network's own data preprocessor would make them."""
         preprocessor = self.network.data_preprocessor
         if getattr(preprocessor, 'gives_unit_range', False):
             return images

@@ -1,4 +1,4 @@
-"""Which values images have where they meet a model, and which a model takes."""
+"""The range of image values that a data preprocessor gives and a model takes."""
 
 from collections.abc import Sequence
 from typing import Any, Optional

@@ -9,10 +9,10 @@ from .margin_head import MarginHead
 
 @MODELS.register_module()
 class AdaFaceHead(MarginHead):
-    r"""`AdaFace <https://arxiv.org/abs/2204.00964>`_: a margin that follows the length of the embedding.
+    r"""`AdaFace <https://arxiv.org/abs/2204.00964>`_: a margin that follows the norm of the embedding.
 
     The margin is described at :func:`hybridcls.functional.adaptive_margin_on_target`, its running statistics at
-    :class:`hybridcls.models.modules.AdaFaceMargin`, everything else at :class:`MarginHead`. With ``cosine_clip=1e-3``
+    :class:`hybridcls.models.margins.AdaFaceMargin`, everything else at :class:`MarginHead`. With ``cosine_clip=1e-3``
     it is the code of mk-minchul/AdaFace; with ``gradient='straight_through', clip_angle=False`` that of CVLFace.
 
     Logs ``norm_mean`` and ``norm_std``, the running statistics, beside the loss.

@@ -9,7 +9,7 @@ from .margin_head import MarginHead
 
 @MODELS.register_module()
 class ArcFaceHead(MarginHead):
-    r"""`ArcFace <https://arxiv.org/abs/1801.07698>`_: :math:`s \cos(\theta_y + m)` for the own class.
+    r"""`ArcFace <https://arxiv.org/abs/1801.07698>`_: :math:`s \cos(\theta_y + m)` for the target class.
 
     The margin is described at :func:`hybridcls.functional.angular_margin_on_target`, everything else at
     :class:`MarginHead`. The analytic gradient and InsightFace's fallback past pi - m are the defaults.

@@ -1,4 +1,4 @@
-"""What all heads with classes share: probabilities from logits, and the accuracy for the log."""
+"""The base of heads with classes: probabilities from logits, and the accuracy for the log."""
 
 from collections.abc import Sequence
 from typing import Optional, Union
@@ -9,7 +9,8 @@ from torch import Tensor
 from hybridcls.checks import check_number
 from hybridcls.structures import write_predictions
 
-from .embedding_head import EmbeddingHead, Features
+from .embedding_head import EmbeddingHead
+from .head import Features
 
 
 class ClassificationHead(EmbeddingHead):
@@ -18,7 +19,7 @@ class ClassificationHead(EmbeddingHead):
     Args:
         num_classes (int): C, at least 1.
         in_channels (int, optional): D, see :class:`EmbeddingHead`.
-        label_smoothing (float): Share of the target given to all classes alike, in [0, 1). Defaults to 0.
+        label_smoothing (float): Share of the target that is spread evenly over all classes, in [0, 1). Defaults to 0.
         init_cfg (dict | list[dict], optional): MMEngine's.
 
     Raises:

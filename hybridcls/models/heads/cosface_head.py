@@ -9,7 +9,7 @@ from .margin_head import MarginHead
 
 @MODELS.register_module()
 class CosFaceHead(MarginHead):
-    r"""`CosFace <https://arxiv.org/abs/1801.09414>`_: :math:`s (\cos\theta_y - m)` for the own class.
+    r"""`CosFace <https://arxiv.org/abs/1801.09414>`_: :math:`s (\cos\theta_y - m)` for the target class.
 
     The margin is described at :func:`hybridcls.functional.additive_cosine_margin_on_target`, everything else at
     :class:`MarginHead`.

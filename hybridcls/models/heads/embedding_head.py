@@ -1,4 +1,4 @@
-"""What all heads share: an embedding comes in, and predictions carry it."""
+"""The base of all heads: it checks the embedding that comes in, and writes it onto predictions."""
 
 import logging
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from torch import Tensor
 from hybridcls.checks import check_number
 from hybridcls.structures import count_views, write_predictions
 
-Features = Union[Tensor, Sequence[Tensor]]
+from .head import Features
 
 
 class EmbeddingHead(BaseModule):
@@ -50,15 +50,14 @@ class EmbeddingHead(BaseModule):
         """Return the embedding, shape (V * B, D), from what the neck returned.
 
         Raises:
-            ValueError: If it is no matrix of width ``in_channels``.
+            ValueError: If it is not a matrix of width ``in_channels``.
         """
         embedding = feats if isinstance(feats, Tensor) else feats[-1]
         if embedding.dim() != 2 or embedding.shape[1] != self.in_channels:
             raise ValueError(
-                f'{self._name}: an embedding of shape {tuple(embedding.shape)} came; '
-                f'(N, {self.in_channels}) is wanted. A feature map or tokens need a neck that pools them '
-                '(DHAFusion, ConcatFusion, GlobalAveragePooling); another width needs another '
-                'in_channels.'
+                f'{self._name}: expected an embedding of shape (N, {self.in_channels}), got '
+                f'{tuple(embedding.shape)}. A feature map or tokens need a neck that pools them (DHAFusion, '
+                'ConcatFusion, GlobalAveragePooling); another width needs another in_channels.'
             )
         return embedding
 
@@ -67,10 +66,10 @@ class EmbeddingHead(BaseModule):
         return count_views(self._name, len(embedding), len(data_samples))
 
     def warn_of_bad_embeddings(self, embedding: Tensor, data_samples: Sequence[DataSample]) -> None:
-        """Name the images whose embedding is NaN or infinite, on a CPU; on a GPU to look would wait for it.
+        """Name the images whose embedding is NaN or infinite, on a CPU; on a GPU a look would wait for it.
 
-        A warning, no error: whether a bad loss ends the training is for the optimizer wrapper's ``nonfinite_loss`` to
-        say.
+        A warning, not an error: the optimizer wrapper's ``nonfinite_loss`` decides whether a non-finite loss ends the
+        training.
         """
         if embedding.device.type != 'cpu' or bool(embedding.detach().isfinite().all()):
             return
@@ -78,7 +77,7 @@ class EmbeddingHead(BaseModule):
         first = data_samples[rows[0] % len(data_samples)].get('img_path', None) or f'row {rows[0]}'
         print_log(
             f'{self._name}: {len(rows)} of {len(embedding)} embeddings are NaN or infinite, first that of '
-            f'{first}. The loss of this batch will be so as well. Look at the image, the learning rate, and half '
+            f'{first}. The loss of this batch will be non-finite, too. Look at the image, the learning rate, and half '
             'precision.',
             'current',
             level=logging.WARNING,

@@ -11,7 +11,7 @@ from hybridcls.registry import MODELS
 from hybridcls.structures import read_targets, write_predictions
 
 from .classification_head import ClassificationHead
-from .embedding_head import Features
+from .head import Features
 
 
 @MODELS.register_module()
@@ -19,7 +19,7 @@ class EvidentialHead(ClassificationHead):
     r"""A linear layer whose outputs are evidence: a Dirichlet distribution :math:`Dir(e + 1)` over class probabilities.
 
     Scores are its mean :math:`\alpha / S`, never the softmax of the layer's outputs, and each prediction says how
-    unsure it is, and of what kind its doubt is (:func:`hybridcls.functional.evidential.dirichlet_uncertainty`).
+    unsure it is, and of which kind the uncertainty is (:func:`hybridcls.functional.evidential.dirichlet_uncertainty`).
 
     ``forward`` returns :math:`\log \alpha`, whose softmax *is* :math:`\alpha / S`: whatever takes a classifier's
     outputs for logits (an exported model's user, a distillation) gets the right probabilities, and the exponential
@@ -91,7 +91,7 @@ class EvidentialHead(ClassificationHead):
         r"""Write ``pred_score`` :math:`\alpha / S` (K,), ``pred_label`` (1,), ``embedding`` (D,) and the uncertainties.
 
         These are ``vacuity`` in (0, 1] and, in nats, ``aleatoric``, ``epistemic`` and ``total``: scalars, float32,
-        large where the doubt is large. Evidence and embeddings of several views of an image are averaged.
+        large where the uncertainty is large. Evidence and embeddings of several views of an image are averaged.
         """
         evidence = self.evidence(feats).detach()
         if data_samples is not None:

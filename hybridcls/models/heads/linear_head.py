@@ -14,7 +14,7 @@ from hybridcls.signatures import takes_argument
 from hybridcls.structures import read_targets
 
 from .classification_head import ClassificationHead
-from .embedding_head import Features
+from .head import Features
 
 
 @MODELS.register_module()
@@ -27,7 +27,7 @@ class LinearHead(ClassificationHead):
     Args:
         num_classes (int): C.
         in_channels (int, optional): Width of the embedding. ``HybridClassifier`` fills it in.
-        label_smoothing (float): Share of the target given to all classes alike, in [0, 1). Defaults to 0.
+        label_smoothing (float): Share of the target that is spread evenly over all classes, in [0, 1). Defaults to 0.
         class_weight (Sequence[float], optional): A factor for the loss of each class, C numbers >= 0. The weighted
             losses are divided by the number of samples, not by the sum of their weights, so that it does not matter how
             a batch is spread over processes. Defaults to None.
@@ -40,7 +40,7 @@ class LinearHead(ClassificationHead):
             label_smooth_val=0.1)`` or ``dict(type='torch.nn.MultiMarginLoss')``. Logits are (N, C), float32 or float64;
             targets int64 (N,), or probabilities (N, C) of the logits' dtype where labels are soft. One that takes
             ``avg_factor`` gets N, so that it is what mmpretrain's ``LinearClsHead`` computes. Smoothing and weights of
-            classes are its own affair then. Defaults to None: cross entropy.
+            classes are settings of that loss then. Defaults to None: cross entropy.
 
     Raises:
         ValueError, TypeError: If a number is out of range, or a label is, or a loss is not one of logits.
@@ -71,8 +71,8 @@ class LinearHead(ClassificationHead):
         if class_weight is not None:
             if len(class_weight) != num_classes:
                 raise ValueError(
-                    f'LinearHead: class_weight has {len(class_weight)} numbers for '
-                    f'num_classes={num_classes}; one for each class is wanted.'
+                    f'LinearHead: expected class_weight to have num_classes={num_classes} numbers, got '
+                    f'{len(class_weight)}.'
                 )
             for weight in class_weight:
                 check_number('LinearHead', 'class_weight', weight, 0)

@@ -1,4 +1,4 @@
-"""The engine of all heads with a margin between classes."""
+"""Cross entropy over cosines to class weights, with any margin."""
 
 from collections.abc import Sequence
 from typing import Any, Optional
@@ -14,65 +14,67 @@ from hybridcls.distributed.sharded_softmax import sharded_cosine_logits, sharded
 from hybridcls.functional import cosine_logits, margin_cross_entropy
 from hybridcls.functional.margins.margin_softmax import SOFTMAX_FORMS
 from hybridcls.registry import MODELS
+from hybridcls.renames import keeps_old_spellings
 from hybridcls.structures import read_hard_labels
 
+from ..margins.margin import check_margin, check_target_logits, log_scalars_of
 from .classification_head import ClassificationHead
-from .embedding_head import Features
+from .head import Features
 
 
 @MODELS.register_module()
+@keeps_old_spellings
 class MarginHead(ClassificationHead):
-    r"""Cross entropy over scaled cosines to class weights, with a margin on the own class.
+    r"""Cross entropy over scaled cosines to class weights, with a margin on the target class.
 
-    The margin is a registered module: ``margin(target_cosine, norms, labels)`` gets the cosines of the own classes, the
-    lengths of the embeddings and the labels, all of shape (N,), the first two in float32, and returns the target
-    logits before the scale, (N,). What its ``log_scalars()`` returns, if it has one, is logged beside the loss.
+    The margin is a registered module that follows :class:`hybridcls.models.margins.Margin`: it turns the cosines to the
+    target classes into target logits. What its ``log_scalars()`` returns is logged beside the loss.
 
-    Cosines are computed in float32 outside of autocast, from centres and embeddings that are normalised there; the
-    parameter itself is never cast. Scores are the softmax of ``scale`` times the cosine *without* the margin, which
-    belongs to training: they rank classes rightly, but a scale of 64 makes them confident.
+    Cosines are computed in float32 outside of autocast, from class weights and embeddings that are L2-normalized there;
+    the parameter itself is never cast. Scores are the softmax of ``scale`` times the cosine *without* the margin, which
+    belongs to training: they rank the classes, but a scale of 64 makes them overconfident.
 
     The softmax over the classes streams: no more than a block of the N x C logits is held at a time, forward and
     backward, unless there are so few that the dense form is faster (key ``softmax``; the numbers are the same).
 
-    With ``shard_classes=True`` each of W processes holds ``ceil(C / W)`` centres (the last ones fewer, or none), their
-    gradients and their part of the optimizer's state; loss and gradients are those of one process with the whole
-    batch, see :func:`hybridcls.functional.sharded_margin_cross_entropy`. Checkpoints hold the whole matrix and fit any
-    number of processes, or a head that is not sharded. In several processes ``forward`` and ``predict`` are calls that
-    all of them must make; one process alone, to test or to export, holds everything. To train without a process group
-    is an error.
+    With ``shard_classes=True`` each of W processes holds the weights of ``ceil(C / W)`` classes (the last ones fewer,
+    or none), their gradients and their part of the optimizer's state; loss and gradients are those of one process with
+    the whole batch, see :func:`hybridcls.distributed.sharded_margin_cross_entropy`. Checkpoints hold the whole matrix
+    and fit any number of processes, or a head that is not sharded. In several processes all must call ``forward`` and
+    ``predict``; one process alone, to test or to export, holds everything. Training with ``shard_classes=True``
+    requires a process group.
 
     Each view of an image is one more sample with the image's label. Labels must be hard: with soft ones (mixup, cutmix)
-    there is no own class to give the margin to.
+    there is no target class to give the margin to.
 
     Args:
         num_classes (int): C.
         in_channels (int, optional): Width of the embedding, D. ``HybridClassifier`` fills it in.
         margin (dict): The margin's config: 'ArcFace', 'CosFace', 'AdaFace', 'CombinedMargin', 'ClassWise' (another one
-            with a number of its own for each class), or yours; ``num_classes`` is filled in where it takes that key.
+            with a number for each class), or yours; ``num_classes`` is filled in where it takes that key.
             Defaults to ``dict(type='ArcFace')``.
         scale (float): Inverse temperature of the softmax, > 0. Defaults to 64.
-        label_smoothing (float): Share of the target given to all classes alike, in [0, 1). Defaults to 0.
+        label_smoothing (float): Share of the target that is spread evenly over all classes, in [0, 1). Defaults to 0.
         cosine_clip (float, optional): Keep all cosines this far from +-1, without gradient beyond: 1e-3 and 1e-4 in the
             AdaFace repository's AdaFace and ArcFace. Defaults to None.
         softmax (str): 'dense', 'streamed', or 'auto', the faster one; see
             :func:`hybridcls.functional.margin_cross_entropy`. Defaults to 'auto'.
         softmax_memory (int, optional): Bytes for the blocks of logits when streamed. Defaults to None: 4 MiB on a CPU,
             128 MiB elsewhere.
-        num_subcenters (int): K centres a class; the cosine of a class is that of the nearest one, which alone gets the
+        num_subcenters (int): K weights a class; the cosine of a class is that of the nearest one, which alone gets the
             gradient: `Sub-center ArcFace <https://doi.org/10.1007/978-3-030-58621-8_43>`_. Defaults to 1.
         shard_classes (bool): Spread the classes over the processes. Defaults to False.
         sample_rate (float): With ``shard_classes``: the share of its classes that a process takes into a training step,
-            in (0, 1]; those of the batch are always in, the others drawn anew in each step (`Partial FC
+            in (0, 1]; those of the batch are always in, the others drawn again in each step (`Partial FC
             <https://arxiv.org/abs/2203.15565>`_). The loss and the accuracy in the log are then among the drawn ones.
-            Centres that were not drawn have the gradient 0, as in InsightFace's ``PartialFC_V2``: weight decay and
-            momentum go on for them. Defaults to 1.
+            Weights that were not drawn have the gradient 0, as in InsightFace's ``PartialFC_V2``: weight decay and
+            momentum continue for them. Defaults to 1.
         init_cfg (dict, optional): Defaults to None. Class weights start from a normal distribution of standard
-            deviation 0.01, as in InsightFace; only their direction enters, but the shorter they start, the faster they
-            turn.
+            deviation 0.01, as in InsightFace; only their direction counts, but the smaller their norm at the start,
+            the faster they turn.
 
     Attributes:
-        weight (Parameter): Class weights, any length, shape (C, D), or (C, K, D) with K subcenters. When sharded,
+        weight (Parameter): Class weights, of any norm, shape (C, D), or (C, K, D) with K subcenters. When sharded,
             those of the classes of this process.
         class_shard (RowShard): Which classes these are.
         margin (float): The margin's own number, to read or to set (a warm-up).
@@ -131,7 +133,7 @@ class MarginHead(ClassificationHead):
         if shard_classes and softmax == 'dense':
             raise ValueError(
                 f"{self._name}: softmax='dense' holds the logits of all classes, and with "
-                'shard_classes=True nobody has them. Drop one of the two.'
+                'shard_classes=True no process has them. Drop one of the two.'
             )
         self.num_subcenters, self.shard_classes, self.sample_rate = num_subcenters, shard_classes, sample_rate
         self.class_shard = (
@@ -157,7 +159,7 @@ class MarginHead(ClassificationHead):
         self.margin_function.margin = value
 
     def forward(self, feats: Features) -> Tensor:
-        """Return logits without margin, ``scale`` times the cosine to each class centre: float32, shape (N, C)."""
+        """Return logits without margin, ``scale`` times the cosine to each class weight: float32, shape (N, C)."""
         embedding, class_weights = self.pre_logits(feats), self._class_weights()
         if self.shard_classes:
             return self.scale * sharded_cosine_logits(embedding, class_weights, self.class_shard, self.num_subcenters)
@@ -167,27 +169,20 @@ class MarginHead(ClassificationHead):
         return self.weight if self.num_subcenters == 1 else self.weight.flatten(0, 1)
 
     def loss(self, feats: Features, data_samples: Sequence[DataSample]) -> dict[str, Tensor]:
-        """Return ``loss``, ``accuracy_top-1`` in percent (without margin), and what the margin has to log."""
+        """Return ``loss``, ``accuracy_top-1`` in percent (without margin), and what the margin logs."""
         embedding = self.pre_logits(feats)
         self.warn_of_bad_embeddings(embedding, data_samples)
         labels = read_hard_labels(self._name, data_samples, embedding.device, self.num_classes)
         labels = labels.repeat(self.count_views(embedding, data_samples))
         loss, predicted = self._cross_entropy(embedding, labels)
         losses = {'loss': loss, 'accuracy_top-1': self.accuracy(predicted, labels)}
-        if hasattr(self.margin_function, 'log_scalars'):
-            losses.update(self.margin_function.log_scalars())
-        return losses
+        return {**losses, **log_scalars_of(self.margin_function)}
 
     def _cross_entropy(self, embedding: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
         def margin(target_cosine: Tensor, norms: Tensor) -> Tensor:
             target = self.margin_function(target_cosine, norms, labels)
-            if not isinstance(target, Tensor) or target.shape != target_cosine.shape:
-                got = f'shape {tuple(target.shape)}' if isinstance(target, Tensor) else type(target).__name__
-                raise ValueError(
-                    f'{self._name}: expected target logits of shape {tuple(target_cosine.shape)}, one for each image, '
-                    f'from the margin {type(self.margin_function).__name__}, got {got}.'
-                )
+            check_target_logits(self._name, self.margin_function, target, target_cosine)
             return target.to(target_cosine.dtype)
 
         settings: dict[str, Any] = dict(
@@ -217,4 +212,6 @@ def _build_margin(caller: str, cfg: Any, num_classes: int) -> Any:
     """Build a margin; one for each class needs to know how many there are."""
     if not isinstance(cfg, dict) or 'type' not in cfg:
         raise TypeError(f"{caller}: expected margin=dict(type='ArcFace', ...) with a type, got margin={cfg!r}.")
-    return MODELS.build_filled(cfg, num_classes=num_classes)
+    margin = MODELS.build_filled(cfg, num_classes=num_classes)
+    check_margin(caller, margin)
+    return margin

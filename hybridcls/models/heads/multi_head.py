@@ -1,4 +1,4 @@
-"""Several heads on one embedding."""
+"""Several heads that learn from one embedding."""
 
 from collections.abc import Mapping, Sequence
 from typing import Optional
@@ -11,24 +11,26 @@ from hybridcls.checks import check_choice, check_known_keys, check_number
 from hybridcls.registry import MODELS
 from hybridcls.structures import write_predictions
 
-from .embedding_head import EmbeddingHead, Features
+from ..building.chain import build_part
+from .embedding_head import EmbeddingHead
+from .head import Features, check_head, samples_of_rows, takes_views
 
 
 @MODELS.register_module()
 class MultiHead(EmbeddingHead):
-    """Train one embedding for several tasks, and hear what each of its heads predicts.
+    """Train one embedding for several tasks, and give the predictions of each head.
 
     ::
 
-        head=dict(type='MultiHead', heads=dict(face=dict(type='AdaFaceHead'), doubt=dict(type='EvidentialHead')),
-                  weights=dict(doubt=0.5))
+        head=dict(type='MultiHead', heads=dict(face=dict(type='AdaFaceHead'), evidence=dict(type='EvidentialHead')),
+                  weights=dict(evidence=0.5))
 
-    Each loss is logged under its head's name, times the head's weight (``face.loss``, ``doubt.loss``), and so is
-    what else a head logs (``face.accuracy_top-1``); what a validation reports is named alike. The training loss is
-    the sum. A child config changes one head by its name, or drops it: ``heads=dict(doubt=None)``.
+    Each loss is logged under its head's name, times the head's weight (``face.loss``, ``evidence.loss``), and so is
+    everything else a head logs (``face.accuracy_top-1``); a validation uses the same names. The training loss is the
+    sum. A child config changes one head by its name, or drops it: ``heads=dict(evidence=None)``.
 
     Predictions of all heads are on each sample, ``sample.heads.face.pred_score`` and so on; those of the main head also
-    stand where all metrics look, ``sample.pred_score``. :class:`hybridcls.evaluation.MetricOf` shows a metric another
+    stand where all metrics look, ``sample.pred_score``. :class:`hybridcls.evaluation.HeadMetric` shows a metric another
     head's. ``embedding`` is the same for all.
 
     A config says ``in_channels`` and ``num_classes`` once for all heads that take them. Labels are those of the
@@ -41,7 +43,7 @@ class MultiHead(EmbeddingHead):
         main (str, optional): The head whose outputs ``forward`` returns and whose predictions are the sample's.
             Defaults to None: the first that has classes, else the first.
         num_classes (int, optional): For each head that takes it and does not say its own.
-        in_channels (int, optional): Likewise. ``HybridClassifier`` fills it in.
+        in_channels (int, optional): The same. ``HybridClassifier`` fills it in.
         init_cfg (dict, optional): MMEngine's.
 
     Attributes:
@@ -53,13 +55,13 @@ class MultiHead(EmbeddingHead):
 
     Example:
         >>> import torch
-        >>> heads = dict(face=dict(type='ArcFaceHead'), doubt=dict(type='EvidentialHead'))
+        >>> heads = dict(face=dict(type='ArcFaceHead'), evidence=dict(type='EvidentialHead'))
         >>> head = MODELS.build(dict(type='MultiHead', in_channels=8, num_classes=3, heads=heads))
         >>> losses = head.loss((torch.ones(2, 8),), [DataSample().set_gt_label(label) for label in (0, 2)])
         >>> [name for name in losses if 'loss' in name]
-        ['face.loss', 'doubt.loss']
+        ['face.loss', 'evidence.loss']
         >>> sample = head.predict((torch.ones(2, 8),))[0]
-        >>> sample.pred_score is sample.heads.face.pred_score, sample.heads.doubt.epistemic.shape
+        >>> sample.pred_score is sample.heads.face.pred_score, sample.heads.evidence.epistemic.shape
         (True, torch.Size([]))
     """
 
@@ -77,12 +79,16 @@ class MultiHead(EmbeddingHead):
         if not chosen:
             raise ValueError(
                 'MultiHead: heads has no head. Give it some by name: heads=dict(face=dict(type='
-                "'AdaFaceHead'), doubt=dict(type='EvidentialHead'))."
+                "'AdaFaceHead'), evidence=dict(type='EvidentialHead'))."
             )
         for name in chosen:
             _check_name(name)
         inferred = dict(in_channels=self.in_channels, num_classes=num_classes)
-        self.heads = ModuleDict({name: MODELS.build_filled(cfg, **inferred) for name, cfg in chosen.items()})
+        self.heads = ModuleDict(
+            {name: build_part('MultiHead', f'heads.{name}', cfg, **inferred) for name, cfg in chosen.items()}
+        )
+        for head in self.heads.values():
+            check_head('MultiHead', head)
         # A weight may outlive a head that a child config has dropped.
         check_known_keys('MultiHead: weights', weights or {}, heads)
         self.weights = {name: (weights or {}).get(name, 1.0) for name in chosen}
@@ -105,11 +111,10 @@ class MultiHead(EmbeddingHead):
     def loss(self, feats: Features, data_samples: Sequence[DataSample]) -> dict[str, Tensor]:
         """Return ``<head>.<name>`` of all that the heads return; the losses are weighted."""
         losses = {}
-        num_views = self.count_views(self.pre_logits(feats), data_samples)
+        embedding = self.pre_logits(feats)
+        self.count_views(embedding, data_samples)  # raises unless each sample has as many rows
         for name, head in self.heads.items():
-            # A head of another package takes each view for a sample of its own.
-            samples = data_samples if hasattr(head, 'count_views') else [*data_samples] * num_views
-            for key, value in head.loss(feats, samples).items():
+            for key, value in head.loss(feats, samples_of_rows(head, len(embedding), data_samples)).items():
                 losses[f'{name}.{key}'] = value * self.weights[name] if 'loss' in key else value
         return losses
 
@@ -121,7 +126,7 @@ class MultiHead(EmbeddingHead):
         samples = write_predictions(self._name, data_samples, embedding)
         mean = embedding.unflatten(0, (-1, len(samples))).mean(0)
         by_head = {
-            name: head.predict(feats if hasattr(head, 'count_views') else (mean,), [DataSample() for _ in samples])
+            name: head.predict(feats if takes_views(head) else (mean,), [DataSample() for _ in samples])
             for name, head in self.heads.items()
         }
         for index, sample in enumerate(samples):
@@ -147,4 +152,4 @@ def _check_name(name: str) -> None:
             if 'loss' in name
             else 'is no identifier'
         )
-        raise ValueError(f"MultiHead: the name {name!r} of a head {why}. Choose another, such as 'face' or 'doubt'.")
+        raise ValueError(f"MultiHead: the name {name!r} of a head {why}. Choose another, such as 'face' or 'evidence'.")

@@ -10,7 +10,8 @@ from torch import Tensor
 from hybridcls.registry import MODELS
 from hybridcls.structures import read_hard_labels
 
-from .embedding_head import EmbeddingHead, Features
+from .embedding_head import EmbeddingHead
+from .head import Features
 
 
 @MODELS.register_module()
@@ -18,12 +19,13 @@ class SupConHead(EmbeddingHead):
     """A projection and a contrastive loss over all views of a batch.
 
     Predictions carry ``embedding``, the representation *before* the projection: what kNN looks at and what the next
-    phase goes on from. There are no classes, so no ``pred_score``, and labels may be any whole numbers.
+    phase goes on from. There are no classes, so no ``pred_score``, and labels may be any integers.
 
     Args:
         in_channels (int, optional): Width of the embedding. ``HybridClassifier`` fills it in.
-        projection (dict, optional): Keys of :class:`hybridcls.models.modules.ProjectionMLP` (``hidden``, ``out``,
-            ``layers``, ``norm``), or another module's config with its ``type``. Defaults to None: two layers to 128.
+        projection (dict, optional): Keys of :class:`hybridcls.models.modules.ProjectionMLP` (``hid_channels``,
+            ``out_channels``, ``num_layers``, ``norm_cfg``), or another module's config with its ``type``. Defaults to
+            None: two layers to 128.
         loss (dict, optional): Defaults to ``dict(type='SupConLoss')``. Of its ``queue`` the width is filled in; a
             temperature that it learns is logged.
         use_labels (bool): Whether images of one class attract each other. False is SimCLR: only views of one image do,
@@ -35,7 +37,8 @@ class SupConHead(EmbeddingHead):
 
     Example:
         >>> import torch
-        >>> head = MODELS.build(dict(type='SupConHead', in_channels=8, projection=dict(hidden=16, out=4)))
+        >>> projection = dict(hid_channels=16, out_channels=4)
+        >>> head = MODELS.build(dict(type='SupConHead', in_channels=8, projection=projection))
         >>> two_views_of_three_images = torch.rand(6, 8)
         >>> losses = head.loss((two_views_of_three_images,), [DataSample().set_gt_label(label) for label in (0, 1, 1)])
         >>> list(losses), head((two_views_of_three_images,)).shape
@@ -57,7 +60,7 @@ class SupConHead(EmbeddingHead):
         self._warned = False
 
     def forward(self, feats: Features) -> Tensor:
-        """Return projections, shape (N, out), not normalised."""
+        """Return projections, shape (N, out_channels), not normalised."""
         return self.projection(self.pre_logits(feats))
 
     def loss(self, feats: Features, data_samples: Sequence[DataSample]) -> dict[str, Tensor]:
@@ -75,7 +78,7 @@ class SupConHead(EmbeddingHead):
                 "views: dict(type='MultiView', num_views=[2], transforms=[...]) in the training pipeline.",
                 stacklevel=2,
             )
-        views = projections.unflatten(0, (num_views, len(data_samples))).transpose(0, 1)  # (B, V, out)
+        views = projections.unflatten(0, (num_views, len(data_samples))).transpose(0, 1)  # (B, V, out_channels)
         losses = dict(loss=self.loss_module(views, labels))
         if getattr(self.loss_module, 'learned_temperature', None) is not None:
             losses['temperature'] = self.loss_module.temperature.detach()

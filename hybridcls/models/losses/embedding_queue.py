@@ -22,7 +22,7 @@ class EmbeddingQueue(nn.Module):
         dim (int): D, their width.
 
     Raises:
-        ValueError, TypeError: If one is no whole number above 0.
+        ValueError, TypeError: If one is not an integer above 0.
 
     Example:
         >>> queue = EmbeddingQueue(size=3, dim=2)
@@ -59,7 +59,7 @@ class EmbeddingQueue(nn.Module):
     def add(self, embeddings: Tensor, labels: Tensor) -> None:
         """Take in embeddings, shape (M, D), without their gradient; what is older than ``size`` falls out.
 
-        Rows that are not finite come in as zeros, which have no direction: a bad batch would else spoil all that
+        Rows that are not finite come in as zeros, which have no direction: a non-finite batch would else reach all that
         follow.
 
         Raises:
@@ -67,8 +67,8 @@ class EmbeddingQueue(nn.Module):
         """
         if embeddings.shape[1:] != self.embeddings.shape[1:]:
             raise ValueError(
-                f'EmbeddingQueue: embeddings of shape {tuple(embeddings.shape)} came to a queue with '
-                f'dim={self.embeddings.shape[1]}. Set dim to the width of what the loss gets: '
+                f'EmbeddingQueue: expected embeddings of dim={self.embeddings.shape[1]}, got shape '
+                f'{tuple(embeddings.shape)}. Set dim to the width of what the loss gets: '
                 f'queue=dict(size={self.size}, dim={embeddings.shape[-1]}).'
             )
         finite = embeddings.isfinite().all(1, keepdim=True)

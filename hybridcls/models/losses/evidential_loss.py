@@ -29,7 +29,7 @@ class EvidentialTerms(NamedTuple):
 
 @MODELS.register_module()
 class EvidentialLoss(nn.Module):
-    r"""Collect evidence for the own class, and none for the others.
+    r"""Learn evidence for the target class, and none for the others.
 
     .. math::
         L = L_{data}(y, \alpha) + \lambda_t \min(1, K_0 / K)\; KL(Dir(\tilde\alpha) \,\|\, Dir(1, ..., 1)),
@@ -55,9 +55,10 @@ class EvidentialLoss(nn.Module):
         form (str): The data term: ``'digamma'`` (eq. 4), ``'log'`` (eq. 3) or ``'sum_of_squares'`` (eq. 5). The last is
             the paper's choice; its gradient fades where there is evidence for a wrong class, so that it needs many more
             epochs (on the digits, 54 % after ten where eq. 4 has 99.2). Defaults to ``'digamma'``.
-        evidence (str): ``'exp'``, ``'softplus'`` or ``'relu'``, see :func:`hybridcls.functional.evidence_from_logits`;
-            with ``'relu'`` some samples can never be learned. Defaults to ``'exp'``.
-        clamp (float): Outputs beyond +-clamp count as that in ``'exp'``. Defaults to 10.
+        evidence (str): ``'exp'``, ``'softplus'``, ``'relu'`` or ``'exp_over_10'``, see
+            :func:`hybridcls.functional.evidence_from_logits`; with ``'relu'`` some samples can never be learned.
+            Defaults to ``'exp'``.
+        clamp (float): Exponents beyond +-clamp count as that in ``'exp'`` and ``'exp_over_10'``. Defaults to 10.
         kl_weight (float): w >= 0. Defaults to 1.
         annealing (int): T >= 0: the weight rises from 0 in so many epochs or iterations. 0: full at once.
             Defaults to 10.
@@ -72,7 +73,7 @@ class EvidentialLoss(nn.Module):
 
     Raises:
         ValueError: If a number is out of range, a choice unknown, or shapes do not fit.
-        TypeError: If classes are not whole numbers.
+        TypeError: If classes are not integers.
 
     Example:
         >>> loss = MODELS.build(dict(type='EvidentialLoss'))

@@ -56,13 +56,13 @@ class SupConLoss(nn.Module):
 
     Shape:
         - embeddings: ``(B, V, D)``, V views an image, any length and floating dtype; normalised here, in float32.
-        - labels: ``(B,)`` whole numbers, or None: each image is a class of its own (SimCLR).
+        - labels: ``(B,)`` integers, or None: each image is a class of its own (SimCLR).
         - returns: scalar, float32 even under mixed precision.
 
     Raises:
         ValueError: If the temperature, a switch or a shape is out of range, or if several processes are to have a queue
             and do not gather.
-        TypeError: If labels are not whole numbers.
+        TypeError: If labels are not integers.
 
     Example:
         >>> loss = MODELS.build(dict(type='SupConLoss'))
@@ -102,7 +102,7 @@ class SupConLoss(nn.Module):
 
     @property
     def temperature(self) -> Any:
-        """What similarities are divided by: a number, or a tensor that is trained."""
+        """The temperature: a number, or a tensor that is trained."""
         return self.start_temperature if self.learned_temperature is None else self.learned_temperature()
 
     def forward(self, embeddings: Tensor, labels: Optional[Tensor] = None) -> Tensor:

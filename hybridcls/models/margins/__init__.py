@@ -1,10 +1,11 @@
-"""Margins on the cosine of the target class, as a margin head takes them."""
+"""Margins on the cosine of the target class: the modules that a margin head takes."""
 
 from .adaface_margin import AdaFaceMargin
 from .arcface_margin import ArcFaceMargin
 from .class_wise_margin import ClassWiseMargin
 from .combined_margin import CombinedMargin
 from .cosface_margin import CosFaceMargin
+from .margin import Margin
 
 __all__ = [
     'AdaFaceMargin',
@@ -12,4 +13,5 @@ __all__ = [
     'ClassWiseMargin',
     'CombinedMargin',
     'CosFaceMargin',
+    'Margin',
 ]

@@ -1,24 +1,25 @@
-"""AdaFace as a margin that a margin head can use."""
+"""The margin of AdaFace, with its running statistics of embedding norms."""
 
 from typing import Union
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hybridcls.checks import check_number
 from hybridcls.functional import adaptive_margin_on_target, norm_scaler
 from hybridcls.registry import MODELS
 
+from .margin import Margin
 from .norm_statistics import update_norm_statistics
 
 
 @MODELS.register_module('AdaFace')
-class AdaFaceMargin(nn.Module):
-    r"""A margin that follows the quality of the image, read from the length of its embedding.
+class AdaFaceMargin(Margin):
+    r"""A margin that follows the quality of the image, measured by the norm of its embedding.
 
     `AdaFace <https://arxiv.org/abs/2204.00964>`_, section 3.3; the formulas and switches are described at
-    :func:`hybridcls.functional.adaptive_margin_on_target`. The embedding must come to the head unnormalised: behind a
-    layer that normalises it, all norms are alike and nothing adapts.
+    :func:`hybridcls.functional.adaptive_margin_on_target`. The embedding must reach the head unnormalized: behind a
+    layer that normalizes it, all norms are equal and nothing adapts.
 
     The buffers ``norm_mean`` and ``norm_std`` start at 20 and 100, as in the official code, and move once in every
     forward pass in training mode, before they are used; over the norms of all processes together, so that every
@@ -57,19 +58,15 @@ class AdaFaceMargin(nn.Module):
         self.register_buffer('norm_mean', torch.tensor(20.0))
         self.register_buffer('norm_std', torch.tensor(100.0))
 
-    def forward(self, target_cosine: Tensor, norms: Tensor, labels: Tensor) -> Tensor:
-        """Return the target logits before the scale, (N,), from the own cosines and the embeddings' lengths, (N,)."""
-        return self.with_margin(target_cosine, norms, self.margin)
-
     def with_margin(self, target_cosine: Tensor, norms: Tensor, margin: Union[float, Tensor]) -> Tensor:
-        """The same with another margin, or with one for each row: shape (N,)."""
+        """Return the target logits for another margin: one number, or one for each row, ``(N,)``."""
         if self.training:
             update_norm_statistics(norms, self.norm_mean, self.norm_std, self.t_alpha)
         scaler = norm_scaler(norms, self.norm_mean, self.norm_std, self.h)
         return adaptive_margin_on_target(target_cosine, scaler, margin, self.gradient, self.clip_angle)
 
     def log_scalars(self) -> dict[str, Tensor]:
-        """What is worth a curve beside the loss: the running statistics of the norms."""
+        """Return the running statistics of the norms."""
         return dict(norm_mean=self.norm_mean.clone(), norm_std=self.norm_std.clone())
 
     def extra_repr(self) -> str:

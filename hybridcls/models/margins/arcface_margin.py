@@ -1,16 +1,18 @@
-"""ArcFace as a margin that a margin head can use."""
+"""The margin of ArcFace."""
 
 from typing import Union
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hybridcls.functional import angular_margin_on_target
 from hybridcls.registry import MODELS
 
+from .margin import Margin
+
 
 @MODELS.register_module('ArcFace')
-class ArcFaceMargin(nn.Module):
+class ArcFaceMargin(Margin):
     r"""The additive angular margin, :math:`\cos\theta_y \to \cos(\theta_y + m)`.
 
     Eq. 3 of `ArcFace <https://arxiv.org/abs/1801.07698>`_. The switches are described at
@@ -30,12 +32,8 @@ class ArcFaceMargin(nn.Module):
         self.margin, self.beyond_pi, self.gradient = margin, beyond_pi, gradient
         angular_margin_on_target(torch.zeros(1), margin, beyond_pi, gradient)  # complains now, not at the first batch
 
-    def forward(self, target_cosine: Tensor, norms: Tensor, labels: Tensor) -> Tensor:
-        """Return the target logits before the scale, (N,), from the cosines of the own classes, (N,)."""
-        return self.with_margin(target_cosine, norms, self.margin)
-
     def with_margin(self, target_cosine: Tensor, norms: Tensor, margin: Union[float, Tensor]) -> Tensor:
-        """The same with another margin, or with one for each row: shape (N,)."""
+        """Return the target logits for another margin: one number, or one for each row, ``(N,)``."""
         return angular_margin_on_target(target_cosine, margin, self.beyond_pi, self.gradient)
 
     def extra_repr(self) -> str:

@@ -1,19 +1,21 @@
-"""A margin of its own for each class."""
+"""A margin that differs from class to class."""
 
 from collections.abc import Sequence
 from typing import Any, Optional, Union
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hybridcls.checks import check_number
 from hybridcls.functional import margins_from_counts
 from hybridcls.registry import MODELS
 
+from .margin import Margin, log_scalars_of
+
 
 @MODELS.register_module('ClassWise')
-class ClassWiseMargin(nn.Module):
-    r"""Another margin with another number for each class: given, or the larger the fewer images the class has.
+class ClassWiseMargin(Margin):
+    r"""Apply another margin with a number for each class: given, or the larger the fewer images the class has.
 
     The rules by counts are described at :func:`hybridcls.functional.margins_from_counts`. Counts come from the config,
     or from the training data through ``custom_hooks = [dict(type='ClassMarginsHook')]``; until then every class has
@@ -22,7 +24,7 @@ class ClassWiseMargin(nn.Module):
     Args:
         num_classes (int): C. A margin head fills it in.
         base (dict): The margin that gets the numbers: 'ArcFace' (default), 'CosFace', 'AdaFace', 'CombinedMargin' (its
-            ``m2``), or one of your own with a method ``with_margin(target_cosine, norms, margins)``.
+            ``m2``), or any margin with a method ``with_margin(target_cosine, norms, margins)``.
         margins (Sequence[float], optional): The C margins themselves. Defaults to None.
         counts (Sequence[int], optional): Training images of each class. Defaults to None.
         low (float): The smallest margin. Defaults to 0.05.
@@ -90,22 +92,23 @@ class ClassWiseMargin(nn.Module):
             margins_from_counts(torch.as_tensor(counts), self.low, self.high, self.power, self.rule)
         )
 
-    def forward(self, target_cosine: Tensor, norms: Tensor, labels: Tensor) -> Tensor:
-        """Return the target logits before the scale, (N,), from own cosines, lengths and labels, (N,) each."""
+    def margin_of(self, labels: Tensor) -> Tensor:
+        """Return the margin of each label's class, ``(N,)``."""
         margins = self.class_margins[labels]
-        if self.margin != self.high:
-            margins = margins * (self.margin / self.high)
-        return self.base.with_margin(target_cosine, norms, margins)
+        return margins if self.margin == self.high else margins * (self.margin / self.high)
+
+    def with_margin(self, target_cosine: Tensor, norms: Tensor, margin: Union[float, Tensor]) -> Tensor:
+        """Return the base's target logits for these margins."""
+        return self.base.with_margin(target_cosine, norms, margin)
 
     def log_scalars(self) -> dict[str, Tensor]:
-        """What the base has to log."""
-        return self.base.log_scalars() if hasattr(self.base, 'log_scalars') else {}
+        """Return what the base logs."""
+        return log_scalars_of(self.base)
 
     def _check_length(self, name: str, values: Union[Sequence, Tensor]) -> None:
         if len(values) != len(self.class_margins):
             raise ValueError(
-                f'ClassWise: {name} has {len(values)} numbers for num_classes={len(self.class_margins)}; '
-                'one for each class is wanted.'
+                f'ClassWise: expected {name} to have num_classes={len(self.class_margins)} numbers, got {len(values)}.'
             )
 
     def extra_repr(self) -> str:

@@ -1,20 +1,23 @@
-"""Three margins in one, as a margin that a margin head can use."""
+"""The margins of SphereFace, ArcFace and CosFace in one."""
 
 from typing import Union
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hybridcls.functional import combined_margin_on_target
 from hybridcls.registry import MODELS
 
+from .margin import Margin
+
 
 @MODELS.register_module()
-class CombinedMargin(nn.Module):
-    r"""The margins of SphereFace, ArcFace and CosFace in one, :math:`\cos\theta_y \to \cos(m_1 \theta_y + m_2) - m_3`.
+class CombinedMargin(Margin):
+    r"""Apply three margins together, :math:`\cos\theta_y \to \cos(m_1 \theta_y + m_2) - m_3`.
 
-    Eq. 4 of `ArcFace <https://arxiv.org/abs/1801.07698>`_. The switches, and what InsightFace's ``CombinedMarginLoss``
-    does otherwise, are described at :func:`hybridcls.functional.combined_margin_on_target`.
+    Those of SphereFace, ArcFace and CosFace, eq. 4 of `ArcFace <https://arxiv.org/abs/1801.07698>`_. The switches, and
+    what InsightFace's ``CombinedMarginLoss`` does otherwise, are described at
+    :func:`hybridcls.functional.combined_margin_on_target`.
 
     Args:
         m1 (float): Factor of the angle, at least 1. Defaults to 1.
@@ -38,12 +41,8 @@ class CombinedMargin(nn.Module):
         self.m1, self.margin, self.m3, self.beyond_pi, self.gradient = m1, m2, m3, beyond_pi, gradient
         combined_margin_on_target(torch.zeros(1), m1, m2, m3, beyond_pi, gradient)  # complains now, not later
 
-    def forward(self, target_cosine: Tensor, norms: Tensor, labels: Tensor) -> Tensor:
-        """Return the target logits before the scale, (N,), from the cosines of the own classes, (N,)."""
-        return self.with_margin(target_cosine, norms, self.margin)
-
     def with_margin(self, target_cosine: Tensor, norms: Tensor, margin: Union[float, Tensor]) -> Tensor:
-        """The same with another m2, or with one for each row: shape (N,)."""
+        """Return the target logits for another m2: one number, or one for each row, ``(N,)``."""
         return combined_margin_on_target(target_cosine, self.m1, margin, self.m3, self.beyond_pi, self.gradient)
 
     def extra_repr(self) -> str:

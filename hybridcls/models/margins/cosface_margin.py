@@ -1,16 +1,18 @@
-"""CosFace as a margin that a margin head can use."""
+"""The margin of CosFace."""
 
 from typing import Union
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hybridcls.functional import additive_cosine_margin_on_target
 from hybridcls.registry import MODELS
 
+from .margin import Margin
+
 
 @MODELS.register_module('CosFace')
-class CosFaceMargin(nn.Module):
+class CosFaceMargin(Margin):
     r"""The additive cosine margin, :math:`\cos\theta_y \to \cos\theta_y - m`.
 
     Eq. 4 of `CosFace <https://arxiv.org/abs/1801.09414>`_; AM-Softmax is the same.
@@ -27,12 +29,8 @@ class CosFaceMargin(nn.Module):
         self.margin = margin
         additive_cosine_margin_on_target(torch.zeros(1), margin)  # complains now, not at the first batch
 
-    def forward(self, target_cosine: Tensor, norms: Tensor, labels: Tensor) -> Tensor:
-        """Return the target logits before the scale, (N,), from the cosines of the own classes, (N,)."""
-        return self.with_margin(target_cosine, norms, self.margin)
-
     def with_margin(self, target_cosine: Tensor, norms: Tensor, margin: Union[float, Tensor]) -> Tensor:
-        """The same with another margin, or with one for each row: shape (N,)."""
+        """Return the target logits for another margin: one number, or one for each row, ``(N,)``."""
         return additive_cosine_margin_on_target(target_cosine, margin)
 
     def extra_repr(self) -> str:

@@ -12,7 +12,7 @@ from hybridcls.registry import MODELS
 from .fusion import FusionNeck
 
 
-@MODELS.register_module()
+@MODELS.register_module(['DHAFusion', 'DynamicHeadAttention'])
 class DHAFusion(FusionNeck):
     r"""Fuse the streams through a gate over all of their channels.
 
@@ -23,6 +23,7 @@ class DHAFusion(FusionNeck):
 
     The gate is a squeeze-and-excitation (`Hu et al. <https://arxiv.org/abs/1709.01507>`_, equation 3) over the channels
     of both streams, so each channel's weight depends on what the *other* stream saw. Biases are added in each layer.
+    ``DynamicHeadAttention`` is the same part.
 
     Args:
         in_channels (Sequence[int], optional): Channels of each stream. Defaults to None: filled in.

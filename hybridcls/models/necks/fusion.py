@@ -1,4 +1,4 @@
-"""What all necks share: the channels of the streams, and one vector of each."""
+"""The base of the fusion necks, and the protocol of a neck."""
 
 from collections.abc import Sequence
 from typing import Optional, Union
@@ -12,6 +12,10 @@ from hybridcls.functional import pool_feature
 
 class FusionNeck(BaseModule):
     """Base of the necks that make one embedding of the features of the streams.
+
+    A neck need not derive from it. The protocol of a neck: it is called with the tuple of the backbone's features and
+    returns the embedding ``(V * B, D)``, or a tuple whose last entry it is; ``in_channels`` is filled in if its
+    constructor takes it; ``out_channels``, D, is found by a forward pass on the meta device if it is missing.
 
     Args:
         in_channels (int | Sequence[int], optional): Channels of each feature, in the backbone's order. Defaults to
@@ -45,10 +49,9 @@ class FusionNeck(BaseModule):
         """Return one vector ``(B, C_i)`` of each feature: maps and tokens are averaged over their positions."""
         features = [features] if isinstance(features, Tensor) else list(features)
         vectors = [pool_feature(feature) for feature in features]
-        came = tuple(vector.shape[1] for vector in vectors)
-        if came != self.in_channels:
+        channels = tuple(vector.shape[1] for vector in vectors)
+        if channels != self.in_channels:
             raise ValueError(
-                f'{type(self).__name__}: built for features of {self.in_channels} channels, and features '
-                f'of {came} channels came.'
+                f'{type(self).__name__}: expected features of {self.in_channels} channels, got {channels}.'
             )
         return vectors

@@ -1,4 +1,4 @@
-"""What of a checkpoint is in a model after loading: compared value by value, not taken from what a loader says."""
+"""Compare a model with the checkpoint that it was loaded from, value by value."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Optional
@@ -6,6 +6,7 @@ from typing import Any, Optional
 import torch
 from torch import Tensor, nn
 
+from hybridcls.compat.torch import is_dtensor
 from hybridcls.distributed.sharded_parameters import own_rows, sharded_parameters
 
 __all__ = ['differing_weights']
@@ -31,7 +32,7 @@ def differing_weights(model: nn.Module, weights: Mapping[str, Any], names: Optio
         mine, value = own.get(name), weights[name]
         if name in shards:  # each process has some of the rows
             mine, value = shards[name].param.detach(), own_rows(value, shards[name].shard)
-        elif type(mine).__name__ == 'DTensor':  # spread by FSDP, whose loader is its own
+        elif is_dtensor(mine):  # spread by FSDP, whose loader is its own
             continue
         if not _same(mine, value):
             different.append(name)

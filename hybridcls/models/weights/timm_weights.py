@@ -4,10 +4,12 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
-from hybridcls.compat.timm import checkpoint_filter
+from hybridcls.compat.timm import adapt_first_conv, checkpoint_filter
+from hybridcls.compat.torch import copy_module_versions
+
+from ..data_preprocessors.image_range import input_channels
 
 __all__ = ['Resized', 'fit_timm_weights', 'names_in_config']
 
@@ -54,8 +56,7 @@ def fit_timm_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> tuple[M
     if not resized:
         return weights, []
     fitted = OrderedDict((name, resized.get(name, value)) for name, value in weights.items())
-    if hasattr(weights, '_metadata'):
-        fitted._metadata = weights._metadata  # type: ignore[attr-defined]
+    copy_module_versions(weights, fitted)
     return fitted, [Resized(name, _shape(weights[name]), _shape(value)) for name, value in resized.items()]
 
 
@@ -73,8 +74,7 @@ def _timm_models(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 def _input_channels(model: Any) -> dict[str, int]:
     """Channels of the images that a model takes, by the name of the weight that sees them."""
-    channels = getattr(model, 'in_chans', None)
-    return {f'{name}.weight': channels for name in names_in_config(model, 'first_conv') if channels}
+    return {f'{name}.weight': input_channels(model) for name in names_in_config(model, 'first_conv')}
 
 
 def _with_channels(weight: Tensor, channels: int, shape: tuple[int, ...]) -> Tensor:
@@ -82,7 +82,7 @@ def _with_channels(weight: Tensor, channels: int, shape: tuple[int, ...]) -> Ten
     if weight.dim() != 4 or weight.shape[1] * channels % shape[1]:
         return weight  # none that timm can adapt; it stays one of another shape
     try:
-        return adapt_input_conv(channels, weight, weight.shape[1] * channels // shape[1])
+        return adapt_first_conv(channels, weight, weight.shape[1] * channels // shape[1])
     except NotImplementedError:
         return weight
 

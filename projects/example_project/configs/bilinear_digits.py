@@ -1,4 +1,4 @@
-"""The digits with the fusion of this project in the place of the gate.
+"""The digits, with the fusion of this project instead of the gate.
 
 python tools/train.py projects/example_project/configs/bilinear_digits.py
 """

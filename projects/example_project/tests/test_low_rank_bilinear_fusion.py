@@ -1,4 +1,4 @@
-"""The plugin against its equation, and through a config as a user starts it."""
+"""LowRankBilinearFusion: against its equation in plain tensors, and built from its config."""
 
 from pathlib import Path
 
@@ -37,5 +37,5 @@ def test_the_config_finds_it_and_channels_are_inferred():
 
 
 def test_a_wrong_number():
-    with pytest.raises(ValueError, match='rank=0 is outside'):
+    with pytest.raises(ValueError, match=r'expected rank in .*, got 0'):
         LowRankBilinearFusion(in_channels=(3, 2), rank=0)

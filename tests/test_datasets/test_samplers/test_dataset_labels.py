@@ -1,3 +1,5 @@
+"""labels_of: class numbers of data sets and wrappers, against the labels of each loaded image."""
+
 import numpy as np
 import pytest
 import torch
@@ -27,7 +29,7 @@ class WithCatIds(Dataset):
         return [index + 5]
 
 
-def test_our_datasets(digit_folder):
+def test_labels_of_our_datasets(digit_folder):
     digits = Digits(indices=50)
     assert labels_of(digits).tolist() == [digits.get_data_info(index)['gt_label'] for index in range(50)]
     folder = ImageFolder(data_root=str(digit_folder), data_prefix='train')
@@ -35,13 +37,13 @@ def test_our_datasets(digit_folder):
 
 
 @pytest.mark.parametrize('labels', [[2, 0, 1], [[2], [0], [1]], [np.array([2]), np.array(0), np.int64(1)]])
-def test_ways_to_write_a_label(labels):
+def test_label_types(labels):
     out = labels_of(Listed(labels, serialize_data=False))
     assert out.tolist() == [2, 0, 1]
     assert out.dtype == np.int64
 
 
-def test_wrappers_number_their_images_as_they_are_loaded():
+def test_labels_inside_wrappers():
     inner = Listed([0, 0, 0, 0, 0, 0, 1, 2, 2])
     inner.get_cat_ids = lambda index: [inner.get_data_info(index)['gt_label']]
     other = Listed([7, 8])
@@ -52,20 +54,20 @@ def test_wrappers_number_their_images_as_they_are_loaded():
         Subset(inner, [8, 0, 6]),
         Subset(RepeatDataset(inner, times=2), [17, 9, 3]),
     ]:
-        wanted = [dataset[index]['gt_label'] for index in range(len(dataset))]
-        assert labels_of(dataset).tolist() == wanted
+        expected = [dataset[index]['gt_label'] for index in range(len(dataset))]
+        assert labels_of(dataset).tolist() == expected
     assert len(ClassBalancedDataset(inner, 0.9)) > 9
     lazy = Listed([4, 5], lazy_init=True)
     assert labels_of(RepeatDataset(lazy, times=1, lazy_init=True)).tolist() == [4, 5]
     assert labels_of(WithCatIds()).tolist() == [5, 6]
 
 
-def test_no_labels_or_several(tmp_path):
-    with pytest.raises(TypeError, match='labels_of: TensorDataset has no labels'):
+def test_missing_or_several_labels_are_errors(tmp_path):
+    with pytest.raises(TypeError, match='labels_of: expected a dataset with labels, got TensorDataset'):
         labels_of(TensorDataset(torch.zeros(2)))
     unlabelled = Listed([1, 2])
     unlabelled.get_data_info = lambda index: dict(img_path='a')
-    with pytest.raises(TypeError, match=r'labels_of: Listed has no labels.*KeyError'):
+    with pytest.raises(TypeError, match=r'labels_of: expected a dataset with labels, got Listed \(KeyError'):
         labels_of(unlabelled)
-    with pytest.raises(TypeError, match='labels_of: image 1 of Listed has 2 labels'):
+    with pytest.raises(TypeError, match='labels_of: expected one label for each image, got 2 for image 1 of Listed'):
         labels_of(Listed([[1], [1, 2]]))

@@ -1,4 +1,4 @@
-"""Batches of P classes with K images each."""
+"""PKSampler: P classes with K images in each batch and process, counted over epochs, and resumed runs."""
 
 import contextlib
 import itertools
@@ -81,7 +81,7 @@ def test_each_batch_of_each_process_has_p_classes_of_k_images(sizes, world_size)
 
 @pytest.mark.parametrize('sizes', SIZES.values(), ids=SIZES)
 @pytest.mark.parametrize('world_size', [1, 2])
-def test_an_epoch_shows_every_image_and_within_a_class_as_evenly_as_can_be(sizes, world_size):
+def test_epoch_draws_every_image_as_evenly_as_possible(sizes, world_size):
     labels = labels_of_sizes(*sizes)
     total = sum(counts_of(build(labels, 8, 4, rank, world_size), len(labels)) for rank in range(world_size))
     assert total.min() >= 1
@@ -90,14 +90,14 @@ def test_an_epoch_shows_every_image_and_within_a_class_as_evenly_as_can_be(sizes
         assert own.max() - own.min() <= 1
 
 
-def test_where_all_fits_every_image_is_seen_once():
+def test_each_image_once_if_the_numbers_divide():
     labels = np.random.default_rng(0).permutation(labels_of_sizes(*[8] * 6))
     batches = build(labels, 8, 4)
     assert len(batches) == 6
     assert (counts_of(batches, 48) == 1).all()
 
 
-def test_no_longer_than_needed():
+def test_epoch_has_no_extra_batches():
     """The groups of all classes, or those of the largest, which can have one of the P places only."""
     assert len(build(labels_of_sizes(12, 12, 12, 12, 12, 12), 8, 4)) == 9
     assert len(build(labels_of_sizes(40, 4, 4, 4), 8, 4)) == 10
@@ -105,7 +105,7 @@ def test_no_longer_than_needed():
     assert len(build(labels_of_sizes(40, 40), 8, 4, world_size=4)) == 3  # four places a class, ceil(10 / 4)
 
 
-def test_classes_that_begin_again_do_so_in_proportion_to_their_sizes():
+def test_repeated_classes_are_proportional_to_their_sizes():
     sizes = (400, 40, 80, 120)  # the largest needs 100 batches; the others fill the other place of each
     counts = counts_of(build(labels_of_sizes(*sizes), 8, 4), sum(sizes))
     groups = [counts[labels_of_sizes(*sizes) == label].sum() / 4 for label in range(4)]
@@ -114,7 +114,7 @@ def test_classes_that_begin_again_do_so_in_proportion_to_their_sizes():
     np.testing.assert_allclose(groups[1:], [100 / 6, 200 / 6, 300 / 6], atol=1)
 
 
-def test_the_order_follows_from_seed_and_epoch_alone():
+def test_order_depends_only_on_seed_and_epoch():
     labels = labels_of_sizes(*SIZES['unequal'])
     first = list(build(labels, 8, 4, seed=3, epoch=2))
     assert list(build(labels, 8, 4, seed=3, epoch=2)) == first
@@ -138,18 +138,18 @@ def test_all_orders_occur():
     assert all(abs(number - expected) < 5 * expected**0.5 for number in pairs.values())
 
 
-def test_skipping_continues_where_an_interrupted_epoch_was():
+def test_skip_continues_an_interrupted_epoch():
     labels = labels_of_sizes(*SIZES['unequal'])
     whole = list(build(labels, 8, 4))
     resumed = build(labels, 8, 4)
     resumed.skip(5)
     assert list(resumed) == whole[5:]
     assert list(resumed) == whole  # the next epoch is whole
-    with pytest.raises(ValueError, match='num_batches=99 is outside'):
+    with pytest.raises(ValueError, match=r'expected num_batches in .*, got 99'):
         resumed.skip(99)
 
 
-def test_shortened_epochs_leave_out_other_images_each_time():
+def test_shortened_epochs_drop_different_images():
     labels = labels_of_sizes(40, 8, 8, 8)
     seen = set()
     for epoch in range(30):
@@ -167,7 +167,7 @@ def test_class_numbers_with_gaps():
     assert {frozenset(labels[batch]) for batch in build(labels, 6, 2)} == {frozenset([5, 900, 17])}
 
 
-def test_many_classes_are_fast():
+def test_speed_with_many_classes():
     labels = np.repeat(np.arange(100_000), 2)
     batches = iter(build(labels, 256, 2))
     drawn = [next(batches) for _ in range(20)]
@@ -180,28 +180,38 @@ def test_many_classes_are_fast():
         (
             dict(batch_size=10, images_per_class=4),
             ValueError,
-            '2 classes of images_per_class=4 images are 8 images, but batch_size=10',
+            'expected batch_size=8 for 2 classes with images_per_class=4, got batch_size=10',
         ),
-        (dict(batch_size=8, images_per_class=4, classes_per_batch=3), ValueError, '3 classes of .* are 12 images'),
-        (dict(batch_size=4, images_per_class=8), ValueError, r'classes_per_batch=0 .*batch_size=4 divided by'),
-        (dict(batch_size=8, images_per_class=0), ValueError, 'images_per_class=0'),
+        (
+            dict(batch_size=8, images_per_class=4, classes_per_batch=3),
+            ValueError,
+            'expected batch_size=12 for 3 classes',
+        ),
+        (dict(batch_size=4, images_per_class=8), ValueError, r'got 0\..*batch_size=4 divided by'),
+        (dict(batch_size=8, images_per_class=0), ValueError, r'expected images_per_class in .* got 0'),
         (
             dict(batch_size=8, images_per_class=2),
             ValueError,
             'needs 4 classes, but the dataset has 3. Use at least images_per_class=3 or a smaller batch_size',
         ),
-        (dict(batch_size=8, images_per_class=4, batches_per_epoch=0), ValueError, 'batches_per_epoch=0'),
+        (
+            dict(batch_size=8, images_per_class=4, batches_per_epoch=0),
+            ValueError,
+            r'expected batches_per_epoch in .* got 0',
+        ),
     ],
 )
-def test_numbers_that_do_not_fit(keys, error, message):
+def test_invalid_numbers_are_errors(keys, error, message):
     with pytest.raises(error, match=message):
         build(labels_of_sizes(4, 4, 4), **keys)
 
 
-def test_samplers_and_datasets_it_cannot_go_by():
-    with pytest.raises(TypeError, match=r'RandomSampler has no dataset, seed and epoch to go by. Use sampler=dict'):
+def test_invalid_samplers_and_datasets_are_errors():
+    with pytest.raises(
+        TypeError, match=r'expected a sampler with dataset, seed and epoch, got RandomSampler. Use sampler=dict'
+    ):
         PKSampler(torch.utils.data.RandomSampler(Labelled([0, 1])), batch_size=2, images_per_class=1)
-    with pytest.raises(ValueError, match=r'sampler.shuffle=False cannot be followed'):
+    with pytest.raises(ValueError, match=r'expected sampler\.shuffle=True, got False'):
         PKSampler(DefaultSampler(Labelled([0, 1]), shuffle=False), batch_size=2, images_per_class=1)
     with pytest.raises(ValueError, match='the dataset is empty'):
         PKSampler(DefaultSampler(Labelled([])), batch_size=2, images_per_class=1)
@@ -289,7 +299,7 @@ def run(folder, stop=None, resume=False):
     return model.seen.reshape(-1, 6).int()
 
 
-def test_through_the_runner_and_resumed(tmp_path):
+def test_resumed_run_draws_the_same_batches(tmp_path):
     whole = run(tmp_path / 'whole')
     assert len(whole) == 3 * 6  # 4 classes of 7 or 8 images: 3 groups of 3 each, two groups a batch
     for batch in whole:
@@ -321,7 +331,7 @@ def work(rank, folder):
 
 
 @pytest.mark.dist
-def test_two_processes_share_the_work_without_talking(tmp_path):
+def test_two_processes_draw_different_images(tmp_path):
     run_processes(work, tmp_path)
     first, second = (torch.load(tmp_path / f'{rank}.pt') for rank in range(2))
     assert first[0] != first[1]

@@ -1,4 +1,4 @@
-"""Image files of every kind, read to 8 bits a channel."""
+"""LoadImage: files of every format and images in memory, against Pillow and values by hand."""
 
 import io
 import struct
@@ -46,7 +46,7 @@ def encoded(mode, kind, size=64, **options):
         ('CMYK', 'JPEG'),
     ],
 )
-def test_every_kind_becomes_three_channels_as_pillow_sees_them(tmp_path, mode, kind):
+def test_every_format_equals_pillows_rgb(tmp_path, mode, kind):
     path = tmp_path / f'image.{kind.lower()}'
     path.write_bytes(encoded(mode, kind))
     results = LoadImage()(dict(img_path=str(path)))
@@ -66,23 +66,23 @@ def test_sixteen_bits_become_eight(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('name', 'content', 'says'),
+    ('name', 'content', 'message'),
     [
         ('empty.jpg', b'', 'the file is empty'),
-        ('text.png', b'no image at all, only words', 'no known kind of image'),
+        ('text.png', b'no image at all, only words', 'not a known image format'),
         ('cut.jpg', encoded('RGB', 'JPEG', 640)[:-2000], 'the image is broken'),
         ('cut_progressive.jpg', encoded('RGB', 'JPEG', 640, progressive=True)[:-2000], 'the image is broken'),
         ('cut.png', encoded('RGB', 'PNG', 640)[:-2000], 'the image is broken'),
         ('cut.bmp', encoded('RGB', 'BMP')[:-2000], 'the image is broken'),
-        ('header.png', encoded('RGB', 'PNG')[:20], 'broken|no known kind'),
+        ('header.png', encoded('RGB', 'PNG')[:20], 'broken|not a known image format'),
         ('float.tif', cv2.imencode('.tiff', np.ones((8, 8), np.float32))[1].tobytes(), 'TIFF image of mode F'),
     ],
 )
 @pytest.mark.parametrize('backend', ['cv2', 'pillow'])
-def test_a_file_that_is_no_image_is_named_with_the_reason(tmp_path, name, content, says, backend):
+def test_invalid_file_is_named_with_the_reason(tmp_path, name, content, message, backend):
     path = tmp_path / name
     path.write_bytes(content)
-    with pytest.raises(UnreadableImageError, match=says) as caught:
+    with pytest.raises(UnreadableImageError, match=message) as caught:
         LoadImage(imdecode_backend=backend)(dict(img_path=str(path)))
     assert str(path) in str(caught.value)
     assert caught.value.path == str(path)
@@ -95,13 +95,13 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path):
         LoadImage()(dict(img_path=str(tmp_path)))
 
 
-def test_an_image_in_memory_is_left_alone():
+def test_array_in_memory_is_unchanged():
     image = picture()
     assert TRANSFORMS.build(dict(type='hybridcls.LoadImage'))(dict(img=image))['img'] is image
 
 
 @pytest.fixture
-def said(monkeypatch):
+def logged(monkeypatch):
     messages = []
     monkeypatch.setattr(
         'hybridcls.datasets.transforms.load_image.print_log', lambda text, **kwargs: messages.append(text)
@@ -118,7 +118,7 @@ def drawing(mode='RGBA'):
 
 class TestTransparency:
     @pytest.mark.parametrize('kind', ['PNG', 'WEBP', 'TIFF', 'GIF', 'JPEG2000', 'AVIF', 'TGA', 'QOI'])
-    def test_a_black_drawing_is_seen_on_white(self, tmp_path, kind, said):
+    def test_black_drawing_on_a_white_background(self, tmp_path, kind, logged):
         path = tmp_path / 'image'
         if kind not in Image.SAVE:
             pytest.skip(f'this Pillow writes no {kind}')
@@ -127,12 +127,12 @@ class TestTransparency:
         assert image.shape == (32, 40, 3)
         assert image[11:13, 10:25].max() <= 30  # AVIF is lossy
         assert image[20:].min() >= 225
-        assert 'is partly transparent' in said[0]
+        assert 'is partly transparent' in logged[0]
 
     @pytest.mark.parametrize(
         'save', [dict(mode='LA'), dict(mode='L', transparency=255), dict(mode='P', transparency=0)]
     )
-    def test_every_way_to_be_transparent(self, tmp_path, save):
+    def test_every_kind_of_transparency(self, tmp_path, save):
         mode, options = save['mode'], {key: value for key, value in save.items() if key != 'mode'}
         image = drawing('LA') if mode == 'LA' else Image.new(mode, (4, 4), options['transparency'])
         image.save(tmp_path / 'a.png', **options)
@@ -142,7 +142,7 @@ class TestTransparency:
     @pytest.mark.parametrize(
         ('transparency', 'expected'), [('white', 178), ('black', 50), ('drop', 100), ((10, 20, 30), (55, 60, 65))]
     )
-    def test_half_a_grey(self, tmp_path, transparency, expected):
+    def test_half_transparent_grey(self, tmp_path, transparency, expected):
         """100 at an opacity of 128 / 255 over 255, 0 or the colour; below the transparency it is 100."""
         Image.new('RGBA', (2, 2), (100, 100, 100, 128)).save(tmp_path / 'a.png')
         image = LoadImage(transparency=transparency).read(str(tmp_path / 'a.png'))
@@ -150,23 +150,23 @@ class TestTransparency:
         grey = LoadImage('grayscale', transparency=transparency).read(str(tmp_path / 'a.png'))
         assert abs(int(grey[0, 0]) - int(np.mean(expected))) <= 2
 
-    def test_it_is_said_once(self, tmp_path, said):
+    def test_conversion_is_logged_once(self, tmp_path, logged):
         drawing().save(tmp_path / 'a.png')
         Image.new('RGBA', (2, 2), (1, 2, 3, 255)).save(tmp_path / 'opaque.png')
         load = LoadImage()
         load.read(str(tmp_path / 'opaque.png'))
-        assert not said
+        assert not logged
         for _ in range(2):
             load.read(str(tmp_path / 'a.png'))
-        assert len(said) == 1
-        assert "a.png is partly transparent; transparency='white'" in said[0]
+        assert len(logged) == 1
+        assert "a.png is partly transparent; its background is transparency='white'" in logged[0]
 
-    def test_a_drawing_in_the_colour_of_the_background_is_named(self, tmp_path, said):
+    def test_drawing_in_the_background_colour_is_logged(self, tmp_path, logged):
         drawing().save(tmp_path / 'a.png')
         LoadImage(transparency='black').read(str(tmp_path / 'a.png'))
-        assert 'nothing can be seen of' in said[1]
+        assert 'have one colour with' in logged[1]
 
-    def test_unchanged_keeps_four_bands(self, tmp_path):
+    def test_unchanged_keeps_four_channels(self, tmp_path):
         drawing().save(tmp_path / 'a.png')
         assert LoadImage('unchanged').read(str(tmp_path / 'a.png')).shape == (32, 40, 4)
 
@@ -174,12 +174,15 @@ class TestTransparency:
 class TestDepth:
     @pytest.mark.parametrize('kind', ['.png', '.tiff'])
     @pytest.mark.parametrize('channels', [1, 3])
-    def test_twelve_bits_in_sixteen(self, tmp_path, kind, channels, said):
+    def test_twelve_bit_values_in_16_bit_files(self, tmp_path, kind, channels, logged):
         """A ramp over 12 bits keeps its 256 levels, or is refused."""
         ramp = np.broadcast_to(np.arange(4096, dtype=np.uint16).reshape(64, 64, 1), (64, 64, channels))
         path = str(tmp_path / f'a{kind}')
         cv2.imwrite(path, np.ascontiguousarray(ramp))
-        with pytest.raises(ImageDepthError, match=r'a\.\w+: its 16-bit values reach 4095 .* 16 of 256 .*depth=12'):
+        with pytest.raises(
+            ImageDepthError,
+            match=r'a\.\w+: expected 16-bit values above 16383, got at most 4095, .* 16 of 256 .*depth=12',
+        ):
             LoadImage().read(path)
         expected = np.rint(ramp / 4095 * 255)
         for depth in (12, 'max'):
@@ -189,15 +192,15 @@ class TestDepth:
         assert len(np.unique(LoadImage(depth=16).read(path))) == 17
         with pytest.raises(ImageDepthError, match=r'expected values below 2048 for depth=11, got 4095'):
             LoadImage(depth=11).read(path)
-        assert 'has 16 bits a channel; they are scaled to 8 with depth=12' in said[0]
+        assert 'has 16 bits a channel; they are scaled to 8 with depth=12' in logged[0]
 
-    def test_what_loses_nothing_is_not_refused(self, tmp_path):
+    def test_lossless_depths_are_accepted(self, tmp_path):
         for values in (0, 2**14, 65535):
             cv2.imwrite(str(tmp_path / 'a.png'), np.full((4, 4), values, np.uint16))
             assert LoadImage().read(str(tmp_path / 'a.png'))[0, 0, 0] == round(values / 257)
 
-    def test_what_the_file_declares_is_scaled(self, tmp_path):
-        """PNM says its largest value: 4095 and 100 are white here."""
+    def test_declared_depth_is_scaled(self, tmp_path):
+        """PNM declares its largest value: 4095 and 100 are white here."""
         (tmp_path / 'a.pgm').write_bytes(b'P5\n2 1\n4095\n' + np.array([4095, 2048], '>u2').tobytes())
         assert LoadImage().read(str(tmp_path / 'a.pgm'))[0, :, 0].tolist() == [255, 128]
         (tmp_path / 'b.pgm').write_bytes(b'P5\n2 1\n100\n' + bytes([100, 50]))
@@ -217,7 +220,7 @@ class TestDepth:
     ('mode', 'kind'), [('RGB', 'JPEG'), *[(m, k) for m in ('RGB', 'RGBA') for k in ('PNG', 'WEBP', 'TIFF', 'AVIF')]]
 )
 @pytest.mark.parametrize('orientation', range(1, 9))
-def test_the_orientation_of_the_camera_is_applied(tmp_path, mode, kind, orientation):
+def test_exif_orientation_is_applied(tmp_path, mode, kind, orientation):
     if kind not in Image.SAVE:
         pytest.skip(f'this Pillow writes no {kind}')
     quarter = Image.new(mode, (64, 48), 'white')
@@ -265,7 +268,7 @@ def tiff_with(orientation, image):
 
 @pytest.mark.parametrize('encode', [png_with, tiff_with])
 @pytest.mark.parametrize('orientation', [1, 6])
-def test_sixteen_transparent_bits_are_turned_too(tmp_path, encode, orientation):
+def test_exif_orientation_of_16_bits_with_alpha(tmp_path, encode, orientation):
     image = np.full((2, 3, 4), 65535, np.uint16)
     image[0, 0, :3] = 0
     image[1, 0, 3] = 0
@@ -276,12 +279,12 @@ def test_sixteen_transparent_bits_are_turned_too(tmp_path, encode, orientation):
 
 
 class TestMemory:
-    """An image that the data set holds itself."""
+    """An image in the data set's memory."""
 
     def load(self, image, **options):
         return LoadImage(**options)(dict(img=image))
 
-    def test_the_order_of_colours_is_said(self):
+    def test_color_order(self):
         rgb = np.array([[[255, 0, 10]]], np.uint8)
         assert self.load(rgb)['img'] is rgb
         assert self.load(rgb, color_order='rgb')['img'].tolist() == [[[10, 0, 255]]]
@@ -292,16 +295,16 @@ class TestMemory:
         ):
             self.load(np.zeros((2, 2, 4), np.uint8), color_order='rgb')
 
-    def test_an_image_of_pillow(self, said):
+    def test_pillow_image_in_memory(self, logged):
         results = self.load(Image.fromarray(np.array([[[255, 0, 10]] * 2], np.uint8)))
         assert results['img'].tolist() == [[[10, 0, 255]] * 2]
         assert results['img_shape'] == (1, 2)
         assert self.load(drawing())['img'][0, 0].tolist() == [255, 255, 255]
-        assert 'an image in memory is partly transparent' in said[0]
+        assert 'an image in memory is partly transparent' in logged[0]
         assert self.load(Image.new('P', (2, 2)))['img'].shape == (2, 2, 3)
         assert self.load(Image.new('L', (2, 2)), color_type='grayscale')['img'].shape == (2, 2)
 
-    def test_a_file_that_pillow_has_opened_is_turned_and_what_was_made_of_it_is_not(self, tmp_path):
+    def test_only_an_unmodified_pillow_image_is_rotated(self, tmp_path):
         exif = Image.Exif()
         exif[0x0112] = 6
         Image.new('RGB', (6, 4)).save(tmp_path / 'a.jpg', exif=exif)
@@ -310,9 +313,9 @@ class TestMemory:
             assert self.load(image.rotate(-90, expand=True))['img'].shape == (6, 4, 3)
 
     @pytest.mark.parametrize('make', [np.asarray, Image.fromarray])
-    def test_deep_images(self, make):
+    def test_pillow_images_of_16_bits(self, make):
         deep = make(np.array([[0, 2048, 4095]], np.uint16))
-        with pytest.raises(ImageDepthError, match='LoadImage: an image in memory: its 16-bit values'):
+        with pytest.raises(ImageDepthError, match='LoadImage: an image in memory: expected 16-bit values'):
             self.load(deep)
         image = self.load(deep, depth=12)['img']
         assert image.dtype == np.uint8
@@ -320,7 +323,7 @@ class TestMemory:
         with pytest.raises(ImageDepthError, match='mode F'):
             self.load(Image.new('F', (2, 2)))
 
-    def test_something_else_is_answered(self):
+    def test_other_types_are_errors(self):
         with pytest.raises(TypeError, match=r'expected img as an array .* or an image of Pillow, got list'):
             self.load([[1, 2]])
 
@@ -329,13 +332,13 @@ class TestVersion:
     """Version 1 reads as hybridcls did before there were versions."""
 
     @pytest.mark.parametrize('mode', ['RGBA', 'LA', 'RGB'])
-    def test_transparency_and_depth_were_dropped(self, tmp_path, mode):
+    def test_version_1_drops_transparency_and_depth(self, tmp_path, mode):
         drawing(mode).save(tmp_path / 'a.png')
         assert LoadImage(version=1).read(str(tmp_path / 'a.png')).max() == 0
         cv2.imwrite(str(tmp_path / 'b.png'), np.full((2, 2), 4095, np.uint16))
         assert LoadImage(version=1).read(str(tmp_path / 'b.png')).max() == 15
 
-    def test_what_could_not_be_read_is_read_as_now(self, tmp_path):
+    def test_version_1_reads_new_formats_as_version_2(self, tmp_path):
         drawing().save(tmp_path / 'a.tga')
         assert LoadImage(version=1).read(str(tmp_path / 'a.tga')).max() == 255
 
@@ -354,11 +357,11 @@ class TestVersion:
         dict(version=3),
     ],
 )
-def test_wrong_choices_are_answered(wrong):
+def test_invalid_choices_are_errors(wrong):
     with pytest.raises(ValueError, match=f'LoadImage: .*{next(iter(wrong))}'):
         LoadImage(**wrong)
 
 
-def test_gray_can_be_asked_for(tmp_path):
+def test_grayscale(tmp_path):
     (tmp_path / 'a.png').write_bytes(encoded('RGB', 'PNG'))
     assert LoadImage(color_type='grayscale')(dict(img_path=str(tmp_path / 'a.png')))['img'].shape == (64, 64)

@@ -1,3 +1,5 @@
+"""MarkUnknown: labels of known and unknown images in one concatenated data set."""
+
 from mmpretrain.datasets.transforms import PackInputs
 
 from hybridcls.registry import DATASETS, TRANSFORMS
@@ -24,7 +26,7 @@ def test_known_and_unknown_images_in_one_set():
     assert 280 < first_unknown < 300
 
 
-def test_images_without_a_label_get_one():
+def test_unlabelled_images_get_the_label():
     marked = TRANSFORMS.build(dict(type='MarkUnknown'))(dict(img=None))
     assert marked['gt_label'] == -1
     assert 'gt_label' in PackInputs().transform(dict(gt_label=marked['gt_label']))['data_samples']

@@ -1,3 +1,5 @@
+"""RandomAffine: the warp against torchvision's affine, and the ranges of its draws."""
+
 import math
 
 import numpy as np
@@ -26,7 +28,7 @@ def a_square(size=33):
         (25, -10, 0.8, 0.06, 0.12),
     ],
 )
-def test_the_warp_is_the_one_of_torchvision(monkeypatch, angle, slant, zoom, down, right):
+def test_warp_equals_torchvision(monkeypatch, angle, slant, zoom, down, right):
     transform = RandomAffine()
     monkeypatch.setattr(transform, '_draw', lambda: (math.radians(angle), math.radians(slant), zoom, down, right))
     image = a_square()
@@ -44,7 +46,7 @@ def test_the_warp_is_the_one_of_torchvision(monkeypatch, angle, slant, zoom, dow
     assert error.max() < 40
 
 
-def test_without_amounts_the_image_stays():
+def test_zero_amounts_keep_the_image():
     image = a_square()
     np.testing.assert_array_equal(RandomAffine()(dict(img=image))['img'], image)
 
@@ -61,7 +63,7 @@ def test_draws_stay_inside_and_fill_the_ranges():
     assert (draws.max(0) > highs - 0.02 * (highs - lows)).all()
 
 
-def test_the_seed_decides():
+def test_seed_determines_the_draws():
     transform = TRANSFORMS.build(dict(type='hybridcls.RandomAffine', degrees=20, translate=0.1, fill=(1, 2, 3)))
     images = []
     for seed in (1, 1, 2):
@@ -71,7 +73,7 @@ def test_the_seed_decides():
     assert (images[0] != images[2]).any()
 
 
-def test_the_gap_is_filled(monkeypatch):
+def test_pixels_outside_the_image_are_filled(monkeypatch):
     transform = RandomAffine(fill=(1, 2, 3))
     monkeypatch.setattr(transform, '_draw', lambda: (0, 0, 1, 0.5, 0))
     assert transform(dict(img=a_square()))['img'][0, 0].tolist() == [1, 2, 3]
@@ -80,6 +82,6 @@ def test_the_gap_is_filled(monkeypatch):
 @pytest.mark.parametrize(
     'wrong', [dict(degrees=-1), dict(translate=2), dict(scale=(1.1, 0.9)), dict(shear=90), dict(interpolation='cubic')]
 )
-def test_wrong_arguments_are_answered(wrong):
-    with pytest.raises(ValueError, match=f'RandomAffine: {next(iter(wrong))}='):
+def test_invalid_arguments_are_errors(wrong):
+    with pytest.raises(ValueError, match=f'RandomAffine: expected {next(iter(wrong))} '):
         RandomAffine(**wrong)

@@ -1,3 +1,5 @@
+"""CenterCropToSize, RandomCropToSize, ResizeToSize: against timm's evaluation transform and mmpretrain's crops."""
+
 import cv2
 import numpy as np
 import pytest
@@ -19,17 +21,17 @@ def smooth_image(height, width, seed=0):
 @pytest.mark.parametrize('kind', ALL)
 @pytest.mark.parametrize('size', [16, (16, 16), [24, 16], (7, 40)])
 @pytest.mark.parametrize('shape', [(8, 8), (49, 49), (30, 61), (61, 30), (1, 1), (5, 200)])
-def test_every_image_gets_the_size(kind, size, shape):
+def test_output_has_img_size(kind, size, shape):
     out = kind(img_size=size)(dict(img=smooth_image(*shape)))
-    wanted = (size, size) if isinstance(size, int) else tuple(size)
-    assert out['img'].shape == (*wanted, 3)
-    assert tuple(out['img_shape'][:2]) == wanted
+    expected = (size, size) if isinstance(size, int) else tuple(size)
+    assert out['img'].shape == (*expected, 3)
+    assert tuple(out['img_shape'][:2]) == expected
     assert out['img'].dtype == np.uint8
 
 
 @pytest.mark.parametrize('shape', [(300, 500), (500, 300), (256, 256)])
 @pytest.mark.parametrize(('crop_pct', 'mode'), [(0.875, 'crop'), (0.9, 'crop'), (1.0, 'crop'), (0.95, 'squash')])
-def test_center_crop_sees_what_timm_sees(shape, crop_pct, mode):
+def test_center_crop_equals_timm(shape, crop_pct, mode):
     image = smooth_image(*shape)
     ours = CenterCropToSize(img_size=224, crop_pct=crop_pct, mode=mode)(dict(img=image))['img']
     timms = create_transform(
@@ -46,7 +48,7 @@ def test_center_crop_sees_what_timm_sees(shape, crop_pct, mode):
     assert (torch.from_numpy(ours).float() - theirs).abs().mean() < 1.0
 
 
-def test_squash_with_everything_kept_is_a_plain_resize():
+def test_squash_with_crop_pct_1_is_a_resize():
     image = smooth_image(30, 61)
     squashed = CenterCropToSize(img_size=16, crop_pct=1.0, mode='squash', backend='cv2', interpolation='bilinear')
     np.testing.assert_array_equal(
@@ -54,10 +56,10 @@ def test_squash_with_everything_kept_is_a_plain_resize():
     )
 
 
-def test_random_crop_is_the_wrapped_one():
+def test_random_crop_equals_random_resized_crop():
     image = smooth_image(60, 50)
     np.random.seed(3)  # noqa: NPY002
-    ours = RandomCropToSize(img_size=(20, 24), scale=(0.2, 0.6), ratio=(0.9, 1.1))(dict(img=image))['img']
+    ours = RandomCropToSize(img_size=(20, 24), crop_ratio_range=(0.2, 0.6), ratio=(0.9, 1.1))(dict(img=image))['img']
     np.random.seed(3)  # noqa: NPY002
     theirs = TRANSFORMS.build(
         dict(type='RandomResizedCrop', scale=(20, 24), crop_ratio_range=(0.2, 0.6), aspect_ratio_range=(0.9, 1.1))
@@ -78,26 +80,26 @@ def test_random_crop_is_the_wrapped_one():
         (None, TypeError),
     ],
 )
-def test_a_size_that_is_none_is_named(kind, size, error):
-    with pytest.raises(error, match=f'{kind.__name__}: img_size='):
+def test_invalid_size_is_an_error(kind, size, error):
+    with pytest.raises(error, match=f'{kind.__name__}: expected img_size '):
         kind(img_size=size)
 
 
 @pytest.mark.parametrize(
-    ('kind', 'wrong', 'says'),
+    ('kind', 'wrong', 'message'),
     [
-        (RandomCropToSize, dict(scale=(0.9, 0.1)), r'scale=\(0.9, 0.1\)'),
-        (RandomCropToSize, dict(scale=(0.5, 1.5)), 'scale='),
-        (RandomCropToSize, dict(ratio=(0, 1)), 'ratio='),
-        (CenterCropToSize, dict(crop_pct=0), 'crop_pct=0'),
-        (CenterCropToSize, dict(mode='squeeze'), "mode='squeeze'"),
+        (RandomCropToSize, dict(crop_ratio_range=(0.9, 0.1)), r'expected crop_ratio_range as .* got \(0.9, 0.1\)'),
+        (RandomCropToSize, dict(crop_ratio_range=(0.5, 1.5)), 'expected crop_ratio_range as 0'),
+        (RandomCropToSize, dict(ratio=(0, 1)), 'expected ratio as 0'),
+        (CenterCropToSize, dict(crop_pct=0), r'expected crop_pct in .* got 0'),
+        (CenterCropToSize, dict(mode='squeeze'), "got 'squeeze'"),
     ],
 )
-def test_wrong_arguments_are_answered(kind, wrong, says):
-    with pytest.raises(ValueError, match=says):
+def test_invalid_arguments_are_errors(kind, wrong, message):
+    with pytest.raises(ValueError, match=message):
         kind(img_size=8, **wrong)
 
 
 @pytest.mark.parametrize('kind', ALL)
-def test_it_prints_its_size(kind):
+def test_repr_has_the_size(kind):
     assert '(8, 9)' in repr(kind(img_size=(8, 9)))

@@ -40,7 +40,7 @@ def test_a_write_that_fails_leaves_the_old_content(tmp_path, monkeypatch):
     assert os.listdir(path.parent) == ['file']
 
 
-def test_a_whole_checkpoint_is_told_from_a_damaged_one(tmp_path):
+def test_a_valid_checkpoint_is_told_from_a_damaged_one(tmp_path):
     path = tmp_path / 'epoch_1.pth'
     save(path)
     assert is_valid_checkpoint(path)

@@ -65,11 +65,11 @@ def test_no_way_in_runs_what_is_in_a_file(toy_configs, tmp_path, trained, zipped
     canary = tmp_path / 'canary'
     evil = [Touch(str(canary)), Touch(str(canary), eval), {1: {2: (Touch(str(canary)),)}}]
 
-    def spoiled(content, name):
+    def planted(content, name):
         torch.save(dict(content, evil=evil), tmp_path / name, _use_new_zipfile_serialization=zipped)
         return str(tmp_path / name)
 
-    toy = spoiled(dict(trained, meta=dict(trained['meta'], evil=evil)), 'toy.pth')
+    toy = planted(dict(trained, meta=dict(trained['meta'], evil=evil)), 'toy.pth')
     with pytest.raises(ValueError, match=r'what a resume needs, got an object of .*--trust-checkpoint'):
         train(toy_configs / 'toy.py', tmp_path / 'resumed', toy)
     code = f"open({str(canary)!r}, 'w')"
@@ -83,9 +83,9 @@ def test_no_way_in_runs_what_is_in_a_file(toy_configs, tmp_path, trained, zipped
     (toy_configs / 'c.py').write_text(chain)
     run_chain(load_config(toy_configs / 'c.py'), TrainOptions(), str(tmp_path / 'chain'))
     stream = TimmStream(img_size=64, **VIT)
-    TimmStream(img_size=64, checkpoint_path=spoiled(dict(model=stream.model.state_dict()), 'stream.pth'), **VIT)
+    TimmStream(img_size=64, checkpoint_path=planted(dict(model=stream.model.state_dict()), 'stream.pth'), **VIT)
     model = build(hybrid(64))
-    member = spoiled(dict(state_dict=model.state_dict()), 'member.pth')
+    member = planted(dict(state_dict=model.state_dict()), 'member.pth')
     build(dict(hybrid(64), type='EnsembleClassifier', members=[member]))
     build_teacher(hybrid(64), member)
     transfer_weights(model, member)

@@ -54,7 +54,7 @@ def test_nothing_that_fits_is_an_error_that_says_what_there_is():
     with pytest.raises(
         WeightMismatchError,
         match=r'None of the 2 weights .* The checkpoint holds layers 2; the model '
-        r'wants backbone 7, neck 2, head 2',
+        r'has backbone 7, neck 2, head 2',
     ):
         select_weights({'layers.0': torch.zeros(1), 'layers.1': torch.zeros(1)}, Net().state_dict())
 

@@ -25,7 +25,7 @@ def test_what_mmengine_finds_passes(dataloader):
     ('dataloader', 'sentence'),
     [
         (dict(collate_fn=dict(type='default_colate')), "default_colate is not in .* Did you mean 'default_collate'"),
-        (dict(collate_fn=dict(type='nosuchpackage.collate')), "The package 'nosuchpackage'.* is not installed"),
+        (dict(collate_fn=dict(type='nosuchpackage.collate')), "Its package 'nosuchpackage' is not installed"),
         (dict(collate_fn=dict(tpye='default_collate')), r"val_dataloader.collate_fn = {'tpye': .*} has no 'type'"),
         (
             dict(worker_init_fn=dict(type='seed_worker')),

@@ -12,7 +12,8 @@ from hybridcls.engine.config import ConfigError, layer_of, load_config, provenan
 from hybridcls.engine.config.layers import read_layers
 
 BASE = """
-train_pipeline = [dict(type='LoadImage'), dict(type='RandomCropToSize', scale=(0.1, 1.0)), dict(type='PackInputs')]
+train_pipeline = [
+    dict(type='LoadImage'), dict(type='RandomCropToSize', crop_ratio_range=(0.1, 1.0)), dict(type='PackInputs')]
 val_pipeline = [dict(type='LoadImage')]
 dataset_type = 'ImageFolder'
 train_dataloader = dict(num_workers=0, dataset=dict(type=dataset_type, pipeline=train_pipeline))
@@ -76,14 +77,16 @@ def test_a_value_of_a_base_that_is_put_in_is_a_copy(tmp_path):
 
 @pytest.mark.parametrize('how', ['child', 'option', 'entry'])
 def test_a_pipeline_that_is_a_variable_of_a_base_can_be_changed(tmp_path, how):
-    child = "train_pipeline = [dict(type='LoadImage'), dict(type='RandomCropToSize', scale=(0.5, 1.0))]\n"
+    child = "train_pipeline = [dict(type='LoadImage'), dict(type='RandomCropToSize', crop_ratio_range=(0.5, 1.0))]\n"
     options = {
-        'option': {'train_pipeline': [dict(type='LoadImage'), dict(type='RandomCropToSize', scale=(0.5, 1.0))]},
-        'entry': {'train_pipeline.1.scale': (0.5, 1.0)},
+        'option': {
+            'train_pipeline': [dict(type='LoadImage'), dict(type='RandomCropToSize', crop_ratio_range=(0.5, 1.0))]
+        },
+        'entry': {'train_pipeline.1.crop_ratio_range': (0.5, 1.0)},
     }.get(how)
     cfg = loaded(tmp_path, child if how == 'child' else '', BASE, options)
     pipeline = cfg.train_dataloader.dataset.pipeline
-    assert pipeline[1].scale == (0.5, 1.0)
+    assert pipeline[1].crop_ratio_range == (0.5, 1.0)
     assert len(pipeline) == (3 if how == 'entry' else 2)
     assert len(cfg.val_dataloader.dataset.pipeline) == 1, 'no other place changes'
     assert any('train_dataloader.dataset.pipeline follows train_pipeline' in n for n in provenance_of(cfg).notes)
@@ -91,9 +94,12 @@ def test_a_pipeline_that_is_a_variable_of_a_base_can_be_changed(tmp_path, how):
 
 @pytest.mark.parametrize('order', [1, -1])
 def test_what_an_option_writes_inside_a_place_stays_when_its_variable_changes(tmp_path, order):
-    options = [('train_dataloader.dataset.pipeline.1.scale', (0.5, 1.0)), ('train_pipeline.0.type', 'LoadOther')]
+    options = [
+        ('train_dataloader.dataset.pipeline.1.crop_ratio_range', (0.5, 1.0)),
+        ('train_pipeline.0.type', 'LoadOther'),
+    ]
     pipeline = loaded(tmp_path, base=BASE, options=dict(options[::order])).train_dataloader.dataset.pipeline
-    assert (pipeline[0].type, pipeline[1].scale) == ('LoadOther', (0.5, 1.0))
+    assert (pipeline[0].type, pipeline[1].crop_ratio_range) == ('LoadOther', (0.5, 1.0))
 
 
 def test_what_a_file_writes_inside_a_place_stays_when_its_variable_changes(tmp_path):
@@ -223,8 +229,9 @@ def test_the_shipped_bases_are_plain_so_that_both_styles_inherit_them(tmp_path):
         for name in ('models.hybrid_digits', 'datasets.digits_two_views', 'schedules.adamw_cosine_digits',
                      'default_runtime')
     ]  # fmt: skip
-    head = "model.update(dict(head=dict(type='SupConHead', projection=dict(out=64), loss=dict(type='SupConLoss'))))\n"
-    text = f'from mmengine.config import read_base\nwith read_base():\n{"".join(lines)}{head}'
+    head = "model.update(dict(head=dict(type='SupConHead', projection=dict(out_channels=64), loss="
+    bases = f'from mmengine.config import read_base\nwith read_base():\n{"".join(lines)}'
+    text = f"{bases}{head}dict(type='SupConLoss'))))\n"
     cfg = load_config(write(tmp_path, 'lazy.py', text))
     plain = load_config(config_path('digits/supcon_hybrid.py'))
     for key in ('train_dataloader', 'val_dataloader', 'optim_wrapper', 'param_scheduler', 'train_cfg', 'randomness'):

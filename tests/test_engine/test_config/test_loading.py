@@ -71,9 +71,9 @@ def test_what_an_option_imports_is_imported(toy_configs, tmp_path, monkeypatch, 
         ({'custom_imports.imports': 3}, 'imports=3 cannot be imported: '),
         (
             {'custom_imports': 'no_such_plugin'},
-            "custom_imports='no_such_plugin' should be a dict of imports: .*imports=",
+            "expected custom_imports to be a dict of imports, got 'no_such_plugin'.*imports=",
         ),
-        ({'custom_imports': dict(_delete_=True, allow_failed_imports=True)}, 'should be a dict of imports'),
+        ({'custom_imports': dict(_delete_=True, allow_failed_imports=True)}, 'to be a dict of imports'),
         ({'custom_imports.import': ['x']}, r"custom_imports: unknown key 'import'\. Did you mean 'imports'"),
     ],
 )
@@ -87,8 +87,8 @@ def test_no_imports_are_none(toy_configs):
 
 
 def test_a_package_that_is_not_installed(toy_configs):
-    with pytest.raises(FileNotFoundError, match="the package 'nobody', which is not installed"):
-        load_config('nobody::a/b.py')
+    with pytest.raises(FileNotFoundError, match="the package 'nopackage', which is not installed"):
+        load_config('nopackage::a/b.py')
 
 
 def test_options_that_do_not_fit_are_explained(toy_configs):

@@ -1,6 +1,7 @@
 """Resumed runs with a changed config, against a run that had that config from its beginning."""
 
 import pytest
+import torch
 from toy_runs import rates, train
 
 
@@ -62,6 +63,21 @@ def test_weight_decay_is_that_of_the_config_group_by_group(toy_configs, tmp_path
     log = log_of(tmp_path / 'w')
     assert 'optim_wrapper.optimizer.weight_decay 0.1 -> 0.4 (config changed since the checkpoint)' in log
     assert 'train_cfg.max_epochs 3 -> 4 (config changed since the checkpoint)' in log
+
+
+def test_a_key_that_has_another_name_since_version_0_1_has_not_changed(toy_configs, tmp_path):
+    new = {'optim_wrapper.type': 'ComposedOptimWrapper', 'optim_wrapper.nonfinite_loss': 'raise'}
+    train(toy_configs / 'toy.py', tmp_path / 'w', **new)
+    for path in (tmp_path / 'w').glob('*.pth'):
+        checkpoint = torch.load(path, weights_only=False)
+        text = checkpoint['meta']['cfg']
+        assert "nonfinite_loss='raise'" in text
+        checkpoint['meta']['cfg'] = text.replace("nonfinite_loss='raise'", "bad_loss='stop'")  # old spelling
+        torch.save(checkpoint, path)
+    train(toy_configs / 'toy.py', tmp_path / 'w', resume='auto', **{**new, 'train_cfg.max_epochs': 4})
+    log = log_of(tmp_path / 'w')
+    assert 'train_cfg.max_epochs 3 -> 4 (config changed' in log
+    assert log.count('config changed') == 1
 
 
 def test_nothing_is_said_or_touched_where_nothing_changed(toy_configs, tmp_path, toy_plugin):

@@ -69,7 +69,11 @@ def test_a_registered_stream():
 @pytest.mark.parametrize(
     ('parts', 'key', 'expected'),
     [
-        (dict(head=dict(type='SupConHead', projection=dict(out=8))), 'head.projection.out', ('read', 'ProjectionMLP')),
+        (
+            dict(head=dict(type='SupConHead', projection=dict(out_channels=8))),
+            'head.projection.out_channels',
+            ('read', 'ProjectionMLP'),
+        ),
         (dict(head=dict(type='SupConHead', loss=dict(temperature=1))), 'head.loss.temperature', ('read', 'SupConLoss')),
         (dict(head=dict(type='LinearHead', num_classes=3)), 'head.num_classes', ('read', 'LinearHead')),
         (dict(head=dict(type='NoHead', scale=3)), 'head.scale', ('unknown', "'NoHead': no MODELS has this name")),

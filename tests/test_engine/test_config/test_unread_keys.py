@@ -15,7 +15,7 @@ from hybridcls.engine.config import provenance_of
         ('pretraned', 'pretrained'),
     ],
 )
-def test_an_option_that_nobody_reads(toy_configs, option, near):
+def test_an_option_that_nothing_reads(toy_configs, option, near):
     with pytest.raises(ConfigError, match=rf"--cfg-options {option}: nothing reads .*Did you mean '{near}'"):
         load_config(toy_configs / 'toy.py', {option: 3})
 
@@ -29,7 +29,7 @@ def test_an_option_that_nobody_reads(toy_configs, option, near):
         ('auto_scale_lr = dict(base_batchsize=3)', "auto_scale_lr.base_batchsize. Did you mean 'base_batch_size'"),
     ],
 )
-def test_a_key_of_the_file_that_nobody_reads(toy_configs, line, message):
+def test_a_key_of_the_file_that_nothing_reads(toy_configs, line, message):
     (toy_configs / 'typo.py').write_text(f"_base_ = 'toy.py'\n{line}\n")
     with pytest.raises(ConfigError, match=rf'typo\.py: nothing reads .*{message}'):
         load_config(toy_configs / 'typo.py')

@@ -344,7 +344,7 @@ def test_mixed_images_and_several_views(configs):
         + """
 views = dict(type='MultiView', num_views=2, transforms=[pipeline[:-1]])
 train_dataloader['dataset']['pipeline'] = [views, pipeline[-1]]
-model['head'] = dict(type='SupConHead', projection=dict(out=4))
+model['head'] = dict(type='SupConHead', projection=dict(out_channels=4))
 """
     )
     runner = train(configs, 'views', hook(configs, distill_weight=0.0, feature_weight=1.0, relation_weight=1.0))
@@ -363,8 +363,8 @@ model['head'] = dict(type='SupConHead', projection=dict(out=4))
         (dict(teacher='test_vit'), r"got teacher='test_vit', which is a timm model. Write teacher=dict\(model_name="),
         (dict(teacher=dict(model_name='test_vit', checkpoint_path='x.pth')), 'expected one file of weights, got'),
         (dict(teacher=3), 'is neither the path of a config'),
-        (dict(distill_weight=1.5), 'distill_weight=1.5 is outside'),
-        (dict(temperature=0), 'temperature=0 is outside'),
+        (dict(distill_weight=1.5), 'expected distill_weight in .*, got 1.5'),
+        (dict(temperature=0), 'expected temperature in .*, got 0'),
         (dict(distill_weight=0), 'nothing is distilled'),
         (dict(distill_weight=dict(start=1)), "lacks the key 'end'"),
         (dict(distill_weight=dict(start=1, end=0, crve='linear')), "unknown key 'crve'"),

@@ -95,7 +95,7 @@ def test_a_resume_in_another_work_dir_leaves_the_first_alone(toy_configs, tmp_pa
     train(toy_configs / 'toy.py', tmp_path / 'a', **{'train_cfg.max_epochs': 2})
     before = files(tmp_path / 'a')
     (tmp_path / 'b').mkdir()
-    (tmp_path / 'b' / 'epoch_1.pth').write_bytes(b'of somebody else')  # the checkpoint says: 1 and 2 are kept
+    (tmp_path / 'b' / 'epoch_1.pth').write_bytes(b'of another run')  # the checkpoint says: 1 and 2 are kept
     runner = train(
         toy_configs / 'toy.py', tmp_path / 'b', resume=str(tmp_path / 'a/epoch_2.pth'), **{'train_cfg.max_epochs': 3}
     )
@@ -253,7 +253,7 @@ def killed_while_writing(config, work_dir, at):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('at', [7, 11])
-def test_a_kill_at_any_moment_of_a_write_leaves_a_whole_checkpoint(toy_configs, tmp_path, at):
+def test_a_kill_at_any_moment_of_a_write_leaves_a_valid_checkpoint(toy_configs, tmp_path, at):
     """Each write syncs the file and its folder, and an epoch writes checkpoint, note, best, checkpoint, note: the
     seventh sync is in the second checkpoint of that name, the eleventh in the one whose predecessor would go."""
     ended = run_process(killed_while_writing, toy_configs / 'toy.py', tmp_path / 'w', at)

@@ -174,7 +174,7 @@ def test_a_list_without_a_class(run, images, checkpoint, lines):
 
 def test_a_list_that_counts_from_one(run, images, checkpoint):
     (images('val', 'bee', 'cat') / 'val.txt').write_text('bee/0.png 2\ncat/0.png 3\n')
-    with pytest.raises(ValueError, match=r'test: expected labels from 0 to 2, .* got 3\. Count them from 0'):
+    with pytest.raises(ValueError, match=r'test: expected labels from 0 to 2, .* got 3\. Count from 0'):
         run(checkpoint, **{'test_dataloader.dataset.ann_file': 'val/val.txt'})
 
 
@@ -203,7 +203,7 @@ def test_images_of_no_known_class(run, images, checkpoint):
             checkpoint,
             **{
                 'test_dataloader.dataset': dict(_delete_=True, type='ConcatDataset', datasets=[parts[0], part]),
-                'test_evaluator': [dict(type='MetricOf', known_only=True, metric=dict(type='Accuracy'))]
+                'test_evaluator': [dict(type='HeadMetric', known_only=True, metric=dict(type='Accuracy'))]
                 + [dict(type=name) for name in metrics[1:]],
             },
         )
@@ -226,9 +226,9 @@ def test_a_gallery_of_classes_that_the_model_never_saw(run, images, checkpoint):
 def test_metrics_that_stumble_over_other_classes_are_named(run, images, checkpoint):
     images('val', 'ant', 'dog')
     for name in ('SingleLabelMetric', 'ConfusionMatrix'):
-        with pytest.raises(ValueError, match=rf"{name}: .*dict\(type='MetricOf', known_only=True, metric=.*{name}"):
+        with pytest.raises(ValueError, match=rf"{name}: .*dict\(type='HeadMetric', known_only=True, metric=.*{name}"):
             run(checkpoint, test_evaluator=[dict(type=name)])
-    metric = dict(type='MetricOf', known_only=True, metric=dict(type='SingleLabelMetric', average='micro'))
+    metric = dict(type='HeadMetric', known_only=True, metric=dict(type='SingleLabelMetric', average='micro'))
     assert run(checkpoint, test_evaluator=[metric])['single-label/precision_micro'] == 100
 
 

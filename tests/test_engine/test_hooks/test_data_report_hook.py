@@ -1,4 +1,4 @@
-"""The log says once what was found; the Runner's side is in test_preprocessing_version_hook.py."""
+"""The log lists what was found; the Runner's side is in test_preprocessing_version_hook.py."""
 
 from types import SimpleNamespace
 

@@ -1,6 +1,7 @@
 """The curves' file is there after a training, whole after a resume, and shows each value where it was measured."""
 
 import contextlib
+import json
 import types
 
 import pytest
@@ -60,6 +61,19 @@ def test_after_a_resume_the_curves_are_whole(toy_configs, drawn, tmp_path):
     assert resumed == straight
 
 
+def test_numbers_that_version_0_1_wrote_are_one_curve_with_those_of_today(tmp_path):
+    written = [dict(iter=2, metrics={'ood/auroc_max_softmax': 90.0}), dict(iter=9, metrics={})]  # old spelling
+    (tmp_path / 'learning_curves.json').write_text(json.dumps(written))
+    runner = types.SimpleNamespace(work_dir=tmp_path, iter=4, rank=0)
+    hook = LearningCurvesHook()
+    hook.before_train(runner)
+    hook.after_val_epoch(runner, {'ood/auroc_least_confidence': 92.0})
+    assert json.loads((tmp_path / 'learning_curves.json').read_text()) == [
+        dict(iter=2, metrics={'ood/auroc_least_confidence': 90.0}),
+        dict(iter=4, metrics={'ood/auroc_least_confidence': 92.0}),
+    ]
+
+
 def test_it_is_drawn_between_when_the_picture_is_old(toy_configs, drawn, tmp_path):
     train(toy_configs / 'toy.py', tmp_path / 'w', dict(type='LearningCurvesHook', seconds_between=0))
     assert len(drawn) == 3 + 1
@@ -81,12 +95,12 @@ def test_each_result_stands_in_the_panel_of_its_unit(drawn, tmp_path):
     hook = LearningCurvesHook()
     names = ['val/loss', 'val/kl', 'val/norm_mean', 'calibration/ece', 'calibration/nll', 'calibration/brier']
     for value in (1.0, 2.0):
-        both = {'accuracy/top1': 50 + value, 'val/accuracy_top-1': 50.00001 + value, 'val/doubt.accuracy_top-1': 7.0}
+        both = {'accuracy/top1': 50 + value, 'val/accuracy_top-1': 50.00001 + value, 'val/quality.accuracy_top-1': 7.0}
         hook.after_val_epoch(runner, {**both, **dict.fromkeys(names, value)})
     hook.after_train(runner)
     (call,) = drawn
     assert list(call['loss (nats)'].curves) == ['val loss', 'val kl', 'val calibration/nll']
-    assert list(call['percent'].curves) == ['val accuracy/top1', 'val doubt.accuracy_top-1', 'val calibration/ece']
+    assert list(call['percent'].curves) == ['val accuracy/top1', 'val quality.accuracy_top-1', 'val calibration/ece']
     assert list(call['other results'].curves) == ['val norm_mean', 'val calibration/brier']
     assert call['loss (nats)'].directions == {'val loss': 'less', 'val kl': None, 'val calibration/nll': 'less'}
     assert call['percent'].directions['val accuracy/top1'] == 'greater'
@@ -97,7 +111,7 @@ def test_each_result_stands_in_the_panel_of_its_unit(drawn, tmp_path):
 @pytest.mark.parametrize(
     ('arguments', 'sentence'),
     [
-        (dict(seconds_between=-1), 'seconds_between=-1 is outside'),
+        (dict(seconds_between=-1), 'expected seconds_between in .*, got -1'),
         (dict(file_name='curves.jpg'), r'must end in \.png'),
     ],
 )

@@ -1,4 +1,4 @@
-"""A run that a signal ends, started again, against the same run that nobody stopped: to the bit."""
+"""A run that a signal ends, started again, against the same run without a stop: to the bit."""
 
 import os
 import signal
@@ -124,7 +124,7 @@ def test_without_our_checkpoint_hook_signals_are_left_alone(toy_configs, tmp_pat
     assert seen == [signal.SIGUSR1]
 
 
-def test_signals_come_back_when_a_training_fails(toy_configs, tmp_path, toy_plugin):
+def test_signals_are_restored_when_a_training_fails(toy_configs, tmp_path, toy_plugin):
     (toy_configs / 'stop.py').write_text("_base_ = 'toy.py'\ncustom_hooks = [dict(type='StopHook', iteration=1)]\n")
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(toy_plugin.Stopped):
@@ -142,8 +142,9 @@ def train_tool(folder, *arguments):
     runpy.run_path(sys.argv[0], run_name='__main__')
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('name', ['SIGTERM', 'SIGUSR1'])
+@pytest.mark.parametrize(
+    'name', [pytest.param('SIGTERM', marks=pytest.mark.slow), pytest.param('SIGUSR1', marks=pytest.mark.nightly)]
+)
 def test_a_signal_to_the_whole_group_spares_the_workers(toy_configs, tmp_path, name):
     _, signalled = with_signal(toy_configs, iteration=4, name=name, group=True)
     workers = ['train_dataloader.num_workers=2', 'val_dataloader.num_workers=2']
@@ -163,8 +164,13 @@ def two_processes(rank, quiet, signalled, folder):
 
 
 @pytest.mark.dist
-@pytest.mark.slow
-@pytest.mark.parametrize('when', [dict(iteration=1, rank=1), dict(iteration=4, rank=1, validation=True)])
+@pytest.mark.parametrize(
+    'when',
+    [
+        pytest.param(dict(iteration=1, rank=1), marks=pytest.mark.nightly, id='training'),
+        pytest.param(dict(iteration=4, rank=1, validation=True), marks=pytest.mark.slow, id='validation'),
+    ],
+)
 def test_all_processes_save_at_the_same_iteration(toy_configs, tmp_path, when):
     """Four batches in two validations; the answer comes with the next batch after the signal."""
     quiet, signalled = with_signal(toy_configs, **when)
@@ -173,7 +179,7 @@ def test_all_processes_save_at_the_same_iteration(toy_configs, tmp_path, when):
 
 
 def test_what_is_asked_of_the_hook():
-    with pytest.raises(ValueError, match=r"signals='SIGKILL' is not one of"):
+    with pytest.raises(ValueError, match=r"expected signals to be one of .*, got 'SIGKILL'"):
         PreemptionHook(signals=['SIGKILL'])
     with pytest.raises(ValueError, match='exit_status'):
         PreemptionHook(exit_status=256)

@@ -21,7 +21,7 @@ def test_workers_are_seeded_by_epoch_and_by_process(monkeypatch):
     drawn = set()
     for rank in ('0', '1'):
         monkeypatch.setenv('RANK', rank)
-        for base_seed in (5, 6):  # torch draws it anew in each epoch
+        for base_seed in (5, 6):  # torch draws another one in each epoch
             torch.manual_seed(base_seed)
             seed_worker(0)
             first = draw()

@@ -13,7 +13,6 @@ from mmengine.dataset import BaseDataset
 from mmengine.hooks import Hook
 from mmengine.model import BaseModule
 from mmengine.optim import OptimWrapper
-from mmengine.runner import Runner
 from mmpretrain.structures import DataSample
 from processes import run_processes
 from torch import nn
@@ -21,9 +20,10 @@ from torch import nn
 from hybridcls.distributed import RowShard, exclude_from_ddp, shard_rows
 from hybridcls.engine.hooks import ShardedRowsHook
 from hybridcls.engine.optim import ComposedOptimWrapper
+from hybridcls.engine.training import build_runner
 from hybridcls.registry import DATASETS, HOOKS, MODELS
 
-CLASSES, SUB_CENTRES = 5, 2
+CLASSES, SUBCENTERS = 5, 2
 
 
 @DATASETS.register_module(force=True)
@@ -66,7 +66,7 @@ def run(folder, epochs, processes, shard, **changes):
             backbone=dict(type='LinearBackbone'),
             data_preprocessor=dict(type='StackOnly'),
             head=dict(
-                type='ArcFaceHead', num_classes=CLASSES, scale=8.0, num_subcenters=SUB_CENTRES, shard_classes=shard
+                type='ArcFaceHead', num_classes=CLASSES, scale=8.0, num_subcenters=SUBCENTERS, shard_classes=shard
             ),
         ),
         train_dataloader=dict(
@@ -106,7 +106,7 @@ def run(folder, epochs, processes, shard, **changes):
     if processes > 1:
         config['model_wrapper_cfg'] = dict(type='MMDistributedDataParallel', device_ids=None)
     config.update(changes)
-    runner = Runner.from_cfg(Config(config))
+    runner = build_runner(Config(config))
     runner.train()
     return runner
 
@@ -163,7 +163,7 @@ def work(rank, folder):
 
 @pytest.fixture(scope='module')
 def runs(tmp_path_factory):
-    """The folder of all runs of :func:`work`."""
+    """The folder that all processes of :func:`work` share."""
     folder = tmp_path_factory.mktemp('runs')
     run_processes(work, folder)
     return folder
@@ -190,7 +190,7 @@ def test_two_processes_then_one_then_two_equal_one(runs, tmp_path):
     for name in ['epoch_1.pth', 'epoch_2.pth', 'epoch_3.pth', *(p.name for p in (tmp_path / 'one').glob('best*'))]:
         shared, one = (torch.load(folder / name, weights_only=False) for folder in (runs / 'shared', tmp_path / 'one'))
         assert type(shared['state_dict']['head.weight']) is torch.Tensor
-        assert shared['state_dict']['head.weight'].shape == (CLASSES, SUB_CENTRES, 6)
+        assert shared['state_dict']['head.weight'].shape == (CLASSES, SUBCENTERS, 6)
         for key in ['state_dict', 'ema_state_dict']:
             torch.testing.assert_close(dict(shared[key]), dict(one[key]), rtol=1e-3, atol=1e-5)
         if 'best' not in name:
@@ -210,7 +210,15 @@ def before_train(model, wrapper=OptimWrapper, wrap=lambda model: model, **keys):
     ShardedRowsHook().before_train(SimpleNamespace(model=wrap(model), optim_wrapper=optim_wrapper))
 
 
-def test_what_would_spoil_shards_is_named(tmp_path):
+def test_a_runner_that_would_copy_the_first_rows_to_all_processes_is_refused(monkeypatch):
+    runner = SimpleNamespace(model=sharded_model())
+    ShardedRowsHook().before_run(runner)  # of one process
+    monkeypatch.setattr('hybridcls.engine.hooks.sharded_rows_hook.get_dist_info', lambda: (0, 2))
+    with pytest.raises(TypeError, match='got SimpleNamespace, which would copy weight of the first process'):
+        ShardedRowsHook().before_run(runner)
+
+
+def test_what_would_corrupt_shards_is_named(tmp_path):
     before_train(nn.Linear(3, 2), clip_grad=dict(max_norm=1.0))  # nothing is sharded
     before_train(sharded_model())
     before_train(sharded_model(), ComposedOptimWrapper, clip_grad=dict(max_norm=1.0), amp='float16')

@@ -124,8 +124,9 @@ def test_a_test_of_a_checkpoint(config, tmp_path):
 @pytest.mark.parametrize(
     ('options', 'says'),
     [
-        (dict(token_merging_ratio=0.7), r'token_merging_ratio=0.7 is outside \[0, 0.5\]'),
+        (dict(token_merging_ratio=0.7), r'expected token_merging_ratio in \[0, 0.5\], got 0.7'),
         (dict(token_merging_ratio=[0.1]), 'has 1 values, and the transformer has 6 blocks'),
+        (dict(token_merging_ratio=0.1, unmerged_order='score'), "expected unmerged_order to be one of .*, got 'score'"),
     ],
 )
 def test_what_is_impossible_is_said_before_the_run(config, tmp_path, options, says):
@@ -134,7 +135,7 @@ def test_what_is_impossible_is_said_before_the_run(config, tmp_path, options, sa
 
 
 def test_a_phase_that_does_not_exist():
-    with pytest.raises(ValueError, match=r"when='valid' is not one of .* Did you mean 'val'"):
+    with pytest.raises(ValueError, match=r"expected when to be one of .*, got 'valid'.* Did you mean 'val'"):
         TokenMergingHook(0.1, when='valid')
     with pytest.raises(ValueError, match='when is empty'):
         TokenMergingHook(0.1, when=())

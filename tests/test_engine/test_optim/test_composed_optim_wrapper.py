@@ -113,6 +113,29 @@ PLUGIN = '''
     '''
 
 
+def test_stages_and_clipping_see_gradients_without_the_loss_scale():
+    seen = []
+
+    class Look(UpdateStage):
+        def before_step(self, update):
+            seen.append(update.params[0].grad.clone())
+
+    for scale in (1.0, 1024.0):
+        layer = nn.Linear(2, 1, bias=False)
+        nn.init.ones_(layer.weight)
+        wrapper = ComposedOptimWrapper(
+            torch.optim.SGD(layer.parameters(), lr=0.1),
+            stages=[Look()],
+            amp='float16',
+            loss_scale=scale,
+            clip_grad=dict(max_norm=10.0),
+        )
+        with wrapper.optim_context(layer):
+            loss = layer(torch.tensor([[3.0, 4.0]])).sum()
+        wrapper.update_params(loss)
+    torch.testing.assert_close(seen, [torch.tensor([[3.0, 4.0]])] * 2)  # of norm 5: not clipped
+
+
 def test_a_stage_of_ones_own_takes_twenty_lines(tmp_path, monkeypatch):
     (tmp_path / 'sign_momentum_plugin.py').write_text(textwrap.dedent(PLUGIN))
     assert len(textwrap.dedent(PLUGIN).strip().splitlines()) <= 20
@@ -179,7 +202,7 @@ def test_names_and_owners_of_parameters_reach_the_stages():
 def test_without_optim_context_there_is_no_second_pass():
     net = make_net()
     wrapper = ComposedOptimWrapper(sgd(net), stages=dict(sam=dict(type='SAM')))
-    with pytest.raises(RuntimeError, match='update_params was called without optim_context, and SAM must know'):
+    with pytest.raises(RuntimeError, match='expected the model to be called in optim_context, as SAM must know'):
         wrapper.update_params(net.parse_losses(net(**make_batches(1)[0]))[0])
     # stages that need no second pass do without it
     wrapper = ComposedOptimWrapper(sgd(net), stages=dict(gc=dict(type='GradientCentralization')))
@@ -190,15 +213,15 @@ def test_without_optim_context_there_is_no_second_pass():
 @pytest.mark.parametrize(
     ('options', 'error', 'text'),
     [
-        (dict(accumulative_counts=0), ValueError, r'accumulative_counts=0 is outside \[1, inf\)'),
-        (dict(stages=dict(sam=dict(type='SAM', rho=-0.1))), ValueError, r'SAM: rho=-0.1 is outside \[0, inf\)'),
-        (dict(stages=dict(l=dict(type='Lookahead', k=0))), ValueError, r'Lookahead: k=0 is outside \[1, inf\)'),
+        (dict(accumulative_counts=0), ValueError, r'expected accumulative_counts in \[1, inf\), got 0'),
+        (dict(stages=dict(sam=dict(type='SAM', rho=-0.1))), ValueError, r'SAM: expected rho in \[0, inf\), got -0.1'),
+        (dict(stages=dict(l=dict(type='Lookahead', k=0))), ValueError, r'Lookahead: expected k in \[1, inf\), got 0'),
         (
             dict(stages=dict(l=dict(type='Lookahead', alpha=1.5))),
             ValueError,
-            r'Lookahead: alpha=1.5 is outside \[0, 1\]',
+            r'Lookahead: expected alpha in \[0, 1\], got 1.5',
         ),
-        (dict(stages=dict(l=dict(type='Lookahead', alpha=-0.5))), ValueError, r'alpha=-0.5 is outside \[0, 1\]'),
+        (dict(stages=dict(l=dict(type='Lookahead', alpha=-0.5))), ValueError, r'expected alpha in \[0, 1\], got -0.5'),
         (
             dict(stages=dict(a=dict(type='SAM'), b=dict(type='SAM', adaptive=True))),
             ValueError,
@@ -209,11 +232,15 @@ def test_without_optim_context_there_is_no_second_pass():
             TypeError,
             r"SAM \(stages.sam\): unknown key 'radius'.*rho",
         ),
-        (dict(stages=dict(type='SAM')), TypeError, 'is one stage, where a dict of named stages is wanted'),
+        (dict(stages=dict(type='SAM')), TypeError, 'expected stages to be a dict of named stages, got one stage'),
         (dict(stages=dict(sam=dict(type='Sam'))), KeyError, "Did you mean 'SAM'"),
-        (dict(nonfinite_loss='halt'), ValueError, r"nonfinite_loss='halt' is not one of \['raise', 'skip', 'ignore'\]"),
+        (
+            dict(nonfinite_loss='halt'),
+            ValueError,
+            r"nonfinite_loss to be one of \['raise', 'skip', 'ignore'\], got 'halt'",
+        ),
         (dict(clip_grad=dict(norm=1.0)), TypeError, r"unknown key 'norm'"),
-        (dict(amp='float17'), ValueError, "amp='float17' is not one of 'float16'"),
+        (dict(amp='float17'), ValueError, "expected amp to be one of 'float16'.*, got 'float17'"),
     ],
     ids=str,
 )
@@ -232,11 +259,11 @@ def test_a_model_that_learns_nothing():
     wrapper = ComposedOptimWrapper(sgd(net), stages=dict(sam=dict(type='SAM')))
     for param in net.parameters():
         param.requires_grad_(False)
-    with pytest.raises(ValueError, match=r'none of the \d+ parameters of the optimizer needs a gradient.*Unfreeze'):
+    with pytest.raises(ValueError, match=r'expected a parameter that needs a gradient, got \d+ .*Unfreeze'):
         wrapper.initialize_count_status(net, 0, 1)
 
 
-def test_a_bad_loss_stops_before_anything_happens_to_the_weights():
+def test_a_non_finite_loss_stops_before_anything_happens_to_the_weights():
     net = make_net()
     wrapper = ComposedOptimWrapper(sgd(net), stages=dict(sam=dict(type='SAM'), gc=dict(type='GradientCentralization')))
     batches = make_batches(3)
@@ -250,7 +277,7 @@ def test_a_bad_loss_stops_before_anything_happens_to_the_weights():
 
 
 @pytest.mark.parametrize('accumulation', [1, 2])
-def test_a_bad_loss_can_be_skipped_with_all_it_has_done(accumulation):
+def test_a_non_finite_loss_can_be_skipped_with_all_it_has_done(accumulation):
     """Weights and running statistics go on as if the update with the bad batch had not been."""
     stages = dict(sam=dict(type='SAM'), lookahead=dict(type='Lookahead', k=2))
     batches = make_batches(4 * accumulation)
@@ -267,7 +294,7 @@ def test_a_bad_loss_can_be_skipped_with_all_it_has_done(accumulation):
     assert_same(with_bad, without)
 
 
-def test_too_many_bad_losses_in_a_row_stop():
+def test_too_many_non_finite_losses_in_a_row_stop():
     net = make_net()
     wrapper = ComposedOptimWrapper(sgd(net), nonfinite_loss='skip', max_skipped_updates=2)
     batches = make_batches(3)
@@ -298,7 +325,7 @@ class Cliff(HardNet):
         return losses
 
 
-def test_a_bad_loss_at_the_climbed_weights_leaves_the_weights_alone():
+def test_a_non_finite_loss_in_the_second_pass_leaves_the_weights_alone():
     torch.manual_seed(3)
     net = Cliff()
     before = [param.detach().clone() for param in net.parameters()]
@@ -331,12 +358,12 @@ def test_a_stage_learns_that_its_second_loss_was_bad_and_takes_no_state_from_it(
 
     net.seen.clear()
     hub = MessageHub.get_current_instance()
-    hub.log_scalars.pop('train/sam/loss_climbed', None)
+    hub.log_scalars.pop('train/sam/ascent_loss', None)
     stages = dict(sam=dict(type='SAM', every=2, reuse=True, log=True))
     wrapper = ComposedOptimWrapper(sgd(net), stages=stages, nonfinite_loss='skip')
     train(net, wrapper, make_batches(1))
     assert not wrapper.stages['sam'].direction
-    assert 'train/sam/loss_climbed' not in hub.log_scalars
+    assert 'train/sam/ascent_loss' not in hub.log_scalars
     train(net, wrapper, make_batches(2))
     assert wrapper.updates == 2
     assert all(param.isfinite().all() for param in net.parameters())

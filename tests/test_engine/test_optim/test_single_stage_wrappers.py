@@ -50,5 +50,5 @@ def test_it_has_its_one_stage_only():
 
 
 def test_numbers_out_of_range():
-    with pytest.raises(ValueError, match=r'SAM: rho=-1 is outside \[0, inf\)'):
+    with pytest.raises(ValueError, match=r'SAM: expected rho in \[0, inf\), got -1'):
         SAMOptimWrapper(sgd(make_net()), rho=-1)

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from update_toys import sgd, train
 
 import hybridcls.engine  # noqa: F401 (registers)
-from hybridcls.distributed.layouts import is_dtensor
+from hybridcls.compat.torch import is_dtensor
 from hybridcls.engine.optim import ComposedOptimWrapper
 
 STEPS = 6
@@ -91,6 +91,12 @@ def results(tmp_path_factory):
     return {work: [torch.load(folder / f'{work}_{rank}.pt', weights_only=False) for rank in range(2)] for work in WORKS}
 
 
+def results_of(work, results):
+    if work not in results:
+        pytest.skip(f'torch {torch.__version__} has no FSDP on the CPU')
+    return results[work]
+
+
 def assert_close(found, expected, atol=1e-10):
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=0, atol=atol, msg=lambda text, name=name: f'{name}: {text}')
@@ -104,7 +110,7 @@ def ddp(net, **kwargs):
 
 
 def work_ddp(rank, folder):
-    """All settings; per-process climbs; a stop within an accumulation; a bad loss on one process."""
+    """All settings; per-process ascents; a stop within an accumulation; a non-finite loss on one process."""
     result = {}
     for name, setting in SETTINGS.items():
         for view in (False, True):
@@ -162,7 +168,7 @@ def test_ddp(results):
             assert_close(results[0][name, view], expected)
     assert all(torch.equal(results[0]['resumed'][name], value) for name, value in results[0]['all', False].items())
 
-    # Each process climbs by its own part: the mean of two gradients, each at its own worst point.
+    # Each process ascends by its own part: the mean of two gradients, each at its own worst point.
     net = Net()
     optimizer, params = sgd(net), [param for param in net.parameters() if param.requires_grad]
     for batch in batches():
@@ -243,7 +249,7 @@ def work_fsdp2(rank, folder):
 @pytest.mark.dist
 @pytest.mark.slow
 def test_fsdp2(results):
-    results = results['fsdp2']
+    results = results_of('fsdp2', results)
     for name in SETTINGS:
         assert_close(results[0][name], one_process(name))
     assert results[0]['local'] + results[1]['local'] == results[0]['whole']
@@ -349,7 +355,7 @@ def work_fsdp(rank, folder):
 @pytest.mark.slow
 def test_fsdp(results):
     """FlexibleRunner: norms are global, state is sharded, gathered into the checkpoint and sharded again."""
-    results = results['fsdp']
+    results = results_of('fsdp', results)
     for name in ('asam', 'reuse'):
         weights_of, optimizer = results[0][name]
         assert_close(weights_of, one_process(name))
@@ -366,7 +372,8 @@ def test_fsdp(results):
     assert 0 < results[0]['local'] < whole
 
 
-WORKS = dict(ddp=work_ddp, fsdp2=work_fsdp2, fsdp=work_fsdp)
+# torch 2.6 cannot run FSDP on the CPU, and 2.7 and 2.8 die of it.
+WORKS = dict(ddp=work_ddp, **(dict(fsdp2=work_fsdp2, fsdp=work_fsdp) if torch.__version__ >= '2.13' else {}))
 
 
 def all_works(rank, folder):

@@ -85,7 +85,7 @@ def test_averages_beside_sam_and_lookahead(toy_configs, tmp_path, kind, accumula
     trained, validated = WatchHook.trained, WatchHook.validated
     assert len(trained) == ITERATIONS
     for name in ('backbone.0.weight', 'head.bias'):
-        # Never of weights that SAM has climbed to, and after Lookahead has put the slow weights in place.
+        # Never of weights that SAM has ascended to, and after Lookahead has put the slow weights in place.
         by_hand = average_by_hand(trained, name, average)
         torch.testing.assert_close(saved['state_dict'][name].double(), by_hand[-1], rtol=1e-6, atol=1e-6)
         assert torch.equal(saved['ema_state_dict'][f'module.{name}'], trained[-1][name])

@@ -13,7 +13,7 @@ from processes import run_tool
 
 from hybridcls.engine import TrainOptions, load_config, run_chain
 from hybridcls.engine.config import ConfigError
-from hybridcls.engine.config.facts import config_facts, differing_keys
+from hybridcls.engine.config.facts import config_facts, differing_keys, fingerprint
 from hybridcls.engine.phases.plan import read_phases
 from hybridcls.engine.phases.record import PhaseRecord
 from hybridcls.engine.runner.global_instances import isolated_globals
@@ -61,6 +61,25 @@ def test_finished_phases_are_not_run_again(toy_configs, tmp_path, monkeypatch):
     before = run(toy_configs, tmp_path)
     monkeypatch.setattr('hybridcls.engine.phases.running.build_runner', None)
     assert run(toy_configs, tmp_path) == before
+
+
+def test_phases_that_version_0_1_has_finished_are_not_run_again(toy_configs, tmp_path, monkeypatch):
+    new = {
+        'cfg_options.optim_wrapper.type': 'ComposedOptimWrapper',
+        'cfg_options.optim_wrapper.nonfinite_loss': 'raise',
+    }
+    before = run(toy_configs, tmp_path, **new)
+    for file in (tmp_path / 'w').glob('*/phase.json'):
+        record = json.loads(file.read_text())
+        assert record['facts'].pop('optim_wrapper.nonfinite_loss') == "'raise'"
+        record['facts']['optim_wrapper.bad_loss'] = "'stop'"  # old spelling
+        record['fingerprint'] = fingerprint(record['facts'])
+        record['metrics']['val/ood/auroc_max_softmax'] = 90.0  # old spelling
+        file.write_text(json.dumps(record))
+    monkeypatch.setattr('hybridcls.engine.phases.running.build_runner', None)
+    after = run(toy_configs, tmp_path, **new)
+    assert [one.checkpoints for one in after] == [one.checkpoints for one in before]
+    assert all(one.metrics['val/ood/auroc_least_confidence'] == 90.0 for one in after)
 
 
 def test_an_interrupted_phase_goes_on_and_ends_in_the_same_bits(toy_configs, tmp_path):
@@ -121,7 +140,7 @@ def test_another_machine_is_no_other_config(toy_configs, tmp_path, monkeypatch):
     assert run(toy_configs, tmp_path, **machine) == before
 
 
-def test_a_phase_after_one_that_was_trained_anew_is_an_error(toy_configs, tmp_path):
+def test_a_phase_after_one_that_was_trained_again_is_an_error(toy_configs, tmp_path):
     run(toy_configs, tmp_path)
     (tmp_path / 'w/1_one').rename(tmp_path / 'away')
     with pytest.raises(ValueError, match='Phase two was finished after another training of the phase before it'):
@@ -175,7 +194,7 @@ def test_options_reach_their_phases_and_win_in_order(toy_configs):
         ({'phases': [dict(config='toy.py')]}, r"phases\.0: the key 'name' is missing"),
         ({'phases': [dict(name='a/b', config='toy.py')]}, "name='a/b' names a folder"),
         ({'phases.1.name': 'one'}, 'two phases have the same name'),
-        ({'phases.1.load': 'bst'}, r"load='bst' is not one of .* Did you mean 'best'"),
+        ({'phases.1.load': 'bst'}, r"expected load to be one of .*, got 'bst'.* Did you mean 'best'"),
         ({'phases.0.load': 'last'}, 'this is the first phase'),
         ({'phases.0.config': 'ty.py'}, r"ty\.py' does not exist.*Did you mean '.*toy\.py'"),
         ({'phases.1.load': 'no.pth'}, r"The checkpoint 'no\.pth' does not exist"),
@@ -233,7 +252,7 @@ def test_the_start_of_a_later_phase_replaces_the_load_from_of_its_config(toy_con
 
 
 def test_a_phase_is_tested_with_all_of_its_weights(toy_configs, tmp_path, toy_plugin, monkeypatch):
-    """In training its head starts anew; in the test it is the one that was trained."""
+    """In training its head starts from random weights; in the test it is the one that was trained."""
     heads, forward = [], toy_plugin.ToyModel.forward
 
     def watch(self, *args, mode='loss', **kwargs):
@@ -266,7 +285,7 @@ def test_nothing_global_leaks_from_phase_to_phase(toy_configs, tmp_path):
     assert list((tmp_path / 'w/2_two').rglob('scalars.json'))
 
 
-def test_a_visualizer_of_the_caller_comes_back():
+def test_a_visualizer_of_the_caller_is_restored():
     mine = Visualizer.get_instance('test_phases_mine')
     with isolated_globals():
         assert Visualizer.get_instance('test_phases_mine') is not mine
@@ -274,7 +293,7 @@ def test_a_visualizer_of_the_caller_comes_back():
     Visualizer._instance_dict.pop('test_phases_mine')
 
 
-def test_the_number_of_classes_is_counted_if_nobody_says_it(toy_configs, tmp_path):
+def test_the_number_of_classes_is_counted_where_it_is_not_set(toy_configs, tmp_path):
     run(toy_configs, tmp_path, **{'phases.1.cfg_options.model.head.num_classes': None})
     assert weights(tmp_path / 'w/2_two/epoch_2.pth')['head.weight'].shape == (3, 6)
 

@@ -39,7 +39,7 @@ def test_what_mmengine_says_below_a_warning_is_for_the_file():
     assert not said_by(by_mmengine(logging.INFO))
     assert said_by(by_mmengine(logging.WARNING))
     assert said_by(lambda logger: logger.info('of a hook of the user'))
-    assert said_by(lambda logger: print_log('through mmengine', logger=logger)), 'who speaks is below print_log'
+    assert said_by(lambda logger: print_log('through mmengine', logger=logger)), 'the caller is below print_log'
 
 
 def test_remarks_on_the_inside_of_mmengine_are_for_the_file():
@@ -77,7 +77,7 @@ def test_every_log_is_shown_on_request(toy_configs, tmp_path, capsys):
 
 
 def test_without_a_terminal_there_are_no_bars(capsys):
-    assert not Bars.wanted()
+    assert not Bars.are_shown_here()
     assert list(track([1, 2], 'two')) == [1, 2]
     assert capsys.readouterr().out == ''
 
@@ -85,7 +85,7 @@ def test_without_a_terminal_there_are_no_bars(capsys):
 @pytest.mark.filterwarnings('ignore')
 def test_a_terminal_has_bars_and_the_log_goes_on_above_them(toy_configs, tmp_path, monkeypatch):
     shown = []
-    monkeypatch.setattr(Bars, 'wanted', staticmethod(lambda: True))
+    monkeypatch.setattr(Bars, 'are_shown_here', staticmethod(lambda: True))
     start = Bars.start
 
     def watch(self):

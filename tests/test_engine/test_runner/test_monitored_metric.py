@@ -6,7 +6,7 @@ import pytest
 from mmengine.logging import MessageHub
 
 from hybridcls.engine.runner.monitored_metric import check_monitor, guessed_rule, monitored_result, rule_for
-from hybridcls.evaluation import Accuracy, CalibrationMetric, MetricOf, OODMetric, ValLoss
+from hybridcls.evaluation import Accuracy, CalibrationMetric, HeadMetric, OODMetric, ValLoss
 from hybridcls.registry import METRICS
 
 
@@ -21,10 +21,10 @@ def runner_with(*metrics):
     [
         ('calibration/ece', CalibrationMetric(), 'less'),
         ('ood/fpr95_least_confidence', OODMetric(), 'less'),
-        ('doubt/ood/auroc_least_confidence', MetricOf(dict(type='OODMetric'), head='doubt'), 'greater'),
+        ('evidence/ood/auroc_least_confidence', HeadMetric(dict(type='OODMetric'), head='evidence'), 'greater'),
         ('val/loss', ValLoss(), 'less'),
         # The head's name has mmengine's 'acc' and 'top' in it; the metric knows better.
-        ('top_acc/calibration/nll', MetricOf(dict(type='CalibrationMetric'), head='top_acc'), 'less'),
+        ('top_acc/calibration/nll', HeadMetric(dict(type='CalibrationMetric'), head='top_acc'), 'less'),
         ('multi-label/mAP', METRICS.build(dict(type='mmpretrain.AveragePrecision')), 'greater'),  # by mmengine's words
     ],
 )
@@ -34,7 +34,7 @@ def test_the_rule_is_the_metrics(name, metric, rule):
     assert rule_for('X: monitor', name, runner) == rule
 
 
-def test_a_rule_that_nobody_knows_is_asked_for():
+def test_an_unknown_rule_is_asked_for():
     with pytest.raises(ValueError, match=r"^X: monitor='val/kl': .*Add rule='greater' or rule='less'"):
         rule_for('X: monitor', 'val/kl', runner_with(ValLoss()))
     assert guessed_rule('val/kl') is None
@@ -67,6 +67,6 @@ def test_a_result_and_the_reason_why_there_is_none(monkeypatch):
         result, sentence = monitored_result('X: monitor', 'ood/auroc_least_confidence', runner, {})
         assert result is None
         assert sentence.startswith(
-            "X: monitor='ood/auroc_least_confidence' had no result in the validation. OODMetric: It comp"
+            "X: monitor='ood/auroc_least_confidence' had no result in the validation. OODMetric: Expe"
         )
     assert said == [sentence]

@@ -64,7 +64,7 @@ def test_the_state_is_restored_when_the_pass_begins():
     assert random.random() != expected, 'once'
 
 
-def test_a_batch_seeds_whoever_reads_it_and_a_plain_list_nobody():
+def test_a_batch_seeds_its_reader_and_a_plain_list_does_not():
     items = SeededItems(Numbers())
     first = items(NumberedBatch([1, 2], (5, 0)))
     assert items(NumberedBatch([1, 2], (5, 0))) == first

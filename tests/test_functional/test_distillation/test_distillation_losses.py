@@ -90,5 +90,5 @@ def test_equal_embeddings_and_a_batch_of_one():
 def test_what_does_not_fit():
     with pytest.raises(ValueError, match=r'student gives logits \(2, 3\) and the teacher \(2, 4\)'):
         kd_kl_loss(torch.ones(2, 3), torch.ones(2, 4))
-    with pytest.raises(ValueError, match='temperature=0 is outside'):
+    with pytest.raises(ValueError, match=r'expected temperature in .*, got 0'):
         kd_kl_loss(torch.ones(2, 3), torch.ones(2, 3), 0)

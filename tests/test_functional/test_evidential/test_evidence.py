@@ -6,13 +6,15 @@ import torch
 from hybridcls.functional import EVIDENCE_KINDS, evidence_from_logits
 
 
-def test_three_kinds_by_hand():
-    logits = [-30.0, -1.0, 0.0, 2.0, 9.0]
+def test_kinds_by_hand():
+    logits = [-30.0, -1.0, 0.0, 2.0, 9.0, 150.0]
     by_hand = {
-        'exp': [math.exp(-10), math.exp(-1), 1.0, math.exp(2), math.exp(9)],
-        'softplus': [math.exp(-30), math.log1p(math.exp(-1)), math.log(2), math.log1p(math.exp(2)), 9.000123402],
-        'relu': [0.0, 0.0, 0.0, 2.0, 9.0],
+        'exp': [math.exp(-10), math.exp(-1), 1.0, math.exp(2), math.exp(9), math.exp(10)],
+        'softplus': [math.exp(-30), math.log1p(math.exp(-1)), math.log(2), math.log1p(math.exp(2)), 9.000123402, 150.0],
+        'relu': [0.0, 0.0, 0.0, 2.0, 9.0, 150.0],
+        'exp_over_10': [math.exp(-3), math.exp(-0.1), 1.0, math.exp(0.2), math.exp(0.9), math.exp(10)],
     }
+    assert set(by_hand) == set(EVIDENCE_KINDS)
     for kind, expected in by_hand.items():
         torch.testing.assert_close(evidence_from_logits(torch.tensor(logits), kind), torch.tensor(expected))
 
@@ -42,7 +44,7 @@ def test_what_is_not_a_number_stays_visible():
 
 
 def test_wrong_settings_are_answered():
-    with pytest.raises(ValueError, match="kind='exponential' is not one of"):
+    with pytest.raises(ValueError, match=r"expected kind to be one of .*, got 'exponential'"):
         evidence_from_logits(torch.zeros(1), 'exponential')
-    with pytest.raises(ValueError, match=r'clamp=0 is outside \(0, inf\)'):
+    with pytest.raises(ValueError, match=r'expected clamp in \(0, inf\), got 0'):
         evidence_from_logits(torch.zeros(1), clamp=0)

@@ -24,13 +24,13 @@ def test_the_decomposition_by_scipy(count):
     torch.testing.assert_close(values.epistemic, torch.from_numpy(divergence.mean(0)))
 
 
-def test_two_opinions_disagree_by_the_jensen_shannon_divergence():
+def test_two_members_disagree_by_the_jensen_shannon_divergence():
     one, other = members(2)
     expected = scipy.spatial.distance.jensenshannon(one.numpy(), other.numpy(), axis=1) ** 2
     torch.testing.assert_close(mixture_uncertainty(torch.stack([one, other])).epistemic, torch.from_numpy(expected))
 
 
-def test_equal_opinions_never_disagree():
+def test_equal_members_never_disagree():
     same = members(1, samples=1000).float().expand(9, -1, -1)
     values = mixture_uncertainty(same)
     assert values.epistemic.dtype == torch.float32
@@ -38,12 +38,12 @@ def test_equal_opinions_never_disagree():
     assert (values.epistemic < 1e-12).all()
 
 
-def test_certain_opinions():
+def test_certain_members():
     values = mixture_uncertainty(torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]], dtype=torch.float16))
     torch.testing.assert_close(torch.cat(values), torch.tensor([0.0, 1.0, 1.0]) * np.log(2).astype(np.float32))
 
 
-def test_opinions_that_doubt_themselves():
+def test_members_that_are_uncertain_themselves():
     """An ensemble of evidential networks: each member's mutual information is epistemic, too."""
     evidence = torch.rand(4, 6, 3, generator=torch.Generator().manual_seed(0)).double() * 10
     alpha = evidence + 1

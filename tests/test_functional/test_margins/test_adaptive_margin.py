@@ -3,9 +3,13 @@ import math
 import pytest
 import torch
 
-from hybridcls.functional.margins.adaptive_margin import adaptive_margin_on_target, norm_scaler
+from hybridcls.functional.margins.adaptive_margin import (
+    adaptive_margin_on_target,
+    moved_norm_statistics,
+    norm_moments,
+    norm_scaler,
+)
 from hybridcls.functional.margins.angular_margin import angular_margin_on_target
-from hybridcls.models.margins.norm_statistics import update_norm_statistics
 
 # mk-minchul/CVLface, run_v1/losses/adaface.py at d3d09c93, AdaFaceLoss(s=64, m=0.4, h=0.333, t_alpha=0.2) from the
 # statistics 20 and 100, run once in float32 on these angles and norms.
@@ -23,9 +27,13 @@ def by_angles(cosine, scaler, margin, clip_angle=True):
     return theta.cos() - margin * scaler.double() - margin
 
 
+def moved(norms, mean, std, t_alpha):
+    return moved_norm_statistics(norm_moments(norms).unsqueeze(0), mean, std, t_alpha)
+
+
 def test_cvlface_numbers():
     norms, mean, std = torch.tensor(NORMS), torch.tensor(20.0), torch.tensor(100.0)
-    update_norm_statistics(norms, mean, std, t_alpha=0.2)
+    mean, std = moved(norms, mean, std, 0.2)
     torch.testing.assert_close([mean.item(), std.item()], [CVLFACE_MEAN, CVLFACE_STD], rtol=1e-6, atol=0)
     cosine = torch.tensor(ANGLES, dtype=torch.float64).cos().float().requires_grad_()
     target = 64 * adaptive_margin_on_target(
@@ -95,7 +103,7 @@ def test_statistics_are_the_ema_of_the_unbiased_ones():
     expected = [20.0, 100.0]
     for _ in range(4):
         norms = 50 * torch.rand(7, generator=generator)
-        update_norm_statistics(norms, mean, std, t_alpha=0.3)
+        mean, std = moved(norms, mean, std, 0.3)
         expected = [
             0.3 * norms.double().mean().item() + 0.7 * expected[0],
             0.3 * norms.double().std().item() + 0.7 * expected[1],
@@ -106,28 +114,36 @@ def test_statistics_are_the_ema_of_the_unbiased_ones():
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_statistics_of_half_precision_norms_are_float32(dtype):
     mean, std = torch.tensor(0.0), torch.tensor(0.0)
-    update_norm_statistics(torch.tensor([10.0, 12.0, 14.0] * 1000, dtype=dtype), mean, std, t_alpha=1.0)
+    mean, std = moved(torch.tensor([10.0, 12.0, 14.0] * 1000, dtype=dtype), mean, std, 1.0)
     torch.testing.assert_close(mean, torch.tensor(12.0))
     torch.testing.assert_close(std, torch.tensor([10.0, 12.0, 14.0] * 1000).std())
 
 
+def test_moments_of_processes_are_those_of_all_norms():
+    generator = torch.Generator().manual_seed(1)
+    parts = [30 + torch.randn(number, generator=generator) for number in (5, 1, 0, 8)]
+    start = torch.tensor(20.0), torch.tensor(100.0)
+    merged = moved_norm_statistics(torch.stack([norm_moments(part) for part in parts]), *start, 0.3)
+    torch.testing.assert_close(merged, moved(torch.cat(parts), *start, 0.3))
+
+
 def test_a_batch_of_one_moves_the_mean_alone():
     mean, std = torch.tensor(20.0), torch.tensor(100.0)
-    update_norm_statistics(torch.tensor([10.0]), mean, std, t_alpha=0.5)
+    mean, std = moved(torch.tensor([10.0]), mean, std, 0.5)
     assert (mean.item(), std.item()) == (15.0, 100.0)
 
 
 def test_norms_that_are_not_finite_are_left_out():
     mean, std = torch.tensor(20.0), torch.tensor(100.0)
-    update_norm_statistics(torch.tensor([math.nan, 10.0, math.inf, 14.0]), mean, std, t_alpha=1.0)
+    mean, std = moved(torch.tensor([math.nan, 10.0, math.inf, 14.0]), mean, std, 1.0)
     torch.testing.assert_close([mean.item(), std.item()], [12.0, math.sqrt(8.0)])
-    update_norm_statistics(torch.tensor([math.nan]), mean, std, t_alpha=1.0)
-    update_norm_statistics(torch.zeros(0), mean, std, t_alpha=1.0)
+    mean, std = moved(torch.tensor([math.nan]), mean, std, 1.0)
+    mean, std = moved(torch.zeros(0), mean, std, 1.0)
     torch.testing.assert_close([mean.item(), std.item()], [12.0, math.sqrt(8.0)])
 
 
 def test_wrong_numbers_are_named():
-    with pytest.raises(ValueError, match='margin=28'):
+    with pytest.raises(ValueError, match=r'expected margin in .* got 28'):
         adaptive_margin_on_target(torch.zeros(1), torch.zeros(1), margin=28)
-    with pytest.raises(ValueError, match='scalers'):
+    with pytest.raises(ValueError, match='norm scaler'):
         adaptive_margin_on_target(torch.zeros(2), torch.zeros(2, 1))

@@ -32,11 +32,11 @@ def test_equal_counts_and_one_class():
 @pytest.mark.parametrize('keys', [dict(low=-1), dict(low=0.6), dict(high=4.0), dict(power=0.0), dict(rule='ldam')])
 def test_wrong_settings_are_named(keys):
     (name,) = keys
-    with pytest.raises(ValueError, match=f'class margins: {name}='):
+    with pytest.raises(ValueError, match=f'class margins: expected {name} '):
         margins_from_counts(torch.ones(2), **keys)
 
 
 @pytest.mark.parametrize('counts', [torch.ones(2, 2), torch.tensor([1, -1]), torch.zeros(0)])
 def test_what_is_no_vector_of_counts(counts):
-    with pytest.raises(ValueError, match='one number >= 0 for each class'):
+    with pytest.raises(ValueError, match='expected one count >= 0 for each class'):
         margins_from_counts(counts)

@@ -94,7 +94,7 @@ def test_one_margin_a_row():
             ]
         )
         torch.testing.assert_close(out, expected)
-    with pytest.raises(ValueError, match=r'\(7,\) cosines came with \(2,\) margins'):
+    with pytest.raises(ValueError, match=r'a margin for each cosine, \(7,\), got \(2,\)'):
         combined_margin_on_target(cosines(), 1.0, margins[:2])
 
 
@@ -109,5 +109,5 @@ def test_cosine_margin():
 )
 def test_wrong_settings_are_named(keys):
     (name,) = keys
-    with pytest.raises(ValueError, match=f'combined_margin: {name}='):
+    with pytest.raises(ValueError, match=f'combined_margin: expected {name} '):
         combined_margin_on_target(torch.zeros(1), **keys)

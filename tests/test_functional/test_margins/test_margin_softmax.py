@@ -8,6 +8,7 @@ import torch
 
 import hybridcls.functional.margins.margin_softmax as margin_softmax
 from hybridcls.functional import angular_margin_on_target, cosine_logits, margin_cross_entropy, statistics_cross_entropy
+from hybridcls.functional.margins.margin_softmax import dense_softmax_stats
 from hybridcls.functional.margins.streamed_softmax import softmax_stats
 
 
@@ -73,7 +74,7 @@ def test_gradients(form, keys):
 
 
 def trained(num_classes, width, noise):
-    """Embeddings near their centres, as they are late in training; lengths far from 1."""
+    """Embeddings near their class weights, as they are late in training; norms far from 1."""
     torch.manual_seed(0)
     class_weights = 0.01 * torch.randn(num_classes, width)
     labels = torch.randint(num_classes, (32,))
@@ -151,7 +152,7 @@ def test_which_form_is_chosen():
     assert form_of(1, 70_000) == 'dense'
     assert form_of(64, 70_000) == 'streamed'
     assert form_of(64, 70_000, softmax='dense') == 'dense'
-    with pytest.raises(ValueError, match="softmax='stream' is not one of"):
+    with pytest.raises(ValueError, match=r"expected softmax to be one of .*, got 'stream'"):
         form_of(8, 10, softmax='stream')
 
 
@@ -175,7 +176,7 @@ def test_it_can_stand_in_a_compiled_function():
 @pytest.mark.parametrize('form', FORMS)
 @pytest.mark.parametrize('label', [-1, 3])
 def test_labels_out_of_range(form, label):
-    with pytest.raises(ValueError, match=rf'labels from .*{label}.* came with centres of 3 classes; .* in \[0, 2\]'):
+    with pytest.raises(ValueError, match=rf'expected labels in \[0, 2\] for .* 3 classes, got labels from .*{label}'):
         margin_cross_entropy(
             torch.ones(2, 4), torch.ones(3, 4), torch.tensor([1, label]), lambda cosine, norm: cosine, **form
         )
@@ -246,3 +247,19 @@ def test_one_class_costs_nothing(form):
     )
     assert loss.item() == 0
     assert predicted.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize('clip', [None, 0.4])
+@pytest.mark.parametrize('num_classes', [1, 6])
+def test_dense_and_streamed_statistics_agree(clip, num_classes):
+    torch.manual_seed(0)
+    units = torch.nn.functional.normalize(torch.randn(5, 3, dtype=torch.float64), dim=1)
+    class_weights = torch.nn.functional.normalize(torch.randn(num_classes, 3, dtype=torch.float64), dim=1)
+    labels = torch.arange(5) % num_classes
+    dense = dense_softmax_stats(units @ class_weights.t(), labels, 16.0, clip, with_sum=True)
+    streamed = softmax_stats(units, class_weights, labels, 16.0, clip, with_sum=True)
+    if num_classes > 1:  # of one class alone the two only agree that it is far below
+        for name, value in dense._asdict().items():
+            torch.testing.assert_close(value, getattr(streamed, name), msg=lambda text, name=name: f'{name}: {text}')
+    assert (dense.log_sum_exp < -1e30).all() == (num_classes == 1)
+    assert dense_softmax_stats(units @ class_weights.t(), labels).cosine_sum is None

@@ -89,8 +89,8 @@ def test_frozen_inputs_cost_no_gradient(frozen):
 def test_parts_merge_into_the_whole(sizes):
     units, class_weights, labels = batch()
     units.requires_grad_()
-    whole_centres = class_weights.clone().requires_grad_()
-    whole = softmax_stats(units, whole_centres, labels, 20.0, None, True)
+    whole_weights = class_weights.clone().requires_grad_()
+    whole = softmax_stats(units, whole_weights, labels, 20.0, None, True)
     factors = torch.randn(3, len(units), dtype=units.dtype)
     sum((f * s).sum() for f, s in zip(factors, whole[:3], strict=True)).backward()
     expected, units.grad = units.grad, None
@@ -107,7 +107,7 @@ def test_parts_merge_into_the_whole(sizes):
     torch.testing.assert_close(merged, whole)
     sum((f * s).sum() for f, s in zip(factors, merged[:3], strict=True)).backward()
     torch.testing.assert_close(units.grad, expected)
-    torch.testing.assert_close(torch.cat([part.grad for part in parts]), whole_centres.grad)
+    torch.testing.assert_close(torch.cat([part.grad for part in parts]), whole_weights.grad)
 
 
 def test_the_first_of_equals_is_the_best():
@@ -153,7 +153,7 @@ def test_far_below_or_above_the_largest(shift):
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
-def test_half_precision_centres(dtype):
+def test_half_precision_class_weights(dtype):
     units, class_weights, labels = batch(dtype=torch.float32)
     half = class_weights.to(dtype).requires_grad_()
     full = half.detach().float().requires_grad_()
@@ -175,7 +175,7 @@ def test_autocast_does_not_touch_it():
     torch.testing.assert_close(*grads, rtol=0, atol=0)
 
 
-def test_centres_without_direction():
+def test_class_weights_without_direction():
     units, class_weights, labels = batch()
     class_weights[3] = 0
     class_weights.requires_grad_()
@@ -210,7 +210,7 @@ class Watch(TorchDispatchMode):
 
 
 def sizes_beyond_the_gradients(softmax, num_classes, **settings):
-    """Bytes of each piece of memory that a training step takes, but for centres and gradients."""
+    """Bytes of each piece of memory that a training step takes, but for class weights and gradients."""
     embeddings, labels = torch.randn(64, 8, requires_grad=True), torch.randint(num_classes, (64,))
     class_weights = torch.randn(num_classes * settings.get('num_subcenters', 1), 8, requires_grad=True)
     with Watch() as watch:
@@ -233,10 +233,10 @@ def sizes_beyond_the_gradients(softmax, num_classes, **settings):
     [dict(), dict(label_smoothing=0.1), dict(cosine_clip=1e-3, label_smoothing=0.1), dict(num_subcenters=2)],
     ids=['plain', 'smoothing', 'clip', 'subcenters'],
 )
-def test_neither_logits_nor_a_second_matrix_of_centres_is_ever_held(settings):
+def test_neither_logits_nor_a_second_matrix_of_weights_is_ever_held(settings):
     num_classes = 20_000
     sizes, num_class_weights = sizes_beyond_the_gradients('streamed', num_classes, **settings)
-    # One number a centre and the blocks may be held; N x C logits are 64 numbers a class, a second C x D 8 a centre.
+    # One number a class weight and the blocks may be held; N x C logits are 64 numbers a class, C x D another 8.
     assert max(sizes) <= max(2**16, 4 * num_class_weights)
     assert sum(size >= 4 * num_class_weights for size in sizes) == 1
     sizes, _ = sizes_beyond_the_gradients('dense', num_classes, **settings)
@@ -282,7 +282,11 @@ def test_chosen_rows_of_half_precision():
 
 
 @pytest.mark.parametrize(
-    ('keys', 'words'), [(dict(memory=0), 'memory=0'), (dict(num_subcenters=2), '7 centres cannot be num_subcenters=2')]
+    ('keys', 'words'),
+    [
+        (dict(memory=0), 'memory in .* got 0'),
+        (dict(num_subcenters=2), 'num_subcenters=2 weights for each class, got 7 weights'),
+    ],
 )
 def test_wrong_settings(keys, words):
     with pytest.raises(ValueError, match=words):
@@ -292,5 +296,5 @@ def test_wrong_settings(keys, words):
 @pytest.mark.parametrize(('rows', 'width', 'num_labels'), [(5, 4, 4), (5, 3, 5), (5, 4, 1)])
 def test_shapes_that_do_not_fit(rows, width, num_labels):
     _, class_weights, _ = batch()
-    with pytest.raises(ValueError, match='do not fit'):
+    with pytest.raises(ValueError, match=r'expected embeddings \(N, D\), class weights'):
         softmax_stats(torch.ones(rows, width), class_weights, torch.zeros(num_labels, dtype=torch.int64))

@@ -50,5 +50,5 @@ def test_infinite_scores_and_empty_sides():
 
 
 def test_a_share_out_of_range():
-    with pytest.raises(ValueError, match=r'at=0 is outside \(0, 1\]'):
+    with pytest.raises(ValueError, match=r'expected at in \(0, 1\], got 0'):
         fpr_at_tpr(torch.ones(2), torch.ones(2), at=0)

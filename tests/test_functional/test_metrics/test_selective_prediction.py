@@ -40,6 +40,9 @@ def test_the_least_area_is_the_formula_of_the_paper():
     errors[:100] = 1
     # Geifman et al., eq. 6: r + (1 - r) log(1 - r), up to 1 / N.
     assert least_area_under_risk_coverage(errors).item() == pytest.approx(0.1 + 0.9 * np.log(0.9), abs=1e-3)
+    assert least_area_under_risk_coverage(errors, asymptotic=True).item() == pytest.approx(0.1 + 0.9 * np.log(0.9))
+    for all_of_them in (torch.zeros(3), torch.ones(3)):
+        assert least_area_under_risk_coverage(all_of_them, asymptotic=True).item() == all_of_them[0]
     random = torch.rand(1000, generator=torch.Generator().manual_seed(0))
     assert area_under_risk_coverage(random, errors) > least_area_under_risk_coverage(errors)
 

@@ -4,11 +4,13 @@ import torch
 from sklearn.metrics import roc_curve
 from sklearn.model_selection import KFold
 
-from hybridcls.functional import fold_accuracies, true_accept_rates
+from hybridcls.functional import fold_accuracies, roc_on_grid, true_accept_rates
 
 # mk-minchul/CVLface, evaluations/verifications/verification.py at d3d09c93, calculate_roc with its thresholds
 # np.arange(0, 4, 0.01), run once on unit vectors at these cosines: the accuracy of each of the ten folds.
 OFFICIAL = [right / 60 for right in (45, 46, 46, 42, 53, 42, 46, 46, 42, 44)]
+OFFICIAL_TRUE = [0.115829228, 0.38552853, 0.76493945, 0.960301724, 1.0, 1.0]
+OFFICIAL_FALSE = [0.0, 0.040952381, 0.265586598, 0.610594278, 0.871073349, 1.0]
 
 
 def pairs(count=203, levels=None, seed=0):
@@ -46,6 +48,27 @@ def test_accept_rates_are_points_of_scikit_learns_curve():
         assert true_accept_rates(cosines[same], cosines[~same], [rate]).item() == tar[far <= rate].max()
 
 
+@pytest.mark.parametrize('levels', [None, 40, 8])
+def test_the_nearest_corner_of_scikit_learns_curve(levels):
+    """As InsightFace's eval_ijbc.py looks it up: the flipped curve, and of equal distances the first."""
+    cosines, same = pairs(2000, levels=levels, seed=3)
+    far, tar, _ = roc_curve(same, cosines)
+    far, tar = far[::-1], tar[::-1]
+    rates = [1e-4, 0.0012, 0.01, 0.1, 0.3, 1.0]
+    expected = [tar[min(zip(abs(far - rate), range(len(far)), strict=True))[1]] for rate in rates]
+    found = true_accept_rates(cosines[same], cosines[~same], rates, point='nearest')
+    assert found.tolist() == pytest.approx(expected, abs=1e-12)
+    assert found.tolist() != true_accept_rates(cosines[same], cosines[~same], rates).tolist()
+    with pytest.raises(ValueError, match=r"expected point to be one of .*, got 'above'"):
+        true_accept_rates(cosines[same], cosines[~same], rates, point='above')
+
+
+def test_points_between_corners_are_not_looked_at():
+    """Thresholds within the run of impostors lie on a line; from 0.7 the corner at 1 is nearer than that at 0."""
+    genuine, impostor = torch.tensor([0.9, 0.4]), torch.tensor([0.8, 0.7, 0.6, 0.5])
+    assert true_accept_rates(genuine, impostor, [0.4, 0.7], point='nearest').tolist() == [0.5, 1.0]
+
+
 def test_a_rate_that_is_no_binary_fraction_is_met():
     impostor = torch.arange(100) / 100.0
     assert 0.29 * len(impostor) < 29
@@ -79,6 +102,17 @@ def test_the_grid_of_the_official_code():
     assert fold_accuracies(cosines, same).tolist() != grid.tolist()
 
 
+def test_the_curve_of_the_official_code():
+    """calculate_roc of the same file on the same pairs, run once, at squared distances below 0.4, 0.8, ..., 2.4."""
+    cosines, same = (torch.from_numpy(values) for values in official_pairs())
+    true_rates, false_rates = roc_on_grid(cosines, same)
+    places = [40, 80, 120, 160, 200, 240]
+    assert true_rates[places].tolist() == pytest.approx(OFFICIAL_TRUE, abs=1e-8)
+    assert false_rates[places].tolist() == pytest.approx(OFFICIAL_FALSE, abs=1e-8)
+    with pytest.raises(ValueError, match=r'roc_on_grid: expected folds in \[2, 3\], got 10. There are 3 pairs'):
+        roc_on_grid(torch.ones(3), torch.ones(3, dtype=torch.bool))
+
+
 def test_pairs_that_are_all_right():
     same = torch.arange(20) % 2 == 0
     assert fold_accuracies(same.float(), same).tolist() == [1.0] * 10
@@ -86,9 +120,9 @@ def test_pairs_that_are_all_right():
 
 
 def test_mistakes_are_answered():
-    with pytest.raises(ValueError, match=r'folds=10 is outside \[2, 3\]. There are 3 pairs'):
+    with pytest.raises(ValueError, match=r'expected folds in \[2, 3\], got 10. There are 3 pairs'):
         fold_accuracies(torch.ones(3), torch.ones(3, dtype=torch.bool))
-    with pytest.raises(ValueError, match="thresholds='gird' is not one of"):
+    with pytest.raises(ValueError, match=r"expected thresholds to be one of .*, got 'gird'"):
         fold_accuracies(torch.ones(30), torch.ones(30, dtype=torch.bool), thresholds='gird')
-    with pytest.raises(ValueError, match='rate=2 is outside'):
+    with pytest.raises(ValueError, match=r'expected rate in .*, got 2'):
         true_accept_rates(torch.ones(3), torch.ones(3), [2])

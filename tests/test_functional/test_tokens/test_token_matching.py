@@ -8,13 +8,13 @@ import torch
 from hybridcls.functional.tokens.token_matching import (
     match_tokens,
     merge_tokens,
-    positions_after,
+    merged_index_after,
     proportional_bias,
     unmerge_tokens,
 )
 
 
-def by_hand(metric, tokens, sizes, r, protected):
+def by_hand(metric, tokens, sizes, r, protected, unmerged_order):
     """The paper's section 3.2 in plain Python: groups of old tokens, their weighted means, and the new sizes."""
     numbers = range(protected, len(tokens))
     set_a, set_b = [n for n in numbers if n % 2 == 0], [n for n in numbers if n % 2 == 1]
@@ -28,7 +28,10 @@ def by_hand(metric, tokens, sizes, r, protected):
         edges.append((cosine(metric[a], metric[partner]), a, partner))
     edges.sort(reverse=True)
     joined = {a: b for _, a, b in edges[:r]}
-    stay = [*range(protected), *(a for a in set_a if a not in joined), *set_b]
+    left = [a for a in set_a if a not in joined]
+    if unmerged_order == 'official' and not protected:
+        left = [a for _, a, _ in edges[r:]]
+    stay = [*range(protected), *left, *set_b]
     groups = [[n, *(a for a, b in joined.items() if b == n)] for n in stay]
     new_sizes = [sum(sizes[n] for n in group) for group in groups]
     means = [
@@ -38,24 +41,64 @@ def by_hand(metric, tokens, sizes, r, protected):
     return groups, means, new_sizes
 
 
+@pytest.mark.parametrize('unmerged_order', ['official', 'position'])
 @pytest.mark.parametrize('protected', [0, 1, 2, 5])
 @pytest.mark.parametrize(('length', 'r'), [(12, 1), (13, 3), (20, 7)])
-def test_equals_the_paper_in_plain_python(length, r, protected):
+def test_equals_the_paper_in_plain_python(length, r, protected, unmerged_order):
     generator = torch.Generator().manual_seed(length + protected)
     metric, tokens = (torch.randn(3, length, width, generator=generator, dtype=torch.float64) for width in (4, 6))
     size = torch.randint(1, 5, (3, length), generator=generator).float()
-    plan = match_tokens(metric, r, protected)
+    plan = match_tokens(metric, r, protected, unmerged_order)
     merged, new_size = merge_tokens(tokens, plan, size)
-    positions = positions_after(plan)
+    positions = merged_index_after(plan)
     for image in range(3):
         groups, means, sizes = by_hand(
-            metric[image].tolist(), tokens[image].tolist(), size[image].tolist(), r, protected
+            metric[image].tolist(), tokens[image].tolist(), size[image].tolist(), r, protected, unmerged_order
         )
         torch.testing.assert_close(merged[image], torch.tensor(means, dtype=torch.float64), rtol=1e-6, atol=1e-6)
         assert new_size[image].tolist() == sizes
         assert [[n for n in range(length) if positions[image, n] == place] for place in range(length - r)] == [
             sorted(group) for group in groups
         ]
+
+
+# facebookresearch/ToMe, tome/merge.py at af95e4b1: bipartite_soft_matching and merge_wavg with r = 4, 3, 2 one after
+# another on waves(1, 16, 3), run once: protected tokens, the first number of each token that is left, its size.
+OFFICIAL = [
+    (
+        0,
+        [-0.6839457045530094, 1.1544848334149813, 0.5038244915138352, -1.4169665704968484, -0.2894446952689237,
+         0.6835485375196765, 0.2575132894336187],
+        [4, 3, 1, 1, 1, 3, 3],
+    ),
+    (  # class_token=True
+        1,
+        [0.5, 1.114152546844888, -0.6839457045530094, -1.4169665704968484, 0.9918197479396947, 0.46824653285707063,
+         -0.005634942322689222],
+        [1, 1, 4, 1, 4, 2, 3],
+    ),
+    (  # class_token=True, distill_token=True
+        2,
+        [0.5, -1.4169665704968484, 0.5038244915138352, -0.6839457045530094, 1.144401761772458, 0.46824653285707063,
+         -0.005634942322689222],
+        [1, 1, 1, 4, 4, 2, 3],
+    ),
+]  # fmt: skip
+
+
+def waves(*shape):
+    """Numbers without a pattern, the same on every machine."""
+    i = torch.arange(math.prod(shape), dtype=torch.float64)
+    return (torch.sin(1.7 * i) + 0.5 * torch.cos(0.37 * i * i)).reshape(shape)
+
+
+@pytest.mark.parametrize(('protected', 'first_numbers', 'sizes'), OFFICIAL)
+def test_official_numbers_of_three_merges(protected, first_numbers, sizes):
+    tokens, size = waves(1, 16, 3), None
+    for r in (4, 3, 2):
+        tokens, size = merge_tokens(tokens, match_tokens(tokens, r, protected), size)
+    torch.testing.assert_close(tokens[0, :, 0].tolist(), first_numbers, rtol=0, atol=1e-12)
+    assert size[0].tolist() == sizes
 
 
 @pytest.mark.parametrize('protected', [0, 1, 2, 3])
@@ -83,6 +126,11 @@ def test_negative_numbers_are_answered(numbers):
         match_tokens(torch.ones(1, 4, 2), *numbers)
 
 
+def test_an_unknown_order_is_answered():
+    with pytest.raises(ValueError, match=r"expected unmerged_order to be one of .*, got 'score'"):
+        match_tokens(torch.ones(1, 4, 2), 1, unmerged_order='score')
+
+
 def test_several_may_join_the_same():
     metric = torch.tensor([[[1.0, 0.0], [1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [1.0, 0.2], [-1.0, 0.0]]])
     tokens = torch.tensor([[[1.0], [3.0], [8.0], [100.0], [60.0], [200.0]]])
@@ -99,7 +147,7 @@ def test_merging_twice_is_the_mean_over_all_patches():
     once, size = merge_tokens(tokens, first)
     second = match_tokens(once, 5, 1)
     twice, size = merge_tokens(once, second, size)
-    positions = positions_after(second).gather(1, positions_after(first))
+    positions = merged_index_after(second).gather(1, merged_index_after(first))
     for image in range(4):
         for place in range(8):
             members = positions[image] == place

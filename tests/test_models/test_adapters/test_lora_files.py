@@ -3,10 +3,11 @@
 import pytest
 import timm
 import torch
-from peft import PeftModel
 
 from hybridcls.models.adapters import load_adapters, lora_layers, merge_lora, save_adapters
 from hybridcls.registry import MODELS
+
+peft = pytest.importorskip('peft', reason="needs PEFT: pip install 'hybridcls[lora]'")
 
 CFG = dict(
     type='hybridcls.HybridClassifier',
@@ -56,7 +57,7 @@ def test_peft_reads_the_adapters_without_us(tmp_path, use_dora):
     save_adapters(model, tmp_path)
     plain = timm.create_model('test_vit', num_classes=0, img_size=32)
     plain.load_state_dict(build().backbone.vit.model.state_dict())
-    theirs = PeftModel.from_pretrained(plain, tmp_path / 'backbone.vit').eval()
+    theirs = peft.PeftModel.from_pretrained(plain, tmp_path / 'backbone.vit').eval()
     x = torch.rand(2, 3, 32, 32)
     torch.testing.assert_close(theirs(x), model.backbone.vit.model(x))
     assert (build().backbone.vit.model.eval()(x) - theirs(x)).abs().max() > 1e-3

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from hybridcls.models.building.shape_probe import channels_of, probe, probe_output
+from hybridcls.models.building.shape_probe import channels_of, probe_output, probe_shapes
 
 
 class Two(nn.Module):
@@ -36,7 +36,7 @@ def test_nothing_of_the_module_changes():
     torch.testing.assert_close(module.state_dict(), before, rtol=0, atol=0)
 
 
-def test_what_the_module_raises_comes_out_and_its_mode_comes_back():
+def test_what_the_module_raises_is_raised_and_its_mode_restored():
     module = Two()
     with pytest.raises(RuntimeError, match=r'(?i)channel'):
         probe_output(module, 32, 16, channels=5)
@@ -62,4 +62,4 @@ def test_an_operation_without_a_meta_form_is_computed():
 
 def test_a_module_that_takes_a_tuple():
     features = probe_output(Two(), 32, 16)
-    assert probe(Joined(), features).shape == (1, 16)
+    assert probe_shapes(Joined(), features).shape == (1, 16)

@@ -72,7 +72,7 @@ def test_two_processes_are_one_with_the_whole_batch(tmp_path):
     """All four terms, the distances within a batch too; the teacher is in no bucket.
 
     Also where each process holds some of the class weights, of the student and of the teacher: the divergence is that
-    over all classes, and each process has the gradient of the whole batch for its centres.
+    over all classes, and each process has the gradient of the whole batch for its class weights.
     """
     torch.save(dict(state_dict=build(2, 'test_resnet', MARGIN).state_dict()), tmp_path / 'teacher.pth')
     run_processes(work, tmp_path)

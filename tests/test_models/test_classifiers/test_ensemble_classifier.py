@@ -71,7 +71,7 @@ def test_members_may_differ(trained):
     torch.testing.assert_close(sample.aleatoric + sample.epistemic, sample.total)
 
 
-def test_evidential_members_keep_their_own_doubt():
+def test_evidential_members_keep_their_own_uncertainty():
     head = dict(type='EvidentialHead', num_classes=3, in_channels=120)
     ensemble = MODELS.build(dict(type='EnsembleClassifier', members=[{}, {}], **{**PARTS, 'head': head})).eval()
     sample = ensemble.predict(images())[0]
@@ -85,7 +85,7 @@ def test_mistakes_are_answered(trained, tmp_path):
     def build(**keys):
         return MODELS.build(dict(type='EnsembleClassifier', **{**PARTS, **keys}))
 
-    with pytest.raises(ValueError, match='a list of checkpoints is wanted'):
+    with pytest.raises(ValueError, match='expected members as a list of checkpoints'):
         build(members=[])
     with pytest.raises(FileNotFoundError, match=r'members\[1\]=.*7.pth.* does not exist'):
         build(members=[trained[1][0], str(tmp_path / '7.pth')])

@@ -53,7 +53,7 @@ def config(work_dir, epochs, head=None, **keys):
         },
         val_dataloader={**loader, 'dataset': dict(type='ConcatDataset', datasets=tested, ignore_keys=['classes'])},
         val_evaluator=[
-            dict(type='MetricOf', known_only=True, metric=dict(type='Accuracy')),
+            dict(type='HeadMetric', known_only=True, metric=dict(type='Accuracy')),
             dict(type='ValLoss'),
             dict(type='OODMetric', scores=('epistemic', 'least_confidence')),
             dict(type='CalibrationMetric'),

@@ -111,7 +111,7 @@ def test_validation_losses_are_those_without_dropout():
     assert predicted[0].epistemic > 0
 
 
-def test_draws_of_an_evidential_head_keep_its_own_doubt():
+def test_draws_of_an_evidential_head_keep_its_own_uncertainty():
     head = dict(type='EvidentialHead', num_classes=3, in_channels=120)
     model = build(dropout=0.5, samples=4, head=head)
     sample = model.predict(images())[0]
@@ -139,7 +139,7 @@ def test_mistakes_are_answered():
     with pytest.raises(ValueError, match=r'no layer of the model drops anything.*dropout=0\.2'):
         build()
     for keys in (dict(samples=0), dict(dropout=1.0), dict(seed=-1)):
-        with pytest.raises(ValueError, match=f'MCDropoutClassifier: {next(iter(keys))}='):
+        with pytest.raises(ValueError, match=f'MCDropoutClassifier: expected {next(iter(keys))} '):
             build(**{'dropout': 0.5, **keys})
     with pytest.raises(ValueError, match='MCDropoutClassifier: the head predicts no scores'):
         build(dropout=0.5, head=dict(type='SupConHead', in_channels=120)).predict(images())

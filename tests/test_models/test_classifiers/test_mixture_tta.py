@@ -37,7 +37,7 @@ def alone(model, batch):
     ]
 
 
-def test_views_of_a_plain_classifier_are_opinions():
+def test_views_of_a_plain_classifier_are_members():
     model = build(type='LinearHead', num_classes=3)
     joined = model.test_step(views())
     members = alone(model, views())
@@ -58,7 +58,7 @@ def test_the_label_is_that_of_the_mean_score():
     assert build(type='LinearHead', num_classes=2).merge_preds([samples])[0].pred_label.tolist() == [1]
 
 
-def test_views_of_an_evidential_head_keep_their_own_doubt():
+def test_views_of_an_evidential_head_keep_their_own_uncertainty():
     model = build(type='EvidentialHead', num_classes=3, loss=dict(evidence='softplus'))
     torch.nn.init.normal_(model.module.head.fc.weight, std=10.0)
     members = alone(model, views())
@@ -82,20 +82,20 @@ def test_views_that_agree_change_nothing():
 
 
 def test_a_head_without_scores_leaves_the_embedding():
-    heads = dict(contrast=dict(type='SupConHead'), doubt=dict(type='EvidentialHead'))
+    heads = dict(contrast=dict(type='SupConHead'), evidence=dict(type='EvidentialHead'))
     model = build(type='MultiHead', num_classes=3, heads=heads)
     first, second = alone(model, views(2))
     for row, sample in enumerate(model.test_step(views(2))):
         mean = (first[row].embedding + second[row].embedding) / 2
-        for prediction in (sample, sample.heads.contrast, sample.heads.doubt):
+        for prediction in (sample, sample.heads.contrast, sample.heads.evidence):
             torch.testing.assert_close(prediction.embedding, mean)
         assert 'pred_score' not in sample.heads.contrast
-        torch.testing.assert_close(sample.heads.doubt.epistemic, sample.epistemic)
-        assert sample.heads.doubt.epistemic != first[row].epistemic
+        torch.testing.assert_close(sample.heads.evidence.epistemic, sample.epistemic)
+        assert sample.heads.evidence.epistemic != first[row].epistemic
     assert 'pred_score' not in build(type='SupConHead').test_step(views(2))[0]
 
 
-def test_members_and_views_are_opinions_together():
+def test_members_and_views_are_members_together():
     parts = dict(PARTS, head=dict(type='LinearHead', num_classes=3, in_channels=120))
     torch.manual_seed(0)
     ensemble = MODELS.build({**parts, 'type': 'EnsembleClassifier', 'members': [{}, {}]}).eval()

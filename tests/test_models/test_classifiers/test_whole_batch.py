@@ -12,7 +12,7 @@ from hybridcls.distributed import gather_whole, sharded_parameters
 from hybridcls.registry import MODELS
 
 LABELS = [0, 1, 0, 2, 2, 1]
-SUPCON = dict(type='SupConHead', projection=dict(out=8))
+SUPCON = dict(type='SupConHead', projection=dict(out_channels=8))
 ADAFACE = dict(type='AdaFaceHead', num_classes=3, scale=16.0)
 EVIDENTIAL = dict(type='EvidentialHead', num_classes=3, loss=dict(annealing=0))
 # The head, and how many images each of the two processes has. A mean over images: DDP's mean over processes is that of
@@ -22,12 +22,15 @@ CASES = {
     'supcon': (SUPCON, [2, 4]),
     'adaface': (ADAFACE, [3, 3]),
     'evidential': (EVIDENTIAL, [3, 3]),
-    'multi': (dict(type='MultiHead', heads=dict(face=ADAFACE, doubt=EVIDENTIAL), weights=dict(doubt=0.5)), [3, 3]),
+    'multi': (
+        dict(type='MultiHead', heads=dict(face=ADAFACE, evidence=EVIDENTIAL), weights=dict(evidence=0.5)),
+        [3, 3],
+    ),
     'multi_sharded': (
         dict(
             type='MultiHead',
-            weights=dict(face=2.0, doubt=0.5),
-            heads=dict(contrast=SUPCON, face=dict(ADAFACE, shard_classes=True), doubt=EVIDENTIAL),
+            weights=dict(face=2.0, evidence=0.5),
+            heads=dict(contrast=SUPCON, face=dict(ADAFACE, shard_classes=True), evidence=EVIDENTIAL),
         ),
         [2, 4],
     ),
@@ -82,8 +85,8 @@ def whole_batch(case):
     features = model.extract_feat(images)
     by_view = features[-1].unflatten(0, (2, len(LABELS)))
     losses = model.head.loss(features, samples)
-    losses['doubt.loss'] = 0.5 * sum(
-        0.5 * model.head.heads['doubt'].loss(by_view[:, part].flatten(0, 1), samples[part])['loss']
+    losses['evidence.loss'] = 0.5 * sum(
+        0.5 * model.head.heads['evidence'].loss(by_view[:, part].flatten(0, 1), samples[part])['loss']
         for part in (slice(0, 2), slice(2, 6))
     )
     return backward(losses, model)

@@ -82,7 +82,7 @@ def test_first_images_of_a_training_in_mmpretrains_classifier(preprocessor, says
 @torch.no_grad()
 def test_backbone_by_itself_takes_any_numbers_and_looks_once():
     backbone = HybridBackbone(cnn=dict(model_name='test_resnet'), img_size=32).eval()
-    backbone(torch.randn(2, 3, 32, 32))  # nobody trains: a smoke test, an export, a probe
+    backbone(torch.randn(2, 3, 32, 32))  # no training: a smoke test, an export, a probe
     backbone.init_weights()
     backbone(torch.rand(2, 3, 32, 32))
     backbone(torch.randn(2, 3, 32, 32) * 9)
@@ -113,7 +113,7 @@ def test_which_backbones_are_normalized():
     assert normalization_of(grey) == ([pytest.approx(0.449)], [pytest.approx(0.226)])
     timm = MODELS.build(dict(type='TIMMBackbone', model_name='test_vit', features_only=False))
     assert normalization_of(timm) == ([0.5] * 3, [0.5] * 3)
-    assert normalization_of(nn.Conv2d(3, 4, 1)) is None  # of nobody's: RGB in [0, 1], as the preprocessor gives it
+    assert normalization_of(nn.Conv2d(3, 4, 1)) is None  # of neither package: RGB in [0, 1] as it is
     assert normalization_of(MODELS.build(HYBRID)) is None
 
 

@@ -39,8 +39,8 @@ def embeddings_of(step):
     return (waves(6, 5, phase=1.0 + step) * norms[:, None]).float().requires_grad_()
 
 
-def beside_centres():
-    """Embeddings nearly at their own centres, or opposite of them, short and long: angles that turn past 0 and pi."""
+def beside_class_weights():
+    """Embeddings nearly at their target class weights, or opposite of them: angles that turn past 0 and pi."""
     own = nn.functional.normalize(waves(4, 5, phase=0.3))[LABELS]
     signs = torch.tensor([1.0, -1.0, 1.0, -1.0, 1.0, -1.0], dtype=torch.float64)
     norms = torch.tensor([0.5, 2.0, 15.0, 30.0, 60.0, 90.0], dtype=torch.float64)
@@ -84,14 +84,14 @@ def test_without_the_code_s_clip_of_cosines_these_numbers_are_the_same():
 @pytest.mark.parametrize('form', [dict(softmax='dense'), dict(softmax='streamed', softmax_memory=1)])
 def test_numbers_of_the_newer_official_code(form):
     head = build(t_alpha=0.2, gradient='straight_through', clip_angle=False, **form)
-    batches = [*(embeddings_of(step) for step in range(3)), beside_centres()]
+    batches = [*(embeddings_of(step) for step in range(3)), beside_class_weights()]
     check_numbers(head, batches, CVLFACE, loss_rtol=1e-6, gradient_rtol=1e-4)
 
 
 @pytest.mark.parametrize('other', [dict(clip_angle=True), dict(gradient='analytic')])
 def test_the_two_official_codes_differ(other):
     def trained(**keys):
-        head, feats = build(t_alpha=0.2, **keys), beside_centres()
+        head, feats = build(t_alpha=0.2, **keys), beside_class_weights()
         loss = head.loss((feats,), samples(LABELS))['loss']
         loss.backward()
         return torch.cat([loss.detach().reshape(1), feats.grad.norm(dim=1)])

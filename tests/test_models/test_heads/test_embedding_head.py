@@ -9,7 +9,7 @@ from mmpretrain.structures import DataSample
 from hybridcls.registry import MODELS
 
 HEADS = {
-    'SupConHead': dict(projection=dict(hidden=6, out=4)),
+    'SupConHead': dict(projection=dict(hid_channels=6, out_channels=4)),
     'LinearHead': dict(num_classes=3),
     'MarginHead': dict(num_classes=3),
     'ArcFaceHead': dict(num_classes=3),
@@ -112,14 +112,14 @@ def test_one_class(head_name):
 
 @pytest.mark.parametrize('head_name', CLASSIFIERS)
 def test_labels_out_of_range(head_name):
-    with pytest.raises(ValueError, match=rf'{head_name}: label 3 is outside \[0, 2\]'):
+    with pytest.raises(ValueError, match=rf'{head_name}: expected labels in \[0, 2\] .*, got 3'):
         build(head_name).loss((embeddings(2),), samples(0, 3))
 
 
 @pytest.mark.parametrize('head_name', ['SupConHead', 'ArcFaceHead', 'AdaFaceHead'])
 def test_soft_labels_name_mixup(head_name):
     mixed = [DataSample().set_gt_score([0.5, 0.5, 0.0]) for _ in range(2)]
-    with pytest.raises(ValueError, match=f'{head_name}: soft labels came.*mixup'):
+    with pytest.raises(ValueError, match=f'{head_name}: expected one class for each image, got soft labels .*mixup'):
         build(head_name).loss((embeddings(2),), mixed)
 
 
@@ -139,14 +139,14 @@ def test_missing_in_channels_says_who_fills_it_in(name):
 
 
 def test_embeddings_of_another_shape(name):
-    with pytest.raises(ValueError, match=rf'{name}: an embedding of shape \(2, 5, 3, 3\) came; \(N, 5\) is wanted'):
+    with pytest.raises(ValueError, match=rf'{name}: expected an embedding of shape \(N, 5\), got \(2, 5, 3, 3\)'):
         build(name).predict((torch.ones(2, 5, 3, 3),))
-    with pytest.raises(ValueError, match=f'{name}: an embedding of shape'):
+    with pytest.raises(ValueError, match=f'{name}: expected an embedding of shape'):
         build(name)((torch.ones(2, 6),))
 
 
 def test_rows_that_do_not_fit_the_samples(name):
-    with pytest.raises(ValueError, match=f'{name}: 5 embeddings came with 2 data samples'):
+    with pytest.raises(ValueError, match=f'{name}: expected a multiple of 2 embeddings for 2 samples, got 5'):
         build(name).loss((embeddings(5),), samples(0, 1))
 
 
@@ -167,7 +167,7 @@ def test_works_in_mmpretrains_classifier(name):
 
 
 @pytest.mark.parametrize('head_name', ['SupConHead', 'LinearHead', 'ArcFaceHead', 'AdaFaceHead', 'EvidentialHead'])
-def test_an_embedding_that_is_not_finite_is_named_and_spoils_the_loss(head_name, monkeypatch):
+def test_an_embedding_that_is_not_finite_is_named_and_the_loss_is_not_finite(head_name, monkeypatch):
     said = []
     monkeypatch.setattr('hybridcls.models.heads.embedding_head.print_log', lambda text, *_, **__: said.append(text))
     head, feats, given = build(head_name), embeddings(4).detach(), samples(0, 1, 2, 0)

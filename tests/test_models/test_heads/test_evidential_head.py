@@ -38,7 +38,7 @@ def test_scores_are_the_mean_of_the_distribution(evidence):
     assert [sample.pred_label.item() for sample in out] == scores.argmax(1).tolist()
 
 
-def test_predictions_carry_their_doubt():
+def test_predictions_carry_their_uncertainty():
     head, feats = build(), embeddings(6)
     expected = dirichlet_uncertainty(head.evidence(feats).detach())
     for name, values in expected._asdict().items():

@@ -71,12 +71,12 @@ def test_init_weights_draws_small_normal_numbers():
 )
 def test_wrong_settings_fail_when_built(keys):
     (name,) = keys
-    with pytest.raises(ValueError, match=f'LinearHead: {name}'):
+    with pytest.raises(ValueError, match=f'LinearHead: (expected )?{name} '):
         build(**keys)
 
 
-def test_num_classes_is_a_whole_number_above_zero():
-    with pytest.raises(ValueError, match='LinearHead: num_classes=0'):
+def test_num_classes_is_an_integer_above_zero():
+    with pytest.raises(ValueError, match=r'LinearHead: expected num_classes in .* got 0'):
         MODELS.build(dict(type='LinearHead', num_classes=0, in_channels=5))
 
 

@@ -11,7 +11,7 @@ from hybridcls.registry import MODELS
 
 def build(**keys):
     torch.manual_seed(0)
-    return MODELS.build(dict(type='SupConHead', in_channels=5, projection=dict(hidden=6, out=4), **keys))
+    return MODELS.build(dict(type='SupConHead', in_channels=5, projection=dict(hid_channels=6, out_channels=4), **keys))
 
 
 def samples(*labels):
@@ -54,7 +54,7 @@ def test_one_view_without_labels_is_worth_a_warning_once():
 
 
 def test_missing_labels_are_named():
-    with pytest.raises(ValueError, match='SupConHead: sample 0 of the batch has no gt_label'):
+    with pytest.raises(ValueError, match='SupConHead: expected a gt_label for sample 0 of the batch, got none'):
         build().loss((torch.randn(2, 5),), [DataSample(), DataSample()])
 
 

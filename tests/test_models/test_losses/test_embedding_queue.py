@@ -53,9 +53,9 @@ def test_rows_that_are_not_finite_come_in_as_zeros():
 
 
 def test_wrong_numbers_are_named():
-    with pytest.raises(ValueError, match='size=0'):
+    with pytest.raises(ValueError, match=r'expected size in .* got 0'):
         EmbeddingQueue(size=0, dim=2)
-    with pytest.raises(TypeError, match='dim=None'):
+    with pytest.raises(TypeError, match='expected dim to be an integer, got None'):
         EmbeddingQueue(size=2, dim=None)
     with pytest.raises(ValueError, match=r'queue=dict\(size=3, dim=4\)'):
         EmbeddingQueue(size=3, dim=2).add(torch.ones(5, 4), torch.zeros(5))

@@ -26,10 +26,10 @@ def build(**keys):
 
 
 @pytest.fixture(autouse=True)
-def _nobody_runs():
+def _no_run():
     """The hub of a Runner that an earlier test left, at epoch 0, would switch the penalty off."""
     with isolated_globals():
-        MessageHub.get_instance('nobody runs')
+        MessageHub.get_instance('no run')
         yield
 
 
@@ -153,10 +153,10 @@ def test_what_is_not_a_number_stays_visible():
 )
 def test_wrong_settings_fail_when_built(keys):
     (name,) = keys
-    with pytest.raises(ValueError, match=f'EvidentialLoss: {name}='):
+    with pytest.raises(ValueError, match=f'EvidentialLoss: expected {name} '):
         build(**keys)
 
 
 def test_epochs_are_whole():
-    with pytest.raises(TypeError, match=r'EvidentialLoss: annealing=2\.5 is a float, where a whole number is wanted'):
+    with pytest.raises(TypeError, match=r'EvidentialLoss: expected annealing to be an integer, got 2\.5 \(float\)'):
         build(annealing=2.5)

@@ -38,10 +38,10 @@ def test_bounds_hold_it_and_do_not_catch_it(parameter, value, downhill, felt):
 @pytest.mark.parametrize(
     ('keys', 'name'),
     [
-        (dict(start=2.0), 'temperature=2'),
-        (dict(start=0.001), 'temperature=0.001'),
-        (dict(start=0.1, low=0.0), 'low=0'),
-        (dict(start=0.1, low=0.5, high=0.2), 'high=0.2'),
+        (dict(start=2.0), r'expected temperature in .* got 2'),
+        (dict(start=0.001), r'expected temperature in .* got 0.001'),
+        (dict(start=0.1, low=0.0), r'expected low in .* got 0'),
+        (dict(start=0.1, low=0.5, high=0.2), r'expected high in .* got 0.2'),
     ],
 )
 def test_wrong_numbers_are_named(keys, name):

@@ -131,7 +131,7 @@ def test_settings_reach_the_formula():
 )
 def test_wrong_settings_fail_when_built(keys):
     (name,) = keys
-    with pytest.raises(ValueError, match=f'{name}='):
+    with pytest.raises(ValueError, match=f'expected {name} '):
         MODELS.build(dict(type='SupConLoss', **keys))
 
 
@@ -171,7 +171,7 @@ def test_the_queue_holds_past_batches_in_training_only():
     assert set(before) == {'queue.embeddings', 'queue.labels', 'queue.filled'}
 
 
-def test_bad_embeddings_do_not_spoil_the_queue():
+def test_embeddings_that_are_not_finite_stay_out_of_the_queue():
     loss = MODELS.build(dict(type='SupConLoss', queue=dict(size=16, dim=4)))
     embeddings = waves(8, 2, 4)
     embeddings[5, 1, 2] = torch.nan

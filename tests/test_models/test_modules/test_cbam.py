@@ -63,6 +63,39 @@ def test_formula(kernel_size, identity_init, gain):
     np.testing.assert_allclose(module(MAP).detach().numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
+# Jongchan/attention-module, MODELS/cbam.py at 459efad0: CBAM(4, 2, pool_types, no_spatial) (the last: SpatialGate())
+# in float64, evaluating waves(2, 4, 3, 5), with waves for parameters, run once: keys, sum of |out|, out[1, 2, 1, 3].
+OFFICIAL = [
+    (dict(), 40.994418311, -0.019643276),
+    (dict(use_spatial=False), 50.182816982, -0.023548494),
+    (dict(pool_types=['lp'], use_spatial=False), 46.480193183, -0.027765722),
+    (dict(pool_types=['lse']), 38.231676596, -0.028292324),
+    (dict(pool_types=['max', 'lse', 'lp', 'avg']), 44.239768628, -0.000067810),
+    (dict(pool_types=['avg']), 34.601498972, -0.117810410),
+    (dict(use_channel=False), 33.954613856, -0.489216140),
+]
+
+
+def waves(*shape, start=0):
+    """Numbers without a pattern, the same on every machine."""
+    i = torch.arange(start, start + int(np.prod(shape)), dtype=torch.float64)
+    return (torch.sin(1.7 * i) + 0.5 * torch.cos(0.37 * i * i)).reshape(shape)
+
+
+@pytest.mark.parametrize(('keys', 'total', 'one'), OFFICIAL)
+def test_official_numbers(keys, total, one):
+    module = CBAM(4, 2, identity_init=False, **keys).double().eval()
+    for place, parameter in enumerate(module.parameters()):
+        parameter.data = waves(*parameter.shape, start=10 * place)
+    out = module(waves(2, 4, 3, 5))
+    torch.testing.assert_close([out.abs().sum().item(), out[1, 2, 1, 3].item()], [total, one], rtol=0, atol=2e-9)
+
+
+@pytest.mark.parametrize('keys', [keys for keys, *_ in OFFICIAL])
+def test_every_form_starts_as_the_identity(keys):
+    torch.testing.assert_close(CBAM(8, reduction=4, **keys)(MAP), MAP, rtol=0, atol=0)
+
+
 def test_running_statistics_move_by_a_hundredth():
     module = random_cbam(identity_init=False).train()
     expected, raw = by_hand(module, MAP, training=True)
@@ -121,10 +154,14 @@ def test_keeps_the_type_under_autocast(dtype):
 @pytest.mark.parametrize(
     ('keys', 'message'),
     [
-        (dict(channels=0), 'channels=0'),
-        (dict(channels=8, reduction=0), 'reduction=0'),
+        (dict(channels=0), r'expected channels in .* got 0'),
+        (dict(channels=8, reduction=0), r'expected reduction in .* got 0'),
         (dict(channels=8, kernel_size=4), 'kernel_size=4 is even.*Use 3 or 5'),
-        (dict(channels=8, kernel_size=0), 'kernel_size=0'),
+        (dict(channels=8, kernel_size=0), r'expected kernel_size in .* got 0'),
+        (dict(channels=8, pool_types=['mean']), "pool_types to be one of .*, got 'mean'"),
+        (dict(channels=8, pool_types=['avg', 'avg']), 'expected a list of different pools'),
+        (dict(channels=8, pool_types=[]), 'expected a list of different pools'),
+        (dict(channels=8, use_channel=False, use_spatial=False), 'expected one gate at least'),
     ],
 )
 def test_numbers_out_of_range(keys, message):

@@ -22,7 +22,7 @@ def test_default_is_the_two_layers_of_supcon():
 @pytest.mark.parametrize('layers', [1, 2, 3])
 @pytest.mark.parametrize('norm', [None, dict(type='BN1d'), dict(type='LN')])
 def test_layers_and_norm(layers, norm):
-    projection = build(in_channels=6, hidden=5, out=4, layers=layers, norm=norm)
+    projection = build(in_channels=6, hid_channels=5, out_channels=4, num_layers=layers, norm_cfg=norm)
     linear = [module for module in projection.modules() if isinstance(module, nn.Linear)]
     norms = [module for module in projection.modules() if isinstance(module, (nn.BatchNorm1d, nn.LayerNorm))]
     assert [layer.out_features for layer in linear] == [5] * (layers - 1) + [4]
@@ -31,8 +31,8 @@ def test_layers_and_norm(layers, norm):
     assert projection(torch.randn(3, 6)).shape == (3, 4)
 
 
-@pytest.mark.parametrize('keys', [dict(hidden=0), dict(out=-1), dict(layers=0), dict(in_channels=0)])
+@pytest.mark.parametrize('keys', [dict(hid_channels=0), dict(out_channels=-1), dict(num_layers=0), dict(in_channels=0)])
 def test_widths_below_one(keys):
     (name,) = keys
-    with pytest.raises(ValueError, match=f'ProjectionMLP: {name}='):
+    with pytest.raises(ValueError, match=f'ProjectionMLP: expected {name} '):
         build(**{'in_channels': 4, **keys})

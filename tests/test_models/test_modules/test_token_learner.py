@@ -26,9 +26,9 @@ def double(tensor):
     return tensor.detach().double().numpy()
 
 
-def by_hand_v11(module, x):
+def by_hand_v11(module, x, normed=True):
     first, _, _, second, _ = module.attention
-    hidden = gelu(layer_norm(x, module.norm) @ double(first.weight).T + double(first.bias))
+    hidden = gelu((layer_norm(x, module.norm) if normed else x) @ double(first.weight).T + double(first.bias))
     logits = (hidden @ double(second.weight).T + double(second.bias)).transpose(0, 2, 1)  # (B, K, N)
     shares = np.exp(logits - logits.max(-1, keepdims=True))
     return np.einsum('bkn,bnc->bkc', shares / shares.sum(-1, keepdims=True), x)
@@ -71,6 +71,22 @@ def test_version_11():
     torch.testing.assert_close(module.weights(TOKENS).sum(-1), torch.ones(2, 4))  # over positions, not over tokens
 
 
+def test_the_plain_form_has_no_norm():
+    module = build(form='plain', hidden=5)
+    np.testing.assert_allclose(
+        module(TOKENS).detach().numpy(), by_hand_v11(module, double(TOKENS), normed=False), rtol=1e-4, atol=1e-5
+    )
+    assert not any(isinstance(part, torch.nn.LayerNorm) for part in module.modules())
+
+
+def test_version_1_with_a_mean():
+    module = build(form='v1', pooling='mean')
+    np.testing.assert_allclose(
+        module(TOKENS).detach().numpy(), by_hand_v1(module, double(TOKENS), 3, 3) / 9, rtol=1e-4, atol=1e-5
+    )
+    assert isinstance(module.output_norm, torch.nn.Identity)
+
+
 def test_version_1():
     module = build(form='v1', output_norm=False)
     np.testing.assert_allclose(
@@ -85,7 +101,7 @@ def test_version_1_has_a_norm_after_its_sums():
     np.testing.assert_allclose(module(TOKENS).detach().numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize('form', ['v1', 'v1.1'])
+@pytest.mark.parametrize('form', ['v1', 'v1.1', 'plain'])
 def test_a_map_is_the_same_as_its_tokens(form):
     module = build(form=form)
     as_map = TOKENS.transpose(1, 2).unflatten(2, (3, 3))
@@ -110,7 +126,7 @@ def test_dropout_only_while_training():
     assert (module(TOKENS) - module(TOKENS)).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize('form', ['v1', 'v1.1'])
+@pytest.mark.parametrize('form', ['v1', 'v1.1', 'plain'])
 def test_half_precision_and_gradients(form):
     module = build(form=form).train()
     with torch.autocast('cpu', torch.bfloat16):
@@ -123,10 +139,12 @@ def test_half_precision_and_gradients(form):
 @pytest.mark.parametrize(
     ('keys', 'message'),
     [
-        (dict(num_tokens=0), 'num_tokens=0'),
-        (dict(form='v2'), "form='v2' is not one of"),
-        (dict(dropout=1.0), 'dropout=1'),
-        (dict(hidden=0), 'hidden=0'),
+        (dict(num_tokens=0), r'expected num_tokens in .* got 0'),
+        (dict(form='v2'), "expected form to be one of .*, got 'v2'"),
+        (dict(dropout=1.0), r'expected dropout in .* got 1'),
+        (dict(hidden=0), r'expected hidden in .* got 0'),
+        (dict(pooling='max'), "expected pooling to be one of .*, got 'max'"),
+        (dict(pooling='mean'), "pooling='mean' belongs to form='v1', got form='v1.1'"),
     ],
 )
 def test_numbers_out_of_range(keys, message):

@@ -18,5 +18,5 @@ def test_projected():
     joined = torch.cat([MAP.mean((2, 3)), VECTOR], 1)
     torch.testing.assert_close(neck((MAP, VECTOR))[0], joined @ neck.project.weight.T + neck.project.bias)
     assert neck.out_channels == 5
-    with pytest.raises(ValueError, match='fusion_dim=0'):
+    with pytest.raises(ValueError, match=r'expected fusion_dim in .* got 0'):
         ConcatFusion(in_channels=(8, 4), fusion_dim=0)

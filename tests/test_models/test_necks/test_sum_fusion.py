@@ -24,5 +24,5 @@ def test_it_is_a_projection_of_the_concatenation():
 
 
 def test_numbers_out_of_range():
-    with pytest.raises(ValueError, match='fusion_dim=0'):
+    with pytest.raises(ValueError, match=r'expected fusion_dim in .* got 0'):
         SumFusion(in_channels=(8, 4), fusion_dim=0)

@@ -8,7 +8,7 @@ from torch import nn
 from hybridcls.models.weights.timm_weights import fit_timm_weights
 
 PLAIN = dict(depth=1, embed_dim=24, num_heads=2)
-SWIN = dict(depths=(1, 1), num_heads=(1, 2), embed_dim=24, num_classes=0)
+SWIN = dict(depths=(1, 1), num_heads=(1, 2), embed_dim=24, num_classes=5)
 CASES = {
     'position table': ('vit_tiny_patch16_224', dict(PLAIN, img_size=64), dict(PLAIN, img_size=96), 'pos_embed'),
     'Swin tables': (
@@ -38,7 +38,7 @@ def test_against_timms_own_loader(tmp_path, case):
     for parameter in source.parameters():
         nn.init.normal_(parameter)
     torch.save(source.state_dict(), tmp_path / 'w.pth')
-    overlay = dict(file=str(tmp_path / 'w.pth'), num_classes=source.num_classes)
+    overlay = dict(file=str(tmp_path / 'w.pth'), num_classes=source.num_classes, custom_load=False)
     expected = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **large).state_dict()
     target = Holder(timm.create_model(name, **large))
     weights = {f'part.model.{key}': value for key, value in source.state_dict().items()}

@@ -5,7 +5,8 @@ import re
 from collections.abc import Mapping
 
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
+
+from hybridcls.compat.torch import AnyBatchNorm
 
 __all__ = ['DecayRules']
 
@@ -77,6 +78,6 @@ class DecayRules:
     @staticmethod
     def is_norm(module: nn.Module) -> bool:
         """Whether a module is a norm, by its class or the name of one of its classes."""
-        return isinstance(module, (_NormBase, nn.GroupNorm, nn.LayerNorm)) or any(
+        return isinstance(module, (AnyBatchNorm, nn.GroupNorm, nn.LayerNorm)) or any(
             _NORM_CLASS.search(base.__name__) for base in type(module).__mro__
         )

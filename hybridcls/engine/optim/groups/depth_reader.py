@@ -5,13 +5,11 @@ from typing import Any
 
 from torch import nn
 
-from hybridcls.models.modules.layer_depths import timm_layer_depths
-
 __all__ = ['DepthReader']
 
 
 class DepthReader:
-    """Asks the model, or else the module in it that knows: its ``get_layer_depth``, or timm's group matcher.
+    """Finds depths by the model, or else by a module in it: its ``get_layer_depth``, or timm's group matcher.
 
     Args:
         caller (str): Name that errors start with.
@@ -34,7 +32,7 @@ class DepthReader:
         """What a learning rate is multiplied by: ``rate`` to the number of depths that follow this one.
 
         Raises:
-            ValueError: If nobody knows the depth.
+            ValueError: If neither the model nor a part of it tells the depth.
         """
         if rate == 1:
             return 1.0
@@ -73,9 +71,9 @@ class DepthReader:
 
     def _complaint(self, detail: str) -> str:
         return (
-            f'{self._caller}: layer_decay_rate needs the order of the layers, and {type(self._model).__name__} does '
-            f'not tell it{detail}. Give the model or its backbone get_layer_depth(param_name, prefix), which '
-            'returns (depth, number of depths), or drop layer_decay_rate; lr_mult gives factors to whole parts.'
+            f'{self._caller}: expected a model that tells the order of its layers, for layer_decay_rate, got '
+            f'{type(self._model).__name__}{detail}. Give the model or its backbone get_layer_depth(param_name, prefix) '
+            '-> (depth, number of depths), or drop layer_decay_rate; lr_mult gives factors to whole parts.'
         )
 
 
@@ -84,5 +82,7 @@ def _asking(module: Any, prefix: str) -> Callable[[str], tuple[int, int]]:
 
 
 def _looking_up(module: nn.Module, prefix: str) -> Callable[[str], tuple[int, int]]:
-    depths, count = timm_layer_depths(module)
+    from hybridcls.compat.timm import layer_depths  # here, since only a timm model needs timm
+
+    depths, count = layer_depths(module)
     return lambda param_name: (depths[param_name.removeprefix(prefix)], count)

@@ -51,7 +51,7 @@ class HybridOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     - ``special_decay_mult``, ``norm_decay_mult``, ``bias_decay_mult``, ``flat_decay_mult`` (float): Factors to weight
       decay for position tables and tokens and what a timm model lists in ``no_weight_decay()``; norms; biases; all
       else of one dimension. Default to 0, where mmengine's default is 1.
-    - ``dwconv_decay_mult`` (float): Likewise for depthwise convolutions. Defaults to 1.
+    - ``dwconv_decay_mult`` (float): The same for depthwise convolutions. Defaults to 1.
     - ``custom_keys`` (dict[str, dict]): The longest key that is part of a parameter's name decides, as in mmengine:
       ``lr_mult``, ``decay_mult``, and any setting of the optimizer (``betas``). What a key does not name stays as the
       rules above have it.
@@ -68,7 +68,7 @@ class HybridOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         paramwise_cfg (dict, optional): The keys above. Defaults to None.
 
     Raises:
-        TypeError: For a key that nobody knows.
+        TypeError: For an unknown key.
         ValueError: For factors out of range, parts the model does not have, a model that does not tell the order of
             its layers, or nothing to train.
 
@@ -107,7 +107,7 @@ class HybridOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     def _validate_cfg(self) -> None:
         """Check only what mmengine's own constructor of this object relies on; see :meth:`_check`."""
         if not isinstance(self.paramwise_cfg, dict):
-            raise TypeError(f'{_WHO}: paramwise_cfg={self.paramwise_cfg!r} must be a dict or None.')
+            raise TypeError(f'{_WHO}: expected paramwise_cfg to be a dict or None, got {self.paramwise_cfg!r}.')
 
     def _check(self, given: dict) -> None:
         check_known_keys(f'{_WHO} (paramwise_cfg)', given, _KEYS)
@@ -131,7 +131,7 @@ class HybridOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 check_number(_WHO, key, cfg[key], 0)
         for key in ('bypass_duplicate', 'keep_frozen'):
             if not isinstance(cfg[key], bool):
-                raise TypeError(f'{_WHO}: {key}={cfg[key]!r} must be True or False.')
+                raise TypeError(f'{_WHO}: expected {key} to be True or False, got {cfg[key]!r}.')
         self._check_custom_keys(cfg['custom_keys'])
         uses_decay = [key for key in _DECAY_MULTS if given.get(key) is not None] + [
             f'custom_keys[{key!r}].decay_mult' for key, value in cfg['custom_keys'].items() if 'decay_mult' in value
@@ -150,8 +150,8 @@ class HybridOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     def _check_custom_keys(self, custom_keys: Any) -> None:
         if not isinstance(custom_keys, dict) or not all(isinstance(value, dict) for value in custom_keys.values()):
             raise TypeError(
-                f'{_WHO}: custom_keys={custom_keys!r} must be a dict of dicts, such as '
-                "{'backbone.cnn': dict(lr_mult=0.1)}."
+                f"{_WHO}: expected custom_keys to be a dict of dicts, such as {{'backbone.cnn': dict(lr_mult=0.1)}}, "
+                f'got {custom_keys!r}.'
             )
         (_, *settings), are_all = arguments_of(self._optimizer_cls)
         for key, value in custom_keys.items():
@@ -251,6 +251,8 @@ class HybridOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
 def _check_factors(key: str, factors: Any, most: float = float('inf'), low_open: bool = False) -> None:
     if not isinstance(factors, dict):
-        raise TypeError(f'{_WHO}: {key}={factors!r} must be a dict by part, such as dict(cnn=0.5, head=2.0).')
+        raise TypeError(
+            f'{_WHO}: expected {key} to be a dict by part, such as dict(cnn=0.5, head=2.0), got {factors!r}.'
+        )
     for part, factor in factors.items():
         check_number(_WHO, f'{key}[{part!r}]', factor, 0, most, low_open=low_open)

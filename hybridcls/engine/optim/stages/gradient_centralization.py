@@ -6,21 +6,23 @@ from typing import Optional
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from hybridcls.checks import check_choice, check_number
+from hybridcls.compat.torch import AnyConv, AnyTransposedConv
 from hybridcls.registry import OPTIM_STAGES
 
-from .update_stage import Update, UpdateStage
+from ..update.update import Update
+from .update_stage import UpdateStage
 
 __all__ = ['GradientCentralization']
 
 _LORA = re.compile(r'(^|[._])lora_', re.IGNORECASE)
 # Heads whose weight holds one vector a class: its rows are points on a sphere, not units of a layer.
-_CENTRES = re.compile(r'(^|[._])(cent(er|re)s?|prototypes?|proxies)([._]|$)', re.IGNORECASE)
-_CENTRE_OWNERS = re.compile(
+_PROTOTYPES = re.compile(r'(^|[._])(cent(er|re)s?|prototypes?|proxies)([._]|$)', re.IGNORECASE)
+_PROTOTYPE_OWNERS = re.compile(
     r'MarginHead|ArcFace|AdaFace|CosFace|NormLinear|NormProduct|Cosine|Prototype|Cent(er|re)s?$|Proxy'
 )
+_OFFICIAL = {'official': 1, 'official_conv': 3}  # more dimensions than these, in the official code
 # A step adds weight_decay * w to the gradient itself in these; others shrink the weights apart from it.
 _COUPLED_DECAY = ('SGD', 'Adam', 'RMSprop', 'Adagrad', 'NAdam', 'RAdam', 'Adadelta', 'Adamax', 'ASGD')
 
@@ -33,26 +35,38 @@ class GradientCentralization(UpdateStage):
         \Phi(g_i) = g_i - \frac{1}{M} \sum_{j=1}^{M} g_{i,j}
 
     Eq. 1 of `Gradient Centralization <https://arxiv.org/abs/2004.01461>`_, for the weights of convolutions and linear
-    layers, after unscaling and clipping and before the step. The official code goes by the number of dimensions
-    alone, and so centralises position tables and class tokens as well; here they are left out.
+    layers, after unscaling and clipping and before the step.
 
     Left out, unless ``include`` names them: embeddings, position tables and other parameters that are no layer's
     weight, LoRA's A and B, class weights of margin heads; and always what has one input a unit (``Linear(1, n)``, a
-    depthwise 1 x 1 convolution), whose gradient would become zero.
+    depthwise 1 x 1 convolution), whose gradient would become zero. Of layers that torch does not have, what is called
+    weight is one, if its axis 0 is longer than 1: scales that are broadcast over the batch are not.
+
+    The official code (Yonghongwei/Gradient-Centralization) goes by the number of dimensions alone: more than one (GC),
+    or more than three (GCC, for convolutions). So it centralizes class tokens, position tables and scales as well,
+    leaves Conv1d out of GCC, takes axis 0 of transposed convolutions for their outputs, where it is their inputs, and
+    makes gradients of one input a unit zero. ``layers='official'`` and ``'official_conv'`` do so. Its SGD and Adam
+    centralize the gradient with the weight decay in it (``with_weight_decay=True``), and its Adam and AdamW with
+    ``gc_loc=False`` the update with the decay in it (``on='update'``). (Its AdamW divides the decay by the bias
+    correction of the first moment, which torch's does not.)
 
     Args:
-        layers (str): ``'all'``, or ``'conv'`` for weights of convolutions only (GCC in the official code). Defaults
-            to ``'all'``.
-        include (Sequence[str]): Regular expressions for names of parameters to centralise as well. Defaults to none.
+        layers (str): ``'all'``; ``'conv'``, weights of convolutions of one to three dimensions and their transposes
+            only; ``'official'`` or ``'official_conv'``, see above. Defaults to ``'all'``.
+        include (Sequence[str]): Regular expressions for names of parameters to centralize as well. Defaults to none.
         exclude (Sequence[str]): Regular expressions for names of parameters to leave alone. Defaults to none.
         output_axis (dict[str, int], optional): For names that match the regular expression, the axis of the output
-            units, where it is not 0. Names given here are centralised too. Transposed convolutions are known.
-        with_weight_decay (bool): Centralise ``g + weight_decay * w``, as the official SGD does, instead of g. Only
+            units, where it is not 0. Names given here are centralized too. Transposed convolutions are known.
+        with_weight_decay (bool): Centralize ``g + weight_decay * w``, as the official SGD does, instead of g. Only
             for optimizers that add the decay to the gradient (SGD, Adam). Defaults to False.
+        on (str): ``'gradient'``, or ``'update'``: what the optimizer makes of it, with momentum, second moments and
+            weight decay, so that the mean of a unit's weights stays what it was. Put the stage before Lookahead, which
+            moves the weights as well. Defaults to ``'gradient'``.
 
     Raises:
-        ValueError: If a pattern matches no parameter, ``with_weight_decay`` meets an optimizer with decoupled decay,
-            or FSDP holds the parameters as flat pieces, which have lost the shape that the mean is taken over.
+        ValueError: If a pattern matches no parameter, a choice is unknown, ``with_weight_decay`` meets an optimizer
+            with decoupled decay or ``on='update'``, or FSDP holds the parameters as flat pieces, which have lost the
+            shape that the mean is taken over.
 
     Example:
         >>> GradientCentralization(layers='conv').layers
@@ -68,8 +82,15 @@ class GradientCentralization(UpdateStage):
         exclude: Sequence[str] = (),
         output_axis: Optional[dict[str, int]] = None,
         with_weight_decay: bool = False,
+        on: str = 'gradient',
     ) -> None:
-        check_choice('GradientCentralization', 'layers', layers, ['all', 'conv'])
+        check_choice('GradientCentralization', 'layers', layers, ['all', 'conv', *_OFFICIAL])
+        check_choice('GradientCentralization', 'on', on, ['gradient', 'update'])
+        if with_weight_decay and on == 'update':
+            raise ValueError(
+                "GradientCentralization: with_weight_decay=True belongs to on='gradient', got on='update'. Leave one "
+                'of them out: the update has the decay in it where the optimizer adds it to the gradient.'
+            )
         for key, patterns in (('include', include), ('exclude', exclude), ('output_axis', output_axis or {})):
             _check_patterns(key, patterns)
         for pattern, axis in (output_axis or {}).items():
@@ -79,6 +100,8 @@ class GradientCentralization(UpdateStage):
         self.exclude = list(exclude)
         self.output_axis = dict(output_axis or {})
         self.with_weight_decay = with_weight_decay
+        self.on = on
+        self._means: dict[int, Tensor] = {}  # position, the means of the weights before the step
         self._axes: list[tuple[int, tuple[int, ...]]] = []  # position, the axes of the mean
 
     def start(self, update: Update) -> None:
@@ -105,7 +128,7 @@ class GradientCentralization(UpdateStage):
         self._axes = []
         for position, param in enumerate(update.params):
             axes = self._axes_of(update.names[position], param, update.owners[position])
-            if axes and param.numel() and _count(param.shape, axes) > 1:
+            if axes and param.numel() and (self.layers in _OFFICIAL or _count(param.shape, axes) > 1):
                 self._axes.append((position, axes))
 
     def _axes_of(self, name: str, param: Tensor, owner: Optional[nn.Module]) -> tuple[int, ...]:
@@ -118,7 +141,11 @@ class GradientCentralization(UpdateStage):
                 raise ValueError(
                     f'GradientCentralization: output_axis {output} is given for {name}, which has {param.dim()} axes.'
                 )
-        elif isinstance(owner, _ConvTransposeNd):
+        elif self.layers in _OFFICIAL:
+            if param.dim() <= _OFFICIAL[self.layers] and not any(re.search(pattern, name) for pattern in self.include):
+                return ()
+            output = 0
+        elif isinstance(owner, AnyTransposedConv):
             if owner.groups > 1:
                 return ()  # axis 0 mixes the inputs of several groups
             output = 1
@@ -130,23 +157,27 @@ class GradientCentralization(UpdateStage):
         return tuple(axis for axis in range(param.dim()) if axis != output)
 
     def _is_weight(self, name: str, param: Tensor, owner: Optional[nn.Module]) -> bool:
-        is_conv = isinstance(owner, _ConvNd) or (owner is None and param.dim() > 3)
+        is_conv = isinstance(owner, AnyConv) or (owner is None and param.dim() > 3)
         if self.layers == 'conv' and not is_conv:
             return False
-        if _LORA.search(name) or _CENTRES.search(name):
+        if _LORA.search(name) or _PROTOTYPES.search(name):
             return False
-        if any(_CENTRE_OWNERS.search(base.__name__) for base in type(owner).__mro__):
+        if any(_PROTOTYPE_OWNERS.search(base.__name__) for base in type(owner).__mro__):
             return False
-        if owner is None or isinstance(owner, (_ConvNd, nn.Linear)):
+        if owner is None or isinstance(owner, (AnyConv, nn.Linear)):
             return True
         if isinstance(owner, (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm)):  # a norm over several axes is no matrix
             return False
-        return name.endswith('weight')  # nn.MultiheadAttention.in_proj_weight, hand-made layers
+        # nn.MultiheadAttention.in_proj_weight, hand-made layers; not a scale of shape (1, C, 1, 1)
+        return name.endswith('weight') and param.shape[0] > 1
 
     def before_step(self, update: Update) -> None:
-        """Subtract the means."""
+        """Subtract the means, or remember those of the weights."""
         chosen = [(position, axes) for position, axes in self._axes if update.params[position].grad is not None]
         grads = update.gradients(position for position, _ in chosen)
+        if self.on == 'update':
+            self._means = {position: update.params[position].mean(axes, keepdim=True) for position, axes in chosen}
+            return
         if not grads:
             return
         means = [grad.mean(axes, keepdim=True) for grad, (_, axes) in zip(grads, chosen, strict=True)]
@@ -158,6 +189,14 @@ class GradientCentralization(UpdateStage):
                 if decay[position]:
                     grad.sub_(update.params[position].mean(axes, keepdim=True), alpha=decay[position])
 
+    def after_step(self, update: Update) -> None:
+        """With ``on='update'`` give the weights of each unit the mean that they had."""
+        for position, axes in self._axes:
+            if position in self._means:
+                param = update.params[position]
+                param.sub_(param.mean(axes, keepdim=True) - self._means[position])
+        self._means = {}
+
 
 def _count(shape: torch.Size, axes: tuple[int, ...]) -> int:
     return torch.Size(shape[axis] for axis in axes).numel()
@@ -165,11 +204,11 @@ def _count(shape: torch.Size, axes: tuple[int, ...]) -> int:
 
 def _check_patterns(key: str, patterns: Iterable[str]) -> None:
     if isinstance(patterns, str):
-        raise TypeError(f'GradientCentralization: {key}={patterns!r} must be a list: [{patterns!r}].')
+        raise TypeError(f'GradientCentralization: expected {key} to be a list, [{patterns!r}], got {patterns!r}.')
     for pattern in patterns:
         try:
             re.compile(pattern)
         except re.error as error:
             raise ValueError(
-                f'GradientCentralization: {key}: {pattern!r} is no regular expression ({error}).'
+                f'GradientCentralization: expected regular expressions in {key}, got {pattern!r} ({error}).'
             ) from error

@@ -7,7 +7,8 @@ from hybridcls.checks import check_choice, check_number
 from hybridcls.distributed.layouts import local_parts
 from hybridcls.registry import OPTIM_STAGES
 
-from .update_stage import Update, UpdateStage
+from ..update.update import Update
+from .update_stage import UpdateStage
 
 __all__ = ['Lookahead']
 
@@ -23,7 +24,8 @@ class Lookahead(UpdateStage):
 
     Algorithm 1 of `Lookahead <https://arxiv.org/abs/1907.08610>`_. The slow weights are at first those that training
     started from (some public versions take them from the fast weights at the first synchronisation, so that the first
-    k steps are lost to the method). Steps that a loss scaler skipped, and updates dropped for a bad loss, are none.
+    k steps are lost to the method). Steps that a loss scaler skipped, and updates dropped for a non-finite loss, do not
+    count.
 
     The paper evaluates the slow weights: ``custom_hooks=[dict(type='SlowWeightsHook')]`` does so, and puts them into
     checkpoints. Buffers such as BatchNorm's statistics have no slow form. Costs one copy of the weights, one more of
@@ -92,9 +94,9 @@ class Lookahead(UpdateStage):
                 found[i] = momentum
         if not found:
             raise ValueError(
-                f'Lookahead: momentum={self.momentum!r}, and {type(update.optimizer).__name__} keeps no '
-                f"momentum (looked for {' and '.join(_MOMENTA)}). Use momentum='keep', or give the "
-                'optimizer a momentum.'
+                f'Lookahead: expected an optimizer with momentum ({" or ".join(_MOMENTA)}), for '
+                f'momentum={self.momentum!r}, got {type(update.optimizer).__name__} without. Use '
+                "momentum='keep', or give the optimizer a momentum."
             )
         if self.momentum == 'reset':
             torch._foreach_zero_(local_parts(found.values()))

@@ -10,7 +10,9 @@ from hybridcls.checks import check_choice, check_number
 from hybridcls.distributed.layouts import local_parts
 from hybridcls.registry import OPTIM_STAGES
 
-from .update_stage import Update, UpdateStage
+from ..update.update import Update
+from .look_sam import add_direction, add_gradient, orthogonal_direction
+from .update_stage import UpdateStage
 
 __all__ = ['SAM']
 
@@ -26,29 +28,29 @@ class SAM(UpdateStage):
     ``T_w`` is 1 for `SAM <https://arxiv.org/abs/2010.01412>`_ (Eq. 2 with p = 2), and ``abs(w) + eta`` for `ASAM
     <https://arxiv.org/abs/2102.11600>`_ (Eq. 4 and Algorithm 1). The norm is one over all parameters. The loss, the
     batch with whatever was mixed into it, and the running statistics are those of the first pass; only the gradient is
-    that of the second. The weights come back from a copy, to the same bits.
+    that of the second. The weights are restored from a copy, to the same bits.
 
-    Under gradient accumulation each micro-batch climbs by its own gradient. Costs one more forward and backward pass
-    and one copy of the weights. With ``every`` it is there during the climb only, and with ``reuse`` the direction
-    takes its room between climbs.
+    Under gradient accumulation each micro-batch ascends by its own gradient. Costs one more forward and backward pass
+    and one copy of the weights. With ``every`` it is there during the second pass only, and with ``reuse`` the
+    direction takes its room between ascents.
 
     Args:
         rho (float): Radius of the neighbourhood, >= 0; ASAM wants about ten times as much. Defaults to 0.05.
         adaptive (bool | str): True is ASAM on all parameters; ``'weights'`` only on those whose name contains
-            "weight", the others climbing as in SAM: the form of the authors' code. Defaults to False.
+            "weight", the others ascending as in SAM: the form of the authors' code. Defaults to False.
         eta (float): Added to ``abs(w)``; 0 is the equation, the authors' code has 0.01. Defaults to 0.
-        every (int): Climb on updates 0, n, 2n, ... only. Defaults to 1.
-        reuse (bool | float): On the updates between, add the direction of the last climb: `LookSAM
+        every (int): Ascend on updates 0, n, 2n, ... only. Defaults to 1.
+        reuse (bool | float): On the updates between, add the direction of the last ascent: `LookSAM
             <https://arxiv.org/abs/2203.02714>`_ (Algorithm 1). With :math:`g_v` the part of the last second gradient
             that is orthogonal to its first one, they step with :math:`g + \alpha \lVert g \rVert / \lVert g_v \rVert
             \cdot g_v`. The number is :math:`\alpha`, True is 0.7. Defaults to False: plain updates.
-        start_epoch (int): No climb before this epoch (counted from 0). Defaults to 0.
-        sync (bool): Under DDP, climb by the gradient of the whole batch, as one process would. False: each process
-            climbs by that of its own part (m-sharpness, Section 3 of the SAM paper), and the first pass needs no
+        start_epoch (int): No ascent before this epoch (counted from 0). Defaults to 0.
+        sync (bool): Under DDP, ascend by the gradient of the whole batch, as one process would. False: each process
+            ascends by that of its own part (m-sharpness, Section 3 of the SAM paper), and the first pass needs no
             communication. Defaults to True.
         same_randomness (bool): Draw the same dropout masks in both passes. Defaults to True.
         log (bool): Log ``sam/ascent_norm``, the norm of the first gradient (of ``T_w * g`` for ASAM), and
-            ``sam/loss_climbed``, the loss at the worst point. Defaults to False.
+            ``sam/ascent_loss``, the loss at the worst point. Defaults to False.
 
     Raises:
         ValueError: For numbers out of range, ``reuse`` without ``every``, or (at the start) a ``start_epoch`` that
@@ -83,16 +85,18 @@ class SAM(UpdateStage):
         check_number('SAM', 'reuse', alpha, 0)
         if alpha and every == 1:
             raise ValueError(
-                f'SAM: reuse={reuse} has no update to act on, since every=1 climbs on each. Say every=5, or drop reuse.'
+                f'SAM: expected every > 1 beside reuse={reuse}, got every=1, which ascends on each update. Set '
+                'every=5, or drop reuse.'
             )
         if alpha and not sync:
             raise ValueError(
-                'SAM: reuse wants one direction for all processes, and sync=False makes each its own. Drop one of them.'
+                'SAM: expected sync=True beside reuse, which needs one direction for all processes, got sync=False. '
+                'Drop one of them.'
             )
         if eta and not adaptive:
             raise ValueError(
-                f"SAM: eta={eta} belongs to the adaptive form. Say adaptive='weights' (the authors' code) "
-                'or adaptive=True, or drop eta.'
+                f"SAM: expected adaptive beside eta={eta}, got adaptive=False. Set adaptive='weights' (the authors' "
+                'code) or adaptive=True, or drop eta.'
             )
         self.rho = rho
         self.adaptive = adaptive
@@ -104,67 +108,71 @@ class SAM(UpdateStage):
         self.same_randomness = same_randomness
         self.log = log
         self.first_gradient: dict[int, Tensor] = {}  # with reuse, while an update is being accumulated
-        self.direction: dict[int, Tensor] = {}  # of length 1
-        self._kept: dict[int, Tensor] = {}
+        self.direction: dict[int, Tensor] = {}  # of norm 1
+        self._buffers: dict[int, Tensor] = {}
 
     def start(self, update: Update) -> None:
-        """See that there will be a climb, and that this process can move its weights as it is told to."""
+        """See that there will be an ascent, and that this process can move its weights by itself if it has to."""
         last = MessageHub.get_current_instance().runtime_info.get('max_epochs')
         if self.start_epoch and last is not None and self.start_epoch >= last:
             raise ValueError(
-                f'SAM: start_epoch={self.start_epoch}, and the last epoch is number {last - 1} (counted '
-                'from 0; training by iterations is one epoch), so it would never climb.'
+                f'SAM: expected start_epoch to be at most {last - 1}, the last epoch (counted from 0; training by '
+                f'iterations is one epoch), got {self.start_epoch}: it would never ascend.'
             )
-        if not self.sync and not update.shards.can_climb_alone:
+        if not self.sync and not update.shards.can_ascend_alone:
             raise ValueError(
-                'SAM: sync=False lets each process climb by itself, and under FSDP or tensor parallelism '
-                'each holds only pieces of the weights. Use sync=True, or DDP.'
+                'SAM: expected sync=True where processes hold only pieces of the weights (FSDP, tensor parallelism, '
+                'sharded class weights), got sync=False, which lets each ascend by itself. Use sync=True, or DDP.'
             )
 
     def needs_second_pass(self, update: Update) -> bool:
-        """Climb in this micro-batch?"""
+        """Whether this micro-batch ascends."""
         return update.count % self.every == 0 and self._has_begun(update)
 
     def wants_sync(self) -> bool:
-        """Climb by the gradient of all processes?"""
+        """Whether the ascent is by the gradient of all processes."""
         return self.sync
 
     def second_pass(self, update: Update) -> None:
-        """Replace the gradient of a micro-batch by that at the worst point, or bend the one of the whole update."""
+        """Replace the gradient of a micro-batch by that at the worst point, or add the last direction to the whole."""
         if self.needs_second_pass(update):
-            self.direction = {}  # a climb that fails is followed by another one, and never by an update without
-            self._climb_and_return(update)
+            self.direction = {}  # an ascent that fails is followed by another one, and never by an update without
+            self._ascend_and_restore(update)
             if self.every > 1 and update.is_last:
-                self._kept = {}
+                self._buffers = {}
             if self.reuse and update.is_last:
-                self._keep_direction(update)
+                self.direction = orthogonal_direction(update, self.first_gradient)
+                self.first_gradient = {}
         elif self.reuse and self.direction and update.is_last and self._has_begun(update):
-            self._bend(update)
+            add_direction(update, self.direction, self.reuse)
 
     def _has_begun(self, update: Update) -> bool:
         if not self.start_epoch:
             return True
         if update.epoch is None:
             raise ValueError(
-                f"SAM: start_epoch={self.start_epoch}, and nobody says which epoch it is. mmengine's "
-                'RuntimeInfoHook does; in a loop of your own call MessageHub.get_current_instance()'
+                f"SAM: expected the epoch in mmengine's MessageHub, since start_epoch={self.start_epoch}, got none. "
+                'RuntimeInfoHook sets it; in a loop of your own call MessageHub.get_current_instance()'
                 ".update_info('epoch', epoch)."
             )
         return update.epoch >= self.start_epoch
 
-    def _climb_and_return(self, update: Update) -> None:
+    def _ascend_and_restore(self, update: Update) -> None:
         where = update.with_gradient()
         if not where:
             update.recompute_gradient(self.same_randomness)
             return
         params = local_parts(update.params[i] for i in where)
         if self.reuse:
-            self._add_first_gradient(update, where)
-        room = self._buffers(where, params)  # of the size of the weights: for T first, for their copy when T is used up
-        norm = self._scale_by_size(update, where, params, room) if self.adaptive else self._norm(update, where)
+            if update.is_first:  # what an update left that was dropped on its way
+                self.first_gradient = {}
+            add_gradient(self.first_gradient, update, where, must_copy=bool(self.adaptive))
+        # First they hold T of the adaptive form; the copy of the weights is taken only when T is used up.
+        buffers = self._buffers_like(where, params)
+        norm = self._scale_gradient(update, where, params, buffers) if self.adaptive else self._norm(update, where)
         factor = self._step_length(update, norm)
-        kept = room
-        torch._foreach_copy_(kept, params)
+        copies = buffers
+        torch._foreach_copy_(copies, params)
         try:
             if factor is not None:
                 grads = local_parts(update.gradients(where))
@@ -172,20 +180,20 @@ class SAM(UpdateStage):
                 del grads
             loss = update.recompute_gradient(self.same_randomness)
         finally:
-            torch._foreach_copy_(params, kept)
+            torch._foreach_copy_(params, copies)
         if self.log and not update.is_dropped:
             update.log('sam/ascent_norm', norm / update.grad_scale)
-            update.log('sam/loss_climbed', loss)
+            update.log('sam/ascent_loss', loss)
 
     @staticmethod
     def _norm(update: Update, where: list[int]) -> Tensor:
         params = [update.params[i] for i in where]
         return update.shards.norm(update.gradients(where), params)
 
-    def _scale_by_size(self, update: Update, where: list[int], params: list[Tensor], room: list[Tensor]) -> Tensor:
-        """Turn each gradient g into T^2 g, in place, and return the norm of all T g. ``room`` is overwritten by T."""
+    def _scale_gradient(self, update: Update, where: list[int], params: list[Tensor], buffers: list[Tensor]) -> Tensor:
+        """Turn each gradient g into T^2 g, in place; return the norm of all T g. ``buffers`` are overwritten by T."""
         own = [j for j, i in enumerate(where) if self.adaptive is True or 'weight' in update.names[i]]
-        grads, sizes = local_parts(update.gradients(where[j] for j in own)), [room[j] for j in own]
+        grads, sizes = local_parts(update.gradients(where[j] for j in own)), [buffers[j] for j in own]
         if own:
             torch._foreach_copy_(sizes, [params[j] for j in own])
             torch._foreach_abs_(sizes)
@@ -198,7 +206,7 @@ class SAM(UpdateStage):
         return norm
 
     def _step_length(self, update: Update, norm: Tensor) -> Optional[Tensor]:
-        """What the gradient is multiplied by; None to stay where we are.
+        """What the gradient is multiplied by; None to leave the weights as they are.
 
         After an overflow the weights must not become NaN, which some models answer with a crash: the second pass
         overflows again, and the loss scaler skips the update.
@@ -207,40 +215,8 @@ class SAM(UpdateStage):
             return None
         return self.rho / ((norm / update.grad_scale + 1e-12) * update.grad_scale)
 
-    def _buffers(self, where: list[int], params: list) -> list[Tensor]:
+    def _buffers_like(self, where: list[int], params: list) -> list[Tensor]:
         for i, param in zip(where, params, strict=True):
-            if i not in self._kept or self._kept[i].shape != param.shape:
-                self._kept[i] = torch.empty_like(param)
-        return [self._kept[i] for i in where]
-
-    # ------------------------------------------------------------------ updates between climbs
-
-    def _add_first_gradient(self, update: Update, where: list[int]) -> None:
-        if update.is_first:  # what an update left that was dropped on its way
-            self.first_gradient = {}
-        for i, grad in zip(where, update.gradients(where), strict=True):
-            if i in self.first_gradient:
-                self.first_gradient[i].add_(grad)
-            else:  # ASAM goes on to scale it; a view belongs to a bucket of DDP, which the second pass writes to
-                self.first_gradient[i] = grad if grad._base is None and not self.adaptive else grad.clone()
-
-    def _keep_direction(self, update: Update) -> None:
-        """Keep the direction of the part of the second gradient that is orthogonal to the first."""
-        both = [i for i in update.with_gradient() if i in self.first_gradient]
-        first, second = [self.first_gradient[i] for i in both], update.gradients(both)
-        params = [update.params[i] for i in both]
-        along = update.shards.inner(first, second, params) / update.shards.inner(first, first, params).clamp(min=1e-30)
-        for one, other in zip(local_parts(first), local_parts(second), strict=True):
-            one.mul_(-along.to(one.device)).add_(other)
-        length = update.shards.norm(first, params).clamp(min=1e-30)
-        for one in local_parts(first):
-            one.div_(length.to(one.device))
-        self.direction = dict(zip(both, first, strict=True))
-        self.first_gradient = {}
-
-    def _bend(self, update: Update) -> None:
-        both = [i for i in update.with_gradient() if i in self.direction]
-        grads = local_parts(update.gradients(both))
-        direction = local_parts(self.direction[i] for i in both)
-        factor = self.reuse * self._norm(update, update.with_gradient())
-        torch._foreach_addcmul_(grads, direction, [factor.to(grad.device, grad.dtype) for grad in grads])
+            if i not in self._buffers or self._buffers[i].shape != param.shape:
+                self._buffers[i] = torch.empty_like(param)
+        return [self._buffers[i] for i in where]

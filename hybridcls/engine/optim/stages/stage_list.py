@@ -38,16 +38,16 @@ def build_stages(caller: str, stages: Union[dict, Sequence, None]) -> dict[str, 
     if isinstance(stages, dict):
         if isinstance(stages.get('type'), str):
             raise TypeError(
-                f'{caller}: stages={dict(stages)} is one stage, where a dict of named stages is wanted: '
-                f"stages=dict(mine=dict(type='{stages['type']}', ...))."
+                f'{caller}: expected stages to be a dict of named stages, got one stage, {dict(stages)}. Give it a '
+                f"name: stages=dict(mine=dict(type='{stages['type']}', ...))."
             )
         named = dict(stages)
     elif isinstance(stages, (list, tuple)):
         named = {f'stage{i}': stage for i, stage in enumerate(stages)}
     else:
         raise TypeError(
-            f'{caller}: stages={stages!r} must be a dict of named stages, '
-            "such as dict(sam=dict(type='SAM', rho=0.05)), or a list of stages."
+            f"{caller}: expected stages to be a dict of named stages, such as dict(sam=dict(type='SAM', rho=0.05)), or "
+            f'a list of stages, got {stages!r}.'
         )
     built = {name: _build_stage(caller, name, stage) for name, stage in named.items() if stage is not None}
     for name, stage in built.items():
@@ -61,7 +61,8 @@ def _build_stage(caller: str, name: str, stage: Any) -> UpdateStage:
         return stage
     if not isinstance(stage, dict) or 'type' not in stage:
         raise TypeError(
-            f'{caller}: stages.{name}={stage!r} must be a dict with a type, an UpdateStage, or None to switch it off.'
+            f'{caller}: expected stages.{name} to be a dict with a type, an UpdateStage, or None to switch it off, got '
+            f'{stage!r}.'
         )
     cfg = dict(stage)
     kind = cfg.pop('type')
@@ -73,7 +74,7 @@ def _build_stage(caller: str, name: str, stage: Any) -> UpdateStage:
     built = cls(**cfg)
     if not isinstance(built, UpdateStage):
         raise TypeError(
-            f'{caller}: stages.{name} is a {cls.__name__}, which is no stage of an update. Derive it from '
+            f'{caller}: expected stages.{name} to be a stage of an update, got a {cls.__name__}. Derive it from '
             'hybridcls.engine.optim.UpdateStage.'
         )
     return built

@@ -1,71 +1,15 @@
 """What every stage of an update is: a small class with its own state, visited at four moments."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any, Optional, Union, cast
+from typing import Any
 
-import torch
-from mmengine.logging import MessageHub
 from torch import Tensor, nn
 
-from hybridcls.distributed.layouts import Shards, to_layout_of
+from hybridcls.distributed.layouts import to_layout_of
 
-__all__ = ['Update', 'UpdateStage']
+from ..update.update import Update
+from .renamed_moments import adopt_renamed
 
-
-@dataclass
-class Update:
-    """What a stage sees of the update that it takes part in.
-
-    Attributes:
-        optimizer (torch.optim.Optimizer): The optimizer that steps.
-        params (list[nn.Parameter]): All parameters of the optimizer, by position: the order of its groups. Those that
-            need no gradient keep their place, so that a position stays what it was.
-        names (list[str]): Their names in the model; ``''`` where no model was given.
-        owners (list[nn.Module | None]): The modules that hold them.
-        shards (Shards): How they are spread over processes, with norms that know it.
-        count (int): Updates done so far. One that was skipped (overflow, bad loss) is none.
-        is_first (bool): The micro-batch at hand begins the update (always True without gradient accumulation).
-        is_last (bool): It completes the update.
-        is_dropped (bool): A loss of the update was not finite, at the weights or where ``recompute_gradient`` was
-            called, and ``nonfinite_loss='skip'`` goes on without it: there are no gradients, and no state should be
-            taken from it.
-        may_overflow (bool): A loss scaler is at work: gradients that are not finite are nothing unusual.
-        grad_scale (float | Tensor): The gradients are this many times those of the mean loss of the micro-batch: the
-            loss scale over the number of micro-batches.
-        recompute_gradient (Callable): ``recompute_gradient(same_randomness)`` repeats the forward call of this
-            micro-batch with the weights as they are, and adds the gradient to what the other micro-batches left.
-            Returns the loss there, a detached scalar; see ``is_dropped``. Only in ``second_pass``, where
-            ``needs_second_pass`` has said True.
-        log (Callable): ``log(name, value)`` shows a number next to the losses.
-    """
-
-    optimizer: torch.optim.Optimizer
-    params: list[nn.Parameter]
-    names: list[str]
-    owners: list[Optional[nn.Module]]
-    shards: Shards = field(default_factory=Shards)
-    count: int = 0
-    is_first: bool = True
-    is_last: bool = True
-    is_dropped: bool = False
-    may_overflow: bool = False
-    grad_scale: Union[float, Tensor] = 1.0
-    recompute_gradient: Callable[..., Any] = lambda *_, **__: None
-    log: Callable[[str, Any], None] = lambda *_: None
-
-    def with_gradient(self) -> list[int]:
-        """Positions of the parameters that have a gradient now."""
-        return [i for i, param in enumerate(self.params) if param.grad is not None]
-
-    def gradients(self, positions: Iterable[int]) -> list[Tensor]:
-        """The gradients of the parameters there, all of which must have one."""
-        return [cast(Tensor, self.params[i].grad) for i in positions]
-
-    @property
-    def epoch(self) -> Optional[int]:
-        """The epoch, from 0, if somebody says it (mmengine's RuntimeInfoHook does)."""
-        return MessageHub.get_current_instance().runtime_info.get('epoch')
+__all__ = ['UpdateStage']
 
 
 class UpdateStage:
@@ -107,6 +51,7 @@ class UpdateStage:
         super().__init_subclass__(**kwargs)
         if 'kind' not in cls.__dict__ and not cls.kind:
             cls.kind = cls.__name__
+        adopt_renamed(cls)
         if 'has_second_pass' not in cls.__dict__ and cls.second_pass is not UpdateStage.second_pass:
             cls.has_second_pass = True
 
@@ -173,8 +118,8 @@ class UpdateStage:
                     loaded[int(position)] = to_layout_of(value, params[int(position)])
                 except (ValueError, IndexError) as error:
                     raise ValueError(
-                        f'{type(self).__name__}: {name} of parameter {position} in the checkpoint does not fit this '
-                        f'model ({error}). Resume with the model and the parameter groups of the run that was '
+                        f'{type(self).__name__}: expected {name} of parameter {position} in the checkpoint to fit '
+                        f'this model ({error}). Resume with the model and the parameter groups of the run that was '
                         'stopped.'
                     ) from error
             setattr(self, name, loaded)
@@ -189,3 +134,6 @@ class UpdateStage:
             if not key.startswith('_') and key not in {*self.tensor_state, *self.number_state}
         }
         return f'{type(self).__name__}({", ".join(f"{key}={value!r}" for key, value in settings.items())})'
+
+
+adopt_renamed(UpdateStage)

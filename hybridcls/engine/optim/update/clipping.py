@@ -18,7 +18,7 @@ def check_clip_grad(caller: str, clip_grad: Optional[dict]) -> Optional[dict]:
     """Return a copy of ``clip_grad`` (mmengine takes ``type`` out of it), with the keys that torch's functions have.
 
     Raises:
-        TypeError: If it is no dict, or has a key that nobody knows.
+        TypeError: If it is no dict, or has an unknown key.
         ValueError: If the type is unknown, or the number that clips is missing or negative.
 
     Example:
@@ -28,14 +28,16 @@ def check_clip_grad(caller: str, clip_grad: Optional[dict]) -> Optional[dict]:
     if clip_grad is None:
         return None
     if not isinstance(clip_grad, dict) or not clip_grad:
-        raise TypeError(f'{caller}: clip_grad={clip_grad!r} must be a dict such as dict(max_norm=5.0), or None.')
+        raise TypeError(
+            f'{caller}: expected clip_grad to be a dict such as dict(max_norm=5.0), or None, got {clip_grad!r}.'
+        )
     kind = clip_grad.get('type', 'norm')
     if kind not in _KEYS:
-        raise ValueError(f"{caller}: clip_grad.type={kind!r} must be 'norm' or 'value'.")
+        raise ValueError(f"{caller}: expected clip_grad.type to be 'norm' or 'value', got {kind!r}.")
     check_known_keys(f'{caller} (clip_grad)', clip_grad, ['type', *_KEYS[kind]])
     limit = _KEYS[kind][0]
     if limit not in clip_grad:
-        raise ValueError(f'{caller}: clip_grad={dict(clip_grad)} lacks {limit}.')
+        raise ValueError(f'{caller}: expected {limit} in clip_grad, got {dict(clip_grad)}.')
     check_number(caller, f'clip_grad.{limit}', clip_grad[limit], 0)
     return dict(clip_grad)
 
@@ -52,7 +54,7 @@ def clip_pieces(
 
     Args:
         params (Sequence[nn.Parameter]): Whose ``.grad`` is clipped in place; there may be none.
-        shards (Shards): Who else holds pieces.
+        shards (Shards): Which processes hold the other pieces.
         max_norm (float): Norm of the whole gradient afterwards, at most.
         norm_type (float): p of the norm; ``inf`` works.
         error_if_nonfinite (bool): Raise for a norm that is NaN or infinite.

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from typing import Any, Optional
+from typing import Any
 
 import torch
 from mmengine.logging import print_log
@@ -27,22 +27,27 @@ class NonFiniteLossGuard:
         caller (str): Name that errors start with.
         action (str): ``'raise'``: raise; ``'skip'``: drop the update that the loss belongs to, and go on; ``'ignore'``:
             do not look (no synchronisation with the device, no communication).
-        most (int): So many updates in a row may be dropped; the next one stops.
+        max_skipped (int): So many updates in a row may be dropped; the next one stops.
+
+    Attributes:
+        is_dropping (bool): The update at hand is dropped: a loss of it was not finite.
+        skipped_in_a_row (int): Dropped updates since the last one that was done.
     """
 
-    def __init__(self, caller: str, action: str, most: int) -> None:
+    def __init__(self, caller: str, action: str, max_skipped: int) -> None:
         check_choice(caller, 'nonfinite_loss', action, ['raise', 'skip', 'ignore'])
-        check_number(caller, 'max_skipped_updates', most, 1, integer=True)
+        check_number(caller, 'max_skipped_updates', max_skipped, 1, integer=True)
         self.caller = caller
         self.action = action
-        self.most = most
-        self.dropped_in_a_row = 0
+        self.max_skipped = max_skipped
+        self.is_dropping = False
+        self.skipped_in_a_row = 0
         self._seen: Any = None
         self._event: Any = None
 
     @property
     def skips(self) -> bool:
-        """Bad updates are dropped, not the end."""
+        """Updates with a non-finite loss are dropped, and do not stop the run."""
         return self.action == 'skip'
 
     def record(self, loss: Tensor) -> None:
@@ -58,19 +63,19 @@ class NonFiniteLossGuard:
         if alone and not loss.is_cuda:
             self._seen = loss
             return
-        bad = (~torch.isfinite(loss)).any().to(torch.int32)
+        found = (~torch.isfinite(loss)).any().to(torch.int32)
         if not alone:
             # One process must not leave the others waiting in the next collective call.
-            torch.distributed.all_reduce(bad, torch.distributed.ReduceOp.MAX)
-        if bad.is_cuda:
-            self._seen = torch.empty_like(bad, device='cpu', pin_memory=True).copy_(bad, non_blocking=True)
+            torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
+        if found.is_cuda:
+            self._seen = torch.empty_like(found, device='cpu', pin_memory=True).copy_(found, non_blocking=True)
             self._event = torch.cuda.Event()
             self._event.record()
         else:
-            self._seen = bad
+            self._seen = found
 
     def is_nonfinite(self) -> bool:
-        """The answer for the loss that :meth:`record` saw last; the same in all processes."""
+        """Whether the loss that :meth:`record` saw last is not finite in any process; the same in all of them."""
         seen, self._seen = self._seen, None
         if seen is None:
             return False
@@ -81,8 +86,8 @@ class NonFiniteLossGuard:
             return not (math.isfinite(seen.item()) if seen.numel() == 1 else bool(torch.isfinite(seen).all()))
         return bool(seen.item())
 
-    def handle(self, losses: dict[str, Tensor], loss: Tensor, iteration: int, place: str = '') -> None:
-        """Raise, or say that the update is dropped.
+    def drop_update(self, losses: dict[str, Tensor], loss: Tensor, iteration: int, place: str = '') -> None:
+        """Raise, or drop the update at hand and say so.
 
         Args:
             losses (dict[str, Tensor]): The losses that the total is made of, by name, as far as they are known.
@@ -91,8 +96,10 @@ class NonFiniteLossGuard:
             place (str): Where it happened, if not at the weights themselves.
 
         Raises:
-            NonFiniteLossError: If the action is to stop, or too many updates in a row were dropped.
+            NonFiniteLossError: If the action is to raise, or too many updates in a row were dropped.
         """
+        if self.is_dropping:
+            return
         text = f'{self.caller}: iteration {iteration}: {_describe(losses, loss)}{place}.'
         if self.action == 'raise':
             raise NonFiniteLossError(
@@ -100,22 +107,33 @@ class NonFiniteLossGuard:
                 "amp='float16' overflows where 'bfloat16' does not. nonfinite_loss='skip' drops such updates, and "
                 'training goes on.'
             )
-        self.dropped_in_a_row += 1
-        if self.dropped_in_a_row > self.most:
+        self.skipped_in_a_row += 1
+        if self.skipped_in_a_row > self.max_skipped:
             raise NonFiniteLossError(
-                f'{text} It is number {self.dropped_in_a_row} in a row, and max_skipped_updates='
-                f'{self.most}: dropping updates does not help here. The weights are those of the last '
+                f'{text} It is number {self.skipped_in_a_row} in a row, and max_skipped_updates='
+                f'{self.max_skipped}: dropping updates does not help here. The weights are those of the last '
                 'good update.'
             )
-        print_log(f'{text} The update is dropped ({self.dropped_in_a_row} in a row).', 'current', level=logging.WARNING)
+        self.is_dropping = True
+        print_log(f'{text} The update is dropped ({self.skipped_in_a_row} in a row).', 'current', level=logging.WARNING)
+
+    def ends_dropped_update(self) -> bool:
+        """Whether the update that is due is dropped; what comes next belongs to another update."""
+        was_dropping, self.is_dropping = self.is_dropping, False
+        return was_dropping
 
     def reset(self) -> None:
-        """An update was good: count anew."""
-        self.dropped_in_a_row = 0
+        """Count dropped updates from here again: an update was done."""
+        self.skipped_in_a_row = 0
 
-    def resume(self, count: Optional[int]) -> None:
-        """Take the count over from a checkpoint."""
-        self.dropped_in_a_row = int(count or 0)
+    def state(self) -> dict[str, int]:
+        """What a checkpoint holds of it."""
+        return dict(skip_update=self.is_dropping, skipped_in_a_row=self.skipped_in_a_row)
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from :meth:`state`; what is not in there is 0."""
+        self.is_dropping = bool(state.get('skip_update'))
+        self.skipped_in_a_row = int(state.get('skipped_in_a_row') or 0)
 
 
 def _describe(losses: dict[str, Tensor], loss: Tensor) -> str:

@@ -26,9 +26,8 @@ def check_trainable(caller: str, params: Sequence[nn.Parameter]) -> None:
     """Raise a ValueError if no parameter needs a gradient."""
     if not any(param.requires_grad for param in params):
         raise ValueError(
-            f'{caller}: none of the {len(params)} parameters of the optimizer needs a gradient, so no stage '
-            'and no optimizer has anything to do. Unfreeze a part of the model (requires_grad, '
-            'frozen_stages, lora_rank).'
+            f'{caller}: expected a parameter that needs a gradient, got {len(params)} in the optimizer of which none '
+            'does. Unfreeze a part of the model (requires_grad, frozen_stages, lora_rank).'
         )
 
 
@@ -51,9 +50,8 @@ def named_owners(
     """
     found: dict[int, tuple[str, nn.Module]] = {}
     for path, module in () if model is None else model.named_modules():
-        for name, param in module._parameters.items():
-            if param is not None:
-                found.setdefault(id(param), (f'{path}.{name}' if path else name, module))
+        for name, param in module.named_parameters(recurse=False):
+            found.setdefault(id(param), (f'{path}.{name}' if path else name, module))
     places = [found.get(id(param)) for param in params]
     prefix = 'module.' if model is not None and is_model_wrapper(model) else ''
     names = ['' if place is None else _without_wrappers(place[0], prefix) for place in places]

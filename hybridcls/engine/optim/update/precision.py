@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from hybridcls.checks import did_you_mean
+from hybridcls.compat.torch import left_by_overflow
 
 __all__ = ['Precision', 'read_precision']
 
@@ -76,10 +77,7 @@ class Precision:
             self.scaler.step(optimizer, **kwargs)
         finally:
             counter.remove()
-        stepped = bool(calls)
-        if stepped and getattr(optimizer, '_step_supports_amp_scaling', False):
-            # Fused optimizers are always called, and look at the overflow flag on the device.
-            stepped = not any(flag.item() for flag in self.scaler._found_inf_per_device(optimizer).values())
+        stepped = bool(calls) and not left_by_overflow(self.scaler, optimizer)
         self.scaler.update(self.constant_scale)
         return stepped
 
@@ -118,11 +116,14 @@ def read_precision(
         float16 with a loss scaler
     """
     if not isinstance(amp, (bool, str, torch.dtype, type(None))):
-        raise TypeError(f"{caller}: amp={amp!r} is a {type(amp).__name__}; use 'bfloat16', 'float16', True or None.")
+        raise TypeError(
+            f"{caller}: expected amp to be a bool, a name of a dtype or None, got {amp!r}. Use 'bfloat16', 'float16', "
+            'True or None.'
+        )
     if amp is False:
         if dtype is not None or loss_scale is not None:
             key = 'dtype' if dtype is not None else 'loss_scale'
-            raise ValueError(f'{caller}: amp=False, yet {key} is given. Drop one of them.')
+            raise ValueError(f'{caller}: expected no {key} beside amp=False, got one. Drop one of them.')
         return Precision(device_type=device_type)
     from_amp = None if amp is None or amp is True else _to_dtype(caller, 'amp', amp)
     from_dtype = None if dtype is None else _to_dtype(caller, 'dtype', dtype)
@@ -148,7 +149,7 @@ def _to_dtype(caller: str, key: str, value: Union[str, torch.dtype]) -> torch.dt
     if isinstance(value, str) and value.removeprefix('torch.') in _TYPES:
         return _TYPES[value.removeprefix('torch.')]
     hint = did_you_mean(value, _TYPES) if isinstance(value, str) else ''
-    raise ValueError(f'{caller}: {key}={value!r} is not one of {", ".join(map(repr, _TYPES))}.{hint}')
+    raise ValueError(f'{caller}: expected {key} to be one of {", ".join(map(repr, _TYPES))}, got {value!r}.{hint}')
 
 
 def _make_scaler(
@@ -166,6 +167,6 @@ def _make_scaler(
     if isinstance(loss_scale, dict):
         return scaler_class(**{'device': device_type, **loss_scale}), None
     raise TypeError(
-        f"{caller}: loss_scale={loss_scale!r} must be 'dynamic', a number, or a dict of arguments of "
-        'torch.amp.GradScaler.'
+        f"{caller}: expected loss_scale to be 'dynamic', a number, or a dict of arguments of torch.amp.GradScaler, got "
+        f'{loss_scale!r}.'
     )

@@ -39,7 +39,7 @@ def test_mmpretrains_classifier_over_a_timm_backbone():
     assert reader.scale('head.fc.weight', 0.5) == 1
 
 
-def test_a_rate_of_one_asks_nobody():
+def test_a_rate_of_one_asks_no_module():
     assert DepthReader('me', nn.Linear(2, 2)).scale('weight', 1.0) == 1
 
 
@@ -55,7 +55,7 @@ def test_a_rate_of_one_asks_nobody():
 )
 def test_a_model_that_does_not_tell_is_refused_with_advice(build):
     model = build()
-    with pytest.raises(ValueError, match=r'me: layer_decay_rate needs the order of the layers.*get_layer_depth'):
+    with pytest.raises(ValueError, match=r'me: expected a model that tells the order of its layers.*get_layer_depth'):
         DepthReader('me', model).scale(next(name for name, _ in model.named_parameters()), 0.5)
 
 

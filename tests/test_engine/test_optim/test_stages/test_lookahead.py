@@ -114,7 +114,7 @@ def test_it_keeps_one_copy():
 def test_an_optimizer_without_momentum_has_none_to_move():
     net = make_net()
     wrapper = ComposedOptimWrapper(sgd(net, momentum=0.0), stages=dict(l=dict(type='Lookahead', k=1, momentum='reset')))
-    with pytest.raises(ValueError, match="momentum='reset', and SGD keeps no momentum"):
+    with pytest.raises(ValueError, match=r"optimizer with momentum .* for momentum='reset', got SGD without"):
         train(net, wrapper, make_batches(1))
 
 
@@ -125,12 +125,12 @@ def test_state_of_another_model_is_refused():
     state = copy.deepcopy(wrapper.state_dict())
     state['state'][0]['l/slow'] = torch.zeros(7)
     other = make_net()
-    with pytest.raises(ValueError, match=r'Lookahead: slow of parameter 0 .*shape \(7,\) was saved'):
+    with pytest.raises(ValueError, match=r'Lookahead: expected slow of parameter 0 .*got \(7,\)'):
         ComposedOptimWrapper(sgd(other), stages=dict(l=dict(type='Lookahead'))).load_state_dict(state)
 
 
 def test_choices():
-    with pytest.raises(ValueError, match="momentum='zero' is not one of"):
+    with pytest.raises(ValueError, match=r"expected momentum to be one of .*, got 'zero'"):
         Lookahead(momentum='zero')
-    with pytest.raises(TypeError, match=r'k=2\.5 is a float'):
+    with pytest.raises(TypeError, match=r'expected k to be an integer, got 2\.5'):
         Lookahead(k=2.5)

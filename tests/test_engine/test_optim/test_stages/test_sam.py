@@ -31,15 +31,15 @@ def first_gradient(net):
     }
 
 
-def climbed_weight(**stage):
+def ascended_weight(**stage):
     """Where the second pass of the first update looked at fc.weight."""
     net, _, _ = run(**stage)
     return net.seen[1]['weight']
 
 
 @pytest.mark.parametrize(('adaptive', 'eta'), [(False, 0.0), (True, 0.0), (True, 0.1), ('weights', 0.01)])
-def test_it_climbs_where_the_papers_say(adaptive, eta):
-    """One norm over all parameters; ``'weights'`` is the authors' ASAM, where biases climb as in SAM."""
+def test_it_ascends_where_the_papers_say(adaptive, eta):
+    """One norm over all parameters; ``'weights'`` is the authors' ASAM, where biases ascend as in SAM."""
     own = first_gradient(make_net(**DRY))
     size = {
         name: torch.ones_like(weight)
@@ -52,12 +52,12 @@ def test_it_climbs_where_the_papers_say(adaptive, eta):
     )
     weight, grad = own['fc.weight']
     expected = weight + 0.3 * size['fc.weight'] ** 2 * grad / norm
-    torch.testing.assert_close(climbed_weight(rho=0.3, adaptive=adaptive, eta=eta), expected, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(ascended_weight(rho=0.3, adaptive=adaptive, eta=eta), expected, rtol=1e-5, atol=1e-7)
 
 
 def test_the_two_public_forms_of_asam_differ():
     assert not torch.allclose(
-        climbed_weight(rho=0.3, adaptive=True), climbed_weight(rho=0.3, adaptive='weights', eta=0.01), atol=1e-4
+        ascended_weight(rho=0.3, adaptive=True), ascended_weight(rho=0.3, adaptive='weights', eta=0.01), atol=1e-4
     )
 
 
@@ -68,7 +68,7 @@ def test_with_rho_zero_it_is_the_optimizer_alone():
     assert_same(net, plain)
 
 
-def test_weights_come_back_to_the_same_bits():
+def test_weights_are_restored_to_the_same_bits():
     net = make_net(**DRY)
     before = [param.detach().clone() for param in net.parameters()]
     wrapper = ComposedOptimWrapper(sgd(net), stages=dict(sam=dict(type='SAM', rho=1e3)), accumulative_counts=2)
@@ -78,8 +78,8 @@ def test_weights_come_back_to_the_same_bits():
     assert not torch.equal(net.seen[1]['weight'], net.fc.weight)
 
 
-def test_it_climbs_on_every_third_update_only():
-    net, _, _ = run(14, every=3, options=dict(accumulative_counts=2))  # 7 updates: 0, 3 and 6 climb
+def test_it_ascends_on_every_third_update_only():
+    net, _, _ = run(14, every=3, options=dict(accumulative_counts=2))  # 7 updates: 0, 3 and 6 ascend
     calls = [2, 2, 1, 1, 1, 1, 2, 2, 1, 1, 1, 1, 2, 2]
     assert len(net.seen) == sum(calls)
     at = iter(net.seen)
@@ -146,10 +146,10 @@ def test_it_begins_with_its_epoch():
             train(net, wrapper, make_batches(1))
             assert len(net.seen) == calls
         hub.update_info('max_epochs', 1)
-        with pytest.raises(ValueError, match=r'the last epoch is number 0 .* so it would never climb'):
+        with pytest.raises(ValueError, match=r'start_epoch to be at most 0, .* it would never ascend'):
             run(1, start_epoch=1)
         hub.runtime_info.clear()
-        with pytest.raises(ValueError, match='start_epoch=1, and nobody says which epoch it is'):
+        with pytest.raises(ValueError, match='MessageHub, since start_epoch=1, got none'):
             run(1, start_epoch=1)
     finally:
         hub.runtime_info.clear()
@@ -159,14 +159,14 @@ def test_it_begins_with_its_epoch():
 def test_its_numbers_are_logged_on_request():
     own = first_gradient(make_net(**DRY))
     hub = MessageHub.get_current_instance()
-    for key in ('train/sam/ascent_norm', 'train/sam/loss_climbed'):
+    for key in ('train/sam/ascent_norm', 'train/sam/ascent_loss'):
         hub.log_scalars.pop(key, None)
     run(1)
     assert 'train/sam/ascent_norm' not in hub.log_scalars
     _, _, logged = run(1, log=True, options=dict(accumulative_counts=1))
     norm = math.sqrt(sum(grad.square().sum().item() for _, grad in own.values()))
     assert hub.get_scalar('train/sam/ascent_norm').current() == pytest.approx(norm, rel=1e-5)
-    assert hub.get_scalar('train/sam/loss_climbed').current() > logged[0]['loss']
+    assert hub.get_scalar('train/sam/ascent_loss').current() > logged[0]['loss']
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_the_losses_that_are_logged_are_those_of_the_first_pass():
 def test_it_keeps_one_copy_of_the_weights():
     _, wrapper, _ = run(3, rho=0.1)
     sam = wrapper.stages['sam']
-    kept = sum(tensor.numel() for tensor in sam._kept.values())
+    kept = sum(tensor.numel() for tensor in sam._buffers.values())
     used = sum(param.numel() for param in wrapper.optimizer.param_groups[0]['params'] if param.requires_grad)
     assert kept <= used
     assert not sam.first_gradient
@@ -207,29 +207,29 @@ def test_with_reuse_it_keeps_one_copy_too(monkeypatch):
     held, step_length = [], SAM._step_length
 
     def look(sam, update, norm):
-        held.append((len(sam._kept) > 0, len(sam.direction)))
+        held.append((len(sam._buffers) > 0, len(sam.direction)))
         return step_length(sam, update, norm)
 
     monkeypatch.setattr(SAM, '_step_length', look)
     _, wrapper, _ = run(4, rho=0.1, every=2, reuse=True)
-    assert held == [(True, 0)] * 2  # in a climb: where to come back to, and no direction any more
+    assert held == [(True, 0)] * 2  # in an ascent: the copy to restore, and no direction any more
     sam = wrapper.stages['sam']
     assert sam.direction
-    assert not sam._kept
+    assert not sam._buffers
     assert not sam.first_gradient
 
 
 @pytest.mark.parametrize(
     ('options', 'text'),
     [
-        (dict(rho=math.nan), 'rho=nan'),
-        (dict(every=0), r'every=0 is outside \[1, inf\)'),
-        (dict(adaptive='weight'), "adaptive='weight' is not one of"),
-        (dict(eta=0.1), 'eta=0.1 belongs to the adaptive'),
-        (dict(reuse=True), 'since every=1 climbs on each'),
+        (dict(rho=math.nan), r'expected rho in .* got nan'),
+        (dict(every=0), r'expected every in \[1, inf\), got 0'),
+        (dict(adaptive='weight'), "expected adaptive to be one of .*, got 'weight'"),
+        (dict(eta=0.1), 'expected adaptive beside eta=0.1'),
+        (dict(reuse=True), 'expected every > 1 beside reuse=True'),
         (dict(every=5, reuse=True, sync=False), 'Drop one of them'),
-        (dict(every=5, reuse=-1.0), 'reuse=-1.0 is outside'),
-        (dict(start_epoch=-1), 'start_epoch=-1 is outside'),
+        (dict(every=5, reuse=-1.0), 'expected reuse in .*, got -1.0'),
+        (dict(start_epoch=-1), 'expected start_epoch in .*, got -1'),
     ],
     ids=str,
 )

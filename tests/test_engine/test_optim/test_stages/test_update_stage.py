@@ -72,7 +72,7 @@ def test_state_that_could_not_be_resumed_is_refused_in_the_first_update(moment, 
         train(net, wrapper, make_batches(1))
 
 
-def test_state_that_spoils_later_is_refused_when_a_checkpoint_is_written():
+def test_state_that_breaks_later_is_refused_when_a_checkpoint_is_written():
     net, stage = make_net(), Remember('start', (0, torch.clone))
     wrapper = ComposedOptimWrapper(sgd(net), stages=[stage])
     train(net, wrapper, make_batches(1))

@@ -37,12 +37,12 @@ def test_a_norm_that_is_not_finite_is_an_error_on_request():
 @pytest.mark.parametrize(
     ('clip_grad', 'error', 'text'),
     [
-        (5.0, TypeError, r'clip_grad=5.0 must be a dict such as dict\(max_norm=5.0\)'),
-        ({}, TypeError, 'must be a dict'),
-        (dict(type='mean', max_norm=1.0), ValueError, "clip_grad.type='mean' must be 'norm' or 'value'"),
+        (5.0, TypeError, r'expected clip_grad to be a dict such as dict\(max_norm=5.0\), or None, got 5.0'),
+        ({}, TypeError, r'or None, got \{\}'),
+        (dict(type='mean', max_norm=1.0), ValueError, "expected clip_grad.type to be 'norm' or 'value', got 'mean'"),
         (dict(type='value', max_norm=1.0), TypeError, "unknown key 'max_norm'"),
-        (dict(norm_type=2.0), ValueError, 'lacks max_norm'),
-        (dict(max_norm=-1.0), ValueError, r'clip_grad.max_norm=-1.0 is outside \[0, inf\)'),
+        (dict(norm_type=2.0), ValueError, 'expected max_norm in clip_grad'),
+        (dict(max_norm=-1.0), ValueError, r'expected clip_grad.max_norm in \[0, inf\), got -1.0'),
     ],
     ids=str,
 )

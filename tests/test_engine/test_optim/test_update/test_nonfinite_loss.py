@@ -17,37 +17,52 @@ def found(loss, action='raise'):
     [(1.0, False), (math.nan, True), (math.inf, True), (-math.inf, True), ([1.0, math.nan], True), ([1.0, 2.0], False)],
     ids=str,
 )
-def test_what_is_bad(loss, bad):
+def test_what_is_not_finite(loss, bad):
     assert found(loss) is bad
     assert found(loss, 'ignore') is False
     assert found(torch.as_tensor(loss).bfloat16()) is bad
 
 
-def test_the_bad_ones_are_named_with_the_iteration():
+def test_non_finite_losses_are_named_with_the_iteration():
     guard = NonFiniteLossGuard('me', 'raise', 20)
     losses = dict(loss_a=torch.tensor(math.nan), loss_b=torch.tensor(2.0), accuracy=torch.tensor(math.nan))
     with pytest.raises(
         NonFiniteLossError, match=r'^me: iteration 7: loss_a = nan \(finite: loss_b = 2\)\. The weights are'
     ):
-        guard.handle(losses, torch.tensor(math.nan), 7)
+        guard.drop_update(losses, torch.tensor(math.nan), 7)
     with pytest.raises(NonFiniteLossError, match=r'^me: iteration 7: loss = inf\.'):
-        guard.handle({}, torch.tensor(math.inf), 7)
+        guard.drop_update({}, torch.tensor(math.inf), 7)
     with pytest.raises(NonFiniteLossError, match=r'a loss of another process is not finite \(here loss_b = 2\)'):
-        guard.handle(dict(loss_b=torch.tensor(2.0)), torch.tensor(2.0), 7)
+        guard.drop_update(dict(loss_b=torch.tensor(2.0)), torch.tensor(2.0), 7)
 
 
-def test_the_count_of_dropped_updates_begins_anew_after_a_good_one():
+def drop(guard):
+    guard.drop_update({}, torch.tensor(math.nan), 1)
+    return guard.ends_dropped_update()
+
+
+def test_dropped_updates_are_counted_from_the_last_one_that_was_done():
     guard = NonFiniteLossGuard('me', 'skip', 2)
-    bad = torch.tensor(math.nan)
     for _ in range(3):
-        guard.handle({}, bad, 1)
-        guard.handle({}, bad, 1)
+        assert [drop(guard), drop(guard)] == [True, True]
         guard.reset()
-    guard.resume(2)
+    guard.load_state(dict(skipped_in_a_row=2))
     with pytest.raises(NonFiniteLossError, match='number 3 in a row'):
-        guard.handle({}, bad, 1)
+        drop(guard)
+    assert not guard.is_dropping
+
+
+def test_an_update_is_dropped_once_however_many_of_its_losses_are_not_finite():
+    guard = NonFiniteLossGuard('me', 'skip', 1)
+    for _ in range(3):
+        guard.drop_update({}, torch.tensor(math.nan), 1)
+    assert guard.state() == dict(skip_update=True, skipped_in_a_row=1)
+    resumed = NonFiniteLossGuard('me', 'skip', 1)
+    resumed.load_state(guard.state())
+    assert resumed.state() == guard.state()
+    assert (guard.ends_dropped_update(), guard.ends_dropped_update()) == (True, False)
 
 
 def test_numbers_that_cannot_be():
-    with pytest.raises(ValueError, match='max_skipped_updates=0 is outside'):
+    with pytest.raises(ValueError, match=r'expected max_skipped_updates in .*, got 0'):
         NonFiniteLossGuard('me', 'skip', 0)

@@ -44,7 +44,7 @@ def test_parameters_are_in_the_order_of_the_groups():
 
 def test_something_must_be_trainable():
     params = list(Net().requires_grad_(False).parameters())
-    with pytest.raises(ValueError, match='none of the 2 parameters of the optimizer needs a gradient'):
+    with pytest.raises(ValueError, match='got 2 in the optimizer of which none does'):
         check_trainable('me', params)
     params[0].requires_grad_(True)
     check_trainable('me', params)

@@ -53,14 +53,14 @@ def test_both_passes_run_in_the_type_that_was_asked(options, dtype, scaled):
 @pytest.mark.parametrize(
     ('options', 'error', 'text'),
     [
-        (dict(amp='bf-16'), ValueError, r"amp='bf-16' is not one of .*Did you mean 'bf16'"),
-        (dict(amp=False, dtype='float16'), ValueError, 'amp=False, yet dtype is given'),
+        (dict(amp='bf-16'), ValueError, r"expected amp to be one of .*, got 'bf-16'.*Did you mean 'bf16'"),
+        (dict(amp=False, dtype='float16'), ValueError, 'expected no dtype beside amp=False'),
         (dict(amp='float16', dtype='bfloat16'), ValueError, 'contradict each other'),
-        (dict(amp=16), TypeError, 'amp=16 is a int'),
+        (dict(amp=16), TypeError, 'expected amp to be a bool, a name of a dtype or None, got 16'),
         (
             dict(amp='float16', loss_scale='static'),
             TypeError,
-            "loss_scale='static' must be 'dynamic', a number, or a dict",
+            "expected loss_scale to be 'dynamic', a number, or a dict .* got 'static'",
         ),
     ],
     ids=str,
@@ -114,7 +114,7 @@ class Overflow(HardNet):
 @pytest.mark.parametrize('bad', [[2, 3], [3]])  # both passes, as the same numbers do, or the second pass alone
 @pytest.mark.parametrize('fused', [False, True])
 def test_an_overflow_is_no_update(bad, fused):
-    """Weights stay, Lookahead does not count it, and the next update climbs; the scale is halved."""
+    """Weights stay, Lookahead does not count it, and the next update ascends; the scale is halved."""
     torch.manual_seed(3)
     net = Overflow(bad)
     stages = dict(sam=dict(type='SAM'), lookahead=dict(type='Lookahead', k=2))
@@ -136,7 +136,7 @@ def test_an_overflow_is_no_update(bad, fused):
     )
 
 
-def test_after_an_overflow_there_is_no_climb():
+def test_after_an_overflow_there_is_no_ascent():
     """The second pass sees the weights themselves, never NaN; if it is finite, that is a plain update."""
     torch.manual_seed(3)
     net, plain = Overflow([0]), make_net(dropout=0.0)
@@ -211,7 +211,7 @@ def test_it_learns_on_a_gpu(amp):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
-def test_a_bad_loss_is_seen_on_a_gpu():
+def test_a_non_finite_loss_is_seen_on_a_gpu():
     net = make_net().cuda()
     wrapper = ComposedOptimWrapper(sgd(net), nonfinite_loss='skip')
     batch = {name: value.cuda() for name, value in make_batches(1)[0].items()}
@@ -227,6 +227,6 @@ def test_the_wrapper_of_mmengine_that_needs_a_gpu_is_answered_where_there_is_non
     with pytest.raises(
         ValueError, match=r"works on a GPU only.*ComposedOptimWrapper' and .*amp='bfloat16', or add --amp"
     ):
-        list(mixed_precision(cfg, wanted=False))
+        list(mixed_precision(cfg, asked=False))
     monkeypatch.setattr('mmengine.device.get_device', lambda: 'cuda')
-    assert list(mixed_precision(cfg, wanted=False)) == []
+    assert list(mixed_precision(cfg, asked=False)) == []

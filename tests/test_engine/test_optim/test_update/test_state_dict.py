@@ -15,6 +15,7 @@ from update_toys import assert_same, make_batches, make_net, sgd, train
 from hybridcls.engine.optim import ComposedOptimWrapper
 
 ITERATIONS = 7
+PRINTS = 'hybridcls.engine.optim.stages.stage_states'
 UPDATE = dict(
     type='ComposedOptimWrapper',
     optimizer=dict(type='AdamW', lr=0.02),
@@ -118,7 +119,7 @@ def test_a_run_that_was_killed_ends_in_the_same_bits(toy_configs, tmp_path):
 
 def test_stages_that_come_and_go_are_told(monkeypatch):
     said = []
-    monkeypatch.setattr('hybridcls.engine.optim.update.state_dict.print_log', lambda text, *_, **__: said.append(text))
+    monkeypatch.setattr(f'{PRINTS}.print_log', lambda text, *_, **__: said.append(text))
     net = make_net()
     wrapper = ComposedOptimWrapper(sgd(net), stages=dict(lookahead=dict(type='Lookahead')))
     train(net, wrapper, make_batches(1), total=9)
@@ -148,7 +149,7 @@ STALE = dict(
 def test_the_state_of_older_weights_is_forgotten(monkeypatch, setting, trained_between):
     """mmengine's wrapper passes slow weights on in its checkpoints, however long it trains itself."""
     said = []
-    monkeypatch.setattr('hybridcls.engine.optim.update.state_dict.print_log', lambda text, *_, **__: said.append(text))
+    monkeypatch.setattr(f'{PRINTS}.print_log', lambda text, *_, **__: said.append(text))
     batches, net = make_batches(16), make_net(dropout=0.0)
     wrapper = ComposedOptimWrapper(sgd(net), **STALE[setting])
     train(net, wrapper, batches[:5], total=16)
@@ -180,7 +181,17 @@ def test_the_state_of_older_weights_is_forgotten(monkeypatch, setting, trained_b
     assert len(texts) == bool(trained_between)
 
 
-def test_an_update_that_was_spoiled_stays_so_over_a_resume():
+def as_in_version_0_1(state):
+    """The state of a checkpoint under the names that it had then."""
+    state = copy.deepcopy(state)
+    numbers = state['param_groups'][0]['composed_update']
+    old = dict(skip_update='spoiled', skipped_in_a_row='dropped')  # today's to old spelling
+    numbers.update({name: numbers.pop(key) for key, name in old.items()})
+    return state
+
+
+@pytest.mark.parametrize('saved', [copy.deepcopy, as_in_version_0_1])
+def test_an_update_that_is_dropped_stays_so_over_a_resume(saved):
     def make():
         net = make_net(dropout=0.0)
         return net, ComposedOptimWrapper(sgd(net), nonfinite_loss='skip', accumulative_counts=2)
@@ -194,7 +205,8 @@ def test_an_update_that_was_spoiled_stays_so_over_a_resume():
     train(net, wrapper, batches[:1], total=4)
     resumed, other = make()
     resumed.load_state_dict(net.state_dict())
-    other.load_state_dict(copy.deepcopy(wrapper.state_dict()))
+    other.load_state_dict(saved(wrapper.state_dict()))
+    assert other.nonfinite_losses.skipped_in_a_row == 1
     train(resumed, other, batches[1:], start=1, total=4)
     assert_same(resumed, straight)
 
@@ -210,3 +222,27 @@ def test_gradients_of_another_number_of_processes_become_their_mean():
     wrapper.load_state_dict(state)
     assert torch.equal(weight.grad, 2 * torch.ones_like(weight))
     assert torch.equal(net.conv.bias.grad, 5 * torch.ones_like(net.conv.bias))
+
+
+@pytest.mark.parametrize('done', [1, 2, 3])
+def test_a_checkpoint_of_version_0_1_resumes_to_the_same_bits(done):
+    """In the middle of an accumulation, after an ascent and after an update with its direction."""
+    stages = dict(
+        sam=dict(type='SAM', rho=0.1, every=2, reuse=True), lookahead=dict(type='Lookahead', k=2, momentum='pullback')
+    )
+
+    def make():
+        net = make_net(dropout=0.0)
+        return net, ComposedOptimWrapper(sgd(net), stages=stages, accumulative_counts=2, nonfinite_loss='skip')
+
+    batches = make_batches(8)
+    straight, wrapper = make()
+    train(straight, wrapper, batches)
+    net, wrapper = make()
+    train(net, wrapper, batches[: 2 * done - 1], total=8)
+    resumed, other = make()
+    resumed.load_state_dict(net.state_dict())
+    other.load_state_dict(as_in_version_0_1(wrapper.state_dict()))
+    assert other.updates == done - 1
+    train(resumed, other, batches[2 * done - 1 :], start=2 * done - 1, total=8)
+    assert_same(resumed, straight)

@@ -1,0 +1,45 @@
+"""mmengine's Runner draws first weights in a private method, and prints past its logger where it reads a checkpoint."""
+
+from collections.abc import Callable
+from contextlib import ExitStack, redirect_stdout
+from io import StringIO
+from typing import Any, Optional
+
+from mmengine.runner import Runner
+
+__all__ = ['AdaptedRunner']
+
+
+class AdaptedRunner(Runner):
+    """mmengine's Runner that may draw the first weights by another function than the model's ``init_weights``.
+
+    mmengine copies the whole state dict of the first process to all others when weights are drawn, which parameters
+    that differ between processes do not survive.
+
+    Reading a checkpoint prints no line about mmengine's backends, which no logger could filter.
+
+    Attributes:
+        draw_weights (Callable, optional): Called once when a training begins, after ``before_run`` of the hooks. None
+            leaves it to mmengine.
+    """
+
+    draw_weights: Optional[Callable[[], None]] = None
+    _reading: Optional[ExitStack] = None
+
+    def load_checkpoint(self, *args: Any, **kwargs: Any) -> Any:
+        """Load the weights of a checkpoint; with the arguments and the result of mmengine's method."""
+        with ExitStack() as self._reading:
+            self._reading.enter_context(redirect_stdout(StringIO()))
+            return super().load_checkpoint(*args, **kwargs)
+
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        """Call all hooks at a moment; from the first one after a reading on, what is printed is shown again."""
+        if self._reading is not None:
+            self._reading.close()
+        super().call_hook(fn_name, **kwargs)
+
+    def _init_model_weights(self) -> None:
+        if self.draw_weights is None:
+            super()._init_model_weights()
+        else:
+            self.draw_weights()

@@ -1,0 +1,41 @@
+"""mmengine's Runner keeps private what a hook needs: which loops are built, what it starts from, the bare model."""
+
+from typing import TYPE_CHECKING, Any, Optional
+
+if TYPE_CHECKING:
+    from mmengine.runner import Runner
+    from mmengine.runner.base_loop import BaseLoop
+
+__all__ = ['bare_model', 'built_loop', 'loaded_from', 'resume_from', 'resumes']
+
+
+def built_loop(runner: 'Runner', kind: str) -> Optional['BaseLoop']:
+    """Return the loop ``'train'``, ``'val'`` or ``'test'`` if it is built; ``runner.train_loop`` would build it."""
+    from mmengine.runner.base_loop import BaseLoop
+
+    loop = getattr(runner, f'_{kind}_loop')
+    return loop if isinstance(loop, BaseLoop) else None
+
+
+def bare_model(model: Any) -> Any:
+    """Return the model inside wrappers for several processes and for test-time augmentation."""
+    from mmengine.model import BaseTTAModel, is_model_wrapper
+
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model
+
+
+def resumes(runner: 'Runner') -> bool:
+    """Whether the run goes on from a checkpoint, its state included."""
+    return bool(runner._resume)
+
+
+def loaded_from(runner: 'Runner') -> Optional[str]:
+    """Return the checkpoint that the run resumes or starts from; None if there is none, or the choice is open."""
+    return runner._load_from
+
+
+def resume_from(runner: 'Runner', path: Optional[str]) -> None:
+    """Let a run that is about to begin resume a checkpoint; with None, begin without one."""
+    runner._load_from, runner._resume = path, path is not None

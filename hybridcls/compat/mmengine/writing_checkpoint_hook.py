@@ -1,0 +1,26 @@
+"""mmengine's CheckpointHook writes its regular checkpoints in a private method, which is public here."""
+
+from typing import Any
+
+from mmengine.hooks import CheckpointHook
+
+__all__ = ['WritingCheckpointHook']
+
+
+class WritingCheckpointHook(CheckpointHook):
+    """mmengine's CheckpointHook that writes regular checkpoints by :meth:`write_step`, which a child can override."""
+
+    def write_step(self, runner: Any, step: int, meta: dict) -> None:
+        """Write the checkpoint of a step, remove what is too many, and note the last one.
+
+        mmengine calls it when a checkpoint is due, and again when a validation has found the best one.
+
+        Args:
+            runner (Runner): Whose state.
+            step (int): The number in its name: epochs or iterations.
+            meta (dict): ``epoch`` and ``iter``: how many are done.
+        """
+        super()._save_checkpoint_with_step(runner, step, meta)
+
+    def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict) -> None:
+        self.write_step(runner, step, meta)

@@ -1,0 +1,90 @@
+"""Tables say what is built from the dicts that classes take as arguments, where a dict has no type."""
+
+import inspect
+import typing
+from importlib import import_module
+from typing import Any
+
+__all__ = ['DEFAULT_TYPES', 'DICT_ARGUMENTS', 'REGISTRIES', 'entry_of', 'hands_on', 'is_named', 'load', 'timm_class']
+
+# Arguments that are dicts without a type, and who is called with them; '+' stands for the class that was found above.
+DICT_ARGUMENTS = {
+    ('hybridcls.models.backbones.HybridBackbone', 'use_cbam'): ('hybridcls.models.modules.CBAM', ()),
+    ('hybridcls.models.backbones.HybridBackbone', 'token_learner_tokens'): (
+        'hybridcls.models.modules.TokenLearner',
+        ('after_block',),
+    ),
+    ('hybridcls.models.backbones.HybridBackbone', 'lora_rank'): (
+        'hybridcls.models.adapters.LoRASettings',
+        ('cnn', 'vit'),
+    ),
+    ('hybridcls.models.classifiers.HybridClassifier', 'grad_cache'): (
+        'hybridcls.replay.gradient_cache.GradientCache',
+        (),
+    ),
+    ('hybridcls.models.classifiers.HybridClassifier', 'train_cfg'): ('mmpretrain.models.RandomBatchAugment', ()),
+    ('mmpretrain.models.ImageClassifier', 'train_cfg'): ('mmpretrain.models.RandomBatchAugment', ()),
+    ('mmpretrain.models.ClsDataPreprocessor', 'batch_augments'): ('mmpretrain.models.RandomBatchAugment', ()),
+}
+# The class of a dict that may leave its type out.
+DEFAULT_TYPES = {
+    ('hybridcls.models.classifiers.HybridClassifier', 'data_preprocessor'): 'HybridDataPreprocessor',
+    ('mmpretrain.models.ImageClassifier', 'data_preprocessor'): 'ClsDataPreprocessor',
+    ('mmpretrain.models.ImageToImageRetriever', 'data_preprocessor'): 'ClsDataPreprocessor',
+    ('mmpretrain.models.BaseSelfSupervisor', 'data_preprocessor'): 'SelfSupDataPreprocessor',
+    ('hybridcls.models.heads.SupConHead', 'projection'): 'ProjectionMLP',
+    ('hybridcls.models.heads.SupConHead', 'loss'): 'SupConLoss',
+    ('hybridcls.models.heads.EvidentialHead', 'loss'): 'EvidentialLoss',
+}
+# Arguments whose dicts are of another kind than the class that takes them.
+REGISTRIES = dict(
+    augments='BATCH_AUGMENTS',
+    batch_sampler='DATA_SAMPLERS',
+    collate_fn='FUNCTIONS',
+    init_cfg='WEIGHT_INITIALIZERS',
+    metric='METRICS',
+    metrics='METRICS',
+    optimizer='OPTIMIZERS',
+    policies='TRANSFORMS',
+    sampler='DATA_SAMPLERS',
+    stages='OPTIM_STAGES',
+    teacher='MODELS',
+    transforms='TRANSFORMS',
+    vis_backends='VISBACKENDS',
+    worker_init_fn='FUNCTIONS',
+)
+
+
+def entry_of(table: dict[tuple[str, str], Any], kind: Any, key: str) -> Any:
+    """Return what a table says of an argument of a class or of a class that it is derived from."""
+    return next((value for (name, its_key), value in table.items() if its_key == key and is_named(kind, name)), None)
+
+
+def is_named(kind: Any, name: str) -> bool:
+    """Whether a class is the one of a dotted name, or derived from it."""
+    return inspect.isclass(kind) and issubclass(kind, load(name))
+
+
+def load(name: str) -> Any:
+    """Import what has a dotted name."""
+    module, _, attribute = name.rpartition('.')
+    return getattr(import_module(module), attribute)
+
+
+def hands_on(owner: Any) -> bool:
+    """Whether a class is known to build the dicts that it is given as they are."""
+    module = getattr(owner, '__module__', '')
+    is_known = module.split('.')[0] in ('hybridcls', 'mmcv', 'mmengine', 'mmpretrain', 'torch')
+    return is_known and not module.startswith('mmpretrain.models.multimodal.')
+
+
+def timm_class(name: Any) -> Any:
+    """Return the class of a timm model, if its entry point says what it returns."""
+    import timm
+    from timm.models import get_deprecated_models, model_entrypoint
+
+    if not isinstance(name, str) or ':' in name or not timm.is_model(name):
+        return None
+    name = (get_deprecated_models().get(name) or name).split('.')[0]
+    found = typing.get_type_hints(model_entrypoint(name)).get('return')
+    return found if inspect.isclass(found) else None

@@ -1,0 +1,71 @@
+"""Whether a loaded state belongs to the weights that it is loaded beside."""
+
+from typing import NamedTuple, Optional
+
+import torch
+
+from hybridcls.compat.torch import is_dtensor
+from hybridcls.distributed.layouts import Shards, is_row_shard
+
+__all__ = ['LoadedState', 'fingerprint']
+
+_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # of numbers of so many bytes
+
+
+class LoadedState(NamedTuple):
+    """What a loaded state belongs to; asked once, before the first update that uses it.
+
+    mmengine's OptimWrapper passes on in its checkpoints what it does not know: slow weights, say, that are older than
+    the weights beside them.
+
+    Args:
+        weights (list | None): :func:`fingerprint` of the weights that it was saved beside.
+        done (int | None): Micro-batches that training had done.
+        is_half_done (bool): Gradients of an update that is not complete are in it.
+    """
+
+    weights: Optional[list]
+    done: Optional[int]
+    is_half_done: bool
+
+    def is_stale(self, weights: Optional[list], done: Optional[int]) -> bool:
+        """Whether training went on without the stages since the state was saved.
+
+        Args:
+            weights (list | None): :func:`fingerprint` of the weights now, if they are whole here.
+            done (int | None): Micro-batches that training has done, if it is known: asked where weights cannot tell.
+        """
+        if weights is not None and self.weights is not None:
+            return _differ(weights, self.weights)
+        return self.done is not None and done is not None and self.done != done
+
+
+def fingerprint(params: list, shards: Shards) -> Optional[list[Optional[int]]]:
+    """Return for each parameter a number that is another one when a bit of it is; None where only a part of it is here.
+
+    Sums of integers: the same on all devices, in whichever order they are taken. None for all where this process holds
+    no whole parameter.
+
+    Args:
+        params (list[nn.Parameter]): The parameters.
+        shards (Shards): How they are spread over processes.
+
+    Example:
+        >>> fingerprint([torch.zeros(2), torch.tensor([0.0, 1.0])], Shards())
+        [0, 1065353216]
+    """
+    if shards.is_fsdp1 or any(is_dtensor(param) for param in params):
+        return None
+    return [
+        None
+        if is_row_shard(param) or param.element_size() not in _BITS
+        else int(param.detach().view(_BITS[param.element_size()]).sum(dtype=torch.int64))
+        for param in params
+    ]
+
+
+def _differ(now: list, before: list) -> bool:
+    """Whether a parameter that was whole both times is another one."""
+    return len(now) != len(before) or any(
+        a is not None and b is not None and a != b for a, b in zip(now, before, strict=True)
+    )

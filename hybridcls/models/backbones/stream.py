@@ -1,0 +1,94 @@
+"""A stream of a hybrid backbone, and what a backbone of any package must do to be one."""
+
+from collections.abc import Sequence
+from typing import Any, Optional
+
+import torch
+from torch import Tensor, nn
+
+from hybridcls.checks import check_choice
+
+from ..data_preprocessors.image_range import for_channels, input_channels, is_for_unit_range
+
+__all__ = ['OUTPUTS', 'Stream']
+
+OUTPUTS = ('map', 'tokens', 'vector')
+
+
+class Stream(nn.Module):
+    """Base of the streams: a model behind the normalization that it was trained with.
+
+    ``HybridBackbone`` makes its streams: a :class:`TimmStream` of a timm model, a :class:`RegisteredStream` of any
+    registered backbone. The protocol of that backbone:
+
+    - it is called with normalized images ``(B, 3, H, W)``, and returns a tensor, or tuples or lists whose last entry
+      counts: a map ``(B, C, h, w)``, tokens ``(B, N, C)`` or a vector ``(B, C)``;
+    - ``output_fmt = 'NHWC'``, if its maps are ``(B, h, w, C)``;
+    - ``get_layer_depth(param_name, prefix)``, if it can tell the depth of a parameter, as (depth, number of depths);
+    - ``init_weights()``, if it has weights to draw or load when a training begins;
+    - ``img_size`` and ``with_cp`` are filled in, if its constructor takes them.
+
+    Args:
+        output (str): ``'map'``, ``'tokens'`` or ``'vector'``.
+
+    Attributes:
+        model (nn.Module): What sees the normalized images.
+        mean, std (Tensor): The normalization of RGB in [0, 1], ``(3, 1, 1)``; not in checkpoints.
+        takes_unit_range (bool): Images must be RGB in [0, 1], since they are normalized here (the mean is not 0).
+        out_channels (int): C of the output.
+        img_size (tuple[int, int] | None): The only size (h, w) the model takes; None if it takes any or is not known.
+    """
+
+    model: Any  # models of other packages have more than nn.Module declares
+    mean: Tensor
+    std: Tensor
+    takes_unit_range: bool
+    out_channels: int
+    img_size: Optional[tuple[int, int]]
+
+    def __init__(self, output: str) -> None:
+        super().__init__()
+        check_choice(type(self).__name__, 'output', output, OUTPUTS)
+        self.output = output
+
+    def _normalize_by(
+        self,
+        mean: Optional[Sequence[float]],
+        std: Optional[Sequence[float]],
+        default_mean: Sequence[float],
+        default_std: Sequence[float],
+    ) -> None:
+        """Keep a mean and a standard deviation of RGB in [0, 1]; the defaults fit images of other channels, too."""
+        channels = input_channels(self.model)
+        for name, given, default in (('mean', mean, default_mean), ('std', std, default_std)):
+            values = list(given) if given is not None else for_channels(default, channels)
+            if len(values) != channels:
+                raise ValueError(
+                    f'{type(self).__name__}: expected as many values of {name} as {self._model_name()} has input '
+                    f'channels ({channels}), got {name}={tuple(values)}.'
+                )
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32)[:, None, None], persistent=False)
+            if name == 'mean':
+                self.takes_unit_range = is_for_unit_range(values)
+
+    def _model_name(self) -> str:
+        return type(self.model).__name__
+
+    def normalized(self, x: Tensor) -> Tensor:
+        """Return images of RGB in [0, 1] as the model was trained with them."""
+        return (x - self.mean) / self.std
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Return (depth, number of depths) of a parameter, for layer-wise learning rates.
+
+        Args:
+            param_name (str): Full name of the parameter.
+            prefix (str): What stands before this stream's own names. Defaults to none.
+
+        Returns:
+            tuple[int, int]: 0 is the stem; the last depth is that of what follows the stream, a head.
+
+        Raises:
+            ValueError: If the order is not known, or the stream has no such parameter.
+        """
+        raise NotImplementedError(f'{type(self).__name__}: expected a method get_layer_depth(param_name, prefix).')

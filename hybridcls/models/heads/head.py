@@ -1,0 +1,48 @@
+"""The protocol of a head, ours or another package's."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol, Union
+
+from mmpretrain.structures import DataSample
+from torch import Tensor
+
+__all__ = ['Features', 'Head', 'check_head', 'samples_of_rows', 'takes_views']
+
+Features = Union[Tensor, Sequence[Tensor]]
+
+
+class Head(Protocol):
+    """The methods that a classifier calls on its head.
+
+    A head with classes has an attribute ``num_classes``, and its ``__call__`` returns logits ``(N, C)``, whose softmax
+    is the score: distillation, ensembles and validation losses use both. ``pre_logits(feats)`` and ``count_views`` are
+    optional: see :class:`EmbeddingHead`, which has them and is the easiest base.
+    """
+
+    def __call__(self, feats: Features) -> Any:
+        """Return logits ``(N, C)``, or what else the head computes."""
+
+    def loss(self, feats: Features, data_samples: Sequence[DataSample]) -> dict[str, Any]:
+        """Return values by name: entries with ``loss`` in their names are added up and trained on, all are logged."""
+
+    def predict(self, feats: Features, data_samples: Any = None) -> list[DataSample]:
+        """Write ``pred_score``, ``pred_label`` and the like onto the samples, and return them."""
+
+
+def check_head(caller: str, head: Any, method: str = 'loss') -> None:
+    """Raise a TypeError unless a head has a method of the protocol: ``loss`` (when it is built) or ``predict``."""
+    if not callable(getattr(head, method, None)):
+        raise TypeError(
+            f'{caller}: expected a head with the method {method}(feats, data_samples), got {type(head).__name__}, '
+            'which lacks it. Derive it from hybridcls.models.heads.EmbeddingHead or mmpretrain.models.heads.ClsHead.'
+        )
+
+
+def takes_views(head: Any) -> bool:
+    """Whether a head tells views from images itself (``count_views``); another one takes each row for an image."""
+    return hasattr(head, 'count_views')
+
+
+def samples_of_rows(head: Any, num_rows: int, data_samples: Sequence[DataSample]) -> Sequence[DataSample]:
+    """Return the samples as a head takes them with ``num_rows`` features: once an image, or once a row."""
+    return data_samples if takes_views(head) else [*data_samples] * (num_rows // max(1, len(data_samples)))

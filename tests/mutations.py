@@ -1,0 +1,182 @@
+"""A fixed set of small changes of core lines, each of which the mirrored tests must notice.
+
+    python tests/mutations.py            all of them, about ten seconds each; prints which one survived
+    python tests/mutations.py --only adaface --verbose
+
+Each change is made in a copy of the package, and the tests that mirror the changed file run on it until the first one
+fails. A change that no test notices says which test is missing. ``tests/test_mutations.py`` sees that the lines are
+still there.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+LEAST_NOTICED = 55
+
+
+class Mutation(NamedTuple):
+    """``old`` stands once in ``file`` (below ``hybridcls/``) and becomes ``new``; ``tests`` stand beside the mirror."""
+
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...] = ()
+
+
+MUTATIONS = (
+    # margins
+    Mutation('functional/margins/angular_margin.py', 'past = cosine <= -cos_margin', 'past = cosine <= cos_margin'),
+    Mutation('functional/margins/angular_margin.py', 'cosine - margin * sin_margin', 'cosine + margin * sin_margin'),
+    Mutation('functional/margins/angular_margin.py', '(1 - cosine) * (1 + cosine)', '1 - cosine.abs()'),
+    Mutation('functional/margins/adaptive_margin.py', 'angle = -margin * scaler', 'angle = margin * scaler'),
+    Mutation('functional/margins/adaptive_margin.py', 'margin * (1 + scaler)', 'margin * scaler'),
+    Mutation('functional/margins/adaptive_margin.py', '(total - 1).clamp(min=1)', 'total.clamp(min=1)'),
+    Mutation(
+        'functional/margins/adaptive_margin.py', 'torch.where(total > 1, t_alpha', 'torch.where(total > 0, t_alpha'
+    ),
+    Mutation('functional/margins/margin_combination.py', 'cosine - edge - 1', 'cosine - 1'),
+    Mutation('functional/margins/class_margins.py', 'high * weight / weight.max()', 'high * weight / weight.sum()'),
+    Mutation('functional/margins/class_sampling.py', 'priority[labels[here]] = 2.0', 'priority[labels[here]] = 0.5'),
+    Mutation(
+        'functional/margins/margin_softmax.py', 'labels < statistics.best_class', 'labels > statistics.best_class'
+    ),
+    Mutation(
+        'functional/margins/margin_softmax.py',
+        'label_smoothing * (target - mean_logit)',
+        'label_smoothing * mean_logit',
+    ),
+    Mutation('models/margins/norm_statistics.py', 'std.copy_(new_std)', 'std.copy_(std)'),
+    Mutation('models/margins/adaface_margin.py', 'if self.training:', 'if True:'),
+    # contrast
+    Mutation('functional/contrastive/dense_supcon.py', 'positive = positive & ~own', 'pass'),
+    Mutation('functional/contrastive/dense_supcon.py', 'masked_fill(num_positives == 0, 0)', 'nan_to_num()'),
+    Mutation('functional/contrastive/streamed_logsumexp.py', 'if symmetric and not block.is_own:', 'if symmetric:'),
+    Mutation('functional/contrastive/streamed_logsumexp.py', '/ temperature**2', '/ temperature'),
+    Mutation('models/heads/supcon_head.py', '.transpose(0, 1)  # (B, V, out_channels)', '.contiguous()'),
+    # evidence and uncertainty
+    Mutation(
+        'functional/evidential/evidential_losses.py', '(1 - squares) / (strength + 1)', '(1 - squares) / strength'
+    ),
+    Mutation('functional/evidential/dirichlet_uncertainty.py', 'alpha.shape[1] / strength', '1 / strength'),
+    Mutation('functional/evidential/mixture_uncertainty.py', 'epistemic + (expected - own).clamp_min(0)', 'epistemic'),
+    Mutation('models/heads/evidential_head.py', 'self.evidence(feats).log1p()', 'self.evidence(feats)'),
+    # distillation
+    Mutation('functional/distillation/distillation_losses.py', 'temperature**2 * F.kl_div', 'F.kl_div'),
+    Mutation('functional/distillation/distillation_losses.py', "reduction='batchmean'", "reduction='sum'"),
+    # tokens and modules
+    Mutation('functional/tokens/token_matching.py', 'r = min(r, (length - protected) // 2)', 'r = min(r, length // 2)'),
+    Mutation('functional/tokens/token_matching.py', 'size.log().to(dtype)', 'size.to(dtype)'),
+    Mutation('models/modules/cbam.py', 'x.amax(dim=(2, 3))', 'x.amin(dim=(2, 3))'),
+    Mutation('models/modules/cbam.py', 'momentum=0.01', 'momentum=0.1'),
+    Mutation('models/modules/token_learner.py', '.softmax(dim=-1)', '.softmax(dim=-2)'),
+    Mutation('models/necks/dha_fusion.py', 'joined * self.gate(joined)', 'joined + self.gate(joined)'),
+    Mutation('models/heads/multi_head.py', "value * self.weights[name] if 'loss' in key else value", 'value'),
+    Mutation(
+        'models/heads/linear_head.py',
+        'targets = targets.repeat(num_views,',
+        'targets = targets.repeat_interleave(num_views, 0).repeat(1,',
+    ),
+    # metrics
+    Mutation('functional/metrics/ood_scores.py', 'known, unknown, right=True', 'known, unknown, right=False'),
+    Mutation('functional/metrics/ood_scores.py', 'unknown <= known[accepted - 1]', 'unknown < known[accepted - 1]'),
+    Mutation('functional/metrics/retrieval_scores.py', '< matches.unsqueeze(1)', '<= matches.unsqueeze(1)'),
+    Mutation('functional/metrics/verification_scores.py', 'rate * impostors + 1e-9', 'rate * impostors'),
+    Mutation('functional/metrics/selective_prediction.py', 'return means[group]', 'return errors'),
+    Mutation(
+        'functional/metrics/nearest_neighbours.py',
+        'similarity[inside.nonzero().squeeze(1), own[inside]] = -torch.inf',
+        'pass',
+    ),
+    Mutation('evaluation/knn_accuracy.py', '- similarity[:, :1]) / self.temperature', ') * 0'),
+    # processes
+    Mutation('distributed/gather.py', '        dist.all_reduce(grad)\n', ''),
+    Mutation('distributed/sharded_softmax.py', '.div_(len(counts))', ''),
+    # the update
+    Mutation('engine/optim/stages/sam.py', 'update.count % self.every == 0', 'update.count % self.every == 1'),
+    Mutation('engine/optim/stages/sam.py', 'norm / update.grad_scale)', 'norm)'),
+    Mutation('engine/optim/stages/lookahead.py', 'self.steps_since = 0\n        where', 'where'),
+    Mutation('engine/optim/stages/gradient_centralization.py', 'param.dim() < 2 or any(', 'any('),
+    Mutation('engine/optim/composed_optim_wrapper.py', 'self.nonfinite_losses.reset()', 'pass'),
+    Mutation('engine/optim/composed_optim_wrapper.py', 'self.precision.unscale(self.optimizer)', 'pass'),
+    Mutation('engine/optim/groups/decay_rules.py', 'param.dim() <= 1 or', ''),
+    # a config
+    Mutation('engine/config/shared_keys.py', 'if there is ABSENT or there is None:', 'if True:'),
+    Mutation('engine/config/schedules.py', 'batch * accumulated * processes', 'batch * processes'),
+    Mutation('engine/config/change.py', 'layer.rank > written.rank', 'layer.rank >= written.rank'),
+    # a run
+    Mutation('engine/checkpoints/files.py', '            os.fsync(file.fileno())\n', ''),
+    Mutation('engine/hooks/slow_weights_hook.py', 'param.copy_(fast)', 'pass'),
+    Mutation('engine/hooks/random_state_hook.py', 'self._batches.skip(done)', 'pass'),
+    Mutation('engine/hooks/early_stopping_hook.py', 'else -self._min_delta', 'else self._min_delta'),
+    Mutation('engine/hooks/transfer_hook.py', 'if resumes(runner):\n            return', 'pass'),
+    Mutation('engine/phases/running.py', 'if not is_a(', 'if is_a('),
+    # data
+    Mutation('structures/labels.py', '(scores != 0).sum(1) == 1', '(scores != 0).sum(1) >= 1'),
+    Mutation('structures/unknown.py', 'label == UNKNOWN_LABEL or', ''),
+)
+
+
+def mirror_of(file: str) -> str:
+    """Return the test file of a file of the package: its folders and itself with ``test_`` in front."""
+    path = Path(file)
+    return str(Path('tests', *(f'test_{part}' for part in path.parent.parts), f'test_{path.name}'))
+
+
+def run(mutation: Mutation, verbose: bool) -> bool:
+    """Return whether the mirrored tests notice the change."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        for name in ('hybridcls', 'tests', 'configs', 'tools', 'projects', 'docs'):
+            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns('__pycache__'), symlinks=True)
+        for name in ('pyproject.toml', 'README.md', 'CHANGELOG.md', 'setup.py', 'model-index.yml'):
+            shutil.copy(ROOT / name, copy / name)
+        source = copy / 'hybridcls' / mutation.file
+        source.write_text(source.read_text(encoding='utf8').replace(mutation.old, mutation.new), encoding='utf8')
+        command = [sys.executable, '-m', 'pytest', '-x', '-q', '-p', 'no:cacheprovider', '-m', 'not nightly']
+        result = subprocess.run(
+            [*command, mirror_of(mutation.file), *mutation.tests],
+            cwd=copy,
+            env={**os.environ, 'PYTHONPATH': str(copy), 'OMP_NUM_THREADS': '1', 'HF_HUB_OFFLINE': '1'},
+            capture_output=True,
+            text=True,
+        )
+    if verbose:
+        print(result.stdout[-1500:])
+    if result.returncode not in (0, 1):
+        raise RuntimeError(f'{mutation.file}: the tests did not run.\n{result.stdout[-2000:]}\n{result.stderr[-2000:]}')
+    return result.returncode == 1
+
+
+def main() -> None:
+    """Run the mutations and print which survived."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--only', default='', help='mutations of files with this in their path')
+    parser.add_argument('--verbose', action='store_true', help='print the end of what pytest says')
+    args = parser.parse_args()
+    chosen = [mutation for mutation in MUTATIONS if args.only in mutation.file]
+    survived = []
+    for number, mutation in enumerate(chosen, 1):
+        start = time.time()
+        noticed = run(mutation, args.verbose)
+        if not noticed:
+            survived.append(mutation)
+        what = f'{mutation.file}: {mutation.old!r} -> {mutation.new!r}'
+        print(
+            f'{number}/{len(chosen)} {"noticed" if noticed else "SURVIVED"} {time.time() - start:.0f} s  {what}',
+            flush=True,
+        )
+    print(f'{len(chosen) - len(survived)} of {len(chosen)} noticed.')
+    if len(chosen) == len(MUTATIONS) and len(chosen) - len(survived) < LEAST_NOTICED:
+        sys.exit(1)
+
+
+if __name__ == '__main__':
+    main()

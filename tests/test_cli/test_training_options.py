@@ -1,0 +1,57 @@
+"""Options on the command line become those of a training."""
+
+import argparse
+import os
+
+import pytest
+
+from hybridcls.cli import training_options as options
+from hybridcls.command_line import TRACEBACK_VARIABLE
+from hybridcls.engine import TrainOptions
+
+
+def read(*arguments):
+    parser = argparse.ArgumentParser()
+    options.add_training_options(parser)
+    options.add_process_options(parser)
+    return parser.parse_args(arguments)
+
+
+def test_without_options_a_training_is_the_default():
+    assert options.training_options(read()) == TrainOptions()
+
+
+@pytest.mark.parametrize(
+    ('argument', 'changed'),
+    [
+        ('--amp', dict(amp=True)),
+        ('--no-validate', dict(validate=False)),
+        ('--auto-scale-lr', dict(auto_scale_lr=True)),
+        ('--no-pin-memory', dict(pin_memory=False)),
+        ('--no-persistent-workers', dict(persistent_workers=False)),
+        ('--launcher=slurm', dict(launcher='slurm')),
+    ],
+)
+def test_each_option_changes_one_field(argument, changed):
+    assert options.training_options(read(argument)) == TrainOptions(**changed)
+
+
+def test_resume_is_passed_on():
+    assert options.training_options(read(), 'auto') == TrainOptions(resume='auto')
+
+
+@pytest.mark.parametrize('spelling', ['--local_rank', '--local-rank'])
+def test_the_process_gets_its_rank_and_its_traceback(spelling, monkeypatch):
+    monkeypatch.delenv('LOCAL_RANK', raising=False)
+    monkeypatch.setenv(TRACEBACK_VARIABLE, '')
+    options.apply_process_options(read(spelling, '3', '--traceback'))
+    assert os.environ['LOCAL_RANK'] == '3'
+    assert os.environ[TRACEBACK_VARIABLE] == '1'
+
+
+def test_the_rank_of_the_launcher_stays(monkeypatch):
+    monkeypatch.setenv('LOCAL_RANK', '1')
+    monkeypatch.setenv(TRACEBACK_VARIABLE, '')
+    options.apply_process_options(read())
+    assert os.environ['LOCAL_RANK'] == '1'
+    assert os.environ[TRACEBACK_VARIABLE] == ''

@@ -1,0 +1,78 @@
+"""timm models without a classifier, and sentences where there is none."""
+
+import pytest
+import timm
+import torch
+
+from hybridcls.models.backbones.timm_model import create_timm_model, fixed_size, patch_size
+
+
+def create(name, drop_path_rate=None, img_size=None, checkpoint_path='', pretrained=False, **timm_args):
+    return create_timm_model(name, pretrained, checkpoint_path, drop_path_rate, img_size, timm_args, 0.1)
+
+
+def drop_rates(model):
+    return [part.drop_prob for part in model.modules() if type(part).__name__ == 'DropPath']
+
+
+def test_it_is_timms_model_without_its_classifier():
+    torch.manual_seed(0)
+    ours = create('test_vit', img_size=32)
+    torch.manual_seed(0)
+    theirs = timm.create_model('test_vit', num_classes=0, img_size=32, drop_path_rate=0.1)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    assert ours.num_classes == 0
+    assert drop_rates(ours) == drop_rates(theirs) != []
+
+
+@pytest.mark.parametrize('rate', [0.0, 0.3])
+def test_a_rate_that_is_written_counts(rate):
+    assert max(drop_rates(create('test_vit', rate)), default=0.0) == pytest.approx(rate)
+
+
+def test_what_a_model_does_not_take_is_left_out_unless_it_is_written():
+    model = create('resnet10t', img_size=32)  # takes no img_size
+    assert type(model) is type(timm.create_model('resnet10t'))
+    create('dla46_c')  # takes no drop_path_rate either
+    with pytest.raises(TypeError, match="takes no argument 'drop_path_rate'"):
+        create('dla46_c', 0.2)
+    with pytest.raises(TypeError, match="takes no argument 'no_such'"):
+        create('resnet10t', no_such=1)
+    with pytest.raises(TypeError, match=r"takes no argument 'drop_path_rat'\. Did you mean .*drop_path_rate"):
+        create('test_vit', drop_path_rat=0.1)
+
+
+@pytest.mark.parametrize(
+    ('name', 'options', 'error', 'message'),
+    [
+        ('convnextv2_bas', {}, ValueError, r"no model 'convnextv2_bas'\. Did you mean .*convnextv2_base"),
+        ('convnextv2_atto.fcmae_ft', {}, ValueError, r"no weights 'fcmae_ft' of convnextv2_atto.*fcmae_ft_in1k"),
+        ('test_vit', dict(num_classes=3), TypeError, 'num_classes=3 cannot be set'),
+        ('test_vit', dict(checkpoint_path='/no/such.pth'), FileNotFoundError, 'checkpoint_path'),
+        ('gcvit_xxtiny', dict(img_size=20), ValueError, 'cannot be built for img_size=20'),
+        ('local-dir:/no/such', {}, FileNotFoundError, r'no folder with a config\.json'),
+    ],
+)
+def test_what_cannot_be_is_a_sentence(name, options, error, message):
+    with pytest.raises(error, match=message):
+        create(name, **options)
+
+
+def test_weights_of_a_file_are_taken_whole_or_refused(tmp_path):
+    path = str(tmp_path / 'weights.pth')
+    torch.manual_seed(1)
+    source = timm.create_model('test_vit', num_classes=5)
+    torch.save(source.state_dict(), path)
+    model = create('test_vit', checkpoint_path=path)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, source.state_dict()[name]), name
+    with pytest.raises(ValueError, match=f'{path} do not fit test_convnext.*First differences: '):
+        create('test_convnext', checkpoint_path=path)
+
+
+def test_patches_and_sizes():
+    assert patch_size(create('test_vit', patch_size=(8, 4))) == (8, 4)
+    assert patch_size(create('resnet10t')) is None
+    assert fixed_size(create('vit_tiny_patch16_224', img_size=(32, 64), depth=1)) == (32, 64)
+    assert fixed_size(create('test_vit', dynamic_img_size=True)) is None
+    assert fixed_size(create('resnet10t')) is None
