@@ -57,6 +57,7 @@ ARGUMENTS = {
     'MultiHead': dict(heads=dict(one=dict(type='LinearHead', num_classes=2)), in_channels=4),
     'PKSampler': dict(sampler=sampler, batch_size=4, images_per_class=2),
     'ProjectionMLP': dict(in_channels=4),
+    'ImageViews': dict(num_views=1, transforms=[[]]),
     'RandomCropToSize': dict(img_size=32),
     'ReduceOnPlateauLR': dict(optimizer=optimizer),
     'ReduceOnPlateauMomentum': dict(optimizer=optimizer),

@@ -3,18 +3,21 @@
 data_root = 'data/imagenet'  # fills every dataset without one
 batch_size = 64  # images of one process, so 128 views; fills every dataloader without one
 view_pipeline = [
-    dict(type='RandomCropToSize', crop_ratio_range=(0.2, 1.0), interpolation='bicubic', backend='pillow'),
+    dict(type='RandomCropToSize', crop_ratio_range=(0.2, 1.0), interpolation='bicubic', backend='torch'),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(
-        type='RandomApply',
-        transforms=[dict(type='ColorJitter', brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)],
+        type='FusedColorJitter',
+        brightness=0.4,
+        contrast=0.4,
+        saturation=0.4,
+        hue=0.1,
         prob=0.8,
+        grayscale_prob=0.2,
     ),
-    dict(type='RandomGrayscale', prob=0.2, keep_channels=True),
 ]
 train_pipeline = [
     dict(type='LoadImage'),
-    dict(type='MultiView', num_views=2, transforms=[view_pipeline]),
+    dict(type='ImageViews', num_views=2, transforms=[view_pipeline]),
     dict(type='PackInputs'),
 ]
 val_pipeline = [dict(type='LoadImage'), dict(type='CenterCropToSize', crop_pct=0.9), dict(type='PackInputs')]

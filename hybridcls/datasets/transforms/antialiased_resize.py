@@ -16,18 +16,22 @@ def antialiased_resize(image: np.ndarray, height: int, width: int, interpolation
     where it enlarges.
 
     Args:
-        image (np.ndarray): (H, W, C) uint8, whatever its strides.
+        image (np.ndarray): (H, W, C) or (H, W), uint8, whatever its strides.
         height (int): Pixels of the result.
         width (int): Pixels of the result.
         interpolation (str): ``'bilinear'`` or ``'bicubic'``. Defaults to ``'bicubic'``.
 
     Returns:
-        np.ndarray: (height, width, C) uint8, of rows that lie together in memory.
+        np.ndarray: (height, width, C) or (height, width), uint8, contiguous.
 
     Example:
         >>> antialiased_resize(np.full((40, 50, 3), 7, np.uint8), 8, 9).shape
         (8, 9, 3)
     """
+    if image.ndim == 2:
+        return antialiased_resize(image[..., None], height, width, interpolation)[..., 0]
+    if not image.flags.writeable:  # torch has no tensors that must not be written to, and warns
+        image = image.copy()
     pixels = torch.from_numpy(image).permute(2, 0, 1).unsqueeze(0)  # channels last, as the kernel likes it
     resized = interpolate(pixels, size=(height, width), mode=interpolation, antialias=True, align_corners=False)
     return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())

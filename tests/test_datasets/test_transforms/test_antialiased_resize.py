@@ -25,4 +25,6 @@ def test_a_part_of_an_image():
 
 
 def test_one_channel():
-    assert antialiased_resize(PHOTO[..., :1], 20, 30).shape == (20, 30, 1)
+    one = antialiased_resize(PHOTO[..., :1], 20, 30)
+    assert one.shape == (20, 30, 1)
+    np.testing.assert_array_equal(antialiased_resize(PHOTO[..., 0], 20, 30), one[..., 0])

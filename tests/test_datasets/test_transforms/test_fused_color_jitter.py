@@ -119,10 +119,10 @@ def test_what_is_neutral_is_not_drawn():
 @pytest.mark.parametrize(
     ('keys', 'words'),
     [
-        (dict(brightness=-1), 'brightness=-1'),
+        (dict(brightness=-1), 'expected brightness in .*got -1'),
         (dict(contrast=(1.4, 0.6)), r'expected contrast to be a range in \[0, inf\], got \(1.4, 0.6\)'),
         (dict(hue=0.6), 'hue'),
-        (dict(prob=2), 'prob=2'),
+        (dict(prob=2), 'expected prob in .*got 2'),
     ],
 )
 def test_wrong_settings(keys, words):

@@ -103,3 +103,22 @@ def test_invalid_arguments_are_errors(kind, wrong, message):
 @pytest.mark.parametrize('kind', ALL)
 def test_repr_has_the_size(kind):
     assert '(8, 9)' in repr(kind(img_size=(8, 9)))
+
+
+def test_torch_crops_as_pillow_does():
+    """The same part of the image, the same pixels to one level; the image is not written to."""
+    image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
+    image = np.kron(image[:18, :24], np.ones((5, 5, 1), np.uint8))
+    before = image.copy()
+    found = {}
+    for backend in ('pillow', 'torch'):
+        np.random.seed(5)  # noqa: NPY002
+        crop = RandomCropToSize(img_size=(16, 24), interpolation='bicubic', backend=backend)
+        found[backend] = crop(dict(img=image))
+    assert np.abs(found['pillow']['img'].astype(int) - found['torch']['img']).max() <= 2
+    assert found['torch']['img_shape'] == found['pillow']['img_shape']
+    np.testing.assert_array_equal(image, before)
+    with pytest.raises(ValueError, match=r"backend='torch'\): expected interpolation to be one of"):
+        RandomCropToSize(img_size=16, interpolation='lanczos', backend='torch')
+    with pytest.raises(ValueError, match=r"expected backend to be one of .* got 'cv3'"):
+        RandomCropToSize(img_size=16, backend='cv3')
