@@ -42,3 +42,11 @@ def test_what_is_installed_is_within(file):
         except PackageNotFoundError:
             continue  # an extra
         assert installed in specifier, f'{name} {installed}'
+
+
+def test_the_tests_of_the_oldest_set_are_there():
+    core = re.search(r'CORE=\((.*?)\)', (ROOT / 'tools/oldest.sh').read_text(encoding='utf8'), re.DOTALL)
+    for place in core.group(1).split():
+        file, _, name = place.partition('::')
+        assert (ROOT / file).exists(), file
+        assert f'def {name}' in (ROOT / file).read_text(encoding='utf8') if name else True, place

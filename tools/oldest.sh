@@ -15,7 +15,7 @@ CORE=(
     tests/test_compat tests/test_requirements.py tests/test_checkpoint_reading.py tests/test_levers.py
     tests/test_models/test_adapters tests/test_models/test_backbones
     tests/test_models/test_weights
-    tests/test_engine/test_optim tests/test_end_to_end.py::test_the_digits_are_learned_in_two_phases
+    tests/test_engine/test_optim tests/test_end_to_end.py::test_two_phases_on_the_digits
 )
 
 # A Python for which there are wheels of all of requirements/oldest.txt.
