@@ -1,11 +1,14 @@
 """Bounds of requirements/: both ends are there, the oldest set pins the lower ones, and what is installed is within."""
 
+import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
+
+ROOT = Path(__file__).resolve().parents[1]
 
 FOLDER = Path(__file__).resolve().parents[1] / 'requirements'
 BOUNDED = ('runtime', 'lora')
