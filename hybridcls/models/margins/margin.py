@@ -45,8 +45,9 @@ class Margin(nn.Module):
 
     def with_margin(self, target_cosine: Tensor, norms: Tensor, margin: Union[float, Tensor]) -> Tensor:
         """Return the target logits for another margin: one number, or one for each row, ``(N,)``."""
-        raise NotImplementedError(
-            f'{type(self).__name__}: expected a method with_margin(target_cosine, norms, margin).'
+        raise TypeError(
+            f'{type(self).__name__}: expected a method with_margin(target_cosine, norms, margin), got none. Write it, or '
+            'override forward(target_cosine, norms, labels).'
         )
 
     def margin_of(self, labels: Tensor) -> Union[float, Tensor]:

@@ -53,7 +53,7 @@ def test_forward_is_with_margin_of_its_own_number():
 
 
 def test_a_subclass_without_with_margin_says_what_is_missing():
-    with pytest.raises(NotImplementedError, match=r'Empty: expected a method with_margin'):
+    with pytest.raises(TypeError, match=r'Empty: expected a method with_margin'):
         type('Empty', (Margin,), dict(margin=0.0))()(torch.zeros(1), torch.ones(1), torch.zeros(1))
 
 
