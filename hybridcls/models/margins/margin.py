@@ -46,8 +46,8 @@ class Margin(nn.Module):
     def with_margin(self, target_cosine: Tensor, norms: Tensor, margin: Union[float, Tensor]) -> Tensor:
         """Return the target logits for another margin: one number, or one for each row, ``(N,)``."""
         raise TypeError(
-            f'{type(self).__name__}: expected a method with_margin(target_cosine, norms, margin), got none. Write it, or '
-            'override forward(target_cosine, norms, labels).'
+            f'{type(self).__name__}: expected a method with_margin(target_cosine, norms, margin), got none. Write '
+            'it, or override forward(target_cosine, norms, labels).'
         )
 
     def margin_of(self, labels: Tensor) -> Union[float, Tensor]:
