@@ -273,6 +273,7 @@ NAMES = {
     'hybridcls.functional.token_matching.positions_after': 'hybridcls.functional.tokens.token_matching.merged_index_after',
     'hybridcls.models.backbones.timm_stream.OUTPUTS': 'hybridcls.models.backbones.stream.OUTPUTS',
     'hybridcls.models.modules.shape_probe.probe': 'hybridcls.models.building.shape_probe.probe_shapes',
+    'hybridcls.engine.teacher_model.distillation_width': 'hybridcls.engine.distillation.distillation_width.distillation_width',
 }
 """Classes and functions, by where they were imported from."""
 

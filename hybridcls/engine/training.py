@@ -24,7 +24,7 @@ from .config.portable import portable_types
 from .config.schedules import check_length, fit_to_batches, fitted_schedules, iterations, scaled_lr
 from .config.tree import ABSENT, class_of
 from .config.vis_backends import check_vis_backends
-from .distillation.teacher_model import distillation_width
+from .distillation.distillation_width import distillation_width
 from .hooks.batch_check_hook import check_batches
 from .hooks.preemption_hook import PreemptionHook
 from .runner.console import Bars, ConsoleRunner

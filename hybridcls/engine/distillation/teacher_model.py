@@ -1,6 +1,5 @@
 """Build the teacher of a distillation from what a config says about it."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -17,10 +16,9 @@ from hybridcls.structures import ClassNames
 
 from ..checkpoints.files import check_checkpoint
 from ..checkpoints.weight_transfer import WeightMismatchError, check_taken, select_weights, shown_resized
-from ..config import Change, classifying_head, load_config
-from ..config.tree import ABSENT, is_a
+from ..config import classifying_head, load_config
 
-__all__ = ['build_teacher', 'distillation_width', 'teacher_image_size']
+__all__ = ['build_teacher', 'teacher_image_size']
 
 
 def build_teacher(
@@ -157,29 +155,3 @@ def _timm_model(args: dict, num_classes: Optional[int], with_weights: bool) -> t
             f'DistillationHook: the pretrained weights of {name} are not in the local cache and could not be fetched '
             f'({type(error).__name__}). Go online once, or give a local file with teacher_checkpoint=...'
         ) from error
-
-
-def distillation_width(cfg: Config) -> Iterator[Change]:
-    """Give the model of a config the projection that its ``DistillationHook(feature_weight=...)`` learns.
-
-    It is a part of the model, so that optimizer, DDP, EMA and checkpoints treat it like any other; its width is that of
-    the teacher's embedding. A width that is written stays.
-    """
-    from hybridcls.models.classifiers import HybridClassifier, Teacher
-
-    from .distillation_hook import DistillationHook
-
-    model = cfg.get('model') or {}
-    hook = next((hook for hook in cfg.get('custom_hooks') or [] if is_a('HOOKS', hook, DistillationHook)), None)
-    if hook is None or not hook.get('feature_weight'):
-        return
-    if not is_a('MODELS', model, HybridClassifier) or model.get('distill_projection'):
-        return
-    head = classifying_head(cfg)
-    teacher = build_teacher(hook['teacher'], num_classes=head.get('num_classes') if head else None, with_weights=False)
-    size = cfg.get('img_size') or 224
-    height, width = (size, size) if isinstance(size, int) else size
-    own_size = hook.get('teacher_img_size') or teacher_image_size(hook['teacher'])
-    path = ('model', 'distill_projection')
-    found = Teacher(teacher, own_size).embedding_width(height, width)
-    yield Change(path, model.get('distill_projection', ABSENT), found, "width of the teacher's embedding")

@@ -3,11 +3,10 @@
 import pytest
 import timm
 import torch
-from mmengine.config import Config
 from torch import nn
 
 from hybridcls.engine import WeightMismatchError
-from hybridcls.engine.distillation.teacher_model import build_teacher, distillation_width, teacher_image_size
+from hybridcls.engine.distillation.teacher_model import build_teacher, teacher_image_size
 
 TIMM = dict(model_name='test_resnet', num_classes=4)
 MODEL = dict(
@@ -92,13 +91,3 @@ def test_weights_of_another_model_are_refused(weights):
 def test_the_image_size_is_that_of_the_teachers_config(config):
     assert teacher_image_size(config) == (32, 48)
     assert teacher_image_size(TIMM) is None
-
-
-@pytest.mark.parametrize(('feature_weight', 'planned'), [(0.5, 12), (0.0, None), (None, None)])
-def test_the_projection_is_as_wide_as_the_teachers_embedding(config, feature_weight, planned):
-    hook = dict(type='DistillationHook', teacher=str(config), feature_weight=feature_weight)
-    cfg = Config(dict(img_size=32, model=dict(MODEL), custom_hooks=[hook]))
-    changes = {change.path: change.new for change in distillation_width(cfg)}
-    assert changes == ({} if planned is None else {('model', 'distill_projection'): planned})
-    cfg.model.distill_projection = 7  # a width that is written stays
-    assert not list(distillation_width(cfg))
