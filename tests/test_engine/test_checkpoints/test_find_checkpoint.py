@@ -16,7 +16,7 @@ def save(path, age=0, **more):
 
 
 def test_a_file_is_taken_as_it_is(tmp_path):
-    path = save(tmp_path / 'epoch_1.pth', meta=dict(text='ema_state_dict'))
+    path = save(tmp_path / 'epoch_1.pth', meta=dict(cfg='# of ema_state_dict'))
     assert find_checkpoint(path) == (path, f'Checkpoint {path}.')
     with pytest.raises(FileNotFoundError, match=r"'.*epoch_2.pth' does not exist. In .* there are: epoch_1.pth"):
         find_checkpoint(tmp_path / 'epoch_2.pth')
@@ -47,7 +47,8 @@ def test_of_several_metrics_the_first_of_save_best_counts(tmp_path):
     first = save(tmp_path / 'best_b_x_epoch_1.pth', age=9, meta=meta)
     other = save(tmp_path / 'best_a_y_epoch_3.pth', meta=meta)
     found = find_checkpoint(tmp_path)
-    assert found.path == first and f'(the best by other metrics: {other})' in found.why
+    assert found.path == first
+    assert f'(the best by other metrics: {other})' in found.why
 
 
 def test_a_chain_stands_for_its_last_phase_that_has_a_checkpoint(tmp_path):
@@ -63,7 +64,7 @@ def test_a_chain_stands_for_its_last_phase_that_has_a_checkpoint(tmp_path):
 
 
 @pytest.mark.parametrize(
-    'key, said', [('ema_state_dict', 'with the EMA weights'), ('fast_state_dict', 'with the slow weights')]
+    ('key', 'said'), [('ema_state_dict', 'with the EMA weights'), ('fast_state_dict', 'with the slow weights')]
 )
 def test_averaged_weights_are_said(tmp_path, key, said):
     assert said in find_checkpoint(save(tmp_path / 'epoch_1.pth', **{key: dict(weight=torch.ones(2))})).why
