@@ -136,6 +136,6 @@ def _weights_in(path: Union[str, Path]) -> str:
 
 
 def _checkpoints_below(folder: Path) -> str:
-    """Name the folders below that hold checkpoints, for who gave the folder of all runs."""
+    """Name the folders below that hold checkpoints, for who gave the folder above the work dirs."""
     there = sorted({str(file.parent) for depth in ('*', '*/*') for file in folder.glob(f'{depth}/*.pth')})
     return f' Below it there are checkpoints in {listed(there, 5)}: name one of these.' if there else ''
