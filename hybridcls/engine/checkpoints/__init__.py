@@ -7,8 +7,8 @@ from .find_checkpoint import FoundCheckpoint, find_checkpoint
 from .weight_transfer import TransferReport, WeightMismatchError, select_weights, transfer_weights
 
 __all__ = [
-    'FoundCheckpoint', 'TransferReport', 'WeightMismatchError', 'check_checkpoint', 'find_checkpoint', 'latest_valid_checkpoint', 'select_weights',
-    'transfer_weights', 'atomic_write',
+    'FoundCheckpoint', 'TransferReport', 'WeightMismatchError', 'atomic_write', 'check_checkpoint', 'find_checkpoint',
+    'latest_valid_checkpoint', 'select_weights', 'transfer_weights',
 ]  # fmt: skip
 
 answer_old_names(globals())
