@@ -4,8 +4,6 @@ import os
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Optional
 
-from hybridcls.command_line import TRACEBACK_VARIABLE
-
 from .config_options import ConfigOptions
 
 if TYPE_CHECKING:
@@ -78,11 +76,8 @@ def add_process_options(parser: ArgumentParser) -> None:
         help='run the code in checkpoints that contain some: it may run any command with your rights. Applies to all '
         'checkpoints of the config (load_from, teachers, phases, members)',
     )
-    parser.add_argument('--traceback', action='store_true', help='show where an error was raised')
 
 
 def apply_process_options(args: Namespace) -> None:
-    """Set the environment variables for ``--local_rank`` and ``--traceback``, without slow imports."""
+    """Set the environment variable for ``--local_rank``, without slow imports."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    if args.traceback:
-        os.environ[TRACEBACK_VARIABLE] = '1'
