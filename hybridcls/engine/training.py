@@ -13,6 +13,7 @@ from hybridcls.compat.mmengine import bare_model
 
 from .checkpoints.files import check_checkpoint, check_writable, latest_valid_checkpoint
 from .config.change import RECORD, Change, apply, provenance_of, record_of
+from .config.data_defaults import data_defaults
 from .config.dataloaders import check_dataloaders, limit_dataloaders
 from .config.distributed import distributed
 from .config.image_folders import check_image_folders
@@ -21,7 +22,15 @@ from .config.mixed_precision import mixed_precision
 from .config.num_classes import num_classes
 from .config.parts import check_parts
 from .config.portable import portable_types
-from .config.schedules import check_length, fit_to_batches, fitted_schedules, iterations, scaled_lr
+from .config.schedules import (
+    check_length,
+    fit_to_batches,
+    fitted_schedules,
+    fractions,
+    iterations,
+    scaled_lr,
+)
+from .config.takers import DEFAULT_HOOKS
 from .config.tree import ABSENT, class_of
 from .config.vis_backends import check_vis_backends
 from .distillation.distillation_width import distillation_width
@@ -113,6 +122,8 @@ def prepare_training(cfg: Config, options: TrainOptions, work_dir: Optional[str]
     start_processes(options.launcher or 'none')
     apply(cfg, start_from, options.resume)
     check_image_folders(cfg)
+    apply(cfg, data_defaults, process_count(options.launcher or 'none'))
+    apply(cfg, fractions)
     apply(cfg, num_classes)
     apply(cfg, distillation_width)
     return _finish(cfg)
@@ -144,6 +155,7 @@ def prepare_testing(
     start_processes(launcher)
     apply(cfg, _test_of, checkpoint, options)
     apply(cfg, limit_dataloaders, options.pin_memory, options.persistent_workers)
+    apply(cfg, switched_off)
     apply(cfg, default_hooks)
     check_parts(cfg, is_test=True)
     check_image_folders(cfg, kinds=('test',))
@@ -195,6 +207,13 @@ def default_hooks(cfg: Config) -> Iterator[Change]:
         yield Change(('custom_hooks',), old, [*(old or []), *missing], 'hooks of every run', 'every run', False)
 
 
+def switched_off(cfg: Config) -> Iterator[Change]:
+    """Take out what a child sets to None of the ``default_hooks`` of its bases, where mmengine knows no such name."""
+    for name, hook in (cfg.get('default_hooks') or {}).items():
+        if hook is None and name not in DEFAULT_HOOKS:
+            yield Change(('default_hooks', name), None, ABSENT, 'switched off', told=False)
+
+
 def _validation(cfg: Config, options: TrainOptions) -> Iterator[Change]:
     for key in ('val_cfg', 'val_dataloader', 'val_evaluator'):
         if not options.validate and cfg.get(key) is not None:
@@ -209,7 +228,9 @@ STEPS: tuple[tuple[Step, Callable[[Any], tuple]], ...] = (
     (scaled_lr, lambda options: (process_count(options.launcher), options.auto_scale_lr)),
     (limit_dataloaders, lambda options: (options.pin_memory, options.persistent_workers)),
     (iterations, lambda options: ()),
+    (fractions, lambda options: ()),
     (fitted_schedules, lambda options: ()),
+    (switched_off, lambda options: ()),
     (default_hooks, lambda options: ()),
 )
 """What completes a config for a training, in order, each step with what it is told of the options.

@@ -18,6 +18,9 @@ __all__ = ['DEFAULT_HOOKS', 'takers_of']
 
 _BY_RUNNER = 'Runner'
 DEFAULT_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
+_OF_SCHEDULERS = dict(
+    convert_to_iter_based='build_iter_from_epoch', begin_fraction='fractions', end_fraction='fractions'
+)
 # Keys of the top level that the Runner itself does not read.
 _OTHERS = dict(
     activation_checkpointing='Runner.train',
@@ -68,7 +71,7 @@ class _Walk:
         elif key == 'custom_hooks':
             self.part(place, value, 'HOOKS', also=dict(priority='Runner.register_hook'))
         elif key == 'param_scheduler':
-            self.part(place, value, 'PARAM_SCHEDULERS', also=dict(convert_to_iter_based='build_iter_from_epoch'))
+            self.part(place, value, 'PARAM_SCHEDULERS', also=_OF_SCHEDULERS)
         elif key == 'optim_wrapper':
             self._optim_wrapper(place, value)
         elif key in ('model', 'tta_model'):

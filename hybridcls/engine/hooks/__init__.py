@@ -11,6 +11,7 @@ from .console_hook import ConsoleHook
 from .data_report_hook import DataReportHook
 from .early_stopping_hook import EarlyStoppingHook
 from .embedding_bank_hook import EmbeddingBankHook
+from .head_first_hook import HeadFirstHook
 from .learning_curves_hook import LearningCurvesHook
 from .logger_hook import LoggerHook
 from .param_scheduler_hook import ParamSchedulerHook
@@ -27,8 +28,8 @@ from .visualization_hook import VisualizationHook
 
 __all__ = [
     'BatchCheckHook', 'CheckpointHook', 'CheckpointMatchHook', 'ClassMarginsHook', 'ConsoleHook', 'ClassNamesHook',
-    'DataReportHook', 'EarlyStoppingHook', 'EmbeddingBankHook', 'LearningCurvesHook',
-    'LoggerHook', 'ParamSchedulerHook', 'PreprocessingVersionHook', 'PreemptionHook', 'RandomStateHook',
+    'DataReportHook', 'EarlyStoppingHook', 'EmbeddingBankHook', 'HeadFirstHook',
+    'LearningCurvesHook',    'LoggerHook', 'ParamSchedulerHook', 'PreprocessingVersionHook', 'PreemptionHook', 'RandomStateHook',
     'ResumeHook', 'ShardedRowsHook', 'SlowWeightsHook', 'SwitchRecipeHook', 'TokenMergingHook', 'TransferHook',
     'VisualizationHook', 'seed_worker',
 ]  # fmt: skip

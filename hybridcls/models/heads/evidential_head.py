@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from typing import Optional
 
+import torch
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from hybridcls.functional.evidential import dirichlet_uncertainty
+from hybridcls.functional.logistic_regression import fit_logistic_regression
 from hybridcls.registry import MODELS
 from hybridcls.structures import read_targets, write_predictions
 
@@ -84,6 +86,21 @@ class EvidentialHead(ClassificationHead):
         if not targets.is_floating_point():
             losses['accuracy_top-1'] = self.accuracy(evidence.detach().argmax(1), targets)
         return losses
+
+    @torch.no_grad()
+    def fit(self, embeddings: Tensor, labels: Tensor) -> str:
+        """Set the layer to the minimum of the loss, with the full weight of the KL, from a logistic regression on.
+
+        Arguments and result are those of :meth:`LinearHead.fit`.
+        """
+
+        def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+            return self.loss_module(outputs, targets, position=float(self.loss_module.annealing))
+
+        fit = fit_logistic_regression(embeddings, labels, self.num_classes, loss=loss)
+        self.fc.weight.copy_(fit.weight)
+        self.fc.bias.copy_(fit.bias)
+        return f'minimum of {type(self.loss_module).__name__} (C={fit.inverse_penalty:g})'
 
     def predict(
         self, feats: Features, data_samples: Optional[Sequence[Optional[DataSample]]] = None

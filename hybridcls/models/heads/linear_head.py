@@ -9,6 +9,7 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from hybridcls.checks import check_number
+from hybridcls.functional.logistic_regression import fit_logistic_regression
 from hybridcls.registry import MODELS
 from hybridcls.signatures import takes_argument
 from hybridcls.structures import read_targets
@@ -110,6 +111,26 @@ class LinearHead(ClassificationHead):
             for k in self.topk:
                 losses[f'accuracy_top-{k}'] = self.accuracy(best[:, :k], targets)
         return losses
+
+    @torch.no_grad()
+    def fit(self, embeddings: Tensor, labels: Tensor) -> str:
+        """Set the layer to a logistic regression, with the smoothing and the weights of classes.
+
+        By :func:`hybridcls.functional.fit_logistic_regression`.
+
+        Args:
+            embeddings (Tensor): ``(N, D)``, of images that are not augmented.
+            labels (Tensor): int64 ``(N,)``.
+
+        Returns:
+            str: What was done, for the log.
+        """
+        is_plain = self.loss_module is not None or (not self.label_smoothing and self.class_weight is None)
+        loss = None if is_plain else self._loss_of
+        fit = fit_logistic_regression(embeddings, labels, self.num_classes, loss=loss)
+        self.fc.weight.copy_(fit.weight)
+        self.fc.bias.copy_(fit.bias)
+        return f'logistic regression (C={fit.inverse_penalty:g})'
 
     def _loss_of(self, logits: Tensor, targets: Tensor) -> Tensor:
         if self.loss_module is None:

@@ -11,7 +11,7 @@ from hybridcls.checks import check_choice, check_number
 from hybridcls.distributed import RowShard, has_process_group
 from hybridcls.distributed.sharded_parameters import draw_rows, shard_rows
 from hybridcls.distributed.sharded_softmax import sharded_cosine_logits, sharded_margin_cross_entropy
-from hybridcls.functional import cosine_logits, margin_cross_entropy
+from hybridcls.functional import cosine_logits, l2_normalize, margin_cross_entropy
 from hybridcls.functional.margins.margin_softmax import SOFTMAX_FORMS
 from hybridcls.registry import MODELS
 from hybridcls.renames import keeps_old_spellings
@@ -177,6 +177,26 @@ class MarginHead(ClassificationHead):
         loss, predicted = self._cross_entropy(embedding, labels)
         losses = {'loss': loss, 'accuracy_top-1': self.accuracy(predicted, labels)}
         return {**losses, **log_scalars_of(self.margin_function)}
+
+    @torch.no_grad()
+    def fit(self, embeddings: Tensor, labels: Tensor) -> str:
+        """Set the class weights to prototypes: the direction of the mean of a class's L2-normalized embeddings.
+
+        The first of several subcenters is set; a class without an image keeps its weight. A margin that follows the
+        norms of embeddings (AdaFace) begins with their statistics. Arguments and result are those of
+        :meth:`LinearHead.fit`; of sharded classes each process sets its own.
+        """
+        embeddings = embeddings.float()
+        sums = embeddings.new_zeros(self.num_classes, embeddings.shape[1])
+        sums.index_add_(0, labels, l2_normalize(embeddings)[0])
+        own = slice(self.class_shard.first, self.class_shard.first + self.class_shard.size)
+        known = torch.bincount(labels, minlength=self.num_classes)[own] > 0
+        weight = self.weight if self.num_subcenters == 1 else self.weight[:, 0]
+        weight[known] = l2_normalize(sums[own][known])[0].to(weight)
+        for module in self.margin_function.modules():
+            if hasattr(module, 'start_with_norms'):
+                module.start_with_norms(embeddings.norm(dim=1))
+        return 'class weights are prototypes'
 
     def _cross_entropy(self, embedding: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
