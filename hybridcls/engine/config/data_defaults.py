@@ -8,6 +8,7 @@ from mmengine.config import Config
 
 from .change import Change
 from .layers import ConfigError
+from .origins import RUNNER_KEYS
 from .schedules import leaves_length_open
 from .tree import ABSENT, Path, dataloaders_in, is_a, transforms_in, value_at, walk
 
@@ -105,7 +106,8 @@ def _open_places(cfg: Config) -> Iterator[Path]:
 
     from hybridcls.datasets.transforms import RandomCropToSize
 
-    for path, loader in dataloaders_in(cfg):
+    read = {key: value for key, value in cfg.items() if key in RUNNER_KEYS}  # variables of the files are no places
+    for path, loader in dataloaders_in(read):
         if 'batch_size' in cfg and loader.get('batch_size') is None and loader.get('batch_sampler') is None:
             yield (*path, 'batch_size')
         if loader.get('drop_last', ABSENT) is None:
@@ -116,7 +118,7 @@ def _open_places(cfg: Config) -> Iterator[Path]:
         for kind, key in ((EMAHook, 'momentum'), (EarlyStoppingHook, 'patience')):
             if isinstance(node, dict) and node.get(key, ABSENT) is None and is_a('HOOKS', node, kind):
                 yield (*path, key)
-    for path, node in transforms_in(cfg):
+    for path, node in transforms_in(read):
         if node.get('crop_ratio_range', ABSENT) is None and is_a('TRANSFORMS', node, RandomCropToSize):
             yield (*path, 'crop_ratio_range')
 
