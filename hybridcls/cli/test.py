@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hybridcls.checks import check_file
 
-from .find_config import find_config
+from .find_config import find_config, shipped_configs
 from .json_output import print_json, stdout_for_json, tell
 from .out_file import add_out_option, check_out, unfinished_out, write_out
 from .shared_options import add_shared_options, check_shared_paths, load_with_options
@@ -88,7 +88,7 @@ def _check(args: Namespace) -> None:
     elif path is None:
         raise ValueError('test: expected a checkpoint or a work dir, got none. (An ensemble needs --config.)')
     if path is not None and '://' not in path:
-        if path.endswith(('.py', '.yml', '.yaml')):
+        if path.endswith(('.py', '.yml', '.yaml')) or (path in shipped_configs() and not os.path.exists(path)):
             raise ValueError(
                 f'test: expected a checkpoint or a work dir, got the config {path!r}. Write hybridcls test CHECKPOINT '
                 f'--config {path}, or leave --config out: the config travels in the checkpoint.'
