@@ -12,7 +12,10 @@ SPLIT_FILE = 'split.csv'
 
 
 def split_table(rows: Iterable[Annotation]) -> bytes:
-    r"""Return the content of a split file, in UTF-8; ``ann_format=dict(delimiter=',', labels='names')`` reads it.
+    r"""Return the content of a split file, UTF-8; ``ann_format=dict(delimiter=',', labels='names')`` reads it.
+
+    Raises:
+        UnicodeEncodeError: If a path is not UTF-8.
 
     Example:
         >>> split_table([Annotation(2, 'a, b/1.png', 'a, b', 'train', '7')])
@@ -22,4 +25,4 @@ def split_table(rows: Iterable[Annotation]) -> bytes:
     writer = csv.writer(text)
     writer.writerow(['path', 'label', 'split', 'group'])
     writer.writerows([row.path, row.label, row.split, row.group] for row in rows)
-    return text.getvalue().encode('utf-8', 'surrogateescape')
+    return text.getvalue().encode()

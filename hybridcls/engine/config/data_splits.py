@@ -1,78 +1,27 @@
 """Data sets that name their split (``split='train'``) and nothing else get their images from ``data_root``."""
 
 import os
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Union
+from collections.abc import Container, Iterator, Sequence
+from os import PathLike
+from typing import TYPE_CHECKING, Union
 
 from mmengine.config import Config
-from mmengine.logging import print_log
 
-from hybridcls.checks import check_known_keys, check_number, listed
-
-from ..checkpoints.files import atomic_write
 from .change import Change
+from .kept_split import kept_or_made
 from .layers import ConfigError
+from .split_settings import SplitSettings, split_settings
 from .tree import ABSENT, Path, datasets_in, is_a
 
 if TYPE_CHECKING:
     from hybridcls.datasets.annotation_file import Annotation
 
-__all__ = ['SplitSettings', 'data_splits', 'open_splits', 'split_settings']
+__all__ = ['data_splits', 'open_splits']
 
 Plan = Iterator[Union[Change, str]]
 Rows = list['Annotation']
 Places = list[tuple[Path, dict]]
 _BY = 'the split of the images'
-_MANY = 5000
-
-
-class SplitSettings(NamedTuple):
-    """The top-level key ``data_split``: how images are divided that bring no split of their own.
-
-    Args:
-        val (float): Share of the validation. Defaults to 0.2.
-        test (float): Share of the test. Defaults to 0.0: the validation is tested.
-        seed (int): Of the choice, whatever the seed of the training is. Defaults to 0.
-        near_duplicates (bool): Whether images that look the same are kept together. Defaults to True.
-        folds (int, optional): Folds of a cross-validation, one of which is the validation. Defaults to None.
-        fold (int, optional): Which one, from 1. Defaults to None.
-    """
-
-    val: float = 0.2
-    test: float = 0.0
-    seed: int = 0
-    near_duplicates: bool = True
-    folds: Optional[int] = None
-    fold: Optional[int] = None
-
-    def __str__(self) -> str:
-        share = f'folds={self.folds}' if self.folds else f'val={self.val}'
-        return f'{share}{f", test={self.test}" if self.test else ""}, seed={self.seed}'
-
-
-def split_settings(cfg: Config) -> SplitSettings:
-    """Read and check the key ``data_split``.
-
-    Raises:
-        TypeError, ValueError: If it has an unknown key, or a value is of a wrong type or out of range.
-    """
-    given = cfg.get('data_split') or {}
-    check_known_keys('data_split', given, SplitSettings._fields)
-    settings = SplitSettings(**given)
-    check_number('data_split', 'val', settings.val, 0, 1, low_open=True, high_open=True)
-    check_number('data_split', 'test', settings.test, 0, 1, high_open=True)
-    check_number('data_split', 'seed', settings.seed, 0, integer=True)
-    if settings.val + settings.test >= 1:
-        raise ConfigError(
-            f'data_split: expected shares that leave images for the training, got val={settings.val} and '
-            f'test={settings.test}.'
-        )
-    if settings.folds is not None:
-        check_number('data_split', 'folds', settings.folds, 2, integer=True)
-        advice = 'For one training a fold, start it with --folds.'
-        check_number('data_split', 'fold', settings.fold, 1, settings.folds, integer=True, advice=advice)
-    return settings
 
 
 def open_splits(cfg: Config) -> Places:
@@ -87,14 +36,15 @@ def open_splits(cfg: Config) -> Places:
     ]
 
 
-def data_splits(cfg: Config, folder: str, beside: Sequence[str] = ()) -> Plan:
+def data_splits(cfg: Config, folder: Union[str, PathLike], beside: Sequence[Union[str, PathLike]] = ()) -> Plan:
     """Fill ``data_prefix`` or ``ann_file`` of the data sets that :func:`open_splits` finds.
 
     - ``data_root`` has folders ``train`` and ``val`` (or ``valid``, ``validation``, ``dev``; ``test``): these.
     - It is a table (``.csv``, ``.tsv``) with a column ``split`` of ``train`` and ``val``: the table.
     - Else (class folders; a table without that column; ``train`` and ``test`` without ``val``) the images that are not
-      for the test are divided, once, as the key ``data_split`` says (:class:`SplitSettings`), and ``split.csv`` in
-      ``folder`` says how: ``path,label,split,group``. The next start reads it.
+      for the test are divided, once, as the key ``data_split`` says
+      (:class:`~hybridcls.engine.config.split_settings.SplitSettings`), and ``split.csv`` in ``folder`` says how:
+      ``path,label,split,group``. The next start reads it.
 
     Without images for a test the validation is tested.
 
@@ -139,7 +89,7 @@ def _of_root(root: str, places: Places, settings: SplitSettings, file: str) -> P
         _refuse_folds(settings, root)
         for path, one in places:
             name = folders.get(one['split'], folders['val'])
-            yield Change((*path, 'data_prefix'), one.get('data_prefix', ABSENT), name, _why(one, folders, root), _BY)
+            yield Change((*path, 'data_prefix'), one.get('data_prefix', ABSENT), name, _why(one, folders), _BY)
         return
     rows = _rows(dataset, root, folders)
     found = {row.split for row in rows}
@@ -148,10 +98,10 @@ def _of_root(root: str, places: Places, settings: SplitSettings, file: str) -> P
         _refuse_folds(settings, root)
         file = root
     else:
-        rows, notes = _kept_or_made(rows, root, settings, file, bool(dataset.get('multi_label')))
+        rows, file, notes = kept_or_made(rows, root, settings, file, bool(dataset.get('multi_label')))
         found = {row.split for row in rows}
     for path, one in places:
-        why = _why(one, found, root)
+        why = _why(one, found)
         yield Change((*path, 'ann_file'), one.get('ann_file', ABSENT), file, why, _BY)
         if one['split'] not in found:
             yield Change((*path, 'split'), one['split'], 'val', why, _BY)
@@ -162,8 +112,8 @@ def _of_root(root: str, places: Places, settings: SplitSettings, file: str) -> P
     yield from notes
 
 
-def _why(dataset: dict, found: Any, root: str) -> str:
-    return f'split={dataset["split"]!r}' if dataset['split'] in found else f'{root} has no test split: val is tested'
+def _why(dataset: dict, found: Container[str]) -> str:
+    return f'split={dataset["split"]!r}' if dataset['split'] in found else 'data_root has no test split: val is tested'
 
 
 def _refuse_folds(settings: SplitSettings, root: str) -> None:
@@ -207,16 +157,3 @@ def _rows_below(dataset: dict, root: str, prefix: str, split: str) -> Rows:
             Annotation(0, os.path.join(prefix, path), label, split or split_named(own) or own, info.get('group', ''))
         )
     return rows
-
-
-def _kept_or_made(
-    rows: Rows, root: str, settings: SplitSettings, file: str, multi_label: bool
-) -> tuple[Rows, list[str]]:
-    """Read the split that an earlier start has written, or make and write one; and say what came of it."""
-    if os.path.isfile(file):
-        return _kept(rows, root, settings, file, multi_label)
-    rows, near = _with_groups(rows, root, settings)
-    rows = _divided(rows, root, settings, multi_label)
-    _write(rows, file)
-    notes = [f'{file}: {_counts(rows)} of {root} ({settings}{near}). The next start reads it: edit it, or remove it.']
-    return rows, [*notes, *_remarks(rows, multi_label)]
