@@ -123,7 +123,7 @@ def _leave_earlier_training(cfg: 'Config', folder: Path, options: 'TrainOptions'
     from hybridcls.engine.checkpoints.used_work_dir import check_unused, files_of_training, set_aside
     from hybridcls.engine.config.tree import leaves_in
     from hybridcls.engine.phases.plan import read_phases
-    from hybridcls.engine.runner.distributed import shared, start_group, start_processes
+    from hybridcls.engine.runner.distributed import decided_by_first, start_group, start_processes
 
     if is_chain(cfg):  # it goes on by itself, and refuses the folders of another one
         if not args.force:
@@ -150,4 +150,4 @@ def _leave_earlier_training(cfg: 'Config', folder: Path, options: 'TrainOptions'
         moved = set_aside(folder, files)
         tell(f'The training that {folder} held is set aside: {moved}.')
 
-    shared(decide)
+    decided_by_first(decide)

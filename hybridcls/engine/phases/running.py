@@ -25,7 +25,7 @@ from ..config.facts import config_facts, differing_keys, fingerprint
 from ..config.renamed import new_facts
 from ..config.tree import ABSENT, is_a
 from ..hooks import TransferHook
-from ..runner.distributed import shared, start_group, start_processes
+from ..runner.distributed import decided_by_first, start_group, start_processes
 from ..runner.global_instances import isolated_globals
 from ..runner.outcome import outcome_of
 from ..runner.workers import end_workers
@@ -95,7 +95,7 @@ def _run_phase(
     epochs_after: int,
 ) -> PhaseRecord:
     folder = work_dir / phase.folder_name
-    record, finished = shared(lambda: _look_up(phase, cfg, folder, options, before))
+    record, finished = decided_by_first(lambda: _look_up(phase, cfg, folder, options, before))
     head = f'Phase {phase.number} of {number_of_phases}, {phase.name}'
     if finished:
         _say(f'{head}: finished before, in {folder}. Kept as it is.')
@@ -110,7 +110,7 @@ def _run_phase(
     finished = False
     try:
         with isolated_globals():
-            prepare_training(cfg, options, str(folder))
+            prepare_training(cfg, options, str(folder), str(work_dir))
             test_cfg.model = deepcopy(cfg.model)  # with the number of classes, if that was counted
             whence = f'goes on from {cfg.load_from}' if cfg.get('resume') else f'starts from {start or "the beginning"}'
             _say(f'{head}: {whence}; config {phase.config}, folder {folder}.')
