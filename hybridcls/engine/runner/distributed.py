@@ -1,11 +1,12 @@
 """Start several processes where mmengine alone cannot: on machines without a GPU."""
 
 import os
-from typing import Optional
+from collections.abc import Callable
+from typing import Any, Optional
 
 from hybridcls.checks import check_choice
 
-__all__ = ['local_process_count', 'process_count', 'start_processes']
+__all__ = ['local_process_count', 'process_count', 'shared', 'start_group', 'start_processes']
 
 # Where each launcher says: number of processes, own rank, own rank on this machine, processes on this machine.
 _VARIABLES = {
@@ -82,3 +83,31 @@ def start_processes(launcher: str) -> None:
         os.environ.setdefault('MASTER_ADDR', '127.0.0.1')
         os.environ.setdefault('MASTER_PORT', '29500')
         dist.init_process_group('gloo')
+
+
+def start_group(cfg: Any, launcher: str) -> None:
+    """Start the group of processes now, where mmengine's first Runner would: decisions are shared before that."""
+    from mmengine.dist import init_dist, is_distributed
+    from mmengine.utils.dl_utils import set_multi_processing
+
+    if launcher == 'none' or is_distributed():
+        return
+    env = cfg.get('env_cfg') or {}
+    set_multi_processing(**(env.get('mp_cfg') or {}), distributed=True)
+    init_dist(launcher, **(env.get('dist_cfg') or {}))
+
+
+def shared(decide: Callable[[], Any]) -> Any:
+    """Let the first process decide for all; a mistake it finds is raised in all of them."""
+    from mmengine.dist import broadcast_object_list, is_main_process
+
+    answer: list[Any] = [None, None]
+    if is_main_process():
+        try:
+            answer = [decide(), None]
+        except (ValueError, OSError) as error:
+            answer = [None, str(error)]
+    broadcast_object_list(answer)
+    if answer[1] is not None:
+        raise ValueError(answer[1])
+    return answer[0]
