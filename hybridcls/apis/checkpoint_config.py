@@ -1,6 +1,6 @@
 """The config in a checkpoint is read as text, and what it builds is looked up in the registries: no code of it runs."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config
@@ -19,6 +19,7 @@ __all__ = ['UnsafeConfigError', 'check_types', 'config_of_checkpoint', 'without_
 
 # What a training starts from. The weights are in the checkpoint, so nobody has to have these files any more.
 _STARTS = ('pretrained', 'checkpoint_path', 'init_cfg')
+_OF_PREDICTION = ('MODELS', 'TRANSFORMS', 'FUNCTIONS')
 _TRUST = (
     'If you trust whoever made the checkpoint, add --trust-checkpoint (in Python: '
     'hybridcls.checkpoint_reading.trust_checkpoints()): then it may run any command with your rights.'
@@ -84,7 +85,7 @@ def _saves_adapters_only(lora_rank: Any, stream: str) -> bool:
     return settings.get('checkpoint') == 'adapters'
 
 
-def check_types(node: Any, path: str) -> None:
+def check_types(node: Any, path: str, registries: Sequence[str] = _OF_PREDICTION) -> None:
     """Raise unless every ``type`` in a config of a checkpoint is a registered class or function.
 
     mmengine builds anything that a dotted name leads to, ``'os.system'`` too.
@@ -92,6 +93,8 @@ def check_types(node: Any, path: str) -> None:
     Args:
         node: The part of the config that is going to be built.
         path (str): The checkpoint, for messages.
+        registries (Sequence[str]): Those of :mod:`hybridcls.registry` that the part is built from. Defaults to those of
+            a model and of pipelines.
 
     Raises:
         UnsafeConfigError: If one is not, or a part asks a hub for code. The modules of ``custom_imports`` that would
@@ -99,7 +102,7 @@ def check_types(node: Any, path: str) -> None:
     """
     if checkpoints_are_trusted():
         return
-    registered = _Registered()
+    registered = _Registered(registries)
     for _, value in walk(node):
         if not isinstance(value, Mapping):
             continue
@@ -120,12 +123,12 @@ def check_types(node: Any, path: str) -> None:
 
 
 class _Registered:
-    """Everything in the registries of models, transforms and functions, of each package that is imported."""
+    """Everything in some registries, of each package that is imported."""
 
-    def __init__(self) -> None:
+    def __init__(self, registries: Sequence[str]) -> None:
         self.scopes: set[str] = set()
         self._known: dict[str, list[Any]] = {}
-        for name in ('MODELS', 'TRANSFORMS', 'FUNCTIONS'):
+        for name in registries:
             ours = getattr(registry, name)
             ours.import_from_location()
             for one in _tree(ours.root):

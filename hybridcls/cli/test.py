@@ -141,16 +141,21 @@ def _test(args: Namespace) -> dict[str, Any]:
 
 
 def _config_in(checkpoint: str, args: Namespace) -> 'Config':
-    """Load the config that a checkpoint holds."""
+    """Load the config that a checkpoint holds, and that may name registered parts alone unless it is trusted."""
+    from hybridcls import registry
+    from hybridcls.apis.checkpoint_config import check_types
     from hybridcls.engine import ConfigError
-    from hybridcls.engine.checkpoints.config_text import config_text
+    from hybridcls.engine.checkpoints.config_values import config_values
 
-    text = config_text(checkpoint)
-    if text is None:
+    values = config_values(checkpoint)
+    if values is None:
         raise ValueError(f'test: {checkpoint} holds no config: no run of hybridcls has written it. Add --config.')
+    if not args.trust_checkpoint:
+        values.pop('custom_imports', None)
+    check_types(values, checkpoint, registry.__all__)
     with TemporaryDirectory() as folder:
         file = Path(folder, f'{Path(checkpoint).resolve().parent.name}.py')
-        file.write_text(text, encoding='utf8')
+        file.write_text(''.join(f'{key} = {value!r}\n' for key, value in values.items()), encoding='utf8')
         try:
             return load_with_options(Namespace(**{**vars(args), 'config': str(file)}))
         except ConfigError as error:

@@ -129,6 +129,7 @@ def _leave_earlier_training(cfg: 'Config', folder: Path, options: 'TrainOptions'
         if not args.force:
             return
         files = [path for phase in read_phases(cfg) if (path := folder / phase.folder_name).exists()]
+        files += folder.glob('split*.csv')
     else:
         resume = options.resume
         goes_on = (
