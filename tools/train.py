@@ -11,7 +11,7 @@ from hybridcls.cli.main import run_alone
 
 def main() -> None:
     """Train."""
-    run_alone(train, 'tools/train.py', train.add_arguments, force=True)
+    run_alone(train, 'tools/train.py', train.add_arguments, overwrite=True)
 
 
 if __name__ == '__main__':

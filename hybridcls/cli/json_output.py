@@ -5,9 +5,9 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
-from typing import Any
+from typing import Any, Optional, TextIO
 
-__all__ = ['print_json', 'stdout_for_json']
+__all__ = ['print_json', 'stdout_for_json', 'tell']
 
 
 @contextmanager
@@ -33,9 +33,12 @@ def stdout_for_json(asked: bool) -> Iterator[None]:
 
 def print_json(content: Mapping[str, Any]) -> None:
     """Print one object; the first of several processes does it. Non-finite numbers are null."""
-    from mmengine.dist import is_main_process
-
     from hybridcls.evaluation.result_file import plain_results
 
-    if is_main_process():
-        print(json.dumps(plain_results(content, finite=True), indent=2), flush=True)
+    tell(json.dumps(plain_results(content, finite=True), indent=2))
+
+
+def tell(text: str, stream: Optional[TextIO] = None) -> None:
+    """Print a text to stdout or another stream; the first of several processes does it."""
+    if os.environ.get('RANK', '0') == '0':
+        print(text, file=stream, flush=True)

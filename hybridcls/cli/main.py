@@ -1,11 +1,14 @@
 """Run a subcommand of ``hybridcls``, also as ``python -m hybridcls``.
 
-Exit codes: 0 success, 1 the subcommand found a problem, 2 user error (one line), 3 a bug (a traceback), 130
-interrupted. Nothing slow is imported before a subcommand runs.
+Exit codes: 0 done, 1 the subcommand found a problem, 2 user error (one line), 3 a bug (a traceback, also in the log
+that is named), 75 a training that a signal has asked to end, and that has saved (PreemptionHook), 130 interrupted.
+Nothing slow is imported before a subcommand runs.
 """
 
+import logging
 import os
 import sys
+import tempfile
 import traceback
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
@@ -15,10 +18,17 @@ from hybridcls.command_line import TRACEBACK_VARIABLE, explain_error, run_tool
 from hybridcls.version import __version__
 
 from . import explain, migrate, test, train
+from . import list as list_
 
 __all__ = ['SUBCOMMANDS', 'main', 'parse_args', 'run_alone']
 
-SUBCOMMANDS = {'train': train, 'test': test, 'explain': explain, 'migrate': migrate}
+SUBCOMMANDS = {
+    'train': train,
+    'test': test,
+    'list': list_,
+    'explain': explain,
+    'migrate': migrate,
+}
 """Modules with ``HELP``, ``add_arguments(parser)`` and ``run(args)``, which returns the exit code."""
 
 
@@ -72,5 +82,36 @@ def _run(command: Any, args: Namespace) -> None:
         codes = [0]
     except Exception as error:
         traceback.print_exc()
-        codes = [3 if explain_error(error) is None else 2]
+        codes = [2]
+        if explain_error(error) is None:
+            codes = [3]
+            print(f'This is a bug. The log, with this traceback: {_written(error)}', file=sys.stderr)
     sys.exit(codes[0])
+
+
+def _written(error: Exception) -> str:
+    """Write the traceback into the log of the run, or into a file if there is none yet; return its path."""
+    text = ''.join(traceback.format_exception(error))
+    files = [
+        handler.baseFilename
+        for logger in _loggers()
+        for handler in logger.handlers
+        if isinstance(handler, logging.FileHandler)
+    ]
+    if not files:
+        handle, path = tempfile.mkstemp('.log', 'hybridcls_')
+        os.close(handle)
+        files = [path]
+    with open(files[-1], 'a', encoding='utf8') as log:
+        log.write(f'hybridcls {__version__}: {" ".join(sys.argv)}\n{text}')
+    return files[-1]
+
+
+def _loggers() -> list[logging.Logger]:
+    if 'mmengine.logging' not in sys.modules:
+        return []
+    from mmengine.logging import MMLogger
+
+    from hybridcls.compat.mmengine import instances_of
+
+    return list(instances_of(MMLogger).values())

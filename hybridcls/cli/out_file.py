@@ -2,10 +2,11 @@
 
 import os
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Optional
 
-__all__ = ['add_out_option', 'check_out', 'write_out']
+__all__ = ['add_out_option', 'check_out', 'unfinished_out', 'write_out']
 
 
 def add_out_option(parser: ArgumentParser, help: str) -> None:
@@ -51,3 +52,23 @@ def write_out(content: bytes, path: str) -> None:
 
     if is_main_process():
         atomic_write(content, path)
+
+
+@contextmanager
+def unfinished_out(path: str) -> Iterator[str]:
+    """Yield the name of a file for a block to write, which takes the name ``path`` when the block is done.
+
+    In several processes the first one's counts.
+    """
+    from mmengine.dist import is_main_process
+
+    folder, name = os.path.split(os.path.abspath(path))
+    os.makedirs(folder, exist_ok=True)
+    unfinished = os.path.join(folder, f'.unfinished_{name}')  # it ends as the name does
+    try:
+        yield unfinished
+        if is_main_process():
+            os.replace(unfinished, path)
+    finally:
+        if is_main_process() and os.path.exists(unfinished):
+            os.remove(unfinished)

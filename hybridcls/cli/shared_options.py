@@ -1,13 +1,16 @@
 """``--data``, ``--model``, ``--epochs``, ...: short names of the keys of a config that are set most."""
 
+import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hybridcls.checks import near_files
+
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-__all__ = ['SHARED_OPTIONS', 'add_shared_options', 'load_with_options']
+__all__ = ['SHARED_OPTIONS', 'add_shared_options', 'check_shared_paths', 'load_with_options']
 
 
 class SharedOption(NamedTuple):
@@ -72,9 +75,60 @@ def _dest(name: str) -> str:
     return f'shared_{name.replace("-", "_")}'  # `checkpoint` is an argument of `test`
 
 
-def load_with_options(caller: str, args: Namespace) -> 'Config':
-    """Load ``args.config`` with ``--cfg-options`` and the shared options, which reach every phase of a chain."""
-    from hybridcls.engine import load_config
+def check_shared_paths(caller: str, args: Namespace) -> None:
+    """Raise a FileNotFoundError for a path that does not exist, before the imports that take seconds."""
+    for name, value in given_options(args).items():
+        if SHARED_OPTIONS[name].is_path and '://' not in value and not os.path.exists(os.path.expanduser(value)):
+            raise FileNotFoundError(
+                f'{caller}: --{name} {value!r} does not exist (looked for {os.path.abspath(value)}).{near_files(value)}'
+            )
 
-    options = {SHARED_OPTIONS[name].key: value for name, value in given_options(args).items()}
-    return load_config(args.config, {**(args.cfg_options or {}), **options})
+
+def load_with_options(args: Namespace) -> 'Config':
+    """Load ``args.config`` with ``--cfg-options`` and the shared options, which reach every phase of a chain.
+
+    Raises:
+        ConfigError: If a shared option fills no place of the config, or in no phase.
+    """
+    from hybridcls.engine import ConfigError, is_chain, load_config
+    from hybridcls.engine.phases.plan import read_phases
+
+    given = given_options(args)
+    options = {SHARED_OPTIONS[name].key: value for name, value in given.items()}
+    try:
+        cfg = load_config(args.config, args.cfg_options) if given else None
+        if cfg is not None and is_chain(cfg):
+            of_phases = {
+                f'phases.{number}.cfg_options.{key}': value
+                for number in range(len(cfg.phases))
+                for key, value in options.items()
+            }
+            cfg = load_config(args.config, {**(args.cfg_options or {}), **of_phases})
+            _check_taken([load_config(phase.config, phase.options) for phase in read_phases(cfg)], given)
+            return cfg
+        cfg = load_config(args.config, {**(args.cfg_options or {}), **options})
+        if not is_chain(cfg):
+            _check_taken([cfg], given)
+        return cfg
+    except ConfigError as error:
+        text = str(error)
+        for name in given:
+            text = text.replace(f'--cfg-options {SHARED_OPTIONS[name].key}:', f'--{name}:')
+        raise ConfigError(text) from error
+
+
+def _check_taken(cfgs: list['Config'], given: dict[str, Any]) -> None:
+    """Raise for a shared option whose value stands nowhere."""
+    from hybridcls.engine import ConfigError
+    from hybridcls.engine.config import SHARED_KEYS, provenance_of
+    from hybridcls.engine.config.shared_keys import reaches_a_place
+
+    for name, value in given.items():
+        key = SHARED_OPTIONS[name].key
+        if key in SHARED_KEYS and not any(reaches_a_place(cfg, key) for cfg in cfgs):
+            start = f'{key}={value!r} '
+            notes = [note.removeprefix(start) for note in provenance_of(cfgs[-1]).notes if note.startswith(start)]
+            raise ConfigError(
+                f'--{name} {value}: {notes[0] if notes else "no part of this config takes it."} Set the key itself by '
+                '--cfg-options, or leave the option out.'
+            )

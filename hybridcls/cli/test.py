@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from hybridcls.checks import check_file
 
-from .find_config import find_config
-from .json_output import print_json, stdout_for_json
-from .out_file import add_out_option, check_out, write_out
-from .shared_options import add_shared_options, load_with_options
+from .find_config import find_config, shipped_configs
+from .json_output import print_json, stdout_for_json, tell
+from .out_file import add_out_option, check_out, unfinished_out, write_out
+from .shared_options import add_shared_options, check_shared_paths, load_with_options
 from .training_options import add_config_options, add_process_options, apply_process_options
 
 if TYPE_CHECKING:
@@ -71,9 +71,9 @@ def add_options(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Test, and report the metrics."""
     _check(args)
-    apply_process_options(args)
     began = time.monotonic()
     with stdout_for_json(args.json):
+        apply_process_options(args)
         result = _test(args)
     if args.json:
         print_json(dict(command='test', **result, seconds=round(time.monotonic() - began, 3)))
@@ -88,13 +88,14 @@ def _check(args: Namespace) -> None:
     elif path is None:
         raise ValueError('test: expected a checkpoint or a work dir, got none. (An ensemble needs --config.)')
     if path is not None and '://' not in path:
-        if path.endswith(('.py', '.yml', '.yaml')):
+        if path.endswith(('.py', '.yml', '.yaml')) or (path in shipped_configs() and not os.path.exists(path)):
             raise ValueError(
                 f'test: expected a checkpoint or a work dir, got the config {path!r}. Write hybridcls test CHECKPOINT '
                 f'--config {path}, or leave --config out: the config travels in the checkpoint.'
             )
         if not os.path.isdir(path):
             check_file('test', 'checkpoint', path)
+    check_shared_paths('test', args)
     if args.out_item and not args.out:
         raise ValueError('test: --out-item needs --out FILE.')
     args.out_item = args.out_item or ('pred' if str(args.out).endswith(_PICKLES) else 'metrics')
@@ -102,19 +103,16 @@ def _check(args: Namespace) -> None:
 
 
 def _test(args: Namespace) -> dict[str, Any]:
-    from hybridcls.checkpoint_reading import trust_checkpoints
     from hybridcls.engine import TrainOptions, build_runner, is_chain, prepare_testing
     from hybridcls.engine.checkpoints import find_checkpoint
 
-    if args.trust_checkpoint:
-        trust_checkpoints()
     checkpoint, work_dir = None, args.work_dir
     if args.checkpoint is not None:
         checkpoint, why = find_checkpoint(args.checkpoint)
-        _say(why)
+        tell(why)
         if args.beside and '://' not in checkpoint:
             work_dir = work_dir or str(Path(checkpoint).parent / 'test')
-    cfg = load_with_options('test', args) if args.config else _config_in(str(checkpoint), args)
+    cfg = load_with_options(args) if args.config else _config_in(str(checkpoint), args)
     if is_chain(cfg):
         raise ValueError(
             f'test: expected the config of one phase, got the chain {args.config}. Leave it out: the config travels in '
@@ -130,8 +128,11 @@ def _test(args: Namespace) -> dict[str, Any]:
     if args.out and args.out_item == 'pred':
         from hybridcls.evaluation import DumpResults
 
-        runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
-    metrics = runner.test()
+        with unfinished_out(args.out) as unfinished:
+            runner.test_evaluator.metrics.append(DumpResults(out_file_path=unfinished))
+            metrics = runner.test()
+    else:
+        metrics = runner.test()
     if args.out and args.out_item == 'metrics':
         from hybridcls.evaluation.result_file import results_as_bytes
 
@@ -139,22 +140,26 @@ def _test(args: Namespace) -> dict[str, Any]:
     return dict(checkpoint=checkpoint, config=args.config, work_dir=cfg.work_dir, metrics=metrics, out=args.out)
 
 
-def _say(sentence: str) -> None:
-    if os.environ.get('RANK', '0') == '0':
-        print(sentence, flush=True)
-
-
 def _config_in(checkpoint: str, args: Namespace) -> 'Config':
-    """Load the config that a checkpoint holds."""
-    from hybridcls.engine.checkpoints.config_text import config_text
+    """Load the config that a checkpoint holds, and that may name registered parts alone unless it is trusted."""
+    from hybridcls import registry
+    from hybridcls.apis.checkpoint_config import check_types
+    from hybridcls.engine import ConfigError
+    from hybridcls.engine.checkpoints.config_values import config_values
 
-    text = config_text(checkpoint)
-    if text is None:
+    values = config_values(checkpoint)
+    if values is None:
         raise ValueError(f'test: {checkpoint} holds no config: no run of hybridcls has written it. Add --config.')
+    if not args.trust_checkpoint:
+        values.pop('custom_imports', None)
+    check_types(values, checkpoint, registry.__all__)
     with TemporaryDirectory() as folder:
-        file = Path(folder, f'config_of_{Path(checkpoint).stem}.py')
-        file.write_text(text, encoding='utf8')
-        return load_with_options('test', Namespace(**{**vars(args), 'config': str(file)}))
+        file = Path(folder, f'{Path(checkpoint).resolve().parent.name}.py')
+        file.write_text(''.join(f'{key} = {value!r}\n' for key, value in values.items()), encoding='utf8')
+        try:
+            return load_with_options(Namespace(**{**vars(args), 'config': str(file)}))
+        except ConfigError as error:
+            raise ConfigError(str(error).replace(str(file), f'the config in {checkpoint}')) from error
 
 
 def use_tta(cfg: 'Config') -> None:
