@@ -22,6 +22,7 @@ from .config.num_classes import num_classes
 from .config.parts import check_parts
 from .config.portable import portable_types
 from .config.schedules import check_length, fit_to_batches, fitted_schedules, iterations, scaled_lr
+from .config.timm_streams import check_timm_streams
 from .config.tree import ABSENT, class_of
 from .config.vis_backends import check_vis_backends
 from .distillation.distillation_width import distillation_width
@@ -107,6 +108,7 @@ def prepare_training(cfg: Config, options: TrainOptions, work_dir: Optional[str]
     """
     options = complete(cfg, options)
     check_parts(cfg)
+    check_timm_streams(cfg)
     check_vis_backends(cfg)
     choose_work_dir(cfg, work_dir)
     check_writable(cfg.work_dir)
@@ -146,6 +148,7 @@ def prepare_testing(
     apply(cfg, limit_dataloaders, options.pin_memory, options.persistent_workers)
     apply(cfg, default_hooks)
     check_parts(cfg, is_test=True)
+    check_timm_streams(cfg)
     check_image_folders(cfg, kinds=('test',))
     apply(cfg, num_classes, checkpoint)
     return _finish(cfg)

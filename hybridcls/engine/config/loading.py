@@ -16,6 +16,7 @@ from .kinds import check_kinds
 from .layers import OPTION, ConfigError, Layers, read_layers
 from .renamed import rename
 from .shared_keys import shared_keys
+from .timm_streams import lone_stream
 from .tree import ABSENT, Path, dotted, value_at, walk
 from .unread_keys import unread_key, unread_option, unread_variables
 
@@ -76,7 +77,7 @@ def load_config(path: Union[str, FilePath], cfg_options: Optional[dict[str, Any]
     if wrong:
         raise ConfigError(f'{file}: {wrong}')
     provenance_of(cfg).notes += unread_variables(cfg, layers)
-    for step in (_default_scope, shared_keys, dataloaders):
+    for step in (_default_scope, lone_stream, shared_keys, dataloaders):
         apply(cfg, step)
     return cfg
 
