@@ -32,6 +32,7 @@ from .config.schedules import (
     scaled_lr,
 )
 from .config.takers import DEFAULT_HOOKS
+from .config.timm_streams import check_timm_streams
 from .config.tree import ABSENT, class_of
 from .config.vis_backends import check_vis_backends
 from .distillation.distillation_width import distillation_width
@@ -122,6 +123,7 @@ def prepare_training(
     """
     options = complete(cfg, options)
     check_parts(cfg)
+    check_timm_streams(cfg)
     check_vis_backends(cfg)
     choose_work_dir(cfg, work_dir)
     check_writable(cfg.work_dir)
@@ -165,6 +167,7 @@ def prepare_testing(
     apply(cfg, switched_off)
     apply(cfg, default_hooks)
     check_parts(cfg, is_test=True)
+    check_timm_streams(cfg)
     _divide_images(cfg, cfg.work_dir, replace(options, launcher=launcher), checkpoint)
     check_image_folders(cfg, kinds=('test',))
     apply(cfg, num_classes, checkpoint)
