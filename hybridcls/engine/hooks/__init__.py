@@ -5,6 +5,7 @@ from hybridcls.old_modules import answer_old_names
 from .batch_check_hook import BatchCheckHook
 from .checkpoint_hook import CheckpointHook
 from .checkpoint_match_hook import CheckpointMatchHook
+from .class_counts_hook import ClassCountsHook
 from .class_margins_hook import ClassMarginsHook
 from .class_names_hook import ClassNamesHook
 from .console_hook import ConsoleHook
@@ -26,8 +27,8 @@ from .transfer_hook import TransferHook
 from .visualization_hook import VisualizationHook
 
 __all__ = [
-    'BatchCheckHook', 'CheckpointHook', 'CheckpointMatchHook', 'ClassMarginsHook', 'ConsoleHook', 'ClassNamesHook',
-    'DataReportHook', 'EarlyStoppingHook', 'EmbeddingBankHook', 'LearningCurvesHook',
+    'BatchCheckHook', 'CheckpointHook', 'CheckpointMatchHook', 'ClassCountsHook', 'ClassMarginsHook', 'ConsoleHook',
+    'ClassNamesHook', 'DataReportHook', 'EarlyStoppingHook', 'EmbeddingBankHook', 'LearningCurvesHook',
     'LoggerHook', 'ParamSchedulerHook', 'PreprocessingVersionHook', 'PreemptionHook', 'RandomStateHook',
     'ResumeHook', 'ShardedRowsHook', 'SlowWeightsHook', 'SwitchRecipeHook', 'TokenMergingHook', 'TransferHook',
     'VisualizationHook', 'seed_worker',
