@@ -57,11 +57,11 @@ class ClassificationHead(EmbeddingHead):
     @property
     def needs_class_counts(self) -> bool:
         """Whether ``ClassCountsHook`` shall count the training images of each class for this head."""
-        return self.class_balance.needs_counts
+        return bool(self.class_balance.setting)
 
     def set_class_counts(self, counts: Union[Sequence[int], Tensor], num_images: int) -> str:
         """Take the number of training images of each class, and say what follows from it."""
-        return self.class_balance.set_counts(counts)
+        return self.class_balance.set_counts(counts, num_images)
 
     def predict(
         self, feats: Features, data_samples: Optional[Sequence[Optional[DataSample]]] = None

@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Optional, Union
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hybridcls.checks import check_choice, check_known_keys, check_number
 from hybridcls.functional.imbalance import balanced_class_weights, effective_class_weights, log_priors
+
+from .optional_buffers import ClassCounts
 
 __all__ = ['ClassBalance', 'ClassWeight', 'LogitAdjustment']
 
@@ -15,12 +17,11 @@ ClassWeight = Union[str, Mapping[str, Any], Sequence[float], None]
 LogitAdjustment = Union[float, Mapping[str, Any], None]
 
 
-class ClassBalance(nn.Module):
+class ClassBalance(ClassCounts):
     r"""Weights of the classes in the loss, and the adjustment of the logits by the classes' frequencies.
 
-    Both follow from the number of training images of each class, which ``ClassCountsHook`` (in every run) sets before a
-    training begins: counted by each process, from the data of this run, in a resume and in each phase too. The counts
-    are in the checkpoint. A head where neither is on has nothing of this in its checkpoint, and takes one that has.
+    Both follow from the number of training images of each class, unless weights are given as numbers. A head where
+    neither does has no counts in its checkpoint, and takes one that has some.
 
     Args:
         caller (str): Name of the head, used as the error prefix.
@@ -33,63 +34,43 @@ class ClassBalance(nn.Module):
             in the loss (:func:`hybridcls.functional.imbalance.log_priors`). ``dict(tau=1.0, post_hoc=True)`` instead
             takes it away from the logits of a model in eval mode, and leaves the loss as it is. Defaults to None.
 
-    Attributes:
-        counts (Tensor): Training images of each class, int64, shape (C,); all 0 until they are known.
-        needs_counts (bool): Whether anything follows from the counts.
-
     Raises:
         ValueError, TypeError: If a number is out of range; if weights from counts and an adjustment are both on, each
             of which alone makes up for the classes' frequencies: together they do it twice (Menon et al., eq. 11).
     """
 
-    counts: Tensor
-    _weight: Optional[Tensor]
-    _adjustment: Optional[Tensor]
+    _weight: Any  # Tensors, or None
+    _adjustment: Any
 
     def __init__(
         self, caller: str, num_classes: int, class_weight: ClassWeight = None, logit_adjustment: LogitAdjustment = None
     ) -> None:
-        super().__init__()
-        self.caller = caller
-        self.rule, self.beta = _read_rule(caller, class_weight)
-        self.tau, self.post_hoc = _read_adjustment(caller, logit_adjustment)
-        if self.rule and self.tau:
+        rule, beta = _read_rule(caller, class_weight)
+        tau, post_hoc = _read_adjustment(caller, logit_adjustment)
+        super().__init__(caller, num_classes, 'class_weight' if rule else 'logit_adjustment' if tau else '')
+        self.rule, self.beta, self.tau, self.post_hoc = rule, beta, tau, post_hoc
+        if rule and tau:
             raise ValueError(
                 f'{caller}: class_weight={class_weight!r} and logit_adjustment={logit_adjustment!r} each make up for '
                 'the frequencies of the classes, and together they do it twice. Drop one of the two.'
             )
-        self.needs_counts = bool(self.rule or self.tau)
-        self._is_known = False
-        weight = None
-        if class_weight is not None and not self.rule:
-            weight = _read_weights(caller, class_weight, num_classes)
-        self.register_buffer('counts', torch.zeros(num_classes, dtype=torch.int64), persistent=self.needs_counts)
+        # Tensors from the start: an average of the model (EMA) pairs its buffers with the model's.
+        weight = torch.ones(num_classes) if rule else _read_weights(caller, class_weight, num_classes)
         self.register_buffer('_weight', weight, persistent=False)
-        self.register_buffer('_adjustment', None, persistent=False)
+        self.register_buffer('_adjustment', torch.zeros(num_classes) if tau else None, persistent=False)
 
-    def set_counts(self, counts: Union[Sequence[int], Tensor]) -> str:
-        """Take the number of training images of each class, C numbers, and return what follows from them as a text."""
-        counts = torch.as_tensor(counts, device=self.counts.device)
-        if counts.shape != self.counts.shape:
-            raise ValueError(
-                f'{self.caller}: expected counts of num_classes={len(self.counts)} classes, got {len(counts)}.'
-            )
-        self.counts.copy_(counts)
-        return self._follow_counts()
-
-    def _follow_counts(self) -> str:
-        self._is_known = True
-        counts = self.counts.cpu()
+    def follow(self, counts: Tensor, num_images: int) -> str:
+        """Take the weights or the adjustment from the counts."""
         if self.rule:
             if self.rule == 'balanced':
                 weight = balanced_class_weights(counts)
             else:
                 weight = effective_class_weights(counts, self.beta)
-            self._weight = weight.float().to(self.counts.device)
+            self._weight.copy_(weight)
             used = weight[counts > 0]
             return f'class_weight={self.rule!r} from {used.min():.3g} to {used.max():.3g}'
         adjustment = self.tau * log_priors(counts)
-        self._adjustment = adjustment.float().to(self.counts.device)
+        self._adjustment.copy_(adjustment)
         what = 'logit_adjustment' + (', post-hoc,' if self.post_hoc else '')
         return f'{what} from {adjustment.min():.3g} to {adjustment.max():.3g}'
 
@@ -97,7 +78,7 @@ class ClassBalance(nn.Module):
     def weight(self) -> Optional[Tensor]:
         """Return the weight of each class in the loss, float32 (C,); None: all are 1."""
         if self.rule:
-            self._check_known()
+            self.check_known()
         return self._weight
 
     @property
@@ -123,26 +104,8 @@ class ClassBalance(nn.Module):
         return targets.to(weight.dtype) @ weight if targets.is_floating_point() else weight[targets]
 
     def _known_adjustment(self) -> Optional[Tensor]:
-        self._check_known()
+        self.check_known()
         return self._adjustment
-
-    def _check_known(self) -> None:
-        if not self._is_known:
-            raise RuntimeError(
-                f'{self.caller}: expected the number of training images of each class for '
-                f'{"class_weight" if self.rule else "logit_adjustment"}, got none. Every training of hybridcls counts '
-                'them (ClassCountsHook), and its checkpoints hold them; elsewhere call head.set_class_counts([...]).'
-            )
-
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
-        key = f'{prefix}counts'
-        if not self.needs_counts:
-            state_dict.pop(key, None)
-        else:  # a checkpoint of a run without them leaves them unknown
-            state_dict.setdefault(key, self.counts)
-        super()._load_from_state_dict(state_dict, prefix, *args)
-        if self.needs_counts and self.counts.device.type != 'meta' and bool(self.counts.any()):
-            self._follow_counts()
 
     def extra_repr(self) -> str:
         """The settings, for ``print(model)``."""
@@ -164,7 +127,9 @@ def _read_rule(caller: str, class_weight: ClassWeight) -> tuple[str, float]:
     return class_weight, beta
 
 
-def _read_weights(caller: str, class_weight: Any, num_classes: int) -> Tensor:
+def _read_weights(caller: str, class_weight: Any, num_classes: int) -> Optional[Tensor]:
+    if class_weight is None:
+        return None
     if len(class_weight) != num_classes:
         raise ValueError(
             f'{caller}: expected class_weight to have num_classes={num_classes} numbers, got {len(class_weight)}.'
