@@ -42,6 +42,7 @@ TRAINING_KEYS = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
 _DEFAULT_HOOKS = (
     'BatchCheckHook', 'CheckpointMatchHook', 'ClassCountsHook', 'ClassNamesHook', 'ConsoleHook', 'DataReportHook',
     'PreemptionHook', 'PreprocessingVersionHook', 'RandomStateHook', 'ResumeHook', 'ShardedRowsHook',
+    'ThresholdsHook',
 )  # fmt: skip
 
 _RESTARTS = ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT')

@@ -9,7 +9,7 @@ import torch
 from mmengine.dataset import ClassBalancedDataset, ConcatDataset, RepeatDataset
 from torch.utils.data import Subset
 
-__all__ = ['class_counts', 'labels_of']
+__all__ = ['class_counts', 'label_lists', 'labels_of']
 
 
 def labels_of(dataset: Any) -> np.ndarray:
@@ -54,7 +54,7 @@ def class_counts(caller: str, dataset: Any, num_classes: int) -> torch.Tensor:
         >>> class_counts('example', RepeatDataset(Digits(split='test', indices=3), times=2), 10)
         tensor([0, 2, 0, 0, 2, 0, 0, 0, 2, 0])
     """
-    labels = torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *_through_wrappers(dataset, _label_lists)]))
+    labels = torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *label_lists(dataset)]))
     if len(labels) and (labels.min() < 0 or labels.max() >= num_classes):
         wrong = int(labels.max() if labels.max() >= num_classes else labels.min())
         raise ValueError(
@@ -62,6 +62,15 @@ def class_counts(caller: str, dataset: Any, num_classes: int) -> torch.Tensor:
             f'(num_classes={num_classes} in the head).'
         )
     return torch.bincount(labels, minlength=num_classes)
+
+
+def label_lists(dataset: Any) -> np.ndarray:
+    """Return the class numbers of each image, an array of int64 arrays of any length; see :func:`labels_of`.
+
+    Raises:
+        TypeError: If the dataset has no labels.
+    """
+    return _through_wrappers(dataset, _label_lists)
 
 
 def _through_wrappers(dataset: Any, read: Callable[[Any], np.ndarray]) -> np.ndarray:
@@ -80,7 +89,6 @@ def _through_wrappers(dataset: Any, read: Callable[[Any], np.ndarray]) -> np.nda
 
 
 def _label_lists(dataset: Any) -> np.ndarray:
-    """Return the labels of each image, an array of arrays."""
     name = type(dataset).__name__
     try:
         labels = _read_labels(dataset)

@@ -22,6 +22,7 @@ from .resume_hook import ResumeHook
 from .sharded_rows_hook import ShardedRowsHook
 from .slow_weights_hook import SlowWeightsHook
 from .switch_recipe_hook import SwitchRecipeHook
+from .thresholds_hook import ThresholdsHook
 from .token_merging_hook import TokenMergingHook
 from .transfer_hook import TransferHook
 from .visualization_hook import VisualizationHook
@@ -30,7 +31,8 @@ __all__ = [
     'BatchCheckHook', 'CheckpointHook', 'CheckpointMatchHook', 'ClassCountsHook', 'ClassMarginsHook', 'ConsoleHook',
     'ClassNamesHook', 'DataReportHook', 'EarlyStoppingHook', 'EmbeddingBankHook', 'LearningCurvesHook',
     'LoggerHook', 'ParamSchedulerHook', 'PreprocessingVersionHook', 'PreemptionHook', 'RandomStateHook',
-    'ResumeHook', 'ShardedRowsHook', 'SlowWeightsHook', 'SwitchRecipeHook', 'TokenMergingHook', 'TransferHook',
+    'ResumeHook', 'ShardedRowsHook', 'SlowWeightsHook', 'SwitchRecipeHook', 'ThresholdsHook', 'TokenMergingHook',
+    'TransferHook',
     'VisualizationHook', 'seed_worker',
 ]  # fmt: skip
 

@@ -95,6 +95,11 @@ class EmbeddingBankHook(Hook):
                             'data need labels, and the head must set the embedding (those of hybridcls '
                             'do).'
                         )
+                    if sample.gt_label.numel() != 1:
+                        raise ValueError(
+                            f'EmbeddingBankHook: expected images with one label each, got {sample.gt_label.tolist()}. '
+                            'Neighbours do not vote for several labels: drop the hook and KNNAccuracy.'
+                        )
                 block = torch.stack([sample.embedding for sample in samples]).float().cpu().numpy()
                 rows += [(row, int(sample.gt_label)) for row, sample in zip(block, samples, strict=True)]
         model.train(was_training)

@@ -77,7 +77,7 @@ class MultiLabelHead(EmbeddingHead):
         super().__init__(in_channels, init_cfg)
         check_number('MultiLabelHead', 'num_classes', num_classes, 1, integer=True)
         self.num_classes = num_classes
-        self.loss_module = loss if loss is None or isinstance(loss, nn.Module) else MODELS.build(loss)
+        self.loss_module: Any = loss if loss is None or isinstance(loss, nn.Module) else MODELS.build(loss)
         self.positive_weight = PositiveWeight('MultiLabelHead', num_classes, pos_weight)
         if pos_weight is not None and loss is not None and not takes_argument(self.loss_module.forward, 'pos_weight'):
             raise ValueError(

@@ -34,10 +34,9 @@ class PositiveWeight(ClassCounts):
     def __init__(
         self, caller: str, num_classes: int, pos_weight: Union[str, float, Sequence[float], None] = None
     ) -> None:
-        is_rule = isinstance(pos_weight, str)
-        super().__init__(caller, num_classes, 'pos_weight' if is_rule else '')
+        super().__init__(caller, num_classes, 'pos_weight' if isinstance(pos_weight, str) else '')
         weight: Optional[Tensor] = None
-        if is_rule:
+        if isinstance(pos_weight, str):
             check_choice(caller, 'pos_weight', pos_weight, ('balanced',))
             weight = torch.ones(num_classes)
         elif pos_weight is not None:
