@@ -11,7 +11,7 @@ _base_ = [
 ]
 default_hooks = dict(
     head_first=dict(type='HeadFirstHook', dataloader={{_base_.bank_dataloader}}),
-    ema=dict(type='EMAHook', momentum=None, update_buffers=True),
+    ema=dict(type='EMAHook', ema_type='MomentumAnnealingEMA', gamma=1, momentum=None, update_buffers=True),
     early_stopping=dict(type='EarlyStoppingHook', monitor='accuracy/top1', min_delta=0.0, patience=None),
     checkpoint=dict(save_best='accuracy/top1', max_keep_ckpts=1),
 )

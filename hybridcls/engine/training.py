@@ -51,8 +51,9 @@ __all__ = [
 TRAINING_KEYS = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
 # Hooks that every run gets unless its config has its own of that kind.
 _DEFAULT_HOOKS = (
-    'BatchCheckHook', 'CheckpointMatchHook', 'ClassNamesHook', 'ConsoleHook', 'DataReportHook',
+    'BatchCheckHook', 'CheckpointMatchHook', 'ClassCountsHook', 'ClassNamesHook', 'ConsoleHook', 'DataReportHook',
     'PreemptionHook', 'PreprocessingVersionHook', 'RandomStateHook', 'ResumeHook', 'ShardedRowsHook',
+    'ThresholdsHook',
 )  # fmt: skip
 
 _RESTARTS = ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT')

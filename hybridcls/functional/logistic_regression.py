@@ -15,7 +15,7 @@ _INVERSE_PENALTIES = (0.01, 0.1, 1.0, 10.0)
 _FOLDS = 3
 _MOST_IN_FOLDS = 4000  # images that the penalty is chosen with
 _ROUGH = dict(max_iter=50, tolerance_grad=1e-4, tolerance_change=1e-6)  # is enough to choose
-_EXACT = dict(max_iter=500, tolerance_grad=1e-7, tolerance_change=1e-10)
+_EXACT = dict(max_iter=200, tolerance_grad=1e-6, tolerance_change=1e-9)
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -53,7 +53,8 @@ def fit_logistic_regression(
 
     Args:
         features (Tensor): ``(N, D)``, any floating dtype; computed in float64.
-        labels (Tensor): Classes, int64 ``(N,)``.
+        labels (Tensor): Classes, int64 ``(N,)``; or 0 and 1, floating ``(N, C)``, for a binary logistic regression of
+            each class: the sum of their cross entropies is minimized.
         num_classes (int): C. A class without an image gets a low score.
         inverse_penalty (float, optional): c > 0. Defaults to None: the one of 0.01, 0.1, 1 and 10 with the smallest
             cross entropy in three folds (of 4,000 images at most, evenly spaced).
@@ -68,9 +69,10 @@ def fit_logistic_regression(
         >>> (torch.tensor([[0.5], [2.5]]).double() @ fit.weight.T + fit.bias).argmax(1)
         tensor([0, 1])
     """
-    if features.dim() != 2 or labels.shape != features.shape[:1] or not len(labels):
+    several = labels.is_floating_point()
+    if features.dim() != 2 or labels.shape != (len(features), *[num_classes] * several) or not len(labels):
         raise ValueError(
-            f'fit_logistic_regression: expected features (N, D) and labels (N,) with N >= 1, got '
+            f'fit_logistic_regression: expected features (N, D) and labels (N,) or (N, C) with N >= 1, got '
             f'{tuple(features.shape)} and {tuple(labels.shape)}.'
         )
     if not features.isfinite().all():
@@ -101,12 +103,13 @@ def _minimize(
     labels: Tensor,
     start: LinearClassifier,
     inverse_penalty: float,
-    loss: Loss = F.cross_entropy,
+    loss: Optional[Loss] = None,
     precision: Mapping[str, Any] = _EXACT,
 ) -> LinearClassifier:
     """Minimize the loss and the penalty, from ``start`` on."""
     weight, bias = (part.detach().clone().requires_grad_() for part in start[:2])
     optimizer = torch.optim.LBFGS([weight, bias], line_search_fn='strong_wolfe', **precision)
+    loss = loss or _cross_entropy
     factor = 0.5 / (inverse_penalty * len(labels))
 
     def closure() -> Tensor:
@@ -120,24 +123,32 @@ def _minimize(
     return LinearClassifier(weight.detach(), bias.detach(), inverse_penalty)
 
 
+def _cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
+    if not labels.is_floating_point():
+        return F.cross_entropy(outputs, labels)
+    return F.binary_cross_entropy_with_logits(outputs, labels.to(outputs), reduction='sum') / len(outputs)
+
+
 def _chosen_penalty(features: Tensor, labels: Tensor, num_classes: int) -> float:
     """The inverse penalty whose fits have the smallest cross entropy on the images that they have not seen."""
     if len(labels) > _MOST_IN_FOLDS:
         chosen = torch.linspace(0, len(labels) - 1, _MOST_IN_FOLDS, dtype=torch.float64).long().to(labels.device)
         features, labels = features[chosen], labels[chosen]
     features = features.float()
-    turn = _turn_in_class(labels)
-    several = torch.bincount(labels, minlength=num_classes)[labels] > 1  # the only image of a class is not held out
+    if labels.is_floating_point():
+        turn, is_alone = torch.arange(len(labels), device=labels.device), torch.zeros(len(labels), dtype=torch.bool)
+    else:
+        turn, is_alone = _turn_in_class(labels), torch.bincount(labels, minlength=num_classes)[labels] == 1
     losses = dict.fromkeys(_INVERSE_PENALTIES, 0.0)
     for fold in range(_FOLDS):
-        held_out = (turn % _FOLDS == fold) & several
+        held_out = (turn % _FOLDS == fold) & ~is_alone  # the only image of a class is needed to fit it
         if not held_out.any():
             continue
         fit = LinearClassifier(features.new_zeros(num_classes, features.shape[1]), features.new_zeros(num_classes), 1.0)
         for inverse_penalty in _INVERSE_PENALTIES:  # each begins where the stronger penalty ended
             fit = _minimize(features[~held_out], labels[~held_out], fit, inverse_penalty, precision=_ROUGH)
             outputs = F.linear(features[held_out], fit.weight, fit.bias)
-            losses[inverse_penalty] += float(F.cross_entropy(outputs, labels[held_out], reduction='sum'))
+            losses[inverse_penalty] += float(_cross_entropy(outputs, labels[held_out])) * len(outputs)
     return min(losses, key=losses.__getitem__)
 
 

@@ -5,12 +5,12 @@ follow `--epochs`.
 """
 
 max_epochs = None
-lr = 5e-4
+lr = 3e-4
 optim_wrapper = dict(
     type='ComposedOptimWrapper',
     optimizer=dict(type='AdamW', weight_decay=0.05, fused=True),
     constructor='HybridOptimWrapperConstructor',  # no decay of norms, biases, tables
-    paramwise_cfg=dict(layer_decay_rate=0.8),
+    paramwise_cfg=dict(layer_decay_rate=0.9),
     clip_grad=dict(max_norm=5.0),
 )
 param_scheduler = [

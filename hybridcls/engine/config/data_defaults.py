@@ -10,17 +10,18 @@ from .change import Change
 from .layers import ConfigError
 from .origins import RUNNER_KEYS
 from .schedules import leaves_length_open
+from .timm_streams import backbones_in, timm_streams_in
 from .tree import ABSENT, Path, dataloaders_in, is_a, transforms_in, value_at, walk
 
 __all__ = ['DataDefaults', 'data_defaults']
 
 _BATCH = (4, 32)  # images of all processes together
 _BATCHES = 8  # that an epoch has at least, if images are few
-_UPDATES = 1000  # of a training
-_EPOCHS = (10, 50)
+_UPDATES = 300  # of a training
+_EPOCHS = (10, 30)
 _AVERAGED = 0.1  # share of the updates that the moving average of the weights looks back on
-_PATIENCE = 0.3  # share of the epochs
-_FEW = 5000  # images: up to so many the crops are large
+_PATIENCE = 0.5  # share of the epochs
+_FEW = 10000  # images: up to so many crops are large, and statistics of BatchNorm stay
 
 
 class DataDefaults(NamedTuple):
@@ -68,10 +69,11 @@ def data_defaults(cfg: Config, processes: int = 1) -> Iterator[Change]:
 
     - ``batch_size`` of the dataloaders: an eighth of the images, a power of two from 4 to 32 over all processes.
     - ``drop_last`` of the training: unless all images together are less than a batch.
-    - ``train_cfg.max_epochs``: about a thousand updates, from 10 to 50 epochs.
+    - ``train_cfg.max_epochs``: about 300 updates, from 10 to 30 epochs.
     - ``momentum`` of an EMAHook: it looks back on a tenth of the updates.
-    - ``patience`` of an EarlyStoppingHook: three tenths of the epochs.
+    - ``patience`` of an EarlyStoppingHook: half of the epochs.
     - ``crop_ratio_range`` of a RandomCropToSize: large crops for few images.
+    - ``norm_eval`` of a HybridBackbone: for few images and pretrained weights.
 
     Nothing is drawn: the same folder gives the same numbers. The images are counted only if one of these is open.
 
@@ -92,8 +94,9 @@ def data_defaults(cfg: Config, processes: int = 1) -> Iterator[Change]:
         drop_last=(chosen.drop_last, f'{images} images, batches of {chosen.batch_size}'),
         max_epochs=(chosen.max_epochs, f'{images} images, {chosen.updates} updates'),
         momentum=(float(f'{min(0.5, 1 / max(1, _AVERAGED * updates)):.2g}'), f'a tenth of {updates} updates'),
-        patience=(max(3, round(_PATIENCE * chosen.max_epochs)), f'three tenths of {chosen.max_epochs} epochs'),
-        crop_ratio_range=((0.5, 1.0) if few else (0.2, 1.0), f'{images} images to train on'),
+        patience=(max(3, round(_PATIENCE * chosen.max_epochs)), f'half of {chosen.max_epochs} epochs'),
+        crop_ratio_range=((0.35, 1.0) if few else (0.2, 1.0), f'{images} images to train on'),
+        norm_eval=_norm_eval(cfg, images),
     )
     for path in places:
         new, why = values[str(path[-1])]
@@ -118,9 +121,20 @@ def _open_places(cfg: Config) -> Iterator[Path]:
         for kind, key in ((EMAHook, 'momentum'), (EarlyStoppingHook, 'patience')):
             if isinstance(node, dict) and node.get(key, ABSENT) is None and is_a('HOOKS', node, kind):
                 yield (*path, key)
+    for path in backbones_in(cfg):
+        if value_at(cfg, (*path, 'norm_eval')) is None:
+            yield (*path, 'norm_eval')
     for path, node in transforms_in(read):
         if node.get('crop_ratio_range', ABSENT) is None and is_a('TRANSFORMS', node, RandomCropToSize):
             yield (*path, 'crop_ratio_range')
+
+
+def _norm_eval(cfg: Config, images: int) -> tuple[bool, str]:
+    streams = [value_at(cfg, path) for path in timm_streams_in(cfg)]
+    known = cfg.get('load_from') or any(one.get('pretrained') or one.get('checkpoint_path') for one in streams)
+    if not known:
+        return False, 'weights start at random'
+    return images <= _FEW, f'{images} images to train on, and pretrained statistics of BatchNorm'
 
 
 def _count_images(cfg: Config) -> int:

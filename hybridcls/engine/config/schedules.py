@@ -90,10 +90,10 @@ def leaves_length_open(cfg: Config) -> bool:
 
 
 def fractions(cfg: Config) -> Iterator[Change]:
-    """Turn ``begin_fraction`` and ``end_fraction`` of schedules, shares of the training in [0, 1], into a begin and end.
+    """Turn ``begin_fraction`` and ``end_fraction`` of schedules, shares of the training, into a begin and an end.
 
-    ``dict(type='LinearLR', start_factor=0.01, end_fraction=0.1)`` warms up in a tenth of the training, however long that
-    is; such a schedule moves with each iteration. Nothing is done as long as the length is not known.
+    ``dict(type='LinearLR', start_factor=0.01, end_fraction=0.1)`` warms up in a tenth of the training, however long
+    that is; such a schedule moves with each iteration. Nothing is done as long as the length is not known.
 
     Raises:
         ConfigError: If a schedule has both forms of a key.

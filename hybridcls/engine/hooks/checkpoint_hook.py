@@ -78,6 +78,7 @@ class CheckpointHook(WritingCheckpointHook):
     _saved_at: Any = None  # epochs and iterations that were done
     _is_saving_best = False
     _again: Any = None  # step and meta
+    _written: Any = None  # the same, of the last regular checkpoint
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         given = bound_arguments(WritingCheckpointHook, args, kwargs)
@@ -132,6 +133,7 @@ class CheckpointHook(WritingCheckpointHook):
         if self._is_saving_best:  # again, with the best score: when all hooks have seen this validation
             self._again = step, meta
             return
+        self._written = step, meta
         name_of = self.filename_tmpl.format
         outdated: list[int] = []
         if self.max_keep_ckpts > 0:
@@ -146,6 +148,11 @@ class CheckpointHook(WritingCheckpointHook):
         runner.message_hub.update_info('preempted_ckpt', None)
         self._write(runner, name_of(step), meta, self.save_optimizer)
         self._remove_files([*map(name_of, outdated), *([preempted] if preempted else [])])
+
+    def write_again(self, runner: Runner) -> None:
+        """At the end of this validation, write the checkpoint again that was written just before: the model changed."""
+        if self._written is not None and self._saved_at == (runner.epoch, runner.iter):
+            self._again = self._written
 
     def save_now(self, runner: Runner, epoch: int, iteration: int) -> str:
         """Write a checkpoint that a run which has to end goes on from; all processes must come here.

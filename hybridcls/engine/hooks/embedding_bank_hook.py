@@ -69,25 +69,31 @@ class EmbeddingBankHook(Hook):
             runner.call_hook('after_build_dataloader', dataloader=self.dataloader)
         embeddings, labels = embed_dataset(runner.model, self.dataloader, 'embedding the bank', loop.fp16)
         if is_main_process():
+            several = next((own for own in labels if len(own) != 1), None)
+            if several is not None:
+                raise ValueError(
+                    f'EmbeddingBankHook: expected images with one label each, got {several}. Neighbours do not vote '
+                    'for several labels: drop the hook and KNNAccuracy.'
+                )
             for metric in metrics:
-                metric.set_bank(embeddings, labels)
+                metric.set_bank(embeddings, torch.tensor(labels).flatten())
 
 
 @torch.no_grad()
 def embed_dataset(
     model: Any, dataloader: DataLoader, title: str, mixed_precision: bool = False
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, list[list[int]]]:
     """Embed a data set with labels, in eval mode; each process its part.
 
     Args:
         model (nn.Module): Wrapped or not; its mode is restored.
         dataloader (DataLoader): In any order.
-        title (str): Of the progress bar.
+        title (str): Of the progress bar, and of errors.
         mixed_precision (bool): Autocast. Defaults to False.
 
     Returns:
-        tuple[Tensor, Tensor]: Embeddings ``(N, D)``, float32, and labels ``(N,)``, on the CPU, of all processes, in the
-        main process; elsewhere empty ones.
+        tuple[Tensor, list[list[int]]]: Embeddings ``(N, D)``, float32, on the CPU, and the labels of each image, of all
+        processes, in the main process; elsewhere empty ones.
 
     Raises:
         ValueError: If an image has no label or no embedding.
@@ -95,7 +101,7 @@ def embed_dataset(
     model = bare_model(model)
     was_training = model.training
     model.eval()
-    rows: list[tuple[Any, int]] = []
+    rows: list[tuple[Any, list[int]]] = []
     with autocast(enabled=mixed_precision):
         for data in track(dataloader, title):
             samples = model.test_step(data)
@@ -107,13 +113,13 @@ def embed_dataset(
                         'embedding (those of hybridcls do).'
                     )
             block = torch.stack([sample.embedding for sample in samples]).float().cpu().numpy()
-            rows += [(row, int(sample.gt_label)) for row, sample in zip(block, samples, strict=True)]
+            rows += [(row, sample.gt_label.tolist()) for row, sample in zip(block, samples, strict=True)]
     model.train(was_training)
     dataset: Any = dataloader.dataset
     collected = collect_results(rows, len(dataset), device='cpu')
     if not is_main_process():
-        return torch.empty(0), torch.empty(0)
-    return torch.stack([torch.from_numpy(row) for row, _ in collected]), torch.tensor([y for _, y in collected])
+        return torch.empty(0), []
+    return torch.stack([torch.from_numpy(row) for row, _ in collected]), [labels for _, labels in collected]
 
 
 def renumber_labels(runner: Runner, dataset: Any, what: str, reference: Any = None) -> None:

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Any, Optional, Union
 
+import torch
 from mmengine.dist import broadcast, broadcast_object_list, is_main_process
 from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import Runner
-from torch import nn
+from torch import Tensor, nn
 
 from hybridcls.checks import check_number, did_you_mean
 from hybridcls.compat.mmengine import bare_model, built_loop, resumes, rewrap
@@ -67,8 +68,8 @@ class HeadFirstHook(Hook):
         check_number('HeadFirstHook', 'max_images', max_images, 1, integer=True)
         if fit and dataloader is None:
             raise ValueError(
-                'HeadFirstHook: fit=True needs the images to fit to: set dataloader to that of the training images with '
-                'the pipeline of the validation, or fit=False.'
+                'HeadFirstHook: fit=True needs the images to fit to: set dataloader to that of the training images '
+                'with the pipeline of the validation, or fit=False.'
             )
         self.dataloader, self.fit, self.frozen_epochs = dataloader, fit, frozen_epochs
         self.parts, self.max_images = tuple(parts), max_images
@@ -148,7 +149,7 @@ class HeadFirstHook(Hook):
             broadcast_object_list(found)
             embeddings, labels = found
         if is_main_process() or is_sharded:
-            how = head.fit(embeddings, labels)
+            how = head.fit(embeddings, _targets(head, labels))
             runner.logger.info(f'HeadFirstHook: the head is fitted to {len(labels)} images: {how}.')
         for tensor in () if is_sharded else (*head.parameters(), *head.buffers()):
             broadcast(tensor.data)
@@ -166,6 +167,16 @@ class HeadFirstHook(Hook):
         if len(dataset) > self.max_images and hasattr(dataset, 'get_subset_'):
             dataset.get_subset_([number * len(dataset) // self.max_images for number in range(self.max_images)])
         return {**self.dataloader, 'dataset': dataset}
+
+
+def _targets(head: Any, labels: list[list[int]]) -> Tensor:
+    """Return classes, int64 ``(N,)``; of a head for several labels an image 0 and 1, float32 ``(N, C)``."""
+    if not getattr(head, 'multi_label', False):
+        return torch.tensor(labels).flatten()
+    targets = torch.zeros(len(labels), head.num_classes)
+    for row, own in enumerate(labels):
+        targets[row, own] = 1
+    return targets
 
 
 def _copy_weights(source: nn.Module, target: nn.Module) -> None:

@@ -8,6 +8,7 @@ from timm.models import VisionTransformer
 from torch import Tensor, cat, compiler, nn
 
 from hybridcls.checks import check_installed, check_number
+from hybridcls.compat.torch import AnyBatchNorm
 from hybridcls.functional import pool_feature
 from hybridcls.registry import MODELS
 
@@ -53,6 +54,9 @@ class HybridBackbone(BaseModule):
             (CBAM then works on the last map, before timm's own pooling), of other maps and tokens, a TokenLearner's
             summaries among them, the mean over the positions. Defaults to None: False, which ``HybridClassifier``
             changes where a head has no neck before it.
+        norm_eval (bool, optional): BatchNorm of the streams keeps its running statistics, in eval mode, while its
+            weights train: for few images, whose batches tell less than the pretraining. In a config None leaves it to
+            the number of images. Defaults to False.
         init_cfg (dict, optional): mmengine's initialisation config.
 
     Attributes:
@@ -94,6 +98,7 @@ class HybridBackbone(BaseModule):
         lora_alpha: Optional[float] = None,
         with_cp: bool = False,
         pooled: Optional[bool] = None,
+        norm_eval: Optional[bool] = False,
         init_cfg: Optional[dict] = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -115,6 +120,9 @@ class HybridBackbone(BaseModule):
         self.out_channels = tuple(stream.out_channels for stream in self._streams())
         self._check_next_images = False
         self._frozen_batchnorms: list[nn.Module] = []
+        if norm_eval:
+            modules = (module for stream in self._streams() for module in stream.modules())
+            self._frozen_batchnorms += [module for module in modules if isinstance(module, AnyBatchNorm)]
         self._add_lora(levers)
 
     def _streams(self) -> list[Stream]:
@@ -167,7 +175,7 @@ class HybridBackbone(BaseModule):
         self._check_next_images = self.takes_unit_range
 
     def train(self, mode: bool = True) -> 'HybridBackbone':
-        """Set the mode; BatchNorm that LoRA has frozen stays in eval mode."""
+        """Set the mode; BatchNorm that LoRA or ``norm_eval`` has frozen stays in eval mode."""
         super().train(mode)
         for module in self._frozen_batchnorms:
             module.eval()

@@ -18,6 +18,7 @@ from hybridcls.renames import keeps_old_spellings
 from hybridcls.structures import read_hard_labels
 
 from ..margins.margin import check_margin, check_target_logits, log_scalars_of
+from ..modules.class_balance import ClassWeight, LogitAdjustment
 from .classification_head import ClassificationHead
 from .head import Features
 
@@ -69,6 +70,10 @@ class MarginHead(ClassificationHead):
             <https://arxiv.org/abs/2203.15565>`_). The loss and the accuracy in the log are then among the drawn ones.
             Weights that were not drawn have the gradient 0, as in InsightFace's ``PartialFC_V2``: weight decay and
             momentum continue for them. Defaults to 1.
+        class_weight (str | dict | Sequence[float], optional), logit_adjustment (float | dict, optional): Against
+            imbalance of the classes, see :class:`ClassificationHead`. A weight multiplies the whole loss of a sample;
+            the adjustment is added to ``scale`` times the cosine, that of the target class with its margin. Both work
+            streamed, sharded and sampled. (Class weights in the text above are the prototypes.) Defaults to None.
         init_cfg (dict, optional): Defaults to None. Class weights start from a normal distribution of standard
             deviation 0.01, as in InsightFace; only their direction counts, but the smaller their norm at the start,
             the faster they turn.
@@ -107,8 +112,10 @@ class MarginHead(ClassificationHead):
         shard_classes: bool = False,
         sample_rate: float = 1.0,
         init_cfg: Optional[dict] = None,
+        class_weight: ClassWeight = None,
+        logit_adjustment: LogitAdjustment = None,
     ) -> None:
-        super().__init__(num_classes, in_channels, label_smoothing, init_cfg)
+        super().__init__(num_classes, in_channels, label_smoothing, init_cfg, class_weight, logit_adjustment)
         check_number(self._name, 'scale', scale, 0, low_open=True)
         if cosine_clip is not None:
             check_number(self._name, 'cosine_clip', cosine_clip, 0, 1, high_open=True)
@@ -162,8 +169,10 @@ class MarginHead(ClassificationHead):
         """Return logits without margin, ``scale`` times the cosine to each class weight: float32, shape (N, C)."""
         embedding, class_weights = self.pre_logits(feats), self._class_weights()
         if self.shard_classes:
-            return self.scale * sharded_cosine_logits(embedding, class_weights, self.class_shard, self.num_subcenters)
-        return self.scale * cosine_logits(embedding, class_weights, self.num_subcenters)
+            cosines = sharded_cosine_logits(embedding, class_weights, self.class_shard, self.num_subcenters)
+        else:
+            cosines = cosine_logits(embedding, class_weights, self.num_subcenters)
+        return self.class_balance.scored(self.scale * cosines)
 
     def _class_weights(self) -> Tensor:
         return self.weight if self.num_subcenters == 1 else self.weight.flatten(0, 1)
@@ -211,6 +220,8 @@ class MarginHead(ClassificationHead):
             cosine_clip=self.cosine_clip,
             num_subcenters=self.num_subcenters,
             memory=self.softmax_memory,
+            logit_bias=self.class_balance.loss_adjustment,
+            sample_weights=self.class_balance.sample_weights(labels),
         )
         if not self.shard_classes:
             return margin_cross_entropy(
