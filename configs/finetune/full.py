@@ -13,5 +13,5 @@ default_hooks = dict(
     head_first=dict(type='HeadFirstHook', dataloader={{_base_.bank_dataloader}}),
     ema=dict(type='EMAHook', ema_type='MomentumAnnealingEMA', gamma=1, momentum=None, update_buffers=True),
     early_stopping=dict(type='EarlyStoppingHook', monitor='accuracy/top1', min_delta=0.0, patience=None),
-    checkpoint=dict(save_best='accuracy/top1', max_keep_ckpts=1),
+    checkpoint=dict(save_best='accuracy/top1', best_tolerance='standard_error', max_keep_ckpts=1),
 )
