@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Union
 
 from mmengine.config import Config
 
+from hybridcls.checks import listed
+
 from .change import Change
 from .kept_split import kept_or_made
 from .layers import ConfigError
@@ -146,6 +148,12 @@ def _rows_below(dataset: dict, root: str, prefix: str, split: str) -> Rows:
             f'{root}: expected images of two or more classes, got one, {names[0]!r}. Give each class a folder of its '
             'own in data_root (or a label of its own in the table). If one class is meant, set classes=[...] in the '
             'data set.'
+        )
+    missing = [info['img_path'] for info in infos if '://' not in root and not os.path.isfile(info['img_path'])]
+    if missing:
+        raise FileNotFoundError(
+            f'{root}: {len(missing)} of {len(infos)} images are not there: {listed(missing, 3)}. Write paths below '
+            f'{built.img_prefix}, or take the lines out.'
         )
     rows = []
     for info in infos:
