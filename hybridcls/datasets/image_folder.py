@@ -2,6 +2,7 @@
 
 import logging
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -422,7 +423,12 @@ class ImageFolder(CustomDataset):
         return data_list
 
     def _path_of(self, name: str) -> str:
-        return get_file_backend(self.img_prefix, enable_singleton=True).join_path(self.img_prefix, name)
+        backend = get_file_backend(self.img_prefix, enable_singleton=True)
+        path = backend.join_path(self.img_prefix, name)
+        if name.isascii() or not isinstance(backend, LocalBackend) or os.path.lexists(path):
+            return path
+        other = (backend.join_path(self.img_prefix, unicodedata.normalize(form, name)) for form in ('NFC', 'NFD'))
+        return next(filter(os.path.lexists, other), path)
 
     def _check_empty(self, numbers: Sequence[int], where: str) -> None:
         if not numbers:
