@@ -9,7 +9,7 @@ import timm
 from mmengine.logging import print_log
 from torch import nn
 
-from hybridcls.checks import did_you_mean
+from hybridcls.checks import check_number, did_you_mean, listed
 from hybridcls.compat.timm import fix_position_tables
 from hybridcls.signatures import takes_argument
 
@@ -17,13 +17,13 @@ from ..weights.pretrained_weights import hub_config, pretrained_weights
 from ..weights.timm_loading import load_timm_weights
 from ..weights.weight_files import weights_file
 
-__all__ = ['check_model_name', 'create_timm_model', 'fixed_size', 'patch_size']
+__all__ = ['check_model_name', 'create_timm_model', 'fixed_size', 'map_indices', 'patch_size']
 
 # What a stream decides by itself, and what it can be told.
-_OWN_TO_THE_STREAM = {'num_classes', 'features_only', 'out_indices'}
+_OWN_TO_THE_STREAM = {'num_classes', 'features_only'}
 _KEYS = (
     'model_name', 'output', 'pretrained', 'checkpoint_path', 'drop_path_rate', 'img_size', 'frozen_stages',
-    'with_cp', 'mean', 'std',
+    'out_indices', 'with_cp', 'mean', 'std',
 )  # fmt: skip
 
 
@@ -35,6 +35,7 @@ def create_timm_model(
     img_size: Union[int, Sequence[int], None],
     timm_args: dict,
     default_drop_path_rate: float = 0.0,
+    out_indices: Union[int, Sequence[int], None] = None,
 ) -> nn.Module:
     """Create a timm model with ``num_classes=0``.
 
@@ -43,6 +44,8 @@ def create_timm_model(
             default_drop_path_rate (float): As :class:`~hybridcls.models.backbones.TimmStream` takes them. Models of
             any image size are not given one, and models without stochastic depth no rate that was not written, or 0.
         timm_args (dict): Other arguments of the model.
+        out_indices (int | Sequence[int], optional): The maps that are wanted (:func:`map_indices`); what comes after
+            the last of them is taken off. Defaults to None: the whole model.
 
     Raises:
         ValueError: For an unknown model or an impossible size, or weights that do not fit or do not exist.
@@ -66,10 +69,13 @@ def create_timm_model(
     optional = {'img_size', 'drop_path_rate'} if not drop_path_rate else {'img_size'}
     try:
         model = _create_with_most(optional, model_name, args)
+        cut_off = (
+            set() if out_indices is None else _cut(model, map_indices('TimmStream', model, model_name, out_indices))
+        )
         if checkpoint_path or pretrained:
             if hub_id:
                 model.pretrained_cfg.update(file=None, source='hf-hub', hf_hub_id=hub_id.partition(':')[2])
-            _load(model, model_name, checkpoint_path, timm_args)
+            _load(model, model_name, checkpoint_path, timm_args, cut_off)
         return model
     except TypeError as error:
         raise _explained(error, model_name, {key: args[key] for key in args if key not in optional}) from error
@@ -108,7 +114,7 @@ def check_model_name(caller: str, model_name: Any) -> None:
         )
 
 
-def _load(model: Any, model_name: str, checkpoint_path: str, timm_args: dict) -> None:
+def _load(model: Any, model_name: str, checkpoint_path: str, timm_args: dict, cut_off: set[str]) -> None:
     """Load the weights that were asked for, all of them or none."""
     config = dict(model.pretrained_cfg)
     if model_name.startswith('local-dir:'):
@@ -124,7 +130,7 @@ def _load(model: Any, model_name: str, checkpoint_path: str, timm_args: dict) ->
     if str(source).endswith('.npz'):  # of JAX
         model.load_pretrained(source)
     else:
-        print_log(f'TimmStream: {load_timm_weights("TimmStream", model, described, source)}', 'current')
+        print_log(f'TimmStream: {load_timm_weights("TimmStream", model, described, source, cut_off)}', 'current')
 
 
 def _create_with_most(optional: set[str], model_name: str, args: dict) -> nn.Module:
@@ -163,6 +169,32 @@ def _explained(error: TypeError, model_name: str, written: dict) -> TypeError:
         except Exception:  # it may need the others
             continue
     return TypeError(f'TimmStream: {model_name} cannot be built with {written} ({error}).')
+
+
+def map_indices(caller: str, model: Any, model_name: str, out_indices: Union[int, Sequence[int]]) -> tuple[int, ...]:
+    """Return ``out_indices`` as numbers from 0 to that of the last map, in order; negative ones count from the end.
+
+    Raises:
+        ValueError: If the model has no such map, or one is named twice; tells the strides of its maps.
+        TypeError: If one is no integer.
+    """
+    strides = [one['reduction'] for one in model.feature_info]
+    count = len(strides)
+    given = [out_indices] if isinstance(out_indices, int) else list(out_indices)
+    for index in given:
+        advice = f'{model_name} has {count} maps, of strides {listed(map(str, strides))}.'
+        check_number(caller, 'out_indices', index, -count, count - 1, integer=True, advice=advice)
+    indices = tuple(sorted({index % count for index in given}))
+    if not given or len(indices) < len(given):
+        raise ValueError(f'{caller}: expected out_indices that name each map once, got {tuple(given)}.')
+    return indices
+
+
+def _cut(model: Any, indices: Sequence[int]) -> set[str]:
+    """Take off what comes after the last map that is wanted, and return the names of its weights."""
+    before = set(model.state_dict())
+    model.prune_intermediate_layers(list(indices), prune_norm=True, prune_head=True)
+    return before - set(model.state_dict())
 
 
 def patch_size(model: nn.Module) -> Optional[tuple[int, int]]:
