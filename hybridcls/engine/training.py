@@ -13,6 +13,7 @@ from hybridcls.compat.mmengine import bare_model
 
 from .checkpoints.files import check_checkpoint, check_writable, latest_valid_checkpoint
 from .config.change import RECORD, Change, apply, provenance_of, record_of
+from .config.data_splits import data_splits, open_splits
 from .config.dataloaders import check_dataloaders, limit_dataloaders
 from .config.distributed import distributed
 from .config.image_folders import check_image_folders
@@ -22,14 +23,14 @@ from .config.num_classes import num_classes
 from .config.parts import check_parts
 from .config.portable import portable_types
 from .config.schedules import check_length, fit_to_batches, fitted_schedules, iterations, scaled_lr
-from .config.timm_streams import check_timm_streams
+from .config.timm_streams import check_timm_streams, weights_of_runs, without_start
 from .config.tree import ABSENT, class_of
 from .config.vis_backends import check_vis_backends
 from .distillation.distillation_width import distillation_width
 from .hooks.batch_check_hook import check_batches
 from .hooks.preemption_hook import PreemptionHook
 from .runner.console import Bars, ConsoleRunner
-from .runner.distributed import process_count, start_processes
+from .runner.distributed import decided_by_first, process_count, start_group, start_processes
 from .runner.workers import end_workers
 
 __all__ = [
@@ -90,13 +91,17 @@ def complete(cfg: Config, options: TrainOptions) -> TrainOptions:
     return options
 
 
-def prepare_training(cfg: Config, options: TrainOptions, work_dir: Optional[str] = None) -> Config:
+def prepare_training(
+    cfg: Config, options: TrainOptions, work_dir: Optional[str] = None, split_dir: Optional[str] = None
+) -> Config:
     """Complete a config from :func:`~hybridcls.engine.config.load_config` for a training, in place.
 
     Args:
         cfg (Config): What to train.
         options (TrainOptions): How.
         work_dir (str, optional): Wins over ``cfg.work_dir``; without both it is ``work_dirs/<name of the config>``.
+        split_dir (str, optional): Where ``split.csv`` is kept, if the images have to be divided
+            (:func:`~hybridcls.engine.config.data_splits.data_splits`). Defaults to the work dir.
 
     Returns:
         Config: ``cfg`` itself, ready for :func:`build_runner`.
@@ -104,16 +109,19 @@ def prepare_training(cfg: Config, options: TrainOptions, work_dir: Optional[str]
     Raises:
         PermissionError: If the work dir cannot be written.
         FileNotFoundError: If a folder of images is not there.
+        ValueError: If images that have to be divided are none, of one class, or too few.
         ConfigError: If an option does not fit the config, or two of its values do not fit together.
     """
     options = complete(cfg, options)
     check_parts(cfg)
     check_timm_streams(cfg)
+    apply(cfg, weights_of_runs)
     check_vis_backends(cfg)
     choose_work_dir(cfg, work_dir)
     check_writable(cfg.work_dir)
     start_processes(options.launcher or 'none')
     apply(cfg, start_from, options.resume)
+    _divide_images(cfg, split_dir or cfg.work_dir, options, cfg.load_from if cfg.get('resume') else None)
     check_image_folders(cfg)
     apply(cfg, num_classes)
     apply(cfg, distillation_width)
@@ -149,9 +157,20 @@ def prepare_testing(
     apply(cfg, default_hooks)
     check_parts(cfg, is_test=True)
     check_timm_streams(cfg)
+    if checkpoint is not None:
+        apply(cfg, without_start)
+    _divide_images(cfg, cfg.work_dir, replace(options, launcher=launcher), checkpoint)
     check_image_folders(cfg, kinds=('test',))
     apply(cfg, num_classes, checkpoint)
     return _finish(cfg)
+
+
+def _divide_images(cfg: Config, folder: str, options: TrainOptions, checkpoint: Optional[str]) -> None:
+    """Fill data sets that name only their split; the first process divides images for all."""
+    if open_splits(cfg):
+        start_group(cfg, options.launcher or 'none')
+        of_training = [] if checkpoint is None else [Path(checkpoint).parent, Path(checkpoint).parent.parent]
+        apply(cfg, lambda _: decided_by_first(lambda: list(data_splits(cfg, folder, of_training))))
 
 
 def choose_work_dir(cfg: Config, work_dir: Optional[str]) -> str:

@@ -10,7 +10,7 @@ from .layers import RUNNER_KEYS
 from .timm_streams import backbones_in, timm_streams_in
 from .tree import ABSENT, Path, dataloaders_in, datasets_in, dotted, takes, transforms_in, value_at, walk
 
-__all__ = ['SHARED_KEYS', 'classifying_head', 'shared_keys']
+__all__ = ['SHARED_KEYS', 'classifying_head', 'reaches_a_place', 'shared_keys']
 
 _HOOK_KEYS = ('default_hooks', 'custom_hooks')
 
@@ -50,6 +50,16 @@ def shared_keys(cfg: Config) -> Iterator[Union[Change, str]]:
             yield f'{key}={value!r} does not reach {", ".join(keep)}: what is written there stays.'
         elif not found and key not in provenance_of(cfg).used:
             yield f'{key}={value!r} fills no place: no part of this config takes it.'
+
+
+def reaches_a_place(cfg: Config, key: str) -> bool:
+    """Whether the value of a shared key stands in a completed config, at one place at least."""
+    read, known = Config({name: value for name, value in cfg.items() if name in RUNNER_KEYS}), provenance_of(cfg)
+    return (
+        any(change.by == (key,) for change in known.changes)
+        or any(variable[0] == key for variable in known.references.values())
+        or any(value_at(read, path) == cfg.get(key) for path in _PLACES[key](read))
+    )
 
 
 def classifying_head(cfg: Config) -> Optional[dict]:

@@ -24,6 +24,7 @@ _OTHERS = dict(
     cfg_options='run_chain',
     compile='Runner.train',
     custom_imports='load_config',
+    data_split='data_splits',
     efficient_conv_bn_eval='Runner.train',
     find_unused_parameters='Runner.wrap_model',
     phases='run_chain',
@@ -308,8 +309,8 @@ class _Walk:
             self._functions((key,), node, [Runner.set_randomness])
         elif key == 'auto_scale_lr':
             self._all((key,), node, Taker('--auto-scale-lr'))
-        elif key == 'custom_imports':
-            self._all((key,), node, Taker('load_config'))
+        elif key in ('custom_imports', 'data_split'):
+            self._all((key,), node, Taker(_OTHERS[key]))
 
     def _functions(self, path: Path, node: dict, functions: Sequence[Callable]) -> None:
         """Note arguments that go to the first of some functions that names them."""

@@ -129,7 +129,7 @@ class ConsoleHook(Hook):
             self._bars.progress.remove_task(self._evaluation)
             self._evaluation = None
         if metrics:
-            runner.logger.info(f'{title}: {results_of(metrics)}')
+            runner.logger.info(f'{title}: {results_of(metrics, few=0 if title == "Test" else _FEW)}')
 
     def _open(self, runner: Any) -> None:
         if Bars.are_shown_here() and Bars.shown is None:
@@ -180,7 +180,7 @@ def summary_of(runner: Any, training: bool = True) -> str:
     return '\n'.join(f'  {name:<10}{text}'.rstrip() for name, text in rows)
 
 
-def results_of(metrics: dict) -> str:
+def results_of(metrics: dict, few: int = _FEW) -> str:
     """Write the results of an evaluation: a few in one line, more in a table; then arrays, such as a confusion matrix.
 
     numpy and torch shorten an array of more than 1,000 numbers.
@@ -189,7 +189,7 @@ def results_of(metrics: dict) -> str:
             if isinstance(value, (int, float, str))]  # fmt: skip
     arrays = {name: value for name, value in metrics.items() if isinstance(value, (Tensor, ndarray))}
     tables = ''.join(f'\n  {name}\n{indent(str(value), "  ")}' for name, value in arrays.items())
-    if len(rows) <= _FEW:
+    if len(rows) <= few:
         return ', '.join(f'{name} {value}' for name, value in rows) + tables
     first, second = max(len(name) for name, _ in rows), max(len(value) for _, value in rows)
     return ''.join(f'\n  {name:<{first}}  {value:>{second}}' for name, value in rows) + tables
