@@ -17,17 +17,19 @@ from typing import Any, Optional
 from hybridcls.command_line import TRACEBACK_VARIABLE, explain_error, run_tool
 from hybridcls.version import __version__
 
-from . import explain, migrate, test, train
+from . import explain, migrate, predict, test, train
 
 __all__ = ['SUBCOMMANDS', 'main', 'parse_args', 'run_alone']
 
-SUBCOMMANDS = {'train': train, 'test': test, 'explain': explain, 'migrate': migrate}
+SUBCOMMANDS = {'train': train, 'test': test, 'predict': predict, 'explain': explain, 'migrate': migrate}
 """Modules with ``HELP``, ``add_arguments(parser)`` and ``run(args)``, which returns the exit code."""
 
 
 def parse_args(arguments: Optional[Sequence[str]] = None) -> Namespace:
     """Read the command line."""
-    parser = ArgumentParser(prog='hybridcls', description='Train, test, inspect and rewrite image classifiers.')
+    parser = ArgumentParser(
+        prog='hybridcls', description='Train, test and ask image classifiers, inspect and rewrite configs.'
+    )
     parser.add_argument('--version', action='version', version=f'hybridcls {__version__}')
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     for name, command in SUBCOMMANDS.items():
