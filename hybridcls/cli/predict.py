@@ -17,6 +17,7 @@ from hybridcls.checks import check_file, check_installed, near_files
 from .device import add_device_option, hide_gpus
 from .json_output import stdout_for_json, tell
 from .out_file import add_out_option, check_out
+from .quick_imports import quick_imports
 from .unfinished_answers import FORMATS, Progress, UnfinishedAnswers, digest_of
 
 if TYPE_CHECKING:
@@ -77,14 +78,15 @@ def run(args: Namespace) -> int:
     _check(args)
     with _own_stdout() as stdout:
         hide_gpus(args.device)
-        from hybridcls.apis.image_inputs import read_inputs
-        from hybridcls.apis.inferencer import HybridInferencer
-        from hybridcls.checkpoint_reading import trust_checkpoints
+        with quick_imports():
+            from hybridcls.apis.image_inputs import read_inputs
+            from hybridcls.apis.inferencer import HybridInferencer
+            from hybridcls.checkpoint_reading import trust_checkpoints
 
-        if args.trust_checkpoint:
-            trust_checkpoints()
-        inputs = read_inputs(args.images)
-        model = HybridInferencer(args.checkpoint, args.device, args.config, amp=args.amp or None)
+            if args.trust_checkpoint:
+                trust_checkpoints()
+            inputs = read_inputs(args.images)
+            model = HybridInferencer(args.checkpoint, args.device, args.config, amp=args.amp or None)
         tell(model.why, sys.stderr)
         return _answer(args, model, inputs, stdout)
 
