@@ -341,26 +341,22 @@ class TestRuns:
             applied(cfg, data_splits, str(tmp_path))
 
 
-def prepare_in_process(rank, config, root, folder):
-    cfg = load_config(config, dict(data_root=root))
-    cfg = prepare_training(cfg, TrainOptions(launcher='pytorch'), folder)
-    Path(folder, f'{rank}.txt').write_text('\n'.join(sorted(map(str, paths_of(cfg, PLACES[0])))))
-    Path(folder, f'{rank}.made').write_text(str(os.stat(Path(folder, 'split.csv')).st_ino))
+def prepare_in_process(rank, config, photos, one_class, folder):
+    def prepare(root, work_dir):
+        cfg = load_config(config, dict(data_root=root))
+        return prepare_training(cfg, TrainOptions(launcher='pytorch'), str(Path(folder, work_dir)))
+
+    # A mistake that the first process finds ends both.
+    with pytest.raises(ValueError, match='two or more classes'):
+        prepare(one_class, 'wrong')
+    paths = paths_of(prepare(photos, 'w'), PLACES[0])
+    Path(folder, f'{rank}.txt').write_text('\n'.join(sorted(map(str, paths))))
+    Path(folder, f'{rank}.made').write_text(str(os.stat(Path(folder, 'w/split.csv')).st_ino))
 
 
 def test_two_processes_read_what_the_first_has_written(photos, load, tmp_path):
     load(photos)
-    run_processes(prepare_in_process, str(tmp_path / 'configs/base.py'), str(photos), str(tmp_path / 'w'))
-    assert (tmp_path / 'w/0.txt').read_text() == (tmp_path / 'w/1.txt').read_text()
-    assert (tmp_path / 'w/0.made').read_text() == (tmp_path / 'w/1.made').read_text()
-
-
-def fail_in_process(rank, config, root, folder):
-    with pytest.raises(ValueError, match='two or more classes'):
-        prepare_training(load_config(config, dict(data_root=root)), TrainOptions(launcher='pytorch'), folder)
-
-
-def test_a_mistake_that_the_first_finds_ends_both(load, tmp_path):
-    class_folders(tmp_path / 'photos', ant=5)
-    load(tmp_path / 'photos')
-    run_processes(fail_in_process, str(tmp_path / 'configs/base.py'), str(tmp_path / 'photos'), str(tmp_path / 'w'))
+    one_class = class_folders(tmp_path / 'one', ant=5)
+    run_processes(prepare_in_process, str(tmp_path / 'configs/base.py'), str(photos), str(one_class), str(tmp_path))
+    assert (tmp_path / '0.txt').read_text() == (tmp_path / '1.txt').read_text()
+    assert (tmp_path / '0.made').read_text() == (tmp_path / '1.made').read_text()
