@@ -46,7 +46,7 @@ def use_device(device: str, launcher: Optional[str] = None) -> None:
     import torch
     from mmengine.device import is_mps_available
 
-    from hybridcls.compat.mmengine.device import set_device
+    from hybridcls.compat.mmengine.default_device import set_device
 
     kind, _, number = device.partition(':')
     if kind == 'cuda':

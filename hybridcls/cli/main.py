@@ -18,10 +18,18 @@ from hybridcls.command_line import TRACEBACK_VARIABLE, explain_error, run_tool
 from hybridcls.version import __version__
 
 from . import explain, migrate, predict, test, train
+from . import list as list_
 
 __all__ = ['SUBCOMMANDS', 'main', 'parse_args', 'run_alone']
 
-SUBCOMMANDS = {'train': train, 'test': test, 'predict': predict, 'explain': explain, 'migrate': migrate}
+SUBCOMMANDS = {
+    'train': train,
+    'test': test,
+    'predict': predict,
+    'list': list_,
+    'explain': explain,
+    'migrate': migrate,
+}
 """Modules with ``HELP``, ``add_arguments(parser)`` and ``run(args)``, which returns the exit code."""
 
 

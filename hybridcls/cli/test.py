@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hybridcls.checks import check_file
 
-from .find_config import find_config
+from .find_config import find_config, shipped_configs
 from .json_output import print_json, stdout_for_json, tell
 from .out_file import add_out_option, check_out, unfinished_out, write_out
 from .shared_options import add_shared_options, check_shared_paths, load_with_options
@@ -88,7 +88,7 @@ def _check(args: Namespace) -> None:
     elif path is None:
         raise ValueError('test: expected a checkpoint or a work dir, got none. (An ensemble needs --config.)')
     if path is not None and '://' not in path:
-        if path.endswith(('.py', '.yml', '.yaml')):
+        if path.endswith(('.py', '.yml', '.yaml')) or (path in shipped_configs() and not os.path.exists(path)):
             raise ValueError(
                 f'test: expected a checkpoint or a work dir, got the config {path!r}. Write hybridcls test CHECKPOINT '
                 f'--config {path}, or leave --config out: the config travels in the checkpoint.'
@@ -115,8 +115,8 @@ def _test(args: Namespace) -> dict[str, Any]:
     cfg = load_with_options(args) if args.config else _config_in(str(checkpoint), args)
     if is_chain(cfg):
         raise ValueError(
-            f'test: expected the config of one phase, got the chain {args.config}. Leave it out: the config travels in '
-            'the checkpoint.'
+            f'test: expected the config of one phase, got the chain {args.config}. Write hybridcls test '
+            f'{args.checkpoint}: the config of the phase travels in the checkpoint.'
         )
     options = TrainOptions(amp=args.amp, pin_memory=not args.no_pin_memory, launcher=args.launcher)
     cfg = prepare_testing(cfg, checkpoint, options, work_dir)
@@ -141,16 +141,24 @@ def _test(args: Namespace) -> dict[str, Any]:
 
 
 def _config_in(checkpoint: str, args: Namespace) -> 'Config':
-    """Load the config that a checkpoint holds."""
+    """Load the config that a checkpoint holds, and that may name registered parts alone unless it is trusted."""
+    from hybridcls import registry
+    from hybridcls.apis.checkpoint_config import UnsafeConfigError, check_types
     from hybridcls.engine import ConfigError
-    from hybridcls.engine.checkpoints.config_text import config_text
+    from hybridcls.engine.checkpoints.config_values import config_values
 
-    text = config_text(checkpoint)
-    if text is None:
+    values = config_values(checkpoint)
+    if values is None:
         raise ValueError(f'test: {checkpoint} holds no config: no run of hybridcls has written it. Add --config.')
+    if not args.trust_checkpoint:
+        values.pop('custom_imports', None)
+    try:
+        check_types(values, checkpoint, [getattr(registry, name) for name in registry.__all__])
+    except UnsafeConfigError as error:
+        raise UnsafeConfigError(f'{error} Or name a config of your own: --config.') from error
     with TemporaryDirectory() as folder:
         file = Path(folder, f'{Path(checkpoint).resolve().parent.name}.py')
-        file.write_text(text, encoding='utf8')
+        file.write_text(''.join(f'{key} = {value!r}\n' for key, value in values.items()), encoding='utf8')
         try:
             return load_with_options(Namespace(**{**vars(args), 'config': str(file)}))
         except ConfigError as error:

@@ -70,11 +70,11 @@ def run(args: Namespace) -> int:
 
 
 def _train(args: Namespace) -> dict[str, Any]:
-    from hybridcls.engine import build_runner, is_chain, prepare_training, run_chain, run_training
+    from hybridcls.engine import build_runner, in_folds, is_chain, prepare_training, run_chain, run_training
     from hybridcls.engine.runner.outcome import Outcome, outcome_of
     from hybridcls.engine.training import choose_work_dir
 
-    cfg = load_with_options(args)
+    cfg = in_folds(load_with_options(args))
     options = training_options(args, _checkpoint_to_resume(args.resume))
     folder = Path(choose_work_dir(cfg, args.work_dir))
     _leave_earlier_training(cfg, folder, options, args)
@@ -123,12 +123,13 @@ def _leave_earlier_training(cfg: 'Config', folder: Path, options: 'TrainOptions'
     from hybridcls.engine.checkpoints.used_work_dir import check_unused, files_of_training, set_aside
     from hybridcls.engine.config.tree import leaves_in
     from hybridcls.engine.phases.plan import read_phases
-    from hybridcls.engine.runner.distributed import shared, start_group, start_processes
+    from hybridcls.engine.runner.distributed import decided_by_first, start_group, start_processes
 
     if is_chain(cfg):  # it goes on by itself, and refuses the folders of another one
         if not args.force:
             return
         files = [path for phase in read_phases(cfg) if (path := folder / phase.folder_name).exists()]
+        files += folder.glob('split*.csv')
     else:
         resume = options.resume
         goes_on = (
@@ -150,4 +151,4 @@ def _leave_earlier_training(cfg: 'Config', folder: Path, options: 'TrainOptions'
         moved = set_aside(folder, files)
         tell(f'The training that {folder} held is set aside: {moved}.')
 
-    shared(decide)
+    decided_by_first(decide)

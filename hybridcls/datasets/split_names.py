@@ -1,6 +1,6 @@
 """The names that folders and cells have for the splits of a data set: train, val and test."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Optional
 
 __all__ = ['SPLITS', 'split_folders', 'split_named']
@@ -25,8 +25,8 @@ def split_named(name: str) -> Optional[str]:
     return _SPLIT_OF.get(name.strip().lower())
 
 
-def split_folders(names: Iterable[str]) -> dict[str, str]:
-    """Return the folder of each split, if these folders are splits of a data set: ``train`` and one more is there.
+def split_folders(names: Sequence[str]) -> dict[str, str]:
+    """Return the folder of each split, if these folders are splits of a data set: ``train``, alone or with one more.
 
     Raises:
         ValueError: If two folders mean the same split.
@@ -44,4 +44,4 @@ def split_folders(names: Iterable[str]) -> dict[str, str]:
             raise ValueError(f'expected one folder for the split {split}, got {found[split]} and {name}.')
         if split is not None:
             found[split] = name
-    return found if 'train' in found and len(found) > 1 else {}
+    return found if 'train' in found and (len(found) > 1 or len(names) == 1) else {}

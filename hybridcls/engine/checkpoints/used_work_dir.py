@@ -14,14 +14,14 @@ __all__ = ['check_unused', 'files_of_training', 'set_aside']
 PREVIOUS = 'previous'
 _CHECKPOINT = re.compile(r'(best_.+_)?(epoch|iter)_\d+\.pth')
 # What a training with other data or another length would take for its own.
-_NOTES = ('last_checkpoint', 'split.csv', 'learning_curves.json')
+_NOTES = ('last_checkpoint', 'split*.csv', 'learning_curves.json')
 
 
 def files_of_training(work_dir: Union[str, Path]) -> list[Path]:
     """Return the checkpoints in a work dir, and the notes beside them; nothing if there is no checkpoint."""
     folder = Path(work_dir)
     checkpoints = [path for path in sorted(folder.glob('*.pth')) if _CHECKPOINT.fullmatch(path.name)]
-    notes = [folder / name for name in _NOTES if (folder / name).is_file()]
+    notes = [path for pattern in _NOTES for path in sorted(folder.glob(pattern))]
     has_checkpoints = bool(checkpoints) or (folder / 'last_checkpoint').is_file()  # of an out_dir elsewhere
     return [*checkpoints, *notes] if has_checkpoints else []
 

@@ -9,7 +9,7 @@ from typing import Any, Optional
 
 import torch
 from mmengine.dist import get_world_size
-from mmengine.hooks import Hook, LoggerHook
+from mmengine.hooks import CheckpointHook, Hook, LoggerHook
 from mmengine.model import BaseTTAModel
 from numpy import ndarray
 from torch import Tensor
@@ -82,8 +82,9 @@ class ConsoleHook(Hook):
             runner.logger.info(f'{line}  {self._remaining(runner)}'.rstrip())
 
     def after_train(self, runner: Any) -> None:
-        """End the bars."""
+        """End the bars, and tell what the training leaves behind."""
         self._close()
+        runner.logger.info(ending_of(runner))
 
     def before_test(self, runner: Any) -> None:
         """Tell what is going to be tested."""
@@ -178,6 +179,20 @@ def summary_of(runner: Any, training: bool = True) -> str:
     rows.append(('work dir', f'{runner.work_dir} (the whole log: {runner.timestamp}/{runner.timestamp}.log)'))
     rows.append(('versions', f'hybridcls {hybridcls.__version__}, torch {torch.__version__}'))
     return '\n'.join(f'  {name:<10}{text}'.rstrip() for name, text in rows)
+
+
+def ending_of(runner: Any) -> str:
+    """Tell where a training has left its best and its last checkpoint, and how good the best one is."""
+    info = runner.message_hub.runtime_info
+    lines = ['The training is over.']
+    checkpoint = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
+    for kind in ('best', 'last'):
+        path = info.get(f'{kind}_ckpt')
+        if path:
+            name = getattr(checkpoint, 'key_indicators', None)
+            score = f' ({name[0]} {info["best_score"]:.4f})' if kind == 'best' and name else ''
+            lines.append(f'  {kind} checkpoint: {path}{score}')
+    return '\n'.join(lines)
 
 
 def results_of(metrics: dict, few: int = _FEW) -> str:

@@ -25,11 +25,12 @@ from ..config.facts import config_facts, differing_keys, fingerprint
 from ..config.renamed import new_facts
 from ..config.tree import ABSENT, is_a
 from ..hooks import TransferHook
-from ..runner.distributed import shared, start_group, start_processes
+from ..runner.distributed import decided_by_first, start_group, start_processes
 from ..runner.global_instances import isolated_globals
 from ..runner.outcome import outcome_of
 from ..runner.workers import end_workers
 from ..training import TrainOptions, build_runner, choose_work_dir, prepare_testing, prepare_training, run_training
+from .folds import fold_summary
 from .plan import Phase, read_phases
 from .record import PhaseRecord
 from .report import phase_table
@@ -81,7 +82,7 @@ def run_chain(
         later = [one.get('train_cfg', {}).get('max_epochs') or 0 for one in cfgs[phase.number :]]
         records.append(_run_phase(phase, cfg, folder, options, before, len(phases), sum(later)))
     if is_main_process():
-        print(phase_table(folder, records), flush=True)
+        print('\n'.join(filter(None, [phase_table(folder, records), fold_summary(records)])), flush=True)
     return records
 
 
@@ -95,7 +96,7 @@ def _run_phase(
     epochs_after: int,
 ) -> PhaseRecord:
     folder = work_dir / phase.folder_name
-    record, finished = shared(lambda: _look_up(phase, cfg, folder, options, before))
+    record, finished = decided_by_first(lambda: _look_up(phase, cfg, folder, options, before))
     head = f'Phase {phase.number} of {number_of_phases}, {phase.name}'
     if finished:
         _say(f'{head}: finished before, in {folder}. Kept as it is.')
@@ -110,7 +111,7 @@ def _run_phase(
     finished = False
     try:
         with isolated_globals():
-            prepare_training(cfg, options, str(folder))
+            prepare_training(cfg, options, str(folder), str(work_dir))
             test_cfg.model = deepcopy(cfg.model)  # with the number of classes, if that was counted
             whence = f'goes on from {cfg.load_from}' if cfg.get('resume') else f'starts from {start or "the beginning"}'
             _say(f'{head}: {whence}; config {phase.config}, folder {folder}.')
@@ -164,7 +165,7 @@ def _look_up(
         if old is None:
             continue
         state = 'finished' if finished else 'begun'
-        if old.after != new.after:
+        if old.after != new.after and phase.load in ('best', 'last'):
             raise ValueError(
                 f'Phase {phase.name} was {state} after another training of the phase before it, which has '
                 f'been run again since: {again}.'

@@ -37,7 +37,7 @@ class EnsembleClassifier(BaseClassifier):
     Predictions carry the mean score and, in nats, ``total`` = ``aleatoric`` + ``epistemic``; with evidential members
     what these do not know themselves is epistemic, too, and ``vacuity`` is the mean. ``embedding`` is the first
     member's, since different networks' embeddings have nothing to do with each other. ``forward`` returns the
-    logarithm of the mean score, whose softmax it is.
+    logarithm of the mean score, whose softmax it is; of several labels an image the logit of it.
 
     Args:
         members (Sequence[str | dict | HybridClassifier]): A checkpoint or a classifier each; or a dict with
@@ -112,9 +112,12 @@ class EnsembleClassifier(BaseClassifier):
         return [member.extract_feat(inputs) for member in self.members]
 
     def forward(self, inputs: Tensor, data_samples: Optional[list[DataSample]] = None, mode: str = 'tensor') -> Any:
-        """Return the logarithm of the mean score (``'tensor'``) or DataSamples (``'predict'``)."""
+        """Return the logarithm, or the logit, of the mean score (``'tensor'``) or DataSamples (``'predict'``)."""
         if mode == 'tensor':
-            scores = torch.stack([member(inputs).float().softmax(1) for member in self.members]).mean(0)
+            logits = torch.stack([member(inputs).float() for member in self.members])
+            if getattr(self.members[0].head, 'multi_label', False):
+                return logits.sigmoid().mean(0).logit(eps=torch.finfo(logits.dtype).eps)
+            scores = logits.softmax(2).mean(0)
             return scores.clamp_min(torch.finfo(scores.dtype).tiny).log()
         if mode == 'loss':
             raise ValueError(
