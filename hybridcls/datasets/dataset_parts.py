@@ -1,11 +1,11 @@
-"""Find the data sets inside wrappers, and the transforms that read their images."""
+"""Find the data sets inside wrappers and the transforms that read their images, and tell these what follows them."""
 
 from collections.abc import Iterator
 from typing import Any
 
 from .transforms import LoadImage
 
-__all__ = ['loaders_of', 'parts_of']
+__all__ = ['connect_loaders', 'loaders_of', 'parts_of']
 
 
 def parts_of(dataset: Any) -> Iterator[Any]:
@@ -25,3 +25,10 @@ def loaders_of(pipeline: Any) -> Iterator[LoadImage]:
             yield step
         else:
             yield from loaders_of(step)
+
+
+def connect_loaders(pipeline: Any) -> None:
+    """Tell the LoadImage transforms of a pipeline what they are a part of, for ``decode_scale='crop'``."""
+    for step in getattr(pipeline, 'transforms', ()):
+        if isinstance(step, LoadImage):
+            step.pipeline = pipeline

@@ -19,7 +19,7 @@ from hybridcls.registry import DATASETS
 
 from .annotation_file import number_labels, read_annotations
 from .class_folders import check_image_folder, check_level, number_folders
-from .dataset_parts import loaders_of
+from .dataset_parts import connect_loaders, loaders_of
 from .image_files import files_below, is_hidden
 from .image_formats import file_kind, readable_extensions
 from .transforms.load_image import LoadImage, UnreadableImageError
@@ -113,6 +113,7 @@ class ImageFolder(CustomDataset):
             lazy_init=lazy_init,
             **kwargs,
         )
+        connect_loaders(self.pipeline)
 
     def load_data_list(self) -> list[dict]:
         """Return ``img_path``, ``gt_label`` (with labels) and ``file_number`` of each image."""
