@@ -7,7 +7,7 @@ from contextlib import suppress
 from mmengine.config import Config
 
 from .change import Change
-from .tree import ABSENT, Path, is_a, value_at, walk
+from .tree import ABSENT, Path, dotted, is_a, value_at, walk
 
 __all__ = [
     'backbones_in', 'check_timm_streams', 'lone_stream', 'timm_streams_in', 'weights_of_runs', 'without_start',
@@ -33,17 +33,24 @@ def lone_stream(cfg: Config) -> Iterator[Change]:
 
 
 def check_timm_streams(cfg: Config) -> None:
-    """Check the model names of streams before data are read.
+    """Check the model names and the weights of streams before data are read.
 
     Raises:
         ValueError: If timm has no such model; names near ones.
+        FileNotFoundError: If there are no such weights, here or on the Hub.
     """
     from hybridcls.models.backbones.timm_model import check_model_name
+    from hybridcls.models.weights.pretrained_weights import check_pretrained
+    from hybridcls.models.weights.weight_files import weights_file
 
     for path in timm_streams_in(cfg):
-        stream = value_at(cfg, path)
+        stream, caller = value_at(cfg, path), dotted(path)
         if stream.get('model_name') is not None:
-            check_model_name('.'.join(map(str, path)), stream['model_name'])
+            check_model_name(caller, stream['model_name'])
+            if stream.get('checkpoint_path'):
+                weights_file(caller, stream['checkpoint_path'])
+            elif stream.get('pretrained') is True and not stream.get('pretrained_cfg_overlay'):
+                check_pretrained(caller, stream['model_name'], stream.get('cache_dir'))
 
 
 def weights_of_runs(cfg: Config) -> Iterator[Change]:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from config_helpers import loaded
+from huggingface_hub import constants
 
 from hybridcls.engine.config import load_config, provenance_of
 from hybridcls.engine.config.change import apply, record_of, table_of
@@ -47,6 +48,16 @@ def test_a_name_that_timm_does_not_have_names_near_ones(tmp_path):
     with pytest.raises(
         ValueError, match=r"model\.backbone\.vit: timm has no model 'test_vitt'\. Did you mean 'test_vit'"
     ):
+        check_timm_streams(cfg)
+
+
+def test_weights_that_are_not_here_are_told_before_data_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', True)
+    cfg = loaded(tmp_path, base=HYBRID)
+    with pytest.raises(FileNotFoundError, match=r'model\.backbone\.vit: the pretrained weights of test_vit are not in'):
+        check_timm_streams(cfg)
+    cfg = loaded(tmp_path, base=HYBRID, options={'model.backbone.vit.checkpoint_path': str(tmp_path / 'no.pth')})
+    with pytest.raises(FileNotFoundError, match=r"model\.backbone\.vit: checkpoint_path='.*no\.pth' does not exist"):
         check_timm_streams(cfg)
 
 
