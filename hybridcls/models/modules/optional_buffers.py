@@ -70,7 +70,7 @@ class ClassCounts(OptionalBuffers):
             raise ValueError(
                 f'{self.caller}: expected counts of num_classes={len(self.counts) - 1} classes, got {len(counts)}.'
             )
-        self.counts.copy_(torch.tensor([*map(int, counts), int(num_images)]))
+        self.counts.copy_(torch.cat([torch.as_tensor(counts).long().cpu(), torch.tensor([num_images])]))
         self._is_known = True
         return self.follow(self.counts[:-1].cpu(), int(num_images))
 
