@@ -44,8 +44,8 @@ def create_timm_model(
             default_drop_path_rate (float): As :class:`~hybridcls.models.backbones.TimmStream` takes them. Models of
             any image size are not given one, and models without stochastic depth no rate that was not written, or 0.
         timm_args (dict): Other arguments of the model.
-        out_indices (int | Sequence[int], optional): The maps that are wanted (:func:`map_indices`); what comes after
-            the last of them is taken off. Defaults to None: the whole model.
+        out_indices (int | Sequence[int], optional): The maps to return (:func:`map_indices`); what comes after the
+            last of them is taken off. Defaults to None: the whole model.
 
     Raises:
         ValueError: For an unknown model or an impossible size, or weights that do not fit or do not exist.
@@ -191,7 +191,7 @@ def map_indices(caller: str, model: Any, model_name: str, out_indices: Union[int
 
 
 def _cut(model: Any, indices: Sequence[int]) -> set[str]:
-    """Take off what comes after the last map that is wanted, and return the names of its weights."""
+    """Take off what comes after the last of these maps, and return the names of its weights."""
     before = set(model.state_dict())
     model.prune_intermediate_layers(list(indices), prune_norm=True, prune_head=True)
     return before - set(model.state_dict())
