@@ -16,7 +16,6 @@ from hybridcls.models.backbones.stream_kind import stream_kind
         ('test_vit', 'vit'),
         ('test_mambaout', 'vit'),  # channels last
         ('mixer_s32_224', 'vit'),
-        ('efficientvim_m1', 'cnn'),  # gives the maps of its stages
     ],
 )
 def test_the_kind_of_a_model(name, kind):
