@@ -68,7 +68,7 @@ def create_timm_model(
     hub_id, model_name = (model_name, f'local-dir:{folder}') if folder else ('', model_name)
     optional = {'img_size', 'drop_path_rate'} if not drop_path_rate else {'img_size'}
     try:
-        model = _create_with_most(optional, model_name, args)
+        model: Any = _create_with_most(optional, model_name, args)
         cut_off = (
             set() if out_indices is None else _cut(model, map_indices('TimmStream', model, model_name, out_indices))
         )
