@@ -1,0 +1,150 @@
+"""The commands of the pages run as they stand there, one page after the other, in a user's folder.
+
+A comment above a block shortens it, and fills what the user is to fill::
+
+    <!-- run: CONFIG=configs/digits/ce_hybrid.py --epochs 1 -->
+
+Words ``NAME=text`` in capitals replace NAME in each command of the block, the other words are appended to each. A block
+of Python runs if there is such a comment. What is not run stands in ``NOT_RUN``, with the reason.
+"""
+
+import os
+import re
+import runpy
+import shlex
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import pytest
+from processes import TOOLS, run_process
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').glob('*.md'))]
+BLOCK = re.compile(r'(?:<!-- run(?P<mark>:.*?)? -->\n+)?```(?P<kind>bash|console|python)\n(?P<text>.*?)```', re.DOTALL)
+EVERY_PAGE = 'makes an environment, and runs in the gate or by hand'
+TIMED = 'needs a machine that is fast and idle enough; test_choose_token_merging.py runs the tool'
+NOT_RUN = {
+    'python tools/choose_token_merging.py CONFIG CHECKPOINT --speedup 1.3 --inflection -1': TIMED,
+    'python tools/choose_token_merging.py CONFIG CHECKPOINT --target-ms 40 --batch-size 8': TIMED,
+    'bash tools/quickstart.sh': EVERY_PAGE,
+    'bash tools/run_tests.sh': EVERY_PAGE,
+    'bash tools/run_tests.sh [PATH]': EVERY_PAGE,
+    'bash tools/docs.sh': EVERY_PAGE,
+    'bash .ci/run': EVERY_PAGE,
+    'pip install -r requirements/dev.txt && pre-commit install': 'needs a package index',
+    'ruff format . && ruff check .': 'a stage of the gate',
+    'python tools/train.py my_run.py --work-dir work_dirs/my_run': 'test_protocols.py runs the page',
+    'python tools/test.py my_run.py work_dirs/my_run/iter_16.pth --out predictions.pkl': 'test_protocols.py runs the page',
+    'bash tools/dist_train.sh configs/hybrid/supcon_convnext_swin.py 8': 'needs 8 GPUs',
+}
+"""Commands of pages that no test runs, and why."""
+
+
+class Block(NamedTuple):
+    """A block of a page."""
+
+    kind: str
+    words: list[str]  # of the comment above; None without one
+    text: str
+
+
+def blocks(page):
+    """Yield the blocks of a page."""
+    for found in BLOCK.finditer(page.read_text(encoding='utf8')):
+        words = None if found['mark'] is None and '<!-- run' not in found[0] else shlex.split((found['mark'] or '')[1:])
+        yield Block(found['kind'], words, found['text'])
+
+
+def commands(block):
+    """Yield each command of a block as it stands there, and as it is run."""
+    lines = block.text.replace('\\\n', ' ').splitlines()
+    if block.kind == 'console':
+        lines = [line[2:] for line in lines if line.startswith('$ ')]
+    for line in lines:
+        written = re.sub(r'\s+#\s.*$', '', line).strip()
+        if written and not written.startswith('#'):
+            run = written
+            for word in block.words or []:
+                name, equals, text = word.partition('=')
+                if equals and name.isupper():
+                    run = re.sub(rf'\b{name}\b', text, run)
+                else:
+                    run = f'{run} {shlex.quote(word)}'
+            yield written, run
+
+
+def run(command, folder):
+    """Run a command of a page in the folder of the user."""
+    words = shlex.split(command)
+    if words[:1] == ['python'] and words[1].startswith('tools/'):
+        work = (_tool, folder, [str(TOOLS / words[1][len('tools/') :]), *words[2:]])
+    elif words[0] == 'hybridcls':
+        work = (_command, folder, words)
+    else:
+        pytest.fail(f'{command}: no test runs such a command. Say in NOT_RUN why.')
+    status, output = run_process(*work)
+    assert status == 0, f'$ {command}\n{output[-3000:]}'
+
+
+def _tool(folder, words):
+    os.chdir(folder)
+    sys.argv = words
+    sys.path.insert(0, str(TOOLS))
+    runpy.run_path(words[0], run_name='__main__')
+
+
+def _command(folder, words):
+    from hybridcls.cli.main import main
+
+    os.chdir(folder)
+    sys.argv = words
+    main()
+
+
+def _python(folder, text):
+    os.chdir(folder)
+    exec(compile(text, 'page', 'exec'), {'__name__': '__main__'})
+
+
+@pytest.fixture(scope='module')
+def user(tmp_path_factory):
+    """The folder of a user: the clone's configs and tools, and pictures of three kinds."""
+    folder = tmp_path_factory.mktemp('user')
+    for name in ('configs', 'tools', 'projects'):
+        (folder / name).symlink_to(ROOT / name)
+    draw = np.random.default_rng(0)
+    for number, name in enumerate(('cat', 'dog', 'owl')):
+        for split, count in (('train', 8), ('val', 4)):
+            (folder / 'my_images' / split / name).mkdir(parents=True)
+            for index in range(count):
+                image = draw.integers(0, 90, (48, 40, 3), np.uint8)
+                image[..., number] += 120
+                cv2.imwrite(str(folder / 'my_images' / split / name / f'{index}.jpg'), image)
+    (folder / 'my.py').write_text(
+        "_base_ = 'hybridcls::digits/ce_hybrid.py'\noptim_wrapper = dict(stages=dict(sam=dict(type='SAM', rho=0.05)))\n"
+    )
+    run('python tools/train.py configs/digits/ce_vit.py --cfg-options max_epochs=1 --work-dir trained', folder)
+    return folder
+
+
+@pytest.mark.parametrize('page', [page for page in PAGES if any(blocks(page))], ids=lambda page: page.stem)
+def test_a_page_runs(page, user):
+    for block in blocks(page):
+        if block.kind == 'python':
+            if block.words is not None:
+                status, output = run_process(_python, user, block.text)
+                assert status == 0, f'{block.text}\n{output[-3000:]}'
+            continue
+        for written, short in commands(block):
+            if written not in NOT_RUN:
+                run(short, user)
+
+
+def test_what_is_not_run_stands_on_a_page():
+    written = {
+        command for page in PAGES for block in blocks(page) if block.kind != 'python' for command, _ in commands(block)
+    }
+    assert not set(NOT_RUN) - written
