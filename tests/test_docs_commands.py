@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').glob('*.md'))]
 BLOCK = re.compile(r'(?:<!-- run(?P<mark>:.*?)? -->\n+)?```(?P<kind>bash|console|python)\n(?P<text>.*?)```', re.DOTALL)
 EVERY_PAGE = 'makes an environment, and runs in the gate or by hand'
+PROTOCOLS = 'test_protocols.py runs the page'
 TIMED = 'needs a machine that is fast and idle enough; test_choose_token_merging.py runs the tool'
 NOT_RUN = {
     'python tools/choose_token_merging.py CONFIG CHECKPOINT --speedup 1.3 --inflection -1': TIMED,
@@ -36,8 +37,8 @@ NOT_RUN = {
     'bash .ci/run': EVERY_PAGE,
     'pip install -r requirements/dev.txt && pre-commit install': 'needs a package index',
     'ruff format . && ruff check .': 'a stage of the gate',
-    'python tools/train.py my_run.py --work-dir work_dirs/my_run': 'test_protocols.py runs the page',
-    'python tools/test.py my_run.py work_dirs/my_run/iter_16.pth --out predictions.pkl': 'test_protocols.py runs the page',
+    'python tools/train.py my_run.py --work-dir work_dirs/my_run': PROTOCOLS,
+    'python tools/test.py my_run.py work_dirs/my_run/iter_16.pth --out predictions.pkl': PROTOCOLS,
     'bash tools/dist_train.sh configs/hybrid/supcon_convnext_swin.py 8': 'needs 8 GPUs',
 }
 """Commands of pages that no test runs, and why."""
