@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
-from hybridcls.checks import check_file, did_you_mean
+from hybridcls.checks import did_you_mean
 
+from .find_config import find_config
 from .training_options import add_training_options, training_options
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Report:
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the subcommand."""
-    parser.add_argument('config', help='config file, or one of an installed package: hybridcls::digits/ce_hybrid.py')
+    parser.add_argument('config', help='config: path, hybridcls::NAME, or NAME of a shipped one: digits/ce_hybrid')
     parser.add_argument(
         'key', nargs='?', help='only this key and the keys below it: model.head; of a chain: supcon.model.head'
     )
@@ -62,8 +63,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Print the explanation; return 1 if nothing reads a key."""
-    if '::' not in args.config:
-        check_file('explain', 'config', args.config)
+    args.config = find_config('explain', args.config)
     with redirect_stdout(sys.stderr):
         reports = reports_of(args)
         if args.key is not None:

@@ -5,10 +5,11 @@ from .fused_color_jitter import FusedColorJitter
 from .image_views import ImageViews
 from .load_image import LoadImage, UnreadableImageError
 from .mark_unknown import MarkUnknown
+from .pack_inputs import PackInputs
 from .random_affine import RandomAffine
 from .resizing import CenterCropToSize, RandomCropToSize, ResizeToSize
 
 __all__ = [
     'CenterCropToSize', 'FusedColorJitter', 'ImageDepthError', 'ImageViews', 'LoadImage', 'MarkUnknown',
-    'RandomAffine', 'RandomCropToSize', 'ResizeToSize', 'UnreadableImageError',
+    'PackInputs', 'RandomAffine', 'RandomCropToSize', 'ResizeToSize', 'UnreadableImageError',
 ]  # fmt: skip

@@ -32,6 +32,7 @@ def antialiased_resize(image: np.ndarray, height: int, width: int, interpolation
         return antialiased_resize(image[..., None], height, width, interpolation)[..., 0]
     if not image.flags.writeable:  # torch has no tensors that must not be written to, and warns
         image = image.copy()
-    pixels = torch.from_numpy(image).permute(2, 0, 1).unsqueeze(0)  # channels last, as the kernel likes it
+    # The batch first: its stride then belongs to channels last, which the kernel reads and writes without transposing.
+    pixels = torch.from_numpy(image).unsqueeze(0).permute(0, 3, 1, 2)
     resized = interpolate(pixels, size=(height, width), mode=interpolation, antialias=True, align_corners=False)
     return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())

@@ -1,8 +1,8 @@
-"""Colour jitter of 8-bit images in a few passes: tables for brightness and contrast, one matrix for saturation."""
+"""Colour jitter of 8-bit images, one pass of OpenCV an operation."""
 
 import random
 from collections.abc import Sequence
-from typing import Optional, Union
+from typing import Union
 
 import cv2
 import numpy as np
@@ -15,7 +15,6 @@ __all__ = ['FusedColorJitter']
 
 Range = Union[float, Sequence[float]]
 LUMA = np.array([0.114, 0.587, 0.299])  # of blue, green, red: ITU-R 601, as Pillow and torchvision weigh them
-_LEVELS = np.arange(256, dtype=np.float64)
 
 
 @TRANSFORMS.register_module()
@@ -27,9 +26,8 @@ class FusedColorJitter(BaseTransform):
     circle, the order uniform over all. Each operation blends an image x with a degenerate one and clips to [0, 255]:
 
     - brightness: :math:`b x`; contrast: :math:`c x + (1 - c) m`, with the mean grey value m of the image as it is then.
-      Neighbouring ones become one table of 256 values, with the clipping of each.
     - saturation: :math:`s x + (1 - s) g`, with the grey value g of each pixel: one 3 x 3 matrix in 8 bits.
-    - hue: the hue of each pixel, in steps of 1 / 180 of the circle, plus the shift.
+    - hue: the hue of each pixel, in steps of 1 / 256 of the circle, plus the shift.
 
     Values are rounded once an operation, where Pillow cuts off, so that pixels differ by one level an operation.
 
@@ -109,35 +107,30 @@ def jittered(image: np.ndarray, operations: Sequence[tuple[str, float]]) -> np.n
     Returns:
         np.ndarray: (H, W, 3) uint8 BGR.
     """
-    table: Optional[np.ndarray] = None  # of the operations since the image was last written
     for name, factor in operations:
-        if name in ('brightness', 'contrast'):
-            levels = _LEVELS if table is None else table
-            mean = 0.0 if name == 'brightness' else _mean_grey(image, table)
-            table = np.clip(levels * factor + mean * (1 - factor), 0, 255).round()
-            continue
-        if table is not None:
-            image, table = cv2.LUT(image, table.astype(np.uint8)), None
-        if name == 'saturation':
+        if name == 'brightness':
+            image = cv2.addWeighted(image, factor, image, 0, 0)
+        elif name == 'contrast':
+            image = cv2.addWeighted(image, factor, image, 0, (1 - factor) * _mean_grey(image))
+        elif name == 'saturation':
             image = cv2.transform(image, factor * np.eye(3) + (1 - factor) * LUMA)
         else:
             image = _with_hue(image, factor)
-    return image if table is None else cv2.LUT(image, table.astype(np.uint8))
+    return image
 
 
-def _mean_grey(image: np.ndarray, table: Optional[np.ndarray]) -> float:
-    """The mean grey value of what the table makes of an image, rounded as Pillow does."""
-    if table is None:
-        return float(int(np.dot(cv2.mean(image)[:3], LUMA) + 0.5))
-    counts = [cv2.calcHist([image], [channel], None, [256], [0, 256]).ravel() for channel in range(3)]
-    return float(int(np.dot(np.stack(counts).astype(np.float64) @ table, LUMA) / image[..., 0].size + 0.5))
+def _mean_grey(image: np.ndarray) -> int:
+    """The mean grey value of an image, rounded as Pillow does."""
+    return int(np.dot(cv2.mean(image)[:3], LUMA) + 0.5)
 
 
 def _with_hue(image: np.ndarray, shift: float) -> np.ndarray:
     hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV_FULL)
-    table = np.tile(np.arange(256, dtype=np.uint8)[:, None, None], (1, 1, 3))
-    table[:, 0, 0] += np.uint8(int(shift * 255) % 256)  # turns round at the end of the circle
-    return cv2.cvtColor(cv2.LUT(hsv, table), cv2.COLOR_HSV2BGR_FULL)
+    rows = hsv.reshape(len(hsv), -1)
+    turn = np.zeros(rows.shape[1], np.uint8)
+    turn[::3] = int(shift * 255) % 256
+    rows += turn  # turns round at the end of the circle; whole rows, as numpy is slow on one channel
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR_FULL)
 
 
 def _factors(name: str, value: Range) -> tuple[float, float]:

@@ -105,6 +105,13 @@ class DistillationHook(Hook):
         with isolated_randomness():
             model = build_teacher(self.teacher, self.teacher_checkpoint, classes)
         teacher = Teacher(model, self.teacher_img_size or teacher_image_size(self.teacher), self.compile)
+        several = [part for part in (student, model) if getattr(getattr(part, 'head', None), 'multi_label', False)]
+        if needs_logits and several:
+            raise ValueError(
+                'DistillationHook: expected heads whose classes exclude each other, got '
+                f'{type(several[0].head).__name__}, whose logits are those of several labels an image. Set '
+                'distill_weight=0 and feature_weight or relation_weight.'
+            )
         if needs_logits and teacher.num_classes != classes:
             raise ValueError(
                 f'DistillationHook: the teacher knows {teacher.num_classes} classes and the student '

@@ -15,7 +15,7 @@ from hybridcls.signatures import takes_argument
 
 from ..weights.timm_weights import names_in_config
 
-__all__ = ['create_timm_model', 'fixed_size', 'patch_size']
+__all__ = ['check_model_name', 'create_timm_model', 'fixed_size', 'patch_size']
 
 # What a stream decides by itself, and what it can be told.
 _OWN_TO_THE_STREAM = {'num_classes', 'features_only', 'out_indices'}
@@ -47,21 +47,7 @@ def create_timm_model(
         TypeError: If the model does not take an argument.
         FileNotFoundError: If the weights are neither here nor to be had from the network.
     """
-    from_hub_or_folder = isinstance(model_name, str) and ':' in model_name  # 'local-dir:...', 'hf-hub:...'
-    if not from_hub_or_folder and not (isinstance(model_name, str) and timm.is_model(model_name)):
-        names = timm.list_models()
-        raise ValueError(
-            f'TimmStream: timm has no model {model_name!r}.{did_you_mean(str(model_name), names)} '
-            f'timm.list_models() lists its {len(names)} names.'
-        )
-    architecture, _, tag = model_name.partition('.')
-    if tag and not from_hub_or_folder:
-        tags = [name.partition('.')[2] for name in timm.list_models(f'{architecture}.*', pretrained=True)]
-        if tag not in tags:
-            raise ValueError(
-                f'TimmStream: timm has no weights {tag!r} of {architecture}.{did_you_mean(tag, tags)} '
-                f'It has: {", ".join(tags) or "none"}.'
-            )
+    check_model_name('TimmStream', model_name)
     for key in _OWN_TO_THE_STREAM & timm_args.keys():
         raise TypeError(
             f'TimmStream: {key}={timm_args[key]!r} cannot be set: a stream is the whole model without its '
@@ -96,6 +82,28 @@ def create_timm_model(
             f'({type(error).__name__}). Go online once, or set pretrained=False, or give a local file with '
             'checkpoint_path=...'
         ) from error
+
+
+def check_model_name(caller: str, model_name: Any) -> None:
+    """Raise a ValueError with near names unless timm has a model, and weights, of this name.
+
+    Names with a source (``local-dir:...``, ``hf-hub:...``) are left to it.
+    """
+    if isinstance(model_name, str) and ':' in model_name:
+        return
+    if not (isinstance(model_name, str) and timm.is_model(model_name)):
+        names = timm.list_models()
+        raise ValueError(
+            f'{caller}: timm has no model {model_name!r}.{did_you_mean(str(model_name), names)} '
+            f'timm.list_models() lists its {len(names)} names.'
+        )
+    architecture, _, tag = model_name.partition('.')
+    tags = [name.partition('.')[2] for name in timm.list_models(f'{architecture}.*', pretrained=True)] if tag else []
+    if tag and tag not in tags:
+        raise ValueError(
+            f'{caller}: timm has no weights {tag!r} of {architecture}.{did_you_mean(tag, tags)} '
+            f'It has: {", ".join(tags) or "none"}.'
+        )
 
 
 def _load(model: Any, model_name: str, checkpoint_path: str, args: dict) -> None:

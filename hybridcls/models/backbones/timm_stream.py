@@ -1,6 +1,6 @@
 """One stream of a hybrid backbone: a timm model without its classifier."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Optional, Union
 
 from timm.models import group_parameters
@@ -12,7 +12,7 @@ from hybridcls.old_modules import answer_old_names
 from hybridcls.registry import MODELS
 
 from ..building.shape_probe import channels_of, probe_output
-from .stream import Stream
+from .stream import OnMap, Stream
 from .timm_model import create_timm_model, fixed_size, patch_size
 
 
@@ -110,7 +110,7 @@ class TimmStream(Stream):
     def _find_channels(self, img_size: Union[int, Sequence[int], None]) -> int:
         """Let the model see the shape of an image: tells its channels, and an impossible size fails here and now."""
         size = img_size or self.img_size or self.model.pretrained_cfg['input_size'][1:]
-        height, width = (size, size) if isinstance(size, int) else tuple(size)
+        height, width = self._probed_size = (size, size) if isinstance(size, int) else tuple(size)
         patch = patch_size(self.model)
         if patch is not None and self.img_size is not None and (height % patch[0] or width % patch[1]):
             down, up = height // patch[0] * patch[0], -(-height // patch[0]) * patch[0]
@@ -192,8 +192,8 @@ class TimmStream(Stream):
             module.eval()
         return self
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise the images and return the feature of this stream."""
+    def forward(self, x: Tensor, on_map: OnMap = None) -> Tensor:
+        """Normalise the images and return the feature of this stream; ``on_map`` changes the map before any pooling."""
         if self.img_size is not None and tuple(x.shape[-2:]) != self.img_size:
             expected, got = ' x '.join(map(str, self.img_size)), ' x '.join(map(str, x.shape[-2:]))
             raise ValueError(
@@ -202,7 +202,26 @@ class TimmStream(Stream):
             )
         x = self.normalized(x)
         if self.output == 'vector':
-            return self.model(x)
+            return self.model(x) if on_map is None else self._vector_after(on_map, x)
+        feature = self._feature(x)
+        return feature if on_map is None else on_map(feature)
+
+    def _vector_after(self, on_map: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """What the model gives for a last map that is changed first; then come its own norm and pooling."""
+        feature = self.model.forward_features(x)
+        if not isinstance(feature, Tensor) or feature.dim() != 4:
+            raise ValueError(
+                f'TimmStream: {self.model_name} pools no map, so CBAM has nothing to work on before it does. Drop '
+                "use_cbam, or set output='map' for this stream: its tokens in their grid."
+            )
+        if getattr(self.model, 'output_fmt', 'NCHW') == 'NHWC':
+            feature = on_map(feature.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        else:
+            feature = on_map(feature)
+        return self.model.forward_head(feature)
+
+    def _feature(self, x: Tensor) -> Tensor:
+        """The map or the tokens of normalised images."""
         feature = self.model.forward_features(x)
         if feature.dim() == 4:
             feature = self.model.forward_head(feature, pre_logits=True)  # the pooling is off: what is left is norms

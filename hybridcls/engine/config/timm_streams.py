@@ -1,0 +1,60 @@
+"""The timm models of a config: a top-level ``model_name`` becomes a stream, and names and files are checked early."""
+
+from collections.abc import Iterator
+
+from mmengine.config import Config
+
+from .change import Change
+from .tree import ABSENT, Path, is_a, value_at, walk
+
+__all__ = ['backbones_in', 'check_timm_streams', 'lone_stream', 'timm_streams_in']
+
+
+def lone_stream(cfg: Config) -> Iterator[Change]:
+    """Give each HybridBackbone that names no stream the top-level ``model_name``: as ``cnn`` or ``vit``, by its kind.
+
+    Raises:
+        ValueError: If timm has no such model; names near ones.
+    """
+    model_name = cfg.get('model_name')
+    for path in backbones_in(cfg) if model_name is not None else ():
+        if all(value_at(cfg, (*path, stream)) in (ABSENT, None) for stream in ('cnn', 'vit')):
+            from hybridcls.models.backbones.stream_kind import stream_kind
+
+            stream = stream_kind(model_name)
+            why = f'top-level model_name, whose features are {"maps" if stream == "cnn" else "tokens"}'
+            yield Change((*path, stream, 'model_name'), ABSENT, model_name, why, ('model_name',))
+
+
+def check_timm_streams(cfg: Config) -> None:
+    """Check the model names of streams before data are read.
+
+    Raises:
+        ValueError: If timm has no such model; names near ones.
+    """
+    from hybridcls.models.backbones.timm_model import check_model_name
+
+    for path in timm_streams_in(cfg):
+        stream = value_at(cfg, path)
+        if stream.get('model_name') is not None:
+            check_model_name('.'.join(map(str, path)), stream['model_name'])
+
+
+def backbones_in(cfg: Config) -> Iterator[Path]:
+    """Yield the places of each HybridBackbone in the model."""
+    from hybridcls.models.backbones import HybridBackbone
+
+    for path, node in walk(cfg.get('model') or {}, ('model',)):
+        if isinstance(node, dict) and path[-1] == 'backbone' and is_a('MODELS', node, HybridBackbone):
+            yield path
+
+
+def timm_streams_in(cfg: Config) -> Iterator[Path]:
+    """Yield the places of each stream of these that is a timm model."""
+    from hybridcls.models.backbones import TimmStream
+
+    for path in backbones_in(cfg):
+        for name in ('cnn', 'vit'):
+            stream = value_at(cfg, (*path, name))
+            if isinstance(stream, dict) and ('type' not in stream or is_a('MODELS', stream, TimmStream)):
+                yield (*path, name)
