@@ -26,8 +26,10 @@ def lone_stream(cfg: Config) -> Iterator[Change]:
             from hybridcls.models.backbones.stream_kind import stream_kind
 
             stream = stream_kind(model_name)
-            why = f'top-level model_name, whose features are {"maps" if stream == "cnn" else "tokens"}'
-            yield Change((*path, stream, 'model_name'), ABSENT, model_name, why, ('model_name',))
+            why = f'top-level model_name: {model_name} gives {"a map" if stream == "cnn" else "tokens"}'
+            # The whole stream, so that a dump of the config without this change has none.
+            place = (*path, stream)
+            yield Change(place, value_at(cfg, place), dict(model_name=model_name), why, ('model_name',))
 
 
 def check_timm_streams(cfg: Config) -> None:
