@@ -33,14 +33,14 @@ check_processes() {
 }
 
 check_config() {
-    case "$1" in
-        *::*) ;;
-        *)
-            if [ ! -f "$1" ]; then # tools/train.py suggests near names, and starts nothing
-                exec "$PYTHON" "$HERE/train.py" "$1"
-            fi
-            ;;
-    esac
+    [ -f "$1" ] || "$PYTHON" - "$1" << 'END' # a shipped config's name; an unknown one is answered with near names
+import sys
+
+from hybridcls.cli.find_config import find_config
+from hybridcls.command_line import run_tool
+
+run_tool(lambda: find_config('train', sys.argv[1]))
+END
 }
 
 launch() {

