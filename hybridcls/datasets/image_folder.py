@@ -110,6 +110,8 @@ class ImageFolder(CustomDataset):
         self.verify = verify
         self.cache = checked_cache(cache)
         self._images: Optional[ImageCache] = None
+        # Of the images below one folder: each part that a config names has a cache of its own.
+        self._part = repr([os.path.abspath(data_root or ''), data_prefix, ann_file, kwargs.get('indices')])
         self._given_prefix = data_prefix
         super().__init__(
             data_root=os.path.expanduser(data_root or ''),
@@ -124,14 +126,10 @@ class ImageFolder(CustomDataset):
 
     def full_init(self) -> None:
         """List the images, and read them into the cache if there is one."""
-        if self._fully_initialized:
-            return
         super().full_init()
-        if self.cache is not None:
+        if self.cache is not None and self._images is None:
             infos = [self.get_data_info(index) for index in range(len(self))]
-            self._images = ImageCache(
-                self.cache, os.path.abspath(self.ann_file or self.img_prefix), infos, self.pipeline
-            )
+            self._images = ImageCache(self.cache, self._part, infos, self.pipeline)
 
     def load_data_list(self) -> list[dict]:
         """Return ``img_path``, ``gt_label`` (with labels) and ``file_number`` of each image."""
