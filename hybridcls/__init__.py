@@ -1,6 +1,8 @@
 """hybridcls: a laboratory of plugins for image classification and representation learning, in the OpenMMLab style."""
 
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from .compat.mmengine import register_package
 from .old_modules import find_old_modules
@@ -9,7 +11,16 @@ from .version import __version__
 register_package('hybridcls')  # for `_base_ = 'hybridcls::digits/...'`
 find_old_modules()
 
-__all__ = ['__version__', 'config_path']
+if TYPE_CHECKING:
+    from .apis.inferencer import load
+
+__all__ = ['__version__', 'config_path', 'load']
+
+
+def __getattr__(name: str) -> Any:
+    if name == 'load':  # takes the seconds that torch and timm need
+        return getattr(import_module(f'{__name__}.apis.inferencer'), name)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 
 def config_path(name: str) -> str:

@@ -24,7 +24,10 @@ from .compat.torch import Placeholder, RunsCodeError, copy_module_versions, plac
 from .plain_content import from_plain
 from .renames import with_new_metric_names
 
-__all__ = ['CheckpointError', 'check_built', 'read_checkpoint', 'read_weights', 'trust_checkpoints', 'weights_of']
+__all__ = [
+    'CheckpointError', 'check_built', 'checkpoints_are_trusted', 'read_checkpoint', 'read_weights',
+    'trust_checkpoints', 'weights_of',
+]  # fmt: skip
 
 # The keys that people keep weights under, with the names of the toolboxes: the first that is there counts. timm's files
 # with an average hold the raw weights too, and timm takes the average. (mmengine's `state_dict` is the average.)
@@ -45,6 +48,11 @@ def trust_checkpoints(trust: bool = True) -> None:
     """
     global _trusted
     _trusted = trust
+
+
+def checkpoints_are_trusted() -> bool:
+    """Whether :func:`trust_checkpoints` was called: then the config in a checkpoint may name anything, too."""
+    return _trusted
 
 
 def read_checkpoint(path: Union[str, Path], map_location: Any = 'cpu') -> dict[str, Any]:

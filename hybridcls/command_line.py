@@ -53,7 +53,7 @@ def run_tool(main: Callable[[], Any]) -> None:
     except SystemExit as end:
         status = end.code
     except KeyboardInterrupt:
-        print('\nInterrupted. The same command with --resume goes on from the last checkpoint.', file=sys.stderr)
+        print('Interrupted.', file=sys.stderr)
         sys.exit(130)
     except Exception as error:
         sentence = explain_error(error)

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 
-from hybridcls.checks import check_file, did_you_mean
+from hybridcls.checks import did_you_mean
 
+from .find_config import find_config
+from .shared_options import add_shared_options, load_with_options
 from .training_options import add_training_options, training_options
 
 if TYPE_CHECKING:
@@ -47,10 +49,11 @@ class Report:
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the subcommand."""
-    parser.add_argument('config', help='config file, or one of an installed package: hybridcls::digits/ce_hybrid.py')
+    parser.add_argument('config', help='config: path, hybridcls::NAME, or NAME of a shipped one: digits/ce_hybrid')
     parser.add_argument(
         'key', nargs='?', help='only this key and the keys below it: model.head; of a chain: supcon.model.head'
     )
+    add_shared_options(parser)
     add_training_options(parser)
     parser.add_argument(
         '--build',
@@ -62,8 +65,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Print the explanation; return 1 if nothing reads a key."""
-    if '::' not in args.config:
-        check_file('explain', 'config', args.config)
+    args.config = find_config('explain', args.config)
     with redirect_stdout(sys.stderr):
         reports = reports_of(args)
         if args.key is not None:
@@ -83,9 +85,9 @@ def final_config(args: Namespace) -> tuple['Config', str]:
     Returns:
         tuple[Config, str]: The config, and a note if it was not completed.
     """
-    from hybridcls.engine import is_chain, load_config
+    from hybridcls.engine import is_chain
 
-    cfg = load_config(args.config, args.cfg_options)
+    cfg = load_with_options(args)
     return cfg, '' if is_chain(cfg) else _complete(cfg, args)
 
 

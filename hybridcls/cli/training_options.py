@@ -1,12 +1,11 @@
-"""The options that ``tools/train.py``, ``tools/test.py`` and ``hybridcls explain`` share, with OpenMMLab's names."""
+"""The options that several subcommands share, with OpenMMLab's names."""
 
 import os
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Optional
 
-from hybridcls.command_line import TRACEBACK_VARIABLE
-
 from .config_options import ConfigOptions
+from .device import add_device_option, hide_gpus, use_device
 
 if TYPE_CHECKING:
     from hybridcls.engine import TrainOptions
@@ -71,6 +70,7 @@ def training_options(args: Namespace, resume: Optional[str] = None) -> 'TrainOpt
 
 def add_process_options(parser: ArgumentParser) -> None:
     """Add the options of a process that trains or tests."""
+    add_device_option(parser)
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by some launchers')
     parser.add_argument(
         '--trust-checkpoint',
@@ -78,11 +78,18 @@ def add_process_options(parser: ArgumentParser) -> None:
         help='run the code in checkpoints that contain some: it may run any command with your rights. Applies to all '
         'checkpoints of the config (load_from, teachers, phases, members)',
     )
-    parser.add_argument('--traceback', action='store_true', help='show where an error was raised')
 
 
 def apply_process_options(args: Namespace) -> None:
-    """Set the environment variables for ``--local_rank`` and ``--traceback``, without slow imports."""
+    """Let the process be what ``--local_rank``, ``--device`` and ``--trust-checkpoint`` say, before anything is built.
+
+    Raises:
+        ValueError: If there is no such device.
+    """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    if args.traceback:
-        os.environ[TRACEBACK_VARIABLE] = '1'
+    hide_gpus(args.device)
+    if args.trust_checkpoint:
+        from hybridcls.checkpoint_reading import trust_checkpoints
+
+        trust_checkpoints()
+    use_device(args.device, args.launcher)

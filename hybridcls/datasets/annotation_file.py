@@ -4,7 +4,8 @@ import csv
 import os
 import re
 from collections.abc import Sequence
-from typing import Optional, Union
+from typing import NamedTuple, Optional, Union
+from unicodedata import normalize
 
 from mmengine import fileio
 
@@ -12,7 +13,10 @@ from hybridcls.checks import decode_text, did_you_mean
 
 from .image_formats import readable_extensions
 
-__all__ = ['number_labels', 'read_annotations']
+__all__ = ['TABLES', 'Annotation', 'number_label_sets', 'number_labels', 'read_annotations', 'read_rows']
+
+TABLES = ('.csv', '.tsv')
+"""Extensions of files that are tables."""
 
 # Common headings of the two columns.
 _PATH_NAMES = {
@@ -23,9 +27,32 @@ _LABEL_NAMES = {
     'label', 'labels', 'label_name', 'class', 'classname', 'class_name', 'class_id', 'category', 'category_name',
     'category_id', 'target', 'y', 'gt_label',
 }  # fmt: skip
+_SPLIT_NAMES = {'split', 'subset'}
+_GROUP_NAMES = {'group', 'group_id'}
 _DELIMITERS = ('\t', ';', ',')
+# Cells of a column that says for each image whether it has one label.
+_YES_NO = {'0': False, '0.0': False, 'false': False, '': False, '1': True, '1.0': True, 'true': True}
 
 Column = Union[str, int]
+
+
+class Annotation(NamedTuple):
+    """One line of an annotation file.
+
+    Args:
+        line (int): Its number, from 1.
+        path (str): Of the image.
+        label (str): The text of its label; several are separated by ``|``; ``''`` without labels.
+        split (str): The part of the data it belongs to, ``'train'`` for one; ``''`` where the file does not say.
+        group (str): Images of one group (a patient, a burst of photographs) are never divided; ``''`` where the file
+            does not say.
+    """
+
+    line: int
+    path: str
+    label: str
+    split: str = ''
+    group: str = ''
 
 
 def read_annotations(
@@ -60,14 +87,51 @@ def read_annotations(
         ValueError: If the text has another encoding, the delimiter or the columns are ambiguous, a line lacks a cell,
             or the file lists no image.
     """
+    return [
+        row[:3]
+        for row in read_rows(caller, path, with_label, encoding=encoding, delimiter=delimiter, columns=columns)[0]
+    ]
+
+
+def read_rows(
+    caller: str,
+    path: str,
+    with_label: bool,
+    multi_label: bool = False,
+    encoding: str = 'utf-8',
+    delimiter: Optional[str] = None,
+    columns: Optional[Sequence[Column]] = None,
+    labels: Optional[str] = None,
+) -> tuple[list[Annotation], Optional[list[str]]]:
+    """Read an annotation file with the columns ``split`` and ``group``, and with several labels an image.
+
+    Args:
+        caller (str): See :func:`read_annotations`, as for the arguments that are not named here.
+        path (str): The file.
+        with_label (bool): Whether a line has labels.
+        multi_label (bool): Whether it has any number of them: ``a|b`` in the column of the label, where an empty cell
+            is an image without a label; or a table without such a column that has one of 0 and 1 for each class.
+        encoding (str): Text encoding.
+        delimiter (str, optional): Delimiter of a table.
+        columns (Sequence[str | int], optional): Columns of path and label.
+        labels (str, optional): ``'names'``: a label is the name of a class to the letter, also if it is a number or
+            contains ``|``. Defaults to None: see :func:`number_labels`.
+
+    Returns:
+        tuple[list[Annotation], list[str] | None]: The lines, and the class names where columns of 0 and 1 have them.
+
+    Raises:
+        ValueError: As :func:`read_annotations`; and for labels ``a|b`` without ``multi_label``, or a cell that is
+            neither 0 nor 1.
+    """
     where = os.path.abspath(path)
     text = decode_text(caller, where, fileio.get(path), encoding, "ann_format=dict(encoding='cp1252')")
-    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    lines = [(number, line) for number, line in enumerate(re.split('\r\n|\r|\n', text), 1) if line.strip()]
     if not lines:
         raise ValueError(f'{caller}: {where} lists no image.')
-    is_table = path.lower().endswith(('.csv', '.tsv')) or all('\t' in line.strip() for _, line in lines)
+    is_table = path.lower().endswith(TABLES) or all('\t' in line.strip() for _, line in lines)
     if is_table or delimiter is not None:
-        rows = _table(caller, where, lines, delimiter, 1 + with_label)
+        rows = _table(caller, where, lines, delimiter, 1 + (with_label and not multi_label), labels == 'names')
     else:
         cells = [line.strip().rsplit(None, 1) if with_label else [line.strip()] for _, line in lines]
         rows = [(number, row) for (number, _), row in zip(lines, cells, strict=True)]
@@ -77,30 +141,113 @@ def read_annotations(
                 f'{caller}: expected lines "path label" in {where}, got {lines[0][1]!r}. If {cut!r} separates '
                 f"path and label, set ann_format=dict(delimiter='{cut}') in this data set, or name the file .csv."
             )
+    words = _words(rows[0][1])
+    if with_label and columns is None and not any(word in _LABEL_NAMES for word in words):
+        classes = _columns_of_classes(caller, where, rows, words, multi_label)
+        if classes:
+            return _with_columns_of_classes(caller, where, rows, words, classes), [rows[0][1][i] for i in classes]
     positions, has_heading = _find_columns(caller, where, rows, with_label, columns)
+    more = [_only(words, names) if has_heading else None for names in (_SPLIT_NAMES, _GROUP_NAMES)]
     entries = []
     for number, row in rows[has_heading:]:
-        chosen = [row[position] if position < len(row) else '' for position in positions]
-        if not all(chosen):
+        chosen = [_cell(row, position) for position in positions]
+        if not all(chosen[: 1 + (not multi_label)]):
             what = 'path' if not chosen[0] else 'label'
             raise ValueError(
                 f'{caller}: expected a {what} in line {number} of {where}, got {" ".join(row)!r}. Write lines "path '
                 'label" ("path,label" in a .csv file); for images without labels set with_label=False.'
             )
-        entries.append((number, chosen[0], chosen[1] if with_label else ''))
+        label = normalize('NFC', chosen[1]) if with_label else ''  # macOS writes some letters as two characters
+        if '|' in label and not multi_label and labels != 'names':
+            raise ValueError(
+                f'{caller}: expected one label for each image, got {label!r} in line {number} of {where}. If these are '
+                'several labels, set multi_label=True in this data set; if it is one name, '
+                "ann_format=dict(labels='names')."
+            )
+        entries.append(Annotation(number, chosen[0], label, *(_cell(row, position) for position in more)))
+    if not entries:
+        raise ValueError(f'{caller}: {where} lists no image.')
+    return entries, None
+
+
+def _words(heading: Sequence[str]) -> list[str]:
+    return [cell.strip().lower().replace(' ', '_') for cell in heading]
+
+
+def _only(words: Sequence[str], names: set[str]) -> Optional[int]:
+    """Return the one column that is called so, or None."""
+    found = [position for position, word in enumerate(words) if word in names]
+    return found[0] if len(found) == 1 else None
+
+
+def _cell(row: Sequence[str], position: Optional[int]) -> str:
+    return row[position] if position is not None and position < len(row) else ''
+
+
+def _columns_of_classes(
+    caller: str, where: str, rows: Sequence[tuple[int, list[str]]], words: Sequence[str], multi_label: bool
+) -> list[int]:
+    """Return the columns of a table with one for each class, or nothing if it is another table.
+
+    Raises:
+        ValueError: If it is one, but ``multi_label`` is not set.
+    """
+    known = _PATH_NAMES | _SPLIT_NAMES | _GROUP_NAMES | {'', 'unnamed:_0'}  # the last: an index column of pandas
+    if _only(words, _PATH_NAMES) is None:
+        return []
+    classes = [position for position, word in enumerate(words) if word not in known]
+    if multi_label:
+        return classes
+    if len(classes) > 1 and all(_cell(row, i).lower() in _YES_NO for _, row in rows[1:] for i in classes):
+        raise ValueError(
+            f'{caller}: expected a column for the label in {where}, got one of 0 and 1 for each of {len(classes)} '
+            'classes. Set multi_label=True in this data set.'
+        )
+    return []
+
+
+def _with_columns_of_classes(
+    caller: str, where: str, rows: Sequence[tuple[int, list[str]]], words: Sequence[str], classes: Sequence[int]
+) -> list[Annotation]:
+    """Read a table with a column of 0 and 1 for each class."""
+    heading = rows[0][1]
+    for position in classes:
+        if '|' in heading[position]:
+            raise ValueError(f'{caller}: expected a class name without "|" in {where}, got {heading[position]!r}.')
+    places = [_only(words, names) for names in (_PATH_NAMES, _SPLIT_NAMES, _GROUP_NAMES)]
+    entries = []
+    for number, row in rows[1:]:
+        image, split, group = (_cell(row, position) for position in places)
+        if not image:
+            raise ValueError(f'{caller}: expected a path in line {number} of {where}, got {" ".join(row)!r}.')
+        for position in classes:
+            if _cell(row, position).lower() not in _YES_NO:
+                raise ValueError(
+                    f'{caller}: expected 0 or 1 in the column {heading[position]!r} of {where}, got '
+                    f'{row[position]!r} in line {number}. Take out columns that are no class, or write the labels '
+                    'of an image as a|b in a column called label.'
+                )
+        label = '|'.join(heading[position] for position in classes if _YES_NO[_cell(row, position).lower()])
+        entries.append(Annotation(number, image, label, split, group))
     if not entries:
         raise ValueError(f'{caller}: {where} lists no image.')
     return entries
 
 
 def _table(
-    caller: str, where: str, lines: Sequence[tuple[int, str]], delimiter: Optional[str], least: int
+    caller: str,
+    where: str,
+    lines: Sequence[tuple[int, str]],
+    delimiter: Optional[str],
+    least: int,
+    to_the_letter: bool,
 ) -> list[tuple[int, list[str]]]:
     """Split the lines of a table into cells."""
 
     def rows_with(mark: str) -> list[tuple[int, list[str]]]:
         reader = csv.reader((line for _, line in lines), delimiter=mark)
-        return [(lines[reader.line_num - 1][0], [cell.strip() for cell in row]) for row in reader]
+        strip = str if to_the_letter else str.strip
+        return [(lines[reader.line_num - 1][0], [strip(cell) for cell in row]) for row in reader]
 
     if delimiter is not None:
         return rows_with(delimiter)
@@ -141,7 +288,7 @@ def _find_columns(
                 )
             positions.append(first.index(column) if isinstance(column, str) else column)
         return positions, any(isinstance(column, str) for column in columns) or _names_no_image(rows, positions[:1])
-    words = [cell.lower().replace(' ', '_') for cell in first]
+    words = _words(first)
     found = [[i for i, word in enumerate(words) if word in names] for names in (_PATH_NAMES, _LABEL_NAMES)]
     found = found[: 1 + with_label]
     if all(len(positions) == 1 for positions in found):
@@ -196,7 +343,7 @@ def number_labels(
         else:
             classes = tuple(str(number) for number in range(max(numbers.values()) + 1))
     # Classes may be called '7', '8', ...: labels are names if all of them are, else numbers.
-    number_of: dict[str, int] = {name: number for number, name in enumerate(classes)}
+    number_of: dict[str, int] = {normalize('NFC', name): number for number, name in enumerate(classes)}
     if not number_of.keys() >= numbers.keys() and len(numbers) == len(set(written)):
         number_of = numbers
     found = []
@@ -210,3 +357,33 @@ def number_labels(
             )
         found.append(label_number)
     return found, tuple(classes)
+
+
+def number_label_sets(
+    caller: str, path: str, rows: Sequence[Annotation], classes: Optional[Sequence[str]]
+) -> tuple[list[list[int]], tuple[str, ...]]:
+    """Turn labels ``a|b`` into lists of class numbers, in ascending order.
+
+    Args:
+        caller (str): Name used as the error prefix.
+        path (str): The file, for the message.
+        rows: From :func:`read_rows`; an empty label is no label.
+        classes (Sequence[str], optional): The class names; None: see :func:`number_labels`.
+
+    Returns:
+        tuple[list[list[int]], tuple[str, ...]]: The numbers of each image, in [0, C), and the C names.
+
+    Raises:
+        ValueError: If a label is not among the classes, or no image has one and ``classes`` is not given.
+
+    Example:
+        >>> number_label_sets('me', 'a.csv', [Annotation(1, 'x.png', 'b|a'), Annotation(2, 'y.png', '')], None)
+        ([[0, 1], []], ('a', 'b'))
+    """
+    each = [[(row.line, row.path, one.strip()) for one in row.label.split('|') if one.strip()] for row in rows]
+    flat = [entry for entries in each for entry in entries]
+    if not flat and classes is None:
+        raise ValueError(f'{caller}: no image in {os.path.abspath(path)} has a label.')
+    numbers, names = number_labels(caller, path, flat, classes) if flat else ([], tuple(classes or ()))
+    remaining = iter(numbers)
+    return [sorted({next(remaining) for _ in entries}) for entries in each], names

@@ -3,16 +3,22 @@
 import os
 from collections.abc import Sequence
 from typing import Any, Optional, Union
+from unicodedata import normalize
 
 from mmengine.fileio import isdir
 from mmpretrain.datasets.custom import find_folders
 
 from hybridcls.checks import did_you_mean, listed
 
-__all__ = ['check_image_folder', 'check_level', 'number_folders']
+from .image_files import is_hidden
+from .split_names import split_named
 
-# Folders of these names are the splits of a data set, not its classes.
-_PARTS = {'train', 'training', 'val', 'valid', 'validation', 'dev', 'test', 'testing'}
+__all__ = ['check_image_folder', 'check_level', 'folders_in', 'number_folders']
+
+
+def folders_in(folder: str) -> list[str]:
+    """Return the names of the folders in a folder that are not hidden, in alphabetical order."""
+    return [name for name in find_folders(folder)[0] if not is_hidden(name)]
 
 
 def check_image_folder(folder: str, data_root: str, data_prefix: Union[str, dict]) -> None:
@@ -63,7 +69,7 @@ def check_level(folder: str, prefix: str, classes: Sequence[str], images: Sequen
         name, *deeper = path.split(os.sep)[:-1]
         below[name].add(deeper[0] if deeper else None)
     nested = bool(images) and all(names and None not in names for names in below.values())
-    if classes and {name.lower() for name in classes} <= _PARTS:
+    if classes and all(split_named(name) for name in classes):
         problem = f'{", ".join(classes)}: splits of a data set'
     elif len(classes) == 1 and nested:
         problem = f'only {classes[0]}, which contains no image but the folders {listed(sorted(below[classes[0]]))}'
@@ -108,15 +114,17 @@ def number_folders(
         ValueError: If there are folders that ``classes`` does not name.
     """
     metainfo: dict[str, Any] = {}
+    composed = {name: normalize('NFC', name) for name in names}  # macOS writes some letters as two characters
     if classes is None:
-        classes = tuple(names)
+        classes = tuple(dict.fromkeys(composed.values()))
         metainfo['classes'] = classes
-    classes = list(classes)
-    if set(names) <= set(classes):
-        return {name: classes.index(name) for name in names}, metainfo
-    if len(names) == len(classes) and not set(names) & set(classes):
+    number_of = {normalize('NFC', name): number for number, name in reversed([*enumerate(classes)])}
+    found = set(composed.values())
+    if found <= number_of.keys():
+        return {name: number_of[title] for name, title in composed.items()}, metainfo
+    if len(names) == len(classes) and not found & number_of.keys():
         return {name: number for number, name in enumerate(names)}, dict(metainfo, class_folders=tuple(names))
-    strange = sorted(set(names) - set(classes))
+    strange = sorted(found - number_of.keys())
     raise ValueError(
         f'ImageFolder: expected the folders of {folder} to be among the {len(classes)} '
         f'classes, got {listed(strange)}.{did_you_mean(strange[0], classes)} Set classes to the names of the '

@@ -1,11 +1,13 @@
 """Find the data sets inside wrappers and the transforms that read their images, and tell these what follows them."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, Optional
+
+from hybridcls.structures import PREPROCESSING_VERSION
 
 from .transforms import LoadImage
 
-__all__ = ['connect_loaders', 'loaders_of', 'parts_of']
+__all__ = ['connect_loaders', 'keep_version', 'loaders_of', 'parts_of']
 
 
 def parts_of(dataset: Any) -> Iterator[Any]:
@@ -25,6 +27,31 @@ def loaders_of(pipeline: Any) -> Iterator[LoadImage]:
             yield step
         else:
             yield from loaders_of(step)
+
+
+def keep_version(loaders: Iterable[LoadImage], version: Optional[int]) -> bool:
+    """Let images be read as they were when a model was trained, where the config leaves the version open.
+
+    Args:
+        loaders (Iterable[LoadImage]): Before workers start, each with its copy.
+        version (int, optional): That of the model's checkpoint; None: not known, so images are read as now.
+
+    Returns:
+        bool: Whether a loader changed.
+
+    Raises:
+        ValueError: If the version is one that only a later hybridcls knows.
+    """
+    changed = False
+    for loader in loaders:
+        if loader.version is None and version not in (None, PREPROCESSING_VERSION):
+            if version > PREPROCESSING_VERSION:
+                raise ValueError(
+                    f'LoadImage: expected preprocessing version {PREPROCESSING_VERSION} or earlier of a checkpoint, '
+                    f'got {version}. Update hybridcls, or set version={PREPROCESSING_VERSION} in LoadImage.'
+                )
+            loader.version, changed = version, True
+    return changed
 
 
 def connect_loaders(pipeline: Any) -> None:

@@ -2,27 +2,29 @@
 
 import logging
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Optional, Union
 
+import numpy as np
 import torch
 from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.logging import print_log
 from mmpretrain.datasets import CustomDataset
-from mmpretrain.datasets.custom import find_folders
 
 from hybridcls.checks import check_choice, check_file, check_known_keys, listed
 from hybridcls.compat.mmengine import update_metainfo
 from hybridcls.registry import DATASETS
 
-from .annotation_file import number_labels, read_annotations
-from .class_folders import check_image_folder, check_level, number_folders
+from .annotation_file import TABLES, Annotation, number_label_sets, number_labels, read_rows
+from .class_folders import check_image_folder, check_level, folders_in, number_folders
 from .dataset_parts import connect_loaders, loaders_of
 from .image_cache import ImageCache, checked_cache
-from .image_files import files_below, is_hidden
-from .image_formats import file_kind, readable_extensions
+from .image_files import files_below
+from .image_formats import UNKNOWN_KIND, file_kind, readable_extensions
+from .split_names import SPLITS, split_folders, split_named
 from .transforms.load_image import LoadImage, UnreadableImageError
 
 __all__ = ['ImageFolder']
@@ -45,6 +47,14 @@ class ImageFolder(CustomDataset):
     paths below ``data_root/data_prefix``. Labels are class names or numbers from 0. Hidden files and folders are
     skipped, and other files that are not images are counted: :meth:`describe`.
 
+    With ``split='train'``, ``'val'`` or ``'test'`` and neither ``data_prefix`` nor ``ann_file``, ``data_root`` alone
+    tells which images these are: it has folders ``train`` and ``val`` (or ``valid``, ``validation``; ``test``), or it
+    is itself a table with a column ``split``. In a config it may also hold class folders only, or be a table without
+    that column: the run divides the images once (:func:`~hybridcls.engine.config.data_splits.data_splits`).
+
+    With ``multi_label=True`` an image has any number of labels: ``gt_label`` of an item is the list of its class
+    numbers, maybe empty, and of the data sample a 1-D int64 tensor, as in mmpretrain.
+
     Class numbers follow the alphabetical order of the folders, or of the names in the list. With ``classes=[...]`` in
     any order, folders are numbered by *name*; if no name is a folder, the names are titles of the folders in
     alphabetical order (``metainfo['class_folders']`` keeps the folders' names). In a run, the training data decide: the
@@ -55,7 +65,12 @@ class ImageFolder(CustomDataset):
         data_prefix (str | dict): The folder below ``data_root``, such as ``'train'``. Defaults to ``''``.
         ann_file (str): The list, an absolute path or one below ``data_root``. Defaults to ``''``: class folders.
         ann_format (dict, optional): ``encoding``, ``delimiter`` and ``columns`` of
-            :func:`~hybridcls.datasets.read_annotations`, where the file does not tell them. Defaults to None.
+            :func:`~hybridcls.datasets.read_annotations`, where the file does not tell them; and ``labels='names'``: a
+            label is the name of a class also if it is a number or contains ``|``. Defaults to None.
+        split (str, optional): ``'train'``, ``'val'`` or ``'test'``: the part of the images. Defaults to None: all.
+        multi_label (bool): Whether the lines of ``ann_file`` have any number of labels: ``a|b`` in the column of the
+            label (an empty cell: none), or a column of 0 and 1 for each class. Classes are numbered by name.
+            Defaults to False.
         with_label (bool): False: all images below the folder (or in the list), without labels. Defaults to True.
         extensions (Sequence[str], optional): File extensions of images. Defaults to None: all that the installed
             decoders can read (:func:`~hybridcls.datasets.image_formats.readable_extensions`).
@@ -94,6 +109,8 @@ class ImageFolder(CustomDataset):
         verify: Optional[bool] = None,
         cache: Union[str, dict, None] = None,
         lazy_init: bool = False,
+        split: Optional[str] = None,
+        multi_label: bool = False,
         **kwargs: Any,
     ) -> None:
         check_choice('ImageFolder', 'empty_classes', empty_classes, ('error', 'warn'))
@@ -104,17 +121,27 @@ class ImageFolder(CustomDataset):
                 '--cfg-options data_root=/path/to/your/images'
             )
         self.ann_format = dict(ann_format or {})
-        check_known_keys('ImageFolder.ann_format', self.ann_format, ('encoding', 'delimiter', 'columns'))
+        check_known_keys('ImageFolder.ann_format', self.ann_format, ('encoding', 'delimiter', 'columns', 'labels'))
+        check_choice('ImageFolder', 'ann_format labels', self.ann_format.get('labels'), (None, 'names'))
+        check_choice('ImageFolder', 'split', split, (None, *SPLITS))
+        self.split = split
+        self.multi_label = multi_label
+        data_root = os.path.expanduser(data_root or '')
+        if data_root.lower().endswith(TABLES):
+            data_root, ann_file = os.path.dirname(data_root), ann_file or os.path.abspath(data_root)
+        if split is not None and not ann_file and not data_prefix:
+            data_prefix = self._folder_of(split, data_root)
+        self._of_known_formats = extensions is None
         self.empty_classes = empty_classes
         self.on_unreadable = on_unreadable
         self.verify = verify
         self.cache = checked_cache(cache)
         self._images: Optional[ImageCache] = None
         # Of the images below one folder: each part that a config names has a cache of its own.
-        self._part = repr([os.path.abspath(data_root or ''), data_prefix, ann_file, kwargs.get('indices')])
+        self._part = repr([os.path.abspath(data_root or ''), data_prefix, ann_file, split, kwargs.get('indices')])
         self._given_prefix = data_prefix
         super().__init__(
-            data_root=os.path.expanduser(data_root or ''),
+            data_root=data_root,
             data_prefix=data_prefix,
             ann_file=ann_file,
             with_label=with_label,
@@ -131,17 +158,46 @@ class ImageFolder(CustomDataset):
             infos = [self.get_data_info(index) for index in range(len(self))]
             self._images = ImageCache(self.cache, self._part, infos, self.pipeline)
 
+    def _folder_of(self, split: str, data_root: str) -> str:
+        """Return the folder of a split; with class folders only there is none."""
+        check_image_folder(data_root, data_root, '')
+        found = split_folders(folders_in(data_root))
+        if split in found:
+            return found[split]
+        there = f'the splits {", ".join(found.values())}' if found else 'no folders of splits'
+        raise ValueError(
+            f'ImageFolder: expected a folder for split={split!r} in {os.path.abspath(data_root)}, got {there}. A '
+            'training divides class folders itself; outside of one, set data_prefix, or ann_file to a table with the '
+            'columns path, label and split.'
+        )
+
     def load_data_list(self) -> list[dict]:
         """Return ``img_path``, ``gt_label`` (with labels) and ``file_number`` of each image."""
         self.check_folder()
         self._left_out: Counter[str] = Counter()
         data_list = self._from_list() if self.ann_file else self._from_folders()
-        self._images_of: Counter[Any] = Counter(info.get('gt_label') for info in data_list)
+        self._check_content([info['img_path'] for info in data_list])
+        self._images_of, self._found = _images_of_classes(data_list), len(data_list)
         for number, info in enumerate(data_list):
             info['file_number'] = number
         # In shared memory: only the first worker that meets an unreadable file reports it.
         self._unreadable = torch.zeros(len(data_list), dtype=torch.bool).share_memory_()
         return data_list
+
+    def _check_content(self, paths: Sequence[str]) -> None:
+        """Raise if files have the extensions of images, but none is one."""
+        if not (self._of_known_formats and isinstance(get_file_backend(self.img_prefix), LocalBackend)):
+            return
+        if any(file_kind(path) != UNKNOWN_KIND or not os.path.isfile(path) for path in paths):  # mostly the first
+            return
+        problem = self._problem_with(paths[0])
+        if problem is not None:
+            raise UnreadableImageError(
+                f'ImageFolder: none of {len(paths)} files with the extension of an image is one, such as '
+                f'{problem.path}: {problem.reason} Set data_root to a folder of images.',
+                problem.path,
+                problem.reason,
+            )
 
     def describe(self) -> str:
         """Summarize the data set: images, classes, skipped files by reason, and the formats of the images.
@@ -149,9 +205,10 @@ class ImageFolder(CustomDataset):
         The formats are read from the headers of a sample of the files, on a local disk.
         """
         self.full_init()
-        found = self._images_of.total()
-        text = f'ImageFolder {os.path.abspath(self.ann_file or self.img_prefix)}: {found} images'
-        if self.with_label:
+        found = self._found
+        part = f' ({self.split})' if self.split and self.ann_file else ''
+        text = f'ImageFolder {os.path.abspath(self.ann_file or self.img_prefix)}{part}: {found} images'
+        if self.with_label and self._images_of:
             fewest, most = min(self._images_of.values()), max(self._images_of.values())
             each = f'{fewest}' if fewest == most else f'{fewest} to {most}'
             text += f' of {len(self._images_of)} classes ({each} each)'
@@ -188,9 +245,10 @@ class ImageFolder(CustomDataset):
             )
             self._left_out['unreadable'] += len(named)
         kept = [info for info, error in zip(self.data_list, problems, strict=True) if error is None]
-        self._images_of = Counter(info.get('gt_label') for info in kept)
+        before = self._images_of
+        self._images_of, self._found = _images_of_classes(kept), len(kept)
         if self.with_label:
-            lost = {info['gt_label'] for info in self.data_list} - set(self._images_of)
+            lost = set(before) - set(self._images_of)
             self._check_empty(sorted(lost), f'the readable files of {os.path.abspath(self.img_prefix)}')
         return kept
 
@@ -231,13 +289,16 @@ class ImageFolder(CustomDataset):
         print_log(f'{text} Another image of its class replaces it.', logger='current', level=logging.ERROR)
 
     def _replacement(self, idx: int) -> Any:
-        """Prepare the next readable image of the same class."""
+        """Prepare the next readable image: of the same class, where an image has one."""
         label = self.get_data_info(idx).get('gt_label')
         for step in range(1, len(self)):
             info = self.get_data_info((idx + step) % len(self))
-            readable, data = self._attempt(info) if info.get('gt_label') == label else (False, None)
+            fits = self.multi_label or info.get('gt_label') == label
+            readable, data = self._attempt(info) if fits else (False, None)
             if readable:
                 return data
+        if self.multi_label:
+            label = None
         name = '' if label is None else f' of class {label} ({self.CLASSES[label]})' if self.CLASSES else f' of {label}'
         raise UnreadableImageError(f'ImageFolder: no image{name} in {self.img_prefix} can be read.')
 
@@ -261,28 +322,86 @@ class ImageFolder(CustomDataset):
             )
         check_image_folder(self.img_prefix, self.data_root, self._given_prefix)
 
+    def get_gt_labels(self) -> Any:
+        """Return the class number of each image, (N,) int64; with ``multi_label`` a list of lists of them."""
+        return [self.get_cat_ids(idx) for idx in range(len(self))] if self.multi_label else super().get_gt_labels()
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Return the class numbers of an image: one, or any number of them with ``multi_label``."""
+        return list(self.get_data_info(idx)['gt_label']) if self.multi_label else super().get_cat_ids(idx)
+
     def class_folders(self) -> list[str]:
         """Return the names of the class folders, in alphabetical order."""
-        return [name for name in find_folders(self.img_prefix)[0] if not is_hidden(name)]
+        return folders_in(self.img_prefix)
 
     def _from_list(self) -> list[dict]:
-        entries = read_annotations('ImageFolder', self.ann_file, self.with_label, **self.ann_format)
-        data_list: list[dict] = [dict(img_path=self._path_of(path)) for _, path, _ in entries]
+        settings = dict(self.ann_format, multi_label=self.multi_label)
+        rows, classes = read_rows('ImageFolder', self.ann_file, self.with_label, **settings)
+        data_list: list[dict] = [dict(img_path=self._path_of(row.path)) for row in rows]
         if self.with_label:
-            named = self.CLASSES is not None
-            labels, classes = number_labels('ImageFolder', self.ann_file, entries, self.CLASSES)
-            update_metainfo(self, dict(classes=classes))
-            if not named and classes == tuple(map(str, range(len(classes)))):
-                update_metainfo(self, dict(classes_are_numbers=True))
-            for info, number in zip(data_list, labels, strict=True):
-                info['gt_label'] = number
-            # Numbers without names do not tell which classes a test covers.
-            if not (self.test_mode and 'classes_are_numbers' in self.metainfo):
-                self._check_empty(sorted(set(range(len(classes))) - set(labels)), os.path.abspath(self.ann_file))
-        return data_list
+            for info, label in zip(data_list, self._number(rows, classes), strict=True):
+                info['gt_label'] = label
+        if self.split is None:
+            for info, row in zip(data_list, rows, strict=True):
+                info.update({key: value for key, value in (('split', row.split), ('group', row.group)) if value})
+            return data_list
+        splits = self._splits(rows)
+        chosen = [info for info, split in zip(data_list, splits, strict=True) if split == self.split]
+        if not chosen:
+            raise ValueError(
+                f'ImageFolder: no image of split={self.split!r} in {os.path.abspath(self.ann_file)}, which has '
+                f'{_counted(Counter(splits))}.'
+            )
+        if self.split == 'train' and self.with_label:
+            lost = set(_images_of_classes(data_list)) - set(_images_of_classes(chosen))
+            self._check_empty(sorted(lost), f'the lines of split=train in {os.path.abspath(self.ann_file)}')
+        return chosen
+
+    def _number(self, rows: Sequence[Annotation], columns: Optional[Sequence[str]]) -> list:
+        """Return the class number of each line (a list of them with ``multi_label``), and note the classes."""
+        given = self.CLASSES if self.CLASSES is not None or columns is None else sorted(columns)
+        labels: list
+        if self.multi_label:
+            labels, classes = number_label_sets('ImageFolder', self.ann_file, rows, given)
+            filled = {number for numbers in labels for number in numbers}
+        else:
+            entries = [row[:3] for row in rows]
+            if given is None and self.ann_format.get('labels') == 'names':
+                given = sorted({row.label for row in rows})
+            labels, classes = number_labels('ImageFolder', self.ann_file, entries, given)
+            filled = set(labels)
+        named = given is not None
+        update_metainfo(self, dict(classes=tuple(classes)))
+        if not named and tuple(classes) == tuple(map(str, range(len(classes)))):
+            update_metainfo(self, dict(classes_are_numbers=True))
+        # Numbers without names do not tell which classes a test covers.
+        if not (self.test_mode and 'classes_are_numbers' in self.metainfo):
+            self._check_empty(sorted(set(range(len(classes))) - filled), os.path.abspath(self.ann_file))
+        return labels
+
+    def _splits(self, rows: Sequence[Annotation]) -> list[str]:
+        where = os.path.abspath(self.ann_file)
+        splits = [split_named(row.split) or row.split for row in rows]
+        if not any(splits):
+            raise ValueError(
+                f'ImageFolder: expected a column split in {where}, with train, val or test in each line, for '
+                f'split={self.split!r}. A training whose data_root is this file divides it itself.'
+            )
+        for row, split in zip(rows, splits, strict=True):
+            if split not in SPLITS:
+                raise ValueError(
+                    f'ImageFolder: expected train, val or test in the column split of {where}, got {row.split!r} in '
+                    f'line {row.line}.'
+                )
+        return splits
 
     def _from_folders(self) -> list[dict]:
         where = os.path.abspath(self.img_prefix)
+        if self.multi_label:
+            raise ValueError(
+                f'ImageFolder: multi_label=True expects a table with the labels of each image, got the folder {where}. '
+                "Set data_root or ann_file to a .csv with the columns path and label ('a|b': two labels)."
+            )
         images, self._left_out = files_below(self.img_prefix, self.extensions)
         data_list: list[dict] = [dict(img_path=self._path_of(path)) for path in images]
         advice = ''
@@ -321,7 +440,12 @@ class ImageFolder(CustomDataset):
         return data_list
 
     def _path_of(self, name: str) -> str:
-        return get_file_backend(self.img_prefix, enable_singleton=True).join_path(self.img_prefix, name)
+        backend = get_file_backend(self.img_prefix, enable_singleton=True)
+        path = backend.join_path(self.img_prefix, name)
+        if name.isascii() or not isinstance(backend, LocalBackend) or os.path.lexists(path):
+            return path
+        other = (backend.join_path(self.img_prefix, unicodedata.normalize(form, name)) for form in ('NFC', 'NFD'))
+        return next(filter(os.path.lexists, other), path)
 
     def _check_empty(self, numbers: Sequence[int], where: str) -> None:
         if not numbers:
@@ -331,6 +455,10 @@ class ImageFolder(CustomDataset):
         if self.empty_classes == 'error':
             raise ValueError(f"{text} Add images, remove the class, or set empty_classes='warn' in this dataset.")
         print_log(text, logger='current', level=logging.WARNING)
+
+
+def _images_of_classes(infos: Sequence[dict]) -> Counter[int]:
+    return Counter(number for info in infos for number in np.ravel(info.get('gt_label', ())).tolist())
 
 
 def _counted(counts: Counter[str]) -> str:

@@ -9,16 +9,16 @@ from mmengine.dataset import BaseDataset
 from hybridcls.compat.mmengine import rewrite_data
 from hybridcls.structures import UNKNOWN_LABEL
 
-from .samplers.dataset_labels import labels_of
+from .samplers.dataset_labels import label_lists
 
 __all__ = ['labels_in', 'write_labels']
 
 
 def labels_in(leaf: Any) -> list[int]:
-    """Return the label of each image, or an empty list where images have none, or several each."""
+    """Return the labels of the images, one after the other, or an empty list where there are none."""
     try:
-        return labels_of(leaf).tolist()
-    except TypeError:  # no labels, or several for an image: nothing to count or compare
+        return [label for labels in label_lists(leaf) for label in labels.tolist()]
+    except TypeError:  # no labels: nothing to count or compare
         return []
 
 

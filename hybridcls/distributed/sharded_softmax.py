@@ -34,6 +34,8 @@ def sharded_margin_cross_entropy(
     num_subcenters: int = 1,
     memory: Optional[int] = None,
     sample_rate: float = 1.0,
+    logit_bias: Optional[Tensor] = None,
+    sample_weights: Optional[Tensor] = None,
 ) -> tuple[Tensor, Tensor]:
     r""":func:`margin_cross_entropy` where each process brings its images and holds its share of the classes.
 
@@ -59,6 +61,8 @@ def sharded_margin_cross_entropy(
         shard (RowShard): Which classes this process has.
         scale, label_smoothing, cosine_clip, num_subcenters, memory: See :func:`margin_cross_entropy`.
         sample_rate (float): Share of its classes that a process takes into a step, in (0, 1]. Defaults to 1.
+        logit_bias (Tensor, optional): See :func:`margin_cross_entropy`: of *all* classes, shape (C,). Defaults to None.
+        sample_weights (Tensor, optional): See :func:`margin_cross_entropy`: of the images of this process.
 
     Returns:
         tuple[Tensor, Tensor]: The loss, a scalar; and the predicted classes of the own images, int64, shape (B,).
@@ -78,6 +82,10 @@ def sharded_margin_cross_entropy(
         classes: Optional[Tensor] = None
         if sample_rate < 1:
             classes, own_labels = sample_classes(own_labels, shard.size, sample_rate)
+        own_bias = None
+        if logit_bias is not None:
+            own_bias = logit_bias[shard.first : shard.first + shard.size]
+            own_bias = own_bias if classes is None else own_bias[classes]
         own = softmax_stats(
             gathered,
             class_weights,
@@ -88,6 +96,7 @@ def sharded_margin_cross_entropy(
             num_subcenters,
             memory,
             None if classes is None else _rows_of(classes, num_subcenters),
+            own_bias,
         )
         if classes is not None and len(classes):
             own = own._replace(best_class=classes[own.best_class])
@@ -95,8 +104,16 @@ def sharded_margin_cross_entropy(
         statistics, drawn = _exchange(own, shard.size if classes is None else len(classes), counts)
         num_classes = shard.total if classes is None else drawn
         losses = statistics_cross_entropy(
-            statistics, num_classes, lambda cosine: margin(cosine, norms), scale, label_smoothing, cosine_clip
+            statistics,
+            num_classes,
+            lambda cosine: margin(cosine, norms),
+            scale,
+            label_smoothing,
+            cosine_clip,
+            None if logit_bias is None else logit_bias[labels],
         )
+        if sample_weights is not None:
+            losses = losses * sample_weights
         return losses.sum() * (len(counts) / max(1, sum(counts))), predicted_classes(statistics, labels)
 
 

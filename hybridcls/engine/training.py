@@ -13,6 +13,8 @@ from hybridcls.compat.mmengine import bare_model
 
 from .checkpoints.files import check_checkpoint, check_writable, latest_valid_checkpoint
 from .config.change import RECORD, Change, apply, provenance_of, record_of
+from .config.data_defaults import data_defaults
+from .config.data_splits import data_splits, open_splits
 from .config.dataloaders import check_dataloaders, limit_dataloaders
 from .config.distributed import distributed
 from .config.image_folders import check_image_folders
@@ -21,14 +23,23 @@ from .config.mixed_precision import mixed_precision
 from .config.num_classes import num_classes
 from .config.parts import check_parts
 from .config.portable import portable_types
-from .config.schedules import check_length, fit_to_batches, fitted_schedules, iterations, scaled_lr
+from .config.schedules import (
+    check_length,
+    fit_to_batches,
+    fitted_schedules,
+    fractions,
+    iterations,
+    scaled_lr,
+)
+from .config.takers import DEFAULT_HOOKS
+from .config.timm_streams import check_timm_streams, weights_of_runs, without_start
 from .config.tree import ABSENT, class_of
 from .config.vis_backends import check_vis_backends
 from .distillation.distillation_width import distillation_width
 from .hooks.batch_check_hook import check_batches
 from .hooks.preemption_hook import PreemptionHook
 from .runner.console import Bars, ConsoleRunner
-from .runner.distributed import process_count, start_processes
+from .runner.distributed import decided_by_first, process_count, start_group, start_processes
 from .runner.workers import end_workers
 
 __all__ = [
@@ -40,8 +51,9 @@ __all__ = [
 TRAINING_KEYS = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
 # Hooks that every run gets unless its config has its own of that kind.
 _DEFAULT_HOOKS = (
-    'BatchCheckHook', 'CheckpointMatchHook', 'ClassNamesHook', 'ConsoleHook', 'DataReportHook',
+    'BatchCheckHook', 'CheckpointMatchHook', 'ClassCountsHook', 'ClassNamesHook', 'ConsoleHook', 'DataReportHook',
     'PreemptionHook', 'PreprocessingVersionHook', 'RandomStateHook', 'ResumeHook', 'ShardedRowsHook',
+    'ThresholdsHook',
 )  # fmt: skip
 
 _RESTARTS = ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT')
@@ -89,13 +101,17 @@ def complete(cfg: Config, options: TrainOptions) -> TrainOptions:
     return options
 
 
-def prepare_training(cfg: Config, options: TrainOptions, work_dir: Optional[str] = None) -> Config:
+def prepare_training(
+    cfg: Config, options: TrainOptions, work_dir: Optional[str] = None, split_dir: Optional[str] = None
+) -> Config:
     """Complete a config from :func:`~hybridcls.engine.config.load_config` for a training, in place.
 
     Args:
         cfg (Config): What to train.
         options (TrainOptions): How.
         work_dir (str, optional): Wins over ``cfg.work_dir``; without both it is ``work_dirs/<name of the config>``.
+        split_dir (str, optional): Where ``split.csv`` is kept, if the images have to be divided
+            (:func:`~hybridcls.engine.config.data_splits.data_splits`). Defaults to the work dir.
 
     Returns:
         Config: ``cfg`` itself, ready for :func:`build_runner`.
@@ -103,16 +119,22 @@ def prepare_training(cfg: Config, options: TrainOptions, work_dir: Optional[str]
     Raises:
         PermissionError: If the work dir cannot be written.
         FileNotFoundError: If a folder of images is not there.
+        ValueError: If images that have to be divided are none, of one class, or too few.
         ConfigError: If an option does not fit the config, or two of its values do not fit together.
     """
     options = complete(cfg, options)
     check_parts(cfg)
+    apply(cfg, weights_of_runs)
+    check_timm_streams(cfg)
     check_vis_backends(cfg)
     choose_work_dir(cfg, work_dir)
     check_writable(cfg.work_dir)
     start_processes(options.launcher or 'none')
     apply(cfg, start_from, options.resume)
+    _divide_images(cfg, split_dir or cfg.work_dir, options, cfg.load_from if cfg.get('resume') else None)
     check_image_folders(cfg)
+    apply(cfg, data_defaults, process_count(options.launcher or 'none'))
+    apply(cfg, fractions)
     apply(cfg, num_classes)
     apply(cfg, distillation_width)
     return _finish(cfg)
@@ -144,11 +166,25 @@ def prepare_testing(
     start_processes(launcher)
     apply(cfg, _test_of, checkpoint, options)
     apply(cfg, limit_dataloaders, options.pin_memory, options.persistent_workers)
+    apply(cfg, switched_off)
     apply(cfg, default_hooks)
     check_parts(cfg, is_test=True)
+    if checkpoint is not None:
+        apply(cfg, without_start)
+    check_timm_streams(cfg)
+    _divide_images(cfg, cfg.work_dir, replace(options, launcher=launcher), checkpoint)
     check_image_folders(cfg, kinds=('test',))
+    apply(cfg, data_defaults, 1, True)
     apply(cfg, num_classes, checkpoint)
     return _finish(cfg)
+
+
+def _divide_images(cfg: Config, folder: str, options: TrainOptions, checkpoint: Optional[str]) -> None:
+    """Fill data sets that name only their split; the first process divides images for all."""
+    if open_splits(cfg):
+        start_group(cfg, options.launcher or 'none')
+        of_training = [] if checkpoint is None else [Path(checkpoint).parent, Path(checkpoint).parent.parent]
+        apply(cfg, lambda _: decided_by_first(lambda: list(data_splits(cfg, folder, of_training))))
 
 
 def choose_work_dir(cfg: Config, work_dir: Optional[str]) -> str:
@@ -195,6 +231,13 @@ def default_hooks(cfg: Config) -> Iterator[Change]:
         yield Change(('custom_hooks',), old, [*(old or []), *missing], 'hooks of every run', 'every run', False)
 
 
+def switched_off(cfg: Config) -> Iterator[Change]:
+    """Take out what a child sets to None of the ``default_hooks`` of its bases, where mmengine knows no such name."""
+    for name, hook in (cfg.get('default_hooks') or {}).items():
+        if hook is None and name not in DEFAULT_HOOKS:
+            yield Change(('default_hooks', name), None, ABSENT, 'switched off', told=False)
+
+
 def _validation(cfg: Config, options: TrainOptions) -> Iterator[Change]:
     for key in ('val_cfg', 'val_dataloader', 'val_evaluator'):
         if not options.validate and cfg.get(key) is not None:
@@ -209,7 +252,9 @@ STEPS: tuple[tuple[Step, Callable[[Any], tuple]], ...] = (
     (scaled_lr, lambda options: (process_count(options.launcher), options.auto_scale_lr)),
     (limit_dataloaders, lambda options: (options.pin_memory, options.persistent_workers)),
     (iterations, lambda options: ()),
+    (fractions, lambda options: ()),
     (fitted_schedules, lambda options: ()),
+    (switched_off, lambda options: ()),
     (default_hooks, lambda options: ()),
 )
 """What completes a config for a training, in order, each step with what it is told of the options.

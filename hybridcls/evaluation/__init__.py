@@ -5,7 +5,8 @@ from .calibration_metric import CalibrationMetric
 from .dump_results import DumpResults
 from .head_metric import HeadMetric, MetricOf
 from .knn_accuracy import KNNAccuracy
-from .mmpretrain_metrics import AveragePrecision, ConfusionMatrix, MultiLabelMetric, SingleLabelMetric
+from .mmpretrain_metrics import ConfusionMatrix, SingleLabelMetric
+from .multi_label_metrics import AveragePrecision, MultiLabelMetric
 from .ood_metric import OODMetric
 from .prediction_fields import MissingFieldError
 from .retrieval_metric import RetrievalMetric

@@ -6,7 +6,7 @@ from mmpretrain.evaluation import Accuracy as _Accuracy
 
 from hybridcls.registry import METRICS
 
-from .mmpretrain_metrics import Labelled
+from .mmpretrain_metrics import SingleLabelled
 from .prediction_fields import NO_IMAGE
 from .result_names import without_result
 
@@ -14,7 +14,7 @@ __all__ = ['Accuracy']
 
 
 @METRICS.register_module()
-class Accuracy(Labelled, _Accuracy):
+class Accuracy(SingleLabelled, _Accuracy):
     """mmpretrain's ``Accuracy`` in percent, with all of its options, for any number of classes.
 
     With fewer than k classes, mmpretrain's top-k accuracy raises an error after the first epoch. Here it is left out of

@@ -10,13 +10,16 @@ from hybridcls.checks import check_choice
 from hybridcls.structures import UNKNOWN_LABEL
 
 __all__ = [
-    'NO_IMAGE', 'NO_KNOWN_IMAGE', 'SCORES', 'MissingFieldError', 'check_labelled', 'check_scores', 'class_label',
-    'embeddings_of', 'label_of', 'read_scores',
+    'NO_IMAGE', 'NO_KNOWN_IMAGE', 'SCORES', 'MissingFieldError', 'check_labelled', 'check_one_class', 'check_scores',
+    'class_label', 'embeddings_of', 'label_of', 'read_scores',
 ]  # fmt: skip
 
 NO_IMAGE = 'No image was evaluated.'
 NO_KNOWN_IMAGE = 'No image of a known class was evaluated: all labels are -1 or outside the classes of the model.'
 SCORES = ('epistemic', 'aleatoric', 'total', 'vacuity', 'least_confidence', 'entropy')
+
+
+_SEVERAL = 'For several labels an image use AveragePrecision or MultiLabelMetric.'
 
 
 class MissingFieldError(KeyError):
@@ -61,6 +64,7 @@ def label_of(caller: str, sample: dict) -> Label:
     Raises:
         MissingFieldError: If the sample has not exactly one label, or no ``pred_score``.
     """
+    check_one_class(caller, sample)
     value = class_label(caller, sample)
     return Label(value, 0 <= value < len(_pred_score(caller, sample)))
 
@@ -75,10 +79,20 @@ def class_label(caller: str, sample: dict) -> int:
     label = torch.as_tensor(sample.get('gt_label', ()))
     if label.numel() != 1:
         raise MissingFieldError(
-            f'{caller}: expected one gt_label for {_name_of(sample)}, got {label.numel()}. For multi-label images '
-            'use a metric of mmpretrain, such as MultiLabelMetric.'
+            f'{caller}: expected one gt_label for {_name_of(sample)}, got {label.numel()}. {_SEVERAL}'
         )
     return int(label)
+
+
+def check_one_class(caller: str, sample: dict) -> None:
+    """Raise a MissingFieldError for predictions, or labels, of several classes an image."""
+    if sample.get('thresholds') is not None:
+        raise MissingFieldError(
+            f'{caller}: expected predictions of one class an image, got those of several for {_name_of(sample)}. '
+            f'{_SEVERAL}'
+        )
+    if sample.get('gt_label') is not None:
+        class_label(caller, sample)
 
 
 def check_labelled(caller: str, sample: dict) -> None:

@@ -18,6 +18,7 @@ from .evidential import (
     mixture_uncertainty,
 )
 from .l2_normalize import l2_normalize
+from .logistic_regression import LinearClassifier, fit_logistic_regression
 from .margins import (
     SoftmaxStats,
     adaptive_margin_on_target,
@@ -68,6 +69,7 @@ __all__ = [
     'EVIDENCE_KINDS',
     'EVIDENTIAL_FORMS',
     'MixtureUncertainty',
+    'LinearClassifier',
     'PairRates',
     'accept_rates_of_all_pairs',
     'adaptive_margin_on_target',
@@ -88,6 +90,7 @@ __all__ = [
     'distance_relation_loss',
     'evidence_from_logits',
     'evidential_data_loss',
+    'fit_logistic_regression',
     'fpr_at_tpr',
     'fold_accuracies',
     'least_area_under_risk_coverage',

@@ -1,13 +1,14 @@
 """Read labels from samples and write predictions to them; class names; the version of the image preprocessing."""
 
 from .class_names import ClassNames, join_class_names
-from .labels import read_hard_labels, read_targets
-from .predictions import write_predictions
+from .labels import read_hard_labels, read_multi_targets, read_targets
+from .predictions import predicted_labels, write_predictions
 from .preprocessing_version import PREPROCESSING_VERSION, record_version, recorded_version
 from .unknown import UNKNOWN_LABEL, known_rows
 from .views import count_views
 
 __all__ = [
-    'UNKNOWN_LABEL', 'ClassNames', 'count_views', 'join_class_names', 'known_rows', 'read_hard_labels',
-    'read_targets', 'PREPROCESSING_VERSION', 'record_version', 'recorded_version', 'write_predictions',
+    'UNKNOWN_LABEL', 'ClassNames', 'count_views', 'join_class_names', 'known_rows', 'predicted_labels',
+    'read_hard_labels', 'read_multi_targets', 'read_targets', 'PREPROCESSING_VERSION', 'record_version',
+    'recorded_version', 'write_predictions',
 ]  # fmt: skip

@@ -7,7 +7,7 @@ import torch
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
-__all__ = ['read_hard_labels', 'read_targets']
+__all__ = ['read_hard_labels', 'read_multi_targets', 'read_targets']
 
 
 def read_targets(
@@ -74,14 +74,13 @@ def read_hard_labels(
     parts = []
     for index, sample in enumerate(data_samples):
         if 'gt_label' not in sample:
-            name = sample.get('img_path', None) or f'sample {index} of the batch'
-            raise ValueError(
-                f'{caller}: expected a gt_label for {name}, got none. The loss needs labelled images: does the data '
-                'set provide gt_label, and does PackInputs pack it?'
-            )
+            raise _without_label(caller, sample, index)
         if sample.gt_label.numel() != 1:
             name = sample.get('img_path', None) or f'sample {index} of the batch'
-            raise ValueError(f'{caller}: expected one gt_label for {name}, got {sample.gt_label.tolist()}.')
+            raise ValueError(
+                f'{caller}: expected one gt_label for {name}, got {sample.gt_label.tolist()}. '
+                'Images with several labels, or none, need a MultiLabelHead.'
+            )
         parts.append(sample.gt_label.reshape(1))
     labels = torch.cat(parts)
     if labels.is_floating_point():
@@ -89,6 +88,50 @@ def read_hard_labels(
     if num_classes is not None and labels.device.type == 'cpu':
         _check_range(caller, labels, num_classes)
     return labels.to(device, torch.int64, non_blocking=True)
+
+
+def read_multi_targets(
+    caller: str, data_samples: Sequence[DataSample], device: Union[str, torch.device], num_classes: int
+) -> Tensor:
+    """Return which classes each image has, several or none: float32 (B, C), 1 or 0, or soft labels of a mixup.
+
+    Args:
+        caller (str): Name used as the error prefix.
+        data_samples (Sequence[DataSample]): B samples with ``gt_label``, a vector of class numbers that may be empty,
+            or ``gt_score`` (C,). Numbers outside [0, C), of classes that the model does not have, are left out.
+        device (str | torch.device): Device of the result.
+        num_classes (int): C.
+
+    Raises:
+        ValueError: If a sample has no ``gt_label`` (an empty one is one), or a ``gt_score`` has other than C entries.
+
+    Example:
+        >>> samples = [DataSample().set_gt_label(labels) for labels in ([0, 2], [])]
+        >>> read_multi_targets('MultiLabelHead', samples, 'cpu', num_classes=3)
+        tensor([[1., 0., 1.],
+                [0., 0., 0.]])
+    """
+    if _have_scores(data_samples):
+        return read_targets(caller, data_samples, device, num_classes)
+    labels = []
+    for index, sample in enumerate(data_samples):
+        if 'gt_label' not in sample:
+            raise _without_label(caller, sample, index)
+        labels.append(sample.gt_label.reshape(-1))
+    rows = torch.repeat_interleave(torch.tensor([len(own) for own in labels]))
+    classes = torch.cat(labels).long()
+    known = (classes >= 0) & (classes < num_classes)
+    targets = torch.zeros(len(labels), num_classes + 1, device=classes.device)  # one more column: no look at `known`
+    targets[rows.to(classes.device), torch.where(known, classes, num_classes)] = 1
+    return targets[:, :num_classes].to(device, non_blocking=True)
+
+
+def _without_label(caller: str, sample: DataSample, index: int) -> ValueError:
+    name = sample.get('img_path', None) or f'sample {index} of the batch'
+    return ValueError(
+        f'{caller}: expected a gt_label for {name}, got none. The loss needs labelled images: does the data set '
+        'provide gt_label, and does PackInputs pack it?'
+    )
 
 
 def _have_scores(data_samples: Sequence[DataSample]) -> bool:

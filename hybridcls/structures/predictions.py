@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .views import count_views
 
-__all__ = ['write_predictions']
+__all__ = ['predicted_labels', 'write_predictions']
 
 
 def write_predictions(
@@ -18,11 +18,16 @@ def write_predictions(
     embeddings: Tensor,
     scores: Optional[Tensor] = None,
     uncertainties: Optional[Mapping[str, Tensor]] = None,
+    thresholds: Optional[Tensor] = None,
 ) -> list[DataSample]:
     """Write embeddings and scores to samples; views of an image are averaged.
 
     Fields, all float32 and detached, on the device of the tensors: ``embedding`` (D,); with scores, ``pred_score``
     (C,) and ``pred_label`` (1,) int64, the class of the largest score; and each uncertainty, ().
+
+    Predictions of several labels an image have ``thresholds`` (C,), which tells them from others: ``pred_score`` are
+    then the probabilities of the classes, each for itself (they do not add up to 1), and ``pred_label`` the numbers of
+    the classes whose score is at least the class's threshold, in rising order: (n,) int64, n from 0 to C.
 
     The uncertainties have the same names for every model; a larger value means more uncertainty: ``total``,
     ``aleatoric`` and ``epistemic`` in nats, ``vacuity`` in (0, 1].
@@ -34,6 +39,8 @@ def write_predictions(
         embeddings (Tensor): Shape (V * B, D), view by view.
         scores (Tensor, optional): Probabilities, shape (V * B, C).
         uncertainties (Mapping[str, Tensor], optional): By name, shape (B,), one value for all views.
+        thresholds (Tensor, optional): Of scores that are each a class's own, shape (C,). Defaults to None: one class
+            an image.
 
     Returns:
         list[DataSample]: The B samples.
@@ -58,15 +65,31 @@ def write_predictions(
     if scores is None:
         return samples
     scores = _mean_of_views(scores, num_views)
-    labels = scores.argmax(1, keepdim=True)
-    for sample, score, label in zip(samples, scores, labels, strict=True):
+    if thresholds is not None:
+        thresholds = thresholds.detach().to(scores.device, torch.float32, copy=True)  # one for all samples
+    for sample, score, label in zip(samples, scores, predicted_labels(scores, thresholds), strict=True):
         if sample.get('num_classes', len(score)) != len(score):
             raise ValueError(
                 f'{caller}: expected num_classes={sample.num_classes}, as in the data, got {len(score)}. Set '
                 "model.head.num_classes to the data set's number of classes."
             )
         sample.set_pred_score(score).set_pred_label(label)
+        if thresholds is not None:
+            sample.set_field(thresholds, 'thresholds', dtype=Tensor)
     return samples
+
+
+def predicted_labels(scores: Tensor, thresholds: Optional[Tensor] = None) -> Sequence[Tensor]:
+    """Return the ``pred_label`` of each row of scores (B, C): the largest, or those at or above their threshold.
+
+    Example:
+        >>> predicted_labels(torch.tensor([[0.1, 0.7, 0.6]]), torch.tensor([0.5, 0.5, 0.5]))
+        (tensor([1, 2]),)
+    """
+    if thresholds is None:
+        return list(scores.argmax(1, keepdim=True))
+    chosen = scores >= thresholds
+    return chosen.nonzero()[:, 1].split(chosen.sum(1).tolist())
 
 
 def _mean_of_views(rows: Tensor, num_views: int) -> Tensor:

@@ -40,6 +40,7 @@ def test_a_label_without_a_class_is_an_error():
         written([3], {0: 1})
 
 
-def test_labels_are_counted_where_there_is_one_an_image():
+def test_labels_are_counted_one_by_one():
     assert labels_in(Labelled([2, 0])) == [2, 0]
-    assert labels_in(Labelled([[1, 2]])) == labels_in(Labelled([None])) == []
+    assert labels_in(Labelled([[1, 2], [], [2]])) == [1, 2, 2]
+    assert labels_in(Labelled([None])) == []

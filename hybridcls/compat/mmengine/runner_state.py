@@ -6,7 +6,7 @@ if TYPE_CHECKING:
     from mmengine.runner import Runner
     from mmengine.runner.base_loop import BaseLoop
 
-__all__ = ['bare_model', 'built_loop', 'loaded_from', 'resume_from', 'resumes']
+__all__ = ['bare_model', 'built_loop', 'loaded_from', 'resume_from', 'resumes', 'rewrap']
 
 
 def built_loop(runner: 'Runner', kind: str) -> Optional['BaseLoop']:
@@ -39,3 +39,31 @@ def loaded_from(runner: 'Runner') -> Optional[str]:
 def resume_from(runner: 'Runner', path: Optional[str]) -> None:
     """Let a run that is about to begin resume a checkpoint; with None, begin without one."""
     runner._load_from, runner._resume = path, path is not None
+
+
+def rewrap(runner: 'Runner', caller: str) -> None:
+    """Build the model's ``DistributedDataParallel`` again, after other parameters need a gradient than before.
+
+    It waits for the gradients of those that needed one when it was built. Without a wrapper nothing is done.
+
+    Raises:
+        ValueError: If the model is wrapped in another way.
+    """
+    import gc
+
+    from mmengine.model import is_model_wrapper
+    from torch.nn.parallel import DistributedDataParallel
+
+    wrapper = runner.model
+    if not is_model_wrapper(wrapper):
+        return
+    if not isinstance(wrapper, DistributedDataParallel):
+        raise ValueError(
+            f'{caller}: expected a model that DistributedDataParallel spreads over processes, got '
+            f'{type(wrapper).__name__}, of which no part can be frozen for a time. Set frozen_epochs=0.'
+        )
+    model = wrapper.module
+    del wrapper, runner.model
+    gc.collect()  # its buckets are as large as the weights
+    runner.model = runner.wrap_model(runner.cfg.get('model_wrapper_cfg'), model)
+    runner._maybe_compile('train_step')

@@ -1,6 +1,6 @@
 """Samplers choose the images of a batch."""
 
-from .dataset_labels import labels_of
+from .dataset_labels import class_counts, labels_of
 from .pk_sampler import PKSampler
 
-__all__ = ['PKSampler', 'labels_of']
+__all__ = ['PKSampler', 'class_counts', 'labels_of']

@@ -48,9 +48,10 @@ class LoadImage(BaseTransform):
     orientation. ``transparency`` and ``depth`` set what is lost, and the log reports the first such image. Of an
     animation, the first frame is read.
 
-    A sample with its ``img`` in memory needs no ``img_path``. An image of Pillow is converted like a file. An array
-    stays unchanged, with any number of channels, except that uint16 is scaled by ``depth``; its colours are BGR, as
-    everywhere in OpenMMLab, unless ``color_order='rgb'`` is set: ``np.array(pillow_image)`` is RGB.
+    A sample with its ``img`` in memory needs no ``img_path``. An image of Pillow is converted like a file, as are
+    the bytes of one. An array stays unchanged, with any number of channels, except that uint16 is scaled by ``depth``;
+    its colours are BGR, as everywhere in OpenMMLab, unless ``color_order='rgb'`` is set: ``np.array(pillow_image)`` is
+    RGB.
 
     Reads ``img_path`` or ``img``; writes ``img``, ``img_shape`` and ``ori_shape`` (height, width).
 
@@ -78,7 +79,7 @@ class LoadImage(BaseTransform):
             bits kept. Defaults to None: 2, or the version of the checkpoint that is tested or resumed.
 
     Raises:
-        TypeError: If ``img`` is neither an array nor an image of Pillow.
+        TypeError: If ``img`` is neither an array nor bytes nor an image of Pillow.
         ValueError: If an argument is invalid, or an array has other than 1 or 3 channels with ``color_order='rgb'``.
         UnreadableImageError: If the file is missing, empty, truncated or not an image.
         ImageDepthError: If 16 bits would become a few grey levels, or a value has more bits than ``depth``.
@@ -149,20 +150,28 @@ class LoadImage(BaseTransform):
 
     def read(self, path: str, plan: Optional[PlannedCrops] = None) -> np.ndarray:
         """Return the image in ``path``, (H, W, 3) uint8 BGR unless ``color_type`` is set, at the scale of ``plan``."""
-        content = b''
+        content, cause = b'', None
         try:
             content = fileio.get(path, backend_args=self.backend_args)
-            with _naming(path):
+        except Exception as error:  # each backend has its own error types
+            cause = error
+        return self._from_file(content, path, plan, cause)
+
+    def _from_file(
+        self, content: bytes, name: str, plan: Optional[PlannedCrops] = None, cause: Optional[Exception] = None
+    ) -> np.ndarray:
+        decoded = None
+        try:
+            with _naming(name):
                 decoded = self._decode(content, plan) if content else None
-            cause = None
         except ImageDepthError:
             raise
-        except Exception as error:  # each backend and decoder has its own error types
-            decoded, cause = None, error
+        except Exception as error:  # each decoder has its own error types
+            cause = error
         if decoded is None or decoded.image is None:  # OpenCV returns None
             reason = _why_not(content, cause)
-            raise UnreadableImageError(f'LoadImage: cannot read {path}: {reason}', path, reason) from cause
-        self._log(decoded, path)
+            raise UnreadableImageError(f'LoadImage: cannot read {name}: {reason}', name, reason) from cause
+        self._log(decoded, name)
         return decoded.image
 
     def _decode(self, content: bytes, plan: Optional[PlannedCrops]) -> Decoded:
@@ -186,10 +195,12 @@ class LoadImage(BaseTransform):
                 decoded = from_pillow(image, color_type, self.transparency, self.depth)
             self._log(decoded, 'an image in memory')
             return decoded.image
+        if isinstance(image, bytes):
+            return self._from_file(image, 'an image in memory')
         if not isinstance(image, np.ndarray):
             raise TypeError(
-                f'LoadImage: expected img as an array (H, W, 3) or an image of Pillow, got {type(image).__name__}. '
-                'Convert it in the data set.'
+                f'LoadImage: expected img as an array (H, W, 3), the bytes of a file or an image of Pillow, got '
+                f'{type(image).__name__}. Convert it in the data set.'
             )
         if image.dtype == np.uint16 and self.color_type != 'unchanged' and self.version != 1:
             with _naming('an image in memory'):

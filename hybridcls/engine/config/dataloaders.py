@@ -1,5 +1,6 @@
 """Dataloaders get the defaults that fit the machine, where the config sets none."""
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,7 +28,10 @@ def dataloaders(cfg: Config) -> Iterator[Change]:
     import torch
 
     for path, loader in dataloaders_in(cfg):
-        workers = loader.get('num_workers')
+        workers = loader.get('num_workers', 0)
+        if workers is None:
+            workers = _workers_here()
+            yield Change((*path, 'num_workers'), None, workers, 'CPUs of this machine', told=False)
         has_workers = isinstance(workers, int) and workers > 0
         defaults: dict[str, Any] = dict(
             pin_memory=torch.cuda.is_available(),
@@ -51,6 +55,15 @@ def dataloaders(cfg: Config) -> Iterator[Change]:
         for key, why in refused:
             if loader.get(key):
                 yield Change((*path, key), loader[key], ABSENT, why, 'torch')
+
+
+def _workers_here() -> int:
+    """Return how many workers a process has CPUs for: with a GPU up to 8, without one few beside the training."""
+    import torch
+
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    cpus //= int(os.environ.get('LOCAL_WORLD_SIZE') or 1)
+    return min(8, cpus) if torch.cuda.is_available() else min(4, cpus // 2)
 
 
 def limit_dataloaders(cfg: Config, pin_memory: bool, persistent_workers: bool) -> Iterator[Change]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from .origins import RUNNER_KEYS
 from .tree import dataloaders_in, datasets_in, is_a
 
 __all__ = ['check_image_folders', 'image_folders_in']
@@ -33,7 +34,8 @@ def image_folders_in(cfg: Config) -> Iterator[tuple[str, dict]]:
     """Yield the top-level key (of a hook's: the key of its dataloader) and the dict of each ImageFolder."""
     from hybridcls.datasets import ImageFolder
 
-    for path, loader in dataloaders_in(cfg):
+    read = {key: value for key, value in cfg.items() if key in RUNNER_KEYS}  # variables of the files are no places
+    for path, loader in dataloaders_in(read):
         for _, dataset in datasets_in(loader):
             if is_a('DATASETS', dataset, ImageFolder):
                 yield str(path[0] if len(path) == 1 else path[-1]), dataset

@@ -14,8 +14,10 @@ from .change import Change, Provenance, apply, note_layer, provenance_of
 from .dataloaders import dataloaders
 from .kinds import check_kinds
 from .layers import OPTION, ConfigError, Layers, read_layers
+from .pretrained_size import pretrained_size
 from .renamed import rename
 from .shared_keys import shared_keys
+from .timm_streams import lone_stream
 from .tree import ABSENT, Path, dotted, value_at, walk
 from .unread_keys import unread_key, unread_option, unread_variables
 
@@ -66,6 +68,7 @@ def load_config(path: Union[str, FilePath], cfg_options: Optional[dict[str, Any]
         env_variables=layers.env_variables,
     )
     _note(cfg, layers)
+    provenance_of(cfg).options = options
     if cfg.get('custom_imports'):
         _import_custom(cfg, any(key.split('.')[0] == 'custom_imports' for key in options))
     check_kinds(cfg)
@@ -76,7 +79,7 @@ def load_config(path: Union[str, FilePath], cfg_options: Optional[dict[str, Any]
     if wrong:
         raise ConfigError(f'{file}: {wrong}')
     provenance_of(cfg).notes += unread_variables(cfg, layers)
-    for step in (_default_scope, shared_keys, dataloaders):
+    for step in (_default_scope, lone_stream, pretrained_size, shared_keys, dataloaders):
         apply(cfg, step)
     return cfg
 

@@ -16,7 +16,9 @@ __all__ = [
     'check_length',
     'fit_to_batches',
     'fitted_schedules',
+    'fractions',
     'iterations',
+    'leaves_length_open',
     'scaled_lr',
     'scheduler_groups',
 ]
@@ -26,6 +28,7 @@ _SHARES = 5  # of a training; a warm-up that does not fit gets one
 _COUNTS = (
     'begin', 'end', 'T_max', 'milestones', 'step_size', 'periods', 'total_steps', 'total_iters', 'patience',
 )  # fmt: skip
+_FRACTIONS = {'begin_fraction', 'end_fraction'}
 _FEWEST_STEPS = 2  # of a schedule that is to change anything
 
 
@@ -63,7 +66,7 @@ def _counts_epochs(loop: dict) -> bool:
 
 
 def check_length(cfg: Config) -> None:
-    """Raise unless ``train_cfg`` says how long to train, by a positive integer.
+    """Raise unless ``train_cfg`` says how long to train, by a positive integer, or leaves it to the data.
 
     Raises:
         ConfigError: If it does not say.
@@ -71,13 +74,53 @@ def check_length(cfg: Config) -> None:
     """
     loop: Any = cfg.train_cfg
     total = 'max_epochs' if _counts_epochs(loop) else 'max_iters'
-    if loop.get('type') is None and loop.get(total) is None:
+    if loop.get('type') is None and loop.get(total) is None and not leaves_length_open(cfg):
         raise ConfigError(
             f'train_cfg: by_epoch={_counts_epochs(loop)}, and {total} is not set: --cfg-options '
             f'train_cfg.{total}={100 if total == "max_epochs" else 10000}'
         )
     if loop.get(total) is not None:
         check_number('train_cfg', total, loop[total], 1, integer=True)
+
+
+def leaves_length_open(cfg: Config) -> bool:
+    """Whether the number of epochs is to be chosen by the data: the top-level ``max_epochs`` is there, and None."""
+    loop: Any = cfg.train_cfg
+    return 'max_epochs' in cfg and cfg.max_epochs is None and loop.get('max_epochs') is None and _counts_epochs(loop)
+
+
+def fractions(cfg: Config) -> Iterator[Change]:
+    """Turn ``begin_fraction`` and ``end_fraction`` of schedules, shares of the training, into a begin and an end.
+
+    ``dict(type='LinearLR', start_factor=0.01, end_fraction=0.1)`` warms up in a tenth of the training, however long
+    that is; such a schedule moves with each iteration. Nothing is done as long as the length is not known.
+
+    Raises:
+        ConfigError: If a schedule has both forms of a key.
+        TypeError, ValueError: If a fraction is none.
+    """
+    loop: Any = cfg.train_cfg
+    by_epoch = _counts_epochs(loop)
+    total = loop.get('max_epochs' if by_epoch else 'max_iters')
+    if not total:
+        return
+    for group in scheduler_groups(cfg.get('param_scheduler')):
+        for path, scheduler in group:
+            for key in ('begin', 'end'):
+                fraction = scheduler.get(f'{key}_fraction')
+                if fraction is None:
+                    continue
+                check_number(dotted(path), f'{key}_fraction', fraction, 0, 1)
+                if key in scheduler:
+                    raise ConfigError(f'{dotted(path)} has {key} and {key}_fraction. Drop one of them.')
+                place = fraction * total if by_epoch else round(fraction * total)
+                why = f'{fraction:g} of {total} {"epochs" if by_epoch else "iterations"}'
+                yield Change((*path, key), ABSENT, place, why)
+                yield Change((*path, f'{key}_fraction'), fraction, ABSENT, why, 'fractions', False)
+                counts = dict(by_epoch=True, convert_to_iter_based=True) if by_epoch else dict(by_epoch=False)
+                for name, value in counts.items():
+                    if name not in scheduler:
+                        yield Change((*path, name), ABSENT, value, why, told=False)
 
 
 def iterations(cfg: Config) -> Iterator[Change]:
@@ -105,7 +148,7 @@ def iterations(cfg: Config) -> Iterator[Change]:
             yield Change(place, loop[key], intervals[key], why, by)
     for group in scheduler_groups(cfg.get('param_scheduler')):
         for path, scheduler in group:
-            if scheduler.get('by_epoch', True):
+            if scheduler.get('by_epoch', True) and not _FRACTIONS & scheduler.keys():
                 yield from _stretched(path, scheduler, epochs, loop['max_iters'], why, by)
     checkpoint = value_at(cfg, ('default_hooks', 'checkpoint'))
     if isinstance(checkpoint, dict) and checkpoint.get('by_epoch') is None:

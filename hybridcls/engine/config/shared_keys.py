@@ -7,9 +7,10 @@ from mmengine.config import Config
 
 from .change import Change, layer_of, provenance_of
 from .layers import RUNNER_KEYS
-from .tree import ABSENT, Path, dataloaders_in, datasets_in, dotted, is_a, takes, transforms_in, value_at, walk
+from .timm_streams import backbones_in, timm_streams_in
+from .tree import ABSENT, Path, dataloaders_in, datasets_in, dotted, takes, transforms_in, value_at, walk
 
-__all__ = ['SHARED_KEYS', 'classifying_head', 'shared_keys']
+__all__ = ['SHARED_KEYS', 'classifying_head', 'reaches_a_place', 'shared_keys']
 
 _HOOK_KEYS = ('default_hooks', 'custom_hooks')
 
@@ -21,8 +22,9 @@ def shared_keys(cfg: Config) -> Iterator[Union[Change, str]]:
       key of that name that is None.
     - ``num_classes``: the head if its class takes it, and each key of that name in the model that is None.
     - ``data_root``: each dataset, wrapped or not, whose class takes it.
-    - ``pretrained`` (True or False), ``checkpoint_path``, ``model_name``: the timm streams of each HybridBackbone.
-      One that has weights of its own keeps them.
+    - ``pretrained`` (True or False), ``checkpoint_path``, ``model_name``: the timm streams of each HybridBackbone;
+      :func:`~hybridcls.engine.config.timm_streams.lone_stream` has made one where there was none. One that has weights
+      of its own keeps them.
     - ``max_epochs``: ``train_cfg``, unless it counts iterations.
     - ``batch_size`` (of one process): each dataloader. ``lr``: each optimizer. ``seed``: ``randomness``.
 
@@ -50,30 +52,22 @@ def shared_keys(cfg: Config) -> Iterator[Union[Change, str]]:
             yield f'{key}={value!r} fills no place: no part of this config takes it.'
 
 
+def reaches_a_place(cfg: Config, key: str) -> bool:
+    """Whether the value of a shared key stands in a completed config, at one place at least."""
+    read, known = Config({name: value for name, value in cfg.items() if name in RUNNER_KEYS}), provenance_of(cfg)
+    return (
+        any(change.by == (key,) for change in known.changes)
+        or any(variable[0] == key for variable in known.references.values())
+        or any(value_at(read, path) == cfg.get(key) for path in _PLACES[key](read))
+    )
+
+
 def classifying_head(cfg: Config) -> Optional[dict]:
     """Return ``model.head`` if it has a number of classes (SupConHead, for one, has none), else None."""
     head = value_at(cfg, ('model', 'head'))
     if not isinstance(head, dict) or 'type' not in head:
         return None
     return head if 'num_classes' in head or takes('MODELS', head, 'num_classes') else None
-
-
-def _backbones(cfg: Config) -> Iterator[Path]:
-    from hybridcls.models.backbones import HybridBackbone
-
-    for path, node in walk(cfg.get('model') or {}, ('model',)):
-        if isinstance(node, dict) and path[-1] == 'backbone' and is_a('MODELS', node, HybridBackbone):
-            yield path
-
-
-def _timm_streams(cfg: Config) -> Iterator[Path]:
-    from hybridcls.models.backbones import TimmStream
-
-    for path in _backbones(cfg):
-        for name in ('cnn', 'vit'):
-            stream = value_at(cfg, (*path, name))
-            if isinstance(stream, dict) and ('type' not in stream or is_a('MODELS', stream, TimmStream)):
-                yield (*path, name)
 
 
 def _named(node: Any, key: str, path: Path) -> Iterator[Path]:
@@ -83,7 +77,7 @@ def _named(node: Any, key: str, path: Path) -> Iterator[Path]:
 
 
 def _img_size(cfg: Config) -> Iterator[Path]:
-    yield from ((*path, 'img_size') for path in _backbones(cfg))
+    yield from ((*path, 'img_size') for path in backbones_in(cfg))
     # A hook may hold another model (a teacher, say) with an image size of its own; only its data are meant.
     for key, value in cfg.items():
         if key not in _HOOK_KEYS:
@@ -111,13 +105,13 @@ def _data_root(cfg: Config) -> Iterator[Path]:
 
 
 def _checkpoint_path(cfg: Config) -> Iterator[Path]:
-    for path in _timm_streams(cfg):
+    for path in timm_streams_in(cfg):
         has_weights = value_at(cfg, (*path, 'pretrained'))  # then it keeps these
         yield (*path, 'pretrained' if has_weights else 'checkpoint_path')
 
 
 def _pretrained(cfg: Config) -> Iterator[Path]:
-    for path in _timm_streams(cfg):
+    for path in timm_streams_in(cfg):
         has_weights = value_at(cfg, (*path, 'checkpoint_path'))
         is_open = value_at(cfg, (*path, 'pretrained')) in (ABSENT, None)
         yield (*path, 'checkpoint_path' if has_weights and is_open else 'pretrained')
@@ -141,7 +135,7 @@ _PLACES: dict[str, Callable[[Config], Iterator[Path]]] = {
     'data_root': _data_root,
     'pretrained': _pretrained,
     'checkpoint_path': _checkpoint_path,
-    'model_name': lambda cfg: ((*path, 'model_name') for path in _timm_streams(cfg)),
+    'model_name': lambda cfg: ((*path, 'model_name') for path in timm_streams_in(cfg)),
     'max_epochs': _max_epochs,
     'batch_size': lambda cfg: ((*path, 'batch_size') for path, _ in dataloaders_in(cfg)),
     'lr': _lr,

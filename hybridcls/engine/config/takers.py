@@ -18,12 +18,16 @@ __all__ = ['DEFAULT_HOOKS', 'takers_of']
 
 _BY_RUNNER = 'Runner'
 DEFAULT_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
+_OF_SCHEDULERS = dict(
+    convert_to_iter_based='build_iter_from_epoch', begin_fraction='fractions', end_fraction='fractions'
+)
 # Keys of the top level that the Runner itself does not read.
 _OTHERS = dict(
     activation_checkpointing='Runner.train',
     cfg_options='run_chain',
     compile='Runner.train',
     custom_imports='load_config',
+    data_split='data_splits',
     efficient_conv_bn_eval='Runner.train',
     find_unused_parameters='Runner.wrap_model',
     phases='run_chain',
@@ -68,7 +72,7 @@ class _Walk:
         elif key == 'custom_hooks':
             self.part(place, value, 'HOOKS', also=dict(priority='Runner.register_hook'))
         elif key == 'param_scheduler':
-            self.part(place, value, 'PARAM_SCHEDULERS', also=dict(convert_to_iter_based='build_iter_from_epoch'))
+            self.part(place, value, 'PARAM_SCHEDULERS', also=_OF_SCHEDULERS)
         elif key == 'optim_wrapper':
             self._optim_wrapper(place, value)
         elif key in ('model', 'tta_model'):
@@ -308,8 +312,8 @@ class _Walk:
             self._functions((key,), node, [Runner.set_randomness])
         elif key == 'auto_scale_lr':
             self._all((key,), node, Taker('--auto-scale-lr'))
-        elif key == 'custom_imports':
-            self._all((key,), node, Taker('load_config'))
+        elif key in ('custom_imports', 'data_split'):
+            self._all((key,), node, Taker(_OTHERS[key]))
 
     def _functions(self, path: Path, node: dict, functions: Sequence[Callable]) -> None:
         """Note arguments that go to the first of some functions that names them."""

@@ -5,12 +5,14 @@ from hybridcls.old_modules import answer_old_names
 from .batch_check_hook import BatchCheckHook
 from .checkpoint_hook import CheckpointHook
 from .checkpoint_match_hook import CheckpointMatchHook
+from .class_counts_hook import ClassCountsHook
 from .class_margins_hook import ClassMarginsHook
 from .class_names_hook import ClassNamesHook
 from .console_hook import ConsoleHook
 from .data_report_hook import DataReportHook
 from .early_stopping_hook import EarlyStoppingHook
 from .embedding_bank_hook import EmbeddingBankHook
+from .head_first_hook import HeadFirstHook
 from .learning_curves_hook import LearningCurvesHook
 from .logger_hook import LoggerHook
 from .param_scheduler_hook import ParamSchedulerHook
@@ -21,15 +23,17 @@ from .resume_hook import ResumeHook
 from .sharded_rows_hook import ShardedRowsHook
 from .slow_weights_hook import SlowWeightsHook
 from .switch_recipe_hook import SwitchRecipeHook
+from .thresholds_hook import ThresholdsHook
 from .token_merging_hook import TokenMergingHook
 from .transfer_hook import TransferHook
 from .visualization_hook import VisualizationHook
 
 __all__ = [
-    'BatchCheckHook', 'CheckpointHook', 'CheckpointMatchHook', 'ClassMarginsHook', 'ConsoleHook', 'ClassNamesHook',
-    'DataReportHook', 'EarlyStoppingHook', 'EmbeddingBankHook', 'LearningCurvesHook',
+    'BatchCheckHook', 'CheckpointHook', 'CheckpointMatchHook', 'ClassCountsHook', 'ClassMarginsHook', 'ConsoleHook',
+    'ClassNamesHook', 'DataReportHook', 'EarlyStoppingHook', 'EmbeddingBankHook', 'HeadFirstHook', 'LearningCurvesHook',
     'LoggerHook', 'ParamSchedulerHook', 'PreprocessingVersionHook', 'PreemptionHook', 'RandomStateHook',
-    'ResumeHook', 'ShardedRowsHook', 'SlowWeightsHook', 'SwitchRecipeHook', 'TokenMergingHook', 'TransferHook',
+    'ResumeHook', 'ShardedRowsHook', 'SlowWeightsHook', 'SwitchRecipeHook', 'ThresholdsHook', 'TokenMergingHook',
+    'TransferHook',
     'VisualizationHook', 'seed_worker',
 ]  # fmt: skip
 

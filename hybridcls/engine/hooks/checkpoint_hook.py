@@ -1,22 +1,26 @@
 """Checkpoints are written atomically, and old ones removed afterwards."""
 
+import math
 import os
-from typing import Any, Optional
+from functools import partial
+from typing import Any, Optional, Union
 
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.runner import Runner
 
-from hybridcls.checks import check_known_keys
+from hybridcls.checks import check_known_keys, check_number
 from hybridcls.compat.mmengine import loaded_from, resume_from, resumes
 from hybridcls.compat.mmengine.writing_checkpoint_hook import WritingCheckpointHook
+from hybridcls.evaluation.result_names import unit_of
 from hybridcls.plain_content import to_plain
 from hybridcls.registry import HOOKS
 from hybridcls.renames import keeps_old_spellings
 from hybridcls.signatures import arguments_of, bound_arguments
 
 from ..checkpoints.files import atomic_write, latest_valid_checkpoint, remove_unfinished
-from ..runner.monitored_metric import check_monitor, guessed_rule, monitored_result, rule_for
+from ..runner.monitored_metric import check_monitor, guessed_rule, monitored_result, rule_for, validation_metrics
 
+STANDARD_ERROR = 'standard_error'
 _SAVE_BEST = 'CheckpointHook: save_best'
 
 
@@ -67,8 +71,19 @@ class CheckpointHook(WritingCheckpointHook):
       way is better. A name that no metric gives is an error before the first step, or at the first validation.
       A metric that had nothing to compute is a warning: there is no best checkpoint then.
 
+    - With ``best_tolerance`` the best checkpoint is the *latest* one that is about as good as the best score so far: a
+      validation of a hundred images is noise of some percent, among which the maximum means little, and the end of a
+      schedule is worth more than its beginning.
+
     For remote storage (``backend_args``, or an ``out_dir`` with a prefix such as ``s3://``) its own backend writes;
     the order of removals holds there too.
+
+    Args:
+        *args, **kwargs: As in mmengine.
+        best_tolerance (float | str, optional): How much worse than the best score so far the best checkpoint may be, in
+            the metric's unit, if it is later; 0 lets the later of two equal ones win. ``'standard_error'``, of scores
+            in percent: that of a share of as many images as the validation has, :math:`100 \\sqrt{p (1 - p) / n}`.
+            Defaults to None: the first one with the best score, as in mmengine.
     """
 
     backend_args: Any
@@ -78,8 +93,14 @@ class CheckpointHook(WritingCheckpointHook):
     _saved_at: Any = None  # epochs and iterations that were done
     _is_saving_best = False
     _again: Any = None  # step and meta
+    _written: Any = None  # the same, of the last regular checkpoint
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, best_tolerance: Union[float, str, None] = None, **kwargs: Any) -> None:
+        if best_tolerance is not None and best_tolerance != STANDARD_ERROR:
+            check_number(
+                'CheckpointHook', 'best_tolerance', best_tolerance, 0, advice=f"Or '{STANDARD_ERROR}', or None."
+            )
+        self.best_tolerance = best_tolerance
         given = bound_arguments(WritingCheckpointHook, args, kwargs)
         keys = given.get('save_best') or []
         keys = [keys] if isinstance(keys, str) else keys
@@ -106,6 +127,12 @@ class CheckpointHook(WritingCheckpointHook):
                 check_monitor(_SAVE_BEST, key, runner)
                 if self._rules_are_open:
                     self._set_rule(position, rule_for(_SAVE_BEST, key, runner))
+                unit = unit_of(key, validation_metrics(runner))
+                if self.best_tolerance == STANDARD_ERROR and unit != '%':
+                    raise ValueError(
+                        f"CheckpointHook: best_tolerance='{STANDARD_ERROR}' is that of a share in percent, got "
+                        f'save_best={key!r}, whose unit is {unit or "not declared"}. Give a number instead.'
+                    )
         out_dir = str(self.out_dir or runner.work_dir)
         if self.file_client_args is None and self.backend_args is None and '://' not in out_dir:
             self.backend_args = dict(backend='hybridcls_atomic')
@@ -132,6 +159,7 @@ class CheckpointHook(WritingCheckpointHook):
         if self._is_saving_best:  # again, with the best score: when all hooks have seen this validation
             self._again = step, meta
             return
+        self._written = step, meta
         name_of = self.filename_tmpl.format
         outdated: list[int] = []
         if self.max_keep_ckpts > 0:
@@ -146,6 +174,11 @@ class CheckpointHook(WritingCheckpointHook):
         runner.message_hub.update_info('preempted_ckpt', None)
         self._write(runner, name_of(step), meta, self.save_optimizer)
         self._remove_files([*map(name_of, outdated), *([preempted] if preempted else [])])
+
+    def write_again(self, runner: Runner) -> None:
+        """At the end of this validation, write the checkpoint again that was written just before: the model changed."""
+        if self._written is not None and self._saved_at == (runner.epoch, runner.iter):
+            self._again = self._written
 
     def save_now(self, runner: Runner, epoch: int, iteration: int) -> str:
         """Write a checkpoint that a run which has to end goes on from; all processes must come here.
@@ -200,6 +233,8 @@ class CheckpointHook(WritingCheckpointHook):
             found = [monitored_result(_SAVE_BEST, key, runner, metrics) for key in self.key_indicators]
             metrics.update(zip(self.key_indicators, (result for result, _ in found), strict=True))
             runner.message_hub.update_info('no_best_checkpoint', ' '.join(filter(None, (why for _, why in found))))
+            if self.best_tolerance is not None:
+                self.is_better_than = {key: partial(self._is_as_good, runner, key) for key in self.key_indicators}
         if self.save_best and metrics:
             runner.call_hook('gather_weights_for_checkpoint')
         self._is_saving_best = True
@@ -210,6 +245,18 @@ class CheckpointHook(WritingCheckpointHook):
         if metrics:
             runner.call_hook('release_after_checkpoint')
             self._remove_files([])  # the best one that this one replaces
+
+    def _is_as_good(self, runner: Runner, key: str, score: float, _: float) -> bool:
+        """Whether a score is within the tolerance of the best one so far, which may be its own."""
+        is_better = self.rule_map[self.rules[self.key_indicators.index(key)]]
+        best = runner.message_hub.runtime_info.get(f'best_of_all/{key}')
+        if best is None or is_better(score, best):
+            runner.message_hub.update_info(f'best_of_all/{key}', best := float(score))
+        tolerance = self.best_tolerance
+        if tolerance == STANDARD_ERROR:
+            share = min(max(best / 100, 0.0), 1.0)
+            tolerance = 100 * math.sqrt(share * (1 - share) / len(runner.val_dataloader.dataset))
+        return not is_better(best, score + tolerance if is_better(1, 0) else score - tolerance)
 
     def _set_rule(self, position: int, rule: str) -> None:
         key = self.key_indicators[position]

@@ -11,15 +11,8 @@ from hybridcls.compat.mmengine import bare_model, built_loop, loaded_from, resum
 from hybridcls.models.weights.timm_weights import Resized, fit_timm_weights
 from hybridcls.registry import HOOKS
 
-from ..checkpoints.weight_transfer import (
-    MERGE_FIRST,
-    TransferReport,
-    WeightMismatchError,
-    adapters_in,
-    check_taken,
-    select_weights,
-    shown_resized,
-)
+from ..checkpoints.weight_match import check_every_weight, fits
+from ..checkpoints.weight_transfer import check_taken, select_weights, shown_resized
 
 
 @HOOKS.register_module()
@@ -57,14 +50,13 @@ class CheckpointMatchHook(Hook):
         resized: list[Resized] = []
         if not is_resumed:
             source, resized = fit_timm_weights(model, source)
-        report = select_weights(source, model.state_dict(), parts=None)
         strict = self.strict
         if strict is None:
             strict = is_resumed or built_loop(runner, 'train') is None
-        if strict and not _fits(report):
-            missing, unexpected, mismatched = _what_loading_says(model, source, report)
-            if missing or unexpected or mismatched:
-                raise WeightMismatchError(_sentence(path, missing, unexpected, mismatched))
+        if strict:
+            check_every_weight(model, source, path)
+        else:
+            select_weights(source, model.state_dict(), parts=None)  # raises if nothing fits
         checkpoint['state_dict'] = source
         self._stop_waiting()
 
@@ -113,7 +105,7 @@ def _compared(
     report.loaded, report.resized = taken, [entry for entry in resized if entry.name in taken]
     told = {*taken, *(name for name, _, _ in report.mismatched)}
     report.new = [name for name in own if name not in told]
-    if _fits(report):
+    if fits(report):
         if report.resized:
             return f'All {len(report.loaded)} weights of the model come from {path}, {shown_resized(report.resized)}.'
         return f'All {len(report.loaded)} weights of the model come from {path}.'
@@ -127,38 +119,3 @@ def _takes(model: nn.Module, name: str, value: Any) -> bool:
     except RuntimeError:
         return False
     return True
-
-
-def _fits(report: TransferReport) -> bool:
-    new = [name for name in report.new if not name.endswith('num_batches_tracked')]
-    return not (new or report.left_out or report.mismatched)
-
-
-def _what_loading_says(model: nn.Module, source: dict, report: TransferReport) -> tuple[list, list, list]:
-    """Ask torch itself: modules may rename or resize weights while they are loaded (position embeddings, say)."""
-    try:
-        result = model.load_state_dict(source, strict=False)
-    except RuntimeError:  # torch's words for shapes that differ; ours name them shortly
-        return report.new, report.left_out, report.mismatched
-    missing = [name for name in result.missing_keys if not name.endswith('num_batches_tracked')]
-    return missing, list(result.unexpected_keys), []
-
-
-def _sentence(path: str, missing: list, unexpected: list, mismatched: list) -> str:
-    parts = []
-    if mismatched:
-        name, old, new = mismatched[0]
-        parts.append(
-            f'{len(mismatched)} have another shape (first: {name}, {old} in the checkpoint, {new} in the model)'
-        )
-    if missing:
-        parts.append(f'{len(missing)} of the model are not in it (first: {missing[0]})')
-    if unexpected:
-        parts.append(f'{len(unexpected)} of it are not in the model (first: {unexpected[0]})')
-    if adapters_in(unexpected):
-        return f'The checkpoint {path} holds LoRA adapters: {"; ".join(parts)}. {MERGE_FIRST}'
-    return (
-        f'The checkpoint {path} is not of this model: {"; ".join(parts)}. Use the config it was '
-        'trained with (its work dir holds a copy); to start a new training from a part of it, use load_from '
-        "without resume, with custom_hooks=[dict(type='TransferHook')]."
-    )

@@ -1,11 +1,10 @@
 """Tell a margin head how many training images each class has."""
 
-import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from hybridcls.compat.mmengine import bare_model
-from hybridcls.datasets.samplers.dataset_labels import labels_of
+from hybridcls.datasets.samplers.dataset_labels import class_counts
 from hybridcls.models.margins import ClassWiseMargin
 from hybridcls.registry import HOOKS
 
@@ -33,13 +32,7 @@ class ClassMarginsHook(Hook):
                 "margin=dict(type='ClassWise', base=dict(type='ArcFace'))), or drop this hook from "
                 'custom_hooks.'
             )
-        labels = torch.from_numpy(labels_of(runner.train_dataloader.dataset))
         for margin in margins:
-            num_classes = len(margin.class_margins)
-            if len(labels) and (labels.min() < 0 or labels.max() >= num_classes):
-                wrong = int(labels.max() if labels.max() >= num_classes else labels.min())
-                raise ValueError(
-                    f'ClassMarginsHook: the training data has the label {wrong}, outside [0, '
-                    f'{num_classes - 1}] (num_classes={num_classes} in the head).'
-                )
-            margin.set_counts(torch.bincount(labels, minlength=num_classes))
+            margin.set_counts(
+                class_counts('ClassMarginsHook', runner.train_dataloader.dataset, len(margin.class_margins))
+            )

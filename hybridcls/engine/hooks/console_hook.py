@@ -9,7 +9,7 @@ from typing import Any, Optional
 
 import torch
 from mmengine.dist import get_world_size
-from mmengine.hooks import Hook, LoggerHook
+from mmengine.hooks import CheckpointHook, Hook, LoggerHook
 from mmengine.model import BaseTTAModel
 from numpy import ndarray
 from torch import Tensor
@@ -82,8 +82,9 @@ class ConsoleHook(Hook):
             runner.logger.info(f'{line}  {self._remaining(runner)}'.rstrip())
 
     def after_train(self, runner: Any) -> None:
-        """End the bars."""
+        """End the bars, and tell what the training leaves behind."""
         self._close()
+        runner.logger.info(ending_of(runner))
 
     def before_test(self, runner: Any) -> None:
         """Tell what is going to be tested."""
@@ -129,7 +130,7 @@ class ConsoleHook(Hook):
             self._bars.progress.remove_task(self._evaluation)
             self._evaluation = None
         if metrics:
-            runner.logger.info(f'{title}: {results_of(metrics)}')
+            runner.logger.info(f'{title}: {results_of(metrics, few=0 if title == "Test" else _FEW)}')
 
     def _open(self, runner: Any) -> None:
         if Bars.are_shown_here() and Bars.shown is None:
@@ -180,7 +181,21 @@ def summary_of(runner: Any, training: bool = True) -> str:
     return '\n'.join(f'  {name:<10}{text}'.rstrip() for name, text in rows)
 
 
-def results_of(metrics: dict) -> str:
+def ending_of(runner: Any) -> str:
+    """Tell where a training has left its best and its last checkpoint, and how good the best one is."""
+    info = runner.message_hub.runtime_info
+    lines = ['The training is over.']
+    checkpoint = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
+    for kind in ('best', 'last'):
+        path = info.get(f'{kind}_ckpt')
+        if path:
+            name = getattr(checkpoint, 'key_indicators', None)
+            score = f' ({name[0]} {info["best_score"]:.4f})' if kind == 'best' and name else ''
+            lines.append(f'  {kind} checkpoint: {path}{score}')
+    return '\n'.join(lines)
+
+
+def results_of(metrics: dict, few: int = _FEW) -> str:
     """Write the results of an evaluation: a few in one line, more in a table; then arrays, such as a confusion matrix.
 
     numpy and torch shorten an array of more than 1,000 numbers.
@@ -189,7 +204,7 @@ def results_of(metrics: dict) -> str:
             if isinstance(value, (int, float, str))]  # fmt: skip
     arrays = {name: value for name, value in metrics.items() if isinstance(value, (Tensor, ndarray))}
     tables = ''.join(f'\n  {name}\n{indent(str(value), "  ")}' for name, value in arrays.items())
-    if len(rows) <= _FEW:
+    if len(rows) <= few:
         return ', '.join(f'{name} {value}' for name, value in rows) + tables
     first, second = max(len(name) for name, _ in rows), max(len(value) for _, value in rows)
     return ''.join(f'\n  {name:<{first}}  {value:>{second}}' for name, value in rows) + tables

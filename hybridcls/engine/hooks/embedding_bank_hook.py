@@ -65,41 +65,68 @@ class EmbeddingBankHook(Hook):
             )
         if isinstance(self.dataloader, dict):
             self.dataloader = runner.build_dataloader(self.dataloader)
-            hook = next((hook for hook in runner.hooks if isinstance(hook, ClassNamesHook)), None)
-            if hook is None:  # a Runner that another tool made: the two sets agree at least
-                hook = ClassNamesHook()
-                hook.renumber(runner, loop.dataloader.dataset, 'evaluated set')
-            hook.renumber(runner, self.dataloader.dataset, 'bank')
+            renumber_labels(runner, self.dataloader.dataset, 'bank', loop.dataloader.dataset)
             runner.call_hook('after_build_dataloader', dataloader=self.dataloader)
-        embeddings, labels = self._embed(runner.model, self.dataloader, loop.fp16)
+        embeddings, labels = embed_dataset(runner.model, self.dataloader, 'embedding the bank', loop.fp16)
         if is_main_process():
+            several = next((own for own in labels if len(own) != 1), None)
+            if several is not None:
+                raise ValueError(
+                    f'EmbeddingBankHook: expected images with one label each, got {several}. Neighbours do not vote '
+                    'for several labels: drop the hook and KNNAccuracy.'
+                )
             for metric in metrics:
-                metric.set_bank(embeddings, labels)
+                metric.set_bank(embeddings, torch.tensor(labels).flatten())
 
-    @staticmethod
-    @torch.no_grad()
-    def _embed(model: Any, dataloader: DataLoader, mixed_precision: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the embeddings and labels of all processes, in the main process."""
-        model = bare_model(model)
-        was_training = model.training
-        model.eval()
-        rows: list[tuple[Any, int]] = []
-        with autocast(enabled=mixed_precision):
-            for data in track(dataloader, 'embedding the bank'):
-                samples = model.test_step(data)
-                for sample in samples:
-                    if 'embedding' not in sample or 'gt_label' not in sample:
-                        lacks = 'embedding' if 'embedding' not in sample else 'gt_label'
-                        raise ValueError(
-                            f'EmbeddingBankHook: the predictions for its dataloader have no {lacks}. The '
-                            'data need labels, and the head must set the embedding (those of hybridcls '
-                            'do).'
-                        )
-                block = torch.stack([sample.embedding for sample in samples]).float().cpu().numpy()
-                rows += [(row, int(sample.gt_label)) for row, sample in zip(block, samples, strict=True)]
-        model.train(was_training)
-        dataset: Any = dataloader.dataset
-        collected = collect_results(rows, len(dataset), device='cpu')
-        if not is_main_process():
-            return torch.empty(0), torch.empty(0)
-        return torch.stack([torch.from_numpy(row) for row, _ in collected]), torch.tensor([y for _, y in collected])
+
+@torch.no_grad()
+def embed_dataset(
+    model: Any, dataloader: DataLoader, title: str, mixed_precision: bool = False
+) -> tuple[torch.Tensor, list[list[int]]]:
+    """Embed a data set with labels, in eval mode; each process its part.
+
+    Args:
+        model (nn.Module): Wrapped or not; its mode is restored.
+        dataloader (DataLoader): In any order.
+        title (str): Of the progress bar, and of errors.
+        mixed_precision (bool): Autocast. Defaults to False.
+
+    Returns:
+        tuple[Tensor, list[list[int]]]: Embeddings ``(N, D)``, float32, on the CPU, and the labels of each image, of all
+        processes, in the main process; elsewhere empty ones.
+
+    Raises:
+        ValueError: If an image has no label or no embedding.
+    """
+    model = bare_model(model)
+    was_training = model.training
+    model.eval()
+    rows: list[tuple[Any, list[int]]] = []
+    with autocast(enabled=mixed_precision):
+        for data in track(dataloader, title):
+            samples = model.test_step(data)
+            for sample in samples:
+                if 'embedding' not in sample or 'gt_label' not in sample:
+                    lacks = 'embedding' if 'embedding' not in sample else 'gt_label'
+                    raise ValueError(
+                        f'{title}: the predictions have no {lacks}. The data need labels, and the head must set the '
+                        'embedding (those of hybridcls do).'
+                    )
+            block = torch.stack([sample.embedding for sample in samples]).float().cpu().numpy()
+            rows += [(row, sample.gt_label.tolist()) for row, sample in zip(block, samples, strict=True)]
+    model.train(was_training)
+    dataset: Any = dataloader.dataset
+    collected = collect_results(rows, len(dataset), device='cpu')
+    if not is_main_process():
+        return torch.empty(0), []
+    return torch.stack([torch.from_numpy(row) for row, _ in collected]), [labels for _, labels in collected]
+
+
+def renumber_labels(runner: Runner, dataset: Any, what: str, reference: Any = None) -> None:
+    """Give a data set of a hook the class numbers of the run."""
+    hook = next((hook for hook in runner.hooks if isinstance(hook, ClassNamesHook)), None)
+    if hook is None:  # a Runner that another tool made: the two sets agree at least
+        hook = ClassNamesHook()
+        if reference is not None:
+            hook.renumber(runner, reference, 'evaluated set')
+    hook.renumber(runner, dataset, what)

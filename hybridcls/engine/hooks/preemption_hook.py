@@ -1,5 +1,6 @@
 """A training that is asked to end by a signal saves a checkpoint, ends, and can be started again."""
 
+import signal
 import time
 from collections.abc import Sequence
 from itertools import chain
@@ -22,25 +23,26 @@ from .checkpoint_hook import CheckpointHook
 from .random_state_hook import RandomStateHook
 from .slow_weights_hook import SlowWeightsHook
 
-_SIGNALS = ('SIGTERM', 'SIGUSR1')
+_SIGNALS = ('SIGTERM', 'SIGUSR1', 'SIGINT')
 _FIRST_PROCESS_LAST = 5.0  # seconds
 
 
 @HOOKS.register_module()
 class PreemptionHook(Hook):
-    """On SIGTERM or SIGUSR1, save after the current update and end with a status that asks for a requeue.
+    """On SIGTERM, SIGUSR1 or SIGINT (Ctrl-C), save after the current update and end.
 
     All processes save at the same iteration, whichever of them got the signal, and the same command with ``--resume``
     (a chain of phases: the same command) goes on to the bits of a run that was not stopped. Within an accumulation the
     update is finished first. During a validation what is saved is the state before it; the run that goes on validates.
-    A second signal, 5 seconds or more after the first, ends at once. After the training the signals mean what they
-    meant before.
+    The status asks for a requeue; after SIGINT what ends the training is a ``KeyboardInterrupt`` instead, as without
+    this hook. A second signal, 5 seconds or more after the first, ends at once. After the training the signals mean
+    what they meant before.
 
     The checkpoint is written by hybridcls' CheckpointHook (``iter_N.pth``, named in ``last_checkpoint``, replaced by
     the next regular one). Without that hook, and outside of the main thread, signals do what they did.
 
     Args:
-        signals (Sequence[str]): Which ones. Defaults to ``('SIGTERM', 'SIGUSR1')``.
+        signals (Sequence[str]): Which ones. Defaults to ``('SIGTERM', 'SIGUSR1', 'SIGINT')``.
         exit_status (int): Of the process, in 1 .. 255 (under Slurm that of the first of several, 0 of the others).
             Defaults to 75, ``EX_TEMPFAIL`` of sysexits: "try again later".
     """
@@ -49,7 +51,7 @@ class PreemptionHook(Hook):
 
     def __init__(self, signals: Sequence[str] = _SIGNALS, exit_status: int = EXIT_REQUEUE) -> None:
         for name in signals:
-            check_choice('PreemptionHook', 'signals', name, (*_SIGNALS, 'SIGUSR2', 'SIGHUP', 'SIGINT', 'SIGXCPU'))
+            check_choice('PreemptionHook', 'signals', name, (*_SIGNALS, 'SIGUSR2', 'SIGHUP', 'SIGXCPU'))
         check_number('PreemptionHook', 'exit_status', exit_status, 1, 255, integer=True)
         self.exit_status = exit_status
         self.flag = SignalFlag(signals)
@@ -140,15 +142,17 @@ class PreemptionHook(Hook):
             what = f'saved {path}'
         else:  # a hook that we do not know evaluates other weights
             what = 'the weights before this validation are not at hand, so the last checkpoint is the one before'
-        runner.logger.warning(
-            f'{name}: {what}, and end with status {self.exit_status}. The same command with --resume goes on.'
-        )
+        by_hand = self.flag.received is signal.SIGINT
+        end = 'stop' if by_hand else f'end with status {self.exit_status}'
+        runner.logger.warning(f'{name}: {what}, and {end}. The same command with --resume goes on.')
         status, launcher = self.exit_status, runner.launcher
         if self._group is not None:  # whoever ends first lets the launcher end the others: not before all is written
             dist.barrier(self._group)
         self._leave_group()
         self.release()
         end_workers(runner)
+        if by_hand:
+            raise KeyboardInterrupt
         if launcher == 'slurm' and get_world_size() > 1:
             # srun ends all at the first bad status, and reports the worst: the first process, the last, speaks for all.
             status = status if get_rank() == 0 else 0

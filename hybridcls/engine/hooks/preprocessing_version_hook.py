@@ -6,7 +6,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from hybridcls.compat.mmengine import bare_model, resumes
-from hybridcls.datasets.dataset_parts import loaders_of, parts_of
+from hybridcls.datasets.dataset_parts import keep_version, loaders_of, parts_of
 from hybridcls.registry import HOOKS
 from hybridcls.structures import PREPROCESSING_VERSION, record_version, recorded_version
 
@@ -52,21 +52,12 @@ class PreprocessingVersionHook(Hook):
         """Read the images of a dataloader alike; hooks with one of their own call it by ``runner.call_hook``."""
         if self._version is None:  # no checkpoint of the Runner's: those of an ensemble's members, if it is one
             self._version = getattr(bare_model(runner.model), 'preprocessing_version', None)
-        if self._version in (None, PREPROCESSING_VERSION):
-            return
-        for loader in _loaders(dataloader):
-            if loader.version is None and self._version > PREPROCESSING_VERSION:
-                raise ValueError(
-                    f'LoadImage: expected preprocessing version {PREPROCESSING_VERSION} or earlier of a checkpoint, '
-                    f'got {self._version}. Update hybridcls, or set version={PREPROCESSING_VERSION} in LoadImage.'
-                )
-            if loader.version is None:
-                loader.version = self._version  # before the workers start, each with its copy
-                runner.logger.info(
-                    f'LoadImage: the model is trained with preprocessing version {self._version}, which is kept '
-                    '(1: transparency dropped, the upper 8 of 16 bits). Set '
-                    f'version={PREPROCESSING_VERSION} in LoadImage to read images as they are read now.'
-                )
+        if keep_version(_loaders(dataloader), self._version):
+            runner.logger.info(
+                f'LoadImage: the model is trained with preprocessing version {self._version}, which is kept '
+                '(1: transparency dropped, the upper 8 of 16 bits). Set '
+                f'version={PREPROCESSING_VERSION} in LoadImage to read images as they are read now.'
+            )
 
 
 def _loaders(dataloader: Any) -> list:

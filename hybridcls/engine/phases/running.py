@@ -8,17 +8,16 @@ A chain is a config with the key ``phases``::
     ]
 """
 
-import os
 import time
 import uuid
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 from mmengine.config import Config
-from mmengine.dist import barrier, broadcast_object_list, is_main_process
+from mmengine.dist import barrier, is_main_process
 
 from ..checkpoints.files import check_checkpoint, check_writable, latest_valid_checkpoint
 from ..config import Change, apply, load_config
@@ -26,10 +25,12 @@ from ..config.facts import config_facts, differing_keys, fingerprint
 from ..config.renamed import new_facts
 from ..config.tree import ABSENT, is_a
 from ..hooks import TransferHook
-from ..runner.distributed import start_processes
+from ..runner.distributed import decided_by_first, start_group, start_processes
 from ..runner.global_instances import isolated_globals
+from ..runner.outcome import outcome_of
 from ..runner.workers import end_workers
 from ..training import TrainOptions, build_runner, choose_work_dir, prepare_testing, prepare_training, run_training
+from .folds import fold_summary
 from .plan import Phase, read_phases
 from .record import PhaseRecord
 from .report import phase_table
@@ -74,14 +75,14 @@ def run_chain(
     launcher = options.launcher or chain.get('launcher') or 'none'
     options = replace(options, launcher=launcher)
     start_processes(launcher)
-    _start_group(cfgs[0], launcher)
+    start_group(cfgs[0], launcher)
     records: list[PhaseRecord] = []
     for phase, cfg in zip(phases, cfgs, strict=True):
         before = records[-1] if records else None
         later = [one.get('train_cfg', {}).get('max_epochs') or 0 for one in cfgs[phase.number :]]
         records.append(_run_phase(phase, cfg, folder, options, before, len(phases), sum(later)))
     if is_main_process():
-        print(phase_table(folder, records), flush=True)
+        print('\n'.join(filter(None, [phase_table(folder, records), fold_summary(records)])), flush=True)
     return records
 
 
@@ -95,7 +96,7 @@ def _run_phase(
     epochs_after: int,
 ) -> PhaseRecord:
     folder = work_dir / phase.folder_name
-    record, finished = _shared(lambda: _look_up(phase, cfg, folder, options, before))
+    record, finished = decided_by_first(lambda: _look_up(phase, cfg, folder, options, before))
     head = f'Phase {phase.number} of {number_of_phases}, {phase.name}'
     if finished:
         _say(f'{head}: finished before, in {folder}. Kept as it is.')
@@ -110,13 +111,13 @@ def _run_phase(
     finished = False
     try:
         with isolated_globals():
-            prepare_training(cfg, options, str(folder))
+            prepare_training(cfg, options, str(folder), str(work_dir))
             test_cfg.model = deepcopy(cfg.model)  # with the number of classes, if that was counted
             whence = f'goes on from {cfg.load_from}' if cfg.get('resume') else f'starts from {start or "the beginning"}'
             _say(f'{head}: {whence}; config {phase.config}, folder {folder}.')
             runner = build_runner(cfg)
             run_training(runner)
-            record.checkpoints, record.metrics, record.no_best = _outcome(runner, folder)
+            record.checkpoints, record.metrics, record.no_best = outcome_of(runner, folder)
             del runner
         if phase.test and test_cfg.get('test_dataloader') is not None:
             record.metrics.update(_test(phase, test_cfg, folder, options, record))
@@ -164,7 +165,7 @@ def _look_up(
         if old is None:
             continue
         state = 'finished' if finished else 'begun'
-        if old.after != new.after:
+        if old.after != new.after and phase.load in ('best', 'last'):
             raise ValueError(
                 f'Phase {phase.name} was {state} after another training of the phase before it, which has '
                 f'been run again since: {again}.'
@@ -212,24 +213,6 @@ def _start_of(phase: Phase, work_dir: Path, before: Optional[PhaseRecord]) -> Op
     return path
 
 
-def _outcome(runner: Any, folder: Path) -> tuple[dict[str, str], dict[str, float], str]:
-    """Read the checkpoints, the last validation and why there is no best one, of a Runner that has trained."""
-    info = runner.message_hub.runtime_info
-    checkpoints = {}
-    for kind in ('last', 'best'):
-        path = info.get(f'{kind}_ckpt')
-        if path:
-            checkpoints[kind] = os.path.relpath(path, folder)
-    metrics = {
-        name: float(buffer.current())
-        for name, buffer in runner.message_hub.log_scalars.items()
-        if name.startswith('val/') and 'time' not in name
-    }
-    if 'best_score' in info:
-        metrics['best/score'] = float(info['best_score'])
-    return checkpoints, metrics, '' if 'best' in checkpoints else info.get('no_best_checkpoint', '')
-
-
 def _test(phase: Phase, cfg: Config, folder: Path, options: TrainOptions, record: PhaseRecord) -> dict[str, float]:
     """Test the phase's last checkpoint, in a Runner of its own.
 
@@ -246,32 +229,6 @@ def _test(phase: Phase, cfg: Config, folder: Path, options: TrainOptions, record
         metrics = runner.test()
         end_workers(runner)
     return {f'test/{name}': float(value) for name, value in metrics.items() if isinstance(value, (int, float))}
-
-
-def _start_group(cfg: Config, launcher: str) -> None:
-    """Start the group of processes now, where mmengine's first Runner would: decisions are shared before that."""
-    from mmengine.dist import init_dist, is_distributed
-    from mmengine.utils.dl_utils import set_multi_processing
-
-    if launcher == 'none' or is_distributed():
-        return
-    env = cfg.get('env_cfg') or {}
-    set_multi_processing(**(env.get('mp_cfg') or {}), distributed=True)
-    init_dist(launcher, **(env.get('dist_cfg') or {}))
-
-
-def _shared(decide: Any) -> Any:
-    """Let the first process decide for all; a mistake it finds is raised in all of them."""
-    answer: list[Any] = [None, None]
-    if is_main_process():
-        try:
-            answer = [decide(), None]
-        except ValueError as error:
-            answer = [None, str(error)]
-    broadcast_object_list(answer)
-    if answer[1] is not None:
-        raise ValueError(answer[1])
-    return answer[0]
 
 
 def _say(text: str) -> None:

@@ -1,11 +1,15 @@
 """Start several processes where mmengine alone cannot: on machines without a GPU."""
 
 import os
-from typing import Optional
+from collections.abc import Callable
+from typing import Any, Optional
+
+from mmengine.config import Config
+from mmengine.dist import broadcast_object_list, init_dist, is_distributed, is_main_process
 
 from hybridcls.checks import check_choice
 
-__all__ = ['local_process_count', 'process_count', 'start_processes']
+__all__ = ['decided_by_first', 'local_process_count', 'process_count', 'start_group', 'start_processes']
 
 # Where each launcher says: number of processes, own rank, own rank on this machine, processes on this machine.
 _VARIABLES = {
@@ -82,3 +86,35 @@ def start_processes(launcher: str) -> None:
         os.environ.setdefault('MASTER_ADDR', '127.0.0.1')
         os.environ.setdefault('MASTER_PORT', '29500')
         dist.init_process_group('gloo')
+
+
+def start_group(cfg: Config, launcher: str) -> None:
+    """Start the group of processes now, where mmengine's first Runner would: decisions are shared before that."""
+    from mmengine.utils.dl_utils import set_multi_processing
+
+    if launcher == 'none' or is_distributed():
+        return
+    env = cfg.get('env_cfg') or {}
+    set_multi_processing(**(env.get('mp_cfg') or {}), distributed=True)
+    init_dist(launcher, **(env.get('dist_cfg') or {}))
+
+
+def decided_by_first(decide: Callable[[], Any]) -> Any:
+    """Let the first process decide for all.
+
+    Args:
+        decide (Callable): Called in the first process; what it returns can be pickled.
+
+    Returns:
+        Its answer, in every process. A mistake that it finds (OSError, TypeError, ValueError) is raised in all of them.
+    """
+    answer: list[Any] = [None, None]
+    if is_main_process():
+        try:
+            answer = [decide(), None]
+        except (OSError, TypeError, ValueError) as error:
+            answer = [None, error]
+    broadcast_object_list(answer)
+    if answer[1] is not None:
+        raise answer[1]
+    return answer[0]

@@ -50,10 +50,13 @@ class SignalFlag:
         if os.getpid() != self._process or (
             self.received is not None and time.monotonic() - self._since > _ONE_AND_THE_SAME
         ):  # a forked process has inherited this, and trains nothing
-            signal.signal(number, signal.SIG_DFL)
+            by_hand = number == signal.SIGINT  # which is a KeyboardInterrupt then
+            signal.signal(number, signal.default_int_handler if by_hand else signal.SIG_DFL)
             os.kill(os.getpid(), number)
         elif self.received is None:
             self.received, self._since = signal.Signals(number), time.monotonic()
+            if number == signal.SIGINT:
+                os.write(2, b'\nCtrl-C: this update is finished, then saved. Again, after 5 seconds: stop at once.\n')
 
 
 class _ShieldedWorker:

@@ -69,6 +69,8 @@ def margin_cross_entropy(
     softmax: str = 'auto',
     num_subcenters: int = 1,
     memory: Optional[int] = None,
+    logit_bias: Optional[Tensor] = None,
+    sample_weights: Optional[Tensor] = None,
 ) -> tuple[Tensor, Tensor]:
     r"""Mean of :math:`-\log \frac{e^{s\,t_y}}{e^{s\,t_y} + \sum_{j \ne y} e^{s \cos\theta_j}}`, with t from ``margin``.
 
@@ -94,6 +96,10 @@ def margin_cross_entropy(
         num_subcenters (int): K; the cosine of a class is the largest of its K. Defaults to 1.
         memory (int, optional): Bytes for the blocks of the streamed form. Defaults to None: see
             :func:`softmax_stats`.
+        logit_bias (Tensor, optional): What is added to the logit of each class, the target logit too, after the scale:
+            an adjustment by the frequencies of the classes. Shape (C,), without gradient. Defaults to None.
+        sample_weights (Tensor, optional): A factor for the loss of each embedding, shape (N,); the mean divides by N,
+            not by their sum. Defaults to None.
 
     Returns:
         tuple[Tensor, Tensor]: The loss, a scalar, float32 or float64; and the predicted classes, int64, shape (N,),
@@ -125,14 +131,30 @@ def margin_cross_entropy(
         units, norms = l2_normalize(embeddings)
         if softmax == 'streamed':
             statistics = softmax_stats(
-                units, class_weights, labels, scale, cosine_clip, label_smoothing > 0, num_subcenters, memory
+                units,
+                class_weights,
+                labels,
+                scale,
+                cosine_clip,
+                label_smoothing > 0,
+                num_subcenters,
+                memory,
+                logit_bias=logit_bias,
             )
         else:
             cosines = _cosines(units, class_weights, num_subcenters)
-            statistics = dense_softmax_stats(cosines, labels, scale, cosine_clip, label_smoothing > 0)
+            statistics = dense_softmax_stats(cosines, labels, scale, cosine_clip, label_smoothing > 0, logit_bias)
         losses = statistics_cross_entropy(
-            statistics, num_classes, lambda cosine: margin(cosine, norms), scale, label_smoothing, cosine_clip
+            statistics,
+            num_classes,
+            lambda cosine: margin(cosine, norms),
+            scale,
+            label_smoothing,
+            cosine_clip,
+            None if logit_bias is None else logit_bias[labels],
         )
+        if sample_weights is not None:
+            losses = losses * sample_weights
         return losses.mean(), predicted_classes(statistics, labels)
 
 
@@ -142,6 +164,7 @@ def dense_softmax_stats(
     scale: float = 64.0,
     cosine_clip: Optional[float] = None,
     with_sum: bool = False,
+    logit_bias: Optional[Tensor] = None,
 ) -> SoftmaxStats:
     """Return what :func:`softmax_stats` does, from a matrix of cosines; it can be differentiated twice.
 
@@ -151,6 +174,7 @@ def dense_softmax_stats(
         scale (float): s. Defaults to 64.
         cosine_clip (float, optional): See :func:`softmax_stats`.
         with_sum (bool): See :func:`softmax_stats`. Defaults to False.
+        logit_bias (Tensor, optional): See :func:`softmax_stats`. Defaults to None.
 
     Example:
         >>> cosines, labels = torch.tensor([[0.5, -0.5]]), torch.tensor([0])
@@ -164,13 +188,11 @@ def dense_softmax_stats(
     others = clipped.scatter(1, target, lowest)
     ranked = others if cosine_clip is None else cosines.scatter(1, target, lowest)
     best_cosine, best_class = ranked.detach().max(1)
-    return SoftmaxStats(
-        cosines.gather(1, target).squeeze(1),
-        (scale * others).logsumexp(1),
-        clipped.sum(1) if with_sum else None,
-        best_cosine,
-        best_class,
-    )
+    logits, cosine_sum = scale * others, clipped.sum(1) if with_sum else None
+    if logit_bias is not None:
+        logits = logits + logit_bias
+        cosine_sum = None if cosine_sum is None else cosine_sum + logit_bias.sum() / scale
+    return SoftmaxStats(cosines.gather(1, target).squeeze(1), logits.logsumexp(1), cosine_sum, best_cosine, best_class)
 
 
 def statistics_cross_entropy(
@@ -180,6 +202,7 @@ def statistics_cross_entropy(
     scale: float = 64.0,
     label_smoothing: float = 0.0,
     cosine_clip: Optional[float] = None,
+    target_bias: Optional[Tensor] = None,
 ) -> Tensor:
     """Return the loss of each embedding, from its statistics over all classes.
 
@@ -188,6 +211,8 @@ def statistics_cross_entropy(
         num_classes (int | Tensor): C; or, where it is not known without waiting for the device, once an embedding.
         margin (Callable): From the target cosines, shape (N,), to the target logits before the scale, shape (N,).
         scale, label_smoothing, cosine_clip: As in :func:`margin_cross_entropy`, and as the statistics were made with.
+        target_bias (Tensor, optional): ``logit_bias`` of each embedding's target class, shape (N,), where the
+            statistics were made with one. Defaults to None.
 
     Returns:
         Tensor: Shape (N,), float32 or float64.
@@ -205,6 +230,9 @@ def statistics_cross_entropy(
     if cosine_clip is not None:
         cosine = cosine.clamp(-1 + cosine_clip, 1 - cosine_clip)
     target = scale * margin(cosine)
+    unbiased = target
+    if target_bias is not None:
+        target = target + target_bias
     losses = -F.logsigmoid(target - statistics.log_sum_exp)
     if label_smoothing:
         if statistics.cosine_sum is None:
@@ -212,7 +240,7 @@ def statistics_cross_entropy(
                 f'statistics_cross_entropy: label_smoothing={label_smoothing} needs the sum of all cosines, expected '
                 'statistics with cosine_sum, got None. Take them with_sum=True.'
             )
-        mean_logit = (scale * (statistics.cosine_sum - cosine) + target) / num_classes
+        mean_logit = (scale * (statistics.cosine_sum - cosine) + unbiased) / num_classes
         losses = losses + label_smoothing * (target - mean_logit)
     return losses
 

@@ -27,10 +27,10 @@ class SoftmaxStats(NamedTuple):
 
     Args:
         target_cosine (Tensor): Cosine to the target class, shape (N,), not clipped; 0 if that class is not in the set.
-        log_sum_exp (Tensor): Of ``scale * cosine`` over the others, shape (N,). If there are none it is finite still,
-            but below all other numbers (-8e37 in float32), so that no infinity meets another one.
-        cosine_sum (Tensor, optional): Sum of the cosines over the whole set with the target class, shape (N,).
-            None if it was not asked for.
+        log_sum_exp (Tensor): Of ``scale * cosine + logit_bias`` over the others, shape (N,). If there are none it
+            is finite still, but below all other numbers (-8e37 in float32), so that no infinity meets another one.
+        cosine_sum (Tensor, optional): Sum of the cosines over the whole set with the target class, shape (N,), with
+            ``logit_bias / scale`` where there is one. None if it was not asked for.
         best_cosine (Tensor): Largest cosine of the others, shape (N,), without gradient, not clipped; if there are
             none, below all cosines.
         best_class (Tensor): Its class, int64, shape (N,); the first one of equals.
@@ -57,6 +57,7 @@ def softmax_stats(
     num_subcenters: int = 1,
     memory: Optional[int] = None,
     chosen: Optional[Tensor] = None,
+    logit_bias: Optional[Tensor] = None,
 ) -> SoftmaxStats:
     r"""Return streaming softmax statistics: classes are visited block by block, N numbers of each kind are kept.
 
@@ -82,6 +83,8 @@ def softmax_stats(
         chosen (Tensor, optional): Rows of ``class_weights`` that make up the set, int64, shape (C * K,), each once:
             C is then the number of the chosen classes, and labels and ``best_class`` count among them. The others get
             the gradient zero. Defaults to None: all.
+        logit_bias (Tensor, optional): What is added to ``scale * cosine`` of each class of the set in the sums, shape
+            (C,), without gradient; the best class is that of the cosines. Defaults to None: nothing.
 
     Returns:
         SoftmaxStats: Of each embedding.
@@ -108,10 +111,14 @@ def softmax_stats(
     if memory is None:
         memory = _MEMORY.get(units.device.type, _MEMORY_OF_DEVICES)
     check_number('softmax_stats', 'memory', memory, 1, integer=True, advice='It is a number of bytes.')
-    statistics = _StreamedSoftmax.apply(
-        units, class_weights, labels, scale, cosine_clip, with_sum, num_subcenters, memory, chosen
+    statistics = SoftmaxStats(
+        *_StreamedSoftmax.apply(
+            units, class_weights, labels, scale, cosine_clip, with_sum, num_subcenters, memory, chosen, logit_bias
+        )
     )
-    return SoftmaxStats(*statistics)
+    if statistics.cosine_sum is None or logit_bias is None:
+        return statistics
+    return statistics._replace(cosine_sum=statistics.cosine_sum + logit_bias.sum() / scale)
 
 
 def merge_softmax_stats(parts: Sequence[SoftmaxStats], first_classes: Sequence[int]) -> SoftmaxStats:
@@ -221,6 +228,7 @@ class _StreamedSoftmax(torch.autograd.Function):
         num_subcenters: int,
         memory: int,
         chosen: Optional[Tensor],
+        logit_bias: Optional[Tensor],
     ) -> tuple[Optional[Tensor], ...]:
         num = len(units)
         units = at_least_float32(units)
@@ -228,6 +236,7 @@ class _StreamedSoftmax(torch.autograd.Function):
             factors = units.new_empty(len(class_weights if chosen is None else chosen))
             blocks = _Blocks(units, class_weights, labels, scale, num_subcenters, memory, chosen, factors)
             largest, total = units.new_full((num,), torch.finfo(units.dtype).min / 4), units.new_zeros(num)
+            largest_sum = largest  # of the logits with the bias
             target, best = units.new_zeros(num), torch.zeros_like(labels)
             linear = num_subcenters == 1 and cosine_clip is None
             sums = units.new_zeros(units.shape[1] if linear else num) if with_sum else None
@@ -252,12 +261,16 @@ class _StreamedSoftmax(torch.autograd.Function):
                 if limit is not None:
                     found.clamp_(-limit, limit)
                     logits.clamp_(-limit, limit).scatter_(0, own, found.masked_fill(here, -math.inf))
-                before, largest = largest, torch.maximum(largest, block_best)
-                total = total * (before - largest).exp_() + logits.sub_(largest).exp_().sum(0)
+                largest = torch.maximum(largest, block_best)
+                before, largest_sum = largest_sum, largest
+                if logit_bias is not None:
+                    logits += logit_bias[first : first + len(logits)].to(logits.dtype).unsqueeze(1)
+                    largest_sum = torch.maximum(before, logits.amax(0))
+                total = total * (before - largest_sum).exp_() + logits.sub_(largest_sum).exp_().sum(0)
             if sums is not None:
                 sums /= scale
-            log_sum = largest + total.clamp(min=torch.finfo(units.dtype).tiny).log()
-            ctx.save_for_backward(units, class_weights, labels, factors, log_sum, sums, chosen)
+            log_sum = largest_sum + total.clamp(min=torch.finfo(units.dtype).tiny).log()
+            ctx.save_for_backward(units, class_weights, labels, factors, log_sum, sums, chosen, logit_bias)
             ctx.settings = (scale, limit, linear, num_subcenters, memory)
             cosine_sum = units @ sums if sums is not None and linear else sums
             best_cosine = largest / scale
@@ -273,7 +286,7 @@ class _StreamedSoftmax(torch.autograd.Function):
         #   du = sum_j A v,    dw = (sum_n A u - v sum_n A cos) / |w|
         # Of the others A = scale * g * exp(logit - log_sum). The factor goes into the exponent, and its sign into the
         # embeddings, which saves a visit of each block. What a row of the sum adds is the same in all rows of A.
-        units, class_weights, labels, factors, log_sum, sums, chosen = ctx.saved_tensors
+        units, class_weights, labels, factors, log_sum, sums, chosen, logit_bias = ctx.saved_tensors
         scale, limit, linear, num_subcenters, memory = ctx.settings
         with outside_autocast(units):
             blocks = _Blocks(units, class_weights, labels, scale, num_subcenters, memory, chosen, factors)
@@ -293,7 +306,10 @@ class _StreamedSoftmax(torch.autograd.Function):
                     values = values.squeeze(1)
                 else:
                     values = logits
-                grad = torch.sub(values, shift, out=buffer[: len(values)]).exp_()
+                grad = torch.sub(values, shift, out=buffer[: len(values)])
+                if logit_bias is not None:
+                    grad += logit_bias[first : first + len(grad)].to(grad.dtype).unsqueeze(1)
+                grad.exp_()
                 own, here = blocks.own(first, len(grad))
                 grad.scatter_(0, own, grad.gather(0, own).masked_fill_(here, 0))
                 if grad_sum is not None and not linear:
@@ -327,4 +343,4 @@ class _StreamedSoftmax(torch.autograd.Function):
                 to_units *= sign.unsqueeze(1)
                 if alike is not None and grad_sum is not None:
                     to_units += torch.outer(grad_sum, sums)
-        return (to_units, to_weights, *[None] * 7)
+        return (to_units, to_weights, *[None] * 8)

@@ -75,10 +75,13 @@ class BackboneLevers(NamedTuple):
         for (key, (stream, where)), on in zip(_WORKS_ON.items(), is_on, strict=True):
             if on and stream not in streams:
                 raise ValueError(f'HybridBackbone: {key} works on the {where}, and {stream} is not given.')
-        if levers.cbam is not None and streams['cnn'].get('output', 'map') != 'map':
+        if levers.cbam is not None and streams['cnn'].get('output') == 'tokens':
             raise ValueError(
-                f"HybridBackbone: use_cbam needs the CNN's map, and cnn has output={streams['cnn']['output']!r}. Drop "
-                'that key or use_cbam.'
+                "HybridBackbone: use_cbam needs the CNN's map, and cnn has output='tokens'. Drop that key or use_cbam."
+            )
+        if levers.token_learner is not None and streams['vit'].get('out_indices') is not None:
+            raise ValueError(
+                'HybridBackbone: TokenLearner gives tokens, and out_indices of vit asks for maps. Drop one of them.'
             )
         if levers.summarizes_all and streams['vit'].get('output') == 'vector':
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Two streams, a CNN and a vision transformer, that look at the same image."""
+"""One timm model, or two streams, a CNN and a vision transformer, that look at the same image."""
 
 from collections.abc import Sequence
 from typing import Any, Optional, Union
@@ -8,6 +8,8 @@ from timm.models import VisionTransformer
 from torch import Tensor, cat, compiler, nn
 
 from hybridcls.checks import check_installed, check_number
+from hybridcls.compat.torch import AnyBatchNorm
+from hybridcls.functional import pool_feature
 from hybridcls.registry import MODELS
 
 from ..adapters import MergingRatio, add_lora, add_token_merging, frozen_batchnorms
@@ -21,7 +23,10 @@ from .stream_config import build_stream
 
 @MODELS.register_module()
 class HybridBackbone(BaseModule):
-    """A CNN stream and a vision-transformer stream over the same images.
+    """One timm model without its classifier, or two streams, a CNN and a vision transformer, over the same images.
+
+    A stream alone needs no neck: without one, ``HybridClassifier`` asks for ``pooled`` features, so that its head gets
+    what timm's own model gives with ``num_classes=0``.
 
     Args:
         cnn (dict, optional): The CNN stream: ``model_name=`` for timm (see :class:`TimmStream` for its other keys),
@@ -45,17 +50,29 @@ class HybridBackbone(BaseModule):
             ``vit`` those of one stream; ``cnn=None`` leaves that stream as it is. 0 is off. Defaults to 0.
         lora_alpha (float, optional): The update is scaled by alpha / r. Defaults to None: alpha = r.
         with_cp (bool): Activation checkpointing in both streams. Defaults to False.
+        pooled (bool, optional): Return one vector a feature: of a stream whose ``output`` is open timm's pooled vector
+            (CBAM then works on the last map, before timm's own pooling), of other maps and tokens, a TokenLearner's
+            summaries among them, the mean over the positions. Defaults to None: False, which ``HybridClassifier``
+            changes where a head has no neck before it.
+        norm_eval (bool, optional): BatchNorm of the streams keeps its running statistics, in eval mode, while its
+            weights train: for few images, whose batches tell less than the pretraining. In a config None leaves it to
+            the number of images. Defaults to False.
         init_cfg (dict, optional): mmengine's initialisation config.
 
     Attributes:
-        out_channels (tuple[int, ...]): Channels of each stream's feature.
+        out_channels (tuple[int, ...]): Channels of each feature; a list of them is the ``in_channels`` of mmdet's and
+            mmseg's necks.
+        out_indices (tuple[int, ...]): The number of each feature: those of a lone timm stream with ``out_indices``,
+            else counted from 0.
+        strides (tuple[int, ...]): Strides of the maps, of streams with ``out_indices``.
         stream_names (tuple[str, ...]): ``('cnn', 'vit')``, or the one that is there.
 
     Shape:
         - x: float ``(B, 3, H, W)``, RGB in [0, 1]: each stream normalises it as it was pretrained.
-        - returns: one feature a stream, the CNN first: its map ``(B, Cc, h, w)`` (``output='vector'`` in the stream:
-          timm's pooled vector), and of the transformer timm's pooled vector ``(B, Cv)``, or with TokenLearner after
-          the last block the K tokens ``(B, K, Cv)``.
+        - returns: one feature a stream, the CNN first: its map ``(B, Cc, h, w)`` (``pooled``, or ``output='vector'``
+          in the stream: timm's pooled vector), and of the transformer timm's pooled vector ``(B, Cv)``, or with
+          TokenLearner after the last block the K tokens ``(B, K, Cv)``. A timm stream with ``out_indices`` gives its
+          maps ``(B, C, h, w)`` one after the other instead (CBAM on the last of them).
 
     Raises:
         ValueError: If no stream is given, or a module cannot sit where it is asked for.
@@ -67,6 +84,8 @@ class HybridBackbone(BaseModule):
         >>> backbone = HybridBackbone(cnn=dict(model_name='test_resnet'), vit=dict(model_name='test_vit'), img_size=64)
         >>> [tuple(feature.shape) for feature in backbone(torch.rand(2, 3, 64, 64))]
         [(2, 96, 2, 2), (2, 64)]
+        >>> HybridBackbone(cnn=dict(model_name='test_resnet'), pooled=True)(torch.rand(2, 3, 64, 64))[0].shape
+        torch.Size([2, 96])
     """
 
     cnn: Any  # TimmStream or RegisteredStream
@@ -83,6 +102,8 @@ class HybridBackbone(BaseModule):
         lora_rank: Union[int, dict] = 0,
         lora_alpha: Optional[float] = None,
         with_cp: bool = False,
+        pooled: Optional[bool] = None,
+        norm_eval: Optional[bool] = False,
         init_cfg: Optional[dict] = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -93,6 +114,7 @@ class HybridBackbone(BaseModule):
         )
         self.stream_names = tuple(streams)
         self.img_size = _check_img_size(img_size)
+        self.pooled = bool(pooled)
         self.cbam: Any = None
         self.token_learner: Any = None
         self._summarized_after: Optional[int] = None  # a block of the vit; None: after the last one, or not at all
@@ -100,21 +122,32 @@ class HybridBackbone(BaseModule):
             self._build_cnn(cnn, levers, with_cp)
         if vit is not None:
             self._build_vit(vit, levers, with_cp)
-        self.out_channels = tuple(stream.out_channels for stream in self._streams())
+        self._count_features()
         self._check_next_images = False
         self._frozen_batchnorms: list[nn.Module] = []
+        if norm_eval:
+            modules = (module for stream in self._streams() for module in stream.modules())
+            self._frozen_batchnorms += [module for module in modules if isinstance(module, AnyBatchNorm)]
         self._add_lora(levers)
 
     def _streams(self) -> list[Stream]:
         return [getattr(self, name) for name in self.stream_names]
 
+    def _count_features(self) -> None:
+        features = [(c if isinstance(c, tuple) else (c,)) for c in (stream.out_channels for stream in self._streams())]
+        self.out_channels = sum(features, ())
+        self.strides = sum((getattr(stream, 'strides', ()) for stream in self._streams()), ())
+        lone = getattr(self._streams()[0], 'out_indices', None) if len(self.stream_names) == 1 else None
+        self.out_indices = lone or tuple(range(len(self.out_channels)))
+
     def _build_cnn(self, cfg: dict, levers: BackboneLevers, with_cp: bool) -> None:
-        self.cnn = build_stream('cnn', dict(output='map') | cfg, self.img_size, 0.0, with_cp)
+        output = 'vector' if self.pooled and cfg.get('out_indices') is None else 'map'
+        self.cnn = build_stream('cnn', dict(output=output) | cfg, self.img_size, 0.0, with_cp)
         if levers.cbam is not None:
-            self.cbam = CBAM(self.cnn.out_channels, **levers.cbam)
+            self.cbam = CBAM(self.cnn.map_channels(), **levers.cbam)
 
     def _build_vit(self, cfg: dict, levers: BackboneLevers, with_cp: bool) -> None:
-        output = 'tokens' if levers.summarizes_all else 'vector'
+        output = 'tokens' if levers.summarizes_all else 'map' if cfg.get('out_indices') is not None else 'vector'
         self.vit = build_stream('vit', dict(output=output) | cfg, self.img_size, 0.2, with_cp)
         if levers.token_learner is not None:
             self.token_learner = TokenLearner(self.vit.out_channels, **levers.token_learner)
@@ -154,7 +187,7 @@ class HybridBackbone(BaseModule):
         self._check_next_images = self.takes_unit_range
 
     def train(self, mode: bool = True) -> 'HybridBackbone':
-        """Set the mode; BatchNorm that LoRA has frozen stays in eval mode."""
+        """Set the mode; BatchNorm that LoRA or ``norm_eval`` has frozen stays in eval mode."""
         super().train(mode)
         for module in self._frozen_batchnorms:
             module.eval()
@@ -243,15 +276,18 @@ class HybridBackbone(BaseModule):
         if self._check_next_images and not compiler.is_compiling():
             self._check_next_images = False  # one look costs a wait for the device; every step would be too many
             check_unit_range('HybridBackbone', *range_of(x))
-        features = []
+        features: list[Tensor] = []
         if 'cnn' in self.stream_names:
-            feature = self.cnn(x)
-            features.append(feature if self.cbam is None else self.cbam(feature))
+            features += _as_tuple(self.cnn(x, self.cbam))
         if 'vit' in self.stream_names:
             feature = self.vit(x)
             summarise = self.token_learner is not None and self._summarized_after is None
-            features.append(self.token_learner(feature) if summarise else feature)
-        return tuple(features)
+            features += _as_tuple(self.token_learner(feature) if summarise else feature)
+        return tuple(pool_feature(feature) if self.pooled else feature for feature in features)
+
+
+def _as_tuple(feature: Union[Tensor, tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    return feature if isinstance(feature, tuple) else (feature,)
 
 
 def _check_streams(streams: dict[str, Any]) -> None:
@@ -259,7 +295,7 @@ def _check_streams(streams: dict[str, Any]) -> None:
     if not streams:
         raise ValueError(
             'HybridBackbone: neither cnn nor vit is given. Name at least one stream, for example '
-            "cnn=dict(model_name='convnextv2_tiny')."
+            "cnn=dict(model_name='convnextv2_tiny'), or set model_name='...' at the top level of the config."
         )
     for name, stream in streams.items():
         if not isinstance(stream, dict):

@@ -9,7 +9,7 @@ from hybridcls.registry import MODELS
 
 from ..building.shape_probe import channels_of, probe_output
 from ..data_preprocessors.image_range import IMAGENET_MEAN, IMAGENET_STD
-from .stream import Stream
+from .stream import OnMap, Stream
 
 
 class RegisteredStream(Stream):
@@ -51,7 +51,8 @@ class RegisteredStream(Stream):
         self._normalize_by(mean, std, IMAGENET_MEAN, IMAGENET_STD)
         self.img_size = None  # only the backbone knows what it takes
         height, width = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size or (224, 224))
-        self.out_channels = self._find_channels(int(height), int(width))
+        self._probed_size = (int(height), int(width))
+        self.out_channels = self._find_channels(*self._probed_size)
 
     def _find_channels(self, height: int, width: int) -> int:
         self._channels_last = self._gives_channels_last(height, width)
@@ -97,11 +98,13 @@ class RegisteredStream(Stream):
             )
         return self.model.get_layer_depth(param_name, prefix=f'{prefix}model.')
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise the images and return the last feature of the backbone."""
+    def forward(self, x: Tensor, on_map: OnMap = None) -> Tensor:
+        """Normalise the images and return the last feature of the backbone, a map changed by ``on_map`` first."""
         feature = self._last(self.model(self.normalized(x)))
         if self._channels_last and feature.dim() == 4:
             feature = feature.permute(0, 3, 1, 2)
+        if on_map is not None:
+            feature = on_map(self._map(feature))
         if self.output == 'vector':
             return (
                 feature.flatten(2).mean(-1)
@@ -112,8 +115,16 @@ class RegisteredStream(Stream):
             return feature
         if self.output == 'tokens' and feature.dim() in (3, 4):
             return feature.flatten(2).transpose(1, 2) if feature.dim() == 4 else feature
-        raise ValueError(
+        raise self._is_no(self.output, feature)
+
+    def _map(self, feature: Tensor) -> Tensor:
+        if feature.dim() != 4:
+            raise self._is_no('map', feature)
+        return feature
+
+    def _is_no(self, output: str, feature: Tensor) -> ValueError:
+        return ValueError(
             f'RegisteredStream: {type(self.model).__name__} gives a feature of shape '
-            f"{tuple(feature.shape)}, which is no {self.output}. Set output='vector' for this stream, or "
+            f"{tuple(feature.shape)}, which is no {output}. Set output='vector' for this stream, or "
             'let the backbone give its map or tokens (out_type in mmpretrain).'
         )

@@ -1,17 +1,20 @@
 """A stream of a hybrid backbone, and what a backbone of any package must do to be one."""
 
-from collections.abc import Sequence
-from typing import Any, Optional
+from collections.abc import Callable, Sequence
+from typing import Any, Optional, Union
 
 import torch
 from torch import Tensor, nn
 
 from hybridcls.checks import check_choice
 
+from ..building.shape_probe import channels_of, probe_output
 from ..data_preprocessors.image_range import for_channels, input_channels, is_for_unit_range
 
-__all__ = ['OUTPUTS', 'Stream']
+__all__ = ['OUTPUTS', 'OnMap', 'Stream']
 
+OnMap = Optional[Callable[[Tensor], Tensor]]
+"""What is applied to the last map ``(B, C, h, w)`` of a stream before it is pooled: CBAM; None: nothing."""
 OUTPUTS = ('map', 'tokens', 'vector')
 
 
@@ -35,7 +38,7 @@ class Stream(nn.Module):
         model (nn.Module): What sees the normalized images.
         mean, std (Tensor): The normalization of RGB in [0, 1], ``(3, 1, 1)``; not in checkpoints.
         takes_unit_range (bool): Images must be RGB in [0, 1], since they are normalized here (the mean is not 0).
-        out_channels (int): C of the output.
+        out_channels (int | tuple[int, ...]): C of the output; of several maps, of each.
         img_size (tuple[int, int] | None): The only size (h, w) the model takes; None if it takes any or is not known.
     """
 
@@ -43,7 +46,8 @@ class Stream(nn.Module):
     mean: Tensor
     std: Tensor
     takes_unit_range: bool
-    out_channels: int
+    _probed_size: tuple[int, int]  # (h, w) of the images that channels are found with
+    out_channels: Union[int, tuple[int, ...]]
     img_size: Optional[tuple[int, int]]
 
     def __init__(self, output: str) -> None:
@@ -71,6 +75,15 @@ class Stream(nn.Module):
             if name == 'mean':
                 self.takes_unit_range = is_for_unit_range(values)
 
+    def map_channels(self) -> int:
+        """Return C of the last map, which :data:`OnMap` sees.
+
+        Raises:
+            ValueError: If the stream gives no map.
+        """
+        height, width = self._probed_size
+        return channels_of(probe_output(_LastMap(self), height, width, len(self.mean)))
+
     def _model_name(self) -> str:
         return type(self.model).__name__
 
@@ -92,3 +105,16 @@ class Stream(nn.Module):
             ValueError: If the order is not known, or the stream has no such parameter.
         """
         raise NotImplementedError(f'{type(self).__name__}: expected a method get_layer_depth(param_name, prefix).')
+
+
+class _LastMap(nn.Module):
+    """The last map of a stream, before it is pooled."""
+
+    def __init__(self, stream: Stream) -> None:
+        super().__init__()
+        self.stream = stream
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen: list[Tensor] = []
+        self.stream(x, lambda feature: seen.append(feature) or feature)
+        return seen[0]

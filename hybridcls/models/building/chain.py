@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from hybridcls.checks import check_known_keys
 from hybridcls.registry import MODELS
-from hybridcls.signatures import arguments_of
+from hybridcls.signatures import arguments_of, takes_argument
 
 from ..data_preprocessors.image_range import input_channels
 from .shape_probe import channels_of, probe_output, probe_shapes
@@ -37,7 +37,8 @@ class Chain(NamedTuple):
 def build_chain(caller: str, backbone: Part, neck: Optional[Part] = None, head: Optional[Part] = None) -> Chain:
     """Build the parts in order; a neck or head without ``in_channels`` gets the channels of what stands before it.
 
-    The channels of a part are its ``out_channels``, else those of a forward pass on the meta device.
+    The channels of a part are its ``out_channels``, else those of a forward pass on the meta device. A backbone whose
+    class takes ``pooled`` gets it where a head has no neck before it.
 
     Args:
         caller (str): Name used as the error prefix.
@@ -55,11 +56,15 @@ def build_chain(caller: str, backbone: Part, neck: Optional[Part] = None, head: 
         >>> chain.head.fc
         Linear(in_features=120, out_features=3, bias=True)
     """
+    if neck is None and head is not None:
+        backbone = _pooled(backbone)
     built_backbone = build_part(caller, 'backbone', backbone)
     channels = _channels_of(caller, built_backbone)
     built_neck = None
     if neck is not None:
-        built_neck = build_part(caller, 'neck', neck, in_channels=channels)
+        # mmdet's and mmseg's necks insist on a list.
+        known = list(channels) if isinstance(channels, tuple) else channels
+        built_neck = build_part(caller, 'neck', neck, in_channels=known)
         channels = _channels_after(caller, built_neck, built_backbone, channels)
     streams = getattr(built_backbone, 'stream_names', ())
     if head is not None and len(streams) > 1 and isinstance(channels, tuple) and len(channels) > 1:
@@ -105,6 +110,13 @@ def as_features(caller: str, part: str, features: Any) -> Any:
             f'{", ".join(map(str, features))}. Let its forward return the features themselves.'
         )
     return (features,) if isinstance(features, Tensor) else features
+
+
+def _pooled(backbone: Part) -> Part:
+    """A backbone before a head, which takes vectors: one that can pools its features, unless its config says not to."""
+    is_open = isinstance(backbone, dict) and 'type' in backbone and backbone.get('pooled') is None
+    can = is_open and takes_argument(MODELS.class_of(backbone), 'pooled')
+    return dict(backbone, pooled=True) if can else backbone
 
 
 def _channels_of(caller: str, backbone: nn.Module) -> Channels:

@@ -37,12 +37,13 @@ class EnsembleClassifier(BaseClassifier):
     Predictions carry the mean score and, in nats, ``total`` = ``aleatoric`` + ``epistemic``; with evidential members
     what these do not know themselves is epistemic, too, and ``vacuity`` is the mean. ``embedding`` is the first
     member's, since different networks' embeddings have nothing to do with each other. ``forward`` returns the
-    logarithm of the mean score, whose softmax it is.
+    logarithm of the mean score, whose softmax it is; of several labels an image the logit of it.
 
     Args:
-        members (Sequence[str | dict]): A checkpoint each; or a dict with ``checkpoint`` (may be missing: the weights
-            then come with the ensemble's own) and whatever of the keys below differs from the common ones. All members
-            must have the same classes, and images as the first member's data preprocessor makes them.
+        members (Sequence[str | dict | HybridClassifier]): A checkpoint or a classifier each; or a dict with
+            ``checkpoint`` (may be missing: the weights then come with the ensemble's own) and whatever of the keys
+            below differs from the common ones. All members must have the same classes, and images as the first
+            member's data preprocessor makes them.
         backbone, neck, head, train_cfg, data_preprocessor: As for ``HybridClassifier``, common to the members.
         init_cfg (dict, optional): mmengine's initialisation config.
 
@@ -64,7 +65,7 @@ class EnsembleClassifier(BaseClassifier):
 
     def __init__(
         self,
-        members: Sequence[Union[str, Mapping[str, Any]]],
+        members: Sequence[Union[str, Mapping[str, Any], nn.Module]],
         backbone: Optional[dict] = None,
         neck: Optional[dict] = None,
         head: Optional[dict] = None,
@@ -75,7 +76,7 @@ class EnsembleClassifier(BaseClassifier):
         if not members or isinstance(members, str):
             raise ValueError(f'EnsembleClassifier: expected members as a list of checkpoints, got members={members!r}.')
         common = dict(backbone=backbone, neck=neck, head=head, train_cfg=train_cfg, data_preprocessor=data_preprocessor)
-        chosen = [dict(checkpoint=member) if isinstance(member, str) else dict(member) for member in members]
+        chosen = [dict(checkpoint=member) if isinstance(member, str) else member for member in members]
         built, names = zip(*(_build(number, member, common) for number, member in enumerate(chosen)), strict=True)
         classes = [getattr(member.head, 'num_classes', None) for member in built]
         if len(set(classes)) > 1:
@@ -111,9 +112,12 @@ class EnsembleClassifier(BaseClassifier):
         return [member.extract_feat(inputs) for member in self.members]
 
     def forward(self, inputs: Tensor, data_samples: Optional[list[DataSample]] = None, mode: str = 'tensor') -> Any:
-        """Return the logarithm of the mean score (``'tensor'``) or DataSamples (``'predict'``)."""
+        """Return the logarithm, or the logit, of the mean score (``'tensor'``) or DataSamples (``'predict'``)."""
         if mode == 'tensor':
-            scores = torch.stack([member(inputs).float().softmax(1) for member in self.members]).mean(0)
+            logits = torch.stack([member(inputs).float() for member in self.members])
+            if getattr(self.members[0].head, 'multi_label', False):
+                return logits.sigmoid().mean(0).logit(eps=torch.finfo(logits.dtype).eps)
+            scores = logits.softmax(2).mean(0)
             return scores.clamp_min(torch.finfo(scores.dtype).tiny).log()
         if mode == 'loss':
             raise ValueError(
@@ -135,8 +139,10 @@ class EnsembleClassifier(BaseClassifier):
         return aggregate_predictions('EnsembleClassifier', samples, members)
 
 
-def _build(number: int, member: dict, common: dict) -> tuple[HybridClassifier, Optional[ClassNames]]:
+def _build(number: int, member: Union[Mapping[str, Any], nn.Module], common: dict) -> tuple[Any, Optional[ClassNames]]:
     """Build a member; and read the names of its classes from its checkpoint."""
+    if isinstance(member, nn.Module):
+        return member, getattr(member, 'class_names', None)
     check_known_keys(f'EnsembleClassifier: members[{number}]', member, ('checkpoint', *_PARTS))
     checkpoint = member.get('checkpoint')
     if checkpoint is not None and '://' not in checkpoint:

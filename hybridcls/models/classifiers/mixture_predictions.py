@@ -8,6 +8,7 @@ from torch import Tensor
 
 from hybridcls.functional.evidential import mixture_uncertainty
 from hybridcls.old_modules import answer_old_names
+from hybridcls.structures import predicted_labels
 
 __all__ = ['aggregate_predictions']
 
@@ -20,6 +21,9 @@ def aggregate_predictions(
     Fields: ``pred_score`` (C,), the mean; ``pred_label`` (1,), its largest; in nats ``total`` = ``aleatoric`` +
     ``epistemic``, see :func:`hybridcls.functional.mixture_uncertainty`. Where the members are evidential, what they do
     not know themselves is epistemic, too, and ``vacuity`` is the mean of theirs. Other fields stay.
+
+    Of predictions with ``thresholds`` (several labels an image) the labels are those whose mean score is at least the
+    mean of the members' thresholds, and the uncertainties are sums over the classes, each of which is there or not.
 
     Args:
         caller (str): Name used as the error prefix.
@@ -39,12 +43,21 @@ def aggregate_predictions(
         )
     scores = _stack(members, 'pred_score')
     evidential = samples and 'aleatoric' in members[0][0]
-    fields = mixture_uncertainty(scores, _stack(members, 'aleatoric') if evidential else None)._asdict()
+    thresholds = None
+    if samples and 'thresholds' in members[0][0]:
+        thresholds = _stack(members, 'thresholds').mean(0)
+        each = mixture_uncertainty(torch.stack([scores, 1 - scores], -1).flatten(1, 2))
+        fields = {name: values.view(scores.shape[1:]).sum(1) for name, values in each._asdict().items()}
+    else:
+        fields = mixture_uncertainty(scores, _stack(members, 'aleatoric') if evidential else None)._asdict()
     if samples and 'vacuity' in members[0][0]:
         fields['vacuity'] = _stack(members, 'vacuity').mean(0)
     mean = scores.mean(0)
-    for row, (sample, score) in enumerate(zip(samples, mean, strict=True)):
-        sample.set_pred_score(score).set_pred_label(score.argmax(keepdim=True))
+    labels = predicted_labels(mean, thresholds)
+    for row, (sample, score, label) in enumerate(zip(samples, mean, labels, strict=True)):
+        sample.set_pred_score(score).set_pred_label(label)
+        if thresholds is not None:
+            sample.set_field(thresholds[row], 'thresholds', dtype=Tensor)
         for name, values in fields.items():
             sample.set_field(values[row], name, dtype=Tensor)
     return samples

@@ -9,6 +9,7 @@ from .evidential_head import EvidentialHead
 from .linear_head import LinearHead
 from .margin_head import MarginHead
 from .multi_head import MultiHead
+from .multi_label_head import MultiLabelHead
 from .supcon_head import SupConHead
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     'LinearHead',
     'MarginHead',
     'MultiHead',
+    'MultiLabelHead',
     'SupConHead',
 ]

@@ -9,6 +9,7 @@ from torch import Tensor
 from hybridcls.checks import check_number
 from hybridcls.structures import write_predictions
 
+from ..modules.class_balance import ClassBalance, ClassWeight, LogitAdjustment
 from .embedding_head import EmbeddingHead
 from .head import Features
 
@@ -21,9 +22,20 @@ class ClassificationHead(EmbeddingHead):
         in_channels (int, optional): D, see :class:`EmbeddingHead`.
         label_smoothing (float): Share of the target that is spread evenly over all classes, in [0, 1). Defaults to 0.
         init_cfg (dict | list[dict], optional): MMEngine's.
+        class_weight (str | dict | Sequence[float], optional): A factor for the loss of each class: ``'balanced'`` or
+            ``'effective'`` (``dict(type='effective', beta=0.9999)``), from the number of training images of each class,
+            or C numbers >= 0; see :class:`hybridcls.models.modules.class_balance.ClassBalance`. The weighted losses are
+            divided by the number of samples, not by the sum of their weights, so that it does not matter how a batch is
+            spread over processes. Defaults to None.
+        logit_adjustment (float | dict, optional): The factor of the logarithm of each class's share of the training
+            images that is added to its logit in the loss; ``dict(tau=1.0, post_hoc=True)`` takes it away from the
+            logits in eval mode instead. Defaults to None.
+
+    Attributes:
+        class_balance (ClassBalance): The weights and the adjustment.
 
     Raises:
-        ValueError, TypeError: If a number is out of range.
+        ValueError, TypeError: If a number is out of range; if both make up for the classes' frequencies.
     """
 
     def __init__(
@@ -32,12 +44,24 @@ class ClassificationHead(EmbeddingHead):
         in_channels: Optional[int] = None,
         label_smoothing: float = 0.0,
         init_cfg: Optional[Union[dict, list]] = None,
+        class_weight: ClassWeight = None,
+        logit_adjustment: LogitAdjustment = None,
     ) -> None:
         super().__init__(in_channels, init_cfg)
         check_number(self._name, 'num_classes', num_classes, 1, integer=True)
         check_number(self._name, 'label_smoothing', label_smoothing, 0, 1, high_open=True)
         self.num_classes = num_classes
         self.label_smoothing = label_smoothing
+        self.class_balance = ClassBalance(self._name, num_classes, class_weight, logit_adjustment)
+
+    @property
+    def needs_class_counts(self) -> bool:
+        """Whether ``ClassCountsHook`` shall count the training images of each class for this head."""
+        return bool(self.class_balance.setting)
+
+    def set_class_counts(self, counts: Union[Sequence[int], Tensor], num_images: int) -> str:
+        """Take the number of training images of each class, and say what follows from it."""
+        return self.class_balance.set_counts(counts, num_images)
 
     def predict(
         self, feats: Features, data_samples: Optional[Sequence[Optional[DataSample]]] = None

@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 from typing import Optional
 
+import torch
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from hybridcls.functional.evidential import dirichlet_uncertainty
+from hybridcls.functional.logistic_regression import fit_logistic_regression
 from hybridcls.registry import MODELS
 from hybridcls.structures import read_targets, write_predictions
 
+from ..modules.class_balance import ClassWeight, LogitAdjustment
 from .classification_head import ClassificationHead
 from .head import Features
 
@@ -34,6 +37,13 @@ class EvidentialHead(ClassificationHead):
         loss (dict, optional): Keys of :class:`hybridcls.models.losses.EvidentialLoss`, which also knows what evidence
             is. Defaults to None: its defaults.
         init_cfg (dict, optional): Defaults to weights from a normal distribution of standard deviation 0.01, bias 0.
+        class_weight (str | dict | Sequence[float], optional): See :class:`ClassificationHead`. It multiplies the whole
+            loss of a sample, that on misleading evidence too. Defaults to None.
+        logit_adjustment (float | dict, optional): See :class:`ClassificationHead`. In the loss it adds to the data term
+            what adjusting the logits :math:`\log \alpha` adds to their cross entropy: exactly that of the adjusted
+            logits with ``form='log'``, with ``'digamma'`` an upper bound of its expectation
+            (:func:`hybridcls.functional.imbalance.adjustment_term`); ``'sum_of_squares'`` is no cross entropy and is
+            refused. Post-hoc it changes scores and ``forward``, not the uncertainties. Defaults to None.
 
     Raises:
         ValueError, TypeError: If a number is out of range, or a label is.
@@ -55,13 +65,22 @@ class EvidentialHead(ClassificationHead):
         in_channels: Optional[int] = None,
         loss: Optional[dict] = None,
         init_cfg: Optional[dict] = dict(type='Normal', layer='Linear', std=0.01),  # noqa: B006
+        class_weight: ClassWeight = None,
+        logit_adjustment: LogitAdjustment = None,
     ) -> None:
-        super().__init__(num_classes, in_channels, init_cfg=init_cfg)
+        super().__init__(
+            num_classes, in_channels, 0.0, init_cfg, class_weight=class_weight, logit_adjustment=logit_adjustment
+        )
         self.loss_module = MODELS.build({'type': 'EvidentialLoss', **(loss or {})})
         if not hasattr(self.loss_module, 'terms'):
             raise TypeError(
                 f'EvidentialHead: expected an EvidentialLoss, got loss={loss} ({type(self.loss_module).__name__}), '
                 'no loss of evidence. Leave its type out, or train with LinearHead, which takes any loss of logits.'
+            )
+        if self.class_balance.tau and not self.class_balance.post_hoc and self.loss_module.form == 'sum_of_squares':
+            raise ValueError(
+                "EvidentialHead: logit_adjustment is defined for cross entropies, and form='sum_of_squares' is none. "
+                "Set form='digamma' or 'log', logit_adjustment=dict(post_hoc=True), or use class_weight."
             )
         self.fc = nn.Linear(self.in_channels, num_classes)
 
@@ -71,7 +90,7 @@ class EvidentialHead(ClassificationHead):
 
     def forward(self, feats: Features) -> Tensor:
         r"""Return :math:`\log \alpha`, >= 0, shape (N, K), float32: logits of the Dirichlet distribution's mean."""
-        return self.evidence(feats).log1p()
+        return self.class_balance.scored(self.evidence(feats).log1p())
 
     def loss(self, feats: Features, data_samples: Sequence[DataSample]) -> dict[str, Tensor]:
         """Return ``loss``; for the log ``kl`` and its weight ``kl_weight`` now; with hard labels ``accuracy_top-1``."""
@@ -79,11 +98,30 @@ class EvidentialHead(ClassificationHead):
         evidence = self.evidence(feats)
         targets = read_targets(self._name, data_samples, evidence.device, self.num_classes)
         targets = targets.repeat(self.count_views(evidence, data_samples), *[1] * (targets.dim() - 1))
-        data, kl, kl_weight = self.loss_module.terms(evidence, targets)
+        balance = dict(
+            sample_weights=self.class_balance.sample_weights(targets), adjustment=self.class_balance.loss_adjustment
+        )
+        balance = {name: value for name, value in balance.items() if value is not None}
+        data, kl, kl_weight = self.loss_module.terms(evidence, targets, **balance)
         losses = {'loss': self.loss_module.total(data, kl, kl_weight), 'kl': kl.detach(), 'kl_weight': kl_weight}
         if not targets.is_floating_point():
             losses['accuracy_top-1'] = self.accuracy(evidence.detach().argmax(1), targets)
         return losses
+
+    @torch.no_grad()
+    def fit(self, embeddings: Tensor, labels: Tensor) -> str:
+        """Set the layer to the minimum of the loss, with the full weight of the KL, from a logistic regression on.
+
+        Arguments and result are those of :meth:`LinearHead.fit`.
+        """
+
+        def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+            return self.loss_module(outputs, targets, position=float(self.loss_module.annealing))
+
+        fit = fit_logistic_regression(embeddings, labels, self.num_classes, loss=loss)
+        self.fc.weight.copy_(fit.weight)
+        self.fc.bias.copy_(fit.bias)
+        return f'minimum of {type(self.loss_module).__name__} (C={fit.inverse_penalty:g})'
 
     def predict(
         self, feats: Features, data_samples: Optional[Sequence[Optional[DataSample]]] = None
@@ -99,6 +137,8 @@ class EvidentialHead(ClassificationHead):
             evidence = evidence.unflatten(0, (num_views, len(data_samples))).mean(0)
         alpha = evidence + 1
         scores = alpha / alpha.sum(1, keepdim=True)
+        if self.class_balance.score_adjustment is not None:
+            scores = self.class_balance.scored(alpha.log()).softmax(1)
         embeddings = self.pre_logits(feats)
         return write_predictions(
             self._name,

@@ -15,8 +15,9 @@ class Head(Protocol):
     """The methods that a classifier calls on its head.
 
     A head with classes has an attribute ``num_classes``, and its ``__call__`` returns logits ``(N, C)``, whose softmax
-    is the score: distillation, ensembles and validation losses use both. ``pre_logits(feats)`` and ``count_views`` are
-    optional: see :class:`EmbeddingHead`, which has them and is the easiest base.
+    is the score: distillation, ensembles and validation losses use both. With ``multi_label = True`` their sigmoid is
+    the score: an image has any number of the classes. ``pre_logits(feats)`` and ``count_views`` are optional: see
+    :class:`EmbeddingHead`, which has them and is the easiest base.
     """
 
     def __call__(self, feats: Features) -> Any:

@@ -11,13 +11,14 @@ from hybridcls.checks import check_choice, check_number
 from hybridcls.distributed import RowShard, has_process_group
 from hybridcls.distributed.sharded_parameters import draw_rows, shard_rows
 from hybridcls.distributed.sharded_softmax import sharded_cosine_logits, sharded_margin_cross_entropy
-from hybridcls.functional import cosine_logits, margin_cross_entropy
+from hybridcls.functional import cosine_logits, l2_normalize, margin_cross_entropy
 from hybridcls.functional.margins.margin_softmax import SOFTMAX_FORMS
 from hybridcls.registry import MODELS
 from hybridcls.renames import keeps_old_spellings
 from hybridcls.structures import read_hard_labels
 
 from ..margins.margin import check_margin, check_target_logits, log_scalars_of
+from ..modules.class_balance import ClassWeight, LogitAdjustment
 from .classification_head import ClassificationHead
 from .head import Features
 
@@ -69,6 +70,10 @@ class MarginHead(ClassificationHead):
             <https://arxiv.org/abs/2203.15565>`_). The loss and the accuracy in the log are then among the drawn ones.
             Weights that were not drawn have the gradient 0, as in InsightFace's ``PartialFC_V2``: weight decay and
             momentum continue for them. Defaults to 1.
+        class_weight (str | dict | Sequence[float], optional), logit_adjustment (float | dict, optional): Against
+            imbalance of the classes, see :class:`ClassificationHead`. A weight multiplies the whole loss of a sample;
+            the adjustment is added to ``scale`` times the cosine, that of the target class with its margin. Both work
+            streamed, sharded and sampled. (Class weights in the text above are the prototypes.) Defaults to None.
         init_cfg (dict, optional): Defaults to None. Class weights start from a normal distribution of standard
             deviation 0.01, as in InsightFace; only their direction counts, but the smaller their norm at the start,
             the faster they turn.
@@ -107,8 +112,10 @@ class MarginHead(ClassificationHead):
         shard_classes: bool = False,
         sample_rate: float = 1.0,
         init_cfg: Optional[dict] = None,
+        class_weight: ClassWeight = None,
+        logit_adjustment: LogitAdjustment = None,
     ) -> None:
-        super().__init__(num_classes, in_channels, label_smoothing, init_cfg)
+        super().__init__(num_classes, in_channels, label_smoothing, init_cfg, class_weight, logit_adjustment)
         check_number(self._name, 'scale', scale, 0, low_open=True)
         if cosine_clip is not None:
             check_number(self._name, 'cosine_clip', cosine_clip, 0, 1, high_open=True)
@@ -162,8 +169,10 @@ class MarginHead(ClassificationHead):
         """Return logits without margin, ``scale`` times the cosine to each class weight: float32, shape (N, C)."""
         embedding, class_weights = self.pre_logits(feats), self._class_weights()
         if self.shard_classes:
-            return self.scale * sharded_cosine_logits(embedding, class_weights, self.class_shard, self.num_subcenters)
-        return self.scale * cosine_logits(embedding, class_weights, self.num_subcenters)
+            cosines = sharded_cosine_logits(embedding, class_weights, self.class_shard, self.num_subcenters)
+        else:
+            cosines = cosine_logits(embedding, class_weights, self.num_subcenters)
+        return self.class_balance.scored(self.scale * cosines)
 
     def _class_weights(self) -> Tensor:
         return self.weight if self.num_subcenters == 1 else self.weight.flatten(0, 1)
@@ -178,6 +187,26 @@ class MarginHead(ClassificationHead):
         losses = {'loss': loss, 'accuracy_top-1': self.accuracy(predicted, labels)}
         return {**losses, **log_scalars_of(self.margin_function)}
 
+    @torch.no_grad()
+    def fit(self, embeddings: Tensor, labels: Tensor) -> str:
+        """Set the class weights to prototypes: the direction of the mean of a class's L2-normalized embeddings.
+
+        The first of several subcenters is set; a class without an image keeps its weight. A margin that follows the
+        norms of embeddings (AdaFace) begins with their statistics. Arguments and result are those of
+        :meth:`LinearHead.fit`; of sharded classes each process sets its own.
+        """
+        embeddings = embeddings.float()
+        sums = embeddings.new_zeros(self.num_classes, embeddings.shape[1])
+        sums.index_add_(0, labels, l2_normalize(embeddings)[0])
+        own = slice(self.class_shard.first, self.class_shard.first + self.class_shard.size)
+        known = torch.bincount(labels, minlength=self.num_classes)[own] > 0
+        weight = self.weight if self.num_subcenters == 1 else self.weight[:, 0]
+        weight[known] = l2_normalize(sums[own][known])[0].to(weight)
+        for module in self.margin_function.modules():
+            if hasattr(module, 'start_with_norms'):
+                module.start_with_norms(embeddings.norm(dim=1))
+        return 'class weights are prototypes'
+
     def _cross_entropy(self, embedding: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
         def margin(target_cosine: Tensor, norms: Tensor) -> Tensor:
@@ -191,6 +220,8 @@ class MarginHead(ClassificationHead):
             cosine_clip=self.cosine_clip,
             num_subcenters=self.num_subcenters,
             memory=self.softmax_memory,
+            logit_bias=self.class_balance.loss_adjustment,
+            sample_weights=self.class_balance.sample_weights(labels),
         )
         if not self.shard_classes:
             return margin_cross_entropy(

@@ -16,6 +16,7 @@ from hybridcls.functional import (
     evidential_data_loss,
     misleading_evidence,
 )
+from hybridcls.functional.imbalance import adjustment_term
 from hybridcls.registry import MODELS
 
 
@@ -122,11 +123,33 @@ class EvidentialLoss(nn.Module):
         data, kl, kl_weight = self.terms(self.evidence(logits), targets, position)
         return self.total(data, kl, kl_weight)
 
-    def terms(self, evidence: Tensor, targets: Tensor, position: Optional[float] = None) -> EvidentialTerms:
-        """Return the means of the data term and of the KL, and the KL's weight now."""
+    def terms(
+        self,
+        evidence: Tensor,
+        targets: Tensor,
+        position: Optional[float] = None,
+        sample_weights: Optional[Tensor] = None,
+        adjustment: Optional[Tensor] = None,
+    ) -> EvidentialTerms:
+        r"""Return the means of the data term and of the KL, and the KL's weight now.
+
+        Args:
+            evidence (Tensor): e >= 0, shape (N, K).
+            targets (Tensor): As for :meth:`forward`.
+            position (float, optional): As for :meth:`forward`.
+            sample_weights (Tensor, optional): A factor for both terms of each sample, shape (N,); the means divide by
+                N. Defaults to None.
+            adjustment (Tensor, optional): What is added to the logits :math:`\log \alpha` in the data term, shape
+                (K,), see :func:`hybridcls.functional.imbalance.adjustment_term`. Defaults to None.
+        """
         dtype = torch.float64 if evidence.dtype == torch.float64 else torch.float32
-        data = evidential_data_loss(evidence, targets, self.form).mean().to(dtype)
-        kl = dirichlet_kl_to_uniform(misleading_evidence(evidence, targets)).mean().to(dtype)
+        data = evidential_data_loss(evidence, targets, self.form)
+        kl = dirichlet_kl_to_uniform(misleading_evidence(evidence, targets))
+        if adjustment is not None:
+            data = data + adjustment_term(evidence.double().log1p().log_softmax(1), targets, adjustment)
+        if sample_weights is not None:
+            data, kl = data * sample_weights, kl * sample_weights
+        data, kl = data.mean().to(dtype), kl.mean().to(dtype)
         return EvidentialTerms(data, kl, torch.full_like(kl, self.kl_weight_now(evidence.shape[1], position)).detach())
 
     def total(self, data: Tensor, kl: Tensor, kl_weight: Tensor) -> Tensor:

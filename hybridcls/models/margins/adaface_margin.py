@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hybridcls.checks import check_number
-from hybridcls.functional import adaptive_margin_on_target, norm_scaler
+from hybridcls.functional import adaptive_margin_on_target, moved_norm_statistics, norm_moments, norm_scaler
 from hybridcls.registry import MODELS
 
 from .margin import Margin
@@ -64,6 +64,13 @@ class AdaFaceMargin(Margin):
             update_norm_statistics(norms, self.norm_mean, self.norm_std, self.t_alpha)
         scaler = norm_scaler(norms, self.norm_mean, self.norm_std, self.h)
         return adaptive_margin_on_target(target_cosine, scaler, margin, self.gradient, self.clip_angle)
+
+    @torch.no_grad()
+    def start_with_norms(self, norms: Tensor) -> None:
+        """Set the running statistics to those of norms, ``(N,)``, instead of the official code's 20 and 100."""
+        mean, std = moved_norm_statistics(norm_moments(norms).unsqueeze(0), self.norm_mean, self.norm_std, 1.0)
+        self.norm_mean.copy_(mean)
+        self.norm_std.copy_(std)
 
     def log_scalars(self) -> dict[str, Tensor]:
         """Return the running statistics of the norms."""

@@ -182,7 +182,7 @@ def test_a_deep_copy_summarises_with_its_own_token_learner():
             ValueError,
             'use_cbam works on the map of the CNN stream, and cnn is not given',
         ),
-        (dict(cnn=dict(CNN, output='vector'), use_cbam=True), ValueError, "cnn has output='vector'"),
+        (dict(cnn=dict(CNN, output='tokens'), use_cbam=True), ValueError, "cnn has output='tokens'"),
         (dict(use_cbam='no'), TypeError, "expected use_cbam=True, False or .*, got use_cbam='no'"),
         (dict(use_cbam=dict(reduktion=4)), TypeError, 'reduktion'),
         (dict(vit=None, token_learner_tokens=4), ValueError, 'works on the vit stream, and vit is not given'),

@@ -341,7 +341,8 @@ def test_train_cfg_is_never_ignored():
 
 
 def test_a_feature_map_that_meets_the_head():
-    model = build(backbone=dict(type='HybridBackbone', cnn=dict(model_name='test_resnet')), neck=None)
+    backbone = dict(type='HybridBackbone', cnn=dict(model_name='test_resnet'), pooled=False)
+    model = build(backbone=backbone, neck=None)
     with pytest.raises(ValueError, match=r'LinearHead: expected .*, got \(1, 96, 2, 2\).*need a neck that pools'):
         model(torch.rand(1, 3, 64, 64))
 

@@ -1,0 +1,360 @@
+"""Ask a trained model: images in, answers out, computed as a test computes them."""
+
+import itertools
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple, Optional, Union
+
+import numpy as np
+import torch
+from mmengine.device import get_device
+from mmengine.runner.amp import autocast
+from mmpretrain.apis import BaseInferencer
+
+from hybridcls.checks import check_choice, check_number
+from hybridcls.datasets.transforms.decoding import ImageDepthError
+from hybridcls.datasets.transforms.load_image import UnreadableImageError
+
+from .accuracy_report import AccuracyReport
+from .answer import Answer, answers_of
+from .image_inputs import ImageInputs, Item, is_one_image, read_inputs
+from .mapped_ahead import mapped_ahead
+from .trained_model import Source, read_trained_model
+
+__all__ = ['Answers', 'HybridInferencer', 'Unreadable', 'load']
+
+_MOST_WORKERS = 8
+_BATCHES_AHEAD = 2
+ON_UNREADABLE = ('error', 'skip')
+
+
+class Unreadable(NamedTuple):
+    """An image that could not be read: its path (None in memory), and why."""
+
+    path: Optional[str]
+    reason: str
+
+
+class HybridInferencer(BaseInferencer):
+    """A trained model that answers questions about images.
+
+    The scores are those of ``hybridcls test``: the same pipeline, batches, preprocessing version, precision and model,
+    so they are equal to the bit with the same batch size, device and number of threads, and within 1e-5 otherwise.
+
+    Args:
+        checkpoint: A checkpoint or a work dir; several, as an ensemble; a folder of saved LoRA adapters; or the config
+            of an ensemble. See :func:`~hybridcls.apis.trained_model.read_trained_model`.
+        device (str | torch.device): ``'auto'``: a GPU if there is one. Defaults to ``'auto'``.
+        config (str | Path, optional): The config for a checkpoint that holds none. Defaults to None.
+        amp (bool, optional): Mixed precision, as ``hybridcls test --amp``. Defaults to None: as ``test_cfg.fp16`` says.
+
+    Attributes:
+        classes (tuple[str, ...]): The names of the classes; numbers where no names are known; empty if the head has no
+            classes (SupCon).
+        why (str): A sentence: which checkpoint this is, and why it was chosen.
+        checkpoint_path (str): Its path.
+        batch_size (int): That of a test.
+
+    Example::
+
+        model = hybridcls.load('work_dirs/full')
+        for answer in model('photos/'):
+            print(answer.path, answer.class_name, answer.probability)
+        model.predict('photos/cat.jpg').top          # one image, one answer
+        model.embed(['a.jpg', 'b.jpg'])              # (2, D)
+    """
+
+    _visualizer: Any
+
+    def __init__(
+        self,
+        checkpoint: Source,
+        device: Union[str, torch.device] = 'auto',
+        config: Union[str, Path, None] = None,
+        amp: Optional[bool] = None,
+    ) -> None:
+        trained = read_trained_model(checkpoint, config)
+        self._trained, self._visualizer = trained, None
+        trained.model._config = trained.cfg  # where the base class looks
+        chosen = get_device() if str(device) == 'auto' else device
+        super().__init__(trained.model, pretrained=False, device=_checked(chosen))
+        self.device = torch.device(chosen)
+        self.amp = bool((trained.cfg.get('test_cfg') or {}).get('fp16')) if amp is None else amp
+        self.batch_size = trained.batch_size
+        self.checkpoint_path, self.why = trained.found
+        self.class_names = trained.classes
+        self.classes = self._classes()
+        folders = self.class_names.folders if self.class_names is not None else ()
+        self._class_of = {**dict(zip(folders, self.classes, strict=False)), **{name: name for name in self.classes}}
+
+    def _classes(self) -> tuple[str, ...]:
+        number = getattr(getattr(self.model, 'head', None), 'num_classes', None)
+        members = getattr(self.model, 'members', None)
+        if number is None and members is not None:
+            number = getattr(members[0].head, 'num_classes', None)
+        if number is None:
+            return ()
+        known = self.class_names
+        return known.names if known is not None and len(known.names) == number else tuple(map(str, range(number)))
+
+    def _init_pipeline(self, cfg: Any) -> Any:
+        return self._trained.pipeline
+
+    @property
+    def head_name(self) -> str:
+        """The class of the head, for messages."""
+        return type(getattr(self.model, 'head', self.model)).__name__
+
+    def __call__(  # type: ignore[override]
+        self,
+        inputs: Any,
+        batch_size: Optional[int] = None,
+        workers: Optional[int] = None,
+        top_k: int = 5,
+        embeddings: bool = False,
+        on_unreadable: str = 'error',
+        skip: int = 0,
+        show_dir: Optional[str] = None,
+    ) -> 'Answers':
+        """Answer for each image, in order, while they are asked for.
+
+        Args:
+            inputs: A path, folder, pattern, table, image, list or iterable of them; see
+                :func:`~hybridcls.apis.image_inputs.read_inputs`. Arrays and tensors are RGB.
+            batch_size (int, optional): Images at once. Defaults to None: as in a test.
+            workers (int, optional): Threads that read images ahead; 0: none. Defaults to None: as many as processors,
+                8 at most.
+            top_k (int): Number of classes in ``answer.top``. Defaults to 5.
+            embeddings (bool): Whether answers have the ``embedding``. Defaults to False.
+            on_unreadable (str): ``'error'``: an image that cannot be read raises. ``'skip'``: it has no answer, and
+                is in ``unreadable`` of what is returned. The other images of its batch stay in that batch. Defaults to
+                ``'error'``.
+            skip (int): Leave out so many images at the beginning, a multiple of the batch size. Defaults to 0.
+            show_dir (str, optional): Write what the model sees of each image, with its answer, to this folder. Defaults
+                to None.
+
+        Returns:
+            Answers: An iterator over :class:`~hybridcls.apis.answer.Answer`.
+
+        Raises:
+            FileNotFoundError: If there is no image.
+            UnreadableImageError: While iterating, if an image cannot be read.
+        """
+        batch_size = self.batch_size if batch_size is None else batch_size
+        check_number('predict', 'batch_size', batch_size, 1, integer=True)
+        check_number('predict', 'top_k', top_k, 1, integer=True)
+        check_choice('predict', 'on_unreadable', on_unreadable, ON_UNREADABLE)
+        found = inputs if isinstance(inputs, ImageInputs) else read_inputs(inputs)
+        if workers is None:
+            workers = 0 if found.total == 1 else min(_MOST_WORKERS, os.cpu_count() or 1)
+        check_number('predict', 'workers', workers, 0, integer=True)
+        return Answers(self, found, batch_size, workers, top_k, embeddings, on_unreadable, skip, show_dir)
+
+    def predict(self, inputs: Any, **options: Any) -> Union[Answer, list[Answer]]:
+        """Return the answer for one image, or the list of answers for a folder, pattern, table or list.
+
+        Args:
+            inputs: As for a call.
+            **options: As for a call.
+        """
+        answers = list(self(inputs, **options))
+        return answers[0] if len(answers) == 1 and is_one_image(inputs) else answers
+
+    def embed(self, inputs: Any, **options: Any) -> np.ndarray:
+        """Return the embeddings of all images, ``(N, D)`` float32, not normalized.
+
+        Raises:
+            ValueError: If the head writes none.
+        """
+        rows = [answer.embedding for answer in self(inputs, embeddings=True, **options)]
+        if any(row is None for row in rows):
+            raise ValueError(
+                f'embed: expected embeddings of the head, got none of {self.head_name}. Use a head of ours.'
+            )
+        return np.stack(rows)  # type: ignore[arg-type]
+
+    def preprocess(self, inputs: Iterable[Item], batch_size: int = 1, workers: int = 0) -> Iterator[tuple[list, list]]:
+        """Yield the batches: pairs of an item with its packed sample, and of an item with the error that it raised."""
+        read = mapped_ahead(self._read, inputs, workers, _BATCHES_AHEAD * batch_size)
+        try:
+            while chunk := list(itertools.islice(read, batch_size)):
+                yield (
+                    [(item, sample) for item, sample, error in chunk if error is None],
+                    [(item, error) for item, _, error in chunk if error is not None],
+                )
+        finally:
+            read.close()
+
+    def _read(self, item: Item) -> Any:
+        return self.pipeline(item.as_sample())
+
+    @torch.no_grad()
+    def forward(self, inputs: Sequence[Any], **kwargs: Any) -> list[Any]:
+        """Predict a batch of packed samples, as a test does."""
+        with autocast(enabled=self.amp), self._convolutions():
+            return self.model.test_step(self._trained.collate(inputs))
+
+    def _convolutions(self) -> AbstractContextManager:
+        """Let cuDNN choose its algorithms as in a test (``env_cfg.cudnn_benchmark``)."""
+        if self.device.type != 'cuda':
+            return nullcontext()
+        wanted = bool((self.config.get('env_cfg') or {}).get('cudnn_benchmark'))
+        now = torch.backends.cudnn
+        return now.flags(now.enabled, wanted, deterministic=now.deterministic, allow_tf32=now.allow_tf32)
+
+    def visualize(  # type: ignore[override]
+        self, inputs: Sequence[Any], preds: Sequence[Any], items: Sequence[Item], out_dir: str, first: int
+    ) -> None:
+        """Write images with their predictions, under the path of each below ``out_dir``, or its number."""
+        from mmpretrain.visualization import UniversalVisualizer
+
+        from hybridcls.engine.hooks.visualization_hook import picture_name
+        from hybridcls.visualization.prediction_image import enlarge, fitting_text_size, to_rgb_image
+
+        self._visualizer = self._visualizer or UniversalVisualizer()
+        for number, (packed, sample, item) in enumerate(zip(inputs, preds, items, strict=True), first):
+            seen = packed['inputs']
+            image = enlarge(to_rgb_image(seen if isinstance(seen, torch.Tensor) else seen[0], is_bgr=True))
+            name = str(number) if item.path is None else picture_name(item.path, os.getcwd())
+            self._visualizer.visualize_cls(
+                image=image,
+                data_sample=sample,
+                classes=self.classes,
+                text_cfg=dict(size=fitting_text_size(image.shape[1], sample, self.classes)),
+                out_file=os.path.join(out_dir, f'{name}.png'),
+            )
+
+    def postprocess(  # type: ignore[override]
+        self, preds: Sequence[Any], items: Sequence[Item], top_k: int, embeddings: bool
+    ) -> list[Answer]:
+        """Turn predictions into answers."""
+        labels = [self.class_of(item.label) for item in items]
+        return answers_of(preds, items, self.classes, labels, top_k, embeddings)
+
+    def class_of(self, label: Optional[str]) -> Optional[str]:
+        """Return the class that a label, or the name of a folder, means; None if the model has no such class.
+
+        With several labels an image there is no such answer: ``hybridcls test`` measures those.
+        """
+        return None if label is None or self.multi_label else self._class_of.get(label)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image may have several classes, or none."""
+        return bool(getattr(getattr(self.model, 'head', None), 'multi_label', False))
+
+
+class Answers(Iterator[Answer]):
+    """The answers of a model, computed batch by batch while they are taken.
+
+    Attributes:
+        total (int, optional): Number of images, if that is known before.
+        done (int): Number of images, read or not, of the batches that were computed.
+        unreadable (list[Unreadable]): Images without an answer, so far.
+        accuracy (AccuracyReport): Of the answers so far, where images have labels.
+    """
+
+    def __init__(
+        self,
+        model: HybridInferencer,
+        inputs: ImageInputs,
+        batch_size: int,
+        workers: int,
+        top_k: int,
+        embeddings: bool,
+        on_unreadable: str,
+        skip: int,
+        show_dir: Optional[str] = None,
+    ) -> None:
+        if show_dir is not None and not model.classes:
+            raise ValueError(f'predict: show_dir shows classes, and the head ({model.head_name}) has none.')
+        self._show_dir = show_dir
+        self._model = model
+        self._top_k, self._embeddings = top_k, embeddings
+        self._on_unreadable = on_unreadable
+        self.total = inputs.total
+        self.done = skip
+        self.unreadable: list[Unreadable] = []
+        self.accuracy = AccuracyReport(model.classes)
+        items = itertools.islice(inputs.items, skip, None)
+        self._batches = self._computed(model.preprocess(items, batch_size, workers))
+        self._ready: Iterator[Answer] = iter(())
+
+    def __iter__(self) -> 'Answers':
+        return self
+
+    def __next__(self) -> Answer:
+        while True:
+            for answer in self._ready:
+                return answer
+            self._ready = iter(next(self._batches))
+
+    def batches(self) -> Iterator[list[Answer]]:
+        """Yield the answers of a batch at once, for who writes them down; ``done`` is then the place to go on from."""
+        return self._batches
+
+    def _computed(self, batches: Iterator[tuple[list, list]]) -> Iterator[list[Answer]]:
+        for read, failed in batches:
+            for item, error in failed:
+                self._note(item, error)
+            items = [item for item, _ in read]
+            samples = self._model.forward([sample for _, sample in read]) if read else []
+            answers = self._model.postprocess(samples, items, self._top_k, self._embeddings)
+            for answer in answers:
+                self.accuracy.add(answer)
+            if self._show_dir is not None and read:
+                self._model.visualize([sample for _, sample in read], samples, items, self._show_dir, self.done)
+            self.done += len(read) + len(failed)
+            yield answers
+
+    def state(self) -> dict[str, Any]:
+        """Return what :meth:`restore` needs, in JSON's types."""
+        accuracy = self.accuracy
+        counts = dict(images=dict(accuracy.images), right=dict(accuracy.right), unlabelled=accuracy.unlabelled)
+        return dict(unreadable=[list(one) for one in self.unreadable], accuracy=counts)
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Count on from the :meth:`state` of a run that was interrupted."""
+        if state:
+            self.unreadable = [Unreadable(*one) for one in state['unreadable']]
+            self.accuracy = AccuracyReport(
+                self._model.classes,
+                Counter(state['accuracy']['images']),
+                Counter(state['accuracy']['right']),
+                state['accuracy']['unlabelled'],
+            )
+
+    def _note(self, item: Item, error: BaseException) -> None:
+        known = isinstance(error, (UnreadableImageError, ImageDepthError, OSError))
+        if self._on_unreadable == 'error' or not known:
+            raise error
+        self.unreadable.append(Unreadable(item.path, getattr(error, 'reason', '') or str(error)))
+
+    def __repr__(self) -> str:
+        return f'<Answers: {self.done} of {"?" if self.total is None else self.total} images>'
+
+
+def load(
+    checkpoint: Source,
+    device: Union[str, torch.device] = 'auto',
+    config: Union[str, Path, None] = None,
+    amp: Optional[bool] = None,
+) -> HybridInferencer:
+    """Load a trained model from its checkpoint or work dir; see :class:`HybridInferencer`."""
+    return HybridInferencer(checkpoint, device, config, amp)
+
+
+def _checked(device: Union[str, torch.device]) -> torch.device:
+    """Return the device, or say in a sentence that it is not there."""
+    try:
+        found = torch.device(device)
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"predict: expected device 'auto', 'cpu', 'mps' or 'cuda:N' of this machine, got {str(device)!r} "
+            f'({str(error).splitlines()[0]}).'
+        ) from error
+    return found

@@ -1,0 +1,44 @@
+"""``--json``: one object on stdout, and everything else on stderr."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from typing import Any, Optional, TextIO
+
+__all__ = ['print_json', 'stdout_for_json', 'tell']
+
+
+@contextmanager
+def stdout_for_json(asked: bool) -> Iterator[None]:
+    """Send to stderr what is written to stdout in the block, by this process and by those that it starts.
+
+    Args:
+        asked (bool): Without it the block runs as it is.
+    """
+    if not asked:
+        yield
+        return
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)  # for workers of the start method spawn, and for libraries below Python
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def print_json(content: Mapping[str, Any]) -> None:
+    """Print one object; the first of several processes does it. Non-finite numbers are null."""
+    from hybridcls.evaluation.result_file import plain_results
+
+    tell(json.dumps(plain_results(content, finite=True), indent=2))
+
+
+def tell(text: str, stream: Optional[TextIO] = None) -> None:
+    """Print a text to stdout or another stream; the first of several processes does it."""
+    if os.environ.get('RANK', '0') == '0':
+        print(text, file=stream, flush=True)

@@ -1,0 +1,169 @@
+"""The config in a checkpoint is read as text, and what it builds is looked up in the registries: no code of it runs."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import Registry
+from mmengine.utils import get_object_from_string
+from torch import nn
+
+from hybridcls.checkpoint_reading import checkpoints_are_trusted
+from hybridcls.checks import listed
+from hybridcls.literals import read_assignments
+from hybridcls.registry import FUNCTIONS, MODELS, TRANSFORMS
+
+from .renamed import with_new_spellings
+from .tree import walk
+
+__all__ = ['UnsafeConfigError', 'check_types', 'config_of_checkpoint', 'without_start']
+
+# What a training starts from. The weights are in the checkpoint, so nobody has to have these files any more.
+_STARTS = ('pretrained', 'checkpoint_path', 'init_cfg')
+_TRUST = (
+    'If you trust whoever made the checkpoint, add --trust-checkpoint (in Python: '
+    'hybridcls.checkpoint_reading.trust_checkpoints()): then it may run any command with your rights.'
+)
+
+
+class UnsafeConfigError(ValueError):
+    """The config of a checkpoint asks for what might run code of its choice; the text says what."""
+
+
+def config_of_checkpoint(checkpoint: Mapping[str, Any], path: str) -> Config:
+    """Read the config that a checkpoint was trained with, in the spelling of today.
+
+    Args:
+        checkpoint (Mapping): From :func:`~hybridcls.checkpoint_reading.read_checkpoint`.
+        path (str): Its file, for messages.
+
+    Raises:
+        ValueError: If there is none in it, as in a file of bare weights, or it describes no model.
+    """
+    meta = checkpoint.get('meta')
+    text = meta.get('cfg') if isinstance(meta, Mapping) else None
+    advice = 'Name the config that it was trained with: --config FILE (in Python: config=...).'
+    if not isinstance(text, str):
+        raise ValueError(f'{path}: expected the config of the training in the checkpoint, got none. {advice}')
+    try:
+        values = with_new_spellings(read_assignments(text))
+    except SyntaxError as error:
+        raise ValueError(f'{path}: the config in the checkpoint cannot be read ({error}). {advice}') from error
+    if not isinstance(values.get('model'), dict):
+        raise ValueError(f'{path}: the config in the checkpoint has no model that is written in literals. {advice}')
+    return Config(values)
+
+
+def without_start(model: Any, has_members: bool = False) -> Any:
+    """Return the config of a model without what its training started from, nested parts included.
+
+    Streams whose weights are not in checkpoints (``lora_rank=dict(checkpoint='adapters')``) keep theirs.
+
+    Args:
+        model (dict): The config of a model.
+        has_members (bool): Whether the weights of an ensemble's members are in the checkpoint, too.
+    """
+    if isinstance(model, (list, tuple)):
+        return type(model)(without_start(one, has_members) for one in model)
+    if not isinstance(model, dict):
+        return model
+    kept = {key: value for key, value in model.items() if key not in _STARTS}
+    if has_members and isinstance(kept.get('members'), (list, tuple)):
+        kept['members'] = [
+            {key: value for key, value in (one.items() if isinstance(one, dict) else ()) if key != 'checkpoint'}
+            for one in kept['members']
+        ]
+    adapted = {name: _saves_adapters_only(model.get('lora_rank'), name) for name in ('cnn', 'vit')}
+    return {key: value if adapted.get(key) else without_start(value, has_members) for key, value in kept.items()}
+
+
+def _saves_adapters_only(lora_rank: Any, stream: str) -> bool:
+    if not isinstance(lora_rank, dict):
+        return False
+    own = lora_rank.get(stream, {})
+    settings = {**lora_rank, **own} if isinstance(own, dict) else {}
+    return settings.get('checkpoint') == 'adapters'
+
+
+def check_types(node: Any, path: str, registries: Iterable[Registry] = (MODELS, TRANSFORMS, FUNCTIONS)) -> None:
+    """Raise unless every ``type`` in a config of a checkpoint is a registered class or function.
+
+    mmengine builds anything that a dotted name leads to, ``'os.system'`` too.
+
+    Args:
+        node: The part of the config that is going to be built.
+        path (str): The checkpoint, for messages.
+        registries (Iterable[Registry]): Those that it is built from. Defaults to those of a model and its pipeline.
+
+    Raises:
+        UnsafeConfigError: If one is not, or a part asks a hub for code. The modules of ``custom_imports`` that would
+            register it are not imported for the file's sake.
+    """
+    if checkpoints_are_trusted():
+        return
+    registered = _Registered(registries)
+    for _, value in walk(node):
+        if not isinstance(value, Mapping):
+            continue
+        if value.get('trust_remote_code'):
+            raise UnsafeConfigError(f'{path}: its config asks for trust_remote_code. {_TRUST}')
+        for key in ('default_scope', '_scope_'):  # mmengine imports the package of that name
+            if value.get(key) is not None and value[key] not in registered.scopes:
+                raise UnsafeConfigError(
+                    f'{path}: expected {key} among {listed(sorted(registered.scopes))} in its config, got '
+                    f'{value[key]!r}. If you use that package, import it before. {_TRUST}'
+                )
+        kind = value.get('type')
+        if kind is not None and not (isinstance(kind, str) and registered.knows(kind)):
+            raise UnsafeConfigError(
+                f'{path}: expected registered classes in its config, got type={kind!r}. If it is of your own code, '
+                f'import that before: custom_imports of a checkpoint are not followed. {_TRUST}'
+            )
+
+
+class _Registered:
+    """Everything in registries, of each package that is imported; their own places only where a name is not found."""
+
+    def __init__(self, registries: Iterable[Registry]) -> None:
+        self.scopes: set[str] = set()
+        self._known: dict[str, list[Any]] = {}
+        self._registries = list(registries)
+        self._not_imported = list(self._registries)
+        self._read()
+
+    def _read(self) -> None:
+        for ours in self._registries:
+            for one in _tree(ours.root):
+                self.scopes.add(one.scope)
+                for key, value in one.module_dict.items():
+                    self._known.setdefault(key, []).append(value)
+        self._packages = {value.__module__.partition('.')[0] for values in self._known.values() for value in values}
+
+    def knows(self, kind: str) -> bool:
+        """Whether mmengine would find a registered class under this name, or a layer of torch."""
+        while not self._has(kind):
+            if not self._not_imported:
+                return False
+            self._not_imported.pop(0).import_from_location()
+            self._read()
+        return True
+
+    def _has(self, kind: str) -> bool:
+        scope, _, name = kind.partition('.')
+        if kind in self._known or (scope in self.scopes and name in self._known):
+            return True
+        if scope not in self._packages:
+            return False
+        try:
+            found = get_object_from_string(kind)  # configs of the lazy style name classes by their modules
+        except Exception:
+            return False
+        if kind.startswith('torch.nn.'):
+            return isinstance(found, type) and issubclass(found, nn.Module)
+        return any(found is value for value in self._known.get(kind.rpartition('.')[2], ()))
+
+
+def _tree(root: Registry) -> Iterator[Registry]:
+    yield root
+    for child in root.children.values():
+        yield from _tree(child)

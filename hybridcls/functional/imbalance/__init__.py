@@ -1,0 +1,6 @@
+"""Class imbalance: weights of classes from their counts, and the adjustment of logits by their frequencies."""
+
+from .class_weights import balanced_class_weights, effective_class_weights
+from .logit_adjustment import adjustment_term, log_priors
+
+__all__ = ['adjustment_term', 'balanced_class_weights', 'effective_class_weights', 'log_priors']

@@ -1,0 +1,94 @@
+"""Buffers that a checkpoint may lack, or have in vain."""
+
+from collections.abc import Sequence
+from typing import Any, Union
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ['ClassCounts', 'OptionalBuffers']
+
+
+class OptionalBuffers(nn.Module):
+    """Load checkpoints that lack the buffers of this module, or have them where this module keeps none.
+
+    So a setting that a buffer belongs to can be changed between a training and what follows. A subclass registers the
+    buffers by :meth:`keep`; it is :meth:`loaded` that follows from them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._optional: dict[str, bool] = {}
+
+    def keep(self, name: str, value: Tensor, in_checkpoint: bool) -> None:
+        """Register a buffer; ``in_checkpoint``: it is saved, and loaded where a checkpoint has it."""
+        self.register_buffer(name, value, persistent=in_checkpoint)
+        self._optional[name] = in_checkpoint
+
+    def loaded(self) -> None:
+        """Called when a checkpoint, which may have had no such buffers, was loaded."""
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
+        for name, is_kept in self._optional.items():
+            if is_kept:
+                state_dict.setdefault(prefix + name, getattr(self, name))
+            else:
+                state_dict.pop(prefix + name, None)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        self.loaded()
+
+
+class ClassCounts(OptionalBuffers):
+    """Training images of each class, where something follows from them.
+
+    ``ClassCountsHook`` (in every run) sets them before a training begins: counted by each process, from the data of
+    this run, in a resume and in each phase too. The checkpoint has them.
+
+    Args:
+        caller (str): Name of the head, used as the error prefix.
+        num_classes (int): C.
+        setting (str): The key of the head that needs them; '' for none.
+
+    Attributes:
+        counts (Tensor): Images of each class, and behind them of all: int64, shape (C + 1,); 0 until they are known,
+            and empty without a setting.
+        setting (str): See above.
+    """
+
+    counts: Tensor
+
+    def __init__(self, caller: str, num_classes: int, setting: str) -> None:
+        super().__init__()
+        self.caller, self.setting = caller, setting
+        self._is_known = False
+        size = num_classes + 1 if setting else 0
+        self.keep('counts', torch.zeros(size, dtype=torch.int64), in_checkpoint=bool(setting))
+
+    def set_counts(self, counts: Union[Sequence[int], Tensor], num_images: int) -> str:
+        """Take the number of training images of each class, C numbers, and of all; return what follows as a text."""
+        if len(counts) != len(self.counts) - 1:
+            raise ValueError(
+                f'{self.caller}: expected counts of num_classes={len(self.counts) - 1} classes, got {len(counts)}.'
+            )
+        self.counts.copy_(torch.tensor([*map(int, counts), int(num_images)]))
+        self._is_known = True
+        return self.follow(self.counts[:-1].cpu(), int(num_images))
+
+    def follow(self, counts: Tensor, num_images: int) -> str:
+        """Take what follows from the counts, int64 (C,), on the CPU; and say it."""
+        raise NotImplementedError
+
+    def check_known(self) -> None:
+        """Raise a RuntimeError if the counts are needed, and nothing has set them."""
+        if self.setting and not self._is_known:
+            raise RuntimeError(
+                f'{self.caller}: expected the number of training images of each class for {self.setting}, got none. '
+                'Every training of hybridcls counts them (ClassCountsHook), and its checkpoints have them; elsewhere '
+                'call head.set_class_counts(counts, num_images).'
+            )
+
+    def loaded(self) -> None:
+        """Follow the counts of a checkpoint that has some."""
+        if self.setting and not self.counts.is_meta and bool(self.counts.any()):
+            self._is_known = True
+            self.follow(self.counts[:-1].cpu(), int(self.counts[-1]))
