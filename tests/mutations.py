@@ -119,6 +119,23 @@ MUTATIONS = (
     Mutation('engine/config/shared_keys.py', 'if there is ABSENT or there is None:', 'if True:'),
     Mutation('engine/config/schedules.py', 'batch * accumulated * processes', 'batch * processes'),
     Mutation('engine/config/change.py', 'layer.rank > written.rank', 'layer.rank >= written.rank'),
+    # images
+    Mutation('datasets/jpeg_header.py', 'in (5, 6, 7, 8)', 'in (6, 8)'),
+    Mutation('datasets/transforms/planned_crops.py', 'box.height >= crop.img_size[0] and', ''),
+    Mutation('datasets/transforms/planned_crops.py', 'if self.size != (height, width):', 'if self.size is None:'),
+    Mutation(
+        'datasets/transforms/load_image.py', 'scale == 1 or image.shape[:2] != plan.decoded_size(scale)', 'scale == 1'
+    ),
+    Mutation('datasets/transforms/rand_augment.py', '- low * scale', ''),
+    Mutation('datasets/transforms/rand_augment.py', 'np.cumsum(counts, axis=0) - counts', 'np.cumsum(counts, axis=0)'),
+    Mutation('datasets/image_cache.py', 'status.st_size, status.st_mtime_ns', 'status.st_size,'),
+    Mutation('datasets/image_cache.py', 'fcntl.flock(file, fcntl.LOCK_EX)', 'pass'),
+    Mutation('datasets/image_cache.py', 'if repr(fixed) == self._steps else None', ''),
+    Mutation('functional/color_adjustment.py', '(blue - red) / divisor + 2', '(blue - red) / divisor + 3'),
+    Mutation('models/data_preprocessors/device_augment.py', '+ get_rank()', ''),
+    Mutation(
+        'models/data_preprocessors/device_augment.py', '(2 * left + box_width) / width - 1', '2 * left / width - 1'
+    ),
     # a run
     Mutation('engine/checkpoints/files.py', '            os.fsync(file.fileno())\n', ''),
     Mutation('engine/hooks/slow_weights_hook.py', 'param.copy_(fast)', 'pass'),

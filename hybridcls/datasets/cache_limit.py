@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import sys
 from pathlib import Path
 
 __all__ = ['cache_limit', 'gigabytes', 'too_large']
@@ -27,7 +28,9 @@ def cache_limit(settings: dict, path: str) -> tuple[int, str]:
 
 def _available_memory() -> int:
     """Bytes of memory that processes can still take."""
-    total = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+    total = sys.maxsize
+    with contextlib.suppress(AttributeError):  # Windows
+        total = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
     with contextlib.suppress(OSError, StopIteration):
         lines = Path('/proc/meminfo').read_text().splitlines()
         total = 1024 * int(next(line.split()[1] for line in lines if line.startswith('MemAvailable')))

@@ -244,7 +244,7 @@ def _in_order(pool: ThreadPoolExecutor, fixed: list, infos: Sequence[dict]) -> I
     waiting: deque = deque()
     for info in infos:
         waiting.append(pool.submit(prepared, info))
-        if len(waiting) > 64:
+        if len(waiting) > 16:
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()

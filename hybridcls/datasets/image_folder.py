@@ -137,6 +137,8 @@ class ImageFolder(CustomDataset):
         self.verify = verify
         self.cache = checked_cache(cache)
         self._images: Optional[ImageCache] = None
+        # Of the images below one folder: each part that a config names has a cache of its own.
+        self._part = repr([os.path.abspath(data_root or ''), data_prefix, ann_file, split, kwargs.get('indices')])
         self._given_prefix = data_prefix
         super().__init__(
             data_root=data_root,
@@ -151,14 +153,10 @@ class ImageFolder(CustomDataset):
 
     def full_init(self) -> None:
         """List the images, and read them into the cache if there is one."""
-        if self._fully_initialized:
-            return
         super().full_init()
-        if self.cache is not None:
+        if self.cache is not None and self._images is None:
             infos = [self.get_data_info(index) for index in range(len(self))]
-            self._images = ImageCache(
-                self.cache, os.path.abspath(self.ann_file or self.img_prefix), infos, self.pipeline
-            )
+            self._images = ImageCache(self.cache, self._part, infos, self.pipeline)
 
     def _folder_of(self, split: str, data_root: str) -> str:
         """Return the folder of a split; with class folders only there is none."""

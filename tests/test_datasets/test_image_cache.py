@@ -247,3 +247,12 @@ def test_images_from_memory_have_no_cache(folder):
 def test_settings_have_defaults():
     assert checked_cache(None) is None
     assert checked_cache('uint8') == dict(kind='uint8', where='memory', max_bytes=None, folder=None)
+
+
+def test_parts_of_a_folder_do_not_replace_each_other(folder, tmp_path, logged):
+    cache = dict(where='mapped', folder=str(tmp_path / 'cache'))
+    for times in range(2):
+        for indices in ([0, 1], [2, 3]):
+            found = outputs(folder, cache, EVALUATE, indices=indices)
+            assert same(found, outputs(folder, None, EVALUATE, indices=indices))
+            assert ('reused from' in logged[-1]) == bool(times)

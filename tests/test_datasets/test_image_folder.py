@@ -425,6 +425,19 @@ def test_batches_through_a_pipeline(folder):
     assert packed['data_samples'].img_path.endswith('train/cat/0.png')
 
 
+def test_its_loader_knows_the_crop_that_follows(tmp_path):
+    """Of 60 pixels, a crop to 6 needs 8 at most: no whole image is decoded."""
+    (tmp_path / 'a').mkdir()
+    cv2.imwrite(str(tmp_path / 'a' / '0.jpg'), np.full((60, 60, 3), 9, np.uint8))
+    crop = dict(type='hybridcls.RandomCropToSize', img_size=6, crop_ratio_range=(1.0, 1.0), ratio=(1.0, 1.0))
+    pipeline = [dict(type='hybridcls.LoadImage', decode_scale='crop'), crop]
+    dataset = ImageFolder(data_root=str(tmp_path), pipeline=pipeline)
+    loaded = dataset.pipeline.transforms[0](dataset.get_data_info(0))
+    assert loaded['img'].shape == (8, 8, 3)
+    assert loaded['ori_shape'] == (60, 60)
+    assert dataset[0]['img'].shape == (6, 6, 3)
+
+
 class TestSplit:
     def test_folders_of_splits(self, folder):
         write_image(folder / 'Validation' / 'cat' / '0.png', 7)
