@@ -103,7 +103,7 @@ MUTATIONS = (
     ),
     Mutation('engine/config/kept_split.py', "{own: 'val', 'test': 'test'}", "{own: 'val'}"),
     Mutation('engine/config/data_splits.py', '(*beside, folder)', '(folder,)'),
-    Mutation('engine/phases/folds.py', "'data_split.fold': fold}", "'data_split.fold': 1}"),
+    Mutation('engine/phases/folds.py', "'data_split.fold': fold,", "'data_split.fold': 1,"),
     # processes
     Mutation('distributed/gather.py', '        dist.all_reduce(grad)\n', ''),
     Mutation('distributed/sharded_softmax.py', '.div_(len(counts))', ''),
