@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from mmengine.config import Config
 
 from ..config import is_chain, provenance_of
+from .plan import read_phases
 from .record import PhaseRecord
 
 __all__ = ['fold_summary', 'in_folds']
@@ -23,21 +24,28 @@ def in_folds(cfg: Config) -> Config:
     Args:
         cfg (Config): From :func:`~hybridcls.engine.config.load_config`.
     """
-    asked = cfg.get('data_split') or {}
+    if is_chain(cfg):  # for all phases, or, from the command line, for each
+        told = [phase.options for phase in read_phases(cfg)]
+        asked = {key: options.get(f'data_split.{key}') for options in told[:1] for key in ('folds', 'fold')}
+    else:
+        asked = cfg.get('data_split') or {}
     if not asked.get('folds') or asked.get('fold') is not None:
         return cfg
     if is_chain(cfg):
         entries = [dict(entry) for entry in cfg.phases]
         chain = {key: value for key, value in cfg.items() if key != 'phases'}
     else:
-        options = {**provenance_of(cfg).options, 'data_split.folds': asked['folds']}
-        entries = [dict(name='', config=str(cfg.filename), cfg_options=options, test=False)]
+        entries = [dict(name='', config=str(cfg.filename), cfg_options=provenance_of(cfg).options, test=False)]
         chain = {key: cfg[key] for key in ('work_dir', 'launcher') if cfg.get(key) is not None}
     chain['phases'] = [
         {
             **entry,
             'name': f'fold{fold}_{entry["name"]}'.removesuffix('_'),
-            'cfg_options': {**(entry.get('cfg_options') or {}), 'data_split.fold': fold},
+            'cfg_options': {
+                **(entry.get('cfg_options') or {}),
+                'data_split.folds': asked['folds'],
+                'data_split.fold': fold,
+            },
             'load': entry.get('load', 'last' if number else None),
             'test': entry.get('test', False),
         }

@@ -43,11 +43,13 @@ def test_folds_that_the_file_asks_for(toy_configs):
     ]  # fmt: skip
 
 
-def test_a_chain_trains_all_its_phases_for_each_fold(toy_configs):
-    (toy_configs / 'chain.py').write_text(
-        (toy_configs / 'chain.py').read_text() + "data_split = dict(folds=2)\ncfg_options = dict(log_level='ERROR')\n"
-    )
-    phases = read_phases(in_folds(load_config(toy_configs / 'chain.py')))
+@pytest.mark.parametrize('is_option', [True, False])
+def test_a_chain_trains_all_its_phases_for_each_fold(toy_configs, is_option):
+    text = "cfg_options = dict(log_level='ERROR')\n" + ('' if is_option else 'data_split = dict(folds=2)\n')
+    (toy_configs / 'chain.py').write_text((toy_configs / 'chain.py').read_text() + text)
+    options = {f'phases.{number}.cfg_options.data_split.folds': 2 for number in (0, 1) if is_option}  # as --folds 2
+    phases = read_phases(in_folds(load_config(toy_configs / 'chain.py', options)))
+    assert {phase.options['data_split.folds'] for phase in phases} == {2}
     assert [(phase.folder_name, phase.load, phase.options['data_split.fold']) for phase in phases] == [
         ('1_fold1_one', None, 1), ('2_fold1_two', 'best', 1), ('3_fold2_one', None, 2), ('4_fold2_two', 'best', 2),
     ]  # fmt: skip
