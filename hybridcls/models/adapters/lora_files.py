@@ -17,9 +17,7 @@ _KEPT = ('cfg', 'dataset_meta', 'preprocessing_version')  # what a prediction ne
 _PEFT_PREFIX = 'base_model.model.'
 
 
-def save_adapters(
-    model: nn.Module, folder: Union[str, Path], meta: Optional[dict[str, Any]] = None
-) -> list[Path]:
+def save_adapters(model: nn.Module, folder: Union[str, Path], meta: Optional[dict[str, Any]] = None) -> list[Path]:
     """Write what was trained of a model with LoRA, without the frozen weights.
 
     Args:
