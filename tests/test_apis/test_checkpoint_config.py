@@ -8,7 +8,7 @@ from hybridcls.checkpoint_reading import trust_checkpoints
 
 
 def test_the_config_is_read_as_literals(tmp_path):
-    text = f"model = dict(type='M', head=dict(sub_centres=3))\nopened = open('{tmp_path}/canary', 'w')\n"
+    text = f"model = dict(type='M', head=dict(type='H'))\nopened = open('{tmp_path}/canary', 'w')\n"
     cfg = config_of_checkpoint(dict(meta=dict(cfg=text)), 'x.pth')
     assert cfg.model.type == 'M'
     assert 'opened' not in cfg

@@ -57,7 +57,7 @@ def test_nothing_is_left_of_no_answers(tmp_path):
     assert not list((tmp_path / 'sub').iterdir())
 
 
-def test_a_run_that_was_not_written_whole_keeps_its_last_note(tmp_path):
+def test_a_run_that_ends_before_its_rows_are_written_keeps_its_last_note(tmp_path):
     file = begin(tmp_path / 'a.csv')
     file.write([dict(path='x')], 1, dict)
     file.note({})
