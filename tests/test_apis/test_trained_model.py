@@ -8,9 +8,9 @@ import torch
 from trained_checkpoints import CNN, LINEAR, VIT, config_of, write_checkpoint
 
 import hybridcls
-from hybridcls.apis.checkpoint_config import UnsafeConfigError
 from hybridcls.apis.trained_model import read_trained_model
 from hybridcls.engine.checkpoints.weight_transfer import WeightMismatchError
+from hybridcls.engine.config.checkpoint_config import UnsafeConfigError
 from hybridcls.models.adapters import save_adapters
 
 

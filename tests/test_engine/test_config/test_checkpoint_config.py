@@ -3,8 +3,13 @@
 import pytest
 from mmengine.config import Config
 
-from hybridcls.apis.checkpoint_config import UnsafeConfigError, check_types, config_of_checkpoint, without_start
 from hybridcls.checkpoint_reading import trust_checkpoints
+from hybridcls.engine.config.checkpoint_config import (
+    UnsafeConfigError,
+    check_types,
+    config_of_checkpoint,
+    without_start,
+)
 
 
 def test_the_config_is_read_as_literals(tmp_path):
