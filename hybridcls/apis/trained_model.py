@@ -247,13 +247,11 @@ def _with_adapters(folder: str, config: Union[str, Path, None]) -> TrainedModel:
             check=config is None,
             build_weights=True,
         )
-    except (OSError, ValueError) as error:
-        if isinstance(error, FileNotFoundError) or 'weights' in str(error):
-            raise FileNotFoundError(
-                f'predict: the adapters in {folder} need the weights that their training started from, which cannot be '
-                f'read: {error}'
-            ) from error
-        raise
+    except OSError as error:
+        raise FileNotFoundError(
+            f'predict: the adapters in {folder} need the weights that their training started from, which cannot be '
+            f'read: {error}'
+        ) from error
     start = cfg.get('load_from')
     if start or not all(getattr(part, 'has_weights', True) for part in trained.model.modules()):
         raise ValueError(
