@@ -1,8 +1,9 @@
 """hybridcls: a laboratory of plugins for image classification and representation learning, in the OpenMMLab style."""
 
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .compat.mmengine import register_package
 from .old_modules import find_old_modules
@@ -11,8 +12,7 @@ from .version import __version__
 register_package('hybridcls')  # for `_base_ = 'hybridcls::digits/...'`
 find_old_modules()
 
-if TYPE_CHECKING:
-    from .apis.inferencer import load
+load: Callable[..., Any]  # see __getattr__
 
 __all__ = ['__version__', 'config_path', 'load']
 

@@ -15,6 +15,7 @@ from mmengine.runner.amp import autocast
 from mmpretrain.apis import BaseInferencer
 
 from hybridcls.checks import check_choice, check_number
+from hybridcls.compat.mmpretrain import note_config
 from hybridcls.datasets.transforms.decoding import ImageDepthError
 from hybridcls.datasets.transforms.load_image import UnreadableImageError
 
@@ -78,7 +79,7 @@ class HybridInferencer(BaseInferencer):
     ) -> None:
         trained = read_trained_model(checkpoint, config)
         self._trained, self._visualizer = trained, None
-        trained.model._config = trained.cfg  # where the base class looks
+        note_config(trained.model, trained.cfg)
         chosen = get_device() if str(device) == 'auto' else device
         super().__init__(trained.model, pretrained=False, device=_checked(chosen))
         self.device = torch.device(chosen)

@@ -43,7 +43,7 @@ def mapped_ahead(
                 yield _finished(*pending.popleft())
         while pending:
             yield _finished(*pending.popleft())
-    finally:  # also where nobody takes the rest
+    finally:  # also where the rest is not taken
         pool.shutdown(wait=True, cancel_futures=True)
 
 

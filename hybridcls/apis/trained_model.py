@@ -110,12 +110,12 @@ def _assemble(
     if cfg.get('data_preprocessor') is not None:
         model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor)
     collate = loader.get('collate_fn') or dict(type='pseudo_collate')
+    if not build_weights:
+        model_cfg = without_start(model_cfg, has_members)
     if check:
         check_types(
             dict(default_scope=scope, model=model_cfg, pipeline=dataset['pipeline'], collate=collate), found.path
         )
-    if not build_weights:
-        model_cfg = without_start(model_cfg, has_members)
     with DefaultScope.overwrite_default_scope(scope):
         pipeline = Compose([TRANSFORMS.build(step) for step in dataset['pipeline']])
         with without_random_init(not build_weights):
@@ -247,13 +247,11 @@ def _with_adapters(folder: str, config: Union[str, Path, None]) -> TrainedModel:
             check=config is None,
             build_weights=True,
         )
-    except (OSError, ValueError) as error:
-        if isinstance(error, FileNotFoundError) or 'weights' in str(error):
-            raise FileNotFoundError(
-                f'predict: the adapters in {folder} need the weights that their training started from, which cannot be '
-                f'read: {error}'
-            ) from error
-        raise
+    except OSError as error:
+        raise FileNotFoundError(
+            f'predict: the adapters in {folder} need the weights that their training started from, which cannot be '
+            f'read: {error}'
+        ) from error
     start = cfg.get('load_from')
     if start or not all(getattr(part, 'has_weights', True) for part in trained.model.modules()):
         raise ValueError(

@@ -127,7 +127,9 @@ def _check_images(path: str) -> None:
 
         endings = tuple(Image.registered_extensions()) + _MORE_IMAGES
         others: Counter[str] = Counter()
-        for _, _, files in os.walk(path, followlinks=True):
+        for here, folders, files in os.walk(path):
+            if any(os.path.islink(os.path.join(here, name)) for name in folders):
+                return  # links may lead in circles: the listing itself knows how to follow them
             for name in files:
                 if name.lower().endswith(endings):
                     return
@@ -181,13 +183,6 @@ def _answer(args: Namespace, model: 'HybridInferencer', inputs: 'ImageInputs', s
                         advance.say(f'cannot be read: {one.path}: {one.reason}')
                 writer.write([_row(answer, labelled, args.embeddings) for answer in batch], batch, answers)
                 advance(answers.done)
-        if len(answers.unreadable) == len(items):
-            first = answers.unreadable[0]
-            if file is not None:
-                file.remove()
-            raise ValueError(
-                f'predict: none of the {len(items)} images can be read. The first, {first.path}: {first.reason}'
-            )
     except BaseException as error:
         if file is not None:
             file.leave(answers.done, answers.state())
@@ -197,6 +192,13 @@ def _answer(args: Namespace, model: 'HybridInferencer', inputs: 'ImageInputs', s
                     sys.stderr,
                 )
         raise
+    if len(answers.unreadable) == len(items):
+        if file is not None:
+            file.remove()
+        first = answers.unreadable[0]
+        raise ValueError(
+            f'predict: none of the {len(items)} images can be read. The first, {first.path}: {first.reason}'
+        )
     if file is not None:
         file.finish()
     _report(args, model, answers, stdout, len(items), labelled, time.monotonic() - began)

@@ -8,10 +8,11 @@ import ast
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from mmpretrain.utils import dependency
 
-__all__ = ['multimodal_can_be_imported', 'switch_off_broken_multimodal']
+__all__ = ['multimodal_can_be_imported', 'note_config', 'switch_off_broken_multimodal']
 
 
 def switch_off_broken_multimodal() -> None:
@@ -33,6 +34,11 @@ def multimodal_can_be_imported() -> bool:
         if not found:
             return False
     return True
+
+
+def note_config(model: Any, cfg: Any) -> None:
+    """Give a model its config where mmpretrain's inferencers look for it."""
+    model._config = cfg
 
 
 def _taken_from_transformers() -> Iterator[tuple[str, str]]:

@@ -1,6 +1,6 @@
 """Each weight of a checkpoint must have its place in the model, and each of the model one in the checkpoint."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import nn
@@ -33,17 +33,19 @@ def check_every_weight(model: nn.Module, weights: Mapping[str, Any], path: str) 
 
 def fits(report: TransferReport) -> bool:
     """Whether all weights of both are loaded. (Counts of batches do without: checkpoints before torch 0.4.1 did.)"""
-    new = [name for name in report.new if not name.endswith('num_batches_tracked')]
-    return not (new or report.left_out or report.mismatched)
+    return not (_needed(report.new) or report.left_out or report.mismatched)
+
+
+def _needed(names: Iterable[str]) -> list[str]:
+    return [name for name in names if not name.endswith('num_batches_tracked')]
 
 
 def _what_loading_says(model: nn.Module, source: Mapping, report: TransferReport) -> tuple[list, list, list]:
     try:
         result = model.load_state_dict(source, strict=False)
     except RuntimeError:  # torch's words for shapes that differ; ours name them shortly
-        return report.new, report.left_out, report.mismatched
-    missing = [name for name in result.missing_keys if not name.endswith('num_batches_tracked')]
-    return missing, list(result.unexpected_keys), []
+        return _needed(report.new), report.left_out, report.mismatched
+    return _needed(result.missing_keys), list(result.unexpected_keys), []
 
 
 def _sentence(path: str, missing: list, unexpected: list, mismatched: list) -> str:

@@ -326,6 +326,13 @@ class TestMemory:
         with pytest.raises(ImageDepthError, match='mode F'):
             self.load(Image.new('F', (2, 2)))
 
+    def test_bytes_are_those_of_a_file(self, tmp_path):
+        path = tmp_path / 'a.png'
+        Image.new('LA', (3, 2), (7, 0)).save(path)
+        assert (self.load(path.read_bytes())['img'] == LoadImage()(dict(img_path=str(path)))['img']).all()
+        with pytest.raises(UnreadableImageError, match='cannot read an image in memory: its 4 bytes are not'):
+            self.load(b'text')
+
     def test_other_types_are_errors(self):
         with pytest.raises(TypeError, match=r'expected img as an array .* or an image of Pillow, got list'):
             self.load([[1, 2]])

@@ -1,0 +1,65 @@
+"""A file of answers in pieces: what is noted is on the disk, what is not is cut off."""
+
+import json
+
+import pytest
+
+from hybridcls.cli import unfinished_answers
+from hybridcls.cli.unfinished_answers import Progress, UnfinishedAnswers, digest_of
+
+
+def begin(path, resume=False, force=False, digest='abc', **settings):
+    return UnfinishedAnswers(str(path), Progress(digest, settings), resume, force)
+
+
+def test_the_digest_is_of_paths_in_order():
+    assert digest_of(['a', 'b']) != digest_of(['b', 'a'])
+    assert digest_of(['ab']) != digest_of(['a', 'b'])
+    assert digest_of(['caf\udce9']) == digest_of(iter(['caf\udce9']))  # a name that is no UTF-8
+
+
+def test_rows_after_the_last_note_are_written_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(unfinished_answers, '_SECONDS_BETWEEN_NOTES', 0)
+    file = begin(tmp_path / 'a.csv')
+    file.write([dict(path='x', score=1.5), dict(path='y,"z"', score=2.5)], 2, lambda: dict(kept=7))
+    monkeypatch.setattr(unfinished_answers, '_SECONDS_BETWEEN_NOTES', 1e9)
+    file.write([dict(path='lost', score=0)], 3, dict)
+    file._file.flush()  # the process is killed here
+    again = begin(tmp_path / 'a.csv', resume=True)
+    assert (again.progress.done, again.progress.more) == (2, dict(kept=7))
+    again.write([dict(path='w', score=3.5)], 3, dict)
+    again.finish()
+    assert (tmp_path / 'a.csv').read_text() == 'path,score\nx,1.5\n"y,""z""",2.5\nw,3.5\n'
+    assert [one.name for one in tmp_path.iterdir()] == ['a.csv']
+
+
+def test_a_note_of_another_run_is_refused(tmp_path):
+    file = begin(tmp_path / 'a.jsonl', top_k=1)
+    file.write([dict(path='x')], 1, dict)
+    file.leave(1, {})
+    with pytest.raises(FileExistsError, match='has left 1 answers'):
+        begin(tmp_path / 'a.jsonl', top_k=1)
+    with pytest.raises(ValueError, match='the list of images has changed'):
+        begin(tmp_path / 'a.jsonl', resume=True, digest='other', top_k=1)
+    with pytest.raises(ValueError, match='had top_k 1, this one has 2'):
+        begin(tmp_path / 'a.jsonl', resume=True, top_k=2)
+    (tmp_path / '.a.jsonl.progress').write_text('{}')
+    with pytest.raises(ValueError, match='is no note of an interrupted run'):
+        begin(tmp_path / 'a.jsonl', resume=True)
+    (tmp_path / '.a.jsonl.progress').write_text(json.dumps(dict(digest='x', settings={}, done=1, size=14)))
+    fresh = begin(tmp_path / 'a.jsonl', force=True)
+    assert fresh.progress.done == 0
+    fresh.leave(0, {})
+
+
+def test_nothing_is_left_of_no_answers(tmp_path):
+    begin(tmp_path / 'sub' / 'a.csv').leave(0, {})
+    assert not list((tmp_path / 'sub').iterdir())
+
+
+def test_a_run_that_ends_before_its_rows_are_written_keeps_its_last_note(tmp_path):
+    file = begin(tmp_path / 'a.csv')
+    file.write([dict(path='x')], 1, dict)
+    file.note({})
+    file.leave(2, dict(ahead=True))  # the answers were computed, and the interruption came before they were written
+    assert begin(tmp_path / 'a.csv', resume=True).progress.more == {}
