@@ -27,11 +27,14 @@ from processes import TOOLS, run_process
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').glob('*.md'))]
 BLOCK = re.compile(
-    r'(?:<!-- (?P<mark>run|file):?(?P<words>[^\n]*) -->\n+)?```(?P<kind>bash|console|python)\n(?P<text>.*?)```', re.DOTALL
+    r'(?:<!-- (?P<mark>run|file):?(?P<words>[^\n]*) -->\n+)?'
+    r'```(?P<kind>bash|console|python)\n(?P<text>.*?)```',
+    re.DOTALL,
 )
 EVERY_PAGE = 'makes an environment, and runs in the gate or by hand'
 GPUS = 'needs 8 GPUs'
 NETWORK = 'needs a network'
+SLURM = 'needs Slurm'
 PROTOCOLS = 'test_protocols.py runs the page'
 TIMED = 'needs a machine that is fast and idle enough; test_choose_token_merging.py runs the tool'
 NOT_RUN = {
@@ -52,7 +55,7 @@ NOT_RUN = {
     'bash tools/dist_train.sh configs/hybrid/supcon_convnext_swin.py 8': GPUS,
     'bash tools/dist_train.sh finetune/full 8 --data FOLDER --model NAME': GPUS,
     'bash tools/dist_test.sh CONFIG CHECKPOINT 8': GPUS,
-    'bash tools/slurm_train.sh PARTITION JOB_NAME finetune/full work_dirs/full --data FOLDER --model NAME': 'needs Slurm',
+    'bash tools/slurm_train.sh PARTITION JOB_NAME finetune/full work_dirs/full --data FOLDER --model NAME': SLURM,
     'pip install -e .': EVERY_PAGE,
 }
 """Commands of pages that no test runs, and why."""
