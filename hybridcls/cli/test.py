@@ -183,6 +183,26 @@ def use_tta(cfg: 'Config') -> None:
     if cfg.get('tta_model') is None:
         cfg.tta_model = dict(type='MixtureTTA')
     cfg.model = dict(**cfg.tta_model, module=cfg.model)
+    _leave_out_ema(cfg)
+
+
+def _leave_out_ema(cfg: 'Config') -> None:
+    """Take out EMAHooks: a checkpoint has the averaged weights as those of the model, and the hook looks for others.
+
+    It would copy the aggregating model, whose names of weights are not those of the checkpoint.
+    """
+    from mmengine.hooks import EMAHook
+
+    from hybridcls.engine.config.tree import class_of
+
+    def averages(hook: Any) -> bool:
+        kind = class_of('HOOKS', hook)
+        return isinstance(kind, type) and issubclass(kind, EMAHook)
+
+    for name, hook in list((cfg.get('default_hooks') or {}).items()):
+        if averages(hook):
+            del cfg.default_hooks[name]
+    cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks') or [] if not averages(hook)]
 
 
 def datasets_with_pipeline(dataset: 'ConfigDict') -> Iterator['ConfigDict']:

@@ -164,6 +164,16 @@ def test_test_writes_metrics_and_predictions(folder, trained, monkeypatch):
     assert (folder / 'tested').is_dir()
 
 
+def test_tta_tests_the_weights_of_the_checkpoint_beside_an_ema_hook(folder, trained, monkeypatch):
+    (folder / 'averaged.py').write_text("_base_ = 'lenet.py'\ncustom_hooks = [dict(type='EMAHook')]\n")
+    found = []
+    for config in ('lenet.py', 'averaged.py'):
+        arguments = [config, trained, '--out', 'views.pkl', '--tta', '--work-dir', 'views']
+        assert start_here(folder, monkeypatch, 'test.py', *arguments) == 0
+        found.append([sample['pred_score'] for sample in pickle.loads((folder / 'views.pkl').read_bytes())])
+    assert all(map(torch.equal, *found))
+
+
 def test_metrics_without_a_number_are_lists_in_the_file(folder, trained, monkeypatch, capsys):
     for name, read in (('m.json', json.loads), ('m.yml', yaml.safe_load)):
         arguments = ['matrix.py', trained, '--out', name, '--out-item', 'metrics']
