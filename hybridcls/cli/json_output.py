@@ -22,7 +22,7 @@ def stdout_for_json(asked: bool) -> Iterator[None]:
         return
     sys.stdout.flush()
     kept = os.dup(1)
-    os.dup2(2, 1)  # for workers that are started anew, and for libraries below Python
+    os.dup2(2, 1)  # for workers of the start method spawn, and for libraries below Python
     try:
         with redirect_stdout(sys.stderr):
             yield

@@ -50,6 +50,7 @@ SHARED_OPTIONS = {
     'img-size': SharedOption('img_size', 'N', image_size, 'size of the images in pixels: N, or HEIGHT,WIDTH'),
     'batch-size': SharedOption('batch_size', 'N', int, 'images in a batch of one process'),
     'lr': SharedOption('lr', 'RATE', float, 'learning rate'),
+    'folds': SharedOption('data_split.folds', 'K', int, 'cross-validation: one training a fold, as one resumable job'),
     'seed': SharedOption('seed', 'N', int, 'seed of all random numbers'),
 }
 """By the name of the option, without its dashes."""

@@ -115,8 +115,8 @@ def _test(args: Namespace) -> dict[str, Any]:
     cfg = load_with_options(args) if args.config else _config_in(str(checkpoint), args)
     if is_chain(cfg):
         raise ValueError(
-            f'test: expected the config of one phase, got the chain {args.config}. Leave it out: the config travels in '
-            'the checkpoint.'
+            f'test: expected the config of one phase, got the chain {args.config}. Write hybridcls test '
+            f'{args.checkpoint}: the config of the phase travels in the checkpoint.'
         )
     options = TrainOptions(amp=args.amp, pin_memory=not args.no_pin_memory, launcher=args.launcher)
     cfg = prepare_testing(cfg, checkpoint, options, work_dir)
@@ -143,7 +143,7 @@ def _test(args: Namespace) -> dict[str, Any]:
 def _config_in(checkpoint: str, args: Namespace) -> 'Config':
     """Load the config that a checkpoint holds, and that may name registered parts alone unless it is trusted."""
     from hybridcls import registry
-    from hybridcls.apis.checkpoint_config import check_types
+    from hybridcls.apis.checkpoint_config import UnsafeConfigError, check_types
     from hybridcls.engine import ConfigError
     from hybridcls.engine.checkpoints.config_values import config_values
 
@@ -152,7 +152,10 @@ def _config_in(checkpoint: str, args: Namespace) -> 'Config':
         raise ValueError(f'test: {checkpoint} holds no config: no run of hybridcls has written it. Add --config.')
     if not args.trust_checkpoint:
         values.pop('custom_imports', None)
-    check_types(values, checkpoint, registry.__all__)
+    try:
+        check_types(values, checkpoint, registry.__all__)
+    except UnsafeConfigError as error:
+        raise UnsafeConfigError(f'{error} Or name a config of your own: --config.') from error
     with TemporaryDirectory() as folder:
         file = Path(folder, f'{Path(checkpoint).resolve().parent.name}.py')
         file.write_text(''.join(f'{key} = {value!r}\n' for key, value in values.items()), encoding='utf8')

@@ -70,11 +70,11 @@ def run(args: Namespace) -> int:
 
 
 def _train(args: Namespace) -> dict[str, Any]:
-    from hybridcls.engine import build_runner, is_chain, prepare_training, run_chain, run_training
+    from hybridcls.engine import build_runner, in_folds, is_chain, prepare_training, run_chain, run_training
     from hybridcls.engine.runner.outcome import Outcome, outcome_of
     from hybridcls.engine.training import choose_work_dir
 
-    cfg = load_with_options(args)
+    cfg = in_folds(load_with_options(args))
     options = training_options(args, _checkpoint_to_resume(args.resume))
     folder = Path(choose_work_dir(cfg, args.work_dir))
     _leave_earlier_training(cfg, folder, options, args)

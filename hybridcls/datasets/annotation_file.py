@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Sequence
 from typing import NamedTuple, Optional, Union
+from unicodedata import normalize
 
 from mmengine import fileio
 
@@ -156,7 +157,7 @@ def read_rows(
                 f'{caller}: expected a {what} in line {number} of {where}, got {" ".join(row)!r}. Write lines "path '
                 'label" ("path,label" in a .csv file); for images without labels set with_label=False.'
             )
-        label = chosen[1] if with_label else ''
+        label = normalize('NFC', chosen[1]) if with_label else ''  # macOS writes some letters as two characters
         if '|' in label and not multi_label and labels != 'names':
             raise ValueError(
                 f'{caller}: expected one label for each image, got {label!r} in line {number} of {where}. If these are '
@@ -342,7 +343,7 @@ def number_labels(
         else:
             classes = tuple(str(number) for number in range(max(numbers.values()) + 1))
     # Classes may be called '7', '8', ...: labels are names if all of them are, else numbers.
-    number_of: dict[str, int] = {name: number for number, name in enumerate(classes)}
+    number_of: dict[str, int] = {normalize('NFC', name): number for number, name in enumerate(classes)}
     if not number_of.keys() >= numbers.keys() and len(numbers) == len(set(written)):
         number_of = numbers
     found = []

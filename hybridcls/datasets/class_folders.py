@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from typing import Any, Optional, Union
+from unicodedata import normalize
 
 from mmengine.fileio import isdir
 from mmpretrain.datasets.custom import find_folders
@@ -113,15 +114,17 @@ def number_folders(
         ValueError: If there are folders that ``classes`` does not name.
     """
     metainfo: dict[str, Any] = {}
+    composed = {name: normalize('NFC', name) for name in names}  # macOS writes some letters as two characters
     if classes is None:
-        classes = tuple(names)
+        classes = tuple(dict.fromkeys(composed.values()))
         metainfo['classes'] = classes
-    classes = list(classes)
-    if set(names) <= set(classes):
-        return {name: classes.index(name) for name in names}, metainfo
-    if len(names) == len(classes) and not set(names) & set(classes):
+    number_of = {normalize('NFC', name): number for number, name in reversed([*enumerate(classes)])}
+    found = set(composed.values())
+    if found <= number_of.keys():
+        return {name: number_of[title] for name, title in composed.items()}, metainfo
+    if len(names) == len(classes) and not found & number_of.keys():
         return {name: number for number, name in enumerate(names)}, dict(metainfo, class_folders=tuple(names))
-    strange = sorted(set(names) - set(classes))
+    strange = sorted(found - number_of.keys())
     raise ValueError(
         f'ImageFolder: expected the folders of {folder} to be among the {len(classes)} '
         f'classes, got {listed(strange)}.{did_you_mean(strange[0], classes)} Set classes to the names of the '

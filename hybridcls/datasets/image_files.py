@@ -28,25 +28,26 @@ def files_below(folder: str, extensions: Sequence[str]) -> FilesBelow:
     """List the images below a folder, on any of mmengine's backends, at any depth.
 
     Args:
-        folder (str): The folder. Links are followed.
+        folder (str): The folder. Links are followed, unless they lead to a folder that they are in.
         extensions (Sequence[str]): File extensions of images, in lower case.
 
     Returns:
-        FilesBelow: The images, and the files left out: hidden files and folders, broken links, other extensions.
+        FilesBelow: The images, and the files left out: hidden files and folders, links that are broken or
+            lead in a circle, other extensions.
     """
     backend = get_file_backend(folder, enable_singleton=True)
     if isinstance(backend, LocalBackend):
-        found = _walk(folder)
+        found = _walk(folder, '', (os.path.realpath(folder),))
     else:
-        found = ((path, True) for path in backend.list_dir_or_file(folder, list_dir=False, recursive=True))
+        found = ((path, '') for path in backend.list_dir_or_file(folder, list_dir=False, recursive=True))
     images: list[str] = []
     left_out: Counter[str] = Counter()
-    for path, is_there in found:
+    for path, problem in found:
         # The whole path: remote backends list the files of hidden folders.
         if any(is_hidden(part) for part in path.split(os.sep)):
             left_out['hidden'] += 1
-        elif not is_there:
-            left_out['broken links'] += 1
+        elif problem:
+            left_out[problem] += 1
         elif path.lower().endswith(tuple(extensions)):
             images.append(path)
         else:
@@ -61,12 +62,22 @@ def is_hidden(name: str) -> bool:
     return name.startswith('.') or name == '__MACOSX'
 
 
-def _walk(folder: str, above: str = '') -> Iterator[tuple[str, bool]]:
-    """Yield each file below ``folder`` and whether it exists; of a hidden folder only its name."""
+def _walk(folder: str, above: str, around: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Yield each file below ``folder`` and what is wrong with it; of a hidden folder only its name.
+
+    Args:
+        folder (str): Where to look.
+        above (str): What stands before the names in it.
+        around (tuple[str, ...]): The folder and those that it is in, without links.
+    """
     with os.scandir(folder) as entries:
         for entry in entries:
             path = f'{above}{entry.name}'
-            if entry.is_dir() and not is_hidden(entry.name):
-                yield from _walk(entry.path, f'{path}{os.sep}')
+            if not entry.is_dir() or is_hidden(entry.name):
+                yield path, '' if entry.is_file() or entry.is_dir() else 'broken links'
+                continue
+            there = os.path.realpath(entry.path) if entry.is_symlink() else os.path.join(around[-1], entry.name)
+            if there in around:
+                yield path, 'links to a folder around them'
             else:
-                yield path, entry.is_file() or entry.is_dir()
+                yield from _walk(entry.path, f'{path}{os.sep}', (*around, there))

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,7 @@ from .annotation_file import TABLES, Annotation, number_label_sets, number_label
 from .class_folders import check_image_folder, check_level, folders_in, number_folders
 from .dataset_parts import loaders_of
 from .image_files import files_below
-from .image_formats import file_kind, readable_extensions
+from .image_formats import UNKNOWN_KIND, file_kind, readable_extensions
 from .split_names import SPLITS, split_folders, split_named
 from .transforms.load_image import LoadImage, UnreadableImageError
 
@@ -125,6 +126,7 @@ class ImageFolder(CustomDataset):
             data_root, ann_file = os.path.dirname(data_root), os.path.abspath(data_root)
         if split is not None and not ann_file and not data_prefix:
             data_prefix = self._folder_of(split, data_root)
+        self._of_known_formats = extensions is None
         self.empty_classes = empty_classes
         self.on_unreadable = on_unreadable
         self.verify = verify
@@ -157,12 +159,28 @@ class ImageFolder(CustomDataset):
         self.check_folder()
         self._left_out: Counter[str] = Counter()
         data_list = self._from_list() if self.ann_file else self._from_folders()
+        self._check_content([info['img_path'] for info in data_list])
         self._images_of, self._found = _images_of_classes(data_list), len(data_list)
         for number, info in enumerate(data_list):
             info['file_number'] = number
         # In shared memory: only the first worker that meets an unreadable file reports it.
         self._unreadable = torch.zeros(len(data_list), dtype=torch.bool).share_memory_()
         return data_list
+
+    def _check_content(self, paths: Sequence[str]) -> None:
+        """Raise if files have the extensions of images, but none is one."""
+        if not (self._of_known_formats and isinstance(get_file_backend(self.img_prefix), LocalBackend)):
+            return
+        if any(file_kind(path) != UNKNOWN_KIND or not os.path.isfile(path) for path in paths):  # mostly the first
+            return
+        problem = self._problem_with(paths[0])
+        if problem is not None:
+            raise UnreadableImageError(
+                f'ImageFolder: none of {len(paths)} files with the extension of an image is one, such as '
+                f'{problem.path}: {problem.reason} Set data_root to a folder of images.',
+                problem.path,
+                problem.reason,
+            )
 
     def describe(self) -> str:
         """Summarize the data set: images, classes, skipped files by reason, and the formats of the images.
@@ -405,7 +423,12 @@ class ImageFolder(CustomDataset):
         return data_list
 
     def _path_of(self, name: str) -> str:
-        return get_file_backend(self.img_prefix, enable_singleton=True).join_path(self.img_prefix, name)
+        backend = get_file_backend(self.img_prefix, enable_singleton=True)
+        path = backend.join_path(self.img_prefix, name)
+        if name.isascii() or not isinstance(backend, LocalBackend) or os.path.lexists(path):
+            return path
+        other = (backend.join_path(self.img_prefix, unicodedata.normalize(form, name)) for form in ('NFC', 'NFD'))
+        return next(filter(os.path.lexists, other), path)
 
     def _check_empty(self, numbers: Sequence[int], where: str) -> None:
         if not numbers:

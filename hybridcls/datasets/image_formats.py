@@ -10,9 +10,11 @@ from PIL import Image, features
 from PIL.TiffImagePlugin import TiffImageFile
 
 __all__ = [
-    'ImageHeader', 'file_kind', 'image_header', 'is_transparent', 'missing_decoder', 'readable_extensions',
-    'register_decoders',
+    'UNKNOWN_KIND', 'ImageHeader', 'file_kind', 'image_header', 'is_transparent', 'missing_decoder',
+    'readable_extensions', 'register_decoders',
 ]  # fmt: skip
+
+UNKNOWN_KIND = 'without a known header'
 
 # Pillow's name of each image format, and its file extensions. Others that Pillow opens (.ico, .psd, .pdf ...) are
 # rarely the images of a data set: `extensions` of ImageFolder can add them.
@@ -130,4 +132,4 @@ def file_kind(path: str) -> str:
             file.seek(0)
             return str(image_header(Image.open(file), start))
     except Exception:  # no such file, or not one of Pillow's formats: reading the image raises the full error
-        return 'without a known header'
+        return UNKNOWN_KIND

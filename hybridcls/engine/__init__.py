@@ -13,20 +13,20 @@ if TYPE_CHECKING:
     from . import distillation, hooks, optim
     from .checkpoints.weight_transfer import TransferReport, WeightMismatchError, transfer_weights
     from .config import ConfigError, is_chain, load_config
-    from .phases import run_chain
+    from .phases import in_folds, run_chain
     from .runner.fsdp_strategy import FSDPStrategy
     from .training import TrainOptions, build_runner, prepare_testing, prepare_training, run_training
 
 __all__ = [
     'ConfigError', 'FSDPStrategy', 'TrainOptions', 'TransferReport', 'WeightMismatchError', 'build_runner',
-    'distillation', 'hooks', 'is_chain', 'load_config', 'optim', 'prepare_testing', 'prepare_training', 'run_chain',
-    'run_training', 'transfer_weights',
+    'distillation', 'hooks', 'in_folds', 'is_chain', 'load_config', 'optim', 'prepare_testing', 'prepare_training',
+    'run_chain', 'run_training', 'transfer_weights',
 ]  # fmt: skip
 
 _ROOMS = {
     'checkpoints.weight_transfer': ('TransferReport', 'WeightMismatchError', 'transfer_weights'),
     'config': ('ConfigError', 'is_chain', 'load_config'),
-    'phases': ('run_chain',),
+    'phases': ('in_folds', 'run_chain'),
     'runner.fsdp_strategy': ('FSDPStrategy',),
     'training': ('TrainOptions', 'build_runner', 'prepare_testing', 'prepare_training', 'run_training'),
 }

@@ -32,7 +32,7 @@ from .config.schedules import (
     scaled_lr,
 )
 from .config.takers import DEFAULT_HOOKS
-from .config.timm_streams import check_timm_streams
+from .config.timm_streams import check_timm_streams, weights_of_runs, without_start
 from .config.tree import ABSENT, class_of
 from .config.vis_backends import check_vis_backends
 from .distillation.distillation_width import distillation_width
@@ -125,6 +125,7 @@ def prepare_training(
     options = complete(cfg, options)
     check_parts(cfg)
     check_timm_streams(cfg)
+    apply(cfg, weights_of_runs)
     check_vis_backends(cfg)
     choose_work_dir(cfg, work_dir)
     check_writable(cfg.work_dir)
@@ -169,6 +170,8 @@ def prepare_testing(
     apply(cfg, default_hooks)
     check_parts(cfg, is_test=True)
     check_timm_streams(cfg)
+    if checkpoint is not None:
+        apply(cfg, without_start)
     _divide_images(cfg, cfg.work_dir, replace(options, launcher=launcher), checkpoint)
     check_image_folders(cfg, kinds=('test',))
     apply(cfg, num_classes, checkpoint)

@@ -5,9 +5,11 @@ import subprocess
 import sys
 
 import pytest
+from mmengine.logging import MMLogger
 
 from hybridcls.cli import main as command
 from hybridcls.command_line import TRACEBACK_VARIABLE
+from hybridcls.engine.runner.global_instances import isolated_globals
 
 
 def run_main(monkeypatch, *arguments):
@@ -98,3 +100,25 @@ def test_closed_stdout_is_not_an_error(tmp_path):
     os.close(ends[0])
     _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, '')
+
+
+def test_the_log_of_a_bug_is_named(monkeypatch, fake, capsys, tmp_path):
+    monkeypatch.setattr('tempfile.tempdir', str(tmp_path))
+    fake(raising(RuntimeError('broken')))
+    assert run_main(monkeypatch, 'explain', 'x.py') == 3
+    (log,) = tmp_path.glob('hybridcls_*.log')
+    assert f'This is a bug. The log, with this traceback: {log}\n' in capsys.readouterr().err
+    assert 'hybridcls explain x.py\nTraceback' in log.read_text()
+    assert 'RuntimeError: broken' in log.read_text()
+
+
+def test_a_bug_within_a_run_is_in_its_log(monkeypatch, fake, capsys, tmp_path):
+    def run(args):
+        MMLogger.get_instance('of_a_bug', log_file=str(tmp_path / 'run.log'))
+        raise RuntimeError('broken')
+
+    fake(run)
+    with isolated_globals():
+        assert run_main(monkeypatch, 'explain', 'x.py') == 3
+    assert f'traceback: {tmp_path / "run.log"}\n' in capsys.readouterr().err
+    assert 'RuntimeError: broken' in (tmp_path / 'run.log').read_text()

@@ -4,9 +4,10 @@ import argparse
 import os
 
 import pytest
+from mmengine.device import utils
 
+from hybridcls import checkpoint_reading
 from hybridcls.cli import training_options as options
-from hybridcls.command_line import TRACEBACK_VARIABLE
 from hybridcls.engine import TrainOptions
 
 
@@ -41,17 +42,23 @@ def test_resume_is_passed_on():
 
 
 @pytest.mark.parametrize('spelling', ['--local_rank', '--local-rank'])
-def test_the_process_gets_its_rank_and_its_traceback(spelling, monkeypatch):
+def test_the_process_gets_its_rank(spelling, monkeypatch):
     monkeypatch.delenv('LOCAL_RANK', raising=False)
-    monkeypatch.setenv(TRACEBACK_VARIABLE, '')
-    options.apply_process_options(read(spelling, '3', '--traceback'))
+    options.apply_process_options(read(spelling, '3'))
     assert os.environ['LOCAL_RANK'] == '3'
-    assert os.environ[TRACEBACK_VARIABLE] == '1'
 
 
 def test_the_rank_of_the_launcher_stays(monkeypatch):
     monkeypatch.setenv('LOCAL_RANK', '1')
-    monkeypatch.setenv(TRACEBACK_VARIABLE, '')
     options.apply_process_options(read())
     assert os.environ['LOCAL_RANK'] == '1'
-    assert os.environ[TRACEBACK_VARIABLE] == ''
+
+
+def test_the_process_gets_its_device_and_its_trust(monkeypatch):
+    monkeypatch.setenv('LOCAL_RANK', '0')
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '0')
+    monkeypatch.setattr(utils, 'DEVICE', 'cuda')
+    monkeypatch.setattr(checkpoint_reading, '_trusted', False)
+    options.apply_process_options(read('--device', 'cpu', '--trust-checkpoint'))
+    assert (utils.DEVICE, os.environ['CUDA_VISIBLE_DEVICES']) == ('cpu', '-1')
+    assert checkpoint_reading.checkpoints_are_trusted()

@@ -19,6 +19,9 @@ CASES = {
     'sampled': dict(classes=30, sample_rate=0.3, label_smoothing=0.1),
     'sampled subcenters': dict(classes=31, sample_rate=0.3, num_subcenters=2),
     'more of the batch than the rate': dict(classes=9, sample_rate=0.01),
+    'adjusted': dict(classes=7, label_smoothing=0.1, is_adjusted=True),
+    'adjusted, an empty share': dict(classes=4, is_adjusted=True),
+    'adjusted and sampled': dict(classes=30, sample_rate=0.3, label_smoothing=0.1, is_adjusted=True),
 }
 
 
@@ -34,7 +37,17 @@ def margin(cosine, norms):
 
 
 def settings(case):
-    return {key: value for key, value in case.items() if key not in ('classes', 'sample_rate')}
+    return {key: value for key, value in case.items() if key not in ('classes', 'sample_rate', 'is_adjusted')}
+
+
+def imbalance(case, drawn=slice(None), images=slice(None)):
+    """A bias of the (drawn) classes and weights of the images, where the case has them."""
+    if not case.get('is_adjusted'):
+        return {}
+    generator = torch.Generator().manual_seed(5)
+    bias = 5 * torch.randn(case['classes'], dtype=torch.float64, generator=generator)
+    weights = torch.rand(sum(COUNTS), dtype=torch.float64, generator=generator)
+    return dict(logit_bias=bias[drawn], sample_weights=weights[images])
 
 
 def one_case(rank, case):
@@ -49,8 +62,9 @@ def one_case(rank, case):
     if rate < 1:
         drawn, _ = sample_classes(labels - shard.first, shard.size, rate)
     torch.manual_seed(10 + rank)
+    balance = imbalance(case, images=torch.arange(sum(COUNTS)).split(COUNTS)[rank])
     loss, predicted = sharded_margin_cross_entropy(
-        embeddings, own.flatten(0, 1), own_labels, margin, shard, 8.0, sample_rate=rate, **settings(case)
+        embeddings, own.flatten(0, 1), own_labels, margin, shard, 8.0, sample_rate=rate, **settings(case), **balance
     )
     loss.backward()
     logits = sharded_cosine_logits(
@@ -96,7 +110,14 @@ def test_three_processes_equal_one(of_three, name):
     class_weights.requires_grad_()
     places = torch.searchsorted(drawn, labels)
     loss, predicted = margin_cross_entropy(
-        embeddings, class_weights[drawn].flatten(0, 1), places, margin, 8.0, softmax='dense', **settings(case)
+        embeddings,
+        class_weights[drawn].flatten(0, 1),
+        places,
+        margin,
+        8.0,
+        softmax='dense',
+        **settings(case),
+        **imbalance(case, drawn),
     )
     loss.backward()
     torch.testing.assert_close(sum(part['loss'] for part in found) / 3, loss.detach())

@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmpretrain.structures import DataSample
 
-from hybridcls.structures import read_hard_labels, read_targets
+from hybridcls.structures import read_hard_labels, read_multi_targets, read_targets
 
 
 def samples(*labels):
@@ -57,3 +57,21 @@ def test_invalid_labels_are_errors():
         read_targets('head', [DataSample().set_gt_label(torch.tensor([0.5]))], 'cpu')
     with pytest.raises(ValueError, match=r'expected soft labels for num_classes=3, got 2 classes'):
         read_targets('head', [DataSample().set_gt_score([0.5, 0.5])], 'cpu', num_classes=3)
+
+
+@pytest.mark.parametrize('labels', [[[0, 2], [], [1]], [[2, 0, 7], [-1], [1, 1]]])
+def test_several_labels_an_image(labels):
+    """Numbers that are no class of the model are left out."""
+    samples = [DataSample().set_gt_label(own) for own in labels]
+    targets = read_multi_targets('MultiLabelHead', samples, 'cpu', num_classes=3)
+    assert targets.dtype == torch.float32
+    assert targets.tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
+
+
+def test_soft_labels_of_several_classes():
+    samples = [DataSample().set_gt_score([0.5, 1.0, 0.0]).set_gt_label([1])]
+    assert read_multi_targets('MultiLabelHead', samples, 'cpu', 3).tolist() == [[0.5, 1.0, 0.0]]
+    with pytest.raises(ValueError, match='MultiLabelHead: expected soft labels for num_classes=4, got 3 classes'):
+        read_multi_targets('MultiLabelHead', samples, 'cpu', 4)
+    with pytest.raises(ValueError, match=r'expected a gt_label for a\.png, got none'):
+        read_multi_targets('MultiLabelHead', [DataSample(img_path='a.png')], 'cpu', 3)

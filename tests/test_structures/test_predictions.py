@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmpretrain.structures import DataSample
 
-from hybridcls.structures import write_predictions
+from hybridcls.structures import predicted_labels, write_predictions
 
 
 def test_fields_and_types():
@@ -39,3 +39,15 @@ def test_wrong_rows_and_classes_are_errors():
         write_predictions('head', [None, None], torch.ones(3, 1))
     with pytest.raises(ValueError, match='expected num_classes=3, as in the data, got 2'):
         write_predictions('head', [DataSample(metainfo=dict(num_classes=3))], torch.ones(1, 1), torch.ones(1, 2))
+
+
+def test_labels_at_or_above_their_thresholds():
+    scores, thresholds = torch.tensor([[0.5, 0.9, 0.1], [0.4, 0.1, 0.0]]), torch.tensor([0.5, 0.8, 0.05])
+    samples = write_predictions('Head', None, torch.ones(2, 2), scores, thresholds=thresholds)
+    assert [sample.pred_label.tolist() for sample in samples] == [[0, 1, 2], []]
+    assert all(sample.pred_label.dtype == torch.int64 for sample in samples)
+    assert samples[0].thresholds is samples[1].thresholds  # pickled once
+    thresholds.zero_()  # those that a later validation fits
+    assert samples[0].thresholds.tolist() == pytest.approx([0.5, 0.8, 0.05])
+    assert 'thresholds' not in write_predictions('Head', None, torch.ones(2, 2), scores)[0]
+    assert [labels.tolist() for labels in predicted_labels(scores)] == [[1], [0]]

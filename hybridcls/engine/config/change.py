@@ -70,6 +70,7 @@ class Provenance:
         references (dict[Path, Path]): Places that repeat a variable of the files, to the variable.
         used (set[str]): The names that some expression in the files asks for.
         renamed (list[Renamed]): What is written in an old spelling.
+        options (dict[str, Any]): The options that the config was loaded with.
     """
 
     origins: dict[Path, Layer] = field(default_factory=dict)
@@ -79,6 +80,7 @@ class Provenance:
     references: dict[Path, Path] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     renamed: list[Renamed] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 def provenance_of(cfg: Config) -> Provenance:

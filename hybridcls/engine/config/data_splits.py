@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Union
 
 from mmengine.config import Config
 
+from hybridcls.checks import listed
+
 from .change import Change
-from .kept_split import kept_or_made
+from .kept_split import kept_or_made, near_duplicates_across
 from .layers import ConfigError
 from .split_settings import SplitSettings, split_settings
 from .tree import ABSENT, Path, datasets_in, is_a
@@ -70,10 +72,11 @@ def data_splits(cfg: Config, folder: Union[str, PathLike], beside: Sequence[Unio
         name = SPLIT_FILE if len(roots) == 1 else f'split_{os.path.basename(root)}.csv'
         kept = [os.path.join(place, name) for place in (*beside, folder)]
         file = os.path.abspath(next(filter(os.path.isfile, kept), kept[-1]))
-        yield from _of_root(root, places, settings, file)
+        leaks = os.path.join(folder, name.replace('split', 'near_duplicates'))
+        yield from _of_root(root, places, settings, file, leaks if not beside else '')
 
 
-def _of_root(root: str, places: Places, settings: SplitSettings, file: str) -> Plan:
+def _of_root(root: str, places: Places, settings: SplitSettings, file: str, leaks: str) -> Plan:
     from hybridcls.datasets.annotation_file import TABLES
     from hybridcls.datasets.class_folders import check_image_folder, folders_in
     from hybridcls.datasets.split_names import split_folders
@@ -85,18 +88,27 @@ def _of_root(root: str, places: Places, settings: SplitSettings, file: str) -> P
     if not is_table:
         check_image_folder(root, root, '')
         folders = split_folders(folders_in(root))
+        if 'test' in folders and not folders_in(os.path.join(root, folders['test'])):
+            yield f'{os.path.join(root, folders.pop("test"))} has no class folders: it is not used.'
     if 'val' in folders:
         _refuse_folds(settings, root)
         for path, one in places:
             name = folders.get(one['split'], folders['val'])
             yield Change((*path, 'data_prefix'), one.get('data_prefix', ABSENT), name, _why(one, folders), _BY)
+        if leaks:
+            rows = _rows_below(dataset, root, folders['train'], 'train')
+            for split in folders.keys() - {'train'}:  # their classes are those that the training has
+                rows += _rows_below({**dataset, 'with_label': False}, root, folders[split], split)
+            yield from near_duplicates_across(rows, root, leaks) if settings.near_duplicates else []
         return
-    rows = _rows(dataset, root, folders)
+    folders = folders or {'': ''}
+    rows = [row for split, name in folders.items() for row in _rows_below(dataset, root, name, split)]
     found = {row.split for row in rows}
     notes: list[str] = []
     if {'train', 'val'} <= found:
         _refuse_folds(settings, root)
         file = root
+        notes = near_duplicates_across(rows, root, leaks) if settings.near_duplicates and leaks else []
     else:
         rows, file, notes = kept_or_made(rows, root, settings, file, bool(dataset.get('multi_label')))
         found = {row.split for row in rows}
@@ -124,15 +136,13 @@ def _refuse_folds(settings: SplitSettings, root: str) -> None:
         )
 
 
-def _rows(dataset: dict, root: str, folders: dict[str, str]) -> Rows:
-    """List the images of a data root with their labels; ``split`` and ``group`` as far as it says them."""
-    if not folders:
-        return _rows_below(dataset, root, '', '')
-    rows = _rows_below(dataset, root, folders['train'], 'train')
-    return rows + (_rows_below(dataset, root, folders['test'], 'test') if 'test' in folders else [])
-
-
 def _rows_below(dataset: dict, root: str, prefix: str, split: str) -> Rows:
+    """List the images of a folder in a data root (or of the root), with their labels, splits and groups.
+
+    Raises:
+        ConfigError: If they are of one class.
+        FileNotFoundError: If a table lists images that are not there.
+    """
     from hybridcls.datasets.annotation_file import Annotation
     from hybridcls.datasets.split_names import split_named
     from hybridcls.registry import DATASETS
@@ -141,19 +151,24 @@ def _rows_below(dataset: dict, root: str, prefix: str, split: str) -> Rows:
     built = DATASETS.build({**settings, 'data_root': root, 'data_prefix': prefix, 'lazy_init': True})
     infos = built.load_data_list()
     names = built.metainfo.get('classes') or ()
-    if built.with_label and len(names) == 1 and not dataset.get('classes'):
+    if built.with_label and len(names) == 1 and split != 'test' and not dataset.get('classes'):
         raise ConfigError(
             f'{root}: expected images of two or more classes, got one, {names[0]!r}. Give each class a folder of its '
             'own in data_root (or a label of its own in the table). If one class is meant, set classes=[...] in the '
             'data set.'
         )
+    missing = [info['img_path'] for info in infos if '://' not in root and not os.path.isfile(info['img_path'])]
+    if missing:
+        raise FileNotFoundError(
+            f'{root}: {len(missing)} of {len(infos)} images are not there: {listed(missing, 3)}. Write paths below '
+            f'{built.img_prefix}, or take the lines out.'
+        )
     rows = []
+    above = os.path.join(built.img_prefix, '')
     for info in infos:
         labels = info.get('gt_label', [])
         label = '|'.join(names[number] for number in (labels if isinstance(labels, list) else [labels]))
-        path = os.path.relpath(info['img_path'], built.img_prefix) if '://' not in root else info['img_path']
-        own = info.get('split', '')
-        rows.append(
-            Annotation(0, os.path.join(prefix, path), label, split or split_named(own) or own, info.get('group', ''))
-        )
+        path = os.path.join(prefix, info['img_path'].removeprefix(above))
+        own = split or split_named(info.get('split', '')) or info.get('split', '')
+        rows.append(Annotation(0, path, label, own, info.get('group', '')))
     return rows

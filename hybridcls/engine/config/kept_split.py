@@ -18,11 +18,11 @@ from ..checkpoints.files import atomic_write
 from .layers import ConfigError
 from .split_settings import SplitSettings
 
-__all__ = ['kept_or_made']
+__all__ = ['kept_or_made', 'near_duplicates_across']
 
 Rows = list[Annotation]
 _NEAR = 'near-duplicates '
-_MANY = 5000  # images: comparing them takes seconds
+_MANY, _TOO_MANY = 5000, 50_000  # images: comparing a thousand takes one or two seconds
 
 
 def kept_or_made(
@@ -57,24 +57,57 @@ def kept_or_made(
 
 
 def _made(rows: Rows, root: str, settings: SplitSettings, file: str, multi_label: bool) -> tuple[Rows, list[str]]:
-    near = [number for number, row in enumerate(rows) if not row.group] if settings.near_duplicates else []
-    folder = os.path.dirname(root) if os.path.isfile(root) else root
-    if len(near) > _MANY:
-        print_log(f'Comparing {len(near)} images of {root}: near-duplicates are kept together ...', 'current')
-    numbers = groups_of_near_duplicates([os.path.join(folder, rows[number].path) for number in near])
-    sizes = Counter(numbers)
-    for number, group in zip(near, numbers, strict=True):
-        if sizes[group] > 1:
-            rows[number] = rows[number]._replace(group=f'{_NEAR}{group}')
+    if settings.near_duplicates:
+        rows = _grouped(rows, root)
     rows = _divided(rows, root, settings, multi_label)
     _write(rows, file)
-    together = sum(size for size in sizes.values() if size > 1)
+    together = sum(row.group.startswith(_NEAR) for row in rows)
     also = f', {together} near-duplicates kept together' if together else ''
     made = (
         f'{root} is divided into {_counts(rows)} ({settings}{also}). The next start reads that from {file}: edit its '
         'column split, or remove it.'
     )
     return rows, [made, *_remarks(rows, multi_label)]
+
+
+def near_duplicates_across(rows: Rows, root: str, file: str) -> list[str]:
+    """Look once for images of a split that nearly equal some of another one, where the data bring their split.
+
+    Args:
+        rows (list[Annotation]): The images, with their splits.
+        root (str): Their ``data_root``.
+        file (str): Where those that are found are listed, for the user and for the next start.
+
+    Returns:
+        list[str]: A sentence, if there are any. More than 50,000 images are not compared.
+    """
+    if not os.path.isfile(file):
+        if len(rows) > _TOO_MANY:
+            return []
+        rows = _grouped([row._replace(group='') for row in rows], root)
+        splits: dict[str, set[str]] = {}
+        for row in rows:
+            splits.setdefault(row.group, set()).add(row.split)
+        _write([row for row in rows if row.group and len(splits[row.group]) > 1], file)
+    with open(file, encoding='utf8') as lines:
+        found = sum(1 for _ in lines) - 1
+    if not found:
+        return []
+    return [f'{found} images nearly equal one of another split of {root}, so that results are too good: see {file}.']
+
+
+def _grouped(rows: Rows, root: str) -> Rows:
+    """Give near-duplicates among the images without a group one."""
+    near = [number for number, row in enumerate(rows) if not row.group]
+    folder = os.path.dirname(root) if os.path.isfile(root) else root
+    if len(near) > _MANY:
+        print_log(f'Comparing {len(near)} images of {root}, to find near-duplicates ...', 'current')
+    numbers = groups_of_near_duplicates([os.path.join(folder, rows[number].path) for number in near])
+    sizes, rows = Counter(numbers), list(rows)
+    for number, group in zip(near, numbers, strict=True):
+        if sizes[group] > 1:
+            rows[number] = rows[number]._replace(group=f'{_NEAR}{group}')
+    return rows
 
 
 def _kept(rows: Rows, root: str, settings: SplitSettings, file: str, multi_label: bool) -> tuple[Rows, list[str]]:

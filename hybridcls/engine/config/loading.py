@@ -68,6 +68,7 @@ def load_config(path: Union[str, FilePath], cfg_options: Optional[dict[str, Any]
         env_variables=layers.env_variables,
     )
     _note(cfg, layers)
+    provenance_of(cfg).options = options
     if cfg.get('custom_imports'):
         _import_custom(cfg, any(key.split('.')[0] == 'custom_imports' for key in options))
     check_kinds(cfg)

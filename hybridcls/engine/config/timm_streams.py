@@ -1,13 +1,17 @@
 """The timm models of a config: a top-level ``model_name`` becomes a stream, and names and files are checked early."""
 
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 
 from mmengine.config import Config
 
 from .change import Change
 from .tree import ABSENT, Path, is_a, value_at, walk
 
-__all__ = ['backbones_in', 'check_timm_streams', 'lone_stream', 'timm_streams_in']
+__all__ = [
+    'backbones_in', 'check_timm_streams', 'lone_stream', 'timm_streams_in', 'weights_of_runs', 'without_start',
+]  # fmt: skip
 
 
 def lone_stream(cfg: Config) -> Iterator[Change]:
@@ -38,6 +42,31 @@ def check_timm_streams(cfg: Config) -> None:
         stream = value_at(cfg, path)
         if stream.get('model_name') is not None:
             check_model_name('.'.join(map(str, path)), stream['model_name'])
+
+
+def weights_of_runs(cfg: Config) -> Iterator[Change]:
+    """Let a work dir stand for its best checkpoint, else its last, where a stream takes weights."""
+    from ..checkpoints.find_checkpoint import find_checkpoint
+
+    for path in timm_streams_in(cfg):
+        place = (*path, 'checkpoint_path')
+        given = value_at(cfg, place)
+        if isinstance(given, str) and os.path.isdir(os.path.expanduser(given)):
+            with suppress(FileNotFoundError):  # no work dir; the stream takes folders of the Hub, or says what is wrong
+                found = find_checkpoint(given)
+                yield Change(place, given, found.path, found.why, 'the work dir')
+
+
+def without_start(cfg: Config) -> Iterator[Change]:
+    """Leave out the weights that a training started from, where a checkpoint holds all of them."""
+    for path in timm_streams_in(cfg):
+        lora = value_at(cfg, (*path[:-1], 'lora_rank'))
+        if isinstance(lora, dict) and 'adapters' in (value for _, value in walk(lora)):
+            continue  # its checkpoints hold the adapters alone
+        for key, off in (('pretrained', False), ('checkpoint_path', '')):
+            given = value_at(cfg, (*path, key))
+            if given:
+                yield Change((*path, key), given, off, 'the checkpoint has all weights', 'the checkpoint', False)
 
 
 def backbones_in(cfg: Config) -> Iterator[Path]:

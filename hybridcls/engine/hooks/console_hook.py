@@ -84,7 +84,7 @@ class ConsoleHook(Hook):
     def after_train(self, runner: Any) -> None:
         """End the bars, and tell what the training leaves behind."""
         self._close()
-        runner.logger.info(ending_of(runner, alone=not self.phase))
+        runner.logger.info(ending_of(runner))
 
     def before_test(self, runner: Any) -> None:
         """Tell what is going to be tested."""
@@ -181,13 +181,8 @@ def summary_of(runner: Any, training: bool = True) -> str:
     return '\n'.join(f'  {name:<10}{text}'.rstrip() for name, text in rows)
 
 
-def ending_of(runner: Any, alone: bool = True) -> str:
-    """Tell where the best and the last checkpoint are, how good the best one is, and the command that comes next.
-
-    Args:
-        runner (Runner): That has trained.
-        alone (bool): Whether it is no phase of a chain, whose end tells the command. Defaults to True.
-    """
+def ending_of(runner: Any) -> str:
+    """Tell where a training has left its best and its last checkpoint, and how good the best one is."""
     info = runner.message_hub.runtime_info
     lines = ['The training is over.']
     checkpoint = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
@@ -197,8 +192,6 @@ def ending_of(runner: Any, alone: bool = True) -> str:
             name = getattr(checkpoint, 'key_indicators', None)
             score = f' ({name[0]} {info["best_score"]:.4f})' if kind == 'best' and name else ''
             lines.append(f'  {kind} checkpoint: {path}{score}')
-    if alone and len(lines) > 1 and getattr(bare_model(runner.model), 'gives_logits', False):
-        lines.append(f'  predict: hybridcls predict {runner.work_dir} IMAGES')
     return '\n'.join(lines)
 
 

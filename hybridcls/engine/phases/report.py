@@ -53,8 +53,6 @@ def phase_table(work_dir: Union[str, Path], records: Sequence[PhaseRecord]) -> s
     for record, folder in zip(records, folders, strict=True):
         for kind, path in record.checkpoints.items():
             lines.append(f'{"best " if kind == "best" else ""}checkpoint of {record.name}: {folder / path}')
-    if records[-1].checkpoints and any('accuracy' in name for name in records[-1].metrics):
-        lines.append(f'predict: hybridcls predict {work_dir} IMAGES')
     lines.append(f'logs: {", ".join(str(folder) for folder in folders)}')
     curves = [str(path) for folder in folders for path in sorted(folder.rglob('*curve*')) if path.suffix in _PICTURES]
     if curves:

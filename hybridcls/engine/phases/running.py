@@ -30,6 +30,7 @@ from ..runner.global_instances import isolated_globals
 from ..runner.outcome import outcome_of
 from ..runner.workers import end_workers
 from ..training import TrainOptions, build_runner, choose_work_dir, prepare_testing, prepare_training, run_training
+from .folds import fold_summary
 from .plan import Phase, read_phases
 from .record import PhaseRecord
 from .report import phase_table
@@ -81,7 +82,7 @@ def run_chain(
         later = [one.get('train_cfg', {}).get('max_epochs') or 0 for one in cfgs[phase.number :]]
         records.append(_run_phase(phase, cfg, folder, options, before, len(phases), sum(later)))
     if is_main_process():
-        print(phase_table(folder, records), flush=True)
+        print('\n'.join(filter(None, [phase_table(folder, records), fold_summary(records)])), flush=True)
     return records
 
 
@@ -164,7 +165,7 @@ def _look_up(
         if old is None:
             continue
         state = 'finished' if finished else 'begun'
-        if old.after != new.after:
+        if old.after != new.after and phase.load in ('best', 'last'):
             raise ValueError(
                 f'Phase {phase.name} was {state} after another training of the phase before it, which has '
                 f'been run again since: {again}.'

@@ -1,6 +1,7 @@
 """State dicts of adapted models with the names that the weights had before."""
 
 import re
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,10 +31,16 @@ def keep_plain_names(model: nn.Module, only_trained: bool = False) -> None:
 
     Args:
         model (nn.Module): Adapted.
-        only_trained (bool): Leave out of state dicts what is frozen, buffers included. Defaults to False.
+        only_trained (bool): Leave out of state dicts what is frozen now, buffers included. Defaults to False.
     """
-    model.register_state_dict_post_hook(_drop_and_rename if only_trained else _rename)
-    model.register_load_state_dict_pre_hook(_fill_and_name_back if only_trained else _name_back)
+    if not only_trained:
+        model.register_state_dict_post_hook(_rename)
+        model.register_load_state_dict_pre_hook(_name_back)
+        return
+    # As it is now: a hook may freeze the adapters, too, for some epochs.
+    trained = frozenset(name for name, param in model.named_parameters() if param.requires_grad)
+    model.register_state_dict_post_hook(partial(_drop_and_rename, trained))
+    model.register_load_state_dict_pre_hook(partial(_fill_and_name_back, trained))
 
 
 def _rename(module: nn.Module, state: dict, prefix: str, metadata: Any) -> None:
@@ -43,10 +50,9 @@ def _rename(module: nn.Module, state: dict, prefix: str, metadata: Any) -> None:
         state[prefix + plain_name(name[len(prefix) :])] = value
 
 
-def _drop_and_rename(module: nn.Module, state: dict, prefix: str, metadata: Any) -> None:
+def _drop_and_rename(trained: frozenset[str], module: nn.Module, state: dict, prefix: str, metadata: Any) -> None:
     if not _is_adapted(module):  # merged: what was trained is in the weights now
         return
-    trained = {name for name, param in module.named_parameters() if param.requires_grad}
     for name in [name for name in state if name.startswith(prefix) and name[len(prefix) :] not in trained]:
         del state[name]
     _rename(module, state, prefix, metadata)
@@ -61,7 +67,7 @@ def _name_back(module: nn.Module, state: dict, prefix: str, *args: Any) -> None:
             state[prefix + real] = state.pop(name)
 
 
-def _fill_and_name_back(module: nn.Module, state: dict, prefix: str, *args: Any) -> None:
+def _fill_and_name_back(trained: frozenset[str], module: nn.Module, state: dict, prefix: str, *args: Any) -> None:
     """The same; what a checkpoint of adapters alone leaves out is there already, and is not missing.
 
     Raises:
@@ -71,7 +77,7 @@ def _fill_and_name_back(module: nn.Module, state: dict, prefix: str, *args: Any)
     if not _is_adapted(module):
         return
     for name, value in [*module.named_parameters(), *module.named_buffers()]:
-        if value.requires_grad:
+        if name in trained:
             continue
         given = state.setdefault(prefix + name, value.detach())
         if given.shape == value.shape and not torch.equal(given.to(value), value):

@@ -79,6 +79,10 @@ class BackboneLevers(NamedTuple):
             raise ValueError(
                 "HybridBackbone: use_cbam needs the CNN's map, and cnn has output='tokens'. Drop that key or use_cbam."
             )
+        if levers.token_learner is not None and streams['vit'].get('out_indices') is not None:
+            raise ValueError(
+                'HybridBackbone: TokenLearner gives tokens, and out_indices of vit asks for maps. Drop one of them.'
+            )
         if levers.summarizes_all and streams['vit'].get('output') == 'vector':
             raise ValueError(
                 'HybridBackbone: TokenLearner needs the tokens of the vit stream, and vit has '

@@ -60,14 +60,19 @@ class HybridBackbone(BaseModule):
         init_cfg (dict, optional): mmengine's initialisation config.
 
     Attributes:
-        out_channels (tuple[int, ...]): Channels of each feature.
+        out_channels (tuple[int, ...]): Channels of each feature; a list of them is the ``in_channels`` of mmdet's and
+            mmseg's necks.
+        out_indices (tuple[int, ...]): The number of each feature: those of a lone timm stream with ``out_indices``,
+            else counted from 0.
+        strides (tuple[int, ...]): Strides of the maps, of streams with ``out_indices``.
         stream_names (tuple[str, ...]): ``('cnn', 'vit')``, or the one that is there.
 
     Shape:
         - x: float ``(B, 3, H, W)``, RGB in [0, 1]: each stream normalises it as it was pretrained.
         - returns: one feature a stream, the CNN first: its map ``(B, Cc, h, w)`` (``pooled``, or ``output='vector'``
           in the stream: timm's pooled vector), and of the transformer timm's pooled vector ``(B, Cv)``, or with
-          TokenLearner after the last block the K tokens ``(B, K, Cv)``.
+          TokenLearner after the last block the K tokens ``(B, K, Cv)``. A timm stream with ``out_indices`` gives its
+          maps ``(B, C, h, w)`` one after the other instead (CBAM on the last of them).
 
     Raises:
         ValueError: If no stream is given, or a module cannot sit where it is asked for.
@@ -117,7 +122,7 @@ class HybridBackbone(BaseModule):
             self._build_cnn(cnn, levers, with_cp)
         if vit is not None:
             self._build_vit(vit, levers, with_cp)
-        self.out_channels = tuple(stream.out_channels for stream in self._streams())
+        self._count_features()
         self._check_next_images = False
         self._frozen_batchnorms: list[nn.Module] = []
         if norm_eval:
@@ -128,14 +133,21 @@ class HybridBackbone(BaseModule):
     def _streams(self) -> list[Stream]:
         return [getattr(self, name) for name in self.stream_names]
 
+    def _count_features(self) -> None:
+        features = [(c if isinstance(c, tuple) else (c,)) for c in (stream.out_channels for stream in self._streams())]
+        self.out_channels = sum(features, ())
+        self.strides = sum((getattr(stream, 'strides', ()) for stream in self._streams()), ())
+        lone = getattr(self._streams()[0], 'out_indices', None) if len(self.stream_names) == 1 else None
+        self.out_indices = lone or tuple(range(len(self.out_channels)))
+
     def _build_cnn(self, cfg: dict, levers: BackboneLevers, with_cp: bool) -> None:
-        output = 'vector' if self.pooled else 'map'
+        output = 'vector' if self.pooled and cfg.get('out_indices') is None else 'map'
         self.cnn = build_stream('cnn', dict(output=output) | cfg, self.img_size, 0.0, with_cp)
         if levers.cbam is not None:
             self.cbam = CBAM(self.cnn.map_channels(), **levers.cbam)
 
     def _build_vit(self, cfg: dict, levers: BackboneLevers, with_cp: bool) -> None:
-        output = 'tokens' if levers.summarizes_all else 'vector'
+        output = 'tokens' if levers.summarizes_all else 'map' if cfg.get('out_indices') is not None else 'vector'
         self.vit = build_stream('vit', dict(output=output) | cfg, self.img_size, 0.2, with_cp)
         if levers.token_learner is not None:
             self.token_learner = TokenLearner(self.vit.out_channels, **levers.token_learner)
@@ -264,14 +276,18 @@ class HybridBackbone(BaseModule):
         if self._check_next_images and not compiler.is_compiling():
             self._check_next_images = False  # one look costs a wait for the device; every step would be too many
             check_unit_range('HybridBackbone', *range_of(x))
-        features = []
+        features: list[Tensor] = []
         if 'cnn' in self.stream_names:
-            features.append(self.cnn(x, self.cbam))
+            features += _as_tuple(self.cnn(x, self.cbam))
         if 'vit' in self.stream_names:
             feature = self.vit(x)
             summarise = self.token_learner is not None and self._summarized_after is None
-            features.append(self.token_learner(feature) if summarise else feature)
+            features += _as_tuple(self.token_learner(feature) if summarise else feature)
         return tuple(pool_feature(feature) if self.pooled else feature for feature in features)
+
+
+def _as_tuple(feature: Union[Tensor, tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    return feature if isinstance(feature, tuple) else (feature,)
 
 
 def _check_streams(streams: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """A stream of a hybrid backbone, and what a backbone of any package must do to be one."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +38,7 @@ class Stream(nn.Module):
         model (nn.Module): What sees the normalized images.
         mean, std (Tensor): The normalization of RGB in [0, 1], ``(3, 1, 1)``; not in checkpoints.
         takes_unit_range (bool): Images must be RGB in [0, 1], since they are normalized here (the mean is not 0).
-        out_channels (int): C of the output.
+        out_channels (int | tuple[int, ...]): C of the output; of several maps, of each.
         img_size (tuple[int, int] | None): The only size (h, w) the model takes; None if it takes any or is not known.
     """
 
@@ -47,7 +47,7 @@ class Stream(nn.Module):
     std: Tensor
     takes_unit_range: bool
     _probed_size: tuple[int, int]  # (h, w) of the images that channels are found with
-    out_channels: int
+    out_channels: Union[int, tuple[int, ...]]
     img_size: Optional[tuple[int, int]]
 
     def __init__(self, output: str) -> None:

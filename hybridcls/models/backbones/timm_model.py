@@ -1,27 +1,29 @@
 """Create a timm model without its classifier, or say in a sentence why that cannot be."""
 
 import itertools
+import os
 from collections.abc import Sequence
 from typing import Any, Optional, Union
 
 import timm
-from timm.models import load_pretrained
+from mmengine.logging import print_log
 from torch import nn
 
-from hybridcls.checkpoint_reading import CheckpointError, read_weights
-from hybridcls.checks import check_file, did_you_mean
-from hybridcls.compat.timm import checkpoint_filter, fix_position_tables
+from hybridcls.checks import check_number, did_you_mean, listed
+from hybridcls.compat.timm import fix_position_tables
 from hybridcls.signatures import takes_argument
 
-from ..weights.timm_weights import names_in_config
+from ..weights.pretrained_weights import hub_config, pretrained_weights
+from ..weights.timm_loading import load_timm_weights
+from ..weights.weight_files import weights_file
 
-__all__ = ['check_model_name', 'create_timm_model', 'fixed_size', 'patch_size']
+__all__ = ['check_model_name', 'create_timm_model', 'fixed_size', 'map_indices', 'patch_size']
 
 # What a stream decides by itself, and what it can be told.
-_OWN_TO_THE_STREAM = {'num_classes', 'features_only', 'out_indices'}
+_OWN_TO_THE_STREAM = {'num_classes', 'features_only'}
 _KEYS = (
     'model_name', 'output', 'pretrained', 'checkpoint_path', 'drop_path_rate', 'img_size', 'frozen_stages',
-    'with_cp', 'mean', 'std',
+    'out_indices', 'with_cp', 'mean', 'std',
 )  # fmt: skip
 
 
@@ -33,6 +35,7 @@ def create_timm_model(
     img_size: Union[int, Sequence[int], None],
     timm_args: dict,
     default_drop_path_rate: float = 0.0,
+    out_indices: Union[int, Sequence[int], None] = None,
 ) -> nn.Module:
     """Create a timm model with ``num_classes=0``.
 
@@ -41,6 +44,8 @@ def create_timm_model(
             default_drop_path_rate (float): As :class:`~hybridcls.models.backbones.TimmStream` takes them. Models of
             any image size are not given one, and models without stochastic depth no rate that was not written, or 0.
         timm_args (dict): Other arguments of the model.
+        out_indices (int | Sequence[int], optional): The maps that are wanted (:func:`map_indices`); what comes after
+            the last of them is taken off. Defaults to None: the whole model.
 
     Raises:
         ValueError: For an unknown model or an impossible size, or weights that do not fit or do not exist.
@@ -58,12 +63,19 @@ def create_timm_model(
     if img_size is not None:
         args['img_size'] = img_size if isinstance(img_size, int) else tuple(img_size)
     if checkpoint_path:
-        check_file('TimmStream', 'checkpoint_path', checkpoint_path)
+        weights_file('TimmStream', checkpoint_path)  # before the model is built
+    folder = hub_config('TimmStream', model_name, args.get('cache_dir'))
+    hub_id, model_name = (model_name, f'local-dir:{folder}') if folder else ('', model_name)
     optional = {'img_size', 'drop_path_rate'} if not drop_path_rate else {'img_size'}
     try:
         model = _create_with_most(optional, model_name, args)
+        cut_off = (
+            set() if out_indices is None else _cut(model, map_indices('TimmStream', model, model_name, out_indices))
+        )
         if checkpoint_path or pretrained:
-            _load(model, model_name, checkpoint_path, args)
+            if hub_id:
+                model.pretrained_cfg.update(file=None, source='hf-hub', hf_hub_id=hub_id.partition(':')[2])
+            _load(model, model_name, checkpoint_path, timm_args, cut_off)
         return model
     except TypeError as error:
         raise _explained(error, model_name, {key: args[key] for key in args if key not in optional}) from error
@@ -72,16 +84,12 @@ def create_timm_model(
             f'TimmStream: {model_name} cannot be built for img_size={img_size} with {timm_args} '
             f'({error or type(error).__name__}). Choose an img_size that its patches and windows divide.'
         ) from error
-    except OSError as error:
-        if str(model_name).startswith('local-dir:'):
+    except FileNotFoundError as error:
+        if str(model_name).startswith('local-dir:') and not os.path.isfile(f'{model_name[10:]}/config.json'):
             raise FileNotFoundError(
                 f'TimmStream: {model_name} is no folder with a config.json that timm wrote ({error}).'
             ) from error
-        raise FileNotFoundError(
-            f'TimmStream: the pretrained weights of {model_name} are not in the local cache and could not be fetched '
-            f'({type(error).__name__}). Go online once, or set pretrained=False, or give a local file with '
-            'checkpoint_path=...'
-        ) from error
+        raise
 
 
 def check_model_name(caller: str, model_name: Any) -> None:
@@ -106,66 +114,23 @@ def check_model_name(caller: str, model_name: Any) -> None:
         )
 
 
-def _load(model: Any, model_name: str, checkpoint_path: str, args: dict) -> None:
-    """Load weights by timm's loader, which converts and resizes them and drops the classifier, and see what it did.
-
-    A model without its classifier is one that timm loads without being strict, and it only logs what was missing: a
-    checkpoint of another architecture would leave the stream at random, in silence.
-    """
+def _load(model: Any, model_name: str, checkpoint_path: str, timm_args: dict, cut_off: set[str]) -> None:
+    """Load the weights that were asked for, all of them or none."""
     config = dict(model.pretrained_cfg)
-    if not checkpoint_path and config.get('file') and config.get('source') != 'local-dir':
-        checkpoint_path = config['file'] if not config.get('custom_load') else ''  # of pretrained_cfg_overlay
-    if checkpoint_path:
-        config.update(state_dict=_weights(checkpoint_path), source='', custom_load=False)
-    elif not any(config.get(key) for key in ('hf_hub_id', 'url', 'file', 'state_dict')):
-        raise ValueError(
-            f'TimmStream: timm has no pretrained weights for {model_name}. Set pretrained=False, or '
-            'choose a model of timm.list_models(pretrained=True).'
-        )
-    differences: list[str] = []
-    heads = {name.split('.')[0] for name in names_in_config(model, 'classifier')}
-
-    def note(_: nn.Module, keys: Any) -> None:
-        strange = [key for key in keys.unexpected_keys if key.split('.')[0] not in heads]
-        if keys.missing_keys or strange:
-            missing, many = (', '.join(names[:4]) or 'nothing' for names in (keys.missing_keys, strange))
-            differences.append(f'missing: {missing}; too many: {many}')
-
-    handle = model.register_load_state_dict_post_hook(note)
-    try:
-        options = dict(in_chans=args.get('in_chans', 3), cache_dir=args.get('cache_dir'))
-        load_pretrained(model, config, num_classes=0, filter_fn=checkpoint_filter(model), **options)
-    except (RuntimeError, KeyError, AttributeError) as error:  # shapes that differ, or a conversion that finds none
-        differences.append(str(error)[:400])
-        cause: Optional[Exception] = error
+    if model_name.startswith('local-dir:'):
+        model_name = config['architecture']
+    changed = {key: value for key, value in timm_args.items() if key not in ('cache_dir', 'pretrained_cfg_overlay')}
+    described = f'{model_name} with {changed}' if changed else model_name
+    source: Any = checkpoint_path and weights_file('TimmStream', checkpoint_path)
+    source = (
+        source
+        or config.get('state_dict')
+        or pretrained_weights('TimmStream', model_name, config, timm_args.get('cache_dir'))
+    )
+    if str(source).endswith('.npz'):  # of JAX
+        model.load_pretrained(source)
     else:
-        cause = None
-    finally:
-        handle.remove()
-    if differences:
-        source = checkpoint_path or 'the pretrained weights of timm'
-        advice = (
-            'The file must hold the weights of this timm model alone; a checkpoint of a hybridcls training is '
-            'given to load_from=... in the config instead.'
-            if checkpoint_path
-            else 'Drop the arguments that change the architecture.'
-        )
-        raise ValueError(
-            f'TimmStream: {source} do not fit {model_name} with {_shown(args)}. {advice} First differences: '
-            f'{differences[-1]}'
-        ) from cause
-
-
-def _weights(checkpoint_path: str) -> dict:
-    try:
-        weights = read_weights(checkpoint_path)
-    except CheckpointError as error:
-        raise ValueError(
-            f'TimmStream: checkpoint_path={checkpoint_path!r} cannot be read as a file of weights alone. {error}'
-        ) from error
-    if not weights:
-        raise ValueError(f'TimmStream: expected weights in checkpoint_path={checkpoint_path!r}, got none.')
-    return weights
+        print_log(f'TimmStream: {load_timm_weights("TimmStream", model, described, source, cut_off)}', 'current')
 
 
 def _create_with_most(optional: set[str], model_name: str, args: dict) -> nn.Module:
@@ -206,10 +171,30 @@ def _explained(error: TypeError, model_name: str, written: dict) -> TypeError:
     return TypeError(f'TimmStream: {model_name} cannot be built with {written} ({error}).')
 
 
-def _shown(args: dict) -> dict:
-    return {
-        key: value for key, value in args.items() if key not in ('drop_path_rate', 'img_size', 'pretrained_cfg_overlay')
-    }
+def map_indices(caller: str, model: Any, model_name: str, out_indices: Union[int, Sequence[int]]) -> tuple[int, ...]:
+    """Return ``out_indices`` as numbers from 0 to that of the last map, in order; negative ones count from the end.
+
+    Raises:
+        ValueError: If the model has no such map, or one is named twice; tells the strides of its maps.
+        TypeError: If one is no integer.
+    """
+    strides = [one['reduction'] for one in model.feature_info]
+    count = len(strides)
+    given = [out_indices] if isinstance(out_indices, int) else list(out_indices)
+    for index in given:
+        advice = f'{model_name} has {count} maps, of strides {listed(map(str, strides))}.'
+        check_number(caller, 'out_indices', index, -count, count - 1, integer=True, advice=advice)
+    indices = tuple(sorted({index % count for index in given}))
+    if not given or len(indices) < len(given):
+        raise ValueError(f'{caller}: expected out_indices that name each map once, got {tuple(given)}.')
+    return indices
+
+
+def _cut(model: Any, indices: Sequence[int]) -> set[str]:
+    """Take off what comes after the last map that is wanted, and return the names of its weights."""
+    before = set(model.state_dict())
+    model.prune_intermediate_layers(list(indices), prune_norm=True, prune_head=True)
+    return before - set(model.state_dict())
 
 
 def patch_size(model: nn.Module) -> Optional[tuple[int, int]]:

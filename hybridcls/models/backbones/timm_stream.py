@@ -13,7 +13,7 @@ from hybridcls.registry import MODELS
 
 from ..building.shape_probe import channels_of, probe_output
 from .stream import OnMap, Stream
-from .timm_model import create_timm_model, fixed_size, patch_size
+from .timm_model import create_timm_model, fixed_size, map_indices, patch_size
 
 
 @MODELS.register_module()
@@ -33,6 +33,12 @@ class TimmStream(Stream):
             where the model has stochastic depth.
         img_size (int | tuple[int, int], optional): Size (h, w) of the images. Models of a fixed size (Swin, ViT) are
             built for it; others take any. Defaults to None, the size of timm's ``pretrained_cfg``.
+        out_indices (int | Sequence[int], optional): With ``output='map'`` return several maps, of different strides, as
+            a tuple: those that timm's ``features_only=True`` gives for the same numbers (0 is the first; negative ones
+            count from the end), without a final norm. What comes after the last of them is taken off. ResNets,
+            EfficientNets and MobileNets have maps 0 to 4 of strides 2, 4, 8, 16, 32; ConvNeXt and Swin 0 to 3 of
+            strides 4, 8, 16, 32; plain transformers one a block, all of the stride of a patch. Defaults to None: the
+            last map alone.
         frozen_stages (int): -1: nothing is frozen; 0: the stem; n: the stem and the first n stages of a CNN or Swin,
             or the first n blocks of a plain ViT. Frozen parts stay in eval mode. Defaults to -1.
         with_cp (bool): Activation checkpointing: less memory, one more forward pass. Defaults to False.
@@ -42,11 +48,12 @@ class TimmStream(Stream):
         **timm_args: Any other argument of the timm model (``depths``, ``window_size``, ``in_chans``, ...).
 
     Attributes: those of :class:`Stream`, and
+        strides (tuple[int, ...]): Those of the maps of ``out_indices``, nominal; empty without.
         has_weights (bool): It was given weights: timm's, or those of a file.
 
     Shape:
         - x: float ``(B, 3, H, W)``, RGB in [0, 1]; normalised here.
-        - returns: ``(B, C, h, w)``, ``(B, N, C)`` or ``(B, C)``.
+        - returns: ``(B, C, h, w)``, ``(B, N, C)`` or ``(B, C)``; with ``out_indices`` a tuple of ``(B, C, h, w)``.
 
     Raises:
         ValueError: For an unknown model or an impossible size, or weights that do not fit.
@@ -73,6 +80,7 @@ class TimmStream(Stream):
         mean: Optional[Sequence[float]] = None,
         std: Optional[Sequence[float]] = None,
         default_drop_path_rate: float = 0.0,
+        out_indices: Union[int, Sequence[int], None] = None,
         **timm_args: Any,
     ) -> None:
         super().__init__(output)
@@ -84,16 +92,32 @@ class TimmStream(Stream):
                 f'TimmStream: pretrained={pretrained!r} must be True or False; for a file of your own use '
                 'checkpoint_path=...'
             )
+        if out_indices is not None and output != 'map':
+            raise ValueError(
+                f"TimmStream: out_indices gives maps, and output={output!r}. Set output='map', or drop one."
+            )
         self.model_name = model_name
         self.frozen_stages = frozen_stages
         self._frozen_modules: list[nn.Module] = []
         self._depths: tuple[dict[str, int], int] = ({}, 0)
         self.model = create_timm_model(
-            model_name, pretrained, checkpoint_path, drop_path_rate, img_size, timm_args, default_drop_path_rate
+            model_name,
+            pretrained,
+            checkpoint_path,
+            drop_path_rate,
+            img_size,
+            timm_args,
+            default_drop_path_rate,
+            out_indices,
         )
+        self.out_indices: Optional[tuple[int, ...]] = None
+        self.strides: tuple[int, ...] = ()
+        if out_indices is not None:
+            self.out_indices = map_indices('TimmStream', self.model, model_name, out_indices)
+            self.strides = tuple(self.model.feature_info[index]['reduction'] for index in self.out_indices)
         self.has_weights = bool(pretrained or checkpoint_path)
         self.img_size = fixed_size(self.model)
-        if output != 'vector':
+        if output != 'vector' and out_indices is None:
             # Take off what only pooling uses, so that no parameter is left without a gradient.
             self.model.reset_classifier(0, '')
         config = self.model.pretrained_cfg
@@ -107,7 +131,7 @@ class TimmStream(Stream):
     def _model_name(self) -> str:
         return self.model_name
 
-    def _find_channels(self, img_size: Union[int, Sequence[int], None]) -> int:
+    def _find_channels(self, img_size: Union[int, Sequence[int], None]) -> Union[int, tuple[int, ...]]:
         """Let the model see the shape of an image: tells its channels, and an impossible size fails here and now."""
         size = img_size or self.img_size or self.model.pretrained_cfg['input_size'][1:]
         height, width = self._probed_size = (size, size) if isinstance(size, int) else tuple(size)
@@ -123,7 +147,7 @@ class TimmStream(Stream):
             feature = probe_output(self, height, width, channels=len(self.mean))
             if self.output == 'tokens':
                 self._grid_of(feature.shape[1], height, width)  # that no class token is among them
-            return channels_of(feature)
+            return channels_of(feature) if self.out_indices is None else tuple(map(channels_of, feature))
         except (AssertionError, RuntimeError) as error:
             raise ValueError(
                 f'TimmStream: {self.model_name} cannot take images of {height} x {width} ({error}). '
@@ -192,8 +216,8 @@ class TimmStream(Stream):
             module.eval()
         return self
 
-    def forward(self, x: Tensor, on_map: OnMap = None) -> Tensor:
-        """Normalise the images and return the feature of this stream; ``on_map`` changes the map before any pooling."""
+    def forward(self, x: Tensor, on_map: OnMap = None) -> Union[Tensor, tuple[Tensor, ...]]:
+        """Normalise the images and return the feature; ``on_map`` changes the last map, before any pooling."""
         if self.img_size is not None and tuple(x.shape[-2:]) != self.img_size:
             expected, got = ' x '.join(map(str, self.img_size)), ' x '.join(map(str, x.shape[-2:]))
             raise ValueError(
@@ -203,6 +227,11 @@ class TimmStream(Stream):
         x = self.normalized(x)
         if self.output == 'vector':
             return self.model(x) if on_map is None else self._vector_after(on_map, x)
+        if self.out_indices is not None:
+            *maps, last = self.model.forward_intermediates(
+                x, indices=list(self.out_indices), output_fmt='NCHW', intermediates_only=True
+            )
+            return (*maps, last if on_map is None else on_map(last))
         feature = self._feature(x)
         return feature if on_map is None else on_map(feature)
 

@@ -62,7 +62,9 @@ def build_chain(caller: str, backbone: Part, neck: Optional[Part] = None, head: 
     channels = _channels_of(caller, built_backbone)
     built_neck = None
     if neck is not None:
-        built_neck = build_part(caller, 'neck', neck, in_channels=channels)
+        # mmdet's and mmseg's necks insist on a list.
+        known = list(channels) if isinstance(channels, tuple) else channels
+        built_neck = build_part(caller, 'neck', neck, in_channels=known)
         channels = _channels_after(caller, built_neck, built_backbone, channels)
     streams = getattr(built_backbone, 'stream_names', ())
     if head is not None and len(streams) > 1 and isinstance(channels, tuple) and len(channels) > 1:

@@ -104,6 +104,11 @@ class MultiHead(EmbeddingHead):
         """The number of classes of the main head."""
         return getattr(self.heads[self.main], 'num_classes', None)
 
+    @property
+    def multi_label(self) -> bool:
+        """Whether the sigmoid of what ``forward`` returns is the score, as the main head says."""
+        return getattr(self.heads[self.main], 'multi_label', False)
+
     def forward(self, feats: Features) -> Tensor:
         """Return what the main head's ``forward`` does."""
         return self.heads[self.main](feats)

@@ -2,6 +2,7 @@
 
 from typing import Optional
 
+import torch.nn.functional as F
 from mmpretrain.models.losses import AsymmetricLoss as _AsymmetricLoss
 from torch import Tensor
 
@@ -25,10 +26,12 @@ class AsymmetricLoss(_AsymmetricLoss):
         reduction (str): ``'mean'`` (with ``avg_factor``: the sum divided by it), ``'sum'`` or ``'none'``. Defaults to
             ``'mean'``.
         loss_weight (float): A factor. Defaults to 1.
+        use_sigmoid (bool): False: mmpretrain's form with a softmax, as it stands there. Defaults to True.
+        eps (float): The least probability, with ``use_sigmoid=False``. Defaults to 1e-8.
         focal_gradient (bool): Whether the focusing factors have a gradient. Defaults to True.
 
     Shape:
-        - pred: logits (N, C); target: (N, C), 0 or 1, or between them (mixup).
+        - pred: logits (N, C); target: (N, C), 0 or 1, or between them (mixup); or classes, int64 (N,).
         - returns: scalar, float32 or float64; (N, C) with ``reduction='none'``.
 
     Raises:
@@ -48,23 +51,38 @@ class AsymmetricLoss(_AsymmetricLoss):
         clip: float = 0.05,
         reduction: str = 'mean',
         loss_weight: float = 1.0,
+        use_sigmoid: bool = True,
+        eps: float = 1e-8,
         focal_gradient: bool = True,
     ) -> None:
         check_number('AsymmetricLoss', 'gamma_pos', gamma_pos, 0)
         check_number('AsymmetricLoss', 'gamma_neg', gamma_neg, 0)
         check_number('AsymmetricLoss', 'clip', clip, 0, 1, high_open=True)
         check_choice('AsymmetricLoss', 'reduction', reduction, ('mean', 'sum', 'none'))
-        super().__init__(gamma_pos, gamma_neg, clip, reduction, loss_weight)
+        super().__init__(gamma_pos, gamma_neg, clip, reduction, loss_weight, use_sigmoid, eps)
         self.focal_gradient = focal_gradient
 
     def forward(
-        self, pred: Tensor, target: Tensor, avg_factor: Optional[float] = None, pos_weight: Optional[Tensor] = None
+        self,
+        pred: Tensor,
+        target: Tensor,
+        weight: Optional[Tensor] = None,
+        avg_factor: Optional[float] = None,
+        reduction_override: Optional[str] = None,
+        pos_weight: Optional[Tensor] = None,
     ) -> Tensor:
-        """Return the loss; ``pos_weight`` (C,) multiplies that of positives."""
+        """Return the loss; ``weight`` (N,) multiplies that of samples, ``pos_weight`` (C,) that of positives."""
+        if not self.use_sigmoid:
+            return super().forward(pred, target, weight, avg_factor, reduction_override)
+        if target.dim() == 1:
+            target = F.one_hot(target, pred.shape[1])
         losses = self.loss_weight * asymmetric_loss(
             pred, target, self.gamma_pos, self.gamma_neg, self.clip, pos_weight, self.focal_gradient
         )
-        if self.reduction == 'none':
+        if weight is not None:
+            losses = losses * weight.unsqueeze(1)
+        reduction = reduction_override or self.reduction
+        if reduction == 'none':
             return losses
         total = losses.sum()
-        return total if self.reduction == 'sum' else total / (losses.numel() if avg_factor is None else avg_factor)
+        return total if reduction == 'sum' else total / (losses.numel() if avg_factor is None else avg_factor)

@@ -11,7 +11,7 @@ from hybridcls.compat.torch import copy_module_versions
 
 from ..data_preprocessors.image_range import input_channels
 
-__all__ = ['Resized', 'fit_timm_weights', 'names_in_config']
+__all__ = ['Resized', 'converted_weights', 'fit_timm_weights', 'names_in_config']
 
 
 class Resized(NamedTuple):
@@ -42,22 +42,34 @@ def fit_timm_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> tuple[M
         if not names:
             continue
         own = OrderedDict((name[len(prefix) :], value) for name, value in weights.items() if name.startswith(prefix))
-        convert = checkpoint_filter(part)
         # A timm model inside another name space: what its function drops or renames does not concern us.
-        converted = dict(own) if convert is None else convert(OrderedDict(own), part)
-        channels = _input_channels(part)
+        converted = converted_weights(part, own)
         for name in names:
-            short, shape = name[len(prefix) :], tuple(target[name].shape)
-            value = converted.get(short)
-            if value is not None and _shape(value) != shape and short in channels:
-                value = _with_channels(value, channels[short], shape)
-            if value is not None and _shape(value) == shape:
+            value = converted.get(name[len(prefix) :])
+            if value is not None and _shape(value) == tuple(target[name].shape):
                 resized[name] = value
     if not resized:
         return weights, []
     fitted = OrderedDict((name, resized.get(name, value)) for name, value in weights.items())
     copy_module_versions(weights, fitted)
     return fitted, [Resized(name, _shape(weights[name]), _shape(value)) for name, value in resized.items()]
+
+
+def converted_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Let timm convert the weights of other projects, sizes and input channels for one of its models.
+
+    Args:
+        model (nn.Module): A timm model; it stays as it is.
+        weights (Mapping[str, Tensor]): By their names in the model, or in a project that timm knows.
+    """
+    convert = checkpoint_filter(model)
+    converted = dict(weights) if convert is None else convert(OrderedDict(weights), model)
+    target = model.state_dict()
+    for name, channels in _input_channels(model).items():
+        value, own = converted.get(name), target.get(name)
+        if value is not None and own is not None and _shape(value) != tuple(own.shape):
+            converted[name] = _with_channels(value, channels, tuple(own.shape))
+    return converted
 
 
 def names_in_config(model: Any, key: str) -> tuple[str, ...]:

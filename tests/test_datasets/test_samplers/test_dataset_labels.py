@@ -7,7 +7,8 @@ from mmengine.dataset import BaseDataset, ClassBalancedDataset, ConcatDataset, R
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 from hybridcls.datasets import Digits, ImageFolder
-from hybridcls.datasets.samplers import labels_of
+from hybridcls.datasets.samplers import class_counts, labels_of
+from hybridcls.datasets.samplers.dataset_labels import label_lists
 
 
 class Listed(BaseDataset):
@@ -71,3 +72,23 @@ def test_missing_or_several_labels_are_errors(tmp_path):
         labels_of(unlabelled)
     with pytest.raises(TypeError, match='labels_of: expected one label for each image, got 2 for image 1 of Listed'):
         labels_of(Listed([[1], [1, 2]]))
+
+
+def test_images_of_each_class_are_counted_inside_wrappers():
+    several = Listed([[0, 2], [], [2], [4]])
+    assert class_counts('me', several, 5).tolist() == [1, 0, 2, 0, 1]
+    assert class_counts('me', RepeatDataset(several, 3), 5).tolist() == [3, 0, 6, 0, 3]
+    assert class_counts('me', ConcatDataset([several, Listed([1])]), 5).tolist() == [1, 1, 2, 0, 1]
+    assert class_counts('me', Subset(several, [0, 1]), 5).tolist() == [1, 0, 1, 0, 0]
+    rare = Digits(digits=(3, 7), indices=[*range(9)])
+    repeated = ClassBalancedDataset(rare, oversample_thr=0.99)
+    assert len(repeated) > len(rare)
+    assert class_counts('me', repeated, 2).tolist() == np.bincount(labels_of(repeated)).tolist()
+    assert class_counts('me', Listed([[], []]), 2).tolist() == [0, 0]
+    assert [own.tolist() for own in label_lists(several)] == [[0, 2], [], [2], [4]]
+
+
+@pytest.mark.parametrize(('labels', 'wrong'), [([0, 2], 2), ([[-1], []], -1)])
+def test_a_label_of_no_class_is_named(labels, wrong):
+    with pytest.raises(ValueError, match=rf'me: the training data has the label {wrong}, outside \[0, 1\]'):
+        class_counts('me', Listed(labels), 2)

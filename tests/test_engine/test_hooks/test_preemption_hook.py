@@ -113,6 +113,18 @@ def test_a_chain_goes_on_in_its_phase(toy_configs, tmp_path):
     assert_equal_runs(tmp_path / 'straight' / last, tmp_path / 'w' / last)
 
 
+def test_ctrl_c_saves_and_is_a_keyboard_interrupt(toy_configs, tmp_path):
+    quiet, signalled = with_signal(toy_configs, iteration=4, name='SIGINT')
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(signalled, tmp_path / 'w')
+    assert signal.getsignal(signal.SIGINT) is before
+    assert files(tmp_path / 'w')[-1] == 'iter_5.pth'
+    train(quiet, tmp_path / 'w', resume='auto')
+    train(quiet, tmp_path / 'whole')
+    assert_equal_runs(tmp_path / 'whole' / 'epoch_3.pth', tmp_path / 'w' / 'epoch_3.pth')
+
+
 def test_without_our_checkpoint_hook_signals_are_left_alone(toy_configs, tmp_path):
     seen = []
     previous = signal.signal(signal.SIGUSR1, lambda number, frame: seen.append(number))

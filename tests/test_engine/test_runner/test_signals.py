@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 
+import pytest
 from processes import run_process
 
 from hybridcls.engine.runner.signals import SignalFlag
@@ -22,6 +23,20 @@ def two_signals(seconds):
 def test_a_second_signal_ends_at_once_but_an_echo_does_not():
     assert run_process(two_signals, 6).status == -signal.SIGTERM
     assert run_process(two_signals, 1).status == 0
+
+
+def test_a_second_ctrl_c_is_a_keyboard_interrupt(capfd):
+    flag = SignalFlag(['SIGINT'])
+    assert flag.install()
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert flag.received == signal.SIGINT
+        assert 'Ctrl-C: this update is finished, then saved.' in capfd.readouterr().err
+        flag._since -= 6
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        flag.restore()
 
 
 def forked():

@@ -5,6 +5,7 @@ from unittest import mock
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 import hybridcls.functional.margins.margin_softmax as margin_softmax
 from hybridcls.functional import angular_margin_on_target, cosine_logits, margin_cross_entropy, statistics_cross_entropy
@@ -71,6 +72,53 @@ def test_gradients(form, keys):
         )[0],
         (embeddings, class_weights),
     )
+
+
+@pytest.mark.parametrize('form', FORMS)
+@pytest.mark.parametrize('keys', [dict(), dict(label_smoothing=0.1), dict(cosine_clip=0.4, label_smoothing=0.1)])
+def test_a_bias_of_the_logits_and_weights_of_the_samples(form, keys):
+    """Against torch's cross entropy of logits that are written out; gradients too."""
+    torch.manual_seed(0)
+    embeddings, class_weights = (torch.randn(n, 3, dtype=torch.float64, requires_grad=True) for n in (4, 5))
+    labels, rows = torch.tensor([0, 4, 2, 2]), torch.arange(4)
+    bias, weights = 40 * torch.randn(5, dtype=torch.float64), torch.rand(4, dtype=torch.float64)
+
+    cosines = F.normalize(embeddings) @ F.normalize(class_weights).T
+    clip = keys.get('cosine_clip', 0)
+    logits = cosines.clamp(-1 + clip, 1 - clip)
+    logits = 8 * logits.index_put((rows, labels), logits[rows, labels] - 0.2) + bias
+    losses = F.cross_entropy(logits, labels, reduction='none', label_smoothing=keys.get('label_smoothing', 0))
+    expected = torch.autograd.grad((losses * weights).sum() / 4, (embeddings, class_weights))
+
+    loss, predicted = margin_cross_entropy(
+        embeddings, class_weights, labels, lambda cosine, norm: cosine - 0.2, 8.0,
+        logit_bias=bias, sample_weights=weights, **keys, **form,
+    )  # fmt: skip
+    torch.testing.assert_close(loss, (losses * weights).sum() / 4)
+    torch.testing.assert_close(torch.autograd.grad(loss, (embeddings, class_weights)), expected)
+    assert predicted.tolist() == cosines.argmax(1).tolist()  # without the bias
+
+
+@pytest.mark.parametrize('memory', [1, None])
+def test_a_bias_far_beyond_the_logits_neither_overflows_nor_underflows(memory):
+    torch.manual_seed(0)
+    embeddings, class_weights, labels = torch.randn(4, 3), torch.randn(6, 3), torch.tensor([0, 4, 2, 2])
+    for sign in (1, -1):
+        bias = sign * torch.tensor([0.0, 200.0, 300.0, 100.0, 250.0, 250.0])
+        losses = [
+            margin_cross_entropy(
+                embeddings,
+                class_weights,
+                labels,
+                lambda cosine, norm: cosine,
+                logit_bias=bias,
+                softmax=form,
+                memory=memory,
+            )[0]
+            for form in ('dense', 'streamed')
+        ]
+        assert losses[0].isfinite()
+        torch.testing.assert_close(*losses)
 
 
 def trained(num_classes, width, noise):

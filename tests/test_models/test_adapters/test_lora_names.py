@@ -57,6 +57,17 @@ def test_a_checkpoint_of_adapters_alone():
     assert torch.equal(other.fc1.lora_B.default.weight, state['fc1.lora_B.weight'])
 
 
+def test_adapters_that_are_frozen_for_a_while_stay_in_checkpoints():
+    model, _, peft_names = adapted(only_trained=True)
+    model.requires_grad_(False)
+    state = model.state_dict()
+    assert state.keys() == peft_names
+    nn.init.normal_(state['fc1.lora_B.weight'])
+    other, _, _ = adapted(only_trained=True)
+    other.requires_grad_(False).load_state_dict(state)
+    assert torch.equal(other.fc1.lora_B.default.weight, state['fc1.lora_B.weight'])
+
+
 def test_another_value_of_what_is_left_out_is_refused():
     model, before, _ = adapted(only_trained=True)
     with pytest.raises(ValueError, match=r"checkpoints leave norm\.running_mean out.*checkpoint='all'"):

@@ -75,3 +75,78 @@ def test_the_head_gets_timms_own_vector(family):
         torch.testing.assert_close(model.extract_feat(images)[-1], vector, rtol=0, atol=0)
         torch.testing.assert_close(model(images), model.head.fc(vector), rtol=0, atol=0)
     assert model.head.in_channels == vector.shape[1]
+
+
+@pytest.mark.parametrize('family', ['resnet', 'efficientnet', 'convnext', 'mobilenetv3', 'maxvit'])
+def test_cbam_sits_on_the_last_map_before_timms_own_pooling(family):
+    """It starts as the identity; then its gates reach the vector through timm's head."""
+    _, cfg = FAMILIES[family]
+    plain, model = built('cnn', cfg, head=True).eval(), built('cnn', cfg, use_cbam=True).eval()
+    randomize(plain.backbone)
+    model.backbone.cnn.load_state_dict(plain.backbone.cnn.state_dict())
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        vector = plain.backbone(images)[0]
+        torch.testing.assert_close(model.backbone(images)[0], vector, rtol=0, atol=0)
+        timms = model.backbone.cnn.model
+        randomize(model.backbone.cbam)
+        gated = model.backbone.cbam(timms.forward_features(model.backbone.cnn.normalized(images)))
+        torch.testing.assert_close(model.backbone(images)[0], timms.forward_head(gated), rtol=0, atol=0)
+        assert not torch.equal(model.backbone(images)[0], vector)
+
+
+def test_cbam_of_a_channels_last_map_sees_channels():
+    swin = built('cnn', CUT['swin'], use_cbam=True)
+    assert swin.backbone.cnn.map_channels() == 192
+    assert swin(torch.rand(2, 3, 64, 64)).shape == (2, 3)
+
+
+def test_cbam_without_a_map_is_a_sentence():
+    with pytest.raises(ValueError, match=r"test_vit pools no map, so CBAM .* or set output='map'"):
+        built('cnn', dict(model_name='test_vit'), use_cbam=True)
+
+
+def test_summaries_of_a_token_learner_are_averaged():
+    model = built('vit', dict(model_name='test_vit'), token_learner_tokens=3).eval()
+    images = torch.rand(2, 3, 64, 64)
+    tokens = model.backbone.token_learner(model.backbone.vit(images))
+    assert tokens.shape == (2, 3, 64)
+    torch.testing.assert_close(model.extract_feat(images)[-1], tokens.mean(1))
+
+
+def test_a_written_output_and_pooled_stay():
+    as_map = built('cnn', dict(model_name='test_convnext', output='map')).eval()
+    feature = as_map.backbone.cnn(torch.ones(1, 3, 64, 64))
+    assert feature.dim() == 4
+    torch.testing.assert_close(as_map.extract_feat(torch.ones(1, 3, 64, 64))[-1], feature.mean((2, 3)))
+    assert not built('cnn', dict(model_name='test_resnet'), head=False).backbone.pooled
+    neck = HybridClassifier(
+        dict(type='HybridBackbone', cnn=dict(model_name='test_resnet')), dict(type='GlobalAveragePooling')
+    )
+    assert neck.extract_feat(torch.ones(1, 3, 64, 64), stage='backbone')[0].dim() == 4
+
+
+LEVERS = {
+    'cnn': dict(use_cbam=True, lora_rank=2, with_cp=True),
+    'vit': dict(
+        token_learner_tokens=dict(num_tokens=2, after_block=4), token_merging_ratio=0.2, lora_rank=2, with_cp=True
+    ),
+}
+
+
+@pytest.mark.parametrize('stream', LEVERS)
+def test_the_levers_work_on_it_together(stream):
+    """Each trainable weight gets a gradient, and each parameter has a depth."""
+    name = dict(cnn='test_resnet', vit='test_vit')[stream]
+    options = dict(LEVERS[stream])
+    try:
+        import peft  # noqa: F401
+    except ImportError:
+        del options['lora_rank']
+    model = built(stream, dict(model_name=name), **options)
+    assert model.head.in_channels == timms(model_name=name).num_features
+    model(torch.rand(2, 3, 64, 64)).square().sum().backward()
+    assert [key for key, param in model.named_parameters() if param.requires_grad and param.grad is None] == []
+    depths = [model.get_layer_depth(key) for key, _ in model.named_parameters()]
+    assert min(depths)[0] == 0
+    assert model.get_layer_depth('head.fc.weight') == max(depths)

@@ -137,3 +137,16 @@ def test_members_tell_how_their_images_were_read(trained):
     with pytest.raises(ValueError, match=r'members of one preprocessing version, got \{0: 1, 1: 2, 2: 1\}'):
         MODELS.build(dict(type='EnsembleClassifier', members=checkpoints, **PARTS))
     assert MODELS.build(dict(type='EnsembleClassifier', members=checkpoints[1:2], **PARTS)).preprocessing_version == 2
+
+
+def test_of_several_labels_the_sigmoids_are_averaged():
+    torch.manual_seed(0)
+    head = dict(type='MultiLabelHead', num_classes=3, in_channels=120, thresholds=0.4)
+    ensemble = MODELS.build(dict(type='EnsembleClassifier', members=[{}, {}], **{**PARTS, 'head': head})).eval()
+    for member in ensemble.members:
+        torch.nn.init.normal_(member.head.fc.weight)
+    expected = torch.stack([member(images()).sigmoid() for member in ensemble.members]).mean(0)
+    torch.testing.assert_close(ensemble(images()).sigmoid(), expected)
+    for sample, scores in zip(ensemble.predict(images()), expected, strict=True):
+        torch.testing.assert_close(sample.pred_score, scores.detach())
+        assert sample.pred_label.tolist() == (scores >= 0.4).nonzero().flatten().tolist()

@@ -53,3 +53,18 @@ def test_evidential_members_pass_on_what_they_do_not_know():
 def test_without_scores_there_is_nothing_to_average():
     with pytest.raises(ValueError, match='me: the head predicts no scores'):
         aggregated([[DataSample(), DataSample()]])
+
+
+def test_of_several_labels_each_class_is_there_or_not():
+    scores = torch.tensor([[[0.9, 0.2, 0.5], [0.1, 0.7, 0.5]], [[0.5, 0.4, 0.5], [0.3, 0.7, 0.5]]])
+    low, high = torch.tensor([0.5, 0.2, 0.5]), torch.tensor([0.7, 0.4, 0.7])
+    members = [member(own, thresholds=limits.repeat(2, 1)) for own, limits in zip(scores, (low, high), strict=True)]
+    samples = aggregated(members)
+    assert [sample.pred_label.tolist() for sample in samples] == [[0, 1], [1]]
+    for row, sample in enumerate(samples):
+        torch.testing.assert_close(sample.pred_score, scores[:, row].mean(0))
+        torch.testing.assert_close(sample.thresholds, torch.tensor([0.6, 0.3, 0.6]))
+        pairs = torch.stack([scores[:, row], 1 - scores[:, row]], -1)
+        total = scipy.stats.entropy(pairs.mean(0), axis=1).sum()
+        assert sample.total.item() == pytest.approx(total, abs=1e-6)
+        assert sample.aleatoric.item() == pytest.approx(scipy.stats.entropy(pairs, axis=2).mean(0).sum(), abs=1e-6)

@@ -16,8 +16,9 @@ HEADS = {
     'AdaFaceHead': dict(num_classes=3),
     'EvidentialHead': dict(num_classes=3),
     'CosFaceHead': dict(num_classes=3),
+    'MultiLabelHead': dict(num_classes=3),
 }
-CLASSIFIERS = [name for name in HEADS if name != 'SupConHead']
+CLASSIFIERS = [name for name in HEADS if name not in ('SupConHead', 'MultiLabelHead')]
 
 
 def build(name, **keys):

@@ -110,3 +110,55 @@ def test_a_loss_that_knows_no_evidence():
         TypeError, match=r'expected an EvidentialLoss, got .* LinearHead, which takes any loss of logits'
     ):
         MODELS.build(dict(type='EvidentialHead', num_classes=3, in_channels=4, loss=dict(type='CrossEntropyLoss')))
+
+
+def test_weights_of_classes_multiply_the_whole_loss_of_a_sample():
+    plain, weighted = build(), build(class_weight='balanced')
+    weighted.set_class_counts(torch.tensor([6, 2, 4]), 12)
+    weight = torch.tensor([12 / 18, 12 / 6, 1.0])
+    each = [plain.loss((embeddings(3)[row : row + 1],), hard(row)) for row in range(3)]
+    losses = weighted.loss((embeddings(3),), hard(0, 1, 2))
+    for name in ('loss', 'kl'):
+        expected = sum(w * one[name] for w, one in zip(weight, each, strict=True)) / 3
+        torch.testing.assert_close(losses[name], expected)
+    soft = [DataSample().set_gt_score(torch.tensor([0.5, 0.5, 0.0]))]
+    expected = plain.loss((embeddings(1),), soft)['loss'] * weight[:2].mean()
+    torch.testing.assert_close(weighted.loss((embeddings(1),), soft)['loss'], expected)
+
+
+def test_adjusted_logits_of_the_log_form_are_those_of_cross_entropy():
+    head = build(loss=dict(form='log', kl_weight=0.0), logit_adjustment=1.5)
+    head.set_class_counts(torch.tensor([6, 2, 4]), 12)
+    prior = 1.5 * torch.tensor([0.5, 1 / 6, 1 / 3]).log()
+    logits = head((embeddings(4),))
+    expected = torch.nn.functional.cross_entropy(logits + prior, torch.tensor([0, 1, 2, 2]))
+    torch.testing.assert_close(head.loss((embeddings(4),), hard(0, 1, 2, 2))['loss'], expected)
+
+
+def test_the_adjusted_digamma_form_bounds_the_expected_cross_entropy():
+    """The mean over many draws of the Dirichlet distribution lies below, and not far."""
+    head = build(loss=dict(kl_weight=0.0), logit_adjustment=1.0)
+    head.set_class_counts(torch.tensor([90, 9, 1]), 100)
+    prior = torch.tensor([0.9, 0.09, 0.01]).log()
+    alpha = head((embeddings(1),)).exp().detach()
+    drawn = torch.distributions.Dirichlet(alpha[0]).sample((200_000,)).clamp_min(1e-30).log()
+    expected = torch.nn.functional.cross_entropy(drawn + prior, torch.full((200_000,), 2)).item()
+    found = head.loss((embeddings(1),), hard(2))['loss'].item()
+    assert expected - 0.05 < found < expected + 0.5
+
+
+def test_post_hoc_adjustment_changes_scores_not_uncertainties():
+    plain, head = build().eval(), build(logit_adjustment=dict(post_hoc=True)).eval()
+    head.set_class_counts(torch.tensor([6, 2, 4]), 12)
+    before, after = plain.predict((embeddings(1),))[0], head.predict((embeddings(1),))[0]
+    expected = before.pred_score / torch.tensor([6.0, 2.0, 4.0])
+    torch.testing.assert_close(after.pred_score, expected / expected.sum())
+    torch.testing.assert_close(head((embeddings(1),)).softmax(1)[0].detach(), after.pred_score)
+    assert after.vacuity == before.vacuity
+    assert after.epistemic == before.epistemic
+
+
+def test_an_adjustment_needs_a_cross_entropy():
+    with pytest.raises(ValueError, match=r"EvidentialHead: logit_adjustment is defined for .*'sum_of_squares' is none"):
+        build(loss=dict(form='sum_of_squares'), logit_adjustment=1.0)
+    build(loss=dict(form='sum_of_squares'), logit_adjustment=dict(post_hoc=True))

@@ -46,6 +46,51 @@ def test_class_weight_divides_by_the_samples():
     assert set(head.state_dict()) == {'fc.weight', 'fc.bias'}
 
 
+@pytest.mark.parametrize('smoothing', [0.0, 0.2])
+@pytest.mark.parametrize('soft', [False, True])
+def test_weights_from_counts_are_those_of_torchs_cross_entropy(soft, smoothing):
+    head, feats = build(class_weight='balanced', label_smoothing=smoothing), torch.randn(4, 5)
+    head.set_class_counts(torch.tensor([6, 2, 4]), 12)
+    targets = torch.rand(4, 3).softmax(1) if soft else torch.tensor([0, 2, 1, 2])
+    samples = [DataSample().set_gt_score(row) for row in targets] if soft else hard(*targets.tolist())
+    weight = torch.tensor([12 / 18, 12 / 6, 12 / 12])
+    expected = F.cross_entropy(head.fc(feats), targets, weight, label_smoothing=smoothing, reduction='sum') / 4
+    torch.testing.assert_close(head.loss((feats,), samples)['loss'], expected)
+    assert head.state_dict()['class_balance.counts'].tolist() == [6, 2, 4, 12]
+
+
+@pytest.mark.parametrize('loss', [None, dict(type='torch.nn.CrossEntropyLoss')])
+def test_logit_adjustment_moves_the_logits_of_the_loss_alone(loss):
+    head, feats = build(logit_adjustment=2.0, loss=loss), torch.randn(4, 5)
+    head.set_class_counts(torch.tensor([6, 2, 0]), 8)
+    logits = head.fc(feats)
+    prior = 2 * torch.tensor([6 / 9, 2 / 9, 1 / 9]).log()
+    losses = head.loss((feats,), hard(0, 2, 1, 2))
+    torch.testing.assert_close(losses['loss'], F.cross_entropy(logits + prior, torch.tensor([0, 2, 1, 2])))
+    right = (logits.argmax(1) == torch.tensor([0, 2, 1, 2])).float().mean() * 100
+    assert losses['accuracy_top-1'] == right
+    for module in (head, head.eval()):
+        torch.testing.assert_close(module((feats,)), logits)
+
+
+def test_post_hoc_adjustment_moves_scores_in_eval_mode_alone():
+    head, feats = build(logit_adjustment=dict(tau=2.0, post_hoc=True)), torch.randn(4, 5)
+    head.set_class_counts(torch.tensor([6, 2, 4]), 12)
+    logits = head.fc(feats)
+    expected = F.cross_entropy(logits, torch.tensor([0, 2, 1, 2]))
+    torch.testing.assert_close(head.loss((feats,), hard(0, 2, 1, 2))['loss'], expected)
+    torch.testing.assert_close(head((feats,)), logits)
+    scores = logits.softmax(1) / torch.tensor([6.0, 2.0, 4.0]) ** 2
+    predicted = torch.stack([sample.pred_score for sample in head.eval().predict((feats,))])
+    torch.testing.assert_close(predicted, scores / scores.sum(1, keepdim=True))
+    torch.testing.assert_close(head.loss((feats,), hard(0, 2, 1, 2))['loss'], expected)
+
+
+def test_without_counts_there_is_a_sentence():
+    with pytest.raises(RuntimeError, match=r'LinearHead: expected the number of training images .* for class_weight'):
+        build(class_weight='balanced').loss((torch.randn(1, 5),), hard(0))
+
+
 def test_accuracies_in_percent():
     head = build(topk=(1, 2))
     with torch.no_grad():

@@ -257,3 +257,42 @@ def test_what_a_margin_may_return(softmax):
 def test_a_margin_without_a_type(margin):
     with pytest.raises(TypeError, match=r"MarginHead: expected margin=dict\(type='ArcFace', ...\) with a type"):
         MODELS.build(dict(type='MarginHead', num_classes=3, in_channels=4, margin=margin))
+
+
+def cosines_of(head, feats):
+    return torch.nn.functional.cosine_similarity(feats[:, None], head.weight[None], dim=2)
+
+
+@pytest.mark.parametrize('softmax', ['dense', 'streamed'])
+@pytest.mark.parametrize('margin', ['ArcFace', 'CosFace', 'AdaFace'])
+def test_classes_with_few_images_weigh_more(margin, softmax):
+    """The loss of each sample, with its margin, times the weight of its class."""
+    plain = build(margin=dict(type=margin))
+    weighted = build(margin=dict(type=margin), softmax=softmax, class_weight='balanced')
+    weighted.set_class_counts(torch.tensor([6, 2, 4]), 12)
+    feats = 5 * torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
+    for head in (plain, weighted):
+        head.margin_function.eval()
+    each = [plain.loss((feats[row : row + 1],), samples(row))['loss'] for row in range(3)]
+    expected = (each[0] * 12 / 18 + each[1] * 12 / 6 + each[2]) / 3
+    torch.testing.assert_close(weighted.loss((feats,), samples(0, 1, 2))['loss'], expected)
+
+
+@pytest.mark.parametrize('softmax', ['dense', 'streamed'])
+def test_logit_adjustment_goes_with_a_margin(softmax):
+    head = build(margin=dict(type='CosFace', margin=0.2), scale=4.0, softmax=softmax, logit_adjustment=1.0)
+    head.set_class_counts(torch.tensor([6, 2, 4]), 12)
+    feats, labels = torch.randn(2, 5), torch.tensor([0, 1])
+    logits = 4 * (cosines_of(head, feats) - 0.2 * nn.functional.one_hot(labels, 3))
+    expected = nn.functional.cross_entropy(logits + torch.tensor([0.5, 1 / 6, 1 / 3]).log(), labels)
+    torch.testing.assert_close(head.loss((feats,), samples(0, 1))['loss'], expected)
+    torch.testing.assert_close(head.eval()(feats), 4 * cosines_of(head, feats))
+
+
+def test_post_hoc_adjustment_of_scaled_cosines():
+    head = build(scale=4.0, logit_adjustment=dict(post_hoc=True))
+    head.set_class_counts(torch.tensor([6, 2, 4]), 12)
+    feats = torch.randn(2, 5)
+    expected = 4 * cosines_of(head, feats) - torch.tensor([0.5, 1 / 6, 1 / 3]).log()
+    torch.testing.assert_close(head.eval()(feats), expected)
+    torch.testing.assert_close(head.predict(feats)[0].pred_score, expected[0].softmax(0).detach())

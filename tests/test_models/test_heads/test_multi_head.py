@@ -180,3 +180,18 @@ def test_finite_under_autocast(dtype):
 def test_mistakes_are_answered(keys, error, says):
     with pytest.raises(error, match=says):
         build(**keys)
+
+
+def test_heads_of_several_labels_and_weights_of_their_own():
+    heads = dict(tags=dict(type='MultiLabelHead'), focus=dict(type='MultiLabelHead', loss=dict(type='AsymmetricLoss')))
+    head = build(heads=heads)
+    assert head.multi_label
+    assert not build().multi_label
+    several = [DataSample().set_gt_label(labels) for labels in ([0, 2], [])]
+    assert [name for name in head.loss((embeddings(2),), several) if 'loss' in name] == ['tags.loss', 'focus.loss']
+    sample = head.predict((embeddings(1),))[0]
+    assert sample.thresholds is sample.heads.tags.thresholds
+    balanced = build(heads=dict(one=dict(type='LinearHead', class_weight='balanced'), two=dict(type='EvidentialHead')))
+    assert [name for name, part in balanced.named_modules() if getattr(part, 'needs_class_counts', False)] == [
+        'heads.one'
+    ]

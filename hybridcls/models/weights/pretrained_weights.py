@@ -1,0 +1,142 @@
+"""The pretrained weights of a timm model: from the local cache, or from a network that answers."""
+
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Optional, Union
+from urllib.parse import urlsplit
+
+import torch
+from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub.utils import get_session
+
+from .weight_files import weights_file
+
+__all__ = ['hub_config', 'pretrained_weights']
+
+_PATIENCE = 1.5  # seconds for an answer; a download without a network would be tried again for most of a minute
+_OF_HUB = ('hf-hub', 'hf_hub')
+_SAFE = 'model.safetensors'
+
+
+def pretrained_weights(
+    caller: str, model_name: str, config: Mapping[str, Any], cache_dir: Union[str, Path, None] = None
+) -> str:
+    """Return the file, or the address, of the weights that timm's config of a model names.
+
+    What is in the local cache of the Hugging Face Hub is used without a network. What is not is fetched, if the Hub
+    (``HF_ENDPOINT``; proxies as its library takes them) answers in a second and a half.
+
+    Args:
+        caller (str): Name used as the error prefix.
+        model_name (str): The model, for the message.
+        config (Mapping): Its ``pretrained_cfg``.
+        cache_dir (str | Path, optional): Instead of the Hub's own cache (``HF_HOME``). Defaults to None.
+
+    Raises:
+        ValueError: If timm has no weights for the model.
+        FileNotFoundError: If they are neither here nor to be had.
+    """
+    if config.get('file'):
+        return weights_file(caller, config['file'])
+    repo, _, revision = (config.get('hf_hub_id') or '').partition('@')
+    if repo:
+        names = _names(config.get('hf_hub_filename'))
+        return _from_hub(caller, model_name, repo, names, revision or None, cache_dir)
+    url = config.get('url')
+    if not url:
+        raise ValueError(
+            f'{caller}: timm has no pretrained weights for {model_name}. Set pretrained=False, or choose a model of '
+            'timm.list_models(pretrained=True).'
+        )
+    file = os.path.join(torch.hub.get_dir(), 'checkpoints', os.path.basename(urlsplit(url).path))
+    if not os.path.isfile(file):
+        _check_answers(caller, model_name, '{0.scheme}://{0.netloc}'.format(urlsplit(url)), file)
+    return url
+
+
+def hub_config(caller: str, model_name: str, cache_dir: Union[str, Path, None] = None) -> Optional[str]:
+    """Return the folder with the cached config of a model ``hf-hub:OWNER/NAME``; None for other names, and to fetch it.
+
+    Raises:
+        FileNotFoundError: If it is neither here nor to be had.
+    """
+    source, _, repo = model_name.partition(':')
+    if source not in _OF_HUB:
+        return None
+    repo, _, revision = repo.partition('@')
+    file = try_to_load_from_cache(repo, 'config.json', cache_dir=cache_dir, revision=revision or None)
+    if isinstance(file, str):
+        return os.path.dirname(file)
+    _check_answers(caller, model_name, constants.ENDPOINT, _folder(repo, cache_dir))
+    return None
+
+
+def _from_hub(
+    caller: str,
+    model_name: str,
+    repo: str,
+    names: list[str],
+    revision: Optional[str],
+    cache_dir: Union[str, Path, None],
+) -> str:
+    for name in names:
+        file = try_to_load_from_cache(repo, name, cache_dir=cache_dir, revision=revision)
+        if isinstance(file, str):
+            return file
+    folder = _folder(repo, cache_dir)
+    _check_answers(caller, model_name, constants.ENDPOINT, folder)
+    for name in names:
+        try:
+            return hf_hub_download(repo, name, revision=revision, cache_dir=cache_dir)
+        except EntryNotFoundError:
+            continue
+        except OSError as error:
+            raise _unavailable(caller, model_name, folder, f'{type(error).__name__} at {constants.ENDPOINT}') from error
+    raise ValueError(f'{caller}: expected one of {", ".join(names)} in {repo} at {constants.ENDPOINT}, got none.')
+
+
+def _names(name: Optional[str]) -> list[str]:
+    """The names of a file of weights on the Hub, the safe format first, as timm looks for them."""
+    if name is None:
+        return [_SAFE, 'pytorch_model.bin']
+    safe = {'pytorch_model.bin': _SAFE, 'open_clip_pytorch_model.bin': 'open_clip_model.safetensors'}
+    also = safe.get(name) or f'{os.path.splitext(name)[0]}.safetensors'
+    return list(dict.fromkeys([also, name]))
+
+
+def _folder(repo: str, cache_dir: Union[str, Path, None]) -> str:
+    """Where the Hub's library keeps a repository (its documented layout)."""
+    return os.path.join(cache_dir or constants.HF_HUB_CACHE, f'models--{repo.replace("/", "--")}')
+
+
+def _check_answers(caller: str, model_name: str, address: str, cached: str) -> None:
+    """Raise unless a server answers soon, be it with an error."""
+    if constants.HF_HUB_OFFLINE:
+        raise _unavailable(caller, model_name, cached, 'HF_HUB_OFFLINE is set')
+    outcome: list[str] = []
+
+    def ask() -> None:
+        try:
+            get_session().head(address, timeout=_PATIENCE)
+            outcome.append('')
+        except Exception as error:  # of whichever library the Hub's uses
+            outcome.append(type(error).__name__)
+
+    # The lookup of a name has no timeout of its own; a thread that still waits for one ends with the program.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(_PATIENCE)
+    why = outcome[0] if outcome else f'no answer in {_PATIENCE} s'
+    if why:
+        raise _unavailable(caller, model_name, cached, f'{address} cannot be reached ({why})')
+
+
+def _unavailable(caller: str, model_name: str, cached: str, why: str) -> FileNotFoundError:
+    return FileNotFoundError(
+        f'{caller}: the pretrained weights of {model_name} are not in the local cache ({cached}), and {why}. Give a '
+        'file or folder of weights by --checkpoint (checkpoint_path=... in the config), copy that place of the cache '
+        'from a machine with a network, or set pretrained=False for random weights.'
+    )
