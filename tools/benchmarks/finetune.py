@@ -79,7 +79,7 @@ class Difference(NamedTuple):
     Args:
         baseline (str): The better of the two, by its mean.
         mean (float): In percentage points.
-        standard_error (float): Of the mean.
+        standard_error (float): Of the mean; 0 with a single seed.
     """
 
     baseline: str
@@ -105,7 +105,7 @@ def difference(rows: Sequence[dict[str, Any]]) -> Difference:
     """
     baseline = max(METHODS[1:], key=lambda name: statistics.mean(row[name] for row in rows))
     gains = [row['recipe'] - row[baseline] for row in rows]
-    spread = statistics.stdev(gains) if len(gains) > 1 else math.nan
+    spread = statistics.stdev(gains) if len(gains) > 1 else 0.0
     return Difference(baseline, statistics.mean(gains), spread / math.sqrt(len(gains)))
 
 
