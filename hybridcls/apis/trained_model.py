@@ -18,6 +18,7 @@ from hybridcls.datasets.dataset_parts import keep_version, loaders_of
 from hybridcls.datasets.transforms.load_image import LoadImage
 from hybridcls.engine.checkpoints.find_checkpoint import FoundCheckpoint, find_checkpoint
 from hybridcls.engine.checkpoints.weight_match import check_every_weight
+from hybridcls.engine.config.checkpoint_config import check_types, config_of_checkpoint, without_start
 from hybridcls.engine.config.tree import is_a
 from hybridcls.models.adapters import add_token_merging
 from hybridcls.models.adapters.lora_files import load_adapters
@@ -26,7 +27,6 @@ from hybridcls.models.weights.timm_weights import fit_timm_weights
 from hybridcls.registry import FUNCTIONS, MODELS, TRANSFORMS
 from hybridcls.structures import ClassNames, recorded_version
 
-from .checkpoint_config import check_types, config_of_checkpoint, without_start
 from .random_init import without_random_init
 
 __all__ = ['Source', 'TrainedModel', 'read_trained_model']

@@ -143,9 +143,9 @@ def _test(args: Namespace) -> dict[str, Any]:
 def _config_in(checkpoint: str, args: Namespace) -> 'Config':
     """Load the config that a checkpoint holds, and that may name registered parts alone unless it is trusted."""
     from hybridcls import registry
-    from hybridcls.apis.checkpoint_config import UnsafeConfigError, check_types
     from hybridcls.engine import ConfigError
     from hybridcls.engine.checkpoints.config_values import config_values
+    from hybridcls.engine.config.checkpoint_config import UnsafeConfigError, check_types
 
     values = config_values(checkpoint)
     if values is None:

@@ -174,6 +174,7 @@ def prepare_testing(
         apply(cfg, without_start)
     _divide_images(cfg, cfg.work_dir, replace(options, launcher=launcher), checkpoint)
     check_image_folders(cfg, kinds=('test',))
+    apply(cfg, data_defaults, 1, True)
     apply(cfg, num_classes, checkpoint)
     return _finish(cfg)
 

@@ -64,10 +64,11 @@ class DataDefaults(NamedTuple):
         return self.max_epochs * max(1, self.images // per_update if self.drop_last else -(-self.images // per_update))
 
 
-def data_defaults(cfg: Config, processes: int = 1) -> Iterator[Change]:
+def data_defaults(cfg: Config, processes: int = 1, is_test: bool = False) -> Iterator[Change]:
     """Fill what is None in the config, and depends on how many images there are to train on.
 
-    - ``batch_size`` of the dataloaders: an eighth of the images, a power of two from 4 to 32 over all processes.
+    - ``batch_size`` of the training: an eighth of the images, a power of two from 4 to 32 over all processes; of the
+      other dataloaders 32.
     - ``drop_last`` of the training: unless all images together are less than a batch.
     - ``train_cfg.max_epochs``: about 300 updates, from 10 to 30 epochs.
     - ``momentum`` of an EMAHook: it looks back on a tenth of the updates.
@@ -80,14 +81,15 @@ def data_defaults(cfg: Config, processes: int = 1) -> Iterator[Change]:
     Args:
         cfg (Config): Read.
         processes (int): That train together. Defaults to 1.
+        is_test (bool): Nothing is trained: the images to train on need not be there, and are not counted.
     """
     places = list(_open_places(cfg))
     if not places:
         return
-    images = _count_images(cfg)
-    loader: Any = cfg.train_dataloader
-    chosen = DataDefaults.of(images, processes, loader.get('batch_size'), cfg.train_cfg.get('max_epochs'))
-    updates = cfg.train_cfg.get('max_iters') or chosen.updates
+    loader, loop = ({} if is_test else cfg[key] for key in ('train_dataloader', 'train_cfg'))
+    images = _FEW if is_test else _count_images(cfg)
+    chosen = DataDefaults.of(images, processes, loader.get('batch_size'), loop.get('max_epochs'))
+    updates = loop.get('max_iters') or chosen.updates
     few = images <= _FEW
     values: dict[str, tuple[Any, str]] = dict(
         batch_size=(chosen.batch_size, f'{images} images to train on'),
@@ -100,7 +102,9 @@ def data_defaults(cfg: Config, processes: int = 1) -> Iterator[Change]:
     )
     for path in places:
         new, why = values[str(path[-1])]
-        yield Change(path, value_at(cfg, path), new, why)
+        if path[-1] == 'batch_size' and path[0] != 'train_dataloader':
+            new, why = _BATCH[1], 'default of evaluations'
+        yield Change(path, value_at(cfg, path), new, why, told=not is_test)
 
 
 def _open_places(cfg: Config) -> Iterator[Path]:
@@ -115,7 +119,7 @@ def _open_places(cfg: Config) -> Iterator[Path]:
             yield (*path, 'batch_size')
         if loader.get('drop_last', ABSENT) is None:
             yield (*path, 'drop_last')
-    if leaves_length_open(cfg):
+    if cfg.get('train_cfg') and leaves_length_open(cfg):
         yield ('train_cfg', 'max_epochs')
     for path, node in walk({key: cfg.get(key) for key in ('default_hooks', 'custom_hooks')}):
         for kind, key in ((EMAHook, 'momentum'), (EarlyStoppingHook, 'patience')):

@@ -39,11 +39,11 @@ class DistillationHook(Hook):
     resume goes on with the right ones.
 
     Args:
-        teacher (str | dict | nn.Module): The path of a config, ours or mmpretrain's (``'mmpretrain::resnet/...py'``);
-            the model of such a config; ``dict(model_name=...)`` for any timm model, with ``checkpoint_path=`` for its
-            weights; or a model.
-        teacher_checkpoint (str, optional): Its weights. Only a timm model with ``pretrained=True``, a config with an
-            ``init_cfg`` or a model given as it is can do without.
+        teacher (str | dict | nn.Module): A checkpoint of a training, or its work dir; the path of a config, ours or
+            mmpretrain's (``'mmpretrain::resnet/...py'``); the model of such a config; ``dict(model_name=...)`` for any
+            timm model, with ``checkpoint_path=`` for its weights; or a model.
+        teacher_checkpoint (str, optional): Its weights, where ``teacher`` is a config. Only a timm model with
+            ``pretrained=True``, a config with an ``init_cfg`` or a model given as it is can do without.
         distill_weight (float | dict): w in [0, 1]; 0 leaves the logits out, and the task with its full weight.
             A schedule is ``dict(start=0.5, end=0.1, curve='linear')``, or ``curve='cosine'``, from the first iteration
             to the last. Defaults to 0.3.

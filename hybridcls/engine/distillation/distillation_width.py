@@ -21,7 +21,8 @@ def distillation_width(cfg: Config) -> Iterator[Change]:
     from hybridcls.models.classifiers import HybridClassifier, Teacher
 
     model = cfg.get('model') or {}
-    hook = next((hook for hook in cfg.get('custom_hooks') or [] if is_a('HOOKS', hook, DistillationHook)), None)
+    hooks = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
+    hook = next((hook for hook in hooks if is_a('HOOKS', hook, DistillationHook)), None)
     if hook is None or not hook.get('feature_weight'):
         return
     if not is_a('MODELS', model, HybridClassifier) or model.get('distill_projection'):

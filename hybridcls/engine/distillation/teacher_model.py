@@ -15,8 +15,10 @@ from hybridcls.registry import MODELS
 from hybridcls.structures import ClassNames
 
 from ..checkpoints.files import check_checkpoint
+from ..checkpoints.find_checkpoint import find_checkpoint
 from ..checkpoints.weight_transfer import WeightMismatchError, check_taken, select_weights, shown_resized
 from ..config import classifying_head, load_config
+from ..config.checkpoint_config import check_types, config_of_checkpoint, without_start
 
 __all__ = ['build_teacher', 'teacher_image_size']
 
@@ -30,8 +32,8 @@ def build_teacher(
     """Return the model that a config names, with its weights.
 
     Args:
-        teacher (str | Path | dict | nn.Module): The path of a config (ours or mmpretrain's, ``mmpretrain::...`` too);
-            a dict with ``type``, the model of such a config; a dict with ``model_name``, any model of timm with its
+        teacher (str | Path | dict | nn.Module): A checkpoint of a training, or its work dir: its config is in it; the
+            path of a config (ours or mmpretrain's, ``mmpretrain::...`` too); a dict with ``type``, the model of such a config; a dict with ``model_name``, any model of timm with its
             other arguments, and perhaps ``checkpoint_path``; or a model.
         checkpoint (str, optional): Weights: of a Runner, of timm, or bare ones.
         num_classes (int, optional): For a teacher that does not say its own: the student's.
@@ -46,6 +48,10 @@ def build_teacher(
         WeightMismatchError: If the checkpoint does not hold every weight of it.
         FileNotFoundError: If a file is missing.
     """
+    if is_checkpoint(teacher):
+        found = find_checkpoint(teacher)  # type: ignore[arg-type]
+        print_log(f'Teacher: {found.why}', 'current')
+        teacher, checkpoint = _model_in(found.path), checkpoint or found.path
     if isinstance(teacher, nn.Module):
         model, has_weights = teacher, True
     elif isinstance(teacher, dict) and 'model_name' in teacher:
@@ -96,11 +102,29 @@ def build_teacher(
 
 def teacher_image_size(teacher: Any) -> Optional[Union[int, tuple[int, int]]]:
     """Return the image size that the teacher's config says at its top level, if there is one."""
+    if is_checkpoint(teacher):
+        path = find_checkpoint(teacher).path
+        size = config_of_checkpoint(read_checkpoint(path), path).get('img_size')
+        return size if size is None or isinstance(size, int) else (size[0], size[1])
     if isinstance(teacher, (str, Path)):
         _check_is_no_timm_name(str(teacher))
         size = load_config(teacher).get('img_size')
         return size if size is None or isinstance(size, int) else (size[0], size[1])
     return None
+
+
+def is_checkpoint(teacher: Any) -> bool:
+    """Whether a teacher is a checkpoint or a work dir, and no config."""
+    if not isinstance(teacher, (str, Path)):
+        return False
+    return str(teacher).endswith(('.pth', '.pt', '.safetensors')) or Path(teacher).expanduser().is_dir()
+
+
+def _model_in(path: str) -> dict:
+    """Read the model in the config of a checkpoint, without what its training started from."""
+    model = config_of_checkpoint(read_checkpoint(path), path).model
+    check_types(model, path)
+    return without_start(model)
 
 
 def _registered_model(teacher: Any, num_classes: Optional[int]) -> tuple[nn.Module, bool]:
@@ -112,8 +136,8 @@ def _registered_model(teacher: Any, num_classes: Optional[int]) -> tuple[nn.Modu
         cfg = Config(dict(model=dict(teacher), default_scope='hybridcls'))
     else:
         raise TypeError(
-            f'DistillationHook: teacher={teacher!r} is neither the path of a config, nor a dict with '
-            "'type' or 'model_name', nor a model."
+            f'DistillationHook: teacher={teacher!r} is neither a checkpoint, nor the path of a config, nor a dict with '
+            "'type' or 'model_name', nor a model. Give --teacher CHECKPOINT (the key teacher)."
         )
     head = classifying_head(cfg)
     if head is not None and head.get('num_classes') is None:

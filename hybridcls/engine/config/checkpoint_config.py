@@ -11,9 +11,10 @@ from torch import nn
 from hybridcls import registry
 from hybridcls.checkpoint_reading import checkpoints_are_trusted
 from hybridcls.checks import listed
-from hybridcls.engine.config.renamed import with_new_spellings
-from hybridcls.engine.config.tree import walk
 from hybridcls.literals import read_assignments
+
+from .renamed import with_new_spellings
+from .tree import walk
 
 __all__ = ['UnsafeConfigError', 'check_types', 'config_of_checkpoint', 'without_start']
 
