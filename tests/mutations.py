@@ -55,6 +55,14 @@ MUTATIONS = (
     ),
     Mutation('models/margins/norm_statistics.py', 'std.copy_(new_std)', 'std.copy_(std)'),
     Mutation('models/margins/adaface_margin.py', 'if self.training:', 'if True:'),
+    Mutation('functional/margins/streamed_softmax.py', '(before - largest_sum).exp_()', '(before - before).exp_()'),
+    # class imbalance, several labels
+    Mutation('functional/imbalance/class_weights.py', '(present.sum() * counts.double())', 'counts.double()'),
+    Mutation('functional/imbalance/class_weights.py', 'present.sum() / weights.sum()', '1 / weights.sum()'),
+    Mutation('functional/imbalance/logit_adjustment.py', '.clamp(min=1)', ''),
+    Mutation('functional/multilabel/asymmetric_cross_entropy.py', '(logits.sigmoid() - clip)', 'logits.sigmoid()'),
+    Mutation('functional/multilabel/threshold_choice.py', 'following == self.scores', 'following > self.scores'),
+    Mutation('models/modules/class_thresholds.py', 'in_checkpoint=not is_given', 'in_checkpoint=True'),
     # contrast
     Mutation('functional/contrastive/dense_supcon.py', 'positive = positive & ~own', 'pass'),
     Mutation('functional/contrastive/dense_supcon.py', 'masked_fill(num_positives == 0, 0)', 'nan_to_num()'),

@@ -14,5 +14,5 @@ def test_the_line_is_there_once(mutation):
     assert (ROOT / mirror_of(mutation.file)).is_file()
 
 
-def test_there_are_sixty():
-    assert len(MUTATIONS) == 60 > LEAST_NOTICED
+def test_there_are_sixty_or_more():
+    assert len(MUTATIONS) >= 60 > LEAST_NOTICED

@@ -77,8 +77,8 @@ def test_the_command_of_a_wheel_in_an_empty_folder(tmp_path):
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout
 
-    for row in json.loads(command('list', '--json'))['items']:
-        command('explain', row['name'], 'work_dir' if 'phase' in row['name'] else 'model')
+    assert {row['name'] for row in json.loads(command('list', '--json'))['items']} == set(shipped_configs())
+    assert 'AdaFaceHead' in command('explain', 'digits/two_phase', 'adaface.model.head.type')
     result = json.loads(command('train', 'digits/ce_vit', '--epochs', '1', '--json'))
     assert (result['work_dir'], result['config'][: len(str(tmp_path))]) == ('work_dirs/ce_vit', str(tmp_path))
     tested = json.loads(command('test', 'work_dirs/ce_vit', '--json'))

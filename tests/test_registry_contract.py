@@ -55,6 +55,7 @@ ARGUMENTS = {
     'MetricOf': dict(metric=dict(type='Accuracy')),  # the name of HeadMetric in 0.1
     'MixtureTTA': dict(module=dict(type='HybridClassifier', **PARTS)),
     'MultiHead': dict(heads=dict(one=dict(type='LinearHead', num_classes=2)), in_channels=4),
+    'MultiLabelHead': dict(num_classes=2, in_channels=4),
     'PKSampler': dict(sampler=sampler, batch_size=4, images_per_class=2),
     'ProjectionMLP': dict(in_channels=4),
     'ImageViews': dict(num_views=1, transforms=[[]]),

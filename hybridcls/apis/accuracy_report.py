@@ -25,13 +25,13 @@ class AccuracyReport:
     right: Counter = field(default_factory=Counter)
     unlabelled: int = 0
 
-    def add(self, answer: Answer, label: Optional[str]) -> None:
-        """Count an answer, with the name of the true class; None: not known."""
-        if label is None or answer.class_name is None:
+    def add(self, answer: Answer) -> None:
+        """Count an answer."""
+        if answer.label is None or answer.class_name is None:
             self.unlabelled += 1
             return
-        self.images[label] += 1
-        self.right[label] += answer.class_name == label
+        self.images[answer.label] += 1
+        self.right[answer.label] += answer.class_name == answer.label
 
     @property
     def labelled(self) -> int:

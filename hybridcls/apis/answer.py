@@ -24,7 +24,7 @@ class Answer:
         class_name (str, optional): The class with the largest score; None if the model has no classes (SupCon).
         probability (float, optional): Its score, in [0, 1].
         top (tuple[tuple[str, float], ...]): The k most probable classes with their scores, the best first.
-        label (str, optional): The class that the image is of, where its folder or table says so.
+        label (str, optional): The class that the image is of, where its folder or table names one of the model's.
         uncertainties (dict[str, float]): Those that the head has, by name, higher for a more uncertain answer:
             ``total``, ``aleatoric`` and ``epistemic`` in nats, ``vacuity`` in (0, 1].
         scores (np.ndarray, optional): ``(C,)`` float32, by class number.
@@ -53,13 +53,19 @@ class Answer:
 
 
 def answers_of(
-    samples: Sequence[Any], items: Sequence[Item], names: Sequence[str], top_k: int, embeddings: bool
+    samples: Sequence[Any],
+    items: Sequence[Item],
+    names: Sequence[str],
+    labels: Sequence[Optional[str]],
+    top_k: int,
+    embeddings: bool,
 ) -> list[Answer]:
     """Turn the predictions of a batch into answers, with one transfer from the device a field.
 
     Args:
         samples (Sequence[DataSample]): B predictions.
         items (Sequence[Item]): The B images.
+        labels (Sequence[str | None]): Their true classes, where they are known.
         names (Sequence[str]): The class names; of a head with another number of classes, the numbers are its names.
         top_k (int): Number of classes in ``top``.
         embeddings (bool): Whether to keep the embeddings.
@@ -70,7 +76,7 @@ def answers_of(
     vectors = _stacked(samples, 'embedding') if embeddings or scores is None else None
     uncertainties = _uncertainties(samples)
     by_head = {
-        name: answers_of([sample.heads.get(name) for sample in samples], items, names, top_k, False)
+        name: answers_of([sample.heads.get(name) for sample in samples], items, names, labels, top_k, False)
         for name in (samples[0].heads.keys() if 'heads' in samples[0] else ())
     }
     first = None if scores is None else torch.stack([sample.pred_label for sample in samples])[:, 0].tolist()
@@ -90,7 +96,7 @@ def answers_of(
                 class_name=None if first is None else names[first[row]],
                 probability=None if first is None else float(scores[row, first[row]]),
                 top=top,
-                label=item.label,
+                label=labels[row],
                 uncertainties={name: values[row] for name, values in uncertainties.items()},
                 scores=None if scores is None else scores[row],
                 embedding=None if vectors is None else vectors[row],

@@ -24,7 +24,7 @@ class Item(NamedTuple):
     Args:
         path (str, optional): As it was given, for the answer; None for an image in memory.
         source (Any): What the pipeline reads: a path, or ``img`` of LoadImage (an image of Pillow, or bytes).
-        label (str, optional): What the table or the folder says of its class.
+        label (str, optional): What the table says of its class, or the name of the first folder below the one given.
     """
 
     path: Optional[str]
@@ -49,7 +49,7 @@ class ImageInputs:
     total: Optional[int] = None
 
 
-def read_inputs(inputs: Any, classes: Iterable[str] = ()) -> ImageInputs:
+def read_inputs(inputs: Any) -> ImageInputs:
     """Find the images that ``inputs`` stands for.
 
     - A path (or address) of an image; a folder: all images below it, sorted; a pattern (``photos/**/*.jpg``), sorted;
@@ -60,35 +60,31 @@ def read_inputs(inputs: Any, classes: Iterable[str] = ()) -> ImageInputs:
     - A list of these, of which each may be a folder or a pattern; or any other iterable of them, which is read
       while the answers are asked for.
 
-    Images below a folder have its first folder as their label if that is among ``classes``.
-
     Args:
         inputs: Any of these.
-        classes (Iterable[str]): Names that folders of labelled images have.
 
     Raises:
         FileNotFoundError: If a single path does not exist, or there is no image.
         TypeError: If it is something else, an array of floats for one.
         ValueError: If an array or tensor is no RGB or grey image, or a table cannot be read.
     """
-    classes = frozenset(classes)
     if isinstance(inputs, (str, os.PathLike)):
-        items = _of_path(os.fspath(inputs), classes, must_exist=True)
+        items = _of_path(os.fspath(inputs), must_exist=True)
         return ImageInputs(items, len(items))
     if isinstance(inputs, (list, tuple)):
         if not inputs:
             raise FileNotFoundError('predict: expected images, got an empty list.')
-        items = [item for one in inputs for item in _items_of(one, classes)]
+        items = [item for one in inputs for item in _items_of(one)]
         return ImageInputs(items, len(items))
     if _is_in_memory(inputs):
-        items = list(_items_of(inputs, classes))
+        items = list(_items_of(inputs))
         return ImageInputs(items, len(items))
     if isinstance(inputs, Mapping) or not isinstance(inputs, Iterable):
         raise TypeError(
             f'predict: expected a path, a folder, an image of Pillow, an array, a tensor, bytes, a file or an iterable '
             f'of these, got {type(inputs).__name__}.'
         )
-    return ImageInputs(item for one in inputs for item in _items_of(one, classes))
+    return ImageInputs(item for one in inputs for item in _items_of(one))
 
 
 def is_one_image(inputs: Any) -> bool:
@@ -99,19 +95,19 @@ def is_one_image(inputs: Any) -> bool:
     return _is_in_memory(inputs) and getattr(inputs, 'ndim', 3) < 4
 
 
-def _items_of(one: Any, classes: frozenset[str]) -> Iterator[Item]:
+def _items_of(one: Any) -> Iterator[Item]:
     if isinstance(one, (str, os.PathLike)):
-        yield from _of_path(os.fspath(one), classes)
+        yield from _of_path(os.fspath(one))
     elif isinstance(one, (np.ndarray, Tensor)) and one.ndim == 4:
         yield from (Item(None, _from_memory(image)) for image in one)
     else:
         yield Item(None, _from_memory(one))
 
 
-def _of_path(path: str, classes: frozenset[str], must_exist: bool = False) -> list[Item]:
+def _of_path(path: str, must_exist: bool = False) -> list[Item]:
     path = os.path.expanduser(path)
     if os.path.isdir(path):
-        return _of_folder(path, classes)
+        return _of_folder(path)
     is_there = os.path.exists(path)
     if path.lower().endswith(TABLES) and '://' not in path and (is_there or must_exist):
         return _of_table(path)
@@ -127,7 +123,7 @@ def _of_path(path: str, classes: frozenset[str], must_exist: bool = False) -> li
     return [Item(path, path)]
 
 
-def _of_folder(folder: str, classes: frozenset[str]) -> list[Item]:
+def _of_folder(folder: str) -> list[Item]:
     extensions = readable_extensions()
     images, left_out = files_below(folder, extensions)
     if not images:
@@ -140,7 +136,7 @@ def _of_folder(folder: str, classes: frozenset[str]) -> list[Item]:
     for name in sorted(images, key=lambda path: path.split(os.sep, 1)):  # as ImageFolder, so that batches are a test's
         first, _, rest = name.partition(os.sep)
         path = os.path.join(folder, name)
-        items.append(Item(path, path, first if rest and first in classes else None))
+        items.append(Item(path, path, first if rest else None))
     return items
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -54,6 +55,7 @@ class HybridInferencer(BaseInferencer):
         classes (tuple[str, ...]): The names of the classes; numbers where no names are known; empty if the head has no
             classes (SupCon).
         why (str): A sentence: which checkpoint this is, and why it was chosen.
+        checkpoint_path (str): Its path.
         batch_size (int): That of a test.
 
     Example::
@@ -65,7 +67,7 @@ class HybridInferencer(BaseInferencer):
         model.embed(['a.jpg', 'b.jpg'])              # (2, D)
     """
 
-    visualize_kwargs = {'out_dir', 'root'}
+    _visualizer: Any
 
     def __init__(
         self,
@@ -75,16 +77,18 @@ class HybridInferencer(BaseInferencer):
         amp: Optional[bool] = None,
     ) -> None:
         trained = read_trained_model(checkpoint, config)
-        self._trained = trained
+        self._trained, self._visualizer = trained, None
         trained.model._config = trained.cfg  # where the base class looks
         chosen = get_device() if str(device) == 'auto' else device
         super().__init__(trained.model, pretrained=False, device=_checked(chosen))
         self.device = torch.device(chosen)
         self.amp = bool((trained.cfg.get('test_cfg') or {}).get('fp16')) if amp is None else amp
         self.batch_size = trained.batch_size
-        self.why = trained.found.why
+        self.checkpoint_path, self.why = trained.found
         self.class_names = trained.classes
         self.classes = self._classes()
+        folders = self.class_names.folders if self.class_names is not None else ()
+        self._class_of = {**dict(zip(folders, self.classes, strict=False)), **{name: name for name in self.classes}}
 
     def _classes(self) -> tuple[str, ...]:
         number = getattr(getattr(self.model, 'head', None), 'num_classes', None)
@@ -113,6 +117,7 @@ class HybridInferencer(BaseInferencer):
         embeddings: bool = False,
         on_unreadable: str = 'error',
         skip: int = 0,
+        show_dir: Optional[str] = None,
     ) -> 'Answers':
         """Answer for each image, in order, while they are asked for.
 
@@ -128,6 +133,8 @@ class HybridInferencer(BaseInferencer):
                 is in ``unreadable`` of what is returned. The other images of its batch stay in that batch. Defaults to
                 ``'error'``.
             skip (int): Leave out so many images at the beginning, a multiple of the batch size. Defaults to 0.
+            show_dir (str, optional): Write what the model sees of each image, with its answer, to this folder. Defaults
+                to None.
 
         Returns:
             Answers: An iterator over :class:`~hybridcls.apis.answer.Answer`.
@@ -140,11 +147,11 @@ class HybridInferencer(BaseInferencer):
         check_number('predict', 'batch_size', batch_size, 1, integer=True)
         check_number('predict', 'top_k', top_k, 1, integer=True)
         check_choice('predict', 'on_unreadable', on_unreadable, ON_UNREADABLE)
-        found = inputs if isinstance(inputs, ImageInputs) else read_inputs(inputs, self._spellings())
+        found = inputs if isinstance(inputs, ImageInputs) else read_inputs(inputs)
         if workers is None:
             workers = 0 if found.total == 1 else min(_MOST_WORKERS, os.cpu_count() or 1)
         check_number('predict', 'workers', workers, 0, integer=True)
-        return Answers(self, found, batch_size, workers, top_k, embeddings, on_unreadable, skip)
+        return Answers(self, found, batch_size, workers, top_k, embeddings, on_unreadable, skip, show_dir)
 
     def predict(self, inputs: Any, **options: Any) -> Union[Answer, list[Answer]]:
         """Return the answer for one image, or the list of answers for a folder, pattern, table or list.
@@ -198,20 +205,38 @@ class HybridInferencer(BaseInferencer):
         now = torch.backends.cudnn
         return now.flags(now.enabled, wanted, deterministic=now.deterministic, allow_tf32=now.allow_tf32)
 
+    def visualize(  # type: ignore[override]
+        self, inputs: Sequence[Any], preds: Sequence[Any], items: Sequence[Item], out_dir: str, first: int
+    ) -> None:
+        """Write images with their predictions, under the path of each below ``out_dir``, or its number."""
+        from mmpretrain.visualization import UniversalVisualizer
+
+        from hybridcls.engine.hooks.visualization_hook import picture_name
+        from hybridcls.visualization.prediction_image import enlarge, fitting_text_size, to_rgb_image
+
+        self._visualizer = self._visualizer or UniversalVisualizer()
+        for number, (packed, sample, item) in enumerate(zip(inputs, preds, items, strict=True), first):
+            seen = packed['inputs']
+            image = enlarge(to_rgb_image(seen if isinstance(seen, torch.Tensor) else seen[0], is_bgr=True))
+            name = str(number) if item.path is None else picture_name(item.path, os.getcwd())
+            self._visualizer.visualize_cls(
+                image=image,
+                data_sample=sample,
+                classes=self.classes,
+                text_cfg=dict(size=fitting_text_size(image.shape[1], sample, self.classes)),
+                out_file=os.path.join(out_dir, f'{name}.png'),
+            )
+
     def postprocess(  # type: ignore[override]
         self, preds: Sequence[Any], items: Sequence[Item], top_k: int, embeddings: bool
     ) -> list[Answer]:
         """Turn predictions into answers."""
-        return answers_of(preds, items, self.classes, top_k, embeddings)
+        labels = [self.class_of(item.label) for item in items]
+        return answers_of(preds, items, self.classes, labels, top_k, embeddings)
 
-    def number_of(self, label: Optional[str]) -> Optional[int]:
-        """Return the class number of a name or of a class folder's name; None if the model has no such class."""
-        return None if label is None else self._spellings().get(label)
-
-    def _spellings(self) -> dict[str, int]:
-        folders = self.class_names.folders if self.class_names is not None and self.classes else ()
-        spelled = {name: number for number, name in enumerate(folders)}
-        return {**spelled, **{name: number for number, name in enumerate(self.classes)}}
+    def class_of(self, label: Optional[str]) -> Optional[str]:
+        """Return the class that a label, or the name of a folder, means; None if the model has no such class."""
+        return None if label is None else self._class_of.get(label)
 
 
 class Answers(Iterator[Answer]):
@@ -234,7 +259,11 @@ class Answers(Iterator[Answer]):
         embeddings: bool,
         on_unreadable: str,
         skip: int,
+        show_dir: Optional[str] = None,
     ) -> None:
+        if show_dir is not None and not model.classes:
+            raise ValueError(f'predict: show_dir shows classes, and the head ({model.head_name}) has none.')
+        self._show_dir = show_dir
         self._model = model
         self._top_k, self._embeddings = top_k, embeddings
         self._on_unreadable = on_unreadable
@@ -267,10 +296,28 @@ class Answers(Iterator[Answer]):
             samples = self._model.forward([sample for _, sample in read]) if read else []
             answers = self._model.postprocess(samples, items, self._top_k, self._embeddings)
             for answer in answers:
-                number = self._model.number_of(answer.label)
-                self.accuracy.add(answer, None if number is None else self._model.classes[number])
+                self.accuracy.add(answer)
+            if self._show_dir is not None and read:
+                self._model.visualize([sample for _, sample in read], samples, items, self._show_dir, self.done)
             self.done += len(read) + len(failed)
             yield answers
+
+    def state(self) -> dict[str, Any]:
+        """Return what :meth:`restore` needs, in JSON's types."""
+        accuracy = self.accuracy
+        counts = dict(images=dict(accuracy.images), right=dict(accuracy.right), unlabelled=accuracy.unlabelled)
+        return dict(unreadable=[list(one) for one in self.unreadable], accuracy=counts)
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Count on from the :meth:`state` of a run that was interrupted."""
+        if state:
+            self.unreadable = [Unreadable(*one) for one in state['unreadable']]
+            self.accuracy = AccuracyReport(
+                self._model.classes,
+                Counter(state['accuracy']['images']),
+                Counter(state['accuracy']['right']),
+                state['accuracy']['unlabelled'],
+            )
 
     def _note(self, item: Item, error: BaseException) -> None:
         known = isinstance(error, (UnreadableImageError, ImageDepthError, OSError))

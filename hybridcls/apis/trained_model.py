@@ -9,6 +9,7 @@ from typing import Any, Optional, Union
 
 from mmengine.config import Config
 from mmengine.dataset import Compose
+from mmengine.registry import FUNCTIONS as _COLLATES
 from mmengine.registry import DefaultScope
 from torch import nn
 
@@ -125,7 +126,8 @@ def _assemble(
             model = MODELS.build(model_cfg).eval()
         arguments = dict(collate)
         kind = arguments.pop('type')
-        function = FUNCTIONS.get(kind) if isinstance(kind, str) else kind
+        # What mmengine registers is there already; to import all places of functions takes a second.
+        function = _COLLATES.module_dict.get(kind) or FUNCTIONS.get(kind)
     version = getattr(model, 'preprocessing_version', None) or version
     loaders = list(loaders_of(pipeline))
     if not loaders:

@@ -17,7 +17,7 @@ from typing import Any, Optional
 from hybridcls.command_line import TRACEBACK_VARIABLE, explain_error, run_tool
 from hybridcls.version import __version__
 
-from . import explain, migrate, test, train
+from . import explain, migrate, predict, test, train
 from . import list as list_
 
 __all__ = ['SUBCOMMANDS', 'main', 'parse_args', 'run_alone']
@@ -25,6 +25,7 @@ __all__ = ['SUBCOMMANDS', 'main', 'parse_args', 'run_alone']
 SUBCOMMANDS = {
     'train': train,
     'test': test,
+    'predict': predict,
     'list': list_,
     'explain': explain,
     'migrate': migrate,
@@ -34,7 +35,9 @@ SUBCOMMANDS = {
 
 def parse_args(arguments: Optional[Sequence[str]] = None) -> Namespace:
     """Read the command line."""
-    parser = ArgumentParser(prog='hybridcls', description='Train, test, inspect and rewrite image classifiers.')
+    parser = ArgumentParser(
+        prog='hybridcls', description='Train, test and ask image classifiers, inspect and rewrite configs.'
+    )
     parser.add_argument('--version', action='version', version=f'hybridcls {__version__}')
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     for name, command in SUBCOMMANDS.items():

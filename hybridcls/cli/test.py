@@ -153,7 +153,7 @@ def _config_in(checkpoint: str, args: Namespace) -> 'Config':
     if not args.trust_checkpoint:
         values.pop('custom_imports', None)
     try:
-        check_types(values, checkpoint, registry.__all__)
+        check_types(values, checkpoint, [getattr(registry, name) for name in registry.__all__])
     except UnsafeConfigError as error:
         raise UnsafeConfigError(f'{error} Or name a config of your own: --config.') from error
     with TemporaryDirectory() as folder:

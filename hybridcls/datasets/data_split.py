@@ -95,7 +95,7 @@ def folds_of(labels: Labels, groups: Sequence[Hashable], folds: int, seed: int =
         in_fold[found[i] or 0] += 1
         of_class[strata[i]][found[i] or 0] += 1
     single = [i for i, group in enumerate(group_of) if group in divided and sizes[group] == 1]
-    for i in np.random.default_rng(seed).permutation(single).tolist():
+    for i in sorted(np.random.default_rng(seed).permutation(single).tolist(), key=lambda i: strata[i]):
         counts = of_class[strata[i]]
         fold = min(range(folds), key=lambda number: (counts[number], in_fold[number]))
         found[i] = fold

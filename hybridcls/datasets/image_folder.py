@@ -122,8 +122,8 @@ class ImageFolder(CustomDataset):
         self.split = split
         self.multi_label = multi_label
         data_root = os.path.expanduser(data_root or '')
-        if not ann_file and data_root.lower().endswith(TABLES):
-            data_root, ann_file = os.path.dirname(data_root), os.path.abspath(data_root)
+        if data_root.lower().endswith(TABLES):
+            data_root, ann_file = os.path.dirname(data_root), ann_file or os.path.abspath(data_root)
         if split is not None and not ann_file and not data_prefix:
             data_prefix = self._folder_of(split, data_root)
         self._of_known_formats = extensions is None

@@ -124,8 +124,8 @@ def prepare_training(
     """
     options = complete(cfg, options)
     check_parts(cfg)
-    check_timm_streams(cfg)
     apply(cfg, weights_of_runs)
+    check_timm_streams(cfg)
     check_vis_backends(cfg)
     choose_work_dir(cfg, work_dir)
     check_writable(cfg.work_dir)
@@ -169,9 +169,9 @@ def prepare_testing(
     apply(cfg, switched_off)
     apply(cfg, default_hooks)
     check_parts(cfg, is_test=True)
-    check_timm_streams(cfg)
     if checkpoint is not None:
         apply(cfg, without_start)
+    check_timm_streams(cfg)
     _divide_images(cfg, cfg.work_dir, replace(options, launcher=launcher), checkpoint)
     check_image_folders(cfg, kinds=('test',))
     apply(cfg, data_defaults, 1, True)

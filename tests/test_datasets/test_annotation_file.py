@@ -3,6 +3,7 @@
 import pytest
 
 from hybridcls.datasets import read_annotations
+from hybridcls.datasets.annotation_file import Annotation, number_label_sets, read_rows
 
 WANTED = [('a b/1.jpg', 'cat'), ('c.png', 'golden retriever')]
 
@@ -108,3 +109,73 @@ def test_lines_are_numbered_as_in_the_file(tmp_path):
         (6, 'b.jpg', 'twolines'),
         (7, 'c.jpg', 'dog'),
     ]
+
+
+class TestSplitGroupAndSeveralLabels:
+    def read(self, tmp_path, text, name='a.csv', **options):
+        (tmp_path / name).write_text(text, encoding='utf-8', newline='')
+        return read_rows('Me', str(tmp_path / name), True, **options)
+
+    def test_split_and_group_are_found_by_name(self, tmp_path):
+        rows, _ = self.read(tmp_path, 'Group,Split,label,path\n7,train,cat,a.jpg\n,val,dog,b.jpg\n')
+        assert rows == [Annotation(2, 'a.jpg', 'cat', 'train', '7'), Annotation(3, 'b.jpg', 'dog', 'val', '')]
+
+    def test_without_such_columns_they_are_empty(self, tmp_path):
+        assert self.read(tmp_path, 'path,label\na.jpg,cat\n')[0] == [Annotation(2, 'a.jpg', 'cat')]
+        assert self.read(tmp_path, 'a.jpg,cat\n')[0] == [Annotation(1, 'a.jpg', 'cat')]
+
+    def test_several_labels_in_a_cell_and_an_empty_one_is_none(self, tmp_path):
+        text = 'path,label,split\na.jpg,cat|dog,train\nb.jpg,,val\nc.jpg\n'
+        rows, classes = self.read(tmp_path, text, multi_label=True)
+        assert [row.label for row in rows] == ['cat|dog', '', '']
+        assert [row.split for row in rows] == ['train', 'val', '']
+        assert classes is None
+
+    @pytest.mark.parametrize('cell', ['0', '0.0', 'False', ''])
+    def test_a_column_for_each_class(self, tmp_path, cell):
+        text = f',path,dog,a cat,group\n0,a.jpg,1,TRUE,x\n1,b.jpg,{cell},1.0,y\n2,c.jpg,{cell},{cell},\n'
+        rows, classes = self.read(tmp_path, text, multi_label=True)
+        assert [row.label for row in rows] == ['dog|a cat', 'a cat', '']
+        assert [row.group for row in rows] == ['x', 'y', '']
+        assert classes == ['dog', 'a cat']
+
+    @pytest.mark.parametrize(
+        ('text', 'options', 'message'),
+        [
+            ('path,label\na.jpg,cat|dog\n', {}, r"got 'cat\|dog' in line 2 .* set multi_label=True .*labels='names'"),
+            ('path,cat,dog\na.jpg,1,0\n', {}, 'got one of 0 and 1 for each of 2 classes. Set multi_label=True'),
+            (
+                'path,cat,width\na.jpg,1,640\n',
+                dict(multi_label=True),
+                "0 or 1 in the column 'width' of .*a.csv, got '640' in line 2. Take out columns that are no class",
+            ),
+            ('path,cat,dog\n,1,0\n', dict(multi_label=True), 'expected a path in line 2'),
+            ('path,cat,dog\n', dict(multi_label=True), 'lists no image'),
+            ('path,a|b,dog\na.jpg,1,0\n', dict(multi_label=True), r"class name without .* got 'a\|b'"),
+            ('path,label\na.jpg,\n', {}, 'expected a label in line 2'),
+        ],
+    )
+    def test_errors(self, tmp_path, text, options, message):
+        with pytest.raises(ValueError, match=message):
+            self.read(tmp_path, text, **options)
+
+    def test_labels_that_are_names_to_the_letter(self, tmp_path):
+        rows, _ = self.read(tmp_path, 'path,label\na.jpg, cat|dog \n', labels='names')
+        assert rows[0].label == ' cat|dog '
+
+    def test_letters_of_two_characters_become_one(self, tmp_path):
+        assert self.read(tmp_path, 'path,label\na.jpg,Ku\u0308ken\n')[0][0].label == 'K\u00fcken'
+
+    def test_lines_end_where_the_file_says(self, tmp_path):
+        rows, _ = self.read(tmp_path, 'path,label\r\na\u2028b.jpg,cat\r\nc.jpg,dog\r\n')
+        assert [row.path for row in rows] == ['a\u2028b.jpg', 'c.jpg']
+
+
+def test_numbers_of_several_labels():
+    rows = [Annotation(2, 'a', 'dog|cat|dog'), Annotation(3, 'b', ''), Annotation(4, 'c', ' dog ')]
+    assert number_label_sets('Me', 'a.csv', rows, None) == ([[0, 1], [], [1]], ('cat', 'dog'))
+    assert number_label_sets('Me', 'a.csv', rows, ['dog', 'cat', 'cow'])[0] == [[0, 1], [], [0]]
+    with pytest.raises(ValueError, match=r"got 'cat' in line 2 of .*a\.csv"):
+        number_label_sets('Me', 'a.csv', rows, ['dog'])
+    with pytest.raises(ValueError, match=r'no image in .*a\.csv has a label'):
+        number_label_sets('Me', 'a.csv', [Annotation(2, 'a', '')], None)

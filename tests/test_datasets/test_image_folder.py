@@ -1,12 +1,14 @@
 """ImageFolder: class folders, annotation files, unreadable images, and messages for wrong folders."""
 
 import logging
+import re
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from mmengine.logging import MMLogger
+from mmpretrain.datasets import PackInputs
 from torch.utils.data import DataLoader
 
 from hybridcls.datasets import ImageFolder
@@ -421,3 +423,123 @@ def test_batches_through_a_pipeline(folder):
     assert packed['inputs'].shape == (3, 4, 4)
     assert packed['data_samples'].gt_label.tolist() == [2]
     assert packed['data_samples'].img_path.endswith('train/cat/0.png')
+
+
+class TestSplit:
+    def test_folders_of_splits(self, folder):
+        write_image(folder / 'Validation' / 'cat' / '0.png', 7)
+        assert values(ImageFolder(data_root=str(folder), split='train', pipeline=LOAD)) == [0, 1, 2, 10, 11, 20]
+        assert values(ImageFolder(data_root=str(folder), split='val', pipeline=LOAD)) == [7]
+        with pytest.raises(ValueError, match=r"folder for split='test' in .*, got the splits Validation, train\. A"):
+            ImageFolder(data_root=str(folder), split='test')
+
+    def test_class_folders_only(self, folder):
+        with pytest.raises(ValueError, match=r"split='val' in .*train, got no folders of splits.*set data_prefix, or"):
+            ImageFolder(data_root=str(folder / 'train'), split='val')
+        with pytest.raises(FileNotFoundError, match='nowhere does not exist'):
+            ImageFolder(data_root=str(folder / 'nowhere'), split='val')
+
+    def test_a_prefix_that_is_written_wins(self, folder):
+        assert len(ImageFolder(data_root=str(folder), data_prefix='train', split='test')) == 6
+
+    def table(self, folder, text, **settings):
+        (folder / 'train' / 'a.csv').write_text(text)
+        return ImageFolder(data_root=str(folder / 'train' / 'a.csv'), pipeline=LOAD, **settings)
+
+    def test_a_table(self, folder):
+        text = 'path,label,split\ncat/0.png,cat,Training\nant/1.png,ant,valid\nant/2.png,ant,train\n'
+        train, val = (self.table(folder, text, split=split) for split in ('train', 'val'))
+        assert (values(train), values(val)) == ([20, 2], [1])
+        assert train.get_gt_labels().tolist() == [1, 0]
+        assert val.get_gt_labels().tolist() == [0]
+        assert train.CLASSES == val.CLASSES == ('ant', 'cat')  # numbered over all lines
+        assert values(self.table(folder, text)) == [20, 1, 2]
+        assert self.table(folder, text).get_data_info(1)['split'] == 'valid'
+        assert re.search(r'a\.csv \(train\): 2 images of 2 classes', train.describe())
+
+    @pytest.mark.parametrize(
+        ('text', 'message'),
+        [
+            ('path,label\ncat/0.png,cat\n', "expected a column split in .*, for split='train'"),
+            (
+                'path,label,split\ncat/0.png,cat,trian\n',
+                "train, val or test in the column split .* got 'trian' in line 2",
+            ),
+            ('path,label,split\ncat/0.png,cat,val\n', "no image of split='train' in .*, which has val \\(1\\)"),
+            (
+                'path,label,split\ncat/0.png,cat,val\nant/0.png,ant,train\n',
+                r'no image for 1 of 2 classes in the lines of split=train in .*: 1 \(cat\)',
+            ),
+        ],
+    )
+    def test_wrong_tables(self, folder, text, message):
+        with pytest.raises(ValueError, match=message):
+            self.table(folder, text, split='train')
+
+    def test_names_of_classes_that_are_numbers(self, folder):
+        text = 'path,label\ncat/0.png,7\nant/1.png,3\n'
+        dataset = self.table(folder, text, ann_format=dict(labels='names'))
+        assert dataset.metainfo == dict(classes=('3', '7'))
+        with pytest.raises(ValueError, match=r"ann_format labels.*'names'.*'numbers'"):
+            self.table(folder, text, ann_format=dict(labels='numbers'))
+
+    def test_paths_in_the_other_form_of_unicode_are_found(self, folder):
+        write_image(folder / 'train' / 'cat' / 'Ku\u0308ken.png', 33)
+        assert values(self.table(folder, 'path,label\ncat/K\u00fcken.png,cat\n')) == [33]
+
+
+class TestMultiLabel:
+    TEXT = 'path,label\ncat/0.png,cat|ant\nant/1.png,\nant/2.png,ant\n'
+
+    def build(self, folder, text=TEXT, **settings):
+        (folder / 'train' / 'a.csv').write_text(text)
+        return ImageFolder(data_root=str(folder / 'train/a.csv'), multi_label=True, pipeline=LOAD, **settings)
+
+    def test_labels_are_lists_and_an_empty_one_is_kept(self, folder):
+        dataset = self.build(folder)
+        assert dataset.CLASSES == ('ant', 'cat')
+        assert [sample['gt_label'] for sample in (dataset[0], dataset[1], dataset[2])] == [[0, 1], [], [0]]
+        assert dataset.get_gt_labels() == [[0, 1], [], [0]]
+        assert dataset.get_cat_ids(0) == [0, 1]
+        assert '3 images of 2 classes (1 to 2 each)' in dataset.describe()
+
+    def test_a_data_sample_has_an_integer_tensor(self, folder):
+        dataset = self.build(folder)
+        labels = [PackInputs()(dataset[number])['data_samples'].gt_label for number in range(3)]
+        assert [label.tolist() for label in labels] == [[0, 1], [], [0]]
+        assert {label.dtype for label in labels} == {torch.int64}
+
+    def test_columns_of_classes(self, folder):
+        dataset = self.build(folder, 'path,cat,ant\ncat/0.png,1,1\nant/1.png,0,0\nant/2.png,0,1\n')
+        assert dataset.CLASSES == ('ant', 'cat')
+        assert dataset.get_gt_labels() == [[0, 1], [], [0]]
+
+    def test_classes_without_an_image(self, folder):
+        with pytest.raises(ValueError, match=r'no image for 1 of 3 classes .*: 2 \(cow\)'):
+            self.build(folder, classes=['ant', 'cat', 'cow'])
+
+    def test_an_unreadable_image_is_replaced_by_any(self, folder, logged):
+        (folder / 'train/ant/1.png').write_bytes(b'')
+        dataset = self.build(folder, on_unreadable='skip')
+        assert values(dataset) == [20, 2, 2]
+        assert 'Another image of its class replaces it' in logged[0][1]
+
+    def test_class_folders_are_refused(self, folder):
+        with pytest.raises(ValueError, match=r'multi_label=True expects a table .* got the folder .*path and label'):
+            ImageFolder(data_root=str(folder / 'train'), multi_label=True)
+
+
+class TestNoImages:
+    @pytest.mark.parametrize('content', [b'', b'no image'])
+    def test_files_that_are_called_images_but_none_is(self, tmp_path, content):
+        for number in range(70):
+            path = tmp_path / 'cat' / f'{number}.jpg'
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(content)
+        with pytest.raises(
+            UnreadableImageError, match=r'none of 70 files .* is one, such as .*0\.jpg: .*Set data_root'
+        ):
+            ImageFolder(data_root=str(tmp_path))
+        ImageFolder(data_root=str(tmp_path), extensions=['.jpg'])  # read by a transform of the user's own
+        write_image(tmp_path / 'cat' / '69.jpg', 3)
+        assert len(ImageFolder(data_root=str(tmp_path))) == 70

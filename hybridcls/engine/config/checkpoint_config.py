@@ -1,6 +1,6 @@
 """The config in a checkpoint is read as text, and what it builds is looked up in the registries: no code of it runs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from mmengine.config import Config
@@ -8,10 +8,10 @@ from mmengine.registry import Registry
 from mmengine.utils import get_object_from_string
 from torch import nn
 
-from hybridcls import registry
 from hybridcls.checkpoint_reading import checkpoints_are_trusted
 from hybridcls.checks import listed
 from hybridcls.literals import read_assignments
+from hybridcls.registry import FUNCTIONS, MODELS, TRANSFORMS
 
 from .renamed import with_new_spellings
 from .tree import walk
@@ -20,7 +20,6 @@ __all__ = ['UnsafeConfigError', 'check_types', 'config_of_checkpoint', 'without_
 
 # What a training starts from. The weights are in the checkpoint, so nobody has to have these files any more.
 _STARTS = ('pretrained', 'checkpoint_path', 'init_cfg')
-_OF_PREDICTION = ('MODELS', 'TRANSFORMS', 'FUNCTIONS')
 _TRUST = (
     'If you trust whoever made the checkpoint, add --trust-checkpoint (in Python: '
     'hybridcls.checkpoint_reading.trust_checkpoints()): then it may run any command with your rights.'
@@ -86,7 +85,7 @@ def _saves_adapters_only(lora_rank: Any, stream: str) -> bool:
     return settings.get('checkpoint') == 'adapters'
 
 
-def check_types(node: Any, path: str, registries: Sequence[str] = _OF_PREDICTION) -> None:
+def check_types(node: Any, path: str, registries: Iterable[Registry] = (MODELS, TRANSFORMS, FUNCTIONS)) -> None:
     """Raise unless every ``type`` in a config of a checkpoint is a registered class or function.
 
     mmengine builds anything that a dotted name leads to, ``'os.system'`` too.
@@ -94,8 +93,7 @@ def check_types(node: Any, path: str, registries: Sequence[str] = _OF_PREDICTION
     Args:
         node: The part of the config that is going to be built.
         path (str): The checkpoint, for messages.
-        registries (Sequence[str]): Those of :mod:`hybridcls.registry` that the part is built from. Defaults to those of
-            a model and of pipelines.
+        registries (Iterable[Registry]): Those that it is built from. Defaults to those of a model and its pipeline.
 
     Raises:
         UnsafeConfigError: If one is not, or a part asks a hub for code. The modules of ``custom_imports`` that would
@@ -124,14 +122,17 @@ def check_types(node: Any, path: str, registries: Sequence[str] = _OF_PREDICTION
 
 
 class _Registered:
-    """Everything in some registries, of each package that is imported."""
+    """Everything in registries, of each package that is imported; their own places only where a name is not found."""
 
-    def __init__(self, registries: Sequence[str]) -> None:
+    def __init__(self, registries: Iterable[Registry]) -> None:
         self.scopes: set[str] = set()
         self._known: dict[str, list[Any]] = {}
-        for name in registries:
-            ours = getattr(registry, name)
-            ours.import_from_location()
+        self._registries = list(registries)
+        self._not_imported = list(self._registries)
+        self._read()
+
+    def _read(self) -> None:
+        for ours in self._registries:
             for one in _tree(ours.root):
                 self.scopes.add(one.scope)
                 for key, value in one.module_dict.items():
@@ -140,6 +141,14 @@ class _Registered:
 
     def knows(self, kind: str) -> bool:
         """Whether mmengine would find a registered class under this name, or a layer of torch."""
+        while not self._has(kind):
+            if not self._not_imported:
+                return False
+            self._not_imported.pop(0).import_from_location()
+            self._read()
+        return True
+
+    def _has(self, kind: str) -> bool:
         scope, _, name = kind.partition('.')
         if kind in self._known or (scope in self.scopes and name in self._known):
             return True

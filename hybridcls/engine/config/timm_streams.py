@@ -7,7 +7,7 @@ from contextlib import suppress
 from mmengine.config import Config
 
 from .change import Change
-from .tree import ABSENT, Path, is_a, value_at, walk
+from .tree import ABSENT, Path, dotted, is_a, value_at, walk
 
 __all__ = [
     'backbones_in', 'check_timm_streams', 'lone_stream', 'timm_streams_in', 'weights_of_runs', 'without_start',
@@ -26,22 +26,31 @@ def lone_stream(cfg: Config) -> Iterator[Change]:
             from hybridcls.models.backbones.stream_kind import stream_kind
 
             stream = stream_kind(model_name)
-            why = f'top-level model_name, whose features are {"maps" if stream == "cnn" else "tokens"}'
-            yield Change((*path, stream, 'model_name'), ABSENT, model_name, why, ('model_name',))
+            why = f'top-level model_name: {model_name} gives {"a map" if stream == "cnn" else "tokens"}'
+            # The whole stream, so that a dump of the config without this change has none.
+            place = (*path, stream)
+            yield Change(place, value_at(cfg, place), dict(model_name=model_name), why, ('model_name',))
 
 
 def check_timm_streams(cfg: Config) -> None:
-    """Check the model names of streams before data are read.
+    """Check the model names and the weights of streams before data are read.
 
     Raises:
         ValueError: If timm has no such model; names near ones.
+        FileNotFoundError: If there are no such weights, here or on the Hub.
     """
     from hybridcls.models.backbones.timm_model import check_model_name
+    from hybridcls.models.weights.pretrained_weights import check_pretrained
+    from hybridcls.models.weights.weight_files import weights_file
 
     for path in timm_streams_in(cfg):
-        stream = value_at(cfg, path)
+        stream, caller = value_at(cfg, path), dotted(path)
         if stream.get('model_name') is not None:
-            check_model_name('.'.join(map(str, path)), stream['model_name'])
+            check_model_name(caller, stream['model_name'])
+            if stream.get('checkpoint_path'):
+                weights_file(caller, stream['checkpoint_path'])
+            elif stream.get('pretrained') is True and not stream.get('pretrained_cfg_overlay'):
+                check_pretrained(caller, stream['model_name'], stream.get('cache_dir'))
 
 
 def weights_of_runs(cfg: Config) -> Iterator[Change]:

@@ -33,8 +33,9 @@ def build_teacher(
 
     Args:
         teacher (str | Path | dict | nn.Module): A checkpoint of a training, or its work dir: its config is in it; the
-            path of a config (ours or mmpretrain's, ``mmpretrain::...`` too); a dict with ``type``, the model of such a config; a dict with ``model_name``, any model of timm with its
-            other arguments, and perhaps ``checkpoint_path``; or a model.
+            path of a config (ours or mmpretrain's, ``mmpretrain::...`` too); a dict with ``type``, the model of such a
+            config; a dict with ``model_name``, any model of timm with its other arguments, and perhaps
+            ``checkpoint_path``; or a model.
         checkpoint (str, optional): Weights: of a Runner, of timm, or bare ones.
         num_classes (int, optional): For a teacher that does not say its own: the student's.
         with_weights (bool): False builds it only, to look at its shapes. Defaults to True.

@@ -71,7 +71,8 @@ class HeadFirstHook(Hook):
                 'HeadFirstHook: fit=True needs the images to fit to: set dataloader to that of the training images '
                 'with the pipeline of the validation, or fit=False.'
             )
-        self.dataloader, self.fit, self.frozen_epochs = dataloader, fit, frozen_epochs
+        self.dataloader: Any = dataloader
+        self.fit, self.frozen_epochs = fit, frozen_epochs
         self.parts, self.max_images = tuple(parts), max_images
         self._frozen: list[nn.Parameter] = []
         self._modules: list[nn.Module] = []
@@ -135,7 +136,7 @@ class HeadFirstHook(Hook):
         return [modules[name] for name in self._names(model)]
 
     def _fit(self, runner: Runner) -> None:
-        head = getattr(bare_model(runner.model), 'head', None)
+        head: Any = getattr(bare_model(runner.model), 'head', None)
         if not callable(getattr(head, 'fit', None)):
             runner.logger.info(f'HeadFirstHook: {type(head).__name__} has no method fit and starts at random.')
             return

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Optional, Union
 from urllib.parse import urlsplit
 
+import timm
 import torch
 from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError
@@ -14,7 +15,7 @@ from huggingface_hub.utils import get_session
 
 from .weight_files import weights_file
 
-__all__ = ['hub_config', 'pretrained_weights']
+__all__ = ['check_pretrained', 'hub_config', 'pretrained_weights']
 
 _PATIENCE = 1.5  # seconds for an answer; a download without a network would be tried again for most of a minute
 _OF_HUB = ('hf-hub', 'hf_hub')
@@ -57,6 +58,19 @@ def pretrained_weights(
     return url
 
 
+def check_pretrained(caller: str, model_name: str, cache_dir: Union[str, Path, None] = None) -> None:
+    """Raise unless the weights that timm lists for a model are in the local cache, or the Hub answers.
+
+    Raises:
+        FileNotFoundError: If they are neither here nor to be had.
+    """
+    known = timm.get_pretrained_cfg(model_name) if ':' not in model_name else None
+    if known is not None and known.hf_hub_id:
+        repo, _, revision = known.hf_hub_id.partition('@')
+        if _cached(repo, _names(known.hf_hub_filename), revision or None, cache_dir) is None:
+            _check_answers(caller, model_name, constants.ENDPOINT, _folder(repo, cache_dir))
+
+
 def hub_config(caller: str, model_name: str, cache_dir: Union[str, Path, None] = None) -> Optional[str]:
     """Return the folder with the cached config of a model ``hf-hub:OWNER/NAME``; None for other names, and to fetch it.
 
@@ -67,8 +81,8 @@ def hub_config(caller: str, model_name: str, cache_dir: Union[str, Path, None] =
     if source not in _OF_HUB:
         return None
     repo, _, revision = repo.partition('@')
-    file = try_to_load_from_cache(repo, 'config.json', cache_dir=cache_dir, revision=revision or None)
-    if isinstance(file, str):
+    file = _cached(repo, ['config.json'], revision or None, cache_dir)
+    if file is not None:
         return os.path.dirname(file)
     _check_answers(caller, model_name, constants.ENDPOINT, _folder(repo, cache_dir))
     return None
@@ -82,10 +96,9 @@ def _from_hub(
     revision: Optional[str],
     cache_dir: Union[str, Path, None],
 ) -> str:
-    for name in names:
-        file = try_to_load_from_cache(repo, name, cache_dir=cache_dir, revision=revision)
-        if isinstance(file, str):
-            return file
+    cached = _cached(repo, names, revision, cache_dir)
+    if cached is not None:
+        return cached
     folder = _folder(repo, cache_dir)
     _check_answers(caller, model_name, constants.ENDPOINT, folder)
     for name in names:
@@ -96,6 +109,11 @@ def _from_hub(
         except OSError as error:
             raise _unavailable(caller, model_name, folder, f'{type(error).__name__} at {constants.ENDPOINT}') from error
     raise ValueError(f'{caller}: expected one of {", ".join(names)} in {repo} at {constants.ENDPOINT}, got none.')
+
+
+def _cached(repo: str, names: list[str], revision: Optional[str], cache_dir: Union[str, Path, None]) -> Optional[str]:
+    files = (try_to_load_from_cache(repo, name, cache_dir=cache_dir, revision=revision) for name in names)
+    return next((file for file in files if isinstance(file, str)), None)
 
 
 def _names(name: Optional[str]) -> list[str]:

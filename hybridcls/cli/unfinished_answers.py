@@ -1,0 +1,219 @@
+"""Answers are appended to a file in pieces, and an interrupted run goes on where it was."""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+__all__ = ['FORMATS', 'Progress', 'UnfinishedAnswers', 'digest_of']
+
+FORMATS = ('.csv', '.jsonl', '.parquet')
+_SECONDS_BETWEEN_NOTES = 5.0
+_ROWS_OF_A_GROUP = 10_000  # of a Parquet file
+
+
+@dataclass
+class Progress:
+    """How far a run has come.
+
+    Args:
+        digest (str): Of the list of images, :func:`digest_of`.
+        settings (dict): What the answers depend on: the checkpoint, the batch size and the like.
+        done (int): Number of images of the list that are done.
+        size (int): Bytes of the unfinished file that belong to these.
+        columns (list[str]): Of the table.
+        more (dict): What else whoever goes on needs to know.
+    """
+
+    digest: str
+    settings: dict[str, Any]
+    done: int = 0
+    size: int = 0
+    columns: list[str] = field(default_factory=list)
+    more: dict[str, Any] = field(default_factory=dict)
+
+
+def digest_of(paths: Iterable[str]) -> str:
+    """Return a digest of a list of paths, their order included."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.encode('utf8', 'surrogateescape') + b'\0')
+    return digest.hexdigest()
+
+
+class UnfinishedAnswers:
+    """A file of answers that is being written: rows go to ``.NAME.unfinished`` beside it, a note to ``.NAME.progress``.
+
+    The note is written atomically, after the rows that it tells of have reached the disk; what was written since is cut
+    off by the run that goes on. The file takes its name when it is complete. A Parquet file is written then, from rows
+    that wait as JSON lines.
+
+    Args:
+        path (str): The file to write; its ending says how.
+        progress (Progress): Of this run, at its beginning.
+        resume (bool): Go on from the note that is there; without one, begin.
+        force (bool): Begin again although there is a note.
+
+    Raises:
+        FileExistsError: If there is a note and neither ``resume`` nor ``force`` is set.
+        ValueError: If the note is of another list of images, or of other settings.
+    """
+
+    def __init__(self, path: str, progress: Progress, resume: bool, force: bool) -> None:
+        self.path = Path(path)
+        self._rows = self.path.with_name(f'.{self.path.name}.unfinished')
+        self._note = self.path.with_name(f'.{self.path.name}.progress')
+        self._noted_at = time.monotonic()
+        self.progress = progress
+        before = self._read_note()
+        if before is not None and not resume and not force:
+            raise FileExistsError(
+                f'predict: an interrupted run has left {before.done} answers for {path}. Add --resume to go on with '
+                'it, or --force to begin again.'
+            )
+        if before is not None and resume:
+            self._check(before)
+            self.progress = before
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = open(self._rows, 'r+b' if self.progress.done else 'wb')  # noqa: SIM115 (closed by finish, leave)
+        self._file.truncate(self.progress.size)
+        self._file.seek(self.progress.size)
+        self._complete = self.progress.done, self.progress.size
+
+    def write(self, rows: Sequence[Mapping[str, Any]], done: int, more: Callable[[], dict[str, Any]]) -> None:
+        """Append rows; now and then note how far the run has come.
+
+        Args:
+            rows (Sequence[Mapping]): Column to value.
+            done (int): Number of images that are done with these.
+            more (Callable): Returns ``Progress.more``.
+
+        Raises:
+            OSError: If the disk is full, say; what was noted before is kept.
+        """
+        try:
+            if rows and not self.progress.columns:
+                self.progress.columns = list(rows[0])
+                if self.path.suffix == '.csv':
+                    self._file.write(_csv_lines([self.progress.columns]))
+            if self.path.suffix == '.csv':
+                self._file.write(_csv_lines([[row[name] for name in self.progress.columns] for row in rows]))
+            else:
+                self._file.write(''.join(f'{json.dumps(row)}\n' for row in rows).encode())
+            self._complete = done, self._file.tell()
+            if time.monotonic() - self._noted_at > _SECONDS_BETWEEN_NOTES:
+                self.note(more())
+        except OSError as error:
+            self._explain(error)
+
+    def note(self, more: dict[str, Any]) -> None:
+        """Note how far the run has come."""
+        from hybridcls.engine.checkpoints.files import atomic_write
+
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        (self.progress.done, self.progress.size), self.progress.more = self._complete, more
+        atomic_write(json.dumps(asdict(self.progress)).encode(), self._note)
+        self._noted_at = time.monotonic()
+
+    def finish(self) -> None:
+        """Give the file its name."""
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            if self.path.suffix == '.parquet':
+                _write_parquet(self._rows, self._rows.with_suffix('.parquet'))
+                os.replace(self._rows.with_suffix('.parquet'), self._rows)
+            os.replace(self._rows, self.path)
+            self._note.unlink(missing_ok=True)
+        except OSError as error:
+            self._explain(error)
+
+    def leave(self, done: int, more: dict[str, Any]) -> None:
+        """Close the file of a run that ends before its time, for another one to go on from.
+
+        Args:
+            done (int): Number of images that are done; if their rows were not all written, the last note holds.
+            more (dict): ``Progress.more``.
+        """
+        with suppress(OSError):  # the disk is full; the note before this one holds
+            if done == self._complete[0] > 0:
+                self.note(more)
+        with suppress(OSError):
+            self._file.close()
+        if not self._note.is_file():
+            self._rows.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Leave nothing behind."""
+        self._file.close()
+        self._rows.unlink(missing_ok=True)
+        self._note.unlink(missing_ok=True)
+
+    def _read_note(self) -> Optional[Progress]:
+        if not self._note.is_file() or not self._rows.is_file():
+            return None
+        try:
+            return Progress(**json.loads(self._note.read_text(encoding='utf8')))
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f'predict: {self._note} is no note of an interrupted run ({error}). Remove it to begin again.'
+            ) from error
+
+    def _check(self, before: Progress) -> None:
+        if before.digest != self.progress.digest:
+            raise ValueError(
+                f'predict: the list of images has changed since the run that is to go on ({before.done} are done). '
+                'Restore the images, or add --force instead of --resume to begin again.'
+            )
+        changed = [key for key, value in self.progress.settings.items() if before.settings.get(key) != value]
+        if changed:
+            key = changed[0]
+            raise ValueError(
+                f'predict: the run that is to go on had {key} {before.settings.get(key)!r}, this one has '
+                f'{self.progress.settings[key]!r}. Take the old value, or add --force instead of --resume to begin '
+                'again.'
+            )
+
+    def _explain(self, error: OSError) -> None:
+        raise OSError(
+            error.errno,
+            f'predict: {self.path} cannot be written ({error.strerror}). What was noted is kept: when there is room, '
+            'the same command with --resume goes on',
+        ) from error
+
+
+def _csv_lines(rows: Sequence[Sequence[Any]]) -> bytes:
+    import csv
+    import io
+
+    text = io.StringIO()
+    csv.writer(text, lineterminator='\n').writerows(rows)
+    return text.getvalue().encode('utf8', 'surrogateescape')
+
+
+def _write_parquet(rows: Path, path: Path) -> None:
+    """Write JSON lines as a Parquet file, some thousand at once."""
+    from itertools import islice
+
+    import pyarrow
+    from pyarrow import parquet
+
+    writer = None
+    try:
+        with open(rows, encoding='utf8') as lines:
+            while group := [json.loads(line) for line in islice(lines, _ROWS_OF_A_GROUP)]:
+                for row in group:
+                    row['path'] = row['path'].encode('utf8', 'replace').decode()
+                table = pyarrow.Table.from_pylist(group, None if writer is None else writer.schema)
+                writer = writer or parquet.ParquetWriter(path, table.schema)
+                writer.write_table(table)
+    finally:
+        if writer is not None:
+            writer.close()
