@@ -237,13 +237,13 @@ def plain_loop(
 
 
 def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
-    """Return the groups of the optimizer: 1e-3 for the new classifier, 1e-4 for the rest, decay of matrices only."""
+    """Return the groups of the optimizer: 3e-3 for the new classifier, 3e-4 for the rest, decay of matrices only."""
     head = {id(param) for param in model.get_classifier().parameters()}
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for param in model.parameters():
         groups.setdefault((id(param) in head, param.dim() > 1), []).append(param)
     return [
-        dict(params=params, lr=1e-3 if is_head else 1e-4, **({} if decays else dict(weight_decay=0.0)))
+        dict(params=params, lr=3e-3 if is_head else 3e-4, **({} if decays else dict(weight_decay=0.0)))
         for (is_head, decays), params in groups.items()
     ]
 
