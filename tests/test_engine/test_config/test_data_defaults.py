@@ -41,7 +41,7 @@ def test_open_places_are_filled_and_told(tmp_path):
     assert cfg.default_hooks.ema.momentum == pytest.approx(1 / 30, rel=0.05)
     assert cfg.default_hooks.early_stopping.patience == 12
     assert cfg.model.backbone.norm_eval is True
-    assert cfg.train_dataloader.dataset.pipeline[0].crop_ratio_range == (0.35, 1.0)
+    assert cfg.train_dataloader.dataset.pipeline[0].crop_ratio_range == (0.2, 1.0)
     reasons = {change.path: change.why for change in provenance_of(cfg).changes if change.told}
     assert reasons[('train_cfg', 'max_epochs')] == '100 images, 300 updates'
     again = applied(loaded(tmp_path, base=OPEN.format(images=100)), data_defaults)
