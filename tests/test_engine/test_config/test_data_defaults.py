@@ -9,6 +9,8 @@ from hybridcls.engine.config.data_defaults import DataDefaults, data_defaults
 OPEN = """
 batch_size = None
 max_epochs = None
+lr = None
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW'))
 pipeline = [dict(type='RandomCropToSize', img_size=8, crop_ratio_range=None)]
 train_dataloader = dict(drop_last=None, dataset=dict(type='Digits', split='train', indices={images}, pipeline=pipeline))
 val_dataloader = dict(dataset=dict(type='Digits', split='val'))
@@ -41,6 +43,7 @@ def test_open_places_are_filled_and_told(tmp_path):
     assert cfg.default_hooks.ema.momentum == pytest.approx(1 / 30, rel=0.05)
     assert cfg.default_hooks.early_stopping.patience == 12
     assert cfg.model.backbone.norm_eval is True
+    assert cfg.optim_wrapper.optimizer.lr == 1e-3
     assert cfg.train_dataloader.dataset.pipeline[0].crop_ratio_range == (0.2, 1.0)
     reasons = {change.path: change.why for change in provenance_of(cfg).changes if change.told}
     assert reasons[('train_cfg', 'max_epochs')] == '100 images, 300 updates'
@@ -52,6 +55,7 @@ def test_what_is_written_stays(tmp_path):
     written = {
         'batch_size': 10,
         'max_epochs': 3,
+        'lr': 0.3,
         'train_dataloader.drop_last': False,
         'default_hooks.ema.momentum': 0.2,
         'default_hooks.early_stopping.patience': 2,
@@ -61,6 +65,12 @@ def test_what_is_written_stays(tmp_path):
     cfg = loaded(tmp_path, base=OPEN.format(images=100), options=written)
     before = cfg.to_dict()
     assert applied(cfg, data_defaults).to_dict() == before
+
+
+def test_a_transformer_learns_slower(tmp_path):
+    text = OPEN.format(images=100).replace('cnn=cnn', "vit=dict(model_name='test_vit')")
+    cfg = applied(loaded(tmp_path, base=text), data_defaults)
+    assert cfg.optim_wrapper.optimizer.lr == 1e-4
 
 
 def test_statistics_of_random_weights_move(tmp_path):
