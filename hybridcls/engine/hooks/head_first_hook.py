@@ -1,4 +1,4 @@
-"""A new head learns first, so that its first gradients do not spoil what the backbone knows."""
+"""A new head learns first, so that its first gradients do not distort the features of the backbone."""
 
 from collections.abc import Sequence
 from typing import Any, Optional, Union
