@@ -25,6 +25,7 @@ LEFT = {
 }
 # Methods of a dependency's class that ours replace, for which the dependency has no public place.
 OVERRIDDEN = {
+    ('HybridInferencer', '_init_pipeline'),  # abstract: every inferencer has to
     ('EmbeddingQueue', '_load_from_state_dict'),
     ('HybridOptimWrapperConstructor', '_validate_cfg'),
 }

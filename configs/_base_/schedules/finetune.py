@@ -5,7 +5,7 @@ follow `--epochs`.
 """
 
 max_epochs = None
-lr = 3e-4
+lr = None
 optim_wrapper = dict(
     type='ComposedOptimWrapper',
     optimizer=dict(type='AdamW', weight_decay=0.05, fused=True),

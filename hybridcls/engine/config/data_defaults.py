@@ -21,7 +21,8 @@ _UPDATES = 300  # of a training
 _EPOCHS = (10, 30)
 _AVERAGED = 0.1  # share of the updates that the moving average of the weights looks back on
 _PATIENCE = 0.5  # share of the epochs
-_FEW = 10000  # images: up to so many crops are large, and statistics of BatchNorm stay
+_RATES = (1e-3, 1e-4)  # of AdamW with small batches: a network of convolutions, a transformer
+_FEW = 10000  # images: up to so many the statistics of BatchNorm stay
 
 
 class DataDefaults(NamedTuple):
@@ -47,7 +48,7 @@ class DataDefaults(NamedTuple):
 
         Example:
             >>> DataDefaults.of(40).batch_size, DataDefaults.of(563).batch_size, DataDefaults.of(563).max_epochs
-            (4, 32, 50)
+            (4, 32, 18)
         """
         if batch_size is None:
             power = 2 ** int(math.log2(max(1, images / _BATCHES)))
@@ -73,7 +74,8 @@ def data_defaults(cfg: Config, processes: int = 1, is_test: bool = False) -> Ite
     - ``train_cfg.max_epochs``: about 300 updates, from 10 to 30 epochs.
     - ``momentum`` of an EMAHook: it looks back on a tenth of the updates.
     - ``patience`` of an EarlyStoppingHook: half of the epochs.
-    - ``crop_ratio_range`` of a RandomCropToSize: large crops for few images.
+    - ``crop_ratio_range`` of a RandomCropToSize: from a fifth of the image on.
+    - ``lr`` of the optimizer: 1e-3, with a transformer 1e-4.
     - ``norm_eval`` of a HybridBackbone: for few images and pretrained weights.
 
     Nothing is drawn: the same folder gives the same numbers. The images are counted only if one of these is open.
@@ -90,14 +92,14 @@ def data_defaults(cfg: Config, processes: int = 1, is_test: bool = False) -> Ite
     images = _FEW if is_test else _count_images(cfg)
     chosen = DataDefaults.of(images, processes, loader.get('batch_size'), loop.get('max_epochs'))
     updates = loop.get('max_iters') or chosen.updates
-    few = images <= _FEW
     values: dict[str, tuple[Any, str]] = dict(
         batch_size=(chosen.batch_size, f'{images} images to train on'),
         drop_last=(chosen.drop_last, f'{images} images, batches of {chosen.batch_size}'),
         max_epochs=(chosen.max_epochs, f'{images} images, {chosen.updates} updates'),
         momentum=(float(f'{min(0.5, 1 / max(1, _AVERAGED * updates)):.2g}'), f'a tenth of {updates} updates'),
         patience=(max(3, round(_PATIENCE * chosen.max_epochs)), f'half of {chosen.max_epochs} epochs'),
-        crop_ratio_range=((0.35, 1.0) if few else (0.2, 1.0), f'{images} images to train on'),
+        crop_ratio_range=((0.2, 1.0), 'small crops, too: few images are seen often'),
+        lr=_learning_rate(cfg),
         norm_eval=_norm_eval(cfg, images),
     )
     for path in places:
@@ -125,12 +127,21 @@ def _open_places(cfg: Config) -> Iterator[Path]:
         for kind, key in ((EMAHook, 'momentum'), (EarlyStoppingHook, 'patience')):
             if isinstance(node, dict) and node.get(key, ABSENT) is None and is_a('HOOKS', node, kind):
                 yield (*path, key)
+    optimizer = value_at(cfg, ('optim_wrapper', 'optimizer'))
+    if 'lr' in cfg and isinstance(optimizer, dict) and optimizer.get('lr') is None:
+        yield ('optim_wrapper', 'optimizer', 'lr')
     for path in backbones_in(cfg):
         if value_at(cfg, (*path, 'norm_eval')) is None:
             yield (*path, 'norm_eval')
     for path, node in transforms_in(read):
         if node.get('crop_ratio_range', ABSENT) is None and is_a('TRANSFORMS', node, RandomCropToSize):
             yield (*path, 'crop_ratio_range')
+
+
+def _learning_rate(cfg: Config) -> tuple[float, str]:
+    if any(path[-1] == 'vit' for path in timm_streams_in(cfg)):
+        return _RATES[1], 'AdamW on a transformer'
+    return _RATES[0], 'AdamW on a network of convolutions'
 
 
 def _norm_eval(cfg: Config, images: int) -> tuple[bool, str]:

@@ -138,8 +138,8 @@ def _registered_model(teacher: Any, num_classes: Optional[int]) -> tuple[nn.Modu
         cfg = Config(dict(model=dict(teacher), default_scope='hybridcls'))
     else:
         raise TypeError(
-            f'DistillationHook: teacher={teacher!r} is neither a checkpoint, nor the path of a config, nor a dict with '
-            "'type' or 'model_name', nor a model. Give --teacher CHECKPOINT (the key teacher)."
+            f'DistillationHook: teacher={teacher!r} is neither the path of a config or of a checkpoint, nor a dict '
+            "with 'type' or 'model_name', nor a model. Give --teacher CHECKPOINT (the key teacher)."
         )
     head = classifying_head(cfg)
     if head is not None and head.get('num_classes') is None:

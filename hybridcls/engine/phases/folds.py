@@ -29,7 +29,8 @@ def in_folds(cfg: Config) -> Config:
         asked = {key: options.get(f'data_split.{key}') for options in told[:1] for key in ('folds', 'fold')}
     else:
         asked = cfg.get('data_split') or {}
-    if not asked.get('folds') or asked.get('fold') is not None:
+    folds = asked.get('folds')
+    if not folds or asked.get('fold') is not None:
         return cfg
     if is_chain(cfg):
         entries = [dict(entry) for entry in cfg.phases]
@@ -43,13 +44,13 @@ def in_folds(cfg: Config) -> Config:
             'name': f'fold{fold}_{entry["name"]}'.removesuffix('_'),
             'cfg_options': {
                 **(entry.get('cfg_options') or {}),
-                'data_split.folds': asked['folds'],
+                'data_split.folds': folds,
                 'data_split.fold': fold,
             },
             'load': entry.get('load', 'last' if number else None),
             'test': entry.get('test', False),
         }
-        for fold in range(1, asked['folds'] + 1)
+        for fold in range(1, folds + 1)
         for number, entry in enumerate(entries)
     ]
     return Config(chain, filename=cfg.filename)

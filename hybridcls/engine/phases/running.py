@@ -214,17 +214,18 @@ def _start_of(phase: Phase, work_dir: Path, before: Optional[PhaseRecord]) -> Op
 
 
 def _test(phase: Phase, cfg: Config, folder: Path, options: TrainOptions, record: PhaseRecord) -> dict[str, float]:
-    """Test the phase's last checkpoint, in a Runner of its own.
+    """Test the phase's best checkpoint, else its last, in a Runner of its own.
 
     The one that trained may hold other weights than it saved: with an EMAHook it would test those that are not
     averaged.
     """
-    if 'last' not in record.checkpoints:
+    checkpoint = record.checkpoints.get('best') or record.checkpoints.get('last')
+    if checkpoint is None:
         return {}
     cfg.experiment_name = f'{phase.folder_name}_test'
     cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks') or [] if not is_a('HOOKS', hook, TransferHook)]
     with isolated_globals():
-        prepare_testing(cfg, str(folder / record.checkpoints['last']), options, str(folder / 'test'))
+        prepare_testing(cfg, str(folder / checkpoint), options, str(folder / 'test'))
         runner = build_runner(cfg)
         metrics = runner.test()
         end_workers(runner)

@@ -7,7 +7,14 @@ from mmengine.config import Config
 from hybridcls import config_path
 from hybridcls.engine import ConfigError, TrainOptions, build_runner, load_config, prepare_training, run_training
 from hybridcls.engine.config import provenance_of
-from hybridcls.engine.config.schedules import check_length, fit_to_batches, fitted_schedules, iterations, scaled_lr
+from hybridcls.engine.config.schedules import (
+    check_length,
+    fit_to_batches,
+    fitted_schedules,
+    fractions,
+    iterations,
+    scaled_lr,
+)
 from hybridcls.engine.runner.global_instances import isolated_globals
 
 BASE = """
@@ -255,3 +262,47 @@ def test_what_stays_as_it_is_is_no_change(tmp_path):
     cfg = applied(loaded(tmp_path, base=BASE, options=options), iterations)
     assert cfg.default_hooks.checkpoint.interval == 1
     assert not [one for one in provenance_of(cfg).changes if one.old == one.new]
+
+
+FRACTIONS = """
+max_epochs = 30
+train_cfg = dict(by_epoch=True)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, begin=0, end_fraction=0.1),
+    dict(type='CosineAnnealingLR', begin_fraction=0.1)]
+"""
+
+
+@pytest.mark.parametrize(
+    ('options', 'end', 'by_epoch'),
+    [
+        ({}, 3.0, True),
+        ({'max_epochs': 8}, 0.8, True),
+        ({'train_cfg.by_epoch': False, 'train_cfg.max_iters': 2000}, 200, False),
+    ],
+)
+def test_fractions_follow_the_length(tmp_path, options, end, by_epoch):
+    cfg = loaded(tmp_path, base=FRACTIONS, options=options)
+    for step in (iterations, fractions, fitted_schedules):
+        applied(cfg, step)
+    warm_up, cosine = cfg.param_scheduler
+    assert warm_up.end == cosine.begin == pytest.approx(end)
+    for one in (warm_up, cosine):
+        assert one.by_epoch is by_epoch
+        assert one.get('convert_to_iter_based', False) is by_epoch
+        assert not {'begin_fraction', 'end_fraction'} & one.keys()
+
+
+def test_fractions_wait_for_a_length_that_the_data_choose(tmp_path):
+    cfg = loaded(tmp_path, base=FRACTIONS, options={'max_epochs': None})
+    check_length(cfg)
+    assert applied(cfg, fractions).param_scheduler[0].end_fraction == 0.1
+
+
+@pytest.mark.parametrize(
+    ('key', 'value', 'message'), [('end_fraction', 1.5, 'end_fraction'), ('end', 3, 'has end and end_fraction')]
+)
+def test_impossible_fractions(tmp_path, key, value, message):
+    cfg = loaded(tmp_path, base=FRACTIONS, options={f'param_scheduler.0.{key}': value})
+    with pytest.raises((ConfigError, ValueError), match=message):
+        applied(cfg, fractions)

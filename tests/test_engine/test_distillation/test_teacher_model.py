@@ -91,3 +91,30 @@ def test_weights_of_another_model_are_refused(weights):
 def test_the_image_size_is_that_of_the_teachers_config(config):
     assert teacher_image_size(config) == (32, 48)
     assert teacher_image_size(TIMM) is None
+
+
+@pytest.mark.parametrize('as_folder', [False, True])
+def test_a_checkpoint_is_enough(config, tmp_path, as_folder):
+    """The config is in it; what its training started from need not be there any more."""
+    torch.manual_seed(4)
+    source = build_teacher(config, with_weights=False)
+    model = {
+        **MODEL,
+        'backbone': dict(type='HybridBackbone', cnn=dict(model_name='test_resnet', checkpoint_path='/no')),
+    }
+    meta = dict(
+        cfg=f'img_size = (32, 48)\nmodel = {model!r}\n', dataset_meta=dict(classes=list('abcd')), epoch=1, iter=1
+    )
+    (tmp_path / 'w').mkdir()
+    file = tmp_path / 'w' / 'epoch_1.pth'
+    torch.save(dict(state_dict=source.state_dict(), meta=meta), file)
+    path = file.parent if as_folder else file
+    teacher = build_teacher(str(path))
+    for name, value in source.state_dict().items():
+        assert torch.equal(teacher.state_dict()[name], value), name
+    assert teacher_image_size(str(path)) == (32, 48)
+
+
+def test_no_teacher_names_the_option():
+    with pytest.raises(TypeError, match='--teacher CHECKPOINT'):
+        build_teacher(None)

@@ -80,6 +80,42 @@ def test_the_best_one_is_kept_beside_the_last(toy_configs, tmp_path, monkeypatch
     assert info['best_score'] == max(scores)
 
 
+@pytest.mark.parametrize(
+    ('tolerance', 'scores', 'best'),
+    [
+        (None, [50.0, 50.0, 40.0], 1),
+        (0, [50.0, 50.0, 40.0], 2),
+        (5, [50.0, 46.0, 42.0], 2),  # 42 is 8 below the best of all, not 4 below the one that is kept
+        (10, [40.0, 50.0, 40.0], 3),
+        ('standard_error', [50.0, 45.0, 39.0], 2),  # 100 sqrt(0.25 / 24) = 10.2
+        ('standard_error', [0.0, 50.0, 40.0], 3),
+    ],
+)
+def test_the_latest_one_that_is_about_as_good(toy_configs, tmp_path, monkeypatch, toy_plugin, tolerance, scores, best):
+    seen = iter(scores)
+    monkeypatch.setattr(toy_plugin.ToyAccuracy, 'compute_metrics', lambda self, results: dict(top1=next(seen)))
+    monkeypatch.setattr(toy_plugin.ToyAccuracy, 'directions', {'top1': 'greater'}, raising=False)
+    monkeypatch.setattr(toy_plugin.ToyAccuracy, 'units', {'top1': '%'}, raising=False)
+    options = {'default_hooks.checkpoint.best_tolerance': tolerance}
+    train(toy_configs / 'toy.py', tmp_path / 'w', **options)
+    assert [file.name for file in (tmp_path / 'w').glob('best_*.pth')] == [f'best_toy_top1_epoch_{best}.pth']
+
+
+def test_the_best_of_all_survives_a_resume(toy_configs, tmp_path, monkeypatch, toy_plugin):
+    """From the checkpoint of epoch 2, whose score 46 is kept within 5 of 50: 42 is not."""
+    options = {'default_hooks.checkpoint.best_tolerance': 5}
+    for work, scores, resume in (('whole', [50.0, 46.0, 42.0], None), ('part', [42.0], 'whole/epoch_2.pth')):
+        seen = iter(scores)
+        monkeypatch.setattr(toy_plugin.ToyAccuracy, 'compute_metrics', lambda self, results, s=seen: dict(top1=next(s)))
+        train(toy_configs / 'toy.py', tmp_path / work, resume=resume and str(tmp_path / resume), **options)
+    assert list((tmp_path / 'part').glob('best_*.pth')) == []
+
+
+def test_a_standard_error_needs_a_share_in_percent(toy_configs, tmp_path):
+    with pytest.raises(ValueError, match='whose unit is not declared'):
+        train(toy_configs / 'toy.py', tmp_path / 'w', **{'default_hooks.checkpoint.best_tolerance': 'standard_error'})
+
+
 def test_a_resumed_run_replaces_the_best_of_the_first(toy_configs, tmp_path, monkeypatch, toy_plugin):
     rising = Rising(10.0, 20.0, 30.0, 40.0)
     monkeypatch.setattr(toy_plugin.ToyAccuracy, 'compute_metrics', lambda self, results: rising(self, results))

@@ -162,3 +162,20 @@ def test_an_adjustment_needs_a_cross_entropy():
     with pytest.raises(ValueError, match=r"EvidentialHead: logit_adjustment is defined for .*'sum_of_squares' is none"):
         build(loss=dict(form='sum_of_squares'), logit_adjustment=1.0)
     build(loss=dict(form='sum_of_squares'), logit_adjustment=dict(post_hoc=True))
+
+
+def test_fit_is_a_minimum_of_the_loss():
+    """With the full weight of the KL; at random the gradient is large."""
+    torch.manual_seed(0)
+    labels = torch.arange(60) % 3
+    embeddings = torch.randn(60, 5) + 2 * torch.nn.functional.one_hot(labels, 5)
+    head = MODELS.build(dict(type='EvidentialHead', num_classes=3, in_channels=5))
+
+    def gradient():
+        loss = head.loss_module(head.fc(embeddings), labels, position=10.0)
+        return torch.autograd.grad(loss, head.fc.bias)[0].norm()
+
+    at_random = gradient()
+    head.fit(embeddings, labels)
+    assert gradient() < 1e-3 < at_random
+    assert (head((embeddings,)).argmax(1) == labels).float().mean() > 0.8

@@ -160,3 +160,20 @@ def test_losses_that_cannot_be_used():
         build(loss=dict(type='CrossEntropyLoss'), label_smoothing=0.1)
     with pytest.raises(TypeError, match=r'expected a scalar from its loss CrossEntropyLoss, got shape \(2,\)'):
         build(loss=dict(type='torch.nn.CrossEntropyLoss', reduction='none')).loss((torch.randn(2, 5),), hard(0, 1))
+
+
+@pytest.mark.parametrize('keys', [dict(), dict(class_weight=[0.2, 1.0, 3.0]), dict(label_smoothing=0.1)])
+def test_fit_is_a_minimum_of_the_loss(keys):
+    """The gradient of the (weighted) cross entropy is that of the penalty alone, which is small."""
+    torch.manual_seed(0)
+    labels = torch.arange(60) % 3
+    embeddings = torch.randn(60, 5) + torch.nn.functional.one_hot(labels, 5)
+    head = MODELS.build(dict(type='LinearHead', num_classes=3, in_channels=5, **keys))
+    weights = torch.tensor(keys.get('class_weight', [1.0] * 3))
+
+    def loss():
+        return F.cross_entropy(head.fc(embeddings), labels, weights, reduction='none').mean()
+
+    at_random = torch.autograd.grad(loss(), head.fc.bias)[0].norm()
+    assert 'logistic regression' in head.fit(embeddings, labels)
+    assert torch.autograd.grad(loss(), head.fc.bias)[0].norm() < 1e-4 < at_random

@@ -296,3 +296,18 @@ def test_post_hoc_adjustment_of_scaled_cosines():
     expected = 4 * cosines_of(head, feats) - torch.tensor([0.5, 1 / 6, 1 / 3]).log()
     torch.testing.assert_close(head.eval()(feats), expected)
     torch.testing.assert_close(head.predict(feats)[0].pred_score, expected[0].softmax(0).detach())
+
+
+def test_fit_sets_prototypes_and_the_statistics_of_norms():
+    """The direction of the mean of normalized embeddings; a class without an image keeps its weight."""
+    head = MODELS.build(dict(type='AdaFaceHead', num_classes=3, in_channels=2, num_subcenters=2))
+    before = head.weight.detach().clone()
+    embeddings = torch.tensor([[3.0, 4.0], [0.0, 2.0], [0.0, -5.0]])
+    head.fit(embeddings, torch.tensor([0, 0, 2]))
+    expected = torch.tensor([0.6, 1.8]) / math.hypot(0.6, 1.8)
+    torch.testing.assert_close(head.weight[0, 0].detach(), expected)
+    torch.testing.assert_close(head.weight[2, 0].detach(), torch.tensor([0.0, -1.0]))
+    assert torch.equal(head.weight[1], before[1])
+    assert torch.equal(head.weight[:, 1], before[:, 1])
+    assert head.margin_function.norm_mean.item() == pytest.approx(4.0)  # of 5, 2 and 5
+    assert head.margin_function.norm_std.item() == pytest.approx(3**0.5)

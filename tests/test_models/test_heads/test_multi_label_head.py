@@ -93,3 +93,14 @@ def test_a_loss_that_takes_no_weights_of_positives_is_refused():
 def test_an_image_without_gt_label_is_named():
     with pytest.raises(ValueError, match=r'MultiLabelHead: expected a gt_label for sample 0 of the batch, got none\.'):
         build().loss((feats(1),), [DataSample()])
+
+
+def test_fit_is_a_minimum_of_the_loss():
+    torch.manual_seed(0)
+    targets = torch.rand(80, 3).round()
+    embeddings = torch.randn(80, 5)
+    embeddings[:, :3] += targets
+    head = MODELS.build(dict(type='MultiLabelHead', num_classes=3, in_channels=5))
+    head.fit(embeddings, targets)
+    loss = F.binary_cross_entropy_with_logits(head.fc(embeddings), targets)
+    assert torch.autograd.grad(loss, head.fc.bias)[0].norm() < 1e-4
