@@ -104,6 +104,14 @@ MUTATIONS = (
         'pass',
     ),
     Mutation('evaluation/knn_accuracy.py', '- similarity[:, :1]) / self.temperature', ') * 0'),
+    # data
+    Mutation('datasets/data_split.py', 'divided = set(sizes) - {', 'divided = set(sizes) or {'),
+    Mutation(
+        'datasets/near_duplicates.py', '(-1) ** across for _ in range(_FREQUENCIES)', '1 for _ in range(_FREQUENCIES)'
+    ),
+    Mutation('engine/config/kept_split.py', "{own: 'val', 'test': 'test'}", "{own: 'val'}"),
+    Mutation('engine/config/data_splits.py', '(*beside, folder)', '(folder,)'),
+    Mutation('engine/phases/folds.py', "'data_split.fold': fold}", "'data_split.fold': 1}"),
     # processes
     Mutation('distributed/gather.py', '        dist.all_reduce(grad)\n', ''),
     Mutation('distributed/sharded_softmax.py', '.div_(len(counts))', ''),

@@ -56,7 +56,7 @@ def test_recipe_ends_in_a_best_checkpoint(recipe, digit_folder, tmp_path):
 
 
 def test_distill_takes_a_work_dir_for_a_teacher(digit_folder, tmp_path):
-    train(HERE / 'full.py', tmp_path / 'teacher', **typed('full', digit_folder), model_name='test_resnet')
+    train(HERE / 'full.py', tmp_path / 'teacher', **typed('full', digit_folder))
     options = {**typed('distill', digit_folder), 'model_name': 'test_vit', 'teacher': str(tmp_path / 'teacher')}
     runner = train(HERE / 'distill.py', tmp_path / 'student', **options)
     assert any('distill' in name for name in runner.message_hub.log_scalars)

@@ -59,6 +59,7 @@ ARGUMENTS = {
     'PKSampler': dict(sampler=sampler, batch_size=4, images_per_class=2),
     'ProjectionMLP': dict(in_channels=4),
     'ImageViews': dict(num_views=1, transforms=[[]]),
+    'RandAugment': dict(policies=[dict(type='mmpretrain.Invert')], num_policies=1, magnitude_level=9),
     'RandomCropToSize': dict(img_size=32),
     'ReduceOnPlateauLR': dict(optimizer=optimizer),
     'ReduceOnPlateauMomentum': dict(optimizer=optimizer),

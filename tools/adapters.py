@@ -92,7 +92,7 @@ def main() -> None:
     from hybridcls.models.adapters import merge_lora, save_adapters
 
     if args.command == 'save':
-        for file in save_adapters(model, args.folder):
+        for file in save_adapters(model, args.folder, meta):
             print(f'{file}: {file.stat().st_size / 2**20:.2f} MiB')
         return
     from io import BytesIO

@@ -9,6 +9,7 @@ import sys
 from contextlib import redirect_stdout
 
 from hybridcls.cli import explain
+from hybridcls.cli.find_config import find_config
 from hybridcls.command_line import run_tool
 
 
@@ -20,6 +21,7 @@ def main() -> None:
     args = argparse.Namespace(**vars(parser.parse_args()), json=False)
     if args.explain:
         sys.exit(explain.run(args))
+    args.config = find_config('print_config', args.config)
     with redirect_stdout(sys.stderr):
         cfg, note = explain.final_config(args)
     print(f'Config:\n{cfg.pretty_text}{note}')

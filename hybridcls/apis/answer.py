@@ -21,8 +21,9 @@ class Answer:
 
     Args:
         path (str, optional): The image's path as it was given; None for an image in memory.
-        class_name (str, optional): The class with the largest score; None if the model has no classes (SupCon).
-        probability (float, optional): Its score, in [0, 1].
+        class_name (str, optional): The class with the largest score; None if the model has no classes (SupCon). With
+            several labels an image: the classes at or above their thresholds, joined by ``|``; ``''`` is none of them.
+        probability (float, optional): The largest score, in [0, 1].
         top (tuple[tuple[str, float], ...]): The k most probable classes with their scores, the best first.
         label (str, optional): The class that the image is of, where its folder or table names one of the model's.
         uncertainties (dict[str, float]): Those that the head has, by name, higher for a more uncertain answer:
@@ -79,10 +80,10 @@ def answers_of(
         name: answers_of([sample.heads.get(name) for sample in samples], items, names, labels, top_k, False)
         for name in (samples[0].heads.keys() if 'heads' in samples[0] else ())
     }
-    first = None if scores is None else torch.stack([sample.pred_label for sample in samples])[:, 0].tolist()
     best = None if scores is None else torch.from_numpy(scores).topk(min(top_k, scores.shape[1]))
     if scores is not None and scores.shape[1] != len(names):
         names = list(map(str, range(scores.shape[1])))
+    chosen = [] if scores is None else ['|'.join(names[one] for one in chosen_of) for chosen_of in _labels(samples)]
     answers = []
     for row, item in enumerate(items):
         top = (
@@ -93,8 +94,8 @@ def answers_of(
         answers.append(
             Answer(
                 path=item.path,
-                class_name=None if first is None else names[first[row]],
-                probability=None if first is None else float(scores[row, first[row]]),
+                class_name=None if scores is None else chosen[row],
+                probability=None if scores is None else float(scores[row].max()),
                 top=top,
                 label=labels[row],
                 uncertainties={name: values[row] for name, values in uncertainties.items()},
@@ -104,6 +105,13 @@ def answers_of(
             )
         )
     return answers
+
+
+def _labels(samples: Sequence[Any]) -> list[list[int]]:
+    """The classes that each image has; one, but for heads of several labels."""
+    if 'thresholds' in samples[0]:
+        return [sample.pred_label.tolist() for sample in samples]
+    return torch.stack([sample.pred_label for sample in samples]).tolist()
 
 
 def _stacked(samples: Sequence[Any], name: str) -> Optional[np.ndarray]:

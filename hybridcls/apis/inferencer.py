@@ -235,8 +235,16 @@ class HybridInferencer(BaseInferencer):
         return answers_of(preds, items, self.classes, labels, top_k, embeddings)
 
     def class_of(self, label: Optional[str]) -> Optional[str]:
-        """Return the class that a label, or the name of a folder, means; None if the model has no such class."""
-        return None if label is None else self._class_of.get(label)
+        """Return the class that a label, or the name of a folder, means; None if the model has no such class.
+
+        With several labels an image there is no such answer: ``hybridcls test`` measures those.
+        """
+        return None if label is None or self.multi_label else self._class_of.get(label)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image may have several classes, or none."""
+        return bool(getattr(getattr(self.model, 'head', None), 'multi_label', False))
 
 
 class Answers(Iterator[Answer]):

@@ -22,7 +22,7 @@ from hybridcls.engine.checkpoints.weight_match import check_every_weight
 from hybridcls.engine.config.checkpoint_config import check_types, config_of_checkpoint, without_start
 from hybridcls.engine.config.tree import is_a
 from hybridcls.models.adapters import add_token_merging
-from hybridcls.models.adapters.lora_files import load_adapters
+from hybridcls.models.adapters.lora_files import adapters_meta, holds_adapters, load_adapters
 from hybridcls.models.classifiers import EnsembleClassifier
 from hybridcls.models.weights.timm_weights import fit_timm_weights
 from hybridcls.registry import FUNCTIONS, MODELS, TRANSFORMS
@@ -77,7 +77,7 @@ def read_trained_model(source: Source, config: Union[str, Path, None] = None) ->
     path = os.path.expanduser(os.fspath(source))
     if path.endswith(('.py', '.yml', '.yaml', '.json')):
         return _ensemble_in(path)
-    if os.path.isfile(os.path.join(path, _ADAPTERS)):
+    if holds_adapters(path):
         return _with_adapters(path, config)
     found = find_checkpoint(path)
     checkpoint = read_checkpoint(found.path)
@@ -93,10 +93,6 @@ def read_trained_model(source: Source, config: Union[str, Path, None] = None) ->
     model.load_state_dict(weights, strict=False)
     _merge_tokens(model, cfg)
     return trained
-
-
-_ADAPTERS = 'trained_beside_adapters.safetensors'
-_META = 'checkpoint_meta.json'
 
 
 def _assemble(
@@ -232,16 +228,13 @@ def _ensemble_of(sources: list, config: Union[str, Path, None]) -> TrainedModel:
 
 def _with_adapters(folder: str, config: Union[str, Path, None]) -> TrainedModel:
     """Build the model of saved adapters on the weights that their training started from."""
-    import json
-
-    meta_file = Path(folder, _META)
-    if config is None and not meta_file.is_file():
+    meta = adapters_meta(folder)
+    if config is None and not meta:
         raise FileNotFoundError(
-            f'predict: expected {_META} beside the adapters in {folder}, which holds the config and the class names; '
-            'it was saved before there was such a file. Name the config of the training: --config FILE (in Python: '
-            'config=...), or save the adapters again.'
+            f'predict: expected the config and the class names beside the adapters in {folder}, got none: they were '
+            'saved before these were. Save them again (tools/adapters.py save), or name the config of the training: '
+            '--config FILE (in Python: config=...).'
         )
-    meta = json.loads(meta_file.read_text(encoding='utf8')) if meta_file.is_file() else {}
     checkpoint = dict(meta=meta)
     cfg = config_of_checkpoint(checkpoint, folder) if config is None else _written_config(config, None)
     found = FoundCheckpoint(folder, f'Adapters {folder}, on the weights that their training started from.')
@@ -261,6 +254,13 @@ def _with_adapters(folder: str, config: Union[str, Path, None]) -> TrainedModel:
                 f'read: {error}'
             ) from error
         raise
+    start = cfg.get('load_from')
+    if start or not all(getattr(part, 'has_weights', True) for part in trained.model.modules()):
+        raise ValueError(
+            f'predict: expected adapters of a training that started from pretrained or checkpoint_path alone, got '
+            f'{folder}, which started from {start or "random weights"}. Take its checkpoint, or merge the adapters '
+            'into one (tools/adapters.py merge).'
+        )
     load_adapters(trained.model, folder)
     _merge_tokens(trained.model, cfg)
     return trained

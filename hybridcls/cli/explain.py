@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hybridcls.checks import did_you_mean
 
 from .find_config import find_config
+from .shared_options import add_shared_options, load_with_options
 from .training_options import add_training_options, training_options
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         'key', nargs='?', help='only this key and the keys below it: model.head; of a chain: supcon.model.head'
     )
+    add_shared_options(parser)
     add_training_options(parser)
     parser.add_argument(
         '--build',
@@ -83,9 +85,9 @@ def final_config(args: Namespace) -> tuple['Config', str]:
     Returns:
         tuple[Config, str]: The config, and a note if it was not completed.
     """
-    from hybridcls.engine import is_chain, load_config
+    from hybridcls.engine import is_chain
 
-    cfg = load_config(args.config, args.cfg_options)
+    cfg = load_with_options(args)
     return cfg, '' if is_chain(cfg) else _complete(cfg, args)
 
 

@@ -59,6 +59,9 @@ def unfinished_out(path: str) -> Iterator[str]:
     """Yield the name of a file for a block to write, which takes the name ``path`` when the block is done.
 
     In several processes the first one's counts.
+
+    Raises:
+        OSError: If it cannot be written, for lack of room say; what was there before is untouched.
     """
     from mmengine.dist import is_main_process
 
@@ -69,6 +72,12 @@ def unfinished_out(path: str) -> Iterator[str]:
         yield unfinished
         if is_main_process():
             os.replace(unfinished, path)
+    except OSError as error:
+        if error.filename not in (None, unfinished):
+            raise
+        raise OSError(
+            error.errno, f'--out {path} could not be written ({error.strerror}); nothing has changed'
+        ) from error
     finally:
         if is_main_process() and os.path.exists(unfinished):
             os.remove(unfinished)

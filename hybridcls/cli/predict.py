@@ -273,7 +273,8 @@ class _Lines:
             others = [f'{name} {score:.4f}' for name, score in answer.top[1:]]
             others += [f'{name}={value:.3g}' for name, value in answer.uncertainties.items()]
             more = f'  ({", ".join(others)})' if others else ''
-            self.stdout.write(f'{answer.probability:.4f}  {answer.class_name:<{self._width}}{more}  {answer.path}\n')
+            name = answer.class_name or '(none)'  # of several labels an image
+            self.stdout.write(f'{answer.probability:.4f}  {name:<{self._width}}{more}  {answer.path}\n')
         self.stdout.flush()
 
 

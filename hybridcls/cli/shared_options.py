@@ -39,6 +39,7 @@ def image_size(text: str) -> Any:
     return sizes[0] if len(sizes) == 1 else sizes
 
 
+_FOLDS = 'data_split.folds'
 SHARED_OPTIONS = {
     'data': SharedOption('data_root', 'FOLDER', str, 'images in class folders, or a CSV (path,label)', True),
     'model': SharedOption('model_name', 'NAME', str, 'timm model (`hybridcls list models`)'),
@@ -50,7 +51,7 @@ SHARED_OPTIONS = {
     'img-size': SharedOption('img_size', 'N', image_size, 'size of the images in pixels: N, or HEIGHT,WIDTH'),
     'batch-size': SharedOption('batch_size', 'N', int, 'images in a batch of one process'),
     'lr': SharedOption('lr', 'RATE', float, 'learning rate'),
-    'folds': SharedOption('data_split.folds', 'K', int, 'cross-validation: one training a fold, as one resumable job'),
+    'folds': SharedOption(_FOLDS, 'K', int, 'cross-validation: one training a fold, as one resumable job'),
     'seed': SharedOption('seed', 'N', int, 'seed of all random numbers'),
 }
 """By the name of the option, without its dashes."""
@@ -103,8 +104,10 @@ def load_with_options(args: Namespace) -> 'Config':
                 f'phases.{number}.cfg_options.{key}': value
                 for number in range(len(cfg.phases))
                 for key, value in options.items()
+                if key != _FOLDS
             }
-            cfg = load_config(args.config, {**(args.cfg_options or {}), **of_phases})
+            of_chain = {key: value for key, value in options.items() if key == _FOLDS}  # each fold has all phases
+            cfg = load_config(args.config, {**(args.cfg_options or {}), **of_chain, **of_phases})
             _check_taken([load_config(phase.config, phase.options) for phase in read_phases(cfg)], given)
             return cfg
         cfg = load_config(args.config, {**(args.cfg_options or {}), **options})
@@ -122,8 +125,14 @@ def _check_taken(cfgs: list['Config'], given: dict[str, Any]) -> None:
     """Raise for a shared option whose value stands nowhere."""
     from hybridcls.engine import ConfigError
     from hybridcls.engine.config import SHARED_KEYS, provenance_of
+    from hybridcls.engine.config.data_splits import open_splits
     from hybridcls.engine.config.shared_keys import reaches_a_place
 
+    if 'folds' in given and not any(map(open_splits, cfgs)):
+        raise ConfigError(
+            f'--folds {given["folds"]}: no data set of this config has images to divide: split=... and data_root, and '
+            'neither data_prefix nor ann_file. Leave the option out.'
+        )
     for name, value in given.items():
         key = SHARED_OPTIONS[name].key
         if key in SHARED_KEYS and not any(reaches_a_place(cfg, key) for cfg in cfgs):

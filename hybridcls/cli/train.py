@@ -62,10 +62,7 @@ def run(args: Namespace) -> int:
     if args.json:
         print_json(result)
     else:
-        tell(
-            f'Trained in {result["seconds"]:.0f} s: {result["checkpoint"] or "no checkpoint was saved"}\n'
-            f'Next: hybridcls test {result["work_dir"]}, hybridcls predict {result["work_dir"]} IMAGES'
-        )
+        tell(f'Next: hybridcls test {result["work_dir"]}, hybridcls predict {result["work_dir"]} IMAGES')
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Find the data sets inside wrappers, and the transforms that read their images."""
+"""Find the data sets inside wrappers and the transforms that read their images, and tell these what follows them."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, Optional
@@ -7,7 +7,7 @@ from hybridcls.structures import PREPROCESSING_VERSION
 
 from .transforms import LoadImage
 
-__all__ = ['keep_version', 'loaders_of', 'parts_of']
+__all__ = ['connect_loaders', 'keep_version', 'loaders_of', 'parts_of']
 
 
 def parts_of(dataset: Any) -> Iterator[Any]:
@@ -52,3 +52,10 @@ def keep_version(loaders: Iterable[LoadImage], version: Optional[int]) -> bool:
                 )
             loader.version, changed = version, True
     return changed
+
+
+def connect_loaders(pipeline: Any) -> None:
+    """Tell the LoadImage transforms of a pipeline what they are a part of, for ``decode_scale='crop'``."""
+    for step in getattr(pipeline, 'transforms', ()):
+        if isinstance(step, LoadImage):
+            step.pipeline = pipeline

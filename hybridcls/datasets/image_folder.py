@@ -20,7 +20,8 @@ from hybridcls.registry import DATASETS
 
 from .annotation_file import TABLES, Annotation, number_label_sets, number_labels, read_rows
 from .class_folders import check_image_folder, check_level, folders_in, number_folders
-from .dataset_parts import loaders_of
+from .dataset_parts import connect_loaders, loaders_of
+from .image_cache import ImageCache, checked_cache
 from .image_files import files_below
 from .image_formats import UNKNOWN_KIND, file_kind, readable_extensions
 from .split_names import SPLITS, split_folders, split_named
@@ -82,6 +83,9 @@ class ImageFolder(CustomDataset):
         verify (bool, optional): Whether to read every file at the start, in several threads: ``'error'`` then lists all
             unreadable files at once, ``'skip'`` drops them, in training too. Defaults to None: only with ``'skip'`` and
             ``test_mode=True``.
+        cache (str | dict, optional): ``'uint8'`` keeps the decoded images in memory; a dictionary also says where, and
+            how much (:func:`~hybridcls.datasets.image_cache.checked_cache`). What the pipeline does first is kept:
+            LoadImage, and resizing right behind it, so that pixels stay the same to the bit. Defaults to None.
         lazy_init (bool): List the images later. Defaults to False.
         **kwargs: ``pipeline``, ``classes``, ``test_mode``, ``indices`` ... of mmpretrain's BaseDataset.
 
@@ -103,6 +107,7 @@ class ImageFolder(CustomDataset):
         empty_classes: str = 'error',
         on_unreadable: str = 'error',
         verify: Optional[bool] = None,
+        cache: Union[str, dict, None] = None,
         lazy_init: bool = False,
         split: Optional[str] = None,
         multi_label: bool = False,
@@ -130,6 +135,8 @@ class ImageFolder(CustomDataset):
         self.empty_classes = empty_classes
         self.on_unreadable = on_unreadable
         self.verify = verify
+        self.cache = checked_cache(cache)
+        self._images: Optional[ImageCache] = None
         self._given_prefix = data_prefix
         super().__init__(
             data_root=data_root,
@@ -140,6 +147,18 @@ class ImageFolder(CustomDataset):
             lazy_init=lazy_init,
             **kwargs,
         )
+        connect_loaders(self.pipeline)
+
+    def full_init(self) -> None:
+        """List the images, and read them into the cache if there is one."""
+        if self._fully_initialized:
+            return
+        super().full_init()
+        if self.cache is not None:
+            infos = [self.get_data_info(index) for index in range(len(self))]
+            self._images = ImageCache(
+                self.cache, os.path.abspath(self.ann_file or self.img_prefix), infos, self.pipeline
+            )
 
     def _folder_of(self, split: str, data_root: str) -> str:
         """Return the folder of a split; with class folders only there is none."""
@@ -246,7 +265,7 @@ class ImageFolder(CustomDataset):
         if self._unreadable[number]:
             return False, None
         try:
-            return True, self.pipeline(info)
+            return True, self.pipeline(info) if self._images is None else self._images.run(info, self.pipeline)
         except Exception as error:  # any transform may load the image: reading the file decides whether it is the cause
             problem = error if isinstance(error, UnreadableImageError) else self._problem_with(path)
             if problem is None:

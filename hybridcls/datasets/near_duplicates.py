@@ -42,9 +42,9 @@ def signature(path: str) -> Optional[np.ndarray]:
     from scipy.fft import dctn
 
     try:
-        image = Image.open(io.BytesIO(fileio.get(path)))
-        image.draft('RGB', (2 * _SIDE, 2 * _SIDE))
-        image = ImageOps.exif_transpose(image)
+        file = Image.open(io.BytesIO(fileio.get(path)))
+        file.draft('RGB', (2 * _SIDE, 2 * _SIDE))
+        image = ImageOps.exif_transpose(file)
         if is_transparent(image):
             image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image.convert('RGBA'))
         small = image.convert('RGB').resize((_SIDE, _SIDE), Image.Resampling.BOX).convert('YCbCr')
@@ -89,10 +89,11 @@ def groups_of_near_duplicates(paths: Sequence[str]) -> list[int]:
     first: dict[str, int] = {}
     names = [_SUFFIX.sub('', os.path.splitext(path)[0]) for path in paths]
     pairs = [(first.setdefault(name, number), number, 0.0) for number, name in enumerate(names)]
-    known = [number for number, one in enumerate(signatures) if one is not None]
+    known = {number: one for number, one in enumerate(signatures) if one is not None}
     if known:
-        found = _close_pairs(np.stack([signatures[number] for number in known]))
-        pairs += [(known[one], known[other], distance) for one, other, distance in found]
+        numbers = list(known)
+        found = _close_pairs(np.stack(list(known.values())))
+        pairs += [(numbers[one], numbers[other], distance) for one, other, distance in found]
     table = np.array(pairs, dtype=np.float64).reshape(-1, 3)
     ones, others, distances = table[:, 0].astype(np.int64), table[:, 1].astype(np.int64), table[:, 2]
     for radius in _SMALLER:

@@ -124,6 +124,12 @@ def test_option_over_child_over_base(capsys, family):
     assert (row['value'], row['source'], row['file']) == (0.3, 'option', '--cfg-options')
 
 
+def test_shared_options_and_bare_names(capsys):
+    _, keys = rows(capsys, 'digits/ce_hybrid', '--lr', '0.25')
+    row = keys['optim_wrapper.optimizer.lr']
+    assert (row['value'], row['source'], row['file']) == (0.25, 'filled', '--cfg-options')
+
+
 def test_filled_value_names_its_source(capsys, family):
     _, keys = rows(capsys, family)
     row = keys['optim_wrapper.optimizer.lr']

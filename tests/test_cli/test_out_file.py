@@ -57,3 +57,18 @@ def test_a_block_that_fails_leaves_the_old_file(tmp_path):
     write(' and the rest')
     assert path.read_text() == 'part and the rest'
     assert os.listdir(tmp_path) == ['a.pkl']
+
+
+def test_a_full_disk_is_a_sentence(tmp_path):
+    """/dev/full answers each write like a disk without room."""
+    path = tmp_path / 'a.pkl'
+    with pytest.raises(OSError, match=r'--out .*a.pkl could not be written \(No space left on device\)'):
+        write_to_full_disk(path)
+    assert os.listdir(tmp_path) == []
+
+
+def write_to_full_disk(path):
+    with unfinished_out(str(path)) as unfinished:
+        os.symlink('/dev/full', unfinished)
+        with open(unfinished, 'wb') as file:
+            file.write(b'x')

@@ -5,7 +5,7 @@ from argparse import ArgumentParser
 import pytest
 
 from hybridcls.cli.shared_options import SHARED_OPTIONS, add_shared_options, check_shared_paths, load_with_options
-from hybridcls.engine import ConfigError, load_config
+from hybridcls.engine import ConfigError, in_folds, load_config
 from hybridcls.engine.phases.plan import read_phases
 
 
@@ -57,7 +57,19 @@ def test_each_option_reaches_its_place(open_config, option, value, place, expect
 
 def test_all_options_are_tried_above():
     marks = [mark for mark in test_each_option_reaches_its_place.pytestmark if mark.name == 'parametrize']
-    assert {row[0] for row in marks[0].args[1]} == set(SHARED_OPTIONS)
+    assert {row[0] for row in marks[0].args[1]} == {*SHARED_OPTIONS} - {'folds'}
+
+
+def test_folds_need_images_to_divide(toy_configs, digit_folder):
+    with pytest.raises(ConfigError, match='--folds 3: no data set of this config has images to divide'):
+        load_with_options(read(toy_configs / 'toy.py', '--folds', 3))
+    arguments = ['--folds', 3, '--data', digit_folder / 'train']
+    assert load_with_options(read('hybridcls::finetune/full.py', *arguments)).data_split.folds == 3
+    chain = in_folds(load_with_options(read('hybridcls::finetune/supcon_adaface.py', *arguments)))
+    assert [phase.name for phase in chain.phases] == [
+        f'fold{n}_{name}' for n in (1, 2, 3) for name in ('supcon', 'adaface')
+    ]
+    assert chain.phases[3].cfg_options['data_root'] == str(digit_folder / 'train')
 
 
 def test_the_dataset_has_no_place_for_what_is_written(toy_configs):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import processes
 import pytest
 import torch
 from command_runs import run_command
@@ -63,9 +64,10 @@ def test_a_chain_reports_its_phases(toy_configs, work_dir, capsys):
 
 def test_what_to_do_next_is_said(toy_configs, work_dir, capsys):
     assert run_toy(toy_configs, work_dir) == 0
-    said = capsys.readouterr().out.splitlines()[-2:]
-    assert 'best_toy_top1_epoch_' in said[0]
-    assert said[1] == f'Next: hybridcls test {work_dir}, hybridcls predict {work_dir} IMAGES'
+    assert (
+        capsys.readouterr().out.splitlines()[-1]
+        == f'Next: hybridcls test {work_dir}, hybridcls predict {work_dir} IMAGES'
+    )
 
 
 def test_a_used_work_dir_is_refused(toy_configs, work_dir, capsys):
@@ -162,3 +164,13 @@ def test_mistakes_in_names_are_found_before_the_slow_imports():
     )
     for options in (['finetune/fulll'], ['digits/ce_hybrid', '--data', 'none']):
         assert subprocess.run([sys.executable, '-c', code, *options]).returncode == 40
+
+
+@pytest.mark.dist
+@pytest.mark.slow
+def test_two_processes_set_an_earlier_training_aside_once(toy_configs, work_dir):
+    assert run_toy(toy_configs, work_dir) == 0
+    said = processes.run_tool('train.py', 'toy.py', '--work-dir', work_dir, count=2, folder=toy_configs)
+    assert said.count('is set aside') == 1
+    assert (work_dir / 'previous' / 'epoch_3.pth').is_file()
+    assert (work_dir / 'epoch_3.pth').is_file()

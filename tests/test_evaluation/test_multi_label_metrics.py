@@ -45,7 +45,7 @@ def test_average_precision_is_scikit_learns():
     assert evaluated(AveragePrecision(average='micro')) == {'multi-label/mAP_micro': pytest.approx(micro, abs=1e-4)}
 
 
-def test_a_class_without_images_is_said_once(monkeypatch):
+def test_a_class_without_images_is_named_in_one_warning(monkeypatch):
     said = []
     monkeypatch.setattr('hybridcls.evaluation.multi_label_metrics.print_log', lambda text, *_: said.append(text))
     metric = AveragePrecision()

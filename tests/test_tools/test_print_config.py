@@ -32,6 +32,10 @@ def test_output_is_a_config(print_config):
     assert cfg.train_dataloader.batch_size == 64
 
 
+def test_shipped_names_and_short_options(print_config):
+    assert 'lr=0.125' in print_config('digits/ce_hybrid', '--lr', '0.125')
+
+
 def test_chain_is_printed_without_completion(print_config):
     assert "name='supcon'" in print_config(ROOT / 'configs' / 'digits' / 'two_phase.py')
 

@@ -3,7 +3,7 @@
 data_root = 'data/imagenet'  # fills every dataset without one
 batch_size = 128  # of one process; fills every dataloader without one
 train_pipeline = [
-    dict(type='LoadImage'),
+    dict(type='LoadImage', decode_scale='crop'),
     dict(type='RandomCropToSize', interpolation='bicubic', backend='torch'),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(

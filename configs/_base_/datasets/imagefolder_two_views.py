@@ -16,7 +16,7 @@ view_pipeline = [
     ),
 ]
 train_pipeline = [
-    dict(type='LoadImage'),
+    dict(type='LoadImage', decode_scale='crop'),
     dict(type='ImageViews', num_views=2, transforms=[view_pipeline]),
     dict(type='PackInputs'),
 ]

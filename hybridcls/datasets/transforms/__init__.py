@@ -6,10 +6,11 @@ from .image_views import ImageViews
 from .load_image import LoadImage, UnreadableImageError
 from .mark_unknown import MarkUnknown
 from .pack_inputs import PackInputs
+from .rand_augment import RandAugment
 from .random_affine import RandomAffine
 from .resizing import CenterCropToSize, RandomCropToSize, ResizeToSize
 
 __all__ = [
     'CenterCropToSize', 'FusedColorJitter', 'ImageDepthError', 'ImageViews', 'LoadImage', 'MarkUnknown',
-    'PackInputs', 'RandomAffine', 'RandomCropToSize', 'ResizeToSize', 'UnreadableImageError',
+    'PackInputs', 'RandAugment', 'RandomAffine', 'RandomCropToSize', 'ResizeToSize', 'UnreadableImageError',
 ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Sequence
-from typing import NamedTuple, Union
+from typing import NamedTuple, Optional, Union
 
 import cv2
 import mmcv
@@ -11,7 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..image_formats import image_header, is_transparent, register_decoders
 
-__all__ = ['Decoded', 'ImageDepthError', 'decode', 'from_pillow', 'to_eight_bits']
+__all__ = ['Decoded', 'ImageDepthError', 'decode', 'decode_jpeg_at', 'from_pillow', 'to_eight_bits']
 
 BACKGROUNDS = {'white': (255, 255, 255), 'black': (0, 0, 0)}
 # Below a quarter of the range, most of the 256 grey levels would be lost: the values have 14 bits or fewer.
@@ -74,6 +74,24 @@ def decode(
     if header.bits <= 8 and header.format in _OPENCV_FORMATS and not header.transparent:
         return Decoded(mmcv.imfrombytes(content, color_type, backend=backend))
     return from_pillow(image, color_type, transparency, 16)  # here Pillow scales files with fewer bits
+
+
+def decode_jpeg_at(content: bytes, scale: int, color_type: str) -> Optional[np.ndarray]:
+    """Decode a JPEG at 1 / scale of its size, from the lowest frequencies of each block of 8 x 8 pixels.
+
+    Args:
+        content (bytes): The file.
+        scale (int): 2, 4 or 8.
+        color_type (str): As in :func:`decode`.
+
+    Returns:
+        np.ndarray: (ceil(H / scale), ceil(W / scale), 3) BGR, or grey without channels, uint8; None if it is broken.
+    """
+    colors = 'GRAYSCALE' if color_type.startswith('grayscale') else 'COLOR'
+    flags = getattr(cv2, f'IMREAD_REDUCED_{colors}_{scale}')
+    if color_type.endswith('_ignore_orientation'):
+        flags |= cv2.IMREAD_IGNORE_ORIENTATION
+    return cv2.imdecode(np.frombuffer(content, np.uint8), flags)
 
 
 def from_pillow(

@@ -18,7 +18,9 @@ from hybridcls.checks import check_choice, check_number
 from hybridcls.registry import TRANSFORMS
 from hybridcls.structures import PREPROCESSING_VERSION
 
-from .decoding import BACKGROUNDS, Decoded, ImageDepthError, decode, from_pillow, to_eight_bits
+from ..jpeg_header import jpeg_size
+from .decoding import BACKGROUNDS, Decoded, ImageDepthError, decode, decode_jpeg_at, from_pillow, to_eight_bits
+from .planned_crops import PLANNED_CROPS, PlannedCrops, crops_after
 
 __all__ = ['LoadImage', 'UnreadableImageError']
 
@@ -68,6 +70,11 @@ class LoadImage(BaseTransform):
             ``depth=12``. ``'check'``: 16, with an error for an image whose values are all below 2 ** 14. ``'max'``:
             scale the largest value of each image to 255. Defaults to ``'check'``.
         color_order (str): ``'bgr'`` or ``'rgb'``: the colours of arrays in memory. Defaults to ``'bgr'``.
+        decode_scale (str): ``'full'``; or ``'crop'``, for training: draw the crops of the image before it is decoded
+            (``planned_crops``), and decode a JPEG at 1 / 2, 1 / 4 or 1 / 8 of its size where every crop still has at
+            least the pixels of its output. It needs ``imdecode_backend='cv2'``, and acts where
+            :class:`RandomCropToSize`, or an :class:`ImageViews` whose views begin with it, is the next transform
+            of an ``ImageFolder``; elsewhere the whole image is decoded. Defaults to ``'full'``.
         version (int, optional): 2; or 1, the behaviour before this key existed: transparency dropped, the upper 8 of 16
             bits kept. Defaults to None: 2, or the version of the checkpoint that is tested or resumed.
 
@@ -92,10 +99,17 @@ class LoadImage(BaseTransform):
         depth: Union[str, int] = 'check',
         color_order: str = 'bgr',
         version: Optional[int] = None,
+        decode_scale: str = 'full',
     ) -> None:
         check_choice('LoadImage', 'imdecode_backend', imdecode_backend, mmcv.image.io.supported_backends)
         check_choice('LoadImage', 'color_type', color_type, mmcv.image.io.imread_flags)
         check_choice('LoadImage', 'color_order', color_order, ('bgr', 'rgb'))
+        check_choice('LoadImage', 'decode_scale', decode_scale, ('full', 'crop'))
+        if decode_scale == 'crop' and (imdecode_backend != 'cv2' or color_type == 'unchanged'):
+            raise ValueError(
+                "LoadImage: expected imdecode_backend='cv2' and a color_type other than 'unchanged' with "
+                f"decode_scale='crop', got {imdecode_backend!r} and {color_type!r}. Remove decode_scale."
+            )
         check_choice('LoadImage', 'version', version, (None, 1, PREPROCESSING_VERSION))
         if isinstance(transparency, str):
             check_choice('LoadImage', 'transparency', transparency, (*BACKGROUNDS, 'drop'))
@@ -115,34 +129,41 @@ class LoadImage(BaseTransform):
         self.depth = depth
         self.color_order = color_order
         self.version = version
+        self.decode_scale = decode_scale
+        self.pipeline: Any = None  # what this transform is a part of: its data set sets it
         # In shared memory: of all workers of a data loader, the first one logs.
         self._logged = torch.zeros(len(Decoded._fields), dtype=torch.bool).share_memory_()
 
     def transform(self, results: dict) -> dict:
         """Fill in ``results['img']``."""
+        plan = self.plan()
         if 'img_path' not in results and 'img' in results:
             image = self._from_memory(results['img'])
         else:
-            image = self.read(results['img_path'])
-        results['img'] = image
-        results['img_shape'] = image.shape[:2]
-        results['ori_shape'] = image.shape[:2]
-        return results
+            image = self.read(results['img_path'], plan)
+        return record(results, image, plan)
 
-    def read(self, path: str) -> np.ndarray:
-        """Return the image in ``path``, (H, W, 3) uint8 BGR unless ``color_type`` is set."""
+    def plan(self) -> Optional[PlannedCrops]:
+        """Return the crops to draw for an image, if ``decode_scale`` asks for them and nothing comes between."""
+        crops = crops_after(self.pipeline, self) if self.decode_scale == 'crop' else []
+        return PlannedCrops(crops) if crops else None
+
+    def read(self, path: str, plan: Optional[PlannedCrops] = None) -> np.ndarray:
+        """Return the image in ``path``, (H, W, 3) uint8 BGR unless ``color_type`` is set, at the scale of ``plan``."""
         content, cause = b'', None
         try:
             content = fileio.get(path, backend_args=self.backend_args)
         except Exception as error:  # each backend has its own error types
             cause = error
-        return self._from_file(content, path, cause)
+        return self._from_file(content, path, plan, cause)
 
-    def _from_file(self, content: bytes, name: str, cause: Optional[Exception] = None) -> np.ndarray:
+    def _from_file(
+        self, content: bytes, name: str, plan: Optional[PlannedCrops] = None, cause: Optional[Exception] = None
+    ) -> np.ndarray:
         decoded = None
         try:
             with _naming(name):
-                decoded = self._decode(content) if content else None
+                decoded = self._decode(content, plan) if content else None
         except ImageDepthError:
             raise
         except Exception as error:  # each decoder has its own error types
@@ -153,7 +174,13 @@ class LoadImage(BaseTransform):
         self._log(decoded, name)
         return decoded.image
 
-    def _decode(self, content: bytes) -> Decoded:
+    def _decode(self, content: bytes, plan: Optional[PlannedCrops]) -> Decoded:
+        size = None if plan is None else jpeg_size(content, not self.color_type.endswith('_ignore_orientation'))
+        if plan is not None and size is not None:
+            plan.draw(*size)
+            image = None if plan.scale == 1 else decode_jpeg_at(content, plan.scale, self.color_type)
+            if image is not None and image.shape[:2] == plan.decoded_size(plan.scale):
+                return Decoded(image)
         as_stored = self.color_type == 'unchanged' or self.imdecode_backend in ('turbojpeg', 'tifffile')
         if as_stored or self.version == 1:
             image = mmcv.imfrombytes(content, flag=self.color_type, backend=self.imdecode_backend)
@@ -200,8 +227,28 @@ class LoadImage(BaseTransform):
         return (
             f'{type(self).__name__}(color_type={self.color_type!r}, imdecode_backend={self.imdecode_backend!r}, '
             f'backend_args={self.backend_args}, transparency={self.transparency!r}, depth={self.depth!r}, '
-            f'color_order={self.color_order!r}, version={self.version})'
+            f'color_order={self.color_order!r}, version={self.version}, decode_scale={self.decode_scale!r})'
         )
+
+
+def record(results: dict, image: np.ndarray, plan: Optional[PlannedCrops]) -> dict:
+    """Write an image, its size and the crops of a plan into a sample.
+
+    Args:
+        results (dict): The sample; ``img``, ``img_shape``, ``ori_shape`` (height, width) and ``planned_crops`` are set.
+        image (np.ndarray): (H, W, ...), whole, or at the scale of the plan.
+        plan (PlannedCrops, optional): The crops; drawn here, unless they have been for the image's size.
+    """
+    results['img'] = image
+    results['img_shape'] = results['ori_shape'] = image.shape[:2]
+    if plan is not None:
+        scale = plan.scale
+        if plan.size is None or scale == 1 or image.shape[:2] != plan.decoded_size(scale):
+            plan.draw(*image.shape[:2])
+            scale = 1
+        results['ori_shape'] = plan.size
+        results[PLANNED_CROPS] = plan.boxes(scale)
+    return results
 
 
 _SENTENCES = {

@@ -14,8 +14,9 @@ __all__ = ['PackInputs']
 
 @TRANSFORMS.register_module()
 class PackInputs(mmpretrain_transforms.PackInputs):
-    """Make ``inputs``, (3, H, W) or a list of views, and ``data_samples``: mmpretrain's transform, in a third of its
-    time for images of three channels and 8 bits.
+    """Make ``inputs``, (3, H, W) or a list of views, and ``data_samples`` as mmpretrain does.
+
+    Images of three channels and 8 bits take a third of the time.
 
     Args:
         input_key (str), algorithm_keys (Sequence[str]), meta_keys (Sequence[str]): As in mmpretrain.

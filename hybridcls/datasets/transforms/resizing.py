@@ -1,8 +1,10 @@
 """Crop or resize an image to ``img_size``, the shared key of a config for pipelines and streams."""
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Union
 
+import mmcv
 from mmcv.transforms import BaseTransform, CenterCrop, Resize
 from mmpretrain.datasets.transforms import RandomResizedCrop, ResizeEdge
 
@@ -35,7 +37,8 @@ def _height_and_width(caller: str, img_size: ImgSize) -> tuple[int, int]:
 class RandomCropToSize(BaseTransform):
     """Crop a random part of the image and resize it: mmpretrain's ``RandomResizedCrop`` with the key ``img_size``.
 
-    Reads ``img`` (H, W, 3); writes ``img`` (height, width, 3) of the same dtype and ``img_shape``.
+    Reads ``img`` (H, W, 3), and ``planned_crops`` where ``LoadImage(decode_scale='crop')`` has drawn the part; writes
+    ``img`` (height, width, 3) of the same dtype and ``img_shape``.
 
     Args:
         img_size (int | Sequence[int]): Output size in pixels: one number, or (height, width).
@@ -80,17 +83,24 @@ class RandomCropToSize(BaseTransform):
             scale=self.img_size,
             crop_ratio_range=tuple(crop_ratio_range),
             aspect_ratio_range=tuple(ratio),
-            interpolation=interpolation,
-            backend='cv2' if backend == 'torch' else backend,
         )
+
+    def draw(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Draw a crop (top, left, height, width) of an image of this size in pixels."""
+        drawn: tuple[int, int, int, int] = self.crop.rand_crop_params(SimpleNamespace(shape=(height, width)))
+        return drawn
 
     def transform(self, results: dict) -> dict:
         """Crop and resize ``results['img']``."""
-        if self.backend != 'torch':
-            return self.crop.transform(results)
-        top, left, height, width = self.crop.rand_crop_params(results['img'])
-        crop = results['img'][top : top + height, left : left + width]
-        results['img'] = antialiased_resize(crop, *self.img_size, self.interpolation)
+        image, planned = results['img'], results.get('planned_crops')
+        top, left, height, width = planned.pop(0) if planned else self.draw(*image.shape[:2])
+        part = image[top : top + height, left : left + width]
+        if self.backend == 'torch':
+            results['img'] = antialiased_resize(part, *self.img_size, self.interpolation)
+        else:
+            results['img'] = mmcv.imresize(
+                part, self.img_size[::-1], interpolation=self.interpolation, backend=self.backend
+            )
         results['img_shape'] = results['img'].shape
         return results
 

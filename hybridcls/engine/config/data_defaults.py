@@ -48,7 +48,7 @@ class DataDefaults(NamedTuple):
 
         Example:
             >>> DataDefaults.of(40).batch_size, DataDefaults.of(563).batch_size, DataDefaults.of(563).max_epochs
-            (4, 32, 50)
+            (4, 32, 18)
         """
         if batch_size is None:
             power = 2 ** int(math.log2(max(1, images / _BATCHES)))

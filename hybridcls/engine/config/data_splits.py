@@ -150,7 +150,7 @@ def _rows_below(dataset: dict, root: str, prefix: str, split: str) -> Rows:
     settings = {key: value for key, value in dataset.items() if key not in ('pipeline', 'indices', 'split')}
     built = DATASETS.build({**settings, 'data_root': root, 'data_prefix': prefix, 'lazy_init': True})
     infos = built.load_data_list()
-    names = built.metainfo.get('classes') or ()
+    names: Sequence[str] = built.metainfo.get('classes') or ()
     if built.with_label and len(names) == 1 and split != 'test' and not dataset.get('classes'):
         raise ConfigError(
             f'{root}: expected images of two or more classes, got one, {names[0]!r}. Give each class a folder of its '

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from mmengine.logging import print_log
@@ -148,20 +148,21 @@ def _divided(rows: Rows, root: str, settings: SplitSettings, multi_label: bool) 
     groups = [row.group or f'\0{number}' for number, row in enumerate(rows)]
     parts = ['test' if row.split == 'test' else 'train' for row in rows]
 
-    def chosen() -> tuple[list[int], list[Sequence[str]], list[str]]:
-        numbers = [number for number, part in enumerate(parts) if part == 'train']
-        return numbers, [labels[number] for number in numbers], [groups[number] for number in numbers]
-
-    try:
-        inside, *known = chosen()
-        test = 0.0 if 'test' in parts else settings.test
-        divided = divide(*known, 0.0 if settings.folds else settings.val, test, settings.seed)
-        for number, part in zip(inside, divided, strict=True):
+    def deal(how: Callable[[list[Sequence[str]], list[str]], list[str]]) -> None:
+        inside = [number for number, part in enumerate(parts) if part == 'train']
+        dealt = how([labels[number] for number in inside], [groups[number] for number in inside])
+        for number, part in zip(inside, dealt, strict=True):
             parts[number] = part
+
+    def fold_names(labels: list[Sequence[str]], groups: list[str]) -> list[str]:
+        folds = folds_of(labels, groups, settings.folds or 0, settings.seed)
+        return ['train' if fold is None else f'fold{fold + 1}' for fold in folds]
+
+    val, test = 0.0 if settings.folds else settings.val, 0.0 if 'test' in parts else settings.test
+    try:
+        deal(lambda labels, groups: divide(labels, groups, val, test, settings.seed))
         if settings.folds:
-            inside, *known = chosen()
-            for number, fold in zip(inside, folds_of(*known, settings.folds, settings.seed), strict=True):
-                parts[number] = 'train' if fold is None else f'fold{fold + 1}'
+            deal(fold_names)
     except ValueError as error:
         raise ConfigError(f'{root}: {error}') from error
     return [row._replace(split=part) for row, part in zip(rows, parts, strict=True)]
@@ -175,7 +176,10 @@ def _write(rows: Rows, file: str) -> None:
     try:
         content = split_table(rows)
     except UnicodeEncodeError as error:
-        raise ConfigError(f'{file}: expected names of files in UTF-8, got {error.object!r}. Rename it.') from error
+        line = error.object.count('\n', 0, error.start)
+        raise ConfigError(
+            f'{file}: expected names of files in UTF-8, got {rows[line - 1].path!r}. Rename it.'
+        ) from error
     atomic_write(content, file)
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from hybridcls.checkpoint_reading import read_checkpoint, weights_of
 from hybridcls.checks import did_you_mean
+from hybridcls.models.weights.pretrained_weights import pretrained_weights
 from hybridcls.models.weights.timm_weights import fit_timm_weights
 from hybridcls.registry import MODELS
 from hybridcls.structures import ClassNames
@@ -137,8 +138,8 @@ def _registered_model(teacher: Any, num_classes: Optional[int]) -> tuple[nn.Modu
         cfg = Config(dict(model=dict(teacher), default_scope='hybridcls'))
     else:
         raise TypeError(
-            f'DistillationHook: teacher={teacher!r} is neither a checkpoint, nor the path of a config, nor a dict with '
-            "'type' or 'model_name', nor a model. Give --teacher CHECKPOINT (the key teacher)."
+            f'DistillationHook: teacher={teacher!r} is neither the path of a config or of a checkpoint, nor a dict '
+            "with 'type' or 'model_name', nor a model. Give --teacher CHECKPOINT (the key teacher)."
         )
     head = classifying_head(cfg)
     if head is not None and head.get('num_classes') is None:
@@ -173,10 +174,9 @@ def _timm_model(args: dict, num_classes: Optional[int], with_weights: bool) -> t
         raise ValueError(f'DistillationHook: timm has no model {name!r}.{did_you_mean(str(name), timm.list_models())}')
     if num_classes is not None and not pretrained:  # with weights, another number would cost the classifier
         args.setdefault('num_classes', num_classes)
-    try:
-        return timm.create_model(name, pretrained=pretrained, **args), pretrained
-    except OSError as error:
-        raise FileNotFoundError(
-            f'DistillationHook: the pretrained weights of {name} are not in the local cache and could not be fetched '
-            f'({type(error).__name__}). Go online once, or give a local file with teacher_checkpoint=...'
-        ) from error
+    known = timm.get_pretrained_cfg(name) if pretrained else None
+    if known is not None:
+        overlay = args.pop('pretrained_cfg_overlay', None) or {}
+        file = pretrained_weights('DistillationHook', name, {**known.to_dict(), **overlay}, args.get('cache_dir'))
+        args['pretrained_cfg_overlay'] = overlay if '://' in file else {**overlay, 'file': file}
+    return timm.create_model(name, pretrained=pretrained, **args), pretrained

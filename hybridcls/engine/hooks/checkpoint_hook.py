@@ -252,7 +252,7 @@ class CheckpointHook(WritingCheckpointHook):
         best = runner.message_hub.runtime_info.get(f'best_of_all/{key}')
         if best is None or is_better(score, best):
             runner.message_hub.update_info(f'best_of_all/{key}', best := float(score))
-        tolerance = self.best_tolerance
+        tolerance: Any = self.best_tolerance
         if tolerance == STANDARD_ERROR:
             share = min(max(best / 100, 0.0), 1.0)
             tolerance = 100 * math.sqrt(share * (1 - share) / len(runner.val_dataloader.dataset))

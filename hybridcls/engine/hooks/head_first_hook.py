@@ -146,7 +146,7 @@ class HeadFirstHook(Hook):
         drop_iterator(loader)
         is_sharded = any(is_row_shard(param) for param in head.parameters())
         if is_sharded:  # each process sets its rows
-            found = [embeddings, labels]
+            found: list[Any] = [embeddings, labels]
             broadcast_object_list(found)
             embeddings, labels = found
         if is_main_process() or is_sharded:

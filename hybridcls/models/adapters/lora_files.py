@@ -2,20 +2,22 @@
 
 import json
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 from torch import Tensor, nn
 
 from .lora import lora_layers
 from .lora_names import plain_name
 
-__all__ = ['load_adapters', 'save_adapters']
+__all__ = ['adapters_meta', 'holds_adapters', 'load_adapters', 'save_adapters']
 
 _ADAPTERS, _CONFIG, _REST = 'adapter_model.safetensors', 'adapter_config.json', 'trained_beside_adapters.safetensors'
+_META = 'checkpoint_meta.json'
+_KEPT = ('cfg', 'dataset_meta', 'preprocessing_version')  # what a prediction needs of a checkpoint's meta
 _PEFT_PREFIX = 'base_model.model.'
 
 
-def save_adapters(model: nn.Module, folder: Union[str, Path]) -> list[Path]:
+def save_adapters(model: nn.Module, folder: Union[str, Path], meta: Optional[dict[str, Any]] = None) -> list[Path]:
     """Write what was trained of a model with LoRA, without the frozen weights.
 
     Args:
@@ -25,6 +27,8 @@ def save_adapters(model: nn.Module, folder: Union[str, Path]) -> list[Path]:
             Swin V2, BEiT and EVA set ``qkv_bias_separate = True`` in the attentions first.) Beside them
             ``trained_beside_adapters.safetensors``: everything outside the adapted streams, and norms that were
             trained in them.
+        meta (dict, optional): ``meta`` of the checkpoint; its config and class names are written to
+            ``checkpoint_meta.json``, so that ``hybridcls predict`` can ask the folder. Defaults to None.
 
     Returns:
         list[Path]: The files.
@@ -61,7 +65,23 @@ def save_adapters(model: nn.Module, folder: Union[str, Path]) -> list[Path]:
         (target / _CONFIG).write_text(json.dumps(config, indent=1, default=str))
         files += [target / _ADAPTERS, target / _CONFIG]
     save_file(rest, folder / _REST)
-    return [*files, folder / _REST]
+    files.append(folder / _REST)
+    if meta:
+        kept = {key: meta[key] for key in _KEPT if key in meta}
+        (folder / _META).write_text(json.dumps(kept, indent=1, default=str))
+        files.append(folder / _META)
+    return files
+
+
+def holds_adapters(folder: Union[str, Path]) -> bool:
+    """Whether :func:`save_adapters` wrote this folder."""
+    return Path(folder, _REST).is_file()
+
+
+def adapters_meta(folder: Union[str, Path]) -> dict[str, Any]:
+    """Read the config and the class names beside saved adapters; empty if they were saved without."""
+    path = Path(folder, _META)
+    return json.loads(path.read_text(encoding='utf8')) if path.is_file() else {}
 
 
 def load_adapters(model: nn.Module, folder: Union[str, Path]) -> None:

@@ -116,5 +116,10 @@ class _LastMap(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         seen: list[Tensor] = []
-        self.stream(x, lambda feature: seen.append(feature) or feature)
+
+        def note(feature: Tensor) -> Tensor:
+            seen.append(feature)
+            return feature
+
+        self.stream(x, note)
         return seen[0]

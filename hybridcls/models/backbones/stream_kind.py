@@ -1,5 +1,7 @@
 """The stream, CNN or transformer, that a timm model is by what it gives."""
 
+from typing import Any
+
 import timm
 import torch
 
@@ -28,7 +30,7 @@ def stream_kind(model_name: str) -> str:
     """
     check_model_name('model_name', model_name)
     with torch.device('meta'):
-        model = timm.create_model(model_name, num_classes=0)
+        model: Any = timm.create_model(model_name, num_classes=0)
     if getattr(model, 'output_fmt', 'NCHW') != 'NCHW':
         return 'vit'
     channels, height, width = model.pretrained_cfg['input_size']

@@ -44,8 +44,8 @@ def create_timm_model(
             default_drop_path_rate (float): As :class:`~hybridcls.models.backbones.TimmStream` takes them. Models of
             any image size are not given one, and models without stochastic depth no rate that was not written, or 0.
         timm_args (dict): Other arguments of the model.
-        out_indices (int | Sequence[int], optional): The maps that are wanted (:func:`map_indices`); what comes after
-            the last of them is taken off. Defaults to None: the whole model.
+        out_indices (int | Sequence[int], optional): The maps to return (:func:`map_indices`); what comes after the
+            last of them is taken off. Defaults to None: the whole model.
 
     Raises:
         ValueError: For an unknown model or an impossible size, or weights that do not fit or do not exist.
@@ -68,7 +68,7 @@ def create_timm_model(
     hub_id, model_name = (model_name, f'local-dir:{folder}') if folder else ('', model_name)
     optional = {'img_size', 'drop_path_rate'} if not drop_path_rate else {'img_size'}
     try:
-        model = _create_with_most(optional, model_name, args)
+        model: Any = _create_with_most(optional, model_name, args)
         cut_off = (
             set() if out_indices is None else _cut(model, map_indices('TimmStream', model, model_name, out_indices))
         )
@@ -191,7 +191,7 @@ def map_indices(caller: str, model: Any, model_name: str, out_indices: Union[int
 
 
 def _cut(model: Any, indices: Sequence[int]) -> set[str]:
-    """Take off what comes after the last map that is wanted, and return the names of its weights."""
+    """Take off what comes after the last of these maps, and return the names of its weights."""
     before = set(model.state_dict())
     model.prune_intermediate_layers(list(indices), prune_norm=True, prune_head=True)
     return before - set(model.state_dict())

@@ -114,9 +114,9 @@ def as_features(caller: str, part: str, features: Any) -> Any:
 
 def _pooled(backbone: Part) -> Part:
     """A backbone before a head, which takes vectors: one that can pools its features, unless its config says not to."""
-    is_open = isinstance(backbone, dict) and 'type' in backbone and backbone.get('pooled') is None
-    can = is_open and takes_argument(MODELS.class_of(backbone), 'pooled')
-    return dict(backbone, pooled=True) if can else backbone
+    if not isinstance(backbone, dict) or 'type' not in backbone or backbone.get('pooled') is not None:
+        return backbone
+    return dict(backbone, pooled=True) if takes_argument(MODELS.class_of(backbone), 'pooled') else backbone
 
 
 def _channels_of(caller: str, backbone: nn.Module) -> Channels:

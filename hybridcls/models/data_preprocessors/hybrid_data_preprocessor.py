@@ -5,7 +5,7 @@ from typing import Any, Optional
 
 import torch
 from mmpretrain.models.utils import ClsDataPreprocessor
-from torch import Tensor
+from torch import Tensor, nn
 
 from hybridcls.registry import MODELS
 from hybridcls.structures import UNKNOWN_LABEL, known_rows
@@ -30,6 +30,8 @@ class HybridDataPreprocessor(ClsDataPreprocessor):
         mean (Sequence[float], optional), std (Sequence[float], optional): As in mmpretrain, of R, G, B in [0, 255]:
             ``(x - mean) / std`` instead of ``x / 255``, for a backbone that does not normalize by itself. Defaults to
             None. (``HybridClassifier`` normalizes for mmpretrain's backbones where they are not given.)
+        device_augment (dict, optional): A :class:`DeviceAugment`, applied to the batches of a training on the device of
+            the model. Defaults to None.
         label_check (bool): Whether a label out of range is an error. Defaults to True.
         pad_size_divisor (int), pad_value (int), to_onehot (bool), batch_augments (dict, optional): As in mmpretrain.
 
@@ -58,6 +60,7 @@ class HybridDataPreprocessor(ClsDataPreprocessor):
         batch_augments: Optional[dict] = None,
         mean: Optional[Sequence[float]] = None,
         std: Optional[Sequence[float]] = None,
+        device_augment: Optional[dict] = None,
     ) -> None:
         if (mean is None) != (std is None):
             raise ValueError(
@@ -74,6 +77,13 @@ class HybridDataPreprocessor(ClsDataPreprocessor):
             to_onehot=to_onehot,
             batch_augments=batch_augments,
         )
+        self.device_augment = None if device_augment is None else MODELS.build(device_augment)
+        num_views = getattr(self.device_augment, 'num_views', 1)
+        if batch_augments is not None and num_views > 1:
+            raise ValueError(
+                'HybridDataPreprocessor: expected one view of each image with batch_augments (mixup, cutmix), got '
+                f'num_views={num_views} in device_augment. Drop one of them.'
+            )
         self.label_check = label_check
         self.gives_unit_range = mean is None
         self._images_checked = mean is not None
@@ -95,6 +105,8 @@ class HybridDataPreprocessor(ClsDataPreprocessor):
         if not self._images_checked:
             self._images_checked = True
             _check_values(data['inputs'])
+        if training and self.device_augment is not None:
+            data = {**data, 'inputs': self._augmented(self.device_augment, data['inputs'])}
         if self.to_onehot and not training and self.num_classes is not None and data_samples is not None:
             _mark_unknown(data_samples, self.num_classes)
         data = super().forward(data, training)
@@ -102,6 +114,19 @@ class HybridDataPreprocessor(ClsDataPreprocessor):
             # Not in place: a float batch may be the loader's own tensor.
             data['inputs'] = data['inputs'] / 255.0
         return data
+
+    def _augmented(self, augment: nn.Module, images: Any) -> Tensor:
+        """Return the batch on the device, augmented, its channels in the order in which they came."""
+        sizes = {tuple(image.shape) for image in images}
+        if len(sizes) > 1:
+            raise ValueError(
+                f'HybridDataPreprocessor: expected images of one size with device_augment, got {sorted(sizes)}. End '
+                'the pipeline with CenterCropToSize or ResizeToSize.'
+            )
+        batch = images if isinstance(images, Tensor) else torch.stack(list(images))
+        batch = batch.to(self.device, non_blocking=True)
+        augmented: Tensor = augment(batch.flip(1)).flip(1) if self.to_rgb else augment(batch)
+        return augmented
 
 
 def _check_values(images: Any) -> None:

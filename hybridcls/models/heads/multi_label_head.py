@@ -79,7 +79,8 @@ class MultiLabelHead(EmbeddingHead):
         super().__init__(in_channels, init_cfg)
         check_number('MultiLabelHead', 'num_classes', num_classes, 1, integer=True)
         self.num_classes = num_classes
-        self.loss_module: Any = loss if loss is None or isinstance(loss, nn.Module) else MODELS.build(loss)
+        self.loss_module: Any
+        self.loss_module = loss if loss is None or isinstance(loss, nn.Module) else MODELS.build(loss)
         self.positive_weight = PositiveWeight('MultiLabelHead', num_classes, pos_weight)
         if pos_weight is not None and loss is not None and not takes_argument(self.loss_module.forward, 'pos_weight'):
             raise ValueError(
@@ -138,7 +139,7 @@ class MultiLabelHead(EmbeddingHead):
     ) -> list[DataSample]:
         """Write ``pred_score`` (C,), ``pred_label`` (n,), ``thresholds`` (C,) and ``embedding`` (D,) onto each sample.
 
-        Scores are probabilities, each of its own class, and ``pred_label`` are the classes at or above their
+        Scores are probabilities, one for each class, and ``pred_label`` are the classes at or above their
         thresholds. Scores and embeddings of several views of an image are averaged.
         """
         scores = at_least_float32(self(feats)).sigmoid()

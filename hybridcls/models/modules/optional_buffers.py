@@ -13,29 +13,38 @@ class OptionalBuffers(nn.Module):
     """Load checkpoints that lack the buffers of this module, or have them where this module keeps none.
 
     So a setting that a buffer belongs to can be changed between a training and what follows. A subclass registers the
-    buffers by :meth:`keep`; it is :meth:`loaded` that follows from them.
+    buffers by :meth:`keep`, and takes what follows from them in :meth:`loaded`.
+
+    Attributes:
+        optional (dict[str, bool]): The buffers by name, and whether they are in checkpoints.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._optional: dict[str, bool] = {}
+        self.optional: dict[str, bool] = {}
+        self.register_load_state_dict_pre_hook(_fit_state)
+        self.register_load_state_dict_post_hook(_call_loaded)
 
     def keep(self, name: str, value: Tensor, in_checkpoint: bool) -> None:
         """Register a buffer; ``in_checkpoint``: it is saved, and loaded where a checkpoint has it."""
         self.register_buffer(name, value, persistent=in_checkpoint)
-        self._optional[name] = in_checkpoint
+        self.optional[name] = in_checkpoint
 
     def loaded(self) -> None:
         """Called when a checkpoint, which may have had no such buffers, was loaded."""
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
-        for name, is_kept in self._optional.items():
-            if is_kept:
-                state_dict.setdefault(prefix + name, getattr(self, name))
-            else:
-                state_dict.pop(prefix + name, None)
-        super()._load_from_state_dict(state_dict, prefix, *args)
-        self.loaded()
+
+def _fit_state(module: Any, state_dict: dict, prefix: str, *_: Any) -> None:
+    """Add what a state dict lacks of the optional buffers, and take out what is not kept."""
+    for name, is_kept in module.optional.items():
+        if is_kept:
+            state_dict.setdefault(prefix + name, getattr(module, name))
+        else:
+            state_dict.pop(prefix + name, None)
+
+
+def _call_loaded(module: Any, _: Any) -> None:  # no lambda: a model can be pickled
+    module.loaded()
 
 
 class ClassCounts(OptionalBuffers):
@@ -70,7 +79,7 @@ class ClassCounts(OptionalBuffers):
             raise ValueError(
                 f'{self.caller}: expected counts of num_classes={len(self.counts) - 1} classes, got {len(counts)}.'
             )
-        self.counts.copy_(torch.tensor([*map(int, counts), int(num_images)]))
+        self.counts.copy_(torch.cat([torch.as_tensor(counts).long().cpu(), torch.tensor([num_images])]))
         self._is_known = True
         return self.follow(self.counts[:-1].cpu(), int(num_images))
 

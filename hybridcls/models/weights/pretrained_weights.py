@@ -155,6 +155,6 @@ def _check_answers(caller: str, model_name: str, address: str, cached: str) -> N
 def _unavailable(caller: str, model_name: str, cached: str, why: str) -> FileNotFoundError:
     return FileNotFoundError(
         f'{caller}: the pretrained weights of {model_name} are not in the local cache ({cached}), and {why}. Give a '
-        'file or folder of weights by --checkpoint (checkpoint_path=... in the config), copy that place of the cache '
-        'from a machine with a network, or set pretrained=False for random weights.'
+        'file or folder of weights (--checkpoint FILE, or checkpoint_path=... in the config), copy that place of the '
+        'cache from a machine with a network, or set pretrained=False for random weights.'
     )

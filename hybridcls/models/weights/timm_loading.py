@@ -125,7 +125,7 @@ def _is_left(name: str, heads: set[str], cut_off: Iterable[str]) -> bool:
 
 def _differences(target: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
     """Say of a file in which layers it differs from a model; empty if in none."""
-    shapes = [name for name in state if name in target and _shape(state[name]) != _shape(target[name])]
+    shapes = [name for name in target if name in state and _shape(state[name]) != _shape(target[name])]
     missing = [name for name in target if name not in state and not name.endswith(_OPTIONAL)]
     strange = [name for name in state if name not in target]
     parts = []

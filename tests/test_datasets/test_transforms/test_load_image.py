@@ -7,8 +7,11 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+from mmcv.transforms import Compose
 from PIL import Image
+from sklearn.datasets import load_sample_images
 
+from hybridcls.datasets.dataset_parts import connect_loaders
 from hybridcls.datasets.transforms import ImageDepthError, LoadImage, UnreadableImageError
 from hybridcls.registry import TRANSFORMS
 
@@ -365,3 +368,91 @@ def test_invalid_choices_are_errors(wrong):
 def test_grayscale(tmp_path):
     (tmp_path / 'a.png').write_bytes(encoded('RGB', 'PNG'))
     assert LoadImage(color_type='grayscale')(dict(img_path=str(tmp_path / 'a.png')))['img'].shape == (64, 64)
+
+
+class TestDecodeScale:
+    """LoadImage(decode_scale='crop') against decoding whole images."""
+
+    def load(self, path, decode_scale='crop', out=(16, 24), between=(), views=None):
+        crop = dict(type='hybridcls.RandomCropToSize', img_size=out, interpolation='bicubic', backend='torch')
+        crops = dict(type='hybridcls.ImageViews', num_views=views, transforms=[[crop]]) if views else crop
+        pipeline = Compose([dict(type='hybridcls.LoadImage', decode_scale=decode_scale), *between, crops])
+        connect_loaders(pipeline)
+        np.random.seed(0)  # noqa: NPY002
+        loaded = pipeline.transforms[0](dict(img_path=str(path)))
+        shape = loaded['img'].shape
+        for step in pipeline.transforms[1:]:
+            loaded = step(loaded)
+        return shape, loaded
+
+    @pytest.fixture
+    def photo(self, tmp_path):
+        image = Image.fromarray(load_sample_images().images[0])
+        image.save(tmp_path / 'photo.jpg', quality=90)
+        return image, tmp_path / 'photo.jpg'
+
+    @pytest.mark.parametrize('views', [None, 2])
+    def test_the_crops_are_those_of_the_whole_image(self, photo, views):
+        shape, found = self.load(photo[1], views=views)
+        whole, expected = self.load(photo[1], 'full', views=views)
+        assert whole == (427, 640, 3)
+        assert shape in ((214, 320, 3), (107, 160, 3), (54, 80, 3))
+        assert found['ori_shape'] == expected['ori_shape'] == (427, 640)
+        pairs = zip(found['img'], expected['img'], strict=True) if views else [(found['img'], expected['img'])]
+        for own, other in pairs:
+            assert own.shape == (16, 24, 3)
+            assert np.abs(own.astype(int) - other).mean() < 6  # half a pixel of the decoded image beside it, at most
+            assert np.corrcoef(own.ravel(), other.ravel())[0, 1] > 0.98
+
+    @pytest.mark.parametrize('orientation', [3, 6])
+    def test_a_rotated_photograph(self, photo, tmp_path, orientation):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        photo[0].save(tmp_path / 'rotated.jpg', quality=90, exif=exif)
+        shape, found = self.load(tmp_path / 'rotated.jpg')
+        _, expected = self.load(tmp_path / 'rotated.jpg', 'full')
+        assert shape[0] < 427
+        assert found['ori_shape'] == ((427, 640) if orientation == 3 else (640, 427))
+        assert np.corrcoef(found['img'].ravel(), expected['img'].ravel())[0, 1] > 0.98
+
+    def test_pixels_that_are_needed_are_decoded(self, photo, tmp_path):
+        """A large output, a transform in between, another format: the whole image, the same bits."""
+        photo[0].save(tmp_path / 'photo.png')
+        flip = dict(type='RandomFlip', prob=0.5)
+        for path, keys in (
+            (photo[1], dict(out=(400, 400))),
+            (photo[1], dict(between=[flip])),
+            (tmp_path / 'photo.png', {}),
+        ):
+            shape, found = self.load(path, **keys)
+            assert shape == (427, 640, 3)
+            np.testing.assert_array_equal(found['img'], self.load(path, 'full', **keys)[1]['img'])
+
+    def test_a_header_that_lies(self, photo, monkeypatch):
+        """The crops are drawn again, for the image that came."""
+        monkeypatch.setattr('hybridcls.datasets.transforms.load_image.jpeg_size', lambda *_: (640, 427))
+        shape, found = self.load(photo[1])
+        assert shape == (427, 640, 3)
+        assert found['img'].shape == (16, 24, 3)
+        assert found['ori_shape'] == (427, 640)
+
+    def test_a_broken_file_is_named(self, photo, tmp_path):
+        (tmp_path / 'cut.jpg').write_bytes(photo[1].read_bytes()[:-2000])
+        with pytest.raises(UnreadableImageError, match=r'cut\.jpg: the image is broken'):
+            self.load(tmp_path / 'cut.jpg')
+
+    def test_grey(self, photo):
+        pipeline = Compose(
+            [
+                dict(type='hybridcls.LoadImage', color_type='grayscale', decode_scale='crop'),
+                dict(type='hybridcls.RandomCropToSize', img_size=16, backend='torch'),
+            ]
+        )
+        connect_loaders(pipeline)
+        assert pipeline.transforms[0](dict(img_path=str(photo[1])))['img'].ndim == 2
+        assert pipeline(dict(img_path=str(photo[1])))['img'].shape == (16, 16)
+
+    @pytest.mark.parametrize('keys', [dict(imdecode_backend='pillow'), dict(color_type='unchanged')])
+    def test_it_needs_opencv(self, keys):
+        with pytest.raises(ValueError, match=r"with decode_scale='crop', got .* Remove decode_scale"):
+            LoadImage(decode_scale='crop', **keys)

@@ -118,6 +118,7 @@ def test_a_test_has_a_bank_too(config, tmp_path):
     [
         ({'val_evaluator': dict(_delete_=True, type='ValLoss')}, 'no metric of this evaluation takes a bank'),
         ({'model.type': 'BankModelWithoutEmbedding'}, 'have no embedding'),
+        ({'model.type': 'BankModelOfSeveralLabels'}, r'expected images with one label each, got \[0, 1\]'),
     ],
 )
 def test_what_cannot_work_is_told(config, tmp_path, options, sentence):
@@ -127,6 +128,14 @@ def test_what_cannot_work_is_told(config, tmp_path, options, sentence):
 
         def forward(self, inputs, data_samples=None, mode='tensor'):
             return data_samples if mode == 'predict' else super().forward(inputs, data_samples, mode)
+
+    @MODELS.register_module(force=True)
+    class BankModelOfSeveralLabels(BankModel):
+        """Its images have two labels."""
+
+        def forward(self, inputs, data_samples=None, mode='tensor'):
+            outputs = super().forward(inputs, data_samples, mode)
+            return [sample.set_gt_label([0, 1]) for sample in outputs] if mode == 'predict' else outputs
 
     with pytest.raises(ValueError, match=sentence):
         train(config, tmp_path / 'w', **options)

@@ -78,3 +78,21 @@ def test_patches_and_sizes():
     assert fixed_size(create('vit_tiny_patch16_224', img_size=(32, 64), depth=1)) == (32, 64)
     assert fixed_size(create('test_vit', dynamic_img_size=True)) is None
     assert fixed_size(create('resnet10t')) is None
+
+
+def test_a_model_in_the_cache_of_the_hub_needs_no_network(tmp_path, monkeypatch):
+    from hybridcls.models.weights import pretrained_weights
+
+    monkeypatch.setattr(pretrained_weights, 'get_session', lambda: pytest.fail('the network was asked'))
+    source = timm.create_model('test_vit', num_classes=5)
+    folder = tmp_path / 'models--someone--tiny'
+    timm.models.save_for_hf(source, folder / 'snapshots' / 'abc')
+    (folder / 'refs').mkdir()
+    (folder / 'refs' / 'main').write_text('abc')
+    model = create('hf-hub:someone/tiny', pretrained=True, cache_dir=str(tmp_path))
+    assert model.state_dict()
+    for given in (dict(checkpoint_path=str(folder)), dict(checkpoint_path=str(folder / 'snapshots' / 'abc'))):
+        other = create('test_vit', **given)
+        for name, value in other.state_dict().items():
+            assert torch.equal(value, source.state_dict()[name])
+            assert torch.equal(value, model.state_dict()[name])

@@ -1,5 +1,8 @@
 """Buffers that a checkpoint may lack or have in vain, and counts of images."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 
@@ -26,6 +29,12 @@ def test_a_kept_buffer_is_saved_and_loaded():
     kept = Kept(True)
     kept.load_state_dict(Kept(True, 3.0).state_dict())
     assert (kept.number.item(), kept.times) == (3.0, 1)
+
+
+def test_copies_load_into_themselves():
+    for copied in (copy.deepcopy(Kept(True)), pickle.loads(pickle.dumps(Kept(True)))):
+        copied.load_state_dict(Kept(True, 3.0).state_dict())
+        assert (copied.number.item(), copied.times) == (3.0, 1)
 
 
 def test_a_checkpoint_without_the_buffer_leaves_it():
