@@ -18,7 +18,7 @@ from .tree import walk
 
 __all__ = ['UnsafeConfigError', 'check_types', 'config_of_checkpoint', 'without_start']
 
-# What a training starts from. The weights are in the checkpoint, so nobody has to have these files any more.
+# What a training starts from. The weights are in the checkpoint: these files need not be there any more.
 _STARTS = ('pretrained', 'checkpoint_path', 'init_cfg')
 _TRUST = (
     'If you trust whoever made the checkpoint, add --trust-checkpoint (in Python: '

@@ -1,4 +1,4 @@
-"""A new head learns first, so that its first gradients do not spoil what the backbone knows."""
+"""A new head learns first, so that its first gradients do not distort the features of the backbone."""
 
 from collections.abc import Sequence
 from typing import Any, Optional, Union
@@ -34,10 +34,11 @@ class HeadFirstHook(Hook):
     - ``frozen_epochs``: the parts get no gradient and stay in eval mode (statistics of BatchNorm, dropout, stochastic
       depth) until so many epochs are done; the rest trains.
 
-    A run that resumes is not fitted again, and whether the parts are frozen follows from the iteration, so that a run
-    that stops inside of the frozen epochs ends in the same bits. Frozen parameters have no gradient and no state in the
-    optimizer: SAM, Lookahead, EMA and weight decay leave them alone. In several processes ``DistributedDataParallel``
-    is built again when they are frozen or released, so that it waits for no gradient that does not come.
+    A run that resumes, or whose ``load_from`` holds a head of this shape, is not fitted. Whether the parts are frozen
+    follows from the iteration, so that a run that stops inside of the frozen epochs ends in the same bits. Frozen
+    parameters have no gradient and no state in the optimizer: SAM, Lookahead, EMA and weight decay leave them alone. In
+    several processes ``DistributedDataParallel`` is built again when they are frozen or released, so that it waits for
+    no gradient that does not come.
 
     Args:
         dataloader (dict, optional): Config of a dataloader of the training images, without augmentation. Needed for
@@ -74,12 +75,22 @@ class HeadFirstHook(Hook):
         self.dataloader: Any = dataloader
         self.fit, self.frozen_epochs = fit, frozen_epochs
         self.parts, self.max_images = tuple(parts), max_images
+        self._has_head = False
         self._frozen: list[nn.Parameter] = []
         self._modules: list[nn.Module] = []
 
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Note whether ``load_from`` brings a head of this very shape, which is not fitted again."""
+        own, given = bare_model(runner.model).state_dict(), checkpoint.get('state_dict') or {}
+        heads = [name for name in own if name.startswith('head.')]
+        parts = checkpoint.get('transferred_parts')  # of TransferHook, which puts initial weights for the others
+        self._has_head = (parts is None or 'head' in parts) and all(
+            name in given and given[name].shape == own[name].shape for name in heads
+        )
+
     def before_train(self, runner: Runner) -> None:
         """Fit and validate at the first start; freeze, if the training stands where the parts are frozen."""
-        if self.fit and runner.iter == 0 and not resumes(runner):
+        if self.fit and runner.iter == 0 and not resumes(runner) and not self._has_head:
             self._fit(runner)
         if self._is_frozen_at(runner):
             self._freeze(runner)
@@ -110,8 +121,8 @@ class HeadFirstHook(Hook):
         for param in self._frozen:
             param.requires_grad_(False)
         rewrap(runner, 'HeadFirstHook')
-        until = 'all epochs' if self.frozen_epochs == ALL else f'epoch {self.frozen_epochs}'
-        runner.logger.info(f'HeadFirstHook: {" and ".join(self._names(model))} stay as they are until {until} is over.')
+        how_long = 'all epochs' if self.frozen_epochs == ALL else f'{self.frozen_epochs} epoch(s)'
+        runner.logger.info(f'HeadFirstHook: frozen for {how_long}: {", ".join(self._names(model))}.')
 
     def _release(self, runner: Runner) -> None:
         for param in self._frozen:

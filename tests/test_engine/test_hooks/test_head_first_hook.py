@@ -1,5 +1,7 @@
 """The head is fitted first, and the parts before it stay as they are for some epochs."""
 
+from types import SimpleNamespace
+
 import pytest
 import timm
 import torch
@@ -207,3 +209,25 @@ def test_impossible_settings(settings, message):
 def test_impossible_parts(config, tmp_path, parts, message):
     with pytest.raises(ValueError, match=message):
         train(config, tmp_path / 'w', **{'default_hooks.head_first.parts': parts})
+
+
+@pytest.mark.parametrize(
+    ('changes', 'parts', 'fitted'),
+    [
+        ({}, None, False),
+        ({'head.fc.bias': torch.zeros(3)}, None, True),  # of other classes
+        ({}, ('backbone', 'neck'), True),  # phase 2
+        ({}, ('backbone', 'head'), False),
+    ],
+)
+def test_a_head_that_was_loaded_is_not_fitted_again(monkeypatch, changes, parts, fitted):
+    model = torch.nn.ModuleDict(
+        dict(backbone=torch.nn.Linear(2, 2), head=torch.nn.ModuleDict(dict(fc=torch.nn.Linear(2, 4))))
+    )
+    hook, calls = HeadFirstHook(dataloader=dict()), []
+    monkeypatch.setattr(hook, '_fit', lambda runner: calls.append(runner))
+    runner = SimpleNamespace(model=model, iter=0, _resume=False)
+    checkpoint = dict(state_dict={**model.state_dict(), **changes})
+    hook.after_load_checkpoint(runner, checkpoint if parts is None else dict(checkpoint, transferred_parts=parts))
+    hook.before_train(runner)
+    assert bool(calls) == fitted
