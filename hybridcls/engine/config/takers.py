@@ -9,7 +9,17 @@ from hybridcls.checks import did_you_mean
 from hybridcls.old_modules import answer_old_names
 from hybridcls.signatures import owners_of, takes_argument
 
-from .argument_kinds import DEFAULT_TYPES, DICT_ARGUMENTS, REGISTRIES, entry_of, hands_on, is_named, load, timm_class
+from .argument_kinds import (
+    DEFAULT_TYPES,
+    DICT_ARGUMENTS,
+    HANDED_ON,
+    REGISTRIES,
+    entry_of,
+    hands_on,
+    is_named,
+    load,
+    timm_class,
+)
 from .origins import RUNNER_KEYS
 from .taker import UNKNOWN, UNREAD, Taker, Takers, label
 from .tree import Path, class_of, holds_datasets, is_a
@@ -137,6 +147,9 @@ class _Walk:
             return
         self.takers.parts[path] = kind
         owners, _ = owners_of(kind)
+        for key, (its_registry, default) in ((key, entry_of(HANDED_ON, kind, key)) for key in owners if entry_of(HANDED_ON, kind, key)):
+            inner = class_of(its_registry, dict(type=node.get(key, default)))
+            also = {**{one: label(inner) for one in owners_of(inner)[0] if one not in owners}, **also}
         for key, value in node.items():
             place: Path = (*path, key)
             if key in also:
