@@ -147,9 +147,13 @@ class _Walk:
             return
         self.takers.parts[path] = kind
         owners, _ = owners_of(kind)
-        for key, (its_registry, default) in ((key, entry_of(HANDED_ON, kind, key)) for key in owners if entry_of(HANDED_ON, kind, key)):
-            inner = class_of(its_registry, dict(type=node.get(key, default)))
-            also = {**{one: label(inner) for one in owners_of(inner)[0] if one not in owners}, **also}
+        for name in owners:
+            registry_of, default = entry_of(HANDED_ON, kind, name) or ('', None)
+            if not registry_of:
+                continue
+            inner = class_of(registry_of, dict(type=node.get(name, default)))
+            further = owners_of(inner)[0] if inner is not None else ()
+            also = {**{key: label(inner) for key in further if key not in owners}, **also}
         for key, value in node.items():
             place: Path = (*path, key)
             if key in also:
