@@ -13,6 +13,7 @@ from hybridcls.engine.config.references import line_of
 from hybridcls.engine.config.shared_keys import SHARED_KEYS
 from hybridcls.engine.config.taker import UNREAD, Takers
 from hybridcls.engine.config.tree import ABSENT, Path, dotted, leaves_in, split, value_at
+from hybridcls.engine.training import TRAINING_KEYS
 
 __all__ = ['PASSED_OVER', 'VARIABLE', 'Explanation', 'InChain', 'explain_config']
 
@@ -193,6 +194,8 @@ def _in_chain(chain: Config, position: int, path: Path) -> Optional[tuple[Option
 def _of_variable(cfg: Config, path: Path) -> tuple[str, str]:
     """Describe the use of a top-level key that no class reads."""
     known, key = provenance_of(cfg), path[0]
+    if key in SHARED_KEYS and cfg[key] is None:
+        return 'left open: chosen by the data or the model', VARIABLE
     filled = [change.path for change in known.changes if change.by == (key,)]
     if filled:
         return f'fills {_and_more(filled)}', VARIABLE
@@ -203,8 +206,8 @@ def _of_variable(cfg: Config, path: Path) -> tuple[str, str]:
     if key in known.used:
         return 'variable of an expression', VARIABLE
     nothing = 'every place has its own value' if key in SHARED_KEYS else 'nothing reads it'
-    # A variable of a base is optional.
-    is_own = max(layers_of(cfg, (key,)).values()).rank >= 0
+    # A variable of a base is optional, also where the base is looked at alone.
+    is_own = max(layers_of(cfg, (key,)).values()).rank >= 0 and all(cfg.get(name) for name in TRAINING_KEYS)
     return nothing, UNREAD if is_own else PASSED_OVER
 
 

@@ -31,7 +31,6 @@ from .config.schedules import (
     iterations,
     scaled_lr,
 )
-from .config.takers import DEFAULT_HOOKS
 from .config.timm_streams import check_timm_streams, weights_of_runs, without_start
 from .config.tree import ABSENT, class_of
 from .config.vis_backends import check_vis_backends
@@ -166,7 +165,6 @@ def prepare_testing(
     start_processes(launcher)
     apply(cfg, _test_of, checkpoint, options)
     apply(cfg, limit_dataloaders, options.pin_memory, options.persistent_workers)
-    apply(cfg, switched_off)
     apply(cfg, default_hooks)
     check_parts(cfg, is_test=True)
     if checkpoint is not None:
@@ -231,13 +229,6 @@ def default_hooks(cfg: Config) -> Iterator[Change]:
         yield Change(('custom_hooks',), old, [*(old or []), *missing], 'hooks of every run', 'every run', False)
 
 
-def switched_off(cfg: Config) -> Iterator[Change]:
-    """Take out what a child sets to None of the ``default_hooks`` of its bases, where mmengine knows no such name."""
-    for name, hook in (cfg.get('default_hooks') or {}).items():
-        if hook is None and name not in DEFAULT_HOOKS:
-            yield Change(('default_hooks', name), None, ABSENT, 'switched off', told=False)
-
-
 def _validation(cfg: Config, options: TrainOptions) -> Iterator[Change]:
     for key in ('val_cfg', 'val_dataloader', 'val_evaluator'):
         if not options.validate and cfg.get(key) is not None:
@@ -254,7 +245,6 @@ STEPS: tuple[tuple[Step, Callable[[Any], tuple]], ...] = (
     (iterations, lambda options: ()),
     (fractions, lambda options: ()),
     (fitted_schedules, lambda options: ()),
-    (switched_off, lambda options: ()),
     (default_hooks, lambda options: ()),
 )
 """What completes a config for a training, in order, each step with what it is told of the options.

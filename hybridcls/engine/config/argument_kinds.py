@@ -5,7 +5,10 @@ import typing
 from importlib import import_module
 from typing import Any
 
-__all__ = ['DEFAULT_TYPES', 'DICT_ARGUMENTS', 'REGISTRIES', 'entry_of', 'hands_on', 'is_named', 'load', 'timm_class']
+__all__ = [
+    'DEFAULT_TYPES', 'DICT_ARGUMENTS', 'HANDED_ON', 'REGISTRIES', 'entry_of', 'hands_on', 'is_named', 'load',
+    'timm_class',
+]  # fmt: skip
 
 # Arguments that are dicts without a type, and who is called with them; '+' stands for the class that was found above.
 DICT_ARGUMENTS = {
@@ -26,6 +29,8 @@ DICT_ARGUMENTS = {
     ('mmpretrain.models.ImageClassifier', 'train_cfg'): ('mmpretrain.models.RandomBatchAugment', ()),
     ('mmpretrain.models.ClsDataPreprocessor', 'batch_augments'): ('mmpretrain.models.RandomBatchAugment', ()),
 }
+# Arguments that name a class, which gets what its owner does not take: its registry and its default.
+HANDED_ON = {('mmengine.hooks.EMAHook', 'ema_type'): ('MODELS', 'ExponentialMovingAverage')}
 # The class of a dict that may leave its type out.
 DEFAULT_TYPES = {
     ('hybridcls.models.classifiers.HybridClassifier', 'data_preprocessor'): 'HybridDataPreprocessor',

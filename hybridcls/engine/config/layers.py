@@ -20,6 +20,7 @@ from hybridcls.compat.mmengine import (
 from .dumps import RECORD, is_record, undo
 from .origins import CODE, OPTION, RUNNER_KEYS, ConfigError, Layer
 from .references import read_references
+from .takers import DEFAULT_HOOKS
 from .tree import ABSENT, Path, delete_at, differing, forget_below, leaves_in, put_at, same, value_at
 
 __all__ = ['CODE', 'OPTION', 'ConfigError', 'Followed', 'Layer', 'Layers', 'read_layers']
@@ -93,6 +94,16 @@ class Layers:
         self._follow(set(variables), layer, before)
         self.followed = [one for one in self.followed if value_at(rest, one.path) is ABSENT]
         self._merge(rest, layer, options)
+        self._switch_off_hooks(before)
+
+    def _switch_off_hooks(self, before: dict) -> None:
+        """Take out the hooks that this layer sets to None, where mmengine has none of that name to take out."""
+        hooks = before.get('default_hooks')
+        for name, hook in hooks.items() if isinstance(hooks, dict) else ():
+            place: Path = ('default_hooks', name)
+            if hook is not None and name not in DEFAULT_HOOKS and value_at(self.values, place) is None:
+                delete_at(self.values, place)
+                forget_below(self.origins, place)
 
     def _merge(self, own: dict, layer: Layer, options: bool) -> None:
         if not own:

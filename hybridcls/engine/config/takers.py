@@ -9,7 +9,17 @@ from hybridcls.checks import did_you_mean
 from hybridcls.old_modules import answer_old_names
 from hybridcls.signatures import owners_of, takes_argument
 
-from .argument_kinds import DEFAULT_TYPES, DICT_ARGUMENTS, REGISTRIES, entry_of, hands_on, is_named, load, timm_class
+from .argument_kinds import (
+    DEFAULT_TYPES,
+    DICT_ARGUMENTS,
+    HANDED_ON,
+    REGISTRIES,
+    entry_of,
+    hands_on,
+    is_named,
+    load,
+    timm_class,
+)
 from .origins import RUNNER_KEYS
 from .taker import UNKNOWN, UNREAD, Taker, Takers, label
 from .tree import Path, class_of, holds_datasets, is_a
@@ -137,6 +147,13 @@ class _Walk:
             return
         self.takers.parts[path] = kind
         owners, _ = owners_of(kind)
+        for name in owners:
+            registry_of, default = entry_of(HANDED_ON, kind, name) or ('', None)
+            if not registry_of:
+                continue
+            inner = class_of(registry_of, dict(type=node.get(name, default)))
+            further = owners_of(inner)[0] if inner is not None else ()
+            also = {**{key: label(inner) for key in further if key not in owners}, **also}
         for key, value in node.items():
             place: Path = (*path, key)
             if key in also:

@@ -25,7 +25,7 @@ BACK = {
     r'projection=dict\(([^()]*)out_channels=': r'projection=dict(\1out=',
     r'num_layers=': 'layers=',
     r'norm_cfg=': 'norm=',
-    r'crop_ratio_range=': 'scale=',
+    r'crop_ratio_range=(?!None)': 'scale=',  # 0.1 took no None: that it is left to the data is new
     r'nonfinite_loss=': 'bad_loss=',
     r'max_skipped_updates=': 'most_bad_losses=',
     r"bad_loss='raise'": "bad_loss='stop'",

@@ -184,7 +184,16 @@ def test_optimizer_wrappers(wrapper, key, expected):
         ('val_evaluator', dict(metrics=[dict(type='KNNAccuracy', k=3)]), 'metrics.0.k', ('read', 'KNNAccuracy')),
         ('default_hooks', dict(timer=None), 'timer', ('read', 'Runner.register_default_hooks')),
         ('custom_hooks', [dict(type='EMAHook', priority=3)], '0.priority', ('read', 'Runner.register_hook')),
-        ('custom_hooks', [dict(type='EMAHook', momentum=3)], '0.momentum', ('unknown', '**kwargs of EMAHook')),
+        ('custom_hooks', [dict(type='EMAHook', begin_epoch=3)], '0.begin_epoch', ('read', 'EMAHook')),
+        ('custom_hooks', [dict(type='EMAHook', momentum=3)], '0.momentum', ('read', 'ExponentialMovingAverage')),
+        ('custom_hooks', [dict(type='EMAHook', gamma=3)], '0.gamma', ('unknown', '**kwargs of EMAHook')),
+        (
+            'custom_hooks',
+            [dict(type='EMAHook', ema_type='MomentumAnnealingEMA', gamma=3)],
+            '0.gamma',
+            ('read', 'MomentumAnnealingEMA'),
+        ),
+        ('custom_hooks', [dict(type='EMAHook', ema_type='NoSuch', gamma=3)], '0.gamma', ('unknown', '**kwargs of EMAHook')),
         (
             'custom_hooks',
             [
