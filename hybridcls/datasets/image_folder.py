@@ -87,7 +87,9 @@ class ImageFolder(CustomDataset):
             how much (:func:`~hybridcls.datasets.image_cache.checked_cache`). What the pipeline does first is kept:
             LoadImage, and resizing right behind it, so that pixels stay the same to the bit. Defaults to None.
         lazy_init (bool): List the images later. Defaults to False.
-        **kwargs: ``pipeline``, ``classes``, ``test_mode``, ``indices`` ... of mmpretrain's BaseDataset.
+        indices (int | Sequence[int], optional): The first so many images alone, or those of these numbers. Defaults to
+            None: all.
+        **kwargs: ``pipeline``, ``classes``, ``test_mode`` ... of mmpretrain's BaseDataset.
 
     Raises:
         FileNotFoundError: If the folder or the annotation file does not exist, with the key that changes it.
@@ -111,6 +113,7 @@ class ImageFolder(CustomDataset):
         lazy_init: bool = False,
         split: Optional[str] = None,
         multi_label: bool = False,
+        indices: Union[int, Sequence[int], None] = None,
         **kwargs: Any,
     ) -> None:
         check_choice('ImageFolder', 'empty_classes', empty_classes, ('error', 'warn'))
@@ -138,7 +141,7 @@ class ImageFolder(CustomDataset):
         self.cache = checked_cache(cache)
         self._images: Optional[ImageCache] = None
         # Of the images below one folder: each part that a config names has a cache of its own.
-        self._part = repr([os.path.abspath(data_root or ''), data_prefix, ann_file, split, kwargs.get('indices')])
+        self._part = repr([os.path.abspath(data_root or ''), data_prefix, ann_file, split, indices])
         self._given_prefix = data_prefix
         super().__init__(
             data_root=data_root,
@@ -147,6 +150,7 @@ class ImageFolder(CustomDataset):
             with_label=with_label,
             extensions=readable_extensions() if extensions is None else extensions,
             lazy_init=lazy_init,
+            indices=indices,
             **kwargs,
         )
         connect_loaders(self.pipeline)
