@@ -259,3 +259,14 @@ def test_a_base_that_two_bases_inherit_is_named(tmp_path):
         write(tmp_path, name, "_base_ = 'far.py'\n")
     with pytest.raises(ConfigError, match=r"key 'model': .*far\.py and .*far\.py\. Let one of the bases alone inherit"):
         load_config(write(tmp_path, 'child.py', "_base_ = ['one.py', 'other.py']\n"))
+
+
+@pytest.mark.parametrize('options', [{}, {'default_hooks.ema': None}])
+def test_a_hook_of_a_base_is_switched_off_and_a_mistyped_one_is_not(tmp_path, options):
+    hooks = (
+        "default_hooks = dict(timer=dict(type='IterTimerHook'), ema=dict(type='EMAHook'), logger=dict(interval=1))\n"
+    )
+    child = 'default_hooks = dict(timer=None, emma=None{})\n'.format('' if options else ', ema=None')
+    cfg = loaded(tmp_path, child, hooks, options)
+    assert cfg.default_hooks == dict(timer=None, logger=dict(interval=1), emma=None)
+    assert all('ema' not in path for path in provenance_of(cfg).origins)

@@ -193,7 +193,12 @@ def test_optimizer_wrappers(wrapper, key, expected):
             '0.gamma',
             ('read', 'MomentumAnnealingEMA'),
         ),
-        ('custom_hooks', [dict(type='EMAHook', ema_type='NoSuch', gamma=3)], '0.gamma', ('unknown', '**kwargs of EMAHook')),
+        (
+            'custom_hooks',
+            [dict(type='EMAHook', ema_type='NoSuch', gamma=3)],
+            '0.gamma',
+            ('unknown', '**kwargs of EMAHook'),
+        ),
         (
             'custom_hooks',
             [
