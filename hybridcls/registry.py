@@ -136,7 +136,8 @@ class HintingRegistry(Registry):
         # mmengine answers ``hybridcls.X`` with a parent's X if it is asked in the scope of another package. In our own
         # scope it would look no further than here, and the same name would work in one config and not in the next.
         name = key.removeprefix(f'{self.scope}.') if isinstance(key, str) else key
-        found = super().get(name)
+        is_twice = name != key and name.startswith(f'{self.scope}.')  # mmengine would take the second one out
+        found = None if is_twice else super().get(name)
         # A class that a config of the lazy style imports is named by its module.
         return get_object_from_string(key) if found is None and name != key and '.' in name else found
 

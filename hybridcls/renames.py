@@ -274,6 +274,8 @@ NAMES = {
     'hybridcls.models.backbones.timm_stream.OUTPUTS': 'hybridcls.models.backbones.stream.OUTPUTS',
     'hybridcls.models.modules.shape_probe.probe': 'hybridcls.models.building.shape_probe.probe_shapes',
     'hybridcls.engine.teacher_model.distillation_width': 'hybridcls.engine.distillation.distillation_width.distillation_width',
+    'hybridcls.evaluation.mmpretrain_metrics.AveragePrecision': 'hybridcls.evaluation.AveragePrecision',
+    'hybridcls.evaluation.mmpretrain_metrics.MultiLabelMetric': 'hybridcls.evaluation.MultiLabelMetric',
 }
 """Classes and functions, by where they were imported from."""
 

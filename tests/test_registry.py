@@ -11,10 +11,10 @@ from hybridcls.engine.optim import ComposedOptimWrapper
 @pytest.mark.parametrize('scope', ['hybridcls', 'mmpretrain', 'mmengine'])
 def test_our_prefix_in_any_scope(scope):
     with DefaultScope.overwrite_default_scope(scope):
-        for name in ('PackInputs', 'ResizeToSize', 'RandomFlip'):  # of mmpretrain, ours, of mmcv
+        for name in ('ResizeEdge', 'ResizeToSize', 'RandomFlip'):  # of mmpretrain, ours, of mmcv
             assert registry.TRANSFORMS.get(f'hybridcls.{name}') is registry.TRANSFORMS.get(name)
             assert f'hybridcls.{name}' in registry.TRANSFORMS
-        assert 'hybridcls.hybridcls.PackInputs' not in registry.TRANSFORMS
+            assert f'hybridcls.hybridcls.{name}' not in registry.TRANSFORMS
 
 
 @pytest.mark.parametrize('kind', ['OPTIM_WRAPPERS', 'MODELS', 'HOOKS', 'OPTIM_WRAPPER_CONSTRUCTORS', 'STRATEGIES'])

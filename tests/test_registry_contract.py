@@ -43,6 +43,7 @@ ARGUMENTS = {
     'EnsembleClassifier': dict(members=[PARTS, PARTS]),
     'EvidentialHead': dict(num_classes=2, in_channels=4),
     'GCOptimWrapper': dict(optimizer=optimizer),
+    'HeadFirstHook': dict(fit=False),
     'HybridBackbone': dict(cnn=dict(model_name='test_resnet')),
     'HybridClassifier': PARTS,
     'ImageFolder': dict(data_root='nowhere', lazy_init=True),

@@ -87,7 +87,8 @@ class ImageFolder(CustomDataset):
             how much (:func:`~hybridcls.datasets.image_cache.checked_cache`). What the pipeline does first is kept:
             LoadImage, and resizing right behind it, so that pixels stay the same to the bit. Defaults to None.
         lazy_init (bool): List the images later. Defaults to False.
-        indices (int | Sequence[int], optional): The first images, or those at these positions. Defaults to None: all.
+        indices (int | Sequence[int], optional): The first so many images alone, or those of these numbers. Defaults to
+            None: all.
         **kwargs: ``pipeline``, ``classes``, ``test_mode`` ... of mmpretrain's BaseDataset.
 
     Raises:

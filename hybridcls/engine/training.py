@@ -130,7 +130,7 @@ def prepare_training(
     check_writable(cfg.work_dir)
     start_processes(options.launcher or 'none')
     apply(cfg, start_from, options.resume)
-    _divide_images(cfg, split_dir or cfg.work_dir, options, cfg.load_from if cfg.get('resume') else None)
+    _divide_images(cfg, split_dir or cfg.work_dir, options, cfg.get('load_from') if cfg.get('resume') else None)
     check_image_folders(cfg)
     apply(cfg, data_defaults, process_count(options.launcher or 'none'))
     apply(cfg, fractions)

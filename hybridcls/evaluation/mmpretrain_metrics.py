@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Optional
 from mmpretrain.evaluation import ConfusionMatrix as _ConfusionMatrix
 from mmpretrain.evaluation import SingleLabelMetric as _SingleLabelMetric
 
+from hybridcls.old_modules import answer_old_names
 from hybridcls.registry import METRICS
 
 from .own_storage import OwnRows
@@ -56,3 +57,6 @@ class ConfusionMatrix(SingleLabelled, _ConfusionMatrix):
     """mmpretrain's ``ConfusionMatrix``, a tensor (C, C) of images by true and predicted class."""
 
     directions: ClassVar = {'result': None}
+
+
+answer_old_names(globals())

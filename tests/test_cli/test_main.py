@@ -3,12 +3,14 @@
 import os
 import subprocess
 import sys
+from unittest.mock import patch
 
 import pytest
 from mmengine.logging import MMLogger
 
 from hybridcls.cli import main as command
 from hybridcls.command_line import TRACEBACK_VARIABLE
+from hybridcls.compat.mmengine import instances_of
 from hybridcls.engine.runner.global_instances import isolated_globals
 
 
@@ -105,7 +107,8 @@ def test_closed_stdout_is_not_an_error(tmp_path):
 def test_the_log_of_a_bug_is_named(monkeypatch, fake, capsys, tmp_path):
     monkeypatch.setattr('tempfile.tempdir', str(tmp_path))
     fake(raising(RuntimeError('broken')))
-    assert run_main(monkeypatch, 'explain', 'x.py') == 3
+    with patch.dict(instances_of(MMLogger), clear=True):  # those of other tests may have files
+        assert run_main(monkeypatch, 'explain', 'x.py') == 3
     (log,) = tmp_path.glob('hybridcls_*.log')
     assert f'This is a bug. The log, with this traceback: {log}\n' in capsys.readouterr().err
     assert 'hybridcls explain x.py\nTraceback' in log.read_text()

@@ -46,7 +46,6 @@ def open_config(toy_configs):
         ('batch-size', 6, 'train_dataloader.batch_size', 6),
         ('lr', 0.25, 'optim_wrapper.optimizer.lr', 0.25),
         ('seed', 7, 'randomness.seed', 7),
-        ('folds', 3, 'data_split.folds', 3),
     ],
 )
 def test_each_option_reaches_its_place(open_config, option, value, place, expected):

@@ -79,7 +79,8 @@ class CheckpointHook(WritingCheckpointHook):
     the order of removals holds there too.
 
     Args:
-        *args, **kwargs: As in mmengine.
+        *args: As in mmengine.
+        **kwargs: As in mmengine.
         best_tolerance (float | str, optional): How much worse than the best score so far the best checkpoint may be, in
             the metric's unit, if it is later; 0 lets the later of two equal ones win. ``'standard_error'``, of scores
             in percent: that of a share of as many images as the validation has, :math:`100 \\sqrt{p (1 - p) / n}`.

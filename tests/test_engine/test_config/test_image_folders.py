@@ -35,19 +35,19 @@ def test_each_dataloader_is_looked_at_if_it_is_used(digit_folder, name):
 
 def test_wrapped_data_sets_and_those_of_hooks_are_found(digit_folder):
     missing = dict(type='ImageFolder', data_root=str(digit_folder), data_prefix='none', pipeline=[])
-    for key, value in dict(
-        custom_hooks=[dict(type='EmbeddingBankHook', dataloader=dict(dataset=missing))],
-        test_dataloader=dict(dataset=dict(type='RepeatDataset', times=2, dataset=missing)),
-    ).items():
+    for dataset in (missing, dict(type='RepeatDataset', times=2, dataset=missing)):
+        cfg = config(digit_folder, custom_hooks=[dict(type='EmbeddingBankHook', dataloader=dict(dataset=dataset))])
+        with pytest.raises(FileNotFoundError, match='none does not exist'):
+            check_image_folders(cfg)
         cfg = config(digit_folder)
-        cfg[key] = value
+        cfg.val_dataloader.dataset = dataset
         with pytest.raises(FileNotFoundError, match='none does not exist'):
             check_image_folders(cfg)
 
 
-def test_a_variable_that_no_place_repeats_is_left_alone(digit_folder):
+def test_a_variable_of_the_file_is_no_place_of_images(digit_folder):
     missing = dict(type='ImageFolder', data_root=str(digit_folder), data_prefix='none', pipeline=[])
-    check_image_folders(config(digit_folder, bank_dataloader=dict(dataset=missing)))
+    check_image_folders(config(digit_folder, other_dataloader=dict(dataset=missing)))
 
 
 def test_other_data_sets_are_left_alone():

@@ -262,7 +262,8 @@ def test_a_phase_is_tested_with_all_of_its_weights(toy_configs, tmp_path, toy_pl
 
     monkeypatch.setattr(toy_plugin.ToyModel, 'forward', watch)
     run(toy_configs, tmp_path)
-    assert torch.equal(heads[-1], weights(tmp_path / 'w/2_two/epoch_2.pth')['head.weight'])
+    (best,) = (tmp_path / 'w/2_two').glob('best_*.pth')
+    assert torch.equal(heads[-1], weights(best)['head.weight'])
 
 
 def test_phases_with_an_average_hand_on_the_average(toy_configs, tmp_path):

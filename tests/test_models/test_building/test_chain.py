@@ -50,7 +50,7 @@ class Logits(nn.Module):
 
 def test_each_part_learns_the_channels_before_it():
     chain = build_chain('test', dict(type=Pyramid), dict(type=Concat), dict(type=Logits))
-    assert chain.neck.seen == (5, 7)
+    assert chain.neck.seen == [5, 7]  # a list: mmdet's and mmseg's necks insist on one
     assert (chain.head.fc.in_features, chain.width) == (12, 12)
     assert build_chain('test', dict(type=Pyramid), dict(type=Plain), dict(type=Logits)).width == 7
 
