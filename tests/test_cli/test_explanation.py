@@ -20,6 +20,7 @@ CHILD = """_base_ = 'base.py'
 mine = 3
 model = dict(
     in_channels=[4, 4])
+train_dataloader, train_cfg, optim_wrapper = dict(a=1), dict(a=1), dict(a=1)  # it can be trained: no base alone
 """
 
 
