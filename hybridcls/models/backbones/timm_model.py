@@ -194,6 +194,8 @@ def _cut(model: Any, indices: Sequence[int]) -> set[str]:
     """Take off what comes after the last of these maps, and return the names of its weights."""
     before = set(model.state_dict())
     model.prune_intermediate_layers(list(indices), prune_norm=True, prune_head=True)
+    if isinstance(getattr(model, 'head', None), nn.Module):
+        model.head = nn.Identity()  # timm 1.0.22 leaves its norm
     return before - set(model.state_dict())
 
 

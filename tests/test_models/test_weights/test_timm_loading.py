@@ -14,7 +14,7 @@ SWIN = dict(embed_dim=24, depths=(1, 1, 1, 1), num_heads=(1, 2, 4, 8), window_si
 MODELS = {
     'test_vit': {},
     'test_convnext': {},
-    'test_maxvit': {},
+    **({'test_maxvit': {}} if 'test_maxvit' in timm.list_models('test_*') else {}),  # timm 1.0.22 has none
     'beit_base_patch16_224': dict(embed_dim=48, depth=2, num_heads=3),
     'eva02_tiny_patch14_224': dict(patch_size=16, embed_dim=48, depth=2, num_heads=3),
     'swin_tiny_patch4_window7_224': SWIN,
