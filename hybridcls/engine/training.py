@@ -31,7 +31,7 @@ from .config.schedules import (
     iterations,
     scaled_lr,
 )
-from .config.timm_streams import check_timm_streams, weights_of_runs, without_start
+from .config.timm_streams import check_timm_streams, weights_of_runs, without_initial_weights
 from .config.tree import ABSENT, class_of
 from .config.vis_backends import check_vis_backends
 from .distillation.distillation_width import distillation_width
@@ -168,7 +168,7 @@ def prepare_testing(
     apply(cfg, default_hooks)
     check_parts(cfg, is_test=True)
     if checkpoint is not None:
-        apply(cfg, without_start)
+        apply(cfg, without_initial_weights)
     check_timm_streams(cfg)
     _divide_images(cfg, cfg.work_dir, replace(options, launcher=launcher), checkpoint)
     check_image_folders(cfg, kinds=('test',))

@@ -10,7 +10,8 @@ from .change import Change
 from .tree import ABSENT, Path, dotted, is_a, value_at, walk
 
 __all__ = [
-    'backbones_in', 'check_timm_streams', 'lone_stream', 'timm_streams_in', 'weights_of_runs', 'without_start',
+    'backbones_in', 'check_timm_streams', 'lone_stream', 'timm_streams_in', 'weights_of_runs',
+    'without_initial_weights',
 ]  # fmt: skip
 
 
@@ -66,7 +67,7 @@ def weights_of_runs(cfg: Config) -> Iterator[Change]:
                 yield Change(place, given, found.path, found.why, 'the work dir')
 
 
-def without_start(cfg: Config) -> Iterator[Change]:
+def without_initial_weights(cfg: Config) -> Iterator[Change]:
     """Leave out the weights that a training started from, where a checkpoint holds all of them."""
     for path in timm_streams_in(cfg):
         lora = value_at(cfg, (*path[:-1], 'lora_rank'))
