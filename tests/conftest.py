@@ -40,6 +40,12 @@ env_cfg = dict(mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0), dist_c
 """
 
 
+def pytest_configure(config):
+    """Hide GPUs from all tests but those of ``-m gpu``: the others compare with numbers of a CPU, and hide GPUs again."""
+    if 'gpu' not in config.option.markexpr.replace('not gpu', ''):
+        os.environ['CUDA_VISIBLE_DEVICES'] = '-1'
+
+
 @pytest.fixture(scope='module', autouse=True)
 def _quick_collections():
     """Leave what is imported out of garbage collections: the half second of each is that of every dataset."""

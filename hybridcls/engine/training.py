@@ -257,6 +257,8 @@ def build_runner(cfg: Config) -> Any:
     """Build the Runner of a prepared config: mmengine's, or the one that ``runner_type`` names."""
     from mmengine.registry import RUNNERS
 
+    if (cfg.get('randomness') or {}).get('deterministic'):
+        os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # without it torch refuses cuBLAS on a GPU
     return RUNNERS.build(cfg) if 'runner_type' in cfg else ConsoleRunner.from_cfg(cfg)
 
 

@@ -186,7 +186,7 @@ class _Rows(NamedTuple):
     classes: Tensor
 
     def flat(self) -> Tensor:
-        return self.embeddings.flatten(0, 1)
+        return self.embeddings.reshape(-1, self.embeddings.shape[2])  # flatten of (1, 1, 1) fails on meta in torch 2.11
 
     def flat_classes(self) -> Tensor:
         return self.classes.repeat_interleave(self.embeddings.shape[1])
