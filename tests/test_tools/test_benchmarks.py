@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import timm
+import torch
 from PIL import Image
 from processes import run_tool
 from safetensors.torch import save_file
@@ -94,3 +95,48 @@ def test_finetune_trains_all_three_on_the_same_images(tmp_path):
     for one in report['rows']:
         assert one['plain epochs'] > 2
         assert one['plain seconds'] == pytest.approx(one['seconds'], rel=0.5)
+
+
+def test_retrieval_of_each_image_among_the_others():
+    retrieval = runpy.run_path(str(ROOT / 'tools' / 'benchmarks' / 'unseen_classes.py'))['retrieval']
+    angles = torch.tensor(
+        [0.0, 1.0, 2.2, 3.0, 3.1]
+    )  # the nearest of 0 is 1, of 1 is 0, of 2 is 3, of 3 is 4, of 4 is 3
+    found = retrieval(torch.stack([angles.cos(), angles.sin()], 1), torch.tensor([0, 0, 0, 1, 1]))
+    # of class 0, R = 2: 0 and 1 find both (precision 1, 1), but 2 finds class 1 twice
+    assert found == pytest.approx({'recall@1': 80.0, 'MAP@R': 80.0})
+
+
+@pytest.mark.nightly
+def test_unseen_classes_trains_each_recipe(tmp_path):
+    random = np.random.default_rng(0)
+    for number, level in enumerate((40, 100, 160, 220)):
+        folder = tmp_path / 'images' / f'class{number}'
+        folder.mkdir(parents=True)
+        for image in range(8):
+            pixels = random.integers(level - 30, level + 30, (40, 48, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f'{image}.png')
+    save_file(timm.create_model('test_resnet').state_dict(), tmp_path / 'weights.safetensors')
+    options = [
+        '--data',
+        tmp_path / 'images',
+        '--model',
+        'test_resnet',
+        '--checkpoint',
+        tmp_path / 'weights.safetensors',
+    ]
+    output = run_tool(
+        'benchmark.py',
+        'unseen_classes',
+        *map(str, options),
+        '--img-size',
+        '32',
+        '--epochs',
+        '1',
+        '--seeds',
+        '1',
+        '--json',
+    )
+    (row,) = json.loads(output[output.rindex('{"data"') : output.rindex('}') + 1])['rows']
+    assert sorted(row) == ['finetune/arcface', 'finetune/supcon_adaface', 'frozen']
+    assert all(50 <= score['recall@1'] <= 100 for score in row.values())  # brightness alone tells the classes
