@@ -49,12 +49,13 @@ class ClassBlocks:
         # Blocks are views, and so are their gradients.
         self.in_place = chosen is None and class_weights.dtype == units.dtype
         # The logits, and where blocks are not views, a block of class weights and one of their gradients.
-        width = buffers * len(units) + (0 if self.in_place else 2 * units.shape[1])
+        num, width = units.shape
+        size = units.element_size() * (buffers * num + (0 if self.in_place else 2 * width))
         if self.units_t.data_ptr() != units.data_ptr():  # a rounded block and the rounded gradient of its logits
-            width += len(units) + units.shape[1]
+            size += self.units_t.element_size() * (num + width)
         if num_subcenters > 1:
-            width += 2 * len(units)
-        largest = max(1, memory // (units.element_size() * max(1, width) * num_subcenters))
+            size += 2 * units.element_size() * num
+        largest = max(1, memory // (max(1, size) * num_subcenters))
         count = math.ceil(self.num_classes / largest)
         self.size = math.ceil(self.num_classes / max(1, count))
         self._buffer: Optional[Tensor] = None

@@ -15,6 +15,7 @@ from ..full_precision import at_least_float32, outside_autocast
 from ..l2_normalize import inverse_norms
 from ..product_precision import PRODUCT_PRECISIONS, add_product_, is_exact, multiply, rounded
 from .class_blocks import ClassBlocks
+from .kernel_softmax import KernelSoftmax, kernels_work
 
 __all__ = ['SoftmaxStats', 'softmax_stats', 'merge_softmax_stats']
 
@@ -118,8 +119,10 @@ def softmax_stats(
         memory = _MEMORY.get(units.device.type, _MEMORY_OF_DEVICES)
     check_number('softmax_stats', 'memory', memory, 1, integer=True, advice='It is a number of bytes.')
     check_choice('softmax_stats', 'precision', precision, PRODUCT_PRECISIONS)
+    in_float32 = units.dtype != torch.float64
+    form = KernelSoftmax if num_subcenters == 1 and in_float32 and kernels_work(units.device) else _StreamedSoftmax
     statistics = SoftmaxStats(
-        *_StreamedSoftmax.apply(
+        *form.apply(
             units,
             class_weights,
             labels,
