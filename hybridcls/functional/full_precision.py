@@ -43,7 +43,7 @@ def outside_autocast(tensor: Tensor) -> AbstractContextManager:
 
 @contextmanager
 def tf32_products(enabled: bool, device: str) -> Iterator[None]:
-    """A block in which CUDA multiplies float32 matrices as TF32, whose 10 bits of fraction its tensor cores read, or not.
+    """A block in which CUDA multiplies float32 matrices in TF32 (10 bits of fraction, by tensor cores), or does not.
 
     Sums stay float32. Other devices have no TF32: nothing happens there.
 

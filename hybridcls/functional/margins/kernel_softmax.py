@@ -62,16 +62,14 @@ def _tried(index: int) -> bool:
             leaves = units.clone().requires_grad_(), units.clone().requires_grad_()
             labels = torch.arange(16, device=units.device)
             with torch.enable_grad():
-                found = KernelSoftmax.apply(
-                    *leaves, labels, 1.0, None, False, 1, 2**20, None, None, precision
-                )
+                found = KernelSoftmax.apply(*leaves, labels, 1.0, None, False, 1, 2**20, None, None, precision)
                 (found[0] + found[1]).sum().backward()
             if not bool((found[1] - math.log(15)).abs().max() < 1e-3):
                 raise ArithmeticError('they compute something else')
     except Exception as error:
         warnings.warn(
-            f'Triton kernels of margin heads do not run on cuda:{index} ({type(error).__name__}: {error}). The streamed '
-            'form computes the same. They need a C compiler (gcc) and a GPU of compute capability 8.0 or newer.',
+            f'Triton kernels of margin heads do not run on cuda:{index} ({type(error).__name__}: {error}). The '
+            'streamed form computes the same. They need a C compiler (gcc) and a GPU of compute capability 8.0 or newer.',
             RuntimeWarning,
             stacklevel=2,
         )
@@ -150,9 +148,7 @@ class KernelSoftmax(torch.autograd.Function):
                 source = operand if launch.by_triton else blocks.products(operand)
                 grad = (source if buffer is None else buffer)[: len(block)]
                 share = along[: len(block)]
-                launch.gradient_of_products(
-                    source, first, rows, shift, sign, sign * grad_target, grad_sum, grad, share
-                )
+                launch.gradient_of_products(source, first, rows, shift, sign, sign * grad_target, grad_sum, grad, share)
                 grad = rounded(grad, precision)
                 if to_units is not None:
                     add_product_(to_units, grad.t(), operand, precision)

@@ -110,8 +110,8 @@ def margin_cross_entropy(
         those of the largest cosine without margin, the first one of equals.
 
     Raises:
-        ValueError: If ``softmax`` or ``precision`` is unknown; if labels on a CPU are out of range (elsewhere a look would wait for
-            the device).
+        ValueError: If ``softmax`` or ``precision`` is unknown; if labels on a CPU are out of range (elsewhere a look
+            would wait for the device).
 
     Example:
         >>> import torch

@@ -163,7 +163,9 @@ def gradient_of_weights(
             other=0.0,
         )
         right = tl.load(
-            units + depth[:, None] * width + columns[None, :], mask=here[:, None] & (columns < width)[None, :], other=0.0
+            units + depth[:, None] * width + columns[None, :],
+            mask=here[:, None] & (columns < width)[None, :],
+            other=0.0,
         )
         found = tl.dot(left, right, found, input_precision=INPUT_PRECISION)
     place = rows[:, None].to(tl.int64) * width + columns[None, :]
