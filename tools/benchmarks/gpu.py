@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 HERE = Path(__file__).resolve()
@@ -141,10 +142,7 @@ def attempt(what, measure):
         return dict(what=what, **measure())
     except Exception as error:
         free_memory()
-        return dict(
-            what=what,
-            error=f'{type(error).__name__}: {str(error).strip().splitlines()[0][:120] if str(error).strip() else ""}',
-        )
+        return dict(what=what, error=f'{type(error).__name__}: {error}'.split('\n')[0][:150])
 
 
 def free_memory():
@@ -276,7 +274,6 @@ def ours(precision, **keys):
 
 def peer(name):
     """A public fused linear cross entropy over the same cosines, without margin."""
-    import torch
     import torch.nn.functional as F
 
     def loss_of(embeddings, class_weights, labels):
@@ -305,7 +302,7 @@ def form(logits_by_triton=None, weights_by_triton=None):
     from hybridcls.functional.margins import kernel_softmax, streamed_softmax
 
     if logits_by_triton is None:
-        with mock.patch.object(streamed_softmax, 'kernels_work', lambda device: False):
+        with mock.patch.object(streamed_softmax, 'kernels_work', return_value=False):
             yield
     else:
         chosen = kernel_softmax._Form(logits_by_triton, weights_by_triton)
@@ -313,7 +310,7 @@ def form(logits_by_triton=None, weights_by_triton=None):
             yield
 
 
-def head_row(args, loss_of, num_classes, problem, expected=None):
+def head_row(args, loss_of, num_classes, problem):
     """Measure time and memory of a head."""
     import torch
 
@@ -331,7 +328,7 @@ def head_row(args, loss_of, num_classes, problem, expected=None):
 
 
 def errors_of(args, cases):
-    """Compare gradients with float64, on few enough classes: the relative error in the norm, of embeddings and weights."""
+    """Compare the gradients with those in float64, on few enough classes: the norm of the error over the norm."""
     import torch
 
     num_classes = min(20_000, *args.classes)
@@ -355,21 +352,20 @@ def errors_of(args, cases):
 def head(args):
     """Streamed heads without Triton's kernels, and peers."""
     for num_classes in args.classes:
-        problem = trained_like(num_classes, args)
-        for precision in PRECISIONS:
-            with form():
-                yield attempt(
-                    f'streamed, {precision}',
-                    lambda precision=precision: head_row(
-                        args, ours(precision, softmax='streamed'), num_classes, problem
-                    ),
-                )
-        if num_classes <= 1_000_000:
-            for name in ('all logits in bfloat16', 'torch', 'liger', 'cut_cross_entropy'):
-                yield attempt(f'{name}, no margin', lambda name=name: head_row(args, peer(name), num_classes, problem))
-        del problem
+        yield from streamed_heads(args, num_classes, trained_like(num_classes, args))
         free_memory()
     yield from errors_of(args, [(f'streamed, {precision}', form, precision) for precision in PRECISIONS])
+
+
+def streamed_heads(args, num_classes, problem):
+    """Rows for one number of classes."""
+    for precision in PRECISIONS:
+        with form():
+            loss_of = ours(precision, softmax='streamed')
+            yield attempt(f'streamed, {precision}', partial(head_row, args, loss_of, num_classes, problem))
+    if num_classes <= 1_000_000:
+        for name in ('all logits in bfloat16', 'torch', 'liger', 'cut_cross_entropy'):
+            yield attempt(f'{name}, no margin', partial(head_row, args, peer(name), num_classes, problem))
 
 
 KERNEL_FORMS = {
@@ -386,34 +382,33 @@ def kernels(args):
 
     from hybridcls.functional.margins.kernel_softmax import kernels_work
 
-    yield dict(what='kernels run here', error='' if kernels_work(torch.device(args.device)) else 'no')
     if not kernels_work(torch.device(args.device)):
+        yield dict(what='kernels', error='they do not run here')
         return
-    yield from errors_of(
-        args,
-        [
-            (f'{what}, {precision}', lambda who=who: form(*who), precision)
-            for what, who in KERNEL_FORMS.items()
-            for precision in PRECISIONS
-        ],
-    )
+    cases = [
+        (f'{what}, {precision}', partial(form, *who), precision)
+        for what, who in KERNEL_FORMS.items()
+        for precision in PRECISIONS
+    ]
+    yield from errors_of(args, cases)
     for num_classes in args.classes:
-        problem = trained_like(num_classes, args)
-        for precision in reversed(PRECISIONS):
-            for what, who in KERNEL_FORMS.items():
-                if precision == 'float32' and who != (False, False):
-                    continue  # no tensor cores: cuBLAS alone is in question
-                for memory in (None, 32 * 2**20) if num_classes == 1_000_000 else (None,):
-                    with form(*who):
-                        blocks = '' if memory is None else ', blocks of 32 MiB'
-                        yield attempt(
-                            f'{what}, {precision}{blocks}',
-                            lambda precision=precision, memory=memory: head_row(
-                                args, ours(precision, softmax='streamed', memory=memory), num_classes, problem
-                            ),
-                        )
-        del problem
+        yield from kernel_heads(args, num_classes, trained_like(num_classes, args))
         free_memory()
+
+
+def kernel_heads(args, num_classes, problem):
+    """Rows for one number of classes."""
+    for precision in reversed(PRECISIONS):
+        for what, who in KERNEL_FORMS.items():
+            if precision == 'float32' and who != (False, False):
+                continue  # no tensor cores: cuBLAS alone is in question
+            for memory in (None, 2**25) if num_classes == 1_000_000 else (None,):
+                with form(*who):
+                    loss_of = ours(precision, softmax='streamed', memory=memory)
+                    yield attempt(
+                        f'{what}, {precision}' + ('' if memory is None else ', blocks of 32 MiB'),
+                        partial(head_row, args, loss_of, num_classes, problem),
+                    )
 
 
 # SupCon, token merging, the reference pair

@@ -28,6 +28,7 @@ class ClassBlocks:
             :meth:`logits` is called.
         precision (str): Of the products, one of ``PRODUCT_PRECISIONS``.
         buffers (int): How many matrices of logits a block needs at a time. Defaults to 2.
+        multiple (int): All blocks but the last one have a multiple of so many classes. Defaults to 1.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class ClassBlocks:
         factors: Tensor,
         precision: str = 'float32',
         buffers: int = 2,
+        multiple: int = 1,
     ) -> None:
         self.units, self.units_t = units, rounded(units, precision).t()
         self.class_weights, self.labels, self.precision = class_weights, labels, precision
@@ -57,7 +59,7 @@ class ClassBlocks:
             size += 2 * units.element_size() * num
         largest = max(1, memory // (max(1, size) * num_subcenters))
         count = math.ceil(self.num_classes / largest)
-        self.size = math.ceil(self.num_classes / max(1, count))
+        self.size = math.ceil(self.num_classes / max(1, count) / multiple) * multiple
         self._buffer: Optional[Tensor] = None
 
     def __iter__(self) -> Iterator[tuple[int, slice]]:

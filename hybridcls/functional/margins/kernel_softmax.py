@@ -69,7 +69,7 @@ def _tried(index: int) -> bool:
     except Exception as error:
         warnings.warn(
             f'Triton kernels of margin heads do not run on cuda:{index} ({type(error).__name__}: {error}). The '
-            'streamed form computes the same. They need a C compiler (gcc) and a GPU of compute capability 8.0 or newer.',
+            'streamed form computes the same. They need a C compiler (gcc) and compute capability 8.0.',
             RuntimeWarning,
             stacklevel=2,
         )
@@ -234,7 +234,16 @@ class _Launch:
         """The blocks: with a matrix of logits, unless no one writes them down, or their gradient is another one."""
         buffers = 0 if self.by_triton and self.operand.dtype != self.units.dtype else 1
         return ClassBlocks(
-            self.units, class_weights, self.labels, 1, memory, chosen, self.factors, self.precision, buffers
+            self.units,
+            class_weights,
+            self.labels,
+            1,
+            memory,
+            chosen,
+            self.factors,
+            self.precision,
+            buffers,
+            multiple=128,  # full tiles, and addresses that all compile alike
         )
 
     def add_statistics(self, source: Tensor, first: int, rows: slice, state: _State) -> None:

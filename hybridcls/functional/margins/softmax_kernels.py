@@ -43,7 +43,7 @@ def _logits(
     return found * factor[:, None]
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['first', 'count'])
 def add_statistics(
     source, units, factors, labels, bias, best, best_class, largest, total, sums,
     first, count, num, width, limit,
@@ -52,8 +52,8 @@ def add_statistics(
 ):  # fmt: skip
     """Add the others of a block to the running statistics of each embedding, of which each split keeps its own.
 
-    ``best``, ``best_class``, ``largest``, ``total`` and ``sums`` have the shape (splits, N); program (i, j) visits every
-    splits-th tile of the block from the j-th on, for the i-th tile of embeddings.
+    ``best``, ``best_class``, ``largest``, ``total`` and ``sums`` have the shape (splits, N); program (i, j) visits
+    every splits-th tile of the block from the j-th on, for the i-th tile of embeddings.
     """
     columns = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     here = columns < num
@@ -98,7 +98,7 @@ def add_statistics(
         tl.store(sums + place, own_sum, mask=here)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['first', 'count'])
 def gradient_of_products(
     source, units, factors, labels, bias, shift, sign, target_grad, sum_grad, grad, along,
     first, count, num, width, limit, scale,
@@ -143,7 +143,7 @@ def gradient_of_products(
     tl.store(along + rows, pulled / scale, mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['count'])
 def gradient_of_weights(
     grad, units, block, share, out,
     count, num, width,
