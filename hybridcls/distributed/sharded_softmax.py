@@ -13,6 +13,7 @@ from hybridcls.functional.l2_normalize import l2_normalize
 from hybridcls.functional.margins.class_sampling import sample_classes
 from hybridcls.functional.margins.margin_softmax import predicted_classes, statistics_cross_entropy
 from hybridcls.functional.margins.streamed_softmax import SoftmaxStats, merge_softmax_stats, softmax_stats
+from hybridcls.functional.product_precision import product
 from hybridcls.renames import keeps_old_spellings
 
 from .gather import gather_rows, num_processes, row_counts
@@ -36,6 +37,7 @@ def sharded_margin_cross_entropy(
     sample_rate: float = 1.0,
     logit_bias: Optional[Tensor] = None,
     sample_weights: Optional[Tensor] = None,
+    precision: str = 'float32',
 ) -> tuple[Tensor, Tensor]:
     r""":func:`margin_cross_entropy` where each process brings its images and holds its share of the classes.
 
@@ -63,6 +65,7 @@ def sharded_margin_cross_entropy(
         sample_rate (float): Share of its classes that a process takes into a step, in (0, 1]. Defaults to 1.
         logit_bias (Tensor, optional): See :func:`margin_cross_entropy`: of *all* classes, shape (C,). Defaults to None.
         sample_weights (Tensor, optional): See :func:`margin_cross_entropy`: of the images of this process.
+        precision (str): See :func:`margin_cross_entropy`. Defaults to 'float32'.
 
     Returns:
         tuple[Tensor, Tensor]: The loss, a scalar; and the predicted classes of the own images, int64, shape (B,).
@@ -97,6 +100,7 @@ def sharded_margin_cross_entropy(
             memory,
             None if classes is None else _rows_of(classes, num_subcenters),
             own_bias,
+            precision,
         )
         if classes is not None and len(classes):
             own = own._replace(best_class=classes[own.best_class])
@@ -144,7 +148,7 @@ def sharded_cosine_logits(
         if units.is_meta:
             return units.new_empty(len(units), shard.total)
         gathered, counts = _gather(units)
-        cosines = gathered @ l2_normalize(class_weights)[0].t()
+        cosines = product(gathered, l2_normalize(class_weights)[0].t())
         if num_subcenters > 1:  # not -1, which an empty share leaves open
             cosines = cosines.unflatten(1, (shard.size, num_subcenters)).amax(2)
         return _ToOwners.apply(cosines, counts, [other.size for other in shard.of_all_processes()])

@@ -1,11 +1,12 @@
 """Float32 where half precision would lose what a loss needs: cosines, norms, sums over many classes."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 import torch
 from torch import Tensor
 
-__all__ = ['at_least_float32', 'outside_autocast']
+__all__ = ['at_least_float32', 'outside_autocast', 'tf32_products']
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
@@ -21,13 +22,58 @@ def at_least_float32(tensor: Tensor) -> Tensor:
 
 
 def outside_autocast(tensor: Tensor) -> AbstractContextManager:
-    """A block in which autocast does not touch operations on the device of ``tensor``.
+    """A block in which neither autocast nor TF32 touches operations on the device of ``tensor``.
 
-    Outside of autocast it does nothing at all, so that a traced or exported graph is free of it.
+    Where neither is in force it does nothing at all, so that a traced or exported graph is free of it. What is compiled
+    keeps TF32: a compiler cannot switch it in the middle.
     """
     device = tensor.device.type
     # (torch 2.6 cannot compile the question whether a device has autocast; those that are compiled for have it.)
-    available = torch.compiler.is_compiling() or torch.amp.is_autocast_available(device)
-    if not available or not torch.is_autocast_enabled(device):
+    if torch.compiler.is_compiling():
+        return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+    autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    if not autocast and device != 'cuda':
         return nullcontext()
-    return torch.autocast(device, enabled=False)
+    blocks = ExitStack()
+    if autocast:
+        blocks.enter_context(torch.autocast(device, enabled=False))
+    blocks.enter_context(tf32_products(False, device))
+    return blocks
+
+
+@contextmanager
+def tf32_products(enabled: bool, device: str) -> Iterator[None]:
+    """A block in which CUDA multiplies float32 matrices in TF32 (10 bits of fraction, by tensor cores), or does not.
+
+    Sums stay float32. Other devices have no TF32: nothing happens there.
+
+    Args:
+        enabled (bool): Whether TF32 is wanted.
+        device (str): The type of the device, ``'cuda'`` or another one.
+
+    Example:
+        >>> with tf32_products(True, 'cuda'):
+        ...     torch.backends.cuda.matmul.allow_tf32
+        True
+    """
+    if device != 'cuda':
+        yield
+        return
+    matmul = torch.backends.cuda.matmul
+    try:
+        before, whole = matmul.allow_tf32, torch.get_float32_matmul_precision()
+        name, wanted = 'allow_tf32', enabled
+    except RuntimeError:  # set by the keys of torch 2.9, which refuses to tell of one through the other
+        name, wanted = 'fp32_precision', 'tf32' if enabled else 'ieee'
+        before, whole = matmul.fp32_precision, None
+    if before == wanted:
+        yield
+        return
+    setattr(matmul, name, wanted)
+    try:
+        yield
+    finally:
+        if whole is None:
+            setattr(matmul, name, before)
+        else:  # which tells 'high' from 'medium', where the flag does not
+            torch.set_float32_matmul_precision(whole)

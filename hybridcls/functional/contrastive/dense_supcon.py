@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..full_precision import outside_autocast
+from ..product_precision import product
 
 __all__ = ['dense_supcon']
 
@@ -19,6 +20,7 @@ def dense_supcon(
     temperature: Union[float, Tensor],
     form: str = 'out',
     mask: Optional[Tensor] = None,
+    precision: str = 'float32',
 ) -> Tensor:
     """Return the loss of each anchor against all contrasts but itself; 0 for an anchor without positives.
 
@@ -36,12 +38,14 @@ def dense_supcon(
         mask (Tensor, optional): Instead of labels, how much each contrast is a positive of each anchor, shape (A, N),
             >= 0, bool or floating: means over positives become weighted ones. What an anchor is to itself is ignored.
             Defaults to None.
+        precision (str): Of the similarities and their gradients, see :func:`supervised_contrast`. Defaults to
+            'float32'.
 
     Returns:
         Tensor: Shape (A,), float32 or float64.
     """
     with outside_autocast(anchors):
-        similarity = (anchors / temperature) @ contrasts.t()
+        similarity = product(anchors / temperature, contrasts.t(), precision)
         if mask is None:
             positive = torch.eq(anchor_labels.unsqueeze(1), contrast_labels)  # type: ignore[union-attr, arg-type]
         else:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..full_precision import outside_autocast
+from ..product_precision import add_product_, multiply, rounded
 
 __all__ = ['streamed_logsumexp']
 
@@ -25,6 +26,7 @@ def streamed_logsumexp(
     classes: Optional[Tensor] = None,
     other_classes: Sequence[Tensor] = (),
     block: Optional[int] = None,
+    precision: str = 'float32',
 ) -> tuple[Tensor, Optional[Tensor]]:
     r"""For each anchor i, :math:`\log \sum_{j \ne i} e^{z_i \cdot z_j / \tau}` over all anchors and all ``others``.
 
@@ -42,6 +44,8 @@ def streamed_logsumexp(
         other_classes (Sequence[Tensor]): With ``classes``, those of the others, shape (M,) each.
         block (int, optional): Rows and columns of a block. Defaults to None: 384 on a CPU of few threads (0.6 MiB),
             more on what computes faster.
+        precision (str): Of the products, one of ``PRODUCT_PRECISIONS``; sums and exponentials keep the dtype of the
+            anchors. Defaults to 'float32'.
 
     Returns:
         tuple[Tensor, Optional[Tensor]]: The logarithms, shape (A,), and, with ``classes``, those of the sums over the
@@ -61,6 +65,7 @@ def streamed_logsumexp(
         plain=_is_plain(temperature),
         classes=classes,
         other_classes=tuple(other_classes),
+        precision=precision,
     )
     log_sums, of_class = _LogSums.apply(anchors, temperature, plan, *others)
     return log_sums, of_class if classes is not None else None
@@ -71,6 +76,7 @@ class _Plan(NamedTuple):
     plain: bool
     classes: Optional[Tensor]
     other_classes: tuple[Tensor, ...]
+    precision: str
 
 
 class _Block(NamedTuple):
@@ -106,7 +112,7 @@ def _blocks(
     columns_of = anchors if other is None else other
     for row in range(0, len(anchors), plan.side):
         rows = slice(row, row + plan.side)
-        scaled = anchors[rows] / temperature
+        scaled = rounded(anchors[rows] / temperature, plan.precision)
         for column in range(row if other is None else 0, len(columns_of), plan.side):
             columns = slice(column, column + plan.side)
             is_own = other is None and row == column
@@ -115,7 +121,8 @@ def _blocks(
                 same_class = plan.classes[rows].unsqueeze(1) == classes[columns]
                 if is_own:
                     same_class.fill_diagonal_(False)
-            yield _Block(rows, columns, scaled @ columns_of[columns].t(), is_own, same_class)
+            similarity = multiply(scaled, rounded(columns_of[columns], plan.precision).t(), plan.precision)
+            yield _Block(rows, columns, similarity, is_own, same_class)
 
 
 class _Totals:
@@ -199,7 +206,7 @@ class _LogSums(torch.autograd.Function):
                 ):
                     entries = _entries(block, plan.plain) if only_block is None else block.similarity
                     pull = _pull(entries, block, weights, other is None)
-                    _pull_rows(found, anchors, block, pull, other, found_other)
+                    _pull_rows(found, anchors, block, rounded(pull, plan.precision), other, found_other, plan.precision)
                 if other is None:
                     symmetric_share = (found * anchors).sum() / 2  # each similarity counts for both of its anchors
             grad_temperature = None
@@ -282,12 +289,17 @@ def _pull(entries: Tensor, block: _Block, weights: Sequence[_Weights], symmetric
 
 
 def _pull_rows(
-    found: Tensor, anchors: Tensor, block: _Block, pull: Tensor, other: Optional[Tensor], found_other: Optional[Tensor]
+    found: Tensor,
+    anchors: Tensor,
+    block: _Block,
+    pull: Tensor,
+    other: Optional[Tensor],
+    found_other: Optional[Tensor],
+    precision: str,
 ) -> None:
     """Add what a block does to its rows and, where these want it, its columns; times the temperature."""
-    columns = (anchors if other is None else other)[block.columns]
-    found[block.rows].addmm_(pull, columns)
-    if other is None and not block.is_own:
-        found[block.columns].addmm_(pull.t(), anchors[block.rows])
-    elif found_other is not None:
-        found_other[block.columns].addmm_(pull.t(), anchors[block.rows])
+    columns = rounded((anchors if other is None else other)[block.columns], precision)
+    add_product_(found[block.rows], pull, columns, precision)
+    of_columns = found_other if other is not None else None if block.is_own else found
+    if of_columns is not None:
+        add_product_(of_columns[block.columns], pull.t(), rounded(anchors[block.rows], precision), precision)

@@ -9,6 +9,7 @@ from hybridcls.checks import check_choice, check_number
 
 from ..full_precision import outside_autocast
 from ..l2_normalize import l2_normalize
+from ..product_precision import PRODUCT_PRECISIONS
 from .dense_supcon import dense_supcon
 from .streamed_logsumexp import streamed_logsumexp
 
@@ -38,6 +39,7 @@ def supervised_contrast(
     queue_labels: Optional[Tensor] = None,
     streamed: Optional[bool] = None,
     mask: Optional[Tensor] = None,
+    precision: str = 'float32',
 ) -> Tensor:
     r"""The supervised contrastive loss.
 
@@ -82,6 +84,9 @@ def supervised_contrast(
             All similarities are held, as the mask itself is. What an image is to itself counts between its views. For
             anchors with other weights for each row, or a set of references without the anchors, there is
             :func:`dense_supcon`. Defaults to None.
+        precision (str): Of the products that make similarities and gradients: 'float32'; 'tf32' on CUDA (elsewhere
+            float32); 'bfloat16', on a CPU by rounding, which is no faster. Sums and exponentials are float32 in all.
+            Defaults to 'float32'.
 
     Returns:
         Tensor: A scalar, float32, or float64 for float64 embeddings. With ``contrast_embeddings`` it is the share of
@@ -102,6 +107,7 @@ def supervised_contrast(
         True
     """
     _check_switches(temperature, contrast_mode, form, anchor_mean, base_temperature)
+    check_choice('supervised_contrast', 'precision', precision, PRODUCT_PRECISIONS)
     if contrast_embeddings is None:
         contrast_embeddings, contrast_labels, first_anchor = embeddings, labels, 0
     _check_shapes(embeddings, labels)
@@ -111,7 +117,7 @@ def supervised_contrast(
                 'supervised_contrast: expected a mask alone, got it with labels, contrast_embeddings, queue_embeddings '
                 'or streamed=True. Drop those, or the mask.'
             )
-        loss = _masked_mean(embeddings, mask, temperature, contrast_mode, form, anchor_mean)
+        loss = _masked_mean(embeddings, mask, temperature, contrast_mode, form, anchor_mean, precision)
         return loss if base_temperature is None else loss * (temperature / base_temperature)
     _check_shapes(contrast_embeddings, contrast_labels)
     num_images, num_views = contrast_embeddings.shape[:2]
@@ -148,7 +154,7 @@ def supervised_contrast(
     elif streamed and is_small:
         # Few anchors do not average out that float32 rounds a similarity of 10 by up to 5e-7.
         anchors, *others = (_Rows(rows.embeddings.double(), rows.classes) for rows in (anchors, *others))
-    total = (_streamed_total if streamed else _dense_total)(anchors, others, sizes, temperature, form)
+    total = (_streamed_total if streamed else _dense_total)(anchors, others, sizes, temperature, form, precision)
     if anchor_mean == 'all':
         num_anchors: Union[int, Tensor] = max(1, num_images * anchor_views)
     else:
@@ -158,7 +164,13 @@ def supervised_contrast(
 
 
 def _masked_mean(
-    embeddings: Tensor, mask: Tensor, temperature: Union[float, Tensor], contrast_mode: str, form: str, anchor_mean: str
+    embeddings: Tensor,
+    mask: Tensor,
+    temperature: Union[float, Tensor],
+    contrast_mode: str,
+    form: str,
+    anchor_mean: str,
+    precision: str,
 ) -> Tensor:
     """The mean over anchors with positives by a mask (B, B)."""
     num_images, num_views = embeddings.shape[:2]
@@ -172,7 +184,7 @@ def _masked_mean(
     if contrast_mode == 'one':
         own_rows = own_rows[::num_views]
     of_rows = mask.repeat_interleave(num_views, 1)[own_rows // num_views]
-    losses = dense_supcon(rows[own_rows], rows, None, None, own_rows, temperature, form, of_rows)
+    losses = dense_supcon(rows[own_rows], rows, None, None, own_rows, temperature, form, of_rows, precision)
     if anchor_mean == 'all':
         return losses.sum() / max(1, len(losses))
     positives = of_rows.scatter(1, own_rows.unsqueeze(1), 0) > 0
@@ -198,7 +210,7 @@ class _Rows(NamedTuple):
 
 
 def _dense_total(
-    anchors: _Rows, others: list[_Rows], sizes: Tensor, temperature: Union[float, Tensor], form: str
+    anchors: _Rows, others: list[_Rows], sizes: Tensor, temperature: Union[float, Tensor], form: str, precision: str
 ) -> Tensor:
     """The sum of the anchors' losses, from all similarities at once."""
     rows, classes = anchors.flat(), anchors.flat_classes()
@@ -207,11 +219,12 @@ def _dense_total(
         contrasts = torch.cat([rows, *(other.flat() for other in others)])
         contrast_classes = torch.cat([classes, *(other.flat_classes() for other in others)])
     own_rows = torch.arange(len(rows), device=rows.device)
-    return dense_supcon(rows, contrasts, classes, contrast_classes, own_rows, temperature, form).sum()
+    losses = dense_supcon(rows, contrasts, classes, contrast_classes, own_rows, temperature, form, precision=precision)
+    return losses.sum()
 
 
 def _streamed_total(
-    anchors: _Rows, others: list[_Rows], sizes: Tensor, temperature: Union[float, Tensor], form: str
+    anchors: _Rows, others: list[_Rows], sizes: Tensor, temperature: Union[float, Tensor], form: str, precision: str
 ) -> Tensor:
     """The same, without a matrix of similarities."""
     by_class = form == 'in'
@@ -223,6 +236,7 @@ def _streamed_total(
             [other.flat() for other in others],
             classes if by_class else None,
             [other.flat_classes() for other in others] if by_class else (),
+            precision=precision,
         )
         num_positives = (sizes[classes] - 1).to(rows.dtype)
         counts = (num_positives > 0).to(rows.dtype)

@@ -12,6 +12,7 @@ from hybridcls.renames import keeps_old_spellings
 
 from ..full_precision import outside_autocast
 from ..l2_normalize import l2_normalize
+from ..product_precision import PRODUCT_PRECISIONS, is_exact, product
 from .streamed_softmax import SoftmaxStats, softmax_stats
 
 __all__ = [
@@ -52,8 +53,8 @@ def cosine_logits(embeddings: Tensor, class_weights: Tensor, num_subcenters: int
         return _cosines(l2_normalize(embeddings)[0], class_weights, num_subcenters)
 
 
-def _cosines(units: Tensor, class_weights: Tensor, num_subcenters: int) -> Tensor:
-    cosines = units @ l2_normalize(class_weights)[0].t()
+def _cosines(units: Tensor, class_weights: Tensor, num_subcenters: int, precision: str = 'float32') -> Tensor:
+    cosines = product(units, l2_normalize(class_weights)[0].t(), precision)
     return cosines if num_subcenters == 1 else cosines.unflatten(1, (-1, num_subcenters)).amax(2)
 
 
@@ -71,6 +72,7 @@ def margin_cross_entropy(
     memory: Optional[int] = None,
     logit_bias: Optional[Tensor] = None,
     sample_weights: Optional[Tensor] = None,
+    precision: str = 'float32',
 ) -> tuple[Tensor, Tensor]:
     r"""Mean of :math:`-\log \frac{e^{s\,t_y}}{e^{s\,t_y} + \sum_{j \ne y} e^{s \cos\theta_j}}`, with t from ``margin``.
 
@@ -100,14 +102,16 @@ def margin_cross_entropy(
             an adjustment by the frequencies of the classes. Shape (C,), without gradient. Defaults to None.
         sample_weights (Tensor, optional): A factor for the loss of each embedding, shape (N,); the mean divides by N,
             not by their sum. Defaults to None.
+        precision (str): Of the products: 'float32', 'tf32' or 'bfloat16', see :func:`softmax_stats`. Defaults to
+            'float32'.
 
     Returns:
         tuple[Tensor, Tensor]: The loss, a scalar, float32 or float64; and the predicted classes, int64, shape (N,),
         those of the largest cosine without margin, the first one of equals.
 
     Raises:
-        ValueError: If ``softmax`` is unknown; if labels on a CPU are out of range (elsewhere a look would wait for
-            the device).
+        ValueError: If ``softmax`` or ``precision`` is unknown; if labels on a CPU are out of range (elsewhere a look
+            would wait for the device).
 
     Example:
         >>> import torch
@@ -117,6 +121,7 @@ def margin_cross_entropy(
         (True, tensor([0]))
     """
     check_choice('margin_cross_entropy', 'softmax', softmax, SOFTMAX_FORMS)
+    check_choice('margin_cross_entropy', 'precision', precision, PRODUCT_PRECISIONS)
     num_classes = len(class_weights) // num_subcenters
     if labels.device.type == 'cpu' and bool(((labels < 0) | (labels >= num_classes)).any()):
         raise ValueError(
@@ -140,10 +145,15 @@ def margin_cross_entropy(
                 num_subcenters,
                 memory,
                 logit_bias=logit_bias,
+                precision=precision,
             )
         else:
-            cosines = _cosines(units, class_weights, num_subcenters)
+            cosines = _cosines(units, class_weights, num_subcenters, precision)
             statistics = dense_softmax_stats(cosines, labels, scale, cosine_clip, label_smoothing > 0, logit_bias)
+            if not is_exact(precision, units):  # as the streamed form: the one number that a good sample hangs on
+                own = l2_normalize(class_weights.unflatten(0, (-1, num_subcenters))[labels])[0]
+                target_cosine = torch.linalg.vecdot(own, units.unsqueeze(1)).amax(1)
+                statistics = statistics._replace(target_cosine=target_cosine)
         losses = statistics_cross_entropy(
             statistics,
             num_classes,

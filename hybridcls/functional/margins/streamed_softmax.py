@@ -1,19 +1,21 @@
 """Streaming softmax over classes in O(N + C) memory."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Optional
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hybridcls.checks import check_number
+from hybridcls.checks import check_choice, check_number
 from hybridcls.renames import keeps_old_spellings
 
 from ..full_precision import at_least_float32, outside_autocast
 from ..l2_normalize import inverse_norms
-from ..lazy_zeros import lazy_zeros
+from ..product_precision import PRODUCT_PRECISIONS, add_product_, is_exact, multiply, rounded
+from .class_blocks import ClassBlocks
+from .kernel_softmax import KernelSoftmax, kernels_work
 
 __all__ = ['SoftmaxStats', 'softmax_stats', 'merge_softmax_stats']
 
@@ -58,13 +60,14 @@ def softmax_stats(
     memory: Optional[int] = None,
     chosen: Optional[Tensor] = None,
     logit_bias: Optional[Tensor] = None,
+    precision: str = 'float32',
 ) -> SoftmaxStats:
     r"""Return streaming softmax statistics: classes are visited block by block, N numbers of each kind are kept.
 
     The N x C cosines never exist, neither here nor in the backward pass, which computes each block again and writes
     the gradient of its class weights in place. So beyond the gradients themselves the memory is that of the blocks,
-    of one number a class weight, and of a few N x D and N tensors. Everything is computed in float32 (float64 for
-    float64 inputs) outside of autocast. There is no second derivative.
+    of one number a class weight, and of a few N x D and N tensors. Everything but the products (``precision``) is
+    computed in float32 (float64 for float64 inputs) outside of autocast. There is no second derivative.
 
     Any loss that is a function of these numbers and of the N target cosines gets its exact gradient from autograd, with
     whatever margin. The statistics of several sets of classes give those of their union
@@ -85,12 +88,16 @@ def softmax_stats(
             the gradient zero. Defaults to None: all.
         logit_bias (Tensor, optional): What is added to ``scale * cosine`` of each class of the set in the sums, shape
             (C,), without gradient; the best class is that of the cosines. Defaults to None: nothing.
+        precision (str): Of the products of embeddings with class weights and with gradients: 'float32'; 'tf32' on CUDA
+            (elsewhere float32); 'bfloat16', on a CPU by rounding, which is no faster. Sums, norms, exponentials and the
+            cosines to the target classes are float32 in all; float64 inputs stay float64. Defaults to 'float32'.
 
     Returns:
         SoftmaxStats: Of each embedding.
 
     Raises:
-        ValueError, TypeError: If the memory is not positive, there are not K weights a class, or shapes do not fit.
+        ValueError, TypeError: If the memory is not positive, there are not K weights a class, shapes do not fit, or the
+            precision is unknown.
 
     Example:
         >>> statistics = softmax_stats(torch.tensor([[0., 1.]]), torch.eye(2), torch.tensor([0]), scale=2.)
@@ -111,9 +118,22 @@ def softmax_stats(
     if memory is None:
         memory = _MEMORY.get(units.device.type, _MEMORY_OF_DEVICES)
     check_number('softmax_stats', 'memory', memory, 1, integer=True, advice='It is a number of bytes.')
+    check_choice('softmax_stats', 'precision', precision, PRODUCT_PRECISIONS)
+    in_float32 = units.dtype != torch.float64
+    form = KernelSoftmax if num_subcenters == 1 and in_float32 and kernels_work(units.device) else _StreamedSoftmax
     statistics = SoftmaxStats(
-        *_StreamedSoftmax.apply(
-            units, class_weights, labels, scale, cosine_clip, with_sum, num_subcenters, memory, chosen, logit_bias
+        *form.apply(
+            units,
+            class_weights,
+            labels,
+            scale,
+            cosine_clip,
+            with_sum,
+            num_subcenters,
+            memory,
+            chosen,
+            logit_bias,
+            precision,
         )
     )
     if statistics.cosine_sum is None or logit_bias is None:
@@ -151,70 +171,6 @@ def merge_softmax_stats(parts: Sequence[SoftmaxStats], first_classes: Sequence[i
     )
 
 
-class _Blocks:
-    """The classes in blocks, whose logits are computed on demand: a row for each class, a column for each embedding."""
-
-    def __init__(
-        self,
-        units: Tensor,
-        class_weights: Tensor,
-        labels: Tensor,
-        scale: float,
-        num_subcenters: int,
-        memory: int,
-        chosen: Optional[Tensor],
-        factors: Tensor,
-    ) -> None:
-        self.units_t, self.class_weights, self.labels = units.t(), class_weights, labels
-        self.num_subcenters, self.chosen, self.factors = num_subcenters, chosen, factors
-        self.num_classes = len(factors) // num_subcenters
-        self.in_place = (
-            chosen is None and class_weights.dtype == units.dtype
-        )  # blocks are views, and so are their gradients
-        # Two buffers of logits, and where blocks are not views, a block of class weights and one of their gradients.
-        width = 2 * len(units) + (0 if self.in_place else 2 * units.shape[1])
-        if num_subcenters > 1:
-            width += 2 * len(units)
-        largest = max(1, memory // (units.element_size() * max(1, width) * num_subcenters))
-        count = math.ceil(self.num_classes / largest)
-        self.size = math.ceil(self.num_classes / max(1, count))
-        self._buffer: Optional[Tensor] = None
-
-    def __iter__(self) -> Iterator[tuple[int, slice]]:
-        for first in range(0, self.num_classes, self.size or 1):
-            last = min(first + self.size, self.num_classes)
-            yield first, slice(first * self.num_subcenters, last * self.num_subcenters)
-
-    def weights_of(self, rows: slice) -> Tensor:
-        block = (
-            self.class_weights[rows] if self.chosen is None else self.class_weights.index_select(0, self.chosen[rows])
-        )
-        return block.to(self.units_t.dtype)
-
-    def new_gradient(self) -> Tensor:
-        """Return what :meth:`write` fills."""
-        return torch.empty_like(self.class_weights) if self.chosen is None else lazy_zeros(self.class_weights)
-
-    def write(self, gradient: Tensor, rows: slice, block: Tensor) -> None:
-        if self.chosen is None:
-            gradient[rows] = block
-        else:
-            gradient.index_copy_(0, self.chosen[rows], block.to(gradient.dtype))
-
-    def logits(self, class_weights: Tensor, rows: slice) -> Tensor:
-        """Return ``scale * cosine``, shape (rows, N), in a buffer that the next call overwrites."""
-        if self._buffer is None:
-            self._buffer = self.units_t.new_empty((self.size * self.num_subcenters, self.units_t.shape[1]))
-        out = torch.mm(class_weights, self.units_t, out=self._buffer[: len(class_weights)])
-        return out.mul_(self.factors[rows].unsqueeze(1))  # cheaper than normalizing the block of weights
-
-    def own(self, first: int, num_classes: int) -> tuple[Tensor, Tensor]:
-        """Return the row of each target class in a block, shape (1, N), and whether the block has it."""
-        row = self.labels - first
-        here = (row >= 0) & (row < num_classes)
-        return torch.where(here, row, 0).unsqueeze(0), here.unsqueeze(0)
-
-
 class _StreamedSoftmax(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -229,12 +185,13 @@ class _StreamedSoftmax(torch.autograd.Function):
         memory: int,
         chosen: Optional[Tensor],
         logit_bias: Optional[Tensor],
+        precision: str,
     ) -> tuple[Optional[Tensor], ...]:
         num = len(units)
         units = at_least_float32(units)
         with outside_autocast(units):
             factors = units.new_empty(len(class_weights if chosen is None else chosen))
-            blocks = _Blocks(units, class_weights, labels, scale, num_subcenters, memory, chosen, factors)
+            blocks = ClassBlocks(units, class_weights, labels, num_subcenters, memory, chosen, factors, precision)
             largest, total = units.new_full((num,), torch.finfo(units.dtype).min / 4), units.new_zeros(num)
             largest_sum = largest  # of the logits with the bias
             target, best = units.new_zeros(num), torch.zeros_like(labels)
@@ -244,7 +201,7 @@ class _StreamedSoftmax(torch.autograd.Function):
             for first, rows in blocks:
                 block = blocks.weights_of(rows)
                 factors[rows] = inverse_norms(block).mul_(scale)
-                logits = blocks.logits(block, rows)
+                logits = blocks.logits(rounded(block, precision), rows)
                 if num_subcenters > 1:
                     logits = logits.unflatten(0, (-1, num_subcenters)).amax(1)
                 if sums is not None:
@@ -269,9 +226,11 @@ class _StreamedSoftmax(torch.autograd.Function):
                 total = total * (before - largest_sum).exp_() + logits.sub_(largest_sum).exp_().sum(0)
             if sums is not None:
                 sums /= scale
+            if not is_exact(precision, units):
+                target = scale * blocks.target_cosines()
             log_sum = largest_sum + total.clamp(min=torch.finfo(units.dtype).tiny).log()
             ctx.save_for_backward(units, class_weights, labels, factors, log_sum, sums, chosen, logit_bias)
-            ctx.settings = (scale, limit, linear, num_subcenters, memory)
+            ctx.settings = (scale, limit, linear, num_subcenters, memory, precision)
             cosine_sum = units @ sums if sums is not None and linear else sums
             best_cosine = largest / scale
         ctx.mark_non_differentiable(best_cosine, best)
@@ -287,12 +246,12 @@ class _StreamedSoftmax(torch.autograd.Function):
         # Of the others A = scale * g * exp(logit - log_sum). The factor goes into the exponent, and its sign into the
         # embeddings, which saves a visit of each block. What a row of the sum adds is the same in all rows of A.
         units, class_weights, labels, factors, log_sum, sums, chosen, logit_bias = ctx.saved_tensors
-        scale, limit, linear, num_subcenters, memory = ctx.settings
+        scale, limit, linear, num_subcenters, memory, precision = ctx.settings
         with outside_autocast(units):
-            blocks = _Blocks(units, class_weights, labels, scale, num_subcenters, memory, chosen, factors)
+            blocks = ClassBlocks(units, class_weights, labels, num_subcenters, memory, chosen, factors, precision)
             sign = torch.where(grad_log_sum < 0, -1.0, 1.0).to(units.dtype)
             shift = log_sum - (scale * grad_log_sum.abs()).log()
-            signed_units = sign.unsqueeze(1) * units
+            signed_units = rounded(sign.unsqueeze(1) * units, precision)
             own_grad = sign * grad_target
             to_units = torch.zeros_like(units) if ctx.needs_input_grad[0] else None
             to_weights = blocks.new_gradient() if ctx.needs_input_grad[1] else None
@@ -300,7 +259,8 @@ class _StreamedSoftmax(torch.autograd.Function):
             buffer = units.new_empty((blocks.size, len(units)))
             for first, rows in blocks:
                 block = blocks.weights_of(rows)
-                logits = blocks.logits(block, rows)
+                operand = rounded(block, precision)
+                logits = blocks.logits(operand, rows)
                 if num_subcenters > 1:
                     values, nearest = logits.unflatten(0, (-1, num_subcenters)).max(1, keepdim=True)
                     values = values.squeeze(1)
@@ -326,13 +286,13 @@ class _StreamedSoftmax(torch.autograd.Function):
                     )
                 inverse = factors[rows] / scale
                 along = logits.mul_(grad) @ (sign / scale)  # how far the gradient of v points along v
-                grad.mul_(inverse.unsqueeze(1))
+                grad = rounded(grad.mul_(inverse.unsqueeze(1)), precision)
                 if to_units is not None:
-                    to_units.addmm_(grad.t(), block)
+                    add_product_(to_units, grad.t(), operand, precision)
                 if to_weights is None:
                     continue
                 out = to_weights[rows] if blocks.in_place else torch.empty_like(block)
-                torch.mm(grad, signed_units, out=out)
+                multiply(grad, signed_units, precision, out=out)
                 if alike is not None:
                     along.addcmul_(inverse, block @ alike)
                     out.addr_(inverse, alike)
@@ -343,4 +303,4 @@ class _StreamedSoftmax(torch.autograd.Function):
                 to_units *= sign.unsqueeze(1)
                 if alike is not None and grad_sum is not None:
                     to_units += torch.outer(grad_sum, sums)
-        return (to_units, to_weights, *[None] * 8)
+        return (to_units, to_weights, *[None] * 9)

@@ -13,6 +13,7 @@ from hybridcls.distributed.sharded_parameters import draw_rows, shard_rows
 from hybridcls.distributed.sharded_softmax import sharded_cosine_logits, sharded_margin_cross_entropy
 from hybridcls.functional import cosine_logits, l2_normalize, margin_cross_entropy
 from hybridcls.functional.margins.margin_softmax import SOFTMAX_FORMS
+from hybridcls.functional.product_precision import PRODUCT_PRECISIONS
 from hybridcls.registry import MODELS
 from hybridcls.renames import keeps_old_spellings
 from hybridcls.structures import read_hard_labels
@@ -114,6 +115,7 @@ class MarginHead(ClassificationHead):
         init_cfg: Optional[dict] = None,
         class_weight: ClassWeight = None,
         logit_adjustment: LogitAdjustment = None,
+        head_precision: str = 'tf32',
     ) -> None:
         super().__init__(num_classes, in_channels, label_smoothing, init_cfg, class_weight, logit_adjustment)
         check_number(self._name, 'scale', scale, 0, low_open=True)
@@ -125,6 +127,8 @@ class MarginHead(ClassificationHead):
                 self._name, 'softmax_memory', softmax_memory, 1, integer=True, advice='It is a number of bytes.'
             )
         self.softmax, self.softmax_memory = softmax, softmax_memory
+        check_choice(self._name, 'head_precision', head_precision, PRODUCT_PRECISIONS)
+        self.head_precision = head_precision
         self.scale = scale
         self.cosine_clip = cosine_clip
         self.margin_function = _build_margin(
@@ -222,6 +226,7 @@ class MarginHead(ClassificationHead):
             memory=self.softmax_memory,
             logit_bias=self.class_balance.loss_adjustment,
             sample_weights=self.class_balance.sample_weights(labels),
+            precision=self.head_precision,
         )
         if not self.shard_classes:
             return margin_cross_entropy(

@@ -52,6 +52,8 @@ class SupConLoss(nn.Module):
             filled in by ``SupConHead``. See :class:`EmbeddingQueue`. Defaults to None.
         streamed (bool, optional): False holds all similarities, which costs time and memory, and can be differentiated
             twice. Defaults to None: True but for small batches, where holding them is faster.
+        precision (str): Of the products of embeddings with each other and with gradients: 'float32', 'tf32' or
+            'bfloat16', see :func:`hybridcls.functional.contrastive.supervised_contrast`. Defaults to 'float32'.
         loss_weight (float): A factor. Defaults to 1.
 
     Shape:
@@ -84,6 +86,7 @@ class SupConLoss(nn.Module):
         temperature_range: tuple[float, float] = (0.01, 1.0),
         queue: Optional[dict] = None,
         streamed: Optional[bool] = None,
+        precision: str = 'float32',
     ) -> None:
         super().__init__()
         check_number('SupConLoss', 'temperature', temperature, 0, low_open=True)
@@ -96,6 +99,7 @@ class SupConLoss(nn.Module):
         self.gather = gather
         self.loss_weight = loss_weight
         self.streamed = streamed
+        self.precision = precision
         self.learned_temperature = LearnedTemperature(temperature, *temperature_range) if learn_temperature else None
         self.queue = _build_queue(queue)
         self._contrast(torch.zeros(1, 1, 1), None)  # complains about a switch now, not at the first batch
@@ -168,6 +172,7 @@ class SupConLoss(nn.Module):
             anchor_mean=self.anchor_mean,
             base_temperature=self.base_temperature,
             streamed=self.streamed,
+            precision=self.precision,
             **contrast_set,
         )
 

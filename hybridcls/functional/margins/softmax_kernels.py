@@ -1,0 +1,174 @@
+"""Triton kernels of the streaming softmax: what happens to a block of logits, in one visit of each.
+
+Rows are classes, columns embeddings. With ``MULTIPLY`` a kernel computes its logits from the operands, and they are
+never in memory; without, it reads the products that cuBLAS has written. Each number is written by one program, and sums
+have a fixed order: results are the same in each run. Import this file only where Triton is installed.
+"""
+
+import triton
+import triton.language as tl
+
+__all__ = ['add_statistics', 'gradient_of_products', 'gradient_of_weights']
+
+
+@triton.jit
+def _logits(
+    source, units, factor, rows, columns, count, num, width,
+    MULTIPLY: tl.constexpr, INPUT_PRECISION: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    DEPTH: tl.constexpr,
+):  # fmt: skip
+    """Return scale * cosine of a tile, float32; zeros outside. The norms of the class weights are in ``factor``."""
+    if MULTIPLY:
+        found = tl.zeros((ROWS, COLUMNS), tl.float32)
+        for start in range(0, width, DEPTH):
+            depth = start + tl.arange(0, DEPTH)
+            inside = depth < width
+            weights = tl.load(
+                source + rows[:, None].to(tl.int64) * width + depth[None, :],
+                mask=(rows < count)[:, None] & inside[None, :],
+                other=0.0,
+            )
+            embeddings = tl.load(
+                units + columns[None, :] * width + depth[:, None],
+                mask=(columns < num)[None, :] & inside[:, None],
+                other=0.0,
+            )
+            found = tl.dot(weights, embeddings, found, input_precision=INPUT_PRECISION)
+    else:
+        found = tl.load(
+            source + rows[:, None].to(tl.int64) * num + columns[None, :],
+            mask=(rows < count)[:, None] & (columns < num)[None, :],
+            other=0.0,
+        )
+    return found * factor[:, None]
+
+
+@triton.jit(do_not_specialize=['first', 'count'])
+def add_statistics(
+    source, units, factors, labels, bias, best, best_class, largest, total, sums,
+    first, count, num, width, limit,
+    MULTIPLY: tl.constexpr, CLIP: tl.constexpr, BIAS: tl.constexpr, SUM: tl.constexpr,
+    INPUT_PRECISION: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
+):  # fmt: skip
+    """Add the others of a block to the running statistics of each embedding, of which each split keeps its own.
+
+    ``best``, ``best_class``, ``largest``, ``total`` and ``sums`` have the shape (splits, N); program (i, j) visits
+    every splits-th tile of the block from the j-th on, for the i-th tile of embeddings.
+    """
+    columns = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
+    here = columns < num
+    split, splits = tl.program_id(1), tl.num_programs(1)
+    place = split * num + columns
+    target = tl.load(labels + columns, mask=here, other=-1) - first
+    own_best = tl.load(best + place, mask=here, other=0.0)
+    own_class = tl.load(best_class + place, mask=here, other=0)
+    own_largest = tl.load(largest + place, mask=here, other=0.0)
+    own_total = tl.load(total + place, mask=here, other=0.0)
+    if SUM:
+        own_sum = tl.load(sums + place, mask=here, other=0.0)
+    for tile in range(split, tl.cdiv(count, ROWS), splits):
+        rows = tile * ROWS + tl.arange(0, ROWS)
+        inside = rows < count
+        factor = tl.load(factors + rows, mask=inside, other=0.0)
+        logits = _logits(
+            source, units, factor, rows, columns, count, num, width, MULTIPLY, INPUT_PRECISION, ROWS, COLUMNS, DEPTH
+        )
+        in_sum = logits
+        if CLIP:
+            in_sum = tl.minimum(tl.maximum(in_sum, -limit), limit)
+        if SUM:
+            own_sum += tl.sum(tl.where(inside[:, None], in_sum, 0.0), 0)
+        if BIAS:
+            in_sum += tl.load(bias + rows, mask=inside, other=0.0)[:, None]
+        others = inside[:, None] & (rows[:, None] != target[None, :])
+        logits = tl.where(others, logits, -float('inf'))
+        in_sum = tl.where(others, in_sum, -float('inf'))
+        tile_best, tile_row = tl.max(logits, 0, return_indices=True)
+        better = tile_best > own_best
+        own_class = tl.where(better, first + tile * ROWS + tile_row, own_class)
+        own_best = tl.where(better, tile_best, own_best)
+        above = tl.maximum(own_largest, tl.max(in_sum, 0))
+        own_total = own_total * tl.exp(own_largest - above) + tl.sum(tl.exp(in_sum - above[None, :]), 0)
+        own_largest = above
+    tl.store(best + place, own_best, mask=here)
+    tl.store(best_class + place, own_class, mask=here)
+    tl.store(largest + place, own_largest, mask=here)
+    tl.store(total + place, own_total, mask=here)
+    if SUM:
+        tl.store(sums + place, own_sum, mask=here)
+
+
+@triton.jit(do_not_specialize=['first', 'count'])
+def gradient_of_products(
+    source, units, factors, labels, bias, shift, sign, target_grad, sum_grad, grad, along,
+    first, count, num, width, limit, scale,
+    MULTIPLY: tl.constexpr, CLIP: tl.constexpr, BIAS: tl.constexpr, SUM: tl.constexpr,
+    INPUT_PRECISION: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
+):  # fmt: skip
+    """Write the gradient of the products w u of a block, and how far that of each class weight points along it.
+
+    ``grad`` (rows, N) has the sign of ``sign`` taken out, as in the streamed form, and may be ``source``; ``along``
+    (rows,) is the sum of gradient times cosine. One program visits all embeddings for a tile of classes.
+    """
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    inside = rows < count
+    factor = tl.load(factors + rows, mask=inside, other=0.0)
+    offset = tl.load(bias + rows, mask=inside, other=0.0) if BIAS else 0.0
+    pulled = tl.zeros((ROWS,), tl.float32)
+    for start in range(0, num, COLUMNS):
+        columns = start + tl.arange(0, COLUMNS)
+        here = columns < num
+        logits = _logits(
+            source, units, factor, rows, columns, count, num, width, MULTIPLY, INPUT_PRECISION, ROWS, COLUMNS, DEPTH
+        )
+        in_sum = logits
+        if BIAS:
+            in_sum += offset[:, None]
+        found = tl.exp(in_sum - tl.load(shift + columns, mask=here, other=float('inf'))[None, :])
+        column_sign = tl.load(sign + columns, mask=here, other=0.0)
+        target = tl.load(labels + columns, mask=here, other=-1) - first
+        is_target = rows[:, None] == target[None, :]
+        found = tl.where(is_target, 0.0, found)
+        if SUM:
+            found += (column_sign * tl.load(sum_grad + columns, mask=here, other=0.0))[None, :]
+        if CLIP:
+            found = tl.where((logits > limit) | (logits < -limit), 0.0, found)
+        found += tl.where(is_target, tl.load(target_grad + columns, mask=here, other=0.0)[None, :], 0.0)
+        pulled += tl.sum(logits * found * column_sign[None, :], 1)
+        tl.store(
+            grad + rows[:, None].to(tl.int64) * num + columns[None, :],
+            (found * (factor / scale)[:, None]).to(grad.dtype.element_ty),
+            mask=inside[:, None] & here[None, :],
+        )
+    tl.store(along + rows, pulled / scale, mask=inside)
+
+
+@triton.jit(do_not_specialize=['count'])
+def gradient_of_weights(
+    grad, units, block, share, out,
+    count, num, width,
+    INPUT_PRECISION: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
+):  # fmt: skip
+    """Write the gradient of a block of class weights: ``grad @ units - share * block``, one visit of the block."""
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    inside = (rows < count)[:, None] & (columns < width)[None, :]
+    found = tl.zeros((ROWS, COLUMNS), tl.float32)
+    for start in range(0, num, DEPTH):
+        depth = start + tl.arange(0, DEPTH)
+        here = depth < num
+        left = tl.load(
+            grad + rows[:, None].to(tl.int64) * num + depth[None, :],
+            mask=(rows < count)[:, None] & here[None, :],
+            other=0.0,
+        )
+        right = tl.load(
+            units + depth[:, None] * width + columns[None, :],
+            mask=here[:, None] & (columns < width)[None, :],
+            other=0.0,
+        )
+        found = tl.dot(left, right, found, input_precision=INPUT_PRECISION)
+    place = rows[:, None].to(tl.int64) * width + columns[None, :]
+    weights = tl.load(block + place, mask=inside, other=0.0)
+    factor = tl.load(share + rows, mask=rows < count, other=0.0)
+    tl.store(out + place, found - factor[:, None] * weights, mask=inside)

@@ -1,0 +1,593 @@
+"""A GPU in ten minutes: its peaks, margin heads, SupCon, token merging and the reference pair, beside peers.
+
+    python tools/benchmark.py gpu --out docs/performance.md     # the table goes between the marks of the page
+    python tools/benchmark.py gpu --only head,kernels --classes 100000
+    python tools/benchmark.py gpu --device cpu --tiny           # sees that all of it runs; its numbers say nothing
+
+Each section is a process with a time limit: what fails or takes too long is a row that says so, and costs no other
+section. Rows are written to ``--out`` after each section. Peers are measured where they are installed:
+
+    pip install liger-kernel cut-cross-entropy
+
+The heads compute loss and both gradients, from embeddings with cosines of about 0.7 to their class. The peers have no
+margin, and take L2-normalized bfloat16 inputs whose normalization is in their time. MiB are beyond the parameters and
+their gradients. Images per second are those of both streams of the pair.
+"""
+
+import argparse
+import json
+import os
+import runpy
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+HERE = Path(__file__).resolve()
+BEGIN, END = '<!-- gpu benchmark: begin -->', '<!-- gpu benchmark: end -->'
+SCALE = 64.0
+PRECISIONS = ('float32', 'tf32', 'bfloat16')
+
+# Seconds for each section, its imports included.
+LIMITS = dict(card=40, head=90, kernels=120, supcon=45, merging=45, inference=120, training=140)
+
+
+def arguments():
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--only', help=f'sections, with commas between them, of {", ".join(LIMITS)}')
+    parser.add_argument('--out', metavar='FILE', help='write the tables into this page, between its marks')
+    parser.add_argument('--classes', type=int, nargs='+', default=[100_000, 1_000_000, 10_000_000])
+    parser.add_argument('--batch', type=int, default=512, help='embeddings of the head')
+    parser.add_argument('--dim', type=int, default=512, help='their width')
+    parser.add_argument('--embeddings', type=int, nargs='+', default=[8192, 16384, 32768, 65536], help='of SupCon')
+    parser.add_argument('--cnn', default='convnextv2_base')
+    parser.add_argument('--vit', default='swinv2_base_window12_192')
+    parser.add_argument('--img-size', type=int, default=192)
+    parser.add_argument('--images', type=int, default=256, help='batch of inference; training takes a quarter')
+    parser.add_argument('--merged', default='vit_base_patch16_224', help='model of token merging')
+    parser.add_argument('--device', default='cuda')
+    parser.add_argument('--tiny', action='store_true', help='sizes for a CPU: sees that everything runs')
+    parser.add_argument('--time-limit', type=float, default=600, help='seconds for all sections')
+    parser.add_argument('--section', choices=list(LIMITS), help=argparse.SUPPRESS)
+    parser.add_argument('--rows', help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.tiny:
+        args.classes, args.batch, args.dim, args.embeddings = [300], 8, 16, [400]
+        args.cnn, args.vit, args.img_size, args.images = 'test_convnext2', 'test_vit', 64, 4
+        args.merged = 'vit_tiny_patch16_224'
+    return args
+
+
+def main():
+    """Run the sections one after the other, or one of them in this process."""
+    args = arguments()
+    if args.section:
+        run_section(args)
+        return
+    names = args.only.split(',') if args.only else list(LIMITS)
+    unknown = sorted(set(names) - set(LIMITS))
+    if unknown:
+        raise ValueError(f'gpu: expected --only to name sections of {", ".join(LIMITS)}, got {", ".join(unknown)}.')
+    if args.out:
+        page_with(args.out, '')  # an error now, not when all is measured
+    began, found = time.monotonic(), {}
+    for name in names:
+        left = min(LIMITS[name], args.time_limit - (time.monotonic() - began))
+        found[name] = rows_of(name, args, left) if left > 5 else [dict(what=name, error='no time left')]
+        print(f'\n{table(name, found[name])}', flush=True)
+        if args.out:
+            page = page_with(args.out, '\n\n'.join(table(*one) for one in found.items()))
+            Path(f'{args.out}.part').write_text(page, encoding='utf8')
+            os.replace(f'{args.out}.part', args.out)
+
+
+def rows_of(name, args, limit):
+    """Run a section in a process of its own; return its rows, and a row about how it ended if it did not end well."""
+    with tempfile.TemporaryDirectory() as folder:
+        rows = Path(folder) / 'rows.jsonl'
+        rows.touch()
+        command = [sys.executable, '-W', 'ignore', str(HERE), '--section', name, '--rows', str(rows), *sys.argv[1:]]
+        try:
+            ended = subprocess.run(command, timeout=limit, capture_output=True, text=True)
+            error = ended.stderr.strip().splitlines()[-1:] if ended.returncode else []
+        except subprocess.TimeoutExpired:
+            error = [f'stopped after {limit:.0f} s']
+        found = [json.loads(line) for line in rows.read_text(encoding='utf8').splitlines()]
+    return found + [dict(what=f'({name})', error=text) for text in error]
+
+
+def run_section(args):
+    """Append each row of a section to ``--rows`` as soon as it is measured."""
+    with open(args.rows, 'a', encoding='utf8') as file:
+        for row in SECTIONS[args.section](args):
+            print(json.dumps(row), file=file, flush=True)
+
+
+def table(name, rows):
+    """Format the rows of a section as Markdown."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    lines = [columns, ['---'] * len(columns)] + [[shown(row.get(key, '')) for key in columns] for row in rows]
+    return '\n'.join([f'### {TITLES[name]}', '', *(f'| {" | ".join(line)} |' for line in lines)])
+
+
+def shown(value):
+    """Format a number by three digits."""
+    if not isinstance(value, float):
+        return f'{value:,}' if isinstance(value, int) else str(value).replace('|', '/')
+    return f'{value:,.0f}' if abs(value) >= 100 else f'{value:.3g}'
+
+
+def page_with(path, tables):
+    """Return the page with the tables between its marks; a page that is not there yet has nothing else."""
+    if not os.path.exists(path):
+        return f'{BEGIN}\n{tables}\n{END}\n'
+    page = Path(path).read_text(encoding='utf8')
+    if page.count(BEGIN) != 1 or page.count(END) != 1:
+        raise ValueError(f'gpu: expected --out to be a new file or a page with {BEGIN} and {END}, got {path!r}.')
+    return f'{page[: page.index(BEGIN)]}{BEGIN}\n{tables}\n{page[page.index(END) :]}'
+
+
+# What sections are made of
+
+
+def attempt(what, measure):
+    """Return a row of what ``measure`` found, or of the error that it raised."""
+    try:
+        return dict(what=what, **measure())
+    except Exception as error:
+        free_memory()
+        return dict(what=what, error=f'{type(error).__name__}: {error}'.split('\n')[0][:150])
+
+
+def free_memory():
+    """Give what is not used back to the device."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def seconds_of(function, args, most=1.0):
+    """Return the median time of a call: two to warm up, then at least three, at most 30, for about ``most`` seconds."""
+    import torch
+
+    def timed():
+        began = time.perf_counter()
+        function()
+        if args.device != 'cpu':
+            torch.cuda.synchronize()
+        return time.perf_counter() - began
+
+    timed(), timed()
+    times = [timed() for _ in range(1 if args.tiny else 3)]
+    while sum(times) < most and len(times) < 30 and not args.tiny:
+        times.append(timed())
+    return statistics.median(times)
+
+
+def siblings(name):
+    """Return what another benchmark defines."""
+    return argparse.Namespace(**runpy.run_path(str(HERE.with_name(f'{name}.py'))))
+
+
+def autocast(args):
+    """Return autocast to bfloat16."""
+    import torch
+
+    return torch.autocast(args.device.split(':')[0], torch.bfloat16)
+
+
+def card(args):
+    """The card, its software, and its peaks."""
+    import torch
+
+    on_gpu = args.device != 'cpu'
+    name = torch.cuda.get_device_name(args.device) if on_gpu else 'CPU'
+    yield dict(what='card', value=name)
+    for package in ('torch', 'triton', 'timm', 'liger_kernel', 'cut_cross_entropy'):
+        yield dict(what=package, value=version_of(package))
+    compiler = shutil.which(os.environ.get('CC', 'gcc')) or shutil.which('cc') or shutil.which('clang')
+    yield dict(what='C compiler', value='yes' if compiler else 'none: no Triton kernels, no torch.compile')
+    if on_gpu:
+        properties = torch.cuda.get_device_properties(args.device)
+        yield dict(what='memory', value=properties.total_memory / 2**30, unit='GiB')
+    side = 64 if args.tiny else 8192
+    for precision in PRECISIONS:
+
+        def peak(precision=precision):
+            dtype = torch.bfloat16 if precision == 'bfloat16' else torch.float32
+            left, right = (torch.randn(side, side, device=args.device, dtype=dtype) for _ in range(2))
+            torch.backends.cuda.matmul.allow_tf32 = precision == 'tf32'
+            return dict(value=2 * side**3 / seconds_of(lambda: left @ right, args) / 1e12, unit='TFLOP/s')
+
+        yield attempt(f'{side} x {side} x {side}, {precision}', peak)
+
+    def copy():
+        source = torch.randn((2**28 if on_gpu else 2**16), device=args.device)
+        target = torch.empty_like(source)
+        seconds = seconds_of(lambda: target.copy_(source), args)
+        return dict(value=2 * source.numel() * 4 / seconds / 1e9, unit='GB/s')
+
+    yield attempt('copy, read and written', copy)
+
+
+def version_of(package):
+    """Return the version of a package that may not be there."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return 'not installed'
+
+
+# The margin head
+
+
+def trained_like(num_classes, args, dtype=None):
+    """Return embeddings, class weights and labels as late in a training: cosines of about 0.7, norms around 20."""
+    import torch
+
+    torch.manual_seed(0)
+    labels = torch.randint(num_classes, (args.batch,), device=args.device)
+    class_weights = torch.randn(num_classes, args.dim, device=args.device).mul_(args.dim**-0.5)
+    embeddings = class_weights[labels] + torch.randn(args.batch, args.dim, device=args.device) * args.dim**-0.5
+    embeddings = 20 * embeddings * (0.5 + torch.rand(args.batch, 1, device=args.device))
+    dtype = dtype or torch.float32
+    return embeddings.to(dtype).requires_grad_(), class_weights.to(dtype).requires_grad_(), labels
+
+
+def step_of(loss_of, problem):
+    """Return a function that computes the loss and both gradients."""
+    embeddings, class_weights, labels = problem
+
+    def step():
+        embeddings.grad = class_weights.grad = None
+        loss = loss_of(embeddings, class_weights, labels)
+        loss.backward()
+        return loss.detach()
+
+    return step
+
+
+def ours(precision, **keys):
+    """ArcFace as MarginHead computes it."""
+    from hybridcls.functional import angular_margin_on_target, margin_cross_entropy
+
+    def margin(cosine, norms):
+        return angular_margin_on_target(cosine, 0.5)
+
+    def loss_of(embeddings, class_weights, labels):
+        return margin_cross_entropy(embeddings, class_weights, labels, margin, SCALE, precision=precision, **keys)[0]
+
+    return loss_of
+
+
+def peer(name):
+    """A public fused linear cross entropy over the same cosines, without margin."""
+    import torch.nn.functional as F
+
+    def loss_of(embeddings, class_weights, labels):
+        units = (SCALE * F.normalize(embeddings)).bfloat16()
+        weights = F.normalize(class_weights).bfloat16()
+        if name == 'liger':
+            from liger_kernel.transformers.functional import liger_fused_linear_cross_entropy
+
+            return liger_fused_linear_cross_entropy(units, weights, labels)
+        if name == 'cut_cross_entropy':
+            from cut_cross_entropy import linear_cross_entropy
+
+            return linear_cross_entropy(units, weights, labels)
+        if name == 'torch':
+            return F.linear_cross_entropy(units, weights, labels)
+        return F.cross_entropy((units @ weights.t()).float(), labels)
+
+    return loss_of
+
+
+@contextmanager
+def form(logits_by_triton=None, weights_by_triton=None):
+    """Switch Triton's kernels off (None), or choose who multiplies in them."""
+    from unittest import mock
+
+    from hybridcls.functional.margins import kernel_softmax, streamed_softmax
+
+    if logits_by_triton is None:
+        with mock.patch.object(streamed_softmax, 'kernels_work', return_value=False):
+            yield
+    else:
+        chosen = kernel_softmax._Form(logits_by_triton, weights_by_triton)
+        with mock.patch.dict(kernel_softmax._FORMS, dict.fromkeys(PRECISIONS, chosen)):
+            yield
+
+
+def head_row(args, loss_of, num_classes, problem):
+    """Measure time and memory of a head."""
+    import torch
+
+    from hybridcls.apis.memory import peak_memory
+
+    step = step_of(loss_of, problem)
+    if not torch.isfinite(step()):
+        raise ArithmeticError('the loss is not finite')
+    problem[0].grad = problem[1].grad = None
+    gradients = sum(tensor.numel() * tensor.element_size() for tensor in problem[:2])
+    memory = peak_memory(step, args.device) - gradients
+    seconds = seconds_of(step, args)
+    flop = 8 * args.batch * num_classes * args.dim
+    return dict(classes=num_classes, ms=1e3 * seconds, MiB=memory / 2**20, **{'TFLOP/s': flop / seconds / 1e12})
+
+
+def errors_of(args, cases):
+    """Compare the gradients with those in float64, on few enough classes: the norm of the error over the norm."""
+    import torch
+
+    num_classes = min(20_000, *args.classes)
+    exact = trained_like(num_classes, args, torch.float64)
+    with form():
+        exact_loss = step_of(ours('float32'), exact)()
+    for what, switched, precision in cases:
+
+        def compare(switched=switched, precision=precision):
+            problem = trained_like(num_classes, args)
+            with switched():
+                loss = step_of(ours(precision, softmax='streamed'), problem)()
+            found = dict(classes=num_classes)
+            for name, own, other in zip(('embeddings', 'class weights'), problem, exact, strict=False):
+                found[f'error {name}'] = float((own.grad.double() - other.grad).norm() / other.grad.norm())
+            return dict(found, **{'error loss': float(((loss.double() - exact_loss) / exact_loss).abs())})
+
+        yield attempt(f'{what}, against float64', compare)
+
+
+def head(args):
+    """Streamed heads without Triton's kernels, and peers."""
+    for num_classes in args.classes:
+        yield from streamed_heads(args, num_classes, trained_like(num_classes, args))
+        free_memory()
+    yield from errors_of(args, [(f'streamed, {precision}', form, precision) for precision in PRECISIONS])
+
+
+def streamed_heads(args, num_classes, problem):
+    """Rows for one number of classes."""
+    for precision in PRECISIONS:
+        with form():
+            loss_of = ours(precision, softmax='streamed')
+            yield attempt(f'streamed, {precision}', partial(head_row, args, loss_of, num_classes, problem))
+    if num_classes <= 1_000_000:
+        for name in ('all logits in bfloat16', 'torch', 'liger', 'cut_cross_entropy'):
+            yield attempt(f'{name}, no margin', partial(head_row, args, peer(name), num_classes, problem))
+
+
+KERNEL_FORMS = {
+    'Triton, products by cuBLAS': (False, False),
+    'Triton, logits in kernels': (True, False),
+    'Triton, all products in kernels': (True, True),
+    'Triton, gradient of weights in kernels': (False, True),
+}
+
+
+def kernels(args):
+    """Heads with Triton's kernels, by who multiplies."""
+    import torch
+
+    from hybridcls.functional.margins.kernel_softmax import kernels_work
+
+    if not kernels_work(torch.device(args.device)):
+        yield dict(what='kernels', error='they do not run here')
+        return
+    cases = [
+        (f'{what}, {precision}', partial(form, *who), precision)
+        for what, who in KERNEL_FORMS.items()
+        for precision in PRECISIONS
+    ]
+    yield from errors_of(args, cases)
+    for num_classes in args.classes:
+        yield from kernel_heads(args, num_classes, trained_like(num_classes, args))
+        free_memory()
+
+
+def kernel_heads(args, num_classes, problem):
+    """Rows for one number of classes."""
+    for precision in reversed(PRECISIONS):
+        for what, who in KERNEL_FORMS.items():
+            if precision == 'float32' and who != (False, False):
+                continue  # no tensor cores: cuBLAS alone is in question
+            for memory in (None, 2**25) if num_classes == 1_000_000 else (None,):
+                with form(*who):
+                    loss_of = ours(precision, softmax='streamed', memory=memory)
+                    yield attempt(
+                        f'{what}, {precision}' + ('' if memory is None else ', blocks of 32 MiB'),
+                        partial(head_row, args, loss_of, num_classes, problem),
+                    )
+
+
+# SupCon, token merging, the reference pair
+
+
+def supcon(args):
+    """The streamed loss and a dense one."""
+    import torch
+
+    from hybridcls.apis.memory import peak_memory
+    from hybridcls.functional.contrastive import supervised_contrast
+
+    dense = siblings('supcon').lean_dense
+    for num in args.embeddings:
+        torch.manual_seed(0)
+        embeddings = torch.randn(num // 2, 2, 128, device=args.device, requires_grad=True)
+        labels = torch.randint(max(2, num // 64), (num // 2,), device=args.device)
+        forms = {
+            f'streamed, {precision}': lambda e, y, precision=precision: supervised_contrast(
+                e, y, 0.1, precision=precision
+            )
+            for precision in PRECISIONS
+        }
+        if num <= 32_768:
+            forms['all similarities, lean'] = dense
+        for what, loss_of in forms.items():
+
+            def measure(loss_of=loss_of, embeddings=embeddings, labels=labels, num=num):
+                def step():
+                    return torch.autograd.grad(loss_of(embeddings, labels), embeddings)[0]
+
+                memory = peak_memory(step, args.device)
+                return dict(embeddings=num, ms=1e3 * seconds_of(step, args), MiB=memory / 2**20)
+
+            yield attempt(what, measure)
+            free_memory()
+
+
+def merging(args):
+    """A sweep of r."""
+    import timm
+    import torch
+
+    token_merging = siblings('token_merging')
+    torch.manual_seed(0)
+    model = timm.create_model(args.merged, num_classes=0).eval().to(args.device)
+    images = torch.randn(args.images, 3, *model.patch_embed.img_size, device=args.device)
+    whole = token_merging.multiplications(model, images[:1], 0)
+    base = None
+    for r in (0, 8, 13, 16):
+
+        def measure(r=r):
+            nonlocal base
+            handle = token_merging.add_token_merging(model, dict(r=r))
+            try:
+                with torch.no_grad(), autocast(args):
+                    seconds = seconds_of(lambda: model(images), args)
+            finally:
+                handle.undo()
+            base = base or seconds
+            promise = whole / token_merging.multiplications(model, images[:1], r)
+            return dict(
+                r=r,
+                **{'images/s': len(images) / seconds, 'times as fast': base / seconds, 'FLOPs ratio': promise},
+            )
+
+        yield attempt(f'{args.merged}, bfloat16', measure)
+
+
+def pair(args, compiled, training):
+    """Time the pair and its two timm models one after the other, interleaved; compiled, both have the same streams."""
+    import torch
+    from mmengine.optim import OptimWrapper
+    from mmpretrain.structures import DataSample
+
+    from hybridcls.apis.timing import interleaved_timings
+    from hybridcls.models import HybridClassifier
+
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
+    torch.manual_seed(0)
+    num = max(2, args.images // 4) if training else args.images
+    model = HybridClassifier(
+        backbone=dict(
+            type='HybridBackbone',
+            cnn=dict(model_name=args.cnn),
+            vit=dict(model_name=args.vit),
+            img_size=args.img_size,
+            pooled=True,
+        ),
+        neck=dict(type='DHAFusion'),
+        head=dict(type='LinearHead', num_classes=1000),
+    ).to(args.device)
+    model.train(training)
+    streams = [model.backbone.cnn.model, model.backbone.vit.model]
+    heads = [torch.nn.Linear(stream.num_features, 1000).to(args.device).train() for stream in streams]
+    if compiled:
+        for stream in streams:
+            stream.compile(backend='eager' if args.tiny else 'inductor')
+    pixels = torch.randint(0, 256, (num, 3, args.img_size, args.img_size), dtype=torch.uint8, device=args.device)
+    images = (pixels / 255.0 - 0.5) / 0.25
+    labels = torch.randint(1000, (num,), device=args.device)
+    fused = args.device != 'cpu'
+    if training:
+        samples = [DataSample().set_gt_label(int(label)) for label in labels]
+        wrapper = OptimWrapper(torch.optim.AdamW(model.parameters(), lr=1e-5, fused=fused))
+        optimizers = [
+            torch.optim.AdamW([*stream.parameters(), *own.parameters()], lr=1e-5, fused=fused)
+            for stream, own in zip(streams, heads, strict=True)
+        ]
+
+        def bare():
+            for stream, own, optimizer in zip(streams, heads, optimizers, strict=True):
+                with autocast(args):
+                    loss = torch.nn.functional.cross_entropy(own(stream(images)), labels)
+                loss.backward()
+                optimizer.step()
+                optimizer.zero_grad()
+
+        def hybrid():
+            with autocast(args):
+                model.train_step(dict(inputs=pixels, data_samples=samples), wrapper)
+    else:
+
+        def bare():
+            with torch.no_grad(), autocast(args):
+                for stream, own in zip(streams, heads, strict=True):
+                    own(stream(images))
+
+        def hybrid():
+            with torch.no_grad(), autocast(args):
+                data = model.data_preprocessor(dict(inputs=pixels))
+                model(data['inputs'], mode='tensor')
+
+    began = time.perf_counter()
+    bare()
+    first = time.perf_counter() - began
+    rounds = 1 if args.tiny else 7
+    timings = interleaved_timings({'timm': bare, 'pair': hybrid}, rounds=rounds, warmup=1 if args.tiny else 2)
+    return {
+        'batch': num,
+        'images/s, pair': num / timings['pair'].seconds,
+        'images/s, two timm models': num / timings['timm'].seconds,
+        'ratio of times': timings['pair'].ratio,
+        'first call, s': first,
+    }
+
+
+def both_modes(args, training):
+    """Eager, then compiled."""
+    import torch
+
+    what = f'{args.cnn} + {args.vit}, {args.img_size} px, bfloat16'
+    for compiled in (False, True):
+        yield attempt(
+            f'{what}, {"compiled" if compiled else "eager"}',
+            lambda compiled=compiled: pair(args, compiled, training),
+        )
+        free_memory()
+        torch.compiler.reset()
+
+
+SECTIONS = dict(
+    card=card,
+    head=head,
+    kernels=kernels,
+    supcon=supcon,
+    merging=merging,
+    inference=lambda args: both_modes(args, False),
+    training=lambda args: both_modes(args, True),
+)
+TITLES = dict(
+    card='Card',
+    head='Margin head: streamed form and peers',
+    kernels="Margin head: Triton's kernels",
+    supcon='SupCon: loss and gradient',
+    merging='Token merging',
+    inference='Reference pair: inference',
+    training='Reference pair: a training step',
+)
+
+if __name__ == '__main__':
+    main()
