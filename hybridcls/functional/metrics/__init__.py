@@ -1,5 +1,14 @@
 """The numbers of an evaluation."""
 
+from .intervals import (
+    Interval,
+    bootstrap_interval,
+    fewest_units,
+    mean_interval,
+    share_interval,
+    share_interval_by_group,
+    weighted_mean,
+)
 from .nearest_neighbours import nearest_neighbours, vote_ranks
 from .ood_scores import auroc, fpr_at_tpr
 from .pairs_of_all import PairRates, accept_rates_of_all_pairs
@@ -12,7 +21,14 @@ __all__ = [
     'average_precision',
     'reciprocal_rank',
     'roc_on_grid',
+    'Interval',
     'PairRates',
+    'bootstrap_interval',
+    'fewest_units',
+    'mean_interval',
+    'share_interval',
+    'share_interval_by_group',
+    'weighted_mean',
     'accept_rates_of_all_pairs',
     'area_under_risk_coverage',
     'auroc',
