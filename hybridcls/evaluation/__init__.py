@@ -2,6 +2,7 @@
 
 from .accuracy import Accuracy
 from .calibration_metric import CalibrationMetric
+from .class_report import ClassReport
 from .dump_results import DumpResults
 from .head_metric import HeadMetric, MetricOf
 from .knn_accuracy import KNNAccuracy
@@ -15,7 +16,7 @@ from .val_loss import ValLoss
 from .verification_metric import VerificationMetric
 
 __all__ = [
-    'Accuracy', 'AveragePrecision', 'CalibrationMetric', 'ConfusionMatrix', 'DumpResults', 'HeadMetric',
+    'Accuracy', 'AveragePrecision', 'CalibrationMetric', 'ClassReport', 'ConfusionMatrix', 'DumpResults', 'HeadMetric',
     'KNNAccuracy', 'MetricOf', 'MissingFieldError', 'MultiLabelMetric', 'OODMetric', 'RetrievalMetric',
     'SelectiveMetric', 'SingleLabelMetric', 'ValLoss', 'VerificationMetric',
 ]  # fmt: skip

@@ -1,5 +1,6 @@
 """The numbers of an evaluation."""
 
+from .class_scores import ClassCounts, class_counts, target_ranks
 from .intervals import (
     Interval,
     bootstrap_interval,
@@ -21,7 +22,10 @@ __all__ = [
     'average_precision',
     'reciprocal_rank',
     'roc_on_grid',
+    'ClassCounts',
     'Interval',
+    'class_counts',
+    'target_ranks',
     'PairRates',
     'bootstrap_interval',
     'fewest_units',
