@@ -103,8 +103,8 @@ class ResultBounds:
             return dict(results)
         low, high = bootstrap_interval(statistic, len(groups), self._units(groups), self.confidence)
         found: dict[str, float] = {}
-        for name, value, *ends in zip(results, results.values(), low.tolist(), high.tolist(), strict=True):
-            found.update({name: value, **self._ends(metric, name, *ends, groups)})
+        for (name, value), one, other in zip(results.items(), low.tolist(), high.tolist(), strict=True):
+            found.update({name: value, **self._ends(metric, name, one, other, groups)})
         return found
 
     def _units(self, groups: Sequence) -> Groups:

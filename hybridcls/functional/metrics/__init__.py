@@ -1,5 +1,6 @@
 """The numbers of an evaluation."""
 
+from .calibration_errors import classwise_calibration_error, equal_mass_calibration_error, equal_width_gaps
 from .class_scores import ClassCounts, class_counts, target_ranks
 from .intervals import (
     Interval,
@@ -15,6 +16,7 @@ from .ood_scores import auroc, fpr_at_tpr
 from .pairs_of_all import PairRates, accept_rates_of_all_pairs
 from .retrieval_scores import average_precision, map_at_r, precision_at_r, recall_at, reciprocal_rank
 from .selective_prediction import area_under_risk_coverage, least_area_under_risk_coverage, risk_coverage
+from .smooth_calibration_error import smooth_calibration_error
 from .verification_scores import ROC_POINTS, fold_accuracies, max_false_accepts, roc_on_grid, true_accept_rates
 
 __all__ = [
@@ -23,6 +25,10 @@ __all__ = [
     'reciprocal_rank',
     'roc_on_grid',
     'ClassCounts',
+    'classwise_calibration_error',
+    'equal_mass_calibration_error',
+    'equal_width_gaps',
+    'smooth_calibration_error',
     'Interval',
     'class_counts',
     'target_ranks',
