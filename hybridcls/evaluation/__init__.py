@@ -6,6 +6,7 @@ from .class_report import ClassReport
 from .dump_results import DumpResults
 from .head_metric import HeadMetric, MetricOf
 from .knn_accuracy import KNNAccuracy
+from .linear_probe_accuracy import LinearProbeAccuracy
 from .mmpretrain_metrics import ConfusionMatrix, SingleLabelMetric
 from .multi_label_metrics import AveragePrecision, MultiLabelMetric
 from .ood_metric import OODMetric
@@ -17,6 +18,6 @@ from .verification_metric import VerificationMetric
 
 __all__ = [
     'Accuracy', 'AveragePrecision', 'CalibrationMetric', 'ClassReport', 'ConfusionMatrix', 'DumpResults', 'HeadMetric',
-    'KNNAccuracy', 'MetricOf', 'MissingFieldError', 'MultiLabelMetric', 'OODMetric', 'RetrievalMetric',
-    'SelectiveMetric', 'SingleLabelMetric', 'ValLoss', 'VerificationMetric',
+    'KNNAccuracy', 'LinearProbeAccuracy', 'MetricOf', 'MissingFieldError', 'MultiLabelMetric', 'OODMetric',
+    'RetrievalMetric', 'SelectiveMetric', 'SingleLabelMetric', 'ValLoss', 'VerificationMetric',
 ]  # fmt: skip
