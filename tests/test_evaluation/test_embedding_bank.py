@@ -31,11 +31,7 @@ def test_a_bank_is_cleaned_and_dropped_after_use():
 
 def test_shapes_are_checked():
     metric = Counts()
-    for rows, labels in (
-        (torch.eye(3), torch.arange(2)),
-        (torch.ones(3), torch.arange(3)),
-        (torch.ones(0, 2), torch.arange(0)),
-    ):
+    for rows, count in ((torch.eye(3), 2), (torch.ones(3), 3), (torch.ones(0, 2), 0)):
         with pytest.raises(ValueError, match=r'^Counts.set_bank: expected embeddings \(M, D\) and labels \(M,\)'):
             metric.set_bank(rows, torch.arange(count))
     metric.set_bank(torch.eye(3), torch.arange(3))
