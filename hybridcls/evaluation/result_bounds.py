@@ -80,7 +80,7 @@ class ResultBounds:
         """
         results = {}
         for name, value in values.items():
-            results[name] = scale * value.double().mean().item()
+            results[name] = scale * value.double().sum().item() / len(value)
             if self.confidence is not None:
                 interval = share_interval_by_group if value.dtype == torch.bool else mean_interval
                 low, high = interval(value, self._units(groups), self.confidence)
