@@ -102,7 +102,7 @@ class CalibrationMetric(BaseMetric):
         for sample in data_samples:
             label = label_of('CalibrationMetric', sample)
             if not label.known:
-                self.results.append(None)
+                self.results.append(())  # mmengine would drop None, and count an image that pads a batch
                 continue
             given = sample['pred_score'].detach()
             precision = torch.finfo(given.dtype if given.is_floating_point() else torch.float64)
@@ -123,9 +123,9 @@ class CalibrationMetric(BaseMetric):
                 label.value,
             ))  # fmt: skip
 
-    def compute_metrics(self, results: list[Optional[tuple]]) -> dict[str, float]:
+    def compute_metrics(self, results: list[tuple]) -> dict[str, float]:
         """Average over the images. Runs in the main process, with each image once."""
-        rows = [row for row in results if row is not None]
+        rows = [row for row in results if row]
         if not rows:
             return without_result(self, NO_KNOWN_IMAGE if results else NO_IMAGE)
         confidence, right, brier, nll = torch.tensor([row[:4] for row in rows], dtype=torch.float64).T.contiguous()

@@ -1,7 +1,7 @@
 """Report each class: how often it is found, how often its predictions are right, and what it is confused with."""
 
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Optional
 
 import torch
@@ -35,7 +35,7 @@ class Rows(list):
         return '\n'.join([*text, *more])
 
 
-_Image = tuple[int, int, int, Optional[Hashable]]  # label, predicted class, number of classes, group
+_Image = tuple  # label, predicted class, number of classes, group; empty for an unknown one
 
 
 @METRICS.register_module()
@@ -108,11 +108,12 @@ class ClassReport(BaseMetric):
             # A row that is not a number has no largest one: the image is wrong, as one that is predicted as no class.
             predicted = -1 if scores.isnan().any() else int(scores.argmax())
             group = self.bounds.group_of(sample)
-            self.results.append((label.value, predicted, len(scores), group) if label.known else None)
+            # Not None for an unknown one: mmengine would drop it, and count an image that pads a batch.
+            self.results.append((label.value, predicted, len(scores), group) if label.known else ())
 
-    def compute_metrics(self, results: list[Optional[_Image]]) -> dict[str, Any]:
+    def compute_metrics(self, results: list[_Image]) -> dict[str, Any]:
         """Count. Runs in the main process, with each image once."""
-        images = [image for image in results if image is not None]
+        images = [image for image in results if image]
         if not images:
             return without_result(self, NO_KNOWN_IMAGE if results else NO_IMAGE)
         classes = images[0][2]

@@ -121,11 +121,11 @@ class SelectiveMetric(BaseMetric):
                 scores = read_scores('SelectiveMetric', sample, self.scores)
                 self.results.append((wrong, scores, self.bounds.group_of(sample)))
             else:
-                self.results.append(None)
+                self.results.append(())  # mmengine would drop None, and count an image that pads a batch
 
-    def compute_metrics(self, results: list[Optional[tuple]]) -> dict[str, float]:
+    def compute_metrics(self, results: list[tuple]) -> dict[str, float]:
         """Rank and average. Runs in the main process, with each image once."""
-        rows = [row for row in results if row is not None]
+        rows = [row for row in results if row]
         if not rows:
             return without_result(self, NO_KNOWN_IMAGE if results else NO_IMAGE)
         errors = torch.tensor([wrong for wrong, *_ in rows]).double()
