@@ -4,6 +4,7 @@ from .accuracy import Accuracy
 from .calibration_metric import CalibrationMetric
 from .class_report import ClassReport
 from .dump_results import DumpResults
+from .feature_ood_metric import FeatureOODMetric
 from .head_metric import HeadMetric, MetricOf
 from .knn_accuracy import KNNAccuracy
 from .linear_probe_accuracy import LinearProbeAccuracy
@@ -17,7 +18,8 @@ from .val_loss import ValLoss
 from .verification_metric import VerificationMetric
 
 __all__ = [
-    'Accuracy', 'AveragePrecision', 'CalibrationMetric', 'ClassReport', 'ConfusionMatrix', 'DumpResults', 'HeadMetric',
-    'KNNAccuracy', 'LinearProbeAccuracy', 'MetricOf', 'MissingFieldError', 'MultiLabelMetric', 'OODMetric',
-    'RetrievalMetric', 'SelectiveMetric', 'SingleLabelMetric', 'ValLoss', 'VerificationMetric',
+    'Accuracy', 'AveragePrecision', 'CalibrationMetric', 'ClassReport', 'ConfusionMatrix', 'DumpResults',
+    'FeatureOODMetric', 'HeadMetric', 'KNNAccuracy', 'LinearProbeAccuracy', 'MetricOf', 'MissingFieldError',
+    'MultiLabelMetric', 'OODMetric', 'RetrievalMetric', 'SelectiveMetric', 'SingleLabelMetric', 'ValLoss',
+    'VerificationMetric',
 ]  # fmt: skip

@@ -84,6 +84,9 @@ class EmbeddingBankHook(Hook):
                 )
             for metric in metrics:
                 getattr(metric, setter)(embeddings, torch.tensor(labels).flatten())
+                layer = getattr(getattr(bare_model(runner.model), 'head', None), 'fc', None)
+                if hasattr(metric, 'set_classifier') and isinstance(layer, torch.nn.Linear) and layer.bias is not None:
+                    metric.set_classifier(layer.weight, layer.bias)
 
     def _compare(self, runner: Runner, dataset: Any, evaluated: Any) -> None:
         """Compare the data set with the evaluated one, once; a bank may have anything."""
