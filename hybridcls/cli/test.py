@@ -151,7 +151,11 @@ def _test(args: Namespace) -> dict[str, Any]:
         from hybridcls.evaluation.result_file import results_as_bytes
 
         write_out(results_as_bytes(metrics, args.out), args.out)
-    return dict(checkpoint=checkpoint, config=args.config, work_dir=cfg.work_dir, metrics=metrics, out=args.out)
+    from hybridcls.evaluation.result_names import described
+
+    declared = described(metrics, runner.test_evaluator.metrics)
+    names = dict(checkpoint=checkpoint, config=args.config, work_dir=cfg.work_dir)
+    return dict(**names, metrics=metrics, declared=declared, out=args.out)
 
 
 def _config_in(checkpoint: str, args: Namespace) -> 'Config':

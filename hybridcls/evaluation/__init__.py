@@ -8,7 +8,14 @@ from .feature_ood_metric import FeatureOODMetric
 from .head_metric import HeadMetric, MetricOf
 from .knn_accuracy import KNNAccuracy
 from .linear_probe_accuracy import LinearProbeAccuracy
-from .mmpretrain_metrics import ConfusionMatrix, SingleLabelMetric
+from .mmpretrain_metrics import (
+    ConfusionMatrix,
+    RetrievalAveragePrecision,
+    RetrievalRecall,
+    SingleLabelMetric,
+    VOCAveragePrecision,
+    VOCMultiLabelMetric,
+)
 from .multi_label_metrics import AveragePrecision, MultiLabelMetric
 from .ood_metric import OODMetric
 from .prediction_fields import MissingFieldError
@@ -20,6 +27,7 @@ from .verification_metric import VerificationMetric
 __all__ = [
     'Accuracy', 'AveragePrecision', 'CalibrationMetric', 'ClassReport', 'ConfusionMatrix', 'DumpResults',
     'FeatureOODMetric', 'HeadMetric', 'KNNAccuracy', 'LinearProbeAccuracy', 'MetricOf', 'MissingFieldError',
-    'MultiLabelMetric', 'OODMetric', 'RetrievalMetric', 'SelectiveMetric', 'SingleLabelMetric', 'ValLoss',
+    'MultiLabelMetric', 'OODMetric', 'RetrievalAveragePrecision', 'RetrievalMetric', 'RetrievalRecall',
+    'SelectiveMetric', 'SingleLabelMetric', 'VOCAveragePrecision', 'VOCMultiLabelMetric', 'ValLoss',
     'VerificationMetric',
 ]  # fmt: skip

@@ -179,7 +179,7 @@ class RetrievalMetric(BaseMetric):
             visible = gallery.isfinite().all(1)
             gallery, gallery_labels = gallery[visible], gallery_labels[visible]
         device = torch.device(self.device or get_device())
-        most = int(max(matches.max(), *self.topk))
+        most = max(int(matches.max()), *self.topk)
         hits = torch.zeros(len(embeddings), most, dtype=torch.bool)
         k = min(most, len(gallery_labels) - (gallery is None))
         if k >= 1 and len(searched):

@@ -125,7 +125,8 @@ def _resolution(planes: torch.Tensor, strength: float, seed: Any) -> torch.Tenso
 def _jpeg(image: np.ndarray, strength: float, seed: Any) -> np.ndarray:
     # torchvision's decoder of JPEG is deprecated since 0.29; OpenCV calls the same library.
     coded = cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, int(strength)])[1]
-    return cv2.imdecode(coded, cv2.IMREAD_UNCHANGED).reshape(image.shape)
+    decoded: Any = cv2.imdecode(coded, cv2.IMREAD_UNCHANGED)
+    return decoded.reshape(image.shape)
 
 
 _CHANGES = {
