@@ -9,8 +9,8 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 __all__ = [
-    'MetricDeclarations', 'described', 'direction_of', 'is_without_result', 'known_names', 'metric_of', 'reason_for_no_result',
-    'unit_of', 'without_result',
+    'MetricDeclarations', 'described', 'direction_of', 'is_without_result', 'known_names', 'metric_of',
+    'reason_for_no_result', 'unit_of', 'without_result',
 ]  # fmt: skip
 
 
