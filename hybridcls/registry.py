@@ -174,7 +174,7 @@ def _child_of(name: str, place: str, *rooms: str) -> Registry:
 
 RUNNERS = _child_of('RUNNERS', 'engine')
 RUNNER_CONSTRUCTORS = _child_of('RUNNER_CONSTRUCTORS', 'engine')
-LOOPS = _child_of('LOOPS', 'engine')
+LOOPS = _child_of('LOOPS', 'engine', 'engine', 'engine.runner.corruption_test_loop')
 HOOKS = _child_of('HOOKS', 'engine', 'engine.hooks', 'engine.distillation')
 STRATEGIES = _child_of('STRATEGIES', 'engine', 'engine.runner.fsdp_strategy')
 LOG_PROCESSORS = _child_of('LOG_PROCESSORS', 'engine')

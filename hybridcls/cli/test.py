@@ -59,6 +59,13 @@ def add_options(parser: ArgumentParser) -> None:
         help='aggregate the predictions of several views of each image: those of tta_pipeline and tta_model of the '
         'config, by default the image and its mirror image, by MixtureTTA',
     )
+    parser.add_argument(
+        '--corruptions',
+        nargs='*',
+        metavar='KIND',
+        help='also test on corrupted images, five severities each: blur, noise, jpeg, brightness, resolution; '
+        'without KIND all of them',
+    )
     parser.add_argument('--show', action='store_true', help='show the images with their predictions in a window')
     parser.add_argument('--show-dir', metavar='FOLDER', help='write the images with their predictions to FOLDER')
     parser.add_argument('--interval', type=int, default=1, help='show or write every n-th image')
@@ -96,9 +103,13 @@ def _check(args: Namespace) -> None:
         if not os.path.isdir(path):
             check_file('test', 'checkpoint', path)
     check_shared_paths('test', args)
+    if args.corruptions is not None and (args.show or args.show_dir):
+        raise ValueError('test: --corruptions tests 26 times, and --show and --show-dir show one test: leave one out.')
     if args.out_item and not args.out:
         raise ValueError('test: --out-item needs --out FILE.')
     args.out_item = args.out_item or ('pred' if str(args.out).endswith(_PICKLES) else 'metrics')
+    if args.corruptions is not None and args.out and args.out_item == 'pred':
+        raise ValueError('test: --corruptions has no predictions to write: add --out-item metrics, or leave it out.')
     check_out('test', args.out, args.force, _PICKLES if args.out_item == 'pred' else (*_FORMATS, *_PICKLES))
 
 
@@ -124,6 +135,9 @@ def _test(args: Namespace) -> dict[str, Any]:
         show_predictions(cfg, args)
     if args.tta:
         use_tta(cfg)
+    if args.corruptions is not None:
+        chosen = dict(corruptions=args.corruptions) if args.corruptions else {}
+        cfg.test_cfg = {**(cfg.get('test_cfg') or {}), 'type': 'CorruptionTestLoop', **chosen}
     runner = build_runner(cfg)
     if args.out and args.out_item == 'pred':
         from hybridcls.evaluation import DumpResults
@@ -137,7 +151,11 @@ def _test(args: Namespace) -> dict[str, Any]:
         from hybridcls.evaluation.result_file import results_as_bytes
 
         write_out(results_as_bytes(metrics, args.out), args.out)
-    return dict(checkpoint=checkpoint, config=args.config, work_dir=cfg.work_dir, metrics=metrics, out=args.out)
+    from hybridcls.evaluation.result_names import described
+
+    declared = described(metrics, runner.test_evaluator.metrics)
+    names = dict(checkpoint=checkpoint, config=args.config, work_dir=cfg.work_dir)
+    return dict(**names, metrics=metrics, declared=declared, out=args.out)
 
 
 def _config_in(checkpoint: str, args: Namespace) -> 'Config':

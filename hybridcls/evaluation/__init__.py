@@ -2,10 +2,20 @@
 
 from .accuracy import Accuracy
 from .calibration_metric import CalibrationMetric
+from .class_report import ClassReport
 from .dump_results import DumpResults
+from .feature_ood_metric import FeatureOODMetric
 from .head_metric import HeadMetric, MetricOf
 from .knn_accuracy import KNNAccuracy
-from .mmpretrain_metrics import ConfusionMatrix, SingleLabelMetric
+from .linear_probe_accuracy import LinearProbeAccuracy
+from .mmpretrain_metrics import (
+    ConfusionMatrix,
+    RetrievalAveragePrecision,
+    RetrievalRecall,
+    SingleLabelMetric,
+    VOCAveragePrecision,
+    VOCMultiLabelMetric,
+)
 from .multi_label_metrics import AveragePrecision, MultiLabelMetric
 from .ood_metric import OODMetric
 from .prediction_fields import MissingFieldError
@@ -15,7 +25,9 @@ from .val_loss import ValLoss
 from .verification_metric import VerificationMetric
 
 __all__ = [
-    'Accuracy', 'AveragePrecision', 'CalibrationMetric', 'ConfusionMatrix', 'DumpResults', 'HeadMetric',
-    'KNNAccuracy', 'MetricOf', 'MissingFieldError', 'MultiLabelMetric', 'OODMetric', 'RetrievalMetric',
-    'SelectiveMetric', 'SingleLabelMetric', 'ValLoss', 'VerificationMetric',
+    'Accuracy', 'AveragePrecision', 'CalibrationMetric', 'ClassReport', 'ConfusionMatrix', 'DumpResults',
+    'FeatureOODMetric', 'HeadMetric', 'KNNAccuracy', 'LinearProbeAccuracy', 'MetricOf', 'MissingFieldError',
+    'MultiLabelMetric', 'OODMetric', 'RetrievalAveragePrecision', 'RetrievalMetric', 'RetrievalRecall',
+    'SelectiveMetric', 'SingleLabelMetric', 'VOCAveragePrecision', 'VOCMultiLabelMetric', 'ValLoss',
+    'VerificationMetric',
 ]  # fmt: skip

@@ -2,16 +2,25 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Optional
 
+import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
-from torchmetrics.functional.classification import binary_calibration_error
+from torch import Tensor
 
-from hybridcls.checks import check_number
+from hybridcls.checks import check_choice, check_number
+from hybridcls.functional.metrics import (
+    classwise_calibration_error,
+    equal_mass_calibration_error,
+    equal_width_gaps,
+    smooth_calibration_error,
+)
 from hybridcls.registry import METRICS
 
 from .prediction_fields import NO_IMAGE, NO_KNOWN_IMAGE, label_of
+from .result_bounds import ResultBounds
 from .result_names import without_result
 
 __all__ = ['CalibrationMetric']
@@ -22,9 +31,14 @@ class CalibrationMetric(BaseMetric):
     """Calibration error, Brier score and negative log-likelihood of ``pred_score``; lower is better.
 
     - ``ece``: expected calibration error, percent: images are binned by their largest probability into ``bins`` of
-      equal width (torchmetrics' ``binary_calibration_error`` of it against right or wrong), and the differences of
+      equal width (as torchmetrics' ``binary_calibration_error`` of it against right or wrong), and the differences of
       accuracy and mean confidence are averaged, weighted by the number of images.
     - ``mce``: the largest of these differences, percent.
+    - ``ece_equal_mass``, with ``errors=[..., 'equal_mass']``: the same with equally many images in each bin, percent.
+    - ``ece_smooth``, with ``errors=[..., 'smooth']``: smECE, which needs no bins, percent
+      (:func:`hybridcls.functional.metrics.smooth_calibration_error`).
+    - ``ece_classwise``, with ``errors=[..., 'classwise']``: the mean error of the probabilities of each class, percent
+      (:func:`hybridcls.functional.metrics.classwise_calibration_error`); all scores of each image are kept for it.
     - ``brier``: mean squared distance of all probabilities from the one-hot label, summed over classes: from 0 to 2.
     - ``nll``: mean -log of the target class's probability, nats. A probability of 0 counts as the smallest number above
       0 of the scores' dtype, which keeps the mean finite: 103.28 nats in float32, 744.44 in float64. Scores cannot
@@ -38,10 +52,17 @@ class CalibrationMetric(BaseMetric):
         bins (int): Number of bins. Defaults to 15.
         collect_device (str): As in mmengine's BaseMetric. Defaults to ``'cpu'``.
         prefix (str, optional): Prefix of the names. Defaults to None, which means ``'calibration'``.
+        errors (Sequence[str]): Which calibration errors: ``'equal_width'`` (``ece`` and ``mce``), ``'equal_mass'``,
+            ``'smooth'``, ``'classwise'``. Defaults to ``('equal_width', )``.
+        confidence (float, optional): Add the ends of bootstrap intervals of ``ece``, ``brier`` and ``nll``
+            (``nll_low``, ``nll_high``) of this confidence. A calibration error of few images is too high even for a
+            calibrated model; its interval shows the spread, not that. Defaults to None.
+        group (str, optional): Field of the samples whose images belong together; the bootstrap draws groups. Defaults
+            to None.
 
     Raises:
-        ValueError: If ``bins`` is out of range, or scores are not probabilities.
-        MissingFieldError: If samples lack a score or a label.
+        ValueError: If a key is out of range, or scores are not probabilities.
+        MissingFieldError: If samples lack a score, a label or a group.
 
     Example:
         >>> metric = CalibrationMetric()
@@ -53,20 +74,35 @@ class CalibrationMetric(BaseMetric):
     """
 
     default_prefix = 'calibration'
-    directions = {'ece': 'less', 'mce': 'less', 'brier': 'less', 'nll': 'less'}
-    units = {'ece': '%', 'mce': '%', 'nll': 'nats'}
+    units = {'ece*': '%', 'mce': '%', 'nll*': 'nats'}
 
-    def __init__(self, bins: int = 15, collect_device: str = 'cpu', prefix: Optional[str] = None) -> None:
+    def __init__(
+        self,
+        bins: int = 15,
+        collect_device: str = 'cpu',
+        prefix: Optional[str] = None,
+        errors: Sequence[str] = ('equal_width',),
+        confidence: Optional[float] = None,
+        group: Optional[str] = None,
+    ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         check_number('CalibrationMetric', 'bins', bins, 1, integer=True)
         self.bins = bins
+        self.errors = (errors,) if isinstance(errors, str) else tuple(errors)
+        for error in self.errors:
+            check_choice('CalibrationMetric', 'errors', error, ('equal_width', 'equal_mass', 'smooth', 'classwise'))
+        self.bounds = ResultBounds('CalibrationMetric', confidence, group)
+        bounded = ['ece', 'brier', 'nll'] if 'equal_width' in self.errors else ['brier', 'nll']
+        more = ['mce'] if 'equal_width' in self.errors else []
+        more += [f'ece_{error}' for error in self.errors if error != 'equal_width']
+        self.directions = {**self.bounds.directions(dict.fromkeys(bounded, 'less')), **dict.fromkeys(more, 'less')}
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keep confidence, success, Brier score and -log p of each image; nothing of an unknown one."""
         for sample in data_samples:
             label = label_of('CalibrationMetric', sample)
             if not label.known:
-                self.results.append(None)
+                self.results.append(())  # mmengine would drop None, and count an image that pads a batch
                 continue
             given = sample['pred_score'].detach()
             precision = torch.finfo(given.dtype if given.is_floating_point() else torch.float64)
@@ -81,19 +117,36 @@ class CalibrationMetric(BaseMetric):
             target = float(scores[label.value])
             scores[label.value] -= 1
             brier = float(scores.square().sum())
-            self.results.append(
-                (min(float(confidence), 1.0), int(predicted) == label.value, brier, -math.log(max(target, least)))
-            )
+            self.results.append((
+                min(float(confidence), 1.0), int(predicted) == label.value, brier, -math.log(max(target, least)),
+                self.bounds.group_of(sample), given.float().cpu().numpy() if 'classwise' in self.errors else None,
+                label.value,
+            ))  # fmt: skip
 
-    def compute_metrics(self, results: list[Optional[tuple[float, bool, float, float]]]) -> dict[str, float]:
+    def compute_metrics(self, results: list[tuple]) -> dict[str, float]:
         """Average over the images. Runs in the main process, with each image once."""
-        rows = [row for row in results if row is not None]
+        rows = [row for row in results if row]
         if not rows:
             return without_result(self, NO_KNOWN_IMAGE if results else NO_IMAGE)
-        confidence, right, brier, nll = torch.tensor(rows, dtype=torch.float64).T.contiguous()
-        return dict(
-            ece=100 * binary_calibration_error(confidence, right.int(), n_bins=self.bins, norm='l1').item(),
-            mce=100 * binary_calibration_error(confidence, right.int(), n_bins=self.bins, norm='max').item(),
-            brier=brier.mean().item(),
-            nll=nll.mean().item(),
-        )
+        confidence, right, brier, nll = torch.tensor([row[:4] for row in rows], dtype=torch.float64).T.contiguous()
+        groups = [row[4] for row in rows]
+        scores = {}
+        if 'equal_width' in self.errors:
+            gaps, shares = equal_width_gaps(confidence, right, self.bins)
+            ece = dict(ece=100 * (gaps * shares).sum().item())
+            scores.update(self.bounds.of_resamples(self, ece, partial(self._of_resamples, confidence, right), groups))
+            scores['mce'] = 100 * gaps.max().item()
+        if 'equal_mass' in self.errors:
+            scores['ece_equal_mass'] = 100 * equal_mass_calibration_error(confidence, right, self.bins).item()
+        if 'smooth' in self.errors:
+            scores['ece_smooth'] = 100 * smooth_calibration_error(confidence, right).item()
+        if 'classwise' in self.errors:
+            all_scores = torch.from_numpy(np.stack([row[5] for row in rows]))
+            labels = torch.tensor([row[6] for row in rows])
+            scores['ece_classwise'] = 100 * classwise_calibration_error(all_scores, labels, self.bins).item()
+        scores.update(self.bounds.of_images(self, dict(brier=brier, nll=nll), groups, scale=1.0))
+        return scores
+
+    def _of_resamples(self, confidence: Tensor, right: Tensor, weights: Tensor) -> Tensor:
+        gaps, shares = equal_width_gaps(confidence, right, self.bins, weights)
+        return 100 * (gaps * shares).sum(1, keepdim=True)

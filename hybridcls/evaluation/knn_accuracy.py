@@ -16,16 +16,19 @@ from hybridcls.functional.metrics.nearest_neighbours import nearest_neighbours, 
 from hybridcls.registry import METRICS
 from hybridcls.structures import UNKNOWN_LABEL
 
+from .embedding_bank import TakesBank
 from .prediction_fields import NO_IMAGE, class_label, embeddings_of
+from .result_bounds import ResultBounds
 from .result_names import without_result
 
 __all__ = ['KNNAccuracy']
 
 _VOTE_NUMBERS = 2**22  # booleans in one block of votes
+_LAST = torch.iinfo(torch.int64).max  # the rank of a class without a vote
 
 
 @METRICS.register_module()
-class KNNAccuracy(BaseMetric):
+class KNNAccuracy(TakesBank, BaseMetric):
     r"""Accuracy of a weighted vote of the ``k`` nearest neighbours, by cosine similarity of ``embedding``.
 
     With ``vote='softmax'`` a neighbour at similarity :math:`s` has the weight :math:`e^{s / \tau}`: Sec. 3.4 of
@@ -35,8 +38,6 @@ class KNNAccuracy(BaseMetric):
     The neighbours come from a *bank*, in the usual protocol the embeddings of the training images, which
     ``EmbeddingBankHook`` computes before each evaluation (:meth:`set_bank`). Without a bank each image is classified by
     the other images of the evaluated set (leave one out): comparable between epochs, but not with numbers from a bank.
-    A bank is dropped after use: its weights are those of one epoch.
-
     The images that pad the last batch of several processes are dropped first. The main process searches block by
     block, on the GPU if there is one, in memory that does not grow with the set.
 
@@ -55,6 +56,7 @@ class KNNAccuracy(BaseMetric):
         device (str, optional): Where to compute. Defaults to None: the GPU if there is one.
         collect_device (str): As in mmengine's BaseMetric. Defaults to ``'cpu'``.
         prefix (str, optional): Prefix of the names. Defaults to None, which means ``'knn'``.
+        confidence (float, optional), group (str, optional): Intervals, as in ``Accuracy``. Default to None.
 
     Raises:
         ValueError: If an argument is out of range, or the bank's embeddings have another dimension.
@@ -80,6 +82,8 @@ class KNNAccuracy(BaseMetric):
         device: Optional[str] = None,
         collect_device: str = 'cpu',
         prefix: Optional[str] = None,
+        confidence: Optional[float] = None,
+        group: Optional[str] = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         check_number('KNNAccuracy', 'k', k, 1, integer=True)
@@ -91,33 +95,18 @@ class KNNAccuracy(BaseMetric):
         self.topk = (topk,) if isinstance(topk, int) else tuple(topk)
         for number in self.topk:
             check_number('KNNAccuracy', 'topk', number, 1, integer=True)
-        self.directions = {f'top{number}': 'greater' for number in self.topk}
+        self.bounds = ResultBounds('KNNAccuracy', confidence, group)
+        self.directions = self.bounds.directions({f'top{number}': 'greater' for number in self.topk})
         self.device = device
-        self._bank: Optional[tuple[Tensor, Tensor]] = None
         self._warned = False
-
-    def set_bank(self, embeddings: Tensor, labels: Tensor) -> None:
-        """Set the bank of the next evaluation.
-
-        Args:
-            embeddings (Tensor): ``(M, D)``, of any nonzero norm; L2-normalized here.
-            labels (Tensor): ``(M,)`` int64, in the numbering of the evaluated set's ``gt_label``.
-        """
-        if embeddings.dim() != 2 or labels.shape != embeddings.shape[:1] or not len(labels):
-            raise ValueError(
-                f'KNNAccuracy.set_bank: expected embeddings (M, D) and labels (M,) with M >= 1, got '
-                f'{tuple(embeddings.shape)} and {tuple(labels.shape)}.'
-            )
-        embeddings, labels = embeddings.detach().cpu(), labels.detach().cpu().long()
-        finite = embeddings.isfinite().all(dim=1)
-        self._bank = (embeddings[finite], labels[finite]) if not finite.all() else (embeddings, labels)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keep the embedding and the label of each sample."""
         labels = [class_label('KNNAccuracy', sample) for sample in data_samples]
-        self.results += zip(embeddings_of('KNNAccuracy', data_samples), labels, strict=True)
+        groups = [self.bounds.group_of(sample) for sample in data_samples]
+        self.results += zip(embeddings_of('KNNAccuracy', data_samples), labels, groups, strict=True)
 
-    def compute_metrics(self, results: list[tuple[np.ndarray, int]]) -> dict[str, float]:
+    def compute_metrics(self, results: list[tuple]) -> dict[str, float]:
         """Search and vote. Runs in the main process.
 
         Returns:
@@ -125,21 +114,24 @@ class KNNAccuracy(BaseMetric):
         """
         if not results:
             return without_result(self, NO_IMAGE)
-        if self._bank is None and len(results) == 1:
+        if self.bank is None and len(results) == 1:
             return without_result(self, 'A single image has no neighbours. Add EmbeddingBankHook, or more images.')
-        queries = torch.from_numpy(np.stack([row for row, _ in results]))
-        labels = torch.tensor([label for _, label in results])
+        queries = torch.from_numpy(np.stack([row for row, *_ in results]))
+        labels = torch.tensor([label for _, label, _ in results])
+        ranks = torch.full((len(results),), _LAST)
         finite = queries.isfinite().all(dim=1)
-        queries, labels = queries[finite], labels[finite]
-        bank, bank_labels = self._bank or (None, labels)
-        if bank is not None and bank.shape[1] != queries.shape[1]:
-            raise ValueError(
-                f'KNNAccuracy: expected a bank of {queries.shape[1]}-dimensional embeddings, as the evaluated ones, '
-                f'got {bank.shape[1]}.'
-            )
+        ranks[finite] = self._ranks(queries[finite], labels[finite])
+        ranks[labels == UNKNOWN_LABEL] = _LAST  # other unknown images are not of its class
+        hits = {f'top{number}': ranks < number for number in self.topk}
+        return self.bounds.of_images(self, hits, [group for *_, group in results])
+
+    def _ranks(self, queries: Tensor, labels: Tensor) -> Tensor:
+        """Rank the class of each query by the votes of its neighbours, int64 (N,)."""
+        self.check_width(queries)
+        bank, bank_labels = self.bank or (None, labels)
         k = self._clamped_k(len(bank_labels) - (bank is None))
         if k < 1 or not len(queries):  # no neighbour, or no query
-            return {f'top{number}': 0.0 for number in self.topk}
+            return torch.full((len(queries),), _LAST)
         similarity, index = nearest_neighbours(queries, bank, k, torch.device(self.device or get_device()))
         if self.vote == 'uniform':
             weights = torch.ones_like(similarity)
@@ -147,7 +139,7 @@ class KNNAccuracy(BaseMetric):
             # Relative to the nearest one: a small temperature does not overflow, and the ratios stay.
             weights = ((similarity - similarity[:, :1]) / self.temperature).exp()
         rows = max(1, _VOTE_NUMBERS // k**2)
-        ranks = torch.cat(
+        return torch.cat(
             [
                 vote_ranks(bank_labels[part_index], part_weights, part_labels)
                 for part_index, part_weights, part_labels in zip(
@@ -155,17 +147,6 @@ class KNNAccuracy(BaseMetric):
                 )
             ]
         )
-        ranks = ranks.masked_fill(
-            labels == UNKNOWN_LABEL, len(bank_labels)
-        )  # other unknown images are not of its class
-        return {f'top{number}': 100 * (ranks < number).sum().item() / len(results) for number in self.topk}
-
-    def evaluate(self, size: int) -> dict[str, float]:
-        """Evaluate as mmengine's BaseMetric does, and drop the bank."""
-        try:
-            return super().evaluate(size)
-        finally:
-            self._bank = None
 
     def _clamped_k(self, available: int) -> int:
         if self.k > available and not self._warned:

@@ -1,18 +1,26 @@
-"""mmpretrain's metrics of one class an image, with directions, units and label checks."""
+"""mmpretrain's metrics of one class an image, of retrieval and of VOC, with directions, units and label checks."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar, Optional
 
 from mmpretrain.evaluation import ConfusionMatrix as _ConfusionMatrix
+from mmpretrain.evaluation import RetrievalAveragePrecision as _RetrievalAveragePrecision
+from mmpretrain.evaluation import RetrievalRecall as _RetrievalRecall
 from mmpretrain.evaluation import SingleLabelMetric as _SingleLabelMetric
+from mmpretrain.evaluation import VOCAveragePrecision as _VOCAveragePrecision
+from mmpretrain.evaluation import VOCMultiLabelMetric as _VOCMultiLabelMetric
 
 from hybridcls.old_modules import answer_old_names
 from hybridcls.registry import METRICS
 
 from .own_storage import OwnRows
-from .prediction_fields import check_labelled, check_one_class
+from .prediction_fields import NO_IMAGE, check_labelled, check_one_class
+from .result_names import without_result
 
-__all__ = ['ConfusionMatrix', 'Labelled', 'SingleLabelMetric', 'SingleLabelled']
+__all__ = [
+    'ConfusionMatrix', 'Labelled', 'RetrievalAveragePrecision', 'RetrievalRecall', 'SingleLabelMetric',
+    'SingleLabelled', 'VOCAveragePrecision', 'VOCMultiLabelMetric',
+]  # fmt: skip
 
 DIRECTIONS: dict[str, Optional[str]] = {
     '*_classwise': None,  # a list
@@ -57,6 +65,47 @@ class ConfusionMatrix(SingleLabelled, _ConfusionMatrix):
     """mmpretrain's ``ConfusionMatrix``, a tensor (C, C) of images by true and predicted class."""
 
     directions: ClassVar = {'result': None}
+
+
+@METRICS.register_module()
+class RetrievalRecall(Labelled, _RetrievalRecall):
+    """mmpretrain's ``RetrievalRecall``, of a retriever with its own gallery: ``Recall@k`` in percent."""
+
+    directions: ClassVar = {'Recall@*': 'greater'}
+    units: ClassVar = {'*': '%'}
+
+
+@METRICS.register_module()
+class RetrievalAveragePrecision(Labelled, _RetrievalAveragePrecision):
+    """mmpretrain's ``RetrievalAveragePrecision``, of a retriever with its own gallery: ``mAP@k`` in percent.
+
+    mmpretrain averages the images of one process, with those that pad its batches; here each image counts once.
+    """
+
+    directions: ClassVar = {'mAP@*': 'greater'}
+    units: ClassVar = {'*': '%'}
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """Average. Runs in the main process, with each image once."""
+        if not results:
+            return without_result(self, NO_IMAGE)
+        return {f'mAP@{self.topk}': float(sum(map(float, results)) / len(results))}
+
+
+@METRICS.register_module()
+class VOCMultiLabelMetric(Labelled, _VOCMultiLabelMetric):
+    """mmpretrain's ``VOCMultiLabelMetric``: precision, recall, F1 and support, without difficult objects."""
+
+    directions = DIRECTIONS
+    units = UNITS
+
+
+@METRICS.register_module()
+class VOCAveragePrecision(Labelled, _VOCAveragePrecision):
+    """mmpretrain's ``VOCAveragePrecision``: mean average precision, without difficult objects."""
+
+    directions: ClassVar = {'mAP': 'greater', 'AP_classwise': None}
+    units: ClassVar = {'*': '%'}
 
 
 answer_old_names(globals())

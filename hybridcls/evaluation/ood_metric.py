@@ -6,13 +6,12 @@ from typing import Any, Optional, Union
 import torch
 from mmengine.evaluator import BaseMetric
 
-from hybridcls.checks import check_choice, check_number
-from hybridcls.functional import auroc, fpr_at_tpr
 from hybridcls.registry import METRICS
 from hybridcls.renames import keeps_old_spellings
 
+from .ood_results import OODResults
 from .prediction_fields import check_scores, label_of, read_scores
-from .result_names import without_result
+from .result_bounds import ResultBounds
 
 __all__ = ['OODMetric']
 
@@ -34,6 +33,10 @@ class OODMetric(BaseMetric):
       side. Lower is better. The smallest share from 95 % on is used; the code of outlier exposure
       (hendrycks/outlier-exposure) uses the one nearest to 95 % on either side.
 
+    - ``aupr_known_<score>`` and ``aupr_unknown_<score>``, with ``aupr=True``: the area under the precision-recall curve
+      with the known images as the positive side (AUPR-In), and with the unknown ones (AUPR-Out). Higher is better;
+      chance is the share of the positive side.
+
     A score that is NaN counts as wrong: a diverged model scores badly, not by chance. Without images of both kinds
     there is no result, but a warning.
 
@@ -43,13 +46,18 @@ class OODMetric(BaseMetric):
             Defaults to ``('least_confidence', )``.
         recall (float): The share of the positive side to recognize, in (0, 1]; the name has it in percent
             (``fpr90_...``). Defaults to 0.95.
-        positive (str): Which images are the positive side of FPR: ``'known'`` or ``'unknown'``. Defaults to
-            ``'known'``.
+        positive (str): Which images are the positive side of FPR: ``'known'``, ``'unknown'`` or ``'both'``. Defaults
+            to ``'known'``.
         collect_device (str): As in mmengine's BaseMetric. Defaults to ``'cpu'``.
         prefix (str, optional): Prefix of the names. Defaults to None, which means ``'ood'``.
+        aupr (bool): Add the areas under the precision-recall curves. Defaults to False.
+        confidence (float, optional): Add the ends of bootstrap intervals of this confidence (``auroc_<score>_low``,
+            ``..._high``). Defaults to None.
+        group (str, optional): Field of the samples whose images belong together; the bootstrap draws groups. Defaults
+            to None.
 
     Raises:
-        ValueError: If a score does not exist, ``recall`` is out of range, or ``positive`` is none of the two.
+        ValueError: If a score does not exist, ``recall`` is out of range, or ``positive`` is none of the three.
         MissingFieldError: If the predictions lack a score, or samples a label.
 
     Example:
@@ -71,45 +79,24 @@ class OODMetric(BaseMetric):
         collect_device: str = 'cpu',
         prefix: Optional[str] = None,
         positive: str = 'known',
+        aupr: bool = False,
+        confidence: Optional[float] = None,
+        group: Optional[str] = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        check_number('OODMetric', 'recall', recall, 0, 1, low_open=True)
-        check_choice('OODMetric', 'positive', positive, ('known', 'unknown'))
-        self.positive = positive
         self.scores = check_scores('OODMetric', scores)
-        self.recall = recall
-        self.directions = {
-            name: direction
-            for score in self.scores
-            for name, direction in ((f'auroc_{score}', 'greater'), (f'{self._fpr}_{score}', 'less'))
-        }
+        self.bounds = ResultBounds('OODMetric', confidence, group)
+        self.of_scores = OODResults.checked('OODMetric', recall, positive, aupr, self.bounds)
+        self.directions = self.of_scores.directions(self.scores)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Keep the scores of each image, and whether it is known."""
+        """Keep the scores of each image, whether it is known, and its group."""
         for sample in data_samples:
             scores = read_scores('OODMetric', sample, self.scores)
-            self.results.append((label_of('OODMetric', sample).known, scores))
+            self.results.append((label_of('OODMetric', sample).known, scores, self.bounds.group_of(sample)))
 
-    def compute_metrics(self, results: list[tuple[bool, list[float]]]) -> dict[str, float]:
+    def compute_metrics(self, results: list[tuple]) -> dict[str, float]:
         """Compare known and unknown images. Runs in the main process, with each image once."""
-        known = torch.tensor([is_known for is_known, _ in results], dtype=torch.bool)
-        if not known.any() or known.all():
-            known_images, unknown_images = int(known.sum()), int((~known).sum())
-            return without_result(
-                self,
-                f'Expected images of known and of unknown categories, got {known_images} known and {unknown_images} '
-                'unknown. Unknown ones have the label -1: add the transform MarkUnknown to their data set, and '
-                'concatenate it with the known ones by ConcatDataset.',
-            )
-        metrics = {}
-        for name, values in zip(self.scores, torch.tensor([row for _, row in results]).double().unbind(1), strict=True):
-            inside = values[known].nan_to_num(torch.inf, torch.inf, -torch.inf)
-            outside = values[~known].nan_to_num(-torch.inf, torch.inf, -torch.inf)
-            metrics[f'auroc_{name}'] = 100 * auroc(inside, outside).item()
-            sides = (inside, outside) if self.positive == 'known' else (-outside, -inside)
-            metrics[f'{self._fpr}_{name}'] = 100 * fpr_at_tpr(*sides, self.recall).item()
-        return metrics
-
-    @property
-    def _fpr(self) -> str:
-        return f'fpr{100 * self.recall:g}' + ('_ood_positive' if self.positive == 'unknown' else '')
+        known = torch.tensor([is_known for is_known, *_ in results], dtype=torch.bool)
+        scores = torch.tensor([scores for _, scores, _ in results])
+        return self.of_scores.compute(self, self.scores, known, scores, [group for *_, group in results])

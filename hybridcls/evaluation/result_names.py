@@ -9,8 +9,8 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 __all__ = [
-    'MetricDeclarations', 'direction_of', 'is_without_result', 'known_names', 'metric_of', 'reason_for_no_result',
-    'unit_of', 'without_result',
+    'MetricDeclarations', 'described', 'direction_of', 'is_without_result', 'known_names', 'metric_of',
+    'reason_for_no_result', 'unit_of', 'without_result',
 ]  # fmt: skip
 
 
@@ -61,6 +61,25 @@ def unit_of(name: str, metrics: Iterable[BaseMetric]) -> Optional[str]:
     """Return the unit of the result ``name``, such as ``'%'`` or ``'nats'``; None if not declared."""
     metric = metric_of(name, metrics)
     return None if metric is None else _look_up(getattr(metric, 'units', {}), _without_prefix(name, metric))
+
+
+def described(results: Iterable[str], metrics: Iterable[BaseMetric]) -> dict[str, dict[str, str]]:
+    """Return the unit of each result, and which way it is better, as far as its metric declares them.
+
+    Those of corrupted images (``corruption/blur_3/accuracy/top1``) are as those of the images themselves.
+
+    Example:
+        >>> from hybridcls.evaluation import CalibrationMetric
+        >>> described(['calibration/nll'], [CalibrationMetric()])
+        {'calibration/nll': {'unit': 'nats', 'better': 'less'}}
+    """
+    metrics = list(metrics)
+    found = {}
+    for result in results:
+        name = result.split('/', 2)[2] if result.startswith('corruption/') else result
+        parts = dict(unit=unit_of(name, metrics), better=direction_of(name, metrics))
+        found[result] = {key: value for key, value in parts.items() if value is not None}
+    return {result: parts for result, parts in found.items() if parts}
 
 
 def known_names(metrics: Iterable[BaseMetric]) -> Optional[list[str]]:

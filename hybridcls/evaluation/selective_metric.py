@@ -6,13 +6,21 @@ from typing import Any, Optional, Union
 
 import torch
 from mmengine.evaluator import BaseMetric
+from torch import Tensor
 
 from hybridcls.checks import check_choice, check_number
-from hybridcls.functional import area_under_risk_coverage, auroc, least_area_under_risk_coverage, risk_coverage
+from hybridcls.functional.metrics import (
+    area_under_risk_coverage,
+    auroc,
+    coverage_at_risk,
+    least_area_under_risk_coverage,
+    risk_coverage,
+)
 from hybridcls.registry import METRICS
 from hybridcls.renames import keeps_old_spellings
 
 from .prediction_fields import NO_IMAGE, NO_KNOWN_IMAGE, check_scores, label_of, read_scores
+from .result_bounds import ResultBounds, each_resample
 from .result_names import without_result
 
 __all__ = ['SelectiveMetric']
@@ -34,6 +42,10 @@ class SelectiveMetric(BaseMetric):
       images (of 5 at 0.5: 3).
     - ``auroc_<score>``, with ``failure_auroc=True``, higher is better: how often, of a wrong and a right prediction,
       the wrong one has the higher score; ties count half. No result if all predictions are right, or all wrong.
+    - ``coverage_risk5_<score>``, for each of ``risks``, higher is better: the largest share of images, in percent, that
+      a threshold answers with an error of at most 5 % on these images
+      (:func:`hybridcls.functional.metrics.coverage_at_risk`); 0 where there is none. On other images the error may be
+      larger: it promises nothing.
 
     An image of an unknown category (label -1, or one that the model has no class for) is left out; ``OODMetric``
     evaluates it. With ``unknown_is_error=True`` it counts as wrong.
@@ -44,6 +56,11 @@ class SelectiveMetric(BaseMetric):
         unknown_is_error (bool): Whether images of unknown categories count. Defaults to False.
         eaurc (str): ``'exact'`` or ``'asymptotic'``. Defaults to ``'exact'``.
         failure_auroc (bool): Add the AUROC of errors. Defaults to False.
+        risks (Sequence[float]): Errors among answered images, in [0, 1]. Defaults to ``()``.
+        confidence (float, optional): Add the ends of bootstrap intervals of this confidence (``aurc_<score>_low``,
+            ``..._high``). Defaults to None.
+        group (str, optional): Field of the samples whose images belong together; the bootstrap draws groups. Defaults
+            to None.
         collect_device (str): As in mmengine's BaseMetric. Defaults to ``'cpu'``.
         prefix (str, optional): Prefix of the names. Defaults to None, which means ``'selective'``.
 
@@ -72,20 +89,28 @@ class SelectiveMetric(BaseMetric):
         prefix: Optional[str] = None,
         eaurc: str = 'exact',
         failure_auroc: bool = False,
+        risks: Sequence[float] = (),
+        confidence: Optional[float] = None,
+        group: Optional[str] = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         check_choice('SelectiveMetric', 'eaurc', eaurc, ('exact', 'asymptotic'))
         for coverage in coverages:
             check_number('SelectiveMetric', 'coverages', coverage, 0, 1, low_open=True)
+        for risk in risks:
+            check_number('SelectiveMetric', 'risks', risk, 0, 1)
         self.scores = check_scores('SelectiveMetric', scores)
+        self.risks = tuple(risks)
+        self.bounds = ResultBounds('SelectiveMetric', confidence, group)
         self.coverages = tuple(coverages)
         self.unknown_is_error = unknown_is_error
         self.eaurc = eaurc
         self.failure_auroc = failure_auroc
         kinds = ['aurc', 'eaurc', *(f'risk{100 * coverage:g}' for coverage in self.coverages)]
-        self.directions = {f'{kind}_{score}': 'less' for score in self.scores for kind in kinds}
-        if failure_auroc:
-            self.directions.update({f'auroc_{score}': 'greater' for score in self.scores})
+        better = {f'{kind}_{score}': 'less' for score in self.scores for kind in kinds}
+        kinds = ['auroc'] * failure_auroc + [f'coverage_risk{100 * risk:g}' for risk in self.risks]
+        better.update({f'{kind}_{score}': 'greater' for score in self.scores for kind in kinds})
+        self.directions = self.bounds.directions(better)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keep the scores of each image and whether its prediction is wrong."""
@@ -93,23 +118,34 @@ class SelectiveMetric(BaseMetric):
             label = label_of('SelectiveMetric', sample)
             if label.known or self.unknown_is_error:
                 wrong = int(sample['pred_score'].argmax()) != label.value
-                self.results.append((wrong, read_scores('SelectiveMetric', sample, self.scores)))
+                scores = read_scores('SelectiveMetric', sample, self.scores)
+                self.results.append((wrong, scores, self.bounds.group_of(sample)))
             else:
-                self.results.append(None)
+                self.results.append(())  # mmengine would drop None, and count an image that pads a batch
 
-    def compute_metrics(self, results: list[Optional[tuple[bool, list[float]]]]) -> dict[str, float]:
+    def compute_metrics(self, results: list[tuple]) -> dict[str, float]:
         """Rank and average. Runs in the main process, with each image once."""
-        rows = [row for row in results if row is not None]
+        rows = [row for row in results if row]
         if not rows:
             return without_result(self, NO_KNOWN_IMAGE if results else NO_IMAGE)
-        errors = torch.tensor([wrong for wrong, _ in rows]).double()
-        least = least_area_under_risk_coverage(errors, asymptotic=self.eaurc == 'asymptotic')
-        metrics = {}
+        errors = torch.tensor([wrong for wrong, *_ in rows]).double()
+        values = torch.tensor([scores for _, scores, _ in rows]).double()
         if self.failure_auroc and errors.min() == errors.max():
             kind = 'wrong' if errors.any() else 'right'
             why = f'Expected right and wrong predictions, got {len(rows)} {kind} ones.'
             without_result(self, why, [f'auroc_{name}' for name in self.scores])
-        for name, values in zip(self.scores, torch.tensor([row for _, row in rows]).double().unbind(1), strict=True):
+        found = self._of(errors, values)
+
+        def again(places: Tensor) -> Tensor:
+            resample = self._of(errors[places], values[places])
+            return torch.tensor([resample.get(name, math.nan) for name in found])
+
+        return self.bounds.of_resamples(self, found, each_resample(again), [group for *_, group in rows])
+
+    def _of(self, errors: Tensor, scores: Tensor) -> dict[str, float]:
+        least = least_area_under_risk_coverage(errors, asymptotic=self.eaurc == 'asymptotic')
+        metrics = {}
+        for name, values in zip(self.scores, scores.unbind(1), strict=True):
             area, risks = area_under_risk_coverage(values, errors), risk_coverage(values, errors)
             metrics[f'aurc_{name}'] = 100 * area.item()
             excess = area - least
@@ -121,4 +157,6 @@ class SelectiveMetric(BaseMetric):
                 # 0.07 * 100 is a little more than 7 in binary.
                 accepted = max(1, math.ceil(coverage * len(errors) - 1e-9))
                 metrics[f'risk{100 * coverage:g}_{name}'] = 100 * risks[accepted - 1].item()
+            for risk in self.risks:
+                metrics[f'coverage_risk{100 * risk:g}_{name}'] = 100 * coverage_at_risk(values, errors, risk).item()
         return metrics

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from scipy import stats
 
-from hybridcls.evaluation import Accuracy
+from hybridcls.evaluation import Accuracy, MissingFieldError
 from hybridcls.registry import METRICS
 
 
@@ -44,3 +45,40 @@ def test_settings_stay_for_a_set_of_more_classes():
     assert list(score(metric, samples(4))) == ['accuracy/top1']
     assert list(metric.directions) == ['top1', 'top1_*', 'top5', 'top5_*']
     assert list(score(metric, samples(12))) == ['accuracy/top1', 'accuracy/top5']
+
+
+def test_interval_is_the_exact_one_and_has_a_direction():
+    metric = Accuracy(topk=(1, 3), confidence=0.9)
+    result = score(metric, samples(5))
+    expected = stats.binomtest(round(result['accuracy/top3'] * 40 / 100), 40).proportion_ci(0.9)
+    assert result['accuracy/top3_low'] == pytest.approx(100 * expected.low)
+    assert result['accuracy/top3_high'] == pytest.approx(100 * expected.high)
+    assert metric.directions['top1_low'] == 'greater'
+    assert [name for name in result if 'top1' in name] == ['accuracy/top1', 'accuracy/top1_low', 'accuracy/top1_high']
+
+
+def test_images_of_a_group_are_one_observation():
+    of_groups = [dict(sample, group=place // 4) for place, sample in enumerate(samples(5))]
+    same = [dict(sample, group=place) for sample in of_groups[::4] for place in [sample['group']] * 4]
+    by_group, by_image = (score(Accuracy(confidence=0.95, group=group), same) for group in ('group', None))
+    assert by_group['accuracy/top1'] == by_image['accuracy/top1']
+    assert by_group['accuracy/top1_low'] < by_image['accuracy/top1_low']
+    few = score(Accuracy(confidence=0.95, group='group'), of_groups[:8])
+    assert 'accuracy/top1' in few
+    assert 'accuracy/top1_low' not in few  # two groups that do not agree
+    with pytest.raises(MissingFieldError, match=r"^Accuracy: expected group='group' in sample \?, got gt_label"):
+        score(Accuracy(confidence=0.95, group='group'), samples(5))
+    with pytest.raises(ValueError, match=r"^Accuracy: expected confidence with group='group', got None"):
+        Accuracy(group='group')
+
+
+def test_equal_scores_are_ranked_as_by_argmax_and_nan_is_wrong():
+    equal = [dict(pred_score=torch.full((4,), 0.25), gt_label=torch.tensor([label])) for label in range(4)]
+    assert score(Accuracy(topk=(1, 3)), equal) == {'accuracy/top1': 25, 'accuracy/top3': 75}
+    diverged = [dict(pred_score=torch.full((4,), torch.nan), gt_label=torch.tensor([label])) for label in range(4)]
+    assert score(Accuracy(topk=(1, 4), thrs=None), diverged) == {'accuracy/top1': 0, 'accuracy/top4': 0}
+
+
+def test_labels_of_no_class_are_wrong():
+    outside = [dict(pred_score=torch.tensor([0.1, 0.9]), gt_label=torch.tensor([label])) for label in (-1, 1, 2)]
+    assert score(Accuracy(topk=(1, 2)), outside)['accuracy/top2'] == pytest.approx(100 / 3)

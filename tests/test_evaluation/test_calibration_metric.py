@@ -1,11 +1,18 @@
 """Calibration of predictions, against torchmetrics and cases solved by hand."""
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
 from sklearn.metrics import brier_score_loss, log_loss
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from hybridcls.evaluation import CalibrationMetric
+from hybridcls.functional.metrics import (
+    classwise_calibration_error,
+    equal_mass_calibration_error,
+    smooth_calibration_error,
+)
 
 
 def predictions(count=300):
@@ -106,3 +113,43 @@ def test_a_small_brier_score_keeps_its_digits():
     scores = torch.tensor([[1 - 1e-9, 1e-9]], dtype=torch.float64)
     assert evaluated(scores, torch.tensor([0]))['calibration/brier'] == pytest.approx(2e-18, rel=1e-6)
     assert scores[0, 0] == 1 - 1e-9  # what others read is left alone
+
+
+def test_other_calibration_errors_are_those_of_the_functions():
+    scores, labels = predictions()
+    result = evaluated(scores, labels, errors=['equal_mass', 'smooth', 'classwise'], bins=10)
+    confidence, predicted = scores.double().max(1)
+    right = predicted == labels
+    assert set(result) == {
+        f'calibration/{name}' for name in ('ece_equal_mass', 'ece_smooth', 'ece_classwise', 'brier', 'nll')
+    }
+    expected = equal_mass_calibration_error(confidence, right, 10)
+    assert result['calibration/ece_equal_mass'] == pytest.approx(100 * expected.item())
+    assert result['calibration/ece_smooth'] == pytest.approx(100 * smooth_calibration_error(confidence, right).item())
+    expected = classwise_calibration_error(scores, labels, 10)
+    assert result['calibration/ece_classwise'] == pytest.approx(100 * expected.item())
+    metric = CalibrationMetric(errors=['smooth'])
+    assert metric.directions == {'brier': 'less', 'nll': 'less', 'ece_smooth': 'less'}
+    with pytest.raises(ValueError, match=r"^CalibrationMetric: expected errors to be one of .* got 'smoth'. Did you"):
+        CalibrationMetric(errors='smoth')
+
+
+def test_intervals_by_bootstrap():
+    scores, labels = predictions(100)
+    result = evaluated(scores, labels, confidence=0.9)
+    losses = -scores.double()[torch.arange(100), labels].log()
+    expected = stats.bootstrap([losses.numpy()], np.mean, confidence_level=0.9, method='percentile', rng=0)
+    assert result['calibration/nll_low'] == pytest.approx(expected.confidence_interval.low, abs=0.02)
+    assert result['calibration/nll_high'] == pytest.approx(expected.confidence_interval.high, abs=0.02)
+    assert result['calibration/ece_low'] < result['calibration/ece_high']
+    few = evaluated(scores[:4], labels[:4], confidence=0.9)
+    assert 'calibration/nll' in few
+    assert 'calibration/nll_low' not in few
+
+
+def test_thousand_classes_and_a_single_image():
+    scores = torch.full((1, 1000), 0.001)
+    result = evaluated(scores, torch.tensor([999]), errors=['equal_width', 'equal_mass', 'smooth', 'classwise'])
+    assert result['calibration/nll'] == pytest.approx(6.9078, abs=1e-3)
+    assert result['calibration/ece'] == pytest.approx(0.1)  # wrong, and 0.1 % sure
+    assert result['calibration/ece_classwise'] == pytest.approx(100 * (999 * 0.001 + 0.999) / 1000)

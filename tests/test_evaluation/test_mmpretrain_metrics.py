@@ -6,6 +6,7 @@ import torch
 
 from hybridcls import evaluation
 from hybridcls.evaluation import MissingFieldError
+from hybridcls.evaluation.result_names import direction_of, unit_of
 from hybridcls.registry import METRICS
 
 NAMES = ['Accuracy', 'SingleLabelMetric', 'MultiLabelMetric', 'AveragePrecision', 'ConfusionMatrix']
@@ -37,3 +38,46 @@ def test_unlabelled_image_is_named(name):
     with pytest.raises(MissingFieldError) as caught:
         METRICS.get(name)().process(None, [unlabelled])
     assert str(caught.value).startswith(f'{name}: expected a gt_label for cat/1.jpg, got img_path, pred_score.')
+
+
+def ranked(count=12, classes=6):
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.rand(count, classes, generator=generator)
+    labels = [torch.randperm(classes, generator=generator)[:2] for _ in range(count)]
+    return [
+        dict(pred_score=score, gt_label=label, gt_label_difficult=[int(label[0])])
+        for score, label in zip(scores, labels, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ('name', 'keys'),
+    [
+        ('RetrievalRecall', dict(topk=(1, 3))),
+        ('RetrievalAveragePrecision', dict(topk=4)),
+        ('VOCMultiLabelMetric', {}),
+        ('VOCAveragePrecision', {}),
+    ],
+)
+def test_metrics_of_retrieval_and_voc_declare_directions(name, keys):
+    ours, theirs = METRICS.get(name)(**keys), getattr(mmpretrain.evaluation, name)(**keys)
+    results = []
+    for metric in (ours, theirs):
+        metric.process(None, ranked())
+        results.append(metric.evaluate(12))
+    assert results[0] == pytest.approx(results[1])
+    for result in results[0]:
+        assert direction_of(result, [ours]) == (None if 'support' in result else 'greater')
+        assert unit_of(result, [ours]) == ('images' if 'support' in result else '%')
+    with pytest.raises(MissingFieldError, match=f'^{name}: expected a gt_label for'):
+        METRICS.get(name)(**keys).process(None, [dict(pred_score=torch.tensor([0.9, 0.1]))])
+
+
+def test_average_precision_of_a_retriever_counts_each_image_once():
+    metric = METRICS.get('RetrievalAveragePrecision')(topk=4)
+    samples = ranked()
+    metric.process(None, samples)
+    expected = metric.evaluate(12)
+    metric.process(None, [*samples, samples[0], samples[0]])
+    assert metric.evaluate(12) == pytest.approx(expected)
+    assert metric.compute_metrics([]) == {}

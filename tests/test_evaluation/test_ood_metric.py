@@ -5,7 +5,8 @@ import torch
 from mmengine.evaluator import Evaluator
 from mmpretrain.structures import DataSample
 from processes import run_processes
-from sklearn.metrics import roc_auc_score, roc_curve
+from scipy import stats
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from hybridcls.evaluation import OODMetric
 from hybridcls.registry import METRICS
@@ -113,3 +114,40 @@ def test_two_processes_count_each_image_once(tmp_path):
     expected = evaluated(OODMetric(('epistemic', 'entropy')), predictions(61))
     for rank in range(2):
         assert torch.load(tmp_path / f'{rank}.pt') == pytest.approx(expected)
+
+
+def test_both_sides_and_the_areas_under_precision_recall_curves():
+    samples = predictions()
+    unknown = [int(sample['gt_label']) < 0 for sample in samples]
+    scores = [float(sample['epistemic']) for sample in samples]
+    metric = OODMetric('epistemic', positive='both', aupr=True)
+    result = evaluated(metric, samples)
+    assert list(result) == [f'ood/{name}' for name in metric.directions]
+    assert result['ood/aupr_unknown_epistemic'] == pytest.approx(100 * average_precision_score(unknown, scores))
+    turned = average_precision_score([not one for one in unknown], [-score for score in scores])
+    assert result['ood/aupr_known_epistemic'] == pytest.approx(100 * turned)
+    for side, name in (('known', 'fpr95'), ('unknown', 'fpr95_ood_positive')):
+        of_side = evaluated(OODMetric('epistemic', positive=side), samples)
+        assert result[f'ood/{name}_epistemic'] == of_side[f'ood/{name}_epistemic']
+
+
+def test_intervals_are_scipys_bootstrap():
+    samples = predictions(80)
+    unknown = [int(sample['gt_label']) < 0 for sample in samples]
+    scores = [float(sample['epistemic']) for sample in samples]
+    result = evaluated(OODMetric('epistemic', confidence=0.95), samples)
+    expected = stats.bootstrap(
+        (unknown, scores), roc_auc_score, paired=True, vectorized=False, method='percentile', n_resamples=1000, rng=0
+    ).confidence_interval
+    assert result['ood/auroc_epistemic_low'] == pytest.approx(100 * expected.low, abs=1.5)
+    assert result['ood/auroc_epistemic_high'] == pytest.approx(100 * expected.high, abs=1.5)
+
+
+def test_a_single_unknown_image_has_no_interval():
+    """A third of the resamples lack it."""
+    samples = [sample for sample in predictions() if int(sample['gt_label']) >= 0]
+    metric = OODMetric('epistemic', confidence=0.95)
+    result = evaluated(metric, [*samples, dict(samples[0], gt_label=torch.tensor([-1]))])
+    assert 'ood/auroc_epistemic' in result
+    assert 'ood/auroc_epistemic_low' not in result
+    assert metric.no_result.startswith('Insufficient data for an interval')

@@ -8,6 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 from hybridcls.evaluation import SelectiveMetric
 from hybridcls.functional import area_under_risk_coverage, risk_coverage
+from hybridcls.functional.metrics import coverage_at_risk
 
 
 def predictions(count=50):
@@ -112,3 +113,25 @@ def test_coverage_is_rounded_up_to_whole_images(images, coverage, answered):
     assert metric.evaluate(images)[f'selective/risk{100 * coverage:g}_least_confidence'] == pytest.approx(
         100 / answered
     )
+
+
+def test_coverage_at_a_stated_risk():
+    samples = predictions()
+    wrong = torch.tensor([int(s['pred_score'].argmax()) != int(s['gt_label']) for s in samples])
+    metric = SelectiveMetric(scores='total', risks=(0.05, 0.5))
+    assert metric.directions['coverage_risk5_total'] == 'greater'
+    result = evaluated(samples, scores='total', risks=(0.05, 0.5))
+    expected = coverage_at_risk(torch.stack([s['total'] for s in samples]), wrong, 0.5)
+    assert result['selective/coverage_risk50_total'] == pytest.approx(100 * expected.item())
+    with pytest.raises(ValueError, match=r'^SelectiveMetric: expected risks in \[0, 1\], got 5'):
+        SelectiveMetric(risks=(5,))
+
+
+def test_intervals_hold_the_results():
+    result = evaluated(predictions(), confidence=0.9, failure_auroc=True, risks=(0.3,))
+    for name in [name for name in result if not name.endswith(('_low', '_high'))]:
+        assert result[f'{name}_low'] <= result[f'{name}_high'], name
+    assert result['selective/risk80_least_confidence_low'] < result['selective/risk80_least_confidence']
+    assert set(result) == {
+        f'selective/{name}' for name in SelectiveMetric(confidence=0.9, failure_auroc=True, risks=(0.3,)).directions
+    }

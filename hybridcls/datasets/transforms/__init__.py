@@ -1,5 +1,6 @@
 """Transforms of one image, from the file to the batch."""
 
+from .corrupt import CORRUPTIONS, SEVERITIES, Corrupt
 from .decoding import ImageDepthError
 from .fused_color_jitter import FusedColorJitter
 from .image_views import ImageViews
@@ -11,6 +12,7 @@ from .random_affine import RandomAffine
 from .resizing import CenterCropToSize, RandomCropToSize, ResizeToSize
 
 __all__ = [
-    'CenterCropToSize', 'FusedColorJitter', 'ImageDepthError', 'ImageViews', 'LoadImage', 'MarkUnknown',
-    'PackInputs', 'RandAugment', 'RandomAffine', 'RandomCropToSize', 'ResizeToSize', 'UnreadableImageError',
+    'CORRUPTIONS', 'CenterCropToSize', 'Corrupt', 'FusedColorJitter', 'ImageDepthError', 'ImageViews', 'LoadImage',
+    'MarkUnknown', 'PackInputs', 'RandAugment', 'RandomAffine', 'RandomCropToSize', 'ResizeToSize', 'SEVERITIES',
+    'UnreadableImageError',
 ]  # fmt: skip

@@ -11,7 +11,7 @@ from .class_names_hook import ClassNamesHook
 from .console_hook import ConsoleHook
 from .data_report_hook import DataReportHook
 from .early_stopping_hook import EarlyStoppingHook
-from .embedding_bank_hook import EmbeddingBankHook
+from .embedding_bank_hook import EmbeddingBankHook, GalleryHook
 from .head_first_hook import HeadFirstHook
 from .learning_curves_hook import LearningCurvesHook
 from .logger_hook import LoggerHook
@@ -30,8 +30,9 @@ from .visualization_hook import VisualizationHook
 
 __all__ = [
     'BatchCheckHook', 'CheckpointHook', 'CheckpointMatchHook', 'ClassCountsHook', 'ClassMarginsHook', 'ConsoleHook',
-    'ClassNamesHook', 'DataReportHook', 'EarlyStoppingHook', 'EmbeddingBankHook', 'HeadFirstHook', 'LearningCurvesHook',
-    'LoggerHook', 'ParamSchedulerHook', 'PreprocessingVersionHook', 'PreemptionHook', 'RandomStateHook',
+    'ClassNamesHook', 'DataReportHook', 'EarlyStoppingHook', 'EmbeddingBankHook', 'GalleryHook', 'HeadFirstHook',
+    'LearningCurvesHook', 'LoggerHook', 'ParamSchedulerHook', 'PreprocessingVersionHook', 'PreemptionHook',
+    'RandomStateHook',
     'ResumeHook', 'ShardedRowsHook', 'SlowWeightsHook', 'SwitchRecipeHook', 'ThresholdsHook', 'TokenMergingHook',
     'TransferHook',
     'VisualizationHook', 'seed_worker',

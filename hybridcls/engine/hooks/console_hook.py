@@ -16,6 +16,7 @@ from torch import Tensor
 
 import hybridcls
 from hybridcls.compat.mmengine import bare_model, built_loop
+from hybridcls.evaluation.class_report import Rows
 from hybridcls.registry import HOOKS
 
 from ..config.change import table_of
@@ -198,16 +199,24 @@ def ending_of(runner: Any) -> str:
 def results_of(metrics: dict, few: int = _FEW) -> str:
     """Write the results of an evaluation: a few in one line, more in a table; then arrays, such as a confusion matrix.
 
-    numpy and torch shorten an array of more than 1,000 numbers.
+    The ends of an interval stand behind its result. numpy and torch shorten an array of more than 1,000 numbers, and a
+    table of rows shortens itself.
     """
+    ends = {f'{name}_{end}' for name in metrics for end in ('low', 'high')}
     rows = [(name, f'{value:.4f}' if isinstance(value, float) else str(value)) for name, value in metrics.items()
-            if isinstance(value, (int, float, str))]  # fmt: skip
-    arrays = {name: value for name, value in metrics.items() if isinstance(value, (Tensor, ndarray))}
+            if isinstance(value, (int, float, str)) and name not in ends]  # fmt: skip
+    rows = [(name, value + _interval_of(name, metrics)) for name, value in rows]
+    arrays = {name: value for name, value in metrics.items() if isinstance(value, (Tensor, ndarray, Rows))}
     tables = ''.join(f'\n  {name}\n{indent(str(value), "  ")}' for name, value in arrays.items())
     if len(rows) <= few:
         return ', '.join(f'{name} {value}' for name, value in rows) + tables
     first, second = max(len(name) for name, _ in rows), max(len(value) for _, value in rows)
     return ''.join(f'\n  {name:<{first}}  {value:>{second}}' for name, value in rows) + tables
+
+
+def _interval_of(name: str, metrics: dict) -> str:
+    ends = [metrics.get(f'{name}_{end}') for end in ('low', 'high')]
+    return '' if None in ends else f' [{ends[0]:.4f}, {ends[1]:.4f}]'
 
 
 def _by_epoch(runner: Any) -> bool:

@@ -1,5 +1,6 @@
-"""Before an evaluation, embed the images that the nearest-neighbour metric looks among."""
+"""Before an evaluation, embed the images that metrics compare with: a bank to classify by, a gallery to search in."""
 
+import os
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner, autocast
 from torch.utils.data import DataLoader
 
+from hybridcls.checks import listed
 from hybridcls.compat.mmengine import bare_model
 from hybridcls.compat.torch import drop_iterator
 from hybridcls.registry import HOOKS
@@ -19,9 +21,10 @@ from .class_names_hook import ClassNamesHook
 
 @HOOKS.register_module()
 class EmbeddingBankHook(Hook):
-    """Embed a data set with the weights that are about to be evaluated, and hand it to every ``KNNAccuracy``.
+    """Embed a data set with the weights that are about to be evaluated, and hand it to each metric that takes a bank.
 
-    By the protocol of kNN evaluation the neighbours are the *training* images, under the pipeline of the validation.
+    These are ``KNNAccuracy``, ``LinearProbeAccuracy`` and ``FeatureOODMetric``. By the protocol of kNN evaluation the
+    neighbours are the *training* images, under the pipeline of the validation.
     The weights are those of the evaluation, an EMAHook's average included; the model is in eval mode; the random
     numbers of the training stay what they were (RandomStateHook). With several processes each embeds its part.
 
@@ -40,6 +43,8 @@ class EmbeddingBankHook(Hook):
     """
 
     priority = 'LOW'  # after the hook that exchanges weights for their average
+    what = 'bank'
+    metrics = 'KNNAccuracy'  # one that takes it
 
     def __init__(self, dataloader: dict) -> None:
         self.dataloader: Any = dataloader  # once it is built, a DataLoader
@@ -57,26 +62,68 @@ class EmbeddingBankHook(Hook):
         drop_iterator(self.dataloader)
 
     def _fill(self, runner: Runner, evaluator: Evaluator, loop: Any) -> None:
-        metrics = [metric for metric in evaluator.metrics if hasattr(metric, 'set_bank')]
+        name, setter = type(self).__name__, f'set_{self.what}'
+        metrics = [metric for metric in evaluator.metrics if hasattr(metric, setter)]
         if not metrics:
             raise ValueError(
-                'EmbeddingBankHook: no metric of this evaluation takes a bank. Add '
-                "dict(type='KNNAccuracy') to val_evaluator and test_evaluator, or drop the hook."
+                f'{name}: no metric of this evaluation takes a {self.what}. Add '
+                f"dict(type='{self.metrics}') to val_evaluator and test_evaluator, or drop the hook."
             )
         if isinstance(self.dataloader, dict):
             self.dataloader = runner.build_dataloader(self.dataloader)
-            renumber_labels(runner, self.dataloader.dataset, 'bank', loop.dataloader.dataset)
+            renumber_labels(runner, self.dataloader.dataset, self.what, loop.dataloader.dataset)
             runner.call_hook('after_build_dataloader', dataloader=self.dataloader)
-        embeddings, labels = embed_dataset(runner.model, self.dataloader, 'embedding the bank', loop.fp16)
+            self._compare(runner, self.dataloader.dataset, loop.dataloader.dataset)
+        embeddings, labels = embed_dataset(runner.model, self.dataloader, f'embedding the {self.what}', loop.fp16)
         if is_main_process():
             several = next((own for own in labels if len(own) != 1), None)
             if several is not None:
                 raise ValueError(
-                    f'EmbeddingBankHook: expected images with one label each, got {several}. Neighbours do not vote '
-                    'for several labels: drop the hook and KNNAccuracy.'
+                    f'{name}: expected images with one label each, got {several}. Neighbours do not vote '
+                    f'for several labels: drop the hook and {self.metrics}.'
                 )
             for metric in metrics:
-                metric.set_bank(embeddings, torch.tensor(labels).flatten())
+                getattr(metric, setter)(embeddings, torch.tensor(labels).flatten())
+                layer = getattr(getattr(bare_model(runner.model), 'head', None), 'fc', None)
+                if hasattr(metric, 'set_classifier') and isinstance(layer, torch.nn.Linear) and layer.bias is not None:
+                    metric.set_classifier(layer.weight, layer.bias)
+
+    def _compare(self, runner: Runner, dataset: Any, evaluated: Any) -> None:
+        """Compare the data set with the evaluated one, once; a bank may have anything."""
+
+
+@HOOKS.register_module()
+class GalleryHook(EmbeddingBankHook):
+    """Embed the gallery that ``RetrievalMetric`` searches for the evaluated images, which are the queries.
+
+    ::
+
+        test_dataloader = dict(dataset=dict(type='ImageFolder', data_root='queries'))
+        custom_hooks = [dict(type='GalleryHook', dataloader=dict(
+            batch_size=64, num_workers=2, sampler=dict(type='DefaultSampler', shuffle=False),
+            dataset=dict(type='ImageFolder', data_root='gallery', pipeline=test_pipeline)))]
+
+    Classes are matched by name, and may be unseen in the training. Distractors are gallery images of classes that no
+    query has, or that the transform ``MarkUnknown`` marks; ``ConcatDataset`` adds them to the others. A query whose
+    file is also in the gallery finds itself: it is named in a warning.
+
+    Args:
+        dataloader (dict): Config of a dataloader with labels, as for :class:`EmbeddingBankHook`.
+
+    Raises:
+        ValueError: If no metric of the evaluation takes a gallery, or an image has no label or no embedding.
+    """
+
+    what = 'gallery'
+    metrics = 'RetrievalMetric'
+
+    def _compare(self, runner: Runner, dataset: Any, evaluated: Any) -> None:
+        both = _files(dataset) & _files(evaluated)
+        if both:
+            runner.logger.warning(
+                f'GalleryHook: {len(both)} of {len(evaluated)} queries are in the gallery too, and find themselves: '
+                f'{listed(sorted(both), 3)}. Leave them out of one of the two.'
+            )
 
 
 @torch.no_grad()
@@ -120,6 +167,13 @@ def embed_dataset(
     if not is_main_process():
         return torch.empty(0), []
     return torch.stack([torch.from_numpy(row) for row, _ in collected]), [labels for _, labels in collected]
+
+
+def _files(dataset: Any) -> set[str]:
+    """Return the absolute paths of the images of a data set, if it has files."""
+    info_of = getattr(dataset, 'get_data_info', None)
+    infos = (info_of(number) for number in range(len(dataset))) if info_of is not None else ()
+    return {os.path.abspath(info['img_path']) for info in infos if info.get('img_path')}
 
 
 def renumber_labels(runner: Runner, dataset: Any, what: str, reference: Any = None) -> None:

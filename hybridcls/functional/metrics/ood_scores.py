@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from hybridcls.checks import check_number
+from hybridcls.checks import check_choice, check_number
 
-__all__ = ['auroc', 'fpr_at_tpr']
+__all__ = ['aupr', 'auroc', 'fpr_at_tpr']
 
 
 def auroc(known: Tensor, unknown: Tensor) -> Tensor:
@@ -54,3 +54,35 @@ def fpr_at_tpr(known: Tensor, unknown: Tensor, at: float = 0.95) -> Tensor:
     # The smallest number of images that is at least the share; 0.95 * 20 is not quite 19 in binary.
     accepted = -int(-(at * len(known) - 1e-9) // 1)
     return (unknown <= known[accepted - 1]).double().mean()
+
+
+def aupr(known: Tensor, unknown: Tensor, positive: str = 'unknown') -> Tensor:
+    r"""Area under the precision-recall curve, as scikit-learn's ``average_precision_score``; ties are one threshold.
+
+    Papers give it either way round: *AUPR-Out* with the unknown images as the positive side, *AUPR-In* with the known
+    ones, and the signs of the scores turned. Chance is the share of the positive side, so that numbers of sets with
+    other shares cannot be compared.
+
+    Args:
+        known (Tensor): Scores of images of known categories, shape (N,); *higher means more unknown*.
+        unknown (Tensor): Scores of images of unknown categories, shape (M,).
+        positive (str): ``'unknown'`` or ``'known'``. Defaults to ``'unknown'``.
+
+    Returns:
+        Tensor: A scalar, float64; NaN where one side is empty.
+
+    Example:
+        >>> aupr(torch.tensor([0.1, 0.2, 0.3]), torch.tensor([0.25, 0.9]))  # (1 + 2/3) / 2
+        tensor(0.8333, dtype=torch.float64)
+    """
+    check_choice('aupr', 'positive', positive, ('unknown', 'known'))
+    negatives, positives = (known, unknown) if positive == 'unknown' else (-unknown, -known)
+    if not len(negatives) or not len(positives):
+        return torch.tensor(torch.nan, dtype=torch.float64)
+    values, place = torch.cat([negatives, positives]).double().unique(return_inverse=True)
+    found, falsely = (
+        torch.bincount(part, minlength=len(values)).flip(0)  # by thresholds that fall
+        for part in (place[len(negatives) :], place[: len(negatives)])
+    )
+    precision = found.cumsum(0).double() / (found + falsely).cumsum(0)
+    return (precision * found).sum() / len(positives)

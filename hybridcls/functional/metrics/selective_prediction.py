@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor
 
-__all__ = ['area_under_risk_coverage', 'least_area_under_risk_coverage', 'risk_coverage']
+from hybridcls.checks import check_number
+
+__all__ = ['area_under_risk_coverage', 'coverage_at_risk', 'least_area_under_risk_coverage', 'risk_coverage']
 
 
 def risk_coverage(uncertainty: Tensor, errors: Tensor) -> Tensor:
@@ -47,6 +49,34 @@ def area_under_risk_coverage(uncertainty: Tensor, errors: Tensor) -> Tensor:
         tensor(0.0625, dtype=torch.float64)
     """
     return risk_coverage(uncertainty, errors).mean()
+
+
+def coverage_at_risk(uncertainty: Tensor, errors: Tensor, risk: float) -> Tensor:
+    """Return the largest share of images that a threshold answers with a mean error of at most ``risk``.
+
+    Images of equal uncertainty are answered together or not at all. The threshold is the best one of *these* images: of
+    others the error may be larger. (A threshold with a guarantee needs images of its own.)
+
+    Args:
+        uncertainty (Tensor): Shape (N,), higher is more unsure; NaN is most.
+        errors (Tensor): What an answer costs, 0 or 1, shape (N,).
+        risk (float): From 0 to 1.
+
+    Returns:
+        Tensor: A scalar in [0, 1], float64; 0 where no threshold is good enough.
+
+    Example:
+        >>> coverage_at_risk(torch.tensor([0.1, 0.2, 0.3, 0.3]), torch.tensor([0, 1, 0, 0]), 0.25)
+        tensor(1., dtype=torch.float64)
+        >>> coverage_at_risk(torch.tensor([0.1, 0.2, 0.3, 0.3]), torch.tensor([0, 1, 0, 0]), 0.2)
+        tensor(0.2500, dtype=torch.float64)
+    """
+    check_number('coverage_at_risk', 'risk', risk, 0, 1)
+    order = uncertainty.nan_to_num(torch.inf, torch.inf, -torch.inf).double().sort()
+    answered = order.values.unique_consecutive(return_counts=True)[1].cumsum(0)  # by thresholds that rise
+    wrong = errors.double()[order.indices].cumsum(0)[answered - 1]
+    good = answered[wrong <= risk * answered + 1e-9]  # 0.29 * 100 is less than 29 in binary
+    return (good.max() if len(good) else answered.new_zeros(())).double() / max(1, len(errors))
 
 
 def least_area_under_risk_coverage(errors: Tensor, asymptotic: bool = False) -> Tensor:

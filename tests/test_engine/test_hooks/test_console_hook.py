@@ -8,6 +8,7 @@ from hybridcls.engine import TrainOptions, load_config, run_chain
 from hybridcls.engine.config.change import Change, apply, table_of
 from hybridcls.engine.config.tree import ABSENT
 from hybridcls.engine.hooks.console_hook import _OF_TRAINING, _workers, results_of
+from hybridcls.evaluation.class_report import Rows
 
 
 def test_a_few_results_are_one_line_and_more_a_table():
@@ -22,6 +23,11 @@ def test_a_few_results_are_one_line_and_more_a_table():
     shown = results_of({'accuracy/top1': 99.5, 'confusion_matrix/result': matrix})
     assert shown == 'accuracy/top1 99.5000\n  confusion_matrix/result\n  tensor([[3, 1],\n          [0, 2]])'
     assert len(results_of(dict(matrix=torch.zeros(1302, 1302))).splitlines()) < 12
+
+
+def test_the_ends_of_an_interval_stand_behind_its_result():
+    assert results_of({'top1': 93.5, 'top1_low': 91.0, 'top1_high': 95.25}) == 'top1 93.5000 [91.0000, 95.2500]'
+    assert results_of({'table': Rows([dict(name='cat', images=3)])}).endswith('name  images\n   cat       3')
 
 
 def test_the_phases_of_a_chain_tell_the_time_that_all_of_them_take(toy_configs, tmp_path, capsys):

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import roc_auc_score, roc_curve
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from hybridcls.functional import auroc, fpr_at_tpr
+from hybridcls.functional.metrics import aupr
 
 
 def scores(ties, seed=0):
@@ -52,3 +53,21 @@ def test_infinite_scores_and_empty_sides():
 def test_a_share_out_of_range():
     with pytest.raises(ValueError, match=r'expected at in \(0, 1\], got 0'):
         fpr_at_tpr(torch.ones(2), torch.ones(2), at=0)
+
+
+@pytest.mark.parametrize('ties', [False, True])
+def test_aupr_is_scikit_learns_either_way_round(ties):
+    known, unknown = scores(ties)
+    is_unknown, values = np.r_[np.zeros(217), np.ones(92)], torch.cat([known, unknown])
+    expected = average_precision_score(is_unknown, values)
+    assert aupr(known, unknown).item() == pytest.approx(expected, abs=1e-12)
+    expected = average_precision_score(1 - is_unknown, -values)
+    assert aupr(known, unknown, positive='known').item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_aupr_of_equal_scores_is_the_share_of_the_positive_side():
+    assert aupr(torch.zeros(3), torch.zeros(1)).item() == 0.25
+    assert aupr(torch.zeros(3), torch.zeros(1), positive='known').item() == 0.75
+    assert aupr(torch.tensor([-torch.inf]), torch.tensor([torch.inf])).item() == 1
+    assert aupr(torch.zeros(0), torch.zeros(1)).isnan()
+    assert aupr(torch.zeros(1), torch.zeros(0)).isnan()

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from hybridcls.functional import area_under_risk_coverage, least_area_under_risk_coverage, risk_coverage
+from hybridcls.functional.metrics import coverage_at_risk
 
 
 def test_ties_are_the_mean_over_every_order():
@@ -51,3 +52,24 @@ def test_what_is_not_a_number_is_most_unsure():
     torch.testing.assert_close(
         risk_coverage(torch.tensor([torch.nan, 0.3]), torch.tensor([1, 0])), torch.tensor([0.0, 0.5]).double()
     )
+
+
+@pytest.mark.parametrize('risk', [0.0, 0.1, 0.3, 1.0])
+def test_coverage_at_risk_is_the_best_of_all_thresholds(risk):
+    generator = torch.Generator().manual_seed(0)
+    uncertainty = torch.rand(80, generator=generator).mul(20).round()
+    errors = (torch.rand(80, generator=generator) < uncertainty / 40).double()
+    best = 0.0
+    for threshold in uncertainty.tolist():
+        answered = uncertainty <= threshold
+        if errors[answered].mean() <= risk:
+            best = max(best, answered.double().mean().item())
+    assert coverage_at_risk(uncertainty, errors, risk).item() == pytest.approx(best)
+
+
+def test_coverage_at_risk_at_the_edges():
+    assert coverage_at_risk(torch.zeros(4), torch.tensor([0, 0, 0, 1]), 0.2).item() == 0  # all equal: all or none
+    assert coverage_at_risk(torch.zeros(4), torch.tensor([0, 0, 0, 1]), 0.25).item() == 1
+    assert coverage_at_risk(torch.arange(3.0), torch.ones(3), 0.5).item() == 0  # all wrong
+    assert coverage_at_risk(torch.tensor([torch.nan, 0.1]), torch.tensor([1, 0]), 0).item() == 0.5
+    assert coverage_at_risk(torch.zeros(0), torch.zeros(0), 0.5).item() == 0

@@ -1,0 +1,131 @@
+"""Give results of a metric with the ends of their confidence intervals: ``top1``, ``top1_low``, ``top1_high``."""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, Optional
+
+import torch
+from mmengine.evaluator import BaseMetric
+from torch import Tensor
+
+from hybridcls.checks import check_number
+from hybridcls.functional.metrics import (
+    bootstrap_interval,
+    fewest_units,
+    mean_interval,
+    share_interval_by_group,
+)
+
+from .prediction_fields import MissingFieldError
+from .result_names import without_result
+
+__all__ = ['ResultBounds', 'each_resample']
+
+Groups = Optional[Sequence[Hashable]]
+
+
+class ResultBounds:
+    """How a metric bounds its results: with which confidence, and over which groups of images.
+
+    Args:
+        caller (str): The metric, for errors.
+        confidence (float, optional): In (0, 1), such as 0.95. None: no intervals.
+        group (str, optional): Field of the samples that says which images belong together, such as ``'group'``, the
+            column of an annotation file. None: images are independent.
+
+    Raises:
+        ValueError: If ``confidence`` is out of range, or there is a group without it.
+    """
+
+    def __init__(self, caller: str, confidence: Optional[float], group: Optional[str]) -> None:
+        if confidence is not None:
+            check_number(caller, 'confidence', confidence, 0, 1, low_open=True, high_open=True)
+        elif group is not None:
+            raise ValueError(f'{caller}: expected confidence with group={group!r}, got None. Set confidence=0.95.')
+        self.caller = caller
+        self.confidence = confidence
+        self.group = group
+
+    def __bool__(self) -> bool:
+        """Whether there are intervals."""
+        return self.confidence is not None
+
+    def directions(self, of: Mapping[str, Optional[str]]) -> dict[str, Optional[str]]:
+        """Add the names of the ends; each is better the same way as its result."""
+        ends = {f'{name}_{end}': way for name, way in of.items() for end in ('low', 'high')} if self else {}
+        return {**of, **ends}
+
+    def group_of(self, sample: Mapping[str, Any]) -> Optional[Hashable]:
+        """Return the group of an image; None without groups.
+
+        Raises:
+            MissingFieldError: If the sample lacks it.
+        """
+        if self.group is None:
+            return None
+        if sample.get(self.group) is None:
+            name = sample.get('img_path') or f'sample {sample.get("sample_idx", "?")}'
+            raise MissingFieldError(
+                f'{self.caller}: expected group={self.group!r} in {name}, got {", ".join(sorted(sample))}. A list of '
+                "images may have a column 'group'; PackInputs(meta_keys=[...]) names other fields to keep."
+            )
+        value = sample[self.group]
+        return value.item() if isinstance(value, Tensor) else value
+
+    def of_images(
+        self, metric: BaseMetric, values: Mapping[str, Tensor], groups: Sequence, scale: float = 100.0
+    ) -> dict[str, float]:
+        """Return the mean of each number of the images (N,), and its ends.
+
+        Shares of images, bool, get the exact interval of Clopper and Pearson, other numbers, and groups, a bootstrap.
+        """
+        results = {}
+        for name, value in values.items():
+            results[name] = scale * value.double().sum().item() / len(value)
+            if self.confidence is not None:
+                interval = share_interval_by_group if value.dtype == torch.bool else mean_interval
+                low, high = interval(value, self._units(groups), self.confidence)
+                results.update(self._ends(metric, name, scale * low, scale * high, groups))
+        return results
+
+    def of_resamples(
+        self, metric: BaseMetric, results: Mapping[str, float], statistic: Callable[[Tensor], Tensor], groups: Sequence
+    ) -> dict[str, float]:
+        """Return results with the ends of their bootstrap intervals.
+
+        Args:
+            metric (BaseMetric): Notes what has too few data.
+            results (Mapping[str, float]): K numbers by name.
+            statistic (Callable): Takes weights (R, N), as for
+                :func:`hybridcls.functional.metrics.bootstrap_interval`, and returns the same K numbers, (R, K).
+            groups (Sequence): Of each image.
+        """
+        if self.confidence is None or not results:
+            return dict(results)
+        low, high = bootstrap_interval(statistic, len(groups), self._units(groups), self.confidence)
+        found: dict[str, float] = {}
+        for (name, value), one, other in zip(results.items(), low.tolist(), high.tolist(), strict=True):
+            found.update({name: value, **self._ends(metric, name, one, other, groups)})
+        return found
+
+    def _units(self, groups: Sequence) -> Groups:
+        return None if self.group is None else groups
+
+    def _ends(self, metric: BaseMetric, name: str, low: float, high: float, groups: Sequence) -> dict[str, float]:
+        if low == low and high == high:
+            return {f'{name}_low': low, f'{name}_high': high}
+        units = f'{len({*groups})} groups' if self.group is not None else f'{len(groups)} images'
+        why = (
+            f'Insufficient data for an interval: {units}, where confidence={self.confidence:g} needs at least '
+            f'{fewest_units(self.confidence or 0.95)}, and a value in nearly every resample.'
+        )
+        return without_result(metric, why, [f'{name}_low', f'{name}_high'])
+
+
+def each_resample(value_of: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Make a statistic of weights (R, N) from one of positions: a resample is the positions that it drew."""
+
+    def statistic(weights: Tensor) -> Tensor:
+        places = torch.arange(weights.shape[1])
+        return torch.stack([value_of(places.repeat_interleave(row.long())) for row in weights])
+
+    return statistic
