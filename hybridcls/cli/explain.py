@@ -137,7 +137,7 @@ def _report(title: str, cfg: 'Config', args: Namespace, note: str, phase: Any = 
 
     takers, notes = takers_of(cfg), [note] if note else []
     if args.build:
-        from .build_reads import build_and_record
+        from hybridcls.apis.build_reads import build_and_record
 
         notes += build_and_record(cfg, takers)
     return Report(title, str(cfg.filename), explain_config(cfg, takers, phase), [*notes, *provenance_of(cfg).notes])
