@@ -87,8 +87,9 @@ def _check(args: Namespace) -> None:
     if args.config is None and args.shared_data is None:
         raise ValueError('doctor: expected a config, or --data FOLDER for the images alone, got neither.')
     if args.config is None and (args.find_rate or args.out):
-        raise ValueError(f'doctor: {"--lr" if args.find_rate else "--out"} needs a config: hybridcls doctor CONFIG --data '
-                         'FOLDER.')  # fmt: skip
+        raise ValueError(
+            f'doctor: {"--lr" if args.find_rate else "--out"} needs a config: doctor CONFIG --data FOLDER.'
+        )
     if args.no_trial and (args.find_rate or args.out):
         raise ValueError(f'doctor: {"--lr" if args.find_rate else "--out"} needs the trial. Drop --no-trial.')
     if args.images < 1:

@@ -20,6 +20,7 @@ _SIDE = 32  # pixels
 # A flat image has no signature: what is left of it is noise.
 _FLAT = 1.0  # standard deviation, in grey levels of 256
 _ORIENTATION = 0x0112  # EXIF
+_PNG_END = b'IEND\xaeB`\x82'
 _REMEMBERED = 30_000  # images, of a kilobyte each
 
 
@@ -73,7 +74,10 @@ def _look(path: str, size: int, changed: int) -> ImageLook:
         turned = file.getexif().get(_ORIENTATION, 1) not in (0, 1)
         look = look._replace(size=file.size, header=image_header(file, content[:25]), is_rotated=turned)
         file.draft('RGB', (2 * _SIDE, 2 * _SIDE))
-        return look._replace(signature=_signature_of(file))
+        look = look._replace(signature=_signature_of(file))
+        if file.format == 'PNG' and _PNG_END not in content:  # which Pillow does without, and OpenCV does not
+            look = look._replace(problem='the end of the file is missing')
+        return look
     except Exception as error:  # Pillow raises errors of many types on broken files
         return look._replace(problem=f'{str(error) or type(error).__name__}')
 

@@ -143,9 +143,9 @@ def _head(subject: Subject, train: DataPart) -> Iterator[Finding]:
         what = f'the head has num_classes={number}, and the training data {there} classes.'
         yield Finding(PROBLEM, 'model.head.num_classes', what, change)
     elif number > there:
-        what = f'the head has num_classes={number}, and the training data {there} classes: {number - there} are never seen.'
-        level = WARNING if number < 2 * there or number == 1000 else PROBLEM
-        yield Finding(level, 'model.head.num_classes', what, change)
+        never = number - there
+        what = f'the head has num_classes={number}, and the training data {there} classes: {never} are never seen.'
+        yield Finding(PROBLEM, 'model.head.num_classes', what, change)
     for key in ('val_evaluator', 'test_evaluator'):
         metrics = subject.get(key, [])
         for place, metric in walk(metrics, (key,)):

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from hybridcls.visualization.prediction_image import to_rgb_image
+
+from .steps import pick, size_of
 
 __all__ = ['contact_sheet', 'sheet_of_batches']
 
@@ -55,11 +58,12 @@ def sheet_of_batches(batches: Sequence[dict], model: Any, classes: Sequence[str]
         model (nn.Module): Whose ``data_preprocessor`` they go through, with what it augments.
         classes (Sequence[str]): Class names by number.
     """
+    preprocessor = deepcopy(model.data_preprocessor)  # it checks the values of its first batch of a training
     images: list[np.ndarray] = []
     labels: list[str] = []
     for data in batches:
-        count = len(data['data_samples'])
-        seen = model.data_preprocessor(data, True)
+        count = size_of(data)
+        seen = preprocessor(pick(data, range(count)), True)
         inputs, samples = seen['inputs'], seen['data_samples']
         views = len(inputs) // count
         for number in range(count):

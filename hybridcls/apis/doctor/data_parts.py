@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 import numpy as np
+from mmengine.config import Config
 
 from hybridcls.datasets.class_numbering import class_names_of
 from hybridcls.datasets.dataset_nodes import leaves_of
 from hybridcls.datasets.samplers.dataset_labels import label_lists
+from hybridcls.engine.config.data_splits import open_splits
 from hybridcls.engine.config.tree import value_at, walk
 
 from .finding import Finding, of_error
@@ -64,15 +66,15 @@ def build_parts(subject: Subject) -> Iterator[Finding]:
     done: list[tuple[Any, DataPart]] = []
     for split in SPLITS:
         cfg = value_at(subject.cfg, (f'{split}_dataloader', 'dataset'))
-        if not cfg or (split != 'train' and not value_at(subject.cfg, (f'{split}_dataloader',))):
-            continue
+        if not cfg or any(path[0] == f'{split}_dataloader' for path, _ in open_splits(subject.cfg)):
+            continue  # the images could not be divided, which is told
         same = next((part for other, part in done if other == cfg), None)  # test_dataloader = val_dataloader
         if same is not None:
             subject.parts[split] = DataPart(
                 split, same.dataset, same.paths, same.labels, same.classes, same.labels_of_paths
             )
             continue
-        part, finding = _build(cfg, split)
+        part, finding = _build(cfg, split, subject.cfg)
         if finding is not None:
             yield finding
         if part is not None:
@@ -80,7 +82,7 @@ def build_parts(subject: Subject) -> Iterator[Finding]:
             done.append((cfg, part))
 
 
-def _build(cfg: Any, split: str) -> tuple[Optional[DataPart], Optional[Finding]]:
+def _build(cfg: Any, split: str, whole: Config) -> tuple[Optional[DataPart], Optional[Finding]]:
     """Build one; a class without images is told, and the others are looked at."""
     key, finding = f'{split}_dataloader.dataset', None
     for more in ({}, dict(empty_classes='warn')):
@@ -89,7 +91,7 @@ def _build(cfg: Any, split: str) -> tuple[Optional[DataPart], Optional[Finding]]
         except Exception as error:  # data sets of any package may raise any error
             if finding is not None:
                 return None, finding
-            finding = of_error(error, key)
+            finding = of_error(error, key, whole)
             if 'no image for' not in str(error):
                 return None, finding
     return None, finding

@@ -50,7 +50,8 @@ def _between(part: DataPart, other: DataPart, scan: ImageScan, near: dict[str, i
     if shared:
         all_of = 'all ' if len(shared) == len(set(part.paths)) else ''
         yield Finding(
-            PROBLEM, part.key, f'{what} share {all_of}{len(shared)} of the {len(set(part.paths))} files of {part.split}: '
+            PROBLEM, part.key,
+            f'{what} share {all_of}{len(shared)} of the {len(set(part.paths))} files of {part.split}: '
             f'{named(sorted(shared))}.', advice,
         )  # fmt: skip
         return
@@ -71,7 +72,8 @@ def _between(part: DataPart, other: DataPart, scan: ImageScan, near: dict[str, i
         pairs = (f'{path} ~ {groups[near[path]]}' for path in alike)
         yield Finding(
             WARNING, part.key,
-            f'{len(alike)} of {len(looks)} images of {part.split} nearly equal images of {other.split}: {named(pairs)}.',
+            f'{len(alike)} of {len(looks)} images of {part.split} nearly equal images of {other.split}: '
+            f'{named(pairs)}.',
             advice,
         )  # fmt: skip
 

@@ -3,11 +3,11 @@
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Optional
 
 import torch
@@ -16,8 +16,11 @@ from mmengine.registry import DefaultScope
 
 from hybridcls.compat.mmengine import bare_model
 from hybridcls.engine.config import apply, load_config
+from hybridcls.engine.config.data_defaults import data_defaults
 from hybridcls.engine.config.data_splits import data_splits
 from hybridcls.engine.config.loading import is_chain
+from hybridcls.engine.config.num_classes import num_classes
+from hybridcls.engine.config.schedules import fractions
 from hybridcls.engine.phases.plan import read_phases
 from hybridcls.engine.runner.global_instances import isolated_globals
 from hybridcls.engine.training import TrainOptions, choose_work_dir, complete, prepare_training
@@ -84,7 +87,7 @@ class Examination:
         """Add findings, each once."""
         for one in findings:
             one = replace(one, phase=phase)
-            if not any((one.where, one.what) == (other.where, other.what) for other in self.findings):
+            if not any(one.what == other.what and one.level == other.level != NOTE for other in self.findings):
                 self.findings.append(one)
 
 
@@ -144,7 +147,7 @@ def examine_data(root: str, wishes: Wishes = Wishes(), img_size: Optional[int] =
             except Exception as error:
                 if 'multi_label=True' in str(error) and not more:
                     continue
-                found.add([of_error(error, '--data')])
+                found.add([of_error(error, '--data', cfg)])
                 break
         subject = Subject(cfg, folder)
         _look_at_data(subject, wishes, found)
@@ -201,9 +204,11 @@ def _prepare(subject: Subject, options: TrainOptions, work_dir: str) -> Iterator
         subject.is_complete = True
         return
     except Exception as error:  # of parts of any package
-        yield of_error(error, 'config')
+        yield of_error(error, 'config', cfg)
     subject.cfg = cfg
-    for step in (lambda: complete(cfg, replace(options, launcher='none')), lambda: apply(cfg, data_splits, folder)):
+    alone = replace(options, launcher='none')
+    steps = ((data_splits, folder), (data_defaults,), (fractions,), (num_classes,))
+    for step in (partial(complete, cfg, alone), *(partial(apply, cfg, *one) for one in steps)):
         try:
             with quiet():
                 step()
@@ -232,7 +237,7 @@ def _guarded(check: Callable[..., Iterable[Finding]], *args: Any) -> list[Findin
         with quiet():
             findings.extend(check(*args))
     except Exception as error:  # parts of any package may raise any error
-        findings.append(of_error(error, check.__name__.removeprefix('check_')))
+        findings.append(of_error(error, check.__name__.strip('_').removeprefix('check_')))
     return findings
 
 
@@ -241,8 +246,10 @@ def _try(subject: Subject, wishes: Wishes, found: Examination) -> Iterator[Findi
     needed, free = _least_memory(subject), available_memory()
     if needed > free > 0:
         yield Finding(
-            PROBLEM, 'model', f'weights, gradients and optimizer take {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} are '
-            'free: no step was tried.', 'a smaller model, or a machine with more memory',
+            PROBLEM, 'model',
+            f'weights, gradients and optimizer take {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} are free: no step '
+            'was tried.',
+            'a smaller model, or a machine with more memory',
         )  # fmt: skip
         return
     findings: list[Finding] = []
@@ -253,7 +260,7 @@ def _try(subject: Subject, wishes: Wishes, found: Examination) -> Iterator[Findi
         with quiet():
             with_runner(cfg, lambda runner: _work(subject, runner, wishes, found, findings), heard)
     except Exception as error:  # parts of any package may raise any error
-        findings.append(of_error(error, 'training'))
+        findings.append(of_error(error, 'training', cfg))
     yield from findings
     yield from heard.findings()
 

@@ -1,19 +1,30 @@
 """What the doctor has found: one sentence, where it stands, and what to change."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Optional
 
+from mmengine.config import Config
+
+from hybridcls.checks import listed
 from hybridcls.command_line import explain_error
+from hybridcls.engine.config.origins import RUNNER_KEYS
+from hybridcls.engine.config.shared_keys import SHARED_KEYS
+from hybridcls.engine.config.tree import dotted, leaves_in, walk
 
 __all__ = ['LEVELS', 'NOTE', 'PROBLEM', 'WARNING', 'Finding', 'counts_of', 'named', 'of_error']
 
+_READ_KEYS = (*SHARED_KEYS, *RUNNER_KEYS, 'teacher')
 PROBLEM, WARNING, NOTE = LEVELS = ('problem', 'warning', 'note')
 
-_ADVICE = re.compile(r'(?<=[.)]) (?=(?:Set|Use|Write|Add|Change|Give|Remove|Drop|Take|Name|Choose|Keep|Delete|Type|Call|'
-                      r'Leave|Count|Put|End|Fix|Save|Install|Let|Join|Point|Did you mean|Known keys)\b)')  # fmt: skip
+_VERBS = (
+    'Set|Use|Write|Add|Change|Give|Remove|Drop|Take|Name|Choose|Keep|Delete|Type|Call|Leave|Count|Put|End|Fix|Save|'
+    'Install|Let|Join|Point|Did you mean|Known keys'
+)
+_ADVICE = re.compile(rf'(?<=[.)]) (?=(?:{_VERBS})\b)')
 _KEY = re.compile(r'(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*')
 
 
@@ -54,18 +65,16 @@ def named(paths: Iterable[Any], most: int = 3) -> str:
         >>> named(['a.png', 'b.png', 'c.png', 'd.png'])
         'a.png, b.png, c.png and 1 more'
     """
-    from hybridcls.checks import listed
-
     return listed(map(str, paths), most)
 
 
-def of_error(error: BaseException, where: str, level: str = PROBLEM) -> Finding:
+def of_error(error: BaseException, where: str, cfg: Optional[Config] = None) -> Finding:
     """Return an error that a part of the config raises as a finding: its sentence, and the advice in it.
 
     Args:
         error (BaseException): What was raised.
         where (str): The key of the part, for an error that does not start with one.
-        level (str): Of the finding. Defaults to a problem.
+        cfg (Config, optional): The config, in which a value that the error tells is looked for. Defaults to None.
 
     Example:
         >>> of_error(ValueError('PKSampler: 3 classes do not do. Use images_per_class=4.'), 'train_dataloader')
@@ -79,6 +88,28 @@ change='Use images_per_class=4.', phase='')
     cut = _ADVICE.search(text)
     what, change = (text[: cut.start()], text[cut.end() :]) if cut else (text, '')
     head, colon, rest = what.partition(': ')
-    if colon and _KEY.fullmatch(head) and '.' in head:
+    if colon and _KEY.fullmatch(head) and ('.' in head or head in (cfg or ())):
         where, what = head, rest
-    return Finding(level, where, what, change or f'see {where}')
+    elif cfg is not None:
+        where = _value_in(cfg, text) or _part_in(cfg, head.partition('.')[0]) or where
+    return Finding(PROBLEM, where, what, change or where)
+
+
+def _value_in(cfg: Config, text: str) -> str:
+    """Return the key of the longest value that an error quotes, or of the longest path in it, or ``''``."""
+    told = [
+        (-len(value), len(path), dotted(path))
+        for path, value in leaves_in(cfg)
+        if isinstance(value, str) and value and path[0] in _READ_KEYS and path[-1] != 'type'
+        if repr(value) in text or (os.sep in value and value in text)
+    ]
+    return min(told)[2] if told else ''
+
+
+def _part_in(cfg: Config, kind: str) -> str:
+    """Return the key of the first part of this class, or ``''``."""
+    for path, node in walk(cfg):
+        name = node.get('type') if path and path[0] in _READ_KEYS and isinstance(node, dict) else None
+        if str(getattr(name, '__name__', name)).rpartition('.')[2] == kind:
+            return dotted(path)
+    return ''

@@ -84,7 +84,8 @@ def _unreadable(part: DataPart, scan: ImageScan) -> Iterator[Finding]:
         path, reason = next(iter(unreadable.items()))
         yield Finding(
             WARNING if skips else PROBLEM, part.key,
-            f'{len(unreadable)} of {len(part.paths)} images cannot be read: {named(unreadable)} ({reason.rstrip(".")}).',
+            f'{len(unreadable)} of {len(part.paths)} images cannot be read: {named(unreadable)} '
+            f'({reason.rstrip(".")}).',
             f"delete or replace them, or {part.key}.on_unreadable='skip'",
         )  # fmt: skip
     if damaged:

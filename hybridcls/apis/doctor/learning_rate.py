@@ -113,7 +113,8 @@ def rate_findings(curve: RateCurve, rate: float, where: str = 'optim_wrapper.opt
         yield Finding(NOTE, where, text, 'more images or trained weights, or try rates by short trainings')
     else:
         end = f', and diverges at {curve.diverges:.2g}' if curve.diverges else ''
-        yield Finding(NOTE, where, f'in {len(curve.rates)} steps the loss falls fastest at lr={curve.suggested:.2g}{end}; '
+        yield Finding(NOTE, where,
+                      f'in {len(curve.rates)} steps the loss falls fastest at lr={curve.suggested:.2g}{end}; '
                       f'the config has lr={rate:g}.', f'lr={curve.suggested:.2g}')  # fmt: skip
     if curve.diverges is not None and rate >= curve.diverges:
         change = f'lr={curve.suggested or curve.diverges / 10:.2g}'

@@ -59,8 +59,8 @@ def _estimated(subject: Subject, step: TrainStep, data: dict, batch_size: int) -
     )  # fmt: skip
     subject.facts['step_seconds_an_image'] = seconds[1] / _SMALL[1]
     text = (
-        f'a batch of {batch_size} takes about {needed / _GIB:.2f} GiB ({lasting / _GIB:.2f} GiB of weights, gradients and '
-        f'optimizer, {each / 2**20:.1f} MiB an image; from steps of {_SMALL[0]} and {_SMALL[1]})'
+        f'a batch of {batch_size} takes about {needed / _GIB:.2f} GiB ({lasting / _GIB:.2f} GiB of weights, gradients '
+        f'and optimizer, {each / 2**20:.1f} MiB an image; from steps of {_SMALL[0]} and {_SMALL[1]})'
     )
     if free > lasting and needed > _NEARLY * free:
         level = PROBLEM if needed > free else WARNING

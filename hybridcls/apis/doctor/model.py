@@ -15,7 +15,7 @@ from .subject import Subject
 
 __all__ = ['check_model']
 
-_MANY_PARAMETERS, _FEW_IMAGES = 1_000_000, 5_000
+_MANY_PARAMETERS, _MANY_AN_IMAGE = 1_000_000, 2_000
 _STRIDE = 32  # of the last map of most networks of convolutions
 _FAR = 2.0  # times the size of the pretraining
 _OTHER = 0.02  # of the mean of images in [0, 1]
@@ -30,12 +30,8 @@ def check_model(subject: Subject, runner: Any) -> Iterator[Finding]:
     yield Finding(NOTE, 'model', f'{trained:,} of {every:,} parameters are trained.')
     yield from _frozen(model, runner)
     images = len(subject.parts['train'].labels) if 'train' in subject.parts else 0
-    if (
-        every > _MANY_PARAMETERS
-        and trained > every / 2
-        and 0 < images < _FEW_IMAGES
-        and not starts_from_weights(subject)
-    ):
+    is_large = trained > max(_MANY_PARAMETERS, _MANY_AN_IMAGE * images)
+    if images and is_large and not starts_from_weights(subject):
         where = next((dotted((*path, 'pretrained')) for path in timm_streams_in(subject.cfg)), 'load_from')
         yield Finding(
             WARNING, where, f'{every:,} parameters start at random, and there are {images} images to train on.',
@@ -92,7 +88,8 @@ def _size(subject: Subject, stream: Any, known: Any, where: str) -> Iterator[Fin
         return
     if where.endswith('cnn') and min(sides) < _STRIDE:
         yield Finding(
-            WARNING, 'img_size', f'{min(sides)} pixels are fewer than the stride of {stream.model_name} ({_STRIDE}): its '
+            WARNING, 'img_size',
+            f'{min(sides)} pixels are fewer than the stride of {stream.model_name} ({_STRIDE}): its '
             'last map has one position.', f'img_size={2 * _STRIDE}',
         )  # fmt: skip
     elif getattr(stream, 'has_weights', False) and not pretrained / _FAR <= max(sides) <= pretrained * _FAR:

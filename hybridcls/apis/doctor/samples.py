@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from copy import deepcopy
 from typing import Any, Optional
 
 import numpy as np
@@ -46,8 +47,8 @@ def check_samples(subject: Subject) -> Iterator[Finding]:
         if len(shapes) > 1:
             yield Finding(
                 PROBLEM, f'{part.key}.pipeline',
-                f'images leave the pipeline in {len(shapes)} sizes ({named(" x ".join(map(str, one)) for one in sorted(shapes))}), '
-                'and do not make a batch.',
+                f'images leave the pipeline in {len(shapes)} sizes '
+                f'({named(" x ".join(map(str, one)) for one in sorted(shapes))}), and do not make a batch.',
                 "dict(type='ResizeToSize') or dict(type='CenterCropToSize') before PackInputs",
             )  # fmt: skip
         else:
@@ -90,7 +91,7 @@ def _samples(subject: Subject, part: DataPart) -> tuple[list[Any], Optional[Find
 
             if isinstance(error, UnreadableImageError):  # told by the look at all images
                 continue
-            return [], of_error(error, f'{part.key}.pipeline')
+            return [], of_error(error, f'{part.key}.pipeline', subject.cfg)
     return samples, None
 
 
@@ -105,22 +106,26 @@ def _not_packed(sample: Any) -> str:
 def _chance(part: DataPart, subject: Subject) -> Iterator[Finding]:
     """Whether an image of a test leaves the pipeline as something else the second time."""
     for number in range(min(4, len(part.dataset))):
-        pair = []
-        for seed in (1, 2):
+        seen: list[list[Tensor]] = []
+        for seed in range(4 * number, 4 * number + 4):
             with isolated_randomness(), suppress(Exception):
                 seed_generators(seed, seed)
-                pair.append(views_of(part.dataset[number]['inputs']))
-        if len(pair) == 2 and not all(torch.equal(one, other) for one, other in zip(*pair, strict=True)):
+                seen.append(views_of(part.dataset[number]['inputs']))
+        if not all(_equal(seen[0], other) for other in seen[1:]):
             pipeline = getattr(next(iter(leaves_of(part.dataset))), 'pipeline', None)
             names = [type(step).__name__ for step in getattr(pipeline, 'transforms', ())]
             names = [name for name in names if any(part in name for part in _CHANCE)]
             yield Finding(
                 PROBLEM, f'{part.key}.pipeline',
-                f'the {part.split} images are changed by chance{f" ({named(names)})" if names else ""}, so that results '
-                'differ from one validation to the next.',
+                f'the {part.split} images are changed by chance{f" ({named(names)})" if names else ""}, so that '
+                'results differ from one validation to the next.',
                 f'{part.key}.pipeline: take {named(names) if names else "the random transforms"} out',
             )  # fmt: skip
             return
+
+
+def _equal(views: list[Tensor], others: list[Tensor]) -> bool:
+    return all(torch.equal(one, other) for one, other in zip(views, others, strict=True))
 
 
 def _views(subject: Subject, count: int) -> Iterator[Finding]:
@@ -208,14 +213,16 @@ def check_colors(subject: Subject, model: Any, folder: str) -> Iterator[Finding]
     with isolated_randomness():
         sample = leaf.pipeline(info)
         view = views_of(sample['inputs'])[0]
-        data = model.data_preprocessor(dict(inputs=view[None], data_samples=[sample['data_samples']]), False)
+        # A copy: it checks the values of its first batch, which is to be one of the training.
+        data = deepcopy(model.data_preprocessor)(dict(inputs=view[None], data_samples=[sample['data_samples']]), False)
     strength = _strength(data['inputs'][0])
     if len(strength) == 3 and strength[2] > strength[0] + 1e-3:
         key = 'model.data_preprocessor' if subject.get('model.data_preprocessor') else 'data_preprocessor'
-        converts = takes_argument(type(model.data_preprocessor), 'to_rgb')
+        kind = type(model.data_preprocessor)
+        converts = takes_argument(kind, 'to_rgb')
         yield Finding(
             PROBLEM, key, 'a red image reaches the model as a blue one: its channels are blue, green, red.',
-            f'{key}.to_rgb=True' if converts else f'{key}: turn the channels of {type(model.data_preprocessor).__name__}',
+            f'{key}.to_rgb=True' if converts else f'{key}: turn the channels of {kind.__name__}',
         )  # fmt: skip
 
 

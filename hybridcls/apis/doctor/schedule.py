@@ -125,7 +125,8 @@ def _scheduler(path: Path, scheduler: dict, total: int, unit: str) -> Iterator[F
     if isinstance(length, (int, float)) and isinstance(begin, (int, float)):
         if length > 1.2 * (until - begin):
             yield Finding(
-                WARNING, where, f'T_max={length:g}, and it acts for {until - begin:g} {unit}: the rate does not reach its end.',
+                WARNING, where,
+                f'T_max={length:g}, and it acts for {until - begin:g} {unit}: the rate does not reach its end.',
                 f'{where}.T_max={until - begin:g}',
             )  # fmt: skip
         elif length < 0.8 * (until - begin):

@@ -6,11 +6,11 @@ from math import exp, log
 from hybridcls.engine.config.change import provenance_of
 from hybridcls.engine.config.taker import UNREAD
 from hybridcls.engine.config.takers import takers_of
-from hybridcls.engine.config.tree import dataloaders_in, dotted, is_a, walk
+from hybridcls.engine.config.tree import dataloaders_in, dotted, holds_datasets, is_a, walk
 
 from ..build_reads import build_and_record
 from .environment import cpu_count
-from .finding import NOTE, PROBLEM, WARNING, Finding
+from .finding import NOTE, PROBLEM, WARNING, Finding, of_error
 from .subject import Subject
 
 __all__ = ['check_keys', 'check_settings']
@@ -19,10 +19,12 @@ __all__ = ['check_keys', 'check_settings']
 def check_keys(subject: Subject) -> Iterator[Finding]:
     """Find keys that nothing reads; parts are built on the meta device to see who reads those of a ``**kwargs``."""
     takers = takers_of(subject.cfg)
-    try:
-        build_and_record(subject.cfg, takers)
-    except Exception as error:  # what a part raises is told where it is built for the trial
-        yield Finding(NOTE, 'config', f'parts could not be built to see who reads which key ({type(error).__name__}).')
+    failed = dict(build_and_record(subject.cfg, takers))
+    if ('model',) in failed:
+        failed.pop(('optim_wrapper',), None)  # for it is built for that model
+    for path, error in failed.items():
+        if not holds_datasets(str(path[-1])):  # these are told when they read their images
+            yield of_error(error, dotted(path), subject.cfg)
     for path, taker in takers.found.items():
         if taker.status == UNREAD:
             yield Finding(

@@ -13,7 +13,7 @@ from .subject import Subject
 
 __all__ = ['check_speed', 'endless']
 
-_SECONDS, _MOST_BATCHES = 5.0, 50
+_SECONDS, _MOST_BATCHES = 2.0, 50
 
 
 def endless(loader: Any) -> Iterator[dict]:
@@ -42,7 +42,10 @@ def check_speed(subject: Subject, loader: Any) -> Iterator[Finding]:
     trains, workers = 1 / each, getattr(loader, 'num_workers', 0)
     limit = 'loader' if loads < trains else 'model'
     subject.facts['speed'] = dict(loader=round(loads, 1), model=round(trains, 1), workers=workers, limit=limit)
-    text = f'the loader gives {loads:.0f} images/s ({workers} workers), the model trains on {trains:.0f}: the {limit} is the limit.'
+    text = (
+        f'the loader gives {loads:.0f} images/s ({workers} worker{"s" * (workers != 1)}), the model trains on '
+        f'{trains:.0f}: the {limit} is the limit.'
+    )
     if limit == 'model':
         yield Finding(NOTE, 'train_dataloader', text)
         return

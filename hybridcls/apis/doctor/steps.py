@@ -23,13 +23,18 @@ def pick(data: dict, numbers: Sequence[int]) -> dict:
         ['c', 'a', 'c']
     """
 
+    def copy(sample: Any) -> Any:
+        return sample.clone() if hasattr(sample, 'clone') else sample
+
     def rows(images: Any) -> Any:
         return images[list(numbers)] if isinstance(images, Tensor) else [images[number] for number in numbers]
 
     inputs = data['inputs']
     is_views = isinstance(inputs, (list, tuple)) and not (isinstance(inputs[0], Tensor) and inputs[0].dim() == 3)
     picked = [rows(view) for view in inputs] if is_views else rows(inputs)
-    return {**data, 'inputs': picked, 'data_samples': [data['data_samples'][number] for number in numbers]}
+    # Copies: a data preprocessor that mixes images writes soft labels into its samples.
+    samples = [copy(data['data_samples'][number]) for number in numbers]
+    return {**data, 'inputs': picked, 'data_samples': samples}
 
 
 class TrainStep:
