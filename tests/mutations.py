@@ -107,7 +107,7 @@ MUTATIONS = (
     # data
     Mutation('datasets/data_split.py', 'divided = set(sizes) - {', 'divided = set(sizes) or {'),
     Mutation(
-        'datasets/near_duplicates.py', '(-1) ** across for _ in range(_FREQUENCIES)', '1 for _ in range(_FREQUENCIES)'
+        'datasets/near_duplicates.py', '(-1) ** across for _ in range(FREQUENCIES)', '1 for _ in range(_FREQUENCIES)'
     ),
     Mutation('engine/config/kept_split.py', "{own: 'val', 'test': 'test'}", "{own: 'val'}"),
     Mutation('engine/config/data_splits.py', '(*beside, folder)', '(folder,)'),

@@ -132,14 +132,18 @@ def reports_of(args: Namespace) -> list[Report]:
 def _report(title: str, cfg: 'Config', args: Namespace, note: str, phase: Any = None) -> Report:
     from hybridcls.engine.config import provenance_of
     from hybridcls.engine.config.takers import takers_of
+    from hybridcls.engine.config.tree import dotted
 
     from .explanation import explain_config
 
     takers, notes = takers_of(cfg), [note] if note else []
     if args.build:
-        from .build_reads import build_and_record
+        from hybridcls.apis.build_reads import build_and_record
 
-        notes += build_and_record(cfg, takers)
+        notes += [
+            f'{dotted(place)} was not built: {type(error).__name__}: {str(error)[:200]}'
+            for place, error in build_and_record(cfg, takers)
+        ]
     return Report(title, str(cfg.filename), explain_config(cfg, takers, phase), [*notes, *provenance_of(cfg).notes])
 
 

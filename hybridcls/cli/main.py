@@ -17,7 +17,7 @@ from typing import Any, Optional
 from hybridcls.command_line import TRACEBACK_VARIABLE, explain_error, run_tool
 from hybridcls.version import __version__
 
-from . import explain, migrate, predict, test, train
+from . import doctor, explain, migrate, predict, test, train
 from . import list as list_
 
 __all__ = ['SUBCOMMANDS', 'main', 'parse_args', 'run_alone']
@@ -27,6 +27,7 @@ SUBCOMMANDS = {
     'test': test,
     'predict': predict,
     'list': list_,
+    'doctor': doctor,
     'explain': explain,
     'migrate': migrate,
 }

@@ -1,6 +1,5 @@
 """Find images that are nearly the same: copies in another size, format or brightness, and mirror images."""
 
-import io
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -8,16 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Optional
 
 import numpy as np
-from mmengine import fileio
-from PIL import Image, ImageOps
 
-from .image_formats import is_transparent, register_decoders
+from .image_formats import register_decoders
+from .image_look import FREQUENCIES, look_at
 
 __all__ = ['groups_of_near_duplicates', 'signature']
 
-_SIDE, _FREQUENCIES, _LOW = 32, 12, 4
-# A flat image has no signature: what is left of it is noise.
-_FLAT = 1.0  # standard deviation, in grey levels of 256
+_LOW = 4
 # Correlation 0.98 of what the signatures hold. Measured on photographs and drawings: JPEG of quality 30, half the size,
 # mirrored, 30 % darker or less contrast are found in 95 to 100 % of the cases, cropped by 2 % in two of three.
 _RADIUS, _SMALLER = 0.2, (0.1, 0.05)
@@ -28,40 +24,22 @@ _SUFFIX = re.compile(r'[ _-](mirror|mirrored|flip|flipped|copy)$', re.IGNORECASE
 
 
 def signature(path: str) -> Optional[np.ndarray]:
-    """Return 151 numbers that are close (Euclidean distance) for images that look the same.
+    """Return the signature of an image file (:class:`~hybridcls.datasets.image_look.ImageLook`).
 
-    They are the low frequencies of the cosine transform of the brightness, at 32 x 32 pixels and without the mean, and
-    fewer of the colours; together they have length 1. Mirroring changes the signs of :func:`_mirrored`.
+    Mirroring the image changes the signs of :func:`_mirrored`.
 
     Args:
-        path (str): An image file, on any of mmengine's backends. JPEG is decoded at a reduced size.
+        path (str): An image file, on any of mmengine's backends.
 
     Returns:
         np.ndarray | None: float32; None for a file that cannot be read, and for an image of one colour.
     """
-    from scipy.fft import dctn
-
-    try:
-        file = Image.open(io.BytesIO(fileio.get(path)))
-        file.draft('RGB', (2 * _SIDE, 2 * _SIDE))
-        image = ImageOps.exif_transpose(file)
-        if is_transparent(image):
-            image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image.convert('RGBA'))
-        small = image.convert('RGB').resize((_SIDE, _SIDE), Image.Resampling.BOX).convert('YCbCr')
-    except Exception:  # Pillow raises errors of many types on broken files; reading them in the training names them
-        return None
-    frequencies = dctn(np.asarray(small, dtype=np.float32), axes=(0, 1), norm='ortho')
-    brightness = frequencies[:_FREQUENCIES, :_FREQUENCIES, 0].ravel()[1:]
-    colors = frequencies[:2, :2, 1:].ravel() - np.array([128 * _SIDE] * 2 + [0] * 6, dtype=np.float32)
-    norm = np.linalg.norm(brightness)
-    if norm < _FLAT * _SIDE:
-        return None
-    return (np.concatenate([brightness, colors]) / norm).astype(np.float32)
+    return look_at(path).signature
 
 
 def _mirrored(signatures: np.ndarray) -> np.ndarray:
     """Return the signatures of the mirror images: odd frequencies from left to right change their sign."""
-    brightness = [(-1) ** across for _ in range(_FREQUENCIES) for across in range(_FREQUENCIES)][1:]
+    brightness = [(-1) ** across for _ in range(FREQUENCIES) for across in range(FREQUENCIES)][1:]
     colors = [(-1) ** across for _ in range(2) for across in range(2) for _ in range(2)]
     return signatures * np.array([*brightness, *colors], dtype=np.float32)
 
@@ -125,7 +103,7 @@ def _close_pairs(signatures: np.ndarray) -> Iterator[tuple[int, int, float]]:
     plain = signatures[rows]
     both = np.concatenate([plain, _mirrored(plain)])
     # The lowest frequencies are never further apart than all: what they leave is compared in full.
-    lowest = [down * _FREQUENCIES + across - 1 for down in range(_LOW) for across in range(_LOW)][1:]
+    lowest = [down * FREQUENCIES + across - 1 for down in range(_LOW) for across in range(_LOW)][1:]
     tree = cKDTree(both[:, lowest])
     for start in range(0, len(rows), _CHUNK):
         near = tree.query_ball_point(plain[start : start + _CHUNK, lowest], _RADIUS, workers=-1)

@@ -119,7 +119,7 @@ def _open_places(cfg: Config) -> Iterator[Path]:
     for path, loader in dataloaders_in(read):
         if 'batch_size' in cfg and loader.get('batch_size') is None and loader.get('batch_sampler') is None:
             yield (*path, 'batch_size')
-        if loader.get('drop_last', ABSENT) is None:
+        if loader.get('drop_last', ABSENT) is None and loader.get('batch_sampler') is None:  # which drops none
             yield (*path, 'drop_last')
     if cfg.get('train_cfg') and leaves_length_open(cfg):
         yield ('train_cfg', 'max_epochs')

@@ -10,7 +10,7 @@ from .change import Change, layer_of
 from .layers import ConfigError
 from .tree import ABSENT, class_of, is_a
 
-__all__ = ['mixed_precision']
+__all__ = ['is_shipped', 'mixed_precision']
 
 _AMP = ('optim_wrapper', 'amp')
 
@@ -44,7 +44,7 @@ def mixed_precision(cfg: Config, asked: bool) -> Iterator[Union[Change, str]]:
     kind, is_ours = class_of('OPTIM_WRAPPERS', typed), is_a('OPTIM_WRAPPERS', typed, ComposedOptimWrapper)
     if is_ours and wrapper.get('amp') == 'bfloat16' and not has_bfloat16:
         layer = layer_of(cfg, _AMP)
-        if not _is_shipped(layer.name):
+        if not is_shipped(layer.name):
             raise ConfigError(
                 "optim_wrapper.amp='bfloat16': this device computes with float16 only. Set "
                 "optim_wrapper.amp='float16', which scales the loss by itself."
@@ -82,7 +82,8 @@ def mixed_precision(cfg: Config, asked: bool) -> Iterator[Union[Change, str]]:
         )
 
 
-def _is_shipped(file: str) -> bool:
+def is_shipped(file: str) -> bool:
+    """Whether a file is one of the configs that hybridcls ships."""
     from hybridcls import config_path
 
     return FilePath(config_path('')).resolve() in FilePath(file).resolve().parents

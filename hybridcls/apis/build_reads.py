@@ -12,7 +12,7 @@ from mmengine.visualization import Visualizer
 from hybridcls.engine.config.origins import RUNNER_KEYS
 from hybridcls.engine.config.shared_keys import classifying_head
 from hybridcls.engine.config.taker import INSIDE, READ, UNKNOWN, UNREAD, Taker, Takers
-from hybridcls.engine.config.tree import Path, datasets_in, dotted, is_a, leaves_in, put_at, takes, value_at, walk
+from hybridcls.engine.config.tree import Path, datasets_in, is_a, leaves_in, put_at, takes, value_at, walk
 from hybridcls.engine.runner.global_instances import isolated_globals
 
 from .call_recorder import BuiltPart, CallRecorder, Key
@@ -20,7 +20,7 @@ from .call_recorder import BuiltPart, CallRecorder, Key
 __all__ = ['build_and_record']
 
 
-def build_and_record(cfg: Config, takers: Takers) -> list[str]:
+def build_and_record(cfg: Config, takers: Takers) -> list[tuple[Path, Exception]]:
     """Build the parts of a config, and record in ``takers`` which function received each key without a signature.
 
     A key is read by the first function that receives its value under its name, or whose code names it among its
@@ -32,11 +32,11 @@ def build_and_record(cfg: Config, takers: Takers) -> list[str]:
         takers (Takers): Of this config; changed in place.
 
     Returns:
-        list[str]: A message for each part that could not be built.
+        list[tuple[Path, Exception]]: The parts that could not be built, each with its error.
     """
     cfg = _without_weights(cfg)
     recorder = CallRecorder(list(_parts(cfg, takers)))
-    notes = []
+    failed: list[tuple[Path, Exception]] = []
     with isolated_globals(), DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'hybridcls'):
         Visualizer.get_instance('explain')  # some hooks need one
         for place, build in _builders(cfg):
@@ -44,11 +44,11 @@ def build_and_record(cfg: Config, takers: Takers) -> list[str]:
                 with recorder.recording():
                     build()
             except Exception as error:  # classes of any package may raise any error
-                notes.append(f'{dotted(place)} was not built: {type(error).__name__}: {str(error)[:200]}')
+                failed.append((place, error))
     for part in recorder.parts:
         for key in part.keys:
             _record(takers, recorder, part, key)
-    return notes
+    return failed
 
 
 def _record(takers: Takers, recorder: CallRecorder, part: BuiltPart, key: Key) -> None:

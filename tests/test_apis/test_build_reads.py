@@ -4,7 +4,7 @@ import pytest
 from mmengine.config import Config
 from torch import nn
 
-from hybridcls.cli.build_reads import build_and_record
+from hybridcls.apis.build_reads import build_and_record
 from hybridcls.engine.config.takers import takers_of
 from hybridcls.registry import MODELS
 

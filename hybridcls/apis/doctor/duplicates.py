@@ -1,0 +1,116 @@
+"""Copies of images: in two splits, under two labels, or often in one split."""
+
+from collections.abc import Iterator
+
+from hybridcls.datasets.near_duplicates import groups_of_near_duplicates
+
+from .data_parts import SPLITS, DataPart
+from .finding import NOTE, PROBLEM, WARNING, Finding, named
+from .image_scan import ImageScan
+from .subject import Subject
+
+__all__ = ['check_duplicates']
+
+_MANY = 0.05  # of the images of a split
+_ADVICE = dict(
+    val='val_dataloader.dataset: data_prefix, ann_file or data_root of images that are not trained on',
+    test='test_dataloader.dataset: data_prefix, ann_file or data_root of images that are not trained on',
+)
+
+
+def check_duplicates(subject: Subject) -> Iterator[Finding]:
+    """Compare the files of the splits: by path, by content, and by what they look like."""
+    if subject.scan is None:
+        return
+    parts = [subject.parts[split] for split in SPLITS if split in subject.parts and subject.parts[split].paths]
+    near = _near(subject.scan, parts)
+    for number, part in enumerate(parts):
+        if number and part.paths == parts[number - 1].paths and part.split == 'test':
+            yield Finding(
+                NOTE, part.key, 'the test images are those of the validation, by which a checkpoint is chosen.',
+                'test_dataloader.dataset: images of their own',
+            )  # fmt: skip
+            continue
+        for other in parts[:number]:
+            yield from _between(part, other, subject.scan, near)
+        yield from _inside(part, subject.scan, near)
+
+
+def _near(scan: ImageScan, parts: list[DataPart]) -> dict[str, int]:
+    """Return the number of the group of near-duplicates of each image that was looked at."""
+    wanted = {path for part in parts for path in part.paths}
+    paths = [path for path in scan.looks if path in wanted and not scan.looks[path].problem]
+    return dict(zip(paths, groups_of_near_duplicates(paths), strict=True))
+
+
+def _between(part: DataPart, other: DataPart, scan: ImageScan, near: dict[str, int]) -> Iterator[Finding]:
+    what = f'{part.split} and {other.split}'
+    advice = _ADVICE.get(part.split, part.key)
+    shared = set(part.paths) & set(other.paths)
+    if shared:
+        all_of = 'all ' if len(shared) == len(set(part.paths)) else ''
+        yield Finding(
+            PROBLEM, part.key,
+            f'{what} share {all_of}{len(shared)} of the {len(set(part.paths))} files of {part.split}: '
+            f'{named(sorted(shared))}.', advice,
+        )  # fmt: skip
+        return
+    digests = {look.digest: path for path, _, look in scan.of(other)}
+    looks = scan.of(part)
+    copies = [(path, digests[look.digest], look) for path, _, look in looks if look.digest in digests]
+    told = [(path, twin) for path, twin, look in copies if not look.is_flat or len(copies) == len(looks)]
+    if told:
+        yield Finding(
+            PROBLEM, part.key,
+            f'{len(told)} of {len(looks)} images of {part.split} are copies of {other.split} images: '
+            f'{named(f"{path} = {twin}" for path, twin in told)}.', advice,
+        )  # fmt: skip
+    groups = {near[path]: path for path, _, _ in scan.of(other) if path in near}
+    known = {path for path, _, _ in copies}
+    alike = [path for path, _, _ in looks if path not in known and near.get(path) in groups]
+    if alike:
+        pairs = (f'{path} ~ {groups[near[path]]}' for path in alike)
+        yield Finding(
+            WARNING, part.key,
+            f'{len(alike)} of {len(looks)} images of {part.split} nearly equal images of {other.split}: '
+            f'{named(pairs)}.',
+            advice,
+        )  # fmt: skip
+
+
+def _inside(part: DataPart, scan: ImageScan, near: dict[str, int]) -> Iterator[Finding]:
+    looks = [one for one in scan.of(part) if not one[2].is_flat]
+    by_content: dict[str, list[tuple[str, tuple[int, ...]]]] = {}
+    by_group: dict[int, list[tuple[str, tuple[int, ...]]]] = {}
+    for path, labels, look in looks:
+        by_content.setdefault(look.digest, []).append((path, labels))
+        by_group.setdefault(near.get(path, -1), []).append((path, labels))
+    contradicting = [group for group in by_content.values() if len({labels for _, labels in group}) > 1]
+    if contradicting:
+        yield Finding(
+            PROBLEM, part.key, f'{len(contradicting)} images have several labels, as copies in several classes: '
+            f'{_listed(part, contradicting)}.', 'delete the copies with the wrong label',
+        )  # fmt: skip
+    told = {path for group in contradicting for path, _ in group}
+    alike = [
+        group
+        for group in by_group.values()
+        if len({labels for path, labels in group if path not in told}) > 1 and len(group) <= _MANY * len(looks) + 4
+    ]
+    if alike:
+        yield Finding(
+            WARNING, part.key, f'{len(alike)} groups of images that nearly equal each other have several labels: '
+            f'{_listed(part, alike)}.', 'look at them, and correct their labels',
+        )  # fmt: skip
+    copies = sum(len(group) - 1 for group in by_content.values())
+    if copies and not contradicting:
+        examples = named(f'{group[0][0]} = {group[1][0]}' for group in by_content.values() if len(group) > 1)
+        level = WARNING if copies > _MANY * len(looks) and part.split == 'train' else NOTE
+        yield Finding(level, part.key, f'{copies} of {len(looks)} images are copies of others: {examples}.',
+                      'delete the copies')  # fmt: skip
+
+
+def _listed(part: DataPart, groups: list[list[tuple[str, tuple[int, ...]]]]) -> str:
+    return named(
+        ' = '.join(f'{path} ({"|".join(map(part.name_of, labels))})' for path, labels in group[:3]) for group in groups
+    )

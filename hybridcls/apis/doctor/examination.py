@@ -1,0 +1,341 @@
+"""The whole examination: of the machine, of a config with its data and its first steps, or of data alone."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Optional
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+
+from hybridcls.compat.mmengine import bare_model
+from hybridcls.engine.config import apply, load_config
+from hybridcls.engine.config.data_defaults import data_defaults
+from hybridcls.engine.config.data_splits import data_splits
+from hybridcls.engine.config.loading import is_chain
+from hybridcls.engine.config.num_classes import num_classes
+from hybridcls.engine.config.schedules import fractions
+from hybridcls.engine.phases.plan import read_phases
+from hybridcls.engine.runner.global_instances import isolated_globals
+from hybridcls.engine.training import TrainOptions, choose_work_dir, complete, prepare_training
+from hybridcls.replay.random_state import isolated_randomness
+
+from .classes import check_classes
+from .contact_sheet import sheet_of_batches
+from .data_parts import build_parts
+from .duplicates import check_duplicates
+from .environment import available_memory, check_environment
+from .finding import NOTE, PROBLEM, Finding, of_error
+from .image_scan import MOST_IMAGES, scan_images
+from .images import check_images
+from .learning_rate import rate_curve, rate_findings
+from .memory import check_memory
+from .model import check_model
+from .samples import check_batches_of_labels, check_colors, check_samples
+from .schedule import check_schedule
+from .settings import check_keys, check_settings
+from .speed import check_speed, endless
+from .steps import TrainStep, pick, size_of
+from .subject import Subject
+from .trial import HeardWarnings, quiet, with_runner
+
+__all__ = ['Examination', 'Wishes', 'examine', 'examine_data']
+
+_RATE_SECONDS = 120.0
+_SHEET_BATCHES = 4
+_BYTES_A_PARAMETER = 16  # weight, gradient and two moments of Adam, in float32
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What is looked at.
+
+    Args:
+        images (int): At most so many image files. Defaults to 10,000.
+        trial (bool): Build the model and train a step. Defaults to True.
+        find_rate (bool): Look for a learning rate. Defaults to False.
+        sheet (bool): Draw a contact sheet. Defaults to False.
+    """
+
+    images: int = MOST_IMAGES
+    trial: bool = True
+    find_rate: bool = False
+    sheet: bool = False
+
+
+@dataclass
+class Examination:
+    """What was found.
+
+    Args:
+        findings (list[Finding]): Problems first.
+        facts (dict[str, Any]): Numbers: images, parameters, memory, speed, learning_rate; of a chain by phase.
+        sheet (bytes, optional): A PNG file.
+    """
+
+    findings: list[Finding] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    sheet: Optional[bytes] = None
+
+    def add(self, findings: Iterable[Finding], phase: str = '') -> None:
+        """Add findings, each once."""
+        for one in findings:
+            one = replace(one, phase=phase)
+            if not any(one.what == other.what and one.level == other.level != NOTE for other in self.findings):
+                self.findings.append(one)
+
+
+def examine(
+    load: Callable[[], Config], options: Optional[TrainOptions] = None, wishes: Wishes = Wishes(), work_dir: str = ''
+) -> Examination:
+    """Examine a config, or each phase of a chain; nothing is left behind: no file, no random number drawn.
+
+    Args:
+        load (Callable): Returns the config; what it raises is a finding.
+        options (TrainOptions, optional): Those of the training. Defaults to none.
+        wishes (Wishes): What is looked at.
+        work_dir (str): Of the training: a split of images that is kept there is used. Defaults to that of the config.
+    """
+    found, options = Examination(), options or TrainOptions()
+    with _without_trace() as folder:
+        found.add(check_environment())
+        try:
+            cfg = load()
+            phases = read_phases(cfg) if is_chain(cfg) else []
+        except Exception as error:  # a config is code
+            found.add([of_error(error, 'config')])
+            return found
+        if not phases:
+            _examine_one(cfg, options, wishes, folder, work_dir, found)
+        for phase in phases:
+            try:
+                own = load_config(phase.config, phase.options)
+            except Exception as error:
+                found.add([of_error(error, 'config')], phase.name)
+                continue
+            _examine_one(own, options, wishes, folder, work_dir or cfg.get('work_dir') or '', found, phase.name)
+    return found
+
+
+def examine_data(root: str, wishes: Wishes = Wishes(), img_size: Optional[int] = None) -> Examination:
+    """Examine a folder of images or a table, read as ``data_root`` of the shipped recipes.
+
+    Args:
+        root (str): Class folders, folders ``train`` and ``val`` of such, or a ``.csv``.
+        wishes (Wishes): What is looked at.
+        img_size (int, optional): That the images will have. Defaults to None.
+    """
+    found = Examination()
+    with _without_trace() as folder:
+        found.add(check_environment())
+        for more in ({}, dict(multi_label=True)):
+            dataset = dict(type='ImageFolder', data_root=root, **more)
+            loaders = {
+                f'{split}_dataloader': dict(dataset=dict(dataset, split=split, test_mode=split != 'train'))
+                for split in ('train', 'val', 'test')
+            }
+            cfg = Config(dict(loaders, img_size=img_size))
+            try:
+                apply(cfg, data_splits, folder)
+                break
+            except Exception as error:
+                if 'multi_label=True' in str(error) and not more:
+                    continue
+                found.add([of_error(error, '--data', cfg)])
+                break
+        subject = Subject(cfg, folder)
+        _look_at_data(subject, wishes, found)
+        found.facts.update(subject.facts)
+    return found
+
+
+@contextmanager
+def _without_trace() -> Iterator[str]:
+    """Yield a temporary folder; random numbers, loggers and settings of torch are afterwards what they were."""
+    backends = torch.backends.cudnn
+    before = backends.benchmark, backends.deterministic, torch.are_deterministic_algorithms_enabled()
+    threads, environment = torch.get_num_threads(), dict(os.environ)
+    folder = tempfile.mkdtemp(prefix='hybridcls_doctor_')
+    try:
+        with isolated_globals(), isolated_randomness():
+            yield folder
+    finally:
+        backends.benchmark, backends.deterministic = before[:2]
+        torch.use_deterministic_algorithms(before[2])
+        torch.set_num_threads(threads)
+        os.environ.clear()
+        os.environ.update(environment)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _examine_one(
+    cfg: Config, options: TrainOptions, wishes: Wishes, folder: str, work_dir: str, found: Examination, phase: str = ''
+) -> None:
+    subject = Subject(cfg, os.path.join(folder, phase))
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'hybridcls'):
+        found.add(_prepare(subject, options, work_dir), phase)
+        _look_at_data(subject, wishes, found, phase)
+        for check in (check_schedule, check_settings, check_keys):
+            found.add(_guarded(check, subject), phase)
+        if subject.is_complete and wishes.trial:
+            found.add(_try(subject, wishes, found), phase)
+    found.facts.update({phase: subject.facts} if phase else subject.facts)
+
+
+def _prepare(subject: Subject, options: TrainOptions, work_dir: str) -> Iterator[Finding]:
+    """Complete the config as for a training; if that fails, as far as it goes."""
+    cfg, folder = subject.cfg, subject.work_dir
+    os.makedirs(folder, exist_ok=True)
+    own = work_dir or choose_work_dir(deepcopy(cfg), None)
+    if os.path.isdir(own):  # an earlier start has divided the images
+        for name in os.listdir(own):
+            if name.startswith('split') and name.endswith('.csv'):
+                shutil.copy(os.path.join(own, name), folder)
+    whole = deepcopy(cfg)
+    try:
+        with quiet():
+            subject.cfg = prepare_training(whole, replace(options, launcher='none'), folder)
+        subject.is_complete = True
+        return
+    except Exception as error:  # of parts of any package
+        yield of_error(error, 'config', cfg)
+    subject.cfg = cfg
+    alone = replace(options, launcher='none')
+    steps = ((data_splits, folder), (data_defaults,), (fractions,), (num_classes,))
+    for step in (partial(complete, cfg, alone), *(partial(apply, cfg, *one) for one in steps)):
+        try:
+            with quiet():
+                step()
+        except Exception:  # told above, or follows from it
+            continue
+
+
+def _look_at_data(subject: Subject, wishes: Wishes, found: Examination, phase: str = '') -> None:
+    with quiet():
+        found.add(build_parts(subject), phase)
+    subject.scan = scan_images(list(subject.parts.values()), wishes.images)
+    subject.facts['images'] = dict(
+        found=subject.scan.found, read=len(subject.scan.looks), seconds=round(subject.scan.seconds, 2),
+        splits={split: len(part.labels) or len(part.paths) for split, part in subject.parts.items()},
+    )  # fmt: skip
+    for check in (check_images, check_duplicates, check_classes):
+        found.add(_guarded(check, subject), phase)
+    if 'model' in subject.cfg:
+        found.add(_guarded(check_samples, subject), phase)
+
+
+def _guarded(check: Callable[..., Iterable[Finding]], *args: Any) -> list[Finding]:
+    """Return what a check finds; one that fails says so, and the others go on."""
+    findings: list[Finding] = []
+    try:
+        with quiet():
+            findings.extend(check(*args))
+    except Exception as error:  # parts of any package may raise any error
+        findings.append(of_error(error, check.__name__.strip('_').removeprefix('check_')))
+    return findings
+
+
+def _try(subject: Subject, wishes: Wishes, found: Examination) -> Iterator[Finding]:
+    """Prepare a training to its first step, and look at model, batch, memory and speed."""
+    needed, free = _least_memory(subject), available_memory()
+    if needed > free > 0:
+        yield Finding(
+            PROBLEM, 'model',
+            f'weights, gradients and optimizer take {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} are free: no step '
+            'was tried.',
+            'a smaller model, or a machine with more memory',
+        )  # fmt: skip
+        return
+    findings: list[Finding] = []
+    heard = HeardWarnings()
+    cfg = deepcopy(subject.cfg)
+    cfg.work_dir = subject.work_dir
+    try:
+        with quiet():
+            with_runner(cfg, lambda runner: _work(subject, runner, wishes, found, findings), heard)
+    except Exception as error:  # parts of any package may raise any error
+        findings.append(of_error(error, 'training', cfg))
+    yield from findings
+    yield from heard.findings()
+
+
+def _work(subject: Subject, runner: Any, wishes: Wishes, found: Examination, findings: list[Finding]) -> None:
+    """Look at everything that a Runner has which is ready to train."""
+    loader, model = runner.train_dataloader, bare_model(runner.model)
+    findings += _guarded(check_model, subject, runner)
+    findings += _guarded(check_batches_of_labels, subject, loader)
+    findings += _guarded(check_colors, subject, model, subject.work_dir)
+    batch_size = getattr(loader, 'batch_size', None) or getattr(loader.batch_sampler, 'batch_size', 1)
+    batches = []
+    for data in loader:
+        batches.append(data)
+        if len(batches) == (_SHEET_BATCHES if wishes.sheet else 1):
+            break
+    if wishes.sheet and found.sheet is None:
+        classes = subject.parts['train'].classes if 'train' in subject.parts else ()
+        found.sheet = sheet_of_batches(batches, model, classes)
+    TrainStep(runner)(pick(batches[0], range(min(2, size_of(batches[0])))))  # what it raises is a finding
+    findings += _guarded(_validate, runner)
+    findings += _guarded(check_memory, subject, runner, batches[0], batch_size)
+    findings += _guarded(check_speed, subject, loader)
+    if wishes.find_rate:
+        findings += _guarded(_find_rate, subject, runner, batch_size)
+
+
+def _validate(runner: Any) -> Iterator[Finding]:
+    """Predict some images of the validation."""
+    loop = runner.val_loop
+    if loop is None or not hasattr(loop, 'dataloader'):
+        return
+    data = next(iter(loop.dataloader))
+    model = runner.model
+    model.eval()
+    with torch.no_grad():
+        outputs = model.val_step(pick(data, range(min(4, size_of(data)))))
+    for metric in loop.evaluator.metrics:
+        try:
+            metric.process(data, [one.to_dict() for one in outputs])
+        except Exception as error:
+            yield of_error(error, f'val_evaluator: {type(metric).__name__}')
+        finally:
+            metric.results.clear()
+
+
+def _find_rate(subject: Subject, runner: Any, batch_size: int) -> Iterator[Finding]:
+    rate = subject.get('optim_wrapper.optimizer.lr')
+    if not isinstance(rate, (int, float)) or not hasattr(runner.optim_wrapper, 'optimizer'):
+        yield Finding(NOTE, 'optim_wrapper', '--lr looks for the rate of one optimizer with a key lr; there is none.')
+        return
+    step = TrainStep(runner)
+    each = subject.facts.get('step_seconds_an_image', 0.0) * batch_size
+    steps = 100 if not each else int(max(20, min(100, _RATE_SECONDS / each)))
+    curve = rate_curve(step, runner.optim_wrapper, endless(runner.train_dataloader), rate, steps)
+    subject.facts['learning_rate'] = dict(
+        config=rate, suggested=curve.suggested, diverges=curve.diverges, rates=curve.rates, losses=curve.losses
+    )
+    yield from rate_findings(curve, rate)
+
+
+def _least_memory(subject: Subject) -> int:
+    """Return the bytes that the model takes at least, from its shapes."""
+    from hybridcls.registry import MODELS
+
+    model = deepcopy(subject.cfg.model)
+    from hybridcls.engine.config.timm_streams import without_initial_weights
+
+    shapes = deepcopy(subject.cfg)
+    try:
+        with quiet(), torch.device('meta'):
+            apply(shapes, without_initial_weights)
+            model = MODELS.build(deepcopy(shapes.model))
+    except Exception:  # told where it is built in earnest
+        return 0
+    every = sum(one.numel() for one in model.parameters())
+    trained = sum(one.numel() for one in model.parameters() if one.requires_grad)
+    return 4 * (every - trained) + _BYTES_A_PARAMETER * trained

@@ -1,0 +1,131 @@
+"""How much memory a batch takes: the largest that fits a GPU by trial, on a CPU an estimate from two small ones."""
+
+import gc
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from hybridcls.compat.mmengine import bare_model
+
+from ..memory import peak_memory
+from .environment import available_memory
+from .finding import NOTE, PROBLEM, WARNING, Finding
+from .steps import TrainStep, pick, size_of
+from .subject import Subject
+
+__all__ = ['check_memory']
+
+_GIB = 2**30
+_NEARLY = 0.8
+_SMALL = (2, 4)  # images
+_MOST, _SECONDS = 8192, 90.0
+_WHERE = 'train_dataloader.batch_size'
+
+
+def check_memory(subject: Subject, runner: Any, data: dict, batch_size: int) -> Iterator[Finding]:
+    """Say whether the batch of the config fits, and which would.
+
+    Args:
+        subject (Subject): Its ``facts`` get the numbers.
+        runner (Runner): Ready to train.
+        data (dict): A batch of it.
+        batch_size (int): That of the config, of one process.
+    """
+    step = TrainStep(runner)
+    if next(bare_model(runner.model).parameters()).device.type == 'cuda':
+        yield from _by_trial(subject, step, data, batch_size)
+    else:
+        yield from _estimated(subject, step, data, batch_size)
+
+
+def _estimated(subject: Subject, step: TrainStep, data: dict, batch_size: int) -> Iterator[Finding]:
+    small, large = (pick(data, [number % size_of(data) for number in range(count)]) for count in _SMALL)
+    step(small)  # the optimizer makes its state
+    peaks, seconds = [], []
+    for batch in (small, large):
+        peaks.append(peak_memory(lambda batch=batch: step(batch), 'cpu'))  # type: ignore[misc]
+        step(batch)
+        seconds.append(step.seconds)
+    each = max(0.0, (peaks[1] - peaks[0]) / (_SMALL[1] - _SMALL[0]))
+    lasting = _lasting(step.runner)
+    needed = lasting + peaks[0] + each * (batch_size - _SMALL[0])
+    free = available_memory() + lasting  # which are in use already
+    fits = int((free - lasting - peaks[0]) / each) + _SMALL[0] if each else 0
+    subject.facts['memory'] = dict(
+        device='cpu', batch_size=batch_size, bytes=int(needed), bytes_an_image=int(each), bytes_lasting=lasting,
+        free=free, largest=fits, measured_with=list(_SMALL),
+    )  # fmt: skip
+    subject.facts['step_seconds_an_image'] = seconds[1] / _SMALL[1]
+    text = (
+        f'a batch of {batch_size} takes about {needed / _GIB:.2f} GiB ({lasting / _GIB:.2f} GiB of weights, gradients '
+        f'and optimizer, {each / 2**20:.1f} MiB an image; from steps of {_SMALL[0]} and {_SMALL[1]})'
+    )
+    if free > lasting and needed > _NEARLY * free:
+        level = PROBLEM if needed > free else WARNING
+        yield Finding(
+            level, _WHERE, f'{text}, and {free / _GIB:.2f} GiB are free.', f'batch_size={max(1, int(fits * _NEARLY))}'
+        )
+    else:
+        yield Finding(NOTE, _WHERE, f'{text}.')
+
+
+def _lasting(runner: Any) -> int:
+    """Return the bytes of weights, buffers, gradients (as large as what is trained) and optimizer."""
+    model = bare_model(runner.model)
+    tensors = [*model.parameters(), *model.buffers(), *(one for one in model.parameters() if one.requires_grad)]
+    for state in getattr(getattr(runner.optim_wrapper, 'optimizer', None), 'state', {}).values():
+        tensors += [value for value in state.values() if isinstance(value, torch.Tensor)]
+    return sum(one.numel() * one.element_size() for one in tensors)
+
+
+def _by_trial(subject: Subject, step: TrainStep, data: dict, batch_size: int) -> Iterator[Finding]:
+    began, have = time.monotonic(), size_of(data)
+
+    def fits(count: int) -> bool:
+        try:
+            step(pick(data, [number % have for number in range(count)]))
+            return True
+        except torch.cuda.OutOfMemoryError:
+            return False
+        finally:
+            step.runner.optim_wrapper.zero_grad()
+            gc.collect()
+            torch.cuda.empty_cache()
+
+    works, fails = 0, 0
+    count = batch_size
+    while count and time.monotonic() - began < _SECONDS:
+        if fits(count):
+            works = count
+            if count == batch_size:
+                torch.cuda.reset_peak_memory_stats()
+                fits(count)
+                subject.facts['step_seconds_an_image'] = step.seconds / count
+                subject.facts['memory'] = dict(
+                    device='cuda', batch_size=batch_size, bytes=torch.cuda.max_memory_allocated()
+                )
+        else:
+            fails = count
+        if fails:
+            following = (works + fails) // 2
+            if following == works or (works and fails - works <= max(1, works // 16)):
+                break
+        else:
+            following = 2 * count
+            if following > _MOST:
+                break
+        count = following
+    facts = subject.facts.setdefault('memory', dict(device='cuda', batch_size=batch_size))
+    facts['largest'] = works
+    at_least = '' if fails else ' at least'
+    total = torch.cuda.get_device_properties(0).total_memory / _GIB
+    if works < batch_size:
+        what = f'a batch of {batch_size} does not fit the {total:.0f} GiB of the GPU; {works} images do.'
+        change = f'batch_size={works}' if works else 'model.backbone.with_cp=True, --amp, or a smaller model'
+        yield Finding(PROBLEM, _WHERE, what, f'{change} (with optim_wrapper.accumulative_counts for the same update)')
+    else:
+        peak = facts.get('bytes', 0) / _GIB
+        what = f'a batch of {batch_size} takes {peak:.2f} GiB of the GPU; by trial {works} images{at_least} fit.'
+        yield Finding(NOTE, _WHERE, what)

@@ -1,0 +1,137 @@
+"""Findings about other keys of a config: what nothing reads, weights, workers, views, numbers out of range."""
+
+from collections.abc import Iterator
+from math import exp, log
+
+from hybridcls.engine.config.change import provenance_of
+from hybridcls.engine.config.taker import UNREAD
+from hybridcls.engine.config.takers import takers_of
+from hybridcls.engine.config.tree import dataloaders_in, dotted, holds_datasets, is_a, walk
+
+from ..build_reads import build_and_record
+from .environment import cpu_count
+from .finding import NOTE, PROBLEM, WARNING, Finding, of_error
+from .subject import Subject
+
+__all__ = ['check_keys', 'check_settings']
+
+
+def check_keys(subject: Subject) -> Iterator[Finding]:
+    """Find keys that nothing reads; parts are built on the meta device to see who reads those of a ``**kwargs``."""
+    takers = takers_of(subject.cfg)
+    failed = dict(build_and_record(subject.cfg, takers))
+    if ('model',) in failed:
+        failed.pop(('optim_wrapper',), None)  # for it is built for that model
+    for path, error in failed.items():
+        if not holds_datasets(str(path[-1])):  # these are told when they read their images
+            yield of_error(error, dotted(path), subject.cfg)
+    for path, taker in takers.found.items():
+        if taker.status == UNREAD:
+            yield Finding(
+                WARNING,
+                dotted(path),
+                f'nothing reads this key: {taker.name.rstrip(".")}.',
+                f'{dotted(path)}: take it out',
+            )
+    for note in provenance_of(subject.cfg).notes:
+        name, _, rest = note.partition(' is read by nothing')
+        if rest:
+            yield Finding(WARNING, name, 'nothing reads this key of the top level.', f'{name}: take it out')
+
+
+def check_settings(subject: Subject) -> Iterator[Finding]:
+    """Look at settings that build, and do not mean what they seem to."""
+    yield from _start(subject)
+    yield from _loaders(subject)
+    yield from _head(subject)
+    yield from _preprocessor(subject)
+
+
+def _start(subject: Subject) -> Iterator[Finding]:
+    start, resume = subject.get('load_from'), subject.get('resume')
+    if start and resume:
+        yield Finding(
+            WARNING, 'resume', f'resume=True goes on with the epochs and the optimizer of load_from={start!r}; it does '
+            'not start a new training from its weights.', 'resume=False, or --resume CHECKPOINT instead of both',
+        )  # fmt: skip
+    for path, node in walk(subject.get('model'), ('model',)):
+        if isinstance(node, dict) and node.get('pretrained') is True and node.get('checkpoint_path'):
+            where = dotted(path)
+            yield Finding(
+                WARNING, where, f'pretrained=True and checkpoint_path={node["checkpoint_path"]!r}: the file is loaded.',
+                f'{where}.pretrained=False',
+            )  # fmt: skip
+    if start and any(isinstance(node, dict) and (node.get('pretrained') is True or node.get('checkpoint_path'))
+                     for _, node in walk(subject.get('model'))):  # fmt: skip
+        yield Finding(NOTE, 'load_from', 'the weights of load_from replace those that the streams load first.')
+
+
+def _loaders(subject: Subject) -> Iterator[Finding]:
+    cpus = cpu_count()
+    for path, loader in dataloaders_in(subject.cfg):
+        workers = loader.get('num_workers')
+        if len(path) == 1 and isinstance(workers, int) and workers > cpus:
+            where = dotted((*path, 'num_workers'))
+            written = subject.is_written((*path, 'num_workers'))
+            yield Finding(
+                WARNING if written else NOTE,
+                where,
+                f'{workers} workers on {cpus} processors.',
+                f'{where}={max(1, cpus - 1)}',
+            )
+    sampler = subject.get('train_dataloader.sampler', {})
+    if sampler.get('shuffle') is False:
+        where = 'train_dataloader.sampler.shuffle'
+        yield Finding(PROBLEM, where, 'the training images come in the order of their classes.', f'{where}=True')
+    for split in ('val', 'test'):
+        if subject.get(f'{split}_dataloader.drop_last'):
+            where = f'{split}_dataloader.drop_last'
+            yield Finding(
+                PROBLEM, where, f'images of an incomplete batch are left out of the {split} result.', f'{where}=False'
+            )
+        if subject.get(f'{split}_dataloader.sampler.shuffle') is True:
+            where = f'{split}_dataloader.sampler.shuffle'
+            yield Finding(NOTE, where, f'the {split} images are shuffled, which changes no result.', f'{where}=False')
+    indices = subject.get('train_dataloader.dataset.indices')
+    train = subject.parts.get('train')
+    if indices is not None and train is not None:
+        what = f'only {len(train.labels)} images are trained on, as indices says.'
+        yield Finding(NOTE, 'train_dataloader.dataset.indices', what, 'take it out')
+    if subject.get('train_dataloader.dataset.test_mode') is True:
+        where = 'train_dataloader.dataset.test_mode'
+        yield Finding(WARNING, where, 'the training data are read as those of a test.', f'{where}=False')
+
+
+def _head(subject: Subject) -> Iterator[Finding]:
+    from hybridcls.models.heads.margin_head import MarginHead
+
+    head = subject.get('model.head', {})
+    temperature = subject.get('model.head.loss.temperature')
+    if isinstance(temperature, (int, float)) and not 0.01 <= temperature <= 1:
+        where = 'model.head.loss.temperature'
+        yield Finding(WARNING, where, f'temperature={temperature:g} (0.05 to 0.2 is common).', f'{where}=0.1')
+    smoothing = head.get('label_smoothing')
+    if isinstance(smoothing, (int, float)) and smoothing >= 0.5:
+        where = 'model.head.label_smoothing'
+        yield Finding(WARNING, where, f'label_smoothing={smoothing:g} leaves little of the label.', f'{where}=0.1')
+    scale, number = head.get('scale'), head.get('num_classes')
+    if is_a('MODELS', head, MarginHead) and isinstance(scale, (int, float)) and isinstance(number, int) and number > 1:
+        # CosFace, eq. 6: the scale at which the target class can have the probability p at all.
+        reachable = 1 / (1 + (number - 1) * exp(-scale * number / (number - 1)))
+        if reachable < 0.9:
+            where = 'model.head.scale'
+            least = (number - 1) / number * log((number - 1) * 0.99 / 0.01)
+            yield Finding(
+                WARNING, where, f'with scale={scale:g} no image of {number} classes can have a probability above '
+                f'{reachable:.2f}.', f'{where}={max(16, round(2 * least))}',
+            )  # fmt: skip
+
+
+def _preprocessor(subject: Subject) -> Iterator[Finding]:
+    for key in ('model.data_preprocessor', 'data_preprocessor'):
+        mean, std = subject.get(f'{key}.mean'), subject.get(f'{key}.std')
+        if mean and std and max(mean) <= 1 and any(mean):
+            yield Finding(
+                PROBLEM, f'{key}.mean', f'mean={list(mean)} is that of images in [0, 1], and these are in [0, 255].',
+                f'{key}: mean={[round(255 * one, 3) for one in mean]}, std={[round(255 * one, 3) for one in std]}',
+            )  # fmt: skip

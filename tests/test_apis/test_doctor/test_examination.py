@@ -1,0 +1,466 @@
+"""Mistakes that people make are each caught, with the key to change; nothing is found where nothing is wrong."""
+
+import shutil
+
+import numpy as np
+import pytest
+import timm
+import torch
+from made_images import class_folders, picture, save
+from PIL import Image
+
+from hybridcls.apis.doctor import Wishes, counts_of, examine, examine_data
+from hybridcls.engine import load_config
+
+BASE = """
+_base_ = 'hybridcls::finetune/full.py'
+model_name = 'test_resnet'
+pretrained = False
+img_size = 32
+batch_size = 4
+data_root = {root!r}
+{lines}
+"""
+SUPCON = BASE.replace('full', 'supcon')
+TRIAL, STATIC = Wishes(), Wishes(trial=False)
+
+
+class Setup:
+    """A folder of images and the config for it."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.root = folder / 'images'
+        self.lines, self.options, self.base = [], {}, BASE
+
+    def load(self):
+        file = self.folder / 'my_config.py'
+        file.write_text(self.base.format(root=str(self.root), lines='\n'.join(self.lines)))
+        return load_config(file, self.options)
+
+    def examine(self, wishes=STATIC):
+        return examine(self.load, wishes=wishes, work_dir=str(self.folder / 'work'))
+
+    def train(self, *parts):
+        return self.root.joinpath('train', *parts)
+
+    def val(self, *parts):
+        return self.root.joinpath('val', *parts)
+
+
+@pytest.fixture
+def setup(tmp_path):
+    made = Setup(tmp_path)
+    class_folders(made.root / 'train', cat=6, dog=6, owl=6)
+    for number, name in enumerate(('cat', 'dog', 'owl')):
+        for image in range(3):
+            save(picture(50_000 + 100 * number + image), made.val(name), f'{image}.png')
+    return made
+
+
+def weights(setup, name='test_resnet'):
+    torch.save(timm.create_model(name).state_dict(), setup.folder / 'weights.pth')
+    return str(setup.folder / 'weights.pth')
+
+
+# Each mistake: what is done, with a step of training or without, and what names the key or the files to change.
+MISTAKES = {}
+
+
+def mistake(*named, level='problem', trial=False, data=False):
+    def note(function):
+        MISTAKES[function.__name__] = (function, named, level, trial, data)
+        return function
+
+    return note
+
+
+@mistake('val_dataloader.dataset', 'share all 18', data=False)
+def the_validation_is_the_training_folder(setup):
+    setup.options['val_dataloader.dataset.split'] = 'train'
+
+
+@mistake('val_dataloader.dataset', 'copies of train images', data=True)
+def some_validation_images_are_copies(setup):
+    shutil.copy(setup.train('cat', '1.png'), setup.val('cat', 'copy.png'))
+
+
+@mistake('val_dataloader.dataset', 'nearly equal', level='warning', data=True)
+def a_validation_image_is_a_smaller_copy(setup):
+    Image.open(setup.train('cat', '1.png')).resize((40, 36)).save(setup.val('cat', 'small.jpg'), quality=80)
+
+
+@mistake('test_dataloader.dataset', 'copies of train images', data=True)
+def the_test_overlaps_the_training(setup):
+    for name in ('cat', 'dog', 'owl'):
+        save(picture(len(name) + 900), setup.root, 'test', name, 'own.png')
+        shutil.copy(setup.train(name, '2.png'), setup.root / 'test' / name / 'a.png')
+
+
+@mistake('data_root', 'files are not there')
+def a_list_has_wrong_paths(setup):
+    (setup.root / 'list.txt').write_text('pictures/cat/0.png cat\npictures/dog/0.png dog\n')
+    setup.lines = ["train_dataloader = dict(dataset=dict(split=None, ann_file='list.txt'))"]
+
+
+@mistake('num_classes')
+def too_few_classes_in_the_head(setup):
+    setup.lines = ['num_classes = 2']
+
+
+@mistake('num_classes')
+def the_head_has_the_classes_of_imagenet(setup):
+    setup.lines = ['num_classes = 1000']
+
+
+@mistake('owl', 'single image', level='warning', data=True)
+def a_class_has_one_image(setup):
+    for number in range(1, 6):
+        setup.train('owl', f'{number}.png').unlink()
+
+
+@mistake('2.png', "on_unreadable='skip'", data=True)
+def a_file_is_no_image(setup):
+    setup.train('cat', '2.png').write_bytes(b'this is no image' * 20)
+
+
+@mistake('2.jpg', "on_unreadable='skip'", data=True)
+def a_photograph_is_truncated(setup):
+    picture(77, (200, 160)).save(setup.train('cat', '2.jpg'), quality=95)
+    content = setup.train('cat', '2.jpg').read_bytes()
+    setup.train('cat', '2.jpg').write_bytes(content[: len(content) // 2])
+
+
+@mistake('LoadImage.transparency', '1.png', level='warning', data=True)
+def an_image_is_transparent(setup):
+    image = picture(5).convert('RGBA')
+    image.putalpha(120)
+    image.save(setup.train('dog', '1.png'))
+
+
+@mistake('LoadImage.depth', '1.png', level='warning', data=True)
+def an_image_has_16_bits(setup):
+    pixels = (np.asarray(picture(6).convert('L')).astype(np.uint16)) * 257
+    Image.fromarray(pixels).save(setup.train('dog', '1.png'))
+
+
+@mistake('LoadImage.color_type')
+def turned_photographs_stay_turned(setup):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture(7).save(setup.train('dog', 'turned.jpg'), exif=exif)
+    setup.lines = [
+        "train_pipeline = [dict(type='LoadImage', color_type='color_ignore_orientation'), dict(type='ResizeToSize'), "
+        "dict(type='PackInputs')]"
+    ]
+
+
+@mistake('3.png', 'tiny', level='warning', data=True)
+def an_image_is_a_thumbnail(setup):
+    save(picture(8, (6, 5)), setup.train('dog', '3.png'))
+
+
+@mistake('3.png', 'of one colour', level='warning', data=True)
+def an_image_is_blank(setup):
+    save(Image.new('RGB', (48, 40), (255, 255, 255)), setup.train('dog', '3.png'))
+
+
+@mistake('several labels', '0.png', data=True)
+def an_image_is_in_two_classes(setup):
+    shutil.copy(setup.train('dog', '0.png'), setup.train('owl', '0.png'))
+
+
+@mistake('rename', "'Cat'", level='warning', data=True)
+def a_class_has_two_spellings(setup):
+    for number in range(2):
+        save(picture(400 + number), setup.train('Cat'), f'{number}.png')
+        save(picture(500 + number), setup.val('Cat'), f'{number}.png')
+
+
+@mistake('rename', 'emu', level='warning', data=True)
+def a_class_is_in_the_validation_alone(setup):
+    save(picture(300), setup.val('emu', '1.png'))
+
+
+@mistake('rename', 'Katze', data=True)
+def the_validation_has_other_names(setup):
+    for old, new in (('cat', 'Katze'), ('dog', 'Hund'), ('owl', 'Eule')):
+        setup.val(old).rename(setup.val(new))
+
+
+@mistake("class_weight='balanced'", '20 times', level='warning')
+def a_class_has_most_of_the_images(setup):
+    for number in range(6, 40):
+        save(picture(700 + number), setup.train('cat'), f'{number}.png')
+    for number in range(2, 6):
+        setup.train('owl', f'{number}.png').unlink()
+
+
+@mistake('one label', 'data_root')
+def all_labels_are_the_same(setup):
+    (setup.root / 'list.txt').write_text(''.join(f'train/cat/{number}.png a\n' for number in range(6)))
+    setup.lines = ["train_dataloader = dict(dataset=dict(split=None, ann_file='list.txt'))"]
+
+
+@mistake('emu', 'no image', data=True)
+def a_class_folder_is_empty(setup):
+    setup.train('emu').mkdir()
+
+
+@mistake('data_root', 'no image')
+def the_folder_is_empty(setup):
+    shutil.rmtree(setup.root)
+    setup.train().mkdir(parents=True)
+    setup.val().mkdir()
+
+
+@mistake('data_root', 'does not exist')
+def the_folder_is_mistyped(setup):
+    setup.root = setup.root.with_name('imagse')
+
+
+@mistake('optim_wrapper')
+def a_key_is_mistyped(setup):
+    setup.lines = ["optim_wraper = dict(optimizer=dict(type='SGD'))"]
+
+
+@mistake('label_smoothing')
+def a_key_of_a_part_is_mistyped(setup):
+    setup.options['model.head.label_smoothin'] = 0.1
+
+
+@mistake('epochs', level='warning')
+def a_variable_is_read_by_nothing(setup):
+    setup.lines = ['my_epochs = 7']
+
+
+@mistake('LinearHead')
+def a_class_is_mistyped(setup):
+    setup.lines = ["model = dict(head=dict(_delete_=True, type='LinearHaed'))"]
+
+
+@mistake('model.head', 'type')
+def a_part_has_no_type(setup):
+    setup.lines = ['model = dict(head=dict(_delete_=True, in_channels=8))']
+
+
+@mistake('test_resnet')
+def a_model_name_is_mistyped(setup):
+    setup.options['model_name'] = 'test_resnte'
+
+
+@mistake('--model NAME', trial=True)
+def weights_are_of_another_model(setup):
+    setup.options.update(checkpoint_path=weights(setup, 'test_vit'))
+
+
+@mistake('checkpoint_path', 'does not exist')
+def weights_are_missing(setup):
+    setup.options.update(checkpoint_path=str(setup.folder / 'weihgts.pth'))
+
+
+@mistake('load_from', 'does not exist', trial=True)
+def a_checkpoint_is_missing(setup):
+    setup.options.update(load_from=str(setup.folder / 'best.pth'))
+
+
+@mistake('resume', level='warning')
+def resume_and_load_from(setup):
+    setup.options.update(load_from=weights(setup), resume=True)
+
+
+@mistake('lr=', 'optim_wrapper.optimizer.lr')
+def the_rate_is_that_of_sgd(setup):
+    setup.options.update(lr=0.1, checkpoint_path=weights(setup))
+
+
+@mistake('--auto-scale-lr')
+def the_rate_is_scaled_twice(setup):
+    setup.options.update({'lr': 8e-3, 'auto_scale_lr.enable': True, 'batch_size': 256})
+    setup.options['train_dataloader.drop_last'] = False
+
+
+@mistake('batch_size', 'drop_last', trial=True)
+def the_batch_is_larger_than_the_data(setup):
+    setup.options.update({'batch_size': 64, 'train_dataloader.drop_last': True})
+
+
+@mistake('param_scheduler.0.end')
+def the_warmup_is_longer_than_the_training(setup):
+    setup.lines = ["param_scheduler = [dict(type='LinearLR', start_factor=0.01, begin=0, end=20)]", 'max_epochs = 5']
+
+
+@mistake('param_scheduler.0', 'milestones', level='warning')
+def milestones_never_come(setup):
+    setup.lines = ["param_scheduler = [dict(type='MultiStepLR', milestones=[3, 60], gamma=0.1)]", 'max_epochs = 5']
+
+
+@mistake('T_max', level='warning')
+def a_cosine_is_longer_than_the_training(setup):
+    setup.lines = ["param_scheduler = [dict(type='CosineAnnealingLR', T_max=100, begin=0)]", 'max_epochs = 5']
+
+
+@mistake('val_interval')
+def no_validation_comes(setup):
+    setup.lines = ['train_cfg = dict(val_interval=50)', 'max_epochs = 5']
+
+
+@mistake('save_best', 'accuracy/top1', trial=True)
+def save_best_is_not_computed(setup):
+    setup.options['default_hooks.checkpoint.save_best'] = 'accuracy/top-1'
+
+
+@mistake('ema.momentum')
+def the_average_has_the_decay_for_momentum(setup):
+    setup.options['default_hooks.ema.momentum'] = 0.9998
+
+
+@mistake('rho', level='warning')
+def sam_climbs_far(setup):
+    setup.lines = ["optim_wrapper = dict(stages=dict(sam=dict(type='SAM', rho=5.0)))"]
+
+
+@mistake('frozen', trial=True)
+def nothing_is_trained(setup):
+    setup.options['optim_wrapper.paramwise_cfg'] = dict(
+        custom_keys={'backbone': dict(lr_mult=0.0), 'head': dict(lr_mult=0.0)}
+    )
+
+
+@mistake('pretrained=True', level='warning', trial=True)
+def a_large_model_starts_at_random(setup):
+    setup.options['model_name'] = 'tf_efficientnet_lite0'
+
+
+@mistake('mean', level='warning', trial=True)
+def the_mean_is_not_that_of_the_weights(setup):
+    setup.lines = ['model = dict(backbone=dict(cnn=dict(mean=(0.2, 0.2, 0.2), std=(0.1, 0.1, 0.1))))']
+    setup.options.update(checkpoint_path=weights(setup))
+
+
+@mistake('Normalize', trial=True)
+def images_are_normalized_twice(setup):
+    setup.lines = [
+        "train_pipeline = [dict(type='LoadImage'), dict(type='ResizeToSize'), dict(type='mmpretrain.Normalize', "
+        "mean=[123.7, 116.3, 103.5], std=[58.4, 57.1, 57.4]), dict(type='PackInputs')]"
+    ]
+
+
+@mistake('data_preprocessor.to_rgb=True', trial=True)
+def colors_are_swapped(setup):
+    setup.lines = ["data_preprocessor = dict(type='HybridDataPreprocessor', to_rgb=False)"]
+
+
+@mistake('img_size', level='warning')
+def training_and_validation_have_other_sizes(setup):
+    setup.lines = [
+        "val_pipeline = [dict(type='LoadImage'), dict(type='CenterCropToSize', img_size=64), dict(type='PackInputs')]"
+    ]
+
+
+@mistake('img_size', '48')
+def patches_do_not_divide_the_image(setup):
+    setup.options.update(model_name='vit_tiny_patch16_224', img_size=50)
+
+
+@mistake('PackInputs')
+def a_pipeline_does_not_pack(setup):
+    setup.lines = ["train_pipeline = [dict(type='LoadImage'), dict(type='ResizeToSize')]"]
+
+
+@mistake('ResizeToSize')
+def images_keep_their_sizes(setup):
+    save(picture(9, (60, 50)), setup.train('cat', '0.png'))
+    setup.lines = ["train_pipeline = [dict(type='LoadImage'), dict(type='PackInputs')]"]
+
+
+@mistake('val_dataloader.dataset.pipeline', 'RandomFlip')
+def the_validation_is_augmented(setup):
+    setup.lines = [
+        "val_pipeline = [dict(type='LoadImage'), dict(type='CenterCropToSize'), dict(type='RandomFlip', prob=0.5, "
+        "direction='horizontal'), dict(type='PackInputs')]"
+    ]
+
+
+@mistake('shuffle')
+def the_training_is_not_shuffled(setup):
+    setup.options['train_dataloader.sampler.shuffle'] = False
+
+
+@mistake('drop_last')
+def the_validation_drops_images(setup):
+    setup.options['val_dataloader.drop_last'] = True
+
+
+@mistake('num_workers', level='warning')
+def more_workers_than_processors(setup):
+    setup.options['train_dataloader.num_workers'] = 512
+
+
+@mistake('num_views=2')
+def supcon_has_one_view(setup):
+    setup.base = SUPCON
+    setup.lines = [
+        "train_pipeline = [dict(type='LoadImage'), dict(type='RandomCropToSize'), dict(type='PackInputs')]",
+    ]
+
+
+@mistake('batch_size', level='warning', trial=True)
+def supcon_has_small_batches(setup):
+    setup.base = SUPCON
+    setup.options['batch_size'] = 2
+
+
+@mistake('temperature', level='warning')
+def the_temperature_is_a_scale(setup):
+    setup.base = SUPCON
+    setup.options['model.head.loss.temperature'] = 64.0
+
+
+@mistake('images_per_class', level='warning', trial=True)
+def a_batch_has_more_of_a_class_than_there_are(setup):
+    setup.lines = ["train_dataloader = dict(batch_sampler=dict(type='PKSampler', images_per_class=8))"]
+    setup.options['batch_size'] = 16
+
+
+@mistake('images_per_class', trial=True)
+def a_batch_has_more_classes_than_there_are(setup):
+    setup.lines = ["train_dataloader = dict(batch_sampler=dict(type='PKSampler', images_per_class=2))"]
+    setup.options['batch_size'] = 16
+
+
+@mistake('head.scale', level='warning')
+def the_scale_of_a_margin_is_too_small(setup):
+    setup.lines = ["model = dict(head=dict(_delete_=True, type='ArcFaceHead', scale=1.0))"]
+
+
+def told(examination, level):
+    rank = ('note', 'warning', 'problem').index
+    return [
+        f'{one.level} {one.where}: {one.what} -> {one.change}'
+        for one in examination.findings
+        if rank(one.level) >= rank(level)
+    ]
+
+
+@pytest.mark.parametrize('name', MISTAKES)
+def test_a_mistake_is_caught(setup, name):
+    make, named, level, trial, data = MISTAKES[name]
+    make(setup)
+    found = examine_data(str(setup.root)) if data else setup.examine(TRIAL if trial else STATIC)
+    lines = told(found, level)
+    assert any(all(part in line for part in named) for line in lines), '\n'.join(told(found, 'note'))
+    assert all(one.change for one in found.findings if one.level != 'note')
+
+
+HEALTHY = dict(
+    plain=({}, TRIAL), transformer=(dict(model_name='test_vit'), TRIAL), large_images=(dict(img_size=64), STATIC)
+)
+
+
+@pytest.mark.parametrize('name', HEALTHY)
+def test_nothing_is_found_where_nothing_is_wrong(setup, name):
+    setup.options, wishes = HEALTHY[name]
+    found = setup.examine(wishes)
+    assert told(found, 'warning') == []
+    assert counts_of(found.findings)['note'] > 1
