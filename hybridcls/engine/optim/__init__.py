@@ -6,14 +6,14 @@ from .composed_optim_wrapper import ComposedOptimWrapper
 from .groups.hybrid_optim_wrapper_constructor import HybridOptimWrapperConstructor
 from .lion import Lion
 from .single_stage_wrappers import GCOptimWrapper, LookaheadOptimWrapper, SAMOptimWrapper
-from .stages import SAM, GradientCentralization, Lookahead, Update, UpdateStage
+from .stages import MSAM, SAM, FriendlySAM, GradientCentralization, Lookahead, Update, UpdateStage
 from .update.nonfinite_loss import NonFiniteLossError
 from .update.precision import Precision
 
 __all__ = [
-    'SAM', 'NonFiniteLossError', 'ComposedOptimWrapper', 'GCOptimWrapper', 'GradientCentralization',
-    'HybridOptimWrapperConstructor', 'Lion', 'Lookahead', 'LookaheadOptimWrapper', 'Precision', 'SAMOptimWrapper',
-    'Update', 'UpdateStage',
+    'MSAM', 'SAM', 'NonFiniteLossError', 'ComposedOptimWrapper', 'FriendlySAM', 'GCOptimWrapper',
+    'GradientCentralization', 'HybridOptimWrapperConstructor', 'Lion', 'Lookahead', 'LookaheadOptimWrapper',
+    'Precision', 'SAMOptimWrapper', 'Update', 'UpdateStage',
 ]  # fmt: skip
 
 answer_old_names(globals())
