@@ -93,8 +93,9 @@ class FriendlySAM(UpdateStage):
         known = [i for i in where if i in self.mean_gradient]
         if known:
             grads, means = local_parts(update.gradients(known)), local_parts(self.mean_gradient[i] for i in known)
-            factor = torch.as_tensor(-self.sigma * update.grad_scale)
-            torch._foreach_addcmul_(grads, means, [factor.to(grad.device, grad.dtype) for grad in grads])
+            factor = -self.sigma * update.grad_scale
+            factors = [torch.as_tensor(factor, dtype=grad.dtype, device=grad.device) for grad in grads]
+            torch._foreach_addcmul_(grads, means, factors)
         self.sam.second_pass(update)
 
     def after_step(self, update: Update) -> None:
@@ -102,7 +103,7 @@ class FriendlySAM(UpdateStage):
         first, self.first_gradient = self.first_gradient, {}
         for i, grad in first.items():
             (own,) = local_parts([grad])
-            own.div_(torch.as_tensor(update.loss_scale).to(own.device))
+            own.div_(torch.as_tensor(update.loss_scale, dtype=own.dtype, device=own.device))
             if i in self.mean_gradient:
                 (mean,) = local_parts([self.mean_gradient[i]])
                 mean.mul_(self.lmbda).add_(own, alpha=1 - self.lmbda)

@@ -74,7 +74,7 @@ def test_without_sigma_it_is_sam():
 @pytest.mark.parametrize('accumulation', [1, 3])
 def test_the_algorithm_written_out(accumulation, options):
     """One mean an update, of the whole update; the same whatever a loss scaler multiplies by."""
-    rho, sigma, lmbda, lr, updates = 0.2, 0.8, 0.7, 0.05, 6
+    rho, sigma, lmbda, lr, updates = 0.2, 0.8, 0.7, 0.05, 4
     batches = [
         dict(inputs=batch['inputs'].double(), data_samples=batch['data_samples'])
         for batch in make_batches(updates * accumulation)
@@ -108,7 +108,9 @@ def test_the_algorithm_written_out(accumulation, options):
         mean = whole if mean is None else lmbda * mean + (1 - lmbda) * whole
         weights = weights - lr * step
     found = flat([param for name, param in net.named_parameters() if param.requires_grad and name != 'unused'])
-    torch.testing.assert_close(found.detach(), weights, rtol=0, atol=1e-10)
+    torch.testing.assert_close(
+        found.detach(), weights, rtol=0, atol=1e-9 if options else 1e-12
+    )  # the loss scale is a float32 tensor
 
 
 @pytest.mark.parametrize('stop', [1, 3, 4])

@@ -106,12 +106,10 @@ def test_one_pass_at_the_moved_weights_and_none_moved_in_between():
             assert all(torch.equal(param, before[name]) for name, param in net.named_parameters())
 
 
-@pytest.mark.parametrize('amp', [None, 'bfloat16', 'float16'])
-@pytest.mark.parametrize('decay', [0.0, 0.1])
-@pytest.mark.parametrize('accumulation', [1, 2])
-def test_the_algorithm_written_out_with_all_levers(accumulation, decay, amp):
+@pytest.mark.parametrize(('accumulation', 'amp'), [(1, None), (2, None), (2, 'bfloat16'), (2, 'float16')])
+def test_the_algorithm_written_out_with_all_levers(accumulation, amp):
     """Clipping, Lookahead and accumulation beside it; two groups of parameters with a decay of their own."""
-    updates, rho, k = 7, 0.3, 3
+    updates, rho, k, decay = 5, 0.3, 2, 0.1
 
     def make():
         net = make_net(**DRY)
@@ -218,9 +216,9 @@ def test_a_pass_that_fails_leaves_the_weights(what):
         with pytest.raises(FloatingPointError):
             net.train_step(dict(batch, inputs=batch['inputs'] * float('nan')), wrapper)
     elif what == 'backward':
+        with wrapper.optim_context(net):
+            loss = net.parse_losses(net(**batch))[0].detach()
         with pytest.raises(RuntimeError, match='does not require grad'):
-            with wrapper.optim_context(net):
-                loss = net.parse_losses(net(**batch))[0].detach()
             wrapper.update_params(loss)
     else:  # a forward pass without update_params: the next one moves from the same weights
         with wrapper.optim_context(net):
@@ -243,7 +241,7 @@ def test_what_was_frozen_since_stays():
 
 
 def test_it_keeps_one_copy_of_the_weights():
-    net, wrapper = run(3)
+    _, wrapper = run(3)
     moved = sum(state['momentum_buffer'].numel() for state in wrapper.optimizer.state.values())
     assert sum(buffer.numel() for buffer in wrapper.stages['msam']._buffers.values()) == moved
 
