@@ -118,6 +118,15 @@ MUTATIONS = (
     # the update
     Mutation('engine/optim/stages/sam.py', 'update.count % self.every == 0', 'update.count % self.every == 1'),
     Mutation('engine/optim/stages/sam.py', 'norm / update.grad_scale)', 'norm)'),
+    Mutation('engine/optim/stages/msam.py', 'norm + 1e-12)', '1)'),
+    Mutation('engine/optim/stages/msam.py', "factor * group['weight_decay']", 'factor * 0'),
+    Mutation('engine/optim/stages/friendly_sam.py', 'alpha=1 - self.lmbda', 'alpha=self.lmbda'),
+    Mutation('engine/optim/stages/friendly_sam.py', '-self.sigma * update.grad_scale', '-self.sigma'),
+    Mutation(
+        'engine/optim/composed_optim_wrapper.py',
+        '            finally:\n                self._restore_weights()',
+        '            finally:\n                pass',
+    ),
     Mutation('engine/optim/stages/lookahead.py', 'self.steps_since = 0\n        where', 'where'),
     Mutation('engine/optim/stages/gradient_centralization.py', 'param.dim() < 2 or any(', 'any('),
     Mutation('engine/optim/composed_optim_wrapper.py', 'self.nonfinite_losses.reset()', 'pass'),

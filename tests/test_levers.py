@@ -56,6 +56,8 @@ LEVERS = {
     'token merging': key('model.backbone.token_merging_ratio', 0.2),
     'lora': key('model.backbone.lora_rank', 2),
     'sam': key('optim_wrapper.stages.sam', dict(type='SAM', rho=0.05)),
+    'msam': key('optim_wrapper.stages.msam', dict(type='MSAM')),
+    'friendly sam': key('optim_wrapper.stages.friendly', dict(type='FriendlySAM')),
     'gc': key('optim_wrapper.stages.gc', dict(type='GradientCentralization')),
     'lookahead': key('optim_wrapper.stages.lookahead', dict(type='Lookahead', k=2)),
     'distillation': distil,
@@ -68,10 +70,16 @@ LEVERS = {
     'evidential': key('model.head', dict(type='EvidentialHead')),
     'mixup': key('model.train_cfg', dict(augments=[dict(type='Mixup', alpha=1.0)])),
 }
-# Margins need the one class of an image; two heads are MultiHead's affair.
-IMPOSSIBLE = {('adaface', 'evidential'), ('adaface', 'mixup')}
+# Margins need the one class of an image; two heads are MultiHead's affair; one ascent an update.
+IMPOSSIBLE = {
+    ('adaface', 'evidential'),
+    ('adaface', 'mixup'),
+    ('sam', 'msam'),
+    ('sam', 'friendly sam'),
+    ('msam', 'friendly sam'),
+}
 PAIRS = {pair for pair in itertools.combinations(LEVERS, 2) if pair not in IMPOSSIBLE}
-SIZE = 5  # levers at once; a run for each single pair would take minutes
+SIZE = 6  # levers at once; a run for each single pair would take minutes
 
 
 def covering_groups():

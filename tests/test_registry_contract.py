@@ -42,6 +42,7 @@ ARGUMENTS = {
     'EmbeddingBankHook': dict(dataloader=dict(batch_size=2, dataset=dict(type='Digits'))),
     'EnsembleClassifier': dict(members=[PARTS, PARTS]),
     'EvidentialHead': dict(num_classes=2, in_channels=4),
+    'FriendlySAMOptimWrapper': dict(optimizer=optimizer),
     'GCOptimWrapper': dict(optimizer=optimizer),
     'HeadFirstHook': dict(fit=False),
     'HybridBackbone': dict(cnn=dict(model_name='test_resnet')),
@@ -52,6 +53,7 @@ ARGUMENTS = {
     'HeadMetric': dict(metric=dict(type='Accuracy')),
     'LookaheadOptimWrapper': dict(optimizer=optimizer),
     'MCDropoutClassifier': dict(PARTS, dropout=0.1),
+    'MSAMOptimWrapper': dict(optimizer=optimizer),
     'MarginHead': dict(num_classes=2, in_channels=4),
     'MetricOf': dict(metric=dict(type='Accuracy')),  # the name of HeadMetric in 0.1
     'MixtureTTA': dict(module=dict(type='HybridClassifier', **PARTS)),

@@ -1,7 +1,7 @@
 """The update of a training step: small stages around any optimizer, in any training that mmengine's Runner can run."""
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Optional, Union
 
 import torch
@@ -46,7 +46,8 @@ class ComposedOptimWrapper(OptimWrapper):
 
     What happens to the loss of a micro-batch, and, when the update is due, to the weights::
 
-        backward -> second_pass (SAM: ascend, the same forward call again, restore the weights)
+        before_forward (MSAM: ascend) -> forward, backward
+        -> second_pass (SAM: ascend, the same forward call again, restore the weights) -> after_backward (MSAM: restore)
         -> unscale -> clip -> before_step (gradient centralization) -> optimizer.step -> after_step (Lookahead)
 
     Without stages it does what mmengine's OptimWrapper does, and with ``amp`` what its AmpOptimWrapper does, to the
@@ -112,6 +113,7 @@ class ComposedOptimWrapper(OptimWrapper):
         self.stages: dict[str, UpdateStage] = build_stages(caller, stages)
         self.initial_state = {name: stage.state_dict() for name, stage in self.stages.items()}
         self._two_pass_stage = next((stage for stage in self.stages.values() if stage.has_second_pass), None)
+        self._moving_stages = [stage for stage in self.stages.values() if stage.moves_weights]
         params = parameters_of(optimizer)
         device_type = params[0].device.type if params else 'cpu'
         # An overflow in a piece of the gradient concerns all processes.
@@ -168,15 +170,37 @@ class ComposedOptimWrapper(OptimWrapper):
         counts = accumulation_counts(self)
         update.is_first, update.is_last = counts.is_between_updates, self.should_sync()
         update.is_dropped, update.micro_batch = guard.is_dropping, None
-        # Gradients that FSDP leaves unsharded could not be set aside for a second pass.
-        must_average = stage is not None and not self._shards.can_ascend_alone
+        # Gradients that FSDP leaves unsharded could not be set aside for a second pass, nor such weights restored.
+        must_average = (stage is not None or bool(self._moving_stages)) and not self._shards.can_ascend_alone
         is_averaged = update.is_last or must_average
         batch = MicroBatch(model, update.params, self.precision, guard, self._mutable_state, counts.done + 1)
         if stage is not None and not guard.is_dropping and stage.needs_second_pass(update):
             batch.plan_second_pass(round(1 / self.scale_loss(1.0)), is_averaged)
             is_averaged = stage.wants_sync() or must_average
         self._batch = batch
-        return batch.forward_pass(is_averaged)
+        forward_pass = batch.forward_pass(is_averaged)
+        return self._at_moved_weights(update, forward_pass) if self._moving_stages else forward_pass
+
+    @contextmanager
+    def _at_moved_weights(self, update: Update, forward_pass: AbstractContextManager) -> Iterator[None]:
+        """Run the forward pass at the weights of before_forward; those of an error are restored, others later."""
+        try:
+            with torch.no_grad():
+                for stage in self._moving_stages:
+                    stage.before_forward(update)
+            torch.clear_autocast_cache()  # of an autocast that the caller may have entered further out
+            with forward_pass:
+                yield
+        except BaseException:
+            self._restore_weights()
+            raise
+
+    def _restore_weights(self) -> None:
+        if self._update is not None:
+            with torch.no_grad():
+                for stage in self._moving_stages:
+                    stage.after_backward(self._update)
+            torch.clear_autocast_cache()
 
     def _begin(self, model: Optional[nn.Module] = None) -> Update:
         """Start the stages at the first update, and describe the one at hand."""
@@ -220,6 +244,22 @@ class ComposedOptimWrapper(OptimWrapper):
             NonFiniteLossError: If the loss is not finite and ``nonfinite_loss`` is ``'raise'``.
         """
         batch, self._batch = self._batch, None
+        if self._moving_stages:
+            if batch is None:
+                raise self._no_optim_context(self._moving_stages[0], 'must move the weights before that')
+            try:
+                self._take_gradient(loss, batch)
+            finally:
+                self._restore_weights()
+        else:
+            self._take_gradient(loss, batch)
+        if self.should_update():
+            if not self.nonfinite_losses.ends_dropped_update():
+                self.step(**(step_kwargs or {}))
+            self.zero_grad(**(zero_kwargs or {}))
+
+    def _take_gradient(self, loss: Tensor, batch: Optional[MicroBatch]) -> None:
+        """The gradient of a micro-batch, by one pass or by two; or none, where a loss is not finite."""
         guard = self.nonfinite_losses
         if batch is not None and batch.has_second_pass:
             batch.set_gradients_aside(accumulation_counts(self).is_between_updates)
@@ -233,10 +273,6 @@ class ComposedOptimWrapper(OptimWrapper):
             guard.drop_update({} if batch is None else batch.losses, loss, accumulation_counts(self).done)
         elif self._two_pass_stage is not None and not guard.is_dropping:
             self._second_pass(self._two_pass_stage, batch, loss, scale)
-        if self.should_update():
-            if not guard.ends_dropped_update():
-                self.step(**(step_kwargs or {}))
-            self.zero_grad(**(zero_kwargs or {}))
 
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
         """Backward pass of the scaled loss; counts the micro-batch."""
@@ -248,19 +284,23 @@ class ComposedOptimWrapper(OptimWrapper):
         update = self._update
         is_replayed = batch is not None and batch.has_second_pass
         if update is None or (not is_replayed and stage.needs_second_pass(update)):
-            raise RuntimeError(
-                f'{type(self).__name__}: expected the model to be called in optim_context, as {type(stage).__name__} '
-                'must know which call to repeat, got update_params without it. Call the model in '
-                '`with optim_wrapper.optim_context(model):`, as BaseModel.train_step does.'
-            )
+            raise self._no_optim_context(stage, 'must know which call to repeat')
         if batch is not None and is_replayed and not self._is_loss_checked:
             check_same_loss(type(self).__name__, batch.call.model, batch.call.output, loss)
             self._is_loss_checked = True
         update.micro_batch = batch if is_replayed else None
-        update.grad_scale = self.precision.scale_on(loss.device) * scale
+        update.loss_scale = self.precision.scale_on(loss.device)
+        update.grad_scale = update.loss_scale * scale
         with nullcontext() if batch is None else batch.rolled_back(), torch.no_grad():
             stage.second_pass(update)
         update.micro_batch = None
+
+    def _no_optim_context(self, stage: UpdateStage, why: str) -> RuntimeError:
+        return RuntimeError(
+            f'{type(self).__name__}: expected the model to be called in optim_context, as {type(stage).__name__} '
+            f'{why}, got update_params without it. Call the model in `with optim_wrapper.optim_context(model):`, as '
+            'BaseModel.train_step does.'
+        )
 
     def step(self, **kwargs: Any) -> None:
         """Unscale, clip, before_step, step, after_step. A step that the loss scaler skips counts as none."""

@@ -10,9 +10,11 @@ from hybridcls.renames import keeps_old_spellings
 from hybridcls.signatures import arguments_of
 
 from .composed_optim_wrapper import ComposedOptimWrapper
-from .stages import SAM, GradientCentralization, Lookahead, UpdateStage
+from .stages import MSAM, SAM, FriendlySAM, GradientCentralization, Lookahead, UpdateStage
 
-__all__ = ['GCOptimWrapper', 'LookaheadOptimWrapper', 'SAMOptimWrapper']
+__all__ = [
+    'FriendlySAMOptimWrapper', 'GCOptimWrapper', 'LookaheadOptimWrapper', 'MSAMOptimWrapper', 'SAMOptimWrapper',
+]  # fmt: skip
 
 
 @keeps_old_spellings
@@ -55,6 +57,49 @@ class SAMOptimWrapper(_SingleStageWrapper):
 
     stage_name = 'sam'
     stage_type = SAM
+
+
+@OPTIM_WRAPPERS.register_module()
+class MSAMOptimWrapper(_SingleStageWrapper):
+    """ComposedOptimWrapper with the stage :class:`MSAM`: ``dict(type='MSAMOptimWrapper', rho=3.0, optimizer=...)``.
+
+    Args:
+        optimizer (torch.optim.Optimizer): The optimizer, one with momentum; in a config, a dict.
+        **kwargs: Keys of :class:`MSAM` and of :class:`ComposedOptimWrapper`; the stage is called ``msam``.
+
+    Raises:
+        TypeError: For keys that neither has.
+
+    Example:
+        >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=0.1, momentum=0.9)
+        >>> MSAMOptimWrapper(optimizer, rho=3.0).stages
+        {'msam': MSAM(rho=3.0)}
+    """
+
+    stage_name = 'msam'
+    stage_type = MSAM
+
+
+@OPTIM_WRAPPERS.register_module()
+class FriendlySAMOptimWrapper(_SingleStageWrapper):
+    """ComposedOptimWrapper with :class:`FriendlySAM`: ``dict(type='FriendlySAMOptimWrapper', rho=0.2, ...)``.
+
+    Args:
+        optimizer (torch.optim.Optimizer): The optimizer; in a config, a dict.
+        **kwargs: Keys of :class:`FriendlySAM` and of :class:`ComposedOptimWrapper`; the stage is called
+            ``friendly_sam``.
+
+    Raises:
+        TypeError: For keys that neither has.
+
+    Example:
+        >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=0.1)
+        >>> FriendlySAMOptimWrapper(optimizer, lmbda=0.6).stages['friendly_sam'].lmbda
+        0.6
+    """
+
+    stage_name = 'friendly_sam'
+    stage_type = FriendlySAM
 
 
 @OPTIM_WRAPPERS.register_module()

@@ -5,10 +5,19 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from update_toys import assert_same, make_batches, make_net, sgd, train
 
-from hybridcls.engine.optim import ComposedOptimWrapper, GCOptimWrapper, LookaheadOptimWrapper, SAMOptimWrapper
+from hybridcls.engine.optim import (
+    ComposedOptimWrapper,
+    FriendlySAMOptimWrapper,
+    GCOptimWrapper,
+    LookaheadOptimWrapper,
+    MSAMOptimWrapper,
+    SAMOptimWrapper,
+)
 
 CASES = [
     (SAMOptimWrapper, dict(rho=0.3, adaptive=True), dict(sam=dict(type='SAM'))),
+    (MSAMOptimWrapper, dict(rho=1.0), dict(msam=dict(type='MSAM'))),
+    (FriendlySAMOptimWrapper, dict(rho=0.3, lmbda=0.6), dict(friendly_sam=dict(type='FriendlySAM'))),
     (LookaheadOptimWrapper, dict(k=2, alpha=0.8), dict(lookahead=dict(type='Lookahead'))),
     (GCOptimWrapper, dict(layers='conv'), dict(gc=dict(type='GradientCentralization'))),
 ]

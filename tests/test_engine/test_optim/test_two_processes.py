@@ -56,6 +56,10 @@ SETTINGS = dict(
     plain=dict(),
     sam=dict(stages=dict(sam=dict(type='SAM', rho=0.5))),
     asam=dict(stages=dict(sam=dict(type='SAM', rho=0.5, adaptive=True)), clip_grad=dict(max_norm=0.1)),
+    msam=dict(
+        stages=dict(msam=dict(type='MSAM', rho=0.5), lookahead=dict(type='Lookahead', k=2)), accumulative_counts=2
+    ),
+    friendly=dict(stages=dict(sam=dict(type='FriendlySAM', rho=0.5, lmbda=0.6)), accumulative_counts=2),
     reuse=dict(
         stages=dict(
             sam=dict(type='SAM', rho=0.5, every=2, reuse=True),

@@ -9,6 +9,7 @@ from hybridcls.engine.runner.global_instances import isolated_globals
 from hybridcls.registry import HOOKS
 
 ITERATIONS = 8
+SHARPNESS = [dict(type='SAM', rho=0.1), dict(type='MSAM', rho=0.1), dict(type='FriendlySAM', rho=0.1)]
 AVERAGES = {
     "mmengine's EMA": dict(type='mmengine.EMAHook', momentum=0.3),
     "mmpretrain's EMA of buffers too": dict(type='mmpretrain.EMAHook', momentum=0.3, update_buffers=True),
@@ -29,7 +30,7 @@ class WatchHook(Hook):
         self.validated.append((runner.iter, {name: value.clone() for name, value in runner.model.state_dict().items()}))
 
 
-def train(config, work_dir, average, resume=None, stop_at=None, accumulation=1, **changes):
+def train(config, work_dir, average, sharpness, resume=None, stop_at=None, accumulation=1, **changes):
     WatchHook.trained, WatchHook.validated = [], []
     hooks = [average, dict(type='WatchHook')] + ([dict(type='StopHook', iteration=stop_at)] if stop_at else [])
     options = {
@@ -40,7 +41,7 @@ def train(config, work_dir, average, resume=None, stop_at=None, accumulation=1, 
             optimizer=dict(type='AdamW', lr=0.05),
             constructor='HybridOptimWrapperConstructor',
             accumulative_counts=accumulation,
-            stages=dict(sam=dict(type='SAM', rho=0.1), lookahead=dict(type='Lookahead', k=3)),
+            stages=dict(sharpness=sharpness, lookahead=dict(type='Lookahead', k=3)),
         ),
         'train_cfg': dict(_delete_=True, type='IterBasedTrainLoop', max_iters=ITERATIONS, val_interval=3),
         'default_hooks.checkpoint': dict(_delete_=True, type='CheckpointHook', interval=4, by_epoch=False),
@@ -76,10 +77,10 @@ def average_by_hand(trained, name, average):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(('kind', 'accumulation'), zip(AVERAGES, [1, 2, 1], strict=True))
-def test_averages_beside_sam_and_lookahead(toy_configs, tmp_path, kind, accumulation):
+@pytest.mark.parametrize(('kind', 'sharpness', 'accumulation'), zip(AVERAGES, SHARPNESS, [1, 2, 1], strict=True))
+def test_averages_beside_sam_and_lookahead(toy_configs, tmp_path, kind, sharpness, accumulation):
     average = AVERAGES[kind]
-    setting = dict(config=toy_configs / 'toy.py', average=average, accumulation=accumulation)
+    setting = dict(config=toy_configs / 'toy.py', average=average, accumulation=accumulation, sharpness=sharpness)
     train(work_dir=tmp_path / 'straight', **setting)
     saved = checkpoint_of(tmp_path / 'straight')
     trained, validated = WatchHook.trained, WatchHook.validated

@@ -1,9 +1,11 @@
 """Stages: what may happen to an update between the loss and the next one."""
 
 from ..update.update import Update
+from .friendly_sam import FriendlySAM
 from .gradient_centralization import GradientCentralization
 from .lookahead import Lookahead
+from .msam import MSAM
 from .sam import SAM
 from .update_stage import UpdateStage
 
-__all__ = ['SAM', 'GradientCentralization', 'Lookahead', 'Update', 'UpdateStage']
+__all__ = ['MSAM', 'SAM', 'FriendlySAM', 'GradientCentralization', 'Lookahead', 'Update', 'UpdateStage']

@@ -8,11 +8,10 @@ from hybridcls.distributed.layouts import local_parts
 from hybridcls.registry import OPTIM_STAGES
 
 from ..update.update import Update
+from .momentum import MOMENTA, momenta_of
 from .update_stage import UpdateStage
 
 __all__ = ['Lookahead']
-
-_MOMENTA = ('momentum_buffer', 'exp_avg')  # of SGD and its kin; of Adam and its kin
 
 
 @OPTIM_STAGES.register_module()
@@ -86,15 +85,10 @@ class Lookahead(UpdateStage):
             self._move_momentum(update, where)
 
     def _move_momentum(self, update: Update, where: list[int]) -> None:
-        found = {}
-        for i in where:
-            state = update.optimizer.state.get(update.params[i], {})
-            momentum = next((state[name] for name in _MOMENTA if isinstance(state.get(name), Tensor)), None)
-            if momentum is not None:
-                found[i] = momentum
+        found = momenta_of(update, where)
         if not found:
             raise ValueError(
-                f'Lookahead: expected an optimizer with momentum ({" or ".join(_MOMENTA)}), for '
+                f'Lookahead: expected an optimizer with momentum ({" or ".join(MOMENTA)}), for '
                 f'momentum={self.momentum!r}, got {type(update.optimizer).__name__} without. Use '
                 "momentum='keep', or give the optimizer a momentum."
             )

@@ -1,4 +1,4 @@
-"""What every stage of an update is: a small class with its own state, visited at four moments."""
+"""What every stage of an update is: a small class with its own state, visited at six moments."""
 
 from typing import Any
 
@@ -19,7 +19,9 @@ class UpdateStage:
     ``number_state``, and is registered in ``OPTIM_STAGES``.
 
     - :meth:`start`: once, before the first update, when the weights are those that training starts from.
-    - :meth:`second_pass`: after each backward pass (under gradient accumulation: of each micro-batch).
+    - :meth:`before_forward`: before each forward pass (under gradient accumulation: of each micro-batch).
+    - :meth:`second_pass`: after each backward pass.
+    - :meth:`after_backward`: when the gradients of a micro-batch are there, or a pass failed.
     - :meth:`before_step`: once an update, on gradients that are complete, unscaled and clipped, before the step.
     - :meth:`after_step`: once an update, after a step that really happened.
 
@@ -27,6 +29,7 @@ class UpdateStage:
         kind (str): Two stages of one kind exclude each other. Defaults to the name of the class.
         has_second_pass (bool): It uses :meth:`second_pass`; one such stage at most. Defaults to whether the class
             overrides it.
+        moves_weights (bool): It uses :meth:`before_forward`. Defaults to whether the class overrides it.
         tensor_state (tuple[str, ...]): Attributes that map positions to tensors shaped like the parameters there.
         number_state (tuple[str, ...]): Attributes that are plain numbers.
 
@@ -44,6 +47,7 @@ class UpdateStage:
 
     kind: str = ''
     has_second_pass: bool = False
+    moves_weights: bool = False
     tensor_state: tuple[str, ...] = ()
     number_state: tuple[str, ...] = ()
 
@@ -54,9 +58,14 @@ class UpdateStage:
         adopt_renamed(cls)
         if 'has_second_pass' not in cls.__dict__ and cls.second_pass is not UpdateStage.second_pass:
             cls.has_second_pass = True
+        if 'moves_weights' not in cls.__dict__ and cls.before_forward is not UpdateStage.before_forward:
+            cls.moves_weights = True
 
     def start(self, update: Update) -> None:
         """Look at the parameters, take copies. State that was loaded from a checkpoint is already there."""
+
+    def before_forward(self, update: Update) -> None:
+        """Move the weights, for the passes of this micro-batch alone; :meth:`after_backward` must restore them."""
 
     def needs_second_pass(self, update: Update) -> bool:
         """Say, before the forward pass, whether ``second_pass`` will call ``update.recompute_gradient``.
@@ -71,6 +80,9 @@ class UpdateStage:
 
     def second_pass(self, update: Update) -> None:
         """Change the gradient, or look for another one."""
+
+    def after_backward(self, update: Update) -> None:
+        """Restore the weights. Called after a forward or backward pass that failed too."""
 
     def before_step(self, update: Update) -> None:
         """Change the gradient that is stepped with."""

@@ -35,6 +35,7 @@ class Update:
         may_overflow (bool): A loss scaler is at work: gradients that are not finite are nothing unusual.
         grad_scale (float | Tensor): The gradients are this many times those of the mean loss of the micro-batch: the
             loss scale over the number of micro-batches.
+        loss_scale (float | Tensor): What the loss scaler multiplies losses by, in a second pass; 1 without one.
         micro_batch (MicroBatch, optional): The one at hand, in a second pass.
         message_hub (MessageHub, optional): Where :meth:`log` logs.
     """
@@ -50,6 +51,7 @@ class Update:
     is_dropped: bool = False
     may_overflow: bool = False
     grad_scale: Union[float, Tensor] = 1.0
+    loss_scale: Union[float, Tensor] = 1.0
     micro_batch: Optional[MicroBatch] = field(default=None, repr=False)
     message_hub: Optional[MessageHub] = field(default=None, repr=False)
 

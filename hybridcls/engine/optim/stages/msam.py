@@ -1,0 +1,115 @@
+"""Momentum-SAM: ascend along the optimizer's momentum, without a second pass."""
+
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+from hybridcls.checks import check_number
+from hybridcls.distributed.layouts import local_parts
+from hybridcls.registry import OPTIM_STAGES
+
+from ..update.update import Update
+from .momentum import MOMENTA, momenta_of
+from .update_stage import UpdateStage
+
+__all__ = ['MSAM']
+
+
+@OPTIM_STAGES.register_module()
+class MSAM(UpdateStage):
+    r"""Take each gradient at weights that are moved against the momentum: SAM's idea at the price of a plain step.
+
+    .. math::
+        \tilde w_t = w_t - \rho \, \frac{v_t}{\lVert v_t \rVert_2}, \qquad
+        \text{stepped with: } \nabla L(\tilde w_t)
+
+    `Momentum-SAM <https://arxiv.org/abs/2401.12033>`_, Algorithm 1. :math:`v_t` is what the optimizer keeps:
+    ``momentum_buffer`` of SGD, the first moment ``exp_avg`` of AdamW (the two of the authors' code) and of other
+    optimizers that have one of them. Its norm is one over all parameters. The first update has no momentum and moves
+    nothing. Batch, losses and running statistics are those of the moved weights, as there is one pass only.
+
+    The weights are moved before each forward pass and restored from a copy after the backward pass, to the same bits:
+    validation, checkpoints, averages (EMA, Lookahead) and other hooks only ever see :math:`w_t`. (The authors' code
+    keeps the moved weights and subtracts the move where it validates.) Nothing is kept in checkpoints: a resumed run
+    moves by the momentum that the optimizer resumed. Costs one copy of the weights.
+
+    Weight decay is the optimizer's own, with one exception: torch's SGD, which adds it to the gradient, decays
+    :math:`\tilde w_t`, as the authors' SGD does. Their AdamW decays after its step and torch's before it: a difference
+    of ``lr ** 2 * weight_decay``.
+
+    Args:
+        rho (float): Distance of the move, >= 0. The authors' runs on CIFAR-100 and ImageNet take 3. Defaults to 0.3,
+            that of their SGD.
+
+    Raises:
+        ValueError: For a negative ``rho``; at the start or the second update, if the optimizer has no momentum.
+
+    Example:
+        >>> MSAM(rho=3.0)
+        MSAM(rho=3.0)
+    """
+
+    kind = 'sharpness'
+
+    def __init__(self, rho: float = 0.3) -> None:
+        check_number('MSAM', 'rho', rho, 0, advice="The authors' runs take 3.")
+        self.rho = rho
+        self._buffers: dict[int, Tensor] = {}  # copies of the weights
+        self._moved: list[int] = []  # positions of the weights that are not in their place
+        self._factor: Optional[Tensor] = None  # of the momentum, in the last move
+
+    def start(self, update: Update) -> None:
+        """See that there will be a momentum."""
+        if all(group.get('momentum') == 0 for group in update.optimizer.param_groups):
+            raise self._without_momentum(update)
+
+    def before_forward(self, update: Update) -> None:
+        """Move the weights against their momentum."""
+        self.after_backward(update)  # from a forward pass whose loss was never stepped with
+        momenta = momenta_of(update, (i for i, param in enumerate(update.params) if param.requires_grad))
+        if not momenta:
+            if update.count:
+                raise self._without_momentum(update)
+            return
+        where = list(momenta)
+        norm = update.shards.norm(list(momenta.values()), [update.params[i] for i in where])
+        self._factor = -self.rho / (norm + 1e-12)
+        params = local_parts(update.params[i] for i in where)
+        for i, param in zip(where, params, strict=True):
+            if i not in self._buffers or self._buffers[i].shape != param.shape:
+                self._buffers[i] = torch.empty_like(param)
+        torch._foreach_copy_([self._buffers[i] for i in where], params)
+        self._moved = where
+        _add(params, local_parts(momenta.values()), self._factor)
+
+    def after_backward(self, update: Update) -> None:
+        """Put the weights back, to the same bits."""
+        where, self._moved = self._moved, []
+        if where:
+            torch._foreach_copy_(local_parts(update.params[i] for i in where), [self._buffers[i] for i in where])
+
+    def before_step(self, update: Update) -> None:
+        """Let torch's SGD, which will add the decay of the weights, decay those that the gradient is from."""
+        factor, self._factor = self._factor, None
+        if factor is None or not isinstance(update.optimizer, torch.optim.SGD):
+            return
+        position = 0
+        for group in update.optimizer.param_groups:
+            end = position + len(group['params'])
+            momenta = momenta_of(update, (i for i in update.with_gradient() if position <= i < end))
+            if momenta and group['weight_decay']:
+                grads = local_parts(update.gradients(momenta))
+                _add(grads, local_parts(momenta.values()), factor * group['weight_decay'])
+            position = end
+
+    @staticmethod
+    def _without_momentum(update: Update) -> ValueError:
+        return ValueError(
+            f'MSAM: expected an optimizer with momentum ({" or ".join(MOMENTA)}), along which to ascend, got '
+            f'{type(update.optimizer).__name__} without. Give it one (momentum=0.9), or use SAM.'
+        )
+
+
+def _add(tensors: list[Tensor], others: list[Tensor], factor: Tensor) -> None:
+    torch._foreach_addcmul_(tensors, others, [factor.to(tensor.device, tensor.dtype) for tensor in tensors])
