@@ -71,7 +71,7 @@ class VerificationMetric(BaseMetric):
         prefix (str, optional): Prefix of the names. Defaults to None, which means ``'verification'``.
         roc (bool): With ``pairs``, add the table of the ROC. Defaults to False.
         confidence (float, optional): With ``pairs``, add the ends of bootstrap intervals of TAR over the pairs, the
-            threshold chosen anew in each resample. Defaults to None.
+            threshold chosen again in each resample. Defaults to None.
 
     Raises:
         ValueError: If a number is out of range, or a pair names an image that was not evaluated.

@@ -17,7 +17,7 @@ class SubcenterCleanup(NamedTuple):
 
     Args:
         dominant (Tensor): The sub-center that most images of each class are nearest to, int64 (C,).
-        nearest (Tensor): The sub-center of its own class that each image is nearest to, int64 (N,).
+        nearest (Tensor): The sub-center, among those of its class, that each image is nearest to, int64 (N,).
         angles (Tensor): Between each image and the dominant sub-center of its class, degrees, float64 (N,); NaN where
             the embedding is not finite.
     """
