@@ -1,15 +1,19 @@
 """The contract of every registered class, as one table over all registries."""
 
 import inspect
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.dataset import DefaultSampler
+from mmengine.evaluator import Evaluator
 from mmengine.registry import DefaultScope, Registry
 from torch import nn
+from torch.utils.data import DataLoader
 
 from hybridcls import registry as registries
 from hybridcls.datasets import Digits
+from hybridcls.datasets.transforms import PackInputs
 
 BACKBONE = dict(type='TimmStream', model_name='test_resnet')
 PARTS = dict(backbone=BACKBONE, head=dict(type='LinearHead', num_classes=2))
@@ -21,6 +25,19 @@ def optimizer():
 
 def sampler():
     return DefaultSampler(Digits(indices=20))
+
+
+def runner():
+    return SimpleNamespace(visualizer=SimpleNamespace())
+
+
+def loader():
+    digits = Digits(indices=4, pipeline=[PackInputs()])
+    return DataLoader(digits, sampler=DefaultSampler(digits))
+
+
+def evaluator():
+    return Evaluator([])
 
 
 # What cannot be built without arguments. A new plugin that needs some is entered here.
@@ -40,6 +57,11 @@ ARGUMENTS = {
     'DumpResults': dict(out_file_path='predictions.pkl'),
     'EarlyStoppingHook': dict(monitor='accuracy/top1'),
     'EmbeddingBankHook': dict(dataloader=dict(batch_size=2, dataset=dict(type='Digits'))),
+    'GalleryHook': dict(dataloader=dict(batch_size=2, dataset=dict(type='Digits'))),
+    'RetrievalAveragePrecision': dict(topk=2),
+    'RetrievalRecall': dict(topk=2),
+    'SubcenterCleanupHook': dict(dataloader=dict(batch_size=2, dataset=dict(type='Digits'))),
+    'CorruptionTestLoop': dict(runner=runner, dataloader=loader, evaluator=evaluator),
     'EnsembleClassifier': dict(members=[PARTS, PARTS]),
     'EvidentialHead': dict(num_classes=2, in_channels=4),
     'FriendlySAMOptimWrapper': dict(optimizer=optimizer),

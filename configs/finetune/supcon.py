@@ -23,7 +23,7 @@ model = dict(
     )
 )
 val_evaluator = [dict(type='KNNAccuracy', k=5), dict(type='ValLoss')]
-test_evaluator = [dict(type='KNNAccuracy', k=5)]
+test_evaluator = [dict(type='KNNAccuracy', k=5, confidence=0.95)]
 default_hooks = dict(
     head_first=None,
     bank=dict(type='EmbeddingBankHook', dataloader={{_base_.bank_dataloader}}),

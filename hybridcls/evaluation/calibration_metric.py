@@ -92,10 +92,10 @@ class CalibrationMetric(BaseMetric):
         for error in self.errors:
             check_choice('CalibrationMetric', 'errors', error, ('equal_width', 'equal_mass', 'smooth', 'classwise'))
         self.bounds = ResultBounds('CalibrationMetric', confidence, group)
-        bounded = ['ece', 'brier', 'nll'] if 'equal_width' in self.errors else ['brier', 'nll']
-        more = ['mce'] if 'equal_width' in self.errors else []
-        more += [f'ece_{error}' for error in self.errors if error != 'equal_width']
-        self.directions = {**self.bounds.directions(dict.fromkeys(bounded, 'less')), **dict.fromkeys(more, 'less')}
+        kinds = ['ece', 'mce'] if 'equal_width' in self.errors else []
+        kinds += [f'ece_{error}' for error in self.errors if error != 'equal_width']
+        bounded = {kind: 'less' for kind in ('ece', 'brier', 'nll') if kind != 'ece' or kind in kinds}
+        self.directions = {**dict.fromkeys([*kinds, 'brier', 'nll'], 'less'), **self.bounds.directions(bounded)}
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keep confidence, success, Brier score and -log p of each image; nothing of an unknown one."""

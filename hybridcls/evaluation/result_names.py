@@ -66,7 +66,8 @@ def unit_of(name: str, metrics: Iterable[BaseMetric]) -> Optional[str]:
 def described(results: Iterable[str], metrics: Iterable[BaseMetric]) -> dict[str, dict[str, str]]:
     """Return the unit of each result, and which way it is better, as far as its metric declares them.
 
-    Those of corrupted images (``corruption/blur_3/accuracy/top1``) are as those of the images themselves.
+    Those of corrupted images (``corruption/blur_3/accuracy/top1``) are as those of the images themselves, and the ends
+    of an interval (``top1_low``), which are left out, as the result between them.
 
     Example:
         >>> from hybridcls.evaluation import CalibrationMetric
@@ -75,7 +76,9 @@ def described(results: Iterable[str], metrics: Iterable[BaseMetric]) -> dict[str
     """
     metrics = list(metrics)
     found = {}
-    for result in results:
+    results = list(results)
+    ends = {f'{result}_{end}' for result in results for end in ('low', 'high')}
+    for result in [result for result in results if result not in ends]:
         name = result.split('/', 2)[2] if result.startswith('corruption/') else result
         parts = dict(unit=unit_of(name, metrics), better=direction_of(name, metrics))
         found[result] = {key: value for key, value in parts.items() if value is not None}

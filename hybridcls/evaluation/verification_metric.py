@@ -1,6 +1,6 @@
 """Measure verification: whether two images show the same identity."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Optional, Union
 
 import numpy as np
@@ -15,12 +15,15 @@ from hybridcls.functional import (
     accept_rates_of_all_pairs,
     fold_accuracies,
     l2_normalize,
+    roc_on_grid,
     true_accept_rates,
 )
 from hybridcls.registry import METRICS
 from hybridcls.structures import UNKNOWN_LABEL
 
+from .class_report import Rows
 from .prediction_fields import NO_IMAGE, MissingFieldError, class_label, embeddings_of
+from .result_bounds import ResultBounds, each_resample
 from .result_names import without_result
 from .verification_pairs import VerificationPairs, positions_of, read_pairs
 
@@ -39,6 +42,9 @@ class VerificationMetric(BaseMetric):
       at most this share of the impostor pairs (:func:`hybridcls.functional.true_accept_rates`).
     - ``accuracy`` and ``accuracy_std``, only with ``pairs``: mean and (population) standard deviation over ten folds,
       the threshold of each chosen on the nine others (:func:`hybridcls.functional.fold_accuracies`).
+    - ``roc``, with ``pairs`` and ``roc=True``: a table of 400 thresholds on the squared distance, 0, 0.01, ..., 3.99,
+      with the true and false accept rates in percent, averaged over the folds
+      (:func:`hybridcls.functional.roc_on_grid`).
 
     Without ``pairs``, all pairs of the evaluated images are compared; equal labels are genuine. The classes may differ
     from those of the training. An image that is marked as unknown (label -1) is left out: its identity may equal that
@@ -63,6 +69,9 @@ class VerificationMetric(BaseMetric):
         device (str, optional): Where to compute. Defaults to None: the GPU if there is one.
         collect_device (str): As in mmengine's BaseMetric. Defaults to ``'cpu'``.
         prefix (str, optional): Prefix of the names. Defaults to None, which means ``'verification'``.
+        roc (bool): With ``pairs``, add the table of the ROC. Defaults to False.
+        confidence (float, optional): With ``pairs``, add the ends of bootstrap intervals of TAR over the pairs, the
+            threshold chosen again in each resample. Defaults to None.
 
     Raises:
         ValueError: If a number is out of range, or a pair names an image that was not evaluated.
@@ -91,6 +100,8 @@ class VerificationMetric(BaseMetric):
         collect_device: str = 'cpu',
         prefix: Optional[str] = None,
         point: str = 'below',
+        roc: bool = False,
+        confidence: Optional[float] = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.far = (far,) if isinstance(far, (int, float)) else tuple(far)
@@ -103,7 +114,14 @@ class VerificationMetric(BaseMetric):
                 "VerificationMetric: expected pairs='FILE' with point='nearest', got none: all pairs are streamed, not "
                 'sorted. Set pairs, or remove point.'
             )
+        if pairs is None and (roc or confidence is not None):
+            raise ValueError(
+                "VerificationMetric: expected pairs='FILE' with roc and confidence, got none: all pairs are streamed, "
+                'and they are not independent. Set pairs, or leave roc and confidence out.'
+            )
         self.point = point
+        self.roc = roc
+        self.bounds = ResultBounds('VerificationMetric', confidence, None)
         self.pairs = None if pairs is None else read_pairs('VerificationMetric', pairs)
         check_number('VerificationMetric', 'folds', folds, 2, integer=True)
         if self.pairs is not None and len(self.pairs.same) < folds:
@@ -113,9 +131,9 @@ class VerificationMetric(BaseMetric):
             )
         self.folds = folds
         self.thresholds = thresholds
-        self.directions: dict[str, Optional[str]] = {f'tar@{rate:g}': 'greater' for rate in self.far}
+        self.directions = self.bounds.directions({f'tar@{rate:g}': 'greater' for rate in self.far})
         if self.pairs is not None:
-            self.directions.update(accuracy='greater', accuracy_std=None)
+            self.directions.update(accuracy='greater', accuracy_std=None, **({'roc': None} if roc else {}))
         self.device = device
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
@@ -126,7 +144,7 @@ class VerificationMetric(BaseMetric):
             keys = [_name_of(sample) for sample in data_samples]
         self.results += zip(embeddings_of('VerificationMetric', data_samples), keys, strict=True)
 
-    def compute_metrics(self, results: list[tuple[np.ndarray, Union[int, str]]]) -> dict[str, float]:
+    def compute_metrics(self, results: list[tuple[np.ndarray, Union[int, str]]]) -> dict[str, Any]:
         """Compare the pairs. Runs in the main process, with each image once."""
         if self.pairs is None:
             results = [(row, label) for row, label in results if label != UNKNOWN_LABEL]
@@ -137,15 +155,23 @@ class VerificationMetric(BaseMetric):
         if self.pairs is None:
             labels = torch.tensor([label for _, label in results])
             rates, genuine, impostors = accept_rates_of_all_pairs(embeddings, labels, self.far, device)
-            scores = self._named(rates, genuine, impostors)
-        else:
-            same = self.pairs.same
-            similarity = _of_pairs(self.pairs, embeddings, [str(name) for _, name in results], device)
-            rates = true_accept_rates(similarity[same], similarity[~same], self.far, self.point)
-            accuracies = fold_accuracies(similarity, same, self.folds, self.thresholds)
-            scores = self._named(rates, int(same.sum()), int((~same).sum()))
-            scores.update(accuracy=accuracies.mean().item(), accuracy_std=accuracies.std(unbiased=False).item())
-        return {name: 100 * value for name, value in scores.items()}
+            return self._named(rates, genuine, impostors)
+        same = self.pairs.same
+        similarity = _of_pairs(self.pairs, embeddings, [str(name) for _, name in results], device)
+        rates = true_accept_rates(similarity[same], similarity[~same], self.far, self.point)
+        named = self._named(rates, int(same.sum()), int((~same).sum()))
+        chosen = [place for place, rate in enumerate(self.far) if f'tar@{rate:g}' in named]
+
+        def again(places: Tensor) -> Tensor:
+            drawn, are_same = similarity[places], same[places]
+            return 100 * true_accept_rates(drawn[are_same], drawn[~are_same], self.far, self.point)[chosen]
+
+        scores: dict[str, Any] = self.bounds.of_resamples(self, named, each_resample(again), [None] * len(same))
+        accuracies = 100 * fold_accuracies(similarity, same, self.folds, self.thresholds)
+        scores.update(accuracy=accuracies.mean().item(), accuracy_std=accuracies.std(unbiased=False).item())
+        if self.roc:
+            scores['roc'] = Rows(_roc_rows(similarity, same, self.folds))
+        return scores
 
     def _named(self, rates: Tensor, genuine: int, impostors: int) -> dict[str, float]:
         """Return the rates that this number of pairs can resolve, by name."""
@@ -154,13 +180,21 @@ class VerificationMetric(BaseMetric):
         if missing:
             without_result(
                 self,
-                f'Expected at least 1 genuine pair and {int(np.ceil(1 / min(missing) - 1e-6))} impostor pairs, got '
-                f'{genuine} and {impostors}.',
+                f'Insufficient data. Expected at least 1 genuine pair and {int(np.ceil(1 / min(missing) - 1e-6))} '
+                f'impostor pairs, got {genuine} and {impostors}.',
                 [f'tar@{rate:g}' for rate in missing],
             )
         return {
-            f'tar@{rate:g}': value for rate, value, fits in zip(self.far, rates.tolist(), enough, strict=True) if fits
+            f'tar@{rate:g}': 100 * value
+            for rate, value, fits in zip(self.far, rates.tolist(), enough, strict=True)
+            if fits
         }
+
+
+def _roc_rows(similarity: Tensor, same: Tensor, folds: int) -> Iterable[dict[str, float]]:
+    true_rates, false_rates = roc_on_grid(similarity, same, folds)
+    for number, (true, false) in enumerate(zip(true_rates.tolist(), false_rates.tolist(), strict=True)):
+        yield dict(squared_distance=number / 100, true_accepts_percent=100 * true, false_accepts_percent=100 * false)
 
 
 def _name_of(sample: dict) -> str:

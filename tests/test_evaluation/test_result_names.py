@@ -19,6 +19,7 @@ from hybridcls.evaluation import (
     VerificationMetric,
 )
 from hybridcls.evaluation.result_names import (
+    described,
     direction_of,
     is_without_result,
     known_names,
@@ -152,3 +153,12 @@ def test_declarations_that_cannot_be_read(declared):
     metric.directions = declared
     with pytest.raises(TypeError, match="Plain: expected directions that map each result to 'greater'"):
         known_names([metric])
+
+
+def test_units_and_directions_of_results_also_of_corrupted_images():
+    metrics = [Accuracy(confidence=0.9), CalibrationMetric()]
+    names = ['accuracy/top1', 'accuracy/top1_low', 'accuracy/top1_high', 'corruption/blur_3/calibration/nll', 'own']
+    assert described(names, metrics) == {
+        'accuracy/top1': dict(unit='%', better='greater'),
+        'corruption/blur_3/calibration/nll': dict(unit='nats', better='less'),
+    }

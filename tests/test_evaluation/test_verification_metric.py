@@ -3,9 +3,10 @@
 import pytest
 import torch
 from processes import run_processes
+from scipy import stats
 
 from hybridcls.evaluation import MissingFieldError, VerificationMetric
-from hybridcls.functional import fold_accuracies, true_accept_rates
+from hybridcls.functional import fold_accuracies, roc_on_grid, true_accept_rates
 from hybridcls.registry import METRICS
 
 
@@ -104,8 +105,8 @@ def test_unresolvable_rate_is_left_out_with_a_warning(monkeypatch):
     first, second = torch.triu_indices(90, 90, 1)
     genuine = int((labels[first] == labels[second]).sum())
     assert logged == [
-        'VerificationMetric: no tar@0.0001. Expected at least 1 genuine pair and 10000 impostor pairs, got '
-        f'{genuine} and {4005 - genuine}.'
+        'VerificationMetric: no tar@0.0001. Insufficient data. Expected at least 1 genuine pair and 10000 impostor '
+        f'pairs, got {genuine} and {4005 - genuine}.'
     ]
     assert evaluated(torch.eye(2), torch.tensor([1, 2])) == {}
     assert VerificationMetric().evaluate(size=0) == {}
@@ -182,3 +183,36 @@ def test_images_marked_as_unknown_are_left_out():
     keep = marked != -1
     assert evaluated(rows, marked, far=0.1) == evaluated(rows[keep], labels[keep], far=0.1)
     assert evaluated(rows, labels.fill_(-1), far=0.1) == {}
+
+
+def test_no_rate_of_one_in_a_million_from_ten_thousand_pairs():
+    rows, labels = torch.randn(150, 4, generator=torch.Generator().manual_seed(0)), torch.arange(150) // 10
+    assert 10_000 < 150 * 149 // 2 - 15 * 45
+    assert set(evaluated(rows, labels, far=(1e-6, 1e-3))) == {'verification/tar@0.001'}
+
+
+def test_roc_over_the_grid_and_intervals_of_a_file_of_pairs(pairs):
+    path, first, second, same = pairs
+    rows, labels = clouds()
+    result = evaluated(rows, labels, pairs=path, far=[0.1, 1e-6], roc=True, confidence=0.9)
+    similarity = cosines(rows, first, second)
+    true_rates, false_rates = roc_on_grid(similarity, same)
+    row = result['verification/roc'][150]
+    assert row['squared_distance'] == 1.5
+    assert row['true_accepts_percent'] == pytest.approx(100 * true_rates[150].item())
+    assert row['false_accepts_percent'] == pytest.approx(100 * false_rates[150].item())
+    assert len(result['verification/roc']) == 400
+
+    def of_pairs(cosine, is_same):
+        is_same = is_same.astype(bool)
+        return 100 * true_accept_rates(torch.tensor(cosine[is_same]), torch.tensor(cosine[~is_same]), [0.1]).item()
+
+    expected = stats.bootstrap(
+        (similarity.numpy(), same.numpy()), of_pairs, paired=True, vectorized=False, confidence_level=0.9,
+        method='percentile', n_resamples=1000, rng=0,
+    ).confidence_interval  # fmt: skip
+    assert result['verification/tar@0.1_low'] == pytest.approx(expected.low, abs=3)
+    assert result['verification/tar@0.1_high'] == pytest.approx(expected.high, abs=3)
+    assert 'verification/tar@1e-06' not in result
+    with pytest.raises(ValueError, match=r"^VerificationMetric: expected pairs='FILE' with roc and confidence"):
+        VerificationMetric(roc=True)

@@ -28,7 +28,7 @@ test_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(type='ImageFolder', split='test', test_mode=True, pipeline=val_pipeline),
 )
-test_evaluator = [dict(type='Accuracy', topk=(1,))]
+test_evaluator = [dict(type='Accuracy', topk=(1,), confidence=0.95)]
 # The training images as the validation sees images: the head is fitted to them, neighbours are looked for among them.
 bank_dataloader = dict(
     num_workers=None,

@@ -22,6 +22,7 @@ from .random_state_hook import RandomStateHook, seed_worker
 from .resume_hook import ResumeHook
 from .sharded_rows_hook import ShardedRowsHook
 from .slow_weights_hook import SlowWeightsHook
+from .subcenter_cleanup_hook import SubcenterCleanupHook
 from .switch_recipe_hook import SwitchRecipeHook
 from .thresholds_hook import ThresholdsHook
 from .token_merging_hook import TokenMergingHook
@@ -34,7 +35,7 @@ __all__ = [
     'LearningCurvesHook', 'LoggerHook', 'ParamSchedulerHook', 'PreprocessingVersionHook', 'PreemptionHook',
     'RandomStateHook',
     'ResumeHook', 'ShardedRowsHook', 'SlowWeightsHook', 'SwitchRecipeHook', 'ThresholdsHook', 'TokenMergingHook',
-    'TransferHook',
+    'SubcenterCleanupHook', 'TransferHook',
     'VisualizationHook', 'seed_worker',
 ]  # fmt: skip
 
