@@ -54,7 +54,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument('--config', help='config, for a checkpoint that holds none (bare weights)')
     add_out_option(parser, 'write to FILE (.json); default: CHECKPOINT.calibration.json, beside the checkpoint')
-    parser.add_argument('--seed', type=int, default=0, help='of the division into halves (with --risk, --sets)')
+    parser.add_argument('--seed', type=int, default=0, help='of the division into images that fit and images that test (--risk, --sets)')
     parser.add_argument('--batch-size', type=int, metavar='N', help='images at once; default: as in a test')
     parser.add_argument('--workers', type=int, metavar='N', help='threads that read images ahead')
     parser.add_argument('--amp', action='store_true', help='mixed precision, as in test; default: as the config says')
@@ -92,7 +92,7 @@ def _check(args: Namespace) -> None:
 
 def _calibrate(args: Namespace) -> dict[str, Any]:
     with quick_imports():
-        from hybridcls.apis.calibration import calibrate
+        from hybridcls.apis.calibration_fit import calibrate
         from hybridcls.apis.inferencer import HybridInferencer
         from hybridcls.checkpoint_reading import trust_checkpoints
         from hybridcls.engine.checkpoints.calibration_file import calibration_path, write_calibration

@@ -8,6 +8,7 @@ from mmengine.runner import Runner
 
 from hybridcls.compat.mmengine import bare_model
 from hybridcls.datasets.dataset_parts import loaders_of, parts_of, version_of
+from hybridcls.evaluation import AnsweredMetric
 from hybridcls.models.classifiers.calibrated_predictions import attach_calibration
 from hybridcls.registry import HOOKS
 from hybridcls.structures import Calibration
@@ -19,7 +20,8 @@ from ..checkpoints.calibration_file import find_calibration
 class CalibrationHook(Hook):
     """Calibrate the predictions of a test; ``hybridcls test`` adds it where a calibration lies beside the checkpoint.
 
-    A validation in a training is not calibrated, since its weights are others.
+    Where the calibration has thresholds, the results of :class:`~hybridcls.evaluation.AnsweredMetric` come with the
+    others. A validation in a training is not calibrated, since its weights are others.
 
     Args:
         checkpoint (str): The checkpoint that is tested.
@@ -46,6 +48,8 @@ class CalibrationHook(Hook):
         dataset: Any = getattr(runner.test_loop.dataloader, 'dataset', None)
         loaders = [loader for part in parts_of(dataset) for loader in loaders_of(getattr(part, 'pipeline', None))]
         self._remove = attach_calibration(bare_model(runner.model), self.calibration, version_of(loaders))
+        if self.calibration.has_guarantee:
+            runner.test_loop.evaluator.metrics.append(AnsweredMetric())
 
     def after_test(self, runner: Runner) -> None:
         """End."""
