@@ -86,7 +86,7 @@ def risk_threshold(
     found = RiskThreshold(None, 0, 0, int(is_test.sum()))
     share = max(found.images, 1) / max(len(wrong), 1)
     candidates = learn.thresholds()
-    if not len(candidates) or not found.images:
+    if len(candidates) == 0 or (1 - risk) ** found.images > 0.5:  # they say nothing, however many are right
         return found._replace(missing=math.ceil(images_without_error(risk, confidence) / share) - len(wrong))
     answered, errors = learn.at(candidates)
     candidates = candidates[int(binom.logcdf(errors.numpy(), answered.numpy(), risk).argmin()) :]
@@ -104,7 +104,8 @@ def risk_threshold(
         needed = [
             answers * total / some / share
             for some, bad in zip(*(values.tolist() for values in counts.at(at)), strict=True)
-            if some and (answers := _answers_needed(bad / some, risk, confidence)) is not None
+            if binom.cdf(bad, some, risk) <= 0.5  # they speak for the risk rather than against it
+            and (answers := _answers_needed(bad / some, risk, confidence)) is not None
         ]
         if needed:
             return found._replace(missing=max(1, math.ceil(min(needed)) - len(wrong)))
