@@ -298,8 +298,8 @@ def _check_classes(scale: str, labels: Tensor, classes: Sequence[str], split: bo
     if absent:
         where = ' among those that fit the scaling' if split else ''
         raise ValueError(
-            f'calibrate: expected images of each class for --scale {scale}, got none{where} of {listed(absent, 5)}. Add '
-            'some, or take --scale temperature.'
+            f'calibrate: expected images of each class for --scale {scale}, got none{where} of {listed(absent, 5)}. '
+            'Add some, or take --scale temperature.'
         )
 
 
@@ -322,7 +322,11 @@ def _measure(
     measured = {name: [before[name], now[name]] for name in ('nll', 'ece')}
     report.calibration = Calibration(**{**vars(report.calibration), 'measured': measured})
     how = 'those that did not fit it' if split else 'each half by the fit on the other'
-    worse = ' The likelihood is no better: use more images, another --scale, or none.' if now['nll'] >= before['nll'] else ''
+    worse = (
+        ' The likelihood is no better: use more images, another --scale, or none.'
+        if now['nll'] >= before['nll']
+        else ''
+    )
     report.notes.append(
         f'On held-out images ({len(truth)}, {how}): NLL {before["nll"]:.4f} -> {now["nll"]:.4f} nats, ECE '
         f'{before["ece"]:.2f} -> {now["ece"]:.2f} %.{worse}'
@@ -345,5 +349,3 @@ def _risk_is_missing(found: RiskThreshold, risk: float, confidence: float) -> st
             'would not change that; a better model or a larger --risk would.'
         )
     return f'{asked} cannot be shown with these images: about {found.missing} more like them are missing.'
-
-

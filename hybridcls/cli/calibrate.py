@@ -1,7 +1,7 @@
 """Calibrate a trained model on held-out images: true probabilities, and answers that are seldom wrong.
 
-What is found is saved beside the checkpoint, where `predict` and `test` find it. The exit code is 1 if the images do not
-support a threshold that was asked for: it says how many are missing, and the rest is saved.
+What is found is saved beside the checkpoint, where `predict` and `test` find it. The exit code is 1 if the images do
+not support a threshold that was asked for: it says how many are missing, and the rest is saved.
 """
 
 import os
@@ -54,7 +54,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument('--config', help='config, for a checkpoint that holds none (bare weights)')
     add_out_option(parser, 'write to FILE (.json); default: CHECKPOINT.calibration.json, beside the checkpoint')
-    parser.add_argument('--seed', type=int, default=0, help='of the division into images that fit and images that test (--risk, --sets)')
+    parser.add_argument('--seed', type=int, default=0, help='of the division of the images (--risk, --sets)')
     parser.add_argument('--batch-size', type=int, metavar='N', help='images at once; default: as in a test')
     parser.add_argument('--workers', type=int, metavar='N', help='threads that read images ahead')
     parser.add_argument('--amp', action='store_true', help='mixed precision, as in test; default: as the config says')

@@ -16,7 +16,7 @@ from .val_loss import ValLoss
 from .verification_metric import VerificationMetric
 
 __all__ = [
-    'Accuracy', 'AnsweredMetric', 'AveragePrecision', 'CalibrationMetric', 'ConfusionMatrix', 'DumpResults', 'HeadMetric',
-    'KNNAccuracy', 'MetricOf', 'MissingFieldError', 'MultiLabelMetric', 'OODMetric', 'RetrievalMetric',
+    'Accuracy', 'AnsweredMetric', 'AveragePrecision', 'CalibrationMetric', 'ConfusionMatrix', 'DumpResults',
+    'HeadMetric', 'KNNAccuracy', 'MetricOf', 'MissingFieldError', 'MultiLabelMetric', 'OODMetric', 'RetrievalMetric',
     'SelectiveMetric', 'SingleLabelMetric', 'ValLoss', 'VerificationMetric',
 ]  # fmt: skip

@@ -94,7 +94,7 @@ def test_what_it_brings_is_measured_on_other_images():
     assert report.notes[-1].startswith('On held-out images (3000, each half by the fit on the other): NLL ')
     assert 'no better' not in report.notes[-1]
     worse = fit_calibration(drawn(40, sure=1.0), NAMES, 'isotonic')
-    assert worse.notes[-1].endswith('The likelihood is no better: use more images, another --scale, or none.')
+    assert worse.notes[-1].endswith('The likelihood is no better: more images, another --scale, or none.')
     assert fit_calibration(given, NAMES, 'none').calibration.measured == {}
 
 
@@ -167,8 +167,11 @@ def test_labels_are_those_of_the_model(trained, digit_folder, tmp_path):
     files = sorted((digit_folder / 'train').rglob('*.png'))
     with pytest.raises(ValueError, match=r'expected images with labels, got 12 without'):
         calibrate(model, str(digit_folder / 'train' / 'one'))
-    for table, said in ((['cow', 'yak'], 'got those of cow, yak in .*none is a class of the model'),
-                        (['one', 'one'], 'expected images of at least two classes of the model, got one alone')):  # fmt: skip
+    wrong = (
+        (['cow', 'yak'], 'got those of cow, yak in .*none is a class of the model'),
+        (['one', 'one'], 'expected images of at least two classes of the model, got one alone'),
+    )
+    for table, said in wrong:
         lines = [f'{file},{table[number % 2]}' for number, file in enumerate(files)]
         (tmp_path / 'list.csv').write_text('path,label\n' + '\n'.join(lines))
         with pytest.raises(ValueError, match=said):
@@ -183,8 +186,11 @@ def test_labels_are_those_of_the_model(trained, digit_folder, tmp_path):
 
 
 def test_what_has_no_calibration_says_so(trained, digit_folder, tmp_path):
-    for head, said in ((dict(type='SupConHead'), r'got one whose head \(SupConHead\) has embeddings alone'),
-                       (dict(type='MultiLabelHead', num_classes=4), 'got MultiLabelHead, whose classes each')):  # fmt: skip
+    heads = (
+        (dict(type='SupConHead'), r'got one whose head \(SupConHead\) has embeddings alone'),
+        (dict(type='MultiLabelHead', num_classes=4), 'got MultiLabelHead, whose classes each'),
+    )
+    for head, said in heads:
         path = write_checkpoint(tmp_path / 'epoch_1.pth', config_of(CNN, head))[0]
         with pytest.raises(ValueError, match=said):
             calibrate(hybridcls.load(path, 'cpu', calibration=False), str(digit_folder / 'train'))

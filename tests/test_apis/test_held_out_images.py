@@ -39,7 +39,7 @@ def test_of_splits_the_validation_is_taken_else_the_test(data):
 
 def test_a_folder_that_trained_is_refused(data):
     cfg = trained_on(data / 'split', 'train')
-    with pytest.raises(ValueError, match='expected held-out images, got .*train, whose images the model was trained'):
+    with pytest.raises(ValueError, match=r'expected held-out images, got .*train, whose images the model was trained'):
         held_out_images(str(data / 'split' / 'train'), 'w/a.pth', cfg)
     with pytest.raises(ValueError, match='was trained'):
         held_out_images(str(data / 'flat'), 'w/a.pth', trained_on(data / 'flat'))

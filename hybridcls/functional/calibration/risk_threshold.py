@@ -59,8 +59,8 @@ def risk_threshold(
     Args:
         confidences (Tensor): Shape (N,), higher is surer.
         wrong (Tensor): bool, shape (N,): whether the prediction is wrong.
-        is_test (Tensor): bool, shape (N,): whether the image tests; the others are those to learn from. A random share: with
-            a quarter to learn from, more is answered than with a half.
+        is_test (Tensor): bool, shape (N,): whether the image tests; the others are those to learn from. A random share:
+            with a quarter to learn from, more is answered than with a half.
         risk (float): In (0, 1).
         confidence (float): In (0, 1). Defaults to 0.95.
 
@@ -95,9 +95,7 @@ def risk_threshold(
     count = len(passed) if passed.all() else int(passed.argmin())
     if count:
         last = count - 1
-        return found._replace(
-            threshold=float(candidates[last]), answered=int(answered[last]), errors=int(errors[last])
-        )
+        return found._replace(threshold=float(candidates[last]), answered=int(answered[last]), errors=int(errors[last]))
     # What the images that test say of the first threshold; where it is too bad, what all say of it, then of any other.
     for counts, at in ((test, candidates[:1]), (both, candidates[:1]), (both, both.thresholds())):
         total = len(wrong) if counts is both else found.images

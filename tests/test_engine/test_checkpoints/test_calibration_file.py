@@ -40,7 +40,7 @@ def test_it_lies_beside_the_checkpoint_and_is_plain_json(checkpoint, tmp_path):
     shutil.move(found.path, tmp_path / 'mine.json')
     assert find_calibration(checkpoint) is None
     assert find_calibration(checkpoint, tmp_path / 'mine.json').calibration == calibration
-    with pytest.raises(FileNotFoundError, match="calibration: file='none.json' does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"calibration: file='none.json' does not exist"):
         find_calibration(checkpoint, 'none.json')
 
 
@@ -66,7 +66,7 @@ def test_a_folder_of_adapters_is_known_by_its_files(tmp_path):
     assert find_calibration(folder).path == f'{folder}.calibration.json'
     assert find_calibration(f'{folder}/').calibration.weights_sha256 == digest
     (folder / 'a.json').write_text('2')
-    with pytest.raises(ValueError, match='expected one of the weights in .*adapters, got'):
+    with pytest.raises(ValueError, match=r'expected one of the weights in .*adapters, got'):
         find_calibration(folder)
 
 
@@ -86,5 +86,5 @@ def test_that_of_other_weights_or_classes_is_refused(checkpoint):
 def test_a_damaged_file_is_a_sentence(checkpoint):
     with open(calibration_path(checkpoint), 'w') as file:
         file.write('{"format": ')
-    with pytest.raises(ValueError, match='epoch_1.pth.calibration.json is damaged'):
+    with pytest.raises(ValueError, match=r'epoch_1.pth.calibration.json is damaged'):
         find_calibration(checkpoint)

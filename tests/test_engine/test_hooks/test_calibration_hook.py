@@ -14,7 +14,11 @@ from hybridcls.structures import Calibration
 SCALINGS = dict(
     temperature=dict(kind='temperature', temperature=0.3),
     vector=dict(kind='vector', weight=[2.0, 1.0, 3.0, 1.5], bias=[0.1, 0.0, -0.2, 0.1]),
-    isotonic=dict(kind='isotonic', functions=[[[0.0, 0.3, 1.0], [0.0, high, 0.9]] for high in (0.1, 0.2, 0.3, 0.4)], own_share=0.01),
+    isotonic=dict(
+        kind='isotonic',
+        functions=[[[0.0, 0.3, 1.0], [0.0, high, 0.9]] for high in (0.1, 0.2, 0.3, 0.4)],
+        own_share=0.01,
+    ),
 )
 
 

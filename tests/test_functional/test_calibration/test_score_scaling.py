@@ -27,7 +27,10 @@ def test_a_scaling_survives_json_and_the_size_of_the_batch(drawn, kind):
     got = apply_scaling(scaling, scores[2000:])
     assert got.dtype == torch.float32
     torch.testing.assert_close(got.sum(1), torch.ones(1000))
-    assert all(bool((apply_scaling(scaling, row[None])[0] == one).all()) for row, one in zip(scores[2000:2050], got))
+    assert all(
+        bool((apply_scaling(scaling, row[None])[0] == one).all())
+        for row, one in zip(scores[2000:2050], got, strict=False)
+    )
     error = (got - truth[2000:]).abs().mean()
     assert error < 0.02 if kind != 'none' else error > 0.1
 

@@ -48,10 +48,13 @@ def test_a_temperature_divides_the_logits_of_every_head(name):
     expected = softmax(logits / 2, 1)
     np.testing.assert_allclose(torch.stack([one.pred_score for one in after]).numpy(), expected, atol=1e-6)
     assert [one.pred_label.tolist() for one in after] == [[row] for row in expected.argmax(1)]
-    assert all(bool((one.pred_score == other.pred_score).all()) for one, other in zip(before, again))
+    assert all(bool((one.pred_score == other.pred_score).all()) for one, other in zip(before, again, strict=False))
     if name == 'several':
         assert all(bool((one.heads.b.pred_score == one.pred_score).all()) for one in after)
-        assert all(bool((one.heads.a.pred_score == was.heads.a.pred_score).all()) for one, was in zip(after, before))
+        assert all(
+            bool((one.heads.a.pred_score == was.heads.a.pred_score).all())
+            for one, was in zip(after, before, strict=False)
+        )
     if name == 'evidential':  # what it has not seen is not what a temperature is about
         assert [one.vacuity for one in after] == [one.vacuity for one in before]
 
@@ -77,7 +80,7 @@ def test_what_it_does_not_fit_is_refused():
         calibrate_predictions(two, calibration())
     two[0].set_field(torch.ones(2), 'thresholds', dtype=torch.Tensor)
     for samples in (two, [DataSample()]):
-        with pytest.raises(ValueError, match='expected predictions of one class an image.*--no-calibration'):
+        with pytest.raises(ValueError, match=r'expected predictions of one class an image.*--no-calibration'):
             calibrate_predictions(samples, calibration())
 
 
@@ -105,9 +108,13 @@ def test_a_guarantee_of_other_scores_is_refused(made_for, said, monkeypatch):
     assert len(lines) == 1
     assert said in lines[0]
     remove()
-    with pytest.raises(ValueError, match=f'{said}. Its thresholds guarantee nothing here'):
+
+    def ask():
         attach_calibration(model, calibration(risk=THRESHOLD, **made_for), 2)
         model(images, mode='predict')
+
+    with pytest.raises(ValueError, match=f'{said}. Its thresholds guarantee nothing here'):
+        ask()
 
 
 def test_the_precision_of_autocast_is_seen():
