@@ -222,6 +222,7 @@ def fit_calibration(
     confidence: float = 0.95,
     sets: Optional[float] = None,
     seed: int = 0,
+    measure: bool = True,
 ) -> CalibrationReport:
     """Fit scaling and thresholds.
 
@@ -232,6 +233,7 @@ def fit_calibration(
         given (LabelledScores): Of held-out images.
         classes (Sequence[str]): The names of the C classes.
         scale, risk, confidence, sets, seed: As for :func:`calibrate`.
+        measure (bool): Measure what the scaling brings on images that did not fit it. Defaults to True.
 
     Raises:
         ValueError: If there are too few images, or the scaling has no best numbers.
@@ -257,7 +259,7 @@ def fit_calibration(
         ),
         list(given.notes),
     )
-    if scale != 'none':
+    if scale != 'none' and measure:
         _measure(report, scores, labels, known, is_test, split)
     changes: dict[str, Any] = {}
     if risk is not None:
@@ -323,7 +325,7 @@ def _measure(
     report.calibration = Calibration(**{**vars(report.calibration), 'measured': measured})
     how = 'those that did not fit it' if split else 'each half by the fit on the other'
     worse = (
-        ' The likelihood is no better: use more images, another --scale, or none.'
+        ' The likelihood is no better: more images, another --scale, or none.'
         if now['nll'] >= before['nll']
         else ''
     )

@@ -31,14 +31,8 @@ def realised(calibration, given):
     return (predicted != given.labels)[answered].double().mean().item()
 
 
-@pytest.fixture
-def unmeasured(monkeypatch):
-    """Leave out what takes the time of a hundred calibrations."""
-    monkeypatch.setattr('hybridcls.apis.calibration_fit._measure', lambda *_: None)
-
-
 @pytest.mark.parametrize('unknown', [0.0, 0.04])
-def test_guarantees_hold_over_resamplings(unknown, unmeasured):
+def test_guarantees_hold_over_resamplings(unknown):
     """At most 11 of 100 thresholds at 5 % exceed the risk, unknown images included; sets hold the class on average."""
     everything = drawn(40_000, unknown=unknown)
     rng = np.random.default_rng(1)
@@ -46,7 +40,7 @@ def test_guarantees_hold_over_resamplings(unknown, unmeasured):
     for seed in range(100):
         rows = torch.from_numpy(rng.integers(0, 40_000, 600))
         given = LabelledScores(everything.scores[rows], everything.labels[rows])
-        found = fit_calibration(given, NAMES, risk=0.15, sets=0.1, seed=seed).calibration
+        found = fit_calibration(given, NAMES, risk=0.15, sets=0.1, seed=seed, measure=False).calibration
         assert found.scaling['temperature'] == pytest.approx(3, rel=0.5)
         if found.risk is not None:
             risks.append(realised(found, everything))
@@ -59,7 +53,7 @@ def test_guarantees_hold_over_resamplings(unknown, unmeasured):
     assert 0.9 - 3 * np.std(held) / 10 < np.mean(held) < 0.92
 
 
-def test_a_threshold_from_the_images_that_fitted_it_fails(monkeypatch, unmeasured):
+def test_a_threshold_from_the_images_that_fitted_it_fails(monkeypatch):
     """The wrong rule: an isotonic scaling fitted on the images that test the threshold."""
     everything, rng = drawn(40_000), np.random.default_rng(1)
     monkeypatch.setattr('hybridcls.apis.calibration_fit._FITS', dict(isotonic=0.5))
@@ -74,7 +68,7 @@ def test_a_threshold_from_the_images_that_fitted_it_fails(monkeypatch, unmeasure
                 place = torch.empty(400, dtype=torch.int64)
                 place[order] = torch.arange(200).repeat(2)
                 given = LabelledScores(given.scores[place], given.labels[place])
-            found = fit_calibration(given, NAMES, 'isotonic', risk=0.15, seed=seed).calibration
+            found = fit_calibration(given, NAMES, 'isotonic', risk=0.15, seed=seed, measure=False).calibration
             count += found.risk is not None and realised(found, everything) > 0.15
         return count
 
