@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Optional, TextIO
 
 from hybridcls.checks import check_file, check_installed, near_files
 
+from .calibration_options import add_calibration_options
 from .device import add_device_option, hide_gpus
 from .json_output import stdout_for_json, tell
 from .out_file import add_out_option, check_out
@@ -47,6 +48,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         'path. Folders named as classes, or a column label, give the accuracy too',
     )
     parser.add_argument('--config', help='config, for a checkpoint that holds none (bare weights)')
+    add_calibration_options(parser)
     add_out_option(parser, 'write the answers to FILE (.csv, .jsonl, .parquet) instead of printing them')
     parser.add_argument('--resume', action='store_true', help='go on with an interrupted run of the same command')
     parser.add_argument('--show-dir', metavar='FOLDER', help='write the images with their answers to FOLDER')
@@ -86,8 +88,12 @@ def run(args: Namespace) -> int:
             if args.trust_checkpoint:
                 trust_checkpoints()
             inputs = read_inputs(args.images)
-            model = HybridInferencer(args.checkpoint, args.device, args.config, amp=args.amp or None)
+            model = HybridInferencer(
+                args.checkpoint, args.device, args.config, amp=args.amp or None, calibration=args.calibration
+            )
         tell(model.why, sys.stderr)
+        if model.calibration is not None:
+            tell(model.calibration.why, sys.stderr)
         return _answer(args, model, inputs, stdout)
 
 
@@ -159,6 +165,7 @@ def _answer(args: Namespace, model: 'HybridInferencer', inputs: 'ImageInputs', s
         settings = dict(
             checkpoint=_identity(model.checkpoint_path), batch_size=batch_size, top_k=args.top_k,
             embeddings=args.embeddings, amp=model.amp,
+            calibration=_identity(model.calibration.path) if model.calibration else None,
         )  # fmt: skip
         file = UnfinishedAnswers(
             args.out, Progress(digest_of(str(item.path) for item in items), settings), args.resume, args.force
@@ -220,6 +227,10 @@ def _row(answer: 'Answer', labelled: bool, embeddings: bool) -> dict[str, Any]:
         row.update({'class': answer.class_name, 'probability': answer.probability})
         for number, (name, score) in enumerate(answer.top[1:], 2):
             row.update({f'class_{number}': name, f'probability_{number}': score})
+    if answer.answered is not None:
+        row['answered'] = answer.answered
+    if answer.prediction_set is not None:
+        row['set'] = '|'.join(answer.prediction_set)
     row.update(answer.uncertainties)
     for name, of_head in answer.heads.items():
         if of_head.class_name is not None:
@@ -273,6 +284,8 @@ class _Lines:
     def write(self, rows: list[dict], batch: list['Answer'], answers: 'Answers') -> None:
         for answer in batch:
             others = [f'{name} {score:.4f}' for name, score in answer.top[1:]]
+            if answer.prediction_set is not None:
+                others.append(f'one of {"|".join(answer.prediction_set)}')
             others += [f'{name}={value:.3g}' for name, value in answer.uncertainties.items()]
             more = f'  ({", ".join(others)})' if others else ''
             name = answer.class_name or '(none)'  # of several labels an image
@@ -305,6 +318,7 @@ def _report(
     content = dict(
         command='predict', checkpoint=model.checkpoint_path, why=model.why, images=total,
         answered=total - len(unreadable), out=args.out,
+        calibration=model.calibration.path if model.calibration else None,
         unreadable=[one._asdict() for one in unreadable],
         accuracy=answers.accuracy.as_dict() if labelled else None, seconds=round(seconds, 3),
     )  # fmt: skip
