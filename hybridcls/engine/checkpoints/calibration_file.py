@@ -3,8 +3,9 @@
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple, Optional, Union
+from typing import Any, NamedTuple, Optional, Union
 
 import torch
 
@@ -14,7 +15,10 @@ from hybridcls.structures import Calibration, ClassNames
 
 from .files import atomic_write
 
-__all__ = ['FoundCalibration', 'calibration_path', 'digest_of_weights', 'find_calibration', 'write_calibration']
+__all__ = [
+    'FoundCalibration', 'calibration_path', 'digest_of_state', 'digest_of_weights', 'find_calibration',
+    'write_calibration',
+]  # fmt: skip
 
 SUFFIX = '.calibration.json'
 
@@ -58,10 +62,11 @@ def digest_of_weights(checkpoint: Union[str, Path]) -> str:
             digest.update(str(file.relative_to(checkpoint)).encode('utf8', 'surrogateescape') + b'\0')
             digest.update(hashlib.sha256(file.read_bytes()).digest())
         return digest.hexdigest()
-    return _digest(weights_of(read_checkpoint(checkpoint), os.fspath(checkpoint)))
+    return digest_of_state(weights_of(read_checkpoint(checkpoint), os.fspath(checkpoint)))
 
 
-def _digest(weights: dict) -> str:
+def digest_of_state(weights: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a state dict: names, types, shapes and values, whatever their order."""
     digest = hashlib.sha256()
     for name, value in sorted(weights.items()):
         if isinstance(value, torch.Tensor):
@@ -112,7 +117,7 @@ def _check(calibration: Calibration, path: str, checkpoint: str) -> None:
         digest = digest_of_weights(checkpoint)
     else:
         content = read_checkpoint(checkpoint)
-        digest, names = _digest(weights_of(content, checkpoint)), ClassNames.of_checkpoint(content)
+        digest, names = digest_of_state(weights_of(content, checkpoint)), ClassNames.of_checkpoint(content)
     if digest != calibration.weights_sha256:
         raise ValueError(
             f'calibration: expected one of the weights in {checkpoint}, got {path}, which is of others '

@@ -147,9 +147,11 @@ class _Screen:
         self.queries, self.first, self.room, self.k = queries, first, room, k
         self.slack = 2 * rounding_error(queries.shape[1])
         self.threshold = np.full((len(queries), 1), -np.inf, np.float32)
+        self.found = np.empty((len(queries), 0), np.float32)
+        self.index = np.empty((len(queries), 0), np.int64)
         self._widen(0)
         self.used = np.zeros(len(queries), np.int64)
-        self._similarity = self._above = np.empty(0)
+        self._similarity, self._above = np.empty((0, 0), np.float32), np.empty((0, 0), bool)
 
     def _widen(self, more: int) -> None:
         """Make room for so many in each row beside the best ones, which are kept."""

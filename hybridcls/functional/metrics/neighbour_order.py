@@ -1,4 +1,4 @@
-"""Similarities and positions as one integer each, whose order is that of neighbours: most similar first, then by place."""
+"""A similarity and a position as one integer, in the order of neighbours: most similar first, then by place."""
 
 import torch
 from torch import Tensor
