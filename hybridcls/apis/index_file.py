@@ -164,7 +164,7 @@ def _read_arrays(caller: str, path: str) -> IndexContent:
         except ValueError as error:
             raise _damaged(caller, path, error) from error
         _check_vectors(caller, path, vectors.shape, vectors.dtype)
-        return _content(vectors if vectors.dtype == np.float32 else mapped_copy(vectors.shape, _blocks(vectors)))
+        return _content(path, vectors if vectors.dtype == np.float32 else mapped_copy(vectors.shape, _blocks(vectors)))
     with zipfile.ZipFile(path) as archive:
         names = [name.removesuffix('.npy') for name in archive.namelist()]
         name = next((name for name in _VECTOR_NAMES if name in names), None)
@@ -184,14 +184,19 @@ def _read_arrays(caller: str, path: str) -> IndexContent:
                 raise
             raise _damaged(caller, path, error) from error
     about = json.loads(str(more.pop('about'))) if 'about' in more else {}
-    return _content(vectors, more.get('path'), more.get('label'), more.get('norm'), about)
+    return _content(path, vectors, more.get('path'), more.get('label'), more.get('norm'), about)
 
 
 def _content(
-    vectors: np.ndarray, paths: Any = None, labels: Any = None, norms: Any = None, about: Optional[dict] = None
+    path: str,
+    vectors: np.ndarray,
+    paths: Any = None,
+    labels: Any = None,
+    norms: Any = None,
+    about: Optional[dict] = None,
 ) -> IndexContent:
     count = len(vectors)
-    paths = np.arange(count).astype(str) if paths is None else paths
+    paths = np.array([f'{path}[{row}]' for row in range(count)], str) if paths is None else paths
     labels = np.full(count, '') if labels is None else labels
     if norms is None:
         norms = np.concatenate([np.linalg.norm(block, axis=1) for block in _blocks(vectors)] or [np.empty(0)])
@@ -265,7 +270,7 @@ def _read_parquet(caller: str, path: str) -> IndexContent:
         about = json.loads((table.schema_arrow.metadata or {}).get(_ABOUT, b'{}'))
         vectors = _unpacked_column(caller, path, table, name)
     texts = {other: more[other].astype(str) for other in ('path', 'label') if other in more}
-    return _content(vectors, texts.get('path'), texts.get('label'), more.get('norm'), about)
+    return _content(path, vectors, texts.get('path'), texts.get('label'), more.get('norm'), about)
 
 
 def _unpacked_column(caller: str, path: str, table: Any, name: str) -> np.ndarray:

@@ -151,12 +151,14 @@ class IndexSearch:
                 f'search: expected queries (N, {self.index.width}), as {self.index.path} has them, got '
                 f'{tuple(queries.shape)}. Embed them with the same checkpoint.'
             )
+        if not len(queries):
+            return []
         own = torch.tensor([self._row_of.get(path, -1) for path in paths or [''] * len(queries)])
         classes = torch.tensor([self._number_of.get(label, -1) for label in labels or [''] * len(queries)])
         known = torch.tensor([bool(label) for label in labels or [''] * len(queries)])
         matches = self._counts[classes] - ((own >= 0) & (self._class_of[own] == classes)).long()
         matches = matches.masked_fill(classes < 0, 0)
-        wanted = self.k if self.pool != 'none' else max(self.k, int(matches.max()) if len(queries) else 0)
+        wanted = self.k if self.pool != 'none' else max(self.k, int(matches.max()))
         found: list[list[Match]] = []
         for rows in torch.arange(len(queries)).split(max(1, _LIST_NUMBERS // (wanted + self.k))):
             keys, places, of_class = self._search(queries[rows], own[rows], wanted)

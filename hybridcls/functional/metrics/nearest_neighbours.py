@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from typing import Optional
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ..l2_normalize import inverse_norms
 from .neighbour_candidates import find_candidates, rounding_error
 from .neighbour_order import NOT_THERE, keys_of, read_keys, unit_rows64
 
@@ -17,7 +19,7 @@ Candidates = Callable[[Tensor, int], tuple[Tensor, Tensor]]
 
 _MOST_QUERIES = 8192  # that meet a block of the bank while it is normalized
 _BLOCK_NUMBERS = 2**22  # float64 numbers in one block of exact similarities, 32 MiB
-_ROWS_OF_A_GATHER = 4096
+_PAIRS_AT_ONCE = 512  # that stay in the cache
 _SPARE = 32  # candidates beyond k: near ties that rounding may have put in any order
 
 
@@ -107,12 +109,16 @@ def _nearest(
 
 def _keys_of_pairs(queries: Tensor, bank: Tensor, rows: Tensor, index: Tensor) -> Tensor:
     """Return the keys of some pairs of a query and a row of the bank, on the CPU."""
-    units = unit_rows64(queries.cpu())
-    parts = []
-    for row, position in zip(rows.split(_ROWS_OF_A_GATHER), index.split(_ROWS_OF_A_GATHER), strict=True):
-        of_bank = unit_rows64(bank[position.to(bank.device)].cpu())
-        parts.append(keys_of((units[row] * of_bank).sum(1), position))
-    return torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64)
+    units = unit_rows64(queries.cpu()).numpy()
+    cosines = np.empty(len(rows))
+    for start in range(0, len(rows), _PAIRS_AT_ONCE):
+        part = slice(start, start + _PAIRS_AT_ONCE)
+        of_bank = bank[index[part].to(bank.device)].cpu().double()
+        # Without the product as a tensor of its own; each row is added up in the same order.
+        cosines[part] = (
+            np.einsum('ij,ij->i', units[rows[part].numpy()], of_bank.numpy()) * inverse_norms(of_bank).numpy()
+        )
+    return keys_of(torch.from_numpy(cosines), index)
 
 
 def _of_all(queries: Tensor, own: Optional[Tensor], bank: Tensor, k: int, device: torch.device) -> Tensor:

@@ -16,8 +16,8 @@ from ..l2_normalize import l2_normalize
 
 __all__ = ['find_candidates', 'rounding_error']
 
-# Blocks of the CPU: 512 x 2048 similarities are 4 MiB, and stay in the cache between the product and the comparison.
-_QUERIES_OF_A_SCREEN = 512
+# Blocks of the CPU: 1024 x 2048 similarities are 8 MiB, and stay in the cache between the product and the comparison.
+_QUERIES_OF_A_SCREEN = 1024
 _BANK_ROWS = 2048
 _FIRST_BANK_ROWS = 256
 _BLOCK_NUMBERS = 2**26  # float32 numbers in one block of similarities of a GPU, 256 MiB
@@ -66,8 +66,12 @@ def find_candidates(
 
 
 def _unit_rows(rows: Tensor, device: torch.device) -> Tensor:
-    """Return float32 rows of length 1; NaN where one is not finite, or too long for float32."""
-    return l2_normalize(rows.to(device).float())[0]
+    """Return float32 rows of length 1; NaN stands in one that is not finite."""
+    units, norms = l2_normalize(rows.to(device))
+    long = norms.isinf()
+    if long.any():  # squares overflow, or there is an infinite number: then NaN follows
+        units[long] = l2_normalize(rows.to(device)[long] / rows.to(device)[long].abs().amax(1, keepdim=True))[0]
+    return units.float()
 
 
 def _by_topk(
@@ -113,9 +117,11 @@ def _by_screens(units: Tensor, own: Optional[Tensor], bank: Tensor, room: int, k
     The product is that of numpy's BLAS, whose kernels are faster than torch's on some processors and not slower on
     others.
     """
+    number = -(-len(units) // _QUERIES_OF_A_SCREEN)
+    firsts = [None] * number if own is None else [int(part[0]) for part in own.tensor_split(number)]
     screens = [
-        _Screen(part.numpy(), None if own is None else int(own[0]) + number * _QUERIES_OF_A_SCREEN, room, k)
-        for number, part in enumerate(units.split(_QUERIES_OF_A_SCREEN))
+        _Screen(part.numpy(), first, room, k)
+        for part, first in zip(units.tensor_split(number), firsts, strict=True)
     ]
     threads = torch.get_num_threads()
     workers = min(threads, len(screens))
@@ -140,27 +146,15 @@ class _Screen:
     """Some queries, and what has been found for them so far.
 
     ``found`` (Q, W) and ``index`` (Q, W) have room for more than is wanted; ``used`` says how far each row is filled.
-    A row that is full makes all rows drop what they need not, and raises the thresholds.
+    When a row is full, all rows drop what they need not keep, and the thresholds rise.
     """
 
     def __init__(self, queries: np.ndarray, first: Optional[int], room: int, k: int) -> None:
         self.queries, self.first, self.room, self.k = queries, first, room, k
-        self.slack = 2 * rounding_error(queries.shape[1])
-        self.threshold = np.full((len(queries), 1), -np.inf, np.float32)
-        self.found = np.empty((len(queries), 0), np.float32)
-        self.index = np.empty((len(queries), 0), np.int64)
-        self._widen(0)
+        self.slack = np.float32(2 * rounding_error(queries.shape[1]))
         self.used = np.zeros(len(queries), np.int64)
+        self._begins = np.arange(len(queries))[:, None]  # of rows, for take and put
         self._similarity, self._above = np.empty((0, 0), np.float32), np.empty((0, 0), bool)
-
-    def _widen(self, more: int) -> None:
-        """Make room for so many in each row beside the best ones, which are kept."""
-        width = self.room + max(more, self.room)
-        found = np.full((len(self.queries), width), -np.inf, np.float32)
-        index = np.zeros((len(self.queries), width), np.int64)
-        if more:
-            found[:, : self.room], index[:, : self.room] = self.found[:, : self.room], self.index[:, : self.room]
-        self.found, self.index = found, index
 
     def meet(self, part: np.ndarray, start: int) -> None:
         """Compare the queries with L2-normalized rows of the bank, (B, D), that begin at a position."""
@@ -172,34 +166,39 @@ class _Screen:
             begin, end = max(self.first, start), min(self.first + shape[0], start + shape[1])
             own = np.arange(begin, end)
             self._similarity[own - self.first, own - start] = np.nan
+        if start == 0:
+            self.found = np.where(np.isnan(self._similarity), np.float32(-np.inf), self._similarity)
+            self.index = np.broadcast_to(np.arange(shape[1]), shape)
+            self._drop()
+            return
         np.greater(self._similarity, self.threshold, out=self._above)  # NaN is never greater
         places = np.flatnonzero(self._above)
         if len(places):
             self._take(places, start)
 
     def _take(self, places: np.ndarray, start: int) -> None:
-        rows, columns = np.divmod(places, self._similarity.shape[1])
+        """Note the similarities at some places of the block, in rising order."""
+        rows = places // self._similarity.shape[1]
         counts = np.bincount(rows, minlength=len(self.queries))
-        if (self.used + counts).max() > self.found.shape[1]:
-            self._drop()
-            if (self.used + counts).max() > self.found.shape[1]:
-                self._widen(int(counts.max()))
-        ends = np.cumsum(counts)
-        slots = np.arange(len(rows)) + np.repeat(self.used - (ends - counts), counts)
-        self.found[rows, slots] = self._similarity.reshape(-1)[places]
-        self.index[rows, slots] = columns + start
+        if (self.used + counts).max() > self.found.shape[1] or self.used.sum() > self.used.size * (self.room + self.k):
+            self._drop(int(counts.max()))
+        slots = np.arange(len(rows)) + np.repeat(self.used - counts.cumsum() + counts, counts)
+        slots += rows * self.found.shape[1]
+        self.found.reshape(-1)[slots] = self._similarity.reshape(-1)[places]
+        self.index.reshape(-1)[slots] = places - rows * self._similarity.shape[1] + start
         self.used += counts
-        if start == 0:
-            self._drop()
 
-    def _drop(self) -> None:
-        """Keep the best ``room`` of each row, and raise the thresholds."""
+    def _drop(self, more: int = 0) -> None:
+        """Keep the best ``room`` of each row, raise the thresholds, and make room for so many more."""
         kept = np.argpartition(self.found, -self.room, axis=1)[:, -self.room :]
-        best, index = np.take_along_axis(self.found, kept, 1), np.take_along_axis(self.index, kept, 1)
-        self.found.fill(-np.inf)
-        self.found[:, : self.room], self.index[:, : self.room] = best, index
-        self.used = np.minimum(self.used, self.room)
-        self.threshold = np.partition(best, -self.k, axis=1)[:, -self.k, None] - np.float32(self.slack)
+        best = self.found[self._begins, kept]
+        width = self.room + max(self.room + self.k, more)
+        found = np.full((len(best), width), -np.inf, np.float32)
+        index = np.zeros((len(best), width), np.int64)
+        found[:, : self.room], index[:, : self.room] = best, self.index[self._begins, kept]
+        self.found, self.index = found, index
+        self.used = np.full(len(best), self.room)
+        self.threshold = np.partition(best, -self.k, axis=1)[:, -self.k, None] - self.slack
 
     def best(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the best ``room`` of each query."""
