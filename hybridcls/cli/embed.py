@@ -60,7 +60,7 @@ def run(args: Namespace) -> int:
     check_model('embed', args)
     check_out('embed', args.out, args.force or args.append, _FORMATS)
     if args.append:
-        check_file('embed', 'index', args.out, ' Leave out --append to write a new one.')
+        check_file('embed', 'index', args.out, 'Leave out --append to write a new one.')
         if args.force:
             raise ValueError('embed: --append adds to an index and --force replaces it. Leave one of them out.')
     if args.out.endswith('.parquet'):
