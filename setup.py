@@ -55,7 +55,7 @@ setup(
     packages=find_packages(include=['hybridcls', 'hybridcls.*']),
     entry_points={'console_scripts': ['hybridcls=hybridcls.cli.main:main']},
     install_requires=requirements('runtime'),
-    extras_require={name: requirements(name) for name in ('lora', 'parquet', 'trackers', 'tests', 'docs')},
+    extras_require={name: requirements(name) for name in ('lora', 'parquet', 'search', 'trackers', 'tests', 'docs')},
     cmdclass={'build_py': BuildWithConfigs},
     zip_safe=False,
 )

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .image_inputs import Item
 
-__all__ = ['UNKNOWN', 'Answer', 'answers_of']
+__all__ = ['UNKNOWN', 'Answer', 'answers_of', 'checked_embedding']
 
 UNKNOWN = 'unknown'
 _UNCERTAINTIES = ('total', 'aleatoric', 'epistemic', 'vacuity')
@@ -61,6 +61,17 @@ class Answer:
         if self.embedding is not None:
             said.append(f'embedding of {len(self.embedding)}')
         return f'Answer({"" if self.path is None else f"{self.path!r}: "}{", ".join(said)})'
+
+
+def checked_embedding(caller: str, answer: Answer, head_name: str) -> np.ndarray:
+    """Return the embedding of an answer, (D,).
+
+    Raises:
+        ValueError: If the head gives none.
+    """
+    if answer.embedding is None:
+        raise ValueError(f'{caller}: expected embeddings of the head, got none of {head_name}. Use a head of ours.')
+    return answer.embedding
 
 
 def answers_of(

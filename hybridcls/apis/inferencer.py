@@ -23,7 +23,7 @@ from hybridcls.engine.checkpoints.calibration_file import FoundCalibration, find
 from hybridcls.models.classifiers.calibrated_predictions import attach_calibration
 
 from .accuracy_report import AccuracyReport
-from .answer import Answer, answers_of
+from .answer import Answer, answers_of, checked_embedding
 from .image_inputs import ImageInputs, Item, is_one_image, read_inputs
 from .mapped_ahead import mapped_ahead
 from .trained_model import Source, read_trained_model
@@ -185,12 +185,8 @@ class HybridInferencer(BaseInferencer):
         Raises:
             ValueError: If the head writes none.
         """
-        rows = [answer.embedding for answer in self(inputs, embeddings=True, **options)]
-        if any(row is None for row in rows):
-            raise ValueError(
-                f'embed: expected embeddings of the head, got none of {self.head_name}. Use a head of ours.'
-            )
-        return np.stack(rows)  # type: ignore[arg-type]
+        answers = self(inputs, embeddings=True, **options)
+        return np.stack([checked_embedding('embed', answer, self.head_name) for answer in answers])
 
     def preprocess(self, inputs: Iterable[Item], batch_size: int = 1, workers: int = 0) -> Iterator[tuple[list, list]]:
         """Yield the batches: pairs of an item with its packed sample, and of an item with the error that it raised."""
