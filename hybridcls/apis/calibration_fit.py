@@ -83,6 +83,7 @@ def calibrate(
     seed: int = 0,
     batch_size: Optional[int] = None,
     workers: Optional[int] = None,
+    on_unreadable: str = 'skip',
 ) -> CalibrationReport:
     """Calibrate a trained model on held-out images.
 
@@ -94,7 +95,7 @@ def calibrate(
         confidence (float): That it is not exceeded, in (0, 1). Defaults to 0.95.
         sets (float, optional): How often a set of classes may lack the right one, in (0, 1). Defaults to None: no sets.
         seed (int): Of the division of the images. Defaults to 0.
-        batch_size (int, optional), workers (int, optional): As for a call of the model.
+        batch_size (int, optional), workers (int, optional), on_unreadable (str): As for a call of the model.
 
     Raises:
         ValueError: If the model has no classes, several labels an image or members; if images have no labels, those of
@@ -102,7 +103,7 @@ def calibrate(
     """
     _check_settings(scale, risk, confidence, sets)
     _check_model(model)
-    given = labelled_scores(model, data, batch_size, workers)
+    given = labelled_scores(model, data, batch_size, workers, on_unreadable)
     report = fit_calibration(given, model.classes, scale, risk, confidence, sets, seed)
     known = dict(
         checkpoint=Path(model.checkpoint_path).name,
@@ -138,7 +139,11 @@ def _check_model(model: HybridInferencer) -> None:
 
 
 def labelled_scores(
-    model: HybridInferencer, data: str, batch_size: Optional[int] = None, workers: Optional[int] = None
+    model: HybridInferencer,
+    data: str,
+    batch_size: Optional[int] = None,
+    workers: Optional[int] = None,
+    on_unreadable: str = 'skip',
 ) -> LabelledScores:
     """Run the model over held-out images, as a test does.
 
@@ -158,7 +163,7 @@ def labelled_scores(
     handle = model.model.register_forward_pre_hook(look, with_kwargs=True)
     try:
         answers = model(
-            ImageInputs(items, len(items)), batch_size=batch_size, workers=workers, top_k=1, on_unreadable='skip'
+            ImageInputs(items, len(items)), batch_size=batch_size, workers=workers, top_k=1, on_unreadable=on_unreadable
         )
         given = list(answers)
     finally:
@@ -325,9 +330,7 @@ def _measure(
     report.calibration = Calibration(**{**vars(report.calibration), 'measured': measured})
     how = 'those that did not fit it' if split else 'each half by the fit on the other'
     worse = (
-        ' The likelihood is no better: more images, another --scale, or none.'
-        if now['nll'] >= before['nll']
-        else ''
+        ' The likelihood is no better: more images, another --scale, or none.' if now['nll'] >= before['nll'] else ''
     )
     report.notes.append(
         f'On held-out images ({len(truth)}, {how}): NLL {before["nll"]:.4f} -> {now["nll"]:.4f} nats, ECE '

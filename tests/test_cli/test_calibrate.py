@@ -42,10 +42,10 @@ def calibrate(checkpoint, digit_folder, *options):
 def test_what_is_found_is_taken_by_predict_and_test(checkpoint, digit_folder, tmp_path, capfd):
     work_dir = os.path.dirname(checkpoint)
     assert calibrate(work_dir, digit_folder, '--risk', 0.4, '--confidence', 0.8, '--sets', 0.2) == 0
-    out = capfd.readouterr().out
+    shown = capfd.readouterr()
     file = f'{checkpoint}.calibration.json'
-    assert out.splitlines()[0].startswith(f'Checkpoint {checkpoint}, the last of ')
-    assert out.splitlines()[-1].endswith(f'-> {file}')
+    assert shown.err.startswith(f'Checkpoint {checkpoint}, the last of ')
+    assert shown.out.splitlines()[-1].endswith(f'-> {file}')
     with open(file) as content:
         saved = json.load(content)
     assert saved['risk']['risk'] == 0.4
@@ -133,6 +133,8 @@ def test_a_file_is_not_replaced_without_being_told(checkpoint, digit_folder, tmp
     ('options', 'said'),
     [
         (['--risk', 1.5], r'expected --risk in (0, 1), got 1.5'),
+        (['--confidence', 0.9], '--confidence is that of --risk R'),
+        (['--pool', 'max'], '--pool is for an index'),
         (['--confidence', 0.0], 'expected --confidence in (0, 1), got 0.0'),
         (['--sets', 1.0], 'expected --sets in (0, 1), got 1.0'),
         (['--data', 'nowhere'], "calibrate: --data 'nowhere' does not exist"),
@@ -155,3 +157,27 @@ def test_a_checkpoint_that_was_written_again_needs_a_new_one(checkpoint, digit_f
         assert run_command(*command) == 2
         assert 'which is of others' in capfd.readouterr().err
     assert run_command('test', checkpoint, '--no-calibration') == 0
+
+
+def test_an_index_gets_a_threshold_that_search_takes(checkpoint, digit_folder, tmp_path, capfd):
+    gallery, queries = tmp_path / 'gallery.npz', tmp_path / 'queries.npz'
+    for name, out in (('train', gallery), ('val', queries)):
+        assert run_command('embed', checkpoint, digit_folder / name, '--out', out, '--device', 'cpu') == 0
+    asked = ('calibrate', gallery, '--data', queries)
+    assert run_command(*asked, '--sets', 0.2, '--risk', 0.1) == 2
+    assert 'expected --sets ALPHA alone for the index' in capfd.readouterr().err
+    assert run_command(*asked, '--sets', 0.01) == 1
+    assert 'need 83 more queries with a match in' in capfd.readouterr().err
+    assert run_command(*asked, '--sets', 0.2, '--json') == 0
+    found = json.loads(capfd.readouterr().out)
+    assert (found['queries'], found['without'], found['missing']) == (16, 0, [])
+    assert run_command(*asked, '--sets', 0.2) == 2
+    assert 'has a threshold, ' in capfd.readouterr().err
+    assert run_command('search', gallery, queries, '--k', 48, '--json') == 0
+    shown = capfd.readouterr()
+    assert f'Matches have a similarity of {found["threshold"]} or more' in shown.err
+    held = [query['label'] in {match['label'] for match in query['matches']}
+            for query in json.loads(shown.out)['queries']]  # fmt: skip
+    assert sum(held) == 14  # all but floor(0.2 * 17) - 1 of 16
+    assert run_command('search', gallery, queries, '--pool', 'mean', '--json') == 0
+    assert 'The threshold of the index is for --pool none, and is not taken.' in capfd.readouterr().err
