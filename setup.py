@@ -55,7 +55,9 @@ setup(
     packages=find_packages(include=['hybridcls', 'hybridcls.*']),
     entry_points={'console_scripts': ['hybridcls=hybridcls.cli.main:main']},
     install_requires=requirements('runtime'),
-    extras_require={name: requirements(name) for name in ('lora', 'ood', 'parquet', 'trackers', 'tests', 'docs')},
+    extras_require={
+        name: requirements(name) for name in ('lora', 'ood', 'parquet', 'search', 'trackers', 'tests', 'docs')
+    },
     cmdclass={'build_py': BuildWithConfigs},
     zip_safe=False,
 )

@@ -100,9 +100,16 @@ MUTATIONS = (
     Mutation('functional/metrics/selective_prediction.py', 'return means[group]', 'return errors'),
     Mutation(
         'functional/metrics/nearest_neighbours.py',
-        'similarity[inside.nonzero().squeeze(1), own[inside]] = -torch.inf',
+        'keys[inside, place[inside]] = NOT_THERE',
         'pass',
     ),
+    Mutation('functional/metrics/nearest_neighbours.py', '- 2 * rounding_error(', '+ 0 * rounding_error('),
+    Mutation(
+        'functional/metrics/neighbour_candidates.py',
+        'own - self.first, own - start] = np.nan',
+        'own - self.first, own - start] += 0',
+    ),
+    Mutation('functional/metrics/neighbour_order.py', '(_LARGEST - positions)', 'positions'),
     Mutation('evaluation/knn_accuracy.py', '- similarity[:, :1]) / self.temperature', ') * 0'),
     # data
     Mutation('datasets/data_split.py', 'divided = set(sizes) - {', 'divided = set(sizes) or {'),

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from .image_inputs import Item
 
-__all__ = ['Answer', 'answers_of']
+__all__ = ['UNKNOWN', 'Answer', 'answers_of', 'checked_embedding']
 
+UNKNOWN = 'unknown'
 _UNCERTAINTIES = ('total', 'aleatoric', 'epistemic', 'vacuity')
 
 
@@ -23,6 +24,7 @@ class Answer:
         path (str, optional): The image's path as it was given; None for an image in memory.
         class_name (str, optional): The class with the largest score; None if the model has no classes (SupCon). With
             several labels an image: the classes at or above their thresholds, joined by ``|``; ``''`` is none of them.
+            ``'unknown'`` if ``answered`` is False.
         probability (float, optional): The largest score, in [0, 1].
         top (tuple[tuple[str, float], ...]): The k most probable classes with their scores, the best first.
         label (str, optional): The class that the image is of, where its folder or table names one of the model's.
@@ -31,6 +33,10 @@ class Answer:
         scores (np.ndarray, optional): ``(C,)`` float32, by class number.
         embedding (np.ndarray, optional): ``(D,)`` float32, if it was asked for or there are no classes.
         heads (dict[str, Answer]): Of a MultiHead, what each head says.
+        answered (bool, optional): Whether the probability is at least the threshold of ``hybridcls calibrate --risk``;
+            None without one.
+        prediction_set (tuple[str, ...], optional): The classes of ``hybridcls calibrate --sets``, the most probable
+            first; None without it.
     """
 
     path: Optional[str] = None
@@ -42,15 +48,30 @@ class Answer:
     scores: Optional[np.ndarray] = None
     embedding: Optional[np.ndarray] = None
     heads: dict[str, 'Answer'] = field(default_factory=dict)
+    answered: Optional[bool] = None
+    prediction_set: Optional[tuple[str, ...]] = None
 
     def __repr__(self) -> str:
         said = [f'{name} {score:.3f}' for name, score in self.top]
         said += [f'{name}={value:.3g}' for name, value in self.uncertainties.items()]
         if self.class_name is None:
             said.append('no class')
+        if self.answered is False:
+            said.insert(0, UNKNOWN)
         if self.embedding is not None:
             said.append(f'embedding of {len(self.embedding)}')
         return f'Answer({"" if self.path is None else f"{self.path!r}: "}{", ".join(said)})'
+
+
+def checked_embedding(caller: str, answer: Answer, head_name: str) -> np.ndarray:
+    """Return the embedding of an answer, (D,).
+
+    Raises:
+        ValueError: If the head gives none.
+    """
+    if answer.embedding is None:
+        raise ValueError(f'{caller}: expected embeddings of the head, got none of {head_name}. Use a head of ours.')
+    return answer.embedding
 
 
 def answers_of(
@@ -84,6 +105,7 @@ def answers_of(
     if scores is not None and scores.shape[1] != len(names):
         names = list(map(str, range(scores.shape[1])))
     chosen = [] if scores is None else ['|'.join(names[one] for one in chosen_of) for chosen_of in _labels(samples)]
+    answered = _answered(samples)
     answers = []
     for row, item in enumerate(items):
         top = (
@@ -94,7 +116,7 @@ def answers_of(
         answers.append(
             Answer(
                 path=item.path,
-                class_name=None if scores is None else chosen[row],
+                class_name=None if scores is None else UNKNOWN if answered[row] is False else chosen[row],
                 probability=None if scores is None else float(scores[row].max()),
                 top=top,
                 label=labels[row],
@@ -102,6 +124,8 @@ def answers_of(
                 scores=None if scores is None else scores[row],
                 embedding=None if vectors is None else vectors[row],
                 heads={name: of_head[row] for name, of_head in by_head.items()},
+                answered=answered[row],
+                prediction_set=_set_of(samples[row], names),
             )
         )
     return answers
@@ -112,6 +136,16 @@ def _labels(samples: Sequence[Any]) -> list[list[int]]:
     if 'thresholds' in samples[0]:
         return [sample.pred_label.tolist() for sample in samples]
     return torch.stack([sample.pred_label for sample in samples]).tolist()
+
+
+def _answered(samples: Sequence[Any]) -> list[Optional[bool]]:
+    if 'answered' not in samples[0]:
+        return [None] * len(samples)
+    return torch.cat([sample.answered for sample in samples]).tolist()
+
+
+def _set_of(sample: Any, names: Sequence[str]) -> Optional[tuple[str, ...]]:
+    return tuple(names[one] for one in sample.prediction_set.tolist()) if 'prediction_set' in sample else None
 
 
 def _stacked(samples: Sequence[Any], name: str) -> Optional[np.ndarray]:

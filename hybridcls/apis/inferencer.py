@@ -16,11 +16,14 @@ from mmpretrain.apis import BaseInferencer
 
 from hybridcls.checks import check_choice, check_number
 from hybridcls.compat.mmpretrain import note_config
+from hybridcls.datasets.dataset_parts import loaders_of, version_of
 from hybridcls.datasets.transforms.decoding import ImageDepthError
 from hybridcls.datasets.transforms.load_image import UnreadableImageError
+from hybridcls.engine.checkpoints.calibration_file import FoundCalibration, find_calibration
+from hybridcls.models.classifiers.calibrated_predictions import attach_calibration
 
 from .accuracy_report import AccuracyReport
-from .answer import Answer, answers_of
+from .answer import Answer, answers_of, checked_embedding
 from .image_inputs import ImageInputs, Item, is_one_image, read_inputs
 from .mapped_ahead import mapped_ahead
 from .trained_model import Source, read_trained_model
@@ -51,12 +54,15 @@ class HybridInferencer(BaseInferencer):
         device (str | torch.device): ``'auto'``: a GPU if there is one. Defaults to ``'auto'``.
         config (str | Path, optional): The config for a checkpoint that holds none. Defaults to None.
         amp (bool, optional): Mixed precision, as ``hybridcls test --amp``. Defaults to None: as ``test_cfg.fp16`` says.
+        calibration (str | Path | bool, optional): A file of ``hybridcls calibrate``; False: none. Defaults to None:
+            that beside the checkpoint, if there is one.
 
     Attributes:
         classes (tuple[str, ...]): The names of the classes; numbers where no names are known; empty if the head has no
             classes (SupCon).
         why (str): A sentence: which checkpoint this is, and why it was chosen.
         checkpoint_path (str): Its path.
+        calibration (FoundCalibration, optional): What calibrates its probabilities, and where that stands.
         batch_size (int): That of a test.
 
     Example::
@@ -76,8 +82,10 @@ class HybridInferencer(BaseInferencer):
         device: Union[str, torch.device] = 'auto',
         config: Union[str, Path, None] = None,
         amp: Optional[bool] = None,
+        calibration: Union[str, Path, bool, None] = None,
     ) -> None:
         trained = read_trained_model(checkpoint, config)
+        self.calibration: Optional[FoundCalibration] = find_calibration(trained.found.path, calibration)
         self._trained, self._visualizer = trained, None
         note_config(trained.model, trained.cfg)
         chosen = get_device() if str(device) == 'auto' else device
@@ -88,6 +96,8 @@ class HybridInferencer(BaseInferencer):
         self.checkpoint_path, self.why = trained.found
         self.class_names = trained.classes
         self.classes = self._classes()
+        if self.calibration is not None:
+            attach_calibration(self.model, self.calibration.calibration, self.preprocessing_version)
         folders = self.class_names.folders if self.class_names is not None else ()
         self._class_of = {**dict(zip(folders, self.classes, strict=False)), **{name: name for name in self.classes}}
 
@@ -103,6 +113,11 @@ class HybridInferencer(BaseInferencer):
 
     def _init_pipeline(self, cfg: Any) -> Any:
         return self._trained.pipeline
+
+    @property
+    def preprocessing_version(self) -> int:
+        """The preprocessing version that images are read with."""
+        return version_of(loaders_of(self.pipeline))
 
     @property
     def head_name(self) -> str:
@@ -170,12 +185,8 @@ class HybridInferencer(BaseInferencer):
         Raises:
             ValueError: If the head writes none.
         """
-        rows = [answer.embedding for answer in self(inputs, embeddings=True, **options)]
-        if any(row is None for row in rows):
-            raise ValueError(
-                f'embed: expected embeddings of the head, got none of {self.head_name}. Use a head of ours.'
-            )
-        return np.stack(rows)  # type: ignore[arg-type]
+        answers = self(inputs, embeddings=True, **options)
+        return np.stack([checked_embedding('embed', answer, self.head_name) for answer in answers])
 
     def preprocess(self, inputs: Iterable[Item], batch_size: int = 1, workers: int = 0) -> Iterator[tuple[list, list]]:
         """Yield the batches: pairs of an item with its packed sample, and of an item with the error that it raised."""
@@ -314,7 +325,12 @@ class Answers(Iterator[Answer]):
     def state(self) -> dict[str, Any]:
         """Return what :meth:`restore` needs, in JSON's types."""
         accuracy = self.accuracy
-        counts = dict(images=dict(accuracy.images), right=dict(accuracy.right), unlabelled=accuracy.unlabelled)
+        counts = dict(
+            images=dict(accuracy.images),
+            right=dict(accuracy.right),
+            unlabelled=accuracy.unlabelled,
+            unanswered=accuracy.unanswered,
+        )
         return dict(unreadable=[list(one) for one in self.unreadable], accuracy=counts)
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -326,6 +342,7 @@ class Answers(Iterator[Answer]):
                 Counter(state['accuracy']['images']),
                 Counter(state['accuracy']['right']),
                 state['accuracy']['unlabelled'],
+                state['accuracy'].get('unanswered', 0),
             )
 
     def _note(self, item: Item, error: BaseException) -> None:
@@ -343,9 +360,10 @@ def load(
     device: Union[str, torch.device] = 'auto',
     config: Union[str, Path, None] = None,
     amp: Optional[bool] = None,
+    calibration: Union[str, Path, bool, None] = None,
 ) -> HybridInferencer:
     """Load a trained model from its checkpoint or work dir; see :class:`HybridInferencer`."""
-    return HybridInferencer(checkpoint, device, config, amp)
+    return HybridInferencer(checkpoint, device, config, amp, calibration)
 
 
 def _checked(device: Union[str, torch.device]) -> torch.device:

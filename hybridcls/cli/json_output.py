@@ -4,10 +4,10 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from typing import Any, Optional, TextIO
 
-__all__ = ['print_json', 'stdout_for_json', 'tell']
+__all__ = ['own_stdout', 'print_json', 'stdout_for_json', 'tell']
 
 
 @contextmanager
@@ -29,6 +29,20 @@ def stdout_for_json(asked: bool) -> Iterator[None]:
     finally:
         os.dup2(kept, 1)
         os.close(kept)
+
+
+@contextmanager
+def own_stdout() -> Iterator[TextIO]:
+    """Keep stdout for the answers; what libraries print goes to stderr."""
+    sys.stdout.flush()
+    stdout = os.fdopen(os.dup(1), 'w', encoding='utf8', errors='surrogateescape')
+    try:
+        with stdout_for_json(True):
+            yield stdout
+        stdout.flush()
+    finally:
+        with suppress(BrokenPipeError):
+            stdout.close()
 
 
 def print_json(content: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Optional
 from hybridcls.command_line import TRACEBACK_VARIABLE, explain_error, run_tool
 from hybridcls.version import __version__
 
-from . import doctor, explain, migrate, predict, test, train
+from . import calibrate, doctor, embed, explain, migrate, predict, search, test, train
 from . import list as list_
 
 __all__ = ['SUBCOMMANDS', 'main', 'parse_args', 'run_alone']
@@ -26,6 +26,9 @@ SUBCOMMANDS = {
     'train': train,
     'test': test,
     'predict': predict,
+    'embed': embed,
+    'search': search,
+    'calibrate': calibrate,
     'list': list_,
     'doctor': doctor,
     'explain': explain,

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 from hybridcls.checks import check_file
 
+from .calibration_options import add_calibration_options
 from .find_config import find_config, shipped_configs
 from .json_output import print_json, stdout_for_json, tell
 from .out_file import add_out_option, check_out, unfinished_out, write_out
@@ -66,6 +67,7 @@ def add_options(parser: ArgumentParser) -> None:
         help='also test on corrupted images, five severities each: blur, noise, jpeg, brightness, resolution; '
         'without KIND all of them',
     )
+    add_calibration_options(parser)
     parser.add_argument('--show', action='store_true', help='show the images with their predictions in a window')
     parser.add_argument('--show-dir', metavar='FOLDER', help='write the images with their predictions to FOLDER')
     parser.add_argument('--interval', type=int, default=1, help='show or write every n-th image')
@@ -123,12 +125,16 @@ def _test(args: Namespace) -> dict[str, Any]:
         tell(why)
         if args.beside and '://' not in checkpoint:
             work_dir = work_dir or str(Path(checkpoint).parent / 'test')
+    calibration = _calibration(checkpoint, args)
     cfg = load_with_options(args) if args.config else _config_in(str(checkpoint), args)
     if is_chain(cfg):
         raise ValueError(
             f'test: expected the config of one phase, got the chain {args.config}. Write hybridcls test '
             f'{args.checkpoint}: the config of the phase travels in the checkpoint.'
         )
+    if calibration is not None:
+        hook = dict(type='hybridcls.CalibrationHook', checkpoint=checkpoint, file=calibration)
+        cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), hook]
     options = TrainOptions(amp=args.amp, pin_memory=not args.no_pin_memory, launcher=args.launcher)
     cfg = prepare_testing(cfg, checkpoint, options, work_dir)
     if args.show or args.show_dir:
@@ -155,7 +161,21 @@ def _test(args: Namespace) -> dict[str, Any]:
 
     declared = described(metrics, runner.test_evaluator.metrics)
     names = dict(checkpoint=checkpoint, config=args.config, work_dir=cfg.work_dir)
-    return dict(**names, metrics=metrics, declared=declared, out=args.out)
+    return dict(**names, metrics=metrics, declared=declared, out=args.out, calibration=calibration)
+
+
+def _calibration(checkpoint: Optional[str], args: Namespace) -> Optional[str]:
+    """Find the calibration of the checkpoint, and say so."""
+    from hybridcls.engine.checkpoints.calibration_file import find_calibration
+
+    found = None if checkpoint is None else find_calibration(checkpoint, args.calibration)
+    if found is None:
+        return None
+    if args.tta:
+        tell(f'{found.path} is left off: it is of single views, and --tta aggregates several.')
+        return None
+    tell(found.why)
+    return found.path
 
 
 def _config_in(checkpoint: str, args: Namespace) -> 'Config':

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
-__all__ = ['FORMATS', 'Progress', 'UnfinishedAnswers', 'digest_of']
+__all__ = ['FORMATS', 'Progress', 'UnfinishedAnswers', 'digest_of', 'identity_of']
 
 FORMATS = ('.csv', '.jsonl', '.parquet')
 _SECONDS_BETWEEN_NOTES = 5.0
@@ -46,6 +46,14 @@ def digest_of(paths: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
+def identity_of(path: str) -> list[Any]:
+    """Return what tells a checkpoint from one that was written over it."""
+    if not os.path.exists(path):
+        return [path]
+    status = os.stat(path)
+    return [os.path.abspath(path), status.st_size, status.st_mtime_ns]
+
+
 class UnfinishedAnswers:
     """A file of answers that is being written: rows go to ``.NAME.unfinished`` beside it, a note to ``.NAME.progress``.
 
@@ -58,14 +66,26 @@ class UnfinishedAnswers:
         progress (Progress): Of this run, at its beginning.
         resume (bool): Go on from the note that is there; without one, begin.
         force (bool): Begin again although there is a note.
+        caller (str): Name that errors start with. Defaults to ``'predict'``.
+        convert (Callable, optional): Turns the JSON lines of one path into the file of another. Defaults to None: CSV
+            and JSON lines are written as they come, and Parquet is made of them.
 
     Raises:
         FileExistsError: If there is a note and neither ``resume`` nor ``force`` is set.
         ValueError: If the note is of another list of images, or of other settings.
     """
 
-    def __init__(self, path: str, progress: Progress, resume: bool, force: bool) -> None:
-        self.path = Path(path)
+    def __init__(
+        self,
+        path: str,
+        progress: Progress,
+        resume: bool,
+        force: bool,
+        caller: str = 'predict',
+        convert: Optional[Callable[[Path, Path], None]] = None,
+    ) -> None:
+        self.path, self._caller = Path(path), caller
+        self._convert = _write_parquet if convert is None and self.path.suffix == '.parquet' else convert
         self._rows = self.path.with_name(f'.{self.path.name}.unfinished')
         self._note = self.path.with_name(f'.{self.path.name}.progress')
         self._noted_at = time.monotonic()
@@ -73,8 +93,8 @@ class UnfinishedAnswers:
         before = self._read_note()
         if before is not None and not resume and not force:
             raise FileExistsError(
-                f'predict: an interrupted run has left {before.done} answers for {path}. Add --resume to go on with '
-                'it, or --force to begin again.'
+                f'{self._caller}: an interrupted run has left {before.done} answers for {path}. Add --resume to go on '
+                'with it, or --force to begin again.'
             )
         if before is not None and resume:
             self._check(before)
@@ -127,9 +147,10 @@ class UnfinishedAnswers:
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
-            if self.path.suffix == '.parquet':
-                _write_parquet(self._rows, self._rows.with_suffix('.parquet'))
-                os.replace(self._rows.with_suffix('.parquet'), self._rows)
+            if self._convert is not None:
+                converted = self._rows.with_suffix(self.path.suffix)
+                self._convert(self._rows, converted)
+                os.replace(converted, self._rows)
             os.replace(self._rows, self.path)
             self._note.unlink(missing_ok=True)
         except OSError as error:
@@ -163,20 +184,20 @@ class UnfinishedAnswers:
             return Progress(**json.loads(self._note.read_text(encoding='utf8')))
         except (ValueError, TypeError) as error:
             raise ValueError(
-                f'predict: {self._note} is no note of an interrupted run ({error}). Remove it to begin again.'
+                f'{self._caller}: {self._note} is no note of an interrupted run ({error}). Remove it to begin again.'
             ) from error
 
     def _check(self, before: Progress) -> None:
         if before.digest != self.progress.digest:
             raise ValueError(
-                f'predict: the list of images has changed since the run that is to go on ({before.done} are done). '
-                'Restore the images, or add --force instead of --resume to begin again.'
+                f'{self._caller}: the list of images has changed since the run that is to go on ({before.done} are '
+                'done). Restore the images, or add --force instead of --resume to begin again.'
             )
         changed = [key for key, value in self.progress.settings.items() if before.settings.get(key) != value]
         if changed:
             key = changed[0]
             raise ValueError(
-                f'predict: the run that is to go on had {key} {before.settings.get(key)!r}, this one has '
+                f'{self._caller}: the run that is to go on had {key} {before.settings.get(key)!r}, this one has '
                 f'{self.progress.settings[key]!r}. Take the old value, or add --force instead of --resume to begin '
                 'again.'
             )
@@ -184,8 +205,8 @@ class UnfinishedAnswers:
     def _explain(self, error: OSError) -> None:
         raise OSError(
             error.errno,
-            f'predict: {self.path} cannot be written ({error.strerror}). What was noted is kept: when there is room, '
-            'the same command with --resume goes on',
+            f'{self._caller}: {self.path} cannot be written ({error.strerror}). What was noted is kept: when there is '
+            'room, the same command with --resume goes on',
         ) from error
 
 

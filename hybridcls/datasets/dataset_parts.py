@@ -7,7 +7,7 @@ from hybridcls.structures import PREPROCESSING_VERSION
 
 from .transforms import LoadImage
 
-__all__ = ['connect_loaders', 'keep_version', 'loaders_of', 'parts_of']
+__all__ = ['connect_loaders', 'keep_version', 'loaders_of', 'parts_of', 'version_of']
 
 
 def parts_of(dataset: Any) -> Iterator[Any]:
@@ -52,6 +52,11 @@ def keep_version(loaders: Iterable[LoadImage], version: Optional[int]) -> bool:
                 )
             loader.version, changed = version, True
     return changed
+
+
+def version_of(loaders: Iterable[LoadImage]) -> int:
+    """Return the preprocessing version that images are read with, the present one without a loader."""
+    return next((loader.version for loader in loaders if loader.version), PREPROCESSING_VERSION)
 
 
 def connect_loaders(pipeline: Any) -> None:

@@ -1,6 +1,7 @@
 """Metrics of validations and tests."""
 
 from .accuracy import Accuracy
+from .answered_metric import AnsweredMetric
 from .calibration_metric import CalibrationMetric
 from .class_report import ClassReport
 from .dump_results import DumpResults
@@ -25,9 +26,9 @@ from .val_loss import ValLoss
 from .verification_metric import VerificationMetric
 
 __all__ = [
-    'Accuracy', 'AveragePrecision', 'CalibrationMetric', 'ClassReport', 'ConfusionMatrix', 'DumpResults',
-    'FeatureOODMetric', 'HeadMetric', 'KNNAccuracy', 'LinearProbeAccuracy', 'MetricOf', 'MissingFieldError',
-    'MultiLabelMetric', 'OODMetric', 'RetrievalAveragePrecision', 'RetrievalMetric', 'RetrievalRecall',
-    'SelectiveMetric', 'SingleLabelMetric', 'VOCAveragePrecision', 'VOCMultiLabelMetric', 'ValLoss',
-    'VerificationMetric',
+    'Accuracy', 'AnsweredMetric', 'AveragePrecision', 'CalibrationMetric', 'ClassReport', 'ConfusionMatrix',
+    'DumpResults', 'FeatureOODMetric', 'HeadMetric', 'KNNAccuracy', 'LinearProbeAccuracy', 'MetricOf',
+    'MissingFieldError', 'MultiLabelMetric', 'OODMetric', 'RetrievalAveragePrecision', 'RetrievalMetric',
+    'RetrievalRecall', 'SelectiveMetric', 'SingleLabelMetric', 'ValLoss', 'VerificationMetric', 'VOCAveragePrecision',
+    'VOCMultiLabelMetric',
 ]  # fmt: skip

@@ -1,5 +1,6 @@
-"""Read labels from samples and write predictions to them; class names; the version of the image preprocessing."""
+"""Labels and predictions of samples; class names; a calibration; the version of the image preprocessing."""
 
+from .calibration import Calibration
 from .class_names import ClassNames, join_class_names
 from .labels import read_hard_labels, read_multi_targets, read_targets
 from .predictions import predicted_labels, write_predictions
@@ -8,7 +9,7 @@ from .unknown import UNKNOWN_LABEL, known_rows
 from .views import count_views
 
 __all__ = [
-    'UNKNOWN_LABEL', 'ClassNames', 'count_views', 'join_class_names', 'known_rows', 'predicted_labels',
+    'UNKNOWN_LABEL', 'Calibration', 'ClassNames', 'count_views', 'join_class_names', 'known_rows', 'predicted_labels',
     'read_hard_labels', 'read_multi_targets', 'read_targets', 'PREPROCESSING_VERSION', 'record_version',
     'recorded_version', 'write_predictions',
 ]  # fmt: skip

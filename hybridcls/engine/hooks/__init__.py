@@ -3,6 +3,7 @@
 from hybridcls.old_modules import answer_old_names
 
 from .batch_check_hook import BatchCheckHook
+from .calibration_hook import CalibrationHook
 from .checkpoint_hook import CheckpointHook
 from .checkpoint_match_hook import CheckpointMatchHook
 from .class_counts_hook import ClassCountsHook
@@ -30,13 +31,12 @@ from .transfer_hook import TransferHook
 from .visualization_hook import VisualizationHook
 
 __all__ = [
-    'BatchCheckHook', 'CheckpointHook', 'CheckpointMatchHook', 'ClassCountsHook', 'ClassMarginsHook', 'ConsoleHook',
-    'ClassNamesHook', 'DataReportHook', 'EarlyStoppingHook', 'EmbeddingBankHook', 'GalleryHook', 'HeadFirstHook',
-    'LearningCurvesHook', 'LoggerHook', 'ParamSchedulerHook', 'PreprocessingVersionHook', 'PreemptionHook',
-    'RandomStateHook',
-    'ResumeHook', 'ShardedRowsHook', 'SlowWeightsHook', 'SwitchRecipeHook', 'ThresholdsHook', 'TokenMergingHook',
-    'SubcenterCleanupHook', 'TransferHook',
-    'VisualizationHook', 'seed_worker',
+    'BatchCheckHook', 'CalibrationHook', 'CheckpointHook', 'CheckpointMatchHook', 'ClassCountsHook', 'ClassMarginsHook',
+    'ClassNamesHook', 'ConsoleHook', 'DataReportHook', 'EarlyStoppingHook', 'EmbeddingBankHook', 'GalleryHook',
+    'HeadFirstHook', 'LearningCurvesHook', 'LoggerHook', 'ParamSchedulerHook', 'PreemptionHook',
+    'PreprocessingVersionHook', 'RandomStateHook', 'ResumeHook', 'seed_worker', 'ShardedRowsHook', 'SlowWeightsHook',
+    'SubcenterCleanupHook', 'SwitchRecipeHook', 'ThresholdsHook', 'TokenMergingHook', 'TransferHook',
+    'VisualizationHook',
 ]  # fmt: skip
 
 answer_old_names(globals())

@@ -1,36 +1,57 @@
 """Nearest neighbours by cosine similarity, and what they vote for; no matrix of all pairs."""
 
+from collections.abc import Callable
 from typing import Optional
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ..l2_normalize import l2_normalize
+from ..l2_normalize import inverse_norms
+from .neighbour_candidates import find_candidates, rounding_error
+from .neighbour_order import NOT_THERE, keys_of, read_keys, unit_rows64
 
-__all__ = ['nearest_neighbours', 'vote_ranks']
+__all__ = ['Candidates', 'nearest_neighbours', 'vote_ranks']
 
-# Float32 numbers in one block of similarities, 64 MiB: large enough for a fast matmul, small beside the model.
-_BLOCK_NUMBERS = 2**24
-_MOST_QUERIES = 1024
+Candidates = Callable[[Tensor, int], tuple[Tensor, Tensor]]
+"""Another search: float32 queries ``(N, D)``, L2-normalized, and a number K to ``(N, K)`` similarities and positions
+(-1: none)."""
+
+_MOST_QUERIES = 8192  # that meet a block of the bank while it is normalized
+_BLOCK_NUMBERS = 2**22  # float64 numbers in one block of exact similarities, 32 MiB
+_PAIRS_AT_ONCE = 512  # that stay in the cache
+_SPARE = 32  # candidates beyond k: near ties that rounding may have put in any order
 
 
 def nearest_neighbours(
-    queries: Tensor, bank: Optional[Tensor], k: int, device: Optional[torch.device] = None
+    queries: Tensor,
+    bank: Optional[Tensor],
+    k: int,
+    device: Optional[torch.device] = None,
+    candidates: Optional[Candidates] = None,
 ) -> tuple[Tensor, Tensor]:
     """Find the ``k`` entries of ``bank`` with the largest cosine similarity to each query.
 
-    Blocks of queries meet blocks of the bank and only the best ``k`` so far are kept, so that the memory on ``device``
-    does not grow with the length of either.
+    Similarities are those of float64, rounded to float32; of equal ones the smaller position comes first. So the answer
+    is the same for any block size, number of threads, device and ``candidates``. A float32 product finds candidates,
+    with room for all that its rounding could hide, and only these are computed again; queries with more near ties than
+    there is room for meet the whole bank in float64.
+
+    Blocks of queries meet blocks of the bank and only the best so far are kept: the memory on ``device`` does not grow
+    with the length of either. The bank is read block by block, so it may be a mapped file.
+
+    A row that is not finite has the similarity -inf to everything, and comes last; a row of zeros has 0.
 
     Args:
-        queries (Tensor): ``(N, D)``, finite, of any length; any floating dtype, computed in float32.
+        queries (Tensor): ``(N, D)``, of any length; any floating dtype.
         bank (Tensor, optional): ``(M, D)``. None: the queries are searched among themselves, each leaving itself out.
         k (int): How many, 1 <= k <= M (N - 1 without a bank).
         device (torch.device, optional): Where to compute; the tensors may lie elsewhere. Defaults to the queries'.
+        candidates (Callable, optional): What finds candidates in ``bank`` instead, :data:`Candidates`.
 
     Returns:
-        tuple[Tensor, Tensor]: On the CPU, ``(N, k)`` float32 similarities in [-1, 1] in falling order, and ``(N, k)``
-        int64 positions in the bank. Among equal similarities the order is not defined.
+        tuple[Tensor, Tensor]: On the CPU, ``(N, k)`` float32 similarities in [-1, 1] (or -inf) in falling order, and
+        ``(N, k)`` int64 positions in the bank.
 
     Raises:
         ValueError: If the shapes do not fit or ``k`` is out of range.
@@ -52,26 +73,75 @@ def nearest_neighbours(
     if not 1 <= k <= available:
         raise ValueError(f'nearest_neighbours: expected k in [1, {available}], the number of candidates, got {k}.')
     device = queries.device if device is None else torch.device(device)
-    bank_rows = max(k, _BLOCK_NUMBERS // _MOST_QUERIES)
-    similarities, positions = [], []
+    similarities = torch.empty(len(queries), k)
+    positions = torch.empty(len(queries), k, dtype=torch.int64)
     for begin in range(0, len(queries), _MOST_QUERIES):
-        block = l2_normalize(queries[begin : begin + _MOST_QUERIES].to(device).float())[0]
-        best = block.new_empty(len(block), 0)
-        where = torch.empty(len(block), 0, dtype=torch.int64, device=device)
+        block = queries[begin : begin + _MOST_QUERIES]
+        own = torch.arange(begin, begin + len(block)) if among_themselves else None
+        keys = _nearest(block, own, bank, k, device, candidates)
+        similarities[begin : begin + len(block)], positions[begin : begin + len(block)] = read_keys(keys)
+    return similarities, positions
+
+
+def _nearest(
+    queries: Tensor,
+    own: Optional[Tensor],
+    bank: Tensor,
+    k: int,
+    device: torch.device,
+    candidates: Optional[Candidates],
+) -> Tensor:
+    """Return the keys of the neighbours of a block of queries, int64 (N, k) on the CPU."""
+    room = k + _SPARE
+    if 4 * room > len(bank):  # little would be saved
+        return _of_all(queries, own, bank, k, device)
+    found, index = find_candidates(queries, own, bank, room, k, device, candidates)
+    bound = found.topk(k, dim=1).values[:, -1:] - 2 * rounding_error(queries.shape[1])
+    near = found >= bound
+    keys = torch.full(found.shape, NOT_THERE)
+    keys[near] = _keys_of_pairs(queries, bank, near.nonzero()[:, 0], index[near])
+    keys = keys.topk(k, dim=1).values
+    unsure = (near.all(1) | (near.sum(1) < k)).nonzero().squeeze(1)  # or not finite: nothing is near
+    if len(unsure):
+        keys[unsure] = _of_all(queries[unsure], None if own is None else own[unsure], bank, k, device)
+    return keys
+
+
+def _keys_of_pairs(queries: Tensor, bank: Tensor, rows: Tensor, index: Tensor) -> Tensor:
+    """Return the keys of some pairs of a query and a row of the bank, on the CPU."""
+    units = unit_rows64(queries.cpu()).numpy()
+    cosines = np.empty(len(rows))
+    for start in range(0, len(rows), _PAIRS_AT_ONCE):
+        part = slice(start, start + _PAIRS_AT_ONCE)
+        of_bank = bank[index[part].to(bank.device)].cpu().double()
+        # Without the product as a tensor of its own; each row is added up in the same order.
+        cosines[part] = (
+            np.einsum('ij,ij->i', units[rows[part].numpy()], of_bank.numpy()) * inverse_norms(of_bank).numpy()
+        )
+    return keys_of(torch.from_numpy(cosines), index)
+
+
+def _of_all(queries: Tensor, own: Optional[Tensor], bank: Tensor, k: int, device: torch.device) -> Tensor:
+    """Compare queries with the whole bank in float64; return the keys, int64 (N, k) on the CPU."""
+    if device.type == 'mps':  # it has no float64
+        device = torch.device('cpu')
+    most_queries = max(1, min(1024, _BLOCK_NUMBERS // k))
+    bank_rows = max(1, _BLOCK_NUMBERS // most_queries)
+    results = []
+    for rows in torch.arange(len(queries)).split(most_queries):
+        block = unit_rows64(queries[rows].to(device))
+        best = torch.empty(len(block), 0, dtype=torch.int64, device=device)
         for start in range(0, len(bank), bank_rows):
-            part = l2_normalize(bank[start : start + bank_rows].to(device).float())[0]
-            similarity = block @ part.T  # (queries in block, bank in block)
-            if among_themselves:
-                own = torch.arange(begin, begin + len(block), device=device) - start
-                inside = (own >= 0) & (own < len(part))
-                similarity[inside.nonzero().squeeze(1), own[inside]] = -torch.inf
-            top, index = similarity.topk(min(k, len(part)), dim=1)
-            merged, kept = torch.cat([best, top], 1).topk(min(k, best.shape[1] + top.shape[1]), dim=1)
-            where = torch.cat([where, index + start], 1).gather(1, kept)
-            best = merged
-        similarities.append(best.cpu())
-        positions.append(where.cpu())
-    return torch.cat(similarities), torch.cat(positions)
+            part = unit_rows64(bank[start : start + bank_rows].to(device))
+            keys = keys_of(block @ part.T, torch.arange(start, start + len(part), device=device))
+            if own is not None:
+                place = own[rows].to(device) - start
+                inside = ((place >= 0) & (place < len(part))).nonzero().squeeze(1)
+                keys[inside, place[inside]] = NOT_THERE
+            merged = torch.cat([best, keys], 1)
+            best = merged.topk(min(k, merged.shape[1]), dim=1).values
+        results.append(best.cpu())
+    return torch.cat(results)
 
 
 def vote_ranks(neighbour_labels: Tensor, weights: Tensor, labels: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ def test_streaming_finds_what_the_full_matrix_holds(monkeypatch, blocks, k):
 @pytest.mark.parametrize('queries_a_block', [1, 4, 1024])
 def test_without_a_bank_no_row_is_its_own_neighbour(monkeypatch, queries_a_block):
     monkeypatch.setattr(module, '_MOST_QUERIES', queries_a_block)
-    monkeypatch.setattr(module, '_BLOCK_NUMBERS', 3 * queries_a_block)
+    monkeypatch.setattr(module, '_BLOCK_NUMBERS', 48)
     rows = torch.randn(17, 4, generator=torch.Generator().manual_seed(1))
     similarity, index = nearest_neighbours(rows, None, k=16)
     expected = all_pairs(rows, rows).fill_diagonal_(-2).sort(dim=1, descending=True)
@@ -63,6 +63,63 @@ def test_a_row_without_direction_is_similar_to_no_row():
 def test_what_does_not_fit_is_answered(bank, k, says):
     with pytest.raises(ValueError, match=says):
         nearest_neighbours(torch.ones(2, 4), bank, k)
+
+
+def ranked(queries, bank, k, own=None):
+    """Positions and similarities by a stable sort of what float64 rounds to float32."""
+    units = [rows.double() / rows.double().norm(dim=1, keepdim=True).clamp(min=1e-12) for rows in (queries, bank)]
+    similarity = (units[0] @ units[1].T).float().nan_to_num(nan=-torch.inf)
+    if own is not None:
+        similarity[torch.arange(len(queries)), own] = torch.nan  # sorts last of all
+    order = torch.stack(
+        [
+            torch.tensor(sorted(range(len(bank)), key=lambda at: (bool(row[at].isnan()), -float(row[at]), at))[:k])
+            for row in similarity
+        ]
+    )
+    return similarity.gather(1, order), order
+
+
+@pytest.mark.parametrize('what', ['duplicates', 'all equal', 'not finite', 'none finite', 'long', 'collapsed'])
+@pytest.mark.parametrize('among_themselves', [False, True])
+def test_ties_and_what_has_no_direction_are_in_the_order_of_the_bank(what, among_themselves):
+    generator = torch.Generator().manual_seed(5)
+    bank = torch.randn(300, 8, generator=generator)
+    queries = torch.randn(20, 8, generator=generator)
+    if what == 'duplicates':
+        bank = bank[torch.randint(0, 30, (300,), generator=generator)]
+    elif what == 'all equal':
+        bank = queries = torch.ones(300, 8)
+    elif what == 'not finite':
+        bank[::3, 2], bank[1, 0], queries[3, 1], bank[5] = torch.nan, torch.inf, torch.nan, 0
+    elif what == 'none finite':
+        bank[:] = torch.nan
+    elif what == 'long':  # the squares overflow float32
+        bank *= 1e25
+    elif what == 'collapsed':
+        bank = queries = torch.ones(300, 8) + 1e-6 * bank
+    if among_themselves:
+        queries = bank
+    similarity, index = nearest_neighbours(queries, None if among_themselves else bank, k=7)
+    expected = ranked(queries, bank, 7, torch.arange(300) if among_themselves else None)
+    torch.testing.assert_close(index, expected[1])
+    torch.testing.assert_close(similarity, expected[0], atol=0, rtol=0)
+
+
+def test_other_candidates_give_the_same_answer_on_ties():
+    generator = torch.Generator().manual_seed(6)
+    bank = torch.randn(40, 8, generator=generator)[torch.randint(0, 40, (400,), generator=generator)]
+    queries = torch.randn(20, 8, generator=generator)
+
+    def candidates(units, count):  # of ties it keeps any, as faiss does
+        similarity = units @ (bank / bank.norm(dim=1, keepdim=True)).flip(0).T
+        found, index = similarity.topk(count)
+        return found, len(bank) - 1 - index
+
+    ours = nearest_neighbours(queries, bank, k=9)
+    theirs = nearest_neighbours(queries, bank, k=9, candidates=candidates)
+    assert torch.equal(ours[1], theirs[1])
+    assert torch.equal(ours[0], theirs[0])
 
 
 def test_ranks_by_counting_the_votes_of_every_class():

@@ -1,0 +1,356 @@
+"""Fit what makes a model's probabilities true, and thresholds with guarantees, on held-out images."""
+
+import math
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+import torch
+from torch import Tensor
+
+from hybridcls.checks import check_choice, check_number, listed
+from hybridcls.engine.checkpoints.calibration_file import digest_of_weights
+from hybridcls.evaluation import CalibrationMetric
+from hybridcls.functional.calibration import (
+    SCALINGS,
+    RiskThreshold,
+    apply_scaling,
+    conformal_threshold,
+    fit_scaling,
+    images_for_sets,
+    risk_threshold,
+)
+from hybridcls.models.classifiers.calibrated_predictions import precision_of
+from hybridcls.structures import Calibration
+
+from .held_out_images import held_out_images
+from .image_inputs import ImageInputs
+from .inferencer import HybridInferencer
+
+__all__ = ['CalibrationReport', 'LabelledScores', 'calibrate', 'fit_calibration', 'labelled_scores']
+
+_LEAST = 20
+# What share of the images fits the scaling and orders thresholds, where the others have to test these.
+_FITS = dict(temperature=0.25, none=0.25, vector=0.5, isotonic=0.5)
+_UNKNOWN = -1
+
+
+@dataclass
+class LabelledScores:
+    """What a model says of held-out images, and what they are.
+
+    Args:
+        scores (Tensor): Probabilities, float32, (N, C).
+        labels (Tensor): Class numbers, int64, (N,); -1 for a class that the model does not have.
+        precision (str), img_size (list[int] | None): How they were computed: see :class:`Calibration`.
+        notes (list[str]): Sentences about the images.
+    """
+
+    scores: Tensor
+    labels: Tensor
+    precision: str = 'float32'
+    img_size: Optional[list[int]] = None
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class CalibrationReport:
+    """What was found.
+
+    Args:
+        calibration (Calibration): What can be saved; without thresholds that the images do not support.
+        notes (list[str]): Sentences about the images, and what was measured.
+        missing (list[str]): A sentence for each threshold that was asked for and is not there.
+        risk (RiskThreshold, optional): Of ``--risk``.
+    """
+
+    calibration: Calibration
+    notes: list[str]
+    missing: list[str] = field(default_factory=list)
+    risk: Optional[RiskThreshold] = None
+
+
+def calibrate(
+    model: HybridInferencer,
+    data: str,
+    scale: str = 'temperature',
+    risk: Optional[float] = None,
+    confidence: float = 0.95,
+    sets: Optional[float] = None,
+    seed: int = 0,
+    batch_size: Optional[int] = None,
+    workers: Optional[int] = None,
+    on_unreadable: str = 'skip',
+) -> CalibrationReport:
+    """Calibrate a trained model on held-out images.
+
+    Args:
+        model (HybridInferencer): Loaded with ``calibration=False``.
+        data (str): Class folders or a table with labels; see :func:`held_out_images`.
+        scale (str): One of ``SCALINGS``. Defaults to ``'temperature'``.
+        risk (float, optional): The error among answered images, in (0, 1). Defaults to None: no threshold.
+        confidence (float): That it is not exceeded, in (0, 1). Defaults to 0.95.
+        sets (float, optional): How often a set of classes may lack the right one, in (0, 1). Defaults to None: no sets.
+        seed (int): Of the division of the images. Defaults to 0.
+        batch_size (int, optional), workers (int, optional), on_unreadable (str): As for a call of the model.
+
+    Raises:
+        ValueError: If the model has no classes, several labels an image or members; if images have no labels, those of
+            one class, or of none of the model's; or if there are too few.
+    """
+    _check_settings(scale, risk, confidence, sets)
+    _check_model(model)
+    given = labelled_scores(model, data, batch_size, workers, on_unreadable)
+    report = fit_calibration(given, model.classes, scale, risk, confidence, sets, seed)
+    known = dict(
+        checkpoint=Path(model.checkpoint_path).name,
+        weights_sha256=digest_of_weights(model.checkpoint_path),
+        preprocessing_version=model.preprocessing_version,
+    )
+    report.calibration = Calibration(**{**vars(report.calibration), **known})
+    return report
+
+
+def _check_settings(scale: str, risk: Optional[float], confidence: float, sets: Optional[float]) -> None:
+    check_choice('calibrate', 'scale', scale, SCALINGS)
+    for name, value in (('risk', risk), ('confidence', confidence), ('sets', sets)):
+        if value is not None:
+            check_number('calibrate', name, value, 0, 1, low_open=True, high_open=True)
+
+
+def _check_model(model: HybridInferencer) -> None:
+    if not os.path.exists(model.checkpoint_path) or hasattr(model.model, 'members'):
+        raise ValueError(
+            'calibrate: expected one checkpoint, got an ensemble, which has no file that a calibration could lie '
+            'beside. Calibrate a single model.'
+        )
+    if not model.classes:
+        raise ValueError(
+            f'calibrate: expected a model with classes, got one whose head ({model.head_name}) has embeddings alone.'
+        )
+    if model.multi_label:
+        raise ValueError(
+            f'calibrate: expected one class an image, got {model.head_name}, whose classes each have a probability of '
+            "their own. Its thresholds are fitted in a training: thresholds='f1' or dict(precision=0.9)."
+        )
+
+
+def labelled_scores(
+    model: HybridInferencer,
+    data: str,
+    batch_size: Optional[int] = None,
+    workers: Optional[int] = None,
+    on_unreadable: str = 'skip',
+) -> LabelledScores:
+    """Run the model over held-out images, as a test does.
+
+    Raises:
+        ValueError: As :func:`calibrate`.
+    """
+    items, notes = held_out_images(data, model.checkpoint_path, model.config)
+    items = _with_labels(model, data, items, notes)
+    sizes: set[tuple[int, ...]] = set()
+    precisions: set[str] = set()
+
+    def look(module: Any, args: tuple, kwargs: Mapping[str, Any]) -> None:
+        inputs = args[0] if args else kwargs['inputs']
+        sizes.add(tuple(inputs.shape[-2:]))
+        precisions.add(precision_of(inputs.device))
+
+    handle = model.model.register_forward_pre_hook(look, with_kwargs=True)
+    try:
+        answers = model(
+            ImageInputs(items, len(items)), batch_size=batch_size, workers=workers, top_k=1, on_unreadable=on_unreadable
+        )
+        given = list(answers)
+    finally:
+        handle.remove()
+    if answers.unreadable:
+        first = answers.unreadable[0]
+        notes.append(f'{len(answers.unreadable)} images cannot be read, the first: {first.path}: {first.reason}')
+    number_of = {name: number for number, name in enumerate(model.classes)}
+    labels = [_UNKNOWN if answer.label is None else number_of[answer.label] for answer in given]
+    broken = [answer.path for answer in given if answer.scores is None or not bool((answer.scores >= 0).all())]
+    if broken:
+        raise ValueError(
+            f'calibrate: expected a probability of each class, got NaN for {len(broken)} of {len(given)} images, the '
+            f'first: {broken[0]}. Are the weights finite? Half precision can overflow: leave out --amp.'
+        )
+    scores = torch.stack([torch.from_numpy(answer.scores) for answer in given]) if given else torch.zeros(0, 1)
+    return LabelledScores(
+        scores,
+        torch.tensor(labels, dtype=torch.int64),
+        precisions.pop() if len(precisions) == 1 else 'float32',
+        list(sizes.pop()) if len(sizes) == 1 else None,
+        notes,
+    )
+
+
+def _with_labels(model: HybridInferencer, data: str, items: list, notes: list[str]) -> list:
+    """Leave out what has no label, and see that the labels are the model's."""
+    labelled = [item for item in items if item.label]
+    if not labelled:
+        raise ValueError(
+            f'calibrate: expected images with labels, got {len(items)} without in {data}. Put them into folders named '
+            'as the classes, or write a table with the columns path and label.'
+        )
+    if len(labelled) < len(items):
+        notes.append(f'{len(items) - len(labelled)} of {len(items)} images have no label: left out.')
+    found = Counter(item.label for item in labelled)
+    unknown = {name: count for name, count in found.items() if model.class_of(name) is None}
+    if len(unknown) == len(found):
+        raise ValueError(
+            f'calibrate: expected images of the classes {listed(model.classes, 5)}, got those of '
+            f'{listed(found, 5)} in {data}: none is a class of the model.'
+        )
+    if len({model.class_of(name) for name in found} - {None}) < 2:
+        raise ValueError(
+            f'calibrate: expected images of at least two classes of the model, got {listed(found, 5)} alone. What is '
+            'learned from one class does not hold for others.'
+        )
+    if unknown:
+        notes.append(
+            f'{sum(unknown.values())} images are of classes that the model does not have ({listed(unknown, 5)}): they '
+            'count as wrong where they are answered, and take no part in scaling and sets.'
+        )
+    return labelled
+
+
+def fit_calibration(
+    given: LabelledScores,
+    classes: Sequence[str],
+    scale: str = 'temperature',
+    risk: Optional[float] = None,
+    confidence: float = 0.95,
+    sets: Optional[float] = None,
+    seed: int = 0,
+    measure: bool = True,
+) -> CalibrationReport:
+    """Fit scaling and thresholds.
+
+    What a threshold is tested with must not have fitted anything. With ``risk`` or ``sets`` a random quarter of the
+    images fits the scaling (a half for ``'vector'`` and ``'isotonic'``), and the others test.
+
+    Args:
+        given (LabelledScores): Of held-out images.
+        classes (Sequence[str]): The names of the C classes.
+        scale, risk, confidence, sets, seed: As for :func:`calibrate`.
+        measure (bool): Measure what the scaling brings on images that did not fit it. Defaults to True.
+
+    Raises:
+        ValueError: If there are too few images, or the scaling has no best numbers.
+    """
+    _check_settings(scale, risk, confidence, sets)
+    scores, labels = given.scores, given.labels
+    known = labels != _UNKNOWN
+    if int(known.sum()) < _LEAST:
+        raise ValueError(
+            f'calibrate: expected at least {_LEAST} images of classes of the model, got {int(known.sum())}.'
+        )
+    split = risk is not None or sets is not None
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    is_test = torch.ones(len(labels), dtype=torch.bool)
+    is_test[order[: round(len(labels) * (_FITS[scale] if split else 0.5))]] = False
+    fits = known & ~is_test if split else known
+    _check_classes(scale, labels[fits], classes, split)
+    scaling = fit_scaling(scale, scores[fits], labels[fits])
+    calibrated = apply_scaling(scaling, scores)
+    report = CalibrationReport(
+        Calibration(
+            '', '', list(classes), scaling, precision=given.precision, img_size=given.img_size, images=len(labels)
+        ),
+        list(given.notes),
+    )
+    if scale != 'none' and measure:
+        _measure(report, scores, labels, known, is_test, split)
+    changes: dict[str, Any] = {}
+    if risk is not None:
+        top, predicted = calibrated.max(1)
+        report.risk = risk_threshold(top, predicted != labels, is_test, risk, confidence)
+        if report.risk.threshold is None:
+            report.missing.append(_risk_is_missing(report.risk, risk, confidence))
+        else:
+            changes['risk'] = dict(
+                risk=risk,
+                confidence=confidence,
+                threshold=report.risk.threshold,
+                answered=report.risk.answered,
+                errors=report.risk.errors,
+                images=report.risk.images,
+            )
+    if sets is not None:
+        tests = known & is_test
+        right = calibrated[tests].gather(1, labels[tests].unsqueeze(1)).squeeze(1)
+        threshold = conformal_threshold(right, sets)
+        if threshold is None:
+            missing = math.ceil(images_for_sets(sets) / (1 - _FITS[scale])) - len(labels)
+            report.missing.append(
+                f'Sets that lack the right class with at most {sets:.3g} need about {max(1, missing)} more images.'
+            )
+        else:
+            changes['sets'] = dict(alpha=sets, threshold=threshold, images=len(right))
+    report.calibration = Calibration(**{**vars(report.calibration), **changes})
+    return report
+
+
+def _check_classes(scale: str, labels: Tensor, classes: Sequence[str], split: bool) -> None:
+    """Raise if a scaling that has numbers for each class lacks images of some."""
+    if scale not in ('vector', 'isotonic'):
+        return
+    counts = torch.bincount(labels, minlength=len(classes))
+    absent = [name for name, count in zip(classes, counts.tolist(), strict=True) if not count]
+    if absent:
+        where = ' among those that fit the scaling' if split else ''
+        raise ValueError(
+            f'calibrate: expected images of each class for --scale {scale}, got none{where} of {listed(absent, 5)}. '
+            'Add some, or take --scale temperature.'
+        )
+
+
+def _measure(
+    report: CalibrationReport, scores: Tensor, labels: Tensor, known: Tensor, is_test: Tensor, split: bool
+) -> None:
+    """Compare before and after on images that the scaling was not fitted on."""
+    scaling = report.calibration.scaling
+    rows, after = [], []
+    try:
+        for tests in [known & is_test] if split else [known & is_test, known & ~is_test]:
+            own = scaling if split else fit_scaling(scaling['kind'], scores[known & ~tests], labels[known & ~tests])
+            rows.append(tests)
+            after.append(apply_scaling(own, scores[tests]))
+    except (ValueError, IndexError) as error:
+        report.notes.append(f'What it brings on other images is not measured: {error}')
+        return
+    truth = torch.cat([labels[tests] for tests in rows])
+    before, now = (_quality(of, truth) for of in (torch.cat([scores[tests] for tests in rows]), torch.cat(after)))
+    measured = {name: [before[name], now[name]] for name in ('nll', 'ece')}
+    report.calibration = Calibration(**{**vars(report.calibration), 'measured': measured})
+    how = 'those that did not fit it' if split else 'each half by the fit on the other'
+    worse = (
+        ' The likelihood is no better: more images, another --scale, or none.' if now['nll'] >= before['nll'] else ''
+    )
+    report.notes.append(
+        f'On held-out images ({len(truth)}, {how}): NLL {before["nll"]:.4f} -> {now["nll"]:.4f} nats, ECE '
+        f'{before["ece"]:.2f} -> {now["ece"]:.2f} %.{worse}'
+    )
+
+
+def _quality(scores: Tensor, labels: Tensor) -> dict[str, float]:
+    metric = CalibrationMetric()
+    metric.process(
+        None, [dict(pred_score=score, gt_label=label) for score, label in zip(scores, labels.view(-1, 1), strict=True)]
+    )
+    return metric.compute_metrics(metric.results)
+
+
+def _risk_is_missing(found: RiskThreshold, risk: float, confidence: float) -> str:
+    asked = f'An error of at most {risk:.3g} among answered images with confidence {confidence:.3g}'
+    if found.missing is None:
+        return (
+            f'{asked} is not reached at any threshold: even of the surest images a larger share is wrong. More images '
+            'would not change that; a better model or a larger --risk would.'
+        )
+    return f'{asked} cannot be shown with these images: about {found.missing} more like them are missing.'

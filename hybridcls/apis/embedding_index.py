@@ -1,0 +1,210 @@
+"""An index: the embeddings of images by one model, in a file that knows the model."""
+
+import os
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional, Union
+
+import numpy as np
+
+from hybridcls.checks import listed
+from hybridcls.version import __version__
+
+from .index_file import IndexPart, read_index_file, write_index_file
+
+if TYPE_CHECKING:
+    from .inferencer import HybridInferencer
+
+__all__ = ['EmbeddingIndex', 'about_model', 'absolute', 'check_same_model', 'described']
+
+_FORMAT = 'hybridcls embeddings'
+_VERSION = 1
+_ROWS_AT_ONCE = 8192
+
+
+class EmbeddingIndex:
+    """The embeddings of images, opened from a file; the vectors are mapped, so any number of them opens at once.
+
+    Args:
+        path (str | Path): A file of ``hybridcls embed`` or :meth:`write`, or another npz, npy or Parquet file with
+            vectors (:func:`~hybridcls.apis.index_file.read_index_file`).
+        caller (str): Name that errors start with. Defaults to ``'search'``.
+
+    Attributes:
+        path (str): The file.
+        about (dict): What the file says of itself: ``checkpoint`` (path), ``digest`` of its weights, ``width``,
+            ``preprocessing``, ``amp``, ``classes``, ``folder`` that relative paths start from, and perhaps
+            ``threshold``, the similarity below which nothing is a match.
+        paths (np.ndarray): Of the images, (N,) strings.
+        labels (np.ndarray): Of their classes, (N,) strings; ``''`` where none is known.
+        norms (np.ndarray): Norms of the vectors, float32 (N,): with margin heads a measure of the image's quality.
+        vectors (np.ndarray): Embeddings as the model gives them, float32 (N, D).
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged, holds no vectors, or is of a later version.
+
+    Example::
+
+        model = hybridcls.load('work_dirs/full')
+        EmbeddingIndex.write('shop.npz', paths, model.embed(paths), labels, about_model(model))
+        index = EmbeddingIndex('shop.npz')
+        search = IndexSearch([index], k=5)                          # hybridcls.apis.index_search
+        search(model.embed('photos/'))
+    """
+
+    def __init__(self, path: Union[str, Path], caller: str = 'search') -> None:
+        self.path = os.fspath(path)
+        (self.paths, self.labels, self.norms, self.vectors), self.about = read_index_file(caller, self.path)
+        if self.about.get('version', _VERSION) > _VERSION:
+            raise ValueError(
+                f'{caller}: expected version {_VERSION} of an index, got {self.about["version"]} in {self.path}. '
+                'Update hybridcls.'
+            )
+
+    @staticmethod
+    def write(
+        path: Union[str, Path],
+        paths: Sequence[str],
+        vectors: np.ndarray,
+        labels: Optional[Sequence[str]] = None,
+        about: Optional[dict[str, Any]] = None,
+    ) -> None:
+        """Write the file of an index, atomically.
+
+        Args:
+            path (str | Path): Ends in ``.npz`` or ``.parquet``.
+            paths (Sequence[str]): N paths, each once.
+            vectors (np.ndarray): Embeddings (N, D).
+            labels (Sequence[str], optional): Their classes. Defaults to None.
+            about (dict, optional): Of :func:`about_model`. Defaults to None: the model is not known.
+
+        Raises:
+            ValueError: If the numbers of rows differ, or a path occurs twice.
+        """
+        labels = [''] * len(paths) if labels is None else labels
+        if vectors.ndim != 2 or not len(vectors) == len(paths) == len(labels) == len({*paths}):
+            raise ValueError(
+                f'EmbeddingIndex: expected N different paths, N labels and vectors (N, D), got {len(paths)} paths '
+                f'({len({*paths})} different), {len(labels)} labels and {vectors.shape}.'
+            )
+        part = IndexPart(paths, labels, np.linalg.norm(vectors, axis=1), vectors)
+        write_index_file(path, described(about or {}, vectors.shape[1]), [part], len(paths))
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    @property
+    def width(self) -> int:
+        """The number D of an embedding's numbers."""
+        return self.vectors.shape[1]
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """``about``, with the width of the vectors that are there."""
+        return self.about | dict(width=self.width)
+
+    def located(self, row: int) -> str:
+        """Return where the image of a row is, seen from here: its path, from the folder where the index was written."""
+        return os.path.join(str(self.about.get('folder', '')), self.paths[row])
+
+    def absolute_paths(self) -> list[str]:
+        """Return the places of all images: two files of one name are told apart by these."""
+        return [absolute(path, self.about.get('folder', '')) for path in self.paths]
+
+    def parts(self, kept: Optional[np.ndarray] = None) -> Iterator[IndexPart]:
+        """Yield the rows, some thousand at once.
+
+        Args:
+            kept (np.ndarray, optional): Only rows where this is true, bool (N,).
+        """
+        for start in range(0, len(self), _ROWS_AT_ONCE):
+            rows: Any = slice(start, start + _ROWS_AT_ONCE)
+            if kept is not None:
+                rows = start + np.flatnonzero(kept[rows])
+            yield IndexPart(self.paths[rows], self.labels[rows], self.norms[rows], self.vectors[rows])
+
+    def append(self, parts: Iterable[IndexPart], count: int) -> None:
+        """Write the file again with more rows at its end, atomically; this object keeps showing the old ones.
+
+        Args:
+            parts (Iterable[IndexPart]): The new rows. Their paths start from the folder of the index.
+            count (int): How many they are.
+        """
+
+        def all_parts() -> Iterator[IndexPart]:
+            yield from self.parts()
+            yield from parts
+
+        write_index_file(self.path, self.about, all_parts(), len(self) + count)
+
+    def remove(self, rows: Collection[int]) -> None:
+        """Write the file again without some rows, atomically; this object keeps showing the old ones.
+
+        Raises:
+            ValueError: If none would be left.
+        """
+        kept = np.ones(len(self), bool)
+        kept[list(rows)] = False
+        if not kept.any():
+            raise ValueError(
+                f'search: these are all {len(self)} images of {self.path}, and an index without any finds nothing. '
+                'Delete the file instead.'
+            )
+        write_index_file(self.path, self.about, self.parts(kept), int(kept.sum()))
+
+
+def absolute(path: str, folder: str) -> str:
+    """Return the absolute path that a path of an index means; addresses stay."""
+    return path if '://' in path else os.path.abspath(os.path.join(folder, path))
+
+
+def described(about: dict[str, Any], width: int) -> dict[str, Any]:
+    """Complete what an index says of itself."""
+    return dict(format=_FORMAT, version=_VERSION, hybridcls=__version__, folder=os.getcwd()) | about | dict(width=width)
+
+
+def about_model(model: 'HybridInferencer') -> dict[str, Any]:
+    """Return what an index says of the model of its embeddings: what it takes to compute the same ones again."""
+    from hybridcls.engine.checkpoints.calibration_file import digest_of_state
+
+    path = model.checkpoint_path
+    return dict(
+        checkpoint=os.path.abspath(path) if os.path.exists(path) else path,
+        digest=digest_of_state(model.model.state_dict()),
+        preprocessing=dict(version=model.preprocessing_version, pipeline=' '.join(repr(model.pipeline).split())),
+        amp=model.amp,
+        classes=list(model.classes),
+    )
+
+
+_SAME = {
+    'digest': 'the weights',
+    'preprocessing': 'the preprocessing',
+    'amp': 'the precision (--amp)',
+    'width': 'the width of the embeddings',
+}
+
+
+def check_same_model(caller: str, first: dict[str, Any], of_first: str, second: dict[str, Any], of_second: str) -> None:
+    """Raise unless two sets of embeddings can be compared, as far as it is known of both.
+
+    Args:
+        caller (str): Name that errors start with.
+        first (dict): ``about`` of one.
+        of_first (str): What it is of, for the message.
+        second (dict): Of the other.
+        of_second (str): What that is of.
+
+    Raises:
+        ValueError: If they are of other weights, preprocessing, precision or width.
+    """
+    other = [what for key, what in _SAME.items() if key in first and key in second and first[key] != second[key]]
+    if not other:
+        return
+    models = [f'{where} is of {about.get("checkpoint", "an unknown model")} (width {about.get("width", "unknown")})'
+              for about, where in ((first, of_first), (second, of_second))]  # fmt: skip
+    raise ValueError(
+        f'{caller}: expected embeddings of one model, but {listed(other)} differ: {"; ".join(models)}. Embed the '
+        'images of both with the same checkpoint.'
+    )

@@ -1,0 +1,109 @@
+"""Images that did not train the model, as a calibration needs them."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Optional
+
+from hybridcls.datasets.annotation_file import TABLES, read_rows
+from hybridcls.datasets.class_folders import folders_in
+from hybridcls.datasets.split_file import SPLIT_FILE
+from hybridcls.datasets.split_names import split_folders, split_named
+
+from .image_inputs import Item, read_inputs
+
+__all__ = ['held_out_images']
+
+
+def held_out_images(data: str, checkpoint: str, cfg: Mapping[str, Any]) -> tuple[list[Item], list[str]]:
+    """List the images of a folder or a table that did not train the checkpoint, as far as its work dir tells.
+
+    - Of a folder with folders ``train`` and ``val`` (or ``test``), and of a table with such a column ``split``: those
+      of ``val``, else of ``test``.
+    - Of the ``data_root`` of the training, without those that its ``split.csv`` gave to the training.
+    - Of anything else, all.
+
+    Args:
+        data (str): Class folders, or a table with ``path`` and ``label``.
+        checkpoint (str): Its file.
+        cfg (Mapping): The config of its training.
+
+    Returns:
+        tuple[list[Item], list[str]]: The images, and sentences about which they are.
+
+    Raises:
+        FileNotFoundError: If there are no images.
+        ValueError: If they are those of the training.
+    """
+    data = os.path.expanduser(data)
+    notes = []
+    if os.path.isdir(data):
+        folders = split_folders(folders_in(data))
+        if folders:
+            split = next((name for name in ('val', 'test') if name in folders), None)
+            if split is None:
+                raise ValueError(
+                    f'calibrate: expected held-out images, got {data} with images for the training alone '
+                    f'({folders["train"]}). Name class folders of images that the model has not been trained on.'
+                )
+            data = os.path.join(data, folders[split])
+            notes.append(f'Of its splits the images of {data} are taken.')
+        elif _is_training_folder(data, cfg):
+            raise ValueError(
+                f'calibrate: expected held-out images, got {data}, whose images the model was trained on. On these it '
+                'is surer and more often right than on others.'
+            )
+    items = list(read_inputs(data).items)
+    if os.path.isfile(data) and data.lower().endswith(TABLES):
+        items, note = _without_training_rows(data, items)
+    else:
+        items, note = _without_training_images(data, items, checkpoint, cfg)
+    return items, [*notes, *note]
+
+
+def _without_training_rows(table: str, items: list[Item]) -> tuple[list[Item], list[str]]:
+    rows, _ = read_rows('calibrate', table, with_label=False)
+    splits = [split_named(row.split) for row in rows]
+    split = next((name for name in ('val', 'test') if name in splits), None)
+    if split is None:
+        return items, []
+    kept = [item for item, of in zip(items, splits, strict=True) if of == split]
+    return kept, [f'Of its splits the {len(kept)} images of {split} are taken.']
+
+
+def _without_training_images(
+    data: str, items: list[Item], checkpoint: str, cfg: Mapping[str, Any]
+) -> tuple[list[Item], list[str]]:
+    """Leave out what the split of the training gave to the training."""
+    if not _same(data, _dataset_of(cfg).get('data_root')):
+        return items, []
+    file = next(
+        (one for one in (Path(checkpoint).parent / SPLIT_FILE, Path(checkpoint).parent.parent / SPLIT_FILE)
+         if one.is_file()), None
+    )  # fmt: skip
+    if file is None:
+        return items, []
+    rows, _ = read_rows('calibrate', str(file), with_label=True, delimiter=',', labels='names')
+    trained = {os.path.join(data, row.path) for row in rows if split_named(row.split) not in ('val', 'test')}
+    kept = [item for item in items if item.path not in trained]
+    return kept, [f'{len(items) - len(kept)} of {len(items)} images trained the model ({file}): left out.']
+
+
+def _is_training_folder(data: str, cfg: Mapping[str, Any]) -> bool:
+    """Whether all images of a folder trained; where a list or a split chose some, that list tells which."""
+    dataset = _dataset_of(cfg)
+    prefix = dataset.get('data_prefix') or ''
+    if not isinstance(prefix, str) or dataset.get('ann_file') or (dataset.get('split') and not prefix):
+        return False
+    return _same(data, os.path.join(dataset.get('data_root') or '', prefix))
+
+
+def _dataset_of(cfg: Mapping[str, Any]) -> Mapping[str, Any]:
+    dataset: Any = (cfg.get('train_dataloader') or {}).get('dataset') or {}
+    while isinstance(dataset.get('dataset'), Mapping):  # wrappers
+        dataset = dataset['dataset']
+    return dataset
+
+
+def _same(one: str, other: Optional[str]) -> bool:
+    return bool(other) and os.path.exists(str(other)) and os.path.samefile(one, str(other))

@@ -1,0 +1,296 @@
+"""Files of embeddings: npz, whose vectors are mapped and not read, and Parquet."""
+
+import json
+import os
+import struct
+import zipfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO, Any, NamedTuple, Optional, Union
+
+import numpy as np
+
+from hybridcls.checks import check_file, check_installed, listed
+
+__all__ = ['FORMATS', 'IndexContent', 'IndexPart', 'mapped_copy', 'read_index_file', 'write_index_file']
+
+FORMATS = ('.npz', '.parquet')
+_VECTOR_NAMES = ('vector', 'vectors', 'embedding', 'embeddings')
+_ROWS_AT_ONCE = 8192
+_ALIGNMENT = 64  # bytes, for products of mapped rows
+_LOCAL_HEADER = 30  # bytes of a zip member before its name
+_ABOUT = b'hybridcls'  # key of a Parquet file's metadata
+
+
+class IndexPart(NamedTuple):
+    """Some rows of an index.
+
+    Args:
+        paths (Sequence[str]): Of the images.
+        labels (Sequence[str]): Of their classes; ``''`` where none is known.
+        norms (np.ndarray): Norms of the vectors, float32 (N,).
+        vectors (np.ndarray): Embeddings, float32 (N, D).
+    """
+
+    paths: Any
+    labels: Any
+    norms: np.ndarray
+    vectors: np.ndarray
+
+
+class IndexContent(NamedTuple):
+    """What a file holds; the vectors stay on the disk.
+
+    Args:
+        rows (IndexPart): All rows.
+        about (dict): What the index says of itself; empty for a file that this package has not written.
+    """
+
+    rows: IndexPart
+    about: dict[str, Any]
+
+
+def write_index_file(path: Union[str, Path], about: dict[str, Any], parts: Iterable[IndexPart], count: int) -> None:
+    """Write an index atomically, a part at once.
+
+    Args:
+        path (str | Path): Ends in ``.npz`` or ``.parquet``.
+        about (dict): In JSON's types; ``about['width']`` is D.
+        parts (Iterable[IndexPart]): The rows in order.
+        count (int): How many rows these have together.
+
+    Raises:
+        OSError: If it cannot be written; what was there before is untouched.
+    """
+    path = Path(path)
+    unfinished = path.with_name(f'.unfinished_{path.name}')
+    try:
+        (_write_parquet if path.suffix == '.parquet' else _write_npz)(unfinished, about, parts, count)
+        with open(unfinished, 'rb') as file:
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _write_npz(path: Path, about: dict[str, Any], parts: Iterable[IndexPart], count: int) -> None:
+    paths: list[str] = []
+    labels: list[str] = []
+    norms = []
+    with zipfile.ZipFile(path, 'w', zipfile.ZIP_STORED) as archive:
+        with _member(archive, 'vector') as file:
+            header = dict(descr='<f4', fortran_order=False, shape=(count, about['width']))
+            np.lib.format.write_array_header_1_0(file, header)
+            for part in parts:
+                paths += list(part.paths)
+                labels += list(part.labels)
+                norms.append(np.asarray(part.norms, '<f4'))
+                file.write(np.ascontiguousarray(part.vectors, '<f4').tobytes())
+        others = dict(norm=np.concatenate([*norms, np.empty(0, '<f4')]), path=np.array(paths, str),
+                      label=np.array(labels, str), about=np.array(json.dumps(about)))  # fmt: skip
+        for name, array in others.items():
+            with _member(archive, name) as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
+
+
+@contextmanager
+def _member(archive: zipfile.ZipFile, name: str) -> Iterator[IO[bytes]]:
+    """Open a member of an archive for writing, whose content begins at a multiple of 64 bytes."""
+    info = zipfile.ZipInfo(f'{name}.npy')
+    zip64 = 20  # bytes of the field that zipfile adds
+    begin = archive.fp.tell() + _LOCAL_HEADER + len(info.filename) + zip64 + 4  # type: ignore[union-attr]
+    info.extra = struct.pack('<HH', 0xD935, -begin % _ALIGNMENT) + bytes(-begin % _ALIGNMENT)  # 0xD935: of zipalign
+    with archive.open(info, 'w', force_zip64=True) as file:
+        yield file
+
+
+def _write_parquet(path: Path, about: dict[str, Any], parts: Iterable[IndexPart], count: int) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    text, number = pyarrow.string(), pyarrow.float32()
+    columns = dict(path=text, label=text, norm=number, vector=pyarrow.list_(number, about['width']))
+    schema = pyarrow.schema(list(columns.items()), {_ABOUT: json.dumps(about).encode()})
+    with parquet.ParquetWriter(path, schema) as writer:
+        for part in parts:
+            flat = pyarrow.array(np.ascontiguousarray(part.vectors, np.float32).reshape(-1))
+            rows = pyarrow.FixedSizeListArray.from_arrays(flat, about['width'])
+            arrays = [pyarrow.array([str(path) for path in part.paths], text), pyarrow.array(list(part.labels), text),
+                      pyarrow.array(part.norms, number), rows]  # fmt: skip
+            writer.write_table(pyarrow.Table.from_arrays(arrays, schema=schema))
+
+
+def read_index_file(caller: str, path: Union[str, Path]) -> IndexContent:
+    """Open a file of embeddings: one of ``hybridcls embed``, or any with vectors.
+
+    The vectors of an npz that is not compressed, and of an npy, are mapped; those of other files are copied to a
+    temporary file without a name, and that is mapped.
+
+    Args:
+        caller (str): Name that errors start with.
+        path (str | Path): ``.npz`` with an array ``vector`` (or ``embedding``) (N, D) and perhaps ``path``, ``label``;
+            ``.npy`` (N, D); ``.parquet`` with these columns.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged, or holds no vectors.
+    """
+    path = os.fspath(path)
+    check_file(caller, 'index', path)
+    try:
+        content = _read_parquet(caller, path) if path.endswith('.parquet') else _read_arrays(caller, path)
+    except (zipfile.BadZipFile, EOFError, OSError, KeyError, struct.error, json.JSONDecodeError) as error:
+        raise _damaged(caller, path, error) from error
+    rows, count = content.rows, len(content.rows.vectors)
+    for name, column in (('path', rows.paths), ('label', rows.labels), ('norm', rows.norms)):
+        if len(column) != count:
+            raise ValueError(f'{caller}: {path} is damaged: it has {count} vectors, and {name} of {len(column)}.')
+    return content
+
+
+def _damaged(caller: str, path: str, error: BaseException) -> ValueError:
+    return ValueError(
+        f'{caller}: expected a file of embeddings (.npz, .npy, .parquet), and {path} is none, or its end is missing '
+        f'({error}). Write it again: hybridcls embed CHECKPOINT IMAGES --out {path} --force'
+    )
+
+
+def _read_arrays(caller: str, path: str) -> IndexContent:
+    if path.endswith('.npy'):
+        try:
+            vectors = np.load(path, 'c', allow_pickle=False)
+        except ValueError as error:
+            raise _damaged(caller, path, error) from error
+        _check_vectors(caller, path, vectors.shape, vectors.dtype)
+        return _content(path, vectors if vectors.dtype == np.float32 else mapped_copy(vectors.shape, _blocks(vectors)))
+    with zipfile.ZipFile(path) as archive:
+        names = [name.removesuffix('.npy') for name in archive.namelist()]
+        name = next((name for name in _VECTOR_NAMES if name in names), None)
+        if name is None:
+            raise ValueError(
+                f'{caller}: expected an array vector in {path}, got {listed(names) or "an empty archive"}.'
+            )
+        try:
+            vectors = _vectors(caller, path, archive, f'{name}.npy')
+            more = {}
+            for other in ('norm', 'path', 'label', 'about'):
+                if other in names:
+                    with archive.open(f'{other}.npy') as file:
+                        more[other] = np.lib.format.read_array(file, allow_pickle=False)
+        except ValueError as error:
+            if str(error).startswith(caller):
+                raise
+            raise _damaged(caller, path, error) from error
+    about = json.loads(str(more.pop('about'))) if 'about' in more else {}
+    return _content(path, vectors, more.get('path'), more.get('label'), more.get('norm'), about)
+
+
+def _content(
+    path: str,
+    vectors: np.ndarray,
+    paths: Any = None,
+    labels: Any = None,
+    norms: Any = None,
+    about: Optional[dict] = None,
+) -> IndexContent:
+    count = len(vectors)
+    paths = np.array([f'{path}[{row}]' for row in range(count)], str) if paths is None else paths
+    labels = np.full(count, '') if labels is None else labels
+    if norms is None:
+        norms = np.concatenate([np.linalg.norm(block, axis=1) for block in _blocks(vectors)] or [np.empty(0)])
+    return IndexContent(IndexPart(paths, labels, np.asarray(norms, np.float32), vectors), about or {})
+
+
+def _check_vectors(caller: str, path: str, shape: tuple[int, ...], dtype: Any) -> None:
+    if len(shape) != 2 or np.dtype(dtype).kind != 'f':
+        raise ValueError(f'{caller}: expected vectors (N, D) of floats in {path}, got {dtype} of shape {shape}.')
+
+
+def _vectors(caller: str, path: str, archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    """Map a member of an archive, or copy it where that is not possible."""
+    info = archive.getinfo(name)
+    with open(path, 'rb') as file:
+        file.seek(info.header_offset + _LOCAL_HEADER - 4)
+        file.seek(sum(struct.unpack('<HH', file.read(4))), os.SEEK_CUR)
+        stored = file.tell()
+    with archive.open(name) as member:
+        version = np.lib.format.read_magic(member)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, by_column, dtype = read_header(member)
+        _check_vectors(caller, path, shape, dtype)
+        begin = stored + member.tell()
+        if info.compress_type == zipfile.ZIP_STORED and not by_column and dtype == '<f4' and not begin % 4:
+            return np.memmap(path, dtype, 'c', begin, shape) if min(shape) else np.empty(shape, np.float32)
+        if by_column:
+            raise ValueError(f'{caller}: expected vectors in {path} by row (C order), got Fortran order.')
+        size = shape[1] * dtype.itemsize
+        rows = (min(_ROWS_AT_ONCE, shape[0] - start) for start in range(0, shape[0], _ROWS_AT_ONCE))
+        return mapped_copy(
+            shape, (np.frombuffer(member.read(count * size), dtype).reshape(-1, shape[1]) for count in rows)
+        )
+
+
+def _blocks(vectors: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(vectors), _ROWS_AT_ONCE):
+        yield vectors[start : start + _ROWS_AT_ONCE]
+
+
+def mapped_copy(shape: tuple[int, ...], blocks: Iterable[np.ndarray]) -> np.ndarray:
+    """Write blocks of rows to a temporary file, and map it; the file goes with the array."""
+    if not min(shape):
+        return np.empty(shape, np.float32)
+    with TemporaryFile() as file:
+        for block in blocks:
+            file.write(np.ascontiguousarray(block, '<f4').tobytes())
+        file.flush()
+        return np.memmap(file, '<f4', 'c', 0, shape)
+
+
+def _read_parquet(caller: str, path: str) -> IndexContent:
+    check_installed(caller, 'pyarrow', path, 'parquet')
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        table = parquet.ParquetFile(path, memory_map=True)
+    except pyarrow.ArrowInvalid as error:
+        raise _damaged(caller, path, error) from error
+    with table:
+        names = table.schema_arrow.names
+        name = next((name for name in _VECTOR_NAMES if name in names), None)
+        if name is None:
+            raise ValueError(f'{caller}: expected a column vector in {path}, got {listed(names)}.')
+        more = {
+            other: table.read([other]).column(0).to_numpy(zero_copy_only=False)
+            for other in ('path', 'label', 'norm')
+            if other in names
+        }
+        about = json.loads((table.schema_arrow.metadata or {}).get(_ABOUT, b'{}'))
+        vectors = _unpacked_column(caller, path, table, name)
+    texts = {other: more[other].astype(str) for other in ('path', 'label') if other in more}
+    return _content(path, vectors, texts.get('path'), texts.get('label'), more.get('norm'), about)
+
+
+def _unpacked_column(caller: str, path: str, table: Any, name: str) -> np.ndarray:
+    count, width = table.metadata.num_rows, 0
+
+    def blocks() -> Iterator[np.ndarray]:
+        nonlocal width
+        for batch in table.iter_batches(_ROWS_AT_ONCE, columns=[name]):
+            column = batch.column(0)
+            flat = column.flatten().to_numpy(zero_copy_only=False)
+            width = width or (len(flat) // len(column) if len(column) else 0)
+            if len(flat) != width * len(column) or flat.dtype.kind != 'f':
+                raise ValueError(f'{caller}: expected lists of {width} floats in the column {name} of {path}.')
+            yield flat.reshape(len(column), width)
+
+    parts = blocks()
+    first = next(parts, np.empty((0, 0), np.float32))
+
+    def all_blocks() -> Iterator[np.ndarray]:
+        yield first
+        yield from parts
+
+    return mapped_copy((count, first.shape[1]), all_blocks())

@@ -1,0 +1,206 @@
+"""Write the embeddings of images to a file that ``hybridcls search`` searches: an index, which knows its model.
+
+The exit code is 0 if every image has an embedding, 1 if some could not be read (they are listed), 2 if none could.
+"""
+
+import base64
+import json
+import os
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
+
+from hybridcls.checks import check_file, check_installed, listed
+
+from .answer_loop import take_answers
+from .image_options import add_image_options, check_images, check_model, open_model
+from .json_output import print_json, stdout_for_json, tell
+from .out_file import add_out_option, check_out
+from .unfinished_answers import Progress, UnfinishedAnswers, digest_of, identity_of
+
+if TYPE_CHECKING:
+    from hybridcls.apis.embedding_index import EmbeddingIndex
+    from hybridcls.apis.image_inputs import Item
+    from hybridcls.apis.index_file import IndexPart
+
+__all__ = ['HELP', 'add_arguments', 'run']
+
+HELP = 'write the embeddings of images to an index, for search'
+_FORMATS = ('.npz', '.parquet')
+_ROWS_AT_ONCE = 8192
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the arguments of the subcommand."""
+    parser.add_argument('checkpoint', help='checkpoint file, or work dir: its best checkpoint, else its last')
+    parser.add_argument(
+        'images',
+        nargs='+',
+        help="images, folders (all images below), patterns ('photos/**/*.jpg'), tables (.csv, .tsv) with a column "
+        'path. The first folder below a given one, or a column label, is the label of an image',
+    )
+    add_out_option(parser, 'the index: .npz, or .parquet; columns path, label, norm, vector')
+    parser.add_argument(
+        '--append', action='store_true', help='add to the index FILE the images that it does not have, by path'
+    )
+    parser.add_argument('--resume', action='store_true', help='go on with an interrupted run of the same command')
+    add_image_options(parser)
+
+
+def run(args: Namespace) -> int:
+    """Embed; return 1 if some images could not be read."""
+    began = time.monotonic()
+    if not args.out:
+        raise ValueError('embed: expected --out FILE, the index to write (.npz, .parquet).')
+    check_model('embed', args)
+    check_out('embed', args.out, args.force or args.append, _FORMATS)
+    if args.append:
+        check_file('embed', 'index', args.out, 'Leave out --append to write a new one.')
+        if args.force:
+            raise ValueError('embed: --append adds to an index and --force replaces it. Leave one of them out.')
+    if args.out.endswith('.parquet'):
+        check_installed('embed', 'pyarrow', f'--out {args.out}', 'parquet')
+    check_images('embed', args.images)
+    with stdout_for_json(args.json):
+        report = _embed(args)
+    report['seconds'] = round(time.monotonic() - began, 3)
+    if args.json:
+        print_json(report)
+    else:
+        skipped = f', {len(report["unreadable"])} cannot be read' if report['unreadable'] else ''
+        tell(
+            f'{report["embedded"]} images embedded{skipped} -> {args.out}, which has {report["images"]} images '
+            f'({report["seconds"]:.1f} s)',
+            sys.stderr,
+        )
+    return 1 if report['unreadable'] else 0
+
+
+def _embed(args: Namespace) -> dict[str, Any]:
+    from hybridcls.apis.embedding_index import EmbeddingIndex
+    from hybridcls.apis.image_inputs import read_inputs
+
+    index = EmbeddingIndex(args.out, 'embed') if args.append else None
+    items = _new_items(list(read_inputs(args.images).items), index, args.out)
+    if not items:
+        return dict(command='embed', out=args.out, embedded=0, images=len(index or ()), unreadable=[])
+    amp = args.amp or (index.about.get('amp') if index is not None else None)
+    model = open_model(args, args.checkpoint, amp, calibration=False)
+    from hybridcls.apis.embedding_index import about_model, check_same_model
+    from hybridcls.apis.image_inputs import ImageInputs
+
+    about = about_model(model)
+    report: dict[str, Any] = dict(command='embed', checkpoint=model.checkpoint_path, why=model.why, out=args.out,
+                                  embedded=0, images=len(index or ()), unreadable=[])  # fmt: skip
+    if index is not None:
+        check_same_model('embed', index.about, args.out, about, args.checkpoint)
+    batch_size = args.batch_size or model.batch_size
+    settings = dict(checkpoint=about['digest'], batch_size=batch_size, amp=model.amp,
+                    index=identity_of(args.out) if args.append else None)  # fmt: skip
+    file = UnfinishedAnswers(
+        args.out, Progress(digest_of(str(item.path) for item in items), settings), args.resume, args.force, 'embed',
+        partial(_write_index, about, index),
+    )  # fmt: skip
+    if file.progress.done:
+        tell(f'{file.progress.done} of {len(items)} images are done; going on from there.', sys.stderr)
+    answers = model(
+        ImageInputs(items, len(items)), batch_size=batch_size, workers=args.workers, top_k=1, embeddings=True,
+        on_unreadable=args.on_unreadable, skip=file.progress.done,
+    )  # fmt: skip
+    answers.restore(file.progress.more)
+    label_of = {item.path: item.label or '' for item in items}
+    take_answers(
+        'embed', answers, len(items),
+        lambda batch: file.write([_row(one, label_of, model.head_name) for one in batch], answers.done, answers.state),
+        file,
+    )  # fmt: skip
+    file.finish()
+    report['embedded'] = len(items) - len(answers.unreadable)
+    report['images'] += report['embedded']
+    report['unreadable'] = [one._asdict() for one in answers.unreadable]
+    return report
+
+
+def _new_items(items: list['Item'], index: Optional['EmbeddingIndex'], out: str) -> list['Item']:
+    """Leave out images that are there twice, or in the index; give paths from where the index has its own."""
+    from hybridcls.apis.embedding_index import absolute
+
+    here = os.getcwd()
+    known = set(index.absolute_paths()) if index is not None else set()
+    first = len(known)
+    new: list[Item] = []
+    twice = 0
+    for item in items:
+        place = absolute(str(item.path), here)
+        if place in known:
+            twice += 1
+            continue
+        known.add(place)
+        if index is not None and index.about.get('folder', here) != here:
+            item = item._replace(path=place)
+        new.append(item)
+    if twice:
+        where = f' or in {out}' if first else ''
+        tell(f'{twice} of {len(items)} images are given twice{where}: they are not embedded again.', sys.stderr)
+    if out.endswith('.parquet'):
+        bad = [item.path for item in new if not _is_text(str(item.path))]
+        if bad:
+            raise ValueError(
+                f'embed: expected names in UTF-8 for {out}, got {listed(map(repr, bad), 3)}. Write .npz, or rename '
+                'these files.'
+            )
+    return new
+
+
+def _is_text(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _row(answer: Any, label_of: dict[Any, str], head_name: str) -> dict[str, Any]:
+    """Return a row as it waits for the file to be complete."""
+    import numpy as np
+
+    from hybridcls.apis.answer import checked_embedding
+
+    vector = checked_embedding('embed', answer, head_name)
+    content = base64.b64encode(np.ascontiguousarray(vector, '<f4').tobytes()).decode()
+    return dict(path=answer.path, label=label_of[answer.path], vector=content)
+
+
+def _write_index(about: dict[str, Any], index: Optional['EmbeddingIndex'], rows: Path, out: Path) -> None:
+    """Write the index of rows that waited, behind those that it has."""
+    from hybridcls.apis.embedding_index import described
+    from hybridcls.apis.index_file import write_index_file
+
+    with open(rows, 'rb') as lines:
+        count = sum(1 for _ in lines)
+    width = next(_parts(rows, 1)).vectors.shape[1]
+
+    def parts() -> Iterator['IndexPart']:
+        if index is not None:
+            yield from index.parts()
+        yield from _parts(rows)
+
+    described_by = index.about if index is not None else described(about, width)
+    write_index_file(out, described_by, parts(), count + len(index or ()))
+
+
+def _parts(rows: Path, at_once: int = _ROWS_AT_ONCE) -> Iterator['IndexPart']:
+    import numpy as np
+
+    from hybridcls.apis.index_file import IndexPart
+
+    with open(rows, encoding='utf8') as lines:
+        while group := [json.loads(line) for line in islice(lines, at_once)]:
+            vectors = np.stack([np.frombuffer(base64.b64decode(row['vector']), '<f4') for row in group])
+            norms = np.linalg.norm(vectors, axis=1)
+            yield IndexPart([row['path'] for row in group], [row['label'] for row in group], norms, vectors)

@@ -1,0 +1,58 @@
+"""Test a model with calibrated probabilities."""
+
+from collections.abc import Callable
+from typing import Any, Optional
+
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from hybridcls.compat.mmengine import bare_model
+from hybridcls.datasets.dataset_parts import loaders_of, parts_of, version_of
+from hybridcls.evaluation import AnsweredMetric
+from hybridcls.models.classifiers.calibrated_predictions import attach_calibration
+from hybridcls.registry import HOOKS
+from hybridcls.structures import Calibration
+
+from ..checkpoints.calibration_file import find_calibration
+
+
+@HOOKS.register_module()
+class CalibrationHook(Hook):
+    """Calibrate the predictions of a test; ``hybridcls test`` adds it where a calibration lies beside the checkpoint.
+
+    Where the calibration has thresholds, the results of :class:`~hybridcls.evaluation.AnsweredMetric` come with the
+    others. A validation in a training is not calibrated, since its weights are others.
+
+    Args:
+        checkpoint (str): The checkpoint that is tested.
+        file (str, optional): Its calibration, of ``hybridcls calibrate``. Defaults to None: the one beside it.
+
+    Raises:
+        ValueError: If the calibration is of other weights or classes, or there is none.
+    """
+
+    priority = 'LOW'  # the preprocessing version is kept by then
+
+    def __init__(self, checkpoint: str, file: Optional[str] = None) -> None:
+        found = find_calibration(checkpoint, file)
+        if found is None:
+            raise ValueError(
+                f'CalibrationHook: expected a calibration beside {checkpoint}, got none. Type: hybridcls calibrate '
+                f'{checkpoint} --data FOLDER'
+            )
+        self.calibration: Calibration = found.calibration
+        self._remove: Optional[Callable[[], None]] = None
+
+    def before_test(self, runner: Runner) -> None:
+        """Begin."""
+        dataset: Any = getattr(runner.test_loop.dataloader, 'dataset', None)
+        loaders = [loader for part in parts_of(dataset) for loader in loaders_of(getattr(part, 'pipeline', None))]
+        self._remove = attach_calibration(bare_model(runner.model), self.calibration, version_of(loaders))
+        if self.calibration.has_guarantee:
+            runner.test_loop.evaluator.metrics.append(AnsweredMetric())
+
+    def after_test(self, runner: Runner) -> None:
+        """End."""
+        if self._remove is not None:
+            self._remove()
+            self._remove = None

@@ -1,0 +1,205 @@
+"""The entries of a bank that may be among the most similar ones, by a product in float32."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, Optional
+
+import numpy as np
+import torch
+from threadpoolctl import ThreadpoolController
+from torch import Tensor
+
+from ..full_precision import outside_autocast
+from ..l2_normalize import l2_normalize
+
+__all__ = ['find_candidates', 'rounding_error']
+
+# Blocks of the CPU: 1024 x 2048 similarities are 8 MiB, and stay in the cache between the product and the comparison.
+_QUERIES_OF_A_SCREEN = 1024
+_BANK_ROWS = 2048
+_FIRST_BANK_ROWS = 256
+_BLOCK_NUMBERS = 2**26  # float32 numbers in one block of similarities of a GPU, 256 MiB
+
+
+def rounding_error(width: int) -> float:
+    """Bound how far the float32 product of two L2-normalized rows of ``width`` numbers may be off.
+
+    Either row has an error of (width / 2 + 2) u from its norm, and the sum of products one of width u, whatever their
+    order; u = 2**-24.
+    """
+    return (width + 4) * 2.0**-23
+
+
+def find_candidates(
+    queries: Tensor,
+    own: Optional[Tensor],
+    bank: Tensor,
+    room: int,
+    k: int,
+    device: torch.device,
+    search: Optional[Callable[[Tensor, int], tuple[Tensor, Tensor]]] = None,
+) -> tuple[Tensor, Tensor]:
+    """Find the ``room`` most similar entries of a bank, as far as float32 tells.
+
+    Args:
+        queries (Tensor): (N, D).
+        own (Tensor, optional): Position of each query in the bank, which is left out, int64 (N,) in steps of 1.
+        bank (Tensor): (M, D), M >= room.
+        room (int): How many.
+        k (int): What is less similar than the k-th one, by more than rounding, may be left out.
+        device (torch.device): Where to compute.
+        search (Callable, optional): What computes it instead.
+
+    Returns:
+        tuple[Tensor, Tensor]: On the CPU, float32 similarities (N, room), in no order, -inf where there is none, and
+        positions, int64 (N, room).
+    """
+    units = _unit_rows(queries, device)
+    if search is not None:
+        found, index = search(units, room)
+        return found.masked_fill(index < 0, -torch.inf).nan_to_num(nan=-torch.inf), index.clamp(min=0)
+    if device.type != 'cpu':
+        return _by_topk(units, own, bank, room, device)
+    return _by_screens(units, own, bank, room, k)
+
+
+def _unit_rows(rows: Tensor, device: torch.device) -> Tensor:
+    """Return float32 rows of length 1; NaN stands in one that is not finite."""
+    units, norms = l2_normalize(rows.to(device))
+    long = norms.isinf()
+    if long.any():  # squares overflow, or there is an infinite number: then NaN follows
+        units[long] = l2_normalize(rows.to(device)[long] / rows.to(device)[long].abs().amax(1, keepdim=True))[0]
+    return units.float()
+
+
+def _by_topk(
+    queries: Tensor, own: Optional[Tensor], bank: Tensor, room: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """The search of a GPU: large products, and the best of each block."""
+    most_queries = min(len(queries), 4096)
+    bank_rows = max(room, _BLOCK_NUMBERS // most_queries)
+    found = torch.full((len(queries), room), -torch.inf, device=device)
+    index = torch.zeros(len(queries), room, dtype=torch.int64, device=device)
+    for start in range(0, len(bank), bank_rows):
+        part = _unit_rows(bank[start : start + bank_rows], device)
+        for rows in torch.arange(len(queries), device=device).split(most_queries):
+            with _exact_float32(queries):
+                similarity = queries[rows] @ part.T
+            similarity.nan_to_num_(nan=-torch.inf)
+            if own is not None:
+                place = own.to(device)[rows] - start
+                inside = ((place >= 0) & (place < len(part))).nonzero().squeeze(1)
+                similarity[inside, place[inside]] = -torch.inf
+            best, where = similarity.topk(min(room, len(part)), dim=1)
+            merged, kept = torch.cat([found[rows], best], 1).topk(room, dim=1)
+            index[rows] = torch.cat([index[rows], where + start], 1).gather(1, kept)
+            found[rows] = merged
+    return found.cpu(), index.cpu()
+
+
+@contextmanager
+def _exact_float32(tensor: Tensor) -> Iterator[None]:
+    """Keep TF32 and autocast out of a product: :func:`rounding_error` is that of float32."""
+    allowed = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        with outside_autocast(tensor):
+            yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = allowed
+
+
+def _by_screens(units: Tensor, own: Optional[Tensor], bank: Tensor, room: int, k: int) -> tuple[Tensor, Tensor]:
+    """The search of a CPU: blocks that stay in the cache, of which most hold nothing that is near enough.
+
+    The product is that of numpy's BLAS, whose kernels are faster than torch's on some processors and not slower on
+    others.
+    """
+    number = -(-len(units) // _QUERIES_OF_A_SCREEN)
+    firsts = [None] * number if own is None else [int(part[0]) for part in own.tensor_split(number)]
+    screens = [
+        _Screen(part.numpy(), first, room, k) for part, first in zip(units.tensor_split(number), firsts, strict=True)
+    ]
+    threads = torch.get_num_threads()
+    workers = min(threads, len(screens))
+    with _blas().limit(limits=max(1, threads // workers), user_api='blas'), ThreadPoolExecutor(workers) as pool:
+        start, rows = 0, max(_FIRST_BANK_ROWS, room)
+        while start < len(bank):
+            part = _unit_rows(bank[start : start + rows], units.device).numpy()
+            meetings = (pool.map if workers > 1 else map)(lambda screen: screen.meet(part, start), screens)  # noqa: B023
+            list(meetings)
+            start += rows
+            rows = max(room, min(2 * rows, _BANK_ROWS))
+    found, index = zip(*(screen.best() for screen in screens), strict=True)
+    return torch.from_numpy(np.concatenate(found)), torch.from_numpy(np.concatenate(index))
+
+
+@cache
+def _blas() -> Any:
+    return ThreadpoolController()
+
+
+class _Screen:
+    """Some queries, and what has been found for them so far.
+
+    ``found`` (Q, W) and ``index`` (Q, W) have room for more than is wanted; ``used`` says how far each row is filled.
+    When a row is full, all rows drop what they need not keep, and the thresholds rise.
+    """
+
+    def __init__(self, queries: np.ndarray, first: Optional[int], room: int, k: int) -> None:
+        self.queries, self.first, self.room, self.k = queries, first, room, k
+        self.slack = np.float32(2 * rounding_error(queries.shape[1]))
+        self.used = np.zeros(len(queries), np.int64)
+        self._begins = np.arange(len(queries))[:, None]  # of rows, for take and put
+        self._similarity, self._above = np.empty((0, 0), np.float32), np.empty((0, 0), bool)
+
+    def meet(self, part: np.ndarray, start: int) -> None:
+        """Compare the queries with L2-normalized rows of the bank, (B, D), that begin at a position."""
+        shape = len(self.queries), len(part)
+        if self._similarity.shape != shape:
+            self._similarity, self._above = np.empty(shape, np.float32), np.empty(shape, bool)
+        np.dot(self.queries, part.T, out=self._similarity)
+        if self.first is not None:
+            begin, end = max(self.first, start), min(self.first + shape[0], start + shape[1])
+            own = np.arange(begin, end)
+            self._similarity[own - self.first, own - start] = np.nan
+        if start == 0:
+            self.found = np.where(np.isnan(self._similarity), np.float32(-np.inf), self._similarity)
+            self.index = np.broadcast_to(np.arange(shape[1]), shape)
+            self._drop()
+            return
+        np.greater(self._similarity, self.threshold, out=self._above)  # NaN is never greater
+        places = np.flatnonzero(self._above)
+        if len(places):
+            self._take(places, start)
+
+    def _take(self, places: np.ndarray, start: int) -> None:
+        """Note the similarities at some places of the block, in rising order."""
+        rows = places // self._similarity.shape[1]
+        counts = np.bincount(rows, minlength=len(self.queries))
+        if (self.used + counts).max() > self.found.shape[1] or self.used.sum() > self.used.size * (self.room + self.k):
+            self._drop(int(counts.max()))
+        slots = np.arange(len(rows)) + np.repeat(self.used - counts.cumsum() + counts, counts)
+        slots += rows * self.found.shape[1]
+        self.found.reshape(-1)[slots] = self._similarity.reshape(-1)[places]
+        self.index.reshape(-1)[slots] = places - rows * self._similarity.shape[1] + start
+        self.used += counts
+
+    def _drop(self, more: int = 0) -> None:
+        """Keep the best ``room`` of each row, raise the thresholds, and make room for so many more."""
+        kept = np.argpartition(self.found, -self.room, axis=1)[:, -self.room :]
+        best = self.found[self._begins, kept]
+        width = self.room + max(self.room + self.k, more)
+        found = np.full((len(best), width), -np.inf, np.float32)
+        index = np.zeros((len(best), width), np.int64)
+        found[:, : self.room], index[:, : self.room] = best, self.index[self._begins, kept]
+        self.found, self.index = found, index
+        self.used = np.full(len(best), self.room)
+        self.threshold = np.partition(best, -self.k, axis=1)[:, -self.k, None] - self.slack
+
+    def best(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the best ``room`` of each query."""
+        self._drop()
+        return self.found[:, : self.room], self.index[:, : self.room]

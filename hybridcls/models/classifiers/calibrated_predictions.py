@@ -1,0 +1,125 @@
+"""A trained model's predictions with calibrated probabilities, whoever asks it: a test or an inferencer."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from mmengine.logging import print_log
+from mmpretrain.structures import DataSample
+from torch import Tensor, nn
+
+from hybridcls.functional.calibration import apply_scaling, match_sets
+from hybridcls.structures import Calibration
+
+__all__ = ['attach_calibration', 'calibrate_predictions', 'precision_of']
+
+
+def attach_calibration(model: nn.Module, calibration: Calibration, version: int) -> Callable[[], None]:
+    """Let all predictions of a model be calibrated, from now on.
+
+    What it was made for is compared, precision and size of images with the first batch: another one is an error if the
+    calibration has a threshold, whose guarantee would not hold, and a warning if it has none.
+
+    Args:
+        model (nn.Module): A classifier, called as mmengine calls it: ``model(inputs, data_samples, mode='predict')``.
+        calibration (Calibration): Of its weights.
+        version (int): The preprocessing version that images are read with.
+
+    Returns:
+        Callable: Takes it off again.
+
+    Raises:
+        ValueError: If the preprocessing version is another one, and there is a threshold.
+    """
+    if version != calibration.preprocessing_version:
+        _tell(calibration, f'with preprocessing version {calibration.preprocessing_version}, and here it is {version}')
+    main = getattr(getattr(model, 'head', None), 'main', None)
+    compared: list[bool] = []
+
+    def calibrated(module: nn.Module, args: tuple, kwargs: Mapping[str, Any], output: Any) -> Any:
+        if kwargs.get('mode') != 'predict':
+            return output
+        if not compared:
+            compared.append(True)
+            _compare(calibration, args[0] if args else kwargs['inputs'])
+        return calibrate_predictions(output, calibration, main)
+
+    return model.register_forward_hook(calibrated, with_kwargs=True).remove
+
+
+def calibrate_predictions(
+    samples: Sequence[DataSample], calibration: Calibration, main: Any = None
+) -> Sequence[DataSample]:
+    """Write calibrated predictions onto samples.
+
+    Fields: ``pred_score`` (C,) and ``pred_label`` (1,); with a threshold for the risk ``answered`` (1,), bool: whether
+    the largest score is at least the threshold; with sets ``prediction_set`` (n,), int64: the classes whose score is at
+    least the threshold of sets, the most probable first, and at least the predicted one. Uncertainties stay.
+
+    Args:
+        samples (Sequence[DataSample]): B predictions, changed in place.
+        calibration (Calibration): What is done.
+        main (str, optional): Of a MultiHead, the head whose predictions these are, which are changed below ``heads``
+            too. Defaults to None.
+
+    Raises:
+        ValueError: If predictions have other than the calibration's classes, or several labels an image.
+    """
+    if not samples:
+        return samples
+    if 'pred_score' not in samples[0] or 'thresholds' in samples[0]:
+        raise ValueError(
+            'calibration: expected predictions of one class an image. Leave the calibration off: --no-calibration.'
+        )
+    scores = torch.stack([sample.pred_score for sample in samples])
+    if scores.shape[1] != len(calibration.classes):
+        raise ValueError(
+            f'calibration: expected {len(calibration.classes)} scores an image, as it was made for, got '
+            f'{scores.shape[1]}. Type: hybridcls calibrate'
+        )
+    scores = apply_scaling(calibration.scaling, scores)
+    best, labels = scores.max(1, keepdim=True)
+    answered = None if calibration.risk is None else best.double() >= calibration.risk['threshold']
+    sets = None if calibration.sets is None else match_sets(scores, calibration.sets['threshold'], at_least=1)
+    for row, sample in enumerate(samples):
+        targets = [sample]
+        if main is not None and 'heads' in sample and main in sample.heads:
+            targets.append(sample.heads.get(main))
+        for target in targets:
+            target.set_pred_score(scores[row]).set_pred_label(labels[row])
+            if answered is not None:
+                target.set_field(answered[row], 'answered', dtype=Tensor)
+            if sets is not None:
+                target.set_field(sets[row], 'prediction_set', dtype=Tensor)
+    return samples
+
+
+def precision_of(device: torch.device) -> str:
+    """Return the precision that a model computes with now on a device: ``'float32'``, or that of autocast."""
+    kind = device.type
+    if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
+        return 'float32'
+    return str(torch.get_autocast_dtype(kind)).removeprefix('torch.')
+
+
+def _compare(calibration: Calibration, inputs: Tensor) -> None:
+    """Compare a batch with those that a calibration was made from."""
+    precision = precision_of(inputs.device)
+    if precision != calibration.precision:
+        _tell(calibration, f'in {calibration.precision}, and these are in {precision}')
+    size = calibration.img_size
+    if size is not None and tuple(size) != tuple(inputs.shape[-2:]):
+        here = 'x'.join(map(str, inputs.shape[-2:]))
+        _tell(calibration, f'from images of {"x".join(map(str, size))} pixels, and these have {here}')
+
+
+def _tell(calibration: Calibration, difference: str) -> None:
+    """Warn of what a calibration was not made for, or refuse it where a guarantee depends on that."""
+    text = f'calibration: it was made from scores that were computed {difference}.'
+    if calibration.has_guarantee:
+        raise ValueError(
+            f'{text} Its thresholds guarantee nothing here. Type hybridcls calibrate with the same options, or '
+            '--no-calibration.'
+        )
+    print_log(f'{text} Probabilities may be a little off.', 'current', level=logging.WARNING)

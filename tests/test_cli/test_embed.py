@@ -1,0 +1,156 @@
+"""hybridcls embed: an index with what Python computes, the same after an interruption, and added to."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+from trained_checkpoints import CLASSES, CNN, LINEAR, config_of, write_checkpoint
+
+import hybridcls
+from hybridcls.apis.embedding_index import EmbeddingIndex
+from hybridcls.apis.inferencer import HybridInferencer
+from hybridcls.cli import embed as embed_module
+from hybridcls.cli.main import SUBCOMMANDS, parse_args
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp('work') / 'epoch_1.pth', config_of(CNN, LINEAR))[0]
+
+
+@pytest.fixture
+def folder(tmp_path, digit_folder):
+    return shutil.copytree(digit_folder / 'val', tmp_path / 'photos')
+
+
+def embed(*arguments):
+    return SUBCOMMANDS['embed'].run(parse_args(['embed', *map(str, arguments), '--device', 'cpu']))
+
+
+@pytest.mark.parametrize('suffix', ['.npz', '.parquet'])
+def test_an_index_has_the_vectors_of_python_and_knows_its_model(checkpoint, folder, tmp_path, suffix, capfd):
+    if suffix == '.parquet':
+        pytest.importorskip('pyarrow')
+    out = tmp_path / f'index{suffix}'
+    assert embed(os.path.dirname(checkpoint), folder, '--out', out, '--json') == 0
+    report = json.loads(capfd.readouterr().out)
+    assert (report['embedded'], report['images'], report['unreadable']) == (16, 16, [])
+    model = hybridcls.load(checkpoint, 'cpu')
+    index = EmbeddingIndex(out)
+    assert index.paths.tolist() == [answer.path for answer in model(folder)]
+    assert index.labels.tolist() == [name for name in sorted(CLASSES) for _ in range(4)]
+    np.testing.assert_array_equal(index.vectors, model.embed(folder))
+    np.testing.assert_allclose(index.norms, np.linalg.norm(model.embed(folder), axis=1), rtol=1e-6)
+    about = index.about
+    assert (about['checkpoint'], about['width'], about['classes']) == (checkpoint, 96, list(CLASSES))
+    assert about['preprocessing']['version'] == 2
+    assert 'CenterCropToSize' in about['preprocessing']['pipeline']
+    assert sorted(os.listdir(tmp_path)) == [f'index{suffix}', 'photos']
+
+
+def test_the_digest_is_of_the_weights_alone(checkpoint, tmp_path):
+    """A copy in another place is the same model, and other weights are another one."""
+    from hybridcls.apis.embedding_index import about_model
+
+    copied = shutil.copy(checkpoint, tmp_path / 'copy.pth')
+    other, _ = write_checkpoint(tmp_path / 'other.pth', config_of(CNN, LINEAR), seed=1)
+    digests = [about_model(hybridcls.load(path, 'cpu'))['digest'] for path in (checkpoint, copied, other)]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_an_interrupted_run_goes_on_to_the_same_vectors(checkpoint, folder, tmp_path, monkeypatch, capfd):
+    (folder / 'one' / 'broken.png').write_bytes(b'text')
+    assert embed(checkpoint, folder, '--out', tmp_path / 'whole.npz') == 1
+    forward, calls = HybridInferencer.forward, []
+
+    def interrupted(self, inputs):
+        calls.append(len(inputs))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return forward(self, inputs)
+
+    monkeypatch.setattr(HybridInferencer, 'forward', interrupted)
+    out = tmp_path / 'a.npz'
+    with pytest.raises(KeyboardInterrupt):
+        embed(checkpoint, folder, '--out', out)
+    assert '8 of 17 images are done' in capfd.readouterr().err
+    with pytest.raises(FileExistsError, match='^embed: an interrupted run has left 8 answers'):
+        embed(checkpoint, folder, '--out', out)
+    assert embed(checkpoint, folder, '--out', out, '--resume') == 1
+    assert '15 images' not in (err := capfd.readouterr().err) and '16 images embedded, 1 cannot be read' in err
+    one, other = EmbeddingIndex(out), EmbeddingIndex(tmp_path / 'whole.npz')
+    assert one.paths.tolist() == other.paths.tolist()
+    np.testing.assert_array_equal(one.vectors, other.vectors)
+    assert sorted(os.listdir(tmp_path)) == ['a.npz', 'photos', 'whole.npz']
+
+
+@pytest.mark.parametrize('suffix', ['.npz', '.parquet'])
+def test_append_adds_what_is_not_there(checkpoint, folder, tmp_path, suffix, capfd, monkeypatch):
+    if suffix == '.parquet':
+        pytest.importorskip('pyarrow')
+    out = tmp_path / f'index{suffix}'
+    monkeypatch.chdir(tmp_path)
+    assert embed(checkpoint, 'photos/two', 'photos/two/12.png', '--out', out) == 0
+    assert '1 of 5 images are given twice' in capfd.readouterr().err
+    before = EmbeddingIndex(out)
+    monkeypatch.chdir(folder)  # where the paths of the index would mean something else
+    assert embed(checkpoint, '.', '--out', out, '--append') == 0
+    assert '4 of 16 images are given twice or in' in capfd.readouterr().err
+    index = EmbeddingIndex(out)
+    assert len(index) == 16
+    assert index.paths[:4].tolist() == [f'photos/two/{number}.png' for number in range(12, 16)]
+    assert sorted(index.absolute_paths()) == sorted(map(str, folder.rglob('*.png')))
+    np.testing.assert_array_equal(index.vectors[:4], before.vectors)
+    whole = dict(zip(EmbeddingIndex(out).absolute_paths(), index.vectors, strict=True))
+    np.testing.assert_allclose(
+        whole[str(folder / 'one' / '12.png')],
+        hybridcls.load(checkpoint, 'cpu').embed(folder / 'one' / '12.png')[0], rtol=1e-4, atol=1e-5,
+    )  # fmt: skip
+    assert all(os.path.isfile(index.located(row)) for row in range(16))
+
+    def no_model(*arguments, **more):
+        raise AssertionError('nothing is to be embedded')
+
+    monkeypatch.setattr(embed_module, 'open_model', no_model)
+    assert embed(checkpoint, '.', '--out', out, '--append') == 0
+    assert '0 images embedded' in capfd.readouterr().err
+
+
+def test_bad_input_gets_a_sentence(checkpoint, folder, tmp_path, capfd):
+    out = tmp_path / 'a.npz'
+    with pytest.raises(ValueError, match='expected --out FILE'):
+        embed(checkpoint, folder)
+    with pytest.raises(ValueError, match=r'expected --out to end in .npz or .parquet'):
+        embed(checkpoint, folder, '--out', tmp_path / 'a.csv')
+    with pytest.raises(FileNotFoundError, match=r'^embed: .*a.npz. does not exist .*Leave out --append'):
+        embed(checkpoint, folder, '--out', out, '--append')
+    with pytest.raises(FileNotFoundError, match=r"^embed: the image 'gone.jpg' does not exist"):
+        embed(checkpoint, 'gone.jpg', '--out', out)
+    assert embed(checkpoint, folder / 'one', '--out', out) == 0
+    with pytest.raises(FileExistsError, match=r'a.npz. exists. Add --force'):
+        embed(checkpoint, folder, '--out', out)
+    with pytest.raises(ValueError, match='Leave one of them out'):
+        embed(checkpoint, folder, '--out', out, '--append', '--force')
+    other, _ = write_checkpoint(tmp_path / 'other.pth', config_of(CNN, LINEAR), seed=1)
+    with pytest.raises(ValueError, match='^embed: expected embeddings of one model, but the weights differ'):
+        embed(other, folder, '--out', out, '--append')
+    out.write_bytes(out.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r'^embed: expected a file of embeddings .* its end is missing'):
+        embed(checkpoint, folder, '--out', out, '--append')
+    unreadable = tmp_path / 'texts'
+    unreadable.mkdir()
+    (unreadable / 'a.jpg').write_bytes(b'text')
+    with pytest.raises(ValueError, match='^embed: none of the 1 images can be read'):
+        embed(checkpoint, unreadable, '--out', tmp_path / 'b.npz')
+
+
+def test_a_name_that_is_no_text_goes_to_npz_only(checkpoint, folder, tmp_path):
+    name = os.fsdecode(b'\xff.png')
+    os.rename(folder / 'one' / '12.png', folder / 'one' / name)
+    assert embed(checkpoint, folder / 'one', '--out', tmp_path / 'a.npz') == 0
+    assert str(folder / 'one' / name) in EmbeddingIndex(tmp_path / 'a.npz').paths.tolist()
+    pytest.importorskip('pyarrow')
+    with pytest.raises(ValueError, match='expected names in UTF-8'):
+        embed(checkpoint, folder / 'one', '--out', tmp_path / 'a.parquet')
