@@ -54,13 +54,6 @@ def _start(subject: Subject) -> Iterator[Finding]:
             WARNING, 'resume', f'resume=True goes on with the epochs and the optimizer of load_from={start!r}; it does '
             'not start a new training from its weights.', 'resume=False, or --resume CHECKPOINT instead of both',
         )  # fmt: skip
-    for path, node in walk(subject.get('model'), ('model',)):
-        if isinstance(node, dict) and node.get('pretrained') is True and node.get('checkpoint_path'):
-            where = dotted(path)
-            yield Finding(
-                WARNING, where, f'pretrained=True and checkpoint_path={node["checkpoint_path"]!r}: the file is loaded.',
-                f'{where}.pretrained=False',
-            )  # fmt: skip
     if start and any(isinstance(node, dict) and (node.get('pretrained') is True or node.get('checkpoint_path'))
                      for _, node in walk(subject.get('model'))):  # fmt: skip
         yield Finding(NOTE, 'load_from', 'the weights of load_from replace those that the streams load first.')
