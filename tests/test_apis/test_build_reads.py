@@ -53,7 +53,7 @@ def test_keys_of_kwargs_are_found_where_they_go():
 
 def test_a_part_that_cannot_be_built_is_a_sentence():
     _, after, notes = recorded(broken=True)
-    assert [(path, str(error)) for path, error in notes] == [(('model',), 'it is broken')]
+    assert notes == ['model was not built: RuntimeError: it is broken']
     assert after['width'].status == 'read'
 
 

@@ -15,6 +15,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from hybridcls.compat.mmengine import bare_model
+from hybridcls.datasets.annotation_file import TABLES
 from hybridcls.engine.config import apply, load_config
 from hybridcls.engine.config.data_defaults import data_defaults
 from hybridcls.engine.config.data_splits import data_splits
@@ -30,7 +31,7 @@ from .batch_memory import check_memory
 from .built_model import check_model
 from .classes import check_classes
 from .contact_sheet import sheet_of_batches
-from .data_parts import build_parts
+from .data_parts import SPLITS, build_parts
 from .duplicates import check_duplicates
 from .environment import available_memory, check_environment
 from .finding import NOTE, PROBLEM, Finding, of_error
@@ -134,21 +135,21 @@ def examine_data(root: str, wishes: Wishes = Wishes(), img_size: Optional[int] =
     found = Examination()
     with _without_trace() as folder:
         found.add(check_environment())
-        for more in ({}, dict(multi_label=True)):
+        failed: list[Finding] = []
+        for more in ({}, dict(multi_label=True))[: 1 + root.lower().endswith(TABLES)]:
             dataset = dict(type='ImageFolder', data_root=root, **more)
             loaders = {
                 f'{split}_dataloader': dict(dataset=dict(dataset, split=split, test_mode=split != 'train'))
-                for split in ('train', 'val', 'test')
+                for split in SPLITS
             }
             cfg = Config(dict(loaders, img_size=img_size))
             try:
                 apply(cfg, data_splits, folder)
+                failed.clear()
                 break
-            except Exception as error:
-                if 'multi_label=True' in str(error) and not more:
-                    continue
-                found.add([of_error(error, '--data', cfg)])
-                break
+            except Exception as error:  # its sentence is a finding
+                failed.append(of_error(error, '--data', cfg))
+        found.add(failed[:1])
         subject = Subject(cfg, folder)
         _look_at_data(subject, wishes, found)
         found.facts.update(subject.facts)
