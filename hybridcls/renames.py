@@ -115,6 +115,7 @@ METRIC_KEYS = ('save_best', 'monitor', 'greater_keys', 'less_keys')
 COMMANDS = {'tools/adapters.py fold': 'tools/adapters.py merge'}
 
 MODULES = {
+    'hybridcls.cli.build_reads': 'hybridcls.apis.build_reads',
     'hybridcls.engine.console': 'hybridcls.engine.runner.console',
     'hybridcls.engine.distributed': 'hybridcls.engine.runner.distributed',
     'hybridcls.engine.fsdp_strategy': 'hybridcls.engine.runner.fsdp_strategy',

@@ -12,15 +12,23 @@ from mmengine.visualization import Visualizer
 from hybridcls.engine.config.origins import RUNNER_KEYS
 from hybridcls.engine.config.shared_keys import classifying_head
 from hybridcls.engine.config.taker import INSIDE, READ, UNKNOWN, UNREAD, Taker, Takers
-from hybridcls.engine.config.tree import Path, datasets_in, is_a, leaves_in, put_at, takes, value_at, walk
+from hybridcls.engine.config.tree import Path, datasets_in, dotted, is_a, leaves_in, put_at, takes, value_at, walk
 from hybridcls.engine.runner.global_instances import isolated_globals
 
 from .call_recorder import BuiltPart, CallRecorder, Key
 
-__all__ = ['build_and_record']
+__all__ = ['build_and_record', 'record_reads']
 
 
-def build_and_record(cfg: Config, takers: Takers) -> list[tuple[Path, Exception]]:
+def build_and_record(cfg: Config, takers: Takers) -> list[str]:
+    """Do what :func:`record_reads` does, and return a message for each part that could not be built."""
+    return [
+        f'{dotted(place)} was not built: {type(error).__name__}: {str(error)[:200]}'
+        for place, error in record_reads(cfg, takers)
+    ]
+
+
+def record_reads(cfg: Config, takers: Takers) -> list[tuple[Path, Exception]]:
     """Build the parts of a config, and record in ``takers`` which function received each key without a signature.
 
     A key is read by the first function that receives its value under its name, or whose code names it among its

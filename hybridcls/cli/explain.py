@@ -132,7 +132,6 @@ def reports_of(args: Namespace) -> list[Report]:
 def _report(title: str, cfg: 'Config', args: Namespace, note: str, phase: Any = None) -> Report:
     from hybridcls.engine.config import provenance_of
     from hybridcls.engine.config.takers import takers_of
-    from hybridcls.engine.config.tree import dotted
 
     from .explanation import explain_config
 
@@ -140,10 +139,7 @@ def _report(title: str, cfg: 'Config', args: Namespace, note: str, phase: Any = 
     if args.build:
         from hybridcls.apis.build_reads import build_and_record
 
-        notes += [
-            f'{dotted(place)} was not built: {type(error).__name__}: {str(error)[:200]}'
-            for place, error in build_and_record(cfg, takers)
-        ]
+        notes += build_and_record(cfg, takers)
     return Report(title, str(cfg.filename), explain_config(cfg, takers, phase), [*notes, *provenance_of(cfg).notes])
 
 

@@ -36,7 +36,7 @@ def check_classes(subject: Subject) -> Iterator[Finding]:
 def _counts(subject: Subject, part: DataPart) -> Iterator[Finding]:
     counts = {name: count for name, count in part.count_classes().items() if count}
     if not counts:
-        if part.split == 'train' and not part.labels and _needs_labels(subject):
+        if part.split == 'train' and part.paths and not part.labels and _needs_labels(subject):
             yield Finding(PROBLEM, part.key, 'the training images have no labels.', f'{part.key}.with_label=True')
         return
     if len(counts) == 1 and sum(len(labels) == 1 for labels in part.labels) == len(part.labels):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hybridcls.visualization.prediction_image import to_rgb_image
 
-from .steps import pick, size_of
+from .train_step import pick, size_of
 
 __all__ = ['contact_sheet', 'sheet_of_batches']
 

@@ -84,17 +84,13 @@ def build_parts(subject: Subject) -> Iterator[Finding]:
 
 def _build(cfg: Any, split: str, whole: Config) -> tuple[Optional[DataPart], Optional[Finding]]:
     """Build one; a class without images is told, and the others are looked at."""
-    key, finding = f'{split}_dataloader.dataset', None
+    findings: list[Finding] = []
     for more in ({}, dict(empty_classes='warn')):
         try:
-            return _look_into(_built(cfg, more), split), finding
+            return _look_into(_built(cfg, more), split), next(iter(findings), None)
         except Exception as error:  # data sets of any package may raise any error
-            if finding is not None:
-                return None, finding
-            finding = of_error(error, key, whole)
-            if 'no image for' not in str(error):
-                return None, finding
-    return None, finding
+            findings.append(of_error(error, f'{split}_dataloader.dataset', whole))
+    return None, findings[0]
 
 
 def _built(cfg: Any, more: dict) -> Any:

@@ -99,7 +99,7 @@ def _inside(part: DataPart, scan: ImageScan, near: dict[str, int]) -> Iterator[F
     ]
     if alike:
         yield Finding(
-            WARNING, part.key, f'{len(alike)} groups of images that nearly equal each other have several labels: '
+            WARNING, part.key, f'nearly equal images have several labels, {len(alike)} time{"s" * (len(alike) > 1)}: '
             f'{_listed(part, alike)}.', 'look at them, and correct their labels',
         )  # fmt: skip
     copies = sum(len(group) - 1 for group in by_content.values())

@@ -15,6 +15,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from hybridcls.compat.mmengine import bare_model
+from hybridcls.datasets.annotation_file import TABLES
 from hybridcls.engine.config import apply, load_config
 from hybridcls.engine.config.data_defaults import data_defaults
 from hybridcls.engine.config.data_splits import data_splits
@@ -26,23 +27,23 @@ from hybridcls.engine.runner.global_instances import isolated_globals
 from hybridcls.engine.training import TrainOptions, choose_work_dir, complete, prepare_training
 from hybridcls.replay.random_state import isolated_randomness
 
+from .batch_memory import check_memory
+from .built_model import check_model
 from .classes import check_classes
 from .contact_sheet import sheet_of_batches
-from .data_parts import build_parts
+from .data_parts import SPLITS, build_parts
 from .duplicates import check_duplicates
 from .environment import available_memory, check_environment
 from .finding import NOTE, PROBLEM, Finding, of_error
 from .image_scan import MOST_IMAGES, scan_images
 from .images import check_images
 from .learning_rate import rate_curve, rate_findings
-from .memory import check_memory
-from .model import check_model
+from .loader_speed import check_speed, endless
 from .samples import check_batches_of_labels, check_colors, check_samples
 from .schedule import check_schedule
 from .settings import check_keys, check_settings
-from .speed import check_speed, endless
-from .steps import TrainStep, pick, size_of
 from .subject import Subject
+from .train_step import TrainStep, pick, size_of
 from .trial import HeardWarnings, quiet, with_runner
 
 __all__ = ['Examination', 'Wishes', 'examine', 'examine_data']
@@ -134,21 +135,21 @@ def examine_data(root: str, wishes: Wishes = Wishes(), img_size: Optional[int] =
     found = Examination()
     with _without_trace() as folder:
         found.add(check_environment())
-        for more in ({}, dict(multi_label=True)):
+        failed: list[Finding] = []
+        for more in ({}, dict(multi_label=True))[: 1 + root.lower().endswith(TABLES)]:
             dataset = dict(type='ImageFolder', data_root=root, **more)
             loaders = {
                 f'{split}_dataloader': dict(dataset=dict(dataset, split=split, test_mode=split != 'train'))
-                for split in ('train', 'val', 'test')
+                for split in SPLITS
             }
             cfg = Config(dict(loaders, img_size=img_size))
             try:
                 apply(cfg, data_splits, folder)
+                failed.clear()
                 break
-            except Exception as error:
-                if 'multi_label=True' in str(error) and not more:
-                    continue
-                found.add([of_error(error, '--data', cfg)])
-                break
+            except Exception as error:  # its sentence is a finding
+                failed.append(of_error(error, '--data', cfg))
+        found.add(failed[:1])
         subject = Subject(cfg, folder)
         _look_at_data(subject, wishes, found)
         found.facts.update(subject.facts)
@@ -268,6 +269,7 @@ def _try(subject: Subject, wishes: Wishes, found: Examination) -> Iterator[Findi
 def _work(subject: Subject, runner: Any, wishes: Wishes, found: Examination, findings: list[Finding]) -> None:
     """Look at everything that a Runner has which is ready to train."""
     loader, model = runner.train_dataloader, bare_model(runner.model)
+    start = deepcopy(model.state_dict()) if wishes.find_rate else {}
     findings += _guarded(check_model, subject, runner)
     findings += _guarded(check_batches_of_labels, subject, loader)
     findings += _guarded(check_colors, subject, model, subject.work_dir)
@@ -285,6 +287,7 @@ def _work(subject: Subject, runner: Any, wishes: Wishes, found: Examination, fin
     findings += _guarded(check_memory, subject, runner, batches[0], batch_size)
     findings += _guarded(check_speed, subject, loader)
     if wishes.find_rate:
+        model.load_state_dict(start)  # the steps above were trained
         findings += _guarded(_find_rate, subject, runner, batch_size)
 
 
@@ -300,7 +303,7 @@ def _validate(runner: Any) -> Iterator[Finding]:
         outputs = model.val_step(pick(data, range(min(4, size_of(data)))))
     for metric in loop.evaluator.metrics:
         try:
-            metric.process(data, [one.to_dict() for one in outputs])
+            metric.process(data, [one.to_dict() if hasattr(one, 'to_dict') else one for one in outputs])
         except Exception as error:
             yield of_error(error, f'val_evaluator: {type(metric).__name__}')
         finally:
@@ -312,6 +315,7 @@ def _find_rate(subject: Subject, runner: Any, batch_size: int) -> Iterator[Findi
     if not isinstance(rate, (int, float)) or not hasattr(runner.optim_wrapper, 'optimizer'):
         yield Finding(NOTE, 'optim_wrapper', '--lr looks for the rate of one optimizer with a key lr; there is none.')
         return
+    runner.optim_wrapper.optimizer.state.clear()
     step = TrainStep(runner)
     each = subject.facts.get('step_seconds_an_image', 0.0) * batch_size
     steps = 100 if not each else int(max(20, min(100, _RATE_SECONDS / each)))

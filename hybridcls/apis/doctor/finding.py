@@ -81,10 +81,9 @@ def of_error(error: BaseException, where: str, cfg: Optional[Config] = None) -> 
         Finding(level='problem', where='train_dataloader', what='PKSampler: 3 classes do not do.', \
 change='Use images_per_class=4.', phase='')
     """
-    text = ' '.join((explain_error(error) or str(error)).split())
-    if not isinstance(error, ValueError) and explain_error(error) is None:  # not a sentence of ours
-        text = f'{type(error).__name__}: {text}'
-    text = text or type(error).__name__
+    ours = explain_error(error)
+    is_sentence = ours is not None or isinstance(error, ValueError)
+    text = _one_line(ours or f'{error}') if is_sentence else _one_line(f'{type(error).__name__}: {error}')
     cut = _ADVICE.search(text)
     what, change = (text[: cut.start()], text[cut.end() :]) if cut else (text, '')
     head, colon, rest = what.partition(': ')
@@ -93,6 +92,10 @@ change='Use images_per_class=4.', phase='')
     elif cfg is not None:
         where = _value_in(cfg, text) or _part_in(cfg, head.partition('.')[0]) or where
     return Finding(PROBLEM, where, what, change or where)
+
+
+def _one_line(text: str) -> str:
+    return ' '.join(text.split())
 
 
 def _value_in(cfg: Config, text: str) -> str:

@@ -49,7 +49,7 @@ def _looked_at(scan: ImageScan) -> Finding:
     read, found = len(scan.looks) + len(scan.missing), scan.found
     text = f'{found} images, all looked at' if read == found else f'{read} of {found} images looked at, a sample'
     more = 'more: --images N' if read < found else ''
-    return Finding(NOTE, 'data', f'{text} in {scan.seconds:.1f} s{", then the time was over" * scan.stopped}.', more)
+    return Finding(NOTE, 'data', f'{text}{" for lack of time" * scan.stopped}.', more)
 
 
 def _missing(part: DataPart, scan: ImageScan) -> Iterator[Finding]:

@@ -12,8 +12,9 @@ from .finding import NOTE, WARNING, Finding
 
 __all__ = ['RateCurve', 'rate_curve', 'rate_findings']
 
-_LOWEST, _HIGHEST = 1e-7, 10.0
+_LOWEST, _HIGHEST = 1e-6, 1.0
 _STEPS, _FEWEST_STEPS = 100, 20
+_CERTAIN = 4.0  # standard deviations of the mean of a window, of which the lowest of many is taken
 _DIVERGED = 3.0  # times the fall so far, above the start
 
 
@@ -57,10 +58,10 @@ def rate_curve(
         batches (Iterable): As many as steps, or fewer.
         rate (float): The rate of the config, to which those of the groups are relative.
         steps (int): Defaults to 100.
-        lowest (float): The first rate. Defaults to 1e-7.
-        highest (float): The last rate. Defaults to 10.
+        lowest (float): The first rate. Defaults to 1e-6.
+        highest (float): The last rate. Defaults to 1.
     """
-    groups = [group for group in optim_wrapper.optimizer.param_groups]
+    groups = optim_wrapper.optimizer.param_groups
     ratios = [group.get('initial_lr', group['lr']) / rate for group in groups]
     rates: list[float] = []
     losses: list[float] = []
@@ -84,11 +85,12 @@ def rate_curve(
 def _read(rates: list[float], losses: list[float], has_ended: bool) -> RateCurve:
     if len(losses) < 5:
         return RateCurve(rates, losses, losses, None, rates[-1] if rates and has_ended else None)
-    smoothed = _smoothed(np.array(losses), max(3, len(losses) // 12))
+    width = max(3, len(losses) // 12)
+    smoothed = _smoothed(np.array(losses), width)
     lowest = int(smoothed.argmin())
     start = float(np.median(losses[: max(3, len(losses) // 5)]))
     noise = float(np.std(losses[: max(3, len(losses) // 5)]))
-    falls = start - smoothed[lowest] > max(0.02 * abs(start), 2 * noise / math.sqrt(3))
+    falls = start - smoothed[lowest] > max(0.02 * abs(start), _CERTAIN * noise / math.sqrt(width))
     suggested = None
     if falls and lowest > 1:
         slope = np.gradient(smoothed, np.log(rates))

@@ -100,7 +100,7 @@ def _optimizer(subject: Subject) -> Iterator[Finding]:
         if isinstance(rho, (int, float)) and rho > 0.5 and not node.get('adaptive'):
             where = dotted((*path, 'rho'))
             yield Finding(
-                WARNING, where, f'rho={rho:g} climbs far from the weights (0.05 to 0.2 is common).', f'{where}=0.05'
+                WARNING, where, f'rho={rho:g} ascends far from the weights (0.05 to 0.2 is common).', f'{where}=0.05'
             )
 
 

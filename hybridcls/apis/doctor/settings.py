@@ -8,7 +8,7 @@ from hybridcls.engine.config.taker import UNREAD
 from hybridcls.engine.config.takers import takers_of
 from hybridcls.engine.config.tree import dataloaders_in, dotted, holds_datasets, is_a, walk
 
-from ..build_reads import build_and_record
+from ..build_reads import record_reads
 from .environment import cpu_count
 from .finding import NOTE, PROBLEM, WARNING, Finding, of_error
 from .subject import Subject
@@ -19,7 +19,7 @@ __all__ = ['check_keys', 'check_settings']
 def check_keys(subject: Subject) -> Iterator[Finding]:
     """Find keys that nothing reads; parts are built on the meta device to see who reads those of a ``**kwargs``."""
     takers = takers_of(subject.cfg)
-    failed = dict(build_and_record(subject.cfg, takers))
+    failed = dict(record_reads(subject.cfg, takers))
     if ('model',) in failed:
         failed.pop(('optim_wrapper',), None)  # for it is built for that model
     for path, error in failed.items():
@@ -54,13 +54,6 @@ def _start(subject: Subject) -> Iterator[Finding]:
             WARNING, 'resume', f'resume=True goes on with the epochs and the optimizer of load_from={start!r}; it does '
             'not start a new training from its weights.', 'resume=False, or --resume CHECKPOINT instead of both',
         )  # fmt: skip
-    for path, node in walk(subject.get('model'), ('model',)):
-        if isinstance(node, dict) and node.get('pretrained') is True and node.get('checkpoint_path'):
-            where = dotted(path)
-            yield Finding(
-                WARNING, where, f'pretrained=True and checkpoint_path={node["checkpoint_path"]!r}: the file is loaded.',
-                f'{where}.pretrained=False',
-            )  # fmt: skip
     if start and any(isinstance(node, dict) and (node.get('pretrained') is True or node.get('checkpoint_path'))
                      for _, node in walk(subject.get('model'))):  # fmt: skip
         yield Finding(NOTE, 'load_from', 'the weights of load_from replace those that the streams load first.')

@@ -316,7 +316,7 @@ def the_average_has_the_decay_for_momentum(setup):
 
 
 @mistake('rho', level='warning')
-def sam_climbs_far(setup):
+def sam_ascends_far(setup):
     setup.lines = ["optim_wrapper = dict(stages=dict(sam=dict(type='SAM', rho=5.0)))"]
 
 

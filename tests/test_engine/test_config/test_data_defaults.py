@@ -51,6 +51,13 @@ def test_open_places_are_filled_and_told(tmp_path):
     assert again.to_dict() == cfg.to_dict()
 
 
+def test_a_batch_sampler_decides_about_incomplete_batches(tmp_path):
+    """torch refuses drop_last=True beside one."""
+    sampler = {'train_dataloader.batch_sampler': dict(type='PKSampler', images_per_class=2)}
+    cfg = applied(loaded(tmp_path, base=OPEN.format(images=100), options=sampler), data_defaults)
+    assert not cfg.train_dataloader.drop_last
+
+
 def test_what_is_written_stays(tmp_path):
     written = {
         'batch_size': 10,

@@ -8,8 +8,8 @@ import torch
 
 from .environment import cpu_count
 from .finding import NOTE, WARNING, Finding
-from .steps import size_of
 from .subject import Subject
+from .train_step import size_of
 
 __all__ = ['check_speed', 'endless']
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -12,29 +13,27 @@ __all__ = ['TrainStep', 'pick', 'size_of']
 
 def size_of(data: dict) -> int:
     """Return the number of images of a batch."""
-    return len(data['data_samples'])
+    return len(data['data_samples'] if 'data_samples' in data else next(iter(data.values())))
 
 
 def pick(data: dict, numbers: Sequence[int]) -> dict:
-    """Return the images of these numbers of a batch, of each view.
+    """Return the images of these numbers of a batch, of each view; of a batch of another form, the rows of all values.
 
     Example:
         >>> pick(dict(inputs=torch.arange(3)[:, None], data_samples=['a', 'b', 'c']), [2, 0, 2])['data_samples']
         ['c', 'a', 'c']
     """
-
-    def copy(sample: Any) -> Any:
-        return sample.clone() if hasattr(sample, 'clone') else sample
-
-    def rows(images: Any) -> Any:
-        return images[list(numbers)] if isinstance(images, Tensor) else [images[number] for number in numbers]
-
+    if 'data_samples' not in data:
+        return {key: _rows(value, numbers) for key, value in data.items()}
     inputs = data['inputs']
     is_views = isinstance(inputs, (list, tuple)) and not (isinstance(inputs[0], Tensor) and inputs[0].dim() == 3)
-    picked = [rows(view) for view in inputs] if is_views else rows(inputs)
+    picked = [_rows(view, numbers) for view in inputs] if is_views else _rows(inputs, numbers)
     # Copies: a data preprocessor that mixes images writes soft labels into its samples.
-    samples = [copy(data['data_samples'][number]) for number in numbers]
-    return {**data, 'inputs': picked, 'data_samples': samples}
+    return {**data, 'inputs': picked, 'data_samples': [deepcopy(data['data_samples'][number]) for number in numbers]}
+
+
+def _rows(images: Any, numbers: Sequence[int]) -> Any:
+    return images[list(numbers)] if isinstance(images, Tensor) else [images[number] for number in numbers]
 
 
 class TrainStep:
@@ -54,7 +53,7 @@ class TrainStep:
         model.train()
         began = time.perf_counter()
         losses = model.train_step(data, optim_wrapper=self.runner.optim_wrapper)
-        loss = float(losses['loss']) if 'loss' in losses else float('nan')
+        loss = float(losses['loss'].detach()) if 'loss' in losses else float('nan')
         if torch.cuda.is_available() and torch.cuda.is_initialized():
             torch.cuda.synchronize()
         self.seconds = time.perf_counter() - began

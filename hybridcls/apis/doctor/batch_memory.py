@@ -12,14 +12,15 @@ from hybridcls.compat.mmengine import bare_model
 from ..memory import peak_memory
 from .environment import available_memory
 from .finding import NOTE, PROBLEM, WARNING, Finding
-from .steps import TrainStep, pick, size_of
 from .subject import Subject
+from .train_step import TrainStep, pick, size_of
 
 __all__ = ['check_memory']
 
 _GIB = 2**30
 _NEARLY = 0.8
-_SMALL = (2, 4)  # images
+_FEWEST, _LARGEST = 2, 32  # images of a step that is measured
+_SECONDS_OF_PART, _SHARE = 2.0, 0.3  # that such a step takes, and of the free memory
 _MOST, _SECONDS = 8192, 90.0
 _WHERE = 'train_dataloader.batch_size'
 
@@ -41,26 +42,30 @@ def check_memory(subject: Subject, runner: Any, data: dict, batch_size: int) -> 
 
 
 def _estimated(subject: Subject, step: TrainStep, data: dict, batch_size: int) -> Iterator[Finding]:
-    small, large = (pick(data, [number % size_of(data) for number in range(count)]) for count in _SMALL)
-    step(small)  # the optimizer makes its state
-    peaks, seconds = [], []
-    for batch in (small, large):
-        peaks.append(peak_memory(lambda batch=batch: step(batch), 'cpu'))  # type: ignore[misc]
-        step(batch)
+    step(_part(data, _FEWEST))  # the optimizer makes its state
+    peak = peak_memory(lambda: step(_part(data, _FEWEST)), 'cpu')
+    began = time.perf_counter()
+    step(_part(data, _FEWEST))
+    affordable = min(_SECONDS_OF_PART / (time.perf_counter() - began), _SHARE * available_memory() / max(1, peak))
+    large = int(max(2 * _FEWEST, min(batch_size, _LARGEST, _FEWEST * affordable)))
+    sizes, peaks, seconds = (large // 2, large), [], []
+    for count in sizes:
+        peaks.append(peak_memory(lambda count=count: step(_part(data, count)), 'cpu'))  # type: ignore[misc]
+        step(_part(data, count))
         seconds.append(step.seconds)
-    each = max(0.0, (peaks[1] - peaks[0]) / (_SMALL[1] - _SMALL[0]))
+    each = max(0.0, (peaks[1] - peaks[0]) / (sizes[1] - sizes[0]))
     lasting = _lasting(step.runner)
-    needed = lasting + peaks[0] + each * (batch_size - _SMALL[0])
+    needed = lasting + peaks[0] + each * (batch_size - sizes[0])
     free = available_memory() + lasting  # which are in use already
-    fits = int((free - lasting - peaks[0]) / each) + _SMALL[0] if each else 0
+    fits = int((free - lasting - peaks[0]) / each) + sizes[0] if each else 0
     subject.facts['memory'] = dict(
         device='cpu', batch_size=batch_size, bytes=int(needed), bytes_an_image=int(each), bytes_lasting=lasting,
-        free=free, largest=fits, measured_with=list(_SMALL),
+        free=free, largest=fits, measured_with=list(sizes),
     )  # fmt: skip
-    subject.facts['step_seconds_an_image'] = seconds[1] / _SMALL[1]
+    subject.facts['step_seconds_an_image'] = seconds[1] / sizes[1]
     text = (
         f'a batch of {batch_size} takes about {needed / _GIB:.2f} GiB ({lasting / _GIB:.2f} GiB of weights, gradients '
-        f'and optimizer, {each / 2**20:.1f} MiB an image; from steps of {_SMALL[0]} and {_SMALL[1]})'
+        f'and optimizer, {each / 2**20:.1f} MiB an image; from steps of {sizes[0]} and {sizes[1]})'
     )
     if free > lasting and needed > _NEARLY * free:
         level = PROBLEM if needed > free else WARNING
@@ -69,6 +74,10 @@ def _estimated(subject: Subject, step: TrainStep, data: dict, batch_size: int) -
         )
     else:
         yield Finding(NOTE, _WHERE, f'{text}.')
+
+
+def _part(data: dict, count: int) -> dict:
+    return pick(data, [number % size_of(data) for number in range(count)])
 
 
 def _lasting(runner: Any) -> int:
@@ -81,11 +90,11 @@ def _lasting(runner: Any) -> int:
 
 
 def _by_trial(subject: Subject, step: TrainStep, data: dict, batch_size: int) -> Iterator[Finding]:
-    began, have = time.monotonic(), size_of(data)
+    began = time.monotonic()
 
     def fits(count: int) -> bool:
         try:
-            step(pick(data, [number % have for number in range(count)]))
+            step(_part(data, count))
             return True
         except torch.cuda.OutOfMemoryError:
             return False

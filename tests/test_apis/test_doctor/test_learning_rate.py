@@ -1,0 +1,76 @@
+"""The curve of a problem whose limit is known, and a search that leaves no trace."""
+
+import numpy as np
+import pytest
+import torch
+from mmengine.optim import OptimWrapper
+from torch import nn
+from toy_runs import train
+
+from hybridcls.apis.doctor import Wishes, examine
+from hybridcls.apis.doctor.learning_rate import RateCurve, rate_curve, rate_findings
+from hybridcls.engine import load_config
+from hybridcls.replay.random_state import get_random_state
+
+
+@pytest.fixture
+def bowl():
+    """Gradient descent on 10 w^2 / 2: the loss falls fastest at the rate 1 / 10, and grows from 2 / 10 on."""
+    weight = nn.Parameter(torch.tensor([4.0]))
+    wrapper = OptimWrapper(torch.optim.SGD([weight], lr=1.0))
+
+    def step(_):
+        loss = 5 * (weight**2).sum() + 1
+        wrapper.update_params(loss)
+        return loss.item()
+
+    return step, wrapper
+
+
+def test_the_limit_of_a_bowl(bowl):
+    step, wrapper = bowl
+    curve = rate_curve(step, wrapper, range(200), 1.0, steps=200, lowest=1e-6, highest=10.0)
+    assert 1e-4 < curve.suggested < 0.2  # the weight is at 0 before the rate is the best one
+    assert 0.2 < curve.diverges < 2
+    assert np.allclose(np.diff(np.log(curve.rates)), np.log(1e7) / 199)
+
+
+def test_groups_keep_their_ratios(bowl):
+    step, wrapper = bowl
+    wrapper.optimizer.add_param_group(dict(params=[nn.Parameter(torch.zeros(1))], lr=0.5, initial_lr=0.25))
+    rate_curve(step, wrapper, range(5), 1.0, steps=5, lowest=1e-3, highest=1e-2)
+    assert wrapper.optimizer.param_groups[0]['lr'] == pytest.approx(1e-2)
+    assert wrapper.optimizer.param_groups[1]['lr'] == pytest.approx(0.25e-2)
+
+
+def test_a_loss_that_is_noise_suggests_nothing():
+    noise = iter(np.random.default_rng(0).normal(2, 0.1, 60))
+    wrapper = OptimWrapper(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0))
+    curve = rate_curve(lambda _: float(next(noise)), wrapper, range(60), 1.0, steps=60)
+    assert curve.suggested is None
+
+
+def test_the_rate_of_the_config_is_compared():
+    curve = RateCurve([1e-4, 1e-2, 1.0], [3.0, 2.0, 9.0], [3.0, 2.0, 9.0], 1e-2, 0.5)
+    assert [one.level for one in rate_findings(curve, 1e-3)] == ['note']
+    note, warning = rate_findings(curve, 0.7)
+    assert warning.level == 'warning'
+    assert note.change == warning.change == 'lr=0.01'
+    (none,) = rate_findings(RateCurve([1e-4], [3.0], [3.0], None, None), 1e-3)
+    assert 'did not fall' in none.what
+
+
+def test_a_search_leaves_no_trace(toy_configs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = toy_configs / 'toy.py'
+    before = train(config, tmp_path / 'before').model.state_dict()
+    cfg = load_config(config)
+    text, state, files = cfg.pretty_text, repr(get_random_state()), sorted(tmp_path.rglob('*'))
+    found = examine(lambda: cfg, wishes=Wishes(find_rate=True))
+    assert found.facts['learning_rate']['losses']
+    assert cfg.pretty_text == text
+    assert repr(get_random_state()) == state
+    assert sorted(tmp_path.rglob('*')) == files
+    after = train(config, tmp_path / 'after').model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)

@@ -1,0 +1,48 @@
+"""One look at a file: can it be read, what is it, and is it the same as another."""
+
+import io
+
+import numpy as np
+import pytest
+from made_images import picture, save
+from PIL import Image
+
+from hybridcls.datasets.image_look import look_at
+
+
+def test_what_a_look_finds(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture(1, (60, 40)).save(tmp_path / 'a.jpg', exif=exif)
+    look = look_at(str(tmp_path / 'a.jpg'))
+    assert (look.problem, look.size, look.is_rotated, str(look.header)) == ('', (60, 40), True, 'RGB')
+    assert look.signature.shape == (151,)
+    assert not look.is_flat
+    assert np.linalg.norm(look.signature[:143]) == pytest.approx(1, abs=1e-4)
+
+
+def test_problems(tmp_path):
+    file = save(picture(2), tmp_path, 'a.png')
+    content = file.read_bytes()
+    assert look_at(str(file)).problem == ''
+    for broken in (content[:-8], content[: len(content) // 2], b'', b'text'):
+        file.write_bytes(broken)  # another size: not the look of before
+        assert look_at(str(file)).problem
+    assert look_at(str(tmp_path / 'none.png')).problem
+    file.write_bytes(content + b'behind the end')
+    assert look_at(str(file)).problem == ''
+
+
+def test_a_blank_image_is_flat(tmp_path):
+    look = look_at(str(save(Image.new('L', (30, 30), 7), tmp_path, 'blank.png')))
+    assert look.is_flat
+    assert look.signature is None
+    assert look.digest
+
+
+def test_one_digest_for_one_content(tmp_path):
+    content = io.BytesIO()
+    picture(3).save(content, 'PNG')
+    for name in ('a.png', 'b.png'):
+        (tmp_path / name).write_bytes(content.getvalue())
+    assert look_at(str(tmp_path / 'a.png')).digest == look_at(str(tmp_path / 'b.png')).digest
