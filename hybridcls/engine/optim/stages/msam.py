@@ -29,7 +29,7 @@ class MSAM(UpdateStage):
     optimizers that have one of them. Its norm is one over all parameters. The first update has no momentum and moves
     nothing. Batch, losses and running statistics are those of the moved weights, as there is one pass only.
 
-    The weights are moved before each forward pass and put back after the backward pass, to the same bits:
+    The weights are moved before each forward pass and restored after the backward pass, to the same bits:
     validation, checkpoints, averages (EMA, Lookahead) and other hooks only ever see :math:`w_t`. (The authors' code
     keeps the moved weights and subtracts the move where it validates.) Nothing is kept in checkpoints: a resumed run
     moves by the momentum that the optimizer resumed. Costs one copy of the weights.
@@ -90,7 +90,7 @@ class MSAM(UpdateStage):
         self._moved = where
 
     def after_backward(self, update: Update) -> None:
-        """Put the weights back, to the same bits."""
+        """Restore the weights, to the same bits."""
         where, self._moved = self._moved, []
         if update.shards.accumulates_alone:
             self._exchange(update, where)
