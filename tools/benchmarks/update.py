@@ -1,4 +1,4 @@
-"""Update stages: cost of SAM, Lookahead and gradient centralization, savings by fused optimizers and few groups.
+"""Update stages: cost of SAM and its kin, Lookahead and gradient centralization; savings by fused steps and few groups.
 
     python tools/benchmark.py update [--device cuda] [--rounds 15]
 
@@ -21,13 +21,15 @@ from torch import Tensor, nn
 
 from hybridcls.apis.timing import Timing, interleaved_timings
 from hybridcls.command_line import run_tool
-from hybridcls.engine.optim import ComposedOptimWrapper
+from hybridcls.engine.optim import ComposedOptimWrapper, UpdateStage
 from hybridcls.registry import MODELS
 
 UPDATES = 5  # a round; the cycle of every=5 and k=5
 STAGES = dict(
     sam=dict(sam=dict(type='SAM', rho=0.05)),
     asam=dict(sam=dict(type='SAM', rho=0.5, adaptive=True)),
+    friendly=dict(sam=dict(type='FriendlySAM', rho=0.2)),
+    msam=dict(msam=dict(type='MSAM', rho=3.0)),
     every=dict(sam=dict(type='SAM', rho=0.05, every=5, reuse=True)),
     lookahead_gc=dict(gc=dict(type='GradientCentralization'), lookahead=dict(type='Lookahead', k=5)),
 )
@@ -130,6 +132,8 @@ def kept_tensors(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, (list, tuple)):
         for part in value:
             yield from kept_tensors(part)
+    elif isinstance(value, UpdateStage):
+        yield from kept_tensors(vars(value))
 
 
 def megabytes(tensors: Iterator[Tensor]) -> float:
@@ -154,12 +158,15 @@ def compare_stages(model: BaseModel, batch: dict, timing: dict) -> None:
     off = trainer(model, batch, ComposedOptimWrapper(adamw(model, fused=True)))
     print(f"{UPDATES} updates, against {UPDATES} plain ones (mmengine's OptimWrapper):")
     timings = interleaved_timings(
-        dict(plain=plain, off=off, lookahead_gc=train['lookahead_gc'], every=train['every']), **timing
+        dict(plain=plain, off=off, **{name: train[name] for name in ('lookahead_gc', 'msam', 'every', 'friendly')}),
+        **timing,
     )
     print(line('plain', timings['plain']))
     print(line('stages off', timings['off'], 1.01))
     print(line('Lookahead k=5 + GradientCentralization', timings['lookahead_gc'], 1.02))
+    print(line('MSAM', timings['msam'], 1.03))
     print(line('SAM every=5, reuse', timings['every'], 1.27))
+    print(line('FriendlySAM', timings['friendly']))
     print(f'{UPDATES} updates, against two bare forward and backward passes and a step each:')
     timings = interleaved_timings(dict(two=two_passes(model, batch), sam=train['sam'], asam=train['asam']), **timing)
     print(line('two passes', timings['two']))
@@ -169,7 +176,7 @@ def compare_stages(model: BaseModel, batch: dict, timing: dict) -> None:
     print(f'Memory kept between updates, in copies of the weights ({weights:.1f} MB):')
     for name, wrapper in composed.items():
         for stage in wrapper.stages.values():
-            kept = megabytes(kept_tensors(vars(stage)))
+            kept = megabytes(kept_tensors(stage))
             print(f'  {f"{name}: {type(stage).__name__}":<46} {kept:>9.1f} MB  {kept / weights:>6.3f}')
 
 

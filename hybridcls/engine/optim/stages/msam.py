@@ -29,7 +29,7 @@ class MSAM(UpdateStage):
     optimizers that have one of them. Its norm is one over all parameters. The first update has no momentum and moves
     nothing. Batch, losses and running statistics are those of the moved weights, as there is one pass only.
 
-    The weights are moved before each forward pass and restored from a copy after the backward pass, to the same bits:
+    The weights are moved before each forward pass and restored after the backward pass, to the same bits:
     validation, checkpoints, averages (EMA, Lookahead) and other hooks only ever see :math:`w_t`. (The authors' code
     keeps the moved weights and subtracts the move where it validates.) Nothing is kept in checkpoints: a resumed run
     moves by the momentum that the optimizer resumed. Costs one copy of the weights.
@@ -55,8 +55,8 @@ class MSAM(UpdateStage):
     def __init__(self, rho: float = 0.3) -> None:
         check_number('MSAM', 'rho', rho, 0, advice="The authors' runs take 3.")
         self.rho = rho
-        self._buffers: dict[int, Tensor] = {}  # copies of the weights
-        self._moved: list[int] = []  # positions of the weights that are not in their place
+        self._buffers: dict[int, Tensor] = {}  # the moved weights; while those are in place, the others
+        self._moved: list[int] = []  # positions of the weights that are moved
         self._factor: Optional[Tensor] = None  # of the momentum, in the last move
 
     def start(self, update: Update) -> None:
@@ -79,15 +79,29 @@ class MSAM(UpdateStage):
         for i, param in zip(where, params, strict=True):
             if i not in self._buffers or self._buffers[i].shape != param.shape:
                 self._buffers[i] = torch.empty_like(param)
-        torch._foreach_copy_([self._buffers[i] for i in where], params)
+        buffers = [self._buffers[i] for i in where]
+        if update.shards.accumulates_alone:
+            for param, momentum, buffer in zip(params, momenta.values(), buffers, strict=True):
+                torch.addcmul(param, momentum, self._factor.to(param.device, param.dtype), out=buffer)
+            self._exchange(update, where)
+        else:  # FSDP reads the weights from a storage of its own
+            torch._foreach_copy_(buffers, params)
+            _add(params, local_parts(momenta.values()), self._factor)
         self._moved = where
-        _add(params, local_parts(momenta.values()), self._factor)
 
     def after_backward(self, update: Update) -> None:
-        """Put the weights back, to the same bits."""
+        """Restore the weights, to the same bits."""
         where, self._moved = self._moved, []
-        if where:
+        if update.shards.accumulates_alone:
+            self._exchange(update, where)
+        elif where:
             torch._foreach_copy_(local_parts(update.params[i] for i in where), [self._buffers[i] for i in where])
+
+    def _exchange(self, update: Update, where: list[int]) -> None:
+        """Give the weights the storage of their buffers, and the other way round: no copy there and back."""
+        for i in where:
+            param = update.params[i]
+            param.data, self._buffers[i] = self._buffers[i], param.data
 
     def before_step(self, update: Update) -> None:
         """Let torch's SGD, which will add the decay of the weights, decay those that the gradient is from."""

@@ -88,7 +88,7 @@ def test_with_rho_zero_it_is_the_optimizer_alone():
 def test_one_pass_at_the_moved_weights_and_none_moved_in_between():
     """Each forward pass is at w - rho v / |v|; outside of it the weights are w, under accumulation too."""
     net = make_net(**DRY)
-    optimizer = sgd(net)
+    optimizer, places = sgd(net), [param.data_ptr() for param in net.parameters()]
     wrapper = ComposedOptimWrapper(optimizer, stages=dict(msam=dict(type='MSAM', rho=0.7)), accumulative_counts=2)
     wrapper.initialize_count_status(net, 0, 8)
     for number, batch in enumerate(make_batches(8)):
@@ -104,6 +104,7 @@ def test_one_pass_at_the_moved_weights_and_none_moved_in_between():
         assert torch.equal(net.seen[-1]['weight'], before['fc.weight']) == (number < 2)
         if number % 2 == 0:  # no step: all weights are what they were, to the bit
             assert all(torch.equal(param, before[name]) for name, param in net.named_parameters())
+        assert [param.data_ptr() for param in net.parameters()] == places
 
 
 @pytest.mark.parametrize(('accumulation', 'amp'), [(1, None), (2, None), (2, 'bfloat16'), (2, 'float16')])
