@@ -1,8 +1,7 @@
 """The entries of a bank that may be among the most similar ones, by a product in float32."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import cache
 from typing import Any, Optional
 
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from ..full_precision import outside_autocast
 from ..l2_normalize import l2_normalize
+from ..product_precision import multiply
 
 __all__ = ['find_candidates', 'rounding_error']
 
@@ -85,8 +85,8 @@ def _by_topk(
     for start in range(0, len(bank), bank_rows):
         part = _unit_rows(bank[start : start + bank_rows], device)
         for rows in torch.arange(len(queries), device=device).split(most_queries):
-            with _exact_float32(queries):
-                similarity = queries[rows] @ part.T
+            with outside_autocast(queries):
+                similarity = multiply(queries[rows], part.T, 'float32')  # which rounding_error is of
             similarity.nan_to_num_(nan=-torch.inf)
             if own is not None:
                 place = own.to(device)[rows] - start
@@ -97,18 +97,6 @@ def _by_topk(
             index[rows] = torch.cat([index[rows], where + start], 1).gather(1, kept)
             found[rows] = merged
     return found.cpu(), index.cpu()
-
-
-@contextmanager
-def _exact_float32(tensor: Tensor) -> Iterator[None]:
-    """Keep TF32 and autocast out of a product: :func:`rounding_error` is that of float32."""
-    allowed = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
-    try:
-        with outside_autocast(tensor):
-            yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = allowed
 
 
 def _by_screens(units: Tensor, own: Optional[Tensor], bank: Tensor, room: int, k: int) -> tuple[Tensor, Tensor]:
