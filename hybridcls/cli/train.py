@@ -11,6 +11,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
+from .early_weights import check_weights_early
 from .find_config import find_config
 from .json_output import print_json, stdout_for_json, tell
 from .shared_options import add_shared_options, check_shared_paths, load_with_options
@@ -51,6 +52,7 @@ def run(args: Namespace) -> int:
     """Train, and report what the training left behind."""
     args.config = find_config('train', args.config)  # before the imports that take seconds
     check_shared_paths('train', args)
+    check_weights_early('train', args)
     began = time.monotonic()
     with stdout_for_json(args.json):
         apply_process_options(args)
