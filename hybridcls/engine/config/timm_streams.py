@@ -37,10 +37,11 @@ def check_timm_streams(cfg: Config) -> None:
     """Check the model names and the weights of streams before data are read.
 
     Raises:
-        ValueError: If timm has no such model; names near ones.
+        ValueError: If timm has no such model, or a file holds the weights of another one: names near models, or the
+            layers that differ.
         FileNotFoundError: If there are no such weights, here or on the Hub.
     """
-    from hybridcls.models.backbones.timm_model import check_model_name
+    from hybridcls.models.backbones.timm_model import check_model_name, check_weights
     from hybridcls.models.weights.pretrained_weights import check_pretrained
     from hybridcls.models.weights.weight_files import weights_file
 
@@ -50,6 +51,7 @@ def check_timm_streams(cfg: Config) -> None:
             check_model_name(caller, stream['model_name'])
             if stream.get('checkpoint_path'):
                 weights_file(caller, stream['checkpoint_path'])
+                check_weights(stream, value_at(cfg, (*path[:-1], 'img_size')) or None)
             elif stream.get('pretrained') is True and not stream.get('pretrained_cfg_overlay'):
                 check_pretrained(caller, stream['model_name'], stream.get('cache_dir'))
 

@@ -15,7 +15,7 @@ from hybridcls.compat.torch import copy_module_versions
 from .timm_weights import converted_weights, names_in_config
 from .weight_families import guess_model
 
-__all__ = ['load_timm_weights']
+__all__ = ['check_timm_weights', 'load_timm_weights']
 
 # What older files do not have, and BatchNorm does without.
 _OPTIONAL = 'num_batches_tracked'
@@ -65,6 +65,26 @@ def load_timm_weights(
         ValueError: If the file cannot be read, or does not have all weights of the model and no others; tells which
             layers differ, and which model the file seems to hold.
     """
+    state, report = _fitted(caller, model, model_name, source, cut_off)
+    model.load_state_dict(state, strict=False)  # BatchNorm's counters may be missing
+    return report
+
+
+def check_timm_weights(
+    caller: str,
+    model: nn.Module,
+    model_name: str,
+    source: Union[str, Mapping[str, Tensor]],
+    cut_off: Iterable[str] = (),
+) -> None:
+    """Raise where :func:`load_timm_weights` would; the model stays as it is, and may lie on the meta device."""
+    _fitted(caller, model, model_name, source, cut_off)
+
+
+def _fitted(
+    caller: str, model: nn.Module, model_name: str, source: Union[str, Mapping[str, Tensor]], cut_off: Iterable[str]
+) -> tuple[Mapping[str, Tensor], str]:
+    """Return the weights of a file as a model takes them, and the sentence about them."""
     path = source if isinstance(source, str) else 'the given state dict'
     try:
         content = read_checkpoint(path) if isinstance(source, str) else source
@@ -90,8 +110,7 @@ def load_timm_weights(
             '(--model NAME), or give another file.'
         )
     copy_module_versions(weights, state)
-    model.load_state_dict(state, strict=False)  # BatchNorm's counters may be missing
-    return _report(model_name, path, part, state, left)
+    return state, _report(model_name, path, part, state, left)
 
 
 def _part_of(caller: str, path: str, target: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> _Part:

@@ -1,6 +1,7 @@
 """A top-level model_name is enough; what a stream starts from is found, or left out where a checkpoint has it."""
 
 import pytest
+import timm
 import torch
 from config_helpers import loaded
 from huggingface_hub import constants
@@ -58,6 +59,16 @@ def test_weights_that_are_not_here_are_told_before_data_are_read(tmp_path, monke
         check_timm_streams(cfg)
     cfg = loaded(tmp_path, base=HYBRID, options={'model.backbone.vit.checkpoint_path': str(tmp_path / 'no.pth')})
     with pytest.raises(FileNotFoundError, match=r"model\.backbone\.vit: checkpoint_path='.*no\.pth' does not exist"):
+        check_timm_streams(cfg)
+
+
+def test_a_file_of_another_model_is_told_before_data_are_read(tmp_path):
+    torch.save(timm.create_model('test_resnet').state_dict(), tmp_path / 'w.pth')
+    options = dict(checkpoint_path=str(tmp_path / 'w.pth'))
+    check_timm_streams(loaded(tmp_path, base=LONE, options=options))
+    check_timm_streams(loaded(tmp_path, base=LONE, options={**options, 'model.backbone.cnn.in_chans': 1}))
+    cfg = loaded(tmp_path, base=LONE, options=dict(options, model_name='test_vit'))
+    with pytest.raises(ValueError, match=r'w\.pth does not hold the weights of test_vit: it lacks all .* a ResNet'):
         check_timm_streams(cfg)
 
 
