@@ -13,6 +13,7 @@ from hybridcls.checks import listed
 from hybridcls.compat.torch import copy_module_versions
 
 from .timm_weights import converted_weights, names_in_config
+from .torchvision_weights import differing_eps, from_torchvision
 from .weight_families import guess_model
 
 __all__ = ['check_timm_weights', 'load_timm_weights']
@@ -47,8 +48,8 @@ def load_timm_weights(
     """Read a file and give a timm model without a classifier its weights.
 
     The weights may stand behind a prefix, as in the checkpoints of our runs (``backbone.vit.model.``, in those of two
-    streams too); be those of another project that timm converts; have another image size, patch size or number of input
-    channels, where timm can adapt them. A classifier is left out.
+    streams too); be those of another project that timm converts, or of torchvision's model of the same layers; have
+    another image size, patch size or number of input channels, where timm can adapt them. A classifier is left out.
 
     Args:
         caller (str): Name used as the error prefix.
@@ -94,7 +95,7 @@ def _fitted(
     if not weights:
         raise ValueError(f'{caller}: expected weights in {path!r}, got none.')
     target = model.state_dict()
-    part = _part_of(caller, path, target, weights)
+    part = _part_of(caller, path, target, from_torchvision(model, weights))
     state: Mapping[str, Tensor] = part.weights
     if any(_shape(state.get(name)) != _shape(value) for name, value in target.items()):
         with suppress(Exception):  # of weights that are for another model, timm's functions may raise anything
@@ -108,6 +109,12 @@ def _fitted(
             f'{caller}: {path} does not hold the weights of {model_name}: it {different}.'
             f'{_hint(part.weights)}{guess_model(path, content, weights)} Name the model that they are of '
             '(--model NAME), or give another file.'
+        )
+    eps = differing_eps(model, weights)
+    if eps is not None:
+        raise ValueError(
+            f"{caller}: {path} holds torchvision's weights, which are for BatchNorm of eps={eps}, and {model_name} has "
+            f'another one. Write bn_eps={eps} beside model_name (--cfg-options model.backbone.cnn.bn_eps={eps}).'
         )
     copy_module_versions(weights, state)
     return state, _report(model_name, path, part, state, left)
