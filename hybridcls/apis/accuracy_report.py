@@ -56,6 +56,15 @@ class AccuracyReport:
             by_class={name: dict(accuracy=share, images=self.images[name]) for name, share in self.by_class().items()},
         )
 
+    def state(self) -> dict[str, Any]:
+        """Return what :meth:`restore` needs, in JSON's types."""
+        return dict(images=dict(self.images), right=dict(self.right), unlabelled=self.unlabelled)
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Count on from the :meth:`state` of another run."""
+        self.images, self.right = Counter(state['images']), Counter(state['right'])
+        self.unlabelled = state['unlabelled']
+
     def __str__(self) -> str:
         if self.top1 is None:
             return 'no labelled image'
