@@ -8,9 +8,11 @@ from .mark_unknown import MarkUnknown
 from .pack_inputs import PackInputs
 from .rand_augment import RandAugment
 from .random_affine import RandomAffine
+from .random_erasing import RandomErasing
 from .resizing import CenterCropToSize, RandomCropToSize, ResizeToSize
 
 __all__ = [
     'CenterCropToSize', 'FusedColorJitter', 'ImageDepthError', 'ImageViews', 'LoadImage', 'MarkUnknown',
-    'PackInputs', 'RandAugment', 'RandomAffine', 'RandomCropToSize', 'ResizeToSize', 'UnreadableImageError',
+    'PackInputs', 'RandAugment', 'RandomAffine', 'RandomCropToSize', 'RandomErasing', 'ResizeToSize',
+    'UnreadableImageError',
 ]  # fmt: skip
