@@ -12,6 +12,7 @@ from hybridcls.checks import did_you_mean
 from hybridcls.compat.mmengine import bare_model
 
 from .checkpoints.files import check_checkpoint, check_writable, latest_valid_checkpoint
+from .config.cache_folders import cache_folders
 from .config.change import RECORD, Change, apply, provenance_of, record_of
 from .config.data_defaults import data_defaults
 from .config.data_splits import data_splits, open_splits
@@ -109,7 +110,7 @@ def prepare_training(
         cfg (Config): What to train.
         options (TrainOptions): How.
         work_dir (str, optional): Wins over ``cfg.work_dir``; without both it is ``work_dirs/<name of the config>``.
-        split_dir (str, optional): Where ``split.csv`` is kept, if the images have to be divided
+        split_dir (str, optional): Where mapped caches are kept, and ``split.csv``, if the images have to be divided
             (:func:`~hybridcls.engine.config.data_splits.data_splits`). Defaults to the work dir.
 
     Returns:
@@ -130,6 +131,7 @@ def prepare_training(
     check_writable(cfg.work_dir)
     start_processes(options.launcher or 'none')
     apply(cfg, start_from, options.resume)
+    apply(cfg, cache_folders, split_dir or cfg.work_dir)
     _divide_images(cfg, split_dir or cfg.work_dir, options, cfg.get('load_from') if cfg.get('resume') else None)
     check_image_folders(cfg)
     apply(cfg, data_defaults, process_count(options.launcher or 'none'))
@@ -170,6 +172,7 @@ def prepare_testing(
     if checkpoint is not None:
         apply(cfg, without_initial_weights)
     check_timm_streams(cfg)
+    apply(cfg, cache_folders, cfg.work_dir)
     _divide_images(cfg, cfg.work_dir, replace(options, launcher=launcher), checkpoint)
     check_image_folders(cfg, kinds=('test',))
     apply(cfg, data_defaults, 1, True)
