@@ -14,6 +14,7 @@ from hybridcls.compat.mmengine import bare_model
 from .checkpoints.files import check_checkpoint, check_writable, latest_valid_checkpoint
 from .config.cache_folders import cache_folders
 from .config.change import RECORD, Change, apply, provenance_of, record_of
+from .config.checkpoint_config import without_initial_weights
 from .config.data_defaults import data_defaults
 from .config.data_splits import data_splits, open_splits
 from .config.dataloaders import check_dataloaders, limit_dataloaders
@@ -32,7 +33,7 @@ from .config.schedules import (
     iterations,
     scaled_lr,
 )
-from .config.timm_streams import check_timm_streams, weights_of_runs, without_initial_weights
+from .config.timm_streams import check_timm_streams, weights_of_runs
 from .config.tree import ABSENT, class_of
 from .config.vis_backends import check_vis_backends
 from .distillation.distillation_width import distillation_width

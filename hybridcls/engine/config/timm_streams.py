@@ -9,10 +9,7 @@ from mmengine.config import Config
 from .change import Change
 from .tree import ABSENT, Path, dotted, is_a, value_at, walk
 
-__all__ = [
-    'backbones_in', 'check_timm_streams', 'lone_stream', 'timm_streams_in', 'weights_of_runs',
-    'without_initial_weights',
-]  # fmt: skip
+__all__ = ['backbones_in', 'check_timm_streams', 'lone_stream', 'timm_streams_in', 'weights_of_runs']
 
 
 def lone_stream(cfg: Config) -> Iterator[Change]:
@@ -67,18 +64,6 @@ def weights_of_runs(cfg: Config) -> Iterator[Change]:
             with suppress(FileNotFoundError):  # no work dir; the stream takes folders of the Hub, or says what is wrong
                 found = find_checkpoint(given)
                 yield Change(place, given, found.path, found.why, 'the work dir')
-
-
-def without_initial_weights(cfg: Config) -> Iterator[Change]:
-    """Leave out the weights that a training started from, where a checkpoint holds all of them."""
-    for path in timm_streams_in(cfg):
-        lora = value_at(cfg, (*path[:-1], 'lora_rank'))
-        if isinstance(lora, dict) and 'adapters' in (value for _, value in walk(lora)):
-            continue  # its checkpoints hold the adapters alone
-        for key, off in (('pretrained', False), ('checkpoint_path', '')):
-            given = value_at(cfg, (*path, key))
-            if given:
-                yield Change((*path, key), given, off, 'the checkpoint has all weights', 'the checkpoint', False)
 
 
 def backbones_in(cfg: Config) -> Iterator[Path]:

@@ -9,7 +9,7 @@ from huggingface_hub import constants
 from hybridcls.engine.config import load_config, provenance_of
 from hybridcls.engine.config.change import apply, record_of, table_of
 from hybridcls.engine.config.dumps import RECORD
-from hybridcls.engine.config.timm_streams import check_timm_streams, weights_of_runs, without_initial_weights
+from hybridcls.engine.config.timm_streams import check_timm_streams, weights_of_runs
 
 LONE = """
 model_name = 'test_resnet'
@@ -96,13 +96,3 @@ def test_a_work_dir_stands_for_its_best_checkpoint(tmp_path):
     cfg = loaded(tmp_path, base=LONE, options=dict(checkpoint_path=str(hub)))
     apply(cfg, weights_of_runs)
     assert cfg.model.backbone.cnn.checkpoint_path == str(hub)
-
-
-def test_a_test_needs_no_weights_to_start_from(tmp_path):
-    cfg = loaded(tmp_path, base=HYBRID)
-    apply(cfg, without_initial_weights)
-    assert not cfg.model.backbone.vit.pretrained
-    adapters = {'model.backbone.lora_rank': dict(rank=2, vit=dict(checkpoint='adapters'))}
-    cfg = loaded(tmp_path, base=HYBRID, options=adapters)
-    apply(cfg, without_initial_weights)
-    assert cfg.model.backbone.vit.pretrained
