@@ -5,6 +5,7 @@ to --work-dir, by default work_dirs/<last part of the name>.
 """
 
 import os
+import shlex
 import sys
 import time
 from argparse import ArgumentParser, Namespace
@@ -64,7 +65,8 @@ def run(args: Namespace) -> int:
     if args.json:
         print_json(result)
     else:
-        tell(f'Next: hybridcls test {result["work_dir"]}, hybridcls predict {result["work_dir"]} IMAGES')
+        folder = shlex.quote(result['work_dir'])
+        tell(f'Next: hybridcls predict {folder} IMAGES\n      hybridcls test {folder}')
     return 0
 
 
