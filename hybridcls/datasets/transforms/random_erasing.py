@@ -110,10 +110,10 @@ class RandomErasing(BaseTransform):
             return
         cv2.setRNGSeed(random.getrandbits(31))  # OpenCV has random numbers of its own
         if self.fill_std is None:
-            cv2.randu(patch, (0, 0, 0), (256, 256, 256))
+            cv2.randu(patch, np.zeros(3), np.full(3, 256.0))
         else:
             # Cut off below the point, as mmpretrain does, where OpenCV rounds.
-            cv2.randn(patch, tuple(value - 0.5 for value in self.fill_color), self.fill_std)
+            cv2.randn(patch, np.subtract(self.fill_color, 0.5), np.array(self.fill_std, float))
 
     def __repr__(self) -> str:
         keys = ('erase_prob', 'min_area_ratio', 'max_area_ratio', 'aspect_range', 'mode', 'fill_color', 'fill_std')
