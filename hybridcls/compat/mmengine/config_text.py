@@ -1,4 +1,4 @@
-"""mmengine writes a config as text for every checkpoint, and lays the text out anew each time, for half a second."""
+"""mmengine writes a config as text for every checkpoint, and lays the text out each time, for half a second."""
 
 from functools import lru_cache
 
