@@ -39,7 +39,7 @@ def test_constructor_error_has_the_class_name():
     if find_spec('albumentations') is None:
         error = caught(TRANSFORMS.build, dict(type='Albu', transforms=[]))
         assert explain_error(error) == 'Albumentations: albumentations is not installed'
-    error = caught(TRANSFORMS.build, dict(type='RandomErasing', mode='random'))
+    error = caught(TRANSFORMS.build, dict(type='mmpretrain.RandomErasing', mode='random'))
     assert explain_error(error) is None, 'a bare assertion does not help a user'
 
 

@@ -27,6 +27,13 @@ from processes import TOOLS, run_process
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').glob('*.md'))]
+RECIPES = sorted((ROOT / 'docs' / 'finetune').glob('*.md'))
+TAGS = 'path,label,split\n' + ''.join(
+    f'my_images/{split}/{name}/{number}.jpg,{name if number else f"{name}|red"},{split}\n'
+    for split in ('train', 'val')
+    for name in ('cat', 'dog', 'owl')
+    for number in range(4)
+)
 BLOCK = re.compile(
     r'(?:<!-- (?P<mark>run|file):?(?P<words>[^\n]*) -->\n+)?'
     r'```(?P<kind>bash|console|python)\n(?P<text>.*?)```',
@@ -170,6 +177,19 @@ def user(folder_of_a_user, tmp_path):
 
 @pytest.mark.parametrize('page', [page for page in PAGES if any(blocks(page))], ids=lambda page: page.stem)
 def test_a_page_runs(page, user):
+    run_page(page, user)
+
+
+def test_the_pages_of_the_recipes_run(user):
+    """In one folder: `distill` learns from what `full` leaves."""
+    (user / 'tags.csv').write_text(TAGS)
+    first = ROOT / 'docs' / 'finetune' / 'full.md'
+    for page in [first, *(page for page in RECIPES if page != first)]:
+        run_page(page, user)
+
+
+def run_page(page, user):
+    """Run what stands on a page."""
     for block in blocks(page):
         if block.kind == 'python':
             if block.mark == 'file':
@@ -185,6 +205,10 @@ def test_a_page_runs(page, user):
 
 def test_what_is_not_run_stands_on_a_page():
     written = {
-        command for page in PAGES for block in blocks(page) if block.kind != 'python' for command, _ in commands(block)
+        command
+        for page in [*PAGES, *RECIPES]
+        for block in blocks(page)
+        if block.kind != 'python'
+        for command, _ in commands(block)
     }
     assert not set(NOT_RUN) - written

@@ -19,6 +19,7 @@ FLOORS = [
         'hybridcls.registry',
         'hybridcls.command_line',
         'hybridcls.compat',
+        'hybridcls.hub_cache',
         'hybridcls.literals',
         'hybridcls.old_modules',
         'hybridcls.renames',

@@ -62,6 +62,20 @@ class AccuracyReport:
             **(dict(unanswered=self.unanswered) if self.unanswered else {}),
         )
 
+    def state(self) -> dict[str, Any]:
+        """Return what :meth:`restore` needs, in JSON's types."""
+        return dict(
+            images=dict(self.images),
+            right=dict(self.right),
+            unlabelled=self.unlabelled,
+            unanswered=self.unanswered,
+        )
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Count on from the :meth:`state` of another run."""
+        self.images, self.right = Counter(state['images']), Counter(state['right'])
+        self.unlabelled, self.unanswered = state['unlabelled'], state.get('unanswered', 0)
+
     def __str__(self) -> str:
         if self.top1 is None:
             return 'no labelled image'

@@ -27,7 +27,8 @@ class Answer:
             ``'unknown'`` if ``answered`` is False.
         probability (float, optional): The largest score, in [0, 1].
         top (tuple[tuple[str, float], ...]): The k most probable classes with their scores, the best first.
-        label (str, optional): The class that the image is of, where its folder or table names one of the model's.
+        label (str, optional): The class that the image is of, where its folder or table names one of the model's; with
+            several labels an image those classes, joined by ``|``.
         uncertainties (dict[str, float]): Those that the head has, by name, higher for a more uncertain answer:
             ``total``, ``aleatoric`` and ``epistemic`` in nats, ``vacuity`` in (0, 1].
         scores (np.ndarray, optional): ``(C,)`` float32, by class number.

@@ -24,7 +24,8 @@ class Item(NamedTuple):
     Args:
         path (str, optional): As it was given, for the answer; None for an image in memory.
         source (Any): What the pipeline reads: a path, or ``img`` of LoadImage (an image of Pillow, or bytes).
-        label (str, optional): What the table says of its class, or the name of the first folder below the one given.
+        label (str, optional): What the table says of its class (of several labels ``a|b``, ``''`` without one), or the
+            name of the first folder below the one given.
     """
 
     path: Optional[str]
@@ -143,13 +144,19 @@ def _of_folder(folder: str) -> list[Item]:
 def _of_table(path: str) -> list[Item]:
     if not os.path.isfile(path):
         raise FileNotFoundError(f'predict: the table {path!r} does not exist.{near_files(path)}')
+    has_labels = True
     try:
         rows, _ = read_rows('predict', path, with_label=True, multi_label=True)
     except ValueError:  # it has no column of labels
+        has_labels = False
         rows, _ = read_rows('predict', path, with_label=False)
     folder = os.path.dirname(path)
     return [
-        Item(row.path, row.path if '://' in row.path else os.path.join(folder, row.path), row.label or None)
+        Item(
+            row.path,
+            row.path if '://' in row.path else os.path.join(folder, row.path),
+            row.label if has_labels else None,
+        )
         for row in rows
     ]
 

@@ -2,7 +2,6 @@
 
 import itertools
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
@@ -27,6 +26,7 @@ from .accuracy_report import AccuracyReport
 from .answer import Answer, answers_of, checked_embedding
 from .image_inputs import ImageInputs, Item, is_one_image, read_inputs
 from .mapped_ahead import mapped_ahead
+from .multi_label_report import MultiLabelReport
 from .trained_model import Source, read_trained_model
 
 __all__ = ['Answers', 'HybridInferencer', 'Unreadable', 'load']
@@ -261,9 +261,12 @@ class HybridInferencer(BaseInferencer):
     def class_of(self, label: Optional[str]) -> Optional[str]:
         """Return the class that a label, or the name of a folder, means; None if the model has no such class.
 
-        With several labels an image there is no such answer: ``hybridcls test`` measures those.
+        With several labels an image (``a|b``): those that the model has a class for; ``''`` if it has none at all.
         """
-        return None if label is None or self.multi_label else self._class_of.get(label)
+        if label is None or not self.multi_label:
+            return None if label is None else self._class_of.get(label)
+        known = [self._class_of[name] for name in label.split('|') if name in self._class_of]
+        return '|'.join(known) if known or not label else None
 
     @property
     def multi_label(self) -> bool:
@@ -278,7 +281,7 @@ class Answers(Iterator[Answer]):
         total (int, optional): Number of images, if that is known before.
         done (int): Number of images, read or not, of the batches that were computed.
         unreadable (list[Unreadable]): Images without an answer, so far.
-        accuracy (AccuracyReport): Of the answers so far, where images have labels.
+        accuracy (AccuracyReport | MultiLabelReport): Of the answers so far, where images have labels.
     """
 
     def __init__(
@@ -302,7 +305,7 @@ class Answers(Iterator[Answer]):
         self.total = inputs.total
         self.done = skip
         self.unreadable: list[Unreadable] = []
-        self.accuracy = AccuracyReport(model.classes)
+        self.accuracy = (MultiLabelReport if model.multi_label else AccuracyReport)(model.classes)
         items = itertools.islice(inputs.items, skip, None)
         self._batches = self._computed(model.preprocess(items, batch_size, workers))
         self._ready: Iterator[Answer] = iter(())
@@ -336,26 +339,13 @@ class Answers(Iterator[Answer]):
 
     def state(self) -> dict[str, Any]:
         """Return what :meth:`restore` needs, in JSON's types."""
-        accuracy = self.accuracy
-        counts = dict(
-            images=dict(accuracy.images),
-            right=dict(accuracy.right),
-            unlabelled=accuracy.unlabelled,
-            unanswered=accuracy.unanswered,
-        )
-        return dict(unreadable=[list(one) for one in self.unreadable], accuracy=counts)
+        return dict(unreadable=[list(one) for one in self.unreadable], accuracy=self.accuracy.state())
 
     def restore(self, state: dict[str, Any]) -> None:
         """Count on from the :meth:`state` of a run that was interrupted."""
         if state:
             self.unreadable = [Unreadable(*one) for one in state['unreadable']]
-            self.accuracy = AccuracyReport(
-                self._model.classes,
-                Counter(state['accuracy']['images']),
-                Counter(state['accuracy']['right']),
-                state['accuracy']['unlabelled'],
-                state['accuracy'].get('unanswered', 0),
-            )
+            self.accuracy.restore(state['accuracy'])
 
     def _note(self, item: Item, error: BaseException) -> None:
         known = isinstance(error, (UnreadableImageError, ImageDepthError, OSError))

@@ -114,8 +114,14 @@ def _explain(cfg: Config, takers: Takers, path: Path, phase: Optional[InChain]) 
     if renamed is not None and source in ('file', 'option') and layer == renamed.layer:
         why = f'written as {renamed.path[-1]}={renamed.old!r}'
         place = (*renamed.path, *path[len(renamed.new_path) :])
-    elif source in ('file', 'option') and variable != path and _same(cfg, variable, path):
-        why = f'repeats {dotted(_shared_start(path, variable))}'
+    elif source in ('file', 'option') and variable != path and value_at(cfg, variable) == value_at(cfg, path):
+        why, writer = f'repeats {dotted(_shared_start(path, variable))}', max(layers_of(cfg, variable).values())
+        if writer.rank < layer.rank <= 0:  # `{{_base_.x}}`: the base says what the value is
+            file, line = _where(layer, path, known.references)
+            why += f', named in {FilePath(file or layer.name).name}:{line}'
+            layer, place = writer, variable
+        elif writer != layer:
+            why = ''
     file, line = _where(layer, place, known.references, phase) if place and source != 'code' else (None, 0)
     taker = takers.at(path)
     name, status = (taker.name, taker.status) if taker is not None else _of_variable(cfg, path)
@@ -159,12 +165,6 @@ def _shared_start(path: Path, variable: Path) -> Path:
     while len(variable) > 1 and variable[-1] == path[-1]:
         path, variable = path[:-1], variable[:-1]
     return variable
-
-
-def _same(cfg: Config, one: Path, other: Path) -> bool:
-    """Return whether two keys have the same value from the same layer."""
-    values = [value_at(cfg, path) for path in (one, other)]
-    return values[0] == values[1] and max(layers_of(cfg, one).values()) == max(layers_of(cfg, other).values())
 
 
 def _where(

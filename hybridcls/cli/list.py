@@ -45,9 +45,9 @@ def run(args: Namespace) -> int:
 
 
 def recipes(pattern: Optional[str] = None) -> list[dict[str, Any]]:
-    """Return the configs that are shipped, each with the first line of its docstring."""
+    """Return the configs that are shipped, those for own images first, with the first line of the docstring."""
     rows = []
-    for name, file in shipped_configs().items():
+    for name, file in sorted(shipped_configs().items(), key=lambda one: not one[0].startswith('finetune/')):
         about = ast.get_docstring(ast.parse(file.read_text(encoding='utf8'))) or ''
         rows.append(dict(name=name, about=about.partition('\n')[0]))
     return rows

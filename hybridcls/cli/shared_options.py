@@ -10,7 +10,7 @@ from hybridcls.checks import near_files
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-__all__ = ['SHARED_OPTIONS', 'add_shared_options', 'check_shared_paths', 'load_with_options']
+__all__ = ['SHARED_OPTIONS', 'add_shared_options', 'check_shared_paths', 'load_with_options', 'values_of_keys']
 
 
 class SharedOption(NamedTuple):
@@ -73,6 +73,11 @@ def given_options(args: Namespace) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def values_of_keys(args: Namespace) -> dict[str, Any]:
+    """Return the values of the options that were given, by the dotted keys that they set."""
+    return {SHARED_OPTIONS[name].key: value for name, value in given_options(args).items()}
+
+
 def _dest(name: str) -> str:
     return f'shared_{name.replace("-", "_")}'  # `checkpoint` is an argument of `test`
 
@@ -96,7 +101,7 @@ def load_with_options(args: Namespace) -> 'Config':
     from hybridcls.engine.phases.plan import read_phases
 
     given = given_options(args)
-    options = {SHARED_OPTIONS[name].key: value for name, value in given.items()}
+    options = values_of_keys(args)
     try:
         cfg = load_config(args.config, args.cfg_options) if given else None
         if cfg is not None and is_chain(cfg):

@@ -5,12 +5,14 @@ to --work-dir, by default work_dirs/<last part of the name>.
 """
 
 import os
+import shlex
 import sys
 import time
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
+from .early_weights import check_weights_early
 from .find_config import find_config
 from .json_output import print_json, stdout_for_json, tell
 from .shared_options import add_shared_options, check_shared_paths, load_with_options
@@ -51,6 +53,7 @@ def run(args: Namespace) -> int:
     """Train, and report what the training left behind."""
     args.config = find_config('train', args.config)  # before the imports that take seconds
     check_shared_paths('train', args)
+    check_weights_early('train', args)
     began = time.monotonic()
     with stdout_for_json(args.json):
         apply_process_options(args)
@@ -62,7 +65,8 @@ def run(args: Namespace) -> int:
     if args.json:
         print_json(result)
     else:
-        tell(f'Next: hybridcls test {result["work_dir"]}, hybridcls predict {result["work_dir"]} IMAGES')
+        folder = shlex.quote(result['work_dir'])
+        tell(f'Next: hybridcls predict {folder} IMAGES\n      hybridcls test {folder}')
     return 0
 
 

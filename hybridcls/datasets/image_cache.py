@@ -53,7 +53,8 @@ def checked_cache(cache: Union[str, Mapping, None]) -> Optional[dict]:
               all processes of a machine share, and the next run too. Defaults to ``'memory'``.
             - ``max_bytes``: The largest size. Defaults to None: half of the available memory, or nine tenths of the
               free space of the folder.
-            - ``folder``: Where the file is. Defaults to None: a folder of the user in ``TMPDIR``.
+            - ``folder``: Where the file is. Defaults to None: a folder of the user in ``TMPDIR``. Trainings and tests
+              fill it by the key ``cache_dir`` of the config, or by the work dir.
 
     Raises:
         ValueError: If a key or a value is unknown.

@@ -12,7 +12,9 @@ from hybridcls.checks import did_you_mean
 from hybridcls.compat.mmengine import bare_model
 
 from .checkpoints.files import check_checkpoint, check_writable, latest_valid_checkpoint
+from .config.cache_folders import cache_folders
 from .config.change import RECORD, Change, apply, provenance_of, record_of
+from .config.checkpoint_config import without_initial_weights
 from .config.data_defaults import data_defaults
 from .config.data_splits import data_splits, open_splits
 from .config.dataloaders import check_dataloaders, limit_dataloaders
@@ -32,7 +34,7 @@ from .config.schedules import (
     scaled_lr,
 )
 from .config.tf32 import switch_tf32, tf32
-from .config.timm_streams import check_timm_streams, weights_of_runs, without_initial_weights
+from .config.timm_streams import check_timm_streams, weights_of_runs
 from .config.tree import ABSENT, class_of
 from .config.vis_backends import check_vis_backends
 from .distillation.distillation_width import distillation_width
@@ -110,7 +112,7 @@ def prepare_training(
         cfg (Config): What to train.
         options (TrainOptions): How.
         work_dir (str, optional): Wins over ``cfg.work_dir``; without both it is ``work_dirs/<name of the config>``.
-        split_dir (str, optional): Where ``split.csv`` is kept, if the images have to be divided
+        split_dir (str, optional): Where mapped caches are kept, and ``split.csv``, if the images have to be divided
             (:func:`~hybridcls.engine.config.data_splits.data_splits`). Defaults to the work dir.
 
     Returns:
@@ -131,6 +133,7 @@ def prepare_training(
     check_writable(cfg.work_dir)
     start_processes(options.launcher or 'none')
     apply(cfg, start_from, options.resume)
+    apply(cfg, cache_folders, split_dir or cfg.work_dir)
     _divide_images(cfg, split_dir or cfg.work_dir, options, cfg.get('load_from') if cfg.get('resume') else None)
     check_image_folders(cfg)
     apply(cfg, data_defaults, process_count(options.launcher or 'none'))
@@ -172,6 +175,7 @@ def prepare_testing(
     if checkpoint is not None:
         apply(cfg, without_initial_weights)
     check_timm_streams(cfg)
+    apply(cfg, cache_folders, cfg.work_dir)
     _divide_images(cfg, cfg.work_dir, replace(options, launcher=launcher), checkpoint)
     check_image_folders(cfg, kinds=('test',))
     apply(cfg, data_defaults, 1, True)

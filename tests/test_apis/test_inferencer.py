@@ -188,8 +188,16 @@ def test_several_labels_an_image_are_joined(tmp_path, photos):
     answers = hybridcls.load(path, 'cpu')(photos)
     answer = next(answers)
     assert answer.class_name == 'one|two'
-    assert answer.label is None
+    assert answer.label == 'one'  # its folder
     assert answer.probability == answer.scores.max()
+    list(answers)
+    assert answers.accuracy.by_class()['one'].recall == 1.0
+    rows = ['one/12.png,zero|one', 'two/alpha.png,', 'zero/deep.png,other', 'one/turned.jpg,one|other']
+    (photos / 'tags.csv').write_text('path,label\n' + '\n'.join(rows))
+    answers = hybridcls.load(path, 'cpu')(photos / 'tags.csv')
+    assert [answer.label for answer in answers] == ['zero|one', '', None, 'one']
+    assert (answers.accuracy.labelled, answers.accuracy.unlabelled) == (3, 1)
+    (photos / 'tags.csv').unlink()
 
 
 def test_an_ensemble_averages_its_members(tmp_path, checkpoints, photos):

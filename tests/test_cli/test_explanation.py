@@ -38,6 +38,10 @@ def explained(tmp_path):
         ],
     )
     cfg.model.type = 'SumFusion'
+    return explain(cfg)
+
+
+def explain(cfg):
     return {dotted(one.path): one for one in explain_config(cfg, takers_of(cfg))}
 
 
@@ -66,6 +70,20 @@ def test_variables(explained):
     assert (explained['img_size'].status, explained['img_size'].taker) == (VARIABLE, 'fills test_cfg.size')
     assert (explained['forgotten'].status, explained['forgotten'].taker) == (PASSED_OVER, 'nothing reads it')
     assert explained['mine'].status == 'unread'
+
+
+def test_a_variable_of_a_base_has_the_line_of_the_base(tmp_path):
+    write(tmp_path, 'base.py', BASE.replace('width = 8', 'width = dict(a=8,\n    b=9)'))
+    child = """_base_ = 'base.py'
+model = dict(
+    in_channels={{_base_.width}},
+    other=dict(a=1))
+train_dataloader, train_cfg, optim_wrapper = dict(a=1), dict(a=1), dict(a=1)
+"""
+    explained = explain(load_config(write(tmp_path, 'child.py', child)))
+    one = explained['model.in_channels.b']
+    assert (*where(one), one.why) == ('file', 'base.py', 3, 'repeats width, named in child.py:3')
+    assert where(explained['model.other.a']) == ('file', 'child.py', 4)
 
 
 def test_an_option_is_named(tmp_path):

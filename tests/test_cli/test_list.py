@@ -20,6 +20,7 @@ def items(capsys, *arguments):
 def test_recipes_with_their_first_line(capsys):
     rows = {row['name']: row['about'] for row in items(capsys)}
     assert set(rows) == set(shipped_configs())
+    assert [name.partition('/')[0] for name in rows][:: len(rows) - 1] == ['finetune', 'hybrid']  # the first, the last
     assert rows['digits/ce_hybrid'] == 'Baseline: cross entropy on the digits, from scratch.'
     assert all(rows.values())
     assert {row['name'] for row in items(capsys, 'recipes', 'digits/ce_*')} == {'digits/ce_hybrid', 'digits/ce_vit'}

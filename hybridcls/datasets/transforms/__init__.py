@@ -9,10 +9,12 @@ from .mark_unknown import MarkUnknown
 from .pack_inputs import PackInputs
 from .rand_augment import RandAugment
 from .random_affine import RandomAffine
+from .random_erasing import RandomErasing
 from .resizing import CenterCropToSize, RandomCropToSize, ResizeToSize
 
 __all__ = [
-    'CORRUPTIONS', 'CenterCropToSize', 'Corrupt', 'FusedColorJitter', 'ImageDepthError', 'ImageViews', 'LoadImage',
-    'MarkUnknown', 'PackInputs', 'RandAugment', 'RandomAffine', 'RandomCropToSize', 'ResizeToSize', 'SEVERITIES',
+    'CenterCropToSize', 'Corrupt', 'CORRUPTIONS', 'FusedColorJitter', 'ImageDepthError', 'ImageViews', 'LoadImage',
+    'MarkUnknown', 'PackInputs', 'RandAugment', 'RandomAffine', 'RandomCropToSize', 'RandomErasing', 'ResizeToSize',
+    'SEVERITIES',
     'UnreadableImageError',
 ]  # fmt: skip

@@ -1,6 +1,7 @@
 """The config in a checkpoint is read as text, and what it builds is looked up in the registries: no code of it runs."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
 from typing import Any
 
 from mmengine.config import Config
@@ -13,10 +14,11 @@ from hybridcls.checks import listed
 from hybridcls.literals import read_assignments
 from hybridcls.registry import FUNCTIONS, MODELS, TRANSFORMS
 
+from .change import Change
 from .renamed import with_new_spellings
-from .tree import walk
+from .tree import ABSENT, Path, delete_at, value_at, walk
 
-__all__ = ['UnsafeConfigError', 'check_types', 'config_of_checkpoint', 'without_start']
+__all__ = ['UnsafeConfigError', 'check_types', 'config_of_checkpoint', 'without_initial_weights', 'without_start']
 
 # What a training starts from. The weights are in the checkpoint, so these files are not needed any more.
 _STARTS = ('pretrained', 'checkpoint_path', 'init_cfg')
@@ -54,7 +56,7 @@ def config_of_checkpoint(checkpoint: Mapping[str, Any], path: str) -> Config:
     return Config(values)
 
 
-def without_start(model: Any, has_members: bool = False) -> Any:
+def without_start(model: dict, has_members: bool = False) -> dict:
     """Return the config of a model without what its training started from, nested parts included.
 
     Streams whose weights are not in checkpoints (``lora_rank=dict(checkpoint='adapters')``) keep theirs.
@@ -63,18 +65,35 @@ def without_start(model: Any, has_members: bool = False) -> Any:
         model (dict): The config of a model.
         has_members (bool): Whether the weights of an ensemble's members are in the checkpoint, too.
     """
-    if isinstance(model, (list, tuple)):
-        return type(model)(without_start(one, has_members) for one in model)
-    if not isinstance(model, dict):
-        return model
-    kept = {key: value for key, value in model.items() if key not in _STARTS}
+    kept = deepcopy(model)
+    for path in _starts_in(model):
+        delete_at(kept, path)
     if has_members and isinstance(kept.get('members'), (list, tuple)):
         kept['members'] = [
             {key: value for key, value in (one.items() if isinstance(one, dict) else ()) if key != 'checkpoint'}
             for one in kept['members']
         ]
-    adapted = {name: _saves_adapters_only(model.get('lora_rank'), name) for name in ('cnn', 'vit')}
-    return {key: value if adapted.get(key) else without_start(value, has_members) for key, value in kept.items()}
+    return kept
+
+
+def without_initial_weights(cfg: Config) -> Iterator[Change]:
+    """Leave out the same of the model of a config, where a checkpoint that is going to be loaded has all weights."""
+    for path in _starts_in(cfg.get('model'), ('model',)):
+        given = value_at(cfg, path)
+        if given:
+            yield Change(path, given, ABSENT, 'the checkpoint has all weights', 'the checkpoint', False)
+
+
+def _starts_in(node: Any, path: Path = ()) -> Iterator[Path]:
+    if isinstance(node, (list, tuple)):
+        for number, one in enumerate(node):
+            yield from _starts_in(one, (*path, number))
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            if key in _STARTS:
+                yield (*path, key)
+            elif key not in ('cnn', 'vit') or not _saves_adapters_only(node.get('lora_rank'), key):
+                yield from _starts_in(value, (*path, key))
 
 
 def _saves_adapters_only(lora_rank: Any, stream: str) -> bool:

@@ -9,6 +9,7 @@ from mmengine.utils import import_modules_from_strings
 
 from hybridcls.checks import check_known_keys, near_files
 from hybridcls.compat.mmengine import merge, shipped_config
+from hybridcls.compat.mmengine.config_text import TextOnce
 
 from .change import Change, Provenance, apply, note_layer, provenance_of
 from .dataloaders import dataloaders
@@ -66,6 +67,7 @@ def load_config(path: Union[str, FilePath], cfg_options: Optional[dict[str, Any]
         cfg_text='\n'.join(f'{name}\n{text}' for name, text in layers.texts.items()),
         filename=file,
         env_variables=layers.env_variables,
+        format_python_code=False,
     )
     _note(cfg, layers)
     provenance_of(cfg).options = options
@@ -84,7 +86,7 @@ def load_config(path: Union[str, FilePath], cfg_options: Optional[dict[str, Any]
     return cfg
 
 
-class _LayeredConfig(Config):
+class _LayeredConfig(TextOnce):
     """A config whose provenance goes with it to another process: copies keep it anyway."""
 
     def __getstate__(self) -> Any:

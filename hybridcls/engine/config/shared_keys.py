@@ -5,6 +5,7 @@ from typing import Any, Optional, Union
 
 from mmengine.config import Config
 
+from .cache_folders import mapped_caches
 from .change import Change, layer_of, provenance_of
 from .layers import RUNNER_KEYS
 from .timm_streams import backbones_in, timm_streams_in
@@ -27,6 +28,7 @@ def shared_keys(cfg: Config) -> Iterator[Union[Change, str]]:
       of its own keeps them.
     - ``max_epochs``: ``train_cfg``, unless it counts iterations.
     - ``batch_size`` (of one process): each dataloader. ``lr``: each optimizer. ``seed``: ``randomness``.
+    - ``cache_dir``: the folder of each mapped cache of images.
 
     A sentence names the places that keep their own value, or says that no place takes it, where a config or an option
     sets a shared key.
@@ -140,5 +142,6 @@ _PLACES: dict[str, Callable[[Config], Iterator[Path]]] = {
     'batch_size': lambda cfg: ((*path, 'batch_size') for path, _ in dataloaders_in(cfg)),
     'lr': _lr,
     'seed': lambda cfg: iter([('randomness', 'seed')]),
+    'cache_dir': mapped_caches,
 }
 SHARED_KEYS = tuple(_PLACES)

@@ -9,10 +9,7 @@ from mmengine.config import Config
 from .change import Change
 from .tree import ABSENT, Path, dotted, is_a, value_at, walk
 
-__all__ = [
-    'backbones_in', 'check_timm_streams', 'lone_stream', 'timm_streams_in', 'weights_of_runs',
-    'without_initial_weights',
-]  # fmt: skip
+__all__ = ['backbones_in', 'check_timm_streams', 'lone_stream', 'timm_streams_in', 'weights_of_runs']
 
 
 def lone_stream(cfg: Config) -> Iterator[Change]:
@@ -37,10 +34,11 @@ def check_timm_streams(cfg: Config) -> None:
     """Check the model names and the weights of streams before data are read.
 
     Raises:
-        ValueError: If timm has no such model; names near ones.
+        ValueError: If timm has no such model, or a file holds the weights of another one: names near models, or the
+            layers that differ.
         FileNotFoundError: If there are no such weights, here or on the Hub.
     """
-    from hybridcls.models.backbones.timm_model import check_model_name
+    from hybridcls.models.backbones.timm_model import check_model_name, check_weights
     from hybridcls.models.weights.pretrained_weights import check_pretrained
     from hybridcls.models.weights.weight_files import weights_file
 
@@ -50,6 +48,7 @@ def check_timm_streams(cfg: Config) -> None:
             check_model_name(caller, stream['model_name'])
             if stream.get('checkpoint_path'):
                 weights_file(caller, stream['checkpoint_path'])
+                check_weights(stream, value_at(cfg, (*path[:-1], 'img_size')) or None)
             elif stream.get('pretrained') is True and not stream.get('pretrained_cfg_overlay'):
                 check_pretrained(caller, stream['model_name'], stream.get('cache_dir'))
 
@@ -65,18 +64,6 @@ def weights_of_runs(cfg: Config) -> Iterator[Change]:
             with suppress(FileNotFoundError):  # no work dir; the stream takes folders of the Hub, or says what is wrong
                 found = find_checkpoint(given)
                 yield Change(place, given, found.path, found.why, 'the work dir')
-
-
-def without_initial_weights(cfg: Config) -> Iterator[Change]:
-    """Leave out the weights that a training started from, where a checkpoint holds all of them."""
-    for path in timm_streams_in(cfg):
-        lora = value_at(cfg, (*path[:-1], 'lora_rank'))
-        if isinstance(lora, dict) and 'adapters' in (value for _, value in walk(lora)):
-            continue  # its checkpoints hold the adapters alone
-        for key, off in (('pretrained', False), ('checkpoint_path', '')):
-            given = value_at(cfg, (*path, key))
-            if given:
-                yield Change((*path, key), given, off, 'the checkpoint has all weights', 'the checkpoint', False)
 
 
 def backbones_in(cfg: Config) -> Iterator[Path]:

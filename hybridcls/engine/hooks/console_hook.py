@@ -85,7 +85,7 @@ class ConsoleHook(Hook):
     def after_train(self, runner: Any) -> None:
         """End the bars, and tell what the training leaves behind."""
         self._close()
-        runner.logger.info(ending_of(runner))
+        runner.logger.info(ending_of(runner, self.phase))
 
     def before_test(self, runner: Any) -> None:
         """Tell what is going to be tested."""
@@ -182,10 +182,10 @@ def summary_of(runner: Any, training: bool = True) -> str:
     return '\n'.join(f'  {name:<10}{text}'.rstrip() for name, text in rows)
 
 
-def ending_of(runner: Any) -> str:
-    """Tell where a training has left its best and its last checkpoint, and how good the best one is."""
+def ending_of(runner: Any, phase: str = '') -> str:
+    """Tell where a training, or a phase of a chain, has left its best and its last checkpoint, and how good it is."""
     info = runner.message_hub.runtime_info
-    lines = ['The training is over.']
+    lines = [f'Phase {phase}, is over.' if phase else 'The training is over.']
     checkpoint = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
     for kind in ('best', 'last'):
         path = info.get(f'{kind}_ckpt')

@@ -2,10 +2,12 @@
 
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
 from typing import Any, Optional, Union
 
 import timm
+import torch
 from mmengine.logging import print_log
 from torch import nn
 
@@ -14,10 +16,10 @@ from hybridcls.compat.timm import fix_position_tables
 from hybridcls.signatures import takes_argument
 
 from ..weights.pretrained_weights import hub_config, pretrained_weights
-from ..weights.timm_loading import load_timm_weights
+from ..weights.timm_loading import check_timm_weights, load_timm_weights
 from ..weights.weight_files import weights_file
 
-__all__ = ['check_model_name', 'create_timm_model', 'fixed_size', 'map_indices', 'patch_size']
+__all__ = ['check_model_name', 'check_weights', 'create_timm_model', 'fixed_size', 'map_indices', 'patch_size']
 
 # What a stream decides by itself, and what it can be told.
 _OWN_TO_THE_STREAM = {'num_classes', 'features_only'}
@@ -25,6 +27,8 @@ _KEYS = (
     'model_name', 'output', 'pretrained', 'checkpoint_path', 'drop_path_rate', 'img_size', 'frozen_stages',
     'out_indices', 'with_cp', 'mean', 'std',
 )  # fmt: skip
+# Others in its config.
+_OF_CONFIG = ('type', '_scope_', 'default_drop_path_rate')
 
 
 def create_timm_model(
@@ -36,6 +40,7 @@ def create_timm_model(
     timm_args: dict,
     default_drop_path_rate: float = 0.0,
     out_indices: Union[int, Sequence[int], None] = None,
+    only_check: bool = False,
 ) -> nn.Module:
     """Create a timm model with ``num_classes=0``.
 
@@ -46,6 +51,8 @@ def create_timm_model(
         timm_args (dict): Other arguments of the model.
         out_indices (int | Sequence[int], optional): The maps to return (:func:`map_indices`); what comes after the
             last of them is taken off. Defaults to None: the whole model.
+        only_check (bool): Create it on the meta device, without memory and values, and only compare the weights with
+            it. Defaults to False.
 
     Raises:
         ValueError: For an unknown model or an impossible size, or weights that do not fit or do not exist.
@@ -68,14 +75,15 @@ def create_timm_model(
     hub_id, model_name = (model_name, f'local-dir:{folder}') if folder else ('', model_name)
     optional = {'img_size', 'drop_path_rate'} if not drop_path_rate else {'img_size'}
     try:
-        model: Any = _create_with_most(optional, model_name, args)
+        with torch.device('meta') if only_check else nullcontext():
+            model: Any = _create_with_most(optional, model_name, args)
         cut_off = (
             set() if out_indices is None else _cut(model, map_indices('TimmStream', model, model_name, out_indices))
         )
         if checkpoint_path or pretrained:
             if hub_id:
                 model.pretrained_cfg.update(file=None, source='hf-hub', hf_hub_id=hub_id.partition(':')[2])
-            _load(model, model_name, checkpoint_path, timm_args, cut_off)
+            _load(model, model_name, checkpoint_path, timm_args, cut_off, only_check)
         return model
     except TypeError as error:
         raise _explained(error, model_name, {key: args[key] for key in args if key not in optional}) from error
@@ -114,7 +122,30 @@ def check_model_name(caller: str, model_name: Any) -> None:
         )
 
 
-def _load(model: Any, model_name: str, checkpoint_path: str, timm_args: dict, cut_off: set[str]) -> None:
+def check_weights(stream: Mapping[str, Any], img_size: Union[int, Sequence[int], None]) -> None:
+    """Raise unless the file of weights of a stream is for its model; builds no more of the model than that needs.
+
+    Args:
+        stream (Mapping): Its config. A file behind an address, or of JAX, is left to the build.
+        img_size (int | Sequence[int], optional): That of a stream that does not set its own.
+
+    Raises:
+        ValueError: If the file cannot be read, or holds another model; tells which layers differ.
+    """
+    if '://' in stream['checkpoint_path'] or stream['checkpoint_path'].endswith('.npz'):
+        return
+    timm_args = {key: value for key, value in stream.items() if key not in (*_KEYS, *_OF_CONFIG)}
+    size = stream.get('img_size') or img_size
+    of_stream = (stream['model_name'], False, stream['checkpoint_path'], stream.get('drop_path_rate'), size, timm_args)
+    with suppress(Exception):  # what it finds on the meta device, where not all models can be built, is found again
+        create_timm_model(*of_stream, out_indices=stream.get('out_indices'), only_check=True)
+        return
+    create_timm_model(*of_stream, out_indices=stream.get('out_indices'))
+
+
+def _load(
+    model: Any, model_name: str, checkpoint_path: str, timm_args: dict, cut_off: set[str], only_check: bool
+) -> None:
     """Load the weights that were asked for, all of them or none."""
     config = dict(model.pretrained_cfg)
     if model_name.startswith('local-dir:'):
@@ -129,6 +160,8 @@ def _load(model: Any, model_name: str, checkpoint_path: str, timm_args: dict, cu
     )
     if str(source).endswith('.npz'):  # of JAX
         model.load_pretrained(source)
+    elif only_check:
+        check_timm_weights('TimmStream', model, described, source, cut_off)
     else:
         print_log(f'TimmStream: {load_timm_weights("TimmStream", model, described, source, cut_off)}', 'current')
 

@@ -1,7 +1,6 @@
 """The pretrained weights of a timm model: from the local cache, or from a network that answers."""
 
 import os
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -9,15 +8,15 @@ from urllib.parse import urlsplit
 
 import timm
 import torch
-from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
-from huggingface_hub.utils import get_session
+
+from hybridcls.hub_cache import cache_folder, cached_file, check_answers, unavailable
 
 from .weight_files import weights_file
 
 __all__ = ['check_pretrained', 'hub_config', 'pretrained_weights']
 
-_PATIENCE = 1.5  # seconds for an answer; a download without a network would be tried again for most of a minute
 _OF_HUB = ('hf-hub', 'hf_hub')
 _SAFE = 'model.safetensors'
 
@@ -28,7 +27,7 @@ def pretrained_weights(
     """Return the file, or the address, of the weights that timm's config of a model names.
 
     What is in the local cache of the Hugging Face Hub is used without a network. What is not is fetched, if the Hub
-    (``HF_ENDPOINT``; proxies as its library takes them) answers in a second and a half.
+    (``HF_ENDPOINT``; proxies as its library takes them) answers in little more than a second.
 
     Args:
         caller (str): Name used as the error prefix.
@@ -54,7 +53,7 @@ def pretrained_weights(
         )
     file = os.path.join(torch.hub.get_dir(), 'checkpoints', os.path.basename(urlsplit(url).path))
     if not os.path.isfile(file):
-        _check_answers(caller, model_name, '{0.scheme}://{0.netloc}'.format(urlsplit(url)), file)
+        check_answers(caller, model_name, file, '{0.scheme}://{0.netloc}'.format(urlsplit(url)))
     return url
 
 
@@ -67,8 +66,8 @@ def check_pretrained(caller: str, model_name: str, cache_dir: Union[str, Path, N
     known = timm.get_pretrained_cfg(model_name) if ':' not in model_name else None
     if known is not None and known.hf_hub_id:
         repo, _, revision = known.hf_hub_id.partition('@')
-        if _cached(repo, _names(known.hf_hub_filename), revision or None, cache_dir) is None:
-            _check_answers(caller, model_name, constants.ENDPOINT, _folder(repo, cache_dir))
+        if cached_file(repo, _names(known.hf_hub_filename), revision or None, cache_dir) is None:
+            check_answers(caller, model_name, cache_folder(repo, cache_dir))
 
 
 def hub_config(caller: str, model_name: str, cache_dir: Union[str, Path, None] = None) -> Optional[str]:
@@ -81,10 +80,10 @@ def hub_config(caller: str, model_name: str, cache_dir: Union[str, Path, None] =
     if source not in _OF_HUB:
         return None
     repo, _, revision = repo.partition('@')
-    file = _cached(repo, ['config.json'], revision or None, cache_dir)
+    file = cached_file(repo, ['config.json'], revision or None, cache_dir)
     if file is not None:
         return os.path.dirname(file)
-    _check_answers(caller, model_name, constants.ENDPOINT, _folder(repo, cache_dir))
+    check_answers(caller, model_name, cache_folder(repo, cache_dir))
     return None
 
 
@@ -96,24 +95,19 @@ def _from_hub(
     revision: Optional[str],
     cache_dir: Union[str, Path, None],
 ) -> str:
-    cached = _cached(repo, names, revision, cache_dir)
+    cached = cached_file(repo, names, revision, cache_dir)
     if cached is not None:
         return cached
-    folder = _folder(repo, cache_dir)
-    _check_answers(caller, model_name, constants.ENDPOINT, folder)
+    folder = cache_folder(repo, cache_dir)
+    check_answers(caller, model_name, folder)
     for name in names:
         try:
             return hf_hub_download(repo, name, revision=revision, cache_dir=cache_dir)
         except EntryNotFoundError:
             continue
         except OSError as error:
-            raise _unavailable(caller, model_name, folder, f'{type(error).__name__} at {constants.ENDPOINT}') from error
+            raise unavailable(caller, model_name, folder, f'{type(error).__name__} at {constants.ENDPOINT}') from error
     raise ValueError(f'{caller}: expected one of {", ".join(names)} in {repo} at {constants.ENDPOINT}, got none.')
-
-
-def _cached(repo: str, names: list[str], revision: Optional[str], cache_dir: Union[str, Path, None]) -> Optional[str]:
-    files = (try_to_load_from_cache(repo, name, cache_dir=cache_dir, revision=revision) for name in names)
-    return next((file for file in files if isinstance(file, str)), None)
 
 
 def _names(name: Optional[str]) -> list[str]:
@@ -123,38 +117,3 @@ def _names(name: Optional[str]) -> list[str]:
     safe = {'pytorch_model.bin': _SAFE, 'open_clip_pytorch_model.bin': 'open_clip_model.safetensors'}
     also = safe.get(name) or f'{os.path.splitext(name)[0]}.safetensors'
     return list(dict.fromkeys([also, name]))
-
-
-def _folder(repo: str, cache_dir: Union[str, Path, None]) -> str:
-    """Where the Hub's library keeps a repository (its documented layout)."""
-    return os.path.join(cache_dir or constants.HF_HUB_CACHE, f'models--{repo.replace("/", "--")}')
-
-
-def _check_answers(caller: str, model_name: str, address: str, cached: str) -> None:
-    """Raise unless a server answers soon, be it with an error."""
-    if constants.HF_HUB_OFFLINE:
-        raise _unavailable(caller, model_name, cached, 'HF_HUB_OFFLINE is set')
-    outcome: list[str] = []
-
-    def ask() -> None:
-        try:
-            get_session().head(address, timeout=_PATIENCE)
-            outcome.append('')
-        except Exception as error:  # of whichever library the Hub's uses
-            outcome.append(type(error).__name__)
-
-    # The lookup of a name has no timeout of its own; a thread that still waits for one ends with the program.
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(_PATIENCE)
-    why = outcome[0] if outcome else f'no answer in {_PATIENCE} s'
-    if why:
-        raise _unavailable(caller, model_name, cached, f'{address} cannot be reached ({why})')
-
-
-def _unavailable(caller: str, model_name: str, cached: str, why: str) -> FileNotFoundError:
-    return FileNotFoundError(
-        f'{caller}: the pretrained weights of {model_name} are not in the local cache ({cached}), and {why}. Give a '
-        'file or folder of weights (--checkpoint FILE, or checkpoint_path=... in the config), copy that place of the '
-        'cache from a machine with a network, or set pretrained=False for random weights.'
-    )

@@ -13,9 +13,10 @@ from hybridcls.checks import listed
 from hybridcls.compat.torch import copy_module_versions
 
 from .timm_weights import converted_weights, names_in_config
+from .torchvision_weights import differing_eps, from_torchvision
 from .weight_families import guess_model
 
-__all__ = ['load_timm_weights']
+__all__ = ['check_timm_weights', 'load_timm_weights']
 
 # What older files do not have, and BatchNorm does without.
 _OPTIONAL = 'num_batches_tracked'
@@ -47,8 +48,8 @@ def load_timm_weights(
     """Read a file and give a timm model without a classifier its weights.
 
     The weights may stand behind a prefix, as in the checkpoints of our runs (``backbone.vit.model.``, in those of two
-    streams too); be those of another project that timm converts; have another image size, patch size or number of input
-    channels, where timm can adapt them. A classifier is left out.
+    streams too); be those of another project that timm converts, or of torchvision's model of the same layers; have
+    another image size, patch size or number of input channels, where timm can adapt them. A classifier is left out.
 
     Args:
         caller (str): Name used as the error prefix.
@@ -65,6 +66,26 @@ def load_timm_weights(
         ValueError: If the file cannot be read, or does not have all weights of the model and no others; tells which
             layers differ, and which model the file seems to hold.
     """
+    state, report = _fitted(caller, model, model_name, source, cut_off)
+    model.load_state_dict(state, strict=False)  # BatchNorm's counters may be missing
+    return report
+
+
+def check_timm_weights(
+    caller: str,
+    model: nn.Module,
+    model_name: str,
+    source: Union[str, Mapping[str, Tensor]],
+    cut_off: Iterable[str] = (),
+) -> None:
+    """Raise where :func:`load_timm_weights` would; the model stays as it is, and may lie on the meta device."""
+    _fitted(caller, model, model_name, source, cut_off)
+
+
+def _fitted(
+    caller: str, model: nn.Module, model_name: str, source: Union[str, Mapping[str, Tensor]], cut_off: Iterable[str]
+) -> tuple[Mapping[str, Tensor], str]:
+    """Return the weights of a file as a model takes them, and the sentence about them."""
     path = source if isinstance(source, str) else 'the given state dict'
     try:
         content = read_checkpoint(path) if isinstance(source, str) else source
@@ -74,7 +95,7 @@ def load_timm_weights(
     if not weights:
         raise ValueError(f'{caller}: expected weights in {path!r}, got none.')
     target = model.state_dict()
-    part = _part_of(caller, path, target, weights)
+    part = _part_of(caller, path, target, from_torchvision(model, weights))
     state: Mapping[str, Tensor] = part.weights
     if any(_shape(state.get(name)) != _shape(value) for name, value in target.items()):
         with suppress(Exception):  # of weights that are for another model, timm's functions may raise anything
@@ -89,9 +110,14 @@ def load_timm_weights(
             f'{_hint(part.weights)}{guess_model(path, content, weights)} Name the model that they are of '
             '(--model NAME), or give another file.'
         )
+    eps = differing_eps(model, weights)
+    if eps is not None:
+        raise ValueError(
+            f"{caller}: {path} holds torchvision's weights, which are for BatchNorm of eps={eps}, and {model_name} has "
+            f'another one. Write bn_eps={eps} beside model_name (--cfg-options model.backbone.cnn.bn_eps={eps}).'
+        )
     copy_module_versions(weights, state)
-    model.load_state_dict(state, strict=False)  # BatchNorm's counters may be missing
-    return _report(model_name, path, part, state, left)
+    return state, _report(model_name, path, part, state, left)
 
 
 def _part_of(caller: str, path: str, target: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> _Part:

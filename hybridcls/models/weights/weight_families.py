@@ -8,6 +8,8 @@ from typing import Any
 
 import timm
 
+from .torchvision_weights import twin_of_weights
+
 __all__ = ['guess_model']
 
 # A name of a weight that tells the family, as a pattern; the first that is found counts.
@@ -37,6 +39,9 @@ def guess_model(path: str, content: Any, weights: Mapping[str, Any]) -> str:
         ' It seems to hold a ResNet.'
     """
     names = _names_of_run(content) or _names_beside(path)
+    twin = None if names else twin_of_weights(weights)
+    if twin is not None:
+        return f" It seems to hold torchvision's twin of timm's {twin}."
     if names:
         return f' It seems to hold {" and ".join(names)}.'
     stem = Path(path).name

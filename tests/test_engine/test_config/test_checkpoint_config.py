@@ -4,10 +4,12 @@ import pytest
 from mmengine.config import Config
 
 from hybridcls.checkpoint_reading import trust_checkpoints
+from hybridcls.engine.config.change import apply, provenance_of
 from hybridcls.engine.config.checkpoint_config import (
     UnsafeConfigError,
     check_types,
     config_of_checkpoint,
+    without_initial_weights,
     without_start,
 )
 
@@ -51,6 +53,18 @@ def test_what_a_training_started_from_is_left_out():
     ensemble = dict(type='EnsembleClassifier', members=['a.pth', dict(checkpoint='b.pth', head=dict(type='H'))])
     assert without_start(ensemble, has_members=True)['members'] == [{}, dict(head=dict(type='H'))]
     assert without_start(ensemble)['members'] == ensemble['members']
+
+
+def test_a_test_leaves_out_the_same():
+    backbone = dict(cnn=dict(model_name='a', pretrained=True), vit=dict(checkpoint_path='gone.pth', pretrained=False))
+    cfg = Config(dict(model=dict(init_cfg=dict(checkpoint='gone.pth'), backbone=backbone, several=[backbone])))
+    provenance_of(cfg)
+    apply(cfg, without_initial_weights)
+    left = dict(cnn=dict(model_name='a'), vit=dict(pretrained=False))
+    assert cfg.model == dict(backbone=left, several=[left])
+    cfg = Config(dict(model=dict(backbone=dict(backbone, lora_rank=dict(checkpoint='adapters')))))
+    apply(cfg, without_initial_weights)
+    assert cfg.model.backbone.vit.checkpoint_path == 'gone.pth'
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A top-level model_name is enough; what a stream starts from is found, or left out where a checkpoint has it."""
 
 import pytest
+import timm
 import torch
 from config_helpers import loaded
 from huggingface_hub import constants
@@ -8,7 +9,7 @@ from huggingface_hub import constants
 from hybridcls.engine.config import load_config, provenance_of
 from hybridcls.engine.config.change import apply, record_of, table_of
 from hybridcls.engine.config.dumps import RECORD
-from hybridcls.engine.config.timm_streams import check_timm_streams, weights_of_runs, without_initial_weights
+from hybridcls.engine.config.timm_streams import check_timm_streams, weights_of_runs
 
 LONE = """
 model_name = 'test_resnet'
@@ -61,6 +62,16 @@ def test_weights_that_are_not_here_are_told_before_data_are_read(tmp_path, monke
         check_timm_streams(cfg)
 
 
+def test_a_file_of_another_model_is_told_before_data_are_read(tmp_path):
+    torch.save(timm.create_model('test_resnet').state_dict(), tmp_path / 'w.pth')
+    options = dict(checkpoint_path=str(tmp_path / 'w.pth'))
+    check_timm_streams(loaded(tmp_path, base=LONE, options=options))
+    check_timm_streams(loaded(tmp_path, base=LONE, options={**options, 'model.backbone.cnn.in_chans': 1}))
+    cfg = loaded(tmp_path, base=LONE, options=dict(options, model_name='test_vit'))
+    with pytest.raises(ValueError, match=r'w\.pth does not hold the weights of test_vit: it lacks all .* a ResNet'):
+        check_timm_streams(cfg)
+
+
 def test_a_dump_takes_another_name(tmp_path):
     """What a step filled is taken back before the dump is completed again."""
     cfg = loaded(tmp_path, base=LONE)
@@ -85,13 +96,3 @@ def test_a_work_dir_stands_for_its_best_checkpoint(tmp_path):
     cfg = loaded(tmp_path, base=LONE, options=dict(checkpoint_path=str(hub)))
     apply(cfg, weights_of_runs)
     assert cfg.model.backbone.cnn.checkpoint_path == str(hub)
-
-
-def test_a_test_needs_no_weights_to_start_from(tmp_path):
-    cfg = loaded(tmp_path, base=HYBRID)
-    apply(cfg, without_initial_weights)
-    assert not cfg.model.backbone.vit.pretrained
-    adapters = {'model.backbone.lora_rank': dict(rank=2, vit=dict(checkpoint='adapters'))}
-    cfg = loaded(tmp_path, base=HYBRID, options=adapters)
-    apply(cfg, without_initial_weights)
-    assert cfg.model.backbone.vit.pretrained

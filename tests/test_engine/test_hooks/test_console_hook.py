@@ -1,7 +1,9 @@
 """What a run is, how far it is, what came out."""
 
 import re
+from types import SimpleNamespace
 
+import pytest
 import torch
 
 from hybridcls.engine import TrainOptions, load_config, run_chain
@@ -9,6 +11,8 @@ from hybridcls.engine.config.change import Change, apply, table_of
 from hybridcls.engine.config.tree import ABSENT
 from hybridcls.engine.hooks.console_hook import _OF_TRAINING, _workers, results_of
 from hybridcls.evaluation.class_report import Rows
+from hybridcls.engine.hooks.checkpoint_hook import CheckpointHook
+from hybridcls.engine.hooks.console_hook import _OF_TRAINING, _workers, ending_of, results_of
 
 
 def test_a_few_results_are_one_line_and_more_a_table():
@@ -68,4 +72,19 @@ def test_what_is_said_for_all_phases_reaches_them(toy_configs, tmp_path):
     phases = read_phases(load_config(toy_configs / 'all.py'))
     assert [phase.options for phase in phases] == [
         {'seed': seed, 'model.backbone.width': 16, 'train_dataloader.batch_size': 4, 'max_epochs': 2} for seed in (4, 5)
+    ]
+
+
+@pytest.mark.parametrize(
+    ('phase', 'first'), [('', 'The training is over.'), ('1 of 2, one', 'Phase 1 of 2, one, is over.')]
+)
+def test_the_end_names_each_checkpoint_once(phase, first):
+    info = dict(best_ckpt='w/best.pth', last_ckpt='w/epoch_3.pth', best_score=91.25)
+    hook = CheckpointHook(interval=1)
+    hook.key_indicators = ['accuracy/top1']
+    runner = SimpleNamespace(message_hub=SimpleNamespace(runtime_info=info), hooks=[hook])
+    assert ending_of(runner, phase).splitlines() == [
+        first,
+        '  best checkpoint: w/best.pth (accuracy/top1 91.2500)',
+        '  last checkpoint: w/epoch_3.pth',
     ]

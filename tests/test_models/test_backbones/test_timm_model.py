@@ -4,7 +4,8 @@ import pytest
 import timm
 import torch
 
-from hybridcls.models.backbones.timm_model import create_timm_model, fixed_size, patch_size
+from hybridcls.models.backbones import timm_model
+from hybridcls.models.backbones.timm_model import check_weights, create_timm_model, fixed_size, patch_size
 
 
 def create(name, drop_path_rate=None, img_size=None, checkpoint_path='', pretrained=False, **timm_args):
@@ -72,6 +73,30 @@ def test_weights_of_a_file_are_taken_whole_or_refused(tmp_path):
         create('test_convnext', checkpoint_path=path)
 
 
+@pytest.mark.parametrize('name', ['test_resnet', 'test_vit', 'test_convnext', 'swin_tiny_patch4_window7_224'])
+def test_weights_are_checked_without_the_memory_of_a_model(tmp_path, name, monkeypatch):
+    args = dict(depths=(1, 1, 1, 1), embed_dim=24, num_heads=(1, 2, 4, 8)) if name.startswith('swin') else {}
+    stream = dict(model_name=name, checkpoint_path=str(tmp_path / 'w.pth'), output='map', **args)
+    source = timm.create_model(name, num_classes=5, **args)
+    torch.save(source.state_dict(), tmp_path / 'w.pth')
+    real = timm_model.create_timm_model
+
+    def create_on_meta(*args, only_check=False, **kwargs):
+        assert only_check
+        model = real(*args, only_check=True, **kwargs)
+        assert all(value.is_meta for value in model.parameters())
+
+    with monkeypatch.context() as patched:
+        patched.setattr(timm_model, 'create_timm_model', create_on_meta)
+        check_weights(stream, 128)  # another size
+    weights = source.state_dict()
+    weights.pop(next(iter(weights)))
+    torch.save(weights, tmp_path / 'w.pth')
+    with pytest.raises(ValueError, match=f'does not hold the weights of {name}.*: it lacks 1 of'):
+        check_weights(stream, 128)
+    check_weights(dict(stream, checkpoint_path='https://host/w.pth'), 128)
+
+
 def test_patches_and_sizes():
     assert patch_size(create('test_vit', patch_size=(8, 4))) == (8, 4)
     assert patch_size(create('resnet10t')) is None
@@ -81,9 +106,9 @@ def test_patches_and_sizes():
 
 
 def test_a_model_in_the_cache_of_the_hub_needs_no_network(tmp_path, monkeypatch):
-    from hybridcls.models.weights import pretrained_weights
+    from hybridcls import hub_cache
 
-    monkeypatch.setattr(pretrained_weights, 'get_session', lambda: pytest.fail('the network was asked'))
+    monkeypatch.setattr(hub_cache, 'get_session', lambda: pytest.fail('the network was asked'))
     source = timm.create_model('test_vit', num_classes=5)
     folder = tmp_path / 'models--someone--tiny'
     timm.models.save_for_hf(source, folder / 'snapshots' / 'abc')

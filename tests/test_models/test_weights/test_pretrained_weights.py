@@ -7,6 +7,7 @@ import time
 import pytest
 from huggingface_hub import constants
 
+from hybridcls import hub_cache
 from hybridcls.models.weights import pretrained_weights as module
 from hybridcls.models.weights.pretrained_weights import hub_config, pretrained_weights
 
@@ -32,7 +33,7 @@ def put(cache, *names):
 
 @pytest.fixture
 def no_network(monkeypatch):
-    monkeypatch.setattr(module, 'get_session', lambda: pytest.fail('the network was asked'))
+    monkeypatch.setattr(hub_cache, 'get_session', lambda: pytest.fail('the network was asked'))
 
 
 def test_the_cache_is_used_without_a_network(cache, no_network):
