@@ -19,8 +19,8 @@ from hybridcls.datasets.dataset_parts import loaders_of, version_of
 from hybridcls.datasets.transforms.decoding import ImageDepthError
 from hybridcls.datasets.transforms.load_image import UnreadableImageError
 from hybridcls.engine.checkpoints.calibration_file import FoundCalibration, find_calibration
-from hybridcls.models.classifiers.calibrated_predictions import attach_calibration
 from hybridcls.functional.full_precision import tf32_products
+from hybridcls.models.classifiers.calibrated_predictions import attach_calibration
 
 from .accuracy_report import AccuracyReport
 from .answer import Answer, answers_of, checked_embedding

@@ -157,6 +157,8 @@ def test_unseen_classes_trains_each_recipe(tmp_path):
     (row,) = json.loads(output[output.rindex('{"data"') : output.rindex('}') + 1])['rows']
     assert sorted(row) == ['finetune/arcface', 'finetune/supcon_adaface', 'frozen']
     assert all(50 <= score['recall@1'] <= 100 for score in row.values())  # brightness alone tells the classes
+
+
 def gpu(*options, timeout=240):
     environment = dict(os.environ, TRITON_INTERPRET='1', OMP_NUM_THREADS='1')
     command = [

@@ -9,10 +9,9 @@ import torch
 from hybridcls.engine import TrainOptions, load_config, run_chain
 from hybridcls.engine.config.change import Change, apply, table_of
 from hybridcls.engine.config.tree import ABSENT
-from hybridcls.engine.hooks.console_hook import _OF_TRAINING, _workers, results_of
-from hybridcls.evaluation.class_report import Rows
 from hybridcls.engine.hooks.checkpoint_hook import CheckpointHook
 from hybridcls.engine.hooks.console_hook import _OF_TRAINING, _workers, ending_of, results_of
+from hybridcls.evaluation.class_report import Rows
 
 
 def test_a_few_results_are_one_line_and_more_a_table():
