@@ -41,7 +41,7 @@ env_cfg = dict(mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0), dist_c
 
 
 def pytest_configure(config):
-    """Hide GPUs from all tests but those of ``-m gpu``: the others compare with numbers of a CPU, and hide GPUs again."""
+    """Hide GPUs from all tests but those of ``-m gpu``: the others compare with numbers of a CPU."""
     if 'gpu' not in config.option.markexpr.replace('not gpu', ''):
         os.environ['CUDA_VISIBLE_DEVICES'] = '-1'
 
