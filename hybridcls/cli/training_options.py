@@ -1,11 +1,13 @@
 """The options that several subcommands share, with OpenMMLab's names."""
 
 import os
+import sys
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Optional
 
 from .config_options import ConfigOptions
 from .device import add_device_option, hide_gpus, use_device
+from .quick_imports import quick_imports
 
 if TYPE_CHECKING:
     from hybridcls.engine import TrainOptions
@@ -88,6 +90,9 @@ def apply_process_options(args: Namespace) -> None:
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     hide_gpus(args.device)
+    if 'hybridcls.engine' not in sys.modules:
+        with quick_imports():  # garbage of the training is then collected without a look at all modules, too
+            import hybridcls.engine  # noqa: F401
     if args.trust_checkpoint:
         from hybridcls.checkpoint_reading import trust_checkpoints
 

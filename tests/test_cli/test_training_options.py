@@ -2,6 +2,8 @@
 
 import argparse
 import os
+import subprocess
+import sys
 
 import pytest
 from mmengine.device import utils
@@ -62,3 +64,15 @@ def test_the_process_gets_its_device_and_its_trust(monkeypatch):
     options.apply_process_options(read('--device', 'cpu', '--trust-checkpoint'))
     assert (utils.DEVICE, os.environ['CUDA_VISIBLE_DEVICES']) == ('cpu', '-1')
     assert checkpoint_reading.checkpoints_are_trusted()
+
+
+def test_what_is_imported_is_not_looked_at_again_when_garbage_is_collected():
+    program = (
+        'import gc\nfrom argparse import Namespace\nfrom hybridcls.cli.training_options import apply_process_options\n'
+        "apply_process_options(Namespace(local_rank=0, device='cpu', trust_checkpoint=False, launcher=None))\n"
+        'frozen = gc.get_freeze_count()\n'
+        "apply_process_options(Namespace(local_rank=0, device='cpu', trust_checkpoint=False, launcher=None))\n"
+        'print(frozen > 100_000, gc.get_freeze_count() == frozen, gc.isenabled())'
+    )
+    done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-3:] == ['True', 'True', 'True']
