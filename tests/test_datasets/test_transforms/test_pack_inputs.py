@@ -41,7 +41,7 @@ def test_the_group_of_a_list_of_images_reaches_the_predictions(tmp_path):
     """Metrics with intervals read it."""
     Image.new('RGB', (8, 8)).save(tmp_path / 'a.png')
     (tmp_path / 'list.csv').write_text('path,label,group\na.png,cat,patient 7\n')
-    pipeline = [dict(type='LoadImage'), dict(type='PackInputs')]
+    pipeline = [TRANSFORMS.build(dict(type=name)) for name in ('LoadImage', 'PackInputs')]
     dataset = DATASETS.build(
         dict(type='ImageFolder', data_root=str(tmp_path), ann_file='list.csv', pipeline=pipeline, test_mode=True)
     )
