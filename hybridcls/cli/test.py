@@ -106,7 +106,7 @@ def _check(args: Namespace) -> None:
             check_file('test', 'checkpoint', path)
     check_shared_paths('test', args)
     if args.corruptions is not None and (args.show or args.show_dir):
-        raise ValueError('test: --corruptions tests 26 times, and --show and --show-dir show one test: leave one out.')
+        raise ValueError('test: --corruptions repeats the test, and --show and --show-dir show one: leave one out.')
     if args.out_item and not args.out:
         raise ValueError('test: --out-item needs --out FILE.')
     args.out_item = args.out_item or ('pred' if str(args.out).endswith(_PICKLES) else 'metrics')

@@ -47,8 +47,8 @@ class SelectiveMetric(BaseMetric):
       (:func:`hybridcls.functional.metrics.coverage_at_risk`); 0 where there is none. On other images the error may be
       larger: it promises nothing.
 
-    An image of an unknown category (label -1, or one that the model has no class for) is left out; ``OODMetric``
-    evaluates it. With ``unknown_is_error=True`` it counts as wrong.
+    An image with a ``pred_score`` that is NaN is wrong. An image of an unknown category (label -1, or one that the
+    model has no class for) is left out; ``OODMetric`` evaluates it. With ``unknown_is_error=True`` it counts as wrong.
 
     Args:
         scores (str | Sequence[str]): As in ``OODMetric``. Defaults to ``('least_confidence', )``.
@@ -117,9 +117,10 @@ class SelectiveMetric(BaseMetric):
         for sample in data_samples:
             label = label_of('SelectiveMetric', sample)
             if label.known or self.unknown_is_error:
-                wrong = int(sample['pred_score'].argmax()) != label.value
-                scores = read_scores('SelectiveMetric', sample, self.scores)
-                self.results.append((wrong, scores, self.bounds.group_of(sample)))
+                scores = sample['pred_score']
+                wrong = bool(scores.isnan().any()) or int(scores.argmax()) != label.value
+                uncertainty = read_scores('SelectiveMetric', sample, self.scores)
+                self.results.append((wrong, uncertainty, self.bounds.group_of(sample)))
             else:
                 self.results.append(())  # mmengine would drop None, and count an image that pads a batch
 

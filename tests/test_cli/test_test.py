@@ -29,6 +29,7 @@ def test_a_work_dir_is_enough(work_dir, toy_configs, tmp_path, monkeypatch, caps
     assert said.err.startswith(f'Checkpoint {best}, the best of {work_dir} by toy_top1.\n')
     assert (result['command'], result['checkpoint'], result['config']) == ('test', str(best), None)
     assert 0 <= result['metrics']['toy/top1'] <= 100
+    assert set(result['declared']) <= set(result['metrics'])
     assert result['work_dir'] == str(work_dir / 'test')
     assert not list((tmp_path / 'elsewhere').iterdir())
 
@@ -80,6 +81,12 @@ def test_out_by_its_suffix(work_dir, tmp_path, monkeypatch, name, capsys):
         (['w', '--config', 'configs/chain.py'], 'got the chain configs/chain.py'),
         (['w', '--out-item', 'pred'], '--out-item needs --out FILE'),
         (['w', '--out', 'x.json', '--out-item', 'pred'], 'expected --out to end in .pkl'),
+        (['w', '--corruptions', '--show-dir', 'x'], '--corruptions repeats the test'),
+        (['w', '--out', 'x.pkl', '--corruptions'], '--corruptions has no predictions to write'),
+        (
+            ['w', '--corruptions', 'fog'],
+            "to be one of ['blur', 'noise', 'jpeg', 'brightness', 'resolution'], got 'fog'",
+        ),
         (['w', '--data', 'none'], "--data 'none' does not exist"),
         (['bare.pth'], 'holds no config'),
         (['evil.pth'], "got type='os.system'"),

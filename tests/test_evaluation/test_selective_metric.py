@@ -135,3 +135,9 @@ def test_intervals_hold_the_results():
     assert set(result) == {
         f'selective/{name}' for name in SelectiveMetric(confidence=0.9, failure_auroc=True, risks=(0.3,)).directions
     }
+
+
+def test_scores_that_are_nan_are_wrong():
+    """The largest of them would be the first, and right where the label is 0."""
+    diverged = [dict(pred_score=torch.full((3,), torch.nan), gt_label=torch.tensor([0]))] * 4
+    assert evaluated(diverged)['selective/aurc_least_confidence'] == 100

@@ -4,8 +4,9 @@ import mmpretrain.datasets.transforms as mmpretrain_transforms
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from hybridcls.registry import TRANSFORMS
+from hybridcls.registry import DATASETS, TRANSFORMS
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (12, 17, 3), np.uint8)
 
@@ -34,3 +35,14 @@ def test_the_tensors_are_those_of_mmpretrain(image):
         assert own.is_contiguous()
         assert torch.equal(own, other)
     assert packed['data_samples'].to_dict() == expected['data_samples'].to_dict()
+
+
+def test_the_group_of_a_list_of_images_reaches_the_predictions(tmp_path):
+    """Metrics with intervals read it."""
+    Image.new('RGB', (8, 8)).save(tmp_path / 'a.png')
+    (tmp_path / 'list.csv').write_text('path,label,group\na.png,cat,patient 7\n')
+    pipeline = [TRANSFORMS.build(dict(type=name)) for name in ('LoadImage', 'PackInputs')]
+    dataset = DATASETS.build(
+        dict(type='ImageFolder', data_root=str(tmp_path), ann_file='list.csv', pipeline=pipeline, test_mode=True)
+    )
+    assert dataset[0]['data_samples'].to_dict()['group'] == 'patient 7'

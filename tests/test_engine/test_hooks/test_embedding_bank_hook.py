@@ -1,10 +1,15 @@
 """The bank of the nearest-neighbour metric: whose images, whose weights, and that training does not notice."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from made_images import class_folders
 from mmengine.model import BaseModel
 
+from hybridcls.datasets import ConcatDataset, Digits
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_testing, prepare_training
+from hybridcls.engine.hooks import GalleryHook
 from hybridcls.engine.runner.global_instances import isolated_globals
 from hybridcls.registry import METRICS, MODELS
 
@@ -152,3 +157,31 @@ def test_its_images_are_read_as_those_of_the_test(config, tmp_path):
     (bank,) = [hook.dataloader for hook in runner.hooks if type(hook).__name__ == 'EmbeddingBankHook']
     assert bank.dataset.pipeline.transforms[0].version == 1
     assert runner.test_dataloader.dataset.pipeline.transforms[0].version == 1
+
+
+def test_a_query_that_is_in_the_gallery_is_named(tmp_path):
+    """It would find itself."""
+    root = class_folders(tmp_path / 'both', cat=2, dog=1)
+    more = class_folders(tmp_path / 'more', cat=1)
+    queries, gallery, other = (
+        ConcatDataset([dict(type='ImageFolder', data_root=str(one)) for one in parts])
+        for parts in ([root], [more, root], [more])
+    )
+    said = []
+    runner = SimpleNamespace(logger=SimpleNamespace(warning=said.append))
+    hook = GalleryHook(dict())
+    hook._compare(runner, other, queries)
+    assert said == []
+    hook._compare(runner, gallery, queries)
+    assert said[0].startswith('GalleryHook: 3 of 3 queries are in the gallery too, and find themselves: ')
+    assert f'{root}/cat/0.png' in said[0]
+    hook._compare(runner, Digits(indices=2), queries)  # has no files
+    assert len(said) == 1
+
+
+def test_a_gallery_needs_a_metric_that_searches_it(config, tmp_path):
+    hooks = [dict(load_config(config).custom_hooks[0], type='GalleryHook')]
+    with pytest.raises(
+        ValueError, match=r'^GalleryHook: no metric of this evaluation takes a gallery. Add .*Retrieval'
+    ):
+        train(config, tmp_path / 'w', custom_hooks=hooks)
