@@ -120,7 +120,8 @@ def _by_screens(units: Tensor, own: Optional[Tensor], bank: Tensor, room: int, k
     number = -(-len(units) // _QUERIES_OF_A_SCREEN)
     firsts = [None] * number if own is None else [int(part[0]) for part in own.tensor_split(number)]
     screens = [
-        _Screen(part.numpy(), first, room, k) for part, first in zip(units.tensor_split(number), firsts, strict=True)
+        _Screen(part.numpy(), first, room, k)
+        for part, first in zip(units.tensor_split(number), firsts, strict=True)
     ]
     threads = torch.get_num_threads()
     workers = min(threads, len(screens))
