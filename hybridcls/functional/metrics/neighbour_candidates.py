@@ -56,7 +56,7 @@ def find_candidates(
         tuple[Tensor, Tensor]: On the CPU, float32 similarities (N, room), in no order, -inf where there is none, and
         positions, int64 (N, room).
     """
-    units = _unit_rows(queries, device)
+    units = _l2_normalized(queries, device)
     if search is not None:
         found, index = search(units, room)
         return found.masked_fill(index < 0, -torch.inf).nan_to_num(nan=-torch.inf), index.clamp(min=0)
@@ -65,7 +65,7 @@ def find_candidates(
     return _by_screens(units, own, bank, room, k)
 
 
-def _unit_rows(rows: Tensor, device: torch.device) -> Tensor:
+def _l2_normalized(rows: Tensor, device: torch.device) -> Tensor:
     """Return float32 rows of length 1; NaN stands in one that is not finite."""
     units, norms = l2_normalize(rows.to(device))
     long = norms.isinf()
@@ -83,7 +83,7 @@ def _by_topk(
     found = torch.full((len(queries), room), -torch.inf, device=device)
     index = torch.zeros(len(queries), room, dtype=torch.int64, device=device)
     for start in range(0, len(bank), bank_rows):
-        part = _unit_rows(bank[start : start + bank_rows], device)
+        part = _l2_normalized(bank[start : start + bank_rows], device)
         for rows in torch.arange(len(queries), device=device).split(most_queries):
             with _exact_float32(queries):
                 similarity = queries[rows] @ part.T
@@ -120,15 +120,14 @@ def _by_screens(units: Tensor, own: Optional[Tensor], bank: Tensor, room: int, k
     number = -(-len(units) // _QUERIES_OF_A_SCREEN)
     firsts = [None] * number if own is None else [int(part[0]) for part in own.tensor_split(number)]
     screens = [
-        _Screen(part.numpy(), first, room, k)
-        for part, first in zip(units.tensor_split(number), firsts, strict=True)
+        _Screen(part.numpy(), first, room, k) for part, first in zip(units.tensor_split(number), firsts, strict=True)
     ]
     threads = torch.get_num_threads()
     workers = min(threads, len(screens))
     with _blas().limit(limits=max(1, threads // workers), user_api='blas'), ThreadPoolExecutor(workers) as pool:
         start, rows = 0, max(_FIRST_BANK_ROWS, room)
         while start < len(bank):
-            part = _unit_rows(bank[start : start + rows], units.device).numpy()
+            part = _l2_normalized(bank[start : start + rows], units.device).numpy()
             meetings = (pool.map if workers > 1 else map)(lambda screen: screen.meet(part, start), screens)  # noqa: B023
             list(meetings)
             start += rows
@@ -145,7 +144,7 @@ def _blas() -> Any:
 class _Screen:
     """Some queries, and what has been found for them so far.
 
-    ``found`` (Q, W) and ``index`` (Q, W) have room for more than is wanted; ``used`` says how far each row is filled.
+    ``found`` (Q, W) and ``index`` (Q, W) have room for more than ``room``; ``used`` says how far each row is filled.
     When a row is full, all rows drop what they need not keep, and the thresholds rise.
     """
 
