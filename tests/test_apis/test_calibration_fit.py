@@ -192,6 +192,15 @@ def test_what_has_no_calibration_says_so(trained, digit_folder, tmp_path):
         calibrate(hybridcls.load([trained, trained], 'cpu'), str(digit_folder / 'train'))
 
 
+def test_other_heads_are_said_to_keep_their_scores(digit_folder, tmp_path):
+    heads = dict(a=dict(type='LinearHead'), b=dict(type='CosFaceHead'))
+    head = dict(type='MultiHead', main='b', num_classes=4, heads=heads)
+    path = write_checkpoint(tmp_path / 'epoch_1.pth', config_of(CNN, head))[0]
+    model = hybridcls.load(path, 'cpu', calibration=False)
+    report = calibrate(model, str(digit_folder / 'train'), scale='none')
+    assert report.notes == ['The main head, b, is calibrated; the others keep their scores.']
+
+
 def test_scores_that_are_nan_are_named(trained, digit_folder, tmp_path):
     content = torch.load(trained)
     content['state_dict']['head.fc.bias'][0] = torch.nan
