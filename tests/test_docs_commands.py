@@ -130,14 +130,14 @@ def _python(folder, text):
     exec(compile(text, 'page', 'exec'), {'__name__': '__main__'})
 
 
-def draw_images(folder, names, count):
-    """Draw images of a colour for each name."""
+def draw_images(folder, names, count, wrong=0):
+    """Draw images of a colour for each name; every ``wrong``-th has the next one's."""
     draw = np.random.default_rng(0)
     for number, name in enumerate(names):
         (folder / name).mkdir(parents=True)
         for index in range(count):
             image = draw.integers(0, 90, (48, 40, 3), np.uint8)
-            image[..., number] += 120
+            image[..., (number + (wrong > 0 and index % wrong == 0)) % 3] += 120
             cv2.imwrite(str(folder / name / f'{index}.jpg'), image)
 
 
@@ -149,6 +149,7 @@ def folder_of_a_user(tmp_path_factory):
         (folder / name).symlink_to(ROOT / name)
     for split, count in (('train', 8), ('val', 4)):
         draw_images(folder / 'my_images' / split, ('cat', 'dog', 'owl'), count)
+    draw_images(folder / 'held_out', ('cat', 'dog', 'owl'), 40, wrong=8)
     draw_images(folder / 'stamps', ('animals', 'food', 'town'), 12)
     draw_images(folder, ('photos',), 3)
     (folder / 'photos' / '0.jpg').rename(folder / 'photos' / 'cat.jpg')

@@ -18,15 +18,20 @@ class AccuracyReport:
         images (Counter[str]): Number of labelled images by class.
         right (Counter[str]): Those that were answered with their class.
         unlabelled (int): Number of images without a label, or with one that the model has no class for.
+        unanswered (int): Number of images that were answered with 'unknown', which count nowhere else.
     """
 
     classes: tuple[str, ...] = ()
     images: Counter = field(default_factory=Counter)
     right: Counter = field(default_factory=Counter)
     unlabelled: int = 0
+    unanswered: int = 0
 
     def add(self, answer: Answer) -> None:
         """Count an answer."""
+        if answer.answered is False:
+            self.unanswered += 1
+            return
         if answer.label is None or answer.class_name is None:
             self.unlabelled += 1
             return
@@ -54,6 +59,7 @@ class AccuracyReport:
             images=self.labelled,
             unlabelled=self.unlabelled,
             by_class={name: dict(accuracy=share, images=self.images[name]) for name, share in self.by_class().items()},
+            **(dict(unanswered=self.unanswered) if self.unanswered else {}),
         )
 
     def __str__(self) -> str:

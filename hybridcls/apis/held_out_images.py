@@ -90,9 +90,12 @@ def _without_training_images(
 
 
 def _is_training_folder(data: str, cfg: Mapping[str, Any]) -> bool:
+    """Whether all images of a folder trained; where a list or a split chose some, that list tells which."""
     dataset = _dataset_of(cfg)
-    prefix = dataset.get('data_prefix')
-    return isinstance(prefix, str) and _same(data, os.path.join(dataset.get('data_root') or '', prefix))
+    prefix = dataset.get('data_prefix') or ''
+    if not isinstance(prefix, str) or dataset.get('ann_file') or (dataset.get('split') and not prefix):
+        return False
+    return _same(data, os.path.join(dataset.get('data_root') or '', prefix))
 
 
 def _dataset_of(cfg: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -58,7 +58,7 @@ class IndexSearch:
             ``'none'``.
         distractors (EmbeddingIndex, optional): Images that compete and are of no class. Defaults to None.
         threshold (float, optional): Similarity below which nothing is a match. Defaults to None: that of the index, if
-            it has one.
+            it has one (``hybridcls calibrate``) for what ``pool`` compares.
         engine (str): ``'exact'``, or ``'faiss'``, which finds the candidates, and holds the vectors in memory. Defaults
             to ``'exact'``.
         device (str): Where to compute. Defaults to ``'cpu'``.
@@ -91,7 +91,7 @@ class IndexSearch:
                 dict(width=distractors.width) | distractors.about, distractors.path,
             )  # fmt: skip
         self.index, self.distractors, self.k, self.pool, self.device = index, distractors, k, pool, torch.device(device)
-        self.threshold = index.about.get('threshold') if threshold is None else threshold
+        self.threshold = _threshold_of(index, pool) if threshold is None else threshold
         self._size = len(index) + (len(distractors) if distractors is not None else 0)
         self._row_of = {path: row for row, path in enumerate(index.absolute_paths())}
         self._names, classes, counts = np.unique(index.labels, return_inverse=True, return_counts=True)
@@ -286,6 +286,13 @@ class IndexSearch:
         of = self.distractors if is_distractor and self.distractors is not None else self.index
         label = '' if is_distractor else str(of.labels[row])
         return Match(str(of.paths[row]), label, similarity, is_distractor, row)
+
+
+def _threshold_of(index: EmbeddingIndex, pool: str) -> Optional[float]:
+    """Return the threshold of an index, unless it was found for other similarities than these."""
+    made_for = (index.about.get('threshold_for') or {}).get('pool', pool)
+    alike = made_for == pool or {made_for, pool} == {'none', 'max'}  # a class is as near as its nearest image
+    return index.about.get('threshold') if alike else None
 
 
 class _Bank(NamedTuple):

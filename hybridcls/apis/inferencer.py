@@ -325,7 +325,12 @@ class Answers(Iterator[Answer]):
     def state(self) -> dict[str, Any]:
         """Return what :meth:`restore` needs, in JSON's types."""
         accuracy = self.accuracy
-        counts = dict(images=dict(accuracy.images), right=dict(accuracy.right), unlabelled=accuracy.unlabelled)
+        counts = dict(
+            images=dict(accuracy.images),
+            right=dict(accuracy.right),
+            unlabelled=accuracy.unlabelled,
+            unanswered=accuracy.unanswered,
+        )
         return dict(unreadable=[list(one) for one in self.unreadable], accuracy=counts)
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -337,6 +342,7 @@ class Answers(Iterator[Answer]):
                 Counter(state['accuracy']['images']),
                 Counter(state['accuracy']['right']),
                 state['accuracy']['unlabelled'],
+                state['accuracy'].get('unanswered', 0),
             )
 
     def _note(self, item: Item, error: BaseException) -> None:

@@ -211,13 +211,14 @@ def _report(
             tell(str(answers.accuracy), sys.stderr)
         written = f' -> {args.out}' if args.out else ''
         skipped = f', {len(unreadable)} cannot be read' if unreadable else ''
-        tell(f'{total - len(unreadable)} images answered{skipped}{written} ({seconds:.1f} s)', sys.stderr)
+        unknown = f", {answers.accuracy.unanswered} of them with 'unknown'" if answers.accuracy.unanswered else ''
+        tell(f'{total - len(unreadable)} images answered{unknown}{skipped}{written} ({seconds:.1f} s)', sys.stderr)
         return
     import json
 
     content = dict(
         command='predict', checkpoint=model.checkpoint_path, why=model.why, images=total,
-        answered=total - len(unreadable), out=args.out,
+        answered=total - len(unreadable), unknown=answers.accuracy.unanswered, out=args.out,
         calibration=model.calibration.path if model.calibration else None,
         unreadable=[one._asdict() for one in unreadable],
         accuracy=answers.accuracy.as_dict() if labelled else None, seconds=round(seconds, 3),

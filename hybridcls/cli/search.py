@@ -187,6 +187,9 @@ def _search(args: Namespace, index: 'EmbeddingIndex', stdout: TextIO) -> int:
     search = IndexSearch(index, args.k, args.pool, distractors, args.threshold, args.engine, _device(args.device))
     if search.threshold is not None and args.threshold is None:
         tell(f'Matches have a similarity of {search.threshold} or more, as the index says.', sys.stderr)
+    if search.threshold is None and index.about.get('threshold') is not None:
+        made_for = index.about['threshold_for']['pool']
+        tell(f'The threshold of the index is for --pool {made_for}, and is not taken.', sys.stderr)
     of_file = args.queries[0].lower().endswith(_INDEXES)
     with _opened(args.out) as file:
         answers = _Answers(args, search, _writer(args, file, stdout))

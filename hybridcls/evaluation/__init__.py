@@ -1,6 +1,7 @@
 """Metrics of validations and tests."""
 
 from .accuracy import Accuracy
+from .answered_metric import AnsweredMetric
 from .calibration_metric import CalibrationMetric
 from .dump_results import DumpResults
 from .head_metric import HeadMetric, MetricOf
@@ -15,7 +16,7 @@ from .val_loss import ValLoss
 from .verification_metric import VerificationMetric
 
 __all__ = [
-    'Accuracy', 'AveragePrecision', 'CalibrationMetric', 'ConfusionMatrix', 'DumpResults', 'HeadMetric',
-    'KNNAccuracy', 'MetricOf', 'MissingFieldError', 'MultiLabelMetric', 'OODMetric', 'RetrievalMetric',
+    'Accuracy', 'AnsweredMetric', 'AveragePrecision', 'CalibrationMetric', 'ConfusionMatrix', 'DumpResults',
+    'HeadMetric', 'KNNAccuracy', 'MetricOf', 'MissingFieldError', 'MultiLabelMetric', 'OODMetric', 'RetrievalMetric',
     'SelectiveMetric', 'SingleLabelMetric', 'ValLoss', 'VerificationMetric',
 ]  # fmt: skip

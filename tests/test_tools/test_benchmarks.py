@@ -10,6 +10,7 @@ import timm
 from PIL import Image
 from processes import run_tool
 from safetensors.torch import save_file
+from trained_checkpoints import CNN, LINEAR, config_of, write_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -46,6 +47,18 @@ def test_inference():
     assert '64 images, test_resnet, 64 px, batch 32, 1 threads, 0 workers' in output
     assert 'images per second of hybridcls / of the loop: ' in output
     assert sum(line.startswith('hybridcls predict, one image  ') for line in output.splitlines()) == 1
+
+
+@pytest.mark.nightly
+def test_calibration(tmp_path, digit_folder):
+    checkpoint = write_checkpoint(tmp_path / 'epoch_1.pth', config_of(CNN, LINEAR))[0]
+    output = run_tool(
+        'benchmark.py', 'calibration', checkpoint, '--data', str(digit_folder / 'train'), str(digit_folder / 'val'),
+        '--risk', '0.1', '0.8', '--resamplings', '3', '--scale', 'none',
+    )  # fmt: skip
+    assert '64 images, accuracy ' in output
+    lines = [line.split() for line in output.splitlines() if line.startswith('none ')]
+    assert [line[:3] for line in lines] == [['none', '0.1', '0'], ['none', '0.8', '3']]
 
 
 def row(recipe, regression, plain):

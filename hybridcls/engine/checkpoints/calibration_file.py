@@ -71,7 +71,7 @@ def digest_of_state(weights: Mapping[str, Any]) -> str:
     for name, value in sorted(weights.items()):
         if isinstance(value, torch.Tensor):
             digest.update(f'{name} {value.dtype} {tuple(value.shape)}\0'.encode())
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

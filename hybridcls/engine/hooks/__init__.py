@@ -30,12 +30,11 @@ from .transfer_hook import TransferHook
 from .visualization_hook import VisualizationHook
 
 __all__ = [
-    'BatchCheckHook', 'CalibrationHook', 'CheckpointHook', 'CheckpointMatchHook', 'ClassCountsHook', 'ClassMarginsHook',
-    'ConsoleHook', 'ClassNamesHook', 'DataReportHook', 'EarlyStoppingHook', 'EmbeddingBankHook', 'HeadFirstHook', 'LearningCurvesHook',
-    'LoggerHook', 'ParamSchedulerHook', 'PreprocessingVersionHook', 'PreemptionHook', 'RandomStateHook',
-    'ResumeHook', 'ShardedRowsHook', 'SlowWeightsHook', 'SwitchRecipeHook', 'ThresholdsHook', 'TokenMergingHook',
-    'TransferHook',
-    'VisualizationHook', 'seed_worker',
+    'BatchCheckHook', 'CalibrationHook', 'CheckpointHook', 'CheckpointMatchHook', 'ClassCountsHook',
+    'ClassMarginsHook', 'ConsoleHook', 'ClassNamesHook', 'DataReportHook', 'EarlyStoppingHook', 'EmbeddingBankHook',
+    'HeadFirstHook', 'LearningCurvesHook', 'LoggerHook', 'ParamSchedulerHook', 'PreprocessingVersionHook',
+    'PreemptionHook', 'RandomStateHook', 'ResumeHook', 'ShardedRowsHook', 'SlowWeightsHook', 'SwitchRecipeHook',
+    'ThresholdsHook', 'TokenMergingHook', 'TransferHook', 'VisualizationHook', 'seed_worker',
 ]  # fmt: skip
 
 answer_old_names(globals())

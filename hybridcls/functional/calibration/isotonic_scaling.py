@@ -11,8 +11,6 @@ __all__ = ['Steps', 'apply_isotonic', 'fit_isotonic']
 Steps = tuple[list[float], list[float]]
 """The corners of a piecewise linear function: where, rising, and its values."""
 
-_OF_MODEL = 1e-4
-
 
 def fit_isotonic(scores: Tensor, labels: Tensor) -> list[Steps]:
     """Return for each class the rising function of its score that is nearest to whether an image is of the class.
@@ -43,21 +41,23 @@ def fit_isotonic(scores: Tensor, labels: Tensor) -> list[Steps]:
     return functions
 
 
-def apply_isotonic(scores: Tensor, functions: Sequence[Steps]) -> Tensor:
+def apply_isotonic(scores: Tensor, functions: Sequence[Steps], own_share: float) -> Tensor:
     """Return calibrated probabilities: the functions' values, divided by their sum over the classes.
 
-    One ten-thousandth of the model's own probability is mixed in: on a step, where functions are constant, the model's
-    order decides, no class of the model gets probability 0, and a row of zeros stays as the model says.
+    A share of the model's own probability is mixed in: what N images have never shown has no probability of 0
+    (1 / (N + 2) by the rule of succession), and on a step, where functions are constant, the model's order decides. A
+    row of zeros stays as the model says.
 
     Args:
         scores (Tensor): Shape (B, C).
         functions (Sequence[Steps]): Of :func:`fit_isotonic`.
+        own_share (float): In [0, 1].
 
     Returns:
         Tensor: float64, shape (B, C), on the CPU.
 
     Example:
-        >>> apply_isotonic(torch.tensor([[0.75, 0.25]]), [([0.5, 1.0], [0.0, 1.0]), ([0.0, 0.5], [0.0, 1.0])])
+        >>> apply_isotonic(torch.tensor([[0.75, 0.25]]), [([0.5, 1.0], [0.0, 1.0]), ([0.0, 0.5], [0.0, 1.0])], 0)
         tensor([[0.5000, 0.5000]], dtype=torch.float64)
     """
     own = scores.double().cpu()
@@ -65,4 +65,4 @@ def apply_isotonic(scores: Tensor, functions: Sequence[Steps]) -> Tensor:
     values = torch.from_numpy(np.stack(columns, 1))
     total = values.sum(1, keepdim=True)
     values = torch.where(total > 0, values / total, own)
-    return (1 - _OF_MODEL) * values + _OF_MODEL * own
+    return torch.lerp(values, own, own_share)

@@ -59,7 +59,8 @@ def risk_threshold(
     Args:
         confidences (Tensor): Shape (N,), higher is surer.
         wrong (Tensor): bool, shape (N,): whether the prediction is wrong.
-        is_test (Tensor): bool, shape (N,): whether the image tests; the others are those to learn from. A random half.
+        is_test (Tensor): bool, shape (N,): whether the image tests; the others are those to learn from. A random share:
+            with a quarter to learn from, more is answered than with a half.
         risk (float): In (0, 1).
         confidence (float): In (0, 1). Defaults to 0.95.
 
@@ -81,22 +82,32 @@ def risk_threshold(
     confidences = confidences.double()
     if bool(confidences.isnan().any()):
         raise ValueError('risk_threshold: expected confidences, got NaN.')
-    learn, test = (_Counts(confidences[rows], wrong[rows]) for rows in (~is_test, is_test))
+    learn, test, both = (_Counts(confidences[rows], wrong[rows]) for rows in (~is_test, is_test, slice(None)))
+    found = RiskThreshold(None, 0, 0, int(is_test.sum()))
+    share = max(found.images, 1) / max(len(wrong), 1)
     candidates = learn.thresholds()
-    best = RiskThreshold(None, 0, 0, int(is_test.sum()))
-    if len(candidates):
-        answered, errors = learn.at(candidates)
-        first = int(binom.logcdf(errors.numpy(), answered.numpy(), risk).argmin())
-        candidates = candidates[first:]
-        answered, errors = test.at(candidates)
-        passed = binom.cdf(errors.numpy(), answered.numpy(), risk) <= 1 - confidence
-        count = len(passed) if passed.all() else int(passed.argmin())
-        if count:
-            last = count - 1
-            return best._replace(
-                threshold=float(candidates[last]), answered=int(answered[last]), errors=int(errors[last])
-            )
-    return best._replace(missing=_missing(_Counts(confidences, wrong), risk, confidence))
+    if len(candidates) == 0 or (1 - risk) ** found.images > 0.5:  # they say nothing, however many are right
+        return found._replace(missing=math.ceil(images_without_error(risk, confidence) / share) - len(wrong))
+    answered, errors = learn.at(candidates)
+    candidates = candidates[int(binom.logcdf(errors.numpy(), answered.numpy(), risk).argmin()) :]
+    answered, errors = test.at(candidates)
+    passed = binom.cdf(errors.numpy(), answered.numpy(), risk) <= 1 - confidence
+    count = len(passed) if passed.all() else int(passed.argmin())
+    if count:
+        last = count - 1
+        return found._replace(threshold=float(candidates[last]), answered=int(answered[last]), errors=int(errors[last]))
+    # What the images that test say of the first threshold; where it is too bad, what all say of it, then of any other.
+    for counts, at in ((test, candidates[:1]), (both, candidates[:1]), (both, both.thresholds())):
+        total = len(wrong) if counts is both else found.images
+        needed = [
+            answers * total / some / share
+            for some, bad in zip(*(values.tolist() for values in counts.at(at)), strict=True)
+            if binom.cdf(bad, some, risk) <= 0.5  # they speak for the risk rather than against it
+            and (answers := _answers_needed(bad / some, risk, confidence)) is not None
+        ]
+        if needed:
+            return found._replace(missing=max(1, math.ceil(min(needed)) - len(wrong)))
+    return found
 
 
 class _Counts:
@@ -117,21 +128,6 @@ class _Counts:
         first = torch.searchsorted(self._rising, thresholds)
         padded = torch.cat([self._wrong_above, self._wrong_above.new_zeros(1)])
         return len(self._rising) - first, padded[first]
-
-
-def _missing(counts: _Counts, risk: float, confidence: float) -> Optional[int]:
-    """How many more images would do, at the threshold where that is least, with the error and the share of these."""
-    candidates = counts.thresholds()
-    if not len(candidates):
-        return 2 * images_without_error(risk, confidence)
-    answered, errors = counts.at(candidates)
-    total = int(answered.max())
-    needed = []
-    for count, wrong in set(zip(answered.tolist(), errors.tolist(), strict=True)):
-        answers = _answers_needed(wrong / count, risk, confidence)
-        if answers is not None:
-            needed.append(2 * answers * total / count)  # a half tests
-    return max(1, math.ceil(min(needed)) - total) if needed else None
 
 
 def _answers_needed(error: float, risk: float, confidence: float) -> Optional[int]:

@@ -43,7 +43,8 @@ def fit_scaling(kind: str, scores: Tensor, labels: Tensor) -> dict[str, Any]:
         weight, bias = fit_vector(log_scores(scores), labels)
         return dict(kind=kind, weight=weight.tolist(), bias=bias.tolist())
     if kind == 'isotonic':
-        return dict(kind=kind, functions=[list(function) for function in fit_isotonic(scores, labels)])
+        functions = [list(function) for function in fit_isotonic(scores, labels)]
+        return dict(kind=kind, functions=functions, own_share=1 / (len(labels) + 2))
     return dict(kind='none')
 
 
@@ -59,7 +60,7 @@ def apply_scaling(scaling: Mapping[str, Any], scores: Tensor) -> Tensor:
         return scores.float()
     given = scores.cpu()  # not every device has float64
     if kind == 'isotonic':
-        calibrated = apply_isotonic(given, scaling['functions'])
+        calibrated = apply_isotonic(given, scaling['functions'], scaling['own_share'])
     elif kind == 'vector':
         weight, bias = (torch.tensor(scaling[name], dtype=torch.float64) for name in ('weight', 'bias'))
         calibrated = (log_scores(given) * weight + bias).softmax(1)

@@ -1,5 +1,6 @@
 """Fit what makes a model's probabilities true, and thresholds with guarantees, on held-out images."""
 
+import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -32,6 +33,8 @@ from .inferencer import HybridInferencer
 __all__ = ['CalibrationReport', 'LabelledScores', 'calibrate', 'fit_calibration', 'labelled_scores']
 
 _LEAST = 20
+# What share of the images fits the scaling and orders thresholds, where the others have to test these.
+_FITS = dict(temperature=0.25, none=0.25, vector=0.5, isotonic=0.5)
 _UNKNOWN = -1
 
 
@@ -80,6 +83,7 @@ def calibrate(
     seed: int = 0,
     batch_size: Optional[int] = None,
     workers: Optional[int] = None,
+    on_unreadable: str = 'skip',
 ) -> CalibrationReport:
     """Calibrate a trained model on held-out images.
 
@@ -90,8 +94,8 @@ def calibrate(
         risk (float, optional): The error among answered images, in (0, 1). Defaults to None: no threshold.
         confidence (float): That it is not exceeded, in (0, 1). Defaults to 0.95.
         sets (float, optional): How often a set of classes may lack the right one, in (0, 1). Defaults to None: no sets.
-        seed (int): Of the division into halves. Defaults to 0.
-        batch_size (int, optional), workers (int, optional): As for a call of the model.
+        seed (int): Of the division of the images. Defaults to 0.
+        batch_size (int, optional), workers (int, optional), on_unreadable (str): As for a call of the model.
 
     Raises:
         ValueError: If the model has no classes, several labels an image or members; if images have no labels, those of
@@ -99,7 +103,7 @@ def calibrate(
     """
     _check_settings(scale, risk, confidence, sets)
     _check_model(model)
-    given = labelled_scores(model, data, batch_size, workers)
+    given = labelled_scores(model, data, batch_size, workers, on_unreadable)
     report = fit_calibration(given, model.classes, scale, risk, confidence, sets, seed)
     known = dict(
         checkpoint=Path(model.checkpoint_path).name,
@@ -135,7 +139,11 @@ def _check_model(model: HybridInferencer) -> None:
 
 
 def labelled_scores(
-    model: HybridInferencer, data: str, batch_size: Optional[int] = None, workers: Optional[int] = None
+    model: HybridInferencer,
+    data: str,
+    batch_size: Optional[int] = None,
+    workers: Optional[int] = None,
+    on_unreadable: str = 'skip',
 ) -> LabelledScores:
     """Run the model over held-out images, as a test does.
 
@@ -155,7 +163,7 @@ def labelled_scores(
     handle = model.model.register_forward_pre_hook(look, with_kwargs=True)
     try:
         answers = model(
-            ImageInputs(items, len(items)), batch_size=batch_size, workers=workers, top_k=1, on_unreadable='skip'
+            ImageInputs(items, len(items)), batch_size=batch_size, workers=workers, top_k=1, on_unreadable=on_unreadable
         )
         given = list(answers)
     finally:
@@ -219,13 +227,18 @@ def fit_calibration(
     confidence: float = 0.95,
     sets: Optional[float] = None,
     seed: int = 0,
+    measure: bool = True,
 ) -> CalibrationReport:
-    """Fit scaling and thresholds. With thresholds, one random half of the images fits the scaling, and the other tests.
+    """Fit scaling and thresholds.
+
+    What a threshold is tested with must not have fitted anything. With ``risk`` or ``sets`` a random quarter of the
+    images fits the scaling (a half for ``'vector'`` and ``'isotonic'``), and the others test.
 
     Args:
         given (LabelledScores): Of held-out images.
         classes (Sequence[str]): The names of the C classes.
         scale, risk, confidence, sets, seed: As for :func:`calibrate`.
+        measure (bool): Measure what the scaling brings on images that did not fit it. Defaults to True.
 
     Raises:
         ValueError: If there are too few images, or the scaling has no best numbers.
@@ -237,10 +250,10 @@ def fit_calibration(
         raise ValueError(
             f'calibrate: expected at least {_LEAST} images of classes of the model, got {int(known.sum())}.'
         )
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-    is_test = torch.zeros(len(labels), dtype=torch.bool)
-    is_test[order[: (len(labels) + 1) // 2]] = True
     split = risk is not None or sets is not None
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    is_test = torch.ones(len(labels), dtype=torch.bool)
+    is_test[order[: round(len(labels) * (_FITS[scale] if split else 0.5))]] = False
     fits = known & ~is_test if split else known
     _check_classes(scale, labels[fits], classes, split)
     scaling = fit_scaling(scale, scores[fits], labels[fits])
@@ -251,7 +264,7 @@ def fit_calibration(
         ),
         list(given.notes),
     )
-    if scale != 'none':
+    if scale != 'none' and measure:
         _measure(report, scores, labels, known, is_test, split)
     changes: dict[str, Any] = {}
     if risk is not None:
@@ -273,7 +286,7 @@ def fit_calibration(
         right = calibrated[tests].gather(1, labels[tests].unsqueeze(1)).squeeze(1)
         threshold = conformal_threshold(right, sets)
         if threshold is None:
-            missing = 2 * images_for_sets(sets) - len(labels)
+            missing = math.ceil(images_for_sets(sets) / (1 - _FITS[scale])) - len(labels)
             report.missing.append(
                 f'Sets that lack the right class with at most {sets:.3g} need about {max(1, missing)} more images.'
             )
@@ -290,10 +303,10 @@ def _check_classes(scale: str, labels: Tensor, classes: Sequence[str], split: bo
     counts = torch.bincount(labels, minlength=len(classes))
     absent = [name for name, count in zip(classes, counts.tolist(), strict=True) if not count]
     if absent:
-        half = ' in the half that fits the scaling' if split else ''
+        where = ' among those that fit the scaling' if split else ''
         raise ValueError(
-            f'calibrate: expected images of each class for --scale {scale}, got none{half} of {listed(absent, 5)}. Add '
-            'some, or take --scale temperature.'
+            f'calibrate: expected images of each class for --scale {scale}, got none{where} of {listed(absent, 5)}. '
+            'Add some, or take --scale temperature.'
         )
 
 
@@ -315,8 +328,10 @@ def _measure(
     before, now = (_quality(of, truth) for of in (torch.cat([scores[tests] for tests in rows]), torch.cat(after)))
     measured = {name: [before[name], now[name]] for name in ('nll', 'ece')}
     report.calibration = Calibration(**{**vars(report.calibration), 'measured': measured})
-    how = 'the other half' if split else 'each half by the fit on the other'
-    worse = ' It does not help here: use more images, or --scale none.' if now['nll'] >= before['nll'] else ''
+    how = 'those that did not fit it' if split else 'each half by the fit on the other'
+    worse = (
+        ' The likelihood is no better: more images, another --scale, or none.' if now['nll'] >= before['nll'] else ''
+    )
     report.notes.append(
         f'On held-out images ({len(truth)}, {how}): NLL {before["nll"]:.4f} -> {now["nll"]:.4f} nats, ECE '
         f'{before["ece"]:.2f} -> {now["ece"]:.2f} %.{worse}'
@@ -339,5 +354,3 @@ def _risk_is_missing(found: RiskThreshold, risk: float, confidence: float) -> st
             'would not change that; a better model or a larger --risk would.'
         )
     return f'{asked} cannot be shown with these images: about {found.missing} more like them are missing.'
-
-
