@@ -10,7 +10,7 @@ from hybridcls.functional.l2_normalize import l2_normalize
 
 __all__ = ['FaissCandidates']
 
-_ROWS_AT_ONCE = 65_536
+_ROWS_AT_ONCE = 8192
 
 
 class FaissCandidates:

@@ -22,7 +22,7 @@ __all__ = ['ENGINES', 'IndexSearch', 'Match']
 ENGINES = ('exact', 'faiss')
 _RECALLS = (1, 5, 10)
 _LIST_NUMBERS = 2**23  # numbers in the ranked lists of some queries at once
-_ROWS_AT_ONCE = 65_536
+_ROWS_AT_ONCE = 8192
 
 
 class Match(NamedTuple):

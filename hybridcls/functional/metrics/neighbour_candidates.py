@@ -167,7 +167,7 @@ class _Screen:
             self._similarity[own - self.first, own - start] = np.nan
         if start == 0:
             self.found = np.where(np.isnan(self._similarity), np.float32(-np.inf), self._similarity)
-            self.index = np.broadcast_to(np.arange(shape[1]), shape)
+            self.index = np.broadcast_to(np.arange(shape[1]), shape)  # is copied by the next line, once
             self._drop()
             return
         np.greater(self._similarity, self.threshold, out=self._above)  # NaN is never greater
@@ -177,24 +177,27 @@ class _Screen:
 
     def _take(self, places: np.ndarray, start: int) -> None:
         """Note the similarities at some places of the block, in rising order."""
-        rows = places // self._similarity.shape[1]
+        rows, columns = _rows_and_columns(places, self._similarity.shape[1])
         counts = np.bincount(rows, minlength=len(self.queries))
         if (self.used + counts).max() > self.found.shape[1] or self.used.sum() > self.used.size * (self.room + self.k):
             self._drop(int(counts.max()))
-        slots = np.arange(len(rows)) + np.repeat(self.used - counts.cumsum() + counts, counts)
-        slots += rows * self.found.shape[1]
-        self.found.reshape(-1)[slots] = self._similarity.reshape(-1)[places]
-        self.index.reshape(-1)[slots] = places - rows * self._similarity.shape[1] + start
+        begins = self._begins[:, 0] * self.found.shape[1] + self.used - counts.cumsum() + counts
+        slots = np.repeat(begins, counts)
+        slots += np.arange(len(rows))
+        columns += start
+        self.found.reshape(-1)[slots] = self._similarity.reshape(-1).take(places)
+        self.index.reshape(-1)[slots] = columns
         self.used += counts
 
     def _drop(self, more: int = 0) -> None:
         """Keep the best ``room`` of each row, raise the thresholds, and make room for so many more."""
         kept = np.argpartition(self.found, -self.room, axis=1)[:, -self.room :]
-        best = self.found[self._begins, kept]
+        kept += self._begins * self.found.shape[1]
+        best = self.found.reshape(-1).take(kept)
         width = self.room + max(self.room + self.k, more)
         found = np.full((len(best), width), -np.inf, np.float32)
         index = np.zeros((len(best), width), np.int64)
-        found[:, : self.room], index[:, : self.room] = best, self.index[self._begins, kept]
+        found[:, : self.room], index[:, : self.room] = best, self.index.reshape(-1).take(kept)
         self.found, self.index = found, index
         self.used = np.full(len(best), self.room)
         self.threshold = np.partition(best, -self.k, axis=1)[:, -self.k, None] - self.slack
@@ -203,3 +206,11 @@ class _Screen:
         """Return the best ``room`` of each query."""
         self._drop()
         return self.found[:, : self.room], self.index[:, : self.room]
+
+
+def _rows_and_columns(places: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Divide with remainder, by shifts where that is possible: they are vectorized, divisions are not."""
+    if width & (width - 1):
+        rows = places // width
+        return rows, places - rows * width
+    return places >> (width.bit_length() - 1), places & (width - 1)
