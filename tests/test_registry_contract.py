@@ -45,6 +45,7 @@ ARGUMENTS = {
     'AdaFaceHead': dict(num_classes=2, in_channels=4),
     'ArcFaceHead': dict(num_classes=2, in_channels=4),
     'CBAM': dict(channels=4),
+    'CalibrationHook': dict(checkpoint='epoch_1.pth'),
     'CenterCropToSize': dict(img_size=32),
     'ClassWise': dict(num_classes=2, base=dict(type='CosFace'), margins=[0.1, 0.2]),
     'ComposedOptimWrapper': dict(optimizer=optimizer),

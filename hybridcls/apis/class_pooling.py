@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from hybridcls.functional.metrics.neighbour_order import NOT_THERE, unit_rows64
+from hybridcls.functional.metrics.neighbour_order import NOT_THERE, l2_normalize64
 
 __all__ = ['POOLS', 'class_sums', 'class_vectors', 'first_of_each_class', 'pool_weights']
 
@@ -16,7 +16,7 @@ similarities; by the similarity to the mean of the L2-normalized embeddings; the
 
 def pool_weights(vectors: Tensor, pool: str) -> Tensor:
     """Return what each image adds to the sum of its class, float64 (N, D); zeros for a vector that is not finite."""
-    rows = vectors.double() if pool == 'quality' else unit_rows64(vectors)
+    rows = vectors.double() if pool == 'quality' else l2_normalize64(vectors)
     return rows.masked_fill(~rows.isfinite().all(1, keepdim=True), 0.0)
 
 

@@ -10,13 +10,13 @@ from hybridcls.functional.l2_normalize import l2_normalize
 
 __all__ = ['FaissCandidates']
 
-_ROWS_AT_ONCE = 65_536
+_ROWS_AT_ONCE = 8192
 
 
 class FaissCandidates:
     """An ``IndexFlatIP`` of a bank, as the ``candidates`` of ``nearest_neighbours``.
 
-    faiss holds the vectors in memory. Of equal similarities it keeps any; ``nearest_neighbours`` settles those.
+    faiss holds the vectors in memory. Of equal similarities it keeps any; ``nearest_neighbours`` puts those in order.
 
     Args:
         bank (Tensor): (M, D). Rows that are not finite are never candidates.

@@ -14,7 +14,15 @@ import numpy as np
 
 from hybridcls.checks import check_file, check_installed, listed
 
-__all__ = ['FORMATS', 'IndexContent', 'IndexPart', 'mapped_copy', 'read_index_file', 'write_index_file']
+__all__ = [
+    'FORMATS',
+    'IndexFileError',
+    'IndexContent',
+    'IndexPart',
+    'mapped_copy',
+    'read_index_file',
+    'write_index_file',
+]
 
 FORMATS = ('.npz', '.parquet')
 _VECTOR_NAMES = ('vector', 'vectors', 'embedding', 'embeddings')
@@ -22,6 +30,10 @@ _ROWS_AT_ONCE = 8192
 _ALIGNMENT = 64  # bytes, for products of mapped rows
 _LOCAL_HEADER = 30  # bytes of a zip member before its name
 _ABOUT = b'hybridcls'  # key of a Parquet file's metadata
+
+
+class IndexFileError(ValueError):
+    """A file is no index, or not a complete one."""
 
 
 class IndexPart(NamedTuple):
@@ -135,54 +147,43 @@ def read_index_file(caller: str, path: Union[str, Path]) -> IndexContent:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is damaged, or holds no vectors.
+        IndexFileError: If it is damaged, or holds no vectors.
     """
     path = os.fspath(path)
     check_file(caller, 'index', path)
     try:
         content = _read_parquet(caller, path) if path.endswith('.parquet') else _read_arrays(caller, path)
-    except (zipfile.BadZipFile, EOFError, OSError, KeyError, struct.error, json.JSONDecodeError) as error:
-        raise _damaged(caller, path, error) from error
+    except (IndexFileError, PermissionError):
+        raise
+    except (zipfile.BadZipFile, EOFError, OSError, KeyError, struct.error, ValueError) as error:
+        raise IndexFileError(
+            f'{caller}: expected a file of embeddings (.npz, .npy, .parquet), and {path} is none, or its end is '
+            f'missing ({error}). Write it again: hybridcls embed CHECKPOINT IMAGES --out {path} --force'
+        ) from error
     rows, count = content.rows, len(content.rows.vectors)
     for name, column in (('path', rows.paths), ('label', rows.labels), ('norm', rows.norms)):
         if len(column) != count:
-            raise ValueError(f'{caller}: {path} is damaged: it has {count} vectors, and {name} of {len(column)}.')
+            raise IndexFileError(f'{caller}: {path} is damaged: it has {count} vectors, and {name} of {len(column)}.')
     return content
-
-
-def _damaged(caller: str, path: str, error: BaseException) -> ValueError:
-    return ValueError(
-        f'{caller}: expected a file of embeddings (.npz, .npy, .parquet), and {path} is none, or its end is missing '
-        f'({error}). Write it again: hybridcls embed CHECKPOINT IMAGES --out {path} --force'
-    )
 
 
 def _read_arrays(caller: str, path: str) -> IndexContent:
     if path.endswith('.npy'):
-        try:
-            vectors = np.load(path, 'c', allow_pickle=False)
-        except ValueError as error:
-            raise _damaged(caller, path, error) from error
+        vectors = np.load(path, 'c', allow_pickle=False)
         _check_vectors(caller, path, vectors.shape, vectors.dtype)
         return _content(path, vectors if vectors.dtype == np.float32 else mapped_copy(vectors.shape, _blocks(vectors)))
     with zipfile.ZipFile(path) as archive:
         names = [name.removesuffix('.npy') for name in archive.namelist()]
         name = next((name for name in _VECTOR_NAMES if name in names), None)
         if name is None:
-            raise ValueError(
-                f'{caller}: expected an array vector in {path}, got {listed(names) or "an empty archive"}.'
-            )
-        try:
-            vectors = _vectors(caller, path, archive, f'{name}.npy')
-            more = {}
-            for other in ('norm', 'path', 'label', 'about'):
-                if other in names:
-                    with archive.open(f'{other}.npy') as file:
-                        more[other] = np.lib.format.read_array(file, allow_pickle=False)
-        except ValueError as error:
-            if str(error).startswith(caller):
-                raise
-            raise _damaged(caller, path, error) from error
+            found = listed(names) or 'an empty archive'
+            raise IndexFileError(f'{caller}: expected an array vector in {path}, got {found}.')
+        vectors = _vectors(caller, path, archive, f'{name}.npy')
+        more = {}
+        for other in ('norm', 'path', 'label', 'about'):
+            if other in names:
+                with archive.open(f'{other}.npy') as file:
+                    more[other] = np.lib.format.read_array(file, allow_pickle=False)
     about = json.loads(str(more.pop('about'))) if 'about' in more else {}
     return _content(path, vectors, more.get('path'), more.get('label'), more.get('norm'), about)
 
@@ -205,7 +206,7 @@ def _content(
 
 def _check_vectors(caller: str, path: str, shape: tuple[int, ...], dtype: Any) -> None:
     if len(shape) != 2 or np.dtype(dtype).kind != 'f':
-        raise ValueError(f'{caller}: expected vectors (N, D) of floats in {path}, got {dtype} of shape {shape}.')
+        raise IndexFileError(f'{caller}: expected vectors (N, D) of floats in {path}, got {dtype} of shape {shape}.')
 
 
 def _vectors(caller: str, path: str, archive: zipfile.ZipFile, name: str) -> np.ndarray:
@@ -224,7 +225,7 @@ def _vectors(caller: str, path: str, archive: zipfile.ZipFile, name: str) -> np.
         if info.compress_type == zipfile.ZIP_STORED and not by_column and dtype == '<f4' and not begin % 4:
             return np.memmap(path, dtype, 'c', begin, shape) if min(shape) else np.empty(shape, np.float32)
         if by_column:
-            raise ValueError(f'{caller}: expected vectors in {path} by row (C order), got Fortran order.')
+            raise IndexFileError(f'{caller}: expected vectors in {path} by row (C order), got Fortran order.')
         size = shape[1] * dtype.itemsize
         rows = (min(_ROWS_AT_ONCE, shape[0] - start) for start in range(0, shape[0], _ROWS_AT_ONCE))
         return mapped_copy(
@@ -250,18 +251,13 @@ def mapped_copy(shape: tuple[int, ...], blocks: Iterable[np.ndarray]) -> np.ndar
 
 def _read_parquet(caller: str, path: str) -> IndexContent:
     check_installed(caller, 'pyarrow', path, 'parquet')
-    import pyarrow
     from pyarrow import parquet
 
-    try:
-        table = parquet.ParquetFile(path, memory_map=True)
-    except pyarrow.ArrowInvalid as error:
-        raise _damaged(caller, path, error) from error
-    with table:
+    with parquet.ParquetFile(path, memory_map=True) as table:
         names = table.schema_arrow.names
         name = next((name for name in _VECTOR_NAMES if name in names), None)
         if name is None:
-            raise ValueError(f'{caller}: expected a column vector in {path}, got {listed(names)}.')
+            raise IndexFileError(f'{caller}: expected a column vector in {path}, got {listed(names)}.')
         more = {
             other: table.read([other]).column(0).to_numpy(zero_copy_only=False)
             for other in ('path', 'label', 'norm')
@@ -283,7 +279,7 @@ def _unpacked_column(caller: str, path: str, table: Any, name: str) -> np.ndarra
             flat = column.flatten().to_numpy(zero_copy_only=False)
             width = width or (len(flat) // len(column) if len(column) else 0)
             if len(flat) != width * len(column) or flat.dtype.kind != 'f':
-                raise ValueError(f'{caller}: expected lists of {width} floats in the column {name} of {path}.')
+                raise IndexFileError(f'{caller}: expected lists of {width} floats in the column {name} of {path}.')
             yield flat.reshape(len(column), width)
 
     parts = blocks()

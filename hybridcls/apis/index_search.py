@@ -22,7 +22,7 @@ __all__ = ['ENGINES', 'IndexSearch', 'Match']
 ENGINES = ('exact', 'faiss')
 _RECALLS = (1, 5, 10)
 _LIST_NUMBERS = 2**23  # numbers in the ranked lists of some queries at once
-_ROWS_AT_ONCE = 65_536
+_ROWS_AT_ONCE = 8192
 
 
 class Match(NamedTuple):
@@ -228,12 +228,12 @@ class IndexSearch:
         return result
 
     def _ranked_vectors(self, queries: Tensor, own: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Rank classes by a vector of each; a query that is in the index is taken out of its own class."""
-        own_class = self._class_of[own].where(own >= 0, -1)
-        keys = self._ranked(queries, torch.where(own_class >= 0, own_class + self._size, own), k)
-        inside = (own_class >= 0).nonzero().squeeze(1)
+        """Rank classes by a vector of each; a query that is in the index is left out of the class it is in."""
+        target_class = self._class_of[own].where(own >= 0, -1)
+        keys = self._ranked(queries, torch.where(target_class >= 0, target_class + self._size, own), k)
+        inside = (target_class >= 0).nonzero().squeeze(1)
         if len(inside):
-            corrected = self._without_own(queries[inside], own[inside], own_class[inside])
+            corrected = self._without_own(queries[inside], own[inside], target_class[inside])
             missing = torch.full((len(queries), 1), NOT_THERE)
             missing[inside] = corrected.unsqueeze(1)
             joined = torch.cat([keys, missing], 1)
@@ -243,7 +243,7 @@ class IndexSearch:
         return keys, self._most_similar(queries, own, entries, classes), classes
 
     def _without_own(self, queries: Tensor, own: Tensor, classes: Tensor) -> Tensor:
-        """Return the keys of the queries' own classes without their own images."""
+        """Return the keys of the classes that the queries are in, without these."""
         counts = self._counts[classes] - 1
         own_rows = torch.from_numpy(self.index.vectors[own.numpy()])
         sums = self._sums[classes] - pool_weights(own_rows, self.pool)

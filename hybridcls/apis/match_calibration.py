@@ -66,7 +66,8 @@ def calibrate_matches(
     alone = int((index.labels == '').sum())  # classes of their own, that may be nearer
     search = IndexSearch(index, classes + alone, 'max' if pool == 'none' else pool, threshold=-2.0)
     places = queries.absolute_paths()
-    right, others = [], []
+    right: list[float] = []
+    others: list[float] = []
     for start in range(0, len(queries), _QUERIES_AT_ONCE):
         rows = slice(start, start + _QUERIES_AT_ONCE)
         labels = queries.labels[rows].tolist()

@@ -9,11 +9,13 @@ from hybridcls.apis.match_calibration import calibrate_matches, write_threshold
 
 
 def drawn(count, classes=12, spread=0.9, seed=0, first=0):
-    """Vectors around a centre a class."""
-    centres = np.random.default_rng(9).normal(size=(40, 16))
+    """Vectors around a prototype a class."""
+    prototypes = np.random.default_rng(9).normal(size=(40, 16))
     rng = np.random.default_rng(seed)
     labels = rng.integers(first, first + classes, count)
-    return (centres[labels] + spread * rng.normal(size=(count, 16))).astype(np.float32), [f'c{one}' for one in labels]
+    return (prototypes[labels] + spread * rng.normal(size=(count, 16))).astype(np.float32), [
+        f'c{one}' for one in labels
+    ]
 
 
 def index_of(path, vectors, labels, name='g'):
@@ -84,7 +86,7 @@ def test_bad_input_is_a_sentence(gallery, tmp_path):
     vectors, labels = drawn(10, seed=5)
     few = calibrate_matches(gallery, index_of(tmp_path / 'q.npz', vectors, labels), 0.05)
     assert (few.threshold, few.queries, few.missing) == (None, 10, 9)
-    with pytest.raises(ValueError, match='expected labels in .*bare.npz, got none'):
+    with pytest.raises(ValueError, match=r'expected labels in .*bare.npz, got none'):
         calibrate_matches(gallery, index_of(tmp_path / 'bare.npz', vectors, [''] * 10), 0.1)
     with pytest.raises(ValueError, match='got 10 of others in'):
         calibrate_matches(gallery, index_of(tmp_path / 'o.npz', vectors, ['x'] * 10), 0.1)

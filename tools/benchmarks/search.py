@@ -32,10 +32,9 @@ def product(bank, queries):
     """Return a function that computes all similarities in blocks, and keeps none."""
     if bank.device.type != 'cpu':
         return lambda: [queries @ part.T for part in bank.split(65_536)]
-    block = np.empty((1000, 2000), np.float32)
     pairs = [(some.numpy(), part.numpy().T) for part in bank.split(2000) for some in queries.split(1000)]
-    return lambda: [np.dot(some, part, out=block[: len(some), : part.shape[1]].copy()
-                           if (len(some), part.shape[1]) != block.shape else block) for some, part in pairs]  # fmt: skip
+    blocks = {(len(some), part.shape[1]): np.empty((len(some), part.shape[1]), np.float32) for some, part in pairs}
+    return lambda: [np.dot(some, part, out=blocks[len(some), part.shape[1]]) for some, part in pairs]
 
 
 def main():
@@ -63,9 +62,8 @@ def main():
     clock = time.process_time if args.device == 'cpu' else time.perf_counter
     with threadpool_limits(args.threads, 'blas'):
         timings = interleaved_timings(alternatives, rounds=args.rounds, warmup=1, clock=clock)
-    print(
-        f'bank {args.bank}, {args.queries} queries, width {args.width}, k {args.k}, {args.threads} threads, {args.device}'
-    )
+    sizes = f'bank {args.bank}, {args.queries} queries, width {args.width}, k {args.k}'
+    print(f'{sizes}, {args.threads} threads, {args.device}')
     print(timing_table(timings))
 
 

@@ -28,27 +28,34 @@ class CalibrationHook(Hook):
         file (str, optional): Its calibration, of ``hybridcls calibrate``. Defaults to None: the one beside it.
 
     Raises:
-        ValueError: If the calibration is of other weights or classes, or there is none.
+        ValueError: Before anything is loaded, if the calibration is of other weights or classes, or there is none.
     """
 
     priority = 'LOW'  # the preprocessing version is kept by then
 
     def __init__(self, checkpoint: str, file: Optional[str] = None) -> None:
-        found = find_calibration(checkpoint, file)
+        self._checkpoint, self._file = checkpoint, file
+        self._calibration: Optional[Calibration] = None
+        self._remove: Optional[Callable[[], None]] = None
+
+    def before_run(self, runner: Runner) -> None:
+        """Read the calibration."""
+        found = find_calibration(self._checkpoint, self._file)
         if found is None:
             raise ValueError(
-                f'CalibrationHook: expected a calibration beside {checkpoint}, got none. Type: hybridcls calibrate '
-                f'{checkpoint} --data FOLDER'
+                f'CalibrationHook: expected a calibration beside {self._checkpoint}, got none. Type: hybridcls '
+                f'calibrate {self._checkpoint} --data FOLDER'
             )
-        self.calibration: Calibration = found.calibration
-        self._remove: Optional[Callable[[], None]] = None
+        self._calibration = found.calibration
 
     def before_test(self, runner: Runner) -> None:
         """Begin."""
+        if self._calibration is None:
+            return
         dataset: Any = getattr(runner.test_loop.dataloader, 'dataset', None)
         loaders = [loader for part in parts_of(dataset) for loader in loaders_of(getattr(part, 'pipeline', None))]
-        self._remove = attach_calibration(bare_model(runner.model), self.calibration, version_of(loaders))
-        if self.calibration.has_guarantee:
+        self._remove = attach_calibration(bare_model(runner.model), self._calibration, version_of(loaders))
+        if self._calibration.has_guarantee:
             runner.test_loop.evaluator.metrics.append(AnsweredMetric())
 
     def after_test(self, runner: Runner) -> None:

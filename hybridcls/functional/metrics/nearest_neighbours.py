@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..l2_normalize import inverse_norms
 from .neighbour_candidates import find_candidates, rounding_error
-from .neighbour_order import NOT_THERE, keys_of, read_keys, unit_rows64
+from .neighbour_order import NOT_THERE, keys_of, l2_normalize64, read_keys
 
 __all__ = ['Candidates', 'nearest_neighbours', 'vote_ranks']
 
@@ -109,7 +109,7 @@ def _nearest(
 
 def _keys_of_pairs(queries: Tensor, bank: Tensor, rows: Tensor, index: Tensor) -> Tensor:
     """Return the keys of some pairs of a query and a row of the bank, on the CPU."""
-    units = unit_rows64(queries.cpu()).numpy()
+    units = l2_normalize64(queries.cpu()).numpy()
     cosines = np.empty(len(rows))
     for start in range(0, len(rows), _PAIRS_AT_ONCE):
         part = slice(start, start + _PAIRS_AT_ONCE)
@@ -129,10 +129,10 @@ def _of_all(queries: Tensor, own: Optional[Tensor], bank: Tensor, k: int, device
     bank_rows = max(1, _BLOCK_NUMBERS // most_queries)
     results = []
     for rows in torch.arange(len(queries)).split(most_queries):
-        block = unit_rows64(queries[rows].to(device))
+        block = l2_normalize64(queries[rows].to(device))
         best = torch.empty(len(block), 0, dtype=torch.int64, device=device)
         for start in range(0, len(bank), bank_rows):
-            part = unit_rows64(bank[start : start + bank_rows].to(device))
+            part = l2_normalize64(bank[start : start + bank_rows].to(device))
             keys = keys_of(block @ part.T, torch.arange(start, start + len(part), device=device))
             if own is not None:
                 place = own[rows].to(device) - start

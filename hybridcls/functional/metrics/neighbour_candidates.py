@@ -56,7 +56,7 @@ def find_candidates(
         tuple[Tensor, Tensor]: On the CPU, float32 similarities (N, room), in no order, -inf where there is none, and
         positions, int64 (N, room).
     """
-    units = _unit_rows(queries, device)
+    units = _l2_normalized(queries, device)
     if search is not None:
         found, index = search(units, room)
         return found.masked_fill(index < 0, -torch.inf).nan_to_num(nan=-torch.inf), index.clamp(min=0)
@@ -65,7 +65,7 @@ def find_candidates(
     return _by_screens(units, own, bank, room, k)
 
 
-def _unit_rows(rows: Tensor, device: torch.device) -> Tensor:
+def _l2_normalized(rows: Tensor, device: torch.device) -> Tensor:
     """Return float32 rows of length 1; NaN stands in one that is not finite."""
     units, norms = l2_normalize(rows.to(device))
     long = norms.isinf()
@@ -83,7 +83,7 @@ def _by_topk(
     found = torch.full((len(queries), room), -torch.inf, device=device)
     index = torch.zeros(len(queries), room, dtype=torch.int64, device=device)
     for start in range(0, len(bank), bank_rows):
-        part = _unit_rows(bank[start : start + bank_rows], device)
+        part = _l2_normalized(bank[start : start + bank_rows], device)
         for rows in torch.arange(len(queries), device=device).split(most_queries):
             with outside_autocast(queries):
                 similarity = multiply(queries[rows], part.T, 'float32')  # which rounding_error is of
@@ -115,7 +115,7 @@ def _by_screens(units: Tensor, own: Optional[Tensor], bank: Tensor, room: int, k
     with _blas().limit(limits=max(1, threads // workers), user_api='blas'), ThreadPoolExecutor(workers) as pool:
         start, rows = 0, max(_FIRST_BANK_ROWS, room)
         while start < len(bank):
-            part = _unit_rows(bank[start : start + rows], units.device).numpy()
+            part = _l2_normalized(bank[start : start + rows], units.device).numpy()
             meetings = (pool.map if workers > 1 else map)(lambda screen: screen.meet(part, start), screens)  # noqa: B023
             list(meetings)
             start += rows
@@ -132,7 +132,7 @@ def _blas() -> Any:
 class _Screen:
     """Some queries, and what has been found for them so far.
 
-    ``found`` (Q, W) and ``index`` (Q, W) have room for more than is wanted; ``used`` says how far each row is filled.
+    ``found`` (Q, W) and ``index`` (Q, W) have room for more than ``room``; ``used`` says how far each row is filled.
     When a row is full, all rows drop what they need not keep, and the thresholds rise.
     """
 
@@ -155,7 +155,7 @@ class _Screen:
             self._similarity[own - self.first, own - start] = np.nan
         if start == 0:
             self.found = np.where(np.isnan(self._similarity), np.float32(-np.inf), self._similarity)
-            self.index = np.broadcast_to(np.arange(shape[1]), shape)
+            self.index = np.broadcast_to(np.arange(shape[1]), shape)  # is copied by the next line, once
             self._drop()
             return
         np.greater(self._similarity, self.threshold, out=self._above)  # NaN is never greater
@@ -165,24 +165,27 @@ class _Screen:
 
     def _take(self, places: np.ndarray, start: int) -> None:
         """Note the similarities at some places of the block, in rising order."""
-        rows = places // self._similarity.shape[1]
+        rows, columns = _rows_and_columns(places, self._similarity.shape[1])
         counts = np.bincount(rows, minlength=len(self.queries))
         if (self.used + counts).max() > self.found.shape[1] or self.used.sum() > self.used.size * (self.room + self.k):
             self._drop(int(counts.max()))
-        slots = np.arange(len(rows)) + np.repeat(self.used - counts.cumsum() + counts, counts)
-        slots += rows * self.found.shape[1]
-        self.found.reshape(-1)[slots] = self._similarity.reshape(-1)[places]
-        self.index.reshape(-1)[slots] = places - rows * self._similarity.shape[1] + start
+        begins = self._begins[:, 0] * self.found.shape[1] + self.used - counts.cumsum() + counts
+        slots = np.repeat(begins, counts)
+        slots += np.arange(len(rows))
+        columns += start
+        self.found.reshape(-1)[slots] = self._similarity.reshape(-1).take(places)
+        self.index.reshape(-1)[slots] = columns
         self.used += counts
 
     def _drop(self, more: int = 0) -> None:
         """Keep the best ``room`` of each row, raise the thresholds, and make room for so many more."""
         kept = np.argpartition(self.found, -self.room, axis=1)[:, -self.room :]
-        best = self.found[self._begins, kept]
+        kept += self._begins * self.found.shape[1]
+        best = self.found.reshape(-1).take(kept)
         width = self.room + max(self.room + self.k, more)
         found = np.full((len(best), width), -np.inf, np.float32)
         index = np.zeros((len(best), width), np.int64)
-        found[:, : self.room], index[:, : self.room] = best, self.index[self._begins, kept]
+        found[:, : self.room], index[:, : self.room] = best, self.index.reshape(-1).take(kept)
         self.found, self.index = found, index
         self.used = np.full(len(best), self.room)
         self.threshold = np.partition(best, -self.k, axis=1)[:, -self.k, None] - self.slack
@@ -191,3 +194,11 @@ class _Screen:
         """Return the best ``room`` of each query."""
         self._drop()
         return self.found[:, : self.room], self.index[:, : self.room]
+
+
+def _rows_and_columns(places: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Divide with remainder, by shifts where that is possible: they are vectorized, divisions are not."""
+    if width & (width - 1):
+        rows = places // width
+        return rows, places - rows * width
+    return places >> (width.bit_length() - 1), places & (width - 1)

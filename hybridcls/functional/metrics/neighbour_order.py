@@ -5,7 +5,7 @@ from torch import Tensor
 
 from ..l2_normalize import inverse_norms
 
-__all__ = ['NOT_THERE', 'keys_of', 'read_keys', 'unit_rows64']
+__all__ = ['NOT_THERE', 'keys_of', 'read_keys', 'l2_normalize64']
 
 NOT_THERE = torch.iinfo(torch.int64).min
 """Key of no neighbour: below that of a similarity of -inf."""
@@ -38,7 +38,7 @@ def read_keys(keys: Tensor) -> tuple[Tensor, Tensor]:
     return (ordered ^ ((ordered >> 31) & 0x7FFFFFFF)).view(torch.float32), _LARGEST - (keys & _LARGEST)
 
 
-def unit_rows64(rows: Tensor) -> Tensor:
+def l2_normalize64(rows: Tensor) -> Tensor:
     """Return rows (N, D) L2-normalized in float64; a row of zeros stays, one that is not finite becomes NaN."""
     rows = rows.double()
     return rows * inverse_norms(rows).unsqueeze(1)

@@ -46,5 +46,6 @@ def test_scores_are_those_of_the_inferencer_to_the_bit(kind, digit_folder, tmp_p
 
 def test_without_a_calibration_it_says_what_to_type(tmp_path):
     path = write_checkpoint(tmp_path / 'epoch_1.pth', config_of(CNN, LINEAR))[0]
+    hook = CalibrationHook(path)
     with pytest.raises(ValueError, match=r'CalibrationHook: expected a calibration beside .*hybridcls calibrate'):
-        CalibrationHook(path)
+        hook.before_run(None)

@@ -122,6 +122,23 @@ def test_other_candidates_give_the_same_answer_on_ties():
     assert torch.equal(ours[0], theirs[0])
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
+@pytest.mark.parametrize('among_themselves', [False, True])
+def test_a_gpu_answers_as_a_cpu_whatever_tf32_is_set_to(monkeypatch, among_themselves):
+    monkeypatch.setattr(torch.backends.cuda.matmul, 'allow_tf32', True)
+    generator = torch.Generator().manual_seed(7)
+    bank = torch.randn(2000, 32, generator=generator)[torch.randint(0, 2000, (5000,), generator=generator)]
+    queries = bank if among_themselves else torch.randn(300, 32, generator=generator)
+    where = None if among_themselves else bank
+    expected = nearest_neighbours(queries, where, k=10)
+    for device, place in (('cuda', 'cpu'), ('cuda', 'cuda')):
+        moved = None if where is None else where.to(place)
+        found = nearest_neighbours(queries.to(place), moved, k=10, device=torch.device(device))
+        assert torch.equal(found[1], expected[1])
+        assert torch.equal(found[0], expected[0])
+
+
 def test_ranks_by_counting_the_votes_of_every_class():
     generator = torch.Generator().manual_seed(3)
     labels_of_neighbours = torch.randint(0, 6, (400, 9), generator=generator)

@@ -31,7 +31,7 @@ def test_the_room_most_similar_ones_are_found(monkeypatch, way, among_themselves
     queries = bank[40:90] if among_themselves else rows(50, 12, 1)
     own = torch.arange(40, 90) if among_themselves else None
     if way == 'topk':
-        found, index = module._by_topk(module._unit_rows(queries, CPU), own, bank, 20, CPU)
+        found, index = module._by_topk(module._l2_normalized(queries, CPU), own, bank, 20, CPU)
     else:
         found, index = find_candidates(queries, own, bank, 20, 20, CPU)
     expected = cosines(queries, bank)
@@ -58,7 +58,7 @@ def test_the_bound_holds_for_products_in_float32():
     queries, bank = rows(64, 300, 2), rows(2000, 300, 3)
     queries[:32] = queries[:32].abs()  # all products of one sign: errors do not cancel
     bank[:1000] = bank[:1000].abs()
-    products = module._unit_rows(queries, CPU).numpy() @ module._unit_rows(bank, CPU).numpy().T
+    products = module._l2_normalized(queries, CPU).numpy() @ module._l2_normalized(bank, CPU).numpy().T
     error = np.abs(products - cosines(queries, bank).numpy()).max()
     assert 0 < error < rounding_error(300)
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hybridcls.functional.metrics.neighbour_order import NOT_THERE, keys_of, read_keys, unit_rows64
+from hybridcls.functional.metrics.neighbour_order import NOT_THERE, keys_of, read_keys, l2_normalize64
 
 
 def test_keys_are_in_the_order_of_python_and_can_be_read():
@@ -30,7 +30,7 @@ def test_differences_below_float32_are_ties():
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.float32, torch.float64])
 def test_rows_without_direction_stay_and_others_get_length_1(dtype):
-    units = unit_rows64(torch.tensor([[3.0, 4.0], [0.0, 0.0], [float('inf'), 1.0]]).to(dtype))
+    units = l2_normalize64(torch.tensor([[3.0, 4.0], [0.0, 0.0], [float('inf'), 1.0]]).to(dtype))
     assert units.dtype == torch.float64
     torch.testing.assert_close(units[:2], torch.tensor([[0.6, 0.8], [0, 0]], dtype=torch.float64))
     assert units[2].isnan().any()
