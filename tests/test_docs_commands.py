@@ -132,7 +132,7 @@ def _python(folder, text):
 
 def draw_images(folder, names, count):
     """Draw images of a colour for each name."""
-    draw = np.random.default_rng(0)
+    draw = np.random.default_rng(count)  # no image of one folder is one of another
     for number, name in enumerate(names):
         (folder / name).mkdir(parents=True)
         for index in range(count):
