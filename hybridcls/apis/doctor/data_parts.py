@@ -88,7 +88,8 @@ def build_parts(subject: Subject) -> Iterator[Finding]:
 def _build(cfg: Any, split: str, whole: Config) -> tuple[Optional[DataPart], Optional[Finding]]:
     """Build one; a class without images is told, and the others are looked at."""
     findings: list[Finding] = []
-    for more in ({}, dict(empty_classes='warn'), dict(pipeline=[])):
+    attempts: tuple[dict, ...] = ({}, dict(empty_classes='warn'), dict(pipeline=[]))
+    for more in attempts:
         try:
             part = _look_into(_built(cfg, more), split)
             part.has_pipeline = 'pipeline' not in more

@@ -183,8 +183,10 @@ def _examine_one(
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'hybridcls'):
         found.add(_prepare(subject, options, work_dir), phase)
         _look_at_data(subject, wishes, found, phase)
-        for check in (check_schedule, check_settings, check_keys):
+        for check in (check_schedule, check_settings):
             found.add(_guarded(check, subject), phase)
+        told = {one.where for one in found.findings if one.level == PROBLEM and one.phase == phase}
+        found.add([one for one in _guarded(check_keys, subject) if one.where not in told], phase)
         if subject.is_complete and wishes.trial:
             found.add(_try(subject, wishes, found), phase)
     found.facts.update({phase: subject.facts} if phase else subject.facts)
@@ -209,8 +211,9 @@ def _prepare(subject: Subject, options: TrainOptions, work_dir: str) -> Iterator
         yield of_error(error, 'config', cfg)
     subject.cfg = cfg
     alone = replace(options, launcher='none')
-    steps = ((data_splits, folder), (data_defaults,), (fractions,), (num_classes,))
-    for step in (partial(complete, cfg, alone), *(partial(apply, cfg, *one) for one in steps)):
+    steps: list[Callable[[], Any]] = [partial(complete, cfg, alone), partial(apply, cfg, data_splits, folder)]
+    steps += [partial(apply, cfg, one) for one in (data_defaults, fractions, num_classes)]
+    for step in steps:
         try:
             with quiet():
                 step()
