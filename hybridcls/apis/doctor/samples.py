@@ -233,7 +233,7 @@ def check_colors(subject: Subject, model: Any, folder: str) -> Iterator[Finding]
     if len(strength) == 3 and strength[2] > strength[0] + 1e-3:
         key = 'model.data_preprocessor' if subject.get('model.data_preprocessor') else 'data_preprocessor'
         kind = type(model.data_preprocessor)
-        converts = takes_argument(kind, 'to_rgb')
+        converts = takes_argument(kind, 'to_rgb') and subject.get(f'{key}.to_rgb') is False
         yield Finding(
             PROBLEM, key, 'a red image reaches the model as a blue one: its channels are blue, green, red.',
             f'{key}.to_rgb=True' if converts else f'{key}: turn the channels of {kind.__name__}',
