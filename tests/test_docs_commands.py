@@ -139,7 +139,7 @@ def _python(folder, text):
 
 def draw_images(folder, names, count, wrong=0):
     """Draw images of a colour for each name; every ``wrong``-th has the next one's."""
-    draw = np.random.default_rng(0)
+    draw = np.random.default_rng(count)  # no image of one folder is one of another
     for number, name in enumerate(names):
         (folder / name).mkdir(parents=True)
         for index in range(count):

@@ -158,5 +158,8 @@ def _optim_wrapper(cfg: Config, built: list[Any]) -> Any:
 
     try:
         return build_optim_wrapper(built[0], cfg.optim_wrapper)
-    except Exception:  # a fused optimizer, for example
-        return build_optim_wrapper(torch.nn.Sequential(torch.nn.Linear(2, 2)), cfg.optim_wrapper)
+    except Exception as error:  # a fused optimizer, for example
+        try:
+            return build_optim_wrapper(torch.nn.Sequential(torch.nn.Linear(2, 2)), cfg.optim_wrapper)
+        except Exception:  # not because of the meta tensors
+            raise error from None

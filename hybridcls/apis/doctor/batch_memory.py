@@ -1,8 +1,10 @@
 """How much memory a batch takes: the largest that fits a GPU by trial, on a CPU an estimate from two small ones."""
 
 import gc
+import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -43,14 +45,14 @@ def check_memory(subject: Subject, runner: Any, data: dict, batch_size: int) -> 
 
 def _estimated(subject: Subject, step: TrainStep, data: dict, batch_size: int) -> Iterator[Finding]:
     step(_part(data, _FEWEST))  # the optimizer makes its state
-    peak = peak_memory(lambda: step(_part(data, _FEWEST)), 'cpu')
+    peak = _peak(step, _part(data, _FEWEST))
     began = time.perf_counter()
     step(_part(data, _FEWEST))
     affordable = min(_SECONDS_OF_PART / (time.perf_counter() - began), _SHARE * available_memory() / max(1, peak))
     large = int(max(2 * _FEWEST, min(batch_size, _LARGEST, _FEWEST * affordable)))
     sizes, peaks, seconds = (large // 2, large), [], []
     for count in sizes:
-        peaks.append(peak_memory(lambda count=count: step(_part(data, count)), 'cpu'))  # type: ignore[misc]
+        peaks.append(_peak(step, _part(data, count)))
         step(_part(data, count))
         seconds.append(step.seconds)
     each = max(0.0, (peaks[1] - peaks[0]) / (sizes[1] - sizes[0]))
@@ -74,6 +76,24 @@ def _estimated(subject: Subject, step: TrainStep, data: dict, batch_size: int) -
         )
     else:
         yield Finding(NOTE, _WHERE, f'{text}.')
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep what torch's profiler tells below Python off stderr."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _peak(step: TrainStep, data: dict) -> int:
+    with _silent():
+        return peak_memory(lambda: step(data), 'cpu')
 
 
 def _part(data: dict, count: int) -> dict:

@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from hybridcls.compat.mmengine import bare_model
+from hybridcls.compat.torch import AnyBatchNorm
 from hybridcls.engine.config.timm_streams import timm_streams_in
 from hybridcls.engine.config.tree import dotted, value_at
 
@@ -21,8 +22,8 @@ _FAR = 2.0  # times the size of the pretraining
 _OTHER = 0.02  # of the mean of images in [0, 1]
 
 
-def check_model(subject: Subject, runner: Any) -> Iterator[Finding]:
-    """Look at the parameters, the weights and the streams."""
+def check_model(subject: Subject, runner: Any, batch_size: int) -> Iterator[Finding]:
+    """Look at the parameters, the weights, the streams, and at BatchNorm beside a batch of one image."""
     model = bare_model(runner.model)
     every = sum(one.numel() for one in model.parameters())
     trained = sum(one.numel() for one in model.parameters() if one.requires_grad)
@@ -38,6 +39,10 @@ def check_model(subject: Subject, runner: Any) -> Iterator[Finding]:
             'pretrained=True, or checkpoint_path=FILE (--checkpoint FILE)',
         )  # fmt: skip
     yield from _streams(subject, model)
+    model.train()
+    if batch_size == 1 and any(isinstance(one, AnyBatchNorm) and one.training for one in model.modules()):
+        what = 'batches hold one image, of which BatchNorm can take no statistics.'
+        yield Finding(PROBLEM, 'train_dataloader.batch_size', what, 'batch_size=2, or model.backbone.norm_eval=True')
 
 
 def _frozen(model: nn.Module, runner: Any) -> Iterator[Finding]:

@@ -34,6 +34,7 @@ class DataPart:
         labels (list[tuple[int, ...]]): The class numbers of each image, as wrappers repeat it; empty without labels.
         classes (tuple[str, ...]): Their names.
         labels_of_paths (list[tuple[int, ...]]): The class numbers of each path.
+        has_pipeline (bool): Whether it could be built with its pipeline.
     """
 
     split: str
@@ -42,6 +43,7 @@ class DataPart:
     labels: list[tuple[int, ...]] = field(default_factory=list)
     classes: tuple[str, ...] = ()
     labels_of_paths: list[tuple[int, ...]] = field(default_factory=list)
+    has_pipeline: bool = True
 
     @property
     def key(self) -> str:
@@ -75,7 +77,8 @@ def build_parts(subject: Subject) -> Iterator[Finding]:
             )
             continue
         part, finding = _build(cfg, split, subject.cfg)
-        if finding is not None:
+        # Of a config that could not be completed a pipeline may have open places, which is no mistake of its own.
+        if finding is not None and (subject.is_complete or part is None or part.has_pipeline):
             yield finding
         if part is not None:
             subject.parts[split] = part
@@ -85,9 +88,12 @@ def build_parts(subject: Subject) -> Iterator[Finding]:
 def _build(cfg: Any, split: str, whole: Config) -> tuple[Optional[DataPart], Optional[Finding]]:
     """Build one; a class without images is told, and the others are looked at."""
     findings: list[Finding] = []
-    for more in ({}, dict(empty_classes='warn')):
+    attempts: tuple[dict, ...] = ({}, dict(empty_classes='warn'), dict(pipeline=[]))
+    for more in attempts:
         try:
-            return _look_into(_built(cfg, more), split), next(iter(findings), None)
+            part = _look_into(_built(cfg, more), split)
+            part.has_pipeline = 'pipeline' not in more
+            return part, next(iter(findings), None)
         except Exception as error:  # data sets of any package may raise any error
             findings.append(of_error(error, f'{split}_dataloader.dataset', whole))
     return None, findings[0]

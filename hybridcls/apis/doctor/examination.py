@@ -16,6 +16,7 @@ from mmengine.registry import DefaultScope
 
 from hybridcls.compat.mmengine import bare_model
 from hybridcls.datasets.annotation_file import TABLES
+from hybridcls.engine.checkpoints.weight_transfer import WeightMismatchError
 from hybridcls.engine.config import apply, load_config
 from hybridcls.engine.config.data_defaults import data_defaults
 from hybridcls.engine.config.data_splits import data_splits
@@ -182,8 +183,10 @@ def _examine_one(
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'hybridcls'):
         found.add(_prepare(subject, options, work_dir), phase)
         _look_at_data(subject, wishes, found, phase)
-        for check in (check_schedule, check_settings, check_keys):
+        for check in (check_schedule, check_settings):
             found.add(_guarded(check, subject), phase)
+        told = {one.where for one in found.findings if one.level == PROBLEM and one.phase == phase}
+        found.add([one for one in _guarded(check_keys, subject) if one.where not in told], phase)
         if subject.is_complete and wishes.trial:
             found.add(_try(subject, wishes, found), phase)
     found.facts.update({phase: subject.facts} if phase else subject.facts)
@@ -208,8 +211,9 @@ def _prepare(subject: Subject, options: TrainOptions, work_dir: str) -> Iterator
         yield of_error(error, 'config', cfg)
     subject.cfg = cfg
     alone = replace(options, launcher='none')
-    steps = ((data_splits, folder), (data_defaults,), (fractions,), (num_classes,))
-    for step in (partial(complete, cfg, alone), *(partial(apply, cfg, *one) for one in steps)):
+    steps: list[Callable[[], Any]] = [partial(complete, cfg, alone), partial(apply, cfg, data_splits, folder)]
+    steps += [partial(apply, cfg, one) for one in (data_defaults, fractions, num_classes)]
+    for step in steps:
         try:
             with quiet():
                 step()
@@ -261,7 +265,8 @@ def _try(subject: Subject, wishes: Wishes, found: Examination) -> Iterator[Findi
         with quiet():
             with_runner(cfg, lambda runner: _work(subject, runner, wishes, found, findings), heard)
     except Exception as error:  # parts of any package may raise any error
-        findings.append(of_error(error, 'training', cfg))
+        where = 'load_from' if isinstance(error, WeightMismatchError) else 'training'
+        findings.append(of_error(error, where, cfg))
     yield from findings
     yield from heard.findings()
 
@@ -270,10 +275,10 @@ def _work(subject: Subject, runner: Any, wishes: Wishes, found: Examination, fin
     """Look at everything that a Runner has which is ready to train."""
     loader, model = runner.train_dataloader, bare_model(runner.model)
     start = deepcopy(model.state_dict()) if wishes.find_rate else {}
-    findings += _guarded(check_model, subject, runner)
+    batch_size = getattr(loader, 'batch_size', None) or getattr(loader.batch_sampler, 'batch_size', 1)
+    findings += _guarded(check_model, subject, runner, batch_size)
     findings += _guarded(check_batches_of_labels, subject, loader)
     findings += _guarded(check_colors, subject, model, subject.work_dir)
-    batch_size = getattr(loader, 'batch_size', None) or getattr(loader.batch_sampler, 'batch_size', 1)
     batches = []
     for data in loader:
         batches.append(data)

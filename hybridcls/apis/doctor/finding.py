@@ -90,7 +90,7 @@ change='Use images_per_class=4.', phase='')
     if colon and _KEY.fullmatch(head) and ('.' in head or head in (cfg or ())):
         where, what = head, rest
     elif cfg is not None:
-        where = _value_in(cfg, text) or _part_in(cfg, head.partition('.')[0]) or where
+        where = _value_in(cfg, what) or _part_in(cfg, head.partition('.')[0]) or where
     return Finding(PROBLEM, where, what, change or where)
 
 
@@ -99,14 +99,15 @@ def _one_line(text: str) -> str:
 
 
 def _value_in(cfg: Config, text: str) -> str:
-    """Return the key of the longest value that an error quotes, or of the longest path in it, or ``''``."""
-    told = [
-        (-len(value), len(path), dotted(path))
-        for path, value in leaves_in(cfg)
-        if isinstance(value, str) and value and path[0] in _READ_KEYS and path[-1] != 'type'
-        if repr(value) in text or (os.sep in value and value in text)
-    ]
-    return min(told)[2] if told else ''
+    """Return the key of the value that a sentence quotes first, or whose path it has first; ``''`` without one."""
+    told = []
+    for path, value in leaves_in(cfg):
+        if isinstance(value, str) and value and path[0] in _READ_KEYS and path[-1] != 'type':
+            # A path may be the start of a longer one; of those that begin at one place the longest is meant.
+            places = [text.find(repr(value)) + 1, text.find(value) if os.sep in value else -1]
+            found = [place for place in places if place > 0]
+            told += [(min(found), -len(value), len(path), dotted(path))] if found else []
+    return min(told)[-1] if told else ''
 
 
 def _part_in(cfg: Config, kind: str) -> str:

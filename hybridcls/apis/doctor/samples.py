@@ -25,6 +25,10 @@ from .subject import Subject
 __all__ = ['check_batches_of_labels', 'check_colors', 'check_samples', 'views_of']
 
 _TRIED = 8  # images of a split
+_ADVICE = {
+    True: "dict(type='LoadImage') at the start of the pipeline",
+    False: "dict(type='PackInputs') at the end of the pipeline",
+}
 _CHANCE = ('Rand', 'Jitter', 'Erasing', 'Cutout', 'Mix', 'Flip', 'AutoAugment', 'AugMix')
 _BATCHES = 20
 _WITH_POSITIVE = 0.5
@@ -34,6 +38,8 @@ def check_samples(subject: Subject) -> Iterator[Finding]:
     """Run the pipelines for some images."""
     sizes = {}
     for split, part in subject.parts.items():
+        if not part.has_pipeline:
+            continue
         samples, finding = _samples(subject, part)
         if finding is not None:
             yield finding
@@ -43,7 +49,12 @@ def check_samples(subject: Subject) -> Iterator[Finding]:
         if wrong and not is_a('MODELS', subject.get('model'), BaseClassifier):
             continue  # whose samples have a form of their own
         if wrong:
-            yield Finding(PROBLEM, f'{part.key}.pipeline', wrong, "dict(type='PackInputs') at the end of the pipeline")
+            yield Finding(
+                PROBLEM,
+                f'{part.key}.pipeline',
+                wrong,
+                _ADVICE[isinstance(samples[0], dict) and 'data_samples' in samples[0]],
+            )
             continue
         views = [views_of(sample['inputs']) for sample in samples]
         shapes = {tuple(view.shape[-2:]) for own in views for view in own}
@@ -222,7 +233,7 @@ def check_colors(subject: Subject, model: Any, folder: str) -> Iterator[Finding]
     if len(strength) == 3 and strength[2] > strength[0] + 1e-3:
         key = 'model.data_preprocessor' if subject.get('model.data_preprocessor') else 'data_preprocessor'
         kind = type(model.data_preprocessor)
-        converts = takes_argument(kind, 'to_rgb')
+        converts = takes_argument(kind, 'to_rgb') and subject.get(f'{key}.to_rgb') is False
         yield Finding(
             PROBLEM, key, 'a red image reaches the model as a blue one: its channels are blue, green, red.',
             f'{key}.to_rgb=True' if converts else f'{key}: turn the channels of {kind.__name__}',

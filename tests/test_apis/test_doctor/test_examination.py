@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+import test_configs
 import timm
 import torch
 from made_images import class_folders, picture, save
@@ -443,7 +444,23 @@ def told(examination, level):
     ]
 
 
-@pytest.mark.parametrize('name', MISTAKES)
+# In the gate; the others, which take a second or two each, at night.
+IN_THE_GATE = (
+    'some_validation_images_are_copies', 'a_validation_image_is_a_smaller_copy', 'the_test_overlaps_the_training',
+    'a_class_has_one_image', 'a_file_is_no_image', 'a_photograph_is_truncated', 'an_image_is_transparent',
+    'an_image_has_16_bits', 'an_image_is_a_thumbnail', 'an_image_is_blank', 'an_image_is_in_two_classes',
+    'a_class_has_two_spellings', 'a_class_is_in_the_validation_alone', 'the_validation_has_other_names',
+    'a_class_folder_is_empty', 'a_key_is_mistyped', 'the_folder_is_mistyped', 'the_folder_is_empty',
+    'the_validation_is_the_training_folder', 'too_few_classes_in_the_head', 'a_pipeline_does_not_pack',
+    'the_warmup_is_longer_than_the_training', 'the_rate_is_scaled_twice', 'the_batch_is_larger_than_the_data',
+)  # fmt: skip
+
+
+def marked(names, gate):
+    return [name if name in gate else pytest.param(name, marks=pytest.mark.nightly) for name in names]
+
+
+@pytest.mark.parametrize('name', marked(MISTAKES, IN_THE_GATE))
 def test_a_mistake_is_caught(setup, name):
     make, named, level, trial, data = MISTAKES[name]
     make(setup)
@@ -453,14 +470,44 @@ def test_a_mistake_is_caught(setup, name):
     assert all(one.change for one in found.findings if one.level != 'note')
 
 
-HEALTHY = dict(
-    plain=({}, TRIAL), transformer=(dict(model_name='test_vit'), TRIAL), large_images=(dict(img_size=64), STATIC)
-)
+def test_enough_mistakes_are_known():
+    assert len(MISTAKES) >= 60
+    assert set(IN_THE_GATE) <= set(MISTAKES)
+    assert len(IN_THE_GATE) >= 20
 
 
-@pytest.mark.parametrize('name', HEALTHY)
-def test_nothing_is_found_where_nothing_is_wrong(setup, name):
-    setup.options, wishes = HEALTHY[name]
-    found = setup.examine(wishes)
+MADE = dict(plain={}, transformer=dict(model_name='test_vit'), large_images=dict(img_size=64))
+
+
+@pytest.mark.parametrize('name', marked(MADE, ['plain']))
+def test_nothing_is_found_in_a_healthy_folder(setup, name):
+    setup.options = MADE[name]
+    found = setup.examine(TRIAL)
     assert told(found, 'warning') == []
     assert counts_of(found.findings)['note'] > 1
+
+
+SHIPPED = [path for path in test_configs.ALL if path.stem != 'distill' and 'two_phase_' not in path.stem]
+# What the folder of 48 images is too small for.
+LARGER = {'train_dataloader.batch_sampler.images_per_class': 8}
+
+
+def options_of(path, folder):
+    options = test_configs.options_for(path, folder)
+    if 'hybrid/' in test_configs.name_of(path):
+        options = {**options, **test_configs.SMALL, 'batch_size': 24}
+        options.update(LARGER if path.stem.endswith('_pk') else {})
+    if path in test_configs.CHAINS:
+        return {f'cfg_options.{key}': value for key, value in options.items()}
+    return options
+
+
+def test_there_are_twenty_healthy_set_ups():
+    assert len(SHIPPED) + len(MADE) >= 20
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize('path', SHIPPED, ids=test_configs.name_of)
+def test_nothing_is_found_in_a_shipped_config(path, digit_folder):
+    found = examine(lambda: load_config(path, options_of(path, digit_folder)))
+    assert told(found, 'warning') == []
