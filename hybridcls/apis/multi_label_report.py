@@ -2,7 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Optional
+from typing import Any, ClassVar, NamedTuple, Optional
 
 import numpy as np
 import torch
@@ -43,6 +43,7 @@ class MultiLabelReport:
         unlabelled (int): Images without known labels, or with none that the model has a class for.
     """
 
+    unanswered: ClassVar[int] = 0  # a model of several labels has no threshold below which it says 'unknown'
     classes: tuple[str, ...] = ()
     images: Counter = field(default_factory=Counter)
     answered: Counter = field(default_factory=Counter)

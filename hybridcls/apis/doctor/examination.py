@@ -336,7 +336,7 @@ def _least_memory(subject: Subject) -> int:
     from hybridcls.registry import MODELS
 
     model = deepcopy(subject.cfg.model)
-    from hybridcls.engine.config.timm_streams import without_initial_weights
+    from hybridcls.engine.config.checkpoint_config import without_initial_weights
 
     shapes = deepcopy(subject.cfg)
     try:
