@@ -176,19 +176,21 @@ def prepare_testing(
         apply(cfg, without_initial_weights)
     check_timm_streams(cfg)
     apply(cfg, cache_folders, cfg.work_dir)
-    _divide_images(cfg, cfg.work_dir, replace(options, launcher=launcher), checkpoint)
+    _divide_images(cfg, cfg.work_dir, replace(options, launcher=launcher), checkpoint, True)
     check_image_folders(cfg, kinds=('test',))
     apply(cfg, data_defaults, 1, True)
     apply(cfg, num_classes, checkpoint)
     return _finish(cfg)
 
 
-def _divide_images(cfg: Config, folder: str, options: TrainOptions, checkpoint: Optional[str]) -> None:
+def _divide_images(
+    cfg: Config, folder: str, options: TrainOptions, checkpoint: Optional[str], is_test: bool = False
+) -> None:
     """Fill data sets that name only their split; the first process divides images for all."""
     if open_splits(cfg):
         start_group(cfg, options.launcher or 'none')
         of_training = [] if checkpoint is None else [Path(checkpoint).parent, Path(checkpoint).parent.parent]
-        apply(cfg, lambda _: decided_by_first(lambda: list(data_splits(cfg, folder, of_training))))
+        apply(cfg, lambda _: decided_by_first(lambda: list(data_splits(cfg, folder, of_training, is_test))))
 
 
 def choose_work_dir(cfg: Config, work_dir: Optional[str]) -> str:

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from hybridcls.checks import listed
 
 from .change import Change
-from .kept_split import kept_or_made, near_duplicates_across
+from .kept_split import is_split_of, kept_or_made, near_duplicates_across
 from .layers import ConfigError
 from .split_settings import SplitSettings, split_settings
 from .tree import ABSENT, Path, datasets_in, is_a
@@ -38,7 +38,9 @@ def open_splits(cfg: Config) -> Places:
     ]
 
 
-def data_splits(cfg: Config, folder: Union[str, PathLike], beside: Sequence[Union[str, PathLike]] = ()) -> Plan:
+def data_splits(
+    cfg: Config, folder: Union[str, PathLike], beside: Sequence[Union[str, PathLike]] = (), is_test: bool = False
+) -> Plan:
     """Fill ``data_prefix`` or ``ann_file`` of the data sets that :func:`open_splits` finds.
 
     - ``data_root`` has folders ``train`` and ``val`` (or ``valid``, ``validation``, ``dev``; ``test``): these.
@@ -48,12 +50,14 @@ def data_splits(cfg: Config, folder: Union[str, PathLike], beside: Sequence[Unio
       (:class:`~hybridcls.engine.config.split_settings.SplitSettings`), and ``split.csv`` in ``folder`` says how:
       ``path,label,split,group``. The next start reads it.
 
-    Without images for a test the validation is tested.
+    Without images for a test the validation is tested. A test alone divides nothing: images that no kept split is about
+    are all tested.
 
     Args:
         cfg (Config): Read, not changed.
         folder (str): The work dir, where the split is kept.
         beside (Sequence[str]): Folders whose ``split.csv`` comes before: that of a checkpoint to test.
+        is_test (bool): Whether nothing is trained. Defaults to False.
 
     Raises:
         FileNotFoundError: If ``data_root`` is not there.
@@ -73,10 +77,10 @@ def data_splits(cfg: Config, folder: Union[str, PathLike], beside: Sequence[Unio
         kept = [os.path.join(place, name) for place in (*beside, folder)]
         file = os.path.abspath(next(filter(os.path.isfile, kept), kept[-1]))
         leaks = os.path.join(folder, name.replace('split', 'near_duplicates'))
-        yield from _of_root(root, places, settings, file, leaks if not beside else '')
+        yield from _of_root(root, places, settings, file, leaks if not beside else '', is_test)
 
 
-def _of_root(root: str, places: Places, settings: SplitSettings, file: str, leaks: str) -> Plan:
+def _of_root(root: str, places: Places, settings: SplitSettings, file: str, leaks: str, is_test: bool) -> Plan:
     from hybridcls.datasets.annotation_file import TABLES
     from hybridcls.datasets.class_folders import check_image_folder, folders_in
     from hybridcls.datasets.split_names import split_folders
@@ -101,7 +105,7 @@ def _of_root(root: str, places: Places, settings: SplitSettings, file: str, leak
                 rows += _rows_below({**dataset, 'with_label': False}, root, folders[split], split)
             yield from near_duplicates_across(rows, root, leaks) if settings.near_duplicates else []
         return
-    folders = folders or {'': ''}
+    has_folders, folders = bool(folders), folders or {'': ''}
     rows = [row for split, name in folders.items() for row in _rows_below(dataset, root, name, split)]
     found = {row.split for row in rows}
     notes: list[str] = []
@@ -109,6 +113,13 @@ def _of_root(root: str, places: Places, settings: SplitSettings, file: str, leak
         _refuse_folds(settings, root)
         file = root
         notes = near_duplicates_across(rows, root, leaks) if settings.near_duplicates and leaks else []
+    elif is_test and not has_folders and not any(row.split for row in rows) and not is_split_of(file, rows):
+        for path, one in places:
+            yield Change((*path, 'split'), one['split'], None, 'no split is about these images: all are tested', _BY)
+            if is_table:
+                yield Change((*path, 'ann_file'), one.get('ann_file', ABSENT), root, 'data_root is a table', _BY)
+        yield f'All {len(rows)} images of {root} are tested.'
+        return
     else:
         rows, file, notes = kept_or_made(rows, root, settings, file, bool(dataset.get('multi_label')))
         found = {row.split for row in rows}

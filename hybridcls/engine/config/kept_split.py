@@ -18,7 +18,7 @@ from ..checkpoints.files import atomic_write
 from .layers import ConfigError
 from .split_settings import SplitSettings
 
-__all__ = ['kept_or_made', 'near_duplicates_across']
+__all__ = ['is_split_of', 'kept_or_made', 'near_duplicates_across']
 
 Rows = list[Annotation]
 _NEAR = 'near-duplicates '
@@ -108,6 +108,14 @@ def _grouped(rows: Rows, root: str) -> Rows:
         if sizes[group] > 1:
             rows[number] = rows[number]._replace(group=f'{_NEAR}{group}')
     return rows
+
+
+def is_split_of(file: str, rows: Rows) -> bool:
+    """Whether a file is there and divides these images, most of them: others may have names in common with them."""
+    if not os.path.isfile(file):
+        return False
+    known = {row.path for row in read_rows('data_split', file, True, True, delimiter=',', labels='names')[0]}
+    return 2 * sum(row.path in known for row in rows) >= max(len(rows), len(known))
 
 
 def _kept(rows: Rows, root: str, settings: SplitSettings, file: str, multi_label: bool) -> tuple[Rows, list[str]]:

@@ -295,6 +295,23 @@ class TestRuns:
         assert not (tmp_path / 't/split.csv').exists()
 
     @pytest.mark.usefixtures('trained')
+    @pytest.mark.parametrize('as_table', [False, True])
+    def test_a_test_of_other_images_takes_all_of_them(self, load, tmp_path, as_table):
+        other = tmp_path / 'other'
+        for number in range(7):
+            save(picture(900 + number), other, ('ant', 'bee')[number % 2], f'{number}.png')
+        root = other
+        if as_table:
+            root = other / 'all.csv'
+            lines = [f'{path.relative_to(other)},{path.parent.name}' for path in sorted(other.rglob('*.png'))]
+            root.write_text('\n'.join(['path,label', *lines, '']))
+        with isolated_globals():
+            cfg = prepare_testing(load(root), str(tmp_path / 'w/epoch_1.pth'), TrainOptions(), str(tmp_path / 't'))
+        assert len(paths_of(cfg, PLACES[2])) == 7
+        assert f'All 7 images of {root} are tested.' in table_of(cfg)
+        assert not (tmp_path / 't/split.csv').exists()
+
+    @pytest.mark.usefixtures('trained')
     def test_a_resumed_run_keeps_its_split(self, load, tmp_path):
         photos = tmp_path / 'photos'
         before = (tmp_path / 'w/split.csv').read_bytes()
