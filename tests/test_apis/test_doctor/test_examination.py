@@ -316,6 +316,11 @@ def the_average_has_the_decay_for_momentum(setup):
     setup.options['default_hooks.ema.momentum'] = 0.9998
 
 
+@mistake('ema.momentum', level='warning')
+def the_average_is_slower_than_the_training(setup):
+    setup.lines = ["default_hooks = dict(ema=dict(_delete_=True, type='EMAHook'))"]
+
+
 @mistake('rho', level='warning')
 def sam_ascends_far(setup):
     setup.lines = ["optim_wrapper = dict(stages=dict(sam=dict(type='SAM', rho=5.0)))"]
