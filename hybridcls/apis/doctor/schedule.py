@@ -183,5 +183,6 @@ def _averages(subject: Subject, epochs: Optional[int]) -> Iterator[Finding]:
             where = dotted((*path, 'momentum'))
             yield Finding(
                 WARNING, where,
-                f'the average looks back on {1 / momentum:,.0f} updates, and the training has {updates:,}: it stays near the first weights.', f'{where}={min(0.5, 10 / updates):.2g}',
+                f'the average looks back on {1 / momentum:,.0f} updates, and the training has {updates:,}: it stays '
+                'near the first weights.', f'{where}={min(0.5, 10 / updates):.2g}',
             )  # fmt: skip
