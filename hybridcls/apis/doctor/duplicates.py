@@ -89,7 +89,8 @@ def _inside(part: DataPart, scan: ImageScan, near: dict[str, int]) -> Iterator[F
     if contradicting:
         yield Finding(
             PROBLEM, part.key,
-            f'several labels: copies of {len(contradicting)} image{"s" * (len(contradicting) > 1)} lie in several classes: '
+            f'several labels: copies of {len(contradicting)} image{"s" * (len(contradicting) > 1)} lie in several '
+            'classes: '
             f'{_listed(part, contradicting)}.', 'delete the copies with the wrong label',
         )  # fmt: skip
     told = {path for group in contradicting for path, _ in group}
