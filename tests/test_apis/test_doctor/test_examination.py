@@ -240,7 +240,7 @@ def a_class_is_mistyped(setup):
     setup.lines = ["model = dict(head=dict(_delete_=True, type='LinearHaed'))"]
 
 
-@mistake('model.head', 'type')
+@mistake('model', 'expected head', "'type'")
 def a_part_has_no_type(setup):
     setup.lines = ['model = dict(head=dict(_delete_=True, in_channels=8))']
 
