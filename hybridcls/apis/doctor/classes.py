@@ -79,7 +79,7 @@ def _is_balanced(subject: Subject) -> bool:
 def _for_imbalance(subject: Subject) -> str:
     from hybridcls.engine.config.tree import takes
 
-    if takes('MODELS', subject.get('model.head'), 'class_weight'):
+    if subject.get('model') is None or takes('MODELS', subject.get('model.head'), 'class_weight'):
         return "model.head.class_weight='balanced', or model.head.logit_adjustment=1.0"
     return "train_dataloader.batch_sampler=dict(type='PKSampler', images_per_class=...), or ClassBalancedDataset"
 

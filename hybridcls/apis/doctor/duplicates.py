@@ -88,7 +88,9 @@ def _inside(part: DataPart, scan: ImageScan, near: dict[str, int]) -> Iterator[F
     contradicting = [group for group in by_content.values() if len({labels for _, labels in group}) > 1]
     if contradicting:
         yield Finding(
-            PROBLEM, part.key, f'{len(contradicting)} images have several labels, as copies in several classes: '
+            PROBLEM, part.key,
+            f'several labels: copies of {len(contradicting)} image{"s" * (len(contradicting) > 1)} lie in several '
+            'classes: '
             f'{_listed(part, contradicting)}.', 'delete the copies with the wrong label',
         )  # fmt: skip
     told = {path for group in contradicting for path, _ in group}

@@ -187,7 +187,9 @@ def _examine_one(
             found.add(_guarded(check, subject), phase)
         told = {one.where for one in found.findings if one.level == PROBLEM and one.phase == phase}
         found.add([one for one in _guarded(check_keys, subject) if one.where not in told], phase)
-        if subject.is_complete and wishes.trial:
+        # Where the images do not come out of the pipeline, the trial would say that again, from within a worker.
+        has_images = 'train_dataloader.dataset.pipeline' not in told
+        if subject.is_complete and wishes.trial and has_images:
             found.add(_try(subject, wishes, found), phase)
     found.facts.update({phase: subject.facts} if phase else subject.facts)
 

@@ -25,6 +25,7 @@ _VERBS = (
     'Install|Let|Join|Point|Did you mean|Known keys'
 )
 _ADVICE = re.compile(rf'(?<=[.)]) (?=(?:{_VERBS})\b)')
+_LOOKED_AT, _LONGEST = 300, 700  # letters of a sentence: those of other packages may print a whole config
 _KEY = re.compile(r'(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*')
 
 
@@ -90,17 +91,19 @@ change='Use images_per_class=4.', phase='')
     if colon and _KEY.fullmatch(head) and ('.' in head or head in (cfg or ())):
         where, what = head, rest
     elif cfg is not None:
-        where = _value_in(cfg, what) or _part_in(cfg, head.partition('.')[0]) or where
+        where = _value_in(cfg, what[:_LOOKED_AT]) or _part_in(cfg, head.partition('.')[0]) or where
     return Finding(PROBLEM, where, what, change or where)
 
 
 def _one_line(text: str) -> str:
-    return ' '.join(text.split())
+    line = ' '.join(text.split())
+    return line if len(line) <= _LONGEST else f'{line[: _LONGEST - 3]}...'
 
 
 def _value_in(cfg: Config, text: str) -> str:
-    """Return the key of the value that a sentence quotes first, or whose path it has first; ``''`` without one."""
-    told = []
+    """Return the key that a sentence names first, or whose value it quotes first; ``''`` without one."""
+    words = ((re.search(rf'\b{key}\b', text), key) for key in cfg if key in _READ_KEYS and '_' in key)
+    told: list[tuple] = [(found.start() + 1, 0, 1, key) for found, key in words if found]
     for path, value in leaves_in(cfg):
         if isinstance(value, str) and value and path[0] in _READ_KEYS and path[-1] != 'type':
             # A path may be the start of a longer one; of those that begin at one place the longest is meant.

@@ -132,7 +132,7 @@ def _modes(part: DataPart, looks: list) -> Iterator[Finding]:
         CMYK='are CMYK, and converted without a profile', rotated='are turned by their EXIF data',
     )  # fmt: skip
     for kind, paths in kinds.items():
-        level, change = NOTE if len(paths) == len(looks) else WARNING, advice[kind]
+        level, change = NOTE if 2 * len(paths) > len(looks) else WARNING, advice[kind]
         if kind == 'rotated':
             upright = not str(getattr(_loader_of(part), 'color_type', '')).endswith('_ignore_orientation')
             level = NOTE if upright else PROBLEM

@@ -4,6 +4,8 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from copy import deepcopy
+from dataclasses import replace
+from traceback import walk_tb
 from typing import Any, Optional
 
 import numpy as np
@@ -105,8 +107,18 @@ def _samples(subject: Subject, part: DataPart) -> tuple[list[Any], Optional[Find
 
             if isinstance(error, UnreadableImageError):  # told by the look at all images
                 continue
-            return [], of_error(error, f'{part.key}.pipeline', subject.cfg)
+            found = of_error(error, f'{part.key}.pipeline', subject.cfg)
+            step = _step_of(error, part)
+            return [], replace(found, what=f'{step}: {found.what}') if step and step not in found.what else found
     return samples, None
+
+
+def _step_of(error: Exception, part: DataPart) -> str:
+    """Return the name of the transform that raised an error, the innermost, or ``''``."""
+    pipelines = (getattr(leaf, 'pipeline', None) for leaf in leaves_of(part.dataset))
+    steps = {id(step) for pipeline in pipelines for step in getattr(pipeline, 'transforms', ())}
+    callers = (frame.f_locals.get('self') for frame, _ in walk_tb(error.__traceback__))
+    return next((type(one).__name__ for one in callers if id(one) in steps), '')
 
 
 def _not_packed(sample: Any) -> str:

@@ -1,7 +1,7 @@
 """Findings about the length of the training, its learning rate and its schedules."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Optional
 
 from hybridcls.engine.config.change import provenance_of
 from hybridcls.engine.config.schedules import scheduler_groups
@@ -18,6 +18,7 @@ _LARGEST = dict(sgd=(0.1, 1.0), lion=(3e-4, 1e-3), adam=(2e-3, 1e-2))
 _SMALLEST = 1e-8
 _LONG_WARMUP = 0.5  # of the training
 _DECAY, _CLIP = 0.5, 1e-3
+_EMA_MOMENTUM = 0.0002  # mmengine's default
 
 
 def check_schedule(subject: Subject) -> Iterator[Finding]:
@@ -35,7 +36,7 @@ def check_schedule(subject: Subject) -> Iterator[Finding]:
             if scheduler.get('by_epoch', True) == by_epoch:
                 yield from _scheduler(path, scheduler, total, unit)
     yield from _validation(subject, loop, total, unit)
-    yield from _averages(subject)
+    yield from _averages(subject, total if by_epoch else None)
 
 
 def starts_from_weights(subject: Subject) -> bool:
@@ -160,7 +161,7 @@ def _validation(subject: Subject, loop: dict, total: int, unit: str) -> Iterator
                       f'{where}.save_last=True')  # fmt: skip
 
 
-def _averages(subject: Subject) -> Iterator[Finding]:
+def _averages(subject: Subject, epochs: Optional[int]) -> Iterator[Finding]:
     from mmengine.hooks import EMAHook
 
     from hybridcls.engine.config.tree import is_a
@@ -172,4 +173,16 @@ def _averages(subject: Subject) -> Iterator[Finding]:
             yield Finding(
                 PROBLEM, where, f'momentum={momentum:g} is the share of the newest weights: nothing is averaged.',
                 f'{where}={1 - momentum:.2g}' if momentum < 1 else f'{where}=0.0002',
+            )  # fmt: skip
+        batch, train = subject.get('train_dataloader.batch_size'), subject.parts.get('train')
+        if not (isinstance(hook, dict) and is_a('HOOKS', hook, EMAHook) and epochs and batch and train):
+            continue
+        updates = epochs * max(1, len(train.labels) // batch)
+        momentum, kind = hook.get('momentum', _EMA_MOMENTUM), str(hook.get('ema_type', 'ExponentialMovingAverage'))
+        if kind == 'ExponentialMovingAverage' and isinstance(momentum, float) and momentum * updates < 1:
+            where = dotted((*path, 'momentum'))
+            yield Finding(
+                WARNING, where,
+                f'the average looks back on {1 / momentum:,.0f} updates, and the training has {updates:,}: it stays '
+                'near the first weights.', f'{where}={min(0.5, 10 / updates):.2g}',
             )  # fmt: skip

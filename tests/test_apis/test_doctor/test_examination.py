@@ -240,7 +240,7 @@ def a_class_is_mistyped(setup):
     setup.lines = ["model = dict(head=dict(_delete_=True, type='LinearHaed'))"]
 
 
-@mistake('model.head', 'type')
+@mistake('model', 'expected head', "'type'")
 def a_part_has_no_type(setup):
     setup.lines = ['model = dict(head=dict(_delete_=True, in_channels=8))']
 
@@ -314,6 +314,11 @@ def save_best_is_not_computed(setup):
 @mistake('ema.momentum')
 def the_average_has_the_decay_for_momentum(setup):
     setup.options['default_hooks.ema.momentum'] = 0.9998
+
+
+@mistake('ema.momentum', level='warning')
+def the_average_is_slower_than_the_training(setup):
+    setup.lines = ["default_hooks = dict(ema=dict(_delete_=True, type='EMAHook'))"]
 
 
 @mistake('rho', level='warning')
@@ -489,14 +494,16 @@ def test_nothing_is_found_in_a_healthy_folder(setup, name):
 
 SHIPPED = [path for path in test_configs.ALL if path.stem != 'distill' and 'two_phase_' not in path.stem]
 # What the folder of 48 images is too small for.
-LARGER = {'train_dataloader.batch_sampler.images_per_class': 8}
+LARGER = {'train_dataloader.batch_size': 24}
 
 
 def options_of(path, folder):
     options = test_configs.options_for(path, folder)
     if 'hybrid/' in test_configs.name_of(path):
         options = {**options, **test_configs.SMALL, 'batch_size': 24}
-        options.update(LARGER if path.stem.endswith('_pk') else {})
+        options.update(LARGER if path not in test_configs.CHAINS else {})
+        if path.stem.endswith('_pk'):
+            options['train_dataloader.batch_sampler.images_per_class'] = 8
     if path in test_configs.CHAINS:
         return {f'cfg_options.{key}': value for key, value in options.items()}
     return options
