@@ -31,7 +31,6 @@ from hybridcls.replay.random_state import isolated_randomness
 from .batch_memory import check_memory
 from .built_model import check_model
 from .classes import check_classes
-from .contact_sheet import sheet_of_batches
 from .data_parts import SPLITS, build_parts
 from .duplicates import check_duplicates
 from .environment import available_memory, check_environment
@@ -45,6 +44,7 @@ from .schedule import check_schedule
 from .settings import check_keys, check_settings
 from .subject import Subject
 from .train_step import TrainStep, pick, size_of
+from .training_images import sheet_of_batches
 from .trial import HeardWarnings, quiet, with_runner
 
 __all__ = ['Examination', 'Wishes', 'examine', 'examine_data']
