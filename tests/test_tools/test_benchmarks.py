@@ -107,3 +107,11 @@ def test_finetune_trains_all_three_on_the_same_images(tmp_path):
     for one in report['rows']:
         assert one['plain epochs'] > 2
         assert one['plain seconds'] == pytest.approx(one['seconds'], rel=0.5)
+
+
+@pytest.mark.slow
+def test_search():
+    output = run_tool('benchmark.py', 'search', '--bank', '2000', '--queries', '50', '--rounds', '1')
+    assert 'bank 2000, 50 queries, width 256, k 20, 1 threads, cpu' in output
+    for name in ('nearest_neighbours', 'product alone'):
+        assert sum(line.startswith(f'{name}  ') for line in output.splitlines()) == 1
