@@ -76,6 +76,11 @@ MUTATIONS = (
     Mutation('functional/evidential/dirichlet_uncertainty.py', 'alpha.shape[1] / strength', '1 / strength'),
     Mutation('functional/evidential/mixture_uncertainty.py', 'epistemic + (expected - own).clamp_min(0)', 'epistemic'),
     Mutation('models/heads/evidential_head.py', 'self.evidence(feats).log1p()', 'self.evidence(feats)'),
+    # calibration
+    Mutation('functional/calibration/risk_threshold.py', 'candidates[int(', 'candidates[0 * int('),
+    Mutation('functional/calibration/risk_threshold.py', 'else int(passed.argmin())', 'else int(passed.sum())'),
+    Mutation('functional/calibration/conformal_sets.py', '(len(right_scores) + 1)', 'len(right_scores)'),
+    Mutation('apis/calibration_fit.py', 'fits = known & ~is_test if split else known', 'fits = known'),
     # distillation
     Mutation('functional/distillation/distillation_losses.py', 'temperature**2 * F.kl_div', 'F.kl_div'),
     Mutation('functional/distillation/distillation_losses.py', "reduction='batchmean'", "reduction='sum'"),

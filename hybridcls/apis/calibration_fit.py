@@ -104,6 +104,9 @@ def calibrate(
     _check_settings(scale, risk, confidence, sets)
     _check_model(model)
     given = labelled_scores(model, data, batch_size, workers, on_unreadable)
+    main = getattr(model.model.head, 'main', None)
+    if main is not None:
+        given.notes.append(f'The main head, {main}, is calibrated; the others keep their scores.')
     report = fit_calibration(given, model.classes, scale, risk, confidence, sets, seed)
     known = dict(
         checkpoint=Path(model.checkpoint_path).name,

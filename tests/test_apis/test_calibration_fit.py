@@ -75,6 +75,24 @@ def test_a_threshold_from_the_images_that_fitted_it_fails(monkeypatch):
     assert exceeded(cheat=False) <= binom.ppf(0.99, 40, 0.05) < exceeded(cheat=True)
 
 
+@pytest.mark.parametrize(('settings', 'fitting'), [(dict(risk=0.5), 20), (dict(sets=0.2), 20), ({}, 80)])
+def test_images_that_test_a_threshold_fit_nothing(settings, fitting):
+    """A quarter of the images decides on the scaling where there is a threshold, and all do where there is none."""
+    given = drawn(80, spread=1.0)
+
+    def scaling(labels):
+        return fit_calibration(
+            LabelledScores(given.scores, labels), NAMES, measure=False, **settings
+        ).calibration.scaling
+
+    changed = 0
+    for row in range(80):
+        labels = given.labels.clone()
+        labels[row] = (labels[row] + 1) % 5
+        changed += scaling(labels) != scaling(given.labels)
+    assert changed == fitting
+
+
 def test_what_it_brings_is_measured_on_other_images():
     given, other = drawn(3000), drawn(20_000, seed=1)
     report = fit_calibration(given, NAMES)
@@ -190,6 +208,15 @@ def test_what_has_no_calibration_says_so(trained, digit_folder, tmp_path):
             calibrate(hybridcls.load(path, 'cpu', calibration=False), str(digit_folder / 'train'))
     with pytest.raises(ValueError, match='expected one checkpoint, got an ensemble'):
         calibrate(hybridcls.load([trained, trained], 'cpu'), str(digit_folder / 'train'))
+
+
+def test_other_heads_are_said_to_keep_their_scores(digit_folder, tmp_path):
+    heads = dict(a=dict(type='LinearHead'), b=dict(type='CosFaceHead'))
+    head = dict(type='MultiHead', main='b', num_classes=4, heads=heads)
+    path = write_checkpoint(tmp_path / 'epoch_1.pth', config_of(CNN, head))[0]
+    model = hybridcls.load(path, 'cpu', calibration=False)
+    report = calibrate(model, str(digit_folder / 'train'), scale='none')
+    assert report.notes == ['The main head, b, is calibrated; the others keep their scores.']
 
 
 def test_scores_that_are_nan_are_named(trained, digit_folder, tmp_path):

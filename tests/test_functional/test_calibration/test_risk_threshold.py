@@ -106,6 +106,19 @@ def test_the_steps_are_those_of_mapie():
     assert found.threshold == steps[first:][rejected[-1]]
 
 
+def test_the_sequence_ends_at_the_first_threshold_that_fails():
+    """Of 300 images that test, those at places 181 to 200 are wrong: 300 answers pass again, and are not reached."""
+    places = torch.arange(100).repeat_interleave(4)  # the surest first; of each four one to learn from
+    is_test = torch.arange(400) % 4 > 0
+    wrong = torch.zeros(400, dtype=torch.bool)
+    wrong[is_test.nonzero().flatten()[180:200]] = True
+    wrong[(~is_test).nonzero().flatten()[60:64]] = True
+    found = risk_threshold(-places.double(), wrong, is_test, 0.1, 0.95)
+    assert binom.cdf(20, 300, 0.1) < 0.05
+    passing = [180 + more for more in range(0, 21, 3) if binom.cdf(more, 180 + more, 0.1) <= 0.05]
+    assert (found.answered, found.errors) == (passing[-1], passing[-1] - 180)
+
+
 def test_what_is_missing_is_counted():
     assert [images_without_error(*one) for one in ((0.05, 0.95), (0.01, 0.95), (0.1, 0.9), (0.5, 0.5))] == [
         59, 299, 22, 1,
