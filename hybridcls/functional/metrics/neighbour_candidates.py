@@ -20,7 +20,6 @@ __all__ = ['find_candidates', 'rounding_error']
 # Blocks of the CPU: 1024 x 2048 similarities are 8 MiB, and stay in the cache between the product and the comparison.
 _QUERIES_OF_A_SCREEN = 1024
 _BANK_ROWS = 2048
-_FIRST_BANK_ROWS = 256
 _BLOCK_NUMBERS = 2**26  # float32 numbers in one block of similarities of a GPU, 256 MiB
 
 
@@ -128,13 +127,11 @@ def _by_screens(units: Tensor, own: Optional[Tensor], bank: Tensor, room: int, k
     threads = torch.get_num_threads()
     workers = min(threads, len(screens))
     with _blas().limit(limits=max(1, threads // workers), user_api='blas'), ThreadPoolExecutor(workers) as pool:
-        start, rows = 0, max(_FIRST_BANK_ROWS, room)
-        while start < len(bank):
+        rows = max(_BANK_ROWS, room)
+        for start in range(0, len(bank), rows):
             part = _l2_normalized(bank[start : start + rows], units.device).numpy()
             meetings = (pool.map if workers > 1 else map)(lambda screen: screen.meet(part, start), screens)  # noqa: B023
             list(meetings)
-            start += rows
-            rows = max(room, min(2 * rows, _BANK_ROWS))
     found, index = zip(*(screen.best() for screen in screens), strict=True)
     return torch.from_numpy(np.concatenate(found)), torch.from_numpy(np.concatenate(index))
 
