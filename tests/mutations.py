@@ -109,7 +109,11 @@ MUTATIONS = (
         'pass',
     ),
     Mutation('functional/metrics/nearest_neighbours.py', '- 2 * rounding_error(', '+ 0 * rounding_error('),
-    Mutation('functional/metrics/neighbour_candidates.py', 'own - self.first, own - start] = np.nan', 'own - self.first, own - start] += 0'),
+    Mutation(
+        'functional/metrics/neighbour_candidates.py',
+        'self.first, own - start] = np.nan',
+        'self.first, own - start] += 0',
+    ),
     Mutation('functional/metrics/neighbour_order.py', '(_LARGEST - positions)', 'positions'),
     Mutation('evaluation/knn_accuracy.py', '- similarity[:, :1]) / self.temperature', ') * 0'),
     # data

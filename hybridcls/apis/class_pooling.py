@@ -58,8 +58,8 @@ def class_vectors(sums: Tensor, counts: Tensor, pool: str) -> Tensor:
 
     Example:
         >>> sums = torch.tensor([[1., 1.]], dtype=torch.float64)  # of two images at a right angle
-        >>> class_vectors(sums, torch.tensor([2]), 'mean').square().tolist()
-        [[0.25, 0.25, 0.5]]
+        >>> [round(value, 3) for value in class_vectors(sums, torch.tensor([2]), 'mean').square()[0].tolist()]
+        [0.25, 0.25, 0.5]
     """
     if pool != 'mean':
         return sums

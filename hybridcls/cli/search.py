@@ -39,6 +39,7 @@ HELP = 'find the most similar images of an index'
 _FORMATS = ('.csv', '.jsonl')
 _INDEXES = ('.npz', '.npy', '.parquet')
 _QUERIES_AT_ONCE = 4096
+_RIGHT, _WRONG, _UNKNOWN = '#2e9e44', '#d03a2f', '#c8c8c8'  # frames of a sheet
 _POOLS = ('none', 'max', 'mean', 'prototype', 'quality')
 
 
@@ -363,10 +364,10 @@ def _draw(path: str, shown: list[tuple[str, str, str, list['Match']]], search: '
     for name, label, place, matches in shown:
         row = [Cell(_read(place), [os.path.basename(name), label])]
         for match in matches:
-            color = '#2e9e44' if match.label == label and not match.distractor else '#d03a2f'
+            color = _RIGHT if match.label == label else _WRONG if match.label or match.distractor else _UNKNOWN
             said = 'distractor' if match.distractor else match.label
             caption = [os.path.basename(match.path), said, f'{match.similarity:.4f}']
-            row.append(Cell(_read(search.located(match)), caption, color if label else '#c8c8c8'))
+            row.append(Cell(_read(search.located(match)), caption, color if label else _UNKNOWN))
         rows.append(row if matches else [*row, Cell(None, ['no match'])])
     sheet = contact_sheet(rows, ['query', *(str(rank) for rank in range(1, search.k + 1))])
     with unfinished_out(path) as unfinished:

@@ -42,7 +42,7 @@ def contact_sheet(rows: Sequence[Sequence[Cell]], titles: Sequence[str] = (), si
 
     Example:
         >>> contact_sheet([[Cell(None, ['a.jpg']), Cell(None, ['b.jpg', '0.93'])]], ['query', '1']).size
-        (350, 254)
+        (362, 241)
     """
     columns = max([len(titles), *map(len, rows)], default=1)
     lines = [max((len(cell.caption) for cell in row), default=0) for row in rows]

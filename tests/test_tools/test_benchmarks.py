@@ -214,3 +214,9 @@ def test_gpu_tells_of_a_section_that_fails_or_takes_too_long(monkeypatch):
     assert tool['attempt']('it', lambda: 1 / 0) == dict(what='it', error='ZeroDivisionError: division by zero')
     with pytest.raises(ValueError, match='expected --out to be a new file or a page with'):
         tool['page_with'](str(ROOT / 'README.md'), '')
+@pytest.mark.slow
+def test_search():
+    output = run_tool('benchmark.py', 'search', '--bank', '2000', '--queries', '50', '--rounds', '1')
+    assert 'bank 2000, 50 queries, width 256, k 20, 1 threads, cpu' in output
+    for name in ('nearest_neighbours', 'product alone'):
+        assert sum(line.startswith(f'{name}  ') for line in output.splitlines()) == 1

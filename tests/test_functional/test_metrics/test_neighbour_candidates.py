@@ -25,7 +25,6 @@ def cosines(queries, bank):
 def test_the_room_most_similar_ones_are_found(monkeypatch, way, among_themselves):
     monkeypatch.setattr(module, '_QUERIES_OF_A_SCREEN', 16)
     monkeypatch.setattr(module, '_BANK_ROWS', 64)
-    monkeypatch.setattr(module, '_FIRST_BANK_ROWS', 8)
     monkeypatch.setattr(module, '_BLOCK_NUMBERS', 2000)
     bank = rows(500, 12, 0)
     queries = bank[40:90] if among_themselves else rows(50, 12, 1)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hybridcls.functional.metrics.neighbour_order import NOT_THERE, keys_of, read_keys, l2_normalize64
+from hybridcls.functional.metrics.neighbour_order import NOT_THERE, keys_of, l2_normalize64, read_keys
 
 
 def test_keys_are_in_the_order_of_python_and_can_be_read():
