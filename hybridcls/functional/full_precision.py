@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,8 +42,7 @@ def outside_autocast(tensor: Tensor) -> AbstractContextManager:
     return blocks
 
 
-@contextmanager
-def tf32_products(enabled: bool, device: str) -> Iterator[None]:
+def tf32_products(enabled: bool, device: str) -> AbstractContextManager:
     """A block in which CUDA multiplies float32 matrices in TF32 (10 bits of fraction, by tensor cores), or does not.
 
     Sums stay float32. Other devices have no TF32: nothing happens there.
@@ -56,20 +56,23 @@ def tf32_products(enabled: bool, device: str) -> Iterator[None]:
         ...     torch.backends.cuda.matmul.allow_tf32
         True
     """
-    if device != 'cuda':
-        yield
-        return
+    return _tf32(enabled) if device == 'cuda' else nullcontext()
+
+
+@contextmanager
+def _tf32(enabled: bool) -> Iterator[None]:
     matmul = torch.backends.cuda.matmul
+    name: str = 'allow_tf32'
+    choices: dict[bool, Any] = {True: True, False: False}
     try:
         before, whole = matmul.allow_tf32, torch.get_float32_matmul_precision()
-        name, wanted = 'allow_tf32', enabled
     except RuntimeError:  # set by the keys of torch 2.9, which refuses to tell of one through the other
-        name, wanted = 'fp32_precision', 'tf32' if enabled else 'ieee'
+        name, choices = 'fp32_precision', {True: 'tf32', False: 'ieee'}
         before, whole = matmul.fp32_precision, None
-    if before == wanted:
+    if before == choices[enabled]:
         yield
         return
-    setattr(matmul, name, wanted)
+    setattr(matmul, name, choices[enabled])
     try:
         yield
     finally:

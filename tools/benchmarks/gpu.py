@@ -40,7 +40,9 @@ LIMITS = dict(card=40, head=80, kernels=150, supcon=45, merging=45, inference=11
 def arguments():
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--only', help=f'sections, with commas between them, of {", ".join(LIMITS)}')
+    parser.add_argument(
+        '--only', default=','.join(LIMITS), help=f'sections, with commas between them, of {", ".join(LIMITS)}'
+    )
     parser.add_argument('--out', metavar='FILE', help='write the tables into this page, between its marks')
     parser.add_argument('--classes', type=int, nargs='+', default=[100_000, 1_000_000, 10_000_000])
     parser.add_argument('--batch', type=int, default=512, help='embeddings of the head')
@@ -57,11 +59,23 @@ def arguments():
     parser.add_argument('--section', choices=list(LIMITS), help=argparse.SUPPRESS)
     parser.add_argument('--rows', help=argparse.SUPPRESS)
     args = parser.parse_args()
+    args.only = args.only.split(',')
+    if not set(args.only) <= set(LIMITS):
+        parser.error(f'expected --only to name sections of {", ".join(LIMITS)}, got {", ".join(args.only)}.')
+    if args.device != 'cpu' and not has_gpu():
+        parser.error('expected a CUDA device, found none. Type --device cpu --tiny to see that everything runs.')
     if args.tiny:
         args.classes, args.batch, args.dim, args.embeddings = [300], 8, 16, [400]
         args.cnn, args.vit, args.img_size, args.images = 'test_convnext2', 'test_vit', 64, 4
         args.merged = 'vit_tiny_patch16_224'
     return args
+
+
+def has_gpu():
+    """Whether PyTorch finds a GPU."""
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def main():
@@ -70,14 +84,13 @@ def main():
     if args.section:
         run_section(args)
         return
-    names = args.only.split(',') if args.only else list(LIMITS)
-    unknown = sorted(set(names) - set(LIMITS))
-    if unknown:
-        raise ValueError(f'gpu: expected --only to name sections of {", ".join(LIMITS)}, got {", ".join(unknown)}.')
     if args.out:
-        page_with(args.out, '')  # an error now, not when all is measured
+        try:
+            page_with(args.out, '')
+        except ValueError as error:  # now, not when all is measured
+            sys.exit(f'{error}')
     began, found = time.monotonic(), {}
-    for name in names:
+    for name in args.only:
         left = min(LIMITS[name], args.time_limit - (time.monotonic() - began))
         found[name] = rows_of(name, args, left) if left > 5 else [dict(what=name, error='no time left')]
         print(f'\n{table(name, found[name])}', flush=True)
@@ -367,19 +380,22 @@ def streamed_heads(args, num_classes, problem):
 
 # Other tiles for bfloat16, to see whether those of the kernels are the best: the table they stand in, and the entry.
 OTHER_TILES = {
-    'logits 128 x 64, 4 warps': ('_TILES_OF_LOGITS', (128, 64, 64, 4, 3)),
+    'logits 128 x 128': ('_TILES_OF_LOGITS', (128, 128, 64, 8, 3)),
     'logits 128 x 64, 8 warps': ('_TILES_OF_LOGITS', (128, 64, 64, 8, 4)),
-    'logits 64 x 256': ('_TILES_OF_LOGITS', (64, 256, 64, 8, 3)),
+    'logits 64 x 128, 4 warps': ('_TILES_OF_LOGITS', (64, 128, 64, 4, 3)),
+    'logits 256 x 64': ('_TILES_OF_LOGITS', (256, 64, 64, 8, 3)),
+    'logits 128 x 128, 4 stages': ('_TILES_OF_LOGITS', (128, 128, 64, 8, 4)),
     'logits 128 x 256': ('_TILES_OF_LOGITS', (128, 256, 64, 8, 3)),
     'weights 128 x 256': ('_TILES_OF_WEIGHTS', (128, 256, 64, 8, 3)),
     'weights 64 x 256': ('_TILES_OF_WEIGHTS', (64, 256, 64, 8, 3)),
+    'weights 128 x 128, 4 warps': ('_TILES_OF_WEIGHTS', (128, 128, 64, 4, 3)),
 }
 
+# Who multiplies: the logits, the gradient of class weights.
 KERNEL_FORMS = {
-    'Triton, products by cuBLAS': (False, False),
-    'Triton, logits in kernels': (True, False),
-    'Triton, all products in kernels': (True, True),
-    'Triton, gradient of weights in kernels': (False, True),
+    'all products in kernels': ((True, True), ('bfloat16',)),
+    'logits in kernels': ((True, False), ('bfloat16',)),
+    'products by cuBLAS': ((False, False), PRECISIONS),
 }
 
 
@@ -393,9 +409,9 @@ def kernels(args):
         yield dict(what='kernels', error='they do not run here')
         return
     cases = [
-        (f'{what}, {precision}', partial(form, *who), precision)
-        for what, who in KERNEL_FORMS.items()
-        for precision in PRECISIONS
+        (f'Triton, {what}, {precision}', partial(form, *who), precision)
+        for what, (who, precisions) in KERNEL_FORMS.items()
+        for precision in precisions
     ]
     yield from errors_of(args, cases)
     for num_classes in args.classes:
@@ -405,15 +421,13 @@ def kernels(args):
 
 def kernel_heads(args, num_classes, problem):
     """Rows for one number of classes."""
-    for precision in reversed(PRECISIONS):
-        for what, who in KERNEL_FORMS.items():
-            if precision == 'float32' and who != (False, False):
-                continue  # no tensor cores: cuBLAS alone is in question
-            for memory in (None, 2**25) if num_classes == 1_000_000 else (None,):
+    for what, (who, precisions) in KERNEL_FORMS.items():
+        for precision in precisions:
+            for memory in (None, 2**28) if num_classes == 1_000_000 and precision == 'bfloat16' else (None,):
                 with form(*who):
                     loss_of = ours(precision, softmax='streamed', memory=memory)
                     yield attempt(
-                        f'{what}, {precision}' + ('' if memory is None else ', blocks of 32 MiB'),
+                        f'Triton, {what}, {precision}' + ('' if memory is None else ', blocks of 256 MiB'),
                         partial(head_row, args, loss_of, num_classes, problem),
                     )
     if num_classes == 1_000_000:

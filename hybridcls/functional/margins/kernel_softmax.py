@@ -5,6 +5,7 @@ import math
 import warnings
 from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
+from traceback import format_exception_only
 from typing import Any, NamedTuple, Optional
 
 import torch
@@ -34,7 +35,7 @@ _FORMS = dict(
 
 # Tiles of classes and embeddings (of width in the gradient of weights), and how deep a product goes at once.
 _TILES_OF_LOGITS = {
-    torch.bfloat16: dict(ROWS=128, COLUMNS=128, DEPTH=64, num_warps=8, num_stages=3),
+    torch.bfloat16: dict(ROWS=128, COLUMNS=64, DEPTH=64, num_warps=4, num_stages=3),
     torch.float32: dict(ROWS=128, COLUMNS=64, DEPTH=32, num_warps=8, num_stages=3),
 }
 _TILES_OF_WEIGHTS = {
@@ -50,7 +51,7 @@ _PROGRAMS_PER_PROCESSOR = 2
 
 
 def kernels_work(device: torch.device) -> bool:
-    """Whether Triton's kernels run on a device; tried once for each GPU, with a warning where they fail.
+    """Whether Triton's kernels run on a device: compared once for each GPU, with a warning where they fail.
 
     Args:
         device (torch.device): Anything but a CUDA device has none.
@@ -63,24 +64,38 @@ def kernels_work(device: torch.device) -> bool:
 @functools.cache
 def _tried(index: int) -> bool:
     try:
-        units = torch.eye(16, device=f'cuda:{index}')
-        for precision in _FORMS:
-            leaves = units.clone().requires_grad_(), units.clone().requires_grad_()
-            labels = torch.arange(16, device=units.device)
-            with torch.enable_grad():
-                found = KernelSoftmax.apply(*leaves, labels, 1.0, None, False, 1, 2**20, None, None, precision)
-                (found[0] + found[1]).sum().backward()
-            if not bool((found[1] - math.log(15)).abs().max() < 1e-3):
-                raise ArithmeticError('they compute something else')
+        _compare_with_the_streamed_form(torch.device('cuda', index))
     except Exception as error:
+        reason = format_exception_only(error)[0].split('\n')[0]  # CUDA adds advice of its own below
         warnings.warn(
-            f'Triton kernels of margin heads do not run on cuda:{index} ({type(error).__name__}: {error}). The '
+            f'Triton kernels of margin heads do not run on cuda:{index} ({reason}). The '
             'streamed form computes the same. They need a C compiler (gcc) and compute capability 8.0.',
             RuntimeWarning,
             stacklevel=2,
         )
         return False
     return True
+
+
+def _compare_with_the_streamed_form(device: torch.device) -> None:
+    """Raise unless the kernels give the streamed form's statistics and gradients, in each precision."""
+    from .streamed_softmax import StreamedSoftmax
+
+    generator = torch.Generator().manual_seed(0)
+    units = torch.nn.functional.normalize(torch.randn(96, 128, generator=generator)).to(device)
+    class_weights = torch.randn(1000, 128, generator=generator).to(device)
+    labels = torch.randint(1000, (96,), generator=generator).to(device)
+    for precision in _FORMS:
+        found = []
+        for form in (KernelSoftmax, StreamedSoftmax):
+            leaves = units.clone().requires_grad_(), class_weights.clone().requires_grad_()
+            with torch.enable_grad():
+                statistics = form.apply(*leaves, labels, 16.0, None, False, 1, 2**20, None, None, precision)
+                gradients = torch.autograd.grad(statistics[1].sum() - statistics[0].sum(), leaves)
+            found.append((statistics[0].detach(), statistics[1].detach(), *gradients))
+        for own, other in zip(*found, strict=True):
+            if not bool((own - other).norm() <= 3e-3 * other.norm()):
+                raise ArithmeticError(f'{precision} is not what the streamed form computes')
 
 
 class KernelSoftmax(torch.autograd.Function):
@@ -139,6 +154,7 @@ class KernelSoftmax(torch.autograd.Function):
             blocks = launch.blocks(class_weights, memory, chosen)
             sign = torch.where(grad_log_sum < 0, -1.0, 1.0)
             shift = log_sum - (scale * grad_log_sum.abs()).log()
+            target_grad = sign * grad_target
             signed_units = rounded(sign.unsqueeze(1) * units, precision)
             to_units = torch.zeros_like(units) if ctx.needs_input_grad[0] else None
             to_weights = blocks.new_gradient() if ctx.needs_input_grad[1] else None
@@ -153,17 +169,17 @@ class KernelSoftmax(torch.autograd.Function):
                 source = operand if launch.by_triton else blocks.products(operand)
                 grad = (source if buffer is None else buffer)[: len(block)]
                 share = along[: len(block)]
-                launch.gradient_of_products(source, first, rows, shift, sign, sign * grad_target, grad_sum, grad, share)
+                launch.gradient_of_products(source, first, rows, shift, sign, target_grad, grad_sum, grad, share)
                 grad = rounded(grad, precision)
                 if to_units is not None:
                     add_product_(to_units, grad.t(), operand, precision)
                 if to_weights is None:
                     continue
-                inverse = factors[rows] / scale
                 out = to_weights[rows] if blocks.in_place else torch.empty_like(block)
                 if alike is not None:
-                    share.addcmul_(inverse, block @ alike)
-                launch.gradient_of_weights(grad, signed_units, block, share.mul_(inverse.square()), out)
+                    inverse = factors[rows] / scale
+                    share.addcmul_(inverse.pow(3), block @ alike)
+                launch.gradient_of_weights(grad, signed_units, block, share, out)
                 if alike is not None:
                     out.addr_(inverse, alike)
                 if not blocks.in_place:
@@ -220,7 +236,7 @@ class _Launch:
         self.operand = rounded(units, precision)
         self.bias = None if logit_bias is None else logit_bias.to(units.dtype).contiguous()
         tile = _TILES_OF_LOGITS[self.operand.dtype] if self.by_triton else _TILES_OF_READS
-        self.keys = dict(
+        self.keys: dict[str, Any] = dict(
             MULTIPLY=self.by_triton,
             WHOLE=units.shape[1] % tile['DEPTH'] == 0,
             CLIP=cosine_clip is not None,
@@ -327,7 +343,7 @@ class _Launch:
             multiply(grad, units, self.precision, out=out)
             out.addcmul_(block, share.unsqueeze(1), value=-1)
             return
-        tile = _TILES_OF_WEIGHTS[self.operand.dtype]
+        tile: dict[str, Any] = _TILES_OF_WEIGHTS[self.operand.dtype]
         tiles = math.ceil(units.shape[1] / tile['COLUMNS']), math.ceil(len(grad) / tile['ROWS'])
         with self._on_device():
             self.kernels.gradient_of_weights[tiles](
@@ -338,6 +354,7 @@ class _Launch:
                 out,
                 len(grad),
                 *units.shape,
+                WHOLE=len(units) % tile['DEPTH'] == 0,
                 INPUT_PRECISION=self.keys['INPUT_PRECISION'],
                 **tile,
             )

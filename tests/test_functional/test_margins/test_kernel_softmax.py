@@ -6,6 +6,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -78,6 +79,12 @@ def interpreted(path):
             for name, case in CASES.items():
                 for memory in (4000, 10**7):
                     found[precision, form, name, memory] = results(KernelSoftmax, precision, memory, **case)
+    kernel_softmax._compare_with_the_streamed_form(torch.device('cpu'))
+    with mock.patch.object(kernel_softmax, 'SHORTEST', 1e9):
+        try:
+            kernel_softmax._compare_with_the_streamed_form(torch.device('cpu'))
+        except ArithmeticError as error:
+            found['wrong kernels'] = str(error)
     torch.save(found, path)
 
 
@@ -87,7 +94,12 @@ def by_interpreter(tmp_path_factory):
     package = Path(kernel_softmax.__file__).parents[3]
     environment = dict(os.environ, TRITON_INTERPRET='1', PYTHONPATH=f'{package}:{Path(__file__).parent}')
     command = f'import test_kernel_softmax; test_kernel_softmax.interpreted({str(path)!r})'
-    subprocess.run([sys.executable, '-W', 'ignore', '-c', command], env=environment, check=True, timeout=240)
+    ended = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', command], env=environment, capture_output=True, text=True, timeout=240
+    )
+    if 'only 0-dimensional arrays' in ended.stderr:
+        pytest.skip('the interpreter of this Triton does not work with this numpy')
+    assert ended.returncode == 0, ended.stderr
     return torch.load(path)
 
 
@@ -98,7 +110,7 @@ def by_interpreter(tmp_path_factory):
 @pytest.mark.parametrize('precision', PRECISIONS)
 def test_kernels_are_the_streamed_form(by_interpreter, precision, form, name, memory):
     found = by_interpreter[precision, form, name, memory]
-    expected = results(streamed_softmax._StreamedSoftmax, precision, memory, **CASES[name])
+    expected = results(streamed_softmax.StreamedSoftmax, precision, memory, **CASES[name])
     for own, other in zip(found, expected, strict=True):
         assert (own is None) == (other is None)
         if own is not None:
@@ -106,56 +118,8 @@ def test_kernels_are_the_streamed_form(by_interpreter, precision, form, name, me
 
 
 @NEEDS_TRITON
-@pytest.mark.parametrize(
-    ('precision', 'capability'),
-    [
-        ('bfloat16', 90),
-        pytest.param('bfloat16', 80, marks=pytest.mark.nightly),
-        pytest.param('tf32', 80, marks=pytest.mark.nightly),
-        pytest.param('tf32', 90, marks=pytest.mark.nightly),
-        pytest.param('float32', 80, marks=pytest.mark.nightly),
-    ],
-)
-def test_kernels_compile_for_gpus(precision, capability):
-    """To machine code, without a GPU, as they are launched: shared memory must fit."""
-    triton = pytest.importorskip('triton')
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
-    from hybridcls.functional.margins import softmax_kernels
-
-    operand = '*bf16' if precision == 'bfloat16' else '*fp32'
-    dtype = torch.bfloat16 if precision == 'bfloat16' else torch.float32
-    whole = dict(WHOLE=True, CLIP=True, BIAS=True, SUM=True, INPUT_PRECISION=kernel_softmax._INPUT_PRECISION[precision])
-    for name in softmax_kernels.__all__:
-        kernel = getattr(softmax_kernels, name)
-        for by_triton in (True, False):
-            tiles = kernel_softmax._TILES_OF_WEIGHTS if 'weights' in name else kernel_softmax._TILES_OF_LOGITS
-            constants = dict(whole, MULTIPLY=by_triton, WIDTH=512)
-            constants.update(tiles[dtype] if by_triton else kernel_softmax._TILES_OF_READS)
-            if name == 'round_rows':
-                constants['ROWS'] = kernel_softmax._ROUNDED_ROWS
-            options = dict(num_warps=constants.pop('num_warps'), num_stages=constants.pop('num_stages'))
-            kinds = {
-                **dict.fromkeys(kernel.arg_names, '*fp32'),
-                **dict.fromkeys(('first', 'count', 'num', 'width'), 'i32'),
-                **dict.fromkeys(('limit', 'scale', 'shortest'), 'fp32'),
-                **dict.fromkeys(('labels', 'best_class'), '*i64'),
-                **dict.fromkeys(('units', 'grad', 'operand'), operand),
-                'source': operand if by_triton else '*fp32',
-                **dict.fromkeys(constants, 'constexpr'),
-            }
-            source = ASTSource(
-                fn=kernel,
-                signature={argument: kinds[argument] for argument in kernel.arg_names},
-                constexprs={
-                    (number,): constants[argument]
-                    for number, argument in enumerate(kernel.arg_names)
-                    if argument in constants
-                },
-            )
-            compiled = triton.compile(source, target=GPUTarget('cuda', capability, 32), options=options)
-            assert compiled.metadata.shared <= 163 * 1024  # of an A100
+def test_kernels_that_compute_something_else_are_not_used(by_interpreter):
+    assert by_interpreter['wrong kernels'] == 'bfloat16 is not what the streamed form computes'
 
 
 def test_a_cpu_has_no_kernels():
@@ -179,7 +143,7 @@ def test_kernels_that_fail_are_told_once_and_not_used(monkeypatch):
 def test_kernels_on_a_gpu_against_float64(monkeypatch, precision, error, form, name):
     monkeypatch.setitem(kernel_softmax._FORMS, precision, kernel_softmax._Form(*form))
     case = dict(dict(num=300, num_classes=3000, width=128), **CASES[name])
-    expected = results(streamed_softmax._StreamedSoftmax, 'float32', 10**7, dtype=torch.float64, **case)
+    expected = results(streamed_softmax.StreamedSoftmax, 'float32', 10**7, dtype=torch.float64, **case)
     for memory in (100_000, 10**8):
         found = results(KernelSoftmax, precision, memory, device='cuda', **case)
         again = results(KernelSoftmax, precision, memory, device='cuda', **case)
