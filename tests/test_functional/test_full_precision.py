@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from hybridcls.functional.full_precision import at_least_float32, outside_autocast
@@ -22,3 +23,17 @@ def test_only_lower_precision_is_raised():
         (torch.float64, torch.float64),
     ]:
         assert at_least_float32(torch.ones(1, dtype=dtype)).dtype == expected
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
+def test_neither_autocast_nor_tf32_touches_a_gpu():
+    a = torch.randn(64, 64, device='cuda')
+    exact = a.double() @ a.double()
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        with torch.autocast('cuda', torch.bfloat16), outside_autocast(a):
+            assert float((a @ a - exact).norm() / exact.norm()) < 1e-6
+        assert float((a @ a - exact).norm() / exact.norm()) > 1e-5
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before

@@ -1,0 +1,234 @@
+"""Triton's kernels against the streamed form: interpreted on a CPU in one process, and on a GPU where there is one."""
+
+import math
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+
+from hybridcls.functional import margin_cross_entropy
+from hybridcls.functional.margins import kernel_softmax, streamed_softmax
+from hybridcls.functional.margins.kernel_softmax import KernelSoftmax, kernels_work
+from hybridcls.registry import MODELS
+
+NEEDS_TRITON = pytest.mark.skipif(find_spec('triton') is None, reason='Triton is not installed')
+NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
+
+# Who multiplies; then clip, sum, chosen, bias: 150 classes are two blocks of 128 and 22, or one.
+FORMS = [(False, False), (True, True)]
+CASES = {
+    'plain': dict(),
+    'clip, sum, bias': dict(cosine_clip=0.6, with_sum=True, logit_bias=True),
+    'sampled, sum': dict(with_sum=True, chosen=True),
+    'rest of a tile': dict(num=130, width=20, num_classes=5),
+}
+PRECISIONS = ('float32', 'bfloat16')
+
+
+def problem(num=7, num_classes=150, width=24, chosen=False, logit_bias=False, device='cpu', **keys):
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=generator)
+
+    units = torch.nn.functional.normalize(draw(num, width))
+    set_of_classes = torch.randperm(num_classes, generator=generator)[: num_classes // 2] if chosen else None
+    count = num_classes if set_of_classes is None else len(set_of_classes)
+    labels = torch.randint(count, (num,), generator=generator)
+    labels[0] = -1
+    bias = draw(count) if logit_bias else None
+    tensors = dict(units=units, class_weights=0.1 * draw(num_classes, width), labels=labels)
+    tensors.update(chosen=set_of_classes, logit_bias=bias, pulls=draw(3, num))
+    return {name: None if t is None else t.to(device) for name, t in tensors.items()}, keys
+
+
+def results(form, precision, memory, *, dtype=torch.float32, device='cpu', scale=16.0, **case):
+    """Statistics, and the gradients for incoming ones of either sign."""
+    tensors, keys = problem(device=device, **case)
+    units, class_weights = (tensors[name].to(dtype).requires_grad_() for name in ('units', 'class_weights'))
+    found = form.apply(
+        units,
+        class_weights,
+        tensors['labels'],
+        scale,
+        keys.get('cosine_clip'),
+        keys.get('with_sum', False),
+        1,
+        memory,
+        tensors['chosen'],
+        tensors['logit_bias'],
+        precision,
+    )
+    sum(
+        (pull * part).sum() for pull, part in zip(tensors['pulls'], found[:3], strict=True) if part is not None
+    ).backward()
+    return [None if part is None else part.detach() for part in (*found, units.grad, class_weights.grad)]
+
+
+def interpreted(path):
+    """Run all cases; in a process that has TRITON_INTERPRET=1 before Triton is imported."""
+    found = {}
+    for precision in PRECISIONS:
+        for form in FORMS:
+            kernel_softmax._FORMS[precision] = kernel_softmax._Form(*form)
+            for name, case in CASES.items():
+                for memory in (4000, 10**7):
+                    found[precision, form, name, memory] = results(KernelSoftmax, precision, memory, **case)
+    torch.save(found, path)
+
+
+@pytest.fixture(scope='module')
+def by_interpreter(tmp_path_factory):
+    path = tmp_path_factory.mktemp('interpreted') / 'found.pt'
+    package = Path(kernel_softmax.__file__).parents[3]
+    environment = dict(os.environ, TRITON_INTERPRET='1', PYTHONPATH=f'{package}:{Path(__file__).parent}')
+    command = f'import test_kernel_softmax; test_kernel_softmax.interpreted({str(path)!r})'
+    subprocess.run([sys.executable, '-W', 'ignore', '-c', command], env=environment, check=True, timeout=240)
+    return torch.load(path)
+
+
+@NEEDS_TRITON
+@pytest.mark.parametrize('memory', [4000, 10**7])
+@pytest.mark.parametrize('name', list(CASES))
+@pytest.mark.parametrize('form', FORMS, ids=['cuBLAS', 'Triton'])
+@pytest.mark.parametrize('precision', PRECISIONS)
+def test_kernels_are_the_streamed_form(by_interpreter, precision, form, name, memory):
+    found = by_interpreter[precision, form, name, memory]
+    expected = results(streamed_softmax._StreamedSoftmax, precision, memory, **CASES[name])
+    for own, other in zip(found, expected, strict=True):
+        assert (own is None) == (other is None)
+        if own is not None:
+            torch.testing.assert_close(own, other, rtol=1e-5, atol=1e-5 * float(other.abs().max()))
+
+
+@NEEDS_TRITON
+@pytest.mark.parametrize(
+    ('precision', 'capability'),
+    [
+        ('bfloat16', 90),
+        pytest.param('bfloat16', 80, marks=pytest.mark.nightly),
+        pytest.param('tf32', 80, marks=pytest.mark.nightly),
+        pytest.param('tf32', 90, marks=pytest.mark.nightly),
+        pytest.param('float32', 80, marks=pytest.mark.nightly),
+    ],
+)
+def test_kernels_compile_for_gpus(precision, capability):
+    """To machine code, without a GPU, as they are launched: shared memory must fit."""
+    triton = pytest.importorskip('triton')
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from hybridcls.functional.margins import softmax_kernels
+
+    operand = '*bf16' if precision == 'bfloat16' else '*fp32'
+    tile = kernel_softmax._TILES_OF_PRODUCTS[torch.bfloat16 if precision == 'bfloat16' else torch.float32]
+    whole = dict(CLIP=True, BIAS=True, SUM=True, INPUT_PRECISION=kernel_softmax._INPUT_PRECISION[precision])
+    for name in softmax_kernels.__all__:
+        kernel = getattr(softmax_kernels, name)
+        for by_triton in (True, False):
+            constants = dict(whole, MULTIPLY=by_triton, **(tile if by_triton else kernel_softmax._TILES_OF_READS))
+            options = dict(num_warps=constants.pop('num_warps'), num_stages=constants.pop('num_stages'))
+            kinds = {
+                **dict.fromkeys(kernel.arg_names, '*fp32'),
+                **dict.fromkeys(('first', 'count', 'num', 'width'), 'i32'),
+                **dict.fromkeys(('limit', 'scale'), 'fp32'),
+                **dict.fromkeys(('labels', 'best_class'), '*i64'),
+                **dict.fromkeys(('units', 'grad'), operand),
+                'source': operand if by_triton else '*fp32',
+                **dict.fromkeys(constants, 'constexpr'),
+            }
+            source = ASTSource(
+                fn=kernel,
+                signature={argument: kinds[argument] for argument in kernel.arg_names},
+                constexprs={
+                    (number,): constants[argument]
+                    for number, argument in enumerate(kernel.arg_names)
+                    if argument in constants
+                },
+            )
+            compiled = triton.compile(source, target=GPUTarget('cuda', capability, 32), options=options)
+            assert compiled.metadata.shared <= 163 * 1024  # of an A100
+
+
+def test_a_cpu_has_no_kernels():
+    assert not kernels_work(torch.device('cpu'))
+
+
+def test_kernels_that_fail_are_told_once_and_not_used(monkeypatch):
+    kernel_softmax._tried.cache_clear()
+    try:
+        with pytest.warns(RuntimeWarning, match='do not run on cuda:7.*streamed form computes the same'):
+            assert not kernel_softmax._tried(7)
+    finally:
+        kernel_softmax._tried.cache_clear()
+
+
+@NEEDS_TRITON
+@NEEDS_GPU
+@pytest.mark.parametrize('name', list(CASES))
+@pytest.mark.parametrize('form', [*FORMS, (True, False), (False, True)], ids=str)
+@pytest.mark.parametrize(('precision', 'error'), [('float32', 2e-5), ('tf32', 5e-3), ('bfloat16', 2e-2)])
+def test_kernels_on_a_gpu_against_float64(monkeypatch, precision, error, form, name):
+    monkeypatch.setitem(kernel_softmax._FORMS, precision, kernel_softmax._Form(*form))
+    case = dict(dict(num=300, num_classes=3000, width=128), **CASES[name])
+    expected = results(streamed_softmax._StreamedSoftmax, 'float32', 10**7, dtype=torch.float64, **case)
+    for memory in (100_000, 10**8):
+        found = results(KernelSoftmax, precision, memory, device='cuda', **case)
+        again = results(KernelSoftmax, precision, memory, device='cuda', **case)
+        for number, (own, other) in enumerate(zip(found, expected, strict=True)):
+            if own is None or number == 4:  # the best class may be another one that is nearly as good
+                continue
+            assert own.equal(again[number])  # deterministic
+            assert float((own.cpu().double() - other).norm() / other.norm()) < error
+
+
+@NEEDS_GPU
+@pytest.mark.parametrize('precision', ['float32', 'tf32', 'bfloat16'])
+def test_a_head_on_a_gpu_in_mixed_precision(precision):
+    torch.manual_seed(0)
+    keys = dict(type='ArcFaceHead', num_classes=1000, in_channels=64, softmax='streamed', head_precision=precision)
+    head = MODELS.build(keys).cuda()
+    embeddings, labels = torch.randn(32, 64, device='cuda'), torch.arange(32, device='cuda')
+    losses, gradients = [], []
+    for module, features, amp in ((head, embeddings, True), (head.double(), embeddings.double(), False)):
+        module.zero_grad()
+        with torch.autocast('cuda', torch.bfloat16, enabled=amp):
+            loss, _ = module._cross_entropy(features, labels)
+        loss.backward()
+        losses.append(loss.detach().double())
+        gradients.append(module.weight.grad.double().clone())
+    torch.testing.assert_close(*losses, rtol=1e-3, atol=1e-3)
+    assert float((gradients[0] - gradients[1]).norm() / gradients[1].norm()) < 2e-2
+
+
+@pytest.mark.parametrize('precision', ['float32', 'tf32', 'bfloat16'])
+def test_the_target_class_is_left_out_of_the_sum(precision):
+    """A target 0.9 rad away at scale 64 among 1e5 classes: a plain float32 sum that is corrected gives 0."""
+    scale, margin, angle = 64.0, 0.5, 0.9
+    generator = torch.Generator().manual_seed(0)
+    class_weights = torch.nn.functional.normalize(torch.randn(100_000, 512, generator=generator))
+    across = torch.randn(512, generator=generator)
+    across -= class_weights[0] * (class_weights[0] @ across)
+    unit = (math.cos(angle) * class_weights[0] + math.sin(angle) * across / across.norm()).unsqueeze(0)
+
+    logits = scale * (class_weights @ unit[0])
+    target = torch.tensor(scale * math.cos(angle + margin))
+    exact = (logits[1:].double().logsumexp(0) - target.double()).exp().log1p().item()
+    corrected = (logits.logsumexp(0).exp() - logits[0].exp() + target.exp()).log() - target
+    assert exact == pytest.approx(4.5, abs=0.1)
+    assert corrected == pytest.approx(0, abs=1e-5)
+
+    loss, _ = margin_cross_entropy(
+        unit,
+        class_weights,
+        torch.tensor([0]),
+        lambda cosine, norms: (cosine.acos() + margin).cos(),
+        scale,
+        softmax='streamed',
+        precision=precision,
+    )
+    assert loss.item() == pytest.approx(exact, abs=1e-2 if precision == 'bfloat16' else 1e-4)
