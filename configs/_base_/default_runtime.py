@@ -10,6 +10,7 @@ default_hooks = dict(
 )
 env_cfg = dict(
     cudnn_benchmark=True,
+    tf32=True,  # on a GPU: products and convolutions in TF32; a CPU has none
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     dist_cfg=dict(backend='nccl'),  # gloo without a GPU
 )

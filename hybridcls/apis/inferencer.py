@@ -4,7 +4,7 @@ import itertools
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, Optional, Union
 
@@ -18,6 +18,7 @@ from hybridcls.checks import check_choice, check_number
 from hybridcls.compat.mmpretrain import note_config
 from hybridcls.datasets.transforms.decoding import ImageDepthError
 from hybridcls.datasets.transforms.load_image import UnreadableImageError
+from hybridcls.functional.full_precision import tf32_products
 
 from .accuracy_report import AccuracyReport
 from .answer import Answer, answers_of
@@ -199,12 +200,23 @@ class HybridInferencer(BaseInferencer):
             return self.model.test_step(self._trained.collate(inputs))
 
     def _convolutions(self) -> AbstractContextManager:
-        """Let cuDNN choose its algorithms as in a test (``env_cfg.cudnn_benchmark``)."""
+        """Let CUDA choose its algorithms as in a test (``env_cfg.cudnn_benchmark`` and ``tf32``)."""
         if self.device.type != 'cuda':
             return nullcontext()
-        wanted = bool((self.config.get('env_cfg') or {}).get('cudnn_benchmark'))
-        now = torch.backends.cudnn
-        return now.flags(now.enabled, wanted, deterministic=now.deterministic, allow_tf32=now.allow_tf32)
+        wanted, now = self.config.get('env_cfg') or {}, torch.backends.cudnn
+        tf32 = wanted.get('tf32')
+        blocks = ExitStack()
+        blocks.enter_context(
+            now.flags(
+                now.enabled,
+                bool(wanted.get('cudnn_benchmark')),
+                deterministic=now.deterministic,
+                allow_tf32=now.allow_tf32 if tf32 is None else tf32,
+            )
+        )
+        if tf32 is not None:
+            blocks.enter_context(tf32_products(tf32, 'cuda'))
+        return blocks
 
     def visualize(  # type: ignore[override]
         self, inputs: Sequence[Any], preds: Sequence[Any], items: Sequence[Item], out_dir: str, first: int

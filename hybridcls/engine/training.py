@@ -31,6 +31,7 @@ from .config.schedules import (
     iterations,
     scaled_lr,
 )
+from .config.tf32 import switch_tf32, tf32
 from .config.timm_streams import check_timm_streams, weights_of_runs, without_initial_weights
 from .config.tree import ABSENT, class_of
 from .config.vis_backends import check_vis_backends
@@ -166,6 +167,7 @@ def prepare_testing(
     apply(cfg, _test_of, checkpoint, options)
     apply(cfg, limit_dataloaders, options.pin_memory, options.persistent_workers)
     apply(cfg, default_hooks)
+    apply(cfg, tf32)
     check_parts(cfg, is_test=True)
     if checkpoint is not None:
         apply(cfg, without_initial_weights)
@@ -240,6 +242,7 @@ STEPS: tuple[tuple[Step, Callable[[Any], tuple]], ...] = (
     (distributed, lambda options: (options.launcher,)),
     (_validation, lambda options: (options,)),
     (mixed_precision, lambda options: (options.amp,)),
+    (tf32, lambda options: ()),
     (scaled_lr, lambda options: (process_count(options.launcher), options.auto_scale_lr)),
     (limit_dataloaders, lambda options: (options.pin_memory, options.persistent_workers)),
     (iterations, lambda options: ()),
@@ -257,6 +260,7 @@ def build_runner(cfg: Config) -> Any:
     """Build the Runner of a prepared config: mmengine's, or the one that ``runner_type`` names."""
     from mmengine.registry import RUNNERS
 
+    switch_tf32(cfg)
     return RUNNERS.build(cfg) if 'runner_type' in cfg else ConsoleRunner.from_cfg(cfg)
 
 

@@ -48,7 +48,7 @@ def tf32_products(enabled: bool, device: str) -> Iterator[None]:
     Sums stay float32. Other devices have no TF32: nothing happens there.
 
     Args:
-        enabled (bool): Whether TF32 is wanted.
+        enabled (bool): Whether to use TF32.
         device (str): The type of the device, ``'cuda'`` or another one.
 
     Example:

@@ -320,7 +320,7 @@ class _Walk:
         for inner, value in node.items():
             place: Path = (key, inner)
             if key == 'env_cfg':
-                self.found[place] = Taker('Runner.setup_env')
+                self.found[place] = Taker('build_runner' if inner == 'tf32' else 'Runner.setup_env')
             if place == ('env_cfg', 'mp_cfg') and isinstance(value, dict):
                 self._functions(place, value, [set_multi_processing])
             elif place == ('env_cfg', 'dist_cfg') and isinstance(value, dict):

@@ -17,7 +17,8 @@ __all__ = ['unread_key', 'unread_option', 'unread_variables']
 READ_KEYS = (*RUNNER_KEYS, *SHARED_KEYS, RECORD)
 # Of these dicts mmengine takes what it knows and passes over the rest.
 _READ_IN = dict(
-    env_cfg=('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'), auto_scale_lr=('enable', 'base_batch_size')
+    env_cfg=('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit', 'tf32'),
+    auto_scale_lr=('enable', 'base_batch_size'),
 )
 _NEARLY = 0.85  # likeness of two names: a typo, hardly a variable of the user's own
 # Keys of OpenMMLab's earlier releases and of other packages, and what to write here.

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..l2_normalize import l2_normalize
+from ..product_precision import multiply
 
 __all__ = ['nearest_neighbours', 'vote_ranks']
 
@@ -60,7 +61,7 @@ def nearest_neighbours(
         where = torch.empty(len(block), 0, dtype=torch.int64, device=device)
         for start in range(0, len(bank), bank_rows):
             part = l2_normalize(bank[start : start + bank_rows].to(device).float())[0]
-            similarity = block @ part.T  # (queries in block, bank in block)
+            similarity = multiply(block, part.T, 'float32')  # (queries in block, bank in block)
             if among_themselves:
                 own = torch.arange(begin, begin + len(block), device=device) - start
                 inside = (own >= 0) & (own < len(part))

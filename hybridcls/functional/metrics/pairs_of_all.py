@@ -9,6 +9,7 @@ from torch import Tensor
 from hybridcls.checks import check_number
 
 from ..l2_normalize import l2_normalize
+from ..product_precision import multiply
 from .verification_scores import max_false_accepts
 
 __all__ = ['PairRates', 'accept_rates_of_all_pairs']
@@ -104,7 +105,7 @@ def _pairs(rows: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     for begin in range(0, len(rows), _ROWS):
         block, own = rows[begin : begin + _ROWS], labels[begin : begin + _ROWS]
         for start in range(begin, len(rows), _ROWS):
-            similarity = block @ rows[start : start + _ROWS].T
+            similarity = multiply(block, rows[start : start + _ROWS].T, 'float32')
             same = own.unsqueeze(1) == labels[start : start + _ROWS]
             if start == begin:
                 upper = torch.ones_like(same).triu_(1)

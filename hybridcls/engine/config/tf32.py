@@ -1,0 +1,44 @@
+"""TF32 for the products and convolutions of a run on a GPU: one key, ``env_cfg.tf32``."""
+
+from collections.abc import Iterator
+
+from mmengine.config import Config
+
+from .layers import ConfigError
+
+__all__ = ['switch_tf32', 'tf32']
+
+
+def tf32(cfg: Config) -> Iterator[str]:
+    """Check ``env_cfg.tf32``, and say what it does where there is a GPU; a CPU has no TF32, and nothing is said.
+
+    Args:
+        cfg (Config): Read.
+
+    Raises:
+        ConfigError: If it is neither True, False nor None.
+    """
+    import torch
+
+    wanted = _wanted(cfg)
+    if wanted not in (None, True, False):
+        raise ConfigError(f'env_cfg.tf32: expected True, False or None (as torch has it), got {wanted!r}.')
+    if wanted and torch.cuda.is_available():
+        yield (
+            'env_cfg.tf32=True: the GPU multiplies float32 matrices and convolves in TF32 (10 bits of fraction, sums '
+            'in float32). Losses and metrics of hybridcls keep float32; a margin head has head_precision. False switches '
+            'it off.'
+        )
+
+
+def switch_tf32(cfg: Config) -> None:
+    """Switch TF32 of this process on or off as ``env_cfg.tf32`` says; without the key, or without a GPU, nothing."""
+    import torch
+
+    wanted = _wanted(cfg)
+    if wanted is not None and torch.cuda.is_available():
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = wanted
+
+
+def _wanted(cfg: Config) -> object:
+    return (cfg.get('env_cfg') or {}).get('tf32')
