@@ -1,7 +1,11 @@
 """tools/benchmark.py: the benchmarks run; their numbers need an idle machine."""
 
+import argparse
 import json
+import os
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -94,3 +98,61 @@ def test_finetune_trains_all_three_on_the_same_images(tmp_path):
     for one in report['rows']:
         assert one['plain epochs'] > 2
         assert one['plain seconds'] == pytest.approx(one['seconds'], rel=0.5)
+
+
+def gpu(*options, timeout=240):
+    environment = dict(os.environ, TRITON_INTERPRET='1', OMP_NUM_THREADS='1')
+    command = [
+        sys.executable,
+        str(ROOT / 'tools' / 'benchmark.py'),
+        'gpu',
+        '--device',
+        'cpu',
+        '--tiny',
+        *map(str, options),
+    ]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+def rows_of(page, title):
+    lines = page.split(f'### {title}\n\n', 1)[1].split('\n\n')[0].splitlines()
+    cells = [[cell.strip() for cell in line.strip('|').split('|')] for line in lines]
+    return [dict(zip(cells[0], row, strict=True)) for row in cells[2:]]
+
+
+def test_gpu_measures_and_keeps_the_page_around(tmp_path):
+    page = tmp_path / 'page.md'
+    page.write_text('# Mine\n\n<!-- gpu benchmark: begin -->\nold\n<!-- gpu benchmark: end -->\nLast.\n')
+    printed = gpu('--only', 'card,head', '--out', page)
+    text = page.read_text()
+    assert text.startswith('# Mine\n')
+    assert text.endswith('Last.\n')
+    assert 'old' not in text
+    assert rows_of(text, 'Card')[0] == {'what': 'card', 'value': 'CPU', 'unit': ''}
+    for place in (text, printed):
+        rows = {row['what']: row for row in rows_of(place, 'Margin head: streamed form and peers')}
+        assert float(rows['streamed, bfloat16']['ms']) > 0
+        assert float(rows['streamed, float32, against float64']['error class weights']) < 1e-5
+        assert 1e-4 < float(rows['streamed, bfloat16, against float64']['error class weights']) < 2e-2
+
+
+@pytest.mark.nightly
+def test_gpu_runs_every_section(tmp_path):
+    gpu('--out', tmp_path / 'page.md', '--time-limit', 1200, timeout=900)
+    text = (tmp_path / 'page.md').read_text()
+    for title in ("Margin head: Triton's kernels", 'SupCon: loss and gradient', 'Token merging',
+                  'Reference pair: inference', 'Reference pair: a training step'):  # fmt: skip
+        assert rows_of(text, title)
+        assert 'error' not in rows_of(text, title)[0] or 'float64' in rows_of(text, title)[0]['what']
+
+
+def test_gpu_tells_of_a_section_that_fails_or_takes_too_long(monkeypatch):
+    tool = runpy.run_path(str(ROOT / 'tools' / 'benchmarks' / 'gpu.py'))
+    monkeypatch.setattr(sys, 'argv', ['gpu', '--device', 'cpu', '--tiny', '--embeddings', '1'])
+    args = argparse.Namespace()
+    assert tool['rows_of']('card', args, 0.01) == [dict(what='(card)', error='stopped after 0 s')]
+    assert tool['attempt']('it', lambda: 1 / 0) == dict(what='it', error='ZeroDivisionError: division by zero')
+    with pytest.raises(ValueError, match='expected --out to be a new file or a page with'):
+        tool['page_with'](str(ROOT / 'README.md'), '')

@@ -26,8 +26,8 @@ def tf32(cfg: Config) -> Iterator[str]:
     if wanted and torch.cuda.is_available():
         yield (
             'env_cfg.tf32=True: the GPU multiplies float32 matrices and convolves in TF32 (10 bits of fraction, sums '
-            'in float32). Losses and metrics of hybridcls keep float32; a margin head has head_precision. False switches '
-            'it off.'
+            'in float32). Losses and metrics of hybridcls keep float32; a margin head has head_precision. False '
+            'switches it off.'
         )
 
 

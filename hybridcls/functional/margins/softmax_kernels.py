@@ -60,12 +60,12 @@ def add_statistics(
     split, splits = tl.program_id(1), tl.num_programs(1)
     place = split * num + columns
     target = tl.load(labels + columns, mask=here, other=-1) - first
-    own_best = tl.load(best + place, mask=here, other=0.0)
-    own_class = tl.load(best_class + place, mask=here, other=0)
-    own_largest = tl.load(largest + place, mask=here, other=0.0)
-    own_total = tl.load(total + place, mask=here, other=0.0)
+    best_now = tl.load(best + place, mask=here, other=0.0)
+    class_now = tl.load(best_class + place, mask=here, other=0)
+    largest_now = tl.load(largest + place, mask=here, other=0.0)
+    total_now = tl.load(total + place, mask=here, other=0.0)
     if SUM:
-        own_sum = tl.load(sums + place, mask=here, other=0.0)
+        sum_now = tl.load(sums + place, mask=here, other=0.0)
     for tile in range(split, tl.cdiv(count, ROWS), splits):
         rows = tile * ROWS + tl.arange(0, ROWS)
         inside = rows < count
@@ -77,25 +77,25 @@ def add_statistics(
         if CLIP:
             in_sum = tl.minimum(tl.maximum(in_sum, -limit), limit)
         if SUM:
-            own_sum += tl.sum(tl.where(inside[:, None], in_sum, 0.0), 0)
+            sum_now += tl.sum(tl.where(inside[:, None], in_sum, 0.0), 0)
         if BIAS:
             in_sum += tl.load(bias + rows, mask=inside, other=0.0)[:, None]
         others = inside[:, None] & (rows[:, None] != target[None, :])
         logits = tl.where(others, logits, -float('inf'))
         in_sum = tl.where(others, in_sum, -float('inf'))
         tile_best, tile_row = tl.max(logits, 0, return_indices=True)
-        better = tile_best > own_best
-        own_class = tl.where(better, first + tile * ROWS + tile_row, own_class)
-        own_best = tl.where(better, tile_best, own_best)
-        above = tl.maximum(own_largest, tl.max(in_sum, 0))
-        own_total = own_total * tl.exp(own_largest - above) + tl.sum(tl.exp(in_sum - above[None, :]), 0)
-        own_largest = above
-    tl.store(best + place, own_best, mask=here)
-    tl.store(best_class + place, own_class, mask=here)
-    tl.store(largest + place, own_largest, mask=here)
-    tl.store(total + place, own_total, mask=here)
+        better = tile_best > best_now
+        class_now = tl.where(better, first + tile * ROWS + tile_row, class_now)
+        best_now = tl.where(better, tile_best, best_now)
+        above = tl.maximum(largest_now, tl.max(in_sum, 0))
+        total_now = total_now * tl.exp(largest_now - above) + tl.sum(tl.exp(in_sum - above[None, :]), 0)
+        largest_now = above
+    tl.store(best + place, best_now, mask=here)
+    tl.store(best_class + place, class_now, mask=here)
+    tl.store(largest + place, largest_now, mask=here)
+    tl.store(total + place, total_now, mask=here)
     if SUM:
-        tl.store(sums + place, own_sum, mask=here)
+        tl.store(sums + place, sum_now, mask=here)
 
 
 @triton.jit(do_not_specialize=['first', 'count'])
