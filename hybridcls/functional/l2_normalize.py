@@ -10,7 +10,7 @@ from .full_precision import at_least_float32
 __all__ = ['inverse_norms', 'l2_normalize']
 
 # Shorter rows have no direction that float32 could tell: their squares underflow.
-_SHORTEST = 1e-12
+SHORTEST = 1e-12
 
 
 def l2_normalize(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -38,7 +38,7 @@ def l2_normalize(rows: Tensor) -> tuple[Tensor, Tensor]:
     norms = torch.linalg.vector_norm(rows, dim=-1)
     # 1 / inf is zero in the value and in the gradient; NaN rows stay NaN and are seen. The gradient of a product needs
     # fewer tensors of the size of the rows than that of a quotient.
-    return rows * norms.masked_fill(norms <= _SHORTEST, math.inf).reciprocal().unsqueeze(-1), norms
+    return rows * norms.masked_fill(norms <= SHORTEST, math.inf).reciprocal().unsqueeze(-1), norms
 
 
 def inverse_norms(rows: Tensor) -> Tensor:
@@ -55,4 +55,4 @@ def inverse_norms(rows: Tensor) -> Tensor:
         tensor([0.2000, 0.0000])
     """
     norms = torch.linalg.vector_norm(rows, dim=-1)
-    return norms.masked_fill_(norms <= _SHORTEST, math.inf).reciprocal_()
+    return norms.masked_fill_(norms <= SHORTEST, math.inf).reciprocal_()

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..full_precision import at_least_float32, outside_autocast
-from ..l2_normalize import inverse_norms
+from ..l2_normalize import SHORTEST, inverse_norms
 from ..product_precision import add_product_, multiply, rounded
 from .class_blocks import ClassBlocks
 
@@ -32,12 +32,18 @@ _FORMS = dict(
     bfloat16=_Form(True, True),
 )
 
-# Tiles of classes and embeddings, and how deep a product goes at once: for products, and to read them.
-_TILES_OF_PRODUCTS = {
+# Tiles of classes and embeddings (of width in the gradient of weights), and how deep a product goes at once.
+_TILES_OF_LOGITS = {
     torch.bfloat16: dict(ROWS=128, COLUMNS=128, DEPTH=64, num_warps=8, num_stages=3),
     torch.float32: dict(ROWS=128, COLUMNS=64, DEPTH=32, num_warps=8, num_stages=3),
 }
+_TILES_OF_WEIGHTS = {
+    torch.bfloat16: dict(ROWS=128, COLUMNS=128, DEPTH=64, num_warps=8, num_stages=3),
+    torch.float32: dict(ROWS=128, COLUMNS=128, DEPTH=32, num_warps=8, num_stages=3),
+}
+# The same where products are read.
 _TILES_OF_READS = dict(ROWS=32, COLUMNS=128, DEPTH=16, num_warps=4, num_stages=2)
+_ROUNDED_ROWS = 8
 _INPUT_PRECISION = dict(float32='ieee', tf32='tf32', bfloat16='tf32')
 # Programs for each processor of the GPU, which share the classes among them.
 _PROGRAMS_PER_PROCESSOR = 2
@@ -106,10 +112,9 @@ class KernelSoftmax(torch.autograd.Function):
             sums = units.new_zeros(units.shape[1]) if with_sum and linear else None
             for first, rows in blocks:
                 block = blocks.weights_of(rows)
-                factors[rows] = inverse_norms(block).mul_(scale)
+                operand = launch.rounded(block, factors[rows])
                 if sums is not None:
                     sums.addmv_(block.t(), factors[rows])
-                operand = rounded(block, precision)
                 launch.add_statistics(operand if launch.by_triton else blocks.products(operand), first, rows, state)
             log_sum, best, best_class = state.whole()
             if with_sum:
@@ -214,14 +219,15 @@ class _Launch:
         self.by_triton, self.weights_by_triton = _FORMS[precision]
         self.operand = rounded(units, precision)
         self.bias = None if logit_bias is None else logit_bias.to(units.dtype).contiguous()
-        self.tile = _TILES_OF_PRODUCTS[self.operand.dtype]
+        tile = _TILES_OF_LOGITS[self.operand.dtype] if self.by_triton else _TILES_OF_READS
         self.keys = dict(
             MULTIPLY=self.by_triton,
+            WHOLE=units.shape[1] % tile['DEPTH'] == 0,
             CLIP=cosine_clip is not None,
             BIAS=logit_bias is not None,
             SUM=with_sum and cosine_clip is not None,  # without a clip the sum is linear, and needs no logits
             INPUT_PRECISION=_INPUT_PRECISION[precision],
-            **(self.tile if self.by_triton else _TILES_OF_READS),
+            **tile,
         )
         self.limit = 0.0 if cosine_clip is None else self.scale * (1 - cosine_clip)
         self.column_tiles = math.ceil(len(units) / self.keys['COLUMNS'])
@@ -245,6 +251,27 @@ class _Launch:
             buffers,
             multiple=128,  # full tiles, and addresses that all compile alike
         )
+
+    def rounded(self, block: Tensor, factors: Tensor) -> Tensor:
+        """Fill ``factors`` of a block of class weights, and return the block as products take it."""
+        if self.precision != 'bfloat16':
+            torch.mul(inverse_norms(block), self.scale, out=factors)
+            return rounded(block, self.precision)
+        operand = torch.empty_like(block, dtype=self.operand.dtype)
+        width = block.shape[1]
+        with self._on_device():
+            self.kernels.round_rows[(math.ceil(len(block) / _ROUNDED_ROWS),)](
+                block,
+                operand,
+                factors,
+                len(block),
+                width,
+                self.scale,
+                SHORTEST,
+                ROWS=_ROUNDED_ROWS,
+                WIDTH=1 << (width - 1).bit_length(),
+            )
+        return operand
 
     def add_statistics(self, source: Tensor, first: int, rows: slice, state: _State) -> None:
         """Add a block, of rounded class weights or of their products, to the statistics."""
@@ -300,7 +327,8 @@ class _Launch:
             multiply(grad, units, self.precision, out=out)
             out.addcmul_(block, share.unsqueeze(1), value=-1)
             return
-        tiles = math.ceil(len(grad) / self.tile['ROWS']), math.ceil(units.shape[1] / self.tile['COLUMNS'])
+        tile = _TILES_OF_WEIGHTS[self.operand.dtype]
+        tiles = math.ceil(units.shape[1] / tile['COLUMNS']), math.ceil(len(grad) / tile['ROWS'])
         with self._on_device():
             self.kernels.gradient_of_weights[tiles](
                 grad,
@@ -311,7 +339,7 @@ class _Launch:
                 len(grad),
                 *units.shape,
                 INPUT_PRECISION=self.keys['INPUT_PRECISION'],
-                **self.tile,
+                **tile,
             )
 
     def _shared(self, source: Tensor, rows: slice) -> tuple[Tensor, ...]:

@@ -8,31 +8,29 @@ have a fixed order: results are the same in each run. Import this file only wher
 import triton
 import triton.language as tl
 
-__all__ = ['add_statistics', 'gradient_of_products', 'gradient_of_weights']
+__all__ = ['add_statistics', 'gradient_of_products', 'gradient_of_weights', 'round_rows']
 
 
 @triton.jit
 def _logits(
     source, units, factor, rows, columns, count, num, width,
-    MULTIPLY: tl.constexpr, INPUT_PRECISION: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-    DEPTH: tl.constexpr,
+    MULTIPLY: tl.constexpr, WHOLE: tl.constexpr, INPUT_PRECISION: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
-    """Return scale * cosine of a tile, float32; zeros outside. The norms of the class weights are in ``factor``."""
+    """Return scale * cosine of a tile, float32; anything outside. The norms of the class weights are in ``factor``."""
     if MULTIPLY:
         found = tl.zeros((ROWS, COLUMNS), tl.float32)
+        # Rows and columns outside repeat the last one, which costs no mask; what comes of them is dropped.
+        left = source + tl.minimum(rows, count - 1)[:, None].to(tl.int64) * width
+        right = units + tl.minimum(columns, num - 1)[None, :] * width
         for start in range(0, width, DEPTH):
             depth = start + tl.arange(0, DEPTH)
-            inside = depth < width
-            weights = tl.load(
-                source + rows[:, None].to(tl.int64) * width + depth[None, :],
-                mask=(rows < count)[:, None] & inside[None, :],
-                other=0.0,
-            )
-            embeddings = tl.load(
-                units + columns[None, :] * width + depth[:, None],
-                mask=(columns < num)[None, :] & inside[:, None],
-                other=0.0,
-            )
+            if WHOLE:
+                weights, embeddings = tl.load(left + depth[None, :]), tl.load(right + depth[:, None])
+            else:
+                inside = depth < width
+                weights = tl.load(left + depth[None, :], mask=inside[None, :], other=0.0)
+                embeddings = tl.load(right + depth[:, None], mask=inside[:, None], other=0.0)
             found = tl.dot(weights, embeddings, found, input_precision=INPUT_PRECISION)
     else:
         found = tl.load(
@@ -43,11 +41,32 @@ def _logits(
     return found * factor[:, None]
 
 
+@triton.jit(do_not_specialize=['count'])
+def round_rows(block, operand, factors, count, width, scale, shortest, ROWS: tl.constexpr, WIDTH: tl.constexpr):
+    """Write a block of class weights rounded to bfloat16, and ``scale`` over the norm of each, in one visit.
+
+    ``operand`` may be float32, which then holds rounded values. Rows no longer than ``shortest`` get the factor 0.
+    """
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    columns = tl.arange(0, WIDTH)
+    place = rows[:, None].to(tl.int64) * width + columns[None, :]
+    inside = (rows < count)[:, None] & (columns < width)[None, :]
+    weights = tl.load(block + place, mask=inside, other=0.0)
+    norms = tl.sqrt(tl.sum(weights * weights, 1))
+    if operand.dtype.element_ty == tl.float32:  # to the nearest by hand: Triton's interpreter cuts off
+        bits = weights.to(tl.int32, bitcast=True)
+        bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & -0x10000
+        tl.store(operand + place, bits.to(tl.float32, bitcast=True), mask=inside)
+    else:
+        tl.store(operand + place, weights.to(tl.bfloat16), mask=inside)
+    tl.store(factors + rows, tl.where(norms > shortest, scale / norms, 0.0), mask=rows < count)
+
+
 @triton.jit(do_not_specialize=['first', 'count'])
 def add_statistics(
     source, units, factors, labels, bias, best, best_class, largest, total, sums,
     first, count, num, width, limit,
-    MULTIPLY: tl.constexpr, CLIP: tl.constexpr, BIAS: tl.constexpr, SUM: tl.constexpr,
+    MULTIPLY: tl.constexpr, WHOLE: tl.constexpr, CLIP: tl.constexpr, BIAS: tl.constexpr, SUM: tl.constexpr,
     INPUT_PRECISION: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
     """Add the others of a block to the running statistics of each embedding, of which each split keeps its own.
@@ -71,8 +90,9 @@ def add_statistics(
         inside = rows < count
         factor = tl.load(factors + rows, mask=inside, other=0.0)
         logits = _logits(
-            source, units, factor, rows, columns, count, num, width, MULTIPLY, INPUT_PRECISION, ROWS, COLUMNS, DEPTH
-        )
+            source, units, factor, rows, columns, count, num, width,
+            MULTIPLY, WHOLE, INPUT_PRECISION, ROWS, COLUMNS, DEPTH,
+        )  # fmt: skip
         in_sum = logits
         if CLIP:
             in_sum = tl.minimum(tl.maximum(in_sum, -limit), limit)
@@ -83,9 +103,10 @@ def add_statistics(
         others = inside[:, None] & (rows[:, None] != target[None, :])
         logits = tl.where(others, logits, -float('inf'))
         in_sum = tl.where(others, in_sum, -float('inf'))
-        tile_best, tile_row = tl.max(logits, 0, return_indices=True)
+        tile_best = tl.max(logits, 0)
+        tile_row = tl.min(tl.where(logits == tile_best[None, :], rows[:, None], count), 0)
         better = tile_best > best_now
-        class_now = tl.where(better, first + tile * ROWS + tile_row, class_now)
+        class_now = tl.where(better, first + tile_row, class_now)
         best_now = tl.where(better, tile_best, best_now)
         above = tl.maximum(largest_now, tl.max(in_sum, 0))
         total_now = total_now * tl.exp(largest_now - above) + tl.sum(tl.exp(in_sum - above[None, :]), 0)
@@ -102,7 +123,7 @@ def add_statistics(
 def gradient_of_products(
     source, units, factors, labels, bias, shift, sign, target_grad, sum_grad, grad, along,
     first, count, num, width, limit, scale,
-    MULTIPLY: tl.constexpr, CLIP: tl.constexpr, BIAS: tl.constexpr, SUM: tl.constexpr,
+    MULTIPLY: tl.constexpr, WHOLE: tl.constexpr, CLIP: tl.constexpr, BIAS: tl.constexpr, SUM: tl.constexpr,
     INPUT_PRECISION: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
     """Write the gradient of the products w u of a block, and how far that of each class weight points along it.
@@ -119,8 +140,9 @@ def gradient_of_products(
         columns = start + tl.arange(0, COLUMNS)
         here = columns < num
         logits = _logits(
-            source, units, factor, rows, columns, count, num, width, MULTIPLY, INPUT_PRECISION, ROWS, COLUMNS, DEPTH
-        )
+            source, units, factor, rows, columns, count, num, width,
+            MULTIPLY, WHOLE, INPUT_PRECISION, ROWS, COLUMNS, DEPTH,
+        )  # fmt: skip
         in_sum = logits
         if BIAS:
             in_sum += offset[:, None]
@@ -150,8 +172,8 @@ def gradient_of_weights(
     INPUT_PRECISION: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
     """Write the gradient of a block of class weights: ``grad @ units - share * block``, one visit of the block."""
-    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    columns = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
+    rows = tl.program_id(1) * ROWS + tl.arange(0, ROWS)  # which all columns visit together, while they are in the cache
     inside = (rows < count)[:, None] & (columns < width)[None, :]
     found = tl.zeros((ROWS, COLUMNS), tl.float32)
     for start in range(0, num, DEPTH):

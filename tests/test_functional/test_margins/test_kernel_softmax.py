@@ -125,19 +125,23 @@ def test_kernels_compile_for_gpus(precision, capability):
     from hybridcls.functional.margins import softmax_kernels
 
     operand = '*bf16' if precision == 'bfloat16' else '*fp32'
-    tile = kernel_softmax._TILES_OF_PRODUCTS[torch.bfloat16 if precision == 'bfloat16' else torch.float32]
-    whole = dict(CLIP=True, BIAS=True, SUM=True, INPUT_PRECISION=kernel_softmax._INPUT_PRECISION[precision])
+    dtype = torch.bfloat16 if precision == 'bfloat16' else torch.float32
+    whole = dict(WHOLE=True, CLIP=True, BIAS=True, SUM=True, INPUT_PRECISION=kernel_softmax._INPUT_PRECISION[precision])
     for name in softmax_kernels.__all__:
         kernel = getattr(softmax_kernels, name)
         for by_triton in (True, False):
-            constants = dict(whole, MULTIPLY=by_triton, **(tile if by_triton else kernel_softmax._TILES_OF_READS))
+            tiles = kernel_softmax._TILES_OF_WEIGHTS if 'weights' in name else kernel_softmax._TILES_OF_LOGITS
+            constants = dict(whole, MULTIPLY=by_triton, WIDTH=512)
+            constants.update(tiles[dtype] if by_triton else kernel_softmax._TILES_OF_READS)
+            if name == 'round_rows':
+                constants['ROWS'] = kernel_softmax._ROUNDED_ROWS
             options = dict(num_warps=constants.pop('num_warps'), num_stages=constants.pop('num_stages'))
             kinds = {
                 **dict.fromkeys(kernel.arg_names, '*fp32'),
                 **dict.fromkeys(('first', 'count', 'num', 'width'), 'i32'),
-                **dict.fromkeys(('limit', 'scale'), 'fp32'),
+                **dict.fromkeys(('limit', 'scale', 'shortest'), 'fp32'),
                 **dict.fromkeys(('labels', 'best_class'), '*i64'),
-                **dict.fromkeys(('units', 'grad'), operand),
+                **dict.fromkeys(('units', 'grad', 'operand'), operand),
                 'source': operand if by_triton else '*fp32',
                 **dict.fromkeys(constants, 'constexpr'),
             }
