@@ -233,7 +233,7 @@ def version_of(package):
 # The margin head
 
 
-def trained_like(num_classes, args, dtype=None):
+def trained_like(num_classes, args):
     """Return embeddings, class weights and labels as late in a training: cosines of about 0.7, norms around 20."""
     import torch
 
@@ -242,8 +242,7 @@ def trained_like(num_classes, args, dtype=None):
     class_weights = torch.randn(num_classes, args.dim, device=args.device).mul_(args.dim**-0.5)
     embeddings = class_weights[labels] + torch.randn(args.batch, args.dim, device=args.device) * args.dim**-0.5
     embeddings = 20 * embeddings * (0.5 + torch.rand(args.batch, 1, device=args.device))
-    dtype = dtype or torch.float32
-    return embeddings.to(dtype).requires_grad_(), class_weights.to(dtype).requires_grad_(), labels
+    return embeddings.requires_grad_(), class_weights.requires_grad_(), labels
 
 
 def step_of(loss_of, problem):
@@ -274,6 +273,7 @@ def ours(precision, **keys):
 
 def peer(name):
     """A public fused linear cross entropy over the same cosines, without margin."""
+    import torch
     import torch.nn.functional as F
 
     def loss_of(embeddings, class_weights, labels):
@@ -288,7 +288,7 @@ def peer(name):
 
             return linear_cross_entropy(units, weights, labels)
         if name == 'torch':
-            return F.linear_cross_entropy(units, weights, labels)
+            return F.linear_cross_entropy(units, weights, labels, options=torch.nn.LinearCrossEntropyOptions())
         return F.cross_entropy((units @ weights.t()).float(), labels)
 
     return loss_of
@@ -327,23 +327,21 @@ def head_row(args, loss_of, num_classes, problem):
 
 
 def errors_of(args, cases):
-    """Compare the gradients with those in float64, on few enough classes: the norm of the error over the norm."""
-    import torch
-
-    num_classes = min(20_000, *args.classes)
-    exact = trained_like(num_classes, args, torch.float64)
+    """Compare the gradients on trained class weights with those in float64: the norm of the error over the norm."""
+    precisions = siblings('head_precision')
+    num_classes = min(4000, *args.classes)
+    identities = precisions.Identities(num_classes, args.batch, args.dim, args.device)
     with form():
-        exact_loss = step_of(ours('float32'), exact)()
+        class_weights = precisions.trained(identities, 3 if args.tiny else 400)
+        embeddings, labels = identities.draw(1.0)
+        problem = embeddings, class_weights, labels
+        exact = precisions.gradients(problem, 'float32', class_weights.double().dtype)
     for what, switched, precision in cases:
 
         def compare(switched=switched, precision=precision):
-            problem = trained_like(num_classes, args)
             with switched():
-                loss = step_of(ours(precision, softmax='streamed'), problem)()
-            found = dict(classes=num_classes)
-            for name, own, other in zip(('embeddings', 'class weights'), problem, exact, strict=False):
-                found[f'error {name}'] = float((own.grad.double() - other.grad).norm() / other.grad.norm())
-            return dict(found, **{'error loss': float(((loss.double() - exact_loss) / exact_loss).abs())})
+                found = precisions.errors(problem, precision, exact)
+            return dict(classes=num_classes, **{f'error, {name}': value for name, value in found.items()})
 
         yield attempt(f'{what}, against float64', compare)
 
@@ -367,7 +365,7 @@ def streamed_heads(args, num_classes, problem):
             yield attempt(f'{name}, no margin', partial(head_row, args, peer(name), num_classes, problem))
 
 
-# Other tiles for bfloat16, to see whether those of the kernels are the best ones: the table they stand in, and the entry.
+# Other tiles for bfloat16, to see whether those of the kernels are the best: the table they stand in, and the entry.
 OTHER_TILES = {
     'logits 128 x 64, 4 warps': ('_TILES_OF_LOGITS', (128, 64, 64, 4, 3)),
     'logits 128 x 64, 8 warps': ('_TILES_OF_LOGITS', (128, 64, 64, 8, 4)),
