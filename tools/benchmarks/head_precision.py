@@ -1,4 +1,4 @@
-"""Gradients of a margin head in each precision against float64, at the start of a training and on trained class weights.
+"""Gradients of a margin head in each precision against float64, on class weights before, during and after a training.
 
     python tools/benchmark.py head_precision [--classes 4000] [--batch 256] [--dim 512] [--steps 400] [--device cpu]
 
@@ -87,10 +87,9 @@ def main():
     args = parser.parse_args()
     identities = Identities(args.classes, args.batch, args.dim, args.device)
     print(f'{args.classes:,} classes, B = {args.batch}, D = {args.dim}, {args.steps} steps, {args.device}\n')
-    print(
-        '| weights after | noise | cosine | loss | precision | loss error | embeddings | class weights | worst embedding |'
-    )
-    print('|---|---|---|---|---|---|---|---|---|')
+    names = 'loss error', 'embeddings', 'class weights', 'worst embedding'
+    print('| ' + ' | '.join(['weights after', 'noise', 'cosine', 'loss', 'precision', *names]) + ' |')
+    print('|---' * 9 + '|')
 
     def compare(step, class_weights, noise=1.0):
         embeddings, labels = identities.draw(noise)

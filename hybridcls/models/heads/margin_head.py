@@ -32,8 +32,8 @@ class MarginHead(ClassificationHead):
     The margin is a registered module that follows :class:`hybridcls.models.margins.Margin`: it turns the cosines to the
     target classes into target logits. What its ``log_scalars()`` returns is logged beside the loss.
 
-    Cosines are computed in float32 outside of autocast, from class weights and embeddings that are L2-normalized there;
-    the parameter itself is never cast. Scores are the softmax of ``scale`` times the cosine *without* the margin, which
+    Cosines are computed outside of autocast, from class weights and embeddings that are L2-normalized there in float32;
+    the parameter itself is never cast. In training their products are of ``head_precision``; scores are float32. Scores are the softmax of ``scale`` times the cosine *without* the margin, which
     belongs to training: they rank the classes, but a scale of 64 makes them overconfident.
 
     The softmax over the classes streams: no more than a block of the N x C logits is held at a time, forward and
@@ -75,6 +75,9 @@ class MarginHead(ClassificationHead):
             imbalance of the classes, see :class:`ClassificationHead`. A weight multiplies the whole loss of a sample;
             the adjustment is added to ``scale`` times the cosine, that of the target class with its margin. Both work
             streamed, sharded and sampled. (Class weights in the text above are the prototypes.) Defaults to None.
+        head_precision (str): Of the products of embeddings with class weights and with gradients: 'float32'; 'tf32' on
+            CUDA, elsewhere float32; 'bfloat16', on a CPU by rounding, which is no faster. Sums, norms, exponentials, the
+            margin and the cosines to the target classes are float32 in all. Defaults to 'tf32'.
         init_cfg (dict, optional): Defaults to None. Class weights start from a normal distribution of standard
             deviation 0.01, as in InsightFace; only their direction counts, but the smaller their norm at the start,
             the faster they turn.
