@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,16 +61,17 @@ def tf32_products(enabled: bool, device: str) -> Iterator[None]:
         yield
         return
     matmul = torch.backends.cuda.matmul
+    name: str = 'allow_tf32'
+    choices: dict[bool, Any] = {True: True, False: False}
     try:
         before, whole = matmul.allow_tf32, torch.get_float32_matmul_precision()
-        name, wanted = 'allow_tf32', enabled
     except RuntimeError:  # set by the keys of torch 2.9, which refuses to tell of one through the other
-        name, wanted = 'fp32_precision', 'tf32' if enabled else 'ieee'
+        name, choices = 'fp32_precision', {True: 'tf32', False: 'ieee'}
         before, whole = matmul.fp32_precision, None
-    if before == wanted:
+    if before == choices[enabled]:
         yield
         return
-    setattr(matmul, name, wanted)
+    setattr(matmul, name, choices[enabled])
     try:
         yield
     finally:

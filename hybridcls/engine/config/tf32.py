@@ -1,6 +1,7 @@
 """TF32 for the products and convolutions of a run on a GPU: one key, ``env_cfg.tf32``."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from mmengine.config import Config
 
@@ -40,5 +41,5 @@ def switch_tf32(cfg: Config) -> None:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = wanted
 
 
-def _wanted(cfg: Config) -> object:
+def _wanted(cfg: Config) -> Any:
     return (cfg.get('env_cfg') or {}).get('tf32')

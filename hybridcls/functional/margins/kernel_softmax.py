@@ -220,7 +220,7 @@ class _Launch:
         self.operand = rounded(units, precision)
         self.bias = None if logit_bias is None else logit_bias.to(units.dtype).contiguous()
         tile = _TILES_OF_LOGITS[self.operand.dtype] if self.by_triton else _TILES_OF_READS
-        self.keys = dict(
+        self.keys: dict[str, Any] = dict(
             MULTIPLY=self.by_triton,
             WHOLE=units.shape[1] % tile['DEPTH'] == 0,
             CLIP=cosine_clip is not None,
@@ -327,7 +327,7 @@ class _Launch:
             multiply(grad, units, self.precision, out=out)
             out.addcmul_(block, share.unsqueeze(1), value=-1)
             return
-        tile = _TILES_OF_WEIGHTS[self.operand.dtype]
+        tile: dict[str, Any] = _TILES_OF_WEIGHTS[self.operand.dtype]
         tiles = math.ceil(units.shape[1] / tile['COLUMNS']), math.ceil(len(grad) / tile['ROWS'])
         with self._on_device():
             self.kernels.gradient_of_weights[tiles](

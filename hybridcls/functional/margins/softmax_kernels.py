@@ -5,6 +5,7 @@ never in memory; without, it reads the products that cuBLAS has written. Each nu
 have a fixed order: results are the same in each run. Import this file only where Triton is installed.
 """
 
+# mypy: allow-untyped-defs
 import triton
 import triton.language as tl
 
@@ -134,7 +135,6 @@ def gradient_of_products(
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     inside = rows < count
     factor = tl.load(factors + rows, mask=inside, other=0.0)
-    offset = tl.load(bias + rows, mask=inside, other=0.0) if BIAS else 0.0
     pulled = tl.zeros((ROWS,), tl.float32)
     for start in range(0, num, COLUMNS):
         columns = start + tl.arange(0, COLUMNS)
@@ -145,7 +145,7 @@ def gradient_of_products(
         )  # fmt: skip
         in_sum = logits
         if BIAS:
-            in_sum += offset[:, None]
+            in_sum += tl.load(bias + rows, mask=inside, other=0.0)[:, None]
         found = tl.exp(in_sum - tl.load(shift + columns, mask=here, other=float('inf'))[None, :])
         column_sign = tl.load(sign + columns, mask=here, other=0.0)
         target = tl.load(labels + columns, mask=here, other=-1) - first
