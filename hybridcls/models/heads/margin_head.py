@@ -33,8 +33,9 @@ class MarginHead(ClassificationHead):
     target classes into target logits. What its ``log_scalars()`` returns is logged beside the loss.
 
     Cosines are computed outside of autocast, from class weights and embeddings that are L2-normalized there in float32;
-    the parameter itself is never cast. In training their products are of ``head_precision``; scores are float32. Scores are the softmax of ``scale`` times the cosine *without* the margin, which
-    belongs to training: they rank the classes, but a scale of 64 makes them overconfident.
+    the parameter itself is never cast. The products of a training are of ``head_precision``. Scores are float32: the
+    softmax of ``scale`` times the cosine *without* the margin, which belongs to training. They rank the classes, but a
+    scale of 64 makes them overconfident.
 
     The softmax over the classes streams: no more than a block of the N x C logits is held at a time, forward and
     backward, unless there are so few that the dense form is faster (key ``softmax``; the numbers are the same).
@@ -76,8 +77,8 @@ class MarginHead(ClassificationHead):
             the adjustment is added to ``scale`` times the cosine, that of the target class with its margin. Both work
             streamed, sharded and sampled. (Class weights in the text above are the prototypes.) Defaults to None.
         head_precision (str): Of the products of embeddings with class weights and with gradients: 'float32'; 'tf32' on
-            CUDA, elsewhere float32; 'bfloat16', on a CPU by rounding, which is no faster. Sums, norms, exponentials, the
-            margin and the cosines to the target classes are float32 in all. Defaults to 'tf32'.
+            CUDA, elsewhere float32; 'bfloat16', on a CPU by rounding, which is no faster. Sums, norms, exponentials,
+            the margin and the cosines to the target classes are float32 in all. Defaults to 'tf32'.
         init_cfg (dict, optional): Defaults to None. Class weights start from a normal distribution of standard
             deviation 0.01, as in InsightFace; only their direction counts, but the smaller their norm at the start,
             the faster they turn.
