@@ -2,8 +2,8 @@
 
     python tools/benchmark.py head_precision [--classes 4000] [--batch 256] [--dim 512] [--steps 400] [--device cpu]
 
-Class weights are trained by ArcFace (scale 64, margin 0.5) on embeddings around a centre for each class. Compared are
-the gradients of fresh batches, which lie as far from the centres as those of the training, or nearer. An error is the
+Class weights are trained by ArcFace (scale 64, margin 0.5) on embeddings around a prototype of each class. Compared are
+the gradients of fresh batches, which lie as far from the prototypes as those of the training, or nearer. An error is the
 norm of the difference over the norm of the gradient; "worst embedding" is that of a single row. A CPU has no TF32.
 """
 
@@ -24,21 +24,21 @@ def arc_margin(cosine, norms):
 
 
 class Identities:
-    """Embeddings of norm 10 to 30 around a centre for each class; ``noise`` is their distance from it."""
+    """Embeddings of norm 10 to 30 around a prototype of each class; ``noise`` is their distance from it."""
 
     def __init__(self, num_classes, batch, dim, device):
         self.generator = torch.Generator().manual_seed(0)
         self.batch, self.device = batch, device
-        self.centres = F.normalize(torch.randn(num_classes, dim, generator=self.generator))
+        self.prototypes = F.normalize(torch.randn(num_classes, dim, generator=self.generator))
         self.start = 0.01 * torch.randn(num_classes, dim, generator=self.generator)
 
     def draw(self, noise):
         """Return embeddings and labels."""
-        num_classes, dim = self.centres.shape
+        num_classes, dim = self.prototypes.shape
         labels = torch.randint(num_classes, (self.batch,), generator=self.generator)
         around = torch.randn(self.batch, dim, generator=self.generator) * dim**-0.5
         norms = 10 + 20 * torch.rand(self.batch, 1, generator=self.generator)
-        return (norms * F.normalize(self.centres[labels] + noise * around)).to(self.device), labels.to(self.device)
+        return (norms * F.normalize(self.prototypes[labels] + noise * around)).to(self.device), labels.to(self.device)
 
 
 def trained(identities, steps, watch=lambda step, class_weights: None):
