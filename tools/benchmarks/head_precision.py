@@ -3,7 +3,7 @@
     python tools/benchmark.py head_precision [--classes 4000] [--batch 256] [--dim 512] [--steps 400] [--device cpu]
 
 Class weights are trained by ArcFace (scale 64, margin 0.5) on embeddings around a prototype of each class. Compared are
-the gradients of fresh batches, which lie as far from the prototypes as those of the training, or nearer. An error is the
+the gradients of fresh batches, as far from the prototypes as those of the training, or nearer. An error is the
 norm of the difference over the norm of the gradient; "worst embedding" is that of a single row. A CPU has no TF32.
 """
 
