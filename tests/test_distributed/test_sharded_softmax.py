@@ -146,6 +146,25 @@ def test_one_process_without_a_group():
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize('sample_rate', [1.0, 0.4])
+def test_precision_of_products(sample_rate):
+    embeddings, class_weights, labels = (
+        tensor.float() if tensor.is_floating_point() else tensor for tensor in batch(9)
+    )
+    class_weights, found = class_weights.flatten(0, 1), {}
+    for precision in ('float32', 'tf32', 'bfloat16'):
+        torch.manual_seed(0)
+        leaf = class_weights.clone().requires_grad_()
+        loss, _ = sharded_margin_cross_entropy(
+            embeddings, leaf, labels, margin, RowShard(0, 9, 9), 8.0, sample_rate=sample_rate, precision=precision
+        )
+        loss.backward()
+        found[precision] = loss.detach(), leaf.grad
+    torch.testing.assert_close(found['tf32'], found['float32'], rtol=0, atol=0)
+    torch.testing.assert_close(found['bfloat16'], found['float32'], rtol=2e-2, atol=2e-2)
+    assert not torch.equal(found['bfloat16'][1], found['float32'][1])
+
+
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_half_precision_is_computed_in_float32(dtype):
     embeddings, class_weights, labels = batch(7)

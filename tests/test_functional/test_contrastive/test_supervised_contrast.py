@@ -343,3 +343,22 @@ def test_wrong_input_is_named():
         )
     with pytest.raises(ValueError, match='belong together'):
         supervised_contrast(torch.ones(2, 1, 4), labels, contrast_embeddings=torch.ones(2, 1, 4))
+
+
+@pytest.mark.parametrize('form', ['out', 'in'])
+@pytest.mark.parametrize('streamed', [True, False])
+def test_precision_of_products(streamed, form):
+    """The streamed and the dense form round the same products; TF32 is float32 on a CPU."""
+    torch.manual_seed(0)
+    embeddings, labels = torch.randn(120, 2, 16), torch.randint(9, (120,))
+    found = {}
+    for precision in ('float32', 'tf32', 'bfloat16'):
+        leaf = embeddings.clone().requires_grad_()
+        loss = supervised_contrast(leaf, labels, 0.1, form=form, streamed=streamed, precision=precision)
+        loss.backward()
+        found[precision] = loss.detach(), leaf.grad
+    for own, rounded, other in zip(found['tf32'], found['bfloat16'], found['float32'], strict=True):
+        torch.testing.assert_close(own, other, rtol=0, atol=0)
+        assert 1e-6 < float((rounded - other).norm() / other.norm()) < 1e-2
+    with pytest.raises(ValueError, match=r"supervised_contrast: .*precision.*'half'"):
+        supervised_contrast(embeddings, labels, precision='half')

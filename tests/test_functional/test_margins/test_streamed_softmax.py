@@ -298,3 +298,36 @@ def test_shapes_that_do_not_fit(rows, width, num_labels):
     _, class_weights, _ = batch()
     with pytest.raises(ValueError, match=r'expected embeddings \(N, D\), class weights'):
         softmax_stats(torch.ones(rows, width), class_weights, torch.zeros(num_labels, dtype=torch.int64))
+
+
+@pytest.mark.parametrize(('clip', 'num_subcenters', 'chosen'), [(None, 1, False), (0.3, 2, False), (None, 1, True)])
+def test_bfloat16_rounds_products_alone(clip, num_subcenters, chosen):
+    """Operands that bfloat16 holds exactly: what is left is the rounded gradient of the logits, 8 bits of it."""
+    units, class_weights, labels = batch(num_subcenters=num_subcenters, dtype=torch.float32)
+    rows = torch.arange(6) if chosen else None
+    results = []
+    for precision in ('bfloat16', 'float32'):
+        leaves = [tensor.bfloat16().float().requires_grad_() for tensor in (units, class_weights)]
+        found = softmax_stats(
+            *leaves, labels.clamp(max=5), 20.0, clip, True, num_subcenters, 300, rows, precision=precision
+        )
+        sum(part.sum() for part in found[:3]).backward()
+        results.append([*found, *(leaf.grad for leaf in leaves)])
+    for own, other in zip(results[0][:5], results[1][:5], strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-5, atol=1e-5)
+    for own, other in zip(results[0][5:], results[1][5:], strict=True):
+        assert 1e-5 < float((own - other).norm() / other.norm()) < 1e-2
+
+
+def test_the_target_cosine_is_not_rounded():
+    units, class_weights, labels = batch(dtype=torch.float32)
+    exact = softmax_stats(units, class_weights, labels)
+    found = softmax_stats(units, class_weights, labels, precision='bfloat16')
+    torch.testing.assert_close(found.target_cosine, exact.target_cosine)
+    assert (found.log_sum_exp - exact.log_sum_exp).abs().max() > 1e-3
+
+
+def test_an_unknown_precision_is_refused():
+    units, class_weights, labels = batch()
+    with pytest.raises(ValueError, match=r"softmax_stats: .*precision.*'fp16'"):
+        softmax_stats(units, class_weights, labels, precision='fp16')

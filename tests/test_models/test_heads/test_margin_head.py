@@ -311,3 +311,25 @@ def test_fit_sets_prototypes_and_the_statistics_of_norms():
     assert torch.equal(head.weight[:, 1], before[:, 1])
     assert head.margin_function.norm_mean.item() == pytest.approx(4.0)  # of 5, 2 and 5
     assert head.margin_function.norm_std.item() == pytest.approx(3**0.5)
+
+
+@pytest.mark.parametrize('softmax', ['dense', 'streamed'])
+def test_precision_of_products(softmax):
+    """On a CPU TF32 is float32 to the bit; bfloat16 is near; scores are float32 in all."""
+    feats = torch.randn(4, 5)
+    found = {}
+    for precision in ('float32', 'tf32', 'bfloat16'):
+        head = build(softmax=softmax, head_precision=precision, scale=16.0)
+        loss = head.loss((feats,), samples(0, 1, 2, 0))['loss']
+        loss.backward()
+        found[precision] = loss.detach(), head.weight.grad, head(feats).detach()
+    torch.testing.assert_close(found['tf32'], found['float32'], rtol=0, atol=0)
+    torch.testing.assert_close(found['bfloat16'][2], found['float32'][2], rtol=0, atol=0)
+    for own, other in zip(found['bfloat16'][:2], found['float32'][:2], strict=True):
+        assert 0 < float((own - other).norm() / other.norm()) < 2e-2
+    assert build().head_precision == 'tf32'
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(ValueError, match=r"MarginHead: .*head_precision.*'half'"):
+        build(head_precision='half')
