@@ -375,11 +375,11 @@ OTHER_TILES = {
     'weights 64 x 256': ('_TILES_OF_WEIGHTS', (64, 256, 64, 8, 3)),
 }
 
+# Who multiplies: the logits, the gradient of class weights.
 KERNEL_FORMS = {
-    'Triton, products by cuBLAS': (False, False),
-    'Triton, logits in kernels': (True, False),
-    'Triton, all products in kernels': (True, True),
-    'Triton, gradient of weights in kernels': (False, True),
+    'all products in kernels': ((True, True), ('bfloat16',)),
+    'logits in kernels': ((True, False), ('bfloat16',)),
+    'products by cuBLAS': ((False, False), PRECISIONS),
 }
 
 
@@ -393,9 +393,9 @@ def kernels(args):
         yield dict(what='kernels', error='they do not run here')
         return
     cases = [
-        (f'{what}, {precision}', partial(form, *who), precision)
-        for what, who in KERNEL_FORMS.items()
-        for precision in PRECISIONS
+        (f'Triton, {what}, {precision}', partial(form, *who), precision)
+        for what, (who, precisions) in KERNEL_FORMS.items()
+        for precision in precisions
     ]
     yield from errors_of(args, cases)
     for num_classes in args.classes:
@@ -405,15 +405,13 @@ def kernels(args):
 
 def kernel_heads(args, num_classes, problem):
     """Rows for one number of classes."""
-    for precision in reversed(PRECISIONS):
-        for what, who in KERNEL_FORMS.items():
-            if precision == 'float32' and who != (False, False):
-                continue  # no tensor cores: cuBLAS alone is in question
-            for memory in (None, 2**25) if num_classes == 1_000_000 else (None,):
+    for what, (who, precisions) in KERNEL_FORMS.items():
+        for precision in precisions:
+            for memory in (None, 2**28) if num_classes == 1_000_000 and precision == 'bfloat16' else (None,):
                 with form(*who):
                     loss_of = ours(precision, softmax='streamed', memory=memory)
                     yield attempt(
-                        f'{what}, {precision}' + ('' if memory is None else ', blocks of 32 MiB'),
+                        f'Triton, {what}, {precision}' + ('' if memory is None else ', blocks of 256 MiB'),
                         partial(head_row, args, loss_of, num_classes, problem),
                     )
     if num_classes == 1_000_000:
