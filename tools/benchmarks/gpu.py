@@ -369,10 +369,13 @@ def streamed_heads(args, num_classes, problem):
 OTHER_TILES = {
     'logits 128 x 64, 4 warps': ('_TILES_OF_LOGITS', (128, 64, 64, 4, 3)),
     'logits 128 x 64, 8 warps': ('_TILES_OF_LOGITS', (128, 64, 64, 8, 4)),
-    'logits 64 x 256': ('_TILES_OF_LOGITS', (64, 256, 64, 8, 3)),
+    'logits 64 x 128, 4 warps': ('_TILES_OF_LOGITS', (64, 128, 64, 4, 3)),
+    'logits 256 x 64': ('_TILES_OF_LOGITS', (256, 64, 64, 8, 3)),
+    'logits 128 x 128, 4 stages': ('_TILES_OF_LOGITS', (128, 128, 64, 8, 4)),
     'logits 128 x 256': ('_TILES_OF_LOGITS', (128, 256, 64, 8, 3)),
     'weights 128 x 256': ('_TILES_OF_WEIGHTS', (128, 256, 64, 8, 3)),
     'weights 64 x 256': ('_TILES_OF_WEIGHTS', (64, 256, 64, 8, 3)),
+    'weights 128 x 128, 4 warps': ('_TILES_OF_WEIGHTS', (128, 128, 64, 4, 3)),
 }
 
 # Who multiplies: the logits, the gradient of class weights.

@@ -139,6 +139,7 @@ class KernelSoftmax(torch.autograd.Function):
             blocks = launch.blocks(class_weights, memory, chosen)
             sign = torch.where(grad_log_sum < 0, -1.0, 1.0)
             shift = log_sum - (scale * grad_log_sum.abs()).log()
+            target_grad = sign * grad_target
             signed_units = rounded(sign.unsqueeze(1) * units, precision)
             to_units = torch.zeros_like(units) if ctx.needs_input_grad[0] else None
             to_weights = blocks.new_gradient() if ctx.needs_input_grad[1] else None
@@ -153,17 +154,17 @@ class KernelSoftmax(torch.autograd.Function):
                 source = operand if launch.by_triton else blocks.products(operand)
                 grad = (source if buffer is None else buffer)[: len(block)]
                 share = along[: len(block)]
-                launch.gradient_of_products(source, first, rows, shift, sign, sign * grad_target, grad_sum, grad, share)
+                launch.gradient_of_products(source, first, rows, shift, sign, target_grad, grad_sum, grad, share)
                 grad = rounded(grad, precision)
                 if to_units is not None:
                     add_product_(to_units, grad.t(), operand, precision)
                 if to_weights is None:
                     continue
-                inverse = factors[rows] / scale
                 out = to_weights[rows] if blocks.in_place else torch.empty_like(block)
                 if alike is not None:
-                    share.addcmul_(inverse, block @ alike)
-                launch.gradient_of_weights(grad, signed_units, block, share.mul_(inverse.square()), out)
+                    inverse = factors[rows] / scale
+                    share.addcmul_(inverse.pow(3), block @ alike)
+                launch.gradient_of_weights(grad, signed_units, block, share, out)
                 if alike is not None:
                     out.addr_(inverse, alike)
                 if not blocks.in_place:

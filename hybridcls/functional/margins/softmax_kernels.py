@@ -130,7 +130,8 @@ def gradient_of_products(
     """Write the gradient of the products w u of a block, and how far that of each class weight points along it.
 
     ``grad`` (rows, N) has the sign of ``sign`` taken out, as in the streamed form, and may be ``source``; ``along``
-    (rows,) is the sum of gradient times cosine. One program visits all embeddings for a tile of classes.
+    (rows,) is the factor of the class weight in its own gradient: the sum of gradient times cosine, over its squared
+    norm. One program visits all embeddings for a tile of classes.
     """
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     inside = rows < count
@@ -162,7 +163,8 @@ def gradient_of_products(
             (found * (factor / scale)[:, None]).to(grad.dtype.element_ty),
             mask=inside[:, None] & here[None, :],
         )
-    tl.store(along + rows, pulled / scale, mask=inside)
+    inverse = factor / scale
+    tl.store(along + rows, pulled / scale * inverse * inverse, mask=inside)
 
 
 @triton.jit(do_not_specialize=['count'])
