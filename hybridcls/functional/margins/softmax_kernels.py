@@ -13,33 +13,25 @@ __all__ = ['add_statistics', 'gradient_of_products', 'gradient_of_weights', 'rou
 
 
 @triton.jit
-def _logits(
-    source, units, factor, rows, columns, count, num, width,
-    MULTIPLY: tl.constexpr, WHOLE: tl.constexpr, INPUT_PRECISION: tl.constexpr,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
+def _products(
+    left, left_rows, left_count, right, right_rows, right_count, width,
+    WHOLE: tl.constexpr, INPUT_PRECISION: tl.constexpr, LEFT: tl.constexpr, RIGHT: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
-    """Return scale * cosine of a tile, float32; anything outside. The norms of the class weights are in ``factor``."""
-    if MULTIPLY:
-        found = tl.zeros((ROWS, COLUMNS), tl.float32)
-        # Rows and columns outside repeat the last one, which costs no mask; what comes of them is dropped.
-        left = source + tl.minimum(rows, count - 1)[:, None].to(tl.int64) * width
-        right = units + tl.minimum(columns, num - 1)[None, :] * width
-        for start in range(0, width, DEPTH):
-            depth = start + tl.arange(0, DEPTH)
-            if WHOLE:
-                weights, embeddings = tl.load(left + depth[None, :]), tl.load(right + depth[:, None])
-            else:
-                inside = depth < width
-                weights = tl.load(left + depth[None, :], mask=inside[None, :], other=0.0)
-                embeddings = tl.load(right + depth[:, None], mask=inside[:, None], other=0.0)
-            found = tl.dot(weights, embeddings, found, input_precision=INPUT_PRECISION)
-    else:
-        found = tl.load(
-            source + rows[:, None].to(tl.int64) * num + columns[None, :],
-            mask=(rows < count)[:, None] & (columns < num)[None, :],
-            other=0.0,
-        )
-    return found * factor[:, None]
+    """Return the inner products of rows of two matrices, a tile (LEFT, RIGHT), float32; anything outside of them."""
+    found = tl.zeros((LEFT, RIGHT), tl.float32)
+    # Rows outside repeat the last one, which costs no mask; what comes of them is dropped.
+    left += tl.minimum(left_rows, left_count - 1)[:, None].to(tl.int64) * width
+    right += tl.minimum(right_rows, right_count - 1)[None, :].to(tl.int64) * width
+    for start in range(0, width, DEPTH):
+        depth = start + tl.arange(0, DEPTH)
+        if WHOLE:
+            one, other = tl.load(left + depth[None, :]), tl.load(right + depth[:, None])
+        else:
+            inside = depth < width
+            one = tl.load(left + depth[None, :], mask=inside[None, :], other=0.0)
+            other = tl.load(right + depth[:, None], mask=inside[:, None], other=0.0)
+        found = tl.dot(one, other, found, input_precision=INPUT_PRECISION)
+    return found
 
 
 @triton.jit(do_not_specialize=['count'])
@@ -90,27 +82,35 @@ def add_statistics(
         rows = tile * ROWS + tl.arange(0, ROWS)
         inside = rows < count
         factor = tl.load(factors + rows, mask=inside, other=0.0)
-        logits = _logits(
-            source, units, factor, rows, columns, count, num, width,
-            MULTIPLY, WHOLE, INPUT_PRECISION, ROWS, COLUMNS, DEPTH,
-        )  # fmt: skip
+        # Embeddings are the rows of the tile: sums over classes stay within a few threads.
+        if MULTIPLY:
+            logits = _products(
+                units, columns, num, source, rows, count, width, WHOLE, INPUT_PRECISION, COLUMNS, ROWS, DEPTH
+            )
+        else:
+            logits = tl.load(
+                source + rows[None, :].to(tl.int64) * num + columns[:, None],
+                mask=inside[None, :] & here[:, None],
+                other=0.0,
+            )
+        logits *= factor[None, :]
         in_sum = logits
         if CLIP:
             in_sum = tl.minimum(tl.maximum(in_sum, -limit), limit)
         if SUM:
-            sum_now += tl.sum(tl.where(inside[:, None], in_sum, 0.0), 0)
+            sum_now += tl.sum(tl.where(inside[None, :], in_sum, 0.0), 1)
         if BIAS:
-            in_sum += tl.load(bias + rows, mask=inside, other=0.0)[:, None]
-        others = inside[:, None] & (rows[:, None] != target[None, :])
+            in_sum += tl.load(bias + rows, mask=inside, other=0.0)[None, :]
+        others = inside[None, :] & (rows[None, :] != target[:, None])
         logits = tl.where(others, logits, -float('inf'))
         in_sum = tl.where(others, in_sum, -float('inf'))
-        tile_best = tl.max(logits, 0)
-        tile_row = tl.min(tl.where(logits == tile_best[None, :], rows[:, None], count), 0)
+        tile_best = tl.max(logits, 1)
+        tile_row = tl.min(tl.where(logits == tile_best[:, None], rows[None, :], count), 1)
         better = tile_best > best_now
         class_now = tl.where(better, first + tile_row, class_now)
         best_now = tl.where(better, tile_best, best_now)
-        above = tl.maximum(largest_now, tl.max(in_sum, 0))
-        total_now = total_now * tl.exp(largest_now - above) + tl.sum(tl.exp(in_sum - above[None, :]), 0)
+        above = tl.maximum(largest_now, tl.max(in_sum, 1))
+        total_now = total_now * tl.exp(largest_now - above) + tl.sum(tl.exp(in_sum - above[:, None]), 1)
         largest_now = above
     tl.store(best + place, best_now, mask=here)
     tl.store(best_class + place, class_now, mask=here)
@@ -140,10 +140,17 @@ def gradient_of_products(
     for start in range(0, num, COLUMNS):
         columns = start + tl.arange(0, COLUMNS)
         here = columns < num
-        logits = _logits(
-            source, units, factor, rows, columns, count, num, width,
-            MULTIPLY, WHOLE, INPUT_PRECISION, ROWS, COLUMNS, DEPTH,
-        )  # fmt: skip
+        if MULTIPLY:
+            logits = _products(
+                source, rows, count, units, columns, num, width, WHOLE, INPUT_PRECISION, ROWS, COLUMNS, DEPTH
+            )
+        else:
+            logits = tl.load(
+                source + rows[:, None].to(tl.int64) * num + columns[None, :],
+                mask=inside[:, None] & here[None, :],
+                other=0.0,
+            )
+        logits *= factor[:, None]
         in_sum = logits
         if BIAS:
             in_sum += tl.load(bias + rows, mask=inside, other=0.0)[:, None]
