@@ -34,7 +34,7 @@ _FORMS = dict(
 
 # Tiles of classes and embeddings (of width in the gradient of weights), and how deep a product goes at once.
 _TILES_OF_LOGITS = {
-    torch.bfloat16: dict(ROWS=128, COLUMNS=128, DEPTH=64, num_warps=8, num_stages=3),
+    torch.bfloat16: dict(ROWS=128, COLUMNS=64, DEPTH=64, num_warps=4, num_stages=3),
     torch.float32: dict(ROWS=128, COLUMNS=64, DEPTH=32, num_warps=8, num_stages=3),
 }
 _TILES_OF_WEIGHTS = {
@@ -73,8 +73,9 @@ def _tried(index: int) -> bool:
             if not bool((found[1] - math.log(15)).abs().max() < 1e-3):
                 raise ArithmeticError('they compute something else')
     except Exception as error:
+        reason = str(error).split('\n')[0]
         warnings.warn(
-            f'Triton kernels of margin heads do not run on cuda:{index} ({type(error).__name__}: {error}). The '
+            f'Triton kernels of margin heads do not run on cuda:{index} ({type(error).__name__}: {reason}). The '
             'streamed form computes the same. They need a C compiler (gcc) and compute capability 8.0.',
             RuntimeWarning,
             stacklevel=2,
@@ -339,6 +340,7 @@ class _Launch:
                 out,
                 len(grad),
                 *units.shape,
+                WHOLE=len(units) % tile['DEPTH'] == 0,
                 INPUT_PRECISION=self.keys['INPUT_PRECISION'],
                 **tile,
             )

@@ -178,27 +178,25 @@ def gradient_of_products(
 def gradient_of_weights(
     grad, units, block, share, out,
     count, num, width,
-    INPUT_PRECISION: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
+    WHOLE: tl.constexpr, INPUT_PRECISION: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
     """Write the gradient of a block of class weights: ``grad @ units - share * block``, one visit of the block."""
     columns = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     rows = tl.program_id(1) * ROWS + tl.arange(0, ROWS)  # which all columns visit together, while they are in the cache
     inside = (rows < count)[:, None] & (columns < width)[None, :]
     found = tl.zeros((ROWS, COLUMNS), tl.float32)
+    left = grad + tl.minimum(rows, count - 1)[:, None].to(tl.int64) * num
+    right = units + tl.minimum(columns, width - 1)[None, :]
     for start in range(0, num, DEPTH):
         depth = start + tl.arange(0, DEPTH)
-        here = depth < num
-        left = tl.load(
-            grad + rows[:, None].to(tl.int64) * num + depth[None, :],
-            mask=(rows < count)[:, None] & here[None, :],
-            other=0.0,
-        )
-        right = tl.load(
-            units + depth[:, None] * width + columns[None, :],
-            mask=here[:, None] & (columns < width)[None, :],
-            other=0.0,
-        )
-        found = tl.dot(left, right, found, input_precision=INPUT_PRECISION)
+        if WHOLE:
+            one, other = tl.load(left + depth[None, :]), tl.load(right + depth[:, None] * width)
+        else:
+            here = depth < num
+            one = tl.load(left + depth[None, :], mask=here[None, :], other=0.0)
+            other = tl.load(right + depth[:, None] * width, mask=here[:, None], other=0.0)
+        found = tl.dot(one, other, found, input_precision=INPUT_PRECISION)
     place = rows[:, None].to(tl.int64) * width + columns[None, :]
     weights = tl.load(block + place, mask=inside, other=0.0)
     factor = tl.load(share + rows, mask=rows < count, other=0.0)
