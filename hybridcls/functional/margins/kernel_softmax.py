@@ -50,7 +50,7 @@ _PROGRAMS_PER_PROCESSOR = 2
 
 
 def kernels_work(device: torch.device) -> bool:
-    """Whether Triton's kernels run on a device; tried once for each GPU, with a warning where they fail.
+    """Whether Triton's kernels run on a device: compared once for each GPU, with a warning where they fail.
 
     Args:
         device (torch.device): Anything but a CUDA device has none.
@@ -63,15 +63,7 @@ def kernels_work(device: torch.device) -> bool:
 @functools.cache
 def _tried(index: int) -> bool:
     try:
-        units = torch.eye(16, device=f'cuda:{index}')
-        for precision in _FORMS:
-            leaves = units.clone().requires_grad_(), units.clone().requires_grad_()
-            labels = torch.arange(16, device=units.device)
-            with torch.enable_grad():
-                found = KernelSoftmax.apply(*leaves, labels, 1.0, None, False, 1, 2**20, None, None, precision)
-                (found[0] + found[1]).sum().backward()
-            if not bool((found[1] - math.log(15)).abs().max() < 1e-3):
-                raise ArithmeticError('they compute something else')
+        _compare_with_the_streamed_form(torch.device('cuda', index))
     except Exception as error:
         reason = str(error).split('\n')[0]
         warnings.warn(
@@ -82,6 +74,27 @@ def _tried(index: int) -> bool:
         )
         return False
     return True
+
+
+def _compare_with_the_streamed_form(device: torch.device) -> None:
+    """Raise unless the kernels give the streamed form's statistics and gradients, in each precision."""
+    from .streamed_softmax import StreamedSoftmax
+
+    generator = torch.Generator().manual_seed(0)
+    units = torch.nn.functional.normalize(torch.randn(96, 128, generator=generator)).to(device)
+    class_weights = torch.randn(1000, 128, generator=generator).to(device)
+    labels = torch.randint(1000, (96,), generator=generator).to(device)
+    for precision in _FORMS:
+        found = []
+        for form in (KernelSoftmax, StreamedSoftmax):
+            leaves = units.clone().requires_grad_(), class_weights.clone().requires_grad_()
+            with torch.enable_grad():
+                statistics = form.apply(*leaves, labels, 16.0, None, False, 1, 2**20, None, None, precision)
+                gradients = torch.autograd.grad(statistics[1].sum() - statistics[0].sum(), leaves)
+            found.append((statistics[0].detach(), statistics[1].detach(), *gradients))
+        for own, other in zip(*found, strict=True):
+            if not bool((own - other).norm() <= 3e-3 * other.norm()):
+                raise ArithmeticError(f'{precision} is not what the streamed form computes')
 
 
 class KernelSoftmax(torch.autograd.Function):

@@ -120,7 +120,7 @@ def softmax_stats(
     check_number('softmax_stats', 'memory', memory, 1, integer=True, advice='It is a number of bytes.')
     check_choice('softmax_stats', 'precision', precision, PRODUCT_PRECISIONS)
     in_float32 = units.dtype != torch.float64
-    form = KernelSoftmax if num_subcenters == 1 and in_float32 and kernels_work(units.device) else _StreamedSoftmax
+    form = KernelSoftmax if num_subcenters == 1 and in_float32 and kernels_work(units.device) else StreamedSoftmax
     statistics = SoftmaxStats(
         *form.apply(
             units,
@@ -171,7 +171,9 @@ def merge_softmax_stats(parts: Sequence[SoftmaxStats], first_classes: Sequence[i
     )
 
 
-class _StreamedSoftmax(torch.autograd.Function):
+class StreamedSoftmax(torch.autograd.Function):
+    """The statistics by operations of torch, on any device; :func:`softmax_stats` explains arguments and results."""
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -187,6 +189,7 @@ class _StreamedSoftmax(torch.autograd.Function):
         logit_bias: Optional[Tensor],
         precision: str,
     ) -> tuple[Optional[Tensor], ...]:
+        """Return target cosine, log of the sum of the others, sum, best cosine and best class; each of shape (N,)."""
         num = len(units)
         units = at_least_float32(units)
         with outside_autocast(units):
@@ -241,6 +244,7 @@ class _StreamedSoftmax(torch.autograd.Function):
     def backward(
         ctx: Any, grad_target: Tensor, grad_log_sum: Tensor, grad_sum: Optional[Tensor], *unused: Any
     ) -> tuple[Optional[Tensor], ...]:
+        """Return the gradients of embeddings and class weights."""
         # With A the gradient of the cosines, class by embedding, v = w / |w| a unit class weight and u an embedding:
         #   du = sum_j A v,    dw = (sum_n A u - v sum_n A cos) / |w|
         # Of the others A = scale * g * exp(logit - log_sum). The factor goes into the exponent, and its sign into the

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -78,6 +79,12 @@ def interpreted(path):
             for name, case in CASES.items():
                 for memory in (4000, 10**7):
                     found[precision, form, name, memory] = results(KernelSoftmax, precision, memory, **case)
+    kernel_softmax._compare_with_the_streamed_form(torch.device('cpu'))
+    with mock.patch.object(kernel_softmax, 'SHORTEST', 1e9):
+        try:
+            kernel_softmax._compare_with_the_streamed_form(torch.device('cpu'))
+        except ArithmeticError as error:
+            found['wrong kernels'] = str(error)
     torch.save(found, path)
 
 
@@ -103,11 +110,16 @@ def by_interpreter(tmp_path_factory):
 @pytest.mark.parametrize('precision', PRECISIONS)
 def test_kernels_are_the_streamed_form(by_interpreter, precision, form, name, memory):
     found = by_interpreter[precision, form, name, memory]
-    expected = results(streamed_softmax._StreamedSoftmax, precision, memory, **CASES[name])
+    expected = results(streamed_softmax.StreamedSoftmax, precision, memory, **CASES[name])
     for own, other in zip(found, expected, strict=True):
         assert (own is None) == (other is None)
         if own is not None:
             torch.testing.assert_close(own, other, rtol=1e-5, atol=1e-5 * float(other.abs().max()))
+
+
+@NEEDS_TRITON
+def test_kernels_that_compute_something_else_are_not_used(by_interpreter):
+    assert by_interpreter['wrong kernels'] == 'bfloat16 is not what the streamed form computes'
 
 
 @NEEDS_TRITON
@@ -184,7 +196,7 @@ def test_kernels_that_fail_are_told_once_and_not_used(monkeypatch):
 def test_kernels_on_a_gpu_against_float64(monkeypatch, precision, error, form, name):
     monkeypatch.setitem(kernel_softmax._FORMS, precision, kernel_softmax._Form(*form))
     case = dict(dict(num=300, num_classes=3000, width=128), **CASES[name])
-    expected = results(streamed_softmax._StreamedSoftmax, 'float32', 10**7, dtype=torch.float64, **case)
+    expected = results(streamed_softmax.StreamedSoftmax, 'float32', 10**7, dtype=torch.float64, **case)
     for memory in (100_000, 10**8):
         found = results(KernelSoftmax, precision, memory, device='cuda', **case)
         again = results(KernelSoftmax, precision, memory, device='cuda', **case)
