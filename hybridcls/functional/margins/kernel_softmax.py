@@ -5,6 +5,7 @@ import math
 import warnings
 from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
+from traceback import format_exception_only
 from typing import Any, NamedTuple, Optional
 
 import torch
@@ -65,9 +66,9 @@ def _tried(index: int) -> bool:
     try:
         _compare_with_the_streamed_form(torch.device('cuda', index))
     except Exception as error:
-        reason = str(error).split('\n')[0]
+        reason = format_exception_only(error)[0].split('\n')[0]  # CUDA adds advice of its own below
         warnings.warn(
-            f'Triton kernels of margin heads do not run on cuda:{index} ({type(error).__name__}: {reason}). The '
+            f'Triton kernels of margin heads do not run on cuda:{index} ({reason}). The '
             'streamed form computes the same. They need a C compiler (gcc) and compute capability 8.0.',
             RuntimeWarning,
             stacklevel=2,
