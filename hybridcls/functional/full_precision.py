@@ -42,8 +42,7 @@ def outside_autocast(tensor: Tensor) -> AbstractContextManager:
     return blocks
 
 
-@contextmanager
-def tf32_products(enabled: bool, device: str) -> Iterator[None]:
+def tf32_products(enabled: bool, device: str) -> AbstractContextManager:
     """A block in which CUDA multiplies float32 matrices in TF32 (10 bits of fraction, by tensor cores), or does not.
 
     Sums stay float32. Other devices have no TF32: nothing happens there.
@@ -57,9 +56,11 @@ def tf32_products(enabled: bool, device: str) -> Iterator[None]:
         ...     torch.backends.cuda.matmul.allow_tf32
         True
     """
-    if device != 'cuda':
-        yield
-        return
+    return _tf32(enabled) if device == 'cuda' else nullcontext()
+
+
+@contextmanager
+def _tf32(enabled: bool) -> Iterator[None]:
     matmul = torch.backends.cuda.matmul
     name: str = 'allow_tf32'
     choices: dict[bool, Any] = {True: True, False: False}

@@ -40,7 +40,9 @@ LIMITS = dict(card=40, head=80, kernels=150, supcon=45, merging=45, inference=11
 def arguments():
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--only', help=f'sections, with commas between them, of {", ".join(LIMITS)}')
+    parser.add_argument(
+        '--only', default=','.join(LIMITS), help=f'sections, with commas between them, of {", ".join(LIMITS)}'
+    )
     parser.add_argument('--out', metavar='FILE', help='write the tables into this page, between its marks')
     parser.add_argument('--classes', type=int, nargs='+', default=[100_000, 1_000_000, 10_000_000])
     parser.add_argument('--batch', type=int, default=512, help='embeddings of the head')
@@ -57,11 +59,23 @@ def arguments():
     parser.add_argument('--section', choices=list(LIMITS), help=argparse.SUPPRESS)
     parser.add_argument('--rows', help=argparse.SUPPRESS)
     args = parser.parse_args()
+    args.only = args.only.split(',')
+    if not set(args.only) <= set(LIMITS):
+        parser.error(f'expected --only to name sections of {", ".join(LIMITS)}, got {", ".join(args.only)}.')
+    if args.device != 'cpu' and not has_gpu():
+        parser.error('expected a CUDA device, found none. Type --device cpu --tiny to see that everything runs.')
     if args.tiny:
         args.classes, args.batch, args.dim, args.embeddings = [300], 8, 16, [400]
         args.cnn, args.vit, args.img_size, args.images = 'test_convnext2', 'test_vit', 64, 4
         args.merged = 'vit_tiny_patch16_224'
     return args
+
+
+def has_gpu():
+    """Whether PyTorch finds a GPU."""
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def main():
@@ -70,14 +84,10 @@ def main():
     if args.section:
         run_section(args)
         return
-    names = args.only.split(',') if args.only else list(LIMITS)
-    unknown = sorted(set(names) - set(LIMITS))
-    if unknown:
-        raise ValueError(f'gpu: expected --only to name sections of {", ".join(LIMITS)}, got {", ".join(unknown)}.')
     if args.out:
         page_with(args.out, '')  # an error now, not when all is measured
     began, found = time.monotonic(), {}
-    for name in names:
+    for name in args.only:
         left = min(LIMITS[name], args.time_limit - (time.monotonic() - began))
         found[name] = rows_of(name, args, left) if left > 5 else [dict(what=name, error='no time left')]
         print(f'\n{table(name, found[name])}', flush=True)
