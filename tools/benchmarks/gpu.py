@@ -85,7 +85,10 @@ def main():
         run_section(args)
         return
     if args.out:
-        page_with(args.out, '')  # an error now, not when all is measured
+        try:
+            page_with(args.out, '')
+        except ValueError as error:  # now, not when all is measured
+            sys.exit(f'{error}')
     began, found = time.monotonic(), {}
     for name in args.only:
         left = min(LIMITS[name], args.time_limit - (time.monotonic() - began))
