@@ -56,6 +56,14 @@ MUTATIONS = (
     Mutation('models/margins/norm_statistics.py', 'std.copy_(new_std)', 'std.copy_(std)'),
     Mutation('models/margins/adaface_margin.py', 'if self.training:', 'if True:'),
     Mutation('functional/margins/streamed_softmax.py', '(before - largest_sum).exp_()', '(before - before).exp_()'),
+    Mutation('functional/margins/class_blocks.py', 'row.t() * self.num_subcenters', 'row.t()'),
+    Mutation(
+        'functional/margins/softmax_kernels.py',
+        'tl.where(is_target, 0.0, found)',
+        'found',
+        ('tests/test_functional/test_margins/test_kernel_softmax.py',),
+    ),
+    Mutation('functional/product_precision.py', 'half = tensor.bfloat16()', 'half = tensor.half()'),
     # class imbalance, several labels
     Mutation('functional/imbalance/class_weights.py', '(present.sum() * counts.double())', 'counts.double()'),
     Mutation('functional/imbalance/class_weights.py', 'present.sum() / weights.sum()', '1 / weights.sum()'),
