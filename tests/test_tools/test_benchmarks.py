@@ -214,6 +214,8 @@ def test_gpu_tells_of_a_section_that_fails_or_takes_too_long(monkeypatch):
     assert tool['attempt']('it', lambda: 1 / 0) == dict(what='it', error='ZeroDivisionError: division by zero')
     with pytest.raises(ValueError, match='expected --out to be a new file or a page with'):
         tool['page_with'](str(ROOT / 'README.md'), '')
+
+
 @pytest.mark.slow
 def test_search():
     output = run_tool('benchmark.py', 'search', '--bank', '2000', '--queries', '50', '--rounds', '1')
