@@ -187,7 +187,7 @@ def _search(args: Namespace, index: 'EmbeddingIndex', stdout: TextIO) -> int:
     distractors = EmbeddingIndex(args.distractors) if args.distractors else None
     search = IndexSearch(index, args.k, args.pool, distractors, args.threshold, args.engine, _device(args.device))
     if search.threshold is not None and args.threshold is None:
-        tell(f'Matches have a similarity of {search.threshold} or more, as the index says.', sys.stderr)
+        tell(f'Matches have a similarity of {search.threshold:.4f} or more, as the index says.', sys.stderr)
     if search.threshold is None and index.about.get('threshold') is not None:
         made_for = index.about['threshold_for']['pool']
         tell(f'The threshold of the index is for --pool {made_for}, and is not taken.', sys.stderr)

@@ -99,6 +99,6 @@ def _size(subject: Subject, stream: Any, known: Any, where: str) -> Iterator[Fin
         )  # fmt: skip
     elif getattr(stream, 'has_weights', False) and not pretrained / _FAR <= max(sides) <= pretrained * _FAR:
         yield Finding(
-            NOTE, 'img_size', f'images of {named(sides)} pixels for {stream.model_name}, which was pretrained with '
+            NOTE, 'img_size', f'images of {" x ".join(map(str, sides))} pixels for {stream.model_name}, which was pretrained with '
             f'{pretrained}.', f'img_size={pretrained}',
         )  # fmt: skip

@@ -91,7 +91,7 @@ def _inside(part: DataPart, scan: ImageScan, near: dict[str, int]) -> Iterator[F
             PROBLEM, part.key,
             f'several labels: copies of {len(contradicting)} image{"s" * (len(contradicting) > 1)} lie in several '
             'classes: '
-            f'{_listed(part, contradicting)}.', 'delete the copies with the wrong label',
+            f'{_listed(part, contradicting)}.', f'{_remove(contradicting)} with the wrong label',
         )  # fmt: skip
     told = {path for group in contradicting for path, _ in group}
     alike = [
@@ -104,12 +104,20 @@ def _inside(part: DataPart, scan: ImageScan, near: dict[str, int]) -> Iterator[F
             WARNING, part.key, f'nearly equal images have several labels, {len(alike)} time{"s" * (len(alike) > 1)}: '
             f'{_listed(part, alike)}.', 'look at them, and correct their labels',
         )  # fmt: skip
-    copies = sum(len(group) - 1 for group in by_content.values())
+    groups = [group for group in by_content.values() if len(group) > 1]
+    copies = sum(len(group) - 1 for group in groups)
     if copies and not contradicting:
-        examples = named(f'{group[0][0]} = {group[1][0]}' for group in by_content.values() if len(group) > 1)
+        examples = named(f'{group[0][0]} = {group[1][0]}' for group in groups)
         level = WARNING if copies > _MANY * len(looks) and part.split == 'train' else NOTE
         yield Finding(level, part.key, f'{copies} of {len(looks)} images are copies of others: {examples}.',
-                      'delete the copies')  # fmt: skip
+                      _remove(groups))  # fmt: skip
+
+
+def _remove(groups: list[list[tuple[str, tuple[int, ...]]]]) -> str:
+    """Say what to remove: a file that a table lists twice is the only one."""
+    repeated = [len({path for path, _ in group}) < len(group) for group in groups]
+    lines = 'take out of the table the lines that repeat a file'
+    return lines if all(repeated) else f'delete the copies, and {lines}' if any(repeated) else 'delete the copies'
 
 
 def _listed(part: DataPart, groups: list[list[tuple[str, tuple[int, ...]]]]) -> str:
