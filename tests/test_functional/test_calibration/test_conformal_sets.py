@@ -106,3 +106,9 @@ def test_nan_is_furthest():
     is_right = torch.tensor([[True, True, False], [False, True, False], [True, False, False]])
     assert match_threshold(similarities, is_right, alpha=0.5) == 0.5  # of 0.75, NaN and 0.5
     assert conformal_threshold(torch.tensor([torch.nan, 0.5, 0.75]), alpha=0.5) == 0.5
+
+
+def test_similarities_need_no_bounds():
+    similarities = torch.tensor([[5.0, -3.0], [-2.0, 7.0], [-4.0, 9.0]])
+    is_right = torch.tensor([[False, True], [True, False], [True, False]])
+    assert match_threshold(similarities, is_right, alpha=0.5) == -3.0
