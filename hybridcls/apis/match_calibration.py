@@ -74,7 +74,8 @@ def calibrate_matches(
     for start in range(0, len(queries), _QUERIES_AT_ONCE):
         rows = slice(start, start + _QUERIES_AT_ONCE)
         labels = queries.labels[rows].tolist()
-        for label, place, matches in zip(labels, places[rows], search(queries.vectors[rows], places[rows]), strict=True):
+        found = search(queries.vectors[rows], places[rows])
+        for label, place, matches in zip(labels, places[rows], found, strict=True):
             if not label:
                 continue
             if counts[label] > (label_at.get(place) == label):  # without itself

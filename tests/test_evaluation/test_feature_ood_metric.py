@@ -112,5 +112,5 @@ class TestWithTheExtra:
         assert self.evaluated(rows, labels, clouds(30, 0), never_predicted, detectors='she')[0] == {}
 
     def test_each_detector_once(self):
-        with pytest.raises(ValueError, match='expected each detector once.*got knn, knn'):
+        with pytest.raises(ValueError, match=r'expected each detector once.*got knn, knn'):
             FeatureOODMetric(['knn', dict(type='KNN', k=3)])

@@ -45,7 +45,7 @@ def test_right_angles_are_ties_in_blocks_of_any_size(k):
     bank[0] = queries[0] = 1.0
     bank, queries = bank[bank.any(1)], queries[queries.any(1)]
     k = min(k, len(bank))
-    products = (queries @ bank.T).double()  # whole numbers, exact
+    products = (queries @ bank.T).double()  # integers, exact
     cosines = products.sign() * products**2 / bank.square().sum(1) / queries.square().sum(1, keepdim=True)
     expected = cosines.float().argsort(dim=1, descending=True, stable=True)[:, :k]
     torch.testing.assert_close(nearest_neighbours(queries, bank, k)[1], expected)
