@@ -77,11 +77,20 @@ def test_padded_samples_are_dropped():
 
 
 def test_invalid_probabilities_are_errors():
-    for scores in (torch.tensor([[3.0, 1.0]]), torch.tensor([[1.2, -0.2]]), torch.tensor([[torch.nan, 1.0]])):
+    for scores in (torch.tensor([[3.0, 1.0]]), torch.tensor([[1.2, -0.2]]), torch.tensor([[torch.inf, 1.0]])):
         with pytest.raises(ValueError, match='expected probabilities in pred_score, got a sum of'):
             evaluated(scores, torch.tensor([0]))
     with pytest.raises(ValueError, match=r'CalibrationMetric: expected bins in .* got 0'):
         CalibrationMetric(bins=0)
+
+
+def test_nan_has_no_result_and_stops_no_other_metric():
+    metric = CalibrationMetric(errors=['equal_width', 'classwise'])
+    scores, labels = torch.tensor([[0.5, 0.5], [torch.nan, 1.0], [torch.nan, 1.0]]), torch.tensor([0, 1, -1])
+    samples = [dict(pred_score=score, gt_label=label.view(1)) for score, label in zip(scores, labels, strict=True)]
+    metric.process(None, samples)
+    assert metric.evaluate(3) == {}
+    assert metric.no_result == '1 of 2 images have a score that is NaN: no probability.'
 
 
 @pytest.mark.parametrize(
