@@ -108,7 +108,8 @@ class CalibrationMetric(BaseMetric):
             precision = torch.finfo(given.dtype if given.is_floating_point() else torch.float64)
             least = precision.tiny * precision.eps  # a subnormal number
             scores = given.to('cpu', torch.float64, copy=True)
-            if not (scores.isfinite().all() and abs(scores.sum() - 1) < 1e-3 and (scores >= 0).all()):
+            rounding = max(1e-3, precision.eps)  # bfloat16 has 3 digits
+            if not (scores.isfinite().all() and abs(scores.sum() - 1) < rounding and (scores >= 0).all()):
                 raise ValueError(
                     f'CalibrationMetric: expected probabilities in pred_score, got a sum of {scores.sum():g} and a '
                     f'smallest entry of {scores.min():g}.'

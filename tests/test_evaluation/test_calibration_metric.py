@@ -153,3 +153,11 @@ def test_thousand_classes_and_a_single_image():
     assert result['calibration/nll'] == pytest.approx(6.9078, abs=1e-3)
     assert result['calibration/ece'] == pytest.approx(0.1)  # wrong, and 0.1 % sure
     assert result['calibration/ece_classwise'] == pytest.approx(100 * (999 * 0.001 + 0.999) / 1000)
+
+
+def test_bfloat16_sums_to_1_as_far_as_it_can():
+    scores = torch.tensor([[0.67, 0.33], [0.33, 0.67]]).bfloat16()
+    assert abs(scores.double().sum(1) - 1).max() > 1e-3
+    assert evaluated(scores, torch.tensor([0, 1]))['calibration/brier'] == pytest.approx(2 * 0.33**2, abs=2e-3)
+    with pytest.raises(ValueError, match='expected probabilities'):
+        evaluated(scores * 1.02, torch.tensor([0, 1]))
