@@ -214,3 +214,7 @@ def test_what_is_not_run_stands_on_a_page():
         for command, _ in commands(block)
     }
     assert not set(NOT_RUN) - written
+
+
+def test_no_page_has_the_name_of_one_that_sphinx_writes():
+    assert not {'search', 'genindex', 'py-modindex'} & {page.stem for page in PAGES}
