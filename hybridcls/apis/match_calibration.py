@@ -1,5 +1,6 @@
 """From which similarity on an entry of an index may be a query's match: sets that hold the right one as stated."""
 
+from collections import Counter
 from typing import NamedTuple, Optional
 
 import torch
@@ -65,16 +66,23 @@ def calibrate_matches(
     classes = len({*index.labels.tolist()} - {''})
     alone = int((index.labels == '').sum())  # classes of their own, that may be nearer
     search = IndexSearch(index, classes + alone, 'max' if pool == 'none' else pool, threshold=-2.0)
+    counts = Counter(index.labels.tolist())
+    label_at = dict(zip(index.absolute_paths(), index.labels.tolist(), strict=True))
     places = queries.absolute_paths()
     right: list[float] = []
     others: list[float] = []
     for start in range(0, len(queries), _QUERIES_AT_ONCE):
         rows = slice(start, start + _QUERIES_AT_ONCE)
         labels = queries.labels[rows].tolist()
-        for label, matches in zip(labels, search(queries.vectors[rows], places[rows]), strict=True):
-            if label:
-                own = [match.similarity for match in matches if match.label == label]
-                (right if own else others).append(own[0] if own else matches[0].similarity if matches else -2.0)
+        found = search(queries.vectors[rows], places[rows])
+        for label, place, matches in zip(labels, places[rows], found, strict=True):
+            if not label:
+                continue
+            if counts[label] > (label_at.get(place) == label):  # without itself
+                # Where embeddings are not finite there is a match that is never found.
+                right.append(next((match.similarity for match in matches if match.label == label), -2.0))
+            else:
+                others.append(matches[0].similarity if matches else -2.0)
     if not right:
         raise ValueError(
             f'calibrate: expected queries of classes in {index.path}, got {len(others)} of others in {queries.path}.'

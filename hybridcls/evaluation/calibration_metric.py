@@ -25,6 +25,8 @@ from .result_names import without_result
 
 __all__ = ['CalibrationMetric']
 
+_NAN = ('NaN',)  # what is kept of an image with such a score
+
 
 @METRICS.register_module()
 class CalibrationMetric(BaseMetric):
@@ -45,8 +47,8 @@ class CalibrationMetric(BaseMetric):
       resolve more: in float32 a probability below 1.2e-38 (87.34 nats) loses digits, and one below 7e-46 is 0, where
       the logits would still differ. Scores in float64 are used unchanged.
 
-    Images of unknown categories (label -1, or one that the model has no class for) are left out. Four numbers
-    are kept of an image, for any number of classes.
+    Images of unknown categories (label -1, or one that the model has no class for) are left out. With a score that is
+    NaN there is no result, but a warning. Four numbers are kept of an image, for any number of classes.
 
     Args:
         bins (int): Number of bins. Defaults to 15.
@@ -108,7 +110,11 @@ class CalibrationMetric(BaseMetric):
             precision = torch.finfo(given.dtype if given.is_floating_point() else torch.float64)
             least = precision.tiny * precision.eps  # a subnormal number
             scores = given.to('cpu', torch.float64, copy=True)
-            if not (scores.isfinite().all() and abs(scores.sum() - 1) < 1e-3 and (scores >= 0).all()):
+            if scores.isnan().any():
+                self.results.append(_NAN)
+                continue
+            rounding = max(1e-3, precision.eps)  # bfloat16 has 3 digits
+            if not (scores.isfinite().all() and abs(scores.sum() - 1) < rounding and (scores >= 0).all()):
                 raise ValueError(
                     f'CalibrationMetric: expected probabilities in pred_score, got a sum of {scores.sum():g} and a '
                     f'smallest entry of {scores.min():g}.'
@@ -128,6 +134,9 @@ class CalibrationMetric(BaseMetric):
         rows = [row for row in results if row]
         if not rows:
             return without_result(self, NO_KNOWN_IMAGE if results else NO_IMAGE)
+        broken = sum(row == _NAN for row in rows)
+        if broken:
+            return without_result(self, f'{broken} of {len(rows)} images have a score that is NaN: no probability.')
         confidence, right, brier, nll = torch.tensor([row[:4] for row in rows], dtype=torch.float64).T.contiguous()
         groups = [row[4] for row in rows]
         scores = {}

@@ -42,7 +42,8 @@ class FeatureOODMetric(TakesBank, BaseMetric):
 
     Unknown are images with the label -1, or of a class that the bank does not have. Results have the names of
     ``OODMetric``: ``ood/auroc_knn``, ``ood/fpr95_knn``, ... in percent. An image whose embedding is not finite counts
-    as wrong.
+    as wrong. A detector that cannot be fitted to the bank has no result, but a warning: SHE wants a right prediction of
+    each class.
 
     Args:
         detectors (str | dict | Sequence[str | dict]): Defaults to ``('knn', 'mahalanobis', 'vim')``.
@@ -53,7 +54,7 @@ class FeatureOODMetric(TakesBank, BaseMetric):
 
     Raises:
         ImportError: If pytorch-ood is not installed.
-        ValueError: If a detector does not exist, or a key is out of range.
+        ValueError: If a detector does not exist or is there twice, or a key is out of range.
         TypeError: If a detector has no such setting.
         MissingFieldError: If the samples lack ``embedding``, a single ``gt_label`` or the group.
     """
@@ -83,6 +84,11 @@ class FeatureOODMetric(TakesBank, BaseMetric):
             settings = [name for name in _arguments(known[one['type']]) if name not in _GIVEN]
             check_known_keys(f'FeatureOODMetric: {one["type"]}', [key for key in one if key != 'type'], settings)
         self.names = [one['type'] for one in self.detectors]
+        if len({*self.names}) < len(self.names):
+            raise ValueError(
+                f'FeatureOODMetric: expected each detector once, by whose name results are called, got '
+                f'{", ".join(self.names)}. Add a second FeatureOODMetric with a prefix of its own.'
+            )
         self.bounds = ResultBounds('FeatureOODMetric', confidence, group)
         self.of_scores = OODResults.checked('FeatureOODMetric', recall, positive, aupr, self.bounds)
         self.directions = self.of_scores.directions(self.names)
@@ -120,13 +126,24 @@ class FeatureOODMetric(TakesBank, BaseMetric):
         layer = self._classifier(features, numbers, classes)
         finite = embeddings.isfinite().all(1)
         scores = torch.full((len(embeddings), len(self.names)), torch.nan, dtype=torch.float64)
-        for place, settings in enumerate(self.detectors):
-            detector = _build(settings, features, layer)
-            detector.fit_features(features, numbers)
+        fitted = []
+        for place, (name, settings) in enumerate(zip(self.names, self.detectors, strict=True)):
+            try:
+                detector = _build(settings, features, layer)
+                detector.fit_features(features, numbers)
+            except (ValueError, RuntimeError) as error:  # SHE, say, wants a right prediction of each class
+                without_result(
+                    self, f'{name} cannot be fitted to this bank: {error}', self.of_scores.directions([name])
+                )
+                continue
+            fitted.append(place)
             if finite.any():
                 scores[finite, place] = detector.predict_features(embeddings[finite]).double().cpu()
+        if not fitted:
+            return {}
         known = torch.isin(torch.tensor([label for _, label, _ in results]), classes)
-        return self.of_scores.compute(self, self.names, known, scores, [group for *_, group in results])
+        names = [self.names[place] for place in fitted]
+        return self.of_scores.compute(self, names, known, scores[:, fitted], [group for *_, group in results])
 
     def evaluate(self, size: int) -> Any:
         """Evaluate as mmengine's BaseMetric does, and drop bank and classifier."""

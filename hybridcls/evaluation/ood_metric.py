@@ -98,5 +98,5 @@ class OODMetric(BaseMetric):
     def compute_metrics(self, results: list[tuple]) -> dict[str, float]:
         """Compare known and unknown images. Runs in the main process, with each image once."""
         known = torch.tensor([is_known for is_known, *_ in results], dtype=torch.bool)
-        scores = torch.tensor([scores for _, scores, _ in results])
+        scores = torch.tensor([scores for _, scores, _ in results], dtype=torch.float64)
         return self.of_scores.compute(self, self.scores, known, scores, [group for *_, group in results])

@@ -116,7 +116,7 @@ class ResultBounds:
         units = f'{len({*groups})} groups' if self.group is not None else f'{len(groups)} images'
         why = (
             f'Insufficient data for an interval: {units}, where confidence={self.confidence:g} needs at least '
-            f'{fewest_units(self.confidence or 0.95)}, and a value in nearly every resample.'
+            f'{fewest_units(self.confidence or 0.95)}, and resamples that have a value and differ.'
         )
         return without_result(metric, why, [f'{name}_low', f'{name}_high'])
 

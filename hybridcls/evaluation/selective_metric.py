@@ -130,7 +130,7 @@ class SelectiveMetric(BaseMetric):
         if not rows:
             return without_result(self, NO_KNOWN_IMAGE if results else NO_IMAGE)
         errors = torch.tensor([wrong for wrong, *_ in rows]).double()
-        values = torch.tensor([scores for _, scores, _ in rows]).double()
+        values = torch.tensor([scores for _, scores, _ in rows], dtype=torch.float64)
         if self.failure_auroc and errors.min() == errors.max():
             kind = 'wrong' if errors.any() else 'right'
             why = f'Expected right and wrong predictions, got {len(rows)} {kind} ones.'

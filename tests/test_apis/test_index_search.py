@@ -99,6 +99,16 @@ def test_classes_of_very_different_sizes(tmp_path):
     ]  # fmt: skip
 
 
+def test_images_without_label_are_classes_behind_a_large_one(tmp_path):
+    draw = np.random.default_rng(4)
+    vectors = np.concatenate([draw.normal((5, 0, 0), 0.1, (300, 3)), draw.normal((0, 5, 0), 0.1, (6, 3))])
+    EmbeddingIndex.write(
+        tmp_path / 'i.npz', [f'{row}' for row in range(306)], np.float32(vectors), ['large'] * 300 + [''] * 6
+    )
+    found = IndexSearch(EmbeddingIndex(tmp_path / 'i.npz'), 5, 'max')(np.float32([[5, 1, 0]]))
+    assert [match.label for match in found[0]] == ['large', '', '', '', '']
+
+
 def test_scores_are_those_of_the_retrieval_metric(tmp_path):
     index = write(tmp_path / 'a.npz', 300, 5, classes=40, unlabelled=0.05)
     search = IndexSearch(index, 8)

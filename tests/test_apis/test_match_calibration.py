@@ -92,3 +92,15 @@ def test_bad_input_is_a_sentence(gallery, tmp_path):
         calibrate_matches(gallery, index_of(tmp_path / 'o.npz', vectors, ['x'] * 10), 0.1)
     with pytest.raises(ValueError, match='expected embeddings of one model, but the width'):
         calibrate_matches(gallery, index_of(tmp_path / 'w.npz', vectors[:, :8], labels), 0.1)
+
+
+def test_a_match_that_is_never_found_counts_as_missed(gallery, tmp_path):
+    """Embeddings that are not finite: their queries have a match in the index."""
+    vectors, labels = drawn(40, seed=5)
+    plain = calibrate_matches(gallery, index_of(tmp_path / 'plain.npz', vectors, labels, 'q'), 0.2)
+    vectors[:4] = np.nan
+    found = calibrate_matches(gallery, index_of(tmp_path / 'q.npz', vectors, labels, 'q'), 0.2)
+    assert (found.queries, found.without) == (40, 0)
+    assert found.threshold < plain.threshold
+    missed = sum(not matches for matches in IndexSearch(gallery, 60, threshold=found.threshold)(vectors))
+    assert missed <= 8

@@ -77,11 +77,20 @@ def test_padded_samples_are_dropped():
 
 
 def test_invalid_probabilities_are_errors():
-    for scores in (torch.tensor([[3.0, 1.0]]), torch.tensor([[1.2, -0.2]]), torch.tensor([[torch.nan, 1.0]])):
+    for scores in (torch.tensor([[3.0, 1.0]]), torch.tensor([[1.2, -0.2]]), torch.tensor([[torch.inf, 1.0]])):
         with pytest.raises(ValueError, match='expected probabilities in pred_score, got a sum of'):
             evaluated(scores, torch.tensor([0]))
     with pytest.raises(ValueError, match=r'CalibrationMetric: expected bins in .* got 0'):
         CalibrationMetric(bins=0)
+
+
+def test_nan_has_no_result_and_stops_no_other_metric():
+    metric = CalibrationMetric(errors=['equal_width', 'classwise'])
+    scores, labels = torch.tensor([[0.5, 0.5], [torch.nan, 1.0], [torch.nan, 1.0]]), torch.tensor([0, 1, -1])
+    samples = [dict(pred_score=score, gt_label=label.view(1)) for score, label in zip(scores, labels, strict=True)]
+    metric.process(None, samples)
+    assert metric.evaluate(3) == {}
+    assert metric.no_result == '1 of 2 images have a score that is NaN: no probability.'
 
 
 @pytest.mark.parametrize(
@@ -153,3 +162,11 @@ def test_thousand_classes_and_a_single_image():
     assert result['calibration/nll'] == pytest.approx(6.9078, abs=1e-3)
     assert result['calibration/ece'] == pytest.approx(0.1)  # wrong, and 0.1 % sure
     assert result['calibration/ece_classwise'] == pytest.approx(100 * (999 * 0.001 + 0.999) / 1000)
+
+
+def test_bfloat16_sums_to_1_as_far_as_it_can():
+    scores = torch.tensor([[0.67, 0.33], [0.33, 0.67]]).bfloat16()
+    assert abs(scores.double().sum(1) - 1).max() > 1e-3
+    assert evaluated(scores, torch.tensor([0, 1]))['calibration/brier'] == pytest.approx(2 * 0.33**2, abs=2e-3)
+    with pytest.raises(ValueError, match='expected probabilities'):
+        evaluated(scores * 1.02, torch.tensor([0, 1]))

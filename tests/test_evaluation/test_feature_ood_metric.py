@@ -100,3 +100,17 @@ class TestWithTheExtra:
         result, metric = self.evaluated(*clouds(30, 1), None)
         assert result == {}
         assert metric.no_result == 'There is no bank to fit detectors to: add EmbeddingBankHook.'
+
+    def test_a_detector_that_cannot_be_fitted_does_not_stop_the_others(self):
+        rows, labels = clouds(40, 1, unknown=10)
+        never_predicted = nn.Linear(8, 3)
+        nn.init.zeros_(never_predicted.weight)
+        result, metric = self.evaluated(rows, labels, clouds(30, 0), never_predicted, detectors=['she', 'knn'])
+        assert set(result) == {'ood/auroc_knn', 'ood/fpr95_knn'}
+        assert 'she cannot be fitted to this bank' in metric.no_result
+        assert result == self.evaluated(rows, labels, clouds(30, 0), detectors='knn')[0]
+        assert self.evaluated(rows, labels, clouds(30, 0), never_predicted, detectors='she')[0] == {}
+
+    def test_each_detector_once(self):
+        with pytest.raises(ValueError, match=r'expected each detector once.*got knn, knn'):
+            FeatureOODMetric(['knn', dict(type='KNN', k=3)])

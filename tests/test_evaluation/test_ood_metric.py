@@ -151,3 +151,9 @@ def test_a_single_unknown_image_has_no_interval():
     assert 'ood/auroc_epistemic' in result
     assert 'ood/auroc_epistemic_low' not in result
     assert metric.no_result.startswith('Insufficient data for an interval')
+
+
+def test_scores_are_compared_in_float64():
+    scores = torch.tensor([[0.7, 0.3], [0.7 - 1e-10, 0.3 + 1e-10]], dtype=torch.float64)
+    samples = [dict(pred_score=row, gt_label=torch.tensor([label])) for row, label in zip(scores, (0, -1), strict=True)]
+    assert evaluated(OODMetric(), samples)['ood/auroc_least_confidence'] == 100

@@ -141,3 +141,9 @@ def test_scores_that_are_nan_are_wrong():
     """The largest of them would be the first, and right where the label is 0."""
     diverged = [dict(pred_score=torch.full((3,), torch.nan), gt_label=torch.tensor([0]))] * 4
     assert evaluated(diverged)['selective/aurc_least_confidence'] == 100
+
+
+def test_scores_are_compared_in_float64():
+    scores = torch.tensor([[0.7, 0.3], [0.7 - 1e-10, 0.3 + 1e-10]], dtype=torch.float64)
+    samples = [dict(pred_score=row, gt_label=torch.tensor([label])) for row, label in zip(scores, (0, 1), strict=True)]
+    assert evaluated(samples)['selective/aurc_least_confidence'] == 25

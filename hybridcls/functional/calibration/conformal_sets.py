@@ -30,7 +30,7 @@ def conformal_threshold(right_scores: Tensor, alpha: float) -> Optional[float]:
     al. <https://arxiv.org/abs/math/0405045>`_; as MAPIE's conformity score ``'lac'``).
 
     Args:
-        right_scores (Tensor): The score of each image's right class, shape (N,).
+        right_scores (Tensor): The score of each image's right class, shape (N,); NaN is below all.
         alpha (float): In (0, 1).
 
     Returns:
@@ -42,7 +42,7 @@ def conformal_threshold(right_scores: Tensor, alpha: float) -> Optional[float]:
     """
     check_number('conformal_threshold', 'alpha', alpha, 0, 1, low_open=True, high_open=True)
     rank = math.floor(alpha * (len(right_scores) + 1) + 1e-9)
-    return float(right_scores.double().kthvalue(rank).values) if rank else None
+    return float(_or_least(right_scores).kthvalue(rank).values) if rank else None
 
 
 def match_threshold(similarities: Tensor, is_right: Tensor, alpha: float) -> Optional[float]:
@@ -52,7 +52,8 @@ def match_threshold(similarities: Tensor, is_right: Tensor, alpha: float) -> Opt
     same gallery.
 
     Args:
-        similarities (Tensor): Of Q queries to G entries of the gallery (images, or classes), higher is nearer, (Q, G).
+        similarities (Tensor): Of Q queries to G entries of the gallery (images, or classes), higher is nearer, (Q, G);
+            NaN is furthest.
         is_right (Tensor): bool, (Q, G): whether the entry is of the query's class. Queries without any are left out.
         alpha (float): In (0, 1).
 
@@ -65,7 +66,7 @@ def match_threshold(similarities: Tensor, is_right: Tensor, alpha: float) -> Opt
         >>> match_threshold(similarities, is_right, alpha=0.5)
         0.75
     """
-    best = similarities.double().masked_fill(~is_right, -torch.inf).amax(1)[is_right.any(1)]
+    best = _or_least(similarities).masked_fill(~is_right, -torch.inf).amax(1)[is_right.any(1)]
     return conformal_threshold(best, alpha)
 
 
@@ -75,7 +76,7 @@ def match_sets(similarities: Tensor, threshold: float, at_least: int = 0) -> lis
     The sets of classes of an image are such, too, of its scores.
 
     Args:
-        similarities (Tensor): Shape (Q, G).
+        similarities (Tensor): Shape (Q, G); what is NaN is in no set.
         threshold (float): Of :func:`match_threshold`, or of :func:`conformal_threshold`.
         at_least (int): How many entries a set has at least. Defaults to 0.
 
@@ -86,6 +87,11 @@ def match_sets(similarities: Tensor, threshold: float, at_least: int = 0) -> lis
         >>> match_sets(torch.tensor([[0.6, 0.1, 0.9], [0.2, 0.1, 0.3]]), threshold=0.5)
         [tensor([2, 0]), tensor([], dtype=torch.int64)]
     """
-    values, order = similarities.sort(dim=1, descending=True, stable=True)
-    counts = (values.double() >= threshold).sum(1).clamp_min(at_least)
+    values, order = _or_least(similarities).sort(dim=1, descending=True, stable=True)
+    counts = ((values >= threshold) & (values > -torch.inf)).sum(1).clamp_min(at_least)
     return [row[:count] for row, count in zip(order, counts.tolist(), strict=True)]
+
+
+def _or_least(scores: Tensor) -> Tensor:
+    """Return scores in float64, with -inf for NaN, which torch sorts as the largest number."""
+    return scores.double().nan_to_num(-torch.inf, torch.inf, -torch.inf)

@@ -19,6 +19,7 @@ Statistic = Callable[[Tensor], Tensor]
 
 _BLOCK_NUMBERS = 2**22  # weights that are held at once
 _MOST_WITHOUT_VALUE = 0.05  # of the resamples
+_ROUNDING = 1e-12
 
 
 class Interval(NamedTuple):
@@ -119,8 +120,9 @@ def bootstrap_interval(
         seed (int): Of the draws: the same seed and sizes give the same interval. Defaults to 0.
 
     Returns:
-        Intervals: Of each statistic; NaN (insufficient data) with fewer than :func:`fewest_units` images or groups, or
-        where more than 5 % of the resamples have no value.
+        Intervals: Of each statistic; NaN (insufficient data) with fewer than :func:`fewest_units` images or groups,
+        where more than 5 % of the resamples have no value, or where they agree: of images that are all right each
+        resample is, which does not make it certain.
 
     Raises:
         ValueError: If a number is out of range, or there is not one group for each image.
@@ -152,6 +154,7 @@ def bootstrap_interval(
     tails = torch.tensor([(1 - confidence) / 2, (1 + confidence) / 2], dtype=torch.float64)
     low, high = values.nanquantile(tails, dim=0)
     too_few = values.isnan().double().mean(0) > _MOST_WITHOUT_VALUE
+    too_few |= high - low <= _ROUNDING * high.abs()
     return Intervals(low.masked_fill(too_few, torch.nan), high.masked_fill(too_few, torch.nan))
 
 

@@ -32,10 +32,11 @@ def nearest_neighbours(
 ) -> tuple[Tensor, Tensor]:
     """Find the ``k`` entries of ``bank`` with the largest cosine similarity to each query.
 
-    Similarities are those of float64, rounded to float32; of equal ones the smaller position comes first. So the answer
-    is the same for any block size, number of threads, device and ``candidates``. A float32 product finds candidates,
-    with room for all that its rounding could hide, and only these are computed again; queries with more near ties than
-    there is room for meet the whole bank in float64.
+    Similarities are those of float64, rounded to float32, and to 0 within 1e-13 of a right angle, where sums in another
+    order differ; of equal ones the smaller position comes first. So the answer is the same for any block size, number
+    of threads, device and ``candidates``. A float32 product finds candidates, with room for all that its rounding could
+    hide, and only these are computed again; queries with more near ties than there is room for meet the whole bank in
+    float64.
 
     Blocks of queries meet blocks of the bank and only the best so far are kept: the memory on ``device`` does not grow
     with the length of either. The bank is read block by block, so it may be a mapped file.

@@ -11,13 +11,15 @@ NOT_THERE = torch.iinfo(torch.int64).min
 """Key of no neighbour: below that of a similarity of -inf."""
 
 _LARGEST = 2**32 - 1
+_NOISE = 2.0**-44  # of float64 sums, which differ with their order: a right angle is 0
 
 
 def keys_of(similarities: Tensor, positions: Tensor) -> Tensor:
     """Return int64 keys that are larger for a larger similarity and, where these are equal, for a smaller position.
 
     Args:
-        similarities (Tensor): Float64 or float32, rounded to float32 here. NaN counts as -inf.
+        similarities (Tensor): Float64 or float32, rounded to float32 here. NaN counts as -inf, and what is
+            within 1e-13 of 0, which is the rounding of a right angle, as 0.
         positions (Tensor): Int64 in [0, 2**32), of a shape that goes with it.
 
     Example:
@@ -26,7 +28,7 @@ def keys_of(similarities: Tensor, positions: Tensor) -> Tensor:
         [2, 1, 0]
     """
     single = similarities.float().nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
-    bits = (single + 0.0).view(torch.int32)  # -0.0 becomes 0.0
+    bits = single.masked_fill(single.abs() < _NOISE, 0.0).view(torch.int32)  # -0.0 becomes 0.0
     # Of negative numbers all bits but the sign are turned: IEEE numbers are then in the order of integers.
     ordered = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).long()
     return (ordered << 32) | (_LARGEST - positions)

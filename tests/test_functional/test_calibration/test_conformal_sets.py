@@ -97,3 +97,18 @@ def test_too_few_queries_have_no_threshold():
     similarities, right = galleries(np.random.default_rng(1), 10)
     assert match_threshold(similarities, right, alpha=0.05) is None
     assert match_threshold(similarities, torch.zeros_like(right), alpha=0.05) is None
+
+
+def test_nan_is_furthest():
+    similarities = torch.tensor([[torch.nan, 0.75, 0.5], [0.25, torch.nan, 0.125], [0.5, 0.25, 0.375]])
+    assert [found.tolist() for found in match_sets(similarities, 0.25)] == [[1, 2], [0], [0, 2, 1]]
+    assert [len(found) for found in match_sets(similarities, -torch.inf)] == [2, 2, 3]
+    is_right = torch.tensor([[True, True, False], [False, True, False], [True, False, False]])
+    assert match_threshold(similarities, is_right, alpha=0.5) == 0.5  # of 0.75, NaN and 0.5
+    assert conformal_threshold(torch.tensor([torch.nan, 0.5, 0.75]), alpha=0.5) == 0.5
+
+
+def test_similarities_need_no_bounds():
+    similarities = torch.tensor([[5.0, -3.0], [-2.0, 7.0], [-4.0, 9.0]])
+    is_right = torch.tensor([[False, True], [True, False], [True, False]])
+    assert match_threshold(similarities, is_right, alpha=0.5) == -3.0

@@ -119,6 +119,16 @@ def test_the_sequence_ends_at_the_first_threshold_that_fails():
     assert (found.answered, found.errors) == (passing[-1], passing[-1] - 180)
 
 
+@pytest.mark.parametrize(('answers', 'errors', 'shown'), [(59, 0, True), (58, 0, False), (93, 1, True), (92, 1, False)])
+def test_the_least_answers_that_show_a_risk(answers, errors, shown):
+    """Of equal confidences; by hand: 0.95^59 = 0.0485, 0.95^58 = 0.0510, and so with one error."""
+    assert (binom.cdf(errors, answers, 0.05) <= 0.05) == shown
+    is_test = torch.arange(answers + 1) > 0
+    wrong = (torch.arange(answers + 1) > 0) & (torch.arange(answers + 1) <= errors)
+    found = risk_threshold(torch.ones(answers + 1), wrong, is_test, 0.05)
+    assert (found.threshold == 1) if shown else (found.threshold is None)
+
+
 def test_what_is_missing_is_counted():
     assert [images_without_error(*one) for one in ((0.05, 0.95), (0.01, 0.95), (0.1, 0.9), (0.5, 0.5))] == [
         59, 299, 22, 1,

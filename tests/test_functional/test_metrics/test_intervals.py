@@ -98,6 +98,14 @@ def test_insufficient_data():
     assert share_interval_by_group(torch.zeros(0, dtype=torch.bool), []) == (0, 1)
 
 
+@pytest.mark.parametrize('value', [1.0, 0.0, 0.3])
+def test_resamples_that_agree_say_nothing(value):
+    values = torch.full((20,), value)
+    assert all(math.isnan(end) for end in mean_interval(values))
+    values[0] = 0.5
+    assert all(math.isfinite(end) for end in mean_interval(values))
+
+
 def test_a_statistic_that_most_resamples_lack_has_no_interval():
     rare = torch.zeros(50)
     rare[0] = 1

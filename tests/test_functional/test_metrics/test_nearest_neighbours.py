@@ -38,6 +38,21 @@ def test_without_a_bank_no_row_is_its_own_neighbour(monkeypatch, queries_a_block
     torch.testing.assert_close(similarity, expected.values[:, :16].float())
 
 
+@pytest.mark.parametrize('k', [20, 400])
+def test_right_angles_are_ties_in_blocks_of_any_size(k):
+    generator = torch.Generator().manual_seed(3)
+    queries, bank = (torch.randint(-1, 2, (size, 16), generator=generator).float() for size in (9, 400))
+    bank[0] = queries[0] = 1.0
+    bank, queries = bank[bank.any(1)], queries[queries.any(1)]
+    k = min(k, len(bank))
+    products = (queries @ bank.T).double()  # integers, exact
+    cosines = products.sign() * products**2 / bank.square().sum(1) / queries.square().sum(1, keepdim=True)
+    expected = cosines.float().argsort(dim=1, descending=True, stable=True)[:, :k]
+    torch.testing.assert_close(nearest_neighbours(queries, bank, k)[1], expected)
+    alone = torch.cat([nearest_neighbours(query, bank, k)[1] for query in queries.split(1)])
+    torch.testing.assert_close(alone, expected)
+
+
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])
 def test_half_precision_is_computed_in_float32(dtype):
     rows = torch.randn(9, 8, generator=torch.Generator().manual_seed(2)).to(dtype) * 100

@@ -7,7 +7,7 @@ from hybridcls.functional.metrics.neighbour_order import NOT_THERE, keys_of, l2_
 
 
 def test_keys_are_in_the_order_of_python_and_can_be_read():
-    values = [1.0, -1.0, 0.0, -0.0, 2**-130, -(2**-130), 0.5, 0.5, float('inf'), float('-inf'), -0.25, 2**-149]
+    values = [1.0, -1.0, 0.0, -0.0, 2**-40, -(2**-40), 0.5, 0.5, float('inf'), float('-inf'), -0.25, 2**-44]
     positions = list(range(len(values)))[::-1]
     keys = keys_of(torch.tensor(values), torch.tensor(positions))
     expected = sorted(range(len(values)), key=lambda row: (-values[row], positions[row]))
@@ -26,6 +26,9 @@ def test_nan_is_the_least_similar_and_still_a_neighbour():
 def test_differences_below_float32_are_ties():
     keys = keys_of(torch.tensor([0.7 + 1e-12, 0.7], dtype=torch.float64), torch.tensor([1, 0]))
     assert keys[1] > keys[0]
+    keys = keys_of(torch.tensor([3e-17, -3e-17, 0.0], dtype=torch.float64), torch.tensor([2, 0, 1]))
+    assert keys.argsort(descending=True).tolist() == [1, 2, 0]  # right angles, whatever their sums were rounded to
+    assert read_keys(keys)[0].tolist() == [0.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.float32, torch.float64])
