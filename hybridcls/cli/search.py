@@ -369,6 +369,9 @@ def _draw(path: str, shown: list[tuple[str, str, str, list['Match']]], search: '
             caption = [os.path.basename(match.path), said, f'{match.similarity:.4f}']
             row.append(Cell(_read(search.located(match)), caption, color if label else _UNKNOWN))
         rows.append(row if matches else [*row, Cell(None, ['no match'])])
+    absent = sum(cell.image is None and cell.caption != ['no match'] for row in rows for cell in row)
+    if absent:
+        tell(f'{absent} images of the sheet are not there or cannot be read: their frames are empty.', sys.stderr)
     sheet = contact_sheet(rows, ['query', *(str(rank) for rank in range(1, search.k + 1))])
     with unfinished_out(path) as unfinished:
         sheet.save(unfinished)

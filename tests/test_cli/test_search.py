@@ -112,6 +112,15 @@ def test_a_sheet_shows_queries_and_matches(index, digit_folder, tmp_path, capfd)
     assert frames <= {(46, 158, 68), (208, 58, 47)}
 
 
+def test_images_that_are_gone_are_told_beside_the_sheet(made, digit_folder, tmp_path, capfd):
+    images = shutil.copytree(digit_folder / 'val' / 'one', tmp_path / 'images' / 'one')
+    index = tmp_path / 'gone.npz'
+    command('embed', made / 'epoch_1.pth', tmp_path / 'images', '--out', index)
+    shutil.rmtree(images)
+    assert search(index, digit_folder / 'val', '--sheet', tmp_path / 's.png', '--sheet-queries', 3, '--k', 2) == 0
+    assert '6 images of the sheet are not there' in capfd.readouterr().err
+
+
 def test_without_queries_the_index_is_described(index, capfd):
     assert search(index) == 0
     out = capfd.readouterr().out
