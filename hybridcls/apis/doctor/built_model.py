@@ -10,7 +10,7 @@ from hybridcls.compat.torch import AnyBatchNorm
 from hybridcls.engine.config.timm_streams import timm_streams_in
 from hybridcls.engine.config.tree import dotted, value_at
 
-from .finding import NOTE, PROBLEM, WARNING, Finding, named
+from .finding import NOTE, PROBLEM, WARNING, Finding
 from .schedule import starts_from_weights
 from .subject import Subject
 
@@ -99,6 +99,6 @@ def _size(subject: Subject, stream: Any, known: Any, where: str) -> Iterator[Fin
         )  # fmt: skip
     elif getattr(stream, 'has_weights', False) and not pretrained / _FAR <= max(sides) <= pretrained * _FAR:
         yield Finding(
-            NOTE, 'img_size', f'images of {" x ".join(map(str, sides))} pixels for {stream.model_name}, which was pretrained with '
-            f'{pretrained}.', f'img_size={pretrained}',
+            NOTE, 'img_size', f'images of {" x ".join(map(str, sides))} pixels for {stream.model_name}, which was '
+            f'pretrained with {pretrained}.', f'img_size={pretrained}',
         )  # fmt: skip
