@@ -385,4 +385,4 @@ def all_works(rank, folder):
     for name, work in WORKS.items():
         torch.save(work(rank, folder), f'{folder}/{name}_{rank}.pt')
     dist.barrier()
-    # The group is not destroyed: in torch 2.6 that waits, with the interpreter's lock, for a thread that needs the lock.
+    # Not destroyed: in torch 2.6 that waits, with the interpreter's lock, for a thread that needs the lock.
