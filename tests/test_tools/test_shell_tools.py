@@ -53,7 +53,8 @@ def test_invalid_number_of_processes(number):
 
 
 @pytest.mark.parametrize('visible', [None, '0,3'])
-def test_more_processes_than_gpus_is_an_error(tmp_path, visible):
+def test_more_processes_than_gpus_is_an_error(monkeypatch, tmp_path, visible):
+    monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
     environment = dict(PATH=program(tmp_path / 'bin', 'nvidia-smi', '#!/bin/sh\necho "GPU 0: a"\necho "GPU 1: b"\n'))
     if visible:
         environment['CUDA_VISIBLE_DEVICES'] = visible
