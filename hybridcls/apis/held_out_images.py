@@ -53,7 +53,7 @@ def held_out_images(data: str, checkpoint: str, cfg: Mapping[str, Any]) -> tuple
                 f'calibrate: expected held-out images, got {data}, whose images the model was trained on. On these it '
                 'is surer and more often right than on others.'
             )
-    items = list(read_inputs(data).items)
+    items = list(read_inputs(data, 'calibrate').items)
     if os.path.isfile(data) and data.lower().endswith(TABLES):
         items, note = _without_training_rows(data, items)
     else:

@@ -50,7 +50,7 @@ class ImageInputs:
     total: Optional[int] = None
 
 
-def read_inputs(inputs: Any) -> ImageInputs:
+def read_inputs(inputs: Any, caller: str = 'predict') -> ImageInputs:
     """Find the images that ``inputs`` stands for.
 
     - A path (or address) of an image; a folder: all images below it, sorted; a pattern (``photos/**/*.jpg``), sorted;
@@ -63,6 +63,7 @@ def read_inputs(inputs: Any) -> ImageInputs:
 
     Args:
         inputs: Any of these.
+        caller (str): Who asks, for messages about paths. Defaults to ``'predict'``.
 
     Raises:
         FileNotFoundError: If a single path does not exist, or there is no image.
@@ -70,22 +71,22 @@ def read_inputs(inputs: Any) -> ImageInputs:
         ValueError: If an array or tensor is no RGB or grey image, or a table cannot be read.
     """
     if isinstance(inputs, (str, os.PathLike)):
-        items = _of_path(os.fspath(inputs), must_exist=True)
+        items = _of_path(os.fspath(inputs), caller, must_exist=True)
         return ImageInputs(items, len(items))
     if isinstance(inputs, (list, tuple)):
         if not inputs:
-            raise FileNotFoundError('predict: expected images, got an empty list.')
-        items = [item for one in inputs for item in _items_of(one)]
+            raise FileNotFoundError(f'{caller}: expected images, got an empty list.')
+        items = [item for one in inputs for item in _items_of(one, caller)]
         return ImageInputs(items, len(items))
     if _is_in_memory(inputs):
-        items = list(_items_of(inputs))
+        items = list(_items_of(inputs, caller))
         return ImageInputs(items, len(items))
     if isinstance(inputs, Mapping) or not isinstance(inputs, Iterable):
         raise TypeError(
-            f'predict: expected a path, a folder, an image of Pillow, an array, a tensor, bytes, a file or an iterable '
-            f'of these, got {type(inputs).__name__}.'
+            f'{caller}: expected a path, a folder, an image of Pillow, an array, a tensor, bytes, a file or an '
+            f'iterable of these, got {type(inputs).__name__}.'
         )
-    return ImageInputs(item for one in inputs for item in _items_of(one))
+    return ImageInputs(item for one in inputs for item in _items_of(one, caller))
 
 
 def is_one_image(inputs: Any) -> bool:
@@ -96,42 +97,43 @@ def is_one_image(inputs: Any) -> bool:
     return _is_in_memory(inputs) and getattr(inputs, 'ndim', 3) < 4
 
 
-def _items_of(one: Any) -> Iterator[Item]:
+def _items_of(one: Any, caller: str) -> Iterator[Item]:
     if isinstance(one, (str, os.PathLike)):
-        yield from _of_path(os.fspath(one))
+        yield from _of_path(os.fspath(one), caller)
     elif isinstance(one, (np.ndarray, Tensor)) and one.ndim == 4:
         yield from (Item(None, _from_memory(image)) for image in one)
     else:
         yield Item(None, _from_memory(one))
 
 
-def _of_path(path: str, must_exist: bool = False) -> list[Item]:
+def _of_path(path: str, caller: str, must_exist: bool = False) -> list[Item]:
     path = os.path.expanduser(path)
     if os.path.isdir(path):
-        return _of_folder(path)
+        return _of_folder(path, caller)
     is_there = os.path.exists(path)
     if path.lower().endswith(TABLES) and '://' not in path and (is_there or must_exist):
-        return _of_table(path)
+        return _of_table(path, caller)
     if not is_there and glob.has_magic(path) and '://' not in path:
         found = sorted(name for name in glob.glob(path, recursive=True) if os.path.isfile(name))
         kept = [name for name in found if name.lower().endswith(readable_extensions())]
         if not kept:
             what = f'{len(found)} files that are no images' if found else 'no file'
-            raise FileNotFoundError(f'predict: expected images for the pattern {path!r}, got {what}.')
+            raise FileNotFoundError(f'{caller}: expected images for the pattern {path!r}, got {what}.')
         return [Item(name, name) for name in kept]
     if must_exist and not is_there and '://' not in path:
-        raise FileNotFoundError(f'predict: the image {path!r} does not exist.{near_files(path)}')
+        raise FileNotFoundError(f'{caller}: the image {path!r} does not exist.{near_files(path)}')
     return [Item(path, path)]
 
 
-def _of_folder(folder: str) -> list[Item]:
+def _of_folder(folder: str, caller: str) -> list[Item]:
     extensions = readable_extensions()
     images, left_out = files_below(folder, extensions)
     if not images:
         there = ', '.join(f'{what} ({count})' for what, count in left_out.most_common(8))
+        others = f'; there are other files: {there}' if there else ''
         raise FileNotFoundError(
-            f'predict: expected images below {folder!r}, got none{f"; there are other files: {there}" if there else ""}'
-            f'. The extensions of images are {listed(extensions, 40)}.'
+            f'{caller}: expected images below {folder!r}, got none{others}. The extensions of images are '
+            f'{listed(extensions, 40)}.'
         )
     items = []
     for name in sorted(images, key=lambda path: path.split(os.sep, 1)):  # as ImageFolder, so that batches are a test's
@@ -141,15 +143,15 @@ def _of_folder(folder: str) -> list[Item]:
     return items
 
 
-def _of_table(path: str) -> list[Item]:
+def _of_table(path: str, caller: str) -> list[Item]:
     if not os.path.isfile(path):
-        raise FileNotFoundError(f'predict: the table {path!r} does not exist.{near_files(path)}')
+        raise FileNotFoundError(f'{caller}: the table {path!r} does not exist.{near_files(path)}')
     has_labels = True
     try:
-        rows, _ = read_rows('predict', path, with_label=True, multi_label=True)
+        rows, _ = read_rows(caller, path, with_label=True, multi_label=True)
     except ValueError:  # it has no column of labels
         has_labels = False
-        rows, _ = read_rows('predict', path, with_label=False)
+        rows, _ = read_rows(caller, path, with_label=False)
     folder = os.path.dirname(path)
     return [
         Item(

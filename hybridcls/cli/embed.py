@@ -86,7 +86,7 @@ def _embed(args: Namespace) -> dict[str, Any]:
     from hybridcls.apis.image_inputs import read_inputs
 
     index = EmbeddingIndex(args.out, 'embed') if args.append else None
-    items = _new_items(list(read_inputs(args.images).items), index, args.out)
+    items = _new_items(list(read_inputs(args.images, 'embed').items), index, args.out)
     if not items:
         return dict(command='embed', out=args.out, embedded=0, images=len(index or ()), unreadable=[])
     amp = args.amp or (index.about.get('amp') if index is not None else None)

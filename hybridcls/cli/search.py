@@ -267,7 +267,7 @@ def _ask_images(args: Namespace, index: 'EmbeddingIndex', answers: _Answers) -> 
     from hybridcls.apis.embedding_index import about_model, absolute, check_same_model
     from hybridcls.apis.image_inputs import ImageInputs, read_inputs
 
-    items = list(read_inputs(args.queries).items)
+    items = list(read_inputs(args.queries, 'search').items)
     checkpoint = args.checkpoint or index.about.get('checkpoint')
     if checkpoint is None:
         raise ValueError(

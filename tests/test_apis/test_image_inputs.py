@@ -59,8 +59,10 @@ def test_no_image_is_a_sentence(folder):
         (f'{folder}/*.xyz', 'got no file'),
         ([], 'got an empty list'),
     ):
-        with pytest.raises(FileNotFoundError, match=sentence):
+        with pytest.raises(FileNotFoundError, match=f'^predict: .*{sentence}'):
             read_inputs(inputs)
+        with pytest.raises(FileNotFoundError, match=f'^embed: .*{sentence}'):
+            read_inputs(inputs, 'embed')
     for number in range(3):
         (folder / 'texts').mkdir(exist_ok=True)
         (folder / 'texts' / f'{number}.txt').touch()
