@@ -17,7 +17,7 @@ from typing import Any, Optional
 from hybridcls.command_line import TRACEBACK_VARIABLE, explain_error, run_tool
 from hybridcls.version import __version__
 
-from . import calibrate, doctor, embed, explain, migrate, predict, search, test, train
+from . import ablate, calibrate, doctor, embed, explain, migrate, predict, search, test, train
 from . import list as list_
 
 __all__ = ['SUBCOMMANDS', 'main', 'parse_args', 'run_alone']
@@ -31,6 +31,7 @@ SUBCOMMANDS = {
     'calibrate': calibrate,
     'list': list_,
     'doctor': doctor,
+    'ablate': ablate,
     'explain': explain,
     'migrate': migrate,
 }

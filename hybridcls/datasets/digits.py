@@ -35,10 +35,14 @@ class Digits(BaseDataset):
             Defaults to 0.
         digits (Sequence[int], optional): Use only these, in the order of their labels: ``digits=(3, 7)`` has the
             classes 0 (a three) and 1. The split is that of all digits. Defaults to None: all ten.
+        images_per_class (int, optional): Keep so many images of each class of the split, drawn by ``images_seed``.
+            Defaults to None: all.
+        images_seed (int): Seed of that draw; the splits stay. Defaults to 0.
         **kwargs: ``pipeline``, ``test_mode``, ``indices`` ... of mmpretrain's BaseDataset.
 
     Raises:
-        ValueError: If ``split`` is not one of these, or a ratio leaves a split empty.
+        ValueError: If ``split`` is not one of these, a ratio leaves a split empty, or a class has fewer images than
+            ``images_per_class``.
 
     Example:
         >>> digits = Digits(split='test')
@@ -55,12 +59,19 @@ class Digits(BaseDataset):
         val_ratio: float = 0.2,
         split_seed: int = 0,
         digits: Optional[Sequence[int]] = None,
+        images_per_class: Optional[int] = None,
+        images_seed: int = 0,
         **kwargs: Any,
     ) -> None:
         check_choice('Digits', 'split', split, ('train', 'val', 'test', 'train+val'))
         for name, ratio in (('test_ratio', test_ratio), ('val_ratio', val_ratio)):
             check_number('Digits', name, ratio, 0, 1, low_open=True, high_open=True)
         check_number('Digits', 'split_seed', split_seed, 0, integer=True)
+        if images_per_class is not None:
+            check_number('Digits', 'images_per_class', images_per_class, 1, integer=True)
+        check_number('Digits', 'images_seed', images_seed, 0, integer=True)
+        self.images_per_class = images_per_class
+        self.images_seed = images_seed
         self.digits = tuple(range(10)) if digits is None else tuple(digits)
         for digit in self.digits:
             check_number('Digits', 'digits', digit, 0, 9, integer=True)
@@ -88,12 +99,25 @@ class Digits(BaseDataset):
             rest = test
         elif self.split != 'train+val':
             rest = halves(rest, self.val_ratio)[self.split == 'val']
-        chosen = np.sort(rest)
+        chosen = np.sort(rest if self.images_per_class is None else self._few(rest, labels))
         return [
             dict(img=images[index], img_shape=(8, 8), ori_shape=(8, 8), gt_label=self.digits.index(labels[index]))
             for index in chosen
             if labels[index] in self.digits
         ]
+
+    def _few(self, rest: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        rng = np.random.default_rng(self.images_seed)
+        kept = []
+        for digit in range(10):
+            of_digit = np.sort(rest[labels[rest] == digit])
+            if digit in self.digits and len(of_digit) < self.images_per_class:
+                raise ValueError(
+                    f'Digits: expected images_per_class to be at most {len(of_digit)}, the images of the digit {digit} '
+                    f'in the split {self.split!r}, got {self.images_per_class}.'
+                )
+            kept.append(rng.permutation(of_digit)[: self.images_per_class])
+        return np.concatenate(kept)
 
     def extra_repr(self) -> list[str]:
         """Return the split and its settings."""

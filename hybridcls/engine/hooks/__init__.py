@@ -23,6 +23,7 @@ from .random_state_hook import RandomStateHook, seed_worker
 from .resume_hook import ResumeHook
 from .sharded_rows_hook import ShardedRowsHook
 from .slow_weights_hook import SlowWeightsHook
+from .step_cost_hook import StepCostHook
 from .subcenter_cleanup_hook import SubcenterCleanupHook
 from .switch_recipe_hook import SwitchRecipeHook
 from .thresholds_hook import ThresholdsHook
@@ -35,7 +36,7 @@ __all__ = [
     'ClassNamesHook', 'ConsoleHook', 'DataReportHook', 'EarlyStoppingHook', 'EmbeddingBankHook', 'GalleryHook',
     'HeadFirstHook', 'LearningCurvesHook', 'LoggerHook', 'ParamSchedulerHook', 'PreemptionHook',
     'PreprocessingVersionHook', 'RandomStateHook', 'ResumeHook', 'seed_worker', 'ShardedRowsHook', 'SlowWeightsHook',
-    'SubcenterCleanupHook', 'SwitchRecipeHook', 'ThresholdsHook', 'TokenMergingHook', 'TransferHook',
+    'StepCostHook', 'SubcenterCleanupHook', 'SwitchRecipeHook', 'ThresholdsHook', 'TokenMergingHook', 'TransferHook',
     'VisualizationHook',
 ]  # fmt: skip
 

@@ -13,6 +13,7 @@ from .intervals import (
 )
 from .nearest_neighbours import nearest_neighbours, vote_ranks
 from .ood_scores import aupr, auroc, fpr_at_tpr
+from .paired_effects import PairedEffect, holm_adjusted, paired_effect, smallest_effect
 from .pairs_of_all import PairRates, accept_rates_of_all_pairs
 from .retrieval_scores import average_precision, map_at_r, precision_at_r, recall_at, reciprocal_rank
 from .selective_prediction import (
@@ -38,6 +39,10 @@ __all__ = [
     'class_counts',
     'target_ranks',
     'PairRates',
+    'PairedEffect',
+    'holm_adjusted',
+    'paired_effect',
+    'smallest_effect',
     'bootstrap_interval',
     'fewest_units',
     'mean_interval',

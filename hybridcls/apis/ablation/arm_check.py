@@ -1,0 +1,58 @@
+"""All arms are completed and their models built before the first training begins."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+from mmengine.registry import DefaultScope
+
+from hybridcls.engine import ConfigError, TrainOptions, is_chain, load_config
+from hybridcls.engine.config.checkpoint_config import without_start
+from hybridcls.engine.phases.plan import read_phases
+from hybridcls.engine.training import complete
+from hybridcls.registry import MODELS
+
+from .arms import Arm
+
+__all__ = ['check_arms']
+
+ACCURACY = 'accuracy/top1'
+
+
+def check_arms(
+    arms: Sequence[Arm], files: Mapping[str, Path], options: Mapping[str, Any]
+) -> Callable[[Mapping[str, float]], Optional[str]]:
+    """Build the model of each arm, and return what tells whether results are above chance.
+
+    Args:
+        arms (Sequence[Arm]): The arms.
+        files (Mapping): The file of each, by its name.
+        options (Mapping): Of the command line.
+
+    Returns:
+        Callable: From the metrics of a training to a sentence if they are not above those of a guess, else None.
+
+    Raises:
+        ConfigError: If an arm's model cannot be built; names the arm.
+    """
+    num_classes: Optional[int] = None
+    for arm in arms:
+        cfg = load_config(files[arm.name])
+        phases = [(phase.config, phase.options) for phase in read_phases(cfg)] if is_chain(cfg) else []
+        for file, own in phases or [(str(files[arm.name]), {})]:
+            one = load_config(file, {**own, **options})
+            try:
+                complete(one, TrainOptions())
+                with DefaultScope.overwrite_default_scope('hybridcls'):
+                    model = MODELS.build(without_start(dict(one.model), False))
+            except (ValueError, TypeError, KeyError, RuntimeError, ImportError) as error:
+                raise ConfigError(f'ablate: the arm {arm.name} cannot be trained: {error}') from error
+            num_classes = getattr(getattr(model, 'head', None), 'num_classes', None) or num_classes
+
+    def chance(metrics: Mapping[str, float]) -> Optional[str]:
+        accuracy = metrics.get(ACCURACY)
+        if accuracy is None or num_classes is None or accuracy > 100 / num_classes:
+            return None
+        return f'accuracy {accuracy:.3g} % is no better than chance ({100 / num_classes:.3g} %)'
+
+    return chance

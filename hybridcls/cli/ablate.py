@@ -1,0 +1,156 @@
+"""Train with and without each lever, from paired seeds, and say which is worth it.
+
+Arms: none of the levers, each alone, all of them; --full adds all but one. Every arm is a config of its own in
+--work-dir/arms, which inherits CONFIG and trains by `hybridcls train` too. Ends with a table, a picture of gain against
+cost, and a sentence a lever. The same command again goes on from where it was interrupted.
+"""
+
+import json
+import math
+import os
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import Any
+
+from .config_options import ConfigOptions
+from .device import add_device_option, hide_gpus
+from .find_config import find_config
+from .json_output import print_json, stdout_for_json, tell
+from .shared_options import SHARED_OPTIONS, add_shared_options, check_shared_paths, values_of_keys
+
+__all__ = ['HELP', 'add_arguments', 'run']
+
+HELP = 'train with and without each lever, and say which is worth it'
+
+_METRICS = {
+    'accuracy/top1': ('accuracy', 'points', True),
+    'calibration/nll': ('NLL', 'nats', False),
+}
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the arguments of the subcommand."""
+    parser.add_argument(
+        'config', help='config of one training: a path or the NAME of a shipped one (digits/few_images)'
+    )
+    parser.add_argument(
+        '--levers',
+        action='append',
+        required=True,
+        metavar='NAMES',
+        help='sam, msam, friendly_sam, lookahead, gc, cbam, token_learner, token_merging, lora, dha, supcon, arcface, '
+        'adaface, evidential, label_smoothing, ema, separated by commas; or one of your own, in an option of its own: '
+        "--levers 'big:lr=0.1,model.neck.fusion_dim=64'",
+    )
+    parser.add_argument('--seeds', type=int, default=5, metavar='N', help='trainings an arm; default: %(default)s')
+    parser.add_argument('--full', action='store_true', help='also all but one lever, for each')
+    parser.add_argument(
+        '--vary',
+        action='append',
+        default=[],
+        metavar='KEY',
+        help='key of the config that gets the number of the seed too, such as train_dataloader.dataset.images_seed',
+    )
+    parser.add_argument('--jobs', type=int, metavar='N', help='trainings at a time; default: a processor each, a GPU 1')
+    parser.add_argument('--work-dir', help='folder for arms, trainings and results; default: work_dirs/ablate_<config>')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=ConfigOptions, metavar='KEY=VALUE', help='override keys of the config'
+    )
+    add_shared_options(parser, [name for name in SHARED_OPTIONS if name not in ('folds', 'seed')])
+    add_device_option(parser)
+
+
+def run(args: Namespace) -> int:
+    """Train all arms, and report what each lever gains."""
+    args.config = find_config('ablate', args.config)
+    check_shared_paths('ablate', args)
+    if args.seeds < 1:
+        raise ValueError(f'ablate: expected --seeds to be at least 1, got {args.seeds}.')
+    if args.jobs is not None and args.jobs < 1:
+        raise ValueError(f'ablate: expected --jobs to be at least 1, got {args.jobs}.')
+    with stdout_for_json(args.json):
+        result = _ablate(args)
+    if args.json:
+        print_json(dict(command='ablate', **result))
+    return 0
+
+
+def _ablate(args: Namespace) -> dict[str, Any]:
+    hide_gpus(args.device)
+    if args.device.startswith('cuda:'):
+        os.environ['CUDA_VISIBLE_DEVICES'] = args.device.partition(':')[2]
+    import torch
+
+    from hybridcls.apis.ablation import (
+        Metric,
+        Training,
+        arms_of,
+        check_arms,
+        draw_gain_and_cost,
+        effects_of,
+        lever_of,
+        run_trainings,
+        table_of,
+        to_json,
+        write_arms,
+    )
+    from hybridcls.engine.checkpoints.files import atomic_write, check_writable
+    from hybridcls.evaluation.result_file import plain_results
+
+    names = [name for text in args.levers for name in ([text] if ':' in text else text.split(','))]
+    levers = [lever_of(name.strip()) for name in names if name.strip()]
+    folder = Path(args.work_dir or os.path.join('work_dirs', f'ablate_{Path(args.config).stem}'))
+    check_writable(folder)
+    options = {**(args.cfg_options or {}), **values_of_keys(args)}
+    options.pop('randomness.seed', None)
+    arms = arms_of(args.config, levers, args.full, {**options, **dict.fromkeys(args.vary, 0)}, folder / 'arms')
+    files = write_arms(arms, folder / 'arms')
+    chance = check_arms(arms, files, options)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    on_gpu = args.device != 'cpu' and torch.cuda.is_available()
+    jobs = args.jobs or (1 if on_gpu else cores)
+    trainings = [
+        Training(arm.name, seed, str(files[arm.name]), {**options, **dict.fromkeys(args.vary, seed)})
+        for seed in range(args.seeds)  # of all arms one seed after the other: what is there is always paired
+        for arm in arms
+    ]
+    tell(f'{len(arms)} arms x {args.seeds} seeds, {jobs} at a time, in {folder}.')
+    texts = {arm.name: ''.join(arm.files.values()) for arm in arms}
+    done = run_trainings(trainings, folder, texts, jobs, max(1, cores // jobs), chance, tell)
+    there = {name for one in done for name in one.metrics}
+    metrics = [Metric(key, *told) for key, told in _METRICS.items() if key in there]
+    if not metrics:
+        raise ValueError(
+            f'ablate: expected {" or ".join(_METRICS)} among the results of the validation, got {sorted(there)}. Add '
+            "dict(type='Accuracy', topk=(1,)) to val_evaluator."
+        )
+    effects = effects_of(arms, done, metrics)
+    base = {
+        metric.key: [value for one in done if one.arm == 'base' and (value := one.metrics.get(metric.key)) is not None]
+        for metric in metrics
+    }
+    said = [f'{_mean(base[metric.key], metric)}' for metric in metrics]
+    tell('\nbase: ' + ', '.join(said) + '\n' + table_of(effects, metrics))
+    for one in effects:
+        tell(f'- {one.sentence}')
+    picture = folder / 'ablation.png'
+    atomic_write(draw_gain_and_cost(effects, metrics, f'{Path(args.config).stem}: {args.seeds} seeds', 0.95), picture)
+    result = dict(
+        config=args.config,
+        work_dir=str(folder),
+        seeds=args.seeds,
+        picture=str(picture),
+        base={key: sum(values) / len(values) if values else math.nan for key, values in base.items()},
+        arms=[to_json(one) for one in effects],
+    )
+    atomic_write(json.dumps(plain_results(result, finite=True), indent=1).encode(), folder / 'ablation.json')
+    atomic_write(table_of(effects, metrics, markdown=True).encode(), folder / 'ablation.md')
+    tell(f'Written: {folder}/ablation.json, ablation.md, ablation.png. Each arm: hybridcls train {folder}/arms/NAME.py')
+    return result
+
+
+def _mean(values: list[float], metric: Any) -> str:
+    if not values:
+        return f'{metric.name} unknown'
+    unit = '%' if metric.unit == 'points' else f' {metric.unit}'
+    return f'{metric.name} {sum(values) / len(values):.4g}{unit}'
