@@ -45,7 +45,12 @@ NETWORK = 'needs a network'
 SLURM = 'needs Slurm'
 PROTOCOLS = 'test_protocols.py runs the page'
 TIMED = 'needs a machine that is fast and idle enough; test_choose_token_merging.py runs the tool'
+ABLATION = 'many trainings; test_apis/test_ablation runs the command'
 NOT_RUN = {
+    'hybridcls ablate digits/few_images --levers sam,lookahead,gc,cbam,dha,supcon --seeds 5 --vary '
+    'train_dataloader.dataset.images_seed': ABLATION,
+    'hybridcls ablate finetune/full --data FOLDER --model NAME --levers gc --levers '
+    "'wide:lr=1e-3,model.head.label_smoothing=0.2'": ABLATION,
     'python tools/choose_token_merging.py CONFIG CHECKPOINT --speedup 1.3 --inflection -1': TIMED,
     'python tools/choose_token_merging.py CONFIG CHECKPOINT --target-ms 40 --batch-size 8': TIMED,
     'bash tools/quickstart.sh': EVERY_PAGE,

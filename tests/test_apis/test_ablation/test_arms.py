@@ -1,0 +1,93 @@
+"""Arms are configs that differ from the one that was named in their levers alone."""
+
+import pytest
+
+from hybridcls.apis.ablation import arms_of, check_arms, lever_of, write_arms
+from hybridcls.engine import ConfigError, load_config
+from hybridcls.engine.config.tree import differing, dotted
+
+HYBRID = 'hybridcls::digits/ce_hybrid.py'
+OPTIONS = {'max_epochs': 3}
+
+
+def arms(names, tmp_path, full=False, config=HYBRID, options=OPTIONS):
+    return arms_of(config, [lever_of(name) for name in names], full, options, tmp_path / 'arms')
+
+
+def loaded(arm, files):
+    return load_config(files[arm], OPTIONS)
+
+
+def places(one, other):
+    return {dotted(path) for path, _ in differing(one.to_dict(), other.to_dict())}
+
+
+def test_which_arms_there_are(tmp_path):
+    assert [arm.name for arm in arms(['sam', 'cbam', 'dha'], tmp_path)] == ['base', 'sam', 'cbam', 'dha', 'all']
+    full = arms(['sam', 'cbam', 'dha'], tmp_path, full=True)[5:]
+    assert [(arm.name, arm.against, arm.gains) for arm in full] == [
+        ('all_but_sam', 'all', 'sam'), ('all_but_cbam', 'all', 'cbam'), ('all_but_dha', 'all', 'dha'),
+    ]  # fmt: skip
+    assert [arm.name for arm in arms(['sam'], tmp_path)] == ['base', 'sam']
+    two = arms(['sam', 'cbam'], tmp_path, full=True)  # all but one of two is each alone
+    assert [arm.name for arm in two] == ['base', 'sam', 'cbam', 'all']
+
+
+def test_an_arm_differs_in_its_lever_alone(tmp_path):
+    files = write_arms(arms(['sam', 'cbam', 'dha'], tmp_path), tmp_path / 'arms')
+    base = loaded('base', files)
+    assert base.model.neck.type == 'ConcatFusion'  # the config has the gate: off where it is no lever of the arm
+    assert places(loaded('sam', files), base) == {'optim_wrapper.stages'}
+    assert places(loaded('cbam', files), base) == {'model.backbone.use_cbam'}
+    assert places(loaded('dha', files), base) == {'model.neck'}
+    everything = loaded('all', files)
+    assert everything.optim_wrapper.stages.sam.type == 'SAM'
+    assert everything.model.backbone.use_cbam
+    assert everything.model.neck.type == 'DHAFusion'
+    assert places(base, load_config(HYBRID, OPTIONS)) >= {'model.neck', 'val_evaluator'}
+
+
+def test_supcon_is_a_phase_before(tmp_path):
+    made = arms(['supcon', 'sam'], tmp_path)
+    files = write_arms(made, tmp_path / 'arms')
+    chain = load_config(files['supcon'])
+    assert [phase['name'] for phase in chain.phases] == ['supcon', 'head']
+    first = load_config(tmp_path / 'arms' / chain.phases[0].config)
+    assert first.model.head.type == 'SupConHead'
+    kinds = [step['type'] for step in first.train_dataloader.dataset.pipeline]
+    assert kinds == ['ImageViews', 'PackInputs']
+    assert first.val_evaluator is None
+    second = load_config(tmp_path / 'arms' / chain.phases[1].config)
+    assert second.model.head.type == 'LinearHead'
+    assert load_config(tmp_path / 'arms' / 'all_head.py').optim_wrapper.stages.sam.type == 'SAM'
+    check_arms(made, files, OPTIONS)  # all three kinds of files can be built
+
+
+def test_a_config_by_its_path_is_found_from_the_arms(tmp_path):
+    mine = tmp_path / 'mine.py'
+    mine.write_text(f"_base_ = '{HYBRID}'\nlr = 0.5\n")
+    files = write_arms(arms(['gc'], tmp_path, config=str(mine)), tmp_path / 'arms')
+    assert load_config(files['gc']).optim_wrapper.optimizer.lr == 0.5
+    assert "_base_ = '../mine.py'" in files['gc'].read_text()
+
+
+def test_mistakes_are_told_before_a_training(tmp_path):
+    with pytest.raises(ConfigError, match=r'got the chain .*two_phase.*Name the config of its last phase'):
+        arms(['sam'], tmp_path, config='hybridcls::digits/two_phase.py')
+    with pytest.raises(ConfigError, match=r'option model\.backbone\.use_cbam would overrule .* arm cbam'):
+        arms(['cbam'], tmp_path, options={'model.backbone.use_cbam': False})
+    with pytest.raises(ConfigError, match=r'option model would overrule'):
+        arms(['cbam'], tmp_path, options={'model': dict(backbone=dict(with_cp=True))})
+    with pytest.raises(ValueError, match='expected different levers'):
+        arms(['sam', 'sam'], tmp_path)
+    made = arms(['token_merging'], tmp_path)
+    with pytest.raises(ConfigError, match='ablate: the arm token_merging cannot be trained: '):
+        check_arms(made, write_arms(made, tmp_path / 'arms'), OPTIONS)
+
+
+def test_chance_is_that_of_the_classes(tmp_path):
+    made = arms(['gc'], tmp_path)
+    chance = check_arms(made, write_arms(made, tmp_path / 'arms'), OPTIONS)
+    assert chance({'accuracy/top1': 10.0}) == 'accuracy 10 % is no better than chance (10 %)'
+    assert chance({'accuracy/top1': 10.1}) is None
+    assert chance({}) is None

@@ -1,0 +1,111 @@
+"""Verdicts on made results whose truth is known."""
+
+import math
+
+import numpy as np
+import pytest
+
+from hybridcls.apis.ablation import Arm, Metric, Training, draw_gain_and_cost, effects_of, table_of
+
+ACCURACY = Metric('accuracy/top1', 'accuracy', 'points', True)
+NLL = Metric('calibration/nll', 'NLL', 'nats', False)
+LEVERS = ('useless', 'good', 'bad')
+
+
+def trained(arm, seed, accuracy, nll, seconds=1.0, **more):
+    cost = dict(seconds=seconds, steps=10, memory=100 * seconds, clock='processor')
+    metrics = {'accuracy/top1': accuracy, 'calibration/nll': nll}
+    return Training(arm, seed, '', {}, metrics=metrics, costs=[cost], **more)
+
+
+def made(gains, seeds=5, noise=0.1, rng=0):
+    """Trainings whose arms differ from the base by (accuracy, nll), beside noise and what a seed does to all."""
+    rng = np.random.default_rng(rng)
+    arms = [Arm('base', ())] + [Arm(name, (name,), 'base', name) for name in gains]
+    trainings = []
+    for seed in range(seeds):
+        of_seed = rng.normal(0, 5)
+        for arm in arms:
+            accuracy, nll = gains.get(arm.name, (0, 0))
+            trainings.append(
+                trained(
+                    arm.name,
+                    seed,
+                    80 + of_seed + accuracy + rng.normal(0, noise),
+                    1 + of_seed / 50 + nll + rng.normal(0, noise / 50),
+                    2.0 if arm.name == 'good' else 1.0,
+                )
+            )
+    return arms, trainings
+
+
+def judged(arms, trainings):
+    return {one.arm.name: one for one in effects_of(arms, trainings, [ACCURACY, NLL])}
+
+
+def test_planted_levers_come_out_as_what_they_are():
+    found = judged(*made(dict(useless=(0, 0), good=(3, -0.1), bad=(-3, 0.1), odd=(3, 0.1))))
+    assert {name: one.verdict for name, one in found.items()} == dict(
+        useless='within the noise', good='worth it', bad='harmful', odd='mixed'
+    )
+    assert found['good'].gains['calibration/nll'].mean == pytest.approx(0.1, abs=0.01)  # less NLL is a gain
+    assert found['good'].step_ratio == 2
+    assert found['good'].memory == 100
+    assert 'could have shown' in found['useless'].sentence
+    assert found['bad'].sentence.startswith('bad is harmful here: accuracy ')
+
+
+def test_useless_levers_are_called_something_as_seldom_as_the_level_says():
+    gains = {f'useless{k}': (0, 0) for k in range(6)}
+    wrong = sum(
+        any(one.verdict != 'within the noise' for one in judged(*made(gains, rng=rng)).values()) for rng in range(200)
+    )
+    assert wrong <= 18  # the 99 % bound of 200 trials at 5 %
+
+
+def test_all_but_one_shows_the_gain_of_that_one():
+    arms = [Arm('base', ()), Arm('all', LEVERS, 'base'), Arm('all_but_good', ('useless',), 'all', 'good', is_loss=True)]
+    rng = np.random.default_rng(0)
+    trainings = [
+        trained(name, seed, value + rng.normal(0, 0.05), 1.0, seconds)
+        for seed in range(5)
+        for name, value, seconds in (('base', 80, 1.0), ('all', 84, 2.0), ('all_but_good', 81, 1.0))
+    ]
+    found = judged(arms, trainings)
+    assert found['all_but_good'].gains['accuracy/top1'].mean == pytest.approx(3, abs=0.1)
+    assert found['all_but_good'].step_ratio == 2
+    assert found['all_but_good'].sentence.startswith('good, with all others, is worth it here')
+    assert found['all'].sentence.startswith('All levers together are worth it here')
+
+
+def test_an_arm_that_fails_is_harmful_and_its_seed_is_in_no_mean():
+    arms, trainings = made(dict(good=(3, -0.1)))
+    trainings[3].failed = 'loss is nan'
+    trainings[3].metrics = {}
+    found = judged(arms, trainings)['good']
+    assert trainings[3].arm == 'good'
+    assert (found.verdict, found.gains['accuracy/top1'].pairs) == ('harmful', 4)
+    assert 'seed 1: loss is nan' in found.sentence
+    for one in trainings:
+        one.failed = 'broken' if one.arm == 'good' else ''
+    found = judged(arms, trainings)['good']
+    assert (found.verdict, found.gains) == ('harmful', {})
+
+
+def test_one_seed_shows_nothing():
+    found = judged(*made(dict(good=(3, -0.1)), seeds=1))['good']
+    assert found.verdict == 'within the noise'
+    assert found.sentence.endswith('One seed shows no difference.')
+    assert math.isnan(found.adjusted['accuracy/top1'])
+
+
+def test_table_and_picture_have_all_arms():
+    arms, trainings = made(dict(useless=(0, 0), good=(3, -0.1)))
+    effects = effects_of(arms, trainings, [ACCURACY, NLL])
+    lines = table_of(effects, [ACCURACY, NLL]).splitlines()
+    assert [line.split()[0] for line in lines] == ['arm', 'useless', 'good']
+    assert 'x 2.00' in lines[2]
+    page = table_of(effects, [ACCURACY, NLL], markdown=True).splitlines()
+    assert len(page) == 4
+    assert len({line.count('|') for line in page}) == 1
+    assert draw_gain_and_cost(effects, [ACCURACY, NLL], 'made', 0.95)[1:4] == b'PNG'

@@ -1,0 +1,56 @@
+"""An ablation from the command: trained side by side, interrupted, gone on with, judged."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.nightly
+
+CONFIG = """
+_base_ = 'hybridcls::digits/few_images.py'
+model = dict(backbone=dict(_delete_=True, type='HybridBackbone', cnn=dict(model_name='test_resnet')),
+             neck=None)
+train_dataloader = dict(dataset=dict(images_per_class=12))
+"""
+LEVERS = [
+    'gc',
+    "useless:log_level='INFO'",
+    'harmful:optim_wrapper.optimizer.lr=1e-7',
+    'broken:optim_wrapper.optimizer.lr=1e30',
+]
+SEEDS = 3
+
+
+def ablate(folder, *more):
+    command = [sys.executable, '-m', 'hybridcls', 'ablate', 'mine.py', '--epochs', '6', '--device', 'cpu', *more]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=900)
+
+
+def test_planted_levers_and_a_second_start(tmp_path):
+    (tmp_path / 'mine.py').write_text(CONFIG)
+    options = [word for lever in LEVERS for word in ('--levers', lever)]
+    options += ['--seeds', str(SEEDS), '--vary', 'train_dataloader.dataset.images_seed', '--json']
+    first = ablate(tmp_path, *options)
+    assert first.returncode == 0, first.stderr
+    result = json.loads(first.stdout)
+    arms = {one['arm']: one for one in result['arms']}
+    assert [arms[name]['verdict'] for name in ('useless', 'harmful', 'broken', 'all')] == [
+        'within the noise', 'harmful', 'harmful', 'harmful',
+    ]  # fmt: skip
+    assert arms['useless']['gains']['accuracy/top1']['sd'] == 0  # the same training, to the bit
+    folder = tmp_path / 'work_dirs' / 'ablate_mine'
+    assert {path.name for path in folder.glob('ablation.*')} == {'ablation.json', 'ablation.md', 'ablation.png'}
+    assert not list(folder.rglob('*.pth'))
+    (folder / 'gc' / 'seed1' / 'ablation_result.json').unlink()  # as if it was interrupted there
+    again = ablate(tmp_path, *options)
+    assert f'{(len(LEVERS) + 2) * SEEDS - 1} of {(len(LEVERS) + 2) * SEEDS} trainings were done before' in again.stderr
+    assert [one['gains'] for one in json.loads(again.stdout)['arms']] == [one['gains'] for one in result['arms']]
+
+
+def test_a_broken_config_ends_in_a_sentence(tmp_path):
+    (tmp_path / 'mine.py').write_text(CONFIG)
+    done = ablate(tmp_path, '--levers', 'cbm', '--seeds', '1')
+    assert done.returncode == 2
+    assert "Did you mean 'cbam'" in done.stderr
