@@ -99,24 +99,24 @@ class Digits(BaseDataset):
             rest = test
         elif self.split != 'train+val':
             rest = halves(rest, self.val_ratio)[self.split == 'val']
-        chosen = np.sort(rest if self.images_per_class is None else self._few(rest, labels))
+        chosen = np.sort(rest if self.images_per_class is None else self._few(rest, labels, self.images_per_class))
         return [
             dict(img=images[index], img_shape=(8, 8), ori_shape=(8, 8), gt_label=self.digits.index(labels[index]))
             for index in chosen
             if labels[index] in self.digits
         ]
 
-    def _few(self, rest: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    def _few(self, rest: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
         rng = np.random.default_rng(self.images_seed)
         kept = []
         for digit in range(10):
             of_digit = np.sort(rest[labels[rest] == digit])
-            if digit in self.digits and len(of_digit) < self.images_per_class:
+            if digit in self.digits and len(of_digit) < count:
                 raise ValueError(
                     f'Digits: expected images_per_class to be at most {len(of_digit)}, the images of the digit {digit} '
-                    f'in the split {self.split!r}, got {self.images_per_class}.'
+                    f'in the split {self.split!r}, got {count}.'
                 )
-            kept.append(rng.permutation(of_digit)[: self.images_per_class])
+            kept.append(rng.permutation(of_digit)[:count])
         return np.concatenate(kept)
 
     def extra_repr(self) -> list[str]:

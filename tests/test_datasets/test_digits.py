@@ -98,3 +98,20 @@ def test_subset_of_digits_has_its_own_labels():
     for wrong in ((), (3, 3), (10,)):
         with pytest.raises(ValueError, match='Digits: expected digits '):
             Digits(digits=wrong)
+
+
+def test_few_images_of_each_class_are_drawn_by_their_own_seed():
+    few = Digits(split='train', images_per_class=20)
+    labels = [sample['gt_label'] for sample in few.load_data_list()]
+    assert sorted(labels) == [digit for digit in range(10) for _ in range(20)]
+    everything = {sample['img'].tobytes() for sample in Digits(split='train').load_data_list()}
+    drawn = {sample['img'].tobytes() for sample in few.load_data_list()}
+    other = {
+        sample['img'].tobytes() for sample in Digits(split='train', images_per_class=20, images_seed=1).load_data_list()
+    }
+    assert drawn <= everything
+    assert other <= everything
+    assert len(drawn & other) < 100
+    assert [sample['gt_label'] for sample in Digits(images_per_class=2, digits=(3, 7)).load_data_list()].count(1) == 2
+    with pytest.raises(ValueError, match=r'Digits: expected images_per_class to be at most .*, got 500'):
+        Digits(images_per_class=500).load_data_list()
