@@ -4,7 +4,7 @@ from .arm_check import check_arms
 from .arms import Arm, arms_of, write_arms
 from .effects import ArmEffect, Metric, effects_of, to_json
 from .figure import draw_gain_and_cost
-from .levers import LEVERS, Lever, lever_of
+from .lever_switches import LEVERS, Lever, lever_of
 from .table import table_of
 from .trainings import Training, TrainingError, run_trainings
 

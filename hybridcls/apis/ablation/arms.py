@@ -14,7 +14,7 @@ from hybridcls.engine.config import ConfigError, is_chain, load_config
 from hybridcls.engine.config.tree import datasets_in, dotted, is_a, leaves_in
 from hybridcls.evaluation import CalibrationMetric
 
-from .levers import Changes, Lever, changes_at, merge_changes
+from .lever_switches import Changes, Lever, changes_at, merge_changes
 
 __all__ = ['BASE', 'Arm', 'arms_of', 'write_arms']
 

@@ -138,7 +138,7 @@ def _judge(effect: ArmEffect, metrics: Sequence[Metric], level: float) -> None:
     numbers = ' and '.join(_gain(effect, metric) for metric in told)
     verb = 'are' if effect.arm.gains is None else 'is'
     if not effect.gains:
-        effect.sentence = f'{what}{beside} cannot be judged: no seed is left with which both trainings came to an end.'
+        effect.sentence = f'{what}{beside} cannot be judged: with no seed did both trainings end well.'
     elif effect.verdict == NOISE:
         least = ' or '.join(
             f'{effect.could_show[metric.key]:.2g} {metric.unit} of {metric.name}'

@@ -54,7 +54,8 @@ def draw_gain_and_cost(effects: Sequence[ArmEffect], metrics: Sequence[Metric], 
         axes.set_xlabel('time of all steps, ratio')
         axes.set_ylabel(f'gain in {metric.name}, {metric.unit} (up is better)')
         axes.margins(x=0.2)
-        axes.legend(fontsize=8, loc='best')
+        if drawn:
+            axes.legend(fontsize=8, loc='best')
     figure.suptitle(f'{title}\n(intervals of {confidence:.0%})', fontsize=10)
     buffer = io.BytesIO()
     figure.savefig(buffer, format='png', dpi=110)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hybridcls.apis.ablation import arms_of, check_arms, lever_of, write_arms
+from hybridcls.apis.ablation import arms_of, lever_of, write_arms
 from hybridcls.engine import ConfigError, load_config
 from hybridcls.engine.config.tree import differing, dotted
 
@@ -60,7 +60,6 @@ def test_supcon_is_a_phase_before(tmp_path):
     second = load_config(tmp_path / 'arms' / chain.phases[1].config)
     assert second.model.head.type == 'LinearHead'
     assert load_config(tmp_path / 'arms' / 'all_head.py').optim_wrapper.stages.sam.type == 'SAM'
-    check_arms(made, files, OPTIONS)  # all three kinds of files can be built
 
 
 def test_a_config_by_its_path_is_found_from_the_arms(tmp_path):
@@ -80,14 +79,3 @@ def test_mistakes_are_told_before_a_training(tmp_path):
         arms(['cbam'], tmp_path, options={'model': dict(backbone=dict(with_cp=True))})
     with pytest.raises(ValueError, match='expected different levers'):
         arms(['sam', 'sam'], tmp_path)
-    made = arms(['token_merging'], tmp_path)
-    with pytest.raises(ConfigError, match='ablate: the arm token_merging cannot be trained: '):
-        check_arms(made, write_arms(made, tmp_path / 'arms'), OPTIONS)
-
-
-def test_chance_is_that_of_the_classes(tmp_path):
-    made = arms(['gc'], tmp_path)
-    chance = check_arms(made, write_arms(made, tmp_path / 'arms'), OPTIONS)
-    assert chance({'accuracy/top1': 10.0}) == 'accuracy 10 % is no better than chance (10 %)'
-    assert chance({'accuracy/top1': 10.1}) is None
-    assert chance({}) is None

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from hybridcls.apis.ablation import Arm, Metric, Training, draw_gain_and_cost, effects_of, table_of
+from hybridcls.apis.ablation import Arm, Metric, Training, effects_of
 
 ACCURACY = Metric('accuracy/top1', 'accuracy', 'points', True)
 NLL = Metric('calibration/nll', 'NLL', 'nats', False)
@@ -97,15 +97,3 @@ def test_one_seed_shows_nothing():
     assert found.verdict == 'within the noise'
     assert found.sentence.endswith('One seed shows no difference.')
     assert math.isnan(found.adjusted['accuracy/top1'])
-
-
-def test_table_and_picture_have_all_arms():
-    arms, trainings = made(dict(useless=(0, 0), good=(3, -0.1)))
-    effects = effects_of(arms, trainings, [ACCURACY, NLL])
-    lines = table_of(effects, [ACCURACY, NLL]).splitlines()
-    assert [line.split()[0] for line in lines] == ['arm', 'useless', 'good']
-    assert 'x 2.00' in lines[2]
-    page = table_of(effects, [ACCURACY, NLL], markdown=True).splitlines()
-    assert len(page) == 4
-    assert len({line.count('|') for line in page}) == 1
-    assert draw_gain_and_cost(effects, [ACCURACY, NLL], 'made', 0.95)[1:4] == b'PNG'

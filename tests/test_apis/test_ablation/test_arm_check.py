@@ -1,0 +1,28 @@
+"""All arms are built before the first training."""
+
+import pytest
+
+from hybridcls.apis.ablation import arms_of, check_arms, lever_of, write_arms
+from hybridcls.engine import ConfigError
+
+OPTIONS = {'max_epochs': 3}
+
+
+def checked(names, tmp_path):
+    arms = arms_of(
+        'hybridcls::digits/ce_hybrid.py', [lever_of(one) for one in names], False, OPTIONS, tmp_path / 'arms'
+    )
+    return check_arms(arms, write_arms(arms, tmp_path / 'arms'), OPTIONS)
+
+
+def test_an_arm_that_cannot_be_trained_is_named(tmp_path):
+    checked(['supcon', 'sam'], tmp_path)  # a chain, its phases, and an arm
+    with pytest.raises(ConfigError, match='ablate: the arm token_merging cannot be trained: '):
+        checked(['token_merging'], tmp_path)
+
+
+def test_chance_is_that_of_the_classes(tmp_path):
+    chance = checked(['gc'], tmp_path)
+    assert chance({'accuracy/top1': 10.0}) == 'accuracy 10 % is no better than chance (10 %)'
+    assert chance({'accuracy/top1': 10.1}) is None
+    assert chance({}) is None
