@@ -1,5 +1,5 @@
 """One report of a trained model."""
 
-from .report import Report, make_report
+from .model_report import Report, make_report
 
 __all__ = ['Report', 'make_report']

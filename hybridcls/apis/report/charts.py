@@ -2,6 +2,7 @@
 
 import io
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -30,7 +31,8 @@ def svg_of(draw: Callable[[Any], None], title: str, width: float = 5.6, height: 
         'axes.labelcolor': _INK, 'xtick.color': _INK, 'ytick.color': _INK, 'text.color': _INK, 'svg.hashsalt': title,
         'axes.spines.top': False, 'axes.spines.right': False, 'legend.frameon': False,
     }  # fmt: skip
-    with matplotlib.rc_context(look):
+    with matplotlib.rc_context(look), warnings.catch_warnings():
+        warnings.filterwarnings('ignore', 'Glyph .* missing')  # the page's own fonts draw the text
         figure = Figure(figsize=(width, height), layout='constrained')
         FigureCanvasSVG(figure)
         draw(figure.add_subplot())
@@ -54,7 +56,8 @@ def reliability_chart(rows: Mapping[str, Sequence[float]], title: str) -> str:
         axes.plot([0, 100], [0, 100], color=GREY, linestyle='--', linewidth=1, label='exact')
         sizes = [12 + 90 * count / largest for count in rows['images']]
         confidence, right = (100 * np.asarray(rows[key]) for key in ('confidence', 'right'))
-        axes.plot(confidence, right, color=BLUE, linewidth=1)
+        low, high = (np.abs(right - 100 * np.asarray(rows[key])) for key in ('low', 'high'))
+        axes.errorbar(confidence, right, yerr=[low, high], fmt='none', ecolor=BLUE, elinewidth=1)
         axes.scatter(confidence, right, s=sizes, color=BLUE, label='images (area: how many)')
         axes.set_xlabel('probability of the answer, %')
         axes.set_ylabel('right answers, %')

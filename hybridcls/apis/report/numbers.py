@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from hybridcls.evaluation import Accuracy, CalibrationMetric, ClassReport, OODMetric, SelectiveMetric
-from hybridcls.functional.metrics import risk_coverage
+from hybridcls.functional.metrics import risk_coverage, share_interval
 
 from .evaluated_images import EvaluatedImages
 
@@ -71,16 +71,22 @@ def class_numbers(images: EvaluatedImages, classes: Sequence[str]) -> tuple[list
 
 
 def reliability(images: EvaluatedImages, bins: int = 15) -> dict[str, list[float]]:
-    """Return the bins of a reliability diagram: mean ``confidence``, share of ``right`` answers, ``images``."""
+    """Return the bins of a reliability diagram: mean ``confidence``, share of ``right`` answers.
+
+    With ``low`` and ``high``, the ends of the exact interval of that share, and the number of ``images``.
+    """
     confidence = images.confidence.astype(np.float64)
     right = images.predicted == images.labels
     place = np.minimum((confidence * bins).astype(int), bins - 1)
-    rows: dict[str, list[float]] = dict(confidence=[], right=[], images=[])
+    rows: dict[str, list[float]] = dict(confidence=[], right=[], low=[], high=[], images=[])
     for one in range(bins):
         inside = place == one
         if inside.any():
             rows['confidence'].append(float(confidence[inside].mean()))
             rows['right'].append(float(right[inside].mean()))
+            ends = share_interval(int(right[inside].sum()), int(inside.sum()), _CONFIDENCE)
+            rows['low'].append(ends.low)
+            rows['high'].append(ends.high)
             rows['images'].append(int(inside.sum()))
     return rows
 

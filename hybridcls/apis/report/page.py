@@ -41,7 +41,7 @@ class Section:
         tables (list[Table]): Tables.
         groups (list[dict]): ``title`` and ``pictures``: ``image`` (a ``data:`` address or None), ``alt``, ``caption``.
         map (dict, optional): ``alt``, ``dots`` and ``pictures``.
-        details (list[dict]): ``title`` and ``text``, folded.
+        details (list[dict]): ``title`` and ``text``, shown by a click.
     """
 
     id: str

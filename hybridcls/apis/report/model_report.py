@@ -194,7 +194,7 @@ def _confusion(pairs: Sequence[dict[str, Any]], known: EvaluatedImages, classes:
         says.append('No image is confused.')
     totals = matrix.sum(1, keepdims=True)
     shares = (matrix / np.maximum(totals, 1))[np.ix_(shown, shown)]
-    chart = confusion_chart(shares, [classes[one] for one in shown], 'Confusion matrix, percent of each class')
+    chart = confusion_chart(shares, [classes[int(one)] for one in shown], 'Confusion matrix, percent of each class')
     return Section('confusion', 'Confusion', says, charts=[dict(
         svg=chart, caption='Rows: the class of the image; columns: what was predicted. Percent of the row.')],
         tables=tables)  # fmt: skip
@@ -318,7 +318,7 @@ def _map(known: EvaluatedImages, classes: Sequence[str]) -> list[Section]:
 
     def at(place: int) -> dict[str, Any]:
         row = int(chosen[place])
-        x, y = (2 + 96 * places[place]).round(2)
+        x, y = (4 + 92 * places[place]).round(2)
         title = f'{known.items[row].path}: {classes[known.labels[row]]}'
         return dict(x=float(x), y=float(y), wrong=bool(wrong[row]), title=title)
 
