@@ -210,6 +210,10 @@ class HybridInferencer(BaseInferencer):
         with autocast(enabled=self.amp), self._convolutions():
             return self.model.test_step(self._trained.collate(inputs))
 
+    def batch_of(self, inputs: Sequence[Any]) -> dict[str, Any]:
+        """Return what the model is called with, ``inputs`` (B, 3, H, W) and ``data_samples``, of packed samples."""
+        return self.model.data_preprocessor(self._trained.collate(inputs), False)
+
     def _convolutions(self) -> AbstractContextManager:
         """Let CUDA choose its algorithms as in a test (``env_cfg.cudnn_benchmark`` and ``tf32``)."""
         if self.device.type != 'cuda':

@@ -17,7 +17,7 @@ from typing import Any, Optional
 from hybridcls.command_line import TRACEBACK_VARIABLE, explain_error, run_tool
 from hybridcls.version import __version__
 
-from . import ablate, calibrate, doctor, embed, explain, migrate, predict, search, test, train
+from . import ablate, calibrate, doctor, embed, explain, migrate, predict, report, search, test, train
 from . import list as list_
 
 __all__ = ['SUBCOMMANDS', 'main', 'parse_args', 'run_alone']
@@ -29,6 +29,7 @@ SUBCOMMANDS = {
     'embed': embed,
     'search': search,
     'calibrate': calibrate,
+    'report': report,
     'list': list_,
     'doctor': doctor,
     'ablate': ablate,

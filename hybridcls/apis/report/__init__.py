@@ -1,0 +1,5 @@
+"""One report of a trained model."""
+
+from .model_report import Report, make_report
+
+__all__ = ['Report', 'make_report']

@@ -1,0 +1,124 @@
+"""The charts of a report: SVG whose text is text, in colours that a dark page can show too."""
+
+import io
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+__all__ = ['BLUE', 'ORANGE', 'confusion_chart', 'curves_chart', 'histogram_chart', 'reliability_chart', 'svg_of']
+
+BLUE, ORANGE, GREEN, GREY = '#0072B2', '#D55E00', '#009E73', '#767676'  # of Okabe and Ito's palette
+_INK = '#010203'  # replaced by the page's own colour of text
+
+
+def svg_of(draw: Callable[[Any], None], title: str, width: float = 5.6, height: float = 3.6) -> str:
+    """Return a drawing as an SVG element.
+
+    Args:
+        draw (Callable): Draws on the axes.
+        title (str): For those who cannot see it.
+        width (float), height (float): In inches, of 72 CSS pixels.
+    """
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    look: Any = {
+        'svg.fonttype': 'none', 'font.family': 'sans-serif', 'font.size': 10, 'axes.edgecolor': _INK,
+        'axes.labelcolor': _INK, 'xtick.color': _INK, 'ytick.color': _INK, 'text.color': _INK, 'svg.hashsalt': title,
+        'axes.spines.top': False, 'axes.spines.right': False, 'legend.frameon': False,
+    }  # fmt: skip
+    with matplotlib.rc_context(look), warnings.catch_warnings():
+        warnings.filterwarnings('ignore', 'Glyph .* missing')  # the page's own fonts draw the text
+        figure = Figure(figsize=(width, height), layout='constrained')
+        FigureCanvasSVG(figure)
+        draw(figure.add_subplot())
+        buffer = io.StringIO()
+        figure.savefig(buffer, format='svg', transparent=True, metadata={'Date': None, 'Title': title})
+    text = buffer.getvalue()
+    text = re.sub(r'<metadata>.*?</metadata>', '', text[text.index('<svg') :], flags=re.S)
+    text = re.sub(r"font: (\S+) [^;\"]*'sans-serif'[^;\"]*", r'font: \1 system-ui, sans-serif', text)
+    prefix = re.sub(r'\W+', '-', title.lower())
+    text = re.sub(r'id="([^"]+)"', rf'id="{prefix}-\1"', text)
+    text = re.sub(r'(href="#|url\(#)', rf'\g<1>{prefix}-', text)
+    text = text.replace(_INK, 'currentColor')
+    return text.replace('<svg ', f'<svg role="img" aria-label="{title}" class="chart" ', 1)
+
+
+def reliability_chart(rows: Mapping[str, Sequence[float]], title: str) -> str:
+    """Draw how often answers are right against how probable they say they are."""
+
+    def draw(axes: Any) -> None:
+        largest = max(rows['images'])
+        axes.plot([0, 100], [0, 100], color=GREY, linestyle='--', linewidth=1, label='exact')
+        sizes = [12 + 90 * count / largest for count in rows['images']]
+        confidence, right = (100 * np.asarray(rows[key]) for key in ('confidence', 'right'))
+        low, high = (np.abs(right - 100 * np.asarray(rows[key])) for key in ('low', 'high'))
+        axes.errorbar(confidence, right, yerr=[low, high], fmt='none', ecolor=BLUE, elinewidth=1)
+        axes.scatter(confidence, right, s=sizes, color=BLUE, label='images (area: how many)')
+        axes.set_xlabel('probability of the answer, %')
+        axes.set_ylabel('right answers, %')
+        axes.set_xlim(0, 102)
+        axes.set_ylim(0, 102)
+        axes.legend(loc='upper left')
+
+    return svg_of(draw, title)
+
+
+def curves_chart(
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], x: str, y: str, title: str, **limits: Any
+) -> str:
+    """Draw lines with one pair of axes."""
+
+    def draw(axes: Any) -> None:
+        styles = ['-', '--', ':', '-.']
+        for number, (name, (places, values)) in enumerate(curves.items()):
+            colour = (BLUE, ORANGE, GREEN, '#CC79A7', '#E69F00', '#56B4E9')[number % 6]
+            marker = 'o' if len(places) < 12 else None
+            style = styles[number // 6 % 4]
+            axes.plot(places, values, color=colour, linestyle=style, label=name, linewidth=1.6, marker=marker)
+        axes.set(xlabel=x, ylabel=y, **limits)
+        if len(curves) > 1:
+            axes.legend()
+
+    return svg_of(draw, title)
+
+
+def histogram_chart(groups: Mapping[str, np.ndarray], x: str, title: str, bins: int = 30) -> str:
+    """Draw how values are spread, each group with its own 100 %."""
+
+    def draw(axes: Any) -> None:
+        values = np.concatenate(list(groups.values()))
+        edges = np.linspace(values.min(), values.max() if np.ptp(values) else values.min() + 1, bins + 1)
+        for (name, own), colour, hatch in zip(groups.items(), (BLUE, ORANGE, GREEN), ('', '//', '..'), strict=False):
+            axes.hist(
+                own, edges, weights=np.full(len(own), 100 / len(own)), histtype='stepfilled', alpha=0.55, color=colour,
+                label=f'{name} ({len(own)})', hatch=hatch, edgecolor=colour,
+            )  # fmt: skip
+        axes.set(xlabel=x, ylabel='images, % of their group')
+        axes.legend()
+
+    return svg_of(draw, title)
+
+
+def confusion_chart(shares: np.ndarray, names: Sequence[str], title: str) -> str:
+    """Draw a confusion matrix of at most some 40 rows, in percent of the images of each row."""
+
+    def draw(axes: Any) -> None:
+        axes.imshow(100 * shares, cmap='Blues', vmin=0, vmax=100)
+        count = len(names)
+        short = [name if len(name) <= 18 else f'{name[:16]}…' for name in names]
+        axes.set_xticks(range(count), short, rotation=90, fontsize=8)
+        axes.set_yticks(range(count), short, fontsize=8)
+        axes.set(xlabel='predicted class', ylabel='class of the image')
+        if count <= 20:
+            for row, column in zip(*np.nonzero(shares >= 0.005), strict=True):
+                share = shares[row, column]
+                colour = 'white' if share > 0.5 else '#111111'
+                axes.text(column, row, f'{100 * share:.0f}', ha='center', va='center', fontsize=7, color=colour)
+
+    edge = 3.2 + 0.24 * len(names)
+    return svg_of(draw, title, edge, edge)

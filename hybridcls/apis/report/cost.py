@@ -1,0 +1,56 @@
+"""What a model costs: parameters, operations, time and memory."""
+
+import statistics
+import time
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..inferencer import HybridInferencer
+from ..memory import peak_memory
+
+__all__ = ['model_cost']
+
+_ROUNDS = 5
+
+
+def model_cost(model: HybridInferencer, size: tuple[int, int]) -> list[tuple[str, str]]:
+    """Measure it on random images of a size (height, width); rows of a table.
+
+    FLOPs are those of torch's counter: two for a product and a sum, of convolutions, matrix products and attention.
+    """
+    network, device = model.model, model.device
+    parameters = sum(one.numel() for one in network.parameters())
+    streams = {
+        name: sum(one.numel() for one in part.parameters())
+        for name in ('cnn', 'vit', 'backbone', 'neck', 'head')
+        if (part := getattr(network, name, None) or getattr(getattr(network, 'backbone', None), name, None)) is not None
+        and isinstance(part, torch.nn.Module)
+    }
+    rows = [('parameters', f'{parameters / 1e6:.2f} million')]
+    rows += [(f'of these in the {name}', f'{count / 1e6:.2f} million') for name, count in streams.items()]
+
+    def run(count: int) -> Any:
+        with torch.no_grad():
+            return network(torch.rand(count, 3, *size, device=device), mode='tensor')
+
+    counter = FlopCounterMode(display=False)
+    with counter:
+        run(1)
+    rows.append((f'GFLOPs an image of {size[0]} x {size[1]} pixels', f'{counter.get_total_flops() / 1e9:.2f}'))
+    for count in (1, 32):
+        run(count)
+        times = []
+        for _ in range(_ROUNDS):
+            if device.type == 'cuda':
+                torch.cuda.synchronize()
+            began = time.perf_counter()
+            run(count)
+            if device.type == 'cuda':
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - began)
+        middle = statistics.median(times)
+        rows.append((f'milliseconds a batch of {count} on {device.type}', f'{1e3 * middle:.1f}'))
+    rows.append(('MiB for activations of a batch of 32', f'{peak_memory(lambda: run(32), device) / 2**20:.0f}'))
+    return rows

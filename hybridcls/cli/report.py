@@ -1,0 +1,54 @@
+"""Make one page that says what was trained, how good it is, and where it fails.
+
+The page is a single file that needs no network; beside it lie the same numbers as JSON.
+"""
+
+import json
+import os
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from .image_options import add_image_options, check_images, check_model, open_model
+from .json_output import print_json, stdout_for_json, tell
+from .out_file import add_out_option, check_out, write_out
+
+__all__ = ['HELP', 'add_arguments', 'run']
+
+HELP = 'make a page that says what was trained, how good it is, and where it fails'
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the arguments of the subcommand."""
+    parser.add_argument('checkpoint', help='checkpoint or work dir')
+    parser.add_argument(
+        '--data', required=True, metavar='DATA', help='labelled images: class folders, or a table (path,label)'
+    )
+    parser.add_argument('--ood', metavar='IMAGES', help='images of none of the classes')
+    add_out_option(parser, 'the page; default: report.html in the work dir')
+    add_image_options(parser)
+
+
+def run(args: Namespace) -> int:
+    """Evaluate, and write the page."""
+    check_model('report', args)
+    check_images('report', [path for path in (args.data, args.ood) if path is not None])
+    check_out('report', args.out, args.force, ('.html',))
+    with stdout_for_json(args.json):
+        model = open_model(args, args.checkpoint, args.amp or None)
+        from hybridcls.apis.report import make_report
+        from hybridcls.evaluation.result_file import plain_results
+
+        out = args.out or os.path.join(os.path.dirname(model.checkpoint_path), 'report.html')
+        check_out('report', out, args.force, ('.html',))
+        report = make_report(
+            model, args.data, args.ood, args.batch_size, args.workers, lambda text: tell(text, sys.stderr)
+        )
+        numbers = plain_results(report.numbers, finite=True)
+        write_out(report.html.encode(), out)
+        write_out(json.dumps(numbers, indent=1).encode(), str(Path(out).with_suffix('.json')))
+    if args.json:
+        print_json(dict(command='report', out=out, **report.numbers))
+    else:
+        tell(f'{out} ({len(report.html) / 2**20:.1f} MB), and the numbers: {Path(out).with_suffix(".json")}')
+    return 0
