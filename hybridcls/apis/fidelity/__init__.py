@@ -1,0 +1,1 @@
+"""Our parts against the numbers of the papers' codes."""

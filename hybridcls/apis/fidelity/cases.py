@@ -1,0 +1,17 @@
+"""All cases."""
+
+from . import margin_cases
+from .fidelity_case import FidelityCase
+
+__all__ = ['CASES', 'case_of']
+
+CASES: list[FidelityCase] = [*margin_cases.CASES]
+
+
+def case_of(name: str) -> FidelityCase:
+    """Return the case of a name.
+
+    Raises:
+        KeyError: If there is none.
+    """
+    return {case.name: case for case in CASES}[name]

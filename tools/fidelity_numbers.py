@@ -1,0 +1,230 @@
+"""Run the official codes on the inputs of the fidelity cases, and store what they give.
+
+    python tools/fidelity_numbers.py CLONES              all of them
+    python tools/fidelity_numbers.py CLONES --only SAM   those of cases whose name has this text
+
+CLONES is a folder of clones by the name of the repository (``git clone https://github.com/davda54/sam CLONES/sam``).
+The files are read at the commit that the case names. Nothing of them is kept but the numbers, float64, in
+``hybridcls/apis/fidelity/official_numbers.npz``; ``hybridcls fidelity`` compares with them. TokenLearner's code needs
+``pip install flax``.
+"""
+
+import argparse
+import contextlib
+import importlib
+import io
+import subprocess
+import sys
+import tempfile
+import types
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from hybridcls.apis.fidelity import fixed_inputs as inputs
+from hybridcls.apis.fidelity import margin_cases
+from hybridcls.apis.fidelity.cases import CASES, case_of
+from hybridcls.apis.fidelity.fidelity_case import Official, float_numbers
+from hybridcls.apis.fidelity.stored_numbers import FILE_NAME
+
+TARGET = Path(margin_cases.__file__).with_name(FILE_NAME)
+Numbers = dict[str, Any]
+RECIPES: dict[str, Callable[['Code'], Numbers]] = {}
+
+
+class Code:
+    """The official code of a case, in a folder of its own."""
+
+    def __init__(self, clones: Path, official: Official, folder: Path) -> None:
+        self.clone = clones / official.repository.partition('/')[2]
+        self.official = official
+        self.folder = folder
+
+    def module(self, file: str = '', commit: str = '', stubs: tuple[str, ...] = ()) -> Any:
+        """Import a file, with its neighbours; of packages in ``stubs`` any name can be imported, and is nothing."""
+        file = file or self.official.file
+        commit = commit or self.official.commit
+        path = self.folder / commit / file
+        if not path.exists():
+            where = str(Path(file).parent)
+            (self.folder / commit).mkdir(parents=True, exist_ok=True)
+            words = ['git', '-C', str(self.clone), 'archive', commit, *([where] if where != '.' else [file])]
+            packed = subprocess.run(words, check=True, capture_output=True)
+            subprocess.run(['tar', 'x', '-C', str(self.folder / commit)], input=packed.stdout, check=True)
+        fakes = {name: _Nothing(name) for name in stubs}
+        with mock.patch.dict(sys.modules, fakes), mock.patch.object(sys, 'path', [str(path.parent), *sys.path]):
+            sys.modules.pop(path.stem, None)
+            return importlib.import_module(path.stem)
+
+
+class _Nothing(types.ModuleType):
+    __path__: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return mock.MagicMock()
+
+
+def recipe(*cases: str) -> Callable:
+    """Say which cases a function makes the numbers of; with several it is called with the name, too."""
+
+    def keep(function: Callable) -> Callable:
+        for case in cases:
+            RECIPES[case] = function if len(cases) == 1 else lambda code, case=case: function(code, case)
+        return function
+
+    return keep
+
+
+def tensor(values: np.ndarray, gradient: bool = False) -> torch.Tensor:
+    """Return a tensor of its own."""
+    return torch.from_numpy(np.array(values)).requires_grad_(gradient)
+
+
+@contextlib.contextmanager
+def without_cuda() -> Iterator[None]:
+    """Let ``.cuda()`` and the types of CUDA mean the CPU, and one process be all."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.object(torch.Tensor, 'cuda', lambda self: self))
+        stack.enter_context(mock.patch.object(torch.cuda, 'FloatTensor', torch.DoubleTensor))
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/init', rank=0, world_size=1)
+        try:
+            yield
+        finally:
+            torch.distributed.destroy_process_group()
+
+
+# Margins and heads
+
+
+@recipe('ArcFace on angles', 'ArcFace, easy margin')
+def arcface_on_angles(code: Code, case: str) -> Numbers:
+    """The target logits of angles, and their slopes."""
+    loss = code.module().ArcFace(64.0, 0.5)
+    loss.easy_margin = case.endswith('easy margin')
+    cosine = tensor(np.cos(inputs.ANGLES), gradient=True)
+    logits = loss(cosine[:, None] * 1, torch.zeros(len(cosine), dtype=torch.int64))
+    logits.sum().backward()
+    return dict(logits=logits[:, 0], slopes=cosine.grad)
+
+
+@recipe('ArcFaceHead', 'CosFaceHead', 'Partial FC')
+def partial_fc(code: Code, case: str) -> Numbers:
+    """PartialFC_V2 on one process, with all classes or those of the batch."""
+    losses = code.module(case_of('ArcFaceHead').against.file.replace('partial_fc_v2', 'losses'))
+    margin = losses.CombinedMarginLoss(margin_cases.SCALE, 1.0, *((0.0, 0.35) if case == 'CosFaceHead' else (0.5, 0.0)))
+    sampled = case == 'Partial FC'
+    weight = inputs.waves(20, 5, phase=0.3) if sampled else inputs.CLASS_WEIGHTS
+    labels = tensor(margin_cases.SAMPLED_LABELS if sampled else inputs.LABELS)
+    with without_cuda():
+        rate = margin_cases.FEW_CLASSES if sampled else 1.0
+        head = code.module().PartialFC_V2(margin, 5, len(weight), rate)
+        head.weight.data = tensor(weight)
+        feats = tensor(inputs.waves(6, 5, phase=1.0), gradient=True)
+        loss = head(feats, labels)
+        loss.backward()
+    found = dict(loss=loss, embedding_gradients=feats.grad, weight_gradients=head.weight.grad)
+    return dict(found, classes=head.weight_index) if sampled else found
+
+
+def over_batches(batches: list[np.ndarray], step: Callable) -> Numbers:
+    """Losses, statistics and gradients of batch after batch; ``step(feats)`` returns loss, mean and std."""
+    numbers: Numbers = dict(losses=[], means=[], stds=[], gradients=[])
+    for batch in batches:
+        feats = tensor(batch, gradient=True)
+        loss, mean, std = step(feats)
+        loss.backward()
+        for name, value in zip(numbers, (loss, mean.squeeze(), std.squeeze(), feats.grad), strict=True):
+            numbers[name].append(value.detach().clone())
+    return {name: torch.stack(values) for name, values in numbers.items()}
+
+
+@recipe('AdaFaceHead')
+def adaface(code: Code) -> Numbers:
+    """Three batches one after another."""
+    head = code.module().AdaFace(5, 4, m=0.4, h=0.333, s=64.0, t_alpha=0.2)
+    head.kernel.data = tensor(inputs.CLASS_WEIGHTS.T)
+
+    def step(feats: torch.Tensor) -> tuple:
+        norms = feats.norm(dim=1, keepdim=True)
+        logits = head(feats / norms, norms, tensor(inputs.LABELS))
+        return F.cross_entropy(logits, tensor(inputs.LABELS)), head.batch_mean, head.batch_std
+
+    return over_batches(inputs.adaface_batches()[:3], step)
+
+
+@recipe('AdaFaceHead, CVLFace')
+def cvlface(code: Code) -> Numbers:
+    """Four batches one after another through its FC."""
+    losses = code.module(stubs=())
+    with mock.patch.dict(sys.modules, {'losses': _Nothing('losses'), 'losses.adaface': losses,
+                                       'losses.margin_loss': code.module(code.official.file.replace(
+                                           'adaface', 'margin_loss'))}):  # fmt: skip
+        layer = code.module(code.official.file.replace('losses/adaface', 'classifiers/fc/fc'))
+    fc = layer.FC(losses.AdaFaceLoss(s=64.0, m=0.4, h=0.333, t_alpha=0.2), 5, 4)
+    fc.weight.data = tensor(inputs.CLASS_WEIGHTS)
+    return over_batches(
+        inputs.adaface_batches(), lambda feats: (fc(feats, tensor(inputs.LABELS)), fc.batch_mean, fc.batch_std)
+    )
+
+
+@recipe('AdaFace on angles')
+def cvlface_on_angles(code: Code) -> Numbers:
+    """The target logits of angles and norms, and their slopes."""
+    loss = code.module().AdaFaceLoss(s=64.0, m=0.4, h=0.333, t_alpha=0.2)
+    cosine = tensor(np.cos(inputs.ANGLES), gradient=True)
+    labels, norms = torch.zeros(len(cosine), dtype=torch.int64), tensor(margin_cases.NORMS)[:, None]
+    start = torch.tensor(20.0), torch.tensor(100.0)
+    logits, mean, std = loss(cosine[:, None] * 1, labels, norms, *start)
+    logits.sum().backward()
+    return dict(logits=logits[:, 0], slopes=cosine.grad, mean=mean, std=std)
+
+
+@recipe('LDAM margins')
+def ldam(code: Code) -> Numbers:
+    """Its loss of cosines to class weights."""
+    with without_cuda(), mock.patch.object(torch, 'uint8', torch.bool):  # torch.where takes no uint8 any more
+        loss_module = code.module().LDAMLoss(list(margin_cases.CLASS_COUNTS), max_m=0.5, s=30)
+        feats, weight = tensor(inputs.waves(6, 5, phase=1.0), True), tensor(inputs.CLASS_WEIGHTS, True)
+        loss = loss_module(F.normalize(feats) @ F.normalize(weight).T, tensor(inputs.LABELS))
+        loss.backward()
+    return dict(loss=loss, embedding_gradients=feats.grad, weight_gradients=weight.grad)
+
+
+def main() -> None:
+    """Run what is asked for, and write the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('clones', type=Path, help='folder of clones')
+    parser.add_argument('--only', default='', help='cases whose name has this text')
+    args = parser.parse_args()
+    kept: dict[str, np.ndarray] = {}
+    if TARGET.exists():
+        with np.load(TARGET) as file:
+            kept = dict(file)
+    wanted = {case.name for case in CASES if case.expected is None}
+    kept = {key: value for key, value in kept.items() if key.rpartition('/')[0] in wanted}
+    torch.set_default_dtype(torch.float64)
+    for case in CASES:
+        if case.expected is not None or args.only.lower() not in case.name.lower():
+            continue
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            with contextlib.redirect_stdout(io.StringIO()):
+                numbers = RECIPES[case.name](Code(args.clones, case.against, Path(folder)))
+        kept = {key: value for key, value in kept.items() if key.rpartition('/')[0] != case.name}
+        arrays = {name: float_numbers(value) for name, value in numbers.items()}
+        kept.update({f'{case.name}/{name}': array for name, array in arrays.items()})
+        print(f'{case.name}: {sum(array.size for array in arrays.values())} numbers of {case.against}')
+    np.savez_compressed(TARGET, **dict(sorted(kept.items())))
+    print(f'{TARGET}: {TARGET.stat().st_size:,} bytes')
+
+
+if __name__ == '__main__':
+    main()
