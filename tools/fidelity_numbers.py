@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from hybridcls.apis.fidelity import fixed_inputs as inputs
-from hybridcls.apis.fidelity import margin_cases
+from hybridcls.apis.fidelity import contrastive_cases, evidential_cases, loss_cases, margin_cases
 from hybridcls.apis.fidelity.cases import CASES, case_of
 from hybridcls.apis.fidelity.fidelity_case import Official, float_numbers
 from hybridcls.apis.fidelity.stored_numbers import FILE_NAME
@@ -198,6 +198,101 @@ def ldam(code: Code) -> Numbers:
     return dict(loss=loss, embedding_gradients=feats.grad, weight_gradients=weight.grad)
 
 
+# Contrastive, evidential and other losses
+
+
+@recipe('SupConLoss', 'SupConLoss without labels', 'SupConLoss with a mask')
+def supcon(code: Code, case: str) -> Numbers:
+    """The loss and its gradient in each setting."""
+    numbers: Numbers = {}
+    for one in contrastive_cases.SETTINGS[case]:
+        module = code.module().SupConLoss(one.temperature, one.mode, one.base_temperature)
+        embeddings = tensor(inputs.waves(6, one.views, 5), gradient=True)
+        labels = tensor(contrastive_cases.CONTRAST_LABELS) if case == 'SupConLoss' else None
+        mask = tensor(contrastive_cases.positive_weights(one.mask)) if one.mask else None
+        loss = module(F.normalize(embeddings, dim=-1), labels, mask)
+        loss.backward()
+        numbers[f'{one} loss'], numbers[f'{one} gradient'] = loss, embeddings.grad
+    return numbers
+
+
+@recipe('SupConHead')
+def supcon_head(code: Code) -> Numbers:
+    """The loss behind a projection of two layers."""
+    projection = inputs.set_parameters(nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)))
+    feats = tensor(inputs.waves(12, 4, phase=1.0), gradient=True)
+    views = F.normalize(projection(feats), dim=1).unflatten(0, (2, 6)).transpose(0, 1)
+    loss = code.module().SupConLoss(contrastive_cases.HEAD_TEMPERATURE)(views, tensor(contrastive_cases.CONTRAST_LABELS))
+    loss.backward()
+    return dict(loss=loss, gradient=feats.grad, weight_gradient=projection[0].weight.grad)
+
+
+def evidential_loss(module: Any, form: str, outputs: torch.Tensor, alpha: torch.Tensor, annealing: float) -> Any:
+    """The mean over images at the epoch of the cases."""
+    target = F.one_hot(tensor(evidential_cases.EVIDENTIAL_LABELS), alpha.shape[1]).double()
+    rest = (target, alpha, evidential_cases.EPOCH, alpha.shape[1], annealing, outputs.device)
+    if form == 'sum_of_squares':
+        return module.mse_loss(*rest).mean()
+    return module.edl_loss(torch.log if form == 'log' else torch.digamma, *rest).mean()
+
+
+@recipe('EvidentialLoss')
+def evidential(code: Code) -> Numbers:
+    """The loss and its gradient by form and kind of evidence."""
+    module, numbers = code.module(stubs=('helpers',)), {}
+    for form in evidential_cases.FORMS:
+        for evidence in evidential_cases.EVIDENCES:
+            outputs = tensor(evidential_cases.logits(), gradient=True)
+            alpha = getattr(module, f'{evidence}_evidence')(outputs) + 1
+            loss = evidential_loss(module, form, outputs, alpha, evidential_cases.ANNEALING)
+            loss.backward()
+            numbers[f'{form} {evidence} loss'], numbers[f'{form} {evidence} gradient'] = loss, outputs.grad
+    return numbers
+
+
+@recipe('EvidentialHead')
+def evidential_head(code: Code) -> Numbers:
+    """The loss behind a linear layer, at its full weight, and the mean of the Dirichlet distribution."""
+    module = code.module(stubs=('helpers',))
+    layer = inputs.set_parameters(nn.Linear(4, evidential_cases.NUM_CLASSES))
+    feats = tensor(inputs.waves(5, 4, phase=1.0), gradient=True)
+    outputs = layer(feats)
+    alpha = module.relu_evidence(outputs) + 1
+    loss = evidential_loss(module, 'sum_of_squares', outputs, alpha, evidential_cases.EPOCH)
+    loss.backward()
+    return dict(loss=loss, gradient=feats.grad, scores=alpha / alpha.sum(1, keepdim=True))
+
+
+@recipe('AsymmetricLoss')
+def asymmetric(code: Code) -> Numbers:
+    """The sum over classes and images, and its gradient."""
+    numbers: Numbers = {}
+    for keys in loss_cases.ASYMMETRIC:
+        for focal_gradient in (False, True):
+            module = code.module().AsymmetricLoss(**keys, disable_torch_grad_focal_loss=not focal_gradient)
+            logits = tensor(3 * inputs.waves(5, 7, phase=0.1), gradient=True)
+            loss = module(logits, tensor(loss_cases.TARGETS))
+            loss.backward()
+            name = f'{list(keys.values())} {focal_gradient}'
+            numbers[f'{name} loss'], numbers[f'{name} gradient'] = loss, logits.grad
+    return numbers
+
+
+@recipe('Distillation', 'Distances of a batch')
+def distillation(code: Code, case: str) -> Numbers:
+    """The loss of a student's outputs, and its gradient."""
+    numbers: Numbers = {}
+    for temperature in loss_cases.TEMPERATURES if case == 'Distillation' else (None,):
+        module = code.module()
+        loss_module = module.DistillKL(temperature) if temperature else module.RKDLoss(w_d=1, w_a=0)
+        outputs = tensor(loss_cases.student(), gradient=True)
+        loss = loss_module(outputs, tensor(loss_cases.teacher()))
+        loss.backward()
+        prefix = f'{temperature} ' if temperature else ''
+        numbers[f'{prefix}loss'], numbers[f'{prefix}gradient'] = loss, outputs.grad
+    return numbers
+
+
 def main() -> None:
     """Run what is asked for, and write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -208,11 +303,11 @@ def main() -> None:
     if TARGET.exists():
         with np.load(TARGET) as file:
             kept = dict(file)
-    wanted = {case.name for case in CASES if case.expected is None}
+    wanted = {case.name for case in CASES if case.expected is None and not case.numbers_of}
     kept = {key: value for key, value in kept.items() if key.rpartition('/')[0] in wanted}
     torch.set_default_dtype(torch.float64)
     for case in CASES:
-        if case.expected is not None or args.only.lower() not in case.name.lower():
+        if case.expected is not None or case.numbers_of or args.only.lower() not in case.name.lower():
             continue
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
             warnings.simplefilter('ignore')

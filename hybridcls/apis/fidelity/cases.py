@@ -1,11 +1,13 @@
 """All cases."""
 
-from . import margin_cases
+from . import contrastive_cases, evidential_cases, loss_cases, margin_cases
 from .fidelity_case import FidelityCase
 
 __all__ = ['CASES', 'case_of']
 
-CASES: list[FidelityCase] = [*margin_cases.CASES]
+CASES: list[FidelityCase] = [
+    *margin_cases.CASES, *contrastive_cases.CASES, *evidential_cases.CASES, *loss_cases.CASES,
+]  # fmt: skip
 
 
 def case_of(name: str) -> FidelityCase:

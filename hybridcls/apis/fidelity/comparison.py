@@ -73,7 +73,7 @@ def compare(case: FidelityCase, place: Place) -> Comparison:
     try:
         with without_tf32(), _quiet():
             found = case.found(place)
-        expected = stored_numbers(case.name) if case.expected is None else case.expected()
+        expected = stored_numbers(case.numbers_of or case.name) if case.expected is None else case.expected()
         if set(found) != set(expected):
             problem = f'it has {sorted(found)}, to compare with {sorted(expected)}'
         else:

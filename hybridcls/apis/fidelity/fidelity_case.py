@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ['Expected', 'FidelityCase', 'Found', 'Official', 'Place', 'float_numbers']
+__all__ = ['Expected', 'FidelityCase', 'Found', 'Official', 'Place', 'float_numbers', 'gradient_of']
 
 Found = Mapping[str, Tensor]
 Expected = Mapping[str, np.ndarray]
@@ -64,6 +64,7 @@ class FidelityCase:
         tolerance32 (float): In float32. Defaults to 1e-5.
         deviates (str): What differs on purpose from the code, unless its switch (in the text) is set. Defaults to ''.
         needs (str): A package that may be absent. Defaults to ''.
+        numbers_of (str): The case whose stored numbers these are, too. Defaults to '': its own.
     """
 
     name: str
@@ -78,10 +79,22 @@ class FidelityCase:
     tolerance32: float = 1e-5
     deviates: str = ''
     needs: str = ''
+    numbers_of: str = ''
 
     def tolerance_in(self, dtype: torch.dtype) -> float:
         """Return the tolerance of a precision."""
         return self.tolerance if dtype == torch.float64 else self.tolerance32
+
+
+def gradient_of(tensor: Tensor) -> Tensor:
+    """Return the gradient of a leaf.
+
+    Raises:
+        RuntimeError: If it has none.
+    """
+    if tensor.grad is None:
+        raise RuntimeError('fidelity: expected a gradient, got none.')
+    return tensor.grad
 
 
 def float_numbers(values: Union[Tensor, np.ndarray, float]) -> np.ndarray:

@@ -20,7 +20,7 @@ from hybridcls.functional import (
 from hybridcls.functional.margins import sample_classes
 from hybridcls.registry import MODELS
 
-from .fidelity_case import Expected, FidelityCase, Found, Official, Place
+from .fidelity_case import Expected, FidelityCase, Found, Official, Place, gradient_of
 from .fixed_inputs import ANGLES, CLASS_WEIGHTS, LABELS, adaface_batches, waves
 
 __all__ = ['CASES', 'CLASS_COUNTS', 'FEW_CLASSES', 'NORMS', 'SAMPLED_LABELS', 'SCALE', 'samples_of']
@@ -46,15 +46,9 @@ def _on_angles(function: Any) -> Any:
         cosine = place.tensor(np.cos(ANGLES), gradient=True)
         logits = 64 * function(cosine)
         logits.sum().backward()
-        return dict(logits=logits, slopes=_gradient(cosine))
+        return dict(logits=logits, slopes=gradient_of(cosine))
 
     return found
-
-
-def _gradient(tensor: Tensor) -> Tensor:
-    if tensor.grad is None:
-        raise RuntimeError('fidelity: expected a gradient, got none.')
-    return tensor.grad
 
 
 def samples_of(labels: Sequence[int]) -> list[DataSample]:
@@ -77,7 +71,7 @@ def _of_head(weight: np.ndarray, labels: np.ndarray, embeddings: np.ndarray, **k
         feats = place.tensor(embeddings, gradient=True)
         loss = head.loss((feats,), samples_of(labels))['loss']
         loss.backward()
-        return dict(loss=loss, embedding_gradients=_gradient(feats), weight_gradients=_gradient(head.weight))
+        return dict(loss=loss, embedding_gradients=gradient_of(feats), weight_gradients=gradient_of(head.weight))
 
     return found
 
@@ -91,7 +85,7 @@ def _adaface(batches: int, **keys: Any) -> Any:
             losses = head.loss((feats,), samples_of(LABELS))
             losses['loss'].backward()
             for name, value in zip(
-                numbers, (losses['loss'], losses['norm_mean'], losses['norm_std'], _gradient(feats)), strict=True
+                numbers, (losses['loss'], losses['norm_mean'], losses['norm_std'], gradient_of(feats)), strict=True
             ):
                 numbers[name].append(value.detach())
         return {name: torch.stack(values) for name, values in numbers.items()}
@@ -107,14 +101,14 @@ def _adaface_on_angles(place: Place) -> Found:
     scaler = norm_scaler(norms, mean, std, 0.333)
     logits = 64 * adaptive_margin_on_target(cosine, scaler, 0.4, gradient='straight_through', clip_angle=False)
     logits.sum().backward()
-    return dict(logits=logits, slopes=_gradient(cosine), mean=mean.squeeze(), std=std.squeeze())
+    return dict(logits=logits, slopes=gradient_of(cosine), mean=mean.squeeze(), std=std.squeeze())
 
 
 def _combined(place: Place) -> Found:
     cosine = place.tensor(np.cos(ANGLES), gradient=True)
     logits = combined_margin_on_target(cosine, 1.2, 0.3, 0.1, beyond_pi='wrap')
     logits.sum().backward()
-    return dict(logits=logits, slopes=_gradient(cosine))
+    return dict(logits=logits, slopes=gradient_of(cosine))
 
 
 def _combined_by_angles() -> Expected:
@@ -160,7 +154,7 @@ def _sampled(place: Place) -> Found:
     loss, _ = margin_cross_entropy(feats, weight[classes], labels, margin, scale=SCALE)
     loss.backward()
     return dict(
-        loss=loss, classes=classes, embedding_gradients=_gradient(feats), weight_gradients=_gradient(weight)
+        loss=loss, classes=classes, embedding_gradients=gradient_of(feats), weight_gradients=gradient_of(weight)
     )
 
 
