@@ -29,10 +29,19 @@ import torch.nn.functional as F
 from torch import nn
 
 from hybridcls.apis.fidelity import fixed_inputs as inputs
-from hybridcls.apis.fidelity import contrastive_cases, evidential_cases, loss_cases, margin_cases
+from hybridcls.apis.fidelity import (
+    adapter_cases,
+    contrastive_cases,
+    evidential_cases,
+    loss_cases,
+    margin_cases,
+    module_cases,
+    stage_cases,
+)
 from hybridcls.apis.fidelity.cases import CASES, case_of
 from hybridcls.apis.fidelity.fidelity_case import Official, float_numbers
 from hybridcls.apis.fidelity.stored_numbers import FILE_NAME
+from hybridcls.registry import MODELS
 
 TARGET = Path(margin_cases.__file__).with_name(FILE_NAME)
 Numbers = dict[str, Any]
@@ -47,21 +56,27 @@ class Code:
         self.official = official
         self.folder = folder
 
-    def module(self, file: str = '', commit: str = '', stubs: tuple[str, ...] = ()) -> Any:
-        """Import a file, with its neighbours; of packages in ``stubs`` any name can be imported, and is nothing."""
-        file = file or self.official.file
-        commit = commit or self.official.commit
-        path = self.folder / commit / file
-        if not path.exists():
-            where = str(Path(file).parent)
-            (self.folder / commit).mkdir(parents=True, exist_ok=True)
-            words = ['git', '-C', str(self.clone), 'archive', commit, *([where] if where != '.' else [file])]
+    def checkout(self, where: str) -> Path:
+        """Copy a file or folder of the commit; return the folder that stands for the repository."""
+        if not (self.folder / where).exists():
+            words = ['git', '-C', str(self.clone), 'archive', self.official.commit, where]
             packed = subprocess.run(words, check=True, capture_output=True)
-            subprocess.run(['tar', 'x', '-C', str(self.folder / commit)], input=packed.stdout, check=True)
+            subprocess.run(['tar', 'x', '-C', str(self.folder)], input=packed.stdout, check=True)
+        return self.folder
+
+    def module(self, file: str = '', stubs: tuple[str, ...] = (), package: bool = False) -> Any:
+        """Import a file, with its neighbours; of modules in ``stubs`` any name can be imported, and is nothing."""
+        file = file or self.official.file
+        where = str(Path(file).parent)
+        path = self.checkout(where if where != '.' else file) / file
         fakes = {name: _Nothing(name) for name in stubs}
-        with mock.patch.dict(sys.modules, fakes), mock.patch.object(sys, 'path', [str(path.parent), *sys.path]):
-            sys.modules.pop(path.stem, None)
-            return importlib.import_module(path.stem)
+        root, name = path.parent, path.stem
+        if package:  # it imports its neighbours by a dot
+            root, name = root.parent, f'{root.name}.{name}'
+        with mock.patch.dict(sys.modules, fakes), mock.patch.object(sys, 'path', [str(root), *sys.path]):
+            for one in (name.partition('.')[0], name):
+                sys.modules.pop(one, None)
+            return importlib.import_module(name)
 
 
 class _Nothing(types.ModuleType):
@@ -291,6 +306,208 @@ def distillation(code: Code, case: str) -> Numbers:
         prefix = f'{temperature} ' if temperature else ''
         numbers[f'{prefix}loss'], numbers[f'{prefix}gradient'] = loss, outputs.grad
     return numbers
+
+
+# Stages of the update
+
+
+def step_with_closure(optimizer: Any, model: nn.Module, batch: torch.Tensor) -> None:
+    """Two passes, as davda54/sam and F-SAM want them."""
+
+    def closure() -> torch.Tensor:
+        loss = model(batch)['loss']
+        loss.backward()
+        return loss
+
+    closure()
+    optimizer.step(closure)
+    optimizer.zero_grad()
+
+
+def step_once(optimizer: Any, model: nn.Module, batch: torch.Tensor) -> None:
+    """One pass."""
+    optimizer.zero_grad()
+    model(batch)['loss'].backward()
+    optimizer.step()
+
+
+def small_net(training: stage_cases.Training, make: Callable, step: Callable, end: Callable = lambda made: None) -> Any:
+    """The weights after the steps of a training."""
+    model = inputs.SmallNet()
+    optimizer = make(model.parameters())
+    for number in range(training.steps):
+        step(optimizer, model, tensor(stage_cases.batch_of_step(number)))
+    end(optimizer)
+    return dict(model.named_parameters())
+
+
+@recipe('SAM', 'ASAM', *(name for name in stage_cases.TRAININGS if name.startswith('FriendlySAM')))
+def sam(code: Code, case: str) -> Numbers:
+    """SAM and ASAM of davda54/sam, and F-SAM's optimizer, which is made of it."""
+    training = stage_cases.TRAININGS[case]
+    module = code.module(stubs=('models', 'models.pyramidnet') if case.startswith('F') else ())
+    keys = {key: value for key, value in training.stage.items() if key != 'type'}
+    base = getattr(torch.optim, training.optimizer)
+    made = module.FriendlySAM if case.startswith('F') else module.SAM
+    return small_net(training, lambda params: made(params, base, **keys, **training.settings), step_with_closure)
+
+
+@recipe('MSAM', 'MSAM, AdamW', 'MSAM, AdamW with decay')
+def msam(code: Code, case: str) -> Numbers:
+    """The weights at which the training would be evaluated, not those moved along the momentum."""
+    training = stage_cases.TRAININGS[case]
+    settings = dict(training.settings, rho=training.stage['rho'])
+    settings['weight_decay'] = settings.pop('decay', settings.get('weight_decay'))
+    module = code.module()
+    made = module.MSAM if case == 'MSAM' else module.AdamW_MSAM
+    back = lambda optimizer: optimizer.move_back_from_momentumAscent()  # noqa: E731
+    return small_net(training, lambda params: made(params, **settings), step_once, back)
+
+
+@recipe('Lookahead', 'Lookahead, reset', 'Lookahead, pullback')
+def lookahead(code: Code, case: str) -> Numbers:
+    """Around torch's SGD."""
+    training = stage_cases.TRAININGS[case]
+    keys = dict(la_steps=training.stage['k'], la_alpha=training.stage['alpha'])
+    keys['pullback_momentum'] = training.stage.get('momentum', 'none')
+    made = code.module().Lookahead
+    return small_net(training, lambda params: made(torch.optim.SGD(params, **training.settings), **keys), step_once)
+
+
+@recipe('Lion')
+def lion(code: Code) -> Numbers:
+    """Alone."""
+    training, made = stage_cases.TRAININGS['Lion'], code.module().Lion
+    return small_net(training, lambda params: made(params, **training.settings), step_once)
+
+
+@recipe(*(name for name in stage_cases.TRAININGS if name.startswith('GradientCentralization')))
+def gradient_centralization(code: Code, case: str) -> Numbers:
+    """Its optimizers on gradients that do not depend on the weights."""
+    training = stage_cases.TRAININGS[case]
+    module = sys.modules['torch.optim.optimizer']
+    if not hasattr(module, 'required'):
+        module.required = object()  # torch has none any more
+    keys: dict[str, Any] = dict(use_gc=True, gc_conv_only=training.stage['layers'] == 'official_conv')
+    if training.optimizer != 'SGD':
+        keys['gc_loc'] = 'on' not in training.stage
+    made = getattr(code.module(package=True), training.optimizer)
+    model = inputs.Dimensions()
+    optimizer = made(model.parameters(), **training.settings, **keys)
+    for step in range(training.steps):
+        optimizer.zero_grad()
+        model.linear_loss(step).backward()
+        optimizer.step()
+    return {name: param for name, param in model.named_parameters() if name not in training.without}
+
+
+# Modules and adapters
+
+
+@recipe('CBAM')
+def cbam(code: Code) -> Numbers:
+    """Maps weighed in eval mode, by form."""
+    module, numbers = code.module(), {}
+    for keys in module_cases.CBAM_FORMS:
+        if keys.get('use_channel', True):
+            part = module.CBAM(4, 2, keys.get('pool_types', ['avg', 'max']), not keys.get('use_spatial', True))
+        else:
+            part = module.SpatialGate()
+        numbers[str(keys)] = inputs.set_parameters(part.eval())(tensor(inputs.waves(2, 4, 3, 5)))
+    return numbers
+
+
+@recipe(*module_cases.LEARNERS)
+def tokens(code: Code, case: str) -> Numbers:
+    """The authors' modules in flax, with the parameters of ours."""
+    import flax.linen  # noqa: F401: before a stub hides what it imports
+    import jax
+
+    jax.config.update('jax_enable_x64', True)
+    learner = module_cases.LEARNERS[case]
+    kind = case.partition(' ')[0].rstrip(',')
+    ours = inputs.set_parameters(MODELS.build(dict(type=kind, channels=5, num_tokens=3, **learner.keys)), 0.5)
+    layers = code.module('scenic/model_lib/layers/attention_layers.py', stubs=('scenic.model_lib.layers', 'scenic'))
+    layers.nn_layers = code.module('scenic/model_lib/layers/nn_layers.py', stubs=('scenic.model_lib.layers', 'scenic'))
+    stubs = ('scenic', 'scenic.model_lib.base_models', 'scenic.model_lib.layers', 'scenic.projects.baselines',
+             'scenic.projects.vivit', 'ml_collections')  # fmt: skip
+    module = code.module(stubs=stubs)
+    module.attention_layers = layers
+    theirs = getattr(module, learner.cls)(num_tokens=3, **learner.settings) if kind == 'TokenLearner' else getattr(
+        module, learner.cls)(**learner.settings)  # fmt: skip
+    positions = inputs.waves(2, 16, 5, phase=0.6)
+    if kind == 'TokenFuser':
+        given: tuple = (inputs.waves(2, 3, 5, phase=1.6), positions, True)
+    else:
+        given = (positions,) if learner.cls == 'TokenLearnerModule' else (positions, True)
+    params = flax_parameters(theirs.init(jax.random.PRNGKey(0), *given)['params'], ours)
+    return dict(out=np.array(theirs.apply(dict(params=params), *given)))
+
+
+def flax_parameters(tree: Any, ours: nn.Module) -> dict[str, Any]:
+    """Our parameters in the tree of flax: matrices are turned, kernels have their channels last."""
+    names = {
+        'LayerNorm_0': 'norm', 'fuser_mix_norm1': 'norm_before', 'fuser_mix_norm2': 'norm_after', 'Dense_0': 'mix',
+        **{f'Conv_{number}': f'attention.{2 * number}' for number in range(4)},
+    }  # fmt: skip
+    found: dict[str, Any] = {}
+    for name in tree:
+        if name == 'token_masking':
+            inside = {'Dense_0': ours.attention[0], 'Dense_1': ours.attention[3]}
+            found[name] = {key: layer_parameters(layer) for key, layer in inside.items()}
+        else:
+            found[name] = layer_parameters(ours.get_submodule(names[name]))
+    return found
+
+
+def layer_parameters(layer: nn.Module) -> dict[str, np.ndarray]:
+    """The parameters of a layer under the names of flax."""
+    weight = layer.weight.detach().numpy()
+    bias = {} if layer.bias is None else dict(bias=layer.bias.detach().numpy())
+    if isinstance(layer, nn.LayerNorm):
+        return dict(scale=weight, **bias)
+    return dict(kernel=weight.transpose(2, 3, 1, 0) if weight.ndim == 4 else weight.T, **bias)
+
+
+@recipe('Merges of tokens')
+def merges(code: Code) -> Numbers:
+    """Three merges one after another."""
+    module, numbers = code.module(), {}
+    for protected in (0, 1, 2):
+        found, size = tensor(inputs.waves(1, 16, 3)), None
+        for r in adapter_cases.MERGED_TIMES:
+            merge, _ = module.bipartite_soft_matching(found, r, protected > 0, protected > 1)
+            found, size = module.merge_wavg(merge, found, size)
+        numbers[f'{protected} tokens'], numbers[f'{protected} sizes'] = found[0], size[0, :, 0]
+    return numbers
+
+
+@recipe(*adapter_cases.MERGINGS)
+def merging(code: Code, case: str) -> Numbers:
+    """Logits of a patched transformer of timm; without a class token what its last block gives."""
+    numbers = {}
+    with mock.patch.object(sys, 'path', [str(code.checkout('tome')), *sys.path]):
+        from tome.patch.timm import apply_patch
+    for r, proportional in adapter_cases.MERGINGS[case]:
+        model = adapter_cases.plain_transformer(case)
+        apply_patch(model, prop_attn=proportional)
+        model.r = list(r) if isinstance(r, tuple) and len(r) > 2 else r
+        last: list[torch.Tensor] = []
+        model.blocks[-1].register_forward_hook(lambda module, given, out, last=last: last.append(out))
+        with torch.no_grad():
+            logits = model(tensor(inputs.photographs(2, 40)))
+        numbers[f'{r} {proportional}'] = logits if model.cls_token is not None else last[0][:, :, :3]
+    return numbers
+
+
+@recipe('LoRA')
+def lora(code: Code) -> Numbers:
+    """Its linear layer, unmerged, and the gradients of the square of what it gives."""
+    layer = code.module().Linear(5, 6, r=adapter_cases.LORA_RANK, lora_alpha=adapter_cases.LORA_ALPHA)
+    layer.load_state_dict({name: tensor(value) for name, value in adapter_cases.LORA_WEIGHTS.items()})
+    out = layer(tensor(inputs.waves(3, 5, phase=0.8)))
+    out.square().sum().backward()
+    return dict(out=out, lora_A=layer.lora_A.grad, lora_B=layer.lora_B.grad)
 
 
 def main() -> None:

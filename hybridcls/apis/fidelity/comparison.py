@@ -84,7 +84,9 @@ def compare(case: FidelityCase, place: Place) -> Comparison:
 
 
 def deviation(found: np.ndarray, expected: np.ndarray) -> float:
-    """Return the largest difference, divided by the expected number where that is larger than 1.
+    """Return the largest difference in units of the expected number.
+
+    The unit of a small number is the largest one of the array, at most 1: where terms cancel, rounding has their size.
 
     Args:
         found (ndarray): Float64.
@@ -94,8 +96,9 @@ def deviation(found: np.ndarray, expected: np.ndarray) -> float:
     if found.shape != expected.shape:
         return float('inf')
     same = (found == expected) | (np.isnan(found) & np.isnan(expected))  # infinite ones, too
+    unit = min(1.0, float(np.abs(expected).max(initial=0.0, where=np.isfinite(expected)))) or 1.0
     with np.errstate(invalid='ignore'):
-        apart = np.abs(found - expected) / np.maximum(1.0, np.abs(expected))
+        apart = np.abs(found - expected) / np.maximum(unit, np.abs(expected))
     apart = np.where(same, 0.0, np.nan_to_num(apart, nan=np.inf))
     return float(apart.max(initial=0.0))
 

@@ -59,8 +59,8 @@ class FidelityCase:
         setting (str): Our keys, and those of the code where they have other names.
         found (Callable): Computes our numbers in a place.
         expected (Callable, optional): Computes those to compare with, in float64. Defaults to None: they are stored.
-        tolerance (float): The largest deviation allowed in float64: the difference, divided by the number where that
-            is larger than 1. Defaults to 1e-9.
+        tolerance (float): The largest deviation allowed in float64, see
+            :func:`hybridcls.apis.fidelity.comparison.deviation`. Defaults to 1e-9.
         tolerance32 (float): In float32. Defaults to 1e-5.
         deviates (str): What differs on purpose from the code, unless its switch (in the text) is set. Defaults to ''.
         needs (str): A package that may be absent. Defaults to ''.
