@@ -27,7 +27,7 @@ MERGINGS: dict[str, list[tuple[Schedule, bool]]] = {
         (7, True), (7, False), ((8, -1.0), True), ((8, 0.5), True), ((40, 0, 20, 3), True), (60, True),
     ],
     'Token merging in a DeiT': [(7, True), ((8, -1.0), False), ((40, 0, 20, 3), True), (60, True)],
-    'Token merging without a class token': [(7, True), ((40, 0, 20, 3), True)],
+    'Token merging without a class token': [((10, 5, 0, 0), True), ((40, 0, 20, 3), True)],
 }  # fmt: skip
 """By the name of the case: r of ToMe's code, and whether attention is proportional."""
 
