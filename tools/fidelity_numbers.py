@@ -35,6 +35,7 @@ from hybridcls.apis.fidelity import (
     evidential_cases,
     loss_cases,
     margin_cases,
+    metric_cases,
     module_cases,
     stage_cases,
 )
@@ -508,6 +509,61 @@ def lora(code: Code) -> Numbers:
     out = layer(tensor(inputs.waves(3, 5, phase=0.8)))
     out.square().sum().backward()
     return dict(out=out, lora_A=layer.lora_A.grad, lora_B=layer.lora_B.grad)
+
+
+# Metrics
+
+
+@recipe('smECE')
+def smooth_error(code: Code) -> Numbers:
+    """Smooth calibration error of confidences."""
+    module = code.module(package=True, stubs=('seaborn', 'pandas'))
+    confidence, right = metric_cases.confidences()
+    return dict(error=module.smECE(confidence, right.astype(float)))
+
+
+@recipe('OODMetric')
+def out_of_distribution(code: Code) -> Numbers:
+    """AUROC, and AUPR with either side as the positive one, in percent."""
+    measures = code.module().get_measures
+    scores = 1 - metric_cases.ood_scores().max(1)
+    known, unknown = scores[: -metric_cases.UNKNOWN], scores[-metric_cases.UNKNOWN :]
+    auroc, aupr_unknown, _ = measures(unknown, known)
+    aupr_known = measures(-known, -unknown)[1]
+    return dict(auroc=100 * auroc, aupr_known=100 * aupr_known, aupr_unknown=100 * aupr_unknown)
+
+
+@recipe('KNNAccuracy')
+def neighbours(code: Code) -> Numbers:
+    """Weighted votes of the nearest."""
+    module = code.module(stubs=('utils', 'vision_transformer'))
+    bank, queries = (F.normalize(tensor(rows)) for rows in (metric_cases.BANK, metric_cases.QUERIES))
+    labels = tensor(metric_cases.bank_labels()), tensor(metric_cases.query_labels())
+    top1, top5 = module.knn_classifier(bank, labels[0], queries, labels[1], 60, 0.07, num_classes=6)
+    return dict(top1=top1, top5=top5)
+
+
+@recipe('RetrievalMetric')
+def retrieval(code: Code) -> Numbers:
+    """Of pytorch-metric-learning, in percent."""
+    with mock.patch.object(sys, 'path', [str(code.checkout('src') / 'src'), *sys.path]):
+        from pytorch_metric_learning.distances import CosineSimilarity
+        from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
+        from pytorch_metric_learning.utils.inference import CustomKNN
+    names = {'precision_at_1': 'recall@1', 'r_precision': 'precision@r', 'mean_average_precision_at_r': 'map@r'}
+    calculator = AccuracyCalculator(include=tuple(names), knn_func=CustomKNN(CosineSimilarity()))
+    found = calculator.get_accuracy(tensor(metric_cases.QUERIES), tensor(metric_cases.query_labels()))
+    return {ours: 100 * found[theirs] for theirs, ours in names.items()}
+
+
+@recipe('VerificationMetric on pairs')
+def verification(code: Code) -> Numbers:
+    """Accuracy of each fold, and the mean curve."""
+    cosines, same = inputs.pairs()
+    first = np.stack([np.ones_like(cosines), np.zeros_like(cosines)], 1)
+    second = np.stack([cosines, np.sqrt(1 - cosines**2)], 1)
+    found = code.module(stubs=('mxnet',)).calculate_roc(np.arange(0, 4, 0.01), first, second, same)
+    return dict(zip(('true_rates', 'false_rates', 'accuracies'), found, strict=True))
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ from . import (
     evidential_cases,
     loss_cases,
     margin_cases,
+    metric_cases,
     module_cases,
     stage_cases,
 )
@@ -16,6 +17,7 @@ __all__ = ['CASES', 'case_of']
 CASES: list[FidelityCase] = [
     *margin_cases.CASES, *contrastive_cases.CASES, *evidential_cases.CASES, *loss_cases.CASES,
     *module_cases.CASES, *adapter_cases.CASES, *stage_cases.CASES,
+    *metric_cases.CASES,
 ]  # fmt: skip
 
 
