@@ -17,7 +17,7 @@ from typing import Any, Optional
 from hybridcls.command_line import TRACEBACK_VARIABLE, explain_error, run_tool
 from hybridcls.version import __version__
 
-from . import calibrate, doctor, embed, explain, migrate, predict, search, test, train
+from . import calibrate, doctor, embed, explain, fidelity, migrate, predict, search, test, train
 from . import list as list_
 
 __all__ = ['SUBCOMMANDS', 'main', 'parse_args', 'run_alone']
@@ -32,6 +32,7 @@ SUBCOMMANDS = {
     'list': list_,
     'doctor': doctor,
     'explain': explain,
+    'fidelity': fidelity,
     'migrate': migrate,
 }
 """Modules with ``HELP``, ``add_arguments(parser)`` and ``run(args)``, which returns the exit code."""

@@ -108,7 +108,7 @@ _PAPER = 'Token merging, arXiv 2210.09461'
 
 def _merging(name: str, setting: str, deviates: str = '') -> FidelityCase:
     return FidelityCase(
-        name, ('token_merging',), 'adapter', _PAPER, _TOME_PATCH, setting, lambda place: _merged_model(name, place),
+        name, ('add_token_merging',), 'adapter', _PAPER, _TOME_PATCH, setting, lambda place: _merged_model(name, place),
         tolerance=1e-6,  # sizes of tokens are float32
         tolerance32=1e-4, deviates=deviates,
     )  # fmt: skip
@@ -116,7 +116,7 @@ def _merging(name: str, setting: str, deviates: str = '') -> FidelityCase:
 
 CASES = [
     FidelityCase(
-        'Merges of tokens', ('token_merging',), 'adapter', _PAPER, _TOME,
+        'Merges of tokens', ('add_token_merging',), 'adapter', _PAPER, _TOME,
         'r = 4, 3, 2 on 16 tokens, 0, 1 or 2 of them protected', _merged_tokens, tolerance=1e-6,
         deviates="without a protected token hybridcls before 0.2 kept the order of positions: unmerged_order='position'; "
         'the default is the code',
@@ -127,11 +127,11 @@ CASES = [
              'the code then averages the merged tokens as equals; here each counts with its patches (no switch; '
              "its form for MAE does, too)"),
     FidelityCase(
-        'LoRA', ('lora',), 'adapter', 'LoRA, arXiv 2106.09685', Official('microsoft/LoRA', 'c4593f06', 'loralib/layers.py'),
+        'LoRA', ('add_lora',), 'adapter', 'LoRA, arXiv 2106.09685', Official('microsoft/LoRA', 'c4593f06', 'loralib/layers.py'),
         f'rank={LORA_RANK}, alpha={LORA_ALPHA} on a linear layer, through PEFT: loralib.Linear', _lora, needs='peft',
     ),
     FidelityCase(
-        'LoRA, rank-stabilized', ('lora',), 'adapter', 'rsLoRA, arXiv 2312.03732', 'its equation in float64',
+        'LoRA, rank-stabilized', ('add_lora',), 'adapter', 'rsLoRA, arXiv 2312.03732', 'its equation in float64',
         f'use_rslora=True, rank={LORA_RANK}, alpha={LORA_ALPHA}', _rslora, _rslora_by_hand, needs='peft',
     ),
 ]  # fmt: skip

@@ -48,12 +48,8 @@ class Comparison:
 
     def as_dict(self) -> dict[str, Any]:
         """The same, for JSON."""
-        case = self.case
-        return dict(
-            name=case.name, pieces=list(case.pieces), kind=case.kind, paper=case.paper, against=str(case.against),
-            setting=case.setting, deviation=self.deviation, tolerance=self.tolerance, ok=self.ok, problem=self.problem,
-            deviates=case.deviates, seconds=round(self.seconds, 3),
-        )  # fmt: skip
+        measured = dict(deviation=self.deviation, tolerance=self.tolerance, ok=self.ok, problem=self.problem)
+        return {**self.case.as_dict(), **measured, 'seconds': round(self.seconds, 3)}
 
 
 def compare(case: FidelityCase, place: Place) -> Comparison:

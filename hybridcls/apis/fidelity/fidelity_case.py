@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Optional, Union
+from typing import Any, NamedTuple, Optional, Union
 
 import numpy as np
 import torch
@@ -84,6 +84,13 @@ class FidelityCase:
     def tolerance_in(self, dtype: torch.dtype) -> float:
         """Return the tolerance of a precision."""
         return self.tolerance if dtype == torch.float64 else self.tolerance32
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what the table says of it, for JSON."""
+        return dict(
+            name=self.name, pieces=list(self.pieces), kind=self.kind, paper=self.paper, against=str(self.against),
+            setting=self.setting, deviates=self.deviates,
+        )  # fmt: skip
 
 
 def gradient_of(tensor: Tensor) -> Tensor:
