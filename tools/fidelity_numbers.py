@@ -2,6 +2,7 @@
 
     python tools/fidelity_numbers.py CLONES              all of them
     python tools/fidelity_numbers.py CLONES --only SAM   those of cases whose name has this text
+    python tools/fidelity_numbers.py --page              write the tables of docs/fidelity.md anew, with what is measured here
 
 CLONES is a folder of clones by the name of the repository (``git clone https://github.com/davda54/sam CLONES/sam``).
 The files are read at the commit that the case names. Nothing of them is kept but the numbers, float64, in
@@ -28,18 +29,23 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from hybridcls.apis.fidelity import fixed_inputs as inputs
 from hybridcls.apis.fidelity import (
+    CASES,
+    NOT_COMPARED,
+    Place,
     adapter_cases,
+    case_of,
+    compare,
     contrastive_cases,
     evidential_cases,
     loss_cases,
     margin_cases,
     metric_cases,
     module_cases,
+    page_rows,
     stage_cases,
 )
-from hybridcls.apis.fidelity.cases import CASES, case_of
+from hybridcls.apis.fidelity import fixed_inputs as inputs
 from hybridcls.apis.fidelity.fidelity_case import Official, float_numbers
 from hybridcls.apis.fidelity.stored_numbers import FILE_NAME
 from hybridcls.registry import MODELS
@@ -47,6 +53,7 @@ from hybridcls.registry import MODELS
 TARGET = Path(margin_cases.__file__).with_name(FILE_NAME)
 Numbers = dict[str, Any]
 RECIPES: dict[str, Callable[['Code'], Numbers]] = {}
+BEGIN, END = '<!-- fidelity: begin -->', '<!-- fidelity: end -->'
 
 
 class Code:
@@ -238,7 +245,9 @@ def supcon_head(code: Code) -> Numbers:
     projection = inputs.set_parameters(nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)))
     feats = tensor(inputs.waves(12, 4, phase=1.0), gradient=True)
     views = F.normalize(projection(feats), dim=1).unflatten(0, (2, 6)).transpose(0, 1)
-    loss = code.module().SupConLoss(contrastive_cases.HEAD_TEMPERATURE)(views, tensor(contrastive_cases.CONTRAST_LABELS))
+    loss = code.module().SupConLoss(contrastive_cases.HEAD_TEMPERATURE)(
+        views, tensor(contrastive_cases.CONTRAST_LABELS)
+    )
     loss.backward()
     return dict(loss=loss, gradient=feats.grad, weight_gradient=projection[0].weight.grad)
 
@@ -421,7 +430,6 @@ def cbam(code: Code) -> Numbers:
 @recipe(*module_cases.LEARNERS)
 def tokens(code: Code, case: str) -> Numbers:
     """The authors' modules in flax, with the parameters of ours."""
-    import flax.linen  # noqa: F401: before a stub hides what it imports
     import jax
 
     jax.config.update('jax_enable_x64', True)
@@ -569,9 +577,29 @@ def verification(code: Code) -> Numbers:
 def main() -> None:
     """Run what is asked for, and write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('clones', type=Path, help='folder of clones')
+    parser.add_argument('clones', type=Path, nargs='?', help='folder of clones')
+    parser.add_argument('--page', action='store_true', help='write the tables of docs/fidelity.md')
     parser.add_argument('--only', default='', help='cases whose name has this text')
     args = parser.parse_args()
+    if args.page:
+        write_page(Path(__file__).resolve().parents[1] / 'docs' / 'fidelity.md')
+    elif args.clones is None:
+        parser.error('expected CLONES, or --page')
+    else:
+        store(args.clones, args.only)
+
+
+def write_page(page: Path) -> None:
+    """Put the tables between the marks of the page."""
+    places = [Place(torch.device('cpu'), dtype) for dtype in (torch.float64, torch.float32)]
+    rows = page_rows([[compare(case, place) for case in CASES] for place in places], NOT_COMPARED)
+    before, _, rest = page.read_text(encoding='utf8').partition(BEGIN)
+    after = rest.partition(END)[2]
+    page.write_text(before + BEGIN + '\n' + '\n'.join(rows) + '\n' + END + after, encoding='utf8')
+
+
+def store(clones: Path, only: str) -> None:
+    """Run the codes, and write the file of numbers."""
     kept: dict[str, np.ndarray] = {}
     if TARGET.exists():
         with np.load(TARGET) as file:
@@ -580,12 +608,12 @@ def main() -> None:
     kept = {key: value for key, value in kept.items() if key.rpartition('/')[0] in wanted}
     torch.set_default_dtype(torch.float64)
     for case in CASES:
-        if case.expected is not None or case.numbers_of or args.only.lower() not in case.name.lower():
+        if case.expected is not None or case.numbers_of or only.lower() not in case.name.lower():
             continue
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
             warnings.simplefilter('ignore')
             with contextlib.redirect_stdout(io.StringIO()):
-                numbers = RECIPES[case.name](Code(args.clones, case.against, Path(folder)))
+                numbers = RECIPES[case.name](Code(clones, case.against, Path(folder)))
         kept = {key: value for key, value in kept.items() if key.rpartition('/')[0] != case.name}
         arrays = {name: float_numbers(value) for name, value in numbers.items()}
         kept.update({f'{case.name}/{name}': array for name, array in arrays.items()})

@@ -59,7 +59,9 @@ def _merged_model(name: str, place: Place) -> dict[str, Tensor]:
         add_token_merging(model, ratio, proportional_attention=proportional)
         images = place.tensor(photographs(2, 40))
         with_class = getattr(model, 'cls_token', None) is not None
-        numbers[f'{r} {proportional}'] = model(images) if with_class else merged_tokens(model, images)[-1].tokens[:, :, :3]
+        numbers[f'{r} {proportional}'] = (
+            model(images) if with_class else merged_tokens(model, images)[-1].tokens[:, :, :3]
+        )
     return numbers
 
 
@@ -118,8 +120,8 @@ CASES = [
     FidelityCase(
         'Merges of tokens', ('add_token_merging',), 'adapter', _PAPER, _TOME,
         'r = 4, 3, 2 on 16 tokens, 0, 1 or 2 of them protected', _merged_tokens, tolerance=1e-6,
-        deviates="without a protected token hybridcls before 0.2 kept the order of positions: unmerged_order='position'; "
-        'the default is the code',
+        deviates="without a protected token hybridcls before 0.2 kept their positions: unmerged_order='position'. "
+        'The default is the code',
     ),
     _merging('Token merging in a ViT', '6 schedules, with and without proportional attention: tome.patch.timm'),
     _merging('Token merging in a DeiT', '4 schedules, a distillation token: tome.patch.timm'),
@@ -127,7 +129,8 @@ CASES = [
              'the code then averages the merged tokens as equals; here each counts with its patches (no switch; '
              "its form for MAE does, too)"),
     FidelityCase(
-        'LoRA', ('add_lora',), 'adapter', 'LoRA, arXiv 2106.09685', Official('microsoft/LoRA', 'c4593f06', 'loralib/layers.py'),
+        'LoRA', ('add_lora',), 'adapter', 'LoRA, arXiv 2106.09685',
+        Official('microsoft/LoRA', 'c4593f06', 'loralib/layers.py'),
         f'rank={LORA_RANK}, alpha={LORA_ALPHA} on a linear layer, through PEFT: loralib.Linear', _lora, needs='peft',
     ),
     FidelityCase(

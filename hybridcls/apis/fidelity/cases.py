@@ -39,8 +39,8 @@ def chosen_cases(names: Sequence[str]) -> list[FidelityCase]:
     """Return the cases that names mean, in the order of the table; without names, all.
 
     Args:
-        names (Sequence[str]): Each is a case, a part or a kind, a pattern with ``*`` or ``?``, or else a part of the name
-            of cases, whatever the case of its letters.
+        names (Sequence[str]): Each is a case, a part or a kind, a pattern with ``*`` or ``?``, or else a piece of the
+            name of cases; in capitals or not.
 
     Raises:
         ValueError: If a name means none.

@@ -53,7 +53,7 @@ SETTINGS = {
 _PAPER = 'SupCon, arXiv 2004.11362'
 _CODE = Official('HobbitLong/SupContrast', '66a8fe53', 'losses.py')
 _DEVIATES = (
-    "the code multiplies by temperature / 0.07: base_temperature=0.07; the default is the equation. It counts anchors "
+    'the code multiplies by temperature / 0.07: base_temperature=0.07; the default is the equation. It counts anchors '
     "without positives as 0: anchor_mean='all'; by default they are left out"
 )
 

@@ -23,7 +23,7 @@ EVIDENCES = ('relu', 'exp', 'softplus')
 _PAPER = 'Evidential deep learning, arXiv 1806.01768'
 _CODE = Official('dougbrion/pytorch-classification-uncertainty', 'bed225bd', 'losses.py')
 _DEVIATES = (
-    'the weight of the KL falls with more than 10 classes: kl_reference_classes=None is the paper\'s. The defaults are '
+    "the weight of the KL falls with more than 10 classes: kl_reference_classes=None is the paper's. The defaults are "
     "form='digamma' and evidence='exp'; the paper's choice is form='sum_of_squares', evidence='relu'"
 )
 

@@ -39,7 +39,7 @@ class Place(NamedTuple):
 
     def tensor(self, values: np.ndarray, gradient: bool = False) -> Tensor:
         """Return floating numbers here, in the precision of the case; integers and booleans keep theirs."""
-        found = torch.from_numpy(np.ascontiguousarray(values))
+        found = torch.from_numpy(np.array(values))
         if not found.is_floating_point():
             return found.to(self.device)
         return found.to(self.device, self.dtype).requires_grad_(gradient)

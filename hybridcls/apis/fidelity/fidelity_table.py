@@ -1,6 +1,7 @@
 """The table of the comparisons, as text and as the page has it."""
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 
 from .comparison import Comparison
 from .fidelity_case import FidelityCase
@@ -52,11 +53,12 @@ def summary(comparisons: Sequence[Comparison], where: str) -> str:
     )
 
 
-def page_rows(comparisons: Sequence[Sequence[Comparison]]) -> list[str]:
-    """Return the tables of ``docs/fidelity.md``, one a kind.
+def page_rows(comparisons: Sequence[Sequence[Comparison]], reasons: Mapping[str, str]) -> list[str]:
+    """Return the tables of ``docs/fidelity.md``: the cases of each kind, what deviates, and what is not compared.
 
     Args:
         comparisons (Sequence[Sequence[Comparison]]): The same cases in float64 and in float32.
+        reasons (Mapping[str, str]): Of what has no case.
     """
     lines: list[str] = []
     kind = ''
@@ -66,11 +68,12 @@ def page_rows(comparisons: Sequence[Sequence[Comparison]]) -> list[str]:
             kind = case.kind
             lines += ['', f'### {_TITLES[kind]}', '']
             lines += ['| case | paper | against | setting | float64 | float32 |', '|---|---|---|---|---|---|']
-        cells = [f'**{case.name}**', case.paper, _code(str(case.against)), _code(case.setting), _far(double), _far(single)]
-        lines.append(f'| {" | ".join(cells)} |')
+        cells = [f'**{case.name}**', _linked(case.paper), _source(case), _plain(case.setting)]
+        lines.append(f'| {" | ".join([*cells, _far(double), _far(single)])} |')
     lines += ['', '## What deviates on purpose', '']
-    lines += [f'- **{one.case.name}**: {_code(one.case.deviates)}.' for one in comparisons[0] if one.case.deviates]
-    return lines
+    lines += [f'- **{one.case.name}**: {_plain(one.case.deviates)}.' for one in comparisons[0] if one.case.deviates]
+    lines += ['', '## What has no numbers of its own', '']
+    return [*lines, *(f'- `{name}`: {_plain(reason)}.' for name, reason in reasons.items())]
 
 
 _TITLES = dict(
@@ -81,11 +84,20 @@ _KINDS = list(_TITLES)
 
 
 def _far(one: Comparison) -> str:
-    if one.deviation is None:
-        return one.problem
-    return f'{one.deviation:.0e} of {one.tolerance:.0e}'
+    return one.problem if one.deviation is None else f'{one.deviation:.0e} of {one.tolerance:.0e}'
 
 
-def _code(text: str) -> str:
-    """Keep underscores and stars of names from being read as emphasis."""
-    return text.replace('*', '\\*').replace('_', '\\_').replace('|w|', 'abs(w)')
+def _source(case: FidelityCase) -> str:
+    if isinstance(case.against, str):
+        return _plain(case.against)
+    code = case.against
+    return f'[{_plain(str(code))}](https://github.com/{code.repository}/blob/{code.commit}/{code.file})'
+
+
+def _linked(paper: str) -> str:
+    return re.sub(r'(.*), arXiv (\d{4}\.\d{5})', r'[\1](https://arxiv.org/abs/\2)', paper)
+
+
+def _plain(text: str) -> str:
+    """Keep stars, underscores and bars of names from being read as marks."""
+    return re.sub(r'([*_|])', r'\\\1', text)

@@ -38,9 +38,7 @@ def _asymmetric(place: Place) -> Found:
     numbers: dict[str, Tensor] = {}
     for keys in ASYMMETRIC:
         for focal_gradient in (False, True):
-            module = MODELS.build(
-                dict(type='AsymmetricLoss', reduction='sum', focal_gradient=focal_gradient, **keys)
-            )
+            module = MODELS.build(dict(type='AsymmetricLoss', reduction='sum', focal_gradient=focal_gradient, **keys))
             logits = place.tensor(3 * waves(5, 7, phase=0.1), gradient=True)
             loss = module(logits, place.tensor(TARGETS))
             loss.backward()
@@ -138,10 +136,10 @@ CASES = [
     FidelityCase(
         'AsymmetricLoss', ('AsymmetricLoss',), 'loss', 'ASL, arXiv 2009.14119',
         Official('Alibaba-MIIL/ASL', '8c9e0bd8', 'src/loss_functions/losses.py'),
-        "3 settings of the gammas and the clip, reduction='sum', with and without gradient of the focus: AsymmetricLoss",
+        "3 settings of gammas and clip, reduction='sum', gradient of the focus or not: AsymmetricLoss",
         _asymmetric, tolerance32=1e-4,
-        deviates="the code's training gives the focus no gradient: focal_gradient=False; the default is the derivative. It "
-        'clamps probabilities at 1e-8, where a positive that is far off has no gradient; here logarithms are of logits',
+        deviates="the code's training gives the focus no gradient: focal_gradient=False. It "
+        'clamps probabilities at 1e-8, where a positive that is far off has no gradient; here are logarithms of logits',
     ),
     FidelityCase(
         'Distillation', ('kd_kl_loss',), 'loss', 'Knowledge distillation, arXiv 1503.02531',

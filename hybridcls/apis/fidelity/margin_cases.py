@@ -1,6 +1,6 @@
 """Margins and their heads: ArcFace, CosFace, AdaFace, their combination, margins by class, sub-centers, Partial FC."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,7 @@ def _on_angles(function: Any) -> Any:
     return found
 
 
-def samples_of(labels: Sequence[int]) -> list[DataSample]:
+def samples_of(labels: Iterable[int]) -> list[DataSample]:
     """Return samples with these labels."""
     return [DataSample().set_gt_label(int(label)) for label in labels]
 
@@ -117,8 +117,8 @@ def _combined_by_angles() -> Expected:
 
 
 def _subcenters(place: Place) -> Found:
-    return _of_head(waves(4, 3, 5, phase=0.3), LABELS, waves(6, 5, phase=1.0),
-                    type='MarginHead', scale=16.0, margin=dict(type='CosFace', margin=0.2), num_subcenters=3)(place)  # fmt: skip
+    keys = dict(type='MarginHead', scale=16.0, margin=dict(type='CosFace', margin=0.2), num_subcenters=3)
+    return _of_head(waves(4, 3, 5, phase=0.3), LABELS, waves(6, 5, phase=1.0), **keys)(place)
 
 
 def _subcenters_by_hand() -> Expected:
@@ -131,9 +131,9 @@ def _subcenters_by_hand() -> Expected:
     logits = 16 * (cosines.max(2) - 0.2 * np.eye(4)[LABELS])
     shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     by_cosine = 16 * (shares - np.eye(4)[LABELS]) / 6
-    by_center = np.zeros((6, 4, 3))
-    np.put_along_axis(by_center, nearest[:, :, None], by_cosine[:, :, None], axis=2)
-    by_center = by_center.reshape(6, 12)
+    spread = np.zeros((6, 4, 3))
+    np.put_along_axis(spread, nearest[:, :, None], by_cosine[:, :, None], axis=2)
+    by_center = spread.reshape(6, 12)
     of_x, of_w = by_center @ w, by_center.T @ x
     return dict(
         loss=-np.log(shares[np.arange(6), LABELS]).mean(),
@@ -158,6 +158,7 @@ def _sampled(place: Place) -> Found:
     )
 
 
+_STREAMED: dict[str, Any] = dict(softmax='streamed', softmax_memory=1)
 _OF_BATCH = (CLASS_WEIGHTS, LABELS, waves(6, 5, phase=1.0))
 
 CASES = [
@@ -172,26 +173,30 @@ CASES = [
     ),
     FidelityCase(
         'ArcFaceHead', ('ArcFaceHead', 'ArcFace', 'MarginHead'), 'head', _ARCFACE, _PARTIAL_FC,
-        "margin=0.5, scale=16, beyond_pi='wrap', gradient='straight_through': PartialFC_V2 with CombinedMarginLoss(16, 1, 0.5, 0)",
-        _of_head(*_OF_BATCH, type='ArcFaceHead', scale=SCALE, margin=0.5, beyond_pi='wrap', gradient='straight_through'),
+        "margin=0.5, scale=16, beyond_pi='wrap', gradient='straight_through': PartialFC_V2, "
+        'CombinedMarginLoss(16, 1, 0.5, 0)',
+        _of_head(
+            *_OF_BATCH, type='ArcFaceHead', scale=SCALE, margin=0.5, beyond_pi='wrap', gradient='straight_through'
+        ),
         deviates="the code takes angles under no_grad: gradient='straight_through'; the default is the derivative. "
-        "It lets the cosine rise again past pi: beyond_pi='wrap'; the default falls, as in the older class ArcFace. The "
-        'code reports at most 69.08 nats a sample, with the right gradient; here there is no bound',
+        "It lets the cosine rise again past pi: beyond_pi='wrap'; the default falls, as in the older class ArcFace. "
+        'It reports at most 69.08 nats a sample, with the right gradient; here there is no bound',
     ),
     FidelityCase(
         'CosFaceHead', ('CosFaceHead', 'CosFace', 'MarginHead'), 'head', _COSFACE, _PARTIAL_FC,
-        'margin=0.35, scale=16: PartialFC_V2 with CombinedMarginLoss(16, 1, 0, 0.35)',
+        'margin=0.35, scale=16: PartialFC_V2, CombinedMarginLoss(16, 1, 0, 0.35)',
         _of_head(*_OF_BATCH, type='CosFaceHead', scale=SCALE, margin=0.35),
     ),
     FidelityCase(
         'Partial FC', ('sample_classes', 'margin_cross_entropy'), 'head', 'Partial FC, arXiv 2203.15565', _PARTIAL_FC,
-        f'sample_rate={FEW_CLASSES} of 20 classes, the batch has more: PartialFC_V2 with CombinedMarginLoss(16, 1, 0.5, 0)',
+        f'sample_rate={FEW_CLASSES} of 20 classes, the batch has more: PartialFC_V2, CombinedMarginLoss(16, 1, 0.5, 0)',
         _sampled,
     ),
     FidelityCase(
         'CombinedMargin', ('CombinedMargin',), 'margin', _ARCFACE, 'equation 4 in float64',
         "m1=1.2, m2=0.3, m3=0.1, beyond_pi='wrap'", _combined, _combined_by_angles,
-        deviates="past pi the default is a line: beyond_pi='linear'; the equation is beyond_pi='wrap'", tolerance32=1e-4,
+        deviates="past pi the default is a line: beyond_pi='linear'; the equation is beyond_pi='wrap'",
+        tolerance32=1e-4,
     ),
     FidelityCase(
         'AdaFaceHead', ('AdaFaceHead', 'AdaFace', 'MarginHead'), 'head', _ADAFACE,
@@ -207,6 +212,18 @@ CASES = [
         _adaface(4, gradient='straight_through', clip_angle=False), tolerance32=2e-4,
         deviates="the newer code takes angles under no_grad and lets them pass 0 and pi: gradient='straight_through', "
         'clip_angle=False; the defaults are the paper\'s code',
+    ),
+    FidelityCase(
+        'AdaFaceHead, streamed', ('AdaFaceHead',), 'head', _ADAFACE,
+        Official('mk-minchul/AdaFace', 'c60eaa78', 'head.py'), "the same as AdaFaceHead, softmax='streamed'",
+        _adaface(3, cosine_clip=1e-3, **_STREAMED), tolerance32=2e-4, numbers_of='AdaFaceHead',
+    ),
+    FidelityCase(
+        'AdaFaceHead, CVLFace, streamed', ('AdaFaceHead',), 'head', _ADAFACE,
+        Official('mk-minchul/CVLface', 'd3d09c93', 'cvlface/research/recognition/code/run_v1/losses/adaface.py'),
+        "the same as AdaFaceHead, CVLFace, softmax='streamed'",
+        _adaface(4, gradient='straight_through', clip_angle=False, **_STREAMED), tolerance32=2e-4,
+        numbers_of='AdaFaceHead, CVLFace',
     ),
     FidelityCase(
         'AdaFace on angles', ('AdaFace',), 'margin', _ADAFACE,

@@ -1,6 +1,6 @@
 """Metrics, on predictions that are the same everywhere."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Optional
 
 import numpy as np
@@ -51,7 +51,7 @@ def _evaluated(cfg: dict[str, Any], samples: Sequence[dict], names: Sequence[str
     return {name: torch.as_tensor(results[name], dtype=torch.float64) for name in names}
 
 
-def _samples(place: Place, scores: np.ndarray, labels: Sequence[int]) -> list[dict]:
+def _samples(place: Place, scores: np.ndarray, labels: Iterable[int]) -> list[dict]:
     return [
         dict(pred_score=place.tensor(score), gt_label=torch.tensor([int(label)], device=place.device))
         for score, label in zip(scores, labels, strict=True)
@@ -96,12 +96,11 @@ def _calibration() -> Expected:
 
     scores, labels = probabilities(_IMAGES, _CLASSES)
     confidence, right = (torch.from_numpy(values) for values in confidences())
-    errors = {
-        name: 100 * binary_calibration_error(confidence, right.int(), n_bins=15, norm=norm).numpy()
-        for name, norm in (('ece', 'l1'), ('mce', 'max'))
-    }
+    ece = binary_calibration_error(confidence, right.int(), n_bins=15, norm='l1')
+    mce = binary_calibration_error(confidence, right.int(), n_bins=15, norm='max')
     brier = ((scores - np.eye(_CLASSES)[labels]) ** 2).sum(1).mean()
-    return dict(errors, brier=brier, nll=np.array(log_loss(labels, scores, labels=range(_CLASSES))))
+    nll = log_loss(labels, scores, labels=range(_CLASSES))
+    return dict(ece=100 * ece.numpy(), mce=100 * mce.numpy(), brier=brier, nll=nll)
 
 
 def _smooth(place: Place) -> Found:
@@ -363,8 +362,8 @@ CASES = [
     _case('smECE', ['CalibrationMetric', 'smooth_calibration_error'], 'smECE, arXiv 2309.12236',
           Official('apple/ml-calibration', '18ff21a7', 'src/relplot/metrics.py'), "errors=['smooth']: relplot.smECE",
           _smooth, tolerance=1e-2, tolerance32=1e-2,
-          deviates='the code halves the bandwidth ten times and sums on a grid, so that it ends within 0.001; here both '
-          'are exact (no switch)'),
+          deviates='the code halves the bandwidth ten times and sums on a grid, which ends within 0.001; here both are '
+          'exact (no switch)'),
     _case('smECE by its definition', ['CalibrationMetric', 'smooth_calibration_error'], 'smECE, arXiv 2309.12236',
           'definitions 5 and 6 in float64, on a grid of 2,000', "errors=['smooth']", _smooth, _smooth_by_definition,
           tolerance=1e-5),
@@ -373,8 +372,8 @@ CASES = [
     _case('SelectiveMetric', ['SelectiveMetric'], 'E-AURC, arXiv 1805.08206',
           'equations 3, 4 and 6 in float64, scikit-learn (AUROC)', "eaurc='asymptotic', failure_auroc=True", _selective,
           _selective_by_hand,
-          deviates="the authors' code (geifmany/uncertainty_ICLR) divides the errors of the n least uncertain images by "
-          "n + 1 (no switch); the default of E-AURC is exact, eaurc='asymptotic' is equation 6"),
+          deviates="the authors' code (geifmany/uncertainty_ICLR) divides the errors of the n least uncertain images "
+          "by n + 1 (no switch); the default of E-AURC is exact, eaurc='asymptotic' is equation 6"),
     _case('OODMetric', ['OODMetric'], 'AUROC and AUPR, arXiv 1610.02136',
           Official('hendrycks/outlier-exposure', 'e6ede98a', 'utils/display_results.py'),
           'aupr=True; 80 known and 40 unknown images', _ood(_OOD)),
@@ -386,10 +385,11 @@ CASES = [
     _case('KNNAccuracy', ['KNNAccuracy'], 'DINO, arXiv 2104.14294',
           Official('facebookresearch/dino', '7c446df5', 'eval_knn.py'), 'k=60, temperature=0.07, topk=(1, 5)',
           _of_queries(('top1', 'top5'), True, type='KNNAccuracy', k=60, topk=(1, 5)),
-          deviates='classes without a vote have no rank here; the code ranks them by chance behind the others (no switch)'),
+          deviates='classes without a vote have no rank here; the code ranks them by chance behind the others (no '
+          'switch)'),
     _case('LinearProbeAccuracy', ['LinearProbeAccuracy'], _NO_PAPER, _SKLEARN, 'inverse_penalty=1.0: C=1.0',
           _of_queries(('top1',), True, type='LinearProbeAccuracy', inverse_penalty=1.0), _probed,
-          deviates='embeddings are centred and divided by one number first (no switch); scikit-learn gets them so, too'),
+          deviates='embeddings are centred and divided by one number first (no switch); scikit-learn gets them so'),
     _case('Logistic regression', ['LinearProbeAccuracy', 'fit_logistic_regression'], _NO_PAPER, _SKLEARN,
           'inverse_penalty=1.0: C=1.0; probabilities', _regression, _regression_of_sklearn,
           tolerance=1e-4, tolerance32=1e-4),  # where scikit-learn stops

@@ -118,8 +118,8 @@ CASES = [
         'CBAM', ('CBAM',), 'module', 'CBAM, arXiv 1807.06521',
         Official('Jongchan/attention-module', '459efad0', 'MODELS/cbam.py'),
         '7 forms: pools, without the channel or the spatial gate; identity_init=False', _cbam,
-        deviates='started as the code does, it scales a pretrained map by a quarter: identity_init=False; by default it '
-        'starts as the identity',
+        deviates='started as the code does, it scales a pretrained map by a quarter: identity_init=False; by default '
+        'it starts as the identity',
     ),
     _token_case('TokenLearner', tolerance=_FLOAT32),
     _token_case('TokenLearner v1', 'the sums are normalized by default: output_norm=False is the code, and the default '
@@ -132,8 +132,8 @@ CASES = [
         'equation 3 over both streams, in float64', 'reduction=2', _fusion('DHAFusion', reduction=2), _gate_by_hand,
     ),
     FidelityCase(
-        'ConcatFusion', ('ConcatFusion',), 'module', 'no paper', 'concatenation and a matrix, in float64', 'fusion_dim=5',
-        _fusion('ConcatFusion'), _concatenated_by_hand,
+        'ConcatFusion', ('ConcatFusion',), 'module', 'no paper', 'concatenation and a matrix, in float64',
+        'fusion_dim=5', _fusion('ConcatFusion'), _concatenated_by_hand,
     ),
     FidelityCase(
         'SumFusion', ('SumFusion',), 'module', 'no paper', 'two matrices and a sum, in float64', 'fusion_dim=5',

@@ -101,8 +101,7 @@ def _trained(training: Training) -> Any:
         model.to(place.device, place.dtype)
         set_parameters(model, 0.5 if training.model == 'SmallNet' else 1.0)
         optimizer = _optimizer(training.optimizer, model.parameters(), training.settings)
-        stages = {} if training.stage is None else dict(stages=dict(one=training.stage))
-        wrapper = ComposedOptimWrapper(optimizer, **stages)
+        wrapper = ComposedOptimWrapper(optimizer, stages={} if training.stage is None else dict(one=training.stage))
         wrapper.initialize_count_status(model, 0, training.steps)
         for step in range(training.steps):
             if isinstance(model, SmallNet):
@@ -191,7 +190,8 @@ CASES = [
     _case('MSAM', 'MSAM', 'Momentum-SAM, arXiv 2401.12033', _msam('msam')),
     _case('MSAM, AdamW', 'MSAM', 'Momentum-SAM, arXiv 2401.12033', _msam('adamW_msam')),
     _case('MSAM, AdamW with decay', 'MSAM', 'Momentum-SAM, arXiv 2401.12033', _msam('adamW_msam'),
-          "the code's AdamW decays after its step, that of torch before it: an optimizer of one's own, as this case has"),
+          "the code's AdamW decays after its step, that of torch before it (no switch; this case has an "
+          'optimizer of its own)'),
     _case('Lookahead', 'Lookahead', 'Lookahead, arXiv 1907.08610', _LOOKAHEAD),
     _case('Lookahead, reset', 'Lookahead', 'Lookahead, arXiv 1907.08610', _LOOKAHEAD),
     _case('Lookahead, pullback', 'Lookahead', 'Lookahead, arXiv 1907.08610', _LOOKAHEAD,
