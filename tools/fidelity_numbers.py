@@ -2,7 +2,7 @@
 
     python tools/fidelity_numbers.py CLONES              all of them
     python tools/fidelity_numbers.py CLONES --only SAM   those of cases whose name has this text
-    python tools/fidelity_numbers.py --page              write the tables of docs/fidelity.md anew, with what is measured here
+    python tools/fidelity_numbers.py --page              write the tables of docs/fidelity.md, measured here
 
 CLONES is a folder of clones by the name of the repository (``git clone https://github.com/davda54/sam CLONES/sam``).
 The files are read at the commit that the case names. Nothing of them is kept but the numbers, float64, in

@@ -71,9 +71,9 @@ def page_rows(comparisons: Sequence[Sequence[Comparison]], reasons: Mapping[str,
         cells = [f'**{case.name}**', _linked(case.paper), _source(case), _plain(case.setting)]
         lines.append(f'| {" | ".join([*cells, _far(double), _far(single)])} |')
     lines += ['', '## What deviates on purpose', '']
-    lines += [f'- **{one.case.name}**: {_plain(one.case.deviates)}.' for one in comparisons[0] if one.case.deviates]
+    lines += _grouped({one.case.name: one.case.deviates for one in comparisons[0] if one.case.deviates})
     lines += ['', '## What has no numbers of its own', '']
-    return [*lines, *(f'- `{name}`: {_plain(reason)}.' for name, reason in reasons.items())]
+    return lines + _grouped(reasons)
 
 
 _TITLES = dict(
@@ -81,6 +81,14 @@ _TITLES = dict(
     optimizer='Optimizers', metric='Metrics', function='Functions',
 )  # fmt: skip
 _KINDS = list(_TITLES)
+
+
+def _grouped(texts: Mapping[str, str]) -> list[str]:
+    """A line for each text, with all names that it is about."""
+    names: dict[str, list[str]] = {}
+    for name, text in texts.items():
+        names.setdefault(text, []).append(f'**{name}**')
+    return [f'- {"; ".join(of_text)}: {_plain(text)}.' for text, of_text in names.items()]
 
 
 def _far(one: Comparison) -> str:
