@@ -42,7 +42,7 @@ class Place(NamedTuple):
         found = torch.from_numpy(np.array(values))
         if not found.is_floating_point():
             return found.to(self.device)
-        return found.to(self.device, self.dtype).requires_grad_(gradient)
+        return found.to(self.dtype).to(self.device).requires_grad_(gradient)
 
 
 @dataclass(frozen=True)

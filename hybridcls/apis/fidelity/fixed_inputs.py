@@ -103,5 +103,5 @@ class Dimensions(nn.Module):
         products = []
         for place, param in enumerate(self.parameters()):
             gradient = torch.from_numpy(waves(*param.shape, start=10 * place + 100 * (step + 1)))
-            products.append((param * gradient.to(param.device, param.dtype)).sum())
+            products.append((param * gradient.to(param.dtype).to(param.device)).sum())
         return torch.stack(products).sum()

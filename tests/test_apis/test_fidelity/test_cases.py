@@ -1,23 +1,14 @@
-"""Every case is within what it allows, notices a change, and knows its source."""
+"""Every case notices a change and knows its source; the files of the cases have tests that run them."""
 
 import re
 
 import pytest
-import torch
 
-from hybridcls.apis.fidelity import CASES, Official, Place, case_of, chosen_cases, compare
+from hybridcls.apis.fidelity import CASES, Official, case_of, chosen_cases
 from hybridcls.apis.fidelity.comparison import deviation
 from hybridcls.apis.fidelity.stored_numbers import stored_numbers
 
-CPU = torch.device('cpu')
 IDS = [case.name for case in CASES]
-
-
-@pytest.mark.parametrize('case', CASES, ids=IDS)
-def test_within_what_is_allowed(case):
-    pytest.importorskip(case.needs) if case.needs else None
-    found = compare(case, Place(CPU, torch.float64))
-    assert found.ok, f'{found.deviation} where {found.tolerance} is allowed. {found.problem}'
 
 
 def test_names_are_unique_and_sources_are_told():
@@ -37,24 +28,6 @@ def test_stored_numbers_are_not_all_zero_and_a_change_of_one_is_noticed(case):
     changed = largest.copy()
     changed.flat[abs(changed).argmax()] *= 1 + 10 * case.tolerance32
     assert deviation(changed, largest) > case.tolerance32 >= case.tolerance
-
-
-# Where the default is another form than the code's, that form is farther off than what is allowed.
-DEFAULTS = {
-    'ArcFaceHead': dict(type='ArcFaceHead', margin=0.5, scale=16.0),
-    'CosFaceHead': dict(type='CosFaceHead', margin=0.3, scale=16.0),
-    'LDAM margins': dict(type='MarginHead', scale=30.0, margin=dict(
-        type='ClassWise', base=dict(type='CosFace'), counts=(1000, 200, 40, 7), high=0.5)),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize('name', DEFAULTS)
-def test_another_form_is_noticed(name):
-    from hybridcls.apis.fidelity import margin_cases
-
-    found = margin_cases._of_head(*margin_cases._OF_BATCH, **DEFAULTS[name])(Place(CPU, torch.float64))
-    expected = stored_numbers(name)
-    assert max(deviation(found[key].detach().numpy(), expected[key]) for key in expected) > 1e-3
 
 
 def test_cases_are_chosen_by_name_part_kind_and_pattern():
