@@ -252,8 +252,10 @@ _TAGS = (waves(_IMAGES, _CLASSES, phase=2.5) > 0.3).astype(np.int64)
 def _tagged(names: Sequence[str], **cfg: Any) -> Any:
     def found(place: Place) -> Found:
         scores = 1 / (1 + np.exp(-2 * waves(_IMAGES, _CLASSES, phase=2.2)))
-        samples = [dict(pred_score=place.tensor(score), gt_label=torch.from_numpy(tags).nonzero().flatten().to(place.device))
-                   for score, tags in zip(scores, _TAGS, strict=True)]  # fmt: skip
+        samples = [
+            dict(pred_score=place.tensor(score), gt_label=torch.from_numpy(tags.nonzero()[0]).to(place.device))
+            for score, tags in zip(scores, _TAGS, strict=True)
+        ]
         return _evaluated(cfg, samples, names)
 
     return found
