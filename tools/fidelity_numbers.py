@@ -77,14 +77,28 @@ class Code:
         file = file or self.official.file
         where = str(Path(file).parent)
         path = self.checkout(where if where != '.' else file) / file
-        fakes = {name: _Nothing(name) for name in stubs}
         root, name = path.parent, path.stem
         if package:  # it imports its neighbours by a dot
             root, name = root.parent, f'{root.name}.{name}'
-        with mock.patch.dict(sys.modules, fakes), mock.patch.object(sys, 'path', [str(root), *sys.path]):
+        with stubbed(stubs), mock.patch.object(sys, 'path', [str(root), *sys.path]):
             for one in (name.partition('.')[0], name):
                 sys.modules.pop(one, None)
             return importlib.import_module(name)
+
+
+@contextlib.contextmanager
+def stubbed(names: tuple[str, ...]) -> Iterator[None]:
+    """Let modules be there that hold nothing; what else is imported in the block stays."""
+    kept = {name: sys.modules.get(name) for name in names}
+    sys.modules.update({name: _Nothing(name) for name in names})
+    try:
+        yield
+    finally:
+        for name, module in kept.items():
+            if module is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = module
 
 
 class _Nothing(types.ModuleType):
