@@ -53,7 +53,10 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['hybridcls', 'hybridcls.*']),
-    package_data={'hybridcls.apis.report': ['page.html']},
+    package_data={
+        'hybridcls.apis.fidelity': ['official_numbers.npz'],
+        'hybridcls.apis.report': ['page.html'],
+    },
     entry_points={'console_scripts': ['hybridcls=hybridcls.cli.main:main']},
     install_requires=requirements('runtime'),
     extras_require={

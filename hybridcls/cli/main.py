@@ -17,7 +17,20 @@ from typing import Any, Optional
 from hybridcls.command_line import TRACEBACK_VARIABLE, explain_error, run_tool
 from hybridcls.version import __version__
 
-from . import ablate, calibrate, doctor, embed, explain, migrate, predict, report, search, test, train
+from . import (
+    ablate,
+    calibrate,
+    doctor,
+    embed,
+    explain,
+    fidelity,
+    migrate,
+    predict,
+    report,
+    search,
+    test,
+    train,
+)
 from . import list as list_
 
 __all__ = ['SUBCOMMANDS', 'main', 'parse_args', 'run_alone']
@@ -34,6 +47,7 @@ SUBCOMMANDS = {
     'doctor': doctor,
     'ablate': ablate,
     'explain': explain,
+    'fidelity': fidelity,
     'migrate': migrate,
 }
 """Modules with ``HELP``, ``add_arguments(parser)`` and ``run(args)``, which returns the exit code."""

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from fidelity_checks import assert_faithful
 
 from hybridcls.functional.margins.adaptive_margin import (
     adaptive_margin_on_target,
@@ -11,12 +12,7 @@ from hybridcls.functional.margins.adaptive_margin import (
 )
 from hybridcls.functional.margins.angular_margin import angular_margin_on_target
 
-# mk-minchul/CVLface, run_v1/losses/adaface.py at d3d09c93, AdaFaceLoss(s=64, m=0.4, h=0.333, t_alpha=0.2) from the
-# statistics 20 and 100, run once in float32 on these angles and norms.
 ANGLES = [0.05, 0.8, 1.5, 2.0, 2.6, 2.7, 3.1]
-NORMS = [0.0001, 5.0, 10.0, 20.0, 30.0, 60.0, 500.0]
-CVLFACE_LOGITS = [40.3653, 19.45511, -21.07051, -52.21168, -80.79581, -85.46928, -96.36453]
-CVLFACE_MEAN, CVLFACE_STD = 22.428600311279297, 87.20777130126953
 
 
 def by_angles(cosine, scaler, margin, clip_angle=True):
@@ -32,16 +28,7 @@ def moved(norms, mean, std, t_alpha):
 
 
 def test_cvlface_numbers():
-    norms, mean, std = torch.tensor(NORMS), torch.tensor(20.0), torch.tensor(100.0)
-    mean, std = moved(norms, mean, std, 0.2)
-    torch.testing.assert_close([mean.item(), std.item()], [CVLFACE_MEAN, CVLFACE_STD], rtol=1e-6, atol=0)
-    cosine = torch.tensor(ANGLES, dtype=torch.float64).cos().float().requires_grad_()
-    target = 64 * adaptive_margin_on_target(
-        cosine, norm_scaler(norms, mean, std, 0.333), 0.4, gradient='straight_through', clip_angle=False
-    )
-    target.sum().backward()
-    torch.testing.assert_close(target.detach(), torch.tensor(CVLFACE_LOGITS), rtol=1e-6, atol=1e-4)
-    torch.testing.assert_close(cosine.grad, torch.full_like(cosine, 64.0), rtol=0, atol=0)
+    assert_faithful('AdaFace on angles')
 
 
 @pytest.mark.parametrize('clip_angle', [True, False])

@@ -10,9 +10,11 @@ from inspect import signature
 import pytest
 import timm
 import torch
-from timm.models.deit import VisionTransformerDistilled
-from timm.models.vision_transformer import VisionTransformer
+from fidelity_checks import assert_faithful
 
+from hybridcls.apis.fidelity.adapter_cases import MERGINGS, plain_transformer
+from hybridcls.apis.fidelity.fixed_inputs import photographs
+from hybridcls.apis.fidelity.stored_numbers import stored_numbers
 from hybridcls.models.adapters import add_token_merging, merged_tokens, remove_token_merging
 from hybridcls.models.adapters.merging_blocks import Merging
 from hybridcls.models.backbones import HybridBackbone, TimmStream
@@ -138,45 +140,13 @@ def test_sizes_and_positions_belong_together(name):
     assert torch.equal(last[1, prefix + 7], states[-1].tokens[1, states[-1].merged_index[1, prefix + 7]])
 
 
-# What facebookresearch/ToMe at 2023's last commit gives for oracle(cls) (run once, on timm 1.0.31, torch 2.14):
-# logits of two images by (class, r, proportional attention).
-OFFICIAL = {
-    (VisionTransformer, 7, True): [[-1.364307, 1.20316, -0.482156], [-0.898444, 0.05295, 0.443725]],
-    (VisionTransformer, 7, False): [[-1.34752, 1.240279, -0.469324], [-0.818918, 0.143717, 0.563318]],
-    (VisionTransformer, (8, -1.0), True): [[-1.509931, 1.174436, -0.47167], [-0.643105, 0.16889, 0.675845]],
-    (VisionTransformer, (8, 0.5), True): [[-1.3637, 1.205609, -0.504669], [-0.763979, 0.08209, 0.685842]],
-    (VisionTransformer, (40, 0, 20, 3), True): [[-0.510149, 1.363396, -0.092336], [-0.73591, 0.129484, 0.398789]],
-    (VisionTransformer, 60, True): [[-0.754921, 0.535125, -0.076797], [-0.832682, 0.451139, 1.018445]],
-    (VisionTransformerDistilled, 7, True): [[-0.558137, 0.435163, 1.219007], [-0.00724, 0.119401, 0.29831]],
-    (VisionTransformerDistilled, (8, -1.0), False): [[-0.582087, 0.427309, 1.210434], [-0.053166, 0.042557, 0.353796]],
-    (VisionTransformerDistilled, (40, 0, 20, 3), True): [
-        [-0.577074, 0.405771, 1.157535],
-        [-0.406036, 0.316867, 0.5783],
-    ],
-    (VisionTransformerDistilled, 60, True): [[-0.816686, 0.253658, 0.973121], [-0.287199, 0.282472, 0.080921]],
-}
-
-
-def oracle(cls):
-    model = cls(img_size=40, patch_size=4, embed_dim=24, depth=4, num_heads=3, num_classes=3).eval()
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, param in sorted(model.named_parameters()):
-            param.copy_(torch.randn(param.shape, generator=generator) * (0.3 if param.dim() > 1 else 0.1))
-            if 'norm' in name and name.endswith('weight'):
-                param.add_(1)
-    return model, torch.randn(2, 3, 40, 40, generator=generator)
-
-
-@pytest.mark.parametrize(('cls', 'r', 'proportional'), OFFICIAL)
-def test_equals_the_official_code(cls, r, proportional):
-    model, images = oracle(cls)
-    plain = model(images)
-    ratio = dict(r=r) if isinstance(r, int) else dict(r=r[0], inflection=r[1]) if len(r) == 2 else dict(r=list(r))
-    add_token_merging(model, ratio, proportional_attention=proportional)
-    expected = torch.tensor(OFFICIAL[cls, r, proportional])
-    torch.testing.assert_close(model(images), expected, rtol=0, atol=1e-5)
-    assert (plain - expected).abs().max() > 0.09  # it is merging that is compared
+@pytest.mark.parametrize('case', MERGINGS)
+@torch.no_grad()
+def test_equals_the_official_code(case):
+    assert_faithful(case)
+    if 'without' not in case:  # it is merging that is compared
+        plain = plain_transformer(case)(torch.from_numpy(photographs(2, 40))).numpy()
+        assert all(abs(plain - logits).max() > 1e-3 for logits in stored_numbers(case).values())
 
 
 @pytest.mark.parametrize('name', ['vit_small_patch14_reg4_dinov2', 'eva02_tiny_patch14_224', 'beit_base_patch16_224'])

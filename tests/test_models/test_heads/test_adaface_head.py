@@ -2,29 +2,16 @@ import math
 
 import pytest
 import torch
+from fidelity_checks import assert_faithful
 from mmpretrain.structures import DataSample
 from processes import run_processes
 from torch import nn
 
+from hybridcls.apis.fidelity.fixed_inputs import adaface_batches
+from hybridcls.apis.fidelity.stored_numbers import stored_numbers
 from hybridcls.distributed import exclude_from_ddp, gather_whole, sharded_parameters
 from hybridcls.registry import MODELS
 
-# mk-minchul/AdaFace, head.py at c60eaa78, AdaFace(m=0.4, h=0.333, s=64, t_alpha=0.2) and cross entropy, run once in
-# float32 over three batches: loss, running mean and std, length of the gradient of each embedding. The norms of the
-# first and last embeddings are beyond the clip.
-OFFICIAL = [
-    (47.627731, 21.952909, 87.484467, [21122.521484, 0.0, 0.010306, 0.211661, 0.165401, 0.059479]),
-    (91.258087, 24.923553, 78.068848, [83657.890625, 3.21014, 0.613259, 0.411611, 0.208141, 0.044533]),
-    (98.821144, 27.326529, 70.457542, [25412.800781, 2.296789, 0.315793, 0.259822, 0.261124, 0.080804]),
-]
-# mk-minchul/CVLface, classifiers/fc/fc.py with losses/adaface.py at d3d09c93, AdaFaceLoss(s=64, m=0.4, h=0.333,
-# t_alpha=0.2), run once in float64 over the same batches and one that lies beside its class weights.
-CVLFACE = [
-    (47.627733, 21.952909, 87.484470, [20701.266473, 0.0, 0.010226, 0.211686, 0.160118, 0.056025]),
-    (91.258087, 24.923551, 78.068850, [83867.235751, 3.185601, 0.622779, 0.410356, 0.204623, 0.041595]),
-    (98.821151, 27.326527, 70.457542, [25445.979382, 2.334405, 0.305109, 0.259926, 0.263331, 0.082359]),
-    (68.893584, 28.468307, 63.507518, [9.747382, 4.510194, 0.0, 0.313067, 0.077982, 0.089868]),
-]
 LABELS = [0, 1, 2, 3, 0, 1]
 
 
@@ -35,16 +22,7 @@ def waves(*shape, phase):
 
 
 def embeddings_of(step):
-    norms = torch.tensor([0.0001, 3.0, 9.0, 20.0, 40.0, 100.0], dtype=torch.float64)
-    return (waves(6, 5, phase=1.0 + step) * norms[:, None]).float().requires_grad_()
-
-
-def beside_class_weights():
-    """Embeddings nearly at their target class weights, or opposite of them: angles that turn past 0 and pi."""
-    own = nn.functional.normalize(waves(4, 5, phase=0.3))[LABELS]
-    signs = torch.tensor([1.0, -1.0, 1.0, -1.0, 1.0, -1.0], dtype=torch.float64)
-    norms = torch.tensor([0.5, 2.0, 15.0, 30.0, 60.0, 90.0], dtype=torch.float64)
-    return ((signs[:, None] * own + 0.02 * waves(6, 5, phase=9.0)) * norms[:, None]).float().requires_grad_()
+    return torch.from_numpy(adaface_batches()[step]).float().requires_grad_()
 
 
 def samples(labels):
@@ -57,47 +35,28 @@ def build(**keys):
     return head
 
 
-def check_numbers(head, batches, official, loss_rtol, gradient_rtol):
-    for feats, (loss, mean, std, gradients) in zip(batches, official, strict=True):
-        losses = head.loss((feats,), samples(LABELS))
-        losses['loss'].backward()
-        torch.testing.assert_close(losses['loss'].item(), loss, rtol=loss_rtol, atol=0)
-        torch.testing.assert_close(losses['norm_mean'].item(), mean, rtol=1e-6, atol=0)
-        torch.testing.assert_close(losses['norm_std'].item(), std, rtol=1e-6, atol=0)
-        torch.testing.assert_close(feats.grad.norm(dim=1), torch.tensor(gradients), rtol=gradient_rtol, atol=2e-6)
+@pytest.mark.parametrize('form', ['', ', streamed'])
+@pytest.mark.parametrize('code', ['AdaFaceHead', 'AdaFaceHead, CVLFace'])
+def test_official_numbers_over_several_steps(code, form):
+    assert_faithful(code + form)
 
 
-@pytest.mark.parametrize('form', [dict(softmax='dense'), dict(softmax='streamed', softmax_memory=1)])
-def test_official_numbers_over_several_steps(form):
-    head = build(t_alpha=0.2, cosine_clip=1e-3, **form)
-    check_numbers(head, map(embeddings_of, range(len(OFFICIAL))), OFFICIAL, loss_rtol=1e-5, gradient_rtol=2e-4)
-
-
-def test_without_the_code_s_clip_of_cosines_these_numbers_are_the_same():
+def test_without_the_code_s_clip_of_cosines_these_losses_are_the_same():
     head = build(t_alpha=0.2)
-    for step, (loss, *_) in enumerate(OFFICIAL):
-        torch.testing.assert_close(
-            head.loss((embeddings_of(step),), samples(LABELS))['loss'].item(), loss, rtol=1e-5, atol=0
-        )
-
-
-@pytest.mark.parametrize('form', [dict(softmax='dense'), dict(softmax='streamed', softmax_memory=1)])
-def test_numbers_of_the_newer_official_code(form):
-    head = build(t_alpha=0.2, gradient='straight_through', clip_angle=False, **form)
-    batches = [*(embeddings_of(step) for step in range(3)), beside_class_weights()]
-    check_numbers(head, batches, CVLFACE, loss_rtol=1e-6, gradient_rtol=1e-4)
+    losses = [head.loss((embeddings_of(step),), samples(LABELS))['loss'] for step in range(3)]
+    expected = torch.from_numpy(stored_numbers('AdaFaceHead')['losses']).float()
+    torch.testing.assert_close(torch.stack(losses).detach(), expected, rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize('other', [dict(clip_angle=True), dict(gradient='analytic')])
 def test_the_two_official_codes_differ(other):
     def trained(**keys):
-        head, feats = build(t_alpha=0.2, **keys), beside_class_weights()
+        head, feats = build(t_alpha=0.2, **keys), embeddings_of(3)
         loss = head.loss((feats,), samples(LABELS))['loss']
         loss.backward()
         return torch.cat([loss.detach().reshape(1), feats.grad.norm(dim=1)])
 
     newer = dict(gradient='straight_through', clip_angle=False)
-    # Ten times what the numbers above are compared to.
     assert (trained(**newer) - trained(**{**newer, **other})).abs().max() > 1e-3
 
 

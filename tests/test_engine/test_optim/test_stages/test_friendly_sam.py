@@ -2,49 +2,18 @@
 
 import pytest
 import torch
-from official_toy import sums_of_weights
+from fidelity_checks import assert_faithful
 from update_toys import assert_same, make_batches, make_net, sgd, train
 
+from hybridcls.apis.fidelity.stage_cases import TRAININGS
 from hybridcls.engine.optim import ComposedOptimWrapper, FriendlySAM
 
 DRY = dict(dropout=0.0)
 
 
-def sgd_with_decay(params):
-    return torch.optim.SGD(params, lr=0.1, momentum=0.9, weight_decay=0.1)
-
-
-# nblt/F-SAM, class FriendlySAM of utils.py at 2e2f9899: five steps on SmallNet() in float64, run once; the sums of |w|:
-# conv, its bias, fc, its bias.
-OFFICIAL = {
-    'SGD, rho=0.2, sigma=1, lmbda=0.6': (
-        sgd_with_decay,
-        dict(rho=0.2, sigma=1, lmbda=0.6),
-        [6.529281771, 0.622472693, 13.178413714, 0.972001064],
-    ),
-    'SGD, rho=0.5, sigma=0.5, lmbda=0.9': (
-        sgd_with_decay,
-        dict(rho=0.5, sigma=0.5, lmbda=0.9),
-        [6.337076311, 0.634913629, 12.364283902, 0.957692992],
-    ),
-    'SGD, rho=1, sigma=1, lmbda=0.9, adaptive': (
-        sgd_with_decay,
-        dict(rho=1.0, sigma=1, lmbda=0.9, adaptive=True),
-        [6.406083471, 0.612384934, 12.761326114, 1.023628627],
-    ),
-    'AdamW, rho=0.2, sigma=1, lmbda=0.95': (
-        lambda params: torch.optim.AdamW(params, lr=0.02, weight_decay=0.1),
-        dict(rho=0.2, sigma=1, lmbda=0.95),
-        [7.47113416, 0.724261133, 15.722269286, 1.1135148],
-    ),
-}
-
-
-@pytest.mark.parametrize('name', OFFICIAL)
-def test_official_numbers(name):
-    make, settings, expected = OFFICIAL[name]
-    found = sums_of_weights(make, dict(type='FriendlySAM', **settings))
-    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8)
+@pytest.mark.parametrize('case', [name for name in TRAININGS if name.startswith('FriendlySAM')])
+def test_official_numbers(case):
+    assert_faithful(case)
 
 
 def run(net, batches, start=0, total=None, state=None, stage=None, **options):

@@ -2,8 +2,10 @@ from inspect import signature
 
 import pytest
 import torch
+from fidelity_checks import assert_faithful
 from torch import nn
 
+from hybridcls.apis.fidelity.stage_cases import TRAININGS
 from hybridcls.distributed.layouts import Shards
 from hybridcls.engine.optim import ComposedOptimWrapper, GradientCentralization, Update
 from hybridcls.engine.optim.update.parameter_names import named_owners
@@ -109,75 +111,9 @@ def test_a_scale_over_the_batch_is_no_weight_of_units(units, is_matrix):
     assert torch.equal(layer.weight.grad, before) != is_matrix
 
 
-# Yonghongwei/Gradient-Centralization, algorithm-GC/algorithm at ed2a608c: three steps with lr=0.1 of the optimizer on
-# Small() in float64, run once; the sums of |w|: pos_embed, scale, conv1d, conv, transposed, fc, its bias, one_input.
-OFFICIAL = {
-    'SGD(use_gc=True, momentum=0.9, weight_decay=0.1)': (
-        lambda params: torch.optim.SGD(params, lr=0.1, momentum=0.9, weight_decay=0.1),
-        dict(layers='official', with_weight_decay=True),
-        [3.221211659, 0.295226381, 10.831299892, 10.982730034, 19.929209054, 4.187042685, 2.625977356, 2.167181513],
-    ),
-    'SGD(use_gc=True, gc_conv_only=True, momentum=0.9, weight_decay=0.1)': (
-        lambda params: torch.optim.SGD(params, lr=0.1, momentum=0.9, weight_decay=0.1),
-        dict(layers='official_conv', with_weight_decay=True),
-        [2.640113597, 0.295226381, 10.146866979, 10.982730034, 19.929209054, 4.366830882, 2.625977356, 1.807745701],
-    ),
-    'Adam(use_gc=True, gc_loc=False, weight_decay=0.1)': (
-        lambda params: torch.optim.Adam(params, lr=0.1, weight_decay=0.1),
-        dict(layers='official', on='update'),
-        [3.6582106, 0.744877611, 11.585728299, 12.675875416, 22.312943429, 4.6018002, 2.87201909, 2.167181513],
-    ),
-    'Adam(use_gc=True, gc_conv_only=True, gc_loc=False, weight_decay=0.1)': (
-        lambda params: torch.optim.Adam(params, lr=0.1, weight_decay=0.1),
-        dict(layers='official_conv', on='update'),
-        [3.297190148, 0.744877611, 11.30662512, 12.675875416, 22.312943429, 4.550024871, 2.87201909, 2.189046071],
-    ),
-    'Adam(use_gc=True, gc_loc=True, weight_decay=0.1)': (
-        lambda params: torch.optim.Adam(params, lr=0.1, weight_decay=0.1),
-        dict(layers='official', with_weight_decay=True),
-        [3.359236931, 0.619750747, 11.057893345, 12.873507109, 22.174878249, 4.482259005, 2.87201909, 2.167181513],
-    ),
-    'AdamW(use_gc=True, gc_loc=False, weight_decay=0)': (
-        lambda params: torch.optim.AdamW(params, lr=0.1, weight_decay=0),
-        dict(layers='official', on='update'),
-        [3.662015818, 0.755011371, 11.972703228, 12.984503308, 22.603146056, 4.645263778, 2.879408611, 2.167181513],
-    ),
-}
-
-
-class Small(nn.Module):
-    """What the number of dimensions tells from what a layer is."""
-
-    def __init__(self):
-        super().__init__()
-        self.pos_embed = nn.Parameter(torch.zeros(1, 3, 2))
-        self.scale = nn.Parameter(torch.zeros(1, 3, 1, 1))
-        self.conv1d = nn.Conv1d(2, 3, 3, bias=False)
-        self.conv = nn.Conv2d(3, 2, 2, bias=False)
-        self.transposed = nn.ConvTranspose2d(3, 4, 2, bias=False)
-        self.fc = nn.Linear(4, 3)
-        self.one_input = nn.Linear(1, 3, bias=False)
-
-
-def waves(param, start):
-    """Numbers without a pattern, the same on every machine."""
-    i = torch.arange(param.numel(), dtype=torch.float64) + start
-    return (torch.sin(1.7 * i) + 0.5 * torch.cos(0.37 * i * i)).reshape(param.shape)
-
-
-@pytest.mark.parametrize('name', OFFICIAL)
-def test_official_numbers(name):
-    make, options, expected = OFFICIAL[name]
-    model = Small()
-    params = list(model.parameters())
-    for place, param in enumerate(params):
-        param.data = waves(param, 10 * place)
-    wrapper = ComposedOptimWrapper(make(params), stages=dict(gc=dict(type='GradientCentralization', **options)))
-    wrapper.initialize_count_status(model, 0, 3)
-    for step in range(3):
-        linear = [param * waves(param, 10 * place + 100 * (step + 1)) for place, param in enumerate(params)]
-        wrapper.update_params(sum(product.sum() for product in linear))
-    torch.testing.assert_close([param.abs().sum().item() for param in params], expected, rtol=1e-7, atol=1e-8)
+@pytest.mark.parametrize('case', [name for name in TRAININGS if name.startswith('GradientCentralization')])
+def test_official_numbers(case):
+    assert_faithful(case)
 
 
 def test_the_mean_of_a_unit_stays_through_updates_that_are_centralized():

@@ -4,66 +4,33 @@ import math
 
 import pytest
 import torch
-from official_toy import sums_of_weights
+from fidelity_checks import assert_faithful
 from torch import nn
 from update_toys import assert_same, make_batches, make_net, sgd, train
 
+from hybridcls.apis.fidelity.fixed_inputs import SmallNet, set_parameters
+from hybridcls.apis.fidelity.stage_cases import batch_of_step
+from hybridcls.apis.fidelity.stored_numbers import stored_numbers
 from hybridcls.engine.optim import MSAM, ComposedOptimWrapper
 
 DRY = dict(dropout=0.0)
 
 
-class LateDecay(torch.optim.AdamW):
-    """AdamW that decays after its step, as the authors' does."""
-
-    def __init__(self, params, lr, decay):
-        super().__init__(params, lr=lr, weight_decay=0)
-        self.decay = decay
-
-    @torch.no_grad()
-    def step(self, closure=None):
-        super().step(closure)
-        for group in self.param_groups:
-            for param in group['params']:
-                param.mul_(1 - group['lr'] * self.decay)
-
-
-# MarlonBecker/MSAM, optimizer/{msam,adamW_msam}.py at 780fa4f: five steps on SmallNet() in float64, run once, then
-# move_back_from_momentumAscent(); the sums of |w|: conv, its bias, fc, its bias.
-OFFICIAL = {
-    'MSAM(lr=0.1, momentum=0.9, weight_decay=0.1, rho=0.3)': (
-        lambda params: torch.optim.SGD(params, lr=0.1, momentum=0.9, weight_decay=0.1),
-        0.3,
-        [6.638967075, 0.566869213, 13.557597451, 1.027854161],
-    ),
-    'AdamW_MSAM(lr=0.02, weight_decay=0, rho=1.0)': (
-        lambda params: torch.optim.AdamW(params, lr=0.02, weight_decay=0),
-        1.0,
-        [7.565860382, 0.537594784, 15.87831659, 1.227763201],
-    ),
-    'AdamW_MSAM(lr=0.02, weight_decay=0.1, rho=1.0)': (
-        lambda params: LateDecay(params, lr=0.02, decay=0.1),
-        1.0,
-        [7.490541611, 0.532116948, 15.721121939, 1.216122729],
-    ),
-}
-
-
-@pytest.mark.parametrize('name', OFFICIAL)
-def test_official_numbers(name):
-    make, rho, expected = OFFICIAL[name]
-    found = sums_of_weights(make, dict(type='MSAM', rho=rho))
-    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8)
+@pytest.mark.parametrize('case', ['MSAM', 'MSAM, AdamW', 'MSAM, AdamW with decay'])
+def test_official_numbers(case):
+    assert_faithful(case)
 
 
 def test_the_decay_of_torch_differs_by_what_the_docstring_says():
-    _, rho, expected = OFFICIAL['AdamW_MSAM(lr=0.02, weight_decay=0.1, rho=1.0)']
-    found = sums_of_weights(
-        lambda params: torch.optim.AdamW(params, lr=0.02, weight_decay=0.1), dict(type='MSAM', rho=rho)
-    )
-    count = torch.tensor([24, 3, 48, 4])
-    off = (torch.tensor(found) - torch.tensor(expected)).abs() / count
-    assert 0 < off.max() < 2 * 5 * 0.02**2 * 0.1  # five steps of AdamW, each at most about lr an element
+    expected = stored_numbers('MSAM, AdamW with decay')
+    net = set_parameters(SmallNet().double(), 0.5)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=0.02, weight_decay=0.1)
+    wrapper = ComposedOptimWrapper(optimizer, stages=dict(msam=dict(type='MSAM', rho=1.0)))
+    wrapper.initialize_count_status(net, 0, 5)
+    for step in range(5):
+        net.train_step(dict(inputs=torch.from_numpy(batch_of_step(step))), wrapper)
+    off = [(abs(param.detach().numpy()).mean() - abs(expected[name]).mean()) for name, param in net.named_parameters()]
+    assert 0 < max(map(abs, off)) < 2 * 5 * 0.02**2 * 0.1  # five steps of AdamW, each at most about lr an element
 
 
 def run(count=6, net=None, optimizer=None, batches=None, total=None, **options):

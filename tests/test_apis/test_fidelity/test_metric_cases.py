@@ -1,0 +1,31 @@
+import pytest
+import torch
+from fidelity_checks import CPU, assert_faithful
+
+from hybridcls.apis.fidelity import Place, metric_cases
+from hybridcls.apis.fidelity.comparison import deviation
+from hybridcls.apis.fidelity.stored_numbers import stored_numbers
+
+DOUBLE = Place(CPU, torch.float64)
+
+
+@pytest.mark.parametrize('case', [case.name for case in metric_cases.CASES])
+def test_within_what_is_allowed(case):
+    assert_faithful(case, torch.float64)
+
+
+def farthest(found, name):
+    expected = stored_numbers(name)
+    return max(deviation(found[key].detach().numpy(), expected[key]) for key in expected)
+
+
+def test_another_vote_is_noticed():
+    found = metric_cases._of_queries(('top1', 'top5'), True, type='KNNAccuracy', k=10, topk=(1, 5))(DOUBLE)
+    assert farthest(found, 'KNNAccuracy') > 1e-3
+
+
+def test_the_metrics_have_something_to_tell_apart():
+    """No result is at an end of its scale, where a wrong formula may be right."""
+    for name in ('OODMetric', 'RetrievalMetric', 'KNNAccuracy'):
+        assert any(1 < value < 99 for value in stored_numbers(name).values()), name
+    assert 0.2 < metric_cases.confidences()[1].mean() < 0.9

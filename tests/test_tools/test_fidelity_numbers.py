@@ -1,0 +1,23 @@
+"""The tool that runs the official codes; they are not at hand here, so that it is its list that is looked at."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+from hybridcls.apis.fidelity import CASES
+
+TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'fidelity_numbers.py'
+
+
+def test_every_stored_case_can_be_made_again():
+    spec = importlib.util.spec_from_file_location('fidelity_numbers', TOOL)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    assert set(tool.RECIPES) == {case.name for case in CASES if case.expected is None and not case.numbers_of}
+
+
+def test_without_clones_it_says_what_it_expects():
+    done = subprocess.run([sys.executable, str(TOOL)], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert 'expected CLONES, or --page' in done.stderr
