@@ -22,7 +22,7 @@ from itertools import islice
 from typing import Any, Optional, Union
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 FORMAT, VERSION = 'hybridcls artifact', 1
 Json = dict[str, Any]
@@ -301,6 +301,8 @@ def read_image(image: Any, decode: Json) -> np.ndarray:
             image = Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image)
         if isinstance(image, Image.Image):
             return _flat(image, decode)
+    except UnidentifiedImageError as error:
+        raise ValueError(f'cannot read {name}: its bytes are no image format that Pillow knows here.') from error
     except Exception as error:  # Pillow raises SyntaxError, struct.error and others on broken files
         raise ValueError(f'cannot read {name}: {str(error) or type(error).__name__}') from error
     raise TypeError(f'expected a path, bytes, an image of Pillow or an array, got {type(image).__name__}.')
@@ -602,10 +604,19 @@ def _area_taps(new: int, old: int) -> Taps:
 # In a shell
 
 
+def image_files(path: str) -> list[str]:
+    """Return the images below a folder, sorted; of anything else, the path."""
+    if not os.path.isdir(path):
+        return [path]
+    known = tuple(Image.registered_extensions())
+    found = [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names]
+    return sorted(one for one in found if one.lower().endswith(known))
+
+
 def main() -> int:
     """Print one JSON object an image; the exit code is 1 if one cannot be read."""
     parser = argparse.ArgumentParser(description='Predict with the exported model in the folder of this file.')
-    parser.add_argument('images', nargs='+', help='image files')
+    parser.add_argument('images', nargs='+', help='image files, or folders: all images below')
     parser.add_argument('--batch-size', type=int, default=32, help='images at once; default: 32')
     parser.add_argument('--top-k', type=int, default=5, help='how many classes "top" has; default: 5')
     args = parser.parse_args()
@@ -616,7 +627,8 @@ def main() -> int:
         print(json.dumps({'path': image, 'error': str(error)}), flush=True)
 
     try:
-        for answer in Model().answers(args.images, args.batch_size, args.top_k, on_error=skip):
+        images = [image for path in args.images for image in image_files(path)]
+        for answer in Model().answers(images, args.batch_size, args.top_k, on_error=skip):
             print(json.dumps(answer), flush=True)
     except (ValueError, ImportError) as error:
         print(error, file=sys.stderr)
