@@ -343,7 +343,10 @@ def test_a_file_outside_is_no_file_of_an_artifact(artifact, tmp_path):
     [
         (dict(version=2), 'has version 2, and this runtime reads version 1'),
         (dict(format='zip'), 'is not the sidecar'),
-        (dict(classes=['ant', 'cow', 'bee']), 'its calibration is for the classes ant, bee, cow, and the model has ant'),
+        (
+            dict(classes=['ant', 'cow', 'bee']),
+            'its calibration is for the classes ant, bee, cow, and the model has',
+        ),
         (dict(provenance=dict(weights_sha256='abd')), r'for the weights of another checkpoint \(epoch_1.pth\)'),
     ],
 )
@@ -357,7 +360,7 @@ def test_a_damaged_or_missing_sidecar(artifact, tmp_path):
     (artifact / 'model.json').write_text('{"format": ')
     with pytest.raises(ValueError, match=r'model.json is damaged'):
         runtime.read_sidecar(artifact)
-    with pytest.raises(ValueError, match='is .*nowhere the folder of an artifact'):
+    with pytest.raises(ValueError, match=r'is \S*nowhere the folder of an artifact'):
         runtime.read_sidecar(tmp_path / 'nowhere')
 
 
