@@ -8,14 +8,13 @@ import numpy as np
 
 from hybridcls.checks import listed
 
-from ..held_out_images import held_out_images
 from ..image_inputs import Item
 from .shipped.alarm import BINS, LEAST_IMAGES, bins_of, pixel_scores, scores_of
 from .shipped.runtime import Model
 from .sidecar import write_sidecar
 
 __all__ = [
-    'REFERENCE', 'add_reference', 'drift_entry', 'outputs_of_images', 'read_reference', 'reference_of',
+    'REFERENCE', 'add_reference', 'check_count', 'drift_entry', 'outputs_of_images', 'read_reference', 'reference_of',
     'write_reference',
 ]  # fmt: skip
 
@@ -25,21 +24,18 @@ _MOST_NUMBERS = 2_000_000  # of class means, which take two bytes each
 _BATCH = 32
 
 
-def add_reference(folder: Path, data: str, checkpoint: str, cfg: Mapping[str, Any], alpha: float = 0.01) -> list[str]:
+def add_reference(folder: Path, items: Sequence[Item], alpha: float = 0.01) -> list[str]:
     """Let an artifact know held-out images, as it reads and answers them itself; return sentences about them.
 
     Args:
         folder (Path): The artifact, complete but for this.
-        data (str): Class folders, a folder or a table; see :func:`~hybridcls.apis.held_out_images.held_out_images`.
-        checkpoint (str): What was exported.
-        cfg (Mapping): The config of its training.
+        items (Sequence[Item]): Images, with or without labels.
         alpha (float): Of the alarm, if nobody says another. Defaults to 0.01.
 
     Raises:
-        FileNotFoundError: If there are no images.
-        ValueError: If they are those of the training, or fewer than 20 can be read.
+        ValueError: If fewer than 20 can be read.
     """
-    items, notes = held_out_images(data, checkpoint, cfg, 'export')
+    notes: list[str] = []
     model = Model(folder, check_files=False)
     sidecar = model.sidecar
     outputs, kept = outputs_of_images(model, items, notes)
@@ -56,7 +52,13 @@ def add_reference(folder: Path, data: str, checkpoint: str, cfg: Mapping[str, An
     write_reference(reference, folder)
     write_sidecar(folder, sidecar | dict(drift=drift_entry(reference, alpha)))
     names = ', '.join(reference['names'].tolist())
-    return [*notes, f'Reference for the alarm: {len(kept)} held-out images of {data} ({names}).']
+    return [*notes, f'The alarm compares with {len(kept)} held-out images in {names}.']
+
+
+def check_count(images: int) -> None:
+    """Raise a ValueError unless there are enough held-out images."""
+    if images < LEAST_IMAGES:
+        raise ValueError(f'export: expected at least {LEAST_IMAGES} held-out images that can be read, got {images}.')
 
 
 def outputs_of_images(
@@ -118,8 +120,7 @@ def reference_of(
         ValueError: If there are fewer than 20 images, or an output is not finite.
     """
     total = len(next(iter(outputs.values()))) if outputs else 0
-    if total < LEAST_IMAGES:
-        raise ValueError(f'export: expected at least {LEAST_IMAGES} held-out images that can be read, got {total}.')
+    check_count(total)
     rest, found = np.ones(total, bool), {}
     means = None
     if 'embedding' in outputs:
