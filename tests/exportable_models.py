@@ -66,7 +66,10 @@ def levered(backbone=BOTH, neck=DHA, **more):
 
 
 MULTI = dict(
-    type='MultiHead', num_classes=4, heads=dict(face=dict(type='ArcFaceHead'), evidence=dict(type='EvidentialHead'))
+    type='MultiHead',
+    main='face',
+    num_classes=4,
+    heads=dict(face=dict(type='ArcFaceHead'), evidence=dict(type='EvidentialHead')),
 )
 BACKBONES = {
     'ByobNet (`test_byobnet`)': stream('test_byobnet'),
@@ -151,7 +154,6 @@ LEVERS = {
     'MCDropoutClassifier': Case(
         dict(classifier(VIT), type='MCDropoutClassifier', dropout=0.2), 'predicts 20 times with random dropout'
     ),
-    'MixtureTTA': Case(dict(type='MixtureTTA', module=classifier(VIT)), 'predicts several views of an image'),
     "mmpretrain's ImageClassifier": Case(
         dict(
             type='ImageClassifier', backbone=dict(type='ResNet', depth=18), neck=POOL,
@@ -182,7 +184,9 @@ def write_case(folder, case, **more):
         model = MODELS.build(case.model)
     for name, value in model.state_dict().items():
         if value.is_floating_point():
-            value.copy_(value + 0.1 * torch.randn_like(value).abs() if 'var' in name else value + 0.05 * torch.randn_like(value))
+            value.copy_(
+                value + 0.1 * torch.randn_like(value).abs() if 'var' in name else value + 0.05 * torch.randn_like(value)
+            )
     meta = dict(cfg=Config(cfg).pretty_text, dataset_meta=dict(classes=list(CLASSES)))
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / 'epoch_1.pth'

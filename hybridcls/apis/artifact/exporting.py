@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from hybridcls.checks import check_choice
+from hybridcls.datasets.dataset_parts import loaders_of, version_of
 from hybridcls.engine.checkpoints.calibration_file import FoundCalibration, find_calibration
 
 from ..held_out_images import held_out_images
@@ -106,7 +107,7 @@ def export(
     check_format(format)
     check_out_folder('export', out, force)
     trained = read_trained_model(checkpoint, config)
-    check_exportable(trained)
+    notes = check_exportable(trained)
     held_out, about_held_out = [], []
     if data is not None:
         held_out, about_held_out = held_out_images(data, trained.found.path, trained.cfg, 'export')
@@ -115,8 +116,8 @@ def export(
     given = read_network_input(trained)
     levers: dict[str, Optional[str]] = {}
     levers['weights'], said = choose_weights(trained, weights)
-    levers['token_merging'], notes = set_token_merging(trained, token_merging)
-    notes = [said, *notes]
+    levers['token_merging'], merging = set_token_merging(trained, token_merging)
+    notes += [said, *merging]
     found = _calibration(trained, given, calibration, levers, weights, notes)
     batches = [_random_images(given.shape, size) for size in BATCHES] + [golden_batch(trained, golden)]
     expected = [predictions_of(trained, given, batch) for batch in batches]
@@ -178,6 +179,9 @@ def _calibration(
     size = found.calibration.img_size
     if size is not None and tuple(size) != (given.height, given.width):
         changed = f'images of {given.height} x {given.width} instead of {" x ".join(map(str, size))}'
+    version = version_of(loaders_of(trained.pipeline))
+    if found.calibration.preprocessing_version != version:
+        changed = f'preprocessing version {version} instead of {found.calibration.preprocessing_version}'
     if found.calibration.precision != 'float32':
         changed = f'float32 instead of {found.calibration.precision}'
     if changed is None:
