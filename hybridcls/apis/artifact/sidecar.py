@@ -3,11 +3,12 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional, Union
 
 import numpy as np
+from mmpretrain.models.heads import MultiLabelClsHead
 
 from hybridcls.structures import Calibration
 
@@ -61,7 +62,7 @@ def write_artifact(
         preprocessing=preprocessing,
         classes=list(class_names_of(trained)),
         folders=list(trained.classes.folders) if trained.classes and trained.classes.folders else None,
-        **_of_head(trained.model),
+        **_labels_of(*(getattr(part, 'head', None) for part in getattr(trained.model, 'members', [trained.model]))),
         heads=_heads_of(trained),
         calibration=None if calibration is None else calibration.to_json(),
         drift=None,
@@ -89,15 +90,23 @@ def write_sidecar(folder: Union[str, Path], sidecar: Mapping[str, Any]) -> None:
     (folder / SIDECAR).write_text(f'{text}\n', encoding='utf8')
 
 
-def _of_head(head_owner: Any) -> dict[str, Any]:
-    """Return whether an image may have several labels, and from which probability on."""
-    return _labels_of(getattr(head_owner, 'head', None))
+def _labels_of(*heads: Any) -> dict[str, Any]:
+    """Return whether an image may have several labels, and from which probability on: of members the mean."""
+    found = [_thresholds_of(head.heads[head.main] if hasattr(head, 'heads') else head) for head in heads]
+    known = [one for one in found if one is not None]
+    mean = np.mean(known, axis=0, dtype=np.float32).tolist() if known else None
+    return dict(multi_label=bool(known), class_thresholds=mean)
 
 
-def _labels_of(head: Any) -> dict[str, Any]:
-    head = getattr(head, 'heads', {}).get(getattr(head, 'main', None), head) if hasattr(head, 'heads') else head
-    is_multi = bool(getattr(head, 'multi_label', False))
-    return dict(multi_label=is_multi, class_thresholds=head.thresholds.values.tolist() if is_multi else None)
+def _thresholds_of(head: Any) -> Optional[Sequence[float]]:
+    if isinstance(head, MultiLabelClsHead):
+        if head.thr is None:
+            raise ValueError(
+                f'export: expected thr in {type(head).__name__}, got topk={head.topk}: runtime.py has thresholds for '
+                'several labels an image. Set head.thr: --config FILE names another config.'
+            )
+        return [head.thr] * head.num_classes
+    return head.thresholds.values.tolist() if getattr(head, 'multi_label', False) else None
 
 
 def _heads_of(trained: TrainedModel) -> Optional[dict[str, Any]]:

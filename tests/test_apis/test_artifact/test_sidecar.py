@@ -8,12 +8,14 @@ import sys
 
 import numpy as np
 import pytest
+from exportable_models import CASES, write_case
 from exported_model import exported_model
 from trained_checkpoints import CLASSES
 
 import hybridcls
 from hybridcls.apis.artifact.shipped.runtime import Model, file_digest
-from hybridcls.apis.artifact.sidecar import read_sidecar, write_sidecar
+from hybridcls.apis.artifact.sidecar import read_sidecar, write_artifact, write_sidecar
+from hybridcls.apis.trained_model import read_trained_model
 
 pytest.importorskip('onnxruntime', reason='needs the extra: pip install hybridcls[export]')
 pytest.importorskip('onnxscript', reason='needs the extra: pip install hybridcls[export]')
@@ -117,3 +119,25 @@ def test_files_are_listed_as_they_are(tmp_path):
         'golden/a.png': dict(sha256=file_digest(str(tmp_path / 'golden' / 'a.png')), bytes=3)
     }
     assert 'ä' in text
+
+
+@pytest.mark.parametrize(
+    'name',
+    ['MultiLabelHead', "mmpretrain's MultiLabelLinearClsHead", 'EnsembleClassifier of MultiLabelHead', 'SupConHead',
+     'MultiHead'],
+)  # fmt: skip
+def test_what_the_sidecar_says_of_heads(tmp_path, name):
+    trained = read_trained_model(write_case(tmp_path / 'case', CASES[name]))
+    (tmp_path / 'model.onnx').write_bytes(b'')
+    sidecar = write_artifact(tmp_path, trained, dict(file='model.onnx'), lambda images: dict(embedding=images[:, 0, 0]))
+    thresholds = [
+        [head.thr] * 4 if hasattr(head, 'thr') else head.thresholds.values.tolist()
+        for head in (part.head for part in getattr(trained.model, 'members', [trained.model]))
+        if 'MultiLabel' in name
+    ]
+    assert sidecar['multi_label'] == bool(thresholds)
+    if thresholds:
+        np.testing.assert_allclose(sidecar['class_thresholds'], np.mean(thresholds, axis=0), rtol=1e-6)
+    main = {head: said['main'] for head, said in (sidecar['heads'] or {}).items()}
+    assert main == (dict(face=True, evidence=False) if name == 'MultiHead' else {})
+    assert len(sidecar['classes']) == (0 if name == 'SupConHead' else 4)
