@@ -14,6 +14,7 @@ from hybridcls.structures import Calibration
 
 from ..trained_model import TrainedModel, class_names_of
 from .golden import write_golden
+from .measure import recorded_metrics
 from .preprocessing import preprocessing_of
 from .provenance import provenance_of
 from .shipped.runtime import FORMAT, VERSION, file_digest, read_sidecar
@@ -44,7 +45,7 @@ def write_artifact(
         model (Mapping): The sidecar's ``model``: file, format, input, outputs ...
         compute (Callable): The model in PyTorch, from uint8 (N, h, w, 3) RGB to its outputs by name.
         calibration (Calibration, optional): Of the checkpoint.
-        metrics (Mapping, optional): What was measured, by name.
+        metrics (Mapping, optional): What was measured, by name. Defaults to None: what the training measured.
         golden (str, optional): A folder of the user's own golden images.
         normalized (Callable, optional): See :func:`~hybridcls.apis.artifact.golden.write_golden`.
         **more: Other keys of the sidecar, such as ``drift``.
@@ -68,7 +69,7 @@ def write_artifact(
         drift=None,
         enrolled=None,
         provenance=provenance_of(trained),
-        metrics=dict(metrics or {}),
+        metrics=dict(recorded_metrics(trained.found.path) if metrics is None else metrics),
         golden=write_golden(folder, trained, compute, golden, normalized),
     )
     for file in sorted(_SHIPPED.glob('*.py')):
