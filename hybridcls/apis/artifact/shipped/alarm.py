@@ -98,17 +98,17 @@ def scores_of(
     return found
 
 
+# What a bet on small p-values pays is a + b * p^c; the mean over p is 1. The same of 1 - p bets on large ones.
+_BETS = [bet for c in (0.15, 0.4, 0.7) for bet in ((0, c, c - 1), (0.75, c / 4, c - 1))]  # all, or a quarter of, images
+_A, _B, _C = np.array([*_BETS, (2, -2, 1), (1.5, -1, 1)]).T
+
+
 def bets_on(p_values: np.ndarray) -> np.ndarray:
     """Return what each of K bets makes of a stake of 1, (..., K); each pays 1 on average if the p-value is uniform."""
-    p = np.maximum(p_values, 1e-12)[..., None]
-    tails = []
-    for side in (p, np.maximum(1 - p, 1e-12)):  # scores rise, scores fall
-        for power in (0.15, 0.4, 0.7):
-            payoff = power * side ** (power - 1)
-            tails += [payoff, 0.75 + 0.25 * payoff]  # of all images, or of a quarter
-        tails += [2 * (1 - side), 1.5 - side]
-    spread = [1 / (math.pi * np.sqrt(p * np.maximum(1 - p, 1e-12))), 6 * p * (1 - p)]
-    return np.concatenate(tails + spread, -1)
+    sides = np.maximum(np.stack([p_values, 1 - p_values], -1), 1e-12)
+    small_or_large = (_A + _B * sides[..., None] ** _C).reshape(*p_values.shape, -1)
+    both = sides.prod(-1)[..., None]  # bets on the two ends, and on the middle
+    return np.concatenate([small_or_large, 1 / (math.pi * np.sqrt(both)), 6 * both], -1)
 
 
 class Martingales:
@@ -248,6 +248,8 @@ class Alarm:
             )
         for bins in np.stack([bins_of(scores[name]) for name in self.names], 1):
             self._evidence = self._martingales.update(bins, self._random.random(len(bins)))
+            # Not the mean of all scores: those of different scores need not be a martingale together, and a mean of two
+            # could exceed 1 / alpha more often. A share of alpha for each holds however they depend on each other.
             self._highest = max(self._highest, float(self._evidence.max()) / len(self.names))
             if self.alarm_at is None and self._highest >= 1 / self.alpha:
                 self.alarm_at = self.images
