@@ -377,3 +377,8 @@ def test_a_format_says_what_it_needs(artifact, monkeypatch, kind, package):
     change(artifact, model=model | dict(format='tflite'))
     with pytest.raises(ValueError, match="the format 'tflite' is not known"):
         runtime.Model(artifact)
+
+
+def test_a_batch_has_images():
+    with pytest.raises(ValueError, match='at least 1, got 0'):
+        model_of(dict(classes=[])).predict([], batch_size=0)
