@@ -669,13 +669,13 @@ def main() -> int:
         images = [image for path in args.images for image in image_files(path, seed=0 if args.alarm else None)]
         model = Model()
         alarm = model.alarm() if args.alarm else None
-        if args.state and os.path.exists(args.state):
+        if alarm is not None and args.state and os.path.exists(args.state):
             alarm.restore(args.state)
         try:
             for answer in model.answers(images, args.batch_size, args.top_k, on_error=skip, alarm=alarm):
                 print(json.dumps(answer), flush=True)
         finally:
-            if args.state:
+            if alarm is not None and args.state:
                 alarm.save(args.state)
         if alarm is not None:
             print(alarm, file=sys.stderr)
