@@ -19,11 +19,11 @@ from ..image_inputs import Item
 from ..trained_model import Source, TrainedModel, read_trained_model
 from .artifact_folder import check_out_folder, unfinished_folder
 from .comparison import BATCHES, check_differences, check_same_names, largest_differences, predictions_of
+from .exported_levers import TOKEN_MERGING, WEIGHTS, check_exportable, choose_weights, merge_adapters, set_token_merging
 from .formats import FORMATS, OPSET, check_format, write_model
 from .golden import golden_batch
 from .graph import MEANINGS, ImageGraph, normalizations_of, normalized_images, run_in_torch
 from .half_precision import check_half
-from .exported_levers import TOKEN_MERGING, WEIGHTS, check_exportable, choose_weights, merge_adapters, set_token_merging
 from .network_input import NetworkInput, read_network_input
 from .preprocessing import preprocessing_of
 from .reference import add_reference, check_count
