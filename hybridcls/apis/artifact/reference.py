@@ -9,6 +9,7 @@ import numpy as np
 from hybridcls.checks import listed
 
 from ..image_inputs import Item
+from .measure import HEADLINES, artifact_metrics, metric_sentence
 from .shipped.alarm import BINS, LEAST_IMAGES, bins_of, pixel_scores, scores_of
 from .shipped.runtime import Model
 from .sidecar import write_sidecar
@@ -47,8 +48,12 @@ def add_reference(folder: Path, items: Sequence[Item], alpha: float = 0.01) -> l
     known = labels if max(labels, default=-1) >= 0 else None
     reference = reference_of(outputs, known, len(model.classes), multi_label)
     write_reference(reference, folder)
-    write_sidecar(folder, sidecar | dict(drift=drift_entry(reference, alpha)))
+    metrics = artifact_metrics(sidecar, outputs, [item.label for item in kept])
+    write_sidecar(
+        folder, sidecar | dict(drift=drift_entry(reference, alpha), metrics={**sidecar['metrics'], **metrics})
+    )
     names = ', '.join(reference['names'].tolist())
+    notes += [metric_sentence(name, found) for name, found in metrics.items() if name in HEADLINES]
     return [*notes, f'The alarm compares with {len(kept)} held-out images in {names}.']
 
 

@@ -14,6 +14,10 @@ pytest.importorskip('onnxruntime', reason='needs the extra: pip install hybridcl
 pytest.importorskip('onnxscript', reason='needs the extra: pip install hybridcls[export]')
 
 
+def golden():
+    return str(exported_model().folder / 'golden')
+
+
 @pytest.fixture(scope='module')
 def model():
     return hybridcls.load(exported_model().checkpoint, 'cpu')
@@ -31,23 +35,23 @@ def with_threshold(folder, value):
     write_sidecar(folder, sidecar)
 
 
-def test_an_artifact_agrees_with_its_checkpoint(model, digit_folder):
-    found = agreement(model, exported_model().folder, str(digit_folder / 'val'))
+def test_an_artifact_agrees_with_its_checkpoint(model):
+    found = agreement(model, exported_model().folder, golden())
     assert found.images == 16
     assert 0 <= found.difference < 1e-4
     assert (found.differing, found.unexplained) == (0, ())
     assert str(found).startswith(f'{found.images} images: answers differ by at most ')
 
 
-def test_another_threshold_is_found(model, copy, digit_folder):
+def test_another_threshold_is_found(model, copy):
     with_threshold(copy, 0.999)
-    found = agreement(model, copy, str(digit_folder / 'val'))
-    answered = sum(answer.answered for answer in model(str(digit_folder / 'val')))
+    found = agreement(model, copy, golden())
+    answered = sum(answer.answered for answer in model(golden()))
     assert found.differing == len(found.unexplained) == answered > 0
 
 
-def test_what_lies_at_a_threshold_is_counted(model, copy, digit_folder):
-    answer = max(model(str(digit_folder / 'val')), key=lambda one: one.probability)
+def test_what_lies_at_a_threshold_is_counted(model, copy):
+    answer = max(model(golden()), key=lambda one: one.probability)
     with_threshold(copy, answer.probability + 1e-5)
     found = agreement(model, copy, [answer.path])
     assert (found.near, found.differing, found.unexplained) == (1, 1, ())

@@ -1,16 +1,20 @@
 """Metrics of a sidecar: their values and the ends of their intervals."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
+from exported_model import exported_model
 from mmengine.logging import HistoryBuffer
 from scipy.stats import binomtest
-from trained_checkpoints import CNN, LINEAR, config_of, write_checkpoint
+from sklearn.metrics import f1_score
 
 import hybridcls
-from hybridcls.apis.artifact.measure import measure, measured, recorded_metrics
-
-MULTI = dict(type='MultiLabelHead', num_classes=4, thresholds=0.4999)
+from hybridcls.apis.artifact.measure import artifact_metrics, measured, metric_sentence, recorded_metrics
+from hybridcls.apis.artifact.reference import add_reference
+from hybridcls.apis.artifact.sidecar import read_sidecar
+from hybridcls.apis.image_inputs import read_inputs
 
 
 def test_accuracy_and_its_exact_interval():
@@ -41,31 +45,42 @@ def test_what_is_answered_above_a_threshold():
     assert measured(scores, torch.tensor([0, 1, 0, 1]), threshold=0.95)['error_of_answered']['value'] is None
 
 
-def test_a_model_on_a_folder(tmp_path, digit_folder):
-    path, _ = write_checkpoint(tmp_path / 'epoch_1.pth', config_of(CNN, LINEAR))
-    model = hybridcls.load(path, 'cpu')
-    found = measure(model, str(digit_folder / 'val'))['accuracy/top1']
-    answers = list(model(str(digit_folder / 'val')))
-    right = [answer.class_name == answer.label for answer in answers]
-    np.testing.assert_allclose(found['value'], 100 * np.mean(right), rtol=1e-5)
-    assert found['images'] == len(answers)
+CALIBRATION = dict(scaling=dict(kind='temperature', temperature=0.5), risk=dict(threshold=0.8))
+ONE = dict(classes=['Ant', 'Bee'], folders=['ant', 'bee'], multi_label=False, calibration=CALIBRATION)
+SCORES = dict(probabilities=np.array([[0.9, 0.1], [0.6, 0.4], [0.3, 0.7], [0.8, 0.2]], np.float32))
 
 
-def test_several_labels_an_image(tmp_path, digit_folder):
-    path, _ = write_checkpoint(tmp_path / 'epoch_1.pth', config_of(CNN, MULTI))
-    model = hybridcls.load(path, 'cpu')
-    files = sorted((digit_folder / 'val').rglob('*.png'))
-    labels = [f'{file.parent.name}|two' if number % 3 else '' for number, file in enumerate(files)]
-    table = tmp_path / 'labels.csv'
-    table.write_text('path,label\n' + ''.join(f'{file},{label}\n' for file, label in zip(files, labels, strict=True)))
-    found = measure(model, str(table))['multi-label/f1']
-    answers = model(str(table))
-    list(answers)
-    np.testing.assert_allclose(found['value'], 100 * answers.accuracy.f1)
+def test_what_an_artifact_answers_is_measured_after_its_calibration():
+    found = artifact_metrics(ONE, SCORES, ['ant', 'Bee', None, 'crab'])
+    assert (found['accuracy/top1']['value'], found['accuracy/top1']['images']) == (50, 2)  # the crab is of no class
+    squared = np.array([[0.81, 0.01], [0.36, 0.16]])  # temperature 0.5
+    probability = squared[[0, 1], [0, 1]] / squared.sum(1)
+    np.testing.assert_allclose(found['calibration/nll']['value'], -np.log(probability).mean(), rtol=1e-5)
+    assert found['answered']['value'] == pytest.approx(200 / 3)  # 0.36 / 0.52 is below the threshold
+    assert found['error_of_answered']['value'] == 50  # the crab was answered
+
+
+@pytest.mark.parametrize('labels', [[None] * 4, ['crab'] * 4])
+def test_without_labels_nothing_is_measured(labels):
+    assert artifact_metrics(ONE, SCORES, labels) == {}
+    assert artifact_metrics(ONE, dict(embedding=SCORES['probabilities']), ['ant'] * 4) == {}
+
+
+def test_several_labels_an_image():
+    sidecar = dict(classes=['a', 'b', 'c'], folders=None, multi_label=True, class_thresholds=[0.5, 0.4, 0.9])
+    draw = np.random.default_rng(0)
+    scores, true = draw.random((40, 3), np.float32), draw.random((40, 3)) < 0.5
+    labels = ['|'.join(np.array(['a', 'b', 'c'])[row]) for row in true]
+    found = artifact_metrics(sidecar, dict(probabilities=scores), labels)['multi-label/f1']
+    np.testing.assert_allclose(found['value'], 100 * f1_score(true, scores >= [0.5, 0.4, 0.9], average='macro'))
     assert found['low'] < found['value'] < found['high']
-    table.write_text(f'path\n{files[0]}\n')
-    with pytest.raises(ValueError, match='expected images with labels'):
-        measure(model, str(table))
+    assert found['images'] == 40
+
+
+def test_a_metric_in_a_line():
+    found = measured(torch.tensor([[0.9, 0.1]] * 3), torch.tensor([0, 0, 1]), threshold=0.95)
+    assert metric_sentence('error_of_answered', found['error_of_answered']).endswith(': no value, of 0 images')
+    assert '(' not in metric_sentence('calibration/ece', found['calibration/ece'])
 
 
 def test_a_best_checkpoint_has_the_numbers_of_its_validation(tmp_path):
@@ -79,3 +94,14 @@ def test_a_best_checkpoint_has_the_numbers_of_its_validation(tmp_path):
     assert set(found) == {'accuracy/top1'}
     assert (found['accuracy/top1']['value'], found['accuracy/top1']['low']) == (91.5, 88.0)
     assert recorded_metrics(str(tmp_path / 'epoch_1.pth')) == {}
+
+
+def test_held_out_images_of_an_export_measure_it(tmp_path, digit_folder):
+    pytest.importorskip('onnxscript', reason='needs the extra: pip install hybridcls[export]')
+    shutil.copytree(exported_model().folder, tmp_path / 'artifact')
+    notes = add_reference(tmp_path / 'artifact', list(read_inputs(str(digit_folder / 'train')).items))
+    top1 = read_sidecar(tmp_path / 'artifact')['metrics']['accuracy/top1']
+    answers = hybridcls.load(exported_model().checkpoint, 'cpu')(str(digit_folder / 'train'), top_k=1)
+    right = [answer.top[0][0] == answer.label for answer in answers]
+    np.testing.assert_allclose(top1['value'], 100 * np.mean(right), rtol=1e-5)
+    assert metric_sentence('accuracy/top1', top1) in notes

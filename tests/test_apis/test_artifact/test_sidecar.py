@@ -8,12 +8,14 @@ import sys
 
 import numpy as np
 import pytest
+from exportable_models import CASES, write_case
 from exported_model import exported_model
 from trained_checkpoints import CLASSES
 
 import hybridcls
 from hybridcls.apis.artifact.shipped.runtime import Model, file_digest
-from hybridcls.apis.artifact.sidecar import read_sidecar, write_sidecar
+from hybridcls.apis.artifact.sidecar import read_sidecar, write_artifact, write_sidecar
+from hybridcls.apis.trained_model import read_trained_model
 
 pytest.importorskip('onnxruntime', reason='needs the extra: pip install hybridcls[export]')
 pytest.importorskip('onnxscript', reason='needs the extra: pip install hybridcls[export]')
@@ -38,8 +40,8 @@ assert not set(sys.modules) & set({BLOCKED!r})
 
 @pytest.fixture(scope='module')
 def photos(digit_folder):
-    golden = [exported_model().folder / 'golden' / name for name in ('inks.jpg', 'deep.png', 'turned.jpg', 'tall.png')]
-    return list(map(str, [*sorted((digit_folder / 'val').rglob('*.png'))[:12], *golden]))
+    golden = [path for path in sorted((exported_model().folder / 'golden').iterdir()) if path.suffix != '.npz']
+    return list(map(str, [*sorted((digit_folder / 'val' / 'one').iterdir()), *golden]))
 
 
 def run(*command, **options):
@@ -81,7 +83,7 @@ def test_what_the_sidecar_says():
     assert sidecar['classes'] == list(CLASSES)
     assert sidecar['preprocessing']['size'] == sidecar['model']['input']['shape'][1:3] == [64, 64]
     assert (sidecar['multi_label'], sidecar['heads']) == (False, None)
-    assert sidecar['calibration']['risk']['threshold'] == 0.3
+    assert sidecar['calibration']['risk']['threshold'] == 0.6
     files = {path.relative_to(exported_model().folder).as_posix() for path in exported_model().folder.rglob('*')}
     assert set(sidecar['files']) == {name for name in files if '.' in name and '__pycache__' not in name} - {
         'model.json'
@@ -117,3 +119,25 @@ def test_files_are_listed_as_they_are(tmp_path):
         'golden/a.png': dict(sha256=file_digest(str(tmp_path / 'golden' / 'a.png')), bytes=3)
     }
     assert 'ä' in text
+
+
+@pytest.mark.parametrize(
+    'name',
+    ['MultiLabelHead', "mmpretrain's MultiLabelLinearClsHead", 'EnsembleClassifier of MultiLabelHead', 'SupConHead',
+     'MultiHead'],
+)  # fmt: skip
+def test_what_the_sidecar_says_of_heads(tmp_path, name):
+    trained = read_trained_model(write_case(tmp_path / 'case', CASES[name]))
+    (tmp_path / 'model.onnx').write_bytes(b'')
+    sidecar = write_artifact(tmp_path, trained, dict(file='model.onnx'), lambda images: dict(embedding=images[:, 0, 0]))
+    thresholds = [
+        [head.thr] * 4 if hasattr(head, 'thr') else head.thresholds.values.tolist()
+        for head in (part.head for part in getattr(trained.model, 'members', [trained.model]))
+        if 'MultiLabel' in name
+    ]
+    assert sidecar['multi_label'] == bool(thresholds)
+    if thresholds:
+        np.testing.assert_allclose(sidecar['class_thresholds'], np.mean(thresholds, axis=0), rtol=1e-6)
+    main = {head: said['main'] for head, said in (sidecar['heads'] or {}).items()}
+    assert main == (dict(face=True, evidence=False) if name == 'MultiHead' else {})
+    assert len(sidecar['classes']) == (0 if name == 'SupConHead' else 4)

@@ -70,11 +70,12 @@ class Model:
 
     def decide(self, outputs: Outputs, top_k: int = 5) -> list[Json]:
         """Return what the outputs say of each image, after the calibration and thresholds of the sidecar."""
-        answers = _decide(outputs, self.sidecar, self.sidecar.get('calibration'), top_k)
+        images = len(next(iter(outputs.values())))
+        answers = _decide(images, outputs, self.sidecar, self.sidecar.get('calibration'), top_k)
         for name, head in (self.sidecar.get('heads') or {}).items():
             own = {key[len(name) + 1 :]: values for key, values in outputs.items() if key.startswith(f'{name}.')}
             calibration = self.sidecar.get('calibration') if head.get('main') else None
-            for answer, said in zip(answers, _decide(own, head, calibration, top_k)):
+            for answer, said in zip(answers, _decide(images, own, head, calibration, top_k)):
                 answer.setdefault('heads', {})[name] = {key: said[key] for key in said if key != 'embedding'}
         return answers
 
@@ -108,6 +109,8 @@ class Model:
                 the error is raised.
             alarm: Of :meth:`alarm`, which sees all that get an answer. Defaults to None.
         """
+        if batch_size < 1:
+            raise ValueError(f'expected a batch size of at least 1, got {batch_size}.')
         rest = iter(
             [images] if isinstance(images, (str, bytes, os.PathLike, Image.Image)) or _is_one(images) else images
         )
@@ -251,7 +254,7 @@ def open_graph(folder: str, model: Json) -> Callable[[np.ndarray], Outputs]:
 # The decision
 
 
-def _decide(outputs: Outputs, of: Json, calibration: Optional[Json], top_k: int) -> list[Json]:
+def _decide(images: int, outputs: Outputs, of: Json, calibration: Optional[Json], top_k: int) -> list[Json]:
     """Return the answers of one head; ``of`` has its ``classes``, ``multi_label`` and ``class_thresholds``."""
     known = ('logits', 'probabilities', 'embedding')
     uncertainties = {name: values for name, values in outputs.items() if name not in known and '.' not in name}
@@ -259,7 +262,7 @@ def _decide(outputs: Outputs, of: Json, calibration: Optional[Json], top_k: int)
     answers: list[Json] = []
     if scores is not None and calibration:
         scores = calibrated(scores, calibration['scaling'])
-    for row in range(len(next(iter(outputs.values())))):
+    for row in range(images):
         answer: Json = {}
         if scores is not None:
             order = np.argsort(-scores[row].astype(np.float64), kind='stable')
@@ -668,14 +671,14 @@ def main() -> int:
     try:
         images = [image for path in args.images for image in image_files(path, seed=0 if args.alarm else None)]
         model = Model()
-        alarm = model.alarm() if args.alarm else None
-        if alarm is not None and args.state and os.path.exists(args.state):
+        alarm: Any = model.alarm() if args.alarm else None
+        if args.state and os.path.exists(args.state):
             alarm.restore(args.state)
         try:
             for answer in model.answers(images, args.batch_size, args.top_k, on_error=skip, alarm=alarm):
                 print(json.dumps(answer), flush=True)
         finally:
-            if alarm is not None and args.state:
+            if args.state:
                 alarm.save(args.state)
         if alarm is not None:
             print(alarm, file=sys.stderr)

@@ -257,7 +257,9 @@ def test_several_labels_an_image():
 
 def test_several_heads_and_uncertainties():
     heads = dict(
-        a=dict(classes=CLASSES, multi_label=False, main=True), b=dict(classes=['x', 'y'], multi_label=False, main=False)
+        a=dict(classes=CLASSES, multi_label=False, main=True),
+        b=dict(classes=['x', 'y'], multi_label=False, main=False),
+        c=dict(classes=[], multi_label=False, main=False),  # SupCon: it has the embedding of all
     )
     calibration = Calibration('a.pth', '', CLASSES, dict(kind='temperature', temperature=0.5)).to_json()
     outputs = {
@@ -267,6 +269,7 @@ def test_several_heads_and_uncertainties():
     answer = model_of(dict(classes=CLASSES, multi_label=False, heads=heads, calibration=calibration)).decide(outputs)[0]
     assert answer['heads']['b'] == {'class': 'y', 'probability': 0.7, 'top': [['y', 0.7], ['x', 0.3]], 'vacuity': 0.25}
     assert answer['probability'] == answer['heads']['a']['probability'] > 0.9
+    assert answer['heads']['c'] == {}
     assert 'vacuity' not in answer
     assert 'embedding' not in answer
 
@@ -374,3 +377,8 @@ def test_a_format_says_what_it_needs(artifact, monkeypatch, kind, package):
     change(artifact, model=model | dict(format='tflite'))
     with pytest.raises(ValueError, match="the format 'tflite' is not known"):
         runtime.Model(artifact)
+
+
+def test_a_batch_has_images():
+    with pytest.raises(ValueError, match='at least 1, got 0'):
+        model_of(dict(classes=[])).predict([], batch_size=0)
