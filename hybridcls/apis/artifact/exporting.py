@@ -15,6 +15,7 @@ from hybridcls.datasets.dataset_parts import loaders_of, version_of
 from hybridcls.engine.checkpoints.calibration_file import FoundCalibration, find_calibration
 
 from ..held_out_images import held_out_images
+from ..image_inputs import Item
 from ..trained_model import Source, TrainedModel, read_trained_model
 from .artifact_folder import check_out_folder, unfinished_folder
 from .comparison import BATCHES, check_differences, check_same_names, largest_differences, predictions_of
@@ -108,7 +109,8 @@ def export(
     check_out_folder('export', out, force)
     trained = read_trained_model(checkpoint, config)
     notes = check_exportable(trained)
-    held_out, about_held_out = [], []
+    held_out: list[Item] = []
+    about_held_out: list[str] = []
     if data is not None:
         held_out, about_held_out = held_out_images(data, trained.found.path, trained.cfg, 'export')
         check_count(len(held_out))
