@@ -309,9 +309,11 @@ def read_image(image: Any, decode: Json) -> np.ndarray:
 def _decoded(content: bytes, decode: Json) -> np.ndarray:
     """Decode a file."""
     image = Image.open(io.BytesIO(content))
-    if content[:2] == b'\xff\xd8':
-        pixels = _cmyk_to_rgb(image) if image.mode == 'CMYK' and decode['cmyk'] == 'cv2' else image.convert('RGB')
+    if content[:2] == b'\xff\xd8' or image.mode == 'CMYK':
+        pixels = _mixed(image) if image.mode == 'CMYK' and decode['cmyk'] == 'cv2' else image.convert('RGB')
         return np.asarray(_upright(pixels, image, decode))
+    if decode['depth'] == 'upper' and image.format not in ('PNG', 'WEBP', 'BMP'):
+        raise ValueError(f'a model that reads images as before version 2 takes no {image.format}: save it as PNG')
     bits = _bits(image, content)
     if bits > 16:
         raise ValueError('expected 8 or 16 bits a channel, got 32, whose range is unknown: convert it')
@@ -338,11 +340,12 @@ def _upright(image: Image.Image, source: Image.Image, decode: Json) -> Image.Ima
     return image if turn is None else image.transpose(turn)
 
 
-def _cmyk_to_rgb(image: Image.Image) -> Image.Image:
-    """Mix the inks as OpenCV does."""
+def _mixed(image: Image.Image) -> Image.Image:
+    """Mix inks as OpenCV does: rounded up in JPEG, down in TIFF."""
     inks = np.asarray(image).astype(np.int32)
-    light, black = 255 - inks[..., :3], 255 - inks[..., 3:]
-    return Image.fromarray((light * black >> 8).astype(np.uint8))
+    white = 255 - inks[..., 3:]
+    colors = white - (inks[..., :3] * white >> 8) if image.format == 'JPEG' else white * (255 - inks[..., :3]) // 255
+    return Image.fromarray(colors.astype(np.uint8))
 
 
 def _flat(image: Image.Image, decode: Json) -> np.ndarray:
