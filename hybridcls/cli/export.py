@@ -74,6 +74,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help='what int8 may lose on a part of the held-out images, in points of accuracy, coverage and ECE; default: 1',
     )
     add_calibration_options(parser)
+    parser.add_argument('--tta', action='store_true', help='refused: an exported model sees one view of an image')
     parser.add_argument('--config', help='config, for a checkpoint that holds none (bare weights)')
     parser.add_argument(
         '--trust-checkpoint',
@@ -86,6 +87,11 @@ def run(args: Namespace) -> int:
     """Export."""
     began = time.monotonic()
     check_model('export', args)
+    if args.tta:
+        raise ValueError(
+            'export: --tta averages several views of an image, which a pipeline makes, and an exported model sees one. '
+            'Leave it out; whoever runs the model can show it several views.'
+        )
     if args.data is not None and not os.path.exists(os.path.expanduser(args.data)):
         raise FileNotFoundError(f'export: --data {args.data!r} does not exist.{near_files(args.data)}')
     with stdout_for_json(args.json):

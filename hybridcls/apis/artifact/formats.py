@@ -1,13 +1,12 @@
-"""The formats that a graph is written in, and how each is run."""
+"""The formats that a graph is written in."""
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Optional
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,14 +14,12 @@ from hybridcls.checks import check_installed
 
 from .graph import ImageGraph
 
-__all__ = ['FORMATS', 'OPSET', 'Run', 'check_format', 'open_model', 'write_model']
+__all__ = ['FORMATS', 'OPSET', 'check_format', 'write_model']
 
 FORMATS = {'onnx': 'model.onnx', 'torch_export': 'model.pt2', 'openvino': 'model.xml'}
 """The main file of each format."""
 OPSET = 20
 _LARGEST_FILE = 2**31 - 2**24  # a protobuf ends at 2 GiB; the graph itself needs some of it
-
-Run = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
 def check_format(format: str) -> None:
@@ -102,27 +99,6 @@ def _to_openvino(onnx: Path, file: Path, half: bool) -> None:
     openvino.save_model(model, file, compress_to_fp16=half)
     for part in onnx.parent.glob(f'{onnx.name}*'):
         part.unlink()
-
-
-def open_model(file: Path, format: str, names: Sequence[str]) -> Run:
-    """Open a written model on the CPU; return what runs it: images ``(N, h, w, C)`` uint8 to outputs by name."""
-    if format == 'torch_export':
-        module = torch.export.load(file).module()
-
-        def run(images: np.ndarray) -> dict[str, np.ndarray]:
-            with torch.no_grad():
-                return {name: value.numpy() for name, value in module(torch.from_numpy(images)).items()}
-
-        return run
-    if format == 'openvino':
-        import openvino
-
-        model = openvino.Core().compile_model(file, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
-        return lambda images: {name: model(images)[name].copy() for name in names}
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(file), providers=['CPUExecutionProvider'])
-    return lambda images: dict(zip(names, session.run(list(names), {'images': images}), strict=True))
 
 
 def plain_attention(

@@ -16,10 +16,9 @@ from hybridcls.structures import Calibration
 from ..calibration_fit import LabelledScores, fit_calibration
 from ..image_inputs import Item
 from .comparison import largest_differences
-from .formats import Run, open_model
 from .quantization_loss import Comparison, compare, too_much_lost
 from .quantize import Quantization, quantize
-from .shipped.runtime import Model
+from .shipped.runtime import Model, open_graph
 from .sidecar import write_sidecar
 
 __all__ = ['LEAST_IMAGES', 'Quantized', 'TooMuchLost', 'check_images', 'quantize_artifact']
@@ -108,7 +107,7 @@ def quantize_artifact(
     split = min(_MOST_QUANTIZE, round(_QUANTIZES * len(order)))
     images = np.concatenate([batch for batch, _ in _prepared(model, order[:split], notes)])
     done = quantize(file, in_int8, images, min(1.0, max(1, _POINTS_MOVED * max_loss) / 100), tell=tell)
-    runs = [open_model(path, 'onnx', names) for path in (file, in_int8)]
+    runs = [open_graph(os.fspath(folder), about | dict(file=path.name)) for path in (file, in_int8)]
     parts, judges = [], []
     for batch, read in _prepared(model, order[split:], notes):
         parts.append([run(batch) for run in runs])
@@ -123,7 +122,7 @@ def quantize_artifact(
         f'{done}. {len(images)} of {len(order)} images (seed {seed}) quantize, {len(judges)} others judge.',
         *done.notes,
         *map(str, comparisons),
-        _size_and_speed((file, in_int8), runs, images[:_SPEED_BATCH]),
+        _size_and_speed((file, in_int8), images[:_SPEED_BATCH]),
     ]
     if worst := too_much_lost(comparisons, max_loss):
         lost = ' and '.join(f'{getattr(one.lost, one.counts):.2f} points of {one.meaning}' for one in worst)
@@ -191,23 +190,30 @@ def _labels_of(items: Sequence[Item], sidecar: Mapping[str, Any]) -> torch.Tenso
     return labels
 
 
-def _size_and_speed(files: Sequence[Path], runs: Sequence[Run], images: np.ndarray) -> str:
-    """Measure both in turn: the least time of several, since other work on the machine only adds to it."""
+def _size_and_speed(files: Sequence[Path], images: np.ndarray) -> str:
+    """Measure the size of both, and the time of the processor, in turn, on one thread: other work adds little to it."""
+    from onnxruntime import InferenceSession, SessionOptions
+
+    options = SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 3
+    sessions = [InferenceSession(os.fspath(path), options, providers=['CPUExecutionProvider']) for path in files]
     before, after = (path.stat().st_size / 1e6 for path in files)
-    parts = [f'{before:.1f} -> {after:.1f} MB (1/{before / after:.1f})']
+    parts = [f'{before:.1f} -> {after:.1f} MB ({before / after:.1f} times smaller)']
     for size in (1, len(images)):
         times: tuple[list[float], list[float]] = ([], [])
         for _ in range(_SPEED_RUNS):
-            for run, taken in zip(runs, times, strict=True):
-                began = time.perf_counter()
-                run(images[:size])
-                taken.append((time.perf_counter() - began) * 1000 / size)
+            for session, taken in zip(sessions, times, strict=True):
+                began = time.process_time()
+                session.run(None, {'images': images[:size]})
+                taken.append((time.process_time() - began) * 1000 / size)
         old, new = map(min, times)
         parts.append(f'{old:.2f} -> {new:.2f} ms an image in batches of {size} ({old / new:.1f} times as fast)')
-    return f'size and speed here: {", ".join(parts)}'
+    return f'size and time of this processor, on one thread: {", ".join(parts)}'
 
 
-def _golden_again(file: Path, run: Run) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def _golden_again(
+    file: Path, run: Callable[[np.ndarray], Mapping[str, np.ndarray]]
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Replace the outputs for the golden images by those of int8; return those of before and the new ones."""
     with np.load(file, allow_pickle=False) as arrays:
         stages = dict(arrays)

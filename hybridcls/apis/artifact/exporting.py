@@ -11,21 +11,23 @@ import numpy as np
 import torch
 
 from hybridcls.checks import check_choice, check_number
+from hybridcls.datasets.dataset_parts import loaders_of, version_of
 from hybridcls.engine.checkpoints.calibration_file import FoundCalibration, find_calibration
 
 from ..held_out_images import held_out_images
 from ..trained_model import Source, TrainedModel, read_trained_model
 from .artifact_folder import check_out_folder, unfinished_folder
 from .comparison import BATCHES, check_differences, check_same_names, largest_differences, predictions_of
-from .formats import FORMATS, OPSET, check_format, open_model, write_model
+from .formats import FORMATS, OPSET, check_format, write_model
 from .golden import golden_batch
 from .graph import MEANINGS, ImageGraph, normalizations_of, normalized_images, run_in_torch
 from .half_precision import check_half
-from .levers import TOKEN_MERGING, WEIGHTS, check_exportable, choose_weights, merge_adapters, set_token_merging
+from .exported_levers import TOKEN_MERGING, WEIGHTS, check_exportable, choose_weights, merge_adapters, set_token_merging
 from .network_input import NetworkInput, read_network_input
 from .preprocessing import preprocessing_of
 from .quantized_artifact import check_images, quantize_artifact
 from .reference import add_reference, check_count
+from .shipped.runtime import open_graph
 from .sidecar import read_sidecar, write_artifact
 
 __all__ = ['DTYPES', 'Exported', 'export']
@@ -113,7 +115,7 @@ def export(
     _check_int8(format, dtype, data, max_loss)
     check_out_folder('export', out, force)
     trained = read_trained_model(checkpoint, config)
-    check_exportable(trained)
+    notes = check_exportable(trained)
     held_out, about_held_out = [], []
     if data is not None:
         held_out, about_held_out = held_out_images(data, trained.found.path, trained.cfg, 'export')
@@ -124,8 +126,8 @@ def export(
     given = read_network_input(trained)
     levers: dict[str, Optional[str]] = {}
     levers['weights'], said = choose_weights(trained, weights)
-    levers['token_merging'], notes = set_token_merging(trained, token_merging)
-    notes = [said, *notes]
+    levers['token_merging'], merging = set_token_merging(trained, token_merging)
+    notes += [said, *merging]
     found = _calibration(trained, given, calibration, levers, weights, notes)
     batches = [_random_images(given.shape, size) for size in BATCHES] + [golden_batch(trained, golden)]
     expected = [predictions_of(trained, given, batch) for batch in batches]
@@ -141,21 +143,21 @@ def export(
     written = graph.in_half() if half and format != 'openvino' else graph
     with unfinished_folder(out) as folder:
         file = write_model(written, names, torch.from_numpy(batches[1]), folder, format, half)
-        run = open_model(file, format, names)
-        got = [run(batch) for batch in batches]
-        difference = largest_differences(names, expected, got)
-        if half:
-            notes.append(check_half(expected, got))
-        else:
-            check_differences(file.name, difference, expected)
         description = dict(
             file=file.name, format=format, dtype=dtype, opset=OPSET if format == 'onnx' else None,
             input=dict(name='images', dtype='uint8', shape=['N', *given.shape],
                        colors='RGB' if given.channels == 3 else 'gray'),
-            outputs={name: _described(name, got[0][name]) for name in names},
+            outputs={name: _described(name, computed[0][name]) for name in names},
             normalization=normalizations_of(trained.model),
-            levers=levers | kept, difference=difference,
+            levers=levers | kept,
         )  # fmt: skip
+        run = open_graph(str(folder), description)
+        got = [run(batch) for batch in batches]
+        description['difference'] = difference = largest_differences(names, expected, got)
+        if half:
+            notes.append(check_half(expected, got))
+        else:
+            check_differences(file.name, difference, expected)
         write_artifact(
             folder, trained, description, partial(predictions_of, trained, given),
             calibration=None if found is None else found.calibration,
@@ -207,6 +209,9 @@ def _calibration(
     size = found.calibration.img_size
     if size is not None and tuple(size) != (given.height, given.width):
         changed = f'images of {given.height} x {given.width} instead of {" x ".join(map(str, size))}'
+    version = version_of(loaders_of(trained.pipeline))
+    if found.calibration.preprocessing_version != version:
+        changed = f'preprocessing version {version} instead of {found.calibration.preprocessing_version}'
     if found.calibration.precision != 'float32':
         changed = f'float32 instead of {found.calibration.precision}'
     if changed is None:
