@@ -18,6 +18,7 @@ class Classifier(litserve.LitAPI):
     """Answers as ``runtime.py`` does; a request without an image costs no other one of its batch the answer."""
 
     def setup(self, device):
+        """Load the artifact, once a process."""
         spec = importlib.util.spec_from_file_location('runtime', os.path.join(self.folder, 'runtime.py'))
         runtime = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(runtime)
@@ -25,6 +26,7 @@ class Classifier(litserve.LitAPI):
         self.model = runtime.Model(self.folder)
 
     def decode_request(self, request: Request):
+        """Return the image as the network takes it, or the answer to who sent none."""
         try:
             return self.model.prepare(request['image'].file.read())
         except (ValueError, KeyError, AttributeError, TypeError) as error:  # raised here, it would fail the whole batch
@@ -32,9 +34,11 @@ class Classifier(litserve.LitAPI):
             return JSONResponse({'detail': f'expected an image in the form field "image": {reason}'}, 400)
 
     def batch(self, inputs):
+        """Leave images and refusals in their list."""
         return inputs
 
     def predict(self, inputs):
+        """Answer for all images of a batch at once."""
         batch = inputs if isinstance(inputs, list) else [inputs]
         images = [one for one in batch if isinstance(one, np.ndarray)]
         answers = iter(self.model.decide(self.model.run(np.stack(images))) if images else ())

@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from argparse import ArgumentParser, Namespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
 
 from hybridcls.checks import near_files
 
@@ -101,16 +101,16 @@ def run(args: Namespace) -> int:
 
             if args.trust_checkpoint:
                 trust_checkpoints()
+        refused: Optional[TooMuchLost] = None
         try:
             done = export(
                 args.checkpoint, args.out, args.format, args.dtype, args.token_merging, args.weights, args.golden,
                 args.calibration, args.config, args.force, args.data, args.max_loss,
                 lambda sentence: tell(sentence, sys.stderr),
             )  # fmt: skip
-        except TooMuchLost as lost:
-            refused = lost
+        except TooMuchLost as error:
+            refused = error
         else:
-            refused = None
             for line in (done.why, *done.notes):
                 tell(line, sys.stderr)
     if refused is not None:
