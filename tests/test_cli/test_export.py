@@ -114,7 +114,7 @@ def test_an_image_size_that_the_model_does_not_take_is_named(tmp_path, capfd):
     content = torch.load(path)
     pipeline = "dict(img_size={}, type='CenterCropToSize')"
     assert pipeline.format(64) in content['meta']['cfg']
-    content['meta']['cfg'] = content['meta']['cfg'].replace(pipeline.format(64), pipeline.format(80))
+    content['meta']['cfg'] = content['meta']['cfg'].replace(pipeline.format(64), pipeline.format(72))
     torch.save(content, path)
     assert run_command('export', path, '--out', tmp_path / 'a', '--format', 'torch_export') == 2
     assert (
