@@ -79,7 +79,12 @@ def _write_onnx(program: torch.export.ExportedProgram, names: Sequence[str], ima
             node.target = torch.ops.aten.reshape.default
     aten = torch.ops.aten
     program = program.run_decompositions(
-        {aten.digamma.default: digamma, aten.scaled_dot_product_attention.default: plain_attention}
+        {
+            aten.digamma.default: digamma,
+            aten.scaled_dot_product_attention.default: plain_attention,
+            aten.sort.stable: stable_sort,
+            aten.argsort.stable: lambda values, **order: stable_sort(values, **order)[1],
+        }
     )
     size = sum(value.numel() * value.element_size() for value in program.state_dict.values())
     written = torch.onnx.export(
@@ -125,6 +130,14 @@ def plain_attention(
     return scores.softmax(-1) @ value
 
 
+def stable_sort(
+    values: Tensor, *, stable: Optional[bool] = None, dim: int = -1, descending: bool = False
+) -> tuple[Tensor, Tensor]:
+    """``torch.sort`` as the largest (or smallest) of all: of equal values ONNX's TopK takes the first one first."""
+    ordered, indices = torch.topk(values, values.shape[dim], dim, largest=descending, sorted=True)
+    return ordered, indices
+
+
 def digamma(x: Tensor) -> Tensor:
     """The digamma function of x >= 1 from what ONNX has: recurrence up to x + 8, then the asymptotic series.
 
@@ -152,7 +165,9 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _first_line(error: Exception) -> str:
-    """What an error says, without the pages that exporters write around it."""
+def _first_line(error: BaseException) -> str:
+    """What the error below all others says, without the pages that exporters write around it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0].rstrip('.') if lines else type(error).__name__

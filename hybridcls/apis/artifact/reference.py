@@ -64,8 +64,12 @@ def check_count(images: int) -> None:
 
 
 def labels_of(items: Sequence[Item], sidecar: Mapping[str, Any]) -> list[int]:
-    """Return class numbers of images, by the names of the classes or of their folders; -1 for others."""
-    names = (sidecar['folders'] or [], sidecar['classes'])
+    """Return class numbers of images, by the names of the classes or of their folders; -1 for others.
+
+    Of a model without classes the labels themselves are the classes, in alphabetical order.
+    """
+    own = sidecar['classes'] or sorted({item.label for item in items if item.label})
+    names = (sidecar['folders'] or [], own)
     number_of = {name: number for known in names for number, name in enumerate(known)}
     return [number_of.get(str(item.label), -1) for item in items]
 
@@ -154,7 +158,8 @@ def reference_of(
 
 def write_reference(reference: Mapping[str, np.ndarray], folder: Path) -> None:
     """Write a reference into the folder of an artifact."""
-    np.savez_compressed(folder / REFERENCE, **reference)
+    arrays: dict[str, Any] = dict(reference)
+    np.savez_compressed(folder / REFERENCE, **arrays)
 
 
 def read_reference(folder: Path) -> dict[str, np.ndarray]:

@@ -11,7 +11,8 @@ def test_it_appears_when_it_is_complete(tmp_path):
     out = tmp_path / 'new' / 'a'
     with unfinished_folder(str(out)) as folder:
         (folder / 'model.json').write_text('{}')
-        assert not out.exists() and folder.parent == out.parent
+        assert not out.exists()
+        assert folder.parent == out.parent
     assert [path.name for path in out.parent.iterdir()] == ['a']
     assert out.stat().st_mode & 0o777 == 0o777 & ~_umask()
 
@@ -20,13 +21,14 @@ def test_a_failure_leaves_what_was_there(tmp_path):
     out = tmp_path / 'a'
     with unfinished_folder(str(out)) as folder:
         (folder / 'model.json').write_text('old')
-    with pytest.raises(RuntimeError, match='full'), unfinished_folder(str(out)) as folder:
-        (folder / 'model.json').write_text('new')
-        raise RuntimeError('full')
-    assert (out / 'model.json').read_text() == 'old' and os.listdir(tmp_path) == ['a']
+    with pytest.raises(OSError, match='full'), unfinished_folder(str(out)) as folder:
+        _fill(folder)
+    assert (out / 'model.json').read_text() == 'old'
+    assert os.listdir(tmp_path) == ['a']
     with unfinished_folder(str(out)) as folder:
         (folder / 'model.json').write_text('new')
-    assert (out / 'model.json').read_text() == 'new' and os.listdir(tmp_path) == ['a']
+    assert (out / 'model.json').read_text() == 'new'
+    assert os.listdir(tmp_path) == ['a']
 
 
 def test_only_an_artifact_is_replaced_and_only_with_force(tmp_path):
@@ -46,6 +48,11 @@ def test_only_an_artifact_is_replaced_and_only_with_force(tmp_path):
         check_out_folder('export', str(out / 'photo.jpg'), True)
     with pytest.raises(PermissionError, match='no folder that takes files'):
         check_out_folder('export', str(out / 'photo.jpg' / 'b'), True)
+
+
+def _fill(folder):
+    (folder / 'model.json').write_text('new')
+    raise OSError('full')
 
 
 def _umask():

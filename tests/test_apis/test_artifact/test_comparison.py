@@ -26,7 +26,7 @@ def test_the_limit_is_absolute_but_for_large_values():
     assert limit_of('embedding', EXPECTED) == pytest.approx(2e-3)
     check_differences('model.onnx', dict(logits=1e-4, embedding=1.9e-3), EXPECTED)
     for off in (1.1e-4, float('nan'), float('inf')):
-        with pytest.raises(ValueError, match='model.onnx: logits is off by .*, more than 0.0001'):
+        with pytest.raises(ValueError, match=r'model.onnx: logits is off by .*, more than 0.0001'):
             check_differences('model.onnx', dict(logits=off), EXPECTED)
 
 

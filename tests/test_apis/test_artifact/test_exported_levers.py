@@ -20,23 +20,29 @@ def with_second_weights(folder, key, prefix=''):
     """A checkpoint whose head is 1 in a second set of weights, as the hooks write it."""
     path = write_case(folder, Case(classifier(VIT, LINEAR)))
     content = torch.load(path)
-    second = {f'{prefix}{name}': value + 1.0 if 'head' in name else value for name, value in content['state_dict'].items()
-              if value.is_floating_point()}  # fmt: skip
+    second = {
+        f'{prefix}{name}': value + 1.0 if 'head' in name else value
+        for name, value in content['state_dict'].items()
+        if value.is_floating_point()
+    }
     content[key] = dict(second, **({'steps': torch.tensor(3)} if prefix else {}))
     torch.save(content, path)
     return path, content['state_dict']['head.fc.bias']
 
 
 @pytest.mark.parametrize(
-    'key, prefix, first, second', [('ema_state_dict', 'module.', 'ema', 'raw'), ('fast_state_dict', '', 'slow', 'fast')]
+    ('key', 'prefix', 'first', 'second'),
+    [('ema_state_dict', 'module.', 'ema', 'raw'), ('fast_state_dict', '', 'slow', 'fast')],
 )
 def test_the_second_weights_of_a_checkpoint(tmp_path, key, prefix, first, second):
     path, bias = with_second_weights(tmp_path, key, prefix)
     for asked, name, expected in (('test', first, bias), (first, first, bias), (second, second, bias + 1)):
         trained = read_trained_model(path)
         chosen, said = choose_weights(trained, asked)
-        assert chosen == name and torch.equal(trained.model.head.fc.bias.detach(), expected)
-        assert f'the {first}' in said.lower() and second in said
+        assert chosen == name
+        assert torch.equal(trained.model.head.fc.bias.detach(), expected)
+        assert f'the {first}' in said.lower()
+        assert second in said
     other = 'fast' if second == 'raw' else 'raw'
     with pytest.raises(ValueError, match=f'got {other}; .*has {first} .* and {second}'):
         choose_weights(read_trained_model(path), other)
@@ -45,7 +51,7 @@ def test_the_second_weights_of_a_checkpoint(tmp_path, key, prefix, first, second
 def test_a_checkpoint_with_one_set_of_weights(tmp_path):
     trained = read_trained_model(write_case(tmp_path, Case(classifier(VIT, LINEAR))))
     assert choose_weights(trained, 'test') == ('raw', 'Weights: the only ones of the checkpoint.')
-    with pytest.raises(ValueError, match='got ema; .*epoch_1.pth has raw'):
+    with pytest.raises(ValueError, match=r'got ema; .*epoch_1.pth has raw'):
         choose_weights(trained, 'ema')
 
 
@@ -67,11 +73,13 @@ def test_token_merging_is_kept_as_in_a_test_or_removed(tmp_path):
         whole = plain.model(IMAGES)
         kept = read_trained_model(path)
         name, said = set_token_merging(kept, None)
-        assert name == "kept, {'r': 2}" and '--token-merging remove' in said[0]
+        assert name == "kept, {'r': 2}"
+        assert '--token-merging remove' in said[0]
         assert not torch.allclose(kept.model(IMAGES), whole)
         removed = read_trained_model(path)
         name, said = set_token_merging(removed, 'remove')
-        assert name == 'removed' and 'differ from those of a test' in said[0]
+        assert name == 'removed'
+        assert 'differ from those of a test' in said[0]
         assert torch.equal(removed.model(IMAGES), whole)
     assert set_token_merging(plain, None) == (None, [])
     assert set_token_merging(plain, 'keep') == (None, ['Token merging: there is none to keep.'])
@@ -89,7 +97,8 @@ def test_adapters_are_merged_and_the_rest_is_told(tmp_path):
         levers, notes = merge_adapters(trained.model)
         torch.testing.assert_close(trained.model(IMAGES), before, rtol=0, atol=1e-5)
     assert levers == dict(lora='merged', token_learner='kept, 4 tokens', cbam='kept')
-    assert 'float32' in notes[0] and not [name for name, _ in trained.model.named_parameters() if 'lora' in name]
+    assert 'float32' in notes[0]
+    assert not [name for name, _ in trained.model.named_parameters() if 'lora' in name]
 
 
 def test_random_draws_are_refused(tmp_path):

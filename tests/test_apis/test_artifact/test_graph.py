@@ -97,7 +97,8 @@ def test_a_preprocessor_that_normalizes_is_told(tmp_path):
 def test_a_bare_backbone_is_normalized_for(tmp_path):
     trained, given, _ = opened("mmpretrain's ResNet", tmp_path)
     said = normalizations_of(trained.model)['backbone']
-    assert said['mean'] == pytest.approx([0.485, 0.456, 0.406]) and said['range'] == 1
+    assert said['mean'] == pytest.approx([0.485, 0.456, 0.406])
+    assert said['range'] == 1
     expected = (IMAGES / 255 - said['mean']) / said['std']
     seen = normalized_images(trained.model, given, IMAGES)['backbone']
     np.testing.assert_allclose(seen, expected.transpose(0, 3, 1, 2), atol=1e-5)

@@ -23,7 +23,8 @@ def opened(tmp_path, pipeline, **preprocessor):
 def test_colours_reach_the_model_as_in_a_test(tmp_path, to_rgb):
     trained = opened(tmp_path, [dict(type='LoadImage'), RESIZE, PACK], to_rgb=to_rgb)
     given = read_network_input(trained)
-    assert given.shape == (64, 80, 3) and given.is_bgr
+    assert given.shape == (64, 80, 3)
+    assert given.is_bgr
     images = np.random.default_rng(0).integers(0, 256, (2, 64, 80, 3), dtype=np.uint8)
     seen = given.preprocessed(trained.model, torch.from_numpy(images)).numpy()
     order = [0, 1, 2] if to_rgb else [2, 1, 0]
@@ -34,7 +35,7 @@ def test_colours_reach_the_model_as_in_a_test(tmp_path, to_rgb):
 
 
 @pytest.mark.parametrize(
-    'pipeline, reason',
+    ('pipeline', 'reason'),
     [
         ([dict(type='LoadImage'), dict(type='ResizeEdge', scale=64), PACK], 'one size, got'),
         ([dict(type='LoadImage'), RESIZE, dict(type='Normalize', mean=[0] * 3, std=[1] * 3), PACK], 'uint8 images'),
