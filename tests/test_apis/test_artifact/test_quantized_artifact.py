@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip('onnxruntime')
 pytest.importorskip('onnxscript')
@@ -33,9 +34,12 @@ def calibration(model, threshold, **more):
 
 @pytest.fixture(scope='module')
 def artifact(tmp_path_factory):
-    """In float32, with a bigger head than chance gives, so that its probabilities are not all alike."""
+    """In float32, with larger weights of the head than chance gives, so that its probabilities are not all alike."""
     root = tmp_path_factory.mktemp('artifact')
     path, _ = write_checkpoint(root / 'a.pth', config_of(CNN, LINEAR))
+    content = torch.load(path)
+    content['state_dict']['head.fc.weight'] *= 50
+    torch.save(content, path)
     export(path, root / 'float32')
     return root / 'float32'
 
@@ -84,7 +88,7 @@ def test_the_artifact_becomes_int8(copy, items):
     # 60 images quantize, and none of them judges
     assert len(done.judges) == 180
     assert after.sidecar['metrics']['int8/accuracy/top1']['images'] == 180
-    images = np.stack([item.source for item in done.judges])
+    images = np.stack([before.prepare(item.source) for item in done.judges])
     for dtype, model in (('float32', before), ('int8', after)):
         scores = model.run(images)['probabilities']
         right = [CLASSES[row] == item.label for row, item in zip(scores.argmax(1), done.judges, strict=True)]
