@@ -111,9 +111,7 @@ class Model:
         """
         if batch_size < 1:
             raise ValueError(f'expected a batch size of at least 1, got {batch_size}.')
-        rest = iter(
-            [images] if isinstance(images, (str, bytes, os.PathLike, Image.Image)) or _is_one(images) else images
-        )
+        rest = iter([images] if _is_one(images) else images)
         while True:
             chunk = list(islice(rest, batch_size))
             if not chunk:
