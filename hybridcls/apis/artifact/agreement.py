@@ -1,15 +1,17 @@
 """Whether an artifact answers as the checkpoint that it was exported from does."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Union
 
+import numpy as np
+
 from ..answer import Answer
 from ..inferencer import HybridInferencer
-from .shipped.runtime import Model
+from .shipped.runtime import Model, calibrated, read_sidecar
 
-__all__ = ['Agreement', 'agreement']
+__all__ = ['Agreement', 'agreement', 'output_agreement']
 
 TOLERANCE = 1e-4
 
@@ -57,11 +59,52 @@ def agreement(model: HybridInferencer, folder: Union[str, Path], images: Any) ->
     for answer, got in zip(expected, exported.answers(paths, model.batch_size, top_k=2), strict=True):
         found.images += 1
         found.difference = max([found.difference, *_differences(answer, got)])
-        near = _is_near(answer, exported.sidecar)
+        near = answer.scores is not None and _is_near(answer.scores.tolist(), exported.sidecar)
         found.near += near
         if _decision(answer) != (got.get('class'), got.get('answered'), got.get('prediction_set')):
             found.differing += 1
             found.unexplained += () if near else (str(answer.path),)
+    return found
+
+
+class _Decisions(Model):
+    """A model that decides from outputs, without opening its graph."""
+
+    enrolled: Any = None  # classes that are added later
+
+    def __init__(self, folder: Union[str, Path]) -> None:
+        self.sidecar = read_sidecar(folder, check_files=False)
+        self.classes = self.sidecar['classes']
+
+
+def output_agreement(
+    folder: Union[str, Path], expected: Sequence[Mapping[str, np.ndarray]], got: Sequence[Mapping[str, np.ndarray]]
+) -> Agreement:
+    """Compare what ``runtime.py`` decides from the outputs of the model with what it decides from those of the graph.
+
+    Args:
+        folder (str | Path): The artifact.
+        expected (Sequence[Mapping]): The outputs of the model in PyTorch for some batches, by name.
+        got (Sequence[Mapping]): Those of the graph.
+    """
+    exported = _Decisions(folder)
+    calibration = exported.sidecar['calibration']
+    found = Agreement()
+    for outputs, others in zip(expected, got, strict=True):
+        answers, other_answers = (exported.decide(dict(one), top_k=2) for one in (outputs, others))
+        scores = outputs.get('probabilities')
+        if scores is not None and calibration:
+            scores = calibrated(scores, calibration['scaling'])
+        for row, (answer, other) in enumerate(zip(answers, other_answers, strict=True)):
+            found.images += 1
+            if scores is None:
+                continue
+            found.difference = max(found.difference, abs(answer['probability'] - other['probability']))
+            near = _is_near(scores[row].tolist(), exported.sidecar)
+            found.near += near
+            if any(answer.get(key) != other.get(key) for key in ('class', 'answered', 'prediction_set')):
+                found.differing += 1
+                found.unexplained += () if near else (f'image {found.images}',)
     return found
 
 
@@ -81,11 +124,8 @@ def _decision(answer: Answer) -> tuple[Any, Any, Any]:
     return answer.class_name, answer.answered, chosen
 
 
-def _is_near(answer: Answer, sidecar: dict[str, Any]) -> bool:
-    """Whether rounding may decide."""
-    if answer.scores is None or answer.probability is None:
-        return False
-    scores: Sequence[float] = answer.scores.tolist()
+def _is_near(scores: Sequence[float], sidecar: dict[str, Any]) -> bool:
+    """Whether rounding may decide of an image with these calibrated scores."""
     if sidecar['multi_label']:
         return any(
             abs(one - limit) <= TOLERANCE for one, limit in zip(scores, sidecar['class_thresholds'], strict=True)
@@ -94,7 +134,7 @@ def _is_near(answer: Answer, sidecar: dict[str, Any]) -> bool:
     calibration = sidecar['calibration'] or {}
     gaps = [best[1] - best[0]] if len(best) == 2 else []
     if calibration.get('risk'):
-        gaps.append(answer.probability - calibration['risk']['threshold'])
+        gaps.append(max(scores) - calibration['risk']['threshold'])
     if calibration.get('sets'):
         gaps += [one - calibration['sets']['threshold'] for one in scores]
     return any(abs(gap) <= TOLERANCE for gap in gaps)

@@ -17,6 +17,7 @@ from hybridcls.engine.checkpoints.calibration_file import FoundCalibration, find
 from ..held_out_images import held_out_images
 from ..image_inputs import Item
 from ..trained_model import Source, TrainedModel, read_trained_model
+from .agreement import output_agreement
 from .artifact_folder import check_out_folder, unfinished_folder
 from .comparison import BATCHES, check_differences, check_same_names, largest_differences, predictions_of
 from .exported_levers import TOKEN_MERGING, WEIGHTS, check_exportable, choose_weights, merge_adapters, set_token_merging
@@ -166,6 +167,8 @@ def export(
             calibration=None if found is None else found.calibration,
             golden=golden, normalized=partial(normalized_images, trained.model, given),
         )  # fmt: skip
+        if 'probabilities' in names and dtype != 'int8':
+            notes.append(f'Decisions against those from PyTorch: {output_agreement(folder, expected, got)}.')
         if dtype == 'int8':
             quantized = quantize_artifact(folder, held_out, 1.0 if max_loss is None else max_loss, tell=tell)
             held_out, notes = quantized.judges, [*notes, *quantized.notes]  # the others are no longer held out

@@ -3,11 +3,13 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 from exported_model import exported_model
 
 import hybridcls
-from hybridcls.apis.artifact.agreement import agreement
+from hybridcls.apis.artifact.agreement import agreement, output_agreement
+from hybridcls.apis.artifact.shipped.runtime import Model
 from hybridcls.apis.artifact.sidecar import write_sidecar
 
 pytest.importorskip('onnxruntime', reason='needs the extra: pip install hybridcls[export]')
@@ -55,3 +57,17 @@ def test_what_lies_at_a_threshold_is_counted(model, copy):
     with_threshold(copy, answer.probability + 1e-5)
     found = agreement(model, copy, [answer.path])
     assert (found.near, found.differing, found.unexplained) == (1, 1, ())
+
+
+def test_decisions_from_outputs_of_the_graph():
+    folder = exported_model().folder
+    with np.load(folder / 'golden' / 'golden.npz') as stages:
+        expected = {name: stages[name] for name in ('logits', 'probabilities', 'embedding', 'vacuity')}
+        got = Model(folder).run(stages['input'])
+    found = output_agreement(folder, [expected, expected], [got, got])
+    assert (found.images, found.differing) == (32, 0)
+    assert 0 <= found.difference < 1e-5
+    turned = dict(got, probabilities=got['probabilities'][:, ::-1])
+    found = output_agreement(folder, [expected], [turned])
+    assert found.differing == len(found.unexplained) > 8
+    assert output_agreement(folder, [dict(embedding=expected['embedding'])], [got]).images == 16
