@@ -1,0 +1,121 @@
+"""Write what surrounds the graph of an exported model: sidecar, config, golden images and the files that run there."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Optional, Union
+
+import numpy as np
+from mmpretrain.models.heads import MultiLabelClsHead
+
+from hybridcls.structures import Calibration
+
+from ..trained_model import TrainedModel, class_names_of
+from .golden import write_golden
+from .measure import recorded_metrics
+from .preprocessing import preprocessing_of
+from .provenance import provenance_of
+from .shipped.runtime import FORMAT, VERSION, file_digest, read_sidecar
+
+__all__ = ['SIDECAR', 'read_sidecar', 'write_artifact', 'write_sidecar']
+
+SIDECAR = 'model.json'
+_SHIPPED = Path(__file__).parent / 'shipped'
+
+
+def write_artifact(
+    folder: Union[str, Path],
+    trained: TrainedModel,
+    model: Mapping[str, Any],
+    compute: Callable[[np.ndarray], Mapping[str, np.ndarray]],
+    *,
+    calibration: Optional[Calibration] = None,
+    metrics: Optional[Mapping[str, Any]] = None,
+    golden: Optional[str] = None,
+    normalized: Optional[Callable[[np.ndarray], Mapping[str, np.ndarray]]] = None,
+    **more: Any,
+) -> dict[str, Any]:
+    """Write everything but the graph, which lies in the folder already, and return the sidecar.
+
+    Args:
+        folder (str | Path): Of the artifact, with the file that ``model`` names.
+        trained (TrainedModel): What was exported.
+        model (Mapping): The sidecar's ``model``: file, format, input, outputs ...
+        compute (Callable): The model in PyTorch, from uint8 (N, h, w, 3) RGB to its outputs by name.
+        calibration (Calibration, optional): Of the checkpoint.
+        metrics (Mapping, optional): What was measured, by name. Defaults to None: what the training measured.
+        golden (str, optional): A folder of the user's own golden images.
+        normalized (Callable, optional): See :func:`~hybridcls.apis.artifact.golden.write_golden`.
+        **more: Other keys of the sidecar, such as ``drift``.
+
+    Raises:
+        ValueError: If the pipeline cannot be exported, or the golden images are too large.
+    """
+    folder = Path(folder)
+    preprocessing = preprocessing_of(trained)
+    (folder / 'config.py').write_text(trained.cfg.pretty_text, encoding='utf8')
+    sidecar: dict[str, Any] = dict(
+        format=FORMAT,
+        version=VERSION,
+        model=dict(model),
+        preprocessing=preprocessing,
+        classes=list(class_names_of(trained)),
+        folders=list(trained.classes.folders) if trained.classes and trained.classes.folders else None,
+        **_labels_of(*(getattr(part, 'head', None) for part in getattr(trained.model, 'members', [trained.model]))),
+        heads=_heads_of(trained),
+        calibration=None if calibration is None else calibration.to_json(),
+        drift=None,
+        enrolled=None,
+        provenance=provenance_of(trained),
+        metrics=dict(recorded_metrics(trained.found.path) if metrics is None else metrics),
+        golden=write_golden(folder, trained, compute, golden, normalized),
+    )
+    for file in sorted(_SHIPPED.glob('*.py')):
+        if file.name != '__init__.py':
+            shutil.copyfile(file, folder / file.name)
+    write_sidecar(folder, sidecar | more)
+    return read_sidecar(folder)
+
+
+def write_sidecar(folder: Union[str, Path], sidecar: Mapping[str, Any]) -> None:
+    """Write ``model.json`` with the digests of all files as they are now."""
+    folder = Path(folder)
+    files = {
+        path.relative_to(folder).as_posix(): dict(sha256=file_digest(os.fspath(path)), bytes=path.stat().st_size)
+        for path in sorted(folder.rglob('*'))
+        if path.is_file() and path != folder / SIDECAR and '__pycache__' not in path.parts
+    }
+    text = json.dumps({**sidecar, 'files': files}, indent=1, ensure_ascii=False)
+    (folder / SIDECAR).write_text(f'{text}\n', encoding='utf8')
+
+
+def _labels_of(*heads: Any) -> dict[str, Any]:
+    """Return whether an image may have several labels, and from which probability on: of members the mean."""
+    found = [_thresholds_of(head.heads[head.main] if hasattr(head, 'heads') else head) for head in heads]
+    known = [one for one in found if one is not None]
+    mean = np.mean(known, axis=0, dtype=np.float32).tolist() if known else None
+    return dict(multi_label=bool(known), class_thresholds=mean)
+
+
+def _thresholds_of(head: Any) -> Optional[Sequence[float]]:
+    if isinstance(head, MultiLabelClsHead):
+        if head.thr is None:
+            raise ValueError(
+                f'export: expected thr in {type(head).__name__}, got topk={head.topk}: runtime.py has thresholds for '
+                'several labels an image. Set head.thr: --config FILE names another config.'
+            )
+        return [head.thr] * head.num_classes
+    return head.thresholds.values.tolist() if getattr(head, 'multi_label', False) else None
+
+
+def _heads_of(trained: TrainedModel) -> Optional[dict[str, Any]]:
+    """Return classes and thresholds of each head of a MultiHead."""
+    head: Any = getattr(trained.model, 'head', None)
+    if not hasattr(head, 'heads'):
+        return None
+    return {
+        name: dict(classes=list(class_names_of(trained, one)), main=name == head.main, **_labels_of(one))
+        for name, one in head.heads.items()
+    }
