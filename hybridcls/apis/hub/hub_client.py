@@ -9,29 +9,26 @@ from hybridcls.hub_cache import why_unreachable
 
 from .place import Place
 
-__all__ = ['check_reachable', 'download', 'names_in', 'upload']
+__all__ = ['check_login', 'download', 'names_in', 'upload']
 
 _LOGIN = 'Type: hf auth login (or set HF_TOKEN)'
 
 
-def check_reachable(caller: str, place: Place, for_upload: bool = False) -> None:
-    """Raise unless the Hub answers and, for an upload, somebody is logged in.
+def check_login(caller: str, place: Place) -> None:
+    """Raise unless something can be uploaded: the Hub answers, and someone is logged in.
 
     Raises:
         ConnectionError: If it does not answer, or ``HF_HUB_OFFLINE`` is set.
-        PermissionError: If nobody is logged in.
+        PermissionError: If no one is logged in.
     """
     from huggingface_hub import get_token
 
     why = why_unreachable()
     if why:
-        raise ConnectionError(
-            f'{caller}: {place} is on the Hugging Face Hub, and {why}. For a folder of this machine type ./{place.name}'
-        )
-    if for_upload and not get_token():
+        raise ConnectionError(f'{caller}: {place} is on the Hugging Face Hub, and {why}. {_folder(place)}')
+    if not get_token():
         raise PermissionError(
-            f'{caller}: {place} is on the Hugging Face Hub, and no one is logged in. {_LOGIN}. For a folder of this '
-            f'machine type ./{place.name}'
+            f'{caller}: {place} is on the Hugging Face Hub, and no one is logged in. {_LOGIN}. {_folder(place)}'
         )
 
 
@@ -57,13 +54,31 @@ def names_in(caller: str, place: Place) -> list[str]:
 
 
 def download(caller: str, place: Place, names: Sequence[str]) -> Path:
-    """Fetch files of a repository into the Hub's cache, of which those that are there stay; return their folder."""
-    from huggingface_hub import hf_hub_download
+    """Fetch files of a repository into the Hub's cache, of which those that are there stay; return their folder.
 
+    Without a network the cache alone is looked in.
+
+    Raises:
+        ConnectionError: If they are not there, and the Hub does not answer.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    why = why_unreachable()
+    paths = []
     with _sentences(caller, place):
-        paths = [
-            hf_hub_download(place.name, name, revision=place.revision, library_name='hybridcls') for name in names
-        ]
+        for name in names:
+            try:
+                paths.append(
+                    hf_hub_download(
+                        place.name, name, revision=place.revision, library_name='hybridcls', local_files_only=bool(why)
+                    )
+                )
+            except LocalEntryNotFoundError as error:
+                raise ConnectionError(
+                    f'{caller}: {place} is on the Hugging Face Hub, {name} of it is not in the cache, and '
+                    f'{why or _first_line(error)}. {_folder(place)}'
+                ) from error
     folder = Path(paths[0])
     for _ in Path(names[0]).parts:
         folder = folder.parent
@@ -76,6 +91,8 @@ def _sentences(caller: str, place: Place) -> Iterator[None]:
 
     try:
         yield
+    except ConnectionError:
+        raise
     except errors.GatedRepoError as error:
         raise PermissionError(f'{caller}: {place} is gated: ask for access on its page, then {_LOGIN}.') from error
     except errors.RevisionNotFoundError as error:
@@ -94,6 +111,10 @@ def _sentences(caller: str, place: Place) -> Iterator[None]:
         raise ConnectionError(f'{caller}: the Hub refuses {place}: {_first_line(error)}.{advice}') from error
     except OSError as error:  # what is left of it: connections that break
         raise ConnectionError(f'{caller}: {place}: {type(error).__name__}: {_first_line(error)}.') from error
+
+
+def _folder(place: Place) -> str:
+    return f'For a folder of this machine type ./{place.name}'
 
 
 def _first_line(error: Exception) -> str:
