@@ -32,7 +32,7 @@ def run(args: Namespace) -> int:
     """Pull."""
     with stdout_for_json(args.json):
         with quick_imports():
-            from hybridcls.apis.hub.pull import pull
+            from hybridcls.apis.hub.pulling import pull
 
         pulled = pull(args.place, args.out, args.revision, args.trust_checkpoint, args.force)
         for note in pulled.notes:

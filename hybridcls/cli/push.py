@@ -43,7 +43,7 @@ def run(args: Namespace) -> int:
         check_file('push', 'results', args.results, 'Type: hybridcls test CHECKPOINT --json > FILE')
     with stdout_for_json(args.json):
         with quick_imports():
-            from hybridcls.apis.hub.push import push
+            from hybridcls.apis.hub.pushing import push
 
         pushed = push(args.source, args.place, args.results, args.license, args.private, args.force)
         tell(pushed.why, sys.stderr)
