@@ -115,8 +115,9 @@ class _Handler(BaseHTTPRequestHandler):
             repo = f'{asked.get("organization") or "owner"}/{asked["name"]}'
             if not repo.startswith('owner/'):
                 return self.refuse(403, 'Forbidden', f'You do not have the rights to create a model under {repo}')
+            is_private = bool(asked.get('private')) or asked.get('visibility') == 'private'  # newer versions' key
             there = repo in self.hub.repos
-            self.hub.repos.setdefault(repo, dict(private=bool(asked.get('private')), commits=[]))
+            self.hub.repos.setdefault(repo, dict(private=is_private, commits=[]))
             return self.reply(409 if there else 200, dict(url=f'{self.hub.address}/{repo}', id=repo, name=repo))
         if self.path == '/api/validate-yaml':
             return self.reply(200, dict(errors=[], warnings=[]))
