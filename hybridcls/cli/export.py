@@ -18,6 +18,16 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument('--out', required=True, metavar='DIR', help='the folder to write')
     parser.add_argument('--format', choices=('onnx', 'torch_export', 'openvino'), default='onnx', help='default: onnx')
     parser.add_argument('--dtype', choices=('float32', 'float16', 'int8'), default='float32', help='default: float32')
+    parser.add_argument(
+        '--token-merging', choices=('keep', 'remove'), help='of a model that merges tokens; default: as in a test'
+    )
+    parser.add_argument(
+        '--weights',
+        choices=('test', 'ema', 'raw', 'slow', 'fast'),
+        default='test',
+        help='of a checkpoint with two sets: the EMA weights or the raw ones, the slow ones of Lookahead or the fast '
+        'ones; default: those that a test takes (ema, slow)',
+    )
     parser.add_argument('--config', help='config, for a checkpoint that holds none (bare weights)')
     parser.add_argument('--force', action='store_true', help='replace DIR if it is an artifact')
 
@@ -28,8 +38,18 @@ def run(args: Namespace) -> int:
     with stdout_for_json(args.json):
         with quick_imports():
             from hybridcls.apis.artifact import export
-        done = export(args.checkpoint, args.out, args.format, args.dtype, config=args.config, force=args.force)
-        tell(done.why, sys.stderr)
+        done = export(
+            args.checkpoint,
+            args.out,
+            args.format,
+            args.dtype,
+            args.token_merging,
+            args.weights,
+            config=args.config,
+            force=args.force,
+        )
+        for line in (done.why, *done.notes):
+            tell(line, sys.stderr)
         for name, value in done.difference.items():
             tell(f'  {name}: at most {value:.3g} from PyTorch', sys.stderr)
     if args.json:

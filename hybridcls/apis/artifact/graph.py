@@ -5,13 +5,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hybridcls.models.backbones.stream import Stream
 from hybridcls.models.classifiers import EnsembleClassifier
 from hybridcls.models.classifiers.mixture_predictions import mixture_fields
 from hybridcls.models.heads.head import outputs_of
 
 from .network_input import NetworkInput
 
-__all__ = ['ImageGraph', 'MEANINGS']
+__all__ = ['MEANINGS', 'ImageGraph', 'normalizations_of']
 
 MEANINGS = dict(
     logits='before the softmax (of several labels an image: the sigmoid)',
@@ -42,10 +43,19 @@ class ImageGraph(nn.Module):
         super().__init__()
         self.model: Any = model
         self._given = given
+        self._dtype = torch.float32
+
+    def halve(self) -> None:
+        """Compute in float16 from the normalized images on, in place; heads do in float32 what they always do so."""
+        exact = {name: value.clone() for name, value in self.model.data_preprocessor.named_buffers()}
+        self.model.half()
+        for name, value in self.model.data_preprocessor.float().named_buffers():
+            value.copy_(exact[name])
+        self._dtype = torch.float16
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return the outputs."""
-        inputs = self._given.preprocessed(self.model, images.permute(0, 3, 1, 2))
+        inputs = self._given.preprocessed(self.model, images).to(self._dtype)
         return {name: value.float() for name, value in classifier_outputs(self.model, inputs).items()}
 
 
@@ -56,6 +66,29 @@ def classifier_outputs(model: Any, inputs: Tensor) -> dict[str, Tensor]:
     if getattr(model, 'head', None) is None:
         return outputs_of(model, inputs)
     return outputs_of(model.head, model.extract_feat(inputs))
+
+
+def normalizations_of(model: Any) -> dict[str, dict[str, Any]]:
+    """Return each normalization in a graph by the part that does it.
+
+    Returns:
+        dict[str, dict]: ``mean`` and ``std``, of R, G, B (or of grey), and ``range``: the largest value of what they
+        are applied to, 255 or 1.
+    """
+    found = {}
+    preprocessor = model.data_preprocessor
+    if getattr(preprocessor, 'mean', None) is not None:
+        found['data_preprocessor'] = _numbers(preprocessor.mean, preprocessor.std, 255)
+    for name, module in model.named_modules():
+        if isinstance(module, Stream):
+            found[name] = _numbers(module.mean, module.std, 1)
+        elif getattr(module, 'image_mean', None) is not None:
+            found[f'{name}.backbone'.lstrip('.')] = _numbers(module.image_mean, module.image_std, 1)
+    return found
+
+
+def _numbers(mean: Tensor, std: Tensor, largest: int) -> dict[str, Any]:
+    return dict(mean=mean.flatten().tolist(), std=std.flatten().tolist(), range=largest)
 
 
 def _mixed(model: Any, members: list[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -28,10 +28,20 @@ class NetworkInput(NamedTuple):
     channels: int
     is_bgr: bool
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(h, w, C)."""
+        return self.height, self.width, self.channels
+
     def preprocessed(self, model: Any, images: Tensor) -> Tensor:
-        """Return what the data preprocessor makes of RGB images ``(N, C, h, w)`` uint8, as the model takes it."""
-        inputs = images.flip(1) if self.is_bgr and self.channels == 3 else images
-        return model.data_preprocessor(dict(inputs=inputs), False)['inputs']
+        """Return what the data preprocessor makes of RGB images ``(N, h, w, C)`` uint8: the model's input."""
+        inputs = images.permute(0, 3, 1, 2)
+        return model.data_preprocessor(dict(inputs=inputs.flip(1) if self.is_bgr else inputs), False)['inputs']
+
+    def packed(self, images: np.ndarray) -> list[Tensor]:
+        """Return RGB images ``(N, h, w, C)`` as the pipeline gives them: ``(C, h, w)`` each."""
+        inputs = torch.from_numpy(images[..., ::-1].copy() if self.is_bgr else images)
+        return list(inputs.permute(0, 3, 1, 2).contiguous())
 
 
 def read_network_input(trained: TrainedModel) -> NetworkInput:
@@ -49,12 +59,12 @@ def read_network_input(trained: TrainedModel) -> NetworkInput:
         if not isinstance(packed, Tensor) or packed.dim() != 3:
             raise ValueError(
                 'export: the test pipeline gives several views of an image, and an exported model takes one. Leave '
-                'MultiView (or TestTimeAug) out of test_dataloader.dataset.pipeline: --config FILE names another config.'
+                'MultiView or TestTimeAug out of test_dataloader.dataset.pipeline: --config FILE names another config.'
             )
         if packed.dtype != torch.uint8:
             raise ValueError(
-                f'export: expected a test pipeline that gives uint8 images, got {packed.dtype}. Leave Normalize and the '
-                'like to data_preprocessor=dict(mean=[...], std=[...]): --config FILE names another config.'
+                f'export: expected a test pipeline that gives uint8 images, got {packed.dtype}. Leave Normalize '
+                'to data_preprocessor=dict(mean=[...], std=[...]): --config FILE names another config.'
             )
         seen.append(packed)
     sizes = {tuple(packed.shape[1:]) for packed in seen}
@@ -64,5 +74,7 @@ def read_network_input(trained: TrainedModel) -> NetworkInput:
             'it with CenterCropToSize or ResizeToSize: --config FILE names another config.'
         )
     channels, height, width = seen[0].shape
+    if channels not in (1, 3):
+        raise ValueError(f'export: expected a test pipeline that gives images of 1 or 3 channels, got {channels}.')
     is_bgr = channels == 3 and bool(seen[0][2].float().mean() > seen[0][0].float().mean())
     return NetworkInput(height, width, channels, is_bgr)
