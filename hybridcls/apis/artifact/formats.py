@@ -58,6 +58,8 @@ def write_model(
         except Exception as error:  # torch raises what it likes
             raise ValueError(f'export: torch.export cannot trace {kind}: {_first_line(error)}') from error
         if format == 'torch_export':
+            for node in program.graph.nodes:
+                node.meta.pop('stack_trace', None)  # paths of this machine
             torch.export.save(program, file)
             return file
         onnx = file.with_suffix('.onnx')
@@ -73,12 +75,20 @@ def write_model(
 
 
 def _write_onnx(program: torch.export.ExportedProgram, names: Sequence[str], images: Tensor, file: Path) -> None:
+    for node in program.graph.nodes:
+        if node.target is torch.ops.aten.view.default:
+            # A view of fused attention's output, whose strides are others once the attention is decomposed.
+            node.target = torch.ops.aten.reshape.default
     program = program.run_decompositions({torch.ops.aten.digamma.default: digamma})
     size = sum(value.numel() * value.element_size() for value in program.state_dict.values())
-    torch.onnx.export(
-        program, (images,), str(file), input_names=['images'], output_names=names, dynamic_shapes=({0: 'N'},),
-        opset_version=OPSET, dynamo=True, external_data=size > _LARGEST_FILE, verbose=False,
+    written = torch.onnx.export(
+        program, (images,), input_names=['images'], output_names=names, dynamic_shapes=({0: 'N'},),
+        opset_version=OPSET, dynamo=True, verbose=False,
     )  # fmt: skip
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+
+    ClearMetadataAndDocStringPass()(written.model)  # stack traces: a quarter of a small file, and paths of this machine
+    written.save(file, external_data=size > _LARGEST_FILE)
 
 
 def _to_openvino(onnx: Path, file: Path, half: bool) -> None:

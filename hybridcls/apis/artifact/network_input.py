@@ -1,5 +1,6 @@
 """What a network is given of an image: found out by showing its pipeline a few."""
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,6 +43,11 @@ class NetworkInput(NamedTuple):
         """Return RGB images ``(N, h, w, C)`` as the pipeline gives them: ``(C, h, w)`` each."""
         inputs = torch.from_numpy(images[..., ::-1].copy() if self.is_bgr else images)
         return list(inputs.permute(0, 3, 1, 2).contiguous())
+
+    def unpacked(self, images: Iterable[Tensor]) -> np.ndarray:
+        """Return images of the pipeline as RGB ``(N, h, w, C)`` uint8."""
+        batch = torch.stack(list(images)).permute(0, 2, 3, 1).numpy()
+        return np.ascontiguousarray(batch[..., ::-1] if self.is_bgr else batch)
 
 
 def read_network_input(trained: TrainedModel) -> NetworkInput:
