@@ -2,12 +2,14 @@
 
 import os
 import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 from hybridcls.checks import listed, near_files
-from hybridcls.safetensors_folder import SIDECAR, check_files
+from hybridcls.safetensors_folder import SIDECAR, check_files, digest_of_file
+from hybridcls.version import __version__
 
 from ..artifact.artifact_folder import check_out_folder, unfinished_folder
 from .hub_client import download, names_in
@@ -87,7 +89,7 @@ def pull(place: str, out: str, revision: Optional[str] = None, trust: bool = Fal
         _check_safetensors(unfinished, wanted, source)
         files = {one.relative_to(unfinished).as_posix(): one.stat().st_size
                  for one in sorted(unfinished.rglob('*')) if one.is_file()}  # fmt: skip
-    return Pulled(source, out, KINDS[sidecar['format']], files)
+    return Pulled(source, out, KINDS[sidecar['format']], files, tuple(_strange_programs(sidecar)))
 
 
 def names_of_hub(source: Place) -> Optional[list[str]]:
@@ -105,6 +107,17 @@ def _copy(folder: Path, unfinished: Path, wanted: list[str]) -> None:
         if root in target.parents and (folder / name).is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / name, target)
+
+
+def _strange_programs(sidecar: Mapping[str, Any]) -> Iterator[str]:
+    """Tell which programs in an artifact are not those of this version, which someone may have changed."""
+    shipped = Path(__file__).parents[1] / 'artifact' / 'shipped'
+    for name, known in sidecar['files'].items():
+        own = shipped / name
+        if name.endswith('.py') and name != 'config.py' and not (
+            own.is_file() and digest_of_file(own) == known['sha256']
+        ):  # fmt: skip
+            yield f'{name} is not that of hybridcls {__version__}: read it before you run it.'
 
 
 def _check_safetensors(folder: Path, names: list[str], source: Place) -> None:
