@@ -46,8 +46,8 @@ class ShownAnswer:
         why (str): Sentences: why it is this answer.
         classes (tuple[tuple[str, float, bool], ...]): Name and probability of the most probable classes, the best
             first, and whether the class is answered.
-        others (tuple[int, float], optional): How many classes are not shown, and the sum of their probabilities (with
-            several labels the largest).
+        others (tuple[int, float], optional): How many classes are not shown, and the sum of their probabilities.
+        others_are_most (bool): Whether it is the largest of them instead: with several labels they have no sum.
         uncertainties (tuple[tuple[str, float, str], ...]): Name, value and meaning.
         prediction_set (tuple[str, ...], optional): The classes that hold the right one.
         set_why (str): A sentence: with which probability.
@@ -59,6 +59,7 @@ class ShownAnswer:
     why: str
     classes: tuple[tuple[str, float, bool], ...] = ()
     others: Optional[tuple[int, float]] = None
+    others_are_most: bool = False
     uncertainties: tuple[tuple[str, float, str], ...] = ()
     prediction_set: Optional[tuple[str, ...]] = None
     set_why: str = ''
@@ -86,6 +87,10 @@ def shown_answer(answer: Mapping[str, Any], of: Described, top_k: int = 5) -> Sh
         )  # fmt: skip
     top = [(str(name), float(score)) for name, score in answer['top']]
     chosen = _chosen(answer, top, of)
+    if not uncertainties and len(top) > 1 and not of.multi_label:
+        entropy = -math.fsum(score * math.log(score) for _, score in top if score > 0)
+        meaning = f'nats, of {math.log(len(top)):.2f} at most: the entropy of the probabilities'
+        uncertainties = (('entropy', max(0.0, entropy), meaning),)
     rest = [score for _, score in top[top_k:]]
     others = (len(rest), max(rest) if of.multi_label else min(1.0, math.fsum(rest))) if rest else None
     is_unknown = answer.get('answered') is False
@@ -100,6 +105,7 @@ def shown_answer(answer: Mapping[str, Any], of: Described, top_k: int = 5) -> Sh
         why=_why(answer, top, chosen, of),
         classes=tuple((name, score, name in chosen) for name, score in top[:top_k]),
         others=others,
+        others_are_most=of.multi_label,
         uncertainties=uncertainties,
         prediction_set=None if found is None else tuple(found),
         set_why=_set_why(of.calibration),
@@ -154,7 +160,7 @@ def _why(
     if risk is not None and answer.get('answered') is not None:
         threshold, error, confidence = risk['threshold'], risk['risk'], risk['confidence']
         bound = (
-            f'at most {percent(error)} of such answers are wrong (with confidence {percent(confidence)}, for images like '
+            f'at most {_level(error)} of such answers are wrong (with confidence {_level(confidence)}, for images like '
             'those of the calibration)'
         )
         if answer['answered']:
@@ -181,4 +187,9 @@ def _set_why(calibration: Optional[Mapping[str, Any]]) -> str:
     sets = (calibration or {}).get('sets')
     if sets is None:
         return ''
-    return f'The right class is among these with a probability of {percent(1 - sets["alpha"])}, for images like those of the calibration.'
+    level = _level(1 - sets['alpha'])
+    return f'The right class is among these with a probability of {level}, for images like those of the calibration.'
+
+
+def _level(share: float) -> str:
+    return f'{100 * share:.4g} %'

@@ -1,0 +1,139 @@
+"""The page of ``hybridcls demo``: gradio, with nothing from elsewhere."""
+
+import os
+import sys
+import traceback
+from typing import Any, Optional
+
+from .answer_html import CSS, Thumbnail, answer_html, data_uri, message_html
+from .asked_model import AskedModel, Said
+from .neighbours import Neighbour, Neighbours
+from .shown_answer import shown_answer
+
+__all__ = ['Page', 'make_app']
+
+_FONTS = ['system-ui', 'Segoe UI', 'Roboto', 'Helvetica', 'Arial', 'sans-serif']
+_MONO = ['ui-monospace', 'Consolas', 'monospace']
+# Whatever a page of gradio would fetch from elsewhere (fonts, scripts), the browser does not: nothing leaves.
+_POLICY = (
+    "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
+    "style-src 'self' 'unsafe-inline'; connect-src 'self' data: blob:; frame-ancestors 'self'; form-action 'self'"
+)
+_SECONDS_KEPT = 600
+_THUMBNAIL = 192
+
+
+class Page:
+    """What the page does with an image: a function from a file to HTML, without gradio.
+
+    Args:
+        model (AskedModel): The model.
+        neighbours (Neighbours, optional): A search of an index. Defaults to None.
+        top_k (int): How many classes are shown. Defaults to 5.
+        k (int): How many neighbours are shown. Defaults to 6.
+    """
+
+    def __init__(self, model: AskedModel, neighbours: Optional[Neighbours] = None, top_k: int = 5, k: int = 6) -> None:
+        self.model, self.neighbours, self.top_k, self.k = model, neighbours, top_k, k
+
+    @property
+    def about(self) -> str:
+        """A line about the model."""
+        of = self.model.described
+        parts = [f'{len(of.classes):,} class{"es" * (len(of.classes) != 1)}' if of.classes else 'embeddings, no classes']
+        parts += ['several labels an image'] * of.multi_label
+        if of.calibration is not None:
+            parts.append('calibrated')
+            parts += ['answers “unknown” below a threshold'] * (of.calibration.get('risk') is not None)
+        if self.neighbours is not None:
+            parts.append(f'{len(self.neighbours):,} images in the index')
+        return ' · '.join(parts)
+
+    def answer(self, path: Optional[str]) -> str:
+        """Return the answer for an image file as HTML, or a sentence: an error never ends the page."""
+        if not path:
+            return ''
+        try:
+            with open(path, 'rb') as file:
+                content = file.read()
+            said = self.model.ask(content)
+            neighbours = self._neighbours(said)
+            return answer_html(
+                shown_answer(said.answer, self.model.described, self.top_k), said.read, said.seen, neighbours
+            )
+        except (ValueError, OSError) as error:
+            reason = str(error).replace(path, os.path.basename(path))
+            return message_html(f'{os.path.basename(path)} cannot be answered: {_sentence(reason)}')
+        except Exception as error:  # a bug is for whoever runs the page, not for whoever looks at it
+            traceback.print_exc()
+            return message_html(
+                f'{os.path.basename(path)} cannot be answered: {type(error).__name__}. The terminal of hybridcls demo '
+                'says more.'
+            )
+
+    def _neighbours(self, said: Said) -> Optional[list[Thumbnail]]:
+        if self.neighbours is None or said.embedding is None:
+            return None
+        return [self._thumbnail(one) for one in self.neighbours.find(said.embedding, self.k)]
+
+    def _thumbnail(self, one: Neighbour) -> Thumbnail:
+        try:
+            image = data_uri(self.model.read(one.place), _THUMBNAIL)
+        except (ValueError, OSError):
+            image = None
+        return Thumbnail(one.label, one.similarity, one.place, image)
+
+
+def make_app(page: Page, max_mb: float, hosts: Optional[list[str]] = None) -> Any:
+    """Return the page as an application for a server (ASGI).
+
+    Args:
+        page (Page): What it does.
+        max_mb (float): The largest file that is taken, in MiB.
+        hosts (list[str], optional): The names that the page may be asked by, so that a page of elsewhere cannot ask it
+            under a name of its own. Defaults to None: any.
+    """
+    os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'  # gradio reads it when it is imported
+    import gradio
+    from fastapi import FastAPI, Request
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    title = f'{page.model.name} · hybridcls'
+    with gradio.Blocks(
+        title=title, analytics_enabled=False, delete_cache=(_SECONDS_KEPT, _SECONDS_KEPT)
+    ) as blocks:
+        gradio.HTML(f'<div class=hc><h2>{_escaped(page.model.name)}</h2><p class=subdued>{_escaped(page.about)}</p></div>')
+        with gradio.Row(equal_height=False):
+            with gradio.Column(scale=2, min_width=280):
+                file = gradio.File(label=f'An image, at most {max_mb:g} MB', type='filepath', height=180)
+            with gradio.Column(scale=3, min_width=280):
+                answer = gradio.HTML(message_html('Drop an image, or click to choose one.'), min_height=120)
+        file.change(
+            page.answer, file, answer, api_visibility='private', show_progress='minimal', concurrency_limit=1,
+        )  # fmt: skip
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.middleware('http')
+    async def with_policy(request: Request, call_next: Any) -> Any:
+        response = await call_next(request)
+        response.headers['Content-Security-Policy'] = _POLICY
+        response.headers['Referrer-Policy'] = 'no-referrer'
+        return response
+
+    if hosts is not None:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)
+    return gradio.mount_gradio_app(
+        app, blocks, path='/', max_file_size=int(max_mb * 2**20), footer_links=[], run_history=False,
+        show_error=False, ssr_mode=False, pwa=False, mcp_server=False, css=CSS, theme=gradio.themes.Default(font=_FONTS, font_mono=_MONO),
+    )  # fmt: skip
+
+
+def _escaped(text: str) -> str:
+    from html import escape
+
+    return escape(text)
+
+
+def _sentence(text: str) -> str:
+    text = (text.strip().splitlines() or ['it cannot be read'])[0]
+    return text if text.endswith(('.', '!', '?')) else f'{text}.'
