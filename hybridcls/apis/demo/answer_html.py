@@ -16,11 +16,12 @@ __all__ = ['CSS', 'Thumbnail', 'answer_html', 'data_uri', 'message_html']
 
 # Colours are gradio's own, which follow its light and dark mode.
 CSS = """
-.hc { font-size: 15px; line-height: 1.45; overflow-wrap: anywhere; }
+.hc { font-size: 15px; line-height: 1.45; overflow-wrap: anywhere; --soft: #57606a; }
+.dark .hc { --soft: #a3aebd; }
 .hc h2 { font-size: 1.7em; line-height: 1.2; margin: 0 0 .3em; display: -webkit-box; -webkit-line-clamp: 4;
   -webkit-box-orient: vertical; overflow: hidden; color: var(--body-text-color); }
 .hc h2.unknown { color: #b45309; } .dark .hc h2.unknown { color: #fbbf24; }
-.hc h3 { font-size: .85em; letter-spacing: .03em; margin: 1.4em 0 .4em; color: var(--body-text-color-subdued); }
+.hc h3 { font-size: .85em; letter-spacing: .03em; margin: 1.4em 0 .4em; color: var(--soft); }
 .hc p { margin: 0 0 .5em; color: var(--body-text-color); }
 .hc .row { display: grid; grid-template-columns: minmax(0, 1fr) auto; column-gap: .8em; margin: .35em 0; }
 .hc .name { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
@@ -29,11 +30,11 @@ CSS = """
 .hc .bar { grid-column: 1 / -1; height: 7px; border-radius: 4px; background: var(--border-color-primary); }
 .hc .bar i { display: block; height: 100%; min-width: 1px; border-radius: 4px; background: #64748b; }
 .hc .chosen .bar i { background: #2563eb; } .dark .hc .chosen .bar i { background: #60a5fa; }
-.hc .subdued { color: var(--body-text-color-subdued); font-size: .92em; }
+.hc .subdued { color: var(--soft); font-size: .92em; }
 .hc .tags { display: flex; flex-wrap: wrap; gap: .35em; }
 .hc .tag { border: 1px solid var(--border-color-primary); border-radius: 1em; padding: .1em .7em; max-width: 100%;
   overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-.hc .images { display: grid; grid-template-columns: repeat(auto-fill, minmax(96px, 1fr)); gap: .7em; }
+.hc .images { display: grid; grid-template-columns: repeat(auto-fill, minmax(84px, 1fr)); gap: .7em; }
 .hc .seen { display: flex; flex-wrap: wrap; gap: 1em; align-items: flex-start; }
 .hc figure { margin: 0; min-width: 0; }
 .hc figure img { display: block; max-width: 100%; border-radius: 6px; border: 1px solid var(--border-color-primary); }
@@ -42,7 +43,7 @@ CSS = """
 .hc .seen img { max-height: 240px; } .hc .seen .pixels { image-rendering: pixelated; height: 240px; width: auto; }
 .hc .gone { display: grid; place-items: center; border-radius: 6px; border: 1px solid var(--border-color-primary); }
 .hc figcaption { font-size: .85em; margin-top: .25em; overflow: hidden; text-overflow: ellipsis; white-space: nowrap;
-  color: var(--body-text-color-subdued); }
+  color: var(--soft); }
 """
 _MOST_IN_SET = 40
 

@@ -62,8 +62,7 @@ class Page:
                 shown_answer(said.answer, self.model.described, self.top_k), said.read, said.seen, neighbours
             )
         except (ValueError, OSError) as error:
-            reason = str(error).replace(path, os.path.basename(path))
-            return message_html(f'{os.path.basename(path)} cannot be answered: {_sentence(reason)}')
+            return message_html(f'{os.path.basename(path)} cannot be answered: {_reason(error, path)}')
         except Exception as error:  # a bug is for whoever runs the page, not for whoever looks at it
             traceback.print_exc()
             return message_html(
@@ -134,6 +133,10 @@ def _escaped(text: str) -> str:
     return escape(text)
 
 
-def _sentence(text: str) -> str:
-    text = (text.strip().splitlines() or ['it cannot be read'])[0]
+def _reason(error: Exception, path: str) -> str:
+    """Say in a sentence why an image cannot be read, without what only a programmer reads."""
+    text = (str(error).strip().splitlines() or ['it cannot be read'])[0]
+    if 'cannot identify image file' in text:
+        return 'it is no image, or of a format that is not known here.'
+    text = text.replace(path, 'it').removeprefix('cannot read an image in memory: ')
     return text if text.endswith(('.', '!', '?')) else f'{text}.'
