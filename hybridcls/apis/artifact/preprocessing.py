@@ -57,8 +57,8 @@ def _decode(loader: Any) -> dict[str, Any]:
             f"export: expected color_type='color' in {name}, got {loader.color_type!r}: runtime.py reads RGB."
         )
     backend = loader.imdecode_backend
-    check_choice(f'export: {name}', 'imdecode_backend', backend, ('cv2', 'pillow'))
     is_old = isinstance(loader, LoadImageFromFile) or loader.version == 1
+    check_choice(f'export: {name}', 'imdecode_backend', backend, ('cv2',) if is_old else ('cv2', 'pillow'))
     if is_old:
         background, depth = None, 'upper'
     else:
