@@ -1,4 +1,4 @@
-"""A checkpoint as a folder without pickles: ``model.safetensors``, and in ``model.json`` what belongs to the weights."""
+"""A checkpoint as a folder without pickles: ``model.safetensors``, and ``model.json`` with what belongs to them."""
 
 import hashlib
 import json

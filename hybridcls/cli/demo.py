@@ -4,6 +4,7 @@ The page works offline, and other machines cannot reach it unless --host says so
 """
 
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -60,7 +61,8 @@ def run(args: Namespace) -> int:
     """Serve the page until it is interrupted."""
     _check(args)
     listener = _listen(args.host, args.port)
-    # Before gradio is imported: what is uploaded lies here, and is gone when the page is closed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` ends it as Ctrl+C does
+    # Set before gradio is imported: what is uploaded lies here, and is gone when the page is closed.
     with tempfile.TemporaryDirectory(prefix='hybridcls_demo_') as uploads, suppress(KeyboardInterrupt):
         os.environ['GRADIO_TEMP_DIR'] = uploads
         _serve(args, listener)
@@ -89,7 +91,9 @@ def _listen(host: str, port: int | None) -> socket.socket:
     try:
         family, *_, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
     except OSError as error:
-        raise ValueError(f'demo: expected --host to be an address of this machine, got {host!r} ({error.strerror}).') from error
+        raise ValueError(
+            f'demo: expected --host to be an address of this machine, got {host!r} ({error.strerror}).'
+        ) from error
     reasons = ''
     for one in [port] if port is not None else range(_PORT, _PORT + _PORTS_TRIED):
         listener = socket.socket(family, socket.SOCK_STREAM)

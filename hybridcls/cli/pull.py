@@ -38,12 +38,18 @@ def run(args: Namespace) -> int:
         for note in pulled.notes:
             tell(note, sys.stderr)
         size = sum(pulled.files.values()) / 2**20
-        tell(f'{pulled.kind} of {len(pulled.files)} files, {size:.1f} MiB, as they were pushed -> {args.out}', sys.stderr)
+        tell(
+            f'{pulled.kind} of {len(pulled.files)} files, {size:.1f} MiB, as they were pushed -> {args.out}', sys.stderr
+        )
     if args.json:
         print_json(
             dict(
-                command='pull', place=str(pulled.place), out=pulled.folder, kind=pulled.kind, files=pulled.files,
+                command='pull',
+                place=str(pulled.place),
+                out=pulled.folder,
+                kind=pulled.kind,
+                files=pulled.files,
                 notes=list(pulled.notes),
-            )  # fmt: skip
+            )
         )
     return 0

@@ -22,12 +22,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the subcommand."""
     parser.add_argument(
         'source',
-        help='checkpoint file, or work dir: its best checkpoint, else its last. Or an artifact of `hybridcls export`, or '
-        'a folder of saved LoRA adapters',
+        help='checkpoint file, or work dir: its best checkpoint, else its last. Or an artifact of `hybridcls export`, '
+        'or a folder of saved LoRA adapters',
     )
     parser.add_argument(
         'place',
-        help='a folder (./model), or OWNER/NAME on the Hub: that is hf://OWNER/NAME, unless there is such a folder here',
+        help='a folder (./model), or OWNER/NAME on the Hub: that is hf://OWNER/NAME, unless there is such a folder',
     )
     parser.add_argument('--results', metavar='FILE', help='JSON of `hybridcls test CHECKPOINT --json`, for the README')
     parser.add_argument('--license', metavar='NAME', help='licence of the model, as the Hub spells it: apache-2.0')
@@ -54,8 +54,14 @@ def run(args: Namespace) -> int:
     if args.json:
         print_json(
             dict(
-                command='push', source=args.source, place=str(pushed.place), kind=pushed.kind, why=pushed.why,
-                files=pushed.files, notes=list(pushed.notes), commit=pushed.commit,
-            )  # fmt: skip
+                command='push',
+                source=args.source,
+                place=str(pushed.place),
+                kind=pushed.kind,
+                why=pushed.why,
+                files=pushed.files,
+                notes=list(pushed.notes),
+                commit=pushed.commit,
+            )
         )
     return 0

@@ -92,14 +92,19 @@ def answer_html(
         seen (np.ndarray, optional): The image as the network sees it.
         neighbours (Sequence[Thumbnail], optional): The images that are most similar. None: there is no index.
     """
-    parts = [f'<h2{" class=unknown" if shown.is_unknown else ""} title="{escape(shown.title)}">{escape(shown.title)}</h2>']
+    parts = [f'<h2{" class=unknown" if shown.is_unknown else ""} dir=auto>{escape(shown.title)}</h2>']
     parts += [f'<p>{escape(shown.why)}</p>', *_of_answer(shown)]
     for name, head in shown.heads:
         parts += [f'<h3>Head {escape(name)}: {escape(head.title)}</h3>', *_of_answer(head, with_titles=False)]
     if seen is not None or read is not None:
         parts += ['<h3>The image</h3>', '<div class=seen>', *_images(read, seen), '</div>']
     if neighbours is not None:
-        parts += ['<h3>Most similar images of the index</h3>', '<div class=images>', *map(_figure, neighbours), '</div>']
+        parts += [
+            '<h3>Most similar images of the index</h3>',
+            '<div class=images>',
+            *map(_figure, neighbours),
+            '</div>',
+        ]
     return f'<div class="hc" role="status">{"".join(parts)}</div>'
 
 
@@ -108,19 +113,20 @@ def _of_answer(shown: ShownAnswer, with_titles: bool = True) -> Iterable[str]:
         if with_titles:
             yield '<h3>Classes</h3>'
         for name, score, is_chosen in shown.classes:
+            named = escape(name)
             yield (
-                f'<div class="row{" chosen" if is_chosen else ""}"><span class=name title="{escape(name)}">{escape(name)}'
+                f'<div class="row{" chosen" if is_chosen else ""}"><span class=name dir=auto title="{named}">{named}'
                 f'</span><span class=value>{escape(percent(score))}</span><div class=bar><i style="width:'
                 f'{100 * score:.1f}%"></i></div></div>'
             )
     if shown.others is not None:
         count, share = shown.others
-        word = 'class' if count == 1 else 'classes'
-        yield f'<p class=subdued>{count:,} other {word}: {escape(percent(share))}{" at most" * shown.others_are_most}</p>'
+        word, most = 'class' if count == 1 else 'classes', ' at most' * shown.others_are_most
+        yield f'<p class=subdued>{count:,} other {word}: {escape(percent(share))}{most}</p>'
     if shown.prediction_set is not None:
         yield '<h3>Prediction set</h3><div class=tags>'
         yield from (
-            f'<span class=tag title="{escape(name)}">{escape(name)}</span>'
+            f'<span class=tag dir=auto title="{escape(name)}">{escape(name)}</span>'
             for name in shown.prediction_set[:_MOST_IN_SET]
         )
         if len(shown.prediction_set) > _MOST_IN_SET:

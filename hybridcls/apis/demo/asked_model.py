@@ -130,7 +130,9 @@ class Checkpoint(AskedModel):
         path = Path(model.checkpoint_path)
         self.name = f'{path.resolve().parent.name}/{path.name}'
         found = model.calibration
-        thresholds = getattr(getattr(model.model.head, 'thresholds', None), 'values', None) if model.multi_label else None
+        thresholds = (
+            getattr(getattr(model.model.head, 'thresholds', None), 'values', None) if model.multi_label else None
+        )
         self.described = Described(
             model.classes, model.multi_label, None if thresholds is None else thresholds.tolist(),
             None if found is None else found.calibration.to_json(),
@@ -166,8 +168,8 @@ class Checkpoint(AskedModel):
     def _as_read(self, sample: dict[str, Any]) -> Optional[np.ndarray]:
         from hybridcls.datasets.dataset_parts import loaders_of
 
-        loaded: Any = next(iter(loaders_of(self._model.pipeline)))(sample)
-        image = None if loaded is None else loaded['img']
+        loader: Any = next(iter(loaders_of(self._model.pipeline)))
+        image = loader(sample)['img']
         is_color = isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
         return np.ascontiguousarray(image[..., ::-1]) if is_color else None
 

@@ -1,9 +1,13 @@
 """The page of ``hybridcls demo``: gradio, with nothing from elsewhere."""
 
+import io
 import os
-import sys
 import traceback
+from dataclasses import replace
+from html import escape
 from typing import Any, Optional
+
+from PIL import Image
 
 from .answer_html import CSS, Thumbnail, answer_html, data_uri, message_html
 from .asked_model import AskedModel, Said
@@ -20,6 +24,7 @@ _POLICY = (
     "style-src 'self' 'unsafe-inline'; connect-src 'self' data: blob:; frame-ancestors 'self'; form-action 'self'"
 )
 _SECONDS_KEPT = 600
+_MOST_PIXELS = 64 * 10**6  # 192 MB as RGB, and several times as much while it is resized
 _THUMBNAIL = 192
 
 
@@ -40,7 +45,9 @@ class Page:
     def about(self) -> str:
         """A line about the model."""
         of = self.model.described
-        parts = [f'{len(of.classes):,} class{"es" * (len(of.classes) != 1)}' if of.classes else 'embeddings, no classes']
+        parts = [
+            f'{len(of.classes):,} class{"es" * (len(of.classes) != 1)}' if of.classes else 'embeddings, no classes'
+        ]
         parts += ['several labels an image'] * of.multi_label
         if of.calibration is not None:
             parts.append('calibrated')
@@ -56,11 +63,12 @@ class Page:
         try:
             with open(path, 'rb') as file:
                 content = file.read()
+            _check_pixels(content)
             said = self.model.ask(content)
-            neighbours = self._neighbours(said)
-            return answer_html(
-                shown_answer(said.answer, self.model.described, self.top_k), said.read, said.seen, neighbours
-            )
+            shown = shown_answer(said.answer, self.model.described, self.top_k)
+            if not self.model.described.classes and self.neighbours is None:
+                shown = replace(shown, why=f'{shown.why} With --index FILE the page shows which.')
+            return answer_html(shown, said.read, said.seen, self._neighbours(said))
         except (ValueError, OSError) as error:
             return message_html(f'{os.path.basename(path)} cannot be answered: {_reason(error, path)}')
         except Exception as error:  # a bug is for whoever runs the page, not for whoever looks at it
@@ -98,10 +106,8 @@ def make_app(page: Page, max_mb: float, hosts: Optional[list[str]] = None) -> An
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     title = f'{page.model.name} · hybridcls'
-    with gradio.Blocks(
-        title=title, analytics_enabled=False, delete_cache=(_SECONDS_KEPT, _SECONDS_KEPT)
-    ) as blocks:
-        gradio.HTML(f'<div class=hc><h2>{_escaped(page.model.name)}</h2><p class=subdued>{_escaped(page.about)}</p></div>')
+    with gradio.Blocks(title=title, analytics_enabled=False, delete_cache=(_SECONDS_KEPT, _SECONDS_KEPT)) as blocks:
+        gradio.HTML(f'<div class=hc><h2>{escape(page.model.name)}</h2><p class=subdued>{escape(page.about)}</p></div>')
         with gradio.Row(equal_height=False):
             with gradio.Column(scale=2, min_width=280):
                 file = gradio.File(label=f'An image, at most {max_mb:g} MB', type='filepath', height=180)
@@ -122,15 +128,32 @@ def make_app(page: Page, max_mb: float, hosts: Optional[list[str]] = None) -> An
     if hosts is not None:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)
     return gradio.mount_gradio_app(
-        app, blocks, path='/', max_file_size=int(max_mb * 2**20), footer_links=[], run_history=False,
-        show_error=False, ssr_mode=False, pwa=False, mcp_server=False, css=CSS, theme=gradio.themes.Default(font=_FONTS, font_mono=_MONO),
-    )  # fmt: skip
+        app,
+        blocks,
+        path='/',
+        max_file_size=int(max_mb * 2**20),
+        footer_links=[],
+        run_history=False,
+        show_error=False,
+        ssr_mode=False,
+        pwa=False,
+        mcp_server=False,
+        css=CSS,
+        theme=gradio.themes.Default(font=_FONTS, font_mono=_MONO),
+    )
 
 
-def _escaped(text: str) -> str:
-    from html import escape
-
-    return escape(text)
+def _check_pixels(content: bytes) -> None:
+    """Raise for an image that is small as a file and huge in memory."""
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            width, height = image.size
+    except Exception:  # of a format of another library, or damaged: the model says so
+        return
+    if width * height > _MOST_PIXELS:
+        raise ValueError(
+            f'it has {width:,} × {height:,} pixels, and the page takes {_MOST_PIXELS // 10**6} million at most.'
+        )
 
 
 def _reason(error: Exception, path: str) -> str:

@@ -70,8 +70,9 @@ def shown_answer(answer: Mapping[str, Any], of: Described, top_k: int = 5) -> Sh
     """Put an answer into words.
 
     Args:
-        answer (Mapping): As the runtime of an artifact gives it: ``class``, ``probability``, ``top`` (of all classes, so
-            that what is not shown can be counted), ``answered``, ``prediction_set``, uncertainties by name, ``heads``.
+        answer (Mapping): As the runtime of an artifact gives it: ``class``, ``probability``, ``top`` (of all classes,
+            so that what is not shown can be counted), ``answered``, ``prediction_set``, uncertainties by name,
+            ``heads``.
         of (Described): The model.
         top_k (int): How many classes are shown. Defaults to 5.
     """
@@ -96,7 +97,10 @@ def shown_answer(answer: Mapping[str, Any], of: Described, top_k: int = 5) -> Sh
     is_unknown = answer.get('answered') is False
     found = answer.get('prediction_set')
     heads = tuple(
-        (name, shown_answer(said, Described(_names_in(said), isinstance(said.get('class'), str) and '|' in said['class'])))
+        (
+            name,
+            shown_answer(said, Described(_names_in(said), isinstance(said.get('class'), str) and '|' in said['class'])),
+        )
         for name, said in (answer.get('heads') or {}).items()
     )
     return ShownAnswer(
@@ -152,9 +156,7 @@ def _title(chosen: Sequence[str], is_unknown: bool, of: Described) -> str:
     return ', '.join(chosen[:_FEW]) + more
 
 
-def _why(
-    answer: Mapping[str, Any], top: Sequence[tuple[str, float]], chosen: Sequence[str], of: Described
-) -> str:
+def _why(answer: Mapping[str, Any], top: Sequence[tuple[str, float]], chosen: Sequence[str], of: Described) -> str:
     best, probability = top[0]
     risk = (of.calibration or {}).get('risk')
     if risk is not None and answer.get('answered') is not None:

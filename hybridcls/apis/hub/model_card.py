@@ -46,8 +46,7 @@ def model_card(
     parts = [
         '---\n' + '\n'.join(head) + '\n---',
         f'# {_text(name)}',
-        f'{what}, trained with hybridcls. This page is written from what '
-        '`model.json` records.',
+        f'{what}, trained with hybridcls. This page is written from what `model.json` records.',
         '## Use\n\n' + (_use_of_artifact if is_artifact else _use_of_checkpoint)(source),
         '## What it is\n\n' + _table(('', ''), _facts(sidecar)),
     ]

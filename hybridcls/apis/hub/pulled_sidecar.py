@@ -41,7 +41,9 @@ def read_sidecar_text(content: bytes, path: str, caller: str) -> Optional[dict[s
     if not isinstance(sidecar, dict) or sidecar.get('format') not in KINDS:
         return None
     if sidecar.get('version') != VERSION:
-        raise ValueError(f'{caller}: expected version {VERSION} in {path}, got {sidecar.get("version")}. Update hybridcls.')
+        raise ValueError(
+            f'{caller}: expected version {VERSION} in {path}, got {sidecar.get("version")}. Update hybridcls.'
+        )
     if not isinstance(sidecar.get('files'), dict) or not sidecar['files']:
         raise ValueError(f'{caller}: {path} is damaged: it lists no files. Take another one.')
     return sidecar
@@ -63,7 +65,9 @@ def check_names(caller: str, sidecar: dict[str, Any], where: str, trust: bool) -
         bad = [] if trust else pickles_in(names)
         if model.get('format') == 'openvino':
             bad = [name for name in bad if PurePosixPath(name).suffix != '.bin']  # its weights, no pickle
-        advice = 'If you trust who made it, add --trust-checkpoint: then reading it may run any command with your rights.'
+        advice = (
+            'If you trust who made it, add --trust-checkpoint: then reading it may run any command with your rights.'
+        )
     if bad:
         raise ValueError(f'{caller}: {where} lists {listed(bad, 5)}, which may run code when it is read. {advice}')
 

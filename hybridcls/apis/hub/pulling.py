@@ -140,6 +140,6 @@ def _nothing_pushed(source: Place, names: list[str]) -> str:
     if pickles:
         there = f'got {listed(pickles, 5)}, which is a pickle: reading it as one may run code'
     return (
-        f'pull: expected {SIDECAR} of hybridcls push in {source}, {there}. Who has the checkpoint types: hybridcls push '
-        'CHECKPOINT PLACE'
+        f'pull: expected {SIDECAR} of hybridcls push in {source}, {there}. Who has the checkpoint types: hybridcls '
+        'push CHECKPOINT PLACE'
     )

@@ -88,9 +88,7 @@ def push(
         return _write(path, unfinished, to, metrics, license)
 
 
-def _write(
-    path: str, folder: Path, to: Place, metrics: Optional[Mapping[str, Any]], license: Optional[str]
-) -> Pushed:
+def _write(path: str, folder: Path, to: Place, metrics: Optional[Mapping[str, Any]], license: Optional[str]) -> Pushed:
     """Fill a folder with what is pushed."""
     sidecar, notes = sidecar_of(Path(path), 'push') if os.path.isdir(path) else None, []
     calibration: Optional[Mapping[str, Any]] = None

@@ -55,7 +55,7 @@ def test_the_cache_does_without_a_network(fake_hub, checkpoint, tmp_path, monkey
 
 def test_refusals_are_sentences(fake_hub, checkpoint, tmp_path, monkeypatch):  # noqa: F811
     out = str(tmp_path / 'out')
-    with pytest.raises(ConnectionError, match='the Hub refuses hf://others/model: .* as someone who may write'):
+    with pytest.raises(ConnectionError, match=r'the Hub refuses hf://others/model: .* as someone who may write'):
         push(checkpoint, 'hf://others/model')
     with pytest.raises(FileNotFoundError, match='is not on the Hub, or private and not yours'):
         pull('hf://owner/nothing', out)
@@ -66,7 +66,7 @@ def test_refusals_are_sentences(fake_hub, checkpoint, tmp_path, monkeypatch):  #
     with pytest.raises(FileNotFoundError, match='lacks a file'):
         pull(HUB, out)
     monkeypatch.delenv('HF_TOKEN')
-    with pytest.raises(PermissionError, match='no one is logged in. Type: hf auth login'):
+    with pytest.raises(PermissionError, match=r'no one is logged in. Type: hf auth login'):
         push(checkpoint, HUB)
     with pytest.raises(FileNotFoundError, match='private and not yours'):
         pull(HUB, out)

@@ -57,10 +57,12 @@ def test_a_changed_or_missing_file_is_named(pushed, tmp_path):
     content = bytearray((pushed / 'model.safetensors').read_bytes())
     content[-1] ^= 1
     (pushed / 'model.safetensors').write_bytes(content)
-    refused(pushed, tmp_path, r'pull: .*pushed: expected the files that model.json lists, got model.safetensors changed')
-    with pytest.raises(CheckpointError, match='model.safetensors changed'):
+    refused(
+        pushed, tmp_path, r'pull: .*pushed: expected the files that model.json lists, got model.safetensors changed'
+    )
+    with pytest.raises(CheckpointError, match=r'model.safetensors changed'):
         read_checkpoint(pushed)
-    with pytest.raises(CheckpointError, match='model.safetensors changed'):
+    with pytest.raises(CheckpointError, match=r'model.safetensors changed'):
         hybridcls.load(pushed, 'cpu')
     (pushed / 'model.safetensors').unlink()
     refused(pushed, tmp_path, 'got model.safetensors missing')
@@ -101,7 +103,7 @@ def test_a_config_that_would_run_code_is_refused(pushed, tmp_path):
     sidecar['meta']['cfg'] = sidecar['meta']['cfg'].replace("type='LinearHead'", "type='os.system'")
     relist(pushed, meta=sidecar['meta'])
     pull(str(pushed), str(tmp_path / 'out'))
-    with pytest.raises(ValueError, match="expected registered classes in its config, got type='os.system'"):
+    with pytest.raises(ValueError, match=r"expected registered classes in its config, got type='os.system'"):
         hybridcls.load(tmp_path / 'out', 'cpu')
 
 
@@ -115,10 +117,12 @@ def test_a_damaged_or_later_sidecar(pushed, tmp_path):
     for text in ('{"format": ', '[' * 100_000):
         (pushed / 'model.json').write_text(text)
         refused(pushed, tmp_path, 'model.json is damaged')
-        with pytest.raises(ValueError, match='model.json is damaged'):
+        with pytest.raises(ValueError, match=r'model.json is damaged'):
             read_checkpoint(pushed)
     (pushed / 'model.json').write_text('{"format": "another project"}')
-    refused(pushed, tmp_path, r'expected model.json of hybridcls push in .*, got README.md, model.json', FileNotFoundError)
+    refused(
+        pushed, tmp_path, r'expected model.json of hybridcls push in .*, got README.md, model.json', FileNotFoundError
+    )
 
 
 def test_an_archive_of_torch_export_needs_trust(pushed, tmp_path):

@@ -65,7 +65,10 @@ def test_a_calibration_travels_and_is_found(checkpoint, digit_folder, tmp_path, 
     work = tmp_path / 'work'
     work.mkdir()
     own = shutil.copy(checkpoint, work)
-    assert run('calibrate', own, '--data', digit_folder / 'train', '--device', 'cpu', '--scale', 'none', '--sets', '0.2') == 0
+    assert (
+        run('calibrate', own, '--data', digit_folder / 'train', '--device', 'cpu', '--scale', 'none', '--sets', '0.2')
+        == 0
+    )
     pushed = push(own, str(tmp_path / 'pushed'))
     assert 'model.safetensors.calibration.json' in pushed.files
     pull(str(tmp_path / 'pushed'), str(tmp_path / 'model'))
@@ -76,7 +79,20 @@ def test_a_calibration_travels_and_is_found(checkpoint, digit_folder, tmp_path, 
     assert '## Calibration' in (tmp_path / 'model' / 'README.md').read_text()
     again = push(tmp_path / 'model', str(tmp_path / 'again'))  # what was pulled can be pushed
     assert 'model.safetensors.calibration.json' in again.files
-    assert run('calibrate', tmp_path / 'model', '--data', digit_folder / 'train', '--device', 'cpu', '--scale', 'none', '--force') == 0
+    assert (
+        run(
+            'calibrate',
+            tmp_path / 'model',
+            '--data',
+            digit_folder / 'train',
+            '--device',
+            'cpu',
+            '--scale',
+            'none',
+            '--force',
+        )
+        == 0
+    )
 
 
 def test_names_of_any_script(tmp_path):
