@@ -12,7 +12,7 @@ from PIL import Image
 
 from .shown_answer import ShownAnswer, percent
 
-__all__ = ['CSS', 'Thumbnail', 'answer_html', 'data_uri', 'message_html']
+__all__ = ['CSS', 'Thumbnail', 'answer_html', 'data_uri', 'images_html', 'message_html']
 
 # Colours are gradio's own, which follow its light and dark mode.
 CSS = """
@@ -35,12 +35,12 @@ CSS = """
 .hc .tag { border: 1px solid var(--border-color-primary); border-radius: 1em; padding: .1em .7em; max-width: 100%;
   overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .hc .images { display: grid; grid-template-columns: repeat(auto-fill, minmax(84px, 1fr)); gap: .7em; }
-.hc .seen { display: flex; flex-wrap: wrap; gap: 1em; align-items: flex-start; }
+.hc.seen { display: flex; flex-wrap: wrap; gap: .8em; align-items: flex-start; }
 .hc figure { margin: 0; min-width: 0; }
 .hc figure img { display: block; max-width: 100%; border-radius: 6px; border: 1px solid var(--border-color-primary); }
 .hc .images img, .hc .images .gone { width: 100%; aspect-ratio: 1; object-fit: contain;
   background: var(--background-fill-secondary); }
-.hc .seen img { max-height: 240px; } .hc .seen .pixels { image-rendering: pixelated; height: 240px; width: auto; }
+.hc.seen img { max-height: 150px; } .hc.seen .pixels { image-rendering: pixelated; height: 150px; width: auto; }
 .hc .gone { display: grid; place-items: center; border-radius: 6px; border: 1px solid var(--border-color-primary); }
 .hc figcaption { font-size: .85em; margin-top: .25em; overflow: hidden; text-overflow: ellipsis; white-space: nowrap;
   color: var(--soft); }
@@ -80,24 +80,18 @@ def message_html(text: str) -> str:
 
 def answer_html(
     shown: ShownAnswer,
-    read: Optional[np.ndarray] = None,
-    seen: Optional[np.ndarray] = None,
     neighbours: Optional[Sequence[Thumbnail]] = None,
 ) -> str:
     """Return the answer as HTML.
 
     Args:
         shown (ShownAnswer): The answer.
-        read (np.ndarray, optional): The image as it was read, uint8 (H, W, 3) RGB.
-        seen (np.ndarray, optional): The image as the network sees it.
         neighbours (Sequence[Thumbnail], optional): The images that are most similar. None: there is no index.
     """
     parts = [f'<h2{" class=unknown" if shown.is_unknown else ""} dir=auto>{escape(shown.title)}</h2>']
-    parts += [f'<p>{escape(shown.why)}</p>', *_of_answer(shown)]
+    parts += [f'<p>{_sentence(shown.why)}</p>', *_of_answer(shown)]
     for name, head in shown.heads:
         parts += [f'<h3>Head {escape(name)}: {escape(head.title)}</h3>', *_of_answer(head, with_titles=False)]
-    if seen is not None or read is not None:
-        parts += ['<h3>The image</h3>', '<div class=seen>', *_images(read, seen), '</div>']
     if neighbours is not None:
         parts += [
             '<h3>Most similar images of the index</h3>',
@@ -131,7 +125,7 @@ def _of_answer(shown: ShownAnswer, with_titles: bool = True) -> Iterable[str]:
         )
         if len(shown.prediction_set) > _MOST_IN_SET:
             yield f'<span class=tag>and {len(shown.prediction_set) - _MOST_IN_SET:,} more</span>'
-        yield f'</div><p class=subdued style="margin-top:.5em">{escape(shown.set_why)}</p>'
+        yield f'</div><p class=subdued style="margin-top:.5em">{_sentence(shown.set_why)}</p>'
     if shown.uncertainties:
         if with_titles:
             yield '<h3>Uncertainty</h3>'
@@ -140,6 +134,11 @@ def _of_answer(shown: ShownAnswer, with_titles: bool = True) -> Iterable[str]:
                 f'<div class=row><span>{escape(name)} <span class=subdued>{escape(meaning)}</span></span>'
                 f'<span class=value>{value:.3g}</span></div>'
             )
+
+
+def images_html(read: Optional[np.ndarray], seen: Optional[np.ndarray]) -> str:
+    """Return the image as HTML: as it was read, and as the network sees it, each uint8 (H, W, 3) RGB or None."""
+    return f'<div class="hc seen">{"".join(_images(read, seen))}</div>'
 
 
 def _images(read: Optional[np.ndarray], seen: Optional[np.ndarray]) -> Iterable[str]:
@@ -151,6 +150,10 @@ def _images(read: Optional[np.ndarray], seen: Optional[np.ndarray]) -> Iterable[
         height, width = seen.shape[:2]
         yield f'<figure><img class=pixels alt="The image as the network sees it" src="{data_uri(seen)}">'
         yield f'<figcaption>as the network sees it, {width:,} × {height:,}</figcaption></figure>'
+
+
+def _sentence(text: str) -> str:
+    return escape(text).replace(' %', '\u00a0%')  # a number and its sign stay on one line
 
 
 def _figure(one: Thumbnail) -> str:

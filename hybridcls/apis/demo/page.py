@@ -9,7 +9,7 @@ from typing import Any, Optional
 
 from PIL import Image
 
-from .answer_html import CSS, Thumbnail, answer_html, data_uri, message_html
+from .answer_html import CSS, Thumbnail, answer_html, data_uri, images_html, message_html
 from .asked_model import AskedModel, Said
 from .neighbours import Neighbour, Neighbours
 from .shown_answer import shown_answer
@@ -23,6 +23,7 @@ _POLICY = (
     "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
     "style-src 'self' 'unsafe-inline'; connect-src 'self' data: blob:; frame-ancestors 'self'; form-action 'self'"
 )
+_INVITATION = 'Drop an image, or click to choose one.'
 _SECONDS_KEPT = 600
 _MOST_PIXELS = 64 * 10**6  # 192 MB as RGB, and several times as much while it is resized
 _THUMBNAIL = 192
@@ -56,10 +57,13 @@ class Page:
             parts.append(f'{len(self.neighbours):,} images in the index')
         return ' · '.join(parts)
 
-    def answer(self, path: Optional[str]) -> str:
-        """Return the answer for an image file as HTML, or a sentence: an error never ends the page."""
+    def answer(self, path: Optional[str]) -> tuple[str, str]:
+        """Return the answer for an image file and the image itself, as HTML.
+
+        An error never ends the page: then the answer is a sentence, and there is no image.
+        """
         if not path:
-            return ''
+            return message_html(_INVITATION), ''
         try:
             with open(path, 'rb') as file:
                 content = file.read()
@@ -68,15 +72,15 @@ class Page:
             shown = shown_answer(said.answer, self.model.described, self.top_k)
             if not self.model.described.classes and self.neighbours is None:
                 shown = replace(shown, why=f'{shown.why} With --index FILE the page shows which.')
-            return answer_html(shown, said.read, said.seen, self._neighbours(said))
+            return answer_html(shown, self._neighbours(said)), images_html(said.read, said.seen)
         except (ValueError, OSError) as error:
-            return message_html(f'{os.path.basename(path)} cannot be answered: {_reason(error, path)}')
+            return message_html(f'{os.path.basename(path)} cannot be answered: {_reason(error, path)}'), ''
         except Exception as error:  # a bug is for whoever runs the page, not for whoever looks at it
             traceback.print_exc()
+            name = os.path.basename(path)
             return message_html(
-                f'{os.path.basename(path)} cannot be answered: {type(error).__name__}. The terminal of hybridcls demo '
-                'says more.'
-            )
+                f'{name} cannot be answered: {type(error).__name__}. The terminal of hybridcls demo says more.'
+            ), ''
 
     def _neighbours(self, said: Said) -> Optional[list[Thumbnail]]:
         if self.neighbours is None or said.embedding is None:
@@ -111,10 +115,13 @@ def make_app(page: Page, max_mb: float, hosts: Optional[list[str]] = None) -> An
         with gradio.Row(equal_height=False):
             with gradio.Column(scale=2, min_width=280):
                 file = gradio.File(label=f'An image, at most {max_mb:g} MB', type='filepath', height=180)
+                images = gradio.HTML('')
             with gradio.Column(scale=3, min_width=280):
-                answer = gradio.HTML(message_html('Drop an image, or click to choose one.'), min_height=120)
+                answer = gradio.HTML(message_html(_INVITATION), min_height=120)
         file.change(
-            page.answer, file, answer, api_visibility='private', show_progress='minimal', concurrency_limit=1,
+            page.answer,
+            file,
+            [answer, images], api_visibility='private', show_progress='minimal', concurrency_limit=1,
         )  # fmt: skip
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 

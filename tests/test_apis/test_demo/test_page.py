@@ -30,9 +30,14 @@ def artifact(tmp_path):
     return write_tiny_artifact(tmp_path / 'artifact')
 
 
+def asked(page, path):
+    """All that the page shows of an image."""
+    return ''.join(page.answer(path))
+
+
 def text_of(html):
     """What a browser shows."""
-    return re.sub(r'<[^>]+>', ' ', html)
+    return re.sub(r'<[^>]+>', ' ', html).replace('\u00a0', ' ')
 
 
 def test_the_scores_are_those_of_hand(artifact):
@@ -54,7 +59,7 @@ def _png(color):
 
 
 def test_an_answer_is_escaped_and_asks_for_nothing(artifact, tmp_path):
-    html = Page(Artifact(artifact), top_k=4).answer(image_file(tmp_path / 'a.png'))
+    html = asked(Page(Artifact(artifact), top_k=4), image_file(tmp_path / 'a.png'))
     assert '<b>' not in html
     assert '&lt;b&gt;' in html
     assert '青' in html
@@ -66,20 +71,20 @@ def test_an_answer_is_escaped_and_asks_for_nothing(artifact, tmp_path):
 def test_unknown(tmp_path):
     page = Page(Artifact(write_tiny_artifact(tmp_path / 'a', calibration=calibration_of(0.9999))))
     assert page.about == '4 classes · calibrated · answers “unknown” below a threshold'
-    html = page.answer(image_file(tmp_path / 'a.png', (10, 10, 10)))
+    html = asked(page, image_file(tmp_path / 'a.png', (10, 10, 10)))
     assert '<h2 class=unknown dir=auto>unknown</h2>' in html
     assert 'below the threshold > 99.9 %' in text_of(html).replace('&gt;', '>')
     page = Page(Artifact(write_tiny_artifact(tmp_path / 'b', calibration=calibration_of(0.1))))
-    assert '<h2 dir=auto>grün</h2>' in page.answer(image_file(tmp_path / 'b.png', (10, 200, 10)))
+    assert '<h2 dir=auto>grün</h2>' in asked(page, image_file(tmp_path / 'b.png', (10, 200, 10)))
 
 
 def test_several_labels_and_no_classes(tmp_path):
     page = Page(Artifact(write_tiny_artifact(tmp_path / 'a', multi_label=True)))
     assert page.about == '4 classes · several labels an image'
-    assert 'These classes are at or above their thresholds' in page.answer(image_file(tmp_path / 'a.png', (90, 90, 0)))
+    assert 'These classes are at or above their thresholds' in asked(page, image_file(tmp_path / 'a.png', (90, 90, 0)))
     page = Page(Artifact(write_tiny_artifact(tmp_path / 'b', classes=())))
     assert page.about == 'embeddings, no classes'
-    assert 'With --index FILE the page shows which.' in page.answer(image_file(tmp_path / 'b.png'))
+    assert 'With --index FILE the page shows which.' in asked(page, image_file(tmp_path / 'b.png'))
 
 
 @pytest.mark.parametrize(
@@ -94,7 +99,7 @@ def test_several_labels_and_no_classes(tmp_path):
     ],
 )
 def test_images_of_every_mode(artifact, tmp_path, name, mode, color, options):
-    html = Page(Artifact(artifact)).answer(image_file(tmp_path / name, color, mode, **options))
+    html = asked(Page(Artifact(artifact)), image_file(tmp_path / name, color, mode, **options))
     assert 'as read, 30 × 20' in html if options else 'as read, 20 × 30' in html
 
 
@@ -103,20 +108,20 @@ def test_wrong_files_are_a_sentence(artifact, tmp_path, capsys, monkeypatch):
     (tmp_path / 'notes.txt').write_text('no image')
     (tmp_path / 'empty.png').touch()
     for name in ('notes.txt', 'empty.png'):
-        assert text_of(page.answer(str(tmp_path / name))).strip() == (
+        assert text_of(asked(page, str(tmp_path / name))).strip() == (
             f'{name} cannot be answered: it is no image, or of a format that is not known here.'
         )
     (tmp_path / 'cut.png').write_bytes(_png(COLOR)[:60])
-    said = text_of(page.answer(str(tmp_path / 'cut.png')))
+    said = text_of(asked(page, str(tmp_path / 'cut.png')))
     assert said.strip().startswith('cut.png cannot be answered: ')
     assert '0x' not in said
     assert str(tmp_path) not in said
     large = image_file(tmp_path / 'large.png', 0, '1', (16000, 8000))
-    assert 'it has 16,000 × 8,000 pixels, and the page takes 64 million at most.' in page.answer(large)
-    assert page.answer(None) == ''
+    assert 'it has 16,000 × 8,000 pixels, and the page takes 64 million at most.' in asked(page, large)
+    assert 'Drop an image' in asked(page, None)
     assert 'Traceback' not in capsys.readouterr().err
     monkeypatch.setattr(page.model, 'ask', lambda content: 1 / 0)
-    assert 'ZeroDivisionError. The terminal of hybridcls demo says more.' in page.answer(str(tmp_path / 'notes.txt'))
+    assert 'ZeroDivisionError. The terminal of hybridcls demo says more.' in asked(page, str(tmp_path / 'notes.txt'))
     assert 'Traceback' in capsys.readouterr().err
 
 
@@ -134,7 +139,7 @@ def test_neighbours(artifact, tmp_path):
     expected = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)) @ query
     assert [one.label for one in found] == ['<i>', 'r']
     np.testing.assert_allclose([one.similarity for one in found], np.sort(expected)[::-1][:2], atol=1e-6)
-    html = Page(model, neighbours, k=3).answer(image_file(tmp_path / 'query.png', (5, 150, 20)))
+    html = asked(Page(model, neighbours, k=3), image_file(tmp_path / 'query.png', (5, 150, 20)))
     assert '&lt;i&gt;' in html
     assert html.count('data:image/jpeg') == 3  # the image as it was read, and two of three neighbours
     assert 'not found' in html
@@ -183,9 +188,9 @@ def test_a_checkpoint_says_what_predict_says(digit_folder, tmp_path):
     assert np.array_equal(said.read, np.asarray(Image.open(file).convert('RGB')))
     assert said.seen.shape == (64, 64, 3)
     page = Page(model)
-    assert expected.class_name in page.answer(str(file))
+    assert expected.class_name in asked(page, str(file))
     (tmp_path / 'notes.png').write_text('no image')
-    assert 'notes.png cannot be answered: ' in page.answer(str(tmp_path / 'notes.png'))
+    assert 'notes.png cannot be answered: ' in asked(page, str(tmp_path / 'notes.png'))
     assert model.name == 'work/epoch_1.pth'
 
 
