@@ -34,9 +34,10 @@ CSS = """
 .hc .tags { display: flex; flex-wrap: wrap; gap: .35em; }
 .hc .tag { border: 1px solid var(--border-color-primary); border-radius: 1em; padding: .1em .7em; max-width: 100%;
   overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-.hc .images { display: grid; grid-template-columns: repeat(auto-fill, minmax(84px, 1fr)); gap: .7em; }
+.hc .images { display: grid; grid-template-columns: repeat(auto-fill, minmax(68px, 1fr)); gap: .7em; }
 .hc.seen { display: flex; flex-wrap: wrap; gap: .8em; align-items: flex-start; }
 .hc figure { margin: 0; min-width: 0; }
+.hc.seen figure { max-width: 150px; } .hc.seen figcaption { white-space: normal; }
 .hc figure img { display: block; max-width: 100%; border-radius: 6px; border: 1px solid var(--border-color-primary); }
 .hc .images img, .hc .images .gone { width: 100%; aspect-ratio: 1; object-fit: contain;
   background: var(--background-fill-secondary); }

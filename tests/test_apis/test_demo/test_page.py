@@ -1,19 +1,14 @@
 """The page without a browser: an image file becomes HTML, whatever is in it; an error becomes a sentence."""
 
 import io
-import json
 import re
 
-import numpy as np
 import pytest
 from PIL import Image
-from tiny_artifact import CLASSES, calibration_of, expected_scores, write_tiny_artifact
-from trained_checkpoints import CNN, LINEAR, config_of, write_checkpoint
+from tiny_artifact import calibration_of, write_tiny_artifact
 
-from hybridcls.apis.demo.asked_model import Artifact, Checkpoint, is_artifact
-from hybridcls.apis.demo.neighbours import Neighbours
+from hybridcls.apis.demo.asked_model import Artifact
 from hybridcls.apis.demo.page import Page, make_app
-from hybridcls.apis.embedding_index import EmbeddingIndex
 
 pytest.importorskip('onnx', reason='the extra export is not installed')
 pytest.importorskip('onnxruntime', reason='the extra export is not installed')
@@ -35,27 +30,15 @@ def asked(page, path):
     return ''.join(page.answer(path))
 
 
-def text_of(html):
-    """What a browser shows."""
-    return re.sub(r'<[^>]+>', ' ', html).replace('\u00a0', ' ')
-
-
-def test_the_scores_are_those_of_hand(artifact):
-    model = Artifact(artifact)
-    said = model.ask(_png(COLOR))
-    expected = expected_scores(COLOR)
-    order = np.argsort(-expected)
-    assert [name for name, _ in said.answer['top']] == [CLASSES[one] for one in order]
-    np.testing.assert_allclose([score for _, score in said.answer['top']], expected[order], atol=1e-5)
-    np.testing.assert_allclose(said.embedding, COLOR, atol=1e-4)
-    assert said.seen.shape == (8, 8, 3)
-    assert said.read.shape == (30, 20, 3)
-
-
 def _png(color):
     buffer = io.BytesIO()
     Image.new('RGB', (20, 30), color).save(buffer, 'PNG')
     return buffer.getvalue()
+
+
+def text_of(html):
+    """What a browser shows."""
+    return re.sub(r'<[^>]+>', ' ', html).replace('\u00a0', ' ')
 
 
 def test_an_answer_is_escaped_and_asks_for_nothing(artifact, tmp_path):
@@ -123,75 +106,6 @@ def test_wrong_files_are_a_sentence(artifact, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(page.model, 'ask', lambda content: 1 / 0)
     assert 'ZeroDivisionError. The terminal of hybridcls demo says more.' in asked(page, str(tmp_path / 'notes.txt'))
     assert 'Traceback' in capsys.readouterr().err
-
-
-def test_neighbours(artifact, tmp_path):
-    colors = dict(red=(200, 10, 10), green=(10, 200, 10), gone=(0, 0, 200))
-    paths = [image_file(tmp_path / f'{name}.png', color) for name, color in colors.items()]
-    (tmp_path / 'gone.png').unlink()
-    index = str(tmp_path / 'index.npz')
-    vectors = np.array([*colors.values()], np.float32)
-    EmbeddingIndex.write(index, paths, vectors, ['r', '<i>', ''], dict(digest='ab'))
-    model = Artifact(artifact)
-    neighbours = Neighbours(index, model.about)
-    found = neighbours.find(np.array([0, 100, 0], np.float32), 2)
-    query = np.array([0, 1, 0])
-    expected = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)) @ query
-    assert [one.label for one in found] == ['<i>', 'r']
-    np.testing.assert_allclose([one.similarity for one in found], np.sort(expected)[::-1][:2], atol=1e-6)
-    html = asked(Page(model, neighbours, k=3), image_file(tmp_path / 'query.png', (5, 150, 20)))
-    assert '&lt;i&gt;' in html
-    assert html.count('data:image/jpeg') == 3  # the image as it was read, and two of three neighbours
-    assert 'not found' in html
-    assert 'gone.png' in html
-    assert str(tmp_path) not in html
-    EmbeddingIndex.write(index, paths, vectors, None, dict(digest='other', checkpoint='w/epoch_9.pth'))
-    with pytest.raises(ValueError, match='expected embeddings of one model, but the weights differ'):
-        Neighbours(index, model.about)
-
-
-def test_an_artifact_needs_no_torch_and_runs_none_of_its_code(artifact, tmp_path):
-    import subprocess
-    import sys
-
-    (artifact / 'runtime.py').write_text('raise SystemExit("run")')
-    image = image_file(tmp_path / 'a.png')
-    code = (
-        'import sys; from pathlib import Path; from hybridcls.apis.demo.asked_model import Artifact; '
-        'from hybridcls.apis.demo.page import Page; '
-        f'print(len(Page(Artifact(Path({str(artifact)!r}))).answer({image!r}))); print("torch" in sys.modules)'
-    )
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
-    assert done.stdout.split()[1:] == ['False'], done.stderr
-
-
-def test_an_archive_of_torch_export_needs_trust(artifact):
-    sidecar = json.loads((artifact / 'model.json').read_text())
-    sidecar['model']['format'] = 'torch_export'
-    (artifact / 'model.json').write_text(json.dumps(sidecar))
-    assert is_artifact(artifact)
-    with pytest.raises(ValueError, match=r'may run code when it is read. .* add --trust-checkpoint'):
-        Artifact(artifact)
-
-
-def test_a_checkpoint_says_what_predict_says(digit_folder, tmp_path):
-    import hybridcls
-
-    path = write_checkpoint(tmp_path / 'work' / 'epoch_1.pth', config_of(CNN, LINEAR))[0]
-    inferencer = hybridcls.load(path, 'cpu')
-    model = Checkpoint(inferencer)
-    file = sorted((digit_folder / 'val').rglob('*.png'))[0]
-    expected = inferencer.predict(str(file), top_k=4)
-    said = model.ask(file.read_bytes())
-    assert [tuple(one) for one in said.answer['top']] == list(expected.top)
-    assert np.array_equal(said.embedding, inferencer.embed(str(file))[0])
-    assert np.array_equal(said.read, np.asarray(Image.open(file).convert('RGB')))
-    assert said.seen.shape == (64, 64, 3)
-    page = Page(model)
-    assert expected.class_name in asked(page, str(file))
-    (tmp_path / 'notes.png').write_text('no image')
-    assert 'notes.png cannot be answered: ' in asked(page, str(tmp_path / 'notes.png'))
-    assert model.name == 'work/epoch_1.pth'
 
 
 def test_the_application(artifact):

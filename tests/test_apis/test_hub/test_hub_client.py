@@ -1,4 +1,4 @@
-"""The Hub's library against a Hub on this machine: a model goes there and comes back; refusals are sentences."""
+"""The Hub's library against a Hub on this machine: a model is pushed and pulled; refusals are sentences."""
 
 import pytest
 from fake_hub import TOKEN, fake_hub, sha_of  # noqa: F401 - a fixture

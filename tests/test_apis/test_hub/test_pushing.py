@@ -149,10 +149,3 @@ def test_paths_of_this_machine_are_told(tmp_path):
     assert any('/home/me/secret' in note for note in push(path, str(tmp_path / 'pushed')).notes)
     path = write_checkpoint(tmp_path / 'b.pth', config_of(CNN, LINEAR))[0]
     assert not push(path, str(tmp_path / 'other')).notes
-
-
-def test_weights_without_a_config_cannot_be_pushed(checkpoint, tmp_path):
-    torch.save(read_checkpoint(checkpoint)['state_dict'], tmp_path / 'bare.pth')
-    with pytest.raises(ValueError, match='expected the config of the training in the checkpoint'):
-        push(tmp_path / 'bare.pth', str(tmp_path / 'pushed'))
-    assert not (tmp_path / 'pushed').exists()
