@@ -94,7 +94,11 @@ def sidecar_beside(weights: Union[str, Path]) -> Optional[dict[str, Any]]:
         content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise ValueError(f'{path} is damaged ({error}). {_FETCH}') from error
-    return content if isinstance(content, dict) and content.get('format') == FORMAT else None
+    if not isinstance(content, dict) or content.get('format') != FORMAT:
+        return None
+    if not isinstance(content.get('model'), dict):
+        raise ValueError(f'{path} is damaged: it lacks model. {_FETCH}')
+    return content
 
 
 def _is_inside(name: str) -> bool:

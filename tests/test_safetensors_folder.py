@@ -33,7 +33,7 @@ def test_a_folder_of_another_project_is_none_of_ours(tmp_path):
     assert folder_weights(tmp_path) is None
     assert read_sidecar(tmp_path / 'model.safetensors') is None
     (tmp_path / 'other.safetensors').write_bytes(b'x')
-    sidecar = dict(format=FORMAT, version=1, meta={}, files={'model.safetensors': known(b'x')})
+    sidecar = dict(format=FORMAT, version=1, model={}, meta={}, files={'model.safetensors': known(b'x')})
     (tmp_path / 'model.json').write_text(json.dumps(sidecar))
     assert folder_weights(tmp_path) == str(tmp_path / 'model.safetensors')
     assert read_sidecar(tmp_path / 'model.safetensors') == sidecar

@@ -42,7 +42,8 @@ def model_card(
         f'tags: {json.dumps(tags)}',
         *([f'license: {json.dumps(license)}'] if license else []),
     ]
-    what = f'An image classifier of {len(classes)} classes' if classes else 'A model that embeds images'
+    count = '1 class' if len(classes) == 1 else f'{len(classes):,} classes'
+    what = f'An image classifier of {count}' if classes else 'A model that embeds images'
     parts = [
         '---\n' + '\n'.join(head) + '\n---',
         f'# {_text(name)}',
@@ -95,7 +96,7 @@ def _facts(sidecar: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
         match = re.search(r'^img_size = (\S.*)$', str(meta.get('cfg', '')), re.MULTILINE)
         size = match[1] if match else None
     if size is not None:
-        yield 'image size', size
+        yield 'image size', ' × '.join(map(str, size)) if isinstance(size, (list, tuple)) else size
     for key, what in (('epoch', 'epochs'), ('iter', 'iterations'), ('seed', 'seed'), ('time', 'trained')):
         if meta.get(key) is not None:
             yield what, meta[key]
@@ -104,7 +105,7 @@ def _facts(sidecar: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
             yield what, provenance[key]
     data = provenance.get('data')
     if data:
-        yield 'data', data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
+        yield 'fingerprint of the data', data.get('fingerprint') if isinstance(data, Mapping) else data
     versions = {'hybridcls': provenance.get('hybridcls'), **(provenance.get('versions') or {})}
     yield 'written with', ', '.join(f'{package} {version}' for package, version in versions.items() if version)
 

@@ -44,6 +44,8 @@ def read_sidecar_text(content: bytes, path: str, caller: str) -> Optional[dict[s
         raise ValueError(
             f'{caller}: expected version {VERSION} in {path}, got {sidecar.get("version")}. Update hybridcls.'
         )
+    if not isinstance(sidecar.get('model', {}), dict):
+        raise ValueError(f'{caller}: {path} is damaged: its model is no object. Take another one.')
     if not isinstance(sidecar.get('files'), dict) or not sidecar['files']:
         raise ValueError(f'{caller}: {path} is damaged: it lists no files. Take another one.')
     return sidecar

@@ -138,7 +138,7 @@ def _nothing_pushed(source: Place, names: list[str]) -> str:
     pickles = pickles_in(names)
     there = f'got {listed(names, 5)}' if names else 'got nothing'
     if pickles:
-        there = f'got {listed(pickles, 5)}, which is a pickle: reading it as one may run code'
+        there = f'got pickles, which may run code when they are read ({listed(pickles, 5)})'
     return (
         f'pull: expected {SIDECAR} of hybridcls push in {source}, {there}. Who has the checkpoint types: hybridcls '
         'push CHECKPOINT PLACE'

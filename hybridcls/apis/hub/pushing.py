@@ -98,6 +98,8 @@ def _write(path: str, folder: Path, to: Place, metrics: Optional[Mapping[str, An
             raise ValueError('push: --results is for a checkpoint; an artifact has its own.')
         _copy_listed(path, folder, sidecar)
         calibration = sidecar.get('calibration')
+        if (folder / 'config.py').is_file():
+            notes += _paths_of_this_machine((folder / 'config.py').read_text(encoding='utf8'))
     elif os.path.isdir(path) and holds_adapters(path):
         kind, why = 'adapters', f'Adapters {path}; the weights that their training started from are not in it.'
         if metrics is not None:

@@ -11,7 +11,7 @@ PRETRAINED = {
 ARTIFACT = dict(
     format='hybridcls artifact',
     model=dict(file='model.onnx', format='onnx', dtype='float32', levers=dict(weights='ema')),
-    classes=['a'], preprocessing=dict(size=[224, 192]), provenance=dict(hybridcls='0.2.0', data=dict(images=7)),
+    classes=['a'], preprocessing=dict(size=[224, 192]), provenance=dict(hybridcls='0.2.0', data=dict(fingerprint='ab12')),
     metrics={'accuracy/top1': dict(value=91.25, low=90.0, high=92.5, confidence=0.95, unit='%')},
 )  # fmt: skip
 
@@ -29,8 +29,10 @@ def test_an_artifact():
     assert card.startswith('---\nlibrary_name: hybridcls\npipeline_tag: image-classification\n')
     assert 'python model/runtime.py photo.jpg' in card
     assert '| accuracy/top1 | 91.25 % | 90 to 92.5 (95 %) |' in card
-    assert '| image size | \\[224, 192\\] |' in card
+    assert '| image size | 224 × 192 |' in card
     assert "'unknown' below 0.8000" in card
+    assert '| fingerprint of the data | ab12 |' in card
+    assert 'An image classifier of 1 class, trained' in card
     assert 'exponential moving average' in card
     assert 'license: "cc0-1.0"' in card
 

@@ -84,7 +84,9 @@ def test_pickles_are_refused_and_not_read(pushed, tmp_path):
     (pushed / 'model.json').rename(pushed / 'old.json')
     (pushed / 'model.safetensors').unlink()
     torch.save(Harmful(tmp_path / 'harm'), pushed / 'pytorch_model.bin')
-    refused(pushed, tmp_path, 'got pytorch_model.bin, which is a pickle', FileNotFoundError)
+    refused(
+        pushed, tmp_path, r'got pickles, which may run code when they are read \(pytorch_model.bin\)', FileNotFoundError
+    )
     (pushed / 'old.json').rename(pushed / 'model.json')
     relist(pushed, 'pytorch_model.bin')
     refused(pushed, tmp_path, 'lists pytorch_model.bin, which may run code')
@@ -112,7 +114,12 @@ def test_a_damaged_or_later_sidecar(pushed, tmp_path):
     refused(pushed, tmp_path, 'expected version 1 in .*, got 2. Update hybridcls')
     with pytest.raises(CheckpointError, match='expected version 1'):
         read_checkpoint(pushed)
-    relist(pushed, version=1, files=[])
+    for damage in ('ema', None, []):
+        relist(pushed, version=1, model=damage)
+        refused(pushed, tmp_path, 'its model is no object')
+        with pytest.raises(ValueError, match='it lacks model'):
+            hybridcls.load(pushed, 'cpu')
+    relist(pushed, version=1, model={}, files=[])
     refused(pushed, tmp_path, 'it lists no files')
     for text in ('{"format": ', '[' * 100_000):
         (pushed / 'model.json').write_text(text)
