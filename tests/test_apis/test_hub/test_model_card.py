@@ -11,7 +11,8 @@ PRETRAINED = {
 ARTIFACT = dict(
     format='hybridcls artifact',
     model=dict(file='model.onnx', format='onnx', dtype='float32', levers=dict(weights='ema')),
-    classes=['a'], preprocessing=dict(size=[224, 192]), provenance=dict(hybridcls='0.2.0', data=dict(fingerprint='ab12')),
+    classes=['a'], preprocessing=dict(size=[224, 192]),
+    provenance=dict(hybridcls='0.2.0', data=dict(fingerprint='ab12')),
     metrics={'accuracy/top1': dict(value=91.25, low=90.0, high=92.5, confidence=0.95, unit='%')},
 )  # fmt: skip
 
