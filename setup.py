@@ -57,7 +57,9 @@ setup(
     install_requires=requirements('runtime'),
     extras_require={
         name: requirements(name)
-        for name in ('demo', 'export', 'lora', 'ood', 'parquet', 'search', 'trackers', 'tests', 'docs')
+        for name in (
+            'demo', 'export', 'lora', 'ood', 'openvino', 'parquet', 'search', 'serve', 'trackers', 'tests', 'docs',
+        )  # fmt: skip
     },
     cmdclass={'build_py': BuildWithConfigs},
     zip_safe=False,
