@@ -7,6 +7,7 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
+EXTRAS = ('demo', 'export', 'lora', 'ood', 'openvino', 'parquet', 'search', 'serve', 'trackers', 'tests', 'docs')
 
 
 def requirements(name: str) -> list[str]:
@@ -55,12 +56,7 @@ setup(
     packages=find_packages(include=['hybridcls', 'hybridcls.*']),
     entry_points={'console_scripts': ['hybridcls=hybridcls.cli.main:main']},
     install_requires=requirements('runtime'),
-    extras_require={
-        name: requirements(name)
-        for name in (
-            'demo', 'export', 'lora', 'ood', 'openvino', 'parquet', 'search', 'serve', 'trackers', 'tests', 'docs',
-        )  # fmt: skip
-    },
+    extras_require={name: requirements(name) for name in EXTRAS},
     cmdclass={'build_py': BuildWithConfigs},
     zip_safe=False,
 )

@@ -166,7 +166,5 @@ def _check_pixels(content: bytes) -> None:
 def _reason(error: Exception, path: str) -> str:
     """Say in a sentence why an image cannot be read, without what only a programmer reads."""
     text = (str(error).strip().splitlines() or ['it cannot be read'])[0]
-    if 'cannot identify image file' in text:
-        return 'it is no image, or of a format that is not known here.'
-    text = text.replace(path, 'it').removeprefix('cannot read an image in memory: ')
+    text = text.replace(path, 'it').removeprefix('LoadImage: ').removeprefix('cannot read an image in memory: ')
     return text if text.endswith(('.', '!', '?')) else f'{text}.'
