@@ -7,6 +7,7 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
+EXTRAS = ('demo', 'export', 'lora', 'ood', 'openvino', 'parquet', 'search', 'serve', 'trackers', 'tests', 'docs')
 
 
 def requirements(name: str) -> list[str]:
@@ -59,10 +60,7 @@ setup(
     },
     entry_points={'console_scripts': ['hybridcls=hybridcls.cli.main:main']},
     install_requires=requirements('runtime'),
-    extras_require={
-        name: requirements(name)
-        for name in ('export', 'lora', 'ood', 'openvino', 'parquet', 'search', 'serve', 'trackers', 'tests', 'docs')
-    },
+    extras_require={name: requirements(name) for name in EXTRAS},
     cmdclass={'build_py': BuildWithConfigs},
     zip_safe=False,
 )

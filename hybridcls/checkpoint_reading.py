@@ -23,6 +23,7 @@ from torch import nn
 from .compat.torch import Placeholder, RunsCodeError, copy_module_versions, placeholders_in, read_torch_file
 from .plain_content import from_plain
 from .renames import with_new_metric_names
+from .safetensors_folder import folder_weights, read_sidecar
 
 __all__ = [
     'CheckpointError', 'check_built', 'checkpoints_are_trusted', 'read_checkpoint', 'read_weights',
@@ -59,8 +60,9 @@ def read_checkpoint(path: Union[str, Path], map_location: Any = 'cpu') -> dict[s
     """Read a checkpoint.
 
     Args:
-        path (str | Path): A file of ``torch.save`` (zip, or the format before torch 1.6), a ``.safetensors`` file, or
-            an address that mmengine knows (``https://``, ``mmcls://``, ``s3://``, ...).
+        path (str | Path): A file of ``torch.save`` (zip, or the format before torch 1.6), a ``.safetensors`` file, a
+            folder of ``hybridcls push``, or an address that mmengine knows (``https://``, ``mmcls://``, ``s3://``,
+            ...).
         map_location: As in ``torch.load``. Defaults to ``'cpu'``.
 
     Returns:
@@ -224,12 +226,18 @@ def _rename_metrics(content: Any) -> None:
 
 
 def load_from_local(path: str, map_location: Any = None) -> dict[str, Any]:
-    """Read a file."""
+    """Read a file, or a folder of ``hybridcls push``."""
     path = os.path.expanduser(path)
+    path = folder_weights(path) or path
     if not os.path.isfile(path):
         raise FileNotFoundError(f'The checkpoint {path!r} does not exist.')
+    try:
+        sidecar = read_sidecar(path)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
     with open(path, 'rb') as file:
-        return _read(file, path, map_location)
+        content = _read(file, path, map_location)
+    return content if sidecar is None else dict(meta=sidecar['meta'], state_dict=content)
 
 
 def load_from_internet(address: str, map_location: Any = None) -> dict[str, Any]:

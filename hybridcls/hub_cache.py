@@ -8,7 +8,7 @@ from typing import Optional, Union
 from huggingface_hub import constants, try_to_load_from_cache
 from huggingface_hub.utils import get_session
 
-__all__ = ['cache_folder', 'cached_file', 'check_answers', 'unavailable']
+__all__ = ['cache_folder', 'cached_file', 'check_answers', 'unavailable', 'why_unreachable']
 
 _PATIENCE = 1.2  # seconds for an answer; a download without a network would be tried again for most of a minute
 
@@ -38,9 +38,23 @@ def check_answers(caller: str, model_name: str, cached: str, address: Optional[s
     Raises:
         FileNotFoundError: If it does not, or ``HF_HUB_OFFLINE`` is set.
     """
+    why = why_unreachable(address)
+    if why:
+        raise unavailable(caller, model_name, cached, why)
+
+
+def why_unreachable(address: Optional[str] = None) -> str:
+    """Return why a server cannot be used: it gives no answer, not even an error, or ``HF_HUB_OFFLINE`` is set.
+
+    Args:
+        address (str, optional): The server. Defaults to None, the Hub (``HF_ENDPOINT``).
+
+    Returns:
+        str: A part of a sentence; empty if it answers.
+    """
     address = address or constants.ENDPOINT
     if constants.HF_HUB_OFFLINE:
-        raise unavailable(caller, model_name, cached, 'HF_HUB_OFFLINE is set')
+        return 'HF_HUB_OFFLINE is set'
     outcome: list[str] = []
 
     def ask() -> None:
@@ -55,8 +69,7 @@ def check_answers(caller: str, model_name: str, cached: str, address: Optional[s
     thread.start()
     thread.join(_PATIENCE)
     why = outcome[0] if outcome else f'no answer in {_PATIENCE} s'
-    if why:
-        raise unavailable(caller, model_name, cached, f'{address} cannot be reached ({why})')
+    return f'{address} cannot be reached ({why})' if why else ''
 
 
 def unavailable(caller: str, model_name: str, cached: str, why: str) -> FileNotFoundError:

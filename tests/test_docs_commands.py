@@ -44,6 +44,7 @@ EVERY_PAGE = 'makes an environment, and runs in the gate or by hand'
 GPUS = 'needs 8 GPUs'
 NETWORK = 'needs a network'
 SLURM = 'needs Slurm'
+SERVES = 'serves until it is interrupted; test_demo.py runs it'
 PROTOCOLS = 'test_protocols.py runs the page'
 TIMED = 'needs a machine that is fast and idle enough; test_choose_token_merging.py runs the tool'
 ABLATION = 'many trainings; test_apis/test_ablation runs the command'
@@ -75,6 +76,12 @@ NOT_RUN = {
     'bash tools/dist_test.sh CONFIG CHECKPOINT 8': GPUS,
     'bash tools/slurm_train.sh PARTITION JOB_NAME finetune/full work_dirs/full --data FOLDER --model NAME': SLURM,
     'pip install -e .': EVERY_PAGE,
+    "pip install 'hybridcls[demo]'": NETWORK,
+    'hybridcls demo model': SERVES,
+    'hybridcls demo work_dirs/full --index index.npz': SERVES,
+    'hf auth login': NETWORK,
+    'hybridcls push work_dirs/full OWNER/flowers --private': NETWORK,
+    'hybridcls pull OWNER/flowers --out flowers --revision v1': NETWORK,
 }
 """Commands of pages that no test runs, and why."""
 

@@ -23,6 +23,7 @@ FLOORS = [
         'hybridcls.literals',
         'hybridcls.old_modules',
         'hybridcls.renames',
+        'hybridcls.safetensors_folder',
         'hybridcls.signatures',
     ],
     ['hybridcls.functional', 'hybridcls.structures', 'hybridcls.replay'],

@@ -12,8 +12,8 @@ from .sidecar import SIDECAR
 __all__ = ['check_out_folder', 'unfinished_folder']
 
 
-def check_out_folder(caller: str, out: str, force: bool) -> None:
-    """Raise unless a folder may be written, before anything is computed for it.
+def check_out_folder(caller: str, out: str, force: bool, what: str = '--out') -> None:
+    """Raise unless a folder may be written, before anything is computed for it; ``what`` is its name in messages.
 
     Raises:
         FileExistsError: If there is something, but for an empty folder; or, with ``force``, something that is no
@@ -26,18 +26,18 @@ def check_out_folder(caller: str, out: str, force: bool) -> None:
     elif place.exists() or place.is_symlink():
         if not (place / SIDECAR).is_file():
             raise FileExistsError(
-                f'{caller}: --out {out!r} exists and is no artifact (it has no {SIDECAR}). Choose another name.'
+                f'{caller}: {what} {out!r} exists and is no artifact (it has no {SIDECAR}). Choose another name.'
             )
         if not force:
             raise FileExistsError(
-                f'{caller}: --out {out!r} exists. Add --force to replace the artifact, or choose another name.'
+                f'{caller}: {what} {out!r} exists. Add --force to replace the artifact, or choose another name.'
             )
     above = place.absolute().parent
     while not above.exists():
         above = above.parent
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise PermissionError(
-            f'{caller}: --out {out!r} cannot be written: {str(above)!r} is no folder that takes files.'
+            f'{caller}: {what} {out!r} cannot be written: {str(above)!r} is no folder that takes files.'
         )
 
 

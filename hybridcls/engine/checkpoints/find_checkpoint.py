@@ -9,18 +9,17 @@ from typing import NamedTuple, Optional, Union
 from hybridcls.checkpoint_reading import read_checkpoint
 from hybridcls.checks import listed
 from hybridcls.literals import read_assignments
+from hybridcls.safetensors_folder import folder_weights, sidecar_beside
 
 from .files import check_checkpoint, is_valid_checkpoint, latest_valid_checkpoint
 
-__all__ = ['FoundCheckpoint', 'find_checkpoint']
+__all__ = ['FoundCheckpoint', 'find_checkpoint', 'kind_of_weights']
 
 _BEST = re.compile(r'best_(.+)_(?:epoch|iter)_(\d+)\.pth')
 _PHASE = re.compile(r'(\d+)_.+')
-# What a hook saved beside the weights that a test takes, and what these are then.
-_WEIGHTS = {
-    'ema_state_dict': 'the EMA weights (the averaged ones of the EMAHook)',
-    'fast_state_dict': 'the slow weights of Lookahead',
-}
+# What a hook saved beside the weights that a test takes, which kind these are then, and its name in a sentence.
+_BESIDE = {'ema_state_dict': 'ema', 'fast_state_dict': 'slow'}
+_WEIGHTS = {'ema': 'the EMA weights (the averaged ones of the EMAHook)', 'slow': 'the slow weights of Lookahead'}
 
 
 class FoundCheckpoint(NamedTuple):
@@ -40,6 +39,7 @@ def find_checkpoint(path: Union[str, Path]) -> FoundCheckpoint:
     """Choose the checkpoint that a path stands for; only what is needed for the choice is read.
 
     - A file is taken as it is, and so is an address (``https://...``).
+    - Of a folder of ``hybridcls push`` or ``pull`` its ``model.safetensors`` is taken.
     - Of a work dir the best checkpoint (``save_best``; of several metrics the first) is taken, if it is valid; else the
       last valid one.
     - Of the work dir of a chain of phases, that of its last phase that has a checkpoint.
@@ -60,6 +60,9 @@ def find_checkpoint(path: Union[str, Path]) -> FoundCheckpoint:
     if not os.path.isdir(path) or path.rstrip(os.sep).endswith('.pth'):  # DeepSpeed's checkpoints are folders
         check_checkpoint(path)
         return FoundCheckpoint(path, f'Checkpoint {path}{_weights_in(path)}.')
+    weights = folder_weights(path)
+    if weights is not None:
+        return FoundCheckpoint(weights, f'Checkpoint {weights}{_weights_in(weights)}.')
     found = _in_work_dir(Path(path)) or _in_chain(Path(path))
     if found is None:
         raise FileNotFoundError(
@@ -122,17 +125,28 @@ def _in_order(by_metric: dict[str, list[Path]]) -> list[str]:
     return sorted(metrics, key=lambda name: order.index(name) if name in order else len(order))
 
 
-def _weights_in(path: Union[str, Path]) -> str:
-    """Say which of two sets of weights a checkpoint gives, from its table of contents alone."""
+def kind_of_weights(path: Union[str, Path]) -> str:
+    """Return which of two sets of weights a checkpoint gives: ``'ema'``, ``'slow'`` (Lookahead), or ``'raw'``.
+
+    Only its table of contents is read.
+    """
+    sidecar = sidecar_beside(path)
+    if sidecar is not None:
+        return str((sidecar.get('model') or {}).get('weights'))
     if not zipfile.is_zipfile(path):
-        return ''
+        return 'raw'
     with zipfile.ZipFile(path) as archive:
         table = next((name for name in archive.namelist() if name.endswith('data.pkl')), None)
         content = archive.read(table) if table else b''
-    for key, what in _WEIGHTS.items():
+    for key, kind in _BESIDE.items():
         if b'X' + len(key).to_bytes(4, 'little') + key.encode() in content:  # how a pickle writes a string
-            return f', with {what}'
-    return ''
+            return kind
+    return 'raw'
+
+
+def _weights_in(path: Union[str, Path]) -> str:
+    what = _WEIGHTS.get(kind_of_weights(path))
+    return '' if what is None else f', with {what}'
 
 
 def _checkpoints_below(folder: Path) -> str:

@@ -1,0 +1,79 @@
+"""The ``model.json`` of a model that travels says of which kind it is and which files belong to it."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import Any, Optional
+
+from hybridcls.checks import listed
+from hybridcls.safetensors_folder import FORMAT as CHECKPOINT
+from hybridcls.safetensors_folder import SIDECAR, VERSION
+
+__all__ = ['ADAPTERS', 'ARTIFACT', 'CHECKPOINT', 'KINDS', 'check_names', 'read_sidecar_text', 'sidecar_of']
+
+ARTIFACT = 'hybridcls artifact'
+ADAPTERS = 'hybridcls adapters'
+KINDS = {CHECKPOINT: 'checkpoint', ARTIFACT: 'artifact', ADAPTERS: 'adapters'}
+# What reading may run as a program: pickles, and the archive of torch.export, whose reader falls back to them.
+_PICKLES = ('.pth', '.pt', '.pkl', '.pickle', '.ckpt', '.joblib', '.pt2', '.bin')
+_DATA = {
+    CHECKPOINT: ('.safetensors', '.json'),
+    ADAPTERS: ('.safetensors', '.json'),
+}
+
+
+def sidecar_of(folder: Path, caller: str) -> Optional[dict[str, Any]]:
+    """Return the content of ``model.json`` in a folder; None if there is none of ours.
+
+    Raises:
+        ValueError: If it is damaged, or of a later version.
+    """
+    path = folder / SIDECAR
+    return read_sidecar_text(path.read_bytes(), str(path), caller) if path.is_file() else None
+
+
+def read_sidecar_text(content: bytes, path: str, caller: str) -> Optional[dict[str, Any]]:
+    """Read the content of a ``model.json``; None if it is of another project."""
+    try:
+        sidecar = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'{caller}: {path} is damaged ({error}). Take another one.') from error
+    if not isinstance(sidecar, dict) or sidecar.get('format') not in KINDS:
+        return None
+    if sidecar.get('version') != VERSION:
+        raise ValueError(
+            f'{caller}: expected version {VERSION} in {path}, got {sidecar.get("version")}. Update hybridcls.'
+        )
+    if not isinstance(sidecar.get('model', {}), dict):
+        raise ValueError(f'{caller}: {path} is damaged: its model is no object. Take another one.')
+    if not isinstance(sidecar.get('files'), dict) or not sidecar['files']:
+        raise ValueError(f'{caller}: {path} is damaged: it lists no files. Take another one.')
+    return sidecar
+
+
+def check_names(caller: str, sidecar: dict[str, Any], where: str, trust: bool) -> None:
+    """Raise if a model that comes from elsewhere brings files that may run as a program when they are read.
+
+    Raises:
+        ValueError: Naming them.
+    """
+    names = list(sidecar['files'])
+    model = sidecar.get('model') or {}
+    allowed = _DATA.get(sidecar['format'])
+    if allowed is not None:
+        bad = [name for name in names if not name.endswith(allowed)]
+        advice = f'A {KINDS[sidecar["format"]]} has files of {" and ".join(allowed)} alone.'
+    else:
+        bad = [] if trust else pickles_in(names)
+        if model.get('format') == 'openvino':
+            bad = [name for name in bad if PurePosixPath(name).suffix != '.bin']  # its weights, no pickle
+        advice = (
+            'If you trust who made it, add --trust-checkpoint: then reading it may run any command with your rights.'
+        )
+    if bad:
+        raise ValueError(f'{caller}: {where} lists {listed(bad, 5)}, which may run code when it is read. {advice}')
+
+
+def pickles_in(names: Iterable[str]) -> list[str]:
+    """Return the names of files that are pickles, by their ending."""
+    return [name for name in names if name.lower().endswith(_PICKLES)]
