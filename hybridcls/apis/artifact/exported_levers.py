@@ -109,11 +109,14 @@ def set_token_merging(trained: TrainedModel, asked: Optional[str]) -> tuple[Opti
 
 
 def merge_adapters(model: nn.Module) -> tuple[dict[str, Optional[str]], list[str]]:
-    """Merge LoRA, in place, and say which other levers are in the graph.
+    """Merge LoRA and the shards of classes, in place, and say which other levers are in the graph.
 
     Returns:
         tuple[dict[str, str | None], list[str]]: ``lora``, ``token_learner`` and ``cbam``; and what to say.
     """
+    for module in model.modules():
+        if getattr(module, 'shard_classes', False):
+            module.shard_classes = False  # one process has all classes, and nothing to gather from others
     layers = len(lora_layers(model))
     notes = []
     if layers:

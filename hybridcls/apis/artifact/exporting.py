@@ -1,7 +1,7 @@
 """Export a trained model to a folder that needs neither hybridcls nor torch, and compare what it computes."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any, Optional, Union
 import numpy as np
 import torch
 
-from hybridcls.checks import check_choice
+from hybridcls.checks import check_choice, check_number
 from hybridcls.datasets.dataset_parts import loaders_of, version_of
 from hybridcls.engine.checkpoints.calibration_file import FoundCalibration, find_calibration
 
@@ -26,9 +26,10 @@ from .graph import MEANINGS, ImageGraph, normalizations_of, normalized_images, r
 from .half_precision import check_half
 from .network_input import NetworkInput, read_network_input
 from .preprocessing import preprocessing_of
+from .quantized_artifact import check_images, quantize_artifact
 from .reference import add_reference, check_count
 from .shipped.runtime import open_graph
-from .sidecar import write_artifact
+from .sidecar import read_sidecar, write_artifact
 
 __all__ = ['DTYPES', 'Exported', 'export']
 
@@ -70,6 +71,8 @@ def export(
     config: Union[str, Path, None] = None,
     force: bool = False,
     data: Optional[str] = None,
+    max_loss: Optional[float] = None,
+    tell: Callable[[str], None] = lambda sentence: None,
 ) -> Exported:
     """Export a trained model.
 
@@ -94,11 +97,15 @@ def export(
         force (bool): Whether an artifact that is there is replaced. Defaults to False.
         data (str, optional): Held-out images, with or without labels, that the artifact's alarm compares with; see
             :func:`~hybridcls.apis.held_out_images.held_out_images`. Defaults to None: there is no alarm.
+        max_loss (float, optional): How many points int8 may lose on a part of ``data``; see
+            :func:`~hybridcls.apis.artifact.quantized_artifact.quantize_artifact`. Defaults to None: 1.
+        tell (Callable): Takes sentences about work that takes minutes.
 
     Raises:
         ValueError: If the model or its pipeline cannot be exported, or the result differs.
         FileExistsError: If ``out`` is there.
         ImportError: If the extra ``export`` is missing.
+        TooMuchLost: If int8 loses more than ``max_loss``.
     """
     out = os.path.expanduser(os.fspath(out))
     check_choice('export', 'format', format, FORMATS)
@@ -106,6 +113,7 @@ def export(
     check_choice('export', 'weights', weights, WEIGHTS)
     check_choice('export', 'token_merging', token_merging, (None, *TOKEN_MERGING))
     check_format(format)
+    _check_int8(format, dtype, data, max_loss)
     check_out_folder('export', out, force)
     trained = read_trained_model(checkpoint, config)
     notes = check_exportable(trained)
@@ -114,6 +122,8 @@ def export(
     if data is not None:
         held_out, about_held_out = held_out_images(data, trained.found.path, trained.cfg, 'export')
         check_count(len(held_out))
+        if dtype == 'int8':
+            check_images(sum(item.label is not None for item in held_out))
     preprocessing_of(trained)  # raises for a pipeline that runtime.py does not have
     given = read_network_input(trained)
     levers: dict[str, Optional[str]] = {}
@@ -155,12 +165,32 @@ def export(
             calibration=None if found is None else found.calibration,
             golden=golden, normalized=partial(normalized_images, trained.model, given),
         )  # fmt: skip
+        if dtype == 'int8':
+            quantized = quantize_artifact(folder, held_out, 1.0 if max_loss is None else max_loss, tell=tell)
+            held_out, notes = quantized.judges, [*notes, *quantized.notes]  # the others are no longer held out
+            description = read_sidecar(folder)['model']
         if data is not None:
             notes += [*about_held_out, *add_reference(folder, held_out)]
         files = {
             path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob('*') if path.is_file()
         }
-    return Exported(out, *trained.found, tuple(notes), difference, description, files)
+    return Exported(out, *trained.found, tuple(notes), description['difference'], description, files)
+
+
+def _check_int8(format: str, dtype: str, data: Optional[str], max_loss: Optional[float]) -> None:
+    if dtype != 'int8':
+        if max_loss is not None:
+            raise ValueError(f'export: --max-loss is for --dtype int8, got {dtype}. Leave it out.')
+        return
+    if format != 'onnx':
+        raise ValueError(f'export: --dtype int8 is for --format onnx, got {format}.')
+    if data is None:
+        raise ValueError(
+            'export: --dtype int8 needs held-out images with labels, which set the ranges and show what is lost. Type: '
+            '--data FOLDER'
+        )
+    if max_loss is not None:
+        check_number('export', '--max-loss', max_loss, 0, 100)
 
 
 def _calibration(
