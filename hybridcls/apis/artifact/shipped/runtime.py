@@ -163,11 +163,9 @@ def read_sidecar(folder: Union[str, 'os.PathLike[str]'], check_files: bool = Tru
         )
     if check_files:
         check_digests(folder, sidecar)
-    shape = sidecar['model']['outputs'].get('probabilities', {}).get('shape')
-    if shape and shape[-1] != len(sidecar['classes']):
-        raise ValueError(
-            f'{path} names {len(sidecar["classes"])} classes, and its graph has {shape[-1]}. Export again.'
-        )
+    count = sidecar['model'].get('outputs', {}).get('probabilities', {}).get('shape', [None])[-1]
+    if isinstance(count, int) and count != len(sidecar['classes']):
+        raise ValueError(f'{path} names {len(sidecar["classes"])} classes, and its graph has {count}. Export again.')
     calibration = sidecar.get('calibration')
     if calibration and list(calibration['classes']) != list(sidecar['classes']):
         raise ValueError(
