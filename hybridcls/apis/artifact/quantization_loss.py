@@ -115,8 +115,8 @@ def compare(
         errors = [
             _percent(float(of.mean()) if len(of) else 0.0, share_interval(int(of.sum()), len(of))) for of in wrong
         ]
-        lost = Measured(errors[1].value - errors[0].value, torch.nan, torch.nan)
-        found.append(Comparison('error_of_answered', 'error of the answered', *errors, lost, len(labels), ''))
+        lost = Measured(second.value - first.value, torch.nan, torch.nan)
+        found.append(Comparison('error_of_answered', 'error of the answered', first, second, lost, len(labels), ''))
     else:
         pairs = [torch.stack([of.values, is_right.double()], 1) for of, is_right in zip(best, right, strict=True)]
         meaning = f'coverage at {100 * _RISK:g} % error (best threshold of these images)'
