@@ -21,8 +21,8 @@ pytest.importorskip('litserve', reason='the server of demo/ needs litserve: pip 
 pytest.importorskip('python_multipart', reason='forms need python-multipart: pip install "hybridcls[serve]"')
 pytest.importorskip('onnxscript')
 
-from hybridcls.apis.artifact import export  # noqa: E402
-from hybridcls.apis.artifact.shipped.runtime import Model  # noqa: E402
+from hybridcls.apis.artifact import export
+from hybridcls.apis.artifact.shipped.runtime import Model
 
 SERVE = Path(__file__).resolve().parents[1] / 'demo' / 'serve.py'
 

@@ -146,7 +146,7 @@ def export(
     written = graph.in_half() if half and format != 'openvino' else graph
     with unfinished_folder(out) as folder:
         file = write_model(written, names, torch.from_numpy(batches[1]), folder, format, half)
-        description = dict(
+        description: dict[str, Any] = dict(
             file=file.name, format=format, dtype=dtype, opset=OPSET if format == 'onnx' else None,
             input=dict(name='images', dtype='uint8', shape=['N', *given.shape],
                        colors='RGB' if given.channels == 3 else 'gray'),

@@ -10,16 +10,16 @@ import torch
 pytest.importorskip('onnxruntime')
 pytest.importorskip('onnxscript')
 
-import onnx  # noqa: E402
-from onnx import numpy_helper  # noqa: E402
+import onnx
+from onnx import numpy_helper
+from trained_checkpoints import CLASSES, CNN, LINEAR, config_of, write_checkpoint
 
-from hybridcls.apis.artifact import TooMuchLost, export, quantized_artifact  # noqa: E402
-from hybridcls.apis.artifact.quantize import Quantization  # noqa: E402
-from hybridcls.apis.artifact.quantized_artifact import quantize_artifact  # noqa: E402
-from hybridcls.apis.artifact.shipped.runtime import Model  # noqa: E402
-from hybridcls.apis.artifact.sidecar import write_sidecar  # noqa: E402
-from hybridcls.apis.image_inputs import Item  # noqa: E402
-from trained_checkpoints import CLASSES, CNN, LINEAR, config_of, write_checkpoint  # noqa: E402
+from hybridcls.apis.artifact import TooMuchLost, export, quantized_artifact
+from hybridcls.apis.artifact.quantize import Quantization
+from hybridcls.apis.artifact.quantized_artifact import quantize_artifact
+from hybridcls.apis.artifact.shipped.runtime import Model
+from hybridcls.apis.artifact.sidecar import write_sidecar
+from hybridcls.apis.image_inputs import Item
 
 
 def calibration(model, threshold, **more):
@@ -113,7 +113,7 @@ def test_the_artifact_becomes_int8(copy, items):
 def test_what_loses_too_much_is_refused_and_changes_nothing(copy, items, monkeypatch):
     monkeypatch.setattr(quantized_artifact, 'quantize', broken)
     before = (copy / 'model.json').read_bytes(), (copy / 'model.onnx').read_bytes()
-    with pytest.raises(TooMuchLost, match='points of accuracy.*more than --max-loss 1. Nothing was written') as error:
+    with pytest.raises(TooMuchLost, match=r'points of accuracy.*more than --max-loss 1\. Nothing was written') as error:
         quantize_artifact(copy, items)
     assert ((copy / 'model.json').read_bytes(), (copy / 'model.onnx').read_bytes()) == before
     lost = error.value.comparisons[0].lost
