@@ -12,7 +12,7 @@ from hybridcls.datasets.split_names import split_folders, split_named
 
 from .image_inputs import Item, read_inputs
 
-__all__ = ['held_out_images']
+__all__ = ['held_out_images', 'split_file_of', 'training_dataset']
 
 
 def held_out_images(data: str, checkpoint: str, cfg: Mapping[str, Any]) -> tuple[list[Item], list[str]]:
@@ -75,12 +75,9 @@ def _without_training_images(
     data: str, items: list[Item], checkpoint: str, cfg: Mapping[str, Any]
 ) -> tuple[list[Item], list[str]]:
     """Leave out what the split of the training gave to the training."""
-    if not _same(data, _dataset_of(cfg).get('data_root')):
+    if not _same(data, training_dataset(cfg).get('data_root')):
         return items, []
-    file = next(
-        (one for one in (Path(checkpoint).parent / SPLIT_FILE, Path(checkpoint).parent.parent / SPLIT_FILE)
-         if one.is_file()), None
-    )  # fmt: skip
+    file = split_file_of(checkpoint)
     if file is None:
         return items, []
     rows, _ = read_rows('calibrate', str(file), with_label=True, delimiter=',', labels='names')
@@ -89,16 +86,23 @@ def _without_training_images(
     return kept, [f'{len(items) - len(kept)} of {len(items)} images trained the model ({file}): left out.']
 
 
+def split_file_of(checkpoint: str) -> Optional[Path]:
+    """Return the table in the work dir of a checkpoint that tells which images trained; None without one."""
+    places = Path(checkpoint).parent, Path(checkpoint).parent.parent
+    return next((place / SPLIT_FILE for place in places if (place / SPLIT_FILE).is_file()), None)
+
+
 def _is_training_folder(data: str, cfg: Mapping[str, Any]) -> bool:
     """Whether all images of a folder trained; where a list or a split chose some, that list tells which."""
-    dataset = _dataset_of(cfg)
+    dataset = training_dataset(cfg)
     prefix = dataset.get('data_prefix') or ''
     if not isinstance(prefix, str) or dataset.get('ann_file') or (dataset.get('split') and not prefix):
         return False
     return _same(data, os.path.join(dataset.get('data_root') or '', prefix))
 
 
-def _dataset_of(cfg: Mapping[str, Any]) -> Mapping[str, Any]:
+def training_dataset(cfg: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the config of the data set of a training, without its wrappers."""
     dataset: Any = (cfg.get('train_dataloader') or {}).get('dataset') or {}
     while isinstance(dataset.get('dataset'), Mapping):  # wrappers
         dataset = dataset['dataset']
