@@ -15,7 +15,9 @@ from .image_inputs import Item, read_inputs
 __all__ = ['held_out_images', 'split_file_of', 'training_dataset']
 
 
-def held_out_images(data: str, checkpoint: str, cfg: Mapping[str, Any]) -> tuple[list[Item], list[str]]:
+def held_out_images(
+    data: str, checkpoint: str, cfg: Mapping[str, Any], caller: str = 'calibrate'
+) -> tuple[list[Item], list[str]]:
     """List the images of a folder or a table that did not train the checkpoint, as far as its work dir tells.
 
     - Of a folder with folders ``train`` and ``val`` (or ``test``), and of a table with such a column ``split``: those
@@ -27,6 +29,7 @@ def held_out_images(data: str, checkpoint: str, cfg: Mapping[str, Any]) -> tuple
         data (str): Class folders, or a table with ``path`` and ``label``.
         checkpoint (str): Its file.
         cfg (Mapping): The config of its training.
+        caller (str): Name that errors start with. Defaults to ``'calibrate'``.
 
     Returns:
         tuple[list[Item], list[str]]: The images, and sentences about which they are.
@@ -43,26 +46,26 @@ def held_out_images(data: str, checkpoint: str, cfg: Mapping[str, Any]) -> tuple
             split = next((name for name in ('val', 'test') if name in folders), None)
             if split is None:
                 raise ValueError(
-                    f'calibrate: expected held-out images, got {data} with images for the training alone '
+                    f'{caller}: expected held-out images, got {data} with images for the training alone '
                     f'({folders["train"]}). Name class folders of images that the model has not been trained on.'
                 )
             data = os.path.join(data, folders[split])
             notes.append(f'Of its splits the images of {data} are taken.')
         elif _is_training_folder(data, cfg):
             raise ValueError(
-                f'calibrate: expected held-out images, got {data}, whose images the model was trained on. On these it '
+                f'{caller}: expected held-out images, got {data}, whose images the model was trained on. On these it '
                 'is surer and more often right than on others.'
             )
-    items = list(read_inputs(data, 'calibrate').items)
+    items = list(read_inputs(data, caller).items)
     if os.path.isfile(data) and data.lower().endswith(TABLES):
-        items, note = _without_training_rows(data, items)
+        items, note = _without_training_rows(data, items, caller)
     else:
-        items, note = _without_training_images(data, items, checkpoint, cfg)
+        items, note = _without_training_images(data, items, checkpoint, cfg, caller)
     return items, [*notes, *note]
 
 
-def _without_training_rows(table: str, items: list[Item]) -> tuple[list[Item], list[str]]:
-    rows, _ = read_rows('calibrate', table, with_label=False)
+def _without_training_rows(table: str, items: list[Item], caller: str) -> tuple[list[Item], list[str]]:
+    rows, _ = read_rows(caller, table, with_label=False)
     splits = [split_named(row.split) for row in rows]
     split = next((name for name in ('val', 'test') if name in splits), None)
     if split is None:
@@ -72,7 +75,7 @@ def _without_training_rows(table: str, items: list[Item]) -> tuple[list[Item], l
 
 
 def _without_training_images(
-    data: str, items: list[Item], checkpoint: str, cfg: Mapping[str, Any]
+    data: str, items: list[Item], checkpoint: str, cfg: Mapping[str, Any], caller: str
 ) -> tuple[list[Item], list[str]]:
     """Leave out what the split of the training gave to the training."""
     if not _same(data, training_dataset(cfg).get('data_root')):
@@ -80,7 +83,7 @@ def _without_training_images(
     file = split_file_of(checkpoint)
     if file is None:
         return items, []
-    rows, _ = read_rows('calibrate', str(file), with_label=True, delimiter=',', labels='names')
+    rows, _ = read_rows(caller, str(file), with_label=True, delimiter=',', labels='names')
     trained = {os.path.join(data, row.path) for row in rows if split_named(row.split) not in ('val', 'test')}
     kept = [item for item in items if item.path not in trained]
     return kept, [f'{len(items) - len(kept)} of {len(items)} images trained the model ({file}): left out.']

@@ -6,9 +6,12 @@ Pillow and onnxruntime alone. What was written is compared with a test of the ch
 there.
 """
 
+import os
 import sys
 import time
 from argparse import ArgumentParser, Namespace
+
+from hybridcls.checks import near_files
 
 from .calibration_options import add_calibration_options
 from .image_options import check_model
@@ -54,6 +57,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         '--golden', metavar='FOLDER', help='your own images to compare with, in place of the 16 generated ones'
     )
+    parser.add_argument(
+        '--data',
+        metavar='FOLDER',
+        help='held-out images (class folders, a folder, a table): the alarm of the artifact compares later images with '
+        'them. Of a folder with train and val, val is taken',
+    )
     add_calibration_options(parser)
     parser.add_argument('--config', help='config, for a checkpoint that holds none (bare weights)')
     parser.add_argument(
@@ -67,6 +76,8 @@ def run(args: Namespace) -> int:
     """Export."""
     began = time.monotonic()
     check_model('export', args)
+    if args.data is not None and not os.path.exists(os.path.expanduser(args.data)):
+        raise FileNotFoundError(f'export: --data {args.data!r} does not exist.{near_files(args.data)}')
     with stdout_for_json(args.json):
         with quick_imports():
             from hybridcls.apis.artifact import export
@@ -76,7 +87,7 @@ def run(args: Namespace) -> int:
                 trust_checkpoints()
         done = export(
             args.checkpoint, args.out, args.format, args.dtype, args.token_merging, args.weights, args.golden,
-            args.calibration, args.config, args.force,
+            args.calibration, args.config, args.force, args.data,
         )  # fmt: skip
         for line in (done.why, *done.notes):
             tell(line, sys.stderr)

@@ -13,6 +13,7 @@ import torch
 from hybridcls.checks import check_choice
 from hybridcls.engine.checkpoints.calibration_file import FoundCalibration, find_calibration
 
+from ..held_out_images import held_out_images
 from ..trained_model import Source, TrainedModel, read_trained_model
 from .artifact_folder import check_out_folder, unfinished_folder
 from .comparison import BATCHES, check_differences, check_same_names, largest_differences, predictions_of
@@ -23,6 +24,7 @@ from .half_precision import check_half
 from .levers import TOKEN_MERGING, WEIGHTS, check_exportable, choose_weights, merge_adapters, set_token_merging
 from .network_input import NetworkInput, read_network_input
 from .preprocessing import preprocessing_of
+from .reference import add_reference, check_count
 from .sidecar import write_artifact
 
 __all__ = ['DTYPES', 'Exported', 'export']
@@ -64,6 +66,7 @@ def export(
     calibration: Union[str, Path, bool, None] = None,
     config: Union[str, Path, None] = None,
     force: bool = False,
+    data: Optional[str] = None,
 ) -> Exported:
     """Export a trained model.
 
@@ -86,6 +89,8 @@ def export(
             that beside the checkpoint, if it holds for what is exported.
         config (str | Path, optional): The config for a checkpoint that holds none. Defaults to None.
         force (bool): Whether an artifact that is there is replaced. Defaults to False.
+        data (str, optional): Held-out images, with or without labels, that the artifact's alarm compares with; see
+            :func:`~hybridcls.apis.held_out_images.held_out_images`. Defaults to None: there is no alarm.
 
     Raises:
         ValueError: If the model or its pipeline cannot be exported, or the result differs.
@@ -101,6 +106,10 @@ def export(
     check_out_folder('export', out, force)
     trained = read_trained_model(checkpoint, config)
     check_exportable(trained)
+    held_out, about_held_out = [], []
+    if data is not None:
+        held_out, about_held_out = held_out_images(data, trained.found.path, trained.cfg, 'export')
+        check_count(len(held_out))
     preprocessing_of(trained)  # raises for a pipeline that runtime.py does not have
     given = read_network_input(trained)
     levers: dict[str, Optional[str]] = {}
@@ -142,6 +151,8 @@ def export(
             calibration=None if found is None else found.calibration,
             golden=golden, normalized=partial(normalized_images, trained.model, given),
         )  # fmt: skip
+        if data is not None:
+            notes += [*about_held_out, *add_reference(folder, held_out)]
         files = {
             path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob('*') if path.is_file()
         }

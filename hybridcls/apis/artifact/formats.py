@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Optional
 
 import numpy as np
 import torch
@@ -76,10 +77,13 @@ def write_model(
 
 def _write_onnx(program: torch.export.ExportedProgram, names: Sequence[str], images: Tensor, file: Path) -> None:
     for node in program.graph.nodes:
+        # A view of what fused attention gives is none any more once the attention is taken apart: other strides.
         if node.target is torch.ops.aten.view.default:
-            # A view of fused attention's output, whose strides are others once the attention is decomposed.
             node.target = torch.ops.aten.reshape.default
-    program = program.run_decompositions({torch.ops.aten.digamma.default: digamma})
+    aten = torch.ops.aten
+    program = program.run_decompositions(
+        {aten.digamma.default: digamma, aten.scaled_dot_product_attention.default: plain_attention}
+    )
     size = sum(value.numel() * value.element_size() for value in program.state_dict.values())
     written = torch.onnx.export(
         program, (images,), input_names=['images'], output_names=names, dynamic_shapes=({0: 'N'},),
@@ -119,6 +123,30 @@ def open_model(file: Path, format: str, names: Sequence[str]) -> Run:
 
     session = onnxruntime.InferenceSession(str(file), providers=['CPUExecutionProvider'])
     return lambda images: dict(zip(names, session.run(list(names), {'images': images}), strict=True))
+
+
+def plain_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Optional[Tensor] = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: Optional[float] = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """``torch.nn.functional.scaled_dot_product_attention`` in eval mode, from products and a softmax.
+
+    Raises:
+        ValueError: If it is causal or has groups of queries, which no image model here has.
+    """
+    if is_causal or enable_gqa:
+        raise ValueError('causal and grouped attention are not exported')
+    factor = (query.shape[-1] ** -0.5 if scale is None else scale) ** 0.5  # on both: products in float16 stay small
+    scores = (query * factor) @ (key * factor).transpose(-2, -1)
+    if attn_mask is not None:
+        scores = scores.masked_fill(~attn_mask, -torch.inf) if attn_mask.dtype == torch.bool else scores + attn_mask
+    return scores.softmax(-1) @ value
 
 
 def digamma(x: Tensor) -> Tensor:
