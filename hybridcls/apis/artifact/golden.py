@@ -40,7 +40,7 @@ def golden_images(bits: int = 16) -> dict[str, bytes]:
     grey = Image.fromarray(_scene(97, 131, 4)).convert('L')
     inks = Image.fromarray(np.dstack([_scene(120, 140, 9), _ramp(120, 140) // 3]), 'CMYK')
     images: dict[str, tuple[Image.Image, dict[str, Any]]] = {
-        'color.png': (Image.fromarray(_scene(240, 320, 0)), {}),
+        'color.png': (Image.fromarray(_scene(600, 800, 0)), {}),
         'transparent.png': (Image.fromarray(rgba), {}),
         'palette.png': (palette, {}),
         'palette_transparent.png': (hole, dict(transparency=3)),

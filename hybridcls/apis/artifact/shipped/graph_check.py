@@ -1,5 +1,6 @@
 """Compare a graph with the stored outputs of the golden images, and name what is wrong with it."""
 
+# ruff: noqa: B905 - zip(strict=...) is not in Python 3.9, which runs this file
 import itertools
 import os
 from collections.abc import Callable, Iterator

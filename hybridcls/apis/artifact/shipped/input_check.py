@@ -1,5 +1,6 @@
 """Find out which mistakes explain what a pipeline gives for the golden images."""
 
+# ruff: noqa: B905 - zip(strict=...) is not in Python 3.9, which runs this file
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Optional
 
@@ -40,7 +41,7 @@ except ImportError:  # beside the other files of an artifact
 
 Array = np.ndarray
 _EXACT, _CLOSE, _FAR = 0.2, 0.75, 1.6  # residuals in levels of 255 (root mean square)
-_PIXELS = 20000  # of an image, for the search
+_PIXELS = 8000  # of an image, for the search
 
 
 class Explanation(NamedTuple):
@@ -319,7 +320,7 @@ class Explainer(Simulator):
         least = min(jpeg for _, _, jpeg in enough)
         if least <= _CLOSE:
             enough = [one for one in enough if 0.3 * one[2] <= max(least, 0.3 * _EXACT)]
-        pipeline, fit, jpeg = min(enough, key=lambda one: (one[0].mistakes, one[1].residual))
+        pipeline, fit, jpeg = min(enough, key=lambda one: (one[0].mistakes, max(one[1].residual, one[2])))
         if pipeline.mistakes:  # a simulation must explain clearly more than what is right, up to rounding
             calm = min(
                 (one for one in tried.values() if not one[0].mistakes), key=lambda one: max(one[1].residual, one[2])

@@ -1,5 +1,6 @@
 """Name what is wrong with the answers of somebody's whole code: its scores, its classes, its thresholds, or its input."""
 
+# ruff: noqa: B905 - zip(strict=...) is not in Python 3.9, which runs this file
 import itertools
 import os
 import tempfile
@@ -49,6 +50,7 @@ class Form(NamedTuple):
     name: str
     message: str
     scores: Array
+    number: int = 0  # of the ways, the same for all outputs
 
 
 def read_answer(value: Any, classes: Sequence[str], multi_label: bool = False) -> Answer:
@@ -75,9 +77,11 @@ def read_answer(value: Any, classes: Sequence[str], multi_label: bool = False) -
     array = np.asarray(value.float() if 'bfloat16' in str(getattr(value, 'dtype', '')) else value)
     if array.dtype.kind in 'iu' and array.size == 1 and len(classes) > 1:
         number = int(array.reshape(()))
+        if number == -1:
+            return Answer(name='unknown', answered=False)
         if not 0 <= number < len(classes):
             raise ValueError(f'the class {number} of {len(classes)}')
-        return Answer(name=classes[number], answered=True)
+        return Answer(name=classes[number])
     if array.dtype.kind not in 'fiub' or array.size < 1 or array.size != max(array.shape, default=1):
         raise ValueError(f'expected probabilities, a class or a dict, got {type(value).__name__} {array.shape}')
     return Answer(scores=array.reshape(-1).astype(np.float64))
@@ -149,8 +153,7 @@ def forms(outputs: dict[str, Array], sidecar: Json) -> list[Form]:
     found = [Form('', '', right)]
 
     def add(name: str, message: str, scores: Array) -> None:
-        if not any(np.allclose(scores, one.scores, atol=1e-6) for one in found):
-            found.append(Form(name, message, scores))
+        found.append(Form(name, message, scores, len(found)))
 
     if calibration:
         add('calibration', 'the probabilities are those of the graph, without the calibration. Apply '
@@ -283,19 +286,22 @@ class _Comparison:
         self.simulator = Simulator(goldens, sidecar)
         self.names = [golden.name for golden in self.goldens]
         self.right = np.stack([golden.input for golden in self.goldens])
-        self.slack = self._slack()
+        self._noisy = self._noise()
 
-    def _slack(self) -> Array:
-        """Return for each image how far its scores move where pixels are rounded otherwise, by a level."""
+    def _noise(self) -> list[list[Form]]:
+        """Return the scores of images whose pixels are rounded otherwise, by a level; at first of the images themselves."""
         rng = np.random.default_rng(0)
-        first = forms(self.graph.run(self.right), self.sidecar)[0].scores
-        moved = np.zeros(len(self.right))
-        noise = [1, -1, *(rng.integers(-1, 2, self.right.shape) for _ in range(3))]
-        for change in noise:
-            other = np.clip(self.right.astype(np.int16) + change, 0, 255).astype(np.uint8)
-            apart = np.abs(forms(self.graph.run(other), self.sidecar)[0].scores - first).max(1)
-            moved = np.maximum(moved, apart)
-        return 1.5 * moved + self.graph.tolerance
+        changes: list[Any] = [0, 1, -1, *(rng.integers(-1, 2, self.right.shape) for _ in range(3))]
+        inputs = (np.clip(self.right.astype(np.int16) + change, 0, 255).astype(np.uint8) for change in changes)
+        return [self.forms_of(one) for one in inputs]
+
+    def limits(self, names: Sequence[str], form: Form) -> Array:
+        """Return how far scores may differ for each image: what roundings of pixels do, and the tolerance of the graph."""
+        first, *others = (noisy[form.number].scores for noisy in self._noisy)
+        moved = np.max([np.abs(other - first).max(1) for other in others], axis=0)
+        rows = [self.names.index(name) for name in names]
+        factor = np.array([3.0 if 'CMYK' in self.simulator.golden(name).traits else 1.5 for name in names])
+        return factor * moved[rows] + self.graph.tolerance * max(1.0, float(np.abs(form.scores).max()))
 
     def distance(self, name: str, scores: Array) -> float:
         """Return how far an answer is from scores (C,)."""
@@ -312,11 +318,10 @@ class _Comparison:
             apart = max(apart, lacks)
         return apart
 
-    def fits(self, names: Sequence[str], scores: Array, slack: float = 1.0) -> Array:
-        """Return which of the images have answers that equal scores (N, C)."""
-        limits = [self.slack[self.names.index(name)] * slack for name in names]
-        scale = max(1.0, float(np.abs(scores).max()))
-        return np.array([self.distance(name, row) <= limit * scale for name, row, limit in zip(names, scores, limits)])
+    def fits(self, names: Sequence[str], form: Form) -> Array:
+        """Return which of the images have answers that equal the scores of a form, (N, C)."""
+        limits = self.limits(names, form)
+        return np.array([self.distance(name, row) <= limit for name, row, limit in zip(names, form.scores, limits)])
 
     def forms_of(self, inputs: Array) -> list[Form]:
         return forms(self.graph.run(inputs), self.sidecar)
@@ -359,6 +364,8 @@ def explain(
             'classes', f'The class {strange[0]!r} is none of the model. Take the names of "classes" in model.json.'
         )
     comparison = _Comparison(answers, goldens, sidecar, graph)
+    if any(one.answered is False for one in answers.values()):
+        answers = {key: one._replace(answered=one.answered is not False) for key, one in answers.items()}
     scored = [name for name, one in answers.items() if one.scores is not None or one.score is not None or one.name]
     found: list[Finding] = []
     if scored:
@@ -370,60 +377,73 @@ def explain(
 
 def _explain_scores(comparison: _Comparison, scored: Sequence[str]) -> Iterator[Finding]:
     names = [name for name in comparison.names if name in scored]
-    inputs = comparison.right[[comparison.names.index(name) for name in names]]
-    right = comparison.forms_of(inputs)
-    if comparison.fits(names, right[0].scores).all():
+    right = comparison.forms_of(comparison.right[[comparison.names.index(name) for name in names]])
+    if comparison.fits(names, right[0]).all():
         return
     order = _order_of(comparison, names, right)
     if order is not None:
         yield order
-        return
-    cause = None
-    for plain in (comparison.simulator.plain(names, loose=True), comparison.simulator.plain(names)):
-        rows = [names.index(name) for name in plain]
-        # The scores alone may be wrong
-        form = next((one for one in right if comparison.fits(plain, one.scores[rows]).all()), None)
-        cause = cause or (None if form is None else _Cause([], comparison.simulator.right_pipeline, form))
-        cause = cause or _search(comparison, plain)
+        if comparison.fits(names, right[0]).all():
+            return
+    plain = comparison.simulator.plain(names)
+    rows = [names.index(name) for name in plain]
+    # The scores alone may be wrong
+    form = next((one for one in right if comparison.fits(plain, one._replace(scores=one.scores[rows])).all()), None)
+    cause = None if form is None else _Cause([], comparison.simulator.right_pipeline, form)
+    cause = cause or _search(comparison, plain)
     if cause is None:
-        count = int((~comparison.fits(names, right[0].scores)).sum())
+        count = int((~comparison.fits(names, right[0])).sum())
         far = max(comparison.distance(name, row) for name, row in zip(names, right[0].scores))
         yield Finding('unexplained', f'{count} of {len(names)} answers differ from those of the artifact, by up to {far:.3g}, '
                       'and no known mistake explains them. Compare the input first: --pipeline.', tuple(names), far)  # fmt: skip
         return
-    yield from cause.findings
+    weak = all(comparison.answers[name].scores is None and comparison.answers[name].score is None for name in names)
+    guess = ' (Seen from the classes alone; let the function return probabilities to be sure.)' if weak else ''
+    for finding in cause.findings:
+        yield finding._replace(message=finding.message + guess)
     if cause.form.name:
-        message = cause.form.message
-        yield Finding(cause.form.name, f'{message[0].upper()}{message[1:]}.', tuple(names))
+        yield Finding(cause.form.name, f'{_capital(cause.form.message)}.{guess}', tuple(names))
     yield from _explain_special(comparison, names, cause)
 
 
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
 def _order_of(comparison: _Comparison, names: Sequence[str], right: Sequence[Form]) -> Optional[Finding]:
-    """Find another order of classes."""
+    """Find another order of classes, and take it off the answers."""
     answers = [comparison.answers[name] for name in names]
-    for form in right:
-        if form.name and form.name != 'calibration':
-            continue
-        limit = max(2 * comparison.graph.tolerance, 1e-3)
+    plain = [name in comparison.simulator.plain(names, loose=True) for name in names]
+    for form in right[:2]:
+        limits = comparison.limits(names, form)
         if all(one.scores is not None for one in answers):
-            order = permutation(np.stack([one.scores for one in answers]), form.scores, limit)
-            if order is not None:
-                finding = class_order(order, comparison.classes)
-                return finding._replace(message=finding.message[0].upper() + finding.message[1:], images=tuple(names))
+            given = np.stack([one.scores for one in answers if one.scores is not None])
+            for rows in (np.ones(len(names), bool), np.array(plain)):
+                scale = limits[rows, None]
+                order = permutation(given[rows] / scale, form.scores[rows] / scale, 1.0)
+                if order is not None and order != list(range(len(order))):
+                    back = np.argsort(order)
+                    for name, row in zip(names, given):
+                        comparison.answers[name] = comparison.answers[name]._replace(scores=row[back])
+                    finding = class_order(order, comparison.classes)
+                    return finding._replace(message=_capital(finding.message), images=tuple(names))
             continue
         mapping: dict[str, set[str]] = {}
-        said = [(one, row) for one, row in zip(answers, form.scores) if one.name not in (None, 'unknown')]
-        for one, row in said:
+        said = [
+            (one, row, limit) for one, row, limit in zip(answers, form.scores, limits) if one.name not in (None, 'unknown')
+        ]
+        for one, row, _ in said:
             mapping.setdefault(comparison.classes[int(row.argmax())], set()).add(str(one.name))
         values = [next(iter(one)) for one in mapping.values()]
-        alike = all(one.score is None or abs(one.score - row.max()) <= limit for one, row in said)
-        is_order = (
-            all(len(one) == 1 for one in mapping.values()) and len(set(values)) == len(values) and len(values) > 1
-        )
-        if alike and is_order and any(key not in one for key, one in mapping.items()):
-            pairs = ', '.join(
-                f'{key!r} is called {next(iter(one))!r}' for key, one in mapping.items() if key not in one
-            )
+        alike = all(one.score is None or abs(one.score - row.max()) <= limit for one, row, limit in said)
+        is_order = all(len(one) == 1 for one in mapping.values()) and len(set(values)) == len(values) and len(values) > 1
+        moved = [(key, next(iter(one))) for key, one in mapping.items() if key not in one]
+        if alike and is_order and len(moved) > 1:
+            pairs = ', '.join(f'{key!r} is called {other!r}' for key, other in moved)
+            names_of = {other: key for key, other in moved}
+            for name in names:
+                answer = comparison.answers[name]
+                comparison.answers[name] = answer._replace(name=names_of.get(str(answer.name), answer.name))
             return Finding('class order', f'The classes are in another order: {pairs}. Take the order of "classes" in '
                            'model.json.', tuple(names))  # fmt: skip
     return None
@@ -448,7 +468,7 @@ def _search(comparison: _Comparison, plain: Sequence[str]) -> Optional[_Cause]:
         for form in forms(run(inputs), comparison.sidecar):
             apart = [comparison.distance(name, row) for name, row in zip(plain, form.scores)]
             score = float(np.mean(apart)) / max(1.0, float(np.abs(form.scores).max()))
-            if comparison.fits(plain, form.scores).all():
+            if comparison.fits(plain, form).all():
                 found.append((len(cause.findings) + bool(form.name), score, cause._replace(form=form)))
             if not form.name:
                 nearest = score
@@ -475,7 +495,7 @@ def _search(comparison: _Comparison, plain: Sequence[str]) -> Optional[_Cause]:
         swapped = [one for one in single if one.pipeline.order == (2, 1, 0)]
         attempt_scales([single[0], *swapped])
     if not found:
-        for first, second in itertools.product(nearest[:8], single):
+        for first, second in itertools.product(nearest[:5], single):
             joined = first.pipeline.joined(second.pipeline)
             if joined is not None and first.findings and second.findings:
                 cause = _Cause([*first.findings, *second.findings], joined, none)
@@ -487,7 +507,7 @@ def _search(comparison: _Comparison, plain: Sequence[str]) -> Optional[_Cause]:
 
 def _explain_special(comparison: _Comparison, names: Sequence[str], cause: _Cause) -> Iterator[Finding]:
     """Name what is wrong with single kinds of images."""
-    simulator, kind = comparison.simulator, (cause.form.name, cause.form.message)
+    simulator = comparison.simulator
     run = comparison.graph.run
     if cause.scale is not None:
         mean, std = simulator.normalization[0]
@@ -497,20 +517,21 @@ def _explain_special(comparison: _Comparison, names: Sequence[str], cause: _Caus
         def run(inputs: Array) -> Any:  # noqa: F811 - the same graph, with floats
             return floats((255 * (mean + std * (gain * inputs.astype(np.float64) + offset))).astype(np.float32))
 
-    def fits(name: str, pixels: Array) -> bool:
-        made = forms(run(np.nan_to_num(pixels)[None].astype(np.uint8)), comparison.sidecar)
-        scores = [one.scores for one in made if (one.name, one.message) == kind] or [made[0].scores]
-        return bool(comparison.fits([name], scores[0])[0])
+    def lack(name: str, pixels: Array) -> float:
+        """Return how far an answer is from that for pixels, in units of what it may be."""
+        form = forms(run(np.nan_to_num(pixels)[None].astype(np.uint8)), comparison.sidecar)[cause.form.number]
+        return comparison.distance(name, form.scores[0]) / float(comparison.limits([name], form)[0])
 
     explained: dict[tuple[str, str], list[str]] = {}
     left: list[str] = []
     for name in names:
-        if fits(name, simulator.simulate(name, cause.pipeline)):
+        first = lack(name, simulator.simulate(name, cause.pipeline))
+        if first <= 1:
             continue
-        for mistake, what, pixels in simulator.decoded(name, cause.pipeline):
-            if fits(name, pixels):
-                explained.setdefault((mistake, what), []).append(name)
-                break
+        found = [(lack(name, pixels), mistake, what) for mistake, what, pixels in simulator.decoded(name, cause.pipeline)]
+        best, mistake, what = min(found, default=(np.inf, '', ''))
+        if best <= min(1.0, 0.5 * first):
+            explained.setdefault((mistake, what), []).append(name)
         else:
             left.append(name)
     for (mistake, what), which in explained.items():

@@ -12,6 +12,7 @@ Pillow, the runtime of the format (onnxruntime) and the files beside it. Exit co
 (named, with what to change), 2 it cannot be compared.
 """
 
+# ruff: noqa: B905 - zip(strict=...) is not in Python 3.9, which runs this file
 import argparse
 import importlib
 import importlib.util
@@ -288,8 +289,29 @@ def load_function(text: str, option: str) -> Callable[[str], Any]:
     return function
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of a comparison."""
+def functions_of(args: argparse.Namespace) -> Json:
+    """Return ``pipeline``, ``predict`` and ``model`` of the options, loaded.
+
+    Raises:
+        ValueError: If one is not there.
+    """
+    if args.model and not os.path.isfile(args.model):
+        raise ValueError(f'--model: there is no file {args.model}.')
+    return {
+        'pipeline': load_function(args.pipeline, '--pipeline') if args.pipeline else None,
+        'predict': load_function(args.predict, '--predict') if args.predict else None,
+        'model': args.model,
+    }
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    """Run the command line; return the exit code."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    parser = argparse.ArgumentParser(
+        description='Find out what is wrong where the exported model answers otherwise.',
+        epilog='Exit code: 0 all is right, 1 a mismatch was found, 2 it cannot be compared.',
+    )
+    parser.add_argument('folder', nargs='?', default=here, help='the artifact; default: the folder of this file')
     function = 'FILE.py:FUNCTION'
     parser.add_argument(
         '--pipeline', metavar=function, help="your preprocessing: from the path of an image to the network's input"
@@ -316,30 +338,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--allow', action='append', default=[], metavar='NAME', help='a finding of this name is no mismatch (opset)'
     )
-
-
-def run(folder: str, args: argparse.Namespace) -> Report:
-    """Verify as the options say."""
-    pipeline = load_function(args.pipeline, '--pipeline') if args.pipeline else None
-    predict = load_function(args.predict, '--predict') if args.predict else None
-    if args.model and not os.path.isfile(args.model):
-        raise ValueError(f'--model: there is no file {args.model}.')
-    return verify(folder, pipeline, predict, args.model, args.stage, args.layout, args.tolerance, args.allow)
-
-
-def main(arguments: Optional[Sequence[str]] = None) -> int:
-    """Run the command line; return the exit code."""
-    here = os.path.dirname(os.path.abspath(__file__))
-    parser = argparse.ArgumentParser(
-        description='Find out what is wrong where the exported model answers otherwise.',
-        epilog='Exit code: 0 all is right, 1 a mismatch was found, 2 it cannot be compared.',
-    )
-    parser.add_argument('folder', nargs='?', default=here, help='the artifact; default: the folder of this file')
-    add_arguments(parser)
     parser.add_argument('--json', action='store_true', help='print one JSON object')
     args = parser.parse_args(arguments)
     try:
-        report = run(args.folder, args)
+        report = verify(
+            args.folder, **functions_of(args), stage=args.stage, layout=args.layout, tolerance=args.tolerance, allow=args.allow
+        )
     except (ValueError, ImportError, OSError) as error:
         print(f'verify: {error}', file=sys.stderr)
         return 2
