@@ -56,7 +56,7 @@ def run(args: Namespace) -> int:
         hide_gpus(args.device)
         with quick_imports():
             from hybridcls.apis.artifact.shipped.verify import functions_of
-            from hybridcls.apis.artifact.verify import verify_artifact
+            from hybridcls.apis.artifact.verification import verify_artifact
         report = verify_artifact(
             args.folder, args.checkpoint, args.device, args.config, **functions_of(args), stage=args.stage,
             layout=args.layout, tolerance=args.tolerance, allow=args.allow,

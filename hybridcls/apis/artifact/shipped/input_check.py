@@ -40,7 +40,7 @@ except ImportError:  # beside the other files of an artifact
     )  # fmt: skip
 
 Array = np.ndarray
-_EXACT, _CLOSE, _FAR = 0.2, 0.75, 1.6  # residuals in levels of 255 (root mean square)
+_EXACT, _CLOSE, _FAR = 0.35, 0.75, 1.6  # residuals in levels of 255 (root mean square)
 _PIXELS = 8000  # of an image, for the search
 
 
@@ -307,6 +307,7 @@ class Explainer(Simulator):
         if nearest() > _EXACT:
             for geometry in self.geometries:
                 attempt(geometry)
+        if nearest() > _EXACT:
             for one in self.other_filters:
                 attempt(right.geometry, one)
         if nearest() > _EXACT:
@@ -360,7 +361,7 @@ class Explainer(Simulator):
         fitting = [one for one, known in forms.items() if any(_near(fit, gain, offset) for gain, offset in known)]
         stage = next((one for one in allowed if one in fitting), None)
         if stage is None:
-            yield self._wrong_scale(fit, allowed, 'unit' in fitting)
+            yield self._wrong_scale(fit, allowed, fitting)
         else:
             said = {'uint8': '0..255', 'unit': '0..1', 'normalized': 'normalized with mean and std of model.json'}
             notes.append(f'The pipeline is compared as {dtype} {layout}, {said[stage]}.')
@@ -375,14 +376,16 @@ class Explainer(Simulator):
             advice = 'Leave out the transpose' if wanted == 'NHWC' else 'Transpose to channels, height, width'
             yield Finding('layout', f'The layout is {layout} where {wanted} is taken. {advice}.')
 
-    def _wrong_scale(self, fit: Fit, allowed: Sequence[str], is_unit: bool) -> Finding:
+    def _wrong_scale(self, fit: Fit, allowed: Sequence[str], fitting: Sequence[str]) -> Finding:
         with np.errstate(divide='ignore', invalid='ignore'):
             mean, std = -fit.offset / fit.gain / 255, 1 / fit.gain / 255
         found = f'(mean {_numbers(mean)}, std {_numbers(std)} of 0..1)'
         own = [f'mean {_numbers(m)}, std {_numbers(s)}' for m, s in self.normalization]
         wanted = {'uint8': '0..255 uint8', 'unit': '0..1', 'normalized': f'normalized by {" or ".join(own)}'}
         takes = ' or '.join(wanted[one] for one in allowed)
-        if is_unit:
+        if 'normalized' in fitting:
+            return Finding('normalization', f'The values are normalized {found} where {takes} is taken. Leave that out.')
+        if 'unit' in fitting:
             if allowed == ['normalized']:
                 return Finding('normalization', f'Mean and std are missing: the values are 0..1 where {takes} is taken. '
                                'Subtract the mean and divide by the std.')  # fmt: skip

@@ -562,9 +562,8 @@ class Simulator:
         one = np.ones(self.channels)
         take = 'Take mean and std of model.json, or leave the normalization to the graph'
         yield 'range', 'The values are 0..255', one, 0 * one, 'Normalize them'
+        yield 'range', 'The values are 0..1', one / 255, 0 * one, 'Normalize them'
         yield 'range', 'The values are divided by 255 twice', one / 255**2, 0 * one, 'Divide once'
-        yield 'range', 'The values are divided by 256', one / 256, 0 * one, 'Divide by 255'
-        yield 'range', 'The values are 0..1, made 0..255 again twice', one * 255, 0 * one, 'Leave the values 0..255'
         yield 'inverted', 'The values are inverted, 255 - x', -one, 255 * one, 'Leave that out'
         yield 'inverted', 'The values are inverted, 1 - x', -one / 255, one, 'Leave that out'
         for mean, std in self.normalization:

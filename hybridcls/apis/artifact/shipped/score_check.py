@@ -389,21 +389,28 @@ def _explain_scores(comparison: _Comparison, scored: Sequence[str]) -> Iterator[
     rows = [names.index(name) for name in plain]
     # The scores alone may be wrong
     form = next((one for one in right if comparison.fits(plain, one._replace(scores=one.scores[rows])).all()), None)
-    cause = None if form is None else _Cause([], comparison.simulator.right_pipeline, form)
-    cause = cause or _search(comparison, plain)
-    if cause is None:
+    causes = iter([_Cause([], comparison.simulator.right_pipeline, form)] if form else _search(comparison, plain))
+    weak = all(comparison.answers[name].scores is None and comparison.answers[name].score is None for name in names)
+    # What explains the plain images may leave others unexplained that a better cause explains
+    explained = []
+    for cause in itertools.islice(causes, 6 if weak else None):
+        special = list(_explain_special(comparison, names, cause))
+        explained.append((sum(len(one.images) for one in special if one.name == 'unexplained'), cause, special))
+        if not special or not (explained[-1][0] or weak):
+            break
+    if not explained:
         count = int((~comparison.fits(names, right[0])).sum())
         far = max(comparison.distance(name, row) for name, row in zip(names, right[0].scores))
         yield Finding('unexplained', f'{count} of {len(names)} answers differ from those of the artifact, by up to {far:.3g}, '
                       'and no known mistake explains them. Compare the input first: --pipeline.', tuple(names), far)  # fmt: skip
         return
-    weak = all(comparison.answers[name].scores is None and comparison.answers[name].score is None for name in names)
+    _, cause, special = min(explained, key=lambda one: one[0] + weak * len(one[2]))
     guess = ' (Seen from the classes alone; let the function return probabilities to be sure.)' if weak else ''
     for finding in cause.findings:
         yield finding._replace(message=finding.message + guess)
     if cause.form.name:
         yield Finding(cause.form.name, f'{_capital(cause.form.message)}.{guess}', tuple(names))
-    yield from _explain_special(comparison, names, cause)
+    yield from special
 
 
 def _capital(text: str) -> str:
@@ -458,14 +465,15 @@ class _Cause(NamedTuple):
     scale: Optional[tuple[Array, Array]] = None
 
 
-def _search(comparison: _Comparison, plain: Sequence[str]) -> Optional[_Cause]:
-    """Simulate mistakes of the input, alone and in pairs; return what explains the answers for the plain images."""
+def _search(comparison: _Comparison, plain: Sequence[str]) -> Iterator[_Cause]:
+    """Simulate mistakes of the input, alone and in pairs; yield what explains the answers for the plain images."""
     simulator = comparison.simulator
     found: list[tuple[int, float, _Cause]] = []
+    scored = any(comparison.answers[name].scores is not None or comparison.answers[name].score is not None for name in plain)
 
     def attempt(cause: _Cause, run: Callable[[Array], Any], inputs: Array) -> float:
         nearest = np.inf
-        for form in forms(run(inputs), comparison.sidecar):
+        for form in forms(run(inputs), comparison.sidecar)[: None if scored else 1]:
             apart = [comparison.distance(name, row) for name, row in zip(plain, form.scores)]
             score = float(np.mean(apart)) / max(1.0, float(np.abs(form.scores).max()))
             if comparison.fits(plain, form).all():
@@ -474,35 +482,47 @@ def _search(comparison: _Comparison, plain: Sequence[str]) -> Optional[_Cause]:
                 nearest = score
         return nearest
 
+    def taken() -> list[_Cause]:
+        best = [one[2] for one in sorted(found, key=lambda one: one[:2])[:6]]
+        found.clear()
+        return best
+
     none = Form('', '', np.zeros((0, 0)))
     single = [_Cause(findings, pipeline, none) for findings, pipeline in simulator.simulations(plain)]
     distances = [attempt(one, comparison.graph.run, simulator.batch(plain, one.pipeline)) for one in single]
     nearest = [single[number] for number in np.argsort(distances, kind='stable')]
+    yield from taken()
     run_floats = comparison.graph.floats() if len(simulator.normalization) == 1 else None
 
-    def attempt_scales(causes: Sequence[_Cause]) -> None:
+    def attempt_scales(causes: Sequence[_Cause], scales: Sequence[Any]) -> list[Any]:
+        """Return the scales that come nearest."""
         if run_floats is None:
-            return
+            return []
         mean, std = simulator.normalization[0]
+        distances = []
         for cause in causes:
             inputs = np.stack([np.nan_to_num(simulator.simulate(name, cause.pipeline)) for name in plain])
-            for name, message, gain, offset, advice in simulator.scales():
+            for scale in scales:
+                name, message, gain, offset, advice = scale
                 seen = 255 * (mean + std * (gain * inputs.astype(np.float64) + offset))
                 said = [*cause.findings, Finding(name, f'{message}. {advice}.', tuple(plain))]
-                attempt(_Cause(said, cause.pipeline, none, (gain, offset)), run_floats, seen.astype(np.float32))
+                tried = _Cause(said, cause.pipeline, none, (gain, offset))
+                distances.append((attempt(tried, run_floats, seen.astype(np.float32)), len(distances), scale))
+        return [scale for *_, scale in sorted(distances)[:3]]
 
-    if not found:
-        swapped = [one for one in single if one.pipeline.order == (2, 1, 0)]
-        attempt_scales([single[0], *swapped])
-    if not found:
-        for first, second in itertools.product(nearest[:5], single):
-            joined = first.pipeline.joined(second.pipeline)
-            if joined is not None and first.findings and second.findings:
-                cause = _Cause([*first.findings, *second.findings], joined, none)
-                attempt(cause, comparison.graph.run, simulator.batch(plain, joined))
-    if not found:
-        attempt_scales([one for one in nearest[:6] if one.findings])
-    return min(found, key=lambda one: one[:2])[2] if found else None
+    swapped = [one for one in single if one.pipeline.order == (2, 1, 0)]
+    scales = attempt_scales([single[0], *swapped], list(simulator.scales()))
+    yield from taken()
+    pairs = {}
+    for first, second in itertools.product([*nearest[:4], *swapped], single):
+        joined = first.pipeline.joined(second.pipeline)
+        key = frozenset((id(first), id(second)))
+        if joined is not None and first.findings and second.findings and key not in pairs:
+            pairs[key] = _Cause([*first.findings, *second.findings], joined, none)
+            attempt(pairs[key], comparison.graph.run, simulator.batch(plain, joined))
+    yield from taken()
+    attempt_scales([one for one in single if one.findings], scales)
+    yield from taken()
 
 
 def _explain_special(comparison: _Comparison, names: Sequence[str], cause: _Cause) -> Iterator[Finding]:
@@ -600,15 +620,14 @@ def _explain_threshold(
     wrong = [one for one in said if (one[0] >= threshold) != one[2] and abs(one[0] - threshold) > margin]
     if not wrong:
         return
-    if all((own >= threshold) == yes for _, own, yes in said):
-        yield Finding('calibration', f'The threshold {threshold:.4g} is compared with uncalibrated probabilities. Calibrate them '
-                      'first, as runtime.py does.')  # fmt: skip
-        return
     answers = [score for score, _, yes in said if yes]
     silent = [score for score, _, yes in said if not yes]
     if not silent:
         yield Finding('threshold', f"The code never answers 'unknown', also at {min(answers):.3f}; below {threshold:.4g} it should. "
                       'Apply the threshold of model.json, calibration.risk.threshold.')  # fmt: skip
+    elif all((own >= threshold) == yes for _, own, yes in said):
+        yield Finding('calibration', f'The threshold {threshold:.4g} is compared with uncalibrated probabilities. Calibrate them '
+                      'first, as runtime.py does.')  # fmt: skip
     elif not answers:
         yield Finding('threshold', f"The code answers 'unknown' always, also at {max(silent):.3f}; from {threshold:.4g} on it should "
                       'answer.')  # fmt: skip
