@@ -14,6 +14,7 @@ import re
 import runpy
 import shlex
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -111,6 +112,12 @@ def run(command, folder):
     words = shlex.split(command)
     if words[:1] == ['python'] and words[1].startswith('tools/'):
         work = (_tool, folder, [str(TOOLS / words[1][len('tools/') :]), *words[2:]])
+    elif words[:1] == ['python'] and (Path(folder) / words[1]).is_file():  # of an artifact, without hybridcls
+        done = subprocess.run(
+            [sys.executable, '-I', *words[1:]], cwd=folder, capture_output=True, text=True, timeout=100
+        )
+        assert done.returncode == 0, f'$ {command}\n{done.stderr[-3000:]}'
+        return
     elif words[0] == 'hybridcls':
         work = (_command, folder, words)
     else:

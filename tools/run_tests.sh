@@ -3,12 +3,12 @@
 #
 #   bash tools/run_tests.sh [options of pytest, or the tests to run]
 #
-# VENV (.venv), PYTHON (python3), REQUIREMENTS (lora parquet ood search tests: files of requirements/ beside runtime.txt) and
+# VENV (.venv), PYTHON (python3), REQUIREMENTS (lora parquet ood search export tests: files of requirements/ beside runtime.txt) and
 # TEST_PROCESSES (as many as there are processors, at most 4) are read from the environment.
 set -euo pipefail
 
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
-read -ra requirements <<< "${REQUIREMENTS:-lora parquet ood search tests}"
+read -ra requirements <<< "${REQUIREMENTS:-lora parquet ood search export tests}"
 make_environment "${requirements[@]}"
 cd "$ROOT"
 # The networks of the tests are small: a second thread costs more than it saves.

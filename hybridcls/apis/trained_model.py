@@ -64,7 +64,7 @@ def class_names_of(trained: TrainedModel, head: Optional[nn.Module] = None) -> t
     Empty if the head has no classes (SupCon).
     """
     members = getattr(trained.model, 'members', None)
-    number = getattr(head or getattr(trained.model, 'head', None), 'num_classes', None)
+    number = getattr(getattr(trained.model, 'head', None) if head is None else head, 'num_classes', None)
     if number is None and members is not None:
         number = getattr(members[0].head, 'num_classes', None)
     if number is None:

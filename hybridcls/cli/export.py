@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING, Optional
 
 from hybridcls.checks import near_files
 
@@ -17,6 +18,9 @@ from .calibration_options import add_calibration_options
 from .image_options import check_model
 from .json_output import print_json, stdout_for_json, tell
 from .quick_imports import quick_imports
+
+if TYPE_CHECKING:
+    from hybridcls.apis.artifact import TooMuchLost
 
 __all__ = ['HELP', 'add_arguments', 'run']
 
@@ -63,7 +67,14 @@ def add_arguments(parser: ArgumentParser) -> None:
         help='held-out images (class folders, a folder, a table): the alarm of the artifact compares later images with '
         'them. Of a folder with train and val, val is taken',
     )
+    parser.add_argument(
+        '--max-loss',
+        type=float,
+        metavar='POINTS',
+        help='what int8 may lose on a part of the held-out images, in points of accuracy, coverage and ECE; default: 1',
+    )
     add_calibration_options(parser)
+    parser.add_argument('--tta', action='store_true', help='refused: an exported model sees one view of an image')
     parser.add_argument('--config', help='config, for a checkpoint that holds none (bare weights)')
     parser.add_argument(
         '--trust-checkpoint',
@@ -76,21 +87,34 @@ def run(args: Namespace) -> int:
     """Export."""
     began = time.monotonic()
     check_model('export', args)
+    if args.tta:
+        raise ValueError(
+            'export: --tta averages several views of an image, which a pipeline makes, and an exported model sees one. '
+            'Leave it out; whoever runs the model can show it several views.'
+        )
     if args.data is not None and not os.path.exists(os.path.expanduser(args.data)):
         raise FileNotFoundError(f'export: --data {args.data!r} does not exist.{near_files(args.data)}')
     with stdout_for_json(args.json):
         with quick_imports():
-            from hybridcls.apis.artifact import export
+            from hybridcls.apis.artifact import TooMuchLost, export
             from hybridcls.checkpoint_reading import trust_checkpoints
 
             if args.trust_checkpoint:
                 trust_checkpoints()
-        done = export(
-            args.checkpoint, args.out, args.format, args.dtype, args.token_merging, args.weights, args.golden,
-            args.calibration, args.config, args.force, args.data,
-        )  # fmt: skip
-        for line in (done.why, *done.notes):
-            tell(line, sys.stderr)
+        refused: Optional[TooMuchLost] = None
+        try:
+            done = export(
+                args.checkpoint, args.out, args.format, args.dtype, args.token_merging, args.weights, args.golden,
+                args.calibration, args.config, args.force, args.data, args.max_loss,
+                lambda sentence: tell(sentence, sys.stderr),
+            )  # fmt: skip
+        except TooMuchLost as error:
+            refused = error
+        else:
+            for line in (done.why, *done.notes):
+                tell(line, sys.stderr)
+    if refused is not None:
+        return _refuse(args, refused)
     seconds = time.monotonic() - began
     if args.json:
         print_json(
@@ -105,3 +129,12 @@ def run(args: Namespace) -> int:
     size = sum(done.files.values())
     tell(f'{len(done.files)} files, {size / 1e6:.1f} MB -> {done.folder} ({seconds:.0f} s)', sys.stderr)
     return 0
+
+
+def _refuse(args: Namespace, lost: 'TooMuchLost') -> int:
+    """Say what int8 would lose; nothing was written."""
+    for line in (*lost.notes, str(lost)):
+        tell(line, sys.stderr)
+    if args.json:
+        print_json(dict(command='export', checkpoint=args.checkpoint, out=None, refused=str(lost), notes=lost.notes))
+    return 1

@@ -66,6 +66,13 @@ def test_calibration(tmp_path, digit_folder):
     assert [line[:3] for line in lines] == [['none', '0.1', '0'], ['none', '0.8', '3']]
 
 
+def test_drift_without_an_artifact():
+    output = run_tool('benchmark.py', 'drift', '--streams', '20', '--length', '50', '--references', '100', '30')
+    lines = [line.split() for line in output.splitlines() if line.startswith('synthetic ')]
+    assert [line[1] for line in lines] == ['100', '30']
+    assert all(int(line[2]) <= int(line[3].strip('()')) for line in lines)
+
+
 def row(recipe, regression, plain):
     return {'recipe': recipe, 'logistic regression': regression, 'plain loop': plain}
 

@@ -1,7 +1,7 @@
 """Drift: false alarms over streams in which nothing changes, and how many images an alarm takes after a shift.
 
-    python tools/benchmark.py drift                        # scores drawn from a beta distribution
-    python tools/benchmark.py drift ARTIFACT --data FOLDER [--new-class FOLDER]  # those of an exported model
+    python tools/benchmark.py drift                                           # scores drawn from a beta distribution
+    python tools/benchmark.py drift ARTIFACT --data FOLDER [--new-class FOLDER]        # and those of an exported model
 
 FOLDER has images that trained nothing and are not the reference of the artifact; each stream draws a reference and then
 its own images from them. The shifts are made of these images, at the size that the network takes: two blurs, another
@@ -32,6 +32,7 @@ def parse_args():
     parser.add_argument('--data', metavar='FOLDER', help='images in class folders, or without')
     parser.add_argument('--new-class', metavar='FOLDER', help='images of a class that the model does not have')
     parser.add_argument('--references', nargs='+', type=int, default=[100, 300, 1000], help='numbers of images')
+    parser.add_argument('--scores', nargs='+', help='of real images; default: all')
     parser.add_argument('--streams', type=int, default=200)
     parser.add_argument('--length', type=int, default=5000)
     parser.add_argument('--shifted-streams', type=int, default=30)
@@ -96,32 +97,28 @@ def outputs_of(model, images):
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def rows_of(outputs, rows):
-    """Return the outputs of some images."""
+def some(draw, outputs, count):
+    """Return the outputs of images that are drawn with replacement."""
+    rows = draw.integers(0, len(next(iter(outputs.values()))), count)
     return {name: values[rows] for name, values in outputs.items()}
 
 
 class Streams:
-    """Streams of real images: for each a reference of its own, class means too, and images drawn with replacement."""
+    """Streams of real images, each with a reference (and class means) of its own; all drawn with replacement."""
 
-    def __init__(self, same, images, count):
-        total = len(next(iter(same.values())))
-        self.same, self.draws = same, [np.random.default_rng([images, one]) for one in range(count)]
-        self.references, self.rests = [], []
-        for draw in self.draws:
-            order = draw.permutation(total)
-            # With replacement, so that the reference is drawn as the stream is.
-            self.references.append(reference_of(rows_of(same, draw.choice(order, images))))
-            self.rests.append(order)
-        self.names = self.references[0]['names'].tolist()
-        self.counts = np.concatenate([one['counts'] for one in self.references])
+    def __init__(self, same, images, count, scores=None):
+        self.draws = [np.random.default_rng([images, one]) for one in range(count)]
+        self.references = [reference_of(some(draw, same, images)) for draw in self.draws]
+        known = self.references[0]['names'].tolist()
+        self.names = scores or known
+        kept = [known.index(name) for name in self.names]
+        self.counts = np.concatenate([one['counts'][kept] for one in self.references])
 
     def draw(self, outputs, length):
         """Return the rounded scores of images drawn from outputs, (streams, S, length)."""
         found = []
         for draw, reference in zip(self.draws, self.references, strict=True):
-            rows = draw.integers(0, len(next(iter(outputs.values()))), length)
-            scores = scores_of(rows_of(outputs, rows), reference['means'])
+            scores = scores_of(some(draw, outputs, length), reference['means'])
             found.append([bins_of(scores[name]) for name in self.names])
         return np.array(found)
 
@@ -138,7 +135,7 @@ def real(args):
     same = outputs_of(model, images)
     print(f'\n{len(images)} images of {Path(args.data).name}')
     for count in args.references:
-        streams = Streams(same, count, args.streams)
+        streams = Streams(same, count, args.streams, args.scores)
         say_false_alarms('real', count, streams.highest(streams.draw(same, args.length))[-1])
     shifts = {name: (outputs_of(model, one), 1.0) for name, one in shifted(images)}
     if args.new_class:
@@ -148,7 +145,7 @@ def real(args):
     print(f'{"shift":<16} {"reference":>9} {"found":>6} {"median delay":>13} {"90 %":>6} {"before it":>10}')
     for name, (outputs, share) in shifts.items():
         for count in args.references:
-            streams = Streams(same, count, args.shifted_streams)
+            streams = Streams(same, count, args.shifted_streams, args.scores)
             before, after = streams.draw(same, args.before), streams.draw(outputs, args.after)
             if share < 1:
                 kept = np.random.default_rng(0).random((len(after), 1, args.after)) >= share

@@ -1,5 +1,6 @@
 """What leaves the laboratory: a folder with the model, what it needs to answer, and what proves that it does."""
 
-from .export import Exported, export
+from .exporting import Exported, export
+from .quantized_artifact import TooMuchLost
 
-__all__ = ['Exported', 'export']
+__all__ = ['Exported', 'TooMuchLost', 'export']

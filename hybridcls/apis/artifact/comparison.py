@@ -29,7 +29,7 @@ def predictions_of(trained: TrainedModel, given: NetworkInput, images: np.ndarra
         images (np.ndarray): ``(N, h, w, C)`` uint8, RGB.
 
     Raises:
-        ValueError: If the model does not take images of that size.
+        ValueError: If a test of the model fails: its pipeline gives another size than it takes, say.
     """
     model = trained.model
     try:
@@ -38,9 +38,7 @@ def predictions_of(trained: TrainedModel, given: NetworkInput, images: np.ndarra
         if 'probabilities' in outputs:
             outputs['logits'] = model(given.preprocessed(model, torch.from_numpy(images))).float().numpy()
     except (ValueError, RuntimeError) as error:
-        raise ValueError(
-            f'export: the model does not take the images of its test pipeline, {given.height} x {given.width}: {error}'
-        ) from error
+        raise ValueError(f'export: a test fails on images of {given.height} x {given.width}: {error}') from error
     return outputs
 
 

@@ -1,13 +1,12 @@
-"""The formats that a graph is written in, and how each is run."""
+"""The formats that a graph is written in."""
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Optional
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,14 +14,12 @@ from hybridcls.checks import check_installed
 
 from .graph import ImageGraph
 
-__all__ = ['FORMATS', 'OPSET', 'Run', 'check_format', 'open_model', 'write_model']
+__all__ = ['FORMATS', 'OPSET', 'check_format', 'write_model']
 
 FORMATS = {'onnx': 'model.onnx', 'torch_export': 'model.pt2', 'openvino': 'model.xml'}
 """The main file of each format."""
 OPSET = 20
 _LARGEST_FILE = 2**31 - 2**24  # a protobuf ends at 2 GiB; the graph itself needs some of it
-
-Run = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
 def check_format(format: str) -> None:
@@ -82,7 +79,12 @@ def _write_onnx(program: torch.export.ExportedProgram, names: Sequence[str], ima
             node.target = torch.ops.aten.reshape.default
     aten = torch.ops.aten
     program = program.run_decompositions(
-        {aten.digamma.default: digamma, aten.scaled_dot_product_attention.default: plain_attention}
+        {
+            aten.digamma.default: digamma,
+            aten.scaled_dot_product_attention.default: plain_attention,
+            aten.sort.stable: stable_sort,
+            aten.argsort.stable: lambda values, **order: stable_sort(values, **order)[1],
+        }
     )
     size = sum(value.numel() * value.element_size() for value in program.state_dict.values())
     written = torch.onnx.export(
@@ -102,27 +104,6 @@ def _to_openvino(onnx: Path, file: Path, half: bool) -> None:
     openvino.save_model(model, file, compress_to_fp16=half)
     for part in onnx.parent.glob(f'{onnx.name}*'):
         part.unlink()
-
-
-def open_model(file: Path, format: str, names: Sequence[str]) -> Run:
-    """Open a written model on the CPU; return what runs it: images ``(N, h, w, C)`` uint8 to outputs by name."""
-    if format == 'torch_export':
-        module = torch.export.load(file).module()
-
-        def run(images: np.ndarray) -> dict[str, np.ndarray]:
-            with torch.no_grad():
-                return {name: value.numpy() for name, value in module(torch.from_numpy(images)).items()}
-
-        return run
-    if format == 'openvino':
-        import openvino
-
-        model = openvino.Core().compile_model(file, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
-        return lambda images: {name: model(images)[name].copy() for name in names}
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(file), providers=['CPUExecutionProvider'])
-    return lambda images: dict(zip(names, session.run(list(names), {'images': images}), strict=True))
 
 
 def plain_attention(
@@ -147,6 +128,14 @@ def plain_attention(
     if attn_mask is not None:
         scores = scores.masked_fill(~attn_mask, -torch.inf) if attn_mask.dtype == torch.bool else scores + attn_mask
     return scores.softmax(-1) @ value
+
+
+def stable_sort(
+    values: Tensor, *, stable: Optional[bool] = None, dim: int = -1, descending: bool = False
+) -> tuple[Tensor, Tensor]:
+    """``torch.sort`` as the largest (or smallest) of all: of equal values ONNX's TopK takes the first one first."""
+    ordered, indices = torch.topk(values, values.shape[dim], dim, largest=descending, sorted=True)
+    return ordered, indices
 
 
 def digamma(x: Tensor) -> Tensor:
@@ -176,7 +165,9 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _first_line(error: Exception) -> str:
-    """What an error says, without the pages that exporters write around it."""
+def _first_line(error: BaseException) -> str:
+    """What the error below all others says, without the pages that exporters write around it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0].rstrip('.') if lines else type(error).__name__

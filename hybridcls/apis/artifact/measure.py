@@ -1,10 +1,11 @@
 """How good an exported model is, with intervals: measured on held-out images, or read from its checkpoint."""
 
 import fnmatch
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
+import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
 from torch import Tensor
@@ -13,42 +14,65 @@ from hybridcls.checkpoint_reading import read_checkpoint
 from hybridcls.evaluation import Accuracy, CalibrationMetric
 from hybridcls.functional.metrics.intervals import bootstrap_interval, share_interval
 
-from ..calibration_fit import labelled_scores
-from ..inferencer import HybridInferencer
+from .shipped.runtime import calibrated
 
-__all__ = ['measure', 'measured', 'recorded_metrics']
+__all__ = ['HEADLINES', 'artifact_metrics', 'measured', 'metric_sentence', 'recorded_metrics']
+
+HEADLINES = ('accuracy/top1', 'calibration/ece', 'answered', 'error_of_answered', 'multi-label/f1')
+"""The metrics that are said of an export."""
 
 _ENDS = ('_low', '_high')
 
 
-def measure(
-    model: HybridInferencer, data: str, confidence: float = 0.95, batch_size: Optional[int] = None
+def artifact_metrics(
+    sidecar: Mapping[str, Any],
+    outputs: Mapping[str, np.ndarray],
+    labels: Sequence[Optional[str]],
+    confidence: float = 0.95,
 ) -> dict[str, dict[str, Any]]:
-    """Measure a model on held-out images: class folders, or a table with labels.
+    """Measure what an artifact answers, after its calibration, on held-out images.
 
-    With the calibration that the model was loaded with; see
-    :func:`~hybridcls.apis.held_out_images.held_out_images` for which images are taken.
+    Args:
+        sidecar (Mapping): Of the artifact.
+        outputs (Mapping): Of its graph, by name, for N images.
+        labels (Sequence[str, optional]): The class (or folder) of each image, of several labels ``a|b``; None is not
+            known: the image is left out.
+        confidence (float): Of the intervals, in (0, 1). Defaults to 0.95.
 
     Returns:
         dict[str, dict]: By name ``value``, ``low``, ``high`` (None where there are too few images for an interval),
-        ``confidence``, ``images`` and ``unit``: ``accuracy/top1``, ``calibration/ece``, ``calibration/brier`` and
-        ``calibration/nll``; with a threshold for the risk also ``answered`` and ``error_of_answered``; of several
-        labels an image ``multi-label/f1``, the mean over the classes.
-
-    Raises:
-        ValueError: If there are no labelled images of the model's classes.
+        ``confidence``, ``images`` and ``unit``: ``accuracy/top1``, ``calibration/ece``, ``mce``, ``brier`` and ``nll``;
+        with a threshold for the risk also ``answered`` and ``error_of_answered``, in which images of unknown classes
+        count as wrong; of several labels an image ``multi-label/f1``, the mean over the classes. Empty without classes
+        or labels.
     """
-    if model.multi_label:
-        return _measured_labels(model, data, confidence, batch_size)
-    given = labelled_scores(model, data, batch_size)
-    risk = None if model.calibration is None else model.calibration.calibration.risk
-    return measured(given.scores, given.labels, confidence, None if risk is None else risk['threshold'])
+    rows = [row for row, label in enumerate(labels) if label is not None]
+    if not rows or 'probabilities' not in outputs:
+        return {}
+    number_of = {
+        name: number for names in (sidecar['folders'] or [], sidecar['classes']) for number, name in enumerate(names)
+    }
+    scores = outputs['probabilities'][rows]
+    if sidecar['multi_label']:
+        true = np.zeros(scores.shape)
+        for row, place in enumerate(rows):
+            found = [number_of[name] for name in str(labels[place]).split('|') if name in number_of]
+            true[row, found] = 1
+        said = scores >= np.asarray(sidecar['class_thresholds'], np.float32)
+        return _measured_labels(torch.from_numpy(said).double(), torch.from_numpy(true), confidence)
+    calibration = sidecar['calibration'] or {}
+    if calibration:
+        scores = calibrated(scores, calibration['scaling'])
+    numbers = torch.tensor([number_of.get(str(labels[place]), -1) for place in rows])
+    if bool((numbers < 0).all()):
+        return {}
+    return measured(torch.from_numpy(scores), numbers, confidence, (calibration.get('risk') or {}).get('threshold'))
 
 
 def measured(
     scores: Tensor, labels: Tensor, confidence: float = 0.95, threshold: Optional[float] = None
 ) -> dict[str, dict[str, Any]]:
-    """Return accuracy and calibration of probabilities; see :func:`measure`.
+    """Return accuracy and calibration of probabilities; see :func:`artifact_metrics`.
 
     Args:
         scores (Tensor): Float, (N, C).
@@ -82,6 +106,19 @@ def measured(
     return found
 
 
+def metric_sentence(name: str, found: Mapping[str, Any]) -> str:
+    """Say a metric with its interval in a line.
+
+    Example:
+        >>> metric_sentence('accuracy/top1', dict(value=90.0, low=55.5, high=99.75, images=10, unit='%'))
+        'accuracy/top1 90.00 % (55.50 to 99.75) of 10 images'
+    """
+    if found['value'] is None:
+        return f'{name}: no value, of {found["images"]} images'
+    ends = '' if found['low'] is None else f' ({found["low"]:.2f} to {found["high"]:.2f})'
+    return f'{name} {found["value"]:.2f} {found["unit"]}{ends} of {found["images"]} images'
+
+
 def _with_ends(
     metric: BaseMetric, values: Mapping[str, float], confidence: float, images: int
 ) -> dict[str, dict[str, Any]]:
@@ -108,28 +145,16 @@ def _entry(
     return numbers | dict(confidence=confidence, images=images, unit=unit)
 
 
-def _measured_labels(
-    model: HybridInferencer, data: str, confidence: float, batch_size: Optional[int]
-) -> dict[str, dict[str, Any]]:
-    answers = [
-        answer for answer in model(data, batch_size=batch_size, on_unreadable='skip') if answer.label is not None
-    ]
-    if not answers:
-        raise ValueError(f'export: expected images with labels, got none in {data}.')
-    numbers = {name: number for number, name in enumerate(model.classes)}
-    true, said = (torch.zeros(len(answers), len(numbers), dtype=torch.float64) for _ in range(2))
-    for row, answer in enumerate(answers):
-        for table, text in ((true, answer.label), (said, answer.class_name)):
-            for name in filter(None, (text or '').split('|')):
-                table[row, numbers[name]] = 1
+def _measured_labels(said: Tensor, true: Tensor, confidence: float) -> dict[str, dict[str, Any]]:
+    """Return the mean F1 of the classes from what is said and what is true of each image, 0 or 1, float64 (N, C)."""
 
     def f1(weights: Tensor) -> Tensor:
         both, either = weights @ (true * said), weights @ (true + said)
         return torch.where(either > 0, 2 * both / either, 0.0).mean(1)
 
-    low, high = bootstrap_interval(f1, len(answers), confidence=confidence)
-    value = float(f1(torch.ones(1, len(answers), dtype=torch.float64)))
-    return {'multi-label/f1': _entry(100 * value, 100 * float(low), 100 * float(high), confidence, len(answers), '%')}
+    low, high = bootstrap_interval(f1, len(true), confidence=confidence)
+    value = float(f1(torch.ones(1, len(true), dtype=torch.float64)))
+    return {'multi-label/f1': _entry(100 * value, 100 * float(low), 100 * float(high), confidence, len(true), '%')}
 
 
 def recorded_metrics(checkpoint: str) -> dict[str, dict[str, Any]]:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ..trained_model import TrainedModel
@@ -59,9 +60,7 @@ def read_network_input(trained: TrainedModel) -> NetworkInput:
     """
     seen = []
     for height, width in _SHAPES:
-        image = np.zeros((height, width, 3), np.uint8)
-        image[..., 2] = 255  # red; arrays of a pipeline are BGR
-        packed = trained.pipeline(dict(img=image))['inputs']
+        packed = trained.pipeline(dict(img=Image.new('RGB', (width, height), 'red')))['inputs']
         if not isinstance(packed, Tensor) or packed.dim() != 3:
             raise ValueError(
                 'export: the test pipeline gives several views of an image, and an exported model takes one. Leave '

@@ -54,8 +54,8 @@ def _decode(loader: Any) -> dict[str, Any]:
     name = type(loader).__name__
     if isinstance(loader, LoadImageFromFile):
         raise ValueError(
-            'export: expected LoadImage in the pipeline, got LoadImageFromFile. Write LoadImage(version=1), which reads '
-            'the same pixels: --config FILE names another config.'
+            'export: expected LoadImage in the pipeline, got LoadImageFromFile. Write LoadImage(version=1), which '
+            'reads the same pixels: --config FILE names another config.'
         )
     if loader.color_type not in ('color', 'color_ignore_orientation'):
         raise ValueError(

@@ -17,7 +17,7 @@ from hybridcls.version import __version__
 from ..held_out_images import split_file_of, training_dataset
 from ..trained_model import TrainedModel
 
-__all__ = ['provenance_of']
+__all__ = ['first_weights_of', 'provenance_of']
 
 UNKNOWN = 'unknown'
 _PACKAGES = ('torch', 'timm', 'mmengine', 'mmcv', 'mmpretrain', 'numpy', 'cv2', 'PIL', 'onnx', 'onnxscript')
@@ -36,7 +36,7 @@ def provenance_of(trained: TrainedModel) -> dict[str, Any]:
         **{name: meta[key] for name, key in kept.items() if meta.get(key) is not None},
         data=_data(trained),
         versions=_versions(),
-        pretrained=_pretrained(trained.model, trained.cfg),
+        pretrained=first_weights_of(trained.model, trained.cfg),
         date=datetime.now(timezone.utc).isoformat(timespec='seconds'),
     )
 
@@ -68,7 +68,7 @@ def _data(trained: TrainedModel) -> dict[str, Any]:
     return dict(type=known.get('type'), folder=folder or None, lists=found, fingerprint=digest.hexdigest())
 
 
-def _pretrained(model: nn.Module, cfg: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def first_weights_of(model: nn.Module, cfg: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return for each network in a model where its first weights came from, and under which licence."""
     found: dict[str, dict[str, Any]] = {}
     for name, module in model.named_modules():

@@ -3,16 +3,18 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional, Union
 
 import numpy as np
+from mmpretrain.models.heads import MultiLabelClsHead
 
 from hybridcls.structures import Calibration
 
 from ..trained_model import TrainedModel, class_names_of
 from .golden import write_golden
+from .measure import recorded_metrics
 from .preprocessing import preprocessing_of
 from .provenance import provenance_of
 from .shipped.runtime import FORMAT, VERSION, file_digest, read_sidecar
@@ -43,7 +45,7 @@ def write_artifact(
         model (Mapping): The sidecar's ``model``: file, format, input, outputs ...
         compute (Callable): The model in PyTorch, from uint8 (N, h, w, 3) RGB to its outputs by name.
         calibration (Calibration, optional): Of the checkpoint.
-        metrics (Mapping, optional): What was measured, by name.
+        metrics (Mapping, optional): What was measured, by name. Defaults to None: what the training measured.
         golden (str, optional): A folder of the user's own golden images.
         normalized (Callable, optional): See :func:`~hybridcls.apis.artifact.golden.write_golden`.
         **more: Other keys of the sidecar, such as ``drift``.
@@ -61,13 +63,13 @@ def write_artifact(
         preprocessing=preprocessing,
         classes=list(class_names_of(trained)),
         folders=list(trained.classes.folders) if trained.classes and trained.classes.folders else None,
-        **_of_head(trained.model),
+        **_labels_of(*(getattr(part, 'head', None) for part in getattr(trained.model, 'members', [trained.model]))),
         heads=_heads_of(trained),
         calibration=None if calibration is None else calibration.to_json(),
         drift=None,
         enrolled=None,
         provenance=provenance_of(trained),
-        metrics=dict(metrics or {}),
+        metrics=dict(recorded_metrics(trained.found.path) if metrics is None else metrics),
         golden=write_golden(folder, trained, compute, golden, normalized),
     )
     for file in sorted(_SHIPPED.glob('*.py')):
@@ -89,15 +91,23 @@ def write_sidecar(folder: Union[str, Path], sidecar: Mapping[str, Any]) -> None:
     (folder / SIDECAR).write_text(f'{text}\n', encoding='utf8')
 
 
-def _of_head(head_owner: Any) -> dict[str, Any]:
-    """Return whether an image may have several labels, and from which probability on."""
-    return _labels_of(getattr(head_owner, 'head', None))
+def _labels_of(*heads: Any) -> dict[str, Any]:
+    """Return whether an image may have several labels, and from which probability on: of members the mean."""
+    found = [_thresholds_of(head.heads[head.main] if hasattr(head, 'heads') else head) for head in heads]
+    known = [one for one in found if one is not None]
+    mean = np.mean(known, axis=0, dtype=np.float32).tolist() if known else None
+    return dict(multi_label=bool(known), class_thresholds=mean)
 
 
-def _labels_of(head: Any) -> dict[str, Any]:
-    head = getattr(head, 'heads', {}).get(getattr(head, 'main', None), head) if hasattr(head, 'heads') else head
-    is_multi = bool(getattr(head, 'multi_label', False))
-    return dict(multi_label=is_multi, class_thresholds=head.thresholds.values.tolist() if is_multi else None)
+def _thresholds_of(head: Any) -> Optional[Sequence[float]]:
+    if isinstance(head, MultiLabelClsHead):
+        if head.thr is None:
+            raise ValueError(
+                f'export: expected thr in {type(head).__name__}, got topk={head.topk}: runtime.py has thresholds for '
+                'several labels an image. Set head.thr: --config FILE names another config.'
+            )
+        return [head.thr] * head.num_classes
+    return head.thresholds.values.tolist() if getattr(head, 'multi_label', False) else None
 
 
 def _heads_of(trained: TrainedModel) -> Optional[dict[str, Any]]:

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from hybridcls.apis.artifact.reference import drift_entry, read_reference, reference_of, write_reference
+from hybridcls.apis.artifact.reference import drift_entry, labels_of, read_reference, reference_of, write_reference
 from hybridcls.apis.artifact.shipped.alarm import bins_of
+from hybridcls.apis.image_inputs import Item
 
 COUNT, SIZE = 60, 8
 
@@ -74,8 +75,15 @@ def test_without_labels_the_predicted_classes_are_the_groups(outputs):
     without, known = reference_of(outputs), reference_of(outputs, predicted, 3)
     np.testing.assert_array_equal(without['means'], known['means'])
     assert 'class_means' not in without
-    del outputs['probabilities']
-    assert reference_of(outputs)['means'].shape == (1, SIZE)  # SupCon
+    del outputs['probabilities']  # SupCon
+    assert reference_of(outputs)['means'].shape == (1, SIZE)
+    assert reference_of(outputs, predicted)['means'].shape == (3, SIZE)
+
+
+def test_labels_are_classes_or_folders_of_the_model():
+    items = [Item(None, None, name) for name in ('n1', 'dog', None, 'newt')]
+    assert labels_of(items, dict(classes=['cat', 'dog'], folders=['n1', 'n2'])) == [0, 1, -1, -1]
+    assert labels_of(items, dict(classes=[], folders=None)) == [1, 0, -1, 2]
 
 
 def test_it_is_read_as_it_was_written(outputs, labels, tmp_path):

@@ -24,7 +24,7 @@ from itertools import islice
 from typing import Any, Optional, Union
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 FORMAT, VERSION = 'hybridcls artifact', 1
 Json = dict[str, Any]
@@ -70,11 +70,12 @@ class Model:
 
     def decide(self, outputs: Outputs, top_k: int = 5) -> list[Json]:
         """Return what the outputs say of each image, after the calibration and thresholds of the sidecar."""
-        answers = _decide(outputs, self.sidecar, self.sidecar.get('calibration'), top_k)
+        images = len(next(iter(outputs.values())))
+        answers = _decide(images, outputs, self.sidecar, self.sidecar.get('calibration'), top_k)
         for name, head in (self.sidecar.get('heads') or {}).items():
             own = {key[len(name) + 1 :]: values for key, values in outputs.items() if key.startswith(f'{name}.')}
             calibration = self.sidecar.get('calibration') if head.get('main') else None
-            for answer, said in zip(answers, _decide(own, head, calibration, top_k)):
+            for answer, said in zip(answers, _decide(images, own, head, calibration, top_k)):
                 answer.setdefault('heads', {})[name] = {key: said[key] for key in said if key != 'embedding'}
         return answers
 
@@ -108,6 +109,8 @@ class Model:
                 the error is raised.
             alarm: Of :meth:`alarm`, which sees all that get an answer. Defaults to None.
         """
+        if batch_size < 1:
+            raise ValueError(f'expected a batch size of at least 1, got {batch_size}.')
         rest = iter(
             [images] if isinstance(images, (str, bytes, os.PathLike, Image.Image)) or _is_one(images) else images
         )
@@ -223,8 +226,14 @@ def open_graph(folder: str, model: Json) -> Callable[[np.ndarray], Outputs]:
         if kind == 'openvino':
             import openvino
 
-            compiled = openvino.Core().compile_model(path, 'CPU')
-            return lambda batch: {name: np.array(compiled(batch)[name]) for name in names}
+            # Left to itself it computes in bfloat16 where the CPU can.
+            compiled = openvino.Core().compile_model(path, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
+
+            def run_openvino(batch: np.ndarray) -> Outputs:
+                found = compiled(batch)
+                return {name: np.array(found[name]) for name in names}
+
+            return run_openvino
         import torch
 
         program = torch.export.load(path).module()
@@ -245,7 +254,7 @@ def open_graph(folder: str, model: Json) -> Callable[[np.ndarray], Outputs]:
 # The decision
 
 
-def _decide(outputs: Outputs, of: Json, calibration: Optional[Json], top_k: int) -> list[Json]:
+def _decide(images: int, outputs: Outputs, of: Json, calibration: Optional[Json], top_k: int) -> list[Json]:
     """Return the answers of one head; ``of`` has its ``classes``, ``multi_label`` and ``class_thresholds``."""
     known = ('logits', 'probabilities', 'embedding')
     uncertainties = {name: values for name, values in outputs.items() if name not in known and '.' not in name}
@@ -253,7 +262,7 @@ def _decide(outputs: Outputs, of: Json, calibration: Optional[Json], top_k: int)
     answers: list[Json] = []
     if scores is not None and calibration:
         scores = calibrated(scores, calibration['scaling'])
-    for row in range(len(next(iter(outputs.values())))):
+    for row in range(images):
         answer: Json = {}
         if scores is not None:
             order = np.argsort(-scores[row].astype(np.float64), kind='stable')
@@ -322,6 +331,8 @@ def read_image(image: Any, decode: Json) -> np.ndarray:
             image = Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image)
         if isinstance(image, Image.Image):
             return _flat(image, decode)
+    except UnidentifiedImageError as error:
+        raise ValueError(f'cannot read {name}: its bytes are no image format that Pillow knows here.') from error
     except Exception as error:  # Pillow raises SyntaxError, struct.error and others on broken files
         raise ValueError(f'cannot read {name}: {str(error) or type(error).__name__}') from error
     raise TypeError(f'expected a path, bytes, an image of Pillow or an array, got {type(image).__name__}.')
@@ -623,20 +634,17 @@ def _area_taps(new: int, old: int) -> Taps:
 # In a shell
 
 
-def files_in(paths: list[str], seed: Optional[int] = None) -> list[str]:
-    """Return files as they are given, and for a folder all images below: sorted, or with a seed in random order."""
-    known, found = Image.registered_extensions(), []
-    for path in paths:
-        if os.path.isdir(path):
-            below = [os.path.join(top, name) for top, _, names in os.walk(path) for name in names]
-            below = sorted(one for one in below if os.path.splitext(one)[1].lower() in known)
-            if not below:
-                raise ValueError(f'{path} has no image.')
-            if seed is not None:
-                random.Random(seed).shuffle(below)
-            found += below
-        else:
-            found.append(path)
+def image_files(path: str, seed: Optional[int] = None) -> list[str]:
+    """Return the images below a folder, sorted, or with a seed in random order; of anything else, the path."""
+    if not os.path.isdir(path):
+        return [path]
+    known = tuple(Image.registered_extensions())
+    found = [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names]
+    found = sorted(one for one in found if one.lower().endswith(known))
+    if not found:
+        raise ValueError(f'{path} has no image.')
+    if seed is not None:
+        random.Random(seed).shuffle(found)
     return found
 
 
@@ -661,19 +669,21 @@ def main() -> int:
         print(json.dumps({'path': image, 'error': str(error)}), flush=True)
 
     try:
+        images = [image for path in args.images for image in image_files(path, seed=0 if args.alarm else None)]
         model = Model()
-        alarm = model.alarm() if args.alarm else None
+        alarm: Any = model.alarm() if args.alarm else None
         if args.state and os.path.exists(args.state):
             alarm.restore(args.state)
-        images = files_in(args.images, seed=0 if args.alarm else None)
-        for answer in model.answers(images, args.batch_size, args.top_k, on_error=skip, alarm=alarm):
-            print(json.dumps(answer), flush=True)
-        if alarm is None:
-            return 1 if failed else 0
-        if args.state:
-            alarm.save(args.state)
-        print(alarm, file=sys.stderr)
-        return 1 if failed or alarm.alarm_at is not None else 0
+        try:
+            for answer in model.answers(images, args.batch_size, args.top_k, on_error=skip, alarm=alarm):
+                print(json.dumps(answer), flush=True)
+        finally:
+            if args.state:
+                alarm.save(args.state)
+        if alarm is not None:
+            print(alarm, file=sys.stderr)
+            return 1 if failed or alarm.alarm_at is not None else 0
+        return 1 if failed else 0
     except (ValueError, ImportError) as error:
         print(error, file=sys.stderr)
         return 2

@@ -4,7 +4,6 @@ import os
 from collections.abc import Mapping
 from typing import Any, Optional
 
-from mmengine.model import BaseTTAModel
 from torch import nn
 
 from hybridcls.checkpoint_reading import read_checkpoint, weights_of
@@ -31,20 +30,25 @@ _SAID = dict(
 )
 
 
-def check_exportable(trained: TrainedModel) -> None:
-    """Raise a ValueError for a model whose answers one pass over one image does not give."""
+def check_exportable(trained: TrainedModel) -> list[str]:
+    """Return what to say of a test that could do other than the exported model.
+
+    Raises:
+        ValueError: For a model whose answers one pass does not give.
+    """
     model = trained.model
-    if isinstance(model, BaseTTAModel):
-        raise ValueError(
-            f'export: {type(model).__name__} predicts several views of an image, which a pipeline makes, and an '
-            "exported model sees one. Export the classifier inside: --config FILE, with it as the config's model."
-        )
     if isinstance(model, MCDropoutClassifier):
         raise ValueError(
             f'export: MCDropoutClassifier predicts {model.samples} times with random dropout, which no exported model '
             "repeats. Export the network without draws: --config FILE with model=dict(type='HybridClassifier', ...), "
             'whose weights have the same names.'
         )
+    notes = []
+    if trained.cfg.get('tta_model') is not None:
+        notes.append('Test-time augmentation (--tta of a test) is left out: the artifact sees one view of an image.')
+    if (trained.cfg.get('test_cfg') or {}).get('fp16'):
+        notes.append('A test computes in mixed precision (test_cfg.fp16), the exported model in that of --dtype.')
+    return notes
 
 
 def choose_weights(trained: TrainedModel, chosen: str) -> tuple[str, str]:
@@ -105,11 +109,14 @@ def set_token_merging(trained: TrainedModel, asked: Optional[str]) -> tuple[Opti
 
 
 def merge_adapters(model: nn.Module) -> tuple[dict[str, Optional[str]], list[str]]:
-    """Merge LoRA, in place, and say which other levers are in the graph.
+    """Merge LoRA and the shards of classes, in place, and say which other levers are in the graph.
 
     Returns:
         tuple[dict[str, str | None], list[str]]: ``lora``, ``token_learner`` and ``cbam``; and what to say.
     """
+    for module in model.modules():
+        if getattr(module, 'shard_classes', False):
+            module.shard_classes = False  # one process has all classes, and nothing to gather from others
     layers = len(lora_layers(model))
     notes = []
     if layers:

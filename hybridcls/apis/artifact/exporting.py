@@ -1,7 +1,7 @@
 """Export a trained model to a folder that needs neither hybridcls nor torch, and compare what it computes."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,22 +10,26 @@ from typing import Any, Optional, Union
 import numpy as np
 import torch
 
-from hybridcls.checks import check_choice
+from hybridcls.checks import check_choice, check_number
+from hybridcls.datasets.dataset_parts import loaders_of, version_of
 from hybridcls.engine.checkpoints.calibration_file import FoundCalibration, find_calibration
 
 from ..held_out_images import held_out_images
+from ..image_inputs import Item
 from ..trained_model import Source, TrainedModel, read_trained_model
 from .artifact_folder import check_out_folder, unfinished_folder
 from .comparison import BATCHES, check_differences, check_same_names, largest_differences, predictions_of
-from .formats import FORMATS, OPSET, check_format, open_model, write_model
+from .exported_levers import TOKEN_MERGING, WEIGHTS, check_exportable, choose_weights, merge_adapters, set_token_merging
+from .formats import FORMATS, OPSET, check_format, write_model
 from .golden import golden_batch
 from .graph import MEANINGS, ImageGraph, normalizations_of, normalized_images, run_in_torch
 from .half_precision import check_half
-from .levers import TOKEN_MERGING, WEIGHTS, check_exportable, choose_weights, merge_adapters, set_token_merging
 from .network_input import NetworkInput, read_network_input
 from .preprocessing import preprocessing_of
+from .quantized_artifact import check_images, quantize_artifact
 from .reference import add_reference, check_count
-from .sidecar import write_artifact
+from .shipped.runtime import open_graph
+from .sidecar import read_sidecar, write_artifact
 
 __all__ = ['DTYPES', 'Exported', 'export']
 
@@ -67,6 +71,8 @@ def export(
     config: Union[str, Path, None] = None,
     force: bool = False,
     data: Optional[str] = None,
+    max_loss: Optional[float] = None,
+    tell: Callable[[str], None] = lambda sentence: None,
 ) -> Exported:
     """Export a trained model.
 
@@ -91,11 +97,15 @@ def export(
         force (bool): Whether an artifact that is there is replaced. Defaults to False.
         data (str, optional): Held-out images, with or without labels, that the artifact's alarm compares with; see
             :func:`~hybridcls.apis.held_out_images.held_out_images`. Defaults to None: there is no alarm.
+        max_loss (float, optional): How many points int8 may lose on a part of ``data``; see
+            :func:`~hybridcls.apis.artifact.quantized_artifact.quantize_artifact`. Defaults to None: 1.
+        tell (Callable): Takes sentences about work that takes minutes.
 
     Raises:
         ValueError: If the model or its pipeline cannot be exported, or the result differs.
         FileExistsError: If ``out`` is there.
         ImportError: If the extra ``export`` is missing.
+        TooMuchLost: If int8 loses more than ``max_loss``.
     """
     out = os.path.expanduser(os.fspath(out))
     check_choice('export', 'format', format, FORMATS)
@@ -103,19 +113,23 @@ def export(
     check_choice('export', 'weights', weights, WEIGHTS)
     check_choice('export', 'token_merging', token_merging, (None, *TOKEN_MERGING))
     check_format(format)
+    _check_int8(format, dtype, data, max_loss)
     check_out_folder('export', out, force)
     trained = read_trained_model(checkpoint, config)
-    check_exportable(trained)
-    held_out, about_held_out = [], []
+    notes = check_exportable(trained)
+    held_out: list[Item] = []
+    about_held_out: list[str] = []
     if data is not None:
         held_out, about_held_out = held_out_images(data, trained.found.path, trained.cfg, 'export')
         check_count(len(held_out))
+        if dtype == 'int8':
+            check_images(sum(item.label is not None for item in held_out))
     preprocessing_of(trained)  # raises for a pipeline that runtime.py does not have
     given = read_network_input(trained)
     levers: dict[str, Optional[str]] = {}
     levers['weights'], said = choose_weights(trained, weights)
-    levers['token_merging'], notes = set_token_merging(trained, token_merging)
-    notes = [said, *notes]
+    levers['token_merging'], merging = set_token_merging(trained, token_merging)
+    notes += [said, *merging]
     found = _calibration(trained, given, calibration, levers, weights, notes)
     batches = [_random_images(given.shape, size) for size in BATCHES] + [golden_batch(trained, golden)]
     expected = [predictions_of(trained, given, batch) for batch in batches]
@@ -131,32 +145,52 @@ def export(
     written = graph.in_half() if half and format != 'openvino' else graph
     with unfinished_folder(out) as folder:
         file = write_model(written, names, torch.from_numpy(batches[1]), folder, format, half)
-        run = open_model(file, format, names)
-        got = [run(batch) for batch in batches]
-        difference = largest_differences(names, expected, got)
-        if half:
-            notes.append(check_half(expected, got))
-        else:
-            check_differences(file.name, difference, expected)
         description = dict(
             file=file.name, format=format, dtype=dtype, opset=OPSET if format == 'onnx' else None,
             input=dict(name='images', dtype='uint8', shape=['N', *given.shape],
                        colors='RGB' if given.channels == 3 else 'gray'),
-            outputs={name: _described(name, got[0][name]) for name in names},
+            outputs={name: _described(name, computed[0][name]) for name in names},
             normalization=normalizations_of(trained.model),
-            levers=levers | kept, difference=difference,
+            levers=levers | kept,
         )  # fmt: skip
+        run = open_graph(str(folder), description)
+        got = [run(batch) for batch in batches]
+        description['difference'] = difference = largest_differences(names, expected, got)
+        if half:
+            notes.append(check_half(expected, got))
+        else:
+            check_differences(file.name, difference, expected)
         write_artifact(
             folder, trained, description, partial(predictions_of, trained, given),
             calibration=None if found is None else found.calibration,
             golden=golden, normalized=partial(normalized_images, trained.model, given),
         )  # fmt: skip
+        if dtype == 'int8':
+            quantized = quantize_artifact(folder, held_out, 1.0 if max_loss is None else max_loss, tell=tell)
+            held_out, notes = quantized.judges, [*notes, *quantized.notes]  # the others are no longer held out
+            description = read_sidecar(folder)['model']
         if data is not None:
             notes += [*about_held_out, *add_reference(folder, held_out)]
         files = {
             path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob('*') if path.is_file()
         }
-    return Exported(out, *trained.found, tuple(notes), difference, description, files)
+    return Exported(out, *trained.found, tuple(notes), description['difference'], description, files)
+
+
+def _check_int8(format: str, dtype: str, data: Optional[str], max_loss: Optional[float]) -> None:
+    if dtype != 'int8':
+        if max_loss is not None:
+            raise ValueError(f'export: --max-loss is for --dtype int8, got {dtype}. Leave it out.')
+        return
+    if format != 'onnx':
+        raise ValueError(f'export: --dtype int8 is for --format onnx, got {format}.')
+    if data is None:
+        raise ValueError(
+            'export: --dtype int8 needs held-out images with labels, which set the ranges and show what is lost. Type: '
+            '--data FOLDER'
+        )
+    if max_loss is not None:
+        check_number('export', '--max-loss', max_loss, 0, 100)
 
 
 def _calibration(
@@ -177,6 +211,9 @@ def _calibration(
     size = found.calibration.img_size
     if size is not None and tuple(size) != (given.height, given.width):
         changed = f'images of {given.height} x {given.width} instead of {" x ".join(map(str, size))}'
+    version = version_of(loaders_of(trained.pipeline))
+    if found.calibration.preprocessing_version != version:
+        changed = f'preprocessing version {version} instead of {found.calibration.preprocessing_version}'
     if found.calibration.precision != 'float32':
         changed = f'float32 instead of {found.calibration.precision}'
     if changed is None:
