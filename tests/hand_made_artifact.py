@@ -12,7 +12,7 @@ from hybridcls.apis.artifact.shipped import runtime
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLASSES = ['cat', 'dog', 'emu', 'fox', 'gnu', 'hen']
-THRESHOLD, TEMPERATURE = 0.45, 2.5
+THRESHOLD, TEMPERATURE = 0.6, 2.5
 SHIPPED = Path(hybridcls.apis.artifact.shipped.__file__).parent
 DECODE = dict(background=[255, 255, 255], exif=True, depth='check', gray=False, cmyk='cv2')
 

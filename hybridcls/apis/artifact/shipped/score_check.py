@@ -363,6 +363,8 @@ def explain(
         yield Finding(
             'classes', f'The class {strange[0]!r} is none of the model. Take the names of "classes" in model.json.'
         )
+        if all(one.name in strange for one in answers.values()):
+            return
     comparison = _Comparison(answers, goldens, sidecar, graph)
     if any(one.answered is False for one in answers.values()):
         answers = {key: one._replace(answered=one.answered is not False) for key, one in answers.items()}

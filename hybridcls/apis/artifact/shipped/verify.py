@@ -28,7 +28,8 @@ try:
     from . import graph_check, runtime, score_check
     from .input_check import Explainer
     from .pixel_mistakes import Finding, Golden, traits
-except ImportError:  # beside the other files of an artifact
+except ImportError:  # beside the other files of an artifact, whose folder `python -I` leaves out
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
     import graph_check
     import runtime  # type: ignore[no-redef]
     import score_check
@@ -130,14 +131,20 @@ def _verify(
             raise
         findings.append(Finding('threshold', str(error)))
         return
-    if not _files_are_right(report, sidecar):
-        return
-    goldens, stages = read_golden(folder, sidecar)
+    findings += _changed_files(folder, sidecar)
+    if not findings:
+        report.passed.append(f'files: {len(sidecar["files"])}, as model.json lists them')
+    try:
+        goldens, stages = read_golden(folder, sidecar)
+        graph = graph_check.open_artifact(folder, sidecar, tolerance)
+    except ValueError:
+        if findings:  # which say why
+            return
+        raise
     preprocessing = _own_preprocessing(goldens, sidecar)
     findings += preprocessing
     if not preprocessing:
         report.passed.append(f'preprocessing: model.json gives the stored input of {len(goldens)} golden images')
-    graph = graph_check.open_artifact(folder, sidecar, tolerance)
     found = list(graph_check.check_outputs(graph, stages, sidecar))
     findings += found
     if not found:
@@ -161,18 +168,14 @@ def _verify(
             report.passed.append(f'predict: it gives the answers for {len(goldens)} golden images')
 
 
-def _files_are_right(report: Report, sidecar: Json) -> bool:
-    """Compare all files with model.json; return whether the rest can be compared."""
+def _changed_files(folder: str, sidecar: Json) -> list[Finding]:
+    """Name each file that is missing or has changed."""
     try:
-        runtime.check_digests(report.folder, sidecar)
+        runtime.check_digests(folder, sidecar)
     except ValueError as error:
         wrong = str(error).partition('exported: ')[2].rstrip('.').split('; ')
-        for one in wrong:
-            report.findings.append(Finding('file', f'{one}. Copy it again from the artifact as it was exported.'))
-        needed = [sidecar['model']['file'], sidecar['golden']['file']]
-        return all(os.path.isfile(os.path.join(report.folder, name)) for name in needed)
-    report.passed.append(f'files: {len(sidecar["files"])}, as model.json lists them')
-    return True
+        return [Finding('file', f'{one}. Copy it again from the artifact as it was exported.') for one in wrong]
+    return []
 
 
 def read_golden(folder: str, sidecar: Json) -> tuple[list[Golden], dict[str, Array]]:

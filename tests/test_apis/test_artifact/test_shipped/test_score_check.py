@@ -93,8 +93,8 @@ WRONG = {
     'statistics of 0.5': (lambda code, path: softmax(code.float_logits(normalized(right(path), 0.5, 0.5)) / made.TEMPERATURE),
                           ['normalization']),
     'not normalized': (lambda code, path: softmax(code.float_logits(right(path) / 255) / made.TEMPERATURE), ['range']),
-    'threshold too high': (lambda code, path: code.decision(right(path), 0.6), ['threshold']),
-    'threshold too low': (lambda code, path: code.decision(right(path), 0.38), ['threshold']),
+    'threshold too high': (lambda code, path: code.decision(right(path), 0.75), ['threshold']),
+    'threshold too low': (lambda code, path: code.decision(right(path), 0.5), ['threshold']),
     'threshold for raw scores': (
         lambda code, path: code.decision(right(path), 0) if softmax(code.logits(right(path))).max() >= made.THRESHOLD
         else 'unknown', ['calibration']),
@@ -139,12 +139,12 @@ def test_the_artifacts_own_runtime_is_right(code):
 
 def test_the_threshold_is_bracketed(code):
     def predict(path):
-        return code.decision(right(path), 0.6)
+        return code.decision(right(path), 0.7)
 
     given = collect(predict, code.goldens, as_array=False)
     (found,) = explain(given, predict, code.goldens, code.stages, code.sidecar, code.graph)
     low, high = (float(one) for one in found.message.split('between ')[1].split(' on,')[0].split(' and '))
-    assert low < 0.6 <= high and high - low < 0.2
+    assert low < 0.7 <= high and high - low < 0.2
 
 
 @pytest.mark.parametrize('value, message', [(object(), 'expected'), ({'x': 1}, 'keys'), (9, 'class 9 of 6')])
