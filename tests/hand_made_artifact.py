@@ -21,7 +21,9 @@ def crop_steps(size, filter='bicubic', library='pillow'):
     """Resize the shorter edge to size / 0.875, crop the middle."""
     resized = int(size / 0.875)
     return [
-        dict(op='resize_edge', edge='cover', size=[resized, resized], filter=filter, library=library, arithmetic='float'),
+        dict(
+            op='resize_edge', edge='cover', size=[resized, resized], filter=filter, library=library, arithmetic='float'
+        ),
         dict(op='center_crop', size=[size, size]),
     ]
 
@@ -52,7 +54,8 @@ class Network:
         if floats is None:
             nodes += [node('Cast', ['images'], ['cast'], to=TensorProto.FLOAT),
                       node('Transpose', ['cast'], ['first'], perm=[0, 3, 1, 2]),
-                      node('Sub', ['first', 'mean'], ['shifted']), node('Div', ['shifted', 'std'], ['scaled'])]  # fmt: skip
+                      node('Sub', ['first', 'mean'], ['shifted']),
+                      node('Div', ['shifted', 'std'], ['scaled'])]  # fmt: skip
             at = 'scaled'
         nodes += [
             node('Conv', [at, 'kernel'], ['a'], strides=[2, 2]), node('Relu', ['a'], ['b']),

@@ -30,6 +30,7 @@ from .quantized_artifact import check_images, quantize_artifact
 from .reference import add_reference, check_count
 from .shipped.runtime import open_graph
 from .sidecar import read_sidecar, write_artifact
+from .unmerged import answers_without_adapters
 
 __all__ = ['DTYPES', 'Exported', 'export']
 

@@ -1,6 +1,7 @@
 """What a model would answer without its adapters: so that a graph without them is known by its answers."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ def answers_without_adapters(
     Returns:
         Mapping: Empty without adapters.
     """
-    layers = lora_layers(trained.model).values()
+    layers: list[Any] = list(lora_layers(trained.model).values())
     if not layers:
         return {}
     for layer in layers:

@@ -31,8 +31,8 @@ def verify_artifact(
             Defaults to None.
         device (str): Of the checkpoint's model. Defaults to ``'cpu'``.
         config (str, optional): The config for a checkpoint that holds none. Defaults to None.
-        **options: Of the shipped ``verify``: ``pipeline``, ``predict``, ``model``, ``stage``, ``layout``, ``tolerance``,
-            ``allow``.
+        **options: Of the shipped ``verify``: ``pipeline``, ``predict``, ``model``, ``stage``, ``layout``,
+            ``tolerance``, ``allow``.
 
     Raises:
         ValueError: If the folder is no artifact, or a function fails for all images.
@@ -64,14 +64,15 @@ def compare_with_checkpoint(
     goldens, stages = read_golden(folder, sidecar)
     graph = open_artifact(folder, sidecar, tolerance)
     if model.classes != tuple(sidecar['classes']):
-        yield Finding('classes', f'The checkpoint {model.checkpoint_path} has the classes {", ".join(model.classes[:5])} ..., '
+        yield Finding('classes', f'The checkpoint {model.checkpoint_path} has the classes '
+                                 f'{", ".join(model.classes[:5])} ..., '
                       f'and the artifact {", ".join(sidecar["classes"][:5])} ... Export again.')  # fmt: skip
         return
     decode, steps = sidecar['preprocessing']['decode'], sidecar['preprocessing']['steps']
     outputs = graph.run(np.stack([prepare_image(read_image(one.path, decode), steps) for one in goldens]))
     answers = list(model([one.path for one in goldens], embeddings='embedding' in stored_outputs(stages, sidecar)))
     expected = {
-        name: np.stack(values)
+        name: np.array(values)
         for name, values in (
             ('probabilities', [one.scores for one in answers]), ('embedding', [one.embedding for one in answers])
         )
@@ -83,5 +84,6 @@ def compare_with_checkpoint(
         rows = np.abs(outputs[name] - expected[name]).reshape(len(goldens), -1).max(1) if far[name] < np.inf else []
         worst = goldens[int(np.argmax(rows))].name if len(rows) else 'all images'
         yield Finding('checkpoint', f'{model.checkpoint_path} predicts otherwise than the artifact: {name} differs by '
-                      f'{far[name]:.3g} of its largest value, most for {worst}. It is another checkpoint, or other weights of it '
+                      f'{far[name]:.3g} of its largest value, most for {worst}. It is another checkpoint, or other '
+                      'weights of it '
                       '(EMA, adapters): export again.', (worst,), far[name])  # fmt: skip

@@ -12,9 +12,9 @@ try:
     from . import runtime, score_check
     from .pixel_mistakes import STATISTICS, Finding, normalizations
 except ImportError:  # beside the other files of an artifact
-    import runtime  # type: ignore[no-redef]
-    import score_check
-    from pixel_mistakes import STATISTICS, Finding, normalizations
+    import runtime  # type: ignore
+    import score_check  # type: ignore
+    from pixel_mistakes import STATISTICS, Finding, normalizations  # type: ignore
 
 Json = dict[str, Any]
 Array = np.ndarray
@@ -34,8 +34,8 @@ class Graph(NamedTuple):
     def floats(self) -> Optional[Callable[[Array], Outputs]]:
         """Return the same graph for float32 pixels, to see what other means and scales do; None if that cannot be had.
 
-        The graph begins with a conversion of uint8 to floats, which may as well be one of floats to floats: only the type
-        of its input is another one.
+        The graph begins with a conversion of uint8 to floats, which may as well be one of floats to floats: only the
+        type of its input is another one.
         """
         if self.about['format'] != 'onnx' or os.path.exists(f'{self.path}.data'):
             return None
@@ -101,7 +101,8 @@ def check_outputs(graph: Graph, stages: dict[str, Array], sidecar: Json) -> Iter
     try:
         got = graph.run(stages['input'])
     except Exception as error:  # onnxruntime has its own errors, which have no common class
-        yield Finding('graph', f'{about["file"]} fails on the golden inputs ({str(error).splitlines()[0]}): it is another '
+        yield Finding('graph', f'{about["file"]} fails on the golden inputs ({str(error).splitlines()[0]}): it is '
+                               'another '
                       'graph. Take the exported file.')  # fmt: skip
         return
     yield from _compare(got, wanted, stages, sidecar, graph.tolerance, about['file'])
@@ -144,7 +145,8 @@ def _compare(
     adapter = (sidecar['model'].get('levers') or {}).get('lora')
     guess = 'an adapter that is not merged, or other weights' if adapter else 'other weights'
     count = _changed(got, wanted)
-    yield Finding('graph', f'{name} computes something else on the golden inputs: {how_much}{count}. It has {guess}, or was '
+    yield Finding('graph', f'{name} computes something else on the golden inputs: {how_much}{count}. It has {guess}, '
+                           'or was '
                   'converted or quantized wrongly. Export again.', (), wrong[worst])  # fmt: skip
 
 
@@ -179,7 +181,8 @@ def check_other(
         raise ValueError(f'{path} cannot be opened: {str(error).splitlines()[0]}') from error
     file, about = read_onnx(path), sidecar['model']
     if about.get('opset') and file.opset != about['opset']:
-        yield Finding('opset', f'{path} has opset {file.opset}, the artifact {about["opset"]}. Convert with opset_version='
+        yield Finding('opset', f'{path} has opset {file.opset}, the artifact {about["opset"]}. Convert with '
+                               'opset_version='
                       f'{about["opset"]}; if all else is right: --allow opset.')  # fmt: skip
     limit = tolerance or max(_TOLERANCES[file.dtype], _TOLERANCES[about.get('dtype', 'float32')])
     inputs = session.get_inputs()
@@ -194,7 +197,8 @@ def check_other(
         if len(shape) == 4 and all(has in (None, want) for has, want in zip(shape[1:], size))
     ]  # fmt: skip
     if not layouts:
-        yield Finding('size', f'{path} takes {inputs[0].shape} where the artifact takes {about["input"]["shape"]}. Export it '
+        yield Finding('size', f'{path} takes {inputs[0].shape} where the artifact takes {about["input"]["shape"]}. '
+                              'Export it '
                       f'for {height} x {width} pixels.')  # fmt: skip
         return
     wanted = stored_outputs(stages, sidecar)

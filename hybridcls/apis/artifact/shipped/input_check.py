@@ -1,6 +1,5 @@
 """Find out which mistakes explain what a pipeline gives for the golden images."""
 
-# ruff: noqa: B905 - zip(strict=...) is not in Python 3.9, which runs this file
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Optional
 
@@ -92,6 +91,7 @@ def fit_values(values: Array, pixels: Array) -> Fit:
         square = np.where(own[:, None] * other > 0, covariance**2 / (own[:, None] * other), 0)
     left = np.maximum(other * (1 - square), 0)
     if count == 3:
+        order: tuple[int, ...]
         cost = {order: sum(left[c, k] for c, k in enumerate(order)) for order in ORDERS}
         order = min(
             ORDERS, key=lambda one: (cost[one] > 1.02 * cost[(0, 1, 2)] + 1e-3, cost[one] - 1e-9 * (one == (0, 1, 2)))
@@ -243,7 +243,8 @@ class Explainer(Simulator):
         if np.issubdtype(dtype, np.integer) and np.ptp(values) <= 2:
             return Finding(
                 'range', f'The values are integers from {values.min()} to {values.max()}: 0..1 (or normalized '
-                'values) was rounded to integers. Leave out the division by 255, the graph takes 0..255.', tuple(images),
+                'values) was rounded to integers. Leave out the division by 255, the graph takes '
+                '0..255.', tuple(images),
             )  # fmt: skip
         if np.issubdtype(dtype, np.integer) and self.right_size:
             right = np.stack([golden.input for golden in self.goldens if golden.name in images])
@@ -251,7 +252,8 @@ class Explainer(Simulator):
                 wrapped = ((right / 255 - mean) / std).astype(np.int64).astype(dtype)
                 if np.mean(wrapped == values) > 0.8:
                     return Finding(
-                        'dtype', f'Normalized values were cast to {dtype}. Leave out the normalization, which is in the '
+                        'dtype', f'Normalized values were cast to {dtype}. Leave out the normalization, which is in '
+                                 'the '
                         'graph, or keep float32.', tuple(images),
                     )  # fmt: skip
         return None
@@ -384,13 +386,18 @@ class Explainer(Simulator):
         wanted = {'uint8': '0..255 uint8', 'unit': '0..1', 'normalized': f'normalized by {" or ".join(own)}'}
         takes = ' or '.join(wanted[one] for one in allowed)
         if 'normalized' in fitting:
-            return Finding('normalization', f'The values are normalized {found} where {takes} is taken. Leave that out.')
+            return Finding(
+                'normalization', f'The values are normalized {found} where {takes} is taken. Leave that out.'
+            )
         if 'unit' in fitting:
             if allowed == ['normalized']:
-                return Finding('normalization', f'Mean and std are missing: the values are 0..1 where {takes} is taken. '
+                return Finding('normalization', f'Mean and std are missing: the values are 0..1 where {takes} is '
+                                                'taken. '
                                'Subtract the mean and divide by the std.')  # fmt: skip
-            return Finding('range', f'The values are 0..1 (not 0..255, and without mean and std) where {takes} is taken. '
-                           'Leave out the division by 255 (ToTensor); if your own runtime takes 0..1: --stage unit.')  # fmt: skip
+            return Finding('range', f'The values are 0..1 (not 0..255, and without mean and std) where {takes} is '
+                                    'taken. '
+                           'Leave out the division by 255 (ToTensor); if your own runtime takes 0..1: --stage '
+                           'unit.')  # fmt: skip
         for name, what, gain, offset, advice in self.scales():
             if _near(fit, gain, offset):
                 return Finding(name, f'{what} {found} where {takes} is taken. {advice}.')
@@ -400,7 +407,8 @@ class Explainer(Simulator):
                 name = 'mean'
             elif np.allclose(mean, right_mean, atol=0.004):
                 name = 'std'
-        return Finding(name, f'The {name} of the values differ {found} where {takes} is taken. Take those of model.json, '
+        return Finding(name, f'The {name} of the values differ {found} where {takes} is taken. Take those of '
+                             'model.json, '
                        'or leave the normalization to the graph.')  # fmt: skip
 
     # Images that something is special about
@@ -438,12 +446,15 @@ class Explainer(Simulator):
             chroma = self.channels == 3 and all(np.std(one @ light) < 0.35 * np.std(one) for one in apart)
             where = ', in their colours and not in their light: the chroma is upsampled otherwise' if chroma else ''
             return Finding(
-                'JPEG decoder', f'Only JPEG images differ ({self.listed(names)}; by up to {levels}{where}): it is another JPEG '
-                'decoder, or has other settings. Decode with Pillow or OpenCV (libjpeg-turbo, exact DCT, fancy upsampling).',
+                'JPEG decoder', f'Only JPEG images differ ({self.listed(names)}; by up to {levels}{where}): it is '
+                                'another JPEG '
+                'decoder, or has other settings. Decode with Pillow or OpenCV (libjpeg-turbo, exact DCT, fancy '
+                'upsampling).',
                 tuple(names), worst,
             )  # fmt: skip
         return Finding(
-            'unexplained', f'{self.describe(names)}: the input differs by up to {levels}, and no known mistake explains it. '
+            'unexplained', f'{self.describe(names)}: the input differs by up to {levels}, and no known mistake '
+                           'explains it. '
             'Compare what your pipeline makes of them with golden.npz, step by step.', tuple(names), worst,
         )  # fmt: skip
 
@@ -451,8 +462,10 @@ class Explainer(Simulator):
         near = [pipeline.geometry.text] * bool(pipeline.geometry.name)
         near += [f'resizing with {pipeline.filter.text}'] if pipeline.filter else []
         return Finding(
-            'unexplained', f'The input differs on all images, by {fit.residual:.1f} levels of 255 (root mean square), and no '
-            f'known mistake explains it{"; nearest is: " + " and ".join(near) if near else ""}. Compare what your pipeline '
+            'unexplained', f'The input differs on all images, by {fit.residual:.1f} levels of 255 (root mean '
+                           'square), and no '
+            f'known mistake explains it{"; nearest is: " + " and ".join(near) if near else ""}. Compare what your '
+            'pipeline '
             f'makes of {plain[0]} with golden.npz, step by step.', plain, fit.residual,
         )  # fmt: skip
 

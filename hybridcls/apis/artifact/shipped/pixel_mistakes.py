@@ -22,7 +22,14 @@ except ImportError:  # beside runtime.py in an artifact
 Json = dict[str, Any]
 Array = np.ndarray
 AS_TOLD = 'as in model.json'
-ORDERS = {(0, 1, 2): 'RGB', (2, 1, 0): 'BGR', (0, 2, 1): 'RBG', (1, 0, 2): 'GRB', (1, 2, 0): 'GBR', (2, 0, 1): 'BRG'}
+ORDERS: dict[tuple[int, ...], str] = {
+    (0, 1, 2): 'RGB',
+    (2, 1, 0): 'BGR',
+    (0, 2, 1): 'RBG',
+    (1, 0, 2): 'GRB',
+    (1, 2, 0): 'GBR',
+    (2, 0, 1): 'BRG',
+}
 STATISTICS = {
     'of ImageNet': ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     'of Inception, 0.5': ((0.5,) * 3, (0.5,) * 3),
@@ -95,7 +102,9 @@ class Filter(NamedTuple):
     text: str
     antialias: bool
 
-    def apply(self, image: Array, height: int, width: int, box: Optional[tuple[float, ...]] = None) -> Array:
+    def apply(
+        self, image: Array, height: int, width: int, box: Optional[tuple[float, float, float, float]] = None
+    ) -> Array:
         """Resize an image, uint8 (H, W, 3), or the part of it in a box (left, top, right, bottom)."""
         if box is not None and self.library == 'pillow':
             code = getattr(Image.Resampling, self.filter.upper())
@@ -196,7 +205,7 @@ def _covering(
     """Resize to cover (height, width), keeping the aspect ratio, and crop the middle."""
 
     def run(image: Array, resize: Resize) -> Array:
-        size = _edge_size({'edge': 'cover', 'size': resized}, *image.shape[:2], round_)
+        size = _edge_size({'edge': 'cover', 'size': resized}, image.shape[0], image.shape[1], round_)
         return _crop(resize(image, *size), height, width, place)
 
     return run
@@ -217,6 +226,10 @@ def _cropped_first(
         return resize(image, height, width, box=(left, top, left + wide, top + tall))
 
     return run
+
+
+def _cropped(height: int, width: int, place: Callable) -> Callable[[Array, Resize], Array]:
+    return lambda image, resize: _crop(image, height, width, place)
 
 
 def _letterbox(
@@ -242,6 +255,8 @@ def geometries(steps: Sequence[Json], height: int, width: int) -> list[Geometry]
     def whole(image: Array, resize: Resize) -> Array:
         return resize(image, height, width)
 
+    place: Any
+    round_: Any
     found = [Geometry('', AS_TOLD, lambda image, resize: _right(steps, image, resize))]
     resized = covered_size(steps)
     if resized is not None:
@@ -260,7 +275,7 @@ def geometries(steps: Sequence[Json], height: int, width: int) -> list[Geometry]
         found.append(Geometry('padding', text, _letterbox(height, width, round_, place)))
     for place in (math.floor, math.ceil, int, round):
         text = f'crops {width} x {height} pixels without resizing'
-        found.append(Geometry('no resize', text, lambda image, _, place=place: _crop(image, height, width, place)))
+        found.append(Geometry('no resize', text, _cropped(height, width, place)))
     if resized is not None:
         upper = _covering(resized, height, width, int, lambda margin: 0)
         found.append(Geometry('crop position', 'crops the upper left part', upper))
@@ -396,7 +411,9 @@ class Pipeline(NamedTuple):
             image = _grey(np.asarray(Image.fromarray(image).convert('L')))
         own = next((step for step in steps if 'filter' in step), None)
 
-        def as_told(pixels: Array, height: int, width: int, box: Optional[tuple[float, ...]] = None) -> Array:
+        def as_told(
+            pixels: Array, height: int, width: int, box: Optional[tuple[float, float, float, float]] = None
+        ) -> Array:
             if own is None:
                 return pixels
             if box is not None:
@@ -554,7 +571,8 @@ class Simulator:
             switch = ' (in torch antialias=True; cv2.resize never averages but with INTER_AREA)'
         elif used.antialias and not right.antialias:
             switch = ' (cv2.resize, or antialias=False in torch)'
-        return Finding(name, f'Images are resized with {used.text} where the training had {right.text}{switch}. Resize with '
+        return Finding(name, f'Images are resized with {used.text} where the training had {right.text}{switch}. '
+                             'Resize with '
                        f'{right.library} {right.filter}.', images)  # fmt: skip
 
     def scales(self) -> Iterator[tuple[str, str, Array, Array, str]]:
@@ -598,7 +616,8 @@ class Simulator:
             yield 'mean and std', f'Mean and std are those {whose}, in the order of BGR', gain[::-1], offset[::-1], take
 
     def plain(self, images: Iterable[str], loose: bool = False) -> list[str]:
-        """Return the images that nothing is special about: PNG if there are (decoders differ for JPEG), unless ``loose``."""
+        """Return the images that nothing is special about: PNG if there are (decoders differ for JPEG), unless "
+        "``loose``."""
         names = [(one.name, one.traits) for one in self.goldens if one.name in images]
         png = [name for name, special in names if special == ('PNG',)]
         return (
@@ -650,9 +669,12 @@ def turns(square: bool) -> list[tuple[str, str, Turn, Turn]]:
         ('layout', 'reshaped to channels first where they should be transposed', _reshaped_first, _reshaped_last),
     ]
     if square:
-        swap = ('transpose', 'transposed (height and width swapped)', *[lambda image: image.swapaxes(0, 1)] * 2)
-        found.insert(2, swap)
+        found.insert(2, ('transpose', 'transposed (height and width swapped)', _transposed, _transposed))
     return found
+
+
+def _transposed(image: Array) -> Array:
+    return image.swapaxes(0, 1)
 
 
 def _reshaped_last(image: Array) -> Array:
@@ -668,7 +690,9 @@ def normalizations(sidecar: Json) -> list[tuple[Array, Array]]:
     channels = sidecar['model']['input']['shape'][3]
     found: list[tuple[Array, Array]] = []
     for one in (sidecar['model'].get('normalization') or {}).values():
-        mean, std = (np.asarray(one[key], np.float64) / one.get('range', 1) * np.ones(channels) for key in ('mean', 'std'))
+        mean, std = (
+            np.asarray(one[key], np.float64) / one.get('range', 1) * np.ones(channels) for key in ('mean', 'std')
+        )
         if not any(np.allclose(mean, other) and np.allclose(std, scale) for other, scale in found):
             found.append((mean, std))
     # What only brings 0..255 to 0..1 is no normalization, where another one follows

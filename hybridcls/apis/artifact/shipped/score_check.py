@@ -1,4 +1,5 @@
-"""Name what is wrong with the answers of somebody's whole code: its scores, its classes, its thresholds, or its input."""
+"""Name what is wrong with the answers of somebody's whole code: its scores, its classes, its thresholds, or its "
+"input."""
 
 # ruff: noqa: B905 - zip(strict=...) is not in Python 3.9, which runs this file
 import itertools
@@ -14,8 +15,8 @@ try:
     from . import runtime
     from .pixel_mistakes import Finding, Golden, Pipeline, Simulator
 except ImportError:  # beside the other files of an artifact
-    import runtime  # type: ignore[no-redef]
-    from pixel_mistakes import Finding, Golden, Pipeline, Simulator
+    import runtime  # type: ignore
+    from pixel_mistakes import Finding, Golden, Pipeline, Simulator  # type: ignore
 
 Json = dict[str, Any]
 Array = np.ndarray
@@ -157,7 +158,8 @@ def forms(outputs: dict[str, Array], sidecar: Json) -> list[Form]:
 
     if calibration:
         add('calibration', 'the probabilities are those of the graph, without the calibration. Apply '
-            'runtime.calibrated(probabilities, calibration["scaling"] of model.json), or ask Model.predict', raw)  # fmt: skip
+            'runtime.calibrated(probabilities, calibration["scaling"] of model.json), or ask '
+            'Model.predict', raw)  # fmt: skip
         add('calibration', 'the calibration is applied twice. Apply it once',
             runtime.calibrated(right, calibration['scaling']).astype(np.float64))  # fmt: skip
         temperature = calibration['scaling'].get('temperature')
@@ -173,7 +175,8 @@ def forms(outputs: dict[str, Array], sidecar: Json) -> list[Form]:
     else:
         add('sigmoid', 'a sigmoid is applied where the classes exclude each other. Take the output "probabilities"',
             _sigmoid(logits))  # fmt: skip
-        add('softmax', 'the softmax of the logits is not the probabilities of this head. Take the output "probabilities"',
+        add('softmax', 'the softmax of the logits is not the probabilities of this head. Take the output '
+                       '"probabilities"',
             softmax(logits))  # fmt: skip
     for scores in (right, raw):
         add(
@@ -235,7 +238,8 @@ def class_order(order: Sequence[int], classes: Sequence[str]) -> Finding:
     examples = ', '.join(
         f'place {place} holds {classes[number]!r}, not {classes[place]!r}' for place, number in moved[:2]
     )
-    return Finding('class order', f'the classes are in another order{f" ({kind})" if kind else ""}: {examples}. Take the '
+    return Finding('class order', f'the classes are in another order{f" ({kind})" if kind else ""}: {examples}. Take '
+                                  'the '
                    'order of "classes" in model.json.')  # fmt: skip
 
 
@@ -289,14 +293,16 @@ class _Comparison:
         self._noisy = self._noise()
 
     def _noise(self) -> list[list[Form]]:
-        """Return the scores of images whose pixels are rounded otherwise, by a level; at first of the images themselves."""
+        """Return the scores of images whose pixels are rounded otherwise, by a level; at first of the images "
+        "themselves."""
         rng = np.random.default_rng(0)
         changes: list[Any] = [0, 1, -1, *(rng.integers(-1, 2, self.right.shape) for _ in range(3))]
         inputs = (np.clip(self.right.astype(np.int16) + change, 0, 255).astype(np.uint8) for change in changes)
         return [self.forms_of(one) for one in inputs]
 
     def limits(self, names: Sequence[str], form: Form) -> Array:
-        """Return how far scores may differ for each image: what roundings of pixels do, and the tolerance of the graph."""
+        """Return how far scores may differ for each image: what roundings of pixels do, and the tolerance of the "
+        "graph."""
         first, *others = (noisy[form.number].scores for noisy in self._noisy)
         moved = np.max([np.abs(other - first).max(1) for other in others], axis=0)
         rows = [self.names.index(name) for name in names]
@@ -355,10 +361,11 @@ def explain(
         return
     lengths = {len(one.scores) for one in answers.values() if one.scores is not None}
     if lengths - {len(classes)}:
-        yield Finding('classes', f'There are {sorted(lengths)} scores an image, and the model has {len(classes)} classes. '
+        yield Finding('classes', f'There are {sorted(lengths)} scores an image, and the model has {len(classes)} '
+                                 'classes. '
                       'Give one for each, in the order of "classes" in model.json.')  # fmt: skip
         return
-    strange = sorted({one.name for one in answers.values() if one.name not in (None, 'unknown', *classes)})
+    strange = sorted({str(one.name) for one in answers.values() if one.name not in (None, 'unknown', *classes)})
     if strange:
         yield Finding(
             'classes', f'The class {strange[0]!r} is none of the model. Take the names of "classes" in model.json.'
@@ -403,8 +410,9 @@ def _explain_scores(comparison: _Comparison, scored: Sequence[str]) -> Iterator[
     if not explained:
         count = int((~comparison.fits(names, right[0])).sum())
         far = max(comparison.distance(name, row) for name, row in zip(names, right[0].scores))
-        yield Finding('unexplained', f'{count} of {len(names)} answers differ from those of the artifact, by up to {far:.3g}, '
-                      'and no known mistake explains them. Compare the input first: --pipeline.', tuple(names), far)  # fmt: skip
+        yield Finding('unexplained', f'{count} of {len(names)} answers differ from those of the artifact, by up to '
+                      f'{far:.3g}, and no known mistake explains them. Compare the input first: --pipeline.',
+                      tuple(names), far)  # fmt: skip
         return
     _, cause, special = min(explained, key=lambda one: one[0] + weak * len(one[2]))
     guess = ' (Seen from the classes alone; let the function return probabilities to be sure.)' if weak else ''
@@ -439,13 +447,17 @@ def _order_of(comparison: _Comparison, names: Sequence[str], right: Sequence[For
             continue
         mapping: dict[str, set[str]] = {}
         said = [
-            (one, row, limit) for one, row, limit in zip(answers, form.scores, limits) if one.name not in (None, 'unknown')
+            (one, row, limit)
+            for one, row, limit in zip(answers, form.scores, limits)
+            if one.name not in (None, 'unknown')
         ]
         for one, row, _ in said:
             mapping.setdefault(comparison.classes[int(row.argmax())], set()).add(str(one.name))
         values = [next(iter(one)) for one in mapping.values()]
         alike = all(one.score is None or abs(one.score - row.max()) <= limit for one, row, limit in said)
-        is_order = all(len(one) == 1 for one in mapping.values()) and len(set(values)) == len(values) and len(values) > 1
+        is_order = (
+            all(len(one) == 1 for one in mapping.values()) and len(set(values)) == len(values) and len(values) > 1
+        )
         moved = [(key, next(iter(one))) for key, one in mapping.items() if key not in one]
         if alike and is_order and len(moved) > 1:
             pairs = ', '.join(f'{key!r} is called {other!r}' for key, other in moved)
@@ -471,7 +483,9 @@ def _search(comparison: _Comparison, plain: Sequence[str]) -> Iterator[_Cause]:
     """Simulate mistakes of the input, alone and in pairs; yield what explains the answers for the plain images."""
     simulator = comparison.simulator
     found: list[tuple[int, float, _Cause]] = []
-    scored = any(comparison.answers[name].scores is not None or comparison.answers[name].score is not None for name in plain)
+    scored = any(
+        comparison.answers[name].scores is not None or comparison.answers[name].score is not None for name in plain
+    )
 
     def attempt(cause: _Cause, run: Callable[[Array], Any], inputs: Array) -> float:
         nearest = np.inf
@@ -501,7 +515,7 @@ def _search(comparison: _Comparison, plain: Sequence[str]) -> Iterator[_Cause]:
         if run_floats is None:
             return []
         mean, std = simulator.normalization[0]
-        distances = []
+        distances: list[tuple[float, int, Any]] = []
         for cause in causes:
             inputs = np.stack([np.nan_to_num(simulator.simulate(name, cause.pipeline)) for name in plain])
             for scale in scales:
@@ -536,7 +550,7 @@ def _explain_special(comparison: _Comparison, names: Sequence[str], cause: _Caus
         gain, offset = cause.scale
         floats = comparison.graph.floats()
 
-        def run(inputs: Array) -> Any:  # noqa: F811 - the same graph, with floats
+        def run(inputs: Array) -> Any:
             return floats((255 * (mean + std * (gain * inputs.astype(np.float64) + offset))).astype(np.float32))
 
     def lack(name: str, pixels: Array) -> float:
@@ -550,7 +564,9 @@ def _explain_special(comparison: _Comparison, names: Sequence[str], cause: _Caus
         first = lack(name, simulator.simulate(name, cause.pipeline))
         if first <= 1:
             continue
-        found = [(lack(name, pixels), mistake, what) for mistake, what, pixels in simulator.decoded(name, cause.pipeline)]
+        found = [
+            (lack(name, pixels), mistake, what) for mistake, what, pixels in simulator.decoded(name, cause.pipeline)
+        ]
         best, mistake, what = min(found, default=(np.inf, '', ''))
         if best <= min(1.0, 0.5 * first):
             explained.setdefault((mistake, what), []).append(name)
@@ -565,7 +581,8 @@ def _explain_special(comparison: _Comparison, names: Sequence[str], cause: _Caus
         why = ': it is another JPEG decoder, or has other settings. Decode with Pillow or OpenCV.'
         if not jpeg:
             why = ', and no known mistake explains it. Compare the input: --pipeline.'
-        yield Finding('JPEG decoder' if jpeg else 'unexplained', f'The answers differ for {simulator.describe(left)} alone, by '
+        yield Finding('JPEG decoder' if jpeg else 'unexplained', f'The answers differ for {simulator.describe(left)} '
+                                                                 'alone, by '
                       f'up to {apart:.3g}{why}', tuple(left), apart)  # fmt: skip
 
 
@@ -585,7 +602,8 @@ def _explain_decisions(
     if risk and answered:
         yield from _explain_threshold(comparison, predict, goldens, risk['threshold'])
     elif answered and not all(answered.values()):
-        yield Finding('threshold', "The code answers 'unknown', and model.json has no threshold. Leave it out, or calibrate "
+        yield Finding('threshold', "The code answers 'unknown', and model.json has no threshold. Leave it out, or "
+                                   "calibrate "
                       'and export again.')  # fmt: skip
     if sets and any(one.names is not None for one in comparison.answers.values()):
         scores = comparison.forms_of(comparison.right)[0].scores
@@ -595,8 +613,10 @@ def _explain_decisions(
             count = max(1, int((row >= sets['threshold']).sum()))
             close = np.abs(row - sets['threshold']).min() < comparison.graph.tolerance
             if said is not None and not close and set(said) != {comparison.classes[one] for one in order[:count]}:
-                yield Finding('threshold', f'The set of classes of {name} is {", ".join(said) or "empty"}, and by the threshold '
-                              f'of sets in model.json ({sets["threshold"]:.4g}) it has {count}. Take that threshold.', (name,))  # fmt: skip
+                yield Finding('threshold', f'The set of classes of {name} is {", ".join(said) or "empty"}, and by '
+                                           'the threshold '
+                              f'of sets in model.json ({sets["threshold"]:.4g}) it has {count}. Take that '
+                              'threshold.', (name,))  # fmt: skip
                 return
 
 
@@ -625,17 +645,21 @@ def _explain_threshold(
     answers = [score for score, _, yes in said if yes]
     silent = [score for score, _, yes in said if not yes]
     if not silent:
-        yield Finding('threshold', f"The code never answers 'unknown', also at {min(answers):.3f}; below {threshold:.4g} it should. "
+        yield Finding('threshold', f"The code never answers 'unknown', also at {min(answers):.3f}; below "
+                                   f"{threshold:.4g} it should. "
                       'Apply the threshold of model.json, calibration.risk.threshold.')  # fmt: skip
     elif all((own >= threshold) == yes for _, own, yes in said):
-        yield Finding('calibration', f'The threshold {threshold:.4g} is compared with uncalibrated probabilities. Calibrate them '
+        yield Finding('calibration', f'The threshold {threshold:.4g} is compared with uncalibrated probabilities. '
+                                     'Calibrate them '
                       'first, as runtime.py does.')  # fmt: skip
     elif not answers:
-        yield Finding('threshold', f"The code answers 'unknown' always, also at {max(silent):.3f}; from {threshold:.4g} on it should "
+        yield Finding('threshold', f"The code answers 'unknown' always, also at {max(silent):.3f}; from "
+                                   f"{threshold:.4g} on it should "
                       'answer.')  # fmt: skip
     else:
         low, high = sorted((max(silent), min(answers)))
-        yield Finding('threshold', f"The code answers from a probability between {low:.4f} and {high:.4f} on, and the threshold "
+        yield Finding('threshold', f"The code answers from a probability between {low:.4f} and {high:.4f} on, and "
+                                   "the threshold "
                       f'of model.json is {threshold:.4g}. Take that one (calibration.risk.threshold).')  # fmt: skip
 
 
@@ -678,5 +702,6 @@ def _explain_labels(comparison: _Comparison, thresholds: Sequence[float]) -> Ite
                 wrong.setdefault(label, []).append(f'{name} at {score:.3f}')
     for label, where in itertools.islice(wrong.items(), 3):
         limit = limits[comparison.classes.index(label)]
-        yield Finding('threshold', f'The label {label!r} is decided otherwise ({", ".join(where[:3])}) than by its threshold '
+        yield Finding('threshold', f'The label {label!r} is decided otherwise ({", ".join(where[:3])}) than by its '
+                                   'threshold '
                       f'{limit:.4g}. Take class_thresholds of model.json.')  # fmt: skip

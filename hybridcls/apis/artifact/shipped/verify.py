@@ -7,9 +7,9 @@
     python verify.py --predict my_code.py:predict          from the path of an image to probabilities or a class
     python verify.py --model other.onnx                    a graph that was converted or quantized again
 
-Everything is compared on the golden images, stage by stage, with what is right and with simulated mistakes. Needs numpy,
-Pillow, the runtime of the format (onnxruntime) and the files beside it. Exit code: 0 all is right, 1 a mismatch was found
-(named, with what to change), 2 it cannot be compared.
+Everything is compared on the golden images, stage by stage, with what is right and with simulated mistakes. Needs
+numpy, Pillow, the runtime of the format (onnxruntime) and the files beside it. Exit code: 0 all is right, 1 a mismatch
+was found (named, with what to change), 2 it cannot be compared.
 """
 
 # ruff: noqa: B905 - zip(strict=...) is not in Python 3.9, which runs this file
@@ -30,11 +30,11 @@ try:
     from .pixel_mistakes import Finding, Golden, traits
 except ImportError:  # beside the other files of an artifact, whose folder `python -I` leaves out
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-    import graph_check
-    import runtime  # type: ignore[no-redef]
-    import score_check
-    from input_check import Explainer
-    from pixel_mistakes import Finding, Golden, traits
+    import graph_check  # type: ignore
+    import runtime  # type: ignore
+    import score_check  # type: ignore
+    from input_check import Explainer  # type: ignore
+    from pixel_mistakes import Finding, Golden, traits  # type: ignore
 
 Json = dict[str, Any]
 Array = np.ndarray
@@ -74,7 +74,8 @@ class Report(NamedTuple):
         lines = [f'ok        {one}' for one in self.passed] + [f'note      {one}' for one in self.notes]
         lines += [f'MISMATCH  {finding.name}: {finding.message}' for finding in self.findings]
         lines.append(
-            f'{self.folder}: {_count(len(self.findings), "mismatch", "mismatches") if self.findings else "all is right"}.'
+            f'{self.folder}: '
+            f'{_count(len(self.findings), "mismatch", "mismatches") if self.findings else "all is right"}.'
         )
         return '\n'.join(lines)
 
@@ -94,10 +95,11 @@ def verify(
     Args:
         folder: The artifact.
         pipeline: From the path of an image to the network's input: an array, tensor or image, of one image.
-        predict: From the path of an image to the answer: probabilities of all classes, a class, a pair of both, or a dict.
+        predict: From the path of an image to the answer: probabilities of all classes, a class, a pair of both, or a
+            dict.
         model: An ONNX file instead of the artifact's.
-        stage: What the pipeline is for: ``'uint8'``, ``'unit'`` (0..1) or ``'normalized'``. Defaults to None: uint8 as the
-            graph takes it, or normalized.
+        stage: What the pipeline is for: ``'uint8'``, ``'unit'`` (0..1) or ``'normalized'``. Defaults to None: uint8 as
+            the graph takes it, or normalized.
         layout: ``'NHWC'`` or ``'NCHW'``. Defaults to None: NHWC for uint8, any for normalized values.
         tolerance: Of outputs, relative to the largest. Defaults to None: 1e-3 for float32, more for fewer bits.
         allow: Names of findings that are no mismatch.
@@ -211,11 +213,13 @@ def _own_preprocessing(goldens: Sequence[Golden], sidecar: Json) -> list[Finding
     if len({golden.input.shape for golden in seen} | {goldens[0].input.shape}) > 1:
         shape = seen[0].input.shape
         return [Finding('size', f'model.json makes images {shape[0]} x {shape[1]}, and the golden inputs are '
-                        f'{goldens[0].input.shape[0]} x {goldens[0].input.shape[1]}: model.json was changed.')]  # fmt: skip
+                        f'{goldens[0].input.shape[0]} x {goldens[0].input.shape[1]}: model.json was '
+                        'changed.')]  # fmt: skip
     explained = Explainer(seen, sidecar, 'uint8', 'NHWC').explain({golden.name: golden.input for golden in goldens})
     return [
         one._replace(
-            message='What model.json says does not give the golden inputs on this machine (or it was changed). Seen from '
+            message='What model.json says does not give the golden inputs on this machine (or it was changed). Seen '
+            'from '
             f'model.json, the golden inputs were made otherwise: {one.message}'
         )
         for one in explained.findings
@@ -247,9 +251,9 @@ def collect(function: Callable[[str], Any], goldens: Sequence[Golden], as_array:
 def to_array(value: Any) -> Array:
     """Return an array, a tensor, an image of Pillow, or the only array in a dict or list, as an array."""
     if hasattr(value, 'keys') and not hasattr(value, 'dtype'):
-        arrays = [value[key] for key in value.keys() if np.ndim(to_array(value[key])) >= 2]
+        arrays = [value[key] for key in value if np.ndim(to_array(value[key])) >= 2]
         if len(arrays) != 1:
-            raise ValueError(f'it returns a dict with {len(arrays)} images: {list(value.keys())}')
+            raise ValueError(f'it returns a dict with {len(arrays)} images: {list(value)}')
         value = arrays[0]
     if isinstance(value, (list, tuple)) and len(value) == 1:
         return to_array(value[0])
@@ -322,7 +326,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser.add_argument(
         '--predict',
         metavar=function,
-        help='your whole code: from the path of an image to probabilities, a class, (class, probability), or a dict with '
+        help='your whole code: from the path of an image to probabilities, a class, (class, probability), or a dict '
+        'with '
         'class, probability, probabilities, answered, prediction_set',
     )
     parser.add_argument('--model', metavar='FILE.onnx', help='a graph that was converted or quantized again')
@@ -345,7 +350,12 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     args = parser.parse_args(arguments)
     try:
         report = verify(
-            args.folder, **functions_of(args), stage=args.stage, layout=args.layout, tolerance=args.tolerance, allow=args.allow
+            args.folder,
+            **functions_of(args),
+            stage=args.stage,
+            layout=args.layout,
+            tolerance=args.tolerance,
+            allow=args.allow,
         )
     except (ValueError, ImportError, OSError) as error:
         print(f'verify: {error}', file=sys.stderr)

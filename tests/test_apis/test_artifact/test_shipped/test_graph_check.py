@@ -50,16 +50,18 @@ def test_right_graphs_are_not_blamed_and_what_they_take_is_said(artifact, tmp_pa
     assert notes == []
     network.onnx(tmp_path / 'floats.onnx', S, floats='NCHW')
     assert not list(check_other(str(tmp_path / 'floats.onnx'), stages, sidecar, None, notes))
-    assert 'NCHW' in notes[0] and 'normalized' in notes[0]
+    assert 'NCHW' in notes[0]
+    assert 'normalized' in notes[0]
 
 
 def test_the_artifacts_graph(artifact, tmp_path):
-    folder, network, sidecar, stages = artifact
+    folder, _network, sidecar, stages = artifact
     graph = open_artifact(str(folder), sidecar)
     assert not list(check_outputs(graph, stages, sidecar))
     changed = stages | {name: np.roll(stages[name], 1, 0) for name in ('logits', 'probabilities')}
     (found,) = check_outputs(graph, changed, sidecar)
-    assert found.name == 'graph' and 'adapter' in found.message  # which the artifact has
+    assert found.name == 'graph'
+    assert 'adapter' in found.message
 
 
 def test_a_graph_of_floats_computes_the_same(artifact):

@@ -9,8 +9,20 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 from planted_mistakes import (
-    MEAN, STD, coarse_chroma, crop, dropped_alpha, four_channels, half_size, inks_as_colors, is_jpeg, load, normalized,
-    opencv_crop, single_channel, torch_crop,
+    MEAN,
+    STD,
+    coarse_chroma,
+    crop,
+    dropped_alpha,
+    four_channels,
+    half_size,
+    inks_as_colors,
+    is_jpeg,
+    load,
+    normalized,
+    opencv_crop,
+    single_channel,
+    torch_crop,
 )  # fmt: skip
 
 from hybridcls.apis.artifact.shipped import runtime
@@ -134,22 +146,29 @@ def _by_opencv(path):
 HOLDERS = {
     'array': lambda x: x, 'list': lambda x: x.tolist(), 'batch': lambda x: x[None], 'image': Image.fromarray,
     'int64': lambda x: x.astype(np.int64), 'float32': lambda x: x.astype(np.float32), 'float64': lambda x: x * 1.0,
-    'dict': lambda x: {'pixel_values': x[None]}, 'tuple': lambda x: (x,), 'not contiguous': lambda x: np.asfortranarray(x),
+    'dict': lambda x: {'pixel_values': x[None]}, 'tuple': lambda x: (x,),
+    'not contiguous': lambda x: np.asfortranarray(x),
     'normalized': normalized, 'normalized NCHW': lambda x: normalized(x).transpose(2, 0, 1),
-    'normalized batch': lambda x: normalized(x).transpose(2, 0, 1)[None], 'normalized 16': lambda x: normalized(x).astype(np.float16),
+    'normalized batch': lambda x: normalized(x).transpose(2, 0, 1)[None],
+    'normalized 16': lambda x: normalized(x).astype(np.float16),
     'by 255 levels': lambda x: ((x - MEAN * 255) / (STD * 255)).astype(np.float32),
 }  # fmt: skip
 WAYS = {
     'Pillow': right, 'OpenCV decodes': _by_opencv, 'runtime': _numpy_twin(made.crop_steps(S)),
     'torchvision': lambda path: torch_crop(path, S).permute(1, 2, 0).numpy(),
-    'rounded up': lambda path: crop(load(path), S, round_=round), 'crop rounded down': lambda path: crop(load(path), S, middle=int),
+    'rounded up': lambda path: crop(load(path), S, round_=round),
+    'crop rounded down': lambda path: crop(load(path), S, middle=int),
 }  # fmt: skip
 RIGHT = {f'{way}, {holder}': (WAYS[way], HOLDERS[holder]) for way in WAYS for holder in HOLDERS}
 RIGHT['torch uint8'] = (_tensor, lambda x: x)
-RIGHT['torch normalized'] = (_tensor, lambda x: ((x / 255 - x.float().new_tensor(MEAN)) / x.float().new_tensor(STD)).permute(2, 0, 1)[None])
+RIGHT['torch normalized'] = (
+    _tensor,
+    lambda x: ((x / 255 - x.float().new_tensor(MEAN)) / x.float().new_tensor(STD)).permute(2, 0, 1)[None],
+)
 RIGHT['torch bfloat16'] = (_tensor, lambda x: x.bfloat16())
 RIGHT['torchvision floats'] = (
-    lambda path: torch_crop(path, S, floats=True), lambda x: ((x.permute(1, 2, 0) - x.new_tensor(MEAN)) / x.new_tensor(STD))
+    lambda path: torch_crop(path, S, floats=True),
+    lambda x: ((x.permute(1, 2, 0) - x.new_tensor(MEAN)) / x.new_tensor(STD))
 )  # fmt: skip
 RIGHT['torchvision floats, 0..255'] = (
     lambda path: torch_crop(path, S, floats=True), lambda x: x.permute(1, 2, 0).mul(255)
@@ -165,10 +184,11 @@ def test_right_pipelines_are_not_blamed(artifact, explainer):
             seen[way] = {golden.path: way(golden.path) for golden in artifact[0]}
         found = names_of(artifact, lambda path, way=way, holder=holder: holder(seen[way][path]), explainer)
         blamed |= {name: found} if found else {}
-    assert len(RIGHT) >= 50 and blamed == {}
+    assert len(RIGHT) >= 50
+    assert blamed == {}
 
 
-@pytest.mark.parametrize('steps, wrong, expected', [
+@pytest.mark.parametrize(('steps', 'wrong', 'expected'), [
     ([dict(op='resize', size=[S, S], filter='bilinear', library='cv2')],
      lambda path: np.asarray(load(path).resize((S, S), RESAMPLING.BILINEAR)), ['antialias']),
     ([dict(op='resize', size=[S, S], filter='bilinear', library='cv2')],
@@ -193,8 +213,13 @@ def test_a_network_of_224_pixels(tmp_path):
     sidecar = json.loads((folder / 'model.json').read_text())
     both = (read_golden(str(folder), sidecar)[0], sidecar)
     assert names_of(both, lambda path: torch_crop(path, 224).permute(1, 2, 0)) == []
-    assert names_of(both, lambda path: crop(load(path), 224, filter=RESAMPLING.BILINEAR)[..., ::-1]) == ['filter', 'BGR']
-    assert names_of(both, lambda path: opencv_crop(np.asarray(load(path)), 224, 0.875, cv2.INTER_CUBIC)) == ['antialias']
+    assert names_of(both, lambda path: crop(load(path), 224, filter=RESAMPLING.BILINEAR)[..., ::-1]) == [
+        'filter',
+        'BGR',
+    ]
+    assert names_of(both, lambda path: opencv_crop(np.asarray(load(path)), 224, 0.875, cv2.INTER_CUBIC)) == [
+        'antialias'
+    ]
 
 
 def test_what_a_pipeline_is_for(artifact):
@@ -218,4 +243,6 @@ def test_the_message_says_which_images_and_what_to_change(artifact):
         return right(path)
 
     found = Explainer(goldens, sidecar).explain(collect(fails, goldens)).findings
-    assert [one.name for one in found] == ['failure'] and found[0].images == ('inks.jpg',) and 'KeyError' in found[0].message
+    assert [one.name for one in found] == ['failure']
+    assert found[0].images == ('inks.jpg',)
+    assert 'KeyError' in found[0].message

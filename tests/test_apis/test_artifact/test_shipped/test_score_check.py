@@ -90,7 +90,8 @@ WRONG = {
     'alpha': (lambda code, path: code.scores(crop(load(path, background=(0, 0, 0)), S)), ['alpha']),
     'chroma': (lambda code, path: code.scores(crop(coarse_chroma(load(path)) if is_jpeg(path) else load(path), S)),
                ['JPEG decoder']),
-    'statistics of 0.5': (lambda code, path: softmax(code.float_logits(normalized(right(path), 0.5, 0.5)) / made.TEMPERATURE),
+    'statistics of 0.5': (
+        lambda code, path: softmax(code.float_logits(normalized(right(path), 0.5, 0.5)) / made.TEMPERATURE),
                           ['normalization']),
     'not normalized': (lambda code, path: softmax(code.float_logits(right(path) / 255) / made.TEMPERATURE), ['range']),
     'threshold too high': (lambda code, path: code.decision(right(path), 0.75), ['threshold']),
@@ -144,10 +145,11 @@ def test_the_threshold_is_bracketed(code):
     given = collect(predict, code.goldens, as_array=False)
     (found,) = explain(given, predict, code.goldens, code.stages, code.sidecar, code.graph)
     low, high = (float(one) for one in found.message.split('between ')[1].split(' on,')[0].split(' and '))
-    assert low < 0.7 <= high and high - low < 0.2
+    assert low < 0.7 <= high
+    assert high - low < 0.2
 
 
-@pytest.mark.parametrize('value, message', [(object(), 'expected'), ({'x': 1}, 'keys'), (9, 'class 9 of 6')])
+@pytest.mark.parametrize(('value', 'message'), [(object(), 'expected'), ({'x': 1}, 'keys'), (9, 'class 9 of 6')])
 def test_what_is_no_answer(value, message):
     with pytest.raises(ValueError, match=message):
         read_answer(value, made.CLASSES)

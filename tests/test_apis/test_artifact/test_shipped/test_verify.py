@@ -78,17 +78,20 @@ def broken(path):
 def test_it_runs_with_numpy_pillow_and_onnxruntime_alone(folder, tmp_path):
     (folder / 'my_code.py').write_text(CODE)
     code, out, err = run(folder)
-    assert (code, err) == (0, '') and 'all is right' in out
+    assert (code, err) == (0, '')
+    assert 'all is right' in out
     code, out, _ = run(folder, '--pipeline', 'my_code.py:right', '--predict', 'my_code.py:predict')
     assert code == 0, out
     code, out, _ = run(folder, '--pipeline', 'my_code.py:bgr')
-    assert code == 1 and 'MISMATCH  BGR: ' in out and 'COLOR_BGR2RGB' in out
+    assert code == 1
+    assert 'MISMATCH  BGR: ' in out
+    assert 'COLOR_BGR2RGB' in out
     code, out, _ = run(folder, '--pipeline', 'my_code.py:bgr', '--json')
     found = json.loads(out)
     assert (code, found['ok'], [one['name'] for one in found['findings']]) == (1, False, ['BGR'])
 
 
-@pytest.mark.parametrize('options, sentence', [
+@pytest.mark.parametrize(('options', 'sentence'), [
     (['--pipeline', 'my_code.py:rigth'], "has no function 'rigth'"),
     (['--pipeline', 'my_code.py'], 'expected FILE.py:FUNCTION'),
     (['--pipeline', 'nowhere.py:right'], 'there is no file nowhere.py'),
@@ -99,7 +102,10 @@ def test_it_runs_with_numpy_pillow_and_onnxruntime_alone(folder, tmp_path):
 def test_an_error_of_the_user_is_a_sentence(folder, options, sentence):
     (folder / 'my_code.py').write_text(CODE)
     code, out, err = run(folder, *options)
-    assert (code, out) == (2, '') and sentence in err and 'Traceback' not in err and len(err.splitlines()) == 1
+    assert (code, out) == (2, '')
+    assert sentence in err
+    assert 'Traceback' not in err
+    assert len(err.splitlines()) == 1
 
 
 def test_changed_and_missing_files_are_named(folder):
@@ -107,17 +113,20 @@ def test_changed_and_missing_files_are_named(folder):
     (folder / 'golden' / 'tiny.jpg').unlink()
     report = run(folder, '--json')
     names = [one['message'] for one in json.loads(report[1])['findings']]
-    assert report[0] == 1 and any('runtime.py has changed' in one for one in names)
+    assert report[0] == 1
+    assert any('runtime.py has changed' in one for one in names)
     assert any('golden/tiny.jpg is missing' in one for one in names)
 
 
 def test_a_damaged_graph_is_named(folder):
     (folder / 'model.onnx').write_bytes(b'damaged')
     code, out, err = run(folder)
-    assert code == 1 and 'model.onnx has changed' in out and err == ''
+    assert code == 1
+    assert 'model.onnx has changed' in out
+    assert err == ''
 
 
-@pytest.mark.parametrize('changes, names', [
+@pytest.mark.parametrize(('changes', 'names'), [
     (dict(preprocessing__steps__0__filter='bilinear'), ['filter']),
     (dict(preprocessing__steps__0__size=[40, 40]), ['crop ratio']),
     (dict(preprocessing__decode__background=[0, 0, 0]), ['alpha']),
@@ -133,24 +142,33 @@ def test_a_changed_sidecar_is_named(folder, changes, names):
 def test_what_is_allowed_is_a_note(folder):
     change(folder, model__opset=17)
     report = verify(str(folder), allow=['opset'])
-    assert report.ok and any('opset' in one for one in report.notes)
+    assert report.ok
+    assert any('opset' in one for one in report.notes)
 
 
 def test_to_array():
     torch = pytest.importorskip('torch')
     image = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
-    for value in (image, torch.tensor(image, requires_grad=True), [image], {'a': image, 'b': 'x'}, torch.tensor(image).bfloat16()):
+    for value in (
+        image,
+        torch.tensor(image, requires_grad=True),
+        [image],
+        {'a': image, 'b': 'x'},
+        torch.tensor(image).bfloat16(),
+    ):
         assert to_array(value).squeeze().tolist() == image.tolist()
     with pytest.raises(ValueError, match='2 images'):
         to_array({'a': image, 'b': image})
 
 
 def test_load_function(tmp_path):
-    (tmp_path / 'code.py').write_text(textwrap.dedent("""
+    (tmp_path / 'code.py').write_text(
+        textwrap.dedent("""
         import numpy
         def double(x):
             return 2 * x
-        """))
+        """)
+    )
     assert load_function(f'{tmp_path / "code.py"}:double', '--pipeline')(3) == 6
     (tmp_path / 'bad.py').write_text('import nothing_of_this_name')
     with pytest.raises(ValueError, match='cannot be imported'):
