@@ -7,7 +7,7 @@ MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 
 
 def load(path, background=(255, 255, 255), exif=True):
-    """Read an image as the artifact does, written by somebody who knows Pillow."""
+    """Read an image as the artifact does, written by a user who knows Pillow."""
     image = Image.open(path)
     if exif:
         image = ImageOps.exif_transpose(image)

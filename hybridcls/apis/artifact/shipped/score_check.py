@@ -1,4 +1,4 @@
-"""Name what is wrong with the answers of somebody's whole code: its scores, its classes, its thresholds, or its "
+"""Name what is wrong with the answers of a user's whole code: its scores, its classes, its thresholds, or its "
 "input."""
 
 # ruff: noqa: B905 - zip(strict=...) is not in Python 3.9, which runs this file
@@ -24,11 +24,11 @@ _UNKNOWN = ('unknown', 'reject', 'rejected', 'none', '')
 _CLASS_KEYS = ('class', 'label', 'class_name', 'prediction', 'pred_class', 'pred_label')
 _SCORE_KEYS = ('probability', 'score', 'confidence', 'pred_score')
 _ALL_KEYS = ('probabilities', 'scores', 'probs', 'pred_scores', 'logits')
-_PROBES = 10
+_MIXTURES = 10
 
 
 class Answer(NamedTuple):
-    """What somebody's code says of an image; None where it says nothing.
+    """What a user's code says of an image; None where it says nothing.
 
     Args:
         scores: Of all classes, (C,).
@@ -274,7 +274,7 @@ def name_scores(
 
 
 class _Comparison:
-    """Answers of somebody's code beside those of the artifact.
+    """Answers of a user's code beside those of the artifact.
 
     Args:
         answers: By name of a golden image.
@@ -341,7 +341,7 @@ def explain(
     sidecar: Json,
     graph: Any,
 ) -> Iterator[Finding]:
-    """Name what is wrong with the answers that somebody's code gives for the golden images."""
+    """Name what is wrong with the answers that a user's code gives for the golden images."""
     if 'probabilities' not in stages:
         raise ValueError('--predict: the model has no classes, only embeddings: there is nothing to compare.')
     classes, multi = list(sidecar['classes']), bool(sidecar.get('multi_label'))
@@ -623,7 +623,7 @@ def _explain_decisions(
 def _explain_threshold(
     comparison: _Comparison, predict: Callable[[str], Any], goldens: Sequence[Golden], threshold: float
 ) -> Iterator[Finding]:
-    """Find out from which probability on somebody's code answers, with images that are made for it."""
+    """Find out from which probability on a user's code answers, with images that are made for it."""
     said: list[tuple[float, float, bool]] = []  # calibrated and uncalibrated probability, answered
     outputs = comparison.graph.run(comparison.right)
     calibrated, raw = forms(outputs, comparison.sidecar)[0].scores.max(1), outputs['probabilities'].max(1)
@@ -631,7 +631,7 @@ def _explain_threshold(
         if comparison.answers[name].answered is not None:
             said.append((float(score), float(own), bool(comparison.answers[name].answered)))
     with tempfile.TemporaryDirectory() as folder:
-        for path, score, own in _probes(comparison, folder, threshold):
+        for path, score, own in _mixtures(comparison, folder, threshold):
             try:
                 answer = read_answer(predict(path), comparison.classes)
             except Exception:
@@ -663,7 +663,7 @@ def _explain_threshold(
                       f'of model.json is {threshold:.4g}. Take that one (calibration.risk.threshold).')  # fmt: skip
 
 
-def _probes(comparison: _Comparison, folder: str, threshold: float) -> Iterator[tuple[str, float, float]]:
+def _mixtures(comparison: _Comparison, folder: str, threshold: float) -> Iterator[tuple[str, float, float]]:
     """Yield images whose probabilities lie around a threshold and elsewhere: golden inputs, mixed and enlarged."""
     rng = np.random.default_rng(0)
     steps = comparison.sidecar['preprocessing']['steps']
@@ -673,7 +673,7 @@ def _probes(comparison: _Comparison, folder: str, threshold: float) -> Iterator[
         first, second = rng.integers(0, len(comparison.right), 2)
         share = rng.uniform()
         mixed = comparison.right[first] * share + comparison.right[second] * (1 - share)
-        path = os.path.join(folder, f'probe_{number}.png')
+        path = os.path.join(folder, f'mixture_{number}.png')
         Image.fromarray(np.rint(mixed).astype(np.uint8).squeeze()).save(path)
         made.append(path)
     inputs = np.stack([runtime.prepare_image(runtime.read_image(path, decode), steps) for path in made])
@@ -682,8 +682,8 @@ def _probes(comparison: _Comparison, folder: str, threshold: float) -> Iterator[
     raw = outputs['probabilities'].max(1)
     order = np.argsort(scores)
     at = int(np.searchsorted(scores[order], threshold))
-    near = order[max(0, at - _PROBES // 2) : at + _PROBES // 2]
-    spread = order[np.linspace(0, len(order) - 1, 2 * _PROBES).astype(int)]
+    near = order[max(0, at - _MIXTURES // 2) : at + _MIXTURES // 2]
+    spread = order[np.linspace(0, len(order) - 1, 2 * _MIXTURES).astype(int)]
     for one in dict.fromkeys([*near.tolist(), *spread.tolist()]):
         yield made[one], float(scores[one]), float(raw[one])
 

@@ -81,9 +81,9 @@ def test_what_a_file_says(artifact, tmp_path, opset):
     assert read_onnx(str(tmp_path / 'a.onnx'))[::2] == (opset, 'float32')
     model = onnx.load(str(tmp_path / 'a.onnx'))
     model.graph.initializer.append(numpy_helper.from_array(np.zeros(3, np.int8), 'small'))
-    model.producer_name = 'somebody'
+    model.producer_name = 'me'
     onnx.save(model, str(tmp_path / 'a.onnx'))
-    assert read_onnx(str(tmp_path / 'a.onnx')) == (opset, 'somebody', 'int8')
+    assert read_onnx(str(tmp_path / 'a.onnx')) == (opset, 'me', 'int8')
 
 
 def test_what_is_no_graph(artifact, tmp_path):

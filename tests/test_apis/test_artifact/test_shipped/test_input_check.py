@@ -208,6 +208,7 @@ def test_other_preprocessing(tmp_path, steps, wrong, expected):
     assert names_of(both, wrong) == expected
 
 
+@pytest.mark.nightly
 def test_a_network_of_224_pixels(tmp_path):
     folder, _ = made.make_artifact(tmp_path / 'A', 224)
     sidecar = json.loads((folder / 'model.json').read_text())

@@ -44,7 +44,7 @@ def run(folder, *options, cwd=None):
 
 
 def change(folder, **changes):
-    """Change model.json, as somebody by hand."""
+    """Change model.json, by hand."""
     sidecar = json.loads((folder / 'model.json').read_text())
     for path, value in changes.items():
         *keys, last = path.split('__')
