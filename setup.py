@@ -57,7 +57,7 @@ setup(
     install_requires=requirements('runtime'),
     extras_require={
         name: requirements(name)
-        for name in ('export', 'lora', 'ood', 'openvino', 'parquet', 'search', 'trackers', 'tests', 'docs')
+        for name in ('export', 'lora', 'ood', 'openvino', 'parquet', 'search', 'serve', 'trackers', 'tests', 'docs')
     },
     cmdclass={'build_py': BuildWithConfigs},
     zip_safe=False,

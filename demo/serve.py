@@ -22,7 +22,7 @@ class Classifier(litserve.LitAPI):
         spec = importlib.util.spec_from_file_location('runtime', os.path.join(self.folder, 'runtime.py'))
         runtime = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(runtime)
-        runtime.Image.MAX_IMAGE_PIXELS = 2**24  # Pillow refuses twice as many: a small file may unfold to gigabytes
+        runtime.Image.MAX_IMAGE_PIXELS = 2**25  # Pillow refuses twice as many: a small file may unfold to gigabytes
         self.model = runtime.Model(self.folder)
 
     def decode_request(self, request: Request):

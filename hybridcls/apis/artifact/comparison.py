@@ -37,7 +37,7 @@ def predictions_of(trained: TrainedModel, given: NetworkInput, images: np.ndarra
         outputs = _fields_of(model.test_step(trained.collate(packed)))
         if 'probabilities' in outputs:
             outputs['logits'] = model(given.preprocessed(model, torch.from_numpy(images))).float().numpy()
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, AssertionError) as error:  # timm asserts
         raise ValueError(f'export: a test fails on images of {given.height} x {given.width}: {error}') from error
     return outputs
 
@@ -72,7 +72,7 @@ def largest_differences(
 ) -> dict[str, float]:
     """Return the largest absolute difference of each output over some batches; infinite where one is not finite.
 
-    Of other outputs than the names (those that the model does not predict) there is none.
+    Outputs that are not expected are left out.
     """
     return {
         name: max(_difference(one[name], other[name]) for one, other in zip(expected, got, strict=True))

@@ -143,6 +143,7 @@ def export(
     names = list(computed[0])
     check_same_names(expected[0], names, type(getattr(trained.model, 'head', trained.model)).__name__)
     check_differences('the graph in PyTorch', largest_differences(names, expected, computed), expected)
+    expected = [{**all_of, **predicted} for all_of, predicted in zip(computed, expected, strict=True)]
     half = dtype == 'float16'
     written = graph.in_half() if half and format != 'openvino' else graph
     with unfinished_folder(out) as folder:

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import torch
 from torch import Tensor
@@ -56,7 +56,7 @@ def write_model(
         except Exception as error:  # torch raises what it likes
             raise ValueError(f'export: torch.export cannot trace {kind}: {_first_line(error)}') from error
         if format == 'torch_export':
-            for node in program.graph.nodes:
+            for node in _nodes(program):
                 node.meta.pop('stack_trace', None)  # paths of this machine
             torch.export.save(program, file)
             return file
@@ -72,8 +72,15 @@ def write_model(
     return file
 
 
+def _nodes(program: torch.export.ExportedProgram) -> Iterator[Any]:
+    """Yield the nodes of a program, those of its parts without gradients too."""
+    for module in program.graph_module.modules():
+        if isinstance(module, torch.fx.GraphModule):
+            yield from module.graph.nodes
+
+
 def _write_onnx(program: torch.export.ExportedProgram, names: Sequence[str], images: Tensor, file: Path) -> None:
-    for node in program.graph.nodes:
+    for node in _nodes(program):
         # A view of what fused attention gives is none any more once the attention is taken apart: other strides.
         if node.target is torch.ops.aten.view.default:
             node.target = torch.ops.aten.reshape.default

@@ -9,7 +9,6 @@ from torch import Tensor
 from hybridcls.functional.calibration import apply_scaling
 from hybridcls.functional.metrics.intervals import bootstrap_interval, share_interval, weighted_mean
 from hybridcls.functional.metrics.nearest_neighbours import nearest_neighbours
-from hybridcls.functional.metrics.selective_prediction import coverage_at_risk
 from hybridcls.structures import Calibration
 
 __all__ = ['CONFIDENCE', 'Comparison', 'Measured', 'compare', 'too_much_lost']
@@ -199,8 +198,13 @@ def _calibration_error(weights: Tensor, residuals: Tensor) -> Tensor:
 
 
 def _coverage(weights: Tensor, pairs: Tensor) -> Tensor:
-    drawn = [pairs[torch.repeat_interleave(torch.arange(len(pairs)), times.long())] for times in weights]
-    return torch.stack([coverage_at_risk(-of[:, 0], 1 - of[:, 1], _RISK) for of in drawn])
+    """Return ``coverage_at_risk`` of each resample; pairs are confidence and success, (N, 2)."""
+    confidence, order = pairs[:, 0].sort(descending=True)
+    drawn = weights[:, order]
+    answered, wrong = drawn.cumsum(1), (drawn * (1 - pairs[order, 1])).cumsum(1)
+    is_end = torch.cat([confidence[1:] < confidence[:-1], torch.ones(1, dtype=torch.bool)])  # equal ones go together
+    good = (wrong <= _RISK * answered + 1e-9) & is_end
+    return (answered * good).amax(1) / answered[:, -1]
 
 
 def _f1(weights: Tensor, counts: Tensor) -> Tensor:

@@ -32,5 +32,5 @@ def test_the_limit_is_absolute_but_for_large_values():
 
 def test_what_is_predicted_must_be_in_the_graph():
     check_same_names(dict(logits=0), ['logits', 'embedding'], 'Head')
-    with pytest.raises(ValueError, match=r'Head predicts doubt, .* Return them from Head.outputs\(feats\)'):
-        check_same_names(dict(logits=0, doubt=0), ['logits'], 'Head')
+    with pytest.raises(ValueError, match=r'Head predicts spread, .* Return them from Head.outputs\(feats\)'):
+        check_same_names(dict(logits=0, spread=0), ['logits'], 'Head')

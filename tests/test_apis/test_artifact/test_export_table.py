@@ -20,7 +20,7 @@ def table_of(page):
     for line in text.splitlines():
         if line.startswith('### '):
             section = rows.setdefault(line[4:], {})
-        elif re.match(r'\| (?!---)', line) and not line.startswith('| |'):
+        elif re.match(r'\| (?!---)', line) and not line.startswith('| what |'):
             name, result = (cell.strip() for cell in line.strip('| ').split(' | '))
             section[name] = result
     return rows

@@ -1,4 +1,4 @@
-"""What an export promises: compared before it is there, whole or not at all, a calibration only where it holds."""
+"""What an export promises: compared before it is there, written atomically, with a calibration only where it holds."""
 
 import os
 

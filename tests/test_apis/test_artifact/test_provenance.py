@@ -28,7 +28,7 @@ def test_checkpoint_config_and_versions(trained):
     assert found['weights_sha256'] == digest_of_weights(trained.found.path)
     assert (found['epoch'], found['iterations']) == (3, 70)
     assert {'torch', 'timm', 'numpy', 'cv2', 'PIL'} <= set(found['versions'])
-    assert str(trained.found.path) not in str(found)  # folders of this machine are nobody's business
+    assert str(trained.found.path) not in str(found)  # it names no folder of this machine
 
 
 def test_the_fingerprint_changes_with_the_split(trained, tmp_path):

@@ -7,6 +7,7 @@ from sklearn.metrics import f1_score
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from hybridcls.apis.artifact.quantization_loss import compare, too_much_lost
+from hybridcls.functional.metrics.selective_prediction import coverage_at_risk
 from hybridcls.structures import Calibration
 
 IMAGES, CLASSES = 400, 5
@@ -77,8 +78,11 @@ def test_the_calibration_of_before_is_done_to_both():
 def test_without_a_threshold_coverage_at_five_percent_error_is_shown_alone():
     found = by_name(compare(BEFORE, AFTER, LABELS))['coverage']
     scores, wrong = BEFORE['probabilities'].amax(1), BEFORE['probabilities'].argmax(1) != LABELS
-    shares = [(scores >= one).double().mean().item() for one in scores if wrong[scores >= one].double().mean() <= 0.05]
-    assert found.before.value == pytest.approx(100 * max(shares))
+    assert found.before.value == pytest.approx(100 * coverage_at_risk(-scores, wrong, 0.05).item())
+    coarse = dict(probabilities=(BEFORE['probabilities'] * 10).round() / 10)  # many are equal, and go together
+    scores, wrong = coarse['probabilities'].max(1).values, coarse['probabilities'].argmax(1) != LABELS
+    tied = by_name(compare(coarse, AFTER, LABELS))['coverage'].before
+    assert tied.value == pytest.approx(100 * coverage_at_risk(-scores, wrong, 0.05).item())
     assert found.before.low < found.before.value < found.before.high
     assert found.counts == ''
     assert too_much_lost([found], -100.0) == []

@@ -111,9 +111,7 @@ class Model:
         """
         if batch_size < 1:
             raise ValueError(f'expected a batch size of at least 1, got {batch_size}.')
-        rest = iter(
-            [images] if isinstance(images, (str, bytes, os.PathLike, Image.Image)) or _is_one(images) else images
-        )
+        rest = iter([images] if _is_one(images) else images)
         while True:
             chunk = list(islice(rest, batch_size))
             if not chunk:
@@ -163,6 +161,9 @@ def read_sidecar(folder: Union[str, 'os.PathLike[str]'], check_files: bool = Tru
         )
     if check_files:
         check_digests(folder, sidecar)
+    count = sidecar['model'].get('outputs', {}).get('probabilities', {}).get('shape', [None])[-1]
+    if isinstance(count, int) and count != len(sidecar['classes']):
+        raise ValueError(f'{path} names {len(sidecar["classes"])} classes, and its graph has {count}. Export again.')
     calibration = sidecar.get('calibration')
     if calibration and list(calibration['classes']) != list(sidecar['classes']):
         raise ValueError(
@@ -534,11 +535,11 @@ def _blend(image: np.ndarray, rows: Taps, columns: Taps) -> np.ndarray:
     (top, down), (left, across) = rows, columns
     across = np.where((left < 0) | (left >= old_width - 1), np.float32(0), across)
     near, far = (_fixed(one)[:, None] for one in (1 - across, across))
-    pixels = image.astype(np.int32)
-    mixed = pixels[:, np.clip(left, 0, old_width - 1)] * near + pixels[:, np.clip(left + 1, 0, old_width - 1)] * far
-    upper, lower = (mixed[np.clip(top + k, 0, old_height - 1)] >> 4 for k in (0, 1))
+    left, right = (np.clip(left + k, 0, old_width - 1) for k in (0, 1))
+    rows_of = (image[np.clip(top + k, 0, old_height - 1)] for k in (0, 1))
+    upper, lower = (rows[:, left].astype(np.int32) * near + rows[:, right].astype(np.int32) * far for rows in rows_of)
     near, far = (_fixed(one)[:, None, None] for one in (1 - down, down))
-    return _bytes(((near * upper >> 16) + (far * lower >> 16) + 2) >> 2)
+    return _bytes(((near * (upper >> 4) >> 16) + (far * (lower >> 4) >> 16) + 2) >> 2)
 
 
 def _fixed(weights: np.ndarray) -> np.ndarray:
@@ -549,10 +550,11 @@ def _bytes(values: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
-def _across(pixels: np.ndarray, columns: Taps) -> np.ndarray:
-    """Return the weighted sums along the rows, added up in the order of OpenCV."""
+def _across(image: np.ndarray, columns: Taps) -> np.ndarray:
+    """Return the weighted sums along the rows, added up in the order of OpenCV and the dtype of the weights."""
     places, weights = columns
-    return _added(pixels[:, places[:, k]] * weights[:, k, None] for k in range(places.shape[1]))
+    parts = (image[:, places[:, k]].astype(weights.dtype) for k in range(places.shape[1]))
+    return _added(part * weights[:, k, None] for k, part in enumerate(parts))
 
 
 def _down(pixels: np.ndarray, rows: Taps) -> np.ndarray:
@@ -571,9 +573,9 @@ def _cubic(image: np.ndarray, height: int, width: int, step: Json) -> np.ndarray
     in_floats = step['arithmetic'] == 'float' and min(image.shape[:2]) >= 4  # IPP leaves smaller ones to OpenCV
     rows, columns = _cubic_taps(height, image.shape[0], in_floats), _cubic_taps(width, image.shape[1], in_floats)
     if in_floats:
-        return _bytes(_down(_across(image.astype(np.float32), columns), rows))
+        return _bytes(_down(_across(image, columns), rows))
     (places, down), columns = (rows[0], _fixed(rows[1])), (columns[0], _fixed(columns[1]))
-    mixed = _across(image.astype(np.int32), columns)
+    mixed = _across(image, columns)
     whole = (_down(mixed, (places, down)) + (1 << 21)) >> 22
     # OpenCV takes eight numbers of a row at a time, in floats and the last row first, and the rest in integers.
     fast = _down(mixed.astype(np.float32), (places[:, ::-1], down[:, ::-1].astype(np.float32) * np.float32(2.0**-22)))
@@ -608,7 +610,7 @@ def _area(image: np.ndarray, height: int, width: int, step: Json) -> np.ndarray:
         if tall == wide == 2:
             return ((sums + 2) >> 2).astype(np.uint8)
         return _bytes(sums.astype(np.float32) * np.float32(1 / (tall * wide)))
-    mixed = _across(image.astype(np.float32), _area_taps(width, old_width))
+    mixed = _across(image, _area_taps(width, old_width))
     return _bytes(_down(mixed, _area_taps(height, old_height)))
 
 

@@ -84,7 +84,7 @@ def odd_files():
     files['color_hole.png'] = encoded(color, 'PNG', transparency=(5, 5, 5))
     for name, channels in (('grey', 1), ('color', 3), ('transparent', 4)):
         deep = picture(channels=channels, dtype=np.uint16)
-        for number, line_filter in enumerate((8, 16, 32, 64, 128, 248)):  # none, sub, up, average, Paeth, all
+        for number, line_filter in enumerate((8, 16, 32, 64, 128, 248)):  # each of PNG's five, and all
             files[f'deep_{name}_{number}.png'] = by_opencv(deep, '.png', cv2.IMWRITE_PNG_FILTER, line_filter)
     files['deep.tiff'] = by_opencv(picture(channels=1, dtype=np.uint16), '.tiff')
     files['deep.pgm'] = by_opencv(picture(channels=1, dtype=np.uint16), '.pgm')
@@ -302,7 +302,8 @@ def artifact(tmp_path):
         name: dict(sha256=runtime.file_digest(str(tmp_path / name)), bytes=(tmp_path / name).stat().st_size)
         for name in ('model.onnx', 'golden/a.png')
     }
-    model = dict(file='model.onnx', format='onnx', outputs={}, input=dict(name='images', shape=['N', 2, 2, 3]))
+    outputs = dict(probabilities=dict(shape=['N', 3]))
+    model = dict(file='model.onnx', format='onnx', outputs=outputs, input=dict(name='images', shape=['N', 2, 2, 3]))
     calibration = Calibration('epoch_1.pth', 'abc', CLASSES, dict(kind='none')).to_json()
     write(tmp_path, dict(format='hybridcls artifact', version=1, model=model, classes=CLASSES, files=files,
                          calibration=calibration, provenance=dict(weights_sha256='abc')))  # fmt: skip
@@ -350,6 +351,7 @@ def test_a_file_outside_is_no_file_of_an_artifact(artifact, tmp_path):
             dict(classes=['ant', 'cow', 'bee']),
             'its calibration is for the classes ant, bee, cow, and the model has',
         ),
+        (dict(classes=[*CLASSES, 'dog']), 'names 4 classes, and its graph has 3'),
         (dict(provenance=dict(weights_sha256='abd')), r'for the weights of another checkpoint \(epoch_1.pth\)'),
     ],
 )
