@@ -30,6 +30,7 @@ from .quantized_artifact import check_images, quantize_artifact
 from .reference import add_reference, check_count
 from .shipped.runtime import open_graph
 from .sidecar import read_sidecar, write_artifact
+from .unmerged import answers_without_adapters
 
 __all__ = ['DTYPES', 'Exported', 'export']
 
@@ -134,6 +135,7 @@ def export(
     batches = [_random_images(given.shape, size) for size in BATCHES] + [golden_batch(trained, golden)]
     expected = [predictions_of(trained, given, batch) for batch in batches]
 
+    mistakes = answers_without_adapters(trained, given, batches[-1])
     kept, more = merge_adapters(trained.model)
     notes += more
     graph = ImageGraph(trained.model, given).eval()
@@ -164,7 +166,7 @@ def export(
         write_artifact(
             folder, trained, description, partial(predictions_of, trained, given),
             calibration=None if found is None else found.calibration,
-            golden=golden, normalized=partial(normalized_images, trained.model, given),
+            golden=golden, normalized=partial(normalized_images, trained.model, given), mistakes=mistakes,
         )  # fmt: skip
         if dtype == 'int8':
             quantized = quantize_artifact(folder, held_out, 1.0 if max_loss is None else max_loss, tell=tell)
