@@ -34,6 +34,7 @@ from . import (
     search,
     test,
     train,
+    verify,
 )
 from . import list as list_
 
@@ -51,6 +52,7 @@ SUBCOMMANDS = {
     'demo': demo,
     'push': push,
     'pull': pull,
+    'verify': verify,
     'list': list_,
     'doctor': doctor,
     'ablate': ablate,

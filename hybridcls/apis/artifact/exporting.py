@@ -31,6 +31,7 @@ from .quantized_artifact import check_images, quantize_artifact
 from .reference import add_reference, check_count
 from .shipped.runtime import open_graph
 from .sidecar import read_sidecar, write_artifact
+from .unmerged import answers_without_adapters
 
 __all__ = ['DTYPES', 'Exported', 'export']
 
@@ -135,6 +136,7 @@ def export(
     batches = [_random_images(given.shape, size) for size in BATCHES] + [golden_batch(trained, golden)]
     expected = [predictions_of(trained, given, batch) for batch in batches]
 
+    mistakes = answers_without_adapters(trained, given, batches[-1])
     kept, more = merge_adapters(trained.model)
     notes += more
     graph = ImageGraph(trained.model, given).eval()
@@ -147,7 +149,7 @@ def export(
     written = graph.in_half() if half and format != 'openvino' else graph
     with unfinished_folder(out) as folder:
         file = write_model(written, names, torch.from_numpy(batches[1]), folder, format, half)
-        description = dict(
+        description: dict[str, Any] = dict(
             file=file.name, format=format, dtype=dtype, opset=OPSET if format == 'onnx' else None,
             input=dict(name='images', dtype='uint8', shape=['N', *given.shape],
                        colors='RGB' if given.channels == 3 else 'gray'),
@@ -165,7 +167,7 @@ def export(
         write_artifact(
             folder, trained, description, partial(predictions_of, trained, given),
             calibration=None if found is None else found.calibration,
-            golden=golden, normalized=partial(normalized_images, trained.model, given),
+            golden=golden, normalized=partial(normalized_images, trained.model, given), mistakes=mistakes,
         )  # fmt: skip
         if 'probabilities' in names and dtype != 'int8':
             notes.append(f'Decisions against those from PyTorch: {output_agreement(folder, expected, got)}.')

@@ -54,7 +54,10 @@ def write_model(
         try:
             program = torch.export.export(graph, (images,), dynamic_shapes=({0: torch.export.Dim('N', min=1)},))
         except Exception as error:  # torch raises what it likes
-            raise ValueError(f'export: torch.export cannot trace {kind}: {_first_line(error)}') from error
+            why = _first_line(error)
+            if why.startswith('Constraints violated'):
+                why = 'a part of it makes the number of images a constant'
+            raise ValueError(f'export: torch.export cannot trace {kind}: {why}. Choose another backbone.') from error
         if format == 'torch_export':
             for node in _nodes(program):
                 node.meta.pop('stack_trace', None)  # paths of this machine

@@ -40,7 +40,7 @@ def golden_images(bits: int = 16) -> dict[str, bytes]:
     grey = Image.fromarray(_scene(97, 131, 4)).convert('L')
     inks = Image.fromarray(np.dstack([_scene(120, 140, 9), _ramp(120, 140) // 3]), 'CMYK')
     images: dict[str, tuple[Image.Image, dict[str, Any]]] = {
-        'color.png': (Image.fromarray(_scene(240, 320, 0)), {}),
+        'color.png': (Image.fromarray(_scene(600, 800, 0)), {}),
         'transparent.png': (Image.fromarray(rgba), {}),
         'palette.png': (palette, {}),
         'palette_transparent.png': (hole, dict(transparency=3)),
@@ -111,6 +111,7 @@ def write_golden(
     compute: Callable[[np.ndarray], Mapping[str, np.ndarray]],
     own: Optional[str] = None,
     normalized: Optional[Callable[[np.ndarray], Mapping[str, np.ndarray]]] = None,
+    mistakes: Optional[Mapping[str, Mapping[str, np.ndarray]]] = None,
 ) -> dict[str, Any]:
     """Write the images and what the model in PyTorch makes of them, and return the sidecar's ``golden``.
 
@@ -121,6 +122,8 @@ def write_golden(
         own (str, optional): A folder or pattern of images of the user, which are copied instead.
         normalized (Callable, optional): From the same to what each stream sees, by its name, (N, 3, h, w); every 16th
             row and column is stored as float16.
+        mistakes (Mapping, optional): Outputs for the same images that a mistake gives, by its name: stored as
+            ``mistake/NAME/OUTPUT``, they let ``verify.py`` name it.
 
     Raises:
         ValueError: If images and stages need more than ``MOST_BYTES``.
@@ -145,6 +148,8 @@ def write_golden(
     for stream, values in (normalized(batch) if normalized is not None else {}).items():
         stages[f'normalized_{stream}'] = values[..., ::16, ::16].astype(np.float16)
     stages.update({name: np.asarray(values, np.float32) for name, values in compute(batch).items()})
+    for mistake, outputs in (mistakes or {}).items():
+        stages.update({f'mistake/{mistake}/{name}': np.asarray(values, np.float32) for name, values in outputs.items()})
     np.savez_compressed(folder / _FOLDER / GOLDEN_FILE, **stages)  # type: ignore[arg-type]
     size = sum(path.stat().st_size for path in target.iterdir())
     if size > MOST_BYTES:

@@ -48,8 +48,8 @@ class Comparison(NamedTuple):
         lost (Measured): What was lost, in points: from the same resamples of images, so that its interval is that of
             the difference. Negative: something was won.
         images (int): How many.
-        counts (str): What of ``lost`` may not be more than asked: ``'value'``, ``'low'`` (the lower end: the metric is
-            unsteady with few images), or ``''`` (it is only shown).
+        counts (str): What of ``lost`` may not be more than asked: ``'value'``; ``'low'``, the lower end (of what is
+            unsteady with few images, and fitted again); or ``''``: it is only shown.
     """
 
     name: str
@@ -110,13 +110,13 @@ def compare(
         threshold = calibration.risk['threshold']
         answered = [of.values.double() >= threshold for of in best]
         meaning = f'coverage at the threshold {threshold:.4f}'
-        found.append(_compared('answered', meaning, answered, _share, _share_interval, 'value'))
+        found.append(_compared('answered', meaning, answered, _share, _share_interval, 'low'))
         wrong = [1 - is_right[rows].double() for rows, is_right in zip(answered, right, strict=True)]
-        errors = [
+        first, second = (
             _percent(float(of.mean()) if len(of) else 0.0, share_interval(int(of.sum()), len(of))) for of in wrong
-        ]
-        lost = Measured(errors[1].value - errors[0].value, torch.nan, torch.nan)
-        found.append(Comparison('error_of_answered', 'error of the answered', *errors, lost, len(labels), ''))
+        )
+        lost = Measured(second.value - first.value, torch.nan, torch.nan)
+        found.append(Comparison('error_of_answered', 'error of the answered', first, second, lost, len(labels), ''))
     else:
         pairs = [torch.stack([of.values, is_right.double()], 1) for of, is_right in zip(best, right, strict=True)]
         meaning = f'coverage at {100 * _RISK:g} % error (best threshold of these images)'

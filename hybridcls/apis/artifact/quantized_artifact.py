@@ -86,8 +86,8 @@ def quantize_artifact(
         folder (Path): The artifact, in ONNX.
         items (Sequence[Item]): Held-out images with labels.
         max_loss (float): How many points may be lost: of accuracy (F1 of several labels an image, recall@1 of
-            embeddings alone), of the coverage at a calibrated threshold, and of the ECE (here the lower end of the
-            interval). Defaults to 1.
+            embeddings alone), and surely (at the lower end of the interval) of ECE and of the coverage at a calibrated
+            threshold, which are fitted again. Defaults to 1.
         seed (int): Of the division of the images. Defaults to 0.
         tell (Callable): Takes sentences while it works.
 

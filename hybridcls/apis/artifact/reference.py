@@ -31,7 +31,7 @@ def add_reference(folder: Path, items: Sequence[Item], alpha: float = 0.01) -> l
     Args:
         folder (Path): The artifact, complete but for this.
         items (Sequence[Item]): Images, with or without labels.
-        alpha (float): Of the alarm, if nobody says another. Defaults to 0.01.
+        alpha (float): Of the alarm, unless its user chooses another one. Defaults to 0.01.
 
     Raises:
         ValueError: If fewer than 20 can be read.

@@ -35,6 +35,7 @@ def write_artifact(
     metrics: Optional[Mapping[str, Any]] = None,
     golden: Optional[str] = None,
     normalized: Optional[Callable[[np.ndarray], Mapping[str, np.ndarray]]] = None,
+    mistakes: Optional[Mapping[str, Mapping[str, np.ndarray]]] = None,
     **more: Any,
 ) -> dict[str, Any]:
     """Write everything but the graph, which lies in the folder already, and return the sidecar.
@@ -48,6 +49,7 @@ def write_artifact(
         metrics (Mapping, optional): What was measured, by name. Defaults to None: what the training measured.
         golden (str, optional): A folder of the user's own golden images.
         normalized (Callable, optional): See :func:`~hybridcls.apis.artifact.golden.write_golden`.
+        mistakes (Mapping, optional): See :func:`~hybridcls.apis.artifact.golden.write_golden`.
         **more: Other keys of the sidecar, such as ``drift``.
 
     Raises:
@@ -70,7 +72,7 @@ def write_artifact(
         enrolled=None,
         provenance=provenance_of(trained),
         metrics=dict(recorded_metrics(trained.found.path) if metrics is None else metrics),
-        golden=write_golden(folder, trained, compute, golden, normalized),
+        golden=write_golden(folder, trained, compute, golden, normalized, mistakes),
     )
     for file in sorted(_SHIPPED.glob('*.py')):
         if file.name != '__init__.py':

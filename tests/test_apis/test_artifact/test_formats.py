@@ -6,7 +6,7 @@ import torch
 from scipy.special import digamma as scipys
 from torch.nn import functional as F
 
-from hybridcls.apis.artifact.formats import check_format, digamma, plain_attention
+from hybridcls.apis.artifact.formats import check_format, digamma, plain_attention, stable_sort
 
 
 def test_digamma_is_scipys():
@@ -31,3 +31,12 @@ def test_a_missing_package_is_named(monkeypatch):
     with pytest.raises(ImportError, match=r"package onnx for --format onnx.* pip install 'hybridcls\[export\]'"):
         check_format('onnx')
     check_format('torch_export')
+
+
+@pytest.mark.parametrize('descending', [True, False])
+def test_a_stable_sort_is_torchs(descending):
+    values = torch.rand(3, 5, 7, generator=torch.Generator().manual_seed(0))
+    for dim in (1, -1):
+        expected = torch.sort(values, dim=dim, descending=descending, stable=True)
+        for got, wanted in zip(stable_sort(values, dim=dim, descending=descending), expected, strict=True):
+            assert torch.equal(got, wanted)

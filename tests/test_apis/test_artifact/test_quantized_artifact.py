@@ -113,7 +113,7 @@ def test_the_artifact_becomes_int8(copy, items):
 def test_what_loses_too_much_is_refused_and_changes_nothing(copy, items, monkeypatch):
     monkeypatch.setattr(quantized_artifact, 'quantize', broken)
     before = (copy / 'model.json').read_bytes(), (copy / 'model.onnx').read_bytes()
-    with pytest.raises(TooMuchLost, match='points of accuracy.*more than --max-loss 1. Nothing was written') as error:
+    with pytest.raises(TooMuchLost, match=r'points of accuracy.*more than --max-loss 1\. Nothing was written') as error:
         quantize_artifact(copy, items)
     assert ((copy / 'model.json').read_bytes(), (copy / 'model.onnx').read_bytes()) == before
     lost = error.value.comparisons[0].lost

@@ -8,8 +8,8 @@
 An image has some scores: of the model (1 - largest probability, uncertainties, distance to the nearest class mean, norm
 of the embedding) and of its pixels (brightness, color, detail, grain). The rank of a score among those of the held-out
 images and of the stream so far is a p-value. While all these images are exchangeable (drawn alike, in random order),
-the p-values of a score are independent and uniform, and nobody gets rich by betting on anything else: that a stake
-ever becomes x times as much has a probability of at most 1 / x, however long the stream is. The alarm is raised when
+the p-values of a score are independent and uniform, and a bet on anything else is a fair game: that a stake ever
+becomes x times as much has a probability of at most 1 / x, however long the stream is. The alarm is raised when
 the stake on one of S scores has become S / alpha times as much.
 Scores are rounded (64 values an octave), so a count for each value is all that is kept of the images, and ranks are
 exact.

@@ -180,6 +180,13 @@ def read_sidecar(folder: Union[str, 'os.PathLike[str]'], check_files: bool = Tru
 
 def check_digests(folder: Union[str, 'os.PathLike[str]'], sidecar: Json) -> None:
     """Raise a ValueError that names each file that is missing, or is not the one that was exported."""
+    wrong = changed_files(folder, sidecar)
+    if wrong:
+        raise ValueError(f'The artifact {folder} is not as it was exported: {"; ".join(wrong)}.')
+
+
+def changed_files(folder: Union[str, 'os.PathLike[str]'], sidecar: Json) -> list[str]:
+    """Say of each file that is missing, or is not the one that was exported, what it is."""
     wrong = []
     for name, known in sidecar['files'].items():
         path = os.path.join(folder, name)
@@ -191,8 +198,7 @@ def check_digests(folder: Union[str, 'os.PathLike[str]'], sidecar: Json) -> None
             wrong.append(f'{name} has changed')
     if sidecar['model']['file'] not in sidecar['files']:
         wrong.append(f'{sidecar["model"]["file"]} is not listed')
-    if wrong:
-        raise ValueError(f'The artifact {folder} is not as it was exported: {"; ".join(wrong)}.')
+    return wrong
 
 
 def file_digest(path: str) -> str:

@@ -26,11 +26,11 @@ def softmax(logits):
 
 def outputs_of(count, seed, shift=0.0, classes=5, size=16):
     """Outputs of a model: embeddings around class means, and what a linear head makes of them."""
-    centres = np.random.default_rng(99).normal(size=(classes, size))
+    corners = np.random.default_rng(99).normal(size=(classes, size))
     draw = np.random.default_rng(seed)
     labels = draw.integers(0, classes, count)
-    embeddings = centres[labels] + draw.normal(size=(count, size)) * (0.6 + shift)
-    return {'probabilities': softmax(embeddings @ centres.T / 4), 'embedding': embeddings.astype(np.float32)}, labels
+    embeddings = corners[labels] + draw.normal(size=(count, size)) * (0.6 + shift)
+    return {'probabilities': softmax(embeddings @ corners.T / 4), 'embedding': embeddings.astype(np.float32)}, labels
 
 
 @pytest.fixture(scope='module')
