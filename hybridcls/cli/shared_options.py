@@ -48,7 +48,11 @@ SHARED_OPTIONS = {
     'checkpoint': SharedOption('checkpoint_path', 'FILE', str, 'weights that the model starts from', True),
     'teacher': SharedOption('teacher', 'CHECKPOINT', str, 'teacher of a distillation: checkpoint or work dir', True),
     'backward-compat': SharedOption(
-        'backward_compat', 'CHECKPOINT', str, 'old model whose index the new one shall search: checkpoint or work dir', True
+        'backward_compat',
+        'CHECKPOINT',
+        str,
+        'old model whose index the new one shall search: checkpoint or work dir',
+        True,
     ),
     'epochs': SharedOption('max_epochs', 'N', int, 'length of the training'),
     'img-size': SharedOption('img_size', 'N', image_size, 'size of the images in pixels: N, or HEIGHT,WIDTH'),

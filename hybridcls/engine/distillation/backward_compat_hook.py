@@ -170,7 +170,9 @@ class BackwardCompatHook(Hook):
         loader = runner.build_dataloader(self.dataloader)
         renumber_labels(runner, loader.dataset, 'images of the prototypes')
         runner.call_hook('after_build_dataloader', dataloader=loader)
-        embeddings, labels = embed_dataset(_OldModel(old, model.data_preprocessor), loader, 'embedding by the old model')
+        embeddings, labels = embed_dataset(
+            _OldModel(old, model.data_preprocessor), loader, 'embedding by the old model'
+        )
         drop_iterator(loader)
         names = class_names_of(runner.train_dataloader.dataset)
         count = getattr(model.head, 'num_classes', None) or (len(names.names) if names else None)
