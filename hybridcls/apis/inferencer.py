@@ -27,7 +27,7 @@ from .answer import Answer, answers_of, checked_embedding
 from .image_inputs import ImageInputs, Item, is_one_image, read_inputs
 from .mapped_ahead import mapped_ahead
 from .multi_label_report import MultiLabelReport
-from .trained_model import Source, read_trained_model
+from .trained_model import Source, class_names_of, read_trained_model
 
 __all__ = ['Answers', 'HybridInferencer', 'Unreadable', 'load']
 
@@ -96,21 +96,11 @@ class HybridInferencer(BaseInferencer):
         self.batch_size = trained.batch_size
         self.checkpoint_path, self.why = trained.found
         self.class_names = trained.classes
-        self.classes = self._classes()
+        self.classes = class_names_of(trained)
         if self.calibration is not None:
             attach_calibration(self.model, self.calibration.calibration, self.preprocessing_version)
         folders = self.class_names.folders if self.class_names is not None else ()
         self._class_of = {**dict(zip(folders, self.classes, strict=False)), **{name: name for name in self.classes}}
-
-    def _classes(self) -> tuple[str, ...]:
-        number = getattr(getattr(self.model, 'head', None), 'num_classes', None)
-        members = getattr(self.model, 'members', None)
-        if number is None and members is not None:
-            number = getattr(members[0].head, 'num_classes', None)
-        if number is None:
-            return ()
-        known = self.class_names
-        return known.names if known is not None and len(known.names) == number else tuple(map(str, range(number)))
 
     def _init_pipeline(self, cfg: Any) -> Any:
         return self._trained.pipeline

@@ -30,7 +30,7 @@ from hybridcls.structures import ClassNames, recorded_compatible, recorded_versi
 
 from .random_init import without_random_init
 
-__all__ = ['Source', 'TrainedModel', 'read_trained_model']
+__all__ = ['Source', 'TrainedModel', 'class_names_of', 'read_trained_model']
 
 Source = Union[str, Path, Sequence[Union[str, Path]]]
 
@@ -59,6 +59,21 @@ class TrainedModel:
     batch_size: int
     found: FoundCheckpoint
     compatible_with: list[dict[str, Any]] = field(default_factory=list)
+
+
+def class_names_of(trained: TrainedModel, head: Optional[nn.Module] = None) -> tuple[str, ...]:
+    """Return the names of the classes of a head, of that of the model by default; numbers where none are known.
+
+    Empty if the head has no classes (SupCon).
+    """
+    members = getattr(trained.model, 'members', None)
+    number = getattr(head or getattr(trained.model, 'head', None), 'num_classes', None)
+    if number is None and members is not None:
+        number = getattr(members[0].head, 'num_classes', None)
+    if number is None:
+        return ()
+    known = trained.classes
+    return known.names if known is not None and len(known.names) == number else tuple(map(str, range(number)))
 
 
 def read_trained_model(source: Source, config: Union[str, Path, None] = None) -> TrainedModel:
