@@ -56,7 +56,7 @@ setup(
     entry_points={'console_scripts': ['hybridcls=hybridcls.cli.main:main']},
     install_requires=requirements('runtime'),
     extras_require={
-        name: requirements(name) for name in ('lora', 'ood', 'parquet', 'search', 'trackers', 'tests', 'docs')
+        name: requirements(name) for name in ('export', 'lora', 'ood', 'parquet', 'search', 'trackers', 'tests', 'docs')
     },
     cmdclass={'build_py': BuildWithConfigs},
     zip_safe=False,

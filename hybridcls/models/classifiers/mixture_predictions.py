@@ -1,6 +1,7 @@
 """Several predictions of the same images, joined into one that knows how much they agree."""
 
 from collections.abc import Sequence
+from typing import Optional
 
 import torch
 from mmpretrain.structures import DataSample
@@ -10,7 +11,7 @@ from hybridcls.functional.evidential import mixture_uncertainty
 from hybridcls.old_modules import answer_old_names
 from hybridcls.structures import predicted_labels
 
-__all__ = ['aggregate_predictions']
+__all__ = ['aggregate_predictions', 'mixture_fields']
 
 
 def aggregate_predictions(
@@ -41,17 +42,14 @@ def aggregate_predictions(
             f'{caller}: the head predicts no scores, so there is nothing to average. It takes a head with '
             'classes, such as LinearHead or EvidentialHead.'
         )
-    scores = _stack(members, 'pred_score')
-    evidential = samples and 'aleatoric' in members[0][0]
-    thresholds = None
-    if samples and 'thresholds' in members[0][0]:
-        thresholds = _stack(members, 'thresholds').mean(0)
-        each = mixture_uncertainty(torch.stack([scores, 1 - scores], -1).flatten(1, 2))
-        fields = {name: values.view(scores.shape[1:]).sum(1) for name, values in each._asdict().items()}
-    else:
-        fields = mixture_uncertainty(scores, _stack(members, 'aleatoric') if evidential else None)._asdict()
-    if samples and 'vacuity' in members[0][0]:
-        fields['vacuity'] = _stack(members, 'vacuity').mean(0)
+    given = {
+        name: _stack(members, name)
+        for name in ('pred_score', 'thresholds', 'aleatoric', 'vacuity')
+        if samples and name in members[0][0]
+    }
+    scores = given['pred_score']
+    thresholds = given['thresholds'].mean(0) if 'thresholds' in given else None
+    fields = mixture_fields(scores, thresholds is not None, given.get('aleatoric'), given.get('vacuity'))
     mean = scores.mean(0)
     labels = predicted_labels(mean, thresholds)
     for row, (sample, score, label) in enumerate(zip(samples, mean, labels, strict=True)):
@@ -61,6 +59,27 @@ def aggregate_predictions(
         for name, values in fields.items():
             sample.set_field(values[row], name, dtype=Tensor)
     return samples
+
+
+def mixture_fields(
+    scores: Tensor, multi_label: bool, aleatoric: Optional[Tensor], vacuity: Optional[Tensor]
+) -> dict[str, Tensor]:
+    """Return the uncertainties, ``(N,)`` each, of T members that are averaged.
+
+    Args:
+        scores (Tensor): ``(T, N, C)``.
+        multi_label (bool): Whether each class is there or not, for itself.
+        aleatoric (Tensor, optional): ``(T, N)``, of members that have it.
+        vacuity (Tensor, optional): The same.
+    """
+    if multi_label:
+        each = mixture_uncertainty(torch.stack([scores, 1 - scores], -1).flatten(1, 2))
+        fields = {name: values.view(scores.shape[1:]).sum(1) for name, values in each._asdict().items()}
+    else:
+        fields = mixture_uncertainty(scores, aleatoric)._asdict()
+    if vacuity is not None:
+        fields['vacuity'] = vacuity.mean(0)
+    return fields
 
 
 def _stack(members: Sequence[Sequence[DataSample]], field: str) -> Tensor:

@@ -63,6 +63,11 @@ class ClassificationHead(EmbeddingHead):
         """Take the number of training images of each class, and say what follows from it."""
         return self.class_balance.set_counts(counts, num_images)
 
+    def outputs(self, feats: Features) -> dict[str, Tensor]:
+        """Return ``logits`` and ``probabilities``, float32 ``(N, C)``, and ``embedding`` ``(N, D)``."""
+        logits = self(feats).float()
+        return dict(logits=logits, probabilities=logits.softmax(1), embedding=self.pre_logits(feats))
+
     def predict(
         self, feats: Features, data_samples: Optional[Sequence[Optional[DataSample]]] = None
     ) -> list[DataSample]:
@@ -70,8 +75,8 @@ class ClassificationHead(EmbeddingHead):
 
         Scores are probabilities, float32. Scores and embeddings of several views of an image are averaged.
         """
-        scores = self(feats).float().softmax(1)
-        return write_predictions(self._name, data_samples, self.pre_logits(feats), scores)
+        outputs = self.outputs(feats)
+        return write_predictions(self._name, data_samples, outputs['embedding'], outputs['probabilities'])
 
     @staticmethod
     def accuracy(predicted: Tensor, labels: Tensor) -> Tensor:

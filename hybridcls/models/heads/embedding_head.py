@@ -83,6 +83,10 @@ class EmbeddingHead(BaseModule):
             level=logging.WARNING,
         )
 
+    def outputs(self, feats: Features) -> dict[str, Tensor]:
+        """Return what the head says of each row, by the names that an exported model has; see :class:`Head`."""
+        return dict(embedding=self.pre_logits(feats))
+
     def predict(
         self, feats: Features, data_samples: Optional[Sequence[Optional[DataSample]]] = None
     ) -> list[DataSample]:

@@ -123,6 +123,25 @@ class EvidentialHead(ClassificationHead):
         self.fc.bias.copy_(fit.bias)
         return f'minimum of {type(self.loss_module).__name__} (C={fit.inverse_penalty:g})'
 
+    def outputs(self, feats: Features) -> dict[str, Tensor]:
+        r"""Return what other heads with classes do, and the uncertainties, ``(N,)``.
+
+        ``logits`` are :math:`\log \alpha`, ``probabilities`` are :math:`\alpha / S`.
+        """
+        evidence = self.evidence(feats)
+        return dict(
+            logits=self.class_balance.scored(evidence.log1p()),
+            probabilities=self._scores(evidence),
+            embedding=self.pre_logits(feats),
+            **dirichlet_uncertainty(evidence)._asdict(),
+        )
+
+    def _scores(self, evidence: Tensor) -> Tensor:
+        alpha = evidence + 1
+        if self.class_balance.score_adjustment is not None:
+            return self.class_balance.scored(alpha.log()).softmax(1)
+        return alpha / alpha.sum(1, keepdim=True)
+
     def predict(
         self, feats: Features, data_samples: Optional[Sequence[Optional[DataSample]]] = None
     ) -> list[DataSample]:
@@ -135,11 +154,7 @@ class EvidentialHead(ClassificationHead):
         if data_samples is not None:
             num_views = self.count_views(evidence, data_samples)
             evidence = evidence.unflatten(0, (num_views, len(data_samples))).mean(0)
-        alpha = evidence + 1
-        scores = alpha / alpha.sum(1, keepdim=True)
-        if self.class_balance.score_adjustment is not None:
-            scores = self.class_balance.scored(alpha.log()).softmax(1)
-        embeddings = self.pre_logits(feats)
+        scores, embeddings = self._scores(evidence), self.pre_logits(feats)
         return write_predictions(
             self._name,
             data_samples,

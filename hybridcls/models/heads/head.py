@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Any, Protocol, Union
 
+from mmpretrain.models.heads import MultiLabelClsHead
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
-__all__ = ['Features', 'Head', 'check_head', 'samples_of_rows', 'takes_views']
+__all__ = ['Features', 'Head', 'check_head', 'outputs_of', 'samples_of_rows', 'takes_views']
 
 Features = Union[Tensor, Sequence[Tensor]]
 
@@ -16,8 +17,10 @@ class Head(Protocol):
 
     A head with classes has an attribute ``num_classes``, and its ``__call__`` returns logits ``(N, C)``, whose softmax
     is the score: distillation, ensembles and validation losses use both. With ``multi_label = True`` their sigmoid is
-    the score: an image has any number of the classes. ``pre_logits(feats)`` and ``count_views`` are optional: see
-    :class:`EmbeddingHead`, which has them and is the easiest base.
+    the score: an image has any number of the classes. ``pre_logits(feats)``, ``count_views`` and ``outputs(feats)`` are
+    optional: see :class:`EmbeddingHead`, which has them and is the easiest base. ``outputs`` returns what ``predict``
+    writes onto samples as one tensor each, by the names of an exported model: ``logits``, ``probabilities``,
+    ``embedding`` and the head's own uncertainties; without it the first three are computed by the rules above.
     """
 
     def __call__(self, feats: Features) -> Any:
@@ -37,6 +40,19 @@ def check_head(caller: str, head: Any, method: str = 'loss') -> None:
             f'{caller}: expected a head with the method {method}(feats, data_samples), got {type(head).__name__}, '
             'which lacks it. Derive it from hybridcls.models.heads.EmbeddingHead or mmpretrain.models.heads.ClsHead.'
         )
+
+
+def outputs_of(head: Any, feats: Features) -> dict[str, Tensor]:
+    """Return what any head says of each row; see :class:`Head`."""
+    if hasattr(head, 'outputs'):
+        return head.outputs(feats)
+    logits = head(feats).float()
+    multi_label = getattr(head, 'multi_label', isinstance(head, MultiLabelClsHead))
+    outputs = dict(logits=logits, probabilities=logits.sigmoid() if multi_label else logits.softmax(1))
+    embedding = head.pre_logits(feats) if hasattr(head, 'pre_logits') else None
+    if isinstance(embedding, Tensor) and embedding.dim() == 2:
+        outputs['embedding'] = embedding
+    return outputs
 
 
 def takes_views(head: Any) -> bool:

@@ -13,7 +13,7 @@ from hybridcls.structures import write_predictions
 
 from ..building.chain import build_part
 from .embedding_head import EmbeddingHead
-from .head import Features, check_head, samples_of_rows, takes_views
+from .head import Features, check_head, outputs_of, samples_of_rows, takes_views
 
 
 @MODELS.register_module()
@@ -122,6 +122,17 @@ class MultiHead(EmbeddingHead):
             for key, value in head.loss(feats, samples_of_rows(head, len(embedding), data_samples)).items():
                 losses[f'{name}.{key}'] = value * self.weights[name] if 'loss' in key else value
         return losses
+
+    def outputs(self, feats: Features) -> dict[str, Tensor]:
+        """Return what the main head says, and of each head ``NAME.logits``, ``NAME.probabilities`` ..."""
+        by_head = {name: outputs_of(head, feats) for name, head in self.heads.items()}
+        named = {
+            f'{name}.{key}': value
+            for name, outputs in by_head.items()
+            for key, value in outputs.items()
+            if key != 'embedding'
+        }
+        return {**by_head[self.main], 'embedding': self.pre_logits(feats), **named}
 
     def predict(
         self, feats: Features, data_samples: Optional[Sequence[Optional[DataSample]]] = None

@@ -134,6 +134,11 @@ class MultiLabelHead(EmbeddingHead):
         self.fc.bias.copy_(fit.bias)
         return f'logistic regression of each class (C={fit.inverse_penalty:g})'
 
+    def outputs(self, feats: Features) -> dict[str, Tensor]:
+        """Return ``logits`` and ``probabilities``, their sigmoid, ``(N, C)``, and ``embedding`` ``(N, D)``."""
+        logits = at_least_float32(self(feats))
+        return dict(logits=logits, probabilities=logits.sigmoid(), embedding=self.pre_logits(feats))
+
     def predict(
         self, feats: Features, data_samples: Optional[Sequence[Optional[DataSample]]] = None
     ) -> list[DataSample]:
@@ -142,7 +147,8 @@ class MultiLabelHead(EmbeddingHead):
         Scores are probabilities, one for each class, and ``pred_label`` are the classes at or above their
         thresholds. Scores and embeddings of several views of an image are averaged.
         """
-        scores = at_least_float32(self(feats)).sigmoid()
+        outputs = self.outputs(feats)
         return write_predictions(
-            'MultiLabelHead', data_samples, self.pre_logits(feats), scores, thresholds=self.thresholds.values
-        )
+            'MultiLabelHead', data_samples, outputs['embedding'], outputs['probabilities'],
+            thresholds=self.thresholds.values,
+        )  # fmt: skip

@@ -1,0 +1,70 @@
+"""The folder of an artifact: written beside its place, and moved there when it is complete."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ['SIDECAR', 'check_out_folder', 'unfinished_folder']
+
+SIDECAR = 'model.json'
+
+
+def check_out_folder(caller: str, out: str, force: bool) -> None:
+    """Raise unless a folder may be written, before anything is computed for it.
+
+    Raises:
+        FileExistsError: If there is something, but for an empty folder; or, with ``force``, something that is no
+            artifact.
+        PermissionError: If its place cannot be written.
+    """
+    place = Path(out)
+    if place.is_dir() and not any(place.iterdir()):
+        pass
+    elif place.exists() or place.is_symlink():
+        if not (place / SIDECAR).is_file():
+            raise FileExistsError(
+                f'{caller}: --out {out!r} exists and is no artifact (it has no {SIDECAR}). Choose another name.'
+            )
+        if not force:
+            raise FileExistsError(
+                f'{caller}: --out {out!r} exists. Add --force to replace the artifact, or choose another name.'
+            )
+    above = place.absolute().parent
+    while not above.exists():
+        above = above.parent
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise PermissionError(
+            f'{caller}: --out {out!r} cannot be written: {str(above)!r} is no folder that takes files.'
+        )
+
+
+@contextmanager
+def unfinished_folder(out: str) -> Iterator[Path]:
+    """Yield a new folder for a block to fill, which takes the place of ``out`` when the block is done.
+
+    What was there before is untouched until then, and if the block fails.
+    """
+    place = Path(out).absolute()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f'.unfinished_{place.name}_', dir=place.parent))
+    try:
+        yield folder
+        folder.chmod(0o777 & ~_umask())
+        if place.exists():
+            old = folder.with_name(folder.name.replace('unfinished', 'replaced'))
+            place.rename(old)
+            folder.rename(place)
+            shutil.rmtree(old)
+        else:
+            folder.rename(place)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

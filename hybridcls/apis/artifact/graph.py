@@ -1,0 +1,110 @@
+"""The part of a trained model that is exported: from uint8 images to named outputs."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hybridcls.models.backbones.stream import Stream
+from hybridcls.models.classifiers import EnsembleClassifier
+from hybridcls.models.classifiers.mixture_predictions import mixture_fields
+from hybridcls.models.heads.head import outputs_of
+
+from .network_input import NetworkInput
+
+__all__ = ['MEANINGS', 'ImageGraph', 'normalizations_of']
+
+MEANINGS = dict(
+    logits='before the softmax (of several labels an image: the sigmoid)',
+    probabilities='of each class, adding up to 1 (of several labels an image: each for itself)',
+    embedding='what images are compared by, not normalized',
+    total='uncertainty, nats: the entropy of the probabilities',
+    aleatoric='uncertainty, nats: what more training images would not remove',
+    epistemic='uncertainty, nats: what they would',
+    vacuity='uncertainty in (0, 1]: 1 is no evidence at all',
+)
+"""What the outputs are, by the last part of their names."""
+
+
+class ImageGraph(nn.Module):
+    """A classifier with its normalization and layout, for export.
+
+    Args:
+        model (nn.Module): The classifier, in eval mode.
+        given (NetworkInput): What its pipeline gives it.
+
+    Shape:
+        - images: ``(N, h, w, 3)`` uint8, RGB, of the network's size.
+        - returns: tensors by name, float32: ``logits`` and ``probabilities`` ``(N, C)``, ``embedding`` ``(N, D)``, each
+          uncertainty ``(N,)``; those of them that the head has.
+    """
+
+    def __init__(self, model: nn.Module, given: NetworkInput) -> None:
+        super().__init__()
+        self.model: Any = model
+        self._given = given
+        self._dtype = torch.float32
+
+    def halve(self) -> None:
+        """Compute in float16 from the normalized images on, in place; heads do in float32 what they always do so."""
+        exact = {name: value.clone() for name, value in self.model.data_preprocessor.named_buffers()}
+        self.model.half()
+        for name, value in self.model.data_preprocessor.float().named_buffers():
+            value.copy_(exact[name])
+        self._dtype = torch.float16
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Return the outputs."""
+        inputs = self._given.preprocessed(self.model, images).to(self._dtype)
+        return {name: value.float() for name, value in classifier_outputs(self.model, inputs).items()}
+
+
+def classifier_outputs(model: Any, inputs: Tensor) -> dict[str, Tensor]:
+    """Return the outputs of a classifier for what its data preprocessor gives."""
+    if isinstance(model, EnsembleClassifier):
+        return _mixed(model, [classifier_outputs(member, inputs) for member in model.members])
+    if getattr(model, 'head', None) is None:
+        return outputs_of(model, inputs)
+    return outputs_of(model.head, model.extract_feat(inputs))
+
+
+def normalizations_of(model: Any) -> dict[str, dict[str, Any]]:
+    """Return each normalization in a graph by the part that does it.
+
+    Returns:
+        dict[str, dict]: ``mean`` and ``std``, of R, G, B (or of grey), and ``range``: the largest value of what they
+        are applied to, 255 or 1.
+    """
+    found = {}
+    preprocessor = model.data_preprocessor
+    if getattr(preprocessor, 'mean', None) is not None:
+        found['data_preprocessor'] = _numbers(preprocessor.mean, preprocessor.std, 255)
+    for name, module in model.named_modules():
+        if isinstance(module, Stream):
+            found[name] = _numbers(module.mean, module.std, 1)
+        elif getattr(module, 'image_mean', None) is not None:
+            found[f'{name}.backbone'.lstrip('.')] = _numbers(module.image_mean, module.image_std, 1)
+    return found
+
+
+def _numbers(mean: Tensor, std: Tensor, largest: int) -> dict[str, Any]:
+    return dict(mean=mean.flatten().tolist(), std=std.flatten().tolist(), range=largest)
+
+
+def _mixed(model: Any, members: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the outputs of an ensemble, as its ``forward`` and ``predict`` compute them from those of its members."""
+    multi_label = bool(getattr(model.members[0].head, 'multi_label', False))
+    scores, aleatoric, vacuity = (
+        torch.stack([outputs[name] for outputs in members]) if name in members[0] else None
+        for name in ('probabilities', 'aleatoric', 'vacuity')
+    )
+    if scores is None:
+        raise ValueError(
+            f'export: expected members with classes, got the head {type(model.members[0].head).__name__}, whose '
+            'embeddings have no mean. Export one of the members.'
+        )
+    mean = scores.mean(0)
+    info = torch.finfo(mean.dtype)
+    logits = mean.logit(eps=info.eps) if multi_label else mean.clamp_min(info.tiny).log()
+    fields = mixture_fields(scores, multi_label, aleatoric, vacuity)
+    return {**members[0], 'logits': logits, 'probabilities': mean, **fields}
