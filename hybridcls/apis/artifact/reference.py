@@ -1,0 +1,133 @@
+"""What an artifact knows of held-out images: how its scores lie, and where its classes lie among embeddings."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+
+from .shipped.alarm import BINS, LEAST_IMAGES, bins_of, scores_of
+
+__all__ = ['REFERENCE', 'drift_entry', 'read_reference', 'reference_of', 'write_reference']
+
+REFERENCE = 'reference.npz'
+SIMILARITY_QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 1.0)
+_MOST_NUMBERS = 2_000_000  # of class means, which take two bytes each
+
+
+def reference_of(
+    outputs: Mapping[str, np.ndarray],
+    labels: Optional[Sequence[int]] = None,
+    num_classes: int = 0,
+    multi_label: bool = False,
+    seed: int = 0,
+) -> dict[str, np.ndarray]:
+    """Summarize the outputs of an exported graph for held-out images.
+
+    The score ``distance`` looks at class means, and what made a mean lies nearer to it than later images do. So a
+    random half of the images makes those means (``means``), and the other half says how far images lie from them.
+
+    Args:
+        outputs (Mapping): By name, of N images: see :func:`~hybridcls.apis.artifact.shipped.alarm.scores_of`.
+        labels (Sequence[int], optional): Class numbers, -1 for none of the model's. Defaults to None: images have no
+            labels. An image without label belongs to the class with the largest probability; without probabilities
+            (SupCon) all to one group.
+        num_classes (int): Of the model; 0: none. Defaults to 0.
+        multi_label (bool): Whether each class has a probability of its own. Defaults to False.
+        seed (int): Of the halves. Defaults to 0.
+
+    Returns:
+        dict[str, ndarray]: ``names`` (S,) of the scores; ``counts`` (S, BINS) uint32 of their rounded values;
+        ``multi_label``; ``images``. With an embedding also ``means`` (G, D), float16, of a half, L2-normalized. With
+        labels ``class_means`` (C, D), float16: the mean of each class's L2-normalized embeddings (its norm says how
+        near to each other they lie); ``class_counts`` (C,) and ``class_similarity`` (C, 6), float32: quantiles
+        (``SIMILARITY_QUANTILES``) of the cosine between an image and the mean of the others of its class, NaN below
+        two images. Means of many classes are left out.
+
+    Raises:
+        ValueError: If there are fewer than 20 images, or an output is not finite.
+    """
+    total = len(next(iter(outputs.values()))) if outputs else 0
+    if total < LEAST_IMAGES:
+        raise ValueError(f'export: expected at least {LEAST_IMAGES} held-out images that can be read, got {total}.')
+    rest, found = np.ones(total, bool), {}
+    means = None
+    if 'embedding' in outputs:
+        directions = _normalized(outputs['embedding'].astype(np.float64))
+        groups, count = _groups(outputs, labels, total)
+        if count * directions.shape[1] <= _MOST_NUMBERS:
+            rest = np.random.default_rng(seed).permutation(total) >= total // 2
+            sums = _sums(directions[~rest], groups[~rest], count)
+            means = found['means'] = _normalized(sums[sums.any(1)]).astype(np.float16)
+        if labels is not None and num_classes and num_classes * directions.shape[1] <= _MOST_NUMBERS:
+            found |= _class_summary(directions, np.asarray(labels), num_classes)
+    scores = scores_of(outputs, means, multi_label)
+    counts = [
+        np.bincount(bins_of(values[rest] if name == 'distance' else values), minlength=BINS)
+        for name, values in scores.items()
+    ]
+    return dict(
+        names=np.array(list(scores)), counts=np.array(counts, np.uint32), multi_label=np.array(multi_label),
+        images=np.array(total), **found,
+    )  # fmt: skip
+
+
+def write_reference(reference: Mapping[str, np.ndarray], folder: Path) -> None:
+    """Write a reference into the folder of an artifact."""
+    np.savez_compressed(folder / REFERENCE, **reference)
+
+
+def read_reference(folder: Path) -> dict[str, np.ndarray]:
+    """Read the reference of an artifact.
+
+    Raises:
+        ValueError: If the artifact has none.
+    """
+    if not (folder / REFERENCE).is_file():
+        raise ValueError(
+            f'reference: expected held-out images in the artifact {folder}, got none. Export it with --data HELD_OUT.'
+        )
+    with np.load(folder / REFERENCE, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def drift_entry(reference: Mapping[str, np.ndarray], alpha: float = 0.01) -> dict[str, Any]:
+    """Return what the sidecar says of a reference below ``drift``."""
+    counts = dict(zip(reference['names'].tolist(), reference['counts'].sum(1).tolist(), strict=True))
+    return dict(file=REFERENCE, alpha=alpha, images=int(reference['images']), scores=counts)
+
+
+def _groups(outputs: Mapping[str, np.ndarray], labels: Optional[Sequence[int]], total: int) -> tuple[np.ndarray, int]:
+    """Return a group for each image, and how many groups there may be."""
+    predicted, count = np.zeros(total, np.int64), 1
+    if 'probabilities' in outputs:
+        predicted, count = outputs['probabilities'].argmax(1), outputs['probabilities'].shape[1]
+    if labels is None:
+        return predicted, count
+    given = np.asarray(labels)
+    return np.where(given >= 0, given, predicted), max(count, int(given.max()) + 1)
+
+
+def _class_summary(directions: np.ndarray, labels: np.ndarray, num_classes: int) -> dict[str, np.ndarray]:
+    known = labels >= 0
+    counts = np.bincount(labels[known], minlength=num_classes)
+    sums = _sums(directions[known], labels[known], num_classes)
+    similarity = np.full((num_classes, len(SIMILARITY_QUANTILES)), np.nan, np.float32)
+    for number in np.flatnonzero(counts > 1):
+        rows = directions[labels == number]
+        others = _normalized(sums[number] - rows)
+        similarity[number] = np.quantile((rows * others).sum(1), SIMILARITY_QUANTILES)
+    return dict(
+        class_means=(sums / np.maximum(counts, 1)[:, None]).astype(np.float16), class_counts=counts,
+        class_similarity=similarity,
+    )  # fmt: skip
+
+
+def _sums(rows: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:
+    sums = np.zeros((count, rows.shape[1]))
+    np.add.at(sums, groups, rows)
+    return sums
+
+
+def _normalized(rows: np.ndarray) -> np.ndarray:
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)

@@ -1,0 +1,261 @@
+"""Notice that a stream of images is no longer like the held-out images of the artifact. Needs numpy alone.
+
+    alarm = Alarm('DIR')                            # or Model('DIR').alarm()
+    report = alarm.update(model.run(batch))         # images in the order in which they came
+    if report['alarm']: ...                         # 'evidence', 'p_value', 'scores' say how sure, and in what
+    alarm.save('alarm.json')                        # a service goes on with alarm.restore('alarm.json')
+
+Each image has some scores (1 - largest probability, uncertainties, distance to the nearest class mean, norm of the
+embedding). The rank of a score among those of the held-out images and of the stream so far is a p-value; as long as
+all these images are exchangeable (drawn alike, in random order) the p-values are independent and uniform, and money
+that bets on anything else stays money: that it ever becomes 1 / alpha times as much has a probability of at most alpha,
+however long the stream is. There is a bet for each score, on a share of the stake, so the statement is about all.
+Ranks are those of rounded scores (64 values an octave), so that a count for each value is all the memory there is.
+"""
+
+import hashlib
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Union
+
+import numpy as np
+
+BINS = 2048
+_PER_OCTAVE = 64
+_LOWEST = 2.0**-24
+_RICHEST = 1e200
+LEAST_IMAGES = 20
+_STATE = 'hybridcls alarm state'
+
+
+def bins_of(scores: np.ndarray) -> np.ndarray:
+    """Round scores >= 0 to one of ``BINS`` values, 64 an octave from 2^-24 on; a fixed rule, whatever the images."""
+    rounded = np.floor(np.log2(np.maximum(scores, _LOWEST) / _LOWEST) * _PER_OCTAVE)
+    return np.minimum(rounded, BINS - 1).astype(np.int64)
+
+
+def scores_of(
+    outputs: Mapping[str, np.ndarray], means: Optional[np.ndarray] = None, multi_label: bool = False
+) -> Dict[str, np.ndarray]:
+    """Return what the alarm looks at, each (N,) float64 >= 0.
+
+    Args:
+        outputs: Of the model: ``probabilities`` (N, C), ``embedding`` (N, D), uncertainties (N,), where it has them.
+        means: Class means of L2-normalized embeddings, (G, D). None: no distance.
+        multi_label: Whether each class has a probability of its own.
+
+    Raises:
+        ValueError: If an output has numbers that are not finite.
+    """
+    found = {}
+    for name, values in outputs.items():
+        if '.' not in name and not np.isfinite(values).all():
+            first = int(np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(1))[0])
+            raise ValueError(
+                f'alarm: expected finite numbers, got NaN or infinity in {name!r} of image {first} of the batch.'
+            )
+        if values.ndim == 1 and '.' not in name:
+            found[name] = np.maximum(values.astype(np.float64), 0)
+    if 'probabilities' in outputs:
+        given = outputs['probabilities'].astype(np.float64)
+        rest = np.minimum(given, 1 - given).mean(1) if multi_label else np.sort(given, 1)[:, :-1].sum(1)
+        found['least_confidence'] = np.maximum(rest, 0)
+    if 'embedding' in outputs:
+        embeddings = outputs['embedding'].astype(np.float64)
+        found['norm'] = np.linalg.norm(embeddings, axis=1)
+        if means is not None:
+            means = means.astype(np.float64)
+            directions = embeddings / np.maximum(found['norm'], 1e-12)[:, None]
+            cosines = directions @ (means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)).T
+            found['distance'] = np.maximum(1 - cosines.max(1), 0)
+    return found
+
+
+def bets_on(p_values: np.ndarray) -> np.ndarray:
+    """Return what each of K bets makes of a stake of 1, (..., K); each pays 1 on average if the p-value is uniform."""
+    p = np.maximum(p_values, 1e-12)[..., None]
+    tails = []
+    for side in (p, np.maximum(1 - p, 1e-12)):  # scores rise, scores fall
+        for power in (0.15, 0.4, 0.7):
+            payoff = power * side ** (power - 1)
+            tails += [payoff, 0.75 + 0.25 * payoff]  # of all images, or of a quarter
+        tails += [2 * (1 - side), 1.5 - side]
+    spread = [1 / (math.pi * np.sqrt(p * np.maximum(1 - p, 1e-12))), 6 * p * (1 - p)]
+    return np.concatenate(tails + spread, -1)
+
+
+class Martingales:
+    """Test martingales, a row each: of the scores of one stream (or, in a test, of one score of many streams).
+
+    Args:
+        counts: How often each rounded score has been seen, (S, BINS).
+    """
+
+    def __init__(self, counts: np.ndarray) -> None:
+        self.counts = np.array(counts, np.int64)
+        self.wealth = np.zeros((len(self.counts), bets_on(np.zeros(1)).shape[-1]))
+        self.images = 0
+
+    def update(self, bins: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
+        """Take the next image; return the evidence, (S,).
+
+        Args:
+            bins: Its rounded scores, (S,).
+            uniforms: Random numbers in [0, 1), (S,), which order equal scores.
+        """
+        p_values = self.p_values(bins, uniforms)
+        self.counts[np.arange(len(bins)), bins] += 1
+        # A shift may begin at any image: some money waits, and at each image a part of it begins to bet.
+        waited, self.images = self._waiting(), self.images + 1
+        stake = (waited - self._waiting()) / self.wealth.shape[1]
+        self.wealth = np.minimum((self.wealth + stake) * bets_on(p_values), _RICHEST)
+        return self.wealth.sum(1) + self._waiting()
+
+    def p_values(self, bins: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
+        """Return the share of all images so far, and of the next one, with a higher score; equal ones by chance."""
+        higher = np.where(np.arange(BINS) > bins[:, None], self.counts, 0).sum(1)
+        equal = self.counts[np.arange(len(bins)), bins] + 1
+        return (higher + uniforms * equal) / (self.counts.sum(1) + 1)
+
+    def _waiting(self) -> float:
+        return 1 / (1 + math.log1p(self.images))
+
+
+class Alarm:
+    """Compare a stream of images with the held-out images of an artifact.
+
+    Args:
+        folder: The artifact, exported with ``--data HELD_OUT``.
+        alpha: The probability of ever raising an alarm where nothing changed, in (0, 1). None: that of the artifact.
+        seed: Of the order of equal scores. None: another one each time.
+
+    Attributes:
+        names: The scores.
+        images: How many images the stream had.
+        alarm_at: The number of the image that raised the alarm, from 1; None without. It stays until ``restart()``.
+
+    Raises:
+        FileNotFoundError: If the folder is no artifact.
+        ValueError: If it was exported without held-out images, its reference was changed, or alpha is out of range.
+    """
+
+    def __init__(
+        self, folder: Union[str, Path] = '.', alpha: Optional[float] = None, seed: Optional[int] = None
+    ) -> None:
+        sidecar_path = Path(folder) / 'model.json'
+        if not sidecar_path.is_file():
+            raise FileNotFoundError(f'alarm: expected an artifact, got {folder}, which has no model.json.')
+        sidecar = json.loads(sidecar_path.read_text(encoding='utf8'))
+        drift = sidecar.get('drift')
+        if not drift:
+            raise ValueError(
+                f'alarm: expected held-out images to compare with, got the artifact {folder} without. '
+                'Export it with --data HELD_OUT.'
+            )
+        content = (Path(folder) / drift['file']).read_bytes()
+        self._digest = hashlib.sha256(content).hexdigest()
+        stated = sidecar.get('files', {}).get(drift['file'], {}).get('sha256', self._digest)
+        if stated != self._digest:
+            raise ValueError(f'alarm: {drift["file"]} of {folder} was changed after the export. Export it again.')
+        with np.load(Path(folder) / drift['file'], allow_pickle=False) as arrays:
+            self._reference = {name: arrays[name] for name in ('names', 'counts', 'multi_label')}
+            self._means = arrays['means'] if 'means' in arrays else None
+        self.alpha = float(drift['alpha'] if alpha is None else alpha)
+        if not 0 < self.alpha < 1:
+            raise ValueError(f'alarm: expected alpha in (0, 1), got {alpha}.')
+        self.names: List[str] = [str(name) for name in self._reference['names']]
+        self._random = np.random.default_rng(seed)
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget the stream, and begin again with the held-out images alone; of that beginning the statement holds anew
+        for images that it has not seen."""
+        self._martingales = Martingales(self._reference['counts'])
+        self.alarm_at: Optional[int] = None
+        self._highest = 1.0
+        self._evidence = np.ones(len(self.names))
+
+    @property
+    def images(self) -> int:
+        """How many images the stream had."""
+        return self._martingales.images
+
+    def update(self, outputs: Mapping[str, np.ndarray]) -> Dict[str, Any]:
+        """Take the next images, in the order in which they came.
+
+        Args:
+            outputs: Of ``Model.run`` for a batch.
+
+        Returns:
+            dict: That of :meth:`report`.
+
+        Raises:
+            ValueError: If a score is missing or not finite; none of these images counts then.
+        """
+        scores = scores_of(outputs, self._means, bool(self._reference['multi_label']))
+        missing = [name for name in self.names if name not in scores]
+        if missing:
+            raise ValueError(f'alarm: expected the outputs behind {", ".join(missing)}, got {", ".join(outputs)}.')
+        for bins in np.stack([bins_of(scores[name]) for name in self.names], 1):
+            self._evidence = self._martingales.update(bins, self._random.random(len(bins)))
+            self._highest = max(self._highest, float(self._evidence.max()) / len(self.names))
+            if self.alarm_at is None and self._highest >= 1 / self.alpha:
+                self.alarm_at = self.images
+        return self.report()
+
+    def report(self) -> Dict[str, Any]:
+        """Return ``alarm``, ``alarm_at``, ``images``, ``p_value`` and the ``evidence`` of each score now.
+
+        The p-value holds whenever it is looked at; an alarm is one at or below alpha. Evidence is a multiple of the
+        stake: 1 says nothing, and ``len(names) / alpha`` of any score is an alarm.
+        """
+        return {
+            'alarm': self.alarm_at is not None,
+            'alarm_at': self.alarm_at,
+            'images': self.images,
+            'p_value': min(1.0, 1 / self._highest),
+            'evidence': {name: float(value) for name, value in zip(self.names, self._evidence)},
+        }
+
+    def save(self, path: Union[str, Path]) -> None:
+        """Write all that is needed to go on to a JSON file, in one step."""
+        kept = self._martingales
+        state = {
+            'format': _STATE, 'version': 1, 'reference': self._digest, 'names': self.names, 'images': kept.images,
+            'counts': [[[int(one), int(row[one])] for one in np.flatnonzero(row)] for row in kept.counts],
+            'wealth': kept.wealth.tolist(), 'evidence': self._evidence.tolist(), 'highest': self._highest,
+            'alarm_at': self.alarm_at, 'random': self._random.bit_generator.state,
+        }  # fmt: skip
+        unfinished = Path(f'{path}.{os.getpid()}.part')
+        unfinished.write_text(json.dumps(state), encoding='utf8')
+        os.replace(unfinished, path)
+
+    def restore(self, path: Union[str, Path]) -> None:
+        """Go on where a state was saved.
+
+        Raises:
+            ValueError: If the file is no state, or that of an artifact with other held-out images.
+        """
+        try:
+            state = json.loads(Path(path).read_text(encoding='utf8'))
+        except ValueError:
+            state = None
+        if not isinstance(state, dict) or state.get('format') != _STATE or state.get('version') != 1:
+            raise ValueError(f'alarm: expected a state of this version that save() wrote, got {path}.')
+        if state['reference'] != self._digest or state['names'] != self.names:
+            raise ValueError(
+                f'alarm: expected a state of this artifact, got {path} of one with other held-out images. '
+                'Begin with a new state.'
+            )
+        self.restart()
+        kept = self._martingales
+        kept.counts[:] = 0
+        for row, pairs in zip(kept.counts, state['counts']):
+            for one, count in pairs:
+                row[one] = count
+        kept.wealth, kept.images = np.array(state['wealth']), state['images']
+        self._evidence, self._highest = np.array(state['evidence']), state['highest']
+        self.alarm_at = state['alarm_at']
+        self._random.bit_generator.state = state['random']
