@@ -1,16 +1,18 @@
 """Notice that a stream of images is no longer like the held-out images of the artifact. Needs numpy alone.
 
-    alarm = Alarm('DIR')                            # or Model('DIR').alarm()
-    report = alarm.update(model.run(batch))         # images in the order in which they came
-    if report['alarm']: ...                         # 'evidence', 'p_value', 'scores' say how sure, and in what
-    alarm.save('alarm.json')                        # a service goes on with alarm.restore('alarm.json')
+    alarm = Alarm('DIR')                             # or Model('DIR').alarm()
+    report = alarm.update(model.run(batch), batch)   # images in the order in which they came
+    if report['alarm']: ...                          # 'p_value' says how sure, 'evidence' in which scores
+    alarm.save('alarm.json')                         # a service goes on with alarm.restore('alarm.json')
 
-Each image has some scores (1 - largest probability, uncertainties, distance to the nearest class mean, norm of the
-embedding). The rank of a score among those of the held-out images and of the stream so far is a p-value; as long as
-all these images are exchangeable (drawn alike, in random order) the p-values are independent and uniform, and money
-that bets on anything else stays money: that it ever becomes 1 / alpha times as much has a probability of at most alpha,
-however long the stream is. There is a bet for each score, on a share of the stake, so the statement is about all.
-Ranks are those of rounded scores (64 values an octave), so that a count for each value is all the memory there is.
+An image has some scores: of the model (1 - largest probability, uncertainties, distance to the nearest class mean, norm
+of the embedding) and of its pixels (brightness, color, detail, grain). The rank of a score among those of the held-out
+images and of the stream so far is a p-value. While all these images are exchangeable (drawn alike, in random order),
+the p-values of a score are independent and uniform, and nobody gets rich by betting on anything else: that a stake
+ever becomes x times as much has a probability of at most 1 / x, however long the stream is. The alarm is raised when
+the stake on one of S scores has become S / alpha times as much.
+Scores are rounded (64 values an octave), so a count for each value is all that is kept of the images, and ranks are
+exact.
 """
 
 import hashlib
@@ -18,7 +20,7 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 
 import numpy as np
 
@@ -36,13 +38,33 @@ def bins_of(scores: np.ndarray) -> np.ndarray:
     return np.minimum(rounded, BINS - 1).astype(np.int64)
 
 
+def pixel_scores(images: np.ndarray) -> Dict[str, np.ndarray]:
+    """Return what cameras and light change in images, uint8 (N, h, w, 3) RGB, each (N,) float64 > 0.
+
+    ``brightness`` is the mean, ``color`` the mean red over the mean blue, ``detail`` the mean difference of a pixel from
+    its four neighbours, ``grain`` the difference that a fifth of all pixels stays below, which noise raises.
+    """
+    values = images.astype(np.float32)
+    gray, channels = values.mean(3), values.mean((1, 2), dtype=np.float64)
+    edges = np.abs(
+        gray[:, 1:-1, 1:-1] - (gray[:, :-2, 1:-1] + gray[:, 2:, 1:-1] + gray[:, 1:-1, :-2] + gray[:, 1:-1, 2:]) / 4
+    )
+    return {
+        'brightness': channels.mean(1) + 1,
+        'color': (channels[:, 0] + 1) / (channels[:, 2] + 1),
+        'detail': edges.mean((1, 2), dtype=np.float64) + 0.01,
+        'grain': np.quantile(edges, 0.2, axis=(1, 2)).astype(np.float64) + 0.01,
+    }
+
+
 def scores_of(
     outputs: Mapping[str, np.ndarray], means: Optional[np.ndarray] = None, multi_label: bool = False
 ) -> Dict[str, np.ndarray]:
     """Return what the alarm looks at, each (N,) float64 >= 0.
 
     Args:
-        outputs: Of the model: ``probabilities`` (N, C), ``embedding`` (N, D), uncertainties (N,), where it has them.
+        outputs: Of the model: ``probabilities`` (N, C), ``embedding`` (N, D), where it has them; and anything that is
+            (N,): uncertainties, :func:`pixel_scores`.
         means: Class means of L2-normalized embeddings, (G, D). None: no distance.
         multi_label: Whether each class has a probability of its own.
 
@@ -129,6 +151,7 @@ class Alarm:
     Args:
         folder: The artifact, exported with ``--data HELD_OUT``.
         alpha: The probability of ever raising an alarm where nothing changed, in (0, 1). None: that of the artifact.
+        scores: Which ones count. None: all.
         seed: Of the order of equal scores. None: another one each time.
 
     Attributes:
@@ -138,11 +161,16 @@ class Alarm:
 
     Raises:
         FileNotFoundError: If the folder is no artifact.
-        ValueError: If it was exported without held-out images, its reference was changed, or alpha is out of range.
+        ValueError: If it was exported without held-out images, its reference was changed, alpha is out of range, or a
+            score is not known.
     """
 
     def __init__(
-        self, folder: Union[str, Path] = '.', alpha: Optional[float] = None, seed: Optional[int] = None
+        self,
+        folder: Union[str, Path] = '.',
+        alpha: Optional[float] = None,
+        scores: Optional[Sequence[str]] = None,
+        seed: Optional[int] = None,
     ) -> None:
         sidecar_path = Path(folder) / 'model.json'
         if not sidecar_path.is_file():
@@ -160,19 +188,23 @@ class Alarm:
         if stated != self._digest:
             raise ValueError(f'alarm: {drift["file"]} of {folder} was changed after the export. Export it again.')
         with np.load(Path(folder) / drift['file'], allow_pickle=False) as arrays:
-            self._reference = {name: arrays[name] for name in ('names', 'counts', 'multi_label')}
+            known = [str(name) for name in arrays['names']]
+            self.names: List[str] = known if scores is None else list(scores)
+            unknown = [name for name in self.names if name not in known]
+            if unknown or not self.names:
+                raise ValueError(f'alarm: expected scores out of {", ".join(known)}, got {scores}.')
+            self._reference = arrays['counts'][[known.index(name) for name in self.names]]
             self._means = arrays['means'] if 'means' in arrays else None
+            self._multi_label = bool(arrays['multi_label'])
         self.alpha = float(drift['alpha'] if alpha is None else alpha)
         if not 0 < self.alpha < 1:
             raise ValueError(f'alarm: expected alpha in (0, 1), got {alpha}.')
-        self.names: List[str] = [str(name) for name in self._reference['names']]
         self._random = np.random.default_rng(seed)
         self.restart()
 
     def restart(self) -> None:
-        """Forget the stream, and begin again with the held-out images alone; of that beginning the statement holds anew
-        for images that it has not seen."""
-        self._martingales = Martingales(self._reference['counts'])
+        """Forget the stream, and begin again with the held-out images alone."""
+        self._martingales = Martingales(self._reference)
         self.alarm_at: Optional[int] = None
         self._highest = 1.0
         self._evidence = np.ones(len(self.names))
@@ -182,11 +214,12 @@ class Alarm:
         """How many images the stream had."""
         return self._martingales.images
 
-    def update(self, outputs: Mapping[str, np.ndarray]) -> Dict[str, Any]:
+    def update(self, outputs: Mapping[str, np.ndarray], images: Optional[np.ndarray] = None) -> Dict[str, Any]:
         """Take the next images, in the order in which they came.
 
         Args:
             outputs: Of ``Model.run`` for a batch.
+            images: The batch, uint8 (N, h, w, 3); needed if scores of pixels count.
 
         Returns:
             dict: That of :meth:`report`.
@@ -194,10 +227,11 @@ class Alarm:
         Raises:
             ValueError: If a score is missing or not finite; none of these images counts then.
         """
-        scores = scores_of(outputs, self._means, bool(self._reference['multi_label']))
+        given = dict(outputs) if images is None else {**outputs, **pixel_scores(images)}
+        scores = scores_of(given, self._means, self._multi_label)
         missing = [name for name in self.names if name not in scores]
         if missing:
-            raise ValueError(f'alarm: expected the outputs behind {", ".join(missing)}, got {", ".join(outputs)}.')
+            raise ValueError(f'alarm: expected what {", ".join(missing)} need, got {", ".join(given)}.')
         for bins in np.stack([bins_of(scores[name]) for name in self.names], 1):
             self._evidence = self._martingales.update(bins, self._random.random(len(bins)))
             self._highest = max(self._highest, float(self._evidence.max()) / len(self.names))
@@ -218,6 +252,16 @@ class Alarm:
             'p_value': min(1.0, 1 / self._highest),
             'evidence': {name: float(value) for name, value in zip(self.names, self._evidence)},
         }
+
+    def __str__(self) -> str:
+        """Say in a sentence what was noticed."""
+        if self.alarm_at is None:
+            return f'{self.images} images, no alarm (p = {1 / self._highest:.3g}, alpha = {self.alpha:g}).'
+        moved = ', '.join(name for name, value in zip(self.names, self._evidence) if value > 1 / self.alpha)
+        return (
+            f'ALARM at image {self.alarm_at} of {self.images} (p = {1 / self._highest:.3g}, alpha = {self.alpha:g}): '
+            f'these images are not like the held-out ones, in {moved or "what has passed since"}.'
+        )
 
     def save(self, path: Union[str, Path]) -> None:
         """Write all that is needed to go on to a JSON file, in one step."""

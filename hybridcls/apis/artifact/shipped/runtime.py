@@ -12,9 +12,11 @@ In a shell: ``python DIR/runtime.py IMAGE ...`` prints one JSON object an image.
 # ruff: noqa: B905 - zip(strict=...) is not in Python 3.9, which runs this file
 import argparse
 import hashlib
+import importlib.util
 import io
 import json
 import os
+import random
 import sys
 import zlib
 from collections.abc import Callable, Iterator
@@ -80,8 +82,21 @@ class Model:
         """Return an answer for each image of a list or any iterable; a single path or image is a list of one."""
         return list(self.answers(images, batch_size, top_k))
 
+    def alarm(self, **options: Any) -> Any:
+        """Return an ``Alarm`` that notices when images are no longer like the held-out ones; see ``alarm.py``."""
+        path = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'alarm.py')
+        spec = importlib.util.spec_from_file_location('alarm', path)
+        module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
+        spec.loader.exec_module(module)  # type: ignore[union-attr]
+        return module.Alarm(self.folder, **options)
+
     def answers(
-        self, images: Any, batch_size: int = 32, top_k: int = 5, on_error: Optional[Callable] = None
+        self,
+        images: Any,
+        batch_size: int = 32,
+        top_k: int = 5,
+        on_error: Optional[Callable] = None,
+        alarm: Optional[Any] = None,
     ) -> Iterator[Json]:
         """Yield an answer for each image, batch by batch, however many there are.
 
@@ -91,6 +106,7 @@ class Model:
             top_k: How many classes are in ``top``.
             on_error: Called with (image, error) for one that cannot be read, which gets no answer. Defaults to None:
                 the error is raised.
+            alarm: Of :meth:`alarm`, which sees all that get an answer. Defaults to None.
         """
         rest = iter(
             [images] if isinstance(images, (str, bytes, os.PathLike, Image.Image)) or _is_one(images) else images
@@ -108,7 +124,12 @@ class Model:
                     if on_error is None:
                         raise
                     on_error(image, error)
-            for name, answer in zip(names, self.decide(self.run(np.stack(batch)), top_k) if batch else []):
+            if not batch:
+                continue
+            outputs = self.run(np.stack(batch))
+            if alarm is not None:
+                alarm.update(outputs, np.stack(batch))
+            for name, answer in zip(names, self.decide(outputs, top_k)):
                 yield {**({} if name is None else {'path': name}), **answer}
 
 
@@ -602,13 +623,37 @@ def _area_taps(new: int, old: int) -> Taps:
 # In a shell
 
 
+def files_in(paths: list[str], seed: Optional[int] = None) -> list[str]:
+    """Return files as they are given, and for a folder all images below: sorted, or with a seed in random order."""
+    known, found = Image.registered_extensions(), []
+    for path in paths:
+        if os.path.isdir(path):
+            below = [os.path.join(top, name) for top, _, names in os.walk(path) for name in names]
+            below = sorted(one for one in below if os.path.splitext(one)[1].lower() in known)
+            if not below:
+                raise ValueError(f'{path} has no image.')
+            if seed is not None:
+                random.Random(seed).shuffle(below)
+            found += below
+        else:
+            found.append(path)
+    return found
+
+
 def main() -> int:
-    """Print one JSON object an image; the exit code is 1 if one cannot be read."""
+    """Print one JSON object an image; the exit code is 1 if one cannot be read, or the alarm is raised."""
     parser = argparse.ArgumentParser(description='Predict with the exported model in the folder of this file.')
-    parser.add_argument('images', nargs='+', help='image files')
+    parser.add_argument('images', nargs='+', help='image files, or folders: all images below')
     parser.add_argument('--batch-size', type=int, default=32, help='images at once; default: 32')
     parser.add_argument('--top-k', type=int, default=5, help='how many classes "top" has; default: 5')
+    parser.add_argument(
+        '--alarm', action='store_true', help='notice when images are no longer like the held-out ones of the export. '
+        'Files count in the order given, those of a folder in random order'
+    )  # fmt: skip
+    parser.add_argument('--state', metavar='FILE', help='with --alarm: go on from FILE (.json), and write it')
     args = parser.parse_args()
+    if args.state and not args.alarm:
+        parser.error('--state is that of --alarm: add it.')
     failed = []
 
     def skip(image: Any, error: Exception) -> None:
@@ -616,12 +661,22 @@ def main() -> int:
         print(json.dumps({'path': image, 'error': str(error)}), flush=True)
 
     try:
-        for answer in Model().answers(args.images, args.batch_size, args.top_k, on_error=skip):
+        model = Model()
+        alarm = model.alarm() if args.alarm else None
+        if args.state and os.path.exists(args.state):
+            alarm.restore(args.state)
+        images = files_in(args.images, seed=0 if args.alarm else None)
+        for answer in model.answers(images, args.batch_size, args.top_k, on_error=skip, alarm=alarm):
             print(json.dumps(answer), flush=True)
+        if alarm is None:
+            return 1 if failed else 0
+        if args.state:
+            alarm.save(args.state)
+        print(alarm, file=sys.stderr)
+        return 1 if failed or alarm.alarm_at is not None else 0
     except (ValueError, ImportError) as error:
         print(error, file=sys.stderr)
         return 2
-    return 1 if failed else 0
 
 
 if __name__ == '__main__':
