@@ -17,7 +17,7 @@ from typing import Any, Optional
 from hybridcls.command_line import TRACEBACK_VARIABLE, explain_error, run_tool
 from hybridcls.version import __version__
 
-from . import calibrate, doctor, embed, explain, export, migrate, predict, search, test, train
+from . import calibrate, doctor, embed, enroll, explain, export, migrate, predict, search, test, train
 from . import list as list_
 
 __all__ = ['SUBCOMMANDS', 'main', 'parse_args', 'run_alone']
@@ -30,6 +30,7 @@ SUBCOMMANDS = {
     'search': search,
     'calibrate': calibrate,
     'export': export,
+    'enroll': enroll,
     'list': list_,
     'doctor': doctor,
     'explain': explain,
