@@ -2,8 +2,8 @@
 
 A class is the mean of the embeddings of its images. The answers about the old classes stay what they are, but for the
 images that a new class takes: held-out images of the old classes (--data, or those of the export) say how many of
-theirs these are, and keep them below --steal. The exit code is 1 if an image cannot be read. DIR/enroll.py does the
-same without hybridcls.
+theirs these are, and keep the share below --steal. The exit code is 1 if an image cannot be read. DIR/enroll.py does
+the same without hybridcls.
 """
 
 from argparse import ArgumentParser, Namespace
@@ -24,11 +24,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument('--data', metavar='FOLDER', help='held-out images of the old classes, in a folder for each')
     parser.add_argument(
+        '--train', metavar='FOLDER', help='other images of them, such as those of the training, for better class means'
+    )
+    parser.add_argument(
         '--steal',
         type=float,
-        default=0.01,
         metavar='SHARE',
-        help='of later images of the old classes that a new class may take; default: 0.01',
+        help='of later images of the old classes that all new ones may take; default: 0.02',
     )
     parser.add_argument('--force', action='store_true', help='enroll a class again that is enrolled')
     parser.add_argument('--remove', nargs='+', metavar='NAME', help='take enrolled classes out again')

@@ -12,7 +12,9 @@ def recorded_compatible(checkpoint: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return what a checkpoint's ``meta`` says: for each old model its ``digest``, ``checkpoint`` and ``width``.
 
     Example:
-        >>> recorded_compatible({'meta': {'backward_compatible_with': [dict(digest='ab', checkpoint='a.pth', width=8)]}})
+        >>> checkpoint: dict = {}
+        >>> record_compatible(checkpoint, [dict(digest='ab', checkpoint='a.pth', width=8)])
+        >>> recorded_compatible(checkpoint)
         [{'digest': 'ab', 'checkpoint': 'a.pth', 'width': 8}]
         >>> recorded_compatible({'state_dict': {}})
         []

@@ -1,8 +1,8 @@
 """Train a model whose embeddings can search the index of an old one."""
 
 import os
-from collections.abc import Iterable
-from typing import Any, Optional, Union
+from collections.abc import Sequence
+from typing import Any, Optional
 
 import torch
 from mmengine.dist import broadcast_object_list
@@ -93,9 +93,8 @@ class BackwardCompatHook(Hook):
         own = getattr(model.head, 'in_channels', None)
         if own is not None and own < width:
             raise ValueError(
-                f'BackwardCompatHook: expected embeddings of at least {width} numbers, as the old model has, got {own}. '
-                'Take a wider model, or a neck: model.neck=dict(type="ConcatFusion", fusion_dim='
-                f'{width}).'
+                f'BackwardCompatHook: expected embeddings of at least {width} numbers, as the old model has, got '
+                f"{own}. Take a wider model, or a neck: model.neck=dict(type='ConcatFusion', fusion_dim={width})."
             )
         self._terms = BackwardCompat(old, self.loss, width)
         if self.loss.influence_weight:
@@ -207,7 +206,7 @@ class _OldModel(nn.Module):
 
 def _numbers_in(
     before: Optional[ClassNames], count: int, now: Optional[ClassNames], own: Optional[int]
-) -> Iterable[Union[int, None]]:
+) -> Sequence[Optional[int]]:
     """Return the old number of each class of the training, by name; None where the old model does not have it."""
     if before is not None and now is not None:
         return before.find(now)
@@ -223,7 +222,7 @@ def _model_of(runner: Runner) -> HybridClassifier:
     model = bare_model(runner.model)
     if not isinstance(model, HybridClassifier) or not getattr(model.data_preprocessor, 'gives_unit_range', False):
         raise TypeError(
-            f'BackwardCompatHook: expected a HybridClassifier with a HybridDataPreprocessor without mean and std, got a '
-            f'{type(model).__name__}.'
+            'BackwardCompatHook: expected a HybridClassifier with a HybridDataPreprocessor without mean and std, got '
+            f'a {type(model).__name__} with a {type(model.data_preprocessor).__name__}.'
         )
     return model

@@ -16,7 +16,8 @@ def test_the_first_numbers_of_wider_embeddings_take_part_in_both_terms():
     moved = torch.tensor([2, 1, 0, 0])
     torch.testing.assert_close(losses['loss_influence'], 2 * F.cross_entropy(new[:, :5] @ weight.T, moved))
     torch.testing.assert_close(losses['loss_alignment'], 0.5 * (1 - F.cosine_similarity(new[:, :5], old)).mean())
-    assert not list(loss.parameters()) and not loss.state_dict()
+    assert not list(loss.parameters())
+    assert not loss.state_dict()
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,11 @@
 
     python DIR/enroll.py DIR mug=photos/mug 'cup=cups/*.jpg' --data HELD_OUT
 
-A class is a prototype: the mean of the L2-normalized embeddings of its images. It takes an image where the cosine to
-the prototype, less the largest cosine to the mean of an old class, reaches the class's threshold; where no class means
-are known, where the cosine alone does. The threshold comes from held-out images of the old classes: a conformal
-quantile, so that later images of these classes are taken with a probability of at most ``steal``, and never below 0
-(the image must lie nearer to the new class than to any old one). Logits and probabilities of the old classes stay what
-they are, bit for bit: only the decision about an image changes.
+A class is a prototype: the mean of the L2-normalized embeddings of its images. The score of an image is its cosine to
+the nearest prototype, less that to the nearest mean of an old class (where these are known); from a threshold on the
+image is of the new class. The threshold comes from held-out images of the old classes: a conformal quantile, so that
+all new classes together take a later image of the old classes with a probability of at most ``steal``. Logits and
+probabilities of the old classes stay what they are, bit for bit: only the decision about an image changes.
 """
 
 # ruff: noqa: B905 - zip(strict=...) is not in Python 3.9, which runs this file
@@ -29,7 +28,7 @@ Json = dict[str, Any]
 Arrays = dict[str, np.ndarray]
 FEW = 3  # images; below, an answer is marked as uncalibrated
 MANY = 20
-STEAL = 0.01
+STEAL = 0.02
 _MOST_NUMBERS = 2_000_000  # of held-out embeddings, which take two bytes each
 _SURE = 0.9
 
@@ -49,7 +48,8 @@ class EnrolledClasses:
         self.prototypes = arrays['prototypes']
         self.means: Optional[np.ndarray] = arrays.get('means')
         self.multi_label = bool(sidecar.get('multi_label'))
-        self._thresholds = np.array([_number(one['threshold']) for one in self.classes])
+        self._thresholds = np.array([one['threshold'] for one in self.classes])
+        self._unchecked = {} if about['held_out'] else {'unchecked': True}
 
     def scores(self, directions: np.ndarray) -> np.ndarray:
         """Return what is compared with the thresholds, (N, E), of L2-normalized embeddings (N, D)."""
@@ -70,18 +70,22 @@ class EnrolledClasses:
             order = np.argsort(-cosines[row], kind='stable')
             answer['enrolled'] = [[names[number], float(cosines[row, number])] for number in order[:5]]
             if self.multi_label:
-                more = [names[number] for number in np.flatnonzero(scores[row] >= self._thresholds)]
-                answer['class'] = '|'.join([*filter(None, [answer['class']]), *more])
+                chosen = np.flatnonzero(scores[row] >= self._thresholds)
+                answer['class'] = '|'.join([*filter(None, [answer['class']]), *(names[number] for number in chosen)])
+                for number in chosen:
+                    answer.update(self._marks(self.classes[number]))
             elif 'class' not in answer:  # embeddings alone: the nearest prototype
                 answer['class'] = names[taken[row]] if taken[row] >= 0 else 'unknown'
-                answer.update(_marks(self.classes[taken[row]]) if taken[row] >= 0 else {})
+                answer.update(self._marks(self.classes[taken[row]]) if taken[row] >= 0 else {})
             elif taken[row] >= 0:
                 self._take(answer, self.classes[taken[row]])
         return answers
 
-    @staticmethod
-    def _take(answer: Json, one: Json) -> None:
-        answer.update({'class': one['name'], 'probability': None}, **_marks(one))
+    def _marks(self, one: Json) -> Json:
+        return {**({'uncalibrated': True} if one['images'] < FEW else {}), **self._unchecked}
+
+    def _take(self, answer: Json, one: Json) -> None:
+        answer.update({'class': one['name'], 'probability': None}, **self._marks(one))
         if 'answered' in answer:
             answer['answered'] = True
         if one['images'] < FEW:
@@ -89,17 +93,6 @@ class EnrolledClasses:
             answer.pop('prediction_set', None)
         elif 'prediction_set' in answer:  # with the old set in it, what it guarantees for old classes stays true
             answer['prediction_set'] = [one['name'], *answer['prediction_set']]
-
-
-def _marks(one: Json) -> Json:
-    return {
-        **({'uncalibrated': True} if one['images'] < FEW else {}),
-        **({} if one['held_out'] else {'unchecked': True}),
-    }
-
-
-def _number(threshold: Optional[float]) -> float:
-    return math.inf if threshold is None else threshold
 
 
 def normalized(rows: np.ndarray) -> np.ndarray:
@@ -160,31 +153,32 @@ def class_means(held: Mapping[str, np.ndarray]) -> np.ndarray:
                                 for own in np.unique(labels)]))  # fmt: skip
 
 
-def held_scores(held: Mapping[str, np.ndarray], prototypes: np.ndarray, with_means: bool) -> np.ndarray:
-    """Return the scores of held-out images, (M, E): the mean of an image's own class is that of the other images.
+def held_scores(held: Mapping[str, np.ndarray], prototypes: np.ndarray, means: Optional[np.ndarray]) -> np.ndarray:
+    """Return the scores of held-out images, (M, E).
 
-    (An image lies nearer to a mean that it is a part of than later images do.)
+    Where the class means are those of these very images, that of an image's own class is the mean of the others: an
+    image lies nearer to a mean that it is a part of than later images do.
     """
     directions = held['held_directions'].astype(np.float32)
-    if not with_means:
-        return scores_of(directions, prototypes, None)
+    if means is None or 'means_of_others' in held:
+        return scores_of(directions, prototypes, means)
     _, rows, counts = np.unique(held['held_labels'], return_inverse=True, return_counts=True)
     sums = np.zeros((len(counts), directions.shape[1]))
     np.add.at(sums, rows, directions)
-    nearest = directions @ normalized(sums).T
+    nearest = directions @ means.T
     others = (directions * normalized(sums[rows] - directions)).sum(axis=1)
     nearest[np.arange(len(rows)), rows] = np.where(counts[rows] > 1, others, -1)
     return directions @ prototypes.T - nearest.max(axis=1, keepdims=True)
 
 
-def threshold_of(scores: np.ndarray, steal: float, lowest: float) -> float:
+def threshold_of(scores: np.ndarray, steal: float) -> float:
     """Return the threshold that a later image like these M reaches with a probability of at most ``steal``.
 
     Its conformal p-value, (1 + the number of scores that are as large) / (M + 1), must be at most ``steal`` for an
     image to be taken. With fewer than 1 / steal - 1 images none of them may be, and the probability is 1 / (M + 1).
     """
     allowed = max(0, math.floor(steal * (len(scores) + 1) + 1e-9) - 1)
-    return max(lowest, float(np.nextafter(np.sort(scores)[::-1][allowed], np.float32(np.inf))))
+    return float(np.nextafter(np.sort(scores.astype(np.float32))[::-1][allowed], np.float32(np.inf)))
 
 
 def risk_holds(errors: int, answered: int, risk: float, confidence: float) -> bool:
@@ -205,8 +199,9 @@ def risk_holds(errors: int, answered: int, risk: float, confidence: float) -> bo
 def enroll(
     model: Any,
     images: Mapping[str, Sequence[Any]],
-    data: Optional[Mapping[str, Any]] = None,
-    steal: float = STEAL,
+    data: Optional[Arrays] = None,
+    train: Optional[Arrays] = None,
+    steal: Optional[float] = None,
     replace: bool = False,
 ) -> tuple[list[Json], Json]:
     """Add classes to the artifact of a model; all or nothing is written.
@@ -214,61 +209,55 @@ def enroll(
     Args:
         model: A ``Model`` of ``runtime.py``.
         images: For each name its images: paths, or anything that the model reads.
-        data: Held-out images of the old classes, as :func:`held_out` returns them. Defaults to None: those that the
-            artifact has, if any.
-        steal: Share in (0, 1) of later images of the old classes that a new class may take, each.
+        data: Held-out images of the old classes, of :func:`read_old_images`. Defaults to None: those that the artifact
+            has, of its export or of an earlier enrolling, if any.
+        train: Any other images of the old classes, such as those of the training, for better class means. Defaults to
+            None: those that the artifact has; else the held-out images make the means.
+        steal: Share in (0, 1) of later images of the old classes that all new classes together may take. Defaults to
+            None: that of an earlier enrolling, else 0.02.
         replace: Whether a class that is enrolled is enrolled again.
 
     Returns:
-        For each class what was found (``name``, ``images``, ``threshold``, ``held_out``, ``taken`` of these,
-        ``found_again``, ``unreadable``, ``warnings``), and what became of the risk (``risk``).
+        For each class what was found (``name``, ``images``, ``found_again``, ``unreadable``, ``warnings``), and what
+        the sidecar says of all (``threshold``, ``held_out``, ``taken`` of these, ``risk``).
 
     Raises:
         ValueError: For a name or a share that does not work, or if no image of a class can be read.
     """
+    old = model.sidecar.get('enrolled') or dict(classes=[], steal=STEAL)
+    steal = old['steal'] if steal is None else steal
     if not 0 < steal < 1:
-        raise ValueError(f'enroll: expected steal to be a share in (0, 1), got {steal}.')
-    if 'embedding' not in model.sidecar['model']['outputs']:
-        raise ValueError(
-            f'enroll: expected a model with the output embedding, got {list(model.sidecar["model"]["outputs"])}.'
-        )
-    old = model.sidecar.get('enrolled') or dict(classes=[])
+        raise ValueError(f'enroll: expected --steal to be a share in (0, 1), got {steal}.')
+    outputs = list(model.sidecar['model']['outputs'])
+    if 'embedding' not in outputs:
+        raise ValueError(f'enroll: expected a model with the output embedding, got {", ".join(outputs)}.')
     _check_names(list(images), model.sidecar, [one['name'] for one in old['classes']], replace)
     arrays = read_arrays(os.path.join(model.folder, old['file'])) if old['classes'] else {}
-    held = dict(data) if data is not None else _known_held_out(model, arrays)
-    multi_label = bool(model.sidecar.get('multi_label'))
-    with_means = bool(held) and not multi_label and bool(model.classes)
-    means = class_means(held) if with_means else None
     kept = [number for number, one in enumerate(old['classes']) if one['name'] not in images]
-    classes = [old['classes'][number] for number in kept]
-    prototypes = [arrays['prototypes'][number] for number in kept]
-    reports = []
+    known = {name: values for name, values in arrays.items() if name != 'prototypes'} or _of_export(model)
+    known = _with_old_images(known, data, train, bool(model.classes) and not model.sidecar.get('multi_label'))
+    classes = [{**old['classes'][number]} for number in kept]
+    prototypes, embedded, reports = [arrays['prototypes'][number] for number in kept], [], []
     for name, own in images.items():
         directions, answers, unreadable = _embedded(model, own)
         if not len(directions):
             raise ValueError(f'enroll: expected an image of {name!r} that can be read, got none of {len(own)}.')
-        prototype = normalized(directions.mean(axis=0, dtype=np.float64)[None])[0]
-        if held:
-            threshold = threshold_of(
-                held_scores(held, prototype[None], with_means)[:, 0], steal, 0.0 if with_means else -1.0
-            )
-        else:
-            threshold = _without_held_out(model, directions, prototype)
-        report = dict(name=name, images=len(directions), threshold=threshold, held_out=len(held.get('held_labels', ())))
-        classes.append(report)
-        prototypes.append(prototype)
-        reports.append(report | dict(unreadable=unreadable, warnings=_warnings(name, directions, answers, means, model),
-                                     found_again=_found_again(directions, threshold, means)))  # fmt: skip
-    made = dict(prototypes=np.stack(prototypes), **held, **({} if means is None else dict(means=means)))
-    risk = _recheck(classes, made, {report['name'] for report in reports}, with_means, model.sidecar.get('calibration'))
-    for report in reports:
-        report.update(next(one for one in classes if one['name'] == report['name']))
-    write_enrolled(model, classes, made, dict(steal=steal, score='margin' if with_means else 'cosine', risk=risk))
-    return reports, risk
+        prototypes.append(normalized(directions.mean(axis=0, dtype=np.float64)[None])[0])
+        classes.append(dict(name=name, images=len(directions)))
+        embedded.append(directions)
+        reports.append(dict(classes[-1], unreadable=unreadable, warnings=_warnings(name, answers)))
+        if 'held_labels' not in known:
+            classes[-1]['threshold'] = _without_held_out(model, directions, prototypes[-1])
+    arrays = dict(known, prototypes=np.stack(prototypes))
+    about = _with_threshold(classes, arrays, steal, model.sidecar.get('calibration'))
+    for report, directions, one in zip(reports, embedded, about['classes'][len(kept) :]):
+        report['found_again'] = _found_again(directions, one['threshold'], arrays.get('means'))
+    write_enrolled(model, about, arrays)
+    return reports, about
 
 
 def remove(model: Any, names: Sequence[str]) -> None:
-    """Take added classes out of the artifact of a model.
+    """Take added classes out of the artifact of a model; the threshold is chosen again for those that are left.
 
     Raises:
         ValueError: If one is not there; nothing is removed then.
@@ -278,18 +267,66 @@ def remove(model: Any, names: Sequence[str]) -> None:
     for name in names:
         if name not in known:
             raise ValueError(
-                f'enroll: expected an enrolled class to remove, got {name!r}. There are: {", ".join(known) or "none"}.'
+                f'enroll: expected an enrolled class for --remove, got {name!r}. Enrolled: '
+                f'{", ".join(known) or "none"}.'
             )
     kept = [number for number, name in enumerate(known) if name not in names]
     arrays = read_arrays(os.path.join(model.folder, about['file']))
     arrays['prototypes'] = arrays['prototypes'][kept]
     classes = [about['classes'][number] for number in kept]
-    has_means = 'means' in arrays
-    risk = _recheck(classes, arrays, set(), has_means, model.sidecar.get('calibration')) if classes else None
-    write_enrolled(model, classes, arrays, {**about, 'risk': risk})
+    if classes:
+        about = _with_threshold(classes, arrays, about['steal'], model.sidecar.get('calibration'))
+    write_enrolled(model, about if classes else None, arrays)
 
 
-def write_enrolled(model: Any, classes: list[Json], arrays: Arrays, about: Json) -> None:
+def _of_export(model: Any) -> Arrays:
+    """Return the held-out images that the export has left."""
+    if 'reference.npz' not in model.sidecar['files']:
+        return {}
+    arrays = read_arrays(os.path.join(model.folder, 'reference.npz'))
+    return {name: values for name, values in arrays.items() if name.startswith('held_')}
+
+
+def _with_old_images(known: Arrays, data: Optional[Arrays], train: Optional[Arrays], has_classes: bool) -> Arrays:
+    """Return held-out images and class means: those that are given, else those that are known."""
+    if data is not None:
+        known = {**{name: values for name, values in known.items() if 'means_of_others' in known}, **data}
+    if train is not None:
+        known = {**known, 'means': class_means(train), 'means_of_others': np.array(True)}
+    elif 'means' not in known and 'held_labels' in known and has_classes:
+        known = {**known, 'means': class_means(known)}
+    return known
+
+
+def _with_threshold(classes: list[Json], arrays: Arrays, steal: float, calibration: Optional[Json]) -> Json:
+    """Return what the sidecar says of the classes: with held-out images, one threshold for all that keeps the risk."""
+    about: Json = dict(classes=classes, steal=steal, score='margin' if 'means' in arrays else 'cosine', held_out=0)
+    asked = (calibration or {}).get('risk')
+    if 'held_labels' not in arrays:
+        return {**about, 'risk': dict(checked=False) if asked else None}
+    scores = held_scores(arrays, arrays['prototypes'], arrays.get('means')).max(axis=1)
+    threshold, risk = threshold_of(scores, steal), None
+    if asked:
+        counts = [_errors(arrays, scores >= limit) for limit in (math.inf, threshold)]
+        holds = [risk_holds(*count, asked['risk'], asked['confidence']) for count in counts]
+        raised = False
+        while holds[0] and not holds[1]:  # it holds where nothing is taken, so this ends
+            threshold, raised = float(np.nextafter(scores[scores >= threshold].min(), np.float32(np.inf))), True
+            counts[1] = _errors(arrays, scores >= threshold)
+            holds[1] = risk_holds(*counts[1], asked['risk'], asked['confidence'])
+        risk = dict(checked=True, holds=holds[1], raised=raised, before=counts[0], after=counts[1])
+    for one in classes:
+        one['threshold'] = threshold
+    return {**about, 'held_out': len(scores), 'taken': int((scores >= threshold).sum()), 'risk': risk}
+
+
+def _errors(held: Arrays, taken: np.ndarray) -> tuple[int, int]:
+    """Return the wrong answers and all answers, where new classes take some images of the old ones."""
+    answered = held['held_answered'] | taken
+    return int((answered & (taken | ~held['held_right'])).sum()), int(answered.sum())
+
+
+def write_enrolled(model: Any, about: Optional[Json], arrays: Arrays) -> None:
     """Write the arrays under a new name, then the sidecar that names them: a reader sees the old state or the new."""
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
@@ -297,10 +334,10 @@ def write_enrolled(model: Any, classes: list[Json], arrays: Arrays, about: Json)
     before = (model.sidecar.get('enrolled') or {}).get('file')
     sidecar = {**model.sidecar, 'files': {name: one for name, one in model.sidecar['files'].items() if name != before}}
     sidecar['enrolled'] = None
-    if classes:
+    if about is not None:
         name = f'enrolled-{digest[:8]}.npz'
         _write(os.path.join(model.folder, name), content.getvalue())
-        sidecar['enrolled'] = {**about, 'file': name, 'classes': classes}
+        sidecar['enrolled'] = {**about, 'file': name}
         sidecar['files'][name] = dict(sha256=digest, bytes=len(content.getvalue()))
     text = json.dumps(sidecar, indent=1, ensure_ascii=False)
     _write(os.path.join(model.folder, 'model.json'), f'{text}\n'.encode())
@@ -336,14 +373,6 @@ def _check_names(names: list[str], sidecar: Json, enrolled: list[str], replace: 
             )
         if name in enrolled and not replace:
             raise ValueError(f'enroll: {name!r} is enrolled already. Add --force to enroll it again, or --remove it.')
-
-
-def _known_held_out(model: Any, arrays: Arrays) -> Arrays:
-    """Return the held-out images that the artifact has: of its export, or of an earlier enrolling."""
-    if 'held_labels' not in arrays:
-        path = os.path.join(model.folder, 'reference.npz')
-        arrays = read_arrays(path) if 'reference.npz' in model.sidecar['files'] else {}
-    return {name: values for name, values in arrays.items() if name.startswith('held_') and 'held_labels' in arrays}
 
 
 def _embedded(model: Any, images: Sequence[Any]) -> tuple[np.ndarray, list[Json], list[Json]]:
@@ -382,78 +411,22 @@ def _left_out(directions: np.ndarray) -> np.ndarray:
     return (directions * normalized(directions.sum(axis=0, dtype=np.float64) - directions)).sum(axis=1)
 
 
-def _found_again(directions: np.ndarray, threshold: Optional[float], means: Optional[np.ndarray]) -> Optional[int]:
+def _found_again(directions: np.ndarray, threshold: float, means: Optional[np.ndarray]) -> Optional[int]:
     """Return how many images the class would take by a prototype of the others; None for a single image."""
-    if len(directions) < 2 or threshold is None:
+    if len(directions) < 2:
         return None
-    scores = _left_out(directions)
-    if means is not None:
-        scores = scores - (directions @ means.T).max(axis=1)
-    return int((scores >= threshold).sum())
+    nearest = 0.0 if means is None else (directions @ means.T).max(axis=1)
+    return int((_left_out(directions) - nearest >= threshold).sum())
 
 
-def _warnings(
-    name: str, directions: np.ndarray, answers: list[Json], means: Optional[np.ndarray], model: Any
-) -> list[str]:
+def _warnings(name: str, answers: list[Json]) -> list[str]:
     """Say which images the model already knows as another class."""
-    said: dict[str, int] = {}
-    for row, answer in enumerate(answers):
-        known = answer.get('class') if (answer.get('probability') or 0) >= _SURE else None
-        if answer.get('answered') is False:
-            known = None
-        if known is None and answer.get('probability') is None and answer.get('class') not in (None, 'unknown', name):
-            known = answer['class']  # of a class that was enrolled before
-        if known:
-            said[known] = said.get(known, 0) + 1
-    return [
-        f'{count} of {len(answers)} images of {name!r} are {known!r} for the model' for known, count in said.items()
-    ]
-
-
-def _recheck(
-    classes: list[Json], arrays: Arrays, new: set[str], with_means: bool, calibration: Optional[Json]
-) -> Optional[Json]:
-    """Count what all added classes take of the held-out images, and raise thresholds of new ones for the risk.
-
-    Returns None where there is no risk to keep.
-    """
-    asked = (calibration or {}).get('risk')
-    if 'held_labels' not in arrays:
-        return dict(checked=False, why='no held-out images') if asked else None
-    scores = held_scores(arrays, arrays['prototypes'], with_means)
-
-    def taken() -> np.ndarray:
-        return (scores >= np.array([_number(one['threshold']) for one in classes])).any(axis=1)
-
-    def state(stolen: np.ndarray) -> tuple[int, int]:
-        answered = arrays['held_answered'] | stolen
-        return int((answered & (stolen | ~arrays['held_right'])).sum()), int(answered.sum())
-
-    def holds(stolen: np.ndarray) -> bool:
-        return risk_holds(*state(stolen), asked['risk'], asked['confidence'])
-
-    found: Optional[Json] = None
-    if asked:
-        before = np.zeros(len(scores), bool)
-        found = dict(checked=True, holds=holds(before), raised=[])
-        while found['holds'] and not holds(taken()):
-            # The class that takes most gives back its nearest to the threshold.
-            counts = [int((scores[:, number] >= one['threshold']).sum()) if one['name'] in new else 0
-                      for number, one in enumerate(classes)]  # fmt: skip
-            number = int(np.argmax(counts))
-            if not counts[number]:
-                found['holds'] = False
-                break
-            own = scores[:, number]
-            lowest = own[own >= classes[number]['threshold']].min()
-            classes[number]['threshold'] = float(np.nextafter(lowest, np.float32(np.inf)))
-            if classes[number]['name'] not in found['raised']:
-                found['raised'].append(classes[number]['name'])
-        found['errors'], found['answered'] = state(taken())
-        found['errors_before'], found['answered_before'] = state(before)
-    for number, one in enumerate(classes):
-        one['taken'] = int((scores[:, number] >= one['threshold']).sum())
-    return found
+    known: dict[str, int] = {}
+    for answer in answers:
+        is_sure = answer.get('probability') is None or answer['probability'] >= _SURE
+        if answer.get('class') not in (None, '', 'unknown', name) and is_sure:
+            known[answer['class']] = known.get(answer['class'], 0) + 1
+    return [f'{count} of {len(answers)} images of {name!r} are {old!r} for the model' for old, count in known.items()]
 
 
 # In a shell
@@ -489,103 +462,112 @@ def read_assignments(texts: Sequence[str]) -> dict[str, list[str]]:
 def _files_of(place: str, text: str) -> list[str]:
     place = os.path.expanduser(place)
     if os.path.isdir(place):
-        below = sorted(os.path.join(top, name) for top, _, names in os.walk(place) for name in names)
-        found = [path for path in below if _is_image(path)]
+        found = _below(place)
     elif os.path.isfile(place):
         found = [place]
     else:
         found = sorted(path for path in glob.glob(place, recursive=True) if os.path.isfile(path))
     if not found:
         raise ValueError(
-            f'enroll: expected images for {text!r}, got none: {place!r} is no image, no folder with images, and matches none.'
+            f'enroll: expected images for {text!r}, got none: {place!r} is neither an image nor a folder with some, '
+            'and matches none.'
         )
     return found
 
 
-def _is_image(path: str) -> bool:
-    from PIL import Image
+def read_old_images(model: Any, folder: str, option: str = '--data') -> tuple[Arrays, str]:
+    """Read images in a folder for each old class, by class or folder name; and say in a line what was read.
 
-    return os.path.splitext(path)[1].lower() in Image.registered_extensions()
-
-
-def read_held_out(model: Any, folder: str) -> tuple[Arrays, str]:
-    """Read held-out images in a folder for each old class, by class or folder name; and say in a line what was read.
+    Args:
+        model: A ``Model`` of ``runtime.py``. Without classes each folder is one.
+        folder: Of the class folders.
+        option: Name that errors and the line mention.
 
     Raises:
         ValueError: If there is no image of an old class.
     """
     if not os.path.isdir(folder):
-        raise ValueError(f'enroll: expected --data to be a folder of class folders, got {folder!r}.')
+        raise ValueError(f'enroll: expected {option} to be a folder of class folders, got {folder!r}.')
     numbers = {name: number for number, name in enumerate(model.sidecar.get('folders') or [])}
     numbers.update({name: number for number, name in enumerate(model.classes)})
-    paths, labels, others = [], [], 0
-    for name in sorted(os.listdir(folder)):
-        if os.path.isdir(os.path.join(folder, name)):
-            below = [path for path in _below(os.path.join(folder, name)) if _is_image(path)]
-            paths += below if not model.classes or name in numbers else []
-            labels += [numbers.get(name, len(labels)) for _ in below] if not model.classes or name in numbers else []
-            others += len(below) if model.classes and name not in numbers else 0
-    if not paths:
+    places = sorted(name for name in os.listdir(folder) if os.path.isdir(os.path.join(folder, name)))
+    if not model.classes:
+        numbers = {name: number for number, name in enumerate(places)}
+    files = [(path, numbers[name]) for name in places if name in numbers for path in _below(os.path.join(folder, name))]
+    if not files:
         raise ValueError(
-            f"enroll: expected images in folders of the model's classes ({', '.join(model.classes[:5])}) below {folder!r}, got none."
+            f"enroll: expected {option} to have images in folders of the model's classes "
+            f'({", ".join(model.classes[:5])} ...), got none in {folder!r}.'
         )
-    kept, outputs, answers, skipped = [], [], [], 0
-    enrolled, model.enrolled = model.enrolled, None  # the answers of the old classes alone
-    for first in range(0, len(paths), 32):
+    enrolled, model.enrolled = model.enrolled, None  # the answers about the old classes alone
+    embeddings, labels, answers = [], [], []
+    for first in range(0, len(files), 32):
         batch = []
-        for path, label in zip(paths[first : first + 32], labels[first : first + 32]):
+        for path, number in files[first : first + 32]:
             try:
                 batch.append(model.prepare(path))
-                kept.append(label)
+                labels.append(number)
             except (ValueError, OSError):
-                skipped += 1
+                pass  # counted below
         if batch:
-            outputs.append(model.run(np.stack(batch)))
-            answers += model.decide(outputs[-1])
+            outputs = model.run(np.stack(batch))
+            embeddings.append(outputs['embedding'])
+            answers += model.decide(outputs)
     model.enrolled = enrolled
-    joined = dict(embedding=np.concatenate([one['embedding'] for one in outputs]))
-    more = f', {others} of other folders left out' if others else ''
-    more += f', {skipped} cannot be read' if skipped else ''
-    return held_out(
-        joined, kept, answers, model.classes
-    ), f'{len(kept)} held-out images of {len({*kept})} classes{more}'
+    if not labels:
+        raise ValueError(f'enroll: expected {option} to have images that can be read, got none in {folder!r}.')
+    skipped = f', {len(files) - len(labels)} cannot be read' if len(files) > len(labels) else ''
+    others = [name for name in places if name not in numbers]
+    left = f', folders of other classes left out: {", ".join(others[:5])}' if others else ''
+    line = f'{option}: {len(labels)} images of {len({*labels})} of the old classes{skipped}{left}'
+    return held_out(dict(embedding=np.concatenate(embeddings)), labels, answers, model.classes), line
 
 
 def _below(folder: str) -> list[str]:
-    return sorted(os.path.join(top, name) for top, _, names in os.walk(folder) for name in names)
+    from PIL import Image
+
+    known = Image.registered_extensions()
+    below = sorted(os.path.join(top, name) for top, _, names in os.walk(folder) for name in names)
+    return [path for path in below if os.path.splitext(path)[1].lower() in known]
 
 
 def said_of(report: Json) -> list[str]:
     """Return lines about a class that was enrolled."""
     count = f'{report["images"]} image{"s" if report["images"] > 1 else ""}'
-    marks = ''
+    more = ''
     if report['images'] < FEW:
-        marks = f'; below {FEW} images its answers are marked "uncalibrated"'
+        more = f'; with fewer than {FEW} its answers are marked "uncalibrated"'
     elif report['images'] > MANY:
-        marks = f'; all are used ({MANY} are enough as a rule)'
-    lines = [f'{report["name"]}: {count}{marks}']
-    if report['found_again'] is not None:
-        lines.append(f'  {report["found_again"]} of {report["images"]} are found by a prototype of the others')
-    if report['held_out']:
-        lines.append(f'  of {report["held_out"]} held-out images of the old classes it takes {report["taken"]}')
-    else:
-        lines.append('  without held-out images of the old classes (--data) it is not known how many of theirs it takes: '
-                     'its answers are marked "unchecked"')  # fmt: skip
+        more = f'; all are used ({MANY} are enough as a rule)'
+    again = report['found_again']
+    found = '' if again is None else f', {again} of them found by a prototype of the others'
+    lines = [f'{report["name"]}: {count}{found}{more}']
     lines += [f'  warning: {text}' for text in report['warnings']]
-    return lines + [f'  cannot be read: {one["error"]}' for one in report['unreadable']]
+    return lines + [f'  {one["error"]}' for one in report['unreadable']]
 
 
-def said_of_risk(risk: Optional[Json]) -> Optional[str]:
-    """Return a line about the guarantee of the calibration."""
-    if risk is None:
-        return None
-    if not risk['checked']:
-        return f'The threshold of the calibration is not checked again: {risk["why"]}. Its guarantee is for the old classes alone.'
-    counts = f'{risk["errors"]} errors of {risk["answered"]} answered held-out images, {risk["errors_before"]} of {risk["answered_before"]} before'
-    raised = f'; for it the threshold of {", ".join(risk["raised"])} is raised' if risk['raised'] else ''
-    if risk['holds']:
-        return f'The risk of the calibration still holds ({counts}){raised}.'
-    return f'These held-out images do not prove the risk of the calibration ({counts}), also without the new classes.'
+def said_of_all(about: Json) -> list[str]:
+    """Return lines about what the new classes take from the old ones."""
+    if not about['held_out']:
+        lines = ['How many images of the old classes they take is not known without held-out images (--data FOLDER): '
+                 'their answers are marked "unchecked".']  # fmt: skip
+        if about['risk']:
+            lines.append('The threshold of the calibration is not checked again, for the same reason.')
+        return lines
+    count = about['held_out']
+    lines = [f'Of {count} held-out images of the old classes the new ones take {about["taken"]}; of later ones at most '
+             f'{max(about["steal"], 1 / (count + 1)):.1%} are expected.']  # fmt: skip
+    risk = about['risk']
+    if risk:
+        before, after = (f'{errors} of {answered}' for errors, answered in (risk['before'], risk['after']))
+        raised = '; the threshold of the new classes was raised for it' if risk['raised'] else ''
+        lines.append(
+            f'The risk of the calibration holds: {after} answers are wrong, {before} without the new classes{raised}.'
+            if risk['holds']
+            else f'These images do not prove the risk of the calibration: {after} answers are wrong, {before} without '
+            'the new classes. Give more of them: --data FOLDER.'
+        )
+    return lines
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
@@ -596,7 +578,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     try:
         from runtime import Model  # beside this file
 
-        return run(args, Model)
+        return 1 if perform(args, Model)['unreadable'] else 0
     except (ValueError, OSError, ImportError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -609,46 +591,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'classes', nargs='*', metavar='NAME=IMAGES', help='a new class, and a folder, a pattern or files'
     )
     parser.add_argument('--data', metavar='FOLDER', help='held-out images of the old classes, in a folder for each')
-    parser.add_argument('--steal', type=float, default=STEAL, metavar='SHARE',
-                        help=f'of later images of the old classes that a new class may take; default: {STEAL}')  # fmt: skip
+    parser.add_argument('--train', metavar='FOLDER', help='other images of them, such as those of the training')
+    parser.add_argument('--steal', type=float, metavar='SHARE',
+                        help=f'of later images of the old classes that all new ones may take; default: {STEAL}')  # fmt: skip
     parser.add_argument('--force', action='store_true', help='enroll a class again that is enrolled')
     parser.add_argument('--remove', nargs='+', metavar='NAME', help='take enrolled classes out again')
     parser.add_argument('--list', action='store_true', help='show the enrolled classes')
 
 
-def run(args: argparse.Namespace, model_class: Any) -> int:
-    """Do what the arguments say; lines go to stderr, but for ``--list``."""
-    return 1 if perform(args, model_class)['unreadable'] else 0
-
-
 def perform(args: argparse.Namespace, model_class: Any) -> Json:
-    """Do what the arguments say, and return what was done."""
-    asked = [bool(args.classes), bool(args.remove), bool(args.list)]
-    if sum(asked) != 1:
+    """Do what the arguments say, and return what was done; lines go to stderr, but for ``--list``.
+
+    Args:
+        args: Of :func:`add_arguments`.
+        model_class: ``Model`` of ``runtime.py``.
+
+    Raises:
+        ValueError: For anything that does not fit; nothing is changed then.
+    """
+    if sum(map(bool, (args.classes, args.remove, args.list))) != 1:
         raise ValueError(
-            'enroll: expected one of NAME=IMAGES, --remove NAME and --list, got '
-            + ('several.' if any(asked) else 'none.')
+            'enroll: expected one of NAME=IMAGES, --remove NAME and --list. Type hybridcls enroll DIR mug=photos/mug'
         )
     images = read_assignments(args.classes)
     model = model_class(args.folder)
+    reports, lines = [], []
     if args.remove:
         remove(model, args.remove)
-        print(f'{", ".join(args.remove)} removed from {args.folder}', file=sys.stderr)
-    held, risk, reports = None, None, []
+        lines = [f'{", ".join(args.remove)}: removed from {args.folder}']
     if args.classes:
-        if args.data:
-            held, line = read_held_out(model, args.data)
-            print(line, file=sys.stderr)
-        reports, risk = enroll(model, images, held, args.steal, args.force)
-        for line in [line for report in reports for line in said_of(report)] + [said_of_risk(risk)]:
-            if line:
-                print(line, file=sys.stderr)
-    enrolled = (model.sidecar.get('enrolled') or dict(classes=[]))['classes']
-    if args.list:
-        for one in enrolled:
-            print(f'{one["name"]}: {one["images"]} images')
+        old = [read_old_images(model, folder, option) if folder else (None, '')
+               for folder, option in ((args.data, '--data'), (args.train, '--train'))]  # fmt: skip
+        reports, about = enroll(model, images, old[0][0], old[1][0], args.steal, args.force)
+        lines = [line for _, line in old if line]
+        lines += [line for report in reports for line in said_of(report)] + said_of_all(about)
+    for line in lines:
+        print(line, file=sys.stderr)
+    about = model.sidecar.get('enrolled')
+    for one in about['classes'] if args.list and about else []:
+        print(f'{one["name"]}: {one["images"]} images')
     unreadable = [bad for report in reports for bad in report['unreadable']]
-    return dict(folder=args.folder, enrolled=enrolled, reports=reports, risk=risk, unreadable=unreadable)
+    return dict(folder=args.folder, enrolled=about, reports=reports, unreadable=unreadable)
 
 
 if __name__ == '__main__':
