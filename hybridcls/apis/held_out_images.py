@@ -12,10 +12,12 @@ from hybridcls.datasets.split_names import split_folders, split_named
 
 from .image_inputs import Item, read_inputs
 
-__all__ = ['held_out_images']
+__all__ = ['held_out_images', 'split_file_of', 'training_dataset']
 
 
-def held_out_images(data: str, checkpoint: str, cfg: Mapping[str, Any]) -> tuple[list[Item], list[str]]:
+def held_out_images(
+    data: str, checkpoint: str, cfg: Mapping[str, Any], caller: str = 'calibrate'
+) -> tuple[list[Item], list[str]]:
     """List the images of a folder or a table that did not train the checkpoint, as far as its work dir tells.
 
     - Of a folder with folders ``train`` and ``val`` (or ``test``), and of a table with such a column ``split``: those
@@ -27,6 +29,7 @@ def held_out_images(data: str, checkpoint: str, cfg: Mapping[str, Any]) -> tuple
         data (str): Class folders, or a table with ``path`` and ``label``.
         checkpoint (str): Its file.
         cfg (Mapping): The config of its training.
+        caller (str): Name that errors start with. Defaults to ``'calibrate'``.
 
     Returns:
         tuple[list[Item], list[str]]: The images, and sentences about which they are.
@@ -43,26 +46,26 @@ def held_out_images(data: str, checkpoint: str, cfg: Mapping[str, Any]) -> tuple
             split = next((name for name in ('val', 'test') if name in folders), None)
             if split is None:
                 raise ValueError(
-                    f'calibrate: expected held-out images, got {data} with images for the training alone '
+                    f'{caller}: expected held-out images, got {data} with images for the training alone '
                     f'({folders["train"]}). Name class folders of images that the model has not been trained on.'
                 )
             data = os.path.join(data, folders[split])
             notes.append(f'Of its splits the images of {data} are taken.')
         elif _is_training_folder(data, cfg):
             raise ValueError(
-                f'calibrate: expected held-out images, got {data}, whose images the model was trained on. On these it '
+                f'{caller}: expected held-out images, got {data}, whose images the model was trained on. On these it '
                 'is surer and more often right than on others.'
             )
-    items = list(read_inputs(data, 'calibrate').items)
+    items = list(read_inputs(data, caller).items)
     if os.path.isfile(data) and data.lower().endswith(TABLES):
-        items, note = _without_training_rows(data, items)
+        items, note = _without_training_rows(data, items, caller)
     else:
-        items, note = _without_training_images(data, items, checkpoint, cfg)
+        items, note = _without_training_images(data, items, checkpoint, cfg, caller)
     return items, [*notes, *note]
 
 
-def _without_training_rows(table: str, items: list[Item]) -> tuple[list[Item], list[str]]:
-    rows, _ = read_rows('calibrate', table, with_label=False)
+def _without_training_rows(table: str, items: list[Item], caller: str) -> tuple[list[Item], list[str]]:
+    rows, _ = read_rows(caller, table, with_label=False)
     splits = [split_named(row.split) for row in rows]
     split = next((name for name in ('val', 'test') if name in splits), None)
     if split is None:
@@ -72,33 +75,37 @@ def _without_training_rows(table: str, items: list[Item]) -> tuple[list[Item], l
 
 
 def _without_training_images(
-    data: str, items: list[Item], checkpoint: str, cfg: Mapping[str, Any]
+    data: str, items: list[Item], checkpoint: str, cfg: Mapping[str, Any], caller: str
 ) -> tuple[list[Item], list[str]]:
     """Leave out what the split of the training gave to the training."""
-    if not _same(data, _dataset_of(cfg).get('data_root')):
+    if not _same(data, training_dataset(cfg).get('data_root')):
         return items, []
-    file = next(
-        (one for one in (Path(checkpoint).parent / SPLIT_FILE, Path(checkpoint).parent.parent / SPLIT_FILE)
-         if one.is_file()), None
-    )  # fmt: skip
+    file = split_file_of(checkpoint)
     if file is None:
         return items, []
-    rows, _ = read_rows('calibrate', str(file), with_label=True, delimiter=',', labels='names')
+    rows, _ = read_rows(caller, str(file), with_label=True, delimiter=',', labels='names')
     trained = {os.path.join(data, row.path) for row in rows if split_named(row.split) not in ('val', 'test')}
     kept = [item for item in items if item.path not in trained]
     return kept, [f'{len(items) - len(kept)} of {len(items)} images trained the model ({file}): left out.']
 
 
+def split_file_of(checkpoint: str) -> Optional[Path]:
+    """Return the table in the work dir of a checkpoint that tells which images trained; None without one."""
+    places = Path(checkpoint).parent, Path(checkpoint).parent.parent
+    return next((place / SPLIT_FILE for place in places if (place / SPLIT_FILE).is_file()), None)
+
+
 def _is_training_folder(data: str, cfg: Mapping[str, Any]) -> bool:
     """Whether all images of a folder trained; where a list or a split chose some, that list tells which."""
-    dataset = _dataset_of(cfg)
+    dataset = training_dataset(cfg)
     prefix = dataset.get('data_prefix') or ''
     if not isinstance(prefix, str) or dataset.get('ann_file') or (dataset.get('split') and not prefix):
         return False
     return _same(data, os.path.join(dataset.get('data_root') or '', prefix))
 
 
-def _dataset_of(cfg: Mapping[str, Any]) -> Mapping[str, Any]:
+def training_dataset(cfg: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the config of the data set of a training, without its wrappers."""
     dataset: Any = (cfg.get('train_dataloader') or {}).get('dataset') or {}
     while isinstance(dataset.get('dataset'), Mapping):  # wrappers
         dataset = dataset['dataset']

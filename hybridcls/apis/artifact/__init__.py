@@ -1,5 +1,5 @@
 """A trained model that has left the laboratory: a folder that runs without hybridcls and without torch."""
 
-from .export import Exported, export
+from .exporting import Exported, export
 
 __all__ = ['Exported', 'export']

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ['SIDECAR', 'check_out_folder', 'unfinished_folder']
+from .sidecar import SIDECAR
 
-SIDECAR = 'model.json'
+__all__ = ['check_out_folder', 'unfinished_folder']
 
 
 def check_out_folder(caller: str, out: str, force: bool) -> None:
@@ -47,7 +47,7 @@ def unfinished_folder(out: str) -> Iterator[Path]:
 
     What was there before is untouched until then, and if the block fails.
     """
-    place = Path(out).absolute()
+    place = Path(out).resolve()
     place.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f'.unfinished_{place.name}_', dir=place.parent))
     try:

@@ -64,18 +64,22 @@ def check_same_names(predicted: Mapping[str, Any], names: Sequence[str], head: s
     missing = [name for name in predicted if name not in names]
     if missing:
         raise ValueError(
-            f'export: {head} predicts {", ".join(missing)}, which its graph does not give. Return them, one tensor each, '
-            f'from {head}.outputs(feats).'
+            f'export: {head} predicts {", ".join(missing)}, which its graph does not give. Return them from '
+            f'{head}.outputs(feats), one tensor each.'
         )
 
 
 def largest_differences(
-    expected: Sequence[Mapping[str, np.ndarray]], got: Sequence[Mapping[str, np.ndarray]]
+    names: Sequence[str], expected: Sequence[Mapping[str, np.ndarray]], got: Sequence[Mapping[str, np.ndarray]]
 ) -> dict[str, float]:
-    """Return the largest absolute difference of each output over some batches; infinite where one is not finite."""
+    """Return the largest absolute difference of each output over some batches; infinite where one is not finite.
+
+    Of other outputs than the names (those that the model does not predict) there is none.
+    """
     return {
         name: max(_difference(one[name], other[name]) for one, other in zip(expected, got, strict=True))
-        for name in expected[0]
+        for name in names
+        if name in expected[0]
     }
 
 

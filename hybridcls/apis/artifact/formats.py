@@ -1,12 +1,12 @@
-"""The formats that a graph is written in, and how each is run."""
+"""The formats that a graph is written in."""
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Optional
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,14 +14,12 @@ from hybridcls.checks import check_installed
 
 from .graph import ImageGraph
 
-__all__ = ['FORMATS', 'OPSET', 'Run', 'check_format', 'open_model', 'write_model']
+__all__ = ['FORMATS', 'OPSET', 'check_format', 'write_model']
 
 FORMATS = {'onnx': 'model.onnx', 'torch_export': 'model.pt2', 'openvino': 'model.xml'}
 """The main file of each format."""
 OPSET = 20
 _LARGEST_FILE = 2**31 - 2**24  # a protobuf ends at 2 GiB; the graph itself needs some of it
-
-Run = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
 def check_format(format: str) -> None:
@@ -58,6 +56,8 @@ def write_model(
         except Exception as error:  # torch raises what it likes
             raise ValueError(f'export: torch.export cannot trace {kind}: {_first_line(error)}') from error
         if format == 'torch_export':
+            for node in program.graph.nodes:
+                node.meta.pop('stack_trace', None)  # paths of this machine
             torch.export.save(program, file)
             return file
         onnx = file.with_suffix('.onnx')
@@ -73,12 +73,23 @@ def write_model(
 
 
 def _write_onnx(program: torch.export.ExportedProgram, names: Sequence[str], images: Tensor, file: Path) -> None:
-    program = program.run_decompositions({torch.ops.aten.digamma.default: digamma})
+    for node in program.graph.nodes:
+        # A view of what fused attention gives is none any more once the attention is taken apart: other strides.
+        if node.target is torch.ops.aten.view.default:
+            node.target = torch.ops.aten.reshape.default
+    aten = torch.ops.aten
+    program = program.run_decompositions(
+        {aten.digamma.default: digamma, aten.scaled_dot_product_attention.default: plain_attention}
+    )
     size = sum(value.numel() * value.element_size() for value in program.state_dict.values())
-    torch.onnx.export(
-        program, (images,), str(file), input_names=['images'], output_names=names, dynamic_shapes=({0: 'N'},),
-        opset_version=OPSET, dynamo=True, external_data=size > _LARGEST_FILE, verbose=False,
+    written = torch.onnx.export(
+        program, (images,), input_names=['images'], output_names=names, dynamic_shapes=({0: 'N'},),
+        opset_version=OPSET, dynamo=True, verbose=False,
     )  # fmt: skip
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+
+    ClearMetadataAndDocStringPass()(written.model)  # stack traces: a quarter of a small file, and paths of this machine
+    written.save(file, external_data=size > _LARGEST_FILE)
 
 
 def _to_openvino(onnx: Path, file: Path, half: bool) -> None:
@@ -90,25 +101,28 @@ def _to_openvino(onnx: Path, file: Path, half: bool) -> None:
         part.unlink()
 
 
-def open_model(file: Path, format: str, names: Sequence[str]) -> Run:
-    """Open a written model on the CPU; return what runs it: images ``(N, h, w, C)`` uint8 to outputs by name."""
-    if format == 'torch_export':
-        module = torch.export.load(file).module()
+def plain_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Optional[Tensor] = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: Optional[float] = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """``torch.nn.functional.scaled_dot_product_attention`` in eval mode, from products and a softmax.
 
-        def run(images: np.ndarray) -> dict[str, np.ndarray]:
-            with torch.no_grad():
-                return {name: value.numpy() for name, value in module(torch.from_numpy(images)).items()}
-
-        return run
-    if format == 'openvino':
-        import openvino
-
-        model = openvino.Core().compile_model(file, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
-        return lambda images: {name: model(images)[name].copy() for name in names}
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(file), providers=['CPUExecutionProvider'])
-    return lambda images: dict(zip(names, session.run(list(names), {'images': images}), strict=True))
+    Raises:
+        ValueError: If it is causal or has groups of queries, which no image model here has.
+    """
+    if is_causal or enable_gqa:
+        raise ValueError('causal and grouped attention are not exported')
+    factor = (query.shape[-1] ** -0.5 if scale is None else scale) ** 0.5  # on both: products in float16 stay small
+    scores = (query * factor) @ (key * factor).transpose(-2, -1)
+    if attn_mask is not None:
+        scores = scores.masked_fill(~attn_mask, -torch.inf) if attn_mask.dtype == torch.bool else scores + attn_mask
+    return scores.softmax(-1) @ value
 
 
 def digamma(x: Tensor) -> Tensor:

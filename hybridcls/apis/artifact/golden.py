@@ -14,8 +14,9 @@ from hybridcls.datasets.dataset_parts import loaders_of
 
 from ..image_inputs import read_inputs
 from ..trained_model import TrainedModel
+from .network_input import read_network_input
 
-__all__ = ['GOLDEN_FILE', 'MOST_BYTES', 'golden_images', 'write_golden']
+__all__ = ['GOLDEN_FILE', 'MOST_BYTES', 'golden_batch', 'golden_images', 'write_golden']
 
 GOLDEN_FILE = 'golden.npz'
 MOST_BYTES = 4 * 2**20
@@ -59,6 +60,20 @@ def golden_images(bits: int = 16) -> dict[str, bytes]:
         deep = _scene(110, 90, seed)[..., :channels].astype(np.uint32) * (2**bits - 1) // 255
         files[name] = cv2.imencode('.png', deep.astype(np.uint16))[1].tobytes()
     return dict(sorted(files.items()))
+
+
+def golden_batch(trained: TrainedModel, own: Optional[str] = None) -> np.ndarray:
+    """Return the golden images as the network gets them, uint8 (N, h, w, C), RGB."""
+    if own is None:
+        samples = [dict(img=content) for content in golden_images(_bits(trained)).values()]
+    else:
+        samples = [item.as_sample() for item in read_inputs(own, 'export').items]
+    return read_network_input(trained).unpacked(trained.pipeline(sample)['inputs'] for sample in samples)
+
+
+def _bits(trained: TrainedModel) -> int:
+    depth = next(iter(loaders_of(trained.pipeline))).depth
+    return depth if isinstance(depth, int) else 16
 
 
 def _encoded(name: str, image: Image.Image, options: dict[str, Any]) -> bytes:
@@ -114,21 +129,19 @@ def write_golden(
     target.mkdir(parents=True, exist_ok=True)
     loader = next(iter(loaders_of(trained.pipeline)))
     if own is None:
-        bits = loader.depth if isinstance(loader.depth, int) else 16
-        for name, content in golden_images(bits).items():
+        for name, content in golden_images(_bits(trained)).items():
             (target / name).write_bytes(content)
     else:
         for number, item in enumerate(read_inputs(own, 'export').items):
             shutil.copyfile(item.source, target / f'{number:02}_{Path(item.source).name}')
     names = sorted(path.name for path in target.iterdir())
     stages: dict[str, np.ndarray] = dict(names=np.array(names))
-    inputs = []
+    packed = []
     for number, name in enumerate(names):
         path = str(target / name)
         stages[f'decoded_{number}'] = np.ascontiguousarray(loader.read(path)[..., ::-1])
-        packed = trained.pipeline(dict(img_path=path))['inputs']
-        inputs.append(packed.permute(1, 2, 0).numpy()[..., ::-1])
-    stages['input'] = batch = np.ascontiguousarray(np.stack(inputs))
+        packed.append(trained.pipeline(dict(img_path=path))['inputs'])
+    stages['input'] = batch = read_network_input(trained).unpacked(packed)
     for stream, values in (normalized(batch) if normalized is not None else {}).items():
         stages[f'normalized_{stream}'] = values[..., ::16, ::16].astype(np.float16)
     stages.update({name: np.asarray(values, np.float32) for name, values in compute(batch).items()})

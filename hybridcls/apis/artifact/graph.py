@@ -1,7 +1,10 @@
 """The part of a trained model that is exported: from uint8 images to named outputs."""
 
+from collections.abc import Iterator
+from copy import deepcopy
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -12,7 +15,7 @@ from hybridcls.models.heads.head import outputs_of
 
 from .network_input import NetworkInput
 
-__all__ = ['MEANINGS', 'ImageGraph', 'normalizations_of']
+__all__ = ['MEANINGS', 'ImageGraph', 'normalizations_of', 'normalized_images', 'run_in_torch']
 
 MEANINGS = dict(
     logits='before the softmax (of several labels an image: the sigmoid)',
@@ -45,13 +48,15 @@ class ImageGraph(nn.Module):
         self._given = given
         self._dtype = torch.float32
 
-    def halve(self) -> None:
-        """Compute in float16 from the normalized images on, in place; heads do in float32 what they always do so."""
-        exact = {name: value.clone() for name, value in self.model.data_preprocessor.named_buffers()}
-        self.model.half()
-        for name, value in self.model.data_preprocessor.float().named_buffers():
-            value.copy_(exact[name])
-        self._dtype = torch.float16
+    def in_half(self) -> 'ImageGraph':
+        """Return a copy that computes in float16 behind the data preprocessor.
+
+        What heads do in float32 whatever the embedding is (cosines, evidence, scores) stays in float32.
+        """
+        graph = deepcopy(self)
+        graph.model.half().data_preprocessor = deepcopy(self.model.data_preprocessor)
+        graph._dtype = torch.float16
+        return graph
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return the outputs."""
@@ -85,6 +90,30 @@ def normalizations_of(model: Any) -> dict[str, dict[str, Any]]:
         elif getattr(module, 'image_mean', None) is not None:
             found[f'{name}.backbone'.lstrip('.')] = _numbers(module.image_mean, module.image_std, 1)
     return found
+
+
+@torch.no_grad()
+def run_in_torch(graph: ImageGraph, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the outputs of a graph that is not exported yet."""
+    return {name: value.numpy() for name, value in graph(torch.from_numpy(images)).items()}
+
+
+@torch.no_grad()
+def normalized_images(model: Any, given: NetworkInput, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Return what each of :func:`normalizations_of` makes of images ``(N, h, w, C)`` uint8, by the same names."""
+    return {
+        name: value.numpy() for name, value in _normalized(model, given.preprocessed(model, torch.from_numpy(images)))
+    }
+
+
+def _normalized(model: Any, inputs: Tensor) -> Iterator[tuple[str, Tensor]]:
+    if getattr(model.data_preprocessor, 'mean', None) is not None:
+        yield 'data_preprocessor', inputs
+    for name, module in model.named_modules():
+        if isinstance(module, Stream):
+            yield name, module.normalized(inputs)
+        elif getattr(module, 'image_mean', None) is not None:
+            yield f'{name}.backbone'.lstrip('.'), (inputs - module.image_mean) / module.image_std
 
 
 def _numbers(mean: Tensor, std: Tensor, largest: int) -> dict[str, Any]:

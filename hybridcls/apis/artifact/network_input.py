@@ -1,9 +1,11 @@
 """What a network is given of an image: found out by showing its pipeline a few."""
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ..trained_model import TrainedModel
@@ -43,6 +45,11 @@ class NetworkInput(NamedTuple):
         inputs = torch.from_numpy(images[..., ::-1].copy() if self.is_bgr else images)
         return list(inputs.permute(0, 3, 1, 2).contiguous())
 
+    def unpacked(self, images: Iterable[Tensor]) -> np.ndarray:
+        """Return images of the pipeline as RGB ``(N, h, w, C)`` uint8."""
+        batch = torch.stack(list(images)).permute(0, 2, 3, 1).numpy()
+        return np.ascontiguousarray(batch[..., ::-1] if self.is_bgr else batch)
+
 
 def read_network_input(trained: TrainedModel) -> NetworkInput:
     """Show the pipeline of a test some images, and look at what it makes of them.
@@ -53,9 +60,7 @@ def read_network_input(trained: TrainedModel) -> NetworkInput:
     """
     seen = []
     for height, width in _SHAPES:
-        image = np.zeros((height, width, 3), np.uint8)
-        image[..., 2] = 255  # red; arrays of a pipeline are BGR
-        packed = trained.pipeline(dict(img=image))['inputs']
+        packed = trained.pipeline(dict(img=Image.new('RGB', (width, height), 'red')))['inputs']
         if not isinstance(packed, Tensor) or packed.dim() != 3:
             raise ValueError(
                 'export: the test pipeline gives several views of an image, and an exported model takes one. Leave '

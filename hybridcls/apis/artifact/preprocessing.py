@@ -52,12 +52,17 @@ def preprocessing_of_transforms(transforms: Sequence[Any]) -> dict[str, Any]:
 
 def _decode(loader: Any) -> dict[str, Any]:
     name = type(loader).__name__
+    if isinstance(loader, LoadImageFromFile):
+        raise ValueError(
+            'export: expected LoadImage in the pipeline, got LoadImageFromFile. Write LoadImage(version=1), which '
+            'reads the same pixels: --config FILE names another config.'
+        )
     if loader.color_type not in ('color', 'color_ignore_orientation'):
         raise ValueError(
             f"export: expected color_type='color' in {name}, got {loader.color_type!r}: runtime.py reads RGB."
         )
     backend = loader.imdecode_backend
-    is_old = isinstance(loader, LoadImageFromFile) or loader.version == 1
+    is_old = loader.version == 1
     check_choice(f'export: {name}', 'imdecode_backend', backend, ('cv2',) if is_old else ('cv2', 'pillow'))
     if is_old:
         background, depth = None, 'upper'

@@ -2,84 +2,98 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from torch import nn
 
 from hybridcls.checkpoint_reading import read_checkpoint
-from hybridcls.datasets.split_file import SPLIT_FILE
 from hybridcls.engine.checkpoints.calibration_file import digest_of_weights
 from hybridcls.version import __version__
 
+from ..held_out_images import split_file_of, training_dataset
 from ..trained_model import TrainedModel
 
-__all__ = ['provenance_of']
+__all__ = ['first_weights_of', 'provenance_of']
 
 UNKNOWN = 'unknown'
-_PACKAGES = ('torch', 'timm', 'mmengine', 'mmcv-lite', 'mmcv', 'mmpretrain', 'numpy', 'opencv-python-headless',
-             'opencv-python', 'pillow', 'onnx', 'onnxscript')  # fmt: skip
+_PACKAGES = ('torch', 'timm', 'mmengine', 'mmcv', 'mmpretrain', 'numpy', 'cv2', 'PIL', 'onnx', 'onnxscript')
 
 
-def provenance_of(trained: TrainedModel, config_file: str = 'config.py') -> dict[str, Any]:
-    """Return the sidecar's ``provenance``."""
+def provenance_of(trained: TrainedModel) -> dict[str, Any]:
+    """Return the sidecar's ``provenance``: what is known of where a model comes from; what is not is left out."""
     path = Path(trained.found.path)
     meta: Mapping[str, Any] = read_checkpoint(path).get('meta') or {} if path.is_file() else {}
+    kept = dict(epoch='epoch', iterations='iter', seed='seed', trained='time')
     return dict(
         hybridcls=__version__,
         checkpoint=path.name,
-        why=trained.found.why,
         weights_sha256=digest_of_weights(path) if path.exists() else None,
-        config=config_file,
-        epoch=meta.get('epoch'),
-        iteration=meta.get('iter'),
-        seed=meta.get('seed'),
-        trained=meta.get('time'),
-        data=_data_of(trained, path, meta),
-        versions=_versions() | {key[:-8]: meta[key] for key in ('mmengine_version',) if key in meta},
-        pretrained=_pretrained(trained.model),
+        config='config.py',
+        **{name: meta[key] for name, key in kept.items() if meta.get(key) is not None},
+        data=_data(trained),
+        versions=_versions(),
+        pretrained=first_weights_of(trained.model, trained.cfg),
         date=datetime.now(timezone.utc).isoformat(timespec='seconds'),
     )
 
 
 def _versions() -> dict[str, str]:
+    """Return the versions of the packages that are loaded here."""
+    return {name: str(sys.modules[name].__version__) for name in _PACKAGES if name in sys.modules}
+
+
+def _data(trained: TrainedModel) -> dict[str, Any]:
+    """Return what tells the data of the training from others: its settings, and the table of its split if there is one.
+
+    Images are not read: a fingerprint changes with the settings, the classes and the lists of images, not with what is
+    in a file of the same name.
+    """
+    dataset = training_dataset(trained.cfg)
+    known = {key: value for key, value in dataset.items() if key != 'pipeline'}
+    digest = hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode())
+    lists = [split_file_of(trained.found.path), Path(known.get('data_root') or '') / str(known.get('ann_file') or '')]
     found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
+    for file in lists:
+        if file is not None and file.is_file():
+            content = file.read_bytes()
+            digest.update(content)
+            found[file.name] = dict(sha256=hashlib.sha256(content).hexdigest(), lines=content.count(b'\n'))
+    if trained.classes is not None:
+        digest.update(json.dumps(trained.classes.names).encode())
+    folder = Path(known.get('data_root') or '').name
+    return dict(type=known.get('type'), folder=folder or None, lists=found, fingerprint=digest.hexdigest())
+
+
+def first_weights_of(model: nn.Module, cfg: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return for each network in a model where its first weights came from, and under which licence."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, module in model.named_modules():
+        known = getattr(module, 'pretrained_cfg', None)
+        if isinstance(known, Mapping) and not any(name.startswith(f'{above}.') for above in found):
+            found[name.removesuffix('.model')] = _first_weights(cfg, name.removesuffix('.model').split('.'), known)
+    if not found and isinstance(cfg.get('model'), Mapping):
+        found['backbone'] = _first_weights(cfg, ['backbone'], {})
     return found
 
 
-def _data_of(trained: TrainedModel, path: Path, meta: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what tells the training data from others."""
-    dataset: Any = (trained.cfg.get('train_dataloader') or {}).get('dataset') or {}
-    while isinstance(dataset.get('dataset'), Mapping):  # wrappers
-        dataset = dataset['dataset']
-    known = {key: dataset[key] for key in ('type', 'data_root', 'data_prefix', 'ann_file', 'split') if dataset.get(key)}
-    split = next((one for one in (path.parent / SPLIT_FILE, path.parent.parent / SPLIT_FILE) if one.is_file()), None)
-    classes = None if trained.classes is None else list(trained.classes.names)
-    text = json.dumps([known, classes], sort_keys=True, default=str)
-    return known | dict(
-        split_sha256=None if split is None else hashlib.sha256(split.read_bytes()).hexdigest(),
-        fingerprint=hashlib.sha256(text.encode() + (split.read_bytes() if split else b'')).hexdigest(),
-    )
-
-
-def _pretrained(model: nn.Module) -> dict[str, dict[str, Any]]:
-    """Return for each stream the model and the licence of its weights in timm; what timm does not say is unknown."""
-    backbone = getattr(model, 'backbone', None)
-    found = {}
-    for name in getattr(backbone, 'stream_names', ()):
-        config: Optional[Mapping[str, Any]] = getattr(getattr(backbone, name).model, 'pretrained_cfg', None)
-        of = config or {}
-        found[name] = dict(
-            model=getattr(getattr(backbone, name), 'model_name', UNKNOWN),
-            license=of.get('license') or UNKNOWN,
-            url=of.get('url') or of.get('hf_hub_id') or UNKNOWN,
-        )
-    return found
+def _first_weights(cfg: Mapping[str, Any], place: Sequence[str], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe the first weights of a part by its config; the licence of timm's is that of its ``pretrained_cfg``."""
+    part: Any = cfg['model']
+    for step in place:
+        part = part.get(step) if isinstance(part, Mapping) else None
+    of = part if isinstance(part, Mapping) else {}
+    name = known.get('architecture') or of.get('model_name') or of.get('type') or UNKNOWN
+    file = of.get('checkpoint_path') or (of.get('init_cfg') or {}).get('checkpoint') or cfg.get('load_from')
+    if file:
+        return dict(model=name, weights=Path(str(file)).name, license=UNKNOWN, url=UNKNOWN)
+    if not of.get('pretrained'):
+        return dict(model=name, weights='random', license=None, url=None)
+    hub = known.get('hf_hub_id')
+    url = known.get('url') or (f'https://huggingface.co/{hub}' if hub else UNKNOWN)
+    if known.get('tag'):
+        name = f'{name}.{known["tag"]}'
+    return dict(model=name, weights='timm', license=known.get('license') or UNKNOWN, url=url)

@@ -6,13 +6,85 @@ from typing import Any, Optional
 
 import numpy as np
 
-from .shipped.alarm import BINS, LEAST_IMAGES, bins_of, scores_of
+from hybridcls.checks import listed
 
-__all__ = ['REFERENCE', 'drift_entry', 'read_reference', 'reference_of', 'write_reference']
+from ..image_inputs import Item
+from .shipped.alarm import BINS, LEAST_IMAGES, bins_of, pixel_scores, scores_of
+from .shipped.runtime import Model
+from .sidecar import write_sidecar
+
+__all__ = [
+    'REFERENCE', 'add_reference', 'check_count', 'drift_entry', 'outputs_of_images', 'read_reference', 'reference_of',
+    'write_reference',
+]  # fmt: skip
 
 REFERENCE = 'reference.npz'
 SIMILARITY_QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 1.0)
 _MOST_NUMBERS = 2_000_000  # of class means, which take two bytes each
+_BATCH = 32
+
+
+def add_reference(folder: Path, items: Sequence[Item], alpha: float = 0.01) -> list[str]:
+    """Let an artifact know held-out images, as it reads and answers them itself; return sentences about them.
+
+    Args:
+        folder (Path): The artifact, complete but for this.
+        items (Sequence[Item]): Images, with or without labels.
+        alpha (float): Of the alarm, if nobody says another. Defaults to 0.01.
+
+    Raises:
+        ValueError: If fewer than 20 can be read.
+    """
+    notes: list[str] = []
+    model = Model(folder, check_files=False)
+    sidecar = model.sidecar
+    outputs, kept = outputs_of_images(model, items, notes)
+    number_of = {
+        name: number for names in (sidecar['folders'] or [], model.classes) for number, name in enumerate(names)
+    }
+    labels = None
+    if model.classes and not sidecar['multi_label'] and any(item.label for item in kept):
+        labels = [number_of.get(str(item.label), -1) for item in kept]
+        others = {str(item.label) for item, label in zip(kept, labels, strict=True) if item.label and label < 0}
+        if others:
+            notes.append(f'Labels that are no class of the model count as none: {listed(sorted(others), 5)}.')
+    reference = reference_of(outputs, labels, len(model.classes), bool(sidecar['multi_label']))
+    write_reference(reference, folder)
+    write_sidecar(folder, sidecar | dict(drift=drift_entry(reference, alpha)))
+    names = ', '.join(reference['names'].tolist())
+    return [*notes, f'The alarm compares with {len(kept)} held-out images in {names}.']
+
+
+def check_count(images: int) -> None:
+    """Raise a ValueError unless there are enough held-out images."""
+    if images < LEAST_IMAGES:
+        raise ValueError(f'export: expected at least {LEAST_IMAGES} held-out images that can be read, got {images}.')
+
+
+def outputs_of_images(
+    model: Model, items: Sequence[Item], notes: list[str]
+) -> tuple[dict[str, np.ndarray], list[Item]]:
+    """Run an artifact over images: return all but logits, with the scores of pixels, and the images that were read."""
+    parts: list[dict[str, np.ndarray]] = []
+    kept: list[Item] = []
+    unreadable: list[str] = []
+    for first in range(0, len(items), _BATCH):
+        batch = []
+        for item in items[first : first + _BATCH]:
+            try:
+                batch.append(model.prepare(item.source))
+                kept.append(item)
+            except (ValueError, OSError) as error:
+                unreadable.append(str(error))
+        if batch:
+            images = np.stack(batch)
+            outputs = {
+                name: values for name, values in model.run(images).items() if name != 'logits' and '.' not in name
+            }
+            parts.append({**outputs, **pixel_scores(images)})
+    if unreadable:
+        notes.append(f'{len(unreadable)} images cannot be read, the first: {unreadable[0]}')
+    return {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else ())}, kept
 
 
 def reference_of(
@@ -48,8 +120,7 @@ def reference_of(
         ValueError: If there are fewer than 20 images, or an output is not finite.
     """
     total = len(next(iter(outputs.values()))) if outputs else 0
-    if total < LEAST_IMAGES:
-        raise ValueError(f'export: expected at least {LEAST_IMAGES} held-out images that can be read, got {total}.')
+    check_count(total)
     rest, found = np.ones(total, bool), {}
     means = None
     if 'embedding' in outputs:

@@ -15,12 +15,14 @@ Scores are rounded (64 values an octave), so a count for each value is all that 
 exact.
 """
 
+# ruff: noqa: B905 - zip(strict=...) is not in Python 3.9, which runs this file
 import hashlib
 import json
 import math
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
+from typing import Any, Optional, Union
 
 import numpy as np
 
@@ -38,11 +40,11 @@ def bins_of(scores: np.ndarray) -> np.ndarray:
     return np.minimum(rounded, BINS - 1).astype(np.int64)
 
 
-def pixel_scores(images: np.ndarray) -> Dict[str, np.ndarray]:
+def pixel_scores(images: np.ndarray) -> dict[str, np.ndarray]:
     """Return what cameras and light change in images, uint8 (N, h, w, 3) RGB, each (N,) float64 > 0.
 
-    ``brightness`` is the mean, ``color`` the mean red over the mean blue, ``detail`` the mean difference of a pixel from
-    its four neighbours, ``grain`` the difference that a fifth of all pixels stays below, which noise raises.
+    ``brightness`` is the mean, ``color`` the mean red over the mean blue, ``detail`` the mean difference of a pixel
+    from its four neighbours, ``grain`` the difference that a fifth of all pixels stays below, which noise raises.
     """
     values = images.astype(np.float32)
     gray, channels = values.mean(3), values.mean((1, 2), dtype=np.float64)
@@ -59,7 +61,7 @@ def pixel_scores(images: np.ndarray) -> Dict[str, np.ndarray]:
 
 def scores_of(
     outputs: Mapping[str, np.ndarray], means: Optional[np.ndarray] = None, multi_label: bool = False
-) -> Dict[str, np.ndarray]:
+) -> dict[str, np.ndarray]:
     """Return what the alarm looks at, each (N,) float64 >= 0.
 
     Args:
@@ -189,12 +191,12 @@ class Alarm:
             raise ValueError(f'alarm: {drift["file"]} of {folder} was changed after the export. Export it again.')
         with np.load(Path(folder) / drift['file'], allow_pickle=False) as arrays:
             known = [str(name) for name in arrays['names']]
-            self.names: List[str] = known if scores is None else list(scores)
+            self.names: list[str] = known if scores is None else list(scores)
             unknown = [name for name in self.names if name not in known]
             if unknown or not self.names:
                 raise ValueError(f'alarm: expected scores out of {", ".join(known)}, got {scores}.')
             self._reference = arrays['counts'][[known.index(name) for name in self.names]]
-            self._means = arrays['means'] if 'means' in arrays else None
+            self._means = arrays.get('means')
             self._multi_label = bool(arrays['multi_label'])
         self.alpha = float(drift['alpha'] if alpha is None else alpha)
         if not 0 < self.alpha < 1:
@@ -214,7 +216,7 @@ class Alarm:
         """How many images the stream had."""
         return self._martingales.images
 
-    def update(self, outputs: Mapping[str, np.ndarray], images: Optional[np.ndarray] = None) -> Dict[str, Any]:
+    def update(self, outputs: Mapping[str, np.ndarray], images: Optional[np.ndarray] = None) -> dict[str, Any]:
         """Take the next images, in the order in which they came.
 
         Args:
@@ -231,7 +233,10 @@ class Alarm:
         scores = scores_of(given, self._means, self._multi_label)
         missing = [name for name in self.names if name not in scores]
         if missing:
-            raise ValueError(f'alarm: expected what {", ".join(missing)} need, got {", ".join(given)}.')
+            raise ValueError(
+                f'alarm: expected update(outputs, images) with all that {", ".join(missing)} needs, got '
+                f'{", ".join(outputs)}{" without images" if images is None else ""}.'
+            )
         for bins in np.stack([bins_of(scores[name]) for name in self.names], 1):
             self._evidence = self._martingales.update(bins, self._random.random(len(bins)))
             self._highest = max(self._highest, float(self._evidence.max()) / len(self.names))
@@ -239,7 +244,7 @@ class Alarm:
                 self.alarm_at = self.images
         return self.report()
 
-    def report(self) -> Dict[str, Any]:
+    def report(self) -> dict[str, Any]:
         """Return ``alarm``, ``alarm_at``, ``images``, ``p_value`` and the ``evidence`` of each score now.
 
         The p-value holds whenever it is looked at; an alarm is one at or below alpha. Evidence is a multiple of the

@@ -24,7 +24,7 @@ from itertools import islice
 from typing import Any, Optional, Union
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 FORMAT, VERSION = 'hybridcls artifact', 1
 Json = dict[str, Any]
@@ -231,8 +231,14 @@ def open_graph(folder: str, model: Json) -> Callable[[np.ndarray], Outputs]:
         if kind == 'openvino':
             import openvino
 
-            compiled = openvino.Core().compile_model(path, 'CPU')
-            return lambda batch: {name: np.array(compiled(batch)[name]) for name in names}
+            # Left to itself it computes in bfloat16 where the CPU can.
+            compiled = openvino.Core().compile_model(path, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
+
+            def run_openvino(batch: np.ndarray) -> Outputs:
+                found = compiled(batch)
+                return {name: np.array(found[name]) for name in names}
+
+            return run_openvino
         import torch
 
         program = torch.export.load(path).module()
@@ -330,6 +336,8 @@ def read_image(image: Any, decode: Json) -> np.ndarray:
             image = Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image)
         if isinstance(image, Image.Image):
             return _flat(image, decode)
+    except UnidentifiedImageError as error:
+        raise ValueError(f'cannot read {name}: its bytes are no image format that Pillow knows here.') from error
     except Exception as error:  # Pillow raises SyntaxError, struct.error and others on broken files
         raise ValueError(f'cannot read {name}: {str(error) or type(error).__name__}') from error
     raise TypeError(f'expected a path, bytes, an image of Pillow or an array, got {type(image).__name__}.')

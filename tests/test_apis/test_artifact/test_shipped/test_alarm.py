@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import binom, kstest
 
 from hybridcls.apis.artifact.reference import REFERENCE, drift_entry, reference_of, write_reference
-from hybridcls.apis.artifact.shipped.alarm import BINS, Alarm, Martingales, bets_on, bins_of, scores_of
+from hybridcls.apis.artifact.shipped.alarm import BINS, Alarm, Martingales, bets_on, bins_of, pixel_scores, scores_of
 
 STREAMS = 200
 
@@ -159,6 +159,28 @@ def test_scores_by_hand():
     assert 'distance' not in several
 
 
+def test_scores_of_pixels_by_hand():
+    images = np.zeros((2, 5, 5, 3), np.uint8)
+    images[0] = (30, 20, 9)
+    images[1, 2, 2] = (90, 90, 90)  # a point
+    found = pixel_scores(images)
+    np.testing.assert_allclose(found['brightness'], [59 / 3 + 1, 90 / 25 + 1])
+    np.testing.assert_allclose(found['color'], [3.1, 1])
+    np.testing.assert_allclose(found['detail'], [0.01, (90 + 4 * 22.5) / 9 + 0.01])
+    np.testing.assert_allclose(found['grain'], [0.01, 0.01])
+    noise = np.random.default_rng(0).integers(90, 110, (1, 32, 32, 3)).astype(np.uint8)
+    assert pixel_scores(noise)['grain'] > 1
+
+
+def test_scores_can_be_chosen(artifact):
+    alarm = Alarm(artifact, alpha=0.02, scores=['distance'], seed=0)
+    assert set(alarm.report()['evidence']) == {'distance'}
+    report = alarm.update(outputs_of(300, 3, shift=0.6)[0])
+    assert report['alarm']
+    with pytest.raises(ValueError, match='expected scores out of least_confidence, norm, distance, got'):
+        Alarm(artifact, scores=['sharpness'])
+
+
 def test_scores_are_rounded_to_64_values_an_octave():
     values = 2 ** np.array([-30, -24, -23.5, 0, 0.01, 1, 100])
     assert bins_of(values).tolist() == [0, 0, 32, 1536, 1536, 1600, BINS - 1]
@@ -171,7 +193,8 @@ def test_a_shift_raises_the_alarm_and_none_does_not(artifact):
     assert alarm.update(same)['alarm'] is False
     assert alarm.report()['p_value'] > 0.01
     report = alarm.update(outputs_of(400, 2, shift=0.6)[0])
-    assert report['alarm'] and 400 < report['alarm_at'] < 600
+    assert report['alarm']
+    assert 400 < report['alarm_at'] < 600
     assert report['p_value'] <= 0.01
     assert set(report['evidence']) == {'least_confidence', 'norm', 'distance'}
     assert alarm.update(same)['alarm_at'] == report['alarm_at']  # it stays
@@ -228,7 +251,7 @@ def test_what_cannot_be_compared_is_a_sentence(artifact, tmp_path):
     with pytest.raises(ValueError, match=r"NaN or infinity in 'embedding' of image 3 of the batch"):
         alarm.update(broken)
     assert alarm.images == 0
-    with pytest.raises(ValueError, match='expected the outputs behind norm, distance, got probabilities'):
+    with pytest.raises(ValueError, match='with all that norm, distance needs, got probabilities without images'):
         alarm.update({'probabilities': broken['probabilities']})
 
 

@@ -4,7 +4,6 @@ import os
 from collections.abc import Mapping
 from typing import Any, Optional
 
-from mmengine.model import BaseTTAModel
 from torch import nn
 
 from hybridcls.checkpoint_reading import read_checkpoint, weights_of
@@ -31,21 +30,25 @@ _SAID = dict(
 )
 
 
-def check_exportable(trained: TrainedModel) -> None:
-    """Raise a ValueError for a model whose answers one pass over one image does not give."""
+def check_exportable(trained: TrainedModel) -> list[str]:
+    """Return what to say of a test that could do other than the exported model.
+
+    Raises:
+        ValueError: For a model whose answers one pass does not give.
+    """
     model = trained.model
-    if isinstance(model, BaseTTAModel):
-        raise ValueError(
-            f'export: {type(model).__name__} predicts several views of an image, which its pipeline makes, and an '
-            "exported model sees one. Export the classifier inside: --config FILE with model=dict(type='HybridClassifier'"
-            ', ...).'
-        )
     if isinstance(model, MCDropoutClassifier):
         raise ValueError(
             f'export: MCDropoutClassifier predicts {model.samples} times with random dropout, which no exported model '
             "repeats. Export the network without draws: --config FILE with model=dict(type='HybridClassifier', ...), "
             'whose weights have the same names.'
         )
+    notes = []
+    if trained.cfg.get('tta_model') is not None:
+        notes.append('Test-time augmentation (--tta of a test) is left out: the artifact sees one view of an image.')
+    if (trained.cfg.get('test_cfg') or {}).get('fp16'):
+        notes.append('A test computes in mixed precision (test_cfg.fp16), the exported model in that of --dtype.')
+    return notes
 
 
 def choose_weights(trained: TrainedModel, chosen: str) -> tuple[str, str]:
@@ -53,8 +56,8 @@ def choose_weights(trained: TrainedModel, chosen: str) -> tuple[str, str]:
 
     Args:
         trained (TrainedModel): With the weights that a test takes; changed in place.
-        chosen (str): One of :data:`WEIGHTS`. ``'test'``: those that a test takes. ``'ema'`` and ``'raw'``: of a training
-            with an EMAHook, the averaged ones and its own. ``'slow'`` and ``'fast'``: of one with Lookahead.
+        chosen (str): One of :data:`WEIGHTS`. ``'test'``: those that a test takes. ``'ema'`` and ``'raw'``: of a
+            training with an EMAHook, the averaged ones and its own. ``'slow'`` and ``'fast'``: of one with Lookahead.
 
     Returns:
         tuple[str, str]: Which they are (``'members'`` of an ensemble, ``'adapters'`` of a folder of adapters), and a
@@ -73,8 +76,9 @@ def choose_weights(trained: TrainedModel, chosen: str) -> tuple[str, str]:
         have = ' and '.join(f'{one} ({_SAID[one]})' for one in there) or 'one set of weights'
         raise ValueError(f'export: expected --weights of the checkpoint, got {chosen}; {path} has {have}.')
     if key is None or chosen in ('test', there[0]):
-        also = f'; --weights {there[1]} takes {_SAID[there[1]]}' if key is not None else ''
-        return name, f'Weights: {_SAID.get(name, "those of its " + name)}, which a test takes{also}.'
+        if key is None:
+            return name, f'Weights: {"the only ones of the checkpoint" if single else f"those of the {name}"}.'
+        return name, f'Weights: {_SAID[name]}, which a test takes; --weights {there[1]} takes {_SAID[there[1]]}.'
     others = {name: value for name, value in weights_of(checkpoint[key], path).items() if name != 'steps'}
     weights, _ = fit_timm_weights(trained.model, {**weights_of(checkpoint, path), **others})
     check_every_weight(trained.model, weights, path)
@@ -130,4 +134,4 @@ def _is_one_checkpoint(path: str) -> bool:
     """Whether what was opened is one checkpoint: not several, nor a config of members, nor a folder of adapters."""
     if os.path.isdir(path):
         return path.endswith('.pth')  # DeepSpeed's
-    return '://' in path or os.path.isfile(path) and not path.endswith(('.py', '.json', '.yml', '.yaml'))
+    return '://' in path or (os.path.isfile(path) and not path.endswith(('.py', '.json', '.yml', '.yaml')))

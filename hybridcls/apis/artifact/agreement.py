@@ -1,0 +1,100 @@
+"""Whether an artifact answers as the checkpoint that it was exported from does."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Union
+
+from ..answer import Answer
+from ..inferencer import HybridInferencer
+from .shipped.runtime import Model
+
+__all__ = ['Agreement', 'agreement']
+
+TOLERANCE = 1e-4
+
+
+@dataclass
+class Agreement:
+    """How far the answers of an artifact are from those of its checkpoint.
+
+    Args:
+        images (int): How many were answered by both.
+        difference (float): The largest difference of a probability, an uncertainty or, without classes, a number of an
+            embedding.
+        near (int): Images with a score within the tolerance of a threshold, or of another class's where the largest
+            decides: there rounding may decide.
+        differing (int): Images with another decision: class, 'unknown', or set of classes.
+        unexplained (tuple[str, ...]): Of these, the paths of those that are not near a threshold.
+    """
+
+    images: int = 0
+    difference: float = 0.0
+    near: int = 0
+    differing: int = 0
+    unexplained: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return (
+            f'{self.images} images: answers differ by at most {self.difference:.1g}; {self.differing} decisions '
+            f'differ, {self.near} images lie within {TOLERANCE:g} of a threshold'
+        )
+
+
+def agreement(model: HybridInferencer, folder: Union[str, Path], images: Any) -> Agreement:
+    """Compare the answers of a loaded checkpoint with those of ``runtime.py`` for its artifact.
+
+    Args:
+        model (HybridInferencer): With the calibration that was exported.
+        folder (str | Path): The artifact.
+        images: Paths, a folder, a pattern or a table of images, as for a call of the model. What the model cannot read
+            is left out.
+    """
+    exported = Model(folder)
+    expected = [answer for answer in model(images, top_k=2, on_unreadable='skip') if answer.path is not None]
+    found = Agreement()
+    paths = [str(answer.path) for answer in expected]
+    for answer, got in zip(expected, exported.answers(paths, model.batch_size, top_k=2), strict=True):
+        found.images += 1
+        found.difference = max([found.difference, *_differences(answer, got)])
+        near = _is_near(answer, exported.sidecar)
+        found.near += near
+        if _decision(answer) != (got.get('class'), got.get('answered'), got.get('prediction_set')):
+            found.differing += 1
+            found.unexplained += () if near else (str(answer.path),)
+    return found
+
+
+def _differences(answer: Answer, got: dict[str, Any]) -> Iterator[float]:
+    if answer.probability is not None:
+        yield abs(answer.probability - got['probability'])
+    elif answer.embedding is not None:
+        yield max(abs(one - other) for one, other in zip(answer.embedding.tolist(), got['embedding'], strict=True))
+    for name, value in answer.uncertainties.items():
+        yield abs(value - got[name])
+    for name, of_head in answer.heads.items():
+        yield from _differences(of_head, got['heads'][name]) if of_head.probability is not None else ()
+
+
+def _decision(answer: Answer) -> tuple[Any, Any, Any]:
+    chosen = None if answer.prediction_set is None else list(answer.prediction_set)
+    return answer.class_name, answer.answered, chosen
+
+
+def _is_near(answer: Answer, sidecar: dict[str, Any]) -> bool:
+    """Whether rounding may decide."""
+    if answer.scores is None or answer.probability is None:
+        return False
+    scores: Sequence[float] = answer.scores.tolist()
+    if sidecar['multi_label']:
+        return any(
+            abs(one - limit) <= TOLERANCE for one, limit in zip(scores, sidecar['class_thresholds'], strict=True)
+        )
+    best = sorted(scores)[-2:]
+    calibration = sidecar['calibration'] or {}
+    gaps = [best[1] - best[0]] if len(best) == 2 else []
+    if calibration.get('risk'):
+        gaps.append(answer.probability - calibration['risk']['threshold'])
+    if calibration.get('sets'):
+        gaps += [one - calibration['sets']['threshold'] for one in scores]
+    return any(abs(gap) <= TOLERANCE for gap in gaps)

@@ -1,0 +1,54 @@
+"""A folder is there complete or not at all, and nothing but an artifact is replaced."""
+
+import os
+
+import pytest
+
+from hybridcls.apis.artifact.artifact_folder import check_out_folder, unfinished_folder
+
+
+def test_it_appears_when_it_is_complete(tmp_path):
+    out = tmp_path / 'new' / 'a'
+    with unfinished_folder(str(out)) as folder:
+        (folder / 'model.json').write_text('{}')
+        assert not out.exists() and folder.parent == out.parent
+    assert [path.name for path in out.parent.iterdir()] == ['a']
+    assert out.stat().st_mode & 0o777 == 0o777 & ~_umask()
+
+
+def test_a_failure_leaves_what_was_there(tmp_path):
+    out = tmp_path / 'a'
+    with unfinished_folder(str(out)) as folder:
+        (folder / 'model.json').write_text('old')
+    with pytest.raises(RuntimeError, match='full'), unfinished_folder(str(out)) as folder:
+        (folder / 'model.json').write_text('new')
+        raise RuntimeError('full')
+    assert (out / 'model.json').read_text() == 'old' and os.listdir(tmp_path) == ['a']
+    with unfinished_folder(str(out)) as folder:
+        (folder / 'model.json').write_text('new')
+    assert (out / 'model.json').read_text() == 'new' and os.listdir(tmp_path) == ['a']
+
+
+def test_only_an_artifact_is_replaced_and_only_with_force(tmp_path):
+    out = tmp_path / 'a'
+    check_out_folder('export', str(out), False)
+    out.mkdir()
+    check_out_folder('export', str(out), False)  # empty
+    (out / 'photo.jpg').touch()
+    for force in (False, True):
+        with pytest.raises(FileExistsError, match='is no artifact'):
+            check_out_folder('export', str(out), force)
+    (out / 'model.json').write_text('{}')
+    with pytest.raises(FileExistsError, match='Add --force'):
+        check_out_folder('export', str(out), False)
+    check_out_folder('export', str(out), True)
+    with pytest.raises(FileExistsError, match='is no artifact'):
+        check_out_folder('export', str(out / 'photo.jpg'), True)
+    with pytest.raises(PermissionError, match='no folder that takes files'):
+        check_out_folder('export', str(out / 'photo.jpg' / 'b'), True)
+
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
