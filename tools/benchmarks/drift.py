@@ -96,23 +96,18 @@ def outputs_of(model, images):
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def rows_of(outputs, rows):
-    """Return the outputs of some images."""
+def some(draw, outputs, count):
+    """Return the outputs of images that are drawn with replacement."""
+    rows = draw.integers(0, len(next(iter(outputs.values()))), count)
     return {name: values[rows] for name, values in outputs.items()}
 
 
 class Streams:
-    """Streams of real images: for each a reference of its own, class means too, and images drawn with replacement."""
+    """Streams of real images, each with a reference (and class means) of its own; all drawn with replacement."""
 
     def __init__(self, same, images, count):
-        total = len(next(iter(same.values())))
-        self.same, self.draws = same, [np.random.default_rng([images, one]) for one in range(count)]
-        self.references, self.rests = [], []
-        for draw in self.draws:
-            order = draw.permutation(total)
-            # With replacement, so that the reference is drawn as the stream is.
-            self.references.append(reference_of(rows_of(same, draw.choice(order, images))))
-            self.rests.append(order)
+        self.draws = [np.random.default_rng([images, one]) for one in range(count)]
+        self.references = [reference_of(some(draw, same, images)) for draw in self.draws]
         self.names = self.references[0]['names'].tolist()
         self.counts = np.concatenate([one['counts'] for one in self.references])
 
@@ -120,8 +115,7 @@ class Streams:
         """Return the rounded scores of images drawn from outputs, (streams, S, length)."""
         found = []
         for draw, reference in zip(self.draws, self.references, strict=True):
-            rows = draw.integers(0, len(next(iter(outputs.values()))), length)
-            scores = scores_of(rows_of(outputs, rows), reference['means'])
+            scores = scores_of(some(draw, outputs, length), reference['means'])
             found.append([bins_of(scores[name]) for name in self.names])
         return np.array(found)
 

@@ -14,8 +14,8 @@ from .shipped.runtime import Model
 from .sidecar import write_sidecar
 
 __all__ = [
-    'REFERENCE', 'add_reference', 'check_count', 'drift_entry', 'outputs_of_images', 'read_reference', 'reference_of',
-    'write_reference',
+    'REFERENCE', 'add_reference', 'check_count', 'drift_entry', 'labels_of', 'outputs_of_images', 'read_reference',
+    'reference_of', 'write_reference',
 ]  # fmt: skip
 
 REFERENCE = 'reference.npz'
@@ -39,16 +39,13 @@ def add_reference(folder: Path, items: Sequence[Item], alpha: float = 0.01) -> l
     model = Model(folder, check_files=False)
     sidecar = model.sidecar
     outputs, kept = outputs_of_images(model, items, notes)
-    number_of = {
-        name: number for names in (sidecar['folders'] or [], model.classes) for number, name in enumerate(names)
-    }
-    labels = None
-    if model.classes and not sidecar['multi_label'] and any(item.label for item in kept):
-        labels = [number_of.get(str(item.label), -1) for item in kept]
-        others = {str(item.label) for item, label in zip(kept, labels, strict=True) if item.label and label < 0}
-        if others:
-            notes.append(f'Labels that are no class of the model count as none: {listed(sorted(others), 5)}.')
-    reference = reference_of(outputs, labels, len(model.classes), bool(sidecar['multi_label']))
+    multi_label = bool(sidecar['multi_label'])
+    labels = [-1] * len(kept) if multi_label else labels_of(kept, sidecar)
+    others = {str(item.label) for item, label in zip(kept, labels, strict=True) if item.label and label < 0}
+    if others and model.classes and not multi_label:
+        notes.append(f'Labels that are no class of the model count as none: {listed(sorted(others), 5)}.')
+    known = labels if max(labels, default=-1) >= 0 else None
+    reference = reference_of(outputs, known, len(model.classes), multi_label)
     write_reference(reference, folder)
     write_sidecar(folder, sidecar | dict(drift=drift_entry(reference, alpha)))
     names = ', '.join(reference['names'].tolist())
@@ -59,6 +56,13 @@ def check_count(images: int) -> None:
     """Raise a ValueError unless there are enough held-out images."""
     if images < LEAST_IMAGES:
         raise ValueError(f'export: expected at least {LEAST_IMAGES} held-out images that can be read, got {images}.')
+
+
+def labels_of(items: Sequence[Item], sidecar: Mapping[str, Any]) -> list[int]:
+    """Return class numbers of images, by the names of the classes or of their folders; -1 for others."""
+    names = (sidecar['folders'] or [], sidecar['classes'])
+    number_of = {name: number for known in names for number, name in enumerate(known)}
+    return [number_of.get(str(item.label), -1) for item in items]
 
 
 def outputs_of_images(

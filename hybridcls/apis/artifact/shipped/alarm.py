@@ -28,6 +28,7 @@ import numpy as np
 
 BINS = 2048
 _PER_OCTAVE = 64
+_BLOCK = 64
 _LOWEST = 2.0**-24
 _RICHEST = 1e200
 LEAST_IMAGES = 20
@@ -119,6 +120,7 @@ class Martingales:
 
     def __init__(self, counts: np.ndarray) -> None:
         self.counts = np.array(counts, np.int64)
+        self._sums = self._blocks().sum(2)  # one a block, so that a rank takes two short sums
         self.wealth = np.zeros((len(self.counts), bets_on(np.zeros(1)).shape[-1]))
         self.images = 0
 
@@ -130,7 +132,9 @@ class Martingales:
             uniforms: Random numbers in [0, 1), (S,), which order equal scores.
         """
         p_values = self.p_values(bins, uniforms)
-        self.counts[np.arange(len(bins)), bins] += 1
+        rows = np.arange(len(bins))
+        self.counts[rows, bins] += 1
+        self._sums[rows, bins // _BLOCK] += 1
         # A shift may begin at any image: some money waits, and at each image a part of it begins to bet.
         waited, self.images = self._waiting(), self.images + 1
         stake = (waited - self._waiting()) / self.wealth.shape[1]
@@ -139,9 +143,14 @@ class Martingales:
 
     def p_values(self, bins: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
         """Return the share of all images so far, and of the next one, with a higher score; equal ones by chance."""
-        higher = np.where(np.arange(BINS) > bins[:, None], self.counts, 0).sum(1)
-        equal = self.counts[np.arange(len(bins)), bins] + 1
-        return (higher + uniforms * equal) / (self.counts.sum(1) + 1)
+        rows, (block, place) = np.arange(len(bins)), np.divmod(bins[:, None], _BLOCK)
+        own = self._blocks()[rows, block[:, 0]]
+        higher = np.where(np.arange(_BLOCK) > place, own, 0).sum(1)
+        higher += np.where(np.arange(BINS // _BLOCK) > block, self._sums, 0).sum(1)
+        return (higher + uniforms * (self.counts[rows, bins] + 1)) / (self._sums.sum(1) + 1)
+
+    def _blocks(self) -> np.ndarray:
+        return self.counts.reshape(-1, BINS // _BLOCK, _BLOCK)
 
     def _waiting(self) -> float:
         return 1 / (1 + math.log1p(self.images))
@@ -298,12 +307,11 @@ class Alarm:
                 f'alarm: expected a state of this artifact, got {path} of one with other held-out images. '
                 'Begin with a new state.'
             )
-        self.restart()
-        kept = self._martingales
-        kept.counts[:] = 0
-        for row, pairs in zip(kept.counts, state['counts']):
+        counts = np.zeros((len(self.names), BINS), np.int64)
+        for row, pairs in zip(counts, state['counts']):
             for one, count in pairs:
                 row[one] = count
+        kept = self._martingales = Martingales(counts)
         kept.wealth, kept.images = np.array(state['wealth']), state['images']
         self._evidence, self._highest = np.array(state['evidence']), state['highest']
         self.alarm_at = state['alarm_at']

@@ -639,20 +639,17 @@ def _area_taps(new: int, old: int) -> Taps:
 # In a shell
 
 
-def files_in(paths: list[str], seed: Optional[int] = None) -> list[str]:
-    """Return files as they are given, and for a folder all images below: sorted, or with a seed in random order."""
-    known, found = Image.registered_extensions(), []
-    for path in paths:
-        if os.path.isdir(path):
-            below = [os.path.join(top, name) for top, _, names in os.walk(path) for name in names]
-            below = sorted(one for one in below if os.path.splitext(one)[1].lower() in known)
-            if not below:
-                raise ValueError(f'{path} has no image.')
-            if seed is not None:
-                random.Random(seed).shuffle(below)
-            found += below
-        else:
-            found.append(path)
+def image_files(path: str, seed: Optional[int] = None) -> list[str]:
+    """Return the images below a folder, sorted, or with a seed in random order; of anything else, the path."""
+    if not os.path.isdir(path):
+        return [path]
+    known = tuple(Image.registered_extensions())
+    found = [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names]
+    found = sorted(one for one in found if one.lower().endswith(known))
+    if not found:
+        raise ValueError(f'{path} has no image.')
+    if seed is not None:
+        random.Random(seed).shuffle(found)
     return found
 
 
@@ -677,19 +674,21 @@ def main() -> int:
         print(json.dumps({'path': image, 'error': str(error)}), flush=True)
 
     try:
+        images = [image for path in args.images for image in image_files(path, seed=0 if args.alarm else None)]
         model = Model()
         alarm = model.alarm() if args.alarm else None
         if args.state and os.path.exists(args.state):
             alarm.restore(args.state)
-        images = files_in(args.images, seed=0 if args.alarm else None)
-        for answer in model.answers(images, args.batch_size, args.top_k, on_error=skip, alarm=alarm):
-            print(json.dumps(answer), flush=True)
-        if alarm is None:
-            return 1 if failed else 0
-        if args.state:
-            alarm.save(args.state)
-        print(alarm, file=sys.stderr)
-        return 1 if failed or alarm.alarm_at is not None else 0
+        try:
+            for answer in model.answers(images, args.batch_size, args.top_k, on_error=skip, alarm=alarm):
+                print(json.dumps(answer), flush=True)
+        finally:
+            if args.state:
+                alarm.save(args.state)
+        if alarm is not None:
+            print(alarm, file=sys.stderr)
+            return 1 if failed or alarm.alarm_at is not None else 0
+        return 1 if failed else 0
     except (ValueError, ImportError) as error:
         print(error, file=sys.stderr)
         return 2
