@@ -592,8 +592,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--data', metavar='FOLDER', help='held-out images of the old classes, in a folder for each')
     parser.add_argument('--train', metavar='FOLDER', help='other images of them, such as those of the training')
-    parser.add_argument('--steal', type=float, metavar='SHARE',
-                        help=f'of later images of the old classes that all new ones may take; default: {STEAL}')  # fmt: skip
+    parser.add_argument(
+        '--steal',
+        type=float,
+        metavar='SHARE',
+        help=f'of later images of the old classes that all new ones may take; default: {STEAL}',
+    )
     parser.add_argument('--force', action='store_true', help='enroll a class again that is enrolled')
     parser.add_argument('--remove', nargs='+', metavar='NAME', help='take enrolled classes out again')
     parser.add_argument('--list', action='store_true', help='show the enrolled classes')

@@ -216,7 +216,7 @@ def test_removed_classes_leave_the_artifact_as_it_was(artifact, colors):
     enrolling.remove(Model(artifact), ['purple'])
     assert json.loads((artifact / 'model.json').read_text()) == json.loads(before)
     assert sorted(path.name for path in artifact.iterdir()) == files
-    with pytest.raises(ValueError, match="expected an enrolled class for --remove, got 'blue'. Enrolled: none"):
+    with pytest.raises(ValueError, match="expected an enrolled class for --remove, got 'blue'"):
         enrolling.remove(Model(artifact), ['blue'])
 
 
@@ -271,20 +271,21 @@ def test_what_is_refused(artifact, colors, texts, said):
 def test_names_occur_once_but_may_be_enrolled_again(artifact, colors):
     add(artifact, f'blue={colors}/blue/0.png,{colors}/blue/1.png', f'blue={colors}/blue/2.png')
     assert Model(artifact).enrolled.classes[0]['images'] == 3
-    with pytest.raises(ValueError, match="'blue' is enrolled already. Add --force"):
+    with pytest.raises(ValueError, match="'blue' is enrolled already"):
         add(artifact, f'blue={colors}/blue')
     add(artifact, f'blue={colors}/blue', replace=True)
     assert [one['images'] for one in Model(artifact).enrolled.classes] == [6]
 
 
 def test_in_a_shell_without_hybridcls(artifact, colors):
-    """``python DIR/enroll.py`` and ``python DIR/runtime.py``, in a process that cannot import hybridcls."""
-    command = [sys.executable, '-I', '-c', 'import sys, runpy; sys.path.insert(0, sys.argv[1]); sys.argv = sys.argv[2:]; '
-               'runpy.run_path(sys.argv[0], run_name="__main__"); assert "torch" not in sys.modules', str(artifact)]  # fmt: skip
+    """``python DIR/enroll.py`` and ``python DIR/runtime.py``, in processes in which these two cannot be imported."""
+    blocked = 'import sys; sys.modules.update(hybridcls=None, torch=None); '
+    begin = 'import runpy; sys.path.insert(0, sys.argv[1]); sys.argv = sys.argv[2:]; '
+    code = f'{blocked}{begin}runpy.run_path(sys.argv[0], run_name="__main__")'
 
     def shell(name, *arguments):
-        texts = [str(artifact / name), *map(str, arguments)]
-        return subprocess.run([*command, *texts], capture_output=True, text=True, check=False)
+        texts = [sys.executable, '-I', '-c', code, artifact, artifact / name, *arguments]
+        return subprocess.run([*map(str, texts)], capture_output=True, text=True, check=False)
 
     done = shell('enroll.py', artifact, f'blue={colors}/blue', '--data', colors / 'held')
     assert done.returncode == 0, done.stderr
