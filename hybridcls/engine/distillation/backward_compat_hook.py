@@ -135,19 +135,22 @@ class BackwardCompatHook(Hook):
                 'Set loss=dict(influence_weight=0, alignment_weight=1).'
             )
         if self.classifier == 'prototypes':
-            return self._check_dataloader(None)
+            self._check_prototypes(None)
+            return None
         count = getattr(network.head, 'num_classes', None)
         if count is None:
-            return self._check_dataloader(f'the head of the old model, {type(network.head).__name__}, has no classes')
+            self._check_prototypes(f'the head of the old model, {type(network.head).__name__}, has no classes')
+            return None
         now, before = class_names_of(runner.train_dataloader.dataset), network.class_names
         numbers = _numbers_in(before, count, now, getattr(model.head, 'num_classes', None))
         missing = [number for number, old in enumerate(numbers) if old is None]
         if missing and (self.classifier == 'auto' or len(missing) == len(numbers)):
             names = [str(number) if now is None else now.names[number] for number in missing]
-            return self._check_dataloader(f'the old model does not know the classes {listed(names, 5)}')
+            self._check_prototypes(f'the old model does not know the classes {listed(names, 5)}')
+            return None
         return torch.tensor([-1 if number is None else number for number in numbers])
 
-    def _check_dataloader(self, why: Optional[str]) -> None:
+    def _check_prototypes(self, why: Optional[str]) -> None:
         if self.classifier == 'head':
             raise ValueError(f"BackwardCompatHook: {why}. Set classifier='prototypes' in the hook.")
         if self.dataloader is None:
@@ -207,15 +210,11 @@ class _OldModel(nn.Module):
 def _numbers_in(
     before: Optional[ClassNames], count: int, now: Optional[ClassNames], own: Optional[int]
 ) -> Sequence[Optional[int]]:
-    """Return the old number of each class of the training, by name; None where the old model does not have it."""
+    """Return the old number of each class of the training, by name; None where none is known."""
     if before is not None and now is not None:
         return before.find(now)
-    if own == count:  # no names on one side: the numbers are all there is
-        return list(range(count))
-    raise ValueError(
-        f'BackwardCompatHook: expected class names in the old checkpoint and in the training data, to match '
-        f"{count} old classes with {own or 'the'} new ones. Set classifier='prototypes' in the hook."
-    )
+    # No names on one side: the numbers are all there is, where they are as many.
+    return list(range(count)) if own == count else [None] * (own or count)
 
 
 def _model_of(runner: Runner) -> HybridClassifier:

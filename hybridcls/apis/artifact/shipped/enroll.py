@@ -132,17 +132,20 @@ def held_out(
         (M,) bool: whether the most probable class is the right one, and whether the answer was not 'unknown'. Of very
         many images evenly spaced ones.
     """
-    labels = np.asarray(labels, np.int64)
-    chosen = np.flatnonzero(labels >= 0)
+    numbers = np.asarray(labels, np.int64)
+    chosen = np.flatnonzero(numbers >= 0)
     most = max(1, _MOST_NUMBERS // outputs['embedding'].shape[1])
     if len(chosen) > most:
         chosen = chosen[np.arange(most) * len(chosen) // most]
-    tops = [answers[row]['top'][0][0] if answers[row].get('top') else None for row in chosen]
+    own = [answers[int(row)] for row in chosen]
+    tops = [answer['top'][0][0] if answer.get('top') else None for answer in own]
     return dict(
         held_directions=normalized(outputs['embedding'][chosen]).astype(np.float16),
-        held_labels=labels[chosen],
-        held_right=np.array([top == classes[labels[row]] if classes else True for top, row in zip(tops, chosen)], bool),
-        held_answered=np.array([answers[row].get('answered', True) for row in chosen], bool),
+        held_labels=numbers[chosen],
+        held_right=np.array(
+            [not classes or top == classes[number] for top, number in zip(tops, numbers[chosen])], bool
+        ),
+        held_answered=np.array([answer.get('answered', True) for answer in own], bool),
     )
 
 
@@ -156,7 +159,7 @@ def class_means(held: Mapping[str, np.ndarray]) -> np.ndarray:
 def held_scores(held: Mapping[str, np.ndarray], prototypes: np.ndarray, means: Optional[np.ndarray]) -> np.ndarray:
     """Return the scores of held-out images, (M, E).
 
-    Where the class means are those of these very images, that of an image's own class is the mean of the others: an
+    Where the class means are those of these very images, that of the class of an image is the mean of the others: an
     image lies nearer to a mean that it is a part of than later images do.
     """
     directions = held['held_directions'].astype(np.float32)
@@ -619,7 +622,8 @@ def perform(args: argparse.Namespace, model_class: Any) -> Json:
         )
     images = read_assignments(args.classes)
     model = model_class(args.folder)
-    reports, lines = [], []
+    reports: list[Json] = []
+    lines: list[str] = []
     if args.remove:
         remove(model, args.remove)
         lines = [f'{", ".join(args.remove)}: removed from {args.folder}']
