@@ -25,8 +25,9 @@ def open_config(toy_configs):
         "cnn=dict(), vit=dict()), neck=dict(type='ConcatFusion'), head=dict(type='LinearHead', num_classes=3))\n"
         'for_all = dict(batch_size=None)\n'
         'train_dataloader = dict(batch_size=None)\ntrain_cfg = dict(max_epochs=None)\nparam_scheduler = []\n'
-        "optim_wrapper = dict(optimizer=dict(lr=None))\nrandomness = dict(seed=None)\nteacher = backward_compat = 'none'\n"
-        "custom_hooks = [dict(type='ToyTeacher', checkpoint=teacher), dict(type='ToyTeacher', checkpoint=backward_compat)]\n"
+        'optim_wrapper = dict(optimizer=dict(lr=None))\nrandomness = dict(seed=None)\n'
+        "teacher = 'none'\nbackward_compat = 'none'\ncustom_hooks = [dict(type='ToyTeacher', checkpoint=teacher), "
+        "dict(type='ToyTeacher', checkpoint=backward_compat)]\n"
     )
     return toy_configs / 'open.py'
 

@@ -1,10 +1,11 @@
 """An old model through the Runner: what it adds, what it leaves alone, what is recorded, and what does not fit."""
 
 import hashlib
+import re
 
 import pytest
 import torch
-from processes import run_processes
+from processes import run_processes, run_tool
 
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_training
 from hybridcls.engine.runner.global_instances import isolated_globals
@@ -197,3 +198,13 @@ def test_what_does_not_fit_is_said_before_training(old, tmp_path, more, options,
 def test_no_old_checkpoint(tmp_path):
     with isolated_globals(), pytest.raises(FileNotFoundError, match='nowhere'):
         runner_of(tmp_path, 'w', [dict(type='BackwardCompatHook', old='nowhere.pth')]).train()
+
+
+@pytest.mark.nightly
+def test_new_queries_find_more_in_the_old_index_and_less_is_lost_than_a_point(tmp_path):
+    """The shipped example: old digits of seven classes, a new model of ten."""
+    said = run_tool('benchmark.py', 'backward_compat', '--seeds', '1', folder=tmp_path, timeout=3600)
+    found = {name.strip(): float(value) for name, value in re.findall(r'^(\w+ -> \w+) +recall@1 ([\d.]+)', said, re.M)}
+    assert found['new -> old'] >= found['old -> old']
+    assert found['new -> new'] >= found['alone -> alone'] - 1
+    assert found['alone -> old'] < found['old -> old'] - 20  # without the loss the two have nothing in common
