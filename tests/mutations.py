@@ -89,6 +89,9 @@ MUTATIONS = (
     Mutation('functional/calibration/risk_threshold.py', 'else int(passed.argmin())', 'else int(passed.sum())'),
     Mutation('functional/calibration/conformal_sets.py', '(len(right_scores) + 1)', 'len(right_scores)'),
     Mutation('apis/calibration_fit.py', 'fits = known & ~is_test if split else known', 'fits = known'),
+    # new classes, new models
+    Mutation('apis/artifact/shipped/enroll.py', '(len(scores) + 1) + 1e-9) - 1)', '(len(scores) + 1) + 1e-9))'),
+    Mutation('functional/distillation/influence_loss.py', 'own >= 0, picked, 0.0', 'own >= -1, picked, 0.0'),
     # distillation
     Mutation('functional/distillation/distillation_losses.py', 'temperature**2 * F.kl_div', 'F.kl_div'),
     Mutation('functional/distillation/distillation_losses.py', "reduction='batchmean'", "reduction='sum'"),

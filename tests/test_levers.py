@@ -50,6 +50,12 @@ def distil(cfg):
     )
 
 
+def search_old_index(cfg):
+    cfg.custom_hooks.append(
+        dict(type='BackwardCompatHook', old=cfg.teacher_checkpoint, loss=dict(alignment_weight=0.5), classifier='head')
+    )
+
+
 LEVERS = {
     'cbam': key('model.backbone.use_cbam', True),
     'token learner': key('model.backbone.token_learner_tokens', dict(num_tokens=4, after_block=3)),
@@ -61,6 +67,7 @@ LEVERS = {
     'gc': key('optim_wrapper.stages.gc', dict(type='GradientCentralization')),
     'lookahead': key('optim_wrapper.stages.lookahead', dict(type='Lookahead', k=2)),
     'distillation': distil,
+    'backward compat': search_old_index,
     'ema': hook(type='EMAHook', momentum=0.1),
     'bfloat16': key('optim_wrapper.amp', 'bfloat16'),
     'accumulation': key('optim_wrapper.accumulative_counts', 2),
@@ -110,10 +117,10 @@ def configs(tmp_path_factory):
     (folder / 'teacher.py').write_text(TEACHER)
     from hybridcls.engine.distillation.teacher_model import build_teacher
 
-    torch.save(
-        dict(state_dict=build_teacher(str(folder / 'teacher.py'), with_weights=False).state_dict()),
-        folder / 'teacher.pth',
-    )
+    state = build_teacher(str(folder / 'teacher.py'), with_weights=False).state_dict()
+    text = load_config(folder / 'teacher.py').pretty_text
+    names = dict(dataset_meta=dict(classes=list('0123456789')))
+    torch.save(dict(state_dict=state, meta=dict(cfg=text, **names)), folder / 'teacher.pth')
     return folder
 
 

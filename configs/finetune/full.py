@@ -9,7 +9,9 @@ _base_ = [
     '../_base_/default_runtime.py',
     '../_base_/schedules/finetune.py',
 ]
+backward_compat = None  # --backward-compat OLD: embeddings that can search OLD's index
 default_hooks = dict(
+    backward_compat=dict(type='BackwardCompatHook', old=backward_compat, dataloader={{_base_.bank_dataloader}}),
     head_first=dict(type='HeadFirstHook', dataloader={{_base_.bank_dataloader}}),
     ema=dict(type='EMAHook', ema_type='MomentumAnnealingEMA', gamma=1, momentum=None, update_buffers=True),
     early_stopping=dict(type='EarlyStoppingHook', monitor='accuracy/top1', min_delta=0.0, patience=None),

@@ -15,7 +15,7 @@ from .index_file import IndexPart, read_index_file, write_index_file
 if TYPE_CHECKING:
     from .inferencer import HybridInferencer
 
-__all__ = ['EmbeddingIndex', 'about_model', 'absolute', 'check_same_model', 'described']
+__all__ = ['EmbeddingIndex', 'about_model', 'absolute', 'check_same_model', 'compatible_width', 'described']
 
 _FORMAT = 'hybridcls embeddings'
 _VERSION = 1
@@ -175,7 +175,28 @@ def about_model(model: 'HybridInferencer') -> dict[str, Any]:
         preprocessing=dict(version=model.preprocessing_version, pipeline=' '.join(repr(model.pipeline).split())),
         amp=model.amp,
         classes=list(model.classes),
+        **(dict(compatible_with=model.compatible_with) if model.compatible_with else {}),
     )
+
+
+def compatible_width(index: dict[str, Any], queries: dict[str, Any]) -> Optional[int]:
+    """Return how many numbers of a query's embedding an old index is searched with, where that is meant to be.
+
+    Args:
+        index (dict): ``about`` of the index.
+        queries (dict): ``about`` of the queries' model, which may be trained to be backward-compatible
+            (:class:`~hybridcls.engine.distillation.BackwardCompatHook`) with that of the index.
+
+    Returns:
+        int or None: D of the index; None if the model is not compatible with these weights.
+
+    Example:
+        >>> queries = dict(digest='b', width=8, compatible_with=[dict(digest='a', checkpoint='a.pth', width=4)])
+        >>> compatible_width(dict(digest='a'), queries), compatible_width(dict(digest='b'), queries)
+        (4, None)
+    """
+    old_models = queries.get('compatible_with') or ()
+    return next((one['width'] for one in old_models if one['digest'] == index.get('digest')), None)
 
 
 _SAME = {

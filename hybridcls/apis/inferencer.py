@@ -111,6 +111,11 @@ class HybridInferencer(BaseInferencer):
         return version_of(loaders_of(self.pipeline))
 
     @property
+    def compatible_with(self) -> list[dict[str, Any]]:
+        """The old models whose index its embeddings can search: ``digest``, ``checkpoint`` and ``width`` of each."""
+        return self._trained.compatible_with
+
+    @property
     def head_name(self) -> str:
         """The class of the head, for messages."""
         return type(getattr(self.model, 'head', self.model)).__name__

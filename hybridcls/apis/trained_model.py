@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -26,7 +26,7 @@ from hybridcls.models.adapters.lora_files import adapters_meta, holds_adapters, 
 from hybridcls.models.classifiers import EnsembleClassifier
 from hybridcls.models.weights.timm_weights import fit_timm_weights
 from hybridcls.registry import FUNCTIONS, MODELS, TRANSFORMS
-from hybridcls.structures import ClassNames, recorded_version
+from hybridcls.structures import ClassNames, recorded_compatible, recorded_version
 
 from .random_init import without_random_init
 
@@ -47,6 +47,8 @@ class TrainedModel:
         collate (Callable): What makes a batch of them in a test.
         batch_size (int): That of a test.
         found (FoundCheckpoint): Where the weights come from.
+        compatible_with (list[dict]): Old models whose index its embeddings can search, as the checkpoint says
+            (:func:`~hybridcls.structures.recorded_compatible`).
     """
 
     model: nn.Module
@@ -56,6 +58,7 @@ class TrainedModel:
     collate: Callable[[Sequence[Any]], Any]
     batch_size: int
     found: FoundCheckpoint
+    compatible_with: list[dict[str, Any]] = field(default_factory=list)
 
 
 def class_names_of(trained: TrainedModel, head: Optional[nn.Module] = None) -> tuple[str, ...]:
@@ -101,6 +104,7 @@ def read_trained_model(source: Source, config: Union[str, Path, None] = None) ->
     classes = ClassNames.of_checkpoint(checkpoint)
     has_members = any(name.startswith('members.') for name in weights)
     trained = _assemble(cfg, found, classes, recorded_version(checkpoint), config is None, has_members)
+    trained.compatible_with = recorded_compatible(checkpoint)
     del checkpoint
     model = trained.model
     weights, _ = fit_timm_weights(model, weights)

@@ -244,19 +244,34 @@ class _Answers:
 
 
 def _ask_file(path: str, index: 'EmbeddingIndex', answers: _Answers) -> list[Any]:
-    from hybridcls.apis.embedding_index import EmbeddingIndex, check_same_model
+    from hybridcls.apis.embedding_index import EmbeddingIndex
 
     queries = EmbeddingIndex(path)
     if not len(queries):
         raise ValueError(f'search: expected a file with embeddings of queries, and {path} is empty.')
-    check_same_model('search', index.described, index.path, queries.described, path)
+    width = _width_of_queries(index, queries.described, path)
     places = queries.absolute_paths()
     for start in range(0, len(queries), _QUERIES_AT_ONCE):
         rows = slice(start, start + _QUERIES_AT_ONCE)
-        answers.ask(
-            _Queries(queries.paths[rows].tolist(), queries.labels[rows].tolist(), places[rows], queries.vectors[rows])
-        )
+        vectors = queries.vectors[rows, :width]
+        answers.ask(_Queries(queries.paths[rows].tolist(), queries.labels[rows].tolist(), places[rows], vectors))
     return []
+
+
+def _width_of_queries(index: 'EmbeddingIndex', queries: dict[str, Any], of_queries: str) -> Optional[int]:
+    """Return how many numbers of the queries are compared (None: all), or raise if they are of another model."""
+    from hybridcls.apis.embedding_index import check_same_model, compatible_width
+
+    width = compatible_width(index.about, queries)
+    if width is None:
+        check_same_model('search', index.described, index.path, queries, of_queries)
+        return None
+    tell(
+        f'The queries are of {queries.get("checkpoint")}, which is trained to be backward-compatible with the model of '
+        f'the index ({index.about.get("checkpoint")}): {width} numbers are compared.',
+        sys.stderr,
+    )
+    return width
 
 
 def _ask_images(args: Namespace, index: 'EmbeddingIndex', answers: _Answers) -> list[Any]:
@@ -264,7 +279,7 @@ def _ask_images(args: Namespace, index: 'EmbeddingIndex', answers: _Answers) -> 
     import numpy as np
 
     from hybridcls.apis.answer import checked_embedding
-    from hybridcls.apis.embedding_index import about_model, absolute, check_same_model
+    from hybridcls.apis.embedding_index import about_model, absolute
     from hybridcls.apis.image_inputs import ImageInputs, read_inputs
 
     items = list(read_inputs(args.queries, 'search').items)
@@ -279,14 +294,14 @@ def _ask_images(args: Namespace, index: 'EmbeddingIndex', answers: _Answers) -> 
             f'search: the checkpoint of {args.index} was {checkpoint}, which does not exist. Name it: --checkpoint FILE'
         )
     model = open_model(args, checkpoint, args.amp or index.about.get('amp'), calibration=False)
-    check_same_model('search', index.described, args.index, about_model(model), f'the model of {checkpoint}')
+    width = _width_of_queries(index, about_model(model), f'the model of {checkpoint}')
     label_of = {item.path: item.label or '' for item in items}
     waiting: list[Any] = []
 
     def ask() -> None:
         names = [answer.path for answer in waiting]
         places = [absolute(name, os.getcwd()) for name in names]
-        vectors = np.stack([checked_embedding('search', answer, model.head_name) for answer in waiting])
+        vectors = np.stack([checked_embedding('search', answer, model.head_name)[:width] for answer in waiting])
         answers.ask(_Queries(names, [label_of[name] for name in names], places, vectors))
         waiting.clear()
 

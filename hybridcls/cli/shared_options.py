@@ -47,6 +47,13 @@ SHARED_OPTIONS = {
     'vit': SharedOption('model.backbone.vit.model_name', 'NAME', str, 'timm model of the ViT stream'),
     'checkpoint': SharedOption('checkpoint_path', 'FILE', str, 'weights that the model starts from', True),
     'teacher': SharedOption('teacher', 'CHECKPOINT', str, 'teacher of a distillation: checkpoint or work dir', True),
+    'backward-compat': SharedOption(
+        'backward_compat',
+        'CHECKPOINT',
+        str,
+        'old model whose index the new one shall search: checkpoint or work dir',
+        True,
+    ),
     'epochs': SharedOption('max_epochs', 'N', int, 'length of the training'),
     'img-size': SharedOption('img_size', 'N', image_size, 'size of the images in pixels: N, or HEIGHT,WIDTH'),
     'batch-size': SharedOption('batch_size', 'N', int, 'images in a batch of one process'),

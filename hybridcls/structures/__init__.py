@@ -1,5 +1,6 @@
-"""Labels and predictions of samples; class names; a calibration; the version of the image preprocessing."""
+"""Labels and predictions of samples; class names; a calibration; what a checkpoint records of its training."""
 
+from .backward_compatible import record_compatible, recorded_compatible
 from .calibration import Calibration
 from .class_names import ClassNames, join_class_names
 from .labels import read_hard_labels, read_multi_targets, read_targets
@@ -10,6 +11,6 @@ from .views import count_views
 
 __all__ = [
     'UNKNOWN_LABEL', 'Calibration', 'ClassNames', 'count_views', 'join_class_names', 'known_rows', 'predicted_labels',
-    'read_hard_labels', 'read_multi_targets', 'read_targets', 'PREPROCESSING_VERSION', 'record_version',
-    'recorded_version', 'write_predictions',
+    'read_hard_labels', 'read_multi_targets', 'read_targets', 'PREPROCESSING_VERSION', 'record_compatible',
+    'record_version', 'recorded_compatible', 'recorded_version', 'write_predictions',
 ]  # fmt: skip

@@ -7,12 +7,14 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from trained_checkpoints import CNN, LINEAR, config_of, write_checkpoint
 
 from hybridcls.apis.embedding_index import EmbeddingIndex
 from hybridcls.apis.index_search import IndexSearch
 from hybridcls.cli.main import SUBCOMMANDS, parse_args
+from hybridcls.structures import record_compatible
 
 
 def command(name, *arguments):
@@ -214,3 +216,26 @@ def test_bad_input_gets_a_sentence(made, index, digit_folder, tmp_path):
         search(index, digit_folder / 'val', '--remove', 'a')
     with pytest.raises(ValueError, match='expected k'):
         search(index, index, '--k', 0)
+
+
+def test_a_backward_compatible_checkpoint_searches_the_old_index_and_no_other(
+    made, index, digit_folder, tmp_path, capfd
+):
+    """The checkpoint that records the weights of the index is taken; of wider embeddings the first numbers count."""
+    old = EmbeddingIndex(index)
+    other = write_checkpoint(tmp_path / 'new.pth', config_of(CNN, LINEAR), seed=1)[0]
+    content = torch.load(other, weights_only=False)
+    record_compatible(content, [dict(digest=old.about['digest'], checkpoint='old.pth', width=old.width)])
+    torch.save(content, other)
+    assert search(index, digit_folder / 'val', '--checkpoint', other) == 0
+    assert 'trained to be backward-compatible with the model of the index' in capfd.readouterr().err
+    command('embed', other, digit_folder / 'val', '--out', tmp_path / 'val.npz')
+    capfd.readouterr()
+    assert search(index, tmp_path / 'val.npz', '--out', tmp_path / 'a.csv') == 0
+    queries = EmbeddingIndex(tmp_path / 'val.npz')
+    wider = np.concatenate([queries.vectors, np.full((len(queries), 3), 9, np.float32)], axis=1)
+    EmbeddingIndex.write(tmp_path / 'wide.npz', queries.paths, wider, queries.labels, queries.about)
+    assert search(index, tmp_path / 'wide.npz', '--out', tmp_path / 'b.csv') == 0
+    assert (tmp_path / 'a.csv').read_text() == (tmp_path / 'b.csv').read_text()
+    with pytest.raises(ValueError, match='one model, but the weights differ'):
+        search(tmp_path / 'val.npz', index)  # not the other way round

@@ -25,8 +25,9 @@ def open_config(toy_configs):
         "cnn=dict(), vit=dict()), neck=dict(type='ConcatFusion'), head=dict(type='LinearHead', num_classes=3))\n"
         'for_all = dict(batch_size=None)\n'
         'train_dataloader = dict(batch_size=None)\ntrain_cfg = dict(max_epochs=None)\nparam_scheduler = []\n'
-        "optim_wrapper = dict(optimizer=dict(lr=None))\nrandomness = dict(seed=None)\nteacher = 'none'\n"
-        "custom_hooks = [dict(type='ToyTeacher', checkpoint=teacher)]\n"
+        'optim_wrapper = dict(optimizer=dict(lr=None))\nrandomness = dict(seed=None)\n'
+        "teacher = 'none'\nbackward_compat = 'none'\ncustom_hooks = [dict(type='ToyTeacher', checkpoint=teacher), "
+        "dict(type='ToyTeacher', checkpoint=backward_compat)]\n"
     )
     return toy_configs / 'open.py'
 
@@ -40,6 +41,7 @@ def open_config(toy_configs):
         ('vit', 'vit_tiny_patch16_224', 'model.backbone.vit.model_name', 'vit_tiny_patch16_224'),
         ('checkpoint', __file__, 'model.backbone.cnn.checkpoint_path', __file__),
         ('teacher', __file__, 'custom_hooks.0.checkpoint', __file__),
+        ('backward-compat', __file__, 'custom_hooks.1.checkpoint', __file__),
         ('epochs', 5, 'train_cfg.max_epochs', 5),
         ('img-size', 64, 'model.backbone.img_size', 64),
         ('img-size', '64,48', 'model.backbone.img_size', (64, 48)),

@@ -1,4 +1,4 @@
-"""What leaves the laboratory: a folder with the model, what it needs to answer, and what proves that it does."""
+"""A trained model that has left the laboratory: a folder that runs without hybridcls and without torch."""
 
 from .exporting import Exported, export
 from .quantized_artifact import TooMuchLost

@@ -11,6 +11,7 @@ from hybridcls.checks import listed
 from ..image_inputs import Item
 from .measure import HEADLINES, artifact_metrics, metric_sentence
 from .shipped.alarm import BINS, LEAST_IMAGES, bins_of, pixel_scores, scores_of
+from .shipped.enroll import held_out
 from .shipped.runtime import Model
 from .sidecar import write_sidecar
 
@@ -47,6 +48,11 @@ def add_reference(folder: Path, items: Sequence[Item], alpha: float = 0.01) -> l
         notes.append(f'Labels that are no class of the model count as none: {listed(sorted(others), 5)}.')
     known = labels if max(labels, default=-1) >= 0 else None
     reference = reference_of(outputs, known, len(model.classes), multi_label)
+    rows = (
+        labels if model.classes and not multi_label else [0] * len(kept)
+    )  # classes matter to one label an image alone
+    if 'embedding' in outputs and max(rows, default=-1) >= 0:
+        reference |= held_out(outputs, rows, model.decide(outputs), model.classes)
     write_reference(reference, folder)
     metrics = artifact_metrics(sidecar, outputs, [item.label for item in kept])
     write_sidecar(

@@ -21,7 +21,7 @@ from ..checkpoints.weight_transfer import WeightMismatchError, check_taken, sele
 from ..config import classifying_head, load_config
 from ..config.checkpoint_config import check_types, config_of_checkpoint, without_start
 
-__all__ = ['build_teacher', 'teacher_image_size']
+__all__ = ['build_teacher', 'is_checkpoint', 'model_in_checkpoint', 'teacher_image_size']
 
 
 def build_teacher(
@@ -53,7 +53,7 @@ def build_teacher(
     if is_checkpoint(teacher):
         found = find_checkpoint(teacher)  # type: ignore[arg-type]
         print_log(f'Teacher: {found.why}', 'current')
-        teacher, checkpoint = _model_in(found.path), checkpoint or found.path
+        teacher, checkpoint = model_in_checkpoint(found.path), checkpoint or found.path
     if isinstance(teacher, nn.Module):
         model, has_weights = teacher, True
     elif isinstance(teacher, dict) and 'model_name' in teacher:
@@ -122,7 +122,7 @@ def is_checkpoint(teacher: Any) -> bool:
     return str(teacher).endswith(('.pth', '.pt', '.safetensors')) or Path(teacher).expanduser().is_dir()
 
 
-def _model_in(path: str) -> dict:
+def model_in_checkpoint(path: str) -> dict:
     """Read the model in the config of a checkpoint, without what its training started from."""
     model = config_of_checkpoint(read_checkpoint(path), path).model
     check_types(model, path)

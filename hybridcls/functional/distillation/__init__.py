@@ -1,9 +1,11 @@
 """Distillation losses."""
 
 from .distillation_losses import cosine_feature_loss, distance_relation_loss, kd_kl_loss
+from .influence_loss import influence_loss
 
 __all__ = [
     'cosine_feature_loss',
     'distance_relation_loss',
+    'influence_loss',
     'kd_kl_loss',
 ]

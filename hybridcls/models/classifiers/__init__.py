@@ -1,5 +1,6 @@
 """Classifiers: what joins backbone, neck and head, and is what the Runner trains."""
 
+from .backward_compat import BackwardCompat
 from .distillation import Distillation
 from .ensemble_classifier import EnsembleClassifier
 from .hybrid_classifier import HybridClassifier
@@ -7,4 +8,12 @@ from .mc_dropout_classifier import MCDropoutClassifier
 from .mixture_tta import MixtureTTA
 from .teacher import Teacher
 
-__all__ = ['Distillation', 'EnsembleClassifier', 'HybridClassifier', 'MCDropoutClassifier', 'MixtureTTA', 'Teacher']
+__all__ = [
+    'BackwardCompat',
+    'Distillation',
+    'EnsembleClassifier',
+    'HybridClassifier',
+    'MCDropoutClassifier',
+    'MixtureTTA',
+    'Teacher',
+]

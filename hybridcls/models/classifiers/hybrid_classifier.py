@@ -20,6 +20,7 @@ from ..building.chain import as_features, build_chain
 from ..building.preprocessor import build_preprocessor
 from ..data_preprocessors.image_range import check_unit_range, normalization_of, range_after
 from ..heads.head import check_head, samples_of_rows
+from .backward_compat import BackwardCompat
 
 STAGES = ('backbone', 'neck', 'pre_logits')
 
@@ -61,6 +62,7 @@ class HybridClassifier(BaseClassifier):
 
     Attributes:
         distillation (LossTerms, optional): The terms of a teacher (:class:`Distillation`), while one is attached.
+        backward_compat (BackwardCompat, optional): The terms of an old model, while one is attached.
 
     Shape:
         - inputs: what the data preprocessor gives, ``(V * B, 3, H, W)``: V views of B images, view by view.
@@ -108,6 +110,7 @@ class HybridClassifier(BaseClassifier):
         self.backbone, self.neck, self.head = chain[:3]
         self._normalize_for_backbone()
         self.distillation: Optional[LossTerms] = None
+        self.backward_compat: Optional[BackwardCompat] = None
         if distill_projection is not None:
             check_number('HybridClassifier', 'distill_projection', distill_projection, 1, integer=True)
             if chain.width is None:
@@ -193,14 +196,18 @@ class HybridClassifier(BaseClassifier):
         return self.predict(inputs, data_samples)
 
     def loss(self, inputs: Tensor, data_samples: Any) -> dict[str, Tensor]:
-        """Return the named losses of a batch: the head's, and those of a teacher if one is attached."""
+        """Return the named losses of a batch: the head's, and those of a teacher or an old model if one is attached."""
         if self.grad_cache is None or not self.training:
             features = self.extract_feat(inputs)
         else:
             parts = [part for part in (self.backbone, self.neck) if part is not None]
             features = self.grad_cache(self.extract_feat, inputs, parts)
         losses = self._loss(features, data_samples)
-        return losses if self.distillation is None else self.distillation.add_to(losses, self, inputs, features)
+        if self.distillation is not None:
+            losses = self.distillation.add_to(losses, self, inputs, features)
+        if self.backward_compat is not None:
+            losses |= self.backward_compat.losses(inputs, features, data_samples)
+        return losses
 
     def _loss(self, features: Any, data_samples: Sequence[DataSample]) -> dict[str, Tensor]:
         if isinstance(features[-1], Tensor):

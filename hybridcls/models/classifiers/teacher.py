@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from mmpretrain.models.classifiers import BaseClassifier
 from torch import Tensor, nn
 
+from hybridcls.functional.full_precision import at_least_float32, outside_autocast
 from hybridcls.functional.tokens.feature_pooling import pool_feature
 
 from ..building.shape_probe import probe_output
@@ -34,21 +35,27 @@ class Teacher:
         img_size (int | tuple[int, int], optional): Size (h, w) that it sees. Defaults to None: the only size it
             takes, if that is so, else that of the student's images.
         compile (bool | dict): Whether to compile it, or arguments of ``torch.compile``. Defaults to False.
+        needs_logits (bool): False takes a model whose head gives none, too, and its logits are None then. Defaults to
+            True.
 
     Raises:
         TypeError: If it is none of these.
     """
 
     def __init__(
-        self, model: nn.Module, img_size: Union[int, tuple[int, int], None] = None, compile: Union[bool, dict] = False
+        self,
+        model: nn.Module,
+        img_size: Union[int, tuple[int, int], None] = None,
+        compile: Union[bool, dict] = False,
+        needs_logits: bool = True,
     ) -> None:
-        self.model = _TeacherNetwork(model.requires_grad_(False).eval())
+        self.model = _TeacherNetwork(model.requires_grad_(False).eval(), needs_logits)
         self.img_size = (img_size, img_size) if isinstance(img_size, int) else img_size or self.model.only_size
         self._answer: Callable = (
             torch.compile(self.model, **(compile if isinstance(compile, dict) else {})) if compile else self.model
         )
         self._seen: Optional[weakref.ref] = None
-        self._answers: Optional[tuple[Tensor, Tensor]] = None
+        self._answers: Optional[tuple[Any, Tensor]] = None
 
     def __deepcopy__(self, memo: dict) -> 'Teacher':
         return self
@@ -63,7 +70,7 @@ class Teacher:
         height, width = self.img_size or (height, width)
         return int(probe_output(self.model, height, width)[1].shape[1])
 
-    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, images: Tensor) -> tuple[Any, Tensor]:
         """Return logits ``(N, C)`` (of margin heads cosines times scale, without margin) and embeddings ``(N, D)``.
 
         The answers for the batch that was seen last are kept: a second pass over the *same tensor* (SAM's) costs
@@ -73,17 +80,26 @@ class Teacher:
             images (Tensor): RGB in [0, 1], ``(N, 3, H, W)``.
         """
         if self._seen is None or self._seen() is not images or self._answers is None:
-            if next(self.model.parameters()).device != images.device:
-                self.model.to(images.device)
+            self._move(images.device)
             with torch.inference_mode():
                 resized = images
                 if self.img_size is not None and tuple(images.shape[-2:]) != tuple(self.img_size):
                     resized = F.interpolate(images, self.img_size, mode='bicubic', antialias=True).clamp(0, 1)
                 logits, embedding = self._answer(resized)
             # Copies made outside of inference mode are ordinary tensors, which autograd may keep.
-            self._answers = logits.clone(), embedding.clone()
+            self._answers = logits if logits is None else logits.clone(), embedding.clone()
             self._seen = weakref.ref(images)
         return self._answers
+
+    def classify(self, embedding: Tensor) -> Tensor:
+        """Return the logits ``(N, C)`` of its head for embeddings ``(N, D)`` of another model, which get gradients."""
+        self._move(embedding.device)
+        with outside_autocast(embedding):
+            return self.model.network.head((at_least_float32(embedding),))
+
+    def _move(self, device: torch.device) -> None:
+        if next(self.model.parameters()).device != device:
+            self.model.to(device)
 
 
 class _TeacherNetwork(nn.Module):
@@ -93,18 +109,20 @@ class _TeacherNetwork(nn.Module):
     mean: Tensor  # a timm model's
     std: Tensor
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, needs_logits: bool = True) -> None:
         super().__init__()
         self.network = model
+        self.gives_logits = getattr(model, 'gives_logits', True)
+        self._needs_logits = needs_logits
         self.only_size: Optional[tuple[int, int]] = None
         self._forward = self._kind_of(model)
         head = getattr(model, 'head', None)
         self.num_classes: Optional[int] = getattr(model, 'num_classes', None) or getattr(head, 'num_classes', None)
 
-    def _kind_of(self, model: Any) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    def _kind_of(self, model: Any) -> Callable[[Tensor], tuple[Any, Tensor]]:
         head = getattr(model, 'head', None)
         if isinstance(model, BaseClassifier) and hasattr(model, 'head'):
-            if not getattr(model, 'gives_logits', True):
+            if self._needs_logits and not self.gives_logits:
                 raise TypeError(
                     f'Teacher: expected a classifier whose head has classes, got the head {type(head).__name__}, which '
                     'gives no logits. Set model.head to one with num_classes.'
@@ -125,12 +143,12 @@ class _TeacherNetwork(nn.Module):
             f'{type(model).__name__}.'
         )
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor) -> tuple[Any, Tensor]:
         return self._forward(images)
 
-    def _with_preprocessor(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def _with_preprocessor(self, images: Tensor) -> tuple[Any, Tensor]:
         features = self.network.extract_feat(self._preprocessed(images))
-        return self.network.head(features), _embedding_of(features)
+        return self.network.head(features) if self.gives_logits else None, _embedding_of(features)
 
     def _preprocessed(self, images: Tensor) -> Tensor:
         """Return the images as the network's own data preprocessor would make them."""

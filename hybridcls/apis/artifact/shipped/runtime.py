@@ -48,6 +48,9 @@ class Model:
         self.sidecar = read_sidecar(self.folder, check_files)
         self.classes: list[str] = self.sidecar['classes']
         self._run = open_graph(self.folder, self.sidecar['model'])
+        self.enrolled: Optional[Any] = (
+            _beside('enroll').EnrolledClasses(self.folder, self.sidecar) if self.sidecar.get('enrolled') else None
+        )
 
     def read(self, image: Any) -> np.ndarray:
         """Return an image as uint8 (H, W, 3) RGB: of a path, bytes, an image of Pillow, or an array that is RGB."""
@@ -77,7 +80,7 @@ class Model:
             calibration = self.sidecar.get('calibration') if head.get('main') else None
             for answer, said in zip(answers, _decide(images, own, head, calibration, top_k)):
                 answer.setdefault('heads', {})[name] = {key: said[key] for key in said if key != 'embedding'}
-        return answers
+        return self.enrolled.decide(answers, outputs) if self.enrolled else answers
 
     def predict(self, images: Any, batch_size: int = 32, top_k: int = 5) -> list[Json]:
         """Return an answer for each image of a list or any iterable; a single path or image is a list of one."""
@@ -85,11 +88,7 @@ class Model:
 
     def alarm(self, **options: Any) -> Any:
         """Return an ``Alarm`` that notices when images are no longer like the held-out ones; see ``alarm.py``."""
-        path = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'alarm.py')
-        spec = importlib.util.spec_from_file_location('alarm', path)
-        module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
-        spec.loader.exec_module(module)  # type: ignore[union-attr]
-        return module.Alarm(self.folder, **options)
+        return _beside('alarm').Alarm(self.folder, **options)
 
     def answers(
         self,
@@ -132,6 +131,15 @@ class Model:
                 alarm.update(outputs, np.stack(batch))
             for name, answer in zip(names, self.decide(outputs, top_k)):
                 yield {**({} if name is None else {'path': name}), **answer}
+
+
+def _beside(name: str) -> Any:
+    """Import a file beside this one: of the artifact, or of hybridcls."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), f'{name}.py')
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
+    spec.loader.exec_module(module)  # type: ignore[union-attr]
+    return module
 
 
 def _is_one(images: Any) -> bool:
