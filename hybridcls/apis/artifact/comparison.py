@@ -31,7 +31,7 @@ def predictions_of(trained: TrainedModel, given: NetworkInput, images: np.ndarra
     Raises:
         ValueError: If a test of the model fails: its pipeline gives another size than it takes, say.
     """
-    model = trained.model
+    model: Any = trained.model
     try:
         packed = [dict(inputs=image, data_samples=DataSample()) for image in given.packed(images)]
         outputs = _fields_of(model.test_step(trained.collate(packed)))

@@ -70,7 +70,7 @@ def choose_weights(trained: TrainedModel, chosen: str) -> tuple[str, str]:
     single = _is_one_checkpoint(path)
     checkpoint: Mapping[str, Any] = read_checkpoint(path) if single else {}
     key = next((key for key in _BESIDE if key in checkpoint), None)
-    there = _BESIDE[key] if key is not None else ('raw',) if single else ()
+    there: tuple[str, ...] = _BESIDE[key] if key is not None else ('raw',) if single else ()
     name = there[0] if there else 'members' if isinstance(trained.model, EnsembleClassifier) else 'adapters'
     if chosen not in ('test', *there):
         have = ' and '.join(f'{one} ({_SAID[one]})' for one in there) or 'one set of weights'
@@ -96,9 +96,8 @@ def set_token_merging(trained: TrainedModel, asked: Optional[str]) -> tuple[Opti
     Returns:
         tuple[str | None, list[str]]: ``'kept, ratio 0.3'`` or ``'removed'``, None if there is none; and what to say.
     """
-    schedules = {
-        str(module.token_merging.schedule) for module in trained.model.modules() if hasattr(module, 'token_merging')
-    }
+    merging: list[Any] = [module for module in trained.model.modules() if hasattr(module, 'token_merging')]
+    schedules = {str(module.token_merging.schedule) for module in merging}
     if not schedules:
         return None, [] if asked is None else [f'Token merging: there is none to {asked}.']
     said = ' and '.join(sorted(schedules))
@@ -114,9 +113,9 @@ def merge_adapters(model: nn.Module) -> tuple[dict[str, Optional[str]], list[str
     Returns:
         tuple[dict[str, str | None], list[str]]: ``lora``, ``token_learner`` and ``cbam``; and what to say.
     """
-    for module in model.modules():
-        if getattr(module, 'shard_classes', False):
-            module.shard_classes = False  # one process has all classes, and nothing to gather from others
+    sharded: list[Any] = [module for module in model.modules() if getattr(module, 'shard_classes', False)]
+    for module in sharded:
+        module.shard_classes = False  # one process has all classes, and nothing to gather from others
     layers = len(lora_layers(model))
     notes = []
     if layers:

@@ -97,7 +97,7 @@ def _write_onnx(program: torch.export.ExportedProgram, names: Sequence[str], ima
         }
     )
     size = sum(value.numel() * value.element_size() for value in program.state_dict.values())
-    written = torch.onnx.export(
+    written: Any = torch.onnx.export(
         program, (images,), input_names=['images'], output_names=names, dynamic_shapes=({0: 'N'},),
         opset_version=OPSET, dynamo=True, verbose=False,
     )  # fmt: skip
