@@ -21,6 +21,7 @@ from .config.dataloaders import check_dataloaders, limit_dataloaders
 from .config.distributed import distributed
 from .config.image_folders import check_image_folders
 from .config.layers import ConfigError
+from .config.main_head import main_head
 from .config.mixed_precision import mixed_precision
 from .config.num_classes import num_classes
 from .config.parts import check_parts
@@ -252,6 +253,7 @@ STEPS: tuple[tuple[Step, Callable[[Any], tuple]], ...] = (
     (scaled_lr, lambda options: (process_count(options.launcher), options.auto_scale_lr)),
     (limit_dataloaders, lambda options: (options.pin_memory, options.persistent_workers)),
     (iterations, lambda options: ()),
+    (main_head, lambda options: ()),
     (fractions, lambda options: ()),
     (fitted_schedules, lambda options: ()),
     (default_hooks, lambda options: ()),
