@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from hybridcls.apis.artifact.shipped.runtime import with_digests
+
 SHIPPED = Path(__file__).parents[1] / 'hybridcls/apis/artifact/shipped'
 CLASSES = {'red': (1.0, 0.0, 0.0), 'green': (0.0, 1.0, 0.0), 'gray': (1.0, 1.0, 1.0)}
 SCALE = 20.0
@@ -67,7 +69,7 @@ def write(folder, sidecar):
         )
         for path in files
     }
-    (Path(folder) / 'model.json').write_text(json.dumps(sidecar | dict(files=listed)))
+    (Path(folder) / 'model.json').write_text(json.dumps(with_digests(sidecar | dict(files=listed))))
 
 
 def paint(path, color):

@@ -17,7 +17,7 @@ from .golden import write_golden
 from .measure import recorded_metrics
 from .preprocessing import preprocessing_of
 from .provenance import provenance_of
-from .shipped.runtime import FORMAT, VERSION, file_digest, read_sidecar
+from .shipped.runtime import FORMAT, VERSION, file_digest, read_sidecar, with_digests
 
 __all__ = ['SIDECAR', 'read_sidecar', 'write_artifact', 'write_sidecar']
 
@@ -82,14 +82,14 @@ def write_artifact(
 
 
 def write_sidecar(folder: Union[str, Path], sidecar: Mapping[str, Any]) -> None:
-    """Write ``model.json`` with the digests of all files as they are now."""
+    """Write ``model.json`` with the digests of all files as they are now, and of what it says itself."""
     folder = Path(folder)
     files = {
         path.relative_to(folder).as_posix(): dict(sha256=file_digest(os.fspath(path)), bytes=path.stat().st_size)
         for path in sorted(folder.rglob('*'))
         if path.is_file() and path != folder / SIDECAR and '__pycache__' not in path.parts
     }
-    text = json.dumps({**sidecar, 'files': files}, indent=1, ensure_ascii=False)
+    text = json.dumps(with_digests({**sidecar, 'files': files}), indent=1, ensure_ascii=False)
     (folder / SIDECAR).write_text(f'{text}\n', encoding='utf8')
 
 

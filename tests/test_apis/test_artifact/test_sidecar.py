@@ -15,6 +15,7 @@ from trained_checkpoints import CLASSES
 import hybridcls
 from hybridcls.apis.artifact.shipped.runtime import Model, file_digest
 from hybridcls.apis.artifact.sidecar import read_sidecar, write_artifact, write_sidecar
+from hybridcls.apis.artifact.verification import verify_artifact
 from hybridcls.apis.trained_model import read_trained_model
 
 pytest.importorskip('onnxruntime', reason='needs the extra: pip install hybridcls[export]')
@@ -106,6 +107,58 @@ def test_an_artifact_that_was_changed_says_which_file(tmp_path):
     assert done.returncode == 2
     assert 'model.onnx has changed' in done.stderr
     assert 'Traceback' not in done.stderr
+
+
+def edited(folder, key, edit):
+    sidecar = json.loads((folder / 'model.json').read_text(encoding='utf8'))
+    sidecar[key] = edit(sidecar[key])
+    (folder / 'model.json').write_text(json.dumps(sidecar, indent=3, sort_keys=True), encoding='utf8')
+    return sidecar
+
+
+@pytest.mark.parametrize(('key', 'edit', 'said'), [
+    ('classes', lambda old: [f'other {name}' for name in old], 'its calibration is for the classes'),
+    ('folders', lambda old: ['b', 'a', 'c', 'd'], "was edited in 'folders'"),
+    ('calibration', lambda old: {**old, 'risk': {**old['risk'], 'threshold': 0.61}}, "was edited in 'calibration'"),
+    ('class_thresholds', lambda old: [0.5] * 4, "was edited in 'class_thresholds'"),
+    ('metrics', lambda old: {**old, 'accuracy': dict(value=100.0)}, "was edited in 'metrics'"),
+    ('preprocessing', lambda old: {**old, 'size': [65, 64]}, "was edited in 'preprocessing'"),
+    ('files', lambda old: {name: one for name, one in old.items() if name != 'runtime.py'}, "was edited in 'files'"),
+    ('drift', lambda old: dict(file='../reference.npz'), 'reference.npz is not listed'),
+])  # fmt: skip
+def test_a_sidecar_that_was_edited_says_where(tmp_path, key, edit, said):
+    folder = shutil.copytree(exported_model().folder, tmp_path / 'artifact')
+    edited(folder, key, edit)
+    with pytest.raises(ValueError, match=said):
+        Model(folder)
+    report = verify_artifact(folder)
+    assert {one.name for one in report.findings} & {'file', 'threshold'}
+
+
+def test_classes_in_another_order_are_noticed_without_a_calibration_too(tmp_path):
+    folder = shutil.copytree(exported_model().folder, tmp_path / 'artifact')
+    sidecar = json.loads((folder / 'model.json').read_text(encoding='utf8'))
+    write_sidecar(folder, sidecar | dict(calibration=None))
+    edited(folder, 'classes', lambda old: old[::-1])
+    with pytest.raises(ValueError, match=r"model.json was edited in 'classes'\."):
+        Model(folder)
+    assert [one.name for one in verify_artifact(folder).findings] == ['file']
+    sidecar = edited(folder, 'classes', lambda old: old[::-1])
+    assert Model(folder).classes == sidecar['classes']  # another layout of the text is no edit
+    del sidecar['digests']
+    (folder / 'model.json').write_text(json.dumps(sidecar), encoding='utf8')
+    assert any('no digests' in one for one in verify_artifact(folder).notes)
+
+
+@pytest.mark.parametrize('key', ['model', 'preprocessing', 'classes', 'provenance', 'files'])
+def test_a_sidecar_that_lacks_a_part_is_said_in_a_sentence(tmp_path, key):
+    folder = shutil.copytree(exported_model().folder, tmp_path / 'artifact')
+    sidecar = json.loads((folder / 'model.json').read_text(encoding='utf8'))
+    del sidecar[key]
+    (folder / 'model.json').write_text(json.dumps(sidecar), encoding='utf8')
+    for check in (True, False):
+        with pytest.raises(ValueError, match=f'damaged: it has no {key}'):
+            Model(folder, check_files=check)
 
 
 def test_files_are_listed_as_they_are(tmp_path):

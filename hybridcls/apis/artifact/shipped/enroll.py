@@ -342,6 +342,7 @@ def write_enrolled(model: Any, about: Optional[Json], arrays: Arrays) -> None:
         _write(os.path.join(model.folder, name), content.getvalue())
         sidecar['enrolled'] = {**about, 'file': name}
         sidecar['files'][name] = dict(sha256=digest, bytes=len(content.getvalue()))
+    sidecar = model.with_digests(sidecar)
     text = json.dumps(sidecar, indent=1, ensure_ascii=False)
     _write(os.path.join(model.folder, 'model.json'), f'{text}\n'.encode())
     if before and before not in sidecar['files']:

@@ -52,6 +52,11 @@ class Model:
             _beside('enroll').EnrolledClasses(self.folder, self.sidecar) if self.sidecar.get('enrolled') else None
         )
 
+    @staticmethod
+    def with_digests(sidecar: Json) -> Json:
+        """Return a sidecar with new digests of its own content, as :func:`read_sidecar` compares them."""
+        return with_digests(sidecar)
+
     def read(self, image: Any) -> np.ndarray:
         """Return an image as uint8 (H, W, 3) RGB: of a path, bytes, an image of Pillow, or an array that is RGB."""
         return read_image(image, self.sidecar['preprocessing']['decode'])
@@ -167,8 +172,9 @@ def read_sidecar(folder: Union[str, 'os.PathLike[str]'], check_files: bool = Tru
             f'{path} has version {sidecar.get("version")!r}, and this runtime reads version {VERSION}: use the '
             'runtime.py that was exported with it.'
         )
-    if check_files:
-        check_digests(folder, sidecar)
+    missing = [key for key in ('model', 'preprocessing', 'classes', 'provenance', 'files') if key not in sidecar]
+    if missing:
+        raise ValueError(f'{path} is damaged: it has no {", ".join(missing)}.')
     count = sidecar['model'].get('outputs', {}).get('probabilities', {}).get('shape', [None])[-1]
     if isinstance(count, int) and count != len(sidecar['classes']):
         raise ValueError(f'{path} names {len(sidecar["classes"])} classes, and its graph has {count}. Export again.')
@@ -183,6 +189,8 @@ def read_sidecar(folder: Union[str, 'os.PathLike[str]'], check_files: bool = Tru
             f'{path}: its calibration is for the weights of another checkpoint ({calibration["checkpoint"]}), so its '
             'thresholds guarantee nothing. Calibrate this one and export again.'
         )
+    if check_files:  # last: what contradicts itself is named by what it is, not as an edit
+        check_digests(folder, sidecar)
     return sidecar
 
 
@@ -195,7 +203,10 @@ def check_digests(folder: Union[str, 'os.PathLike[str]'], sidecar: Json) -> None
 
 def changed_files(folder: Union[str, 'os.PathLike[str]'], sidecar: Json) -> list[str]:
     """Say of each file that is missing, or is not the one that was exported, what it is."""
-    wrong = []
+    known = sidecar.get('digests')  # artifacts of before have none
+    now = with_digests(sidecar)['digests']
+    wrong = [f'model.json was edited in {key!r}' for key in now if known and known.get(key) != now[key]]
+    wrong += [f'model.json has lost {key!r}' for key in known or () if key not in now]
     for name, known in sidecar['files'].items():
         path = os.path.join(folder, name)
         if os.path.isabs(name) or '..' in name.replace('\\', '/').split('/'):
@@ -204,9 +215,16 @@ def changed_files(folder: Union[str, 'os.PathLike[str]'], sidecar: Json) -> list
             wrong.append(f'{name} is missing')
         elif os.path.getsize(path) != known['bytes'] or file_digest(path) != known['sha256']:
             wrong.append(f'{name} has changed')
-    if sidecar['model']['file'] not in sidecar['files']:
-        wrong.append(f'{sidecar["model"]["file"]} is not listed')
-    return wrong
+    parts = (sidecar.get(key) or {} for key in ('model', 'golden', 'drift', 'enrolled'))
+    used = [part['file'] for part in parts if 'file' in part]
+    return wrong + [f'{name} is not listed' for name in used if name not in sidecar['files']]
+
+
+def with_digests(sidecar: Json) -> Json:
+    """Return a sidecar with the SHA-256 of what each of its keys holds, however it is written down."""
+    own = {key: value for key, value in sidecar.items() if key != 'digests'}
+    texts = {key: json.dumps(json.loads(json.dumps(own[key]), parse_int=float), sort_keys=True) for key in own}
+    return {**own, 'digests': {key: hashlib.sha256(text.encode()).hexdigest() for key, text in texts.items()}}
 
 
 def file_digest(path: str) -> str:

@@ -133,6 +133,8 @@ def _verify(
     sidecar = runtime.read_sidecar(folder, check_files=False)
     for what in runtime.changed_files(folder, sidecar):
         findings.append(Finding('file', f'{what}. Copy it again from the artifact as it was exported.'))
+    if not sidecar.get('digests'):
+        report.notes.append('model.json has no digests of itself: edited classes or thresholds are not noticed.')
     if not findings:
         report.passed.append(f'files: {len(sidecar["files"])}, as model.json lists them')
     try:

@@ -245,7 +245,7 @@ def test_answers_after_a_calibration_are_those_of_predict(kind):
 def model_of(sidecar):
     """A model without a graph."""
     model = runtime.Model.__new__(runtime.Model)
-    model.sidecar, model.classes = sidecar, sidecar['classes']
+    model.sidecar, model.classes, model.enrolled = sidecar, sidecar['classes'], None
     return model
 
 
@@ -306,7 +306,7 @@ def artifact(tmp_path):
     model = dict(file='model.onnx', format='onnx', outputs=outputs, input=dict(name='images', shape=['N', 2, 2, 3]))
     calibration = Calibration('epoch_1.pth', 'abc', CLASSES, dict(kind='none')).to_json()
     write(tmp_path, dict(format='hybridcls artifact', version=1, model=model, classes=CLASSES, files=files,
-                         calibration=calibration, provenance=dict(weights_sha256='abc')))  # fmt: skip
+                         calibration=calibration, preprocessing={}, provenance=dict(weights_sha256='abc')))  # fmt: skip
     return tmp_path
 
 
