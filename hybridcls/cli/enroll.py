@@ -35,14 +35,21 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument('--force', action='store_true', help='enroll a class again that is enrolled')
     parser.add_argument('--remove', nargs='+', metavar='NAME', help='take enrolled classes out again')
     parser.add_argument('--list', action='store_true', help='show the enrolled classes')
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='run the code in the artifact, if it contains some: it may run any command with your rights',
+    )
 
 
 def run(args: Namespace) -> int:
     """Enroll, list or remove; return 1 if an image cannot be read."""
     with stdout_for_json(args.json), quick_imports():
+        from hybridcls.apis.artifact.artifact_folder import check_no_program
         from hybridcls.apis.artifact.shipped.enroll import perform
         from hybridcls.apis.artifact.shipped.runtime import Model
 
+        check_no_program('enroll', args.folder, args.trust_checkpoint)
         done = perform(args, Model)
     if args.json:
         print_json(dict(command='enroll', **done))

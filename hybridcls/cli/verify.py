@@ -43,6 +43,11 @@ def add_arguments(parser: ArgumentParser) -> None:
         '--allow', action='append', default=[], metavar='NAME', help='a finding of this name is no mismatch (opset)'
     )
     add_device_option(parser)
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='run the code in the artifact or checkpoint, if it contains some: it may run any command with your rights',
+    )
 
 
 def run(args: Namespace) -> int:
@@ -55,8 +60,14 @@ def run(args: Namespace) -> int:
     with stdout_for_json(args.json):
         hide_gpus(args.device)
         with quick_imports():
+            from hybridcls.apis.artifact.artifact_folder import check_no_program
             from hybridcls.apis.artifact.shipped.verify import functions_of
             from hybridcls.apis.artifact.verification import verify_artifact
+            from hybridcls.checkpoint_reading import trust_checkpoints
+
+            if args.trust_checkpoint:
+                trust_checkpoints()
+        check_no_program('verify', args.folder, args.trust_checkpoint)
         report = verify_artifact(
             args.folder, args.checkpoint, args.device, args.config, **functions_of(args), stage=args.stage,
             layout=args.layout, tolerance=args.tolerance, allow=args.allow,

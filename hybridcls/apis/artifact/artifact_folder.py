@@ -7,9 +7,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .shipped.runtime import read_sidecar
 from .sidecar import SIDECAR
 
-__all__ = ['check_out_folder', 'unfinished_folder']
+__all__ = ['check_no_program', 'check_out_folder', 'unfinished_folder']
+
+
+def check_no_program(caller: str, folder: str, trust: bool = False) -> None:
+    """Raise if reading the graph of an artifact may run code in it: the archive of torch.export holds pickles.
+
+    Args:
+        caller (str): Who reads it, for messages.
+        folder (str): The artifact.
+        trust (bool): Whether it may. Defaults to False.
+
+    Raises:
+        ValueError: If it may, or the folder is no artifact.
+    """
+    if not trust and read_sidecar(folder, check_files=False)['model']['format'] == 'torch_export':
+        raise ValueError(
+            f'{caller}: {folder} is an archive of torch.export, which may run code when it is read. If you trust who '
+            'made it, add --trust-checkpoint: then it may run any command with your rights.'
+        )
 
 
 def check_out_folder(caller: str, out: str, force: bool, what: str = '--out') -> None:

@@ -65,6 +65,8 @@ def check_names(caller: str, sidecar: dict[str, Any], where: str, trust: bool) -
         advice = f'A {KINDS[sidecar["format"]]} has files of {" and ".join(allowed)} alone.'
     else:
         bad = [] if trust else pickles_in(names)
+        if model.get('format') == 'torch_export' and not trust:  # whatever its file is called
+            bad = bad or [str(model.get('file'))]
         if model.get('format') == 'openvino':
             bad = [name for name in bad if PurePosixPath(name).suffix != '.bin']  # its weights, no pickle
         advice = (

@@ -1,10 +1,27 @@
 """A folder is there complete or not at all, and nothing but an artifact is replaced."""
 
+import json
 import os
 
 import pytest
+from command_runs import run_command
 
 from hybridcls.apis.artifact.artifact_folder import check_out_folder, unfinished_folder
+
+
+@pytest.mark.parametrize('command', ['verify', 'enroll'])
+def test_a_graph_that_may_run_code_is_not_opened(command, tmp_path, capsys):
+    sidecar = dict(
+        format='hybridcls artifact', version=1, model=dict(format='torch_export', file='graph.dat'), preprocessing={},
+        classes=[], provenance={}, files={},
+    )  # fmt: skip
+    (tmp_path / 'model.json').write_text(json.dumps(sidecar))
+    options = ['--list'] if command == 'enroll' else []
+    assert run_command(command, tmp_path, *options) == 2
+    assert 'add --trust-checkpoint' in capsys.readouterr().err
+    run_command(command, tmp_path, *options, '--trust-checkpoint')
+    said = capsys.readouterr()
+    assert 'graph.dat is not listed' in said.out + said.err
 
 
 def test_it_appears_when_it_is_complete(tmp_path):

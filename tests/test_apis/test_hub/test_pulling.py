@@ -100,6 +100,12 @@ def test_pickles_are_refused_and_not_read(pushed, tmp_path):
     assert not (tmp_path / 'harm').exists()
 
 
+def test_an_archive_of_torch_is_refused_under_any_name(pushed, tmp_path):
+    relist(pushed, format='hybridcls artifact', model=dict(format='torch_export', file='model.safetensors'))
+    refused(pushed, tmp_path, r'lists model.safetensors, which may run code .* add --trust-checkpoint')
+    assert pull(str(pushed), str(tmp_path / 'out'), trust=True).kind == 'artifact'
+
+
 def test_a_config_that_would_run_code_is_refused(pushed, tmp_path):
     sidecar = json.loads((pushed / 'model.json').read_text())
     sidecar['meta']['cfg'] = sidecar['meta']['cfg'].replace("type='LinearHead'", "type='os.system'")

@@ -18,6 +18,7 @@ import json
 import os
 import random
 import sys
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -225,6 +226,22 @@ def with_digests(sidecar: Json) -> Json:
     own = {key: value for key, value in sidecar.items() if key != 'digests'}
     texts = {key: json.dumps(json.loads(json.dumps(own[key]), parse_int=float), sort_keys=True) for key in own}
     return {**own, 'digests': {key: hashlib.sha256(text.encode()).hexdigest() for key, text in texts.items()}}
+
+
+def read_arrays(path: str, most: int = 1 << 30) -> dict[str, np.ndarray]:
+    """Read an npz file.
+
+    Raises:
+        ValueError: If it holds no arrays, or more than ``most`` bytes of them: whoever made it may want to fill memory.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            packed = {name: one.file_size for name, one in arrays.zip.NameToInfo.items()}
+            if sum(packed.values()) > most:
+                raise ValueError(f'expected at most {most >> 20} MiB of arrays, got {sum(packed.values()) >> 20}')
+            return dict(arrays)
+    except (AttributeError, EOFError, MemoryError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f'{path} is no file of arrays, or damaged: {error}') from error
 
 
 def file_digest(path: str) -> str:

@@ -196,11 +196,10 @@ def read_golden(folder: str, sidecar: Json) -> tuple[list[Golden], dict[str, Arr
     Raises:
         ValueError: If they cannot be read.
     """
-    about = sidecar['golden']
+    about = sidecar.get('golden') or dict(file='golden/golden.npz', folder='golden')
     path = os.path.join(folder, about['file'])
     try:
-        with np.load(path, allow_pickle=False) as file:
-            stages = {name: file[name] for name in file.files}
+        stages = runtime.read_arrays(path)
         names = [str(name) for name in stages['names']]
         paths = [os.path.join(folder, about['folder'], name) for name in names]
         goldens = [Golden(one, traits(one), pixels) for one, pixels in zip(paths, stages['input'])]

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import cv2
@@ -384,3 +385,29 @@ def test_a_format_says_what_it_needs(artifact, monkeypatch, kind, package):
 def test_a_batch_has_images():
     with pytest.raises(ValueError, match='at least 1, got 0'):
         model_of(dict(classes=[])).predict([], batch_size=0)
+
+
+def _npy(header_shape, content=b''):
+    """An array's file whose header promises a shape."""
+    head = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {header_shape}, }}".encode()
+    head += b' ' * (63 - (10 + len(head)) % 64) + b'\n'
+    return b'\x93NUMPY\x01\x00' + len(head).to_bytes(2, 'little') + head + content
+
+
+@pytest.mark.parametrize(('name', 'said'), [
+    ('promises', 'Unable to allocate'), ('bomb', r'at most 1 MiB of arrays, got 2'), ('pickle', 'allow_pickle'),
+    ('single', 'is no file of arrays'), ('empty', 'is no file of arrays'), ('no zip', 'is no file of arrays'),
+])  # fmt: skip
+def test_arrays_that_would_fill_memory_or_run_code_are_refused(name, said, tmp_path):
+    path = tmp_path / 'arrays.npz'
+    single = {'single': _npy((2,), bytes(8)), 'empty': b'', 'no zip': b'PK\x03\x04 nothing'}
+    if name in single:
+        path.write_bytes(single[name])
+    elif name == 'pickle':
+        np.savez(path, names=np.array([{}], object))
+    else:
+        shape = (10**13,) if name == 'promises' else (2**19,)
+        with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as file:
+            file.writestr('names.npy', _npy(shape, bytes(2**21 if name == 'bomb' else 0)))
+    with pytest.raises(ValueError, match=said):
+        runtime.read_arrays(str(path), most=1 << 20)
