@@ -133,7 +133,9 @@ def _compare(
     for alternative in sorted({key.split('/')[1] for key in stages if key.startswith('mistake/')}):
         stored = {one: stages[key] for one in wanted if (key := f'mistake/{alternative}/{one}') in stages}
         if stored and all(apart(got[one], values) <= tolerance for one, values in stored.items() if one in got):
-            said, advice = _ALTERNATIVES.get(alternative, (f'the model {alternative}', 'Take the exported file'))
+            said, advice = score_check.ALTERNATIVES.get(
+                alternative, (f'the model {alternative}', 'Take the exported file')
+            )
             yield Finding(alternative, f'{name} holds {said} ({how_much}). {advice}.', (), wrong[worst])
             return
     for one in ('probabilities', 'logits'):
@@ -148,15 +150,6 @@ def _compare(
     yield Finding('graph', f'{name} computes something else on the golden inputs: {how_much}{count}. It has {guess}, '
                            'or was '
                   'converted or quantized wrongly. Export again.', (), wrong[worst])  # fmt: skip
-
-
-_ALTERNATIVES = {
-    'adapter': (
-        'the model without its LoRA adapter',
-        'Merge the adapter before the conversion, or take the exported file',
-    ),
-    'raw weights': ('the weights of the last update, not their average', 'Load the averaged (EMA) weights'),
-}
 
 
 def _changed(got: Outputs, wanted: Outputs) -> str:

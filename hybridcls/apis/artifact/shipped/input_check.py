@@ -159,6 +159,7 @@ class Explainer(Simulator):
         pipeline, fit = self._search(images)
         plain = tuple(self.plain(images))
         if fit.residual > _FAR:
+            findings += [grey_finding(plain)] * pipeline.grey  # by other weights than those of Pillow
             findings.append(self._unexplained(pipeline, fit, plain))
             return Explanation(findings, notes, fit)
         if pipeline.geometry.name:
@@ -240,7 +241,7 @@ class Explainer(Simulator):
             return Finding('not finite', 'The pipeline gives NaN or infinity.')
         if np.ptp(values) == 0:
             return Finding('constant', f'All values of all images are {values.flat[0]:g}.')
-        if np.issubdtype(dtype, np.integer) and np.ptp(values) <= 2:
+        if np.issubdtype(dtype, np.integer) and int(values.max()) - int(values.min()) <= 2:  # in int8 it may overflow
             return Finding(
                 'range', f'The values are integers from {values.min()} to {values.max()}: 0..1 (or normalized '
                 'values) was rounded to integers. Leave out the division by 255, the graph takes '
@@ -248,6 +249,11 @@ class Explainer(Simulator):
             )  # fmt: skip
         if np.issubdtype(dtype, np.integer) and self.right_size:
             right = np.stack([golden.input for golden in self.goldens if golden.name in images])
+            if dtype == np.int8 and np.mean(right.astype(dtype) == values) > 0.8:
+                return Finding(
+                    'dtype', 'Pixels were cast to int8, which ends at 127. Leave that out: the graph takes uint8.',
+                    tuple(images),
+                )  # fmt: skip
             for mean, std in self.normalization:
                 wrapped = ((right / 255 - mean) / std).astype(np.int64).astype(dtype)
                 if np.mean(wrapped == values) > 0.8:
@@ -367,6 +373,8 @@ class Explainer(Simulator):
         else:
             said = {'uint8': '0..255', 'unit': '0..1', 'normalized': 'normalized with mean and std of model.json'}
             notes.append(f'The pipeline is compared as {dtype} {layout}, {said[stage]}.')
+            if stage != 'uint8' and any(_by_256(fit, gain) for gain, _ in forms[stage]):
+                yield Finding('range', 'The values are divided by 256. Divide by 255.')
             if stage == 'normalized' and not self.stage:
                 notes.append(
                     'That is for a runtime of your own: the graph of this artifact takes uint8 and normalizes itself.'
@@ -486,6 +494,11 @@ def _near(fit: Fit, gain: Array, offset: Array) -> bool:
         if (np.maximum(np.abs(low), np.abs(high)) <= 1.2 * np.abs(scale)).all():
             return True
     return False
+
+
+def _by_256(fit: Fit, gain: Array) -> bool:
+    """Return whether levels were divided by 256 where 255 is right: within a level, but exact values show it."""
+    return fit.residual < 0.1 and bool(np.allclose(fit.gain / gain, 255 / 256, rtol=0, atol=5e-4))
 
 
 def _numbers(values: Array) -> str:

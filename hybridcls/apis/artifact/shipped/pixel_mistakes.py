@@ -187,7 +187,9 @@ def _edge_size(step: Json, height: int, width: int, round_: Callable) -> tuple[i
     return size, max(1, int(round_(size * width / height)))
 
 
-def _crop(image: Array, height: int, width: int, place: Callable[[float], float] = round) -> Array:
+def _crop(
+    image: Array, height: int, width: int, place: Callable[[float], float] = round, aside: tuple[int, int] = (0, 0)
+) -> Array:
     """Crop the middle; what the image lacks is NaN."""
     has_height, has_width = image.shape[:2]
     if has_height < height or has_width < width:
@@ -195,18 +197,26 @@ def _crop(image: Array, height: int, width: int, place: Callable[[float], float]
         top, left = (-int(place((has - new) / 2)) for has, new in zip((has_height, has_width), canvas.shape))
         canvas[top : top + has_height, left : left + has_width] = image
         image, (has_height, has_width) = canvas, canvas.shape[:2]
-    top, left = int(place((has_height - height) / 2)), int(place((has_width - width) / 2))
+    top, left = (
+        min(max(int(place((has - new) / 2)) + move, 0), has - new)
+        for has, new, move in ((has_height, height, aside[0]), (has_width, width, aside[1]))
+    )
     return image[top : top + height, left : left + width]
 
 
 def _covering(
-    resized: tuple[int, int], height: int, width: int, round_: Callable = int, place: Callable = round
+    resized: tuple[int, int],
+    height: int,
+    width: int,
+    round_: Callable = int,
+    place: Callable = round,
+    aside: tuple[int, int] = (0, 0),
 ) -> Callable[[Array, Resize], Array]:
-    """Resize to cover (height, width), keeping the aspect ratio, and crop the middle."""
+    """Resize to cover (height, width), keeping the aspect ratio, and crop the middle, or (down, right) of it."""
 
     def run(image: Array, resize: Resize) -> Array:
         size = _edge_size({'edge': 'cover', 'size': resized}, image.shape[0], image.shape[1], round_)
-        return _crop(resize(image, *size), height, width, place)
+        return _crop(resize(image, *size), height, width, place, aside)
 
     return run
 
@@ -279,6 +289,11 @@ def geometries(steps: Sequence[Json], height: int, width: int) -> list[Geometry]
     if resized is not None:
         upper = _covering(resized, height, width, int, lambda margin: 0)
         found.append(Geometry('crop position', 'crops the upper left part', upper))
+        for down, right in itertools.product((-1, 0, 1), repeat=2):
+            if down or right:
+                text = f'crops {down} pixels below the middle and {right} to the right of it'
+                way = _covering(resized, height, width, int, round, (down, right))
+                found.append(Geometry('crop position', text, way))
         share = (height / resized[0], width / resized[1])
         for round_ in (int, round, float):
             way = _cropped_first(share, height, width, round_)
@@ -545,14 +560,17 @@ class Simulator:
     def simulations(self, names: Sequence[str]) -> Iterator[tuple[list[Finding], Pipeline]]:
         """Yield pipelines with one mistake, and what they are called."""
         images = tuple(names)
-        for geometry in self.geometries:
+        yield [], self.right_pipeline
+        if self.channels == 3:  # first, since of what explains classes alike the more usual mistake is named
+            yield [order_finding((2, 1, 0), images)], Pipeline(self.geometries[0], order=(2, 1, 0))
+        for geometry in self.geometries[1:]:
             found = [self.geometry_finding(geometry, images)] if geometry.name else []
             for fill in (0, 114, 128, 255) if geometry.name in ('padding', 'no resize') else (None,):
                 yield found, Pipeline(geometry, fill=fill)
         for one in self.other_filters:
             yield [self.filter_finding(one, images)], Pipeline(self.geometries[0], one)
         if self.channels == 3:
-            for order in list(ORDERS)[1:]:
+            for order in list(ORDERS)[2:]:
                 yield [order_finding(order, images)], Pipeline(self.geometries[0], order=order)
             yield [grey_finding(images)], Pipeline(self.geometries[0], grey=True)
         for name, what, _, turn in turns(self.height == self.width):
@@ -582,6 +600,7 @@ class Simulator:
         yield 'range', 'The values are 0..255', one, 0 * one, 'Normalize them'
         yield 'range', 'The values are 0..1', one / 255, 0 * one, 'Normalize them'
         yield 'range', 'The values are divided by 255 twice', one / 255**2, 0 * one, 'Divide once'
+        yield 'range', 'The values are -128..127', one, -128 * one, 'Leave out the shift by 128'
         yield 'inverted', 'The values are inverted, 255 - x', -one, 255 * one, 'Leave that out'
         yield 'inverted', 'The values are inverted, 1 - x', -one / 255, one, 'Leave that out'
         for mean, std in self.normalization:
@@ -665,16 +684,23 @@ def turns(square: bool) -> list[tuple[str, str, Turn, Turn]]:
     found: list[tuple[str, str, Turn, Turn]] = [
         ('flip', 'mirrored left to right', lambda image: image[:, ::-1], lambda image: image[:, ::-1]),
         ('flip', 'upside down', lambda image: image[::-1], lambda image: image[::-1]),
+        ('rotation', 'turned by 180 degrees', lambda image: image[::-1, ::-1], lambda image: image[::-1, ::-1]),
         ('layout', 'reshaped to channels last where they should be transposed', _reshaped_last, _reshaped_first),
         ('layout', 'reshaped to channels first where they should be transposed', _reshaped_first, _reshaped_last),
     ]
     if square:
         found.insert(2, ('transpose', 'transposed (height and width swapped)', _transposed, _transposed))
+        found.append(('rotation', 'turned by 90 degrees to the left', _turned_right, np.rot90))
+        found.append(('rotation', 'turned by 90 degrees to the right', np.rot90, _turned_right))
     return found
 
 
 def _transposed(image: Array) -> Array:
     return image.swapaxes(0, 1)
+
+
+def _turned_right(image: Array) -> Array:
+    return np.rot90(image, -1)
 
 
 def _reshaped_last(image: Array) -> Array:

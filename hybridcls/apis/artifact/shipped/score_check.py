@@ -25,6 +25,14 @@ _CLASS_KEYS = ('class', 'label', 'class_name', 'prediction', 'pred_class', 'pred
 _SCORE_KEYS = ('probability', 'score', 'confidence', 'pred_score')
 _ALL_KEYS = ('probabilities', 'scores', 'probs', 'pred_scores', 'logits')
 _MIXTURES = 10
+ALTERNATIVES = {
+    'adapter': (
+        'the model without its LoRA adapter',
+        'Merge the adapter before the conversion, or take the exported file',
+    ),
+    'raw weights': ('the weights of the last update, not their average', 'Load the averaged (EMA) weights'),
+}
+"""What models are whose outputs for the golden images are stored beside the right ones, and what to do."""
 
 
 class Answer(NamedTuple):
@@ -378,13 +386,13 @@ def explain(
     scored = [name for name, one in answers.items() if one.scores is not None or one.score is not None or one.name]
     found: list[Finding] = []
     if scored:
-        found = list(_explain_scores(comparison, scored))
+        found = list(_explain_scores(comparison, scored, stages))
         yield from found
     if not found:
         yield from _explain_decisions(comparison, predict, goldens)
 
 
-def _explain_scores(comparison: _Comparison, scored: Sequence[str]) -> Iterator[Finding]:
+def _explain_scores(comparison: _Comparison, scored: Sequence[str], stages: dict[str, Array]) -> Iterator[Finding]:
     names = [name for name in comparison.names if name in scored]
     right = comparison.forms_of(comparison.right[[comparison.names.index(name) for name in names]])
     if comparison.fits(names, right[0]).all():
@@ -393,6 +401,15 @@ def _explain_scores(comparison: _Comparison, scored: Sequence[str]) -> Iterator[
     if order is not None:
         yield order
         if comparison.fits(names, right[0]).all():
+            return
+    for other in sorted({key.split('/')[1] for key in stages if key.startswith('mistake/')}):
+        head, every = f'mistake/{other}/', [golden.name for golden in comparison.simulator.goldens]
+        outputs = {key[len(head) :]: values for key, values in stages.items() if key.startswith(head)}
+        rows = [every.index(name) for name in names]
+        form = forms({key: values[rows] for key, values in outputs.items()}, comparison.sidecar)[0]
+        if comparison.fits(names, form).all():
+            said, advice = ALTERNATIVES.get(other, (f'the model {other}', 'Take the exported file'))
+            yield Finding(other, f'The answers are those of {said}. {advice}.', tuple(names))
             return
     plain = comparison.simulator.plain(names)
     rows = [names.index(name) for name in plain]

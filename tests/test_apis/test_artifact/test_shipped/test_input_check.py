@@ -57,6 +57,11 @@ def right(path):
     return crop(load(path), S)
 
 
+def moved(path):
+    """Crop a pixel below the middle, and one to its right."""
+    return crop(load(path), S, middle=lambda margin: round(margin) + 1)
+
+
 def stretched(path):
     return np.asarray(load(path).resize((S, S), RESAMPLING.BICUBIC))
 
@@ -96,6 +101,15 @@ WRONG = {
     'own sizes': (lambda path: np.asarray(load(path)), ['size']),
     'NCHW': (lambda path: right(path).transpose(2, 0, 1), ['layout']),
     'reshaped': (lambda path: normalized(right(path)).reshape(1, 3, S, S), ['layout']),
+    'by 256': (lambda path: normalized(right(path) * (255 / 256)), ['range']),
+    'moved by a pixel': (moved, ['crop position']),
+    'pixels as int8': (lambda path: right(path).astype(np.int8), ['dtype']),
+    '-128..127': (lambda path: (right(path) - 128.0).astype(np.int8), ['range']),
+    'turned by 180': (lambda path: right(path)[::-1, ::-1], ['rotation']),
+    'turned left': (lambda path: np.rot90(right(path)), ['rotation']),
+    'turned right': (lambda path: np.rot90(right(path), -1), ['rotation']),
+    'grey of other weights': (
+        lambda path: np.repeat(right(path).mean(2, keepdims=True), 3, axis=2), ['grey', 'unexplained']),
     'mirrored': (lambda path: right(path)[:, ::-1], ['flip']),
     'transposed': (lambda path: right(path).transpose(1, 0, 2), ['transpose']),
     'inverted': (lambda path: 255 - right(path), ['inverted']),

@@ -24,12 +24,17 @@ class Code:
         self.session = onnxruntime.InferenceSession(str(folder / 'model.onnx'), providers=['CPUExecutionProvider'])
         network.onnx(folder.parent / 'floats.onnx', S, floats='NCHW')
         self.floats = onnxruntime.InferenceSession(str(folder.parent / 'floats.onnx'))
+        network.onnx(folder.parent / 'bare.onnx', S, merged=False)
+        self.bare = onnxruntime.InferenceSession(str(folder.parent / 'bare.onnx'))
         self.sidecar = json.loads((folder / 'model.json').read_text())
         self.goldens, self.stages = read_golden(str(folder), self.sidecar)
         self.graph = open_artifact(str(folder), self.sidecar)
 
     def logits(self, pixels):
         return self.session.run(['logits'], {'images': np.ascontiguousarray(pixels)[None].astype(np.uint8)})[0][0]
+
+    def bare_logits(self, pixels):
+        return self.bare.run(['logits'], {'images': np.ascontiguousarray(pixels)[None]})[0][0]
 
     def float_logits(self, values):
         values = np.asarray(values, np.float32).transpose(2, 0, 1)[None]
@@ -85,6 +90,11 @@ WRONG = {
     'bilinear': (lambda code, path: code.scores(bilinear(path)), ['filter']),
     'BGR and bilinear': (lambda code, path: code.scores(bilinear(path)[..., ::-1]), ['BGR', 'filter']),
     'whole image': (lambda code, path: code.scores(np.asarray(load(path).resize((S, S), 3))), ['no crop']),
+    'BGR, class alone': (lambda code, path: code.decision(right(path)[..., ::-1]), ['BGR']),
+    'turned by 180': (lambda code, path: code.scores(right(path)[::-1, ::-1]), ['rotation']),
+    'adapter not merged': (lambda code, path: softmax(code.bare_logits(right(path)) / made.TEMPERATURE), ['adapter']),
+    'adapter not merged, class alone': (
+        lambda code, path: made.CLASSES[int(code.bare_logits(right(path)).argmax())], ['adapter']),
     'letterbox': (lambda code, path: code.scores(np.asarray(ImageOps.pad(load(path), (S, S), 3))), ['padding']),
     'EXIF': (lambda code, path: code.scores(crop(load(path, exif=False), S)), ['exif']),
     'alpha': (lambda code, path: code.scores(crop(load(path, background=(0, 0, 0)), S)), ['alpha']),
