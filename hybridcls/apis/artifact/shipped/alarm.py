@@ -238,6 +238,8 @@ class Alarm:
         Raises:
             ValueError: If a score is missing or not finite; none of these images counts then.
         """
+        if images is not None and not len(images):
+            return self.report()
         given = dict(outputs) if images is None else {**outputs, **pixel_scores(images)}
         scores = scores_of(given, self._means, self._multi_label)
         missing = [name for name in self.names if name not in scores]
@@ -309,12 +311,18 @@ class Alarm:
                 f'alarm: expected a state of this artifact, got {path} of one with other held-out images. '
                 'Begin with a new state.'
             )
-        counts = np.zeros((len(self.names), BINS), np.int64)
-        for row, pairs in zip(counts, state['counts']):
-            for one, count in pairs:
-                row[one] = count
-        kept = self._martingales = Martingales(counts)
-        kept.wealth, kept.images = np.array(state['wealth']), state['images']
-        self._evidence, self._highest = np.array(state['evidence']), state['highest']
-        self.alarm_at = state['alarm_at']
-        self._random.bit_generator.state = state['random']
+        try:
+            counts = np.zeros((len(self.names), BINS), np.int64)
+            for row, pairs in zip(counts, state['counts']):
+                for one, count in pairs:
+                    row[one] = count
+            kept, evidence, highest = Martingales(counts), np.array(state['evidence']), float(state['highest'])
+            wealth, kept.images, alarm_at = np.array(state['wealth']), int(state['images']), state['alarm_at']
+            fits = wealth.shape == kept.wealth.shape and evidence.shape == self._evidence.shape
+            if not fits or (counts < self._reference).any() or not np.isfinite(wealth).all():
+                raise ValueError('its numbers do not fit')
+            self._random.bit_generator.state = state['random']
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise ValueError(f'alarm: {path} is damaged ({error!r}). Begin with a new state.') from error
+        kept.wealth = wealth
+        self._martingales, self._evidence, self._highest, self.alarm_at = kept, evidence, highest, alarm_at

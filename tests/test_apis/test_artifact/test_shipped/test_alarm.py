@@ -272,6 +272,34 @@ def test_a_state_of_another_artifact_is_refused(artifact, tmp_path):
             Alarm(artifact).restore(tmp_path / 'state.json')
 
 
+@pytest.mark.parametrize('damage', [
+    lambda state: state.pop('counts'), lambda state: state.update(counts=[[[0, -5]]]),
+    lambda state: state.update(counts=[[[BINS, 1]]]), lambda state: state.update(wealth=[[1.0]]),
+    lambda state: state.update(wealth=(np.array(state['wealth']) * math.nan).tolist()),
+    lambda state: state.update(random={}), lambda state: state.update(images='many'),
+])  # fmt: skip
+def test_a_damaged_state_changes_nothing(artifact, tmp_path, damage):
+    path, alarm = tmp_path / 'state.json', Alarm(artifact, seed=0)
+    alarm.update(outputs_of(20, 0)[0])
+    alarm.save(path)
+    state = json.loads(path.read_text())
+    damage(state)
+    path.write_text(json.dumps(state))
+    before = alarm.report()
+    with pytest.raises(ValueError, match=r'alarm: .*state.json is damaged'):
+        alarm.restore(path)
+    assert alarm.report() == before
+    expected = Alarm(artifact, seed=0)
+    expected.update(outputs_of(20, 0)[0])
+    assert alarm.update(outputs_of(9, 1)[0]) == expected.update(outputs_of(9, 1)[0])
+
+
+def test_a_batch_without_images_says_what_was_said(artifact):
+    alarm = Alarm(artifact)
+    nothing = {name: values[:0] for name, values in outputs_of(2, 0)[0].items()}
+    assert alarm.update(nothing, np.zeros((0, 8, 8, 3), np.uint8)) == alarm.report()
+
+
 def test_a_changed_reference_is_refused(artifact, tmp_path):
     other = shutil.copytree(artifact, tmp_path / 'other')
     sidecar = json.loads((other / 'model.json').read_text())
