@@ -406,8 +406,8 @@ def _explain_scores(comparison: _Comparison, scored: Sequence[str], stages: dict
         head, every = f'mistake/{other}/', [golden.name for golden in comparison.simulator.goldens]
         outputs = {key[len(head) :]: values for key, values in stages.items() if key.startswith(head)}
         rows = [every.index(name) for name in names]
-        form = forms({key: values[rows] for key, values in outputs.items()}, comparison.sidecar)[0]
-        if comparison.fits(names, form).all():
+        theirs = forms({key: values[rows] for key, values in outputs.items()}, comparison.sidecar)[0]
+        if comparison.fits(names, theirs).all():
             said, advice = ALTERNATIVES.get(other, (f'the model {other}', 'Take the exported file'))
             yield Finding(other, f'The answers are those of {said}. {advice}.', tuple(names))
             return
