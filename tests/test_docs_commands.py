@@ -70,6 +70,11 @@ NOT_RUN = {
     'bash tools/dist_test.sh CONFIG CHECKPOINT 8': GPUS,
     'bash tools/slurm_train.sh PARTITION JOB_NAME finetune/full work_dirs/full --data FOLDER --model NAME': SLURM,
     'pip install -e .': EVERY_PAGE,
+    'hybridcls export work_dirs/full --out DIR --dtype int8 --data HELD_OUT': 'takes minutes; '
+    'test_quantized_artifact.py does it',
+    'pip install "hybridcls[serve]"': NETWORK,
+    'python demo/serve.py DIR': 'test_serve.py starts it',
+    'curl -F image=@cat.jpg http://127.0.0.1:8000/predict': 'test_serve.py sends such requests',
 }
 """Commands of pages that no test runs, and why."""
 
