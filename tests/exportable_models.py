@@ -188,9 +188,8 @@ def write_case(folder, case, **more):
         head.set_class_counts([8, 4, 2, 1], 15)
     for name, value in model.state_dict().items():
         if value.is_floating_point():
-            value.copy_(
-                value + 0.1 * torch.randn_like(value).abs() if 'var' in name else value + 0.05 * torch.randn_like(value)
-            )
+            noise = torch.randn_like(value) * (0.3 * value.std() if value.dim() > 1 else 0.05)
+            value.copy_(value + (noise.abs() if 'var' in name else noise))
     meta = dict(cfg=Config(cfg).pretty_text, dataset_meta=dict(classes=list(CLASSES)))
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / 'epoch_1.pth'
