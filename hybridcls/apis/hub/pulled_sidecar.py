@@ -9,6 +9,8 @@ from hybridcls.checks import listed
 from hybridcls.safetensors_folder import FORMAT as CHECKPOINT
 from hybridcls.safetensors_folder import SIDECAR, VERSION
 
+from ..artifact.shipped.runtime import edits_of
+
 __all__ = ['ADAPTERS', 'ARTIFACT', 'CHECKPOINT', 'KINDS', 'check_names', 'read_sidecar_text', 'sidecar_of']
 
 ARTIFACT = 'hybridcls artifact'
@@ -48,6 +50,8 @@ def read_sidecar_text(content: bytes, path: str, caller: str) -> Optional[dict[s
         raise ValueError(f'{caller}: {path} is damaged: its model is no object. Take another one.')
     if not isinstance(sidecar.get('files'), dict) or not sidecar['files']:
         raise ValueError(f'{caller}: {path} is damaged: it lists no files. Take another one.')
+    if sidecar['format'] == ARTIFACT and (edits := edits_of(sidecar)):
+        raise ValueError(f'{caller}: {path} is not as it was exported: {listed(edits, 5)}. Take another one.')
     return sidecar
 
 

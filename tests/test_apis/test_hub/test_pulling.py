@@ -9,6 +9,7 @@ import torch
 from trained_checkpoints import CNN, LINEAR, config_of, write_checkpoint
 
 import hybridcls
+from hybridcls.apis.artifact.shipped.runtime import with_digests
 from hybridcls.apis.hub.pulling import pull
 from hybridcls.apis.hub.pushing import push
 from hybridcls.checkpoint_reading import CheckpointError, read_checkpoint
@@ -98,6 +99,16 @@ def test_pickles_are_refused_and_not_read(pushed, tmp_path):
         with pytest.raises(CheckpointError, match='damaged or none'):
             read_checkpoint(pushed)
     assert not (tmp_path / 'harm').exists()
+
+
+def test_an_edited_sidecar_of_an_artifact_is_neither_pulled_nor_pushed(pushed, tmp_path):
+    sidecar = json.loads((pushed / 'model.json').read_text()) | dict(format='hybridcls artifact')
+    (pushed / 'model.json').write_text(json.dumps(with_digests(sidecar) | dict(classes=['b', 'a'])))
+    refused(pushed, tmp_path, "pull: .*model.json is not as it was exported: model.json was edited in 'classes'")
+    with pytest.raises(ValueError, match=r"push: .* was edited in 'classes'"):
+        push(str(pushed), str(tmp_path / 'other'))
+    (pushed / 'model.json').write_text(json.dumps(with_digests(sidecar)))
+    assert pull(str(pushed), str(tmp_path / 'out')).kind == 'artifact'
 
 
 def test_an_archive_of_torch_is_refused_under_any_name(pushed, tmp_path):

@@ -205,10 +205,7 @@ def check_digests(folder: Union[str, 'os.PathLike[str]'], sidecar: Json) -> None
 
 def changed_files(folder: Union[str, 'os.PathLike[str]'], sidecar: Json) -> list[str]:
     """Say of each file that is missing, or is not the one that was exported, what it is."""
-    known = sidecar.get('digests')  # artifacts of before have none
-    now = with_digests(sidecar)['digests']
-    wrong = [f'model.json was edited in {key!r}' for key in now if known and known.get(key) != now[key]]
-    wrong += [f'model.json has lost {key!r}' for key in known or () if key not in now]
+    wrong = edits_of(sidecar)
     for name, known in sidecar['files'].items():
         path = os.path.join(folder, name)
         if os.path.isabs(name) or '..' in name.replace('\\', '/').split('/'):
@@ -220,6 +217,13 @@ def changed_files(folder: Union[str, 'os.PathLike[str]'], sidecar: Json) -> list
     parts = (sidecar.get(key) or {} for key in ('model', 'golden', 'drift', 'enrolled'))
     used = [part['file'] for part in parts if 'file' in part]
     return wrong + [f'{name} is not listed' for name in used if name not in sidecar['files']]
+
+
+def edits_of(sidecar: Json) -> list[str]:
+    """Say of each key of a sidecar that does not hold what its digest says; artifacts of before have none."""
+    known, now = sidecar.get('digests') or {}, with_digests(sidecar)['digests']
+    wrong = [f'model.json was edited in {key!r}' for key in now if known and known.get(key) != now[key]]
+    return wrong + [f'model.json has lost {key!r}' for key in known if key not in now]
 
 
 def with_digests(sidecar: Json) -> Json:
