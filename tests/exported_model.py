@@ -28,7 +28,7 @@ class ExportedModel(NamedTuple):
 
 @functools.cache
 def exported_model() -> ExportedModel:
-    """Export once a session, to a folder that nobody changes; copy it to change it."""
+    """Export once a session, to a folder that no test changes; copy it to change it."""
     root = Path(tempfile.mkdtemp(prefix='exported_model_'))
     atexit.register(shutil.rmtree, root, ignore_errors=True)
     checkpoint, _ = write_checkpoint(root / 'work_dir' / 'epoch_1.pth', config_of(CNN, EVIDENTIAL))

@@ -82,6 +82,11 @@ NOT_RUN = {
     'hf auth login': NETWORK,
     'hybridcls push work_dirs/full OWNER/flowers --private': NETWORK,
     'hybridcls pull OWNER/flowers --out flowers --revision v1': NETWORK,
+    'hybridcls export work_dirs/full --out DIR --dtype int8 --data HELD_OUT': 'takes minutes; '
+    'test_quantized_artifact.py does it',
+    'pip install "hybridcls[serve]"': NETWORK,
+    'python demo/serve.py DIR': 'test_serve.py starts it',
+    'curl -F image=@cat.jpg http://127.0.0.1:8000/predict': 'test_serve.py sends such requests',
 }
 """Commands of pages that no test runs, and why."""
 

@@ -1,7 +1,7 @@
 """Our parts against the numbers of their papers' codes: cases, how they are compared, and the table."""
 
+from .case_comparison import Comparison, compare
 from .cases import CASES, case_of, chosen_cases
-from .comparison import Comparison, compare
 from .fidelity_case import FidelityCase, Official, Place
 from .fidelity_table import case_text, comparison_text, page_rows, summary
 from .not_compared import NOT_COMPARED, missing_pieces, registered_pieces

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from .comparison import Comparison
+from .case_comparison import Comparison
 from .fidelity_case import FidelityCase
 
 __all__ = ['case_text', 'comparison_text', 'page_rows', 'summary']

@@ -78,6 +78,37 @@ def _cosines_by_hand() -> Expected:
     return dict(loss=1 - cosines.mean(), gradient=gradient)
 
 
+def _old_classifier() -> tuple[np.ndarray, np.ndarray]:
+    """Weights of an old model's four classes, and their numbers by the classes of today: the last is new."""
+    return waves(4, 7, phase=0.7), np.array([2, 0, 3, -1])
+
+
+def _backward_compatible(place: Place) -> Found:
+    weight, old_classes = _old_classifier()
+    embeddings = place.tensor(student(9), gradient=True)  # wider than the old ones
+    loss = MODELS.build(dict(type='BackwardCompatLoss', influence_weight=0.5))
+    old = place.tensor(weight)
+    labels = place.tensor(np.array(LABELS) % 4)
+    found = loss(embeddings, labels, lambda rows: rows @ old.T, place.tensor(old_classes), width=7)['loss_influence']
+    found.backward()
+    return dict(loss=found.detach(), gradient=gradient_of(embeddings))
+
+
+def _influence_by_hand() -> Expected:
+    weight, old_classes = _old_classifier()
+    rows, labels = student(9)[:, :7], np.array(LABELS) % 4
+    shares = np.exp(rows @ weight.T)
+    shares /= shares.sum(1, keepdims=True)
+    own = old_classes[labels]
+    has_class = (own >= 0).astype(np.float64)
+    picked = shares[np.arange(len(rows)), own]  # of the others, multiplied with 0
+    loss = -0.5 * (has_class * np.log(picked)).mean()
+    errors = (shares - np.eye(4)[own]) * has_class[:, None]
+    gradient = np.zeros((len(rows), 9))
+    gradient[:, :7] = 0.5 * errors @ weight / len(rows)
+    return dict(loss=np.array(loss), gradient=gradient)
+
+
 def _of_head(labels: Any, **keys: Any) -> Any:
     def found(place: Place) -> Found:
         head = MODELS.build(dict(in_channels=5, **keys))
@@ -155,6 +186,13 @@ CASES = [
     FidelityCase(
         'Directions of embeddings', ('cosine_feature_loss',), 'loss', 'no paper', '1 - cosine in float64, by hand',
         '6 embeddings', _of_student(cosine_feature_loss), _cosines_by_hand,
+    ),
+    FidelityCase(
+        'Backward-compatible training', ('BackwardCompatLoss', 'influence_loss'), 'loss',
+        'Backward-compatible representations, arXiv 2003.11942',
+        'the influence loss of section 3.3 in float64, by hand', 'influence_weight=0.5, wider embeddings, a new class',
+        _backward_compatible, _influence_by_hand,
+        deviates='images of classes that the old model does not have count in the mean, with a loss of 0',
     ),
     FidelityCase(
         'LinearHead', ('LinearHead',), 'head', 'no paper', 'cross entropy in float64, by hand', 'one linear layer',

@@ -17,8 +17,8 @@ from .cost import model_cost
 from .embedding_map import embedding_places, spread_places
 from .evaluated_images import EvaluatedImages, evaluate_images
 from .gate import GateReadings, read_gates
+from .html_page import Section, Table, render
 from .numbers import class_numbers, headline, rejection_numbers, reliability, risk_curve
-from .page import Section, Table, render
 from .thumbnails import thumbnail
 from .training_facts import TrainingFacts, training_facts
 

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from hybridcls.apis.fidelity import CASES, Official, case_of, chosen_cases
-from hybridcls.apis.fidelity.comparison import deviation
+from hybridcls.apis.fidelity.case_comparison import deviation
 from hybridcls.apis.fidelity.stored_numbers import stored_numbers
 
 IDS = [case.name for case in CASES]

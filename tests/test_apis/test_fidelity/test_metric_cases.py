@@ -3,7 +3,7 @@ import torch
 from fidelity_checks import CPU, assert_faithful
 
 from hybridcls.apis.fidelity import Place, metric_cases
-from hybridcls.apis.fidelity.comparison import deviation
+from hybridcls.apis.fidelity.case_comparison import deviation
 from hybridcls.apis.fidelity.stored_numbers import stored_numbers
 
 DOUBLE = Place(CPU, torch.float64)

@@ -43,14 +43,15 @@ class Model:
         ImportError: If the runtime of the format is not installed.
     """
 
+    enrolled: Optional[Any] = None  # classes that enroll.py has added
+
     def __init__(self, folder: Union[str, 'os.PathLike[str]', None] = None, check_files: bool = True) -> None:
         self.folder = os.fspath(folder) if folder is not None else os.path.dirname(os.path.abspath(__file__))
         self.sidecar = read_sidecar(self.folder, check_files)
         self.classes: list[str] = self.sidecar['classes']
         self._run = open_graph(self.folder, self.sidecar['model'])
-        self.enrolled: Optional[Any] = (
-            _beside('enroll').EnrolledClasses(self.folder, self.sidecar) if self.sidecar.get('enrolled') else None
-        )
+        if self.sidecar.get('enrolled'):
+            self.enrolled = _beside('enroll').EnrolledClasses(self.folder, self.sidecar)
 
     def read(self, image: Any) -> np.ndarray:
         """Return an image as uint8 (H, W, 3) RGB: of a path, bytes, an image of Pillow, or an array that is RGB."""

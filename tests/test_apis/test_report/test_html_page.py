@@ -1,6 +1,6 @@
 """The parts of a page."""
 
-from hybridcls.apis.report.page import Section, Table, render
+from hybridcls.apis.report.html_page import Section, Table, render
 
 
 def test_empty_cells_are_dashes():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hybridcls.apis.fidelity import Comparison, FidelityCase, Place, compare
-from hybridcls.apis.fidelity.comparison import deviation, without_tf32
+from hybridcls.apis.fidelity.case_comparison import deviation, without_tf32
 
 PLACE = Place(torch.device('cpu'), torch.float64)
 CASE = FidelityCase(
