@@ -179,7 +179,7 @@ def test_resized_pixels_are_those_of_opencv(height, width, new_height, new_width
     step = dict(library='cv2', filter=kind, arithmetic=arithmetic)
     off = runtime.resize(image, new_height, new_width, step).astype(int)
     off -= cv2.resize(image, (new_width, new_height), interpolation=CV2[kind])
-    allowed = 1e-4 * off.size + 2 if (kind, arithmetic) == ('bicubic', 'float') else 0
+    allowed = 1e-4 * off.size + 8 if (kind, arithmetic) == ('bicubic', 'float') else 0
     assert np.abs(off).max() <= 1
     assert (off != 0).sum() <= allowed
 
