@@ -35,7 +35,9 @@ def check_out_folder(
                 'Choose another name.'
             )
         if not force:
-            raise FileExistsError(f'{caller}: {what} {out!r} exists. Add --force to replace it, or choose another name.')
+            raise FileExistsError(
+                f'{caller}: {what} {out!r} exists. Add --force to replace it, or choose another name.'
+            )
     above = place.absolute().parent
     while not above.exists():
         above = above.parent

@@ -653,9 +653,10 @@ def _area_taps(new: int, old: int) -> Taps:
 # In a shell
 
 EXTENSIONS = (
-    '.jpg .jpeg .jpe .jfif .mpo .png .apng .webp .bmp .dib .ppm .pgm .pbm .pnm .tif .tiff .gif .avif .jp2 .j2k .j2c '
-    '.jpc .jpf .jpx .heic .heif .hif .jxl .tga .qoi .pcx .ras'
-).split()
+    '.jpg', '.jpeg', '.jpe', '.jfif', '.mpo', '.png', '.apng', '.webp', '.bmp', '.dib', '.ppm', '.pgm', '.pbm', '.pnm',
+    '.tif', '.tiff', '.gif', '.avif', '.jp2', '.j2k', '.j2c', '.jpc', '.jpf', '.jpx', '.heic', '.heif', '.hif', '.jxl',
+    '.tga', '.qoi', '.pcx', '.ras',
+)  # fmt: skip
 
 
 def image_files(path: str, seed: Optional[int] = None) -> list[str]:
