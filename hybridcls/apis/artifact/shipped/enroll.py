@@ -643,7 +643,7 @@ def perform(args: argparse.Namespace, model_class: Any) -> Json:
         print(line, file=sys.stderr)
     about = model.sidecar.get('enrolled')
     for one in about['classes'] if args.list and about else []:
-        print(f'{one["name"]}: {one["images"]} images')
+        print(f'{one["name"]}: {one["images"]} image{"s" if one["images"] > 1 else ""}')
     unreadable = [bad for report in reports for bad in report['unreadable']]
     return dict(folder=args.folder, enrolled=about, reports=reports, unreadable=unreadable)
 
