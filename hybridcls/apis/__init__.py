@@ -21,3 +21,8 @@ def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     return getattr(import_module(f'{__name__}.{_PLACES[name]}'), name)
+
+
+def __dir__() -> list[str]:
+    """List also what was not asked for yet."""
+    return sorted({*globals(), *__all__})
