@@ -3,6 +3,7 @@
 Nothing heavy is imported here, so that ``--help`` and a mistyped path are answered at once.
 """
 
+import errno
 import gc
 import linecache
 import os
@@ -18,6 +19,9 @@ from typing import Any, Optional
 from .old_modules import answer_old_names
 
 __all__ = ['run_tool', 'explain_error']
+
+# The disk is full, beyond a quota, read-only, or a place of it is in use.
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EBUSY)
 
 _PACKAGE = Path(__file__).resolve().parent
 TRACEBACK_VARIABLE = 'HYBRIDCLS_TRACEBACK'
@@ -85,7 +89,7 @@ def explain_error(error: BaseException) -> Optional[str]:
     The user can fix what hybridcls raised itself, by a ``raise`` of its own (such errors are sentences; that a class
     takes no such key is one of them, :func:`~hybridcls.engine.config.parts.check_parts`), what the constructor of a
     part of the config raised (a package that is missing, a value that it does not take), and a file that is missing or
-    may not be touched.
+    may not be touched, on a disk that may be full.
     """
     frame = _innermost(error.__traceback__)
     if frame is None:
@@ -94,6 +98,8 @@ def explain_error(error: BaseException) -> Optional[str]:
         return str(error)
     if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)):
         return str(error) or None
+    if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+        return str(error)
     code, built = frame.tb_frame.f_code, _being_built(error)
     if built is not None and code.co_name == '__init__' and _raises(code.co_filename, frame.tb_lineno):
         return f'{built.__name__}: {error}'

@@ -25,6 +25,12 @@ def test_our_errors_are_one_line():
     assert 'expected rho' in explain_error(caught(check_number, 'SAM', 'rho', -1, low=0))
     assert 'does not exist' in explain_error(caught(check_file, 'train', 'config', 'none.py'))
     assert 'none.txt' in explain_error(caught(open, 'none.txt'))
+    assert explain_error(caught(_write_on_a_full_disk)) == '[Errno 28] No space left on device'
+
+
+def _write_on_a_full_disk():
+    with open('/dev/full', 'wb', buffering=0) as file:
+        file.write(b'x')
 
 
 def test_bug_is_not_explained():

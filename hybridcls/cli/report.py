@@ -40,15 +40,17 @@ def run(args: Namespace) -> int:
         from hybridcls.evaluation.result_file import plain_results
 
         out = args.out or os.path.join(os.path.dirname(model.checkpoint_path), 'report.html')
+        numbers_out = str(Path(out).with_suffix('.json'))
         check_out('report', out, args.force, ('.html',))
+        check_out('report', numbers_out, args.force, ('.json',))
         report = make_report(
             model, args.data, args.ood, args.batch_size, args.workers, lambda text: tell(text, sys.stderr)
         )
         numbers = plain_results(report.numbers, finite=True)
         write_out(report.html.encode(), out)
-        write_out(json.dumps(numbers, indent=1).encode(), str(Path(out).with_suffix('.json')))
+        write_out(json.dumps(numbers, indent=1).encode(), numbers_out)
     if args.json:
         print_json(dict(command='report', out=out, **report.numbers))
     else:
-        tell(f'{out} ({len(report.html) / 2**20:.1f} MB), and the numbers: {Path(out).with_suffix(".json")}')
+        tell(f'{out} ({len(report.html) / 2**20:.1f} MB), and the numbers: {numbers_out}')
     return 0

@@ -91,7 +91,7 @@ def test_it_computes_what_predict_does(exported, work_dir, digit_folder):
     ('arguments', 'sentence'),
     [
         (['nowhere.pth', '--out', 'a'], "checkpoint='nowhere.pth' does not exist"),
-        (['{checkpoint}', '--out', '{folder}'], 'exists and is no artifact'),
+        (['{checkpoint}', '--out', '{folder}'], 'exists and is no hybridcls artifact'),
         (['{checkpoint}', '--out', 'a', '--tta'], 'an exported model sees one'),
         (['{checkpoint}', '--out', 'a', '--weights', 'ema', '--format', 'torch_export'], 'expected --weights of the'),
         (['{checkpoint}', '--out', 'a', '--golden', 'no_photos', '--format', 'torch_export'], 'no_photos'),

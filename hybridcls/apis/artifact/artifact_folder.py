@@ -1,13 +1,15 @@
 """The folder of an artifact: written beside its place, and moved there when it is complete."""
 
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Optional
 
-from .shipped.runtime import read_sidecar
+from .shipped.runtime import FORMAT, read_sidecar
 from .sidecar import SIDECAR
 
 __all__ = ['check_no_program', 'check_out_folder', 'unfinished_folder']
@@ -31,25 +33,28 @@ def check_no_program(caller: str, folder: str, trust: bool = False) -> None:
         )
 
 
-def check_out_folder(caller: str, out: str, force: bool, what: str = '--out') -> None:
+def check_out_folder(
+    caller: str, out: str, force: bool, what: str = '--out', formats: Collection[str] = (FORMAT,)
+) -> None:
     """Raise unless a folder may be written, before anything is computed for it; ``what`` is its name in messages.
 
     Raises:
-        FileExistsError: If there is something, but for an empty folder; or, with ``force``, something that is no
-            artifact.
+        FileExistsError: If there is something, but for an empty folder; or, with ``force``, something whose
+            ``model.json`` is not of one of the ``formats``.
         PermissionError: If its place cannot be written.
     """
     place = Path(out)
     if place.is_dir() and not any(place.iterdir()):
         pass
     elif place.exists() or place.is_symlink():
-        if not (place / SIDECAR).is_file():
+        if _format_of(place) not in formats:
             raise FileExistsError(
-                f'{caller}: {what} {out!r} exists and is no artifact (it has no {SIDECAR}). Choose another name.'
+                f'{caller}: {what} {out!r} exists and is no {" or ".join(sorted(formats))} (by its {SIDECAR}). '
+                'Choose another name.'
             )
         if not force:
             raise FileExistsError(
-                f'{caller}: {what} {out!r} exists. Add --force to replace the artifact, or choose another name.'
+                f'{caller}: {what} {out!r} exists. Add --force to replace it, or choose another name.'
             )
     above = place.absolute().parent
     while not above.exists():
@@ -81,6 +86,14 @@ def unfinished_folder(out: str) -> Iterator[Path]:
             folder.rename(place)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _format_of(folder: Path) -> Optional[str]:
+    try:
+        sidecar = json.loads((folder / SIDECAR).read_text(encoding='utf8'))
+    except (OSError, ValueError):
+        return None
+    return sidecar.get('format') if isinstance(sidecar, dict) else None
 
 
 def _umask() -> int:

@@ -66,6 +66,8 @@ def write_model(
         onnx = file.with_suffix('.onnx')
         try:
             _write_onnx(program, names, images, onnx)
+        except OSError:  # a full disk
+            raise
         except Exception as error:
             raise ValueError(
                 f'export: ONNX cannot express {kind}: {_first_line(error)}. Type: --format torch_export'

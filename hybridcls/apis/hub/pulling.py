@@ -60,7 +60,7 @@ def pull(place: str, out: str, revision: Optional[str] = None, trust: bool = Fal
     """
     out = os.path.expanduser(out)
     source = read_place('pull', place, revision)
-    check_out_folder('pull', out, force)
+    check_out_folder('pull', out, force, formats=KINDS)
     if source.on_hub:
         names = names_of_hub(source)
         folder = download('pull', source, [SIDECAR]) if names is None or SIDECAR in names else Path()

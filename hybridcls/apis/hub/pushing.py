@@ -21,7 +21,7 @@ from .checkpoint_folder import files_in, write_checkpoint_folder
 from .hub_client import check_login, upload
 from .model_card import README, model_card
 from .place import Place, read_place
-from .pulled_sidecar import ADAPTERS, ARTIFACT, sidecar_of
+from .pulled_sidecar import ADAPTERS, ARTIFACT, KINDS, sidecar_of
 
 __all__ = ['Pushed', 'push']
 
@@ -83,7 +83,7 @@ def push(
         return Pushed(to, pushed.kind, pushed.why, pushed.files, pushed.notes, commit)
     if os.path.exists(path) and os.path.realpath(path) == os.path.realpath(to.name):
         raise ValueError(f'push: expected another folder than the source, got {place!r} twice.')
-    check_out_folder('push', to.name, force, 'the folder')
+    check_out_folder('push', to.name, force, 'the folder', KINDS)
     with unfinished_folder(to.name) as unfinished:
         return _write(path, unfinished, to, metrics, license)
 

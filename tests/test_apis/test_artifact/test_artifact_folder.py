@@ -55,13 +55,18 @@ def test_only_an_artifact_is_replaced_and_only_with_force(tmp_path):
     check_out_folder('export', str(out), False)  # empty
     (out / 'photo.jpg').touch()
     for force in (False, True):
-        with pytest.raises(FileExistsError, match='is no artifact'):
+        with pytest.raises(FileExistsError, match='is no hybridcls artifact'):
             check_out_folder('export', str(out), force)
-    (out / 'model.json').write_text('{}')
+    for other in ('{}', 'torn', json.dumps(dict(format='hybridcls checkpoint'))):  # the weights would be lost
+        (out / 'model.json').write_text(other)
+        with pytest.raises(FileExistsError, match='is no hybridcls artifact'):
+            check_out_folder('export', str(out), True)
+    check_out_folder('pull', str(out), True, formats=('hybridcls artifact', 'hybridcls checkpoint'))
+    (out / 'model.json').write_text(json.dumps(dict(format='hybridcls artifact')))
     with pytest.raises(FileExistsError, match='Add --force'):
         check_out_folder('export', str(out), False)
     check_out_folder('export', str(out), True)
-    with pytest.raises(FileExistsError, match='is no artifact'):
+    with pytest.raises(FileExistsError, match='is no hybridcls artifact'):
         check_out_folder('export', str(out / 'photo.jpg'), True)
     with pytest.raises(PermissionError, match='no folder that takes files'):
         check_out_folder('export', str(out / 'photo.jpg' / 'b'), True)

@@ -37,6 +37,11 @@ def test_a_report_of_a_checkpoint(model, digit_folder, tmp_path, capfd):
     capfd.readouterr()
     assert run_command('report', model, *options) == 2  # it is there
     assert 'Add --force' in capfd.readouterr().err
+    out.unlink()
+    out.with_suffix('.json').write_text('mine')
+    assert run_command('report', model, *options) == 2  # the numbers would be written over it
+    assert "r.json' exists" in capfd.readouterr().err
+    assert out.with_suffix('.json').read_text() == 'mine'
 
 
 def test_mistakes_are_told_before_the_model_runs(model, digit_folder, tmp_path):

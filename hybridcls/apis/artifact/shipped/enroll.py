@@ -530,9 +530,15 @@ def read_old_images(model: Any, folder: str, option: str = '--data') -> tuple[Ar
 def _below(folder: str) -> list[str]:
     from PIL import Image
 
-    known = Image.registered_extensions()
-    below = sorted(os.path.join(top, name) for top, _, names in os.walk(folder) for name in names)
-    return [path for path in below if os.path.splitext(path)[1].lower() in known]
+    known, found = Image.registered_extensions(), []
+    for top, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not _is_hidden(name)]
+        found += [os.path.join(top, name) for name in names if not _is_hidden(name)]
+    return sorted(path for path in found if os.path.splitext(path)[1].lower() in known)
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith('.') or name == '__MACOSX'
 
 
 def said_of(report: Json) -> list[str]:
@@ -638,7 +644,7 @@ def perform(args: argparse.Namespace, model_class: Any) -> Json:
         print(line, file=sys.stderr)
     about = model.sidecar.get('enrolled')
     for one in about['classes'] if args.list and about else []:
-        print(f'{one["name"]}: {one["images"]} images')
+        print(f'{one["name"]}: {one["images"]} image{"s" if one["images"] > 1 else ""}')
     unreadable = [bad for report in reports for bad in report['unreadable']]
     return dict(folder=args.folder, enrolled=about, reports=reports, unreadable=unreadable)
 

@@ -399,6 +399,8 @@ def _decoded(content: bytes, decode: Json) -> np.ndarray:
     if content[:2] == b'\xff\xd8' or image.mode == 'CMYK':
         pixels = _mixed(image) if image.mode == 'CMYK' and decode['cmyk'] == 'cv2' else image.convert('RGB')
         return np.asarray(_upright(pixels, image, decode))
+    if image.format == 'TIFF' and image.mode in ('LAB', 'YCbCr'):
+        raise ValueError(f'TIFF with colours as {image.mode} is not supported: save it as PNG')
     if decode['depth'] == 'upper' and image.format not in ('PNG', 'WEBP', 'BMP'):
         raise ValueError(f'a model that reads images as before version 2 takes no {image.format}: save it as PNG')
     bits = _bits(image, content)
@@ -689,19 +691,34 @@ def _area_taps(new: int, old: int) -> Taps:
 
 # In a shell
 
+EXTENSIONS = (
+    '.jpg', '.jpeg', '.jpe', '.jfif', '.mpo', '.png', '.apng', '.webp', '.bmp', '.dib', '.ppm', '.pgm', '.pbm', '.pnm',
+    '.tif', '.tiff', '.gif', '.avif', '.jp2', '.j2k', '.j2c', '.jpc', '.jpf', '.jpx', '.heic', '.heif', '.hif', '.jxl',
+    '.tga', '.qoi', '.pcx', '.ras',
+)  # fmt: skip
+
 
 def image_files(path: str, seed: Optional[int] = None) -> list[str]:
-    """Return the images below a folder, sorted, or with a seed in random order; of anything else, the path."""
+    """Return the images below a folder, sorted, or with a seed in random order; of anything else, the path.
+
+    Hidden files and folders are left out, and files without an extension of :data:`EXTENSIONS`, as in a training.
+    """
     if not os.path.isdir(path):
         return [path]
-    known = tuple(Image.registered_extensions())
-    found = [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names]
+    known, found = tuple({*EXTENSIONS} & {*Image.registered_extensions()}), []
+    for folder, folders, names in os.walk(path):
+        folders[:] = [name for name in folders if not _is_hidden(name)]
+        found += [os.path.join(folder, name) for name in names if not _is_hidden(name)]
     found = sorted(one for one in found if one.lower().endswith(known))
     if not found:
         raise ValueError(f'{path} has no image.')
     if seed is not None:
         random.Random(seed).shuffle(found)
     return found
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith('.') or name == '__MACOSX'
 
 
 def main() -> int:
@@ -718,6 +735,10 @@ def main() -> int:
     args = parser.parse_args()
     if args.state and not args.alarm:
         parser.error('--state is that of --alarm: add it.')
+    if args.state and not os.access(os.path.dirname(os.path.abspath(args.state)), os.W_OK):
+        parser.error(f'--state {args.state} cannot be written: its folder is not there, or takes no files.')
+    if args.top_k < 1:
+        parser.error(f'expected --top-k of at least 1, got {args.top_k}.')
     failed = []
 
     def skip(image: Any, error: Exception) -> None:

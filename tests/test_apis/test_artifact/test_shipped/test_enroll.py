@@ -69,6 +69,16 @@ def test_new_classes_answer_and_old_outputs_stay_bit_for_bit(artifact, colors):
     assert about['taken'] <= 0.02 * 121 - 1
 
 
+def test_hidden_files_are_no_images(artifact, colors, tmp_path):
+    """Those that macOS leaves on a stick, beside each file, are images by name alone."""
+    paint_folder(tmp_path / 'blue', (0.1, 0.1, 0.9), 3, 15, 7)
+    for name in ('._1.png', '__MACOSX/2.png', '.cache/3.png'):
+        (tmp_path / 'blue' / name).parent.mkdir(exist_ok=True)
+        (tmp_path / 'blue' / name).touch()
+    reports, _ = add(artifact, f'blue={tmp_path}/blue')
+    assert (reports[0]['images'], reports[0]['unreadable']) == (3, [])
+
+
 def test_the_prototype_and_the_score_by_hand(artifact, colors):
     add(artifact, f'blue={colors}/blue', data=colors / 'held')
     model = Model(artifact)
