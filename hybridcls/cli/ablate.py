@@ -116,7 +116,7 @@ def _ablate(args: Namespace) -> dict[str, Any]:
     ]
     tell(f'{len(arms)} arms x {args.seeds} seeds, {jobs} at a time, in {folder}.')
     texts = {arm.name: ''.join(arm.files.values()) for arm in arms}
-    done = run_trainings(trainings, folder, texts, jobs, max(1, cores // jobs), chance, tell)
+    done = run_trainings(trainings, folder, texts, jobs, max(1, cores // jobs), chance, tell, _METRICS)
     there = {name for one in done for name in one.metrics}
     metrics = [Metric(key, *told) for key, told in _METRICS.items() if key in there]
     if not metrics:

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -69,6 +69,7 @@ def run_trainings(
     threads: int,
     chance: Callable[[Mapping[str, float]], Optional[str]],
     tell: Callable[[str], None],
+    shown: Collection[str] = (),
 ) -> list[Training]:
     """Train all that is not done yet, ``jobs`` at a time, and return them with their results.
 
@@ -82,6 +83,7 @@ def run_trainings(
         jobs (int), threads (int): Processes at a time, and threads of each.
         chance (Callable): From metrics to a sentence if they are not better than chance, else None.
         tell (Callable): Takes a line of progress.
+        shown (Collection[str]): The metrics of such a line. Defaults to (): none.
 
     Raises:
         TrainingError: If a training ends in an error that is no failure of its arm; the others end first.
@@ -122,7 +124,9 @@ def run_trainings(
                 found.seconds = time.monotonic() - began
                 _note(found, folder)
                 done[one.arm, one.seed] = found
-                said = found.failed or ', '.join(f'{name} {value:.4g}' for name, value in found.metrics.items())
+                said = found.failed or ', '.join(
+                    f'{name} {value:.4g}' for name, value in found.metrics.items() if name in shown
+                )
                 tell(f'{len(done)} of {len(order)}: {one.arm}, seed {one.seed}: {said} ({found.seconds:.0f} s)')
             if error and not running:
                 raise TrainingError(error)
