@@ -102,7 +102,11 @@ def _ablate(args: Namespace) -> dict[str, Any]:
     folder = Path(args.work_dir or os.path.join('work_dirs', f'ablate_{Path(args.config).stem}'))
     check_writable(folder)
     options = {**(args.cfg_options or {}), **values_of_keys(args)}
-    options.pop('randomness.seed', None)
+    for key in ('seed', 'randomness.seed'):
+        if key in options:
+            raise ValueError(
+                f'ablate: expected no {key} among the options, got {options[key]}: each arm has the --seeds.'
+            )
     arms = arms_of(args.config, levers, args.full, {**options, **dict.fromkeys(args.vary, 0)}, folder / 'arms')
     files = write_arms(arms, folder / 'arms')
     chance = check_arms(arms, files, options)

@@ -7,12 +7,14 @@ import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
+
+from hybridcls.checks import listed
 
 from .shipped.runtime import FORMAT, read_sidecar
 from .sidecar import SIDECAR
 
-__all__ = ['check_no_program', 'check_out_folder', 'unfinished_folder']
+__all__ = ['check_no_program', 'check_out_folder', 'lost_with', 'unfinished_folder']
 
 
 def check_no_program(caller: str, folder: str, trust: bool = False) -> None:
@@ -65,6 +67,15 @@ def check_out_folder(
         )
 
 
+def lost_with(out: str) -> list[str]:
+    """Say what is lost when an artifact is replaced: the classes that were enrolled in it."""
+    enrolled = (_sidecar_of(Path(out)) or {}).get('enrolled') or {}
+    names = [one['name'] for one in enrolled.get('classes', ())]
+    return (
+        [f'The classes that were enrolled in {out} ({listed(names)}) go with it: enroll them again.'] if names else []
+    )
+
+
 @contextmanager
 def unfinished_folder(out: str) -> Iterator[Path]:
     """Yield a new folder for a block to fill, which takes the place of ``out`` when the block is done.
@@ -89,11 +100,15 @@ def unfinished_folder(out: str) -> Iterator[Path]:
 
 
 def _format_of(folder: Path) -> Optional[str]:
+    return (_sidecar_of(folder) or {}).get('format')
+
+
+def _sidecar_of(folder: Path) -> Optional[dict[str, Any]]:
     try:
         sidecar = json.loads((folder / SIDECAR).read_text(encoding='utf8'))
     except (OSError, ValueError):
         return None
-    return sidecar.get('format') if isinstance(sidecar, dict) else None
+    return sidecar if isinstance(sidecar, dict) else None
 
 
 def _umask() -> int:

@@ -18,7 +18,7 @@ from ..held_out_images import held_out_images
 from ..image_inputs import Item
 from ..trained_model import Source, TrainedModel, read_trained_model
 from .agreement import output_agreement
-from .artifact_folder import check_out_folder, unfinished_folder
+from .artifact_folder import check_out_folder, lost_with, unfinished_folder
 from .comparison import BATCHES, check_differences, check_same_names, largest_differences, predictions_of
 from .exported_levers import TOKEN_MERGING, WEIGHTS, check_exportable, choose_weights, merge_adapters, set_token_merging
 from .formats import FORMATS, OPSET, check_format, write_model
@@ -118,7 +118,7 @@ def export(
     _check_int8(format, dtype, data, max_loss)
     check_out_folder('export', out, force)
     trained = read_trained_model(checkpoint, config)
-    notes = check_exportable(trained)
+    notes = [*lost_with(out), *check_exportable(trained)]
     held_out: list[Item] = []
     about_held_out: list[str] = []
     if data is not None:

@@ -6,7 +6,8 @@ import os
 import pytest
 from command_runs import run_command
 
-from hybridcls.apis.artifact.artifact_folder import check_out_folder, unfinished_folder
+from hybridcls.apis.artifact.artifact_folder import check_out_folder, lost_with, unfinished_folder
+from hybridcls.apis.artifact.shipped.runtime import FORMAT
 
 
 @pytest.mark.parametrize('command', ['verify', 'enroll'])
@@ -81,3 +82,14 @@ def _umask():
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def test_enrolled_classes_that_are_lost_are_named(tmp_path):
+    assert lost_with(str(tmp_path / 'nothing')) == []
+    (tmp_path / 'model.json').write_text(json.dumps(dict(format=FORMAT, enrolled=None)))
+    assert lost_with(str(tmp_path)) == []
+    enrolled = dict(classes=[dict(name='mug'), dict(name='cup')])
+    (tmp_path / 'model.json').write_text(json.dumps(dict(format=FORMAT, enrolled=enrolled)))
+    assert lost_with(str(tmp_path)) == [
+        f'The classes that were enrolled in {tmp_path} (mug, cup) go with it: enroll them again.'
+    ]
