@@ -31,7 +31,7 @@ _METRICS = {
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the subcommand."""
     parser.add_argument(
-        'config', help='config of one training: a path or the NAME of a shipped one (digits/few_images)'
+        'config', help='config, also a chain of phases: a path or the NAME of a shipped one (digits/few_images)'
     )
     parser.add_argument(
         '--levers',
@@ -109,7 +109,7 @@ def _ablate(args: Namespace) -> dict[str, Any]:
             )
     arms = arms_of(args.config, levers, args.full, {**options, **dict.fromkeys(args.vary, 0)}, folder / 'arms')
     files = write_arms(arms, folder / 'arms')
-    chance = check_arms(arms, files, options)
+    checked = check_arms(arms, files, {**options, **dict.fromkeys(args.vary, 0)})
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
     on_gpu = args.device != 'cpu' and torch.cuda.is_available()
     jobs = args.jobs or (1 if on_gpu else cores)
@@ -119,8 +119,9 @@ def _ablate(args: Namespace) -> dict[str, Any]:
         for arm in arms
     ]
     tell(f'{len(arms)} arms x {args.seeds} seeds, {jobs} at a time, in {folder}.')
-    texts = {arm.name: ''.join(arm.files.values()) for arm in arms}
-    done = run_trainings(trainings, folder, texts, jobs, max(1, cores // jobs), chance, tell, _METRICS)
+    done = run_trainings(
+        trainings, folder, checked.contents, jobs, max(1, cores // jobs), checked.chance, tell, _METRICS
+    )
     there = {name for one in done for name in one.metrics}
     metrics = [Metric(key, *told) for key, told in _METRICS.items() if key in there]
     if not metrics:

@@ -1,8 +1,9 @@
 """All arms are completed and their models built before the first training begins."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 from mmengine.registry import DefaultScope
 
@@ -12,35 +13,47 @@ from hybridcls.engine.phases.plan import read_phases
 from hybridcls.engine.training import complete
 from hybridcls.registry import MODELS
 
-from .arms import Arm
+from .arms import Arm, options_of_arm
 
-__all__ = ['check_arms']
+__all__ = ['CheckedArms', 'check_arms']
 
 ACCURACY = 'accuracy/top1'
 
 
-def check_arms(
-    arms: Sequence[Arm], files: Mapping[str, Path], options: Mapping[str, Any]
-) -> Callable[[Mapping[str, float]], Optional[str]]:
-    """Build the model of each arm, and return what tells whether results are above chance.
+class CheckedArms(NamedTuple):
+    """Arms that can be trained.
+
+    Args:
+        contents (dict[str, str]): All that each one trains with, by its name: its configs with what they inherit.
+        chance (Callable): From the metrics of a training to a sentence if they are not above those of a guess, else
+            None.
+    """
+
+    contents: dict[str, str]
+    chance: Callable[[Mapping[str, float]], Optional[str]]
+
+
+def check_arms(arms: Sequence[Arm], files: Mapping[str, Path], options: Mapping[str, Any]) -> CheckedArms:
+    """Build the model of each arm.
 
     Args:
         arms (Sequence[Arm]): The arms.
         files (Mapping): The file of each, by its name.
         options (Mapping): Of the command line.
 
-    Returns:
-        Callable: From the metrics of a training to a sentence if they are not above those of a guess, else None.
-
     Raises:
         ConfigError: If an arm's model cannot be built; names the arm.
     """
     num_classes: Optional[int] = None
+    contents: dict[str, str] = {}
     for arm in arms:
-        cfg = load_config(files[arm.name])
-        phases = [(phase.config, phase.options) for phase in read_phases(cfg)] if is_chain(cfg) else []
-        for file, own in phases or [(str(files[arm.name]), {})]:
-            one = load_config(file, {**own, **options})
+        file = str(files[arm.name])
+        given = options_of_arm(file, options)
+        cfg = load_config(file, given)
+        phases = [(phase.config, phase.options) for phase in read_phases(cfg)] if is_chain(cfg) else [(file, given)]
+        parts = [cfg.to_dict()]
+        for one in [load_config(*phase) for phase in phases]:
+            parts.append(one.to_dict())
             try:
                 complete(one, TrainOptions())
                 with DefaultScope.overwrite_default_scope('hybridcls'):
@@ -48,6 +61,7 @@ def check_arms(
             except (ValueError, TypeError, KeyError, RuntimeError, ImportError) as error:
                 raise ConfigError(f'ablate: the arm {arm.name} cannot be trained: {error}') from error
             num_classes = getattr(getattr(model, 'head', None), 'num_classes', None) or num_classes
+        contents[arm.name] = json.dumps(parts, sort_keys=True, default=repr)
 
     def chance(metrics: Mapping[str, float]) -> Optional[str]:
         accuracy = metrics.get(ACCURACY)
@@ -55,4 +69,4 @@ def check_arms(
             return None
         return f'accuracy {accuracy:.3g} % is no better than chance ({100 / num_classes:.3g} %)'
 
-    return chance
+    return CheckedArms(contents, chance)

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from pprint import pformat
 from typing import Any, Optional
@@ -12,11 +12,12 @@ from hybridcls.checks import listed
 from hybridcls.engine.checkpoints.files import atomic_write
 from hybridcls.engine.config import ConfigError, is_chain, load_config
 from hybridcls.engine.config.tree import datasets_in, dotted, is_a, leaves_in
+from hybridcls.engine.phases.plan import Phase, read_phases
 from hybridcls.evaluation import CalibrationMetric
 
 from .lever_switches import Changes, Lever, changes_at, merge_changes
 
-__all__ = ['BASE', 'Arm', 'arms_of', 'write_arms']
+__all__ = ['BASE', 'Arm', 'arms_of', 'options_of_arm', 'write_arms']
 
 BASE, ALL, BUT = 'base', 'all', 'all_but_'
 
@@ -47,24 +48,31 @@ def arms_of(config: str, levers: Sequence[Lever], full: bool, options: Mapping[s
     """Plan the arms: none of the levers, each alone, all of them and, if asked for, all but one.
 
     Args:
-        config (str): What :func:`load_config` takes; no chain.
+        config (str): What :func:`load_config` takes. The phases of a chain have the levers each, but for those of the
+            head, which is the last phase's.
         levers (Sequence[Lever]): Different ones, at least one.
         full (bool): Whether to have the arms of all but one.
         options (Mapping): Dotted keys to values, of the command line, that hold in every arm.
         folder (Path): Where the files will lie: they name the config relative to it.
 
     Raises:
-        ConfigError: If the config is a chain or is not validated, a lever changes nothing, or an option overrules one.
+        ConfigError: If the config is not validated, is a chain and a lever is a phase, or an option overrules a lever.
     """
-    cfg = load_config(config, dict(options))
-    if is_chain(cfg):
-        raise ConfigError(
-            f'ablate: expected a config of one training, got the chain {config}. Name the config of its last phase, '
-            'and the lever supcon for a phase of supervised contrastive learning before it.'
-        )
-    if cfg.get('val_dataloader') is None or cfg.get('val_evaluator') is None:
-        raise ConfigError(f'ablate: expected val_dataloader and val_evaluator in {config}, which arms are judged by.')
     names = [lever.name for lever in levers]
+    cfg = load_config(config, options_of_arm(config, options))
+    phases = read_phases(cfg) if is_chain(cfg) else []
+    trained = [_Trained(load_config(one.config, one.options).to_dict(), one.config, one.options) for one in phases]
+    trained = trained or [_Trained(cfg.to_dict(), config, options)]
+    last = trained[-1].plain
+    if last.get('val_dataloader') is None or last.get('val_evaluator') is None:
+        raise ConfigError(
+            f'ablate: expected val_dataloader and val_evaluator in {trained[-1].config}, which arms are judged by.'
+        )
+    if phases and any(lever.is_phase for lever in levers):
+        raise ConfigError(
+            f'ablate: expected no lever supcon for the chain {config}, which has its phases. Name the config of its '
+            f'last phase ({trained[-1].config}) for a phase of supervised contrastive learning before it.'
+        )
     if len(set(names)) < len(names) or not names:
         raise ValueError(f'ablate: expected different levers, at least one, got {listed(names)}.')
     one = names[0] if len(names) == 1 else None
@@ -75,8 +83,22 @@ def arms_of(config: str, levers: Sequence[Lever], full: bool, options: Mapping[s
         arms += [
             Arm(BUT + name, tuple(other for other in names if other != name), ALL, name, is_loss=True) for name in names
         ]
-    base = _named_from(config, folder)
-    return [_with_files(arm, cfg, levers, base, options) for arm in arms]
+    if phases:
+        return [_with_phases(arm, cfg, config, phases, trained, levers, folder) for arm in arms]
+    return [_with_files(arm, trained[0], levers, folder) for arm in arms]
+
+
+def options_of_arm(config: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options for the config of an arm: those of a chain are for all its phases, but for ``phases.N...``.
+
+    Args:
+        config (str or Path): What :func:`load_config` takes.
+        options (Mapping): Dotted keys to values.
+    """
+    if not is_chain(load_config(config)):
+        return dict(options)
+    own = ('phases.', 'cfg_options.')
+    return {key if key.startswith(own) else f'cfg_options.{key}': value for key, value in options.items()}
 
 
 def write_arms(arms: Sequence[Arm], folder: Path) -> dict[str, Path]:
@@ -88,32 +110,71 @@ def write_arms(arms: Sequence[Arm], folder: Path) -> dict[str, Path]:
     return {arm.name: folder / f'{arm.name}.py' for arm in arms}
 
 
-def _with_files(arm: Arm, cfg: Any, levers: Sequence[Lever], base: str, options: Mapping[str, Any]) -> Arm:
-    plain = cfg.to_dict()
+@dataclass(frozen=True)
+class _Trained:
+    """One training of the config that was named: what it is without levers, its file, and what holds over it."""
+
+    plain: dict[str, Any]
+    config: str
+    options: Mapping[str, Any]
+
+
+def _with_files(arm: Arm, trained: _Trained, levers: Sequence[Lever], folder: Path) -> Arm:
+    changes = _changes(arm, trained, levers)
+    merge_changes(changes, _judged(trained.plain))
+    text = _file(_title(arm), _named_from(trained.config, folder), changes)
+    phases = [lever.name for lever in levers if lever.is_phase and lever.name in arm.levers]
+    if not phases:
+        return replace(arm, files={f'{arm.name}.py': text})
+    head, first = f'{arm.name}_head.py', f'{arm.name}_supcon.py'
+    chain = [dict(name='supcon', config=first), dict(name='head', config=head, test=False)]
+    files = {
+        head: text,
+        first: _file(f'Arm {arm.name}, its first phase.', head, _supcon(trained.plain)),
+        f'{arm.name}.py': f'"""{_title(arm)}"""\n\nphases = {pformat(chain, width=110)}\n',
+    }
+    return replace(arm, files=files)
+
+
+def _with_phases(
+    arm: Arm,
+    cfg: Any,
+    config: str,
+    phases: Sequence[Phase],
+    trained: Sequence[_Trained],
+    levers: Sequence[Lever],
+    folder: Path,
+) -> Arm:
+    files, chain = {}, []
+    for phase, one in zip(phases, trained, strict=True):
+        changes = _changes(arm, one, levers, with_head=phase is phases[-1])
+        merge_changes(changes, _judged(one.plain) if phase is phases[-1] else _timed())
+        name = f'{arm.name}_{phase.folder_name}.py'
+        files[name] = _file(f'Arm {arm.name}, phase {phase.name}.', _named_from(one.config, folder), changes)
+        chain.append({**cfg.phases[phase.number - 1], 'config': name, 'test': False})
+    files[f'{arm.name}.py'] = _file(_title(arm), _named_from(config, folder), dict(phases=chain))
+    return replace(arm, files=files)
+
+
+def _title(arm: Arm) -> str:
+    return f'Arm {arm.name}: {listed(arm.levers) or "no lever"}.'
+
+
+def _changes(arm: Arm, trained: _Trained, levers: Sequence[Lever], with_head: bool = True) -> Changes:
+    """What the levers of an arm write into one training; without what concerns its head, if that is another one's."""
     changes: Changes = {}
     for lever in levers:
-        merge_changes(changes, (lever.on if lever.name in arm.levers else lever.off)(plain))
-    for key in options:
+        merge_changes(changes, (lever.on if lever.name in arm.levers else lever.off)(trained.plain))
+    if not with_head:
+        changes.get('model', {}).pop('head', None)
+    for key in trained.options:
         for path, _ in leaves_in(changes):
             if f'{dotted(path)}.'.startswith(f'{key}.') or f'{key}.'.startswith(f'{dotted(path)}.'):
                 raise ConfigError(
                     f'ablate: the option {key} would overrule what a lever sets in the arm {arm.name} '
                     f'({dotted(path)}). Leave one of the two out.'
                 )
-    merge_changes(changes, _judged(plain))
-    text = _file(f'Arm {arm.name}: {listed(arm.levers) or "no lever"}.', base, changes)
-    phases = [lever.name for lever in levers if lever.is_phase and lever.name in arm.levers]
-    if not phases:
-        files = {f'{arm.name}.py': text}
-    else:
-        head, first = f'{arm.name}_head.py', f'{arm.name}_supcon.py'
-        chain = [dict(name='supcon', config=first), dict(name='head', config=head, test=False)]
-        files = {
-            head: text,
-            first: _file(f'Arm {arm.name}, its first phase.', head, _supcon(plain)),
-            f'{arm.name}.py': f'"""Arm {arm.name}: {listed(arm.levers)}."""\n\nphases = {pformat(chain, width=110)}\n',
-        }
-    return Arm(arm.name, arm.levers, arm.against, arm.gains, arm.is_loss, files)
+    return changes
 
 
 def _judged(plain: Mapping) -> Changes:
@@ -122,7 +183,11 @@ def _judged(plain: Mapping) -> Changes:
     evaluators = deepcopy(evaluators if isinstance(evaluators, (list, tuple)) else [evaluators])
     if not any(is_a('METRICS', one, CalibrationMetric) for one in evaluators):
         evaluators = [*evaluators, dict(type='CalibrationMetric')]
-    return dict(val_evaluator=evaluators, default_hooks=dict(step_cost=dict(type='StepCostHook')))
+    return dict(val_evaluator=evaluators, **_timed())
+
+
+def _timed() -> Changes:
+    return dict(default_hooks=dict(step_cost=dict(type='StepCostHook')))
 
 
 def _supcon(plain: Mapping) -> Changes:

@@ -15,6 +15,8 @@ from typing import Any, Optional
 
 from hybridcls.engine.checkpoints.files import atomic_write
 
+from .arms import options_of_arm
+
 __all__ = ['Training', 'TrainingError', 'run_trainings']
 
 RESULT = 'ablation_result.json'
@@ -64,7 +66,7 @@ class Training:
 def run_trainings(
     trainings: Sequence[Training],
     folder: Path,
-    texts: Mapping[str, str],
+    contents: Mapping[str, str],
     jobs: int,
     threads: int,
     chance: Callable[[Mapping[str, float]], Optional[str]],
@@ -79,7 +81,7 @@ def run_trainings(
     Args:
         trainings (Sequence[Training]): In the order in which they begin.
         folder (Path): Each has a work dir in it.
-        texts (Mapping): The text of each arm's config files, for the fingerprints.
+        contents (Mapping): All that each arm trains with, by its name, for the fingerprints.
         jobs (int), threads (int): Processes at a time, and threads of each.
         chance (Callable): From metrics to a sentence if they are not better than chance, else None.
         tell (Callable): Takes a line of progress.
@@ -90,7 +92,7 @@ def run_trainings(
     """
     context = multiprocessing.get_context('forkserver')
     context.set_forkserver_preload(_PRELOADED)
-    waiting = [_with_fingerprint(one, texts[one.arm]) for one in trainings]
+    waiting = [_with_fingerprint(one, contents[one.arm]) for one in trainings]
     done: dict[tuple[str, int], Training] = {}
     for one in waiting:
         known = _known(one, folder)
@@ -209,12 +211,11 @@ def _metrics_of(one: Training, work_dir: Path) -> dict[str, float]:
 
     options = TrainOptions(resume='auto')
     given = {**one.options, 'randomness.seed': one.seed}
-    cfg = load_config(one.config)
+    cfg = load_config(one.config, options_of_arm(one.config, given))
     if is_chain(cfg):
-        cfg = load_config(one.config, {f'cfg_options.{key}': value for key, value in given.items()})
         metrics = run_chain(cfg, options, str(work_dir))[-1].metrics
     else:
-        runner = build_runner(prepare_training(load_config(one.config, given), options, str(work_dir)))
+        runner = build_runner(prepare_training(cfg, options, str(work_dir)))
         run_training(runner)
         metrics = outcome_of(runner, work_dir).metrics
     return {name.removeprefix('val/'): value for name, value in metrics.items() if name.startswith('val/')}

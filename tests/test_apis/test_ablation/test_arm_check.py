@@ -8,10 +8,8 @@ from hybridcls.engine import ConfigError
 OPTIONS = {'max_epochs': 3}
 
 
-def checked(names, tmp_path):
-    arms = arms_of(
-        'hybridcls::digits/ce_hybrid.py', [lever_of(one) for one in names], False, OPTIONS, tmp_path / 'arms'
-    )
+def checked(names, tmp_path, config='hybridcls::digits/ce_hybrid.py'):
+    arms = arms_of(config, [lever_of(one) for one in names], False, OPTIONS, tmp_path / 'arms')
     return check_arms(arms, write_arms(arms, tmp_path / 'arms'), OPTIONS)
 
 
@@ -22,7 +20,18 @@ def test_an_arm_that_cannot_be_trained_is_named(tmp_path):
 
 
 def test_chance_is_that_of_the_classes(tmp_path):
-    chance = checked(['gc'], tmp_path)
+    chance = checked(['gc'], tmp_path).chance
     assert chance({'accuracy/top1': 10.0}) == 'accuracy 10 % is no better than chance (10 %)'
     assert chance({'accuracy/top1': 10.1}) is None
     assert chance({}) is None
+
+
+def test_contents_change_with_what_a_config_inherits(tmp_path):
+    mine, parent = tmp_path / 'mine.py', tmp_path / 'parent.py'
+    mine.write_text("_base_ = 'parent.py'\n")
+    parent.write_text("_base_ = 'hybridcls::digits/ce_hybrid.py'\nlr = 0.1\n")
+    before = checked(['gc'], tmp_path, str(mine)).contents
+    assert checked(['gc'], tmp_path, str(mine)).contents == before
+    parent.write_text("_base_ = 'hybridcls::digits/ce_hybrid.py'\nlr = 0.2\n")
+    after = checked(['gc'], tmp_path, str(mine)).contents
+    assert all(after[name] != before[name] for name in ('base', 'gc'))

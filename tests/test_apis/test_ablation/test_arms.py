@@ -5,8 +5,10 @@ import pytest
 from hybridcls.apis.ablation import arms_of, lever_of, write_arms
 from hybridcls.engine import ConfigError, load_config
 from hybridcls.engine.config.tree import differing, dotted
+from hybridcls.engine.phases.plan import read_phases
 
 HYBRID = 'hybridcls::digits/ce_hybrid.py'
+CHAIN = 'hybridcls::digits/two_phase.py'
 OPTIONS = {'max_epochs': 3}
 
 
@@ -62,6 +64,26 @@ def test_supcon_is_a_phase_before(tmp_path):
     assert load_config(tmp_path / 'arms' / 'all_head.py').optim_wrapper.stages.sam.type == 'SAM'
 
 
+def test_the_phases_of_a_chain_have_the_levers_and_the_last_one_those_of_the_head(tmp_path):
+    made = arms(['lora', 'evidential'], tmp_path, config=CHAIN)
+    files = write_arms(made, tmp_path / 'arms')
+
+    def trained(chain):
+        return [load_config(phase.config, phase.options) for phase in read_phases(chain)]
+
+    base, both = (trained(load_config(files[name], {'cfg_options.max_epochs': 3})) for name in ('base', 'all'))
+    ours = trained(load_config(CHAIN))
+    assert [places(one, other) for one, other in zip(both, base, strict=True)] == [
+        {'model.backbone.lora_rank'}, {'model.backbone.lora_rank', 'model.head'},
+    ]  # fmt: skip
+    assert places(base[0], ours[0]) == {'default_hooks.step_cost', 'max_epochs', 'train_cfg.max_epochs'}
+    assert [one.model.head.type for one in both] == ['SupConHead', 'EvidentialHead']
+    chain, theirs = load_config(files['all']), load_config(CHAIN)
+    assert [{**one, 'config': None, 'test': None} for one in chain.phases] == [
+        {**one, 'config': None, 'test': None} for one in theirs.phases
+    ]
+
+
 def test_a_config_by_its_path_is_found_from_the_arms(tmp_path):
     mine = tmp_path / 'mine.py'
     mine.write_text(f"_base_ = '{HYBRID}'\nlr = 0.5\n")
@@ -71,8 +93,11 @@ def test_a_config_by_its_path_is_found_from_the_arms(tmp_path):
 
 
 def test_mistakes_are_told_before_a_training(tmp_path):
-    with pytest.raises(ConfigError, match=r'got the chain .*two_phase.*Name the config of its last phase'):
-        arms(['sam'], tmp_path, config='hybridcls::digits/two_phase.py')
+    with pytest.raises(ConfigError, match=r'no lever supcon for the chain .*two_phase.*last phase \(.*adaface'):
+        arms(['supcon'], tmp_path, config=CHAIN)
+    overruling = {'phases.0.cfg_options': dict(optim_wrapper=dict(stages=dict(sam=None)))}
+    with pytest.raises(ConfigError, match=r'option optim_wrapper\.stages\.sam would overrule .* arm sam'):
+        arms(['sam'], tmp_path, config=CHAIN, options=overruling)
     with pytest.raises(ConfigError, match=r'option model\.backbone\.use_cbam would overrule .* arm cbam'):
         arms(['cbam'], tmp_path, options={'model.backbone.use_cbam': False})
     with pytest.raises(ConfigError, match=r'option model would overrule'):

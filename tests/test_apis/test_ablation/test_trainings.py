@@ -56,3 +56,18 @@ def test_a_broken_config_ends_in_a_sentence(tmp_path):
     done = ablate(tmp_path, '--levers', 'cbm', '--seeds', '1')
     assert done.returncode == 2
     assert "Did you mean 'cbam'" in done.stderr
+
+
+def test_a_chain(tmp_path):
+    (tmp_path / 'mine.py').write_text("_base_ = 'hybridcls::digits/two_phase.py'\n")
+    done = ablate(tmp_path, '--levers', 'gc,evidential', '--seeds', '2', '--json', '--cfg-options',
+                  'phases.0.cfg_options.max_epochs=1')  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [one['arm'] for one in json.loads(done.stdout)['arms']] == ['gc', 'evidential', 'all']
+    folder = tmp_path / 'work_dirs' / 'ablate_mine' / 'gc' / 'seed0'
+    costs = {path.parent.name: json.loads(path.read_text()) for path in folder.rglob('step_cost.json')}
+    assert sorted(costs) == ['1_supcon', '2_adaface']
+    assert costs['2_adaface']['steps'] == 6 * costs['1_supcon']['steps']
+    again = ablate(tmp_path, '--levers', 'gc,evidential', '--seeds', '2', '--json', '--cfg-options',
+                   'phases.0.cfg_options.max_epochs=1')  # fmt: skip
+    assert '8 of 8 trainings were done before' in again.stderr
