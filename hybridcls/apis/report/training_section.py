@@ -1,0 +1,35 @@
+"""What was trained, and how it went."""
+
+from collections.abc import Sequence
+
+from .charts import curves_chart
+from .html_page import Section, Table
+from .training_facts import TrainingFacts
+
+__all__ = ['training_section']
+
+
+def training_section(phases: Sequence[TrainingFacts]) -> Section:
+    """Show the facts of a training and its phases: curves, what was set, how to repeat it, and the config."""
+    section = Section('training', 'Training')
+    commands = []
+    for one in phases:
+        of = f' of phase {one.phase}' if one.phase else ''
+        section.tables.append(Table(f'What was trained{f": phase {one.phase}" if one.phase else ""}',
+                                    ['what', 'value'], one.facts))  # fmt: skip
+        if one.written:
+            head = ['key', 'value', 'set by']
+            section.tables.append(Table(f'What options and the config{of} set over their bases', head, one.written))
+        if one.recipe is not None:
+            title = f'Where the config{of} differs from the shipped {one.recipe}'
+            section.tables.append(Table(title, ['key', 'here', 'there'], one.differences))
+        if one.losses:
+            title = f'Losses{of}'
+            section.charts.append(dict(svg=curves_chart(one.losses, 'updates', 'loss, nats', title), caption=title))
+        if one.percents:
+            title = f'Validations{of}'
+            section.charts.append(dict(svg=curves_chart(one.percents, 'updates', '%', title), caption=title))
+        section.details.append(dict(title=f'The whole config{of}', text=one.config))
+        commands += one.repeat
+    section.details.insert(0, dict(title='How to train it again', text='\n'.join(commands), open=True))
+    return section
