@@ -25,6 +25,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         '--data', required=True, metavar='DATA', help='labelled images: class folders, or a table (path,label)'
     )
     parser.add_argument('--ood', metavar='IMAGES', help='images of none of the classes')
+    parser.add_argument(
+        '--gallery',
+        metavar='IMAGES',
+        help='where the nearest images of an image are searched: class folders (of the training, say), or an index of '
+        '`hybridcls embed`; default: among the images of --data',
+    )
     add_out_option(parser, 'the page; default: report.html in the work dir')
     add_image_options(parser)
 
@@ -32,7 +38,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Evaluate, and write the page."""
     check_model('report', args)
-    check_images('report', [path for path in (args.data, args.ood) if path is not None])
+    check_images('report', [path for path in (args.data, args.ood, args.gallery) if path is not None])
     check_out('report', args.out, args.force, ('.html',))
     with stdout_for_json(args.json):
         model = open_model(args, args.checkpoint, args.amp or None)
@@ -44,7 +50,7 @@ def run(args: Namespace) -> int:
         check_out('report', out, args.force, ('.html',))
         check_out('report', numbers_out, args.force, ('.json',))
         report = make_report(
-            model, args.data, args.ood, args.batch_size, args.workers, lambda text: tell(text, sys.stderr)
+            model, args.data, args.ood, args.batch_size, args.workers, lambda text: tell(text, sys.stderr), args.gallery
         )
         numbers = plain_results(report.numbers, finite=True)
         write_out(report.html.encode(), out)

@@ -40,6 +40,8 @@ class Section:
         charts (list[dict]): ``svg``, ``caption``.
         tables (list[Table]): Tables.
         groups (list[dict]): ``title`` and ``pictures``: ``image`` (a ``data:`` address or None), ``alt``, ``caption``.
+        rows (list[dict]): ``title`` and ``rows``, each a ``query`` (a picture as in groups) and ``found``: pictures
+            with ``right``, whether it is of the query's class.
         map (dict, optional): ``alt``, ``dots`` and ``pictures``.
         details (list[dict]): ``title`` and ``text``, shown by a click.
     """
@@ -51,6 +53,7 @@ class Section:
     charts: list[dict] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     groups: list[dict] = field(default_factory=list)
+    rows: list[dict] = field(default_factory=list)
     map: Optional[dict] = None
     details: list[dict] = field(default_factory=list)
 

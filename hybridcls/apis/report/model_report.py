@@ -20,6 +20,8 @@ from .headline_section import headline_section
 from .html_page import render
 from .images_section import images_section
 from .map_section import map_section
+from .neighbours import find_neighbours
+from .neighbours_section import neighbours_section
 from .numbers import class_numbers, headline, rejection_numbers, reliability
 from .training_facts import training_facts
 from .training_section import training_section
@@ -47,6 +49,7 @@ def make_report(
     batch_size: Optional[int] = None,
     workers: Optional[int] = None,
     tell: Callable[[str], None] = print,
+    gallery: Optional[str] = None,
 ) -> Report:
     """Evaluate a model, and make its report.
 
@@ -56,6 +59,8 @@ def make_report(
         ood (str, optional): Images of none of the classes. Defaults to None.
         batch_size (int, optional), workers (int, optional): As for a call of the model.
         tell (Callable): Takes lines about the progress.
+        gallery (str, optional): Where neighbours are searched; see :func:`find_neighbours`. Defaults to None: among
+            the images themselves.
 
     Raises:
         ValueError: If the model has no classes, or several an image; or no image has one of them.
@@ -77,6 +82,7 @@ def make_report(
     unknown = None
     if ood is not None:
         unknown = evaluate_images(model, list(read_inputs(ood, 'report').items), batch_size, workers, unknown=True)
+    neighbours = find_neighbours(model, known, gallery, batch_size, workers)
     inference = time.monotonic() - began
     tell(f'{len(images)} images in {inference:.0f} s; making the page.')
     facts = training_facts(model)
@@ -92,6 +98,7 @@ def make_report(
         classes_section(table),
         trust_section(known, unknown, rejection),
         None if gates is None else gate_section(gates, known, model.classes),
+        None if neighbours is None else neighbours_section(known, neighbours, model.classes),
         map_section(known, model.classes),
         cost_section(model, known),
     ]
@@ -111,6 +118,7 @@ def make_report(
         confusions=confusions,
         reliability=reliability(known),
         ood=rejection,
+        neighbours=None if neighbours is None else dict(gallery=neighbours.gallery, scores=neighbours.scores),
         training=dict(facts.facts),
         inference_seconds=inference,
         seconds=time.monotonic() - began,
