@@ -63,7 +63,7 @@ def reliability_chart(rows: Mapping[str, Sequence[float]], title: str) -> str:
         axes.set_ylabel('right answers, %')
         axes.set_xlim(0, 102)
         axes.set_ylim(0, 102)
-        axes.legend(loc='upper left')
+        axes.legend(loc='lower right')
 
     return svg_of(draw, title)
 

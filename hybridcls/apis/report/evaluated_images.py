@@ -1,6 +1,7 @@
 """What a model says of all images of a set, and what they are."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
@@ -26,6 +27,7 @@ class EvaluatedImages:
         embeddings (np.ndarray, optional): float32 (N, D).
         uncertainties (dict[str, np.ndarray]): By name, (N,), higher for a more uncertain answer.
         unreadable (int): How many more images could not be read.
+        uncalibrated (np.ndarray, optional): The probabilities before a calibration, float32 (N, C).
     """
 
     items: list[Item]
@@ -34,6 +36,7 @@ class EvaluatedImages:
     embeddings: Optional[np.ndarray]
     uncertainties: dict[str, np.ndarray] = field(default_factory=dict)
     unreadable: int = 0
+    uncalibrated: Optional[np.ndarray] = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -63,6 +66,7 @@ class EvaluatedImages:
             None if self.embeddings is None else self.embeddings[places],
             {name: values[places] for name, values in self.uncertainties.items()},
             self.unreadable,
+            None if self.uncalibrated is None else self.uncalibrated[places],
         )
 
     def samples(self) -> Iterator[dict[str, Any]]:
@@ -97,7 +101,8 @@ def evaluate_images(
     answers = model(
         ImageInputs(list(items), len(items)), batch_size, workers, top_k=1, embeddings=True, on_unreadable='skip'
     )
-    found = list(answers)
+    with _uncalibrated(model) as before:
+        found = list(answers)
     if not found:
         raise ValueError(f'report: expected images that can be read, got {len(items)} that cannot.')
     unread = {one.path for one in answers.unreadable}
@@ -112,4 +117,24 @@ def evaluate_images(
         None if any(vector is None for vector in vectors) else np.stack(vectors),
         {name: np.array([one.uncertainties[name] for one in found]) for name in found[0].uncertainties},
         len(answers.unreadable),
+        np.stack(before) if before else None,
     )
+
+
+@contextmanager
+def _uncalibrated(model: HybridInferencer) -> Iterator[list[Any]]:
+    """Keep the probabilities that a calibration is given, if there is one."""
+    kept: list[Any] = []
+
+    def keep(module: Any, args: tuple, kwargs: Mapping[str, Any], output: Any) -> None:
+        if kwargs.get('mode') == 'predict':
+            kept.extend(sample.pred_score.float().cpu().numpy() for sample in output)
+
+    if model.calibration is None:
+        yield kept
+        return
+    handle = model.model.register_forward_hook(keep, with_kwargs=True, prepend=True)
+    try:
+        yield kept
+    finally:
+        handle.remove()

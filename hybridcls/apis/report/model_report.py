@@ -10,6 +10,8 @@ from hybridcls.checks import listed
 from ..held_out_images import held_out_images
 from ..image_inputs import read_inputs
 from ..inferencer import HybridInferencer
+from .calibration_effect import calibration_effect
+from .calibration_section import calibration_section
 from .classes_section import classes_section
 from .confusion_section import confusion_section
 from .cost_section import cost_section
@@ -90,12 +92,15 @@ def make_report(
     rows = headline(known, model.classes)
     table, confusions = class_numbers(known, model.classes)
     rejection = rejection_numbers(known, unknown, model.classes) if unknown is not None else []
+    calibration = model.calibration.calibration if model.calibration is not None else None
+    effect = calibration_effect(known, model.classes, calibration)
     sections = [
         headline_section(rows, known, images, model, notes),
         training_section(facts),
         confusion_section(confusions, known, model.classes),
         images_section(known, model.classes),
         classes_section(table),
+        calibration_section(effect, model.checkpoint_path, data, calibration),
         trust_section(known, unknown, rejection),
         None if gates is None else gate_section(gates, known, model.classes),
         None if neighbours is None else neighbours_section(known, neighbours, model.classes),
@@ -117,6 +122,7 @@ def make_report(
         classes=table,
         confusions=confusions,
         reliability=reliability(known),
+        calibration=effect._asdict(),
         ood=rejection,
         neighbours=None if neighbours is None else dict(gallery=neighbours.gallery, scores=neighbours.scores),
         training=dict(facts.facts),

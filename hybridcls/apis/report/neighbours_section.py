@@ -62,11 +62,16 @@ def neighbours_section(known: EvaluatedImages, found: Neighbours, classes: Seque
     tables = []
     if found.scores:
         first = found.scores[0]
-        rows = [[one['name'], percent(one['value']), _interval(one), what] for one, what in zip(found.scores, (
+        what = (
             'the nearest image is of the class of the query',
-            'mean average precision among the R nearest, R the number of images of the class'), strict=True)]  # fmt: skip
-        tables.append(Table(f'How well {first["queries"]} images find their class', [
-            'score', 'value, %', '95 % interval', 'what'], rows, {1, 2}))  # fmt: skip
+            'mean average precision among the R nearest, R the number of images of the class',
+        )
+        rows = [
+            [one['name'], percent(one['value']), _interval(one), meaning]
+            for one, meaning in zip(found.scores, what, strict=True)
+        ]
+        title = f'How well {first["queries"]} images find their class'
+        tables.append(Table(title, ['score', 'value, %', '95 % interval', 'what'], rows, {1, 2}))
         if first['without_match']:
             says.append(f'{first["without_match"]} images have no other image of their class there: not counted.')
     else:
