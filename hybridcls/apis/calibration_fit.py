@@ -115,7 +115,7 @@ def calibrate(
         checkpoint=Path(model.checkpoint_path).name,
         weights_sha256=digest_of_weights(model.checkpoint_path),
         preprocessing_version=model.preprocessing_version,
-        data=dict(source=os.path.abspath(os.path.expanduser(data)), **given.sketch),
+        data=dict(source=data, **given.sketch),
     )
     report.calibration = Calibration(**{**vars(report.calibration), **known})
     return report

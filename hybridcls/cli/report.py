@@ -31,6 +31,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         help='where the nearest images of an image are searched: class folders (of the training, say), or an index of '
         '`hybridcls embed`; default: among the images of --data',
     )
+    parser.add_argument(
+        '--corruptions',
+        nargs='*',
+        metavar='KIND',
+        help='also test on corrupted images, as `hybridcls test --corruptions`: blur, noise, jpeg, brightness, '
+        'resolution; without KIND all of them, which takes 25 times as long',
+    )
     add_out_option(parser, 'the page; default: report.html in the work dir')
     add_image_options(parser)
 
@@ -50,7 +57,14 @@ def run(args: Namespace) -> int:
         check_out('report', out, args.force, ('.html',))
         check_out('report', numbers_out, args.force, ('.json',))
         report = make_report(
-            model, args.data, args.ood, args.batch_size, args.workers, lambda text: tell(text, sys.stderr), args.gallery
+            model,
+            args.data,
+            args.ood,
+            args.batch_size,
+            args.workers,
+            lambda text: tell(text, sys.stderr),
+            args.gallery,
+            args.corruptions,
         )
         numbers = plain_results(report.numbers, finite=True)
         write_out(report.html.encode(), out)

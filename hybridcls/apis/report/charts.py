@@ -8,7 +8,16 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ['BLUE', 'ORANGE', 'confusion_chart', 'curves_chart', 'histogram_chart', 'reliability_chart', 'svg_of']
+__all__ = [
+    'BLUE',
+    'ORANGE',
+    'boxes_chart',
+    'confusion_chart',
+    'curves_chart',
+    'histogram_chart',
+    'reliability_chart',
+    'svg_of',
+]
 
 BLUE, ORANGE, GREEN, GREY = '#0072B2', '#D55E00', '#009E73', '#767676'  # of Okabe and Ito's palette
 _INK = '#010203'  # replaced by the page's own colour of text
@@ -77,7 +86,7 @@ def curves_chart(
         styles = ['-', '--', ':', '-.']
         for number, (name, (places, values)) in enumerate(curves.items()):
             colour = (BLUE, ORANGE, GREEN, '#CC79A7', '#E69F00', '#56B4E9')[number % 6]
-            marker = 'o' if len(places) < 12 else None
+            marker = 'os^Dv'[number % 5] if len(places) < 12 else None
             style = styles[number // 6 % 4]
             axes.plot(places, values, color=colour, linestyle=style, label=name, linewidth=1.6, marker=marker)
         axes.set(xlabel=x, ylabel=y, **limits)
@@ -85,6 +94,20 @@ def curves_chart(
             axes.legend()
 
     return svg_of(draw, title)
+
+
+def boxes_chart(values: np.ndarray, x: str, y: str, title: str, **limits: Any) -> str:
+    """Draw how the values of each column are spread: median, the middle half, and from 5 to 95 %."""
+
+    def draw(axes: Any) -> None:
+        axes.boxplot(
+            values, positions=range(values.shape[1]), whis=(5, 95), showfliers=False, widths=0.6, patch_artist=True,
+            boxprops=dict(facecolor=BLUE, edgecolor=BLUE, alpha=0.5), medianprops=dict(color=ORANGE, linewidth=2),
+            whiskerprops=dict(color=BLUE), capprops=dict(color=BLUE),
+        )  # fmt: skip
+        axes.set(xlabel=x, ylabel=y, **limits)
+
+    return svg_of(draw, title, 4.4, 3.0)
 
 
 def histogram_chart(groups: Mapping[str, np.ndarray], x: str, title: str, bins: int = 30) -> str:

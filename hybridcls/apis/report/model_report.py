@@ -1,11 +1,12 @@
 """One report of a trained model: a page, and the same numbers as JSON."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
 from hybridcls.checks import listed
+from hybridcls.datasets.transforms.corrupt import CORRUPTIONS
 
 from ..held_out_images import held_out_images
 from ..image_inputs import read_inputs
@@ -14,6 +15,7 @@ from .calibration_effect import calibration_effect
 from .calibration_section import calibration_section
 from .classes_section import classes_section
 from .confusion_section import confusion_section
+from .corrupted_images import robustness
 from .cost_section import cost_section
 from .evaluated_images import evaluate_images
 from .gate import read_gates
@@ -24,7 +26,10 @@ from .images_section import images_section
 from .map_section import map_section
 from .neighbours import find_neighbours
 from .neighbours_section import neighbours_section
+from .norm import read_norms
+from .norm_section import norm_section
 from .numbers import class_numbers, headline, rejection_numbers, reliability
+from .robustness_section import robustness_section
 from .training_facts import training_facts
 from .training_section import training_section
 from .trust_section import trust_section
@@ -52,6 +57,7 @@ def make_report(
     workers: Optional[int] = None,
     tell: Callable[[str], None] = print,
     gallery: Optional[str] = None,
+    corruptions: Optional[Sequence[str]] = None,
 ) -> Report:
     """Evaluate a model, and make its report.
 
@@ -63,6 +69,8 @@ def make_report(
         tell (Callable): Takes lines about the progress.
         gallery (str, optional): Where neighbours are searched; see :func:`find_neighbours`. Defaults to None: among
             the images themselves.
+        corruptions (Sequence[str], optional): Kinds of :class:`~hybridcls.datasets.transforms.Corrupt`, to test five
+            severities of each; an empty list: all. Defaults to None: none.
 
     Raises:
         ValueError: If the model has no classes, or several an image; or no image has one of them.
@@ -85,8 +93,12 @@ def make_report(
     if ood is not None:
         unknown = evaluate_images(model, list(read_inputs(ood, 'report').items), batch_size, workers, unknown=True)
     neighbours = find_neighbours(model, known, gallery, batch_size, workers)
+    norms = read_norms(model, known, batch_size, workers)
     inference = time.monotonic() - began
     tell(f'{len(images)} images in {inference:.0f} s; making the page.')
+    corrupted = []
+    if corruptions is not None:
+        corrupted = robustness(model, known, corruptions or CORRUPTIONS, batch_size, workers, tell)
     facts = training_facts(model)
     gates = read_gates(model, known.items, batch_size)
     rows = headline(known, model.classes)
@@ -102,6 +114,8 @@ def make_report(
         classes_section(table),
         calibration_section(effect, model.checkpoint_path, data, calibration),
         trust_section(known, unknown, rejection),
+        robustness_section(corrupted) if corrupted else None,
+        None if norms is None else norm_section(norms),
         None if gates is None else gate_section(gates, known, model.classes),
         None if neighbours is None else neighbours_section(known, neighbours, model.classes),
         map_section(known, model.classes),
@@ -123,6 +137,8 @@ def make_report(
         confusions=confusions,
         reliability=reliability(known),
         calibration=effect._asdict(),
+        robustness=corrupted,
+        norm=None if norms is None else dict(images=norms.images, severity=norms.rows, right=norms.right),
         ood=rejection,
         neighbours=None if neighbours is None else dict(gallery=neighbours.gallery, scores=neighbours.scores),
         training=dict(facts.facts),
