@@ -40,6 +40,7 @@ class Section:
         charts (list[dict]): ``svg``, ``caption``.
         tables (list[Table]): Tables.
         groups (list[dict]): ``title`` and ``pictures``: ``image`` (a ``data:`` address or None), ``alt``, ``caption``.
+            With ``large``, a number of columns, the pictures are larger, in rows of so many.
         rows (list[dict]): ``title`` and ``rows``, each a ``query`` (a picture as in groups) and ``found``: pictures
             with ``right``, whether it is of the query's class.
         map (dict, optional): ``alt``, ``dots`` and ``pictures``.

@@ -24,12 +24,14 @@ from .headline_section import headline_section
 from .html_page import render
 from .images_section import images_section
 from .map_section import map_section
+from .merged_tokens import read_merging
 from .neighbours import find_neighbours
 from .neighbours_section import neighbours_section
 from .norm import read_norms
 from .norm_section import norm_section
 from .numbers import class_numbers, headline, rejection_numbers, reliability
 from .robustness_section import robustness_section
+from .tokens_section import tokens_section
 from .training_facts import training_facts
 from .training_section import training_section
 from .trust_section import trust_section
@@ -100,6 +102,7 @@ def make_report(
     if corruptions is not None:
         corrupted = robustness(model, known, corruptions or CORRUPTIONS, batch_size, workers, tell)
     facts = training_facts(model)
+    merging = read_merging(model, known.items)
     gates = read_gates(model, known.items, batch_size)
     rows = headline(known, model.classes)
     table, confusions = class_numbers(known, model.classes)
@@ -118,6 +121,7 @@ def make_report(
         None if norms is None else norm_section(norms),
         None if gates is None else gate_section(gates, known, model.classes),
         None if neighbours is None else neighbours_section(known, neighbours, model.classes),
+        None if merging is None else tokens_section(merging),
         map_section(known, model.classes),
         cost_section(model, known),
     ]
@@ -138,6 +142,7 @@ def make_report(
         reliability=reliability(known),
         calibration=effect._asdict(),
         robustness=corrupted,
+        merged_tokens=None if merging is None else dict(merging._asdict(), images=len(merging.images)),
         norm=None if norms is None else dict(images=norms.images, severity=norms.rows, right=norms.right),
         ood=rejection,
         neighbours=None if neighbours is None else dict(gallery=neighbours.gallery, scores=neighbours.scores),
