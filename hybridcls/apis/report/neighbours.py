@@ -46,6 +46,7 @@ class Neighbours(NamedTuple):
 def find_neighbours(
     model: HybridInferencer,
     known: EvaluatedImages,
+    classes: Sequence[str],
     gallery: Optional[str] = None,
     batch_size: Optional[int] = None,
     workers: Optional[int] = None,
@@ -55,6 +56,7 @@ def find_neighbours(
     Args:
         model (HybridInferencer): Whose embeddings these are.
         known (EvaluatedImages): The queries.
+        classes (Sequence[str]): The names of their labels.
         gallery (str, optional): An index of ``hybridcls embed``, or images, whose first folders are their classes.
             Defaults to None: the queries themselves, each without itself.
         batch_size (int, optional), workers (int, optional): As for a call of the model.
@@ -68,7 +70,7 @@ def find_neighbours(
     """
     if known.embeddings is None or (gallery is None and len(known) < 2):
         return None
-    labels = [model.classes[label] for label in known.labels]
+    labels = [classes[label] for label in known.labels]
     with TemporaryDirectory() as folder:
         if gallery is not None and gallery.lower().endswith((*FORMATS, '.npy')):
             index = EmbeddingIndex(os.path.expanduser(gallery), 'report')

@@ -71,9 +71,10 @@ def read_norms(
             by_kind[kind].append(images)
     except TypeError:  # not of 8 bits
         return None
+    scores = ['norm', *(['confidence'] if model.classes else []), *known.uncertainties]
     rows = []
     for kind, of_kind in by_kind.items():
-        for score in ('norm', 'confidence', *known.uncertainties):
+        for score in scores:
             found = level_correlation(torch.from_numpy(np.stack([_values(one, score) for one in of_kind], 1)))
             rows.append(dict(kind=kind, score=score, **{key: _finite(value) for key, value in found._asdict().items()}))
     norms = {kind: np.stack([_values(one, 'norm') for one in of_kind], 1) for kind, of_kind in by_kind.items()}
