@@ -34,7 +34,7 @@ from .neighbours import find_neighbours
 from .neighbours_section import neighbours_section
 from .norm import read_norms
 from .norm_section import norm_section
-from .numbers import class_numbers, headline, rejection_numbers, reliability, retrieval_headline
+from .numbers import class_numbers, headline, rejection_numbers, reliability, retrieval_headline, risk_curve
 from .robustness_section import robustness_section
 from .tokens_section import tokens_section
 from .training_facts import training_facts
@@ -111,14 +111,15 @@ def make_report(
     phases = training_facts(model)
     sections.insert(1, training_section(phases))
     name = Path(model.checkpoint_path).name
+    date = time.strftime('%Y-%m-%d %H:%M')
     html = render(
         f'{Path(model.checkpoint_path).resolve().parent.name}: {name}',
-        f'{count} labelled images of {place}, {time.strftime("%Y-%m-%d %H:%M")}. Numbers in [ ] are 95 % '
-        'confidence intervals over these images.',
+        f'{count} labelled images of {place}, {date}. Numbers in [ ] are 95 % confidence intervals over these images.',
         sections,
     )
     numbers = dict(
         checkpoint=model.checkpoint_path,
+        date=date,
         weights_sha256=digest_of_weights(model.checkpoint_path) if Path(model.checkpoint_path).exists() else None,
         data=place,
         images=count,
@@ -194,7 +195,7 @@ def _of_classes(
     ]
     numbers = dict(
         headline=rows, classes=table, confusions=confusions, reliability=reliability(known), ood=rejection,
-        calibration=effect._asdict(), robustness=corrupted, **more,
+        risk_coverage=risk_curve(known), calibration=effect._asdict(), robustness=corrupted, **more,
     )  # fmt: skip
     return [section for section in sections if section is not None], numbers, len(known)
 
