@@ -8,7 +8,7 @@ from typing import Any, Optional
 from hybridcls.structures import Calibration
 
 from .card_text import as_table, as_text
-from .report_card import card_sections, metrics_of, model_index
+from .report_card import calibration_text, card_sections, metrics_of, model_index
 
 __all__ = ['README', 'model_card']
 
@@ -64,8 +64,10 @@ def model_card(
     metrics = sidecar.get('metrics') or {}
     if metrics and not (report and metrics == metrics_of(report)):
         parts.append('## Measured\n\n' + as_table(('result', 'value', 'interval'), _results(metrics)))
-    if calibration:
-        parts.append(f'## Calibration\n\n{as_text(_calibration(calibration))}.')
+    texts = [f'{as_text(_calibration(calibration))}.'] if calibration else []
+    texts += [calibration_text(report)] if report else []
+    if any(texts):
+        parts.append('## Calibration\n\n' + '\n\n'.join(filter(None, texts)))
     pretrained = (sidecar.get('provenance') or {}).get('pretrained') or {}
     if pretrained:
         parts.append(

@@ -9,7 +9,7 @@ from hybridcls.checks import check_file
 
 from .card_text import as_table, as_text
 
-__all__ = ['REPORT', 'card_sections', 'metrics_of', 'model_index', 'read_report']
+__all__ = ['REPORT', 'calibration_text', 'card_sections', 'metrics_of', 'model_index', 'read_report']
 
 REPORT = 'report.json'
 _WEAK, _PAIRS = 5, 5
@@ -97,13 +97,12 @@ def card_sections(report: Mapping[str, Any], classes: Sequence[str], figures: Ma
         figures (Mapping): Captions of pictures of the report, by their paths in the folder.
     """
     parts = [
-        f'## What it is for\n\n{_purpose(classes)}',
-        f'## How good it is\n\n{_measured_on(report)}\n\n' + as_table(
+        f'## Intended use\n\n{_purpose(classes)}',
+        f'## Results\n\n{_measured_on(report)}\n\n' + as_table(
             ('', 'value', '95 % interval', 'what'), _headline(report['headline'])),
-        '## Where it fails\n\n' + '\n\n'.join(_limits(report)),
-        *([f'## Probabilities\n\n{text}'] if (text := _calibration(report)) else []),
-        f'## The data\n\n{_data(report)}',
-        f'## To repeat it\n\n{_REPEAT}',
+        '## Limits\n\n' + '\n\n'.join(_limits(report)),
+        f'## Data\n\n{_data(report)}',
+        f'## To train it again\n\n{_REPEAT}',
     ]  # fmt: skip
     if figures:
         pictures = '\n\n'.join(f'![{as_text(caption)}]({path})' for path, caption in figures.items())
@@ -145,7 +144,7 @@ def _headline(rows: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[Any]]:
 def _limits(report: Mapping[str, Any]) -> Iterator[str]:
     """Yield what the report knows of failures, and what it did not look at."""
     weak = [row for row in report.get('classes') or () if row.get('recall_percent') is not None]
-    weak = sorted(weak, key=lambda row: row['recall_percent'])[:_WEAK]
+    weak = sorted(weak, key=lambda row: row['recall_percent_high'])[:_WEAK]  # the surest to be weak
     if weak and weak[0]['recall_percent'] < 100:
         rows = ((row['class'], row['images'], f'{row["recall_percent"]:.0f} %',
                  f'{row["recall_percent_low"]:.0f} to {row["recall_percent_high"]:.0f}') for row in weak)  # fmt: skip
@@ -161,8 +160,8 @@ def _limits(report: Mapping[str, Any]) -> Iterator[str]:
         best = unknown[0]
         yield (
             f'Images of none of its classes: {best["score"].replace("_", " ")} tells most of those that were tried, '
-            f'AUROC {best["auroc"]:.1f} %; where 95 % of the known images are accepted, so are {best["fpr95"]:.1f} % of '
-            'the unknown ones. Other unknown images may be harder.'
+            f'AUROC {best["auroc"]:.1f} %; where 95 % of the known images are accepted, so are {best["fpr95"]:.1f} % '
+            'of the unknown ones. Other unknown images may be harder.'
         )
     else:
         yield 'Images of none of its classes were not tried.'
@@ -189,10 +188,11 @@ def _worst_corruption(rows: Sequence[Mapping[str, Any]]) -> Optional[str]:
     )
 
 
-def _calibration(report: Mapping[str, Any]) -> Optional[str]:
+def calibration_text(report: Mapping[str, Any]) -> str:
+    """Return what the report says of calibrated probabilities, in Markdown; ``''`` where it says nothing."""
     found = report.get('calibration')
     if not found:
-        return None
+        return ''
     rows = (
         (f'{row["name"]}{", " + row["unit"] if row["unit"] else ""}', _ends(row, 'before'), _ends(row, 'after'))
         for row in found['rows']
