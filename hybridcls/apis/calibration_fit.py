@@ -28,6 +28,7 @@ from hybridcls.structures import Calibration
 
 from .held_out_images import held_out_images
 from .image_inputs import ImageInputs
+from .image_sketch import image_sketch
 from .inferencer import HybridInferencer
 
 __all__ = ['CalibrationReport', 'LabelledScores', 'calibrate', 'fit_calibration', 'labelled_scores']
@@ -47,6 +48,7 @@ class LabelledScores:
         labels (Tensor): Class numbers, int64, (N,); -1 for a class that the model does not have.
         precision (str), img_size (list[int] | None): How they were computed: see :class:`Calibration`.
         notes (list[str]): Sentences about the images.
+        sketch (dict): Of the images: see :func:`image_sketch`.
     """
 
     scores: Tensor
@@ -54,6 +56,7 @@ class LabelledScores:
     precision: str = 'float32'
     img_size: Optional[list[int]] = None
     notes: list[str] = field(default_factory=list)
+    sketch: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -112,6 +115,7 @@ def calibrate(
         checkpoint=Path(model.checkpoint_path).name,
         weights_sha256=digest_of_weights(model.checkpoint_path),
         preprocessing_version=model.preprocessing_version,
+        data=dict(source=data, **given.sketch),
     )
     report.calibration = Calibration(**{**vars(report.calibration), **known})
     return report
@@ -189,6 +193,7 @@ def labelled_scores(
         precisions.pop() if len(precisions) == 1 else 'float32',
         list(sizes.pop()) if len(sizes) == 1 else None,
         notes,
+        image_sketch(items),
     )
 
 

@@ -30,6 +30,18 @@ def add_arguments(parser: ArgumentParser) -> None:
         help='a folder (./model), or OWNER/NAME on the Hub: that is hf://OWNER/NAME, unless there is such a folder',
     )
     parser.add_argument('--results', metavar='FILE', help='JSON of `hybridcls test CHECKPOINT --json`, for the README')
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        '--report',
+        metavar='FILE',
+        help='report.json of `hybridcls report`, from which the README is written; default: that in the work dir',
+    )
+    group.add_argument('--no-report', dest='report', action='store_false', default=None, help='a README without it')
+    parser.add_argument(
+        '--figures',
+        action='store_true',
+        help='also push the charts of the report; images of the data are never pushed',
+    )
     parser.add_argument('--license', metavar='NAME', help='licence of the model, as the Hub spells it: apache-2.0')
     parser.add_argument('--private', action='store_true', default=None, help='make a new repository private')
     parser.add_argument('--force', action='store_true', help='replace a folder, if a model was pushed to it')
@@ -41,11 +53,15 @@ def run(args: Namespace) -> int:
         raise FileNotFoundError(f'push: the checkpoint {args.source!r} does not exist.{near_files(args.source)}')
     if args.results is not None:
         check_file('push', 'results', args.results, 'Type: hybridcls test CHECKPOINT --json > FILE')
+    if args.report:
+        check_file('push', 'report', args.report, 'Type: hybridcls report CHECKPOINT')
     with stdout_for_json(args.json):
         with quick_imports():
             from hybridcls.apis.hub.pushing import push
 
-        pushed = push(args.source, args.place, args.results, args.license, args.private, args.force)
+        pushed = push(
+            args.source, args.place, args.results, args.license, args.private, args.force, args.report, args.figures
+        )
         tell(pushed.why, sys.stderr)
         for note in pushed.notes:
             tell(note, sys.stderr)

@@ -29,6 +29,19 @@ def add_arguments(parser: ArgumentParser) -> None:
         'the training names, else of its validation',
     )
     parser.add_argument('--ood', metavar='IMAGES', help='images of none of the classes')
+    parser.add_argument(
+        '--gallery',
+        metavar='IMAGES',
+        help='where the nearest images of an image are searched: class folders (of the training, say), or an index of '
+        '`hybridcls embed`; default: among the images of --data',
+    )
+    parser.add_argument(
+        '--corruptions',
+        nargs='*',
+        metavar='KIND',
+        help='also test on corrupted images, as `hybridcls test --corruptions`: blur, noise, jpeg, brightness, '
+        'resolution; without KIND all of them, which takes 25 times as long',
+    )
     add_out_option(parser, 'the page; default: report.html in the work dir')
     add_image_options(parser)
 
@@ -36,7 +49,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Evaluate, and write the page."""
     check_model('report', args)
-    for option in ('data', 'ood'):
+    for option in ('data', 'ood', 'gallery'):
         if (path := getattr(args, option)) is not None:
             check_images('report', [path], f'--{option}')
     check_out('report', args.out, args.force, ('.html',))
@@ -52,7 +65,7 @@ def run(args: Namespace) -> int:
         check_out('report', numbers_out, args.force, ('.json',))
         report = make_report(
             model, args.data, args.ood, args.batch_size, args.workers, lambda text: tell(text, sys.stderr),
-            args.on_unreadable,
+            args.on_unreadable, args.gallery, args.corruptions,
         )  # fmt: skip
         numbers = plain_results(report.numbers, finite=True)
         write_out(report.html.encode(), out)

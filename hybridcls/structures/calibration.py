@@ -27,6 +27,8 @@ class Calibration:
         img_size (list[int], optional): Height and width of the images that the model saw; None: of several sizes.
         preprocessing_version (int): How images were read.
         images (int): How many there were.
+        data (dict): Which images: ``source``, the folder or table that was named, and their sketch, ``images`` and
+            ``digests`` (:func:`hybridcls.apis.image_sketch.image_sketch`). Empty in files of before 0.2.
         measured (dict): ``nll`` in nats and ``ece`` in percent, each before and after, of held-out halves.
     """
 
@@ -40,6 +42,7 @@ class Calibration:
     img_size: Optional[list[int]] = None
     preprocessing_version: int = 1
     images: int = 0
+    data: dict[str, Any] = field(default_factory=dict)
     measured: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -7,6 +7,9 @@ from typing import Any, Optional
 
 from hybridcls.structures import Calibration
 
+from .card_text import as_table, as_text
+from .report_card import calibration_text, card_sections, metrics_of, model_index
+
 __all__ = ['README', 'model_card']
 
 README = 'README.md'
@@ -23,6 +26,8 @@ def model_card(
     source: str,
     calibration: Optional[Mapping[str, Any]] = None,
     license: Optional[str] = None,
+    report: Optional[Mapping[str, Any]] = None,
+    figures: Optional[Mapping[str, str]] = None,
 ) -> str:
     """Return the text of a model card.
 
@@ -32,6 +37,9 @@ def model_card(
         source (str): What one types to pull it.
         calibration (Mapping, optional): The content of its calibration.
         license (str, optional): An identifier of the Hub, for its filter. Defaults to None: not said.
+        report (Mapping, optional): Of :func:`~hybridcls.apis.hub.report_card.read_report`: its numbers are in the card,
+            and in its ``model-index``. Defaults to None.
+        figures (Mapping, optional): Captions of charts of the report, by their paths. Defaults to None.
     """
     classes = sidecar.get('classes') or []
     is_artifact = 'meta' not in sidecar
@@ -41,31 +49,41 @@ def model_card(
         f'pipeline_tag: {"image-classification" if classes else "image-feature-extraction"}',
         f'tags: {json.dumps(tags)}',
         *([f'license: {json.dumps(license)}'] if license else []),
+        *([f'model-index: {json.dumps(model_index(report, name))}'] if report else []),
     ]
     count = '1 class' if len(classes) == 1 else f'{len(classes):,} classes'
     what = f'An image classifier of {count}' if classes else 'A model that embeds images'
     parts = [
         '---\n' + '\n'.join(head) + '\n---',
-        f'# {_text(name)}',
-        f'{what}, trained with hybridcls. This page is written from what `model.json` records.',
+        f'# {as_text(name)}',
+        f'{what}, trained with hybridcls. This page is written from {_written_from(report)}.',
+        *(card_sections(report, classes, figures or {}) if report else []),
         '## Use\n\n' + (_use_of_artifact if is_artifact else _use_of_checkpoint)(source),
-        '## What it is\n\n' + _table(('', ''), _facts(sidecar)),
+        '## What it is\n\n' + as_table(('', ''), _facts(sidecar)),
     ]
     metrics = sidecar.get('metrics') or {}
-    if metrics:
-        parts.append('## Measured\n\n' + _table(('result', 'value', 'interval'), _results(metrics)))
-    if calibration:
-        parts.append(f'## Calibration\n\n{_text(_calibration(calibration))}.')
+    if metrics and not (report and metrics == metrics_of(report)):
+        parts.append('## Measured\n\n' + as_table(('result', 'value', 'interval'), _results(metrics)))
+    texts = [f'{as_text(_calibration(calibration))}.'] if calibration else []
+    texts += [calibration_text(report)] if report else []
+    if any(texts):
+        parts.append('## Calibration\n\n' + '\n\n'.join(filter(None, texts)))
     pretrained = (sidecar.get('provenance') or {}).get('pretrained') or {}
     if pretrained:
         parts.append(
             '## Pretrained weights\n\nThe training started from these; their licences hold for what was made of them, '
-            'too.\n\n' + _table(('part', 'model', 'licence', 'from'), _sources(pretrained))
+            'too.\n\n' + as_table(('part', 'model', 'licence', 'from'), _sources(pretrained))
         )
     if classes:
         more = f' and {len(classes) - _MOST_CLASSES} more, in `model.json`' if len(classes) > _MOST_CLASSES else ''
-        parts.append('## Classes\n\n' + ', '.join(map(_text, classes[:_MOST_CLASSES])) + more)
+        parts.append('## Classes\n\n' + ', '.join(map(as_text, classes[:_MOST_CLASSES])) + more)
     return '\n\n'.join(parts) + '\n'
+
+
+def _written_from(report: Optional[Mapping[str, Any]]) -> str:
+    if not report:
+        return 'what `model.json` records'
+    return f'what `model.json` records, and from the report of {report.get("date", "these weights")}'
 
 
 def _use_of_checkpoint(source: str) -> str:
@@ -132,14 +150,3 @@ def _calibration(calibration: Mapping[str, Any]) -> str:
         return str(Calibration.from_json(calibration, 'the calibration'))
     except (ValueError, KeyError, TypeError):
         return 'recorded in `model.json`'
-
-
-def _table(header: Sequence[str], rows: Iterator[Sequence[Any]]) -> str:
-    lines = [header, ['---'] * len(header), *([_text(value) for value in row] for row in rows)]
-    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
-
-
-def _text(value: Any) -> str:
-    """Return a value as Markdown shows it, whatever is in it: names of classes are anyone's text."""
-    text = ''.join(mark if mark.isprintable() else ' ' for mark in str(value))
-    return re.sub(r'([\\`*\[\]<>|#&]|(?<!\w)_|_(?!\w))', r'\\\1', text)

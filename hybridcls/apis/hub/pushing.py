@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from tempfile import TemporaryDirectory
-from typing import Any, Optional, Union
+from typing import Any, NamedTuple, Optional, Union
 
 from hybridcls.checks import check_file, listed
+from hybridcls.engine.checkpoints.calibration_file import digest_of_weights
 from hybridcls.engine.checkpoints.find_checkpoint import find_checkpoint
 from hybridcls.engine.config.tree import leaves_in
 from hybridcls.literals import read_assignments
@@ -22,6 +23,8 @@ from .hub_client import check_login, upload
 from .model_card import README, model_card
 from .place import Place, read_place
 from .pulled_sidecar import ADAPTERS, ARTIFACT, KINDS, sidecar_of
+from .report_card import REPORT, metrics_of, read_report
+from .report_figures import write_figures
 
 __all__ = ['Pushed', 'push']
 
@@ -54,6 +57,8 @@ def push(
     license: Optional[str] = None,
     private: Optional[bool] = None,
     force: bool = False,
+    report: Union[str, Path, bool, None] = None,
+    figures: bool = False,
 ) -> Pushed:
     """Push a model.
 
@@ -66,6 +71,9 @@ def push(
         license (str, optional): The licence that the model gets, as the Hub spells it. Defaults to None: none is named.
         private (bool, optional): Whether a new repository is private. Defaults to None: as the Hub does it.
         force (bool): Replace a folder that is there, if a model was pushed to it. Defaults to False.
+        report (str | Path | bool, optional): ``report.json`` of ``hybridcls report``, from which the card is written;
+            False: none. Defaults to None: that in the work dir, if there is one.
+        figures (bool): Push charts of the report, too: no images of the data are in them. Defaults to False.
 
     Raises:
         FileNotFoundError, ValueError: If there is no such model, or it cannot be pushed.
@@ -75,24 +83,39 @@ def push(
     to = read_place('push', place)
     path = os.path.expanduser(os.fspath(source))
     metrics = None if results is None else _metrics_in(os.fspath(results))
+    card = _Card(license, report, figures)
     if to.on_hub:
         check_login('push', to)
         with TemporaryDirectory() as folder:
-            pushed = _write(path, Path(folder), to, metrics, license)
+            pushed = _write(path, Path(folder), to, metrics, card)
             commit = upload('push', Path(folder), to, private, f'{pushed.kind} pushed by hybridcls')
         return Pushed(to, pushed.kind, pushed.why, pushed.files, pushed.notes, commit)
     if os.path.exists(path) and os.path.realpath(path) == os.path.realpath(to.name):
         raise ValueError(f'push: expected another folder than the source, got {place!r} twice.')
     check_out_folder('push', to.name, force, 'the folder', KINDS)
     with unfinished_folder(to.name) as unfinished:
-        return _write(path, unfinished, to, metrics, license)
+        return _write(path, unfinished, to, metrics, card)
 
 
-def _write(path: str, folder: Path, to: Place, metrics: Optional[Mapping[str, Any]], license: Optional[str]) -> Pushed:
+class _Card(NamedTuple):
+    """What the card is written from, beside the model."""
+
+    license: Optional[str]
+    report: Union[str, Path, bool, None]
+    figures: bool
+
+
+def _write(path: str, folder: Path, to: Place, metrics: Optional[Mapping[str, Any]], card: _Card) -> Pushed:
     """Fill a folder with what is pushed."""
     sidecar, notes = sidecar_of(Path(path), 'push') if os.path.isdir(path) else None, []
     calibration: Optional[Mapping[str, Any]] = None
-    if sidecar is not None and sidecar['format'] == ARTIFACT:
+    report: Optional[dict[str, Any]] = None
+    is_artifact = sidecar is not None and sidecar['format'] == ARTIFACT
+    if (is_artifact or (os.path.isdir(path) and holds_adapters(path))) and (
+        card.figures or card.report not in (None, False)
+    ):
+        raise ValueError('push: --report and --figures are for a checkpoint, whose weights the report was made of.')
+    if sidecar is not None and is_artifact:
         kind, why = 'artifact', f'Artifact {path}.'
         if metrics is not None:
             raise ValueError('push: --results is for a checkpoint; an artifact has its own.')
@@ -109,19 +132,44 @@ def _write(path: str, folder: Path, to: Place, metrics: Optional[Mapping[str, An
         (folder / SIDECAR).write_text(json.dumps(sidecar, indent=1), encoding='utf8')
     else:
         found = find_checkpoint(path)
-        sidecar = write_checkpoint_folder(found, folder, metrics)
+        report = _report_of(path, found.path, card, notes)
+        sidecar = write_checkpoint_folder(found, folder, metrics or (metrics_of(report) if report else None))
         kind, why = 'checkpoint', found.why
         if sidecar['calibration'] is not None:
             calibration = json.loads((folder / sidecar['calibration']).read_bytes())
+            source = str((calibration.get('data') or {}).get('source', ''))
+            notes += [f'Its calibration names a path of this machine, for all to read: {source}.'] * _is_absolute(
+                source
+            )
         notes += _paths_of_this_machine(sidecar['meta']['cfg'])
     if not (folder / README).is_file():
         name = to.name.rpartition('/')[2] if to.on_hub else Path(to.name).resolve().name
-        card = model_card(sidecar, name, str(to), calibration, license)
-        (folder / README).write_text(card, encoding='utf8', errors='backslashreplace')
-    elif license is not None:
-        notes.append(f'{README} of the source is kept, so --license {license} is not in it.')
+        pictures = write_figures(report, folder) if report and card.figures else {}
+        text = model_card(sidecar, name, str(to), calibration, card.license, report, pictures)
+        (folder / README).write_text(text, encoding='utf8', errors='backslashreplace')
+    elif card.license is not None:
+        notes.append(f'{README} of the source is kept, so --license {card.license} is not in it.')
     files = {name: known['bytes'] for name, known in files_in(folder).items()}
     return Pushed(to, kind, why, files, tuple(notes))
+
+
+def _report_of(path: str, checkpoint: str, card: _Card, notes: list[str]) -> Optional[dict[str, Any]]:
+    """Read the report that is named, or the one beside the checkpoint; note which it is."""
+    chosen = card.report
+    if chosen in (None, True):
+        places = [path] * os.path.isdir(path) + [os.path.dirname(checkpoint)]
+        chosen = next((file for place in places if os.path.isfile(file := os.path.join(place, REPORT))), False)
+    if not chosen:
+        if card.figures:
+            raise ValueError(
+                f'push: --figures draws what a report says, and there is no {REPORT} beside {checkpoint}. Type '
+                f'hybridcls report {checkpoint}, or name it: --report FILE.'
+            )
+        return None
+    file = os.path.expanduser(os.fspath(chosen))
+    report = read_report(file, digest_of_weights(checkpoint))
+    notes.append(f'The card is written from the report {file}.')
+    return report
 
 
 def _copy_listed(path: str, folder: Path, sidecar: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ['BLUE', 'ORANGE', 'curves_chart', 'histogram_chart', 'reliability_chart', 'svg_of']
+__all__ = ['BLUE', 'ORANGE', 'boxes_chart', 'curves_chart', 'histogram_chart', 'png_of', 'reliability_chart', 'svg_of']
 
 # Stand-ins of six colours after Okabe and Ito, and a grey: a page has them as variables, lighter ones on a dark page.
 BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY, GREY = (
@@ -17,6 +17,23 @@ BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY, GREY = (
 )  # fmt: skip
 _VARIABLES = {BLUE: 'c1', ORANGE: 'c2', GREEN: 'c3', PURPLE: 'c4', YELLOW: 'c5', SKY: 'c6', GREY: 'grey'}
 _INK = '#010203'  # replaced by the page's own colour of text
+
+
+Form = Callable[[Callable[[Any], None], str], Any]
+"""What makes a picture of a drawing and its title: :func:`svg_of`, or :func:`png_of`."""
+
+
+def png_of(draw: Callable[[Any], None], title: str) -> bytes:
+    """Return a drawing as a PNG file on white."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({'axes.spines.top': False, 'axes.spines.right': False, 'legend.frameon': False}):
+        figure = Figure(figsize=(5.6, 3.6), layout='constrained')
+        draw(figure.add_subplot())
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format='png', dpi=120, metadata={'Title': title})
+    return buffer.getvalue()
 
 
 def svg_of(draw: Callable[[Any], None], title: str, width: float = 5.6, height: float = 3.6) -> str:
@@ -56,7 +73,7 @@ def svg_of(draw: Callable[[Any], None], title: str, width: float = 5.6, height: 
     return text.replace('<svg ', f'<svg role="img" aria-label="{name}" class="chart" ', 1)
 
 
-def reliability_chart(rows: Mapping[str, Sequence[float]], title: str) -> str:
+def reliability_chart(rows: Mapping[str, Sequence[float]], title: str, form: Form = svg_of) -> Any:
     """Draw how often answers are right against how probable they say they are."""
 
     def draw(axes: Any) -> None:
@@ -71,28 +88,47 @@ def reliability_chart(rows: Mapping[str, Sequence[float]], title: str) -> str:
         axes.set_ylabel('right answers, %')
         axes.set_xlim(0, 102)
         axes.set_ylim(0, 102)
-        axes.legend(loc='upper left')
+        axes.legend(loc='lower right')
 
-    return svg_of(draw, title)
+    return form(draw, title)
 
 
 def curves_chart(
-    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], x: str, y: str, title: str, **limits: Any
-) -> str:
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    x: str,
+    y: str,
+    title: str,
+    form: Form = svg_of,
+    **limits: Any,
+) -> Any:
     """Draw lines with one pair of axes."""
 
     def draw(axes: Any) -> None:
         styles = ['-', '--', ':', '-.']
         for number, (name, (places, values)) in enumerate(curves.items()):
             colour = (BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY)[number % 6]
-            marker = 'o' if len(places) < 12 else None
+            marker = 'os^Dv'[number % 5] if len(places) < 12 else None
             style = styles[number // 6 % 4]
             axes.plot(places, values, color=colour, linestyle=style, label=name, linewidth=1.6, marker=marker)
         axes.set(xlabel=x, ylabel=y, **limits)
         if len(curves) > 1:
             axes.legend()
 
-    return svg_of(draw, title)
+    return form(draw, title)
+
+
+def boxes_chart(values: np.ndarray, x: str, y: str, title: str, **limits: Any) -> str:
+    """Draw how the values of each column are spread: median, the middle half, and from 5 to 95 %."""
+
+    def draw(axes: Any) -> None:
+        axes.boxplot(
+            values, positions=range(values.shape[1]), whis=(5, 95), showfliers=False, widths=0.6, patch_artist=True,
+            boxprops=dict(facecolor=BLUE, edgecolor=BLUE, alpha=0.5), medianprops=dict(color=ORANGE, linewidth=2),
+            whiskerprops=dict(color=BLUE), capprops=dict(color=BLUE),
+        )  # fmt: skip
+        axes.set(xlabel=x, ylabel=y, **limits)
+
+    return svg_of(draw, title, 4.4, 3.0)
 
 
 def histogram_chart(groups: Mapping[str, np.ndarray], x: str, title: str, bins: int = 30) -> str:

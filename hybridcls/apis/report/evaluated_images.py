@@ -1,6 +1,7 @@
 """What a model says of all images of a set, and what they are."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
@@ -29,6 +30,7 @@ class EvaluatedImages:
         unreadable (list[str]): More images, which could not be read.
         truths (np.ndarray, optional), answers (np.ndarray, optional): With several labels an image: those that it has,
             and those that the model gives at its thresholds, bool (N, C).
+        uncalibrated (np.ndarray, optional): The probabilities before a calibration, float32 (N, C).
     """
 
     items: list[Item]
@@ -39,6 +41,7 @@ class EvaluatedImages:
     unreadable: list[str] = field(default_factory=list)
     truths: Optional[np.ndarray] = None
     answers: Optional[np.ndarray] = None
+    uncalibrated: Optional[np.ndarray] = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -83,6 +86,7 @@ class EvaluatedImages:
             self.unreadable,
             None if self.truths is None else self.truths[places],
             None if self.answers is None else self.answers[places],
+            None if self.uncalibrated is None else self.uncalibrated[places],
         )
 
     def samples(self) -> Iterator[dict[str, Any]]:
@@ -118,7 +122,8 @@ def evaluate_images(
     answers = model(
         ImageInputs(list(items), len(items)), batch_size, workers, top_k=1, embeddings=True, on_unreadable=on_unreadable
     )
-    found = list(answers)
+    with _uncalibrated(model) as before:
+        found = list(answers)
     if not found:
         first = answers.unreadable[0]
         raise ValueError(
@@ -133,12 +138,32 @@ def evaluate_images(
         None if any(one.embedding is None for one in found) else np.stack([one.embedding for one in found]),
         {name: np.array([one.uncertainties[name] for one in found]) for name in found[0].uncertainties},
         [str(one.path) for one in answers.unreadable],
+        uncalibrated=np.stack(before) if before else None,
     )
     if not unknown:
         _note_labels(images, [one.label for one in found], model)
         if model.multi_label:
             images.answers = _places([one.class_name for one in found], model.classes)
     return images
+
+
+@contextmanager
+def _uncalibrated(model: HybridInferencer) -> Iterator[list[Any]]:
+    """Keep the probabilities that a calibration is given, if there is one."""
+    kept: list[Any] = []
+
+    def keep(module: Any, args: tuple, kwargs: Mapping[str, Any], output: Any) -> None:
+        if kwargs.get('mode') == 'predict':
+            kept.extend(sample.pred_score.float().cpu().numpy() for sample in output)
+
+    if model.calibration is None:
+        yield kept
+        return
+    handle = model.model.register_forward_hook(keep, with_kwargs=True, prepend=True)
+    try:
+        yield kept
+    finally:
+        handle.remove()
 
 
 def _note_labels(images: EvaluatedImages, labels: Sequence[Optional[str]], model: HybridInferencer) -> None:

@@ -77,6 +77,9 @@ class Section:
         matrix (Matrix, optional): Of confusions.
         tables (list[Table]): Tables.
         groups (list[dict]): ``title`` and ``pictures``: ``image`` (a ``data:`` address or None), ``alt``, ``caption``.
+            With ``large``, a number of columns, the pictures are larger, in rows of so many.
+        rows (list[dict]): ``title`` and ``rows``, each a ``query`` (a picture as in groups) and ``found``: pictures
+            with ``right``, whether it is of the query's class.
         map (dict, optional): ``alt``, ``dots`` and ``pictures``.
         details (list[dict]): ``title`` and ``text``, shown by a click, or at once if ``open``.
     """
@@ -89,6 +92,7 @@ class Section:
     matrix: Optional[Matrix] = None
     tables: list[Table] = field(default_factory=list)
     groups: list[dict] = field(default_factory=list)
+    rows: list[dict] = field(default_factory=list)
     map: Optional[dict] = None
     details: list[dict] = field(default_factory=list)
 

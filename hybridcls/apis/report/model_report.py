@@ -5,14 +5,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
-from hybridcls.checks import listed
+from hybridcls.checks import check_choice, listed
+from hybridcls.datasets.transforms.corrupt import CORRUPTIONS
+from hybridcls.engine.checkpoints.calibration_file import digest_of_weights
 
 from ..held_out_images import held_out_images
 from ..image_inputs import Item, read_inputs
 from ..inferencer import HybridInferencer
+from .calibration_effect import calibration_effect
+from .calibration_section import calibration_section
 from .classes_section import classes_section
 from .configured_images import configured_images
 from .confusion_section import confusion_section
+from .corrupted_images import robustness
 from .cost_section import cost_section
 from .data_notes import data_notes
 from .evaluated_images import EvaluatedImages, evaluate_images
@@ -22,9 +27,16 @@ from .headline_section import headline_section
 from .html_page import Section, render
 from .images_section import images_section
 from .map_section import map_section
+from .merged_tokens import read_merging
 from .multi_label_section import multi_label_classes_section, multi_label_images_section, multi_label_numbers
 from .neighbour_votes import NEIGHBOURS, with_votes
-from .numbers import class_numbers, headline, rejection_numbers, reliability, retrieval_headline
+from .neighbours import find_neighbours
+from .neighbours_section import neighbours_section
+from .norm import read_norms
+from .norm_section import norm_section
+from .numbers import class_numbers, headline, rejection_numbers, reliability, retrieval_headline, risk_curve
+from .robustness_section import robustness_section
+from .tokens_section import tokens_section
 from .training_facts import training_facts
 from .training_section import training_section
 from .trust_section import trust_section
@@ -52,6 +64,8 @@ def make_report(
     workers: Optional[int] = None,
     tell: Callable[[str], None] = print,
     on_unreadable: str = 'skip',
+    gallery: Optional[str] = None,
+    corruptions: Optional[Sequence[str]] = None,
 ) -> Report:
     """Evaluate a model, and make its report.
 
@@ -63,6 +77,10 @@ def make_report(
         batch_size (int, optional), workers (int, optional): As for a call of the model.
         tell (Callable): Takes lines about the progress.
         on_unreadable (str): As for a call of the model. Defaults to ``'skip'``.
+        gallery (str, optional): Where neighbours are searched; see :func:`find_neighbours`. Defaults to None: among
+            the images themselves.
+        corruptions (Sequence[str], optional): Kinds of :class:`~hybridcls.datasets.transforms.Corrupt`, to test five
+            severities of each; an empty list: all. Defaults to None: none.
 
     Raises:
         ValueError: If no image has a class of the model, or ``ood`` is given to a model without one class an image.
@@ -71,6 +89,10 @@ def make_report(
     is_plain = bool(model.classes) and not model.multi_label
     if ood is not None and not is_plain:
         raise ValueError(f'report: expected a model of one class an image for --ood, got {model.head_name}.')
+    if corruptions is not None and not is_plain:
+        raise ValueError(f'report: expected a model of one class an image for --corruptions, got {model.head_name}.')
+    for kind in corruptions or ():
+        check_choice('report', '--corruptions', kind, CORRUPTIONS)
     began = time.monotonic()
     items, place, notes = _images_of(model, data)
     for note in notes:
@@ -83,18 +105,22 @@ def make_report(
     inference = time.monotonic() - began
     tell(f'{len(images)} images in {inference:.0f} s; making the page.')
     make = _of_classes if is_plain else _of_labels if model.multi_label else _of_embeddings
-    sections, numbers, count = make(model, images, unknown, batch_size, notes)
+    kinds = None if corruptions is None else corruptions or CORRUPTIONS
+    asked = _Asked(place, notes, batch_size, workers, tell, gallery, kinds)
+    sections, numbers, count = make(model, images, unknown, asked)
     phases = training_facts(model)
     sections.insert(1, training_section(phases))
     name = Path(model.checkpoint_path).name
+    date = time.strftime('%Y-%m-%d %H:%M')
     html = render(
         f'{Path(model.checkpoint_path).resolve().parent.name}: {name}',
-        f'{count} labelled images of {place}, {time.strftime("%Y-%m-%d %H:%M")}. Numbers in [ ] are 95 % '
-        'confidence intervals over these images.',
+        f'{count} labelled images of {place}, {date}. Numbers in [ ] are 95 % confidence intervals over these images.',
         sections,
     )
     numbers = dict(
         checkpoint=model.checkpoint_path,
+        date=date,
+        weights_sha256=digest_of_weights(model.checkpoint_path) if Path(model.checkpoint_path).exists() else None,
         data=place,
         images=count,
         unreadable=images.unreadable,
@@ -125,44 +151,86 @@ def _images_of(model: HybridInferencer, data: Optional[str]) -> tuple[list[Item]
 Made = tuple[list[Section], dict[str, Any], int]
 
 
+class _Asked(NamedTuple):
+    """What a report is asked for, beside the images."""
+
+    place: str
+    notes: list[str]
+    batch_size: Optional[int]
+    workers: Optional[int]
+    tell: Callable[[str], None]
+    gallery: Optional[str]
+    corruptions: Optional[Sequence[str]]
+
+
 def _of_classes(
     model: HybridInferencer,
     images: EvaluatedImages,
     unknown: Optional[EvaluatedImages],
-    batch_size: Optional[int],
-    notes: Sequence[str],
+    asked: _Asked,
 ) -> Made:
     known, classes = images.part(images.known), model.classes
-    gates = read_gates(model, known.items, batch_size)
+    gates = read_gates(model, known.items, asked.batch_size)
     rows = headline(known, classes)
     table, confusions = class_numbers(known, classes)
     rejection = rejection_numbers(known, unknown, classes) if unknown is not None else []
+    calibration = None if model.calibration is None else model.calibration.calibration
+    effect = calibration_effect(known, classes, calibration)
+    corrupted: list[dict[str, Any]] = []
+    if asked.corruptions:
+        corrupted = robustness(model, known, asked.corruptions, asked.batch_size, asked.workers, asked.tell)
+    of_embeddings, more = _embedding_sections(model, known, classes, asked)
     sections = [
-        headline_section(rows, [*notes, *data_notes(model, images)], model),
+        headline_section(rows, [*asked.notes, *data_notes(model, images)], model),
         confusion_section(confusions, known, classes),
         images_section(known, classes),
         classes_section(table),
+        calibration_section(effect, model.checkpoint_path, asked.place, calibration),
         trust_section(known, unknown, rejection),
+        robustness_section(corrupted) if corrupted else None,
         None if gates is None else gate_section(gates, known, classes),
+        *of_embeddings,
         map_section(known, classes),
         cost_section(model, known),
     ]
-    numbers = dict(headline=rows, classes=table, confusions=confusions, reliability=reliability(known), ood=rejection)
+    numbers = dict(
+        headline=rows, classes=table, confusions=confusions, reliability=reliability(known), ood=rejection,
+        risk_coverage=risk_curve(known), calibration=effect._asdict(), robustness=corrupted, **more,
+    )  # fmt: skip
     return [section for section in sections if section is not None], numbers, len(known)
+
+
+def _embedding_sections(
+    model: HybridInferencer, known: EvaluatedImages, classes: Sequence[str], asked: _Asked
+) -> tuple[list[Optional[Section]], dict[str, Any]]:
+    """Make what is said of embeddings: neighbours, norms and merged tokens."""
+    found = find_neighbours(model, known, classes, asked.gallery, asked.batch_size, asked.workers)
+    norms = read_norms(model, known, asked.batch_size, asked.workers)
+    merging = read_merging(model, known.items)
+    sections = [
+        None if norms is None else norm_section(norms),
+        None if merging is None else tokens_section(merging),
+        None if found is None else neighbours_section(known, found, classes),
+    ]
+    numbers = dict(
+        neighbours=None if found is None else dict(gallery=found.gallery, scores=found.scores),
+        norm=None if norms is None else dict(images=norms.images, severity=norms.rows, right=norms.right),
+        merged_tokens=None if merging is None else dict(merging._asdict(), images=len(merging.images)),
+    )
+    return sections, numbers
 
 
 def _of_labels(
     model: HybridInferencer,
     images: EvaluatedImages,
     unknown: Optional[EvaluatedImages],
-    batch_size: Optional[int],
-    notes: Sequence[str],
+    asked: _Asked,
 ) -> Made:
     known, classes = images.part(images.known), model.classes
     head: Any = model.model.head
     rows, table = multi_label_numbers(known, classes, head.thresholds.values.tolist())
     sections = [
-        headline_section(rows, [*notes, *data_notes(model, images)], model),
+        headline_section(rows, [*asked.notes, *data_notes(model, images)], model),
         multi_label_images_section(known, classes),
         multi_label_classes_section(table),
         map_section(known, classes),
@@ -175,8 +243,7 @@ def _of_embeddings(
     model: HybridInferencer,
     images: EvaluatedImages,
     unknown: Optional[EvaluatedImages],
-    batch_size: Optional[int],
-    notes: Sequence[str],
+    asked: _Asked,
 ) -> Made:
     known, classes = with_votes(images)
     rows = retrieval_headline(known)
@@ -184,16 +251,18 @@ def _of_embeddings(
     notes = [
         f'The head ({model.head_name}) has no classes: each image is a query among the {len(known) - 1} others, and '
         f'what is said of classes is the vote of its {NEIGHBOURS} nearest ones.',
-        *notes,
+        *asked.notes,
         *data_notes(model, images),
     ]
+    of_embeddings, more = _embedding_sections(model, known, classes, asked)
     sections = [
         headline_section(rows, notes, model),
         confusion_section(confusions, known, classes),
         images_section(known, classes),
         classes_section(table),
+        *of_embeddings,
         map_section(known, classes),
         cost_section(model, known),
     ]
-    numbers = dict(headline=rows, classes=table, confusions=confusions)
+    numbers = dict(headline=rows, classes=table, confusions=confusions, **more)
     return [section for section in sections if section is not None], numbers, len(known)

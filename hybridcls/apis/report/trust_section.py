@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
-from .charts import curves_chart, histogram_chart, reliability_chart
+from .charts import curves_chart, histogram_chart
 from .evaluated_images import EvaluatedImages
 from .html_page import Section, Table, percent
-from .numbers import reliability, risk_curve
+from .numbers import risk_curve
 
 __all__ = ['trust_section']
 
@@ -14,15 +14,9 @@ __all__ = ['trust_section']
 def trust_section(
     known: EvaluatedImages, unknown: Optional[EvaluatedImages], rejection: Sequence[Mapping[str, Any]]
 ) -> Section:
-    """Show reliability, error against coverage and, with unknown images, which score rejects them best."""
-    charts = [
-        dict(
-            svg=reliability_chart(reliability(known), 'Reliability diagram'),
-            caption='On the line, answers are right as often as they say.',
-        )
-    ]
+    """Show error against coverage and, with unknown images, which score rejects them best."""
     curve = risk_curve(known)
-    charts.append(
+    charts = [
         dict(
             svg=curves_chart(
                 {'error': ([100 * x for x in curve['coverage']], [100 * y for y in curve['risk']])},
@@ -30,7 +24,7 @@ def trust_section(
             ),
             caption='What is gained by answering the surest images alone.',
         )
-    )  # fmt: skip
+    ]  # fmt: skip
     tables, says = [], []
     if unknown is not None:
         charts.append(

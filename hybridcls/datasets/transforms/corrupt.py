@@ -39,8 +39,9 @@ class Corrupt(BaseTransform):
     - ``'brightness'``: colours times 1.2 to 2, those above white are white.
     - ``'resolution'``: 0.6 to 0.25 of the size, and back.
 
-    Blur, noise, brightness and sizes are torchvision's (v2). The noise of an image depends on its place in the data
-    set, the kind, the severity and ``seed`` alone: several processes, or another batch size, give the same images.
+    Blur, brightness and sizes are torchvision's (v2), and so are the values of the noise. That of an image depends on
+    its place in the data set, the kind, the severity and ``seed`` alone: several processes or threads, or another batch
+    size, give the same images.
 
     ``CorruptionTestLoop`` puts it into the pipeline of a test, and changes kind and severity.
 
@@ -111,9 +112,10 @@ def _blur(planes: torch.Tensor, strength: float, seed: Any) -> torch.Tensor:
 
 def _noise(planes: torch.Tensor, strength: float, seed: tuple[int, ...]) -> torch.Tensor:
     number = int(np.random.SeedSequence(seed).generate_state(1)[0])
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(number)
-        noisy = F.gaussian_noise(planes.float() / 255, 0.0, strength, clip=True)
+    colours = planes.float() / 255
+    # A generator of its own, since images are read by threads that share the global one.
+    noise = torch.empty_like(colours).normal_(generator=torch.Generator().manual_seed(number))
+    noisy = (colours + strength * noise).clamp(0, 1)
     return (255 * noisy).round().to(torch.uint8)
 
 

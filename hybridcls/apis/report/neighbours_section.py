@@ -1,0 +1,102 @@
+"""Neighbours of queries, as rows of thumbnails."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..image_inputs import Item
+from .evaluated_images import EvaluatedImages
+from .html_page import Section, Table, percent
+from .neighbours import Neighbours
+from .thumbnails import thumbnail
+
+__all__ = ['chosen_queries', 'neighbours_section']
+
+_WRONG, _UNSURE, _PAIRS = 8, 4, 4
+
+
+def chosen_queries(known: EvaluatedImages, seed: int = 0) -> list[tuple[str, list[int]]]:
+    """Choose queries whose neighbours tell something: titles, and positions, each once.
+
+    Wrong answers, the surest of each confused pair first; the least certain of the right ones; and of the classes that
+    are confused most one right image each, drawn at random.
+    """
+    wrong = known.predicted != known.labels
+    surest = np.argsort(-known.confidence, kind='stable')
+    by_pair: dict[tuple[int, int], list[int]] = {}
+    for row in surest[wrong[surest]].tolist():
+        by_pair.setdefault((int(known.labels[row]), int(known.predicted[row])), []).append(row)
+    rounds = [rows[turn] for turn in range(_WRONG) for rows in by_pair.values() if turn < len(rows)]
+    unsure = [row for row in surest[::-1].tolist() if not wrong[row]][:_UNSURE]
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for pair, _ in sorted(by_pair.items(), key=lambda one: -len(one[1]))[:_PAIRS]:
+        for label in pair:
+            left = [row for row in np.flatnonzero((known.labels == label) & ~wrong) if row not in (*unsure, *drawn)]
+            drawn += [int(rng.choice(left))] if left else []
+    parts = [('Wrong answers, the surest first', rounds[:_WRONG]), ('Right answers, the least certain', unsure),
+             ('Right answers of classes that are confused, drawn at random', drawn)]  # fmt: skip
+    return [(title, rows) for title, rows in parts if rows]
+
+
+def neighbours_section(known: EvaluatedImages, found: Neighbours, classes: Sequence[str]) -> Section:
+    """Show the nearest images of the chosen queries, and how well images find their class."""
+    parts = [
+        dict(title=title, rows=[_row(known, found, row, classes) for row in rows])
+        for title, rows in chosen_queries(known)
+    ]
+    says = [
+        f'The most similar images by the cosine of their embeddings among {found.gallery}. ✓ and a solid frame: of the '
+        'class of the query; ✗ and a dashed frame: of another.'
+    ]
+    wrong = [row for row in np.flatnonzero(known.predicted != known.labels) if found.matches[row]]
+    if wrong:
+        nearest = [found.matches[row][0].label for row in wrong]
+        as_said = sum(label == classes[known.predicted[row]] for row, label in zip(wrong, nearest, strict=True))
+        right = sum(label == classes[known.labels[row]] for row, label in zip(wrong, nearest, strict=True))
+        says.append(
+            f'Of {len(wrong)} wrong answers the nearest image is of the class that was answered in {as_said}, and of '
+            f'the right class in {right}.'
+        )
+    tables = []
+    if found.scores:
+        first = found.scores[0]
+        what = (
+            'the nearest image is of the class of the query',
+            'mean average precision among the R nearest, R the number of images of the class',
+        )
+        rows = [
+            [one['name'], percent(one['value']), _interval(one), meaning]
+            for one, meaning in zip(found.scores, what, strict=True)
+        ]
+        title = f'How well {first["queries"]} images find their class'
+        tables.append(Table(title, ['score', 'value, %', '95 % interval', 'what'], rows, {1, 2}))
+        if first['without_match']:
+            says.append(f'{first["without_match"]} images have no other image of their class there: not counted.')
+    else:
+        says.append('No image has another one of its class there, so retrieval has no numbers.')
+    return Section('neighbours', 'Neighbours', says, tables=tables, rows=parts)
+
+
+def _interval(score: dict[str, Any]) -> str:
+    return 'too few images' if np.isnan(score['low']) else f'{score["low"]:.1f} to {score["high"]:.1f}'
+
+
+def _row(known: EvaluatedImages, found: Neighbours, row: int, classes: Sequence[str]) -> dict[str, Any]:
+    own, said = classes[known.labels[row]], classes[known.predicted[row]]
+    text = own if own == said else f'{own}, answered {said}'
+    caption = f'{text}, {100 * known.confidence[row]:.0f} %'
+    matches = zip(found.matches[row], found.pictures[row], strict=True)
+    return dict(
+        query=_picture(known.items[row], caption, known.items[row].path),
+        found=[
+            dict(_picture(item, f'{"✓" if match.label == own else "✗"} {match.similarity:.2f} {match.label or "?"}',
+                          match.path), right=match.label == own)
+            for match, item in matches
+        ],
+    )  # fmt: skip
+
+
+def _picture(item: Item, caption: str, path: Any) -> dict[str, Any]:
+    return dict(image=thumbnail(item), alt=f'{path}: {caption}', caption=caption)

@@ -1,0 +1,104 @@
+"""Whether the norm of an embedding tells how good an image is: norms of images that are degraded more and more."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Optional
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hybridcls.evaluation.result_bounds import each_resample
+from hybridcls.functional.metrics import auroc, bootstrap_interval
+from hybridcls.functional.metrics.rank_correlation import level_correlation
+
+from ..inferencer import HybridInferencer
+from .corrupted_images import corrupted_images
+from .evaluated_images import EvaluatedImages
+
+__all__ = ['NormReadings', 'read_norms']
+
+KINDS = ('blur', 'noise', 'resolution', 'jpeg')
+_IMAGES = 64
+_CONFIDENCE = 0.95
+
+
+class NormReadings(NamedTuple):
+    """What was read.
+
+    Args:
+        norms (dict[str, np.ndarray]): By kind of degradation: of each image and severity, 0 first, (N, 6).
+        rows (list[dict]): ``kind``, ``score`` (``'norm'``, ``'confidence'``, or an uncertainty), and the rank
+            correlation with the severity, ``value``, ``low``, ``high``; None where all are equal.
+        right (list[dict]): Of norm and confidence, how often, of a right and a wrong answer, the right one has the
+            larger one, in percent: ``value``, ``low``, ``high``; of all images as they are. None if all are right, or
+            all wrong.
+        images (int): How many were degraded.
+    """
+
+    norms: dict[str, np.ndarray]
+    rows: list[dict[str, Any]]
+    right: list[dict[str, Any]]
+    images: int
+
+
+def read_norms(
+    model: HybridInferencer,
+    known: EvaluatedImages,
+    batch_size: Optional[int] = None,
+    workers: Optional[int] = None,
+    kinds: Sequence[str] = KINDS,
+    seed: int = 0,
+) -> Optional[NormReadings]:
+    """Degrade up to 64 images, drawn by the seed, and read norm, confidence and uncertainties.
+
+    Args:
+        model (HybridInferencer): Whose answers these are.
+        known (EvaluatedImages): Its images.
+        batch_size (int, optional), workers (int, optional): As for a call of the model.
+        kinds (Sequence[str]): Of degradation. Defaults to blur, noise, resolution and JPEG.
+        seed (int): Of the draw. Defaults to 0.
+
+    Returns:
+        NormReadings: None of a model without embeddings, or whose images are not of 8 bits.
+    """
+    if known.embeddings is None:
+        return None
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(known))[:_IMAGES])
+    drawn = known.part(chosen)
+    by_kind: dict[str, list[EvaluatedImages]] = {kind: [drawn] for kind in kinds}
+    try:
+        for kind, _, images in corrupted_images(model, drawn.items, kinds, batch_size, workers):
+            by_kind[kind].append(images)
+    except TypeError:  # not of 8 bits
+        return None
+    scores = ['norm', *(['confidence'] if model.classes else []), *known.uncertainties]
+    rows = []
+    for kind, of_kind in by_kind.items():
+        for score in scores:
+            found = level_correlation(torch.from_numpy(np.stack([_values(one, score) for one in of_kind], 1)))
+            rows.append(dict(kind=kind, score=score, **{key: _finite(value) for key, value in found._asdict().items()}))
+    norms = {kind: np.stack([_values(one, 'norm') for one in of_kind], 1) for kind, of_kind in by_kind.items()}
+    return NormReadings(norms, rows, [_of_right(known, score) for score in ('norm', 'confidence')], len(drawn))
+
+
+def _values(images: EvaluatedImages, score: str) -> np.ndarray:
+    if score == 'norm':
+        vectors: Any = images.embeddings
+        return np.linalg.norm(vectors.astype(np.float64), axis=1)
+    return images.confidence if score == 'confidence' else images.uncertainties[score]
+
+
+def _finite(value: float) -> Optional[float]:
+    return value if np.isfinite(value) else None
+
+
+def _of_right(known: EvaluatedImages, score: str) -> dict[str, Any]:
+    right, values = torch.from_numpy(known.predicted == known.labels), torch.from_numpy(_values(known, score))
+
+    def of(places: Tensor) -> Tensor:
+        hits, own = right[places], -values[places]
+        return 100 * auroc(own[hits], own[~hits])
+
+    low, high = bootstrap_interval(each_resample(of), len(known), confidence=_CONFIDENCE)
+    found = dict(value=of(torch.arange(len(known))), low=low, high=high)
+    return dict(score=score, **{key: _finite(float(value)) for key, value in found.items()})

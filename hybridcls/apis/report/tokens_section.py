@@ -1,0 +1,50 @@
+"""Merged tokens, drawn on images."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from .charts import curves_chart
+from .html_page import Section
+from .merged_tokens import MergingReadings
+from .thumbnails import data_address
+
+__all__ = ['tokens_section']
+
+
+def tokens_section(readings: MergingReadings) -> Section:
+    """Show how many tokens are left after each block, what that saves, and which patches are one token."""
+    blocks = list(range(len(readings.tokens)))
+    curves: dict[str, Any] = {
+        'merged': (blocks, readings.tokens),
+        'without merging': (blocks, [readings.tokens[0]] * len(blocks)),
+    }
+    chart = curves_chart(curves, 'block, 0: before the first', 'tokens', 'Tokens after each block', ylim=(0, None))
+    saved = 100 * (1 - readings.gflops / readings.gflops_whole)
+    when = (
+        'It merged in the training alone: answers come from all tokens, and what is shown is what the training saw.'
+        if readings.in_training
+        else 'Answers come from merged tokens.'
+    )
+    says = [
+        f'{readings.name or "The model"} merges tokens that are alike ({readings.ratio}): {readings.tokens[0]} become '
+        f'{readings.tokens[-1]} in {len(blocks) - 1} blocks. The model takes {readings.gflops:.3g} GFLOPs an image, '
+        f'and {readings.gflops_whole:.3g} without merging: {saved:.0f} % are saved. {when}'
+    ]
+    pictures = []
+    for one in readings.images:
+        name = Path(str(one.item.path)).name
+        shown = [('as the model sees it', one.seen)]
+        shown += [(f'tokens after block {block}', drawing)
+                  for block, drawing in zip(readings.drawn, one.drawings, strict=True)]  # fmt: skip
+        pictures += [_picture(pixels, f'{name}: {what}') for what, pixels in shown]
+    title = 'Patches that are one token have one colour, the mean of theirs'
+    group = dict(title=title, pictures=pictures, large=1 + len(readings.drawn))
+    charts = [dict(svg=chart, caption='Tokens that are left after each block.')]
+    return Section('tokens', 'Merged tokens', says, charts=charts, groups=[group])
+
+
+def _picture(pixels: np.ndarray, caption: str) -> dict[str, Any]:
+    return dict(image=data_address(Image.fromarray(pixels)), alt=caption, caption=caption)
