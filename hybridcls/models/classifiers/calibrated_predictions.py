@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from hybridcls.functional.calibration import apply_scaling, match_sets
 from hybridcls.structures import Calibration
 
+from .stream_skipping import skips_of
+
 __all__ = ['attach_calibration', 'calibrate_predictions', 'precision_of']
 
 
@@ -57,6 +59,9 @@ def calibrate_predictions(
     the largest score is at least the threshold; with sets ``prediction_set`` (n,), int64: the classes whose score is at
     least the threshold of sets, the most probable first, and at least the predicted one. Uncertainties stay.
 
+    Predictions of which some were made without a stream (``skipped``) have a scaling of their own for these, and
+    thresholds of their own for all.
+
     Args:
         samples (Sequence[DataSample]): B predictions, changed in place.
         calibration (Calibration): What is done.
@@ -78,10 +83,14 @@ def calibrate_predictions(
             f'calibration: expected {len(calibration.classes)} scores an image, as it was made for, got '
             f'{scores.shape[1]}. Type: hybridcls calibrate'
         )
-    scores = apply_scaling(calibration.scaling, scores)
+    risk, sets_at, skipped = calibration.risk, calibration.sets, skips_of(samples)
+    raw, scores = scores, apply_scaling(calibration.scaling, scores)
+    if skipped is not None and calibration.skip_sure is not None:
+        risk, sets_at = calibration.skip_sure['risk'], calibration.skip_sure['sets']
+        scores[skipped] = apply_scaling(calibration.skip_sure['scaling'], raw[skipped])
     best, labels = scores.max(1, keepdim=True)
-    answered = None if calibration.risk is None else best.double() >= calibration.risk['threshold']
-    sets = None if calibration.sets is None else match_sets(scores, calibration.sets['threshold'], at_least=1)
+    answered = None if risk is None else best.double() >= risk['threshold']
+    sets = None if sets_at is None else match_sets(scores, sets_at['threshold'], at_least=1)
     for row, sample in enumerate(samples):
         targets = [sample]
         if main is not None and 'heads' in sample and main in sample.heads:
