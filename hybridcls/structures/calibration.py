@@ -51,7 +51,7 @@ class Calibration:
     @property
     def has_guarantee(self) -> bool:
         """Whether there is a threshold that a statement about later images belongs to."""
-        return self.risk is not None or self.sets is not None or self.skip_sure is not None
+        return self.risk is not None or self.sets is not None
 
     def __str__(self) -> str:
         """Say in a line what it does."""

@@ -7,9 +7,28 @@ import torch
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
+from hybridcls.structures import Calibration
+
 from ..necks import FusionNeck
 
-__all__ = ['StreamSkipping', 'check_skippable', 'fused_without', 'skips_of']
+__all__ = ['StreamSkipping', 'channels_of_stream', 'check_skippable', 'fused_without', 'skip_streams', 'skips_of']
+
+
+def skip_streams(model: Any, calibration: Optional[Calibration]) -> 'StreamSkipping':
+    """Let predictions of a model skip a stream as its calibration says; ``model.skipping = None`` ends it.
+
+    Raises:
+        ValueError: If the model has one stream, or its calibration does not say which images are sure.
+    """
+    check_skippable(model)
+    if calibration is None or calibration.skip_sure is None:
+        raise ValueError(
+            'skip_sure: expected a calibration that says which images are sure, got '
+            f'{"none" if calibration is None else "one without"}. Type: hybridcls calibrate CHECKPOINT --data FOLDER '
+            '--skip-sure 0.01'
+        )
+    model.skipping = StreamSkipping(model, calibration.skip_sure)
+    return model.skipping
 
 
 class StreamSkipping:
@@ -20,10 +39,11 @@ class StreamSkipping:
     The other images of the batch go through the other stream, and get the answer of both: that of the model without
     skipping, up to the rounding of a smaller batch.
 
-    Predictions get a field ``skipped``, bool (1,). Embeddings and uncertainties of skipped images are those of the first
+    Predictions get a field ``streams``, the names of those that were computed. Embeddings and uncertainties of skipped images are those of the first
     stream and the constants; they compare with others of their kind alone.
 
     Args:
+        model (HybridClassifier): Of two streams.
         skip (Mapping): ``stream``: the name of the stream that is skipped; ``filling``: of it, the constants, one list
             of floats a feature; ``threshold``: in [0, 1].
 
@@ -66,9 +86,12 @@ class StreamSkipping:
             full = model.head.predict(model.neck(features), [DataSample() for _ in rest], **kwargs)
         of_both = iter(full)
         for sample, one, is_sure in zip(samples, cheap, sure.tolist(), strict=True):
-            for name, value in (one if is_sure else next(of_both)).items():
+            found = one if is_sure else next(of_both)
+            for name, value in found.items():
                 sample.set_field(value, name)
-            sample.set_field(torch.tensor([is_sure]), 'skipped', dtype=Tensor)
+            if 'num_classes' in found:
+                sample.set_metainfo(dict(num_classes=found.num_classes))
+            sample.set_field((self.first,) if is_sure else model.backbone.stream_names, 'streams')
         return samples
 
 
@@ -84,6 +107,8 @@ def check_skippable(model: Any) -> tuple[str, ...]:
     if len(names) != 2:
         one = f'the stream {names[0]} alone' if names else f'a {type(getattr(model, "backbone", model)).__name__}'
         raise ValueError(f'skip_sure: expected a model of two streams, got {one}: there is nothing to skip.')
+    if hasattr(model, 'embedding_dropout'):
+        raise ValueError(f'skip_sure: expected one draw an image, got {type(model).__name__}, which takes several.')
     if not isinstance(model.neck, FusionNeck):
         raise ValueError(
             f'skip_sure: expected a neck that pools the streams (DHAFusion, ConcatFusion, SumFusion, or one derived '
@@ -112,5 +137,5 @@ def fused_without(model: Any, skipped: str, seen: Sequence[Tensor], filling: Seq
 
 
 def skips_of(samples: Sequence[DataSample]) -> Optional[Tensor]:
-    """Return which predictions were made without a stream, bool (B,); None where no stream is skipped."""
-    return torch.cat([sample.skipped for sample in samples]) if samples and 'skipped' in samples[0] else None
+    """Return which predictions were made without a stream, bool (B,); None where no stream is ever skipped."""
+    return torch.tensor([len(sample.streams) == 1 for sample in samples]) if 'streams' in samples[0] else None
