@@ -1,7 +1,7 @@
 """What each stream of a model says of images, kept while the model answers, and what is answered from one alone."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +13,7 @@ from hybridcls.models.heads.head import outputs_of
 
 from .inferencer import HybridInferencer
 
-__all__ = ['StreamVectors', 'recorded_vectors', 'scores_without']
+__all__ = ['StreamVectors', 'recorded_if_two', 'recorded_vectors', 'scores_without']
 
 _ROWS = 1024
 
@@ -65,8 +65,19 @@ def recorded_vectors(model: HybridInferencer) -> Iterator[list[StreamVectors]]:
         yield found
     finally:
         handle.remove()
+    if not kept:
+        return
     columns = iter([torch.cat(column) for column in zip(*kept, strict=True)])
     found.append(StreamVectors({name: [next(columns) for _ in channels_of_stream(network, name)] for name in names}))
+
+
+def recorded_if_two(model: HybridInferencer) -> AbstractContextManager[list[StreamVectors]]:
+    """Return the block of :func:`recorded_vectors`, or one that keeps nothing."""
+    try:
+        check_skippable(model.model)
+    except ValueError:
+        return nullcontext([])
+    return recorded_vectors(model)
 
 
 @torch.no_grad()

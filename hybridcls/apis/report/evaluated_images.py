@@ -9,6 +9,7 @@ import torch
 
 from ..image_inputs import ImageInputs, Item
 from ..inferencer import HybridInferencer
+from ..stream_vectors import StreamVectors, recorded_if_two
 
 __all__ = ['EvaluatedImages', 'evaluate_images']
 
@@ -29,6 +30,7 @@ class EvaluatedImages:
         unreadable (list[str]): More images, which could not be read.
         truths (np.ndarray, optional), answers (np.ndarray, optional): With several labels an image: those that it has,
             and those that the model gives at its thresholds, bool (N, C).
+        streams (StreamVectors, optional): Of a model of two streams, what each sees.
     """
 
     items: list[Item]
@@ -39,6 +41,7 @@ class EvaluatedImages:
     unreadable: list[str] = field(default_factory=list)
     truths: Optional[np.ndarray] = None
     answers: Optional[np.ndarray] = None
+    streams: Optional[StreamVectors] = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -83,6 +86,7 @@ class EvaluatedImages:
             self.unreadable,
             None if self.truths is None else self.truths[places],
             None if self.answers is None else self.answers[places],
+            None if self.streams is None else self.streams.part(torch.from_numpy(places)),
         )
 
     def samples(self) -> Iterator[dict[str, Any]]:
@@ -118,7 +122,8 @@ def evaluate_images(
     answers = model(
         ImageInputs(list(items), len(items)), batch_size, workers, top_k=1, embeddings=True, on_unreadable=on_unreadable
     )
-    found = list(answers)
+    with recorded_if_two(model) as streams:
+        found = list(answers)
     if not found:
         first = answers.unreadable[0]
         raise ValueError(
@@ -133,6 +138,7 @@ def evaluate_images(
         None if any(one.embedding is None for one in found) else np.stack([one.embedding for one in found]),
         {name: np.array([one.uncertainties[name] for one in found]) for name in found[0].uncertainties},
         [str(one.path) for one in answers.unreadable],
+        streams=streams[0] if streams else None,
     )
     if not unknown:
         _note_labels(images, [one.label for one in found], model)

@@ -13,11 +13,10 @@ from ..inferencer import HybridInferencer
 from .classes_section import classes_section
 from .configured_images import configured_images
 from .confusion_section import confusion_section
+from .cost import seen_size
 from .cost_section import cost_section
 from .data_notes import data_notes
 from .evaluated_images import EvaluatedImages, evaluate_images
-from .gate import read_gates
-from .gate_section import gate_section
 from .headline_section import headline_section
 from .html_page import Section, render
 from .images_section import images_section
@@ -25,6 +24,8 @@ from .map_section import map_section
 from .multi_label_section import multi_label_classes_section, multi_label_images_section, multi_label_numbers
 from .neighbour_votes import NEIGHBOURS, with_votes
 from .numbers import class_numbers, headline, rejection_numbers, reliability, retrieval_headline
+from .stream_readings import read_streams
+from .streams_section import stream_numbers, streams_section
 from .training_facts import training_facts
 from .training_section import training_section
 from .trust_section import trust_section
@@ -133,7 +134,8 @@ def _of_classes(
     notes: Sequence[str],
 ) -> Made:
     known, classes = images.part(images.known), model.classes
-    gates = read_gates(model, known.items, batch_size)
+    readings = None if known.streams is None else read_streams(model, known.streams, seen_size(model, known.items))
+    streams = None if readings is None else stream_numbers(readings, known, classes)
     rows = headline(known, classes)
     table, confusions = class_numbers(known, classes)
     rejection = rejection_numbers(known, unknown, classes) if unknown is not None else []
@@ -143,11 +145,17 @@ def _of_classes(
         images_section(known, classes),
         classes_section(table),
         trust_section(known, unknown, rejection),
-        None if gates is None else gate_section(gates, known, classes),
+        None
+        if readings is None or streams is None
+        else streams_section(
+            readings, streams, known, classes, model.calibration.calibration.skip_sure if model.calibration else None
+        ),
         map_section(known, classes),
         cost_section(model, known),
     ]
     numbers = dict(headline=rows, classes=table, confusions=confusions, reliability=reliability(known), ood=rejection)
+    if streams is not None:
+        numbers['streams'] = streams
     return [section for section in sections if section is not None], numbers, len(known)
 
 

@@ -1,20 +1,18 @@
 """What each of two streams does for each image: its part in the embedding, and what it answers alone."""
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, Optional
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hybridcls.models.classifiers.stream_skipping import check_skippable
 from hybridcls.models.necks import ConcatFusion, DHAFusion, SumFusion
 
 from ..inferencer import HybridInferencer
 from ..stream_cost import StreamCost, stream_costs
-from ..stream_vectors import StreamVectors, recorded_vectors, scores_without
+from ..stream_vectors import StreamVectors, scores_without
 
-__all__ = ['StreamReadings', 'read_streams', 'recorded_if_two']
+__all__ = ['StreamReadings', 'read_streams']
 
 
 class StreamReadings(NamedTuple):
@@ -35,15 +33,6 @@ class StreamReadings(NamedTuple):
     gates: dict[str, float]
     alone: dict[str, tuple[np.ndarray, np.ndarray]]
     costs: dict[str, StreamCost]
-
-
-def recorded_if_two(model: HybridInferencer) -> AbstractContextManager[list[StreamVectors]]:
-    """Return the block of :func:`~hybridcls.apis.stream_vectors.recorded_vectors`, or one that keeps nothing."""
-    try:
-        check_skippable(model.model)
-    except ValueError:
-        return nullcontext([])
-    return recorded_vectors(model)
 
 
 @torch.no_grad()

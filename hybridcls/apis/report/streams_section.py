@@ -196,9 +196,7 @@ def _skip_sentence(skip_sure: Optional[Mapping[str, Any]]) -> str:
 
 def _curve_chart(curves: Mapping[str, list[dict[str, float]]], key: str, x: str, title: str) -> str:
     def draw(axes: Any) -> None:
-        for (name, curve), colour, style, marker in zip(
-            curves.items(), (ORANGE, BLUE), ('-', '--'), 'os', strict=True
-        ):
+        for (name, curve), colour, style, marker in zip(curves.items(), (ORANGE, BLUE), ('-', '--'), 'os', strict=True):
             places = [row[key] for row in curve]
             middle, low, high = (
                 np.array([row[f'accuracy_percent{end}'] for row in curve]) for end in ('', '_low', '_high')
