@@ -263,8 +263,8 @@ def fit_calibration(
 ) -> CalibrationReport:
     """Fit scaling and thresholds.
 
-    What a threshold is tested with must not have fitted anything. With ``risk``, ``sets`` or ``split`` a random quarter of the
-    images fits the scaling (a half for ``'vector'`` and ``'isotonic'``), and the others test.
+    What a threshold is tested with must not have fitted anything. With ``risk``, ``sets`` or ``split`` a random quarter
+    of the images fits the scaling (a half for ``'vector'`` and ``'isotonic'``), and the others test.
 
     Args:
         given (LabelledScores): Of held-out images.

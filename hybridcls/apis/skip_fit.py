@@ -215,18 +215,19 @@ def _nothing(
     if missing is not None:
         more = round(missing * len(is_test) / max(1, int(chooses.sum())))
         return (
-            f'--skip-sure {rate:g} cannot be shown with these images (confidence {confidence:.3g}): about {max(1, more)} '
-            'more are missing.'
+            f'--skip-sure {rate:g} cannot be shown with these images (confidence {confidence:.3g}): about '
+            f'{max(1, more)} more are missing.'
         )
     share = 100 * float(changed[chooses].double().mean())
     return (
-        f'--skip-sure {rate:g} would skip nothing: the answer of the {first} alone is another than that of both streams '
-        f'for {share:.1f} % of {int(chooses.sum())} images, among them those where it is surest. Both streams are needed.'
+        f'--skip-sure {rate:g} would skip nothing: the answer of the {first} alone is another than that of both '
+        f'streams for {share:.1f} % of {int(chooses.sum())} images, among them those where it is surest. Both streams '
+        'are needed.'
     )
 
 
 def measured_speed(model: HybridInferencer, items: Sequence[Item], skip: dict[str, Any]) -> list[float]:
-    """Return the milliseconds an image takes with both streams, and with one skipped: decoded images, in the test's batches.
+    """Return the milliseconds a decoded image takes with both streams, and with one skipped, in a test's batches.
 
     Args:
         model (HybridInferencer): On its device.

@@ -76,7 +76,8 @@ class Section:
         charts (list[dict]): ``svg``, ``caption``.
         matrix (Matrix, optional): Of confusions.
         tables (list[Table]): Tables.
-        groups (list[dict]): ``title`` and ``pictures``: ``image`` (a ``data:`` address or None), ``alt``, ``caption``.
+        groups (list[dict]): ``title`` and ``pictures``: ``image`` (a ``data:`` address or None), ``alt``, ``caption``;
+            ``large``: larger than thumbnails.
         map (dict, optional): ``alt``, ``dots`` and ``pictures``.
         details (list[dict]): ``title`` and ``text``, shown by a click, or at once if ``open``.
     """

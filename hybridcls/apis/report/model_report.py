@@ -1,7 +1,7 @@
 """One report of a trained model: a page, and the same numbers as JSON."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
@@ -10,6 +10,7 @@ from hybridcls.checks import listed
 from ..held_out_images import held_out_images
 from ..image_inputs import Item, read_inputs
 from ..inferencer import HybridInferencer
+from ..overlays import check_overlays
 from .classes_section import classes_section
 from .configured_images import configured_images
 from .confusion_section import confusion_section
@@ -24,6 +25,7 @@ from .map_section import map_section
 from .multi_label_section import multi_label_classes_section, multi_label_images_section, multi_label_numbers
 from .neighbour_votes import NEIGHBOURS, with_votes
 from .numbers import class_numbers, headline, rejection_numbers, reliability, retrieval_headline
+from .overlays_section import overlay_numbers, overlays_of_some, overlays_section
 from .stream_readings import read_streams
 from .streams_section import stream_numbers, streams_section
 from .training_facts import training_facts
@@ -53,6 +55,8 @@ def make_report(
     workers: Optional[int] = None,
     tell: Callable[[str], None] = print,
     on_unreadable: str = 'skip',
+    overlays: int = 0,
+    overlay_layers: Optional[Mapping[str, str]] = None,
 ) -> Report:
     """Evaluate a model, and make its report.
 
@@ -64,18 +68,26 @@ def make_report(
         batch_size (int, optional), workers (int, optional): As for a call of the model.
         tell (Callable): Takes lines about the progress.
         on_unreadable (str): As for a call of the model. Defaults to ``'skip'``.
+        overlays (int): Of how many images class activation maps are shown. Defaults to 0.
+        overlay_layers (Mapping[str, str], optional): The layer of a stream that these are of; see
+            :func:`~hybridcls.apis.stream_maps.mapped_layers`.
 
     Raises:
-        ValueError: If no image has a class of the model, or ``ood`` is given to a model without one class an image.
+        ValueError: If no image has a class of the model, or ``ood`` or ``overlays`` are given to a model without one
+            class an image.
         FileNotFoundError: If there are no images.
     """
     is_plain = bool(model.classes) and not model.multi_label
     if ood is not None and not is_plain:
         raise ValueError(f'report: expected a model of one class an image for --ood, got {model.head_name}.')
+    if overlays and not is_plain:
+        raise ValueError(f'report: expected a model of one class an image for --overlays, got {model.head_name}.')
     began = time.monotonic()
     items, place, notes = _images_of(model, data)
     for note in notes:
         tell(note)
+    if overlays:
+        check_overlays(model, items, overlay_layers)
     unknown_items = None if ood is None else list(read_inputs(ood, 'report').items)
     images = evaluate_images(model, items, batch_size, workers, on_unreadable=on_unreadable)
     unknown = None
@@ -85,6 +97,14 @@ def make_report(
     tell(f'{len(images)} images in {inference:.0f} s; making the page.')
     make = _of_classes if is_plain else _of_labels if model.multi_label else _of_embeddings
     sections, numbers, count = make(model, images, unknown, batch_size, notes)
+    if overlays:
+        known = images.part(images.known)
+        found = overlays_of_some(model, known, overlays, overlay_layers)
+        classes_of = {
+            str(item.path): model.classes[label] for item, label in zip(known.items, known.labels, strict=True)
+        }
+        sections.append(overlays_section(found, model.classes, classes_of))
+        numbers['overlays'] = overlay_numbers(found)
     phases = training_facts(model)
     sections.insert(1, training_section(phases))
     name = Path(model.checkpoint_path).name

@@ -186,10 +186,11 @@ def _skip_sentence(skip_sure: Optional[Mapping[str, Any]]) -> str:
             'The curves were drawn from these images, so a threshold read from them promises nothing: hybridcls '
             'calibrate --skip-sure RATE finds one that does, for hybridcls predict --skip-sure.'
         )
+    share = 100 * skip_sure['skipped'] / skip_sure['images']
     return (
         f'By the calibration, hybridcls predict --skip-sure leaves the {skip_sure["stream"]} out where the probability '
-        f'without it is at least {skip_sure["threshold"]:.4f}: for {100 * skip_sure["skipped"] / skip_sure["images"]:.1f} '
-        f'% of its {skip_sure["images"]} images. With a confidence of {skip_sure["confidence"]:.3g}, at most '
+        f'without it is at least {skip_sure["threshold"]:.4f}: for {share:.1f} % of its '
+        f'{skip_sure["images"]} images. With a confidence of {skip_sure["confidence"]:.3g}, at most '
         f'{100 * skip_sure["rate"]:.3g} % of all images get another class.'
     )
 

@@ -8,7 +8,7 @@ from PIL import Image, ImageOps
 
 from ..image_inputs import Item
 
-__all__ = ['thumbnail']
+__all__ = ['as_address', 'thumbnail']
 
 EDGE = 96  # pixels
 
@@ -41,6 +41,11 @@ def thumbnail(item: Item, edge: int = EDGE) -> Optional[str]:
             ground = ground.resize((ground.width * factor, ground.height * factor), Image.Resampling.NEAREST)
     except (OSError, ValueError, SyntaxError):
         return None
+    return as_address(ground)
+
+
+def as_address(image: Image.Image) -> str:
+    """Return a picture as a ``data:`` address of a JPEG."""
     buffer = io.BytesIO()
-    ground.save(buffer, 'JPEG', quality=72, optimize=True)
+    image.save(buffer, 'JPEG', quality=72, optimize=True)
     return f'data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}'

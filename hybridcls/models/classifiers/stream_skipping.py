@@ -39,8 +39,8 @@ class StreamSkipping:
     The other images of the batch go through the other stream, and get the answer of both: that of the model without
     skipping, up to the rounding of a smaller batch.
 
-    Predictions get a field ``streams``, the names of those that were computed. Embeddings and uncertainties of skipped images are those of the first
-    stream and the constants; they compare with others of their kind alone.
+    Predictions get a field ``streams``, the names of those that were computed. Embeddings and uncertainties of skipped
+    images are those of the first stream and the constants; they compare with others of their kind alone.
 
     Args:
         model (HybridClassifier): Of two streams.
