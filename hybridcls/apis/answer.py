@@ -38,6 +38,7 @@ class Answer:
             None without one.
         prediction_set (tuple[str, ...], optional): The classes of ``hybridcls calibrate --sets``, the most probable
             first; None without it.
+        streams (tuple[str, ...], optional): The streams that were computed for it; None where none is ever skipped.
     """
 
     path: Optional[str] = None
@@ -51,6 +52,7 @@ class Answer:
     heads: dict[str, 'Answer'] = field(default_factory=dict)
     answered: Optional[bool] = None
     prediction_set: Optional[tuple[str, ...]] = None
+    streams: Optional[tuple[str, ...]] = None
 
     def __repr__(self) -> str:
         said = [f'{name} {score:.3f}' for name, score in self.top]
@@ -127,6 +129,7 @@ def answers_of(
                 heads={name: of_head[row] for name, of_head in by_head.items()},
                 answered=answered[row],
                 prediction_set=_set_of(samples[row], names),
+                streams=samples[row].get('streams', None),
             )
         )
     return answers

@@ -4,7 +4,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -27,9 +27,11 @@ from hybridcls.models.classifiers.calibrated_predictions import precision_of
 from hybridcls.structures import Calibration
 
 from .held_out_images import held_out_images
-from .image_inputs import ImageInputs
+from .image_inputs import ImageInputs, Item
 from .image_sketch import image_sketch
 from .inferencer import HybridInferencer
+from .skip_fit import fit_skipping, measured_speed
+from .stream_vectors import recorded_vectors
 
 __all__ = ['CalibrationReport', 'LabelledScores', 'calibrate', 'fit_calibration', 'labelled_scores']
 
@@ -49,6 +51,7 @@ class LabelledScores:
         precision (str), img_size (list[int] | None): How they were computed: see :class:`Calibration`.
         notes (list[str]): Sentences about the images.
         sketch (dict): Of the images: see :func:`image_sketch`.
+        items (list[Item]): The images.
     """
 
     scores: Tensor
@@ -57,6 +60,7 @@ class LabelledScores:
     img_size: Optional[list[int]] = None
     notes: list[str] = field(default_factory=list)
     sketch: dict[str, Any] = field(default_factory=dict)
+    items: list[Item] = field(default_factory=list)
 
 
 @dataclass
@@ -87,6 +91,8 @@ def calibrate(
     batch_size: Optional[int] = None,
     workers: Optional[int] = None,
     on_unreadable: str = 'skip',
+    skip_sure: Optional[float] = None,
+    skip_stream: Optional[str] = None,
 ) -> CalibrationReport:
     """Calibrate a trained model on held-out images.
 
@@ -99,18 +105,37 @@ def calibrate(
         sets (float, optional): How often a set of classes may lack the right one, in (0, 1). Defaults to None: no sets.
         seed (int): Of the division of the images. Defaults to 0.
         batch_size (int, optional), workers (int, optional), on_unreadable (str): As for a call of the model.
+        skip_sure (float, optional): Of all images, the share in (0, 1) that may get another class where a stream is
+            skipped because the other one is sure. Defaults to None: none is skipped.
+        skip_stream (str, optional): The stream that is skipped. Defaults to None: the one that saves more.
 
     Raises:
-        ValueError: If the model has no classes, several labels an image or members; if images have no labels, those of
+        ValueError: If the model has no classes, several labels an image or members, or one stream where one shall be
+            skipped; if images have no labels, those of
             one class, or of none of the model's; or if there are too few.
     """
-    _check_settings(scale, risk, confidence, sets)
+    _check_settings(scale, risk, confidence, sets, skip_sure)
     _check_model(model)
-    given = labelled_scores(model, data, batch_size, workers, on_unreadable)
+    if skip_sure is None:
+        given = labelled_scores(model, data, batch_size, workers, on_unreadable)
+    else:
+        with recorded_vectors(model) as vectors:
+            given = labelled_scores(model, data, batch_size, workers, on_unreadable)
     main = getattr(model.model.head, 'main', None)
     if main is not None:
         given.notes.append(f'The main head, {main}, is calibrated; the others keep their scores.')
-    report = fit_calibration(given, model.classes, scale, risk, confidence, sets, seed)
+    report = fit_calibration(given, model.classes, scale, risk, confidence, sets, seed, split=skip_sure is not None)
+    if skip_sure is not None:
+        is_test = _testing(len(given.labels), scale, seed)
+        found = fit_skipping(model, vectors[0], given, report.calibration, is_test, skip_sure, confidence, skip_stream)
+        report.notes += found.notes
+        report.missing += found.missing
+        if found.skip is not None:
+            full, skipping = measured_speed(model, given.items, found.skip)
+            found.skip['measured']['milliseconds'] = [full, skipping]
+            gain = f'{full / skipping:.2f} times as fast' if skipping < full else 'which does not pay on this machine'
+            report.notes.append(f'Measured: {full:.2f} -> {skipping:.2f} ms an image, {gain}.')
+            report.calibration = replace(report.calibration, skip_sure=found.skip)
     known = dict(
         checkpoint=Path(model.checkpoint_path).name,
         weights_sha256=digest_of_weights(model.checkpoint_path),
@@ -121,9 +146,11 @@ def calibrate(
     return report
 
 
-def _check_settings(scale: str, risk: Optional[float], confidence: float, sets: Optional[float]) -> None:
+def _check_settings(
+    scale: str, risk: Optional[float], confidence: float, sets: Optional[float], skip_sure: Optional[float] = None
+) -> None:
     check_choice('calibrate', 'scale', scale, SCALINGS)
-    for name, value in (('risk', risk), ('confidence', confidence), ('sets', sets)):
+    for name, value in (('risk', risk), ('confidence', confidence), ('sets', sets), ('skip_sure', skip_sure)):
         if value is not None:
             check_number('calibrate', name, value, 0, 1, low_open=True, high_open=True)
 
@@ -194,6 +221,7 @@ def labelled_scores(
         list(sizes.pop()) if len(sizes) == 1 else None,
         notes,
         image_sketch(items),
+        items,
     )
 
 
@@ -236,17 +264,19 @@ def fit_calibration(
     sets: Optional[float] = None,
     seed: int = 0,
     measure: bool = True,
+    split: bool = False,
 ) -> CalibrationReport:
     """Fit scaling and thresholds.
 
-    What a threshold is tested with must not have fitted anything. With ``risk`` or ``sets`` a random quarter of the
-    images fits the scaling (a half for ``'vector'`` and ``'isotonic'``), and the others test.
+    What a threshold is tested with must not have fitted anything. With ``risk``, ``sets`` or ``split`` a random quarter
+    of the images fits the scaling (a half for ``'vector'`` and ``'isotonic'``), and the others test.
 
     Args:
         given (LabelledScores): Of held-out images.
         classes (Sequence[str]): The names of the C classes.
         scale, risk, confidence, sets, seed: As for :func:`calibrate`.
         measure (bool): Measure what the scaling brings on images that did not fit it. Defaults to True.
+        split (bool): Keep images that fit nothing, for thresholds that are found elsewhere. Defaults to False.
 
     Raises:
         ValueError: If there are too few images, or the scaling has no best numbers.
@@ -258,10 +288,8 @@ def fit_calibration(
         raise ValueError(
             f'calibrate: expected at least {_LEAST} images of classes of the model, got {int(known.sum())}.'
         )
-    split = risk is not None or sets is not None
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-    is_test = torch.ones(len(labels), dtype=torch.bool)
-    is_test[order[: round(len(labels) * (_FITS[scale] if split else 0.5))]] = False
+    split = split or risk is not None or sets is not None
+    is_test = _testing(len(labels), scale if split else None, seed)
     fits = known & ~is_test if split else known
     _check_classes(scale, labels[fits], classes, split)
     scaling = fit_scaling(scale, scores[fits], labels[fits])
@@ -302,6 +330,14 @@ def fit_calibration(
             changes['sets'] = dict(alpha=sets, threshold=threshold, images=len(right))
     report.calibration = Calibration(**{**vars(report.calibration), **changes})
     return report
+
+
+def _testing(count: int, scale: Optional[str], seed: int) -> Tensor:
+    """Return which images test: those that a scaling does not fit; without one, a half."""
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    is_test = torch.ones(count, dtype=torch.bool)
+    is_test[order[: round(count * (0.5 if scale is None else _FITS[scale]))]] = False
+    return is_test
 
 
 def _check_classes(scale: str, labels: Tensor, classes: Sequence[str], split: bool) -> None:

@@ -21,6 +21,7 @@ from hybridcls.datasets.transforms.load_image import UnreadableImageError
 from hybridcls.engine.checkpoints.calibration_file import FoundCalibration, find_calibration
 from hybridcls.functional.full_precision import tf32_products
 from hybridcls.models.classifiers.calibrated_predictions import attach_calibration
+from hybridcls.models.classifiers.stream_skipping import skip_streams
 
 from .accuracy_report import AccuracyReport
 from .answer import Answer, answers_of, checked_embedding
@@ -57,6 +58,8 @@ class HybridInferencer(BaseInferencer):
         amp (bool, optional): Mixed precision, as ``hybridcls test --amp``. Defaults to None: as ``test_cfg.fp16`` says.
         calibration (str | Path | bool, optional): A file of ``hybridcls calibrate``; False: none. Defaults to None:
             that beside the checkpoint, if there is one.
+        skip_sure (bool): Of a model of two streams, do not compute one for images whose answer is sure without it, as
+            ``hybridcls calibrate --skip-sure`` has found out. Defaults to False.
 
     Attributes:
         classes (tuple[str, ...]): The names of the classes; numbers where no names are known; empty if the head has no
@@ -84,6 +87,7 @@ class HybridInferencer(BaseInferencer):
         config: Union[str, Path, None] = None,
         amp: Optional[bool] = None,
         calibration: Union[str, Path, bool, None] = None,
+        skip_sure: bool = False,
     ) -> None:
         trained = read_trained_model(checkpoint, config)
         self.calibration: Optional[FoundCalibration] = find_calibration(trained.found.path, calibration)
@@ -97,6 +101,8 @@ class HybridInferencer(BaseInferencer):
         self.checkpoint_path, self.why = trained.found
         self.class_names = trained.classes
         self.classes = class_names_of(trained)
+        if skip_sure:
+            skip_streams(self.model, self.calibration.calibration if self.calibration is not None else None)
         if self.calibration is not None:
             attach_calibration(self.model, self.calibration.calibration, self.preprocessing_version)
         folders = self.class_names.folders if self.class_names is not None else ()
@@ -109,6 +115,11 @@ class HybridInferencer(BaseInferencer):
     def preprocessing_version(self) -> int:
         """The preprocessing version that images are read with."""
         return version_of(loaders_of(self.pipeline))
+
+    @property
+    def skips(self) -> bool:
+        """Whether a stream is not computed for images whose answer is sure without it."""
+        return getattr(self.model, 'skipping', None) is not None
 
     @property
     def compatible_with(self) -> list[dict[str, Any]]:
@@ -159,6 +170,10 @@ class HybridInferencer(BaseInferencer):
         check_number('predict', 'batch_size', batch_size, 1, integer=True)
         check_number('predict', 'top_k', top_k, 1, integer=True)
         check_choice('predict', 'on_unreadable', on_unreadable, ON_UNREADABLE)
+        if embeddings and self.skips:
+            raise ValueError(
+                'predict: embeddings are those of both streams, and skip_sure leaves one out. Leave out one of the two.'
+            )
         found = inputs if isinstance(inputs, ImageInputs) else read_inputs(inputs)
         if workers is None:
             workers = 0 if found.total == 1 else min(_MOST_WORKERS, os.cpu_count() or 1)
@@ -280,6 +295,7 @@ class Answers(Iterator[Answer]):
         total (int, optional): Number of images, if that is known before.
         done (int): Number of images, read or not, of the batches that were computed.
         unreadable (list[Unreadable]): Images without an answer, so far.
+        skipped (int): Answers for which a stream was not computed, so far.
         accuracy (AccuracyReport | MultiLabelReport): Of the answers so far, where images have labels.
     """
 
@@ -304,6 +320,7 @@ class Answers(Iterator[Answer]):
         self.total = inputs.total
         self.done = skip
         self.unreadable: list[Unreadable] = []
+        self.skipped = 0
         self.accuracy = (MultiLabelReport if model.multi_label else AccuracyReport)(model.classes)
         items = itertools.islice(inputs.items, skip, None)
         self._batches = self._computed(model.preprocess(items, batch_size, workers))
@@ -331,6 +348,7 @@ class Answers(Iterator[Answer]):
             answers = self._model.postprocess(samples, items, self._top_k, self._embeddings)
             for answer in answers:
                 self.accuracy.add(answer)
+                self.skipped += answer.streams is not None and len(answer.streams) == 1
             if self._show_dir is not None and read:
                 self._model.visualize([sample for _, sample in read], samples, items, self._show_dir, self.done)
             self.done += len(read) + len(failed)
@@ -338,12 +356,14 @@ class Answers(Iterator[Answer]):
 
     def state(self) -> dict[str, Any]:
         """Return what :meth:`restore` needs, in JSON's types."""
-        return dict(unreadable=[list(one) for one in self.unreadable], accuracy=self.accuracy.state())
+        unreadable = [list(one) for one in self.unreadable]
+        return dict(unreadable=unreadable, skipped=self.skipped, accuracy=self.accuracy.state())
 
     def restore(self, state: dict[str, Any]) -> None:
         """Count on from the :meth:`state` of a run that was interrupted."""
         if state:
             self.unreadable = [Unreadable(*one) for one in state['unreadable']]
+            self.skipped = state.get('skipped', 0)
             self.accuracy.restore(state['accuracy'])
 
     def _note(self, item: Item, error: BaseException) -> None:
@@ -362,9 +382,10 @@ def load(
     config: Union[str, Path, None] = None,
     amp: Optional[bool] = None,
     calibration: Union[str, Path, bool, None] = None,
+    skip_sure: bool = False,
 ) -> HybridInferencer:
     """Load a trained model from its checkpoint or work dir; see :class:`HybridInferencer`."""
-    return HybridInferencer(checkpoint, device, config, amp, calibration)
+    return HybridInferencer(checkpoint, device, config, amp, calibration, skip_sure)
 
 
 def _checked(device: Union[str, torch.device]) -> torch.device:

@@ -49,12 +49,24 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar='R',
         help="answer 'unknown' below a threshold, so that at most this share of the other answers is wrong (0.05)",
     )
-    parser.add_argument('--confidence', type=float, metavar='C', help='that R is not exceeded; default: 0.95')
+    parser.add_argument(
+        '--confidence', type=float, metavar='C', help='that R (and RATE) is not exceeded; default: 0.95'
+    )
     parser.add_argument(
         '--sets',
         type=float,
         metavar='ALPHA',
         help='also give sets of classes, which hold the right one with probability 1 - ALPHA; for an index, of matches',
+    )
+    parser.add_argument(
+        '--skip-sure',
+        type=float,
+        metavar='RATE',
+        help='of a model of two streams: find out for which images one of them can be left out, so that of all images '
+        'at most this share gets another class (0.01); for `predict --skip-sure`',
+    )
+    parser.add_argument(
+        '--skip-stream', choices=('cnn', 'vit'), help='the stream to leave out; default: the one that saves more'
     )
     parser.add_argument(
         '--pool',
@@ -84,17 +96,26 @@ def _check(args: Namespace, is_index: bool) -> None:
     check_model('calibrate', args)
     if not os.path.exists(os.path.expanduser(args.data)):
         raise FileNotFoundError(f'calibrate: --data {args.data!r} does not exist.{near_files(args.data)}')
-    for name in ('risk', 'confidence', 'sets'):
+    for name in ('risk', 'confidence', 'sets', 'skip_sure'):
         if getattr(args, name) is not None:
-            check_number('calibrate', f'--{name}', getattr(args, name), 0, 1, low_open=True, high_open=True)
-    if args.confidence is not None and args.risk is None:
-        raise ValueError('calibrate: --confidence is that of --risk R. Add it, or leave --confidence out.')
+            option = f'--{name.replace("_", "-")}'
+            check_number('calibrate', option, getattr(args, name), 0, 1, low_open=True, high_open=True)
+    if args.confidence is not None and args.risk is None and args.skip_sure is None:
+        raise ValueError(
+            'calibrate: --confidence is that of --risk R or --skip-sure RATE. Add one, or leave --confidence out.'
+        )
+    if args.skip_stream is not None and args.skip_sure is None:
+        raise ValueError('calibrate: --skip-stream is that of --skip-sure RATE. Add it, or leave --skip-stream out.')
     check_out('calibrate', args.out, args.force, ('.json',))
     if not is_index:
         if args.pool != 'none':
             raise ValueError(f'calibrate: --pool is for an index, got the checkpoint {args.checkpoint}. Leave it out.')
         return
-    given = [f'--{name}' for name in ('scale', 'risk', 'out') if getattr(args, name) is not None]
+    given = [
+        f'--{name.replace("_", "-")}'
+        for name in ('scale', 'risk', 'skip_sure', 'out')
+        if getattr(args, name) is not None
+    ]
     if given or args.sets is None:
         raise ValueError(
             f'calibrate: expected --sets ALPHA alone for the index {args.checkpoint}, got '
@@ -112,7 +133,7 @@ def _calibrate(args: Namespace) -> dict[str, Any]:
     check_out('calibrate', out, args.force, ('.json',))
     report = calibrate(
         model, args.data, args.scale or 'temperature', args.risk, args.confidence or 0.95, args.sets, args.seed,
-        args.batch_size, args.workers, args.on_unreadable,
+        args.batch_size, args.workers, args.on_unreadable, args.skip_sure, args.skip_stream,
     )  # fmt: skip
     for note in report.notes:
         tell(note)

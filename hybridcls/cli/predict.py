@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from hybridcls.checks import check_installed
 
 from .answer_loop import take_answers
-from .calibration_options import add_calibration_options
+from .calibration_options import add_calibration_options, add_skip_option
 from .device import hide_gpus
 from .image_options import add_image_options, check_images, check_model, open_model
 from .json_output import own_stdout, tell
@@ -44,6 +44,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         'path. Folders named as classes, or a column label, give the accuracy too',
     )
     add_calibration_options(parser)
+    add_skip_option(parser)
     add_out_option(parser, 'write the answers to FILE (.csv, .jsonl, .parquet) instead of printing them')
     parser.add_argument('--resume', action='store_true', help='go on with an interrupted run of the same command')
     parser.add_argument('--show-dir', metavar='FOLDER', help='write the images with their answers to FOLDER')
@@ -63,7 +64,9 @@ def run(args: Namespace) -> int:
             from hybridcls.apis.image_inputs import read_inputs
 
             inputs = read_inputs(args.images)
-        model = open_model(args, args.checkpoint, args.amp or None, calibration=args.calibration)
+        model = open_model(
+            args, args.checkpoint, args.amp or None, calibration=args.calibration, skip_sure=args.skip_sure
+        )
         if model.calibration is not None:
             tell(model.calibration.why, sys.stderr)
         return _answer(args, model, inputs, stdout)
@@ -97,7 +100,7 @@ def _answer(args: Namespace, model: 'HybridInferencer', inputs: 'ImageInputs', s
         settings = dict(
             checkpoint=identity_of(model.checkpoint_path), batch_size=batch_size, top_k=args.top_k,
             embeddings=args.embeddings, amp=model.amp,
-            calibration=identity_of(model.calibration.path) if model.calibration else None,
+            calibration=identity_of(model.calibration.path) if model.calibration else None, skip_sure=model.skips,
         )  # fmt: skip
         file = UnfinishedAnswers(
             args.out, Progress(digest_of(str(item.path) for item in items), settings), args.resume, args.force
@@ -133,6 +136,8 @@ def _row(answer: 'Answer', labelled: bool, embeddings: bool) -> dict[str, Any]:
         row['answered'] = answer.answered
     if answer.prediction_set is not None:
         row['set'] = '|'.join(answer.prediction_set)
+    if answer.streams is not None:
+        row['streams'] = '|'.join(answer.streams)
     row.update(answer.uncertainties)
     for name, of_head in answer.heads.items():
         if of_head.class_name is not None:
@@ -188,6 +193,8 @@ class _Lines:
             others = [f'{name} {score:.4f}' for name, score in answer.top[1:]]
             if answer.prediction_set is not None:
                 others.append(f'one of {"|".join(answer.prediction_set)}')
+            if answer.streams is not None:
+                others.append(f'by {" and ".join(answer.streams)}')
             others += [f'{name}={value:.3g}' for name, value in answer.uncertainties.items()]
             more = f'  ({", ".join(others)})' if others else ''
             name = answer.class_name or '(none)'  # of several labels an image
@@ -212,7 +219,8 @@ def _report(
         written = f' -> {args.out}' if args.out else ''
         skipped = f', {len(unreadable)} cannot be read' if unreadable else ''
         unknown = f", {answers.accuracy.unanswered} of them with 'unknown'" if answers.accuracy.unanswered else ''
-        tell(f'{total - len(unreadable)} images answered{unknown}{skipped}{written} ({seconds:.1f} s)', sys.stderr)
+        one = f', {answers.skipped} of them by one stream alone' if model.skips else ''
+        tell(f'{total - len(unreadable)} images answered{unknown}{one}{skipped}{written} ({seconds:.1f} s)', sys.stderr)
         return
     import json
 
@@ -220,6 +228,7 @@ def _report(
         command='predict', checkpoint=model.checkpoint_path, why=model.why, images=total,
         answered=total - len(unreadable), unknown=answers.accuracy.unanswered, out=args.out,
         calibration=model.calibration.path if model.calibration else None,
+        by_one_stream=answers.skipped if model.skips else None,
         unreadable=[one._asdict() for one in unreadable],
         accuracy=answers.accuracy.as_dict() if labelled else None, seconds=round(seconds, 3),
     )  # fmt: skip

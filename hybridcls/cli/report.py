@@ -10,9 +10,12 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from hybridcls.checks import check_number
+
 from .image_options import add_image_options, check_images, check_model, open_model
 from .json_output import print_json, stdout_for_json, tell
 from .out_file import add_out_option, check_out, write_out
+from .overlay_options import add_overlay_options, chosen_layers
 
 __all__ = ['HELP', 'add_arguments', 'run']
 
@@ -42,6 +45,10 @@ def add_arguments(parser: ArgumentParser) -> None:
         help='also test on corrupted images, as `hybridcls test --corruptions`: blur, noise, jpeg, brightness, '
         'resolution; without KIND all of them, which takes 25 times as long',
     )
+    add_overlay_options(
+        parser, '--overlays', 'show class activation maps (Grad-CAM) of N images, 12 by default, and what they are worth',
+        nargs='?', const=12, type=int, metavar='N',
+    )  # fmt: skip
     add_out_option(parser, 'the page; default: report.html in the work dir')
     add_image_options(parser)
 
@@ -52,6 +59,9 @@ def run(args: Namespace) -> int:
     for option in ('data', 'ood', 'gallery'):
         if (path := getattr(args, option)) is not None:
             check_images('report', [path], f'--{option}')
+    if args.overlays is not None:
+        check_number('report', '--overlays', args.overlays, 1, integer=True)
+    layers = chosen_layers('report', args)
     check_out('report', args.out, args.force, ('.html',))
     with stdout_for_json(args.json):
         model = open_model(args, args.checkpoint, args.amp or None)
@@ -65,7 +75,7 @@ def run(args: Namespace) -> int:
         check_out('report', numbers_out, args.force, ('.json',))
         report = make_report(
             model, args.data, args.ood, args.batch_size, args.workers, lambda text: tell(text, sys.stderr),
-            args.on_unreadable, args.gallery, args.corruptions,
+            args.on_unreadable, args.gallery, args.corruptions, args.overlays or 0, layers,
         )  # fmt: skip
         numbers = plain_results(report.numbers, finite=True)
         write_out(report.html.encode(), out)

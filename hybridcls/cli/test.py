@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Optional
 
 from hybridcls.checks import check_file
 
-from .calibration_options import add_calibration_options
+from .calibration_options import add_calibration_options, add_skip_option
 from .find_config import find_config, shipped_configs
 from .json_output import print_json, stdout_for_json, tell
 from .out_file import add_out_option, check_out, unfinished_out, write_out
@@ -68,6 +68,7 @@ def add_options(parser: ArgumentParser) -> None:
         'without KIND all of them',
     )
     add_calibration_options(parser)
+    add_skip_option(parser)
     parser.add_argument('--show', action='store_true', help='show the images with their predictions in a window')
     parser.add_argument('--show-dir', metavar='FOLDER', help='write the images with their predictions to FOLDER')
     parser.add_argument('--interval', type=int, default=1, help='show or write every n-th image')
@@ -132,8 +133,8 @@ def _test(args: Namespace) -> dict[str, Any]:
             f'test: expected the config of one phase, got the chain {args.config}. Write hybridcls test '
             f'{args.checkpoint}: the config of the phase travels in the checkpoint.'
         )
-    if calibration is not None:
-        hook = dict(type='hybridcls.CalibrationHook', checkpoint=checkpoint, file=calibration)
+    if calibration is not None or args.skip_sure:
+        hook = dict(type='hybridcls.CalibrationHook', checkpoint=checkpoint, file=calibration, skip_sure=args.skip_sure)
         cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), hook]
     options = TrainOptions(amp=args.amp, pin_memory=not args.no_pin_memory, launcher=args.launcher)
     cfg = prepare_testing(cfg, checkpoint, options, work_dir)

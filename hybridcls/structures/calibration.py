@@ -23,6 +23,11 @@ class Calibration:
             and of how many ``images`` how many were ``answered``, with how many ``errors``.
         sets (dict, optional): ``alpha`` as asked for, the ``threshold`` of a class's calibrated probability, and the
             number of ``images``.
+        skip_sure (dict, optional): Which stream is left out for which images, and what holds then: ``stream``,
+            ``filling`` and ``threshold`` of :class:`hybridcls.models.classifiers.StreamSkipping`; ``rate`` and
+            ``confidence`` as asked for; of how many ``images`` how many were ``skipped``, how many of these with
+            another answer, ``changed``; the ``scaling`` of scores without the stream; ``risk`` and ``sets`` of all
+            predictions then, as above; what was ``measured``.
         precision (str): The precision that the scores were computed with: ``'float32'``, ``'bfloat16'``, ``'float16'``.
         img_size (list[int], optional): Height and width of the images that the model saw; None: of several sizes.
         preprocessing_version (int): How images were read.
@@ -38,6 +43,7 @@ class Calibration:
     scaling: dict[str, Any]
     risk: Optional[dict[str, Any]] = None
     sets: Optional[dict[str, Any]] = None
+    skip_sure: Optional[dict[str, Any]] = None
     precision: str = 'float32'
     img_size: Optional[list[int]] = None
     preprocessing_version: int = 1

@@ -2,17 +2,25 @@
 
 import statistics
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..image_inputs import Item
 from ..inferencer import HybridInferencer
 from ..memory import peak_memory
 
-__all__ = ['model_cost']
+__all__ = ['model_cost', 'seen_size']
 
 _ROUNDS = 5
+
+
+def seen_size(model: HybridInferencer, items: Sequence[Item]) -> tuple[int, int]:
+    """Return the height and width of the first image as the model sees it."""
+    height, width = next(iter(model.preprocess(items[:1])))[0][0][1]['inputs'].shape[-2:]
+    return int(height), int(width)
 
 
 def model_cost(model: HybridInferencer, size: tuple[int, int]) -> list[tuple[str, str]]:

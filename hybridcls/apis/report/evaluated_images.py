@@ -10,6 +10,7 @@ import torch
 
 from ..image_inputs import ImageInputs, Item
 from ..inferencer import HybridInferencer
+from ..stream_vectors import StreamVectors, recorded_if_two
 
 __all__ = ['EvaluatedImages', 'evaluate_images']
 
@@ -31,6 +32,7 @@ class EvaluatedImages:
         truths (np.ndarray, optional), answers (np.ndarray, optional): With several labels an image: those that it has,
             and those that the model gives at its thresholds, bool (N, C).
         uncalibrated (np.ndarray, optional): The probabilities before a calibration, float32 (N, C).
+        streams (StreamVectors, optional): Of a model of two streams, what each sees.
     """
 
     items: list[Item]
@@ -42,6 +44,7 @@ class EvaluatedImages:
     truths: Optional[np.ndarray] = None
     answers: Optional[np.ndarray] = None
     uncalibrated: Optional[np.ndarray] = None
+    streams: Optional[StreamVectors] = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -87,6 +90,7 @@ class EvaluatedImages:
             None if self.truths is None else self.truths[places],
             None if self.answers is None else self.answers[places],
             None if self.uncalibrated is None else self.uncalibrated[places],
+            None if self.streams is None else self.streams.part(torch.from_numpy(places)),
         )
 
     def samples(self) -> Iterator[dict[str, Any]]:
@@ -122,7 +126,7 @@ def evaluate_images(
     answers = model(
         ImageInputs(list(items), len(items)), batch_size, workers, top_k=1, embeddings=True, on_unreadable=on_unreadable
     )
-    with _uncalibrated(model) as before:
+    with _uncalibrated(model) as before, recorded_if_two(model) as streams:
         found = list(answers)
     if not found:
         first = answers.unreadable[0]
@@ -139,6 +143,7 @@ def evaluate_images(
         {name: np.array([one.uncertainties[name] for one in found]) for name in found[0].uncertainties},
         [str(one.path) for one in answers.unreadable],
         uncalibrated=np.stack(before) if before else None,
+        streams=streams[0] if streams else None,
     )
     if not unknown:
         _note_labels(images, [one.label for one in found], model)

@@ -9,7 +9,7 @@ from .evaluated_images import EvaluatedImages
 from .html_page import Section, isolated
 from .thumbnails import thumbnail
 
-__all__ = ['images_section']
+__all__ = ['images_section', 'picture']
 
 _PAIRS, _OF_A_PAIR, _UNSURE = 8, 8, 24
 
@@ -27,18 +27,19 @@ def images_section(known: EvaluatedImages, classes: Sequence[str]) -> Section:
             dict(
                 title=f'{isolated(classes[own])} taken for {isolated(classes[said])} '
                 f'({"1 image" if len(rows) == 1 else f"{len(rows)} images, the surest first"})',
-                pictures=[_picture(known, row, classes) for row in surest],
+                pictures=[picture(known, row, classes) for row in surest],
             )
         )
     unsure = np.argsort(known.confidence, kind='stable')[:_UNSURE]
-    groups.append(dict(title='Least certain images', pictures=[_picture(known, int(row), classes) for row in unsure]))
+    groups.append(dict(title='Least certain images', pictures=[picture(known, int(row), classes) for row in unsure]))
     say = f'{len(wrong)} of {len(known)} images are wrong'
     if len(by_pair) > _PAIRS:
         say += f', in {len(by_pair)} pairs of classes, of which the {_PAIRS} most frequent ones are shown'
     return Section('images', 'Images to look at', [f'{say}.'], groups=groups)
 
 
-def _picture(images: EvaluatedImages, row: int, classes: Sequence[str]) -> dict[str, Any]:
+def picture(images: EvaluatedImages, row: int, classes: Sequence[str]) -> dict[str, Any]:
+    """Return the thumbnail of an image with what is said of it."""
     item = images.items[row]
     own, said = isolated(classes[int(images.labels[row])]), isolated(classes[int(images.predicted[row])])
     text = f'{own}: {100 * images.scores[row, images.labels[row]]:.0f} %'

@@ -1,7 +1,7 @@
 """One report of a trained model: a page, and the same numbers as JSON."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
@@ -12,17 +12,17 @@ from hybridcls.engine.checkpoints.calibration_file import digest_of_weights
 from ..held_out_images import held_out_images
 from ..image_inputs import Item, read_inputs
 from ..inferencer import HybridInferencer
+from ..overlays import check_overlays
 from .calibration_effect import calibration_effect
 from .calibration_section import calibration_section
 from .classes_section import classes_section
 from .configured_images import configured_images
 from .confusion_section import confusion_section
 from .corrupted_images import robustness
+from .cost import seen_size
 from .cost_section import cost_section
 from .data_notes import data_notes
 from .evaluated_images import EvaluatedImages, evaluate_images
-from .gate import read_gates
-from .gate_section import gate_section
 from .headline_section import headline_section
 from .html_page import Section, render
 from .images_section import images_section
@@ -35,7 +35,10 @@ from .neighbours_section import neighbours_section
 from .norm import read_norms
 from .norm_section import norm_section
 from .numbers import class_numbers, headline, rejection_numbers, reliability, retrieval_headline, risk_curve
+from .overlays_section import overlay_numbers, overlays_of_some, overlays_section
 from .robustness_section import robustness_section
+from .stream_readings import read_streams
+from .streams_section import stream_numbers, streams_section
 from .tokens_section import tokens_section
 from .training_facts import training_facts
 from .training_section import training_section
@@ -66,6 +69,8 @@ def make_report(
     on_unreadable: str = 'skip',
     gallery: Optional[str] = None,
     corruptions: Optional[Sequence[str]] = None,
+    overlays: int = 0,
+    overlay_layers: Optional[Mapping[str, str]] = None,
 ) -> Report:
     """Evaluate a model, and make its report.
 
@@ -81,9 +86,13 @@ def make_report(
             the images themselves.
         corruptions (Sequence[str], optional): Kinds of :class:`~hybridcls.datasets.transforms.Corrupt`, to test five
             severities of each; an empty list: all. Defaults to None: none.
+        overlays (int): Of how many images class activation maps are shown. Defaults to 0.
+        overlay_layers (Mapping[str, str], optional): The layer of a stream that these are of; see
+            :func:`~hybridcls.apis.stream_maps.mapped_layers`.
 
     Raises:
-        ValueError: If no image has a class of the model, or ``ood`` is given to a model without one class an image.
+        ValueError: If no image has a class of the model, or ``ood`` or ``overlays`` are given to a model without one
+            class an image.
         FileNotFoundError: If there are no images.
     """
     is_plain = bool(model.classes) and not model.multi_label
@@ -93,10 +102,14 @@ def make_report(
         raise ValueError(f'report: expected a model of one class an image for --corruptions, got {model.head_name}.')
     for kind in corruptions or ():
         check_choice('report', '--corruptions', kind, CORRUPTIONS)
+    if overlays and not is_plain:
+        raise ValueError(f'report: expected a model of one class an image for --overlays, got {model.head_name}.')
     began = time.monotonic()
     items, place, notes = _images_of(model, data)
     for note in notes:
         tell(note)
+    if overlays:
+        check_overlays(model, items, overlay_layers)
     unknown_items = None if ood is None else list(read_inputs(ood, 'report').items)
     images = evaluate_images(model, items, batch_size, workers, on_unreadable=on_unreadable)
     unknown = None
@@ -108,6 +121,14 @@ def make_report(
     kinds = None if corruptions is None else corruptions or CORRUPTIONS
     asked = _Asked(place, notes, batch_size, workers, tell, gallery, kinds)
     sections, numbers, count = make(model, images, unknown, asked)
+    if overlays:
+        known = images.part(images.known)
+        found = overlays_of_some(model, known, overlays, overlay_layers)
+        classes_of = {
+            str(item.path): model.classes[label] for item, label in zip(known.items, known.labels, strict=True)
+        }
+        sections.append(overlays_section(found, model.classes, classes_of))
+        numbers['overlays'] = overlay_numbers(found)
     phases = training_facts(model)
     sections.insert(1, training_section(phases))
     name = Path(model.checkpoint_path).name
@@ -170,7 +191,8 @@ def _of_classes(
     asked: _Asked,
 ) -> Made:
     known, classes = images.part(images.known), model.classes
-    gates = read_gates(model, known.items, asked.batch_size)
+    readings = None if known.streams is None else read_streams(model, known.streams, seen_size(model, known.items))
+    streams = None if readings is None else stream_numbers(readings, known, classes)
     rows = headline(known, classes)
     table, confusions = class_numbers(known, classes)
     rejection = rejection_numbers(known, unknown, classes) if unknown is not None else []
@@ -188,7 +210,11 @@ def _of_classes(
         calibration_section(effect, model.checkpoint_path, asked.place, calibration),
         trust_section(known, unknown, rejection),
         robustness_section(corrupted) if corrupted else None,
-        None if gates is None else gate_section(gates, known, classes),
+        None
+        if readings is None or streams is None
+        else streams_section(
+            readings, streams, known, classes, model.calibration.calibration.skip_sure if model.calibration else None
+        ),
         *of_embeddings,
         map_section(known, classes),
         cost_section(model, known),
@@ -197,6 +223,8 @@ def _of_classes(
         headline=rows, classes=table, confusions=confusions, reliability=reliability(known), ood=rejection,
         risk_coverage=risk_curve(known), calibration=effect._asdict(), robustness=corrupted, **more,
     )  # fmt: skip
+    if streams is not None:
+        numbers['streams'] = streams
     return [section for section in sections if section is not None], numbers, len(known)
 
 

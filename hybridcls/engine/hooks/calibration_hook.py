@@ -10,6 +10,7 @@ from hybridcls.compat.mmengine import bare_model
 from hybridcls.datasets.dataset_parts import loaders_of, parts_of, version_of
 from hybridcls.evaluation import AnsweredMetric
 from hybridcls.models.classifiers.calibrated_predictions import attach_calibration
+from hybridcls.models.classifiers.stream_skipping import skip_streams
 from hybridcls.registry import HOOKS
 from hybridcls.structures import Calibration
 
@@ -26,6 +27,7 @@ class CalibrationHook(Hook):
     Args:
         checkpoint (str): The checkpoint that is tested.
         file (str, optional): Its calibration, of ``hybridcls calibrate``. Defaults to None: the one beside it.
+        skip_sure (bool): Skip a stream where the calibration says that the other is sure. Defaults to False.
 
     Raises:
         ValueError: Before anything is loaded, if the calibration is of other weights or classes, or there is none.
@@ -33,8 +35,8 @@ class CalibrationHook(Hook):
 
     priority = 'LOW'  # the preprocessing version is kept by then
 
-    def __init__(self, checkpoint: str, file: Optional[str] = None) -> None:
-        self._checkpoint, self._file = checkpoint, file
+    def __init__(self, checkpoint: str, file: Optional[str] = None, skip_sure: bool = False) -> None:
+        self._checkpoint, self._file, self._skip_sure = checkpoint, file, skip_sure
         self._calibration: Optional[Calibration] = None
         self._remove: Optional[Callable[[], None]] = None
 
@@ -54,6 +56,8 @@ class CalibrationHook(Hook):
             return
         dataset: Any = getattr(runner.test_loop.dataloader, 'dataset', None)
         loaders = [loader for part in parts_of(dataset) for loader in loaders_of(getattr(part, 'pipeline', None))]
+        if self._skip_sure:
+            skip_streams(bare_model(runner.model), self._calibration)
         self._remove = attach_calibration(bare_model(runner.model), self._calibration, version_of(loaders))
         if self._calibration.has_guarantee:
             runner.test_loop.evaluator.metrics.append(AnsweredMetric())
@@ -63,3 +67,5 @@ class CalibrationHook(Hook):
         if self._remove is not None:
             self._remove()
             self._remove = None
+        if self._skip_sure:
+            bare_model(runner.model).skipping = None

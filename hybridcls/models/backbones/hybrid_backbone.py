@@ -276,14 +276,19 @@ class HybridBackbone(BaseModule):
         if self._check_next_images and not compiler.is_compiling():
             self._check_next_images = False  # one look costs a wait for the device; every step would be too many
             check_unit_range('HybridBackbone', *range_of(x))
-        features: list[Tensor] = []
-        if 'cnn' in self.stream_names:
-            features += _as_tuple(self.cnn(x, self.cbam))
-        if 'vit' in self.stream_names:
-            feature = self.vit(x)
-            summarise = self.token_learner is not None and self._summarized_after is None
-            features += _as_tuple(self.token_learner(feature) if summarise else feature)
-        return tuple(pool_feature(feature) if self.pooled else feature for feature in features)
+        return tuple(feature for name in self.stream_names for feature in self.stream_features(name, x))
+
+    def stream_features(self, name: str, x: Tensor) -> tuple[Tensor, ...]:
+        """Return the features of one stream, as they stand among those of :meth:`forward`.
+
+        Args:
+            name (str): One of ``stream_names``.
+            x (Tensor): As for :meth:`forward`.
+        """
+        feature = self.cnn(x, self.cbam) if name == 'cnn' else self.vit(x)
+        if name == 'vit' and self.token_learner is not None and self._summarized_after is None:
+            feature = self.token_learner(feature)
+        return tuple(pool_feature(one) if self.pooled else one for one in _as_tuple(feature))
 
 
 def _as_tuple(feature: Union[Tensor, tuple[Tensor, ...]]) -> tuple[Tensor, ...]:

@@ -6,6 +6,7 @@ from .ensemble_classifier import EnsembleClassifier
 from .hybrid_classifier import HybridClassifier
 from .mc_dropout_classifier import MCDropoutClassifier
 from .mixture_tta import MixtureTTA
+from .stream_skipping import StreamSkipping
 from .teacher import Teacher
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     'HybridClassifier',
     'MCDropoutClassifier',
     'MixtureTTA',
+    'StreamSkipping',
     'Teacher',
 ]

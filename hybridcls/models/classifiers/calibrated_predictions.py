@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from hybridcls.functional.calibration import apply_scaling, match_sets
 from hybridcls.structures import Calibration
 
+from .stream_skipping import skips_of
+
 __all__ = ['attach_calibration', 'calibrate_predictions', 'precision_of']
 
 
@@ -19,7 +21,7 @@ def attach_calibration(model: nn.Module, calibration: Calibration, version: int)
     """Let all predictions of a model be calibrated, from now on.
 
     What it was made for is compared, precision and size of images with the first batch: another one is an error if the
-    calibration has a threshold, whose guarantee would not hold, and a warning if it has none.
+    calibration has a threshold, whose guarantee would not hold, or a stream is skipped by it; else a warning.
 
     Args:
         model (nn.Module): A classifier, called as mmengine calls it: ``model(inputs, data_samples, mode='predict')``.
@@ -30,10 +32,11 @@ def attach_calibration(model: nn.Module, calibration: Calibration, version: int)
         Callable: Takes it off again.
 
     Raises:
-        ValueError: If the preprocessing version is another one, and there is a threshold.
+        ValueError: If the preprocessing version is another one, and something is guaranteed.
     """
+    guarantees = calibration.has_guarantee or getattr(model, 'skipping', None) is not None
     if version != calibration.preprocessing_version:
-        _tell(calibration, f'with preprocessing version {calibration.preprocessing_version}, and here it is {version}')
+        _tell(f'with preprocessing version {calibration.preprocessing_version}, and here it is {version}', guarantees)
     main = getattr(getattr(model, 'head', None), 'main', None)
     compared: list[bool] = []
 
@@ -42,7 +45,7 @@ def attach_calibration(model: nn.Module, calibration: Calibration, version: int)
             return output
         if not compared:
             compared.append(True)
-            _compare(calibration, args[0] if args else kwargs['inputs'])
+            _compare(calibration, args[0] if args else kwargs['inputs'], guarantees)
         return calibrate_predictions(output, calibration, main)
 
     return model.register_forward_hook(calibrated, with_kwargs=True).remove
@@ -56,6 +59,9 @@ def calibrate_predictions(
     Fields: ``pred_score`` (C,) and ``pred_label`` (1,); with a threshold for the risk ``answered`` (1,), bool: whether
     the largest score is at least the threshold; with sets ``prediction_set`` (n,), int64: the classes whose score is at
     least the threshold of sets, the most probable first, and at least the predicted one. Uncertainties stay.
+
+    Predictions of which some were made without a stream (``streams``) have a scaling of their own for these, and
+    thresholds of their own for all.
 
     Args:
         samples (Sequence[DataSample]): B predictions, changed in place.
@@ -78,10 +84,15 @@ def calibrate_predictions(
             f'calibration: expected {len(calibration.classes)} scores an image, as it was made for, got '
             f'{scores.shape[1]}. Type: hybridcls calibrate'
         )
-    scores = apply_scaling(calibration.scaling, scores)
+    risk, sets_at, skipped = calibration.risk, calibration.sets, skips_of(samples)
+    raw, scores = scores, apply_scaling(calibration.scaling, scores)
+    if skipped is not None and calibration.skip_sure is not None:
+        risk, sets_at = calibration.skip_sure['risk'], calibration.skip_sure['sets']
+        if bool(skipped.any()):
+            scores[skipped] = apply_scaling(calibration.skip_sure['scaling'], raw[skipped])
     best, labels = scores.max(1, keepdim=True)
-    answered = None if calibration.risk is None else best.double() >= calibration.risk['threshold']
-    sets = None if calibration.sets is None else match_sets(scores, calibration.sets['threshold'], at_least=1)
+    answered = None if risk is None else best.double() >= risk['threshold']
+    sets = None if sets_at is None else match_sets(scores, sets_at['threshold'], at_least=1)
     for row, sample in enumerate(samples):
         targets = [sample]
         if main is not None and 'heads' in sample and main in sample.heads:
@@ -103,21 +114,21 @@ def precision_of(device: torch.device) -> str:
     return str(torch.get_autocast_dtype(kind)).removeprefix('torch.')
 
 
-def _compare(calibration: Calibration, inputs: Tensor) -> None:
+def _compare(calibration: Calibration, inputs: Tensor, guarantees: bool) -> None:
     """Compare a batch with those that a calibration was made from."""
     precision = precision_of(inputs.device)
     if precision != calibration.precision:
-        _tell(calibration, f'in {calibration.precision}, and these are in {precision}')
+        _tell(f'in {calibration.precision}, and these are in {precision}', guarantees)
     size = calibration.img_size
     if size is not None and tuple(size) != tuple(inputs.shape[-2:]):
         here = 'x'.join(map(str, inputs.shape[-2:]))
-        _tell(calibration, f'from images of {"x".join(map(str, size))} pixels, and these have {here}')
+        _tell(f'from images of {"x".join(map(str, size))} pixels, and these have {here}', guarantees)
 
 
-def _tell(calibration: Calibration, difference: str) -> None:
+def _tell(difference: str, guarantees: bool) -> None:
     """Warn of what a calibration was not made for, or refuse it where a guarantee depends on that."""
     text = f'calibration: it was made from scores that were computed {difference}.'
-    if calibration.has_guarantee:
+    if guarantees:
         raise ValueError(
             f'{text} Its thresholds guarantee nothing here. Type hybridcls calibrate with the same options, or '
             '--no-calibration.'

@@ -21,6 +21,7 @@ from ..building.preprocessor import build_preprocessor
 from ..data_preprocessors.image_range import check_unit_range, normalization_of, range_after
 from ..heads.head import check_head, samples_of_rows
 from .backward_compat import BackwardCompat
+from .stream_skipping import StreamSkipping
 
 STAGES = ('backbone', 'neck', 'pre_logits')
 
@@ -63,6 +64,8 @@ class HybridClassifier(BaseClassifier):
     Attributes:
         distillation (LossTerms, optional): The terms of a teacher (:class:`Distillation`), while one is attached.
         backward_compat (BackwardCompat, optional): The terms of an old model, while one is attached.
+        skipping (StreamSkipping, optional): Which stream predictions leave out for images that are sure without it;
+            None: no stream.
 
     Shape:
         - inputs: what the data preprocessor gives, ``(V * B, 3, H, W)``: V views of B images, view by view.
@@ -111,6 +114,7 @@ class HybridClassifier(BaseClassifier):
         self._normalize_for_backbone()
         self.distillation: Optional[LossTerms] = None
         self.backward_compat: Optional[BackwardCompat] = None
+        self.skipping: Optional[StreamSkipping] = None
         if distill_projection is not None:
             check_number('HybridClassifier', 'distill_projection', distill_projection, 1, integer=True)
             if chain.width is None:
@@ -222,6 +226,8 @@ class HybridClassifier(BaseClassifier):
         self, inputs: Tensor, data_samples: Optional[list[DataSample]] = None, **kwargs: Any
     ) -> list[DataSample]:
         """Return one DataSample an image; of several views the embeddings are averaged."""
+        if self.skipping is not None:
+            return self.skipping.predict(self, inputs, data_samples, **kwargs)
         return self._predict(inputs, self.extract_feat(inputs), data_samples, **kwargs)
 
     def _predict(

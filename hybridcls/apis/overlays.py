@@ -1,0 +1,147 @@
+"""Activation maps of images as pictures, and what they are worth."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, Optional
+
+import torch
+from PIL import Image
+
+from hybridcls.functional.metrics import Interval, mean_interval
+from hybridcls.visualization.overlay_image import overlay_image
+from hybridcls.visualization.prediction_image import to_rgb_image
+
+from .deletion import deletion_gain
+from .image_inputs import Item
+from .inferencer import HybridInferencer
+from .stream_maps import activation_maps, mapped_layers
+
+__all__ = ['DeletionScore', 'OverlaidImage', 'Overlays', 'check_overlays', 'make_overlays', 'overlaid_batch']
+
+
+class OverlaidImage(NamedTuple):
+    """An image as the model sees it, and one picture a stream.
+
+    Args:
+        item (Item): The image.
+        seen (PIL.Image.Image): As the model sees it.
+        overlays (dict[str, PIL.Image.Image]): By stream.
+        label (int): The class that they are of: the predicted one.
+        silent (tuple[str, ...]): Streams in which nothing speaks for that class.
+    """
+
+    item: Item
+    seen: Image.Image
+    overlays: dict[str, Image.Image]
+    label: int
+    silent: tuple[str, ...]
+
+
+class DeletionScore(NamedTuple):
+    """How far the maps of a stream mark more than a random order.
+
+    Args:
+        gain (float): Mean difference of the areas, see :func:`~hybridcls.apis.deletion.deletion_gain`.
+        interval (Interval): Its 95 % interval over the images; NaN of fewer than 6.
+    """
+
+    gain: float
+    interval: Interval
+
+    @property
+    def says_something(self) -> bool:
+        """Whether the interval lies above 0."""
+        return self.interval.low > 0
+
+
+class Overlays(NamedTuple):
+    """Of all images.
+
+    Args:
+        images (list[OverlaidImage]): Those that can be read.
+        layers (dict[str, str]): By stream the layer whose features are mapped.
+        scores (dict[str, DeletionScore]): By stream.
+        merging (bool): Whether token merging was switched off for them.
+    """
+
+    images: list[OverlaidImage]
+    layers: dict[str, str]
+    scores: dict[str, DeletionScore]
+    merging: bool
+
+
+def make_overlays(
+    model: HybridInferencer,
+    items: Sequence[Item],
+    chosen: Optional[Mapping[str, str]] = None,
+    batch_size: Optional[int] = None,
+    workers: int = 0,
+) -> Overlays:
+    """Map images, and measure by deletion what the maps say.
+
+    Args:
+        model (HybridInferencer): With classes.
+        items (Sequence[Item]): The images.
+        chosen (Mapping[str, str], optional): Layers by stream; see :func:`~hybridcls.apis.stream_maps.mapped_layers`.
+        batch_size (int, optional), workers (int): As for a call of the model.
+
+    Raises:
+        ValueError: If no image can be read, or a stream has no layer to look at.
+    """
+    found: list[OverlaidImage] = []
+    gains: dict[str, list[torch.Tensor]] = {}
+    layers: dict[str, str] = {}
+    for read, _ in model.preprocess(items, batch_size or model.batch_size, workers):
+        if not read:
+            continue
+        packed = [sample for _, sample in read]
+        inputs = model.batch_of(packed)['inputs']
+        of_streams = mapped_layers(model, inputs, chosen)
+        layers = {stream: str(layer) for stream, layer in of_streams.items()}
+        maps = activation_maps(model, inputs, of_streams)
+        for stream, values in maps.maps.items():
+            gains.setdefault(stream, []).append(deletion_gain(model, inputs, values, maps.labels))
+        found += _pictures([item for item, _ in read], packed, maps.maps, maps.labels)
+    if not found:
+        raise ValueError(f'overlays: expected images that can be read, got {len(items)} that cannot.')
+    scores = {}
+    for stream, parts in gains.items():
+        values = torch.cat(parts)
+        scores[stream] = DeletionScore(float(values.mean()), mean_interval(values))
+    merging = any(getattr(module, 'token_merging', None) is not None for module in model.model.modules())
+    return Overlays(found, layers, scores, merging)
+
+
+def check_overlays(model: HybridInferencer, items: Sequence[Item], chosen: Optional[Mapping[str, str]] = None) -> None:
+    """Raise if a stream has no layer to look at, by the first image that can be read."""
+    if not model.classes:
+        raise ValueError(f'overlays: expected a model with classes, got {model.head_name}.')
+    for read, _ in model.preprocess(items):
+        if read:
+            mapped_layers(model, model.batch_of([sample for _, sample in read])['inputs'], chosen)
+            return
+
+
+def overlaid_batch(
+    model: HybridInferencer, packed: Sequence, items: Sequence[Item], chosen: Optional[Mapping[str, str]] = None
+) -> list[OverlaidImage]:
+    """Return the overlays of a batch of packed samples."""
+    inputs = model.batch_of(packed)['inputs']
+    maps = activation_maps(model, inputs, mapped_layers(model, inputs, chosen))
+    return list(_pictures(items, packed, maps.maps, maps.labels))
+
+
+def _pictures(
+    items: Sequence[Item], packed: Sequence, maps: Mapping[str, torch.Tensor], labels: torch.Tensor
+) -> Iterator[OverlaidImage]:
+    for row, (item, sample) in enumerate(zip(items, packed, strict=True)):
+        inputs = sample['inputs']
+        image = to_rgb_image(inputs if isinstance(inputs, torch.Tensor) else inputs[0], is_bgr=True)
+        own = {stream: values[row].numpy() for stream, values in maps.items()}
+        overlays = [overlay_image(image, values) for values in own.values()]
+        yield OverlaidImage(
+            item,
+            Image.fromarray(image).resize(overlays[0].size, Image.Resampling.BICUBIC),
+            dict(zip(own, overlays, strict=True)),
+            int(labels[row]),
+            tuple(stream for stream, values in own.items() if not values.any()),
+        )

@@ -1,0 +1,95 @@
+"""Class activation maps of some images, and whether they say anything."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Optional
+
+import numpy as np
+
+from hybridcls.functional.metrics import fewest_units
+
+from ..inferencer import HybridInferencer
+from ..overlays import DeletionScore, Overlays, make_overlays
+from .evaluated_images import EvaluatedImages
+from .html_page import Section, Table
+from .thumbnails import data_address
+
+__all__ = ['overlay_numbers', 'overlays_of_some', 'overlays_section']
+
+
+def overlays_of_some(
+    model: HybridInferencer, known: EvaluatedImages, count: int, layers: Optional[Mapping[str, str]] = None
+) -> Overlays:
+    """Map the surest wrong images, up to a half of ``count``, and others at random (seed 0)."""
+    wrong = np.flatnonzero(known.wrong)
+    chosen = wrong[np.argsort(-known.confidence[wrong], kind='stable')][: count // 2]
+    others = np.random.default_rng(0).permutation(np.setdiff1d(np.arange(len(known)), wrong))
+    chosen = [*chosen, *others[: count - len(chosen)]]
+    return make_overlays(model, [known.items[int(row)] for row in chosen], layers)
+
+
+def overlay_numbers(overlays: Overlays) -> dict[str, Any]:
+    """Return the deletion scores, in JSON's types."""
+    return dict(
+        images=len(overlays.images),
+        layers=overlays.layers,
+        deletion={
+            stream: dict(gain=score.gain, low=score.interval.low, high=score.interval.high)
+            for stream, score in overlays.scores.items()
+        },
+    )
+
+
+def overlays_section(overlays: Overlays, classes: Sequence[str], labels: Mapping[str, str]) -> Section:
+    """Show them.
+
+    Args:
+        overlays (Overlays): Of images of a model.
+        classes (Sequence[str]): Names of the classes.
+        labels (Mapping[str, str]): By path the class of an image.
+    """
+    streams = ' and '.join(overlays.layers)
+    says = [
+        f'Grad-CAM of the predicted class over {streams}: yellow places speak most for the class, grey ones do not, in '
+        'that layer and to first order. Each map is scaled to its own maximum. A map shows where, not why, and is no '
+        'explanation of the answer.',
+        *[_worth(stream, score, len(overlays.images)) for stream, score in overlays.scores.items()],
+    ]
+    if overlays.merging:
+        says.append('Token merging was switched off for the maps, so they are of slightly other features.')
+    rows = [
+        [stream, overlays.layers[stream], f'{100 * score.gain:.1f}',
+         None if np.isnan(score.interval.low) else f'{100 * score.interval.low:.1f} to {100 * score.interval.high:.1f}']
+        for stream, score in overlays.scores.items()
+    ]  # fmt: skip
+    tables = [Table(
+        'Deletion: by how much the probability falls faster than in a random order',
+        ['stream', 'layer', 'area between the curves, points of %', '95 % interval'], rows, {2, 3})]  # fmt: skip
+    groups = []
+    for one in overlays.images:
+        said, own = classes[one.label], labels.get(str(one.item.path), '')
+        title = said if said == own or not own else f'{said}, is {own}'
+        pictures = [dict(image=data_address(one.seen), alt=f'{one.item.path}: as the model sees it', caption='image')]
+        for stream, picture in one.overlays.items():
+            silent = ': nothing speaks for the class' if stream in one.silent else ''
+            alt = f'{one.item.path}: map of {stream} for {said}{silent}'
+            pictures.append(dict(image=data_address(picture), alt=alt, caption=f'{stream}{silent}'))
+        groups.append(dict(title=f'Answer: {title}', pictures=pictures, large=len(pictures)))
+    return Section('overlays', 'Where the answers come from', says, tables=tables, groups=groups)
+
+
+def _worth(stream: str, score: DeletionScore, count: int) -> str:
+    """Say what the deletion says."""
+    if np.isnan(score.interval.low):
+        return (
+            f'{stream}: {count} images are too few to tell whether its maps say anything ({fewest_units()} at least).'
+        )
+    ends = f'[{100 * score.interval.low:.1f}, {100 * score.interval.high:.1f}]'
+    if score.says_something:
+        return (
+            f'{stream}: deleting what its maps mark lowers the probability of the answer by {100 * score.gain:.1f} '
+            f'{ends} points more than deleting at random, on average: they mark something that the answer rests on.'
+        )
+    return (
+        f'{stream}: deleting what its maps mark lowers the probability of the answer no more than deleting at random '
+        f'({100 * score.gain:.1f} {ends} points): do not read anything into these maps.'
+    )

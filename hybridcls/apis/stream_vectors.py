@@ -1,0 +1,95 @@
+"""What each stream of a model says of images, kept while the model answers, and what is answered from one alone."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from mmengine.runner.amp import autocast
+from torch import Tensor
+
+from hybridcls.models.classifiers.stream_skipping import channels_of_stream, check_skippable, fused_without
+from hybridcls.models.heads.head import outputs_of
+
+from .inferencer import HybridInferencer
+
+__all__ = ['StreamVectors', 'recorded_if_two', 'recorded_vectors', 'scores_without']
+
+_ROWS = 1024
+
+
+class StreamVectors(NamedTuple):
+    """Pooled features, as the neck sees them.
+
+    Args:
+        of (dict[str, list[Tensor]]): By stream, in the model's order: its features, float32 ``(N, C)`` on the CPU.
+    """
+
+    of: dict[str, list[Tensor]]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The streams."""
+        return tuple(self.of)
+
+    def mean(self, name: str, rows: Tensor) -> list[list[float]]:
+        """Return the mean over some images of each feature of a stream."""
+        return [feature[rows].double().mean(0).tolist() for feature in self.of[name]]
+
+    def part(self, rows: Tensor) -> 'StreamVectors':
+        """Return those of some images."""
+        return StreamVectors({name: [feature[rows] for feature in features] for name, features in self.of.items()})
+
+
+@contextmanager
+def recorded_vectors(model: HybridInferencer) -> Iterator[list[StreamVectors]]:
+    """Keep the pooled features of both streams of all images that the model answers for in the block.
+
+    Yields:
+        list[StreamVectors]: Empty until the block has ended; then one entry, with a row for each image in order.
+
+    Raises:
+        ValueError: If the model has not two streams; see
+            :func:`~hybridcls.models.classifiers.stream_skipping.check_skippable`.
+    """
+    network: Any = model.model
+    names = check_skippable(network)
+    kept: list[list[Tensor]] = []
+
+    def keep(neck: Any, inputs: tuple) -> None:
+        kept.append([vector.detach().float().cpu() for vector in neck.pool(inputs[0])])
+
+    handle = network.neck.register_forward_pre_hook(keep)
+    found: list[StreamVectors] = []
+    try:
+        yield found
+    finally:
+        handle.remove()
+    if not kept:
+        return
+    columns = iter([torch.cat(column) for column in zip(*kept, strict=True)])
+    found.append(StreamVectors({name: [next(columns) for _ in channels_of_stream(network, name)] for name in names}))
+
+
+def recorded_if_two(model: HybridInferencer) -> AbstractContextManager[list[StreamVectors]]:
+    """Return the block of :func:`recorded_vectors`, or one that keeps nothing."""
+    try:
+        check_skippable(model.model)
+    except ValueError:
+        return nullcontext([])
+    return recorded_vectors(model)
+
+
+@torch.no_grad()
+def scores_without(model: HybridInferencer, vectors: StreamVectors, skipped: str, filling: list[list[float]]) -> Tensor:
+    """Return the probabilities, float32 ``(N, C)`` on the CPU, of neck and head with constants for a stream."""
+    network: Any = model.model
+    (first,) = [name for name in vectors.names if name != skipped]
+    constants = [torch.tensor(values, dtype=torch.float32) for values in filling]
+    scores = []
+    with autocast(enabled=model.amp):
+        for begin in range(0, len(vectors.of[first][0]), _ROWS):
+            seen = [feature[begin : begin + _ROWS].to(model.device) for feature in vectors.of[first]]
+            fused = fused_without(network, skipped, seen, constants)
+            scores.append(outputs_of(network.head, fused)['probabilities'].float().cpu())
+    return torch.cat(scores)
