@@ -5,12 +5,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from .compat.mmengine import register_package
+from .compat.mmengine import import_transformers_late, register_package
 from .old_modules import find_old_modules
 from .version import __version__
 
 register_package('hybridcls')  # for `_base_ = 'hybridcls::digits/...'`
 find_old_modules()
+import_transformers_late()
 
 load: Callable[..., Any]  # see __getattr__
 

@@ -9,7 +9,6 @@ from mmengine.logging import print_log
 from mmpretrain.evaluation import AveragePrecision as _AveragePrecision
 from mmpretrain.evaluation import MultiLabelMetric as _MultiLabelMetric
 from torch import Tensor
-from torchmetrics.functional.classification import binary_average_precision
 
 from hybridcls.checks import check_choice, listed
 from hybridcls.registry import METRICS
@@ -150,5 +149,7 @@ class AveragePrecision(_MultiLabelled, _AveragePrecision):
 
 
 def _average_precision(scores: Tensor, targets: Tensor) -> float:
+    from torchmetrics.functional.classification import binary_average_precision  # seconds: it imports transformers
+
     counted = targets > -1
     return binary_average_precision(scores[counted], (targets[counted] == 1).int()).item()

@@ -25,12 +25,14 @@ from .config_files import (
 )
 from .datasets import rewrite_data, update_metainfo, whole_dataset
 from .global_instances import instances_of
+from .late_adafactor import import_transformers_late
 from .registries import add_to_root
 from .runner_state import bare_model, built_loop, loaded_from, resume_from, resumes, rewrap
 
 __all__ = [
     'AccumulationCounts', 'ConfigSource', 'accumulation_counts', 'add_to_root', 'bare_model', 'built_loop',
-    'clip_and_log_gradient', 'count_micro_batch', 'instances_of', 'is_lazy_config', 'lazy_bases', 'loaded_from',
-    'merge', 'read_lazy_config', 'read_source', 'register_package', 'resume_from', 'resumes', 'rewrap', 'rewrite_data',
-    'run_source', 'set_accumulation_counts', 'shipped_config', 'update_metainfo', 'whole_dataset', 'with_scope',
+    'clip_and_log_gradient', 'count_micro_batch', 'import_transformers_late', 'instances_of', 'is_lazy_config',
+    'lazy_bases', 'loaded_from', 'merge', 'read_lazy_config', 'read_source', 'register_package', 'resume_from',
+    'resumes', 'rewrap', 'rewrite_data', 'run_source', 'set_accumulation_counts', 'shipped_config', 'update_metainfo',
+    'whole_dataset', 'with_scope',
 ]  # fmt: skip

@@ -1,0 +1,35 @@
+"""A start imports no package that it may do without: together they would double its time."""
+
+import subprocess
+import sys
+
+HEAVY = {
+    'transformers': 'mmengine wants the name of one optimizer (compat/mmengine/late_adafactor.py); torchmetrics wants it',
+    'peft': 'LoRA alone needs it; transformers imports it',
+    'torchmetrics': 'average precision alone needs it; it imports transformers, scipy and matplotlib',
+    'scipy': 'a few metrics and fits need it; transformers and scikit-learn import it',
+    'sklearn': 'data sets that are divided and a few fits need it',
+    'matplotlib': 'drawing needs it',
+    'pandas': 'nothing of ours needs it; others import it where it is installed',
+    'onnx': 'an export needs it',
+    'onnxruntime': 'an artifact needs it',
+    'yapf': 'a config that is written as text needs it',
+    'jinja2': 'the report needs it',
+    'pyarrow': 'parquet files need it',
+}
+ROOMS = 'models engine engine.training datasets evaluation visualization apis.inferencer'.split()
+START = f"""
+import sys
+import {', '.join(f'hybridcls.{room}' for room in ROOMS)}
+print(*({{name.partition('.')[0] for name in sys.modules}} & {{{', '.join(map(repr, HEAVY))}}}))
+from importlib.util import find_spec
+from hybridcls.registry import OPTIMIZERS
+print(('Adafactor' in OPTIMIZERS) == bool(find_spec('transformers')))
+"""
+
+
+def test_a_start_imports_no_heavy_package_and_knows_adafactor_all_the_same():
+    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', START], capture_output=True, text=True, check=True)
+    imported, knows_adafactor = done.stdout.splitlines()
+    assert not imported, {name: HEAVY[name] for name in imported.split()}
+    assert knows_adafactor == 'True'
