@@ -20,6 +20,7 @@ from .config.data_defaults import data_defaults
 from .config.data_splits import data_splits, open_splits
 from .config.dataloaders import check_dataloaders, limit_dataloaders
 from .config.distributed import distributed
+from .config.fused_optimizer import fused_optimizer
 from .config.image_folders import check_image_folders
 from .config.layers import ConfigError
 from .config.main_head import main_head
@@ -253,6 +254,7 @@ STEPS: tuple[tuple[Step, Callable[[Any], tuple]], ...] = (
     (distributed, lambda options: (options.launcher,)),
     (_validation, lambda options: (options,)),
     (mixed_precision, lambda options: (options.amp,)),
+    (fused_optimizer, lambda options: ()),
     (tf32, lambda options: ()),
     (compilation, lambda options: (options.compile,)),
     (scaled_lr, lambda options: (process_count(options.launcher), options.auto_scale_lr)),

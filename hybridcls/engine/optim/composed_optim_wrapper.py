@@ -16,7 +16,7 @@ from hybridcls.compat.mmengine import (
     count_micro_batch,
     set_accumulation_counts,
 )
-from hybridcls.compat.torch import Uncompiled
+from hybridcls.compat.torch import Uncompiled, follow_fused_groups
 from hybridcls.distributed.layouts import Shards, is_row_shard, to_layout_of
 from hybridcls.registry import OPTIM_WRAPPERS
 from hybridcls.renames import keeps_old_spellings
@@ -386,6 +386,7 @@ class ComposedOptimWrapper(OptimWrapper):
         if self.loss_scaler is not None and scaler:
             self.loss_scaler.load_state_dict(scaler)
         super().load_state_dict(of_optimizer)
+        follow_fused_groups(self.optimizer, self.optimizer.param_groups)
         self._update = None  # stages start again, with what was loaded
 
     def _restart_stale_stages(self, params: list) -> None:
