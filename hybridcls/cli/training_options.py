@@ -44,6 +44,9 @@ def add_training_options(parser: ArgumentParser) -> None:
         parser,
         '. For one phase of a chain phases.0.cfg_options.KEY=VALUE, for all cfg_options.KEY=VALUE',
     )
+    parser.add_argument(
+        '--compile', action='store_true', help='compile the streams with torch.compile (key env_cfg.compile_streams)'
+    )
     parser.add_argument('--no-validate', action='store_true', help='do not evaluate while training')
     parser.add_argument(
         '--auto-scale-lr',
@@ -67,6 +70,7 @@ def training_options(args: Namespace, resume: Optional[str] = None) -> 'TrainOpt
         pin_memory=not args.no_pin_memory,
         persistent_workers=not args.no_persistent_workers,
         launcher=args.launcher,
+        compile=args.compile,
     )
 
 

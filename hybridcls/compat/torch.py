@@ -27,8 +27,9 @@ from .restricted_pickle import Placeholder, RefusedError
 __all__ = [
     'AnyBatchNorm', 'AnyConv', 'AnyTransposedConv', 'buffers_in', 'call_compiled_by',
     'carry_sentences_out_of_workers', 'compiler_in_use', 'copy_module_versions', 'drop_iterator',
-    'exclude_names_from_ddp', 'is_dtensor', 'is_view', 'left_by_overflow', 'parameters_in', 'Placeholder',
-    'placeholders_in', 'read_torch_file', 'RunsCodeError', 'set_batch_sampler', 'Uncompiled', 'version_of',
+    'exclude_names_from_ddp', 'follow_fused_groups', 'is_dtensor', 'is_view', 'left_by_overflow', 'parameters_in',
+    'Placeholder', 'placeholders_in', 'read_torch_file', 'RunsCodeError', 'set_batch_sampler', 'Uncompiled',
+    'version_of',
 ]  # fmt: skip
 
 _NUMERIC = re.compile(r'[<>=|]?[biufc]\d{1,2}|[<>=|]?[US]\d{1,6}')
@@ -320,6 +321,16 @@ def left_by_overflow(scaler: Any, optimizer: torch.optim.Optimizer) -> bool:
     if not getattr(optimizer, '_step_supports_amp_scaling', False):
         return False
     return any(flag.item() for flag in scaler._found_inf_per_device(optimizer).values())
+
+
+def follow_fused_groups(optimizer: torch.optim.Optimizer, groups: list[dict]) -> None:
+    """Let a loss scaler handle an optimizer as the groups of a checkpoint say, which it gets.
+
+    The constructor notes for the scaler that a fused optimizer unscales by itself; loaded groups that are not fused
+    would then fail at the first step.
+    """
+    if hasattr(optimizer, '_step_supports_amp_scaling'):
+        optimizer._step_supports_amp_scaling = all(group.get('fused') for group in groups)
 
 
 def exclude_names_from_ddp(model: nn.Module, names: list[str]) -> None:

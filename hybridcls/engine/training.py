@@ -15,13 +15,16 @@ from .checkpoints.files import check_checkpoint, check_writable, latest_valid_ch
 from .config.cache_folders import cache_folders
 from .config.change import RECORD, Change, apply, provenance_of, record_of
 from .config.checkpoint_config import without_initial_weights
+from .config.compilation import check_compilation, compilation, compile_model
 from .config.data_defaults import data_defaults
 from .config.data_splits import data_splits, open_splits
 from .config.dataloaders import check_dataloaders, limit_dataloaders
 from .config.distributed import distributed
+from .config.fused_optimizer import fused_optimizer
 from .config.image_folders import check_image_folders
 from .config.layers import ConfigError
 from .config.main_head import main_head
+from .config.memory_format import channels_last, set_memory_format
 from .config.mixed_precision import mixed_precision
 from .config.num_classes import num_classes
 from .config.parts import check_parts
@@ -75,6 +78,7 @@ class TrainOptions:
         pin_memory (bool): Allow pinned memory in dataloaders.
         persistent_workers (bool): Allow workers to live for several epochs.
         launcher (str, optional): What starts the processes. None leaves it to the config, and there to ``'none'``.
+        compile (bool): Compile the streams (key ``env_cfg.compile_streams``).
     """
 
     resume: Optional[str] = None
@@ -84,6 +88,7 @@ class TrainOptions:
     pin_memory: bool = True
     persistent_workers: bool = True
     launcher: Optional[str] = None
+    compile: bool = False
 
 
 def complete(cfg: Config, options: TrainOptions) -> TrainOptions:
@@ -126,6 +131,7 @@ def prepare_training(
         ConfigError: If an option does not fit the config, or two of its values do not fit together.
     """
     options = complete(cfg, options)
+    check_compilation(cfg)
     check_parts(cfg)
     apply(cfg, weights_of_runs)
     check_timm_streams(cfg)
@@ -249,7 +255,10 @@ STEPS: tuple[tuple[Step, Callable[[Any], tuple]], ...] = (
     (distributed, lambda options: (options.launcher,)),
     (_validation, lambda options: (options,)),
     (mixed_precision, lambda options: (options.amp,)),
+    (fused_optimizer, lambda options: ()),
     (tf32, lambda options: ()),
+    (compilation, lambda options: (options.compile,)),
+    (channels_last, lambda options: ()),
     (scaled_lr, lambda options: (process_count(options.launcher), options.auto_scale_lr)),
     (limit_dataloaders, lambda options: (options.pin_memory, options.persistent_workers)),
     (iterations, lambda options: ()),
@@ -284,7 +293,11 @@ def run_training(runner: Any) -> None:
         ConfigError: If ``activation_checkpointing`` names a module that is not in the model.
         ValueError: If an epoch has no batch; says how many images there are and which batch size works.
     """
+    model = bare_model(runner.model)
     _check_checkpointing(runner)
+    for told in (set_memory_format(runner.cfg, model), compile_model(runner.cfg, model)):
+        if told:
+            runner.logger.info(told)
     loader = runner.train_dataloader
     if hasattr(loader, '__len__'):
         check_batches(loader)

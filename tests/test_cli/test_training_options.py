@@ -33,6 +33,7 @@ def test_without_options_a_training_is_the_default():
         ('--no-pin-memory', dict(pin_memory=False)),
         ('--no-persistent-workers', dict(persistent_workers=False)),
         ('--launcher=slurm', dict(launcher='slurm')),
+        ('--compile', dict(compile=True)),
     ],
 )
 def test_each_option_changes_one_field(argument, changed):

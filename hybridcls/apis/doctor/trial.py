@@ -68,6 +68,7 @@ def _for_trial(cfg: Config) -> Config:
     cfg = deepcopy(cfg)
     cfg.visualizer = dict(type='UniversalVisualizer', vis_backends=[])
     cfg.compile = False
+    cfg.setdefault('env_cfg', {})['compile_streams'] = False  # a few steps would not be worth it
     cfg.log_level = 'WARNING'
     for _, node in walk(cfg):
         if not isinstance(node, dict):

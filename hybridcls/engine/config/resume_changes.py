@@ -1,16 +1,19 @@
 """What a config has changed since the checkpoint of a resumed run is applied, or named in the log."""
 
 import warnings
+from collections.abc import Set
 from typing import Any, Optional
 
 from mmengine.dist import get_world_size
 from mmengine.runner import EpochBasedTrainLoop
 
+from hybridcls.compat.torch import follow_fused_groups
 from hybridcls.literals import read_assignments
 from hybridcls.signatures import arguments_of
 
 from ..optim.update.parameter_names import wrappers_by_name
 from .facts import config_facts
+from .fused_optimizer import fused_by_default
 from .renamed import with_new_spellings
 from .schedules import by_optimizer
 
@@ -43,7 +46,7 @@ def apply_changes(runner: Any, checkpoint: dict, batches_per_epoch: Optional[int
     Raises:
         ValueError: If the optimizer has another number of parameter groups than the checkpoint.
     """
-    changes = _changes(runner, checkpoint)
+    changes, unfused = _changes(runner, checkpoint)
     _rescale_iteration(runner, checkpoint['meta'], batches_per_epoch)
     optimizer_changed = any(key.startswith(('optim_wrapper.', 'auto_scale_lr.')) for key in changes)
     if (runner.cfg.get('auto_scale_lr') or {}).get('enable') and (
@@ -58,7 +61,9 @@ def apply_changes(runner: Any, checkpoint: dict, batches_per_epoch: Optional[int
     for name, wrapper in wrappers.items():
         state = (packed[name] if name else packed) if packed else None
         if state is not None and optimizer_changed:
-            _update_groups(state, wrapper)
+            _update_groups(state, wrapper, {'fused'} if unfused else set())
+        if state is not None and unfused:
+            follow_fused_groups(wrapper.optimizer, state['param_groups'])
         schedulers, states = built.get(name, []), saved.get(name, [])
         if (not schedulers and not states) or not _differ(states, schedulers):
             continue
@@ -70,16 +75,16 @@ def apply_changes(runner: Any, checkpoint: dict, batches_per_epoch: Optional[int
     _say_if_nothing_is_left(runner, checkpoint['meta'])
 
 
-def _changes(runner: Any, checkpoint: dict) -> dict[str, tuple[str, str]]:
-    """Dotted keys that differ, with old and new value as text; each is logged."""
+def _changes(runner: Any, checkpoint: dict) -> tuple[dict[str, tuple[str, str]], bool]:
+    """Dotted keys that differ, with old and new value as text, each logged; and whether the run stays unfused."""
     text = checkpoint['meta'].get('cfg')
     if not isinstance(text, str):
-        return {}
+        return {}, False
     try:
         written = read_assignments(text)  # a config is code, and nothing of a checkpoint is run
     except SyntaxError as error:
         runner.logger.warning(f'The config in the checkpoint cannot be read, so changes are not named: {error}')
-        return {}
+        return {}, False
     old, new = config_facts(with_new_spellings(written)), config_facts(runner.cfg)
     changes = {
         key: (old.get(key, 'not set'), new.get(key, 'not set'))
@@ -87,12 +92,16 @@ def _changes(runner: Any, checkpoint: dict) -> dict[str, tuple[str, str]]:
         # Our scope in front of a type is no change, and older checkpoints have none.
         if str(old.get(key)).replace("'hybridcls.", "'") != str(new.get(key)).replace("'hybridcls.", "'")
     }
+    # Older runs had no fused optimizer unless they said so; the saved groups know it, and the run rounds as before.
+    filled = [key for key in fused_by_default(runner.cfg) if key in changes]
+    for key in filled:
+        del changes[key]
     for key, (before, now) in list(changes.items())[:_MOST_LINES]:
         kept = ', which stays: the order of the data follows from it' if key == 'randomness.seed' else ''
         runner.logger.warning(f'{key} {before} -> {now} (config changed since the checkpoint{kept})')
     if len(changes) > _MOST_LINES:
         runner.logger.warning(f'... and {len(changes) - _MOST_LINES} more changes of the config')
-    return changes
+    return changes, bool(filled)
 
 
 def _rescale_iteration(runner: Any, meta: dict, before: Optional[int]) -> None:
@@ -110,8 +119,8 @@ def _rescale_iteration(runner: Any, meta: dict, before: Optional[int]) -> None:
     )
 
 
-def _update_groups(state: dict, wrapper: Any) -> None:
-    """Give the saved parameter groups the numbers of those that the config builds."""
+def _update_groups(state: dict, wrapper: Any, kept: Set[str]) -> None:
+    """Give the saved parameter groups the numbers of those that the config builds, but for the keys in ``kept``."""
     built, saved = wrapper.param_groups, _groups_of(state)
     if len(built) != len(saved):
         raise ValueError(
@@ -119,7 +128,7 @@ def _update_groups(state: dict, wrapper: Any) -> None:
             'Take the old optim_wrapper.paramwise_cfg back, or start with load_from, without resume.'
         )
     for old, new in zip(saved, built, strict=True):
-        for key in [key for key in new if key != 'params' and not key.startswith('initial_')]:
+        for key in [key for key in new if key not in {'params', *kept} and not key.startswith('initial_')]:
             initial = f'initial_{key}'
             if initial in new and initial in old:  # scheduled: the value of now follows from the initial one
                 if old[initial] != new[initial]:

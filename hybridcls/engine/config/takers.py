@@ -31,6 +31,7 @@ DEFAULT_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_sched
 _OF_SCHEDULERS = dict(
     convert_to_iter_based='build_iter_from_epoch', begin_fraction='fractions', end_fraction='fractions'
 )
+_OF_ENVIRONMENT = dict(tf32='build_runner', compile_streams='run_training', channels_last='run_training')
 # Keys of the top level that the Runner itself does not read.
 _OTHERS = dict(
     activation_checkpointing='Runner.train',
@@ -312,6 +313,7 @@ class _Walk:
 
     def _settings(self, key: str, node: dict) -> None:
         """Note the dicts of which the Runner hands each key to a function."""
+        import torch
         from mmengine.dist import init_dist
         from mmengine.runner import Runner
         from mmengine.utils.dl_utils import set_multi_processing
@@ -320,11 +322,13 @@ class _Walk:
         for inner, value in node.items():
             place: Path = (key, inner)
             if key == 'env_cfg':
-                self.found[place] = Taker('build_runner' if inner == 'tf32' else 'Runner.setup_env')
+                self.found[place] = Taker(_OF_ENVIRONMENT.get(inner, 'Runner.setup_env'))
             if place == ('env_cfg', 'mp_cfg') and isinstance(value, dict):
                 self._functions(place, value, [set_multi_processing])
             elif place == ('env_cfg', 'dist_cfg') and isinstance(value, dict):
                 self._functions(place, value, [init_dist, init_process_group])
+            elif place == ('env_cfg', 'compile_streams') and isinstance(value, dict):
+                self._functions(place, value, [torch.compile])
         if key == 'randomness':
             self._functions((key,), node, [Runner.set_randomness])
         elif key == 'auto_scale_lr':

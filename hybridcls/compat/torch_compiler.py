@@ -1,0 +1,61 @@
+"""hybridcls uses these private parts of torch.compile. Run with torch 2.6 and 2.14."""
+
+import os
+import sysconfig
+from typing import NamedTuple
+
+from torch import nn
+
+__all__ = ['CompilerCounts', 'compiler_counts', 'is_compiled', 'missing_for_inductor', 'uncompile']
+
+
+class CompilerCounts(NamedTuple):
+    """What torch.compile has done in this process so far.
+
+    Args:
+        graphs (int): Graphs that it built: without breaks, one for each time it compiled something.
+        breaks (dict[str, int]): How often each reason cut one in two.
+        given_up (int): Calls that run uncompiled, since their code was compiled too often.
+    """
+
+    graphs: int
+    breaks: dict[str, int]
+    given_up: int
+
+
+def compiler_counts() -> CompilerCounts:
+    """Return torch's own counts."""
+    from torch._dynamo.utils import counters
+
+    return CompilerCounts(
+        counters['stats']['unique_graphs'],
+        dict(counters['graph_break']),
+        sum(count for reason, count in counters['unimplemented'].items() if 'limit' in reason),
+    )
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Whether ``module.compile()`` was called."""
+    return module._compiled_call_impl is not None
+
+
+def uncompile(module: nn.Module) -> None:
+    """Undo ``module.compile()``."""
+    module._compiled_call_impl = None
+
+
+def missing_for_inductor(device_type: str) -> str:
+    """Return what torch.compile's own backend needs on a device and does not find, as a sentence; '' is nothing."""
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+    from torch.utils._triton import has_triton
+
+    if device_type != 'cpu' and not has_triton():
+        return 'Triton, which PyTorch brings on Linux (`pip install triton`), and a GPU that it supports'
+    try:
+        get_cpp_compiler()
+    except (InvalidCxxCompiler, RuntimeError):
+        return 'a C++ compiler (`apt-get install g++`, or set CXX to the path of one)'
+    if not os.path.isfile(os.path.join(sysconfig.get_path('include'), 'Python.h')):
+        return 'the headers of Python (`apt-get install python3-dev`)'
+    return ''

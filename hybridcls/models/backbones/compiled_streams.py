@@ -1,0 +1,84 @@
+"""Compile the streams of a model, each in one graph, and nothing else of it."""
+
+from typing import Any
+
+from torch import nn
+
+from hybridcls.checks import did_you_mean
+from hybridcls.compat.torch_compiler import missing_for_inductor
+
+from .stream import Stream
+
+__all__ = ['COMPILE_OPTIONS', 'check_compiler', 'compile_streams', 'compiled_parts']
+
+COMPILE_OPTIONS = ('mode', 'backend', 'dynamic', 'fullgraph', 'options')
+"""What :func:`compile_streams` takes: arguments of ``torch.compile``."""
+_WITHOUT_COMPILER = ('eager', 'aot_eager')  # backends that build nothing
+
+
+def compile_streams(model: nn.Module, **options: Any) -> list[str]:
+    """Let ``torch.compile`` build each stream of a model at its first call, in place.
+
+    The names of parameters and modules, and so checkpoints, stay as they are; a copy of the model (EMA) runs
+    uncompiled. Neck, head, loss and preprocessing are not compiled: they take little time, and parts of them ask for
+    the values of tensors.
+
+    Args:
+        model (nn.Module): Any. Without streams, its ``backbone`` is compiled.
+        **options: ``mode``, ``backend``, ``dynamic``, ``fullgraph`` and ``options`` of ``torch.compile``.
+
+    Returns:
+        list[str]: The names of what is compiled.
+
+    Raises:
+        ValueError: If there is no such part or option, or the backend gives wrong gradients.
+    """
+    for name in options:
+        if name not in COMPILE_OPTIONS:
+            raise ValueError(
+                f'compile_streams: expected arguments of torch.compile, got {name!r}.'
+                f'{did_you_mean(name, COMPILE_OPTIONS)} Known: {", ".join(COMPILE_OPTIONS)}.'
+            )
+    parts = compiled_parts(model)
+    if options.get('backend') == 'eager' and any(getattr(one, 'grad_checkpointing', False) for one in model.modules()):
+        raise ValueError(
+            "compile_streams: backend='eager' draws other random numbers where activation checkpointing (with_cp=True) "
+            "computes again, so gradients would be wrong. Take 'aot_eager', 'inductor', or with_cp=False."
+        )
+    for part in parts.values():
+        part.compile(**options)
+    return list(parts)
+
+
+def compiled_parts(model: nn.Module) -> dict[str, nn.Module]:
+    """Return the parts of a model that :func:`compile_streams` compiles, by their names in it.
+
+    Raises:
+        ValueError: If the model has neither streams nor a backbone.
+    """
+    parts = {name: module for name, module in model.named_modules() if isinstance(module, Stream)}
+    if not parts:
+        parts = {name: module for name, module in model.named_modules() if name.split('.')[-1] == 'backbone'}
+    if not parts:
+        raise ValueError(
+            f'compile_streams: expected a model with streams or a backbone, got {type(model).__name__}. '
+            "For a whole model write compile=True, which is mmengine's."
+        )
+    return parts
+
+
+def check_compiler(device_type: str, backend: Any = 'inductor') -> None:
+    """Raise if ``torch.compile`` cannot build anything here; it would say so after minutes, in its own words.
+
+    Args:
+        device_type (str): ``'cpu'``, ``'cuda'``.
+        backend (Any): That of ``torch.compile``. Defaults to ``'inductor'``.
+
+    Raises:
+        ImportError: Names what is missing and how to get it.
+    """
+    if backend in _WITHOUT_COMPILER or callable(backend):
+        return
+    missing = missing_for_inductor(device_type)
+    if missing:
+        raise ImportError(f'torch.compile needs {missing}, which is missing. Install it, or do not compile.')
