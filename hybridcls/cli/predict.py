@@ -51,6 +51,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         '--embeddings', action='store_true', help='also write the embeddings (always so without classes: SupCon)'
     )
+    parser.add_argument(
+        '--fast',
+        action='store_true',
+        help='compile the model and compute in bfloat16, if the images are enough to pay for it and the machine can; '
+        'answers may differ by what bfloat16 rounds',
+    )
     add_image_options(parser)
 
 
@@ -63,7 +69,7 @@ def run(args: Namespace) -> int:
             from hybridcls.apis.image_inputs import read_inputs
 
             inputs = read_inputs(args.images)
-        model = open_model(args, args.checkpoint, args.amp or None, calibration=args.calibration)
+        model = open_model(args, args.checkpoint, args.amp or None, calibration=args.calibration, fast=args.fast)
         if model.calibration is not None:
             tell(model.calibration.why, sys.stderr)
         return _answer(args, model, inputs, stdout)
@@ -96,7 +102,7 @@ def _answer(args: Namespace, model: 'HybridInferencer', inputs: 'ImageInputs', s
     if args.out:
         settings = dict(
             checkpoint=identity_of(model.checkpoint_path), batch_size=batch_size, top_k=args.top_k,
-            embeddings=args.embeddings, amp=model.amp,
+            embeddings=args.embeddings, amp=model.amp, inference=model.wanted_settings.as_key(),
             calibration=identity_of(model.calibration.path) if model.calibration else None,
         )  # fmt: skip
         file = UnfinishedAnswers(
@@ -221,7 +227,7 @@ def _report(
         answered=total - len(unreadable), unknown=answers.accuracy.unanswered, out=args.out,
         calibration=model.calibration.path if model.calibration else None,
         unreadable=[one._asdict() for one in unreadable],
-        accuracy=answers.accuracy.as_dict() if labelled else None, seconds=round(seconds, 3),
+        accuracy=answers.accuracy.as_dict() if labelled else None, inference=answers.inference, seconds=round(seconds, 3),
     )  # fmt: skip
     text = json.dumps(content, indent=2)
     stdout.write(f'{text}\n' if args.out else '\n],\n' + text.removeprefix('{\n') + '\n')
