@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, Optional, Union
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Optional, Union
 import numpy as np
 import torch
 from mmengine.device import get_device
+from mmengine.logging import print_log
 from mmengine.runner.amp import autocast
 from mmpretrain.apis import BaseInferencer
 
@@ -25,9 +26,13 @@ from hybridcls.models.classifiers.stream_skipping import skip_streams
 
 from .accuracy_report import AccuracyReport
 from .answer import Answer, answers_of, checked_embedding
+from .compile_plan import CompilePlan, fast_settings
 from .image_inputs import ImageInputs, Item, is_one_image, read_inputs
+from .inference_settings import InferenceSettings
+from .machine import cpu_flags
 from .mapped_ahead import mapped_ahead
 from .multi_label_report import MultiLabelReport
+from .prepared_network import PreparedNetwork
 from .trained_model import Source, class_names_of, read_trained_model
 
 __all__ = ['Answers', 'HybridInferencer', 'Unreadable', 'load']
@@ -60,6 +65,11 @@ class HybridInferencer(BaseInferencer):
             that beside the checkpoint, if there is one.
         skip_sure (bool): Of a model of two streams, do not compute one for images whose answer is sure without it, as
             ``hybridcls calibrate --skip-sure`` has found out. Defaults to False.
+        fast (bool): Compile the streams and compute in bfloat16, once the images of a call pay for it
+            (:class:`~hybridcls.apis.compile_plan.CompilePlan`), on a CPU or GPU that multiplies bfloat16; elsewhere
+            nothing changes. Answers may then differ by what bfloat16 rounds. Defaults to False: as the key
+            ``inference`` of the config says.
+        tell (Callable, optional): Takes a sentence about what was decided. Defaults to None: the log.
 
     Attributes:
         classes (tuple[str, ...]): The names of the classes; numbers where no names are known; empty if the head has no
@@ -68,6 +78,7 @@ class HybridInferencer(BaseInferencer):
         checkpoint_path (str): Its path.
         calibration (FoundCalibration, optional): What calibrates its probabilities, and where that stands.
         batch_size (int): That of a test.
+        wanted_settings (InferenceSettings): How it computes, or will where compiling pays.
 
     Example::
 
@@ -88,6 +99,8 @@ class HybridInferencer(BaseInferencer):
         amp: Optional[bool] = None,
         calibration: Union[str, Path, bool, None] = None,
         skip_sure: bool = False,
+        fast: bool = False,
+        tell: Optional[Callable[[str], Any]] = None,
     ) -> None:
         trained = read_trained_model(checkpoint, config)
         self.calibration: Optional[FoundCalibration] = find_calibration(trained.found.path, calibration)
@@ -105,8 +118,22 @@ class HybridInferencer(BaseInferencer):
             skip_streams(self.model, self.calibration.calibration if self.calibration is not None else None)
         if self.calibration is not None:
             attach_calibration(self.model, self.calibration.calibration, self.preprocessing_version)
+        self._tell = tell or (lambda text: print_log(text, 'current'))
+        self.network = PreparedNetwork(self.model, trained.collate)
+        self.wanted_settings = self._settings(fast)
+        self.network.use(self.network.settings if fast else self.wanted_settings.uncompiled)
         folders = self.class_names.folders if self.class_names is not None else ()
         self._class_of = {**dict(zip(folders, self.classes, strict=False)), **{name: name for name in self.classes}}
+
+    def _settings(self, fast: bool) -> InferenceSettings:
+        """Return how the model shall compute, and say why not faster."""
+        written = InferenceSettings.of_config(self._trained.cfg)
+        if not fast:
+            return written
+        found, why = fast_settings(self.device, cpu_flags())
+        if found is None:
+            self._tell(f'fast: as without it ({written.name}): {why}.')
+        return found or written
 
     def _init_pipeline(self, cfg: Any) -> Any:
         return self._trained.pipeline
@@ -215,10 +242,23 @@ class HybridInferencer(BaseInferencer):
         return self.pipeline(item.as_sample())
 
     @torch.no_grad()
-    def forward(self, inputs: Sequence[Any], **kwargs: Any) -> list[Any]:
-        """Predict a batch of packed samples, as a test does."""
+    def forward(self, inputs: Sequence[Any], plan: Optional[CompilePlan] = None, **kwargs: Any) -> list[Any]:
+        """Predict a batch of packed samples, as a test does; with a plan, by what it decides."""
         with autocast(enabled=self.amp), self._convolutions():
-            return self.model.test_step(self._trained.collate(inputs))
+            return (plan or self.network.predict)(inputs)
+
+    def plan(self, batch_size: int, left: Optional[int]) -> Optional[CompilePlan]:
+        """Return what decides whether to compile for so many images (None: not known); None without compiling."""
+        if not self.wanted_settings.compile:
+            return None
+        made_for = None if self.calibration is None else self.calibration.calibration.precision
+        caution = ''
+        if made_for not in (None, self.wanted_settings.precision):
+            caution = (
+                f'fast: the calibration was made in {made_for}: its probabilities may be a little off in '
+                f'{self.wanted_settings.precision}, and its thresholds guarantee nothing there.'
+            )
+        return CompilePlan(self.network, self.wanted_settings, batch_size, left, self._tell, caution)
 
     def batch_of(self, inputs: Sequence[Any]) -> dict[str, Any]:
         """Return what the model is called with, ``inputs`` (B, 3, H, W) and ``data_samples``, of packed samples."""
@@ -296,6 +336,7 @@ class Answers(Iterator[Answer]):
         done (int): Number of images, read or not, of the batches that were computed.
         unreadable (list[Unreadable]): Images without an answer, so far.
         skipped (int): Answers for which a stream was not computed, so far.
+        plan (CompilePlan, optional): What decides whether to compile, and says what it measured.
         accuracy (AccuracyReport | MultiLabelReport): Of the answers so far, where images have labels.
     """
 
@@ -321,6 +362,7 @@ class Answers(Iterator[Answer]):
         self.done = skip
         self.unreadable: list[Unreadable] = []
         self.skipped = 0
+        self.plan = model.plan(batch_size, None if inputs.total is None else inputs.total - skip)
         self.accuracy = (MultiLabelReport if model.multi_label else AccuracyReport)(model.classes)
         items = itertools.islice(inputs.items, skip, None)
         self._batches = self._computed(model.preprocess(items, batch_size, workers))
@@ -344,7 +386,7 @@ class Answers(Iterator[Answer]):
             for item, error in failed:
                 self._note(item, error)
             items = [item for item, _ in read]
-            samples = self._model.forward([sample for _, sample in read]) if read else []
+            samples = self._model.forward([sample for _, sample in read], self.plan) if read else []
             answers = self._model.postprocess(samples, items, self._top_k, self._embeddings)
             for answer in answers:
                 self.accuracy.add(answer)
@@ -353,6 +395,11 @@ class Answers(Iterator[Answer]):
                 self._model.visualize([sample for _, sample in read], samples, items, self._show_dir, self.done)
             self.done += len(read) + len(failed)
             yield answers
+
+    @property
+    def inference(self) -> dict[str, Any]:
+        """The settings that the last batch was computed with, and what compiling was measured to bring."""
+        return dict(settings=self._model.network.settings.name) if self.plan is None else self.plan.facts
 
     def state(self) -> dict[str, Any]:
         """Return what :meth:`restore` needs, in JSON's types."""
@@ -383,9 +430,10 @@ def load(
     amp: Optional[bool] = None,
     calibration: Union[str, Path, bool, None] = None,
     skip_sure: bool = False,
+    fast: bool = False,
 ) -> HybridInferencer:
     """Load a trained model from its checkpoint or work dir; see :class:`HybridInferencer`."""
-    return HybridInferencer(checkpoint, device, config, amp, calibration, skip_sure)
+    return HybridInferencer(checkpoint, device, config, amp, calibration, skip_sure, fast)
 
 
 def _checked(device: Union[str, torch.device]) -> torch.device:

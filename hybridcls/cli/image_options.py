@@ -66,7 +66,9 @@ def open_model(args: Namespace, checkpoint: str, amp: Optional[bool], **more: An
 
         if args.trust_checkpoint:
             trust_checkpoints()
-        model = HybridInferencer(checkpoint, args.device, args.config, amp=amp, **more)
+        model = HybridInferencer(
+            checkpoint, args.device, args.config, amp=amp, tell=lambda text: tell(text, sys.stderr), **more
+        )
     tell(model.why, sys.stderr)
     return model
 

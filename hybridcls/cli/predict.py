@@ -52,6 +52,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         '--embeddings', action='store_true', help='also write the embeddings (always so without classes: SupCon)'
     )
+    parser.add_argument(
+        '--fast',
+        action='store_true',
+        help='compile the model and compute in bfloat16, if the images are enough to pay for it and the machine can; '
+        'answers may differ by what bfloat16 rounds',
+    )
     add_image_options(parser)
 
 
@@ -65,8 +71,9 @@ def run(args: Namespace) -> int:
 
             inputs = read_inputs(args.images)
         model = open_model(
-            args, args.checkpoint, args.amp or None, calibration=args.calibration, skip_sure=args.skip_sure
-        )
+            args, args.checkpoint, args.amp or None, calibration=args.calibration, skip_sure=args.skip_sure,
+            fast=args.fast,
+        )  # fmt: skip
         if model.calibration is not None:
             tell(model.calibration.why, sys.stderr)
         return _answer(args, model, inputs, stdout)
@@ -99,7 +106,7 @@ def _answer(args: Namespace, model: 'HybridInferencer', inputs: 'ImageInputs', s
     if args.out:
         settings = dict(
             checkpoint=identity_of(model.checkpoint_path), batch_size=batch_size, top_k=args.top_k,
-            embeddings=args.embeddings, amp=model.amp,
+            embeddings=args.embeddings, amp=model.amp, inference=model.wanted_settings.as_key(),
             calibration=identity_of(model.calibration.path) if model.calibration else None, skip_sure=model.skips,
         )  # fmt: skip
         file = UnfinishedAnswers(
@@ -230,7 +237,7 @@ def _report(
         calibration=model.calibration.path if model.calibration else None,
         by_one_stream=answers.skipped if model.skips else None,
         unreadable=[one._asdict() for one in unreadable],
-        accuracy=answers.accuracy.as_dict() if labelled else None, seconds=round(seconds, 3),
+        accuracy=answers.accuracy.as_dict() if labelled else None, inference=answers.inference, seconds=round(seconds, 3),
     )  # fmt: skip
     text = json.dumps(content, indent=2)
     stdout.write(f'{text}\n' if args.out else '\n],\n' + text.removeprefix('{\n') + '\n')

@@ -4,9 +4,12 @@ import os
 import sysconfig
 from typing import NamedTuple
 
+import torch
 from torch import nn
 
-__all__ = ['CompilerCounts', 'compiler_counts', 'is_compiled', 'missing_for_inductor', 'uncompile']
+__all__ = [
+    'CompilerCounts', 'compilation_failure', 'compiler_counts', 'is_compiled', 'missing_for_inductor', 'uncompile',
+]  # fmt: skip
 
 
 class CompilerCounts(NamedTuple):
@@ -59,3 +62,20 @@ def missing_for_inductor(device_type: str) -> str:
     if not os.path.isfile(os.path.join(sysconfig.get_path('include'), 'Python.h')):
         return 'the headers of Python (`apt-get install python3-dev`)'
     return ''
+
+
+def compilation_failure(error: Exception) -> str:
+    """Say by its class what kind of failure an error in the first call of compiled code is."""
+    from torch._dynamo.exc import BackendCompilerFailed, TorchDynamoException
+    from torch._inductor.exc import CppCompileError
+
+    cause = getattr(error, 'inner_exception', None) or error.__cause__ or error
+    if isinstance(error, torch.OutOfMemoryError) or isinstance(cause, torch.OutOfMemoryError):
+        return 'the memory does not suffice'
+    if isinstance(error, CppCompileError) or isinstance(cause, CppCompileError):
+        return 'the C++ compiler fails'
+    if isinstance(error, BackendCompilerFailed):
+        return "torch.compile's backend fails"
+    if isinstance(error, TorchDynamoException):
+        return 'torch.compile cannot follow the code of the model'
+    return f'the compiled model fails with {type(error).__name__}'

@@ -12,7 +12,7 @@ RUNNER_KEYS = (
     'visualizer', 'default_scope', 'randomness', 'experiment_name', 'runner_type', 'strategy', 'custom_imports',
     'model_wrapper_cfg', 'find_unused_parameters', 'sync_bn', 'tta_model', 'tta_pipeline', 'compile',
     'activation_checkpointing', 'efficient_conv_bn_eval', 'phases', 'cfg_options',
-    'data_split',
+    'data_split', 'inference',
 )  # fmt: skip
 
 

@@ -41,6 +41,7 @@ _OTHERS = dict(
     data_split='data_splits',
     efficient_conv_bn_eval='Runner.train',
     find_unused_parameters='Runner.wrap_model',
+    inference='HybridInferencer',
     phases='run_chain',
     runner_type='build_runner',
     strategy='FlexibleRunner',
@@ -333,7 +334,7 @@ class _Walk:
             self._functions((key,), node, [Runner.set_randomness])
         elif key == 'auto_scale_lr':
             self._all((key,), node, Taker('--auto-scale-lr'))
-        elif key in ('custom_imports', 'data_split'):
+        elif key in ('custom_imports', 'data_split', 'inference'):
             self._all((key,), node, Taker(_OTHERS[key]))
 
     def _functions(self, path: Path, node: dict, functions: Sequence[Callable]) -> None:

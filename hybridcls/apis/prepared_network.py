@@ -1,0 +1,116 @@
+"""A trained model that computes by other settings, in place, and can go back."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from mmengine.runner.amp import autocast
+from mmpretrain.structures import DataSample
+from torch import Tensor, nn
+
+from hybridcls.compat.torch_compiler import is_compiled, uncompile
+from hybridcls.models.adapters import add_token_merging
+from hybridcls.models.adapters.lora import lora_layers
+from hybridcls.models.adapters.lora_merging import merge_lora
+from hybridcls.models.backbones.compiled_streams import check_compiler, compile_streams, compiled_parts
+
+from .inference_settings import InferenceSettings
+
+__all__ = ['PreparedNetwork']
+
+_CPU_OPTIONS = dict(freezing=True)  # weights are constants of the graph: packed once for the CPU's matrix products
+
+
+class PreparedNetwork:
+    """Runs a model by :class:`InferenceSettings`.
+
+    A compiled model meets batches of one size: a smaller one is filled up with copies of its last image, whose answers
+    are dropped; images of another size run uncompiled.
+
+    Args:
+        model (nn.Module): In eval mode, on its device.
+        collate (Callable): Makes a batch of packed samples.
+
+    Attributes:
+        settings (InferenceSettings): What holds now.
+    """
+
+    def __init__(self, model: Any, collate: Callable[[Sequence[Any]], Any]) -> None:
+        self.model, self._collate = model, collate
+        self.settings = InferenceSettings()
+        self._undo: list[Callable[[], Any]] = []
+        self._shape: tuple[int, ...] = ()
+        self._size = 0
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(iter(self.model.parameters())).device
+
+    def use(self, settings: InferenceSettings, batch_size: int = 0) -> None:
+        """Compute by these settings from now on; the weights are not changed.
+
+        Args:
+            settings (InferenceSettings): What shall hold.
+            batch_size (int): Images of a compiled batch. Defaults to 0: those of the first one.
+
+        Raises:
+            ValueError: If the model has nothing that merges tokens.
+            ImportError: If what ``torch.compile`` needs is missing.
+        """
+        if settings.compile:
+            check_compiler(self.device.type, _backend(settings))
+        self.restore()
+        if settings.token_merging_ratio is not None:
+            self._undo.append(add_token_merging(self.model, settings.token_merging_ratio).undo)
+        if settings.compile and lora_layers(self.model):
+            self._undo.append(merge_lora(self.model).undo)
+        if settings.channels_last:
+            self.model.to(memory_format=torch.channels_last)
+            self._undo.append(lambda: self.model.to(memory_format=torch.contiguous_format))
+        if settings.compile:
+            parts = compiled_parts(self.model).values()
+            self._undo += [lambda part=part: uncompile(part) for part in parts if not is_compiled(part)]
+            options = dict(options=_CPU_OPTIONS) if settings.compile is True and self.device.type == 'cpu' else {}
+            compile_streams(self.model, backend=_backend(settings), dynamic=False, **options)
+        self.settings, self._shape, self._size = settings, (), batch_size
+
+    def restore(self) -> None:
+        """Compute as a test does."""
+        while self._undo:
+            self._undo.pop()()
+        self.settings = InferenceSettings()
+
+    @torch.no_grad()
+    def predict(self, packed: Sequence[Any]) -> list[Any]:
+        """Return the predictions of packed samples."""
+        with self._precision():
+            if not self.settings.compile:
+                return self.model.test_step(self._collate(packed))
+            shapes = {_shape_of(one['inputs']) for one in packed}
+            self._shape, self._size = self._shape or min(shapes), self._size or len(packed)
+            if shapes != {self._shape} or len(packed) > self._size:
+                with torch.compiler.set_stance('force_eager'):
+                    return self.model.test_step(self._collate(packed))
+            copies = [
+                dict(inputs=packed[-1]['inputs'], data_samples=DataSample()) for _ in range(self._size - len(packed))
+            ]
+            return self.model.test_step(self._collate([*packed, *copies]))[: len(packed)]
+
+    def _precision(self) -> AbstractContextManager:
+        """Return a context of mixed precision; without one in the settings what holds around it stays."""
+        if self.settings.dtype is None:
+            return nullcontext()
+        return autocast(device_type=self.device.type, dtype=self.settings.dtype)
+
+
+def _backend(settings: InferenceSettings) -> str:
+    return settings.compile if isinstance(settings.compile, str) else 'inductor'
+
+
+def _shape_of(inputs: Any) -> tuple[int, ...]:
+    """The shape of an image, or those of its views."""
+    if isinstance(inputs, Tensor):
+        return tuple(inputs.shape)
+    return tuple(size for view in inputs for size in view.shape)
