@@ -54,6 +54,11 @@ def add_training_options(parser: ArgumentParser) -> None:
         help='scale the learning rate by real batch size / auto_scale_lr.base_batch_size',
     )
     parser.add_argument(
+        '--record',
+        action='store_true',
+        help='record how the training sees each of its images, for `hybridcls audit` (SampleRecordHook)',
+    )
+    parser.add_argument(
         '--no-persistent-workers', action='store_true', help='end the workers of dataloaders after each epoch'
     )
 
@@ -71,6 +76,7 @@ def training_options(args: Namespace, resume: Optional[str] = None) -> 'TrainOpt
         persistent_workers=not args.no_persistent_workers,
         launcher=args.launcher,
         compile=args.compile,
+        record=args.record,
     )
 
 

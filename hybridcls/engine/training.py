@@ -22,6 +22,7 @@ from .config.dataloaders import check_dataloaders, limit_dataloaders
 from .config.distributed import distributed
 from .config.fused_optimizer import fused_optimizer
 from .config.image_folders import check_image_folders
+from .config.label_tables import label_tables
 from .config.layers import ConfigError
 from .config.main_head import main_head
 from .config.memory_format import channels_last, set_memory_format
@@ -79,6 +80,8 @@ class TrainOptions:
         persistent_workers (bool): Allow workers to live for several epochs.
         launcher (str, optional): What starts the processes. None leaves it to the config, and there to ``'none'``.
         compile (bool): Compile the streams (key ``env_cfg.compile_streams``).
+        record (bool): Record how the training sees its images, for an audit
+            (:class:`~hybridcls.engine.hooks.SampleRecordHook`).
     """
 
     resume: Optional[str] = None
@@ -89,6 +92,7 @@ class TrainOptions:
     persistent_workers: bool = True
     launcher: Optional[str] = None
     compile: bool = False
+    record: bool = False
 
 
 def complete(cfg: Config, options: TrainOptions) -> TrainOptions:
@@ -142,6 +146,7 @@ def prepare_training(
     apply(cfg, start_from, options.resume)
     apply(cfg, cache_folders, split_dir or cfg.work_dir)
     _divide_images(cfg, split_dir or cfg.work_dir, options, cfg.get('load_from') if cfg.get('resume') else None)
+    apply(cfg, label_tables)
     check_image_folders(cfg)
     apply(cfg, data_defaults, process_count(options.launcher or 'none'))
     apply(cfg, fractions)
@@ -228,15 +233,15 @@ def start_from(cfg: Config, resume: Optional[str]) -> Iterator[Change]:
         check_checkpoint(cfg.load_from)
 
 
-def default_hooks(cfg: Config) -> Iterator[Change]:
-    """Append the hooks that every run has, unless the config already has one of that type."""
+def default_hooks(cfg: Config, record: bool = False) -> Iterator[Change]:
+    """Append the hooks that every run has, and that of ``--record``, unless the config already has one of that type."""
     from hybridcls.registry import HOOKS
 
     given = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
     kinds = [kind for kind in (class_of('HOOKS', hook) for hook in given) if isinstance(kind, type)]
     missing = [
         dict(type=f'hybridcls.{name}')
-        for name in _DEFAULT_HOOKS
+        for name in (*_DEFAULT_HOOKS, *(['SampleRecordHook'] if record else []))
         if not any(issubclass(kind, HOOKS.get(name)) for kind in kinds)
     ]
     if missing:
@@ -265,7 +270,7 @@ STEPS: tuple[tuple[Step, Callable[[Any], tuple]], ...] = (
     (main_head, lambda options: ()),
     (fractions, lambda options: ()),
     (fitted_schedules, lambda options: ()),
-    (default_hooks, lambda options: ()),
+    (default_hooks, lambda options: (options.record,)),
 )
 """What completes a config for a training, in order, each step with what it is told of the options.
 
