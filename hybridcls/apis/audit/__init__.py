@@ -1,0 +1,1 @@
+"""Audit of the data by the training."""
