@@ -126,7 +126,7 @@ def class_attribute(labels: np.ndarray, classes: Sequence[str]) -> Attribute:
 
 
 def folder_attributes(paths: Sequence[Optional[str]], labels: np.ndarray) -> list[Attribute]:
-    """Return an attribute for each level of the folders of images, without those that are the same for all, or the class.
+    """Return an attribute for each level of the folders, without levels that say no more than the class.
 
     Example:
         >>> paths = ['data/cat/day/1.jpg', 'data/cat/night/2.jpg', 'data/dog/day/3.jpg', 'data/dog/night/4.jpg']
