@@ -51,6 +51,11 @@ def add_training_options(parser: ArgumentParser) -> None:
         help='scale the learning rate by real batch size / auto_scale_lr.base_batch_size',
     )
     parser.add_argument(
+        '--record',
+        action='store_true',
+        help='record how the training sees each of its images, for `hybridcls audit` (SampleRecordHook)',
+    )
+    parser.add_argument(
         '--no-persistent-workers', action='store_true', help='end the workers of dataloaders after each epoch'
     )
 
@@ -67,6 +72,7 @@ def training_options(args: Namespace, resume: Optional[str] = None) -> 'TrainOpt
         pin_memory=not args.no_pin_memory,
         persistent_workers=not args.no_persistent_workers,
         launcher=args.launcher,
+        record=args.record,
     )
 
 

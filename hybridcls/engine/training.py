@@ -75,6 +75,8 @@ class TrainOptions:
         pin_memory (bool): Allow pinned memory in dataloaders.
         persistent_workers (bool): Allow workers to live for several epochs.
         launcher (str, optional): What starts the processes. None leaves it to the config, and there to ``'none'``.
+        record (bool): Record how the training sees its images, for an audit
+            (:class:`~hybridcls.engine.hooks.SampleRecordHook`).
     """
 
     resume: Optional[str] = None
@@ -84,6 +86,7 @@ class TrainOptions:
     pin_memory: bool = True
     persistent_workers: bool = True
     launcher: Optional[str] = None
+    record: bool = False
 
 
 def complete(cfg: Config, options: TrainOptions) -> TrainOptions:
@@ -222,15 +225,15 @@ def start_from(cfg: Config, resume: Optional[str]) -> Iterator[Change]:
         check_checkpoint(cfg.load_from)
 
 
-def default_hooks(cfg: Config) -> Iterator[Change]:
-    """Append the hooks that every run has, unless the config already has one of that type."""
+def default_hooks(cfg: Config, record: bool = False) -> Iterator[Change]:
+    """Append the hooks that every run has, and that of ``--record``, unless the config already has one of that type."""
     from hybridcls.registry import HOOKS
 
     given = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
     kinds = [kind for kind in (class_of('HOOKS', hook) for hook in given) if isinstance(kind, type)]
     missing = [
         dict(type=f'hybridcls.{name}')
-        for name in _DEFAULT_HOOKS
+        for name in (*_DEFAULT_HOOKS, *(['SampleRecordHook'] if record else []))
         if not any(issubclass(kind, HOOKS.get(name)) for kind in kinds)
     ]
     if missing:
@@ -256,7 +259,7 @@ STEPS: tuple[tuple[Step, Callable[[Any], tuple]], ...] = (
     (main_head, lambda options: ()),
     (fractions, lambda options: ()),
     (fitted_schedules, lambda options: ()),
-    (default_hooks, lambda options: ()),
+    (default_hooks, lambda options: (options.record,)),
 )
 """What completes a config for a training, in order, each step with what it is told of the options.
 

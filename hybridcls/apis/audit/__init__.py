@@ -1,1 +1,5 @@
-"""Audit of the data by the training."""
+"""What a training knows of its data: labels that look wrong."""
+
+from .data_audit import Audit, audit_data
+
+__all__ = ['Audit', 'audit_data']

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
-__all__ = ['Section', 'Table', 'render']
+__all__ = ['Section', 'Table', 'percent', 'render']
 
 
 @dataclass
@@ -53,6 +53,11 @@ class Section:
     groups: list[dict] = field(default_factory=list)
     map: Optional[dict] = None
     details: list[dict] = field(default_factory=list)
+
+
+def percent(value: Optional[float]) -> Optional[str]:
+    """Return a percentage as it stands in a cell."""
+    return None if value is None else f'{value:.1f}'
 
 
 def render(title: str, subtitle: str, sections: Sequence[Section]) -> str:

@@ -21,6 +21,7 @@ from .preemption_hook import PreemptionHook
 from .preprocessing_version_hook import PreprocessingVersionHook
 from .random_state_hook import RandomStateHook, seed_worker
 from .resume_hook import ResumeHook
+from .sample_record_hook import SampleRecordHook
 from .sharded_rows_hook import ShardedRowsHook
 from .slow_weights_hook import SlowWeightsHook
 from .step_cost_hook import StepCostHook
@@ -35,8 +36,8 @@ __all__ = [
     'BatchCheckHook', 'CalibrationHook', 'CheckpointHook', 'CheckpointMatchHook', 'ClassCountsHook', 'ClassMarginsHook',
     'ClassNamesHook', 'ConsoleHook', 'DataReportHook', 'EarlyStoppingHook', 'EmbeddingBankHook', 'GalleryHook',
     'HeadFirstHook', 'LearningCurvesHook', 'LoggerHook', 'ParamSchedulerHook', 'PreemptionHook',
-    'PreprocessingVersionHook', 'RandomStateHook', 'ResumeHook', 'seed_worker', 'ShardedRowsHook', 'SlowWeightsHook',
-    'StepCostHook', 'SubcenterCleanupHook', 'SwitchRecipeHook', 'ThresholdsHook', 'TokenMergingHook', 'TransferHook',
+    'PreprocessingVersionHook', 'RandomStateHook', 'ResumeHook', 'seed_worker', 'SampleRecordHook', 'ShardedRowsHook',
+    'SlowWeightsHook', 'StepCostHook', 'SubcenterCleanupHook', 'SwitchRecipeHook', 'ThresholdsHook', 'TokenMergingHook', 'TransferHook',
     'VisualizationHook',
 ]  # fmt: skip
 

@@ -1,6 +1,6 @@
 """The model of every phase: backbone, neck and head, joined by the registry."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Optional, Protocol, Union
 
 import torch
@@ -63,6 +63,7 @@ class HybridClassifier(BaseClassifier):
     Attributes:
         distillation (LossTerms, optional): The terms of a teacher (:class:`Distillation`), while one is attached.
         backward_compat (BackwardCompat, optional): The terms of an old model, while one is attached.
+        loss_recorder (Callable, optional): Is called with the features and the samples of each batch that is trained on.
 
     Shape:
         - inputs: what the data preprocessor gives, ``(V * B, 3, H, W)``: V views of B images, view by view.
@@ -111,6 +112,7 @@ class HybridClassifier(BaseClassifier):
         self._normalize_for_backbone()
         self.distillation: Optional[LossTerms] = None
         self.backward_compat: Optional[BackwardCompat] = None
+        self.loss_recorder: Optional[Callable[[Any, Sequence[DataSample]], None]] = None
         if distill_projection is not None:
             check_number('HybridClassifier', 'distill_projection', distill_projection, 1, integer=True)
             if chain.width is None:
@@ -203,6 +205,8 @@ class HybridClassifier(BaseClassifier):
             parts = [part for part in (self.backbone, self.neck) if part is not None]
             features = self.grad_cache(self.extract_feat, inputs, parts)
         losses = self._loss(features, data_samples)
+        if self.loss_recorder is not None and self.training:
+            self.loss_recorder(features, data_samples)
         if self.distillation is not None:
             losses = self.distillation.add_to(losses, self, inputs, features)
         if self.backward_compat is not None:

@@ -1,0 +1,81 @@
+"""One audit of the data of a training: a page, the suspects as a table, and the same numbers as JSON."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, Optional
+
+from ..inferencer import HybridInferencer
+from ..report.evaluated_images import evaluate_images
+from ..report.html_page import render
+from .label_neighbours import neighbour_votes
+from .label_suspects import find_suspects
+from .suspects_section import suspects_section
+from .suspects_table import suspects_table
+from .training_images import training_images
+
+__all__ = ['Audit', 'audit_data']
+
+
+class Audit(NamedTuple):
+    """What was found.
+
+    Args:
+        html (str): The page.
+        table (bytes): The suspects, a CSV file.
+        numbers (dict): Numbers in JSON's types.
+    """
+
+    html: str
+    table: bytes
+    numbers: dict[str, Any]
+
+
+def audit_data(
+    model: HybridInferencer,
+    data: Optional[str] = None,
+    top: Optional[int] = None,
+    batch_size: Optional[int] = None,
+    workers: Optional[int] = None,
+    tell: Callable[[str], None] = print,
+) -> Audit:
+    """Look for labels that are wrong.
+
+    Args:
+        model (HybridInferencer): With classes, one an image.
+        data (str, optional): As for :func:`training_images`.
+        top (int, optional): So many suspects. Defaults to None: as many as are found.
+        batch_size (int, optional), workers (int, optional): As for a call of the model.
+        tell (Callable): Takes lines about the progress.
+
+    Raises:
+        ValueError: If the model has no classes, or several an image; see :func:`training_images`.
+        FileNotFoundError: If there are no images.
+    """
+    if not model.classes or model.multi_label:
+        raise ValueError(f'audit: expected a model with one class an image, got {model.head_name}.')
+    began = time.monotonic()
+    images = training_images(model, data)
+    for note in images.notes:
+        tell(note)
+    seen = evaluate_images(model, images.items, batch_size, workers)
+    votes = None
+    if seen.embeddings is not None:
+        votes = neighbour_votes(seen.embeddings, images.labels, len(images.classes))
+    suspects = find_suspects(images.labels, len(images.classes), images.record, votes, seen.scores)
+    count = suspects.listed if top is None else min(top, len(images))
+    sections = [suspects_section(images, suspects, count)]
+    html = render(
+        f'Audit of {Path(model.checkpoint_path).resolve().parent.name}',
+        f'{len(images)} training images, {time.strftime("%Y-%m-%d %H:%M")}.',
+        sections,
+    )
+    numbers = dict(
+        checkpoint=model.checkpoint_path,
+        images=len(images),
+        recorded=images.record is not None,
+        suspects=suspects.listed,
+        expected_wrong=suspects.expected,
+        seconds=time.monotonic() - began,
+    )
+    return Audit(html, suspects_table(images, suspects, count), numbers)

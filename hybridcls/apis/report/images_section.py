@@ -1,0 +1,44 @@
+"""Images to look at: the wrong ones by confused pair, and the least certain ones."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .evaluated_images import EvaluatedImages
+from .html_page import Section
+from .thumbnails import thumbnail
+
+__all__ = ['images_section']
+
+_PAIRS, _OF_A_PAIR, _UNSURE = 8, 8, 24
+
+
+def images_section(known: EvaluatedImages, classes: Sequence[str]) -> Section:
+    """Show thumbnails of them."""
+    wrong = np.flatnonzero(known.predicted != known.labels)
+    groups = []
+    by_pair: dict[tuple[int, int], list[int]] = {}
+    for row in wrong:
+        by_pair.setdefault((int(known.labels[row]), int(known.predicted[row])), []).append(int(row))
+    for (own, said), rows in sorted(by_pair.items(), key=lambda pair: (-len(pair[1]), pair[0]))[:_PAIRS]:
+        surest = sorted(rows, key=lambda row: -known.confidence[row])[:_OF_A_PAIR]
+        groups.append(
+            dict(
+                title=f'{classes[own]} taken for {classes[said]} ({len(rows)} images, the surest first)',
+                pictures=[_picture(known, row, classes) for row in surest],
+            )
+        )
+    unsure = np.argsort(known.confidence, kind='stable')[:_UNSURE]
+    groups.append(dict(title='Least certain images', pictures=[_picture(known, int(row), classes) for row in unsure]))
+    say = f'{len(wrong)} of {len(known)} images are wrong.'
+    return Section('images', 'Images to look at', [say], groups=groups)
+
+
+def _picture(images: EvaluatedImages, row: int, classes: Sequence[str]) -> dict[str, Any]:
+    item = images.items[row]
+    own, said = classes[int(images.labels[row])], classes[int(images.predicted[row])]
+    text = f'{own}: {100 * images.scores[row, images.labels[row]]:.0f} %'
+    if own != said:
+        text = f'{said} {100 * images.confidence[row]:.0f} %, is {text}'
+    return dict(image=thumbnail(item), alt=f'{item.path}: {text}', caption=text)

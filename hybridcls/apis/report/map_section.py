@@ -1,0 +1,39 @@
+"""The map of the embeddings, with pictures."""
+
+from collections.abc import Sequence
+from typing import Any, Optional
+
+from .embedding_map import embedding_places, spread_places
+from .evaluated_images import EvaluatedImages
+from .html_page import Section
+from .thumbnails import thumbnail
+
+__all__ = ['map_section']
+
+
+def map_section(known: EvaluatedImages, classes: Sequence[str]) -> Optional[Section]:
+    """Show the images as dots, some as pictures; None without embeddings."""
+    found = embedding_places(known)
+    if found is None:
+        return None
+    chosen, places = found
+    wrong = known.predicted != known.labels
+
+    def at(place: int) -> dict[str, Any]:
+        row = int(chosen[place])
+        x, y = (4 + 92 * places[place]).round(2)
+        title = f'{known.items[row].path}: {classes[known.labels[row]]}'
+        return dict(x=float(x), y=float(y), wrong=bool(wrong[row]), title=title)
+
+    pictures = []
+    for place in spread_places(places):
+        image = thumbnail(known.items[int(chosen[place])], 40)
+        if image is not None:
+            pictures.append(dict(at(int(place)), image=image))
+    say = (
+        f'{len(chosen)} of {len(known)} images by t-SNE of their embeddings: what lies near each other is alike for '
+        'the model; distances between groups mean nothing. Orange squares are wrong.'
+    )
+    alt = f'Map of {len(chosen)} images by their embeddings'
+    dots = [at(place) for place in range(len(chosen))]
+    return Section('map', 'Map of the embeddings', [say], map=dict(alt=alt, dots=dots, pictures=pictures))
