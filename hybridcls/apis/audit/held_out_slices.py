@@ -88,7 +88,9 @@ def held_out_slices(
     groups = groups_of_near_duplicates([item.path or f'#{row}' for row, item in enumerate(images.items)])
     first = np.unique(groups, return_index=True)[1]
     if len(first) < len(images):
-        notes.append(f'{len(images) - len(first)} of {len(images)} images nearly equal another one, and are not counted.')
+        notes.append(
+            f'{len(images) - len(first)} of {len(images)} images nearly equal another one, and are not counted.'
+        )
     first = np.sort(first)
     images = images.part(first)
     attributes, more = image_attributes(model, images, metadata, batch_size)

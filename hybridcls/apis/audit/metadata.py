@@ -44,7 +44,9 @@ def metadata_attributes(table: str, paths: Sequence[Optional[str]]) -> tuple[lis
     if not taken:
         raise ValueError(
             f'audit: expected lines about the images ({next(iter(paths), None)!r} ...) in {table}, got none (its first '
-            f'path is {written[0]!r}).' if written else f'audit: expected lines in {table}, got none.'
+            f'path is {written[0]!r}).'
+            if written
+            else f'audit: expected lines in {table}, got none.'
         )
     missing = lines.count(None)
     notes = [f'{missing} of {len(lines)} images have no line in {table}.'] if missing else []
