@@ -21,9 +21,7 @@ def suspects_section(images: TrainingImages, suspects: Suspects, count: int) -> 
     pictures = []
     for row in shown[:_PICTURES]:
         text = f'{images.classes[images.labels[row]]}, rather {images.classes[suspects.suggested[row]]}?'
-        pictures.append(
-            dict(image=thumbnail(images.items[row]), alt=f'{images.items[row].path}: {text}', caption=text)
-        )
+        pictures.append(dict(image=thumbnail(images.items[row]), alt=f'{images.items[row].path}: {text}', caption=text))
     names = images.names()
     head = ['image', 'label', 'suggested', 'score', *suspects.signals]
     rows = [
