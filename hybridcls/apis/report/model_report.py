@@ -175,7 +175,7 @@ def _of_classes(
     table, confusions = class_numbers(known, classes)
     rejection = rejection_numbers(known, unknown, classes) if unknown is not None else []
     calibration = None if model.calibration is None else model.calibration.calibration
-    effect = calibration_effect(known, classes, calibration)
+    effect = calibration_effect(known, calibration)
     corrupted: list[dict[str, Any]] = []
     if asked.corruptions:
         corrupted = robustness(model, known, asked.corruptions, asked.batch_size, asked.workers, asked.tell)
