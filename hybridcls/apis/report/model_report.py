@@ -20,7 +20,9 @@ from .confusion_section import confusion_section
 from .corrupted_images import robustness
 from .cost_section import cost_section
 from .data_notes import data_notes
+from .embedding_norm import read_norms
 from .evaluated_images import EvaluatedImages, evaluate_images
+from .gallery_neighbours import find_neighbours
 from .gate import read_gates
 from .gate_section import gate_section
 from .headline_section import headline_section
@@ -30,9 +32,7 @@ from .map_section import map_section
 from .merged_tokens import read_merging
 from .multi_label_section import multi_label_classes_section, multi_label_images_section, multi_label_numbers
 from .neighbour_votes import NEIGHBOURS, with_votes
-from .neighbours import find_neighbours
 from .neighbours_section import neighbours_section
-from .norm import read_norms
 from .norm_section import norm_section
 from .numbers import class_numbers, headline, rejection_numbers, reliability, retrieval_headline, risk_curve
 from .robustness_section import robustness_section

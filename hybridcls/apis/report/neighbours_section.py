@@ -7,8 +7,8 @@ import numpy as np
 
 from ..image_inputs import Item
 from .evaluated_images import EvaluatedImages
+from .gallery_neighbours import Neighbours
 from .html_page import Section, Table, percent
-from .neighbours import Neighbours
 from .thumbnails import thumbnail
 
 __all__ = ['chosen_queries', 'neighbours_section']

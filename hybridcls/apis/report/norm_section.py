@@ -6,8 +6,8 @@ from typing import Any, Optional
 import numpy as np
 
 from .charts import boxes_chart
+from .embedding_norm import NormReadings
 from .html_page import Section, Table, percent
-from .norm import NormReadings
 
 __all__ = ['norm_section']
 
