@@ -13,4 +13,4 @@ def cost_section(model: HybridInferencer, known: EvaluatedImages) -> Section:
     size = next(iter(model.preprocess(known.items[:1])))[0][0][1]['inputs'].shape[-2:]
     rows = model_cost(model, (int(size[0]), int(size[1])))
     return Section('cost', 'Cost', ['Measured on this machine, while the report was made.'], tables=[
-        Table('Size and time', ['what', 'value'], rows, {1})])  # fmt: skip
+        Table('Size and time', ['what', 'value'], rows, {1}, sorts=False)])  # fmt: skip

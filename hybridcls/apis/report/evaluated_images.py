@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Optional
 
 import numpy as np
@@ -46,12 +47,12 @@ class EvaluatedImages:
     def __len__(self) -> int:
         return len(self.items)
 
-    @property
+    @cached_property
     def predicted(self) -> np.ndarray:
         """The class with the largest score, int64 (N,)."""
         return self.scores.argmax(1)
 
-    @property
+    @cached_property
     def confidence(self) -> np.ndarray:
         """The largest score, float32 (N,)."""
         return self.scores.max(1)

@@ -1,6 +1,7 @@
 """A model of embeddings alone answers by the neighbours of an image."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -40,8 +41,7 @@ def with_votes(images: EvaluatedImages) -> tuple[EvaluatedImages, tuple[str, ...
     weights = torch.softmax(similarities.double() / _TEMPERATURE, dim=1)
     votes = torch.zeros(len(known), len(classes), dtype=torch.float64)
     votes.scatter_add_(1, torch.from_numpy(known.labels)[index], weights)
-    known.scores = votes.float().numpy()
-    return known, classes
+    return replace(known, scores=votes.float().numpy()), classes
 
 
 def _strings(labels: Sequence) -> list[str]:
