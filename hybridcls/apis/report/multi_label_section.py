@@ -34,7 +34,7 @@ def multi_label_numbers(
     truths, answers = _labels(images)
     each = _average_precisions(images.scores, truths)
     hits = truths & answers
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             'class': name,
             'images': int(truths[:, number].sum()),

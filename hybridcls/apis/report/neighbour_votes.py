@@ -35,7 +35,7 @@ def with_votes(images: EvaluatedImages) -> tuple[EvaluatedImages, tuple[str, ...
         )
     images.labels = np.array([classes.index(label) if label else UNKNOWN for label in _strings(labels)], dtype=np.int64)
     known = images.part(images.known)
-    vectors = torch.from_numpy(np.nan_to_num(known.embeddings))
+    vectors = torch.from_numpy(np.nan_to_num(np.asarray(known.embeddings)))
     count = min(NEIGHBOURS, len(known) - 1)
     similarities, index = nearest_neighbours(vectors, None, count)
     weights = torch.softmax(similarities.double() / _TEMPERATURE, dim=1)

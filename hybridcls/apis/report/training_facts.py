@@ -93,7 +93,7 @@ def _facts_of(path: Path, cfg: Config, why: str) -> TrainingFacts:
         ('checkpoint', why),
         (
             'trained',
-            f'{meta.get("epoch", "?")} epochs, {meta.get("iter", "?")} updates, until {_date(str(meta.get("time", "?")))}',
+            f'{meta.get("epoch", "?")} epochs, {meta.get("iter", "?")} updates, until {_date(meta.get("time"))}',
         ),
         ('time it took', NOT_RECORDED if seconds is None else _duration(seconds, record.get('attempts', 1))),
         ('on', NOT_RECORDED if not record else f'{record["processes"]} x {record["device"]}, {record["system"]}'),
@@ -130,9 +130,9 @@ def _duration(seconds: float, attempts: int) -> str:
     return text if attempts == 1 else f'{text}, in {attempts} attempts'
 
 
-def _date(stamp: str) -> str:
+def _date(stamp: Optional[str]) -> str:
     """Write the ``20261126_120826`` of a checkpoint as people do."""
-    return re.sub(r'(\d{4})(\d\d)(\d\d)_(\d\d)(\d\d)(\d\d)', r'\1-\2-\3 \4:\5', stamp)
+    return re.sub(r'(\d{4})(\d\d)(\d\d)_(\d\d)(\d\d)(\d\d)', r'\1-\2-\3 \4:\5', stamp or '?')
 
 
 def _git_of(record: Mapping[str, Any]) -> str:
