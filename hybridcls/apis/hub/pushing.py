@@ -155,7 +155,7 @@ def _write(path: str, folder: Path, to: Place, metrics: Optional[Mapping[str, An
 
 def _report_of(path: str, checkpoint: str, card: _Card, notes: list[str]) -> Optional[dict[str, Any]]:
     """Read the report that is named, or the one beside the checkpoint; note which it is."""
-    chosen = card.report
+    chosen: Any = card.report
     if chosen in (None, True):
         places = [path] * os.path.isdir(path) + [os.path.dirname(checkpoint)]
         chosen = next((file for place in places if os.path.isfile(file := os.path.join(place, REPORT))), False)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from hybridcls.checks import check_file
+from hybridcls.datasets.split_names import split_named
 
 from .card_text import as_table, as_text
 
@@ -111,8 +112,9 @@ def card_sections(report: Mapping[str, Any], classes: Sequence[str], figures: Ma
 
 
 def _place(path: str) -> str:
-    """Return the last two names of a path: the rest tells of the machine, not of the data."""
-    return '/'.join(Path(path).parts[-2:]).lstrip('/')
+    """Return the last name of a path, of a split with that above it: the rest tells of the machine, not of the data."""
+    parts = Path(path).parts
+    return '/'.join(parts[-2:] if split_named(parts[-1]) and len(parts) > 2 else parts[-1:])
 
 
 def _purpose(classes: Sequence[str]) -> str:

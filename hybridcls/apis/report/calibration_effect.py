@@ -1,7 +1,6 @@
 """What a calibration does to the probabilities of a report's images, or would do."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, Optional
 
@@ -9,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hybridcls.evaluation import CalibrationMetric, SelectiveMetric
 from hybridcls.functional.calibration import apply_scaling, fit_scaling, match_sets
 from hybridcls.functional.metrics import equal_width_gaps, share_interval
 from hybridcls.functional.metrics.intervals import bootstrap_interval, weighted_mean
@@ -17,7 +15,7 @@ from hybridcls.structures import Calibration
 
 from ..image_sketch import share_in_sketch
 from .evaluated_images import EvaluatedImages
-from .numbers import of_metric, reliability
+from .numbers import reliability
 
 __all__ = ['CalibrationEffect', 'calibration_effect']
 
@@ -56,13 +54,12 @@ class CalibrationEffect(NamedTuple):
 
 
 def calibration_effect(
-    known: EvaluatedImages, classes: Sequence[str], calibration: Optional[Calibration] = None, seed: int = 0
+    known: EvaluatedImages, calibration: Optional[Calibration] = None, seed: int = 0
 ) -> CalibrationEffect:
     """Compare before and after.
 
     Args:
         known (EvaluatedImages): With ``uncalibrated`` scores if there is a calibration.
-        classes (Sequence[str]): Of the model.
         calibration (Calibration, optional): What was applied. Defaults to None: a temperature is cross-validated.
         seed (int): Of the folds. Defaults to 0.
     """
@@ -85,7 +82,7 @@ def calibration_effect(
             after = replace(known, scores=scores)
         except (ValueError, IndexError) as error:
             kind, why = 'none', f'A temperature cannot be fitted to these images: {error}'
-    rows = _rows(before, after, classes, risk)
+    rows = _rows(before, after, risk)
     return CalibrationEffect(
         kind, rows, reliability(before), None if after is None else reliability(after), temperatures, overlap, why,
         threshold, sets, risk,
@@ -107,69 +104,62 @@ def _by_other_images(known: EvaluatedImages, seed: int) -> tuple[np.ndarray, lis
     return calibrated.numpy(), [*temperatures, fit_scaling('temperature', scores, labels)['temperature']]
 
 
-def _rows(
-    before: EvaluatedImages, after: Optional[EvaluatedImages], classes: Sequence[str], risk: float
-) -> list[dict[str, Any]]:
+def _rows(before: EvaluatedImages, after: Optional[EvaluatedImages], risk: float) -> list[dict[str, Any]]:
+    """Return the numbers of both and their difference; all intervals are of the same resamples."""
+    both = [_Numbers(images, risk) for images in (before, after) if images is not None]
+
+    def statistic(weights: Tensor) -> Tensor:
+        found = [one.of(weights) for one in both]
+        return torch.stack([*found, found[-1] - found[0]], 1)
+
+    values = statistic(torch.ones(1, len(before), dtype=torch.float64))[0].tolist()
+    ends = bootstrap_interval(statistic, len(before), confidence=_CONFIDENCE)
+    lows, highs = ends.low.tolist(), ends.high.tolist()
     coverage = f'selective/coverage_risk{100 * risk:g}_least_confidence'
-    found = []
-    for images in (before, after):
-        numbers = {}
-        if images is not None:
-            numbers = of_metric(CalibrationMetric(bins=_BINS, confidence=_CONFIDENCE), images, classes)
-            selective = SelectiveMetric(coverages=(), risks=(risk,), confidence=_CONFIDENCE)
-            numbers |= of_metric(selective, images, classes)
-        found.append(numbers)
-    differences = {} if after is None else _differences(before, after)
     names = (('calibration/ece', 'ECE', '%', 'lower'), ('calibration/nll', 'NLL', 'nats', 'lower'),
              ('calibration/brier', 'Brier score', '', 'lower'),
              (coverage, f'images answered at an error of at most {100 * risk:g} % on them', '%', 'higher'))  # fmt: skip
-    return [
-        dict(key=key, name=name, unit=unit, better=better, before=_ends(found[0], key), after=_ends(found[1], key),
-             difference=differences.get(key))
-        for key, name, unit, better in names
-    ]  # fmt: skip
+    rows = []
+    for column, (key, name, unit, better) in enumerate(names):
+        cells = [
+            dict(value=values[k][column], low=_finite(lows[k][column]), high=_finite(highs[k][column]))
+            for k in range(len(values))
+        ]
+        parts = dict(before=cells[0], after=None, difference=None)
+        if len(both) == 2:
+            parts.update(after=cells[1], difference=cells[2])
+        rows.append(dict(key=key, name=name, unit=unit, better=better, **parts))
+    return rows
 
 
-def _ends(numbers: dict[str, Any], key: str) -> Optional[dict[str, Any]]:
-    if numbers.get(key) is None:
-        return None
-    ends = {end: numbers.get(f'{key}_{end}') for end in ('low', 'high')}
-    return dict(value=numbers[key], **{end: _finite(value) for end, value in ends.items()})
+class _Numbers:
+    """ECE, NLL, Brier score and coverage of resamples, as CalibrationMetric and SelectiveMetric have them of images."""
+
+    def __init__(self, images: EvaluatedImages, risk: float) -> None:
+        scores, labels = torch.from_numpy(images.scores).double(), torch.from_numpy(images.labels)
+        self.confidence, predicted = scores.max(1)
+        self.right = (predicted == labels).double()
+        target = scores.gather(1, labels.unsqueeze(1)).squeeze(1)
+        tiny = torch.finfo(torch.float32)
+        nll = -target.clamp_min(tiny.tiny * tiny.eps).log()
+        self.means = torch.stack([nll, scores.square().sum(1) - 2 * target + 1], 1)
+        uncertainty = (1 - self.confidence).sort()
+        self.order, self.risk = uncertainty.indices, risk
+        self.ends = uncertainty.values.unique_consecutive(return_counts=True)[1].cumsum(0) - 1  # of equal ones
+
+    def of(self, weights: Tensor) -> Tensor:
+        """Return the four of each resample, (R, 4)."""
+        gaps, shares = equal_width_gaps(self.confidence, self.right, _BINS, weights)
+        drawn = weights[:, self.order]
+        answered = drawn.cumsum(1)[:, self.ends]
+        wrong = (drawn * (1 - self.right[self.order])).cumsum(1)[:, self.ends]
+        covered = answered.masked_fill(wrong > self.risk * answered + 1e-9, 0).amax(1) / weights.sum(1)
+        ece = (gaps * shares).sum(1)
+        return torch.cat([100 * ece[:, None], weighted_mean(weights, self.means), 100 * covered[:, None]], 1)
 
 
-def _finite(value: Any) -> Optional[float]:
-    return value if value is not None and math.isfinite(value) else None
-
-
-def _differences(before: EvaluatedImages, after: EvaluatedImages) -> dict[str, dict[str, Any]]:
-    """After minus before on the same images, with the intervals of paired resamples."""
-    labels = torch.from_numpy(before.labels)
-    of_images = [_of_images(torch.from_numpy(images.scores).double(), labels) for images in (before, after)]
-    means = torch.stack([new - old for old, new in zip(*(one[2:] for one in of_images), strict=True)], 1)
-
-    def statistic(weights: Tensor) -> Tensor:
-        eces = []
-        for confidence, right, *_ in of_images:
-            gaps, shares = equal_width_gaps(confidence, right, _BINS, weights)
-            eces.append(100 * (gaps * shares).sum(1, keepdim=True))
-        return torch.cat([eces[1] - eces[0], weighted_mean(weights, means)], 1)
-
-    value = statistic(torch.ones(1, len(labels), dtype=torch.float64))[0]
-    ends = bootstrap_interval(statistic, len(labels), confidence=_CONFIDENCE)
-    return {
-        f'calibration/{key}': dict(value=float(value[k]), low=_finite(float(ends.low[k])),
-                                   high=_finite(float(ends.high[k])))
-        for k, key in enumerate(('ece', 'nll', 'brier'))
-    }  # fmt: skip
-
-
-def _of_images(scores: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
-    """Return of each image the confidence, whether it is right, -log of its class's probability, and Brier's score."""
-    confidence, predicted = scores.max(1)
-    target = scores.gather(1, labels.unsqueeze(1)).squeeze(1)
-    brier = scores.square().sum(1) - 2 * target + 1
-    tiny = torch.finfo(torch.float32)
-    return confidence, (predicted == labels).double(), -target.clamp_min(tiny.tiny * tiny.eps).log(), brier
+def _finite(value: float) -> Optional[float]:
+    return value if math.isfinite(value) else None
 
 
 def _share(count: int, of: int) -> dict[str, float]:

@@ -103,7 +103,7 @@ def _not_there(effect: CalibrationEffect, checkpoint: str, data: str) -> list[st
 
 
 def _promises(effect: CalibrationEffect) -> list[list[Any]]:
-    rows = []
+    rows: list[list[Any]] = []
     if effect.threshold is not None:
         found = effect.threshold
         rows.append(['images that are answered, %', *_percent(found['answered'])])

@@ -22,7 +22,9 @@ from .corrupted_images import robustness
 from .cost import seen_size
 from .cost_section import cost_section
 from .data_notes import data_notes
+from .embedding_norm import read_norms
 from .evaluated_images import EvaluatedImages, evaluate_images
+from .gallery_neighbours import find_neighbours
 from .headline_section import headline_section
 from .html_page import Section, render
 from .images_section import images_section
@@ -30,9 +32,7 @@ from .map_section import map_section
 from .merged_tokens import read_merging
 from .multi_label_section import multi_label_classes_section, multi_label_images_section, multi_label_numbers
 from .neighbour_votes import NEIGHBOURS, with_votes
-from .neighbours import find_neighbours
 from .neighbours_section import neighbours_section
-from .norm import read_norms
 from .norm_section import norm_section
 from .numbers import class_numbers, headline, rejection_numbers, reliability, retrieval_headline, risk_curve
 from .overlays_section import overlay_numbers, overlays_of_some, overlays_section
@@ -197,7 +197,7 @@ def _of_classes(
     table, confusions = class_numbers(known, classes)
     rejection = rejection_numbers(known, unknown, classes) if unknown is not None else []
     calibration = None if model.calibration is None else model.calibration.calibration
-    effect = calibration_effect(known, classes, calibration)
+    effect = calibration_effect(known, calibration)
     corrupted: list[dict[str, Any]] = []
     if asked.corruptions:
         corrupted = robustness(model, known, asked.corruptions, asked.batch_size, asked.workers, asked.tell)

@@ -7,8 +7,8 @@ import numpy as np
 
 from ..image_inputs import Item
 from .evaluated_images import EvaluatedImages
+from .gallery_neighbours import Neighbours
 from .html_page import Section, Table, percent
-from .neighbours import Neighbours
 from .thumbnails import thumbnail
 
 __all__ = ['chosen_queries', 'neighbours_section']
@@ -30,7 +30,7 @@ def chosen_queries(known: EvaluatedImages, seed: int = 0) -> list[tuple[str, lis
     rounds = [rows[turn] for turn in range(_WRONG) for rows in by_pair.values() if turn < len(rows)]
     unsure = [row for row in surest[::-1].tolist() if not wrong[row]][:_UNSURE]
     rng = np.random.default_rng(seed)
-    drawn = []
+    drawn: list[int] = []
     for pair, _ in sorted(by_pair.items(), key=lambda one: -len(one[1]))[:_PAIRS]:
         for label in pair:
             left = [row for row in np.flatnonzero((known.labels == label) & ~wrong) if row not in (*unsure, *drawn)]

@@ -3,18 +3,21 @@
 from collections.abc import Mapping
 from typing import Any, Optional
 
+import numpy as np
+
 from .charts import boxes_chart
+from .embedding_norm import NormReadings
 from .html_page import Section, Table, percent
-from .norm import NormReadings
 
 __all__ = ['norm_section']
 
+_SPREAD = 0.01  # of the norms, below which they are called equal
 _CLEAR = -0.3  # a rank correlation from which on it is called clear
 _DOES = {
     'falls clearly': 'falls clearly with {}',
     'falls a little': 'falls a little with {}',
     'rises': 'rises with {}, where it misleads',
-    'does not tell': 'does not tell {}',
+    'does not tell': 'does not tell of {}',
 }
 
 
@@ -71,7 +74,7 @@ def _says(readings: NormReadings) -> list[str]:
     found: dict[str, list[str]] = {}
     for row in of_norm:
         found.setdefault(verdict(row), []).append(row['kind'])
-    parts = [what.format(' and '.join(found[name])) for name, what in _DOES.items() if name in found]
+    parts = [what.format(', '.join(found[name])) for name, what in _DOES.items() if name in found]
     clear = len(found.get('falls clearly', ()))
     first = {len(of_norm): 'is a sign of quality', 0: 'is no sign of quality'}.get(
         clear, 'is a sign of quality in part'
@@ -81,6 +84,13 @@ def _says(readings: NormReadings) -> list[str]:
         'severities). AdaFace takes the norm for the quality of an image, and a search may weigh by it (--pool '
         'quality): that holds as far as it falls here.'
     ]
+    values = np.concatenate([of_kind.ravel() for of_kind in readings.norms.values()])
+    low, middle, high = np.percentile(values, (5, 50, 95))
+    if high - low < _SPREAD * middle:
+        says.append(
+            f'Nearly all norms are within {100 * (high - low) / middle:.2g} % of each other, as a normalization before '
+            'the head makes them: there is nothing to tell images apart by.'
+        )
     norm, confidence = readings.right
     if norm['low'] is not None:
         better = 'tells more' if confidence['value'] > norm['value'] else 'tells no more'

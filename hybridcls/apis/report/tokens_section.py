@@ -36,15 +36,15 @@ def tokens_section(readings: MergingReadings) -> Section:
     pictures = []
     for one in readings.images:
         name = Path(str(one.item.path)).name
-        shown = [('as the model sees it', one.seen)]
-        shown += [(f'tokens after block {block}', drawing)
-                  for block, drawing in zip(readings.drawn, one.drawings, strict=True)]  # fmt: skip
-        pictures += [_picture(pixels, f'{name}: {what}') for what, pixels in shown]
+        pictures.append(_picture(one.seen, name, name))
+        for block, drawing in zip(readings.drawn, one.drawings, strict=True):
+            pictures.append(_picture(drawing, name, f'tokens after block {block}'))
     title = 'Patches that are one token have one colour, the mean of theirs'
     group = dict(title=title, pictures=pictures, large=1 + len(readings.drawn))
     charts = [dict(svg=chart, caption='Tokens that are left after each block.')]
     return Section('tokens', 'Merged tokens', says, charts=charts, groups=[group])
 
 
-def _picture(pixels: np.ndarray, caption: str) -> dict[str, Any]:
-    return dict(image=data_address(Image.fromarray(pixels)), alt=caption, caption=caption)
+def _picture(pixels: np.ndarray, name: str, caption: str) -> dict[str, Any]:
+    alt = name if caption == name else f'{name}: {caption}'
+    return dict(image=data_address(Image.fromarray(pixels)), alt=alt, caption=caption)

@@ -7,8 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hybridcls.evaluation.result_bounds import each_resample
-from hybridcls.functional.metrics import auroc, bootstrap_interval
+from hybridcls.functional.metrics import bootstrap_interval
 from hybridcls.functional.metrics.rank_correlation import level_correlation
 
 from ..inferencer import HybridInferencer
@@ -93,12 +92,20 @@ def _finite(value: float) -> Optional[float]:
 
 
 def _of_right(known: EvaluatedImages, score: str) -> dict[str, Any]:
-    right, values = torch.from_numpy(known.predicted == known.labels), torch.from_numpy(_values(known, score))
+    order = torch.from_numpy(_values(known, score)).double().sort()
+    right = torch.from_numpy(known.predicted == known.labels)[order.indices].double()
+    counts = order.values.unique_consecutive(return_counts=True)[1]
+    ends, group = counts.cumsum(0), torch.arange(len(counts)).repeat_interleave(counts)
 
-    def of(places: Tensor) -> Tensor:
-        hits, own = right[places], -values[places]
-        return 100 * auroc(own[hits], own[~hits])
+    def statistic(weights: Tensor) -> Tensor:
+        """Return the AUROC of each resample, as :func:`hybridcls.functional.metrics.auroc` has it of images."""
+        drawn = weights[:, order.indices]
+        wrong = torch.nn.functional.pad((drawn * (1 - right)).cumsum(1), (1, 0))  # below each position
+        below = (wrong[:, ends - counts] + wrong[:, ends])[:, group] / 2  # ties count half
+        hits = drawn * right
+        return 100 * (hits * below).sum(1) / (hits.sum(1) * wrong[:, -1])
 
-    low, high = bootstrap_interval(each_resample(of), len(known), confidence=_CONFIDENCE)
-    found = dict(value=of(torch.arange(len(known))), low=low, high=high)
-    return dict(score=score, **{key: _finite(float(value)) for key, value in found.items()})
+    value = statistic(torch.ones(1, len(known), dtype=torch.float64))[0]
+    low, high = bootstrap_interval(statistic, len(known), confidence=_CONFIDENCE)
+    found = dict(value=value, low=low, high=high)
+    return dict(score=score, **{key: _finite(float(one)) for key, one in found.items()})

@@ -1,0 +1,29 @@
+"""What is said of corrupted images."""
+
+from hybridcls.apis.report.robustness_section import robustness_section
+
+
+def row(kind, severity, accuracy, **more):
+    return dict(kind=kind, severity=severity, accuracy=accuracy, accuracy_low=0.0, accuracy_high=100.0, ece=1.0,
+                confidence=50.0, **more)  # fmt: skip
+
+
+def test_the_worst_corruption_is_named():
+    rows = [
+        row(None, 0, 90.0),
+        row('blur', 1, 80.0),
+        row('blur', 2, 60.0),
+        row('noise', 1, 50.0),
+        row('noise', 2, 70.0),
+    ]
+    section = robustness_section(rows)
+    assert 'loses most to noise: over its severities 60.0 % are right, of 90.0 %' in section.says[0]
+    assert 'hybridcls calibrate --risk' in section.says[1]
+    assert len(section.charts) == 2
+
+
+def test_with_a_threshold_abstention_is_shown():
+    more = dict(unanswered=10.0, error=None)
+    section = robustness_section([row(None, 0, 90.0, unanswered=5.0, error=2.0), row('blur', 1, 80.0, **more)])
+    assert len(section.charts) == 4
+    assert section.tables[0].rows[1][-2:] == ['10.0', '-']
