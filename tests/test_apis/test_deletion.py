@@ -1,5 +1,7 @@
 """Deletion tells a map that marks what counts from one that does not."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -43,7 +45,7 @@ def test_the_area_is_that_of_the_curve_by_hand(images):
     for step in range(11):
         gone = min(64, step * 256 // 10)
         curve.append((64 - gone + 0.25 * gone) / 64)
-    expected = sum((one + other) / 20 for one, other in zip(curve[:-1], curve[1:], strict=True))
+    expected = sum((one + other) / 20 for one, other in pairwise(curve))
     assert float(areas[0]) == pytest.approx(expected, abs=0.03)
     whole = deletion_areas(Model, images, quarter.flip(1, 2), torch.ones(8, dtype=torch.int64))
     assert float(whole[0]) > float(areas[0]) + 0.3

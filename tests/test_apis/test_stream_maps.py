@@ -77,21 +77,26 @@ def test_with_all_levers_patches_keep_their_places(tmp_path, images):
     assert layers['vit'].name == 'backbone.vit.model.blocks.1'
 
 
+SWIN = dict(
+    model_name='swin_tiny_patch4_window7_224', depths=(1, 1, 1, 1), embed_dim=24, num_heads=(1, 1, 1, 1), window_size=4
+)
+ARCH = dict(embed_dims=24, num_layers=2, num_heads=2, feedforward_channels=24)
+OTHER_VIT = dict(
+    type='mmpretrain.VisionTransformer', arch=ARCH, img_size=64, patch_size=16, out_type='cls_token', output='vector'
+)
+
+
 @pytest.mark.parametrize(
-    ('backbone', 'shape'),
+    ('streams', 'size', 'shape'),
     [
-        (dict(type='HybridBackbone', vit=dict(model_name='swin_tiny_patch4_window7_224', depths=(1, 1, 1, 1), embed_dim=24,
-              num_heads=(1, 1, 1, 1), window_size=4), img_size=128), (4, 4)),
-        (dict(type='HybridBackbone', cnn=dict(type='mmpretrain.ResNet', depth=18), img_size=64, pooled=True), (2, 2)),
-        (dict(type='HybridBackbone', vit=dict(type='mmpretrain.VisionTransformer', arch=dict(embed_dims=24, num_layers=2,
-              num_heads=2, feedforward_channels=24), img_size=64, patch_size=16, out_type='cls_token', output='vector'),
-              img_size=64, pooled=True), (4, 4)),
+        (dict(vit=SWIN), 128, (4, 4)),
+        (dict(cnn=dict(type='mmpretrain.ResNet', depth=18)), 64, (2, 2)),
+        (dict(vit=OTHER_VIT), 64, (4, 4)),
     ],
     ids=['swin', 'mmpretrain resnet', 'mmpretrain vit'],
-)  # fmt: skip
-def test_other_backbones(tmp_path, backbone, shape):
-    model = loaded(tmp_path, backbone)
-    size = backbone['img_size']
+)
+def test_other_backbones(tmp_path, streams, size, shape):
+    model = loaded(tmp_path, dict(type='HybridBackbone', img_size=size, pooled=True, **streams))
     images = torch.rand(2, 3, size, size)
     found = activation_maps(model, images, mapped_layers(model, images))
     (maps,) = found.maps.values()
@@ -112,7 +117,7 @@ def test_what_cannot_be_mapped_is_a_sentence(tmp_path):
     model = loaded(tmp_path, CNN)
     with pytest.raises(ValueError, match='the features of cnn have one place alone'):
         mapped_layers(model, torch.rand(1, 3, 2, 2))
-    with pytest.raises(ValueError, match="expected a layer of cnn, such as .*, got 'nowhere'"):
+    with pytest.raises(ValueError, match=r"expected a layer of cnn, such as .*, got 'nowhere'"):
         mapped_layers(model, torch.rand(1, 3, 64, 64), dict(cnn='nowhere'))
     with pytest.raises(ValueError, match="expected layers of the streams cnn, got one of 'vit'"):
         mapped_layers(model, torch.rand(1, 3, 64, 64), dict(vit='blocks.0'))
