@@ -1,11 +1,14 @@
 """Activation maps of images as pictures, and what they are worth."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple, Optional
 
 import torch
 from PIL import Image
 
+from hybridcls.engine.hooks.visualization_hook import picture_name
 from hybridcls.functional.metrics import Interval, mean_interval
 from hybridcls.visualization.overlay_image import overlay_image
 from hybridcls.visualization.prediction_image import to_rgb_image
@@ -15,7 +18,10 @@ from .image_inputs import Item
 from .inferencer import HybridInferencer
 from .stream_maps import activation_maps, mapped_layers
 
-__all__ = ['DeletionScore', 'OverlaidImage', 'Overlays', 'check_overlays', 'make_overlays', 'overlaid_batch']
+__all__ = ['DeletionScore', 'OverlaidImage', 'Overlays', 'check_overlays', 'make_overlays', 'write_overlays']
+
+
+_EDGE, _FILE_EDGE = 160, 320  # pixels of the longer side: on a page, in a file
 
 
 class OverlaidImage(NamedTuple):
@@ -121,23 +127,51 @@ def check_overlays(model: HybridInferencer, items: Sequence[Item], chosen: Optio
             return
 
 
-def overlaid_batch(
-    model: HybridInferencer, packed: Sequence, items: Sequence[Item], chosen: Optional[Mapping[str, str]] = None
-) -> list[OverlaidImage]:
-    """Return the overlays of a batch of packed samples."""
-    inputs = model.batch_of(packed)['inputs']
-    maps = activation_maps(model, inputs, mapped_layers(model, inputs, chosen))
-    return list(_pictures(items, packed, maps.maps, maps.labels))
+def write_overlays(
+    model: HybridInferencer,
+    items: Sequence[Item],
+    out_dir: str,
+    chosen: Optional[Mapping[str, str]] = None,
+    batch_size: Optional[int] = None,
+    workers: int = 0,
+) -> int:
+    """Write a picture an image: as the model sees it, and beside it the map of each stream; return how many.
+
+    Args:
+        model, items, chosen, batch_size, workers: As for :func:`make_overlays`.
+        out_dir (str): Each picture lies under the path of its image below this folder, or its number.
+    """
+    written = 0
+    for read, _ in model.preprocess(items, batch_size or model.batch_size, workers):
+        packed = [sample for _, sample in read]
+        if packed:
+            inputs = model.batch_of(packed)['inputs']
+            maps = activation_maps(model, inputs, mapped_layers(model, inputs, chosen))
+            for one in _pictures([item for item, _ in read], packed, maps.maps, maps.labels, _FILE_EDGE):
+                name = str(written) if one.item.path is None else picture_name(one.item.path, os.getcwd())
+                file = Path(out_dir, f'{name}.png')
+                file.parent.mkdir(parents=True, exist_ok=True)
+                parts = [one.seen, *one.overlays.values()]
+                strip = Image.new('RGB', (sum(part.width for part in parts), parts[0].height))
+                for place, part in enumerate(parts):
+                    strip.paste(part, (place * part.width, 0))
+                strip.save(file)
+                written += 1
+    return written
 
 
 def _pictures(
-    items: Sequence[Item], packed: Sequence, maps: Mapping[str, torch.Tensor], labels: torch.Tensor
+    items: Sequence[Item],
+    packed: Sequence,
+    maps: Mapping[str, torch.Tensor],
+    labels: torch.Tensor,
+    edge: int = _EDGE,
 ) -> Iterator[OverlaidImage]:
     for row, (item, sample) in enumerate(zip(items, packed, strict=True)):
         inputs = sample['inputs']
         image = to_rgb_image(inputs if isinstance(inputs, torch.Tensor) else inputs[0], is_bgr=True)
         own = {stream: values[row].numpy() for stream, values in maps.items()}
-        overlays = [overlay_image(image, values) for values in own.values()]
+        overlays = [overlay_image(image, values, edge) for values in own.values()]
         yield OverlaidImage(
             item,
             Image.fromarray(image).resize(overlays[0].size, Image.Resampling.BICUBIC),

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ['SkipFit', 'fit_skipping', 'measured_speed']
 
+_LEAST_SAVING = 0.05  # of the operations: below, leaving a stream out is not worth a threshold
 _TIMED_IMAGES = 128
 _ROUNDS = 5
 
@@ -126,9 +127,18 @@ def fit_skipping(
     own = known & is_test
     right = [100 * float((one[own] == given.labels[own]).double().mean()) for one in (full, scores.argmax(1))]
     total, share = sum(one.gflops for one in costs.values()), found.skipped / found.images
-    skip['measured'] = dict(
-        accuracy=right, gflops=[total, total + costs['rest'].gflops - share * costs[chosen.stream].gflops]
-    )
+    left = total + costs['rest'].gflops - share * costs[chosen.stream].gflops
+    if left > (1 - _LEAST_SAVING) * total:
+        return SkipFit(
+            None,
+            [],
+            [
+                f'--skip-sure {rate:g} does not pay: the {first} alone is sure enough of {100 * share:.1f} % of '
+                f'{found.images} images, and without the {chosen.stream} for these an image takes {left:.3g} GFLOPs '
+                f'instead of {total:.3g}. Nothing is skipped.'
+            ],
+        )
+    skip['measured'] = dict(accuracy=right, gflops=[total, left])
     note = (
         f'--skip-sure leaves the {chosen.stream} out where the {first} is sure: for {100 * share:.1f} % of '
         f'{found.images} images, of which {found.changed} get another class than from both streams (with a confidence '

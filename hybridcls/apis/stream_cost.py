@@ -1,6 +1,7 @@
 """What each stream of a model costs an image: operations and time."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -43,7 +44,7 @@ def stream_costs(model: HybridInferencer, size: tuple[int, int], names: tuple[st
         with torch.no_grad(), autocast(enabled=model.amp):
             features = network.backbone(images)
         parts: dict[str, Callable[[], Any]] = {
-            name: lambda name=name: network.backbone.stream_features(name, images) for name in names
+            name: partial(network.backbone.stream_features, name, images) for name in names
         }
         parts['rest'] = lambda: network.head(network.neck(features))
         return parts

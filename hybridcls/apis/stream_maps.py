@@ -83,7 +83,7 @@ def mapped_layers(
         if chosen and stream in chosen:
             found[stream] = _named_layer(network, stream, chosen[stream], roots)
         else:
-            found[stream] = _last_block(network, stream, roots) or _last_map(network, stream, roots, seen)
+            found[stream] = _last_block(network, roots) or _last_map(network, stream, roots, seen)
     return found
 
 
@@ -98,7 +98,7 @@ def _parts(network: Any) -> dict[str, list[str]]:
 
 
 def _facts(network: Any, name: str) -> tuple[int, bool]:
-    """Return the number of tokens without a place, and whether maps have the channels last, of the model above a layer."""
+    """Return the number of tokens without a place in a layer, and whether its maps have the channels last."""
     prefix, last = 0, False
     module: Any = network
     for part in name.split('.'):
@@ -113,23 +113,32 @@ def _named_layer(network: Any, stream: str, name: str, roots: Sequence[str]) -> 
     for full in (name, *(f'{root}.{name}' for root in roots), *(f'{root}.model.{name}' for root in roots)):
         if full in modules and any(full == root or full.startswith(f'{root}.') for root in roots):
             return MappedLayer(full, modules[full], False, *_facts(network, full))
-    inside = [full.removeprefix(f'{roots[0]}.') for full, _ in network.get_submodule(roots[0]).named_children()]
+    inside = [
+        inner
+        for root in (f'{roots[0]}.model', roots[0])
+        if root in modules
+        for inner, _ in modules[root].named_children()
+    ]
     raise ValueError(
-        f'overlays: expected a layer of {stream}, such as {", ".join(inside[:5])}, got {name!r}, which it does not have.'
+        f'overlays: expected a layer of {stream}, such as {", ".join(inside[:5])}, got {name!r}, which it lacks.'
     )
 
 
-def _last_block(network: Any, stream: str, roots: Sequence[str]) -> Optional[MappedLayer]:
-    summarized = getattr(network.backbone, 'merging_blocks', {})
+def _last_block(network: Any, roots: Sequence[str]) -> Optional[MappedLayer]:
+    """Return the input of the last block of a plain transformer; None for others, one in stages for one."""
+    found = []
     for name, module in network.get_submodule(roots[0]).named_modules(prefix=roots[0]):
         for key in ('blocks', 'layers'):
-            blocks = getattr(module, key, None)
-            is_plain = isinstance(blocks, (nn.Sequential, nn.ModuleList)) and len(blocks)
-            if is_plain and all(hasattr(block, 'attn') for block in blocks):
-                last = summarized.get(module, len(blocks)) - 1
-                full = f'{name}.{key}.{last}'
-                return MappedLayer(full, blocks[last], True, *_facts(network, full))
-    return None
+            blocks: Any = getattr(module, key, None)
+            is_list = isinstance(blocks, (nn.Sequential, nn.ModuleList)) and len(blocks) > 0
+            if is_list and all(hasattr(block, 'attn') for block in blocks):
+                found.append((module, f'{name}.{key}', blocks))
+    if len(found) != 1:
+        return None
+    ((module, name, blocks),) = found
+    last = getattr(network.backbone, 'merging_blocks', {}).get(module, len(blocks)) - 1
+    full = f'{name}.{last}'
+    return MappedLayer(full, blocks[last], True, *_facts(network, full))
 
 
 @torch.no_grad()

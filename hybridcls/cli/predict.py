@@ -16,6 +16,7 @@ from .device import hide_gpus
 from .image_options import add_image_options, check_images, check_model, open_model
 from .json_output import own_stdout, tell
 from .out_file import add_out_option, check_out
+from .overlay_options import add_overlay_options, chosen_layers
 from .quick_imports import quick_imports
 from .unfinished_answers import FORMATS, Progress, UnfinishedAnswers, digest_of, identity_of
 
@@ -48,6 +49,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_out_option(parser, 'write the answers to FILE (.csv, .jsonl, .parquet) instead of printing them')
     parser.add_argument('--resume', action='store_true', help='go on with an interrupted run of the same command')
     parser.add_argument('--show-dir', metavar='FOLDER', help='write the images with their answers to FOLDER')
+    add_overlay_options(
+        parser, '--overlays', 'write class activation maps (Grad-CAM) of the images to FOLDER', metavar='FOLDER'
+    )
     parser.add_argument('--top-k', type=int, default=1, metavar='K', help='the K most probable classes; default: 1')
     parser.add_argument(
         '--embeddings', action='store_true', help='also write the embeddings (always so without classes: SupCon)'
@@ -88,6 +92,7 @@ def _check(args: Namespace) -> None:
     if str(args.out).endswith('.parquet'):
         check_installed('predict', 'pyarrow', f'--out {args.out}', 'parquet')
     check_images('predict', args.images)
+    chosen_layers('predict', args)
 
 
 def _answer(args: Namespace, model: 'HybridInferencer', inputs: 'ImageInputs', stdout: TextIO) -> int:
@@ -101,6 +106,10 @@ def _answer(args: Namespace, model: 'HybridInferencer', inputs: 'ImageInputs', s
             )
         tell(f'The head ({model.head_name}) has no classes: only embeddings are written.', sys.stderr)
     items = list(inputs.items)
+    if args.overlays is not None:
+        from hybridcls.apis.overlays import check_overlays, write_overlays
+
+        check_overlays(model, items, chosen_layers('predict', args))
     batch_size = args.batch_size or model.batch_size
     file = None
     if args.out:
@@ -128,6 +137,9 @@ def _answer(args: Namespace, model: 'HybridInferencer', inputs: 'ImageInputs', s
     )  # fmt: skip
     if file is not None:
         file.finish()
+    if args.overlays is not None:
+        count = write_overlays(model, items, args.overlays, chosen_layers('predict', args), batch_size)
+        tell(f'{count} pictures with overlays -> {args.overlays}', sys.stderr)
     _report(args, model, answers, stdout, len(items), labelled, time.monotonic() - began)
     return 1 if answers.unreadable else 0
 

@@ -46,7 +46,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         'resolution; without KIND all of them, which takes 25 times as long',
     )
     add_overlay_options(
-        parser, '--overlays', 'show class activation maps (Grad-CAM) of N images, 12 by default, and what they are worth',
+        parser, '--overlays', 'show class activation maps (Grad-CAM) of N images (12), and what they are worth',
         nargs='?', const=12, type=int, metavar='N',
     )  # fmt: skip
     add_out_option(parser, 'the page; default: report.html in the work dir')

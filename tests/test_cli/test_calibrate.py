@@ -181,3 +181,71 @@ def test_an_index_gets_a_threshold_that_search_takes(checkpoint, digit_folder, t
     assert sum(held) == 14  # all but floor(0.2 * 17) - 1 of 16
     assert run_command('search', gallery, queries, '--pool', 'mean', '--json') == 0
     assert 'The threshold of the index is for --pool none, and is not taken.' in capfd.readouterr().err
+
+
+@pytest.fixture(scope='module')
+def pair(tmp_path_factory, digit_folder):
+    """A model of two streams whose transformer counts for little; its test's config names the images."""
+    backbone = dict(
+        type='HybridBackbone', cnn=dict(model_name='test_resnet'), vit=dict(model_name='test_vit'), img_size=64
+    )
+    cfg = config_of(backbone, LINEAR, digit_folder / 'train')
+    cfg['model']['neck'] = dict(type='ConcatFusion', fusion_dim=16)
+    cfg['test_evaluator'] = [dict(type='Accuracy')]
+    path, model = write_checkpoint(tmp_path_factory.mktemp('w') / 'epoch_1.pth', cfg)
+    model.neck.project.weight.data[:, 96:] *= 0.01
+    content = torch.load(path)
+    content['state_dict'].update({f'neck.{name}': value for name, value in model.neck.state_dict().items()})
+    torch.save(content, path)
+    return path
+
+
+def test_a_stream_is_left_out_where_the_other_is_sure(pair, digit_folder, tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr('hybridcls.apis.skip_fit._ROUNDS', 1)
+    monkeypatch.setattr('hybridcls.apis.stream_cost._ROUNDS', 1)
+    images, cpu = digit_folder / 'train', ('--device', 'cpu')
+    assert run_command('predict', pair, images, '--skip-sure', *cpu) == 2
+    assert (
+        'expected a calibration that says which images are sure, got none. Type: hybridcls calibrate'
+        in capfd.readouterr().err
+    )
+    assert calibrate(pair, digit_folder, '--skip-sure', 0.01) == 1  # 299 images
+    assert 'more are missing' in capfd.readouterr().err
+    options = ('--skip-sure', 0.3, '--skip-stream', 'vit', '--scale', 'none', '--force')
+    assert calibrate(pair, digit_folder, *options) == 0
+    assert 'leaves the vit out where the cnn is sure: for 100.0 % of 36 images' in capfd.readouterr().out
+    with open(f'{pair}.calibration.json') as content:
+        written = json.load(content)
+    assert written['skip_sure']['measured']['milliseconds'][0] > 0
+    probabilities = [one.probability for one in hybridcls.load(pair, 'cpu')(images)]
+    written['skip_sure']['threshold'] = float(np.median(probabilities))  # so that some images need both
+    with open(f'{pair}.calibration.json', 'w') as content:
+        json.dump(written, content)
+    assert run_command('predict', pair, images, '--skip-sure', '--json', *cpu) == 0
+    told = json.loads(capfd.readouterr().out)
+    streams = [row['streams'] for row in told['predictions']]
+    assert {*streams} == {'cnn', 'cnn|vit'}
+    assert told['by_one_stream'] == streams.count('cnn')
+    answers = hybridcls.load(pair, 'cpu', skip_sure=True)(images)
+    both = hybridcls.load(pair, 'cpu')(images)
+    for answer, full, said in zip(answers, both, streams, strict=True):
+        assert '|'.join(answer.streams) == said
+        assert full.streams is None
+        if said == 'cnn|vit':
+            np.testing.assert_allclose(answer.scores, full.scores, atol=1e-5)
+    assert run_command('test', pair, '--skip-sure', '--work-dir', tmp_path / 't', '--json', *cpu) == 0
+    tested = json.loads(capfd.readouterr().out)['metrics']
+    assert tested['accuracy/top1'] == pytest.approx(100 * answers.accuracy.top1)
+    assert run_command('predict', pair, images, '--skip-sure', '--embeddings', '--out', tmp_path / 'e.csv', *cpu) == 2
+    assert 'embeddings are those of both streams' in capfd.readouterr().err
+    assert run_command('predict', pair, images, '--skip-sure', '--amp', *cpu) == 2
+    assert 'computed in float32, and these are in bfloat16' in capfd.readouterr().err
+
+
+def test_of_one_stream_there_is_nothing_to_skip(checkpoint, digit_folder, capfd):
+    assert calibrate(checkpoint, digit_folder, '--skip-sure', 0.3) == 2
+    assert (
+        'expected a model of two streams, got the stream cnn alone: there is nothing to skip' in capfd.readouterr().err
+    )
+    assert run_command('predict', checkpoint, digit_folder / 'val', '--skip-sure', '--device', 'cpu') == 2
+    assert 'there is nothing to skip' in capfd.readouterr().err

@@ -21,9 +21,9 @@ def overlays_of_some(
 ) -> Overlays:
     """Map the surest wrong images, up to a half of ``count``, and others at random (seed 0)."""
     wrong = np.flatnonzero(known.wrong)
-    chosen = wrong[np.argsort(-known.confidence[wrong], kind='stable')][: count // 2]
+    surest = wrong[np.argsort(-known.confidence[wrong], kind='stable')][: count // 2]
     others = np.random.default_rng(0).permutation(np.setdiff1d(np.arange(len(known)), wrong))
-    chosen = [*chosen, *others[: count - len(chosen)]]
+    chosen = [*surest, *others[: count - len(surest)]]
     return make_overlays(model, [known.items[int(row)] for row in chosen], layers)
 
 

@@ -81,9 +81,11 @@ def _moves(model: HybridInferencer, vectors: StreamVectors) -> tuple[Optional[np
 def _weight(neck: Any, place: int, begin: int, width: int) -> Optional[Tensor]:
     """Return what multiplies the features of a stream on their way into the embedding, (D, C)."""
     if isinstance(neck, SumFusion):
-        return neck.project[place].weight if len(neck.project) == 2 else None
+        own: Any = neck.project[place] if len(neck.project) == 2 else None
+        return None if own is None else own.weight
     if isinstance(neck, ConcatFusion) and isinstance(neck.project, torch.nn.Identity):
         return torch.eye(width)
     if isinstance(neck, (ConcatFusion, DHAFusion)):
-        return neck.project.weight[:, begin : begin + width]
+        weight: Any = neck.project.weight
+        return weight[:, begin : begin + width]
     return None

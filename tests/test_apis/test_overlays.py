@@ -1,0 +1,81 @@
+"""Overlays of images: a picture a stream, and a score that tells maps that say something from others."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from trained_checkpoints import LINEAR, config_of, write_checkpoint
+
+import hybridcls
+from hybridcls.apis.image_inputs import read_inputs
+from hybridcls.apis.overlays import DeletionScore, check_overlays, make_overlays, write_overlays
+from hybridcls.apis.report.overlays_section import overlay_numbers, overlays_section
+from hybridcls.functional.metrics import Interval
+
+PAIR = dict(
+    type='HybridBackbone', cnn=dict(model_name='test_resnet'), vit=dict(model_name='test_vit'), img_size=64,
+    token_merging_ratio=0.2,
+)  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def model(tmp_path_factory):
+    cfg = config_of(PAIR, LINEAR)
+    cfg['model']['neck'] = dict(type='DHAFusion', fusion_dim=16)
+    return hybridcls.load(write_checkpoint(tmp_path_factory.mktemp('pair') / 'epoch_1.pth', cfg)[0], 'cpu')
+
+
+@pytest.fixture(autouse=True)
+def _in_two_steps(monkeypatch):
+    monkeypatch.setattr('hybridcls.apis.deletion.STEPS', 2)
+
+
+def test_pictures_and_scores(model, digit_folder, tmp_path):
+    items = list(read_inputs(str(digit_folder / 'val')).items)[:7]
+    found = make_overlays(model, items)
+    assert list(found.layers) == list(found.scores) == ['cnn', 'vit']
+    assert found.merging
+    assert [one.item for one in found.images] == items
+    assert {picture.size for one in found.images for picture in (one.seen, *one.overlays.values())} == {(160, 160)}
+    score = found.scores['vit']
+    assert score.interval.low < score.gain < score.interval.high
+    answers = model.predict([item.path for item in items])
+    # Without merging, as maps are made, another class may win.
+    assert (
+        sum(model.classes[one.label] == answer.class_name for one, answer in zip(found.images, answers, strict=True))
+        >= 5
+    )
+    section = overlays_section(found, model.classes, {item.path: item.label for item in items})
+    assert section.groups[0]['pictures'][1]['alt'].startswith(f'{items[0].path}: map of cnn for ')
+    assert any('Token merging was switched off' in one for one in section.says)
+    assert overlay_numbers(found)['deletion']['cnn']['gain'] == found.scores['cnn'].gain
+    assert write_overlays(model, items[:2], str(tmp_path)) == 2
+    files = sorted(tmp_path.rglob('*.png'))
+    assert [Image.open(file).size for file in files] == [(960, 320)] * 2
+
+
+def test_what_maps_are_worth_is_said(model, digit_folder):
+    items = list(read_inputs(str(digit_folder / 'val')).items)[:1]
+    found = make_overlays(model, items)
+    nan = float('nan')
+    cases = {
+        (0.1, 0.02, 0.2): 'they mark something that the answer rests on',
+        (0.1, -0.02, 0.2): 'do not read anything into these maps',
+        (0.1, nan, nan): '1 images are too few to tell',
+    }
+    for (gain, low, high), said in cases.items():
+        scored = found._replace(scores=dict(cnn=DeletionScore(gain, Interval(low, high))))
+        assert said in overlays_section(scored, model.classes, {}).says[1]
+    with torch.no_grad():
+        model.model.neck.project.weight[:, 96:] = 0  # nothing of the vit counts
+        model.model.neck.gate[0].weight[:, 96:] = 0
+    (silent,) = make_overlays(model, items).images
+    assert silent.silent == ('vit',)
+    assert np.ptp(np.asarray(silent.overlays['vit']), axis=2).max() == 0  # grey
+
+
+def test_a_mistaken_layer_is_found_before_images_are_asked(model, digit_folder):
+    items = list(read_inputs(str(digit_folder / 'val')).items)[:1]
+    check_overlays(model, items)
+    with pytest.raises(ValueError, match="got 'nowhere'"):
+        check_overlays(model, items, dict(cnn='nowhere'))
