@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 HEAVY = {
-    'transformers': 'mmengine wants the name of one optimizer (compat/mmengine/late_adafactor.py); torchmetrics wants it',
+    'transformers': 'mmengine wants the name of one optimizer (compat/mmengine/late_adafactor.py)',
     'peft': 'LoRA alone needs it; transformers imports it',
     'torchmetrics': 'average precision alone needs it; it imports transformers, scipy and matplotlib',
     'scipy': 'a few metrics and fits need it; transformers and scikit-learn import it',
@@ -17,7 +17,7 @@ HEAVY = {
     'jinja2': 'the report needs it',
     'pyarrow': 'parquet files need it',
 }
-ROOMS = 'models engine engine.training datasets evaluation visualization apis.inferencer'.split()
+ROOMS = ['models', 'engine', 'engine.training', 'datasets', 'evaluation', 'visualization', 'apis.inferencer']
 START = f"""
 import sys
 import {', '.join(f'hybridcls.{room}' for room in ROOMS)}
