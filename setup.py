@@ -57,6 +57,7 @@ setup(
     package_data={
         'hybridcls.apis.fidelity': ['official_numbers.npz'],
         'hybridcls.apis.report': ['page.html'],
+        'hybridcls.datasets': ['digits.npz'],
     },
     entry_points={'console_scripts': ['hybridcls=hybridcls.cli.main:main']},
     install_requires=requirements('runtime'),

@@ -1,6 +1,6 @@
 """Several processes for a test, without paying for their imports: one server a test run imports all, and forks them.
 
-An interpreter that imports PyTorch, mmpretrain and hybridcls costs 7 seconds of CPU time before it does anything. The
+An interpreter that imports PyTorch, mmpretrain and hybridcls costs 5 seconds of CPU time before it does anything. The
 server of ``multiprocessing``'s start method *forkserver* has done so and nothing else: its children are as clean as a
 new interpreter, and start in milliseconds.
 """
@@ -20,8 +20,12 @@ TOOLS = Path(__file__).resolve().parents[1] / 'tools'
 PROCESSES = multiprocessing.get_context('forkserver')
 PROCESSES.set_forkserver_preload(
     [
+        'hybridcls',  # first: it keeps transformers out of mmengine's imports
         'pytest',
         'sklearn.datasets',
+        'matplotlib.backends.backend_agg',  # each Runner has a figure
+        'matplotlib.figure',
+        'yapf.yapflib.yapf_api',
         'torch.distributed',
         'mmpretrain.datasets',
         'mmpretrain.engine',

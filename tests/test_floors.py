@@ -16,6 +16,7 @@ FLOORS = [
         'hybridcls.checks',
         'hybridcls.checkpoint_reading',
         'hybridcls.plain_content',
+        'hybridcls.plain_numbers',
         'hybridcls.registry',
         'hybridcls.command_line',
         'hybridcls.compat',

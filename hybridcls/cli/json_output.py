@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import Any, Optional, TextIO
 
+from hybridcls.plain_numbers import plain_results
+
 __all__ = ['own_stdout', 'print_json', 'stdout_for_json', 'tell']
 
 
@@ -47,8 +49,6 @@ def own_stdout() -> Iterator[TextIO]:
 
 def print_json(content: Mapping[str, Any]) -> None:
     """Print one object; the first of several processes does it. Non-finite numbers are null."""
-    from hybridcls.evaluation.result_file import plain_results
-
     tell(json.dumps(plain_results(content, finite=True), indent=2))
 
 

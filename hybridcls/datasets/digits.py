@@ -1,7 +1,8 @@
-"""Handwritten digits, bundled with scikit-learn: real images without a download."""
+"""Handwritten digits, those that scikit-learn bundles: real images without a download."""
 
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
@@ -20,9 +21,10 @@ class Digits(BaseDataset):
     """1,797 handwritten digits of 8 x 8 pixels in 10 classes, in memory.
 
     They are the test part of the UCI set `Optical Recognition of Handwritten Digits
-    <https://archive.ics.uci.edu/dataset/80>`_, as ``sklearn.datasets.load_digits`` ships it. A sample has the keys
-    ``img`` (8, 8, 3) uint8 BGR with three equal channels in [0, 255], ``img_shape`` and ``ori_shape`` (8, 8),
-    ``gt_label`` in 0..9 and ``sample_idx``; the pipeline reads no file and does the resizing.
+    <https://archive.ics.uci.edu/dataset/80>`_ (E. Alpaydin, C. Kaynak; CC BY 4.0), in the order of scikit-learn's
+    ``load_digits``. A sample has the keys ``img`` (8, 8, 3) uint8 BGR with three equal channels in [0, 255],
+    ``img_shape`` and ``ori_shape`` (8, 8), ``gt_label`` in 0..9 and ``sample_idx``; the pipeline reads no image file
+    and does the resizing.
 
     The splits are stratified by class and depend on the two ratios and ``split_seed`` alone.
 
@@ -87,24 +89,29 @@ class Digits(BaseDataset):
 
     def load_data_list(self) -> list[dict]:
         """Return one dict per image of the split, in the order of the original file."""
-        from sklearn.model_selection import train_test_split
-
-        images, labels = _images_and_labels()
-
-        def halves(of: np.ndarray, ratio: float) -> list[np.ndarray]:
-            return train_test_split(of, test_size=ratio, random_state=self.split_seed, stratify=labels[of])
-
-        rest, test = halves(np.arange(len(labels)), self.test_ratio)
-        if self.split == 'test':
-            rest = test
-        elif self.split != 'train+val':
-            rest = halves(rest, self.val_ratio)[self.split == 'val']
+        images, labels, _ = _kept()
+        rest = self._rows()
         chosen = np.sort(rest if self.images_per_class is None else self._few(rest, labels, self.images_per_class))
         return [
             dict(img=images[index], img_shape=(8, 8), ori_shape=(8, 8), gt_label=self.digits.index(labels[index]))
             for index in chosen
             if labels[index] in self.digits
         ]
+
+    def _rows(self) -> np.ndarray:
+        """The rows of the split; those of the usual settings are kept, since scikit-learn takes a second to import."""
+        _, labels, split = _kept()
+        if (self.test_ratio, self.val_ratio, self.split_seed) == (0.2, 0.2, 0):
+            return np.flatnonzero(np.isin(split, self.split.split('+')))
+        from sklearn.model_selection import train_test_split
+
+        def halves(of: np.ndarray, ratio: float) -> list[np.ndarray]:
+            return train_test_split(of, test_size=ratio, random_state=self.split_seed, stratify=labels[of])
+
+        rest, test = halves(np.arange(len(labels)), self.test_ratio)
+        if self.split in ('test', 'train+val'):
+            return test if self.split == 'test' else rest
+        return halves(rest, self.val_ratio)[self.split == 'val']
 
     def _few(self, rest: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
         rng = np.random.default_rng(self.images_seed)
@@ -126,10 +133,8 @@ class Digits(BaseDataset):
 
 
 @lru_cache(maxsize=1)
-def _images_and_labels() -> tuple[np.ndarray, np.ndarray]:
-    """All images, (1797, 8, 8, 3) uint8, and their labels, (1797,) int64. Parsing the file takes 0.1 s, so once."""
-    from sklearn.datasets import load_digits
-
-    data = load_digits()
-    gray = np.rint(data.images * (255 / _BRIGHTEST)).astype(np.uint8)
-    return np.repeat(gray[..., None], 3, axis=-1), data.target
+def _kept() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All images, (1797, 8, 8, 3) uint8, their labels, (1797,) int64, and the split of each by the usual settings."""
+    with np.load(Path(__file__).with_name('digits.npz')) as file:
+        gray = np.rint(file['images'] * (255 / _BRIGHTEST)).astype(np.uint8)
+        return np.repeat(gray[..., None], 3, axis=-1), file['labels'], file['split']

@@ -1,15 +1,14 @@
 """Serialize the results of a test."""
 
 import csv
-import math
 from collections.abc import Mapping
 from io import StringIO
 from pathlib import PurePath
 from typing import Any
 
-import numpy as np
 from mmengine.fileio import dump
-from torch import Tensor
+
+from hybridcls.plain_numbers import plain_results
 
 __all__ = ['plain_results', 'results_as_bytes']
 
@@ -34,21 +33,3 @@ def results_as_bytes(results: Mapping[str, Any], path: str) -> bytes:
         return rows.getvalue().encode()
     content = dump(plain_results(results, finite=kind == 'json'), file_format=kind)
     return content if isinstance(content, bytes) else content.encode()
-
-
-def plain_results(value: Any, finite: bool = False) -> Any:
-    """Convert tensors and arrays in nested results to lists and Python numbers.
-
-    Args:
-        value: Numbers, tensors, arrays, and dicts, lists and tuples of them.
-        finite (bool): Replace non-finite numbers by None. Defaults to False.
-    """
-    if isinstance(value, Tensor):
-        value = value.detach().cpu().tolist()
-    elif isinstance(value, (np.ndarray, np.generic)):
-        value = value.tolist()
-    if isinstance(value, Mapping):
-        return {str(key): plain_results(one, finite) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain_results(one, finite) for one in value]
-    return None if finite and isinstance(value, float) and not math.isfinite(value) else value

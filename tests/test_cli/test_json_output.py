@@ -14,6 +14,7 @@ with stdout_for_json({asked}):
     os.write(1, b'by the descriptor\\n')
     subprocess.run(['echo', 'by a child'])
 print_json(dict(a=1))
+print('imported' if 'torch' in sys.modules else 'light', file=sys.stderr)
 """
 
 
@@ -24,7 +25,7 @@ def run(asked):
 def test_all_else_goes_to_stderr():
     done = run(True)
     assert json.loads(done.stdout) == dict(a=1)
-    for text in ('by print', 'by the descriptor', 'by a child'):
+    for text in ('by print', 'by the descriptor', 'by a child', 'light'):
         assert text in done.stderr
 
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
 
-from hybridcls.datasets import Digits
+from hybridcls.datasets import Digits, digits
 from hybridcls.registry import DATASETS
 
 
@@ -25,6 +26,18 @@ def test_splits_together_are_the_bundled_images():
     np.testing.assert_array_equal(np.rint(everything[..., 0].astype(float) * 16 / 255).sum(0), original.images.sum(0))
     labels = np.concatenate([part.get_gt_labels() for part in (train, val, test)])
     np.testing.assert_array_equal(np.bincount(labels), np.bincount(original.target))
+
+
+def test_what_the_package_keeps_is_what_scikit_learn_gives():
+    original = load_digits()
+    images, labels, _ = digits._kept()
+    np.testing.assert_array_equal(images[..., 1], np.rint(original.images * 255 / 16))
+    np.testing.assert_array_equal(labels, original.target)
+    numbers = np.arange(len(labels))
+    rest, test = train_test_split(numbers, test_size=0.2, random_state=0, stratify=labels)
+    train, val = train_test_split(rest, test_size=0.2, random_state=0, stratify=labels[rest])
+    for split, expected in {'train': train, 'val': val, 'test': test, 'train+val': rest}.items():
+        np.testing.assert_array_equal(Digits(split=split)._rows(), np.sort(expected))
 
 
 def test_an_image_keeps_its_label():

@@ -11,7 +11,7 @@ from sklearn.metrics import precision_recall_fscore_support
 
 from hybridcls.evaluation import ClassReport, MissingFieldError
 from hybridcls.evaluation.class_report import Rows
-from hybridcls.evaluation.result_file import plain_results
+from hybridcls.plain_numbers import plain_results
 
 
 def evaluated(scores, labels, size=None, groups=None, names=None, **keys):

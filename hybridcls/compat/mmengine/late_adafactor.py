@@ -1,4 +1,4 @@
-"""mmengine imports transformers, and with it PEFT, for the name of one optimizer: a quarter of the time of each start."""
+"""mmengine imports transformers, and with it PEFT, for the name of one optimizer: a quarter of each start."""
 
 import sys
 from collections.abc import Sequence

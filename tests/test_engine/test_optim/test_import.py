@@ -4,8 +4,6 @@ import json
 import subprocess
 import sys
 
-import pytest
-
 IMPORTED = """
 import json, sys
 def found(*packages):
@@ -52,12 +50,7 @@ def imported_by(code, *args):
     return json.loads(ran.stdout.splitlines()[-1])
 
 
-def test_the_import_needs_no_models():
-    assert imported_by('import hybridcls.engine.optim') == [[], []]
-
-
-@pytest.mark.parametrize('imports', ['', 'import hybridcls.engine.optim'], ids=['by name', 'by import'])
-def test_a_toy_of_mmengine_trains_with_sam_without_them(tmp_path, imports):
+def test_a_toy_of_mmengine_trains_with_sam_without_them(tmp_path):
     """By name: `import hybridcls.engine`, as `custom_imports` of another package does."""
-    code = f'{imports or "import hybridcls.engine"}\n{TRAINED}\nassert updates == 4, updates'
+    code = f'import hybridcls.engine\n{TRAINED}\nassert updates == 4, updates'
     assert imported_by(code, str(tmp_path)) == [[], []]
