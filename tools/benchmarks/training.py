@@ -6,8 +6,9 @@
         --batch-size 64 --device cuda --amp bfloat16
 
 Each alternative trains a copy of the same model on the same batch, in turn; all but the first are with a fused AdamW.
-The first one is what torch does by itself. Memory is the peak of what a step allocates. Compiled steps are timed after
-their compilation, whose seconds are printed. ``--cpu-time`` measures CPU time, for a shared machine.
+The first one is what torch does by itself. The update alone follows. Memory is the peak of what a step allocates.
+Compiled steps are timed after their compilation, whose seconds are printed. ``--cpu-time`` measures CPU time, for a
+shared machine.
 """
 
 import argparse
@@ -73,6 +74,19 @@ def step_of(model, args, fused=True, channels_last=False, checkpointing=False, c
     return lambda: model.train_step(dict(batch), wrapper)
 
 
+def updates_of(name, args):
+    """Return the step of an optimizer alone, in each form, on copies of the model's parameters."""
+    found = {}
+    settings = dict(lr=1e-6, weight_decay=0.05, **(dict(momentum=0.9) if name == 'SGD' else {}))
+    for form in (None, 'foreach', 'fused'):
+        params = [torch.nn.Parameter(param.detach().clone()) for param in build(args).parameters()]
+        for param in params:
+            param.grad = torch.randn_like(param)
+        form_of = {form: True} if form else {}
+        found[f'{name}, {form or "torch alone"}'] = getattr(torch.optim, name)(params, **settings, **form_of).step
+    return found
+
+
 def main():
     """Time and print."""
     args = arguments()
@@ -101,6 +115,8 @@ def main():
     )
     print(timing_table(timings))
     print('MiB of a step: ' + ', '.join(f'{name} {found:,.0f}' for name, found in memory.items()))
+    for name in ('AdamW', 'SGD'):
+        print(timing_table(interleaved_timings(updates_of(name, args), rounds=3 * args.rounds, clock=clock), name))
     print('first step, s: ' + ', '.join(f'{name} {found:.1f}' for name, found in seconds.items()))
 
 
