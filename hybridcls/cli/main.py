@@ -19,6 +19,7 @@ from hybridcls.version import __version__
 
 from . import (
     ablate,
+    benchmark,
     calibrate,
     demo,
     doctor,
@@ -49,6 +50,7 @@ SUBCOMMANDS = {
     'search': search,
     'calibrate': calibrate,
     'report': report,
+    'benchmark': benchmark,
     'export': export,
     'demo': demo,
     'push': push,
