@@ -8,6 +8,8 @@ from .intervals import Interval
 
 __all__ = ['images_to_show', 'paired_difference_interval']
 
+_STEP = 1e-10
+
 
 def paired_difference_interval(lost: int, won: int, count: int, confidence: float = 0.95) -> Interval:
     r"""Return the score interval of a difference of paired shares (`Tango, 1998
@@ -71,10 +73,10 @@ def _upper(lost: int, won: int, count: int, confidence: float) -> float:
         variance = max(0.0, count * (2 * q + delta * (1 - delta)))
         return lost - won - count * delta + z * math.sqrt(variance)
 
-    at = (lost - won) / count
     if beyond(1.0) >= 0:
         return 1.0
-    return float(brentq(beyond, at, 1.0, xtol=1e-12))
+    above = (lost - won) / count + _STEP  # at the difference itself the variance may be 0
+    return float(brentq(beyond, above, 1.0, xtol=_STEP / 10))
 
 
 def _quantile(confidence: float) -> float:
