@@ -186,9 +186,9 @@ class CompilePlan:
         facts = self.facts
         self._tell(
             f'fast: {self._after.name} takes {1e3 * best:.1f} ms an image, {self._before.name} {1e3 * eager:.1f} ms '
-            f'({best / eager:.2f}); compiled in {facts["compile_seconds"]:.0f} s, {facts["graph_breaks"]} graph breaks. '
-            f'Of {facts["compared_images"]} images that both answered {facts["changed_decisions"]} changed their class, '
-            f'and no probability by more than {facts["largest_change"]:.4f}.'
+            f'({best / eager:.2f}); compiled in {facts["compile_seconds"]:.0f} s, {facts["graph_breaks"]} graph '
+            f'breaks. Of {facts["compared_images"]} images that both answered {facts["changed_decisions"]} changed '
+            f'their class, and no probability by more than {facts["largest_change"]:.4f}.'
         )
         return answers
 

@@ -19,8 +19,8 @@ _WORDS = ('eager', *_SHORT, 'channels_last', 'compiled', 'tome=RATIO')
 class InferenceSettings:
     """The settings of an inference; by default a model computes as it was trained to, and as a test does.
 
-    A config has them as ``inference = dict(precision='bfloat16', compile=True)``: ``hybridcls predict --config`` and all
-    other commands that run a trained model over images take them from there.
+    A config has them as ``inference = dict(precision='bfloat16', compile=True)``: ``hybridcls predict --config`` and
+    all other commands that run a trained model over images take them from there.
 
     Args:
         precision (str): ``'float32'``; ``'bfloat16'`` or ``'float16'``: mixed precision (autocast), as ``--amp``.

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from mmengine.runner.amp import autocast
 from mmpretrain.structures import DataSample
-from torch import Tensor, nn
+from torch import Tensor
 
 from hybridcls.compat.torch_compiler import is_compiled, uncompile
 from hybridcls.models.adapters import add_token_merging

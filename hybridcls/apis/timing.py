@@ -1,17 +1,21 @@
 """Time alternatives on a noisy machine: interleaved, many rounds, by medians."""
 
 import gc
+import math
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Optional
 
 import torch
 
 from hybridcls.checks import check_number
 
-__all__ = ['Timing', 'interleaved_timings', 'timing_table']
+__all__ = ['Timing', 'interleaved_seconds', 'interleaved_timings', 'timing_of', 'timing_table']
+
+_FEWEST_ROUNDS = 3
 
 
 @dataclass
@@ -60,27 +64,48 @@ def interleaved_timings(
     """
     check_number('interleaved_timings', 'rounds', rounds, 1, integer=True)
     check_number('interleaved_timings', 'warmup', warmup, 0, integer=True)
-    names = list(functions)
-    reference = names[0] if reference is None else reference
+    seconds = interleaved_seconds(
+        {name: partial(_seconds_of, function, clock) for name, function in functions.items()}, rounds, warmup
+    )
+    return {name: timing_of(own, seconds[reference or next(iter(functions))]) for name, own in seconds.items()}
+
+
+def interleaved_seconds(
+    measures: Mapping[str, Callable[[], float]], rounds: int, warmup: int = 0, most_seconds: float = math.inf
+) -> dict[str, list[float]]:
+    """Call what measures itself in turn, round by round, and return the seconds of all rounds.
+
+    Args:
+        measures (Mapping[str, Callable]): Each does its work and returns its seconds.
+        rounds (int): Number of rounds that count, at most.
+        warmup (int): Number of rounds before them. Defaults to 0.
+        most_seconds (float): No round but the first three begins after so many. Defaults to infinity.
+    """
+    names = list(measures)
     seconds: dict[str, list[float]] = {name: [] for name in names}
+    began = time.perf_counter()
     collecting = gc.isenabled()
     gc.disable()  # a collection would fall into a random function
     try:
         for round_number in range(-warmup, rounds):
+            if round_number >= _FEWEST_ROUNDS and time.perf_counter() - began > most_seconds:
+                break
             for name in names if round_number % 2 == 0 else reversed(names):
-                elapsed = _seconds_of(functions[name], clock)
+                elapsed = measures[name]()
                 if round_number >= 0:
                     seconds[name].append(elapsed)
             gc.collect()
     finally:
         if collecting:
             gc.enable()
-    timings = {}
-    for name in names:
-        ratios = sorted(own / base for own, base in zip(seconds[name], seconds[reference], strict=True))
-        quartiles = (ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4])
-        timings[name] = Timing(statistics.median(seconds[name]), statistics.median(ratios), quartiles)
-    return timings
+    return seconds
+
+
+def timing_of(seconds: Sequence[float], reference: Sequence[float]) -> Timing:
+    """Return the timing of an alternative from its seconds and those of the reference, round by round."""
+    ratios = sorted(own / base for own, base in zip(seconds, reference, strict=True))
+    quartiles = (ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4])
+    return Timing(statistics.median(seconds), statistics.median(ratios), quartiles)
 
 
 def timing_table(timings: Mapping[str, Timing], what: str = '') -> str:

@@ -20,6 +20,7 @@ from hybridcls.version import __version__
 from . import (
     ablate,
     audit,
+    benchmark,
     calibrate,
     demo,
     doctor,
@@ -51,6 +52,7 @@ SUBCOMMANDS = {
     'calibrate': calibrate,
     'report': report,
     'audit': audit,
+    'benchmark': benchmark,
     'export': export,
     'demo': demo,
     'push': push,

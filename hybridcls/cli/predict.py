@@ -249,7 +249,8 @@ def _report(
         calibration=model.calibration.path if model.calibration else None,
         by_one_stream=answers.skipped if model.skips else None,
         unreadable=[one._asdict() for one in unreadable],
-        accuracy=answers.accuracy.as_dict() if labelled else None, inference=answers.inference, seconds=round(seconds, 3),
+        accuracy=answers.accuracy.as_dict() if labelled else None, inference=answers.inference,
+        seconds=round(seconds, 3),
     )  # fmt: skip
     text = json.dumps(content, indent=2)
     stdout.write(f'{text}\n' if args.out else '\n],\n' + text.removeprefix('{\n') + '\n')

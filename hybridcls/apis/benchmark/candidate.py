@@ -1,0 +1,204 @@
+"""One way to run a model: in a process of its own, so that its memory is its own and no other one disturbs it."""
+
+import gc
+import re
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional, Union
+
+import numpy as np
+import torch
+from mmpretrain.structures import DataSample
+from PIL import Image
+
+from hybridcls.checkpoint_reading import trust_checkpoints
+
+from ..artifact.shipped.runtime import open_graph, read_sidecar
+from ..inference_settings import InferenceSettings
+from ..inferencer import HybridInferencer
+from ..trained_model import Source
+
+__all__ = ['Candidate', 'GraphRunner', 'NetworkRunner', 'serve']
+
+_NOISE = (180, 240)  # (h, w) of the image that the pipeline is shown
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is to be run.
+
+    Args:
+        name (str): In the table.
+        settings (InferenceSettings, optional): Of the model; None for an artifact.
+        source: The checkpoint, or the folder of the artifact.
+        threads (int): Of the CPU.
+        more (dict): ``device``, ``config``, ``calibration`` of a :class:`HybridInferencer`.
+        trust (bool): Whether code in the checkpoint may run. Defaults to False.
+    """
+
+    name: str
+    settings: Optional[InferenceSettings]
+    source: Source
+    threads: int
+    more: dict[str, Any] = field(default_factory=dict)
+    trust: bool = False
+
+    def open(self) -> 'Union[NetworkRunner, GraphRunner]':
+        """Load it into this process."""
+        torch.set_num_threads(self.threads)
+        if self.trust:
+            trust_checkpoints()
+        if self.settings is None:
+            return GraphRunner(str(self.source))
+        return NetworkRunner(HybridInferencer(self.source, **self.more), self.settings)
+
+
+class NetworkRunner:
+    """A trained model by some settings."""
+
+    def __init__(self, model: HybridInferencer, settings: InferenceSettings) -> None:
+        self.model, self.settings = model, settings
+        self.device = model.device
+        noise = np.random.default_rng(0).integers(0, 256, (*_NOISE, 3), dtype=np.uint8)
+        self._image = model.pipeline(dict(img=Image.fromarray(noise)))['inputs']
+        model.network.use(settings)
+
+    def prepare(self, batch_size: int) -> Callable[[], Any]:
+        """Return a call that answers a batch of noise."""
+        network = self.model.network
+        torch.compiler.reset()
+        network.use(self.settings, batch_size)
+        packed = [dict(inputs=self._image, data_samples=DataSample()) for _ in range(batch_size)]
+
+        def run() -> None:
+            network.predict(packed)
+            if self.device.type == 'cuda':
+                torch.cuda.synchronize(self.device)
+
+        return run
+
+    def answers(self, inputs: Sequence[Any]) -> dict[str, np.ndarray]:
+        """Return the outputs for images of the pipeline, by name."""
+        samples = self.model.network.predict([dict(inputs=_tensors(one), data_samples=DataSample()) for one in inputs])
+        names = dict(probabilities='pred_score', embedding='embedding')
+        return {
+            name: torch.stack([one.get(key) for one in samples]).float().cpu().numpy()
+            for name, key in names.items()
+            if key in samples[0]
+        }
+
+    def flops(self) -> int:
+        """Count the operations of one image: two for a product and a sum."""
+        from torch.utils.flop_counter import FlopCounterMode
+
+        network = self.model.network
+        network.use(self.settings.uncompiled)
+        with FlopCounterMode(display=False) as counter:
+            network.predict([dict(inputs=self._image, data_samples=DataSample())])
+        network.use(self.settings)
+        return int(counter.get_total_flops())
+
+
+class GraphRunner:
+    """An exported model in the runtime of its format."""
+
+    device = torch.device('cpu')
+
+    def __init__(self, folder: str) -> None:
+        self.sidecar = read_sidecar(folder, check_files=False)
+        self._run = open_graph(folder, self.sidecar['model'])
+        self._shape = [int(size) for size in self.sidecar['model']['input']['shape'][1:]]
+
+    def prepare(self, batch_size: int) -> Callable[[], Any]:
+        """Return a call that answers a batch of noise."""
+        batch = np.random.default_rng(0).integers(0, 256, (batch_size, *self._shape), dtype=np.uint8)
+        return lambda: self._run(batch)
+
+    def answers(self, inputs: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the outputs for RGB images, uint8 (N, h, w, C), by name."""
+        found = self._run(inputs)
+        return {name: found[name] for name in ('probabilities', 'embedding') if name in found}
+
+    def flops(self) -> None:
+        """Nothing counts them in a graph."""
+        return
+
+
+def serve(candidate: Candidate, connection: Any) -> None:
+    """Answer the questions of another process until it closes the connection: pairs of a method and its arguments."""
+    asked: dict[str, Callable[..., Any]] = {}
+    try:
+        runner = candidate.open()
+        asked = dict(answers=runner.answers, flops=runner.flops)
+        state: dict[str, Callable[[], Any]] = {}
+
+        def prepare(batch_size: int) -> float:
+            state['run'] = runner.prepare(batch_size)
+            return _seconds_of(state['run'])
+
+        asked.update(
+            prepare=prepare, run=lambda: _seconds_of(state['run']),
+            memory=lambda: peak_of_process(state['run'], runner.device),
+        )  # fmt: skip
+        connection.send((True, None))
+    except Exception as error:
+        connection.send((False, _sentence(error)))
+    with suppress(EOFError, KeyboardInterrupt):
+        while True:
+            name, arguments = connection.recv()
+            try:
+                connection.send((True, asked[name](*arguments)))
+            except Exception as error:
+                connection.send((False, _sentence(error)))
+
+
+def peak_of_process(run: Callable[[], Any], device: torch.device) -> dict[str, Optional[int]]:
+    """Return the largest memory of this process (of the GPU: of its tensors) in a call, in bytes, and beyond before.
+
+    On Linux and on GPUs alone; elsewhere the numbers are None.
+    """
+    gc.collect()
+    if device.type == 'cuda':
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        run()
+        peak = torch.cuda.max_memory_allocated(device)
+        return dict(peak=peak, beyond=peak - before)
+    try:
+        Path('/proc/self/clear_refs').write_text('5', encoding='ascii')  # the peak counts from now on
+        before = _status('VmRSS')
+        run()
+        peak = _status('VmHWM')
+    except OSError:
+        return dict(peak=None, beyond=None)
+    return dict(peak=peak, beyond=peak - before)
+
+
+def _status(name: str) -> int:
+    found = re.search(rf'^{name}:\s+(\d+) kB', Path('/proc/self/status').read_text(encoding='ascii'), re.MULTILINE)
+    if found is None:
+        raise OSError(f'/proc/self/status has no {name}')
+    return 1024 * int(found[1])
+
+
+def _seconds_of(run: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    run()
+    return time.perf_counter() - began
+
+
+def _sentence(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return (
+        f'{type(error).__name__}: {text[0]}'
+        if text and not isinstance(error, (ValueError, ImportError))
+        else (' '.join(text) or type(error).__name__)
+    )
+
+
+def _tensors(image: Any) -> Any:
+    """Pixels of one image, or of its views, as a pipeline packs them."""
+    return torch.from_numpy(image) if isinstance(image, np.ndarray) else [torch.from_numpy(view) for view in image]

@@ -1,0 +1,341 @@
+"""Measure each way to run a trained model: interleaved, each in its own process, on the same images."""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional, cast
+
+import numpy as np
+import torch
+
+from hybridcls.checks import check_choice, check_number
+
+from ..artifact.artifact_folder import check_no_program
+from ..artifact.network_input import read_network_input
+from ..artifact.shipped.runtime import Model, read_sidecar
+from ..held_out_images import held_out_images
+from ..image_inputs import read_inputs
+from ..inference_settings import InferenceSettings
+from ..inferencer import HybridInferencer
+from ..machine import cpu_flags, machine
+from ..timing import interleaved_seconds, timing_of
+from .candidate import Candidate
+from .child import Child, ChildError
+from .row import Row, Speed, accuracy_of, verdict_on
+
+__all__ = ['EXPORTS', 'RULES', 'Benchmark', 'BenchmarkOptions', 'benchmark']
+
+EXPORTS = dict(onnxruntime='float32', onnxruntime_int8='int8')
+RULES = ('interval', 'estimate')
+_MEBIBYTE = 2**20
+_PREPROCESSED = 64  # images that the preprocessing is timed with
+_CPU = ('eager', 'bf16', 'channels_last', 'compiled', 'compiled+bf16', 'tome=0.04', 'tome=0.08',
+        'tome=0.04+compiled+bf16', *EXPORTS)  # fmt: skip
+_GPU = ('eager', 'bf16', 'channels_last+bf16', 'compiled', 'compiled+channels_last+bf16', 'tome=0.04', 'tome=0.08',
+        'tome=0.04+compiled+channels_last+bf16')  # fmt: skip
+
+
+@dataclass(frozen=True)
+class BenchmarkOptions:
+    """How it is measured.
+
+    Args:
+        batch_sizes (Sequence[int]): Images of a call. Defaults to 1, 8 and 64.
+        settings (Sequence[str], optional): Names of :meth:`InferenceSettings.of_name`, or of :data:`EXPORTS`. Defaults
+            to None: those that may pay on the device.
+        max_loss (float): Points of accuracy that may be lost, >= 0. Defaults to 0.5.
+        rule (str): ``'interval'`` or ``'estimate'``, see :func:`verdict_on`. Defaults to ``'interval'``.
+        rounds (int): Calls of each, at most. Defaults to 21.
+        seconds (float): No round begins after so many, of a batch size. Defaults to 60.
+        workers (int, optional): Threads that read images. Defaults to None: as in a prediction.
+        trust (bool): Whether code in the checkpoint may run. Defaults to False.
+    """
+
+    batch_sizes: Sequence[int] = (1, 8, 64)
+    settings: Optional[Sequence[str]] = None
+    max_loss: float = 0.5
+    rule: str = 'interval'
+    rounds: int = 21
+    seconds: float = 60.0
+    workers: Optional[int] = None
+    trust: bool = False
+
+    def __post_init__(self) -> None:
+        for size in self.batch_sizes:
+            check_number('benchmark', 'batch_sizes', size, 1, integer=True)
+        check_number('benchmark', 'max_loss', self.max_loss, 0, 100)
+        check_number('benchmark', 'rounds', self.rounds, 1, integer=True)
+        check_number('benchmark', 'seconds', self.seconds, 0)
+        check_choice('benchmark', 'rule', self.rule, RULES)
+        for name in self.settings or ():
+            if name not in EXPORTS:
+                InferenceSettings.of_name(name)
+
+
+@dataclass
+class Benchmark:
+    """What was measured.
+
+    Args:
+        machine (dict): Names and numbers of the machine.
+        rows (list[Row]): The first is what the others are compared with.
+        preprocess_ms (float, optional): Of an image, by one thread, where images were given.
+        chosen (str, optional): The fastest row at the largest batch that ``hybridcls predict`` can run and that loses
+            no more than was wanted.
+        notes (list[str]): Sentences.
+    """
+
+    machine: dict[str, Any]
+    rows: list[Row]
+    preprocess_ms: Optional[float] = None
+    chosen: Optional[str] = None
+    notes: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it in JSON's types."""
+        return dict(
+            machine=self.machine, rows=[row.as_dict() for row in self.rows], preprocess_ms=self.preprocess_ms,
+            chosen=self.chosen, notes=self.notes,
+        )  # fmt: skip
+
+
+def benchmark(
+    source: Any,
+    options: BenchmarkOptions,
+    model: Optional[HybridInferencer] = None,
+    opened: Optional[dict[str, Any]] = None,
+    data: Optional[str] = None,
+    tell: Callable[[str], Any] = lambda sentence: None,
+    child: Callable[[Candidate], Any] = Child,
+) -> Benchmark:
+    """Measure a checkpoint by several settings, or an artifact.
+
+    Args:
+        source: The checkpoint, or the folder of an artifact.
+        options (BenchmarkOptions): How.
+        model (HybridInferencer, optional): The checkpoint, opened; None for an artifact.
+        opened (dict, optional): ``device``, ``config``, ``calibration`` that it was opened with.
+        data (str, optional): Held-out images; with labels there is an accuracy. Defaults to None.
+        tell (Callable): Takes sentences while it works.
+        child (Callable): Starts what runs a candidate. Defaults to a process.
+
+    Raises:
+        ValueError: If an option is out of range, or the first row cannot be run.
+    """
+    device = torch.device('cpu') if model is None else model.device
+    with ExitStack() as stack:
+        images = None if data is None else _Images(model, source, data, options)
+        candidates = []
+        notes = [] if images is None else list(images.notes)
+        rows = []
+        for name in _names(model, device, options, rows):
+            settings = None if name in EXPORTS or model is None else InferenceSettings.of_name(name)
+            folder = source
+            if settings is None and model is not None:
+                tell(f'Exporting for {name}.')
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix='hybridcls_benchmark_')), name)
+                why = _export(model, folder, EXPORTS[name], data, (opened or {}).get('config'))
+                if why:
+                    rows.append(Row(name, None, why))
+                    continue
+            rows.append(Row(name, settings))
+            more = (opened or {}) if settings is not None else {}
+            threads = torch.get_num_threads()
+            candidates.append((rows[-1], Candidate(name, settings, folder, threads, more, options.trust)))
+        running = []
+        for row, candidate in candidates:
+            one = child(candidate)
+            stack.callback(one.close)
+            running.append((row, one))
+        running = [pair for pair in running if _try(pair[0], pair[1].wait, tell)]
+        if not running or running[0][0] is not rows[0]:
+            raise ValueError(f'benchmark: {rows[0].name} cannot be run: {rows[0].missing}')
+        for row, one in running:
+            flops = one.ask('flops') if not row.missing else None
+            row.gflops = None if flops is None else flops / 1e9
+        for size in sorted(options.batch_sizes):
+            running = _time(size, running, options, tell)
+        result = Benchmark(machine(device), rows, None if images is None else images.preprocess_ms, None, notes)
+        if images is not None:
+            _judge(images, running, options, tell)
+    _choose(result, options)
+    return result
+
+
+def _names(
+    model: Optional[HybridInferencer], device: torch.device, options: BenchmarkOptions, rows: list[Row]
+) -> list[str]:
+    if model is None:
+        return ['artifact']
+    names = list(options.settings or (_GPU if device.type == 'cuda' else _CPU))
+    if 'eager' not in names:
+        names.insert(0, 'eager')
+    names.sort(key=lambda name: name != 'eager')
+    if options.settings is None and device.type == 'cpu' and not {'avx512_bf16', 'amx_bf16'} & set(cpu_flags()):
+        names = [name for name in names if 'bf16' not in name]
+    return list(dict.fromkeys(names))
+
+
+def _export(model: HybridInferencer, folder: Path, dtype: str, data: Optional[str], config: Any) -> str:
+    """Export a checkpoint; return a sentence why not."""
+    from ..artifact import TooMuchLost, export
+
+    if dtype == 'int8' and data is None:
+        return 'int8 is fitted to held-out images: pass --data'
+    try:
+        export(
+            model.checkpoint_path, folder, 'onnx', dtype, config=config, data=data if dtype == 'int8' else None,
+            max_loss=100.0 if dtype == 'int8' else None,
+        )  # fmt: skip
+    except (ValueError, ImportError, TooMuchLost) as error:
+        return str(error)
+    return ''
+
+
+def _try(row: Row, function: Callable[[], Any], tell: Callable[[str], Any]) -> bool:
+    """Whether it succeeds; if not the row says why."""
+    try:
+        function()
+    except ChildError as error:
+        row.missing = str(error)
+        tell(f'{row.name}: {error}')
+        return False
+    return True
+
+
+def _time(
+    size: int, running: list[tuple[Row, Any]], options: BenchmarkOptions, tell: Callable[[str], Any]
+) -> list[tuple[Row, Any]]:
+    """Time all at a batch size, and look at their memory; return those that can."""
+    first: dict[str, float] = {}
+
+    def prepare(row: Row, one: Any) -> None:
+        if row.settings is not None and row.settings.compile:
+            tell(f'batch {size}: compiling {row.name}.')
+        first[row.name] = one.ask('prepare', size)
+        one.ask('run')
+
+    running = [(row, one) for row, one in running if _try(row, lambda row=row, one=one: prepare(row, one), tell)]
+    tell(f'batch {size}: timing {", ".join(row.name for row, _ in running)}.')
+    seconds = interleaved_seconds(
+        {row.name: lambda one=one: one.ask('run') for row, one in running}, options.rounds, 1, options.seconds
+    )
+    reference = seconds[running[0][0].name]
+    for row, one in running:
+        own = seconds[row.name]
+        row.speeds[size] = speed = Speed.of(size, own, timing_of(own, reference).ratio, first[row.name])
+        memory = one.ask('memory')
+        if memory['peak'] is not None:
+            speed.peak_mib, speed.beyond_mib = memory['peak'] / _MEBIBYTE, memory['beyond'] / _MEBIBYTE
+    return running
+
+
+def _judge(
+    images: '_Images', running: list[tuple[Row, Any]], options: BenchmarkOptions, tell: Callable[[str], Any]
+) -> None:
+    """Ask all for the same images, and compare the answers."""
+    found: dict[str, list[np.ndarray]] = {row.name: [] for row, _ in running}
+    tell(f'accuracy: {len(images)} images by {len(running)} settings.')
+    for packed in images.batches(max(options.batch_sizes)):
+        for row, one in running:
+            given = packed if row.settings is not None else images.for_graph(packed)
+            found[row.name].append(one.ask('answers', given).get('probabilities'))
+    if any(part is None for parts in found.values() for part in parts):
+        images.notes.append('The head has no classes: there is no accuracy.')
+        return
+    scores = {name: np.concatenate(parts) for name, parts in found.items()}
+    reference, labels = scores[running[0][0].name], np.array(images.labels)
+    for row, _ in running:
+        row.accuracy = accuracy_of(scores[row.name], reference, labels)
+        row.verdict, row.why = verdict_on(row, options.max_loss, options.rule)
+
+
+def _choose(result: Benchmark, options: BenchmarkOptions) -> None:
+    """Choose the fastest at the largest batch of those that are within the wanted loss."""
+    size = max(options.batch_sizes)
+    timed = sorted(
+        (row for row in result.rows if size in row.speeds), key=lambda row: -row.speeds[size].images_per_second
+    )
+    good = [row for row in timed if row.verdict == 'within']
+    usable = next((row for row in good if row.settings is not None), None)
+    result.chosen = None if usable is None else usable.name
+    for row in timed:
+        if row is usable or (usable is None and not good):
+            break
+        speed = f'{row.speeds[size].images_per_second:.1f} images/s at batch {size}'
+        if row.verdict == 'within':
+            result.notes.append(
+                f'{row.name} is faster ({speed}): `hybridcls export` makes it, predict does not run it.'
+            )
+        else:
+            result.notes.append(f'{row.name} is faster ({speed}), and not chosen: {row.why}.')
+
+
+class _Images:
+    """Held-out images, preprocessed once for all."""
+
+    def __init__(self, model: Optional[HybridInferencer], source: Any, data: str, options: BenchmarkOptions) -> None:
+        self._model, self._workers = model, options.workers
+        self.labels: list[int] = []
+        self.notes: list[str] = []
+        if model is None:
+            self._artifact = Model(source, check_files=False)
+            items = list(read_inputs(data, 'benchmark').items)
+            sidecar = self._artifact.sidecar
+            names = [sidecar['classes'], sidecar['folders'] or []]
+            self._number_of = {name: number for of in names for number, name in enumerate(of)}
+        else:
+            items, self.notes = held_out_images(data, model.checkpoint_path, model.config, 'benchmark')
+            self._number_of = {name: number for number, name in enumerate(model.classes)}
+        self._items = items
+        self.preprocess_ms = self._time_preprocessing()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def _time_preprocessing(self) -> float:
+        items = self._items[:_PREPROCESSED]
+        began = time.perf_counter()
+        if self._model is None:
+            for item in items:
+                self._artifact.prepare(item.path)
+        else:
+            for _ in self._model.preprocess(items, 1, 0):
+                pass
+        return 1e3 * (time.perf_counter() - began) / len(items)
+
+    def batches(self, size: int) -> Any:
+        """Yield what the network is given, as arrays; labels are noted on the way."""
+        if self._model is None:
+            for begin in range(0, len(self._items), size):
+                part = self._items[begin : begin + size]
+                self.labels += [self._number_of.get(str(item.label), -1) for item in part]
+                yield np.stack([self._artifact.prepare(item.path) for item in part])
+            return
+        workers = min(8, os.cpu_count() or 1) if self._workers is None else self._workers
+        for read, failed in self._model.preprocess(self._items, size, workers):
+            if failed:
+                self.notes.append(f'{len(failed)} images cannot be read, the first: {failed[0][0].path}.')
+            if read:
+                labels = [self._model.class_of(item.label) for item, _ in read]
+                self.labels += [-1 if label is None else self._number_of.get(label, -1) for label in labels]
+                yield [_arrays(sample['inputs']) for _, sample in read]
+
+    def for_graph(self, packed: Sequence[Any]) -> np.ndarray:
+        """Return the images as a graph takes them, RGB (N, h, w, C)."""
+        given = read_network_input(cast(Any, self._model))  # of which it looks at the pipeline
+        return given.unpacked([torch.from_numpy(one) for one in packed])
+
+
+def _arrays(inputs: Any) -> Any:
+    return inputs.numpy() if isinstance(inputs, torch.Tensor) else [view.numpy() for view in inputs]
+
+
+def check_artifact(folder: str, trust: bool) -> None:
+    """Raise unless a folder is an artifact that may be opened."""
+    check_no_program('benchmark', folder, trust)
+    read_sidecar(folder)

@@ -1,0 +1,131 @@
+"""Measure how fast a trained model answers by each setting, and choose the fastest within a wanted loss of accuracy.
+
+Each setting runs in a process of its own, in interleaved rounds, with the same images: eager, bfloat16, compiled, with
+merged tokens, and exported to onnxruntime. With --out the choice is written as a config that `hybridcls predict
+--config` takes. The exit code is 1 if --out was asked for and no setting is known to lose so little.
+"""
+
+import os
+import sys
+from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
+
+from .device import hide_gpus
+from .image_options import add_image_options, check_images, check_model, open_model
+from .json_output import print_json, stdout_for_json, tell
+from .out_file import add_out_option, check_out, write_out
+from .quick_imports import quick_imports
+
+if TYPE_CHECKING:
+    from hybridcls.apis.benchmark.measuring import Benchmark
+    from hybridcls.apis.inferencer import HybridInferencer
+
+__all__ = ['HELP', 'add_arguments', 'run']
+
+HELP = 'measure how fast a trained model answers by each setting, and choose one within a loss of accuracy'
+_RULES = ('interval', 'estimate')
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the arguments of the subcommand."""
+    parser.add_argument('checkpoint', help='checkpoint or work dir; or the folder of an artifact (`hybridcls export`)')
+    parser.add_argument(
+        '--data',
+        metavar='DATA',
+        help='held-out images with labels, as `hybridcls calibrate` takes them; without them there is no accuracy',
+    )
+    parser.add_argument('--batch-sizes', type=int, nargs='+', default=[1, 8, 64], metavar='N', help='default: 1 8 64')
+    parser.add_argument(
+        '--settings',
+        nargs='+',
+        metavar='NAME',
+        help='parts out of eager, bf16, fp16, channels_last, compiled, tome=RATIO, joined by + (compiled+bf16); '
+        'onnxruntime, onnxruntime_int8. Default: those that may pay on the device',
+    )
+    parser.add_argument(
+        '--max-loss', type=float, default=0.5, metavar='POINTS', help='of accuracy that may be lost; default: 0.5'
+    )
+    parser.add_argument(
+        '--rule',
+        choices=_RULES,
+        default='interval',
+        help='a loss is small enough if its 95 %% interval is (shown; the default), or if the measured one is',
+    )
+    parser.add_argument('--rounds', type=int, default=21, metavar='N', help='calls of each, at most; default: 21')
+    parser.add_argument(
+        '--seconds', type=float, default=60, metavar='S', help='for the rounds of a batch size; default: 60'
+    )
+    parser.add_argument('--threads', type=int, metavar='N', help="of the CPU; default: PyTorch's")
+    add_out_option(parser, 'write the chosen settings as a config (.py), for --config of predict, report, calibrate')
+    add_image_options(parser)
+
+
+def run(args: Namespace) -> int:
+    """Measure; return 1 if nothing could be chosen for ``--out``."""
+    is_artifact = os.path.isfile(os.path.join(args.checkpoint, 'model.json'))
+    check_model('benchmark', args)
+    if args.data is not None:
+        check_images('benchmark', [args.data])
+    check_out('benchmark', args.out, args.force, ('.py',))
+    if args.out and (is_artifact or args.data is None):
+        raise ValueError(
+            'benchmark: --out writes settings for `hybridcls predict`, which runs checkpoints: '
+            + ('an artifact has none. Leave --out away.' if is_artifact else 'to judge their loss, add --data DATA.')
+        )
+    with stdout_for_json(args.json):
+        hide_gpus(args.device)
+        with quick_imports():
+            import torch
+
+            from hybridcls.apis.benchmark import BenchmarkOptions, benchmark
+            from hybridcls.apis.benchmark.measuring import check_artifact
+            from hybridcls.apis.benchmark.benchmark_text import benchmark_text
+            from hybridcls.checkpoint_reading import trust_checkpoints
+
+        if args.threads:
+            torch.set_num_threads(args.threads)
+        options = BenchmarkOptions(
+            args.batch_sizes, args.settings, args.max_loss, args.rule, args.rounds, args.seconds, args.workers,
+            args.trust_checkpoint,
+        )  # fmt: skip
+        model = None
+        if is_artifact:
+            check_artifact(args.checkpoint, args.trust_checkpoint)
+        else:
+            model = open_model(args, args.checkpoint, args.amp or None)
+        if args.trust_checkpoint:
+            trust_checkpoints()
+        source = args.checkpoint if model is None else model.checkpoint_path
+        opened = dict(device=args.device, config=args.config, amp=args.amp or None)
+        found = benchmark(source, options, model, opened, args.data, lambda text: tell(text, sys.stderr))
+        text = benchmark_text(found)
+        if args.out and found.chosen is not None:
+            _write(args, model, found)
+    if args.json:
+        print_json(
+            dict(command='benchmark', checkpoint=source, out=args.out if found.chosen else None, **found.as_dict())
+        )
+    else:
+        tell(text)
+        if found.chosen is not None:
+            tell(f'Chosen: {found.chosen}.' + (f' {_command(args)}' if args.out else ''))
+    if args.out and found.chosen is None:
+        tell('benchmark: no setting is known to lose so little; --out was not written.', sys.stderr)
+        return 1
+    return 0
+
+
+def _write(args: Namespace, model: 'HybridInferencer', found: 'Benchmark') -> None:
+    from hybridcls.apis.benchmark.fast_config import fast_config
+
+    row = next(row for row in found.rows if row.name == found.chosen)
+    size = max(row.speeds)
+    measured = (
+        f'{row.speeds[size].images_per_second:.1f} images/s at batch {size} on {found.machine["cpu"]}, '
+        f'{row.speeds[size].ratio:.2f} of the time of eager; {row.why}.'
+    )
+    write_out(fast_config(model.checkpoint_path, model.config, row.settings, args.out, measured).encode(), args.out)
+
+
+def _command(args: Namespace) -> str:
+    return f'{args.out}: hybridcls predict {args.checkpoint} IMAGES --config {args.out}'

@@ -1,0 +1,123 @@
+"""The benchmark end to end in one process: same images, judged losses, a choice; an artifact; what cannot be run."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from tiny_artifact import write_tiny_artifact
+from trained_checkpoints import CLASSES, LINEAR, VIT, config_of, write_checkpoint
+
+from hybridcls.apis.benchmark import BenchmarkOptions, benchmark
+from hybridcls.apis.benchmark.candidate import peak_of_process
+from hybridcls.apis.benchmark.child import ChildError
+from hybridcls.apis.benchmark.benchmark_text import benchmark_text
+from hybridcls.apis.inferencer import HybridInferencer
+
+
+class InProcess:
+    """What a Child does, here."""
+
+    def __init__(self, candidate):
+        self.candidate, self.state = candidate, {}
+
+    def wait(self):
+        try:
+            self.runner = self.candidate.open()
+        except (ValueError, ImportError) as error:
+            raise ChildError(str(error)) from error
+
+    def ask(self, name, *arguments):
+        if name == 'prepare':
+            self.state['run'] = self.runner.prepare(*arguments)
+        if name in ('prepare', 'run'):
+            self.state['run']()
+            return 0.001 if self.candidate.name == 'eager' else 0.0005
+        if name == 'memory':
+            return peak_of_process(self.state['run'], self.runner.device)
+        return getattr(self.runner, name)(*arguments)
+
+    def close(self):
+        pass
+
+
+@pytest.fixture(scope='module')
+def found(tmp_path_factory, digit_folder):
+    path, _ = write_checkpoint(tmp_path_factory.mktemp('work') / 'epoch_1.pth', config_of(VIT, LINEAR))
+    model = HybridInferencer(path, 'cpu')
+    options = BenchmarkOptions((1, 4), ('bf16', 'channels_last', 'tome=0.9', 'onnxruntime_int8'), 0.5, rounds=20)
+    said = []
+    result = benchmark(
+        path, options, model, dict(device='cpu'), str(digit_folder / 'val'), said.append, child=InProcess
+    )
+    return result, said, model, digit_folder
+
+
+def row_of(result, name):
+    return next(row for row in result.rows if row.name == name)
+
+
+def test_eager_is_first_and_accuracy_is_that_of_a_prediction(found):
+    result, _, model, folder = found
+    answers = list(model(folder / 'val'))
+    expected = 100 * np.mean([one.class_name == one.label for one in answers])
+    nll = -np.mean([np.log(np.float64(one.scores[CLASSES.index(one.label)])) for one in answers])
+    eager = result.rows[0]
+    assert eager.name == 'eager'
+    assert (eager.accuracy.accuracy, eager.accuracy.images) == (pytest.approx(expected), 16)
+    assert eager.accuracy.nll == pytest.approx(nll, rel=1e-5)
+    assert eager.accuracy.largest_change == 0
+
+
+def test_changes_are_measured_against_eager(found):
+    result = found[0]
+    assert 0 < row_of(result, 'bf16').accuracy.largest_change < 0.05
+    assert row_of(result, 'channels_last').accuracy.largest_change < 1e-5
+
+
+def test_few_images_show_nothing_of_what_rounds_and_float32_needs_none(found):
+    result = found[0]
+    assert row_of(result, 'channels_last').verdict == 'within'
+    assert row_of(result, 'bf16').verdict in ('not shown', 'worse')
+    assert result.chosen == 'channels_last'
+    assert any(note.startswith('bf16 is faster') or note.startswith('tome') for note in result.notes)
+
+
+def test_numbers_of_speed_memory_and_operations(found):
+    result = found[0]
+    speed = row_of(result, 'channels_last').speeds[4]
+    assert (speed.images_per_second, speed.p50_ms, speed.ratio, speed.calls) == (8000.0, 0.5, 0.5, 20)
+    assert speed.p95_ms == 0.5
+    assert speed.peak_mib is None or speed.peak_mib > speed.beyond_mib >= 0
+    assert row_of(result, 'tome=0.9').gflops < 0.9 * row_of(result, 'eager').gflops
+    json.dumps(result.as_dict())
+
+
+def test_what_cannot_be_run_has_a_reason(found):
+    missing = row_of(found[0], 'onnxruntime_int8').missing
+    assert missing and not row_of(found[0], 'onnxruntime_int8').speeds
+    assert f'onnxruntime_int8: {missing}' in benchmark_text(found[0])
+
+
+def test_tables_have_all_rows_and_the_machine(found):
+    text = benchmark_text(found[0])
+    assert f'{torch.get_num_threads()} threads' in text and 'batch 4' in text
+    assert len([line for line in text.splitlines() if line.startswith('bf16 ')]) >= 3
+
+
+def test_an_artifact(tmp_path):
+    folder = write_tiny_artifact(tmp_path / 'artifact')
+    result = benchmark(str(folder), BenchmarkOptions((2,), rounds=3), child=InProcess)
+    assert [row.name for row in result.rows] == ['artifact']
+    assert result.rows[0].speeds[2].calls == 3 and result.chosen is None
+
+
+def test_a_setting_that_the_model_does_not_have(tmp_path):
+    from trained_checkpoints import CNN
+
+    path, _ = write_checkpoint(tmp_path / 'a.pth', config_of(CNN, LINEAR))
+    options = BenchmarkOptions((1,), ('tome=0.1',), rounds=1)
+    result = benchmark(path, options, HybridInferencer(path, 'cpu'), dict(device='cpu'), child=InProcess)
+    assert "token_merging_ratio" in result.rows[1].missing
+    with pytest.raises(ValueError, match="Did you mean 'compiled'"):
+        BenchmarkOptions(settings=('compild',))
