@@ -71,7 +71,13 @@ class SampleRecord:
     def part(self, rows: np.ndarray) -> 'SampleRecord':
         """Return the record of some of the images."""
         by_image = ('labels', 'seen')
-        by_epoch = ('loss', 'margin', 'shadow', 'other', *(name for name in _OPTIONAL if getattr(self, name) is not None))
+        by_epoch = (
+            'loss',
+            'margin',
+            'shadow',
+            'other',
+            *(name for name in _OPTIONAL if getattr(self, name) is not None),
+        )
         return replace(
             self,
             paths=[self.paths[row] for row in rows],

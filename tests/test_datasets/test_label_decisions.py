@@ -81,7 +81,13 @@ def test_relabel_needs_a_class_that_is_there(folder, table):
 
 
 def test_images_of_another_split_stay_as_they_are(folder, table, tmp_path):
-    rows = ['ant/0.png,ant,train', 'ant/1.png,ant,val', 'bee/0.png,bee,train', 'bee/1.png,bee,val', 'café/0.png,café,train']
+    rows = [
+        'ant/0.png,ant,train',
+        'ant/1.png,ant,val',
+        'bee/0.png,bee,train',
+        'bee/1.png,bee,val',
+        'café/0.png,café,train',
+    ]
     (folder / 'split.csv').write_text('\n'.join(['path,label,split', *rows]), encoding='utf8')
     file = table('path,label,suggested,decision\nant/0.png,ant,bee,relabel\nant/1.png,ant,bee,relabel\n')
     settings = dict(data_root=str(folder / 'split.csv'), empty_classes='warn')
