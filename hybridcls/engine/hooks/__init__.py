@@ -37,8 +37,8 @@ __all__ = [
     'ClassNamesHook', 'ConsoleHook', 'DataReportHook', 'EarlyStoppingHook', 'EmbeddingBankHook', 'GalleryHook',
     'HeadFirstHook', 'LearningCurvesHook', 'LoggerHook', 'ParamSchedulerHook', 'PreemptionHook',
     'PreprocessingVersionHook', 'RandomStateHook', 'ResumeHook', 'seed_worker', 'SampleRecordHook', 'ShardedRowsHook',
-    'SlowWeightsHook', 'StepCostHook', 'SubcenterCleanupHook', 'SwitchRecipeHook', 'ThresholdsHook', 'TokenMergingHook', 'TransferHook',
-    'VisualizationHook',
+    'SlowWeightsHook', 'StepCostHook', 'SubcenterCleanupHook', 'SwitchRecipeHook', 'ThresholdsHook',
+    'TokenMergingHook', 'TransferHook', 'VisualizationHook',
 ]  # fmt: skip
 
 answer_old_names(globals())

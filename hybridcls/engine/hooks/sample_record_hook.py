@@ -77,8 +77,8 @@ class SampleRecordHook(Hook):
         model = bare_model(runner.model)
         if not isinstance(model, HybridClassifier):
             raise TypeError(
-                f'SampleRecordHook: expected a HybridClassifier, got {type(model).__name__}, whose head it cannot read. '
-                'Drop the hook (--record).'
+                f'SampleRecordHook: expected a HybridClassifier, got {type(model).__name__}, whose head it cannot '
+                'read. Drop the hook (--record).'
             )
         head = model.head.heads[model.head.main] if isinstance(model.head, MultiHead) else model.head
         num_classes = getattr(head, 'num_classes', None)
