@@ -15,7 +15,7 @@ from hybridcls.datasets.image_formats import is_transparent
 __all__ = ['find_crops', 'is_crop']
 
 _NEIGHBOURS = 3
-_MOST_PAIRS = 1000
+_MOST_PAIRS = 600
 _AT_ONCE = 2**24  # similarities
 _SIDE = 64  # pixels, of the longer side of the whole image
 _SMALLEST = 14  # pixels
@@ -28,7 +28,7 @@ _FLAT = 8.0  # standard deviation, in grey levels of 256: a flat part lies in ev
 def find_crops(paths: Sequence[Optional[str]], embeddings: np.ndarray, count: int) -> list[tuple[int, int]]:
     """Find pairs of images of which one is a part of the other.
 
-    Compared are each image and its three nearest ones, at most 1,000 pairs, the nearest embeddings first.
+    Compared are each image and its three nearest ones, at most 600 pairs, the nearest embeddings first.
 
     Args:
         paths (Sequence[str]): Of N images; None: it is left out.
@@ -81,7 +81,8 @@ def _lies_in(part: np.ndarray, whole: np.ndarray) -> bool:
     def alike(scale: float) -> float:
         """Return the largest correlation where the part fills so much of the side that it fills more."""
         small = _resized(part, scale * fit)
-        if min(small.shape) < _SMALLEST or small.std() < _FLAT:
+        too_large = small.shape[0] > whole.shape[0] or small.shape[1] > whole.shape[1]
+        if too_large or min(small.shape) < _SMALLEST or small.std() < _FLAT:
             return 0.0
         both = small, np.ascontiguousarray(small[:, ::-1])
         return max(float(cv2.matchTemplate(whole, one, cv2.TM_CCOEFF_NORMED).max()) for one in both)

@@ -59,11 +59,12 @@ def _sentence(leaks: Leaks) -> str:
     found = f'{leaks.leaked} of {leaks.images} held-out images are among the training images, too. '
     if leaks.leaked == leaks.images:
         return f'{found}The accuracy of {shown(leaks.accuracy, leaks.accuracy_interval)} says nothing of new images.'
+    change = leaks.change_interval
     return (
         f'{found}The accuracy is {shown(leaks.accuracy, leaks.accuracy_interval)}; of the leaked images it is '
         f'{shown(leaks.leaked_accuracy, leaks.leaked_interval)}, without them '
-        f'{shown(leaks.clean, leaks.clean_interval)}: a change by {-100 * leaks.change:+.2f} [{-100 * leaks.change_interval.high:+.2f}, '
-        f'{-100 * leaks.change_interval.low:+.2f}] points.'
+        f'{shown(leaks.clean, leaks.clean_interval)}: a change by {-100 * leaks.change:+.2f} '
+        f'[{-100 * change.high:+.2f}, {-100 * change.low:+.2f}] points.'
     )
 
 
