@@ -58,6 +58,8 @@ SHARED_OPTIONS = {
     'img-size': SharedOption('img_size', 'N', image_size, 'size of the images in pixels: N, or HEIGHT,WIDTH'),
     'batch-size': SharedOption('batch_size', 'N', int, 'images in a batch of one process'),
     'lr': SharedOption('lr', 'RATE', float, 'learning rate'),
+    'drop': SharedOption('drop', 'TABLE', str, 'leave out the training images that it decides to drop (audit)', True),
+    'relabel': SharedOption('relabel', 'TABLE', str, 'train with the labels that it decides on (audit)', True),
     'folds': SharedOption(_FOLDS, 'K', int, 'cross-validation: one training a fold, as one resumable job'),
     'seed': SharedOption('seed', 'N', int, 'seed of all random numbers'),
 }

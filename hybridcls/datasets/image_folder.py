@@ -14,7 +14,7 @@ from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.logging import print_log
 from mmpretrain.datasets import CustomDataset
 
-from hybridcls.checks import check_choice, check_file, check_known_keys, listed
+from hybridcls.checks import check_choice, check_file, check_known_keys, did_you_mean, listed
 from hybridcls.compat.mmengine import update_metainfo
 from hybridcls.registry import DATASETS
 
@@ -24,6 +24,7 @@ from .dataset_parts import connect_loaders, loaders_of
 from .image_cache import ImageCache, checked_cache
 from .image_files import files_below
 from .image_formats import UNKNOWN_KIND, file_kind, readable_extensions
+from .label_decisions import LabelDecisions, read_decisions
 from .split_names import SPLITS, split_folders, split_named
 from .transforms.load_image import LoadImage, UnreadableImageError
 
@@ -86,6 +87,11 @@ class ImageFolder(CustomDataset):
         cache (str | dict, optional): ``'uint8'`` keeps the decoded images in memory; a dictionary also says where, and
             how much (:func:`~hybridcls.datasets.image_cache.checked_cache`). What the pipeline does first is kept:
             LoadImage, and resizing right behind it, so that pixels stay the same to the bit. Defaults to None.
+        drop (str | dict, optional), relabel (str | dict, optional): Tables of ``hybridcls audit`` in which images have
+            the decision ``drop`` (they are left out) or ``relabel`` (they are of the class ``suggested``); both may be
+            the same file. Paths are absolute, or below the folder of the images. Images of another split are left as
+            they are, and counted. ``dict(file=..., digest=...)`` is a table with just these decisions, as a training
+            notes it (:func:`~hybridcls.datasets.label_decisions.read_decisions`). Defaults to None.
         lazy_init (bool): List the images later. Defaults to False.
         indices (int | Sequence[int], optional): The first so many images alone, or those of these numbers. Defaults to
             None: all.
@@ -94,7 +100,8 @@ class ImageFolder(CustomDataset):
     Raises:
         FileNotFoundError: If the folder or the annotation file does not exist, with the key that changes it.
         ValueError: If there is no image, an empty class, a label or folder that is not a class, a wrong choice, or if
-            the folders are ``train`` and ``val``, or one that contains folders: ``data_prefix`` is one level too high.
+            the folders are ``train`` and ``val``, or one that contains folders: ``data_prefix`` is one level too high;
+            if a decision is on an image that is not there, or on one whose label is another than the table says.
         UnreadableImageError: If an image cannot be read, with its path and the reason.
     """
 
@@ -114,6 +121,8 @@ class ImageFolder(CustomDataset):
         split: Optional[str] = None,
         multi_label: bool = False,
         indices: Union[int, Sequence[int], None] = None,
+        drop: Union[str, dict, None] = None,
+        relabel: Union[str, dict, None] = None,
         **kwargs: Any,
     ) -> None:
         check_choice('ImageFolder', 'empty_classes', empty_classes, ('error', 'warn'))
@@ -139,9 +148,16 @@ class ImageFolder(CustomDataset):
         self.on_unreadable = on_unreadable
         self.verify = verify
         self.cache = checked_cache(cache)
+        self.decisions = {
+            what: read_decisions('ImageFolder', given, what)
+            for what, given in (('drop', drop), ('relabel', relabel))
+            if given is not None
+        }
+        if 'relabel' in self.decisions and multi_label:
+            raise ValueError('ImageFolder: relabel gives an image one label, and multi_label=True has any number.')
         self._images: Optional[ImageCache] = None
         # Of the images below one folder: each part that a config names has a cache of its own.
-        self._part = repr([os.path.abspath(data_root or ''), data_prefix, ann_file, split, indices])
+        self._part = repr([os.path.abspath(data_root or ''), data_prefix, ann_file, split, indices, drop])
         self._given_prefix = data_prefix
         super().__init__(
             data_root=data_root,
@@ -179,8 +195,12 @@ class ImageFolder(CustomDataset):
         """Return ``img_path``, ``gt_label`` (with labels) and ``file_number`` of each image."""
         self.check_folder()
         self._left_out: Counter[str] = Counter()
+        self._elsewhere: set[str] = set()  # images of other splits
+        self._relabelled = 0
         data_list = self._from_list() if self.ann_file else self._from_folders()
         self._check_content([info['img_path'] for info in data_list])
+        if self.decisions:
+            data_list = self._decided(data_list)
         self._images_of, self._found = _images_of_classes(data_list), len(data_list)
         for number, info in enumerate(data_list):
             info['file_number'] = number
@@ -219,6 +239,8 @@ class ImageFolder(CustomDataset):
         text += '.' if len(self) == found else f', of which indices keeps {len(self)}.'
         if self._left_out:
             text += f' Left out: {_counted(self._left_out)}.'
+        if self._relabelled:
+            text += f' Relabelled by decision: {self._relabelled}.'
         if isinstance(get_file_backend(self.img_prefix), LocalBackend) and len(self):
             sample = sorted({number * len(self) // _HEADERS_READ for number in range(_HEADERS_READ)})
             kinds = Counter(file_kind(self.get_data_info(index)['img_path']) for index in sample)
@@ -356,6 +378,7 @@ class ImageFolder(CustomDataset):
                 f'ImageFolder: no image of split={self.split!r} in {os.path.abspath(self.ann_file)}, which has '
                 f'{_counted(Counter(splits))}.'
             )
+        self._elsewhere = {_place(info['img_path']) for info in data_list} - {_place(one['img_path']) for one in chosen}
         if self.split == 'train' and self.with_label:
             lost = set(_images_of_classes(data_list)) - set(_images_of_classes(chosen))
             self._check_empty(sorted(lost), f'the lines of split=train in {os.path.abspath(self.ann_file)}')
@@ -443,6 +466,72 @@ class ImageFolder(CustomDataset):
             self._check_empty([number for number in range(len(self.CLASSES)) if number not in filled], where)
         return data_list
 
+    def _decided(self, data_list: list[dict]) -> list[dict]:
+        """Drop and relabel images as the tables say."""
+        rows = {_place(info['img_path']): row for row, info in enumerate(data_list)}
+        names = list(self.CLASSES or ())
+        numbers = {**{name: number for number, name in enumerate(self.metainfo.get('class_folders') or ())},
+                   **{name: number for number, name in enumerate(names)}}  # fmt: skip
+        dropped, labels = set(), {}
+        for what, decisions in self.decisions.items():
+            other = 0
+            for path in getattr(decisions, what):
+                row = rows.get(_place(self._path_of(path)))
+                if row is None:
+                    self._check_elsewhere(path, decisions)
+                    other += 1
+                    continue
+                old, new = ((decisions.drop[path], '') if what == 'drop' else decisions.relabel[path])
+                for name in filter(None, (old, new) if self.with_label and not self.multi_label else ()):
+                    if name not in numbers:
+                        raise ValueError(
+                            f'ImageFolder: expected classes of this data set ({listed(names, 5)}) in {decisions.file}, '
+                            f'got {name!r} of {path!r}.{did_you_mean(name, names)} Classes that were renamed are to be '
+                            'renamed there, too.'
+                        )
+                if new:
+                    labels[row] = numbers[new]
+                elif what == 'drop':
+                    dropped.add(row)
+                if old in numbers and not self.multi_label and numbers[old] != data_list[row].get('gt_label'):
+                    raise ValueError(
+                        f'ImageFolder: {decisions.file} was made for another label of {path!r}: {old!r}, got '
+                        f'{names[data_list[row]["gt_label"]]!r}. Audit these labels again.'
+                    )
+            if other:
+                print_log(
+                    f'ImageFolder: {other} of the images with the decision {what} in {decisions.file} are in another '
+                    'split: left as they are.',
+                    logger='current',
+                    level=logging.WARNING,
+                )
+        before = _images_of_classes(data_list)
+        for row, label in labels.items():
+            data_list[row]['gt_label'] = label
+        kept = [info for row, info in enumerate(data_list) if row not in dropped]
+        if dropped:
+            self._left_out['dropped by decision'] = len(dropped)
+        self._relabelled = len(labels.keys() - dropped)
+        lost = set(before) - set(_images_of_classes(kept))
+        if lost:
+            self._check_empty(sorted(lost), ' and '.join(one.file for one in self.decisions.values()))
+        return kept
+
+    def _check_elsewhere(self, path: str, decisions: LabelDecisions) -> None:
+        """Raise unless a path that a table names is an image of this folder, of another split say."""
+        place = _place(self._path_of(path))
+        if place in self._elsewhere:
+            return
+        others = [_place(os.path.join(self.data_root, path)), place]
+        above = os.path.join(os.path.abspath(self.data_root or self.img_prefix), '')
+        if any(one.startswith(above) and os.path.isfile(one) for one in others):
+            return
+        raise ValueError(
+            f'ImageFolder: {decisions.file} decides on {path!r}, which is no image of this data set '
+            f'({os.path.abspath(self.ann_file or self.img_prefix)}). Delete the line, or write the path below '
+            f'{os.path.abspath(self.img_prefix)}.'
+        )
+
     def _path_of(self, name: str) -> str:
         backend = get_file_backend(self.img_prefix, enable_singleton=True)
         path = backend.join_path(self.img_prefix, name)
@@ -459,6 +548,10 @@ class ImageFolder(CustomDataset):
         if self.empty_classes == 'error':
             raise ValueError(f"{text} Add images, remove the class, or set empty_classes='warn' in this dataset.")
         print_log(text, logger='current', level=logging.WARNING)
+
+
+def _place(path: str) -> str:
+    return path if '://' in path else os.path.abspath(path)
 
 
 def _images_of_classes(infos: Sequence[dict]) -> Counter[int]:

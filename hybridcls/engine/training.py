@@ -20,6 +20,7 @@ from .config.data_splits import data_splits, open_splits
 from .config.dataloaders import check_dataloaders, limit_dataloaders
 from .config.distributed import distributed
 from .config.image_folders import check_image_folders
+from .config.label_tables import label_tables
 from .config.layers import ConfigError
 from .config.main_head import main_head
 from .config.mixed_precision import mixed_precision
@@ -139,6 +140,7 @@ def prepare_training(
     apply(cfg, start_from, options.resume)
     apply(cfg, cache_folders, split_dir or cfg.work_dir)
     _divide_images(cfg, split_dir or cfg.work_dir, options, cfg.get('load_from') if cfg.get('resume') else None)
+    apply(cfg, label_tables)
     check_image_folders(cfg)
     apply(cfg, data_defaults, process_count(options.launcher or 'none'))
     apply(cfg, fractions)

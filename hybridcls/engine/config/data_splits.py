@@ -24,6 +24,8 @@ Plan = Iterator[Union[Change, str]]
 Rows = list['Annotation']
 Places = list[tuple[Path, dict]]
 _BY = 'the split of the images'
+# What decides on images, once they are divided, is not asked for the division.
+_LATER = ('pipeline', 'indices', 'split', 'drop', 'relabel')
 
 
 def open_splits(cfg: Config) -> Places:
@@ -158,7 +160,7 @@ def _rows_below(dataset: dict, root: str, prefix: str, split: str) -> Rows:
     from hybridcls.datasets.split_names import split_named
     from hybridcls.registry import DATASETS
 
-    settings = {key: value for key, value in dataset.items() if key not in ('pipeline', 'indices', 'split')}
+    settings = {key: value for key, value in dataset.items() if key not in _LATER}
     built = DATASETS.build({**settings, 'data_root': root, 'data_prefix': prefix, 'lazy_init': True})
     infos = built.load_data_list()
     names: Sequence[str] = built.metainfo.get('classes') or ()

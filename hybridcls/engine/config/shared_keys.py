@@ -29,6 +29,7 @@ def shared_keys(cfg: Config) -> Iterator[Union[Change, str]]:
     - ``max_epochs``: ``train_cfg``, unless it counts iterations.
     - ``batch_size`` (of one process): each dataloader. ``lr``: each optimizer. ``seed``: ``randomness``.
     - ``cache_dir``: the folder of each mapped cache of images.
+    - ``drop``, ``relabel``: the data sets of the training images whose class takes them, in hooks too.
 
     A sentence names the places that keep their own value, or says that no place takes it, where a config or an option
     sets a shared key.
@@ -131,6 +132,15 @@ def _lr(cfg: Config) -> Iterator[Path]:
             yield (*path, 'lr')
 
 
+def _training_images(key: str) -> Callable[[Config], Iterator[Path]]:
+    def places(cfg: Config) -> Iterator[Path]:
+        for path, dataset in datasets_in(cfg):
+            if (path[0] == 'train_dataloader' or dataset.get('split') == 'train') and takes('DATASETS', dataset, key):
+                yield (*path, key)
+
+    return places
+
+
 _PLACES: dict[str, Callable[[Config], Iterator[Path]]] = {
     'img_size': _img_size,
     'num_classes': _num_classes,
@@ -143,5 +153,7 @@ _PLACES: dict[str, Callable[[Config], Iterator[Path]]] = {
     'lr': _lr,
     'seed': lambda cfg: iter([('randomness', 'seed')]),
     'cache_dir': mapped_caches,
+    'drop': _training_images('drop'),
+    'relabel': _training_images('relabel'),
 }
 SHARED_KEYS = tuple(_PLACES)

@@ -1,0 +1,107 @@
+"""A table in which a person has decided which images to drop and which to relabel, as `hybridcls audit` writes it."""
+
+import csv
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Union
+
+from mmengine import fileio
+
+from hybridcls.checks import check_file, check_known_keys, decode_text, did_you_mean
+
+__all__ = ['DECISIONS', 'LabelDecisions', 'read_decisions']
+
+DECISIONS = ('drop', 'relabel', 'keep')
+
+
+@dataclass
+class LabelDecisions:
+    """What was decided on some images.
+
+    Args:
+        file (str): The table.
+        drop (dict[str, str]): Images to leave out: path to the label that the table says they have, ``''`` if none.
+        relabel (dict[str, tuple[str, str]]): Images of another class: path to that label and the new one.
+    """
+
+    file: str
+    drop: dict[str, str]
+    relabel: dict[str, tuple[str, str]]
+
+    @property
+    def digest(self) -> str:
+        """A hash of the decisions, whatever else the table says."""
+        content = json.dumps([sorted(self.drop.items()), sorted(self.relabel.items())])
+        return hashlib.sha256(content.encode('utf8', 'surrogatepass')).hexdigest()[:16]
+
+
+def read_decisions(caller: str, given: Union[str, Mapping[str, Any]], what: str) -> LabelDecisions:
+    """Read a table of decisions.
+
+    A table has a heading, and is separated by commas, semicolons or tabs: ``path``; ``decision``, which is ``drop``,
+    ``relabel``, ``keep`` or empty (which keeps); ``suggested``, the new label; perhaps ``label``, the old one, which the
+    data set compares. Without a column ``decision`` all rows are meant.
+
+    Args:
+        caller (str): Name used as the error prefix.
+        given (str | Mapping): The file, or ``dict(file=..., digest=...)``: the file with just these decisions.
+        what (str): ``'drop'`` or ``'relabel'``: the decisions that are read.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no such table, decides twice on an image, decides on none, or has changed.
+    """
+    settings = dict(file=given) if isinstance(given, str) else dict(given)
+    check_known_keys(f'{caller}: {what}', settings, ('file', 'digest'))
+    file = os.path.expanduser(settings['file'])
+    check_file(caller, what, file)
+    rows = _rows(caller, file)
+    heading = list(rows[0]) if rows else ['path']
+    for name in ('path', *(['suggested'] if what == 'relabel' else [])):
+        if name not in heading:
+            raise ValueError(
+                f'{caller}: expected a column {name!r} in {file}, got {", ".join(map(repr, heading))}. Take the table of '
+                'hybridcls audit, or name the columns path, suggested, decision.'
+            )
+    found: dict[str, Any] = {}
+    for line, row in enumerate(rows, 2):
+        decision = row.get('decision', what).strip().lower()
+        if decision and decision not in DECISIONS:
+            raise ValueError(
+                f'{caller}: expected the decision drop, relabel, keep or nothing in line {line} of {file}, got '
+                f'{decision!r}.{did_you_mean(decision, DECISIONS)}'
+            )
+        if decision != what:
+            continue
+        path, label = row['path'], row.get('label') or ''
+        if path in found:
+            raise ValueError(f'{caller}: {file} decides on {path!r} twice, again in line {line}. Delete one line.')
+        if what == 'relabel' and not row['suggested']:
+            raise ValueError(f'{caller}: expected a new label (column suggested) in line {line} of {file}, got none.')
+        found[path] = (label, row['suggested']) if what == 'relabel' else label
+    if not found:
+        raise ValueError(
+            f'{caller}: no line of {file} has the decision {what!r}. Write it into the column decision, or leave '
+            f'{what} out.'
+        )
+    decisions = LabelDecisions(file, **{'drop': {}, 'relabel': {}, what: found})
+    if settings.get('digest') not in (None, decisions.digest):
+        raise ValueError(
+            f'{caller}: the decisions in {file} are others than when this training began. Take the old ones back, or '
+            'begin a new training.'
+        )
+    return decisions
+
+
+def _rows(caller: str, file: str) -> list[dict[str, str]]:
+    text = decode_text(caller, file, fileio.get(file))
+    lines = text.splitlines()
+    if not lines:
+        raise ValueError(f'{caller}: expected a table with the columns path and decision, got the empty file {file}.')
+    delimiter = max(',;\t', key=lines[0].count)
+    reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter)
+    heading = [cell.strip().lower() for cell in next(reader)]
+    return [dict(zip(heading, row, strict=False)) for row in reader if any(row)]

@@ -1,0 +1,98 @@
+"""Tables of decisions: what is dropped, what is relabelled, and what is refused."""
+
+import cv2
+import numpy as np
+import pytest
+
+from hybridcls.datasets import ImageFolder
+from hybridcls.datasets.label_decisions import read_decisions
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two images of ants, two of bees, one of a café."""
+    for name in ('ant/0.png', 'ant/1.png', 'bee/0.png', 'bee/1.png', 'café/0.png'):
+        path = tmp_path / 'images' / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), np.zeros((4, 4, 3), np.uint8))
+    return tmp_path / 'images'
+
+
+@pytest.fixture
+def table(tmp_path):
+    def write(text):
+        path = tmp_path / 'audit.csv'
+        path.write_text(text, encoding='utf8')
+        return str(path)
+
+    return write
+
+
+def shown(dataset):
+    dataset.full_init()
+    infos = [dataset.get_data_info(row) for row in range(len(dataset))]
+    names = dataset.metainfo['classes']
+    return {info['img_path'].split('images/')[1]: names[info['gt_label']] for info in infos}
+
+
+def test_a_table_drops_and_relabels_what_a_person_decided(folder, table):
+    file = table(
+        'path,label,suggested,decision,score\nant/0.png,ant,bee,relabel,0.9\nbee/1.png,bee,ant,drop,0.8\n'
+        'café/0.png,café,ant,keep,0.7\nbee/0.png,bee,ant,,0.6\n'
+    )
+    dataset = ImageFolder(data_root=str(folder), drop=file, relabel=file)
+    assert shown(dataset) == {'ant/0.png': 'bee', 'ant/1.png': 'ant', 'bee/0.png': 'bee', 'café/0.png': 'café'}
+    assert 'dropped by decision (1)' in dataset.describe() and 'Relabelled by decision: 1' in dataset.describe()
+    assert len(ImageFolder(data_root=str(folder), drop=file)) == 4
+
+
+@pytest.mark.parametrize('mark', [';', '\t'])
+def test_a_spreadsheet_may_have_saved_it(folder, table, mark):
+    file = table('\ufeffPath;Decision\r\n"ant/0.png";Drop\r\n\r\n'.replace(';', mark))
+    assert len(ImageFolder(data_root=str(folder), drop=file)) == 4
+    absolute = table(f'path\n{folder}/ant/0.png\n{folder}/bee/0.png\n')  # without decisions all rows are meant
+    assert set(shown(ImageFolder(data_root=str(folder), drop=absolute))) == {'ant/1.png', 'bee/1.png', 'café/0.png'}
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('path,decision\nant/9.png,drop\n', r"decides on 'ant/9.png', which is no image of this data set"),
+        ('path,label,decision\nant/0.png,wasp,drop\n', r"got 'wasp' of 'ant/0.png'.*renamed"),
+        ('path,label,decision\nant/0.png,bee,drop\n', r"made for another label of 'ant/0.png': 'bee', got 'ant'"),
+        ('path,decision\nant/0.png,dorp\n', r"got 'dorp'. Did you mean 'drop'"),
+        ('path,decision\nant/0.png,keep\n', r"has the decision 'drop'"),
+        ('path,decision\nant/0.png,drop\nant/0.png,drop\n', r'twice, again in line 3'),
+        ('name,decision\nant/0.png,drop\n', r"a column 'path'"),
+        ('path,decision\ncafé/0.png,drop\n', r'no image for 1 of 3 classes.*café'),
+        ('', 'empty file'),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(folder, table, text, message):
+    with pytest.raises(ValueError, match=message):
+        ImageFolder(data_root=str(folder), drop=table(text))
+
+
+def test_relabel_needs_a_class_that_is_there(folder, table):
+    with pytest.raises(ValueError, match=r"got 'wasp'"):
+        ImageFolder(data_root=str(folder), relabel=table('path,suggested,decision\nant/0.png,wasp,relabel\n'))
+    with pytest.raises(ValueError, match=r"a column 'suggested'"):
+        ImageFolder(data_root=str(folder), relabel=table('path,decision\nant/0.png,relabel\n'))
+
+
+def test_images_of_another_split_stay_as_they_are(folder, table, tmp_path):
+    rows = ['ant/0.png,ant,train', 'ant/1.png,ant,val', 'bee/0.png,bee,train', 'bee/1.png,bee,val', 'café/0.png,café,train']
+    (folder / 'split.csv').write_text('\n'.join(['path,label,split', *rows]), encoding='utf8')
+    file = table('path,label,suggested,decision\nant/0.png,ant,bee,relabel\nant/1.png,ant,bee,relabel\n')
+    settings = dict(data_root=str(folder / 'split.csv'), empty_classes='warn')
+    assert shown(ImageFolder(**settings, split='train', relabel=file))['ant/0.png'] == 'bee'
+    assert shown(ImageFolder(**settings, split='val'))['ant/1.png'] == 'ant'
+
+
+def test_the_digest_is_of_the_decisions(folder, table):
+    first = read_decisions('me', table('path,decision,score\na.png,drop,0.9\nb.png,drop,0.8\n'), 'drop')
+    other = read_decisions('me', table('path;decision\nb.png;drop\na.png;drop\nc.png;keep\n'), 'drop')
+    assert first.digest == other.digest
+    noted = dict(file=table('path,decision\na.png,drop\n'), digest=first.digest)
+    with pytest.raises(ValueError, match='others than when this training began'):
+        read_decisions('me', noted, 'drop')
