@@ -21,7 +21,8 @@ def test_halves_of_black_and_white():
     assert (found.brightness, found.contrast, found.saturation, found.grey) == (0.5, 0.5, 0.0, 'yes')
     assert (found.shorter_side, found.aspect_ratio) == (8, 2)
     assert found.sharpness == pytest.approx(math.sqrt(2 / 16))  # two columns of 16 have +-1
-    assert math.isnan(found.jpeg_quality) and found.camera == ''
+    assert math.isnan(found.jpeg_quality)
+    assert found.camera == ''
 
 
 def test_saturated_and_blurred():

@@ -101,7 +101,7 @@ def duplicates_table(
 ) -> bytes:
     """Return the content of a CSV file: a line for each image of each group, with an empty ``decision``.
 
-    ``suggested`` is ``drop`` for a training image that is a copy of an earlier line with the same label, and for one
+    ``advice`` is ``drop`` for a training image that is a copy of an earlier line with the same label, and for one
     that is held out, too: without it, the held-out image tests. Where labels contradict, a person has to look.
 
     Args:
@@ -111,7 +111,7 @@ def duplicates_table(
     """
     text = io.StringIO(newline='')
     writer = csv.writer(text)
-    writer.writerow(['path', 'label', 'suggested', 'decision', 'split', 'group', 'kind', 'labels'])
+    writer.writerow(['path', 'label', 'advice', 'decision', 'split', 'group', 'kind', 'labels'])
     copies = set(found.copies())
     for number, one in enumerate(found.groups):
         labels = '|'.join(sorted({classes[label] for label in one.labels}))

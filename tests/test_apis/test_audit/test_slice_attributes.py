@@ -43,7 +43,8 @@ def test_two_heaps_are_divided_between_them():
     generator = np.random.default_rng(0)
     values = np.concatenate([generator.normal(0.1, 0.01, 33), generator.normal(0.7, 0.05, 167)])
     low = slices_of(Attribute('brightness', values, 'dark', 'bright'))[0]
-    assert low.members.sum() == 33 and low.name.startswith('dark images (brightness < 0.')
+    assert low.members.sum() == 33
+    assert low.name.startswith('dark images (brightness < 0.')
 
 
 def test_columns_are_numbers_or_categories():
@@ -68,7 +69,8 @@ def test_folders_that_are_the_classes_say_nothing():
 def test_looks_of_images_that_cannot_be_read():
     seen = ImageMeasures(0.5, 0.1, 0.2, 0.3, 100.0, 1.5, camera='Box')
     found = {one.name: one.values.tolist() for one in look_attributes([seen, None])}
-    assert found['shorter side'][0] == 100 and np.isnan(found['shorter side'][1])
+    assert found['shorter side'][0] == 100
+    assert np.isnan(found['shorter side'][1])
     assert found['camera'] == ['Box', '']
 
 
@@ -81,7 +83,8 @@ def test_pairs_are_bounded_and_those_of_brought_columns_come_first():
     assert len(found) == 20
     assert all('camera' in one.attributes for one in found)
     every = pairs_of([*slices, *brought], 1000)
-    assert 20 < len(every) < 1000 and all(len(set(one.attributes)) == 2 for one in every)
+    assert 20 < len(every) < 1000
+    assert all(len(set(one.attributes)) == 2 for one in every)
     assert pairs_of([], 10) == []
 
 
