@@ -1,10 +1,12 @@
 """Images that did not train the model, as a calibration needs them."""
 
+import glob
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
+from hybridcls.checks import near_files
 from hybridcls.datasets.annotation_file import TABLES, read_rows
 from hybridcls.datasets.class_folders import folders_in
 from hybridcls.datasets.split_file import SPLIT_FILE
@@ -16,12 +18,16 @@ __all__ = ['held_out_images', 'split_file_of', 'training_dataset']
 
 
 def held_out_images(
-    data: str, checkpoint: str, cfg: Mapping[str, Any], caller: str = 'calibrate'
+    data: str,
+    checkpoint: str,
+    cfg: Mapping[str, Any],
+    caller: str = 'calibrate',
+    splits: Sequence[str] = ('val', 'test'),
 ) -> tuple[list[Item], list[str]]:
     """List the images of a folder or a table that did not train the checkpoint, as far as its work dir tells.
 
     - Of a folder with folders ``train`` and ``val`` (or ``test``), and of a table with such a column ``split``: those
-      of ``val``, else of ``test``.
+      of the first of ``splits`` that is there.
     - Of the ``data_root`` of the training, without those that its ``split.csv`` gave to the training.
     - Of anything else, all.
 
@@ -30,20 +36,25 @@ def held_out_images(
         checkpoint (str): Its file.
         cfg (Mapping): The config of its training.
         caller (str): Name that errors start with. Defaults to ``'calibrate'``.
+        splits (Sequence[str]): ``'val'`` and ``'test'``, the better one first. Defaults to ``('val', 'test')``.
 
     Returns:
         tuple[list[Item], list[str]]: The images, and sentences about which they are.
 
     Raises:
-        FileNotFoundError: If there are no images.
+        FileNotFoundError: If there are no images, or no such path.
         ValueError: If they are those of the training.
     """
     data = os.path.expanduser(data)
     notes = []
+    if not os.path.exists(data) and '://' not in data and not glob.has_magic(data):
+        raise FileNotFoundError(
+            f'{caller}: the folder or table {data!r} of labelled images does not exist.{near_files(data)}'
+        )
     if os.path.isdir(data):
         folders = split_folders(folders_in(data))
         if folders:
-            split = next((name for name in ('val', 'test') if name in folders), None)
+            split = next((name for name in splits if name in folders), None)
             if split is None:
                 raise ValueError(
                     f'{caller}: expected held-out images, got {data} with images for the training alone '
@@ -58,19 +69,21 @@ def held_out_images(
             )
     items = list(read_inputs(data, caller).items)
     if os.path.isfile(data) and data.lower().endswith(TABLES):
-        items, note = _without_training_rows(data, items, caller)
+        items, note = _without_training_rows(data, items, caller, splits)
     else:
         items, note = _without_training_images(data, items, checkpoint, cfg, caller)
     return items, [*notes, *note]
 
 
-def _without_training_rows(table: str, items: list[Item], caller: str) -> tuple[list[Item], list[str]]:
+def _without_training_rows(
+    table: str, items: list[Item], caller: str, wanted: Sequence[str]
+) -> tuple[list[Item], list[str]]:
     rows, _ = read_rows(caller, table, with_label=False)
-    splits = [split_named(row.split) for row in rows]
-    split = next((name for name in ('val', 'test') if name in splits), None)
+    found = [split_named(row.split) for row in rows]
+    split = next((name for name in wanted if name in found), None)
     if split is None:
         return items, []
-    kept = [item for item, of in zip(items, splits, strict=True) if of == split]
+    kept = [item for item, of in zip(items, found, strict=True) if of == split]
     return kept, [f'Of its splits the {len(kept)} images of {split} are taken.']
 
 

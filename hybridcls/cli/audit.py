@@ -1,4 +1,4 @@
-"""Find the training images whose labels look wrong, by what the training saw of them.
+"""Find the training images whose labels look wrong, by what the training saw of them; and where the model fails.
 
 Writes a page with pictures and a table (CSV). Decide in its column `decision` (drop, relabel, keep), and train again
 with `--drop TABLE --relabel TABLE`. A training with --record tells most.
@@ -8,6 +8,8 @@ import os
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+
+from hybridcls.checks import check_file, check_number
 
 from .image_options import add_image_options, check_images, check_model, open_model
 from .json_output import print_json, stdout_for_json, tell
@@ -28,6 +30,28 @@ def add_arguments(parser: ArgumentParser) -> None:
         'labelled images, as class folders or a table (path,label)',
     )
     parser.add_argument('--top', type=int, metavar='N', help='list so many images; default: those that are suspects')
+    parser.add_argument(
+        '--held-out',
+        metavar='DATA',
+        help='labelled images that did not train the model; default: those that its config names for the test, else '
+        'for the validation',
+    )
+    parser.add_argument(
+        '--metadata',
+        action='append',
+        default=[],
+        metavar='TABLE',
+        help='what is known of the held-out images: a table with a column path; its other columns are looked at for '
+        'slices in which the model fails. May be repeated',
+    )
+    parser.add_argument(
+        '--rate',
+        type=float,
+        default=0.05,
+        metavar='SHARE',
+        help='list any slice at all with a probability of at most this where errors have nothing to do with what is '
+        'known; default: 0.05',
+    )
     add_out_option(parser, 'the page; the table gets its name with .csv; default: audit.html in the work dir')
     add_image_options(parser)
 
@@ -35,24 +59,33 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Audit, and write page and table."""
     check_model('audit', args)
-    check_images('audit', [args.data] if args.data is not None else [])
+    check_images('audit', [path for path in (args.data, args.held_out) if path is not None])
+    for table in args.metadata:
+        check_file('audit', '--metadata', table)
+    check_number('audit', '--rate', args.rate, 0, 1, low_open=True, high_open=True)
     check_out('audit', args.out, args.force, ('.html',))
     if args.top is not None and args.top < 0:
         raise ValueError(f'audit: expected --top to be 0 or more, got {args.top}.')
     with stdout_for_json(args.json):
         model = open_model(args, args.checkpoint, args.amp or None)
-        from hybridcls.apis.audit import audit_data
+        from hybridcls.apis.audit import MORE_TABLES, audit_data
         from hybridcls.evaluation.result_file import plain_results
 
         out = args.out or os.path.join(os.path.dirname(model.checkpoint_path), 'audit.html')
         table_out = str(Path(out).with_suffix('.csv'))
         check_out('audit', out, args.force, ('.html',))
         check_out('audit', table_out, args.force, ('.csv',))
+        more_out = {end: f'{Path(out).with_suffix("")}{end}' for end in MORE_TABLES}
+        for path in more_out.values():
+            check_out('audit', path, args.force, ('.csv',))
         audit = audit_data(
-            model, args.data, args.top, args.batch_size, args.workers, lambda text: tell(text, sys.stderr)
-        )
+            model, args.data, args.top, args.batch_size, args.workers, lambda text: tell(text, sys.stderr),
+            args.held_out, args.metadata, args.rate,
+        )  # fmt: skip
         write_out(audit.html.encode(), out)
         write_out(audit.table, table_out)
+        for end, content in audit.more_tables.items():
+            write_out(content, more_out[end])
     if args.json:
         print_json(dict(command='audit', out=out, table=table_out, **plain_results(audit.numbers, finite=True)))
     else:

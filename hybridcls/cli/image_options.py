@@ -51,10 +51,10 @@ def check_model(caller: str, args: Namespace) -> None:
         check_file(caller, 'config', args.config)
 
 
-def check_images(caller: str, paths: Iterable[str]) -> None:
-    """Raise if there is no image for a path, as far as names tell."""
+def check_images(caller: str, paths: Iterable[str], what: str = 'the image') -> None:
+    """Raise if there is no image for a path, as far as names tell; ``what`` it is stands in the message."""
     for path in paths:
-        _check_images(caller, os.path.expanduser(path))
+        _check_images(caller, os.path.expanduser(path), what)
 
 
 def open_model(args: Namespace, checkpoint: str, amp: Optional[bool], **more: Any) -> 'HybridInferencer':
@@ -71,7 +71,7 @@ def open_model(args: Namespace, checkpoint: str, amp: Optional[bool], **more: An
     return model
 
 
-def _check_images(caller: str, path: str) -> None:
+def _check_images(caller: str, path: str, what: str) -> None:
     """Raise if there is no image for a path, as far as names tell: a folder without any is found out at once."""
     if os.path.isdir(path):
         from PIL import Image
@@ -90,4 +90,4 @@ def _check_images(caller: str, path: str) -> None:
             f'{caller}: expected images below {path!r}, got none{f"; there are other files: {there}" if there else ""}.'
         )
     if not os.path.exists(path) and '://' not in path and not any(mark in path for mark in '*?['):
-        raise FileNotFoundError(f'{caller}: the image {path!r} does not exist.{near_files(path)}')
+        raise FileNotFoundError(f'{caller}: {what} {path!r} does not exist.{near_files(path)}')

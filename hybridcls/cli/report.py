@@ -1,6 +1,7 @@
 """Make one page that says what was trained, how good it is, and where it fails.
 
-The page is a single file that needs no network; beside it lie the same numbers as JSON.
+The page is a single file that needs no network; beside it lie the same numbers as JSON. The exit code is 1 if some
+images could not be read (they are listed).
 """
 
 import json
@@ -22,7 +23,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the subcommand."""
     parser.add_argument('checkpoint', help='checkpoint or work dir')
     parser.add_argument(
-        '--data', required=True, metavar='DATA', help='labelled images: class folders, or a table (path,label)'
+        '--data',
+        metavar='DATA',
+        help='labelled images: class folders, or a table (path,label). Default: those of the test that the config of '
+        'the training names, else of its validation',
     )
     parser.add_argument('--ood', metavar='IMAGES', help='images of none of the classes')
     add_out_option(parser, 'the page; default: report.html in the work dir')
@@ -32,20 +36,24 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Evaluate, and write the page."""
     check_model('report', args)
-    check_images('report', [path for path in (args.data, args.ood) if path is not None])
+    for option in ('data', 'ood'):
+        if (path := getattr(args, option)) is not None:
+            check_images('report', [path], f'--{option}')
     check_out('report', args.out, args.force, ('.html',))
     with stdout_for_json(args.json):
         model = open_model(args, args.checkpoint, args.amp or None)
         from hybridcls.apis.report import make_report
         from hybridcls.evaluation.result_file import plain_results
 
-        out = args.out or os.path.join(os.path.dirname(model.checkpoint_path), 'report.html')
+        folder = args.checkpoint if os.path.isdir(args.checkpoint) else os.path.dirname(model.checkpoint_path)
+        out = args.out or os.path.join(folder, 'report.html')
         numbers_out = str(Path(out).with_suffix('.json'))
         check_out('report', out, args.force, ('.html',))
         check_out('report', numbers_out, args.force, ('.json',))
         report = make_report(
-            model, args.data, args.ood, args.batch_size, args.workers, lambda text: tell(text, sys.stderr)
-        )
+            model, args.data, args.ood, args.batch_size, args.workers, lambda text: tell(text, sys.stderr),
+            args.on_unreadable,
+        )  # fmt: skip
         numbers = plain_results(report.numbers, finite=True)
         write_out(report.html.encode(), out)
         write_out(json.dumps(numbers, indent=1).encode(), numbers_out)
@@ -53,4 +61,4 @@ def run(args: Namespace) -> int:
         print_json(dict(command='report', out=out, **report.numbers))
     else:
         tell(f'{out} ({len(report.html) / 2**20:.1f} MB), and the numbers: {numbers_out}')
-    return 0
+    return 1 if report.numbers['unreadable'] else 0

@@ -13,7 +13,9 @@ from hybridcls.checks import decode_text, did_you_mean
 
 from .image_formats import readable_extensions
 
-__all__ = ['TABLES', 'Annotation', 'number_label_sets', 'number_labels', 'read_annotations', 'read_rows']
+__all__ = [
+    'TABLES', 'Annotation', 'number_label_sets', 'number_labels', 'read_annotations', 'read_columns', 'read_rows',
+]  # fmt: skip
 
 TABLES = ('.csv', '.tsv')
 """Extensions of files that are tables."""
@@ -168,6 +170,38 @@ def read_rows(
     if not entries:
         raise ValueError(f'{caller}: {where} lists no image.')
     return entries, None
+
+
+def read_columns(caller: str, path: str) -> tuple[list[str], dict[str, list[str]]]:
+    """Read what a table with a heading says of images besides label and split.
+
+    Args:
+        caller (str): Name used as the error prefix.
+        path (str): The table; its delimiter is found as by :func:`read_annotations`.
+
+    Returns:
+        tuple[list[str], dict[str, list[str]]]: The paths, and by heading the cells of every other column.
+
+    Raises:
+        ValueError: If there is no column of paths, or a line lacks its path.
+    """
+    where = os.path.abspath(path)
+    text = decode_text(caller, where, fileio.get(path), 'utf-8', 'a table in UTF-8')
+    lines = [(number, line) for number, line in enumerate(re.split('\r\n|\r|\n', text), 1) if line.strip()]
+    rows = _table(caller, where, lines, None, 1, to_the_letter=False) if lines else []
+    words = _words(rows[0][1]) if rows else []
+    place = _only(words, _PATH_NAMES)
+    if place is None:
+        found = ', '.join(map(repr, rows[0][1])) if rows else 'no lines'
+        raise ValueError(f'{caller}: expected a column path in the first line of {where}, got {found}.')
+    empty = next((number for number, row in rows[1:] if not _cell(row, place)), None)
+    if empty is not None:
+        raise ValueError(f'{caller}: expected a path in line {empty} of {where}, got none.')
+    known = _PATH_NAMES | _LABEL_NAMES | _SPLIT_NAMES | {'', 'unnamed:_0'}  # the last: an index column of pandas
+    columns = {
+        rows[0][1][at]: [_cell(row, at) for _, row in rows[1:]] for at, word in enumerate(words) if word not in known
+    }
+    return [_cell(row, place) for _, row in rows[1:]], columns
 
 
 def _words(heading: Sequence[str]) -> list[str]:

@@ -56,7 +56,7 @@ TRAINING_KEYS = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
 # Hooks that every run gets unless its config has its own of that kind.
 _DEFAULT_HOOKS = (
     'BatchCheckHook', 'CheckpointMatchHook', 'ClassCountsHook', 'ClassNamesHook', 'ConsoleHook', 'DataReportHook',
-    'PreemptionHook', 'PreprocessingVersionHook', 'RandomStateHook', 'ResumeHook', 'ShardedRowsHook',
+    'PreemptionHook', 'PreprocessingVersionHook', 'ProvenanceHook', 'RandomStateHook', 'ResumeHook', 'ShardedRowsHook',
     'ThresholdsHook',
 )  # fmt: skip
 

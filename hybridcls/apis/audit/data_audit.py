@@ -1,13 +1,14 @@
 """One audit of the data of a training: a page, the suspects as a table, and the same numbers as JSON."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
 from ..inferencer import HybridInferencer
 from ..report.evaluated_images import evaluate_images
 from ..report.html_page import render
+from .held_out_audit import audit_held_out
 from .held_out_scores import held_out_scores
 from .label_neighbours import neighbour_votes
 from .label_suspects import find_suspects
@@ -25,11 +26,13 @@ class Audit(NamedTuple):
         html (str): The page.
         table (bytes): The suspects, a CSV file.
         numbers (dict): Numbers in JSON's types.
+        more_tables (dict[str, bytes]): More CSV files: the end of the name, such as ``'_slices.csv'``, and the content.
     """
 
     html: str
     table: bytes
     numbers: dict[str, Any]
+    more_tables: dict[str, bytes]
 
 
 def audit_data(
@@ -39,8 +42,11 @@ def audit_data(
     batch_size: Optional[int] = None,
     workers: Optional[int] = None,
     tell: Callable[[str], None] = print,
+    held_out: Optional[str] = None,
+    metadata: Sequence[str] = (),
+    rate: float = 0.05,
 ) -> Audit:
-    """Look for labels that are wrong.
+    """Look for labels that are wrong, for slices in which the model fails, for duplicates and leaks.
 
     Args:
         model (HybridInferencer): With classes, one an image.
@@ -48,6 +54,8 @@ def audit_data(
         top (int, optional): So many suspects. Defaults to None: as many as are found.
         batch_size (int, optional), workers (int, optional): As for a call of the model.
         tell (Callable): Takes lines about the progress.
+        held_out (str, optional), metadata (Sequence[str]), rate (float): ``data`` and the others of
+            :func:`audit_held_out`.
 
     Raises:
         ValueError: If the model has no classes, or several an image; see :func:`training_images`.
@@ -74,7 +82,8 @@ def audit_data(
     for note in images.notes:
         tell(note)
     count = suspects.listed if top is None else min(top, len(images))
-    sections = [suspects_section(images, suspects, count)]
+    rest = audit_held_out(model, images, seen, held_out, metadata, rate, batch_size, workers, tell)
+    sections = [suspects_section(images, suspects, count), *rest.sections]
     html = render(
         f'Audit of {Path(model.checkpoint_path).resolve().parent.name}',
         f'{len(images)} training images, {time.strftime("%Y-%m-%d %H:%M")}.',
@@ -86,7 +95,8 @@ def audit_data(
         recorded=images.record is not None,
         suspects=suspects.listed,
         expected_wrong=suspects.expected,
+        **rest.numbers,
         listed=count,
         seconds=time.monotonic() - began,
     )
-    return Audit(html, suspects_table(images, suspects, count), numbers)
+    return Audit(html, suspects_table(images, suspects, count), numbers, rest.tables)

@@ -4,13 +4,18 @@ import io
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from html import escape
 from typing import Any
 
 import numpy as np
 
-__all__ = ['BLUE', 'ORANGE', 'confusion_chart', 'curves_chart', 'histogram_chart', 'reliability_chart', 'svg_of']
+__all__ = ['BLUE', 'ORANGE', 'curves_chart', 'histogram_chart', 'reliability_chart', 'svg_of']
 
-BLUE, ORANGE, GREEN, GREY = '#0072B2', '#D55E00', '#009E73', '#767676'  # of Okabe and Ito's palette
+# Stand-ins of six colours after Okabe and Ito, and a grey: a page has them as variables, lighter ones on a dark page.
+BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY, GREY = (
+    '#0072b2', '#d55e00', '#00805e', '#a8518a', '#8f6400', '#2f7fa8', '#6b7178',
+)  # fmt: skip
+_VARIABLES = {BLUE: 'c1', ORANGE: 'c2', GREEN: 'c3', PURPLE: 'c4', YELLOW: 'c5', SKY: 'c6', GREY: 'grey'}
 _INK = '#010203'  # replaced by the page's own colour of text
 
 
@@ -45,7 +50,10 @@ def svg_of(draw: Callable[[Any], None], title: str, width: float = 5.6, height: 
     text = re.sub(r'id="([^"]+)"', rf'id="{prefix}-\1"', text)
     text = re.sub(r'(href="#|url\(#)', rf'\g<1>{prefix}-', text)
     text = text.replace(_INK, 'currentColor')
-    return text.replace('<svg ', f'<svg role="img" aria-label="{title}" class="chart" ', 1)
+    for colour, variable in _VARIABLES.items():  # attributes take no variables
+        text = re.sub(rf'((?:fill|stroke): ){colour}', rf'\1var(--{variable}, {colour})', text)
+    name = escape(title, quote=True)
+    return text.replace('<svg ', f'<svg role="img" aria-label="{name}" class="chart" ', 1)
 
 
 def reliability_chart(rows: Mapping[str, Sequence[float]], title: str) -> str:
@@ -76,7 +84,7 @@ def curves_chart(
     def draw(axes: Any) -> None:
         styles = ['-', '--', ':', '-.']
         for number, (name, (places, values)) in enumerate(curves.items()):
-            colour = (BLUE, ORANGE, GREEN, '#CC79A7', '#E69F00', '#56B4E9')[number % 6]
+            colour = (BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY)[number % 6]
             marker = 'o' if len(places) < 12 else None
             style = styles[number // 6 % 4]
             axes.plot(places, values, color=colour, linestyle=style, label=name, linewidth=1.6, marker=marker)
@@ -102,23 +110,3 @@ def histogram_chart(groups: Mapping[str, np.ndarray], x: str, title: str, bins: 
         axes.legend()
 
     return svg_of(draw, title)
-
-
-def confusion_chart(shares: np.ndarray, names: Sequence[str], title: str) -> str:
-    """Draw a confusion matrix of at most some 40 rows, in percent of the images of each row."""
-
-    def draw(axes: Any) -> None:
-        axes.imshow(100 * shares, cmap='Blues', vmin=0, vmax=100)
-        count = len(names)
-        short = [name if len(name) <= 18 else f'{name[:16]}…' for name in names]
-        axes.set_xticks(range(count), short, rotation=90, fontsize=8)
-        axes.set_yticks(range(count), short, fontsize=8)
-        axes.set(xlabel='predicted class', ylabel='class of the image')
-        if count <= 20:
-            for row, column in zip(*np.nonzero(shares >= 0.005), strict=True):
-                share = shares[row, column]
-                colour = 'white' if share > 0.5 else '#111111'
-                axes.text(column, row, f'{100 * share:.0f}', ha='center', va='center', fontsize=7, color=colour)
-
-    edge = 3.2 + 0.24 * len(names)
-    return svg_of(draw, title, edge, edge)

@@ -1,42 +1,74 @@
 """Which classes are taken for each other."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from .charts import confusion_chart
 from .evaluated_images import EvaluatedImages
-from .html_page import Section, Table, percent
+from .html_page import Matrix, Section, Table, percent
 
-__all__ = ['confusion_section']
+__all__ = ['confusion_section', 'shown_classes']
 
 _MATRIX = 40  # classes that a matrix shows
+_IN_ORDER = 20  # classes that keep the order of the model
 
 
-def confusion_section(pairs: Sequence[dict[str, Any]], known: EvaluatedImages, classes: Sequence[str]) -> Section:
+def confusion_section(pairs: Sequence[Mapping[str, Any]], known: EvaluatedImages, classes: Sequence[str]) -> Section:
     """Show the matrix and the confused pairs of :func:`~hybridcls.apis.report.numbers.class_numbers`."""
-    count = len(classes)
+    section = Section('confusion', 'Confusion')
     rows = [
         [row['class'], row['predicted_as'], row['images'], percent(row['percent']),
-         f'{percent(row["percent_low"])} to {percent(row["percent_high"])}' if row.get('percent_low') else None]
+         None if row.get('percent_low') is None else f'{row["percent_low"]:.1f} to {row["percent_high"]:.1f}']
         for row in pairs
     ]  # fmt: skip
-    head = ['class', 'predicted as', 'images', '% of the class', '95 % interval']
-    tables = [Table('Confused pairs, the most frequent first', head, rows, {2, 3, 4})] if rows else []
-    matrix = np.zeros((count, count))
-    np.add.at(matrix, (known.labels, known.predicted), 1)
-    shown = np.arange(count)
-    says = []
-    if count > _MATRIX:
-        wrong = matrix - np.diag(np.diag(matrix))
-        shown = np.sort(np.argsort(-(wrong.sum(0) + wrong.sum(1)), kind='stable')[:_MATRIX])
-        says.append(f'Of {count} classes, the matrix shows the {_MATRIX} that are confused most.')
     if not rows:
-        says.append('No image is confused.')
-    totals = matrix.sum(1, keepdims=True)
-    shares = (matrix / np.maximum(totals, 1))[np.ix_(shown, shown)]
-    chart = confusion_chart(shares, [classes[int(one)] for one in shown], 'Confusion matrix, percent of each class')
-    return Section('confusion', 'Confusion', says, charts=[dict(
-        svg=chart, caption='Rows: the class of the image; columns: what was predicted. Percent of the row.')],
-        tables=tables)  # fmt: skip
+        section.says.append('No image is taken for another class.')
+    matrix = np.zeros((len(classes), len(classes)))
+    np.add.at(matrix, (known.labels, known.predicted), 1)
+    shown = shown_classes(matrix)
+    if len(shown) < len(classes) and len(shown):
+        inside = matrix[np.ix_(shown, shown)]
+        errors, of = inside.sum() - np.trace(inside), matrix.sum() - np.trace(matrix)
+        section.says.append(
+            f'Of {len(classes)} classes, the matrix shows {len(shown)} of the most frequent confusions, which hold '
+            f'{errors:.0f} of the {of:.0f} errors; the table below has more pairs.'
+        )
+    if len(shown) > _IN_ORDER:
+        section.says.append('Classes that are taken for each other stand side by side.')
+    if len(shown):
+        shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+        title = 'Confusion matrix, % of the images of each row: rows are the classes of the images, columns what was '
+        section.matrix = Matrix(f'{title}predicted', [classes[int(one)] for one in shown], shares[np.ix_(shown, shown)])
+        section.says.append('Numbers in the matrix are percent of the images of their row.')
+    if rows:
+        head = ['class', 'predicted as', 'images', '% of the class', '95 % interval']
+        section.tables.append(Table('Confused pairs, the most frequent first', head, rows, {2, 3, 4}))
+    return section
+
+
+def shown_classes(matrix: np.ndarray) -> np.ndarray:
+    """Choose the classes of a matrix of counts that a page shows, and their order.
+
+    Args:
+        matrix (np.ndarray): Images by class and predicted class, (C, C).
+
+    Returns:
+        np.ndarray: Of up to 40 classes all; of more both ends of the most frequent confusions. Up to 20 are in the
+        order of the classes; more are ordered to bring confused ones together, by average linkage.
+    """
+    wrong = matrix - np.diag(np.diag(matrix))
+    shown = np.arange(len(matrix))
+    if len(matrix) > _MATRIX:
+        pairs = np.argwhere(wrong)
+        order = np.argsort(-wrong[tuple(pairs.T)], kind='stable')
+        shown = np.array(list(dict.fromkeys(pairs[order].ravel().tolist()))[:_MATRIX], dtype=np.int64)
+        shown.sort()
+    if len(shown) <= _IN_ORDER:
+        return shown
+    from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
+    from scipy.spatial.distance import squareform
+
+    shares = wrong[np.ix_(shown, shown)] / np.maximum(matrix[shown].sum(1, keepdims=True), 1)
+    distances = squareform(1 - (shares + shares.T) / 2 * (1 - np.eye(len(shown))) - np.eye(len(shown)), checks=False)
+    return shown[leaves_list(optimal_leaf_ordering(linkage(distances, 'average'), distances))]

@@ -21,11 +21,14 @@ class EvaluatedImages:
 
     Args:
         items (list[Item]): The images.
-        labels (np.ndarray): Class numbers, int64 (N,); -1 where the model has no such class.
+        labels (np.ndarray): Class numbers, int64 (N,); -1 where the model has no such class. With several labels an
+            image 0 where they are known.
         scores (np.ndarray): Probabilities, float32 (N, C).
         embeddings (np.ndarray, optional): float32 (N, D).
         uncertainties (dict[str, np.ndarray]): By name, (N,), higher for a more uncertain answer.
-        unreadable (int): How many more images could not be read.
+        unreadable (list[str]): More images, which could not be read.
+        truths (np.ndarray, optional), answers (np.ndarray, optional): With several labels an image: those that it has,
+            and those that the model gives at its thresholds, bool (N, C).
     """
 
     items: list[Item]
@@ -33,7 +36,9 @@ class EvaluatedImages:
     scores: np.ndarray
     embeddings: Optional[np.ndarray]
     uncertainties: dict[str, np.ndarray] = field(default_factory=dict)
-    unreadable: int = 0
+    unreadable: list[str] = field(default_factory=list)
+    truths: Optional[np.ndarray] = None
+    answers: Optional[np.ndarray] = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -53,6 +58,19 @@ class EvaluatedImages:
         """Whether the model has the class of an image, bool (N,)."""
         return self.labels >= 0
 
+    @property
+    def wrong(self) -> np.ndarray:
+        """Whether the answer is not the truth, bool (N,)."""
+        if self.truths is not None and self.answers is not None:
+            return (self.truths != self.answers).any(1)
+        return self.predicted != self.labels
+
+    def class_text(self, row: int, classes: Sequence[str]) -> str:
+        """Return the name of the class of an image; of several labels their names, or ``(none)``."""
+        if self.truths is None:
+            return classes[int(self.labels[row])]
+        return ', '.join(classes[one] for one in np.flatnonzero(self.truths[row])) or '(none)'
+
     def part(self, kept: np.ndarray) -> 'EvaluatedImages':
         """Return the images of a mask or of positions."""
         places = np.flatnonzero(kept) if kept.dtype == bool else kept
@@ -63,6 +81,8 @@ class EvaluatedImages:
             None if self.embeddings is None else self.embeddings[places],
             {name: values[places] for name, values in self.uncertainties.items()},
             self.unreadable,
+            None if self.truths is None else self.truths[places],
+            None if self.answers is None else self.answers[places],
         )
 
     def samples(self) -> Iterator[dict[str, Any]]:
@@ -80,36 +100,61 @@ def evaluate_images(
     batch_size: Optional[int] = None,
     workers: Optional[int] = None,
     unknown: bool = False,
+    on_unreadable: str = 'skip',
 ) -> EvaluatedImages:
     """Ask a model about all images.
 
     Args:
-        model (HybridInferencer): With classes.
+        model (HybridInferencer): Without classes, there are embeddings alone.
         items (Sequence[Item]): Those without a label are of no class of the model.
         batch_size (int, optional), workers (int, optional): As for a call of the model.
         unknown (bool): Whether all are of classes that the model does not have, whatever their folders' names.
             Defaults to False.
+        on_unreadable (str): ``'skip'`` or ``'error'``, as for a call of the model. Defaults to ``'skip'``.
 
     Raises:
         ValueError: If no image can be read.
     """
-    number_of = {name: number for number, name in enumerate(model.classes)}
     answers = model(
-        ImageInputs(list(items), len(items)), batch_size, workers, top_k=1, embeddings=True, on_unreadable='skip'
+        ImageInputs(list(items), len(items)), batch_size, workers, top_k=1, embeddings=True, on_unreadable=on_unreadable
     )
     found = list(answers)
     if not found:
-        raise ValueError(f'report: expected images that can be read, got {len(items)} that cannot.')
+        first = answers.unreadable[0]
+        raise ValueError(
+            f'report: expected images that can be read, got {len(items)} that cannot, as {first.path} ({first.reason}).'
+        )
     unread = {one.path for one in answers.unreadable}
     own = [item for item in items if item.path not in unread]
-    labels = [UNKNOWN if unknown or one.label is None else number_of.get(one.label, UNKNOWN) for one in found]
-    scores: list[Any] = [one.scores for one in found]
-    vectors: list[Any] = [one.embedding for one in found]
-    return EvaluatedImages(
+    images = EvaluatedImages(
         own,
-        np.array(labels, dtype=np.int64),
-        np.stack(scores),
-        None if any(vector is None for vector in vectors) else np.stack(vectors),
+        np.full(len(own), UNKNOWN),
+        np.zeros((len(own), 0), np.float32) if found[0].scores is None else np.stack([one.scores for one in found]),
+        None if any(one.embedding is None for one in found) else np.stack([one.embedding for one in found]),
         {name: np.array([one.uncertainties[name] for one in found]) for name in found[0].uncertainties},
-        len(answers.unreadable),
+        [str(one.path) for one in answers.unreadable],
     )
+    if not unknown:
+        _note_labels(images, [one.label for one in found], model)
+        if model.multi_label:
+            images.answers = _places([one.class_name for one in found], model.classes)
+    return images
+
+
+def _note_labels(images: EvaluatedImages, labels: Sequence[Optional[str]], model: HybridInferencer) -> None:
+    if model.multi_label:
+        images.labels = np.array([UNKNOWN if label is None else 0 for label in labels], dtype=np.int64)
+        images.truths = _places(labels, model.classes)
+        return
+    number_of = {name: number for number, name in enumerate(model.classes)}
+    numbers = [UNKNOWN if label is None else number_of.get(label, UNKNOWN) for label in labels]
+    images.labels = np.array(numbers, dtype=np.int64)
+
+
+def _places(labels: Sequence[Optional[str]], classes: Sequence[str]) -> np.ndarray:
+    """Return which of the classes are in labels such as ``a|b``, bool (N, C)."""
+    number_of = {name: number for number, name in enumerate(classes)}
+    found = np.zeros((len(labels), len(classes)), dtype=bool)
+    for row, label in enumerate(labels):
+        found[row, [number_of[name] for name in (label or '').split('|') if name in number_of]] = True
+    return found

@@ -4,20 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..inferencer import HybridInferencer
-from .evaluated_images import EvaluatedImages
 from .html_page import Section
 
 __all__ = ['headline_section']
 
 
-def headline_section(
-    rows: Sequence[dict[str, Any]],
-    known: EvaluatedImages,
-    images: EvaluatedImages,
-    model: HybridInferencer,
-    notes: list[str],
-) -> Section:
-    """Show the rows of :func:`~hybridcls.apis.report.numbers.headline` as cards, and which images they are of."""
+def headline_section(rows: Sequence[dict[str, Any]], notes: Sequence[str], model: HybridInferencer) -> Section:
+    """Show rows as :func:`~hybridcls.apis.report.numbers.headline` returns them as cards, below the notes."""
     cards = []
     for row in rows:
         unit = ' %' if row['unit'] == '%' else f' {row["unit"]}'.rstrip()
@@ -31,11 +24,6 @@ def headline_section(
             dict(name=row['name'], value=f'{row["value"]:.{digits}f}{unit}', interval=interval, what=row['what'])
         )
     says = list(notes)
-    left = len(images) - len(known)
-    if left:
-        says.append(f'{left} images have no label that the model has a class for: left out here.')
-    if images.unreadable:
-        says.append(f'{images.unreadable} images could not be read.')
     if model.calibration is not None:
         says.append(f'Probabilities are calibrated: {model.calibration.calibration}.')
     return Section('numbers', 'In numbers', says, cards)

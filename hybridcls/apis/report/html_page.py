@@ -1,16 +1,25 @@
 """The page of a report: one file, without a network."""
 
+import base64
+import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
-__all__ = ['Section', 'Table', 'percent', 'render']
+import numpy as np
+
+__all__ = ['Matrix', 'Section', 'Table', 'isolated', 'percent', 'render']
+
+_FILTER_FROM = 20  # rows
+_HEAT, _PAPER = ('#0072B2', '#56B4E9'), ('#ffffff', '#0d1117')  # on a light and on a dark page, as in page.html
+_LEAST = 0.005  # of a share that is written
 
 
 @dataclass
 class Table:
-    """A table that sorts by a click on a head.
+    """A table that sorts by a click on a head; a long one can be filtered by text.
 
     Args:
         title (str): Above it.
@@ -27,6 +36,33 @@ class Table:
     def __post_init__(self) -> None:
         self.rows = [['-' if cell is None else cell for cell in row] for row in self.rows]
 
+    @property
+    def filters(self) -> bool:
+        """Whether a text chooses rows."""
+        return len(self.rows) > _FILTER_FROM
+
+
+@dataclass
+class Matrix:
+    """A square of shares, in shades and as percentages.
+
+    Args:
+        title (str): Says what rows and columns are.
+        names (Sequence[str]): Of the rows, and of the columns.
+        shares (np.ndarray): In [0, 1], (N, N).
+    """
+
+    title: str
+    names: Sequence[str]
+    shares: np.ndarray
+
+    @property
+    def rows(self) -> list[tuple[str, list[tuple[str, str, str]]]]:
+        """For each row its name, and of each cell its text, its shade and the class of its ink."""
+        return [
+            (name, [_cell(float(share)) for share in line]) for name, line in zip(self.names, self.shares, strict=True)
+        ]
+
 
 @dataclass
 class Section:
@@ -38,10 +74,11 @@ class Section:
         says (list[str]): Sentences.
         cards (list[dict]): ``name``, ``value``, ``interval``, ``what``.
         charts (list[dict]): ``svg``, ``caption``.
+        matrix (Matrix, optional): Of confusions.
         tables (list[Table]): Tables.
         groups (list[dict]): ``title`` and ``pictures``: ``image`` (a ``data:`` address or None), ``alt``, ``caption``.
         map (dict, optional): ``alt``, ``dots`` and ``pictures``.
-        details (list[dict]): ``title`` and ``text``, shown by a click.
+        details (list[dict]): ``title`` and ``text``, shown by a click, or at once if ``open``.
     """
 
     id: str
@@ -49,6 +86,7 @@ class Section:
     says: list[str] = field(default_factory=list)
     cards: list[dict] = field(default_factory=list)
     charts: list[dict] = field(default_factory=list)
+    matrix: Optional[Matrix] = None
     tables: list[Table] = field(default_factory=list)
     groups: list[dict] = field(default_factory=list)
     map: Optional[dict] = None
@@ -60,10 +98,45 @@ def percent(value: Optional[float]) -> Optional[str]:
     return None if value is None else f'{value:.1f}'
 
 
+def isolated(name: str) -> str:
+    """Return a name for use inside a sentence, whose order of words its direction of writing leaves alone.
+
+    Example:
+        >>> isolated('cat').encode('unicode_escape').decode()
+        '\\\\u2068cat\\\\u2069'
+    """
+    return f'\u2068{name}\u2069'
+
+
+def _cell(share: float) -> tuple[str, str, str]:
+    if share < _LEAST:
+        return '', '', ''
+    return f'{100 * share:.0f}', f'{share:.2f}', ' '.join(
+        f'{theme}{_ink(share, heat, paper)}' for theme, heat, paper in zip('ld', _HEAT, _PAPER, strict=True)
+    )  # fmt: skip
+
+
+def _ink(share: float, heat: str, paper: str) -> str:
+    """Return which of black (``k``) and white (``w``) reads better on a shade."""
+    mixed = [share * one + (1 - share) * other for one, other in zip(_channels(heat), _channels(paper), strict=True)]
+    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in mixed]
+    luminance = float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+    return 'k' if (luminance + 0.05) ** 2 > 1.05 * 0.05 else 'w'
+
+
+def _channels(colour: str) -> list[float]:
+    return [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+
+
 def render(title: str, subtitle: str, sections: Sequence[Section]) -> str:
-    """Return the page as HTML."""
+    """Return the page as HTML, which a browser lets run its own script alone, and load nothing."""
     from jinja2 import Environment
 
     template = Path(__file__).with_name('page.html').read_text(encoding='utf8')
     environment = Environment(autoescape=True, trim_blocks=False)
-    return environment.from_string(template).render(title=title, subtitle=subtitle, sections=sections)
+    html = environment.from_string(template).render(
+        title=title, subtitle=subtitle, sections=sections, policy='SCRIPT_HASH'
+    )
+    script = re.findall(r'<script>(.*?)</script>', template, re.DOTALL)[-1]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return html.replace('SCRIPT_HASH', digest, 1)

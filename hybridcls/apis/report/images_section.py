@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from .evaluated_images import EvaluatedImages
-from .html_page import Section
+from .html_page import Section, isolated
 from .thumbnails import thumbnail
 
 __all__ = ['images_section']
@@ -16,7 +16,7 @@ _PAIRS, _OF_A_PAIR, _UNSURE = 8, 8, 24
 
 def images_section(known: EvaluatedImages, classes: Sequence[str]) -> Section:
     """Show thumbnails of them."""
-    wrong = np.flatnonzero(known.predicted != known.labels)
+    wrong = np.flatnonzero(known.wrong)
     groups = []
     by_pair: dict[tuple[int, int], list[int]] = {}
     for row in wrong:
@@ -25,19 +25,22 @@ def images_section(known: EvaluatedImages, classes: Sequence[str]) -> Section:
         surest = sorted(rows, key=lambda row: -known.confidence[row])[:_OF_A_PAIR]
         groups.append(
             dict(
-                title=f'{classes[own]} taken for {classes[said]} ({len(rows)} images, the surest first)',
+                title=f'{isolated(classes[own])} taken for {isolated(classes[said])} '
+                f'({"1 image" if len(rows) == 1 else f"{len(rows)} images, the surest first"})',
                 pictures=[_picture(known, row, classes) for row in surest],
             )
         )
     unsure = np.argsort(known.confidence, kind='stable')[:_UNSURE]
     groups.append(dict(title='Least certain images', pictures=[_picture(known, int(row), classes) for row in unsure]))
-    say = f'{len(wrong)} of {len(known)} images are wrong.'
-    return Section('images', 'Images to look at', [say], groups=groups)
+    say = f'{len(wrong)} of {len(known)} images are wrong'
+    if len(by_pair) > _PAIRS:
+        say += f', in {len(by_pair)} pairs of classes, of which the {_PAIRS} most frequent ones are shown'
+    return Section('images', 'Images to look at', [f'{say}.'], groups=groups)
 
 
 def _picture(images: EvaluatedImages, row: int, classes: Sequence[str]) -> dict[str, Any]:
     item = images.items[row]
-    own, said = classes[int(images.labels[row])], classes[int(images.predicted[row])]
+    own, said = isolated(classes[int(images.labels[row])]), isolated(classes[int(images.predicted[row])])
     text = f'{own}: {100 * images.scores[row, images.labels[row]]:.0f} %'
     if own != said:
         text = f'{said} {100 * images.confidence[row]:.0f} %, is {text}'

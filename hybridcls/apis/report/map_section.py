@@ -5,7 +5,7 @@ from typing import Any, Optional
 
 from .embedding_map import embedding_places, spread_places
 from .evaluated_images import EvaluatedImages
-from .html_page import Section
+from .html_page import Section, isolated
 from .thumbnails import thumbnail
 
 __all__ = ['map_section']
@@ -17,12 +17,12 @@ def map_section(known: EvaluatedImages, classes: Sequence[str]) -> Optional[Sect
     if found is None:
         return None
     chosen, places = found
-    wrong = known.predicted != known.labels
+    wrong = known.wrong
 
     def at(place: int) -> dict[str, Any]:
         row = int(chosen[place])
         x, y = (4 + 92 * places[place]).round(2)
-        title = f'{known.items[row].path}: {classes[known.labels[row]]}'
+        title = f'{known.items[row].path}: {isolated(known.class_text(row, classes))}'
         return dict(x=float(x), y=float(y), wrong=bool(wrong[row]), title=title)
 
     pictures = []

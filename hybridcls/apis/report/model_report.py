@@ -1,26 +1,30 @@
 """One report of a trained model: a page, and the same numbers as JSON."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
 from hybridcls.checks import listed
 
 from ..held_out_images import held_out_images
-from ..image_inputs import read_inputs
+from ..image_inputs import Item, read_inputs
 from ..inferencer import HybridInferencer
 from .classes_section import classes_section
+from .configured_images import configured_images
 from .confusion_section import confusion_section
 from .cost_section import cost_section
-from .evaluated_images import evaluate_images
+from .data_notes import data_notes
+from .evaluated_images import EvaluatedImages, evaluate_images
 from .gate import read_gates
 from .gate_section import gate_section
 from .headline_section import headline_section
-from .html_page import render
+from .html_page import Section, render
 from .images_section import images_section
 from .map_section import map_section
-from .numbers import class_numbers, headline, rejection_numbers, reliability
+from .multi_label_section import multi_label_classes_section, multi_label_images_section, multi_label_numbers
+from .neighbour_votes import NEIGHBOURS, with_votes
+from .numbers import class_numbers, headline, rejection_numbers, reliability, retrieval_headline
 from .training_facts import training_facts
 from .training_section import training_section
 from .trust_section import trust_section
@@ -42,77 +46,154 @@ class Report(NamedTuple):
 
 def make_report(
     model: HybridInferencer,
-    data: str,
+    data: Optional[str] = None,
     ood: Optional[str] = None,
     batch_size: Optional[int] = None,
     workers: Optional[int] = None,
     tell: Callable[[str], None] = print,
+    on_unreadable: str = 'skip',
 ) -> Report:
     """Evaluate a model, and make its report.
 
     Args:
-        model (HybridInferencer): With classes, one an image.
-        data (str): Labelled images, as for :func:`held_out_images`.
+        model (HybridInferencer): With classes, one or several an image, or of embeddings alone.
+        data (str, optional): Labelled images, as for :func:`held_out_images`. Defaults to None: those of the test that
+            the config of the training names, else of its validation.
         ood (str, optional): Images of none of the classes. Defaults to None.
         batch_size (int, optional), workers (int, optional): As for a call of the model.
         tell (Callable): Takes lines about the progress.
+        on_unreadable (str): As for a call of the model. Defaults to ``'skip'``.
 
     Raises:
-        ValueError: If the model has no classes, or several an image; or no image has one of them.
+        ValueError: If no image has a class of the model, or ``ood`` is given to a model without one class an image.
         FileNotFoundError: If there are no images.
     """
-    if not model.classes or model.multi_label:
-        raise ValueError(
-            f'report: expected a model with one class an image, got {model.head_name}. Its embeddings: hybridcls embed.'
-        )
+    is_plain = bool(model.classes) and not model.multi_label
+    if ood is not None and not is_plain:
+        raise ValueError(f'report: expected a model of one class an image for --ood, got {model.head_name}.')
     began = time.monotonic()
-    items, notes = held_out_images(data, model.checkpoint_path, model.config)
-    if not any(model.class_of(item.label) for item in items):
-        raise ValueError(
-            f'report: expected images of the classes of the model ({listed(model.classes, 5)}), got none in {data}. '
-            'Name class folders as the classes, or a table with path and label.'
-        )
-    images = evaluate_images(model, items, batch_size, workers)
-    known = images.part(images.known)
+    items, place, notes = _images_of(model, data)
+    for note in notes:
+        tell(note)
+    unknown_items = None if ood is None else list(read_inputs(ood, 'report').items)
+    images = evaluate_images(model, items, batch_size, workers, on_unreadable=on_unreadable)
     unknown = None
-    if ood is not None:
-        unknown = evaluate_images(model, list(read_inputs(ood, 'report').items), batch_size, workers, unknown=True)
+    if unknown_items is not None:
+        unknown = evaluate_images(model, unknown_items, batch_size, workers, True, on_unreadable)
     inference = time.monotonic() - began
     tell(f'{len(images)} images in {inference:.0f} s; making the page.')
-    facts = training_facts(model)
-    gates = read_gates(model, known.items, batch_size)
-    rows = headline(known, model.classes)
-    table, confusions = class_numbers(known, model.classes)
-    rejection = rejection_numbers(known, unknown, model.classes) if unknown is not None else []
-    sections = [
-        headline_section(rows, known, images, model, notes),
-        training_section(facts),
-        confusion_section(confusions, known, model.classes),
-        images_section(known, model.classes),
-        classes_section(table),
-        trust_section(known, unknown, rejection),
-        None if gates is None else gate_section(gates, known, model.classes),
-        map_section(known, model.classes),
-        cost_section(model, known),
-    ]
+    make = _of_classes if is_plain else _of_labels if model.multi_label else _of_embeddings
+    sections, numbers, count = make(model, images, unknown, batch_size, notes)
+    phases = training_facts(model)
+    sections.insert(1, training_section(phases))
     name = Path(model.checkpoint_path).name
     html = render(
         f'{Path(model.checkpoint_path).resolve().parent.name}: {name}',
-        f'{len(known)} labelled images of {data}, {time.strftime("%Y-%m-%d %H:%M")}. Numbers in [ ] are 95 % '
+        f'{count} labelled images of {place}, {time.strftime("%Y-%m-%d %H:%M")}. Numbers in [ ] are 95 % '
         'confidence intervals over these images.',
-        [section for section in sections if section is not None],
+        sections,
     )
     numbers = dict(
         checkpoint=model.checkpoint_path,
-        data=data,
-        images=len(known),
-        headline=rows,
-        classes=table,
-        confusions=confusions,
-        reliability=reliability(known),
-        ood=rejection,
-        training=dict(facts.facts),
+        data=place,
+        images=count,
+        unreadable=images.unreadable,
+        **numbers,
+        training=[dict(one.facts, phase=one.phase) for one in phases],
         inference_seconds=inference,
         seconds=time.monotonic() - began,
     )
     return Report(html, numbers)
+
+
+def _images_of(model: HybridInferencer, data: Optional[str]) -> tuple[list[Item], str, list[str]]:
+    if data is None:
+        found = configured_images(model)
+        items, place, notes = found.items, found.place, [found.note]
+    else:
+        items, notes = held_out_images(data, model.checkpoint_path, model.config, 'report', ('test', 'val'))
+        place = data
+    if model.classes and all(model.class_of(item.label) is None for item in items):
+        labels = listed(dict.fromkeys(item.label or '(none)' for item in items), 5)
+        raise ValueError(
+            f'report: expected images of the classes of the model ({listed(model.classes, 5)}), got none in {place}, '
+            f'whose labels are {labels}. Name class folders as the classes, or a table with path and label.'
+        )
+    return items, place, notes
+
+
+Made = tuple[list[Section], dict[str, Any], int]
+
+
+def _of_classes(
+    model: HybridInferencer,
+    images: EvaluatedImages,
+    unknown: Optional[EvaluatedImages],
+    batch_size: Optional[int],
+    notes: Sequence[str],
+) -> Made:
+    known, classes = images.part(images.known), model.classes
+    gates = read_gates(model, known.items, batch_size)
+    rows = headline(known, classes)
+    table, confusions = class_numbers(known, classes)
+    rejection = rejection_numbers(known, unknown, classes) if unknown is not None else []
+    sections = [
+        headline_section(rows, [*notes, *data_notes(model, images)], model),
+        confusion_section(confusions, known, classes),
+        images_section(known, classes),
+        classes_section(table),
+        trust_section(known, unknown, rejection),
+        None if gates is None else gate_section(gates, known, classes),
+        map_section(known, classes),
+        cost_section(model, known),
+    ]
+    numbers = dict(headline=rows, classes=table, confusions=confusions, reliability=reliability(known), ood=rejection)
+    return [section for section in sections if section is not None], numbers, len(known)
+
+
+def _of_labels(
+    model: HybridInferencer,
+    images: EvaluatedImages,
+    unknown: Optional[EvaluatedImages],
+    batch_size: Optional[int],
+    notes: Sequence[str],
+) -> Made:
+    known, classes = images.part(images.known), model.classes
+    head: Any = model.model.head
+    rows, table = multi_label_numbers(known, classes, head.thresholds.values.tolist())
+    sections = [
+        headline_section(rows, [*notes, *data_notes(model, images)], model),
+        multi_label_images_section(known, classes),
+        multi_label_classes_section(table),
+        map_section(known, classes),
+        cost_section(model, known),
+    ]
+    return [section for section in sections if section is not None], dict(headline=rows, classes=table), len(known)
+
+
+def _of_embeddings(
+    model: HybridInferencer,
+    images: EvaluatedImages,
+    unknown: Optional[EvaluatedImages],
+    batch_size: Optional[int],
+    notes: Sequence[str],
+) -> Made:
+    known, classes = with_votes(images)
+    rows = retrieval_headline(known)
+    table, confusions = class_numbers(known, classes)
+    notes = [
+        f'The head ({model.head_name}) has no classes: each image is a query among the {len(known) - 1} others, and '
+        f'what is said of classes is the vote of its {NEIGHBOURS} nearest ones.',
+        *notes,
+        *data_notes(model, images),
+    ]
+    sections = [
+        headline_section(rows, notes, model),
+        confusion_section(confusions, known, classes),
+        images_section(known, classes),
+        classes_section(table),
+        map_section(known, classes),
+        cost_section(model, known),
+    ]
+    numbers = dict(headline=rows, classes=table, confusions=confusions)
+    return [section for section in sections if section is not None], numbers, len(known)

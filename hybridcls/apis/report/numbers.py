@@ -7,12 +7,20 @@ from typing import Any, Optional
 import numpy as np
 import torch
 
-from hybridcls.evaluation import Accuracy, CalibrationMetric, ClassReport, OODMetric, SelectiveMetric
+from hybridcls.evaluation import Accuracy, CalibrationMetric, ClassReport, OODMetric, RetrievalMetric, SelectiveMetric
 from hybridcls.functional.metrics import risk_coverage, share_interval
 
 from .evaluated_images import EvaluatedImages
 
-__all__ = ['class_numbers', 'headline', 'of_metric', 'reliability', 'rejection_numbers', 'risk_curve']
+__all__ = [
+    'class_numbers',
+    'headline',
+    'of_metric',
+    'reliability',
+    'rejection_numbers',
+    'retrieval_headline',
+    'risk_curve',
+]
 
 _CONFIDENCE = 0.95
 
@@ -44,6 +52,10 @@ def headline(images: EvaluatedImages, classes: Sequence[str]) -> list[dict[str, 
         ('calibration/brier', 'Brier score', '', 'lower', 'squared distance of the probabilities from the truth'),
         ('selective/aurc_least_confidence', 'AURC', '%', 'lower', 'error, averaged over all shares of answered images'),
     )
+    return _rows(found, rows)
+
+
+def _rows(found: Mapping[str, Any], rows: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
     return [
         dict(
             key=key,
@@ -58,6 +70,33 @@ def headline(images: EvaluatedImages, classes: Sequence[str]) -> list[dict[str, 
         for key, name, unit, better, what in rows
         if isinstance(found.get(key), (int, float))
     ]
+
+
+def retrieval_headline(images: EvaluatedImages) -> list[dict[str, Any]]:
+    """Return the headline numbers of embeddings, each image searched among the others; as :func:`headline`."""
+    vectors, labels = torch.from_numpy(images.embeddings), torch.from_numpy(images.labels)  # type: ignore[arg-type]
+    samples = [
+        dict(embedding=vector, gt_label=label, pred_score=score)
+        for vector, label, score in zip(vectors, labels.unsqueeze(1), torch.from_numpy(images.scores), strict=True)
+    ]
+    found: dict[str, Any] = {}
+    for metric in (RetrievalMetric(topk=(1, 5), confidence=_CONFIDENCE), Accuracy(confidence=_CONFIDENCE)):
+        metric.process(None, samples)
+        found.update(metric.evaluate(size=len(samples)))
+    rows = (
+        ('retrieval/recall@1', 'Recall@1', '%', 'higher', 'the nearest other image is of the class'),
+        ('retrieval/recall@5', 'Recall@5', '%', 'higher', 'one of the five nearest is of the class'),
+        ('retrieval/map@r', 'MAP@R', '%', 'higher', 'how far the images of the class come first'),
+        (
+            'retrieval/precision@r',
+            'R-precision',
+            '%',
+            'higher',
+            'share of the class among the R nearest, R of the class',
+        ),
+        ('accuracy/top1', 'kNN accuracy', '%', 'higher', 'the class with most votes of the nearest others is right'),
+    )
+    return _rows(found, rows)
 
 
 def _finite(value: Any) -> Optional[float]:

@@ -1,6 +1,7 @@
-"""What a checkpoint and its work dir tell of the training."""
+"""What a checkpoint and its work dir tell of the training, and of the phases before it."""
 
 import json
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,72 +11,132 @@ from mmengine.config import Config
 
 import hybridcls
 from hybridcls.checkpoint_reading import read_checkpoint
+from hybridcls.engine.checkpoints.files import latest_valid_checkpoint
+from hybridcls.engine.checkpoints.find_checkpoint import find_checkpoint
 from hybridcls.engine.config.change import provenance_of
+from hybridcls.engine.config.checkpoint_config import config_of_checkpoint
 from hybridcls.engine.config.dumps import RECORD, undo
 from hybridcls.engine.config.tree import ABSENT, delete_at, differing, dotted, put_at, value_at
+from hybridcls.engine.phases.record import PhaseRecord
 
+from ..held_out_images import training_dataset
 from ..inferencer import HybridInferencer
 
 __all__ = ['TrainingFacts', 'training_facts']
 
 _MACHINE = ('work_dir', 'launcher', 'load_from', 'resume', 'visualizer', 'vis_backends', 'env_cfg', 'custom_hooks')
+_PHASE = re.compile(r'(\d+)_(.+)')
+_PERCENT = ('accuracy/', 'knn/', 'retrieval/', 'linear/', 'multi-label/', 'classes/macro', 'single-label/')
+NOT_RECORDED = 'not recorded'
 
 
 class TrainingFacts(NamedTuple):
     """What is known of a training.
 
     Args:
+        phase (str): ``''``, or its name and number in a chain of phases.
         facts (list[tuple[str, str]]): What and its value, for a table.
+        written (list[list[str]]): Key, value and who wrote it: what options, and a config with bases, set.
         differences (list[tuple[str, str, str]]): Key, value here, value there: against the shipped config of the same
             name.
         recipe (str, optional): That config.
-        repeat (str): The command that trains it again.
+        repeat (list[str]): The commands that train it again.
         config (str): The whole config as text.
-        curves (dict): Name to (positions, values).
+        losses (dict), percents (dict): Curves in nats and in percent: name to (positions, values).
     """
 
+    phase: str
     facts: list[tuple[str, str]]
+    written: list[list[str]]
     differences: list[tuple[str, str, str]]
     recipe: Optional[str]
-    repeat: str
+    repeat: list[str]
     config: str
-    curves: dict[str, tuple[list[float], list[float]]]
+    losses: dict[str, tuple[list[float], list[float]]]
+    percents: dict[str, tuple[list[float], list[float]]]
 
 
-def training_facts(model: HybridInferencer) -> TrainingFacts:
-    """Read them."""
+def training_facts(model: HybridInferencer) -> list[TrainingFacts]:
+    """Read them: of the phases before, if it is one of a chain, and of the training of the checkpoint, the last one."""
     path = Path(model.checkpoint_path)
+    own = _facts_of(path, Config(model.config.to_dict()), model.why)
+    own.facts[-1:-1] = [
+        ('classes', str(len(model.classes))),
+        ('preprocessing', f'version {model.preprocessing_version}'),
+    ]
+    place = _PHASE.fullmatch(path.resolve().parent.name)
+    if place is None or not any(path.parent.glob('phase*.json')):
+        return [own]
+    others = [(match, one) for one in path.resolve().parent.parent.iterdir() if (match := _PHASE.fullmatch(one.name))]
+    before = []
+    for match, folder in sorted(others, key=lambda pair: int(pair[0][1])):
+        if int(match[1]) < int(place[1]) and any(folder.glob('phase*.json')):
+            found = find_checkpoint(folder)
+            cfg = config_of_checkpoint(read_checkpoint(found.path), found.path)
+            before.append(_facts_of(Path(found.path), cfg, found.why)._replace(phase=f'{match[1]}, {match[2]}'))
+    return [*before, own._replace(phase=f'{place[1]}, {place[2]}')]
+
+
+def _facts_of(path: Path, cfg: Config, why: str) -> TrainingFacts:
     checkpoint = read_checkpoint(str(path)) if path.is_file() else {}
     meta: Mapping[str, Any] = checkpoint.get('meta') or {}
-    cfg = Config(model.config.to_dict())
+    record: Mapping[str, Any] = meta.get('training') or {}
     values = cfg.to_dict()
-    stem = str(meta.get('experiment_name', '')).rpartition('_')[0].rpartition('_')[0]
     if RECORD in values:
         undo(values, {})
-    recipe, differences = _against_shipped(stem, values)
+    experiment = str(meta.get('experiment_name', '')).rpartition('_')[0].rpartition('_')[0]
+    recipe, differences = _against_shipped(str(record.get('config') or f'{experiment}.py'), values)
+    phase = PhaseRecord.read(path.parent) if (path.parent / 'phase.json').is_file() else None
+    seconds = record.get('seconds') or (phase.seconds if phase is not None else None)
     facts = [
-        ('checkpoint', f'{path} ({model.why})'),
+        ('checkpoint', f'{path} ({why})'),
         ('trained', f'{meta.get("epoch", "?")} epochs, {meta.get("iter", "?")} updates, until {meta.get("time", "?")}'),
+        ('time it took', NOT_RECORDED if seconds is None else _duration(seconds, record.get('attempts', 1))),
+        ('on', NOT_RECORDED if not record else f'{record["processes"]} x {record["device"]}, {record["system"]}'),
         ('model', _model_of(values)),
-        ('classes', str(len(model.classes))),
-        ('data', str(values.get('data_root') or _data_root(values) or 'in memory')),
+        ('data', str(values.get('data_root') or training_dataset(values).get('data_root') or 'in memory')),
         ('seed', str(meta.get('seed', values.get('seed', '?')))),
-        ('versions then', f'mmengine {meta.get("mmengine_version", "?")}'),
+        ('git', _git_of(record)),
+        ('command', record.get('command') or NOT_RECORDED),
+        ('versions then', _versions_of(record.get('versions') or dict(mmengine=meta.get('mmengine_version', '?')))),
         ('versions now', f'hybridcls {hybridcls.__version__}, torch {_torch()}'),
-        ('preprocessing version', str(model.preprocessing_version)),
     ]
-    work_dir = path.parent
-    dumps = sorted(work_dir.glob('*.py'))
-    repeat = f'hybridcls train {shlex.quote(str(dumps[0]))} --work-dir ANOTHER_FOLDER' if dumps else (
-        'hybridcls.load(CHECKPOINT).config.dump("again.py"), then: hybridcls train again.py'
-    )  # fmt: skip
-    return TrainingFacts(facts, differences, recipe, repeat, cfg.pretty_text, _curves(checkpoint, work_dir))
+    dump = next(iter(sorted(path.parent.glob('*.py'))), None)
+    again = str(path.parent.resolve()) + '_again'
+    if dump is not None:
+        repeat = [f'hybridcls train {shlex.quote(str(dump.resolve()))} --work-dir {shlex.quote(again)}']
+    else:
+        code = f"import hybridcls; hybridcls.load({str(path)!r}, 'cpu').config.dump('again.py')"
+        repeat = [f'python -c {shlex.quote(code)}', 'hybridcls train again.py --work-dir again']
+    losses, percents = _curves(path.parent, checkpoint)
+    written = [list(row) for row in record.get('written') or ()]
+    return TrainingFacts('', facts, written, differences, recipe, repeat, cfg.pretty_text, losses, percents)
 
 
 def _torch() -> str:
     import torch
 
     return torch.__version__
+
+
+def _duration(seconds: float, attempts: int) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    text = f'{hours} h {minutes} min' if hours else f'{minutes} min {rest} s' if minutes else f'{seconds:.0f} s'
+    return text if attempts == 1 else f'{text}, in {attempts} attempts'
+
+
+def _git_of(record: Mapping[str, Any]) -> str:
+    if 'git' not in record:
+        return NOT_RECORDED
+    return '; '.join(
+        f'{one["folder"]} at {one["commit"][:12]}{", with changes that were not committed" if one["dirty"] else ""}'
+        for one in record['git']
+    ) or 'neither the folder of the command nor hybridcls was in a repository'  # fmt: skip
+
+
+def _versions_of(versions: Mapping[str, str]) -> str:
+    return ', '.join(f'{name} {version}' for name, version in versions.items())
 
 
 def _model_of(values: Mapping[str, Any]) -> str:
@@ -91,18 +152,16 @@ def _model_of(values: Mapping[str, Any]) -> str:
     return ', '.join(parts)
 
 
-def _data_root(values: Mapping[str, Any]) -> Optional[str]:
-    dataset: Any = (values.get('train_dataloader') or {}).get('dataset') or {}
-    while isinstance(dataset.get('dataset'), Mapping):
-        dataset = dataset['dataset']
-    return dataset.get('data_root')
-
-
-def _against_shipped(stem: str, values: Mapping[str, Any]) -> tuple[Optional[str], list[tuple[str, str, str]]]:
+def _against_shipped(file: str, values: Mapping[str, Any]) -> tuple[Optional[str], list[tuple[str, str, str]]]:
+    """Compare with the shipped config that a training used, or one that has its name."""
     from hybridcls.engine import is_chain, load_config
 
     root = Path(hybridcls.config_path(''))
-    found = [file for file in sorted(root.rglob(f'{stem}.py')) if '_base_' not in file.parts] if stem else []
+    if Path(file).is_absolute():
+        found = [root / Path(file).resolve().relative_to(root.resolve())] if _is_below(Path(file), root) else []
+        found = [one for one in found if one.is_file()]
+    else:
+        found = [one for one in sorted(root.rglob(file)) if '_base_' not in one.parts] if Path(file).stem else []
     if not found:
         return None, []
     there = load_config(found[0])
@@ -122,22 +181,33 @@ def _against_shipped(stem: str, values: Mapping[str, Any]) -> tuple[Optional[str
     return found[0].relative_to(root).with_suffix('').as_posix(), rows
 
 
+def _is_below(file: Path, folder: Path) -> bool:
+    return file.resolve().is_relative_to(folder.resolve())
+
+
 def _short(value: Any) -> str:
     text = '-' if value is ABSENT else repr(value)
     return text if len(text) <= 120 else f'{text[:117]}...'
 
 
-def _curves(checkpoint: Mapping[str, Any], work_dir: Path) -> dict[str, tuple[list[float], list[float]]]:
-    """Losses and validation results over the updates."""
-    curves: dict[str, tuple[list[float], list[float]]] = {}
-    hub = (checkpoint.get('message_hub') or {}).get('log_scalars') or {}
-    for name, buffer in hub.items():
-        if name == 'train/loss':
-            values = [float(value) for value in buffer.data[0]]
-            curves['loss (training)'] = (list(range(1, len(values) + 1)), values)
+Curves = dict[str, tuple[list[float], list[float]]]
+
+
+def _curves(work_dir: Path, checkpoint: Mapping[str, Any]) -> tuple[Curves, Curves]:
+    """Losses, and validation results in percent, over the updates: of the whole training, if it went on."""
+    losses: Curves = {}
+    percents: Curves = {}
+    last = latest_valid_checkpoint(str(work_dir))
+    whole = read_checkpoint(last) if last is not None else checkpoint
+    hub = (whole.get('message_hub') or {}).get('log_scalars') or {}
+    if 'train/loss' in hub:
+        values = [float(value) for value in hub['train/loss'].data[0]]
+        losses['loss (training)'] = (list(range(1, len(values) + 1)), values)
     file = work_dir / 'learning_curves.json'
     rows = json.loads(file.read_text()) if file.is_file() else []
     for name in dict.fromkeys(name for row in rows for name in row['metrics']):
-        those = [row for row in rows if name in row['metrics']]
-        curves[f'{name} (validation)'] = ([row['iter'] for row in those], [row['metrics'][name] for row in those])
-    return curves
+        curves = losses if 'loss' in name else percents if name.startswith(_PERCENT) else None
+        if curves is not None and not name.endswith(('_low', '_high')):
+            those = [row for row in rows if name in row['metrics']]
+            curves[f'{name} (validation)'] = ([row['iter'] for row in those], [row['metrics'][name] for row in those])
+    return losses, percents

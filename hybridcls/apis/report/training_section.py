@@ -1,5 +1,7 @@
 """What was trained, and how it went."""
 
+from collections.abc import Sequence
+
 from .charts import curves_chart
 from .html_page import Section, Table
 from .training_facts import TrainingFacts
@@ -7,23 +9,27 @@ from .training_facts import TrainingFacts
 __all__ = ['training_section']
 
 
-def training_section(facts: TrainingFacts) -> Section:
-    """Show the facts of a training, its curves and its config."""
-    tables = [Table('What was trained', ['what', 'value'], facts.facts)]
-    if facts.recipe is not None:
-        tables.append(
-            Table(f'Where the config differs from {facts.recipe}', ['key', 'here', 'there'], facts.differences)
-        )
-    losses = {name: curve for name, curve in facts.curves.items() if 'loss' in name}
-    percent = {name: curve for name, curve in facts.curves.items() if 'accuracy/' in name and '_low' not in name}
-    charts = []
-    if losses:
-        charts.append(dict(
-            svg=curves_chart(losses, 'updates', 'loss, nats', 'Losses of the training'), caption='Losses'))  # fmt: skip
-    if percent:
-        charts.append(dict(svg=curves_chart(
-            percent, 'updates', 'accuracy, %', 'Accuracy of the validations'), caption='Accuracy'))  # fmt: skip
-    return Section(
-        'training', 'Training', [f'To train it again: {facts.repeat}'], charts=charts, tables=tables,
-        details=[dict(title='The whole config', text=facts.config)],
-    )  # fmt: skip
+def training_section(phases: Sequence[TrainingFacts]) -> Section:
+    """Show the facts of a training and its phases: curves, what was set, how to repeat it, and the config."""
+    section = Section('training', 'Training')
+    commands = []
+    for one in phases:
+        of = f' of phase {one.phase}' if one.phase else ''
+        section.tables.append(Table(f'What was trained{f": phase {one.phase}" if one.phase else ""}',
+                                    ['what', 'value'], one.facts))  # fmt: skip
+        if one.written:
+            head = ['key', 'value', 'set by']
+            section.tables.append(Table(f'What options and the config{of} set over their bases', head, one.written))
+        if one.recipe is not None:
+            title = f'Where the config{of} differs from the shipped {one.recipe}'
+            section.tables.append(Table(title, ['key', 'here', 'there'], one.differences))
+        if one.losses:
+            title = f'Losses{of}'
+            section.charts.append(dict(svg=curves_chart(one.losses, 'updates', 'loss, nats', title), caption=title))
+        if one.percents:
+            title = f'Validations{of}'
+            section.charts.append(dict(svg=curves_chart(one.percents, 'updates', '%', title), caption=title))
+        section.details.append(dict(title=f'The whole config{of}', text=one.config))
+        commands += one.repeat
+    section.details.insert(0, dict(title='How to train it again', text='\n'.join(commands), open=True))
+    return section

@@ -19,6 +19,7 @@ from .logger_hook import LoggerHook
 from .param_scheduler_hook import ParamSchedulerHook
 from .preemption_hook import PreemptionHook
 from .preprocessing_version_hook import PreprocessingVersionHook
+from .provenance_hook import ProvenanceHook
 from .random_state_hook import RandomStateHook, seed_worker
 from .resume_hook import ResumeHook
 from .sample_record_hook import SampleRecordHook
@@ -36,8 +37,8 @@ __all__ = [
     'BatchCheckHook', 'CalibrationHook', 'CheckpointHook', 'CheckpointMatchHook', 'ClassCountsHook', 'ClassMarginsHook',
     'ClassNamesHook', 'ConsoleHook', 'DataReportHook', 'EarlyStoppingHook', 'EmbeddingBankHook', 'GalleryHook',
     'HeadFirstHook', 'LearningCurvesHook', 'LoggerHook', 'ParamSchedulerHook', 'PreemptionHook',
-    'PreprocessingVersionHook', 'RandomStateHook', 'ResumeHook', 'seed_worker', 'SampleRecordHook', 'ShardedRowsHook',
-    'SlowWeightsHook', 'StepCostHook', 'SubcenterCleanupHook', 'SwitchRecipeHook', 'ThresholdsHook',
+    'PreprocessingVersionHook', 'ProvenanceHook', 'RandomStateHook', 'ResumeHook', 'seed_worker', 'SampleRecordHook',
+    'ShardedRowsHook', 'SlowWeightsHook', 'StepCostHook', 'SubcenterCleanupHook', 'SwitchRecipeHook', 'ThresholdsHook',
     'TokenMergingHook', 'TransferHook', 'VisualizationHook',
 ]  # fmt: skip
 

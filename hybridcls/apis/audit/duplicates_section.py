@@ -1,0 +1,141 @@
+"""Duplicates and leaks: on the page, as a table to decide on, and as numbers."""
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any, Optional
+
+from hybridcls.functional.metrics.intervals import Interval
+
+from ..image_inputs import Item
+from ..report.html_page import Section
+from ..report.thumbnails import thumbnail
+from .duplicates import DuplicateGroup, Duplicates, Leaks
+
+__all__ = ['duplicates_numbers', 'duplicates_section', 'duplicates_table']
+
+_GROUPS, _OF_A_GROUP = 24, 6
+_KINDS = dict(exact='equal files', near='look the same', crop='one is a part of the other')
+
+
+def duplicates_section(
+    found: Duplicates,
+    leaks: Optional[Leaks],
+    training: Sequence[Item],
+    held_out: Sequence[Item],
+    classes: Sequence[str],
+) -> Section:
+    """Show the groups: first those with several labels, then those that lie in both splits.
+
+    Args:
+        found (Duplicates): The groups.
+        leaks (Leaks, optional): What the leaked ones do to the accuracy.
+        training (Sequence[Item]), held_out (Sequence[Item]): The images that ``found`` numbers.
+        classes (Sequence[str]): Names.
+    """
+    contradicting = [one for one in found.groups if one.contradicts]
+    copies = found.copies()
+    says = [f'{found.training} training images were compared with each other and with {found.held_out} held-out ones.']
+    if contradicting:
+        images = sum(len(one.training) for one in contradicting)
+        says.append(f'{images} training images, in {len(contradicting)} groups, show the same under several labels.')
+    if copies:
+        says.append(f'{len(copies)} training images are copies, to the byte, of others of their class.')
+    if leaks is not None:
+        says.append(_sentence(leaks))
+    elif found.held_out:
+        says.append('No held-out image is among the training images.')
+    if not found.groups:
+        says.append('No image is there twice.')
+    groups = [dict(title=_title(one), pictures=_pictures(one, training, held_out, classes)) for one in
+              found.groups[:_GROUPS] if one.contradicts or one.is_leak]  # fmt: skip
+    return Section('duplicates', 'Duplicates and leaks', says, groups=groups)
+
+
+def _sentence(leaks: Leaks) -> str:
+    def shown(value: float, ends: Interval) -> str:
+        return f'{100 * value:.1f} % [{100 * ends.low:.1f}, {100 * ends.high:.1f}]'
+
+    found = f'{leaks.leaked} of {leaks.images} held-out images are among the training images, too. '
+    if leaks.leaked == leaks.images:
+        return f'{found}The accuracy of {shown(leaks.accuracy, leaks.accuracy_interval)} says nothing of new images.'
+    change = leaks.change_interval
+    return (
+        f'{found}The accuracy is {shown(leaks.accuracy, leaks.accuracy_interval)}; of the leaked images it is '
+        f'{shown(leaks.leaked_accuracy, leaks.leaked_interval)}, without them '
+        f'{shown(leaks.clean, leaks.clean_interval)}: a change by {-100 * leaks.change:+.2f} '
+        f'[{-100 * change.high:+.2f}, {-100 * change.low:+.2f}] points.'
+    )
+
+
+def _title(one: DuplicateGroup) -> str:
+    what = [_KINDS[one.kind]]
+    if one.contradicts:
+        what.append('several labels')
+    if one.is_leak:
+        what.append('in training and held out')
+    return ', '.join(what)
+
+
+def _pictures(
+    one: DuplicateGroup, training: Sequence[Item], held_out: Sequence[Item], classes: Sequence[str]
+) -> list[dict]:
+    found = []
+    for split, item, label in _rows(one, training, held_out)[:_OF_A_GROUP]:
+        text = f'{classes[label]} ({split})'
+        found.append(dict(image=thumbnail(item), alt=f'{item.path}: {text}', caption=text))
+    return found
+
+
+def _rows(one: DuplicateGroup, training: Sequence[Item], held_out: Sequence[Item]) -> list[tuple[str, Item, int]]:
+    """Return split, image and class number of each image, those of both splits in turn."""
+    own = [('training', training[row]) for row in one.training] + [('held out', held_out[row]) for row in one.held_out]
+    rows = [(split, item, label) for (split, item), label in zip(own, one.labels, strict=True)]
+    first = len(one.training)
+    places = [(row if row < first else row - first, row) for row in range(len(rows))]
+    return [rows[row] for _, row in sorted(places)]
+
+
+def duplicates_table(
+    found: Duplicates, training: Sequence[str], held_out: Sequence[str], classes: Sequence[str]
+) -> bytes:
+    """Return the content of a CSV file: a line for each image of each group, with an empty ``decision``.
+
+    ``advice`` is ``drop`` for a training image that is a copy of an earlier line with the same label, and for one
+    that is held out, too: without it, the held-out image tests. Where labels contradict, a person has to look.
+
+    Args:
+        found (Duplicates): The groups.
+        training (Sequence[str]), held_out (Sequence[str]): Paths of the images that ``found`` numbers, to be written.
+        classes (Sequence[str]): Names.
+    """
+    text = io.StringIO(newline='')
+    writer = csv.writer(text)
+    writer.writerow(['path', 'label', 'advice', 'decision', 'split', 'group', 'kind', 'labels'])
+    copies = set(found.copies())
+    for number, one in enumerate(found.groups):
+        labels = '|'.join(sorted({classes[label] for label in one.labels}))
+        for place, label in enumerate(one.labels):
+            trains = place < len(one.training)
+            row = one.training[place] if trains else one.held_out[place - len(one.training)]
+            drop = trains and not one.contradicts and (one.is_leak or row in copies)
+            writer.writerow([
+                (training if trains else held_out)[row], classes[label], 'drop' if drop else '', '',
+                'training' if trains else 'held out', number, one.kind, labels,
+            ])  # fmt: skip
+    return text.getvalue().encode('utf8', 'surrogateescape')
+
+
+def duplicates_numbers(found: Duplicates, leaks: Optional[Leaks]) -> dict[str, Any]:
+    """Return them in JSON's types."""
+    numbers: dict[str, Any] = dict(
+        groups=len(found.groups),
+        contradicting=sum(one.contradicts for one in found.groups),
+        copies=len(found.copies()),
+        leaked=len(found.leaked()),
+    )
+    if leaks is not None:
+        numbers['leaks'] = {
+            name: list(value) if isinstance(value, Interval) else value for name, value in vars(leaks).items()
+        }
+    return numbers

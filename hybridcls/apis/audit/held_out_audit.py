@@ -1,0 +1,135 @@
+"""What held-out images tell: where the model fails, and which of them have trained."""
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Optional
+
+from hybridcls.checks import listed
+
+from ..held_out_images import held_out_images
+from ..image_inputs import Item
+from ..inferencer import HybridInferencer
+from ..report.configured_images import configured_images
+from ..report.evaluated_images import EvaluatedImages, evaluate_images
+from ..report.html_page import Section
+from .duplicates import find_duplicates, leaks_of
+from .duplicates_section import duplicates_numbers, duplicates_section, duplicates_table
+from .held_out_slices import held_out_slices
+from .slices import SliceSearch
+from .slices_section import slices_section
+from .training_images import TrainingImages
+
+__all__ = ['MORE_TABLES', 'HeldOutAudit', 'audit_held_out']
+
+MORE_TABLES = SLICES, DUPLICATES = '_slices.csv', '_duplicates.csv'
+"""The ends of the names of the tables, after that of the page."""
+
+
+class HeldOutAudit(NamedTuple):
+    """What was found.
+
+    Args:
+        sections (list[Section]): Of the page.
+        tables (dict[str, bytes]): CSV files: the end of the name, and the content.
+        numbers (dict): Numbers in JSON's types.
+    """
+
+    sections: list[Section]
+    tables: dict[str, bytes]
+    numbers: dict[str, Any]
+
+
+def audit_held_out(
+    model: HybridInferencer,
+    training: TrainingImages,
+    seen: EvaluatedImages,
+    data: Optional[str] = None,
+    metadata: Sequence[str] = (),
+    rate: float = 0.05,
+    batch_size: Optional[int] = None,
+    workers: Optional[int] = None,
+    tell: Callable[[str], None] = print,
+) -> HeldOutAudit:
+    """Look for slices in which the model fails, duplicates and leaks.
+
+    Args:
+        model (HybridInferencer): With classes, one an image.
+        training (TrainingImages): The images that trained it.
+        seen (EvaluatedImages): What it says of them, in the same order.
+        data (str, optional): Held-out images, as for :func:`held_out_images`. Defaults to None: those that the config
+            names for the test, else for the validation; without them there are neither slices nor leaks.
+        metadata (Sequence[str]): Tables about the held-out images, with a column ``path``. Defaults to none.
+        rate (float): Of any slice where there is none, in (0, 1). Defaults to 0.05.
+        batch_size (int, optional), workers (int, optional): As for a call of the model.
+        tell (Callable): Takes lines about the progress.
+
+    Raises:
+        FileNotFoundError: If there are no images in ``data``.
+        ValueError: If none of them has a class of the model, or a table is not about them.
+    """
+    items, notes = _held_out_items(model, data)
+    for note in notes:
+        tell(note)
+    known = None
+    if items:
+        images = evaluate_images(model, items, batch_size, workers)
+        known = images.part(images.known)
+        if not len(known):
+            raise ValueError(
+                f'audit: expected held-out images of the classes of the model ({listed(model.classes, 5)}), got none.'
+            )
+    sections: list[Section] = []
+    tables: dict[str, bytes] = {}
+    numbers: dict[str, Any] = {}
+    if known is not None:
+        search = held_out_slices(model, known, metadata, rate, batch_size)
+        search.notes = [*notes, *search.notes]
+        sections.append(slices_section(search, known, model.classes))
+        tables[SLICES] = _slices_table(search, known)
+        numbers['slices'] = dict(
+            images=len(known), tested=search.tested, rate=rate, found=[one.numbers() for one in search.found]
+        )
+    else:
+        sections.append(Section('slices', 'Where it fails', notes))
+    others: Sequence[Item] = () if known is None else known.items
+    embeddings = None
+    if seen.embeddings is not None and known is not None and known.embeddings is not None:
+        embeddings = seen.embeddings, known.embeddings
+    found = find_duplicates(
+        [item.path for item in seen.items],
+        training.labels,
+        [item.path for item in others],
+        None if known is None else known.labels,
+        embeddings,
+    )
+    leaks = None if known is None else leaks_of(found, known.predicted == known.labels)
+    sections.append(duplicates_section(found, leaks, seen.items, others, model.classes))
+    tables[DUPLICATES] = duplicates_table(found, training.names(), [str(item.path) for item in others], model.classes)
+    numbers['duplicates'] = duplicates_numbers(found, leaks)
+    return HeldOutAudit(sections, tables, numbers)
+
+
+def _held_out_items(model: HybridInferencer, data: Optional[str]) -> tuple[list[Item], list[str]]:
+    if data is not None:
+        return held_out_images(data, model.checkpoint_path, model.config, 'audit', ('test', 'val'))
+    try:
+        found = configured_images(model)
+    except (FileNotFoundError, ValueError) as error:
+        reason = str(error).removeprefix('report: ').replace('--data FOLDER', '--held-out DATA')
+        return [], [f'Slices and leaks are not looked for: {reason}']
+    return found.items, [found.note]
+
+
+def _slices_table(search: SliceSearch, images: EvaluatedImages) -> bytes:
+    """Return the content of a CSV file: a line for each image of each slice."""
+    text = io.StringIO(newline='')
+    writer = csv.writer(text)
+    writer.writerow(['path', 'outcome', 'slice', 'wrong', 'confidence'])
+    for one in search.found:
+        for row in one.members:
+            wrong = int(images.predicted[row] != images.labels[row])
+            writer.writerow([
+                images.items[row].path, one.outcome, one.name, wrong, f'{images.confidence[row]:.4f}',
+            ])  # fmt: skip
+    return text.getvalue().encode('utf8', 'surrogateescape')

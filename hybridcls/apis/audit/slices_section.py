@@ -1,0 +1,66 @@
+"""The slices on the page: a sentence, a row and some images of each."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..report.evaluated_images import EvaluatedImages
+from ..report.html_page import Section, Table
+from ..report.thumbnails import thumbnail
+from .held_out_slices import OUTCOMES
+from .slices import FoundSlice, SliceSearch
+
+__all__ = ['slices_section']
+
+_PICTURES = 8  # of a slice
+_HEAD = ('slice', 'what', 'images', 'of these', '%', '95 % interval', 'elsewhere %', 'same classes %', '% of all',
+         'by chance', 'says the same')  # fmt: skip
+
+
+def slices_section(search: SliceSearch, images: EvaluatedImages, classes: Sequence[str]) -> Section:
+    """Show what a search has found.
+
+    Args:
+        search (SliceSearch): Its ``members`` are positions in ``images``.
+        images (EvaluatedImages): The held-out images.
+        classes (Sequence[str]): Names.
+    """
+    says = [
+        f'{search.tested} groups of {len(images)} held-out images were compared with the others, by the look of the '
+        'images, folders, columns of tables, classes, clusters and gate, and by pairs of these; inside the classes, so '
+        'that what is called dark is not just a hard class. Where errors have nothing to do with all this, any group '
+        f'at all is listed with a probability of at most {100 * search.rate:.3g} %. A group was chosen because it is '
+        'extreme here: of new images expect a difference that is smaller.',
+        *search.notes,
+    ]
+    if not search.found:
+        says.append('No group stands out.')
+    says += [f'{one.sentence(OUTCOMES[one.outcome])}{_same(one)}' for one in search.found]
+    rows = [
+        [one.name, OUTCOMES[one.outcome], one.images, one.count, f'{100 * one.share:.1f}',
+         f'{100 * one.low:.1f} to {100 * one.high:.1f}', f'{100 * one.elsewhere:.1f}', f'{100 * one.expected:.1f}',
+         f'{100 * one.of_all:.0f}', f'{one.by_chance:.3f}', '; '.join(one.also)]
+        for one in search.found
+    ]  # fmt: skip
+    table = Table('Where it fails', _HEAD, rows, {2, 3, 4, 6, 7, 8, 9})
+    groups = [dict(title=one.name, pictures=_pictures(one, images, classes)) for one in search.found]
+    return Section('slices', 'Where it fails', says, tables=[table] if rows else [], groups=groups)
+
+
+def _same(one: FoundSlice) -> str:
+    return f' The same is said by: {"; ".join(one.also)}.' if one.also else ''
+
+
+def _pictures(one: FoundSlice, images: EvaluatedImages, classes: Sequence[str]) -> list[dict]:
+    """Show the images with the outcome, the most confident first; of those not answered the least."""
+    wrong = images.predicted[one.members] != images.labels[one.members]
+    order = np.lexsort((-images.confidence[one.members], ~wrong))
+    found = []
+    for row in one.members[order][:_PICTURES]:
+        text = f'{classes[images.labels[row]]}, taken for {classes[images.predicted[row]]}'
+        if images.labels[row] == images.predicted[row]:
+            text = f'{classes[images.labels[row]]}, right'
+        text += f' ({images.confidence[row]:.2f})'
+        item = images.items[row]
+        found.append(dict(image=thumbnail(item), alt=f'{item.path}: {text}', caption=text))
+    return found

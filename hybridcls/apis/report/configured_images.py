@@ -1,0 +1,131 @@
+"""The images that the config of a training keeps for its test, or else for its validation."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Optional
+
+import numpy as np
+from PIL import Image
+
+from hybridcls.registry import DATASETS
+
+from ..held_out_images import split_file_of
+from ..image_inputs import Item
+from ..inferencer import HybridInferencer
+
+__all__ = ['ConfiguredImages', 'configured_images', 'listed_images']
+
+_PLACES = ('data_root', 'data_prefix', 'ann_file')
+_ADVICE = 'Name labelled images that did not train the model: --data FOLDER.'
+
+
+class ConfiguredImages(NamedTuple):
+    """Images of a config.
+
+    Args:
+        items (list[Item]): With the names of their classes as labels.
+        place (str): Where they are, for people.
+        note (str): A sentence: which they are, and why these.
+    """
+
+    items: list[Item]
+    place: str
+    note: str
+
+
+def configured_images(model: HybridInferencer) -> ConfiguredImages:
+    """List the images of ``test_dataloader``, or else those of ``val_dataloader``.
+
+    Raises:
+        FileNotFoundError: If the config has neither, or the images are not where it says.
+        ValueError: If they have no labels, or the data set does not tell its images one by one.
+    """
+    loaders = {kind: model.config.get(f'{kind}_dataloader') for kind in ('test', 'val')}
+    found = {kind: _plain(one['dataset']) for kind, one in loaders.items() if one and one.get('dataset')}
+    kind = next(iter(found), None)
+    if kind is None:
+        raise FileNotFoundError(f'report: the config of {model.checkpoint_path} names neither test nor val. {_ADVICE}')
+    dataset, place = found[kind], _place_of(found[kind], model.checkpoint_path)
+    is_validation = kind == 'val' or _same_images(dataset, found.get('val'))
+    split = 'validation' if is_validation else 'test'
+    if place is not None and not os.path.exists(place):
+        raise FileNotFoundError(f"report: the images of the training's {split}, {place}, are not there. {_ADVICE}")
+    try:
+        items = _items_of(DATASETS.build(dict(dataset)), model)
+    except (OSError, ValueError) as error:
+        raise FileNotFoundError(
+            f"report: the images of the training's {split} cannot be listed: {error} {_ADVICE}"
+        ) from error
+    where = place or f'{dataset["type"].rpartition(".")[2]} ({split})'
+    note = f'The {len(items)} images of the {split} that the config names ({where}) are taken'
+    if is_validation:
+        note += ': it has none for a test. A checkpoint that was chosen by them looks better here than on other images'
+    return ConfiguredImages(items, where, f'{note}.')
+
+
+def listed_images(dataset: Mapping[str, Any], model: HybridInferencer) -> Optional[list[Item]]:
+    """List the images of the config of a data set, as far as they are there; None if they are not."""
+    plain = _plain(dataset)
+    place = _place_of(plain, model.checkpoint_path) if plain else None
+    if not plain or (place is not None and not os.path.exists(place)):
+        return None
+    try:
+        return _items_of(DATASETS.build(plain), model)
+    except (OSError, ValueError):
+        return None
+
+
+def _items_of(dataset: Any, model: HybridInferencer) -> list[Item]:
+    if not hasattr(dataset, 'get_data_info'):
+        raise ValueError(f'{type(dataset).__name__} does not tell its images one by one.')
+    names = (getattr(dataset, 'metainfo', None) or {}).get('classes') or model.classes
+    items = []
+    for number in range(len(dataset)):
+        info: Mapping[str, Any] = dataset.get_data_info(number)
+        path = info.get('img_path')
+        labels = np.ravel(info.get('gt_label', ()))
+        label = '|'.join(str(names[int(one)]) for one in labels)
+        if not len(labels) and not model.multi_label:
+            raise ValueError(f'{type(dataset).__name__} has images without a label.')
+        items.append(Item(f'image {number}' if path is None else path, _pixels(info) if path is None else path, label))
+    return items
+
+
+def _pixels(info: Mapping[str, Any]) -> Any:
+    image = info['img']
+    return (
+        Image.fromarray(image[..., ::-1].copy() if image.ndim == 3 else image)
+        if isinstance(image, np.ndarray)
+        else image
+    )
+
+
+def _plain(dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a data set that lists its images and reads none."""
+    inside = {key: _plain(dataset[key]) for key in ('dataset',) if isinstance(dataset.get(key), Mapping)}
+    if dataset.get('datasets'):
+        inside['datasets'] = [_plain(one) for one in dataset['datasets']]
+    return {**dataset, **inside, **({'pipeline': []} if dataset.get('pipeline') else {})}
+
+
+def _place_of(dataset: dict[str, Any], checkpoint: str) -> Optional[str]:
+    """Return the folder or table that has to be there; a split that moved with its work dir is put in its new place."""
+    root = dataset.get('data_root')
+    if not isinstance(root, str) or not root or '://' in root:
+        return None
+    root = os.path.expanduser(root)
+    table = dataset.get('ann_file')
+    if table:
+        file = os.path.join(root, table)
+        beside = split_file_of(checkpoint)
+        if not os.path.exists(file) and beside is not None and beside.name == Path(file).name:
+            dataset['ann_file'] = file = str(beside.resolve())
+        return file if os.path.exists(root) else root
+    prefix = dataset.get('data_prefix') or ''
+    return os.path.join(root, prefix) if isinstance(prefix, str) and prefix else root
+
+
+def _same_images(one: Mapping[str, Any], other: Optional[Mapping[str, Any]]) -> bool:
+    keys = (*_PLACES, 'type', 'split', 'indices')
+    return other is not None and all(one.get(key) == other.get(key) for key in keys)

@@ -1,0 +1,89 @@
+"""What has to be known of the images of a report before its numbers are believed."""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Optional
+
+from hybridcls.checks import listed
+
+from ..held_out_images import training_dataset
+from ..image_inputs import Item
+from ..inferencer import HybridInferencer
+from .configured_images import listed_images
+from .evaluated_images import EvaluatedImages
+
+__all__ = ['data_notes', 'same_files']
+
+
+def data_notes(model: HybridInferencer, images: EvaluatedImages) -> list[str]:
+    """Say which images are left out, which classes have none, and which images trained the model.
+
+    Args:
+        model (HybridInferencer): The model.
+        images (EvaluatedImages): All that were evaluated, whether the model has their class or not.
+    """
+    notes = []
+    if images.unreadable:
+        notes.append(f'{len(images.unreadable)} images could not be read: {listed(images.unreadable, 5)}.')
+    others = Counter(
+        item.label or '(none)' for item, known in zip(images.items, images.known, strict=True) if not known
+    )
+    if others and model.classes:
+        names = listed((f'{name} ({count})' for name, count in others.most_common()), 5)
+        notes.append(
+            f'{others.total()} of {len(images)} images are left out: the model has no class of their label: {names}. '
+            'Classes are matched by name.'
+        )
+    if model.classes and not model.multi_label:
+        counts = Counter(images.labels[images.known].tolist())
+        empty = [name for number, name in enumerate(model.classes) if not counts[number]]
+        if empty:
+            notes.append(f'{len(empty)} of {len(model.classes)} classes have no image here: {listed(empty, 5)}.')
+    return [*notes, *_of_training(model, images.items)]
+
+
+def _of_training(model: HybridInferencer, items: Sequence[Item]) -> Iterator[str]:
+    trained = listed_images(training_dataset(model.config), model)
+    if trained is None:
+        yield 'The training images are not here, so it is not known whether some of these are among them.'
+        return
+    found = same_files(items, trained)
+    if found:
+        pairs = listed((f'{one} = {other}' for one, other in found), 3)
+        yield (
+            f'{len(found)} of {len(items)} images are also among those of the training, byte for byte, so that results '
+            f'are too good: {pairs}.'
+        )
+
+
+def same_files(items: Iterable[Item], others: Iterable[Item]) -> list[tuple[str, str]]:
+    """Return the paths of images whose file has the content of another one, and a path of that one.
+
+    Only files of equal size are read. Images in memory are left out.
+    """
+    of_size: dict[int, list[str]] = {}
+    for path, size in _sizes(others):
+        of_size.setdefault(size, []).append(path)
+    digests: dict[str, bytes] = {}
+
+    def digest(path: str) -> bytes:
+        if path not in digests:
+            with open(path, 'rb') as file:
+                digests[path] = hashlib.file_digest(file, 'blake2b').digest() if hasattr(hashlib, 'file_digest') else (
+                    hashlib.blake2b(file.read()).digest())  # fmt: skip
+        return digests[path]
+
+    found = []
+    for path, size in _sizes(items):
+        same: Optional[str] = next((other for other in of_size.get(size, ()) if digest(other) == digest(path)), None)
+        if same is not None:
+            found.append((path, same))
+    return found
+
+
+def _sizes(items: Iterable[Item]) -> Iterator[tuple[str, int]]:
+    for item in items:
+        if isinstance(item.source, str) and os.path.isfile(item.source):
+            yield item.source, os.path.getsize(item.source)
