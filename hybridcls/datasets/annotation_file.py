@@ -13,7 +13,9 @@ from hybridcls.checks import decode_text, did_you_mean
 
 from .image_formats import readable_extensions
 
-__all__ = ['TABLES', 'Annotation', 'number_label_sets', 'number_labels', 'read_annotations', 'read_columns', 'read_rows']
+__all__ = [
+    'TABLES', 'Annotation', 'number_label_sets', 'number_labels', 'read_annotations', 'read_columns', 'read_rows',
+]  # fmt: skip
 
 TABLES = ('.csv', '.tsv')
 """Extensions of files that are tables."""

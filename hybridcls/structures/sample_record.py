@@ -3,7 +3,7 @@
 import io
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -67,6 +67,24 @@ class SampleRecord:
     def probability(self) -> np.ndarray:
         """The probability of the label, float32 (E, N)."""
         return np.exp(-self.loss.astype(np.float32))
+
+    def part(self, rows: np.ndarray) -> 'SampleRecord':
+        """Return the record of some of the images."""
+        by_image = ('labels', 'seen')
+        by_epoch = (
+            'loss',
+            'margin',
+            'shadow',
+            'other',
+            *(name for name in _OPTIONAL if getattr(self, name) is not None),
+        )
+        return replace(
+            self,
+            paths=[self.paths[row] for row in rows],
+            means={name: values[rows] for name, values in self.means.items()},
+            **{name: getattr(self, name)[rows] for name in by_image},
+            **{name: getattr(self, name)[:, rows] for name in by_epoch},
+        )
 
     def content(self) -> bytes:
         """Return the file's content."""

@@ -15,7 +15,7 @@ from hybridcls.datasets.image_formats import is_transparent
 __all__ = ['find_crops', 'is_crop']
 
 _NEIGHBOURS = 3
-_MOST_PAIRS = 1000
+_MOST_PAIRS = 600
 _AT_ONCE = 2**24  # similarities
 _SIDE = 64  # pixels, of the longer side of the whole image
 _SMALLEST = 14  # pixels
@@ -25,15 +25,19 @@ _NEARLY, _ALIKE = 0.8, 0.95  # correlation
 _FLAT = 8.0  # standard deviation, in grey levels of 256: a flat part lies in every image
 
 
-def find_crops(paths: Sequence[Optional[str]], embeddings: np.ndarray, count: int) -> list[tuple[int, int]]:
+def find_crops(
+    paths: Sequence[Optional[str]], labels: np.ndarray, embeddings: np.ndarray, count: int
+) -> list[tuple[int, int]]:
     """Find pairs of images of which one is a part of the other.
 
-    Compared are each image and its three nearest ones, at most 1,000 pairs, the nearest embeddings first.
+    Compared are each image and its three nearest ones, at most 600 pairs, the nearest embeddings first; of two training
+    images only those with two labels, since the others do no harm, and no two held-out ones.
 
     Args:
         paths (Sequence[str]): Of N images; None: it is left out.
+        labels (np.ndarray): Class numbers, (N,).
         embeddings (np.ndarray): (N, D).
-        count (int): The first so many are training images; two others are not compared.
+        count (int): The first so many are training images, the others held out.
 
     Returns:
         list[tuple[int, int]]: Rows, the smaller first.
@@ -55,7 +59,8 @@ def find_crops(paths: Sequence[Optional[str]], embeddings: np.ndarray, count: in
             for other in others:
                 pair = (int(rows[min(row, other)]), int(rows[max(row, other)]))
                 near[pair] = float(similar[row - start, other])
-    pairs = sorted((pair for pair in near if pair[0] < count), key=lambda pair: (-near[pair], pair))[:_MOST_PAIRS]
+    wanted = [pair for pair in near if pair[0] < count and (pair[1] >= count or labels[pair[0]] != labels[pair[1]])]
+    pairs = sorted(wanted, key=lambda pair: (-near[pair], pair))[:_MOST_PAIRS]
     read = lru_cache(maxsize=512)(lambda row: _grey(str(paths[row])))
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:  # OpenCV releases Python's lock
         found = pool.map(lambda pair: is_crop(read(pair[0]), read(pair[1])), pairs)
@@ -81,7 +86,8 @@ def _lies_in(part: np.ndarray, whole: np.ndarray) -> bool:
     def alike(scale: float) -> float:
         """Return the largest correlation where the part fills so much of the side that it fills more."""
         small = _resized(part, scale * fit)
-        if min(small.shape) < _SMALLEST or small.std() < _FLAT:
+        too_large = small.shape[0] > whole.shape[0] or small.shape[1] > whole.shape[1]
+        if too_large or min(small.shape) < _SMALLEST or small.std() < _FLAT:
             return 0.0
         both = small, np.ascontiguousarray(small[:, ::-1])
         return max(float(cv2.matchTemplate(whole, one, cv2.TM_CCOEFF_NORMED).max()) for one in both)

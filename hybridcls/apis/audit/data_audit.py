@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Optional
 from ..inferencer import HybridInferencer
 from ..report.evaluated_images import evaluate_images
 from ..report.html_page import render
+from .cross_validated_scores import cross_validated_scores
 from .held_out_audit import audit_held_out
 from .label_neighbours import neighbour_votes
 from .label_suspects import find_suspects
@@ -62,15 +63,24 @@ def audit_data(
     """
     if not model.classes or model.multi_label:
         raise ValueError(f'audit: expected a model with one class an image, got {model.head_name}.')
+    if len(model.classes) < 2:
+        raise ValueError(f'audit: expected a model of 2 classes or more, got one, {model.classes[0]!r}.')
     began = time.monotonic()
     images = training_images(model, data)
+    seen = evaluate_images(model, images.items, batch_size, workers)
+    if len(seen) < len(images):
+        unread = len(images) - len(seen)
+        images = images.part(seen.items)
+        images.notes.append(f'{unread} images cannot be read: left out.')
+    scores, count = {}, len(images.classes)
+    if seen.embeddings is not None:
+        scores['cross_validated'] = cross_validated_scores(seen.embeddings, images.labels, count)
+        scores['neighbours'] = neighbour_votes(seen.embeddings, images.labels, count)
+    elif images.record is None:
+        scores['model'] = seen.scores
+    suspects = find_suspects(images.labels, count, scores, images.record)
     for note in images.notes:
         tell(note)
-    seen = evaluate_images(model, images.items, batch_size, workers)
-    votes = None
-    if seen.embeddings is not None:
-        votes = neighbour_votes(seen.embeddings, images.labels, len(images.classes))
-    suspects = find_suspects(images.labels, len(images.classes), images.record, votes, seen.scores)
     count = suspects.listed if top is None else min(top, len(images))
     rest = audit_held_out(model, images, seen, held_out, metadata, rate, batch_size, workers, tell)
     sections = [suspects_section(images, suspects, count), *rest.sections]
@@ -86,6 +96,7 @@ def audit_data(
         suspects=suspects.listed,
         expected_wrong=suspects.expected,
         **rest.numbers,
+        listed=count,
         seconds=time.monotonic() - began,
     )
     return Audit(html, suspects_table(images, suspects, count), numbers, rest.tables)

@@ -146,8 +146,8 @@ def find_duplicates(
     ]
     if embeddings is not None and len(readable):
         number_of = dict(zip(readable, numbers, strict=True))
-        crops = find_crops([None if row not in number_of else paths[row] for row in range(len(paths))],
-                           np.concatenate(embeddings), count)  # fmt: skip
+        seen = [paths[row] if row in number_of else None for row in range(len(paths))]
+        crops = find_crops(seen, every, np.concatenate(embeddings), count)
         for one, other in crops:
             if number_of[one] != number_of[other]:
                 rows = sorted((one, other))

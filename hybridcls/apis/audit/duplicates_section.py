@@ -59,11 +59,12 @@ def _sentence(leaks: Leaks) -> str:
     found = f'{leaks.leaked} of {leaks.images} held-out images are among the training images, too. '
     if leaks.leaked == leaks.images:
         return f'{found}The accuracy of {shown(leaks.accuracy, leaks.accuracy_interval)} says nothing of new images.'
+    change = leaks.change_interval
     return (
         f'{found}The accuracy is {shown(leaks.accuracy, leaks.accuracy_interval)}; of the leaked images it is '
         f'{shown(leaks.leaked_accuracy, leaks.leaked_interval)}, without them '
-        f'{shown(leaks.clean, leaks.clean_interval)}: a change by {-100 * leaks.change:+.2f} [{-100 * leaks.change_interval.high:+.2f}, '
-        f'{-100 * leaks.change_interval.low:+.2f}] points.'
+        f'{shown(leaks.clean, leaks.clean_interval)}: a change by {-100 * leaks.change:+.2f} '
+        f'[{-100 * change.high:+.2f}, {-100 * change.low:+.2f}] points.'
     )
 
 
@@ -100,7 +101,7 @@ def duplicates_table(
 ) -> bytes:
     """Return the content of a CSV file: a line for each image of each group, with an empty ``decision``.
 
-    ``suggested`` is ``drop`` for a training image that is a copy of an earlier line with the same label, and for one
+    ``advice`` is ``drop`` for a training image that is a copy of an earlier line with the same label, and for one
     that is held out, too: without it, the held-out image tests. Where labels contradict, a person has to look.
 
     Args:
@@ -110,7 +111,7 @@ def duplicates_table(
     """
     text = io.StringIO(newline='')
     writer = csv.writer(text)
-    writer.writerow(['path', 'label', 'suggested', 'decision', 'split', 'group', 'kind', 'labels'])
+    writer.writerow(['path', 'label', 'advice', 'decision', 'split', 'group', 'kind', 'labels'])
     copies = set(found.copies())
     for number, one in enumerate(found.groups):
         labels = '|'.join(sorted({classes[label] for label in one.labels}))

@@ -56,7 +56,7 @@ def audit_held_out(
     Args:
         model (HybridInferencer): With classes, one an image.
         training (TrainingImages): The images that trained it.
-        seen (EvaluatedImages): What it says of those that can be read.
+        seen (EvaluatedImages): What it says of them, in the same order.
         data (str, optional): Held-out images, as for :func:`held_out_images`. Defaults to None: those that the config
             names for the test, else for the validation; without them there are neither slices nor leaks.
         metadata (Sequence[str]): Tables about the held-out images, with a column ``path``. Defaults to none.
@@ -92,26 +92,20 @@ def audit_held_out(
         )
     else:
         sections.append(Section('slices', 'Where it fails', notes))
-    place = {item.path: row for row, item in enumerate(seen.items)}
-    paths = [item.path for item in training.items]
     others: Sequence[Item] = () if known is None else known.items
     embeddings = None
     if seen.embeddings is not None and known is not None and known.embeddings is not None:
         embeddings = seen.embeddings, known.embeddings
-    readable = [row for row, path in enumerate(paths) if path in place]
     found = find_duplicates(
         [item.path for item in seen.items],
-        training.labels[readable],
+        training.labels,
         [item.path for item in others],
         None if known is None else known.labels,
         embeddings,
     )
     leaks = None if known is None else leaks_of(found, known.predicted == known.labels)
     sections.append(duplicates_section(found, leaks, seen.items, others, model.classes))
-    names = training.names()
-    tables[DUPLICATES] = duplicates_table(
-        found, [names[row] for row in readable], [str(item.path) for item in others], model.classes
-    )
+    tables[DUPLICATES] = duplicates_table(found, training.names(), [str(item.path) for item in others], model.classes)
     numbers['duplicates'] = duplicates_numbers(found, leaks)
     return HeldOutAudit(sections, tables, numbers)
 

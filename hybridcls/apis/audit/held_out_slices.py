@@ -57,7 +57,9 @@ def image_attributes(
     gates = read_gates(model, images.items, batch_size)
     if gates is not None and len(gates.shares) == len(images):
         first, second = gates.names
-        found.append(Attribute(f'gate ({first})', gates.shares[:, 0], f'{second}-leaning', f'{first}-leaning'))
+        found.append(
+            Attribute(f'gate ({first})', gates.shares[:, 0], f'{second}-leaning', f'{first}-leaning', inner=True)
+        )
     return found, notes
 
 

@@ -53,6 +53,7 @@ class Attribute:
         values (np.ndarray): Numbers, float64 (N,), NaN where unknown; or texts, of dtype object, ``''`` where unknown.
         low (str), high (str): Words for images with small and large numbers, such as ``'dark'``. Default to none.
         brought (bool): Whether the user has brought it: pairs with it come first. Defaults to False.
+        inner (bool): Whether it is one of the model, as its embeddings: it may be a symptom. Defaults to False.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Attribute:
     low: str = ''
     high: str = ''
     brought: bool = False
+    inner: bool = False
 
     @property
     def is_numeric(self) -> bool:
@@ -77,6 +79,7 @@ class Slice(NamedTuple):
         members (np.ndarray): Which images, bool (N,).
         brought (int): How many of its attributes the user has brought.
         coarse (bool): Whether pairs are made with it.
+        inner (bool): Whether an attribute is one of the model.
     """
 
     attributes: tuple[str, ...]
@@ -85,6 +88,7 @@ class Slice(NamedTuple):
     members: np.ndarray
     brought: int = 0
     coarse: bool = True
+    inner: bool = False
 
     @property
     def name(self) -> str:
@@ -137,7 +141,8 @@ def folder_attributes(paths: Sequence[Optional[str]], labels: np.ndarray) -> lis
     found: list[Attribute] = []
     for level in range(max(map(len, folders), default=0)):
         names = np.array([folder[level] if level < len(folder) else '' for folder in folders], dtype=object)
-        if len(set(zip(names, labels.tolist(), strict=True))) > len(set(names)):  # several classes in a folder
+        several = len(set(zip(names, labels.tolist(), strict=True))) > len(set(names))  # classes in a folder
+        if several and len(set(names)) > 1:
             found.append(Attribute('folder' if not found else f'folder {len(found) + 1}', names))
     return found
 
@@ -156,7 +161,7 @@ def cluster_attributes(embeddings: np.ndarray, labels: np.ndarray, classes: Sequ
 
     values = np.asarray(embeddings, dtype=np.float64)
     norms = np.linalg.norm(values, axis=1)
-    found = [Attribute('norm of the embedding', norms, 'low-norm', 'high-norm')]
+    found = [Attribute('norm of the embedding', norms, 'low-norm', 'high-norm', inner=True)]
     rows = values / np.maximum(norms, 1e-12)[:, None]
     distinct = len(np.unique(rows, axis=0))
     for number in _CLUSTERS:
@@ -168,7 +173,7 @@ def cluster_attributes(embeddings: np.ndarray, labels: np.ndarray, classes: Sequ
             inside = labels[of == cluster]
             label, count = Counter(inside.tolist()).most_common(1)[0]
             names.append(f'{cluster + 1} of {number} ({count} of {len(inside)} are {classes[label]})')
-        found.append(Attribute('cluster', np.array([names[one] for one in of], dtype=object)))
+        found.append(Attribute('cluster', np.array([names[one] for one in of], dtype=object), inner=True))
     return found
 
 
@@ -187,14 +192,14 @@ def slices_of(attribute: Attribute) -> list[Slice]:
         key = one.members.tobytes()
         if FEWEST <= inside <= len(one.members) - FEWEST and key not in seen:
             seen.add(key)
-            found.append(one)
+            found.append(one._replace(brought=int(attribute.brought), inner=attribute.inner))
     return found
 
 
 def _values_of(attribute: Attribute) -> list[Slice]:
     counts = Counter(value for value in attribute.values if value)
     return [
-        Slice((attribute.name,), f'{attribute.name} {_shown(value)}', '', attribute.values == value, attribute.brought)
+        Slice((attribute.name,), f'{attribute.name} {_shown(value)}', '', attribute.values == value)
         for value, _ in counts.most_common(_MOST_VALUES)
     ]
 
@@ -208,18 +213,17 @@ def _tails_of(attribute: Attribute) -> list[Slice]:
     known = np.sort(values[~np.isnan(values)])
     if len(known) < 2 * FEWEST or known[0] == known[-1]:
         return []
-    brought = int(attribute.brought)
 
     def at(share: float) -> float:
         return _rounded(float(np.quantile(known, share)), known)
 
     def below(threshold: float, coarse: bool) -> Slice:
         condition = f'{name} < {threshold:.10g}'
-        return Slice((name,), condition, attribute.low, values < threshold, brought, coarse)
+        return Slice((name,), condition, attribute.low, values < threshold, coarse=coarse)
 
     def above(threshold: float, coarse: bool) -> Slice:
         condition = f'{name} >= {threshold:.10g}'
-        return Slice((name,), condition, attribute.high, values >= threshold, brought, coarse)
+        return Slice((name,), condition, attribute.high, values >= threshold, coarse=coarse)
 
     gap = _gap(known)
     found = [] if gap is None else [below(gap, True), above(gap, True)]
@@ -228,7 +232,7 @@ def _tails_of(attribute: Attribute) -> list[Slice]:
     for low, high in pairwise(_MIDDLE):
         start, end = at(low), at(high)
         condition = f'{start:.10g} <= {name} < {end:.10g}'
-        found.append(Slice((name,), condition, '', (values >= start) & (values < end), brought, False))
+        found.append(Slice((name,), condition, '', (values >= start) & (values < end), coarse=False))
     return found
 
 
@@ -285,6 +289,7 @@ def pairs_of(slices: Sequence[Slice], most: int) -> list[Slice]:
                 adjective,
                 members,
                 one.brought + other.brought,
+                inner=one.inner or other.inner,
             )
         )
         if len(found) == most:

@@ -21,6 +21,7 @@ _ALSO = 3
 _MOST_SLICES = 8  # of an outcome
 _SAME = 0.9
 _NO_EXCESS = 0.01
+_CLUSTER_OF_A_CLASS = ('class',), ('cluster',)
 
 
 @dataclass
@@ -88,7 +89,7 @@ class SliceSearch:
     """What a search has found.
 
     Args:
-        found (list[FoundSlice]): The strongest evidence first.
+        found (list[FoundSlice]): By outcome, in the order of :func:`find_slices`.
         tested (int): How many slices there are.
         rate (float): The probability of finding any slice, at most, where the attributes say nothing.
         notes (list[str]): What a reader has to know.
@@ -124,7 +125,8 @@ def find_slices(
     brightness; those of the attribute ``'class'`` over all images. Each outcome and each of these three families has an
     equal part of ``rate``. See :func:`~hybridcls.functional.metrics.excess_tests.excess_family` for what is certain.
 
-    The slice with the strongest evidence is taken, or a part of it that explains it; then the search begins again among
+    The slice with the strongest evidence is taken, or a part of it that explains it; one of the model's own attributes,
+    which may be symptoms, only where no other is found. Then the search begins again among
     the images that are left, until nothing is found. So each slice of the list says something new, and the many that
     overlap with it are named at it.
 
@@ -187,7 +189,7 @@ class _Candidate(NamedTuple):
 def _candidates(
     families: Sequence[tuple[list[Slice], np.ndarray]], marked: np.ndarray, rest: np.ndarray, level: float, seed: int
 ) -> list[_Candidate]:
-    """Find the slices with an excess among some images, the strongest evidence first."""
+    """Find the slices with an excess among some images: the strongest evidence first, the model's own last."""
     found = []
     for slices, strata in families:
         members = np.stack([one.members for one in slices])[:, rest]
@@ -199,14 +201,17 @@ def _candidates(
             _Candidate(slices[large[k]], float(tests.p_values[k]), float(family.by_chance[k]), len(large))
             for k in np.flatnonzero(family.by_chance <= level)
         ]
-    return sorted(found, key=lambda one: (one.p_value * one.tests, one.slice.condition))
+    return sorted(found, key=lambda one: (one.slice.inner, one.p_value * one.tests, one.slice.condition))
 
 
 def _sharpest(candidates: Sequence[_Candidate], marked: np.ndarray, rest: np.ndarray, strata: np.ndarray) -> _Candidate:
-    """Return the slice with the strongest evidence, or a part of it outside of which it has no excess."""
+    """Return the first slice, or a part of it outside of which it has no excess."""
     best = candidates[0]
     whole = best.slice.members & rest
     for one in candidates[1:]:
+        # A part of a class may be a cluster; what else the model has of its own are symptoms.
+        if one.slice.inner > best.slice.inner and (best.slice.attributes, one.slice.attributes) != _CLUSTER_OF_A_CLASS:
+            continue
         part = one.slice.members & whole
         if part.sum() < _SAME * (one.slice.members & rest).sum() or part.sum() > _SAME * whole.sum():
             continue

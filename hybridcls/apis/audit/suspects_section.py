@@ -1,4 +1,6 @@
-"""The suspects on the page, as pictures by the pair of label and suggestion."""
+"""The suspects on the page: pictures by the pair of label and suggestion, and a table of all."""
+
+from typing import Any
 
 from ..report.html_page import Section, Table
 from ..report.thumbnails import thumbnail
@@ -7,28 +9,56 @@ from .training_images import TrainingImages
 
 __all__ = ['suspects_section']
 
-_PICTURES = 96
+_PICTURES, _PAIRS, _OF_A_PAIR, _ROWS = 48, 8, 12, 1000
 
 
 def suspects_section(images: TrainingImages, suspects: Suspects, count: int) -> Section:
-    """Show the first suspects."""
-    says = [
-        *images.notes,
-        f'About {suspects.expected:.0f} of {len(images)} labels are wrong, as far as the training can tell. '
-        f'{suspects.listed} images are suspects.',
-    ]
+    """Show the first suspects.
+
+    Args:
+        images (TrainingImages): All images.
+        suspects (Suspects): All, ranked.
+        count (int): How many are shown.
+    """
+    says = [*images.notes, _estimate(images, suspects)]
     shown = suspects.order[:count]
-    pictures = []
-    for row in shown[:_PICTURES]:
-        text = f'{images.classes[images.labels[row]]}, rather {images.classes[suspects.suggested[row]]}?'
-        pictures.append(dict(image=thumbnail(images.items[row]), alt=f'{images.items[row].path}: {text}', caption=text))
+    by_pair: dict[tuple[int, int], list[int]] = {}
+    for row in shown:
+        by_pair.setdefault((int(images.labels[row]), int(suspects.suggested[row])), []).append(int(row))
+    groups = []
+    if len(shown):
+        first = [_picture(images, suspects, int(row)) for row in shown[:_PICTURES]]
+        groups.append(dict(title='The most suspect first', pictures=first))
+    for (label, other), rows in sorted(by_pair.items(), key=lambda pair: (-len(pair[1]), pair[0]))[:_PAIRS]:
+        if len(rows) > 1:
+            title = f'Labelled {images.classes[label]}, rather {images.classes[other]}? ({len(rows)} images)'
+            pictures = [_picture(images, suspects, row) for row in rows[:_OF_A_PAIR]]
+            groups.append(dict(title=title, pictures=pictures))
+    columns = {**suspects.margins, **suspects.signals}
+    head = ['image', 'label', 'suggested', 'score', 'wrong with, %', *(name.replace('_', ' ') for name in columns)]
     names = images.names()
-    head = ['image', 'label', 'suggested', 'score', *suspects.signals]
     rows = [
         [names[row], images.classes[images.labels[row]], images.classes[suspects.suggested[row]],
-         f'{suspects.score[row]:.3f}', *(f'{values[row]:.3f}' for values in suspects.signals.values())]
-        for row in shown
+         f'{suspects.score[row]:.3f}', f'{100 * suspects.probability[row]:.0f}',
+         *(f'{values[row]:.2f}' for values in columns.values())]
+        for row in shown[:_ROWS]
     ]  # fmt: skip
-    table = Table('Suspects', head, rows, set(range(3, len(head))))
-    groups = [dict(title='The most suspect first', pictures=pictures)] if pictures else []
-    return Section('suspects', 'Labels that look wrong', says, tables=[table] if rows else [], groups=groups)
+    if count > _ROWS:
+        says.append(f'The table has the first {_ROWS} of {count}; the CSV file beside the page has all.')
+    tables = [Table('Suspects, the most suspect first', head, rows, set(range(3, len(head))))] if rows else []
+    return Section('suspects', 'Labels that look wrong', says, tables=tables, groups=groups)
+
+
+def _estimate(images: TrainingImages, suspects: Suspects) -> str:
+    if not suspects.listed:
+        return f'No label of {len(images)} looks as wrong labels would look: none is a suspect. (--top N lists some.)'
+    return (
+        f'At least about {suspects.listed} of {len(images)} labels ({100 * suspects.expected / len(images):.1f} %) are '
+        'wrong, and as many are suspects. It is counted how many images look as they would with a random wrong label; '
+        'wrong labels that the model has learned by heart, or of classes that look alike, look less wrong than that.'
+    )
+
+
+def _picture(images: TrainingImages, suspects: Suspects, row: int) -> dict[str, Any]:
+    text = f'{images.classes[images.labels[row]]}, rather {images.classes[suspects.suggested[row]]}?'
+    return dict(image=thumbnail(images.items[row]), alt=f'{images.items[row].path}: {text}', caption=text)

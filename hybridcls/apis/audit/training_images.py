@@ -41,6 +41,13 @@ class TrainingImages:
     def __len__(self) -> int:
         return len(self.items)
 
+    def part(self, items: list[Item]) -> 'TrainingImages':
+        """Return those of some of the images, in their order."""
+        row_of = {item.path: row for row, item in enumerate(self.items)}
+        rows = np.array([row_of[item.path] for item in items], np.int64)
+        record = None if self.record is None else self.record.part(rows)
+        return TrainingImages(items, self.labels[rows], self.classes, self.root, record, self.notes)
+
     def names(self) -> list[str]:
         """Return the paths as a table names them: below ``root``, where they are."""
         above = os.path.join(self.root, '') if self.root else ''

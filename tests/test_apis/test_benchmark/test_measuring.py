@@ -118,6 +118,6 @@ def test_a_setting_that_the_model_does_not_have(tmp_path):
     path, _ = write_checkpoint(tmp_path / 'a.pth', config_of(CNN, LINEAR))
     options = BenchmarkOptions((1,), ('tome=0.1',), rounds=1)
     result = benchmark(path, options, HybridInferencer(path, 'cpu'), dict(device='cpu'), child=InProcess)
-    assert "token_merging_ratio" in result.rows[1].missing
+    assert 'token_merging_ratio' in result.rows[1].missing
     with pytest.raises(ValueError, match="Did you mean 'compiled'"):
         BenchmarkOptions(settings=('compild',))

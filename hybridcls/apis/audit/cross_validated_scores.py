@@ -1,0 +1,53 @@
+"""What a classifier says of images whose labels it has not seen, on the embeddings of the trained model."""
+
+import numpy as np
+import torch
+
+from hybridcls.functional import l2_normalize
+from hybridcls.functional.logistic_regression import fit_logistic_regression
+
+__all__ = ['cross_validated_scores']
+
+_FOLDS = 5
+_MOST_NUMBERS = 10**9  # embeddings times classes: some minutes on two processors
+
+
+def cross_validated_scores(embeddings: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """Return the probabilities of a logistic regression that was fitted to the other folds of the images.
+
+    The folds are stratified and follow from the labels alone. The embeddings have seen the labels in training; the
+    regression has not, so that a label which the model has learned by heart still stands out.
+
+    Args:
+        embeddings (np.ndarray): Of any norm, (N, D).
+        labels (np.ndarray): Class numbers, (N,).
+        num_classes (int): C.
+
+    Returns:
+        np.ndarray: float32 (N, C). NaN for the only image of a class, which no other image speaks for, and for all
+        where N x D x C is above a billion.
+    """
+    scores = np.full((len(labels), num_classes), np.nan, np.float32)
+    if embeddings.size * num_classes > _MOST_NUMBERS or len(labels) < 2:
+        return scores
+    features = l2_normalize(torch.from_numpy(embeddings).float())[0]
+    targets = torch.from_numpy(labels)
+    # Image i of a class is in fold i: classes of two images are in two folds.
+    shuffled = np.random.default_rng(0).permutation(len(labels))
+    order = shuffled[np.argsort(labels[shuffled], kind='stable')]
+    counts = np.bincount(labels, minlength=num_classes)
+    starts = np.concatenate([[0], counts.cumsum()[:-1]])
+    fold = np.empty(len(labels), np.int64)
+    fold[order] = (np.arange(len(labels)) - starts[labels[order]]) % _FOLDS
+    several = counts[labels] > 1
+    penalty = None
+    for number in range(_FOLDS):
+        inside = np.flatnonzero((fold == number) & several)
+        others = np.flatnonzero(fold != number)
+        if not len(inside):
+            continue
+        fit = fit_logistic_regression(features[others], targets[others], num_classes, penalty)
+        penalty = fit.inverse_penalty
+        logits = features[inside].double() @ fit.weight.T + fit.bias
+        scores[inside] = logits.softmax(1).float().numpy()
+    return scores
