@@ -128,7 +128,7 @@ def test_the_calibration_of_another_precision_is_named(fast):
     model, _ = fast
 
     class Found:
-        class calibration:  # noqa: N801
+        class calibration:
             precision = 'float32'
 
     model.calibration = Found

@@ -37,53 +37,53 @@ class LossTerms(Protocol):
 class HybridClassifier(BaseClassifier):
     """Backbone, neck and head for SupCon pre-training and for classification alike: the head decides the task.
 
-        Checkpoints of two phases share every name but ``head.*``. Channel counts are typed once, in the backbone: a neck
-        or head whose ``in_channels`` is not given learns it from what stands before it. Parts may be ours, mmpretrain's,
-        or of any package whose registry is a child of mmengine's.
+    Checkpoints of two phases share every name but ``head.*``. Channel counts are typed once, in the backbone: a neck
+    or head whose ``in_channels`` is not given learns it from what stands before it. Parts may be ours, mmpretrain's,
+    or of any package whose registry is a child of mmengine's.
 
-        Args:
-            backbone (dict | nn.Module): Config of the backbone; gives a tuple of features.
-            neck (dict | nn.Module, optional): Config of the neck. Defaults to None: the head gets the backbone's last
-                feature, which a backbone of two streams must not do.
-            head (dict | nn.Module, optional): Config of the head. Defaults to None: only features can be extracted.
-            train_cfg (dict, optional): Batch augmentation, as mmpretrain's ``ImageClassifier`` has it: ``augments`` and
-                ``probs``. Defaults to None.
-            data_preprocessor (dict | nn.Module, optional): Defaults to ``HybridDataPreprocessor``: RGB in [0, 1]. Our
-                streams normalize these by themselves; for a bare backbone of mmpretrain they are normalized here, as the
-                log says, unless ``data_preprocessor`` has ``mean`` and ``std``.
-            sync_bn (bool): Let BatchNorm take its statistics over all processes (GPUs only). The top-level
-                ``sync_bn = 'torch'`` of a config sets it. Defaults to False.
-            grad_cache (dict, optional): ``dict(micro_batch=64)``: in training, embed so many views at a time and keep the
-                activations of none, for the gradient of the whole batch in the memory of a small one, at the cost of
-                another forward pass; see :class:`hybridcls.models.modules.GradientCache`. Defaults to None.
-            distill_projection (int, optional): Width of a teacher's embedding; adds the linear projection that feature
-                distillation learns. ``DistillationHook(feature_weight=...)`` in a config sets it for the training; a model
-                without one leaves that of a checkpoint aside. Defaults to None.
-            init_cfg (dict, optional): mmengine's initialisation config.
+    Args:
+        backbone (dict | nn.Module): Config of the backbone; gives a tuple of features.
+        neck (dict | nn.Module, optional): Config of the neck. Defaults to None: the head gets the backbone's last
+            feature, which a backbone of two streams must not do.
+        head (dict | nn.Module, optional): Config of the head. Defaults to None: only features can be extracted.
+        train_cfg (dict, optional): Batch augmentation, as mmpretrain's ``ImageClassifier`` has it: ``augments`` and
+            ``probs``. Defaults to None.
+        data_preprocessor (dict | nn.Module, optional): Defaults to ``HybridDataPreprocessor``: RGB in [0, 1]. Our
+            streams normalize these by themselves; for a bare backbone of mmpretrain they are normalized here, as the
+            log says, unless ``data_preprocessor`` has ``mean`` and ``std``.
+        sync_bn (bool): Let BatchNorm take its statistics over all processes (GPUs only). The top-level
+            ``sync_bn = 'torch'`` of a config sets it. Defaults to False.
+        grad_cache (dict, optional): ``dict(micro_batch=64)``: in training, embed so many views at a time and keep the
+            activations of none, for the gradient of the whole batch in the memory of a small one, at the cost of
+            another forward pass; see :class:`hybridcls.models.modules.GradientCache`. Defaults to None.
+        distill_projection (int, optional): Width of a teacher's embedding; adds the linear projection that feature
+            distillation learns. ``DistillationHook(feature_weight=...)`` in a config sets it for the training; a model
+            without one leaves that of a checkpoint aside. Defaults to None.
+        init_cfg (dict, optional): mmengine's initialisation config.
 
-        Attributes:
-            distillation (LossTerms, optional): The terms of a teacher (:class:`Distillation`), while one is attached.
-            backward_compat (BackwardCompat, optional): The terms of an old model, while one is attached.
-            skipping (StreamSkipping, optional): Which stream predictions leave out for images that are sure without it;
+    Attributes:
+        distillation (LossTerms, optional): The terms of a teacher (:class:`Distillation`), while one is attached.
+        backward_compat (BackwardCompat, optional): The terms of an old model, while one is attached.
+        skipping (StreamSkipping, optional): Which stream predictions leave out for images that are sure without it;
             None: no stream.
         loss_recorder (Callable, optional): Is called with the features and samples of each batch that is trained on.
 
-        Shape:
-            - inputs: what the data preprocessor gives, ``(V * B, 3, H, W)``: V views of B images, view by view.
-            - embedding: ``(V * B, D)``; in predictions the mean over the views, ``(B, D)``.
+    Shape:
+        - inputs: what the data preprocessor gives, ``(V * B, 3, H, W)``: V views of B images, view by view.
+        - embedding: ``(V * B, D)``; in predictions the mean over the views, ``(B, D)``.
 
-        Raises:
-            ValueError: If two streams meet no neck, or images would be normalized twice or not at all.
-            TypeError: If a part does not know a key, or is neither a dict nor a module.
+    Raises:
+        ValueError: If two streams meet no neck, or images would be normalized twice or not at all.
+        TypeError: If a part does not know a key, or is neither a dict nor a module.
 
-        Example:
-            >>> model = HybridClassifier(
-            ...     backbone=dict(type='HybridBackbone', cnn=dict(model_name='test_resnet'),
-            ...                   vit=dict(model_name='test_vit'), img_size=64),
-            ...     neck=dict(type='DHAFusion', fusion_dim=16), head=dict(type='LinearHead', num_classes=3))
-            >>> import torch
-            >>> model.eval()(torch.rand(2, 3, 64, 64)).shape
-            torch.Size([2, 3])
+    Example:
+        >>> model = HybridClassifier(
+        ...     backbone=dict(type='HybridBackbone', cnn=dict(model_name='test_resnet'),
+        ...                   vit=dict(model_name='test_vit'), img_size=64),
+        ...     neck=dict(type='DHAFusion', fusion_dim=16), head=dict(type='LinearHead', num_classes=3))
+        >>> import torch
+        >>> model.eval()(torch.rand(2, 3, 64, 64)).shape
+        torch.Size([2, 3])
     """
 
     backbone: Any

@@ -9,9 +9,9 @@ from tiny_artifact import write_tiny_artifact
 from trained_checkpoints import CLASSES, LINEAR, VIT, config_of, write_checkpoint
 
 from hybridcls.apis.benchmark import BenchmarkOptions, benchmark
+from hybridcls.apis.benchmark.benchmark_text import benchmark_text
 from hybridcls.apis.benchmark.candidate import peak_of_process
 from hybridcls.apis.benchmark.child import ChildError
-from hybridcls.apis.benchmark.benchmark_text import benchmark_text
 from hybridcls.apis.inferencer import HybridInferencer
 
 
