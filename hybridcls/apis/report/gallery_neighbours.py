@@ -20,7 +20,7 @@ from ..inferencer import HybridInferencer
 from ..search_scores import SearchScores
 from .evaluated_images import EvaluatedImages, evaluate_images
 
-__all__ = ['Neighbours', 'find_neighbours']
+__all__ = ['Neighbours', 'check_gallery', 'find_neighbours']
 
 _SHOWN = 6
 
@@ -41,6 +41,18 @@ class Neighbours(NamedTuple):
     matches: list[list[Match]]
     pictures: list[list[Item]]
     scores: list[dict[str, Any]]
+
+
+def check_gallery(model: HybridInferencer, gallery: str) -> None:
+    """Raise, before images are evaluated, if a gallery is not there, or an index of another model.
+
+    Raises:
+        FileNotFoundError, ValueError: As :func:`find_neighbours`.
+    """
+    if _is_index(gallery):
+        _width(model, EmbeddingIndex(os.path.expanduser(gallery), 'report'), about_model(model))
+    else:
+        read_inputs(gallery, 'report')
 
 
 def find_neighbours(
@@ -72,7 +84,7 @@ def find_neighbours(
         return None
     labels = [classes[label] for label in known.labels]
     with TemporaryDirectory() as folder:
-        if gallery is not None and gallery.lower().endswith((*FORMATS, '.npy')):
+        if gallery is not None and _is_index(gallery):
             index = EmbeddingIndex(os.path.expanduser(gallery), 'report')
             what = f'the index {gallery}'
         else:
@@ -82,6 +94,18 @@ def find_neighbours(
             index = _index_of(model, images, os.path.join(folder, 'gallery.npz'))
             what = 'these images themselves, each without itself' if gallery is None else f'the images of {gallery}'
         return _search(model, known, labels, index, f'{what} ({len(index)})')
+
+
+def _is_index(gallery: str) -> bool:
+    return gallery.lower().endswith((*FORMATS, '.npy'))
+
+
+def _width(model: HybridInferencer, index: EmbeddingIndex, about: dict[str, Any]) -> Optional[int]:
+    """Return how many numbers of an embedding are compared, None for all; raise if the index is of another model."""
+    width = compatible_width(index.about, about)
+    if width is None:
+        check_same_model('report', index.described, index.path, about, f'the model of {model.checkpoint_path}')
+    return width
 
 
 def _index_of(model: HybridInferencer, images: EvaluatedImages, path: str) -> EmbeddingIndex:
@@ -103,9 +127,7 @@ def _search(
 ) -> Neighbours:
     vectors: Any = known.embeddings
     about = about_model(model) | dict(width=vectors.shape[1])
-    width = compatible_width(index.about, about)
-    if width is None:
-        check_same_model('report', index.described, index.path, about, f'the model of {model.checkpoint_path}')
+    width = _width(model, index, about)
     index.labels = np.array([model.class_of(label) or label for label in index.labels.tolist()], str)
     search = IndexSearch(index, _SHOWN, threshold=-2.0)
     search.scores = scores = _QueryScores()

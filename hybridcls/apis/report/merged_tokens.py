@@ -1,6 +1,6 @@
 """Which patches of images a model merges into one token, and what that saves."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Optional
 
@@ -73,20 +73,17 @@ def read_merging(model: HybridInferencer, items: Sequence[Item], seed: int = 0) 
     network: Any = model.model
     of_training = _of_training(model.config)
     try:
-        whole = add_token_merging(network, 0)
+        names = _whole(network, lambda handle: handle.names)
     except ValueError:  # no transformer that could
         return None
-    names = whole.names
+    merges = any(_merges(network.get_submodule(name)) for name in names)
+    if not merges and of_training is None:
+        return None
     chosen = [items[place] for place in sorted(np.random.default_rng(seed).permutation(len(items))[:_IMAGES].tolist())]
     samples = [sample for read, _ in model.preprocess(chosen) for _, sample in read]
     one = model.batch_of(samples[:1])['inputs']
-    gflops_whole = _gflops(network, one)
-    whole.undo()
-    merging = None
-    if not any(_merges(network.get_submodule(name)) for name in names):
-        if of_training is None:
-            return None
-        merging = add_token_merging(network, **of_training)
+    gflops_whole = _whole(network, lambda _: _gflops(network, one))
+    merging = None if merges else add_token_merging(network, **(of_training or {}))
     try:
         name = next(name for name in names if _merges(network.get_submodule(name)))
         transformer = network.get_submodule(name)
@@ -117,6 +114,15 @@ def read_merging(model: HybridInferencer, items: Sequence[Item], seed: int = 0) 
     finally:
         if merging is not None:
             merging.undo()
+
+
+def _whole(network: Any, read: Callable[[Any], Any]) -> Any:
+    """Read something of a model without merging."""
+    handle = add_token_merging(network, 0)
+    try:
+        return read(handle)
+    finally:
+        handle.undo()
 
 
 def _merges(transformer: Any) -> bool:

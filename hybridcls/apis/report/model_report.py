@@ -24,7 +24,7 @@ from .cost_section import cost_section
 from .data_notes import data_notes
 from .embedding_norm import read_norms
 from .evaluated_images import EvaluatedImages, evaluate_images
-from .gallery_neighbours import find_neighbours
+from .gallery_neighbours import check_gallery, find_neighbours
 from .headline_section import headline_section
 from .html_page import Section, render
 from .images_section import images_section
@@ -100,6 +100,10 @@ def make_report(
         raise ValueError(f'report: expected a model of one class an image for --ood, got {model.head_name}.')
     if corruptions is not None and not is_plain:
         raise ValueError(f'report: expected a model of one class an image for --corruptions, got {model.head_name}.')
+    if gallery is not None and model.multi_label:
+        raise ValueError(f'report: expected a model of one class an image for --gallery, got {model.head_name}.')
+    if gallery is not None:
+        check_gallery(model, gallery)
     for kind in corruptions or ():
         check_choice('report', '--corruptions', kind, CORRUPTIONS)
     if overlays and not is_plain:

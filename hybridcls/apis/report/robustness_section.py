@@ -35,7 +35,7 @@ def robustness_section(rows: Sequence[Mapping[str, Any]]) -> Section:
             if key in clean
         }  # fmt: skip
         if curves:
-            limits = (0, 100) if key == 'accuracy' else (0, None)
+            limits = (0, 100) if key in ('accuracy', 'unanswered') else (0, None)
             svg = curves_chart(curves, 'severity, 0: the image as it is', unit, title, ylim=limits)
             charts.append(dict(svg=svg, caption=title))
     means = {
@@ -46,16 +46,23 @@ def robustness_section(rows: Sequence[Mapping[str, Any]]) -> Section:
         'Each image is corrupted at the size that the model sees, as by hybridcls test --corruptions. It loses most to '
         f'{worst}: over its severities {means[worst]:.1f} % are right, of {clean["accuracy"]:.1f} % as they are.'
     ]
+    answered = [row for row in corrupted if row.get('error') is not None]
     if 'unanswered' in clean:
         says.append(
             'The threshold is that of the calibration, which promises something of images like its own alone: here it '
             'is seen whether it withholds answers where images get worse.'
         )
+        if answered:
+            least = max(answered, key=lambda row: row['error'])
+            says.append(
+                f'At worst ({least["kind"]}, severity {least["severity"]}) {least["error"]:.1f} % of the answers are '
+                f'wrong, and {least["unanswered"]:.1f} % of the images have none.'
+            )
     else:
         says.append(
             'Of a calibration with a threshold (hybridcls calibrate --risk) it would show the answers withheld.'
         )
-    more = ['unanswered, %', 'error among the answers, %'] * ('unanswered' in clean)
+    more = ['unanswered, %', 'error of answers, %'] * ('unanswered' in clean)
     table = [
         [row['kind'] or 'none', row['severity'], percent(row['accuracy']),
          f'{row["accuracy_low"]:.1f} to {row["accuracy_high"]:.1f}', percent(row['ece']), percent(row['confidence']),

@@ -11,6 +11,7 @@ from trained_checkpoints import CNN, LINEAR, config_of, write_checkpoint
 
 import hybridcls
 from hybridcls.apis.image_inputs import read_inputs
+from hybridcls.apis.report import make_report
 from hybridcls.apis.report.evaluated_images import evaluate_images
 from hybridcls.apis.report.gallery_neighbours import find_neighbours
 from hybridcls.apis.report.html_page import render
@@ -65,7 +66,7 @@ def test_a_gallery_of_images_is_that_of_an_index(model, known, digit_folder, tmp
     assert again.scores[0]['value'] == found.scores[0]['value'] == 100
     other, _ = write_checkpoint(tmp_path / 'other.pth', config_of(CNN, LINEAR), seed=1)
     with pytest.raises(ValueError, match='report: expected embeddings of one model'):
-        find_neighbours(hybridcls.load(other, 'cpu'), known, model.classes, str(index))
+        make_report(hybridcls.load(other, 'cpu'), 'before/images/are/looked/at', gallery=str(index))
 
 
 def test_rows_are_told_apart_without_colours(model, known):

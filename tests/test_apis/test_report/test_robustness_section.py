@@ -23,7 +23,10 @@ def test_the_worst_corruption_is_named():
 
 
 def test_with_a_threshold_abstention_is_shown():
-    more = dict(unanswered=10.0, error=None)
-    section = robustness_section([row(None, 0, 90.0, unanswered=5.0, error=2.0), row('blur', 1, 80.0, **more)])
+    rows = [row(None, 0, 90.0, unanswered=5.0, error=2.0), row('blur', 1, 80.0, unanswered=10.0, error=None)]
+    section = robustness_section(rows)
+    assert len(section.says) == 2
+    worse = robustness_section([*rows, row('blur', 2, 60.0, unanswered=12.0, error=34.0)])
+    assert worse.says[2].startswith('At worst (blur, severity 2) 34.0 % of the answers are wrong, and 12.0 %')
     assert len(section.charts) == 4
     assert section.tables[0].rows[1][-2:] == ['10.0', '-']
