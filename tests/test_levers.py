@@ -243,11 +243,13 @@ def toy_plugin_of_engine(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.dist
-def test_many_levers_in_two_processes(plain, configs, tmp_path):
+@pytest.mark.parametrize('compiled', [False, pytest.param(dict(backend='eager'), marks=pytest.mark.nightly)])
+def test_many_levers_in_two_processes(plain, configs, tmp_path, compiled):
     """Without find_unused_parameters; both processes end with the same weights (DDP would stop at a difference)."""
     levers = ('lora', 'token merging', 'sam', 'gc', 'lookahead', 'distillation', 'cbam', 'adaface')
     cfg = with_levers(plain, configs, levers)
     cfg.optim_wrapper.optimizer = dict(type='SGD', lr=0.01)
+    cfg.env_cfg.compile_streams = compiled
     cfg.dump(str(tmp_path / 'many.py'))
     run_tool('train.py', tmp_path / 'many.py', '--work-dir', tmp_path / 'w', count=2)
     state = torch.load(tmp_path / 'w' / 'epoch_1.pth', weights_only=False)['state_dict']

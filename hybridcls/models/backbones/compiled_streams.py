@@ -56,7 +56,7 @@ def compiled_parts(model: nn.Module) -> dict[str, nn.Module]:
     Raises:
         ValueError: If the model has neither streams nor a backbone.
     """
-    parts = {name: module for name, module in model.named_modules() if isinstance(module, Stream)}
+    parts: dict[str, nn.Module] = {name: module for name, module in model.named_modules() if isinstance(module, Stream)}
     if not parts:
         parts = {name: module for name, module in model.named_modules() if name.split('.')[-1] == 'backbone'}
     if not parts:
