@@ -1,5 +1,7 @@
 """The commands of the pages run as they stand there, one page after the other, in a user's folder.
 
+Where pages begin with the same commands, these run once, and the next page finds what they left.
+
 A comment above a block shortens it, and fills what the user is to fill::
 
     <!-- run: CONFIG=configs/digits/ce_hybrid.py --epochs 1 -->
@@ -16,6 +18,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -177,7 +180,8 @@ def draw_images(folder, names, count, wrong=0):
 @pytest.fixture(scope='module')
 def folder_of_a_user(tmp_path_factory):
     """The clone's configs and tools, pictures of three kinds, weights, a config, and a trained model."""
-    folder = tmp_path_factory.mktemp('user')
+    folder = tmp_path_factory.mktemp('docs') / 'user'
+    folder.mkdir()
     for name in ('configs', 'tools', 'projects'):
         (folder / name).symlink_to(ROOT / name)
     for split, count in (('train', 8), ('val', 4)):
@@ -187,23 +191,37 @@ def folder_of_a_user(tmp_path_factory):
     draw_images(folder, ('photos',), 3)
     (folder / 'photos' / '0.jpg').rename(folder / 'photos' / 'cat.jpg')
     torch.save(timm.create_model('test_resnet').state_dict(), folder / 'tiny.pth')
-    torch.save(timm.create_model('tf_efficientnet_lite0').state_dict(), folder / 'lite0.pth')
+    large = folder.with_name('lite0.pth')  # beside it, since each page has a copy of the folder
+    torch.save(timm.create_model('tf_efficientnet_lite0').state_dict(), large)
+    (folder / 'lite0.pth').symlink_to(large)
     (folder / 'my.py').write_text(
         "_base_ = 'hybridcls::digits/ce_hybrid.py'\noptim_wrapper = dict(stages=dict(sam=dict(type='SAM', rho=0.05)))\n"
     )
-    run('python tools/train.py configs/digits/ce_vit.py --cfg-options max_epochs=1 --work-dir trained', folder)
+    run(
+        'python tools/train.py configs/digits/ce_vit.py --cfg-options max_epochs=1 '
+        'train_dataloader.dataset.images_per_class=20 --work-dir trained',
+        folder,
+    )
     return folder
 
 
 @pytest.fixture
-def user(folder_of_a_user, tmp_path):
-    """Such a folder, for one page."""
-    return shutil.copytree(folder_of_a_user, tmp_path / 'user', symlinks=True)
+def user(folder_of_a_user):
+    """Such a folder, for one page; always in the same place, since what is trained keeps paths."""
+    folder = folder_of_a_user.with_name('page')
+    copy(folder_of_a_user, folder)
+    return folder
+
+
+def copy(source, target):
+    """Let the target be as the source is."""
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(source, target, symlinks=True)
 
 
 @pytest.mark.parametrize('page', [page for page in PAGES if any(blocks(page))], ids=lambda page: page.stem)
 def test_a_page_runs(page, user):
-    run_page(page, user)
+    run_page(page, user, shared_beginnings())
 
 
 def test_the_pages_of_the_recipes_run(user):
@@ -214,19 +232,48 @@ def test_the_pages_of_the_recipes_run(user):
         run_page(page, user)
 
 
-def run_page(page, user):
-    """Run what stands on a page."""
+def run_page(page, user, shared=()):
+    """Run what stands on a page; ``shared`` are the beginnings that other pages have too, in a fresh folder."""
+    done, waiting = (), None
     for block in blocks(page):
-        if block.kind == 'python':
-            if block.mark == 'file':
+        if block.kind == 'python' and not block.mark:
+            continue
+        todo = [None] if block.kind == 'python' else commands(block)
+        for command in todo:
+            if command is not None and command[0] in NOT_RUN:
+                continue
+            done = (*done, command and command[1])
+            left = user.with_name(f'left_{shared.index(done)}') if done in shared else None
+            if left is not None and left.is_dir():
+                waiting = left
+                continue
+            if waiting is not None:
+                copy(waiting, user)
+                waiting = None
+            if command is not None:
+                run(command[1], user)
+            elif block.mark == 'file':
                 (user / block.words[0]).write_text(block.text)
-            elif block.mark == 'run':
+            else:
                 status, output = run_process(_python, user, block.text)
                 assert status == 0, f'{block.text}\n{output[-3000:]}'
-            continue
-        for written, short in commands(block):
-            if written not in NOT_RUN:
-                run(short, user)
+            if left is not None:
+                copy(user, left)
+
+
+def shared_beginnings():
+    """The commands, up to each, that more than one page begins with."""
+    counts = Counter()
+    for page in PAGES:
+        begun = ()
+        for block in blocks(page):
+            if block.kind == 'python' and block.mark:
+                break
+            for written, short in () if block.kind == 'python' else commands(block):
+                if written not in NOT_RUN:
+                    begun = (*begun, short)
+                    counts[begun] += 1
+    return [begun for begun, count in counts.items() if count > 1]
 
 
 def test_what_is_not_run_stands_on_a_page():

@@ -26,6 +26,7 @@ def test_configs_of_the_installed_package(tmp_path):
     inside = {path.name for path in (tmp_path / 'lib/hybridcls/.mim').iterdir()}
     assert inside == {'configs', 'tools', 'model-index.yml'}
     assert (tmp_path / 'lib/hybridcls/apis/fidelity/official_numbers.npz').is_file()
+    assert (tmp_path / 'lib/hybridcls/datasets/digits.npz').is_file()
     child = tmp_path / 'child.py'
     child.write_text("_base_ = 'hybridcls::digits/adaface_hybrid.py'\nmodel = dict(head=dict(margin=0.25))\n")
     code = (

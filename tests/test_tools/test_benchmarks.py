@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -62,6 +63,16 @@ def test_margins_with_the_update_of_drawn_classes():
     )  # fmt: skip
     for name in ('SGD, all rows', 'SGD, drawn rows', 'AdamW, all rows', 'AdamW, drawn rows'):
         assert sum(line.startswith(f'{name}  ') for line in output.splitlines()) == 1
+
+
+@pytest.mark.nightly
+def test_startup():
+    output = run_tool('benchmark.py', 'startup', '--rounds', '1')
+    row = re.search(
+        r'^hybridcls train, to the first iteration +[\d.]+ +([\d.]+) +[\d.]+ +[\d.]+  <= 1.5$', output, re.M
+    )
+    assert float(row[1]) > 1
+    assert re.search(r'^import hybridcls.models, hybridcls.engine .* <= 1.05$', output, re.M)
 
 
 @pytest.mark.nightly
