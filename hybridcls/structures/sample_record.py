@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional, Union
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -120,7 +121,7 @@ class SampleRecord:
             return cls(
                 texts['paths'], classes=texts['classes'], root=texts['root'][0], means=means, about=about, **found
             )
-        except (OSError, ValueError, KeyError, TypeError, EOFError, IndexError) as error:
+        except (OSError, ValueError, KeyError, TypeError, EOFError, IndexError, BadZipFile) as error:
             raise ValueError(
                 f'SampleRecord: expected the record of a training (`hybridcls train --record`), got {os.fspath(path)}, '
                 f'which cannot be read ({type(error).__name__}: {error}).'
