@@ -13,7 +13,7 @@ from ..inferencer import HybridInferencer
 from ..report.configured_images import configured_images
 from ..report.evaluated_images import EvaluatedImages, evaluate_images
 from ..report.html_page import Section
-from .duplicates import find_duplicates, leaks_of
+from .duplicate_groups import find_duplicates, leaks_of
 from .duplicates_section import duplicates_numbers, duplicates_section, duplicates_table
 from .held_out_slices import held_out_slices
 from .slices import SliceSearch
