@@ -30,8 +30,8 @@ def find_crops(
 ) -> list[tuple[int, int]]:
     """Find pairs of images of which one is a part of the other.
 
-    Compared are each image and its three nearest ones, at most 600 pairs, the nearest embeddings first; of two training
-    images only those with two labels, since the others do no harm, and no two held-out ones.
+    Compared are each image and its three nearest training images, at most 600 pairs, the nearest embeddings first; of
+    two training images only those with two labels, since the others do no harm.
 
     Args:
         paths (Sequence[str]): Of N images; None: it is left out.
@@ -43,23 +43,25 @@ def find_crops(
         list[tuple[int, int]]: Rows, the smaller first.
     """
     rows = np.array([row for row, path in enumerate(paths) if path is not None], dtype=np.int64)
-    if len(rows) < 2:
+    trained = int((rows < count).sum())
+    if not trained or len(rows) < 2:
         return []
     units = embeddings[rows].astype(np.float32)
     units /= np.maximum(np.linalg.norm(units, axis=1, keepdims=True), 1e-12)
     near: dict[tuple[int, int], float] = {}
-    most = min(_NEIGHBOURS, len(rows) - 1)
-    size = max(1, _AT_ONCE // len(rows))
+    most = min(_NEIGHBOURS, trained)
+    size = max(1, _AT_ONCE // trained)
     for start in range(0, len(rows), size):
         own = np.arange(start, min(start + size, len(rows)))
-        similar = units[own] @ units.T
-        similar[np.arange(len(own)), own] = -np.inf
+        similar = units[own] @ units[:trained].T
+        inside = own[own < trained]
+        similar[inside - start, inside] = -np.inf
         nearest = np.argpartition(-similar, most - 1, axis=1)[:, :most]
         for row, others in zip(own, nearest, strict=True):
             for other in others:
                 pair = (int(rows[min(row, other)]), int(rows[max(row, other)]))
                 near[pair] = float(similar[row - start, other])
-    wanted = [pair for pair in near if pair[0] < count and (pair[1] >= count or labels[pair[0]] != labels[pair[1]])]
+    wanted = [pair for pair in near if pair[0] != pair[1] and (pair[1] >= count or labels[pair[0]] != labels[pair[1]])]
     pairs = sorted(wanted, key=lambda pair: (-near[pair], pair))[:_MOST_PAIRS]
     read = lru_cache(maxsize=512)(lambda row: _grey(str(paths[row])))
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:  # OpenCV releases Python's lock
