@@ -1,7 +1,7 @@
 """Find the training images whose labels look wrong, by what the training saw of them; and where the model fails.
 
-Writes a page with pictures and a table (CSV). Decide in its column `decision` (drop, relabel, keep), and train again with
-`--drop TABLE --relabel TABLE`. A training with --record tells most.
+Writes a page with pictures and a table (CSV). Decide in its column `decision` (drop, relabel, keep), and train again
+with `--drop TABLE --relabel TABLE`. A training with --record tells most.
 """
 
 import os

@@ -481,7 +481,7 @@ class ImageFolder(CustomDataset):
                     self._check_elsewhere(path, decisions)
                     other += 1
                     continue
-                old, new = ((decisions.drop[path], '') if what == 'drop' else decisions.relabel[path])
+                old, new = (decisions.drop[path], '') if what == 'drop' else decisions.relabel[path]
                 for name in filter(None, (old, new) if self.with_label and not self.multi_label else ()):
                     if name not in numbers:
                         raise ValueError(

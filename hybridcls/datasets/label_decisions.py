@@ -42,8 +42,8 @@ def read_decisions(caller: str, given: Union[str, Mapping[str, Any]], what: str)
     """Read a table of decisions.
 
     A table has a heading, and is separated by commas, semicolons or tabs: ``path``; ``decision``, which is ``drop``,
-    ``relabel``, ``keep`` or empty (which keeps); ``suggested``, the new label; perhaps ``label``, the old one, which the
-    data set compares. Without a column ``decision`` all rows are meant.
+    ``relabel``, ``keep`` or empty (which keeps); ``suggested``, the new label; perhaps ``label``, the old one, which
+    the data set compares. Without a column ``decision`` all rows are meant.
 
     Args:
         caller (str): Name used as the error prefix.
@@ -63,8 +63,8 @@ def read_decisions(caller: str, given: Union[str, Mapping[str, Any]], what: str)
     for name in ('path', *(['suggested'] if what == 'relabel' else [])):
         if name not in heading:
             raise ValueError(
-                f'{caller}: expected a column {name!r} in {file}, got {", ".join(map(repr, heading))}. Take the table of '
-                'hybridcls audit, or name the columns path, suggested, decision.'
+                f'{caller}: expected a column {name!r} in {file}, got {", ".join(map(repr, heading))}. Take the table '
+                'of hybridcls audit, or name the columns path, suggested, decision.'
             )
     found: dict[str, Any] = {}
     for line, row in enumerate(rows, 2):

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional, Union
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -71,7 +72,13 @@ class SampleRecord:
     def part(self, rows: np.ndarray) -> 'SampleRecord':
         """Return the record of some of the images."""
         by_image = ('labels', 'seen')
-        by_epoch = ('loss', 'margin', 'shadow', 'other', *(name for name in _OPTIONAL if getattr(self, name) is not None))
+        by_epoch = (
+            'loss',
+            'margin',
+            'shadow',
+            'other',
+            *(name for name in _OPTIONAL if getattr(self, name) is not None),
+        )
         return replace(
             self,
             paths=[self.paths[row] for row in rows],
@@ -114,7 +121,7 @@ class SampleRecord:
             return cls(
                 texts['paths'], classes=texts['classes'], root=texts['root'][0], means=means, about=about, **found
             )
-        except (OSError, ValueError, KeyError, TypeError, EOFError, IndexError) as error:
+        except (OSError, ValueError, KeyError, TypeError, EOFError, IndexError, BadZipFile) as error:
             raise ValueError(
                 f'SampleRecord: expected the record of a training (`hybridcls train --record`), got {os.fspath(path)}, '
                 f'which cannot be read ({type(error).__name__}: {error}).'

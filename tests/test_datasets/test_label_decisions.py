@@ -42,7 +42,8 @@ def test_a_table_drops_and_relabels_what_a_person_decided(folder, table):
     )
     dataset = ImageFolder(data_root=str(folder), drop=file, relabel=file)
     assert shown(dataset) == {'ant/0.png': 'bee', 'ant/1.png': 'ant', 'bee/0.png': 'bee', 'café/0.png': 'café'}
-    assert 'dropped by decision (1)' in dataset.describe() and 'Relabelled by decision: 1' in dataset.describe()
+    assert 'dropped by decision (1)' in dataset.describe()
+    assert 'Relabelled by decision: 1' in dataset.describe()
     assert len(ImageFolder(data_root=str(folder), drop=file)) == 4
 
 
@@ -81,7 +82,13 @@ def test_relabel_needs_a_class_that_is_there(folder, table):
 
 
 def test_images_of_another_split_stay_as_they_are(folder, table, tmp_path):
-    rows = ['ant/0.png,ant,train', 'ant/1.png,ant,val', 'bee/0.png,bee,train', 'bee/1.png,bee,val', 'café/0.png,café,train']
+    rows = [
+        'ant/0.png,ant,train',
+        'ant/1.png,ant,val',
+        'bee/0.png,bee,train',
+        'bee/1.png,bee,val',
+        'café/0.png,café,train',
+    ]
     (folder / 'split.csv').write_text('\n'.join(['path,label,split', *rows]), encoding='utf8')
     file = table('path,label,suggested,decision\nant/0.png,ant,bee,relabel\nant/1.png,ant,bee,relabel\n')
     settings = dict(data_root=str(folder / 'split.csv'), empty_classes='warn')

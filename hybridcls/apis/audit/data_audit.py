@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, Optional
 from ..inferencer import HybridInferencer
 from ..report.evaluated_images import evaluate_images
 from ..report.html_page import render
+from .cross_validated_scores import cross_validated_scores
 from .held_out_audit import audit_held_out
-from .held_out_scores import held_out_scores
 from .label_neighbours import neighbour_votes
 from .label_suspects import find_suspects
 from .suspects_section import suspects_section
@@ -74,7 +74,7 @@ def audit_data(
         images.notes.append(f'{unread} images cannot be read: left out.')
     scores, count = {}, len(images.classes)
     if seen.embeddings is not None:
-        scores['held_out'] = held_out_scores(seen.embeddings, images.labels, count)
+        scores['cross_validated'] = cross_validated_scores(seen.embeddings, images.labels, count)
         scores['neighbours'] = neighbour_votes(seen.embeddings, images.labels, count)
     elif images.record is None:
         scores['model'] = seen.scores

@@ -109,7 +109,7 @@ def wrong_label_probabilities(score: np.ndarray, shadow: np.ndarray) -> tuple[np
         shadow (np.ndarray): Of a wrong label of each image, (N,).
 
     Returns:
-        tuple[np.ndarray, float]: Probabilities (N,), which rise with the score, and the expected number of wrong labels.
+        tuple[np.ndarray, float]: Probabilities (N,), which rise with the score, and how many labels are wrong at least.
 
     Example:
         >>> shadow = np.linspace(0.6, 1, 100)

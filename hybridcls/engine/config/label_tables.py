@@ -28,4 +28,6 @@ def label_tables(cfg: Config) -> Iterator[Change]:
             decisions = read_decisions('ImageFolder', given, key)
             new = dict(file=os.path.abspath(decisions.file), digest=decisions.digest)
             if new != given:
-                yield Change((*path, key), given, new, f'the {len(getattr(decisions, key))} decisions in it', 'the table')
+                yield Change(
+                    (*path, key), given, new, f'the {len(getattr(decisions, key))} decisions in it', 'the table'
+                )

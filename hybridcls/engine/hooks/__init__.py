@@ -39,8 +39,7 @@ __all__ = [
     'HeadFirstHook', 'LearningCurvesHook', 'LoggerHook', 'ParamSchedulerHook', 'PreemptionHook',
     'PreprocessingVersionHook', 'ProvenanceHook', 'RandomStateHook', 'ResumeHook', 'seed_worker', 'SampleRecordHook',
     'ShardedRowsHook', 'SlowWeightsHook', 'StepCostHook', 'SubcenterCleanupHook', 'SwitchRecipeHook', 'ThresholdsHook',
-    'TokenMergingHook', 'TransferHook',
-    'VisualizationHook',
+    'TokenMergingHook', 'TransferHook', 'VisualizationHook',
 ]  # fmt: skip
 
 answer_old_names(globals())

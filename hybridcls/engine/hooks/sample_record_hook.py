@@ -41,7 +41,7 @@ class SampleRecordHook(Hook):
     (not of an EMA's average). The training is the same to the bit with and without the hook.
 
     - SAM's second pass is not recorded; of MultiHead it is the main head.
-    - Views with soft labels (MixUp, CutMix) have no label to record: skipped, and counted.
+    - Batches with soft labels (MixUp, CutMix) have no label to record: skipped, and their images counted.
     - A head without logits of one class an image (SupCon, several labels) is not recorded, as the log says.
     - An image that an epoch shows several times, in views or repeated, has its mean there. So have the images by which
       several processes fill up their last batch.
@@ -77,8 +77,8 @@ class SampleRecordHook(Hook):
         model = bare_model(runner.model)
         if not isinstance(model, HybridClassifier):
             raise TypeError(
-                f'SampleRecordHook: expected a HybridClassifier, got {type(model).__name__}, whose head it cannot read. '
-                'Drop the hook (--record).'
+                f'SampleRecordHook: expected a HybridClassifier, got {type(model).__name__}, whose head it cannot '
+                'read. Drop the hook (--record).'
             )
         head = model.head.heads[model.head.main] if isinstance(model.head, MultiHead) else model.head
         num_classes = getattr(head, 'num_classes', None)
@@ -131,7 +131,9 @@ class SampleRecordHook(Hook):
         if not self._is_first_pass:
             return
         self._is_first_pass = False
-        kept = [place for place, sample in enumerate(samples) if _has_hard_label(sample)]
+        # A mixed batch has one-hot labels too, of two images of one class.
+        is_mixed = any('gt_score' in sample and float(sample.gt_score.max()) < 1 for sample in samples)
+        kept = [place for place, sample in enumerate(samples) if not is_mixed and _has_one_label(sample)]
         self._skipped += len(samples) - len(kept)
         if not kept and not getattr(self._head, 'shard_classes', False):
             return
@@ -247,7 +249,9 @@ class SampleRecordHook(Hook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Put the record so far into a checkpoint that can be resumed."""
-        if self._gathered is None and get_dist_info()[1] == 1 and 'optimizer' in checkpoint:  # mmengine's CheckpointHook
+        if (
+            self._gathered is None and get_dist_info()[1] == 1 and 'optimizer' in checkpoint
+        ):  # mmengine's CheckpointHook
             self.gather_for_checkpoint(runner)
         if self._gathered is not None:
             checkpoint['sample_record'], self._gathered = self._gathered, None
@@ -377,7 +381,7 @@ class _Images:
         row = sample.get('sample_idx')
         if row is None:
             raise ValueError(
-                "SampleRecordHook: the samples have no sample_idx, so that it is not known which image each is. Add "
+                'SampleRecordHook: the samples have no sample_idx, so that it is not known which image each is. Add '
                 "'sample_idx' and 'img_path' to meta_keys of PackInputs."
             )
         return int(row)
@@ -390,11 +394,8 @@ def _digest(paths: Sequence[str], labels: np.ndarray) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _has_hard_label(sample: Any) -> bool:
-    """Whether a sample is of one class; batch augmentations mix some, and leave others as they are."""
-    if 'gt_label' not in sample or sample.gt_label.numel() != 1:
-        return False
-    return 'gt_score' not in sample or float(sample.gt_score.max()) >= 1
+def _has_one_label(sample: Any) -> bool:
+    return 'gt_label' in sample and sample.gt_label.numel() == 1
 
 
 def _batches_of_a_pass(runner: Runner) -> Optional[int]:

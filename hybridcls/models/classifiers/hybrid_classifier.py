@@ -63,7 +63,7 @@ class HybridClassifier(BaseClassifier):
     Attributes:
         distillation (LossTerms, optional): The terms of a teacher (:class:`Distillation`), while one is attached.
         backward_compat (BackwardCompat, optional): The terms of an old model, while one is attached.
-        loss_recorder (Callable, optional): Is called with the features and the samples of each batch that is trained on.
+        loss_recorder (Callable, optional): Is called with the features and samples of each batch that is trained on.
 
     Shape:
         - inputs: what the data preprocessor gives, ``(V * B, 3, H, W)``: V views of B images, view by view.

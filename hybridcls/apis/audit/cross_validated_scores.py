@@ -6,13 +6,13 @@ import torch
 from hybridcls.functional import l2_normalize
 from hybridcls.functional.logistic_regression import fit_logistic_regression
 
-__all__ = ['held_out_scores']
+__all__ = ['cross_validated_scores']
 
 _FOLDS = 5
 _MOST_NUMBERS = 10**9  # embeddings times classes: some minutes on two processors
 
 
-def held_out_scores(embeddings: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
+def cross_validated_scores(embeddings: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
     """Return the probabilities of a logistic regression that was fitted to the other folds of the images.
 
     The folds are stratified and follow from the labels alone. The embeddings have seen the labels in training; the
