@@ -71,7 +71,7 @@ NOT_RUN = {
     '--seeds 3': 'takes half an hour; test_benchmarks.py runs it',
     'python tools/benchmark.py unseen_classes --data FOLDER --model tf_efficientnet_lite0 --checkpoint FILE --img-size '
     '64 --seeds 3': 'takes half an hour; test_benchmarks.py runs it',
-    'hybridcls train finetune/full --data FOLDER --model NAME --checkpoint FILE     --drop work_dirs/full/audit.csv '
+    'hybridcls train finetune/full --data FOLDER --model NAME --checkpoint FILE --drop work_dirs/full/audit.csv '
     '--relabel work_dirs/full/audit.csv --work-dir work_dirs/decided': 'a person decides in the table; '
     'test_audit_command.py does it',
     'python tools/benchmark.py audit --data FOLDER --checkpoint FILE --again': 'takes an hour',

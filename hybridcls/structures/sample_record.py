@@ -90,16 +90,13 @@ class SampleRecord:
     def content(self) -> bytes:
         """Return the file's content."""
         file = io.BytesIO()
-        arrays = {name: getattr(self, name) for name in (*_ARRAYS, *_OPTIONAL) if getattr(self, name) is not None}
+        arrays: dict[str, Any] = {
+            name: getattr(self, name) for name in (*_ARRAYS, *_OPTIONAL) if getattr(self, name) is not None
+        }
+        arrays |= {f'mean_{name}': values for name, values in self.means.items()}
         texts = dict(paths=self.paths, classes=self.classes, root=[self.root])
-        about = dict(self.about, format=_FORMAT, version=_VERSION)
-        np.savez(
-            file,
-            **arrays,
-            **{f'mean_{name}': values for name, values in self.means.items()},
-            **{name: _packed(values) for name, values in texts.items()},
-            about=_packed([json.dumps(about)]),
-        )
+        texts['about'] = [json.dumps(dict(self.about, format=_FORMAT, version=_VERSION))]
+        np.savez(file, **arrays, **{name: _packed(values) for name, values in texts.items()})
         return file.getvalue()
 
     @classmethod
