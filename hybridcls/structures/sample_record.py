@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional, Union
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -89,16 +90,13 @@ class SampleRecord:
     def content(self) -> bytes:
         """Return the file's content."""
         file = io.BytesIO()
-        arrays = {name: getattr(self, name) for name in (*_ARRAYS, *_OPTIONAL) if getattr(self, name) is not None}
+        arrays: dict[str, Any] = {
+            name: getattr(self, name) for name in (*_ARRAYS, *_OPTIONAL) if getattr(self, name) is not None
+        }
+        arrays |= {f'mean_{name}': values for name, values in self.means.items()}
         texts = dict(paths=self.paths, classes=self.classes, root=[self.root])
-        about = dict(self.about, format=_FORMAT, version=_VERSION)
-        np.savez(
-            file,
-            **arrays,
-            **{f'mean_{name}': values for name, values in self.means.items()},
-            **{name: _packed(values) for name, values in texts.items()},
-            about=_packed([json.dumps(about)]),
-        )
+        texts['about'] = [json.dumps(dict(self.about, format=_FORMAT, version=_VERSION))]
+        np.savez(file, **arrays, **{name: _packed(values) for name, values in texts.items()})
         return file.getvalue()
 
     @classmethod
@@ -120,7 +118,7 @@ class SampleRecord:
             return cls(
                 texts['paths'], classes=texts['classes'], root=texts['root'][0], means=means, about=about, **found
             )
-        except (OSError, ValueError, KeyError, TypeError, EOFError, IndexError) as error:
+        except (OSError, ValueError, KeyError, TypeError, EOFError, IndexError, BadZipFile) as error:
             raise ValueError(
                 f'SampleRecord: expected the record of a training (`hybridcls train --record`), got {os.fspath(path)}, '
                 f'which cannot be read ({type(error).__name__}: {error}).'

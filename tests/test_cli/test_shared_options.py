@@ -24,7 +24,8 @@ def open_config(toy_configs):
         "_base_ = 'toy.py'\nmodel = dict(_delete_=True, type='HybridClassifier', backbone=dict(type='HybridBackbone', "
         "cnn=dict(), vit=dict()), neck=dict(type='ConcatFusion'), head=dict(type='LinearHead', num_classes=3))\n"
         'for_all = dict(batch_size=None)\n'
-        'train_dataloader = dict(batch_size=None)\ntrain_cfg = dict(max_epochs=None)\nparam_scheduler = []\n'
+        "train_dataloader = dict(batch_size=None, dataset=dict(_delete_=True, type='ImageFolder'))\n"
+        'train_cfg = dict(max_epochs=None)\nparam_scheduler = []\n'
         'optim_wrapper = dict(optimizer=dict(lr=None))\nrandomness = dict(seed=None)\n'
         "teacher = 'none'\nbackward_compat = 'none'\ncustom_hooks = [dict(type='ToyTeacher', checkpoint=teacher), "
         "dict(type='ToyTeacher', checkpoint=backward_compat)]\n"
@@ -42,6 +43,8 @@ def open_config(toy_configs):
         ('checkpoint', __file__, 'model.backbone.cnn.checkpoint_path', __file__),
         ('teacher', __file__, 'custom_hooks.0.checkpoint', __file__),
         ('backward-compat', __file__, 'custom_hooks.1.checkpoint', __file__),
+        ('drop', __file__, 'train_dataloader.dataset.drop', __file__),
+        ('relabel', __file__, 'train_dataloader.dataset.relabel', __file__),
         ('epochs', 5, 'train_cfg.max_epochs', 5),
         ('img-size', 64, 'model.backbone.img_size', 64),
         ('img-size', '64,48', 'model.backbone.img_size', (64, 48)),

@@ -61,7 +61,7 @@ def test_a_spreadsheet_may_have_saved_it(folder, table, mark):
         ('path,decision\nant/9.png,drop\n', r"decides on 'ant/9.png', which is no image of this data set"),
         ('path,label,decision\nant/0.png,wasp,drop\n', r"got 'wasp' of 'ant/0.png'.*renamed"),
         ('path,label,decision\nant/0.png,bee,drop\n', r"made for another label of 'ant/0.png': 'bee', got 'ant'"),
-        ('path,decision\nant/0.png,dorp\n', r"got 'dorp'. Did you mean 'drop'"),
+        ('path,decision\nant/0.png,drpo\n', r"got 'drpo'. Did you mean 'drop'"),
         ('path,decision\nant/0.png,keep\n', r"has the decision 'drop'"),
         ('path,decision\nant/0.png,drop\nant/0.png,drop\n', r'twice, again in line 3'),
         ('name,decision\nant/0.png,drop\n', r"a column 'path'"),

@@ -9,7 +9,7 @@ from ..inferencer import HybridInferencer
 from ..report.evaluated_images import evaluate_images
 from ..report.html_page import render
 from .cross_validated_scores import cross_validated_scores
-from .held_out_audit import audit_held_out
+from .held_out_audit import audit_held_out, find_held_out
 from .label_neighbours import neighbour_votes
 from .label_suspects import find_suspects
 from .suspects_section import suspects_section
@@ -54,8 +54,8 @@ def audit_data(
         top (int, optional): So many suspects. Defaults to None: as many as are found.
         batch_size (int, optional), workers (int, optional): As for a call of the model.
         tell (Callable): Takes lines about the progress.
-        held_out (str, optional), metadata (Sequence[str]), rate (float): ``data`` and the others of
-            :func:`audit_held_out`.
+        held_out (str, optional), metadata (Sequence[str]): As for :func:`find_held_out`.
+        rate (float): As for :func:`audit_held_out`.
 
     Raises:
         ValueError: If the model has no classes, or several an image; see :func:`training_images`.
@@ -66,6 +66,7 @@ def audit_data(
     if len(model.classes) < 2:
         raise ValueError(f'audit: expected a model of 2 classes or more, got one, {model.classes[0]!r}.')
     began = time.monotonic()
+    others = find_held_out(model, held_out, metadata)
     images = training_images(model, data)
     seen = evaluate_images(model, images.items, batch_size, workers)
     if len(seen) < len(images):
@@ -82,7 +83,7 @@ def audit_data(
     for note in images.notes:
         tell(note)
     count = suspects.listed if top is None else min(top, len(images))
-    rest = audit_held_out(model, images, seen, held_out, metadata, rate, batch_size, workers, tell)
+    rest = audit_held_out(model, images, seen, others, rate, batch_size, workers, tell)
     sections = [suspects_section(images, suspects, count), *rest.sections]
     html = render(
         f'Audit of {Path(model.checkpoint_path).resolve().parent.name}',

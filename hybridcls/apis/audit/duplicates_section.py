@@ -10,7 +10,7 @@ from hybridcls.functional.metrics.intervals import Interval
 from ..image_inputs import Item
 from ..report.html_page import Section
 from ..report.thumbnails import thumbnail
-from .duplicates import DuplicateGroup, Duplicates, Leaks
+from .duplicate_groups import DuplicateGroup, Duplicates, Leaks
 
 __all__ = ['duplicates_numbers', 'duplicates_section', 'duplicates_table']
 

@@ -1,27 +1,26 @@
 """What the nearest images of each image are labelled as: each left out of its own vote."""
 
 import numpy as np
+import torch
+
+from hybridcls.functional.metrics import nearest_neighbours
 
 __all__ = ['neighbour_votes']
 
-_AT_ONCE = 2**24  # similarities
+_MOST = 100_000  # images: some minutes on two processors
 
 
-def neighbour_votes(
-    embeddings: np.ndarray, labels: np.ndarray, num_classes: int, k: int = 20, most: int = 50_000
-) -> np.ndarray:
+def neighbour_votes(embeddings: np.ndarray, labels: np.ndarray, num_classes: int, k: int = 20) -> np.ndarray:
     """Return the share of each class among the k nearest other images, by cosine.
 
     Args:
         embeddings (np.ndarray): Of any norm, (N, D).
         labels (np.ndarray): Class numbers, (N,).
         num_classes (int): C.
-        k (int): Neighbours; of fewer than ``k + 1`` images all others. In classes of few images fewer: as many as the
-            median class has others. Defaults to 20.
-        most (int): Of more images so many, evenly spaced, are looked for. Defaults to 50,000.
+        k (int): Neighbours; fewer in small classes: as many as the median class has others. Defaults to 20.
 
     Returns:
-        np.ndarray: float32 (N, C). NaN for the only image of a class.
+        np.ndarray: float32 (N, C). NaN for the only image of a class, and for all of more than 100,000 images.
 
     Example:
         >>> embeddings = np.array([[1, 0], [1, 0.1], [0, 1], [0.1, 1]])
@@ -31,25 +30,13 @@ def neighbour_votes(
                [1., 0.],
                [0., 1.]], dtype=float32)
     """
-    units = embeddings.astype(np.float32)
-    units /= np.maximum(np.linalg.norm(units, axis=1, keepdims=True), 1e-12)
-    count = len(units)
-    votes = np.full((count, num_classes), np.nan, np.float32)
+    votes = np.full((len(labels), num_classes), np.nan, np.float32)
     counts = np.bincount(labels, minlength=num_classes)
-    bank = np.arange(count) if count <= most else np.linspace(0, count - 1, most).astype(np.int64)
-    k = int(min(k, len(bank) - 1, max(1, np.median(counts[counts > 0]) - 1)))
-    if k < 1:
+    k = int(min(k, len(labels) - 1, max(1, np.median(counts[counts > 0]) - 1)))
+    if k < 1 or len(labels) > _MOST:
         return votes
-    place = np.full(count, -1)
-    place[bank] = np.arange(len(bank))
-    size = max(1, _AT_ONCE // len(bank))
-    for start in range(0, count, size):
-        rows = np.arange(start, min(start + size, count))
-        similar = units[rows] @ units[bank].T
-        own = np.flatnonzero(place[rows] >= 0)
-        similar[own, place[rows[own]]] = -np.inf
-        nearest = bank[np.argpartition(-similar, k - 1, axis=1)[:, :k]]
-        votes[rows] = 0
-        np.add.at(votes, (rows[:, None], labels[nearest]), np.float32(1 / k))
+    _, nearest = nearest_neighbours(torch.from_numpy(np.asarray(embeddings, np.float32)), None, k)
+    votes[:] = 0
+    np.add.at(votes, (np.arange(len(labels))[:, None], labels[nearest.numpy()]), np.float32(1 / k))
     votes[counts[labels] < 2] = np.nan
     return votes

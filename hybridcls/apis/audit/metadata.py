@@ -35,8 +35,8 @@ def metadata_attributes(table: str, paths: Sequence[Optional[str]]) -> tuple[lis
             raise ValueError(f'audit: expected one line for each image in {table}, got two for {path!r}.')
     lines = [None if path is None else _line_of(path, line_of) for path in paths]
     taken: dict[int, str] = {}
-    for path, line in zip(paths, lines, strict=True):
-        if line is not None and taken.setdefault(line, str(path)) != path:
+    for path, line in zip(map(str, paths), lines, strict=True):
+        if line is not None and taken.setdefault(line, path) != path:
             raise ValueError(
                 f'audit: expected paths in {table} that tell the images apart, got {written[line]!r} for '
                 f'{taken[line]} and {path}. Write the folder, too.'

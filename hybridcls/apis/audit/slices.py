@@ -73,7 +73,7 @@ class FoundSlice:
             f'Of {self.images} {self.name}{further} {self.count} are {what}, {100 * self.share:.0f} % '
             f'[{100 * self.low:.0f}, {100 * self.high:.0f}]; elsewhere {100 * self.elsewhere:.1f} % '
             f'[{100 * self.elsewhere_low:.1f}, {100 * self.elsewhere_high:.1f}]. That is {100 * self.of_all:.0f} % of '
-            f'all; {100 * self.expected:.1f} % would be as in other images of the same classes.'
+            f'all that are {what}; {100 * self.expected:.1f} % would be as in other images of the same classes.'
         )
 
     def numbers(self) -> dict[str, Any]:
@@ -125,8 +125,9 @@ def find_slices(
     brightness; those of the attribute ``'class'`` over all images. Each outcome and each of these three families has an
     equal part of ``rate``. See :func:`~hybridcls.functional.metrics.excess_tests.excess_family` for what is certain.
 
-    The slice with the strongest evidence is taken, or a part of it that explains it; one of the model's own attributes,
-    which may be symptoms, only where no other is found. Then the search begins again among
+    The slice with the strongest evidence is taken, or a part of it that explains it; a class, which may be hard for
+    what its images have in common, and the model's own attributes, which may be symptoms, only where no other is found.
+    Then the search begins again among
     the images that are left, until nothing is found. So each slice of the list says something new, and the many that
     overlap with it are named at it.
 
@@ -179,6 +180,12 @@ def _distinct(slices: Sequence[Slice]) -> list[Slice]:
     return list({one.members.tobytes(): one for one in reversed(slices)}.values())[::-1]
 
 
+def _rank(one: '_Candidate') -> tuple[bool, bool, float, str]:
+    """What explains a class or a symptom of the model comes before it, and then the strongest evidence."""
+    slice_ = one.slice
+    return slice_.inner, slice_.attributes == ('class',), one.p_value * one.tests, slice_.condition
+
+
 class _Candidate(NamedTuple):
     slice: Slice
     p_value: float
@@ -189,7 +196,7 @@ class _Candidate(NamedTuple):
 def _candidates(
     families: Sequence[tuple[list[Slice], np.ndarray]], marked: np.ndarray, rest: np.ndarray, level: float, seed: int
 ) -> list[_Candidate]:
-    """Find the slices with an excess among some images: the strongest evidence first, the model's own last."""
+    """Find the slices with an excess among some images, in the order of :func:`_rank`."""
     found = []
     for slices, strata in families:
         members = np.stack([one.members for one in slices])[:, rest]
@@ -201,7 +208,7 @@ def _candidates(
             _Candidate(slices[large[k]], float(tests.p_values[k]), float(family.by_chance[k]), len(large))
             for k in np.flatnonzero(family.by_chance <= level)
         ]
-    return sorted(found, key=lambda one: (one.slice.inner, one.p_value * one.tests, one.slice.condition))
+    return sorted(found, key=_rank)
 
 
 def _sharpest(candidates: Sequence[_Candidate], marked: np.ndarray, rest: np.ndarray, strata: np.ndarray) -> _Candidate:

@@ -37,7 +37,7 @@ def suspects_section(images: TrainingImages, suspects: Suspects, count: int) -> 
     columns = {**suspects.margins, **suspects.signals}
     head = ['image', 'label', 'suggested', 'score', 'wrong with, %', *(name.replace('_', ' ') for name in columns)]
     names = images.names()
-    rows = [
+    cells = [
         [names[row], images.classes[images.labels[row]], images.classes[suspects.suggested[row]],
          f'{suspects.score[row]:.3f}', f'{100 * suspects.probability[row]:.0f}',
          *(f'{values[row]:.2f}' for values in columns.values())]
@@ -45,7 +45,7 @@ def suspects_section(images: TrainingImages, suspects: Suspects, count: int) -> 
     ]  # fmt: skip
     if count > _ROWS:
         says.append(f'The table has the first {_ROWS} of {count}; the CSV file beside the page has all.')
-    tables = [Table('Suspects, the most suspect first', head, rows, set(range(3, len(head))))] if rows else []
+    tables = [Table('Suspects, the most suspect first', head, cells, set(range(3, len(head))))] if cells else []
     return Section('suspects', 'Labels that look wrong', says, tables=tables, groups=groups)
 
 

@@ -74,14 +74,16 @@ class ExcessTests:
         most = int(np.minimum(inside, marks).sum(1).max(initial=0))
         chances = np.zeros((len(inside), most + 1))
         chances[:, 0] = 1.0
+        filled = 1  # what lies beyond is 0
         for own, of, marked in zip(inside.T, images, marks, strict=True):
             if not own.any():
                 continue
             drawn = np.arange(min(int(own.max()), int(marked)) + 1)
             now = np.zeros_like(chances)
             for k, share in enumerate(self._hypergeometric(drawn, own[:, None], int(of), int(marked)).T):
-                now[:, k:] += chances[:, : most + 1 - k] * share[:, None]
-            chances = now
+                end = min(k + filled, most + 1)
+                now[:, k:end] += chances[:, : end - k] * share[:, None]
+            chances, filled = now, min(filled + len(drawn) - 1, most + 1)
         return np.minimum(chances[:, ::-1].cumsum(1)[:, ::-1], 1.0)
 
     def _hypergeometric(self, drawn: np.ndarray, own: np.ndarray, of: int, marked: int) -> np.ndarray:

@@ -57,6 +57,15 @@ def test_the_p_values_of_shuffles_are_uniform_as_far_as_discrete_ones_can_be():
     assert (drawn <= 0.5).mean() > 0.3  # not all 1
 
 
+def test_shuffles_stay_inside_the_strata():
+    strata = np.arange(20) % 2
+    groups = np.stack([strata == 1, (strata == 1) | (np.arange(20) < 2)])
+    tests = ExcessTests(groups, strata, (strata == 0) & (np.arange(20) < 10))
+    drawn = np.concatenate(list(tests.shuffled(50)), axis=1)
+    assert (drawn[0] == 1).all()  # none of its images is ever marked
+    assert set(np.round(drawn[1], 9)) == {0.5, 1.0}  # one of its images is: five of ten
+
+
 @pytest.mark.parametrize('level', [0.05, 0.2])
 def test_a_family_says_nothing_of_shuffled_marks_more_often_than_the_level(level):
     generator = np.random.default_rng(4)

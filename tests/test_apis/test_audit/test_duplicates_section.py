@@ -1,0 +1,26 @@
+"""Duplicates and leaks on the page and in the table."""
+
+import numpy as np
+
+from hybridcls.apis.audit.duplicate_groups import leaks_of
+from hybridcls.apis.audit.duplicates_section import duplicates_numbers, duplicates_section, duplicates_table
+from hybridcls.apis.image_inputs import Item
+
+
+def test_page_and_table(twice_found, twice_images):
+    found, images = twice_found, twice_images
+    training, held_out = ([Item(path, path) for path in paths] for paths in images)
+    classes = ['a', 'b', 'c', 'd', 'e']
+    leaks = leaks_of(found, np.array([True, True, False, True]))
+    section = duplicates_section(found, leaks, training, held_out, classes)
+    text = ' '.join(section.says)
+    assert '2 training images, in 1 groups, show the same under several labels.' in text
+    assert '3 of 4 held-out images are among the training images, too.' in text
+    assert len(section.groups) == 4
+    assert all(one['image'] for one in section.groups[0]['pictures'])
+    lines = duplicates_table(found, *images, classes).decode().splitlines()
+    assert lines[0] == 'path,label,advice,decision,split,group,kind,labels'
+    advice = {line.split(',')[0]: line.split(',')[2] for line in lines[1:]}
+    assert {path for path, what in advice.items() if what == 'drop'} == {images[0][row] for row in (2, 3, 4, 8)}
+    numbers = duplicates_numbers(found, leaks)
+    assert (numbers['groups'], numbers['contradicting'], numbers['leaked'], numbers['copies']) == (5, 1, 3, 1)

@@ -1,0 +1,16 @@
+"""The suspects on the page."""
+
+from made_suspects import made
+
+from hybridcls.apis.audit.suspects_section import suspects_section
+from hybridcls.apis.report.html_page import render
+
+
+def test_the_page_says_how_many():
+    images, suspects = made()
+    page = render('Audit', '', [suspects_section(images, suspects, 2)])
+    assert 'At least about 2 of 3 labels' in page
+    assert '&lt;script&gt;, rather 日本?' in page
+    assert '<td><script>' not in page
+    none = render('Audit', '', [suspects_section(images, made(0)[1], 0)])
+    assert 'none is a suspect' in none

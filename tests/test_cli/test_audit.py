@@ -1,0 +1,125 @@
+"""`hybridcls train --record`, `hybridcls audit`, and the training that its table changes."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from mmengine.config import Config
+from PIL import Image
+from toy_runs import train
+
+from hybridcls.apis.audit.training_images import training_images
+from hybridcls.apis.inferencer import HybridInferencer
+from hybridcls.cli.main import SUBCOMMANDS, parse_args
+from hybridcls.command_line import run_tool
+
+PIPELINE = [dict(type='LoadImage'), dict(type='PackInputs')]
+
+
+def run(*arguments):
+    args = parse_args(list(map(str, arguments)))
+    return SUBCOMMANDS[args.command].run(args)
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    """A recorded training on 48 images of three colours, of which two have a wrong label."""
+    folder, rng = tmp_path_factory.mktemp('audit'), np.random.default_rng(0)
+    lines = ['path,label']
+    for row in range(48):
+        image = rng.integers(0, 60, (32, 32, 3)).astype(np.uint8)
+        image[..., row % 3] += 150
+        Image.fromarray(image).save(folder / f'{row}.png')
+        label = ('red', 'green', 'blue')[(row + (row in (5, 30))) % 3]
+        lines.append(f'{row}.png,{label}')
+    (folder / 'labels.csv').write_text('\n'.join(lines))
+    dataset = dict(type='ImageFolder', data_root=str(folder), ann_file='labels.csv', pipeline=PIPELINE)
+    loader = dict(batch_size=8, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=True), dataset=dataset)
+    plain = dict(loader, sampler=dict(type='DefaultSampler', shuffle=False))
+    head = dict(type='LinearHead', num_classes=3)
+    backbone = dict(type='TimmStream', model_name='test_vit', img_size=32, drop_path_rate=0.0)
+    Config(dict(
+        default_scope='hybridcls', randomness=dict(seed=0), custom_hooks=[dict(type='SampleRecordHook')],
+        model=dict(type='HybridClassifier', backbone=backbone, head=head), train_dataloader=loader,
+        test_dataloader=plain, test_cfg=dict(), test_evaluator=[dict(type='Accuracy')],
+        train_cfg=dict(by_epoch=True, max_epochs=6),
+        optim_wrapper=dict(type='ComposedOptimWrapper', optimizer=dict(type='AdamW', lr=1e-3)),
+    )).dump(folder / 'config.py')  # fmt: skip
+    train(str(folder / 'config.py'), folder / 'w')
+    return folder
+
+
+@pytest.fixture(scope='module')
+def audited(trained):
+    assert run('audit', trained / 'w', '--out', trained / 'audit.html', '--top', 4, '--device', 'cpu') == 0
+    return trained
+
+
+def rows_of(file):
+    return list(csv.DictReader(file.open(encoding='utf8')))
+
+
+def test_the_page_and_the_table(audited):
+    rows = rows_of(audited / 'audit.csv')
+    assert {row['path'] for row in rows[:2]} == {'5.png', '30.png'}  # relative to the folder of the images
+    assert [row['suggested'] for row in rows[:2]] == [
+        ('red', 'green', 'blue')[int(row['path'][:-4]) % 3] for row in rows[:2]
+    ]
+    assert rows[0]['against'] == 'training|cross_validated|neighbours'
+    assert {row['decision'] for row in rows} == {''}
+    page = (audited / 'audit.html').read_text(encoding='utf8')
+    assert 'recorded in 6 epochs' in page
+    assert page.count('data:image/jpeg') >= 4
+
+
+def test_decisions_go_into_the_next_training(audited, capsys):
+    rows = rows_of(audited / 'audit.csv')
+    for row, decision in zip(rows, ('relabel', 'drop', 'keep', ''), strict=True):
+        row['decision'] = decision
+    table = audited / 'decided.csv'
+    with table.open('w', newline='', encoding='utf8') as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    arguments = ['train', audited / 'config.py', '--drop', table, '--relabel', table, '--json']
+    run(*arguments, '--work-dir', audited / 'next', '--device', 'cpu', '--cfg-options', 'train_cfg.max_epochs=1')
+    out = capsys.readouterr()
+    assert 'dropped by decision (1)' in out.err
+    assert 'Relabelled by decision: 1' in out.err
+    work_dir = json.loads(out.out)['work_dir']
+    record = training_images(HybridInferencer(work_dir, 'cpu')).record
+    names = [path.rsplit('/', 1)[1] for path in record.paths]
+    assert len(record) == 47
+    assert rows[1]['path'] not in names
+    assert record.classes[record.labels[names.index(rows[0]['path'])]] == rows[0]['suggested']
+
+
+def test_without_a_record(audited, tmp_path):
+    work_dir = tmp_path / 'w'
+    work_dir.mkdir()
+    (work_dir / 'epoch_6.pth').symlink_to(audited / 'w' / 'epoch_6.pth')
+    model = HybridInferencer(work_dir / 'epoch_6.pth', 'cpu')
+    images = training_images(model)
+    assert images.record is None
+    assert 'train with --record' in images.notes[0]
+    assert images.names()[:2] == ['0.png', '1.png']
+    of_table = training_images(model, str(audited / 'labels.csv'))
+    assert of_table.labels.tolist() == images.labels.tolist()
+    (tmp_path / 'other' / 'a').mkdir(parents=True)
+    Image.open(audited / '0.png').save(tmp_path / 'other' / 'a' / '0.png')
+    with pytest.raises(ValueError, match='expected images of the classes of the model'):
+        training_images(model, str(tmp_path / 'other'))
+
+
+def test_user_errors(audited, tmp_path, capsys):
+    for arguments, message in (
+        (('audit', tmp_path / 'nothing.pth'), 'does not exist'),
+        (('audit', audited / 'w', '--out', audited / 'audit.html'), 'Add --force'),
+        (('audit', audited / 'w', '--top', -1), 'expected --top to be 0 or more'),
+        (('train', audited / 'config.py', '--drop', tmp_path / 'no.csv'), '--drop'),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            run_tool(lambda arguments=arguments: run(*arguments))
+        assert ended.value.code == 2
+        assert message in capsys.readouterr().err
