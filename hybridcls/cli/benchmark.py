@@ -78,8 +78,8 @@ def run(args: Namespace) -> int:
             import torch
 
             from hybridcls.apis.benchmark import BenchmarkOptions, benchmark
-            from hybridcls.apis.benchmark.measuring import check_artifact
             from hybridcls.apis.benchmark.benchmark_text import benchmark_text
+            from hybridcls.apis.benchmark.measuring import check_artifact
             from hybridcls.checkpoint_reading import trust_checkpoints
 
         if args.threads:

@@ -9,9 +9,9 @@ from tiny_artifact import write_tiny_artifact
 from trained_checkpoints import CLASSES, LINEAR, VIT, config_of, write_checkpoint
 
 from hybridcls.apis.benchmark import BenchmarkOptions, benchmark
+from hybridcls.apis.benchmark.benchmark_text import benchmark_text
 from hybridcls.apis.benchmark.candidate import peak_of_process
 from hybridcls.apis.benchmark.child import ChildError
-from hybridcls.apis.benchmark.benchmark_text import benchmark_text
 from hybridcls.apis.inferencer import HybridInferencer
 
 
@@ -95,13 +95,15 @@ def test_numbers_of_speed_memory_and_operations(found):
 
 def test_what_cannot_be_run_has_a_reason(found):
     missing = row_of(found[0], 'onnxruntime_int8').missing
-    assert missing and not row_of(found[0], 'onnxruntime_int8').speeds
+    assert missing
+    assert not row_of(found[0], 'onnxruntime_int8').speeds
     assert f'onnxruntime_int8: {missing}' in benchmark_text(found[0])
 
 
 def test_tables_have_all_rows_and_the_machine(found):
     text = benchmark_text(found[0])
-    assert f'{torch.get_num_threads()} threads' in text and 'batch 4' in text
+    assert f'{torch.get_num_threads()} threads' in text
+    assert 'batch 4' in text
     assert len([line for line in text.splitlines() if line.startswith('bf16 ')]) >= 3
 
 
@@ -109,7 +111,8 @@ def test_an_artifact(tmp_path):
     folder = write_tiny_artifact(tmp_path / 'artifact')
     result = benchmark(str(folder), BenchmarkOptions((2,), rounds=3), child=InProcess)
     assert [row.name for row in result.rows] == ['artifact']
-    assert result.rows[0].speeds[2].calls == 3 and result.chosen is None
+    assert result.rows[0].speeds[2].calls == 3
+    assert result.chosen is None
 
 
 def test_a_setting_that_the_model_does_not_have(tmp_path):
@@ -118,6 +121,6 @@ def test_a_setting_that_the_model_does_not_have(tmp_path):
     path, _ = write_checkpoint(tmp_path / 'a.pth', config_of(CNN, LINEAR))
     options = BenchmarkOptions((1,), ('tome=0.1',), rounds=1)
     result = benchmark(path, options, HybridInferencer(path, 'cpu'), dict(device='cpu'), child=InProcess)
-    assert "token_merging_ratio" in result.rows[1].missing
+    assert 'token_merging_ratio' in result.rows[1].missing
     with pytest.raises(ValueError, match="Did you mean 'compiled'"):
         BenchmarkOptions(settings=('compild',))
