@@ -268,9 +268,7 @@ def _choose(result: Benchmark, options: BenchmarkOptions) -> None:
             break
         speed = f'{row.speeds[size].images_per_second:.1f} images/s at batch {size}'
         if row.verdict == 'within':
-            result.notes.append(
-                f'{row.name} is faster ({speed}): `hybridcls export` makes it, predict does not run it.'
-            )
+            result.notes.append(f'{row.name} is faster ({speed}): `hybridcls export` makes it.')
         else:
             result.notes.append(f'{row.name} is faster ({speed}), and not chosen: {row.why}.')
 

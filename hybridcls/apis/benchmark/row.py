@@ -30,7 +30,7 @@ class Speed:
         calls (int): How many.
         first_ms (float): Of the first call, which compiles.
         peak_mib (float, optional): The largest memory of the process (of a GPU: its tensors) in a call.
-        beyond_mib (float, optional): The same beyond what it had before the call.
+        beyond_mib (float, optional): The same beyond what it had when the model was loaded.
     """
 
     images_per_second: float
