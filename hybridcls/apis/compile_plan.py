@@ -211,5 +211,5 @@ def _difference(before: list[Any], after: list[Any]) -> tuple[float, int]:
         scores = [torch.stack([one.pred_score for one in of]).float() for of in (before, after)]
         change = float((scores[0] - scores[1]).abs().max())
         return change, int((scores[0].argmax(1) != scores[1].argmax(1)).sum())
-    vectors = [torch.stack([one.embedding for one in of]).float() for of in (before, after)]
-    return float((1 - torch.cosine_similarity(*vectors)).max()), 0
+    first, second = (torch.stack([one.embedding for one in of]).float() for of in (before, after))
+    return float((1 - torch.cosine_similarity(first, second)).max()), 0

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -71,7 +72,7 @@ class PreparedNetwork:
             self._undo.append(lambda: self.model.to(memory_format=torch.contiguous_format))
         if settings.compile:
             parts = compiled_parts(self.model).values()
-            self._undo += [lambda part=part: uncompile(part) for part in parts if not is_compiled(part)]
+            self._undo += [partial(uncompile, part) for part in parts if not is_compiled(part)]
             options = dict(options=_CPU_OPTIONS) if settings.compile is True and self.device.type == 'cpu' else {}
             compile_streams(self.model, backend=_backend(settings), dynamic=False, **options)
         self.settings, self._shape, self._size = settings, (), batch_size

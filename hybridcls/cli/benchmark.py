@@ -99,7 +99,7 @@ def run(args: Namespace) -> int:
         opened = dict(device=args.device, config=args.config, amp=args.amp or None)
         found = benchmark(source, options, model, opened, args.data, lambda text: tell(text, sys.stderr))
         text = benchmark_text(found)
-        if args.out and found.chosen is not None:
+        if args.out and model is not None and found.chosen is not None:
             _write(args, model, found)
     if args.json:
         print_json(
@@ -117,14 +117,16 @@ def run(args: Namespace) -> int:
 
 def _write(args: Namespace, model: 'HybridInferencer', found: 'Benchmark') -> None:
     from hybridcls.apis.benchmark.fast_config import fast_config
+    from hybridcls.apis.inference_settings import InferenceSettings
 
     row = next(row for row in found.rows if row.name == found.chosen)
+    settings = row.settings or InferenceSettings()
     size = max(row.speeds)
     measured = (
         f'{row.speeds[size].images_per_second:.1f} images/s at batch {size} on {found.machine["cpu"]}, '
         f'{row.speeds[size].ratio:.2f} of the time of eager; {row.why}.'
     )
-    write_out(fast_config(model.checkpoint_path, model.config, row.settings, args.out, measured).encode(), args.out)
+    write_out(fast_config(model.checkpoint_path, model.config, settings, args.out, measured).encode(), args.out)
 
 
 def _command(args: Namespace) -> str:

@@ -51,7 +51,7 @@ def test_few_images_are_not_worth_it(fast, images, expected, monkeypatch):
 
 
 def test_many_are_and_a_smaller_last_batch_compiles_nothing_again(fast, images, expected, monkeypatch):
-    model, said = fast
+    model, _said = fast
     sizes = []
     monkeypatch.setattr(compile_plan.CompilePlan, '_go_back', lambda self, why: None)  # it is not faster here
     model.model.backbone.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
@@ -62,7 +62,8 @@ def test_many_are_and_a_smaller_last_batch_compiles_nothing_again(fast, images, 
     assert 0 < np.abs(found[12:] - expected[12:]).max() < 0.02  # bfloat16
     facts = answers.inference
     assert (facts['settings'], facts['graphs'], facts['graph_breaks']) == ('compiled+bf16', 1, 0)
-    assert 0 < facts['largest_change'] < compile_plan.TOLERANCE and facts['compared_images'] == 4
+    assert 0 < facts['largest_change'] < compile_plan.TOLERANCE
+    assert facts['compared_images'] == 4
     before = compile_plan.compiler_counts().graphs
     scores_of(model(images[:7], workers=0, batch_size=4))  # a second call finds it compiled
     assert compile_plan.compiler_counts().graphs == before
@@ -133,7 +134,8 @@ def test_the_calibration_of_another_precision_is_named(fast):
 
     model.calibration = Found
     plan = model.plan(4, 100)
-    assert 'was made in float32' in plan._caution and 'guarantee nothing' in plan._caution
+    assert 'was made in float32' in plan._caution
+    assert 'guarantee nothing' in plan._caution
 
 
 def test_machines_without_bfloat16_stay_as_they_are(checkpoint, monkeypatch):

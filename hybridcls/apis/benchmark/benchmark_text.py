@@ -34,12 +34,12 @@ def benchmark_text(found: Benchmark) -> str:
     lines += ['', f'{"an image":<{width}}  {"GFLOPs":>7}  {"accuracy":>8}  {"NLL":>7}  {"lost":>6}  {"interval":>15}  '
                   f'{"changed":>7}  {"largest":>8}']  # fmt: skip
     for row in found.rows:
-        one = row.accuracy
-        if one is not None:
-            ends = f'{one.low:+.2f} to {one.high:+.2f}'
+        said = row.accuracy
+        if said is not None:
+            ends = f'{said.low:+.2f} to {said.high:+.2f}'
             lines.append(
-                f'{row.name:<{width}}  {_number(row.gflops, 7, 2)}  {one.accuracy:>7.2f}%  {one.nll:>7.4f}  '
-                f'{one.lost_points:>+6.2f}  {ends:>15}  {one.changed_decisions:>7}  {one.largest_change:>8.1e}'
+                f'{row.name:<{width}}  {_number(row.gflops, 7, 2)}  {said.accuracy:>7.2f}%  {said.nll:>7.4f}  '
+                f'{said.lost_points:>+6.2f}  {ends:>15}  {said.changed_decisions:>7}  {said.largest_change:>8.1e}'
             )
         elif not row.missing:
             lines.append(f'{row.name:<{width}}  {_number(row.gflops, 7, 2)}')

@@ -134,6 +134,7 @@ def serve(candidate: Candidate, connection: Any) -> None:
         runner = candidate.open()
         asked = dict(answers=runner.answers, flops=runner.flops)
         state: dict[str, Callable[[], Any]] = {}
+        held = _held(runner.device)
 
         def prepare(batch_size: int) -> float:
             state['run'] = runner.prepare(batch_size)
@@ -141,7 +142,7 @@ def serve(candidate: Candidate, connection: Any) -> None:
 
         asked.update(
             prepare=prepare, run=lambda: _seconds_of(state['run']),
-            memory=lambda: peak_of_process(state['run'], runner.device),
+            memory=lambda: peak_of_process(state['run'], runner.device, held),
         )  # fmt: skip
         connection.send((True, None))
     except Exception as error:
@@ -155,10 +156,13 @@ def serve(candidate: Candidate, connection: Any) -> None:
                 connection.send((False, _sentence(error)))
 
 
-def peak_of_process(run: Callable[[], Any], device: torch.device) -> dict[str, Optional[int]]:
-    """Return the largest memory of this process (of the GPU: of its tensors) in a call, in bytes, and beyond before.
+def peak_of_process(
+    run: Callable[[], Any], device: torch.device, held: Optional[int] = None
+) -> dict[str, Optional[int]]:
+    """Return the largest memory of this process (of the GPU: of its tensors) in a call, in bytes, and beyond ``held``.
 
-    On Linux and on GPUs alone; elsewhere the numbers are None.
+    On Linux and on GPUs alone; elsewhere the numbers are None. Without ``held`` it is what there was before the call:
+    of a process that has computed before, that has the memory which its allocator keeps.
     """
     gc.collect()
     if device.type == 'cuda':
@@ -166,7 +170,7 @@ def peak_of_process(run: Callable[[], Any], device: torch.device) -> dict[str, O
         torch.cuda.reset_peak_memory_stats(device)
         run()
         peak = torch.cuda.max_memory_allocated(device)
-        return dict(peak=peak, beyond=peak - before)
+        return dict(peak=peak, beyond=peak - (before if held is None else held))
     try:
         Path('/proc/self/clear_refs').write_text('5', encoding='ascii')  # the peak counts from now on
         before = _status('VmRSS')
@@ -174,7 +178,17 @@ def peak_of_process(run: Callable[[], Any], device: torch.device) -> dict[str, O
         peak = _status('VmHWM')
     except OSError:
         return dict(peak=None, beyond=None)
-    return dict(peak=peak, beyond=peak - before)
+    return dict(peak=peak, beyond=max(0, peak - (before if held is None else held)))
+
+
+def _held(device: torch.device) -> Optional[int]:
+    """The memory now; None where it is not known."""
+    if device.type == 'cuda':
+        return torch.cuda.memory_allocated(device)
+    try:
+        return _status('VmRSS')
+    except OSError:
+        return None
 
 
 def _status(name: str) -> int:

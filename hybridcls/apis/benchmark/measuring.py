@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Optional, cast
 
@@ -131,7 +132,7 @@ def benchmark(
         images = None if data is None else _Images(model, source, data, options)
         candidates = []
         notes = [] if images is None else list(images.notes)
-        rows = []
+        rows: list[Row] = []
         for name in _names(model, device, options, rows):
             settings = None if name in EXPORTS or model is None else InferenceSettings.of_name(name)
             folder = source
@@ -219,10 +220,10 @@ def _time(
         first[row.name] = one.ask('prepare', size)
         one.ask('run')
 
-    running = [(row, one) for row, one in running if _try(row, lambda row=row, one=one: prepare(row, one), tell)]
+    running = [(row, one) for row, one in running if _try(row, partial(prepare, row, one), tell)]
     tell(f'batch {size}: timing {", ".join(row.name for row, _ in running)}.')
     seconds = interleaved_seconds(
-        {row.name: lambda one=one: one.ask('run') for row, one in running}, options.rounds, 1, options.seconds
+        {row.name: partial(one.ask, 'run') for row, one in running}, options.rounds, 1, options.seconds
     )
     reference = seconds[running[0][0].name]
     for row, one in running:
@@ -268,9 +269,7 @@ def _choose(result: Benchmark, options: BenchmarkOptions) -> None:
             break
         speed = f'{row.speeds[size].images_per_second:.1f} images/s at batch {size}'
         if row.verdict == 'within':
-            result.notes.append(
-                f'{row.name} is faster ({speed}): `hybridcls export` makes it, predict does not run it.'
-            )
+            result.notes.append(f'{row.name} is faster ({speed}): `hybridcls export` makes it.')
         else:
             result.notes.append(f'{row.name} is faster ({speed}), and not chosen: {row.why}.')
 

@@ -30,7 +30,7 @@ class Speed:
         calls (int): How many.
         first_ms (float): Of the first call, which compiles.
         peak_mib (float, optional): The largest memory of the process (of a GPU: its tensors) in a call.
-        beyond_mib (float, optional): The same beyond what it had before the call.
+        beyond_mib (float, optional): The same beyond what it had when the model was loaded.
     """
 
     images_per_second: float
@@ -139,7 +139,7 @@ def accuracy_of(scores: np.ndarray, reference: np.ndarray, labels: np.ndarray) -
 def verdict_on(row: Row, max_loss: float, rule: str) -> tuple[str, str]:
     """Judge whether a row loses at most so many points of accuracy.
 
-    By ``'interval'`` a loss is within what is wanted if its whole 95 % interval is: it was shown. By ``'estimate'`` the
+    By ``'interval'`` a loss is small enough if its whole 95 % interval is: it was shown. By ``'estimate'`` the
     measured difference decides. What differs from the first row by the order of sums in float32 alone needs no
     statistics: no probability may move by more than :data:`SAME_ANSWERS`.
 

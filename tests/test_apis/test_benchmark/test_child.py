@@ -13,7 +13,8 @@ def test_it_answers_says_its_memory_and_why_it_cannot(tmp_path):
     one, broken = Child(Candidate('a', None, folder, 1)), Child(Candidate('b', None, str(tmp_path / 'none'), 1))
     try:
         one.wait()
-        assert one.ask('prepare', 2) > 0 and one.ask('run') > 0
+        assert one.ask('prepare', 2) > 0
+        assert one.ask('run') > 0
         memory = one.ask('memory')
         assert memory['peak'] is None or memory['peak'] > memory['beyond'] >= 0
         with pytest.raises(ChildError):

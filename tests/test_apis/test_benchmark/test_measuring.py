@@ -45,7 +45,7 @@ class InProcess:
 def found(tmp_path_factory, digit_folder):
     path, _ = write_checkpoint(tmp_path_factory.mktemp('work') / 'epoch_1.pth', config_of(VIT, LINEAR))
     model = HybridInferencer(path, 'cpu')
-    options = BenchmarkOptions((1, 4), ('bf16', 'channels_last', 'tome=0.9', 'onnxruntime_int8'), 0.5, rounds=20)
+    options = BenchmarkOptions((1, 4), ('bf16', 'channels_last', 'tome=0.4', 'onnxruntime_int8'), 0.5, rounds=20)
     said = []
     result = benchmark(
         path, options, model, dict(device='cpu'), str(digit_folder / 'val'), said.append, child=InProcess
@@ -89,19 +89,21 @@ def test_numbers_of_speed_memory_and_operations(found):
     assert (speed.images_per_second, speed.p50_ms, speed.ratio, speed.calls) == (8000.0, 0.5, 0.5, 20)
     assert speed.p95_ms == 0.5
     assert speed.peak_mib is None or speed.peak_mib > speed.beyond_mib >= 0
-    assert row_of(result, 'tome=0.9').gflops < 0.9 * row_of(result, 'eager').gflops
+    assert row_of(result, 'tome=0.4').gflops < 0.9 * row_of(result, 'eager').gflops
     json.dumps(result.as_dict())
 
 
 def test_what_cannot_be_run_has_a_reason(found):
     missing = row_of(found[0], 'onnxruntime_int8').missing
-    assert missing and not row_of(found[0], 'onnxruntime_int8').speeds
+    assert missing
+    assert not row_of(found[0], 'onnxruntime_int8').speeds
     assert f'onnxruntime_int8: {missing}' in benchmark_text(found[0])
 
 
 def test_tables_have_all_rows_and_the_machine(found):
     text = benchmark_text(found[0])
-    assert f'{torch.get_num_threads()} threads' in text and 'batch 4' in text
+    assert f'{torch.get_num_threads()} threads' in text
+    assert 'batch 4' in text
     assert len([line for line in text.splitlines() if line.startswith('bf16 ')]) >= 3
 
 
@@ -109,7 +111,8 @@ def test_an_artifact(tmp_path):
     folder = write_tiny_artifact(tmp_path / 'artifact')
     result = benchmark(str(folder), BenchmarkOptions((2,), rounds=3), child=InProcess)
     assert [row.name for row in result.rows] == ['artifact']
-    assert result.rows[0].speeds[2].calls == 3 and result.chosen is None
+    assert result.rows[0].speeds[2].calls == 3
+    assert result.chosen is None
 
 
 def test_a_setting_that_the_model_does_not_have(tmp_path):

@@ -42,8 +42,9 @@ def test_all_lost_is_a_difference_of_one():
 
 def test_it_covers_the_true_difference_as_often_as_it_says():
     rng = np.random.default_rng(0)
-    draws = rng.multinomial(300, [0.03, 0.01, 0.96], size=400)
-    inside = [low <= 0.02 <= high for low, high in (paired_difference_interval(b, c, 300) for b, c, _ in draws)]
+    draws = rng.multinomial(300, [0.03, 0.01, 0.96], size=400).tolist()
+    intervals = [paired_difference_interval(lost, won, 300) for lost, won, _ in draws]
+    inside = [low <= 0.02 <= high for low, high in intervals]
     assert np.mean(inside) > 0.92
 
 

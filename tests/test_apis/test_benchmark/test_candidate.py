@@ -1,0 +1,58 @@
+"""What runs in the process of a candidate."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from tiny_artifact import expected_scores, write_tiny_artifact
+
+from hybridcls.apis.benchmark.candidate import Candidate, peak_of_process, serve
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')
+def test_the_peak_of_a_call_is_its_own():
+    size = 64 * 2**20
+
+    def run():
+        np.ones(size, np.uint8)
+
+    found = peak_of_process(run, torch.device('cpu'))
+    assert 0.9 * size < found['beyond'] < 1.5 * size
+    assert peak_of_process(lambda: None, torch.device('cpu'))['beyond'] < 0.2 * size  # the peak before is forgotten
+
+
+class Pipe:
+    """The other end of a connection."""
+
+    def __init__(self, questions):
+        self.questions, self.sent = list(questions), []
+
+    def send(self, answer):
+        self.sent.append(answer)
+
+    def recv(self):
+        if not self.questions:
+            raise EOFError
+        return self.questions.pop(0)
+
+
+def test_questions_are_answered_and_failures_are_sentences(tmp_path):
+    candidate = Candidate('a', None, str(write_tiny_artifact(tmp_path / 'artifact')), torch.get_num_threads())
+    image = np.full((1, 8, 8, 3), (90, 20, 160), np.uint8)
+    pipe = Pipe([('answers', (image,)), ('answers', ('none',)), ('prepare', (3,)), ('run', ()), ('flops', ())])
+    serve(candidate, pipe)
+    assert pipe.sent[0] == (True, None)
+    np.testing.assert_allclose(pipe.sent[1][1]['probabilities'][0], expected_scores((90, 20, 160)), atol=1e-6)
+    assert not pipe.sent[2][0]
+    assert pipe.sent[2][1]
+    assert pipe.sent[3][0]
+    assert 0 < pipe.sent[4][1] < 10
+    assert pipe.sent[5] == (True, None)
+
+
+def test_what_cannot_be_opened_says_why(tmp_path):
+    pipe = Pipe([])
+    serve(Candidate('a', None, str(tmp_path), 1), pipe)
+    assert pipe.sent[0][0] is False
+    assert str(tmp_path) in pipe.sent[0][1]
