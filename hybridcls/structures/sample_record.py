@@ -96,7 +96,7 @@ class SampleRecord:
         arrays |= {f'mean_{name}': values for name, values in self.means.items()}
         texts = dict(paths=self.paths, classes=self.classes, root=[self.root])
         texts['about'] = [json.dumps(dict(self.about, format=_FORMAT, version=_VERSION))]
-        np.savez(file, **arrays, **{name: _packed(values) for name, values in texts.items()})
+        np.savez(file, **arrays, **{name: _packed(values) for name, values in texts.items()})  # type: ignore[arg-type]
         return file.getvalue()
 
     @classmethod
