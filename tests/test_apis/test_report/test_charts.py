@@ -27,6 +27,6 @@ def test_the_same_chart_twice_is_the_same_text():
     assert draw() == draw()
 
 
-def test_the_axis_of_updates_has_whole_numbers():
+def test_the_axis_of_updates_has_integers():
     chart = curves_chart({'loss': ([1, 2, 3], [3, 4, 5])}, 'updates', 'loss, nats', 'Short')
     assert not re.findall(r'>\d\.5</text>', chart[: chart.index('updates')])
