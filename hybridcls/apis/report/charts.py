@@ -117,6 +117,7 @@ def curves_chart(
             axes.plot(places, values, color=colour, linestyle=style, label=name, linewidth=1.6, marker=marker)
         axes.set(xlabel=x, ylabel=y, **limits)
         if x == 'updates':
+            axes.set_xlim(left=0)
             axes.xaxis.get_major_locator().set_params(integer=True)
         if len(curves) > 1 or y == '%':
             _legend(axes)

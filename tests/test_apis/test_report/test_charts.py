@@ -27,6 +27,9 @@ def test_the_same_chart_twice_is_the_same_text():
     assert draw() == draw()
 
 
-def test_the_axis_of_updates_has_whole_numbers():
-    chart = curves_chart({'loss': ([1, 2, 3], [3, 4, 5])}, 'updates', 'loss, nats', 'Short')
-    assert not re.findall(r'>\d\.5</text>', chart[: chart.index('updates')])
+def test_ticks_of_updates_are_integers():
+    for positions in ([1, 2, 3], [13]):
+        chart = curves_chart({'loss': (positions, positions)}, 'updates', 'loss, nats', 'Short')
+        ticks = chart[: chart.index('updates')]
+        assert not re.findall(r'\d\.\d+</text>', ticks)
+        assert re.findall(r'\d</text>', ticks)
