@@ -1,5 +1,6 @@
 """Measure the peak memory of a computation."""
 
+import os
 from collections.abc import Callable
 from typing import Any, Optional, Union
 
@@ -36,6 +37,7 @@ def peak_memory(function: Callable[[], Any], device: Optional[Union[str, torch.d
         before = torch.cuda.memory_allocated(device)
         function()
         return torch.cuda.max_memory_allocated(device) - before
+    os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # the profiler writes lines to stderr otherwise
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
         function()
     current = most = 0

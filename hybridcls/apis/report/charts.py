@@ -56,6 +56,11 @@ def svg_of(draw: Callable[[Any], None], title: str, width: float = 5.6, height: 
     return text.replace('<svg ', f'<svg role="img" aria-label="{name}" class="chart" ', 1)
 
 
+def _legend(axes: Any) -> None:
+    """Name the lines above the axes, where they hide nothing."""
+    axes.figure.legend(loc='outside upper left', ncols=2 if len(axes.get_legend_handles_labels()[1]) > 1 else 1)
+
+
 def reliability_chart(rows: Mapping[str, Sequence[float]], title: str) -> str:
     """Draw how often answers are right against how probable they say they are."""
 
@@ -71,7 +76,7 @@ def reliability_chart(rows: Mapping[str, Sequence[float]], title: str) -> str:
         axes.set_ylabel('right answers, %')
         axes.set_xlim(0, 102)
         axes.set_ylim(0, 102)
-        axes.legend(loc='upper left')
+        _legend(axes)
 
     return svg_of(draw, title)
 
@@ -89,8 +94,10 @@ def curves_chart(
             style = styles[number // 6 % 4]
             axes.plot(places, values, color=colour, linestyle=style, label=name, linewidth=1.6, marker=marker)
         axes.set(xlabel=x, ylabel=y, **limits)
-        if len(curves) > 1:
-            axes.legend()
+        if x == 'updates':
+            axes.xaxis.get_major_locator().set_params(integer=True)
+        if len(curves) > 1 or y == '%':
+            _legend(axes)
 
     return svg_of(draw, title)
 
@@ -106,7 +113,7 @@ def histogram_chart(groups: Mapping[str, np.ndarray], x: str, title: str, bins: 
                 own, edges, weights=np.full(len(own), 100 / len(own)), histtype='stepfilled', alpha=0.55, color=colour,
                 label=f'{name} ({len(own)})', hatch=hatch, edgecolor=colour,
             )  # fmt: skip
-        axes.set(xlabel=x, ylabel='images, % of their group')
-        axes.legend()
+        axes.set(xlabel=x, ylabel='images, %' if len(groups) == 1 else 'images, % of their group')
+        _legend(axes)
 
     return svg_of(draw, title)

@@ -46,8 +46,9 @@ def configured_images(model: HybridInferencer) -> ConfiguredImages:
     kind = next(iter(found), None)
     if kind is None:
         raise FileNotFoundError(f'report: the config of {model.checkpoint_path} names neither test nor val. {_ADVICE}')
-    dataset, place = found[kind], _place_of(found[kind], model.checkpoint_path)
+    dataset = found[kind]
     is_validation = kind == 'val' or _same_images(dataset, found.get('val'))
+    place = _place_of(dataset, model.checkpoint_path)
     split = 'validation' if is_validation else 'test'
     if place is not None and not os.path.exists(place):
         raise FileNotFoundError(f"report: the images of the training's {split}, {place}, are not there. {_ADVICE}")
@@ -103,7 +104,9 @@ def _pixels(info: Mapping[str, Any]) -> Any:
 
 def _plain(dataset: Mapping[str, Any]) -> dict[str, Any]:
     """Return a data set that lists its images and reads none."""
-    inside = {key: _plain(dataset[key]) for key in ('dataset',) if isinstance(dataset.get(key), Mapping)}
+    inside: dict[str, Any] = {
+        key: _plain(dataset[key]) for key in ('dataset',) if isinstance(dataset.get(key), Mapping)
+    }
     if dataset.get('datasets'):
         inside['datasets'] = [_plain(one) for one in dataset['datasets']]
     return {**dataset, **inside, **({'pipeline': []} if dataset.get('pipeline') else {})}

@@ -12,4 +12,4 @@ def cost_section(model: HybridInferencer, known: EvaluatedImages) -> Section:
     """Measure the model on images of the size that it sees."""
     rows = model_cost(model, seen_size(model, known.items))
     return Section('cost', 'Cost', ['Measured on this machine, while the report was made.'], tables=[
-        Table('Size and time', ['what', 'value'], rows, {1})])  # fmt: skip
+        Table('Size and time', ['what', 'value'], rows, {1}, sorts=False)])  # fmt: skip

@@ -4,7 +4,6 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Optional
 
 from hybridcls.checks import listed
 
@@ -14,7 +13,7 @@ from ..inferencer import HybridInferencer
 from .configured_images import listed_images
 from .evaluated_images import EvaluatedImages
 
-__all__ = ['data_notes', 'same_files']
+__all__ = ['data_notes', 'repeated_files', 'same_files']
 
 
 def data_notes(model: HybridInferencer, images: EvaluatedImages) -> list[str]:
@@ -41,6 +40,9 @@ def data_notes(model: HybridInferencer, images: EvaluatedImages) -> list[str]:
         empty = [name for number, name in enumerate(model.classes) if not counts[number]]
         if empty:
             notes.append(f'{len(empty)} of {len(model.classes)} classes have no image here: {listed(empty, 5)}.')
+    repeated = repeated_files(images.items)
+    if repeated:
+        notes.append(f'{repeated} images repeat the content of another one, byte for byte: they count as often.')
     return [*notes, *_of_training(model, images.items)]
 
 
@@ -66,21 +68,31 @@ def same_files(items: Iterable[Item], others: Iterable[Item]) -> list[tuple[str,
     of_size: dict[int, list[str]] = {}
     for path, size in _sizes(others):
         of_size.setdefault(size, []).append(path)
-    digests: dict[str, bytes] = {}
-
-    def digest(path: str) -> bytes:
-        if path not in digests:
-            with open(path, 'rb') as file:
-                digests[path] = hashlib.file_digest(file, 'blake2b').digest() if hasattr(hashlib, 'file_digest') else (
-                    hashlib.blake2b(file.read()).digest())  # fmt: skip
-        return digests[path]
-
     found = []
+    digests: dict[str, bytes] = {}
     for path, size in _sizes(items):
-        same: Optional[str] = next((other for other in of_size.get(size, ()) if digest(other) == digest(path)), None)
+        own = _digest(path, digests) if size in of_size else b''
+        same = next((other for other in of_size.get(size, ()) if _digest(other, digests) == own), None)
         if same is not None:
             found.append((path, same))
     return found
+
+
+def repeated_files(items: Iterable[Item]) -> int:
+    """Count the images whose file has the content of one before; only files of equal size are read."""
+    of_size: dict[int, list[str]] = {}
+    for path, size in _sizes(items):
+        of_size.setdefault(size, []).append(path)
+    return sum(
+        len(paths) - len({_digest(path, {}) for path in set(paths)}) for paths in of_size.values() if len(paths) > 1
+    )
+
+
+def _digest(path: str, known: dict[str, bytes]) -> bytes:
+    if path not in known:
+        with open(path, 'rb') as file:
+            known[path] = hashlib.blake2b(file.read(), digest_size=16).digest()
+    return known[path]
 
 
 def _sizes(items: Iterable[Item]) -> Iterator[tuple[str, int]]:

@@ -26,6 +26,7 @@ def embedding_places(images: EvaluatedImages, seed: int = 0) -> Optional[tuple[n
     if images.embeddings is None or len(images) < 5:
         return None
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.permutation(len(images))[:MOST])
@@ -34,9 +35,10 @@ def embedding_places(images: EvaluatedImages, seed: int = 0) -> Optional[tuple[n
     if vectors.shape[1] > 50:  # as its authors do; by the exact singular vectors
         centred = vectors - vectors.mean(0)
         vectors = centred @ np.linalg.svd(centred, full_matrices=False)[2][:50].T
-    places = TSNE(
-        perplexity=min(30.0, (len(chosen) - 1) / 3), init='pca', random_state=seed, max_iter=500
-    ).fit_transform(vectors)
+    with threadpool_limits(1):  # on a busy machine, threads that wait for each other take minutes
+        places = TSNE(
+            perplexity=min(30.0, (len(chosen) - 1) / 3), init='pca', random_state=seed, max_iter=500
+        ).fit_transform(vectors)
     span = np.maximum(np.ptp(places, axis=0), 1e-9)
     return chosen, (places - places.min(0)) / span
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Optional
 
 import numpy as np
@@ -46,12 +47,12 @@ class EvaluatedImages:
     def __len__(self) -> int:
         return len(self.items)
 
-    @property
+    @cached_property
     def predicted(self) -> np.ndarray:
         """The class with the largest score, int64 (N,)."""
         return self.scores.argmax(1)
 
-    @property
+    @cached_property
     def confidence(self) -> np.ndarray:
         """The largest score, float32 (N,)."""
         return self.scores.max(1)
@@ -72,7 +73,7 @@ class EvaluatedImages:
         """Return the name of the class of an image; of several labels their names, or ``(none)``."""
         if self.truths is None:
             return classes[int(self.labels[row])]
-        return ', '.join(classes[one] for one in np.flatnonzero(self.truths[row])) or '(none)'
+        return ', '.join(classes[int(one)] for one in np.flatnonzero(self.truths[row])) or '(none)'
 
     def part(self, kept: np.ndarray) -> 'EvaluatedImages':
         """Return the images of a mask or of positions."""
@@ -131,11 +132,13 @@ def evaluate_images(
         )
     unread = {one.path for one in answers.unreadable}
     own = [item for item in items if item.path not in unread]
+    scores: list[Any] = [one.scores for one in found]
+    vectors: list[Any] = [one.embedding for one in found]
     images = EvaluatedImages(
         own,
         np.full(len(own), UNKNOWN),
-        np.zeros((len(own), 0), np.float32) if found[0].scores is None else np.stack([one.scores for one in found]),
-        None if any(one.embedding is None for one in found) else np.stack([one.embedding for one in found]),
+        np.zeros((len(own), 0), np.float32) if scores[0] is None else np.stack(scores),
+        None if any(vector is None for vector in vectors) else np.stack(vectors),
         {name: np.array([one.uncertainties[name] for one in found]) for name in found[0].uncertainties},
         [str(one.path) for one in answers.unreadable],
         streams=streams[0] if streams else None,

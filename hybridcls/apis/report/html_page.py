@@ -10,7 +10,7 @@ from typing import Any, Optional
 
 import numpy as np
 
-__all__ = ['Matrix', 'Section', 'Table', 'isolated', 'percent', 'render']
+__all__ = ['Matrix', 'Section', 'Table', 'isolated', 'percent', 'render', 'shown_probability']
 
 _FILTER_FROM = 20  # rows
 _HEAT, _PAPER = ('#0072B2', '#56B4E9'), ('#ffffff', '#0d1117')  # on a light and on a dark page, as in page.html
@@ -26,19 +26,21 @@ class Table:
         head (Sequence[str]): Names of the columns.
         rows (Sequence[Sequence]): Cells; None is shown as a dash.
         numbers (set[int]): Columns that are set as numbers.
+        sorts (bool): Whether a click on a head sorts. Defaults to True.
     """
 
     title: str
     head: Sequence[str]
     rows: Sequence[Sequence[Any]]
     numbers: set[int] = field(default_factory=set)
+    sorts: bool = True
 
     def __post_init__(self) -> None:
         self.rows = [['-' if cell is None else cell for cell in row] for row in self.rows]
 
     @property
-    def filters(self) -> bool:
-        """Whether a text chooses rows."""
+    def is_long(self) -> bool:
+        """Whether it scrolls, and a text chooses rows."""
         return len(self.rows) > _FILTER_FROM
 
 
@@ -97,6 +99,16 @@ class Section:
 def percent(value: Optional[float]) -> Optional[str]:
     """Return a percentage as it stands in a cell."""
     return None if value is None else f'{value:.1f}'
+
+
+def shown_probability(value: float) -> str:
+    """Return a probability as it stands below a picture, in one piece.
+
+    Example:
+        >>> shown_probability(0.871), shown_probability(0.001)
+        ('87\\xa0%', '<\\xa01\\xa0%')
+    """
+    return f'{100 * value:.0f}\u00a0%' if value >= 0.005 else '<\u00a01\u00a0%'
 
 
 def isolated(name: str) -> str:

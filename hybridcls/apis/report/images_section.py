@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from .evaluated_images import EvaluatedImages
-from .html_page import Section, isolated
+from .html_page import Section, isolated, shown_probability
 from .thumbnails import thumbnail
 
 __all__ = ['images_section', 'picture']
@@ -42,7 +42,7 @@ def picture(images: EvaluatedImages, row: int, classes: Sequence[str]) -> dict[s
     """Return the thumbnail of an image with what is said of it."""
     item = images.items[row]
     own, said = isolated(classes[int(images.labels[row])]), isolated(classes[int(images.predicted[row])])
-    text = f'{own}: {100 * images.scores[row, images.labels[row]]:.0f} %'
+    text = f'{own}: {shown_probability(images.scores[row, images.labels[row]])}'
     if own != said:
-        text = f'{said} {100 * images.confidence[row]:.0f} %, is {text}'
+        text = f'{said} {shown_probability(images.confidence[row])}, is {text}'
     return dict(image=thumbnail(item), alt=f'{item.path}: {text}', caption=text)

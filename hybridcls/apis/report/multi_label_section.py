@@ -10,7 +10,7 @@ from hybridcls.evaluation import AveragePrecision
 from hybridcls.functional.metrics import bootstrap_interval
 
 from .evaluated_images import EvaluatedImages
-from .html_page import Section, Table, isolated, percent
+from .html_page import Section, Table, isolated, percent, shown_probability
 from .thumbnails import thumbnail
 
 __all__ = ['multi_label_classes_section', 'multi_label_images_section', 'multi_label_numbers']
@@ -34,7 +34,7 @@ def multi_label_numbers(
     truths, answers = _labels(images)
     each = _average_precisions(images.scores, truths)
     hits = truths & answers
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             'class': name,
             'images': int(truths[:, number].sum()),
@@ -128,7 +128,7 @@ def multi_label_images_section(images: EvaluatedImages, classes: Sequence[str]) 
         for row, column in zip(rows[order], columns[order], strict=True):
             item, score = images.items[row], images.scores[row, column]
             said = isolated(images.class_text(int(row), classes))
-            text = f'{isolated(classes[column])} {100 * score:.0f} %; has {said}'
+            text = f'{isolated(classes[column])} {shown_probability(score)}; has {said}'
             pictures.append(dict(image=thumbnail(item), alt=f'{item.path}: {text}', caption=text))
         if pictures:
             groups.append(dict(title=f'{title} ({len(rows)})', pictures=pictures))

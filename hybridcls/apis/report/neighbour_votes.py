@@ -1,6 +1,7 @@
 """A model of embeddings alone answers by the neighbours of an image."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -34,14 +35,13 @@ def with_votes(images: EvaluatedImages) -> tuple[EvaluatedImages, tuple[str, ...
         )
     images.labels = np.array([classes.index(label) if label else UNKNOWN for label in _strings(labels)], dtype=np.int64)
     known = images.part(images.known)
-    vectors = torch.from_numpy(np.nan_to_num(known.embeddings))
+    vectors = torch.from_numpy(np.nan_to_num(np.asarray(known.embeddings)))
     count = min(NEIGHBOURS, len(known) - 1)
     similarities, index = nearest_neighbours(vectors, None, count)
     weights = torch.softmax(similarities.double() / _TEMPERATURE, dim=1)
     votes = torch.zeros(len(known), len(classes), dtype=torch.float64)
     votes.scatter_add_(1, torch.from_numpy(known.labels)[index], weights)
-    known.scores = votes.float().numpy()
-    return known, classes
+    return replace(known, scores=votes.float().numpy()), classes
 
 
 def _strings(labels: Sequence) -> list[str]:

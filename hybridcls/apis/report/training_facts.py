@@ -25,6 +25,7 @@ from ..inferencer import HybridInferencer
 __all__ = ['TrainingFacts', 'training_facts']
 
 _MACHINE = ('work_dir', 'launcher', 'load_from', 'resume', 'visualizer', 'vis_backends', 'env_cfg', 'custom_hooks')
+_CONFIGS = ('.py', '.yml', '.yaml', '.json')  # an ensemble's stands for its checkpoints
 _PHASE = re.compile(r'(\d+)_(.+)')
 _PERCENT = ('accuracy/', 'knn/', 'retrieval/', 'linear/', 'multi-label/', 'classes/macro', 'single-label/')
 NOT_RECORDED = 'not recorded'
@@ -78,7 +79,7 @@ def training_facts(model: HybridInferencer) -> list[TrainingFacts]:
 
 
 def _facts_of(path: Path, cfg: Config, why: str) -> TrainingFacts:
-    checkpoint = read_checkpoint(str(path)) if path.is_file() else {}
+    checkpoint = read_checkpoint(str(path)) if path.is_file() and path.suffix not in _CONFIGS else {}
     meta: Mapping[str, Any] = checkpoint.get('meta') or {}
     record: Mapping[str, Any] = meta.get('training') or {}
     values = cfg.to_dict()
@@ -89,8 +90,11 @@ def _facts_of(path: Path, cfg: Config, why: str) -> TrainingFacts:
     phase = PhaseRecord.read(path.parent) if (path.parent / 'phase.json').is_file() else None
     seconds = record.get('seconds') or (phase.seconds if phase is not None else None)
     facts = [
-        ('checkpoint', f'{path} ({why})'),
-        ('trained', f'{meta.get("epoch", "?")} epochs, {meta.get("iter", "?")} updates, until {meta.get("time", "?")}'),
+        ('checkpoint', why),
+        (
+            'trained',
+            f'{meta.get("epoch", "?")} epochs, {meta.get("iter", "?")} updates, until {_date(meta.get("time"))}',
+        ),
         ('time it took', NOT_RECORDED if seconds is None else _duration(seconds, record.get('attempts', 1))),
         ('on', NOT_RECORDED if not record else f'{record["processes"]} x {record["device"]}, {record["system"]}'),
         ('model', _model_of(values)),
@@ -124,6 +128,11 @@ def _duration(seconds: float, attempts: int) -> str:
     hours, minutes = divmod(minutes, 60)
     text = f'{hours} h {minutes} min' if hours else f'{minutes} min {rest} s' if minutes else f'{seconds:.0f} s'
     return text if attempts == 1 else f'{text}, in {attempts} attempts'
+
+
+def _date(stamp: Optional[str]) -> str:
+    """Write the ``20261126_120826`` of a checkpoint as people do."""
+    return re.sub(r'(\d{4})(\d\d)(\d\d)_(\d\d)(\d\d)(\d\d)', r'\1-\2-\3 \4:\5', stamp or '?')
 
 
 def _git_of(record: Mapping[str, Any]) -> str:

@@ -16,8 +16,8 @@ def training_section(phases: Sequence[TrainingFacts]) -> Section:
     for one in phases:
         of = f' of phase {one.phase}' if one.phase else ''
         section.tables.append(Table(f'What was trained{f": phase {one.phase}" if one.phase else ""}',
-                                    ['what', 'value'], one.facts))  # fmt: skip
-        if one.written:
+                                    ['what', 'value'], one.facts, sorts=False))  # fmt: skip
+        if one.written and one.recipe is None:
             head = ['key', 'value', 'set by']
             section.tables.append(Table(f'What options and the config{of} set over their bases', head, one.written))
         if one.recipe is not None:

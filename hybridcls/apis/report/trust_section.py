@@ -10,6 +10,8 @@ from .numbers import reliability, risk_curve
 
 __all__ = ['trust_section']
 
+_BLIND = 50.0  # AUROC of a score that tells nothing, %
+
 
 def trust_section(
     known: EvaluatedImages, unknown: Optional[EvaluatedImages], rejection: Sequence[Mapping[str, Any]]
@@ -27,6 +29,7 @@ def trust_section(
             svg=curves_chart(
                 {'error': ([100 * x for x in curve['coverage']], [100 * y for y in curve['risk']])},
                 'images answered, the surest first, %', 'error among them, %', 'Error against coverage',
+                ylim=(0, max(1.0, 105 * max(curve['risk']))),
             ),
             caption='What is gained by answering the surest images alone.',
         )
@@ -53,4 +56,9 @@ def trust_section(
             f'Of these {len(unknown)} unknown images, {best["score"].replace("_", " ")} tells most: AUROC '
             f'{best["auroc"]:.1f} %. On other unknown images another score may be the best.'
         )
+        if (best['low'] if best['low'] is not None else best['auroc']) <= _BLIND:
+            says.append(
+                'That is not better than drawing lots (50 %), as far as these images tell: do not reject by a score of '
+                'this model.'
+            )
     return Section('trust', 'How far to trust an answer', says, charts=charts, tables=tables)

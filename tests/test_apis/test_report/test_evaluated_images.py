@@ -21,7 +21,7 @@ def test_answers_become_arrays(model, digit_folder, tmp_path):
     broken = tmp_path / 'broken.png'
     broken.write_bytes(b'nothing')
     found = evaluate_images(loaded, [items[0], Item(str(broken), str(broken), items[0].label), *items[1:]])
-    assert found.unreadable == 1
+    assert found.unreadable == [str(broken)]
     assert [item.path for item in found.items] == [item.path for item in items]
     assert [loaded.classes[label] for label in found.labels] == [item.label for item in items]
     again = np.stack([answer.scores for answer in loaded(str(digit_folder / 'val'))])

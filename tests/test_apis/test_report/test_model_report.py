@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 
+import numpy as np
 import pytest
 from command_runs import run_command
 from html_pages import read_page
@@ -12,6 +13,7 @@ from trained_checkpoints import CNN, LINEAR, config_of, write_checkpoint
 
 import hybridcls
 from hybridcls.apis.report import make_report
+from hybridcls.evaluation.result_file import plain_results
 
 
 @pytest.fixture(scope='module')
@@ -27,7 +29,7 @@ def test_a_report_of_a_checkpoint(model, digit_folder, tmp_path, capfd):
     text = out.read_text(encoding='utf8')
     page = read_page(text)
     assert {address for address in page.addresses if not address.startswith(('data:', '#'))} == set()
-    assert 'http' not in re.sub(r'https?://www\.w3\.org/\S+', '', text)
+    assert '://' not in re.sub(r'https?://www\.w3\.org/\S+', '', text)
     assert {'numbers', 'training', 'confusion', 'images', 'classes', 'trust', 'map', 'cost'} <= set(page.ids)
     numbers = json.loads(out.with_suffix('.json').read_text())
     shown = {row['key']: row['value'] for row in numbers['headline']}
@@ -65,7 +67,65 @@ def test_names_of_classes_and_files_are_text(digit_folder, tmp_path):
     names = sorted(path.name for path in data.iterdir())
     cfg = config_of(CNN, LINEAR, data)
     path, _ = write_checkpoint(tmp_path / 'epoch_1.pth', cfg, classes=names)
-    report = make_report(hybridcls.load(path, 'cpu'), str(data))
+    report = make_report(hybridcls.load(path, 'cpu'))
     assert '<script>alert' not in report.html
     assert '&lt;script&gt;' in report.html
+    read_page(report.html)
+
+
+def test_the_same_report_twice_is_the_same_but_for_date_and_times(model):
+    first, second = (make_report(hybridcls.load(model, 'cpu'), tell=lambda text: None) for _ in range(2))
+    assert without_times(first.html) == without_times(second.html)
+    for numbers in (first.numbers, second.numbers):
+        assert numbers.pop('seconds') >= numbers.pop('inference_seconds')
+    assert first.numbers == second.numbers
+
+
+def without_times(html):
+    html = re.sub(r'<section id="cost".*?</section>', '', html, flags=re.DOTALL)
+    return re.sub(r'\d{4}-\d\d-\d\d \d\d:\d\d', '', html)
+
+
+@pytest.mark.parametrize('count', [1, 2])
+def test_of_one_image_there_is_a_report(model, digit_folder, count):
+    images = sorted((digit_folder / 'val' / 'one').iterdir())[:count]
+    table = images[0].parent.parent / f'{count}.csv'
+    table.write_text('path,label\n' + ''.join(f'one/{image.name},one\n' for image in images))
+    report = make_report(hybridcls.load(model, 'cpu'), str(table))
+    table.unlink()
+    assert report.numbers['images'] == count
+    assert '3 of 4 classes have no image here' in report.html
+    read_page(report.html)
+    json.dumps(plain_results(report.numbers, finite=True), allow_nan=False)
+
+
+def test_embeddings_alone_have_a_report(digit_folder, tmp_path):
+    head = dict(type='SupConHead', projection=dict(type='ProjectionMLP', out_channels=8))
+    path, _ = write_checkpoint(tmp_path / 'epoch_1.pth', config_of(CNN, head, digit_folder / 'val'))
+    loaded = hybridcls.load(path, 'cpu')
+    report = make_report(loaded)
+    values = {row['key']: row['value'] for row in report.numbers['headline']}
+    vectors = loaded.embed(str(digit_folder / 'val'))
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    near = unit @ unit.T - 9 * np.eye(len(unit))
+    labels = np.repeat(np.arange(4), 4)
+    assert values['retrieval/recall@1'] == pytest.approx(100 * (labels[near.argmax(1)] == labels).mean())
+    assert {'numbers', 'training', 'confusion', 'map', 'cost'} <= set(read_page(report.html).ids)
+    with pytest.raises(ValueError, match='expected a model of one class an image for --ood, got SupConHead'):
+        make_report(loaded, ood=str(digit_folder / 'train'))
+
+
+def test_several_labels_have_a_report(digit_folder, tmp_path):
+    rows = [
+        (f'{name}/{number}.png', f'{name}|two' if number % 2 else '')
+        for name in ('one', 'zero')
+        for number in range(12, 16)
+    ]
+    table = tmp_path / 'labels.csv'
+    table.write_text('path,label\n' + ''.join(f'{digit_folder / "val" / path},{label}\n' for path, label in rows))
+    head = dict(type='MultiLabelHead', num_classes=4, thresholds=0.5)
+    path, _ = write_checkpoint(tmp_path / 'epoch_1.pth', config_of(CNN, head, digit_folder / 'val'))
+    report = make_report(hybridcls.load(path, 'cpu'), str(table))
+    assert report.numbers['images'] == 8
+    assert [row['images'] for row in report.numbers['classes']] == [2, 0, 4, 2]  # one, three, two, zero
     read_page(report.html)

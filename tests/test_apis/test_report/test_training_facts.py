@@ -1,10 +1,15 @@
 """What a work dir tells of its training."""
 
 import json
+import shlex
+
+import torch
+from trained_checkpoints import CNN, LINEAR, config_of, write_checkpoint
 
 import hybridcls
 from hybridcls.apis.report.training_facts import training_facts
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_training, run_training
+from hybridcls.engine.phases.record import PhaseRecord
 
 
 def test_a_training_is_described(tmp_path):
@@ -19,7 +24,8 @@ def test_a_training_is_described(tmp_path):
     cfg = load_config('hybridcls::digits/few_images.py', options)
     run_training(build_runner(prepare_training(cfg, TrainOptions(), str(tmp_path / 'w'))))
     (tmp_path / 'w' / 'learning_curves.json').write_text(json.dumps([dict(iter=2, metrics={'accuracy/top1': 50.0})]))
-    found = training_facts(hybridcls.load(tmp_path / 'w', 'cpu'))
+    (found,) = training_facts(hybridcls.load(tmp_path / 'w', 'cpu'))
+    assert found.phase == ''
     facts = dict(found.facts)
     assert facts['trained'].startswith('2 epochs, 2 updates')
     assert facts['model'] == 'test_resnet, LinearHead'
@@ -29,6 +35,32 @@ def test_a_training_is_described(tmp_path):
     assert 'lr' in changed
     assert 'train_dataloader.dataset.images_per_class' in changed
     assert not {key for key in changed if 'num_workers' in key}  # what a machine fills in is no difference
-    assert found.repeat.startswith('hybridcls train ')
-    assert found.curves['accuracy/top1 (validation)'] == ([2], [50.0])
-    assert len(found.curves['loss (training)'][0]) == 2
+    (command,) = found.repeat
+    again = load_config(shlex.split(command)[2])  # what the command trains is what was trained
+    run_training(build_runner(prepare_training(again, TrainOptions(), str(tmp_path / 'again'))))
+    weights = [torch.load(tmp_path / name / 'epoch_2.pth', weights_only=False)['state_dict'] for name in ('w', 'again')]
+    torch.testing.assert_close(*weights, rtol=0, atol=0)
+    assert found.percents == {'accuracy/top1 (validation)': ([2], [50.0])}
+    assert len(found.losses['loss (training)'][0]) == 2
+    assert facts['seed'] == '0'
+    assert facts['time it took'].endswith(' s')
+    assert facts['on'].startswith('1 x ')
+    assert 'torch' in facts['versions then']
+
+
+def test_phases_before_are_described_and_what_is_not_recorded_is_said(tmp_path):
+    for number, name in enumerate(('supcon', 'adaface'), 1):
+        folder = tmp_path / 'chain' / f'{number}_{name}'
+        write_checkpoint(folder / 'epoch_1.pth', config_of(CNN, LINEAR), epoch=number, iter=5)
+        record = PhaseRecord(name, '', {}, dict(last='epoch_1.pth'), seconds=3700.0)
+        record.write(folder, finished=True)
+    (tmp_path / 'chain' / '3_other').mkdir()
+    first, second = training_facts(hybridcls.load(tmp_path / 'chain', 'cpu'))
+    assert (first.phase, second.phase) == ('1, supcon', '2, adaface')
+    facts = dict(first.facts)
+    assert facts['trained'] == '1 epochs, 5 updates, until ?'
+    assert facts['time it took'] == '1 h 1 min'
+    assert {facts[what] for what in ('git', 'command', 'on')} == {'not recorded'}
+    assert second.repeat[0].startswith('python -c ')  # the work dir has no config
+    (alone,) = training_facts(hybridcls.load(tmp_path / 'chain' / '1_supcon' / 'epoch_1.pth', 'cpu'))
+    assert alone.phase == '1, supcon'

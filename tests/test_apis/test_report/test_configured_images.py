@@ -1,0 +1,66 @@
+"""Without --data the images of the config are taken."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from hybridcls.apis.report.configured_images import configured_images
+
+
+def model(checkpoint='w/a.pth', **loaders):
+    config = {f'{kind}_dataloader': dict(dataset=dataset) for kind, dataset in loaders.items()}
+    return SimpleNamespace(
+        config=config, checkpoint_path=str(checkpoint), classes=('one', 'three', 'two', 'zero'), multi_label=False
+    )
+
+
+def folder(root, prefix='', **more):
+    return dict(type='ImageFolder', data_root=str(root), data_prefix=prefix, pipeline=[dict(type='LoadImage')], **more)
+
+
+def test_the_test_is_taken_else_the_validation(digit_folder):
+    both = configured_images(model(test=folder(digit_folder, 'train'), val=folder(digit_folder, 'val')))
+    assert len(both.items) == 48
+    assert both.note == f'The 48 images of the test that the config names ({digit_folder / "train"}) are taken.'
+    assert {item.label for item in both.items} == {'one', 'three', 'two', 'zero'}
+    for loaders in (
+        dict(val=folder(digit_folder, 'val')),
+        dict(test=folder(digit_folder, 'val'), val=folder(digit_folder, 'val')),
+    ):
+        found = configured_images(model(**loaders))
+        assert len(found.items) == 16
+        assert 'chosen by them looks better' in found.note
+
+
+def test_what_is_not_there_is_named(digit_folder, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r'names neither test nor val. Name labelled images .* --data FOLDER'):
+        configured_images(model())
+    with pytest.raises(FileNotFoundError, match=f"images of the training's test, {tmp_path / 'gone'}, are not there"):
+        configured_images(model(test=folder(tmp_path / 'gone')))
+    with pytest.raises(FileNotFoundError, match=r'cannot be listed: ImageFolder: no image in .*one'):
+        configured_images(model(test=folder(digit_folder / 'val' / 'one')))
+
+
+def test_a_split_moves_with_its_work_dir(digit_folder, tmp_path):
+    (tmp_path / 'w').mkdir()
+    rows = ['path,label,split,group', 'val/one/0.png,one,train,', 'val/two/12.png,two,val,', 'val/one/12.png,one,val,']
+    (tmp_path / 'w' / 'split.csv').write_text('\n'.join(rows) + '\n')
+    listed = dict(ann_file=str(tmp_path / 'old' / 'split.csv'), ann_format=dict(delimiter=',', labels='names'))
+    cfg = dict(folder(digit_folder), split='val', empty_classes='warn', **listed)
+    found = configured_images(model(tmp_path / 'w' / 'a.pth', test=cfg, val=dict(cfg)))
+    assert 'of the validation' in found.note
+    assert sorted(item.label for item in found.items) == ['one', 'two']
+    assert found.place == str(tmp_path / 'w' / 'split.csv')
+
+
+def test_images_in_memory_are_taken_too():
+    found = configured_images(model(test=dict(type='Digits', split='test', indices=3, pipeline=[])))
+    assert len(found.items) == 3
+    assert found.items[0].source.size == (8, 8)
+    assert found.place == 'Digits (test)'
+
+
+def test_wrapped_data_sets_are_listed(digit_folder):
+    parts = [folder(digit_folder, 'val'), folder(digit_folder, 'train')]
+    found = configured_images(model(test=dict(type='hybridcls.ConcatDataset', datasets=parts)))
+    assert len(found.items) == 64

@@ -1,0 +1,18 @@
+"""The cards."""
+
+from types import SimpleNamespace
+
+from hybridcls.apis.report.headline_section import headline_section
+
+
+def test_cards_say_which_way_is_better():
+    rows = [
+        dict(name='Accuracy', value=75.0, low=19.41, high=99.4, unit='%', better='higher', what='w'),
+        dict(name='NLL', value=0.51234, low=None, high=None, unit='nats', better='lower', what='w'),
+    ]
+    model = SimpleNamespace(calibration=SimpleNamespace(calibration='T = 2'))
+    section = headline_section(rows, ['A note.'], model)
+    assert section.says == ['A note.', 'Probabilities are calibrated: T = 2.']
+    assert [card['value'] for card in section.cards] == ['75.0 %', '0.512 nats']
+    assert section.cards[0]['interval'] == '[19.4, 99.4], higher is better'
+    assert section.cards[1]['interval'] == 'lower is better; no interval'
