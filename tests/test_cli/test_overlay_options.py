@@ -13,7 +13,7 @@ def test_layers_are_read():
     args = parser.parse_args(['--overlays', '--overlay-layers', 'cnn=blocks.5', 'vit=blocks.9'])
     assert args.overlays == 12
     assert chosen_layers('report', args) == dict(cnn='blocks.5', vit='blocks.9')
-    with pytest.raises(ValueError, match='expected --overlay-layers STREAM=LAYER, got blocks.5'):
+    with pytest.raises(ValueError, match=r'expected --overlay-layers STREAM=LAYER, got blocks\.5'):
         chosen_layers('report', parser.parse_args(['--overlays', '--overlay-layers', 'blocks.5']))
     with pytest.raises(ValueError, match='--overlay-layers is that of --overlays'):
         chosen_layers('report', parser.parse_args(['--overlay-layers', 'cnn=blocks.5']))

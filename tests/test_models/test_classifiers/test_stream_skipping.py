@@ -74,9 +74,9 @@ def test_sure_images_are_answered_by_one_stream(neck, head, skipped, levers):
 def test_models_without_a_stream_to_skip_are_refused():
     with pytest.raises(ValueError, match='expected a model of two streams, got the stream cnn alone'):
         check_skippable(built(None, backbone=CNN))
-    with pytest.raises(ValueError, match='expected a neck that pools .* got Sequential'):
-        model = built()
-        model.neck = torch.nn.Sequential(model.neck)
+    model = built()
+    model.neck = torch.nn.Sequential(model.neck)
+    with pytest.raises(ValueError, match=r'expected a neck that pools .* got Sequential'):
         check_skippable(model)
     with pytest.raises(ValueError, match='expected one draw an image, got MCDropoutClassifier'):
         check_skippable(built(type='MCDropoutClassifier', dropout=0.1))
