@@ -386,7 +386,9 @@ class Answers(Iterator[Answer]):
             for item, error in failed:
                 self._note(item, error)
             items = [item for item, _ in read]
-            samples = self._model.forward([sample for _, sample in read], self.plan) if read else []
+            packed = [sample for _, sample in read]
+            plan = () if self.plan is None else (self.plan,)
+            samples = self._model.forward(packed, *plan) if packed else []
             answers = self._model.postprocess(samples, items, self._top_k, self._embeddings)
             for answer in answers:
                 self.accuracy.add(answer)

@@ -44,9 +44,10 @@ def scores_of(answers):
 def test_few_images_are_not_worth_it(fast, images, expected, monkeypatch):
     model, said = fast
     monkeypatch.setattr(compile_plan, 'estimated_compile_seconds', lambda model: 1e4)
+    monkeypatch.setattr(compile_plan.CompilePlan, '_note_load', lambda *args: None)
     answers = model(images, workers=0)
     np.testing.assert_array_equal(scores_of(answers), expected)
-    assert [text for text in said if 'not compiled (eager)' in text and 'about 1' in text]
+    assert [text for text in said if 'not compiled (eager)' in text and 'about 10000 s' in text]
     assert answers.inference['compiled'] is False
 
 
