@@ -9,7 +9,7 @@ from mmengine.config import Config
 from PIL import Image
 from toy_runs import train
 
-from hybridcls.apis.audit.training_images import training_images
+from hybridcls.apis.audit.audited_images import training_images
 from hybridcls.apis.inferencer import HybridInferencer
 from hybridcls.cli.main import SUBCOMMANDS, parse_args
 from hybridcls.command_line import run_tool

@@ -27,10 +27,10 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.metrics import average_precision_score
 
+from hybridcls.apis.audit.audited_images import training_images
 from hybridcls.apis.audit.cross_validated_scores import cross_validated_scores
 from hybridcls.apis.audit.label_neighbours import neighbour_votes
 from hybridcls.apis.audit.label_suspects import find_suspects
-from hybridcls.apis.audit.training_images import training_images
 from hybridcls.apis.inferencer import HybridInferencer
 from hybridcls.apis.report.evaluated_images import evaluate_images
 from hybridcls.datasets.class_folders import folders_in

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple, Optional
 from ..inferencer import HybridInferencer
 from ..report.evaluated_images import evaluate_images
 from ..report.html_page import render
+from .audited_images import training_images
 from .cross_validated_scores import cross_validated_scores
 from .held_out_audit import audit_held_out, find_held_out
 from .label_neighbours import neighbour_votes
 from .label_suspects import find_suspects
 from .suspects_section import suspects_section
 from .suspects_table import suspects_table
-from .training_images import training_images
 
 __all__ = ['Audit', 'audit_data']
 

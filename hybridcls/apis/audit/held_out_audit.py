@@ -15,13 +15,13 @@ from ..inferencer import HybridInferencer
 from ..report.configured_images import configured_images
 from ..report.evaluated_images import EvaluatedImages, evaluate_images
 from ..report.html_page import Section
+from .audited_images import TrainingImages
 from .duplicate_groups import find_duplicates, leaks_of
 from .duplicates_section import duplicates_numbers, duplicates_section, duplicates_table
 from .held_out_slices import held_out_slices
 from .metadata import metadata_attributes
 from .slices import SliceSearch
 from .slices_section import slices_section
-from .training_images import TrainingImages
 
 __all__ = ['MORE_TABLES', 'HeldOut', 'HeldOutAudit', 'audit_held_out', 'find_held_out']
 
@@ -131,7 +131,7 @@ def audit_held_out(
     tables: dict[str, bytes] = {}
     numbers: dict[str, Any] = {}
     if known is not None:
-        search = held_out_slices(model, known, held_out.tables, rate, batch_size)
+        search = held_out_slices(model, known, held_out.tables, rate)
         search.notes = [*held_out.notes, *search.notes]
         sections.append(slices_section(search, known, model.classes))
         tables[SLICES] = _slices_table(search, known)

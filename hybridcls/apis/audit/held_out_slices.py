@@ -1,7 +1,6 @@
 """The slices of held-out images in which a model fails, is sure of wrong answers, or does not answer."""
 
 from collections.abc import Sequence
-from typing import Optional
 
 import numpy as np
 
@@ -10,7 +9,7 @@ from hybridcls.datasets.near_duplicates import groups_of_near_duplicates
 
 from ..inferencer import HybridInferencer
 from ..report.evaluated_images import EvaluatedImages
-from ..report.gate import read_gates
+from ..report.stream_readings import stream_shares
 from .metadata import metadata_attributes
 from .slice_attributes import (
     Attribute,
@@ -29,15 +28,14 @@ _ANSWERED = 0.8  # of the images, where no calibration says which
 
 
 def image_attributes(
-    model: HybridInferencer, images: EvaluatedImages, metadata: Sequence[str] = (), batch_size: Optional[int] = None
+    model: HybridInferencer, images: EvaluatedImages, metadata: Sequence[str] = ()
 ) -> tuple[list[Attribute], list[str]]:
     """Return all that is known of images besides whether they are wrong.
 
     Args:
-        model (HybridInferencer): For the gate, and names.
+        model (HybridInferencer): For the streams, and names.
         images (EvaluatedImages): With labels of the model's classes.
         metadata (Sequence[str]): Tables with a column ``path``. Defaults to none.
-        batch_size (int, optional): As for a call of the model.
 
     Returns:
         tuple[list[Attribute], list[str]]: The attributes, and sentences about what is not known.
@@ -54,12 +52,10 @@ def image_attributes(
     found.append(class_attribute(images.labels, model.classes))
     if images.embeddings is not None:
         found += cluster_attributes(images.embeddings, images.labels, model.classes)
-    gates = read_gates(model, images.items, batch_size)
-    if gates is not None and len(gates.shares) == len(images):
-        first, second = gates.names
-        found.append(
-            Attribute(f'gate ({first})', gates.shares[:, 0], f'{second}-leaning', f'{first}-leaning', inner=True)
-        )
+    shares = None if images.streams is None else stream_shares(model, images.streams)[0]
+    if images.streams is not None and shares is not None:
+        first, second = images.streams.names
+        found.append(Attribute(f'share of {first}', shares, f'{second}-leaning', f'{first}-leaning', inner=True))
     return found, notes
 
 
@@ -68,7 +64,6 @@ def held_out_slices(
     images: EvaluatedImages,
     metadata: Sequence[str] = (),
     rate: float = 0.05,
-    batch_size: Optional[int] = None,
 ) -> SliceSearch:
     """Find the slices of held-out images in which more of them are wrong, surely wrong, or not answered.
 
@@ -81,7 +76,6 @@ def held_out_slices(
         images (EvaluatedImages): Held-out ones, with labels of its classes.
         metadata (Sequence[str]): Tables with a column ``path``. Defaults to none.
         rate (float): At most with this probability there is any slice where all of this says nothing. Defaults to 0.05.
-        batch_size (int, optional): As for a call of the model.
 
     Returns:
         SliceSearch: ``members`` are positions in ``images``.
@@ -95,7 +89,7 @@ def held_out_slices(
         )
     first = np.sort(first)
     images = images.part(first)
-    attributes, more = image_attributes(model, images, metadata, batch_size)
+    attributes, more = image_attributes(model, images, metadata)
     wrong = images.predicted != images.labels
     risk = None if model.calibration is None else model.calibration.calibration.risk
     threshold = np.quantile(images.confidence, 1 - _ANSWERED) if risk is None else risk['threshold']

@@ -4,8 +4,8 @@ from typing import Any
 
 from ..report.html_page import Section, Table
 from ..report.thumbnails import thumbnail
+from .audited_images import TrainingImages
 from .label_suspects import Suspects
-from .training_images import TrainingImages
 
 __all__ = ['suspects_section']
 

@@ -3,8 +3,8 @@
 import csv
 import io
 
+from .audited_images import TrainingImages
 from .label_suspects import Suspects
-from .training_images import TrainingImages
 
 __all__ = ['suspects_table']
 

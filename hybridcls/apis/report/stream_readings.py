@@ -12,7 +12,7 @@ from ..inferencer import HybridInferencer
 from ..stream_cost import StreamCost, stream_costs
 from ..stream_vectors import StreamVectors, scores_without
 
-__all__ = ['StreamReadings', 'read_streams']
+__all__ = ['StreamReadings', 'read_streams', 'stream_shares']
 
 
 class StreamReadings(NamedTuple):
@@ -50,12 +50,13 @@ def read_streams(model: HybridInferencer, vectors: StreamVectors, size: tuple[in
     for kept, skipped in ((first, second), (second, first)):
         found = scores_without(model, vectors, skipped, vectors.mean(skipped, everything)).max(1)
         alone[kept] = found.indices.numpy(), found.values.numpy()
-    share, gates = _moves(model, vectors)
+    share, gates = stream_shares(model, vectors)
     return StreamReadings(vectors.names, share, gates, alone, stream_costs(model, size, vectors.names))
 
 
-def _moves(model: HybridInferencer, vectors: StreamVectors) -> tuple[Optional[np.ndarray], dict[str, float]]:
-    """Return the share of the first stream in what moves the embedding, and the means of its gates."""
+@torch.no_grad()
+def stream_shares(model: HybridInferencer, vectors: StreamVectors) -> tuple[Optional[np.ndarray], dict[str, float]]:
+    """Return ``share`` and ``gates`` of :class:`StreamReadings`."""
     neck: Any = model.model.neck
     joined = {name: torch.cat(features, 1) for name, features in vectors.of.items()}
     gates = {}

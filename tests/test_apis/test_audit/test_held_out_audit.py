@@ -7,8 +7,8 @@ import shutil
 
 import pytest
 
+from hybridcls.apis.audit.audited_images import training_images
 from hybridcls.apis.audit.held_out_audit import DUPLICATES, SLICES, audit_held_out, find_held_out
-from hybridcls.apis.audit.training_images import training_images
 from hybridcls.apis.report.evaluated_images import evaluate_images
 from hybridcls.apis.report.html_page import render
 from hybridcls.evaluation.result_file import plain_results

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from hybridcls.apis.audit.audited_images import training_images
 from hybridcls.apis.audit.held_out_slices import held_out_slices
-from hybridcls.apis.audit.training_images import training_images
 from hybridcls.apis.report.evaluated_images import evaluate_images
 
 

@@ -7,7 +7,7 @@ import pytest
 from trained_checkpoints import CLASSES, CNN, LINEAR, config_of, write_checkpoint
 
 import hybridcls
-from hybridcls.apis.audit.training_images import training_images
+from hybridcls.apis.audit.audited_images import training_images
 from hybridcls.structures.sample_record import SampleRecord
 
 
