@@ -3,7 +3,7 @@
 import numpy as np
 
 from hybridcls.apis.audit.label_suspects import Suspects
-from hybridcls.apis.audit.training_images import TrainingImages
+from hybridcls.apis.audit.audited_images import TrainingImages
 from hybridcls.apis.image_inputs import Item
 
 CLASSES = ('ant, red', '<script>', '日本')
