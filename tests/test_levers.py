@@ -9,7 +9,8 @@ import torch
 from mmengine.config import Config
 from processes import run_tool
 
-from hybridcls.engine import TrainOptions, build_runner, prepare_training
+from hybridcls.compat.torch_compiler import compiler_counts
+from hybridcls.engine import TrainOptions, build_runner, prepare_training, run_training
 from hybridcls.engine.config import load_config
 from hybridcls.engine.runner.global_instances import isolated_globals
 
@@ -149,7 +150,7 @@ def train(cfg, work_dir, resume=None, epochs=1, stop=None):
         if stop is not None:
             cfg.custom_hooks.append(dict(type='StopHook', epoch=stop))
         runner = build_runner(prepare_training(cfg, TrainOptions(resume=resume), str(work_dir)))
-        runner.train()
+        run_training(runner)
     return runner
 
 
@@ -199,6 +200,39 @@ def test_resumed_run_with_many_levers_ends_in_the_same_bits(levers, plain, confi
             assert torch.equal(value, resumed[part][name]), f'{part}: {name}'
 
 
+COMPILED = [
+    ('lora', 'cbam', 'token merging', 'sam', 'gc', 'lookahead', 'distillation', 'ema', 'clipping', 'adaface'),
+    ('token learner', 'grad cache', 'evidential', 'mixup', 'bfloat16', 'accumulation', 'friendly sam'),
+]
+
+
+@pytest.mark.parametrize(
+    'levers',
+    [
+        pytest.param(COMPILED[0], marks=pytest.mark.slow, id='ten'),
+        pytest.param(COMPILED[1], marks=pytest.mark.nightly, id='seven'),
+        *(pytest.param(group, marks=pytest.mark.nightly, id=' + '.join(group)) for group in GROUPS),
+    ],
+)
+def test_compiled_streams_train_to_the_same_bits_without_breaks(levers, plain, configs, tmp_path):
+    cfg = with_levers(plain, configs, levers)
+    cfg.model.backbone.cnn.update(depths=(1, 1, 1, 1), dims=(8, 16, 24, 32))
+    cfg.model.backbone.vit.update(depth=4, embed_dim=32, num_heads=2)
+    cfg.train_dataloader.update(drop_last=False, dataset={**cfg.train_dataloader.dataset, 'indices': 36})
+    torch.compiler.reset()
+    before, states = compiler_counts(), []
+    for compiled in (False, dict(backend='eager')):
+        cfg.env_cfg.compile_streams = compiled
+        states.append(train(deepcopy(cfg), tmp_path / str(bool(compiled))).model.state_dict())
+    assert list(states[0]) == list(states[1])
+    for (name, value), other in zip(states[0].items(), states[1].values(), strict=True):
+        assert torch.equal(value, other), name
+    after = compiler_counts()
+    assert after.breaks == before.breaks
+    # Two streams, and again for the last batch, of 4 instead of 8 images; a gradient cache calls them without gradient.
+    assert after.graphs - before.graphs == (6 if 'grad cache' in levers else 4)
+
+
 @pytest.fixture
 def toy_plugin_of_engine(monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parent / 'test_engine'))
@@ -209,11 +243,13 @@ def toy_plugin_of_engine(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.dist
-def test_many_levers_in_two_processes(plain, configs, tmp_path):
+@pytest.mark.parametrize('compiled', [False, pytest.param(dict(backend='eager'), marks=pytest.mark.nightly)])
+def test_many_levers_in_two_processes(plain, configs, tmp_path, compiled):
     """Without find_unused_parameters; both processes end with the same weights (DDP would stop at a difference)."""
     levers = ('lora', 'token merging', 'sam', 'gc', 'lookahead', 'distillation', 'cbam', 'adaface')
     cfg = with_levers(plain, configs, levers)
     cfg.optim_wrapper.optimizer = dict(type='SGD', lr=0.01)
+    cfg.env_cfg.compile_streams = compiled
     cfg.dump(str(tmp_path / 'many.py'))
     run_tool('train.py', tmp_path / 'many.py', '--work-dir', tmp_path / 'w', count=2)
     state = torch.load(tmp_path / 'w' / 'epoch_1.pth', weights_only=False)['state_dict']

@@ -18,23 +18,17 @@ class CompilerCounts(NamedTuple):
     Args:
         graphs (int): Graphs that it built: without breaks, one for each time it compiled something.
         breaks (dict[str, int]): How often each reason cut one in two.
-        given_up (int): Calls that run uncompiled, since their code was compiled too often.
     """
 
     graphs: int
     breaks: dict[str, int]
-    given_up: int
 
 
 def compiler_counts() -> CompilerCounts:
     """Return torch's own counts."""
     from torch._dynamo.utils import counters
 
-    return CompilerCounts(
-        counters['stats']['unique_graphs'],
-        dict(counters['graph_break']),
-        sum(count for reason, count in counters['unimplemented'].items() if 'limit' in reason),
-    )
+    return CompilerCounts(counters['stats']['unique_graphs'], dict(counters['graph_break']))
 
 
 def is_compiled(module: nn.Module) -> bool:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from hybridcls.compat.torch import exclude_names_from_ddp, is_dtensor
 
+from .drawn_rows import has_row_gradient
 from .gather import num_processes
 from .row_shard import RowShard
 
@@ -93,8 +94,12 @@ def sharded_parameters(model: nn.Module) -> Iterator[ShardedParameter]:
 
 
 def exclude_from_ddp(model: nn.Module) -> None:
-    """Tell ``DistributedDataParallel`` not to average the sharded parameters of ``model``; call it before wrapping."""
+    """Tell ``DistributedDataParallel`` not to average the sharded parameters of ``model``; call it before wrapping.
+
+    Nor those with a gradient of drawn rows, which it could not, even where one process holds all rows.
+    """
     names = [entry.name for entry in sharded_parameters(model)]
+    names += [name for name, param in model.named_parameters() if has_row_gradient(param) and name not in names]
     if names:
         exclude_names_from_ddp(model, names)
 

@@ -16,6 +16,7 @@ from hybridcls.functional.margins.streamed_softmax import SoftmaxStats, merge_so
 from hybridcls.functional.product_precision import product
 from hybridcls.renames import keeps_old_spellings
 
+from .drawn_rows import gather_drawn
 from .gather import gather_rows, num_processes, row_counts
 from .row_shard import RowShard
 
@@ -38,6 +39,7 @@ def sharded_margin_cross_entropy(
     logit_bias: Optional[Tensor] = None,
     sample_weights: Optional[Tensor] = None,
     precision: str = 'float32',
+    row_gradient: bool = False,
 ) -> tuple[Tensor, Tensor]:
     r""":func:`margin_cross_entropy` where each process brings its images and holds its share of the classes.
 
@@ -57,7 +59,8 @@ def sharded_margin_cross_entropy(
 
     Args:
         embeddings (Tensor): Of the images of this process, shape (B, D), of any norm and floating dtype. B may differ.
-        class_weights (Tensor): Of the classes of this process, shape (C_own * K, D); C_own may be 0.
+        class_weights (Tensor): Of the classes of this process, shape (C_own * K, D), with ``row_gradient`` also
+            (C_own, K, D); C_own may be 0.
         labels (Tensor): Target classes among all, int64 in [0, C), shape (B,).
         margin (Callable): See :func:`margin_cross_entropy`.
         shard (RowShard): Which classes this process has.
@@ -66,6 +69,8 @@ def sharded_margin_cross_entropy(
         logit_bias (Tensor, optional): See :func:`margin_cross_entropy`: of *all* classes, shape (C,). Defaults to None.
         sample_weights (Tensor, optional): See :func:`margin_cross_entropy`: of the images of this process.
         precision (str): See :func:`margin_cross_entropy`. Defaults to 'float32'.
+        row_gradient (bool): With ``sample_rate`` < 1: the gradient of ``class_weights`` is a sparse tensor of the drawn
+            classes, and no memory is taken for the others. Defaults to False: zeros stand for them.
 
     Returns:
         tuple[Tensor, Tensor]: The loss, a scalar; and the predicted classes of the own images, int64, shape (B,).
@@ -89,6 +94,11 @@ def sharded_margin_cross_entropy(
         if logit_bias is not None:
             own_bias = logit_bias[shard.first : shard.first + shard.size]
             own_bias = own_bias if classes is None else own_bias[classes]
+        chosen = None if classes is None else _rows_of(classes, num_subcenters)
+        if row_gradient:
+            if classes is not None:
+                class_weights, chosen = gather_drawn(class_weights, classes), None
+            class_weights = class_weights.flatten(0, -2)
         own = softmax_stats(
             gathered,
             class_weights,
@@ -98,7 +108,7 @@ def sharded_margin_cross_entropy(
             label_smoothing > 0,
             num_subcenters,
             memory,
-            None if classes is None else _rows_of(classes, num_subcenters),
+            chosen,
             own_bias,
             precision,
         )

@@ -24,6 +24,7 @@ from .config.fused_optimizer import fused_optimizer
 from .config.image_folders import check_image_folders
 from .config.layers import ConfigError
 from .config.main_head import main_head
+from .config.memory_format import channels_last, set_memory_format
 from .config.mixed_precision import mixed_precision
 from .config.num_classes import num_classes
 from .config.parts import check_parts
@@ -257,6 +258,7 @@ STEPS: tuple[tuple[Step, Callable[[Any], tuple]], ...] = (
     (fused_optimizer, lambda options: ()),
     (tf32, lambda options: ()),
     (compilation, lambda options: (options.compile,)),
+    (channels_last, lambda options: ()),
     (scaled_lr, lambda options: (process_count(options.launcher), options.auto_scale_lr)),
     (limit_dataloaders, lambda options: (options.pin_memory, options.persistent_workers)),
     (iterations, lambda options: ()),
@@ -291,10 +293,11 @@ def run_training(runner: Any) -> None:
         ConfigError: If ``activation_checkpointing`` names a module that is not in the model.
         ValueError: If an epoch has no batch; says how many images there are and which batch size works.
     """
+    model = bare_model(runner.model)
     _check_checkpointing(runner)
-    compiled = compile_model(runner.cfg, bare_model(runner.model))
-    if compiled:
-        runner.logger.info(compiled)
+    for told in (set_memory_format(runner.cfg, model), compile_model(runner.cfg, model)):
+        if told:
+            runner.logger.info(told)
     loader = runner.train_dataloader
     if hasattr(loader, '__len__'):
         check_batches(loader)

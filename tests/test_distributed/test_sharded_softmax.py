@@ -50,6 +50,20 @@ def imbalance(case, drawn=slice(None), images=slice(None)):
     return dict(logit_bias=bias[drawn], sample_weights=weights[images])
 
 
+def _check_row_gradient(embeddings, own, own_labels, shard, loss, to_weights, case, balance, rank):
+    """The same gradient, of the drawn rows alone."""
+    own.requires_grad_()
+    torch.manual_seed(10 + rank)
+    sparse, _ = sharded_margin_cross_entropy(
+        embeddings, own, own_labels, margin, shard, 8.0, sample_rate=case['sample_rate'], row_gradient=True,
+        **settings(case), **balance
+    )  # fmt: skip
+    sparse.backward()
+    assert own.grad.is_sparse
+    torch.testing.assert_close(sparse, loss)
+    torch.testing.assert_close(own.grad.to_dense(), to_weights)
+
+
 def one_case(rank, case):
     embeddings, class_weights, labels = batch(**case)
     shard = RowShard.of_this_process(case['classes'])
@@ -67,6 +81,8 @@ def one_case(rank, case):
         embeddings, own.flatten(0, 1), own_labels, margin, shard, 8.0, sample_rate=rate, **settings(case), **balance
     )
     loss.backward()
+    if rate < 1:
+        _check_row_gradient(embeddings.detach(), own.detach(), own_labels, shard, loss, own.grad, case, balance, rank)
     logits = sharded_cosine_logits(
         embeddings.detach(), own.detach().flatten(0, 1), shard, case.get('num_subcenters', 1)
     )

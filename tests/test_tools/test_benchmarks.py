@@ -44,6 +44,26 @@ def test_hybrid_step():
         assert sum(line.startswith(f'{name}  ') for line in output.splitlines()) == 1
 
 
+@pytest.mark.slow
+def test_training():
+    output = run_tool(
+        'benchmark.py', 'training', '--cnn', 'test_resnet', '--vit', '', '--img-size', '32', '--batch-size', '2',
+        '--rounds', '1', '--no-compile', '--threads', '1', '--cpu-time',
+    )  # fmt: skip
+    assert 'test_resnet, 32 px, batch 2, float32, 1 CPU threads' in output
+    for name in ('torch alone', 'fused', 'fused, checkpointing', 'fused, channels last'):
+        assert sum(line.startswith(f'{name}  ') for line in output.splitlines()) == 1
+
+
+def test_margins_with_the_update_of_drawn_classes():
+    output = run_tool(
+        'benchmark.py', 'margins', '--classes', '300', '--batch', '8', '--dim', '16', '--forms', 'sampled', '--updates',
+        '--rounds', '1', '--threads', '1',
+    )  # fmt: skip
+    for name in ('SGD, all rows', 'SGD, drawn rows', 'AdamW, all rows', 'AdamW, drawn rows'):
+        assert sum(line.startswith(f'{name}  ') for line in output.splitlines()) == 1
+
+
 @pytest.mark.nightly
 def test_inference():
     output = run_tool(
@@ -207,7 +227,7 @@ def test_gpu_measures_and_keeps_the_page_around(tmp_path):
 def test_gpu_runs_every_section(tmp_path):
     gpu('--out', tmp_path / 'page.md', '--time-limit', 1200, timeout=900)
     text = (tmp_path / 'page.md').read_text()
-    for title in ("Margin head: Triton's kernels", 'SupCon: loss and gradient', 'Token merging',
+    for title in ("Margin head: Triton's kernels", 'Update', 'SupCon: loss and gradient', 'Token merging',
                   'Reference pair: inference', 'Reference pair: a training step'):  # fmt: skip
         assert rows_of(text, title)
         assert 'error' not in rows_of(text, title)[0] or 'float64' in rows_of(text, title)[0]['what']

@@ -34,7 +34,7 @@ SCALE = 64.0
 PRECISIONS = ('float32', 'tf32', 'bfloat16')
 
 # Seconds for each section, its imports included.
-LIMITS = dict(card=40, head=80, kernels=150, supcon=45, merging=45, inference=110, training=130)
+LIMITS = dict(card=40, head=80, kernels=140, updates=30, supcon=40, merging=40, inference=105, training=125)
 
 
 def arguments():
@@ -521,7 +521,37 @@ def merging(args):
         yield attempt(f'{args.merged}, bfloat16', measure)
 
 
-def pair(args, compiled, training):
+def updates(args):
+    """The update alone, and that of classes of which a tenth is drawn."""
+    import torch
+
+    margins = siblings('margins')
+    shape = (4, 4) if args.tiny else (1024, 2048)
+    for form in ('foreach', 'fused'):
+
+        def measure(form=form):
+            params = [torch.nn.Parameter(torch.randn(shape, device=args.device)) for _ in range(64)]
+            for param in params:
+                param.grad = torch.randn_like(param)
+            optimizer = torch.optim.AdamW(params, lr=1e-6, **{form: True})
+            return dict(parameters=sum(param.numel() for param in params), ms=1e3 * seconds_of(optimizer.step, args))
+
+        yield attempt(f'AdamW, {form}', measure)
+        free_memory()
+    for num_classes in args.classes:
+        problem = trained_like(num_classes, args)
+        for drawn_only in (False, True):
+
+            def drawn(drawn_only=drawn_only, problem=problem):
+                step = margins.sampled_update('SGD', drawn_only, problem[0].detach(), *problem[1:])
+                return dict(parameters=problem[1].numel(), ms=1e3 * seconds_of(step, args))
+
+            rows = 'drawn rows' if drawn_only else 'all rows'
+            yield attempt(f'Partial FC of {num_classes:,} classes, loss and SGD of {rows}', drawn)
+            free_memory()
+
+
+def pair(args, compiled, training, channels_last=False):
     """Time the pair and its two timm models one after the other, interleaved; compiled, both have the same streams."""
     import torch
     from mmengine.optim import OptimWrapper
@@ -529,6 +559,7 @@ def pair(args, compiled, training):
 
     from hybridcls.apis.timing import interleaved_timings
     from hybridcls.models import HybridClassifier
+    from hybridcls.models.backbones.channels_last import cnn_streams, set_channels_last
 
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
     torch.manual_seed(0)
@@ -545,6 +576,8 @@ def pair(args, compiled, training):
         head=dict(type='LinearHead', num_classes=1000),
     ).to(args.device)
     model.train(training)
+    if channels_last:
+        set_channels_last(model, cnn_streams(model))
     streams = [model.backbone.cnn.model, model.backbone.vit.model]
     heads = [torch.nn.Linear(stream.num_features, 1000).to(args.device).train() for stream in streams]
     if compiled:
@@ -604,10 +637,10 @@ def both_modes(args, training):
     import torch
 
     what = f'{args.cnn} + {args.vit}, {args.img_size} px, bfloat16'
-    for compiled in (False, True):
+    for compiled, channels_last in ((False, False), (False, True), (True, False)):
         yield attempt(
-            f'{what}, {"compiled" if compiled else "eager"}',
-            lambda compiled=compiled: pair(args, compiled, training),
+            f'{what}, {"compiled" if compiled else "eager"}{", the CNN in channels last" if channels_last else ""}',
+            lambda compiled=compiled, channels_last=channels_last: pair(args, compiled, training, channels_last),
         )
         free_memory()
         torch.compiler.reset()
@@ -617,6 +650,7 @@ SECTIONS = dict(
     card=card,
     head=head,
     kernels=kernels,
+    updates=updates,
     supcon=supcon,
     merging=merging,
     inference=lambda args: both_modes(args, False),
@@ -626,6 +660,7 @@ TITLES = dict(
     card='Card',
     head='Margin head: streamed form and peers',
     kernels="Margin head: Triton's kernels",
+    updates='Update',
     supcon='SupCon: loss and gradient',
     merging='Token merging',
     inference='Reference pair: inference',

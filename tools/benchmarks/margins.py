@@ -7,8 +7,9 @@
 Each form gets the same embeddings, class weights and labels, and computes loss, top-1 accuracy and both gradients; its
 results are compared with another form's before it is timed. Memory is the peak allocation beyond the two gradients.
 Dense forms are skipped above ``--dense-up-to`` classes: at a million they take 8 to 9 GB. ``sampled`` uses a tenth of
-the classes in each step. On a GPU ten million classes are measured as well; ``sharded_margins`` measures classes that
-are sharded over processes.
+the classes in each step. With ``--updates`` it is timed with SGD's and AdamW's update of all class weights, and of the
+drawn ones alone (``update_drawn_only``). On a GPU ten million classes are measured as well; ``sharded_margins``
+measures classes that are sharded over processes.
 """
 
 import argparse
@@ -18,10 +19,13 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from hybridcls.apis.memory import peak_memory
 from hybridcls.apis.timing import interleaved_timings, timing_table
 from hybridcls.distributed import RowShard, sharded_margin_cross_entropy
+from hybridcls.distributed.drawn_rows import with_row_gradient
+from hybridcls.engine.optim import ComposedOptimWrapper
 from hybridcls.functional import adaptive_margin_on_target, angular_margin_on_target, margin_cross_entropy, norm_scaler
 
 SCALE, ARC_MARGIN, ADA_MARGIN, CLIP = 64.0, 0.5, 0.4, 1e-3
@@ -98,6 +102,24 @@ def adaface_form(embeddings, class_weights, labels):
     return F.cross_entropy((cosine - off) * SCALE, labels), accuracy
 
 
+def sampled_update(optimizer, drawn_only, embeddings, class_weights, labels):
+    """Return a step of sampled classes: loss, gradients, and the update by ComposedOptimWrapper."""
+    weights = nn.Parameter(class_weights.detach().clone())
+    if drawn_only:
+        with_row_gradient(weights)
+    settings = dict(SGD=dict(momentum=0.9), AdamW={})[optimizer]
+    built = getattr(torch.optim, optimizer)([weights], lr=1e-6, weight_decay=5e-4, fused=True, **settings)
+    wrapper, shard = ComposedOptimWrapper(built), RowShard.of_this_process(len(weights))
+
+    def step():
+        loss, _ = sharded_margin_cross_entropy(
+            embeddings, weights, labels, arc_margin, shard, SCALE, sample_rate=0.1, row_gradient=drawn_only
+        )
+        wrapper.update_params(loss)
+
+    return step
+
+
 FORMS = {
     'lean_dense': lean_dense,
     'streamed': partial(ours, softmax='streamed'),
@@ -129,7 +151,7 @@ def check(outcomes):
 
 def measure(num_classes, args):
     """Print the times and the memory of all forms at one number of classes."""
-    device = torch.device(args.device)
+    device, clock = torch.device(args.device), time.process_time if args.cpu_time else time.perf_counter
     torch.manual_seed(0)
     labels = torch.randint(num_classes, (args.batch,), device=device)
     class_weights = (0.01 * torch.randn(num_classes, args.dim, device=device)).requires_grad_()
@@ -162,10 +184,16 @@ def measure(num_classes, args):
         {name: lambda name=name: step(FORMS[name]) for name in names},
         rounds=args.rounds,
         warmup=1,
-        clock=time.process_time if args.cpu_time else time.perf_counter,
+        clock=clock,
     )
     print(timing_table(timings, f'C = {num_classes:,}'))
     print('MiB beyond the gradients: ' + ', '.join(f'{name} {memory[name]:,.1f}' for name in names) + '\n', flush=True)
+    for optimizer in ('SGD', 'AdamW') if args.updates else ():
+        steps = {
+            f'{optimizer}, {what}': sampled_update(optimizer, only, embeddings.detach(), class_weights, labels)
+            for what, only in (('all rows', False), ('drawn rows', True))
+        }
+        print(timing_table(interleaved_timings(steps, rounds=args.rounds, clock=clock), f'C = {num_classes:,}') + '\n')
 
 
 def main():
@@ -177,6 +205,7 @@ def main():
     parser.add_argument('--forms', nargs='+', choices=list(FORMS), default=list(FORMS))
     parser.add_argument('--dense-up-to', type=int, default=300_000, help='largest number of classes of dense forms')
     parser.add_argument('--check-up-to', type=int, default=100_000, help='largest number of classes to compare')
+    parser.add_argument('--updates', action='store_true', help='also time sampled classes with their update')
     parser.add_argument('--rounds', type=int, default=7)
     parser.add_argument('--threads', type=int, default=torch.get_num_threads())
     parser.add_argument('--cpu-time', action='store_true', help='measure CPU time')

@@ -12,6 +12,7 @@ import torch
 from hybridcls.compat.mmengine import bare_model
 
 from ..memory import peak_memory
+from .checkpointing_cost import checkpointing_cost
 from .environment import available_memory
 from .finding import NOTE, PROBLEM, WARNING, Finding
 from .subject import Subject
@@ -65,10 +66,15 @@ def _estimated(subject: Subject, step: TrainStep, data: dict, batch_size: int) -
         free=free, largest=fits, measured_with=list(sizes),
     )  # fmt: skip
     subject.facts['step_seconds_an_image'] = seconds[1] / sizes[1]
+    part = _part(data, large)
+    cost = checkpointing_cost(step.runner.model, lambda: step(part), lambda: _peak(step, part))
     text = (
         f'a batch of {batch_size} takes about {needed / _GIB:.2f} GiB ({lasting / _GIB:.2f} GiB of weights, gradients '
         f'and optimizer, {each / 2**20:.1f} MiB an image; from steps of {sizes[0]} and {sizes[1]})'
     )
+    if cost is not None:
+        subject.facts['memory']['checkpointing'] = cost._asdict()
+        text += f'; {cost}'
     if free > lasting and needed > _NEARLY * free:
         level = PROBLEM if needed > free else WARNING
         yield Finding(
@@ -156,5 +162,9 @@ def _by_trial(subject: Subject, step: TrainStep, data: dict, batch_size: int) ->
         yield Finding(PROBLEM, _WHERE, what, f'{change} (with optim_wrapper.accumulative_counts for the same update)')
     else:
         peak = facts.get('bytes', 0) / _GIB
-        what = f'a batch of {batch_size} takes {peak:.2f} GiB of the GPU; by trial {works} images{at_least} fit.'
-        yield Finding(NOTE, _WHERE, what)
+        part = _part(data, batch_size)
+        cost = checkpointing_cost(
+            step.runner.model, lambda: step(part), lambda: peak_memory(lambda: step(part), 'cuda')
+        )
+        what = f'a batch of {batch_size} takes {peak:.2f} GiB of the GPU; by trial {works} images{at_least} fit'
+        yield Finding(NOTE, _WHERE, f'{what}.' if cost is None else f'{what}; {cost}.')

@@ -31,7 +31,7 @@ DEFAULT_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_sched
 _OF_SCHEDULERS = dict(
     convert_to_iter_based='build_iter_from_epoch', begin_fraction='fractions', end_fraction='fractions'
 )
-_OF_ENVIRONMENT = dict(tf32='build_runner', compile_streams='run_training')
+_OF_ENVIRONMENT = dict(tf32='build_runner', compile_streams='run_training', channels_last='run_training')
 # Keys of the top level that the Runner itself does not read.
 _OTHERS = dict(
     activation_checkpointing='Runner.train',

@@ -4,10 +4,11 @@ from bisect import bisect
 from typing import Any, Optional
 
 from mmengine.dist import get_world_size
-from mmengine.hooks import EarlyStoppingHook, Hook
+from mmengine.hooks import EarlyStoppingHook, EMAHook, Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from hybridcls.compat.mmengine import built_loop, resumes
+from hybridcls.compat.mmengine import bare_model, built_loop, resumes
+from hybridcls.models.backbones.channels_last import cnn_streams, set_channels_last
 from hybridcls.plain_content import to_plain
 from hybridcls.registry import HOOKS
 
@@ -24,6 +25,7 @@ class ResumeHook(Hook):
       :func:`~hybridcls.engine.config.resume_changes.apply_changes`.
     - Hooks with a memory keep it: mmengine's EarlyStoppingHook, and every hook that has ``state_dict`` and
       ``load_state_dict`` (plain numbers, lists, dicts and tensors), found again by its class and its turn.
+    - CNN streams keep the memory layout that they had, if ``env_cfg.channels_last`` leaves it open.
     - A checkpoint is written before the validation of its epoch. If that validation is not in it, it is done first, so
       that the best checkpoint, early stopping and schedules on plateaus miss none.
     """
@@ -46,6 +48,7 @@ class ResumeHook(Hook):
             batches_per_epoch=len(loader) if hasattr(loader, '__len__') else None,
             processes=get_world_size(),
             validated=self._validated or 0,
+            channels_last=_in_channels_last(runner),
             # Here, since CheckpointHook has done so for the hooks before this one.
             hooks={name: to_plain(_state_of(hook), name) for name, hook in _remembering(runner).items()},
         )
@@ -58,6 +61,7 @@ class ResumeHook(Hook):
         self._was_resumed = True
         before = checkpoint['meta']['iter']
         apply_changes(runner, checkpoint, saved.get('batches_per_epoch'), saved.get('processes'))
+        _keep_layout(runner, saved.get('channels_last', []))
         self._validated = saved.get('validated')
         if self._validated == before:
             self._validated = checkpoint['meta']['iter']
@@ -71,6 +75,21 @@ class ResumeHook(Hook):
         if was_resumed and self._validated is not None and self._validated < runner.iter and _is_due(runner):
             runner.logger.info('The checkpoint was written before its validation, which comes first now.')
             runner.val_loop.run()
+
+
+def _in_channels_last(runner: Any) -> list[str]:
+    """The streams that compute so."""
+    streams = cnn_streams(bare_model(runner.model))
+    return [name for name, stream in streams.items() if stream.memory_format is not None]
+
+
+def _keep_layout(runner: Any, before: list[str]) -> None:
+    """Let streams compute in the layout of the run that was stopped, unless the config asks for another one."""
+    if (runner.cfg.get('env_cfg') or {}).get('channels_last') is None and _in_channels_last(runner) != before:
+        runner.logger.info(f'Channels last, as in the checkpoint: {", ".join(before) or "no stream"}.')
+        averages = [hook.ema_model.module for hook in runner.hooks if isinstance(hook, EMAHook)]
+        for model in (bare_model(runner.model), *averages):
+            set_channels_last(model, before)
 
 
 def _remembering(runner: Any) -> dict[str, Hook]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from hybridcls.compat.mmengine import bare_model, resumes
 from hybridcls.compat.mmengine.runner import AdaptedRunner
 from hybridcls.distributed import RowShard
+from hybridcls.distributed.drawn_rows import has_row_gradient
 from hybridcls.distributed.sharded_parameters import gather_whole, own_rows, sharded_parameters
 from hybridcls.registry import HOOKS
 
@@ -68,6 +69,13 @@ class ShardedRowsHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Check that neither the model wrapper nor the optimizer wrapper changes the shards."""
         model, wrapped = bare_model(runner.model), is_model_wrapper(runner.model)
+        for wrapper in wrappers_by_name(runner.optim_wrapper).values():
+            if any(map(has_row_gradient, parameters_of(wrapper))) and not isinstance(wrapper, ComposedOptimWrapper):
+                raise ValueError(
+                    'ShardedRowsHook: update_drawn_only=True of the head needs an optimizer wrapper that updates rows, '
+                    f"got {type(wrapper).__name__}. Use optim_wrapper=dict(type='ComposedOptimWrapper', ...), which "
+                    'takes the same keys.'
+                )
         names = [entry.name for entry in sharded_parameters(model)]
         if not names:
             return

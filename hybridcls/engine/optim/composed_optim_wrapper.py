@@ -17,6 +17,7 @@ from hybridcls.compat.mmengine import (
     set_accumulation_counts,
 )
 from hybridcls.compat.torch import Uncompiled, follow_fused_groups
+from hybridcls.distributed.drawn_rows import check_row_gradient, updating_drawn_rows
 from hybridcls.distributed.layouts import Shards, is_row_shard, to_layout_of
 from hybridcls.registry import OPTIM_WRAPPERS
 from hybridcls.renames import keeps_old_spellings
@@ -213,6 +214,7 @@ class ComposedOptimWrapper(OptimWrapper):
     def _start(self, model: Optional[nn.Module]) -> Update:
         params = parameters_of(self.optimizer)
         check_trainable(type(self).__name__, params)
+        check_row_gradient(type(self).__name__, self.optimizer, self._two_pass_stage is not None)
         names, owners = named_owners(params, model)
         self._shards = Shards(model)
         self._mutable_state = None
@@ -306,13 +308,15 @@ class ComposedOptimWrapper(OptimWrapper):
         """Unscale, clip, before_step, step, after_step. A step that the loss scaler skips counts as none."""
         update = self._begin()
         update.is_first, update.is_last = accumulation_counts(self).per_update == 1, True
-        self.precision.unscale(self.optimizer)
-        if self.clip_grad_kwargs:
-            self._clip_gradient(self.clip_grad_kwargs)
-        with torch.no_grad():
-            for stage in self.stages.values():
-                stage.before_step(update)
-        if not self.precision.step(self.optimizer, **kwargs):
+        with updating_drawn_rows(self.optimizer):
+            self.precision.unscale(self.optimizer)
+            if self.clip_grad_kwargs:
+                self._clip_gradient(self.clip_grad_kwargs)
+            with torch.no_grad():
+                for stage in self.stages.values():
+                    stage.before_step(update)
+            stepped = self.precision.step(self.optimizer, **kwargs)
+        if not stepped:
             return
         self._updates += 1
         self.nonfinite_losses.reset()

@@ -31,7 +31,7 @@ def compile_streams(model: nn.Module, **options: Any) -> list[str]:
         list[str]: The names of what is compiled.
 
     Raises:
-        ValueError: If there is no such part, or no such option.
+        ValueError: If there is no such part or option, or the backend gives wrong gradients.
     """
     for name in options:
         if name not in COMPILE_OPTIONS:
@@ -40,6 +40,11 @@ def compile_streams(model: nn.Module, **options: Any) -> list[str]:
                 f'{did_you_mean(name, COMPILE_OPTIONS)} Known: {", ".join(COMPILE_OPTIONS)}.'
             )
     parts = compiled_parts(model)
+    if options.get('backend') == 'eager' and any(getattr(one, 'grad_checkpointing', False) for one in model.modules()):
+        raise ValueError(
+            "compile_streams: backend='eager' draws other random numbers where activation checkpointing (with_cp=True) "
+            "computes again, so gradients would be wrong. Take 'aot_eager', 'inductor', or with_cp=False."
+        )
     for part in parts.values():
         part.compile(**options)
     return list(parts)
@@ -51,7 +56,7 @@ def compiled_parts(model: nn.Module) -> dict[str, nn.Module]:
     Raises:
         ValueError: If the model has neither streams nor a backbone.
     """
-    parts = {name: module for name, module in model.named_modules() if isinstance(module, Stream)}
+    parts: dict[str, nn.Module] = {name: module for name, module in model.named_modules() if isinstance(module, Stream)}
     if not parts:
         parts = {name: module for name, module in model.named_modules() if name.split('.')[-1] == 'backbone'}
     if not parts:

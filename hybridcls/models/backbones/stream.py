@@ -40,6 +40,8 @@ class Stream(nn.Module):
         takes_unit_range (bool): Images must be RGB in [0, 1], since they are normalized here (the mean is not 0).
         out_channels (int | tuple[int, ...]): C of the output; of several maps, of each.
         img_size (tuple[int, int] | None): The only size (h, w) the model takes; None if it takes any or is not known.
+        memory_format (torch.memory_format | None): The layout that the model gets normalized images in; None leaves
+            that of the images. Set by a training (``env_cfg.channels_last``).
     """
 
     model: Any  # models of other packages have more than nn.Module declares
@@ -49,6 +51,7 @@ class Stream(nn.Module):
     _probed_size: tuple[int, int]  # (h, w) of the images that channels are found with
     out_channels: Union[int, tuple[int, ...]]
     img_size: Optional[tuple[int, int]]
+    memory_format: Optional[torch.memory_format] = None
 
     def __init__(self, output: str) -> None:
         super().__init__()
@@ -89,7 +92,8 @@ class Stream(nn.Module):
 
     def normalized(self, x: Tensor) -> Tensor:
         """Return images of RGB in [0, 1] as the model was trained with them."""
-        return (x - self.mean) / self.std
+        x = (x - self.mean) / self.std
+        return x if self.memory_format is None else x.contiguous(memory_format=self.memory_format)
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Return (depth, number of depths) of a parameter, for layer-wise learning rates.

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from hybridcls.checks import check_choice, check_number
 from hybridcls.distributed import RowShard, has_process_group
+from hybridcls.distributed.drawn_rows import with_row_gradient
 from hybridcls.distributed.sharded_parameters import draw_rows, shard_rows
 from hybridcls.distributed.sharded_softmax import sharded_cosine_logits, sharded_margin_cross_entropy
 from hybridcls.functional import cosine_logits, l2_normalize, margin_cross_entropy
@@ -71,7 +72,11 @@ class MarginHead(ClassificationHead):
             in (0, 1]; those of the batch are always in, the others drawn again in each step (`Partial FC
             <https://arxiv.org/abs/2203.15565>`_). The loss and the accuracy in the log are then among the drawn ones.
             Weights that were not drawn have the gradient 0, as in InsightFace's ``PartialFC_V2``: weight decay and
-            momentum continue for them. Defaults to 1.
+            momentum continue for them, unless ``update_drawn_only``. Defaults to 1.
+        update_drawn_only (bool): With ``sample_rate`` < 1: weights that no micro-batch of an update has drawn stay as
+            they are, and so does their part of the optimizer's state, as in InsightFace's ``PartialFC`` of the paper
+            and in ``torch.optim.SparseAdam``. The gradient has the drawn rows alone, so that neither memory nor time
+            is spent on the others. Needs ComposedOptimWrapper. Defaults to False.
         class_weight (str | dict | Sequence[float], optional), logit_adjustment (float | dict, optional): Against
             imbalance of the classes, see :class:`ClassificationHead`. A weight multiplies the whole loss of a sample;
             the adjustment is added to ``scale`` times the cosine, that of the target class with its margin. Both work
@@ -120,6 +125,7 @@ class MarginHead(ClassificationHead):
         class_weight: ClassWeight = None,
         logit_adjustment: LogitAdjustment = None,
         head_precision: str = 'tf32',
+        update_drawn_only: bool = False,
     ) -> None:
         super().__init__(num_classes, in_channels, label_smoothing, init_cfg, class_weight, logit_adjustment)
         check_number(self._name, 'scale', scale, 0, low_open=True)
@@ -156,6 +162,14 @@ class MarginHead(ClassificationHead):
         )
         class_weights = (num_subcenters, self.in_channels) if num_subcenters > 1 else (self.in_channels,)
         self.weight = nn.Parameter(torch.empty(self.class_shard.size, *class_weights))
+        if update_drawn_only and sample_rate == 1:
+            raise ValueError(
+                f'{self._name}: update_drawn_only=True, and sample_rate=1 draws all classes in each step. Set '
+                'sample_rate=0.1, or drop it.'
+            )
+        self.update_drawn_only = update_drawn_only
+        if update_drawn_only:
+            with_row_gradient(self.weight)
         if shard_classes:
             shard_rows(self, 'weight', self.class_shard)
         self.reset_parameters()
@@ -244,7 +258,14 @@ class MarginHead(ClassificationHead):
             )
         sample_rate = self.sample_rate if self.training else 1.0
         return sharded_margin_cross_entropy(
-            embedding, self._class_weights(), labels, margin, self.class_shard, sample_rate=sample_rate, **settings
+            embedding,
+            self.weight if self.update_drawn_only else self._class_weights(),
+            labels,
+            margin,
+            self.class_shard,
+            sample_rate=sample_rate,
+            row_gradient=self.update_drawn_only,
+            **settings,
         )
 
 

@@ -56,7 +56,7 @@ def test_a_batch_that_is_too_large(runner, monkeypatch):
 @pytest.mark.parametrize(('limit', 'batch', 'level'), [(100, 16, 'note'), (100, 300, 'problem'), (0, 8, 'problem')])
 def test_the_largest_that_fits_a_gpu(monkeypatch, limit, batch, level):
     class Step:
-        runner = SimpleNamespace(optim_wrapper=SimpleNamespace(zero_grad=lambda: None))
+        runner = SimpleNamespace(model=nn.Module(), optim_wrapper=SimpleNamespace(zero_grad=lambda: None))
         seconds = 0.1
 
         def __call__(self, data):

@@ -18,6 +18,7 @@ from processes import run_processes
 from torch import nn
 
 from hybridcls.distributed import RowShard, exclude_from_ddp, shard_rows
+from hybridcls.distributed.drawn_rows import with_row_gradient
 from hybridcls.engine.hooks import ShardedRowsHook
 from hybridcls.engine.optim import ComposedOptimWrapper
 from hybridcls.engine.training import build_runner
@@ -195,6 +196,89 @@ def test_two_processes_then_one_then_two_equal_one(runs, tmp_path):
             torch.testing.assert_close(dict(shared[key]), dict(one[key]), rtol=1e-3, atol=1e-5)
         if 'best' not in name:
             torch.testing.assert_close(shared['optimizer']['state'], one['optimizer']['state'], rtol=1e-3, atol=1e-5)
+
+
+class DrawnOnlyHook(Hook):
+    """Weights and state of classes that were not drawn are those of before."""
+
+    priority = 'LOWEST'
+
+    def before_train_iter(self, runner, **_):
+        self.before = self.rows_of(runner)
+
+    def after_train_iter(self, runner, **_):
+        (weight, *state), (old_weight, *old_state) = self.rows_of(runner), self.before
+        drawn = (weight != old_weight).flatten(1).any(1)
+        assert 1 <= drawn.sum() <= 2  # of 3 or 2
+        assert all(torch.equal(old[~drawn], new[~drawn]) for old, new in zip(old_state, state, strict=False))
+
+    @staticmethod
+    def rows_of(runner):
+        weight = runner.model.module.head.weight
+        state = runner.optim_wrapper.optimizer.state[weight].values()
+        return [tensor.detach().clone() for tensor in (weight, *state) if tensor.dim()]
+
+
+def draw_classes(rank, folder):
+    """Two processes, one epoch and the other, and both without a stop."""
+    os.environ['LOCAL_RANK'] = str(rank)
+    for name, stops in dict(stopped=(1, 2), straight=(2,)).items():
+        for epochs in stops:
+            method = f'file://{folder}/{name}{epochs}'
+            dist.init_process_group('gloo', init_method=method, rank=rank, world_size=2)
+            run(
+                Path(folder) / name,
+                epochs,
+                2,
+                True,
+                model=dict(
+                    type='hybridcls.HybridClassifier',
+                    backbone=dict(type='LinearBackbone'),
+                    data_preprocessor=dict(type='StackOnly'),
+                    head=dict(type='ArcFaceHead', num_classes=CLASSES, scale=8.0, shard_classes=True, sample_rate=0.4,
+                              update_drawn_only=True),
+                ),
+                train_dataloader=dict(
+                    batch_size=1,
+                    num_workers=0,
+                    dataset=dict(type='ShardedPoints', serialize_data=False),
+                    sampler=dict(type='DefaultSampler', shuffle=True),
+                    collate_fn=dict(type='pseudo_collate'),
+                ),
+                optim_wrapper=dict(
+                    type='ComposedOptimWrapper',
+                    optimizer=dict(type='AdamW', lr=0.05, weight_decay=0.1),
+                    clip_grad=dict(max_norm=0.5),
+                    stages=dict(la=dict(type='Lookahead', k=40)),
+                ),
+                custom_hooks=[
+                    dict(type='EMAHook', momentum=0.1),
+                    dict(type='ShardedRowsHook'),
+                    dict(type='RandomStateHook'),
+                    dict(type=DrawnOnlyHook),
+                ],
+            )  # fmt: skip
+            dist.destroy_process_group()
+
+
+@pytest.mark.dist
+@pytest.mark.slow
+def test_classes_that_were_not_drawn_stay_and_a_resumed_run_ends_in_the_same_bits(tmp_path):
+    run_processes(draw_classes, tmp_path)
+    stopped, straight = (
+        torch.load(tmp_path / name / 'epoch_2.pth', weights_only=False) for name in ('stopped', 'straight')
+    )
+    for key in ('state_dict', 'ema_state_dict'):
+        torch.testing.assert_close(dict(stopped[key]), dict(straight[key]), rtol=0, atol=0)
+    torch.testing.assert_close(stopped['optimizer']['state'], straight['optimizer']['state'], rtol=0, atol=0)
+
+
+def test_another_wrapper_cannot_update_drawn_classes_alone():
+    model = nn.Linear(3, 2)
+    with_row_gradient(model.weight)
+    with pytest.raises(ValueError, match=r'update_drawn_only=True of the head needs .*, got OptimWrapper'):
+        before_train(model)
+    before_train(model, ComposedOptimWrapper)
 
 
 def sharded_model(ignored=True):

@@ -161,6 +161,7 @@ def test_classes_are_sampled_while_training_and_not_after(tmp_path):
     [
         (dict(sample_rate=0.1), 'sample_rate=0.1 draws among .* Add shard_classes=True'),
         (dict(sample_rate=0.0, shard_classes=True), 'expected sample_rate in .*, got 0.0'),
+        (dict(update_drawn_only=True), 'update_drawn_only=True, and sample_rate=1 draws all classes'),
         (dict(num_subcenters=0), 'expected num_subcenters in .*, got 0'),
         (dict(softmax='dense', shard_classes=True), "softmax='dense' holds the logits of all classes"),
     ],

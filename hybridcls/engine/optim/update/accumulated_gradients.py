@@ -42,7 +42,8 @@ def accumulated_gradients(
             'unsharded; they are not saved. Let the interval of checkpoints be a multiple of accumulative_counts.'
         )
         return {}
-    return {0: {position: param.grad for position, param in enumerate(params) if param.grad is not None}}
+    # Dense, since readers of checkpoints know no sparse tensors.
+    return {0: {position: param.grad.to_dense() for position, param in enumerate(params) if param.grad is not None}}
 
 
 def gather_gradients(params: list) -> Gradients:
@@ -53,7 +54,7 @@ def gather_gradients(params: list) -> Gradients:
         ``'whole'`` those of matrices of which each process has some rows.
     """
     own = {
-        position: param.grad.cpu()
+        position: param.grad.to_dense().cpu()
         for position, param in enumerate(params)
         if param.grad is not None and not is_row_shard(param)
     }
@@ -63,7 +64,7 @@ def gather_gradients(params: list) -> Gradients:
     whole = {}
     for (position, param), *have in zip(sharded, *have_gradients, strict=True):
         if any(have):
-            rows = torch.zeros_like(param) if param.grad is None else param.grad
+            rows = torch.zeros_like(param) if param.grad is None else param.grad.to_dense()
             whole[position] = gather_whole(rows, param.row_shard)
     return {**gathered, WHOLE: whole} if get_rank() == 0 else {}
 
