@@ -23,7 +23,7 @@ def test_the_order_in_a_name_does_not_matter():
     [
         (lambda: InferenceSettings.of_name('compield'), "Did you mean 'compiled'"),
         (lambda: InferenceSettings.of_name('tome=much'), 'expected a number'),
-        (lambda: InferenceSettings.of_config(dict(inference=dict(precison='bfloat16'))), 'precison'),
+        (lambda: InferenceSettings.of_config(dict(inference=dict(dtype_='bfloat16'))), 'dtype_'),
         (lambda: InferenceSettings.of_config(dict(inference='fast')), 'expected a dict'),
         (lambda: InferenceSettings(precision='int8'), 'expected precision to be|precision'),
         (lambda: InferenceSettings(token_merging_ratio=1.5), 'token_merging_ratio'),
