@@ -99,7 +99,9 @@ def test_decisions_go_into_the_next_training(audited, capsys):
 def test_decide_fills_the_table_for_the_next_training(audited, capsys):
     out, table = audited / 'all.html', audited / 'all.csv'
     run('audit', audited / 'w', '--out', out, '--top', 2, '--decide', 'relabel', '--device', 'cpu')
-    said = capsys.readouterr().out
+    said, progress = capsys.readouterr()
+    assert '48 training images in ' in progress
+    assert progress.index('recorded in 6 epochs') < progress.index('48 training images in ')  # before it takes time
     assert f'decides relabel for 2 of 2. Next: hybridcls train CONFIG --relabel {table}' in said
     assert '--drop' not in said
     assert [row['decision'] for row in rows_of(table)] == ['relabel', 'relabel']

@@ -71,11 +71,15 @@ def audit_data(
     began = time.monotonic()
     others = find_held_out(model, held_out, metadata)
     images = training_images(model, data)
+    for note in images.notes:
+        tell(note)
     seen = evaluate_images(model, images.items, batch_size, workers)
     if len(seen) < len(images):
         unread = len(images) - len(seen)
         images = images.part(seen.items)
         images.notes.append(f'{unread} images cannot be read: left out.')
+        tell(images.notes[-1])
+    tell(f'{len(images)} training images in {time.monotonic() - began:.0f} s; comparing labels (may take minutes).')
     scores, count = {}, len(images.classes)
     if seen.embeddings is not None:
         scores['cross_validated'] = cross_validated_scores(seen.embeddings, images.labels, count)
@@ -83,8 +87,6 @@ def audit_data(
     elif images.record is None:
         scores['model'] = seen.scores
     suspects = find_suspects(images.labels, count, scores, images.record)
-    for note in images.notes:
-        tell(note)
     count = suspects.listed if top is None else min(top, len(images))
     rest = audit_held_out(model, images, seen, others, rate, batch_size, workers, tell)
     sections = [suspects_section(images, suspects, count), *rest.sections]
