@@ -1,13 +1,15 @@
 """Find the training images whose labels look wrong, by what the training saw of them; and where the model fails.
 
 Writes a page with pictures and a table (CSV). Decide in its column `decision` (drop, relabel, keep), and train again
-with `--drop TABLE --relabel TABLE`. A training with --record tells most.
+with `--drop TABLE --relabel TABLE`; --decide fills the column for you. A training with --record tells most.
 """
 
 import os
+import shlex
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import Optional
 
 from hybridcls.checks import check_file, check_number
 
@@ -30,6 +32,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         'labelled images, as class folders or a table (path,label)',
     )
     parser.add_argument('--top', type=int, metavar='N', help='list so many images; default: those that are suspects')
+    parser.add_argument(
+        '--decide',
+        choices=['drop', 'relabel'],
+        help='fill the column decision of the images that are listed, so that the next training can read the table as '
+        'it is; what would leave a class without images stays empty. Default: you decide',
+    )
     parser.add_argument(
         '--held-out',
         metavar='DATA',
@@ -80,7 +88,7 @@ def run(args: Namespace) -> int:
             check_out('audit', path, args.force, ('.csv',))
         audit = audit_data(
             model, args.data, args.top, args.batch_size, args.workers, lambda text: tell(text, sys.stderr),
-            args.held_out, args.metadata, args.rate,
+            args.held_out, args.metadata, args.rate, args.decide,
         )  # fmt: skip
         write_out(audit.html.encode(), out)
         write_out(audit.table, table_out)
@@ -90,8 +98,20 @@ def run(args: Namespace) -> int:
         print_json(dict(command='audit', out=out, table=table_out, **plain_results(audit.numbers, finite=True)))
     else:
         numbers = audit.numbers
-        tell(
-            f'{numbers["suspects"]} of {numbers["images"]} labels look wrong: {out}\nDecide in {table_out} (column '
-            f'decision: drop, relabel, keep), then: hybridcls train CONFIG --drop {table_out} --relabel {table_out}'
-        )
+        tell(f'{numbers["suspects"]} of {numbers["images"]} labels look wrong: {out}')
+        tell(_next(args.decide, numbers['listed'], numbers['decided'], table_out))
     return 0
+
+
+def _next(decide: Optional[str], listed: int, decided: int, table: str) -> str:
+    """Say what to do with the table."""
+    file = shlex.quote(table)
+    if not decide:
+        return (
+            f'Decide in {table} (column decision: drop, relabel, keep), then: hybridcls train CONFIG --drop {file} '
+            f'--relabel {file} (leave out the one that no line decides)'
+        )
+    text = f'{table} decides {decide} for {decided} of {listed}'
+    if decided < listed:
+        text += '; the others are the last of their class, and yours to decide'
+    return text + (f'. Next: hybridcls train CONFIG --{decide} {file}' if decided else '.')

@@ -13,6 +13,7 @@ from hybridcls.apis.audit.audited_images import training_images
 from hybridcls.apis.inferencer import HybridInferencer
 from hybridcls.cli.main import SUBCOMMANDS, parse_args
 from hybridcls.command_line import run_tool
+from hybridcls.registry import DATASETS
 
 PIPELINE = [dict(type='LoadImage'), dict(type='PackInputs')]
 
@@ -93,6 +94,21 @@ def test_decisions_go_into_the_next_training(audited, capsys):
     assert len(record) == 47
     assert rows[1]['path'] not in names
     assert record.classes[record.labels[names.index(rows[0]['path'])]] == rows[0]['suggested']
+
+
+def test_decide_fills_the_table_for_the_next_training(audited, capsys):
+    out, table = audited / 'all.html', audited / 'all.csv'
+    run('audit', audited / 'w', '--out', out, '--top', 2, '--decide', 'relabel', '--device', 'cpu')
+    said, progress = capsys.readouterr()
+    assert '48 training images in ' in progress
+    assert progress.index('recorded in 6 epochs') < progress.index('48 training images in ')  # before it takes time
+    assert f'decides relabel for 2 of 2. Next: hybridcls train CONFIG --relabel {table}' in said
+    assert '--drop' not in said
+    assert [row['decision'] for row in rows_of(table)] == ['relabel', 'relabel']
+    settings = dict(type='ImageFolder', data_root=str(audited), ann_file='labels.csv', pipeline=PIPELINE)
+    labels = [DATASETS.build({**settings, **more}).get_gt_labels() for more in ({}, dict(relabel=str(table)))]
+    assert np.flatnonzero(labels[0] != labels[1]).tolist() == [5, 30]
+    assert (labels[1] == np.resize(labels[1][:3], 48)).all()  # as they were planted
 
 
 def test_without_a_record(audited, tmp_path):

@@ -14,7 +14,7 @@ from .held_out_audit import audit_held_out, find_held_out
 from .label_neighbours import neighbour_votes
 from .label_suspects import find_suspects
 from .suspects_section import suspects_section
-from .suspects_table import suspects_table
+from .suspects_table import decided_rows, suspects_table
 
 __all__ = ['Audit', 'audit_data']
 
@@ -45,6 +45,7 @@ def audit_data(
     held_out: Optional[str] = None,
     metadata: Sequence[str] = (),
     rate: float = 0.05,
+    decide: Optional[str] = None,
 ) -> Audit:
     """Look for labels that are wrong, for slices in which the model fails, for duplicates and leaks.
 
@@ -56,6 +57,8 @@ def audit_data(
         tell (Callable): Takes lines about the progress.
         held_out (str, optional), metadata (Sequence[str]): As for :func:`find_held_out`.
         rate (float): As for :func:`audit_held_out`.
+        decide (str, optional): ``'drop'`` or ``'relabel'``: what the table decides on those that it lists. Defaults to
+            None: nothing.
 
     Raises:
         ValueError: If the model has no classes, or several an image; see :func:`training_images`.
@@ -68,11 +71,15 @@ def audit_data(
     began = time.monotonic()
     others = find_held_out(model, held_out, metadata)
     images = training_images(model, data)
+    for note in images.notes:
+        tell(note)
     seen = evaluate_images(model, images.items, batch_size, workers)
     if len(seen) < len(images):
         unread = len(images) - len(seen)
         images = images.part(seen.items)
         images.notes.append(f'{unread} images cannot be read: left out.')
+        tell(images.notes[-1])
+    tell(f'{len(images)} training images in {time.monotonic() - began:.0f} s; comparing labels (may take minutes).')
     scores, count = {}, len(images.classes)
     if seen.embeddings is not None:
         scores['cross_validated'] = cross_validated_scores(seen.embeddings, images.labels, count)
@@ -80,8 +87,6 @@ def audit_data(
     elif images.record is None:
         scores['model'] = seen.scores
     suspects = find_suspects(images.labels, count, scores, images.record)
-    for note in images.notes:
-        tell(note)
     count = suspects.listed if top is None else min(top, len(images))
     rest = audit_held_out(model, images, seen, others, rate, batch_size, workers, tell)
     sections = [suspects_section(images, suspects, count), *rest.sections]
@@ -98,6 +103,7 @@ def audit_data(
         expected_wrong=suspects.expected,
         **rest.numbers,
         listed=count,
+        decided=len(decided_rows(images, suspects, count, decide)) if decide else 0,
         seconds=time.monotonic() - began,
     )
-    return Audit(html, suspects_table(images, suspects, count), numbers, rest.tables)
+    return Audit(html, suspects_table(images, suspects, count, decide), numbers, rest.tables)

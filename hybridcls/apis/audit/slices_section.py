@@ -25,7 +25,9 @@ def slices_section(search: SliceSearch, images: EvaluatedImages, classes: Sequen
         images (EvaluatedImages): The held-out images.
         classes (Sequence[str]): Names.
     """
+    found = [f'{one.sentence(OUTCOMES[one.outcome])}{_same(one)}' for one in search.found]
     says = [
+        *(found or ['No group stands out.']),
         f'{search.tested} groups of {len(images)} held-out images were compared with the others, by the look of the '
         'images, folders, columns of tables, classes, clusters and gate, and by pairs of these; inside the classes, so '
         'that what is called dark is not just a hard class. Where errors have nothing to do with all this, any group '
@@ -33,9 +35,6 @@ def slices_section(search: SliceSearch, images: EvaluatedImages, classes: Sequen
         'extreme here: of new images expect a difference that is smaller.',
         *search.notes,
     ]
-    if not search.found:
-        says.append('No group stands out.')
-    says += [f'{one.sentence(OUTCOMES[one.outcome])}{_same(one)}' for one in search.found]
     rows = [
         [one.name, OUTCOMES[one.outcome], one.images, one.count, f'{100 * one.share:.1f}',
          f'{100 * one.low:.1f} to {100 * one.high:.1f}', f'{100 * one.elsewhere:.1f}', f'{100 * one.expected:.1f}',

@@ -35,7 +35,7 @@ def suspects_section(images: TrainingImages, suspects: Suspects, count: int) -> 
             pictures = [_picture(images, suspects, row) for row in rows[:_OF_A_PAIR]]
             groups.append(dict(title=title, pictures=pictures))
     columns = {**suspects.margins, **suspects.signals}
-    head = ['image', 'label', 'suggested', 'score', 'wrong with, %', *(name.replace('_', ' ') for name in columns)]
+    head = ['image', 'label', 'suggested', 'score', 'probably wrong, %', *(name.replace('_', ' ') for name in columns)]
     names = images.names()
     cells = [
         [names[row], images.classes[images.labels[row]], images.classes[suspects.suggested[row]],
@@ -53,9 +53,10 @@ def _estimate(images: TrainingImages, suspects: Suspects) -> str:
     if not suspects.listed:
         return f'No label of {len(images)} looks as wrong labels would look: none is a suspect. (--top N lists some.)'
     return (
-        f'At least about {suspects.listed} of {len(images)} labels ({100 * suspects.expected / len(images):.1f} %) are '
-        'wrong, and as many are suspects. It is counted how many images look as they would with a random wrong label; '
-        'wrong labels that the model has learned by heart, or of classes that look alike, look less wrong than that.'
+        f'About {suspects.listed} of {len(images)} labels ({100 * suspects.expected / len(images):.1f} %) look as '
+        'random wrong labels would: these are the suspects. Hard images of classes that look alike can look so with a '
+        'right label: see how probably each is wrong, and the picture. Wrong labels that the model has learned by '
+        'heart, or of classes that look alike, look less wrong.'
     )
 
 

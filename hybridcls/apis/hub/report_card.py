@@ -8,6 +8,7 @@ from typing import Any, Optional, Union
 from hybridcls.checks import check_file
 from hybridcls.datasets.split_names import split_named
 
+from ..report.norm_section import verdict
 from .card_text import as_table, as_text
 
 __all__ = ['REPORT', 'calibration_text', 'card_sections', 'metrics_of', 'model_index', 'read_report']
@@ -170,13 +171,14 @@ def _limits(report: Mapping[str, Any]) -> Iterator[str]:
     worst = _worst_corruption(report.get('robustness') or [])
     yield worst or 'Corrupted images (blur, noise, compression) were not tried.'
     norm = [row for row in (report.get('norm') or {}).get('severity', ()) if row['score'] == 'norm']
-    falls = [row['kind'] for row in norm if row['high'] is not None and row['high'] < 0]
+    falls, rises = ([row['kind'] for row in norm if verdict(row) == what] for what in ('falls clearly', 'rises'))
     if norm:
-        yield (
-            f'The norm of its embedding falls with {", ".join(falls)}, and can be taken as a sign of quality there.'
+        text = (
+            f'The norm of its embedding falls with {", ".join(falls)}, and can be taken as a sign of quality there'
             if falls
-            else 'The norm of its embedding is no sign of the quality of an image.'
+            else 'The norm of its embedding is no sign of the quality of an image'
         )
+        yield text + (f'; it rises with {", ".join(rises)}.' if rises else '.')
 
 
 def _worst_corruption(rows: Sequence[Mapping[str, Any]]) -> Optional[str]:

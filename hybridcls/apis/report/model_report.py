@@ -207,7 +207,7 @@ def _of_classes(
         corrupted = robustness(model, known, asked.corruptions, asked.batch_size, asked.workers, asked.tell)
     of_embeddings, more = _embedding_sections(model, known, classes, asked)
     sections = [
-        headline_section(rows, [*asked.notes, *data_notes(model, images)], model),
+        headline_section(rows, [*asked.notes, *data_notes(model, images)], model, effect.threshold),
         confusion_section(confusions, known, classes),
         images_section(known, classes),
         classes_section(table),

@@ -9,7 +9,8 @@ from hybridcls.apis.report.html_page import render
 def test_the_page_says_how_many():
     images, suspects = made()
     page = render('Audit', '', [suspects_section(images, suspects, 2)])
-    assert 'At least about 2 of 3 labels' in page
+    assert 'About 2 of 3 labels' in page
+    assert 'can look so with a right label' in page
     assert '&lt;script&gt;, rather 日本?' in page
     assert '<td><script>' not in page
     none = render('Audit', '', [suspects_section(images, made(0)[1], 0)])

@@ -104,3 +104,16 @@ def test_a_report_of_other_weights_is_refused(work, tmp_path):
         read_report(tmp_path / 'r.json', 'ab')
     with pytest.raises(FileNotFoundError, match=r'push: report=.* does not exist'):
         read_report(tmp_path / 'none.json', 'ab')
+
+
+def test_a_norm_that_falls_a_little_or_rises_is_no_sign_of_quality():
+    little = dict(score='norm', kind='resolution', value=-0.09, low=-0.17, high=-0.02)
+    rising = dict(score='norm', kind='noise', value=0.14, low=0.06, high=0.22)
+    card = model_card(
+        dict(meta={}, classes=['a|b', 'c']),
+        'flowers',
+        './x',
+        report={**REPORT, 'norm': dict(severity=[little, rising])},
+    )
+    assert 'is no sign of the quality of an image; it rises with noise.' in card
+    assert 'falls with' not in card
