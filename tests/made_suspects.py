@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from hybridcls.apis.audit.label_suspects import Suspects
 from hybridcls.apis.audit.audited_images import TrainingImages
+from hybridcls.apis.audit.label_suspects import Suspects
 from hybridcls.apis.image_inputs import Item
 
 CLASSES = ('ant, red', '<script>', '日本')
