@@ -39,6 +39,10 @@ __all__ = ['Answers', 'HybridInferencer', 'Unreadable', 'load']
 
 _MOST_WORKERS = 8
 _BATCHES_AHEAD = 2
+_ONE_SIZE = (
+    'a compiled stream takes batches of one size, and the images that need both streams are now more, now less. '
+    'Leave out one of the two.'
+)
 ON_UNREADABLE = ('error', 'skip')
 
 
@@ -102,6 +106,8 @@ class HybridInferencer(BaseInferencer):
         fast: bool = False,
         tell: Optional[Callable[[str], Any]] = None,
     ) -> None:
+        if fast and skip_sure:
+            raise ValueError(f'predict: expected fast or skip_sure, got both: {_ONE_SIZE}')
         trained = read_trained_model(checkpoint, config)
         self.calibration: Optional[FoundCalibration] = find_calibration(trained.found.path, calibration)
         self._trained, self._visualizer = trained, None
@@ -121,6 +127,8 @@ class HybridInferencer(BaseInferencer):
         self._tell = tell or (lambda text: print_log(text, 'current'))
         self.network = PreparedNetwork(self.model, trained.collate)
         self.wanted_settings = self._settings(fast)
+        if skip_sure and self.wanted_settings.compile:
+            raise ValueError(f'predict: expected compile=False in the key inference beside skip_sure: {_ONE_SIZE}')
         self.network.use(self.network.settings if fast else self.wanted_settings.uncompiled)
         folders = self.class_names.folders if self.class_names is not None else ()
         self._class_of = {**dict(zip(folders, self.classes, strict=False)), **{name: name for name in self.classes}}

@@ -27,9 +27,9 @@ from .restricted_pickle import Placeholder, RefusedError
 __all__ = [
     'AnyBatchNorm', 'AnyConv', 'AnyTransposedConv', 'buffers_in', 'call_compiled_by',
     'carry_sentences_out_of_workers', 'compiler_in_use', 'copy_module_versions', 'drop_iterator',
-    'exclude_names_from_ddp', 'follow_fused_groups', 'is_dtensor', 'is_view', 'left_by_overflow', 'parameters_in',
-    'Placeholder', 'placeholders_in', 'read_torch_file', 'RunsCodeError', 'set_batch_sampler', 'Uncompiled',
-    'version_of',
+    'exclude_names_from_ddp', 'follow_fused_groups', 'is_dtensor', 'is_view', 'late_momentum', 'left_by_overflow',
+    'parameters_in', 'Placeholder', 'placeholders_in', 'read_torch_file', 'RunsCodeError', 'set_batch_sampler',
+    'Uncompiled', 'version_of',
 ]  # fmt: skip
 
 _NUMERIC = re.compile(r'[<>=|]?[biufc]\d{1,2}|[<>=|]?[US]\d{1,6}')
@@ -331,6 +331,21 @@ def follow_fused_groups(optimizer: torch.optim.Optimizer, groups: list[dict]) ->
     """
     if hasattr(optimizer, '_step_supports_amp_scaling'):
         optimizer._step_supports_amp_scaling = all(group.get('fused') for group in groups)
+
+
+def late_momentum(optimizer: torch.optim.Optimizer) -> None:
+    """Give parameters that get their first gradient after others a momentum of zeros, which fused SGD does not do.
+
+    It fails with a TypeError instead (torch 2.6 to 2.14). Without dampening the step is that of the other forms.
+    """
+    if not isinstance(optimizer, torch.optim.SGD):
+        return
+    for group in optimizer.param_groups:
+        if group.get('fused') and group['momentum'] and not group['dampening']:
+            given = [param for param in group['params'] if param.grad is not None]
+            late = [param for param in given if optimizer.state[param].get('momentum_buffer') is None]
+            for param in late if len(late) < len(given) else ():
+                optimizer.state[param]['momentum_buffer'] = torch.zeros_like(param)
 
 
 def exclude_names_from_ddp(model: nn.Module, names: list[str]) -> None:

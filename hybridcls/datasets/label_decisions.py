@@ -2,6 +2,8 @@
 
 import csv
 import hashlib
+import io
+import itertools
 import json
 import os
 from collections.abc import Mapping
@@ -59,7 +61,7 @@ def read_decisions(caller: str, given: Union[str, Mapping[str, Any]], what: str)
     file = os.path.expanduser(settings['file'])
     check_file(caller, what, file)
     rows = _rows(caller, file)
-    heading = list(rows[0]) if rows else ['path']
+    heading = list(rows[0][1]) if rows else ['path']
     for name in ('path', *(['suggested'] if what == 'relabel' else [])):
         if name not in heading:
             raise ValueError(
@@ -67,18 +69,20 @@ def read_decisions(caller: str, given: Union[str, Mapping[str, Any]], what: str)
                 'of hybridcls audit, or name the columns path, suggested, decision.'
             )
     found: dict[str, Any] = {}
-    for line, row in enumerate(rows, 2):
+    decided: set[str] = set()
+    for line, row in rows:
         decision = row.get('decision', what).strip().lower()
         if decision and decision not in DECISIONS:
             raise ValueError(
                 f'{caller}: expected the decision drop, relabel, keep or nothing in line {line} of {file}, got '
                 f'{decision!r}.{did_you_mean(decision, DECISIONS)}'
             )
+        path, label = row['path'], row.get('label', '')
+        if decision and path in decided:
+            raise ValueError(f'{caller}: {file} decides on {path!r} twice, again in line {line}. Delete one line.')
+        decided.update({path} if decision else ())
         if decision != what:
             continue
-        path, label = row['path'], row.get('label') or ''
-        if path in found:
-            raise ValueError(f'{caller}: {file} decides on {path!r} twice, again in line {line}. Delete one line.')
         if what == 'relabel' and not row['suggested']:
             raise ValueError(f'{caller}: expected a new label (column suggested) in line {line} of {file}, got none.')
         found[path] = (label, row['suggested']) if what == 'relabel' else label
@@ -96,12 +100,17 @@ def read_decisions(caller: str, given: Union[str, Mapping[str, Any]], what: str)
     return decisions
 
 
-def _rows(caller: str, file: str) -> list[dict[str, str]]:
+def _rows(caller: str, file: str) -> list[tuple[int, dict[str, str]]]:
+    """Return the number and the cells of each line that has some; a short line has empty cells."""
     text = decode_text(caller, file, fileio.get(file))
     lines = text.splitlines()
     if not lines:
         raise ValueError(f'{caller}: expected a table with the columns path and decision, got the empty file {file}.')
     delimiter = max(',;\t', key=lines[0].count)
-    reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter)
+    reader = csv.reader(io.StringIO(text, newline=''), delimiter=delimiter)  # names may have other ends of lines
     heading = [cell.strip().lower() for cell in next(reader)]
-    return [dict(zip(heading, row, strict=False)) for row in reader if any(row)]
+    return [
+        (reader.line_num, dict(itertools.zip_longest(heading, row[: len(heading)], fillvalue='')))
+        for row in reader
+        if any(row)
+    ]

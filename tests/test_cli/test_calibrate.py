@@ -240,6 +240,12 @@ def test_a_stream_is_left_out_where_the_other_is_sure(pair, digit_folder, tmp_pa
     assert 'embeddings are those of both streams' in capfd.readouterr().err
     assert run_command('predict', pair, images, '--skip-sure', '--amp', *cpu) == 2
     assert 'computed in float32, and these are in bfloat16' in capfd.readouterr().err
+    assert run_command('predict', pair, images, '--skip-sure', '--fast', *cpu) == 2
+    assert 'expected fast or skip_sure, got both: a compiled stream takes batches of one' in capfd.readouterr().err
+    config = tmp_path / 'compiled.py'
+    config.write_text(f'{hybridcls.load(pair, "cpu").config.pretty_text}\ninference = dict(compile="eager")\n')
+    assert run_command('predict', pair, images, '--skip-sure', '--config', config, *cpu) == 2
+    assert 'expected compile=False in the key inference beside skip_sure' in capfd.readouterr().err
 
 
 def test_of_one_stream_there_is_nothing_to_skip(checkpoint, digit_folder, capfd):

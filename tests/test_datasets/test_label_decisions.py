@@ -103,3 +103,20 @@ def test_the_digest_is_of_the_decisions(folder, table):
     noted = dict(file=table('path,decision\na.png,drop\n'), digest=first.digest)
     with pytest.raises(ValueError, match='others than when this training began'):
         read_decisions('me', noted, 'drop')
+
+
+def test_a_line_that_ends_early_decides_nothing(folder, table):
+    file = table('path,suggested,decision\nbee/0.png\nant/0.png,bee,drop\n')
+    assert 'bee/0.png' in shown(ImageFolder(data_root=str(folder), drop=file))
+    first_is_short = table('label,path,suggested,decision\nant\nant,ant/0.png,bee,relabel\n')
+    assert shown(ImageFolder(data_root=str(folder), relabel=first_is_short))['ant/0.png'] == 'bee'
+
+
+def test_two_decisions_on_an_image_are_refused_with_the_line_as_an_editor_counts_it(table):
+    file = table('path,suggested,decision\nant/0.png,bee,relabel\n\nant/0.png,bee,drop\n')
+    with pytest.raises(ValueError, match=r"'ant/0\.png' twice, again in line 4"):
+        read_decisions('X', file, 'drop')
+
+
+def test_a_name_may_have_a_line_separator(table):
+    assert read_decisions('X', table('path,decision\nant/\u2028.png,drop\n'), 'drop').drop == {'ant/\u2028.png': ''}

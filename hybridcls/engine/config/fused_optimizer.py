@@ -6,7 +6,7 @@ from typing import Any
 from mmengine.config import Config
 
 from .change import RECORD, Change
-from .tree import ABSENT, Path, class_of, key_of, value_at
+from .tree import ABSENT, Path, class_of, is_a, key_of, value_at
 
 __all__ = ['fused_by_default', 'fused_optimizer']
 
@@ -18,7 +18,9 @@ def fused_optimizer(cfg: Config) -> Iterator[Change]:
     """Fill ``fused=True`` in for torch's Adam, AdamW and SGD on a CPU or a CUDA device, where it is open.
 
     One kernel updates all parameters of a group, in a fifth to a half of the time; its results differ from the other
-    forms by rounding. With a strategy (FSDP) nothing is filled in: not all of its tensors have the kernels.
+    forms by rounding. With a strategy (FSDP) nothing is filled in: not all of its tensors have the kernels. Nor for SGD
+    with momentum without ComposedOptimWrapper, or with dampening, where it would fail at a parameter that gets its
+    first gradient after others (:func:`~hybridcls.compat.torch.late_momentum`).
 
     Args:
         cfg (Config): Read.
@@ -29,7 +31,8 @@ def fused_optimizer(cfg: Config) -> Iterator[Change]:
         return
     for path in _optimizers(cfg):
         optimizer = value_at(cfg, path)
-        if optimizer.get('fused') is None and not any(optimizer.get(key) for key in _OTHER_FORMS) and _has(optimizer):
+        is_open = optimizer.get('fused') is None and not any(optimizer.get(key) for key in _OTHER_FORMS)
+        if is_open and _has(optimizer, value_at(cfg, path[:-1])):
             why = 'one kernel an update (torch)'
             yield Change((*path, 'fused'), optimizer.get('fused', ABSENT), True, why)
 
@@ -49,7 +52,16 @@ def _optimizers(cfg: Any) -> Iterator[Path]:
             yield ('optim_wrapper', *path, 'optimizer')
 
 
-def _has(optimizer: dict) -> bool:
+def _has(optimizer: dict, wrapper: dict) -> bool:
     from torch import optim
 
-    return class_of('OPTIMIZERS', optimizer) in (optim.Adam, optim.AdamW, optim.SGD)
+    kind = class_of('OPTIMIZERS', optimizer)
+    if kind is optim.SGD and optimizer.get('momentum'):
+        return not optimizer.get('dampening') and is_a('OPTIM_WRAPPERS', wrapper, _composed())
+    return kind in (optim.Adam, optim.AdamW, optim.SGD)
+
+
+def _composed() -> type:
+    from ..optim import ComposedOptimWrapper
+
+    return ComposedOptimWrapper

@@ -39,7 +39,8 @@ class ProvenanceHook(Hook):
     - ``config``: the file; ``written``: ``[key, value, who]`` of what options set, and of what the file itself sets
       where it has bases.
 
-    Names of users and hosts are not recorded, and nothing of it goes with ``hybridcls push``.
+    Names of users and hosts are not looked up, but folders and options are as they were typed, so they may hold some,
+    and a password in an option is recorded with it. Nothing of it goes with ``hybridcls push``.
     """
 
     priority = 'VERY_HIGH'  # before hooks that validate, and save, at the start of a training
@@ -59,7 +60,9 @@ class ProvenanceHook(Hook):
         self._began = time.monotonic()
         if not is_main_process():
             return
-        typed = Path(sys.argv[0]).name
+        called = Path(sys.argv[0])
+        # Of ``python -m hybridcls`` the first argument is a file of the package.
+        typed = 'hybridcls' if called.parent == Path(hybridcls.__file__).parent else called.name
         repositories = [git_state(Path.cwd()), git_state(Path(hybridcls.__file__))]
         self._record = dict(
             command=shlex.join([typed, *sys.argv[1:]]) if typed in _COMMANDS else None,

@@ -16,7 +16,7 @@ from hybridcls.compat.mmengine import (
     count_micro_batch,
     set_accumulation_counts,
 )
-from hybridcls.compat.torch import Uncompiled, follow_fused_groups
+from hybridcls.compat.torch import Uncompiled, follow_fused_groups, late_momentum
 from hybridcls.distributed.drawn_rows import check_row_gradient, updating_drawn_rows
 from hybridcls.distributed.layouts import Shards, is_row_shard, to_layout_of
 from hybridcls.registry import OPTIM_WRAPPERS
@@ -315,6 +315,7 @@ class ComposedOptimWrapper(OptimWrapper):
             with torch.no_grad():
                 for stage in self.stages.values():
                     stage.before_step(update)
+            late_momentum(self.optimizer)
             stepped = self.precision.step(self.optimizer, **kwargs)
         if not stepped:
             return

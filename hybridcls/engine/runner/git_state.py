@@ -31,7 +31,10 @@ def git_state(path: Path) -> Optional[dict[str, Any]]:
 
 def _git(folder: Path, *arguments: str) -> Optional[str]:
     try:
-        ended = subprocess.run(['git', *arguments], cwd=folder, capture_output=True, timeout=_SECONDS, check=True)
+        # Without the lock that git takes to refresh its index: a commit of the user's at this moment would fail.
+        ended = subprocess.run(
+            ['git', '--no-optional-locks', *arguments], cwd=folder, capture_output=True, timeout=_SECONDS, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return ended.stdout.decode(errors='replace').strip()

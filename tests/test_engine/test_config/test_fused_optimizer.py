@@ -9,6 +9,7 @@ from toy_runs import train
 from hybridcls.engine import training
 from hybridcls.engine.config.change import RECORD
 from hybridcls.engine.config.fused_optimizer import fused_by_default, fused_optimizer
+from hybridcls.engine.optim import ComposedOptimWrapper
 
 ADAM = dict(type='AdamW', lr=0.05, weight_decay=0.1)
 
@@ -33,6 +34,32 @@ def test_what_is_open_is_filled_where_torch_has_it(optimizer, fused):
         from hybridcls.registry import OPTIMIZERS
 
         OPTIMIZERS.build(dict(cfg.optim_wrapper.optimizer, params=[torch.nn.Parameter(torch.ones(2))]))
+
+
+@pytest.mark.parametrize(
+    ('wrapper', 'more', 'fused'),
+    [
+        ('ComposedOptimWrapper', {}, True),
+        ('OptimWrapper', {}, None),
+        ('ComposedOptimWrapper', dict(dampening=0.1), None),
+    ],
+)
+def test_momentum_needs_the_wrapper_that_helps_late_parameters(wrapper, more, fused):
+    optimizer = dict(type='SGD', lr=0.1, momentum=0.9, **more)
+    cfg = applied(Config(dict(optim_wrapper=dict(type=wrapper, optimizer=optimizer))), fused_optimizer)
+    assert cfg.optim_wrapper.optimizer.get('fused') == fused
+
+
+def test_a_parameter_that_is_thawed_late_steps_as_without():
+    ends = []
+    for fused in (False, True):
+        first, late = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
+        optimizer = torch.optim.SGD([first, late], lr=0.1, momentum=0.9, weight_decay=0.1, fused=fused)
+        wrapper = ComposedOptimWrapper(optimizer=optimizer)
+        for step in range(4):
+            wrapper.update_params((first * 2).sum() + ((late * 3).sum() if step else 0))
+        ends.append(torch.stack([first, late]))
+    torch.testing.assert_close(*ends)
 
 
 def test_each_of_several_optimizers_and_neither_other_devices_nor_strategies(monkeypatch):

@@ -5,6 +5,7 @@ import sys
 import pytest
 import torch
 
+import hybridcls.__main__
 from hybridcls.engine import TrainOptions, build_runner, load_config, prepare_training, run_training
 from hybridcls.engine.runner.global_instances import isolated_globals
 
@@ -36,6 +37,8 @@ def test_a_training_is_recorded_and_a_resumed_one_adds_its_time(tmp_path, monkey
     written = {key: (value, who) for key, value, who in found['written']}
     assert written['max_epochs'] == ('1', '--cfg-options')
     assert 'optim_wrapper.type' not in written  # of the shipped file, which options alone differ from
+    monkeypatch.setattr(sys, 'argv', [hybridcls.__main__.__file__, 'train'])  # python -m hybridcls train
+    assert trained('hybridcls::digits/few_images.py', tmp_path / 'm', max_epochs=1)['command'] == 'hybridcls train'
     monkeypatch.setattr(sys, 'argv', ['pytest'])
     again = trained('hybridcls::digits/few_images.py', tmp_path / 'w', 'auto', max_epochs=2)
     assert again['attempts'] == 2
