@@ -33,10 +33,16 @@ class Model:
 
 
 class Quarter(Corner):
-    """Class 1 is as probable as the images are bright where they are brightest, in one of four quarters."""
+    """Class 1 is as probable as the images are bright in the brightest of four quarters, and smooth."""
+
+    def __init__(self, roughness=0):
+        super().__init__()
+        self.roughness = roughness
 
     def outputs(self, images):
-        bright = F.avg_pool2d(images.mean(1, keepdim=True), 8).amax((1, 2, 3))
+        grey = images.mean(1, keepdim=True)
+        rough = grey.diff(dim=2).abs().mean((1, 2, 3)) + grey.diff(dim=3).abs().mean((1, 2, 3))
+        bright = F.avg_pool2d(grey, 8).amax((1, 2, 3)) * (1 - self.roughness * rough).clamp_min(0)
         return dict(probabilities=torch.stack([1 - bright, bright], 1))
 
 
@@ -108,6 +114,16 @@ def test_maps_that_mark_what_counts_gain_and_others_do_not(quarters):
     assert deletion_gains(model, images, same, labels, same.unsqueeze(0)).others.tolist() == [0] * len(images)
     assert deletion_gains(model, images, right, labels).others.isnan().all()
     assert deletion_gains(model, images, 1 - right, labels).moved.max() < 0
+
+
+def test_right_maps_pass_though_places_that_lie_apart_disturb_more(quarters):
+    _, images, right = quarters
+    model, labels = SimpleNamespace(model=Quarter(roughness=8), amp=False), torch.ones(len(images), dtype=torch.int64)
+    others = torch.stack([right.roll(step, 0) for step in (1, 2, 3)])
+    assert all(mean_interval(one).low > 0 for one in deletion_gains(model, images, right, labels, others))
+    generator = torch.Generator().manual_seed(0)
+    apart = [deletion_areas(model, images, torch.rand(right.shape, generator=generator), labels) for _ in range(3)]
+    assert torch.stack(apart).mean() < deletion_areas(model, images, right, labels).mean()
 
 
 def test_smooth_maps_of_noise_pass_as_seldom_as_stated(quarters):
