@@ -1,6 +1,6 @@
 """Whether an activation map says where an answer comes from: remove what it marks, and see the probability fall."""
 
-from typing import Any
+from typing import Any, NamedTuple, Optional
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from hybridcls.models.heads.head import outputs_of
 
 from .inferencer import HybridInferencer
 
-__all__ = ['deletion_areas', 'deletion_gain']
+__all__ = ['DeletionGains', 'deletion_areas', 'deletion_gains', 'moved_maps']
 
 STEPS = 10
 _BATCH = 64
@@ -53,19 +53,60 @@ def deletion_areas(model: HybridInferencer, images: Tensor, maps: Tensor, labels
     return (values[:-1] + values[1:]).mean(0) / 2
 
 
-def deletion_gain(
-    model: HybridInferencer, images: Tensor, maps: Tensor, labels: Tensor, draws: int = 2, seed: int = 0
-) -> Tensor:
-    """Return by how much the area is smaller than with random maps of the same number of places, float64 ``(B,)``.
+class DeletionGains(NamedTuple):
+    """By how much an area is smaller than with maps that know nothing of the image, of each of B images.
 
-    Above 0, the maps mark more of what the class rests on than a random order does; the mean over images is 0 for maps
-    that say nothing.
+    Args:
+        moved (Tensor): Than with the same map, moved at random: shifted around the edges, mirrored, transposed. float64
+            ``(B,)``.
+        others (Tensor): Than with maps of other images, float64 ``(B,)``; NaN without others.
+    """
+
+    moved: Tensor
+    others: Tensor
+
+
+def deletion_gains(
+    model: HybridInferencer,
+    images: Tensor,
+    maps: Tensor,
+    labels: Tensor,
+    others: Optional[Tensor] = None,
+    draws: int = 3,
+    seed: int = 0,
+) -> DeletionGains:
+    """Return by how much the area is smaller than with moved maps, and than with maps of other images.
+
+    Both have regions of the same kind: single places that lie apart disturb an image more than one region of their
+    size does, so the areas of maps of noise are small, too. The mean over images is 0 for maps that mark any place
+    (moved), or the place that they mark in any image, such as the middle (others).
 
     Args:
         model, images, maps, labels: As for :func:`deletion_areas`.
-        draws (int): Random maps an image. Defaults to 2.
+        others (Tensor, optional): ``(D, B, h, w)``, D maps of other images for each. Defaults to None.
+        draws (int): Moves of each map. Defaults to 3.
         seed (int): Of these. Defaults to 0.
     """
     generator = torch.Generator().manual_seed(seed)
-    random = [deletion_areas(model, images, torch.rand(maps.shape, generator=generator), labels) for _ in range(draws)]
-    return torch.stack(random).mean(0) - deletion_areas(model, images, maps, labels)
+    own = deletion_areas(model, images, maps, labels)
+    moved = torch.stack([moved_maps(maps, generator) for _ in range(draws)])
+    return DeletionGains(*(
+        torch.full_like(own, float('nan')) if wrong is None or not len(wrong)
+        else torch.stack([deletion_areas(model, images, one, labels) for one in wrong]).mean(0) - own
+        for wrong in (moved, others)
+    ))  # fmt: skip
+
+
+def moved_maps(maps: Tensor, generator: torch.Generator) -> Tensor:
+    """Return each map ``(B, h, w)`` shifted around the edges, and mirrored and, if square, transposed or not."""
+    height, width = maps.shape[1:]
+    moved = []
+    for one in maps:
+        place = int(torch.randint(height * width, (), generator=generator))
+        mirrored, transposed = torch.randint(0, 2, (2,), generator=generator).bool().tolist()
+        if transposed and height == width:
+            one = one.T
+        if mirrored:
+            one = one.flip(1)
+        moved.append(one.roll(divmod(place, width), (0, 1)))
+    return torch.stack(moved)

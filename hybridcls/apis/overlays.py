@@ -1,7 +1,7 @@
 """Activation maps of images as pictures, and what they are worth."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Optional
 
@@ -13,15 +13,24 @@ from hybridcls.functional.metrics import Interval, mean_interval
 from hybridcls.visualization.overlay_image import overlay_image
 from hybridcls.visualization.prediction_image import to_rgb_image
 
-from .deletion import deletion_gain
+from .deletion import DeletionGains, deletion_gains
 from .image_inputs import Item
 from .inferencer import HybridInferencer
 from .stream_maps import activation_maps, mapped_layers
 
-__all__ = ['DeletionScore', 'OverlaidImage', 'Overlays', 'check_overlays', 'make_overlays', 'write_overlays']
+__all__ = [
+    'DeletionGain',
+    'DeletionScore',
+    'OverlaidImage',
+    'Overlays',
+    'check_overlays',
+    'make_overlays',
+    'write_overlays',
+]
 
 
 _EDGE, _FILE_EDGE = 160, 320  # pixels of the longer side: on a page, in a file
+_OTHERS = 3  # images whose maps each image is also deleted by
 
 
 class OverlaidImage(NamedTuple):
@@ -42,21 +51,33 @@ class OverlaidImage(NamedTuple):
     silent: tuple[str, ...]
 
 
-class DeletionScore(NamedTuple):
-    """How far the maps of a stream mark more than a random order.
+class DeletionGain(NamedTuple):
+    """How far the maps of a stream mark more than others do.
 
     Args:
-        gain (float): Mean difference of the areas, see :func:`~hybridcls.apis.deletion.deletion_gain`.
+        gain (float): Mean difference of the areas, see :class:`~hybridcls.apis.deletion.DeletionGains`.
         interval (Interval): Its 95 % interval over the images; NaN of fewer than 6.
     """
 
     gain: float
     interval: Interval
 
+
+class DeletionScore(NamedTuple):
+    """What the maps of a stream are worth.
+
+    Args:
+        moved (DeletionGain): Over the same maps, moved at random.
+        others (DeletionGain): Over maps of other images.
+    """
+
+    moved: DeletionGain
+    others: DeletionGain
+
     @property
     def says_something(self) -> bool:
-        """Whether the interval lies above 0."""
-        return self.interval.low > 0
+        """Whether both intervals lie above 0."""
+        return self.moved.interval.low > 0 and self.others.interval.low > 0
 
 
 class Overlays(NamedTuple):
@@ -94,9 +115,11 @@ def make_overlays(
         ValueError: If no image can be read, or a stream has no layer to look at.
     """
     found: list[OverlaidImage] = []
-    gains: dict[str, list[torch.Tensor]] = {}
+    parts: dict[str, list[torch.Tensor]] = {}
+    labels: list[torch.Tensor] = []
     layers: dict[str, str] = {}
-    for read, _ in model.preprocess(items, batch_size or model.batch_size, workers):
+    batch_size = batch_size or model.batch_size
+    for read, _ in model.preprocess(items, batch_size, workers):
         if not read:
             continue
         packed = [sample for _, sample in read]
@@ -105,16 +128,45 @@ def make_overlays(
         layers = {stream: str(layer) for stream, layer in of_streams.items()}
         maps = activation_maps(model, inputs, of_streams)
         for stream, values in maps.maps.items():
-            gains.setdefault(stream, []).append(deletion_gain(model, inputs, values, maps.labels))
+            parts.setdefault(stream, []).append(values)
+        labels.append(maps.labels)
         found += _pictures([item for item, _ in read], packed, maps.maps, maps.labels)
     if not found:
         raise ValueError(f'overlays: expected images that can be read, got {len(items)} that cannot.')
-    scores = {}
-    for stream, parts in gains.items():
-        values = torch.cat(parts)
-        scores[stream] = DeletionScore(float(values.mean()), mean_interval(values))
+    own = {stream: torch.cat(values) for stream, values in parts.items()}
+    scores = _scores(model, model.preprocess(items, batch_size, workers), own, torch.cat(labels))
     merging = any(getattr(module, 'token_merging', None) is not None for module in model.model.modules())
     return Overlays(found, layers, scores, merging)
+
+
+def _scores(
+    model: HybridInferencer,
+    batches: Iterable[tuple[list, list]],
+    maps: Mapping[str, torch.Tensor],
+    labels: torch.Tensor,
+) -> dict[str, DeletionScore]:
+    """Score the maps of all images by reading these once more: many images at once would not fit into memory."""
+    gains: dict[str, list[DeletionGains]] = {stream: [] for stream in maps}
+    start = 0
+    for read, _ in batches:
+        if not read:
+            continue
+        inputs = model.batch_of([sample for _, sample in read])['inputs']
+        rows = torch.arange(start, start + len(read))
+        for stream, own in maps.items():
+            steps = range(1, min(_OTHERS + 1, len(own)))
+            others = torch.stack([own[(rows + step) % len(own)] for step in steps]) if steps else None
+            gains[stream].append(deletion_gains(model, inputs, own[rows], labels[rows], others, seed=start))
+        start += len(read)
+    return {
+        stream: DeletionScore(
+            *(
+                DeletionGain(float(values.mean()), mean_interval(values))
+                for values in map(torch.cat, zip(*parts, strict=True))
+            )
+        )
+        for stream, parts in gains.items()
+    }
 
 
 def check_overlays(model: HybridInferencer, items: Sequence[Item], chosen: Optional[Mapping[str, str]] = None) -> None:

@@ -8,7 +8,7 @@ from trained_checkpoints import LINEAR, config_of, write_checkpoint
 
 import hybridcls
 from hybridcls.apis.image_inputs import read_inputs
-from hybridcls.apis.overlays import DeletionScore, check_overlays, make_overlays, write_overlays
+from hybridcls.apis.overlays import DeletionGain, DeletionScore, check_overlays, make_overlays, write_overlays
 from hybridcls.apis.report.overlays_section import overlay_numbers, overlays_section
 from hybridcls.functional.metrics import Interval
 
@@ -38,7 +38,7 @@ def test_pictures_and_scores(model, digit_folder, tmp_path):
     assert [one.item for one in found.images] == items
     assert {picture.size for one in found.images for picture in (one.seen, *one.overlays.values())} == {(160, 160)}
     score = found.scores['vit']
-    assert score.interval.low < score.gain < score.interval.high
+    assert all(one.interval.low < one.gain < one.interval.high for one in score)
     answers = model.predict([item.path for item in items])
     # Without merging, as maps are made, another class may win.
     assert (
@@ -48,7 +48,9 @@ def test_pictures_and_scores(model, digit_folder, tmp_path):
     section = overlays_section(found, model.classes, {item.path: item.label for item in items})
     assert section.groups[0]['pictures'][1]['alt'].startswith(f'{items[0].path}: map of cnn for ')
     assert any('Token merging was switched off' in one for one in section.says)
-    assert overlay_numbers(found)['deletion']['cnn']['gain'] == found.scores['cnn'].gain
+    numbers = overlay_numbers(found)['deletion']['cnn']
+    assert numbers['others']['gain'] == found.scores['cnn'].others.gain
+    assert numbers['says_something'] == found.scores['cnn'].says_something
     assert write_overlays(model, items[:2], str(tmp_path)) == 2
     files = sorted(tmp_path.rglob('*.png'))
     assert [Image.open(file).size for file in files] == [(960, 320)] * 2
@@ -57,15 +59,17 @@ def test_pictures_and_scores(model, digit_folder, tmp_path):
 def test_what_maps_are_worth_is_said(model, digit_folder):
     items = list(read_inputs(str(digit_folder / 'val')).items)[:1]
     found = make_overlays(model, items)
-    nan = float('nan')
-    cases = {
-        (0.1, 0.02, 0.2): 'they mark something that the answer rests on',
-        (0.1, -0.02, 0.2): 'do not read anything into these maps',
-        (0.1, nan, nan): '1 images are too few to tell',
-    }
-    for (gain, low, high), said in cases.items():
-        scored = found._replace(scores=dict(cnn=DeletionScore(gain, Interval(low, high))))
-        assert said in overlays_section(scored, model.classes, {}).says[1]
+    assert np.isnan(found.scores['cnn'].others.gain)  # there are none
+    nan, good, bad = float('nan'), (0.1, 0.02, 0.2), (0.1, -0.02, 0.2)
+    cases = [
+        (good, good, '(10.0 [2.0, 20.0] points): they mark something that the answer rests on'),
+        (good, bad, 'maps of other images do as well as those of the image (10.0 [-2.0, 20.0] points)'),
+        (bad, good, 'moved at random (10.0 [-2.0, 20.0] points): do not read anything into these maps'),
+        ((0.1, nan, nan), (nan, nan, nan), '1 images are too few to tell'),
+    ]
+    for moved, others, said in cases:
+        score = DeletionScore(*(DeletionGain(gain, Interval(*ends)) for gain, *ends in (moved, others)))
+        assert said in overlays_section(found._replace(scores=dict(cnn=score)), model.classes, {}).says[1]
     with torch.no_grad():
         model.model.neck.project.weight[:, 96:] = 0  # nothing of the vit counts
         model.model.neck.gate[0].weight[:, 96:] = 0

@@ -8,7 +8,7 @@ import numpy as np
 from hybridcls.functional.metrics import fewest_units
 
 from ..inferencer import HybridInferencer
-from ..overlays import DeletionScore, Overlays, make_overlays
+from ..overlays import DeletionGain, DeletionScore, Overlays, make_overlays
 from .evaluated_images import EvaluatedImages
 from .html_page import Section, Table
 from .thumbnails import data_address
@@ -33,7 +33,13 @@ def overlay_numbers(overlays: Overlays) -> dict[str, Any]:
         images=len(overlays.images),
         layers=overlays.layers,
         deletion={
-            stream: dict(gain=score.gain, low=score.interval.low, high=score.interval.high)
+            stream: dict(
+                says_something=score.says_something,
+                **{
+                    name: dict(gain=one.gain, low=one.interval.low, high=one.interval.high)
+                    for name, one in score._asdict().items()
+                },
+            )
             for stream, score in overlays.scores.items()
         },
     )
@@ -56,14 +62,12 @@ def overlays_section(overlays: Overlays, classes: Sequence[str], labels: Mapping
     ]
     if overlays.merging:
         says.append('Token merging was switched off for the maps, so they are of slightly other features.')
-    rows = [
-        [stream, overlays.layers[stream], f'{100 * score.gain:.1f}',
-         None if np.isnan(score.interval.low) else f'{100 * score.interval.low:.1f} to {100 * score.interval.high:.1f}']
-        for stream, score in overlays.scores.items()
-    ]  # fmt: skip
+    rows = [[stream, overlays.layers[stream], _points(score.moved), _points(score.others)]
+            for stream, score in overlays.scores.items()]  # fmt: skip
     tables = [Table(
-        'Deletion: by how much the probability falls faster than in a random order',
-        ['stream', 'layer', 'area between the curves, points of %', '95 % interval'], rows, {2, 3})]  # fmt: skip
+        'Deletion: by how much the probability of the answer falls faster than with maps that know nothing of the '
+        'image (area between the curves, points of %, with 95 % interval)',
+        ['stream', 'layer', 'than with the same maps, moved', 'than with maps of other images'], rows)]  # fmt: skip
     groups = []
     for one in overlays.images:
         said, own = classes[one.label], labels.get(str(one.item.path), '')
@@ -77,19 +81,32 @@ def overlays_section(overlays: Overlays, classes: Sequence[str], labels: Mapping
     return Section('overlays', 'Where the answers come from', says, tables=tables, groups=groups)
 
 
+def _points(score: DeletionGain) -> Optional[str]:
+    if np.isnan(score.gain):
+        return None
+    ends = [f'{100 * end:.1f}' for end in score.interval]
+    return f'{100 * score.gain:.1f}' + ('' if np.isnan(score.interval.low) else f' [{", ".join(ends)}]')
+
+
 def _worth(stream: str, score: DeletionScore, count: int) -> str:
     """Say what the deletion says."""
-    if np.isnan(score.interval.low):
+    if np.isnan(score.moved.interval.low):
         return (
             f'{stream}: {count} images are too few to tell whether its maps say anything ({fewest_units()} at least).'
         )
-    ends = f'[{100 * score.interval.low:.1f}, {100 * score.interval.high:.1f}]'
+    moved, others = (f'{_points(one)} points' for one in score)
     if score.says_something:
         return (
-            f'{stream}: deleting what its maps mark lowers the probability of the answer by {100 * score.gain:.1f} '
-            f'{ends} points more than deleting at random, on average: they mark something that the answer rests on.'
+            f'{stream}: deleting what its maps mark lowers the probability of the answer more than deleting by the '
+            f'same maps moved at random ({moved}) and by maps of other images ({others}): they mark something that the '
+            'answer rests on.'
+        )
+    if score.moved.interval.low > 0:
+        return (
+            f'{stream}: maps of other images do as well as those of the image ({others}): the maps tell where the '
+            'images have their objects, the middle perhaps, not where this one has. Do not read more into them.'
         )
     return (
-        f'{stream}: deleting what its maps mark lowers the probability of the answer no more than deleting at random '
-        f'({100 * score.gain:.1f} {ends} points): do not read anything into these maps.'
+        f'{stream}: deleting what its maps mark lowers the probability of the answer no more than deleting by the same '
+        f'maps moved at random ({moved}): do not read anything into these maps.'
     )
