@@ -139,7 +139,7 @@ def test_an_ensemble_of_a_config_and_of_checkpoints(tmp_path):
     with pytest.raises(ValueError, match='Only the config of an EnsembleClassifier'):
         read_trained_model(config)
     with pytest.raises(ValueError, match='Only the config of an EnsembleClassifier'):
-        read_trained_model(Path(__file__).parents[2] / 'configs/finetune/full.py')  # of a training, whose data set says nothing yet
+        read_trained_model(Path(__file__).parents[2] / 'configs/finetune/full.py')
 
 
 def test_adapters_come_with_their_config_and_find_the_weights(tmp_path):
