@@ -213,13 +213,15 @@ def _written_config(config: Union[str, Path], checkpoint: Optional[str]) -> Conf
 def _ensemble_in(config: str) -> TrainedModel:
     """Build the EnsembleClassifier of a config."""
     check_file('predict', 'config', config)
-    cfg = _written_config(config, None)
-    members = cfg.model.get('members')
-    if not members:
+    from hybridcls.engine.config import load_config
+
+    members = (load_config(config).get('model') or {}).get('members')
+    if not members:  # before its data set is built, which may not even be complete
         raise ValueError(
             f'predict: expected a checkpoint or a work dir, got the config {config}. Only the config of an '
             'EnsembleClassifier, whose members name their checkpoints, is enough; of others pass the checkpoint.'
         )
+    cfg = _written_config(config, None)
     found = FoundCheckpoint(config, f'Ensemble of {len(members)} members: {config}.')
     return _assemble(cfg, found, None, None, check=False, build_weights=True)
 

@@ -1,6 +1,7 @@
 """A checkpoint is enough: none of the files that its training started from has to be there."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -137,6 +138,8 @@ def test_an_ensemble_of_a_config_and_of_checkpoints(tmp_path):
     )
     with pytest.raises(ValueError, match='Only the config of an EnsembleClassifier'):
         read_trained_model(config)
+    with pytest.raises(ValueError, match='Only the config of an EnsembleClassifier'):
+        read_trained_model(Path(__file__).parents[2] / 'configs/finetune/full.py')
 
 
 def test_adapters_come_with_their_config_and_find_the_weights(tmp_path):

@@ -210,7 +210,7 @@ def _curve_chart(curves: Mapping[str, list[dict[str, float]]], key: str, x: str,
             )  # fmt: skip
         axes.set_xlim(left=0)
         axes.set(xlabel=x, ylabel='accuracy, %')
-        axes.legend(loc='lower right')
+        axes.figure.legend(loc='outside upper left', ncols=2)  # above the curves: it hides none
 
     return svg_of(draw, title)
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from scipy.stats import beta
 
 from hybridcls.apis.image_inputs import Item
@@ -62,3 +63,18 @@ def test_the_section(known, readings):
     assert '&lt;b&gt;' in page
     none = readings._replace(share=None, gates={})
     assert streams_section(none, stream_numbers(none, known, ('a', 'b')), known, ('a', 'b')).groups == []
+
+
+def test_the_names_of_the_curves_are_above_them(known, readings, monkeypatch):
+    figures = []
+
+    def drawn(draw, *_):
+        figures.append(Figure(layout='constrained'))
+        draw(figures[-1].add_subplot())
+        return ''
+
+    monkeypatch.setattr('hybridcls.apis.report.streams_section.svg_of', drawn)
+    streams_section(readings, stream_numbers(readings, known, ('a', 'b')), known, ('a', 'b'))
+    for figure in figures[:2]:
+        assert figure.axes[0].get_legend() is None  # where it would hide curves
+        assert [text.get_text() for text in figure.legends[0].get_texts()] == ['cnn skipped', 'vit skipped']
