@@ -270,7 +270,10 @@ class HybridInferencer(BaseInferencer):
 
     @contextmanager
     def uncompiled(self) -> Iterator[None]:
-        """Compile nothing in the block, for hooks that record: a compiled batch may be filled up, or answered twice."""
+        """Compile nothing in the block, for hooks.
+
+        A compiled batch may be filled up, or answered twice; and each hook and gradient would compile again.
+        """
         wanted = self.wanted_settings
         if wanted.compile:
             self.wanted_settings = wanted.uncompiled
