@@ -3,7 +3,7 @@
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, Optional, Union
 
@@ -267,6 +267,21 @@ class HybridInferencer(BaseInferencer):
                 f'{self.wanted_settings.precision}, and its thresholds guarantee nothing there.'
             )
         return CompilePlan(self.network, self.wanted_settings, batch_size, left, self._tell, caution)
+
+    @contextmanager
+    def uncompiled(self) -> Iterator[None]:
+        """Compile nothing in the block, for hooks.
+
+        A compiled batch may be filled up, or answered twice; and each hook and gradient would compile again.
+        """
+        wanted = self.wanted_settings
+        if wanted.compile:
+            self.wanted_settings = wanted.uncompiled
+            self.network.use(self.network.settings.uncompiled)
+        try:
+            yield
+        finally:
+            self.wanted_settings = wanted
 
     def batch_of(self, inputs: Sequence[Any]) -> dict[str, Any]:
         """Return what the model is called with, ``inputs`` (B, 3, H, W) and ``data_samples``, of packed samples."""

@@ -77,7 +77,8 @@ def mapped_layers(
     unknown = [name for name in chosen or {} if name not in parts]
     if unknown:
         raise ValueError(f'overlays: expected layers of the streams {", ".join(parts)}, got one of {unknown[0]!r}.')
-    seen = _outputs(network, images[:1])
+    with model.uncompiled():
+        seen = _outputs(network, images[:1])
     found = {}
     for stream, roots in parts.items():
         if chosen and stream in chosen:
@@ -188,7 +189,10 @@ def activation_maps(model: HybridInferencer, images: Tensor, layers: Mapping[str
     """
     network: Any = model.model
     height, width = images.shape[-2:]
-    with _unmerged(network), _cut_at(layers) as kept, torch.enable_grad(), autocast(enabled=model.amp):
+    with (
+        model.uncompiled(), _unmerged(network), _cut_at(layers) as kept, torch.enable_grad(),
+        autocast(enabled=model.amp),
+    ):  # fmt: skip
         logits = network(images, mode='tensor').float()
         labels = logits.argmax(1)
         gradients = torch.autograd.grad(

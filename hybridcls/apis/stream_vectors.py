@@ -43,7 +43,7 @@ class StreamVectors(NamedTuple):
 
 @contextmanager
 def recorded_vectors(model: HybridInferencer) -> Iterator[list[StreamVectors]]:
-    """Keep the pooled features of both streams of all images that the model answers for in the block.
+    """Keep the pooled features of both streams of all images that the model is called for in the block.
 
     Yields:
         list[StreamVectors]: Empty until the block has ended; then one entry, with a row for each image in order.
@@ -62,7 +62,8 @@ def recorded_vectors(model: HybridInferencer) -> Iterator[list[StreamVectors]]:
     handle = network.neck.register_forward_pre_hook(keep)
     found: list[StreamVectors] = []
     try:
-        yield found
+        with model.uncompiled():
+            yield found
     finally:
         handle.remove()
     if not kept:

@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from mmpretrain.structures import DataSample
 from trained_checkpoints import CNN, LINEAR, VIT, config_of, write_checkpoint
 
 import hybridcls
+from hybridcls.apis.inference_settings import InferenceSettings
 from hybridcls.apis.stream_maps import MappedLayer, _as_map, activation_maps, mapped_layers
+from hybridcls.compat.torch_compiler import compiler_counts
 
 LEVERS = dict(
     use_cbam=True, token_merging_ratio=0.2, lora_rank=2, token_learner_tokens=dict(num_tokens=4, after_block=3)
@@ -41,6 +44,16 @@ def test_of_a_cnn_it_is_the_class_activation_map(tmp_path, images):
     assert expected.shape == (3, 2, 2)
     torch.testing.assert_close(found.maps['cnn'], expected.detach(), rtol=1e-4, atol=1e-5)
     assert all(param.grad is None for param in network.parameters())
+
+
+def test_maps_of_a_compiled_model_compile_nothing(tmp_path, images):
+    model = loaded(tmp_path, CNN)
+    model.wanted_settings = InferenceSettings(compile='eager')
+    model.network.use(model.wanted_settings)
+    model.network.predict([dict(inputs=255 * image, data_samples=DataSample()) for image in images])
+    before = compiler_counts().graphs
+    activation_maps(model, images, mapped_layers(model, images))
+    assert compiler_counts().graphs == before
 
 
 def test_of_a_vit_it_is_the_gradient_of_the_last_block(tmp_path, images):

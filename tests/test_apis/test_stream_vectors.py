@@ -6,6 +6,7 @@ from trained_checkpoints import CNN, LINEAR, config_of, write_checkpoint
 
 import hybridcls
 from hybridcls.apis.image_inputs import read_inputs
+from hybridcls.apis.inference_settings import InferenceSettings
 from hybridcls.apis.stream_vectors import recorded_if_two, recorded_vectors, scores_without
 
 PAIR = dict(type='HybridBackbone', cnn=dict(model_name='test_resnet'), vit=dict(model_name='test_vit'), img_size=64)
@@ -37,6 +38,17 @@ def test_rows_are_those_of_the_images(model, digit_folder):
     expected = model.model.head(model.model.neck((cnn, torch.tensor(mean)))).softmax(1)
     torch.testing.assert_close(scores[4:5], expected)
     assert vectors.part(rows).of['cnn'][0].shape == (2, 96)
+
+
+def test_each_image_has_one_row_where_the_config_compiles(model, digit_folder, monkeypatch):
+    """A compiled batch is filled up, and the one that compiles is answered twice."""
+    monkeypatch.setattr('hybridcls.apis.compile_plan.estimated_compile_seconds', lambda network: 0.0)
+    monkeypatch.setattr(model, 'wanted_settings', InferenceSettings(compile='eager'))
+    paths = [item.path for item in read_inputs(str(digit_folder / 'val')).items][:14]
+    with recorded_vectors(model) as found:
+        model.predict(paths, batch_size=4)
+    assert len(found[0].of['cnn'][0]) == 14
+    assert model.wanted_settings.compile == 'eager'
 
 
 def test_of_one_stream_nothing_is_kept(tmp_path):

@@ -124,10 +124,9 @@ def evaluate_images(
     Raises:
         ValueError: If no image can be read.
     """
-    answers = model(
-        ImageInputs(list(items), len(items)), batch_size, workers, top_k=1, embeddings=True, on_unreadable=on_unreadable
-    )
+    inputs = ImageInputs(list(items), len(items))
     with _uncalibrated(model) as before, recorded_if_two(model) as streams:
+        answers = model(inputs, batch_size, workers, top_k=1, embeddings=True, on_unreadable=on_unreadable)
         found = list(answers)
     if not found:
         first = answers.unreadable[0]
@@ -169,7 +168,8 @@ def _uncalibrated(model: HybridInferencer) -> Iterator[list[Any]]:
         return
     handle = model.model.register_forward_hook(keep, with_kwargs=True, prepend=True)
     try:
-        yield kept
+        with model.uncompiled():
+            yield kept
     finally:
         handle.remove()
 
