@@ -103,8 +103,9 @@ def _worth(stream: str, score: DeletionScore, count: int) -> str:
         )
     if score.moved.interval.low > 0:
         return (
-            f'{stream}: maps of other images do as well as those of the image ({others}): the maps tell where the '
-            'images have their objects, the middle perhaps, not where this one has. Do not read more into them.'
+            f'{stream}: the same maps moved at random do worse ({moved}), but maps of other images do as well as those '
+            f'of the image ({others}): the maps may tell no more than where such images have their objects, the middle '
+            'perhaps. Do not read anything into them for a single image.'
         )
     return (
         f'{stream}: deleting what its maps mark lowers the probability of the answer no more than deleting by the same '
