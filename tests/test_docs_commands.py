@@ -77,9 +77,10 @@ NOT_RUN = {
     'hybridcls train finetune/full --data FOLDER --model NAME --checkpoint FILE --drop work_dirs/full/audit.csv '
     '--relabel work_dirs/full/audit.csv --work-dir work_dirs/decided': 'a person decides in the table; '
     'test_cli/test_audit.py does it',
+    'python tools/benchmark.py slices': 'takes minutes',
     'python tools/benchmark.py audit --data FOLDER --checkpoint FILE --again': 'takes an hour',
-    'python tools/benchmark.py audit --data FOLDER --checkpoint FILE --img-size 64 --epochs 10 --rates 0.1 --kinds '
-    'uniform': 'takes minutes, and the weights of a network',
+    'python tools/benchmark.py audit --data FOLDER --checkpoint FILE --img-size 64 --epochs 10 --rates 0.05 0.1 '
+    '0.2': 'takes an hour, and the weights of a network',
     'bash tools/dist_train.sh configs/hybrid/supcon_convnext_swin.py 8': GPUS,
     'bash tools/dist_train.sh finetune/full 8 --data FOLDER --model NAME': GPUS,
     'bash tools/dist_test.sh CONFIG CHECKPOINT 8': GPUS,

@@ -53,8 +53,9 @@ def skip_threshold(confidences: Tensor, changed: Tensor, rate: float, confidence
     Example:
         >>> import torch
         >>> confidences = torch.linspace(0, 1, 401)
-        >>> skip_threshold(confidences, confidences < 0.5, rate=0.02)
-        SkipThreshold(threshold=0.4925..., skipped=204, changed=3, images=401, missing=None)
+        >>> found = skip_threshold(confidences, confidences < 0.5, rate=0.02)
+        >>> round(found.threshold, 4), found.skipped, found.changed
+        (0.4925, 204, 3)
         >>> skip_threshold(confidences[:100], confidences[:100] < 0, rate=0.02).missing
         49
     """

@@ -171,11 +171,14 @@ PLACES = {
     'lr': [('optim_wrapper', 'optimizer', 'lr')],
     'seed': [('randomness', 'seed')],
     'cache_dir': [('val_dataloader', 'dataset', 'cache', 'folder')],
+    'drop': [('train_dataloader', 'dataset', 'drop')],
+    'relabel': [('train_dataloader', 'dataset', 'relabel')],
 }
 PAIRS = [(key, place) for key, places in PLACES.items() for place in places]
 VALUES = {
     'data_root': ['', 'a', 'b', None], 'checkpoint_path': ['', 'x.pth', None], 'model_name': ['m', 'n', None],
     'pretrained': [True, False, None], 'cache_dir': ['', 'a', 'b', None],
+    'drop': ['a.csv', 'b.csv', None], 'relabel': ['a.csv', 'b.csv', None],
 }  # fmt: skip
 UNSET = 'unset'
 SMALL = """
