@@ -8,8 +8,13 @@ import torch
 from torch import nn
 
 __all__ = [
-    'CompilerCounts', 'compilation_failure', 'compiler_counts', 'is_compiled', 'missing_for_inductor', 'uncompile',
+    'COMPILES_THAWED_WEIGHTS', 'CompilerCounts', 'compilation_failure', 'compiler_counts', 'is_compiled',
+    'missing_for_inductor', 'uncompile',
 ]  # fmt: skip
+
+COMPILES_THAWED_WEIGHTS = tuple(int(part) for part in torch.__version__.split('.')[:2]) >= (2, 14)
+"""Whether weights that were frozen at the first call get gradients later. With torch 2.6 they get none, without a word;
+2.14 compiles again. What stands between the two is not known."""
 
 
 class CompilerCounts(NamedTuple):

@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from mmengine.config import Config
 
 from hybridcls.checks import did_you_mean
+from hybridcls.compat import torch_compiler
 
 from .change import Change
 from .layers import ConfigError
@@ -54,6 +56,12 @@ def check_compilation(cfg: Config) -> None:
     wanted = _wanted(cfg)
     if not _is_on(wanted):
         return
+    if not torch_compiler.COMPILES_THAWED_WEIGHTS:
+        raise ConfigError(
+            f'{_KEY}: expected torch 2.14 or newer for a training, got {torch.__version__}: with older '
+            'ones weights that thaw in a training (as after head_first) may get no gradients. Upgrade torch, or leave '
+            'it out.'
+        )
     from mmengine.device import get_device
 
     from hybridcls.models.backbones.compiled_streams import check_compiler

@@ -54,6 +54,13 @@ def test_a_missing_compiler_is_told_before_anything_is_read(monkeypatch):
             check_compilation(config(wanted))
 
 
+def test_a_torch_that_forgets_thawed_weights_is_refused(monkeypatch):
+    monkeypatch.setattr('hybridcls.compat.torch_compiler.COMPILES_THAWED_WEIGHTS', False)
+    check_compilation(config(False))
+    with pytest.raises(ConfigError, match=r'env_cfg\.compile_streams: expected torch 2\.14 or newer for a training'):
+        check_compilation(config(dict(backend='eager')))
+
+
 def test_streams_of_the_model_are_compiled_and_named():
     model = torch.nn.Module()
     model.backbone = HybridBackbone(cnn=dict(model_name='test_resnet'))

@@ -33,7 +33,7 @@ def test_convolutions_see_the_layout_and_parameters_keep_theirs():
     [
         ('efficientnet_b0', True),
         ('mobilenetv3_small_100', True),
-        ('regnety_004', True),
+        ('resnext50_32x4d', True),
         ('resnet50', True),
         ('resnet18', False),
         ('convnext_atto', False),
