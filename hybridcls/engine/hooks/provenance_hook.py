@@ -80,7 +80,7 @@ class ProvenanceHook(Hook):
         if self._record:
             seconds = self._before.get('seconds', 0.0) + time.monotonic() - self._began
             attempts = self._before.get('attempts', 0) + 1
-            checkpoint['meta']['training'] = dict(self._record, seconds=round(seconds, 1), attempts=attempts)
+            checkpoint['meta']['training'] = dict(self._record, seconds=round(seconds, 3), attempts=attempts)
 
 
 def _versions() -> dict[str, str]:
