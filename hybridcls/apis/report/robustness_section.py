@@ -42,8 +42,9 @@ def robustness_section(rows: Sequence[Mapping[str, Any]]) -> Section:
         kind: sum(row['accuracy'] for row in of_kind[1:]) / (len(of_kind) - 1) for kind, of_kind in by_kind.items()
     }
     worst = min(means, key=lambda kind: means[kind])
+    loses = 'It loses most to' if means[worst] < clean['accuracy'] else 'None costs accuracy on these images, not even'
     says = [
-        'Each image is corrupted at the size that the model sees, as by hybridcls test --corruptions. It loses most to '
+        f'Each image is corrupted at the size that the model sees, as by hybridcls test --corruptions. {loses} '
         f'{worst}: over its severities {means[worst]:.1f} % are right, of {clean["accuracy"]:.1f} % as they are.'
     ]
     answered = [row for row in corrupted if row.get('error') is not None]

@@ -22,6 +22,12 @@ def test_the_worst_corruption_is_named():
     assert len(section.charts) == 2
 
 
+def test_no_loss_is_claimed_where_there_is_none():
+    said = robustness_section([row(None, 0, 32.7), row('blur', 1, 33.3)]).says[0]
+    assert 'None costs accuracy on these images, not even blur: over its severities 33.3 %' in said
+    assert 'loses' not in said
+
+
 def test_with_a_threshold_abstention_is_shown():
     rows = [row(None, 0, 90.0, unanswered=5.0, error=2.0), row('blur', 1, 80.0, unanswered=10.0, error=None)]
     section = robustness_section(rows)
