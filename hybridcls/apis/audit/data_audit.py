@@ -87,6 +87,8 @@ def audit_data(
     elif images.record is None:
         scores['model'] = seen.scores
     suspects = find_suspects(images.labels, count, scores, images.record)
+    if suspects.caution:
+        tell(suspects.caution)
     count = suspects.listed if top is None else min(top, len(images))
     rest = audit_held_out(model, images, seen, others, rate, batch_size, workers, tell)
     sections = [suspects_section(images, suspects, count), *rest.sections]
@@ -101,6 +103,7 @@ def audit_data(
         recorded=images.record is not None,
         suspects=suspects.listed,
         expected_wrong=suspects.expected,
+        contradicted=suspects.contradicted,
         **rest.numbers,
         listed=count,
         decided=len(decided_rows(images, suspects, count, decide)) if decide else 0,

@@ -10,6 +10,7 @@ from hybridcls.structures.sample_record import SampleRecord
 __all__ = ['Suspects', 'find_suspects', 'wrong_label_probabilities']
 
 _SHARE = 0.75  # of wrong labels that score above the point where wrong ones are counted
+_MANY = 0.15  # of the labels contradicted: more than most data have wrong
 
 
 @dataclass
@@ -36,6 +37,22 @@ class Suspects:
     signals: dict[str, np.ndarray]
     expected: float
     listed: int
+
+    @property
+    def contradicted(self) -> float:
+        """Which share of the labels the signals together contradict."""
+        return float((self.score > 0.5).mean())
+
+    @property
+    def caution(self) -> Optional[str]:
+        """A sentence where so many labels are contradicted that the model, rather than they, may be at fault."""
+        if self.contradicted <= _MANY:
+            return None
+        return (
+            f'The model contradicts {100 * self.contradicted:.0f} % of the labels. Unless you expect so many wrong '
+            'ones, it has learned too little to judge them: train it longer, larger or from pretrained weights first, and do '
+            'not act on the list of suspects before.'
+        )
 
     def against(self, row: int) -> list[str]:
         """Name the signals that prefer another class to the label."""

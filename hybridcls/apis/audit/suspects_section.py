@@ -20,7 +20,7 @@ def suspects_section(images: TrainingImages, suspects: Suspects, count: int) -> 
         suspects (Suspects): All, ranked.
         count (int): How many are shown.
     """
-    says = [*images.notes, _estimate(images, suspects)]
+    says = [*images.notes, *([suspects.caution] if suspects.caution else []), _estimate(images, suspects)]
     shown = suspects.order[:count]
     by_pair: dict[tuple[int, int], list[int]] = {}
     for row in shown:
