@@ -50,8 +50,8 @@ class Suspects:
             return None
         return (
             f'The model contradicts {100 * self.contradicted:.0f} % of the labels. Unless you expect so many wrong '
-            'ones, it has learned too little to judge them: train it longer, larger or from pretrained weights first, and do '
-            'not act on the list of suspects before.'
+            'ones, it has learned too little to judge them: train it longer, larger or from pretrained weights first, '
+            'and do not act on the list of suspects before.'
         )
 
     def against(self, row: int) -> list[str]:
