@@ -110,6 +110,9 @@ def _ablate(args: Namespace) -> dict[str, Any]:
     arms = arms_of(args.config, levers, args.full, {**options, **dict.fromkeys(args.vary, 0)}, folder / 'arms')
     files = write_arms(arms, folder / 'arms')
     checked = check_arms(arms, files, {**options, **dict.fromkeys(args.vary, 0)})
+    arms = [arm for arm in arms if arm.name not in checked.left_out]
+    for name, why in checked.left_out.items():
+        tell(f'Left out: the arm {name}: {why}.')
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
     on_gpu = args.device != 'cpu' and torch.cuda.is_available()
     jobs = args.jobs or (1 if on_gpu else cores)
@@ -147,6 +150,7 @@ def _ablate(args: Namespace) -> dict[str, Any]:
         picture=str(picture),
         base={key: sum(values) / len(values) if values else math.nan for key, values in base.items()},
         arms=[to_json(one) for one in effects],
+        left_out=checked.left_out,
     )
     atomic_write(json.dumps(plain_results(result, finite=True), indent=1).encode(), folder / 'ablation.json')
     atomic_write(table_of(effects, metrics, markdown=True).encode(), folder / 'ablation.md')

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from pathlib import Path
 from pprint import pformat
 from typing import Any, Optional
@@ -15,7 +16,7 @@ from hybridcls.engine.config.tree import datasets_in, dotted, is_a, leaves_in
 from hybridcls.engine.phases.plan import Phase, read_phases
 from hybridcls.evaluation import CalibrationMetric
 
-from .lever_switches import Changes, Lever, changes_at, merge_changes
+from .lever_switches import Changes, Lever, changes_at, contradiction, merge_changes
 
 __all__ = ['BASE', 'Arm', 'arms_of', 'options_of_arm', 'write_arms']
 
@@ -33,6 +34,7 @@ class Arm:
         gains (str, optional): The lever whose gain the comparison shows; None: that of all.
         is_loss (bool): Whether the comparison shows what is lost without the lever (all but one), so that its gain
             has the opposite sign.
+        conflict (str): Why its levers cannot be on together, so that it is not trained; empty if they can.
         files (dict[str, str]): The texts of its config files, by name; the one to train is ``NAME.py``.
     """
 
@@ -41,6 +43,7 @@ class Arm:
     against: Optional[str] = None
     gains: Optional[str] = None
     is_loss: bool = False
+    conflict: str = ''
     files: dict[str, str] = field(default_factory=dict)
 
 
@@ -83,9 +86,20 @@ def arms_of(config: str, levers: Sequence[Lever], full: bool, options: Mapping[s
         arms += [
             Arm(BUT + name, tuple(other for other in names if other != name), ALL, name, is_loss=True) for name in names
         ]
+    arms = [replace(arm, conflict=_conflict(arm, trained, levers)) for arm in arms]
     if phases:
         return [_with_phases(arm, cfg, config, phases, trained, levers, folder) for arm in arms]
     return [_with_files(arm, trained[0], levers, folder) for arm in arms]
+
+
+def _conflict(arm: Arm, trained: Sequence['_Trained'], levers: Sequence[Lever]) -> str:
+    on = [lever for lever in levers if lever.name in arm.levers]
+    for one, other in combinations(on, 2):
+        for training in trained:
+            key = contradiction(one.on(training.plain), other.on(training.plain))
+            if key:
+                return f'{one.name} and {other.name} exclude each other: both set {key}'
+    return ''
 
 
 def options_of_arm(config: Any, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,8 +116,9 @@ def options_of_arm(config: Any, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_arms(arms: Sequence[Arm], folder: Path) -> dict[str, Path]:
-    """Write the files of the arms, and return the one to train by the name of the arm."""
+    """Write the files of the arms that can be trained, and return the one to train by the name of the arm."""
     folder.mkdir(parents=True, exist_ok=True)
+    arms = [arm for arm in arms if not arm.conflict]
     for arm in arms:
         for name, text in arm.files.items():
             atomic_write(text.encode(), folder / name)

@@ -2,9 +2,11 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Optional
+
+import numpy as np
 
 from hybridcls.functional.metrics.paired_effects import PairedEffect, holm_adjusted, paired_effect, smallest_effect
 
@@ -14,6 +16,7 @@ from .trainings import Training
 __all__ = ['HARMFUL', 'MIXED', 'NOISE', 'WORTH', 'ArmEffect', 'Metric', 'effects_of']
 
 WORTH, HARMFUL, NOISE, MIXED = 'worth it', 'harmful', 'within the noise', 'mixed'
+_ROUNDING = 4 * float(np.finfo(np.float32).eps)  # relative, of a difference between two differences of metrics
 
 
 class Metric(NamedTuple):
@@ -41,10 +44,11 @@ class ArmEffect:
         gains (dict[str, PairedEffect]): By metric: how much better, positive is better, whichever way the metric goes.
         adjusted (dict[str, float]): By metric: p-values, adjusted for all arms and metrics (Holm).
         could_show (dict[str, float]): By metric: the smallest true gain that these seeds find with a probability of
-            80 % at the strictest level of Holm's.
+            80 % at the strictest level of Holm's; NaN where the differences show no spread.
         step_ratio (float, optional): Time of all steps, of all phases, over that of the arm that it is compared with.
         memory (float, optional): MiB more than that arm at most.
-        failed (list[str]): A sentence for each seed with which the arm, or that which it is compared with, failed.
+        failed (list[str]): A sentence for each seed with which the arm failed.
+        against_failed (list[str]): The same of the arm that it is compared with.
         verdict (str): ``'worth it'``, ``'harmful'``, ``'within the noise'`` or ``'mixed'``.
         sentence (str): The verdict with its numbers.
     """
@@ -56,6 +60,7 @@ class ArmEffect:
     step_ratio: Optional[float] = None
     memory: Optional[float] = None
     failed: list[str] = field(default_factory=list)
+    against_failed: list[str] = field(default_factory=list)
     verdict: str = NOISE
     sentence: str = ''
 
@@ -67,7 +72,8 @@ def effects_of(
 
     A lever is worth it if one metric is better and none worse, harmful if one is worse and none better, mixed if some
     are better and some worse, each at ``level`` after Holm's correction over all arms and metrics; else it is within
-    the noise. An arm that failed with a seed is harmful: no mean speaks for one that may fail.
+    the noise. An arm that failed with more seeds than that which it is compared with is harmful: no mean speaks for one
+    that may fail.
 
     Args:
         arms (Sequence[Arm]): All arms.
@@ -84,7 +90,7 @@ def effects_of(
     for (effect, metric), value in zip(tests, adjusted, strict=True):
         effect.adjusted[metric.key] = value
         gain = effect.gains[metric.key]
-        effect.could_show[metric.key] = smallest_effect(gain.sd, gain.pairs, level / len(tests))
+        effect.could_show[metric.key] = smallest_effect(gain.sd or math.nan, gain.pairs, level / len(tests))
     for effect in effects:
         _judge(effect, metrics, level)
     return effects
@@ -93,7 +99,7 @@ def effects_of(
 def _compared(arm: Arm, of_arm: dict[str, dict[int, Training]], metrics: Sequence[Metric], level: float) -> ArmEffect:
     own, other = of_arm[arm.name], of_arm[str(arm.against)]
     effect = ArmEffect(arm)
-    effect.failed = [f'seed {seed}: {one.failed}' for seed, one in own.items() if one.failed]
+    effect.failed, effect.against_failed = _failures(own), _failures(other)
     usable = [
         seed for seed in own if seed in other and not any(one.failed or one.skipped for one in (own[seed], other[seed]))
     ]
@@ -102,7 +108,8 @@ def _compared(arm: Arm, of_arm: dict[str, dict[int, Training]], metrics: Sequenc
         sign = (1 if metric.greater else -1) * (-1 if arm.is_loss else 1)
         values = [sign * (one - two) for one, two in pairs if one is not None and two is not None]
         if values:
-            effect.gains[metric.key] = paired_effect(values, 1 - level)
+            largest = max(abs(value) for pair in pairs for value in pair if value is not None)
+            effect.gains[metric.key] = paired_effect(values, 1 - level, rounding=_ROUNDING * largest)
     times = [(_total(own[seed]), _total(other[seed])) for seed in usable]
     ratios = [one / two for one, two in times if one and two]
     if ratios:
@@ -113,6 +120,10 @@ def _compared(arm: Arm, of_arm: dict[str, dict[int, Training]], metrics: Sequenc
     if more:
         effect.memory = statistics.median(more) * (-1 if arm.is_loss else 1)
     return effect
+
+
+def _failures(of_seeds: Mapping[int, Training]) -> list[str]:
+    return [f'seed {seed}: {one.failed}' for seed, one in of_seeds.items() if one.failed]
 
 
 def _total(one: Training) -> float:
@@ -127,38 +138,62 @@ def _judge(effect: ArmEffect, metrics: Sequence[Metric], level: float) -> None:
     sure = [metric for metric in metrics if effect.adjusted.get(metric.key, math.nan) < level]
     better = [metric for metric in sure if effect.gains[metric.key].mean > 0]
     worse = [metric for metric in sure if effect.gains[metric.key].mean < 0]
-    what = 'All levers together' if effect.arm.gains is None else effect.arm.gains
-    beside = ', with all others,' if effect.arm.is_loss else ''
-    if effect.failed and not effect.arm.is_loss:
+    together = effect.arm.gains is None
+    what = (
+        f'{"All levers together" if together else effect.arm.gains}{", with all others," if effect.arm.is_loss else ""}'
+    )
+    verb, it = ('are', 'they') if together else ('is', 'it')
+    if len(effect.failed) > len(effect.against_failed) and not effect.arm.is_loss:
         effect.verdict = HARMFUL
-        effect.sentence = f'{what}{beside} is harmful here: it failed ({"; ".join(effect.failed)}).'
+        effect.sentence = f'{what} {verb} harmful here: {it} failed ({_shortened(effect.failed)}).'
         return
     effect.verdict = MIXED if better and worse else WORTH if better else HARMFUL if worse else NOISE
     told = sure or [metric for metric in metrics if metric.key in effect.gains]
     numbers = ' and '.join(_gain(effect, metric) for metric in told)
-    verb = 'are' if effect.arm.gains is None else 'is'
     if not effect.gains:
-        effect.sentence = f'{what}{beside} cannot be judged: with no seed did both trainings end well.'
-    elif effect.verdict == NOISE:
-        least = ' or '.join(
-            f'{effect.could_show[metric.key]:.2g} {metric.unit} of {metric.name}'
-            for metric in told
-            if not math.isnan(effect.could_show[metric.key])
+        effect.sentence = f'{what} cannot be judged: with no seed did both trainings end well.'
+    elif effect.verdict != NOISE:
+        effect.sentence = f'{what} {verb} {effect.verdict} here: {numbers}.'
+    elif all(effect.gains[metric.key].mean == effect.gains[metric.key].sd == 0 for metric in told):
+        effect.sentence = (
+            f'{what} {verb} within the noise: the numbers are those of {effect.arm.against}, with every seed.'
         )
-        shown = f' These seeds could have shown {least}.' if least else ' One seed shows no difference.'
-        effect.sentence = f'{what}{beside} {verb} within the noise ({numbers}).{shown}'
     else:
-        effect.sentence = f'{what}{beside} {verb} {effect.verdict} here: {numbers}.'
+        effect.sentence = f'{what} {verb} within the noise ({numbers}). {_could_show(effect, told)}'
+    if effect.against_failed:
+        effect.sentence += f' {effect.arm.against} itself failed ({_shortened(effect.against_failed)}).'
+
+
+def _shortened(failed: Sequence[str]) -> str:
+    return '; '.join(one.partition('. ')[0] for one in failed)
+
+
+def _could_show(effect: ArmEffect, metrics: Sequence[Metric]) -> str:
+    if all(effect.gains[metric.key].pairs < 2 for metric in metrics):
+        return 'One seed shows no difference.'
+    least = []
+    for metric in metrics:
+        value = effect.could_show[metric.key]
+        if metric.unit == 'points' and value > 100:
+            least.append(f'no difference of {metric.name} (it would be more than 100 points)')
+        elif not math.isnan(value):
+            least.append(f'{_number(value)} {metric.unit} of {metric.name}')
+    shown = f'These seeds could have shown {" or ".join(least)}.' if least else ''
+    return shown or 'Equal differences do not show how much they vary: more seeds do.'
 
 
 def _gain(effect: ArmEffect, metric: Metric) -> str:
     gain = effect.gains[metric.key]
     direction = 'better' if gain.mean >= 0 else 'worse'
     ends = sorted((abs(gain.low), abs(gain.high))) if gain.low * gain.high > 0 else None
-    interval = f', {ends[0]:.2g} to {ends[1]:.2g}' if ends else '' if math.isnan(gain.low) else (
-        f', from {gain.low:+.2g} to {gain.high:+.2g}'
+    interval = f', {_number(ends[0])} to {_number(ends[1])}' if ends else '' if math.isnan(gain.low) else (
+        f', from {_number(gain.low, "+")} to {_number(gain.high, "+")}'
     )  # fmt: skip
-    return f'{metric.name} {abs(gain.mean):.2g} {metric.unit} {direction}{interval}'
+    return f'{metric.name} {_number(abs(gain.mean))} {metric.unit} {direction}{interval}'
+
+
+def _number(value: float, sign: str = '') -> str:
+    return f'{value:{sign}.0f}' if abs(value) >= 10 else f'{value:{sign}.2g}'
 
 
 def to_json(effect: ArmEffect) -> dict[str, Any]:
@@ -174,6 +209,7 @@ def to_json(effect: ArmEffect) -> dict[str, Any]:
         step_time_ratio=effect.step_ratio,
         memory_mib=effect.memory,
         failed=effect.failed,
+        against_failed=effect.against_failed,
         verdict=effect.verdict,
         sentence=effect.sentence,
     )

@@ -1,14 +1,14 @@
 """Levers: what one line of a config switches on, and what takes it off."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
 
 from hybridcls.checks import did_you_mean
-from hybridcls.engine.config.tree import ABSENT, path_of, put_at, value_at
+from hybridcls.engine.config.tree import ABSENT, Path, dotted, path_of, put_at, same, value_at
 from hybridcls.literals import read_literal
 
-__all__ = ['LEVERS', 'Changes', 'Lever', 'changes_at', 'lever_of', 'merge_changes']
+__all__ = ['LEVERS', 'Changes', 'Lever', 'changes_at', 'contradiction', 'lever_of', 'merge_changes']
 
 Changes = dict[str, Any]
 """What a child config writes: nested keys to values."""
@@ -191,3 +191,27 @@ def merge_changes(changes: Changes, more: Changes) -> None:
             merge_changes(changes[key], value)
         else:
             changes[key] = value
+
+
+def contradiction(one: Changes, other: Changes) -> str:
+    """Return the dotted key that both write, with different values; empty if there is none.
+
+    Example:
+        >>> contradiction(dict(model=dict(head=dict(type='A'))), dict(model=dict(head=dict(type='B', scale=2))))
+        'model.head.type'
+    """
+    for path, value in _leaves(one):
+        for other_path, other_value in _leaves(other):
+            length = min(len(path), len(other_path))
+            if path[:length] == other_path[:length] and (len(path) != len(other_path) or not same(value, other_value)):
+                return dotted(path[:length])
+    return ''
+
+
+def _leaves(changes: Mapping, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """What is written, without going into lists: they are written whole."""
+    for key, value in changes.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, (*path, key))
+        elif key != '_delete_':
+            yield (*path, key), value

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
@@ -20,6 +21,7 @@ from .arms import options_of_arm
 __all__ = ['Training', 'TrainingError', 'run_trainings']
 
 RESULT = 'ablation_result.json'
+FINGERPRINT = 'ablation_fingerprint'  # there from the beginning of a training
 _PRELOADED = ['hybridcls.engine', 'hybridcls.models', 'hybridcls.datasets', 'hybridcls.evaluation']
 _FAILURES_OF_AN_ARM = 2
 _POLL = 0.05  # seconds
@@ -174,11 +176,13 @@ def _train(content: dict[str, Any], folder: str, threads: int) -> None:
     """Train in this process, which ends with it."""
     import torch
 
+    _end_with_parent()
     one = Training(**content)
     work_dir = Path(folder) / one.folder_name
-    if (work_dir / RESULT).exists():  # of other settings
+    if _is_of_others(one, work_dir):
         shutil.rmtree(work_dir)
     work_dir.mkdir(parents=True, exist_ok=True)
+    atomic_write(one.fingerprint.encode(), work_dir / FINGERPRINT)
     log = os.open(work_dir / 'training.log', os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (1, 2):
         os.dup2(log, stream)
@@ -195,6 +199,24 @@ def _train(content: dict[str, Any], folder: str, threads: int) -> None:
     for checkpoint in work_dir.rglob('*.pth'):
         checkpoint.unlink()
     _note(one, Path(folder))
+
+
+def _is_of_others(one: Training, work_dir: Path) -> bool:
+    """Whether a training of other settings was begun here, whose checkpoints this one must not go on from."""
+    begun = work_dir / FINGERPRINT
+    return (work_dir / RESULT).exists() or (begun.exists() and begun.read_text() != one.fingerprint)
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that began the trainings is killed: the next command would train beside it."""
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    if parent is not None:
+        threading.Thread(target=wait, daemon=True).start()
 
 
 def _metrics_of(one: Training, work_dir: Path) -> dict[str, float]:

@@ -16,7 +16,8 @@ class PairedEffect(NamedTuple):
 
     Args:
         mean (float): Of the differences.
-        low (float), high (float): The ends of its t-interval; NaN of fewer than two pairs.
+        low (float), high (float): The ends of its t-interval; NaN of fewer than two pairs, and of equal differences
+            that are not 0, whose spread is unknown.
         p_value (float): Two-sided, of no difference; NaN of fewer than two pairs.
         sd (float): The standard deviation of the differences; NaN of fewer than two pairs.
         pairs (int): How many there are.
@@ -30,7 +31,7 @@ class PairedEffect(NamedTuple):
     pairs: int
 
 
-def paired_effect(differences: Sequence[float], confidence: float = 0.95) -> PairedEffect:
+def paired_effect(differences: Sequence[float], confidence: float = 0.95, rounding: float = 0.0) -> PairedEffect:
     """Return the paired t-interval and p-value of differences, those of ``scipy.stats.ttest_1samp``.
 
     Where all differences are the same number and not 0, which happens to accuracies of few images, a t-test would be
@@ -39,6 +40,8 @@ def paired_effect(differences: Sequence[float], confidence: float = 0.95) -> Pai
     Args:
         differences (Sequence[float]): One a pair, finite.
         confidence (float): Of the interval, in (0, 1). Defaults to 0.95.
+        rounding (float): Differences that differ by no more than this are the same number: 90.1 - 90 is not 80.1 - 80
+            in float32. Defaults to 0.0.
 
     Raises:
         ValueError: If there are no differences, or one is not finite.
@@ -57,8 +60,10 @@ def paired_effect(differences: Sequence[float], confidence: float = 0.95) -> Pai
     mean = float(values.mean())
     if len(values) < 2:
         return PairedEffect(mean, math.nan, math.nan, math.nan, math.nan, len(values))
-    if np.ptp(values) == 0:
-        return PairedEffect(mean, mean, mean, 1.0 if mean == 0 else 2.0 ** (1 - len(values)), 0.0, len(values))
+    if np.ptp(values) <= rounding:
+        if abs(mean) <= rounding:
+            return PairedEffect(0.0, 0.0, 0.0, 1.0, 0.0, len(values))
+        return PairedEffect(mean, math.nan, math.nan, 2.0 ** (1 - len(values)), 0.0, len(values))
     test = ttest_1samp(values, 0.0)
     low, high = test.confidence_interval(confidence)
     return PairedEffect(mean, float(low), float(high), float(test.pvalue), float(values.std(ddof=1)), len(values))

@@ -14,9 +14,22 @@ def checked(names, tmp_path, config='hybridcls::digits/ce_hybrid.py'):
 
 
 def test_an_arm_that_cannot_be_trained_is_named(tmp_path):
-    checked(['supcon', 'sam'], tmp_path)  # a chain, its phases, and an arm
+    left_out = checked(['supcon', 'sam', 'msam'], tmp_path).left_out  # a chain, its phases, and arms
+    assert left_out['all'].startswith('its levers do not go together: ComposedOptimWrapper: stages.sam')
     with pytest.raises(ConfigError, match='ablate: the arm token_merging cannot be trained: '):
         checked(['token_merging'], tmp_path)
+
+
+def test_levers_that_exclude_each_other_are_not_together(tmp_path):
+    heads = ['arcface', 'adaface', 'gc']
+    arms = arms_of('hybridcls::digits/ce_vit.py', [lever_of(one) for one in heads], True, OPTIONS, tmp_path / 'arms')
+    files = write_arms(arms, tmp_path / 'arms')
+    assert 'all' not in files  # it would have been the last of the two, in silence
+    why = check_arms(arms, files, OPTIONS).left_out
+    assert sorted(why) == ['all', 'all_but_adaface', 'all_but_arcface', 'all_but_gc']
+    assert set(why.values()) == {'arcface and adaface exclude each other: both set model.head.type'}
+    with pytest.raises(ConfigError, match='the arm odd cannot be trained: .*momentumm'):
+        checked(['odd:optim_wrapper.optimizer.momentumm=1'], tmp_path, 'hybridcls::digits/ce_vit.py')
 
 
 def test_chance_is_that_of_the_classes(tmp_path):

@@ -92,6 +92,45 @@ def test_an_arm_that_fails_is_harmful_and_its_seed_is_in_no_mean():
     assert (found.verdict, found.gains) == ('harmful', {})
 
 
+def test_rounding_makes_no_lever_sure():
+    """One image of 288 more with each seed: float32 makes two nearly equal differences of it, which scipy is sure of."""
+    right = dict(base=(274, 245), one=(275, 246))
+    arms = [Arm('base', ()), Arm('one', ('one',), 'base', 'one')]
+    percent = np.float32(100 / 288)
+    found = judged(
+        arms, [trained(name, s, float(np.float32(right[name][s]) * percent), 0.5) for s in range(2) for name in right]
+    )['one']
+    assert (found.verdict, found.gains['accuracy/top1'].sd) == ('within the noise', 0)
+
+
+def test_a_lever_that_does_nothing_is_said_to_and_equal_gains_say_nothing():
+    arms = [Arm('base', ()), Arm('idle', ('idle',), 'base', 'idle'), Arm('even', ('even',), 'base', 'even')]
+    gains = dict(base=0, idle=0, even=1)
+    found = judged(arms, [trained(name, s, 80 + s + gains[name], 0.5 + s) for s in range(3) for name in gains])
+    assert found['idle'].sentence == 'idle is within the noise: the numbers are those of base, with every seed.'
+    assert (found['even'].verdict, found['even'].gains['accuracy/top1'].sd) == ('within the noise', 0)
+    assert found['even'].sentence.endswith('Equal differences do not show how much they vary: more seeds do.')
+    assert math.isnan(found['even'].could_show['accuracy/top1'])
+
+
+def test_two_seeds_say_that_they_show_nothing():
+    values = dict(base=((50, 1.0), (50, 1.2)), wild=((60, 1.1), (20, 0.9)))
+    arms = [Arm('base', ()), Arm('wild', ('wild',), 'base', 'wild')]
+    found = judged(arms, [trained(name, s, *values[name][s]) for s in range(2) for name in values])['wild']
+    assert 'no difference of accuracy (it would be more than 100 points)' in found.sentence
+    assert 'e+' not in found.sentence
+
+
+def test_a_lever_is_not_blamed_for_what_the_base_does_too():
+    arms, trainings = made(dict(useless=(0, 0)))
+    for one in trainings:
+        if (one.arm, one.seed) in (('base', 1), ('useless', 3)):
+            one.failed = 'Wrapper: iteration 6: loss = nan. Look at the learning rate.'
+    found = judged(arms, trainings)['useless']
+    assert (found.verdict, found.gains['accuracy/top1'].pairs) == ('within the noise', 3)
+    assert found.sentence.endswith('base itself failed (seed 1: Wrapper: iteration 6: loss = nan).')
+
+
 def test_one_seed_shows_nothing():
     found = judged(*made(dict(good=(3, -0.1)), seeds=1))['good']
     assert found.verdict == 'within the noise'

@@ -24,7 +24,18 @@ def test_it_is_the_paired_t_test(count):
 def test_equal_differences_are_not_sure_of_anything():
     assert paired_effect([0.0] * 5).p_value == 1
     assert paired_effect([0.5] * 5).p_value == 2 * 0.5**5
-    assert paired_effect([-0.5] * 3)[:4] == (-0.5, -0.5, -0.5, 2 * 0.5**3)
+    few = paired_effect([-0.5] * 3)
+    assert (few.mean, few.p_value, few.sd) == (-0.5, 2 * 0.5**3, 0)
+    assert math.isnan(few.low)  # an interval of no width would say that more seeds change nothing
+    assert math.isnan(few.high)
+    assert paired_effect([0.0] * 3)[:3] == (0, 0, 0)
+
+
+def test_rounding_is_no_spread():
+    values = [0.5, 0.5 + 1e-6]
+    assert paired_effect(values).p_value < 1e-5  # as scipy has it
+    assert paired_effect(values, rounding=1e-5).p_value == 0.5  # of the sign test
+    assert paired_effect([1e-6, -1e-6], rounding=1e-5)[:4] == (0, 0, 0, 1)
 
 
 def test_one_pair_shows_its_difference_alone():
