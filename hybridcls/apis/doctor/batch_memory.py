@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from hybridcls.compat.mmengine import bare_model
+from hybridcls.replay.random_state import isolated_randomness
 
 from ..memory import peak_memory
 from .checkpointing_cost import checkpointing_cost
@@ -29,7 +30,7 @@ _WHERE = 'train_dataloader.batch_size'
 
 
 def check_memory(subject: Subject, runner: Any, data: dict, batch_size: int) -> Iterator[Finding]:
-    """Say whether the batch of the config fits, and which would.
+    """Say whether the batch of the config fits, and which would; the training is left as it was.
 
     Args:
         subject (Subject): Its ``facts`` get the numbers.
@@ -38,10 +39,10 @@ def check_memory(subject: Subject, runner: Any, data: dict, batch_size: int) -> 
         batch_size (int): That of the config, of one process.
     """
     step = TrainStep(runner)
-    if next(bare_model(runner.model).parameters()).device.type == 'cuda':
-        yield from _by_trial(subject, step, data, batch_size)
-    else:
-        yield from _estimated(subject, step, data, batch_size)
+    on_gpu = next(bare_model(runner.model).parameters()).device.type == 'cuda'
+    with _as_before(runner):
+        found = list((_by_trial if on_gpu else _estimated)(subject, step, data, batch_size))
+    yield from found
 
 
 def _estimated(subject: Subject, step: TrainStep, data: dict, batch_size: int) -> Iterator[Finding]:
@@ -116,46 +117,28 @@ def _lasting(runner: Any) -> int:
 
 
 def _by_trial(subject: Subject, step: TrainStep, data: dict, batch_size: int) -> Iterator[Finding]:
+    device = next(bare_model(step.runner.model).parameters()).device
     began = time.monotonic()
-
-    def fits(count: int) -> bool:
-        try:
-            step(_part(data, count))
-            return True
-        except torch.cuda.OutOfMemoryError:
-            return False
-        finally:
-            step.runner.optim_wrapper.zero_grad()
-            gc.collect()
-            torch.cuda.empty_cache()
-
-    works, fails = 0, 0
-    count = batch_size
-    while count and time.monotonic() - began < _SECONDS:
-        if fits(count):
+    works, fails, count = 0, 0, batch_size
+    while time.monotonic() - began < _SECONDS:
+        if _fits(step, _part(data, count)):
             works = count
             if count == batch_size:
-                torch.cuda.reset_peak_memory_stats()
-                fits(count)
+                torch.cuda.reset_peak_memory_stats(device)
+                _fits(step, _part(data, count))
                 subject.facts['step_seconds_an_image'] = step.seconds / count
                 subject.facts['memory'] = dict(
-                    device='cuda', batch_size=batch_size, bytes=torch.cuda.max_memory_allocated()
+                    device='cuda', batch_size=batch_size, bytes=torch.cuda.max_memory_allocated(device)
                 )
         else:
             fails = count
-        if fails:
-            following = (works + fails) // 2
-            if following == works or (works and fails - works <= max(1, works // 16)):
-                break
-        else:
-            following = 2 * count
-            if following > _MOST:
-                break
-        count = following
+        count = (works + fails) // 2 if fails else 2 * count
+        if count == works or count > _MOST:
+            break
     facts = subject.facts.setdefault('memory', dict(device='cuda', batch_size=batch_size))
     facts['largest'] = works
-    at_least = '' if fails else ' at least'
-    total = torch.cuda.get_device_properties(0).total_memory / _GIB
+    at_least = '' if fails == works + 1 else ' at least'
+    total = torch.cuda.get_device_properties(device).total_memory / _GIB
     if works < batch_size:
         what = f'a batch of {batch_size} does not fit the {total:.0f} GiB of the GPU; {works} images do.'
         change = f'batch_size={works}' if works else 'model.backbone.with_cp=True, --amp, or a smaller model'
@@ -164,7 +147,55 @@ def _by_trial(subject: Subject, step: TrainStep, data: dict, batch_size: int) ->
         peak = facts.get('bytes', 0) / _GIB
         part = _part(data, batch_size)
         cost = checkpointing_cost(
-            step.runner.model, lambda: step(part), lambda: peak_memory(lambda: step(part), 'cuda')
+            step.runner.model, lambda: step(part), lambda: peak_memory(lambda: step(part), device)
         )
         what = f'a batch of {batch_size} takes {peak:.2f} GiB of the GPU; by trial {works} images{at_least} fit'
         yield Finding(NOTE, _WHERE, f'{what}.' if cost is None else f'{what}; {cost}.')
+
+
+def _fits(step: TrainStep, data: dict) -> bool:
+    """Train a step; whether the memory was enough for it. What it took is given back."""
+    try:
+        step(data)
+        fits = True
+    except RuntimeError as error:  # its frames hold all activations, so that memory is given back outside
+        if not _is_out_of_memory(error):
+            raise
+        fits = False
+    step.runner.optim_wrapper.zero_grad()
+    gc.collect()
+    torch.cuda.empty_cache()
+    return fits
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether the allocator of torch said so, or cuBLAS or cuDNN, which ask for memory of their own."""
+    return isinstance(error, torch.OutOfMemoryError) or 'ALLOC_FAILED' in str(error)
+
+
+@contextmanager
+def _as_before(runner: Any) -> Iterator[None]:
+    """Leave weights, buffers, the state of the optimizer and the random numbers as they were.
+
+    The copies lie on the CPU: on a GPU they would take from the memory that is measured.
+    """
+    model, wrapper = bare_model(runner.model), runner.optim_wrapper
+    tensors = _on_cpu({**dict(model.named_parameters()), **dict(model.named_buffers())})
+    state = _on_cpu(wrapper.state_dict())
+    try:
+        with isolated_randomness():
+            yield
+    finally:
+        wrapper.zero_grad()
+        with torch.no_grad():
+            for name, one in (*model.named_parameters(), *model.named_buffers()):
+                one.copy_(tensors[name])
+        wrapper.load_state_dict(state)
+
+
+def _on_cpu(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.detach().to('cpu', copy=True)
+    if isinstance(value, dict):
+        return {key: _on_cpu(one) for key, one in value.items()}
+    return [_on_cpu(one) for one in value] if isinstance(value, list) else value

@@ -28,7 +28,7 @@ def test_levers_that_exclude_each_other_are_not_together(tmp_path):
     why = check_arms(arms, files, OPTIONS).left_out
     assert sorted(why) == ['all', 'all_but_adaface', 'all_but_arcface', 'all_but_gc']
     assert set(why.values()) == {'arcface and adaface exclude each other: both set model.head.type'}
-    with pytest.raises(ConfigError, match='the arm odd cannot be trained: .*momentumm'):
+    with pytest.raises(ConfigError, match=r'the arm odd cannot be trained: .*momentumm'):
         checked(['odd:optim_wrapper.optimizer.momentumm=1'], tmp_path, 'hybridcls::digits/ce_vit.py')
 
 

@@ -93,7 +93,7 @@ def test_an_arm_that_fails_is_harmful_and_its_seed_is_in_no_mean():
 
 
 def test_rounding_makes_no_lever_sure():
-    """One image of 288 more with each seed: float32 makes two nearly equal differences of it, which scipy is sure of."""
+    """One image of 288 more with each seed: two differences that are equal but for float32, which scipy is sure of."""
     right = dict(base=(205, 201), one=(206, 202))
     arms = [Arm('base', ()), Arm('one', ('one',), 'base', 'one')]
     percent = np.float32(100 / 288)

@@ -1,10 +1,15 @@
 """The estimate of a batch is that of a real one, and the search finds the largest that fits."""
 
+import random
+import weakref
+from copy import deepcopy
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from mmpretrain.structures import DataSample
 from torch import nn
@@ -13,6 +18,7 @@ from hybridcls.apis.doctor import batch_memory
 from hybridcls.apis.doctor.batch_memory import check_memory
 from hybridcls.apis.doctor.subject import Subject
 from hybridcls.apis.memory import peak_memory
+from hybridcls.engine.optim import ComposedOptimWrapper
 
 
 class Model(nn.Module):
@@ -53,21 +59,62 @@ def test_a_batch_that_is_too_large(runner, monkeypatch):
     assert peak_memory(lambda: step(batch_memory._part(DATA, fits)), 'cpu') < 50 * 2**20
 
 
-@pytest.mark.parametrize(('limit', 'batch', 'level'), [(100, 16, 'note'), (100, 300, 'problem'), (0, 8, 'problem')])
-def test_the_largest_that_fits_a_gpu(monkeypatch, limit, batch, level):
-    class Step:
-        runner = SimpleNamespace(model=nn.Module(), optim_wrapper=SimpleNamespace(zero_grad=lambda: None))
-        seconds = 0.1
+class Card(BaseModel):
+    """A model on a card that holds ``limit`` images, in whichever pass; the runner of a training of it."""
 
-        def __call__(self, data):
-            if len(data['data_samples']) > limit:
-                raise torch.cuda.OutOfMemoryError('out of memory')
+    def __init__(self, limit, of_pass):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Flatten(), nn.LazyLinear(2)
+        )
+        self.layers(torch.zeros(2, 3, 8, 8))
+        self.limit, self.of_pass, self.passes, self.kept, self.sizes = limit, of_pass, 0, [], []
+        stages = dict(sam=dict(type='SAM', rho=0.1), lookahead=dict(type='Lookahead', k=2, alpha=0.5))
+        wrapper = ComposedOptimWrapper(torch.optim.AdamW(self.parameters(), lr=0.1), stages=stages)
+        self.runner = SimpleNamespace(model=self, optim_wrapper=wrapper)
 
-    for name, value in dict(empty_cache=None, reset_peak_memory_stats=None, max_memory_allocated=2**30).items():
-        monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
+    def forward(self, inputs, data_samples=None, mode='loss'):
+        assert not any(one() is not None for one in self.kept[:-1])  # the batches before have been given back
+        self.passes += 1
+        out = self.layers(torch.stack(inputs) if isinstance(inputs, list) else inputs)
+        self.kept.append(weakref.ref(out))
+        self.sizes.append(len(out))
+        if len(out) > self.limit and self.passes % 2 == self.of_pass:
+            self.passes = 0
+            raise torch.OutOfMemoryError('CUDA out of memory.')
+        return dict(loss=out.square().mean())
+
+
+def tensors_of(card):
+    return deepcopy([card.state_dict(), card.runner.optim_wrapper.state_dict()['state'], torch.get_rng_state()])
+
+
+def texts_of(card):
+    return str(card.runner.optim_wrapper.state_dict()['param_groups']), str(np.random.get_state()), random.getstate()  # noqa: NPY002
+
+
+@pytest.mark.parametrize('of_pass', [1, 0], ids=['forward', 'ascent'])
+@pytest.mark.parametrize(('limit', 'batch', 'level'), [(101, 16, 'note'), (101, 300, 'problem'), (0, 8, 'problem')])
+def test_the_largest_that_fits_a_gpu_and_nothing_of_it_remains(monkeypatch, limit, batch, level, of_pass, tmp_path):
+    emptied = []
+    for name, value in dict(reset_peak_memory_stats=None, max_memory_allocated=2**30).items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    monkeypatch.setattr(torch.cuda, 'empty_cache', lambda: emptied.append(1))
     monkeypatch.setattr(torch.cuda, 'get_device_properties', lambda _: SimpleNamespace(total_memory=2**33))
-    subject = Subject(Config(), '')
-    (found,) = batch_memory._by_trial(subject, Step(), DATA, batch)
+    monkeypatch.setattr(batch_memory, '_estimated', batch_memory._by_trial)  # the model lies on the CPU
+    monkeypatch.chdir(tmp_path)
+    card, subject = Card(10**6, of_pass), Subject(Config(), '')
+    data = dict(inputs=torch.rand(8, 3, 8, 8), data_samples=[DataSample()] * 8)
+    for _ in range(3):  # as the doctor has trained before
+        card.train_step(data, card.runner.optim_wrapper)
+    card.limit, card.passes, tensors, texts = limit, 0, tensors_of(card), texts_of(card)
+    (found,) = check_memory(subject, card.runner, data, batch)
     assert found.level == level
-    largest = subject.facts['memory']['largest']
-    assert largest == 0 if limit == 0 else 0.9 * limit <= largest <= limit
+    assert subject.facts['memory']['largest'] == limit
+    assert 'at least' not in found.what
+    assert len(emptied) >= len({size for size in card.sizes if size != 8})
+    torch.testing.assert_close(tensors_of(card), tensors, rtol=0, atol=0)
+    assert texts_of(card) == texts
+    assert all(one.grad is None for one in card.parameters())
+    assert not any(one() is not None for one in card.kept)
+    assert not list(tmp_path.iterdir())
