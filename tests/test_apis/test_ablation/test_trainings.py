@@ -1,8 +1,10 @@
 """An ablation from the command: trained side by side, interrupted, gone on with, judged."""
 
 import json
+import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -49,6 +51,41 @@ def test_planted_levers_and_a_second_start(tmp_path):
     left = 1 + 2  # and the last seed of the two arms that had failed twice
     assert f'{planned - left} of {planned} trainings were done before' in again.stderr
     assert [one['gains'] for one in json.loads(again.stdout)['arms']] == [one['gains'] for one in result['arms']]
+
+
+def test_a_killed_command_trains_no_more_and_is_gone_on_with_where_nothing_has_changed(tmp_path):
+    (tmp_path / 'mine.py').write_text(CONFIG)
+    options = ['--levers', 'gc', '--seeds', '1', '--jobs', '1', '--json', '--epochs', '30', '--device', 'cpu']
+    command = [sys.executable, '-m', 'hybridcls', 'ablate', 'mine.py', *options]
+    command += ['--cfg-options', 'default_hooks.checkpoint.interval=1']
+    folder = tmp_path / 'work_dirs' / 'ablate_mine'
+
+    def killed():
+        with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            while not list(folder.glob('base/seed0/epoch_*.pth')):
+                assert process.poll() is None
+                time.sleep(0.1)
+            process.kill()
+        time.sleep(2)
+        there = sorted(folder.glob('base/seed0/*'))
+        time.sleep(3)
+        assert sorted(folder.glob('base/seed0/*')) == there  # its trainings have ended with it
+
+    def results():
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=900)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    whole = results()
+    for change in ('', 'lr = 3e-4'):
+        shutil.rmtree(folder)
+        (tmp_path / 'mine.py').write_text(CONFIG)
+        killed()
+        (tmp_path / 'mine.py').write_text(f'{CONFIG}\n{change}\n')
+        again = results()
+        log = (folder / 'base' / 'seed0' / 'training.log').read_text()
+        assert ('resumed' in log.lower()) != bool(change), log[-2000:]
+        assert (again['base'] == whole['base']) != bool(change)
 
 
 def test_a_broken_config_ends_in_a_sentence(tmp_path):
