@@ -56,12 +56,13 @@ def test_training():
         assert sum(line.startswith(f'{name}  ') for line in output.splitlines()) == 1
 
 
-def test_margins_with_the_update_of_drawn_classes():
+def test_margins_beside_peers_and_with_the_update_of_drawn_classes():
     output = run_tool(
-        'benchmark.py', 'margins', '--classes', '300', '--batch', '8', '--dim', '16', '--forms', 'sampled', '--updates',
-        '--rounds', '1', '--threads', '1',
+        'benchmark.py', 'margins', '--classes', '300', '--batch', '8', '--dim', '16', '--forms', 'sampled',
+        'plain_dense', 'torch_fused', 'liger', '--updates', '--rounds', '1', '--threads', '1',
     )  # fmt: skip
-    for name in ('SGD, all rows', 'SGD, drawn rows', 'AdamW, all rows', 'AdamW, drawn rows'):
+    assert 'left out: liger (needs a GPU)' in output
+    for name in ('SGD, all rows', 'SGD, drawn rows', 'AdamW, all rows', 'AdamW, drawn rows', 'torch_fused'):
         assert sum(line.startswith(f'{name}  ') for line in output.splitlines()) == 1
 
 
@@ -230,6 +231,8 @@ def test_gpu_measures_and_keeps_the_page_around(tmp_path):
     for place in (text, printed):
         rows = {row['what']: row for row in rows_of(place, 'Margin head: streamed form and peers')}
         assert float(rows['streamed, bfloat16']['ms']) > 0
+        assert float(rows['plain_dense, bfloat16, no margin']['ms']) > 0
+        assert rows['liger, bfloat16, no margin']['error'] == 'left out: needs a GPU'
         assert float(rows['streamed, float32, against float64']['error, class weights']) < 1e-5
         assert 1e-4 < float(rows['streamed, bfloat16, against float64']['error, class weights']) < 2e-2
 

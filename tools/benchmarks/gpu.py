@@ -284,29 +284,6 @@ def ours(precision, **keys):
     return loss_of
 
 
-def peer(name):
-    """A public fused linear cross entropy over the same cosines, without margin."""
-    import torch
-    import torch.nn.functional as F
-
-    def loss_of(embeddings, class_weights, labels):
-        units = (SCALE * F.normalize(embeddings)).bfloat16()
-        weights = F.normalize(class_weights).bfloat16()
-        if name == 'liger':
-            from liger_kernel.transformers.functional import liger_fused_linear_cross_entropy
-
-            return liger_fused_linear_cross_entropy(units, weights, labels)
-        if name == 'cut_cross_entropy':
-            from cut_cross_entropy import linear_cross_entropy
-
-            return linear_cross_entropy(units, weights, labels)
-        if name == 'torch':
-            return F.linear_cross_entropy(units, weights, labels, options=torch.nn.LinearCrossEntropyOptions())
-        return F.cross_entropy((units @ weights.t()).float(), labels)
-
-    return loss_of
-
-
 @contextmanager
 def form(logits_by_triton=None, weights_by_triton=None):
     """Switch Triton's kernels off (None), or on and choose who multiplies in them."""
@@ -369,13 +346,21 @@ def head(args):
 
 def streamed_heads(args, num_classes, problem):
     """Rows for one number of classes."""
+    import torch
+
     for precision in PRECISIONS:
         with form():
             loss_of = ours(precision, softmax='streamed')
             yield attempt(f'streamed, {precision}', partial(head_row, args, loss_of, num_classes, problem))
     if num_classes <= 1_000_000:
-        for name in ('all logits in bfloat16', 'torch', 'liger', 'cut_cross_entropy'):
-            yield attempt(f'{name}, no margin', partial(head_row, args, peer(name), num_classes, problem))
+        margins = siblings('margins')
+        for name in margins.PEERS:
+            what = f'{name}, bfloat16, no margin'
+            if why := margins.missing(name, torch.device(args.device)):
+                yield dict(what=what, error=f'left out: {why}')
+            else:
+                loss_of = margins.peer(name, torch.bfloat16)
+                yield attempt(what, partial(head_row, args, loss_of, num_classes, problem))
 
 
 # Other tiles for bfloat16, to see whether those of the kernels are the best: the table they stand in, and the entry.
