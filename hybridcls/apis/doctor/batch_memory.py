@@ -12,7 +12,7 @@ import torch
 from hybridcls.compat.mmengine import bare_model
 
 from ..memory import peak_memory
-from .checkpointing_cost import checkpointing_cost
+from .checkpointing_cost import checkpointing_cost, out_of_memory
 from .environment import available_memory
 from .finding import NOTE, PROBLEM, WARNING, Finding
 from .subject import Subject
@@ -122,9 +122,11 @@ def _by_trial(subject: Subject, step: TrainStep, data: dict, batch_size: int) ->
         try:
             step(_part(data, count))
             return True
-        except torch.cuda.OutOfMemoryError:
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
             return False
-        finally:
+        finally:  # after the error, whose frames hold the activations
             step.runner.optim_wrapper.zero_grad()
             gc.collect()
             torch.cuda.empty_cache()
@@ -145,7 +147,7 @@ def _by_trial(subject: Subject, step: TrainStep, data: dict, batch_size: int) ->
             fails = count
         if fails:
             following = (works + fails) // 2
-            if following == works or (works and fails - works <= max(1, works // 16)):
+            if following == works:
                 break
         else:
             following = 2 * count
@@ -154,10 +156,10 @@ def _by_trial(subject: Subject, step: TrainStep, data: dict, batch_size: int) ->
         count = following
     facts = subject.facts.setdefault('memory', dict(device='cuda', batch_size=batch_size))
     facts['largest'] = works
-    at_least = '' if fails else ' at least'
+    at_least = '' if fails == works + 1 else ' at least'  # the time was over, or the next is more than 8,192
     total = torch.cuda.get_device_properties(0).total_memory / _GIB
     if works < batch_size:
-        what = f'a batch of {batch_size} does not fit the {total:.0f} GiB of the GPU; {works} images do.'
+        what = f'a batch of {batch_size} does not fit the {total:.0f} GiB of the GPU;{at_least} {works} images do.'
         change = f'batch_size={works}' if works else 'model.backbone.with_cp=True, --amp, or a smaller model'
         yield Finding(PROBLEM, _WHERE, what, f'{change} (with optim_wrapper.accumulative_counts for the same update)')
     else:

@@ -1,5 +1,6 @@
 """The estimate of a batch is that of a real one, and the search finds the largest that fits."""
 
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -53,21 +54,49 @@ def test_a_batch_that_is_too_large(runner, monkeypatch):
     assert peak_memory(lambda: step(batch_memory._part(DATA, fits)), 'cpu') < 50 * 2**20
 
 
-@pytest.mark.parametrize(('limit', 'batch', 'level'), [(100, 16, 'note'), (100, 300, 'problem'), (0, 8, 'problem')])
-def test_the_largest_that_fits_a_gpu(monkeypatch, limit, batch, level):
-    class Step:
-        runner = SimpleNamespace(model=nn.Module(), optim_wrapper=SimpleNamespace(zero_grad=lambda: None))
-        seconds = 0.1
+@pytest.mark.parametrize(
+    ('limit', 'batch', 'error'),
+    [
+        (100, 16, torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB')),
+        (37, 300, RuntimeError('CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`')),
+        (0, 8, torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB')),
+    ],
+)
+def test_the_largest_that_fits_a_gpu(runner, monkeypatch, limit, batch, error):
+    """A card that is simulated: more images than ``limit`` have no room, after their activations were made."""
+    tried, activations, left = [], [], []
 
-        def __call__(self, data):
-            if len(data['data_samples']) > limit:
-                raise torch.cuda.OutOfMemoryError('out of memory')
+    def forward(images):
+        tried.append(len(images))
+        activations.append(found := torch.zeros(len(images), 1))
+        activations[-1] = weakref.ref(found)
+        if len(images) > limit:
+            raise type(error)(*error.args)  # a new one: its frames hold the activations
+        return sum(param.sum() for param in runner.model.parameters()) + found
 
-    for name, value in dict(empty_cache=None, reset_peak_memory_stats=None, max_memory_allocated=2**30).items():
+    runner.model.layers.forward = forward
+
+    def empty_cache():
+        left.extend(ref for ref in activations if ref() is not None)
+        left.extend(param for param in runner.model.parameters() if param.grad is not None)
+
+    for name, value in dict(reset_peak_memory_stats=None, max_memory_allocated=2**30).items():
         monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
+    monkeypatch.setattr(torch.cuda, 'empty_cache', empty_cache)
     monkeypatch.setattr(torch.cuda, 'get_device_properties', lambda _: SimpleNamespace(total_memory=2**33))
     subject = Subject(Config(), '')
-    (found,) = batch_memory._by_trial(subject, Step(), DATA, batch)
-    assert found.level == level
-    largest = subject.facts['memory']['largest']
-    assert largest == 0 if limit == 0 else 0.9 * limit <= largest <= limit
+    (found,) = batch_memory._by_trial(subject, batch_memory.TrainStep(runner), DATA, batch)
+    assert subject.facts['memory']['largest'] == limit
+    assert limit + 1 in tried
+    assert left == []
+    assert (found.level, found.what) == (
+        ('note', 'a batch of 16 takes 1.00 GiB of the GPU; by trial 100 images fit.')
+        if batch < limit
+        else ('problem', f'a batch of {batch} does not fit the 8 GiB of the GPU; {limit} images do.')
+    )
+
+
+def test_other_errors_of_a_step_are_raised(runner):
+    runner.model.layers.forward = lambda images: 1 / 0 if len(images) < 8 else torch.zeros(2) @ torch.zeros(3)
+    with pytest.raises(RuntimeError, match='inconsistent tensor size'):
+        list(batch_memory._by_trial(Subject(Config(), ''), batch_memory.TrainStep(runner), DATA, 8))
