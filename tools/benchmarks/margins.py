@@ -8,9 +8,9 @@ Each form gets the same embeddings, class weights and labels, and computes loss,
 results are compared with another form's before it is timed. Memory is the peak allocation beyond the two gradients.
 Dense forms are skipped above ``--dense-up-to`` classes: at a million they take 8 to 9 GB. ``sampled`` uses a tenth of
 the classes in each step. ``plain_dense`` and public fused linear cross entropies have no margin and no top-1; those of
-packages run on a GPU alone (``pip install liger-kernel cut-cross-entropy``). With ``--updates`` it is timed with SGD's and AdamW's update of all class weights, and of the
-drawn ones alone (``update_drawn_only``). On a GPU ten million classes are measured as well; ``sharded_margins``
-measures classes that are sharded over processes.
+packages run on a GPU alone (``pip install liger-kernel cut-cross-entropy``). With ``--updates`` ``sampled`` is timed
+with SGD's and AdamW's update of all class weights, and of the drawn ones alone (``update_drawn_only``). On a GPU ten
+million classes are measured as well; ``sharded_margins`` measures classes that are sharded over processes.
 """
 
 import argparse
