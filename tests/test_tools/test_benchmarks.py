@@ -1,13 +1,15 @@
 """tools/benchmark.py: the benchmarks run; their numbers need an idle machine."""
 
-import argparse
 import json
 import os
 import re
 import runpy
 import subprocess
 import sys
+import time
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -56,12 +58,13 @@ def test_training():
         assert sum(line.startswith(f'{name}  ') for line in output.splitlines()) == 1
 
 
-def test_margins_with_the_update_of_drawn_classes():
+def test_margins_beside_peers_and_with_the_update_of_drawn_classes():
     output = run_tool(
-        'benchmark.py', 'margins', '--classes', '300', '--batch', '8', '--dim', '16', '--forms', 'sampled', '--updates',
-        '--rounds', '1', '--threads', '1',
+        'benchmark.py', 'margins', '--classes', '300', '--batch', '8', '--dim', '16', '--forms', 'sampled',
+        'plain_dense', 'torch_fused', 'liger', '--updates', '--rounds', '1', '--threads', '1',
     )  # fmt: skip
-    for name in ('SGD, all rows', 'SGD, drawn rows', 'AdamW, all rows', 'AdamW, drawn rows'):
+    assert 'left out: liger (needs a GPU)' in output
+    for name in ('SGD, all rows', 'SGD, drawn rows', 'AdamW, all rows', 'AdamW, drawn rows', 'torch_fused'):
         assert sum(line.startswith(f'{name}  ') for line in output.splitlines()) == 1
 
 
@@ -230,6 +233,8 @@ def test_gpu_measures_and_keeps_the_page_around(tmp_path):
     for place in (text, printed):
         rows = {row['what']: row for row in rows_of(place, 'Margin head: streamed form and peers')}
         assert float(rows['streamed, bfloat16']['ms']) > 0
+        assert float(rows['plain_dense, bfloat16, no margin']['ms']) > 0
+        assert rows['liger, bfloat16, no margin']['error'] == 'left out: needs a GPU'
         assert float(rows['streamed, float32, against float64']['error, class weights']) < 1e-5
         assert 1e-4 < float(rows['streamed, bfloat16, against float64']['error, class weights']) < 2e-2
 
@@ -239,16 +244,70 @@ def test_gpu_runs_every_section(tmp_path):
     gpu('--out', tmp_path / 'page.md', '--time-limit', 1200, timeout=900)
     text = (tmp_path / 'page.md').read_text()
     for title in ("Margin head: Triton's kernels", 'Update', 'SupCon: loss and gradient', 'Token merging',
-                  'Reference pair: inference', 'Reference pair: a training step'):  # fmt: skip
+                  'Reference pair: inference', 'Reference pair: a training step', 'Tests of a GPU',
+                  "Numbers of the papers' codes", 'Fast predictions', 'Largest batch'):  # fmt: skip
         assert rows_of(text, title)
         assert 'error' not in rows_of(text, title)[0] or 'float64' in rows_of(text, title)[0]['what']
+    assert rows_of(text, 'Fast predictions')[1]['settings'] == 'compiled+bf16'
+    assert int(rows_of(text, 'Largest batch')[0]['largest'].replace(',', '')) > 4
 
 
-def test_gpu_tells_of_a_section_that_fails_or_takes_too_long(monkeypatch):
+SECTION = """
+import json, subprocess, sys, time
+rows = sys.argv[sys.argv.index('--rows') + 1]
+worker = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])
+with open(rows, 'a') as file:
+    print(json.dumps(dict(what='first', worker=worker.pid)), file=file, flush=True)
+    file.write('{"what": "hal')
+    file.flush()
+    if 'fails' in sys.argv:
+        sys.exit('what it says\\nwhy it fails')
+    time.sleep(60)
+"""
+
+
+def has_ended(pid):
+    """Wait for a process that was killed; a zombie has ended."""
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        try:
+            if Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] == 'Z':
+                return True
+        except OSError:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+@pytest.mark.parametrize(
+    ('section', 'end'), [('fails', 'why it fails'), ('hangs', 'stopped after 60 s'), ('killed', '')]
+)
+def test_a_section_of_gpu_that_fails_or_hangs_or_is_killed_keeps_its_rows(monkeypatch, tmp_path, capfd, section, end):
+    """And leaves no process behind."""
     tool = runpy.run_path(str(ROOT / 'tools' / 'benchmarks' / 'gpu.py'))
-    monkeypatch.setattr(sys, 'argv', ['gpu', '--device', 'cpu', '--tiny', '--embeddings', '1'])
-    args = argparse.Namespace()
-    assert tool['rows_of']('card', args, 0.01) == [dict(what='(card)', error='stopped after 0 s')]
+    (tmp_path / 'section.py').write_text(SECTION)
+    monkeypatch.setitem(tool['rows_of'].__globals__, 'HERE', tmp_path / 'section.py')
+    monkeypatch.setattr(sys, 'argv', ['gpu'])
+    noted = []
+    clock = SimpleNamespace(sleep=time.sleep, monotonic=lambda: 100 if noted and section == 'hangs' else 0)
+    monkeypatch.setitem(tool['rows_of'].__globals__, 'time', clock)
+
+    def note(rows):
+        noted.extend(rows)
+        if section == 'killed':
+            sys.exit(143)  # as at SIGTERM
+
+    with pytest.raises(SystemExit) if section == 'killed' else nullcontext():
+        rows = tool['rows_of'](section, 60, note)
+        assert rows == [noted[0], dict(what=f'({section})', error=end)]
+    assert noted[0]['what'] == 'first'
+    assert has_ended(noted[0]['worker'])
+    assert ('what it says' in capfd.readouterr().err) == (section == 'fails')
+
+
+def test_gpu_answers_mistakes(monkeypatch):
+    tool = runpy.run_path(str(ROOT / 'tools' / 'benchmarks' / 'gpu.py'))
+    assert set(tool['SECTIONS']) == set(tool['LIMITS']) == set(tool['TITLES'])
     assert tool['attempt']('it', lambda: 1 / 0) == dict(what='it', error='ZeroDivisionError: division by zero')
     with pytest.raises(ValueError, match='expected --out to be a new file or a page with'):
         tool['page_with'](str(ROOT / 'README.md'), '')

@@ -1,30 +1,37 @@
-"""A GPU in ten minutes: its peaks, margin heads, SupCon, token merging and the reference pair, beside peers.
+"""A GPU in ten minutes: peaks, margin heads, the reference pair, SupCon, token merging; then what only a GPU can test.
 
     python tools/benchmark.py gpu --out docs/performance.md     # the table goes between the marks of the page
     python tools/benchmark.py gpu --only head,kernels --classes 100000
+    python tools/benchmark.py gpu --only tests,fidelity,fast,doctor         # the checks alone
     python tools/benchmark.py gpu --device cpu --tiny           # sees that all of it runs; its numbers say nothing
 
-Each section is a process with a time limit: what fails or takes too long is a row that says so, and costs no other
-section. Rows are written to ``--out`` after each section. Peers are measured where they are installed:
+The sections run in the order of their worth, each in a process with a time limit: what fails or takes too long is a row
+that says so, and costs no other section. Each row is on stderr and in ``--out`` as soon as it is measured: a killed run
+has lost one row at most. Peers are measured where they are installed:
 
     pip install liger-kernel cut-cross-entropy
 
 The heads compute loss and both gradients, from embeddings with cosines of about 0.7 to their class. The peers have no
 margin, and take L2-normalized bfloat16 inputs whose normalization is in their time. MiB are beyond the parameters and
 their gradients. Images per second are those of both streams of the pair.
+
+The checks are ``pytest -m gpu``, `hybridcls fidelity`, `predict --fast` (made to compile, however few the images are)
+and the largest batch that `hybridcls doctor` finds, of a training of noise.
 """
 
 import argparse
 import json
 import os
+import re
 import runpy
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
@@ -33,8 +40,11 @@ BEGIN, END = '<!-- gpu benchmark: begin -->', '<!-- gpu benchmark: end -->'
 SCALE = 64.0
 PRECISIONS = ('float32', 'tf32', 'bfloat16')
 
-# Seconds for each section, its imports included.
-LIMITS = dict(card=40, head=80, kernels=140, updates=30, supcon=40, merging=40, inference=105, training=125)
+# Seconds for each section, its imports included, in the order of what they tell; the last ones have what others leave.
+LIMITS = dict(
+    card=40, kernels=140, inference=105, training=125, supcon=40, merging=40,
+    tests=150, fidelity=60, fast=60, doctor=60, head=80, updates=30,
+)  # fmt: skip
 
 
 def arguments():
@@ -89,30 +99,65 @@ def main():
             page_with(args.out, '')
         except ValueError as error:  # now, not when all is measured
             sys.exit(f'{error}')
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a section ends with it
     began, found = time.monotonic(), {}
-    for name in args.only:
-        left = min(LIMITS[name], args.time_limit - (time.monotonic() - began))
-        found[name] = rows_of(name, args, left) if left > 5 else [dict(what=name, error='no time left')]
-        print(f'\n{table(name, found[name])}', flush=True)
+
+    def note(name, rows):
+        found[name] = rows
         if args.out:
             page = page_with(args.out, '\n\n'.join(table(*one) for one in found.items()))
             Path(f'{args.out}.part').write_text(page, encoding='utf8')
             os.replace(f'{args.out}.part', args.out)
 
+    for name in args.only:
+        left = min(LIMITS[name], args.time_limit - (time.monotonic() - began))
+        rows = rows_of(name, left, partial(note, name)) if left > 5 else [dict(what=name, error='no time left')]
+        note(name, rows)
+        print(f'\n{table(name, rows)}', flush=True)
 
-def rows_of(name, args, limit):
-    """Run a section in a process of its own; return its rows, and a row about how it ended if it did not end well."""
+
+def rows_of(name, limit, note):
+    """Run a section in a process of its own; return its rows, and a row about how it ended if it did not end well.
+
+    ``note`` is called with the rows so far whenever there are more.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        rows = Path(folder) / 'rows.jsonl'
+        rows, errors = Path(folder) / 'rows.jsonl', Path(folder) / 'stderr'
         rows.touch()
         command = [sys.executable, '-W', 'ignore', str(HERE), '--section', name, '--rows', str(rows), *sys.argv[1:]]
+        with open(errors, 'w', encoding='utf8') as stderr:
+            # A session: what a section starts (compilers, workers, tests) ends with it.
+            section = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True)
+        end, found = time.monotonic() + limit, []
         try:
-            ended = subprocess.run(command, timeout=limit, capture_output=True, text=True)
-            error = ended.stderr.strip().splitlines()[-1:] if ended.returncode else []
-        except subprocess.TimeoutExpired:
-            error = [f'stopped after {limit:.0f} s']
-        found = [json.loads(line) for line in rows.read_text(encoding='utf8').splitlines()]
-    return found + [dict(what=f'({name})', error=text) for text in error]
+            while is_running := section.poll() is None:
+                if time.monotonic() > end:
+                    break
+                time.sleep(0.1)
+                found = told(rows, found, note)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(section.pid, signal.SIGKILL)
+            section.wait()
+        found = told(rows, found, note)
+        if is_running:
+            return [*found, dict(what=f'({name})', error=f'stopped after {limit:.0f} s')]
+        if section.returncode:
+            said = errors.read_text(encoding='utf8', errors='replace').strip() or f'ended with {section.returncode}'
+            print(said, file=sys.stderr, flush=True)
+            found.append(dict(what=f'({name})', error=said.splitlines()[-1]))
+        return found
+
+
+def told(path, before, note):
+    """Return the rows that a section has written so far; print those that are new."""
+    text = path.read_text(encoding='utf8')
+    rows = [json.loads(line) for line in text[: text.rfind('\n') + 1].splitlines()]
+    for row in rows[len(before) :]:
+        print(json.dumps(row), file=sys.stderr, flush=True)
+    if len(rows) > len(before):
+        note(rows)
+    return rows
 
 
 def run_section(args):
@@ -284,29 +329,6 @@ def ours(precision, **keys):
     return loss_of
 
 
-def peer(name):
-    """A public fused linear cross entropy over the same cosines, without margin."""
-    import torch
-    import torch.nn.functional as F
-
-    def loss_of(embeddings, class_weights, labels):
-        units = (SCALE * F.normalize(embeddings)).bfloat16()
-        weights = F.normalize(class_weights).bfloat16()
-        if name == 'liger':
-            from liger_kernel.transformers.functional import liger_fused_linear_cross_entropy
-
-            return liger_fused_linear_cross_entropy(units, weights, labels)
-        if name == 'cut_cross_entropy':
-            from cut_cross_entropy import linear_cross_entropy
-
-            return linear_cross_entropy(units, weights, labels)
-        if name == 'torch':
-            return F.linear_cross_entropy(units, weights, labels, options=torch.nn.LinearCrossEntropyOptions())
-        return F.cross_entropy((units @ weights.t()).float(), labels)
-
-    return loss_of
-
-
 @contextmanager
 def form(logits_by_triton=None, weights_by_triton=None):
     """Switch Triton's kernels off (None), or on and choose who multiplies in them."""
@@ -369,13 +391,21 @@ def head(args):
 
 def streamed_heads(args, num_classes, problem):
     """Rows for one number of classes."""
+    import torch
+
     for precision in PRECISIONS:
         with form():
             loss_of = ours(precision, softmax='streamed')
             yield attempt(f'streamed, {precision}', partial(head_row, args, loss_of, num_classes, problem))
     if num_classes <= 1_000_000:
-        for name in ('all logits in bfloat16', 'torch', 'liger', 'cut_cross_entropy'):
-            yield attempt(f'{name}, no margin', partial(head_row, args, peer(name), num_classes, problem))
+        margins = siblings('margins')
+        for name in margins.PEERS:
+            what = f'{name}, bfloat16, no margin'
+            if why := margins.missing(name, torch.device(args.device)):
+                yield dict(what=what, error=f'left out: {why}')
+            else:
+                loss_of = margins.peer(name, torch.bfloat16)
+                yield attempt(what, partial(head_row, args, loss_of, num_classes, problem))
 
 
 # Other tiles for bfloat16, to see whether those of the kernels are the best: the table they stand in, and the entry.
@@ -646,6 +676,141 @@ def both_modes(args, training):
         torch.compiler.reset()
 
 
+# What only a GPU can test
+
+
+def tests(args):
+    """``pytest -m gpu``, a row for each test; why one fails is its last line."""
+    folder = HERE.parents[2] / 'tests'
+    files = [path for path in sorted(folder.rglob('test_*.py')) if 'mark.gpu' in path.read_text(encoding='utf8')]
+    if args.tiny:
+        files = [path for path in files if path.name == 'test_memory.py']
+    if not files:
+        yield dict(what='pytest -m gpu', error='left out: the tests are not beside the tools')
+        return
+    command = [sys.executable, '-m', 'pytest', '-m', 'gpu', '-v', '-rfE', '--tb=short', '-p', 'no:cacheprovider']
+    began, output = time.monotonic(), []
+    with subprocess.Popen(
+        [*command, *map(str, files)], cwd=folder.parent, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env=dict(os.environ, COLUMNS='400'),
+    ) as running:  # fmt: skip
+        for line in running.stdout:
+            output.append(line.rstrip())
+            if found := re.match(r'(\S+::\S.*?) (PASSED|FAILED|ERROR|SKIPPED)', line):
+                yield dict(what=found[1].split('/')[-1], outcome=found[2].lower(), s=time.monotonic() - began)
+                began = time.monotonic()
+            elif found := re.match(r'(?:FAILED|ERROR) (\S+::\S.*?) - (.*)', line):
+                yield dict(what=found[1].split('/')[-1], error=found[2])
+    if running.returncode:
+        print('\n'.join(output[-200:]), file=sys.stderr)
+        raise RuntimeError(f'pytest ended with {running.returncode}: {output[-1]}')
+
+
+def json_of(*arguments):
+    """Run the command in a process of its own; return what it prints with ``--json``."""
+    command = [sys.executable, '-W', 'ignore', '-m', 'hybridcls', *map(str, arguments), '--json']
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=HERE.parents[2])
+    try:
+        return json.loads(ended.stdout)
+    except ValueError:
+        said = ended.stderr.strip().splitlines() or [f'ended with {ended.returncode}']
+        raise RuntimeError(f'{" ".join(map(str, arguments[:2]))}: {said[-1]}') from None
+
+
+def fidelity(args):
+    """The parts against the numbers of their papers' codes, on the GPU."""
+    for dtype in ('float64',) if args.tiny else ('float64', 'float32'):
+
+        def compared(dtype=dtype):
+            chosen = ['arcface'] if args.tiny else []
+            cases = json_of('fidelity', *chosen, '--device', args.device, '--dtype', dtype)['cases']
+            off = [case['name'] for case in cases if case['ok'] is False]
+            return dict(cases=len(cases), ok=sum(case['ok'] is True for case in cases), off=', '.join(off))
+
+        yield attempt(f'hybridcls fidelity, {dtype}', compared)
+
+
+@contextmanager
+def noise(args):
+    """Yield a folder of two classes of noise, and the options of a training with it from random weights."""
+    import numpy as np
+    from PIL import Image
+
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(16 if args.tiny else 128):
+            path = (
+                Path(folder) / 'images' / ('train' if number % 4 else 'val') / f'class_{number % 2}' / f'{number}.png'
+            )
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pixels = np.random.default_rng(number).integers(0, 256, (args.img_size, args.img_size, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(path)
+        data = Path(folder) / 'images'
+        options = ['finetune/full', '--data', data, '--model', args.cnn, '--img-size', args.img_size]
+        options += ['--device', args.device, '--cfg-options', 'pretrained=False']
+        yield data, Path(folder) / 'work', options
+
+
+def fast(args):
+    """`predict --fast` of a model that was trained for an epoch; it compiles as if that took no time."""
+    from unittest import mock
+
+    import hybridcls.apis.compile_plan as plan
+    from hybridcls import load
+
+    with noise(args) as (data, work_dir, options):
+
+        def trained():
+            done = json_of('train', *options, '--epochs', 1, '--work-dir', work_dir)
+            return dict(s=done['seconds'])
+
+        row = attempt(f'train finetune/full, {args.cnn}', trained)
+        yield row
+        if 'error' in row:
+            return
+
+        def predicted():
+            settings = (plan.InferenceSettings('bfloat16', False, 'eager'), '')  # of a CPU
+            with (
+                mock.patch.object(plan, 'estimated_compile_seconds', return_value=0.0),
+                mock.patch('hybridcls.apis.inferencer.fast_settings', return_value=settings)
+                if args.tiny
+                else nullcontext(),
+            ):
+                model = load(work_dir, args.device, fast=True)
+                batch = 2 if args.tiny else 16
+                compared = model.plan(batch, None)
+                if compared is None:
+                    raise RuntimeError('it does not compile here')
+                with mock.patch.object(model, 'plan', return_value=compared):
+                    list(model(data, batch_size=batch))
+                return {
+                    name: compared.facts.get(name)
+                    for name in (
+                        'settings', 'eager_ms', 'compiled_ms', 'compile_seconds', 'graph_breaks', 'compared_images',
+                        'changed_decisions', 'largest_change', 'why',
+                    )
+                }  # fmt: skip
+
+        yield attempt('predict --fast', predicted)
+
+
+def doctor(args):
+    """The largest batch by trial."""
+    with noise(args) as (_, _, options):
+
+        def largest():
+            found = json_of('doctor', *options)
+            memory = found['facts']['memory']
+            return dict(
+                **{name: memory.get(name) for name in ('device', 'batch_size', 'largest')},
+                MiB=memory['bytes'] / 2**20,
+                problems=found['counts']['problem'],
+                s=found['seconds'],
+            )
+
+        yield attempt(f'doctor finetune/full, {args.cnn}, {args.img_size} px', largest)
+
+
 SECTIONS = dict(
     card=card,
     head=head,
@@ -655,6 +820,10 @@ SECTIONS = dict(
     merging=merging,
     inference=lambda args: both_modes(args, False),
     training=lambda args: both_modes(args, True),
+    tests=tests,
+    fidelity=fidelity,
+    fast=fast,
+    doctor=doctor,
 )
 TITLES = dict(
     card='Card',
@@ -665,6 +834,10 @@ TITLES = dict(
     merging='Token merging',
     inference='Reference pair: inference',
     training='Reference pair: a training step',
+    tests='Tests of a GPU',
+    fidelity="Numbers of the papers' codes",
+    fast='Fast predictions',
+    doctor='Largest batch',
 )
 
 if __name__ == '__main__':

@@ -7,15 +7,17 @@
 Each form gets the same embeddings, class weights and labels, and computes loss, top-1 accuracy and both gradients; its
 results are compared with another form's before it is timed. Memory is the peak allocation beyond the two gradients.
 Dense forms are skipped above ``--dense-up-to`` classes: at a million they take 8 to 9 GB. ``sampled`` uses a tenth of
-the classes in each step. With ``--updates`` it is timed with SGD's and AdamW's update of all class weights, and of the
-drawn ones alone (``update_drawn_only``). On a GPU ten million classes are measured as well; ``sharded_margins``
-measures classes that are sharded over processes.
+the classes in each step. ``plain_dense`` and public fused linear cross entropies have no margin and no top-1; those of
+packages run on a GPU alone (``pip install liger-kernel cut-cross-entropy``). With ``--updates`` ``sampled`` is timed
+with SGD's and AdamW's update of all class weights, and of the drawn ones alone (``update_drawn_only``). On a GPU ten
+million classes are measured as well; ``sharded_margins`` measures classes that are sharded over processes.
 """
 
 import argparse
 import math
 import time
 from functools import partial
+from importlib.util import find_spec
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +32,9 @@ from hybridcls.functional import adaptive_margin_on_target, angular_margin_on_ta
 
 SCALE, ARC_MARGIN, ADA_MARGIN, CLIP = 64.0, 0.5, 0.4, 1e-3
 CLASSES = [10_000, 100_000, 300_000, 1_000_000, *([10_000_000] if torch.cuda.is_available() else [])]
+PACKAGES = dict(liger='liger-kernel', cut_cross_entropy='cut-cross-entropy')
+PEERS = ('plain_dense', 'torch_fused', *PACKAGES)
+PLAIN_SCALE = 16.0  # at 64 and without a margin the loss is 5e-8, and the comparison one of roundings
 NORM_MEAN, NORM_STD = torch.tensor(20.0), torch.tensor(10.0)
 
 
@@ -102,6 +107,48 @@ def adaface_form(embeddings, class_weights, labels):
     return F.cross_entropy((cosine - off) * SCALE, labels), accuracy
 
 
+def peer(name, dtype=torch.float32):
+    """Return a public linear cross entropy over the same cosines; it has no margin, and tells no top-1."""
+
+    def loss_of(embeddings, class_weights, labels):
+        units, weights = (PLAIN_SCALE * F.normalize(embeddings)).to(dtype), F.normalize(class_weights).to(dtype)
+        if name == 'liger':
+            from liger_kernel.transformers.functional import liger_fused_linear_cross_entropy
+
+            return liger_fused_linear_cross_entropy(units, weights, labels)
+        if name == 'cut_cross_entropy':
+            from cut_cross_entropy import linear_cross_entropy
+
+            return linear_cross_entropy(units, weights, labels)
+        if name == 'torch_fused':
+            return F.linear_cross_entropy(units, weights, labels, options=torch.nn.LinearCrossEntropyOptions())
+        return F.cross_entropy((units @ weights.t()).float(), labels)
+
+    return loss_of
+
+
+def missing(name, device):
+    """Return why a form cannot run here; '' if it can."""
+    if name == 'torch_fused' and not hasattr(F, 'linear_cross_entropy'):
+        return f'torch {torch.__version__} has none'
+    if name in PACKAGES and device.type != 'cuda':
+        return 'needs a GPU'
+    if name in PACKAGES and find_spec(PACKAGES[name].replace('-', '_')) is None:
+        return f'pip install {PACKAGES[name]}'
+    return ''
+
+
+def without_top1(name):
+    """Return a peer as the other forms are."""
+    loss_of = peer(name)
+
+    def form(*problem):
+        loss = loss_of(*problem)
+        return loss, loss.new_zeros(())
+
+    return form
+
+
 def sampled_update(optimizer, drawn_only, embeddings, class_weights, labels):
     """Return a step of sampled classes: loss, gradients, and the update by ComposedOptimWrapper."""
     weights = nn.Parameter(class_weights.detach().clone())
@@ -129,9 +176,11 @@ FORMS = {
     'arcface_form': arcface_form,
     'adaface': partial(ours, margin=ada_margin, cosine_clip=CLIP),
     'adaface_form': adaface_form,
+    **{name: without_top1(name) for name in PEERS},
 }
-HOLD_ALL_LOGITS = ('lean_dense', 'dense', 'arcface_form', 'adaface_form')
+HOLD_ALL_LOGITS = ('lean_dense', 'dense', 'arcface_form', 'adaface_form', 'plain_dense')
 SAME_NUMBERS = {name: 'adaface_form' if 'adaface' in name else 'lean_dense' for name in FORMS if name != 'sampled'}
+SAME_NUMBERS.update(dict.fromkeys(PEERS, 'plain_dense'))
 
 
 def check(outcomes):
@@ -166,7 +215,12 @@ def measure(num_classes, args):
         loss.backward()
         return loss.detach(), accuracy
 
-    names = [name for name in args.forms if num_classes <= args.dense_up_to or name not in HOLD_ALL_LOGITS]
+    skipped = {name: why for name in args.forms if (why := missing(name, device))}
+    names = [
+        name
+        for name in args.forms
+        if name not in skipped and (num_classes <= args.dense_up_to or name not in HOLD_ALL_LOGITS)
+    ]
     if num_classes <= args.check_up_to:
         outcomes = {}
         for name in names:
@@ -187,7 +241,10 @@ def measure(num_classes, args):
         clock=clock,
     )
     print(timing_table(timings, f'C = {num_classes:,}'))
-    print('MiB beyond the gradients: ' + ', '.join(f'{name} {memory[name]:,.1f}' for name in names) + '\n', flush=True)
+    print('MiB beyond the gradients: ' + ', '.join(f'{name} {memory[name]:,.1f}' for name in names))
+    if skipped:
+        print('left out: ' + ', '.join(f'{name} ({why})' for name, why in skipped.items()))
+    print(flush=True)
     for optimizer in ('SGD', 'AdamW') if args.updates else ():
         steps = {
             f'{optimizer}, {what}': sampled_update(optimizer, only, embeddings.detach(), class_weights, labels)

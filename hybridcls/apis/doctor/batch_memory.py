@@ -13,7 +13,7 @@ from hybridcls.compat.mmengine import bare_model
 from hybridcls.replay.random_state import isolated_randomness
 
 from ..memory import peak_memory
-from .checkpointing_cost import checkpointing_cost
+from .checkpointing_cost import checkpointing_cost, out_of_memory
 from .environment import available_memory
 from .finding import NOTE, PROBLEM, WARNING, Finding
 from .subject import Subject
@@ -140,7 +140,7 @@ def _by_trial(subject: Subject, step: TrainStep, data: dict, batch_size: int) ->
     at_least = '' if fails == works + 1 else ' at least'
     total = torch.cuda.get_device_properties(device).total_memory / _GIB
     if works < batch_size:
-        what = f'a batch of {batch_size} does not fit the {total:.0f} GiB of the GPU; {works} images do.'
+        what = f'a batch of {batch_size} does not fit the {total:.0f} GiB of the GPU;{at_least} {works} images do.'
         change = f'batch_size={works}' if works else 'model.backbone.with_cp=True, --amp, or a smaller model'
         yield Finding(PROBLEM, _WHERE, what, f'{change} (with optim_wrapper.accumulative_counts for the same update)')
     else:
@@ -159,18 +159,13 @@ def _fits(step: TrainStep, data: dict) -> bool:
         step(data)
         fits = True
     except RuntimeError as error:  # its frames hold all activations, so that memory is given back outside
-        if not _is_out_of_memory(error):
+        if not out_of_memory(error):
             raise
         fits = False
     step.runner.optim_wrapper.zero_grad()
     gc.collect()
     torch.cuda.empty_cache()
     return fits
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether the allocator of torch said so, or cuBLAS or cuDNN, which ask for memory of their own."""
-    return isinstance(error, torch.OutOfMemoryError) or 'ALLOC_FAILED' in str(error)
 
 
 @contextmanager

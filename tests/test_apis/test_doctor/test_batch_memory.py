@@ -118,3 +118,21 @@ def test_the_largest_that_fits_a_gpu_and_nothing_of_it_remains(monkeypatch, limi
     assert all(one.grad is None for one in card.parameters())
     assert not any(one() is not None for one in card.kept)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('text', ['CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`', None])
+def test_what_is_no_want_of_memory_is_raised(monkeypatch, text):
+    monkeypatch.setattr(torch.cuda, 'empty_cache', lambda: None)
+    card = Card(10**6, 1)
+    step = batch_memory.TrainStep(card.runner)
+
+    def fail(*_):
+        raise RuntimeError(f'CUDA error: {text}')
+
+    card.layers.forward = fail
+    data = dict(inputs=torch.rand(8, 3, 8, 8), data_samples=[DataSample()] * 8)
+    if text:
+        assert not batch_memory._fits(step, data)
+    else:
+        with pytest.raises(RuntimeError, match='None'):
+            batch_memory._fits(step, data)
