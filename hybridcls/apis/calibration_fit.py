@@ -141,6 +141,7 @@ def calibrate(
         weights_sha256=digest_of_weights(model.checkpoint_path),
         preprocessing_version=model.preprocessing_version,
         data=dict(source=data, **given.sketch),
+        token_merging_ratio=model.wanted_settings.token_merging_ratio,
     )
     report.calibration = Calibration(**{**vars(report.calibration), **known})
     return report

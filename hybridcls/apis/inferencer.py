@@ -4,6 +4,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Optional, Union
 
@@ -122,26 +123,31 @@ class HybridInferencer(BaseInferencer):
         self.classes = class_names_of(trained)
         if skip_sure:
             skip_streams(self.model, self.calibration.calibration if self.calibration is not None else None)
-        if self.calibration is not None:
-            attach_calibration(self.model, self.calibration.calibration, self.preprocessing_version)
         self._tell = tell or (lambda text: print_log(text, 'current'))
         self.network = PreparedNetwork(self.model, trained.collate)
-        self.wanted_settings = self._settings(fast)
+        first, self.wanted_settings = self._settings(fast)
+        if self.calibration is not None:
+            ratio = self.wanted_settings.token_merging_ratio
+            attach_calibration(self.model, self.calibration.calibration, self.preprocessing_version, ratio)
         if skip_sure and self.wanted_settings.compile:
             raise ValueError(f'predict: expected compile=False in the key inference beside skip_sure: {_ONE_SIZE}')
-        self.network.use(self.network.settings if fast else self.wanted_settings.uncompiled)
+        self.network.use(first.uncompiled)
         folders = self.class_names.folders if self.class_names is not None else ()
         self._class_of = {**dict(zip(folders, self.classes, strict=False)), **{name: name for name in self.classes}}
 
-    def _settings(self, fast: bool) -> InferenceSettings:
-        """Return how the model shall compute, and say why not faster."""
+    def _settings(self, fast: bool) -> tuple[InferenceSettings, InferenceSettings]:
+        """Return how the model computes first, and how it does once it is compiled; say why not faster."""
         written = InferenceSettings.of_config(self._trained.cfg)
         if not fast:
-            return written
+            return written, written
         found, why = fast_settings(self.device, cpu_flags())
         if found is None:
             self._tell(f'fast: as without it ({written.name}): {why}.')
-        return found or written
+            return written, written
+        wanted = replace(written, **found.as_key())
+        # What is calibrated for the fast settings is computed by them from the first batch on.
+        is_made_for = self.calibration is not None and self.calibration.calibration.precision == wanted.precision
+        return wanted if is_made_for else written, wanted
 
     def _init_pipeline(self, cfg: Any) -> Any:
         return self._trained.pipeline

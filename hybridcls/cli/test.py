@@ -133,8 +133,12 @@ def _test(args: Namespace) -> dict[str, Any]:
             f'test: expected the config of one phase, got the chain {args.config}. Write hybridcls test '
             f'{args.checkpoint}: the config of the phase travels in the checkpoint.'
         )
+    ratio = _use_inference(cfg, args)
     if calibration is not None or args.skip_sure:
-        hook = dict(type='hybridcls.CalibrationHook', checkpoint=checkpoint, file=calibration, skip_sure=args.skip_sure)
+        hook = dict(
+            type='hybridcls.CalibrationHook', checkpoint=checkpoint, file=calibration, skip_sure=args.skip_sure,
+            token_merging_ratio=ratio,
+        )  # fmt: skip
         cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), hook]
     options = TrainOptions(amp=args.amp, pin_memory=not args.no_pin_memory, launcher=args.launcher)
     cfg = prepare_testing(cfg, checkpoint, options, work_dir)
@@ -202,6 +206,30 @@ def _config_in(checkpoint: str, args: Namespace) -> 'Config':
             return load_with_options(Namespace(**{**vars(args), 'config': str(file)}))
         except ConfigError as error:
             raise ConfigError(str(error).replace(str(file), f'the config in {checkpoint}')) from error
+
+
+def _use_inference(cfg: 'Config', args: Namespace) -> Optional[float]:
+    """Test with the precision and the merged tokens of the key ``inference``; return the ratio of these."""
+    if not cfg.get('inference'):
+        return None
+    import torch
+
+    from hybridcls.apis.inference_settings import InferenceSettings
+
+    settings = InferenceSettings.of_config(cfg)
+    ratio = settings.token_merging_ratio
+    if ratio is not None:
+        hook = dict(type='hybridcls.TokenMergingHook', token_merging_ratio=ratio, when='test')
+        cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), hook]
+    if settings.dtype is not None:
+        args.amp = True
+        if torch.cuda.is_available():
+            torch.set_autocast_dtype('cuda', settings.dtype)
+    left_out = [name for name in ('compile', 'channels_last') if getattr(settings, name)]
+    if left_out:
+        tell(f'inference: a test computes with {settings.precision} and leaves out {" and ".join(left_out)}, which '
+             'change the speed.')  # fmt: skip
+    return ratio
 
 
 def use_tta(cfg: 'Config') -> None:

@@ -35,6 +35,7 @@ class Calibration:
         data (dict): Which images: ``source``, the folder or table that was named, and their sketch, ``images`` and
             ``digests`` (:func:`hybridcls.apis.image_sketch.image_sketch`). Empty in files of before 0.2.
         measured (dict): ``nll`` in nats and ``ece`` in percent, each before and after, of held-out halves.
+        token_merging_ratio (float, optional): That of the key ``inference``; None: as the model has it.
     """
 
     checkpoint: str
@@ -50,6 +51,7 @@ class Calibration:
     images: int = 0
     data: dict[str, Any] = field(default_factory=dict)
     measured: dict[str, Any] = field(default_factory=dict)
+    token_merging_ratio: Optional[float] = None
 
     @property
     def has_guarantee(self) -> bool:

@@ -149,6 +149,14 @@ def test_machines_without_bfloat16_stay_as_they_are(checkpoint, monkeypatch):
     assert compile_plan.fast_settings(torch.device('mps'), ())[0] is None
 
 
+@pytest.mark.parametrize(('flags', 'wanted'), [(('avx512_bf16',), 'tome=0.3+compiled+bf16'), ((), 'tome=0.3')])
+def test_what_the_config_says_stays(tmp_path, monkeypatch, flags, wanted):
+    monkeypatch.setattr(inferencer, 'cpu_flags', lambda: flags)
+    path, _ = write_checkpoint(tmp_path / 'a.pth', config_of(VIT, LINEAR, inference=dict(token_merging_ratio=0.3)))
+    model = HybridInferencer(path, 'cpu', fast=True, tell=[].append)
+    assert (model.network.settings.name, model.wanted_settings.name) == ('tome=0.3', wanted)
+
+
 def test_layers_are_what_the_estimate_counts(checkpoint):
     model = HybridInferencer(checkpoint, 'cpu').model
     once = compile_plan.estimated_compile_seconds(model) - 10

@@ -255,3 +255,27 @@ def test_of_one_stream_there_is_nothing_to_skip(checkpoint, digit_folder, capfd)
     )
     assert run_command('predict', checkpoint, digit_folder / 'val', '--skip-sure', '--device', 'cpu') == 2
     assert 'there is nothing to skip' in capfd.readouterr().err
+
+
+def test_thresholds_of_the_fast_settings_hold_for_them(checkpoint, digit_folder, tmp_path, monkeypatch, capfd):
+    config = tmp_path / 'fast.py'
+    text = hybridcls.load(checkpoint, 'cpu').config.pretty_text
+    config.write_text(f"{text}\ninference = dict(precision='bfloat16', compile='eager')\n")
+    settings = ('--config', config, '--risk', 0.4, '--confidence', 0.8)
+    assert calibrate(checkpoint, digit_folder, *settings, '--json') == 0
+    assert json.loads(capfd.readouterr().out)['calibration']['precision'] == 'bfloat16'
+    images = ('predict', checkpoint, digit_folder / 'train', '--device', 'cpu', '--json')
+    assert run_command(*images, '--config', config) == 0
+    assert json.loads(capfd.readouterr().out)['inference']['settings'] == 'bf16'  # too few images to compile
+    monkeypatch.setattr('hybridcls.apis.inferencer.cpu_flags', lambda: ('avx512_bf16',))
+    assert run_command(*images, '--fast') == 0  # in bfloat16 from the first batch on
+    shown = capfd.readouterr()
+    assert json.loads(shown.out)['inference']['settings'] == 'bf16'
+    assert 'guarantee' not in shown.err
+    assert run_command(*images) == 2
+    assert 'computed in bfloat16, and these are in float32' in capfd.readouterr().err
+
+    assert run_command('test', checkpoint, '--config', config, '--json') == 0
+    shown = capfd.readouterr()
+    assert 'a test computes with bfloat16 and leaves out compile' in shown.err
+    assert 'answered/coverage' in json.loads(shown.out)['metrics']

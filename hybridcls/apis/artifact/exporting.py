@@ -222,6 +222,8 @@ def _calibration(
         changed = f'preprocessing version {version} instead of {found.calibration.preprocessing_version}'
     if found.calibration.precision != 'float32':
         changed = f'float32 instead of {found.calibration.precision}'
+    if found.calibration.token_merging_ratio is not None:
+        changed = f'tokens that are not merged by {found.calibration.token_merging_ratio:g}'
     if changed is None:
         notes.append(found.why)
         return found

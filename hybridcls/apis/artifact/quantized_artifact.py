@@ -21,7 +21,7 @@ from .quantize import Quantization, quantize
 from .shipped.runtime import Model, open_graph
 from .sidecar import write_sidecar
 
-__all__ = ['LEAST_IMAGES', 'Quantized', 'TooMuchLost', 'check_images', 'quantize_artifact']
+__all__ = ['LEAST_IMAGES', 'Quantized', 'TooMuchLost', 'check_images', 'quantize_artifact', 'quantize_graph']
 
 LEAST_IMAGES = 128
 """With fewer, a quarter is too few to quantize with."""
@@ -69,6 +69,43 @@ def check_images(images: int) -> None:
         )
 
 
+def quantize_graph(
+    model: Model,
+    out: Path,
+    items: Sequence[Item],
+    max_loss: float = 1.0,
+    seed: int = 0,
+    tell: Callable[[str], None] = lambda sentence: None,
+    notes: Optional[list[str]] = None,
+) -> tuple[Quantization, np.ndarray, list[Item]]:
+    """Write the graph of a float32 artifact in int8: a random quarter of the images (256 at most) quantizes.
+
+    Args:
+        model (Model): The artifact, in ONNX.
+        out (Path): The file to write.
+        items (Sequence[Item]): Held-out images with labels, which are not looked at.
+        max_loss (float): How many points may be lost: products stay in float32 by it. Defaults to 1.
+        seed (int): Of the division of the images. Defaults to 0.
+        tell (Callable): Takes sentences while it works.
+        notes (list[str], optional): Gets a sentence about images that cannot be read.
+
+    Returns:
+        tuple[Quantization, np.ndarray, list[Item]]: How, the images that quantized, uint8 (N, h, w, 3), and the other
+        items.
+
+    Raises:
+        ValueError: If there are too few images.
+    """
+    labelled = [item for item in items if item.label is not None]
+    check_images(len(labelled))
+    order = [labelled[row] for row in np.random.default_rng(seed).permutation(len(labelled))]
+    split = min(_MOST_QUANTIZE, round(_QUANTIZES * len(order)))
+    read = _prepared(model, order[:split], [] if notes is None else notes)
+    images = np.concatenate([batch for batch, _ in read])
+    file, target = Path(model.folder, model.sidecar['model']['file']), min(1.0, max(1, _POINTS_MOVED * max_loss) / 100)
+    return quantize(file, out, images, target, tell=tell), images, order[split:]
+
+
 def quantize_artifact(
     folder: Path,
     items: Sequence[Item],
@@ -101,15 +138,10 @@ def quantize_artifact(
     file, in_int8 = folder / about['file'], folder / 'int8.onnx'
     calibration = Calibration.from_json(sidecar['calibration'], str(folder)) if sidecar['calibration'] else None
     notes: list[str] = []
-    labelled = [item for item in items if item.label is not None]
-    check_images(len(labelled))
-    order = [labelled[row] for row in np.random.default_rng(seed).permutation(len(labelled))]
-    split = min(_MOST_QUANTIZE, round(_QUANTIZES * len(order)))
-    images = np.concatenate([batch for batch, _ in _prepared(model, order[:split], notes)])
-    done = quantize(file, in_int8, images, min(1.0, max(1, _POINTS_MOVED * max_loss) / 100), tell=tell)
+    done, images, others = quantize_graph(model, in_int8, items, max_loss, seed, tell, notes)
     runs = [open_graph(os.fspath(folder), about | dict(file=path.name)) for path in (file, in_int8)]
     parts, judges = [], []
-    for batch, read in _prepared(model, order[split:], notes):
+    for batch, read in _prepared(model, others, notes):
         parts.append([run(batch) for run in runs])
         judges += read
     before, after = (_joined(of) for of in zip(*parts, strict=True))
@@ -119,7 +151,8 @@ def quantize_artifact(
         before, after, labels, calibration, None if limits is None else torch.tensor(limits, dtype=torch.float64)
     )
     notes += [
-        f'{done}. {len(images)} of {len(order)} images (seed {seed}) quantize, {len(judges)} others judge.',
+        f'{done}. {len(images)} of {len(images) + len(others)} images (seed {seed}) quantize, {len(judges)} others '
+        'judge.',
         *done.notes,
         *map(str, comparisons),
         _size_and_speed((file, in_int8), images[:_SPEED_BATCH]),

@@ -31,15 +31,18 @@ def benchmark_text(found: Benchmark) -> str:
                     f'{_number(one.p95_ms, 9, 2)}  {one.ratio:>6.2f}  {_number(one.peak_mib, 8)}  '
                     f'{_number(one.beyond_mib, 7)}  {one.first_ms / 1e3:>7.1f}'
                 )
+    thresholds = any(row.accuracy is not None and row.accuracy.answered is not None for row in found.rows)
+    more = f'  {"answered":>8}  {"wrong":>6}' if thresholds else ''
     lines += ['', f'{"an image":<{width}}  {"GFLOPs":>7}  {"accuracy":>8}  {"NLL":>7}  {"lost":>6}  {"interval":>15}  '
-                  f'{"changed":>7}  {"largest":>8}']  # fmt: skip
+                  f'{"changed":>7}  {"largest":>8}{more}']  # fmt: skip
     for row in found.rows:
         said = row.accuracy
         if said is not None:
             ends = f'{said.low:+.2f} to {said.high:+.2f}'
+            more = f'  {said.answered:>8}  {said.wrong:>6}' if thresholds else ''
             lines.append(
                 f'{row.name:<{width}}  {_number(row.gflops, 7, 2)}  {said.accuracy:>7.2f}%  {said.nll:>7.4f}  '
-                f'{said.lost_points:>+6.2f}  {ends:>15}  {said.changed_decisions:>7}  {said.largest_change:>8.1e}'
+                f'{said.lost_points:>+6.2f}  {ends:>15}  {said.changed_decisions:>7}  {said.largest_change:>8.1e}{more}'
             )
         elif not row.missing:
             lines.append(f'{row.name:<{width}}  {_number(row.gflops, 7, 2)}')

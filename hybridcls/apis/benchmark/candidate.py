@@ -16,12 +16,12 @@ from PIL import Image
 
 from hybridcls.checkpoint_reading import trust_checkpoints
 
-from ..artifact.shipped.runtime import open_graph, read_sidecar
+from ..artifact.shipped.runtime import Model
 from ..inference_settings import InferenceSettings
 from ..inferencer import HybridInferencer
 from ..trained_model import Source
 
-__all__ = ['Candidate', 'GraphRunner', 'NetworkRunner', 'serve']
+__all__ = ['Candidate', 'GraphRunner', 'NetworkRunner', 'sentence_of', 'serve']
 
 _NOISE = (180, 240)  # (h, w) of the image that the pipeline is shown
 
@@ -52,7 +52,7 @@ class Candidate:
         if self.trust:
             trust_checkpoints()
         if self.settings is None:
-            return GraphRunner(str(self.source))
+            return GraphRunner(str(self.source), self.threads)
         return NetworkRunner(HybridInferencer(self.source, **self.more), self.settings)
 
 
@@ -74,7 +74,7 @@ class NetworkRunner:
         packed = [dict(inputs=self._image, data_samples=DataSample()) for _ in range(batch_size)]
 
         def run() -> None:
-            network.predict(packed)
+            self.model.forward(packed)
             if self.device.type == 'cuda':
                 torch.cuda.synchronize(self.device)
 
@@ -82,7 +82,7 @@ class NetworkRunner:
 
     def answers(self, inputs: Sequence[Any]) -> dict[str, np.ndarray]:
         """Return the outputs for images of the pipeline, by name."""
-        samples = self.model.network.predict([dict(inputs=_tensors(one), data_samples=DataSample()) for one in inputs])
+        samples = self.model.forward([dict(inputs=_tensors(one), data_samples=DataSample()) for one in inputs])
         names = dict(probabilities='pred_score', embedding='embedding')
         return {
             name: torch.stack([one.get(key) for one in samples]).float().cpu().numpy()
@@ -97,7 +97,7 @@ class NetworkRunner:
         network = self.model.network
         network.use(self.settings.uncompiled)
         with FlopCounterMode(display=False) as counter:
-            network.predict([dict(inputs=self._image, data_samples=DataSample())])
+            self.model.forward([dict(inputs=self._image, data_samples=DataSample())])
         network.use(self.settings)
         return int(counter.get_total_flops())
 
@@ -107,10 +107,9 @@ class GraphRunner:
 
     device = torch.device('cpu')
 
-    def __init__(self, folder: str) -> None:
-        self.sidecar = read_sidecar(folder, check_files=False)
-        self._run = open_graph(folder, self.sidecar['model'])
-        self._shape = [int(size) for size in self.sidecar['model']['input']['shape'][1:]]
+    def __init__(self, folder: str, threads: int) -> None:
+        self._run = (opened := Model(folder, check_files=False, threads=threads)).run
+        self._shape = [int(size) for size in opened.sidecar['model']['input']['shape'][1:]]
 
     def prepare(self, batch_size: int) -> Callable[[], Any]:
         """Return a call that answers a batch of noise."""
@@ -146,14 +145,14 @@ def serve(candidate: Candidate, connection: Any) -> None:
         )  # fmt: skip
         connection.send((True, None))
     except Exception as error:
-        connection.send((False, _sentence(error)))
+        connection.send((False, sentence_of(error)))
     with suppress(EOFError, KeyboardInterrupt):
         while True:
             name, arguments = connection.recv()
             try:
                 connection.send((True, asked[name](*arguments)))
             except Exception as error:
-                connection.send((False, _sentence(error)))
+                connection.send((False, sentence_of(error)))
 
 
 def peak_of_process(
@@ -204,7 +203,8 @@ def _seconds_of(run: Callable[[], Any]) -> float:
     return time.perf_counter() - began
 
 
-def _sentence(error: Exception) -> str:
+def sentence_of(error: Exception) -> str:
+    """Return what an error says, with its class where it was not written for users."""
     text = str(error).strip().splitlines()
     return (
         f'{type(error).__name__}: {text[0]}'

@@ -1,10 +1,11 @@
 """Measure each way to run a trained model: interleaved, each in its own process, on the same images."""
 
+import math
 import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,23 +15,25 @@ import numpy as np
 import torch
 
 from hybridcls.checks import check_choice, check_number
+from hybridcls.functional.calibration import apply_scaling
+from hybridcls.structures import Calibration
 
 from ..artifact.artifact_folder import check_no_program
 from ..artifact.network_input import read_network_input
 from ..artifact.shipped.runtime import Model, read_sidecar
 from ..held_out_images import held_out_images
-from ..image_inputs import read_inputs
+from ..image_inputs import Item, read_inputs
 from ..inference_settings import InferenceSettings
 from ..inferencer import HybridInferencer
 from ..machine import cpu_flags, machine
 from ..timing import interleaved_seconds, timing_of
-from .candidate import Candidate
+from .candidate import Candidate, sentence_of
 from .child import Child, ChildError
+from .exports import EXPORTS, Exports
 from .row import Row, Speed, accuracy_of, verdict_on
 
-__all__ = ['EXPORTS', 'RULES', 'Benchmark', 'BenchmarkOptions', 'benchmark']
+__all__ = ['RULES', 'Benchmark', 'BenchmarkOptions', 'benchmark']
 
-EXPORTS = dict(onnxruntime='float32', onnxruntime_int8='int8')
 RULES = ('interval', 'estimate')
 _MEBIBYTE = 2**20
 _PREPROCESSED = 64  # images that the preprocessing is timed with
@@ -119,7 +122,7 @@ def benchmark(
         source: The checkpoint, or the folder of an artifact.
         options (BenchmarkOptions): How.
         model (HybridInferencer, optional): The checkpoint, opened; None for an artifact.
-        opened (dict, optional): ``device``, ``config``, ``calibration`` that it was opened with.
+        opened (dict, optional): ``device``, ``config``, ``amp`` that it was opened with.
         data (str, optional): Held-out images; with labels there is an accuracy. Defaults to None.
         tell (Callable): Takes sentences while it works.
         child (Callable): Starts what runs a candidate. Defaults to a process.
@@ -131,22 +134,23 @@ def benchmark(
     with ExitStack() as stack:
         images = None if data is None else _Images(model, source, data, options)
         candidates = []
-        notes = [] if images is None else list(images.notes)
         rows: list[Row] = []
-        for name in _names(model, device, options, rows):
+        opened = (opened or {}) | dict(calibration=False)  # of all alike, when the answers are compared
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix='hybridcls_benchmark_')))
+        items = [] if images is None else images.items
+        exports = Exports(str(source), folder, opened.get('config'), items, options.max_loss, tell)
+        for name in _names(model, device, options):
             settings = None if name in EXPORTS or model is None else InferenceSettings.of_name(name)
-            folder = source
-            if settings is None and model is not None:
-                tell(f'Exporting for {name}.')
-                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix='hybridcls_benchmark_')), name)
-                why = _export(model, folder, EXPORTS[name], data, (opened or {}).get('config'))
-                if why:
-                    rows.append(Row(name, None, why))
-                    continue
             rows.append(Row(name, settings))
-            more = (opened or {}) if settings is not None else {}
-            threads = torch.get_num_threads()
-            candidates.append((rows[-1], Candidate(name, settings, folder, threads, more, options.trust)))
+            try:
+                given = exports.folder_of(name) if name in EXPORTS else source
+            except Exception as error:
+                rows[-1].missing = sentence_of(error)
+                continue
+            more = opened if settings is not None else {}
+            candidates.append(
+                (rows[-1], Candidate(name, settings, given, torch.get_num_threads(), more, options.trust))
+            )
         running = []
         for row, candidate in candidates:
             one = child(candidate)
@@ -156,20 +160,21 @@ def benchmark(
         if not running or running[0][0] is not rows[0]:
             raise ValueError(f'benchmark: {rows[0].name} cannot be run: {rows[0].missing}')
         for row, one in running:
-            flops = one.ask('flops') if not row.missing else None
-            row.gflops = None if flops is None else flops / 1e9
+            with suppress(ChildError):  # an operation that nobody has counted is no reason against the rest
+                flops = one.ask('flops')
+                row.gflops = None if flops is None else flops / 1e9
         for size in sorted(options.batch_sizes):
             running = _time(size, running, options, tell)
-        result = Benchmark(machine(device), rows, None if images is None else images.preprocess_ms, None, notes)
+        result = Benchmark(machine(device), rows, notes=exports.notes)
         if images is not None:
+            result.preprocess_ms = images.preprocess_ms
             _judge(images, running, options, tell)
+            result.notes += images.notes
     _choose(result, options)
     return result
 
 
-def _names(
-    model: Optional[HybridInferencer], device: torch.device, options: BenchmarkOptions, rows: list[Row]
-) -> list[str]:
+def _names(model: Optional[HybridInferencer], device: torch.device, options: BenchmarkOptions) -> list[str]:
     if model is None:
         return ['artifact']
     names = list(options.settings or (_GPU if device.type == 'cuda' else _CPU))
@@ -179,22 +184,6 @@ def _names(
     if options.settings is None and device.type == 'cpu' and not {'avx512_bf16', 'amx_bf16'} & set(cpu_flags()):
         names = [name for name in names if 'bf16' not in name]
     return list(dict.fromkeys(names))
-
-
-def _export(model: HybridInferencer, folder: Path, dtype: str, data: Optional[str], config: Any) -> str:
-    """Export a checkpoint; return a sentence why not."""
-    from ..artifact import TooMuchLost, export
-
-    if dtype == 'int8' and data is None:
-        return 'int8 is fitted to held-out images: pass --data'
-    try:
-        export(
-            model.checkpoint_path, folder, 'onnx', dtype, config=config, data=data if dtype == 'int8' else None,
-            max_loss=100.0 if dtype == 'int8' else None,
-        )  # fmt: skip
-    except (ValueError, ImportError, TooMuchLost) as error:
-        return str(error)
-    return ''
 
 
 def _try(row: Row, function: Callable[[], Any], tell: Callable[[str], Any]) -> bool:
@@ -211,8 +200,11 @@ def _try(row: Row, function: Callable[[], Any], tell: Callable[[str], Any]) -> b
 def _time(
     size: int, running: list[tuple[Row, Any]], options: BenchmarkOptions, tell: Callable[[str], Any]
 ) -> list[tuple[Row, Any]]:
-    """Time all at a batch size, and look at their memory; return those that can."""
+    """Time all at a batch size, and look at their memory; return those that can: none if the first one cannot."""
+    if not running:
+        return []
     first: dict[str, float] = {}
+    reference = running[0][0]
 
     def prepare(row: Row, one: Any) -> None:
         if row.settings is not None and row.settings.compile:
@@ -220,39 +212,72 @@ def _time(
         first[row.name] = one.ask('prepare', size)
         one.ask('run')
 
-    running = [(row, one) for row, one in running if _try(row, partial(prepare, row, one), tell)]
-    tell(f'batch {size}: timing {", ".join(row.name for row, _ in running)}.')
-    seconds = interleaved_seconds(
-        {row.name: partial(one.ask, 'run') for row, one in running}, options.rounds, 1, options.seconds
-    )
-    reference = seconds[running[0][0].name]
-    for row, one in running:
-        own = seconds[row.name]
-        row.speeds[size] = speed = Speed.of(size, own, timing_of(own, reference).ratio, first[row.name])
+    def run(row: Row, one: Any) -> float:
+        seconds = [math.nan]
+        if not row.missing:
+            _try(row, lambda: seconds.append(one.ask('run')), tell)
+        return seconds[-1]
+
+    def note_memory(speed: Speed, one: Any) -> None:
         memory = one.ask('memory')
         if memory['peak'] is not None:
             speed.peak_mib, speed.beyond_mib = memory['peak'] / _MEBIBYTE, memory['beyond'] / _MEBIBYTE
-    return running
+
+    running = [(row, one) for row, one in running if _try(row, partial(prepare, row, one), tell)]
+    if not reference.missing:
+        tell(f'batch {size}: timing {", ".join(row.name for row, _ in running)}.')
+        measures = {row.name: partial(run, row, one) for row, one in running}
+        seconds = interleaved_seconds(measures, options.rounds, 1, options.seconds)
+    if reference.missing:
+        return []
+    for row, one in running:
+        if not row.missing:
+            ratio = timing_of(seconds[row.name], seconds[reference.name]).ratio
+            row.speeds[size] = Speed.of(size, seconds[row.name], ratio, first[row.name])
+            _try(row, partial(note_memory, row.speeds[size], one), tell)
+    return [(row, one) for row, one in running if not row.missing]
 
 
 def _judge(
     images: '_Images', running: list[tuple[Row, Any]], options: BenchmarkOptions, tell: Callable[[str], Any]
 ) -> None:
     """Ask all for the same images, and compare the answers."""
+    if not running:
+        return
+    if images.multi_label:
+        images.notes.append('Images may have several labels: there is no accuracy.')
+        return
+    reference = running[0][0]
     found: dict[str, list[np.ndarray]] = {row.name: [] for row, _ in running}
     tell(f'accuracy: {len(images)} images by {len(running)} settings.')
+
+    def ask(row: Row, one: Any, packed: Any) -> None:
+        given = packed if row.settings is not None else images.for_graph(packed)
+        found[row.name].append(one.ask('answers', given).get('probabilities'))
+
     for packed in images.batches(max(options.batch_sizes)):
-        for row, one in running:
-            given = packed if row.settings is not None else images.for_graph(packed)
-            found[row.name].append(one.ask('answers', given).get('probabilities'))
+        running = [(row, one) for row, one in running if _try(row, partial(ask, row, one, packed), tell)]
+    if reference.missing:
+        return
+    found = {row.name: found[row.name] for row, _ in running}
     if any(part is None for parts in found.values() for part in parts):
         images.notes.append('The head has no classes: there is no accuracy.')
         return
-    scores = {name: np.concatenate(parts) for name, parts in found.items()}
-    reference, labels = scores[running[0][0].name], np.array(images.labels)
+    calibration = images.calibration
+    scaling = dict(kind='none') if calibration is None else calibration.scaling
+    scores = {
+        name: apply_scaling(scaling, torch.from_numpy(np.concatenate(parts))).numpy() for name, parts in found.items()
+    }
+    labels = np.array(images.labels)
+    threshold = None if calibration is None or calibration.risk is None else calibration.risk['threshold']
     for row, _ in running:
-        row.accuracy = accuracy_of(scores[row.name], reference, labels)
+        row.accuracy = accuracy_of(scores[row.name], scores[reference.name], labels, threshold)
         row.verdict, row.why = verdict_on(row, options.max_loss, options.rule)
+    if calibration is not None and calibration.has_guarantee:
+        images.notes.append(
+            f'The stored thresholds are those of {calibration.precision}, and guarantee nothing for what answers '
+            'otherwise: `hybridcls calibrate` with --config makes them again.'
+        )
 
 
 def _choose(result: Benchmark, options: BenchmarkOptions) -> None:
@@ -275,7 +300,9 @@ def _choose(result: Benchmark, options: BenchmarkOptions) -> None:
 
 
 class _Images:
-    """Held-out images, preprocessed once for all."""
+    """Held-out images, preprocessed once for all, and what calibrates the answers."""
+
+    calibration: Optional[Calibration] = None
 
     def __init__(self, model: Optional[HybridInferencer], source: Any, data: str, options: BenchmarkOptions) -> None:
         self._model, self._workers = model, options.workers
@@ -285,23 +312,28 @@ class _Images:
             self._artifact = Model(source, check_files=False)
             items = list(read_inputs(data, 'benchmark').items)
             sidecar = self._artifact.sidecar
+            self.multi_label = bool(sidecar['multi_label'])
+            if sidecar.get('calibration'):
+                self.calibration = Calibration.from_json(sidecar['calibration'], source)
             names = [sidecar['classes'], sidecar['folders'] or []]
             self._number_of = {name: number for of in names for number, name in enumerate(of)}
         else:
             items, self.notes = held_out_images(data, model.checkpoint_path, model.config, 'benchmark')
             self._number_of = {name: number for number, name in enumerate(model.classes)}
-        self._items = items
+            self.multi_label = model.multi_label
+            self.calibration = model.calibration.calibration if model.calibration is not None else None
+        self.items = items
         self.preprocess_ms = self._time_preprocessing()
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self.items)
 
     def _time_preprocessing(self) -> float:
-        items = self._items[:_PREPROCESSED]
+        items = self.items[:_PREPROCESSED]
         began = time.perf_counter()
         if self._model is None:
             for item in items:
-                self._artifact.prepare(item.path)
+                self._prepared(item)
         else:
             for _ in self._model.preprocess(items, 1, 0):
                 pass
@@ -310,19 +342,30 @@ class _Images:
     def batches(self, size: int) -> Any:
         """Yield what the network is given, as arrays; labels are noted on the way."""
         if self._model is None:
-            for begin in range(0, len(self._items), size):
-                part = self._items[begin : begin + size]
-                self.labels += [self._number_of.get(str(item.label), -1) for item in part]
-                yield np.stack([self._artifact.prepare(item.path) for item in part])
+            for begin in range(0, len(self.items), size):
+                part = [(item, self._prepared(item)) for item in self.items[begin : begin + size]]
+                read = [(item, image) for item, image in part if image is not None]
+                if len(read) < len(part):
+                    self.notes.append(f'{len(part) - len(read)} images cannot be read.')
+                if read:
+                    self.labels += [self._number_of.get(str(item.label), -1) for item, _ in read]
+                    yield np.stack([image for _, image in read])
             return
         workers = min(8, os.cpu_count() or 1) if self._workers is None else self._workers
-        for read, failed in self._model.preprocess(self._items, size, workers):
+        for read, failed in self._model.preprocess(self.items, size, workers):
             if failed:
                 self.notes.append(f'{len(failed)} images cannot be read, the first: {failed[0][0].path}.')
             if read:
                 labels = [self._model.class_of(item.label) for item, _ in read]
                 self.labels += [-1 if label is None else self._number_of.get(label, -1) for label in labels]
                 yield [_arrays(sample['inputs']) for _, sample in read]
+
+    def _prepared(self, item: Item) -> Optional[np.ndarray]:
+        """Return an image as an artifact takes it; None if it cannot be read."""
+        try:
+            return self._artifact.prepare(item.path)
+        except (ValueError, OSError):
+            return None
 
     def for_graph(self, packed: Sequence[Any]) -> np.ndarray:
         """Return the images as a graph takes them, RGB (N, h, w, C)."""

@@ -64,6 +64,8 @@ class Accuracy:
         compared (int): All images that both answered.
         changed_decisions (int): Of these, another class than the first row's.
         largest_change (float): Of a probability.
+        answered (int, optional): Of ``images``, with a probability of at least the calibrated threshold.
+        wrong (int, optional): Of these.
     """
 
     images: int
@@ -75,6 +77,8 @@ class Accuracy:
     compared: int
     changed_decisions: int
     largest_change: float
+    answered: Optional[int] = None
+    wrong: Optional[int] = None
 
 
 @dataclass
@@ -101,13 +105,26 @@ class Row:
     verdict: str = ''
     why: str = ''
 
+    @property
+    def computes_the_same(self) -> bool:
+        """Whether the answers differ from a test's by the order of sums in float32 alone."""
+        return self.name == 'onnxruntime' if self.settings is None else self.settings.computes_the_same
+
     def as_dict(self) -> dict[str, Any]:
         """Return it in JSON's types."""
         return asdict(self) | dict(speeds={str(size): asdict(speed) for size, speed in self.speeds.items()})
 
 
-def accuracy_of(scores: np.ndarray, reference: np.ndarray, labels: np.ndarray) -> Optional[Accuracy]:
+def accuracy_of(
+    scores: np.ndarray, reference: np.ndarray, labels: np.ndarray, threshold: Optional[float] = None
+) -> Optional[Accuracy]:
     """Compare probabilities (N, C) with those of the first row; labels are -1 for no class of the model.
+
+    Args:
+        scores (np.ndarray): Of a row.
+        reference (np.ndarray): Of the first one.
+        labels (np.ndarray): Class numbers (N,).
+        threshold (float, optional): From which probability on an image is answered. Defaults to None: always.
 
     Returns:
         Accuracy: None without labels.
@@ -128,11 +145,12 @@ def accuracy_of(scores: np.ndarray, reference: np.ndarray, labels: np.ndarray) -
         ],
     )
     nll = float(metric.evaluate(images)['calibration/nll'])
+    answered = None if threshold is None else scores[known].max(1).astype(np.float64) >= threshold
     changed = int((scores.argmax(1) != reference.argmax(1)).sum())
     largest = float(np.abs(scores.astype(np.float64) - reference).max())
     return Accuracy(
         images, 100 * float(own.mean()), nll, 100 * (lost - won) / images, 100 * low, 100 * high, len(labels), changed,
-        largest,
+        largest, *(() if answered is None else (int(answered.sum()), int((answered & ~own).sum()))),
     )  # fmt: skip
 
 
@@ -149,7 +167,7 @@ def verdict_on(row: Row, max_loss: float, rule: str) -> tuple[str, str]:
     found = row.accuracy
     if found is None:
         return '', 'no labelled images: pass --data'
-    if row.settings is not None and row.settings.computes_the_same and found.largest_change <= SAME_ANSWERS:
+    if row.computes_the_same and found.largest_change <= SAME_ANSWERS:
         return 'within', f'the same answers: no probability moves by more than {found.largest_change:.1g}'
     measured = f'{found.lost_points:+.2f} points lost [{found.low:+.2f}, {found.high:+.2f}] of {found.images} images'
     if found.lost_points > max_loss:

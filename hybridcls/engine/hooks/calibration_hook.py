@@ -28,6 +28,7 @@ class CalibrationHook(Hook):
         checkpoint (str): The checkpoint that is tested.
         file (str, optional): Its calibration, of ``hybridcls calibrate``. Defaults to None: the one beside it.
         skip_sure (bool): Skip a stream where the calibration says that the other is sure. Defaults to False.
+        token_merging_ratio (float, optional): That of the key ``inference``. Defaults to None: as the model has it.
 
     Raises:
         ValueError: Before anything is loaded, if the calibration is of other weights or classes, or there is none.
@@ -35,8 +36,15 @@ class CalibrationHook(Hook):
 
     priority = 'LOW'  # the preprocessing version is kept by then
 
-    def __init__(self, checkpoint: str, file: Optional[str] = None, skip_sure: bool = False) -> None:
+    def __init__(
+        self,
+        checkpoint: str,
+        file: Optional[str] = None,
+        skip_sure: bool = False,
+        token_merging_ratio: Optional[float] = None,
+    ) -> None:
         self._checkpoint, self._file, self._skip_sure = checkpoint, file, skip_sure
+        self._ratio = token_merging_ratio
         self._calibration: Optional[Calibration] = None
         self._remove: Optional[Callable[[], None]] = None
 
@@ -58,7 +66,8 @@ class CalibrationHook(Hook):
         loaders = [loader for part in parts_of(dataset) for loader in loaders_of(getattr(part, 'pipeline', None))]
         if self._skip_sure:
             skip_streams(bare_model(runner.model), self._calibration)
-        self._remove = attach_calibration(bare_model(runner.model), self._calibration, version_of(loaders))
+        model = bare_model(runner.model)
+        self._remove = attach_calibration(model, self._calibration, version_of(loaders), self._ratio)
         if self._calibration.has_guarantee:
             runner.test_loop.evaluator.metrics.append(AnsweredMetric())
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Optional
 
 import torch
 from mmengine.logging import print_log
@@ -17,7 +17,9 @@ from .stream_skipping import skips_of
 __all__ = ['attach_calibration', 'calibrate_predictions', 'precision_of']
 
 
-def attach_calibration(model: nn.Module, calibration: Calibration, version: int) -> Callable[[], None]:
+def attach_calibration(
+    model: nn.Module, calibration: Calibration, version: int, token_merging_ratio: Optional[float] = None
+) -> Callable[[], None]:
     """Let all predictions of a model be calibrated, from now on.
 
     What it was made for is compared, precision and size of images with the first batch: another one is an error if the
@@ -27,16 +29,23 @@ def attach_calibration(model: nn.Module, calibration: Calibration, version: int)
         model (nn.Module): A classifier, called as mmengine calls it: ``model(inputs, data_samples, mode='predict')``.
         calibration (Calibration): Of its weights.
         version (int): The preprocessing version that images are read with.
+        token_merging_ratio (float, optional): That of the key ``inference``. Defaults to None: as the model has it.
 
     Returns:
         Callable: Takes it off again.
 
     Raises:
-        ValueError: If the preprocessing version is another one, and something is guaranteed.
+        ValueError: If the preprocessing version or the ratio is another one, and something is guaranteed.
     """
     guarantees = calibration.has_guarantee or getattr(model, 'skipping', None) is not None
     if version != calibration.preprocessing_version:
         _tell(f'with preprocessing version {calibration.preprocessing_version}, and here it is {version}', guarantees)
+    if token_merging_ratio != calibration.token_merging_ratio:
+        ratios = [
+            'as the model merges them' if one is None else f'merged by {one:g}'
+            for one in (calibration.token_merging_ratio, token_merging_ratio)
+        ]
+        _tell(f'from tokens {ratios[0]}, and here they are {ratios[1]}', guarantees)
     main = getattr(getattr(model, 'head', None), 'main', None)
     compared: list[bool] = []
 

@@ -13,6 +13,8 @@ from hybridcls.apis.benchmark.benchmark_text import benchmark_text
 from hybridcls.apis.benchmark.candidate import peak_of_process
 from hybridcls.apis.benchmark.child import ChildError
 from hybridcls.apis.inferencer import HybridInferencer
+from hybridcls.engine.checkpoints.calibration_file import calibration_path, digest_of_weights, write_calibration
+from hybridcls.structures import PREPROCESSING_VERSION, Calibration
 
 
 class InProcess:
@@ -44,6 +46,11 @@ class InProcess:
 @pytest.fixture(scope='module')
 def found(tmp_path_factory, digit_folder):
     path, _ = write_checkpoint(tmp_path_factory.mktemp('work') / 'epoch_1.pth', config_of(VIT, LINEAR))
+    calibration = Calibration(
+        'epoch_1.pth', digest_of_weights(path), list(CLASSES), dict(kind='temperature', temperature=0.5),
+        risk=dict(risk=0.3, confidence=0.95, threshold=0.3), preprocessing_version=PREPROCESSING_VERSION,
+    )  # fmt: skip
+    write_calibration(calibration, calibration_path(path))
     model = HybridInferencer(path, 'cpu')
     options = BenchmarkOptions((1, 4), ('bf16', 'channels_last', 'tome=0.4', 'onnxruntime_int8'), 0.5, rounds=20)
     said = []
@@ -67,6 +74,14 @@ def test_eager_is_first_and_accuracy_is_that_of_a_prediction(found):
     assert (eager.accuracy.accuracy, eager.accuracy.images) == (pytest.approx(expected), 16)
     assert eager.accuracy.nll == pytest.approx(nll, rel=1e-5)
     assert eager.accuracy.largest_change == 0
+    assert eager.accuracy.answered == sum(one.answered for one in answers)
+    assert eager.accuracy.wrong == sum(one.answered and one.class_name != one.label for one in answers)
+
+
+def test_thresholds_of_float32_refuse_no_other_setting_and_a_note_says_what_they_are_worth(found):
+    assert row_of(found[0], 'bf16').accuracy.answered is not None
+    assert any('thresholds are those of float32' in note for note in found[0].notes)
+    assert 'answered   wrong' in benchmark_text(found[0])
 
 
 def test_changes_are_measured_against_eager(found):
@@ -105,6 +120,27 @@ def test_tables_have_all_rows_and_the_machine(found):
     assert f'{torch.get_num_threads()} threads' in text
     assert 'batch 4' in text
     assert len([line for line in text.splitlines() if line.startswith('bf16 ')]) >= 3
+
+
+class Dying(InProcess):
+    """Of bf16: it ends in its third call."""
+
+    def ask(self, name, *arguments):
+        if self.candidate.name == 'bf16' and name == 'run':
+            self.state['calls'] = self.state.get('calls', 0) + 1
+            if self.state['calls'] > 2:
+                raise ChildError('its process has ended')
+        return super().ask(name, *arguments)
+
+
+def test_a_process_that_ends_takes_nothing_along(found):
+    _, _, model, folder = found
+    options = BenchmarkOptions((1, 2), ('bf16', 'channels_last'), rounds=3)
+    result = benchmark(model.checkpoint_path, options, model, dict(device='cpu'), str(folder / 'val'), child=Dying)
+    assert row_of(result, 'bf16').missing == 'its process has ended'
+    assert [sorted(row.speeds) for row in result.rows] == [[1, 2], [], [1, 2]]
+    assert row_of(result, 'channels_last').accuracy.images == 16
+    assert result.chosen == 'channels_last'
 
 
 def test_an_artifact(tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hybridcls.apis.benchmark.row import Row, Speed, accuracy_of, verdict_on
+from hybridcls.apis.benchmark.row import Accuracy, Row, Speed, accuracy_of, verdict_on
 from hybridcls.apis.inference_settings import InferenceSettings
 
 BF16, FLOAT32 = InferenceSettings('bfloat16'), InferenceSettings(channels_last=True)
@@ -59,3 +59,17 @@ def test_a_tail_needs_twenty_calls():
     found = Speed.of(2, [0.1] * 19 + [0.3], 1.0, 0.2)
     assert (found.images_per_second, found.p50_ms) == (pytest.approx(20), pytest.approx(100))
     assert found.p95_ms == pytest.approx(np.percentile([100.0] * 19 + [300.0], 95))
+
+
+def test_a_threshold_counts_answers_and_mistakes():
+    scores = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.3, 0.7]], np.float32)
+    found = accuracy_of(scores, scores, np.array([0, 1, 1, -1]), 0.7)
+    assert (found.images, found.answered, found.wrong) == (3, 2, 0)
+    assert accuracy_of(scores, scores, np.array([0, 1, 0, -1]), 0.6).wrong == 2
+    assert accuracy_of(scores, scores, np.array([0, 1, 1, -1])).answered is None
+
+
+def test_float32_of_onnxruntime_needs_no_statistics():
+    accuracy = Accuracy(9, 50.0, 1.0, 0.0, -30.0, 30.0, 9, 0, 1e-6)
+    assert verdict_on(Row('onnxruntime', None, accuracy=accuracy), 0.5, 'interval')[0] == 'within'
+    assert verdict_on(Row('onnxruntime_int8', None, accuracy=accuracy), 0.5, 'interval')[0] == 'not shown'

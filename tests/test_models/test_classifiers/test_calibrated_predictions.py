@@ -93,6 +93,7 @@ THRESHOLD = dict(risk=0.1, confidence=0.9, threshold=0.5)
         (dict(precision='float16'), 'computed in float16, and these are in float32'),
         (dict(img_size=[64, 32]), 'computed from images of 64x32 pixels, and these have 32x32'),
         (dict(preprocessing_version=1), 'computed with preprocessing version 1, and here it is 2'),
+        (dict(token_merging_ratio=0.1), 'from tokens merged by 0.1, and here they are as the model merges them'),
     ],
 )
 def test_a_guarantee_of_other_scores_is_refused(made_for, said, monkeypatch):

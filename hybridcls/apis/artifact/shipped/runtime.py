@@ -38,6 +38,7 @@ class Model:
     Args:
         folder: That of ``model.json``. Defaults to that of this file.
         check_files: Whether the SHA-256 of each file is compared with the sidecar's. Defaults to True.
+        threads: Of the CPU, for a graph in ONNX or OpenVINO. Defaults to None: as many as the runtime takes.
 
     Raises:
         ValueError: If a file is missing or changed, or the sidecar is of another version or contradicts itself.
@@ -46,11 +47,16 @@ class Model:
 
     enrolled: Optional[Any] = None  # classes that enroll.py has added
 
-    def __init__(self, folder: Union[str, 'os.PathLike[str]', None] = None, check_files: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Union[str, 'os.PathLike[str]', None] = None,
+        check_files: bool = True,
+        threads: Optional[int] = None,
+    ) -> None:
         self.folder = os.fspath(folder) if folder is not None else os.path.dirname(os.path.abspath(__file__))
         self.sidecar = read_sidecar(self.folder, check_files)
         self.classes: list[str] = self.sidecar['classes']
-        self._run = open_graph(self.folder, self.sidecar['model'])
+        self._run = open_graph(self.folder, self.sidecar['model'], threads)
         if self.sidecar.get('enrolled'):
             self.enrolled = _beside('enroll').EnrolledClasses(self.folder, self.sidecar)
 
@@ -265,7 +271,7 @@ def _few(names: list[str]) -> str:
 # The graph
 
 
-def open_graph(folder: str, model: Json) -> Callable[[np.ndarray], Outputs]:
+def open_graph(folder: str, model: Json, threads: Optional[int] = None) -> Callable[[np.ndarray], Outputs]:
     """Return a function from images, uint8 (N, h, w, 3), to the outputs by name."""
     path, names, kind = os.path.join(folder, model['file']), list(model['outputs']), model['format']
     needs = {'onnx': 'onnxruntime', 'openvino': 'openvino', 'torch_export': 'torch'}
@@ -275,14 +281,17 @@ def open_graph(folder: str, model: Json) -> Callable[[np.ndarray], Outputs]:
         if kind == 'onnx':
             import onnxruntime
 
-            session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = threads or 0
+            session = onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])
             given = model['input']['name']
             return lambda batch: dict(zip(names, session.run(names, {given: batch})))
         if kind == 'openvino':
             import openvino
 
             # Left to itself it computes in bfloat16 where the CPU can.
-            compiled = openvino.Core().compile_model(path, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
+            hints = {'INFERENCE_PRECISION_HINT': 'f32', **({'INFERENCE_NUM_THREADS': threads} if threads else {})}
+            compiled = openvino.Core().compile_model(path, 'CPU', hints)
 
             def run_openvino(batch: np.ndarray) -> Outputs:
                 found = compiled(batch)
