@@ -96,6 +96,50 @@ def test_decisions_go_into_the_next_training(audited, capsys):
     assert record.classes[record.labels[names.index(rows[0]['path'])]] == rows[0]['suggested']
 
 
+def test_a_second_round_writes_a_table_that_is_used_alone(audited, tmp_path, capsys):
+    first = tmp_path / 'first.csv'
+    row_of = {row['path']: row for row in rows_of(audited / 'audit.csv')}
+    wrong = [dict(row_of[name], decision='relabel') for name in ('5.png', '30.png')]
+    wrong[1]['suggested'] = wrong[1]['label']  # relabelled as it was: wrong again
+    others = [dict(path='2.png', label='blue', decision='drop'), dict(path='8.png', label='blue', decision='keep')]
+    with first.open('w', newline='', encoding='utf8') as file:
+        writer = csv.DictWriter(file, wrong[0])
+        writer.writeheader()
+        writer.writerows([*wrong, *others])
+    options = ['--device', 'cpu', '--cfg-options', 'train_cfg.max_epochs=3']
+    run('train', audited / 'config.py', '--drop', first, '--relabel', first, '--work-dir', tmp_path / 'w', *options)
+    first.unlink()  # the work dir knows
+    (tmp_path / 'w').rename(tmp_path / 'moved')
+    capsys.readouterr()
+    run('audit', tmp_path / 'moved', '--top', 1, '--decide', 'drop', '--device', 'cpu')
+    second = tmp_path / 'moved' / 'audit.csv'
+    assert f'holds 4 decisions of before. Next: hybridcls train CONFIG --drop {second} --relabel {second}' in (
+        capsys.readouterr().out
+    )
+    new, *before = rows_of(second)
+    assert (new['decision'], new['before']) == ('drop', '')
+    assert new['path'] not in row_of or new['path'] not in ('5.png', '30.png')
+    found = {row['path']: (row['label'], row['suggested'], row['decision'], row['before']) for row in before}
+    assert found == {
+        row['path']: (row['label'], row.get('suggested') or found[row['path']][1], row['decision'], row['decision'])
+        for row in [*wrong, *others]
+    }
+    assert (found['2.png'][1], found['8.png'][1] in ('red', 'green')) == ('', True)
+    page = (tmp_path / 'moved' / 'audit.html').read_text(encoding='utf8')
+    assert 'Decided before this training: 1 dropped, 2 relabelled, 1 kept.' in page
+    dataset = dict(type='ImageFolder', data_root=str(audited), ann_file='labels.csv', pipeline=PIPELINE)
+    labels = DATASETS.build(dataset).get_gt_labels()
+    decided = DATASETS.build({**dataset, 'drop': str(second), 'relabel': str(second)})
+    paths = {decided.get_data_info(row)['img_path'].rsplit('/', 1)[1] for row in range(len(decided))}
+    assert {f'{row}.png' for row in range(48)} - paths == {'2.png', new['path']}
+    text = second.read_text(encoding='utf8').replace('relabel,relabel', ',relabel')  # taken back
+    second.write_text(text, encoding='utf8')
+    back = DATASETS.build({**dataset, 'drop': str(second)})
+    for row in range(len(back)):
+        info = back.get_data_info(row)
+        assert info['gt_label'] == labels[int(info['img_path'].rsplit('/', 1)[1][:-4])]
+
+
 def test_decide_fills_the_table_for_the_next_training(audited, capsys):
     out, table = audited / 'all.html', audited / 'all.csv'
     run('audit', audited / 'w', '--out', out, '--top', 2, '--decide', 'relabel', '--device', 'cpu')

@@ -2,18 +2,19 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
 
-from hybridcls.checks import listed
+from hybridcls.checks import counted, listed
 from hybridcls.structures.sample_record import SAMPLE_RECORD_FILE, SampleRecord
 
 from ..held_out_images import training_dataset
 from ..image_inputs import Item, read_inputs
 from ..inferencer import HybridInferencer
+from .decided_before import DecidedImage, decided_before, name_key
 
 __all__ = ['TrainingImages', 'training_images']
 
@@ -29,6 +30,7 @@ class TrainingImages:
         root (str): The folder that their paths start from; ``''`` where they have no common one.
         record (SampleRecord, optional): What the training recorded of these images, in this order.
         notes (list[str]): Sentences about where they come from.
+        decided (list[DecidedImage]): What was decided before the training, on images that are not among these, too.
     """
 
     items: list[Item]
@@ -37,6 +39,7 @@ class TrainingImages:
     root: str
     record: Optional[SampleRecord]
     notes: list[str]
+    decided: list[DecidedImage] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -46,12 +49,30 @@ class TrainingImages:
         row_of = {item.path: row for row, item in enumerate(self.items)}
         rows = np.array([row_of[item.path] for item in items], np.int64)
         record = None if self.record is None else self.record.part(rows)
-        return TrainingImages(items, self.labels[rows], self.classes, self.root, record, self.notes)
+        return replace(self, items=items, labels=self.labels[rows], record=record)
 
     def names(self) -> list[str]:
         """Return the paths as a table names them: below ``root``, where they are."""
         above = os.path.join(self.root, '') if self.root else ''
         return [str(item.path).removeprefix(above) for item in self.items]
+
+    def decided_rows(self) -> dict[int, DecidedImage]:
+        """Return what was decided before on those of these images that have some, by row."""
+        if not self.decided:
+            return {}
+        found = {name_key(one.name): one for one in self.decided}
+        keys = (name_key(name) for name in self.names())
+        return {row: found[key] for row, key in enumerate(keys) if key in found}
+
+    def given_labels(self) -> list[str]:
+        """Return the labels of the data, which are not those of the training where images were relabelled.
+
+        A label is ``''`` where the table that relabelled its image did not name it.
+        """
+        names = [self.classes[label] for label in self.labels]
+        for row, one in self.decided_rows().items():
+            names[row] = one.label if one.decision == 'relabel' else names[row]
+        return names
 
 
 def training_images(model: HybridInferencer, data: Optional[str] = None) -> TrainingImages:
@@ -79,6 +100,7 @@ def training_images(model: HybridInferencer, data: Optional[str] = None) -> Trai
         items, root = list(read_inputs(data, 'audit').items), data if os.path.isdir(data) else os.path.dirname(data)
     else:
         items, root = _of_config(model.config, model.checkpoint_path)
+    decided, lost = decided_before(model.config, model.checkpoint_path, root)
     number_of = {name: number for number, name in enumerate(model.classes)}
     labels = np.array([number_of.get(model.class_of(item.label) or '', -1) for item in items], np.int64)
     if not (labels >= 0).any():
@@ -86,11 +108,15 @@ def training_images(model: HybridInferencer, data: Optional[str] = None) -> Trai
             f'audit: expected images of the classes of the model ({listed(model.classes, 5)}), got none. Name class '
             'folders as the classes, or a table with path and label: --data DATA.'
         )
-    notes = [note]
+    notes = [note, *lost]
     if (labels < 0).any():
-        notes.append(f'{(labels < 0).sum()} images have no label that the model has a class for: left out.')
+        unknown = counted(int((labels < 0).sum()), 'image')
+        notes.append(f'Left out, without a label that the model has a class for: {unknown}.')
+    images = TrainingImages(items, labels, model.classes, root, None, notes, decided)
+    for row, one in images.decided_rows().items():  # as the training had them
+        labels[row] = -1 if one.decision == 'drop' else number_of.get(one.new, labels[row])
     kept = np.flatnonzero(labels >= 0)
-    return TrainingImages([items[row] for row in kept], labels[kept], model.classes, root, None, notes)
+    return replace(images, items=[items[row] for row in kept], labels=labels[kept])
 
 
 def find_record(checkpoint: str) -> Optional[SampleRecord]:
@@ -116,23 +142,24 @@ def _of_record(model: HybridInferencer, record: SampleRecord, data: Optional[str
         above = os.path.join(record.root, '')
         paths = [os.path.join(root, path.removeprefix(above)) for path in record.paths]
     items = [Item(path, path, record.classes[label]) for path, label in zip(paths, record.labels, strict=True)]
-    note = (
-        f'The training was recorded in {record.seen.max()} epochs ({len(record.epochs)} of them are kept one by one).'
-    )
-    notes = [note]
+    kept = f' (kept one by one: {len(record.epochs)})' if len(record.epochs) < record.seen.max() else ''
+    note = f'The training was recorded in {counted(int(record.seen.max()), "epoch")}{kept}.'
+    decided, lost = decided_before(model.config, model.checkpoint_path, record.root)
+    notes = [note, *lost]
     if not paths[0].startswith('#') and not any(map(os.path.isfile, paths[:100])):
         notes.append(
             f'The images are not where they were ({paths[0]}): the page has no pictures. Where they are now: '
             '--data FOLDER.'
         )
-    return TrainingImages(items, record.labels.astype(np.int64), tuple(record.classes), root, record, notes)
+    return TrainingImages(items, record.labels.astype(np.int64), tuple(record.classes), root, record, notes, decided)
 
 
 def _of_config(cfg: Mapping[str, Any], checkpoint: str) -> tuple[list[Item], str]:
     """List the images of the training set of a config."""
     from hybridcls.registry import DATASETS
 
-    settings = dict(training_dataset(cfg))
+    # What was decided is put in later: its tables may be gone.
+    settings = {key: value for key, value in training_dataset(cfg).items() if key not in ('drop', 'relabel')}
     advice = 'Name labelled images: --data DATA.'
     if not settings.get('type'):
         raise FileNotFoundError(f'audit: expected a config with training images in {checkpoint}, got none. {advice}')

@@ -1,9 +1,14 @@
 """One audit of the data of a training: a page, the suspects as a table, and the same numbers as JSON."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
+
+import numpy as np
+
+from hybridcls.checks import counted
 
 from ..inferencer import HybridInferencer
 from ..report.evaluated_images import evaluate_images
@@ -14,7 +19,7 @@ from .held_out_audit import audit_held_out, find_held_out
 from .label_neighbours import neighbour_votes
 from .label_suspects import find_suspects
 from .suspects_section import suspects_section
-from .suspects_table import decided_rows, suspects_table
+from .suspects_table import decided_rows, new_rows, suspect_again, suspects_table
 
 __all__ = ['Audit', 'audit_data']
 
@@ -77,9 +82,10 @@ def audit_data(
     if len(seen) < len(images):
         unread = len(images) - len(seen)
         images = images.part(seen.items)
-        images.notes.append(f'{unread} images cannot be read: left out.')
+        images.notes.append(f'Left out, not readable: {counted(unread, "image")}.')
         tell(images.notes[-1])
-    tell(f'{len(images)} training images in {time.monotonic() - began:.0f} s; comparing labels (may take minutes).')
+    read = counted(len(images), 'training image')
+    tell(f'{read} in {time.monotonic() - began:.0f} s; comparing labels (may take minutes).')
     scores, count = {}, len(images.classes)
     if seen.embeddings is not None:
         scores['cross_validated'] = cross_validated_scores(seen.embeddings, images.labels, count)
@@ -89,12 +95,15 @@ def audit_data(
     suspects = find_suspects(images.labels, count, scores, images.record)
     if suspects.caution:
         tell(suspects.caution)
-    count = suspects.listed if top is None else min(top, len(images))
+    count = suspects.listed
+    if top is not None:  # so many on which nothing was decided
+        places = np.flatnonzero(~np.isin(suspects.order, [*images.decided_rows()]))
+        count = len(images) if top > len(places) else int(places[top - 1]) + 1 if top else 0
     rest = audit_held_out(model, images, seen, others, rate, batch_size, workers, tell)
     sections = [suspects_section(images, suspects, count), *rest.sections]
     html = render(
         f'Audit of {Path(model.checkpoint_path).resolve().parent.name}',
-        f'{len(images)} training images, {time.strftime("%Y-%m-%d %H:%M")}.',
+        f'{read}, {time.strftime("%Y-%m-%d %H:%M")}.',
         sections,
     )
     numbers = dict(
@@ -105,8 +114,11 @@ def audit_data(
         expected_wrong=suspects.expected,
         contradicted=suspects.contradicted,
         **rest.numbers,
-        listed=count,
+        listed=len(new_rows(images, suspects, count)),
+        known=suspects.listed - len(new_rows(images, suspects, suspects.listed)),
+        suspect_again=len(suspect_again(images, suspects, count)),
         decided=len(decided_rows(images, suspects, count, decide)) if decide else 0,
+        decided_before=dict(Counter(one.decision for one in images.decided)),
         seconds=time.monotonic() - began,
     )
     return Audit(html, suspects_table(images, suspects, count, decide), numbers, rest.tables)
