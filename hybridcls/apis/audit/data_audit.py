@@ -116,7 +116,7 @@ def audit_data(
         **rest.numbers,
         listed=len(new_rows(images, suspects, count)),
         known=suspects.listed - len(new_rows(images, suspects, suspects.listed)),
-        suspect_again=len(suspect_again(images, suspects, count)),
+        suspect_again=len(suspect_again(images, suspects)),
         decided=len(decided_rows(images, suspects, count, decide)) if decide else 0,
         decided_before=dict(Counter(one.decision for one in images.decided)),
         seconds=time.monotonic() - began,

@@ -28,13 +28,14 @@ def slices_section(search: SliceSearch, images: EvaluatedImages, classes: Sequen
         classes (Sequence[str]): Names.
     """
     found = [f'{one.sentence(OUTCOMES[one.outcome])}{_same(one)}' for one in search.found]
+    compared = f'{counted(search.tested, "group")} of {counted(len(images), "held-out image")}'
     says = [
         *(found or ['No group stands out.']),
-        f'Compared with the others: {counted(search.tested, "group")} of {counted(len(images), "held-out image")}, by the '
-        'look of the images, folders, columns of tables, classes, clusters and gate, and by pairs of these; inside the '
-        'classes, so that what is called dark is not just a hard class. Where errors have nothing to do with all this, '
-        f'any group at all is listed with a probability of at most {100 * search.rate:.3g} %. A group was chosen because '
-        'it is extreme here: of new images expect a difference that is smaller.',
+        f'Compared with the others: {compared}, by the look of the images, folders, columns of tables, classes, '
+        'clusters and gate, and by pairs of these; inside the classes, so that what is called dark is not just a hard '
+        'class. Where errors have nothing to do with all this, any group at all is listed with a probability of at '
+        f'most {100 * search.rate:.3g} %. A group was chosen because it is extreme here: of new images expect a '
+        'difference that is smaller.',
         *search.notes,
     ]
     rows = [

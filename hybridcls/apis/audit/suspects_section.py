@@ -49,7 +49,7 @@ def suspects_section(images: TrainingImages, suspects: Suspects, count: int) -> 
         says.append(f'The table has the first {_ROWS} of {len(shown)}; the CSV file beside the page has all.')
     tables = [Table('Suspects, the most suspect first', head, cells, set(range(3, len(head))))] if cells else []
     if images.decided:
-        again = suspect_again(images, suspects, count)
+        again = suspect_again(images, suspects)
         says.append(_decided(images, again))
         if again:
             pictures = [_picture(images, suspects, row) for row in again[:_PICTURES]]

@@ -43,10 +43,10 @@ def new_rows(images: TrainingImages, suspects: Suspects, count: int) -> list[int
     return [int(row) for row in suspects.order[:count] if int(row) not in decided]
 
 
-def suspect_again(images: TrainingImages, suspects: Suspects, count: int) -> list[int]:
-    """Return those of the first suspects that were relabelled before: their new label looks wrong, too."""
-    decided = images.decided_rows()
-    return [int(row) for row in suspects.order[:count] if int(row) in decided and decided[int(row)].new]
+def suspect_again(images: TrainingImages, suspects: Suspects) -> list[int]:
+    """Return those that were relabelled before and whose new label the signals together contradict, too."""
+    new = {row for row, one in images.decided_rows().items() if one.new}
+    return [int(row) for row in suspects.order if int(row) in new and suspects.score[row] > 0.5]
 
 
 def suspects_table(images: TrainingImages, suspects: Suspects, count: int, decide: Optional[str] = None) -> bytes:
@@ -75,7 +75,7 @@ def suspects_table(images: TrainingImages, suspects: Suspects, count: int, decid
         label, suggested = images.classes[images.labels[row]], images.classes[suspects.suggested[row]]
         writer.writerow([names[row], label, suggested, decide if row in decided else '', '', '', *numbers(row)])
     rows = {one.name: row for row, one in images.decided_rows().items()}
-    again = suspect_again(images, suspects, count)
+    again = suspect_again(images, suspects)
     order = {row: place for place, row in enumerate(again)}
     for one in sorted(images.decided, key=lambda one: order.get(rows.get(one.name, -1), len(order))):
         row = rows.get(one.name, -1)
