@@ -98,6 +98,9 @@ def run(args: Namespace) -> int:
         print_json(dict(command='audit', out=out, table=table_out, **plain_results(audit.numbers, finite=True)))
     else:
         numbers = audit.numbers
+        if not numbers['images']:
+            tell(f'The images of the training are not there; slices and duplicates of the held-out ones: {out}')
+            return 0
         known = f', {numbers["known"]} of them decided on before' if numbers['known'] else ''
         tell(f'{numbers["suspects"]} of {counted(numbers["images"], "label")} look wrong{known}: {out}')
         tell(_next(args.decide, numbers, table_out))

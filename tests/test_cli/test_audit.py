@@ -1,7 +1,9 @@
 """`hybridcls train --record`, `hybridcls audit`, and the training that its table changes."""
 
 import csv
+import io
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -9,11 +11,13 @@ from mmengine.config import Config
 from PIL import Image
 from toy_runs import train
 
+from hybridcls.apis.audit import audit_data
 from hybridcls.apis.audit.audited_images import training_images
 from hybridcls.apis.inferencer import HybridInferencer
 from hybridcls.cli.main import SUBCOMMANDS, parse_args
 from hybridcls.command_line import run_tool
 from hybridcls.registry import DATASETS
+from hybridcls.structures.sample_record import SampleRecord
 
 PIPELINE = [dict(type='LoadImage'), dict(type='PackInputs')]
 
@@ -170,6 +174,53 @@ def test_without_a_record(audited, tmp_path):
     Image.open(audited / '0.png').save(tmp_path / 'other' / 'a' / '0.png')
     with pytest.raises(ValueError, match='expected images of the classes of the model'):
         training_images(model, str(tmp_path / 'other'))
+
+
+def test_what_can_be_done_where_the_training_images_are_gone(audited, tmp_path):
+    work_dir, held_out = tmp_path / 'w', tmp_path / 'held_out'
+    work_dir.mkdir()
+    (work_dir / 'epoch_6.pth').symlink_to(audited / 'w' / 'epoch_6.pth')
+    model = HybridInferencer(work_dir / 'epoch_6.pth', 'cpu')
+    model.config.train_dataloader.dataset.data_root = str(tmp_path / 'gone')
+    for row in range(12):
+        for name in [('red', 'green', 'blue')[row % 3], *(['blue'] if row == 0 else [])]:
+            (held_out / name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(audited / f'{row}.png', held_out / name)
+    told = []
+    found = audit_data(model, held_out=str(held_out), tell=told.append)
+    assert told[0].startswith('The labels of the training images are not looked at: the images of the training, ')
+    assert found.numbers['slices']['images'] == 13
+    assert (found.numbers['images'], found.numbers['duplicates']['contradicting']) == (0, 1)
+    assert '2 held out images, in 1 group, show the same under several labels.' in found.html
+    assert 'whether held-out ones are among them is not known' in found.html
+    assert len(found.table.splitlines()) == 1
+    with pytest.raises(FileNotFoundError, match=r'/none. does not exist'):
+        audit_data(model, str(tmp_path / 'none'))
+    model.config.test_dataloader = None
+    with pytest.raises(FileNotFoundError, match='are not there. Name them where they are now'):
+        audit_data(model)
+
+    record = SampleRecord.read(audited / 'w' / 'sample_record.npz')
+    record.root, record.paths = '/gone', [path.replace(str(audited), '/gone') for path in record.paths]
+    (work_dir / 'sample_record.npz').write_bytes(record.content())
+    by_record = audit_data(model, top=2)
+    rows = list(csv.DictReader(io.StringIO(by_record.table.decode())))
+    assert {row['path'] for row in rows} == {'5.png', '30.png'}
+    assert 'the record alone tells of their labels' in by_record.html
+    assert audit_data(model, str(audited), top=2).table.count(b'neighbours') == 3  # they have moved there
+    with pytest.raises(ValueError, match=r'48 recorded images below --data .*/gone: name the folder'):
+        audit_data(model, str(held_out))
+
+
+def test_a_folder_without_a_record_is_audited_without_its_held_out_images(audited, tmp_path):
+    (tmp_path / 'epoch_6.pth').symlink_to(audited / 'w' / 'epoch_6.pth')
+    for name, image in (('red', 0), ('green', 1), ('blue', 2)):
+        (tmp_path / 'data' / name).mkdir(parents=True)
+        shutil.copy(audited / f'{image}.png', tmp_path / 'data' / name / 'a.png')
+    (tmp_path / 'split.csv').write_text('path,label,split,group\nred/a.png,red,train,\nblue/a.png,blue,val,\n')
+    images = training_images(HybridInferencer(tmp_path / 'epoch_6.pth', 'cpu'), str(tmp_path / 'data'))
+    assert images.names() == ['green/a.png', 'red/a.png']
+    assert images.notes[1].endswith('split.csv): 1 of 3 images.')
 
 
 def test_user_errors(audited, tmp_path, capsys):

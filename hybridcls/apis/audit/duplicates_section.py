@@ -11,7 +11,7 @@ from hybridcls.functional.metrics.intervals import Interval
 from ..image_inputs import Item
 from ..report.html_page import Section
 from ..report.thumbnails import thumbnail
-from .duplicate_groups import DuplicateGroup, Duplicates, Leaks
+from .duplicate_groups import HELD_OUT, TRAINING, DuplicateGroup, Duplicates, Leaks
 
 __all__ = ['duplicates_numbers', 'duplicates_section', 'duplicates_table']
 
@@ -41,20 +41,24 @@ def duplicates_section(
         f'{counted(found.held_out, "held-out one")}.'
     ]
     if contradicting:
-        images = sum(len(one.training) for one in contradicting)
+        images = sum(len(one.training or one.held_out) for one in contradicting)
+        split = TRAINING if found.training else HELD_OUT
         says.append(
-            f'{images} training images, in {counted(len(contradicting), "group")}, show the same under several labels.'
+            f'{images} {split} images, in {counted(len(contradicting), "group")}, show the same under several labels.'
         )
     if copies:
         says.append(f'Copies, to the byte, of others of their class: {counted(len(copies), "training image")}.')
     if leaks is not None:
         says.append(_sentence(leaks))
-    elif found.held_out:
+    elif found.held_out and found.training:
         says.append('No held-out image is among the training images.')
+    elif not found.training:
+        says.append('The training images are not there: whether held-out ones are among them is not known.')
+        says += [f'Groups of held-out images that show the same: {len(found.groups)}.'] if found.groups else []
     if not found.groups:
         says.append('No image is there twice.')
     groups = [dict(title=_title(one), pictures=_pictures(one, training, held_out, classes)) for one in
-              found.groups[:_GROUPS] if one.contradicts or one.is_leak]  # fmt: skip
+              found.groups[:_GROUPS] if one.contradicts or one.is_leak or not one.training]  # fmt: skip
     return Section('duplicates', 'Duplicates and leaks', says, groups=groups)
 
 

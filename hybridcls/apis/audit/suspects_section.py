@@ -22,7 +22,9 @@ def suspects_section(images: TrainingImages, suspects: Suspects, count: int) -> 
         suspects (Suspects): All, ranked.
         count (int): How many are shown.
     """
-    says = [*images.notes, *([suspects.caution] if suspects.caution else []), _estimate(images, suspects)]
+    says = list(images.notes)
+    if len(images):
+        says += [*([suspects.caution] if suspects.caution else []), _estimate(images, suspects)]
     shown = new_rows(images, suspects, count)
     by_pair: dict[tuple[int, int], list[int]] = {}
     for row in shown:
