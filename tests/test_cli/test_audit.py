@@ -10,6 +10,7 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 from toy_runs import train
+from trained_checkpoints import CNN, config_of, write_checkpoint
 
 from hybridcls.apis.audit import audit_data
 from hybridcls.apis.audit.audited_images import training_images
@@ -197,7 +198,7 @@ def test_what_can_be_done_where_the_training_images_are_gone(audited, tmp_path):
     with pytest.raises(FileNotFoundError, match=r'/none. does not exist'):
         audit_data(model, str(tmp_path / 'none'))
     model.config.test_dataloader = None
-    with pytest.raises(FileNotFoundError, match='are not there. Name them where they are now'):
+    with pytest.raises(FileNotFoundError, match='are not there'):
         audit_data(model)
 
     record = SampleRecord.read(audited / 'w' / 'sample_record.npz')
@@ -221,6 +222,19 @@ def test_a_folder_without_a_record_is_audited_without_its_held_out_images(audite
     images = training_images(HybridInferencer(tmp_path / 'epoch_6.pth', 'cpu'), str(tmp_path / 'data'))
     assert images.names() == ['green/a.png', 'red/a.png']
     assert images.notes[1].endswith('split.csv): 1 of 3 images.')
+
+
+@pytest.mark.parametrize(
+    ('head', 'message'),
+    [
+        (dict(type='SupConHead'), 'got SupConHead, which has embeddings alone. Audit the phase'),
+        (dict(type='MultiLabelHead', num_classes=4), 'one class an image, got several by MultiLabelHead'),
+    ],
+)
+def test_heads_without_one_class_an_image(tmp_path, head, message):
+    model = HybridInferencer(write_checkpoint(tmp_path / 'a.pth', config_of(CNN, head))[0], 'cpu')
+    with pytest.raises(ValueError, match=message):
+        audit_data(model)
 
 
 def test_user_errors(audited, tmp_path, capsys):

@@ -61,7 +61,7 @@ class TrainingImages:
         """Whether some of the images can be looked at; a record tells of them where they are gone, too."""
         if self.record is None:
             return len(self) > 0
-        return any('://' in item.path or os.path.isfile(item.path) for item in self.items)
+        return any('://' in path or os.path.isfile(path) for path in map(str, (item.path for item in self.items)))
 
     def names(self) -> list[str]:
         """Return the paths as a table names them: below ``root``, where they are."""

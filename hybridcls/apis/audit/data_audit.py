@@ -70,8 +70,13 @@ def audit_data(
         ValueError: If the model has no classes, or several an image; see :func:`training_images`.
         FileNotFoundError: If there are no images.
     """
-    if not model.classes or model.multi_label:
-        raise ValueError(f'audit: expected a model with one class an image, got {model.head_name}.')
+    if model.multi_label:
+        raise ValueError(f'audit: expected a model with one class an image, got several by {model.head_name}.')
+    if not model.classes:
+        raise ValueError(
+            f'audit: expected a model that names a class of an image, got {model.head_name}, which has embeddings '
+            'alone. Audit the phase that trains a classifier on them.'
+        )
     if len(model.classes) < 2:
         raise ValueError(f'audit: expected a model of 2 classes or more, got one, {model.classes[0]!r}.')
     began = time.monotonic()
