@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 __all__ = [
-    'UnknownNameError', 'did_you_mean', 'explain_unknown_name', 'listed', 'check_number', 'check_choice',
+    'UnknownNameError', 'did_you_mean', 'explain_unknown_name', 'listed', 'counted', 'check_number', 'check_choice',
     'check_known_keys', 'check_installed', 'check_file', 'decode_text', 'near_files', 'without_type',
 ]  # fmt: skip
 
@@ -54,6 +54,21 @@ def listed(names: Iterable[str], most: int = 20, between: str = ', ') -> str:
     """
     names = list(names)
     return between.join(names[:most]) + (f' and {len(names) - most} more' if len(names) > most else '')
+
+
+def counted(number: int, word: str, more: str = '') -> str:
+    """Return a number with its noun in the singular or the plural.
+
+    Args:
+        number (int): How many.
+        word (str): The singular.
+        more (str): The plural. Defaults to ``''``: with an s.
+
+    Example:
+        >>> counted(1, 'class', 'classes'), counted(2000, 'image')
+        ('1 class', '2,000 images')
+    """
+    return f'{number} {word}' if number == 1 else f'{number:,} {more or word + "s"}'
 
 
 def check_number(

@@ -9,9 +9,9 @@ import shlex
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
-from hybridcls.checks import check_file, check_number
+from hybridcls.checks import check_file, check_number, counted
 
 from .image_options import add_image_options, check_images, check_model, open_model
 from .json_output import print_json, stdout_for_json, tell
@@ -98,20 +98,29 @@ def run(args: Namespace) -> int:
         print_json(dict(command='audit', out=out, table=table_out, **plain_results(audit.numbers, finite=True)))
     else:
         numbers = audit.numbers
-        tell(f'{numbers["suspects"]} of {numbers["images"]} labels look wrong: {out}')
-        tell(_next(args.decide, numbers['listed'], numbers['decided'], table_out))
+        if not numbers['images']:
+            tell(f'The images of the training are not there; slices and duplicates of the held-out ones: {out}')
+            return 0
+        known = f', {numbers["known"]} of them decided on before' if numbers['known'] else ''
+        tell(f'{numbers["suspects"]} of {counted(numbers["images"], "label")} look wrong{known}: {out}')
+        tell(_next(args.decide, numbers, table_out))
     return 0
 
 
-def _next(decide: Optional[str], listed: int, decided: int, table: str) -> str:
+def _next(decide: Optional[str], numbers: dict[str, Any], table: str) -> str:
     """Say what to do with the table."""
-    file = shlex.quote(table)
+    file, before = shlex.quote(table), numbers['decided_before']
     if not decide:
-        return (
+        text = (
             f'Decide in {table} (column decision: drop, relabel, keep), then: hybridcls train CONFIG --drop {file} '
             f'--relabel {file} (leave out the one that no line decides)'
         )
-    text = f'{table} decides {decide} for {decided} of {listed}'
-    if decided < listed:
+        return f'{text}. What was decided before is in it.' if before else text
+    text = f'{table} decides {decide} for {numbers["decided"]} of {numbers["listed"]}'
+    if numbers['decided'] < numbers['listed']:
         text += '; the others are the last of their class, and yours to decide'
-    return text + (f'. Next: hybridcls train CONFIG --{decide} {file}' if decided else '.')
+    if before:
+        text += f', and holds {counted(sum(before.values()), "decision")} of before'
+    made = {decide} if numbers['decided'] else set()
+    options = [f'--{what} {file}' for what in ('drop', 'relabel') if what in made | before.keys()]
+    return text + (f'. Next: hybridcls train CONFIG {" ".join(options)}' if options else '.')

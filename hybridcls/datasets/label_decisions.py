@@ -7,7 +7,7 @@ import itertools
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Union
 
 from mmengine import fileio
@@ -27,17 +27,31 @@ class LabelDecisions:
         file (str): The table.
         drop (dict[str, str]): Images to leave out: path to the label that the table says they have, ``''`` if none.
         relabel (dict[str, tuple[str, str]]): Images of another class: path to that label and the new one.
+        keep (dict[str, str]): Images that were looked at and stay: path to that label. They change no training.
+        unread (int): So many lines have the decision, of ``drop`` and ``relabel``, that was not asked for.
     """
 
     file: str
     drop: dict[str, str]
     relabel: dict[str, tuple[str, str]]
+    keep: dict[str, str] = field(default_factory=dict)
+    unread: int = 0
 
     @property
     def digest(self) -> str:
-        """A hash of the decisions, whatever else the table says."""
+        """A hash of the decisions that change a training, whatever else the table says."""
         content = json.dumps([sorted(self.drop.items()), sorted(self.relabel.items())])
         return hashlib.sha256(content.encode('utf8', 'surrogatepass')).hexdigest()[:16]
+
+    def content(self) -> bytes:
+        """Return a table of these decisions, UTF-8, which :func:`read_decisions` reads as the same."""
+        text = io.StringIO(newline='')
+        writer = csv.writer(text)
+        writer.writerow(['path', 'label', 'suggested', 'decision'])
+        writer.writerows([path, label, '', 'drop'] for path, label in self.drop.items())
+        writer.writerows([path, label, new, 'relabel'] for path, (label, new) in self.relabel.items())
+        writer.writerows([path, label, '', 'keep'] for path, label in self.keep.items())
+        return text.getvalue().encode()
 
 
 def read_decisions(caller: str, given: Union[str, Mapping[str, Any]], what: str) -> LabelDecisions:
@@ -69,7 +83,9 @@ def read_decisions(caller: str, given: Union[str, Mapping[str, Any]], what: str)
                 'of hybridcls audit, or name the columns path, suggested, decision.'
             )
     found: dict[str, Any] = {}
+    keep: dict[str, str] = {}
     decided: set[str] = set()
+    unread = 0
     for line, row in rows:
         decision = row.get('decision', what).strip().lower()
         if decision and decision not in DECISIONS:
@@ -82,6 +98,8 @@ def read_decisions(caller: str, given: Union[str, Mapping[str, Any]], what: str)
             raise ValueError(f'{caller}: {file} decides on {path!r} twice, again in line {line}. Delete one line.')
         decided.update({path} if decision else ())
         if decision != what:
+            unread += decision in ('drop', 'relabel')
+            keep.update({path: label} if decision == 'keep' else {})
             continue
         if what == 'relabel' and not row['suggested']:
             raise ValueError(f'{caller}: expected a new label (column suggested) in line {line} of {file}, got none.')
@@ -91,7 +109,7 @@ def read_decisions(caller: str, given: Union[str, Mapping[str, Any]], what: str)
             f'{caller}: no line of {file} has the decision {what!r}. Write it into the column decision, or leave '
             f'{what} out.'
         )
-    decisions = LabelDecisions(file, **{'drop': {}, 'relabel': {}, what: found})
+    decisions = LabelDecisions(file, keep=keep, unread=unread, **{'drop': {}, 'relabel': {}, what: found})
     if settings.get('digest') not in (None, decisions.digest):
         raise ValueError(
             f'{caller}: the decisions in {file} are others than when this training began. Take the old ones back, or '

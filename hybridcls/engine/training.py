@@ -22,7 +22,7 @@ from .config.dataloaders import check_dataloaders, limit_dataloaders
 from .config.distributed import distributed
 from .config.fused_optimizer import fused_optimizer
 from .config.image_folders import check_image_folders
-from .config.label_tables import label_tables
+from .config.label_tables import has_label_tables, label_tables
 from .config.layers import ConfigError
 from .config.main_head import main_head
 from .config.memory_format import channels_last, set_memory_format
@@ -146,7 +146,7 @@ def prepare_training(
     apply(cfg, start_from, options.resume)
     apply(cfg, cache_folders, split_dir or cfg.work_dir)
     _divide_images(cfg, split_dir or cfg.work_dir, options, cfg.get('load_from') if cfg.get('resume') else None)
-    apply(cfg, label_tables)
+    _note_decisions(cfg, options.launcher or 'none')
     check_image_folders(cfg)
     apply(cfg, data_defaults, process_count(options.launcher or 'none'))
     apply(cfg, fractions)
@@ -203,6 +203,13 @@ def _divide_images(
         start_group(cfg, options.launcher or 'none')
         of_training = [] if checkpoint is None else [Path(checkpoint).parent, Path(checkpoint).parent.parent]
         apply(cfg, lambda _: decided_by_first(lambda: list(data_splits(cfg, folder, of_training, is_test))))
+
+
+def _note_decisions(cfg: Config, launcher: str) -> None:
+    """Keep the decisions on labels in the work dir; the first process writes for all."""
+    if has_label_tables(cfg):
+        start_group(cfg, launcher)
+        apply(cfg, lambda _: decided_by_first(lambda: list(label_tables(cfg))))
 
 
 def choose_work_dir(cfg: Config, work_dir: Optional[str]) -> str:

@@ -1,19 +1,24 @@
 """`hybridcls train --record`, `hybridcls audit`, and the training that its table changes."""
 
 import csv
+import io
 import json
+import shutil
 
 import numpy as np
 import pytest
 from mmengine.config import Config
 from PIL import Image
 from toy_runs import train
+from trained_checkpoints import CNN, config_of, write_checkpoint
 
+from hybridcls.apis.audit import audit_data
 from hybridcls.apis.audit.audited_images import training_images
 from hybridcls.apis.inferencer import HybridInferencer
 from hybridcls.cli.main import SUBCOMMANDS, parse_args
 from hybridcls.command_line import run_tool
 from hybridcls.registry import DATASETS
+from hybridcls.structures.sample_record import SampleRecord
 
 PIPELINE = [dict(type='LoadImage'), dict(type='PackInputs')]
 
@@ -96,6 +101,50 @@ def test_decisions_go_into_the_next_training(audited, capsys):
     assert record.classes[record.labels[names.index(rows[0]['path'])]] == rows[0]['suggested']
 
 
+def test_a_second_round_writes_a_table_that_is_used_alone(audited, tmp_path, capsys):
+    first = tmp_path / 'first.csv'
+    row_of = {row['path']: row for row in rows_of(audited / 'audit.csv')}
+    wrong = [dict(row_of[name], decision='relabel') for name in ('5.png', '30.png')]
+    wrong[1]['suggested'] = wrong[1]['label']  # relabelled as it was: wrong again
+    others = [dict(path='2.png', label='blue', decision='drop'), dict(path='8.png', label='blue', decision='keep')]
+    with first.open('w', newline='', encoding='utf8') as file:
+        writer = csv.DictWriter(file, wrong[0])
+        writer.writeheader()
+        writer.writerows([*wrong, *others])
+    options = ['--device', 'cpu', '--cfg-options', 'train_cfg.max_epochs=3']
+    run('train', audited / 'config.py', '--drop', first, '--relabel', first, '--work-dir', tmp_path / 'w', *options)
+    first.unlink()  # the work dir knows
+    (tmp_path / 'w').rename(tmp_path / 'moved')
+    capsys.readouterr()
+    run('audit', tmp_path / 'moved', '--top', 1, '--decide', 'drop', '--device', 'cpu')
+    second = tmp_path / 'moved' / 'audit.csv'
+    assert f'holds 4 decisions of before. Next: hybridcls train CONFIG --drop {second} --relabel {second}' in (
+        capsys.readouterr().out
+    )
+    new, *before = rows_of(second)
+    assert (new['decision'], new['before']) == ('drop', '')
+    assert new['path'] not in row_of or new['path'] not in ('5.png', '30.png')
+    found = {row['path']: (row['label'], row['suggested'], row['decision'], row['before']) for row in before}
+    assert found == {
+        row['path']: (row['label'], row.get('suggested') or found[row['path']][1], row['decision'], row['decision'])
+        for row in [*wrong, *others]
+    }
+    assert (found['2.png'][1], found['8.png'][1] in ('red', 'green')) == ('', True)
+    page = (tmp_path / 'moved' / 'audit.html').read_text(encoding='utf8')
+    assert 'Decided before this training: 1 dropped, 2 relabelled, 1 kept.' in page
+    dataset = dict(type='ImageFolder', data_root=str(audited), ann_file='labels.csv', pipeline=PIPELINE)
+    labels = DATASETS.build(dataset).get_gt_labels()
+    decided = DATASETS.build({**dataset, 'drop': str(second), 'relabel': str(second)})
+    paths = {decided.get_data_info(row)['img_path'].rsplit('/', 1)[1] for row in range(len(decided))}
+    assert {f'{row}.png' for row in range(48)} - paths == {'2.png', new['path']}
+    text = second.read_text(encoding='utf8').replace('relabel,relabel', ',relabel')  # taken back
+    second.write_text(text, encoding='utf8')
+    back = DATASETS.build({**dataset, 'drop': str(second)})
+    for row in range(len(back)):
+        info = back.get_data_info(row)
+        assert info['gt_label'] == labels[int(info['img_path'].rsplit('/', 1)[1][:-4])]
+
+
 def test_decide_fills_the_table_for_the_next_training(audited, capsys):
     out, table = audited / 'all.html', audited / 'all.csv'
     run('audit', audited / 'w', '--out', out, '--top', 2, '--decide', 'relabel', '--device', 'cpu')
@@ -126,6 +175,66 @@ def test_without_a_record(audited, tmp_path):
     Image.open(audited / '0.png').save(tmp_path / 'other' / 'a' / '0.png')
     with pytest.raises(ValueError, match='expected images of the classes of the model'):
         training_images(model, str(tmp_path / 'other'))
+
+
+def test_what_can_be_done_where_the_training_images_are_gone(audited, tmp_path):
+    work_dir, held_out = tmp_path / 'w', tmp_path / 'held_out'
+    work_dir.mkdir()
+    (work_dir / 'epoch_6.pth').symlink_to(audited / 'w' / 'epoch_6.pth')
+    model = HybridInferencer(work_dir / 'epoch_6.pth', 'cpu')
+    model.config.train_dataloader.dataset.data_root = str(tmp_path / 'gone')
+    for row in range(12):
+        for name in [('red', 'green', 'blue')[row % 3], *(['blue'] if row == 0 else [])]:
+            (held_out / name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(audited / f'{row}.png', held_out / name)
+    told = []
+    found = audit_data(model, held_out=str(held_out), tell=told.append)
+    assert told[0].startswith('The labels of the training images are not looked at: the images of the training, ')
+    assert found.numbers['slices']['images'] == 13
+    assert (found.numbers['images'], found.numbers['duplicates']['contradicting']) == (0, 1)
+    assert '2 held out images, in 1 group, show the same under several labels.' in found.html
+    assert 'whether held-out ones are among them is not known' in found.html
+    assert len(found.table.splitlines()) == 1
+    with pytest.raises(FileNotFoundError, match=r'/none. does not exist'):
+        audit_data(model, str(tmp_path / 'none'))
+    model.config.test_dataloader = None
+    with pytest.raises(FileNotFoundError, match='are not there'):
+        audit_data(model)
+
+    record = SampleRecord.read(audited / 'w' / 'sample_record.npz')
+    record.root, record.paths = '/gone', [path.replace(str(audited), '/gone') for path in record.paths]
+    (work_dir / 'sample_record.npz').write_bytes(record.content())
+    by_record = audit_data(model, top=2)
+    rows = list(csv.DictReader(io.StringIO(by_record.table.decode())))
+    assert {row['path'] for row in rows} == {'5.png', '30.png'}
+    assert 'the record alone tells of their labels' in by_record.html
+    assert audit_data(model, str(audited), top=2).table.count(b'neighbours') == 3  # they have moved there
+    with pytest.raises(ValueError, match=r'48 recorded images below --data .*/gone: name the folder'):
+        audit_data(model, str(held_out))
+
+
+def test_a_folder_without_a_record_is_audited_without_its_held_out_images(audited, tmp_path):
+    (tmp_path / 'epoch_6.pth').symlink_to(audited / 'w' / 'epoch_6.pth')
+    for name, image in (('red', 0), ('green', 1), ('blue', 2)):
+        (tmp_path / 'data' / name).mkdir(parents=True)
+        shutil.copy(audited / f'{image}.png', tmp_path / 'data' / name / 'a.png')
+    (tmp_path / 'split.csv').write_text('path,label,split,group\nred/a.png,red,train,\nblue/a.png,blue,val,\n')
+    images = training_images(HybridInferencer(tmp_path / 'epoch_6.pth', 'cpu'), str(tmp_path / 'data'))
+    assert images.names() == ['green/a.png', 'red/a.png']
+    assert images.notes[1].endswith('split.csv): 1 of 3 images.')
+
+
+@pytest.mark.parametrize(
+    ('head', 'message'),
+    [
+        (dict(type='SupConHead'), 'got SupConHead, which has embeddings alone. Audit the phase'),
+        (dict(type='MultiLabelHead', num_classes=4), 'one class an image, got several by MultiLabelHead'),
+    ],
+)
+def test_heads_without_one_class_an_image(tmp_path, head, message):
+    model = HybridInferencer(write_checkpoint(tmp_path / 'a.pth', config_of(CNN, head))[0], 'cpu')
+    with pytest.raises(ValueError, match=message):
+        audit_data(model)
 
 
 def test_user_errors(audited, tmp_path, capsys):

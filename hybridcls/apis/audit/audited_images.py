@@ -2,20 +2,27 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
 
-from hybridcls.checks import listed
+from hybridcls.checks import counted, listed
+from hybridcls.datasets.annotation_file import read_rows
+from hybridcls.datasets.class_folders import folders_in
+from hybridcls.datasets.split_names import split_folders, split_named
 from hybridcls.structures.sample_record import SAMPLE_RECORD_FILE, SampleRecord
 
-from ..held_out_images import training_dataset
+from ..held_out_images import split_file_of, training_dataset
 from ..image_inputs import Item, read_inputs
 from ..inferencer import HybridInferencer
+from ..report.configured_images import place_of
+from .decided_before import DecidedImage, decided_before, name_key
 
-__all__ = ['TrainingImages', 'training_images']
+__all__ = ['TrainingImages', 'no_images', 'training_images']
+
+_MOVED = 'Name them where they are now, or other labelled ones: --data DATA.'
 
 
 @dataclass
@@ -29,6 +36,7 @@ class TrainingImages:
         root (str): The folder that their paths start from; ``''`` where they have no common one.
         record (SampleRecord, optional): What the training recorded of these images, in this order.
         notes (list[str]): Sentences about where they come from.
+        decided (list[DecidedImage]): What was decided before the training, on images that are not among these, too.
     """
 
     items: list[Item]
@@ -37,6 +45,7 @@ class TrainingImages:
     root: str
     record: Optional[SampleRecord]
     notes: list[str]
+    decided: list[DecidedImage] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -46,12 +55,36 @@ class TrainingImages:
         row_of = {item.path: row for row, item in enumerate(self.items)}
         rows = np.array([row_of[item.path] for item in items], np.int64)
         record = None if self.record is None else self.record.part(rows)
-        return TrainingImages(items, self.labels[rows], self.classes, self.root, record, self.notes)
+        return replace(self, items=items, labels=self.labels[rows], record=record)
+
+    def are_there(self) -> bool:
+        """Whether some of the images can be looked at; a record tells of them where they are gone, too."""
+        if self.record is None:
+            return len(self) > 0
+        return any('://' in path or os.path.isfile(path) for path in map(str, (item.path for item in self.items)))
 
     def names(self) -> list[str]:
         """Return the paths as a table names them: below ``root``, where they are."""
         above = os.path.join(self.root, '') if self.root else ''
         return [str(item.path).removeprefix(above) for item in self.items]
+
+    def decided_rows(self) -> dict[int, DecidedImage]:
+        """Return what was decided before on those of these images that have some, by row."""
+        if not self.decided:
+            return {}
+        found = {name_key(one.name): one for one in self.decided}
+        keys = (name_key(name) for name in self.names())
+        return {row: found[key] for row, key in enumerate(keys) if key in found}
+
+    def given_labels(self) -> list[str]:
+        """Return the labels of the data, which are not those of the training where images were relabelled.
+
+        A label is ``''`` where the table that relabelled its image did not name it.
+        """
+        names = [self.classes[label] for label in self.labels]
+        for row, one in self.decided_rows().items():
+            names[row] = one.label if one.decision == 'relabel' else names[row]
+        return names
 
 
 def training_images(model: HybridInferencer, data: Optional[str] = None) -> TrainingImages:
@@ -75,10 +108,13 @@ def training_images(model: HybridInferencer, data: Optional[str] = None) -> Trai
         'The training was not recorded: what it saw while it learned is not known, and the model has learned these '
         'labels. A record tells more: train with --record.'
     )
+    notes = [note]
     if data is not None:
-        items, root = list(read_inputs(data, 'audit').items), data if os.path.isdir(data) else os.path.dirname(data)
+        items, root, more = _of_data(data, model.checkpoint_path)
+        notes += more
     else:
         items, root = _of_config(model.config, model.checkpoint_path)
+    decided, lost = decided_before(model.config, model.checkpoint_path, root)
     number_of = {name: number for number, name in enumerate(model.classes)}
     labels = np.array([number_of.get(model.class_of(item.label) or '', -1) for item in items], np.int64)
     if not (labels >= 0).any():
@@ -86,11 +122,27 @@ def training_images(model: HybridInferencer, data: Optional[str] = None) -> Trai
             f'audit: expected images of the classes of the model ({listed(model.classes, 5)}), got none. Name class '
             'folders as the classes, or a table with path and label: --data DATA.'
         )
-    notes = [note]
+    notes += lost
     if (labels < 0).any():
-        notes.append(f'{(labels < 0).sum()} images have no label that the model has a class for: left out.')
+        unknown = counted(int((labels < 0).sum()), 'image')
+        notes.append(f'Left out, without a label that the model has a class for: {unknown}.')
+    images = TrainingImages(items, labels, model.classes, root, None, notes, decided)
+    for row, one in images.decided_rows().items():  # as the training had them
+        labels[row] = -1 if one.decision == 'drop' else number_of.get(one.new, labels[row])
     kept = np.flatnonzero(labels >= 0)
-    return TrainingImages([items[row] for row in kept], labels[kept], model.classes, root, None, notes)
+    return replace(images, items=[items[row] for row in kept], labels=labels[kept])
+
+
+def no_images(model: HybridInferencer, reason: str) -> TrainingImages:
+    """Return no image, with what was decided before, where those of the training are not there.
+
+    Args:
+        model (HybridInferencer): With classes.
+        reason (str): A sentence.
+    """
+    decided, lost = decided_before(model.config, model.checkpoint_path)
+    notes = [f'The labels of the training images are not looked at: {reason}', *lost]
+    return TrainingImages([], np.zeros(0, np.int64), model.classes, '', None, notes, decided)
 
 
 def find_record(checkpoint: str) -> Optional[SampleRecord]:
@@ -116,34 +168,60 @@ def _of_record(model: HybridInferencer, record: SampleRecord, data: Optional[str
         above = os.path.join(record.root, '')
         paths = [os.path.join(root, path.removeprefix(above)) for path in record.paths]
     items = [Item(path, path, record.classes[label]) for path, label in zip(paths, record.labels, strict=True)]
-    note = (
-        f'The training was recorded in {record.seen.max()} epochs ({len(record.epochs)} of them are kept one by one).'
-    )
-    notes = [note]
-    if not paths[0].startswith('#') and not any(map(os.path.isfile, paths[:100])):
-        notes.append(
-            f'The images are not where they were ({paths[0]}): the page has no pictures. Where they are now: '
-            '--data FOLDER.'
+    kept = f' (kept one by one: {len(record.epochs)})' if len(record.epochs) < record.seen.max() else ''
+    note = f'The training was recorded in {counted(int(record.seen.max()), "epoch")}{kept}.'
+    decided, lost = decided_before(model.config, model.checkpoint_path, record.root)
+    notes = [note, *lost]
+    images = TrainingImages(items, record.labels.astype(np.int64), tuple(record.classes), root, record, notes, decided)
+    if images.are_there():
+        return images
+    if data is not None:
+        raise ValueError(
+            f'audit: expected the {len(images)} recorded images below --data {data}, got none of them ({paths[0]} '
+            f'...). They were below {record.root or "no common folder"}: name the folder that is in its place.'
         )
-    return TrainingImages(items, record.labels.astype(np.int64), tuple(record.classes), root, record, notes)
+    where = 'The images were in memory' if not record.root else f'The images are not where they were ({paths[0]})'
+    notes.append(
+        f'{where}: the record alone tells of their labels, what similar images are labelled as is not known, and there '
+        f'are no pictures.{" Where they are now: --data FOLDER." if record.root else ""}'
+    )
+    return images
+
+
+def _of_data(data: str, checkpoint: str) -> tuple[list[Item], str, list[str]]:
+    """List labelled images, without those that the split in the work dir gave to the validation or the test."""
+    if not os.path.isdir(data):
+        return list(read_inputs(data, 'audit').items), os.path.dirname(data), []
+    root = os.path.join(data, split_folders(folders_in(data)).get('train', ''))
+    items = list(read_inputs(root, 'audit').items)
+    file = split_file_of(checkpoint)
+    if file is None:
+        return items, root, []
+    rows, _ = read_rows('audit', str(file), with_label=True, delimiter=',', labels='names')
+    held_out = {os.path.join(root, row.path) for row in rows if split_named(row.split) in ('val', 'test')}
+    kept = [item for item in items if item.path not in held_out]
+    left = len(items) - len(kept)
+    note = f'Left out, since they did not train ({file}): {left} of {counted(len(items), "image")}.'
+    return kept, root, [note] if left else []
 
 
 def _of_config(cfg: Mapping[str, Any], checkpoint: str) -> tuple[list[Item], str]:
     """List the images of the training set of a config."""
     from hybridcls.registry import DATASETS
 
-    settings = dict(training_dataset(cfg))
+    # What was decided is put in later: its tables may be gone.
+    settings = {key: value for key, value in training_dataset(cfg).items() if key not in ('drop', 'relabel')}
     advice = 'Name labelled images: --data DATA.'
     if not settings.get('type'):
         raise FileNotFoundError(f'audit: expected a config with training images in {checkpoint}, got none. {advice}')
+    place = place_of(settings, checkpoint)
+    if place is not None and not os.path.exists(place):
+        raise FileNotFoundError(f'audit: the images of the training, {place}, are not there. {_MOVED}')
     try:
         dataset = DATASETS.build({**settings, 'pipeline': [], 'lazy_init': False})
         infos = [dataset.get_data_info(row) for row in range(len(dataset))]
     except (OSError, ValueError, TypeError) as error:
-        raise FileNotFoundError(
-            f'audit: the images of the training are not found ({error}). {advice} If only their folder has moved, '
-            'name it.'
-        ) from error
+        raise FileNotFoundError(f'audit: the images of the training cannot be listed: {error} {_MOVED}') from error
     names = (dataset.metainfo or {}).get('classes') or ()
     if not all(info.get('img_path') for info in infos):
         raise ValueError(f'audit: expected training images with files, got some in memory. {advice}')

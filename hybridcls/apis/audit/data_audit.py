@@ -1,20 +1,26 @@
 """One audit of the data of a training: a page, the suspects as a table, and the same numbers as JSON."""
 
+import os
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
+import numpy as np
+
+from hybridcls.checks import counted
+
 from ..inferencer import HybridInferencer
-from ..report.evaluated_images import evaluate_images
+from ..report.evaluated_images import EvaluatedImages, evaluate_images
 from ..report.html_page import render
-from .audited_images import training_images
+from .audited_images import TrainingImages, no_images, training_images
 from .cross_validated_scores import cross_validated_scores
 from .held_out_audit import audit_held_out, find_held_out
 from .label_neighbours import neighbour_votes
-from .label_suspects import find_suspects
+from .label_suspects import Suspects, find_suspects
 from .suspects_section import suspects_section
-from .suspects_table import decided_rows, suspects_table
+from .suspects_table import decided_rows, new_rows, suspect_again, suspects_table
 
 __all__ = ['Audit', 'audit_data']
 
@@ -64,37 +70,47 @@ def audit_data(
         ValueError: If the model has no classes, or several an image; see :func:`training_images`.
         FileNotFoundError: If there are no images.
     """
-    if not model.classes or model.multi_label:
-        raise ValueError(f'audit: expected a model with one class an image, got {model.head_name}.')
+    if model.multi_label:
+        raise ValueError(f'audit: expected a model with one class an image, got several by {model.head_name}.')
+    if not model.classes:
+        raise ValueError(
+            f'audit: expected a model that names a class of an image, got {model.head_name}, which has embeddings '
+            'alone. Audit the phase that trains a classifier on them.'
+        )
     if len(model.classes) < 2:
         raise ValueError(f'audit: expected a model of 2 classes or more, got one, {model.classes[0]!r}.')
     began = time.monotonic()
-    others = find_held_out(model, held_out, metadata)
-    images = training_images(model, data)
+    moved = data if data is not None and os.path.isdir(data) else None
+    others = find_held_out(model, held_out, metadata, moved)
+    try:
+        images = training_images(model, data)
+    except FileNotFoundError as error:
+        if data is not None or not others.items:
+            raise
+        images = no_images(model, str(error).removeprefix('audit: '))
     for note in images.notes:
         tell(note)
-    seen = evaluate_images(model, images.items, batch_size, workers)
-    if len(seen) < len(images):
+    seen = evaluate_images(model, images.items, batch_size, workers, caller='audit') if images.are_there() else None
+    if seen is not None and len(seen) < len(images):
         unread = len(images) - len(seen)
         images = images.part(seen.items)
-        images.notes.append(f'{unread} images cannot be read: left out.')
+        images.notes.append(f'Left out, not readable: {counted(unread, "image")}.')
         tell(images.notes[-1])
-    tell(f'{len(images)} training images in {time.monotonic() - began:.0f} s; comparing labels (may take minutes).')
-    scores, count = {}, len(images.classes)
-    if seen.embeddings is not None:
-        scores['cross_validated'] = cross_validated_scores(seen.embeddings, images.labels, count)
-        scores['neighbours'] = neighbour_votes(seen.embeddings, images.labels, count)
-    elif images.record is None:
-        scores['model'] = seen.scores
-    suspects = find_suspects(images.labels, count, scores, images.record)
-    if suspects.caution:
+    read = counted(len(images), 'training image')
+    if len(images):
+        tell(f'{read} in {time.monotonic() - began:.0f} s; comparing labels (may take minutes).')
+    suspects = _suspects(images, seen)
+    if len(images) and suspects.caution:
         tell(suspects.caution)
-    count = suspects.listed if top is None else min(top, len(images))
+    count = suspects.listed
+    if top is not None:  # so many on which nothing was decided
+        places = np.flatnonzero(~np.isin(suspects.order, [*images.decided_rows()]))
+        count = len(images) if top > len(places) else int(places[top - 1]) + 1 if top else 0
     rest = audit_held_out(model, images, seen, others, rate, batch_size, workers, tell)
     sections = [suspects_section(images, suspects, count), *rest.sections]
     html = render(
         f'Audit of {Path(model.checkpoint_path).resolve().parent.name}',
-        f'{len(images)} training images, {time.strftime("%Y-%m-%d %H:%M")}.',
+        f'{read}, {time.strftime("%Y-%m-%d %H:%M")}.',
         sections,
     )
     numbers = dict(
@@ -103,10 +119,27 @@ def audit_data(
         recorded=images.record is not None,
         suspects=suspects.listed,
         expected_wrong=suspects.expected,
-        contradicted=suspects.contradicted,
+        contradicted=suspects.contradicted if len(images) else 0.0,
         **rest.numbers,
-        listed=count,
+        listed=len(new_rows(images, suspects, count)),
+        known=suspects.listed - len(new_rows(images, suspects, suspects.listed)),
+        suspect_again=len(suspect_again(images, suspects)),
         decided=len(decided_rows(images, suspects, count, decide)) if decide else 0,
+        decided_before=dict(Counter(one.decision for one in images.decided)),
         seconds=time.monotonic() - began,
     )
     return Audit(html, suspects_table(images, suspects, count, decide), numbers, rest.tables)
+
+
+def _suspects(images: TrainingImages, seen: Optional[EvaluatedImages]) -> Suspects:
+    """Rank the images by the record and by what the model says of them now, as far as they are there."""
+    scores, count = {}, len(images.classes)
+    if not len(images):
+        none, whole = np.zeros(0), np.zeros(0, np.int64)
+        return Suspects(whole, none, none, whole, {}, {}, 0.0, 0)
+    if seen is not None and seen.embeddings is not None:
+        scores['cross_validated'] = cross_validated_scores(seen.embeddings, images.labels, count)
+        scores['neighbours'] = neighbour_votes(seen.embeddings, images.labels, count)
+    elif seen is not None and images.record is None:
+        scores['model'] = seen.scores
+    return find_suspects(images.labels, count, scores, images.record)

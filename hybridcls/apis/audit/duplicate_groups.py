@@ -44,8 +44,8 @@ class DuplicateGroup:
 
     @property
     def contradicts(self) -> bool:
-        """Whether training images of it have several labels."""
-        return len(set(self.labels[: len(self.training)])) > 1
+        """Whether training images of it have several labels; without these, the held-out ones."""
+        return len(set(self.labels[: len(self.training) or None])) > 1
 
 
 @dataclass
@@ -159,7 +159,8 @@ def find_duplicates(
                         [int(every[row]) for row in rows],
                     )
                 )
-    found = [one for one in found if one.training]  # among held-out images alone nothing is to be done
+    if any(row < count for row in there):  # beside training images, those among held-out ones alone matter little
+        found = [one for one in found if one.training]
     found.sort(key=lambda one: (not one.contradicts, not one.is_leak, -len(one.labels)))
     return Duplicates(found, sum(row < count for row in there), sum(row >= count for row in there))
 

@@ -5,12 +5,13 @@ import io
 from collections.abc import Sequence
 from typing import Any, Optional
 
+from hybridcls.checks import counted
 from hybridcls.functional.metrics.intervals import Interval
 
 from ..image_inputs import Item
 from ..report.html_page import Section
 from ..report.thumbnails import thumbnail
-from .duplicate_groups import DuplicateGroup, Duplicates, Leaks
+from .duplicate_groups import HELD_OUT, TRAINING, DuplicateGroup, Duplicates, Leaks
 
 __all__ = ['duplicates_numbers', 'duplicates_section', 'duplicates_table']
 
@@ -35,20 +36,29 @@ def duplicates_section(
     """
     contradicting = [one for one in found.groups if one.contradicts]
     copies = found.copies()
-    says = [f'{found.training} training images were compared with each other and with {found.held_out} held-out ones.']
+    says = [
+        f'Compared with each other: {counted(found.training, "training image")} and '
+        f'{counted(found.held_out, "held-out one")}.'
+    ]
     if contradicting:
-        images = sum(len(one.training) for one in contradicting)
-        says.append(f'{images} training images, in {len(contradicting)} groups, show the same under several labels.')
+        images = sum(len(one.training or one.held_out) for one in contradicting)
+        split = TRAINING if found.training else HELD_OUT
+        says.append(
+            f'{images} {split} images, in {counted(len(contradicting), "group")}, show the same under several labels.'
+        )
     if copies:
-        says.append(f'{len(copies)} training images are copies, to the byte, of others of their class.')
+        says.append(f'Copies, to the byte, of others of their class: {counted(len(copies), "training image")}.')
     if leaks is not None:
         says.append(_sentence(leaks))
-    elif found.held_out:
+    elif found.held_out and found.training:
         says.append('No held-out image is among the training images.')
+    elif not found.training:
+        says.append('The training images are not there: whether held-out ones are among them is not known.')
+        says += [f'Groups of held-out images that show the same: {len(found.groups)}.'] if found.groups else []
     if not found.groups:
         says.append('No image is there twice.')
     groups = [dict(title=_title(one), pictures=_pictures(one, training, held_out, classes)) for one in
-              found.groups[:_GROUPS] if one.contradicts or one.is_leak]  # fmt: skip
+              found.groups[:_GROUPS] if one.contradicts or one.is_leak or not one.training]  # fmt: skip
     return Section('duplicates', 'Duplicates and leaks', says, groups=groups)
 
 
@@ -56,7 +66,7 @@ def _sentence(leaks: Leaks) -> str:
     def shown(value: float, ends: Interval) -> str:
         return f'{100 * value:.1f} % [{100 * ends.low:.1f}, {100 * ends.high:.1f}]'
 
-    found = f'{leaks.leaked} of {leaks.images} held-out images are among the training images, too. '
+    found = f'Among the training images, too: {leaks.leaked} of {counted(leaks.images, "held-out image")}. '
     if leaks.leaked == leaks.images:
         return f'{found}The accuracy of {shown(leaks.accuracy, leaks.accuracy_interval)} says nothing of new images.'
     change = leaks.change_interval
@@ -97,7 +107,11 @@ def _rows(one: DuplicateGroup, training: Sequence[Item], held_out: Sequence[Item
 
 
 def duplicates_table(
-    found: Duplicates, training: Sequence[str], held_out: Sequence[str], classes: Sequence[str]
+    found: Duplicates,
+    training: Sequence[str],
+    held_out: Sequence[str],
+    classes: Sequence[str],
+    given_labels: Sequence[str],
 ) -> bytes:
     """Return the content of a CSV file: a line for each image of each group, with an empty ``decision``.
 
@@ -108,6 +122,7 @@ def duplicates_table(
         found (Duplicates): The groups.
         training (Sequence[str]), held_out (Sequence[str]): Paths of the images that ``found`` numbers, to be written.
         classes (Sequence[str]): Names.
+        given_labels (Sequence[str]): Of the training images, as the data have them: with these the table is read.
     """
     text = io.StringIO(newline='')
     writer = csv.writer(text)
@@ -120,8 +135,8 @@ def duplicates_table(
             row = one.training[place] if trains else one.held_out[place - len(one.training)]
             drop = trains and not one.contradicts and (one.is_leak or row in copies)
             writer.writerow([
-                (training if trains else held_out)[row], classes[label], 'drop' if drop else '', '',
-                'training' if trains else 'held out', number, one.kind, labels,
+                (training if trains else held_out)[row], given_labels[row] if trains else classes[label],
+                'drop' if drop else '', '', 'training' if trains else 'held out', number, one.kind, labels,
             ])  # fmt: skip
     return text.getvalue().encode('utf8', 'surrogateescape')
 

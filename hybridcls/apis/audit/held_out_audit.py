@@ -57,7 +57,9 @@ class HeldOut(NamedTuple):
     tables: list[str]
 
 
-def find_held_out(model: HybridInferencer, data: Optional[str] = None, metadata: Sequence[str] = ()) -> HeldOut:
+def find_held_out(
+    model: HybridInferencer, data: Optional[str] = None, metadata: Sequence[str] = (), moved: Optional[str] = None
+) -> HeldOut:
     """Find the held-out images and the tables about them, before anything is computed.
 
     Args:
@@ -66,6 +68,7 @@ def find_held_out(model: HybridInferencer, data: Optional[str] = None, metadata:
             to None: those that the config names for the test, else for the validation; without them there are neither
             slices nor leaks.
         metadata (Sequence[str]): Tables about the held-out images, with a column ``path``. Defaults to none.
+        moved (str, optional): Where the folder of the training images is now, as for :func:`configured_images`.
 
     Raises:
         FileNotFoundError: If there are no images in ``data``.
@@ -73,7 +76,7 @@ def find_held_out(model: HybridInferencer, data: Optional[str] = None, metadata:
     """
     if data is None:
         try:
-            items, place, note = configured_images(model)
+            items, place, note = configured_images(model, moved)
         except (FileNotFoundError, ValueError) as error:
             reason = str(error).removeprefix('report: ').replace('--data FOLDER', '--held-out DATA')
             return HeldOut([], [f'Slices and leaks are not looked for: {reason}'], [])
@@ -100,7 +103,7 @@ def find_held_out(model: HybridInferencer, data: Optional[str] = None, metadata:
 def audit_held_out(
     model: HybridInferencer,
     training: TrainingImages,
-    seen: EvaluatedImages,
+    seen: Optional[EvaluatedImages],
     held_out: HeldOut,
     rate: float = 0.05,
     batch_size: Optional[int] = None,
@@ -112,7 +115,7 @@ def audit_held_out(
     Args:
         model (HybridInferencer): With classes, one an image.
         training (TrainingImages): The images that trained it.
-        seen (EvaluatedImages): What it says of them, in the same order.
+        seen (EvaluatedImages, optional): What it says of them, in the same order; None if they are not there.
         held_out (HeldOut): See :func:`find_held_out`.
         rate (float): Of any slice where there is none, in (0, 1). Defaults to 0.05.
         batch_size (int, optional), workers (int, optional): As for a call of the model.
@@ -125,7 +128,7 @@ def audit_held_out(
         tell(note)
     known = None
     if held_out.items:
-        images = evaluate_images(model, held_out.items, batch_size, workers)
+        images = evaluate_images(model, held_out.items, batch_size, workers, caller='audit')
         known = images.part(images.known) if images.known.any() else None
     sections: list[Section] = []
     tables: dict[str, bytes] = {}
@@ -142,18 +145,20 @@ def audit_held_out(
         sections.append(Section('slices', 'Where it fails', held_out.notes))
     others: Sequence[Item] = () if known is None else known.items
     embeddings = None
-    if seen.embeddings is not None and known is not None and known.embeddings is not None:
+    if seen is not None and seen.embeddings is not None and known is not None and known.embeddings is not None:
         embeddings = seen.embeddings, known.embeddings
     found = find_duplicates(
-        [item.path for item in seen.items],
+        [item.path for item in training.items],
         training.labels,
         [item.path for item in others],
         None if known is None else known.labels,
         embeddings,
     )
     leaks = None if known is None else leaks_of(found, known.predicted == known.labels)
-    sections.append(duplicates_section(found, leaks, seen.items, others, model.classes))
-    tables[DUPLICATES] = duplicates_table(found, training.names(), [str(item.path) for item in others], model.classes)
+    sections.append(duplicates_section(found, leaks, training.items, others, model.classes))
+    tables[DUPLICATES] = duplicates_table(
+        found, training.names(), [str(item.path) for item in others], model.classes, training.given_labels()
+    )
     numbers['duplicates'] = duplicates_numbers(found, leaks)
     return HeldOutAudit(sections, tables, numbers)
 

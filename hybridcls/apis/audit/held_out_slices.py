@@ -85,7 +85,7 @@ def held_out_slices(
     first = np.unique(groups, return_index=True)[1]
     if len(first) < len(images):
         notes.append(
-            f'{len(images) - len(first)} of {len(images)} images nearly equal another one, and are not counted.'
+            f'Not counted, since they nearly equal another one: {len(images) - len(first)} of {len(images)} images.'
         )
     first = np.sort(first)
     images = images.part(first)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from typing import Optional
 
+from hybridcls.checks import counted
 from hybridcls.datasets.annotation_file import read_columns
 
 from .slice_attributes import Attribute, column_attribute
@@ -49,7 +50,7 @@ def metadata_attributes(table: str, paths: Sequence[Optional[str]]) -> tuple[lis
             else f'audit: expected lines in {table}, got none.'
         )
     missing = lines.count(None)
-    notes = [f'{missing} of {len(lines)} images have no line in {table}.'] if missing else []
+    notes = [f'Without a line in {table}: {missing} of {counted(len(lines), "image")}.'] if missing else []
     found = [
         column_attribute(name, ['' if line is None else cells[line] for line in lines])
         for name, cells in columns.items()

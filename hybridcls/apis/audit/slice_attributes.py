@@ -23,6 +23,7 @@ FEWEST = 5
 """Images of a slice, and outside of it."""
 _MOST_VALUES = 50  # categories of a column, the largest
 _CATEGORIES = 8  # a column of numbers with at most so many values has categories
+_UNKNOWN = ('', 'na', 'n/a', 'null', 'none', '-')  # among numbers; 'nan' is one
 _TAILS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
 _PAIR_TAILS = (0.2, 0.4)
 _MIDDLE = (0.2, 0.4, 0.6, 0.8)
@@ -112,10 +113,13 @@ def look_attributes(measures: Sequence[Optional[ImageMeasures]]) -> list[Attribu
 
 
 def column_attribute(name: str, cells: Sequence[str]) -> Attribute:
-    """Return the attribute of a column of a table: numbers where all cells are some, an empty cell is unknown."""
+    """Return the attribute of a column of a table: numbers where all cells are some, an empty cell is unknown.
+
+    Among numbers ``NA``, ``n/a``, ``null``, ``none`` and ``-`` are unknown, too; among texts they are values.
+    """
     texts = [cell.strip() for cell in cells]
     try:
-        values = np.array([float(text) if text else np.nan for text in texts])
+        values = np.array([np.nan if text.lower() in _UNKNOWN else float(text) for text in texts])
         few = len(np.unique(values[~np.isnan(values)])) <= _CATEGORIES
     except ValueError:
         few = True

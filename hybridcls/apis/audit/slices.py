@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hybridcls.checks import counted
 from hybridcls.functional.metrics.excess_tests import ExcessTests, excess_family
 from hybridcls.functional.metrics.intervals import share_interval
 
@@ -151,8 +152,8 @@ def find_slices(
     search = SliceSearch(tested=sum(len(slices) for slices, _ in families), rate=rate)
     if pooled:
         search.notes.append(
-            f'{pooled} images are of classes with fewer than {_IMAGES_OF_A_CLASS}, too few to be compared inside a '
-            'class: these classes count as one.'
+            f'Classes with fewer than {_IMAGES_OF_A_CLASS} images, too few to be compared inside a class, count as '
+            f'one: {counted(pooled, "image")}.'
         )
     level = rate / max(1, len(outcomes) * len(families))
     for name, marked in outcomes.items():

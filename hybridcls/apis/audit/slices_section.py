@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hybridcls.checks import counted
+
 from ..report.evaluated_images import EvaluatedImages
 from ..report.html_page import Section, Table
 from ..report.thumbnails import thumbnail
@@ -26,13 +28,14 @@ def slices_section(search: SliceSearch, images: EvaluatedImages, classes: Sequen
         classes (Sequence[str]): Names.
     """
     found = [f'{one.sentence(OUTCOMES[one.outcome])}{_same(one)}' for one in search.found]
+    compared = f'{counted(search.tested, "group")} of {counted(len(images), "held-out image")}'
     says = [
         *(found or ['No group stands out.']),
-        f'{search.tested} groups of {len(images)} held-out images were compared with the others, by the look of the '
-        'images, folders, columns of tables, classes, clusters and gate, and by pairs of these; inside the classes, so '
-        'that what is called dark is not just a hard class. Where errors have nothing to do with all this, any group '
-        f'at all is listed with a probability of at most {100 * search.rate:.3g} %. A group was chosen because it is '
-        'extreme here: of new images expect a difference that is smaller.',
+        f'Compared with the others: {compared}, by the look of the images, folders, columns of tables, classes, '
+        'clusters and gate, and by pairs of these; inside the classes, so that what is called dark is not just a hard '
+        'class. Where errors have nothing to do with all this, any group at all is listed with a probability of at '
+        f'most {100 * search.rate:.3g} %. A group was chosen because it is extreme here: of new images expect a '
+        'difference that is smaller.',
         *search.notes,
     ]
     rows = [

@@ -1,11 +1,13 @@
 """The suspects on the page: pictures by the pair of label and suggestion, and a table of all."""
 
+from collections import Counter
 from typing import Any
 
 from ..report.html_page import Section, Table
 from ..report.thumbnails import thumbnail
 from .audited_images import TrainingImages
 from .label_suspects import Suspects
+from .suspects_table import new_rows, suspect_again
 
 __all__ = ['suspects_section']
 
@@ -20,14 +22,16 @@ def suspects_section(images: TrainingImages, suspects: Suspects, count: int) -> 
         suspects (Suspects): All, ranked.
         count (int): How many are shown.
     """
-    says = [*images.notes, *([suspects.caution] if suspects.caution else []), _estimate(images, suspects)]
-    shown = suspects.order[:count]
+    says = list(images.notes)
+    if len(images):
+        says += [*([suspects.caution] if suspects.caution else []), _estimate(images, suspects)]
+    shown = new_rows(images, suspects, count)
     by_pair: dict[tuple[int, int], list[int]] = {}
     for row in shown:
-        by_pair.setdefault((int(images.labels[row]), int(suspects.suggested[row])), []).append(int(row))
+        by_pair.setdefault((int(images.labels[row]), int(suspects.suggested[row])), []).append(row)
     groups = []
-    if len(shown):
-        first = [_picture(images, suspects, int(row)) for row in shown[:_PICTURES]]
+    if shown:
+        first = [_picture(images, suspects, row) for row in shown[:_PICTURES]]
         groups.append(dict(title='The most suspect first', pictures=first))
     for (label, other), rows in sorted(by_pair.items(), key=lambda pair: (-len(pair[1]), pair[0]))[:_PAIRS]:
         if len(rows) > 1:
@@ -43,10 +47,33 @@ def suspects_section(images: TrainingImages, suspects: Suspects, count: int) -> 
          *(f'{values[row]:.2f}' for values in columns.values())]
         for row in shown[:_ROWS]
     ]  # fmt: skip
-    if count > _ROWS:
-        says.append(f'The table has the first {_ROWS} of {count}; the CSV file beside the page has all.')
+    if len(shown) > _ROWS:
+        says.append(f'The table has the first {_ROWS} of {len(shown)}; the CSV file beside the page has all.')
     tables = [Table('Suspects, the most suspect first', head, cells, set(range(3, len(head))))] if cells else []
+    if images.decided:
+        again = suspect_again(images, suspects)
+        says.append(_decided(images, again))
+        if again:
+            pictures = [_picture(images, suspects, row) for row in again[:_PICTURES]]
+            groups.append(dict(title='Relabelled before, and suspect again', pictures=pictures))
+        now = {images.decided_rows()[row].name: images.classes[suspects.suggested[row]] for row in again}
+        before = [
+            [one.name, one.label, one.decision, one.new, now.get(one.name, '')]
+            for one in sorted(images.decided, key=lambda one: one.name not in now)[:_ROWS]
+        ]
+        head = ['image', 'label of the data', 'decided before', 'new label', 'rather']
+        tables.append(Table('Decided before this training', head, before))
     return Section('suspects', 'Labels that look wrong', says, tables=tables, groups=groups)
+
+
+def _decided(images: TrainingImages, again: list[int]) -> str:
+    counts = Counter(one.decision for one in images.decided)
+    words = dict(drop='dropped', relabel='relabelled', keep='kept')
+    text = (
+        f'Decided before this training: {", ".join(f"{counts[key]} {word}" for key, word in words.items())}. The CSV '
+        'file has these decisions, too, and is the whole table for the next training; to take one back, empty its cell.'
+    )
+    return f'{text} {len(again)} of those relabelled look wrong with the new label, too.' if again else text
 
 
 def _estimate(images: TrainingImages, suspects: Suspects) -> str:

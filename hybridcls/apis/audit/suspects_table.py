@@ -9,13 +9,14 @@ import numpy as np
 from .audited_images import TrainingImages
 from .label_suspects import Suspects
 
-__all__ = ['decided_rows', 'suspects_table']
+__all__ = ['decided_rows', 'new_rows', 'suspect_again', 'suspects_table']
 
 
 def decided_rows(images: TrainingImages, suspects: Suspects, count: int, decide: str) -> list[int]:
     """Choose the images that one decision for all of the first suspects is for.
 
-    An image without which its class would have none is left to a person: a training refuses a class without images.
+    Those on which something was decided before keep that. An image without which its class would have none is left to a
+    person: a training refuses a class without images.
 
     Args:
         images (TrainingImages): All images.
@@ -28,7 +29,7 @@ def decided_rows(images: TrainingImages, suspects: Suspects, count: int, decide:
     """
     left = np.bincount(images.labels, minlength=len(images.classes))
     rows = []
-    for row in suspects.order[:count]:
+    for row in new_rows(images, suspects, count):
         if left[images.labels[row]] > 1:
             left[images.labels[row]] -= 1
             left[suspects.suggested[row]] += decide == 'relabel'
@@ -36,23 +37,50 @@ def decided_rows(images: TrainingImages, suspects: Suspects, count: int, decide:
     return rows
 
 
+def new_rows(images: TrainingImages, suspects: Suspects, count: int) -> list[int]:
+    """Return those of the first suspects on which nothing was decided before, the most suspect first."""
+    decided = images.decided_rows()
+    return [int(row) for row in suspects.order[:count] if int(row) not in decided]
+
+
+def suspect_again(images: TrainingImages, suspects: Suspects) -> list[int]:
+    """Return those that were relabelled before and whose new label the signals together contradict, too."""
+    new = {row for row, one in images.decided_rows().items() if one.new}
+    return [int(row) for row in suspects.order if int(row) in new and suspects.score[row] > 0.5]
+
+
 def suspects_table(images: TrainingImages, suspects: Suspects, count: int, decide: Optional[str] = None) -> bytes:
     """Return the content of a CSV file, UTF-8: a line for each of the first suspects, with a column ``decision``.
 
-    It is empty, or ``decide`` for :func:`decided_rows`. ``against`` names the signals that prefer another class; then
-    the signals follow, as numbers.
+    It is empty, or ``decide`` for :func:`decided_rows`. Below are the images on which something was decided before the
+    training, with that decision and the label of the data, so that the next training, from the data as they are, needs
+    this table alone: ``before`` says what was decided, ``now`` the class that speaks against a new label. ``against``
+    names the signals that prefer another class; then the signals follow, as numbers.
     """
     decided = set(decided_rows(images, suspects, count, decide)) if decide else set()
     columns = {**suspects.margins, **suspects.signals}
     text = io.StringIO(newline='')
     writer = csv.writer(text)
-    writer.writerow(['path', 'label', 'suggested', 'decision', 'score', 'probability', 'against', *columns])
+    head = ['path', 'label', 'suggested', 'decision', 'before', 'now', 'score', 'probability', 'against', *columns]
+    writer.writerow(head)
     names = images.names()
-    for row in suspects.order[:count]:
-        writer.writerow([
-            names[row], images.classes[images.labels[row]], images.classes[suspects.suggested[row]],
-            decide if int(row) in decided else '',
+
+    def numbers(row: int) -> list[str]:
+        return [
             f'{suspects.score[row]:.4f}', f'{suspects.probability[row]:.4f}', '|'.join(suspects.against(row)),
             *(f'{values[row]:.4f}' for values in columns.values()),
-        ])  # fmt: skip
+        ]  # fmt: skip
+
+    for row in new_rows(images, suspects, count):
+        label, suggested = images.classes[images.labels[row]], images.classes[suspects.suggested[row]]
+        writer.writerow([names[row], label, suggested, decide if row in decided else '', '', '', *numbers(row)])
+    rows = {one.name: row for row, one in images.decided_rows().items()}
+    again = suspect_again(images, suspects)
+    order = {row: place for place, row in enumerate(again)}
+    for one in sorted(images.decided, key=lambda one: order.get(rows.get(one.name, -1), len(order))):
+        row = rows.get(one.name, -1)
+        suggested = one.new or ('' if row < 0 else images.classes[suspects.suggested[row]])
+        now = images.classes[suspects.suggested[row]] if row in order else ''
+        tail = [''] * (len(head) - 6) if row < 0 else numbers(row)
+        writer.writerow([one.name, one.label, suggested, one.decision, one.decision, now, *tail])
     return text.getvalue().encode('utf8', 'surrogateescape')

@@ -10,11 +10,11 @@ from PIL import Image
 
 from hybridcls.registry import DATASETS
 
-from ..held_out_images import split_file_of
+from ..held_out_images import split_file_of, training_dataset
 from ..image_inputs import Item
 from ..inferencer import HybridInferencer
 
-__all__ = ['ConfiguredImages', 'configured_images', 'listed_images']
+__all__ = ['ConfiguredImages', 'configured_images', 'listed_images', 'place_of']
 
 _PLACES = ('data_root', 'data_prefix', 'ann_file')
 _ADVICE = 'Name labelled images that did not train the model: --data FOLDER.'
@@ -34,8 +34,13 @@ class ConfiguredImages(NamedTuple):
     note: str
 
 
-def configured_images(model: HybridInferencer) -> ConfiguredImages:
+def configured_images(model: HybridInferencer, moved: Optional[str] = None) -> ConfiguredImages:
     """List the images of ``test_dataloader``, or else those of ``val_dataloader``.
+
+    Args:
+        model (HybridInferencer): With a config.
+        moved (str, optional): Where the folder of the training images is now; other images that were in the same
+            ``data_root`` are looked for beside it. Defaults to None: where it was.
 
     Raises:
         FileNotFoundError: If the config has neither, or the images are not where it says.
@@ -46,9 +51,11 @@ def configured_images(model: HybridInferencer) -> ConfiguredImages:
     kind = next(iter(found), None)
     if kind is None:
         raise FileNotFoundError(f'report: the config of {model.checkpoint_path} names neither test nor val. {_ADVICE}')
+    if moved is not None:
+        _move(found, training_dataset(model.config), moved)
     dataset = found[kind]
     is_validation = kind == 'val' or _same_images(dataset, found.get('val'))
-    place = _place_of(dataset, model.checkpoint_path)
+    place = place_of(dataset, model.checkpoint_path)
     split = 'validation' if is_validation else 'test'
     if place is not None and not os.path.exists(place):
         raise FileNotFoundError(f"report: the images of the training's {split}, {place}, are not there. {_ADVICE}")
@@ -65,10 +72,22 @@ def configured_images(model: HybridInferencer) -> ConfiguredImages:
     return ConfiguredImages(items, where, f'{note}.')
 
 
+def _move(datasets: Mapping[str, dict[str, Any]], training: Mapping[str, Any], folder: str) -> None:
+    """Give data sets with the ``data_root`` of the training the one of today; ``folder`` may be below it, as before."""
+    old, prefix = training.get('data_root'), training.get('data_prefix') or ''
+    end = os.path.normpath(prefix) if isinstance(prefix, str) and prefix else ''
+    new = os.path.abspath(folder)
+    if end and new.endswith(os.sep + end):
+        new = new[: -len(end) - 1]
+    for dataset in datasets.values():
+        if old and dataset.get('data_root') == old:
+            dataset['data_root'] = new
+
+
 def listed_images(dataset: Mapping[str, Any], model: HybridInferencer) -> Optional[list[Item]]:
     """List the images of the config of a data set, as far as they are there; None if they are not."""
     plain = _plain(dataset)
-    place = _place_of(plain, model.checkpoint_path) if plain else None
+    place = place_of(plain, model.checkpoint_path) if plain else None
     if not plain or (place is not None and not os.path.exists(place)):
         return None
     try:
@@ -112,7 +131,7 @@ def _plain(dataset: Mapping[str, Any]) -> dict[str, Any]:
     return {**dataset, **inside, **({'pipeline': []} if dataset.get('pipeline') else {})}
 
 
-def _place_of(dataset: dict[str, Any], checkpoint: str) -> Optional[str]:
+def place_of(dataset: dict[str, Any], checkpoint: str) -> Optional[str]:
     """Return the folder or table that has to be there; a split that moved with its work dir is put in its new place."""
     root = dataset.get('data_root')
     if not isinstance(root, str) or not root or '://' in root:

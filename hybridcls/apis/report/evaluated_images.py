@@ -110,6 +110,7 @@ def evaluate_images(
     workers: Optional[int] = None,
     unknown: bool = False,
     on_unreadable: str = 'skip',
+    caller: str = 'report',
 ) -> EvaluatedImages:
     """Ask a model about all images.
 
@@ -120,6 +121,7 @@ def evaluate_images(
         unknown (bool): Whether all are of classes that the model does not have, whatever their folders' names.
             Defaults to False.
         on_unreadable (str): ``'skip'`` or ``'error'``, as for a call of the model. Defaults to ``'skip'``.
+        caller (str): Name that errors start with. Defaults to ``'report'``.
 
     Raises:
         ValueError: If no image can be read.
@@ -131,7 +133,8 @@ def evaluate_images(
     if not found:
         first = answers.unreadable[0]
         raise ValueError(
-            f'report: expected images that can be read, got {len(items)} that cannot, as {first.path} ({first.reason}).'
+            f'{caller}: expected images that can be read, got {len(items)} that cannot, as {first.path} '
+            f'({first.reason}).'
         )
     unread = {one.path for one in answers.unreadable}
     own = [item for item in items if item.path not in unread]

@@ -14,7 +14,7 @@ __all__ = ['check_unused', 'files_of_training', 'set_aside']
 PREVIOUS = 'previous'
 _CHECKPOINT = re.compile(r'(best_.+_)?(epoch|iter)_\d+\.pth')
 # What a training with other data or another length would take for its own.
-_NOTES = ('last_checkpoint', 'split*.csv', 'learning_curves.json', '*.calibration.json')
+_NOTES = ('last_checkpoint', 'split*.csv', 'learning_curves.json', '*.calibration.json', 'sample_record.npz')
 
 
 def files_of_training(work_dir: Union[str, Path]) -> list[Path]:

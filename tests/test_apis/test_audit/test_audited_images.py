@@ -34,6 +34,8 @@ def test_a_record_names_them(model, tmp_path):
     assert found.names() == ['one/1.png', 'two/2.png']
     assert [item.label for item in found.items] == ['one', 'two']
     assert 'The images are not where they were (/old/one/1.png)' in found.notes[1]
+    (tmp_path / 'one').mkdir()
+    (tmp_path / 'one' / '1.png').touch()
     moved = training_images(model, str(tmp_path))
     assert moved.items[0].path == str(tmp_path / 'one' / '1.png')
     assert moved.names() == ['one/1.png', 'two/2.png']

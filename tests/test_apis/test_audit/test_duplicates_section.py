@@ -14,11 +14,13 @@ def test_page_and_table(twice_found, twice_images):
     leaks = leaks_of(found, np.array([True, True, False, True]))
     section = duplicates_section(found, leaks, training, held_out, classes)
     text = ' '.join(section.says)
-    assert '2 training images, in 1 groups, show the same under several labels.' in text
-    assert '3 of 4 held-out images are among the training images, too.' in text
+    assert '2 training images, in 1 group, show the same under several labels.' in text
+    assert 'Among the training images, too: 3 of 4 held-out images.' in text
     assert len(section.groups) == 4
     assert all(one['image'] for one in section.groups[0]['pictures'])
-    lines = duplicates_table(found, *images, classes).decode().splitlines()
+    given = [classes[label] for label in (0, 1, 2, 3, 4, 0, 1, 2, 0, 4)]  # 9 was relabelled for the training
+    lines = duplicates_table(found, *images, classes, given).decode().splitlines()
+    assert f'{images[0][9]},e,' in '\n'.join(lines)
     assert lines[0] == 'path,label,advice,decision,split,group,kind,labels'
     advice = {line.split(',')[0]: line.split(',')[2] for line in lines[1:]}
     assert {path for path, what in advice.items() if what == 'drop'} == {images[0][row] for row in (2, 3, 4, 8)}

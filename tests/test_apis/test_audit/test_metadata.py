@@ -21,4 +21,4 @@ def test_tables_that_do_not_fit(tmp_path):
     table.write_text('filename;label;hour\n/x/a/1.jpg;cat;3\n2.jpg;cat;\n')
     found, notes = metadata_attributes(str(table), ['/x/a/1.jpg', '/x/b/2.jpg', '/x/b/3.jpg', None])
     assert [(one.name, one.values.tolist(), one.brought) for one in found] == [('hour', ['3', '', '', ''], True)]
-    assert notes == [f'2 of 4 images have no line in {table}.']
+    assert notes == [f'Without a line in {table}: 2 of 4 images.']

@@ -53,6 +53,8 @@ def test_columns_are_numbers_or_categories():
     assert not column_attribute('year', ['2001', '2002'] * 50).is_numeric  # few values are categories
     assert not column_attribute('id', [*hours[:-1], 'unknown']).is_numeric
     assert np.isnan(column_attribute('hour', [*hours, '']).values[-1])
+    missing = column_attribute('hour', [*hours, 'NA', 'n/a', 'null', '-', 'nan', ' None '])
+    assert np.isnan(missing.values[-6:]).all()
     names = slices_of(column_attribute('camera', ['A'] * 50 + ['B'] * 46 + [''] * 4 + ['C'] * 3))
     assert [one.condition for one in names] == ['camera A', 'camera B']
     assert slices_of(column_attribute('id', [f'image {k}' for k in range(100)])) == []

@@ -6,7 +6,7 @@ from hybridcls.engine.checkpoints.used_work_dir import check_unused, files_of_tr
 
 OF_A_TRAINING = [
     'best_accuracy_top1_epoch_2.pth', 'epoch_10.pth', 'epoch_10.pth.calibration.json', 'iter_3.pth', 'last_checkpoint',
-    'split.csv',
+    'sample_record.npz', 'split.csv',
 ]  # fmt: skip
 OTHERS = ['teacher.pth', 'my_epoch.pth', 'config.py']
 

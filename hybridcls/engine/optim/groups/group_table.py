@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
+from hybridcls.checks import counted
+
 __all__ = ['group_table']
 
 
@@ -43,9 +45,9 @@ def group_table(
             f'{pattern}{f"  ({others})" if others else ""}'
         )
     everything = [param for group in groups for param in group['params']]
-    total = f'{_plural(len(groups), "group")}, {_plural(len(everything), "tensor")}, {_count(everything):,} parameters.'
+    total = f'{counted(len(groups), "group")}, {counted(len(everything), "tensor")}, {_count(everything):,} parameters.'
     if frozen:
-        total += f' Left out: {_plural(len(frozen), "tensor")}, {_count(frozen):,} parameters that need no gradient.'
+        total += f' Left out: {counted(len(frozen), "tensor")}, {_count(frozen):,} parameters that need no gradient.'
     return '\n'.join([*lines, total])
 
 
@@ -71,7 +73,3 @@ def _patterns(names: Sequence[str], part_of: Callable[[str], str]) -> list[str]:
 
 def _count(params: Sequence[nn.Parameter]) -> int:
     return sum(param.numel() for param in params)
-
-
-def _plural(number: int, word: str) -> str:
-    return f'{number} {word}' if number == 1 else f'{number:,} {word}s'

@@ -1,0 +1,85 @@
+"""What a training was told to drop and relabel, so that the audit of it does not forget it."""
+
+import os
+import unicodedata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Optional
+
+from hybridcls.datasets.label_decisions import LabelDecisions, read_decisions
+from hybridcls.engine.config.tree import datasets_in
+
+__all__ = ['DecidedImage', 'decided_before', 'name_key']
+
+
+class DecidedImage(NamedTuple):
+    """What was decided on an image before the training.
+
+    Args:
+        name (str): Its path, below the folder of the images where it is there.
+        label (str): Of the data; ``''`` where the table did not say.
+        decision (str): ``'drop'``, ``'relabel'`` or ``'keep'``.
+        new (str): The class that it is of since, ``''`` but for ``'relabel'``.
+    """
+
+    name: str
+    label: str
+    decision: str
+    new: str = ''
+
+
+def decided_before(cfg: Mapping[str, Any], checkpoint: str, root: str = '') -> tuple[list[DecidedImage], list[str]]:
+    """Read what a training has dropped, relabelled and kept, from the copy in its work dir, else from the table.
+
+    Args:
+        cfg (Mapping): The config of the training.
+        checkpoint (str): Its checkpoint: the copies are beside it, wherever the work dir is now.
+        root (str): The folder of the images in the training. Defaults to ``''``: not known.
+
+    Returns:
+        tuple[list[DecidedImage], list[str]]: Each image once, and a sentence about each table that is gone or has
+        other decisions now.
+    """
+    above = os.path.join(root, '') if root else ''
+    found: dict[str, DecidedImage] = {}
+    notes: list[str] = []
+    for path, dataset in datasets_in(cfg):
+        for what in ('relabel', 'drop') if path[0] == 'train_dataloader' else ():  # an image in both is dropped
+            noted = dataset.get(what)
+            if noted is None:
+                continue
+            decisions = _read(noted, what, Path(checkpoint))
+            if decisions is None:
+                file = noted if isinstance(noted, str) else noted['file']
+                notes.append(
+                    f'What the training was told to {what} is not known any more: {file} is not there, or decides '
+                    'something else now. It is not in the table of this audit, whose labels are those of the training.'
+                )
+                continue
+            images = [DecidedImage(name, label, 'keep') for name, label in decisions.keep.items()]
+            images += [DecidedImage(name, label, 'relabel', new) for name, (label, new) in decisions.relabel.items()]
+            images += [DecidedImage(name, label, 'drop') for name, label in decisions.drop.items()]
+            for image in images:
+                name = image.name.removeprefix(above)
+                if image.decision != 'keep' or name_key(name) not in found:
+                    found[name_key(name)] = image._replace(name=name)
+    return list(found.values()), list(dict.fromkeys(notes))
+
+
+def name_key(name: str) -> str:
+    """Return a path in the one spelling in which paths are compared."""
+    return unicodedata.normalize('NFC', os.path.normpath(name))
+
+
+def _read(noted: Any, what: str, checkpoint: Path) -> Optional[LabelDecisions]:
+    settings = dict(file=noted) if isinstance(noted, str) else dict(noted)
+    files = [settings['file']]
+    if settings.get('digest'):  # else nothing tells whether a file of that name is the one
+        name = os.path.basename(settings['file'])
+        files = [str(folder / name) for folder in (checkpoint.parent, checkpoint.parent.parent)] + files
+    for file in files:
+        try:
+            return read_decisions('audit', {**settings, 'file': file}, what)
+        except (OSError, ValueError):
+            continue
+    return None
