@@ -1,7 +1,8 @@
 """The images that the config of a training keeps for its test, or else for its validation."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
@@ -10,11 +11,11 @@ from PIL import Image
 
 from hybridcls.registry import DATASETS
 
-from ..held_out_images import split_file_of
+from ..held_out_images import held_out_images, split_file_of
 from ..image_inputs import Item
 from ..inferencer import HybridInferencer
 
-__all__ = ['ConfiguredImages', 'configured_images', 'listed_images']
+__all__ = ['ConfiguredImages', 'calibration_place', 'configured_images', 'listed_images']
 
 _PLACES = ('data_root', 'data_prefix', 'ann_file')
 _ADVICE = 'Name labelled images that did not train the model: --data FOLDER.'
@@ -63,6 +64,33 @@ def configured_images(model: HybridInferencer) -> ConfiguredImages:
     if is_validation:
         note += ': it has none for a test. A checkpoint that was chosen by them looks better here than on other images'
     return ConfiguredImages(items, where, f'{note}.')
+
+
+def calibration_place(model: HybridInferencer, items: Sequence[Item]) -> Optional[str]:
+    """Return what ``hybridcls calibrate --data`` can be given beside a report of some images: none of them is in it.
+
+    Args:
+        model (HybridInferencer): Whose config names its validation and its test.
+        items (Sequence[Item]): The images of the report.
+
+    Returns:
+        str: The folder or table of the validation, or else of the test; None if neither will do.
+    """
+    reported = {_real(item) for item in items}
+    for kind in ('val', 'test'):
+        dataset = _plain((model.config.get(f'{kind}_dataloader') or {}).get('dataset') or {})
+        place = _place_of(dataset, model.checkpoint_path)
+        if place is None:
+            continue
+        with suppress(OSError, ValueError):
+            found, _ = held_out_images(place, model.checkpoint_path, model.config)
+            if found and not reported & {_real(item) for item in found}:
+                return place
+    return None
+
+
+def _real(item: Item) -> str:
+    return os.path.realpath(str(item.path))
 
 
 def listed_images(dataset: Mapping[str, Any], model: HybridInferencer) -> Optional[list[Item]]:
