@@ -8,7 +8,7 @@ import torch
 
 from hybridcls.checks import listed
 from hybridcls.evaluation import SelectiveMetric
-from hybridcls.functional.metrics import mean_interval
+from hybridcls.functional.metrics import mean_interval, share_interval
 
 from .calibration_effect import CalibrationEffect
 from .evaluated_images import EvaluatedImages
@@ -21,7 +21,7 @@ __all__ = [
 ]  # fmt: skip
 
 _RISKS = (0.01, 0.02, 0.05, 0.1)
-_NAMED = 5
+_NAMED, _LOWEST = 5, 3
 _ELSEWHERE = 'Images of another source, camera or time than these: the intervals say nothing of them.'
 _UNKNOWN = 'Images of none of the classes: --ood FOLDER.'
 _CORRUPTED = 'Blurred, noisy or dark images: --corruptions.'
@@ -35,12 +35,13 @@ def verdict_section(answers: Sequence[Answer], prices: Sequence[Mapping[str, Any
     tables = [Table('What these images say of the model', ['question', 'answer'], answers, sorts=False)]
     if prices:
         rows = [
-            [f'{100 * row["risk"]:g}', f'{row["answered"]:.1f}', _ends(row),
-             None if row['threshold'] is None else f'{100 * row["threshold"]:.1f}']
+            [f'{100 * row["risk"]:g}', f'{row["answered"]:.1f}', _ends(row['answered_low'], row['answered_high']),
+             _chance(row), *([None] * 2 if row['error'] is None else _wrong(row))]
             for row in prices
         ]  # fmt: skip
-        head = ['wrong answers at most, %', 'images answered, %', '95 % interval', 'from this probability on, %']
-        tables.append(Table('What fewer errors cost: the other images are rejected', head, rows, {0, 1, 2, 3}))
+        head = ['wrong answers at most, %', 'images answered, %', '95 % interval', 'from this probability on, %',
+                'of these are wrong, %', '95 % interval']  # fmt: skip
+        tables.append(Table('What fewer errors cost: the other images are rejected', head, rows, set(range(6))))
     return Section('verdict', 'In short', tables=tables)
 
 
@@ -53,20 +54,24 @@ def price_of_errors(known: EvaluatedImages, classes: Sequence[str]) -> list[dict
     """Return the share of images that can be answered at errors of 1, 2, 5 and 10 % on these images.
 
     Returns:
-        list[dict]: ``risk``, ``answered`` in percent with ``low`` and ``high`` (None: insufficient data), and
-        ``threshold``, the least probability that is answered; None where none is.
+        list[dict]: ``risk``, ``answered`` in percent with ``answered_low`` and ``answered_high`` (None: insufficient
+        data), ``threshold``, the least probability that is answered, and ``error`` of these answers in percent with
+        ``error_low`` and ``error_high``, its exact interval; these None where none is answered.
     """
     found = of_metric(SelectiveMetric(coverages=(), risks=_RISKS, confidence=0.95), known, classes)
-    surest = np.sort(known.confidence)[::-1]
+    order = np.argsort(-known.confidence, kind='stable')
     rows = []
     for risk in _RISKS:
         key = f'selective/coverage_risk{100 * risk:g}_least_confidence'
-        answered = found[key]
-        count = round(answered * len(known) / 100)
-        ends = {end: found.get(f'{key}_{end}') for end in ('low', 'high')}
+        count = round(found[key] * len(known) / 100)
+        wrong = int(known.wrong[order[:count]].sum())
+        low, high = share_interval(wrong, count)
         rows.append(dict(
-            risk=risk, answered=answered, **{end: _finite(value) for end, value in ends.items()},
-            threshold=float(surest[count - 1]) if count else None,
+            risk=risk, answered=found[key],
+            **{f'answered_{end}': _finite(found.get(f'{key}_{end}')) for end in ('low', 'high')},
+            threshold=float(known.confidence[order[count - 1]]) if count else None,
+            **dict(zip(('error', 'error_low', 'error_high'),
+                       (100 * wrong / count, 100 * low, 100 * high) if count else (None,) * 3, strict=True)),
         ))  # fmt: skip
     return rows
 
@@ -193,7 +198,12 @@ def _weakness(weak: WeakClasses, table: Sequence[Mapping[str, Any]]) -> str:
             several = [rows[name] for name in names]
             unit = 'images right' if count == 'images' else 'answers right'
             says.append(f'{what}: {_named(several, share, count, unit)}.')
-    return ' '.join([*(says or ['None is clearly weaker than the others.']), *_too_few(weak.unknown, table)])
+    if not says:
+        enough = [row for row in table if row['class'] not in weak.unknown]
+        lowest = sorted(enough, key=lambda row: row['recall_percent'])[:_LOWEST] if len(enough) > 1 else []
+        named = f' The lowest: {_named(lowest, "recall_percent", "images", "images right")}.' if lowest else ''
+        says.append(f'None is clearly weaker than the others.{named}')
+    return ' '.join([*says, *_too_few(weak.unknown, table)])
 
 
 def _too_few(names: Sequence[str], table: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -241,18 +251,14 @@ def _rejecting(effect: CalibrationEffect, prices: Sequence[Mapping[str, Any]]) -
         )  # fmt: skip
         return f'{said}. It promises at most {risk:g} % wrong answers; here it is {_share(wrong)}: {holds}.'
     price = next(row for row in prices if row['risk'] == effect.risk)
-    said = f'At most {100 * price["risk"]:g} % of the answers are wrong if '
-    if price['threshold'] is None:
-        said = f'No threshold keeps the wrong answers at {100 * price["risk"]:g} %: even the surest are wrong too often'
-    else:
-        said += (
-            f'{100 - price["answered"]:.1f} % of the images are rejected, those with a probability below '
-            f'{_percent(100 * price["threshold"])}'
+    said = f'No threshold keeps the wrong answers at {100 * price["risk"]:g} % of these images'
+    if price['threshold'] is not None:
+        share, ends = _wrong(price)
+        said = (
+            f'To have at most {100 * price["risk"]:g} % wrong answers, reject {100 - price["answered"]:.1f} % of these '
+            f'images, those with a probability below {_chance(price)} %; of the rest {share} % [{ends}] are wrong'
         )
-    return (
-        f'{said}. This threshold was chosen on these images and promises nothing for others: hybridcls calibrate '
-        '--risk finds one that does.'
-    )
+    return f'{said}. A threshold for other images, with a promise, is found by hybridcls calibrate --risk.'
 
 
 def _noticing(
@@ -260,7 +266,7 @@ def _noticing(
 ) -> str:  # fmt: skip
     best = rejection[0]
     least = best['auroc'] if best['low'] is None else best['low']
-    notices = 'Hardly' if least <= 50 else 'Somewhat' if best['fpr95'] > 50 else 'Mostly'
+    notices = 'Hardly' if least <= 50 or best['fpr95'] > 80 else 'In part' if best['fpr95'] > 20 else 'Mostly'
     said = (
         f'{notices}: where 95 % of the known images are accepted, so are {_percent(best["fpr95"])} of these '
         f'{len(unknown)} (by {best["score"].replace("_", " ")}, the best of {len(rejection)} scores).'
@@ -279,8 +285,16 @@ def _share(share: Mapping[str, float]) -> str:
     return f'{_percent(100 * share["value"])} [{100 * share["low"]:.1f}, {100 * share["high"]:.1f}]'
 
 
-def _ends(row: Mapping[str, Any]) -> Optional[str]:
-    return None if row['low'] is None else f'{row["low"]:.1f} to {row["high"]:.1f}'
+def _ends(low: Optional[float], high: Optional[float]) -> Optional[str]:
+    return None if low is None or high is None else f'{low:.1f} to {high:.1f}'
+
+
+def _chance(price: Mapping[str, Any]) -> Optional[str]:
+    return None if price['threshold'] is None else f'{100 * price["threshold"]:.1f}'
+
+
+def _wrong(price: Mapping[str, Any]) -> tuple[str, Optional[str]]:
+    return f'{price["error"]:.1f}', _ends(price['error_low'], price['error_high'])
 
 
 def _percent(value: float) -> str:
