@@ -4,24 +4,25 @@ from typing import Any, NamedTuple, Optional
 
 import torch
 import torch.nn.functional as F
-from mmengine.runner.amp import autocast
 from torch import Tensor
 
 from hybridcls.models.heads.head import outputs_of
 
 from .inferencer import HybridInferencer
 
-__all__ = ['DeletionGains', 'deletion_areas', 'deletion_gains', 'moved_maps']
+__all__ = ['DeletionGains', 'deletion_areas', 'deletion_ends', 'deletion_gains', 'moved_maps', 'passes_of_gains']
 
-STEPS = 10
+STEPS, DRAWS = 5, 3
 _BATCH = 64
 
 
 @torch.no_grad()
-def deletion_areas(model: HybridInferencer, images: Tensor, maps: Tensor, labels: Tensor) -> Tensor:
+def deletion_areas(
+    model: HybridInferencer, images: Tensor, maps: Tensor, labels: Tensor, ends: Optional[Tensor] = None
+) -> Tensor:
     """Return the area under the probability of a class while an image is deleted, the most important pixels first.
 
-    The deletion score of `RISE <https://arxiv.org/abs/1806.07421>`_: a tenth of the pixels after the other takes the
+    The deletion score of `RISE <https://arxiv.org/abs/1806.07421>`_: a fifth of the pixels after the other takes the
     mean colour of its image; small where the map marks what the class rests on. Maps are enlarged to the image by
     bilinear interpolation.
 
@@ -30,27 +31,38 @@ def deletion_areas(model: HybridInferencer, images: Tensor, maps: Tensor, labels
         images (Tensor): ``(B, 3, H, W)``, as the model is called with.
         maps (Tensor): ``(B, h, w)``, higher is more important.
         labels (Tensor): The classes, int64 ``(B,)``.
+        ends (Tensor, optional): Of :func:`deletion_ends`, which are the same for all maps. Defaults to None: they are
+            computed.
 
     Returns:
         Tensor: float64 ``(B,)``, in [0, 1].
     """
-    network: Any = model.model
     count, height, width = len(images), *images.shape[-2:]
     large = F.interpolate(maps.unsqueeze(1).float(), (height, width), mode='bilinear', align_corners=False)
     ranks = large.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(1).view(count, 1, height, width)
     ranks = ranks.to(images.device)
-    colour = images.mean(dim=(2, 3), keepdim=True)
-    probabilities = []
-    for step in range(STEPS + 1):
-        deleted = torch.where(ranks < step * height * width // STEPS, colour, images)
-        with autocast(enabled=model.amp):
-            scores = [
-                outputs_of(network.head, network.extract_feat(part))['probabilities'].double().cpu()
-                for part in deleted.split(_BATCH)
-            ]
-        probabilities.append(torch.cat(scores).gather(1, labels.unsqueeze(1)).squeeze(1))
-    values = torch.stack(probabilities)
+    first, last = deletion_ends(model, images, labels) if ends is None else ends
+    between = [_probabilities(model, images, ranks, step, labels) for step in range(1, STEPS)]
+    values = torch.stack([first, *between, last])
     return (values[:-1] + values[1:]).mean(0) / 2
+
+
+@torch.no_grad()
+def deletion_ends(model: HybridInferencer, images: Tensor, labels: Tensor) -> Tensor:
+    """Return the probabilities of the classes with nothing deleted, and with everything, float64 ``(2, B)``."""
+    ranks = torch.zeros(len(images), 1, *images.shape[-2:], dtype=torch.int64, device=images.device)
+    return torch.stack([_probabilities(model, images, ranks, step, labels) for step in (0, STEPS)])
+
+
+def _probabilities(model: HybridInferencer, images: Tensor, ranks: Tensor, step: int, labels: Tensor) -> Tensor:
+    network: Any = model.model
+    deleted = torch.where(ranks < step * images[0, 0].numel() // STEPS, images.mean(dim=(2, 3), keepdim=True), images)
+    with model.precision():
+        scores = [
+            outputs_of(network.head, network.extract_feat(part))['probabilities'].double().cpu()
+            for part in deleted.split(_BATCH)
+        ]
+    return torch.cat(scores).gather(1, labels.unsqueeze(1)).squeeze(1)
 
 
 class DeletionGains(NamedTuple):
@@ -72,8 +84,9 @@ def deletion_gains(
     maps: Tensor,
     labels: Tensor,
     others: Optional[Tensor] = None,
-    draws: int = 3,
+    draws: int = DRAWS,
     seed: int = 0,
+    ends: Optional[Tensor] = None,
 ) -> DeletionGains:
     """Return by how much the area is smaller than with moved maps, and than with maps of other images.
 
@@ -86,15 +99,22 @@ def deletion_gains(
         others (Tensor, optional): ``(D, B, h, w)``, D maps of other images for each. Defaults to None.
         draws (int): Moves of each map. Defaults to 3.
         seed (int): Of these. Defaults to 0.
+        ends (Tensor, optional): As for :func:`deletion_areas`.
     """
     generator = torch.Generator().manual_seed(seed)
-    own = deletion_areas(model, images, maps, labels)
+    ends = deletion_ends(model, images, labels) if ends is None else ends
+    own = deletion_areas(model, images, maps, labels, ends)
     moved = torch.stack([moved_maps(maps, generator) for _ in range(draws)])
     return DeletionGains(*(
         torch.full_like(own, float('nan')) if wrong is None or not len(wrong)
-        else torch.stack([deletion_areas(model, images, one, labels) for one in wrong]).mean(0) - own
+        else torch.stack([deletion_areas(model, images, one, labels, ends) for one in wrong]).mean(0) - own
         for wrong in (moved, others)
     ))  # fmt: skip
+
+
+def passes_of_gains(streams: int, others: int, draws: int = DRAWS) -> int:
+    """Return how often :func:`deletion_gains` runs the model over an image, for all streams together."""
+    return streams * (1 + draws + others) * (STEPS - 1) + 2
 
 
 def moved_maps(maps: Tensor, generator: torch.Generator) -> Tensor:

@@ -261,6 +261,12 @@ class HybridInferencer(BaseInferencer):
         with autocast(enabled=self.amp), self._convolutions():
             return (plan or self.network.predict)(inputs)
 
+    @contextmanager
+    def precision(self) -> Iterator[None]:
+        """Compute in the block as precisely as answers are: by ``amp`` and the key ``inference``."""
+        with autocast(enabled=self.amp), self.network.precision(), self._convolutions():
+            yield
+
     def plan(self, batch_size: int, left: Optional[int]) -> Optional[CompilePlan]:
         """Return what decides whether to compile for so many images (None: not known); None without compiling."""
         if not self.wanted_settings.compile:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 import torch
 from PIL import Image
@@ -13,10 +13,10 @@ from hybridcls.functional.metrics import Interval, mean_interval
 from hybridcls.visualization.overlay_image import overlay_image
 from hybridcls.visualization.prediction_image import to_rgb_image
 
-from .deletion import DeletionGains, deletion_gains
+from .deletion import DeletionGains, deletion_ends, deletion_gains, passes_of_gains
 from .image_inputs import Item
 from .inferencer import HybridInferencer
-from .stream_maps import activation_maps, mapped_layers
+from .stream_maps import ActivationMaps, activation_maps, mapped_layers
 
 __all__ = [
     'DeletionGain',
@@ -25,6 +25,7 @@ __all__ = [
     'Overlays',
     'check_overlays',
     'make_overlays',
+    'passes_of_scores',
     'write_overlays',
 ]
 
@@ -88,12 +89,14 @@ class Overlays(NamedTuple):
         layers (dict[str, str]): By stream the layer whose features are mapped.
         scores (dict[str, DeletionScore]): By stream.
         merging (bool): Whether token merging was switched off for them.
+        scored (int): How many images the scores are of.
     """
 
     images: list[OverlaidImage]
     layers: dict[str, str]
     scores: dict[str, DeletionScore]
     merging: bool
+    scored: int = 0
 
 
 def make_overlays(
@@ -102,6 +105,7 @@ def make_overlays(
     chosen: Optional[Mapping[str, str]] = None,
     batch_size: Optional[int] = None,
     workers: int = 0,
+    scored: Optional[Sequence[Item]] = None,
 ) -> Overlays:
     """Map images, and measure by deletion what the maps say.
 
@@ -110,33 +114,67 @@ def make_overlays(
         items (Sequence[Item]): The images.
         chosen (Mapping[str, str], optional): Layers by stream; see :func:`~hybridcls.apis.stream_maps.mapped_layers`.
         batch_size (int, optional), workers (int): As for a call of the model.
+        scored (Sequence[Item], optional): The images whose maps are scored. Defaults to None: ``items``.
 
     Raises:
         ValueError: If no image can be read, or a stream has no layer to look at.
     """
     found: list[OverlaidImage] = []
-    parts: dict[str, list[torch.Tensor]] = {}
-    labels: list[torch.Tensor] = []
     layers: dict[str, str] = {}
     batch_size = batch_size or model.batch_size
-    for read, _ in model.preprocess(items, batch_size, workers):
-        if not read:
-            continue
-        packed = [sample for _, sample in read]
-        inputs = model.batch_of(packed)['inputs']
-        of_streams = mapped_layers(model, inputs, chosen)
-        layers = {stream: str(layer) for stream, layer in of_streams.items()}
-        maps = activation_maps(model, inputs, of_streams)
-        for stream, values in maps.maps.items():
-            parts.setdefault(stream, []).append(values)
-        labels.append(maps.labels)
-        found += _pictures([item for item, _ in read], packed, maps.maps, maps.labels)
+    of_items, of_scored = _Maps(), _Maps()
+    for read, packed, maps, names in _mapped(model, items, chosen, batch_size, workers):
+        layers = names
+        of_items.add(maps)
+        found += _pictures(read, packed, maps.maps, maps.labels)
     if not found:
         raise ValueError(f'overlays: expected images that can be read, got {len(items)} that cannot.')
-    own = {stream: torch.cat(values) for stream, values in parts.items()}
-    scores = _scores(model, model.preprocess(items, batch_size, workers), own, torch.cat(labels))
+    for _, _, maps, _ in _mapped(model, scored or (), chosen, batch_size, workers):
+        of_scored.add(maps)
+    if not of_scored.labels:
+        scored, of_scored = items, of_items
+    labels = torch.cat(of_scored.labels)
+    scores = _scores(model, model.preprocess(scored or items, batch_size, workers), of_scored.joined(), labels)
     merging = any(getattr(module, 'token_merging', None) is not None for module in model.model.modules())
-    return Overlays(found, layers, scores, merging)
+    return Overlays(found, layers, scores, merging, len(labels))
+
+
+class _Maps:
+    """The maps of many images by stream, and the classes that they are of."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, list[torch.Tensor]] = {}
+        self.labels: list[torch.Tensor] = []
+
+    def add(self, found: ActivationMaps) -> None:
+        for stream, values in found.maps.items():
+            self.parts.setdefault(stream, []).append(values)
+        self.labels.append(found.labels)
+
+    def joined(self) -> dict[str, torch.Tensor]:
+        return {stream: torch.cat(values) for stream, values in self.parts.items()}
+
+
+def _mapped(
+    model: HybridInferencer,
+    items: Sequence[Item],
+    chosen: Optional[Mapping[str, str]],
+    batch_size: int,
+    workers: int = 0,
+) -> Iterator[tuple[list[Item], list[Any], ActivationMaps, dict[str, str]]]:
+    """Yield of each batch its images, as they are packed, their maps and the layers of these."""
+    for read, _ in model.preprocess(items, batch_size, workers):
+        if read:
+            packed = [sample for _, sample in read]
+            inputs = model.batch_of(packed)['inputs']
+            layers = mapped_layers(model, inputs, chosen)
+            names = {stream: str(layer) for stream, layer in layers.items()}
+            yield [item for item, _ in read], packed, activation_maps(model, inputs, layers), names
+
+
+def passes_of_scores(streams: int) -> int:
+    """Return how often the model runs over an image whose maps are scored."""
+    return passes_of_gains(streams, _OTHERS)
 
 
 def _scores(
@@ -153,10 +191,11 @@ def _scores(
             continue
         inputs = model.batch_of([sample for _, sample in read])['inputs']
         rows = torch.arange(start, start + len(read))
+        ends = deletion_ends(model, inputs, labels[rows])
         for stream, own in maps.items():
             steps = range(1, min(_OTHERS + 1, len(own)))
             others = torch.stack([own[(rows + step) % len(own)] for step in steps]) if steps else None
-            gains[stream].append(deletion_gains(model, inputs, own[rows], labels[rows], others, seed=start))
+            gains[stream].append(deletion_gains(model, inputs, own[rows], labels[rows], others, seed=start, ends=ends))
         start += len(read)
     return {
         stream: DeletionScore(
@@ -169,14 +208,14 @@ def _scores(
     }
 
 
-def check_overlays(model: HybridInferencer, items: Sequence[Item], chosen: Optional[Mapping[str, str]] = None) -> None:
-    """Raise if a stream has no layer to look at, by the first image that can be read."""
+def check_overlays(model: HybridInferencer, items: Sequence[Item], chosen: Optional[Mapping[str, str]] = None) -> int:
+    """Return how many streams have maps, by the first image that can be read; raise if one has no layer to look at."""
     if not model.classes:
         raise ValueError(f'overlays: expected a model with classes, got {model.head_name}.')
     for read, _ in model.preprocess(items):
         if read:
-            mapped_layers(model, model.batch_of([sample for _, sample in read])['inputs'], chosen)
-            return
+            return len(mapped_layers(model, model.batch_of([sample for _, sample in read])['inputs'], chosen))
+    return 0
 
 
 def write_overlays(
@@ -194,21 +233,17 @@ def write_overlays(
         out_dir (str): Each picture lies under the path of its image below this folder, or its number.
     """
     written = 0
-    for read, _ in model.preprocess(items, batch_size or model.batch_size, workers):
-        packed = [sample for _, sample in read]
-        if packed:
-            inputs = model.batch_of(packed)['inputs']
-            maps = activation_maps(model, inputs, mapped_layers(model, inputs, chosen))
-            for one in _pictures([item for item, _ in read], packed, maps.maps, maps.labels, _FILE_EDGE):
-                name = str(written) if one.item.path is None else picture_name(one.item.path, os.getcwd())
-                file = Path(out_dir, f'{name}.png')
-                file.parent.mkdir(parents=True, exist_ok=True)
-                parts = [one.seen, *one.overlays.values()]
-                strip = Image.new('RGB', (sum(part.width for part in parts), parts[0].height))
-                for place, part in enumerate(parts):
-                    strip.paste(part, (place * part.width, 0))
-                strip.save(file)
-                written += 1
+    for read, packed, maps, _ in _mapped(model, items, chosen, batch_size or model.batch_size, workers):
+        for one in _pictures(read, packed, maps.maps, maps.labels, _FILE_EDGE):
+            name = str(written) if one.item.path is None else picture_name(one.item.path, os.getcwd())
+            file = Path(out_dir, f'{name}.png')
+            file.parent.mkdir(parents=True, exist_ok=True)
+            parts = [one.seen, *one.overlays.values()]
+            strip = Image.new('RGB', (sum(part.width for part in parts), parts[0].height))
+            for place, part in enumerate(parts):
+                strip.paste(part, (place * part.width, 0))
+            strip.save(file)
+            written += 1
     return written
 
 

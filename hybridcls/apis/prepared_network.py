@@ -86,7 +86,7 @@ class PreparedNetwork:
     @torch.no_grad()
     def predict(self, packed: Sequence[Any]) -> list[Any]:
         """Return the predictions of packed samples."""
-        with self._precision():
+        with self.precision():
             if not self.settings.compile:
                 return self.model.test_step(self._collate(packed))
             shapes = {_shape_of(one['inputs']) for one in packed}
@@ -99,7 +99,7 @@ class PreparedNetwork:
             ]
             return self.model.test_step(self._collate([*packed, *copies]))[: len(packed)]
 
-    def _precision(self) -> AbstractContextManager:
+    def precision(self) -> AbstractContextManager:
         """Return a context of mixed precision; without one in the settings what holds around it stays."""
         if self.settings.dtype is None:
             return nullcontext()

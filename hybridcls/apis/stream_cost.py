@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from mmengine.runner.amp import autocast
 from torch.utils.flop_counter import FlopCounterMode
 
 from .inferencer import HybridInferencer
@@ -41,7 +40,7 @@ def stream_costs(model: HybridInferencer, size: tuple[int, int], names: tuple[st
 
     def parts_of(count: int) -> dict[str, Callable[[], Any]]:
         images = torch.rand(count, 3, *size, device=model.device)
-        with torch.no_grad(), autocast(enabled=model.amp):
+        with torch.no_grad(), model.precision():
             features = network.backbone(images)
         parts: dict[str, Callable[[], Any]] = {
             name: partial(network.backbone.stream_features, name, images) for name in names
@@ -49,7 +48,7 @@ def stream_costs(model: HybridInferencer, size: tuple[int, int], names: tuple[st
         parts['rest'] = lambda: network.head(network.neck(features))
         return parts
 
-    with torch.no_grad(), autocast(enabled=model.amp):
+    with torch.no_grad(), model.precision():
         operations = {}
         for name, part in parts_of(1).items():
             with FlopCounterMode(display=False) as counter:

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, Optional
 
 import torch
-from mmengine.runner.amp import autocast
 from torch import Tensor, nn
 
 from hybridcls.functional.class_activation import grad_cam
@@ -191,7 +190,7 @@ def activation_maps(model: HybridInferencer, images: Tensor, layers: Mapping[str
     height, width = images.shape[-2:]
     with (
         model.uncompiled(), _unmerged(network), _cut_at(layers) as kept, torch.enable_grad(),
-        autocast(enabled=model.amp),
+        model.precision(),
     ):  # fmt: skip
         logits = network(images, mode='tensor').float()
         labels = logits.argmax(1)

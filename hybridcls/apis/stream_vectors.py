@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
-from mmengine.runner.amp import autocast
 from torch import Tensor
 
 from hybridcls.models.classifiers.stream_skipping import channels_of_stream, check_skippable, fused_without
@@ -88,7 +87,7 @@ def scores_without(model: HybridInferencer, vectors: StreamVectors, skipped: str
     (first,) = [name for name in vectors.names if name != skipped]
     constants = [torch.tensor(values, dtype=torch.float32) for values in filling]
     scores = []
-    with autocast(enabled=model.amp):
+    with model.precision():
         for begin in range(0, len(vectors.of[first][0]), _ROWS):
             seen = [feature[begin : begin + _ROWS].to(model.device) for feature in vectors.of[first]]
             fused = fused_without(network, skipped, seen, constants)

@@ -1,11 +1,11 @@
 """Draw a contact sheet: rows of small images with captions, in one picture."""
 
-from collections.abc import Callable, Sequence
-from functools import cache
-from pathlib import Path
-from typing import Any, NamedTuple, Optional
+from collections.abc import Sequence
+from typing import NamedTuple, Optional
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from .text_fonts import draw_text, text_width
 
 __all__ = ['Cell', 'contact_sheet']
 
@@ -51,9 +51,8 @@ def contact_sheet(rows: Sequence[Sequence[Cell]], titles: Sequence[str] = (), si
     pitch = size + 2 * _BORDER + _GAP
     sheet = Image.new('RGB', (columns * pitch + _GAP, head + sum(heights)), 'white')
     draw = ImageDraw.Draw(sheet)
-    font = _font()
     for column, title in enumerate(titles):
-        draw.text((_GAP + column * pitch, _GAP), _fitting(title, size, draw.textlength, font), 'black', font)
+        draw_text(draw, (_GAP + column * pitch, _GAP), _fitting(title, size), _TEXT_SIZE)
     top = head
     for row, height in zip(rows, heights, strict=True):
         for column, cell in enumerate(row):
@@ -74,27 +73,18 @@ def _draw_cell(sheet: Image.Image, draw: ImageDraw.ImageDraw, cell: Cell, left: 
         place = (left + (edge - image.width) // 2, top + (edge - image.height) // 2)
         sheet.paste(image, place, image)
     for number, line in enumerate(cell.caption):
-        text = _fitting(line, edge, draw.textlength, _font())
-        draw.text((left, top + edge + 2 + number * _LINE), text, 'black', _font())
+        draw_text(draw, (left, top + edge + 2 + number * _LINE), _fitting(line, edge), _TEXT_SIZE)
 
 
-def _fitting(text: str, width: int, length: Callable[..., float], font: Any) -> str:
+def _fitting(text: str, width: int) -> str:
     """Cut the middle out of a text that is too long: of names, beginning and end tell most."""
     text = text.encode('utf8', 'replace').decode()
-    if length(text, font) <= width:
+    if text_width(text, _TEXT_SIZE) <= width:
         return text
     kept = len(text)
     while kept > 2:
         kept -= 1
         shorter = f'{text[: kept // 2]}…{text[len(text) - (kept - kept // 2) :]}'
-        if length(shorter, font) <= width:
+        if text_width(shorter, _TEXT_SIZE) <= width:
             return shorter
     return text[:1]
-
-
-@cache
-def _font() -> Any:
-    """The font that matplotlib brings: it has letters of many scripts, and is there on every machine."""
-    import matplotlib
-
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / 'fonts' / 'ttf' / 'DejaVuSans.ttf'), _TEXT_SIZE)

@@ -1,5 +1,6 @@
 """Deletion tells a map that marks what counts from one that does not."""
 
+from contextlib import nullcontext
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from scipy.stats import binom
 from torch import nn
 
-from hybridcls.apis.deletion import deletion_areas, deletion_gains, moved_maps
+from hybridcls.apis.deletion import STEPS, deletion_areas, deletion_ends, deletion_gains, moved_maps, passes_of_gains
 from hybridcls.functional.metrics import mean_interval
 
 
@@ -29,7 +30,8 @@ class Corner(nn.Module):
 
 
 class Model:
-    model, amp = Corner(), False
+    model = Corner()
+    precision = nullcontext
 
 
 class Quarter(Corner):
@@ -53,7 +55,7 @@ def quarters():
     for row, place in enumerate([0, 1, 2, 3, 2, 0, 3, 1, 1, 3, 0, 2]):
         maps[row, 2 * (place // 2) :, 2 * (place % 2) :][:2, :2] = 1
     images = F.interpolate(maps.unsqueeze(1), (16, 16)).expand(-1, 3, -1, -1) * 0.9
-    return SimpleNamespace(model=Quarter(), amp=False), images, maps
+    return SimpleNamespace(model=Quarter(), precision=nullcontext), images, maps
 
 
 @pytest.fixture
@@ -70,10 +72,10 @@ def test_the_area_is_that_of_the_curve_by_hand(images):
     # The quarter is 64 of 256 pixels, by ranks of a bilinear map the first that go; grey is 0.25.
     assert areas.shape == (8,)
     curve = []
-    for step in range(11):
-        gone = min(64, step * 256 // 10)
+    for step in range(STEPS + 1):
+        gone = min(64, step * 256 // STEPS)
         curve.append((64 - gone + 0.25 * gone) / 64)
-    expected = sum((one + other) / 20 for one, other in pairwise(curve))
+    expected = sum((one + other) / 2 / STEPS for one, other in pairwise(curve))
     assert float(areas[0]) == pytest.approx(expected, abs=0.03)
     whole = deletion_areas(Model, images, quarter.flip(1, 2), torch.ones(8, dtype=torch.int64))
     assert float(whole[0]) > float(areas[0]) + 0.3
@@ -118,12 +120,26 @@ def test_maps_that_mark_what_counts_gain_and_others_do_not(quarters):
 
 def test_right_maps_pass_though_places_that_lie_apart_disturb_more(quarters):
     _, images, right = quarters
-    model, labels = SimpleNamespace(model=Quarter(roughness=8), amp=False), torch.ones(len(images), dtype=torch.int64)
+    model = SimpleNamespace(model=Quarter(roughness=8), precision=nullcontext)
+    labels = torch.ones(len(images), dtype=torch.int64)
     others = torch.stack([right.roll(step, 0) for step in (1, 2, 3)])
     assert all(mean_interval(one).low > 0 for one in deletion_gains(model, images, right, labels, others))
     generator = torch.Generator().manual_seed(0)
     apart = [deletion_areas(model, images, torch.rand(right.shape, generator=generator), labels) for _ in range(3)]
     assert torch.stack(apart).mean() < deletion_areas(model, images, right, labels).mean()
+
+
+def test_what_all_maps_share_is_computed_once(quarters):
+    model, images, right = quarters
+    labels, calls = torch.ones(len(images), dtype=torch.int64), []
+    others = torch.stack([right.roll(step, 0) for step in (1, 2, 3)])
+    plain = deletion_areas(model, images, right, labels)
+    model.precision = lambda: calls.append(1) or nullcontext()
+    ends = deletion_ends(model, images, labels)
+    assert torch.equal(deletion_areas(model, images, right, labels, ends), plain)
+    for stream in (right, others[0]):
+        deletion_gains(model, images, stream, labels, others, ends=ends)
+    assert len(calls) == passes_of_gains(2, 3) + STEPS - 1
 
 
 def test_smooth_maps_of_noise_pass_as_seldom_as_stated(quarters):

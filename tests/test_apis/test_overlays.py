@@ -9,7 +9,8 @@ from trained_checkpoints import LINEAR, config_of, write_checkpoint
 import hybridcls
 from hybridcls.apis.image_inputs import read_inputs
 from hybridcls.apis.overlays import DeletionGain, DeletionScore, check_overlays, make_overlays, write_overlays
-from hybridcls.apis.report.overlays_section import overlay_numbers, overlays_section
+from hybridcls.apis.report.evaluated_images import evaluate_images
+from hybridcls.apis.report.overlays_section import overlay_numbers, overlays_of_some, overlays_section, scored_images
 from hybridcls.functional.metrics import Interval
 
 PAIR = dict(
@@ -80,6 +81,20 @@ def test_what_maps_are_worth_is_said(model, digit_folder):
 
 def test_a_mistaken_layer_is_found_before_images_are_asked(model, digit_folder):
     items = list(read_inputs(str(digit_folder / 'val')).items)[:1]
-    check_overlays(model, items)
+    assert check_overlays(model, items) == 2
     with pytest.raises(ValueError, match="got 'nowhere'"):
         check_overlays(model, items, dict(cnn='nowhere'))
+
+
+def test_maps_are_scored_on_as_many_images_as_a_minute_allows(model, digit_folder, monkeypatch):
+    assert scored_images(1.0, 1, 12) == int(3000 / (7 * 1 + 2))  # seven areas of one inner step, and both ends
+    assert scored_images(1.0, 2, 12) == int(3000 / (2 * 7 + 2))
+    assert scored_images(1e-6, 1, 12) == 500
+    assert scored_images(1e6, 1, 12) == 12
+    known = evaluate_images(model, list(read_inputs(str(digit_folder / 'val')).items))
+    monkeypatch.setattr('hybridcls.apis.report.overlays_section._MOST_SCORED', 7)
+    said = []
+    found = overlays_of_some(model, known, 2, streams=2, tell=said.append)
+    assert len(found.images) == 2
+    assert found.scored == 7 == overlay_numbers(found)['scored']
+    assert said[0].startswith('Maps of 2 images, scored on 7: as much as 112 more images')

@@ -40,6 +40,21 @@ def test_rows_are_those_of_the_images(model, digit_folder):
     assert vectors.part(rows).of['cnn'][0].shape == (2, 96)
 
 
+def test_one_stream_alone_answers_as_precisely_as_both(model, digit_folder):
+    items = list(read_inputs(str(digit_folder / 'val')).items)[:6]
+    exact = {}
+    for settings in (InferenceSettings(), InferenceSettings(precision='bfloat16')):
+        model.network.use(settings)
+        with recorded_vectors(model) as found:
+            answers = model.predict([item.path for item in items])
+        own = [feature.double().tolist() for feature in found[0].of['vit']]  # the first image with its own features
+        alone = scores_without(model, found[0], 'vit', [feature[0] for feature in own])
+        exact[settings.precision] = torch.from_numpy(answers[0].scores)
+        torch.testing.assert_close(alone[0], exact[settings.precision], rtol=0, atol=1e-6)
+    model.network.restore()
+    assert (exact['float32'] - exact['bfloat16']).abs().max() > 1e-5
+
+
 def test_each_image_has_one_row_where_the_config_compiles(model, digit_folder, monkeypatch):
     """A compiled batch is filled up, and the one that compiles is answered twice."""
     monkeypatch.setattr('hybridcls.apis.compile_plan.estimated_compile_seconds', lambda network: 0.0)

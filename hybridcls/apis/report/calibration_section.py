@@ -12,18 +12,19 @@ from .html_page import Section, Table
 
 __all__ = ['calibration_section']
 
+_OTHERS = 'OTHER_IMAGES'
 _READ = 'On the line, answers are right as often as they say; bars are 95 % intervals.'
 
 
 def calibration_section(
-    effect: CalibrationEffect, checkpoint: str, data: str, calibration: Optional[Calibration] = None
+    effect: CalibrationEffect, checkpoint: str, data: Optional[str], calibration: Optional[Calibration] = None
 ) -> Section:
     """Show reliability diagrams on the same axes, and the numbers with the interval of their difference.
 
     Args:
         effect (CalibrationEffect): What was found.
         checkpoint (str): The path, for a command to type.
-        data (str): The images of the report.
+        data (str, optional): Where other labelled images are, to calibrate with; None: they have to be found.
         calibration (Calibration, optional): What was applied.
     """
     after = {'applied': 'After calibration', 'cross-validated': 'With a temperature, cross-validated'}
@@ -31,7 +32,7 @@ def calibration_section(
     if effect.after is not None:
         title = after[effect.kind]
         charts.append(dict(svg=reliability_chart(effect.after, title), caption=f'{title}. {_READ}'))
-    says = _applied(effect, calibration) if calibration is not None else _not_there(effect, checkpoint, data)
+    says = _applied(effect, calibration, data) if calibration is not None else _not_there(effect, checkpoint, data)
     rows = []
     for one in effect.rows:
         unit = f', {one["unit"]}' if one['unit'] else ''
@@ -58,7 +59,7 @@ def _cell(row: Mapping[str, Any], part: str) -> Optional[str]:
     return f'{text} [{found["low"]:{sign}.{digits}f}, {found["high"]:{sign}.{digits}f}]'
 
 
-def _applied(effect: CalibrationEffect, calibration: Calibration) -> list[str]:
+def _applied(effect: CalibrationEffect, calibration: Calibration, data: Optional[str]) -> list[str]:
     source = f' of {calibration.data["source"]}' if calibration.data else ''
     says = [f'The checkpoint is calibrated: {calibration}{source}. All other numbers of this page are those after it.']
     if effect.why:
@@ -71,7 +72,8 @@ def _applied(effect: CalibrationEffect, calibration: Calibration) -> list[str]:
     elif effect.overlap > 0:
         says.append(
             f'Warning: {_most(effect.overlap)} of the images of this report are among those that the calibration was '
-            'fitted on, so "after" is better here than on other images. Name others: --data.'
+            'fitted on, so "after" is better here than on other images. Report on others, or calibrate with others: '
+            f'--data {_OTHERS if data is None else shlex.quote(data)}.'
         )
     else:
         says.append('None of the images of this report is among those that it was fitted on.')
@@ -82,7 +84,7 @@ def _most(share: float) -> str:
     return 'all' if share == 1 else f'{100 * share:.2g} %'
 
 
-def _not_there(effect: CalibrationEffect, checkpoint: str, data: str) -> list[str]:
+def _not_there(effect: CalibrationEffect, checkpoint: str, data: Optional[str]) -> list[str]:
     says = ['The checkpoint has no calibration: the numbers of this page are of the probabilities that it says itself.']
     if effect.kind == 'none':
         return [*says, effect.why]
@@ -93,12 +95,16 @@ def _not_there(effect: CalibrationEffect, checkpoint: str, data: str) -> list[st
         f'{all_images:.2f}: the model is {"too sure" if all_images > 1 else "not sure enough"}).'
     )
     nll = next(row['difference'] for row in effect.rows if row['key'] == 'calibration/nll')
-    command = f'hybridcls calibrate {shlex.quote(checkpoint)} --data {shlex.quote(data)}'
+    command = f'hybridcls calibrate {shlex.quote(checkpoint)} --data {_OTHERS if data is None else shlex.quote(data)}'
     if nll['high'] is not None and nll['high'] < 0:
         says.append(f'It is better by {-nll["value"]:.3f} nats, and the interval says so. To have it: {command}')
     else:
         says.append(f'On these images it is no better as far as can be told. To have it all the same: {command}')
-    says.append('A report of the images that calibrated the model says too much: keep other images for it.')
+    if data is None:
+        says.append(
+            f'{_OTHERS} are labelled images that did not train the model. Those of this report would do, but a report '
+            'of images that calibrated the model says too much: keep some out of it.'
+        )
     return says
 
 

@@ -1,7 +1,8 @@
 """The images that the config of a training keeps for its test, or else for its validation."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
@@ -10,11 +11,11 @@ from PIL import Image
 
 from hybridcls.registry import DATASETS
 
-from ..held_out_images import split_file_of, training_dataset
+from ..held_out_images import held_out_images, split_file_of, training_dataset
 from ..image_inputs import Item
 from ..inferencer import HybridInferencer
 
-__all__ = ['ConfiguredImages', 'configured_images', 'listed_images', 'place_of']
+__all__ = ['ConfiguredImages', 'calibration_place', 'configured_images', 'listed_images', 'place_of']
 
 _PLACES = ('data_root', 'data_prefix', 'ann_file')
 _ADVICE = 'Name labelled images that did not train the model: --data FOLDER.'
@@ -82,6 +83,33 @@ def _move(datasets: Mapping[str, dict[str, Any]], training: Mapping[str, Any], f
     for dataset in datasets.values():
         if old and dataset.get('data_root') == old:
             dataset['data_root'] = new
+
+
+def calibration_place(model: HybridInferencer, items: Sequence[Item]) -> Optional[str]:
+    """Return what ``hybridcls calibrate --data`` can be given beside a report of some images: none of them is in it.
+
+    Args:
+        model (HybridInferencer): Whose config names its validation and its test.
+        items (Sequence[Item]): The images of the report.
+
+    Returns:
+        str: The folder or table of the validation, or else of the test; None if neither will do.
+    """
+    reported = {_real(item) for item in items}
+    for kind in ('val', 'test'):
+        dataset = _plain((model.config.get(f'{kind}_dataloader') or {}).get('dataset') or {})
+        place = place_of(dataset, model.checkpoint_path)
+        if place is None:
+            continue
+        with suppress(OSError, ValueError):
+            found, _ = held_out_images(place, model.checkpoint_path, model.config)
+            if found and not reported & {_real(item) for item in found}:
+                return place
+    return None
+
+
+def _real(item: Item) -> str:
+    return os.path.realpath(str(item.path))
 
 
 def listed_images(dataset: Mapping[str, Any], model: HybridInferencer) -> Optional[list[Item]]:

@@ -12,7 +12,7 @@ from ..image_inputs import Item
 from ..inferencer import HybridInferencer
 from ..memory import peak_memory
 
-__all__ = ['model_cost', 'seen_size']
+__all__ = ['gflops_of', 'model_cost', 'seen_size']
 
 _ROUNDS = 5
 
@@ -21,6 +21,14 @@ def seen_size(model: HybridInferencer, items: Sequence[Item]) -> tuple[int, int]
     """Return the height and width of the first image as the model sees it."""
     height, width = next(iter(model.preprocess(items[:1])))[0][0][1]['inputs'].shape[-2:]
     return int(height), int(width)
+
+
+def gflops_of(model: HybridInferencer, size: tuple[int, int]) -> float:
+    """Return the operations for one image of a size (height, width), in 1e9, by torch's counter."""
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        model.model(torch.rand(1, 3, *size, device=model.device), mode='tensor')
+    return counter.get_total_flops() / 1e9
 
 
 def model_cost(model: HybridInferencer, size: tuple[int, int]) -> list[tuple[str, str]]:
@@ -43,10 +51,7 @@ def model_cost(model: HybridInferencer, size: tuple[int, int]) -> list[tuple[str
         with torch.no_grad():
             return network(torch.rand(count, 3, *size, device=device), mode='tensor')
 
-    counter = FlopCounterMode(display=False)
-    with counter:
-        run(1)
-    rows.append((f'GFLOPs an image of {size[0]} x {size[1]} pixels', f'{counter.get_total_flops() / 1e9:.2f}'))
+    rows.append((f'GFLOPs an image of {size[0]} x {size[1]} pixels', f'{gflops_of(model, size):.2f}'))
     for count in (1, 32):
         run(count)
         times = []

@@ -5,13 +5,17 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
+
 from hybridcls.checks import listed
+from hybridcls.functional.metrics import share_interval
 
 from ..held_out_images import training_dataset
 from ..image_inputs import Item
 from ..inferencer import HybridInferencer
 from .configured_images import listed_images
 from .evaluated_images import EvaluatedImages
+from .near_copies import near_copies
 
 __all__ = ['data_notes', 'repeated_files', 'same_files']
 
@@ -43,20 +47,51 @@ def data_notes(model: HybridInferencer, images: EvaluatedImages) -> list[str]:
     repeated = repeated_files(images.items)
     if repeated:
         notes.append(f'{repeated} images repeat the content of another one, byte for byte: they count as often.')
-    return [*notes, *_of_training(model, images.items)]
+    return [*notes, *_of_training(model, images)]
 
 
-def _of_training(model: HybridInferencer, items: Sequence[Item]) -> Iterator[str]:
+def _of_training(model: HybridInferencer, images: EvaluatedImages) -> Iterator[str]:
     trained = listed_images(training_dataset(model.config), model)
     if trained is None:
         yield 'The training images are not here, so it is not known whether some of these are among them.'
         return
+    items = images.items
     found = same_files(items, trained)
     if found:
-        pairs = listed((f'{one} = {other}' for one, other in found), 3)
         yield (
             f'{len(found)} of {len(items)} images are also among those of the training, byte for byte, so that results '
-            f'are too good: {pairs}.'
+            f'are too good: {_pairs(found, "=")}.'
+        )
+    equal = dict(found)
+    near = near_copies(items, trained)
+    alike = [pair for pair in near.pairs if pair[0] not in equal]
+    if alike:
+        yield (
+            f'{len(alike)} of {len(items)} images look nearly like one of the training (of another size, format or '
+            f'brightness, or mirrored), which makes results too good: {_pairs(alike, "like")}.'
+        )
+    if found or alike:
+        yield from _without({*equal, *(path for path, _ in alike)}, images)
+    if not near.is_whole:
+        yield (
+            f'Such copies were looked for among {near.images} of {near.of_images} images, and {near.trained} of '
+            f'{near.of_trained} of the training: hybridcls audit compares all.'
+        )
+
+
+def _pairs(pairs: Sequence[tuple[str, str]], between: str) -> str:
+    return listed((f'{one} {between} {other}' for one, other in pairs), 3)
+
+
+def _without(copies: set[str], images: EvaluatedImages) -> Iterator[str]:
+    """Say what is right of the images that are no copies."""
+    kept = images.known & np.array([item.source not in copies for item in images.items])
+    if images.scores.shape[1] and images.truths is None and kept.any():
+        right, count = int((~images.wrong[kept]).sum()), int(kept.sum())
+        low, high = share_interval(right, count)
+        yield (
+            f'Of the {count} images without a copy {100 * right / count:.1f} % [{100 * low:.1f}, {100 * high:.1f}] are '
+            'right.'
         )
 
 

@@ -1,7 +1,7 @@
 """The numbers that a page begins with."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Optional
+from collections.abc import Sequence
+from typing import Any
 
 from ..inferencer import HybridInferencer
 from .html_page import Section
@@ -9,19 +9,12 @@ from .html_page import Section
 __all__ = ['headline_section']
 
 
-def headline_section(
-    rows: Sequence[dict[str, Any]],
-    notes: Sequence[str],
-    model: HybridInferencer,
-    threshold: Optional[Mapping[str, Any]] = None,
-) -> Section:
-    """Show rows as :func:`~hybridcls.apis.report.numbers.headline` returns them as cards, below the notes.
+def headline_section(rows: Sequence[dict[str, Any]], model: HybridInferencer) -> Section:
+    """Show rows as :func:`~hybridcls.apis.report.numbers.headline` returns them as cards.
 
     Args:
         rows (Sequence[dict]): Numbers.
-        notes (Sequence[str]): Sentences.
         model (HybridInferencer): Whose calibration is named.
-        threshold (Mapping, optional): What its threshold does here, as of :class:`CalibrationEffect`.
     """
     cards = []
     for row in rows:
@@ -35,14 +28,5 @@ def headline_section(
         cards.append(
             dict(name=row['name'], value=f'{row["value"]:.{digits}f}{unit}', interval=interval, what=row['what'])
         )
-    says = list(notes)
-    if model.calibration is not None:
-        says.append(f'Probabilities are calibrated: {model.calibration.calibration}.')
-    if threshold is not None:
-        answered, errors = (
-            f'{100 * share["value"]:.1f} % [{100 * share["low"]:.1f}, {100 * share["high"]:.1f}]'
-            for share in (threshold['answered'], threshold['errors'])
-        )
-        wrong = f', and {errors} of these answers are wrong' if threshold['images'] else ''
-        says.append(f'With its threshold {answered} of these images are answered{wrong}.')
+    says = [] if model.calibration is None else [f'Probabilities are calibrated: {model.calibration.calibration}.']
     return Section('numbers', 'In numbers', says, cards)

@@ -1,6 +1,6 @@
 """Class activation maps of some images, and whether they say anything."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Optional
 
 import numpy as np
@@ -8,29 +8,72 @@ import numpy as np
 from hybridcls.functional.metrics import fewest_units
 
 from ..inferencer import HybridInferencer
-from ..overlays import DeletionGain, DeletionScore, Overlays, make_overlays
+from ..overlays import DeletionGain, DeletionScore, Overlays, make_overlays, passes_of_scores
+from .cost import gflops_of, seen_size
 from .evaluated_images import EvaluatedImages
 from .html_page import Section, Table
 from .thumbnails import data_address
 
-__all__ = ['overlay_numbers', 'overlays_of_some', 'overlays_section']
+__all__ = ['overlay_numbers', 'overlays_of_some', 'overlays_section', 'scored_images']
+
+# By operations and not by a clock: the same report scores the same images. About a minute of one core, or of a GPU.
+_GFLOPS = dict(cpu=3e3, cuda=1.5e5)
+_MOST_SCORED = 500
+
+
+def scored_images(gflops: float, streams: int, shown: int, device: str = 'cpu') -> int:
+    """Return how many images the maps are scored on: as many as a minute allows, at least those that are shown.
+
+    Args:
+        gflops (float): Of the model for an image.
+        streams (int): With maps.
+        shown (int): Images that are shown.
+        device (str): Its type. Defaults to ``'cpu'``.
+    """
+    allowed = _GFLOPS.get(device, _GFLOPS['cpu']) / (passes_of_scores(streams) * max(gflops, 1e-9))
+    return max(shown, min(_MOST_SCORED, int(allowed)))
 
 
 def overlays_of_some(
-    model: HybridInferencer, known: EvaluatedImages, count: int, layers: Optional[Mapping[str, str]] = None
+    model: HybridInferencer,
+    known: EvaluatedImages,
+    count: int,
+    layers: Optional[Mapping[str, str]] = None,
+    streams: int = 1,
+    tell: Callable[[str], None] = print,
 ) -> Overlays:
-    """Map the surest wrong images, up to a half of ``count``, and others at random (seed 0)."""
+    """Map the surest wrong images, up to a half of ``count``, and others at random (seed 0).
+
+    The maps are scored on images that are drawn at random, :func:`scored_images` of them.
+
+    Args:
+        model (HybridInferencer), known (EvaluatedImages): Its images.
+        count (int): How many are shown.
+        layers (Mapping[str, str], optional): See :func:`~hybridcls.apis.stream_maps.mapped_layers`.
+        streams (int): How many have maps. Defaults to 1.
+        tell (Callable): Takes what this costs, before it is done.
+    """
+    gflops = gflops_of(model, seen_size(model, known.items))
+    scored = min(len(known), scored_images(gflops, streams, count, model.device.type))
+    work = scored * passes_of_scores(streams)
+    tell(
+        f'Maps of {min(count, len(known))} images, scored on {scored}: as much as {work} more images, '
+        f'{work * gflops:.0f} GFLOPs (a core of a CPU does some 50 a second).'
+    )
+    drawn = np.sort(np.random.default_rng(1).permutation(len(known))[:scored])
     wrong = np.flatnonzero(known.wrong)
     surest = wrong[np.argsort(-known.confidence[wrong], kind='stable')][: count // 2]
     others = np.random.default_rng(0).permutation(np.setdiff1d(np.arange(len(known)), wrong))
     chosen = [*surest, *others[: count - len(surest)]]
-    return make_overlays(model, [known.items[int(row)] for row in chosen], layers)
+    items, those = ([known.items[int(row)] for row in rows] for rows in (chosen, drawn))
+    return make_overlays(model, items, layers, scored=those)
 
 
 def overlay_numbers(overlays: Overlays) -> dict[str, Any]:
     """Return the deletion scores, in JSON's types."""
     return dict(
         images=len(overlays.images),
+        scored=overlays.scored,
         layers=overlays.layers,
         deletion={
             stream: dict(
@@ -58,15 +101,15 @@ def overlays_section(overlays: Overlays, classes: Sequence[str], labels: Mapping
         f'Grad-CAM of the predicted class over {streams}: yellow places speak most for the class, grey ones do not, in '
         'that layer and to first order. Each map is scaled to its own maximum. A map shows where, not why, and is no '
         'explanation of the answer.',
-        *[_worth(stream, score, len(overlays.images)) for stream, score in overlays.scores.items()],
+        *[_worth(stream, score, overlays.scored) for stream, score in overlays.scores.items()],
     ]
     if overlays.merging:
         says.append('Token merging was switched off for the maps, so they are of slightly other features.')
     rows = [[stream, overlays.layers[stream], _points(score.moved), _points(score.others)]
             for stream, score in overlays.scores.items()]  # fmt: skip
     tables = [Table(
-        'Deletion: by how much the probability of the answer falls faster than with maps that know nothing of the '
-        'image (area between the curves, points of %, with 95 % interval)',
+        f'Deletion on {overlays.scored} images drawn at random: by how much the probability of the answer falls faster '
+        'than with maps that know nothing of the image (area between the curves, points of %, with 95 % interval)',
         ['stream', 'layer', 'than with the same maps, moved', 'than with maps of other images'], rows)]  # fmt: skip
     groups = []
     for one in overlays.images:

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from hybridcls.apis.report.configured_images import configured_images
+from hybridcls.apis.report.configured_images import calibration_place, configured_images
 
 
 def model(checkpoint='w/a.pth', **loaders):
@@ -30,6 +30,16 @@ def test_the_test_is_taken_else_the_validation(digit_folder):
         found = configured_images(model(**loaders))
         assert len(found.items) == 16
         assert 'chosen by them looks better' in found.note
+
+
+def test_images_to_calibrate_with_are_others_than_those_of_the_report(digit_folder):
+    both = model(test=folder(digit_folder, 'train'), val=folder(digit_folder, 'val'))
+    assert calibration_place(both, configured_images(both).items) == str(digit_folder / 'val')
+    items = configured_images(model(test=folder(digit_folder, 'val'))).items
+    assert calibration_place(both, items[:1]) == str(digit_folder / 'train')
+    assert calibration_place(model(val=folder(digit_folder, 'val')), items[-1:]) is None
+    trained = model(val=folder(digit_folder, 'train'), train=folder(digit_folder, 'train'))
+    assert calibration_place(trained, items) is None
 
 
 def test_what_is_not_there_is_named(digit_folder, tmp_path):

@@ -1,0 +1,212 @@
+"""The sections of a report and their numbers, of each kind of model."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Optional
+
+from ..inferencer import HybridInferencer
+from .calibration_effect import calibration_effect
+from .calibration_section import calibration_section
+from .classes_section import classes_section
+from .configured_images import calibration_place
+from .confusion_section import confusion_section
+from .corrupted_images import robustness
+from .cost import seen_size
+from .cost_section import cost_section
+from .data_notes import data_notes
+from .embedding_norm import read_norms
+from .evaluated_images import EvaluatedImages
+from .gallery_neighbours import find_neighbours
+from .headline_section import headline_section
+from .html_page import Section
+from .images_section import images_section
+from .map_section import map_section
+from .merged_tokens import read_merging
+from .multi_label_numbers import multi_label_numbers
+from .multi_label_section import multi_label_classes_section, multi_label_images_section
+from .neighbour_votes import NEIGHBOURS, with_votes
+from .neighbours_section import neighbours_section
+from .norm_section import norm_section
+from .numbers import class_numbers, headline, rejection_numbers, reliability, retrieval_headline, risk_curve
+from .robustness_section import robustness_section
+from .stream_readings import read_streams
+from .streams_section import stream_numbers, streams_section
+from .tokens_section import tokens_section
+from .trust_section import trust_section
+from .verdict_section import (
+    Answer,
+    class_verdict,
+    embedding_verdict,
+    label_verdict,
+    price_of_errors,
+    verdict_numbers,
+    verdict_section,
+)
+from .weak_classes import WeakClasses, weak_classes
+
+__all__ = ['Asked', 'Parts', 'parts_of_classes', 'parts_of_embeddings', 'parts_of_labels']
+
+
+class Parts(NamedTuple):
+    """What a report is made of.
+
+    Args:
+        sections (list[Section]): In the order of the page.
+        numbers (dict): In JSON's types.
+        images (int): How many it is about.
+    """
+
+    sections: list[Section]
+    numbers: dict[str, Any]
+    images: int
+
+
+class Asked(NamedTuple):
+    """What a report is asked for, beside the images.
+
+    Args:
+        place (str): Where the images are.
+        notes (list[str]): Sentences: which they are.
+        batch_size (int, optional), workers (int, optional): As for a call of the model.
+        tell (Callable): Takes lines about the progress.
+        gallery (str, optional), corruptions (Sequence[str], optional): As for
+            :func:`~hybridcls.apis.report.make_report`; of corruptions all that are meant.
+    """
+
+    place: str
+    notes: list[str]
+    batch_size: Optional[int]
+    workers: Optional[int]
+    tell: Callable[[str], None]
+    gallery: Optional[str]
+    corruptions: Optional[Sequence[str]]
+
+
+def parts_of_classes(
+    model: HybridInferencer, images: EvaluatedImages, unknown: Optional[EvaluatedImages], asked: Asked
+) -> Parts:
+    """Make those of a model of one class an image.
+
+    Args:
+        model (HybridInferencer): The model.
+        images (EvaluatedImages): All that were evaluated.
+        unknown (EvaluatedImages, optional): Images of none of its classes.
+        asked (Asked): What is asked for.
+    """
+    known, classes = images.part(images.known), model.classes
+    readings = None if known.streams is None else read_streams(model, known.streams, seen_size(model, known.items))
+    streams = None if readings is None else stream_numbers(readings, known, classes)
+    rows = headline(known, classes)
+    table, confusions = class_numbers(known, classes)
+    rejection = rejection_numbers(known, unknown, classes) if unknown is not None else []
+    calibration = None if model.calibration is None else model.calibration.calibration
+    effect = calibration_effect(known, calibration)
+    corrupted: list[dict[str, Any]] = []
+    if asked.corruptions:
+        corrupted = robustness(model, known, asked.corruptions, asked.batch_size, asked.workers, asked.tell)
+    of_embeddings, more = _embedding_parts(model, known, classes, asked)
+    weak, prices = weak_classes(table, float((~known.wrong).mean())), price_of_errors(known, classes)
+    answers = class_verdict(
+        known, classes, rows, weak, table, effect, prices, asked.notes, data_notes(model, images), unknown, rejection,
+        corrupted, None if calibration is None or calibration.risk is None else calibration.risk['threshold'],
+    )  # fmt: skip
+    other = calibration_place(model, images.items)
+    sections = [
+        verdict_section(answers, prices),
+        headline_section(rows, model),
+        confusion_section(confusions, known, classes),
+        images_section(known, classes),
+        classes_section(table),
+        calibration_section(effect, model.checkpoint_path, other, calibration),
+        trust_section(known, unknown, rejection),
+        robustness_section(corrupted) if corrupted else None,
+        None
+        if readings is None or streams is None
+        else streams_section(readings, streams, known, classes, None if calibration is None else calibration.skip_sure),
+        *of_embeddings,
+        map_section(known, classes),
+        cost_section(model, known),
+    ]
+    numbers = dict(
+        headline=rows, classes=table, confusions=confusions, reliability=reliability(known), ood=rejection,
+        risk_coverage=risk_curve(known), calibration=effect._asdict(), robustness=corrupted, price_of_errors=prices,
+        **_said(answers, weak), **more,
+    )  # fmt: skip
+    if streams is not None:
+        numbers['streams'] = streams
+    return _parts(sections, numbers, known)
+
+
+def parts_of_labels(
+    model: HybridInferencer, images: EvaluatedImages, unknown: Optional[EvaluatedImages], asked: Asked
+) -> Parts:
+    """Make those of a model of several labels an image; arguments as for :func:`parts_of_classes`."""
+    known, classes = images.part(images.known), model.classes
+    head: Any = model.model.head
+    rows, table = multi_label_numbers(known, classes, head.thresholds.values.tolist())
+    answers = label_verdict(rows, table, asked.notes, data_notes(model, images))
+    sections = [
+        verdict_section(answers),
+        headline_section(rows, model),
+        multi_label_images_section(known, classes),
+        multi_label_classes_section(table),
+        map_section(known, classes),
+        cost_section(model, known),
+    ]
+    return _parts(sections, dict(headline=rows, classes=table, **_said(answers)), known)
+
+
+def parts_of_embeddings(
+    model: HybridInferencer, images: EvaluatedImages, unknown: Optional[EvaluatedImages], asked: Asked
+) -> Parts:
+    """Make those of a model of embeddings alone; arguments as for :func:`parts_of_classes`."""
+    known, classes = with_votes(images)
+    rows = retrieval_headline(known)
+    table, confusions = class_numbers(known, classes)
+    weak = weak_classes(table, float((~known.wrong).mean()))
+    about = [
+        *asked.notes,
+        f'The head ({model.head_name}) has no classes: each image is a query among the {len(known) - 1} others, and '
+        f'what is said of classes is the vote of its {NEIGHBOURS} nearest ones.',
+    ]
+    answers = embedding_verdict(rows, weak, table, about, data_notes(model, images))
+    of_embeddings, more = _embedding_parts(model, known, classes, asked)
+    sections = [
+        verdict_section(answers),
+        headline_section(rows, model),
+        confusion_section(confusions, known, classes),
+        images_section(known, classes),
+        classes_section(table),
+        *of_embeddings,
+        map_section(known, classes),
+        cost_section(model, known),
+    ]
+    numbers = dict(headline=rows, classes=table, confusions=confusions, **_said(answers, weak), **more)
+    return _parts(sections, numbers, known)
+
+
+def _parts(sections: Sequence[Optional[Section]], numbers: dict[str, Any], known: EvaluatedImages) -> Parts:
+    return Parts([section for section in sections if section is not None], numbers, len(known))
+
+
+def _said(answers: Sequence[Answer], weak: Optional[WeakClasses] = None) -> dict[str, Any]:
+    return dict(verdict=verdict_numbers(answers), **({} if weak is None else dict(weak_classes=weak._asdict())))
+
+
+def _embedding_parts(
+    model: HybridInferencer, known: EvaluatedImages, classes: Sequence[str], asked: Asked
+) -> tuple[list[Optional[Section]], dict[str, Any]]:
+    """Make what is said of embeddings: neighbours, norms and merged tokens."""
+    found = find_neighbours(model, known, classes, asked.gallery, asked.batch_size, asked.workers)
+    norms = read_norms(model, known, asked.batch_size, asked.workers)
+    merging = read_merging(model, known.items)
+    sections = [
+        None if norms is None else norm_section(norms),
+        None if merging is None else tokens_section(merging),
+        None if found is None else neighbours_section(known, found, classes),
+    ]
+    numbers = dict(
+        neighbours=None if found is None else dict(gallery=found.gallery, scores=found.scores),
+        norm=None if norms is None else dict(images=norms.images, severity=norms.rows, right=norms.right),
+        merged_tokens=None if merging is None else dict(merging._asdict(), images=len(merging.images)),
+    )
+    return sections, numbers
