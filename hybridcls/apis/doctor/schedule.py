@@ -14,7 +14,7 @@ from .subject import Subject
 __all__ = ['check_schedule', 'starts_from_weights']
 
 # The largest rates of common recipes, from trained weights and from scratch; above, a training mostly diverges.
-_LARGEST = dict(sgd=(0.1, 1.0), lion=(3e-4, 1e-3), adam=(2e-3, 1e-2))
+_LARGEST = dict(sgd=(0.1, 1.0), lion=(3e-4, 1e-3), adam=(2e-3, 4e-3))
 _SMALLEST = 1e-8
 _LONG_WARMUP = 0.5  # of the training
 _DECAY, _CLIP = 0.5, 1e-3
