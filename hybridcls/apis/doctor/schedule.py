@@ -92,6 +92,15 @@ def _optimizer(subject: Subject) -> Iterator[Finding]:
     if isinstance(decay, (int, float)) and decay >= _DECAY:
         where = 'optim_wrapper.optimizer.weight_decay'
         yield Finding(WARNING, where, f'weight_decay={decay:g} pulls the weights to 0.', f'{where}=0.05')
+    betas = subject.get('optim_wrapper.optimizer.betas')
+    if isinstance(betas, (list, tuple)) and len(betas) == 2 and betas[0] > betas[1]:
+        where = 'optim_wrapper.optimizer.betas'
+        yield Finding(
+            WARNING,
+            where,
+            f'betas={tuple(betas)}: the first is mostly the smaller one.',
+            f'{where}={tuple(betas[::-1])}',
+        )
     clip = subject.get('optim_wrapper.clip_grad.max_norm')
     if isinstance(clip, (int, float)) and clip <= _CLIP:
         where = 'optim_wrapper.clip_grad.max_norm'

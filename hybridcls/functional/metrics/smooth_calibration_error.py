@@ -4,7 +4,6 @@ import math
 from typing import Optional
 
 import torch
-from scipy.fft import dct
 from torch import Tensor
 
 __all__ = ['smooth_calibration_error']
@@ -43,6 +42,8 @@ def smooth_calibration_error(confidence: Tensor, right: Tensor, weights: Optiona
         >>> round(smooth_calibration_error(torch.full((10, ), 0.8), torch.ones(10)).item(), 3)  # wide kernel: 0.2
         0.2
     """
+    from scipy.fft import dct  # here: a start of hybridcls does without scipy
+
     confidence, right = confidence.double(), right.double()
     each = torch.ones(1, len(confidence), dtype=torch.float64) if weights is None else weights.double()
     coefficients = _cosine_coefficients(confidence, right - confidence, each)

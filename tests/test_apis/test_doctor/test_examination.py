@@ -293,6 +293,11 @@ def a_batch_holds_all_images_and_more(setup):
     setup.options['batch_size'] = 64
 
 
+@mistake('optimizer.betas=(0.9, 0.999)', level='warning')
+def the_betas_are_in_the_wrong_order(setup):
+    setup.options['optim_wrapper.optimizer.betas'] = (0.999, 0.9)
+
+
 @mistake('lr', 'AdamW mostly bears on random weights', level='warning')
 def the_rate_is_ten_times_too_large(setup):
     setup.options['lr'] = 5e-3
