@@ -230,7 +230,8 @@ def load_from_local(path: str, map_location: Any = None) -> dict[str, Any]:
     path = os.path.expanduser(path)
     path = folder_weights(path) or path
     if not os.path.isfile(path):
-        raise FileNotFoundError(f'The checkpoint {path!r} does not exist.')
+        what = 'is a folder, and no checkpoint' if os.path.isdir(path) else 'does not exist'
+        raise FileNotFoundError(f'The checkpoint {path!r} {what}.')
     try:
         sidecar = read_sidecar(path)
     except ValueError as error:

@@ -480,7 +480,7 @@ def _checked(device: Union[str, torch.device]) -> torch.device:
         torch.empty(1, device=found)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(
-            f"predict: expected device 'auto', 'cpu', 'mps' or 'cuda:N' of this machine, got {str(device)!r} "
+            f"device: expected 'auto', 'cpu', 'mps' or 'cuda:N' of this machine, got {str(device)!r} "
             f'({str(error).splitlines()[0]}).'
         ) from error
     return found

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .config_options import ConfigOptions
-from .device import add_device_option, hide_gpus
+from .device import add_device_option, hide_gpus, use_device
 from .find_config import find_config
 from .json_output import print_json, stdout_for_json, tell
 from .shared_options import SHARED_OPTIONS, add_shared_options, check_shared_paths, values_of_keys
@@ -77,6 +77,7 @@ def run(args: Namespace) -> int:
 
 def _ablate(args: Namespace) -> dict[str, Any]:
     hide_gpus(args.device)
+    use_device(args.device)
     if args.device.startswith('cuda:'):
         os.environ['CUDA_VISIBLE_DEVICES'] = args.device.partition(':')[2]
     import torch
@@ -123,7 +124,15 @@ def _ablate(args: Namespace) -> dict[str, Any]:
     ]
     tell(f'{len(arms)} arms x {args.seeds} seeds, {jobs} at a time, in {folder}.')
     done = run_trainings(
-        trainings, folder, checked.contents, jobs, max(1, cores // jobs), checked.chance, tell, _METRICS
+        trainings,
+        folder,
+        checked.contents,
+        jobs,
+        max(1, cores // jobs),
+        checked.chance,
+        tell,
+        _METRICS,
+        args.device.partition(':')[0],
     )
     there = {name for one in done for name in one.metrics}
     metrics = [Metric(key, *told) for key, told in _METRICS.items() if key in there]

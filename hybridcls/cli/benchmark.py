@@ -72,6 +72,8 @@ def run(args: Namespace) -> int:
             'benchmark: --out writes settings for `hybridcls predict`, which runs checkpoints: '
             + ('an artifact has none. Leave --out away.' if is_artifact else 'to judge their loss, add --data DATA.')
         )
+    if args.threads is not None and args.threads < 1:
+        raise ValueError(f'benchmark: expected --threads of 1 or more, got {args.threads}.')
     with stdout_for_json(args.json):
         hide_gpus(args.device)
         with quick_imports():

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Optional
@@ -24,7 +24,7 @@ _MORE_IMAGES = ('.heic', '.heif', '.hif', '.jxl', '.avif', '.qoi')  # of plugins
 def add_image_options(parser: ArgumentParser) -> None:
     """Add the options that say how a model is run over images."""
     parser.add_argument('--config', help='config, for a checkpoint that holds none (bare weights)')
-    parser.add_argument('--batch-size', type=int, metavar='N', help='images at once; default: as in a test')
+    parser.add_argument('--batch-size', type=_positive, metavar='N', help='images at once; default: as in a test')
     parser.add_argument(
         '--workers', type=int, metavar='N', help='threads that read images ahead; default: one a processor, at most 8'
     )
@@ -41,6 +41,12 @@ def add_image_options(parser: ArgumentParser) -> None:
         action='store_true',
         help='run the code in the checkpoint, if it contains some: it may run any command with your rights',
     )
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f'expected an integer of 1 or more, got {text!r}')
+    return int(text)
 
 
 def check_model(caller: str, args: Namespace) -> None:

@@ -54,7 +54,8 @@ def run(args: Namespace) -> int:
     """Verify; return 1 if there is a mismatch."""
     began = time.monotonic()
     if not os.path.isdir(args.folder):
-        raise FileNotFoundError(f'verify: there is no folder {args.folder!r}.{near_files(args.folder)}')
+        near = ' It is a file.' if os.path.exists(args.folder) else near_files(args.folder)
+        raise FileNotFoundError(f'verify: there is no folder {args.folder!r}.{near}')
     if args.checkpoint is not None and not os.path.isdir(args.checkpoint):
         check_file('verify', 'checkpoint', args.checkpoint)
     with stdout_for_json(args.json):

@@ -72,7 +72,13 @@ def check_level(folder: str, prefix: str, classes: Sequence[str], images: Sequen
     if classes and all(split_named(name) for name in classes):
         problem = f'{", ".join(classes)}: splits of a data set'
     elif len(classes) == 1 and nested:
-        problem = f'only {classes[0]}, which contains no image but the folders {listed(sorted(below[classes[0]]))}'
+        inner = sorted(below[classes[0]])
+        problem = f'only {classes[0]}, which contains no image but the folders {listed(inner)}'
+        if all(split_named(name) for name in inner):
+            raise ValueError(
+                f'ImageFolder: expected class folders in {folder}, got {problem}: splits of a data set. Set '
+                f'data_root={os.path.join(folder, classes[0])!r}.'
+            )
     else:
         return _warning_about(folder, prefix, classes, below, nested)
     raise ValueError(

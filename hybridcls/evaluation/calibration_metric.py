@@ -1,7 +1,7 @@
 """Measure how well predicted probabilities match the observed frequencies."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Optional
 
@@ -20,7 +20,7 @@ from hybridcls.functional.metrics import (
 from hybridcls.registry import METRICS
 
 from .prediction_fields import NO_IMAGE, NO_KNOWN_IMAGE, label_of
-from .result_bounds import ResultBounds
+from .result_bounds import ResultBounds, each_resample
 from .result_names import without_result
 
 __all__ = ['CalibrationMetric']
@@ -56,8 +56,8 @@ class CalibrationMetric(BaseMetric):
         prefix (str, optional): Prefix of the names. Defaults to None, which means ``'calibration'``.
         errors (Sequence[str]): Which calibration errors: ``'equal_width'`` (``ece`` and ``mce``), ``'equal_mass'``,
             ``'smooth'``, ``'classwise'``. Defaults to ``('equal_width', )``.
-        confidence (float, optional): Add the ends of bootstrap intervals of ``ece``, ``brier`` and ``nll``
-            (``nll_low``, ``nll_high``) of this confidence. A calibration error of few images is too high even for a
+        confidence (float, optional): Add the ends of bootstrap intervals of all but ``mce`` (``nll_low``,
+            ``nll_high``) of this confidence. A calibration error of few images is too high even for a
             calibrated model; its interval shows the spread, not that. Defaults to None.
         group (str, optional): Field of the samples whose images belong together; the bootstrap draws groups. Defaults
             to None.
@@ -96,7 +96,7 @@ class CalibrationMetric(BaseMetric):
         self.bounds = ResultBounds('CalibrationMetric', confidence, group)
         kinds = ['ece', 'mce'] if 'equal_width' in self.errors else []
         kinds += [f'ece_{error}' for error in self.errors if error != 'equal_width']
-        bounded = {kind: 'less' for kind in ('ece', 'brier', 'nll') if kind != 'ece' or kind in kinds}
+        bounded = {kind: 'less' for kind in (*kinds, 'brier', 'nll') if kind != 'mce'}
         self.directions = {**dict.fromkeys([*kinds, 'brier', 'nll'], 'less'), **self.bounds.directions(bounded)}
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
@@ -146,16 +146,28 @@ class CalibrationMetric(BaseMetric):
             scores.update(self.bounds.of_resamples(self, ece, partial(self._of_resamples, confidence, right), groups))
             scores['mce'] = 100 * gaps.max().item()
         if 'equal_mass' in self.errors:
-            scores['ece_equal_mass'] = 100 * equal_mass_calibration_error(confidence, right, self.bins).item()
+            ece = dict(ece_equal_mass=100 * equal_mass_calibration_error(confidence, right, self.bins).item())
+            again = each_resample(
+                lambda drawn: equal_mass_calibration_error(confidence[drawn], right[drawn], self.bins)
+            )
+            scores.update(self.bounds.of_resamples(self, ece, _percent(again), groups))
         if 'smooth' in self.errors:
-            scores['ece_smooth'] = 100 * smooth_calibration_error(confidence, right).item()
+            ece = dict(ece_smooth=100 * smooth_calibration_error(confidence, right).item())
+            again = partial(smooth_calibration_error, confidence, right)
+            scores.update(self.bounds.of_resamples(self, ece, _percent(again), groups))
         if 'classwise' in self.errors:
             all_scores = torch.from_numpy(np.stack([row[5] for row in rows]))
             labels = torch.tensor([row[6] for row in rows])
-            scores['ece_classwise'] = 100 * classwise_calibration_error(all_scores, labels, self.bins).item()
+            again = partial(classwise_calibration_error, all_scores, labels, self.bins)
+            ece = dict(ece_classwise=100 * again().item())
+            scores.update(self.bounds.of_resamples(self, ece, _percent(again), groups))
         scores.update(self.bounds.of_images(self, dict(brier=brier, nll=nll), groups, scale=1.0))
         return scores
 
     def _of_resamples(self, confidence: Tensor, right: Tensor, weights: Tensor) -> Tensor:
         gaps, shares = equal_width_gaps(confidence, right, self.bins, weights)
         return 100 * (gaps * shares).sum(1, keepdim=True)
+
+
+def _percent(error: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    return lambda weights: 100 * error(weights).unsqueeze(1)

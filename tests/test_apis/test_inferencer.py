@@ -219,7 +219,7 @@ def test_wrong_arguments_are_sentences(model, photos, checkpoints):
         model(photos, batch_size=0)
     with pytest.raises(ValueError, match='expected on_unreadable to be one of'):
         model(photos, on_unreadable='ignore')
-    with pytest.raises(ValueError, match=r"expected device 'auto', 'cpu'.* got 'cuda:99'"):
+    with pytest.raises(ValueError, match=r"device: expected 'auto', 'cpu'.* got 'cuda:99'"):
         HybridInferencer(checkpoints['linear'][1], 'cuda:99')
 
 

@@ -1,6 +1,7 @@
 """`hybridcls ablate`: what is wrong is said before a training begins."""
 
 import pytest
+import torch
 from command_runs import run_command
 
 
@@ -19,3 +20,9 @@ def test_a_mistake_is_a_sentence(options, said, tmp_path, capfd):
     assert run_command('ablate', 'digits/few_images', *options, '--work-dir', folder, '--device', 'cpu') == 2
     assert said in capfd.readouterr().err
     assert not list(folder.rglob('*.py'))
+
+
+def test_a_gpu_that_is_not_there_is_a_sentence(tmp_path, capfd):
+    gpu = f'cuda:{torch.cuda.device_count()}'
+    assert run_command('ablate', 'digits/few_images', '--levers', 'gc', '--work-dir', tmp_path, '--device', gpu) == 2
+    assert f'--device: expected a device of this machine, got {gpu}' in capfd.readouterr().err

@@ -57,6 +57,7 @@ def test_nothing_good_enough_is_a_problem_that_was_found(checkpoint, digit_folde
         (['--out', 'fast.py'], 'to judge their loss, add --data DATA'),
         (['--out', 'fast.txt'], r'expected --out to end in \.py'),
         (['--settings', 'int4'], 'expected parts out of eager'),
+        (['--threads', '0'], 'expected --threads of 1 or more, got 0'),
         (['--batch-sizes', '0'], 'batch_sizes'),
     ],
 )

@@ -172,6 +172,13 @@ def test_mistakes_are_answered_before_torch_is_imported(checkpoint, tmp_path, ar
     assert out[-1] == 'False'
 
 
+@pytest.mark.parametrize('size', ['0', '-1', 'many'])
+def test_batches_hold_at_least_one_image(size, capfd):
+    with pytest.raises(SystemExit):
+        parse_args(['predict', 'a.pth', 'images', '--batch-size', size])
+    assert f"argument --batch-size: expected an integer of 1 or more, got '{size}'" in capfd.readouterr().err
+
+
 def test_a_model_without_classes_needs_a_file(tmp_path, digit_folder, capfd):
     path, _ = write_checkpoint(tmp_path / 'epoch_1.pth', config_of(CNN, dict(type='SupConHead'), digit_folder))
     with pytest.raises(ValueError, match=r'SupConHead. has no classes, so there are only embeddings. Add --out'):

@@ -151,6 +151,9 @@ def test_intervals_by_bootstrap():
     assert result['calibration/nll_low'] == pytest.approx(expected.confidence_interval.low, abs=0.02)
     assert result['calibration/nll_high'] == pytest.approx(expected.confidence_interval.high, abs=0.02)
     assert result['calibration/ece_low'] < result['calibration/ece_high']
+    errors = ['equal_mass', 'smooth', 'classwise']
+    result = evaluated(scores, labels, confidence=0.9, errors=errors)
+    assert all(0 < result[f'calibration/ece_{one}_low'] < result[f'calibration/ece_{one}_high'] for one in errors)
     few = evaluated(scores[:4], labels[:4], confidence=0.9)
     assert 'calibration/nll' in few
     assert 'calibration/nll_low' not in few

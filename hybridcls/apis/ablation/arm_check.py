@@ -10,6 +10,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 
 from hybridcls.engine import ConfigError, TrainOptions, is_chain, load_config
+from hybridcls.engine.config.change import provenance_of
 from hybridcls.engine.config.checkpoint_config import without_start
 from hybridcls.engine.config.parts import check_parts
 from hybridcls.engine.phases.plan import read_phases
@@ -65,6 +66,9 @@ def check_arms(arms: Sequence[Arm], files: Mapping[str, Path], options: Mapping[
             try:
                 complete(one, TrainOptions())
                 check_parts(one)
+                unread = [note for note in provenance_of(one).notes if 'is read by nothing' in note]
+                if unread:  # a mistyped lever would be a useless one
+                    raise ConfigError(unread[0])
                 with DefaultScope.overwrite_default_scope('hybridcls'):
                     model = MODELS.build(without_start(dict(one.model), False))
                     build_optim_wrapper(model, deepcopy(one.optim_wrapper))

@@ -77,7 +77,7 @@ def arms_of(config: str, levers: Sequence[Lever], full: bool, options: Mapping[s
             f'last phase ({trained[-1].config}) for a phase of supervised contrastive learning before it.'
         )
     if len(set(names)) < len(names) or not names:
-        raise ValueError(f'ablate: expected different levers, at least one, got {listed(names)}.')
+        raise ValueError(f'ablate: expected different levers, at least one, got {listed(names) or "none"}.')
     one = names[0] if len(names) == 1 else None
     arms = [Arm(BASE, ()), *(Arm(name, (name,), BASE, name) for name in names)]
     if one is None:

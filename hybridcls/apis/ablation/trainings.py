@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
+from hybridcls.compat.mmengine.default_device import set_device
 from hybridcls.engine.checkpoints.files import atomic_write
 
 from .arms import options_of_arm
@@ -74,6 +75,7 @@ def run_trainings(
     chance: Callable[[Mapping[str, float]], Optional[str]],
     tell: Callable[[str], None],
     shown: Collection[str] = (),
+    device: str = 'auto',
 ) -> list[Training]:
     """Train all that is not done yet, ``jobs`` at a time, and return them with their results.
 
@@ -88,6 +90,7 @@ def run_trainings(
         chance (Callable): From metrics to a sentence if they are not better than chance, else None.
         tell (Callable): Takes a line of progress.
         shown (Collection[str]): The metrics of such a line. Defaults to (): none.
+        device (str): ``'cpu'``, ``'cuda'`` or ``'mps'``. Defaults to ``'auto'``: a GPU if there is one.
 
     Raises:
         TrainingError: If a training ends in an error that is no failure of its arm; the others end first.
@@ -114,7 +117,7 @@ def run_trainings(
                     one.skipped = True
                     done[one.arm, one.seed] = one
                     continue
-                process = context.Process(target=_train, args=(asdict(one), str(folder), threads))
+                process = context.Process(target=_train, args=(asdict(one), str(folder), threads, device))
                 process.start()
                 running[process] = one, time.monotonic()
             for process in [process for process in running if not process.is_alive()]:
@@ -172,7 +175,7 @@ def _why(one: Training, folder: Path, code: Optional[int]) -> str:
     return f'ablate: the training of the arm {one.arm} with seed {one.seed} failed: {last} The whole log: {log}'
 
 
-def _train(content: dict[str, Any], folder: str, threads: int) -> None:
+def _train(content: dict[str, Any], folder: str, threads: int, device: str) -> None:
     """Train in this process, which ends with it."""
     import torch
 
@@ -187,6 +190,8 @@ def _train(content: dict[str, Any], folder: str, threads: int) -> None:
     for stream in (1, 2):
         os.dup2(log, stream)
     torch.set_num_threads(threads)
+    if device != 'auto':
+        set_device(device)
     from hybridcls.engine.optim import NonFiniteLossError
 
     try:

@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -186,12 +186,17 @@ def _examine_one(
         for check in (check_schedule, check_settings):
             found.add(_guarded(check, subject), phase)
         told = {one.where for one in found.findings if one.level == PROBLEM and one.phase == phase}
-        found.add([one for one in _guarded(check_keys, subject) if one.where not in told], phase)
+        # What is told of a key explains what is told of the part that has it.
+        found.add([one for one in _guarded(check_keys, subject) if not _is_told(one.where, told)], phase)
         # Where the images do not come out of the pipeline, the trial would say that again, from within a worker.
         has_images = 'train_dataloader.dataset.pipeline' not in told
         if subject.is_complete and wishes.trial and has_images:
             found.add(_try(subject, wishes, found), phase)
     found.facts.update({phase: subject.facts} if phase else subject.facts)
+
+
+def _is_told(where: str, told: Collection[str]) -> bool:
+    return any(one == where or one.startswith(f'{where}.') for one in told)
 
 
 def _prepare(subject: Subject, options: TrainOptions, work_dir: str) -> Iterator[Finding]:

@@ -194,7 +194,9 @@ def check_batches_of_labels(subject: Subject, loader: Any) -> Iterator[Finding]:
         return
     classes = len(np.unique(labels))
     uniform = sum(len(np.unique(batch)) == 1 for batch in batches)
-    if classes > 1 and uniform > len(batches) / 2 and len(batches[0]) > 2:
+    largest = np.unique(labels, return_counts=True)[1].max() / len(labels)
+    by_chance = largest ** len(batches[0])  # where one class has most images, shuffled batches hold it alone, too
+    if classes > 1 and uniform > len(batches) / 2 > 2 * by_chance * len(batches) and len(batches[0]) > 2:
         yield Finding(
             PROBLEM, 'train_dataloader.sampler', f'{uniform} of the first {len(batches)} batches hold one class.',
             "train_dataloader.sampler=dict(type='DefaultSampler', shuffle=True)",

@@ -14,7 +14,7 @@ from .subject import Subject
 __all__ = ['check_schedule', 'starts_from_weights']
 
 # The largest rates of common recipes, from trained weights and from scratch; above, a training mostly diverges.
-_LARGEST = dict(sgd=(0.1, 1.0), lion=(3e-4, 1e-3), adam=(2e-3, 1e-2))
+_LARGEST = dict(sgd=(0.1, 1.0), lion=(3e-4, 1e-3), adam=(2e-3, 4e-3))
 _SMALLEST = 1e-8
 _LONG_WARMUP = 0.5  # of the training
 _DECAY, _CLIP = 0.5, 1e-3
@@ -92,6 +92,15 @@ def _optimizer(subject: Subject) -> Iterator[Finding]:
     if isinstance(decay, (int, float)) and decay >= _DECAY:
         where = 'optim_wrapper.optimizer.weight_decay'
         yield Finding(WARNING, where, f'weight_decay={decay:g} pulls the weights to 0.', f'{where}=0.05')
+    betas = subject.get('optim_wrapper.optimizer.betas')
+    if isinstance(betas, (list, tuple)) and len(betas) == 2 and betas[0] > betas[1]:
+        where = 'optim_wrapper.optimizer.betas'
+        yield Finding(
+            WARNING,
+            where,
+            f'betas={tuple(betas)}: the first is mostly the smaller one.',
+            f'{where}={tuple(betas[::-1])}',
+        )
     clip = subject.get('optim_wrapper.clip_grad.max_norm')
     if isinstance(clip, (int, float)) and clip <= _CLIP:
         where = 'optim_wrapper.clip_grad.max_norm'

@@ -6,7 +6,8 @@ from math import exp, log
 from hybridcls.engine.config.change import provenance_of
 from hybridcls.engine.config.taker import UNREAD
 from hybridcls.engine.config.takers import takers_of
-from hybridcls.engine.config.tree import dataloaders_in, dotted, holds_datasets, is_a, walk
+from hybridcls.engine.config.timm_streams import timm_streams_in
+from hybridcls.engine.config.tree import dataloaders_in, dotted, holds_datasets, is_a, value_at, walk
 
 from ..build_reads import record_reads
 from .environment import cpu_count
@@ -72,6 +73,15 @@ def _loaders(subject: Subject) -> Iterator[Finding]:
                 f'{workers} workers on {cpus} processors.',
                 f'{where}={max(1, cpus - 1)}',
             )
+    batch, train = subject.get('train_dataloader.batch_size'), subject.parts.get('train')
+    if isinstance(batch, int) and train is not None and 0 < len(train.labels) < batch:
+        where = 'train_dataloader.batch_size'
+        yield Finding(
+            WARNING if subject.is_written(('train_dataloader', 'batch_size')) else NOTE,
+            where,
+            f'a batch of {batch}, and there are {len(train.labels)} images: each epoch is one smaller batch.',
+            f'batch_size={max(1, len(train.labels) // 4)}',
+        )
     sampler = subject.get('train_dataloader.sampler', {})
     if sampler.get('shuffle') is False:
         where = 'train_dataloader.sampler.shuffle'
@@ -86,7 +96,6 @@ def _loaders(subject: Subject) -> Iterator[Finding]:
             where = f'{split}_dataloader.sampler.shuffle'
             yield Finding(NOTE, where, f'the {split} images are shuffled, which changes no result.', f'{where}=False')
     indices = subject.get('train_dataloader.dataset.indices')
-    train = subject.parts.get('train')
     if indices is not None and train is not None:
         what = f'only {len(train.labels)} images are trained on, as indices says.'
         yield Finding(NOTE, 'train_dataloader.dataset.indices', what, 'take it out')
@@ -127,4 +136,12 @@ def _preprocessor(subject: Subject) -> Iterator[Finding]:
             yield Finding(
                 PROBLEM, f'{key}.mean', f'mean={list(mean)} is that of images in [0, 1], and these are in [0, 255].',
                 f'{key}: mean={[round(255 * one, 3) for one in mean]}, std={[round(255 * one, 3) for one in std]}',
+            )  # fmt: skip
+    for path in timm_streams_in(subject.cfg):
+        mean = value_at(subject.cfg, path).get('mean')
+        if mean and max(mean) > 1:
+            where = dotted((*path, 'mean'))
+            yield Finding(
+                PROBLEM, where, f'mean={list(mean)} is that of images in [0, 255], and a stream gets them in [0, 1].',
+                f'{where}: leave it out, and std too, or divide both by 255',
             )  # fmt: skip

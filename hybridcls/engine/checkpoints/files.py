@@ -200,6 +200,9 @@ def check_checkpoint(path: str) -> None:
         there = sorted(p.name for p in folder.glob('*.pth'))[:10] if folder.is_dir() else []
         hint = f' In {folder} there are: {", ".join(there)}.' if there else ''
         raise FileNotFoundError(f'The checkpoint {path!r} does not exist.{hint}')
+    if os.path.isfile(path):
+        with open(path, 'rb'):  # one that may not be read is not damaged
+            pass
     if not is_valid_checkpoint(path):
         raise ValueError(
             f'The checkpoint {path!r} is damaged or is none: some of its bytes are missing or changed. '

@@ -10,6 +10,9 @@ from hybridcls.checks import check_number
 __all__ = ['classwise_calibration_error', 'equal_mass_calibration_error', 'equal_width_gaps']
 
 
+_BLOCK_NUMBERS = 2**24  # that are held at once, 128 MiB
+
+
 def equal_width_gaps(
     confidence: Tensor, right: Tensor, bins: int = 15, weights: Optional[Tensor] = None
 ) -> tuple[Tensor, Tensor]:
@@ -75,7 +78,9 @@ def equal_mass_calibration_error(confidence: Tensor, right: Tensor, bins: int = 
     return torch.stack([part.sum().abs() for part in parts]).sum() / len(ordered)
 
 
-def classwise_calibration_error(scores: Tensor, labels: Tensor, bins: int = 15) -> Tensor:
+def classwise_calibration_error(
+    scores: Tensor, labels: Tensor, bins: int = 15, weights: Optional[Tensor] = None
+) -> Tensor:
     r"""Return the mean over classes of the calibration error of their probabilities, in bins of equal width.
 
     For each class c the images are binned by their probability of c, not only those that are predicted as c (`Kull et
@@ -86,9 +91,11 @@ def classwise_calibration_error(scores: Tensor, labels: Tensor, bins: int = 15) 
         scores (Tensor): Probabilities, (N, C), N >= 1.
         labels (Tensor): int64 (N,), in [0, C).
         bins (int): Number of bins. Defaults to 15.
+        weights (Tensor, optional): How often each image counts in each of R resamples, float64 (R, N). Defaults to
+            None: once.
 
     Returns:
-        Tensor: A scalar, float64.
+        Tensor: float64: a scalar, or (R,).
 
     Example:
         >>> round(classwise_calibration_error(torch.tensor([[0.8, 0.2]]), torch.tensor([0])).item(), 4)
@@ -97,11 +104,14 @@ def classwise_calibration_error(scores: Tensor, labels: Tensor, bins: int = 15) 
     check_number('classwise_calibration_error', 'bins', bins, 1, integer=True)
     count, classes = scores.shape
     edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64)
-    sums = torch.zeros(classes * (bins + 1), dtype=torch.float64)
-    first = torch.arange(classes) * (bins + 1)
-    for block, of_block in zip(scores.split(4096), labels.split(4096), strict=True):
-        residual = -block.double()
-        place = torch.bucketize(-residual, edges, right=True) - 1 + first
-        residual[torch.arange(len(block)), of_block] += 1
-        sums.index_add_(0, place.flatten(), residual.flatten())
-    return sums.abs().sum() / count / classes
+    each = torch.ones(1, count, dtype=torch.float64) if weights is None else weights.double()
+    total = each.new_zeros(len(each))
+    at_once = max(1, _BLOCK_NUMBERS // (count * (bins + 1)))
+    for first in range(0, classes, at_once):
+        block = scores[:, first : first + at_once].double()
+        place = torch.bucketize(block, edges, right=True) - 1
+        residual = (labels.unsqueeze(1) == torch.arange(first, first + block.shape[1])).double() - block
+        in_bins = residual.new_zeros(*block.shape, bins + 1).scatter_(2, place.unsqueeze(2), residual.unsqueeze(2))
+        total += (each @ in_bins.flatten(1)).abs().sum(1)
+    found = total / each.sum(1) / classes
+    return found if weights is not None else found[0]

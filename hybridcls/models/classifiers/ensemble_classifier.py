@@ -157,6 +157,7 @@ def _build(number: int, member: Union[Mapping[str, Any], nn.Module], common: dic
     weights, resized = fit_timm_weights(model, weights_of(loaded, str(checkpoint)))
     for name, old, new in resized:
         print_log(f'EnsembleClassifier: members[{number}] {checkpoint}: resized {name} from {old} to {new}', 'current')
+    _check_shapes(f'EnsembleClassifier: members[{number}] {checkpoint}', model, weights)
     load_state_dict(model, weights, strict=True)
     different = differing_weights(model, weights)
     if different:
@@ -166,3 +167,18 @@ def _build(number: int, member: Union[Mapping[str, Any], nn.Module], common: dic
         )
     model.preprocessing_version = recorded_version(loaded)
     return model, ClassNames.of_checkpoint(loaded)
+
+
+def _check_shapes(caller: str, model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Raise in one sentence if weights are of another model, of other classes, or of another image size."""
+    own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    theirs = {name: tuple(value.shape) for name, value in weights.items()}
+    wrong = [name for name in {**own, **theirs} if own.get(name) != theirs.get(name)]
+    if wrong:
+        first = next((name for name in wrong if name in own and name in theirs), wrong[0])
+        raise RuntimeError(
+            f'{caller} is of another model, other classes or another image size than the ensemble: {first} is '
+            f'{theirs.get(first, "missing")} there and {own.get(first, "missing")} here, and {len(wrong) - 1} more '
+            'differ. Give members of the same classes; one of another backbone as dict(checkpoint=..., backbone=..., '
+            'head=...).'
+        )

@@ -20,7 +20,7 @@ LEVERS = [
     'gc',
     "useless:log_level='INFO'",
     'harmful:optim_wrapper.optimizer.lr=1e-7',
-    'broken:optim_wrapper.optimizer.lr=1e30',
+    'broken:optim_wrapper.optimizer.weight_decay=1e30',
 ]
 SEEDS = 3
 

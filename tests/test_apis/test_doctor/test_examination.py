@@ -1,6 +1,7 @@
 """Mistakes that people make are each caught, with the key to change; nothing is found where nothing is wrong."""
 
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from made_images import class_folders, picture, save
 from PIL import Image
 
 from hybridcls.apis.doctor import Wishes, counts_of, examine, examine_data
+from hybridcls.apis.doctor.samples import check_batches_of_labels
 from hybridcls.engine import load_config
 
 BASE = """
@@ -286,6 +288,28 @@ def the_batch_is_larger_than_the_data(setup):
     setup.options.update({'batch_size': 64, 'train_dataloader.drop_last': True})
 
 
+@mistake('batch_size=4', 'each epoch is one smaller batch', level='warning')
+def a_batch_holds_all_images_and_more(setup):
+    setup.options['batch_size'] = 64
+
+
+@mistake('optimizer.betas=(0.9, 0.999)', level='warning')
+def the_betas_are_in_the_wrong_order(setup):
+    setup.options['optim_wrapper.optimizer.betas'] = (0.999, 0.9)
+
+
+@mistake('lr', 'AdamW mostly bears on random weights', level='warning')
+def the_rate_is_ten_times_too_large(setup):
+    setup.options['lr'] = 5e-3
+
+
+@mistake('data_root', 'splits of a data set', 'images')
+def the_folder_is_one_too_high(setup):
+    setup.root = setup.folder / 'whole'
+    setup.root.mkdir()
+    (setup.folder / 'images').rename(setup.root / 'images')
+
+
 @mistake('param_scheduler.0.end')
 def the_warmup_is_longer_than_the_training(setup):
     setup.lines = ["param_scheduler = [dict(type='LinearLR', start_factor=0.01, begin=0, end=20)]", 'max_epochs = 5']
@@ -342,6 +366,11 @@ def a_large_model_starts_at_random(setup):
 def the_mean_is_not_that_of_the_weights(setup):
     setup.lines = ['model = dict(backbone=dict(cnn=dict(mean=(0.2, 0.2, 0.2), std=(0.1, 0.1, 0.1))))']
     setup.options.update(checkpoint_path=weights(setup))
+
+
+@mistake('backbone.cnn.mean', 'in [0, 255], and a stream gets them in [0, 1]')
+def the_mean_of_a_stream_is_that_of_bytes(setup):
+    setup.lines = ['model = dict(backbone=dict(cnn=dict(mean=(123.7, 116.3, 103.5), std=(58.4, 57.1, 57.4))))']
 
 
 @mistake('Normalize', trial=True)
@@ -481,6 +510,25 @@ def test_enough_mistakes_are_known():
     assert len(IN_THE_GATE) >= 20
 
 
+def test_a_mistyped_key_is_told_once(setup):
+    setup.lines = ['optim_wrapper = dict(optimizer=dict(weight_decy=0.1))']
+    (line,) = told(setup.examine(), 'problem')
+    assert line.startswith('problem optim_wrapper.optimizer.weight_decy: ')
+
+
+def test_shuffled_batches_of_one_large_class_are_no_fault_of_the_sampler():
+    labels = [[0]] * 990 + [[1]] * 10
+    numbers = np.random.default_rng(0).permutation(1000)
+    batches = [numbers[start : start + 8].tolist() for start in range(0, 1000, 8)]
+    part = SimpleNamespace(labels=labels, count_classes=lambda: {})
+    subject = SimpleNamespace(parts=dict(train=part), get=lambda key, default=None: default, is_written=lambda path: 0)
+    assert not list(check_batches_of_labels(subject, SimpleNamespace(batch_sampler=batches)))
+    in_order = np.arange(1000).reshape(-1, 8).tolist()
+    part.labels = [[label] for label in np.arange(1000) // 500]
+    (found,) = check_batches_of_labels(subject, SimpleNamespace(batch_sampler=in_order))
+    assert 'batches hold one class' in found.what
+
+
 MADE = dict(plain={}, transformer=dict(model_name='test_vit'), large_images=dict(img_size=64))
 
 
@@ -492,7 +540,9 @@ def test_nothing_is_found_in_a_healthy_folder(setup, name):
     assert counts_of(found.findings)['note'] > 1
 
 
-SHIPPED = [path for path in test_configs.ALL if path.stem != 'distill' and 'two_phase_' not in path.stem]
+# digits/few_images has too few images for its model on purpose.
+_OTHER = ('distill', 'few_images')
+SHIPPED = [path for path in test_configs.ALL if path.stem not in _OTHER and 'two_phase_' not in path.stem]
 # What the folder of 48 images is too small for.
 LARGER = {'train_dataloader.batch_size': 24}
 

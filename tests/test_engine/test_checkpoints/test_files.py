@@ -58,6 +58,18 @@ def test_a_valid_checkpoint_is_told_from_a_damaged_one(tmp_path):
     assert not is_valid_checkpoint(tmp_path / 'none.pth')
 
 
+def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    path = tmp_path / 'a.pth'
+    path.touch()
+
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, 'Permission denied', str(path))
+
+    monkeypatch.setattr('builtins.open', refuse)
+    with pytest.raises(PermissionError, match='Permission denied'):
+        check_checkpoint(str(path))
+
+
 def test_healthy_files_of_every_format_are_whole(tmp_path):
     weights = dict(weight=torch.arange(1000.0))
     old, new = tmp_path / 'old.pth', tmp_path / 'new.safetensors'

@@ -10,6 +10,7 @@ from hybridcls.functional.metrics import (
     classwise_calibration_error,
     equal_mass_calibration_error,
     equal_width_gaps,
+    smooth_calibration_error,
 )
 
 
@@ -36,6 +37,23 @@ def test_weights_are_repetitions():
     for row, one in enumerate(times):
         alone = equal_width_gaps(confidence.repeat_interleave(one), right.repeat_interleave(one), 7)
         torch.testing.assert_close((gaps[row], shares[row]), alone)
+
+
+def test_so_they_are_of_the_classwise_and_the_smooth_error():
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(60, 4, generator=generator).softmax(1)
+    labels = torch.randint(4, (60,), generator=generator)
+    confidence, predicted = scores.max(1)
+    times = torch.randint(3, (4, 60), generator=generator)
+    classwise = classwise_calibration_error(scores, labels, 7, times)
+    smooth = smooth_calibration_error(confidence, predicted == labels, times)
+    for row, one in enumerate(times):
+        drawn = torch.arange(60).repeat_interleave(one)
+        assert classwise[row].item() == pytest.approx(
+            classwise_calibration_error(scores[drawn], labels[drawn], 7).item()
+        )
+        alone = smooth_calibration_error(confidence[drawn], (predicted == labels)[drawn]).item()
+        assert smooth[row].item() == pytest.approx(alone, abs=1e-5)
 
 
 @pytest.mark.parametrize('bins', [5, 10])
