@@ -46,6 +46,15 @@ def pytest_configure(config):
         os.environ['CUDA_VISIBLE_DEVICES'] = '-1'
 
 
+def pytest_runtest_setup(item):
+    """Skip a test of a GPU where there is none."""
+    if item.get_closest_marker('gpu'):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip('no CUDA device')
+
+
 @pytest.fixture(scope='module', autouse=True)
 def _quick_collections():
     """Leave what is imported out of garbage collections: the half second of each is that of every dataset."""

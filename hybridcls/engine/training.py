@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -41,6 +42,7 @@ from .config.schedules import (
 from .config.tf32 import switch_tf32, tf32
 from .config.timm_streams import check_timm_streams, weights_of_runs
 from .config.tree import ABSENT, class_of
+from .config.unread_keys import OWN_ENVIRONMENT
 from .config.vis_backends import check_vis_backends
 from .distillation.distillation_width import distillation_width
 from .hooks.batch_check_hook import check_batches
@@ -292,7 +294,16 @@ def build_runner(cfg: Config) -> Any:
     if (cfg.get('randomness') or {}).get('deterministic'):
         os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # without it torch refuses cuBLAS on a GPU
     switch_tf32(cfg)
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else ConsoleRunner.from_cfg(cfg)
+    if 'runner_type' not in cfg:
+        return ConsoleRunner.from_cfg(cfg)
+    theirs = deepcopy(cfg)
+    for key in OWN_ENVIRONMENT:  # FlexibleRunner takes mmengine's alone, where Runner passes over others
+        (theirs.get('env_cfg') or {}).pop(key, None)
+    runner = RUNNERS.build(theirs)
+    if theirs.get('env_cfg') != cfg.get('env_cfg'):
+        runner.cfg.env_cfg = deepcopy(cfg.env_cfg)
+        runner.dump_config()
+    return runner
 
 
 def run_training(runner: Any) -> None:
@@ -305,6 +316,8 @@ def run_training(runner: Any) -> None:
         ConfigError: If ``activation_checkpointing`` names a module that is not in the model.
         ValueError: If an epoch has no batch; says how many images there are and which batch size works.
     """
+    if isinstance(runner.model, dict):  # FlexibleRunner builds it when it trains
+        runner.model = runner.strategy.build_model(runner.model)
     model = bare_model(runner.model)
     _check_checkpointing(runner)
     for told in (set_memory_format(runner.cfg, model), compile_model(runner.cfg, model)):

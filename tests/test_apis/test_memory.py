@@ -46,7 +46,6 @@ def test_empty_function_on_the_default_cpu():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
 def test_peak_memory_on_a_gpu():
     kept = zeros(1024, 'cuda')
     assert peak_memory(lambda: [zeros(512, 'cuda') for _ in range(3)], kept.device) == 1536 * KIB

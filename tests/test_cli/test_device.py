@@ -74,7 +74,6 @@ def test_other_words_are_refused(text, capsys):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
 def test_a_command_on_the_cpu_sees_no_gpu(tmp_path):
     code = (
         'from argparse import Namespace\nfrom hybridcls.cli.training_options import apply_process_options\n'

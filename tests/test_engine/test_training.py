@@ -4,6 +4,7 @@ import pytest
 import torch
 from config_helpers import applied
 
+from hybridcls.compat.torch_compiler import COMPILES_THAWED_WEIGHTS, is_compiled
 from hybridcls.engine import (
     TrainOptions,
     build_runner,
@@ -143,3 +144,43 @@ def test_modules_to_checkpoint_that_are_not_there(toy_configs, tmp_path):
     sentence = r"activation_checkpointing: expected names of modules of \w+, got 'backbon'\. Did you mean 'backbone'"
     with pytest.raises(ConfigError, match=sentence):
         run_training(runner)
+
+
+def final_weights(toy_configs, folder, compiled, epochs=1, resume=None, **options):
+    options = {'env_cfg.compile_streams': compiled, 'train_cfg.max_epochs': epochs, 'param_scheduler': None, **options}
+    cfg = prepare_training(load_config(toy_configs / 'toy.py', options), TrainOptions(resume=resume), str(folder))
+    runner = build_runner(cfg)
+    run_training(runner)
+    assert is_compiled(runner.model.backbone) == bool(compiled)
+    return runner.model.state_dict(), runner
+
+
+EAGER, INDUCTOR = dict(backend='eager'), dict(backend='inductor')
+
+
+@pytest.mark.skipif(not COMPILES_THAWED_WEIGHTS, reason='refused with this torch')
+@pytest.mark.parametrize(
+    ('epochs', 'straight'),
+    [([EAGER, False, EAGER], False), pytest.param([INDUCTOR, INDUCTOR], INDUCTOR, marks=pytest.mark.nightly)],
+    ids=['compiled, then not, and again', 'inductor'],
+)
+def test_a_compiled_training_that_is_resumed_ends_in_the_same_bits(toy_configs, tmp_path, epochs, straight):
+    expected, _ = final_weights(toy_configs, tmp_path / 'straight', straight, epochs=len(epochs))
+    states = [
+        final_weights(toy_configs, tmp_path / 'w', compiled, epochs=number + 1, resume='auto' if number else None)[0]
+        for number, compiled in enumerate(epochs)
+    ]
+    assert list(states[-1]) == list(expected)
+    assert all(torch.equal(states[-1][name], value) for name, value in expected.items())
+    assert not all(torch.equal(states[-2][name], value) for name, value in expected.items())
+
+
+@pytest.mark.skipif(not COMPILES_THAWED_WEIGHTS, reason='refused with this torch')
+def test_a_flexible_runner_takes_the_keys_of_env_cfg_that_mmengine_does_not_know(toy_configs, tmp_path):
+    straight, _ = final_weights(toy_configs, tmp_path / 'straight', False)
+    keys = {'runner_type': 'FlexibleRunner', 'env_cfg.tf32': True, 'env_cfg.channels_last': True}
+    found, runner = final_weights(toy_configs, tmp_path / 'w', EAGER, **keys)
+    assert all(torch.equal(found[name], value) for name, value in straight.items())
+    (written,) = (tmp_path / 'w').rglob('toy.py')
+    for cfg in (runner.cfg, load_config(written)):
+        assert (cfg.env_cfg.compile_streams, cfg.env_cfg.tf32) == (EAGER, True)

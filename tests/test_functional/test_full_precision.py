@@ -25,7 +25,7 @@ def test_only_lower_precision_is_raised():
         assert at_least_float32(torch.ones(1, dtype=dtype)).dtype == expected
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
+@pytest.mark.gpu
 def test_neither_autocast_nor_tf32_touches_a_gpu():
     a = torch.randn(64, 64, device='cuda')
     exact = a.double() @ a.double()

@@ -101,7 +101,7 @@ def test_the_switch_of_newer_torch_is_restored():
         matmul.fp32_precision = old
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
+@pytest.mark.gpu
 @pytest.mark.parametrize(('precision', 'error'), [('float32', 1e-6), ('tf32', 2e-3), ('bfloat16', 1e-2)])
 @pytest.mark.parametrize('switched_on', [True, False])
 def test_on_a_gpu(precision, error, switched_on):

@@ -16,6 +16,7 @@ from .tree import ABSENT
 __all__ = ['check_compilation', 'compilation', 'compile_model']
 
 _KEY = 'env_cfg.compile_streams'
+_WHOLE = ('SingleDeviceStrategy', 'DDPStrategy')
 
 
 def compilation(cfg: Config, asked: bool) -> Iterator[Change]:
@@ -27,7 +28,7 @@ def compilation(cfg: Config, asked: bool) -> Iterator[Change]:
 
     Raises:
         ConfigError: If it is neither a bool nor arguments of ``torch.compile``, or the config has mmengine's
-            ``compile``, too.
+            ``compile`` or a strategy that shards weights, too.
     """
     from hybridcls.models.backbones.compiled_streams import COMPILE_OPTIONS
 
@@ -45,6 +46,12 @@ def compilation(cfg: Config, asked: bool) -> Iterator[Change]:
         raise ConfigError(
             f'{_KEY} compiles the streams, and compile={cfg.compile!r} the whole training step of mmengine around '
             'them. Set compile=False.'
+        )
+    strategy = str((cfg.get('strategy') or {}).get('type', _WHOLE[0])).rpartition('.')[2]
+    if is_on and strategy not in _WHOLE:
+        raise ConfigError(
+            f'{_KEY}: expected a training whose processes hold whole weights (one process, or DDP), got {strategy}: '
+            'inductor fails on shards of weights. Leave out one of the two.'
         )
     if asked and not _is_on(wanted):
         old = ABSENT if wanted is None else wanted

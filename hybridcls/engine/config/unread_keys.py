@@ -12,13 +12,14 @@ from .change import RECORD
 from .layers import RUNNER_KEYS, Layers
 from .shared_keys import SHARED_KEYS
 
-__all__ = ['unread_key', 'unread_option', 'unread_variables']
+__all__ = ['OWN_ENVIRONMENT', 'unread_key', 'unread_option', 'unread_variables']
 
 READ_KEYS = (*RUNNER_KEYS, *SHARED_KEYS, RECORD)
-_ENVIRONMENT = ('tf32', 'compile_streams', 'channels_last')  # keys of env_cfg that are read here, not by mmengine
+OWN_ENVIRONMENT = ('tf32', 'compile_streams', 'channels_last')
+"""Keys of ``env_cfg`` that are read here, not by mmengine."""
 # Of these dicts mmengine takes what it knows and passes over the rest.
 _READ_IN = dict(
-    env_cfg=('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit', *_ENVIRONMENT),
+    env_cfg=('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit', *OWN_ENVIRONMENT),
     auto_scale_lr=('enable', 'base_batch_size'),
 )
 _NEARLY = 0.85  # likeness of two names: a typo, hardly a variable of the user's own

@@ -37,12 +37,21 @@ def test_the_option_sets_what_is_not_on(wanted, asked, found):
     [
         ('on', {}, r"env_cfg\.compile_streams: expected True, False or a dict .*, got 'on'"),
         (dict(mod='x'), {}, r"expected arguments of torch\.compile, got 'mod'\. Did you mean 'mode'"),
+        (
+            True,
+            dict(strategy=dict(type='hybridcls.FSDPStrategy')),
+            r'whose processes hold whole weights .* got FSDPStr',
+        ),
         (True, dict(compile=True), r'compile=True the whole training step .* Set compile=False'),
     ],
 )
 def test_what_cannot_be(wanted, keys, text):
     with pytest.raises(ConfigError, match=text):
         applied(config(wanted, **keys), compilation, False)
+
+
+def test_a_strategy_that_shards_nothing():
+    assert applied(config(True, strategy=dict(type='DDPStrategy')), compilation, False).env_cfg.compile_streams is True
 
 
 def test_a_missing_compiler_is_told_before_anything_is_read(monkeypatch):

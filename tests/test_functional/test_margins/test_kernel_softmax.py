@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 import sys
+from copy import deepcopy
 from importlib.util import find_spec
 from pathlib import Path
 from unittest import mock
@@ -17,7 +18,6 @@ from hybridcls.functional.margins.kernel_softmax import KernelSoftmax, kernels_w
 from hybridcls.registry import MODELS
 
 NEEDS_TRITON = pytest.mark.skipif(find_spec('triton') is None, reason='Triton is not installed')
-NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
 
 # Who multiplies; then clip, sum, chosen, bias: 150 classes are two blocks of 128 and 22, or one.
 FORMS = [(False, False), (True, True)]
@@ -136,7 +136,7 @@ def test_kernels_that_fail_are_told_once_and_not_used(monkeypatch):
 
 
 @NEEDS_TRITON
-@NEEDS_GPU
+@pytest.mark.gpu
 @pytest.mark.parametrize('name', list(CASES))
 @pytest.mark.parametrize('form', [*FORMS, (True, False), (False, True)], ids=str)
 @pytest.mark.parametrize(('precision', 'error'), [('float32', 2e-5), ('tf32', 5e-3), ('bfloat16', 2e-2)])
@@ -154,17 +154,16 @@ def test_kernels_on_a_gpu_against_float64(monkeypatch, precision, error, form, n
             assert float((own.cpu().double() - other).norm() / other.norm()) < error
 
 
-@NEEDS_GPU
+@pytest.mark.parametrize('device', ['cpu', pytest.param('cuda', marks=pytest.mark.gpu)])
 @pytest.mark.parametrize('precision', ['float32', 'tf32', 'bfloat16'])
-def test_a_head_on_a_gpu_in_mixed_precision(precision):
+def test_a_head_in_mixed_precision(precision, device):
     torch.manual_seed(0)
     keys = dict(type='ArcFaceHead', num_classes=1000, in_channels=64, softmax='streamed', head_precision=precision)
-    head = MODELS.build(keys).cuda()
-    embeddings, labels = torch.randn(32, 64, device='cuda'), torch.arange(32, device='cuda')
+    head = MODELS.build(keys).to(device)
+    embeddings, labels = torch.randn(32, 64, device=device), torch.arange(32, device=device)
     losses, gradients = [], []
-    for module, features, amp in ((head, embeddings, True), (head.double(), embeddings.double(), False)):
-        module.zero_grad()
-        with torch.autocast('cuda', torch.bfloat16, enabled=amp):
+    for module, features, amp in ((head, embeddings, True), (deepcopy(head).double(), embeddings.double(), False)):
+        with torch.autocast(device, torch.bfloat16, enabled=amp):
             loss, _ = module._cross_entropy(features, labels)
         loss.backward()
         losses.append(loss.detach().double())

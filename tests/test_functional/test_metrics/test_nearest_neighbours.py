@@ -138,7 +138,6 @@ def test_other_candidates_give_the_same_answer_on_ties():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
 @pytest.mark.parametrize('among_themselves', [False, True])
 def test_a_gpu_answers_as_a_cpu_whatever_tf32_is_set_to(monkeypatch, among_themselves):
     monkeypatch.setattr(torch.backends.cuda.matmul, 'allow_tf32', True)

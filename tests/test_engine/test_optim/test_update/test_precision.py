@@ -193,7 +193,6 @@ def test_it_learns_in_half_precision(amp):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
 @pytest.mark.parametrize('amp', ['bfloat16', 'float16', None])
 def test_it_learns_on_a_gpu(amp):
     net = make_net(dropout=0.0).cuda()
@@ -210,7 +209,6 @@ def test_it_learns_on_a_gpu(amp):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
 def test_a_non_finite_loss_is_seen_on_a_gpu():
     net = make_net().cuda()
     wrapper = ComposedOptimWrapper(sgd(net), nonfinite_loss='skip')
