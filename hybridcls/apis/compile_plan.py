@@ -11,8 +11,9 @@ from mmpretrain.structures import DataSample
 from hybridcls.compat.torch_compiler import compilation_failure, compiler_counts
 from hybridcls.models.backbones.compiled_streams import compiled_parts
 
+from .compile_times import compile_key, note_seconds, noted_seconds
 from .inference_settings import InferenceSettings
-from .prepared_network import PreparedNetwork
+from .prepared_network import PreparedNetwork, shape_of
 
 __all__ = ['TOLERANCE', 'CompilePlan', 'estimated_compile_seconds', 'fast_settings']
 
@@ -84,6 +85,7 @@ class CompilePlan:
         self._tell, self._caution = tell, caution
         self._before = network.settings
         self._estimate = self._idle_estimate = estimated_compile_seconds(network.model)
+        self._key = ''
         self._spent, self._seconds_of_image = 0.0, 0.0
         self._batches = 0
         self._is_open = True
@@ -99,6 +101,10 @@ class CompilePlan:
             return self._compared_times(packed)
         if not self._is_open:
             return self._network.predict(packed)
+        if not self._batches and self._after.compile is True:  # other backends keep nothing
+            shapes = sorted({shape_of(one['inputs']) for one in packed})
+            self._key = compile_key(self._network.model, self._after, self._batch_size, shapes)
+            self._estimate = self._idle_estimate = noted_seconds(self._key) or self._idle_estimate
         used = time.process_time()
         answers, seconds = self._timed(packed)
         self._note_load(seconds, time.process_time() - used)
@@ -139,8 +145,6 @@ class CompilePlan:
 
     def _compile(self, packed: Sequence[Any], answers: list[Any]) -> None:
         self._is_open = False
-        if self._caution:
-            self._tell(self._caution)
         counts = compiler_counts()
         self._tell(
             f'fast: compiling, estimated at {self._estimate:.0f} s; the images that are left take about '
@@ -157,10 +161,13 @@ class CompilePlan:
         except Exception as error:  # the same batch was answered without
             return self._go_back(f'{compilation_failure(error)}.')
         now = compiler_counts()
+        seconds = time.perf_counter() - began
+        if self._key:
+            note_seconds(self._key, seconds * self._idle_estimate / self._estimate)
         breaks = sum(now.breaks.values()) - sum(counts.breaks.values())
         change, changed = _difference(answers, compiled)
         self.facts.update(
-            settings=self._after.name, compiled=True, compile_seconds=time.perf_counter() - began,
+            settings=self._after.name, compiled=True, compile_seconds=seconds,
             estimated_compile_seconds=self._estimate, graphs=now.graphs - counts.graphs, graph_breaks=breaks,
             compared_images=len(packed), largest_change=change, changed_decisions=changed,
         )  # fmt: skip
@@ -169,6 +176,8 @@ class CompilePlan:
                 f'of {len(packed)} images that were answered by both a probability moves by {change:.3f}, more than '
                 f'{TOLERANCE:g}.'
             )
+        if self._caution:
+            self._tell(self._caution)
         self._times = [self._seconds_of_image]
         return None
 

@@ -18,7 +18,7 @@ from hybridcls.models.backbones.compiled_streams import check_compiler, compile_
 
 from .inference_settings import InferenceSettings
 
-__all__ = ['PreparedNetwork']
+__all__ = ['PreparedNetwork', 'shape_of']
 
 _CPU_OPTIONS = dict(freezing=True)  # weights are constants of the graph: packed once for the CPU's matrix products
 
@@ -89,7 +89,7 @@ class PreparedNetwork:
         with self.precision():
             if not self.settings.compile:
                 return self.model.test_step(self._collate(packed))
-            shapes = {_shape_of(one['inputs']) for one in packed}
+            shapes = {shape_of(one['inputs']) for one in packed}
             self._shape, self._size = self._shape or min(shapes), self._size or len(packed)
             if shapes != {self._shape} or len(packed) > self._size:
                 with torch.compiler.set_stance('force_eager'):
@@ -110,8 +110,8 @@ def _backend(settings: InferenceSettings) -> str:
     return settings.compile if isinstance(settings.compile, str) else 'inductor'
 
 
-def _shape_of(inputs: Any) -> tuple[int, ...]:
-    """The shape of an image, or those of its views."""
+def shape_of(inputs: Any) -> tuple[int, ...]:
+    """Return the shape of an image, or those of its views."""
     if isinstance(inputs, Tensor):
         return tuple(inputs.shape)
     return tuple(size for view in inputs for size in view.shape)

@@ -2,14 +2,15 @@
 
 import os
 import sysconfig
+import tempfile
 from typing import NamedTuple
 
 import torch
 from torch import nn
 
 __all__ = [
-    'COMPILES_THAWED_WEIGHTS', 'CompilerCounts', 'compilation_failure', 'compiler_counts', 'is_compiled',
-    'missing_for_inductor', 'uncompile',
+    'COMPILES_THAWED_WEIGHTS', 'CompilerCounts', 'compilation_failure', 'compiler_cache_dir', 'compiler_counts',
+    'is_compiled', 'missing_for_inductor', 'uncompile',
 ]  # fmt: skip
 
 COMPILES_THAWED_WEIGHTS = tuple(int(part) for part in torch.__version__.split('.')[:2]) >= (2, 14)
@@ -36,6 +37,13 @@ def compiler_counts() -> CompilerCounts:
     return CompilerCounts(counters['stats']['unique_graphs'], dict(counters['graph_break']))
 
 
+def compiler_cache_dir() -> str:
+    """Return the folder where torch.compile's own backend keeps what it has built."""
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+    return os.path.abspath(os.environ.get('TORCHINDUCTOR_CACHE_DIR') or default_cache_dir())
+
+
 def is_compiled(module: nn.Module) -> bool:
     """Whether ``module.compile()`` was called."""
     return module._compiled_call_impl is not None
@@ -60,7 +68,13 @@ def missing_for_inductor(device_type: str) -> str:
         return 'a C++ compiler (`apt-get install g++`, or set CXX to the path of one)'
     if not os.path.isfile(os.path.join(sysconfig.get_path('include'), 'Python.h')):
         return 'the headers of Python (`apt-get install python3-dev`)'
-    return ''
+    folder = compiler_cache_dir()
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return ''
+    except OSError as error:
+        return f'a folder to write to ({folder}: {error.strerror}; set TORCHINDUCTOR_CACHE_DIR to another one)'
 
 
 def compilation_failure(error: Exception) -> str:

@@ -6,6 +6,7 @@ import torch
 from trained_checkpoints import CNN, LINEAR, VIT, config_of, write_checkpoint
 
 from hybridcls.apis import compile_plan, inferencer
+from hybridcls.apis.compile_times import note_seconds
 from hybridcls.apis.inference_settings import InferenceSettings
 from hybridcls.apis.inferencer import HybridInferencer
 
@@ -68,6 +69,21 @@ def test_many_are_and_a_smaller_last_batch_compiles_nothing_again(fast, images, 
     before = compile_plan.compiler_counts().graphs
     scores_of(model(images[:7], workers=0, batch_size=4))  # a second call finds it compiled
     assert compile_plan.compiler_counts().graphs == before
+
+
+def test_what_it_took_before_decides(checkpoint, images, monkeypatch, tmp_path):
+    monkeypatch.setattr(inferencer, 'fast_settings', lambda device, flags: (InferenceSettings(compile=True), ''))
+    monkeypatch.setattr(compile_plan, 'estimated_compile_seconds', lambda model: 1e5)
+    monkeypatch.setenv('TORCHINDUCTOR_CACHE_DIR', str(tmp_path))
+    model = HybridInferencer(checkpoint, 'cpu', fast=True, tell=[].append)
+    expected = []
+    for _ in range(2):
+        answers = model(images, workers=0, batch_size=4)
+        list(answers)
+        expected.append(answers.inference['estimated_compile_seconds'])
+        note_seconds(answers.plan._key, 2000.0)  # stands for a compilation of before
+    assert expected[0] >= 1e5
+    assert 1000 <= expected[1] <= 1e4  # on a busy machine up to ten times as long
 
 
 def test_it_goes_back_where_it_is_not_faster(fast, images, expected, monkeypatch):

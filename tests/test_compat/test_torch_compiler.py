@@ -36,6 +36,9 @@ def test_what_inductor_needs(monkeypatch, tmp_path):
     monkeypatch.setattr(sysconfig, 'get_path', lambda name: str(tmp_path))
     assert missing_for_inductor('cpu').startswith('the headers of Python')
     (tmp_path / 'Python.h').touch()
+    monkeypatch.setenv('TORCHINDUCTOR_CACHE_DIR', str(tmp_path / 'Python.h' / 'cache'))  # a file, in which is no room
+    assert missing_for_inductor('cpu').startswith(f'a folder to write to ({tmp_path}/Python.h/cache: ')
+    monkeypatch.setenv('TORCHINDUCTOR_CACHE_DIR', str(tmp_path / 'cache'))
     assert missing_for_inductor('cpu') == ''
 
     monkeypatch.setattr('torch._inductor.cpp_builder.get_cpp_compiler', _none_found)

@@ -81,4 +81,4 @@ def check_compiler(device_type: str, backend: Any = 'inductor') -> None:
         return
     missing = missing_for_inductor(device_type)
     if missing:
-        raise ImportError(f'torch.compile needs {missing}, which is missing. Install it, or do not compile.')
+        raise ImportError(f'torch.compile needs {missing}. Without it, do not compile.')

@@ -1,0 +1,52 @@
+"""How long compiling took before: noted beside what ``torch.compile`` keeps, which makes the next time shorter."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Optional
+
+import torch
+
+from hybridcls.compat.torch_compiler import compiler_cache_dir
+from hybridcls.engine.checkpoints.files import atomic_write
+from hybridcls.models.backbones.compiled_streams import compiled_parts
+
+from .inference_settings import InferenceSettings
+
+__all__ = ['compile_key', 'note_seconds', 'noted_seconds']
+
+_FILE = 'hybridcls_compile_seconds.json'
+_AGAIN = 0.5  # of the first time, where a second one was not measured
+
+
+def compile_key(model: Any, settings: InferenceSettings, batch_size: int, shapes: Sequence[Any]) -> str:
+    """Return a digest of all that compiling depends on but the values of weights."""
+    parts = list(compiled_parts(model).items())
+    what = (torch.__version__, torch.get_num_threads(), settings, batch_size, shapes, parts)
+    return hashlib.sha256(repr(what).encode()).hexdigest()[:16]
+
+
+def noted_seconds(key: str) -> Optional[float]:
+    """Return how long compiling will take on an idle machine, by what it took before; None if nothing is noted."""
+    taken = _notes().get(key)
+    if not taken:
+        return None
+    return float(taken[-1]) if len(taken) > 1 else _AGAIN * float(taken[0])
+
+
+def note_seconds(key: str, seconds: float) -> None:
+    """Note how long it took; where that cannot be written it is not."""
+    notes = _notes()
+    notes[key] = [*notes.get(key, ())[:1], round(seconds, 1)]
+    with suppress(OSError):
+        atomic_write(json.dumps(notes, indent=0).encode(), Path(compiler_cache_dir(), _FILE))
+
+
+def _notes() -> dict[str, Any]:
+    """All that is noted; nothing if the file is missing or damaged."""
+    with suppress(OSError, ValueError):
+        found = json.loads(Path(compiler_cache_dir(), _FILE).read_text(encoding='utf8'))
+        return found if isinstance(found, dict) else {}
+    return {}
