@@ -14,7 +14,7 @@ from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.logging import print_log
 from mmpretrain.datasets import CustomDataset
 
-from hybridcls.checks import check_choice, check_file, check_known_keys, did_you_mean, listed
+from hybridcls.checks import check_choice, check_file, check_known_keys, counted, did_you_mean, listed
 from hybridcls.compat.mmengine import update_metainfo
 from hybridcls.registry import DATASETS
 
@@ -231,11 +231,11 @@ class ImageFolder(CustomDataset):
         self.full_init()
         found = self._found
         part = f' ({self.split})' if self.split and self.ann_file else ''
-        text = f'ImageFolder {os.path.abspath(self.ann_file or self.img_prefix)}{part}: {found} images'
+        text = f'ImageFolder {os.path.abspath(self.ann_file or self.img_prefix)}{part}: {counted(found, "image")}'
         if self.with_label and self._images_of:
             fewest, most = min(self._images_of.values()), max(self._images_of.values())
             each = f'{fewest}' if fewest == most else f'{fewest} to {most}'
-            text += f' of {len(self._images_of)} classes ({each} each)'
+            text += f' of {counted(len(self._images_of), "class", "classes")} ({each} each)'
         text += '.' if len(self) == found else f', of which indices keeps {len(self)}.'
         if self._left_out:
             text += f' Left out: {_counted(self._left_out)}.'
