@@ -531,8 +531,8 @@ class ImageFolder(CustomDataset):
         if len(every) > 1 and not any(_place(self._path_of(one)) in rows for one in every):
             raise ValueError(
                 f'ImageFolder: none of the {len(every)} images that {decisions.file} decides on ({path!r} ...) is one '
-                f'of this data set ({os.path.abspath(self.ann_file or self.img_prefix)}). The table is of other data, or '
-                f'they have moved: write the paths below {os.path.abspath(self.img_prefix)}.'
+                f'of this data set ({os.path.abspath(self.ann_file or self.img_prefix)}). The table is of other data, '
+                f'or they have moved: write the paths below {os.path.abspath(self.img_prefix)}.'
             )
         raise ValueError(
             f'ImageFolder: {decisions.file} decides on {path!r}, which is no image of this data set '
