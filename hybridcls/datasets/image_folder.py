@@ -4,7 +4,7 @@ import logging
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Optional, Union
 
@@ -14,7 +14,7 @@ from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.logging import print_log
 from mmpretrain.datasets import CustomDataset
 
-from hybridcls.checks import check_choice, check_file, check_known_keys, did_you_mean, listed
+from hybridcls.checks import check_choice, check_file, check_known_keys, counted, did_you_mean, listed
 from hybridcls.compat.mmengine import update_metainfo
 from hybridcls.registry import DATASETS
 
@@ -231,11 +231,11 @@ class ImageFolder(CustomDataset):
         self.full_init()
         found = self._found
         part = f' ({self.split})' if self.split and self.ann_file else ''
-        text = f'ImageFolder {os.path.abspath(self.ann_file or self.img_prefix)}{part}: {found} images'
+        text = f'ImageFolder {os.path.abspath(self.ann_file or self.img_prefix)}{part}: {counted(found, "image")}'
         if self.with_label and self._images_of:
             fewest, most = min(self._images_of.values()), max(self._images_of.values())
             each = f'{fewest}' if fewest == most else f'{fewest} to {most}'
-            text += f' of {len(self._images_of)} classes ({each} each)'
+            text += f' of {counted(len(self._images_of), "class", "classes")} ({each} each)'
         text += '.' if len(self) == found else f', of which indices keeps {len(self)}.'
         if self._left_out:
             text += f' Left out: {_counted(self._left_out)}.'
@@ -478,7 +478,7 @@ class ImageFolder(CustomDataset):
             for path in getattr(decisions, what):
                 row = rows.get(_place(self._path_of(path)))
                 if row is None:
-                    self._check_elsewhere(path, decisions)
+                    self._check_elsewhere(path, decisions, rows)
                     other += 1
                     continue
                 old, new = (decisions.drop[path], '') if what == 'drop' else decisions.relabel[path]
@@ -514,10 +514,11 @@ class ImageFolder(CustomDataset):
         self._relabelled = len(labels.keys() - dropped)
         lost = set(before) - set(_images_of_classes(kept))
         if lost:
-            self._check_empty(sorted(lost), ' and '.join(one.file for one in self.decisions.values()))
+            files = dict.fromkeys(one.file for one in self.decisions.values())
+            self._check_empty(sorted(lost), f'what the decisions in {" and ".join(files)} leave')
         return kept
 
-    def _check_elsewhere(self, path: str, decisions: LabelDecisions) -> None:
+    def _check_elsewhere(self, path: str, decisions: LabelDecisions, rows: Container[str]) -> None:
         """Raise unless a path that a table names is an image of this folder, of another split say."""
         place = _place(self._path_of(path))
         if place in self._elsewhere:
@@ -526,6 +527,13 @@ class ImageFolder(CustomDataset):
         above = os.path.join(os.path.abspath(self.data_root or self.img_prefix), '')
         if any(one.startswith(above) and os.path.isfile(one) for one in others):
             return
+        every = [*decisions.drop, *decisions.relabel]
+        if len(every) > 1 and not any(_place(self._path_of(one)) in rows for one in every):
+            raise ValueError(
+                f'ImageFolder: none of the {len(every)} images that {decisions.file} decides on ({path!r} ...) is one '
+                f'of this data set ({os.path.abspath(self.ann_file or self.img_prefix)}). The table is of other data, '
+                f'or they have moved: write the paths below {os.path.abspath(self.img_prefix)}.'
+            )
         raise ValueError(
             f'ImageFolder: {decisions.file} decides on {path!r}, which is no image of this data set '
             f'({os.path.abspath(self.ann_file or self.img_prefix)}). Delete the line, or write the path below '

@@ -74,8 +74,7 @@ def read_decisions(caller: str, given: Union[str, Mapping[str, Any]], what: str)
     check_known_keys(f'{caller}: {what}', settings, ('file', 'digest'))
     file = os.path.expanduser(settings['file'])
     check_file(caller, what, file)
-    rows = _rows(caller, file)
-    heading = list(rows[0][1]) if rows else ['path']
+    heading, rows = _rows(caller, file)
     for name in ('path', *(['suggested'] if what == 'relabel' else [])):
         if name not in heading:
             raise ValueError(
@@ -118,16 +117,19 @@ def read_decisions(caller: str, given: Union[str, Mapping[str, Any]], what: str)
     return decisions
 
 
-def _rows(caller: str, file: str) -> list[tuple[int, dict[str, str]]]:
-    """Return the number and the cells of each line that has some; a short line has empty cells."""
-    text = decode_text(caller, file, fileio.get(file))
+def _rows(caller: str, file: str) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Return the heading, and the number and the cells of each line that has some; a short line has empty cells."""
+    content = fileio.get(file)
+    if content.startswith(b'PK'):  # a zip file
+        raise ValueError(f'{caller}: expected a table as text, got the spreadsheet {file}. Save it as CSV, in UTF-8.')
+    text = decode_text(caller, file, content)
     lines = text.splitlines()
-    if not lines:
+    if not text.strip():
         raise ValueError(f'{caller}: expected a table with the columns path and decision, got the empty file {file}.')
     delimiter = max(',;\t', key=lines[0].count)
     reader = csv.reader(io.StringIO(text, newline=''), delimiter=delimiter)  # names may have other ends of lines
     heading = [cell.strip().lower() for cell in next(reader)]
-    return [
+    return heading, [
         (reader.line_num, dict(itertools.zip_longest(heading, row[: len(heading)], fillvalue='')))
         for row in reader
         if any(row)

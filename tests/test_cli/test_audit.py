@@ -132,6 +132,7 @@ def test_a_second_round_writes_a_table_that_is_used_alone(audited, tmp_path, cap
     assert (found['2.png'][1], found['8.png'][1] in ('red', 'green')) == ('', True)
     page = (tmp_path / 'moved' / 'audit.html').read_text(encoding='utf8')
     assert 'Decided before this training: 1 dropped, 2 relabelled, 1 kept.' in page
+    assert 'Contradicted with the new label, too: 1 image.' in page
     dataset = dict(type='ImageFolder', data_root=str(audited), ann_file='labels.csv', pipeline=PIPELINE)
     labels = DATASETS.build(dataset).get_gt_labels()
     decided = DATASETS.build({**dataset, 'drop': str(second), 'relabel': str(second)})

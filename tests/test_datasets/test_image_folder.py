@@ -211,7 +211,7 @@ class TestDescribe:
         (folder / 'a.csv').write_text('ant/0.png,ant\nnothing.png,ant\n')
         dataset = ImageFolder(data_root=str(folder), data_prefix='train', ann_file='a.csv')
         assert dataset.describe() == (
-            f'ImageFolder {folder}/a.csv: 2 images of 1 classes (2 each). Headers of all: RGB (1), '
+            f'ImageFolder {folder}/a.csv: 2 images of 1 class (2 each). Headers of all: RGB (1), '
             'without a known header (1).'
         )
 

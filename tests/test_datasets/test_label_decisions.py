@@ -65,8 +65,13 @@ def test_a_spreadsheet_may_have_saved_it(folder, table, mark):
         ('path,decision\nant/0.png,keep\n', r"has the decision 'drop'"),
         ('path,decision\nant/0.png,drop\nant/0.png,drop\n', r'twice, again in line 3'),
         ('name,decision\nant/0.png,drop\n', r"a column 'path'"),
-        ('path,decision\ncafé/0.png,drop\n', r'no image for 1 of 3 classes.*café'),
+        ('path,decision\ncafé/0.png,drop\n', r'no image for 1 of 3 classes in what the decisions in .*csv leave.*café'),
         ('', 'empty file'),
+        ('\n \n', 'empty file'),
+        ('path,label,suggested,decision\n', r"no line of .* has the decision 'drop'"),
+        ('ant/0.png,ant,bee,drop\n', r"expected a column 'path'"),
+        ('PK\x03\x04', 'got the spreadsheet .* Save it as CSV'),
+        ('path,decision\ncat/0.png,drop\ncat/1.png,drop\n', r"none of the 2 images that .*'cat/0.png' .*of other data"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(folder, table, text, message):

@@ -310,7 +310,7 @@ def _(root):
     own = root.parent / 'own'
     class_folders(own / 'train', ant=6, bee=6)
     class_folders(own / 'val', ant=2, bee=1)
-    assert '6 images nearly equal one of another split' in divided(own)[1]
+    assert '6 images nearly equal to one of another split' in divided(own)[1]
 
 
 @row('one image in two classes')
@@ -318,7 +318,7 @@ def _(root):
     save(picture(0), root, 'bee', 'also an ant.png')
     found, log = divided(root)
     assert found['bee/also an ant.png'][0] == found['ant/0.png'][0]
-    assert '2 images nearly equal one with another label: ant/0.png, bee/also an ant.png.' in log
+    assert '2 images nearly equal to one with another label: ant/0.png, bee/also an ant.png.' in log
 
 
 @row('a listed image that is not there')

@@ -9,7 +9,7 @@ from hybridcls.checks import counted
 from hybridcls.functional.metrics.intervals import Interval
 
 from ..image_inputs import Item
-from ..report.html_page import Section
+from ..report.html_page import Section, isolated
 from ..report.thumbnails import thumbnail
 from .duplicate_groups import HELD_OUT, TRAINING, DuplicateGroup, Duplicates, Leaks
 
@@ -92,7 +92,7 @@ def _pictures(
 ) -> list[dict]:
     found = []
     for split, item, label in _rows(one, training, held_out)[:_OF_A_GROUP]:
-        text = f'{classes[label]} ({split})'
+        text = f'{isolated(classes[label])} ({split})'
         found.append(dict(image=thumbnail(item), alt=f'{item.path}: {text}', caption=text))
     return found
 

@@ -7,7 +7,7 @@ import numpy as np
 from hybridcls.checks import counted
 
 from ..report.evaluated_images import EvaluatedImages
-from ..report.html_page import Section, Table
+from ..report.html_page import Section, Table, isolated
 from ..report.thumbnails import thumbnail
 from .held_out_slices import OUTCOMES
 from .slices import FoundSlice, SliceSearch
@@ -59,9 +59,10 @@ def _pictures(one: FoundSlice, images: EvaluatedImages, classes: Sequence[str]) 
     order = np.lexsort((-images.confidence[one.members], ~wrong))
     found = []
     for row in one.members[order][:_PICTURES]:
-        text = f'{classes[images.labels[row]]}, taken for {classes[images.predicted[row]]}'
+        label = isolated(classes[images.labels[row]])
+        text = f'{label}, taken for {isolated(classes[images.predicted[row]])}'
         if images.labels[row] == images.predicted[row]:
-            text = f'{classes[images.labels[row]]}, right'
+            text = f'{label}, right'
         text += f' ({images.confidence[row]:.2f})'
         item = images.items[row]
         found.append(dict(image=thumbnail(item), alt=f'{item.path}: {text}', caption=text))

@@ -3,7 +3,9 @@
 from collections import Counter
 from typing import Any
 
-from ..report.html_page import Section, Table
+from hybridcls.checks import counted
+
+from ..report.html_page import Section, Table, isolated
 from ..report.thumbnails import thumbnail
 from .audited_images import TrainingImages
 from .label_suspects import Suspects
@@ -35,7 +37,8 @@ def suspects_section(images: TrainingImages, suspects: Suspects, count: int) -> 
         groups.append(dict(title='The most suspect first', pictures=first))
     for (label, other), rows in sorted(by_pair.items(), key=lambda pair: (-len(pair[1]), pair[0]))[:_PAIRS]:
         if len(rows) > 1:
-            title = f'Labelled {images.classes[label]}, rather {images.classes[other]}? ({len(rows)} images)'
+            labelled, rather = isolated(images.classes[label]), isolated(images.classes[other])
+            title = f'Labelled {labelled}, rather {rather}? ({len(rows)} images)'
             pictures = [_picture(images, suspects, row) for row in rows[:_OF_A_PAIR]]
             groups.append(dict(title=title, pictures=pictures))
     columns = {**suspects.margins, **suspects.signals}
@@ -52,6 +55,8 @@ def suspects_section(images: TrainingImages, suspects: Suspects, count: int) -> 
     tables = [Table('Suspects, the most suspect first', head, cells, set(range(3, len(head))))] if cells else []
     if images.decided:
         again = suspect_again(images, suspects)
+        known = suspects.listed - len(new_rows(images, suspects, suspects.listed))
+        says += [f'Of these {known} were decided on before, and are listed with that below.'] if known else []
         says.append(_decided(images, again))
         if again:
             pictures = [_picture(images, suspects, row) for row in again[:_PICTURES]]
@@ -69,11 +74,12 @@ def suspects_section(images: TrainingImages, suspects: Suspects, count: int) -> 
 def _decided(images: TrainingImages, again: list[int]) -> str:
     counts = Counter(one.decision for one in images.decided)
     words = dict(drop='dropped', relabel='relabelled', keep='kept')
+    said = ', '.join(f'{counts[key]} {word}' for key, word in words.items() if counts[key])
     text = (
-        f'Decided before this training: {", ".join(f"{counts[key]} {word}" for key, word in words.items())}. The CSV '
-        'file has these decisions, too, and is the whole table for the next training; to take one back, empty its cell.'
+        f'Decided before this training: {said}. The CSV file has these decisions, too, and is the whole table for the '
+        'next training; to take one back, empty its cell.'
     )
-    return f'{text} {len(again)} of those relabelled look wrong with the new label, too.' if again else text
+    return f'{text} Contradicted with the new label, too: {counted(len(again), "image")}.' if again else text
 
 
 def _estimate(images: TrainingImages, suspects: Suspects) -> str:
@@ -88,5 +94,6 @@ def _estimate(images: TrainingImages, suspects: Suspects) -> str:
 
 
 def _picture(images: TrainingImages, suspects: Suspects, row: int) -> dict[str, Any]:
-    text = f'{images.classes[images.labels[row]]}, rather {images.classes[suspects.suggested[row]]}?'
+    label, rather = images.classes[images.labels[row]], images.classes[suspects.suggested[row]]
+    text = f'{isolated(label)}, rather {isolated(rather)}?'
     return dict(image=thumbnail(images.items[row]), alt=f'{images.items[row].path}: {text}', caption=text)

@@ -160,7 +160,11 @@ def _plain(dataset: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def place_of(dataset: dict[str, Any], checkpoint: str) -> Optional[str]:
-    """Return the folder or table that has to be there; a split that moved with its work dir is put in its new place."""
+    """Return the folder or table that has to be there; what moved with a work dir is found again."""
+    for key in ('drop', 'relabel'):
+        noted = dataset.get(key)
+        if isinstance(noted, Mapping) and not os.path.exists(noted['file']):
+            dataset[key] = {**noted, 'file': str(Path(checkpoint).resolve().parent / Path(noted['file']).name)}
     root = dataset.get('data_root')
     if not isinstance(root, str) or not root or '://' in root:
         return None

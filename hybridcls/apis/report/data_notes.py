@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from hybridcls.checks import listed
+from hybridcls.checks import counted, listed
 from hybridcls.functional.metrics import share_interval
 
 from ..held_out_images import training_dataset
@@ -29,7 +29,7 @@ def data_notes(model: HybridInferencer, images: EvaluatedImages) -> list[str]:
     """
     notes = []
     if images.unreadable:
-        notes.append(f'{len(images.unreadable)} images could not be read: {listed(images.unreadable, 5)}.')
+        notes.append(f'{counted(len(images.unreadable), "image")} could not be read: {listed(images.unreadable, 5)}.')
     others = Counter(
         item.label or '(none)' for item, known in zip(images.items, images.known, strict=True) if not known
     )
@@ -46,7 +46,7 @@ def data_notes(model: HybridInferencer, images: EvaluatedImages) -> list[str]:
             notes.append(f'{len(empty)} of {len(model.classes)} classes have no image here: {listed(empty, 5)}.')
     repeated = repeated_files(images.items)
     if repeated:
-        notes.append(f'{repeated} images repeat the content of another one, byte for byte: they count as often.')
+        notes.append(f'{counted(repeated, "image")} with the content of another one, byte for byte: all are counted.')
     return [*notes, *_of_training(model, images)]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
-from hybridcls.checks import check_choice, listed
+from hybridcls.checks import check_choice, counted, listed
 from hybridcls.datasets.transforms.corrupt import CORRUPTIONS
 from hybridcls.engine.checkpoints.calibration_file import digest_of_weights
 
@@ -97,7 +97,7 @@ def make_report(
     if unknown_items is not None:
         unknown = evaluate_images(model, unknown_items, batch_size, workers, True, on_unreadable)
     inference = time.monotonic() - began
-    tell(f'{len(images)} images in {inference:.0f} s; making the page.')
+    tell(f'{counted(len(images), "image")} in {inference:.0f} s; making the page.')
     make = parts_of_classes if is_plain else parts_of_labels if model.multi_label else parts_of_embeddings
     kinds = None if corruptions is None else corruptions or CORRUPTIONS
     asked = Asked(place, notes, batch_size, workers, tell, gallery, kinds)
@@ -116,7 +116,8 @@ def make_report(
     date = time.strftime('%Y-%m-%d %H:%M')
     html = render(
         f'{Path(model.checkpoint_path).resolve().parent.name}: {name}',
-        f'{count} labelled images of {place}, {date}. Numbers in [ ] are 95 % confidence intervals over these images.',
+        f'{counted(count, "labelled image")} of {place}, {date}. Numbers in [ ] are 95 % confidence intervals over '
+        'these images.',
         sections,
     )
     numbers = dict(

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from hybridcls.checks import counted
+
 from ..image_inputs import Item
 from .evaluated_images import EvaluatedImages
 from .gallery_neighbours import Neighbours
@@ -70,10 +72,12 @@ def neighbours_section(known: EvaluatedImages, found: Neighbours, classes: Seque
             [one['name'], percent(one['value']), _interval(one), meaning]
             for one, meaning in zip(found.scores, what, strict=True)
         ]
-        title = f'How well {first["queries"]} images find their class'
+        title = f'How well images find their class: {counted(first["queries"], "image")}'
         tables.append(Table(title, ['score', 'value, %', '95 % interval', 'what'], rows, {1, 2}))
         if first['without_match']:
-            says.append(f'{first["without_match"]} images have no other image of their class there: not counted.')
+            says.append(
+                f'Not counted, without another image of the class there: {counted(first["without_match"], "image")}.'
+            )
     else:
         says.append('No image has another one of its class there, so retrieval has no numbers.')
     return Section('neighbours', 'Neighbours', says, tables=tables, rows=parts)

@@ -11,6 +11,7 @@ from mmengine.config import Config
 
 import hybridcls
 from hybridcls.checkpoint_reading import read_checkpoint
+from hybridcls.checks import counted
 from hybridcls.engine.checkpoints.files import latest_valid_checkpoint
 from hybridcls.engine.checkpoints.find_checkpoint import find_checkpoint
 from hybridcls.engine.config.change import provenance_of
@@ -93,7 +94,8 @@ def _facts_of(path: Path, cfg: Config, why: str) -> TrainingFacts:
         ('checkpoint', why),
         (
             'trained',
-            f'{meta.get("epoch", "?")} epochs, {meta.get("iter", "?")} updates, until {_date(meta.get("time"))}',
+            f'{_counted(meta.get("epoch"), "epoch")}, {_counted(meta.get("iter"), "update")}, until '
+            f'{_date(meta.get("time"))}',
         ),
         ('time it took', NOT_RECORDED if seconds is None else _duration(seconds, record.get('attempts', 1))),
         ('on', NOT_RECORDED if not record else f'{record["processes"]} x {record["device"]}, {record["system"]}'),
@@ -121,6 +123,10 @@ def _torch() -> str:
     import torch
 
     return torch.__version__
+
+
+def _counted(number: Optional[int], word: str) -> str:
+    return f'? {word}s' if number is None else counted(number, word)
 
 
 def _duration(seconds: float, attempts: int) -> str:

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 from mmengine.config import Config
 
+from hybridcls.checks import counted
+
 from .change import Change
 from .layers import ConfigError
 from .origins import RUNNER_KEYS
@@ -93,11 +95,11 @@ def data_defaults(cfg: Config, processes: int = 1, is_test: bool = False) -> Ite
     chosen = DataDefaults.of(images, processes, loader.get('batch_size'), loop.get('max_epochs'))
     updates = loop.get('max_iters') or chosen.updates
     values: dict[str, tuple[Any, str]] = dict(
-        batch_size=(chosen.batch_size, f'{images} images to train on'),
-        drop_last=(chosen.drop_last, f'{images} images, batches of {chosen.batch_size}'),
-        max_epochs=(chosen.max_epochs, f'{images} images, {chosen.updates} updates'),
+        batch_size=(chosen.batch_size, f'{counted(images, "image")} to train on'),
+        drop_last=(chosen.drop_last, f'{counted(images, "image")}, batches of {chosen.batch_size}'),
+        max_epochs=(chosen.max_epochs, f'{counted(images, "image")}, {counted(chosen.updates, "update")}'),
         momentum=(float(f'{min(0.5, 1 / max(1, _AVERAGED * updates)):.2g}'), f'a tenth of {updates} updates'),
-        patience=(max(3, round(_PATIENCE * chosen.max_epochs)), f'half of {chosen.max_epochs} epochs'),
+        patience=(max(3, round(_PATIENCE * chosen.max_epochs)), f'half of {counted(chosen.max_epochs, "epoch")}'),
         crop_ratio_range=((0.2, 1.0), 'small crops, too: few images are seen often'),
         lr=_learning_rate(cfg),
         norm_eval=_norm_eval(cfg, images),
@@ -149,7 +151,7 @@ def _norm_eval(cfg: Config, images: int) -> tuple[bool, str]:
     known = cfg.get('load_from') or any(one.get('pretrained') or one.get('checkpoint_path') for one in streams)
     if not known:
         return False, 'weights start at random'
-    return images <= _FEW, f'{images} images to train on, and pretrained statistics of BatchNorm'
+    return images <= _FEW, f'{counted(images, "image")} to train on, and pretrained statistics of BatchNorm'
 
 
 def _count_images(cfg: Config) -> int:

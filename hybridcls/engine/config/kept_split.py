@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from mmengine.logging import print_log
 
-from hybridcls.checks import listed
+from hybridcls.checks import counted, listed
 from hybridcls.datasets.annotation_file import Annotation, read_rows
 from hybridcls.datasets.data_split import divide, folds_of
 from hybridcls.datasets.near_duplicates import groups_of_near_duplicates
@@ -93,7 +93,10 @@ def near_duplicates_across(rows: Rows, root: str, file: str) -> list[str]:
         found = sum(1 for _ in lines) - 1
     if not found:
         return []
-    return [f'{found} images nearly equal one of another split of {root}, so that results are too good: see {file}.']
+    return [
+        f'{counted(found, "image")} nearly equal to one of another split of {root}, so that results are too good: see '
+        f'{file}.'
+    ]
 
 
 def _grouped(rows: Rows, root: str) -> Rows:
@@ -137,7 +140,7 @@ def _kept(rows: Rows, root: str, settings: SplitSettings, file: str, multi_label
     notes = [f'{root} is divided into {_counts(kept)} by {file}, of an earlier start.']
     if new or gone:
         notes.append(
-            f'{new} images are new since and not used, {gone} are gone from it. Remove the file for a split of all.'
+            f'{counted(new, "image")} new since and not used, {gone} gone from it. Remove the file for a split of all.'
         )
     else:
         with suppress(ConfigError):  # too few for these settings: other settings than it was made with
@@ -217,5 +220,5 @@ def _remarks(rows: Rows, multi_label: bool) -> list[str]:
             names_of.setdefault(row.group, set()).add(tuple(names))
     across = [row.path for row in rows if len(names_of.get(row.group, ())) > 1]
     if across:
-        remarks.append(f'{len(across)} images nearly equal one with another label: {listed(across, 4)}.')
+        remarks.append(f'{counted(len(across), "image")} nearly equal to one with another label: {listed(across, 4)}.')
     return remarks

@@ -7,6 +7,8 @@ from typing import Union
 
 from mmengine.config import Config
 
+from hybridcls.checks import counted
+
 from ..checkpoints.files import atomic_write
 from .change import Change
 from .tree import Path, datasets_in, is_a
@@ -45,7 +47,7 @@ def label_tables(cfg: Config) -> Iterator[Union[Change, str]]:
         atomic_write(decisions.content(), FilePath(file))
         new = dict(file=file, digest=decisions.digest)
         if new != given:
-            why = f'the {len(getattr(decisions, key))} decisions in {decisions.file}'
+            why = f'{counted(len(getattr(decisions, key)), "decision")} in {decisions.file}'
             yield Change((*path, key), given, new, why, 'the table')
         other = 'relabel' if key == 'drop' else 'drop'
         if decisions.unread and dataset.get(other) is None and decisions.file not in said:

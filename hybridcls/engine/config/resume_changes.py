@@ -7,6 +7,7 @@ from typing import Any, Optional
 from mmengine.dist import get_world_size
 from mmengine.runner import EpochBasedTrainLoop
 
+from hybridcls.checks import counted
 from hybridcls.compat.torch import follow_fused_groups
 from hybridcls.literals import read_assignments
 from hybridcls.signatures import arguments_of
@@ -114,8 +115,8 @@ def _rescale_iteration(runner: Any, meta: dict, before: Optional[int]) -> None:
     meta['iter'] = meta['epoch'] * now + round(now * done / before)
     part = f', of the epoch at hand {done} of {before} are done' if done else ''
     runner.logger.warning(
-        f'An epoch has {now} batches, {before} in the checkpoint{part}: iteration {old} is now {meta["iter"]}.'
-        + (' What is left of this epoch is not exactly what was not seen.' if done else '')
+        f'An epoch has {counted(now, "batch", "batches")}, {before} in the checkpoint{part}: iteration {old} is now '
+        f'{meta["iter"]}.' + (' What is left of this epoch is not exactly what was not seen.' if done else '')
     )
 
 

@@ -6,7 +6,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
 
-from hybridcls.checks import listed
+from hybridcls.checks import counted, listed
 from hybridcls.compat.mmengine import bare_model
 from hybridcls.datasets.class_numbering import class_names_of
 from hybridcls.datasets.samplers.dataset_labels import class_counts
@@ -66,6 +66,6 @@ def _sentence(dataset: Any, counts: Tensor, num_images: int) -> str:
     fewest, most = min(present, key=counts.tolist().__getitem__), int(counts.argmax())
     without = f', none in {len(missing)}: {listed(map(named, missing), 10)}' if missing else ''
     return (
-        f'{num_images} training images, from {counts[fewest]} of {named(fewest)} to {counts[most]} of {named(most)} in '
-        f'{len(present)} classes{without}.'
+        f'{counted(num_images, "training image")}, from {counts[fewest]} of {named(fewest)} to {counts[most]} of '
+        f'{named(most)} in {counted(len(present), "class", "classes")}{without}.'
     )

@@ -15,6 +15,7 @@ from numpy import ndarray
 from torch import Tensor
 
 import hybridcls
+from hybridcls.checks import counted
 from hybridcls.compat.mmengine import bare_model, built_loop
 from hybridcls.evaluation.class_report import Rows
 from hybridcls.registry import HOOKS
@@ -248,11 +249,11 @@ def _parameters_line(model: Any) -> str:
 def _data_line(loader: Any) -> str:
     dataset = loader.dataset
     classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
-    count = f'{len(dataset):,} images' if hasattr(dataset, '__len__') else 'a stream of images'
+    count = counted(len(dataset), 'image') if hasattr(dataset, '__len__') else 'a stream of images'
     batch = getattr(loader, 'batch_size', None) or getattr(getattr(loader, 'batch_sampler', None), 'batch_size', None)
     return ', '.join(
         [f'{type(dataset).__name__}: {count}']
-        + ([f'{len(classes)} classes'] if classes else [])
+        + ([counted(len(classes), 'class', 'classes')] if classes else [])
         + ([f'batches of {batch}'] if batch else [])
         + [_workers(loader.num_workers)]
     )
@@ -260,25 +261,25 @@ def _data_line(loader: Any) -> str:
 
 def _workers(number: int) -> str:
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or number
-    return f'{number or "no"} workers' + (
+    return (counted(number, 'worker') if number else 'no workers') + (
         f' on {cpus} CPUs (num_workers={cpus} may be faster)' if number > cpus else ''
     )
 
 
 def _device_line(runner: Any) -> str:
     device = next(runner.model.parameters()).device
-    name = (
-        torch.cuda.get_device_name(device) if device.type == 'cuda' else f'{device} ({torch.get_num_threads()} threads)'
-    )
+    name = f'{device} ({counted(torch.get_num_threads(), "thread")})'
+    if device.type == 'cuda':
+        name = torch.cuda.get_device_name(device)
     processes = get_world_size()
     return f'{processes} x {name}' if processes > 1 else name
 
 
 def _schedule_line(runner: Any) -> str:
-    length = f'{runner.max_iters} iterations'
+    length = counted(runner.max_iters, 'iteration')
     if _by_epoch(runner):
-        epochs = runner.max_epochs
-        length = f'{epochs} epoch{"s" if epochs != 1 else ""} of {len(runner.train_dataloader)} batches'
+        batches = counted(len(runner.train_dataloader), 'batch', 'batches')
+        length = f'{counted(runner.max_epochs, "epoch")} of {batches}'
     schedulers = runner.param_schedulers
     groups = schedulers.values() if isinstance(schedulers, dict) else [schedulers or []]
     names = [type(one).__name__ for group in groups for one in group]

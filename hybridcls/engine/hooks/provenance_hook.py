@@ -13,6 +13,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 import hybridcls
+from hybridcls.checks import counted
 from hybridcls.compat.mmengine import resumes
 from hybridcls.registry import HOOKS
 
@@ -93,7 +94,7 @@ def _device(runner: Runner) -> str:
     device = next(runner.model.parameters()).device
     if device.type == 'cuda':
         return torch.cuda.get_device_name(device)
-    return f'{device.type} ({torch.get_num_threads()} threads)' if device.type == 'cpu' else device.type
+    return f'{device.type} ({counted(torch.get_num_threads(), "thread")})' if device.type == 'cpu' else device.type
 
 
 def _written(cfg: Any) -> list[list[str]]:

@@ -12,7 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import Tensor, nn
 
-from hybridcls.checks import check_number
+from hybridcls.checks import check_number, counted
 from hybridcls.compat.mmengine import bare_model, resumes
 from hybridcls.datasets.dataset_nodes import initialize, leaves_of
 from hybridcls.functional import l2_normalize
@@ -221,10 +221,10 @@ class SampleRecordHook(Hook):
         path = self._write(runner)
         if is_main_process():
             skipped = self._all_skipped
-            note = f' {skipped} images with soft labels (MixUp, CutMix) were skipped.' if skipped else ''
+            note = f' Skipped, with soft labels (MixUp, CutMix): {counted(skipped, "image")}.' if skipped else ''
             runner.logger.info(
-                f'SampleRecordHook: {int((self._seen > 0).sum())} of {len(self._seen)} training images in '
-                f'{len(self._epochs)} epochs: {path}.{note} Next: hybridcls audit {runner.work_dir}'
+                f'SampleRecordHook: {int((self._seen > 0).sum())} of {counted(len(self._seen), "training image")} in '
+                f'{counted(int(self._seen.max()), "epoch")}: {path}.{note} Next: hybridcls audit {runner.work_dir}'
             )
         self._model = None
 

@@ -32,7 +32,7 @@ def test_a_slice_is_a_sentence_a_row_and_pictures(images):
     assert section.tables[0].rows[0][:4] == ['images with camera B', 'wrong', 45, 40]
     assert [one['title'] for one in section.groups] == ['images with camera B']
     assert section.groups[0]['pictures'][0]['image'].startswith('data:')
-    assert section.groups[0]['pictures'][0]['caption'] == 'cat, taken for dog (0.80)'  # wrong ones first
+    assert section.groups[0]['pictures'][0]['caption'] == '\u2068cat\u2069, taken for \u2068dog\u2069 (0.80)'
 
 
 def test_nothing_stands_out(images):

@@ -12,7 +12,7 @@ def test_the_page_says_how_many():
     page = render('Audit', '', [suspects_section(images, suspects, 2)])
     assert 'About 2 of 3 labels' in page
     assert 'can look so with a right label' in page
-    assert '&lt;script&gt;, rather 日本?' in page
+    assert '\u2068&lt;script&gt;\u2069, rather \u2068日本\u2069?' in page  # however each is written
     assert '<td><script>' not in page
     assert 'The model contradicts 67 % of the labels.' in page
     none = render('Audit', '', [suspects_section(images, made(0)[1], 0)])

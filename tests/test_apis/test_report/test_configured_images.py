@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from hybridcls.apis.report.configured_images import calibration_place, configured_images
+from hybridcls.apis.report.configured_images import calibration_place, configured_images, listed_images
 
 
 def model(checkpoint='w/a.pth', **loaders):
@@ -61,6 +61,13 @@ def test_a_split_moves_with_its_work_dir(digit_folder, tmp_path):
     assert 'of the validation' in found.note
     assert sorted(item.label for item in found.items) == ['one', 'two']
     assert found.place == str(tmp_path / 'w' / 'split.csv')
+
+
+def test_decisions_move_with_their_work_dir(digit_folder, tmp_path):
+    image = sorted((digit_folder / 'val' / 'one').iterdir())[0]
+    (tmp_path / 'drop.csv').write_text(f'path,label,suggested,decision\none/{image.name},one,,drop\n')
+    cfg = folder(digit_folder, 'val', drop=dict(file=str(tmp_path / 'old' / 'drop.csv')))
+    assert len(listed_images(cfg, model(tmp_path / 'a.pth'))) == 15
 
 
 def test_images_in_memory_are_taken_too():

@@ -37,7 +37,7 @@ def test_each_thing_is_a_sentence(tmp_path):
     config = dict(train_dataloader=dict(dataset=dict(type='ImageFolder', data_root=str(tmp_path / 'train'))))
     model = SimpleNamespace(classes=('red', 'green'), multi_label=False, config=config, checkpoint_path='w/a.pth')
     unreadable, unknown, empty, leak = data_notes(model, images)
-    assert unreadable == '1 images could not be read: broken.png.'
+    assert unreadable == '1 image could not be read: broken.png.'
     assert unknown.startswith(
         '2 of 3 images are left out: the model has no class of their label: blue (1), (none) (1).'
     )

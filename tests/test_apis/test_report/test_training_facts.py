@@ -58,7 +58,7 @@ def test_phases_before_are_described_and_what_is_not_recorded_is_said(tmp_path):
     first, second = training_facts(hybridcls.load(tmp_path / 'chain', 'cpu'))
     assert (first.phase, second.phase) == ('1, supcon', '2, adaface')
     facts = dict(first.facts)
-    assert facts['trained'] == '1 epochs, 5 updates, until ?'
+    assert facts['trained'] == '1 epoch, 5 updates, until ?'
     assert facts['time it took'] == '1 h 1 min'
     assert {facts[what] for what in ('git', 'command', 'on')} == {'not recorded'}
     assert second.repeat[0].startswith('python -c ')  # the work dir has no config

@@ -113,7 +113,9 @@ class TestFoldersOfSplits:
         class_folders(tmp_path / 'photos/train', ant=5, bee=5)
         class_folders(tmp_path / 'photos/val', ant=2, bee=2)  # the same pictures
         cfg = load(tmp_path / 'photos')
-        assert '8 images nearly equal one of another split' in table_of(applied(cfg, data_splits, str(tmp_path / 'w')))
+        assert '8 images nearly equal to one of another split' in table_of(
+            applied(cfg, data_splits, str(tmp_path / 'w'))
+        )
         cfg = load(tmp_path / 'photos', **{'data_split.near_duplicates': False})
         assert 'nearly' not in table_of(applied(cfg, data_splits, str(tmp_path / 'w')))
 
@@ -317,7 +319,7 @@ class TestRuns:
         before = (tmp_path / 'w/split.csv').read_bytes()
         save(picture(777), photos, 'ant', 'new.png')
         cfg = prepared(load(photos, max_epochs=2), tmp_path / 'w', resume='auto')
-        assert '1 images are new since and not used' in table_of(cfg)
+        assert '1 image new since and not used' in table_of(cfg)
         assert (tmp_path / 'w/split.csv').read_bytes() == before
         elsewhere = prepared(load(photos), tmp_path / 'other', resume=str(tmp_path / 'w/epoch_1.pth'))
         assert filled(elsewhere, 'ann_file') == [str(tmp_path / 'w/split.csv')] * 3

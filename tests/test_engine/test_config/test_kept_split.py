@@ -77,7 +77,7 @@ def test_images_that_are_new_or_gone(make, root, tmp_path):
     rows, file, notes = make(rows_of(root))
     assert len(rows) == 13
     assert written(file) == rows
-    assert '1 images are new since and not used, 2 are gone from it. Remove the file for a split of all.' in notes[1]
+    assert '1 image new since and not used, 2 gone from it. Remove the file for a split of all.' in notes[1]
 
 
 def test_labels_are_those_of_today(make, root, tmp_path):
@@ -103,7 +103,7 @@ def test_near_duplicates_are_kept_together_and_those_of_other_classes_said(make,
     assert len(groups) == 5
     assert all(len({row.split for row in rows if row.group == group}) == 1 for group in groups)
     assert '10 near-duplicates kept together' in notes[0]
-    assert '2 images nearly equal one with another label: ant/9.png, bee/same as ant 9.png.' in notes[1]
+    assert '2 images nearly equal to one with another label: ant/9.png, bee/same as ant 9.png.' in notes[1]
 
 
 def test_they_may_be_left_alone(make, root, monkeypatch):
@@ -212,7 +212,7 @@ class TestSplitsOfTheUser:
         root, rows = self.rows(tmp_path)
         file = tmp_path / 'near_duplicates.csv'
         notes = near_duplicates_across(rows, str(root), str(file))
-        assert notes[0].startswith('2 images nearly equal one of another split of ')
+        assert notes[0].startswith('2 images nearly equal to one of another split of ')
         assert [(row.path, row.split) for row in written(file)] == [
             ('train/ant/1.png', 'train'), ('val/ant/turned.png', 'val'),
         ]  # fmt: skip
