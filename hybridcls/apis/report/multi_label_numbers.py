@@ -107,14 +107,14 @@ def _intervals(
     scores: np.ndarray, truths: np.ndarray, answers: np.ndarray, wrong: np.ndarray
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Return the lower and the upper ends of average precision and F1 by class, of their means, and of two ratios."""
-    there = [torch.from_numpy(one) for one in (scores, truths)]
-    positive, given = torch.from_numpy(truths).double(), torch.from_numpy(answers).double()
+    there, has = torch.from_numpy(scores), torch.from_numpy(truths)
+    positive, given = has.double(), torch.from_numpy(answers).double()
     right, exact = positive * given, torch.from_numpy(~wrong).double()
     occurs, count = (positive.any(0), (positive + given).any(0)), truths.shape[1]
 
     def statistic(weights: Tensor) -> Tensor:
         above, below = 2 * (weights @ right), weights @ (positive + given)
-        each = weighted_average_precisions(*there, weights), above / below
+        each = weighted_average_precisions(there, has, weights), above / below
         means = each[0][:, occurs[0]].mean(1), each[1][:, occurs[1]].sum(1) / count
         ratios = above.sum(1) / below.sum(1), (weights @ exact) / weights.sum(1)
         return torch.cat([*each, torch.stack([*means, *ratios], 1)], 1)

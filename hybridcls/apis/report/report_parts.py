@@ -80,6 +80,11 @@ class Asked(NamedTuple):
     gallery: Optional[str]
     corruptions: Optional[Sequence[str]]
 
+    @property
+    def about(self) -> list[str]:
+        """Sentences that say which images these are."""
+        return self.notes or [f'Those of {self.place}.']
+
 
 def parts_of_classes(
     model: HybridInferencer, images: EvaluatedImages, unknown: Optional[EvaluatedImages], asked: Asked
@@ -106,7 +111,7 @@ def parts_of_classes(
     of_embeddings, more = _embedding_parts(model, known, classes, asked)
     weak, prices = weak_classes(table, float((~known.wrong).mean())), price_of_errors(known, classes)
     answers = class_verdict(
-        known, classes, rows, weak, table, effect, prices, asked.notes, data_notes(model, images), unknown, rejection,
+        known, classes, rows, weak, table, effect, prices, asked.about, data_notes(model, images), unknown, rejection,
         corrupted, None if calibration is None or calibration.risk is None else calibration.risk['threshold'],
     )  # fmt: skip
     other = calibration_place(model, images.items)
@@ -143,7 +148,7 @@ def parts_of_labels(
     known, classes = images.part(images.known), model.classes
     head: Any = model.model.head
     rows, table = multi_label_numbers(known, classes, head.thresholds.values.tolist())
-    answers = label_verdict(rows, table, asked.notes, data_notes(model, images))
+    answers = label_verdict(rows, table, asked.about, data_notes(model, images))
     sections = [
         verdict_section(answers),
         headline_section(rows, model),
@@ -164,7 +169,7 @@ def parts_of_embeddings(
     table, confusions = class_numbers(known, classes)
     weak = weak_classes(table, float((~known.wrong).mean()))
     about = [
-        *asked.notes,
+        *asked.about,
         f'The head ({model.head_name}) has no classes: each image is a query among the {len(known) - 1} others, and '
         f'what is said of classes is the vote of its {NEIGHBOURS} nearest ones.',
     ]

@@ -198,7 +198,7 @@ def _weakness(weak: WeakClasses, table: Sequence[Mapping[str, Any]]) -> str:
             several = [rows[name] for name in names]
             unit = 'images right' if count == 'images' else 'answers right'
             says.append(f'{what}: {_named(several, share, count, unit)}.')
-    if not says:
+    if not says and len(weak.unknown) < len(table):
         enough = [row for row in table if row['class'] not in weak.unknown]
         lowest = sorted(enough, key=lambda row: row['recall_percent'])[:_LOWEST] if len(enough) > 1 else []
         named = f' The lowest: {_named(lowest, "recall_percent", "images", "images right")}.' if lowest else ''
@@ -229,12 +229,14 @@ def _truth(known: EvaluatedImages, effect: CalibrationEffect) -> str:
         said += f': too sure by {by} [{low:.1f}, {high:.1f}].'
     elif high < 0:
         said += f': not sure enough by {by} [{-high:.1f}, {-low:.1f}].'
-    else:
+    elif low <= 0 <= high:
         said += ': on average true, as far as these images tell.'
+    else:  # no interval
+        said += ': too few images to tell.'
     if effect.kind != 'applied':
-        said += ' They are not calibrated.'
+        said += ' The model is not calibrated.'
     elif effect.overlap:
-        said += ' They were calibrated on some of these very images, which makes them look better.'
+        said += ' It was calibrated on some of these very images, which makes it look better.'
     return said
 
 

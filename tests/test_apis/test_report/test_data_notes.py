@@ -45,3 +45,22 @@ def test_each_thing_is_a_sentence(tmp_path):
     assert leak.startswith('2 of 3 images are also among those of the training, byte for byte')
     shutil.rmtree(tmp_path / 'train')
     assert data_notes(model, images)[-1].startswith('The training images are not here')
+
+
+def test_near_copies_of_the_training_are_told_and_left_out(tmp_path, monkeypatch):
+    picture(tmp_path / 'train' / 'red' / '0.png', 'red')
+    seen = Image.radial_gradient('L').crop((0, 0, 200, 128))
+    seen.save(tmp_path / 'train' / 'red' / '1.png')
+    small, other = tmp_path / 'small.png', tmp_path / 'other.png'
+    seen.resize((90, 60)).save(small)
+    Image.linear_gradient('L').save(other)
+    images = answered([0, 0], [0, 1])
+    images.items = [Item(str(path), str(path)) for path in (small, other)]
+    config = dict(train_dataloader=dict(dataset=dict(type='ImageFolder', data_root=str(tmp_path / 'train'))))
+    model = SimpleNamespace(classes=('red',), multi_label=False, config=config, checkpoint_path='w/a.pth')
+    near, clean = data_notes(model, images)
+    assert near.startswith('1 of 2 images look nearly like one of the training')
+    assert near.endswith(f'{small} like {tmp_path / "train" / "red" / "1.png"}.')
+    assert clean == 'Of the 1 images without a copy 0.0 % [0.0, 97.5] are right.'
+    monkeypatch.setattr('hybridcls.apis.report.near_copies._MOST_IMAGES', 2)
+    assert data_notes(model, images)[-1].startswith('Such copies were looked for among 1 of 2 images, and 1 of 2 of')

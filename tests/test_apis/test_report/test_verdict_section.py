@@ -97,3 +97,9 @@ def test_unknown_and_worse_images_are_judged(known):
     assert f'The threshold of the calibration answers {share:.1f} % of them' in noticed
     assert 'at worst (blur, severity 2 of 5) 58.0 % [40.0, 70.0]' in said['Does it hold on worse images?']
     assert '--ood' not in said['What was not measured?']
+
+
+def test_of_few_images_nothing_is_claimed():
+    said = verdict(answered([1, 1, 0], [0, 1, 0]))
+    assert said['Which classes are weak?'] == 'All have too few images here to tell.'
+    assert 'too few images to tell' in said['Are its probabilities true?']
