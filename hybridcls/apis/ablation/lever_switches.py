@@ -209,7 +209,7 @@ def contradiction(one: Changes, other: Changes) -> str:
 
 
 def _leaves(changes: Mapping, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """What is written, without going into lists: they are written whole."""
+    """What is written, without going into lists, which replace each other."""
     for key, value in changes.items():
         if isinstance(value, dict):
             yield from _leaves(value, (*path, key))

@@ -215,13 +215,15 @@ def _is_of_others(one: Training, work_dir: Path) -> bool:
 def _end_with_parent() -> None:
     """End this process when the one that began the trainings is killed: the next command would train beside it."""
     parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    wait = parent.join
 
-    def wait() -> None:
-        parent.join()
+    def end() -> None:
+        wait()
         os._exit(1)
 
-    if parent is not None:
-        threading.Thread(target=wait, daemon=True).start()
+    threading.Thread(target=end, daemon=True).start()
 
 
 def _metrics_of(one: Training, work_dir: Path) -> dict[str, float]:
