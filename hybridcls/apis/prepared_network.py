@@ -10,7 +10,7 @@ from mmengine.runner.amp import autocast
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
-from hybridcls.compat.torch_compiler import is_compiled, uncompile
+from hybridcls.compat.torch_compiler import frozen_weights, is_compiled, uncompile
 from hybridcls.models.adapters import add_token_merging
 from hybridcls.models.adapters.lora import lora_layers
 from hybridcls.models.adapters.lora_merging import merge_lora
@@ -19,8 +19,6 @@ from hybridcls.models.backbones.compiled_streams import check_compiler, compile_
 from .inference_settings import InferenceSettings
 
 __all__ = ['PreparedNetwork', 'shape_of']
-
-_CPU_OPTIONS = dict(freezing=True)  # weights are constants of the graph: packed once for the CPU's matrix products
 
 
 class PreparedNetwork:
@@ -73,8 +71,7 @@ class PreparedNetwork:
         if settings.compile:
             parts = compiled_parts(self.model).values()
             self._undo += [partial(uncompile, part) for part in parts if not is_compiled(part)]
-            options = dict(options=_CPU_OPTIONS) if settings.compile is True and self.device.type == 'cpu' else {}
-            compile_streams(self.model, backend=_backend(settings), dynamic=False, **options)
+            compile_streams(self.model, backend=_backend(settings), dynamic=False)
         self.settings, self._shape, self._size = settings, (), batch_size
 
     def restore(self) -> None:
@@ -97,7 +94,12 @@ class PreparedNetwork:
             copies = [
                 dict(inputs=packed[-1]['inputs'], data_samples=DataSample()) for _ in range(self._size - len(packed))
             ]
-            return self.model.test_step(self._collate([*packed, *copies]))[: len(packed)]
+            with self._constants():
+                return self.model.test_step(self._collate([*packed, *copies]))[: len(packed)]
+
+    def _constants(self) -> AbstractContextManager:
+        """Return a context in which the weights are constants of what inductor compiles for a CPU."""
+        return frozen_weights() if self.settings.compile is True and self.device.type == 'cpu' else nullcontext()
 
     def precision(self) -> AbstractContextManager:
         """Return a context of mixed precision; without one in the settings what holds around it stays."""

@@ -3,6 +3,7 @@
 import os
 import sysconfig
 import tempfile
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 
 __all__ = [
     'COMPILES_THAWED_WEIGHTS', 'CompilerCounts', 'compilation_failure', 'compiler_cache_dir', 'compiler_counts',
-    'is_compiled', 'missing_for_inductor', 'uncompile',
+    'frozen_weights', 'is_compiled', 'missing_for_inductor', 'uncompile',
 ]  # fmt: skip
 
 COMPILES_THAWED_WEIGHTS = tuple(int(part) for part in torch.__version__.split('.')[:2]) >= (2, 14)
@@ -42,6 +43,16 @@ def compiler_cache_dir() -> str:
     from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
     return os.path.abspath(os.environ.get('TORCHINDUCTOR_CACHE_DIR') or default_cache_dir())
+
+
+def frozen_weights() -> AbstractContextManager:
+    """Let what is compiled in the block take weights as constants, which are packed once for the CPU's products.
+
+    Among the options of ``torch.compile`` the setting comes too late: by then weights are inputs of the graph (2.14).
+    """
+    from torch._inductor import config
+
+    return config.patch(freezing=True)
 
 
 def is_compiled(module: nn.Module) -> bool:

@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from exportable_models import HEADS, LEVERS, write_case
+from mmpretrain.structures import DataSample
 from trained_checkpoints import CNN, LINEAR, VIT, config_of, write_checkpoint
 
 from hybridcls.apis.inference_settings import InferenceSettings
 from hybridcls.apis.inferencer import HybridInferencer
 from hybridcls.compat.torch_compiler import compiler_counts, is_compiled, missing_for_inductor
+from hybridcls.models.backbones.compiled_streams import compiled_parts
 
 LORA = dict(CNN, lora_rank=2)
 COMPILED = InferenceSettings(compile='eager')
@@ -32,6 +35,82 @@ def test_compiled_answers_are_the_same_and_other_sizes_run_without(tmp_path, bac
     assert not is_compiled(model.model.backbone.cnn)
     assert list(model.model.state_dict()) == names
     np.testing.assert_array_equal(np.stack([one.scores for one in model(images, workers=0)]), expected)
+
+
+def test_weights_are_constants_of_what_is_compiled(tmp_path, monkeypatch):
+    from torch._inductor import config
+
+    monkeypatch.setattr('hybridcls.apis.prepared_network.compile_streams', lambda model, **options: None)
+    monkeypatch.setattr('hybridcls.apis.prepared_network.check_compiler', lambda device, backend: None)
+    model = HybridInferencer(write_checkpoint(tmp_path / 'a.pth', config_of(CNN, LINEAR))[0], 'cpu')
+    seen = []
+    model.model.backbone.register_forward_pre_hook(lambda module, args: seen.append(config.freezing))
+    image = np.zeros((64, 64, 3), np.uint8)
+    for settings in ('eager', 'compiled+bf16', 'bf16'):
+        model.network.use(InferenceSettings.of_name(settings), 1)
+        model.predict(image)
+    assert seen == [False, True, False]
+    assert not config.freezing
+
+
+def _fields(samples):
+    """All numbers of predictions, by name."""
+    found = {}
+    for name in samples[0].all_keys():
+        values = [sample.get(name) for sample in samples]
+        if isinstance(values[0], torch.Tensor) and values[0].is_floating_point():
+            found[name] = torch.stack(values).float()
+    return found
+
+
+_KINDS = {**HEADS, **LEVERS}
+_IN_GATE = ('MultiHead', 'TokenLearner v1.1', 'EnsembleClassifier')
+
+
+@pytest.mark.parametrize(
+    'name', [pytest.param(one, marks=() if one in _IN_GATE else pytest.mark.nightly) for one in _KINDS]
+)
+def test_every_kind_answers_as_without_in_one_graph_a_stream(tmp_path, name):
+    case = _KINDS[name]
+    if case.extra:
+        pytest.importorskip(case.extra)
+    if 'random dropout' in case.result:
+        pytest.skip('its answers are random')
+    torch.compiler.reset()
+    path = write_case(tmp_path, case)
+    model = HybridInferencer(path, 'cpu')
+    images = torch.randint(0, 256, (7, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+    def answers():
+        parts = [images[:4], images[4:]]  # the second one is filled up
+        packed = [[dict(inputs=image, data_samples=DataSample()) for image in part] for part in parts]
+        return _fields([sample for part in packed for sample in model.network.predict(part)])
+
+    expected = answers()
+    before = compiler_counts()
+    model.network.use(COMPILED, 4)
+    found = answers()
+    assert {'pred_score', 'embedding'} & expected.keys()
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    after = compiler_counts()
+    alike = 'members' in case.model  # of one architecture, whose weights are inputs by this backend
+    assert after.graphs - before.graphs == (1 if alike else len(compiled_parts(model.model)))
+    assert after.breaks == before.breaks
+
+
+@pytest.mark.nightly
+def test_members_of_one_architecture_keep_their_own_weights(tmp_path):
+    if missing_for_inductor('cpu'):
+        pytest.skip(missing_for_inductor('cpu'))
+    torch.compiler.reset()
+    model = HybridInferencer(write_case(tmp_path, LEVERS['EnsembleClassifier']), 'cpu')
+    images = list(np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8))
+    expected = np.stack([one.scores for one in model(images, workers=0)])
+    before = compiler_counts().graphs
+    model.network.use(InferenceSettings(compile=True), 2)
+    found = np.stack([one.scores for one in model(images, workers=0, batch_size=2)])
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert compiler_counts().graphs - before == 2  # the weights of a member are constants of its graph
 
 
 @pytest.mark.nightly

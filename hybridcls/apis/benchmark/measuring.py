@@ -160,7 +160,7 @@ def benchmark(
         if not running or running[0][0] is not rows[0]:
             raise ValueError(f'benchmark: {rows[0].name} cannot be run: {rows[0].missing}')
         for row, one in running:
-            with suppress(ChildError):  # an operation that nobody has counted is no reason against the rest
+            with suppress(ChildError):  # the speeds do not depend on a count
                 flops = one.ask('flops')
                 row.gflops = None if flops is None else flops / 1e9
         for size in sorted(options.batch_sizes):
