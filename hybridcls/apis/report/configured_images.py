@@ -132,7 +132,7 @@ def _plain(dataset: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def place_of(dataset: dict[str, Any], checkpoint: str) -> Optional[str]:
-    """Return the folder or table that has to be there; split and decisions that moved with a work dir are found again."""
+    """Return the folder or table that has to be there; what moved with a work dir is found there."""
     for key in ('drop', 'relabel'):
         noted = dataset.get(key)
         if isinstance(noted, Mapping) and not os.path.exists(noted['file']):
