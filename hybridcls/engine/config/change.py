@@ -30,6 +30,7 @@ class Change(NamedTuple):
             that is written is adapted only to the value at a path, which must be of a nearer layer; or text names
             what overrules any file: an option of the command line, or what torch refuses.
         told (bool): Whether it is in the table; what only describes the machine is recorded alone.
+        lasting (bool): Whether a dump is to keep it, and not to take it back for filling it again. Defaults to False.
     """
 
     path: Path
@@ -38,6 +39,7 @@ class Change(NamedTuple):
     why: str
     by: Optional[Union[Path, str]] = None
     told: bool = True
+    lasting: bool = False
 
 
 class Renamed(NamedTuple):
@@ -175,6 +177,8 @@ def record_of(cfg: Config) -> list[dict]:
     rows: list[dict] = []
     scoped = []
     for change in provenance_of(cfg).changes:
+        if change.lasting:
+            continue
         if change.new == f'hybridcls.{change.old}':
             scoped.append(key_of(change.path))
             continue

@@ -3,6 +3,8 @@
 from mmengine.config import Config
 
 from hybridcls.datasets.label_decisions import read_decisions
+from hybridcls.engine.config.change import apply, record_of
+from hybridcls.engine.config.dumps import undo
 from hybridcls.engine.config.facts import config_facts
 from hybridcls.engine.config.label_tables import has_label_tables, label_tables
 
@@ -21,6 +23,20 @@ def test_a_decision_that_changes_is_another_config(tmp_path):
     assert facts('keep') == facts('', 'looked at')
     assert facts('drop') != facts('keep')
     assert facts('keep')['drop.file'] == repr(str(tmp_path / 'w' / 'drop.csv'))
+
+
+def test_a_dumped_config_needs_the_table_no_more(tmp_path):
+    table = tmp_path / 'a.csv'
+    table.write_text('path\n7.png\n')
+    dataset = dict(type='ImageFolder', data_root=str(tmp_path), drop=str(table))
+    cfg = Config(dict(drop=str(table), train_dataloader=dict(dataset=dataset), work_dir=str(tmp_path / 'w')))
+    copy = dict(file=str(tmp_path / 'w' / 'drop.csv'), digest=read_decisions('me', str(table), 'drop').digest)
+    apply(cfg, label_tables)
+    assert cfg.drop == cfg.train_dataloader.dataset.drop == copy
+    values = dict(cfg.to_dict(), filled=record_of(cfg))
+    undo(values, {})
+    assert values['drop'] == copy  # what fills the data sets of the dump
+    assert values['train_dataloader']['dataset']['drop'] == str(table)  # which the key has filled
 
 
 def test_the_work_dir_keeps_the_decisions(tmp_path):
