@@ -113,7 +113,8 @@ def parts_of_classes(
     weak, prices = weak_classes(table, float((~known.wrong).mean())), price_of_errors(known, classes)
     answers = class_verdict(
         known, classes, rows, weak, table, effect, prices, asked.about, [*asked.warnings, *data_notes(model, images)],
-        unknown, rejection, corrupted, None if calibration is None or calibration.risk is None else calibration.risk['threshold'],
+        unknown, rejection, corrupted,
+        None if calibration is None or calibration.risk is None else calibration.risk['threshold'],
     )  # fmt: skip
     other = calibration_place(model, images.items)
     sections = [
