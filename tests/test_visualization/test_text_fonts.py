@@ -41,7 +41,7 @@ def test_a_font_that_has_a_character_is_found(other):
     assert text_fonts.text_width(character, 20) == ImageFont.truetype(path, 20).getlength(character)
 
 
-def test_what_no_font_has_is_said_once(other, monkeypatch):
+def test_what_no_font_has_is_told(other, monkeypatch):
     said = []
     monkeypatch.setattr(text_fonts, 'print_log', lambda text, *more: said.append(text))
     for text in ('\U0010fffd', '\U0010fffc'):

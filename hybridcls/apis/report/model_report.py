@@ -100,7 +100,9 @@ def make_report(
     tell(f'{counted(len(images), "image")} in {inference:.0f} s; making the page.')
     make = parts_of_classes if is_plain else parts_of_labels if model.multi_label else parts_of_embeddings
     kinds = None if corruptions is None else corruptions or CORRUPTIONS
-    asked = Asked(place, notes, batch_size, workers, tell, gallery, kinds)
+    phases = training_facts(model)
+    warnings = [one.unfinished for one in phases if one.unfinished]
+    asked = Asked(place, notes, warnings, batch_size, workers, tell, gallery, kinds)
     sections, numbers, count = make(model, images, unknown, asked)
     if overlays:
         known = images.part(images.known)
@@ -110,7 +112,6 @@ def make_report(
         }
         sections.append(overlays_section(found, model.classes, classes_of))
         numbers['overlays'] = overlay_numbers(found)
-    phases = training_facts(model)
     sections.insert(2, training_section(phases))
     name = Path(model.checkpoint_path).name
     date = time.strftime('%Y-%m-%d %H:%M')

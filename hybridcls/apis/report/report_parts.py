@@ -65,7 +65,7 @@ class Asked(NamedTuple):
 
     Args:
         place (str): Where the images are.
-        notes (list[str]): Sentences: which they are.
+        notes (list[str]), warnings (list[str]): Sentences: which they are; what speaks against the training.
         batch_size (int, optional), workers (int, optional): As for a call of the model.
         tell (Callable): Takes lines about the progress.
         gallery (str, optional), corruptions (Sequence[str], optional): As for
@@ -74,6 +74,7 @@ class Asked(NamedTuple):
 
     place: str
     notes: list[str]
+    warnings: list[str]
     batch_size: Optional[int]
     workers: Optional[int]
     tell: Callable[[str], None]
@@ -111,8 +112,9 @@ def parts_of_classes(
     of_embeddings, more = _embedding_parts(model, known, classes, asked)
     weak, prices = weak_classes(table, float((~known.wrong).mean())), price_of_errors(known, classes)
     answers = class_verdict(
-        known, classes, rows, weak, table, effect, prices, asked.about, data_notes(model, images), unknown, rejection,
-        corrupted, None if calibration is None or calibration.risk is None else calibration.risk['threshold'],
+        known, classes, rows, weak, table, effect, prices, asked.about, [*asked.warnings, *data_notes(model, images)],
+        unknown, rejection, corrupted,
+        None if calibration is None or calibration.risk is None else calibration.risk['threshold'],
     )  # fmt: skip
     other = calibration_place(model, images.items)
     sections = [
@@ -148,7 +150,7 @@ def parts_of_labels(
     known, classes = images.part(images.known), model.classes
     head: Any = model.model.head
     rows, table = multi_label_numbers(known, classes, head.thresholds.values.tolist())
-    answers = label_verdict(rows, table, asked.about, data_notes(model, images))
+    answers = label_verdict(rows, table, asked.about, [*asked.warnings, *data_notes(model, images)])
     sections = [
         verdict_section(answers),
         headline_section(rows, model),
@@ -173,7 +175,7 @@ def parts_of_embeddings(
         f'The head ({model.head_name}) has no classes: each image is a query among the {len(known) - 1} others, and '
         f'what is said of classes is the vote of its {NEIGHBOURS} nearest ones.',
     ]
-    answers = embedding_verdict(rows, weak, table, about, data_notes(model, images))
+    answers = embedding_verdict(rows, weak, table, about, [*asked.warnings, *data_notes(model, images)])
     of_embeddings, more = _embedding_parts(model, known, classes, asked)
     sections = [
         verdict_section(answers),

@@ -45,6 +45,7 @@ class TrainingFacts(NamedTuple):
         repeat (list[str]): The commands that train it again.
         config (str): The whole config as text.
         losses (dict), percents (dict): Curves in nats and in percent: name to (positions, values).
+        unfinished (str): A sentence, if the work dir has no checkpoint of the end; ``''`` else.
     """
 
     phase: str
@@ -56,6 +57,7 @@ class TrainingFacts(NamedTuple):
     config: str
     losses: dict[str, tuple[list[float], list[float]]]
     percents: dict[str, tuple[list[float], list[float]]]
+    unfinished: str = ''
 
 
 def training_facts(model: HybridInferencer) -> list[TrainingFacts]:
@@ -114,9 +116,12 @@ def _facts_of(path: Path, cfg: Config, why: str) -> TrainingFacts:
     else:
         code = f"import hybridcls; hybridcls.load({str(path)!r}, 'cpu').config.dump('again.py')"
         repeat = [f'python -c {shlex.quote(code)}', 'hybridcls train again.py --work-dir again']
-    losses, percents = _curves(path.parent, checkpoint)
+    last = latest_valid_checkpoint(str(path.parent))
+    whole = read_checkpoint(last) if last is not None else checkpoint
+    losses, percents = _curves(path.parent, whole)
     written = [list(row) for row in record.get('written') or ()]
-    return TrainingFacts('', facts, written, differences, recipe, repeat, cfg.pretty_text, losses, percents)
+    return TrainingFacts('', facts, written, differences, recipe, repeat, cfg.pretty_text, losses, percents,
+                         _unfinished(values, whole.get('meta') or {}))  # fmt: skip
 
 
 def _torch() -> str:
@@ -208,12 +213,22 @@ def _short(value: Any) -> str:
 Curves = dict[str, tuple[list[float], list[float]]]
 
 
-def _curves(work_dir: Path, checkpoint: Mapping[str, Any]) -> tuple[Curves, Curves]:
+def _unfinished(values: Mapping[str, Any], meta: Mapping[str, Any]) -> str:
+    """Say how much of a training there is, if its last checkpoint is not of its end."""
+    hooks = [*(values.get('custom_hooks') or ()), *(values.get('default_hooks') or {}).values()]
+    if any('EarlyStopping' in str((hook or {}).get('type')) for hook in hooks):
+        return ''
+    planned = values.get('train_cfg') or {}
+    for done, most, unit in (('epoch', 'max_epochs', 'epochs'), ('iter', 'max_iters', 'updates')):
+        if planned.get(most) and isinstance(meta.get(done), int) and meta[done] < planned[most]:
+            return f'The training did not end: its last checkpoint has {meta[done]} of {planned[most]} {unit}.'
+    return ''
+
+
+def _curves(work_dir: Path, whole: Mapping[str, Any]) -> tuple[Curves, Curves]:
     """Losses, and validation results in percent, over the updates: of the whole training, if it went on."""
     losses: Curves = {}
     percents: Curves = {}
-    last = latest_valid_checkpoint(str(work_dir))
-    whole = read_checkpoint(last) if last is not None else checkpoint
     hub = (whole.get('message_hub') or {}).get('log_scalars') or {}
     if 'train/loss' in hub:
         values = [float(value) for value in hub['train/loss'].data[0]]

@@ -12,7 +12,7 @@ from hybridcls.functional.metrics import mean_interval, share_interval
 
 from .calibration_effect import CalibrationEffect
 from .evaluated_images import EvaluatedImages
-from .html_page import Section, Table, isolated
+from .html_page import Section, Table, isolated, percent
 from .numbers import of_metric
 from .weak_classes import WeakClasses
 
@@ -36,11 +36,11 @@ def verdict_section(answers: Sequence[Answer], prices: Sequence[Mapping[str, Any
     if prices:
         rows = [
             [f'{100 * row["risk"]:g}', f'{row["answered"]:.1f}', _ends(row['answered_low'], row['answered_high']),
-             _chance(row), *([None] * 2 if row['error'] is None else _wrong(row))]
+             _chance(row), percent(row['error']), _ends(row['error_low'], row['error_high'])]
             for row in prices
         ]  # fmt: skip
-        head = ['wrong answers at most, %', 'images answered, %', '95 % interval', 'from this probability on, %',
-                'of these are wrong, %', '95 % interval']  # fmt: skip
+        head = ['errors at most, %', 'images answered, %', '95 % interval', 'from probability, %', 'errors of these, %',
+                '95 % interval']  # fmt: skip
         tables.append(Table('What fewer errors cost: the other images are rejected', head, rows, set(range(6))))
     return Section('verdict', 'In short', tables=tables)
 
@@ -85,7 +85,7 @@ def class_verdict(
     effect: CalibrationEffect,
     prices: Sequence[Mapping[str, Any]],
     about: Sequence[str],
-    doubts: Sequence[str],
+    warnings: Sequence[str],
     unknown: Optional[EvaluatedImages] = None,
     rejection: Sequence[Mapping[str, Any]] = (),
     corrupted: Sequence[Mapping[str, Any]] = (),
@@ -100,7 +100,7 @@ def class_verdict(
         weak (WeakClasses), table (Sequence[Mapping]): Of the classes.
         effect (CalibrationEffect): With what a threshold does here.
         prices (Sequence[Mapping]): Of :func:`price_of_errors`.
-        about (Sequence[str]), doubts (Sequence[str]): Sentences: which images, and what is wrong with them.
+        about (Sequence[str]), warnings (Sequence[str]): Sentences: which images, and what is wrong with them.
         unknown (EvaluatedImages, optional), rejection (Sequence[Mapping]): Images of none of the classes, and how well
             scores tell them, the best first.
         corrupted (Sequence[Mapping]): Of :func:`~hybridcls.apis.report.corrupted_images.robustness`.
@@ -128,12 +128,12 @@ def class_verdict(
         ))  # fmt: skip
     else:
         missing.append(_CORRUPTED)
-    return [*answers, *_last(doubts, missing)]
+    return [*answers, *_last(warnings, missing)]
 
 
 def label_verdict(
     headline: Sequence[Mapping[str, Any]], table: Sequence[Mapping[str, Any]], about: Sequence[str],
-    doubts: Sequence[str],
+    warnings: Sequence[str],
 ) -> list[Answer]:  # fmt: skip
     """Answer for a model of several labels an image; arguments as for :func:`class_verdict`."""
     values = {row['key']: row for row in headline}
@@ -151,12 +151,12 @@ def label_verdict(
     answers = [('Which images?', ' '.join(about)), ('How often is it right?', right)]
     if f1 is not None:
         answers.append(('Which labels are weak?', ' '.join([said, *_too_few([row['class'] for row in few], table)])))
-    return [*answers, *_last(doubts, ['Images with none of the labels, and worse images than these.'])]
+    return [*answers, *_last(warnings, ['Images with none of the labels, and worse images than these.'])]
 
 
 def embedding_verdict(
     headline: Sequence[Mapping[str, Any]], weak: WeakClasses, table: Sequence[Mapping[str, Any]],
-    about: Sequence[str], doubts: Sequence[str],
+    about: Sequence[str], warnings: Sequence[str],
 ) -> list[Answer]:  # fmt: skip
     """Answer for a model of embeddings alone; arguments as for :func:`class_verdict`."""
     found = '; '.join(f'{row["name"]} {_with_ends(row)}: {row["what"]}' for row in headline[:1])
@@ -164,13 +164,13 @@ def embedding_verdict(
         ('Which images?', ' '.join(about)),
         ('How often does it find the class?', f'{found}.'),
         ('Which classes are weak?', _weakness(weak, table)),
-        *_last(doubts, ['Images of other classes than these.']),
+        *_last(warnings, ['Images of other classes than these.']),
     ]
 
 
-def _last(doubts: Sequence[str], missing: Sequence[str]) -> list[Answer]:
+def _last(warnings: Sequence[str], missing: Sequence[str]) -> list[Answer]:
     return [
-        ('What speaks against these numbers?', ' '.join(doubts) or 'Nothing that was looked for.'),
+        ('What speaks against these numbers?', ' '.join(warnings) or 'Nothing that was looked for.'),
         ('What was not measured?', ' '.join([*missing, _ELSEWHERE])),
     ]
 
@@ -255,10 +255,11 @@ def _rejecting(effect: CalibrationEffect, prices: Sequence[Mapping[str, Any]]) -
     price = next(row for row in prices if row['risk'] == effect.risk)
     said = f'No threshold keeps the wrong answers at {100 * price["risk"]:g} % of these images'
     if price['threshold'] is not None:
-        share, ends = _wrong(price)
+        ends = f'{price["error_low"]:.1f}, {price["error_high"]:.1f}'
         said = (
             f'To have at most {100 * price["risk"]:g} % wrong answers, reject {100 - price["answered"]:.1f} % of these '
-            f'images, those with a probability below {_chance(price)} %; of the rest {share} % [{ends}] are wrong'
+            f'images, those with a probability below {_chance(price)} %; of the rest {price["error"]:.1f} % [{ends}] '
+            'are wrong'
         )
     return f'{said}. A threshold for other images, with a promise, is found by hybridcls calibrate --risk.'
 
@@ -293,10 +294,6 @@ def _ends(low: Optional[float], high: Optional[float]) -> Optional[str]:
 
 def _chance(price: Mapping[str, Any]) -> Optional[str]:
     return None if price['threshold'] is None else f'{100 * price["threshold"]:.1f}'
-
-
-def _wrong(price: Mapping[str, Any]) -> tuple[str, Optional[str]]:
-    return f'{price["error"]:.1f}', _ends(price['error_low'], price['error_high'])
 
 
 def _percent(value: float) -> str:

@@ -61,7 +61,7 @@ def test_intervals_are_those_of_resampled_images(images):
     for (row, prefix), values in zip(keys, drawn, strict=True):
         ends = [row[f'{prefix}low'], row[f'{prefix}high']]
         assert ends == pytest.approx(np.percentile(values, [2.5, 97.5]).tolist(), abs=2.5), prefix
-    # Of the third class too few images have the label; the fourth nobody has.
+    # Of the third class too few images have the label; the fourth no image has.
     assert [row['insufficient_data'] for row in table] == [False, False, True, True]
     assert table[2]['average_precision_percent_low'] is None is table[3]['f1_percent_low']
     assert table[2]['recall_percent_low'] < table[2]['recall_percent']

@@ -43,6 +43,7 @@ def test_a_training_is_described(tmp_path):
     assert found.percents == {'accuracy/top1 (validation)': ([2], [50.0])}
     assert len(found.losses['loss (training)'][0]) == 2
     assert facts['seed'] == '0'
+    assert found.unfinished == ''
     assert facts['time it took'].endswith(' s')
     assert facts['on'].startswith('1 x ')
     assert 'torch' in facts['versions then']
@@ -64,3 +65,17 @@ def test_phases_before_are_described_and_what_is_not_recorded_is_said(tmp_path):
     assert second.repeat[0].startswith('python -c ')  # the work dir has no config
     (alone,) = training_facts(hybridcls.load(tmp_path / 'chain' / '1_supcon' / 'epoch_1.pth', 'cpu'))
     assert alone.phase == '1, supcon'
+
+
+def test_a_training_that_was_stopped_is_told(tmp_path):
+    for planned, said in (
+        (dict(max_epochs=2), 'The training did not end: its last checkpoint has 1 of 2 epochs.'),
+        (dict(max_iters=9, by_epoch=False), 'The training did not end: its last checkpoint has 5 of 9 updates.'),
+        (dict(max_epochs=1), ''),
+    ):
+        cfg = config_of(CNN, LINEAR, train_cfg=planned)
+        path = write_checkpoint(tmp_path / 'epoch_1.pth', cfg, epoch=1, iter=5)[0]
+        assert training_facts(hybridcls.load(path, 'cpu'))[0].unfinished == said
+    cfg.update(train_cfg=dict(max_epochs=2), custom_hooks=[dict(type='EarlyStoppingHook', monitor='accuracy/top1')])
+    path = write_checkpoint(tmp_path / 'epoch_1.pth', cfg, epoch=1, iter=5)[0]
+    assert training_facts(hybridcls.load(path, 'cpu'))[0].unfinished == ''

@@ -23,13 +23,13 @@ def known():
     return answered(labels, predicted, surest=np.where(wrong, 0.6, np.linspace(0.55, 0.99, 100)))
 
 
-def verdict(known, doubts=(), unknown=None, corrupted=(), threshold=None):
+def verdict(known, warnings=(), unknown=None, corrupted=(), threshold=None):
     table = class_numbers(known, CLASSES)[0]
     effect = calibration_effect(known)
     rejection = [] if unknown is None else rejection_numbers(known, unknown, CLASSES)
     return dict(class_verdict(
         known, CLASSES, headline(known, CLASSES), weak_classes(table, 0.67), table, effect,
-        price_of_errors(known, CLASSES), ['These.'], doubts, unknown, rejection, corrupted, threshold,
+        price_of_errors(known, CLASSES), ['These.'], warnings, unknown, rejection, corrupted, threshold,
     ))  # fmt: skip
 
 
@@ -68,7 +68,7 @@ def test_the_price_of_fewer_errors_is_that_of_the_images(known):
     five = rows[2]
     text = verdict(known)['Which answers should be rejected?']
     assert f'reject {100 - five["answered"]:.1f} % of these images' in text
-    assert f'of the rest {five["error"]:.1f} % [{five["error_low"]:.1f} to {five["error_high"]:.1f}] are wrong' in text
+    assert f'of the rest {five["error"]:.1f} % [{five["error_low"]:.1f}, {five["error_high"]:.1f}] are wrong' in text
     hopeless = answered([0, 1] * 10, [1, 0] * 10)
     assert price_of_errors(hopeless, CLASSES)[0]['threshold'] is None
     assert 'No threshold keeps' in verdict(hopeless)['Which answers should be rejected?']
