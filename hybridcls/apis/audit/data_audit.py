@@ -80,17 +80,18 @@ def audit_data(
         images.notes.append(f'{unread} images cannot be read: left out.')
         tell(images.notes[-1])
     tell(f'{len(images)} training images in {time.monotonic() - began:.0f} s; comparing labels (may take minutes).')
+    rest = audit_held_out(model, images, seen, others, rate, batch_size, workers, tell)
+    groups = rest.duplicates.group_numbers(len(images))
     scores, count = {}, len(images.classes)
     if seen.embeddings is not None:
-        scores['cross_validated'] = cross_validated_scores(seen.embeddings, images.labels, count)
-        scores['neighbours'] = neighbour_votes(seen.embeddings, images.labels, count)
+        scores['cross_validated'] = cross_validated_scores(seen.embeddings, images.labels, count, groups)
+        scores['neighbours'] = neighbour_votes(seen.embeddings, images.labels, count, groups=groups)
     elif images.record is None:
         scores['model'] = seen.scores
     suspects = find_suspects(images.labels, count, scores, images.record)
     if suspects.caution:
         tell(suspects.caution)
     count = suspects.listed if top is None else min(top, len(images))
-    rest = audit_held_out(model, images, seen, others, rate, batch_size, workers, tell)
     sections = [suspects_section(images, suspects, count), *rest.sections]
     html = render(
         f'Audit of {Path(model.checkpoint_path).resolve().parent.name}',
