@@ -88,7 +88,7 @@ def audit_data(
         scores['neighbours'] = neighbour_votes(seen.embeddings, images.labels, count, groups=groups)
     elif images.record is None:
         scores['model'] = seen.scores
-    suspects = find_suspects(images.labels, count, scores, images.record)
+    suspects = find_suspects(images.labels, count, scores, images.record, seen.scores)
     if suspects.caution:
         tell(suspects.caution)
     count = suspects.listed if top is None else min(top, len(images))

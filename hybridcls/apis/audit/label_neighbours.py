@@ -27,7 +27,8 @@ def neighbour_votes(
             other. Defaults to None: there are no copies.
 
     Returns:
-        np.ndarray: float32 (N, C). NaN for the only image of a class, copies apart, and for all of more than 100,000 images.
+        np.ndarray: float32 (N, C). NaN for the only image of a class, copies apart, and for all of more than 100,000
+        images.
 
     Example:
         >>> embeddings = np.array([[1, 0], [1, 0.1], [0, 1], [0.1, 1]])
