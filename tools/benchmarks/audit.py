@@ -1,14 +1,16 @@
 """Audit: wrong labels are planted in a folder of images, and looked for, beside cleanlab on the same training.
 
     python tools/benchmark.py audit [--data FOLDER] [--model NAME --checkpoint FILE] [--kinds uniform pair]
-        [--rates 0 0.05 0.1 0.2] [--seeds 0] [--epochs 8] [--img-size 48] [--out FOLDER] [--again]
+        [--rates 0 0.05 0.1 0.2] [--copies 0] [--seeds 0] [--epochs 8] [--img-size 48] [--out FOLDER] [--again]
 
 FOLDER has class folders, or train/, val/ and test/ of such; without one it is the digits of scikit-learn. Of the images
 that are not for the test, validation included, a share gets another label: ``uniform`` any other, ``pair`` that of the
-next class. Each cell trains `finetune/full` once with --record, and says: average precision; precision at as many
-images as are wrong; and precision and recall of what is listed without a hint. cleanlab (``pip install cleanlab``) gets
-the probabilities of the model that was trained ("final"), and those of the audit's cross-validated logistic regression
-on its embeddings, which are out of sample ("cross-validated"): `find_label_issues`, ranked by normalized margins.
+next class; ``one``: a share of one class that of one other. Of --copies a share of all these images is there twice,
+with the same label. Each cell trains `finetune/full` once with --record, and says: average precision; precision at as
+many images as are wrong; and precision and recall of what is listed without a hint. cleanlab (``pip install
+cleanlab``) gets the probabilities of the model that was trained ("final"), and those of the audit's cross-validated
+logistic regression on its embeddings, which are out of sample ("cross-validated"): `find_label_issues`, ranked by
+normalized margins.
 
 ``--again`` trains with what the audit lists dropped, with it relabelled as suggested, and tests all three on the clean
 test split: same seed, same split.
@@ -17,6 +19,7 @@ test split: same seed, same split.
 import argparse
 import csv
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -29,6 +32,7 @@ from sklearn.metrics import average_precision_score
 
 from hybridcls.apis.audit.audited_images import training_images
 from hybridcls.apis.audit.cross_validated_scores import cross_validated_scores
+from hybridcls.apis.audit.duplicate_groups import find_duplicates
 from hybridcls.apis.audit.label_neighbours import neighbour_votes
 from hybridcls.apis.audit.label_suspects import find_suspects
 from hybridcls.apis.inferencer import HybridInferencer
@@ -45,8 +49,9 @@ def parse_args():
     parser.add_argument('--data')
     parser.add_argument('--model', default='tf_efficientnet_lite0')
     parser.add_argument('--checkpoint')
-    parser.add_argument('--kinds', nargs='+', default=['uniform', 'pair'], choices=['uniform', 'pair'])
+    parser.add_argument('--kinds', nargs='+', default=['uniform', 'pair'], choices=['uniform', 'pair', 'one'])
     parser.add_argument('--rates', nargs='+', type=float, default=[0.0, 0.05, 0.1, 0.2])
+    parser.add_argument('--copies', type=float, default=0.0)
     parser.add_argument('--seeds', nargs='+', type=int, default=[0])
     parser.add_argument('--epochs', type=int, default=8)
     parser.add_argument('--img-size', type=int, default=48)
@@ -86,10 +91,29 @@ def planted(rows, kind, rate, seed):
     rng, names = np.random.default_rng(seed), sorted({row[1] for row in rows})
     labels = [row[1] for row in rows]
     open_rows = [place for place, row in enumerate(rows) if row[2] != 'test']
+    if kind == 'one':
+        first, other = rng.choice(len(names), 2, replace=False)
+        open_rows = [place for place in open_rows if labels[place] == names[first]]
+        for place in rng.choice(open_rows, round(rate * len(open_rows)), replace=False):
+            labels[place] = names[other]
+        return labels
     for place in rng.choice(open_rows, round(rate * len(open_rows)), replace=False):
         step = 1 if kind == 'pair' else rng.integers(1, len(names))
         labels[place] = names[(names.index(labels[place]) + step) % len(names)]
     return labels
+
+
+def copied(rows, labels, share, seed, folder):
+    """Return rows and labels with copies of a share of the images that are not for the test."""
+    open_rows = [place for place, row in enumerate(rows) if row[2] != 'test']
+    chosen = np.random.default_rng(seed).choice(open_rows, round(share * len(open_rows)), replace=False)
+    more = []
+    for place in chosen:
+        path, label, split = rows[place]
+        target = folder / f'{place}_{Path(path).name}'
+        shutil.copy(path, target)
+        more.append([str(target), label, split])
+    return [*rows, *more], [*labels, *(labels[place] for place in chosen)]
 
 
 def command(*arguments):
@@ -133,16 +157,17 @@ def look(folder, true):
     wrong = np.array(
         [true[item.path] != images.classes[label] for item, label in zip(images.items, labels, strict=True)]
     )
+    groups = find_duplicates([item.path for item in images.items], labels).group_numbers(len(labels))
     scores = dict(
-        cross_validated=cross_validated_scores(seen.embeddings, labels, count),
-        neighbours=neighbour_votes(seen.embeddings, labels, count),
+        cross_validated=cross_validated_scores(seen.embeddings, labels, count, groups),
+        neighbours=neighbour_votes(seen.embeddings, labels, count, groups=groups),
     )
     lines = []
     for name, record in (('audit', images.record), ('audit, no record', None)):
-        suspects = find_suspects(labels, count, scores, record)
+        suspects = find_suspects(labels, count, scores, record, seen.scores)
         listed = np.zeros(len(labels), bool)
         listed[suspects.order[: suspects.listed]] = True
-        lines.append(line(name, wrong, suspects.score, listed))
+        lines.append(line(name, wrong, -np.argsort(suspects.order), listed))
         if record is not None:
             chosen = suspects
     try:
@@ -173,19 +198,20 @@ def main():
     args = parse_args()
     out = Path(args.out).resolve()
     rows = list_images(Path(args.data) if args.data else digits(out / 'digits'))
-    true = {path: label for path, label, _ in rows}
     for kind, rate in [(kind, rate) for kind in args.kinds for rate in args.rates]:
         if rate == 0 and kind != args.kinds[0]:
             continue
         accuracies = {}
         for seed in args.seeds:
-            folder = out / f'{kind}_{rate:g}_{seed}'
+            folder = out / f'{kind}_{rate:g}_{seed}{f"_{args.copies:g}" if args.copies else ""}'
             folder.mkdir(parents=True, exist_ok=True)
             table = folder / 'labels.csv'
+            every, labels = copied(rows, planted(rows, kind, rate, seed), args.copies, seed, folder)
+            true = {path: label for path, label, _ in every}
             with open(table, 'w', newline='', encoding='utf8') as file:
                 writer = csv.writer(file)
                 writer.writerow(['path', 'label', 'split'])
-                for (path, _, split), label in zip(rows, planted(rows, kind, rate, seed), strict=True):
+                for (path, _, split), label in zip(every, labels, strict=True):
                     writer.writerow([path, label, split])
             before = train(args, table, seed, folder / 'run')
             images, suspects, lines = look(folder / 'run', true)

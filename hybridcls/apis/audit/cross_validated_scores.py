@@ -1,5 +1,7 @@
 """What a classifier says of images whose labels it has not seen, on the embeddings of the trained model."""
 
+from typing import Optional
+
 import numpy as np
 import torch
 
@@ -12,7 +14,9 @@ _FOLDS = 5
 _MOST_NUMBERS = 10**9  # embeddings times classes: some minutes on two processors
 
 
-def cross_validated_scores(embeddings: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
+def cross_validated_scores(
+    embeddings: np.ndarray, labels: np.ndarray, num_classes: int, groups: Optional[np.ndarray] = None
+) -> np.ndarray:
     """Return the probabilities of a logistic regression that was fitted to the other folds of the images.
 
     The folds are stratified and follow from the labels alone. The embeddings have seen the labels in training; the
@@ -22,6 +26,8 @@ def cross_validated_scores(embeddings: np.ndarray, labels: np.ndarray, num_class
         embeddings (np.ndarray): Of any norm, (N, D).
         labels (np.ndarray): Class numbers, (N,).
         num_classes (int): C.
+        groups (np.ndarray, optional): Numbers, (N,), equal for images that show the same: they are in one fold, so
+            that no copy confirms the label of another. Defaults to None: there are no copies.
 
     Returns:
         np.ndarray: float32 (N, C). NaN for the only image of a class, which no other image speaks for, and for all
@@ -32,18 +38,19 @@ def cross_validated_scores(embeddings: np.ndarray, labels: np.ndarray, num_class
         return scores
     features = l2_normalize(torch.from_numpy(embeddings).float())[0]
     targets = torch.from_numpy(labels)
-    # Image i of a class is in fold i: classes of two images are in two folds.
-    shuffled = np.random.default_rng(0).permutation(len(labels))
-    order = shuffled[np.argsort(labels[shuffled], kind='stable')]
-    counts = np.bincount(labels, minlength=num_classes)
-    starts = np.concatenate([[0], counts.cumsum()[:-1]])
-    fold = np.empty(len(labels), np.int64)
-    fold[order] = (np.arange(len(labels)) - starts[labels[order]]) % _FOLDS
-    several = counts[labels] > 1
+    _, first, group = np.unique(np.arange(len(labels)) if groups is None else groups, True, True)
+    # Group i of a class, by the label of its first image, is in fold i: classes of two groups are in two folds.
+    chosen = labels[first]
+    shuffled = np.random.default_rng(0).permutation(len(first))
+    order = shuffled[np.argsort(chosen[shuffled], kind='stable')]
+    starts = np.concatenate([[0], np.bincount(chosen, minlength=num_classes).cumsum()[:-1]])
+    fold = np.empty(len(first), np.int64)
+    fold[order] = (np.arange(len(first)) - starts[chosen[order]]) % _FOLDS
+    fold = fold[group]
     penalty = None
     for number in range(_FOLDS):
-        inside = np.flatnonzero((fold == number) & several)
         others = np.flatnonzero(fold != number)
+        inside = np.flatnonzero((fold == number) & np.isin(labels, labels[others]))
         if not len(inside):
             continue
         fit = fit_logistic_regression(features[others], targets[others], num_classes, penalty)

@@ -99,14 +99,14 @@ def audit_data(
     read = counted(len(images), 'training image')
     if len(images):
         tell(f'{read} in {time.monotonic() - began:.0f} s; comparing labels (may take minutes).')
-    suspects = _suspects(images, seen)
-    if len(images) and suspects.caution:
+    rest = audit_held_out(model, images, seen, others, rate, batch_size, workers, tell)
+    suspects = _suspects(images, seen, rest.duplicates.group_numbers(len(images)))
+    if suspects.caution:
         tell(suspects.caution)
     count = suspects.listed
     if top is not None:  # so many on which nothing was decided
         places = np.flatnonzero(~np.isin(suspects.order, [*images.decided_rows()]))
         count = len(images) if top > len(places) else int(places[top - 1]) + 1 if top else 0
-    rest = audit_held_out(model, images, seen, others, rate, batch_size, workers, tell)
     sections = [suspects_section(images, suspects, count), *rest.sections]
     html = render(
         f'Audit of {Path(model.checkpoint_path).resolve().parent.name}',
@@ -119,7 +119,7 @@ def audit_data(
         recorded=images.record is not None,
         suspects=suspects.listed,
         expected_wrong=suspects.expected,
-        contradicted=suspects.contradicted if len(images) else 0.0,
+        contradicted=suspects.contradicted,
         **rest.numbers,
         listed=len(new_rows(images, suspects, count)),
         known=suspects.listed - len(new_rows(images, suspects, suspects.listed)),
@@ -131,15 +131,15 @@ def audit_data(
     return Audit(html, suspects_table(images, suspects, count, decide), numbers, rest.tables)
 
 
-def _suspects(images: TrainingImages, seen: Optional[EvaluatedImages]) -> Suspects:
-    """Rank the images by the record and by what the model says of them now, as far as they are there."""
+def _suspects(images: TrainingImages, seen: Optional[EvaluatedImages], groups: np.ndarray) -> Suspects:
+    """Rank the images by the record and by what the model says of them now, as far as they are there; those of a group show the same."""
     scores, count = {}, len(images.classes)
     if not len(images):
         none, whole = np.zeros(0), np.zeros(0, np.int64)
         return Suspects(whole, none, none, whole, {}, {}, 0.0, 0)
     if seen is not None and seen.embeddings is not None:
-        scores['cross_validated'] = cross_validated_scores(seen.embeddings, images.labels, count)
-        scores['neighbours'] = neighbour_votes(seen.embeddings, images.labels, count)
+        scores['cross_validated'] = cross_validated_scores(seen.embeddings, images.labels, count, groups)
+        scores['neighbours'] = neighbour_votes(seen.embeddings, images.labels, count, groups=groups)
     elif seen is not None and images.record is None:
         scores['model'] = seen.scores
-    return find_suspects(images.labels, count, scores, images.record)
+    return find_suspects(images.labels, count, scores, images.record, None if seen is None else seen.scores)

@@ -8,6 +8,8 @@ from typing import Optional
 
 import numpy as np
 import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from hybridcls.datasets.image_look import look_at
 from hybridcls.datasets.near_duplicates import groups_of_near_duplicates
@@ -64,6 +66,13 @@ class Duplicates:
     def leaked(self) -> np.ndarray:
         """Return the rows of held-out images that a training image shows, too, ascending."""
         return np.array(sorted({row for one in self.groups if one.is_leak for row in one.held_out}), dtype=np.int64)
+
+    def group_numbers(self, count: int) -> np.ndarray:
+        """Return numbers of the training images, int64 (count,), equal for those that show the same."""
+        links = [(one.training[0], row) for one in self.groups for row in one.training[1:]]
+        start, end = np.array(links, np.int64).reshape(-1, 2).T
+        graph = coo_array((np.ones(len(start)), (start, end)), shape=(count, count))
+        return connected_components(graph, directed=False)[1].astype(np.int64)
 
     def copies(self) -> list[int]:
         """Return the rows of training images that are copies, of equal bytes, of an earlier one with the same label."""

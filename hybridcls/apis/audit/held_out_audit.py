@@ -16,7 +16,7 @@ from ..report.configured_images import configured_images
 from ..report.evaluated_images import EvaluatedImages, evaluate_images
 from ..report.html_page import Section
 from .audited_images import TrainingImages
-from .duplicate_groups import find_duplicates, leaks_of
+from .duplicate_groups import Duplicates, find_duplicates, leaks_of
 from .duplicates_section import duplicates_numbers, duplicates_section, duplicates_table
 from .held_out_slices import held_out_slices
 from .metadata import metadata_attributes
@@ -36,11 +36,13 @@ class HeldOutAudit(NamedTuple):
         sections (list[Section]): Of the page.
         tables (dict[str, bytes]): CSV files: the end of the name, and the content.
         numbers (dict): Numbers in JSON's types.
+        duplicates (Duplicates): Among training and held-out images.
     """
 
     sections: list[Section]
     tables: dict[str, bytes]
     numbers: dict[str, Any]
+    duplicates: Duplicates
 
 
 class HeldOut(NamedTuple):
@@ -160,7 +162,7 @@ def audit_held_out(
         found, training.names(), [str(item.path) for item in others], model.classes, training.given_labels()
     )
     numbers['duplicates'] = duplicates_numbers(found, leaks)
-    return HeldOutAudit(sections, tables, numbers)
+    return HeldOutAudit(sections, tables, numbers, found)
 
 
 def _slices_table(search: SliceSearch, images: EvaluatedImages) -> bytes:

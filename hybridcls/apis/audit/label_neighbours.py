@@ -1,5 +1,7 @@
 """What the nearest images of each image are labelled as: each left out of its own vote."""
 
+from typing import Optional
+
 import numpy as np
 import torch
 
@@ -7,10 +9,13 @@ from hybridcls.functional.metrics import nearest_neighbours
 
 __all__ = ['neighbour_votes']
 
+_MOST_COPIES = 100  # of an image, that are looked past
 _MOST = 100_000  # images: some minutes on two processors
 
 
-def neighbour_votes(embeddings: np.ndarray, labels: np.ndarray, num_classes: int, k: int = 20) -> np.ndarray:
+def neighbour_votes(
+    embeddings: np.ndarray, labels: np.ndarray, num_classes: int, k: int = 20, groups: Optional[np.ndarray] = None
+) -> np.ndarray:
     """Return the share of each class among the k nearest other images, by cosine.
 
     Args:
@@ -18,9 +23,12 @@ def neighbour_votes(embeddings: np.ndarray, labels: np.ndarray, num_classes: int
         labels (np.ndarray): Class numbers, (N,).
         num_classes (int): C.
         k (int): Neighbours; fewer in small classes: as many as the median class has others. Defaults to 20.
+        groups (np.ndarray, optional): Numbers, (N,), equal for images that show the same, which do not vote for each
+            other. Defaults to None: there are no copies.
 
     Returns:
-        np.ndarray: float32 (N, C). NaN for the only image of a class, and for all of more than 100,000 images.
+        np.ndarray: float32 (N, C). NaN for the only image of a class, copies apart, and for all of more than 100,000
+        images.
 
     Example:
         >>> embeddings = np.array([[1, 0], [1, 0.1], [0, 1], [0.1, 1]])
@@ -35,8 +43,13 @@ def neighbour_votes(embeddings: np.ndarray, labels: np.ndarray, num_classes: int
     k = int(min(k, len(labels) - 1, max(1, np.median(counts[counts > 0]) - 1)))
     if k < 1 or len(labels) > _MOST:
         return votes
-    _, nearest = nearest_neighbours(torch.from_numpy(np.asarray(embeddings, np.float32)), None, k)
+    _, group = np.unique(np.arange(len(labels)) if groups is None else groups, return_inverse=True)
+    wanted = min(k + min(int(np.bincount(group).max()) - 1, _MOST_COPIES), len(labels) - 1)
+    nearest = nearest_neighbours(torch.from_numpy(np.asarray(embeddings, np.float32)), None, wanted)[1].numpy()
+    others = group[nearest] != group[:, None]
+    others &= others.cumsum(1) <= k
     votes[:] = 0
-    np.add.at(votes, (np.arange(len(labels))[:, None], labels[nearest.numpy()]), np.float32(1 / k))
-    votes[counts[labels] < 2] = np.nan
-    return votes
+    np.add.at(votes, (np.arange(len(labels))[:, None], labels[nearest]), others.astype(np.float32))
+    groups_of = np.bincount(np.unique(np.stack([group, labels]), axis=1)[1], minlength=num_classes)
+    number = np.where(groups_of[labels] > 1, others.sum(1), 0)[:, None]
+    return np.where(number > 0, votes / np.maximum(number, 1), np.float32(np.nan)).astype(np.float32)

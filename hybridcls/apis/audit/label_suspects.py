@@ -7,10 +7,12 @@ import numpy as np
 
 from hybridcls.structures.sample_record import SampleRecord
 
-__all__ = ['Suspects', 'find_suspects', 'wrong_label_probabilities']
+from .label_noise import wrong_label_probabilities
 
-_SHARE = 0.75  # of wrong labels that score above the point where wrong ones are counted
-_MANY = 0.15  # of the labels contradicted: more than most data have wrong
+__all__ = ['Suspects', 'find_suspects']
+
+_MANY = 1 / 3  # of the labels contradicted: more than most data have wrong
+_FLOOR = 0.05  # added to probabilities before their logarithm: a twentieth, as of 20 neighbours none
 
 
 @dataclass
@@ -19,14 +21,15 @@ class Suspects:
 
     Args:
         order (np.ndarray): Rows, the most suspect first, (N,).
-        score (np.ndarray): In [0, 1], high for a suspect label, float64 (N,).
-        probability (np.ndarray): That the label is wrong, (N,), as :func:`wrong_label_probabilities` estimates it.
+        score (np.ndarray): In [0, 1], high where the signals contradict the label, float64 (N,).
+        probability (np.ndarray): That the label is wrong, (N,), as :func:`find_suspects` estimates it.
         suggested (np.ndarray): The class that the evidence is for, int64 (N,).
         margins (dict[str, np.ndarray]): What the score is the mean of, by signal: the probability of the label minus
             the largest other one, (N,), in [-1, 1]; NaN where a signal says nothing.
         signals (dict[str, np.ndarray]): Other numbers of each image, (N,).
-        expected (float): How many labels are wrong at least, as estimated.
-        listed (int): So many of the first in ``order`` are suspects: as many as are expected to be wrong.
+        expected (float): How many labels are wrong, as estimated: the sum of the probabilities.
+        listed (int): So many of the first in ``order`` are suspects: those that are rather wrong than right.
+        contradicted (float): Which share of the labels a classifier that has not seen them contradicts.
     """
 
     order: np.ndarray
@@ -37,11 +40,7 @@ class Suspects:
     signals: dict[str, np.ndarray]
     expected: float
     listed: int
-
-    @property
-    def contradicted(self) -> float:
-        """Which share of the labels the signals together contradict."""
-        return float((self.score > 0.5).mean())
+    contradicted: float = 0.0
 
     @property
     def caution(self) -> Optional[str]:
@@ -50,8 +49,8 @@ class Suspects:
             return None
         return (
             f'The model contradicts {100 * self.contradicted:.0f} % of the labels. Unless you expect so many wrong '
-            'ones, it has learned too little to judge them: train it longer, larger or from pretrained weights first, '
-            'and do not act on the list of suspects before.'
+            'ones, it has learned too little to judge them, and most wrong labels are not listed: train it longer, '
+            'larger or from pretrained weights first, and do not act on the list of suspects before.'
         )
 
     def against(self, row: int) -> list[str]:
@@ -64,13 +63,22 @@ def find_suspects(
     num_classes: int,
     scores: dict[str, np.ndarray],
     record: Optional[SampleRecord] = None,
+    fitted: Optional[np.ndarray] = None,
 ) -> Suspects:
-    """Rank the images by how much speaks against their labels.
+    """Rank the images by how much speaks against their labels, and estimate which labels are wrong.
 
     Each signal is a margin: the probability of the label minus that of its strongest rival, in [-1, 1]. ``training`` is
     its mean over the recorded epochs: the area under the margin of `Pleiss et al. (2020)
     <https://arxiv.org/abs/2001.10528>`_, of probabilities instead of logits, so that no image counts for many. The
     score is the mean of the signals, from 1 (all say another class) to 0.
+
+    How many labels are wrong is estimated by :func:`wrong_label_probabilities` from ``scores``, which have not seen the
+    labels; the order is that of the same estimate from the mean of all signals, the training among them, which has seen
+    them and finds fewer, but more surely. The n-th in this order gets the n-th largest of the probabilities.
+
+    Where more than a third of the labels is contradicted, mostly the model has learned too little, and hard images are
+    not told from wrong labels. Then only labels are listed for which all signals, and the trained model itself, name
+    one same other class; the probability of all others is halved.
 
     Args:
         labels (np.ndarray): Class numbers, int64 (N,).
@@ -78,6 +86,7 @@ def find_suspects(
         scores (dict[str, np.ndarray]): By signal, probabilities or shares of the classes, (N, C); rows of NaN say
             nothing.
         record (SampleRecord, optional): Of the training. Defaults to None.
+        fitted (np.ndarray, optional): Probabilities of the trained model, (N, C). Defaults to None.
 
     Raises:
         ValueError: If there is one class, or no signal.
@@ -85,63 +94,41 @@ def find_suspects(
     if num_classes < 2 or not (scores or record):
         raise ValueError(f'find_suspects: expected 2 classes or more and a signal, got {num_classes} and {[*scores]}.')
     rows = np.arange(len(labels))
-    wrong_labels = (labels + np.random.default_rng(0).integers(1, num_classes, len(labels))) % num_classes
-    margins, shadows, signals = {}, {}, {}
-    evidence = np.zeros((len(labels), num_classes), np.float32)
+    evidence = dict(scores)
+    margins, signals = {}, {}
     if record is not None:
-        margins['training'], shadows['training'], rivals = _of_record(record)
+        evidence['training'] = _mean_probabilities(record, num_classes)
+        margins['training'] = _mean(record.probability - _rival(record))
         signals = _more_signals(record, num_classes)
-        for other, share in zip(record.other, rivals, strict=True):
-            np.add.at(evidence, (rows, other.clip(0)), np.nan_to_num(share) * (other >= 0) / len(rivals))
     for name, values in scores.items():
-        margins[name], shadows[name] = _margin(values, labels), _margin(values, wrong_labels)
-        evidence += np.nan_to_num(values)
-    score, shadow = _score(margins), _score(shadows)
-    probability, expected = wrong_label_probabilities(score, shadow)
-    evidence[rows, labels] = -1
+        margins[name] = _margin(values, labels)
+    contradicted = _contradicted(scores.get('cross_validated', next(iter(evidence.values()))), labels)
+    blind = [np.log(values + _FLOOR) for values in scores.values()]
+    every = [np.log(values + _FLOOR) for values in evidence.values()]
+    if contradicted > _MANY:
+        blind = []
+        every += [] if fitted is None else [np.log(fitted + _FLOOR)]
+    best = wrong_label_probabilities([_mean(np.stack(every))], labels)
+    if contradicted > _MANY:
+        named = np.stack([values.argmax(1) for values in every])
+        best[(named != named[0]).any(0) | (named[0] == labels)] /= 2
+    order = np.lexsort((-_score(margins), -best))
+    probability = best.copy()
+    if blind:
+        probability[order] = -np.sort(-wrong_label_probabilities(blind, labels))
+    suggested = np.nansum(np.stack([*evidence.values()]), 0)
+    suggested[rows, labels] = -1
     return Suspects(
-        order=np.argsort(-score, kind='stable'),
-        score=score,
+        order=order,
+        score=_score(margins),
         probability=probability,
-        suggested=evidence.argmax(1),
+        suggested=suggested.argmax(1),
         margins=margins,
         signals=signals,
-        expected=expected,
-        listed=round(expected),
+        expected=float(probability.sum()),
+        listed=int((probability > 0.5).sum()),
+        contradicted=contradicted,
     )
-
-
-def wrong_label_probabilities(score: np.ndarray, shadow: np.ndarray) -> tuple[np.ndarray, float]:
-    """Estimate how likely each label is wrong, from what wrong labels score.
-
-    What wrong labels score is known without one: each image is also scored as if it had a random wrong label (its
-    *shadow*). A quarter of the shadows score low; of the images that score as high as the other three quarters all are
-    taken for wrong, and their number over 3/4 is the estimate, as `Storey (2002)
-    <https://doi.org/10.1111/1467-9868.00346>`_ counts null hypotheses. The probability of an image is that share times
-    the ratio of the two densities at its score, by isotonic regression. A training that has learned a wrong label by
-    heart, and wrong labels of similar classes, score lower than their shadows: the estimate is a lower bound then.
-
-    Args:
-        score (np.ndarray): Of the labels, high for suspect ones, (N,).
-        shadow (np.ndarray): Of a wrong label of each image, (N,).
-
-    Returns:
-        tuple[np.ndarray, float]: Probabilities (N,), which rise with the score, and how many labels are wrong at least.
-
-    Example:
-        >>> shadow = np.linspace(0.6, 1, 100)
-        >>> wrong_label_probabilities(np.linspace(0, 0.4, 100), shadow)[1]
-        0.0
-    """
-    from sklearn.isotonic import IsotonicRegression
-
-    share = min(1.0, float((score >= np.quantile(shadow, 1 - _SHARE)).mean()) / _SHARE)
-    both = np.concatenate([score, shadow])
-    is_shadow = np.repeat([0.0, 1.0], [len(score), len(shadow)])
-    part = IsotonicRegression().fit(both, is_shadow).predict(score)
-    with np.errstate(divide='ignore', invalid='ignore'):
-        ratio = np.where(share > 0, share * part / (1 - part), 0.0)
-    return np.minimum(ratio, 1.0), share * len(score)
 
 
 def _score(margins: dict[str, np.ndarray]) -> np.ndarray:
@@ -159,12 +146,29 @@ def _margin(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return values[rows, labels] - others.max(1)
 
 
-def _of_record(record: SampleRecord) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the mean margin of the label and of a wrong one, (N,), and the probability of the rival, (E, N)."""
-    own, rival = record.probability, np.exp(-record.loss.astype(np.float32) - record.margin.astype(np.float32))
-    # The wrong label's margin is that of logits; where it leads, its rival's probability is not recorded: 0 at most.
-    wrong = np.maximum(own, rival) * np.expm1(np.minimum(record.shadow.astype(np.float32), 0))
-    return _mean(own - rival), _mean(wrong), rival
+def _contradicted(values: np.ndarray, labels: np.ndarray) -> float:
+    """Return which share of the labels probabilities (N, C) contradict, of those of which they say something."""
+    known = np.isfinite(values).all(1)
+    return float((values[known].argmax(1) != labels[known]).mean()) if known.any() else 0.0
+
+
+def _rival(record: SampleRecord) -> np.ndarray:
+    """Return the probability of the strongest rival of the label, (E, N)."""
+    return np.exp(-record.loss.astype(np.float32) - record.margin.astype(np.float32))
+
+
+def _mean_probabilities(record: SampleRecord, num_classes: int) -> np.ndarray:
+    """Return the mean over the epochs of the probabilities, (N, C): of label and rival, the others in equal parts."""
+    own, rival = record.probability, _rival(record)
+    rest = np.maximum(1 - own - rival, 0) / max(1, num_classes - 2)
+    known = np.isfinite(own) & (record.other >= 0)
+    rows = np.arange(len(record))
+    sums = np.repeat(np.where(known, rest, 0).sum(0)[:, None], num_classes, 1)
+    sums[rows, record.labels] = np.where(known, own, 0).sum(0)
+    for seen, other, share in zip(known, record.other, rival - rest, strict=True):
+        sums[rows[seen], other[seen]] += share[seen]
+    with np.errstate(invalid='ignore'):
+        return sums / np.where(known.any(0), known.sum(0), np.nan)[:, None]
 
 
 def _mean(values: np.ndarray) -> np.ndarray:

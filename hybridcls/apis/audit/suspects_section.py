@@ -84,12 +84,11 @@ def _decided(images: TrainingImages, again: list[int]) -> str:
 
 def _estimate(images: TrainingImages, suspects: Suspects) -> str:
     if not suspects.listed:
-        return f'No label of {len(images)} looks as wrong labels would look: none is a suspect. (--top N lists some.)'
+        return f'Of {len(images)} labels none is rather wrong than right: no suspects. (--top N lists some.)'
     return (
-        f'About {suspects.listed} of {len(images)} labels ({100 * suspects.expected / len(images):.1f} %) look as '
-        'random wrong labels would: these are the suspects. Hard images of classes that look alike can look so with a '
-        'right label: see how probably each is wrong, and the picture. Wrong labels that the model has learned by '
-        'heart, or of classes that look alike, look less wrong.'
+        f'Of {len(images)} labels {suspects.listed} are rather wrong than right, as estimated: these are the suspects. '
+        'Hard images of classes that look alike can look so with a right label: see how probably each is wrong, and '
+        'the picture. Wrong labels that the model has learned by heart do not look wrong: there may be more.'
     )
 
 

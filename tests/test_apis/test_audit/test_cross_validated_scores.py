@@ -25,3 +25,16 @@ def test_the_only_image_of_a_class_has_no_score():
     scores = cross_validated_scores(rng.normal(size=(7, 4)), np.array([0, 0, 0, 1, 1, 1, 2]), 3)
     assert np.isnan(scores[6]).all()
     assert np.isfinite(scores[:6]).all()
+
+
+def test_a_copy_does_not_confirm_the_label_of_another():
+    images, true = load_digits(n_class=3, return_X_y=True)
+    images, labels = np.concatenate([images[:90], images[:5]]) + 1e-3, np.concatenate([true[:90], true[:5]])
+    labels[[*range(5), *range(90, 95)]] += 1
+    labels %= 3
+    groups = np.concatenate([np.arange(90), np.arange(5)])
+    together = cross_validated_scores(images, labels, 3, groups)
+    np.testing.assert_allclose(together[:5], together[90:], rtol=1e-5)  # one fold
+    assert (together[:5].argmax(1) == true[:5]).all()
+    assert (cross_validated_scores(images, labels, 3)[:5].argmax(1) != true[:5]).any()
+    assert np.isnan(cross_validated_scores(images[:4], np.array([0, 0, 1, 1]), 2, np.array([0, 0, 1, 2]))[:2]).all()

@@ -17,6 +17,11 @@ def test_groups(twice_found):
     assert [one.is_leak for one in found.groups] == [False, True, True, True, False]
     assert found.leaked().tolist() == [0, 1, 2]
     assert found.copies() == [8]
+    numbers = found.group_numbers(10)
+    assert numbers[0] == numbers[8]
+    assert numbers[1] == numbers[9]
+    assert len(set(numbers)) == 8
+    assert Duplicates().group_numbers(3).tolist() == [0, 1, 2]
     assert (found.training, found.held_out) == (10, 4)
 
 
