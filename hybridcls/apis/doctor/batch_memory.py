@@ -12,7 +12,7 @@ import torch
 from hybridcls.compat.mmengine import bare_model
 
 from ..memory import peak_memory
-from .checkpointing_cost import checkpointing_cost, out_of_memory
+from .checkpointing_cost import checkpointing_cost
 from .environment import available_memory
 from .finding import NOTE, PROBLEM, WARNING, Finding
 from .subject import Subject
@@ -116,14 +116,16 @@ def _lasting(runner: Any) -> int:
 
 
 def _by_trial(subject: Subject, step: TrainStep, data: dict, batch_size: int) -> Iterator[Finding]:
-    began = time.monotonic()
+    began, works, fails = time.monotonic(), 0, 0
 
     def fits(count: int) -> bool:
         try:
             step(_part(data, count))
             return True
-        except RuntimeError as error:
-            if not out_of_memory(error):
+        except torch.OutOfMemoryError:
+            return False
+        except RuntimeError:  # cuBLAS and cuDNN have no class for want of memory; a smaller batch did work
+            if not works:
                 raise
             return False
         finally:  # after the error, whose frames hold the activations
@@ -131,7 +133,6 @@ def _by_trial(subject: Subject, step: TrainStep, data: dict, batch_size: int) ->
             gc.collect()
             torch.cuda.empty_cache()
 
-    works, fails = 0, 0
     count = batch_size
     while count and time.monotonic() - began < _SECONDS:
         if fits(count):

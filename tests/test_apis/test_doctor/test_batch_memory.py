@@ -57,8 +57,8 @@ def test_a_batch_that_is_too_large(runner, monkeypatch):
 @pytest.mark.parametrize(
     ('limit', 'batch', 'error'),
     [
-        (100, 16, torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB')),
-        (37, 300, RuntimeError('CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`')),
+        (100, 16, RuntimeError('CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`')),
+        (37, 300, torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB')),
         (0, 8, torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB')),
     ],
 )
