@@ -132,7 +132,7 @@ def audit_data(
 
 
 def _suspects(images: TrainingImages, seen: Optional[EvaluatedImages], groups: np.ndarray) -> Suspects:
-    """Rank the images by the record and by what the model says of them now, as far as they are there; those of a group show the same."""
+    """Rank the images by the record and by what the model says now, if they are there; a group shows the same."""
     scores, count = {}, len(images.classes)
     if not len(images):
         none, whole = np.zeros(0), np.zeros(0, np.int64)

@@ -13,7 +13,7 @@ from hybridcls.compat.mmengine import bare_model
 from hybridcls.replay.random_state import isolated_randomness
 
 from ..memory import peak_memory
-from .checkpointing_cost import checkpointing_cost, out_of_memory
+from .checkpointing_cost import checkpointing_cost
 from .environment import available_memory
 from .finding import NOTE, PROBLEM, WARNING, Finding
 from .subject import Subject
@@ -121,11 +121,11 @@ def _by_trial(subject: Subject, step: TrainStep, data: dict, batch_size: int) ->
     began = time.monotonic()
     works, fails, count = 0, 0, batch_size
     while time.monotonic() - began < _SECONDS:
-        if _fits(step, _part(data, count)):
+        if _fits(step, _part(data, count), works > 0):
             works = count
             if count == batch_size:
                 torch.cuda.reset_peak_memory_stats(device)
-                _fits(step, _part(data, count))
+                _fits(step, _part(data, count), True)
                 subject.facts['step_seconds_an_image'] = step.seconds / count
                 subject.facts['memory'] = dict(
                     device='cuda', batch_size=batch_size, bytes=torch.cuda.max_memory_allocated(device)
@@ -153,13 +153,15 @@ def _by_trial(subject: Subject, step: TrainStep, data: dict, batch_size: int) ->
         yield Finding(NOTE, _WHERE, f'{what}.' if cost is None else f'{what}; {cost}.')
 
 
-def _fits(step: TrainStep, data: dict) -> bool:
+def _fits(step: TrainStep, data: dict, smaller_worked: bool) -> bool:
     """Train a step; whether the memory was enough for it. What it took is given back."""
     try:
         step(data)
         fits = True
-    except RuntimeError as error:  # its frames hold all activations, so that memory is given back outside
-        if not out_of_memory(error):
+    except torch.OutOfMemoryError:  # its frames hold all activations, so that memory is given back outside
+        fits = False
+    except RuntimeError:  # cuBLAS and cuDNN have no class for want of memory
+        if not smaller_worked:
             raise
         fits = False
     step.runner.optim_wrapper.zero_grad()

@@ -10,9 +10,7 @@ import torch
 from hybridcls.compat.mmengine import bare_model
 from hybridcls.models.backbones import TimmStream
 
-__all__ = ['CheckpointingCost', 'checkpointing_cost', 'out_of_memory']
-
-_SAID_BY_LIBRARIES = ('out of memory', 'ALLOC_FAILED')  # CUDA itself; cuBLAS and cuDNN
+__all__ = ['CheckpointingCost', 'checkpointing_cost']
 
 
 class CheckpointingCost(NamedTuple):
@@ -31,11 +29,6 @@ class CheckpointingCost(NamedTuple):
     def __str__(self) -> str:
         what = f'{self.memory:.2f} of the memory of a step and {self.seconds:.2f} of its time'
         return f'with_cp=True {"takes" if self.is_on else "would take"} {what}'
-
-
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether a step failed for want of memory; not all that allocate on a GPU do so by torch."""
-    return isinstance(error, torch.OutOfMemoryError) or any(said in str(error) for said in _SAID_BY_LIBRARIES)
 
 
 def checkpointing_cost(model: Any, step: Callable[[], Any], peak: Callable[[], int]) -> Optional[CheckpointingCost]:
@@ -59,11 +52,7 @@ def checkpointing_cost(model: Any, step: Callable[[], Any], peak: Callable[[], i
             began = time.perf_counter()
             step()
             found[is_on] = bytes_of_step, time.perf_counter() - began
-    except (AssertionError, AttributeError):  # timm has none for it
-        return None
-    except RuntimeError as error:  # it fits with it only
-        if not out_of_memory(error):
-            raise
+    except (AssertionError, AttributeError, torch.cuda.OutOfMemoryError):  # timm has none for it; it fits with it only
         return None
     finally:
         for network, was_on in before:
