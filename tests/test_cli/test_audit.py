@@ -133,6 +133,13 @@ def test_a_second_round_writes_a_table_that_is_used_alone(audited, tmp_path, cap
     page = (tmp_path / 'moved' / 'audit.html').read_text(encoding='utf8')
     assert 'Decided before this training: 1 dropped, 2 relabelled, 1 kept.' in page
     assert 'Contradicted with the new label, too: 1 image.' in page
+    (tmp_path / 'moved' / 'sample_record.npz').unlink()
+    for data in (None, str(audited / 'labels.csv')):  # both have the labels of the data
+        images = training_images(HybridInferencer(tmp_path / 'moved', 'cpu'), data)
+        names = images.names()
+        assert (len(names), '2.png' in names) == (47, False)
+        assert images.classes[images.labels[names.index('5.png')]] == wrong[0]['suggested']
+        assert images.given_labels()[names.index('5.png')] == wrong[0]['label']
     dataset = dict(type='ImageFolder', data_root=str(audited), ann_file='labels.csv', pipeline=PIPELINE)
     labels = DATASETS.build(dataset).get_gt_labels()
     decided = DATASETS.build({**dataset, 'drop': str(second), 'relabel': str(second)})

@@ -63,6 +63,16 @@ def test_a_split_moves_with_its_work_dir(digit_folder, tmp_path):
     assert found.place == str(tmp_path / 'w' / 'split.csv')
 
 
+@pytest.mark.parametrize('below', ['', 'train'])
+def test_the_folder_of_the_training_images_has_moved(digit_folder, below):
+    old = model(train=folder('/old', 'train'), val=folder('/old', 'val'), test=folder('/elsewhere', 'test'))
+    with pytest.raises(FileNotFoundError, match='/elsewhere/test, are not there'):
+        configured_images(old, str(digit_folder / below))
+    del old.config['test_dataloader']
+    found = configured_images(old, str(digit_folder / below))
+    assert (len(found.items), found.place) == (16, str(digit_folder / 'val'))
+
+
 def test_decisions_move_with_their_work_dir(digit_folder, tmp_path):
     image = sorted((digit_folder / 'val' / 'one').iterdir())[0]
     (tmp_path / 'drop.csv').write_text(f'path,label,suggested,decision\none/{image.name},one,,drop\n')
