@@ -52,6 +52,13 @@ def test_few_images_are_not_worth_it(fast, images, expected, monkeypatch):
     assert answers.inference['compiled'] is False
 
 
+def test_images_that_cannot_be_read_are_not_left(fast, images):
+    model, said = fast
+    answers = model([images[0], b'no image', images[1]], workers=0, batch_size=4, on_unreadable='skip')
+    assert len(list(answers)) == 2
+    assert 'no images are left' in said[-1]
+
+
 def test_many_are_and_a_smaller_last_batch_compiles_nothing_again(fast, images, expected, monkeypatch):
     model, _said = fast
     sizes = []
