@@ -95,6 +95,11 @@ class CompilePlan:
             self._is_open = False
             self.facts.update(settings=after.name, compiled=True)
 
+    def leave_out(self, images: int) -> None:
+        """Count no longer on so many of the images that are left: they cannot be read."""
+        if self._left is not None:
+            self._left -= images
+
     def __call__(self, packed: Sequence[Any]) -> list[Any]:
         """Return the predictions of a batch."""
         if self._times:

@@ -423,6 +423,8 @@ class Answers(Iterator[Answer]):
             items = [item for item, _ in read]
             packed = [sample for _, sample in read]
             plan = () if self.plan is None else (self.plan,)
+            if self.plan is not None:
+                self.plan.leave_out(len(failed))
             samples = self._model.forward(packed, *plan) if packed else []
             answers = self._model.postprocess(samples, items, self._top_k, self._embeddings)
             for answer in answers:

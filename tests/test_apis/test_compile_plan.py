@@ -52,6 +52,13 @@ def test_few_images_are_not_worth_it(fast, images, expected, monkeypatch):
     assert answers.inference['compiled'] is False
 
 
+def test_images_that_cannot_be_read_are_not_left(fast, images):
+    model, said = fast
+    answers = model([images[0], b'no image', images[1]], workers=0, batch_size=4, on_unreadable='skip')
+    assert len(list(answers)) == 2
+    assert 'no images are left' in said[-1]
+
+
 def test_many_are_and_a_smaller_last_batch_compiles_nothing_again(fast, images, expected, monkeypatch):
     model, _said = fast
     sizes = []
@@ -81,9 +88,9 @@ def test_what_it_took_before_decides(checkpoint, images, monkeypatch, tmp_path):
         answers = model(images, workers=0, batch_size=4)
         list(answers)
         expected.append(answers.inference['estimated_compile_seconds'])
-        note_seconds(answers.plan._key, 4000.0)  # stands for a compilation of before
+        note_seconds(answers.plan._key, 2000.0)  # stands for a compilation of before
     assert expected[0] >= 1e5
-    assert 1000 <= expected[1] <= 1e4  # on a busy machine up to ten times as long
+    assert 1200 <= expected[1] <= 12001  # on a busy machine up to ten times as long
 
 
 def test_it_goes_back_where_it_is_not_faster(fast, images, expected, monkeypatch):
