@@ -158,19 +158,12 @@ def _fits(step: TrainStep, data: dict) -> bool:
     try:
         step(data)
         fits = True
-    except RuntimeError as error:  # its frames hold all activations, so that memory is given back outside
-        if not _is_out_of_memory(error):
-            raise
+    except torch.OutOfMemoryError:  # its frames hold all activations, so that memory is given back outside
         fits = False
     step.runner.optim_wrapper.zero_grad()
     gc.collect()
     torch.cuda.empty_cache()
     return fits
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether the allocator of torch said so, or cuBLAS or cuDNN, which ask for memory of their own."""
-    return isinstance(error, torch.OutOfMemoryError) or 'ALLOC_FAILED' in str(error)
 
 
 @contextmanager
