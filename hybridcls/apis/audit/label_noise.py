@@ -52,9 +52,10 @@ def wrong_label_probabilities(evidence: Sequence[np.ndarray], labels: np.ndarray
     centred = np.stack([values[known] - values[known].mean(1, keepdims=True) for values in evidence]).astype(np.float64)
     centred = np.where(np.isfinite(centred), centred, 0.0)
     targets, num_classes = labels[known], centred.shape[2]
-    chosen = slice(None)
-    if len(targets) * num_classes > _MOST_NUMBERS:
-        chosen = np.random.default_rng(0).permutation(len(targets))[: max(1, _MOST_NUMBERS // num_classes)]
+    most = max(1, _MOST_NUMBERS // num_classes)
+    chosen = (
+        np.random.default_rng(0).permutation(len(targets))[:most] if len(targets) > most else np.arange(len(targets))
+    )
     weights, offsets, transition = _fit(centred[:, chosen], targets[chosen])
     joint = softmax(np.tensordot(weights, centred, 1) + offsets, axis=1) * transition[:, targets].T
     probability[known] = 1 - joint[np.arange(len(targets)), targets] / joint.sum(1)
