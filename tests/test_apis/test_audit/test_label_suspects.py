@@ -50,11 +50,10 @@ def record(scores, labels):
         return (logits[rows, classes] - others.max(1)).astype(np.float16)[None], others.argmax(1).astype(np.int32)[None]
 
     own, other = margin(labels)
-    wrong = (labels + 1) % CLASSES
     return SampleRecord(
         paths=[f'{row}.png' for row in rows], labels=labels.astype(np.int32), classes=list('abcde'), root='',
         epochs=np.zeros(1, np.int32), loss=-logits[rows, labels].astype(np.float16)[None], margin=own,
-        shadow=margin(wrong)[0], other=other, seen=np.ones(len(labels), np.int32),
+        other=other, seen=np.ones(len(labels), np.int32),
         means=dict(margin=own[0], loss=-logits[rows, labels], right=(own[0] > 0).astype(np.float32)),
     )  # fmt: skip
 
